@@ -1,0 +1,73 @@
+/**
+ * The errors of Firn that carry data. Everything else throws the nearest built-in class.
+ *
+ * @module
+ */
+
+/** Shapes that do not fit an operation. */
+export class ShapeError extends RangeError {
+  override name = "ShapeError";
+  /** Name of the operation. */
+  readonly op: string;
+  /** Shapes that it was given. */
+  readonly shapes: readonly (readonly number[])[];
+
+  constructor(op: string, rule: string, shapes: readonly (readonly number[])[]) {
+    super(`Cannot apply "${op}" as ${rule}: got ${shapes.map((s) => `[${s.join(", ")}]`).join(" and ")}`);
+    this.op = op;
+    this.shapes = shapes;
+  }
+}
+
+/** A state was used after the step that consumed it. */
+export class ConsumedError extends Error {
+  override name = "ConsumedError";
+  /** Step that produced the state. */
+  readonly producedAt: number;
+  /** Step that consumed it. */
+  readonly consumedBy: number;
+
+  constructor(producedAt: number, consumedBy: number) {
+    super(
+      `Cannot use the state of step ${producedAt} as step ${consumedBy} consumed it: ` +
+        `keep the state that next() returned, or take a snapshot(state) before the step`,
+    );
+    this.producedAt = producedAt;
+    this.consumedBy = consumedBy;
+  }
+}
+
+/** The device has no room for a buffer. */
+export class OutOfMemoryError extends Error {
+  override name = "OutOfMemoryError";
+  /** What was being allocated. */
+  readonly label: string;
+  /** How large it was to be. */
+  readonly bytes: number;
+
+  constructor(label: string, bytes: number, seen: string) {
+    super(`Cannot allocate "${label}" of ${(bytes / 2 ** 20).toFixed(1)} MiB on the device: ${seen}`);
+    this.label = label;
+    this.bytes = bytes;
+  }
+}
+
+/** The device went away: a driver crash, a reset, an unplugged card. */
+export class DeviceLostError extends Error {
+  override name = "DeviceLostError";
+}
+
+/** A value that must be finite is not. */
+export class NonFiniteError extends Error {
+  override name = "NonFiniteError";
+  /** Step at which it was seen first. */
+  readonly step: number;
+
+  constructor(what: string, step: number, value: number) {
+    super(
+      `Cannot go on training as the ${what} of step ${step} is ${value}: ` +
+        `lower the learning rate, clip gradients, or look at the batch of that step`,
+    );
+    this.step = step;
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Reverse-mode differentiation: the only file that knows about it.
+ *
+ * @module
+ */
+
+import { topological } from "./graph.ts";
+import { fill, type Pullback, type Tensor } from "./tensor.ts";
+import { add } from "./ops/elementwise.ts";
+
+/**
+ * Builds the gradients of a scalar with respect to some nodes, and nothing else.
+ *
+ * Only nodes on a path from a wanted node to the loss get a gradient, and only those pullbacks are called. Freezing
+ * a parameter means leaving it out of `wanted`: its product, its buffers and, below the lowest wanted
+ * node, the whole chain are then never built.
+ *
+ * Source: Griewank and Walther, "Evaluating Derivatives" (2008), reverse mode.
+ *
+ * @param loss A scalar, shape []
+ * @param wanted The nodes to differentiate by, usually leaves
+ * @returns One gradient for each wanted node, of its shape; a zero where the loss does not depend on it
+ * @throws {RangeError} When the loss is not a scalar
+ * @throws {TypeError} When an op on the path has no gradient
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { grad, multiply, openGpu, read, sum, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3]);
+ * const [dx] = grad(sum(multiply(x, x)), [x]);
+ * assertEquals([...await read(gpu, dx)], [2, 4, 6]);
+ * ```
+ */
+export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
+  if (loss.shape.length !== 0) {
+    throw new RangeError(`Cannot differentiate "${loss.op.name}" as a loss is a scalar: got [${loss.shape}]`);
+  }
+  const order = topological([loss]);
+  const active = new Set<Tensor>(wanted);
+  for (const node of order) if (node.inputs.some((i) => active.has(i))) active.add(node);
+
+  const gradients = new Map<Tensor, Tensor>();
+  if (active.has(loss)) gradients.set(loss, fill(1));
+  for (const node of order.toReversed()) {
+    const gradient = gradients.get(node);
+    if (gradient === undefined) continue;
+    node.inputs.forEach((input, i) => {
+      if (!active.has(input)) return;
+      const pullback = pullbackOf(node, i);
+      const part = pullback({ inputs: node.inputs, output: node, gradient, attrs: node.attrs, index: i });
+      const sum = gradients.get(input);
+      gradients.set(input, sum === undefined ? part : add(sum, part));
+    });
+  }
+  return wanted.map((node) => gradients.get(node) ?? fill(0, node.shape));
+}
+
+function pullbackOf(node: Tensor, index: number): Pullback {
+  const rules = node.op.pullbacks;
+  const rule = rules === undefined ? null : rules[Math.min(index, rules.length - 1)];
+  if (rule === null) {
+    throw new TypeError(`Cannot differentiate "${node.op.name}" as it has no gradient for input ${index}`);
+  }
+  return rule;
+}

@@ -1,0 +1,148 @@
+/**
+ * Passes over graphs: order, rebuilding, common subexpressions, algebraic clean-up.
+ *
+ * @module
+ */
+
+import { apply, fill, fillOp, hostOp, sameShape, stepScalarOp, type Tensor } from "./tensor.ts";
+
+/**
+ * Lists the nodes that the roots need, each after its inputs.
+ *
+ * @param roots Where to start
+ * @returns Nodes in dependency order, without repeats
+ */
+export function topological(roots: readonly Tensor[]): Tensor[] {
+  const order: Tensor[] = [], seen = new Set<Tensor>();
+  for (const root of roots) {
+    const stack: { node: Tensor; next: number }[] = [];
+    if (!seen.has(root)) stack.push({ node: root, next: 0 });
+    seen.add(root);
+    while (stack.length > 0) {
+      const top = stack[stack.length - 1];
+      if (top.next === top.node.inputs.length) {
+        order.push(top.node);
+        stack.pop();
+        continue;
+      }
+      const input = top.node.inputs[top.next++];
+      if (!seen.has(input)) {
+        seen.add(input);
+        stack.push({ node: input, next: 0 });
+      }
+    }
+  }
+  return order;
+}
+
+/**
+ * Rebuilds graphs bottom-up; nodes whose inputs did not change are kept.
+ *
+ * @param roots Roots to rebuild
+ * @param rewrite Called with each node after its inputs were replaced
+ * @returns The new roots
+ */
+export function rebuild(roots: readonly Tensor[], rewrite: (node: Tensor) => Tensor): Tensor[] {
+  const done = new Map<Tensor, Tensor>();
+  for (const node of topological(roots)) {
+    const inputs = node.inputs.map((i) => done.get(i)!);
+    const moved = inputs.every((input, i) => input === node.inputs[i]) ? node : { ...node, inputs };
+    done.set(node, rewrite(moved));
+  }
+  return roots.map((root) => done.get(root)!);
+}
+
+/**
+ * Merges equal nodes and removes arithmetic that changes nothing. Dead nodes vanish, as nothing reaches them.
+ *
+ * @param roots Roots of the graph
+ * @returns Equivalent roots
+ */
+export function simplify(roots: readonly Tensor[]): Tensor[] {
+  const ids = new Map<unknown, number>(), known = new Map<string, Tensor>();
+  const id = (value: unknown): number => {
+    if (!ids.has(value)) ids.set(value, ids.size);
+    return ids.get(value)!;
+  };
+  return rebuild(roots, (node) => {
+    const simple = simplifyNode(node);
+    if (simple.op === hostOp && simple.inputs.length === 0) {
+      const { data } = simple.attrs as { data: unknown };
+      return merge(`host ${id(data)} ${simple.shape}`, simple);
+    }
+    if (simple.op === stepScalarOp) {
+      return merge(`step ${id((simple.attrs as { value: unknown }).value)}`, simple);
+    }
+    return merge(
+      `${id(simple.op)} ${simple.inputs.map(id).join(",")} ${JSON.stringify(simple.attrs)} ${simple.shape}`,
+      simple,
+    );
+  });
+
+  function merge(key: string, node: Tensor): Tensor {
+    const twin = known.get(key);
+    if (twin !== undefined) return twin;
+    known.set(key, node);
+    return node;
+  }
+}
+
+/** Removes a node that computes nothing new; one step, as inputs are simple already. */
+function simplifyNode(node: Tensor): Tensor {
+  const [a, b] = node.inputs;
+  const keeps = (x: Tensor): boolean => sameShape(x.shape, node.shape);
+  switch (node.op.name) {
+    case "reshape":
+      if (keeps(a)) return a;
+      if (a.op === node.op) return { ...node, inputs: a.inputs };
+      if (a.op === fillOp) return fill(constant(a)!, node.shape);
+      return node;
+    case "broadcast":
+      if (keeps(a)) return a;
+      if (a.op === fillOp) return fill(constant(a)!, node.shape);
+      return node;
+    case "add":
+      if (constant(a) === 0 && keeps(b)) return b;
+      if (constant(b) === 0 && keeps(a)) return a;
+      break;
+    case "subtract":
+      if (constant(b) === 0 && keeps(a)) return a;
+      break;
+    case "multiply":
+      if (constant(a) === 1 && keeps(b)) return b;
+      if (constant(b) === 1 && keeps(a)) return a;
+      break;
+    case "divide":
+      if (constant(b) === 1 && keeps(a)) return a;
+      break;
+    case "negate":
+      if (a.op === node.op) return a.inputs[0];
+      break;
+  }
+  if (node.op.element !== undefined && node.inputs.every((i) => i.op === fillOp)) {
+    return fill(node.op.element.value(...node.inputs.map((i) => constant(i)!)), node.shape);
+  }
+  return node;
+}
+
+/** The value of a constant node, or undefined. */
+export function constant(node: Tensor): number | undefined {
+  return node.op === fillOp ? (node.attrs as { value: number }).value : undefined;
+}
+
+/**
+ * Replaces leaves, or any other nodes, by other nodes.
+ *
+ * @param roots Roots of the graph
+ * @param replacements Node to node
+ * @returns The new roots
+ */
+export function substitute(roots: readonly Tensor[], replacements: ReadonlyMap<Tensor, Tensor>): Tensor[] {
+  const done = new Map<Tensor, Tensor>(replacements);
+  for (const node of topological(roots)) {
+    if (done.has(node)) continue;
+    const inputs = node.inputs.map((i) => done.get(i)!);
+    done.set(node, inputs.every((x, i) => x === node.inputs[i]) ? node : apply(node.op, inputs, node.attrs));
+  }
+  return roots.map((root) => done.get(root)!);
+}

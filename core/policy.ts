@@ -1,0 +1,71 @@
+/**
+ * The contract between training and freeze policies: plain data in, a set of names out.
+ *
+ * @module
+ */
+
+import type { Path } from "./tree.ts";
+
+/** Anything that survives `JSON.parse(JSON.stringify(value))`; policy state is saved with every checkpoint. */
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/**
+ * One number per component per step, measured on the GPU in the update kernel.
+ *
+ * - `gradNorm`: `sum |g_t|`
+ * - `gradDelta`: `sum |g_t - g_{t-1}|`, needs the previous gradient (4 bytes an element)
+ * - `weightDelta`: `sum |W_t - W_{t-1}|`
+ *
+ * `g` is the gradient before clipping. Not divided by anything.
+ */
+export type Signal = "gradNorm" | "gradDelta" | "weightDelta";
+
+/** What a policy freezes as one: a weight with its bias, the LoRA pair of one projection, a norm, an embedding. */
+export interface Component {
+  /** Dotted name of the module, `"model.layers.0.self_attn.q_proj"`. */
+  readonly path: Path;
+  /** Dotted names of its parameters. */
+  readonly parameters: readonly Path[];
+  /** Index of the layer it belongs to, or null outside the stack. */
+  readonly layer: number | null;
+  /** What the graph uses it for. */
+  readonly kind: "linear" | "embedding" | "norm" | "other";
+  /** Elements over all its parameters. */
+  readonly size: number;
+}
+
+/** What is known about a run before it starts. */
+export interface RunInfo {
+  /** Planned steps, T. */
+  readonly steps: number;
+}
+
+/** The readings since the last look, one entry a step, oldest first. */
+export interface Look {
+  /** 1-based numbers of the steps that `loss`, `learningRate` and `readings` cover. */
+  readonly steps: readonly number[];
+  /** Loss of each step. */
+  readonly loss: readonly number[];
+  /** Learning rate of each step; NaN when the optimizer has none. */
+  readonly learningRate: readonly number[];
+  /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
+  readonly readings: { readonly [S in Signal]?: { readonly [path: Path]: readonly number[] } };
+}
+
+/**
+ * Decides which components are frozen. A pure reducer over looks; never sees a tensor.
+ *
+ * @typeParam S Its state, JSON
+ */
+export interface FreezePolicy<S extends Json = Json> {
+  /** Prints as its own composition: the configuration is the log. */
+  readonly name: string;
+  /** What the step must measure; nothing else is. */
+  readonly signals: readonly Signal[];
+  /** The state before the first step. */
+  init(components: readonly Component[], run: RunInfo): S;
+  /** The state after a look. */
+  next(state: S, look: Look): S;
+  /** Paths of the components that are frozen now. */
+  frozen(state: S): readonly Path[];
+}

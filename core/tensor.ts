@@ -1,0 +1,234 @@
+/**
+ * Tensors: immutable nodes that say what is computed, never where.
+ *
+ * @module
+ */
+
+import { ShapeError } from "./errors.ts";
+import type { Path } from "./tree.ts";
+
+/** Element type of a tensor. Everything differentiable is `f32`. */
+export type DType = "f32" | "i32" | "u32";
+
+/** Shape and element type. */
+export interface Spec {
+  /** Sizes, outermost first; `[]` is a scalar. */
+  readonly shape: readonly number[];
+  /** Element type. */
+  readonly dtype: DType;
+}
+
+/** A node of a graph: one output of an operation on other nodes. */
+export interface Tensor extends Spec {
+  /** The operation that makes it. */
+  readonly op: Op;
+  /** What the operation reads. */
+  readonly inputs: readonly Tensor[];
+  /** What else the operation needs to know: axes, constants, a name. */
+  readonly attrs: unknown;
+}
+
+/** What a pullback may look at. */
+export interface PullbackContext<A = unknown> {
+  /** Inputs of the node. */
+  readonly inputs: readonly Tensor[];
+  /** The node itself. */
+  readonly output: Tensor;
+  /** Gradient of the loss with respect to the node. */
+  readonly gradient: Tensor;
+  /** Attributes of the node. */
+  readonly attrs: A;
+  /** Which input the gradient is for. */
+  readonly index: number;
+}
+
+/** Builds the gradient of one input. Called only when that gradient is wanted. */
+export type Pullback<A = unknown> = (context: PullbackContext<A>) => Tensor;
+
+/** One value of an elementwise expression, as WGSL text: `type` is `f32` or `vec4<f32>`. */
+export type ElementText = (args: readonly string[], type: string) => string;
+
+/** A kernel as an op needs it: plain text and a grid (see `kernels/kernel.ts`). */
+export interface KernelText {
+  readonly name: string;
+  readonly code: string;
+  readonly grid: readonly [number, number, number];
+  readonly flops: number;
+}
+
+/** What a kernel may depend on besides shapes. */
+export interface Target {
+  /** A CPU that plays a GPU: no workgroup memory, few threads, large blocks. */
+  readonly software: boolean;
+  /** Bytes of workgroup memory. */
+  readonly workgroupBytes: number;
+  /** Storage buffers one kernel can bind. */
+  readonly maxBindings: number;
+}
+
+/** One launch that an op asks for. */
+export interface KernelCall {
+  readonly kernel: KernelText;
+  /** Indices of the inputs that it binds, in order; all when absent. */
+  readonly reads?: readonly number[];
+}
+
+/** What an op's `kernel` is told. */
+export interface KernelRequest<A = unknown> {
+  readonly inputs: readonly Spec[];
+  readonly outputs: readonly Spec[];
+  /** Which outputs somebody reads; only those are bound. */
+  readonly wanted: readonly boolean[];
+  readonly attrs: A;
+  readonly target: Target;
+}
+
+/**
+ * An operation as a record.
+ *
+ * Exactly one of `element`, `kernel` and `definition` is needed; a fused op has a `kernel` and, as its meaning
+ * and test oracle, a `definition` made of simpler ops.
+ */
+// deno-lint-ignore no-explicit-any
+export interface Op<A = any> {
+  readonly name: string;
+  /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
+  infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
+  /** One for each input; null where no gradient exists. */
+  readonly pullbacks?: readonly (Pullback<A> | null)[];
+  /** An elementwise op: its WGSL and its value. */
+  readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
+  /** The fused kernel. */
+  readonly kernel?: (request: KernelRequest<A>) => KernelCall;
+  /** Index of the input that output 0 may overwrite when nothing reads it later. */
+  readonly overwrites?: number;
+  /** The same in simpler ops: one tensor for each output. */
+  readonly definition?: (inputs: readonly Tensor[], attrs: A) => readonly Tensor[];
+  /** Floating-point operations of the matrix products inside, for the cost model. */
+  readonly matmulFlops?: (inputs: readonly Spec[], outputs: readonly Spec[], attrs: A) => number;
+}
+
+/**
+ * Applies an op to tensors: the one constructor of graph nodes.
+ *
+ * @param op The operation
+ * @param inputs Its inputs
+ * @param attrs Its attributes
+ * @returns The first output; {@link pick} gives the others
+ * @throws {ShapeError} When the shapes do not fit
+ */
+export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
+  const [{ shape, dtype }] = op.infer(inputs, attrs);
+  return { op, inputs, attrs, shape, dtype };
+}
+
+/** The op of {@link pick}. */
+export const pickOp: Op<{ index: number; spec: Spec }> = {
+  name: "pick",
+  infer: (_, { spec }) => [spec],
+  pullbacks: [null],
+};
+
+/**
+ * A later output of an op with several.
+ *
+ * @param node What {@link apply} returned
+ * @param index Which output; 0 is `node` itself
+ * @returns That output
+ */
+export function pick(node: Tensor, index: number): Tensor {
+  if (index === 0) return node;
+  const spec = node.op.infer(node.inputs, node.attrs)[index];
+  return apply(pickOp, [node], { index, spec: { shape: spec.shape, dtype: spec.dtype } });
+}
+
+/** The op of a leaf: a value that is supplied when the graph runs. */
+export const leafOp: Op<{ path: Path; spec: Spec }> = { name: "leaf", infer: (_, { spec }) => [spec] };
+
+/**
+ * A leaf: a parameter, an optimizer moment or a batch entry, supplied by name when the graph runs.
+ *
+ * @param path Its dotted name
+ * @param spec Shape and element type
+ * @returns The node
+ */
+export function leaf(path: Path, { shape, dtype }: Spec): Tensor {
+  return apply(leafOp, [], { path, spec: { shape, dtype } });
+}
+
+/** Data of a host tensor. */
+export type HostData = Float32Array | Int32Array | Uint32Array;
+
+/** The op of {@link tensor}. */
+export const hostOp: Op<{ data: HostData; spec: Spec }> = { name: "host", infer: (_, { spec }) => [spec] };
+
+/**
+ * A tensor from values that live in JavaScript.
+ *
+ * @param values Numbers (stored as f32) or a typed array, row-major
+ * @param shape Its shape; `[values.length]` when absent
+ * @returns The node; the values are not copied and must not change
+ * @throws {ShapeError} When the shape does not hold as many values
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor } from "@firn/train";
+ *
+ * assertEquals(tensor([1, 2, 3, 4], [2, 2]).shape, [2, 2]);
+ * ```
+ */
+export function tensor(values: readonly number[] | HostData, shape?: readonly number[]): Tensor {
+  const data = ArrayBuffer.isView(values) ? values : new Float32Array(values);
+  const dims = shape ?? [data.length];
+  if (sizeOf(dims) !== data.length) {
+    throw new ShapeError("tensor", `the shape must hold all ${data.length} values`, [dims]);
+  }
+  const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
+  return apply(hostOp, [], { data, spec: { shape: dims, dtype } });
+}
+
+/** The op of {@link fill}. */
+export const fillOp: Op<{ value: number; shape: readonly number[] }> = {
+  name: "fill",
+  infer: (_, { shape }) => [{ shape, dtype: "f32" }],
+};
+
+/**
+ * A tensor of one repeated value, written into the kernels that read it.
+ *
+ * @param value The value
+ * @param shape Its shape; a scalar when absent
+ * @returns The node, f32
+ */
+export function fill(value: number, shape: readonly number[] = []): Tensor {
+  return apply(fillOp, [], { value, shape });
+}
+
+/** The op of {@link stepScalar}. */
+export const stepScalarOp: Op<{ value: (step: number) => number }> = {
+  name: "stepScalar",
+  infer: () => [{ shape: [], dtype: "f32" }],
+};
+
+/**
+ * A scalar that the host computes for each step: a learning rate, a bias correction.
+ *
+ * Computed in float64, uploaded with the step's other scalars in one write.
+ *
+ * @param value From the 1-based number of the step to the scalar
+ * @returns The node, f32, shape []
+ */
+export function stepScalar(value: (step: number) => number): Tensor {
+  return apply(stepScalarOp, [], { value });
+}
+
+/** Number of elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((n, d) => n * d, 1);
+}
+
+/** Whether two shapes are the same. */
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((d, i) => d === b[i]);
+}

@@ -1,0 +1,82 @@
+/**
+ * What a kernel is: WGSL text and a grid, as a pure function of shapes.
+ *
+ * @module
+ */
+
+/** A compute shader as data. Bindings of group 0 are the inputs in order, then the outputs in order. */
+export interface Kernel {
+  /** Short name, shown by the profiler: `"rms_norm 512x128"`. */
+  readonly name: string;
+  /** WGSL with the entry point `main`. */
+  readonly code: string;
+  /** Workgroups in x, y and z. */
+  readonly grid: readonly [number, number, number];
+  /** Floating-point operations of one launch (a multiply-add counts two). */
+  readonly flops: number;
+}
+
+/** Most workgroups that WebGPU allows in one dimension. */
+const MAX_GROUPS = 65535;
+
+/**
+ * Folds a count of workgroups into a legal grid. The kernel finds its index with {@link GROUP_INDEX} and must
+ * return when that is at or above the count.
+ *
+ * @param groups Workgroups wanted, at least 1
+ * @returns A grid of at least that many
+ */
+export function foldGrid(groups: number): readonly [number, number, number] {
+  if (groups <= MAX_GROUPS) return [Math.max(1, groups), 1, 1];
+  const y = Math.ceil(groups / MAX_GROUPS);
+  return [Math.ceil(groups / y), y, 1];
+}
+
+/** The flat index of a workgroup in a folded grid; needs `wid: workgroup_id` and `nwg: num_workgroups`. */
+export const GROUP_INDEX = "wid.y * nwg.x + wid.x";
+
+/** The parameters of `main` that {@link GROUP_INDEX} needs, with `lid` for the index inside the group. */
+export const GROUP_BUILTINS =
+  "@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32";
+
+/**
+ * Declares the storage buffers of a kernel.
+ *
+ * @param inputs Element types of the read-only inputs, named `a0`, `a1`, ...
+ * @param outputs Element types of the outputs, named `o0`, `o1`, ...; read-write
+ * @returns WGSL declarations
+ */
+export function storage(inputs: readonly string[], outputs: readonly string[]): string {
+  const read = inputs.map((t, i) => `@group(0) @binding(${i}) var<storage, read> a${i}: array<${t}>;`);
+  const write = outputs.map((t, i) =>
+    `@group(0) @binding(${inputs.length + i}) var<storage, read_write> o${i}: array<${t}>;`
+  );
+  return [...read, ...write].join("\n") + "\n";
+}
+
+/**
+ * Repeats text with the index filled in: WGSL loops carry checks that cannot be turned off, text does not.
+ *
+ * @param count How many times
+ * @param body Text for index `i`
+ * @returns The joined text
+ */
+export function repeat(count: number, body: (i: number) => string): string {
+  return Array.from({ length: count }, (_, i) => body(i)).join("");
+}
+
+/**
+ * Writes a number as a WGSL f32 expression, exact for every finite f32.
+ *
+ * @param value The number
+ * @returns A literal such as `0.5f`, or a bit cast for what WGSL has no literal for
+ */
+export function f32(value: number): string {
+  const rounded = Math.fround(value);
+  if (!Number.isFinite(rounded)) {
+    const bits = new Uint32Array(new Float32Array([rounded]).buffer)[0];
+    return `bitcast<f32>(${bits}u)`;
+  }
+  const text = String(rounded);
+  return `${/[.e]/.test(text) ? text : text + ".0"}f`;
+}

@@ -1,0 +1,165 @@
+/**
+ * Reductions: along rows, along columns, and of partial sums.
+ *
+ * @module
+ */
+
+import { type Expression, render } from "./expression.ts";
+import { treeSum } from "./elementwise.ts";
+import { f32, foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
+
+/** A reduction of an expression over the middle of `[outer, length, inner]`. */
+export interface Reduction {
+  /** What is reduced; its iteration space has `outer * length * inner` elements. */
+  readonly expression: Expression;
+  readonly outer: number;
+  readonly length: number;
+  readonly inner: number;
+  readonly kind: "sum" | "max";
+  /** Threads that share one row when `inner` is 1; a power of two, 1 for a thread a row. */
+  readonly threads: number;
+  readonly label: string;
+}
+
+const LOWEST = -3.4028234663852886e38;
+
+/**
+ * Columns are reduced in this many pieces, whose results a second launch reduces.
+ *
+ * @param reduction The reduction
+ * @returns 1 when a single launch is enough
+ */
+export function columnPieces({ outer, length, inner }: Pick<Reduction, "outer" | "length" | "inner">): number {
+  if (inner === 1 || outer * inner >= 65536 || length < 64) return 1;
+  return Math.min(64, Math.ceil(length / 32));
+}
+
+/**
+ * The kernel of a reduction. Bindings: inputs of the expression, then the output `[outer, pieces, inner]`.
+ *
+ * @param reduction What to reduce
+ * @returns The kernel
+ */
+export function reduce(reduction: Reduction): Kernel {
+  return reduction.inner === 1 ? reduceRows(reduction) : reduceColumns(reduction);
+}
+
+function reduceRows({ expression, outer, length, kind, threads, label }: Reduction): Kernel {
+  const { lanes, types, body } = render(expression, { lanes: length % 4 === 0 ? 4 : 1 });
+  const n = expression.steps.length - 1;
+  const steps = Math.ceil(length / lanes);
+  const zero = kind === "sum" ? "0.0f" : f32(LOWEST);
+  const start = lanes === 4 ? `vec4<f32>(${zero})` : zero;
+  const join = (a: string, b: string): string => kind === "sum" ? `${a} + ${b}` : `max(${a}, ${b})`;
+  const fold = lanes === 4
+    ? (kind === "sum" ? "(acc.x + acc.y) + (acc.z + acc.w)" : "max(max(acc.x, acc.y), max(acc.z, acc.w))")
+    : "acc";
+  const head = declarations(types);
+  const flops = outer * length * expression.steps.length;
+  if (threads === 1) {
+    const code = `${head}
+@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
+let row = (${GROUP_INDEX}) * 64u + lid;
+if (row >= ${outer}u) { return; }
+var acc = ${start};
+for (var k = 0u; k < ${steps}u; k++) {
+let i = row * ${steps}u + k;
+${body("i")}
+acc = ${join("acc", `v${n}`)};
+}
+o[row] = ${fold};
+}`;
+    return { name: label, code, grid: foldGrid(Math.ceil(outer / 64)), flops };
+  }
+  const tree = kind === "sum" ? treeSum("tree", "part", threads) : treeMax("tree", "part", threads);
+  const code = `${head}
+var<workgroup> tree: array<f32, ${threads}>;
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
+let row = ${GROUP_INDEX};
+if (row >= ${outer}u) { return; }
+var acc = ${start};
+for (var k = lid; k < ${steps}u; k += ${threads}u) {
+let i = row * ${steps}u + k;
+${body("i")}
+acc = ${join("acc", `v${n}`)};
+}
+let part = ${fold};
+${tree}if (lid == 0u) { o[row] = tree[0]; }
+}`;
+  return { name: label, code, grid: foldGrid(outer), flops };
+}
+
+function reduceColumns(reduction: Reduction): Kernel {
+  const { expression, outer, length, inner, kind, label } = reduction;
+  const pieces = columnPieces(reduction);
+  const perPiece = Math.ceil(length / pieces);
+  const { lanes, types, body } = render(expression, { lanes: inner % 4 === 0 ? 4 : 1 });
+  const n = expression.steps.length - 1;
+  const type = lanes === 4 ? "vec4<f32>" : "f32";
+  const columns = inner / lanes;
+  const total = outer * pieces * columns;
+  const join = kind === "sum" ? `acc + v${n}` : `max(acc, v${n})`;
+  const code = `${declarations(types, type)}
+@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
+let t = (${GROUP_INDEX}) * 64u + lid;
+if (t >= ${total}u) { return; }
+let c = t % ${columns}u;
+let piece = (t / ${columns}u) % ${pieces}u;
+let row = t / ${columns * pieces}u;
+var acc = ${type}(${kind === "sum" ? "0.0f" : f32(LOWEST)});
+let end = min((piece + 1u) * ${perPiece}u, ${length}u);
+for (var k = piece * ${perPiece}u; k < end; k++) {
+let i = (row * ${length}u + k) * ${columns}u + c;
+${body("i")}
+acc = ${join};
+}
+o[t] = acc;
+}`;
+  return { name: label, code, grid: foldGrid(Math.ceil(total / 64)), flops: outer * length * inner * expression.steps.length };
+}
+
+function declarations(types: readonly string[], output = "f32"): string {
+  const inputs = types.map((t, k) => `@group(0) @binding(${k}) var<storage, read> a${k}: array<${t}>;`);
+  return [...inputs, `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`].join("\n");
+}
+
+function treeMax(name: string, value: string, threads: number): string {
+  return treeSum(name, value, threads).replace(/tree\[lid\] \+= (tree\[[^\]]+\])/g, "tree[lid] = max(tree[lid], $1)");
+}
+
+/** Runs of numbers to add: input, first element, how many. */
+export interface Run {
+  readonly input: number;
+  readonly start: number;
+  readonly count: number;
+}
+
+/**
+ * Adds runs of partial sums: `o[first + k]` becomes the sum of run `k`. One workgroup a run.
+ *
+ * @param options `inputs`: how many buffers; `runs`: what to add; `first`: where the results go
+ * @returns The kernel; bindings are the inputs, then the output
+ */
+export function collect(options: { readonly inputs: number; readonly runs: readonly Run[]; readonly first: number }): Kernel {
+  const { inputs, runs, first } = options;
+  const threads = runs.every((r) => r.count <= 8) ? 1 : 64;
+  const sum = (r: Run): string =>
+    `for (var k = lid; k < ${r.count}u; k += ${threads}u) { acc += a${r.input}[${r.start}u + k]; }`;
+  const code = `${declarations(Array.from({ length: inputs }, () => "f32"))}
+var<workgroup> tree: array<f32, ${threads}>;
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
+let g = ${GROUP_INDEX};
+if (g >= ${runs.length}u) { return; }
+var acc = 0.0f;
+switch g {
+${repeat(runs.length, (k) => `case ${k}u: { ${sum(runs[k])} }\n`)}default: {}
+}
+${threads === 1 ? `o[${first}u + g] = acc;` : `${treeSum("tree", "acc", threads)}if (lid == 0u) { o[${first}u + g] = tree[0]; }`}
+}`;
+  return {
+    name: `collect ${runs.length}`,
+    code,
+    grid: foldGrid(runs.length),
+    flops: runs.reduce((n, r) => n + r.count, 0),
+  };
+}
