@@ -30,7 +30,7 @@ const LOWEST = -3.4028234663852886e38;
  * @returns 1 when a single launch is enough
  */
 export function columnPieces({ outer, length, inner }: Pick<Reduction, "outer" | "length" | "inner">): number {
-  if (inner === 1 || outer * inner >= 65536 || length < 64) return 1;
+  if (inner === 1 || outer * inner >= 65536 || length <= 64) return 1;
   return Math.min(64, Math.ceil(length / 32));
 }
 

@@ -1,0 +1,225 @@
+/**
+ * The device: the only file that asks for an adapter.
+ *
+ * @module
+ */
+
+/// <reference types="npm:@webgpu/types@0.1.66" />
+import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
+import type { Target } from "../tensor.ts";
+
+/** An open device. Close it with `await using`. */
+export interface Gpu extends AsyncDisposable {
+  /** The WebGPU device. */
+  readonly device: GPUDevice;
+  /** Name of the adapter, `"NVIDIA H100 80GB HBM3"`. */
+  readonly name: string;
+  /** True when a CPU plays the GPU (lavapipe, SwiftShader): right results, slow. */
+  readonly software: boolean;
+  /** What kernels may depend on. */
+  readonly target: Target;
+  /** Optional WebGPU features that the device has. */
+  readonly features: ReadonlySet<string>;
+  /** Counts of what was created and submitted so far. */
+  readonly counts: { buffers: number; bindGroups: number; pipelines: number; submits: number };
+  /** Compute pipelines by shader text. */
+  readonly pipelines: Map<string, GPUComputePipeline>;
+  /** Throws when the device is lost or reported an error since the last call. */
+  check(): void;
+}
+
+/** Features that are used when granted; the adapter may hide them from its list. */
+const OPTIONAL = ["timestamp-query", "shader-f16", "subgroups"];
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxStorageBuffersPerShaderStage",
+] as const;
+/** More bindings than this help no kernel and make bind groups dear. */
+const MOST_BINDINGS = 32;
+
+/**
+ * Opens the best adapter of the machine.
+ *
+ * @returns The device; `software` says whether it is a CPU
+ * @throws {Error} When there is no adapter, with the command that installs a software one
+ *
+ * @example
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { openGpu } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assert(gpu.name.length > 0);
+ * ```
+ */
+export async function openGpu(): Promise<Gpu> {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }) ?? null;
+  if (adapter === null) {
+    throw new Error(
+      'Cannot open a GPU as WebGPU has no adapter: install a driver (on Debian or Ubuntu "apt-get install mesa-vulkan-drivers" gives a software one)',
+    );
+  }
+  const requiredLimits: Record<string, number> = {};
+  for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
+  const { device, features } = await requestDevice(adapter, requiredLimits);
+  const name = adapter.info.description || adapter.info.device || "unnamed adapter";
+  const software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe/i.test(name);
+
+  let failure: Error | null = null, closing = false;
+  device.lost.then((info) => {
+    if (!closing) failure = new DeviceLostError(`The device "${name}" was lost: ${info.message || info.reason}`);
+  });
+  device.addEventListener("uncapturederror", (event) => {
+    const { error } = event as GPUUncapturedErrorEvent;
+    failure ??= new Error(`The device "${name}" reports: ${error.message}`);
+  });
+  return {
+    device,
+    name,
+    software,
+    features,
+    target: {
+      software,
+      workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
+      maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
+    },
+    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0 },
+    pipelines: new Map(),
+    check(): void {
+      if (failure !== null) throw failure;
+    },
+    [Symbol.asyncDispose]: (): Promise<void> => {
+      closing = true;
+      device.destroy();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Asks for the optional features that are granted, one by one, as hidden ones can only be tried. */
+async function requestDevice(
+  adapter: GPUAdapter,
+  requiredLimits: Record<string, number>,
+): Promise<{ device: GPUDevice; features: ReadonlySet<string> }> {
+  let granted = OPTIONAL;
+  for (;;) {
+    try {
+      const device = await adapter.requestDevice({ requiredLimits, requiredFeatures: granted as GPUFeatureName[] });
+      return { device, features: new Set(granted) };
+    } catch (error) {
+      if (granted.length === 0) throw error;
+      granted = granted.filter((f) => adapter.features.has(f as GPUFeatureName) && f !== granted.at(-1));
+    }
+  }
+}
+
+const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
+
+/**
+ * Creates a storage buffer.
+ *
+ * @param gpu The device
+ * @param options Its label and size in bytes
+ * @returns The buffer, zeroed
+ * @throws {OutOfMemoryError} When the adapter cannot bind that much
+ */
+export function createBuffer(gpu: Gpu, options: { readonly label: string; readonly bytes: number }): GPUBuffer {
+  const { label, bytes } = options;
+  const most = Math.min(gpu.device.limits.maxStorageBufferBindingSize, gpu.device.limits.maxBufferSize);
+  if (bytes > most) {
+    throw new OutOfMemoryError(label, bytes, `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`);
+  }
+  gpu.counts.buffers++;
+  gpu.device.pushErrorScope("out-of-memory");
+  const buffer = gpu.device.createBuffer({ label, size: bytes, usage: USAGE });
+  gpu.device.popErrorScope().then((error) => {
+    if (error !== null) pendingMemoryErrors.set(gpu, new OutOfMemoryError(label, bytes, error.message));
+  });
+  return buffer;
+}
+
+const pendingMemoryErrors = new WeakMap<Gpu, OutOfMemoryError>();
+
+/**
+ * Waits for the allocations so far to be accepted.
+ *
+ * @param gpu The device
+ * @throws {OutOfMemoryError} When one was refused: what it was and how large
+ */
+export async function checkAllocations(gpu: Gpu): Promise<void> {
+  await Promise.resolve();
+  const error = pendingMemoryErrors.get(gpu);
+  pendingMemoryErrors.delete(gpu);
+  if (error !== undefined) throw error;
+  gpu.check();
+}
+
+/**
+ * The pipeline of a shader, compiled once for each text.
+ *
+ * @param gpu The device
+ * @param kernel Name and WGSL
+ * @returns The pipeline; its bind group layout follows the declarations, used or not
+ */
+export function pipelineFor(gpu: Gpu, kernel: { readonly name: string; readonly code: string }): GPUComputePipeline {
+  const known = gpu.pipelines.get(kernel.code);
+  if (known !== undefined) return known;
+  gpu.counts.pipelines++;
+  const access = [...kernel.code.matchAll(/@binding\(\d+\)\s+var<storage,\s*(read_write|read)>/g)].map((m) => m[1]);
+  const layout = gpu.device.createBindGroupLayout({
+    entries: access.map((mode, binding) => ({
+      binding,
+      visibility: 4, // COMPUTE
+      buffer: { type: mode === "read" ? "read-only-storage" as const : "storage" as const },
+    })),
+  });
+  const pipeline = gpu.device.createComputePipeline({
+    label: kernel.name,
+    layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module: gpu.device.createShaderModule({ label: kernel.name, code: kernel.code }), entryPoint: "main" },
+  });
+  gpu.pipelines.set(kernel.code, pipeline);
+  return pipeline;
+}
+
+const staging = new WeakMap<Gpu, GPUBuffer>();
+
+/**
+ * Copies a buffer to the host. In Deno this waits for all queued work and then about 10 ms: read seldom.
+ *
+ * @param gpu The device
+ * @param source The buffer, and how many bytes of it
+ * @returns A copy of the bytes
+ */
+export async function readBuffer(
+  gpu: Gpu,
+  source: { readonly buffer: GPUBuffer; readonly bytes: number },
+): Promise<ArrayBuffer> {
+  const bytes = Math.ceil(source.bytes / 4) * 4;
+  let target = staging.get(gpu);
+  if (target === undefined || target.size < bytes || target.mapState !== "unmapped") {
+    target?.destroy();
+    gpu.counts.buffers++;
+    target = gpu.device.createBuffer({ label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
+    staging.set(gpu, target);
+  }
+  const encoder = gpu.device.createCommandEncoder();
+  encoder.copyBufferToBuffer(source.buffer, 0, target, 0, bytes);
+  gpu.device.queue.submit([encoder.finish()]);
+  gpu.counts.submits++;
+  try {
+    await target.mapAsync(1, 0, bytes);
+  } catch (error) {
+    gpu.check();
+    throw error;
+  }
+  const copy = target.getMappedRange(0, bytes).slice(0, source.bytes);
+  target.unmap();
+  gpu.check();
+  return copy;
+}

@@ -1,0 +1,135 @@
+/**
+ * Which nodes share a kernel: levels, clusters of elementwise nodes, and which values reach memory.
+ *
+ * @module
+ */
+
+import { topological } from "../graph.ts";
+import { reduceOp, sumEachOp } from "../ops/reduce.ts";
+import { fillOp, hostOp, leafOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "../tensor.ts";
+
+/** A group of elementwise nodes of one shape that one kernel computes. */
+export interface Cluster {
+  readonly nodes: readonly Tensor[];
+  /** Nodes whose values are written to memory. */
+  readonly stored: readonly Tensor[];
+  /** Nodes whose elements are summed for a `sumEach`. */
+  readonly summed: readonly Tensor[];
+}
+
+/** The result of {@link fuse}. */
+export interface Fusion {
+  /** All nodes, inputs first. */
+  readonly order: readonly Tensor[];
+  /** Launch level: grows along every edge that fusion cannot remove. */
+  readonly level: ReadonlyMap<Tensor, number>;
+  /** Clusters that have something to write. */
+  readonly clusters: readonly Cluster[];
+  /** Cluster of each elementwise node. */
+  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
+  /** Elementwise nodes that are in memory; the others are computed again by whoever reads them. */
+  readonly stored: ReadonlySet<Tensor>;
+}
+
+/** Whether a node is elementwise. */
+export const isElement = (node: Tensor): boolean => node.op.element !== undefined;
+
+/** Whether a node is a value that no launch computes. */
+export const isSource = (node: Tensor): boolean =>
+  node.inputs.length === 0 &&
+  (node.op === leafOp || node.op === hostOp || node.op === fillOp || node.op === stepScalarOp ||
+    node.op.name === "resident");
+
+/** Recomputing an elementwise node is cheaper than a round trip through memory up to this many operations. */
+const CHEAP_OPERATIONS = 8;
+const CHEAP_SCALAR_OPERATIONS = 24;
+const CHEAP_OPERANDS = 2;
+
+/**
+ * Groups the elementwise nodes of a graph.
+ *
+ * Nodes of one shape are joined along their edges when they can run at the same level. Levels grow along every other
+ * edge, so a cluster can never depend on itself through another launch. Nodes run as late as their readers allow,
+ * which lets a backward kernel recompute a cheap activation instead of keeping it.
+ *
+ * @param roots Values that must exist in memory
+ * @returns The groups
+ */
+export function fuse(roots: readonly Tensor[]): Fusion {
+  const order = topological(roots);
+  const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
+  for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
+  const fusable = (from: Tensor, to: Tensor): boolean =>
+    isElement(from) && isElement(to) && sameShape(from.shape, to.shape);
+
+  const level = new Map<Tensor, number>();
+  for (const node of order) {
+    level.set(node, Math.max(0, ...node.inputs.map((i) => level.get(i)! + (fusable(i, node) || isSource(i) ? 0 : 1))));
+  }
+  for (const node of order.toReversed()) {
+    const after = readers.get(node)!;
+    if (!isElement(node) || after.length === 0) continue;
+    level.set(node, Math.min(...after.map((r) => level.get(r)! - (fusable(node, r) ? 0 : 1))));
+  }
+
+  const parent = new Map<Tensor, Tensor>(order.filter(isElement).map((n) => [n, n]));
+  const find = (node: Tensor): Tensor => {
+    let top = node;
+    while (parent.get(top) !== top) top = parent.get(top)!;
+    parent.set(node, top);
+    return top;
+  };
+  for (const node of order) {
+    for (const input of node.inputs) {
+      if (fusable(input, node) && level.get(input) === level.get(node)) parent.set(find(input), find(node));
+    }
+  }
+
+  const cost = new Map<Tensor, { operations: number; operands: ReadonlySet<Tensor> }>();
+  const cheap = (node: Tensor): boolean => {
+    const { operations, operands } = cost.get(node)!;
+    const large = [...operands].filter((o) => sizeOf(o.shape) > 1).length;
+    return sizeOf(node.shape) === 1
+      ? operations <= CHEAP_SCALAR_OPERATIONS && large === 0
+      : operations <= CHEAP_OPERATIONS && large <= CHEAP_OPERANDS;
+  };
+  const needed = new Set(roots), stored = new Set<Tensor>();
+  for (const node of order) {
+    if (!isElement(node)) continue;
+    const inner = node.inputs.map((i) => cost.get(i));
+    cost.set(node, {
+      operations: 1 + inner.reduce((n, c) => n + (c?.operations ?? 0), 0),
+      operands: new Set(
+        node.inputs.flatMap((i, k) => inner[k] ? [...inner[k].operands] : i.op === fillOp ? [] : [i]),
+      ),
+    });
+    const after = readers.get(node)!;
+    const must = needed.has(node) || after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
+    const shared = after.some((r) =>
+      (isElement(r) && find(r) !== find(node)) || (r.op === reduceOp && after.length > 1)
+    );
+    if (must || (shared && !cheap(node))) {
+      stored.add(node);
+      cost.set(node, { operations: 0, operands: new Set([node]) });
+    }
+  }
+
+  const members = new Map<Tensor, Tensor[]>();
+  for (const node of order) {
+    if (!isElement(node)) continue;
+    const top = find(node);
+    if (members.has(top)) members.get(top)!.push(node);
+    else members.set(top, [node]);
+  }
+  const clusters: Cluster[] = [], clusterOf = new Map<Tensor, Cluster>();
+  for (const nodes of members.values()) {
+    const cluster: Cluster = {
+      nodes,
+      stored: nodes.filter((n) => stored.has(n)),
+      summed: nodes.filter((n) => readers.get(n)!.some((r) => r.op === sumEachOp)),
+    };
+    for (const node of nodes) clusterOf.set(node, cluster);
+    if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);
+  }
+  return { order, level, clusters, clusterOf, stored };
+}

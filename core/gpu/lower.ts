@@ -1,0 +1,353 @@
+/**
+ * From fused groups and ops to launches on numbered buffers.
+ *
+ * @module
+ */
+
+import { elementwise, partialCount } from "../../kernels/elementwise.ts";
+import type { Expression, Operand, Step } from "../../kernels/expression.ts";
+import { chooseMatmul, type Epilogue, matmul } from "../../kernels/matmul.ts";
+import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
+import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
+import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
+import { constant } from "../graph.ts";
+import {
+  fillOp,
+  type HostData,
+  hostOp,
+  type KernelText,
+  pickOp,
+  sizeOf,
+  stepScalarOp,
+  type Target,
+  type Tensor,
+} from "../tensor.ts";
+import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
+import { bytesOf, type Source } from "./plan.ts";
+
+/** A launch before it has its place in the order. */
+export interface Unit {
+  readonly kernel: KernelText;
+  /** Buffers in binding order. */
+  readonly bindings: readonly number[];
+  readonly reads: readonly number[];
+  readonly writes: readonly number[];
+  /** Written buffers that held an older value which other units read. */
+  readonly overwrites: readonly number[];
+  /** Place in the graph's order. */
+  readonly priority: number;
+  readonly matmulFlops: number;
+}
+
+/** A buffer of the plan; `source` is null for an intermediate value. */
+interface Buffer {
+  readonly source: Source | null;
+  readonly bytes: number;
+}
+
+/** The result of {@link createLowering}. */
+export interface Lowering {
+  readonly units: readonly Unit[];
+  readonly buffers: readonly Buffer[];
+  readonly scalars: readonly ((step: number) => number)[];
+  bufferOf(node: Tensor): number;
+}
+
+/**
+ * Lowers a fused graph.
+ *
+ * @param fusion The graph
+ * @param options `targets`: nodes that overwrite a leaf
+ * @returns Units on numbered buffers
+ */
+export function createLowering(
+  fusion: Fusion,
+  options: { readonly target: Target; readonly targets: ReadonlyMap<Tensor, Tensor> },
+): Lowering {
+  const { target, targets } = options;
+  const { order, level, stored, clusters, clusterOf } = fusion;
+  const buffers: Buffer[] = [], units: Unit[] = [];
+  const scalars: ((step: number) => number)[] = [];
+  const place = new Map(order.map((n, i) => [n, i]));
+  const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
+  for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
+
+  const newBuffer = (bytes: number, source: Source | null = null): number => buffers.push({ bytes, source }) - 1;
+  const bufferIds = new Map<Tensor, number[]>();
+  let scalarBuffer = -1;
+
+  function bufferOf(node: Tensor, output = 0): number {
+    if (node.op.name === "reshape") return bufferOf(node.inputs[0]);
+    if (node.op === pickOp) return bufferOf(node.inputs[0], (node.attrs as { index: number }).index);
+    const known = bufferIds.get(node) ?? [];
+    if (known[output] !== undefined) return known[output];
+    if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
+    else {
+      const shape = output === 0 ? node.shape : node.op.infer(node.inputs, node.attrs)[output].shape;
+      const source: Source | null = node.op === hostOp
+        ? { kind: "host", data: (node.attrs as { data: HostData }).data }
+        : isSource(node)
+        ? { kind: "leaf", node }
+        : null;
+      known[output] = newBuffer(bytesOf(shape), source);
+    }
+    bufferIds.set(node, known);
+    return known[output];
+  }
+
+  function scalarIndex(node: Tensor): number {
+    const { value } = node.attrs as { value: (step: number) => number };
+    if (scalarBuffer < 0) scalarBuffer = newBuffer(16, { kind: "scalars" });
+    const at = scalars.indexOf(value);
+    const index = at >= 0 ? at : scalars.push(value) - 1;
+    buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf([scalars.length]) };
+    return index;
+  }
+
+  /** The program that computes `results` over a shape, and the buffers it loads. */
+  function express(
+    results: readonly Tensor[],
+    shape: readonly number[],
+    given?: Tensor,
+  ): { expression: Expression; loads: number[]; stepOf: Map<Tensor, number> } {
+    const steps: Step[] = [], inputs: Operand[] = [], loads: number[] = [];
+    const stepOf = new Map<Tensor, number>(), operandOf = new Map<string, number>();
+    const own = new Set(results);
+    const operand = (buffer: number, type: Operand["type"], strides: readonly number[]): number => {
+      const key = `${buffer} ${strides}`;
+      if (!operandOf.has(key)) {
+        operandOf.set(key, inputs.push({ type, strides }) - 1);
+        loads.push(buffer);
+      }
+      return operandOf.get(key)!;
+    };
+    const visit = (node: Tensor): number => {
+      const known = stepOf.get(node);
+      if (known !== undefined) return known;
+      const step = stepFor(node);
+      stepOf.set(node, steps.push(step) - 1);
+      return steps.length - 1;
+    };
+    const stepFor = (node: Tensor): Step => {
+      if (given !== undefined && baseOf(node) === given) return { kind: "given", name: "acc" };
+      if (node.op === fillOp) return { kind: "constant", value: constant(node)! };
+      if (node.op === stepScalarOp) {
+        const index = scalarIndex(node);
+        return { kind: "scalar", input: operand(scalarBuffer, "f32", shape.map(() => 0)), index };
+      }
+      if (isElement(node) && (own.has(node) || !stored.has(node))) {
+        return { kind: "compute", text: node.op.element!.text, args: node.inputs.map(visit) };
+      }
+      return { kind: "load", input: operand(bufferOf(node), node.dtype, stridesIn(node.shape, shape)) };
+    };
+    for (const node of results) visit(node);
+    return { expression: { shape, inputs, steps }, loads, stepOf };
+  }
+
+  function addUnit(
+    unit: { kernel: KernelText; reads: readonly number[]; writes: readonly number[]; priority: number },
+    extra: { bindings?: readonly number[]; overwrites?: readonly number[]; matmulFlops?: number } = {},
+  ): void {
+    const bindings = extra.bindings ?? [...unit.reads, ...unit.writes];
+    if (bindings.length > target.maxBindings) {
+      throw new RangeError(
+        `Cannot launch "${unit.kernel.name}" as the adapter binds ${target.maxBindings} buffers: it needs ${bindings.length}`,
+      );
+    }
+    units.push({ ...unit, bindings, overwrites: extra.overwrites ?? [], matmulFlops: extra.matmulFlops ?? 0 });
+  }
+
+  const partials = new Map<Cluster, number>();
+  const merged = new Map<Tensor, Cluster>();
+  for (const cluster of clusters) {
+    const host = epilogueHost(cluster);
+    if (host !== undefined) merged.set(host, cluster);
+    else addCluster(cluster);
+  }
+  for (const node of order) {
+    if (isElement(node) || isSource(node) || node.op === pickOp || node.op.name === "reshape") continue;
+    if (node.op === matmulOp) addMatmul(node);
+    else if (node.op === reduceOp) addReduce(node);
+    else if (node.op === sumEachOp) addSums(node);
+    else addKernel(node);
+  }
+  return { units, buffers, scalars, bufferOf: (node) => bufferOf(node) };
+
+  function priorityOf(cluster: Cluster): number {
+    return Math.max(...[...cluster.stored, ...cluster.summed].map((n) => place.get(n)!));
+  }
+
+  function addCluster(cluster: Cluster): void {
+    const { summed } = cluster;
+    const shape = cluster.nodes[0].shape;
+    const { expression, loads, stepOf } = express([...cluster.stored, ...summed], shape);
+    const outputs = cluster.stored.map((n) => bufferOf(n));
+    const overwrites = cluster.stored.map((n, i) => {
+      if (!targets.has(n)) return null;
+      const at = loads.indexOf(outputs[i]);
+      return at < 0 ? null : at;
+    });
+    const fresh = outputs.filter((_, i) => overwrites[i] === null);
+    if (summed.length > 0) partials.set(cluster, newBuffer(bytesOf([summed.length * partialCount(sizeOf(shape))])));
+    const names = [...new Set(cluster.nodes.filter((n) => n.op.name !== "broadcast").map((n) => n.op.name))];
+    const kernel = elementwise({
+      expression,
+      outputs: cluster.stored.map((n) => stepOf.get(n)!),
+      overwrites,
+      sums: summed.map((n) => stepOf.get(n)!),
+      label: `${names.slice(0, 4).join("+") || "copy"}${names.length > 4 ? "+.." : ""} ${shape.join("x")}`,
+    });
+    const sums = summed.length > 0 ? [partials.get(cluster)!] : [];
+    addUnit({ kernel, reads: loads, writes: [...outputs, ...sums], priority: priorityOf(cluster) }, {
+      bindings: [...loads, ...fresh, ...sums],
+      overwrites: outputs.filter((_, i) => targets.has(cluster.stored[i])),
+    });
+  }
+
+  /** The product whose kernel can compute a cluster as it stores: the only late input of the cluster. */
+  function epilogueHost(cluster: Cluster): Tensor | undefined {
+    if (cluster.summed.length > 0 || cluster.stored.some((n) => targets.has(n))) return undefined;
+    const inputs = new Set<Tensor>();
+    const own = new Set(cluster.stored), seen = new Set<Tensor>();
+    const visit = (node: Tensor): void => {
+      if (seen.has(node)) return;
+      seen.add(node);
+      if (isElement(node) && (own.has(node) || !stored.has(node))) node.inputs.forEach(visit);
+      else if (!isSource(baseOf(node))) inputs.add(baseOf(node));
+    };
+    cluster.stored.forEach(visit);
+    const products = [...inputs].filter((n) =>
+      n.op === matmulOp && !merged.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
+    );
+    const levelOf = (node: Tensor): number => level.get(isElement(node) ? clusterOf.get(node)!.nodes[0] : node)!;
+    return products.find((p) => [...inputs].every((i) => i === p || levelOf(i) < level.get(p)!));
+  }
+
+  function addMatmul(node: Tensor): void {
+    const attrs = node.attrs as MatmulAttrs;
+    const sizes = matmulSizes(node.inputs, attrs);
+    const cluster = merged.get(node);
+    const reads = node.inputs.map((i) => bufferOf(i));
+    let epilogue: Epilogue | undefined, loads: number[] = [], writes = [bufferOf(node)];
+    if (cluster !== undefined) {
+      const inside = new Set(cluster.nodes);
+      const raw = readersThroughAliases(node).some((r) => !inside.has(r));
+      const expressed = express(cluster.stored, cluster.nodes[0].shape, node);
+      loads = expressed.loads;
+      const steps = [...expressed.expression.steps];
+      const given = steps.findIndex((s) => s.kind === "given");
+      epilogue = {
+        expression: expressed.expression,
+        outputs: [...(raw ? [given] : []), ...cluster.stored.map((n) => expressed.stepOf.get(n)!)],
+      };
+      writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
+    }
+    const variant = chooseMatmul(sizes, { software: target.software });
+    const kernel = matmul({ ...sizes, ...attrs, variant, epilogue });
+    addUnit({
+      kernel,
+      reads: [...reads, ...loads],
+      writes,
+      priority: cluster === undefined ? place.get(node)! : priorityOf(cluster),
+    }, { matmulFlops: kernel.flops });
+  }
+
+  function addReduce(node: Tensor): void {
+    const { axis, count, kind } = node.attrs as ReduceAttrs;
+    const [x] = node.inputs;
+    const outer = sizeOf(x.shape.slice(0, axis));
+    const length = sizeOf(x.shape.slice(axis, axis + count));
+    const inner = sizeOf(x.shape.slice(axis + count));
+    const { expression, loads } = isElement(x) && !stored.has(x)
+      ? express([x], x.shape)
+      : { expression: loadAll(x), loads: [bufferOf(x)] };
+    const pieces = columnPieces({ outer, length, inner });
+    const threads = target.software ? 1 : length <= 64 ? 32 : 128;
+    const label = `${kind} ${outer}x${length}x${inner}`;
+    const priority = place.get(node)!;
+    if (pieces === 1) {
+      const kernel = reduce({ expression, outer, length, inner, kind, threads, label });
+      addUnit({ kernel, reads: loads, writes: [bufferOf(node)], priority });
+      return;
+    }
+    const scratch = newBuffer(bytesOf([outer * pieces * inner]));
+    const kernel = reduce({ expression, outer, length, inner, kind, threads, label });
+    addUnit({ kernel, reads: loads, writes: [scratch], priority });
+    const rest: Expression = {
+      shape: [outer * pieces * inner],
+      inputs: [{ type: "f32", strides: [1] }],
+      steps: [{ kind: "load", input: 0 }],
+    };
+    // 64 pieces or fewer: the second launch never splits again.
+    const join = reduce({ expression: rest, outer, length: pieces, inner, kind, threads, label: `${label} join` });
+    addUnit({ kernel: join, reads: [scratch], writes: [bufferOf(node)], priority });
+  }
+
+  function addSums(node: Tensor): void {
+    const perLaunch = target.maxBindings - 1;
+    for (let from = 0; from < node.inputs.length;) {
+      const reads: number[] = [], runs: Run[] = [];
+      let at = from;
+      for (; at < node.inputs.length; at++) {
+        const input = node.inputs[at], cluster = clusterOf.get(input)!;
+        const buffer = partials.get(cluster)!;
+        if (!reads.includes(buffer)) {
+          if (reads.length === perLaunch) break;
+          reads.push(buffer);
+        }
+        const count = partialCount(sizeOf(input.shape));
+        runs.push({ input: reads.indexOf(buffer), start: cluster.summed.indexOf(input) * count, count });
+      }
+      const kernel = collect({ inputs: reads.length, runs, first: from });
+      addUnit({ kernel, reads, writes: [bufferOf(node)], priority: place.get(node)! });
+      from = at;
+    }
+  }
+
+  function addKernel(node: Tensor): void {
+    const { op, inputs, attrs } = node;
+    const outputs = op.infer(inputs, attrs);
+    const mine = readers.get(node)!;
+    const wanted = outputs.map((_, k) =>
+      k === 0
+        ? mine.length === 0 || mine.some((r) => r.op !== pickOp)
+        : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
+    );
+    const call = op.kernel!({ inputs, outputs, wanted, attrs, target });
+    const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
+    const writes = outputs.flatMap((_, k) => wanted[k] ? [bufferOf(node, k)] : []);
+    const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs) ?? 0;
+    addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops });
+  }
+
+  function readersThroughAliases(node: Tensor): Tensor[] {
+    const direct = readers.get(node)!;
+    const isRoot = direct.length === 0;
+    if (isRoot) return [node];
+    return direct.flatMap((r) => r.op.name === "reshape" ? readersThroughAliases(r) : [r]);
+  }
+}
+
+/** The node whose buffer an alias shows. */
+function baseOf(node: Tensor): Tensor {
+  return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
+}
+
+function loadAll(x: Tensor): Expression {
+  return {
+    shape: x.shape,
+    inputs: [{ type: x.dtype, strides: stridesIn(x.shape, x.shape) }],
+    steps: [{ kind: "load", input: 0 }],
+  };
+}
+
+/** Strides of a row-major tensor seen in a space that it broadcasts to. */
+function stridesIn(shape: readonly number[], space: readonly number[]): number[] {
+  const strides = space.map(() => 0);
+  let step = 1;
+  for (let d = shape.length - 1; d >= 0; d--) {
+    if (shape[d] !== 1) strides[d + space.length - shape.length] = step;
+    step *= shape[d];
+  }
+  return strides;
+}

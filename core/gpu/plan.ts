@@ -1,0 +1,193 @@
+/**
+ * From a graph to a flat list of launches with a static memory plan. A function of the graph and the target alone.
+ *
+ * @module
+ */
+
+import { matmulOp } from "../ops/matmul.ts";
+import { broadcast } from "../ops/elementwise.ts";
+import { reduceOp, sumEachOp } from "../ops/reduce.ts";
+import { rebuild, simplify } from "../graph.ts";
+import { fillOp, type HostData, type KernelText, pickOp, sizeOf, stepScalarOp, type Target, type Tensor } from "../tensor.ts";
+import { fuse, isElement, isSource } from "./fuse.ts";
+import { type Lifetime, planMemory } from "./memory.ts";
+import { createLowering, type Unit } from "./lower.ts";
+
+/** Where the contents of a buffer come from. */
+export type Source =
+  | { readonly kind: "slot"; readonly slot: number }
+  | { readonly kind: "leaf"; readonly node: Tensor }
+  | { readonly kind: "host"; readonly data: HostData }
+  | { readonly kind: "scalars" };
+
+/** One dispatch of the recorded step. */
+export interface Launch {
+  readonly kernel: KernelText;
+  /** Buffers in binding order. */
+  readonly bindings: readonly number[];
+  /** Bytes read and written, each buffer once. */
+  readonly bytes: number;
+  /** Floating-point operations of matrix products among `kernel.flops`. */
+  readonly matmulFlops: number;
+}
+
+/** What a step costs. */
+export interface Cost {
+  /** Dispatches. */
+  readonly launches: number;
+  /** Floating-point operations, all kernels. */
+  readonly flops: number;
+  /** Floating-point operations of matrix products, attention included. */
+  readonly matmulFlops: number;
+  /** Bytes that kernels read and write. */
+  readonly bytes: number;
+  /** Bytes of buffers for intermediate values. */
+  readonly memory: number;
+}
+
+/** A recorded computation. */
+export interface Plan {
+  readonly launches: readonly Launch[];
+  readonly buffers: readonly { readonly source: Source; readonly bytes: number }[];
+  /** Sizes of the shared slots. */
+  readonly slots: readonly number[];
+  /** Buffer of each root, in the order given. */
+  readonly roots: readonly number[];
+  /** Functions of the step that fill the scalar buffer. */
+  readonly scalars: readonly ((step: number) => number)[];
+  readonly cost: Cost;
+}
+
+/** Options of {@link plan}. */
+export interface PlanOptions {
+  readonly target: Target;
+  /** Root index to the leaf whose buffer it overwrites. */
+  readonly updates?: ReadonlyMap<number, Tensor>;
+}
+
+/**
+ * Plans the computation of some tensors.
+ *
+ * @param roots What to compute
+ * @param options Target, and which roots overwrite a leaf
+ * @returns The plan
+ * @throws {TypeError} When two updates need each other's old value
+ */
+export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
+  const { target } = options;
+  const updates = options.updates ?? new Map<number, Tensor>();
+  const expanded = simplify(expandDefinitions(simplify(roots)));
+  // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
+  const launched = rebuild(expanded, (node) =>
+    isElement(node) || isSource(node)
+      ? node
+      : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? broadcast(x, x.shape) : x) });
+  const ready = launched.map((root, i) =>
+    updates.has(i) || isSource(root) ? broadcast(root, root.shape) : root
+  );
+  const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
+  const fusion = fuse(ready);
+  const lowering = createLowering(fusion, { target, targets });
+  const order = schedule(lowering.units);
+
+  const first = new Map<number, number>(), last = new Map<number, number>();
+  order.forEach((unit, at) => {
+    for (const b of unit.bindings) {
+      if (!first.has(b)) first.set(b, at);
+      last.set(b, at);
+    }
+  });
+  const rootBuffers = ready.map((root) => lowering.bufferOf(root));
+  for (const b of rootBuffers) last.set(b, order.length);
+  const temporary = lowering.buffers.flatMap((b, i) => b.source === null && first.has(i) ? [i] : []);
+  const memory = planMemory(
+    temporary.map((i): Lifetime => ({ bytes: lowering.buffers[i].bytes, first: first.get(i)!, last: last.get(i)! })),
+  );
+  const slotOf = new Map(temporary.map((b, i) => [b, memory.slots[i]]));
+  const buffers = lowering.buffers.map(({ source, bytes }, i) => ({
+    bytes,
+    source: source ?? { kind: "slot" as const, slot: slotOf.get(i) ?? -1 },
+  }));
+
+  const launches = order.map((unit): Launch => ({
+    kernel: unit.kernel,
+    bindings: unit.bindings,
+    matmulFlops: unit.matmulFlops,
+    bytes: [...new Set(unit.bindings)].reduce((n, b) => n + buffers[b].bytes, 0),
+  }));
+  const total = (f: (l: Launch) => number): number => launches.reduce((n, l) => n + f(l), 0);
+  return {
+    launches,
+    buffers,
+    slots: memory.sizes,
+    roots: rootBuffers,
+    scalars: lowering.scalars,
+    cost: {
+      launches: launches.length,
+      flops: total((l) => l.kernel.flops),
+      matmulFlops: total((l) => l.matmulFlops),
+      bytes: total((l) => l.bytes),
+      memory: memory.sizes.reduce((n, s) => n + s, 0),
+    },
+  };
+}
+
+/** Whether a kernel can read an input only after a copy: constants have no buffer, and sums need a kernel to ride on. */
+function needsLaunch(input: Tensor, reader: Tensor): boolean {
+  return input.op === fillOp || input.op === stepScalarOp || (reader.op === sumEachOp && !isElement(input));
+}
+
+/** Replaces ops that have no kernel by their definitions. */
+function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
+  const outputs = new Map<Tensor, readonly Tensor[]>();
+  const known = (node: Tensor): boolean =>
+    isElement(node) || isSource(node) || node.op.kernel !== undefined || node.op === pickOp ||
+    node.op === matmulOp || node.op === reduceOp || node.op === sumEachOp || node.op.name === "reshape";
+  return rebuild(roots, (node) => {
+    if (node.op === pickOp && outputs.has(node.inputs[0])) {
+      return outputs.get(node.inputs[0])![(node.attrs as { index: number }).index];
+    }
+    if (known(node)) return node;
+    if (node.op.definition === undefined) {
+      throw new TypeError(`Cannot plan "${node.op.name}" as it has neither a kernel nor a definition`);
+    }
+    const parts = expandDefinitions(node.op.definition(node.inputs, node.attrs));
+    outputs.set(parts[0], parts);
+    return parts[0];
+  });
+}
+
+/** Orders units: each after what it reads, and an overwriting unit after every other reader of its target. */
+function schedule(units: readonly Unit[]): Unit[] {
+  const writer = new Map<number, Unit>(), readers = new Map<number, Unit[]>();
+  for (const unit of units) {
+    for (const b of unit.writes) if (!unit.overwrites.includes(b)) writer.set(b, unit);
+    for (const b of unit.reads) {
+      if (readers.has(b)) readers.get(b)!.push(unit);
+      else readers.set(b, [unit]);
+    }
+  }
+  const order: Unit[] = [], state = new Map<Unit, "open" | "done">();
+  const visit = (unit: Unit): void => {
+    if (state.get(unit) === "done") return;
+    if (state.get(unit) === "open") {
+      throw new TypeError(`Cannot plan "${unit.kernel.name}" as two updates each need the other's old value`);
+    }
+    state.set(unit, "open");
+    const before = [
+      ...unit.reads.flatMap((b) => writer.has(b) ? [writer.get(b)!] : []),
+      ...unit.overwrites.flatMap((b) => readers.get(b) ?? []),
+    ];
+    for (const other of before) if (other !== unit) visit(other);
+    state.set(unit, "done");
+    order.push(unit);
+  };
+  for (const unit of units.toSorted((a, b) => a.priority - b.priority)) visit(unit);
+  return order;
+}
+
+/** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */
+export function bytesOf(shape: readonly number[]): number {
+  return Math.max(16, Math.ceil(sizeOf(shape) / 4) * 16);
+}
+

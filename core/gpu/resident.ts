@@ -1,0 +1,55 @@
+/**
+ * Tensors whose values live on the device.
+ *
+ * @module
+ */
+
+import { ConsumedError } from "../errors.ts";
+import { apply, type DType, type HostData, type Op, type Spec, type Tensor } from "../tensor.ts";
+
+/** Where a resident tensor's values are. */
+export interface Storage {
+  readonly buffer: GPUBuffer;
+  readonly label: string;
+  /** Step that produced the values. */
+  readonly producedAt: number;
+  /** Step that reused the buffer, when one did. */
+  consumedBy: number | null;
+}
+
+const residentOp: Op<{ spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
+const storages = new WeakMap<Tensor, Storage>();
+
+/** A tensor over a buffer that holds its values. */
+export function resident(spec: Spec, storage: Omit<Storage, "consumedBy">): Tensor {
+  const node = apply(residentOp, [], { spec: { shape: spec.shape, dtype: spec.dtype } });
+  storages.set(node, { ...storage, consumedBy: null });
+  return node;
+}
+
+/** Whether a tensor's values are on the device already. */
+export function isResident(tensor: Tensor): boolean {
+  return storages.has(tensor);
+}
+
+/**
+ * The storage of a resident tensor.
+ *
+ * @throws {ConsumedError} When a step has reused its buffer
+ */
+export function storageOf(tensor: Tensor): Storage {
+  const storage = storages.get(tensor);
+  if (storage === undefined) throw new TypeError(`Cannot read "${tensor.op.name}" as it is not on the device`);
+  if (storage.consumedBy !== null) throw new ConsumedError(storage.producedAt, storage.consumedBy);
+  return storage;
+}
+
+/** Marks a tensor as used up by a step: its buffer belongs to the next state. */
+export function consume(tensor: Tensor, step: number): void {
+  storageOf(tensor).consumedBy = step;
+}
+
+/** Values of bytes, by dtype. */
+export function view(bytes: ArrayBuffer, dtype: DType): HostData {
+  return dtype === "f32" ? new Float32Array(bytes) : dtype === "i32" ? new Int32Array(bytes) : new Uint32Array(bytes);
+}

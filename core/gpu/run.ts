@@ -1,0 +1,154 @@
+/**
+ * Records plans on a device and replays them.
+ *
+ * @module
+ */
+
+import { type HostData, sizeOf, type Tensor } from "../tensor.ts";
+import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffer } from "./device.ts";
+import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
+import { isResident, resident, storageOf, view } from "./resident.ts";
+
+/** A plan with its buffers, pipelines and bind groups: one call replays it. */
+export interface Recording {
+  readonly plan: Plan;
+  /** The buffer of each root. */
+  readonly roots: readonly GPUBuffer[];
+  /** Uploads the step's scalars and submits all launches in one compute pass. */
+  replay(step: number): void;
+  /** Frees the buffers that belong to the recording. */
+  destroy(): void;
+}
+
+/** Gives the buffer of a leaf when a plan is recorded. */
+export type Resolve = (leaf: Tensor) => GPUBuffer;
+
+/**
+ * Records a plan: creates its buffers, pipelines and bind groups.
+ *
+ * @param gpu The device
+ * @param options The plan, and where its leaves live; resident leaves are found without help
+ * @returns The recording
+ * @throws {OutOfMemoryError} When the device has no room
+ */
+export async function record(
+  gpu: Gpu,
+  options: { readonly plan: Plan; readonly resolve?: Resolve; readonly label?: string },
+): Promise<Recording> {
+  const { plan, resolve } = options;
+  const label = options.label ?? "plan";
+  const { device } = gpu;
+  const slots = plan.slots.map((bytes, i) => createBuffer(gpu, { label: `${label} slot ${i}`, bytes }));
+  const owned = [...slots];
+  let scalarBuffer: GPUBuffer | null = null;
+  const used = new Set([...plan.launches.flatMap((l) => l.bindings), ...plan.roots]);
+  const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
+    if (!used.has(i)) return null;
+    if (source.kind === "slot") return slots[source.slot];
+    if (source.kind === "leaf") return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
+    const buffer = createBuffer(gpu, { label: `${label} ${source.kind}`, bytes });
+    owned.push(buffer);
+    if (source.kind === "scalars") scalarBuffer = buffer;
+    else device.queue.writeBuffer(buffer, 0, source.data as Float32Array<ArrayBuffer>);
+    return buffer;
+  });
+  await checkAllocations(gpu);
+
+  const steps = plan.launches.map(({ kernel, bindings }) => {
+    const pipeline = pipelineFor(gpu, kernel);
+    gpu.counts.bindGroups++;
+    const group = device.createBindGroup({
+      label: kernel.name,
+      layout: pipeline.getBindGroupLayout(0),
+      entries: bindings.map((b, binding) => ({
+        binding,
+        resource: { buffer: buffers[b]!, size: plan.buffers[b].bytes },
+      })),
+    });
+    return { pipeline, group, grid: kernel.grid };
+  });
+  gpu.check();
+  const values = new Float32Array(Math.max(4, plan.scalars.length));
+
+  return {
+    plan,
+    roots: plan.roots.map((b) => buffers[b]!),
+    replay(step: number): void {
+      if (scalarBuffer !== null) {
+        plan.scalars.forEach((f, i) => values[i] = f(step));
+        device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
+      }
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      let bound: GPUComputePipeline | null = null;
+      for (const { pipeline, group, grid } of steps) {
+        if (pipeline !== bound) pass.setPipeline(pipeline);
+        bound = pipeline;
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(...grid as [number, number, number]);
+      }
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      gpu.counts.submits++;
+    },
+    destroy(): void {
+      for (const buffer of owned) buffer.destroy();
+    },
+  };
+}
+
+/**
+ * Plans roots for a device.
+ *
+ * @param gpu The device
+ * @param roots What to compute
+ * @returns The plan
+ */
+export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOptions["updates"]): Plan {
+  return plan(roots, { target: gpu.target, updates });
+}
+
+/** Uploads host values; the buffer belongs to the returned tensor. */
+export function upload(gpu: Gpu, data: HostData, options: { shape: readonly number[]; label: string }): Tensor {
+  const buffer = createBuffer(gpu, { label: options.label, bytes: bytesOf(options.shape) });
+  gpu.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+  const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
+  return resident({ shape: options.shape, dtype }, { buffer, label: options.label, producedAt: 0 });
+}
+
+/**
+ * Computes a tensor and brings its values to the host. Waits for the device: over 10 ms in Deno.
+ *
+ * @param gpu The device
+ * @param tensor What to compute, or a tensor of a training state
+ * @returns Its values, row-major
+ * @throws {ConsumedError} When a training step has reused its buffer
+ */
+export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
+  const [values] = await readAll(gpu, [tensor]);
+  return values;
+}
+
+/**
+ * Computes several tensors in one submission and brings their values to the host.
+ *
+ * @param gpu The device
+ * @param tensors What to compute
+ * @returns The values of each, row-major
+ */
+export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
+  const computed = tensors.filter((t) => !isResident(t));
+  const recording = computed.length > 0 ? await record(gpu, { plan: planFor(gpu, computed), label: "read" }) : null;
+  try {
+    recording?.replay(1);
+    const results: HostData[] = [];
+    for (const tensor of tensors) {
+      const buffer = isResident(tensor) ? storageOf(tensor).buffer : recording!.roots[computed.indexOf(tensor)];
+      const bytes = await readBuffer(gpu, { buffer, bytes: 4 * sizeOf(tensor.shape) });
+      results.push(view(bytes, tensor.dtype));
+    }
+    return results;
+  } finally {
+    recording?.destroy();
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Matrix products.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+
+/** Attributes of {@link matmulOp}: which operands are stored transposed. */
+export interface MatmulAttrs {
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+}
+
+/** Sizes of a matrix product: `batch` times `[M, K] x [K, N]`. */
+export function matmulSizes([a, b]: readonly Spec[], { transposeA, transposeB }: MatmulAttrs): {
+  readonly batch: number;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+} {
+  const [a0, a1] = a.shape.slice(-2), [b0, b1] = b.shape.slice(-2);
+  return {
+    batch: sizeOf(a.shape.slice(0, -2)),
+    m: transposeA ? a1 : a0,
+    k: transposeA ? a0 : a1,
+    n: transposeB ? b0 : b1,
+  };
+}
+
+/** The product; the planner chooses its kernel and fuses what follows. */
+export const matmulOp: Op<MatmulAttrs> = {
+  name: "matmul",
+  infer(inputs, attrs) {
+    const [a, b] = inputs;
+    const shapes = [a.shape, b.shape];
+    if (a.shape.length < 2 || a.shape.length !== b.shape.length) {
+      throw new ShapeError("matmul", "operands must be matrices, or stacks of as many", shapes);
+    }
+    const lead = a.shape.slice(0, -2);
+    if (!sameShape(lead, b.shape.slice(0, -2))) throw new ShapeError("matmul", "stacks must be alike", shapes);
+    const { m, n, k } = matmulSizes(inputs, attrs);
+    const inner = b.shape.at(attrs.transposeB ? -1 : -2);
+    if (inner !== k) throw new ShapeError("matmul", `inner sizes ${k} and ${inner} must be equal`, shapes);
+    return [{ shape: [...lead, m, n], dtype: "f32" }];
+  },
+  pullbacks: [
+    ({ inputs: [, b], gradient: g, attrs: { transposeA: ta, transposeB: tb } }) =>
+      ta
+        ? matmul(b, g, { transposeA: tb, transposeB: true })
+        : matmul(g, b, { transposeB: !tb }),
+    ({ inputs: [a], gradient: g, attrs: { transposeA: ta, transposeB: tb } }) =>
+      tb ? matmul(g, a, { transposeA: true, transposeB: ta }) : matmul(a, g, { transposeA: !ta }),
+  ],
+  matmulFlops(inputs, _, attrs) {
+    const { batch, m, n, k } = matmulSizes(inputs, attrs);
+    return 2 * batch * m * n * k;
+  },
+};
+
+/**
+ * Matrix product, in any of the four layouts without moving memory.
+ *
+ * @param a f32 [..., M, K], or [..., K, M] with `transposeA`
+ * @param b f32 [..., K, N], or [..., N, K] with `transposeB`; as many leading sizes as `a`
+ * @param options Which operands are stored transposed
+ * @returns f32 [..., M, N]
+ * @throws {ShapeError} When the inner sizes differ
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { matmul, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const a = tensor([1, 2, 3, 4], [2, 2]), b = tensor([1, 0, 0, 2], [2, 2]);
+ * assertEquals([...await read(gpu, matmul(a, b))], [1, 4, 3, 8]);
+ * ```
+ */
+export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {}): Tensor {
+  const { transposeA = false, transposeB = false } = options;
+  return apply(matmulOp, [a, b], { transposeA, transposeB });
+}

@@ -1,0 +1,117 @@
+/**
+ * Reductions.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { broadcast, divide, equal, exp, multiply, subtract } from "./elementwise.ts";
+import { reshape } from "./shape.ts";
+
+/** Attributes of {@link reduceOp}: a run of neighbouring axes. */
+export interface ReduceAttrs {
+  readonly axis: number;
+  readonly count: number;
+  readonly kind: "sum" | "max";
+}
+
+/** Reduces neighbouring axes; the planner fuses what feeds it. */
+export const reduceOp: Op<ReduceAttrs> = {
+  name: "reduce",
+  infer([input], { axis, count }) {
+    if (axis < 0 || axis + count > input.shape.length) {
+      throw new ShapeError("reduce", `axes ${axis} to ${axis + count - 1} must exist`, [input.shape]);
+    }
+    return [{ shape: input.shape.toSpliced(axis, count), dtype: "f32" }];
+  },
+  pullbacks: [({ inputs: [x], output, gradient, attrs: { axis, count, kind } }) => {
+    const kept = x.shape.map((d, i) => i >= axis && i < axis + count ? 1 : d);
+    const wide = broadcast(reshape(gradient, kept), x.shape);
+    return kind === "sum" ? wide : multiply(wide, equal(x, reshape(output, kept)));
+  }],
+};
+
+/** Sums each of many tensors to one number; the planner adds them up inside the kernels that make them. */
+export const sumEachOp: Op<null> = {
+  name: "sumEach",
+  infer: (inputs) => [{ shape: [inputs.length], dtype: "f32" }],
+  pullbacks: [({ inputs, gradient, index }) => {
+    const shape = inputs[index].shape;
+    if (inputs.length !== 1) throw new TypeError('Cannot differentiate "sumEach" as only sums of one tensor have gradients');
+    return broadcast(reshape(gradient, shape.map(() => 1)), shape);
+  }],
+};
+
+/**
+ * The totals of many tensors.
+ *
+ * @param tensors Tensors of any shape, f32
+ * @returns f32 [tensors.length]
+ */
+export function sumEach(tensors: readonly Tensor[]): Tensor {
+  return apply(sumEachOp, tensors, null);
+}
+
+function reduce(x: Tensor, options: { axes?: number | readonly number[]; kind: "sum" | "max" }): Tensor {
+  const { kind } = options;
+  const rank = x.shape.length;
+  const axes = options.axes === undefined ? x.shape.map((_, d) => d) : [options.axes].flat();
+  const sorted = axes.map((a) => a < 0 ? a + rank : a).toSorted((a, b) => b - a);
+  if (kind === "sum" && sorted.length === rank) return reshape(sumEach([x]), []);
+  let result = x;
+  for (let i = 0; i < sorted.length;) {
+    let count = 1;
+    while (sorted[i + count] === sorted[i] - count) count++;
+    result = apply(reduceOp, [result], { axis: sorted[i] - count + 1, count, kind });
+    i += count;
+  }
+  return result;
+}
+
+/**
+ * Sum over axes.
+ *
+ * @param x f32 tensor
+ * @param axes Axes to remove, negative from the end; all when absent
+ * @returns f32, without those axes
+ */
+export function sum(x: Tensor, axes?: number | readonly number[]): Tensor {
+  return reduce(x, { axes, kind: "sum" });
+}
+
+/**
+ * Mean over axes.
+ *
+ * @param x f32 tensor
+ * @param axes Axes to remove, negative from the end; all when absent
+ * @returns f32, without those axes
+ */
+export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
+  const total = sum(x, axes);
+  const size = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1);
+  return divide(total, size(x.shape) / size(total.shape));
+}
+
+/**
+ * Largest element over axes.
+ *
+ * @param x f32 tensor
+ * @param axes Axes to remove, negative from the end; all when absent
+ * @returns f32, without those axes
+ */
+export function max(x: Tensor, axes?: number | readonly number[]): Tensor {
+  return reduce(x, { axes, kind: "max" });
+}
+
+/**
+ * Softmax over the last axis: `exp(x - max x) / sum exp(x - max x)`.
+ *
+ * @param x f32 [..., C]
+ * @returns f32 [..., C]
+ */
+export function softmax(x: Tensor): Tensor {
+  const kept = [...x.shape.slice(0, -1), 1];
+  const e = exp(subtract(x, reshape(max(x, -1), kept)));
+  return divide(e, reshape(sum(e, -1), kept));
+}

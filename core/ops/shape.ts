@@ -1,0 +1,108 @@
+/**
+ * Operations that move elements without computing.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { pad as padKernel, permute as permuteKernel, slice as sliceKernel } from "../../kernels/movement.ts";
+
+const reshapeOp: Op<{ shape: readonly number[] }> = {
+  name: "reshape",
+  infer([input], { shape }) {
+    if (sizeOf(input.shape) !== sizeOf(shape)) {
+      throw new ShapeError("reshape", "both shapes must hold as many elements", [input.shape, shape]);
+    }
+    return [{ shape, dtype: input.dtype }];
+  },
+  pullbacks: [({ inputs, gradient }) => reshape(gradient, inputs[0].shape)],
+};
+
+/**
+ * The same elements in another shape; free, nothing moves.
+ *
+ * @param x The tensor
+ * @param shape New shape with as many elements
+ * @returns `x` in that shape, same dtype
+ * @throws {ShapeError} When the number of elements differs
+ */
+export function reshape(x: Tensor, shape: readonly number[]): Tensor {
+  return apply(reshapeOp, [x], { shape });
+}
+
+const permuteOp: Op<{ axes: readonly number[] }> = {
+  name: "permute",
+  infer([input], { axes }) {
+    if (axes.toSorted((a, b) => a - b).some((a, i) => a !== i) || axes.length !== input.shape.length) {
+      throw new ShapeError("permute", `axes must name every dimension once, not [${axes}]`, [input.shape]);
+    }
+    return [{ shape: axes.map((a) => input.shape[a]), dtype: input.dtype }];
+  },
+  pullbacks: [({ gradient, attrs }) => permute(gradient, attrs.axes.map((_, i) => attrs.axes.indexOf(i)))],
+  kernel: ({ inputs, attrs }) => ({ kernel: permuteKernel({ shape: inputs[0].shape, axes: attrs.axes }) }),
+};
+
+/**
+ * Reorders dimensions.
+ *
+ * @param x The tensor
+ * @param axes `axes[i]` is the dimension of `x` that becomes dimension `i`
+ * @returns A copy in the new order
+ */
+export function permute(x: Tensor, axes: readonly number[]): Tensor {
+  return apply(permuteOp, [x], { axes });
+}
+
+const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
+  name: "slice",
+  infer([input], { starts, sizes }) {
+    if (input.shape.some((d, i) => !(starts[i] >= 0 && sizes[i] >= 1 && starts[i] + sizes[i] <= d))) {
+      throw new ShapeError("slice", `[${starts}] + [${sizes}] must lie inside`, [input.shape]);
+    }
+    return [{ shape: sizes, dtype: input.dtype }];
+  },
+  pullbacks: [({ inputs, gradient, attrs }) =>
+    pad(gradient, {
+      before: attrs.starts,
+      after: inputs[0].shape.map((d, i) => d - attrs.starts[i] - attrs.sizes[i]),
+    })],
+  kernel: ({ inputs, attrs }) => ({ kernel: sliceKernel({ shape: inputs[0].shape, ...attrs }) }),
+};
+
+/**
+ * A block of a tensor.
+ *
+ * @param x The tensor
+ * @param options `starts` and `sizes` along every dimension
+ * @returns A copy of the block
+ */
+export function slice(
+  x: Tensor,
+  options: { readonly starts: readonly number[]; readonly sizes: readonly number[] },
+): Tensor {
+  return apply(sliceOp, [x], { starts: options.starts, sizes: options.sizes });
+}
+
+const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
+  name: "pad",
+  infer: ([input], { before, after }) => [
+    { shape: input.shape.map((d, i) => before[i] + d + after[i]), dtype: input.dtype },
+  ],
+  pullbacks: [({ inputs, gradient, attrs }) => slice(gradient, { starts: attrs.before, sizes: inputs[0].shape })],
+  kernel: ({ inputs, attrs }) => ({ kernel: padKernel({ shape: inputs[0].shape, ...attrs }) }),
+};
+
+/**
+ * Surrounds a tensor with zeros.
+ *
+ * @param x The tensor
+ * @param options Zeros `before` and `after` along every dimension
+ * @returns The larger tensor
+ */
+export function pad(
+  x: Tensor,
+  options: { readonly before: readonly number[]; readonly after: readonly number[] },
+): Tensor {
+  return apply(padOp, [x], { before: options.before, after: options.after });
+}

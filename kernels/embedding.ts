@@ -1,0 +1,146 @@
+/**
+ * Embedding lookup and its gradient, without atomics: the same bits on every run.
+ *
+ * Legend: N ids, V rows of the table, C elements of a row.
+ *
+ * @module
+ */
+
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
+import { flatKernel, lanesOf, NAN_FUNCTION, rowEach, rowGrid, rowMain, type Threads } from "./rows.ts";
+
+/** Options of {@link embedding}. */
+export interface EmbeddingOptions {
+  /** Ids N. */
+  readonly rows: number;
+  /** Rows of the table, V. */
+  readonly vocab: number;
+  /** Elements of a row, C. */
+  readonly width: number;
+}
+
+/**
+ * Copies the rows of a table that ids name; an id outside the table gives a row of NaN.
+ *
+ * Bindings: a0 `table[V,C]`, a1 `ids[N]` i32; o0 `out[N,C]`.
+ *
+ * @param options Sizes
+ * @returns The kernel
+ */
+export function embedding({ rows, vocab, width }: EmbeddingOptions): Kernel {
+  const { type, loads } = lanesOf(width);
+  return flatKernel({
+    name: `embedding ${rows}x${width} of ${vocab}`,
+    items: rows * loads,
+    inputs: [type, "i32"],
+    outputs: [type],
+    functions: NAN_FUNCTION,
+    body: `  let row = i / ${loads}u;
+  let id = a1[row];
+  var value = ${type}(nan());
+  if (id >= 0 && id < ${vocab}) { value = a0[u32(id) * ${loads}u + (i - row * ${loads}u)]; }
+  o0[i] = value;
+`,
+  });
+}
+
+/**
+ * Sorts ids, equal ones in order of their place, by counting for each how many come before it.
+ *
+ * N^2 comparisons in one launch: right for a training batch (up to some tens of thousands of ids).
+ *
+ * Bindings: a0 `ids[N]` i32; o0 `order[N]` u32, the place of each sorted id in a0; o1 `sorted[N]` i32.
+ *
+ * @param options `rows`: ids N
+ * @returns The kernel
+ */
+export function embeddingOrder({ rows }: { readonly rows: number }): Kernel {
+  const threads = 64;
+  const lanes = rows % 4 === 0 ? 4 : 1;
+  const loads = rows / lanes;
+  const type = lanes === 4 ? "vec4i" : "i32";
+  const flags = lanes === 4 ? "vec4u" : "u32";
+  const places = lanes === 4 ? "vec4u(j * 4u) + vec4u(0u, 1u, 2u, 3u) < vec4u(i)" : "j < i";
+  const unroll = 4;
+  const one = (k: number): string =>
+    `    { let j = n + ${k}u; let other = a0[j]; before += ${flags}(select(other < own, other <= own, ${places})); }\n`;
+  const looped = Math.floor(loads / unroll) * unroll;
+  return {
+    name: `embedding_order ${rows}`,
+    grid: foldGrid(Math.ceil(rows / threads)),
+    flops: 0,
+    code: `${storage([type], ["u32", "i32"])}@compute @workgroup_size(${threads})
+fn main(${GROUP_BUILTINS}) {
+  let i = (${GROUP_INDEX}) * ${threads}u + lid;
+  if (i >= ${rows}u) { return; }
+  let id = ${lanes === 4 ? "a0[i / 4u][i % 4u]" : "a0[i]"};
+  let own = ${type}(id);
+  var before = ${flags}();
+  for (var n = 0u; n < ${looped}u; n += ${unroll}u) {
+${repeat(unroll, one)}  }
+  { let n = ${looped}u;
+${repeat(loads - looped, one)}  }
+  let rank = ${lanes === 4 ? "before.x + before.y + before.z + before.w" : "before"};
+  o0[rank] = i;
+  o1[rank] = id;
+}
+`,
+  };
+}
+
+/** Options of {@link embeddingGrad}. */
+export interface EmbeddingGradOptions extends EmbeddingOptions {
+  /** Threads of a row of the table; `rowThreads` recommends. */
+  readonly threads: Threads;
+}
+
+/**
+ * Gradient of {@link embedding} by the table: each row adds up its occurrences in order; absent rows are zero.
+ *
+ * Bindings: a0 `dOut[N,C]`, a1 `order[N]` u32, a2 `sorted[N]` i32, both of {@link embeddingOrder}; o0 `dTable[V,C]`,
+ * wholly overwritten. Ids outside the table add to nothing.
+ *
+ * @param options Sizes and tuning
+ * @returns The kernel
+ */
+export function embeddingGrad({ rows, vocab, width, threads }: EmbeddingGradOptions): Kernel {
+  const { type, loads } = lanesOf(width);
+  const steps = Math.ceil(Math.log2(rows + 1));
+  const read = (k: number): string => `a0[a1[p + ${k}u] * ${loads}u + column]`;
+  const add = (i: string): string =>
+    `    { let column = ${i};
+      var total = ${type}();
+      var p = first;
+      for (; p + 4u <= last; p += 4u) {
+        let x0 = ${read(0)}; let x1 = ${read(1)}; let x2 = ${read(2)}; let x3 = ${read(3)};
+        total = (((total + x0) + x1) + x2) + x3;
+      }
+      for (; p < last; p += 1u) { total += ${read(0)}; }
+      o0[row * ${loads}u + column] = total;
+    }`;
+  // Both ends of the segment by bisection: the first place whose id is at or above the bound.
+  const bisect = (name: string, bound: string): string =>
+    `  var ${name} = 0u;
+  { var size = ${rows}u;
+${
+      repeat(
+        steps,
+        () =>
+          `    { let step = size / 2u; let middle = ${name} + step; let up = size > 0u && a2[min(middle, ${
+            rows - 1
+          }u)] < ${bound};
+      ${name} = select(${name}, middle + 1u, up); size = select(step, size - min(size, step + 1u), up); }\n`,
+      )
+    }  }
+`;
+  return {
+    name: `embedding_grad ${rows}x${width} to ${vocab}`,
+    grid: rowGrid({ rows: vocab, threads }),
+    flops: rows * width,
+    code: `${storage([type, "u32", "i32"], [type])}
+${rowMain({ rows: vocab, threads })}  let id = i32(row);
+${bisect("first", "id")}${bisect("last", "id + 1")}
+${rowEach({ items: loads, threads }, (at) => at.map(add).join("\n"))}}
+`,
+  };
+}

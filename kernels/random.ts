@@ -1,0 +1,168 @@
+/**
+ * Counter-based random numbers: Threefry 2x32 with 20 rounds, in WGSL and in TypeScript.
+ *
+ * A value depends on the seed, the stream and its own index, on nothing else: no state, any order, any adapter.
+ *
+ * Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
+ *
+ * @module
+ */
+
+import { type Kernel, repeat } from "./kernel.ts";
+import { flatKernel } from "./rows.ts";
+
+const ROTATIONS: readonly number[] = [13, 15, 26, 6, 17, 29, 16, 24];
+const PARITY = 0x1bd11bda;
+const ROUNDS = 20;
+
+/** Two words of 32 bits, each from 0 to 2^32 - 1. */
+export type Pair = readonly [number, number];
+
+/**
+ * Encrypts a counter with a key; the result is two uniformly distributed words.
+ *
+ * @param key The seed
+ * @param counter What tells this draw from all others
+ * @returns Two words, each from 0 to 2^32 - 1
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { threefry2x32 } from "@firn/train/kernels";
+ *
+ * assertEquals(threefry2x32([0, 0], [0, 0]), [0x6b200159, 0x99ba4efe]);
+ * ```
+ */
+export function threefry2x32(key: Pair, counter: Pair): Pair {
+  const keys = [key[0], key[1], PARITY ^ key[0] ^ key[1]];
+  let x = (counter[0] + keys[0]) >>> 0;
+  let y = (counter[1] + keys[1]) >>> 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    const turn = ROTATIONS[round % 8];
+    x = (x + y) >>> 0;
+    y = (((y << turn) | (y >>> (32 - turn))) ^ x) >>> 0;
+    if (round % 4 === 3) {
+      const group = (round + 1) / 4;
+      x = (x + keys[group % 3]) >>> 0;
+      y = (y + keys[(group + 1) % 3] + group) >>> 0;
+    }
+  }
+  return [x, y];
+}
+
+/** WGSL `threefry2x32(key: vec2u, counter: vec2u) -> vec2u`, the same function as {@link threefry2x32}. */
+export const THREEFRY: string = `fn threefry2x32(key: vec2u, counter: vec2u) -> vec2u {
+  let k0 = key.x;
+  let k1 = key.y;
+  let k2 = ${PARITY}u ^ key.x ^ key.y;
+  var x = counter.x + k0;
+  var y = counter.y + k1;
+${
+  repeat(ROUNDS, (round) => {
+    const turn = ROTATIONS[round % 8];
+    const group = (round + 1) / 4;
+    const inject = round % 4 === 3 ? ` x += k${group % 3}; y += k${(group + 1) % 3} + ${group}u;` : "";
+    return `  x += y; y = ((y << ${turn}u) | (y >> ${32 - turn}u)) ^ x;${inject}\n`;
+  })
+}  return vec2u(x, y);
+}
+`;
+
+/** Options of {@link uniform} and {@link normal}. */
+export interface RandomOptions {
+  /** How many values. */
+  readonly size: number;
+  /** Tells draws with one seed apart: values with different streams are independent; 0 if absent. */
+  readonly stream?: number;
+}
+
+/** Options of {@link uniformValues} and {@link normalValues}. */
+export interface RandomValuesOptions extends RandomOptions {
+  /** The two words of the seed. */
+  readonly seed: Pair;
+}
+
+/**
+ * Fills a buffer with values in [0, 1), multiples of 2^-24.
+ *
+ * Bindings: a0 `seed[2]` u32; o0 `out[size]`. The bits are those of {@link uniformValues}.
+ *
+ * @param options Size and stream
+ * @returns The kernel
+ */
+export function uniform({ size, stream }: RandomOptions): Kernel {
+  return randomKernel("uniform", { size, stream }, [
+    `  let first = f32(words.x >> 8u) * 0x1p-24f;\n  let second = f32(words.y >> 8u) * 0x1p-24f;\n`,
+    0,
+  ]);
+}
+
+/**
+ * Fills a buffer with normal values of mean 0 and deviation 1.
+ *
+ * Bindings: a0 `seed[2]` u32; o0 `out[size]`. Close to {@link normalValues}, but logarithm, sine and cosine
+ * differ in their last bits between adapters.
+ *
+ * Source: Box and Muller 1958.
+ *
+ * @param options Size and stream
+ * @returns The kernel
+ */
+export function normal({ size, stream }: RandomOptions): Kernel {
+  return randomKernel("normal", { size, stream }, [
+    `  let radius = sqrt(-2.0f * log(f32((words.x >> 8u) + 1u) * 0x1p-24f));
+  let angle = f32(words.y >> 8u) * ${(2 * Math.PI / 2 ** 24).toExponential(9)}f;
+  let first = radius * cos(angle);
+  let second = radius * sin(angle);
+`,
+    20,
+  ]);
+}
+
+function randomKernel(name: string, { size, stream }: RandomOptions, [values, flops]: [string, number]): Kernel {
+  return flatKernel({
+    name: `${name} ${size}`,
+    items: Math.ceil(size / 2),
+    inputs: ["u32"],
+    outputs: ["f32"],
+    functions: THREEFRY,
+    flops: flops * size,
+    body: `  let words = threefry2x32(vec2u(a0[0], a0[1]), vec2u(i, ${(stream ?? 0) >>> 0}u));
+${values}  o0[2u * i] = first;
+  if (2u * i + 1u < ${size}u) { o0[2u * i + 1u] = second; }
+`,
+  });
+}
+
+/**
+ * Draws what the kernel {@link uniform} draws, bit for bit, on the CPU.
+ *
+ * @param options Size, stream and seed
+ * @returns Values in [0, 1)
+ */
+export function uniformValues({ size, stream, seed }: RandomValuesOptions): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i += 2) {
+    const [x, y] = threefry2x32(seed, [i / 2, (stream ?? 0) >>> 0]);
+    out[i] = (x >>> 8) / 2 ** 24;
+    if (i + 1 < size) out[i + 1] = (y >>> 8) / 2 ** 24;
+  }
+  return out;
+}
+
+/**
+ * Draws what the kernel {@link normal} draws, to rounding, on the CPU.
+ *
+ * @param options Size, stream and seed
+ * @returns Values of mean 0 and deviation 1
+ */
+export function normalValues({ size, stream, seed }: RandomValuesOptions): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i += 2) {
+    const [x, y] = threefry2x32(seed, [i / 2, (stream ?? 0) >>> 0]);
+    const radius = Math.sqrt(-2 * Math.log(((x >>> 8) + 1) / 2 ** 24));
+    const angle = 2 * Math.PI * ((y >>> 8) / 2 ** 24);
+    out[i] = radius * Math.cos(angle);
+    if (i + 1 < size) out[i + 1] = radius * Math.sin(angle);
+  }
+  return out;
+}
