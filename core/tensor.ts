@@ -71,6 +71,8 @@ export interface KernelCall {
   readonly kernel: KernelText;
   /** Indices of the inputs that it binds, in order; all when absent. */
   readonly reads?: readonly number[];
+  /** Indices of the outputs that it binds, in order; the wanted ones when absent. */
+  readonly writes?: readonly number[];
 }
 
 /** What an op's `kernel` is told. */
@@ -100,12 +102,15 @@ export interface Op<A = any> {
   readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
   /** The fused kernel. */
   readonly kernel?: (request: KernelRequest<A>) => KernelCall;
-  /** Index of the input that output 0 may overwrite when nothing reads it later. */
-  readonly overwrites?: number;
   /** The same in simpler ops: one tensor for each output. */
   readonly definition?: (inputs: readonly Tensor[], attrs: A) => readonly Tensor[];
   /** Floating-point operations of the matrix products inside, for the cost model. */
-  readonly matmulFlops?: (inputs: readonly Spec[], outputs: readonly Spec[], attrs: A) => number;
+  readonly matmulFlops?: (
+    inputs: readonly Spec[],
+    outputs: readonly Spec[],
+    attrs: A,
+    wanted: readonly boolean[],
+  ) => number;
 }
 
 /**

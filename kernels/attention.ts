@@ -47,7 +47,9 @@ export function attention(options: AttentionOptions): Kernel {
   const frame = attentionFrame(options, { tiling: options, count: time });
   const { keys, type, own, causal, loads } = frame;
   const cached = options.offset === "input";
-  if (cached && !causal) throw new RangeError(`Cannot read an offset as "causal" must be true: ${options.causal}`);
+  if (cached && !causal) {
+    throw new RangeError(`Cannot read an offset as "causal" must be true: ${options.causal}`);
+  }
   const streams = ["a1", "a2"];
   const names = [`${batch}x${time}`, ...(keys === time ? [] : [keys]), `${heads}x${dim}`];
   const inputs = [type, type, type, ...(cached ? ["u32"] : [])];
@@ -76,15 +78,17 @@ ${
     let fade = exp2(high - next);
     high = next;
     total = fma(total, fade, dot(p, vec4f(1.0f)));
-${repeat(own, (i) => `    y${i} *= fade;\n`)}${accumulate(frame, { own: "y", weights: "p", stream: "a2", read })}`,
+${repeat(own, (i) => `    y${i} *= fade;\n`)}${
+            accumulate(frame, { own: "y", weights: "p", stream: "a2", read })
+          }`,
       })
     }
   if (row != wanted) { return; }
   let share = 1.0f / total;
 ${repeat(own, (i) => `  o0[at + ${ownIndex(frame, i)}] = y${i} * share;\n`)}
-  ${frame.split === 1 ? "" : "if (part == 0u) { "}o1[at / ${loads}u] = (high + log2(total)) * ${f32(Math.LN2)};${
-      frame.split === 1 ? "" : " }"
-    }
+  ${frame.split === 1 ? "" : "if (part == 0u) { "}o1[at / ${loads}u] = (high + log2(total)) * ${
+      f32(Math.LN2)
+    };${frame.split === 1 ? "" : " }"}
 }
 `,
   };

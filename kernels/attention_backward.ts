@@ -95,7 +95,9 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  */
 export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
   const { batch, time, heads, kvHeads, dim, scale, outputs } = options;
-  if (!outputs.k && !outputs.v) throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
+  if (!outputs.k && !outputs.v) {
+    throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
+  }
   const frame = attentionFrame(options, { tiling: options, count: options.keys ?? time });
   const { keys, type, own, loads, ratio } = frame;
   const [grad, lse] = outputs.k ? ["a3", "a4"] : ["a2", "a3"];
@@ -117,7 +119,9 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
       }    let p = select(vec4f(), exp2(s - ${four(lse)} * ${f32(Math.LOG2E)}), ${keyVisible(frame)});
 ${outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad, read }) : ""}${
         outputs.k
-          ? `    let ds = p * (dp - ${four("a5")});\n${accumulate(frame, { own: "y", weights: "ds", stream: "a0", read })}`
+          ? `    let ds = p * (dp - ${four("a5")});\n${
+            accumulate(frame, { own: "y", weights: "ds", stream: "a0", read })
+          }`
           : ""
       }`,
   });
@@ -125,9 +129,9 @@ ${outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad, read }) 
     name: `attention_grad_${which} ${batch}x${keys}x${kvHeads}x${dim}`,
     grid: attentionGrid(frame, kvHeads),
     flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
-    code: `${storage(inputs, written)}${attentionMain(frame, { streams, exchanged, heads: kvHeads, reversed: false })}${
-      keyRange(frame)
-    }
+    code: `${storage(inputs, written)}${
+      attentionMain(frame, { streams, exchanged, heads: kvHeads, reversed: false })
+    }${keyRange(frame)}
   let at = ((batch * ${keys}u + row) * ${kvHeads}u + head) * ${loads}u;
 ${repeat(own, (i) => `  let k${i} = a1[at + ${ownIndex(frame, i)}] * ${f32(scale * Math.LOG2E)};\n`)}${
       outputs.k

@@ -99,7 +99,10 @@ export function attentionFrame(
   const keys = shape.keys ?? shape.time;
   const split = tiling.split ?? 1;
   const causal = shape.causal || (shape.window ?? null) !== null;
-  check(shape.heads % shape.kvHeads === 0, `"heads" must be a multiple of "kvHeads": ${shape.heads}, ${shape.kvHeads}`);
+  check(
+    shape.heads % shape.kvHeads === 0,
+    `"heads" must be a multiple of "kvHeads": ${shape.heads}, ${shape.kvHeads}`,
+  );
   check(!causal || keys >= shape.time, `a causal query needs a key at its position: ${shape.time}, ${keys}`);
   check((shape.window ?? 1) >= 1, `"window" must be at least 1: ${shape.window}`);
   check(tiling.tile % 4 === 0, `"tile" must be a multiple of 4: ${tiling.tile}`);
@@ -221,16 +224,18 @@ export function streamRows(
   const rows = repeat(4, (k) => `    let j${k} = u32(min(j + ${k}, hi - 1));\n`);
   if (tile === 0) {
     return `  for (var j = lo; j < hi; j += 4) {
-${rows}${repeat(4, (k) => `    let r${k} = ${address(`j${k}`)};\n`)}${body((s, k, i) => `${s}[r${k} + ${i}u]`)}  }
+${rows}${repeat(4, (k) => `    let r${k} = ${address(`j${k}`)};\n`)}${
+      body((s, k, i) => `${s}[r${k} + ${i}u]`)
+    }  }
 `;
   }
   const items = tile * loads;
   const fill = (e: string): string =>
     `      { let e = ${e}; let row = e / ${loads}u; let d = e % ${loads}u;
-        let from = ${address("u32(min(base + i32(row), hi - 1))")} + d;
+        let source = ${address("u32(min(base + i32(row), hi - 1))")} + d;
 ${
       streams.map((s) =>
-        `        t_${s}[row / 4u][d % ${split}u][(row % 4u) * ${own}u + d / ${split}u] = ${s}[from];\n`
+        `        t_${s}[row / 4u][d % ${split}u][(row % 4u) * ${own}u + d / ${split}u] = ${s}[source];\n`
       ).join("")
     }      }\n`;
   const whole = Math.floor(items / threads);
@@ -241,7 +246,9 @@ ${
   const partIndex = split === 1 ? "0" : "part";
   return `  for (var base = lo; base < hi; base += ${tile}) {
     workgroupBarrier();
-${filled}${rest === 0 ? "" : `    if (lid < ${rest}u) {\n${fill(`lid + ${whole * threads}u`)}    }\n`}    workgroupBarrier();
+${filled}${
+    rest === 0 ? "" : `    if (lid < ${rest}u) {\n${fill(`lid + ${whole * threads}u`)}    }\n`
+  }    workgroupBarrier();
     let count = min(${tile}, hi - base);
     for (var c = 0; c < count; c += 4) {
     let j = base + c;
@@ -269,7 +276,8 @@ export function products(
 ): string {
   const one = (k: number): string =>
     `    var ${name}${k} = ${own}0 * ${read(stream, k, 0)};\n` +
-    repeat(frame.own - 1, (i) => `    ${name}${k} = fma(${own}${i + 1}, ${read(stream, k, i + 1)}, ${name}${k});\n`);
+    repeat(frame.own - 1, (i) =>
+      `    ${name}${k} = fma(${own}${i + 1}, ${read(stream, k, i + 1)}, ${name}${k});\n`);
   const sums = [0, 1, 2, 3].map((k) => frame.sum(`${name}${k}`)).join(", ");
   return `${repeat(4, one)}    var ${name} = vec4f(${sums});\n`;
 }

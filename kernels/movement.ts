@@ -36,7 +36,11 @@ export function permute(
     throw new RangeError(`Cannot permute [${shape}] as "axes" must name each axis once: [${axes}]`);
   }
   const strides = stridesOf(shape);
-  const walk = { sizes: axes.map((axis) => shape[axis]), strides: axes.map((axis) => strides[axis]), start: 0 };
+  const walk = {
+    sizes: axes.map((axis) => shape[axis]),
+    strides: axes.map((axis) => strides[axis]),
+    start: 0,
+  };
   return walkKernel(`permute [${shape}] [${axes}]`, walk);
 }
 
@@ -58,7 +62,9 @@ export function slice(
 ): Kernel {
   checkRank("slice", shape, starts, sizes);
   if (shape.some((size, k) => starts[k] < 0 || starts[k] + sizes[k] > size)) {
-    throw new RangeError(`Cannot slice [${shape}] as the box must lie inside: starts [${starts}], sizes [${sizes}]`);
+    throw new RangeError(
+      `Cannot slice [${shape}] as the box must lie inside: starts [${starts}], sizes [${sizes}]`,
+    );
   }
   const strides = stridesOf(shape);
   const start = strides.reduce((sum, stride, k) => sum + stride * starts[k], 0);
@@ -86,7 +92,11 @@ export function pad(
   shape.forEach((size, k) => {
     const last = axes[axes.length - 1];
     if (before[k] === 0 && after[k] === 0) {
-      axes[axes.length - 1] = { size: last.size * size, before: last.before * size, after: last.after * size };
+      axes[axes.length - 1] = {
+        size: last.size * size,
+        before: last.before * size,
+        after: last.after * size,
+      };
     } else axes.push({ size, before: before[k], after: after[k] });
   });
   const last = axes[axes.length - 1];
@@ -96,8 +106,12 @@ export function pad(
   const totals = axes.map((axis) => axis.size + axis.before + axis.after);
   const type = lanes === 4 ? "vec4u" : "u32";
   const steps = axes.map((axis, k) =>
-    `  let c${k} = ${coordinate(totals, k)} - ${axis.before}u;\n  inside = inside && c${k} < ${axis.size}u;\n` +
-    `  from += c${k} * ${strides[k]}u;\n`
+    totals[k] === axis.size
+      ? `  source += ${coordinate(totals, k)} * ${strides[k]}u;\n`
+      : `  let c${k} = ${
+        coordinate(totals, k)
+      } - ${axis.before}u;\n  inside = inside && c${k} < ${axis.size}u;\n` +
+        `  source += c${k} * ${strides[k]}u;\n`
   );
   return flatKernel({
     name: `pad [${shape}] [${before}] [${after}]`,
@@ -105,8 +119,8 @@ export function pad(
     inputs: [type],
     outputs: [type],
     // Unsigned: an index before the input wraps to one far behind it.
-    body: `  var inside = true;\n  var from = 0u;\n${steps.join("")}  var value = ${type}();
-  if (inside) { value = a0[from]; }
+    body: `  var inside = true;\n  var source = 0u;\n${steps.join("")}  var value = ${type}();
+  if (inside) { value = a0[source]; }
   o0[i] = value;
 `,
   });

@@ -118,7 +118,11 @@ export function normal({ size, stream }: RandomOptions): Kernel {
   ]);
 }
 
-function randomKernel(name: string, { size, stream }: RandomOptions, [values, flops]: [string, number]): Kernel {
+function randomKernel(
+  name: string,
+  { size, stream }: RandomOptions,
+  [values, flops]: [string, number],
+): Kernel {
   return flatKernel({
     name: `${name} ${size}`,
     items: Math.ceil(size / 2),

@@ -125,7 +125,9 @@ export function rowEach(
   const parts: string[] = [];
   if (looped) {
     const step = bunch * threads;
-    parts.push(`  for (var n = 0u; n < ${bunches}u; n += 1u) {\n${some(bunch, `${start} + n * ${step}u`)}  }\n`);
+    parts.push(
+      `  for (var n = 0u; n < ${bunches}u; n += 1u) {\n${some(bunch, `${start} + n * ${step}u`)}  }\n`,
+    );
   } else {
     parts.push(repeat(bunches, (k) => some(bunch, `${start} + ${k * bunch * threads}u`)));
   }

@@ -19,6 +19,8 @@ export interface Cluster {
 
 /** The result of {@link fuse}. */
 export interface Fusion {
+  /** Values that must exist in memory. */
+  readonly roots: ReadonlySet<Tensor>;
   /** All nodes, inputs first. */
   readonly order: readonly Tensor[];
   /** Launch level: grows along every edge that fusion cannot remove. */
@@ -131,5 +133,5 @@ export function fuse(roots: readonly Tensor[]): Fusion {
     for (const node of nodes) clusterOf.set(node, cluster);
     if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);
   }
-  return { order, level, clusters, clusterOf, stored };
+  return { roots: needed, order, level, clusters, clusterOf, stored };
 }

@@ -65,7 +65,7 @@ export function createLowering(
   options: { readonly target: Target; readonly targets: ReadonlyMap<Tensor, Tensor> },
 ): Lowering {
   const { target, targets } = options;
-  const { order, level, stored, clusters, clusterOf } = fusion;
+  const { roots, order, level, stored, clusters, clusterOf } = fusion;
   const buffers: Buffer[] = [], units: Unit[] = [];
   const scalars: ((step: number) => number)[] = [];
   const place = new Map(order.map((n, i) => [n, i]));
@@ -310,21 +310,20 @@ export function createLowering(
     const mine = readers.get(node)!;
     const wanted = outputs.map((_, k) =>
       k === 0
-        ? mine.length === 0 || mine.some((r) => r.op !== pickOp)
+        ? roots.has(node) || mine.some((r) => r.op !== pickOp)
         : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
     );
     const call = op.kernel!({ inputs, outputs, wanted, attrs, target });
     const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
-    const writes = outputs.flatMap((_, k) => wanted[k] ? [bufferOf(node, k)] : []);
-    const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs) ?? 0;
+    const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) => bufferOf(node, k));
+    const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs, wanted) ?? 0;
     addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops });
   }
 
   function readersThroughAliases(node: Tensor): Tensor[] {
     const direct = readers.get(node)!;
-    const isRoot = direct.length === 0;
-    if (isRoot) return [node];
-    return direct.flatMap((r) => r.op.name === "reshape" ? readersThroughAliases(r) : [r]);
+    const through = direct.flatMap((r) => r.op.name === "reshape" ? readersThroughAliases(r) : [r]);
+    return roots.has(node) ? [node, ...through] : through;
   }
 }
 

@@ -21,7 +21,9 @@ async function open(): Promise<GPUDevice> {
   const adapter = await navigator.gpu.requestAdapter();
   if (adapter === null) throw new Error("Cannot run kernels as an adapter must be there: none found");
   const limits: Record<string, number> = {};
-  for (const name of ["maxStorageBufferBindingSize", "maxBufferSize", "maxStorageBuffersPerShaderStage"] as const) {
+  for (
+    const name of ["maxStorageBufferBindingSize", "maxBufferSize", "maxStorageBuffersPerShaderStage"] as const
+  ) {
     limits[name] = adapter.limits[name];
   }
   for (const name of ["maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup"] as const) {
@@ -29,7 +31,10 @@ async function open(): Promise<GPUDevice> {
   }
   limits.maxComputeWorkgroupSizeX = adapter.limits.maxComputeWorkgroupSizeX;
   try {
-    return await adapter.requestDevice({ requiredLimits: limits, requiredFeatures: ["subgroups" as GPUFeatureName] });
+    return await adapter.requestDevice({
+      requiredLimits: limits,
+      requiredFeatures: ["subgroups" as GPUFeatureName],
+    });
   } catch {
     const again = await navigator.gpu.requestAdapter();
     return await again!.requestDevice({ requiredLimits: limits });
@@ -120,7 +125,9 @@ export function assertClose(
   expected: ArrayLike<number>,
   { tolerance, what }: { readonly tolerance: number; readonly what: string },
 ): void {
-  if (actual.length !== expected.length) throw new Error(`${what}: length ${actual.length}, not ${expected.length}`);
+  if (actual.length !== expected.length) {
+    throw new Error(`${what}: length ${actual.length}, not ${expected.length}`);
+  }
   for (let i = 0; i < actual.length; i++) {
     const [a, e] = [actual[i], expected[i]];
     if (Number.isNaN(a) && Number.isNaN(e)) continue;

@@ -1,0 +1,162 @@
+/**
+ * Scaled dot-product attention with grouped key heads.
+ *
+ * @module
+ */
+
+import { attention as attentionKernel } from "../../kernels/attention.ts";
+import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
+import { attentionTiling } from "../../kernels/attention_tiles.ts";
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, pick, type Spec, tensor, type Tensor } from "../tensor.ts";
+import { add, broadcast, exp, log, multiply, subtract, where } from "./elementwise.ts";
+import { matmul } from "./matmul.ts";
+import { max, softmax, sum } from "./reduce.ts";
+import { permute, reshape } from "./shape.ts";
+
+/** Options of {@link attention}. */
+export interface AttentionOptions {
+  /** Factor of the scores; `1 / sqrt(D)` when absent. */
+  readonly scale?: number;
+  /** Whether a position sees only itself and what is before; true when absent. */
+  readonly causal?: boolean;
+  /** How many positions one sees, itself included; all when absent or null. */
+  readonly window?: number | null;
+}
+
+interface Attrs {
+  readonly scale: number;
+  readonly causal: boolean;
+  readonly window: number | null;
+}
+
+function sizes([q, k]: readonly Spec[], attrs: Attrs) {
+  const [batch, time, heads, dim] = q.shape;
+  return { batch, time, keys: k.shape[1], heads, kvHeads: k.shape[2], dim, ...attrs };
+}
+
+/** Scores of visible pairs of a causal or windowed attention cost this share of all pairs. */
+function pairs(inputs: readonly Spec[], attrs: Attrs): number {
+  const { batch, time, keys, heads } = sizes(inputs, attrs);
+  return batch * heads * (attrs.causal && time === keys ? time * (time + 1) / 2 : time * keys);
+}
+
+const attentionOp: Op<Attrs> = {
+  name: "attention",
+  infer([q, k, v]) {
+    const fits = q.shape.length === 4 && k.shape.length === 4 && k.shape.every((d, i) => d === v.shape[i]) &&
+      q.shape[0] === k.shape[0] && q.shape[3] === k.shape[3] && q.shape[2] % k.shape[2] === 0;
+    if (!fits) {
+      throw new ShapeError("attention", "queries must be [B, T, H, D], keys and values [B, S, G, D] with G dividing H", [
+        q.shape,
+        k.shape,
+        v.shape,
+      ]);
+    }
+    return [{ shape: q.shape, dtype: "f32" }, { shape: q.shape.slice(0, 3), dtype: "f32" }];
+  },
+  pullbacks: [
+    (context) => apply(gradQOp, gradInputs(context), context.attrs),
+    (context) => apply(gradKVOp, gradInputs(context), context.attrs),
+    (context) => pick(apply(gradKVOp, gradInputs(context), context.attrs), 1),
+  ],
+  kernel({ inputs, attrs, target }) {
+    const size = sizes(inputs, attrs);
+    const tiling = attentionTiling(target.software, { dim: size.dim, pass: "forward" });
+    return { kernel: attentionKernel({ ...size, ...tiling }), writes: [0, 1] };
+  },
+  matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * pairs(inputs, attrs),
+  definition([q, k, v], attrs) {
+    const { batch, time, keys, heads, kvHeads, dim } = sizes([q, k], attrs);
+    const ahead = (x: Tensor): Tensor => reshape(permute(x, [0, 2, 1, 3]), [batch * x.shape[2], x.shape[1], dim]);
+    const repeated = (x: Tensor): Tensor =>
+      reshape(
+        broadcast(reshape(permute(x, [0, 2, 1, 3]), [batch, kvHeads, 1, keys, dim]), [
+          batch,
+          kvHeads,
+          heads / kvHeads,
+          keys,
+          dim,
+        ]),
+        [batch * heads, keys, dim],
+      );
+    const scores = multiply(matmul(ahead(q), repeated(k), { transposeB: true }), attrs.scale);
+    const masked = where(visible(time, keys, attrs), scores, -1e30);
+    const out = matmul(softmax(masked), repeated(v));
+    const top = max(masked, -1);
+    const lse = add(top, log(sum(exp(subtract(masked, reshape(top, [...top.shape, 1]))), -1)));
+    return [
+      permute(reshape(out, [batch, heads, time, dim]), [0, 2, 1, 3]),
+      permute(reshape(lse, [batch, heads, time]), [0, 2, 1]),
+    ];
+  },
+};
+
+/** 1 where query i may see key j: f32 [1, T, S]. */
+function visible(time: number, keys: number, { causal, window }: Attrs): Tensor {
+  const mask = new Float32Array(time * keys);
+  for (let i = 0; i < time; i++) {
+    const at = i + keys - time;
+    for (let j = 0; j < keys; j++) {
+      mask[i * keys + j] = (!(causal || window) || j <= at) && (!window || j > at - window) ? 1 : 0;
+    }
+  }
+  return tensor(mask, [1, time, keys]);
+}
+
+interface GradContext {
+  readonly inputs: readonly Tensor[];
+  readonly output: Tensor;
+  readonly gradient: Tensor;
+}
+
+/** q, k, v, gradient of the output, log-sum-exp, and the sum of gradient * output over each head row. */
+function gradInputs({ inputs, output, gradient }: GradContext): Tensor[] {
+  return [...inputs, gradient, pick(output, 1), sum(multiply(gradient, output), -1)];
+}
+
+const gradQOp: Op<Attrs> = {
+  name: "attentionGradQ",
+  infer: ([q]) => [{ shape: q.shape, dtype: "f32" }],
+  kernel({ inputs, attrs, target }) {
+    const size = sizes(inputs, attrs);
+    const tiling = attentionTiling(target.software, { dim: size.dim, pass: "gradQ" });
+    return { kernel: attentionGradQ({ ...size, ...tiling }) };
+  },
+  matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
+};
+
+const gradKVOp: Op<Attrs> = {
+  name: "attentionGradKV",
+  infer: ([, k, v]) => [{ shape: k.shape, dtype: "f32" }, { shape: v.shape, dtype: "f32" }],
+  kernel({ inputs, attrs, wanted: [k, v], target }) {
+    const size = sizes(inputs, attrs);
+    const tiling = attentionTiling(target.software, { dim: size.dim, pass: "gradKV" });
+    return {
+      kernel: attentionGradKV({ ...size, ...tiling, outputs: { k, v } }),
+      reads: k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4],
+    };
+  },
+  matmulFlops(inputs, _, attrs, wanted) {
+    const products = wanted[0] ? (wanted[1] ? 8 : 6) : 4;
+    return products * inputs[0].shape[3] * pairs(inputs, attrs);
+  },
+};
+
+/**
+ * Attention: `softmax(q k^T * scale) v`, one pass, no T x S matrix in memory.
+ *
+ * Source: Vaswani et al., arXiv 1706.03762, equation 1; Ainslie et al., arXiv 2305.13245 (grouped heads); Dao et al.,
+ * arXiv 2205.14135 (online softmax).
+ *
+ * @param q f32 [B, T, H, D]
+ * @param options Keys f32 [B, S, G, D] and values of the same shape, and how they are seen; G divides H
+ * @returns f32 [B, T, H, D]
+ */
+export function attention(
+  q: Tensor,
+  options: { readonly k: Tensor; readonly v: Tensor } & AttentionOptions,
+): Tensor {
+  const { k, v, scale = 1 / Math.sqrt(q.shape[3]), causal = true, window = null } = options;
+  return apply(attentionOp, [q, k, v], { scale, causal, window });
+}

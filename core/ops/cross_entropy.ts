@@ -1,0 +1,127 @@
+/**
+ * Cross-entropy of class scores.
+ *
+ * @module
+ */
+
+import {
+  crossEntropy as crossEntropyKernel,
+  crossEntropyGrad as crossEntropyGradKernel,
+} from "../../kernels/cross_entropy.ts";
+import { shiftLabels } from "../../kernels/movement.ts";
+import { rowThreads } from "../../kernels/rows.ts";
+import { ShapeError } from "../errors.ts";
+import { apply, fill, type Op, pick, sizeOf, tensor, type Tensor } from "../tensor.ts";
+import { add, broadcast, cast, divide, equal, exp, log, maximum, multiply, subtract, where } from "./elementwise.ts";
+import { max, sum } from "./reduce.ts";
+import { reshape } from "./shape.ts";
+
+/** The label that does not count, as in PyTorch. */
+export const IGNORE = -100;
+
+function column(x: Tensor): Tensor {
+  return reshape(x, [x.shape[0], 1]);
+}
+
+function classIds(classes: number): Tensor {
+  return tensor(Float32Array.from({ length: classes }, (_, i) => i), [1, classes]);
+}
+
+/** Inputs logits [N, V] and labels [N]; outputs the loss of each row (0 where ignored) and its log-sum-exp. */
+const crossEntropyOp: Op<null> = {
+  name: "crossEntropy",
+  infer([logits, labels]) {
+    const shapes = [logits.shape, labels.shape];
+    if (logits.shape.length !== 2 || labels.shape.length !== 1 || labels.shape[0] !== logits.shape[0]) {
+      throw new ShapeError("crossEntropy", "logits must be [N, V] and labels [N]", shapes);
+    }
+    if (labels.dtype !== "i32") throw new ShapeError("crossEntropy", `labels must be i32, not ${labels.dtype}`, shapes);
+    const rows = { shape: labels.shape, dtype: "f32" as const };
+    return [rows, rows];
+  },
+  pullbacks: [({ inputs: [logits, labels], output, gradient }) => {
+    const scalar = uniform(gradient);
+    const rows = (scale: Tensor): Tensor =>
+      apply(crossEntropyGradOp, [logits, labels, pick(output, 1), scale], null);
+    return scalar !== null ? rows(scalar) : multiply(rows(fill(1, [1])), column(gradient));
+  }, null],
+  kernel({ inputs: [logits], target }) {
+    const [rows, classes] = logits.shape;
+    const threads = rowThreads(target.software, classes);
+    return { kernel: crossEntropyKernel({ rows, classes, ignore: IGNORE, threads }), writes: [0, 1] };
+  },
+  definition([logits, labels]) {
+    const top = max(logits, -1);
+    const lse = add(top, log(sum(exp(subtract(logits, column(top))), -1)));
+    const own = sum(where(equal(column(cast(labels)), classIds(logits.shape[1])), logits, 0), -1);
+    return [where(equal(cast(labels), IGNORE), 0, subtract(lse, own)), lse];
+  },
+};
+
+/** The one number that a broadcast gradient repeats, or null. */
+function uniform(gradient: Tensor): Tensor | null {
+  if (gradient.op.name === "reshape") return uniform(gradient.inputs[0]);
+  if (gradient.op.name !== "broadcast") return null;
+  const [source] = gradient.inputs;
+  return sizeOf(source.shape) === 1 ? reshape(source, [1]) : null;
+}
+
+/** Inputs logits, labels, log-sum-exp and a factor [1]; output the gradient by the logits. */
+const crossEntropyGradOp: Op<null> = {
+  name: "crossEntropyGrad",
+  infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
+  kernel({ inputs: [logits] }) {
+    const [rows, classes] = logits.shape;
+    return { kernel: crossEntropyGradKernel({ rows, classes, ignore: IGNORE }) };
+  },
+  definition([logits, labels, lse, scale]) {
+    const ids = column(cast(labels));
+    const hit = equal(ids, classIds(logits.shape[1]));
+    const rows = multiply(subtract(exp(subtract(logits, column(lse))), hit), reshape(scale, [1, 1]));
+    return [where(equal(broadcast(ids, logits.shape), IGNORE), 0, rows)];
+  },
+};
+
+/**
+ * Mean negative log-likelihood of the labels, over the rows whose label is not -100.
+ *
+ * @param logits f32 [..., V], scores before softmax
+ * @param labels i32 [...], class ids; -100 does not count
+ * @returns f32 scalar, nats; 0 when no label counts
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { crossEntropy, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const loss = crossEntropy(tensor([0, 0, 5, 1], [2, 2]), tensor(new Int32Array([1, -100])));
+ * assertAlmostEquals((await read(gpu, loss))[0], Math.LN2, 1e-6);
+ * ```
+ */
+export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
+  const classes = logits.shape.at(-1)!;
+  const flat = reshape(labels, [sizeOf(labels.shape)]);
+  const rows = apply(crossEntropyOp, [reshape(logits, [flat.shape[0], classes]), flat], null);
+  const counted = sum(subtract(1, equal(cast(flat), IGNORE)));
+  return divide(sum(rows), maximum(counted, 1));
+}
+
+const nextLabelsOp: Op<null> = {
+  name: "nextLabels",
+  infer: ([labels]) => [{ shape: labels.shape, dtype: "i32" }],
+  kernel({ inputs: [labels] }) {
+    const [batch, time] = labels.shape;
+    return { kernel: shiftLabels({ batch, time, ignore: IGNORE }) };
+  },
+};
+
+/**
+ * Labels for next-token prediction: each position gets its right neighbour's label, the last -100.
+ *
+ * @param labels i32 [B, T]
+ * @returns i32 [B, T]
+ */
+export function nextLabels(labels: Tensor): Tensor {
+  return apply(nextLabelsOp, [labels], null);
+}

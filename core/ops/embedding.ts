@@ -1,0 +1,81 @@
+/**
+ * Rows of a table by id.
+ *
+ * @module
+ */
+
+import {
+  embedding as embeddingKernel,
+  embeddingGrad as embeddingGradKernel,
+  embeddingOrder as embeddingOrderKernel,
+} from "../../kernels/embedding.ts";
+import { rowThreads } from "../../kernels/rows.ts";
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, pick, sizeOf, tensor, type Tensor } from "../tensor.ts";
+import { cast, equal } from "./elementwise.ts";
+import { matmul } from "./matmul.ts";
+import { reshape } from "./shape.ts";
+
+/** 1 where a row's id is the column: f32 [N, V]. */
+function oneHot(ids: Tensor, classes: number): Tensor {
+  const columns = tensor(Float32Array.from({ length: classes }, (_, i) => i), [1, classes]);
+  return equal(cast(reshape(ids, [sizeOf(ids.shape), 1])), columns);
+}
+
+/** The gather; the planner and component detection know it by name. */
+export const embeddingOp: Op<null> = {
+  name: "embedding",
+  infer([table, ids]) {
+    if (table.shape.length !== 2 || ids.dtype !== "i32") {
+      throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [table.shape, ids.shape]);
+    }
+    return [{ shape: [...ids.shape, table.shape[1]], dtype: "f32" }];
+  },
+  pullbacks: [
+    ({ inputs: [table, ids], gradient }) => {
+      const order = apply(orderOp, [ids], null);
+      return apply(embeddingGradOp, [gradient, order, pick(order, 1)], { vocab: table.shape[0] });
+    },
+    null,
+  ],
+  kernel: ({ inputs: [table, ids] }) => ({
+    kernel: embeddingKernel({ rows: sizeOf(ids.shape), vocab: table.shape[0], width: table.shape[1] }),
+  }),
+  definition: ([table, ids]) => [
+    reshape(matmul(oneHot(ids, table.shape[0]), table), [...ids.shape, table.shape[1]]),
+  ],
+};
+
+/** Places of the ids in sorted order, and the sorted ids. */
+const orderOp: Op<null> = {
+  name: "embeddingOrder",
+  infer([ids]) {
+    const shape = [sizeOf(ids.shape)];
+    return [{ shape, dtype: "u32" }, { shape, dtype: "i32" }];
+  },
+  kernel: ({ inputs: [ids] }) => ({
+    kernel: embeddingOrderKernel({ rows: sizeOf(ids.shape) }),
+    writes: [0, 1],
+  }),
+};
+
+const embeddingGradOp: Op<{ vocab: number }> = {
+  name: "embeddingGrad",
+  infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
+  kernel({ inputs: [gradient, order], attrs, target }) {
+    const width = gradient.shape.at(-1)!;
+    const threads = rowThreads(target.software, width);
+    return { kernel: embeddingGradKernel({ rows: order.shape[0], vocab: attrs.vocab, width, threads }) };
+  },
+};
+
+/**
+ * Looks up rows of a table. The gradient sums each row's contributions in a fixed order: no float atomics.
+ *
+ * @param table f32 [V, C]
+ * @param ids i32 [...]; an id outside the table gives a row of NaN
+ * @returns f32 [..., C]
+ */
+export function embedding(table: Tensor, ids: Tensor): Tensor {
+  return apply(embeddingOp, [table, ids], null);
+}

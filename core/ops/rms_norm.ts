@@ -1,0 +1,80 @@
+/**
+ * Root-mean-square normalisation.
+ *
+ * @module
+ */
+
+import { rmsNorm as rmsNormKernel, rmsNormGradX as rmsNormGradKernel } from "../../kernels/rms_norm.ts";
+import { rowThreads } from "../../kernels/rows.ts";
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, pick, sizeOf, type Tensor } from "../tensor.ts";
+import { add, multiply, rsqrt } from "./elementwise.ts";
+import { mean, sum } from "./reduce.ts";
+import { reshape } from "./shape.ts";
+
+interface Attrs {
+  readonly eps: number;
+}
+
+/** The reciprocal root mean square of each row, shape [..., 1]. */
+function scaleOf(x: Tensor, eps: number): Tensor {
+  return reshape(rsqrt(add(mean(multiply(x, x), -1), eps)), [...x.shape.slice(0, -1), 1]);
+}
+
+const rmsNormOp: Op<Attrs> = {
+  name: "rmsNorm",
+  infer([x, gain]) {
+    const width = x.shape.at(-1)!;
+    if (gain.shape.length !== 1 || gain.shape[0] !== width) {
+      throw new ShapeError("rmsNorm", "the gain must have one value for each channel", [x.shape, gain.shape]);
+    }
+    return [{ shape: x.shape, dtype: "f32" }, { shape: [...x.shape.slice(0, -1), 1], dtype: "f32" }];
+  },
+  pullbacks: [
+    ({ inputs: [x, gain], output, gradient }) => apply(rmsNormGradOp, [x, gain, gradient, pick(output, 1)], null),
+    ({ inputs: [x], output, gradient }) =>
+      sum(multiply(multiply(gradient, x), pick(output, 1)), x.shape.slice(0, -1).map((_, d) => d)),
+  ],
+  kernel({ inputs: [x], attrs, wanted, target }) {
+    const width = x.shape.at(-1)!;
+    const threads = rowThreads(target.software, width);
+    return {
+      kernel: rmsNormKernel({ rows: sizeOf(x.shape) / width, width, eps: attrs.eps, threads, saveScale: wanted[1] }),
+    };
+  },
+  definition([x, gain], { eps }) {
+    const scale = scaleOf(x, eps);
+    return [multiply(multiply(x, scale), gain), scale];
+  },
+};
+
+/** Inputs x, gain, gradient of the output, scale of each row; output the gradient by x. */
+const rmsNormGradOp: Op<null> = {
+  name: "rmsNormGrad",
+  infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
+  kernel({ inputs: [x], target }) {
+    const width = x.shape.at(-1)!;
+    const threads = rowThreads(target.software, width);
+    return { kernel: rmsNormGradKernel({ rows: sizeOf(x.shape) / width, width, threads }) };
+  },
+  definition([x, gain, gradient, scale]) {
+    const dy = multiply(gradient, gain);
+    const along = reshape(mean(multiply(dy, x), -1), scale.shape);
+    const cubed = multiply(multiply(scale, scale), scale);
+    return [add(multiply(dy, scale), multiply(multiply(x, -1), multiply(along, cubed)))];
+  },
+};
+
+/**
+ * RMSNorm over the last axis: `x / sqrt(mean(x^2) + eps) * gain`.
+ *
+ * Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv 1910.07467, equation 4.
+ *
+ * @param x f32 [..., C]
+ * @param gain f32 [C]
+ * @param options `eps` is added to the mean square
+ * @returns f32 [..., C]
+ */
+export function rmsNorm(x: Tensor, gain: Tensor, options: { readonly eps: number }): Tensor {
+  return apply(rmsNormOp, [x, gain], { eps: options.eps });
+}

@@ -1,0 +1,65 @@
+/**
+ * Rotary position embedding.
+ *
+ * @module
+ */
+
+import { rotary as rotaryKernel } from "../../kernels/rotary.ts";
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { add, multiply, subtract } from "./elementwise.ts";
+import { pad, reshape, slice } from "./shape.ts";
+
+interface Attrs {
+  readonly inverse: boolean;
+}
+
+const rotaryOp: Op<Attrs> = {
+  name: "rotary",
+  infer([x, cos, sin]) {
+    const [, time, , dim] = x.shape;
+    if (x.shape.length !== 4 || dim % 2 !== 0) {
+      throw new ShapeError("rotary", "the input must be [B, T, H, D] with D even", [x.shape]);
+    }
+    if ([cos, sin].some((t) => t.shape.length !== 2 || t.shape[0] < time || t.shape[1] !== dim / 2)) {
+      throw new ShapeError("rotary", "the tables must be [at least T, D / 2]", [x.shape, cos.shape, sin.shape]);
+    }
+    return [{ shape: x.shape, dtype: "f32" }];
+  },
+  pullbacks: [
+    ({ inputs: [, cos, sin], gradient, attrs }) => apply(rotaryOp, [gradient, cos, sin], { inverse: !attrs.inverse }),
+    null,
+    null,
+  ],
+  kernel({ inputs: [x], attrs }) {
+    const [batch, time, heads, dim] = x.shape;
+    return { kernel: rotaryKernel({ batch, time, heads, dim, inverse: attrs.inverse }) };
+  },
+  definition([x, cosTable, sinTable], { inverse }) {
+    const [batch, time, heads, dim] = x.shape;
+    const half = dim / 2;
+    const part = (from: number): Tensor =>
+      slice(x, { starts: [0, 0, 0, from], sizes: [batch, time, heads, half] });
+    const rows = (table: Tensor): Tensor =>
+      reshape(slice(table, { starts: [0, 0], sizes: [time, half] }), [1, time, 1, half]);
+    const [a, b] = [part(0), part(half)];
+    const cos = rows(cosTable), sin = inverse ? multiply(rows(sinTable), -1) : rows(sinTable);
+    const low = subtract(multiply(a, cos), multiply(b, sin)), high = add(multiply(b, cos), multiply(a, sin));
+    const place = (y: Tensor, before: number): Tensor =>
+      pad(y, { before: [0, 0, 0, before], after: [0, 0, 0, half - before] });
+    return [add(place(low, 0), place(high, half))];
+  },
+};
+
+/**
+ * Rotates pairs of channels `(i, i + D/2)` by the angle of their position ("rotate half", as in Hugging Face models).
+ *
+ * Source: Su et al., "RoFormer", arXiv 2104.09864, equation 34.
+ *
+ * @param x f32 [B, T, H, D], D even
+ * @param tables `cos` and `sin`, f32 [at least T, D / 2]; row t belongs to position t
+ * @returns f32 [B, T, H, D]
+ */
+export function rotary(x: Tensor, tables: { readonly cos: Tensor; readonly sin: Tensor }): Tensor {
+  return apply(rotaryOp, [x, tables.cos, tables.sin], { inverse: false });
+}

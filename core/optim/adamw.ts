@@ -1,0 +1,61 @@
+/**
+ * AdamW.
+ *
+ * @module
+ */
+
+import { add, divide, multiply, negate, sqrt } from "../ops/elementwise.ts";
+import { fill, stepScalar, type Tensor } from "../tensor.ts";
+import type { Optimizer } from "./optimizer.ts";
+import type { Schedule } from "./schedules.ts";
+
+/** Options of {@link adamW}; the defaults are PyTorch's. */
+export interface AdamWOptions {
+  /** Rate, or rate by step. */
+  readonly learningRate: number | Schedule;
+  /** Decay of the first moment; 0.9 when absent. */
+  readonly beta1?: number;
+  /** Decay of the second moment; 0.999 when absent. */
+  readonly beta2?: number;
+  /** Added to the root of the second moment; 1e-8 when absent. */
+  readonly eps?: number;
+  /** Decoupled weight decay, times the learning rate; 0.01 when absent. */
+  readonly weightDecay?: number;
+}
+
+/**
+ * Adam with decoupled weight decay. The planner fuses it into one kernel a parameter.
+ *
+ * Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101, algorithm 2.
+ *
+ * @param options Learning rate and hyper-parameters
+ * @returns The optimizer; its state is `m.<path>` and `v.<path>`
+ */
+export function adamW(options: AdamWOptions): Optimizer {
+  const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01 } = options;
+  const { learningRate } = options;
+  const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
+  // One tensor for each scalar, so that all parameters share it. Bias corrections as in PyTorch, in float64.
+  const stepSize = stepScalar((step) => rate(step) / (1 - beta1 ** step));
+  const correction = stepScalar((step) => 1 / Math.sqrt(1 - beta2 ** step));
+  const decay = stepScalar((step) => rate(step) * weightDecay);
+  return {
+    name: `adamW(${typeof learningRate === "number" ? learningRate : "schedule"}, weightDecay ${weightDecay})`,
+    learningRate: rate,
+    init: (params) =>
+      new Map([...params].flatMap(([path, p]) => [[`m.${path}`, fill(0, p.shape)], [`v.${path}`, fill(0, p.shape)]])),
+    next(state, grads, params) {
+      const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
+      for (const [path, g] of grads) {
+        const m = add(multiply(state.get(`m.${path}`)!, beta1), multiply(g, 1 - beta1));
+        const v = add(multiply(state.get(`v.${path}`)!, beta2), multiply(multiply(g, g), 1 - beta2));
+        const step = divide(multiply(m, stepSize), add(multiply(sqrt(v), correction), eps));
+        const shrink = weightDecay === 0 ? step : add(step, multiply(params.get(path)!, decay));
+        updates.set(path, negate(shrink));
+        next.set(`m.${path}`, m);
+        next.set(`v.${path}`, v);
+      }
+      return { updates, state: next };
+    },
+  };
+}

@@ -1,0 +1,56 @@
+/**
+ * The optimizer contract and how optimizers are chained.
+ *
+ * @module
+ */
+
+import type { Tensor } from "../tensor.ts";
+import type { Leaves } from "../tree.ts";
+import type { Schedule } from "./schedules.ts";
+
+/** Gradients turned into updates, and the state that goes with them. */
+export interface OptimizerStep {
+  /** What is added to each parameter. */
+  readonly updates: Leaves;
+  /** The next state, with the same paths. */
+  readonly state: Leaves;
+}
+
+/**
+ * A gradient transformation. Frozen parameters are absent from every argument: skipping an update is not updating
+ * with a zero gradient.
+ */
+export interface Optimizer {
+  /** Prints as its own composition. */
+  readonly name: string;
+  /** Learning rate by 1-based step, where it has one. */
+  readonly learningRate?: Schedule;
+  /** Zero-filled state for some parameters: paths are `<slot>.<parameter>`, shapes as given. */
+  init(params: Leaves): Leaves;
+  /** One step, as a graph. */
+  next(state: Leaves, grads: Leaves, params: Leaves): OptimizerStep;
+}
+
+/**
+ * Chains transformations: the updates of one are the gradients of the next.
+ *
+ * @param parts Optimizers, first to last
+ * @returns One optimizer
+ */
+export function chain(...parts: readonly Optimizer[]): Optimizer {
+  return {
+    name: parts.map((p) => p.name).join(" > "),
+    learningRate: parts.findLast((p) => p.learningRate !== undefined)?.learningRate,
+    init: (params) => new Map(parts.flatMap((p) => [...p.init(params)])),
+    next(state, grads, params) {
+      let updates = grads;
+      const all = new Map<string, Tensor>();
+      for (const part of parts) {
+        const step = part.next(state, updates, params);
+        updates = step.updates;
+        for (const [path, value] of step.state) all.set(path, value);
+      }
+      return { updates, state: all };
+    },
+  };
+}

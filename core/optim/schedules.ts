@@ -1,0 +1,78 @@
+/**
+ * Learning-rate schedules: functions from the 1-based step to a rate.
+ *
+ * @module
+ */
+
+/** Learning rate by 1-based step. */
+export type Schedule = (step: number) => number;
+
+/** Options that every schedule has. */
+export interface ScheduleOptions {
+  /** Largest rate. */
+  readonly peak: number;
+  /** Steps of linear warm-up; the rate of step `s <= warmup` is `peak * s / warmup`. 0 when absent. */
+  readonly warmup?: number;
+}
+
+/** Options of the schedules that fall. */
+export interface DecayOptions extends ScheduleOptions {
+  /** Planned steps; the last one has rate `floor`. */
+  readonly steps: number;
+  /** Rate at the end; 0 when absent. */
+  readonly floor?: number;
+}
+
+function withWarmup({ peak, warmup = 0 }: ScheduleOptions, after: Schedule): Schedule {
+  return (step) => step <= warmup ? peak * step / warmup : after(step);
+}
+
+/** How far a step is between the end of warm-up (0) and the last step (1). */
+function progress({ warmup = 0, steps }: DecayOptions, step: number): number {
+  return Math.min(1, Math.max(0, (step - warmup) / Math.max(1, steps - warmup)));
+}
+
+/**
+ * The same rate throughout, after warm-up.
+ *
+ * @param options Rate and warm-up
+ * @returns The schedule
+ */
+export function constantRate(options: ScheduleOptions): Schedule {
+  return withWarmup(options, () => options.peak);
+}
+
+/**
+ * Falls in a straight line to `floor` at the last step.
+ *
+ * @param options Rate, warm-up and length
+ * @returns The schedule
+ */
+export function linearRate(options: DecayOptions): Schedule {
+  const { peak, floor = 0 } = options;
+  return withWarmup(options, (step) => peak + (floor - peak) * progress(options, step));
+}
+
+/**
+ * Falls along half a cosine to `floor` at the last step.
+ *
+ * Source: Loshchilov and Hutter, "SGDR", arXiv 1608.03983, equation 5, without restarts.
+ *
+ * @param options Rate, warm-up and length
+ * @returns The schedule
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { cosine } from "@firn/train";
+ *
+ * const rate = cosine({ peak: 1, warmup: 10, steps: 110 });
+ * assertAlmostEquals(rate(5), 0.5);
+ * assertAlmostEquals(rate(60), 0.5);
+ * assertAlmostEquals(rate(110), 0);
+ * ```
+ */
+export function cosine(options: DecayOptions): Schedule {
+  const { peak, floor = 0 } = options;
+  return withWarmup(options, (step) => floor + (peak - floor) * 0.5 * (1 + Math.cos(Math.PI * progress(options, step))));
+}

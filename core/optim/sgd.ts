@@ -1,0 +1,45 @@
+/**
+ * Stochastic gradient descent.
+ *
+ * @module
+ */
+
+import { add, multiply } from "../ops/elementwise.ts";
+import { fill, stepScalar, type Tensor } from "../tensor.ts";
+import type { Optimizer } from "./optimizer.ts";
+import type { Schedule } from "./schedules.ts";
+
+/** Options of {@link sgd}. */
+export interface SgdOptions {
+  /** Rate, or rate by step. */
+  readonly learningRate: number | Schedule;
+  /** Decay of the velocity; 0, no velocity, when absent. */
+  readonly momentum?: number;
+}
+
+/**
+ * `W -= rate * v`, `v = momentum * v + g`.
+ *
+ * @param options Learning rate and momentum
+ * @returns The optimizer; its state is `velocity.<path>`, empty without momentum
+ */
+export function sgd(options: SgdOptions): Optimizer {
+  const { learningRate, momentum = 0 } = options;
+  const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
+  const down = stepScalar((step) => -rate(step));
+  return {
+    name: `sgd(${typeof learningRate === "number" ? learningRate : "schedule"}, momentum ${momentum})`,
+    learningRate: rate,
+    init: (params) =>
+      momentum === 0 ? new Map() : new Map([...params].map(([path, p]) => [`velocity.${path}`, fill(0, p.shape)])),
+    next(state, grads) {
+      const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
+      for (const [path, g] of grads) {
+        const velocity = momentum === 0 ? g : add(multiply(state.get(`velocity.${path}`)!, momentum), g);
+        if (momentum !== 0) next.set(`velocity.${path}`, velocity);
+        updates.set(path, multiply(velocity, down));
+      }
+      return { updates, state: next };
+    },
+  };
+}
