@@ -15,7 +15,9 @@ import {
   exchange,
   type Frame,
   ownIndex,
+  ownRows,
   products,
+  registers,
   streamRows,
   visiblePairs,
 } from "./attention_tiles.ts";
@@ -45,7 +47,7 @@ export interface AttentionOptions extends AttentionShape, AttentionTiling {
 export function attention(options: AttentionOptions): Kernel {
   const { batch, time, heads, dim, scale } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
-  const { keys, type, own, causal, loads } = frame;
+  const { keys, type, own, each, split, causal, loads } = frame;
   const cached = options.offset === "input";
   if (cached && !causal) {
     throw new RangeError(`Cannot read an offset as "causal" must be true: ${options.causal}`);
@@ -53,59 +55,57 @@ export function attention(options: AttentionOptions): Kernel {
   const streams = ["a1", "a2"];
   const names = [`${batch}x${time}`, ...(keys === time ? [] : [keys]), `${heads}x${dim}`];
   const inputs = [type, type, type, ...(cached ? ["u32"] : [])];
+  const soften = (m: number): string =>
+    `    let visible${m} = ${queryVisible(frame, { cached, m })};
+    s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
+    let next${m} = max(high${m}, max(max(s${m}.x, s${m}.y), max(s${m}.z, s${m}.w)));
+    let p${m} = select(vec4f(), exp2(s${m} - next${m}), visible${m});
+    let fade${m} = exp2(high${m} - next${m});
+    high${m} = next${m};
+    total${m} = fma(total${m}, fade${m}, dot(p${m}, vec4f(1.0f)));
+`;
+  const write = (m: number): string =>
+    `    let share = 1.0f / total${m};\n` +
+    repeat(own, (i) => `    o0[at${m} + ${ownIndex(frame, i)}] = y${m}_${i} * share;\n`) +
+    `    ${split === 1 ? "" : "if (part == 0u) { "}o1[at${m} / ${loads}u] = (high${m} + log2(total${m})) * ${
+      f32(Math.LN2)
+    };${split === 1 ? "" : " }"}\n`;
   return {
     name: `attention ${names.join("x")}`,
     grid: attentionGrid(frame, heads),
     flops: 4 * dim * visiblePairs(frame),
     code: `${storage(inputs, [type, "f32"])}${
       attentionMain(frame, { streams, exchanged: ["s"], heads, reversed: causal })
-    }${queryRange(frame, cached ? "i32(a3[0])" : `${keys - time}`)}
-  let at = ((batch * ${time}u + row) * ${heads}u + head) * ${loads}u;
-${repeat(own, (i) => `  let q${i} = a0[at + ${ownIndex(frame, i)}] * ${f32(scale * Math.LOG2E)};\n`)}${
-      repeat(own, (i) => `  var y${i} = ${type}();\n`)
-    }  var high = ${LOWEST};
-  var total = 0.0f;
-${
+    }${queryRange(frame, cached ? "i32(a3[0])" : `${keys - time}`)}${
+      repeat(each, (m) => `  let at${m} = ((batch * ${time}u + row${m}) * ${heads}u + head) * ${loads}u;\n`)
+    }${
+      registers(frame, (m, i, x) => `  let q${m}_${i} = a0[at${m} + ${x}] * ${f32(scale * Math.LOG2E)};\n`)
+    }${registers(frame, (m, i) => `  var y${m}_${i} = ${type}();\n`)}${
+      repeat(each, (m) => `  var high${m} = ${LOWEST};\n  var total${m} = 0.0f;\n`)
+    }${
       streamRows(frame, {
         streams,
         address: (j) => keyAddress(frame, j),
         body: (read) =>
-          `${products(frame, { name: "s", own: "q", stream: "a1", read })}${exchange(frame, ["s"])}
-    let visible = ${queryVisible(frame, cached)};
-    s = select(vec4f(${LOWEST}), s, visible);
-    let next = max(high, max(max(s.x, s.y), max(s.z, s.w)));
-    let p = select(vec4f(), exp2(s - next), visible);
-    let fade = exp2(high - next);
-    high = next;
-    total = fma(total, fade, dot(p, vec4f(1.0f)));
-${repeat(own, (i) => `    y${i} *= fade;\n`)}${
-            accumulate(frame, { own: "y", weights: "p", stream: "a2", read })
-          }`,
+          products(frame, { name: "s", own: "q", stream: "a1", read }) + exchange(frame, ["s"]) +
+          repeat(each, soften) + registers(frame, (m, i) => `    y${m}_${i} *= fade${m};\n`) +
+          accumulate(frame, { own: "y", weights: "p", stream: "a2", read }),
       })
-    }
-  if (row != wanted) { return; }
-  let share = 1.0f / total;
-${repeat(own, (i) => `  o0[at + ${ownIndex(frame, i)}] = y${i} * share;\n`)}
-  ${frame.split === 1 ? "" : "if (part == 0u) { "}o1[at / ${loads}u] = (high + log2(total)) * ${
-      f32(Math.LN2)
-    };${frame.split === 1 ? "" : " }"}
-}
+    }${repeat(each, (m) => `  if (row${m} == wanted${m}) {\n${write(m)}  }\n`)}}
 `,
   };
 }
 
-/** WGSL for the row of a query thread, its position, and the keys `lo` to `hi` that its block sees. */
+/** WGSL for the query rows of a thread, their positions, and the keys `lo` to `hi` that the block sees. */
 export function queryRange(frame: Frame, offset: string): string {
-  const { rows, keys, causal, window } = frame;
+  const { rows, keys, causal, window, each } = frame;
   const { time } = frame.shape;
-  const end = `i32(min(first + ${rows}u, ${time}u))`;
-  return `  let first = block * ${rows}u;
-  let wanted = first + lane;
-  let row = min(wanted, ${time - 1}u);
-  let offset = ${offset};
-  let position = i32(row) + offset;
-  let lo = ${window === null ? "0" : `max(0, i32(first) + offset - ${window - 1})`};
-  let hi = ${causal ? `min(${keys}, offset + ${end})` : `${keys}`};`;
+  return `${ownRows(frame, time)}  let offset = ${offset};
+${repeat(each, (m) => `  let position${m} = i32(row${m}) + offset;\n`)}  let lo = ${
+    window === null ? "0" : `max(0, i32(first) + offset - ${window - 1})`
+  };
+  let hi = ${causal ? `min(${keys}, offset + i32(min(first + ${rows}u, ${time}u)))` : `${keys}`};
+`;
 }
 
 /** WGSL for the first load of key `j`. */
@@ -114,13 +114,16 @@ export function keyAddress({ keys, ratio, loads, shape }: Frame, j: string): str
   return `((batch * ${keys}u + ${j}) * ${shape.kvHeads}u + ${head}) * ${loads}u`;
 }
 
-/** WGSL for which of the keys j to j + 3 a query thread sees. */
-export function queryVisible({ causal, window }: Frame, cached: boolean): string {
+/** WGSL for which of the keys j to j + 3 query row m of a thread sees. */
+export function queryVisible(
+  { causal, window }: Frame,
+  { cached, m }: { readonly cached: boolean; readonly m: number },
+): string {
   const at = "vec4i(j, j + 1, j + 2, j + 3)";
   const tests = [
-    ...(causal ? [`(${at} <= vec4i(position))`] : []),
+    ...(causal ? [`(${at} <= vec4i(position${m}))`] : []),
     ...(!causal || cached ? [`(${at} < vec4i(hi))`] : []),
-    ...(window === null ? [] : [`(${at} > vec4i(position - ${window}))`]),
+    ...(window === null ? [] : [`(${at} > vec4i(position${m} - ${window}))`]),
   ];
   return tests.join(" & ");
 }

@@ -16,8 +16,9 @@ import {
   type AttentionTiling,
   exchange,
   type Frame,
-  ownIndex,
+  ownRows,
   products,
+  registers,
   streamRows,
   visiblePairs,
 } from "./attention_tiles.ts";
@@ -40,36 +41,43 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
 export function attentionGradQ(options: AttentionGradOptions): Kernel {
   const { batch, time, heads, dim, scale } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
-  const { keys, type, own, causal, loads } = frame;
+  const { keys, type, each, causal, loads } = frame;
   const streams = ["a1", "a2"];
+  const open = (m: number): string =>
+    `  let query${m} = (batch * ${time}u + row${m}) * ${heads}u + head;
+  let at${m} = query${m} * ${loads}u;
+  let lse${m} = a4[query${m}] * ${f32(Math.LOG2E)};
+  let delta${m} = a5[query${m}];
+`;
+  const slope = (m: number): string =>
+    `    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m} - delta${m}), ${
+      queryVisible(frame, { cached: false, m })
+    });\n`;
   return {
     name: `attention_grad_q ${batch}x${time}x${heads}x${dim}`,
     grid: attentionGrid(frame, heads),
     flops: 6 * dim * visiblePairs(frame),
     code: `${storage([type, type, type, type, "f32", "f32"], [type])}${
       attentionMain(frame, { streams, exchanged: ["s", "dp"], heads, reversed: causal })
-    }${queryRange(frame, `${keys - time}`)}
-  let query = (batch * ${time}u + row) * ${heads}u + head;
-  let at = query * ${loads}u;
-  let lse = a4[query] * ${f32(Math.LOG2E)};
-  let delta = a5[query];
-${repeat(own, (i) => `  let q${i} = a0[at + ${ownIndex(frame, i)}] * ${f32(scale * Math.LOG2E)};\n`)}${
-      repeat(own, (i) => `  let g${i} = a3[at + ${ownIndex(frame, i)}];\n`)
-    }${repeat(own, (i) => `  var y${i} = ${type}();\n`)}
-${
+    }${queryRange(frame, `${keys - time}`)}${repeat(each, open)}${
+      registers(frame, (m, i, x) =>
+        `  let q${m}_${i} = a0[at${m} + ${x}] * ${f32(scale * Math.LOG2E)};
+  let g${m}_${i} = a3[at${m} + ${x}];
+  var y${m}_${i} = ${type}();
+`)
+    }${
       streamRows(frame, {
         streams,
         address: (j) => keyAddress(frame, j),
         body: (read) =>
-          `${products(frame, { name: "s", own: "q", stream: "a1", read })}${
-            products(frame, { name: "dp", own: "g", stream: "a2", read })
-          }${exchange(frame, ["s", "dp"])}
-    let ds = select(vec4f(), exp2(s - lse) * (dp - delta), ${queryVisible(frame, false)});
-${accumulate(frame, { own: "y", weights: "ds", stream: "a1", read })}`,
+          products(frame, { name: "s", own: "q", stream: "a1", read }) +
+          products(frame, { name: "dp", own: "g", stream: "a2", read }) + exchange(frame, ["s", "dp"]) +
+          repeat(each, slope) + accumulate(frame, { own: "y", weights: "ds", stream: "a1", read }),
       })
-    }
-  if (row != wanted) { return; }
-${repeat(own, (i) => `  o0[at + ${ownIndex(frame, i)}] = y${i} * ${f32(scale)};\n`)}}
+    }${
+      registers(frame, (m, i, x) =>
+        `  if (row${m} == wanted${m}) { o0[at${m} + ${x}] = y${m}_${i} * ${f32(scale)}; }\n`)
+    }}
 `,
   };
 }
@@ -99,7 +107,7 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
     throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
   }
   const frame = attentionFrame(options, { tiling: options, count: options.keys ?? time });
-  const { keys, type, own, loads, ratio } = frame;
+  const { keys, type, each, loads, ratio } = frame;
   const [grad, lse] = outputs.k ? ["a3", "a4"] : ["a2", "a3"];
   const inputs = outputs.k ? [type, type, type, type, "f32", "f32"] : [type, type, type, "f32"];
   const written = [...(outputs.k ? [type] : []), ...(outputs.v ? [type] : [])];
@@ -108,66 +116,65 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
   const vOut = outputs.k ? "o1" : "o0";
   const four = (buffer: string): string => `vec4f(${[0, 1, 2, 3].map((k) => `${buffer}[h${k}]`).join(", ")})`;
   const which = [...(outputs.k ? ["k"] : []), ...(outputs.v ? ["v"] : [])].join("");
+  const weigh = (m: number): string =>
+    `    let p${m} = select(vec4f(), exp2(s${m} - lse), ${keyVisible(frame, m)});\n` +
+    (outputs.k ? `    let ds${m} = p${m} * (dp${m} - delta);\n` : "");
   const stream = streamRows(frame, {
     streams,
     address: (i) => `((batch * ${time}u + ${i}) * ${heads}u + queryHead) * ${loads}u`,
     body: (read) =>
-      `${products(frame, { name: "s", own: "k", stream: "a0", read })}${
-        outputs.k ? products(frame, { name: "dp", own: "v", stream: grad, read }) : ""
-      }${exchange(frame, exchanged)}${
-        repeat(4, (k) => `    let h${k} = (batch * ${time}u + j${k}) * ${heads}u + queryHead;\n`)
-      }    let p = select(vec4f(), exp2(s - ${four(lse)} * ${f32(Math.LOG2E)}), ${keyVisible(frame)});
-${outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad, read }) : ""}${
-        outputs.k
-          ? `    let ds = p * (dp - ${four("a5")});\n${
-            accumulate(frame, { own: "y", weights: "ds", stream: "a0", read })
-          }`
-          : ""
-      }`,
+      products(frame, { name: "s", own: "k", stream: "a0", read }) +
+      (outputs.k ? products(frame, { name: "dp", own: "v", stream: grad, read }) : "") +
+      exchange(frame, exchanged) +
+      repeat(4, (k) => `    let h${k} = (batch * ${time}u + j${k}) * ${heads}u + queryHead;\n`) +
+      `    let lse = ${four(lse)} * ${f32(Math.LOG2E)};\n` +
+      (outputs.k ? `    let delta = ${four("a5")};\n` : "") +
+      repeat(each, weigh) +
+      (outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad, read }) : "") +
+      (outputs.k ? accumulate(frame, { own: "y", weights: "ds", stream: "a0", read }) : ""),
   });
+  const open = (m: number, i: number, x: string): string =>
+    `  let k${m}_${i} = a1[at${m} + ${x}] * ${f32(scale * Math.LOG2E)};\n` +
+    (outputs.k ? `  let v${m}_${i} = a2[at${m} + ${x}];\n  var y${m}_${i} = ${type}();\n` : "") +
+    (outputs.v ? `  var z${m}_${i} = ${type}();\n` : "");
+  const close = (m: number, i: number, x: string): string =>
+    `  if (row${m} == wanted${m}) {${outputs.k ? ` o0[at${m} + ${x}] = y${m}_${i} * ${f32(scale)};` : ""}${
+      outputs.v ? ` ${vOut}[at${m} + ${x}] = z${m}_${i};` : ""
+    } }\n`;
   return {
     name: `attention_grad_${which} ${batch}x${keys}x${kvHeads}x${dim}`,
     grid: attentionGrid(frame, kvHeads),
     flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
     code: `${storage(inputs, written)}${
       attentionMain(frame, { streams, exchanged, heads: kvHeads, reversed: false })
-    }${keyRange(frame)}
-  let at = ((batch * ${keys}u + row) * ${kvHeads}u + head) * ${loads}u;
-${repeat(own, (i) => `  let k${i} = a1[at + ${ownIndex(frame, i)}] * ${f32(scale * Math.LOG2E)};\n`)}${
-      outputs.k
-        ? repeat(own, (i) => `  let v${i} = a2[at + ${ownIndex(frame, i)}];\n  var y${i} = ${type}();\n`)
-        : ""
-    }${outputs.v ? repeat(own, (i) => `  var z${i} = ${type}();\n`) : ""}
-  for (var turn = 0u; turn < ${ratio}u; turn += 1u) {
+    }${keyRange(frame)}${
+      repeat(each, (m) => `  let at${m} = ((batch * ${keys}u + row${m}) * ${kvHeads}u + head) * ${loads}u;\n`)
+    }${registers(frame, open)}  for (var turn = 0u; turn < ${ratio}u; turn += 1u) {
   let queryHead = head * ${ratio}u + turn;
 ${stream}  }
-  if (row != wanted) { return; }
-${outputs.k ? repeat(own, (i) => `  o0[at + ${ownIndex(frame, i)}] = y${i} * ${f32(scale)};\n`) : ""}${
-      outputs.v ? repeat(own, (i) => `  ${vOut}[at + ${ownIndex(frame, i)}] = z${i};\n`) : ""
-    }}
+${registers(frame, close)}}
 `,
   };
 }
 
-/** WGSL for the row of a key thread, and the queries `lo` to `hi` that see a key of its block. */
-function keyRange({ rows, keys, causal, window, shape }: Frame): string {
+/** WGSL for the key rows of a thread, and the queries `lo` to `hi` that see a key of the block. */
+function keyRange(frame: Frame): string {
+  const { rows, keys, causal, window, shape } = frame;
   const offset = keys - shape.time;
   const end = `i32(min(first + ${rows}u, ${keys}u))`;
-  return `  let first = block * ${rows}u;
-  let wanted = first + lane;
-  let row = min(wanted, ${keys - 1}u);
-  let lo = ${causal ? `max(0, i32(first) - ${offset})` : "0"};
-  let hi = ${window === null ? `${shape.time}` : `min(${shape.time}, ${end} + ${window - 1 - offset})`};`;
+  return `${ownRows(frame, keys)}  let lo = ${causal ? `max(0, i32(first) - ${offset})` : "0"};
+  let hi = ${window === null ? `${shape.time}` : `min(${shape.time}, ${end} + ${window - 1 - offset})`};
+`;
 }
 
-/** WGSL for which of the queries j to j + 3 see the key of a thread. */
-function keyVisible({ keys, causal, window, shape }: Frame): string {
+/** WGSL for which of the queries j to j + 3 see key row m of a thread. */
+function keyVisible({ keys, causal, window, shape }: Frame, m: number): string {
   const offset = keys - shape.time;
   const at = "vec4i(j, j + 1, j + 2, j + 3)";
   const tests = [
     `(${at} < vec4i(hi))`,
-    ...(causal ? [`(${at} >= vec4i(i32(row) - ${offset}))`] : []),
-    ...(window === null ? [] : [`(${at} < vec4i(i32(row) + ${window - offset}))`]),
+    ...(causal ? [`(${at} >= vec4i(i32(row${m}) - ${offset}))`] : []),
+    ...(window === null ? [] : [`(${at} < vec4i(i32(row${m}) + ${window - offset}))`]),
   ];
   return tests.join(" & ");
 }

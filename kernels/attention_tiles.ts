@@ -36,6 +36,8 @@ export interface AttentionTiling {
   readonly rows?: number;
   /** Streamed rows held in workgroup memory at a time, a multiple of 4; 0 reads storage directly. */
   readonly tile: number;
+  /** Rows that a thread owns, so that a load serves them all: 1 if absent. */
+  readonly each?: number;
   /** Threads that share a row, each with a part of D: 1 if absent. More than 1 needs a tile. */
   readonly split?: 1 | 2 | 4 | 8;
   /** Whether threads that share a row add up through subgroups; the device must have the feature. */
@@ -53,7 +55,8 @@ export function attentionTiling(
   software: boolean,
   { dim, pass }: { readonly dim: number; readonly pass: "forward" | "gradQ" | "gradKV" },
 ): AttentionTiling {
-  if (software) return { rows: 32, tile: 0 };
+  // A load costs a CPU lane as much as dozens of multiply-adds.
+  if (software) return { rows: 64, each: 8, tile: 0 };
   // Aim at 64 to 96 floats of own rows in the registers of a thread.
   const owned = dim * (pass === "forward" ? 2 : pass === "gradQ" ? 3 : 4);
   const parts = lanesOf(dim).loads;
@@ -78,6 +81,8 @@ export interface Frame extends Lanes {
   readonly threads: number;
   /** Rows of a workgroup. */
   readonly rows: number;
+  /** Rows of a thread. */
+  readonly each: number;
   /** Workgroups along the rows. */
   readonly blocks: number;
   readonly subgroups: boolean;
@@ -108,7 +113,11 @@ export function attentionFrame(
   check(tiling.tile % 4 === 0, `"tile" must be a multiple of 4: ${tiling.tile}`);
   check(split === 1 || tiling.tile > 0, `"split" above 1 needs a "tile": ${split}`);
   check(lanes.loads % split === 0, `"split" must divide the ${lanes.loads} loads of a row: ${split}`);
-  const rows = Math.min(tiling.rows ?? 64, Math.ceil(count / 8) * 8);
+  const wanted = tiling.rows ?? 64;
+  check(wanted % (tiling.each ?? 1) === 0, `"each" must divide "rows": ${tiling.each}, ${wanted}`);
+  const across = Math.min(wanted / (tiling.each ?? 1), Math.ceil(count / 8) * 8);
+  const each = Math.min(tiling.each ?? 1, Math.ceil(count / across));
+  const rows = across * each;
   return {
     ...lanes,
     shape,
@@ -119,8 +128,9 @@ export function attentionFrame(
     own: lanes.loads / split,
     split,
     tile: tiling.tile,
-    threads: rows * split,
+    threads: across * split,
     rows,
+    each,
     blocks: Math.ceil(count / rows),
     subgroups: tiling.subgroups ?? false,
   };
@@ -176,7 +186,7 @@ export function attentionMain(
   const held = `array<array<array<${type}, ${4 * own + (split > 1 ? 1 : 0)}>, ${split}>, ${tile / 4}>`;
   const memory = tile > 0 ? streams.map((name) => `var<workgroup> t_${name}: ${held};\n`).join("") : "";
   const shared = split > 1 && !subgroups
-    ? exchanged.map((name) => `var<workgroup> x_${name}: array<vec4f, ${threads}>;\n`).join("")
+    ? perRow(frame, exchanged).map((name) => `var<workgroup> x_${name}: array<vec4f, ${threads}>;\n`).join("")
     : "";
   const order = reversed ? `${blocks - 1}u - group % ${blocks}u` : `group % ${blocks}u`;
   return `${memory}${shared}
@@ -190,13 +200,7 @@ fn main(${GROUP_BUILTINS}) {
 ${split === 1 ? "  let lane = lid;\n" : `  let lane = lid / ${split}u;\n  let part = lid % ${split}u;\n`}`;
 }
 
-/**
- * The load of a row that register i of a thread holds.
- *
- * @param frame The frame
- * @param i Register
- * @returns WGSL, an index from 0 in the row
- */
+/** WGSL for the load of a row that register i of a thread holds. */
 export function ownIndex({ split }: Frame, i: number): string {
   return split === 1 ? `${i}u` : `${i * split}u + part`;
 }
@@ -259,7 +263,19 @@ ${rows}${body((s, k, i) => `t_${s}[four][${partIndex}][${k * own + i}]`)}    }
 }
 
 /**
- * Multiplies own registers with the four streamed rows: declares `name`, a vec4f of four scalar products.
+ * Names a variable of each row of a thread: `s0`, `s1`, ...
+ *
+ * @param frame The frame
+ * @param names The variables
+ * @returns The names with the number of the row, all rows of the first before those of the second
+ */
+export function perRow({ each }: Frame, names: readonly string[]): readonly string[] {
+  return names.flatMap((name) => Array.from({ length: each }, (_, m) => `${name}${m}`));
+}
+
+/**
+ * Multiplies own registers with the four streamed rows: declares `name0`, `name1`, ... for each row of the thread, a
+ * vec4f of four scalar products.
  *
  * @param frame The frame
  * @param options Name, prefix of the registers, the buffer, and how to read it
@@ -274,23 +290,28 @@ export function products(
     readonly read: Read;
   },
 ): string {
-  const one = (k: number): string =>
-    `    var ${name}${k} = ${own}0 * ${read(stream, k, 0)};\n` +
-    repeat(frame.own - 1, (i) =>
-      `    ${name}${k} = fma(${own}${i + 1}, ${read(stream, k, i + 1)}, ${name}${k});\n`);
-  const sums = [0, 1, 2, 3].map((k) => frame.sum(`${name}${k}`)).join(", ");
-  return `${repeat(4, one)}    var ${name} = vec4f(${sums});\n`;
+  const { each, type, sum } = frame;
+  const start = (m: number): string => repeat(4, (k) => `    var ${name}${m}_${k} = ${type}();\n`);
+  const add = (m: number, k: number, i: number): string =>
+    ` ${name}${m}_${k} = fma(${own}${m}_${i}, x, ${name}${m}_${k});`;
+  const load = (k: number, i: number): string =>
+    `    { let x = ${read(stream, k, i)};${repeat(each, (m) => add(m, k, i))} }\n`;
+  const whole = (m: number): string =>
+    `    var ${name}${m} = vec4f(${[0, 1, 2, 3].map((k) => sum(`${name}${m}_${k}`)).join(", ")});\n`;
+  return repeat(each, start) + repeat(4, (k) => repeat(frame.own, (i) => load(k, i))) + repeat(each, whole);
 }
 
 /**
  * Adds up vectors over the threads that share a row, in a fixed order.
  *
  * @param frame The frame
- * @param names The vec4f `var`s
- * @returns WGSL, empty where a thread has a row of its own
+ * @param stems The vec4f `var`s, without the number of the row
+ * @returns WGSL, empty where a thread has rows of its own
  */
-export function exchange({ split, subgroups }: Frame, names: readonly string[]): string {
+export function exchange(frame: Frame, stems: readonly string[]): string {
+  const { split, subgroups } = frame;
   if (split === 1) return "";
+  const names = perRow(frame, stems);
   if (subgroups) {
     const steps = Array.from({ length: Math.log2(split) }, (_, n) => 2 ** n);
     return names.map((name) =>
@@ -308,7 +329,7 @@ ${names.map((name) => `    ${name} = ${sum(name)};\n`).join("")}`;
  * Adds the four streamed rows, each times its weight, to own registers.
  *
  * @param frame The frame
- * @param options Prefix of the registers, the vec4f of weights, the buffer, and how to read it
+ * @param options Prefix of the registers, that of the vec4f of weights, the buffer, and how to read it
  * @returns WGSL
  */
 export function accumulate(
@@ -320,9 +341,40 @@ export function accumulate(
     readonly read: Read;
   },
 ): string {
-  const term = (i: number, k: number): string =>
-    k < 0
-      ? `${own}${i}`
-      : `fma(${frame.type}(${weights}.${"xyzw"[k]}), ${read(stream, k, i)}, ${term(i, k - 1)})`;
-  return repeat(frame.own, (i) => `    ${own}${i} = ${term(i, 3)};\n`);
+  const { each, type } = frame;
+  const add = (m: number, k: number, i: number): string =>
+    ` ${own}${m}_${i} = fma(${type}(${weights}${m}.${"xyzw"[k]}), x, ${own}${m}_${i});`;
+  return repeat(
+    frame.own,
+    (i) => repeat(4, (k) => `    { let x = ${read(stream, k, i)};${repeat(each, (m) => add(m, k, i))} }\n`),
+  );
+}
+
+/**
+ * Writes text for every register of every row of a thread.
+ *
+ * @param frame The frame
+ * @param body Text given the row, the register, and the load of the row that it holds
+ * @returns WGSL
+ */
+export function registers(frame: Frame, body: (m: number, i: number, index: string) => string): string {
+  return repeat(frame.each, (m) => repeat(frame.own, (i) => body(m, i, ownIndex(frame, i))));
+}
+
+/**
+ * Declares the rows of a thread: `wanted0` is the first, `row0` the same but at most the last there is.
+ *
+ * @param frame The frame
+ * @param count Rows of a sequence and head
+ * @returns WGSL
+ */
+export function ownRows({ rows, each }: Frame, count: number): string {
+  return `  let first = block * ${rows}u;\n` +
+    repeat(
+      each,
+      (m) =>
+        `  let wanted${m} = first + lane + ${m * rows / each}u;\n  let row${m} = min(wanted${m}, ${
+          count - 1
+        }u);\n`,
+    );
 }

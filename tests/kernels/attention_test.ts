@@ -104,6 +104,16 @@ const CASES: readonly Case[] = [
     tiling: { tile: 32, split: 4 },
   },
   {
+    title: "four rows a thread, direct, 41 positions",
+    shape: { ...SHAPE, time: 41 },
+    tiling: { tile: 0, rows: 32, each: 4 },
+  },
+  {
+    title: "two rows a thread and two threads a row, a window of 9",
+    shape: { ...SHAPE, time: 41, window: 9 },
+    tiling: { tile: 8, rows: 16, each: 2, split: 2 },
+  },
+  {
     title: "5 queries after 28 earlier keys",
     shape: { ...SHAPE, time: 5, keys: 33, heads: 2 },
     tiling: { tile: 0 },

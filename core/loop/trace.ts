@@ -1,0 +1,109 @@
+/**
+ * One training step as a graph.
+ *
+ * @module
+ */
+
+import { grad } from "../grad.ts";
+import { abs, broadcast, equal, subtract, where } from "../ops/elementwise.ts";
+import { sumEach } from "../ops/reduce.ts";
+import { add } from "../ops/elementwise.ts";
+import { pad, reshape } from "../ops/shape.ts";
+import type { Optimizer } from "../optim/optimizer.ts";
+import type { Signal } from "../policy.ts";
+import { leaf, type Spec, stepScalar, tensor, type Tensor } from "../tensor.ts";
+import type { Leaves, Path } from "../tree.ts";
+
+/** A reading of the step: which signal of which parameter a column of the ring holds. */
+export interface Column {
+  readonly signal: Signal;
+  readonly path: Path;
+}
+
+/** The graph of a step: roots, and the leaf each of them overwrites. */
+export interface StepGraph {
+  readonly roots: readonly Tensor[];
+  /** Root index to leaf. */
+  readonly updates: ReadonlyMap<number, Tensor>;
+  /** Columns of the ring after the loss. */
+  readonly columns: readonly Column[];
+  /** Leaf of every piece of state that the step replaces, by path. */
+  readonly replaced: ReadonlyMap<Path, Spec>;
+}
+
+/** What {@link traceStep} needs to know. */
+export interface StepOptions {
+  readonly loss: Tensor;
+  /** Parameters that get a gradient, by path. */
+  readonly active: Leaves;
+  readonly optimizer: Optimizer;
+  readonly signals: readonly Signal[];
+  /** Shape of the ring buffer: rows of readings, columns. */
+  readonly ring: readonly [number, number];
+}
+
+/** Paths of the state of active parameters, and their shapes: optimizer moments and previous gradients. */
+export function stateSpecs(
+  active: ReadonlyMap<Path, Spec>,
+  options: { readonly optimizer: Optimizer; readonly signals: readonly Signal[] },
+): Map<Path, Spec> {
+  const leaves = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
+  const all = new Map<Path, Spec>([...options.optimizer.init(leaves)].map(([path, t]) => [`optimizer.${path}`, t]));
+  if (options.signals.includes("gradDelta")) {
+    for (const [path, spec] of active) all.set(`previous.${path}`, spec);
+  }
+  return all;
+}
+
+/**
+ * Builds the graph of a step: gradients of the active parameters, their updates, the readings.
+ *
+ * @param options The loss and what to do with its gradients
+ * @returns The graph
+ */
+export function traceStep(options: StepOptions): StepGraph {
+  const { loss, active, optimizer, signals, ring } = options;
+  const paths = [...active.keys()];
+  const gradients = grad(loss, [...active.values()]);
+  const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
+  const specs = stateSpecs(active, { optimizer, signals });
+  const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
+  const moments = new Map(
+    [...stateLeaves].flatMap(([path, l]) => path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []),
+  );
+  const { updates: steps, state } = optimizer.next(moments, grads, active);
+
+  const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
+  const replace = (path: Path, target: Tensor, value: Tensor): void => {
+    updates.set(roots.push(value) - 1, target);
+    replaced.set(path, { shape: target.shape, dtype: target.dtype });
+  };
+  const columns: Column[] = [], readings: Tensor[] = [];
+  const measure = (signal: Signal, path: Path, value: () => Tensor): void => {
+    if (!signals.includes(signal)) return;
+    columns.push({ signal, path });
+    readings.push(value());
+  };
+  for (const path of paths) {
+    const weight = active.get(path)!, gradient = grads.get(path)!, step = steps.get(path)!;
+    replace(path, weight, add(weight, step));
+    const previous = stateLeaves.get(`previous.${path}`);
+    measure("gradNorm", path, () => abs(gradient));
+    measure("gradDelta", path, () => abs(subtract(gradient, previous!)));
+    measure("weightDelta", path, () => abs(step));
+    if (previous !== undefined) replace(`previous.${path}`, previous, gradient);
+  }
+  for (const [name, moment] of state) {
+    replace(`optimizer.${name}`, stateLeaves.get(`optimizer.${name}`)!, moment);
+  }
+
+  replace("loss", leaf("loss", loss), loss);
+  // The ring is a tensor like any other: one row is replaced, in place.
+  const [rows, width] = ring;
+  const row = pad(sumEach([loss, ...readings]), { before: [0], after: [width - 1 - readings.length] });
+  const numbers = tensor(Float32Array.from({ length: rows }, (_, i) => i), [rows, 1]);
+  const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
+  const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });
+  replace("ring", ringLeaf, where(here, broadcast(reshape(row, [1, width]), ring), ringLeaf));
+  return { roots, updates, columns, replaced };
+}

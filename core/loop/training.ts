@@ -1,0 +1,350 @@
+/**
+ * Training as a reducer: `{ init, next }` with `next: (state, batch) => state`.
+ *
+ * @module
+ */
+
+import { NonFiniteError } from "../errors.ts";
+import { checkAllocations, createBuffer, type Gpu, readBuffer } from "../gpu/device.ts";
+import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
+import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
+import { planFor, type Recording, record } from "../gpu/run.ts";
+import type { Optimizer } from "../optim/optimizer.ts";
+import type { Component, FreezePolicy, Json, Look, Signal } from "../policy.ts";
+import { type HostData, hostOp, leaf, type Spec, type Tensor } from "../tensor.ts";
+import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
+import { findComponents } from "./components.ts";
+import { type Column, stateSpecs, traceStep } from "./trace.ts";
+
+/** A record of tensors. */
+export type TensorTree = object;
+
+/** A change of the frozen set, and what a step costs before and after. */
+export interface FreezeEvent {
+  /** Step after which it holds. */
+  readonly step: number;
+  /** Components frozen by it. */
+  readonly frozen: readonly Path[];
+  /** Components thawed by it. */
+  readonly thawed: readonly Path[];
+  readonly before: Cost;
+  readonly after: Cost;
+}
+
+/** Everything that a step needs, and all that a checkpoint holds. */
+export interface TrainingState<P extends TensorTree> {
+  /** Steps taken. */
+  readonly step: number;
+  /** Parameters, f32, on the device. */
+  readonly params: P;
+  /** Loss of the last step, f32 scalar; reading it waits for the device. Null before the first step. */
+  readonly loss: Tensor | null;
+  /** Moments of the active parameters, and what signals need. */
+  readonly leaves: Leaves;
+  /** State of the freeze policy; null before the first step. */
+  readonly policy: Json;
+  /** Paths of the frozen components. */
+  readonly frozen: readonly Path[];
+  /** The readings that this step delivered, every `lookEvery` steps; else null. */
+  readonly look: Look | null;
+  /** The change of the frozen set that this step brought; else null. */
+  readonly event: FreezeEvent | null;
+  /** What the last step cost; null before the first. */
+  readonly cost: Cost | null;
+  /** True when all steps are taken or every component is frozen. */
+  readonly done: boolean;
+}
+
+/** What {@link defineTraining} needs besides the loss. */
+export interface TrainingOptions {
+  readonly optimizer: Optimizer;
+  /** Planned steps, T. */
+  readonly steps: number;
+  /** Freezes components; nothing is frozen when absent. */
+  readonly policy?: FreezePolicy;
+  /** Which parameters are trained; all when absent. */
+  readonly trainable?: (path: Path) => boolean;
+  /** Steps between looks; 10 when absent. 1 acts on every reading at once, at 10 ms a step in Deno. */
+  readonly lookEvery?: number;
+}
+
+/** The reducer. */
+export interface Training<P extends TensorTree, B extends TensorTree> {
+  /** Copies parameters to the device and makes the state of step 0. */
+  init(params: P): Promise<TrainingState<P>>;
+  /**
+   * Takes one step. The given state is consumed: its buffers hold the next one.
+   *
+   * @throws {ConsumedError} When the state was consumed before
+   * @throws {NonFiniteError} When a look finds a loss that is not finite
+   * @throws {RangeError} When everything is frozen
+   */
+  next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
+  /** Continues from saved parts. */
+  resume(saved: SavedState): Promise<TrainingState<P>>;
+  /** Components of the model; empty before the first step. */
+  readonly components: () => readonly Component[];
+  /** What a step would cost with other components frozen; after the first step. */
+  costOf(frozen: readonly Path[]): Cost;
+}
+
+/** A training state as plain data: what a checkpoint stores. */
+export interface SavedState {
+  readonly step: number;
+  readonly params: ReadonlyMap<Path, HostTensor>;
+  readonly leaves: ReadonlyMap<Path, HostTensor>;
+  readonly policy: Json;
+  readonly frozen: readonly Path[];
+}
+
+/** Values with their spec. */
+export interface HostTensor extends Spec {
+  readonly data: HostData;
+}
+
+interface Compiled {
+  readonly plan: Plan;
+  readonly columns: readonly Column[];
+  readonly replaced: ReadonlyMap<Path, Spec>;
+}
+
+/**
+ * Defines training: a loss made of pure ops, an optimizer, a freeze policy.
+ *
+ * The step is traced once for each frozen set and batch shape, and replayed from then on.
+ *
+ * @param gpu The device
+ * @param loss From parameters and a batch to a scalar
+ * @param options Optimizer, policy, length
+ * @returns The reducer
+ */
+export function defineTraining<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  loss: (params: P, batch: B) => Tensor,
+  options: TrainingOptions,
+): Training<P, B> {
+  const { optimizer, steps, policy, trainable = () => true, lookEvery = 10 } = options;
+  if (!(Number.isInteger(steps) && steps >= 1)) throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
+  if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) throw new RangeError(`Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`);
+  const signals: readonly Signal[] = policy?.signals ?? [];
+  const run = { steps };
+  const compiled = new Map<string, Compiled>();
+  const inputs = new Map<string, GPUBuffer>();
+  let components: readonly Component[] = [], current: { key: string; recording: Recording; compiled: Compiled } | null = null;
+  let owner: object | null = null, shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
+  const owners = new WeakMap<TrainingState<P>, object>();
+
+  function ringShape(): [number, number] {
+    const count = [...shapes.keys()].filter(trainable).length;
+    return [lookEvery, 1 + signals.length * count];
+  }
+
+  function activePaths(frozen: readonly Path[]): Path[] {
+    const off = new Set(components.filter((c) => frozen.includes(c.path)).flatMap((c) => c.parameters));
+    return [...shapes.keys()].filter((path) => trainable(path) && !off.has(path));
+  }
+
+  function trace(): { loss: Tensor; leaves: Map<Path, Tensor> } {
+    const leaves = new Map([...shapes].map(([path, t]) => [path, leaf(path, t)]));
+    const batch = new Map([...batchSpecs].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
+    return { loss: loss(unflatten(leaves) as P, unflatten(batch) as B), leaves };
+  }
+
+  function compile(frozen: readonly Path[]): Compiled & { key: string } {
+    const specs = [...batchSpecs].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
+    const key = `${frozen.toSorted().join(",")} | ${specs}`;
+    let found = compiled.get(key);
+    if (found === undefined) {
+      const traced = trace();
+      const active = new Map(activePaths(frozen).map((path) => [path, traced.leaves.get(path)!]));
+      const graph = traceStep({ loss: traced.loss, active, optimizer, signals, ring: ringShape() });
+      found = { plan: planFor(gpu, graph.roots, graph.updates), columns: graph.columns, replaced: graph.replaced };
+      compiled.set(key, found);
+    }
+    return { ...found, key };
+  }
+
+  function newTensor(path: Path, spec: Spec, step: number): Tensor {
+    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec.shape) });
+    return resident(spec, { buffer, label: path, producedAt: step });
+  }
+
+  function place(path: Path, value: HostTensor, step: number): Tensor {
+    const made = newTensor(path, value, step);
+    gpu.device.queue.writeBuffer(storageOf(made).buffer, 0, value.data as Float32Array<ArrayBuffer>);
+    return made;
+  }
+
+  async function copyIn(path: Path, source: Tensor): Promise<Tensor> {
+    if (source.op === hostOp) {
+      return place(path, { shape: source.shape, dtype: source.dtype, data: (source.attrs as { data: HostData }).data }, 0);
+    }
+    const made = newTensor(path, source, 0);
+    const to = storageOf(made).buffer;
+    const recording = isResident(source) ? null : await record(gpu, { plan: planFor(gpu, [source]), label: path });
+    recording?.replay(1);
+    const from = recording === null ? storageOf(source).buffer : recording.roots[0];
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source.shape));
+    gpu.device.queue.submit([encoder.finish()]);
+    recording?.destroy();
+    return made;
+  }
+
+  /** State leaves for a frozen set: those that exist are kept, new ones start at zero, dropped ones are freed. */
+  function adjustLeaves(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
+    const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
+    const wanted = new Map<Path, Spec>([
+      ...stateSpecs(active, { optimizer, signals }),
+      ["ring", { shape: ringShape(), dtype: "f32" as const }],
+      ["loss", { shape: [], dtype: "f32" as const }],
+    ]);
+    for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
+    return new Map([...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newTensor(path, spec, step)]));
+  }
+
+  function seal(state: TrainingState<P>, token: object): TrainingState<P> {
+    owners.set(state, token);
+    return state;
+  }
+
+  const blank = { loss: null, look: null, event: null, cost: null };
+
+  async function init(params: P): Promise<TrainingState<P>> {
+    const copies = new Map<Path, Tensor>();
+    for (const [path, tensor] of flatten(params)) copies.set(path, await copyIn(path, tensor));
+    shapes = copies;
+    if (![...copies.keys()].some(trainable)) {
+      throw new RangeError(`Cannot train as "trainable" selects none of ${copies.size} parameters: the first is "${[...copies.keys()][0]}"`);
+    }
+    await checkAllocations(gpu);
+    const state = { ...blank, step: 0, params: unflatten(copies) as P, leaves: adjustLeaves(new Map(), [], 0), policy: null, frozen: [], done: false };
+    return seal(state, {});
+  }
+
+  async function resume(saved: SavedState): Promise<TrainingState<P>> {
+    const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, saved.step)]));
+    const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, saved.step)]));
+    shapes = params;
+    await checkAllocations(gpu);
+    const { step, policy, frozen } = saved;
+    return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done: step >= steps }, {});
+  }
+
+  async function next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>> {
+    const step = state.step + 1;
+    const params = flatten(state.params);
+    for (const tensor of params.values()) storageOf(tensor);
+    shapes = params;
+    const given = flatten(batch);
+    batchSpecs = given;
+    if (components.length === 0) {
+      const traced = trace();
+      components = findComponents(traced.loss, new Map([...traced.leaves].filter(([path]) => trainable(path))));
+    }
+    const policyState = state.policy ?? policy?.init(components, run) ?? null;
+    const active = activePaths(state.frozen);
+    if (active.length === 0) {
+      throw new RangeError(`Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`);
+    }
+    const plan = compile(state.frozen);
+    const leaves = state.leaves;
+    const token = owners.get(state) ?? {};
+    const key = `${plan.key}`;
+    if (current === null || current.key !== key || owner !== token) {
+      current?.recording.destroy();
+      owner = token;
+      const resolve = (node: Tensor): GPUBuffer => {
+        const { path } = node.attrs as { path: Path };
+        if (path.startsWith("batch.")) return inputBuffer(path, given.get(path.slice(6))!);
+        return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
+      };
+      current = { key, compiled: plan, recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }) };
+    }
+    for (const [path, tensor] of given) {
+      const { data } = tensor.attrs as { data: HostData };
+      gpu.device.queue.writeBuffer(inputBuffer(`batch.${path}`, tensor), 0, data as Float32Array<ArrayBuffer>);
+    }
+    current.recording.replay(step);
+    gpu.check();
+
+    const renew = (tensor: Tensor): Tensor => {
+      const { buffer, label } = storageOf(tensor);
+      consume(tensor, step);
+      return resident(tensor, { buffer, label, producedAt: step });
+    };
+    const nextParams = new Map([...params].map(([path, t]) => [path, plan.replaced.has(path) ? renew(t) : t]));
+    let nextLeaves: Map<Path, Tensor> = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
+
+    let look: Look | null = null, event: FreezeEvent | null = null;
+    let nextPolicy: Json = policyState, frozen = state.frozen;
+    if (step % lookEvery === 0 || step === steps) {
+      look = await readLook(nextLeaves.get("ring")!, step, plan.columns);
+      const bad = look.loss.findIndex((l) => !Number.isFinite(l));
+      if (bad >= 0) throw new NonFiniteError("loss", look.steps[bad], look.loss[bad]);
+      if (policy !== undefined) {
+        nextPolicy = policy.next(policyState!, look);
+        const decided = policy.frozen(nextPolicy).filter((path) => components.some((c) => c.path === path));
+        const changed = decided.length !== frozen.length || decided.some((path) => !frozen.includes(path));
+        if (changed) {
+          const all = activePaths(decided).length === 0;
+          event = {
+            step,
+            frozen: decided.filter((path) => !state.frozen.includes(path)),
+            thawed: state.frozen.filter((path) => !decided.includes(path)),
+            before: plan.plan.cost,
+            after: all ? { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 } : compile(decided).plan.cost,
+          };
+          frozen = decided;
+          nextLeaves = adjustLeaves(nextLeaves, frozen, step);
+        }
+      }
+    }
+    const done = step >= steps || activePaths(frozen).length === 0;
+    return seal({
+      step,
+      params: unflatten(nextParams) as P,
+      loss: nextLeaves.get("loss")!,
+      leaves: nextLeaves,
+      policy: nextPolicy,
+      frozen,
+      look,
+      event,
+      cost: plan.plan.cost,
+      done,
+    }, token);
+  }
+
+  function inputBuffer(path: Path, spec: Spec): GPUBuffer {
+    const key = `${path} ${spec.shape}`;
+    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec.shape) }));
+    return inputs.get(key)!;
+  }
+
+  async function readLook(ring: Tensor, step: number, columns: readonly Column[]): Promise<Look> {
+    const [rows, width] = ring.shape;
+    const values = new Float32Array(await readBuffer(gpu, { buffer: storageOf(ring).buffer, bytes: 4 * rows * width }));
+    const count = (step - 1) % rows + 1;
+    const numbers = Array.from({ length: count }, (_, i) => step - count + 1 + i);
+    const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];
+    const readings: { [S in Signal]?: Record<Path, number[]> } = {};
+    for (const signal of signals) {
+      readings[signal] = Object.fromEntries(components.map((c) => [
+        c.path,
+        numbers.map((s) => {
+          const own = columns.flatMap((col, i) => col.signal === signal && c.parameters.includes(col.path) ? [at(s, i + 1)] : []);
+          // The first difference has nothing to compare with: absent, never zero.
+          return own.length === 0 || (signal === "gradDelta" && s === 1) ? NaN : own.reduce((a, b) => a + b, 0);
+        }),
+      ]));
+    }
+    return {
+      steps: numbers,
+      loss: numbers.map((s) => at(s, 0)),
+      learningRate: numbers.map((s) => optimizer.learningRate?.(s) ?? NaN),
+      readings,
+    };
+  }
+
+  return { init, next, resume, components: () => components, costOf: (frozen) => compile(frozen).plan.cost };
+}
