@@ -1,0 +1,129 @@
+/**
+ * Text generation as a reducer over tokens.
+ *
+ * @module
+ */
+
+import { createBuffer, type Gpu, readBuffer } from "../gpu/device.ts";
+import { bytesOf } from "../gpu/plan.ts";
+import { planFor, type Recording, record } from "../gpu/run.ts";
+import { hiddenStates, type Model } from "../models/model.ts";
+import { embedding } from "../ops/embedding.ts";
+import { reshape } from "../ops/shape.ts";
+import { leaf, type Tensor } from "../tensor.ts";
+import type { Path } from "../tree.ts";
+import { threefry2x32 } from "../../kernels/random.ts";
+
+/** Options of {@link generate}. */
+export interface GenerateOptions {
+  /** Ids to continue; at least one. */
+  readonly prompt: Int32Array | readonly number[];
+  /** Most tokens to add. */
+  readonly maxTokens: number;
+  /** 0 is greedy; above, scores are divided by it. 0 when absent. */
+  readonly temperature?: number;
+  /** Only this many best tokens are drawn from; all when absent. */
+  readonly topK?: number;
+  /** Seed of the draws; 0 when absent. */
+  readonly seed?: number;
+  /** Ids that end the text. */
+  readonly stop?: readonly number[];
+}
+
+/**
+ * Continues a sequence of token ids, one at a time.
+ *
+ * The window slides when the model's longest sequence is reached.
+ *
+ * @param gpu The device
+ * @param model The model, with parameters on the host or the device
+ * @param options Prompt, length, sampling
+ * @returns The new ids, as they come
+ * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary
+ */
+export async function* generate(
+  gpu: Gpu,
+  model: Model,
+  options: GenerateOptions,
+): AsyncGenerator<number, void, undefined> {
+  const { prompt, maxTokens, temperature = 0, topK, seed = 0, stop = [] } = options;
+  const ids = [...prompt];
+  if (ids.length === 0) throw new RangeError('Cannot generate as "prompt" is empty: give at least one id');
+  const bad = ids.find((id) => !(id >= 0 && id < model.vocabSize));
+  if (bad !== undefined) {
+    throw new RangeError(`Cannot generate as prompt ids are below ${model.vocabSize}: got ${bad}`);
+  }
+  const runners = new Map<number, Runner>();
+  try {
+    for (let n = 0; n < maxTokens; n++) {
+      const window = ids.slice(-model.maxLength);
+      const length = paddedLength(window.length, model.maxLength);
+      if (!runners.has(length)) runners.set(length, await createRunner(gpu, model, length));
+      const scores = await runners.get(length)!.scores(window);
+      const id = choose(scores, { temperature, topK, seed, position: n });
+      ids.push(id);
+      yield id;
+      if (stop.includes(id)) return;
+    }
+  } finally {
+    for (const runner of runners.values()) runner.destroy();
+  }
+}
+
+/** A power of two, so that few lengths are ever planned. */
+function paddedLength(length: number, most: number): number {
+  let padded = 16;
+  while (padded < length) padded *= 2;
+  return Math.min(padded, most);
+}
+
+interface Runner {
+  scores(ids: readonly number[]): Promise<Float32Array>;
+  destroy(): void;
+}
+
+/** The forward pass for one padded length. A causal model never looks at the padding. */
+async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Runner> {
+  const idLeaf = leaf("ids", { shape: [1, length], dtype: "i32" });
+  const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });
+  const states = hiddenStates(model, idLeaf);
+  const last = embedding(reshape(states, [length, states.shape[2]]), lastLeaf); // [1, C]
+  const plan = planFor(gpu, [model.family.head(model.params, last)]);
+  const buffers = new Map<Path, GPUBuffer>(
+    [idLeaf, lastLeaf].map((l) => {
+      const { path } = l.attrs as { path: Path };
+      return [path, createBuffer(gpu, { label: path, bytes: bytesOf(l.shape) })];
+    }),
+  );
+  const resolve = (node: Tensor): GPUBuffer => buffers.get((node.attrs as { path: Path }).path)!;
+  const recording: Recording = await record(gpu, { plan, resolve, label: "generate" });
+  return {
+    async scores(ids) {
+      const padded = new Int32Array(length);
+      padded.set(ids);
+      gpu.device.queue.writeBuffer(buffers.get("ids")!, 0, padded);
+      gpu.device.queue.writeBuffer(buffers.get("last")!, 0, new Int32Array([ids.length - 1]));
+      recording.replay(1);
+      return new Float32Array(await readBuffer(gpu, { buffer: recording.roots[0], bytes: 4 * model.vocabSize }));
+    },
+    destroy() {
+      recording.destroy();
+      for (const buffer of buffers.values()) buffer.destroy();
+    },
+  };
+}
+
+function choose(
+  scores: Float32Array,
+  options: { temperature: number; topK?: number; seed: number; position: number },
+): number {
+  const { temperature, topK, seed, position } = options;
+  if (temperature === 0) return scores.reduce((best, s, i) => s > scores[best] ? i : best, 0);
+  const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b).slice(0, topK);
+  const weights = order.map((i) => Math.exp((scores[i] - scores[order[0]]) / temperature));
+  const total = weights.reduce((a, b) => a + b, 0);
+  const [bits] = threefry2x32([seed >>> 0, 0x67656e], [position, 0]);
+  let left = bits / 2 ** 32 * total;
+  const at = weights.findIndex((w) => (left -= w) < 0);
+  return order[at < 0 ? order.length - 1 : at];
+}

@@ -1,0 +1,72 @@
+/**
+ * A model: a family, its configuration and its parameters, as plain data.
+ *
+ * @module
+ */
+
+import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Family } from "./family.ts";
+
+/** A causal language model. */
+export interface Model<P extends object = object> {
+  readonly family: Family;
+  /** The family's view of `config.json`. */
+  readonly config: unknown;
+  /** Parameters by nested name. */
+  readonly params: P;
+  /** Longest sequence, in tokens. */
+  readonly maxLength: number;
+  /** Entries of the vocabulary. */
+  readonly vocabSize: number;
+  /** alpha / r where the parameters hold LoRA pairs. */
+  readonly loraScale?: number;
+}
+
+/** A batch of token ids. */
+export interface TokenBatch {
+  /** i32 [B, T]. */
+  readonly inputIds: Tensor;
+  /** i32 [B, T]: the same ids; -100 where nothing is to be learned. The loss shifts them. */
+  readonly labels: Tensor;
+}
+
+/**
+ * Scores of the next token at every position.
+ *
+ * @param model The model; `params` may be any tree of its shape
+ * @param ids i32 [B, T]
+ * @returns f32 [B, T, V]
+ * @throws {RangeError} When the sequence is longer than the model allows
+ */
+export function logits(model: Model, ids: Tensor): Tensor {
+  return model.family.head(model.params, hiddenStates(model, ids));
+}
+
+/**
+ * Hidden states before the head.
+ *
+ * @param model The model
+ * @param ids i32 [B, T]
+ * @returns f32 [B, T, C]
+ * @throws {RangeError} When the sequence is longer than the model allows
+ */
+export function hiddenStates(model: Model, ids: Tensor): Tensor {
+  const length = ids.shape[1];
+  if (length > model.maxLength) {
+    throw new RangeError(
+      `Cannot run "${model.family.name}" on ${length} tokens as max_position_embeddings is ${model.maxLength}: use shorter sequences`,
+    );
+  }
+  return model.family.hidden(model.params, ids, { config: model.config, loraScale: model.loraScale });
+}
+
+/**
+ * The loss of next-token prediction, for training and evaluation.
+ *
+ * @param model The model
+ * @returns From parameters and a batch to the mean loss over labelled positions, in nats
+ */
+export function nextTokenLoss<P extends object>(model: Model<P>): (params: P, batch: TokenBatch) => Tensor {
+  return (params, { inputIds, labels }) => crossEntropy(logits({ ...model, params }, inputIds), nextLabels(labels));
+}
