@@ -55,9 +55,12 @@ export function attentionTiling(
   software: boolean,
   { dim, pass }: { readonly dim: number; readonly pass: "forward" | "gradQ" | "gradKV" },
 ): AttentionTiling {
-  // A load costs a CPU lane as much as dozens of multiply-adds.
-  if (software) return { rows: 64, each: 8, tile: 0 };
-  // Aim at 64 to 96 floats of own rows in the registers of a thread.
+  // A load costs a CPU lane as much as dozens of multiply-adds; larger heads would only lengthen the code.
+  if (software) {
+    const each = dim <= 32 ? 8 : dim <= 64 ? 4 : 2;
+    return { rows: 8 * each, each, tile: 0 };
+  }
+  // At most 128 floats of own rows in the registers of a thread.
   const owned = dim * (pass === "forward" ? 2 : pass === "gradQ" ? 3 : 4);
   const parts = lanesOf(dim).loads;
   const split = ([1, 2, 4, 8] as const).find((n) => parts % n === 0 && owned / n <= 128);

@@ -185,7 +185,7 @@ function direct(product: Matmul, { tm, tn }: { readonly tm: number; readonly tn:
   const inner = repeat(4, (kk) =>
     repeat(tm, (i) =>
       repeat(tn / 4, (j) =>
-        `c${i}_${j} = fma(vec4<f32>(${guarded(a)}${i >> 2}_${kk}.${"xyzw"[i & 3]}), ${guarded(b)}${j}_${kk}, c${i}_${j});\n`)));
+        `c${i}_${j} += ${guarded(a)}${i >> 2}_${kk}.${"xyzw"[i & 3]} * ${guarded(b)}${j}_${kk};\n`)));
   const code = `${declarations}
 @compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
 let t = wid.x * 64u + lid;

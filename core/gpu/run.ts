@@ -16,6 +16,11 @@ export interface Recording {
   readonly roots: readonly GPUBuffer[];
   /** Uploads the step's scalars and submits all launches in one compute pass. */
   replay(step: number): void;
+  /** Encodes some launches with a pass and a pair of timestamps each. */
+  encode(
+    encoder: GPUCommandEncoder,
+    options: { readonly step: number; readonly queries: GPUQuerySet; readonly from: number; readonly count: number },
+  ): void;
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
 }
@@ -70,14 +75,17 @@ export async function record(
   gpu.check();
   const values = new Float32Array(Math.max(4, plan.scalars.length));
 
+  const uploadScalars = (step: number): void => {
+    if (scalarBuffer === null) return;
+    plan.scalars.forEach((f, i) => values[i] = f(step));
+    device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
+  };
+
   return {
     plan,
     roots: plan.roots.map((b) => buffers[b]!),
     replay(step: number): void {
-      if (scalarBuffer !== null) {
-        plan.scalars.forEach((f, i) => values[i] = f(step));
-        device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
-      }
+      uploadScalars(step);
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
       let bound: GPUComputePipeline | null = null;
@@ -90,6 +98,19 @@ export async function record(
       pass.end();
       device.queue.submit([encoder.finish()]);
       gpu.counts.submits++;
+    },
+    encode(encoder, { step, queries, from, count }): void {
+      uploadScalars(step);
+      for (let i = 0; i < count; i++) {
+        const { pipeline, group, grid } = steps[from + i];
+        const pass = encoder.beginComputePass({
+          timestampWrites: { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+        });
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(...grid as [number, number, number]);
+        pass.end();
+      }
     },
     destroy(): void {
       for (const buffer of owned) buffer.destroy();

@@ -8,6 +8,7 @@ import { NonFiniteError } from "../errors.ts";
 import { checkAllocations, createBuffer, type Gpu, readBuffer } from "../gpu/device.ts";
 import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
+import { type KernelTime, profile } from "../gpu/profile.ts";
 import { planFor, type Recording, record } from "../gpu/run.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Signal } from "../policy.ts";
@@ -84,6 +85,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   resume(saved: SavedState): Promise<TrainingState<P>>;
   /** Components of the model; empty before the first step. */
   readonly components: () => readonly Component[];
+  /** Time of each kernel of the last step's plan: takes that step once more without handing out its results. */
+  profile(state: TrainingState<P>): Promise<KernelTime[]>;
   /** What a step would cost with other components frozen; after the first step. */
   costOf(frozen: readonly Path[]): Cost;
 }
@@ -346,5 +349,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     };
   }
 
-  return { init, next, resume, components: () => components, costOf: (frozen) => compile(frozen).plan.cost };
+  function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
+    if (current === null || owner !== owners.get(state)) throw new TypeError("Cannot profile as no step of this state was taken");
+    for (const tensor of flatten(state.params).values()) storageOf(tensor);
+    return profile(gpu, { recording: current.recording, step: state.step });
+  }
+
+  return { init, next, resume, profile: profileStep, components: () => components, costOf: (frozen) => compile(frozen).plan.cost };
 }

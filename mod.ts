@@ -1,0 +1,30 @@
+/**
+ * Firn trains and fine-tunes transformers on Deno's native WebGPU.
+ *
+ * Tensor operations are pure functions that build a graph, training is a reducer over steps, and a freeze policy
+ * removes converged components from the gradient graph.
+ *
+ * @module
+ */
+
+export * from "./core/errors.ts";
+export { type DType, fill, type HostData, leaf, type Op, sizeOf, type Spec, stepScalar, type Tensor, tensor } from "./core/tensor.ts";
+export { flatten, type Leaves, type Path, type Tree, unflatten } from "./core/tree.ts";
+export { grad } from "./core/grad.ts";
+export * from "./core/ops/mod.ts";
+export { linear, type LinearParams } from "./core/nn/linear.ts";
+export { ropeTables } from "./core/nn/rope.ts";
+export { type Gpu, openGpu } from "./core/gpu/device.ts";
+export { read, readAll } from "./core/gpu/run.ts";
+export type { Cost } from "./core/gpu/plan.ts";
+export * from "./core/models/mod.ts";
+export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
+export { clipByGlobalNorm, globalNorm } from "./core/optim/clip.ts";
+export { chain, type Optimizer, type OptimizerStep } from "./core/optim/optimizer.ts";
+export { constantRate, cosine, linearRate, type Schedule } from "./core/optim/schedules.ts";
+export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
+export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./core/policy.ts";
+export * from "./core/loop/training.ts";
+export { scan } from "./core/loop/scan.ts";
+export { evaluate } from "./core/loop/evaluate.ts";
+export { generate, type GenerateOptions } from "./core/loop/generate.ts";
