@@ -60,6 +60,8 @@ export interface KernelText {
 export interface Target {
   /** A CPU that plays a GPU: no workgroup memory, few threads, large blocks. */
   readonly software: boolean;
+  /** At least eight neighbouring threads can broadcast values to each other. */
+  readonly subgroups: boolean;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Storage buffers one kernel can bind. */

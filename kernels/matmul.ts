@@ -5,16 +5,17 @@
  */
 
 import { type Expression, render } from "./expression.ts";
-import { GROUP_BUILTINS, type Kernel, repeat } from "./kernel.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 
 /**
  * How a product is cut up.
  *
- * - `direct`: each thread computes `tm x tn` elements straight from storage. Best where threads are CPU lanes.
+ * - `direct`: eight lanes compute `tm x 8 tn` elements straight from storage; with `subgroups` each lane loads another
+ *   element of A and broadcasts it. Best where lanes are those of a CPU's vector registers.
  * - `tiled`: a workgroup computes `bm x bn` from tiles of depth `bk` in workgroup memory, `tm x tn` a thread.
  */
 export type MatmulVariant =
-  | { readonly kind: "direct"; readonly tm: number; readonly tn: number }
+  | { readonly kind: "direct"; readonly tm: number; readonly tn: number; readonly subgroups: boolean }
   | {
     readonly kind: "tiled";
     readonly bm: number;
@@ -81,15 +82,18 @@ function sides({ m, n, k, transposeA, transposeB }: Matmul): [Side, Side] {
   return [side("a", m, !transposeA), side("b", n, transposeB)];
 }
 
-/** Declarations, and the text that stores a thread's block of accumulators `c{i}_{j}`. */
-function frame(product: Matmul, [a, b]: readonly [Side, Side]): {
+/**
+ * Declarations, and the text that stores a thread's block of accumulators `c{i}_{j}`: quads of a row where `lanes` is
+ * 4, elements where it is 1.
+ */
+function frame(product: Matmul, { pair: [a, b], lanes: wanted }: { pair: readonly [Side, Side]; lanes: 1 | 4 }): {
   readonly declarations: string;
-  store(row: (i: number) => string, column: (j: number) => string, block: { rows: number; quads: number }): string;
+  store(row: (i: number) => string, column: (j: number) => string, block: { rows: number; columns: number }): string;
 } {
   const { m, n, batch } = product;
   const { expression, outputs } = product.epilogue ?? STORE;
   const shaped = product.epilogue === undefined ? { ...expression, shape: [batch * m, n] } : expression;
-  const rendering = render(shaped, { lanes: n % 4 === 0 ? 4 : 1, inputName: "e" });
+  const rendering = render(shaped, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
   const { lanes, types } = rendering;
   const all = [
     `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,
@@ -103,22 +107,14 @@ function frame(product: Matmul, [a, b]: readonly [Side, Side]): {
     } }`;
   return {
     declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n"),
-    store(row, column, { rows, quads }) {
-      let text = "";
-      for (let i = 0; i < rows; i++) {
-        for (let j = 0; j < quads; j++) {
-          const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;
-          if (lanes === 4) {
-            text += `if (${row(i)} < ${m}u && ${column(j)} < ${n}u) ${put(`(${base}) / 4u`, `c${i}_${j}`)}\n`;
-            continue;
-          }
-          text += repeat(
-            4,
-            (c) => `if (${row(i)} < ${m}u && ${column(j)} + ${c}u < ${n}u) ${put(`${base} + ${c}u`, `c${i}_${j}.${"xyzw"[c]}`)}\n`,
-          );
-        }
-      }
-      return text;
+    store(row, column, { rows, columns }) {
+      const one = (i: number, j: number): string => {
+        const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;
+        const inside = (c: number): string => `if (${row(i)} < ${m}u && ${column(j)} + ${c}u < ${n}u)`;
+        if (lanes === wanted) return `${inside(0)} ${put(lanes === 4 ? `(${base}) / 4u` : base, `c${i}_${j}`)}\n`;
+        return repeat(4, (c) => `${inside(c)} ${put(`${base} + ${c}u`, `c${i}_${j}.${"xyzw"[c]}`)}\n`);
+      };
+      return repeat(rows, (i) => repeat(columns, (j) => one(i, j)));
     },
   };
 }
@@ -144,70 +140,65 @@ function batchOffsets(product: Matmul, pair: readonly Side[]): string {
   }).join(" ");
 }
 
-function direct(product: Matmul, { tm, tn }: { readonly tm: number; readonly tn: number }): Kernel {
-  const { batch, m, n, k } = product;
-  const [a, b] = sides(product);
-  const { declarations, store } = frame(product, [a, b]);
-  const columns = Math.ceil(n / tn), rows = Math.ceil(m / tm);
+/** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
+const LANES = 8;
 
-  /** Loads `count` rows (or columns) for k0..k0+3: afterwards `{name}{o}_{kk}` is the quad of rows 4o..4o+3 at k0+kk. */
-  const load = (side: Side, origin: string, count: number): string => {
-    const quads = count / 4;
-    if (!side.kContiguous) {
-      return repeat(4, (kk) =>
-        repeat(quads, (q) =>
-          `let ${side.name}${q}_${kk} = ${
-            side.wide
-              ? `a0[z + (k0 + ${kk}u) * ${side.size / 4}u + min(${origin} / 4u + ${q}u, ${side.size / 4 - 1}u)]`
-                .replace("a0[z", `${side.name}[z${side.name}`)
-              : scalarQuad(side, (c) => ({ o: `${origin} + ${4 * q + c}u`, k: `k0 + ${kk}u` }))
-          };\n`));
-    }
-    const rowText = (o: number): string =>
-      side.wide
-        ? `${side.name}[z${side.name} + min(${origin} + ${o}u, ${side.size - 1}u) * ${side.k / 4}u + k0 / 4u]`
-        : scalarQuad(side, (c) => ({ o: `${origin} + ${o}u`, k: `k0 + ${c}u` }));
-    return repeat(count, (o) => `let ${side.name}r${o} = ${rowText(o)};\n`) +
-      repeat(4, (kk) =>
-        repeat(quads, (q) =>
-          `let ${side.name}${q}_${kk} = vec4<f32>(${
-            [0, 1, 2, 3].map((c) => `${side.name}r${4 * q + c}.${"xyzw"[kk]}`).join(", ")
-          });\n`));
+function direct(product: Matmul, { tm, tn, subgroups }: Extract<MatmulVariant, { kind: "direct" }>): Kernel {
+  const { batch, m, n, k } = product;
+  const [a, b] = sides(product).map((side) => ({ ...side, wide: false })) as [Side, Side];
+  const { declarations, store } = frame(product, { pair: [a, b], lanes: 1 });
+  const across = Math.ceil(n / (LANES * tn));
+  const element = (side: Side, o: string, at: string): string =>
+    side.kContiguous
+      ? `${side.name}[z${side.name} + ${o} * ${k}u + ${at}]`
+      : `${side.name}[z${side.name} + (${at}) * ${side.size}u + ${o}]`;
+  const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
+  const column = (j: number): string => `min(n0 + ${LANES * j}u, ${n - 1}u)`;
+  /** `depth` products along k, from `k0` on. A lane loads what lies nearest: another k, or another row. */
+  const block = (depth: number): string => {
+    const alongK = a.kContiguous;
+    const rows = !subgroups || !alongK ? "" : repeat(tm, (i) => `let s${i} = ${element(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
+    const one = (q: number): string => {
+      const lanes = !subgroups || alongK ? "" : repeat(Math.ceil(tm / LANES), (g) => {
+        return `let s${g} = ${element(a, `min(m0 + ${LANES * g}u + lid, ${m - 1}u)`, `k0 + ${q}u`)};\n`;
+      });
+      const shared = (i: number): string =>
+        !subgroups
+          ? element(a, row(i), `k0 + ${q}u`)
+          : alongK
+          ? `subgroupBroadcast(s${i}, ${q}u)`
+          : `subgroupBroadcast(s${Math.floor(i / LANES)}, ${i % LANES}u)`;
+      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${element(b, column(j), `k0 + ${q}u`)};\n`)}${
+        repeat(tm, (i) => `let x${i} = ${shared(i)};\n${repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)}`)
+      }}\n`;
+    };
+    return rows + repeat(depth, one);
   };
-  // Rows beyond a k-deep wide operand that is not k-contiguous must read zero.
-  const guard = (side: Side): string =>
-    !side.kContiguous && side.wide && k % 4 !== 0
-      ? repeat(4, (kk) =>
-        repeat((side.name === "a" ? tm : tn) / 4, (q) =>
-          `let ${side.name}g${q}_${kk} = select(vec4<f32>(), ${side.name}${q}_${kk}, k0 + ${kk}u < ${k}u);\n`))
-      : "";
-  const guarded = (side: Side): string => guard(side) === "" ? side.name : `${side.name}g`;
-  const inner = repeat(4, (kk) =>
-    repeat(tm, (i) =>
-      repeat(tn / 4, (j) =>
-        `c${i}_${j} += ${guarded(a)}${i >> 2}_${kk}.${"xyzw"[i & 3]} * ${guarded(b)}${j}_${kk};\n`)));
+  const whole = k - k % LANES;
   const code = `${declarations}
-@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
-let t = wid.x * 64u + lid;
-if (t >= ${columns * rows}u) { return; }
+@compute @workgroup_size(${LANES}) fn main(${GROUP_BUILTINS}) {
 let z = wid.z;
 ${batchOffsets(product, [a, b])}
-let n0 = (t % ${columns}u) * ${tn}u;
-let m0 = (t / ${columns}u) * ${tm}u;
-${accumulators(tm, tn / 4)}
-for (var k0 = 0u; k0 < ${k}u; k0 += 4u) {
-${load(a, "m0", tm)}${load(b, "n0", tn)}${guard(a)}${guard(b)}${inner}}
-${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${4 * j}u)`, { rows: tm, quads: tn / 4 })}
+let group = ${GROUP_INDEX};
+let m0 = (group / ${across}u) * ${tm}u;
+let n0 = (group % ${across}u) * ${LANES * tn}u + lid;
+if (m0 >= ${m}u) { return; }
+${repeat(tm, (i) => repeat(tn, (j) => `var c${i}_${j} = 0.0f;\n`))}
+for (var k0 = 0u; k0 < ${whole}u; k0 += ${LANES}u) {
+${block(LANES)}}
+${k === whole ? "" : `{\nlet k0 = ${whole}u;\n${block(k - whole)}}`}
+${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, columns: tn })}
 }`;
   const name = `matmul ${label(product)} direct ${tm}x${tn}`;
-  return { name, code, grid: [Math.ceil(columns * rows / 64), 1, batch], flops: 2 * batch * m * n * k };
+  const [x, y] = foldGrid(across * Math.ceil(m / tm));
+  return { name, code, grid: [x, y, batch], flops: 2 * batch * m * n * k };
 }
 
 function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
   const { bm, bn, bk, tm, tn } = variant;
   const { batch, m, n, k } = product;
   const [a, b] = sides(product);
-  const { declarations, store } = frame(product, [a, b]);
+  const { declarations, store } = frame(product, { pair: [a, b], lanes: 4 });
   const across = bn / tn, threads = (bm / tm) * across;
 
   /** Fills `{name}s[kk * size/4 + quad]`, quads along m or n. */
@@ -270,7 +261,7 @@ for (var k0 = 0u; k0 < ${k}u; k0 += ${bk}u) {
 ${la.fetch}${lb.fetch}${la.keep.replaceAll("as[", "as_[")}${lb.keep}workgroupBarrier();
 ${inner}workgroupBarrier();
 }
-${store((i) => `(m0 + ty * ${tm}u + ${i}u)`, (j) => `(n0 + (tx + ${j * across}u) * 4u)`, { rows: tm, quads: tn / 4 })}
+${store((i) => `(m0 + ty * ${tm}u + ${i}u)`, (j) => `(n0 + (tx + ${j * across}u) * 4u)`, { rows: tm, columns: tn / 4 })}
 }`;
   const name = `matmul ${label(product)} tiled ${bm}x${bn}x${bk}`;
   return { name, code, grid: [Math.ceil(n / bn), Math.ceil(m / bm), batch], flops: 2 * batch * m * n * k };
@@ -284,15 +275,15 @@ function label({ batch, m, n, k, transposeA, transposeB }: Matmul): string {
  * A variant that suits a product, without measuring.
  *
  * @param product Its sizes
- * @param options `software`: the adapter is a CPU
+ * @param options `software`: the adapter is a CPU; `subgroups`: it can broadcast among eight lanes
  * @returns The variant
  */
 export function chooseMatmul(
   { batch, m, n }: { readonly batch: number; readonly m: number; readonly n: number },
-  options: { readonly software: boolean },
+  options: { readonly software: boolean; readonly subgroups: boolean },
 ): MatmulVariant {
   if (options.software) {
-    return { kind: "direct", tm: m >= 8 ? 8 : 4, tn: n >= 8 ? 8 : 4 };
+    return { kind: "direct", tm: Math.min(16, m), tn: Math.min(4, Math.ceil(n / LANES)), subgroups: options.subgroups };
   }
   const tiles = (bm: number, bn: number): number => batch * Math.ceil(m / bm) * Math.ceil(n / bn);
   if (tiles(128, 128) >= 200) return { kind: "tiled", bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 };

@@ -85,6 +85,7 @@ export async function openGpu(): Promise<Gpu> {
     features,
     target: {
       software,
+      subgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 8,
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
     },

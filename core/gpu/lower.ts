@@ -242,7 +242,7 @@ export function createLowering(
       };
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
-    const variant = chooseMatmul(sizes, { software: target.software });
+    const variant = chooseMatmul(sizes, target);
     const kernel = matmul({ ...sizes, ...attrs, variant, epilogue });
     addUnit({
       kernel,
