@@ -55,9 +55,9 @@ export function attentionTiling(
   software: boolean,
   { dim, pass }: { readonly dim: number; readonly pass: "forward" | "gradQ" | "gradKV" },
 ): AttentionTiling {
-  // A load costs a CPU lane as much as dozens of multiply-adds; larger heads would only lengthen the code.
+  // More rows a thread would save loads, but the driver compiles their text for seconds.
   if (software) {
-    const each = dim <= 32 ? 8 : dim <= 64 ? 4 : 2;
+    const each = dim <= 64 ? 2 : 1;
     return { rows: 8 * each, each, tile: 0 };
   }
   // At most 128 floats of own rows in the registers of a thread.
@@ -119,7 +119,7 @@ export function attentionFrame(
   const wanted = tiling.rows ?? 64;
   check(wanted % (tiling.each ?? 1) === 0, `"each" must divide "rows": ${tiling.each}, ${wanted}`);
   const across = Math.min(wanted / (tiling.each ?? 1), Math.ceil(count / 8) * 8);
-  const each = Math.min(tiling.each ?? 1, Math.ceil(count / across));
+  const each = dim <= 64 ? 2 : 1;
   const rows = across * each;
   return {
     ...lanes,
