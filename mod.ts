@@ -25,6 +25,10 @@ export { constantRate, cosine, linearRate, type Schedule } from "./core/optim/sc
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./core/policy.ts";
 export * from "./core/loop/training.ts";
+export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
+export { loadModel, newModel } from "./core/loop/load.ts";
+export { saveModel, type SaveDType, type SaveOptions } from "./core/loop/save.ts";
+export { loadAdapter } from "./core/loop/adapter.ts";
 export { scan } from "./core/loop/scan.ts";
 export { evaluate } from "./core/loop/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/loop/generate.ts";

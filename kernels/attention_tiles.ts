@@ -119,7 +119,7 @@ export function attentionFrame(
   const wanted = tiling.rows ?? 64;
   check(wanted % (tiling.each ?? 1) === 0, `"each" must divide "rows": ${tiling.each}, ${wanted}`);
   const across = Math.min(wanted / (tiling.each ?? 1), Math.ceil(count / 8) * 8);
-  const each = dim <= 64 ? 2 : 1;
+  const each = Math.min(tiling.each ?? 1, Math.ceil(count / across));
   const rows = across * each;
   return {
     ...lanes,

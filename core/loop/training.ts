@@ -12,7 +12,7 @@ import { type KernelTime, profile } from "../gpu/profile.ts";
 import { planFor, type Recording, record } from "../gpu/run.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Signal } from "../policy.ts";
-import { type HostData, hostOp, leaf, type Spec, type Tensor } from "../tensor.ts";
+import { type HostData, hostOp, leaf, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { findComponents } from "./components.ts";
 import { type Column, stateSpecs, traceStep } from "./trace.ts";
@@ -194,6 +194,12 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return made;
   }
 
+  /** Zero, except a gradient of a step that never was: absent, never zero. */
+  function newLeaf(path: Path, spec: Spec, step: number): Tensor {
+    if (!path.startsWith("previous.")) return newTensor(path, spec, step);
+    return place(path, { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(NaN) }, step);
+  }
+
   /** State leaves for a frozen set: those that exist are kept, new ones start at zero, dropped ones are freed. */
   function adjustLeaves(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
     const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
@@ -203,7 +209,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       ["loss", { shape: [], dtype: "f32" as const }],
     ]);
     for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
-    return new Map([...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newTensor(path, spec, step)]));
+    return new Map([...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(path, spec, step)]));
   }
 
   function seal(state: TrainingState<P>, token: object): TrainingState<P> {
@@ -336,8 +342,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         c.path,
         numbers.map((s) => {
           const own = columns.flatMap((col, i) => col.signal === signal && c.parameters.includes(col.path) ? [at(s, i + 1)] : []);
-          // The first difference has nothing to compare with: absent, never zero.
-          return own.length === 0 || (signal === "gradDelta" && s === 1) ? NaN : own.reduce((a, b) => a + b, 0);
+          return own.length === 0 ? NaN : own.reduce((a, b) => a + b, 0);
         }),
       ]));
     }

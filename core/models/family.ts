@@ -18,6 +18,8 @@ export interface Family<C = any, P = any> {
   parse(read: ConfigReader): C;
   /** Shape of every parameter, by checkpoint key. */
   shapes(config: C): ReadonlyMap<Path, readonly number[]>;
+  /** Whether a checkpoint may hold this key without it being a parameter. */
+  ignores?(key: Path, config: C): boolean;
   /** From ids i32 [B, T] to hidden states f32 [B, T, C], before the head. */
   hidden(params: P, ids: Tensor, options: { readonly config: C; readonly loraScale?: number }): Tensor;
   /** From hidden states f32 [..., C] to scores f32 [..., V]. */

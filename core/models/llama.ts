@@ -153,6 +153,7 @@ export const llama: Family<LlamaConfig, LlamaParams> = {
   architecture: "LlamaForCausalLM",
   parse,
   shapes,
+  ignores: (key, { tied }) => key.endsWith(".rotary_emb.inv_freq") || (tied && key === "lm_head.weight"),
   hidden,
   head: (params, x) => linear(x, { weight: params.lm_head?.weight ?? params.model.embed_tokens.weight }),
   maxLength: (config) => config.maxLength,

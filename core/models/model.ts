@@ -6,7 +6,8 @@
 
 import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Family } from "./family.ts";
+import type { Path } from "../tree.ts";
+import { configReader, type Family } from "./family.ts";
 
 /** A causal language model. */
 export interface Model<P extends object = object> {
@@ -19,8 +20,34 @@ export interface Model<P extends object = object> {
   readonly maxLength: number;
   /** Entries of the vocabulary. */
   readonly vocabSize: number;
+  /** Content of its `config.json`, written back when it is saved. */
+  readonly source: Readonly<Record<string, unknown>>;
   /** alpha / r where the parameters hold LoRA pairs. */
   readonly loraScale?: number;
+  /** Which parameters are to be trained; all when absent. */
+  readonly trainable?: (path: Path) => boolean;
+}
+
+/**
+ * Reads a configuration: everything of a model but its parameters.
+ *
+ * @param source Content of `config.json`
+ * @param options The families to choose from, and the file's path for errors
+ * @returns The model without parameters
+ * @throws {TypeError} When the family is unknown, or a value is missing or of the wrong kind
+ */
+export function describeModel(
+  source: Readonly<Record<string, unknown>>,
+  { families, file }: { readonly families: { readonly [modelType: string]: Family }; readonly file: string },
+): Omit<Model, "params"> {
+  const read = configReader(source, file);
+  const type = read.string("model_type");
+  if (!Object.hasOwn(families, type)) {
+    throw read.error("model_type", `it must be one of ${Object.keys(families).join(", ")}`, type);
+  }
+  const family = families[type];
+  const config: unknown = family.parse(read);
+  return { family, config, source, maxLength: family.maxLength(config), vocabSize: family.vocabSize(config) };
 }
 
 /** A batch of token ids. */

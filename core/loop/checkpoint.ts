@@ -1,0 +1,125 @@
+/**
+ * Training states as files, and copies of them.
+ *
+ * @module
+ */
+
+import { openSafetensors } from "../data/safetensors.ts";
+import { writeSafetensors } from "../data/safetensors_write.ts";
+import { createBuffer, type Gpu } from "../gpu/device.ts";
+import { bytesOf } from "../gpu/plan.ts";
+import { resident, storageOf } from "../gpu/resident.ts";
+import { read } from "../gpu/run.ts";
+import type { Json } from "../policy.ts";
+import type { Tensor } from "../tensor.ts";
+import { flatten, type Path, unflatten } from "../tree.ts";
+import type { HostTensor, SavedState, TensorTree, TrainingState } from "./training.ts";
+
+/** A training state read from a file. */
+export interface Checkpoint extends SavedState {
+  /** What was saved beside the state. */
+  readonly extra: Json;
+}
+
+/** Version of the layout; another one is refused. */
+const VERSION = 1;
+const PARAMS = "params.", LEAVES = "leaves.";
+
+/**
+ * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step and the
+ * readings since the last look. Training resumed from it ends with the same bits.
+ *
+ * @param gpu The device
+ * @param state The state, not consumed
+ * @param options `path`: the file, replaced whole or not at all; `extra`: JSON to keep beside it, such as the seed
+ * @throws {ConsumedError} When a step has consumed the state
+ *
+ * @see {@link loadCheckpoint}
+ */
+export async function saveCheckpoint<P extends TensorTree>(
+  gpu: Gpu,
+  state: TrainingState<P>,
+  options: { readonly path: string; readonly extra?: Json },
+): Promise<void> {
+  const { step, policy, frozen } = state;
+  const tensors = [];
+  for (const [prefix, tree] of [[PARAMS, flatten(state.params)], [LEAVES, state.leaves]] as const) {
+    for (const [path, tensor] of tree) {
+      const data = await read(gpu, tensor) as Float32Array<ArrayBuffer>;
+      tensors.push({ name: prefix + path, shape: tensor.shape, dtype: "F32" as const, data });
+    }
+  }
+  const record = { version: VERSION, step, policy, frozen, extra: options.extra ?? null };
+  await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
+}
+
+/**
+ * Reads a checkpoint, for `training.resume`.
+ *
+ * @param path The file
+ * @returns The saved state, on the host
+ * @throws {Deno.errors.NotFound} When there is no such file
+ * @throws {Deno.errors.InvalidData} When it is damaged or no checkpoint
+ */
+export async function loadCheckpoint(path: string): Promise<Checkpoint> {
+  await using file = await openSafetensors(path);
+  const text = Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null;
+  const record = text === null ? null : parse(text, path);
+  if (record === null || record.version !== VERSION) {
+    throw new Deno.errors.InvalidData(
+      `Cannot resume from "${path}" as it must be a checkpoint of layout ${VERSION}: ${
+        record === null ? "its metadata has no training state" : `it is of layout ${record.version}`
+      }`,
+    );
+  }
+  const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
+  for (const name of file.names) {
+    const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
+    const data = await file.readF32(name);
+    map.set(name.slice(prefix.length), { shape: file.specs.get(name)!.shape, dtype: "f32", data });
+  }
+  const { step, policy, frozen, extra } = record;
+  return { step, policy, frozen, extra, params, leaves };
+}
+
+interface Stored {
+  readonly version: number;
+  readonly step: number;
+  readonly policy: Json;
+  readonly frozen: readonly Path[];
+  readonly extra: Json;
+}
+
+function parse(text: string, path: string): Stored {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new Deno.errors.InvalidData(`Cannot resume from "${path}" as its training state must be JSON: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * Copies a training state on the device: the copy survives the step that consumes the original.
+ *
+ * @param gpu The device
+ * @param state The state, not consumed
+ * @returns A state equal to it, in buffers of its own
+ * @throws {ConsumedError} When a step has consumed the state
+ */
+export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>): TrainingState<P> {
+  const encoder = gpu.device.createCommandEncoder();
+  const copy = (tensor: Tensor): Tensor => {
+    const { buffer, label, producedAt } = storageOf(tensor);
+    const bytes = bytesOf(tensor.shape);
+    const made = createBuffer(gpu, { label, bytes });
+    encoder.copyBufferToBuffer(buffer, 0, made, 0, bytes);
+    return resident(tensor, { buffer: made, label, producedAt });
+  };
+  const copies = (tree: ReadonlyMap<Path, Tensor>): Map<Path, Tensor> => new Map([...tree].map(([path, t]) => [path, copy(t)]));
+  const params = unflatten(copies(flatten(state.params))) as P, leaves = copies(state.leaves);
+  gpu.device.queue.submit([encoder.finish()]);
+  gpu.counts.submits++;
+  return { ...state, params, leaves, loss: state.loss === null ? null : leaves.get("loss")! };
+}

@@ -1,0 +1,67 @@
+/**
+ * Models to Hugging Face folders.
+ *
+ * @module
+ */
+
+import { replaceFolder, writeAtomic } from "../data/atomic.ts";
+import { toBf16, toF16 } from "../data/floats.ts";
+import { writeSafetensors } from "../data/safetensors_write.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { read } from "../gpu/run.ts";
+import type { Model } from "../models/model.ts";
+import { flatten } from "../tree.ts";
+
+/** How {@link saveModel} stores floats, in the words of `config.json`. */
+export type SaveDType = "float32" | "bfloat16" | "float16";
+
+/** Options of {@link saveModel}. */
+export interface SaveOptions {
+  /** That of the model's `config.json` when absent, else float32. */
+  readonly dtype?: SaveDType;
+  /** Other files of the folder by name, such as `tokenizer.json`. */
+  readonly files?: ReadonlyMap<string, string | Uint8Array>;
+}
+
+const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
+
+/**
+ * Saves a model as `transformers` does: `config.json` and `model.safetensors`. The folder appears whole or not at all.
+ *
+ * @param gpu The device that holds the parameters
+ * @param model The model; of a training run `{ ...model, params: state.params }`
+ * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
+ * @throws {TypeError} When the model holds LoRA pairs: they are saved as an adapter
+ * @throws {Deno.errors.AlreadyExists} When something in the folder would be lost
+ */
+export async function saveModel(
+  gpu: Gpu,
+  model: Model,
+  options: SaveOptions & { readonly folder: string },
+): Promise<void> {
+  const { folder, files = new Map() } = options;
+  const dtype = options.dtype ?? savedDType(model.source);
+  const leaves = flatten(model.params);
+  const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
+  if (pair !== undefined) {
+    throw new TypeError(`Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: give a model without`);
+  }
+  await replaceFolder(folder, async (temporary) => {
+    const tensors = [];
+    for (const [name, tensor] of leaves) {
+      const values = await read(gpu, tensor) as Float32Array<ArrayBuffer>;
+      const data = dtype === "bfloat16" ? toBf16(values) : dtype === "float16" ? toF16(values) : values;
+      tensors.push({ name, shape: tensor.shape, dtype: STORED[dtype], data });
+    }
+    await writeSafetensors(`${temporary}/model.safetensors`, tensors, { metadata: { format: "pt" } });
+    const { torch_dtype: _, ...source } = model.source;
+    const config = { ...source, architectures: [model.family.architecture], model_type: model.family.name, dtype };
+    await writeAtomic(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
+    for (const [name, content] of files) await writeAtomic(`${temporary}/${name}`, content);
+  });
+}
+
+function savedDType({ dtype, torch_dtype }: Readonly<Record<string, unknown>>): SaveDType {
+  const name = dtype ?? torch_dtype;
+  return name === "bfloat16" || name === "float16" ? name : "float32";
+}
