@@ -29,6 +29,7 @@ export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./cor
 export { loadModel, newModel } from "./core/loop/load.ts";
 export { saveModel, type SaveDType, type SaveOptions } from "./core/loop/save.ts";
 export { loadAdapter } from "./core/loop/adapter.ts";
+export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./core/data/safetensors.ts";
 export { scan } from "./core/loop/scan.ts";
 export { evaluate } from "./core/loop/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/loop/generate.ts";

@@ -70,6 +70,7 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
       const { data } = simple.attrs as { data: unknown };
       return merge(`host ${id(data)} ${simple.shape}`, simple);
     }
+    if (simple.op.distinct) return simple;
     if (simple.op === stepScalarOp) {
       return merge(`step ${id((simple.attrs as { value: unknown }).value)}`, simple);
     }

@@ -50,9 +50,13 @@ export type ElementText = (args: readonly string[], type: string) => string;
 
 /** A kernel as an op needs it: plain text and a grid (see `kernels/kernel.ts`). */
 export interface KernelText {
+  /** Short name for the profiler. */
   readonly name: string;
+  /** WGSL with the entry point `main`. */
   readonly code: string;
+  /** Workgroups in x, y and z. */
   readonly grid: readonly [number, number, number];
+  /** Floating-point operations of one launch. */
   readonly flops: number;
 }
 
@@ -70,6 +74,7 @@ export interface Target {
 
 /** One launch that an op asks for. */
 export interface KernelCall {
+  /** What to launch. */
   readonly kernel: KernelText;
   /** Indices of the inputs that it binds, in order; all when absent. */
   readonly reads?: readonly number[];
@@ -79,11 +84,15 @@ export interface KernelCall {
 
 /** What an op's `kernel` is told. */
 export interface KernelRequest<A = unknown> {
+  /** Specs of the inputs. */
   readonly inputs: readonly Spec[];
+  /** Specs of the outputs, wanted or not. */
   readonly outputs: readonly Spec[];
   /** Which outputs somebody reads; only those are bound. */
   readonly wanted: readonly boolean[];
+  /** Attributes of the node. */
   readonly attrs: A;
+  /** What the device can do. */
   readonly target: Target;
 }
 
@@ -95,7 +104,10 @@ export interface KernelRequest<A = unknown> {
  */
 // deno-lint-ignore no-explicit-any
 export interface Op<A = any> {
+  /** Its name, in errors and profiles. */
   readonly name: string;
+  /** Two nodes are never the same value, however alike they look. */
+  readonly distinct?: boolean;
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /** One for each input; null where no gradient exists. */

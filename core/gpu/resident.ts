@@ -17,7 +17,7 @@ export interface Storage {
   consumedBy: number | null;
 }
 
-const residentOp: Op<{ spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
+const residentOp: Op<{ spec: Spec }> = { name: "resident", distinct: true, infer: (_, { spec }) => [spec] };
 const storages = new WeakMap<Tensor, Storage>();
 
 /** A tensor over a buffer that holds its values. */

@@ -1,0 +1,292 @@
+/**
+ * Checks folders of reference results: `deno run <permissions> tests/conformance.ts DIR...`
+ *
+ * A folder holds a model (`config.json`, `model.safetensors`) and what another implementation computed for it:
+ * `golden.json` with `golden.safetensors` (logits, gradients, parameters and losses of five AdamW steps, with and
+ * without clipping, and of a LoRA `adapter/`), or `grades.json` (a run of GradES). Prints one JSON line a folder with the
+ * largest relative errors, null where the folder has no such data. Exit status 1 when any folder is not ok.
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  flatten,
+  grad,
+  type Gpu,
+  type HostData,
+  loadAdapter,
+  loadModel,
+  logits,
+  type Model,
+  nextTokenLoss,
+  openGpu,
+  openSafetensors,
+  type Optimizer,
+  type Path,
+  readAll,
+  type SafetensorsFile,
+  scan,
+  type Tensor,
+  tensor,
+  type TokenBatch,
+  type TrainingState,
+} from "@firn/train";
+import { gradES } from "@firn/train/policies";
+
+/** Largest errors that float32 explains, as shares of the largest value of the same tensor. */
+export const TOLERANCES = {
+  logits: 1e-5,
+  loss: 1e-5,
+  grads: 1e-4,
+  after5: 1e-4,
+  losses_plain: 1e-5,
+  losses_clip: 1e-5,
+  lora_logits: 1e-5,
+  lora_grads: 1e-4,
+  lora_after5: 1e-4,
+  losses_lora: 1e-5,
+  losses: 1e-4,
+  losses_no_freeze: 1e-4,
+  metric_values: 1e-3,
+} as const;
+
+type Quantity = keyof typeof TOLERANCES;
+
+/** A line of the report: errors, and for GradES folders where each component froze. */
+export type Line = { readonly name: string; readonly ok: boolean } & Readonly<Record<string, unknown>>;
+
+interface Golden {
+  readonly loss: number;
+  readonly adamw: { readonly lr: number; readonly betas: readonly [number, number]; readonly eps: number; readonly weight_decay: number };
+  readonly losses_plain?: readonly number[];
+  readonly losses_clip?: readonly number[];
+  readonly clip_clip?: number;
+  readonly losses_lora?: readonly number[];
+}
+
+interface GradES {
+  readonly metric: "norm" | "delta";
+  readonly tau: number;
+  readonly alpha: number;
+  readonly steps: number;
+  readonly optimizer: Golden["adamw"];
+  readonly batches: readonly (readonly (readonly number[])[])[];
+  readonly losses: readonly number[];
+  readonly losses_no_freeze: readonly number[];
+  readonly metric_per_step: readonly Readonly<Record<Path, number | null>>[];
+  readonly frozen_at: Readonly<Record<Path, number>>;
+}
+
+/**
+ * Checks one folder.
+ *
+ * @param gpu The device
+ * @param folder The folder
+ * @returns Its line
+ */
+export async function conform(gpu: Gpu, folder: string): Promise<Line> {
+  const name = folder.replace(/\/+$/, "").split("/").at(-1)!;
+  const errors: Partial<Record<Quantity, number>> = {};
+  let extra: Readonly<Record<string, unknown>> = { frozen_at: null, metric: null };
+  let model: Model;
+  try {
+    model = await loadModel(gpu, folder);
+  } catch (error) {
+    return { name, ok: false, error: (error as Error).message };
+  }
+  const golden = await readIfThere<Golden>(`${folder}/golden.json`);
+  if (golden !== null) Object.assign(errors, await checkGolden(gpu, { folder, model, golden }));
+  const grades = await readIfThere<GradES>(`${folder}/grades.json`);
+  if (grades !== null) {
+    const found = await checkGradES(gpu, { model, grades });
+    Object.assign(errors, found.errors);
+    extra = found.extra;
+  }
+  const within = Object.entries(errors).every(([key, e]) => e <= TOLERANCES[key as Quantity]);
+  const ok = (golden !== null || grades !== null) && within && extra.frozen_matches !== false;
+  const quantities = Object.keys(TOLERANCES).map((key) => {
+    const error = errors[key as Quantity] ?? null;
+    return [key, error === Infinity ? "names, sizes or NaN differ" : error];
+  });
+  return { name, ok, ...Object.fromEntries(quantities), ...extra };
+}
+
+async function readIfThere<T>(path: string): Promise<T | null> {
+  try {
+    return JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+async function checkGolden(
+  gpu: Gpu,
+  { folder, model, golden }: { folder: string; model: Model; golden: Golden },
+): Promise<Partial<Record<Quantity, number>>> {
+  await using file = await openSafetensors(`${folder}/golden.safetensors`);
+  const ids = async (name: string): Promise<Tensor> =>
+    tensor(Int32Array.from(await file.readF32(name)), file.specs.get(name)!.shape);
+  const inputIds = await ids("input.input_ids");
+  const batch: TokenBatch = { inputIds, labels: await ids("input.labels") };
+  const check = async (subject: Model, prefix: string): Promise<[number, number, number]> => {
+    const leaves = [...flatten(subject.params)].filter(([path]) => subject.trainable?.(path) ?? true);
+    const loss = nextTokenLoss(subject)(subject.params, batch);
+    const [scores, value, ...grads] = await readAll(gpu, [logits(subject, inputIds), loss, ...grad(loss, leaves.map(([, t]) => t))]);
+    const gradErrors = await compareAll(file, `${prefix}grad.`, leaves.map(([path], i) => [path, grads[i]]));
+    return [compare(scores, await file.readF32(`${prefix}logits`)), value[0], gradErrors];
+  };
+  const five = async (subject: Model, clip: number | null): Promise<{ losses: number[]; params: [Path, HostData][] }> => {
+    const states = await run(gpu, { model: subject, optimizer: optimizerOf(golden.adamw, clip), batches: Array(5).fill(batch) });
+    const trained = [...flatten(states.last.params)].filter(([path]) => subject.trainable?.(path) ?? true);
+    const values = await readAll(gpu, trained.map(([, t]) => t));
+    return { losses: states.losses, params: trained.map(([path], i) => [path, values[i]]) };
+  };
+
+  const [logitsError, loss, grads] = await check(model, "");
+  const plain = await five(model, null);
+  const errors: Partial<Record<Quantity, number>> = {
+    logits: logitsError,
+    loss: compare([loss], [golden.loss]),
+    grads,
+    after5: await compareAll(file, "after5.", plain.params),
+  };
+  if (golden.losses_plain !== undefined) errors.losses_plain = compareEach(plain.losses, golden.losses_plain);
+  if (golden.losses_clip !== undefined) {
+    errors.losses_clip = compareEach((await five(model, golden.clip_clip!)).losses, golden.losses_clip);
+  }
+  if (golden.losses_lora !== undefined) {
+    const adapted = await loadAdapter(gpu, model, `${folder}/adapter`);
+    const [loraLogits, , loraGrads] = await check(adapted, "lora.");
+    const trained = await five(adapted, null);
+    errors.lora_logits = loraLogits;
+    errors.lora_grads = loraGrads;
+    errors.lora_after5 = await compareAll(file, "lora.after5.", trained.params);
+    errors.losses_lora = compareEach(trained.losses, golden.losses_lora);
+  }
+  return errors;
+}
+
+async function checkGradES(
+  gpu: Gpu,
+  { model, grades }: { model: Model; grades: GradES },
+): Promise<{ errors: Partial<Record<Quantity, number>>; extra: Record<string, unknown> }> {
+  const batches = Array.from({ length: grades.steps }, (_, i): TokenBatch => {
+    const rows = grades.batches[i % grades.batches.length];
+    const ids = tensor(Int32Array.from(rows.flat()), [rows.length, rows[0].length]);
+    return { inputIds: ids, labels: ids };
+  });
+  const { tau, alpha } = grades, optimizer = optimizerOf(grades.optimizer, null);
+  const metric = grades.metric === "norm" ? "gradNorm" : "gradDelta";
+  const frozen = await run(gpu, { model, optimizer, batches, policy: gradES({ tau, alpha, metric }) });
+  const free = await run(gpu, { model, optimizer, batches });
+  let metricError = 0;
+  frozen.readings.forEach((readings, i) => {
+    for (const [path, expected] of Object.entries(grades.metric_per_step[i])) {
+      const seen = readings[metric]![path.replace(/\.weight$/, "")][0];
+      // Absent on one side only is as wrong as a number can be.
+      const error = expected === null ? (Number.isNaN(seen) ? 0 : Infinity) : Math.abs(seen - expected) / Math.abs(expected);
+      metricError = Math.max(metricError, Number.isNaN(error) ? Infinity : error);
+    }
+  });
+  const wanted = Object.fromEntries(Object.entries(grades.frozen_at).map(([path, at]) => [path.replace(/\.weight$/, ""), at]));
+  const sorted = (record: Record<string, number>): string => JSON.stringify(Object.entries(record).toSorted());
+  return {
+    errors: {
+      losses: compareEach(frozen.losses, grades.losses),
+      losses_no_freeze: compareEach(free.losses, grades.losses_no_freeze),
+      metric_values: metricError,
+    },
+    extra: { frozen_at: frozen.frozenAt, frozen_matches: sorted(frozen.frozenAt) === sorted(wanted), metric },
+  };
+}
+
+function optimizerOf({ lr, betas, eps, weight_decay }: Golden["adamw"], clip: number | null): Optimizer {
+  const adam = adamW({ learningRate: lr, beta1: betas[0], beta2: betas[1], eps, weightDecay: weight_decay });
+  return clip === null ? adam : chain(clipByGlobalNorm(clip), adam);
+}
+
+async function run(
+  gpu: Gpu,
+  { model, optimizer, batches, policy }: {
+    model: Model;
+    optimizer: Optimizer;
+    batches: readonly TokenBatch[];
+    policy?: ReturnType<typeof gradES>;
+  },
+): Promise<{
+  losses: number[];
+  readings: NonNullable<TrainingState<object>["look"]>["readings"][];
+  frozenAt: Record<Path, number>;
+  last: TrainingState<object>;
+}> {
+  const training = defineTraining(gpu, nextTokenLoss(model), {
+    optimizer,
+    policy,
+    trainable: model.trainable,
+    steps: batches.length,
+    lookEvery: policy === undefined ? batches.length : 1,
+  });
+  let last = await training.init(model.params);
+  const losses: number[] = [], readings = [], frozenAt: Record<Path, number> = {};
+  for await (const state of scan(training, last, batches)) {
+    last = state;
+    losses.push(...state.look?.loss ?? []);
+    if (state.look !== null) readings.push(state.look.readings);
+    for (const path of state.event?.frozen ?? []) frozenAt[path] = state.step;
+  }
+  return { losses, readings, frozenAt, last };
+}
+
+/** Largest difference as a share of the largest expected value; infinite when sizes differ or a value is NaN. */
+function compare(seen: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (seen.length !== expected.length) return Infinity;
+  let difference = 0, scale = 0;
+  for (let i = 0; i < seen.length; i++) {
+    const d = Math.abs(seen[i] - expected[i]);
+    difference = Number.isNaN(d) ? Infinity : Math.max(difference, d);
+    scale = Math.max(scale, Math.abs(expected[i]));
+  }
+  return difference === 0 ? 0 : difference / scale;
+}
+
+/** Largest relative difference, number by number. */
+function compareEach(seen: readonly number[], expected: readonly number[]): number {
+  if (seen.length !== expected.length) return Infinity;
+  return Math.max(...seen.map((s, i) => compare([s], [expected[i]])));
+}
+
+/** Compares every stored tensor of a prefix; infinite when the two sides have not the same names. */
+async function compareAll(file: SafetensorsFile, prefix: string, values: readonly [Path, HostData][]): Promise<number> {
+  const seen = new Map(values);
+  let worst = 0, count = 0;
+  for (const name of file.names) {
+    if (!name.startsWith(prefix)) continue;
+    // PEFT wraps the model and names its adapter.
+    const path = name.slice(prefix.length).replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1.");
+    if (!seen.has(path)) return Infinity;
+    count++;
+    worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name)));
+  }
+  return count === seen.size ? worst : Infinity;
+}
+
+if (import.meta.main) {
+  if (Deno.args.length === 0) {
+    console.error("usage: deno run <permissions> tests/conformance.ts DIR...");
+    Deno.exit(2);
+  }
+  await using gpu = await openGpu();
+  console.error(`${gpu.name}${gpu.software ? " (software)" : ""}`);
+  let failed = false;
+  for (const folder of Deno.args) {
+    const line = await conform(gpu, folder);
+    console.log(JSON.stringify(line));
+    failed ||= !line.ok;
+  }
+  if (failed) Deno.exitCode = 1;
+}
