@@ -29,6 +29,9 @@ export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./cor
 export { loadModel, newModel } from "./core/loop/load.ts";
 export { saveModel, type SaveDType, type SaveOptions } from "./core/loop/save.ts";
 export { loadAdapter } from "./core/loop/adapter.ts";
+export { packDocuments, predictions, tokenWindows, type TokenWindows, type TokenWindowsOptions } from "./core/data/batches.ts";
+export { loadTokenizer, type Tokenizer } from "./core/data/tokenizer.ts";
+export { fromBf16, fromF16, toBf16, toF16 } from "./core/data/floats.ts";
 export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./core/data/safetensors.ts";
 export { scan } from "./core/loop/scan.ts";
 export { evaluate } from "./core/loop/evaluate.ts";

@@ -15,8 +15,8 @@ import {
   clipByGlobalNorm,
   defineTraining,
   flatten,
-  grad,
   type Gpu,
+  grad,
   type HostData,
   loadAdapter,
   loadModel,
@@ -61,7 +61,12 @@ export type Line = { readonly name: string; readonly ok: boolean } & Readonly<Re
 
 interface Golden {
   readonly loss: number;
-  readonly adamw: { readonly lr: number; readonly betas: readonly [number, number]; readonly eps: number; readonly weight_decay: number };
+  readonly adamw: {
+    readonly lr: number;
+    readonly betas: readonly [number, number];
+    readonly eps: number;
+    readonly weight_decay: number;
+  };
   readonly losses_plain?: readonly number[];
   readonly losses_clip?: readonly number[];
   readonly clip_clip?: number;
@@ -136,12 +141,23 @@ async function checkGolden(
   const check = async (subject: Model, prefix: string): Promise<[number, number, number]> => {
     const leaves = [...flatten(subject.params)].filter(([path]) => subject.trainable?.(path) ?? true);
     const loss = nextTokenLoss(subject)(subject.params, batch);
-    const [scores, value, ...grads] = await readAll(gpu, [logits(subject, inputIds), loss, ...grad(loss, leaves.map(([, t]) => t))]);
+    const [scores, value, ...grads] = await readAll(gpu, [
+      logits(subject, inputIds),
+      loss,
+      ...grad(loss, leaves.map(([, t]) => t)),
+    ]);
     const gradErrors = await compareAll(file, `${prefix}grad.`, leaves.map(([path], i) => [path, grads[i]]));
     return [compare(scores, await file.readF32(`${prefix}logits`)), value[0], gradErrors];
   };
-  const five = async (subject: Model, clip: number | null): Promise<{ losses: number[]; params: [Path, HostData][] }> => {
-    const states = await run(gpu, { model: subject, optimizer: optimizerOf(golden.adamw, clip), batches: Array(5).fill(batch) });
+  const five = async (
+    subject: Model,
+    clip: number | null,
+  ): Promise<{ losses: number[]; params: [Path, HostData][] }> => {
+    const states = await run(gpu, {
+      model: subject,
+      optimizer: optimizerOf(golden.adamw, clip),
+      batches: Array(5).fill(batch),
+    });
     const trained = [...flatten(states.last.params)].filter(([path]) => subject.trainable?.(path) ?? true);
     const values = await readAll(gpu, trained.map(([, t]) => t));
     return { losses: states.losses, params: trained.map(([path], i) => [path, values[i]]) };
@@ -189,12 +205,17 @@ async function checkGradES(
     for (const [path, expected] of Object.entries(grades.metric_per_step[i])) {
       const seen = readings[metric]![path.replace(/\.weight$/, "")][0];
       // Absent on one side only is as wrong as a number can be.
-      const error = expected === null ? (Number.isNaN(seen) ? 0 : Infinity) : Math.abs(seen - expected) / Math.abs(expected);
+      const error = expected === null
+        ? (Number.isNaN(seen) ? 0 : Infinity)
+        : Math.abs(seen - expected) / Math.abs(expected);
       metricError = Math.max(metricError, Number.isNaN(error) ? Infinity : error);
     }
   });
-  const wanted = Object.fromEntries(Object.entries(grades.frozen_at).map(([path, at]) => [path.replace(/\.weight$/, ""), at]));
-  const sorted = (record: Record<string, number>): string => JSON.stringify(Object.entries(record).toSorted());
+  const wanted = Object.fromEntries(
+    Object.entries(grades.frozen_at).map(([path, at]) => [path.replace(/\.weight$/, ""), at]),
+  );
+  const sorted = (record: Record<string, number>): string =>
+    JSON.stringify(Object.entries(record).toSorted());
   return {
     errors: {
       losses: compareEach(frozen.losses, grades.losses),
@@ -261,13 +282,20 @@ function compareEach(seen: readonly number[], expected: readonly number[]): numb
 }
 
 /** Compares every stored tensor of a prefix; infinite when the two sides have not the same names. */
-async function compareAll(file: SafetensorsFile, prefix: string, values: readonly [Path, HostData][]): Promise<number> {
+async function compareAll(
+  file: SafetensorsFile,
+  prefix: string,
+  values: readonly [Path, HostData][],
+): Promise<number> {
   const seen = new Map(values);
   let worst = 0, count = 0;
   for (const name of file.names) {
     if (!name.startsWith(prefix)) continue;
     // PEFT wraps the model and names its adapter.
-    const path = name.slice(prefix.length).replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1.");
+    const path = name.slice(prefix.length).replace(/^base_model\.model\./, "").replace(
+      /(\.lora_[AB])\.default\./,
+      "$1.",
+    );
     if (!seen.has(path)) return Infinity;
     count++;
     worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name)));

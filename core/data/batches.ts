@@ -1,0 +1,179 @@
+/**
+ * Batches of token windows, each a pure function of the seed and the step, so that a resumed run sees the same.
+ *
+ * Axes: B batch, T time.
+ *
+ * @module
+ */
+
+import { threefry2x32 } from "../../kernels/random.ts";
+import type { TokenBatch } from "../models/model.ts";
+import { IGNORE } from "../ops/cross_entropy.ts";
+import { tensor } from "../tensor.ts";
+
+/** Options of {@link tokenWindows}. */
+export interface TokenWindowsOptions {
+  /** Tokens in a window, T, at least 2. */
+  readonly length: number;
+  /** Windows in a batch, B. */
+  readonly batch: number;
+  /** Seed of the order, a whole number from 0; 0 when absent. */
+  readonly seed?: number;
+}
+
+/** A stream of tokens cut into windows. */
+export interface TokenWindows {
+  /** Whole windows in the stream: an epoch takes `count / batch` steps. */
+  readonly count: number;
+  /** The batch of a 1-based step: the windows in the shuffled order of their epoch. */
+  at(step: number): TokenBatch;
+  /** The batches from a 1-based step on, without end. */
+  from(step: number): Generator<TokenBatch, never, undefined>;
+  /** Every window once, in order, for evaluation; what is missing to full batches is padded with label -100. */
+  all(): readonly TokenBatch[];
+}
+
+/**
+ * Cuts a stream of tokens into windows that do not overlap, shuffled anew each epoch.
+ *
+ * @param ids The stream
+ * @param options Sizes and seed
+ * @returns Batches of i32 [B, T], by step
+ * @throws {RangeError} When the stream is shorter than one window, or a size is no whole number above 0
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tokenWindows } from "@firn/train";
+ *
+ * const windows = tokenWindows(new Int32Array(100), { length: 8, batch: 2, seed: 1 });
+ * assertEquals(windows.count, 12);
+ * assertEquals(windows.at(1).inputIds.shape, [2, 8]);
+ * assertEquals(windows.all().length, 7);
+ * ```
+ */
+export function tokenWindows(
+  ids: Int32Array,
+  { length, batch, seed = 0 }: TokenWindowsOptions,
+): TokenWindows {
+  if (!(Number.isSafeInteger(length) && length >= 2)) {
+    throw new RangeError(`Cannot cut windows as "length" must be a whole number above 1: got ${length}`);
+  }
+  if (!(Number.isSafeInteger(batch) && batch >= 1)) {
+    throw new RangeError(`Cannot cut windows as "batch" must be a whole number above 0: got ${batch}`);
+  }
+  if (!(Number.isSafeInteger(seed) && seed >= 0)) {
+    throw new RangeError(`Cannot cut windows as "seed" must be a whole number from 0: got ${seed}`);
+  }
+  const count = Math.floor(ids.length / length);
+  if (count === 0) {
+    const mend = ids.length < 2 ? "give more text" : `give more text, or a "length" of at most ${ids.length}`;
+    throw new RangeError(
+      `Cannot cut windows of ${length} tokens as the text must fill one: it has ${ids.length}; ${mend}`,
+    );
+  }
+  let order = { epoch: -1, indices: new Uint32Array() };
+  function windowAt(position: number): number {
+    const epoch = Math.floor(position / count);
+    if (order.epoch !== epoch) order = { epoch, indices: permutation(count, { seed, epoch }) };
+    return order.indices[position % count];
+  }
+  function batchOf(windows: readonly number[]): TokenBatch {
+    const inputIds = new Int32Array(batch * length);
+    const labels = new Int32Array(batch * length).fill(IGNORE);
+    windows.forEach((window, row) => {
+      const tokens = ids.subarray(window * length, (window + 1) * length);
+      inputIds.set(tokens, row * length);
+      labels.set(tokens, row * length);
+    });
+    return { inputIds: tensor(inputIds, [batch, length]), labels: tensor(labels, [batch, length]) };
+  }
+  function at(step: number): TokenBatch {
+    if (!(Number.isSafeInteger(step) && step >= 1)) {
+      throw new RangeError(
+        `Cannot take the batch of step ${step} as steps are whole numbers from 1: use state.step + 1`,
+      );
+    }
+    return batchOf(Array.from({ length: batch }, (_, row) => windowAt((step - 1) * batch + row)));
+  }
+  return {
+    count,
+    at,
+    *from(step) {
+      while (true) yield at(step++);
+    },
+    all() {
+      // A rest of one token predicts nothing.
+      const windows = count + (ids.length % length > 1 ? 1 : 0);
+      return Array.from(
+        { length: Math.ceil(windows / batch) },
+        (_, i) =>
+          batchOf(Array.from({ length: Math.min(batch, windows - i * batch) }, (_, row) => i * batch + row)),
+      );
+    },
+  };
+}
+
+/**
+ * Counts what a batch asks to predict: the weight of its mean loss in the mean over several batches.
+ *
+ * @param batch A batch of {@link tokenWindows}
+ * @returns Positions with a label, without the first of each window, which nothing precedes
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { predictions, tokenWindows } from "@firn/train";
+ *
+ * const batches = tokenWindows(new Int32Array(11), { length: 8, batch: 1 }).all();
+ * assertEquals(batches.map(predictions), [7, 2]);
+ * ```
+ */
+export function predictions({ labels }: TokenBatch): number {
+  const { data } = labels.attrs as { data: Int32Array };
+  return data.reduce((n, label, i) => i % labels.shape[1] !== 0 && label !== IGNORE ? n + 1 : n, 0);
+}
+
+/**
+ * Packs documents into one stream for {@link tokenWindows}.
+ *
+ * @param documents Token ids of each document
+ * @param eos Id that ends a document; put after each
+ * @returns The stream
+ * @throws {RangeError} When there is no document
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { packDocuments } from "@firn/train";
+ *
+ * assertEquals(packDocuments([[5, 6], [7]], 0), new Int32Array([5, 6, 0, 7, 0]));
+ * ```
+ */
+export function packDocuments(documents: readonly ArrayLike<number>[], eos: number): Int32Array<ArrayBuffer> {
+  if (documents.length === 0) {
+    throw new RangeError('Cannot pack "documents" as there is none: give at least one');
+  }
+  const stream = new Int32Array(documents.reduce((n, document) => n + document.length + 1, 0)).fill(eos);
+  let at = 0;
+  for (const document of documents) {
+    stream.set(document, at);
+    at += document.length + 1;
+  }
+  return stream;
+}
+
+/** Shuffles 0 to count - 1 by Fisher and Yates, each draw a function of seed, epoch and index alone. */
+function permutation(
+  count: number,
+  { seed, epoch }: { readonly seed: number; readonly epoch: number },
+): Uint32Array<ArrayBuffer> {
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  const key = [seed >>> 0, Math.floor(seed / 2 ** 32)] as const;
+  for (let i = count - 1; i > 0; i--) {
+    const [word] = threefry2x32(key, [epoch, i]);
+    const j = Math.floor(word / 2 ** 32 * (i + 1));
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+}

@@ -1,0 +1,83 @@
+/**
+ * The 16-bit floating-point formats of checkpoints.
+ *
+ * @module
+ */
+
+/**
+ * Rounds to bfloat16, to nearest and ties to even. NaN stays NaN, values out of range become infinite.
+ *
+ * @param values float32
+ * @returns The bfloat16 codes
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { toBf16 } from "@firn/train";
+ *
+ * assertEquals(toBf16(new Float32Array([1, -2])), new Uint16Array([0x3f80, 0xc000]));
+ * ```
+ */
+export function toBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint16Array.from(bits, (b) => {
+    const isNaN = (b & 0x7fffffff) > 0x7f800000;
+    return isNaN ? (b >>> 16) | 0x40 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+  });
+}
+
+/**
+ * Widens bfloat16 to float32, exactly.
+ *
+ * @param codes The bfloat16 codes
+ * @returns float32
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fromBf16 } from "@firn/train";
+ *
+ * assertEquals(fromBf16(new Uint16Array([0x3f80, 0xc000])), new Float32Array([1, -2]));
+ * ```
+ */
+export function fromBf16(codes: Uint16Array): Float32Array<ArrayBuffer> {
+  const bits = new Uint32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) bits[i] = codes[i] << 16;
+  return new Float32Array(bits.buffer);
+}
+
+/**
+ * Rounds to float16, to nearest and ties to even. NaN stays NaN, values beyond 65504 become infinite.
+ *
+ * @param values float32
+ * @returns The float16 codes
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { toF16 } from "@firn/train";
+ *
+ * assertEquals(toF16(new Float32Array([1, -2])), new Uint16Array([0x3c00, 0xc000]));
+ * ```
+ */
+export function toF16(values: Float32Array): Uint16Array<ArrayBuffer> {
+  return new Uint16Array(new Float16Array(values).buffer);
+}
+
+/**
+ * Widens float16 to float32, exactly.
+ *
+ * @param codes The float16 codes
+ * @returns float32
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fromF16 } from "@firn/train";
+ *
+ * assertEquals(fromF16(new Uint16Array([0x3c00, 0xc000])), new Float32Array([1, -2]));
+ * ```
+ */
+export function fromF16(codes: Uint16Array): Float32Array<ArrayBuffer> {
+  return new Float32Array(new Float16Array(codes.buffer as ArrayBuffer, codes.byteOffset, codes.length));
+}

@@ -1,0 +1,190 @@
+/**
+ * Reading safetensors files and sharded checkpoints, one tensor at a time.
+ *
+ * @module
+ */
+
+import { fromBf16, fromF16 } from "./floats.ts";
+import {
+  invalid,
+  MAX_HEADER_BYTES,
+  parseHeader,
+  type StoredDType,
+  type StoredSpec,
+} from "./safetensors_header.ts";
+
+export type { StoredDType, StoredSpec } from "./safetensors_header.ts";
+
+/** An open file, or an open sharded checkpoint, whose tensors are read when asked for. */
+export interface SafetensorsFile extends AsyncDisposable {
+  /** Path of the file, or folder of the checkpoint. */
+  readonly path: string;
+  /** Names of the tensors. */
+  readonly names: readonly string[];
+  /** Free text by key; `format` is `pt` in files of Hugging Face. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Type, shape and place of every tensor. */
+  readonly specs: ReadonlyMap<string, StoredSpec>;
+  /** The bytes of a tensor as stored: row-major, little-endian, in a buffer of their own. */
+  read(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** The values of a tensor: F64 is rounded to nearest, BOOL is 0 or 1, all else is exact or an error. */
+  readF32(name: string): Promise<Float32Array<ArrayBuffer>>;
+}
+
+/**
+ * Opens a safetensors file and checks its header; no tensor is read.
+ *
+ * @param path The file
+ * @returns The open file; dispose of it with `await using`
+ * @throws {Deno.errors.NotFound} When there is none
+ * @throws {Deno.errors.InvalidData} When the header is not as the format says
+ */
+export async function openSafetensors(path: string): Promise<SafetensorsFile> {
+  const file = await openFile(path);
+  try {
+    const { size } = await file.stat();
+    if (size < 8) {
+      throw invalid(
+        path,
+        "it must begin with 8 bytes of header length",
+        `it has ${size} bytes: get it again`,
+      );
+    }
+    const length = new DataView((await readAt(file, { path, begin: 0, end: 8 })).buffer).getBigUint64(
+      0,
+      true,
+    );
+    if (length > BigInt(MAX_HEADER_BYTES) || 8n + length > BigInt(size)) {
+      const limit = Math.min(MAX_HEADER_BYTES, size - 8);
+      const seen = `the file says ${length}; it is cut short or no safetensors file: get it again`;
+      throw invalid(path, `its header can have ${limit} bytes at most`, seen);
+    }
+    const data = 8 + Number(length);
+    const header = parseHeader(await readAt(file, { path, begin: 8, end: data }), {
+      path,
+      dataBytes: size - data,
+    });
+    return openTensors(file, { path, data, ...header });
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+interface Opened {
+  readonly path: string;
+  readonly data: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly specs: ReadonlyMap<string, StoredSpec>;
+}
+
+function openTensors(file: Deno.FsFile, { path, data, metadata, specs }: Opened): SafetensorsFile {
+  // One cursor serves all reads, so they take turns.
+  let turn: Promise<unknown> = Promise.resolve();
+  async function read(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    const { begin, end } = specOf(name);
+    const bytes = turn.then(() => readAt(file, { path, begin: data + begin, end: data + end }));
+    turn = bytes.catch(() => {});
+    return await bytes;
+  }
+  function specOf(name: string): StoredSpec {
+    const spec = specs.get(name);
+    if (spec === undefined) {
+      throw new RangeError(`Cannot read tensor "${name}" as "${path}" has none of that name: see its names`);
+    }
+    return spec;
+  }
+  return {
+    path,
+    names: [...specs.keys()],
+    metadata,
+    specs,
+    read,
+    readF32: async (name) => toF32(await read(name), { path, name, dtype: specOf(name).dtype }),
+    async [Symbol.asyncDispose]() {
+      await turn;
+      file.close();
+    },
+  };
+}
+
+async function openFile(path: string): Promise<Deno.FsFile> {
+  try {
+    return await Deno.open(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Deno.errors.NotFound(`Cannot open "${path}" as there is no such file: check the path`, {
+      cause: error,
+    });
+  }
+}
+
+interface Range {
+  readonly path: string;
+  readonly begin: number;
+  readonly end: number;
+}
+
+async function readAt(file: Deno.FsFile, { path, begin, end }: Range): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(end - begin);
+  await file.seek(begin, Deno.SeekMode.Start);
+  for (let done = 0; done < bytes.length;) {
+    const count = await file.read(bytes.subarray(done));
+    if (count === null) {
+      throw invalid(
+        path,
+        `it must have ${end} bytes`,
+        `it ends at ${begin + done}; it was cut while open: get it again`,
+      );
+    }
+    done += count;
+  }
+  return bytes;
+}
+
+function toF32(
+  { buffer }: Uint8Array<ArrayBuffer>,
+  { path, name, dtype }: { readonly path: string; readonly name: string; readonly dtype: StoredDType },
+): Float32Array<ArrayBuffer> {
+  const exact = (values: ArrayLike<number | bigint>): Float32Array<ArrayBuffer> => {
+    const result = new Float32Array(values.length);
+    for (let i = 0; i < values.length; i++) {
+      result[i] = Number(values[i]);
+      if (typeof values[i] === "bigint" ? BigInt(result[i]) !== values[i] : result[i] !== values[i]) {
+        throw new RangeError(
+          `Cannot read tensor "${name}" of "${path}" as f32 holds whole numbers exactly to 2^24 only: ` +
+            `element ${i} is ${values[i]}; use read()`,
+        );
+      }
+    }
+    return result;
+  };
+  switch (dtype) {
+    case "F32":
+      return new Float32Array(buffer);
+    case "F64":
+      return new Float32Array(new Float64Array(buffer));
+    case "F16":
+      return fromF16(new Uint16Array(buffer));
+    case "BF16":
+      return fromBf16(new Uint16Array(buffer));
+    case "BOOL":
+      return Float32Array.from(new Uint8Array(buffer), (value) => value === 0 ? 0 : 1);
+    case "U8":
+      return exact(new Uint8Array(buffer));
+    case "I8":
+      return exact(new Int8Array(buffer));
+    case "U16":
+      return exact(new Uint16Array(buffer));
+    case "I16":
+      return exact(new Int16Array(buffer));
+    case "U32":
+      return exact(new Uint32Array(buffer));
+    case "I32":
+      return exact(new Int32Array(buffer));
+    case "U64":
+      return exact(new BigUint64Array(buffer));
+    case "I64":
+      return exact(new BigInt64Array(buffer));
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * The header of a safetensors file: what it may say, and the check that it does.
+ *
+ * Source: the format's description and limits, https://github.com/huggingface/safetensors
+ *
+ * @module
+ */
+
+/** Element types of the format that Firn reads and writes, in the format's own order. */
+export const BYTES_PER_ELEMENT = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  I16: 2,
+  U16: 2,
+  F16: 2,
+  BF16: 2,
+  I32: 4,
+  U32: 4,
+  F32: 4,
+  F64: 8,
+  I64: 8,
+  U64: 8,
+} as const;
+
+/** Element type of a stored tensor. */
+export type StoredDType = keyof typeof BYTES_PER_ELEMENT;
+
+/** Where a tensor lies and what it is. */
+export interface StoredSpec {
+  /** Element type. */
+  readonly dtype: StoredDType;
+  /** Sizes, outermost first; `[]` is a scalar. */
+  readonly shape: readonly number[];
+  /** First byte, counted from the end of the header. */
+  readonly begin: number;
+  /** Byte after the last. */
+  readonly end: number;
+}
+
+/** What a header holds. */
+export interface Header {
+  /** Free text by key; empty when the file has none. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Tensors by name, in the order of their bytes. */
+  readonly specs: ReadonlyMap<string, StoredSpec>;
+}
+
+/** Longest header that the format allows, in bytes. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+const MEND = "get the file again, or write it again with a current version of its tool";
+
+/** Says what is wrong with a file, and with which of its tensors. */
+export function invalid(path: string, rule: string, seen: string): Deno.errors.InvalidData {
+  return new Deno.errors.InvalidData(`Cannot read "${path}" as ${rule}: ${seen}`);
+}
+
+/**
+ * Parses and checks a header.
+ *
+ * @param bytes The header, without its length
+ * @param file Path for error texts, and how many bytes follow the header
+ * @returns Metadata and tensors
+ * @throws {Deno.errors.InvalidData} When anything in it is not as the format says
+ */
+export function parseHeader(
+  bytes: Uint8Array,
+  { path, dataBytes }: { readonly path: string; readonly dataBytes: number },
+): Header {
+  const { __metadata__: metadata = {}, ...entries } = parseObject(bytes, path);
+  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
+    throw invalid(path, '"__metadata__" must map text to text', `got ${show(metadata)}; ${MEND}`);
+  }
+  const specs = Object.entries(entries).map(([name, entry]) => [name, specOf(path, name, entry)] as const)
+    .sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+  let at = 0;
+  for (const [name, { begin, end }] of specs) {
+    if (begin !== at) {
+      const seen = `it begins at byte ${begin}, the one before ends at ${at}; ${MEND}`;
+      throw invalid(path, `tensor "${name}" must follow the one before without a gap or an overlap`, seen);
+    }
+    at = end;
+  }
+  if (at !== dataBytes) {
+    const seen = `they take ${at} bytes of ${dataBytes}; ${
+      at > dataBytes ? "the file is cut short: get it again" : MEND
+    }`;
+    throw invalid(path, "its tensors must fill the file", seen);
+  }
+  return { metadata: metadata as Record<string, string>, specs: new Map(specs) };
+}
+
+function parseObject(bytes: Uint8Array, path: string): Record<string, unknown> {
+  const rule = "its header must be a JSON object in UTF-8";
+  if (bytes[0] !== 0x7b) throw invalid(path, rule, `it does not begin with "{"; ${MEND}`);
+  let text: string;
+  let value: Record<string, unknown>;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    value = JSON.parse(text);
+  } catch (error) {
+    throw invalid(path, rule, `${(error as Error).message}; ${MEND}`);
+  }
+  const twice = repeatedKey(text);
+  if (twice !== null) {
+    throw invalid(path, "its header must name every key once", `${show(twice)} comes twice; ${MEND}`);
+  }
+  return value;
+}
+
+/** First key that an object of valid JSON text has twice, at any depth; null when there is none. */
+function repeatedKey(text: string): string | null {
+  const open: Set<string>[] = [];
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (char === "{") open.push(new Set());
+    else if (char === "}") open.pop();
+    else if (char === '"') {
+      const start = i;
+      for (i++; text[i] !== '"'; i++) if (text[i] === "\\") i++;
+      let next = i + 1;
+      while (" \t\r\n".includes(text[next] ?? "x")) next++;
+      if (text[next] !== ":") continue;
+      const key: string = JSON.parse(text.slice(start, i + 1));
+      const keys = open[open.length - 1];
+      if (keys.has(key)) return key;
+      keys.add(key);
+    }
+  }
+  return null;
+}
+
+function specOf(path: string, name: string, entry: unknown): StoredSpec {
+  const fail = (rule: string, seen: string) => invalid(path, `tensor "${shorten(name)}" ${rule}`, seen);
+  if (!isRecord(entry)) {
+    throw fail('must have "dtype", "shape" and "data_offsets"', `got ${show(entry)}; ${MEND}`);
+  }
+  const { dtype, shape, data_offsets: offsets } = entry;
+  if (typeof dtype !== "string" || !Object.hasOwn(BYTES_PER_ELEMENT, dtype)) {
+    const known = Object.keys(BYTES_PER_ELEMENT).join(", ");
+    throw fail(`must be one of ${known}`, `got ${show(dtype)}; save it as one of these, such as F32`);
+  }
+  if (!Array.isArray(shape) || !shape.every(isCount)) {
+    throw fail("must have a shape of whole numbers", `got ${show(shape)}; ${MEND}`);
+  }
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
+    throw fail("must have two ascending byte offsets", `got ${show(offsets)}; ${MEND}`);
+  }
+  const [begin, end] = offsets;
+  const bytes = byteLength(dtype as StoredDType, shape);
+  if (bytes === null) throw fail("must have a size below 2^53 bytes", `the shape is ${show(shape)}; ${MEND}`);
+  if (bytes !== end - begin) {
+    throw fail(
+      `must take ${bytes} bytes as ${dtype} ${show(shape)}`,
+      `its offsets give ${end - begin}; ${MEND}`,
+    );
+  }
+  return { dtype: dtype as StoredDType, shape, begin, end };
+}
+
+/**
+ * Bytes of a tensor.
+ *
+ * @param dtype Element type
+ * @param shape Sizes
+ * @returns The bytes, or null when they are too many to count exactly
+ */
+export function byteLength(dtype: StoredDType, shape: readonly number[]): number | null {
+  if (shape.includes(0)) return 0;
+  const bytes = shape.reduce((n, d) => n * d, BYTES_PER_ELEMENT[dtype]);
+  return Number.isSafeInteger(bytes) ? bytes : null;
+}
+
+/** Whether a value counts something: a safe integer of at least 0. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function show(value: unknown): string {
+  return value === undefined ? "nothing" : shorten(JSON.stringify(value));
+}
+
+function shorten(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

@@ -1,0 +1,103 @@
+/**
+ * Writing safetensors files.
+ *
+ * @module
+ */
+
+import { writeAll, writeAtomic } from "./atomic.ts";
+import {
+  byteLength,
+  BYTES_PER_ELEMENT,
+  isCount,
+  MAX_HEADER_BYTES,
+  type StoredDType,
+} from "./safetensors_header.ts";
+
+/** A tensor to store. */
+export interface TensorToStore {
+  /** Its name, unique in the file. */
+  readonly name: string;
+  /** Element type of `data`. */
+  readonly dtype: StoredDType;
+  /** Sizes, outermost first; `[]` is a scalar. */
+  readonly shape: readonly number[];
+  /** Its bytes, row-major, or a function that gets them when their turn comes: one tensor in memory at a time. */
+  readonly data: ArrayBufferView | (() => Promise<ArrayBufferView>);
+}
+
+/** Options of {@link writeSafetensors}. */
+export interface WriteSafetensorsOptions {
+  /** Free text by key; Hugging Face tools expect `{ format: "pt" }`. No metadata when absent. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+const ORDER = Object.keys(BYTES_PER_ELEMENT);
+
+/**
+ * Writes tensors to a safetensors file, completely or not at all. The bytes are those that Hugging Face's own
+ * writer makes: widest element types first, then by name, the header padded to a multiple of 8 bytes.
+ *
+ * @param path Where; an existing file is replaced
+ * @param tensors What, in any order
+ * @param options Metadata
+ * @throws {TypeError} When two tensors share a name or the data does not fit the shape; the old file stays
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<TensorToStore>,
+  { metadata }: WriteSafetensorsOptions = {},
+): Promise<void> {
+  const sorted = [...tensors].sort((a, b) =>
+    ORDER.indexOf(b.dtype) - ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+  );
+  const header = headerOf(path, { sorted, metadata });
+  await writeAtomic(path, async (file) => {
+    await writeAll(file, header);
+    for (const { name, dtype, shape, data } of sorted) {
+      const view = typeof data === "function" ? await data() : data;
+      if (view.byteLength !== byteLength(dtype, shape)) {
+        throw new TypeError(
+          `Cannot write tensor "${name}" to "${path}" as ${dtype} [${shape.join(", ")}] takes ` +
+            `${byteLength(dtype, shape)} bytes: its data has ${view.byteLength}`,
+        );
+      }
+      await writeAll(file, new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+    }
+  });
+}
+
+interface HeaderParts extends WriteSafetensorsOptions {
+  readonly sorted: readonly TensorToStore[];
+}
+
+function headerOf(path: string, { sorted, metadata }: HeaderParts): Uint8Array {
+  const entries = new Map<string, unknown>();
+  if (metadata !== undefined) entries.set("__metadata__", metadata);
+  let at = 0;
+  for (const { name, dtype, shape } of sorted) {
+    const fail = (rule: string, seen: string) =>
+      new TypeError(`Cannot write tensor "${name}" to "${path}" as ${rule}: ${seen}`);
+    if (!ORDER.includes(dtype)) throw fail(`its type must be one of ${ORDER.join(", ")}`, `got "${dtype}"`);
+    const bytes = shape.every(isCount) ? byteLength(dtype, shape) : null;
+    if (bytes === null) throw fail("its shape must be of whole numbers", `got [${shape.join(", ")}]`);
+    if (name === "__metadata__") {
+      throw fail("the format keeps that name for metadata", "give it another name");
+    }
+    if (!name.isWellFormed()) throw fail("names must be valid Unicode", "it has half of a surrogate pair");
+    if (entries.has(name)) throw fail("names must differ", "two tensors have this one");
+    entries.set(name, { dtype, shape, data_offsets: [at, at + bytes] });
+    at += bytes;
+  }
+  const fields = [...entries].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+  const json = new TextEncoder().encode(`{${fields.join(",")}}`);
+  const length = Math.ceil(json.length / 8) * 8;
+  if (length > MAX_HEADER_BYTES) {
+    throw new RangeError(
+      `Cannot write "${path}" as a header can have ${MAX_HEADER_BYTES} bytes: it needs ${length}`,
+    );
+  }
+  const header = new Uint8Array(8 + length).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(length), true);
+  header.set(json, 8);
+  return header;
+}

@@ -1,0 +1,98 @@
+/**
+ * Tokenizers of Hugging Face checkpoints.
+ *
+ * @module
+ */
+
+import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import { readJson } from "./json_file.ts";
+
+/** Text to token ids and back. */
+export interface Tokenizer {
+  /** Ids of a text, with the special tokens that the tokenizer itself puts around it. */
+  encode(text: string): number[];
+  /** The text of ids, without special tokens. */
+  decode(ids: ArrayLike<number>): string;
+  /** Entries of the vocabulary: one more than the highest id. */
+  readonly vocabSize: number;
+  /** Id of the token that begins a text; null when there is none. */
+  readonly bos: number | null;
+  /** Id of the token that ends a text; null when there is none. */
+  readonly eos: number | null;
+}
+
+/**
+ * Loads the tokenizer of a checkpoint folder: `tokenizer.json`, and `tokenizer_config.json` where there is one.
+ * `bos` and `eos` are those of `tokenizer_config.json`, or else of `config.json`.
+ *
+ * @param folder The checkpoint
+ * @returns The tokenizer
+ * @throws {Deno.errors.NotFound} When the folder has no `tokenizer.json`
+ * @throws {Deno.errors.InvalidData} When a file is broken, or of a kind that is not supported
+ */
+export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  const path = `${folder}/tokenizer.json`;
+  const settings = await readOptional(`${folder}/tokenizer_config.json`);
+  const model = await readOptional(`${folder}/config.json`);
+  const tokenizer = construct(path, await readJson(path), settings);
+  const ids = [...tokenizer.get_vocab().values()];
+  return {
+    encode: (text) => tokenizer.encode(text).ids,
+    decode: (tokens) =>
+      tokens.length === 0 ? "" : tokenizer.decode(Array.from(tokens), { skip_special_tokens: true }),
+    vocabSize: ids.reduce((top, id) => Math.max(top, id), -1) + 1,
+    bos: specialId("bos", { folder, tokenizer, settings, model }),
+    eos: specialId("eos", { folder, tokenizer, settings, model }),
+  };
+}
+
+type JsonObject = Record<string, unknown>;
+
+async function readOptional(path: string): Promise<JsonObject> {
+  try {
+    return await readJson(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return {};
+    throw error;
+  }
+}
+
+function construct(path: string, content: JsonObject, settings: JsonObject): HuggingFaceTokenizer {
+  try {
+    // Decoding must give back the text, so spaces before punctuation stay unless the checkpoint asks otherwise.
+    return new HuggingFaceTokenizer(content, { clean_up_tokenization_spaces: false, ...settings });
+  } catch (error) {
+    throw new Deno.errors.InvalidData(
+      `Cannot use "${path}" as it must be a tokenizer that @huggingface/tokenizers supports: ` +
+        `${(error as Error).message}; save it again with a current version of its tool`,
+      { cause: error },
+    );
+  }
+}
+
+interface SpecialSources {
+  readonly folder: string;
+  readonly tokenizer: HuggingFaceTokenizer;
+  readonly settings: JsonObject;
+  readonly model: JsonObject;
+}
+
+function specialId(
+  which: "bos" | "eos",
+  { folder, tokenizer, settings, model }: SpecialSources,
+): number | null {
+  const named = settings[`${which}_token`] as string | { content: string } | null | undefined;
+  if (named === null || named === undefined) {
+    const id = [model[`${which}_token_id`]].flat()[0];
+    return typeof id === "number" ? id : null;
+  }
+  const text = typeof named === "string" ? named : named.content;
+  const id = tokenizer.token_to_id(text);
+  if (id === undefined) {
+    throw new Deno.errors.InvalidData(
+      `Cannot use "${folder}/tokenizer_config.json" as its ${which}_token must be in tokenizer.json: "${text}" is not; ` +
+        `take both files from one checkpoint`,
+    );
+  }
+  return id;
+}

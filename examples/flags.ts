@@ -1,0 +1,153 @@
+/**
+ * Command line flags as a table: reading, checking and `--help` from one place.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+
+/** One flag that takes a value. */
+export interface Flag<T> {
+  /** What the value is called in the help. */
+  readonly placeholder: string;
+  readonly about: string;
+  /** Value when the flag is absent. */
+  readonly fallback: T;
+  /** Reads the value; throws a RangeError that says what was expected. */
+  readonly read: (text: string) => T;
+}
+
+type Table = { readonly [name: string]: Flag<unknown> };
+
+/** The value of every flag of a table. */
+export type Values<F extends Table> = { readonly [K in keyof F]: F[K]["fallback"] };
+
+/** A command line that cannot be understood. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+/** A flag whose value is taken as it stands. */
+export function text<T extends string | null>(placeholder: string, about: string, fallback: T): Flag<string | T> {
+  return { placeholder, about, fallback, read: (value) => value };
+}
+
+/** A flag whose value is a whole number. */
+export function whole(about: string, fallback: number, least = 1): Flag<number> {
+  return number({ about, fallback, placeholder: "N", rule: `a whole number from ${least}`, holds: (n) => Number.isSafeInteger(n) && n >= least });
+}
+
+/** A flag whose value is a number above 0. */
+export function positive(about: string, fallback: number): Flag<number> {
+  return number({ about, fallback, placeholder: "X", rule: "a number above 0", holds: (n) => n > 0 && n < Infinity });
+}
+
+/** A flag whose value is a number from 0 to 1. */
+export function share(about: string, fallback: number): Flag<number> {
+  return number({ about, fallback, placeholder: "X", rule: "a number from 0 to 1", holds: (n) => n >= 0 && n <= 1 });
+}
+
+/** A flag whose value is one of some words. */
+export function oneOf<T extends string>(words: readonly T[], about: string, fallback: T): Flag<T> {
+  return {
+    placeholder: words.join("|"),
+    about,
+    fallback,
+    read: (value) => {
+      const found = words.find((word) => word === value);
+      if (found === undefined) throw new RangeError(`one of ${words.join(", ")}`);
+      return found;
+    },
+  };
+}
+
+function number(
+  { rule, holds, ...flag }: Omit<Flag<number>, "read"> & { readonly rule: string; readonly holds: (n: number) => boolean },
+): Flag<number> {
+  return {
+    ...flag,
+    read: (value) => {
+      const n = value.trim() === "" ? NaN : Number(value);
+      if (!holds(n)) throw new RangeError(rule);
+      return n;
+    },
+  };
+}
+
+/**
+ * Reads a command line.
+ *
+ * @param args The arguments
+ * @param table The flags
+ * @returns Values, and which flags were given; `help` when `--help` was asked for
+ * @throws {UsageError} On an unknown flag, a missing or wrong value, or a stray argument
+ */
+export function readFlags<F extends Table>(
+  args: readonly string[],
+  table: F,
+): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
+  const names = Object.keys(table);
+  const parsed: Record<string, unknown> = parseArgs([...args], {
+    string: names,
+    boolean: ["help"],
+    alias: { help: "h" },
+    unknown: (arg) => {
+      throw new UsageError(arg.startsWith("-") ? `there is no flag "${arg.split("=")[0]}"` : `"${arg}" belongs to no flag`);
+    },
+  });
+  const values: Record<string, unknown> = {};
+  const given = names.filter((name) => parsed[name] !== undefined);
+  for (const [name, flag] of Object.entries(table)) {
+    const value = parsed[name];
+    if (value === undefined) {
+      values[name] = flag.fallback;
+      continue;
+    }
+    if (value === "") throw new UsageError(`--${name} needs a value: --${name} ${flag.placeholder}`);
+    try {
+      values[name] = flag.read(String(value));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new UsageError(`--${name} must be ${error.message}: got "${value}"`);
+    }
+  }
+  return { values: values as Values<F>, given, help: parsed.help === true };
+}
+
+/**
+ * Writes the help text of a table.
+ *
+ * @param usage First lines: the command and what it does
+ * @param table The flags
+ * @returns The text
+ */
+export function helpOf(usage: string, table: Table): string {
+  const rows = Object.entries(table).map(([name, { placeholder, about, fallback }]): [string, string] => [
+    `--${name} ${placeholder}`,
+    fallback === null ? about : `${about} [${fallback}]`,
+  ]);
+  rows.push(["--help, -h", "show this"]);
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return `${usage}\n\n${rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n")}\n`;
+}
+
+/**
+ * Runs an example's main function; failures that a user can mend become one line and an exit status.
+ *
+ * @param main The example
+ * @param name Its name, before the message
+ */
+export async function runMain(main: () => Promise<void>, name: string): Promise<void> {
+  try {
+    await main();
+  } catch (error) {
+    if (error instanceof UsageError) {
+      console.error(`${name}: ${error.message}\nSee --help`);
+      Deno.exit(2);
+    }
+    // An error without a rule for the user is a defect: show where.
+    const told = error instanceof Error && /^(Cannot|The device) /.test(error.message);
+    console.error(told ? `${name}: ${error.message}` : error);
+    Deno.exit(1);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * Pretrains a small Llama from scratch, with a tokenizer of its own, and saves it as a Hugging Face folder.
+ *
+ * ```sh
+ * deno run --allow-read --allow-write examples/pretrain.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  cosine,
+  defineTraining,
+  generate,
+  loadTokenizer,
+  newModel,
+  nextTokenLoss,
+  openGpu,
+  packDocuments,
+  saveModel,
+  scan,
+  tokenWindows,
+} from "@firn/train";
+import { trainBpe, writeTokenizer } from "./bpe.ts";
+import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
+import { perplexity } from "./perplexity.ts";
+import { clock, progress } from "./progress.ts";
+import { readText, split } from "./text.ts";
+
+const FLAGS = {
+  data: text("NAME|FILE", "sotu, moby-dick, or a .txt or .jsonl file", "sotu"),
+  steps: whole("optimizer steps", 4000),
+  batch: whole("sequences in a batch", 32),
+  length: whole("tokens in a sequence, and the longest that the model takes", 256, 2),
+  lr: positive("largest learning rate", 3e-3),
+  vocab: whole("entries of the vocabulary", 2048, 258),
+  hidden: whole("channels", 128),
+  layers: whole("blocks", 5),
+  heads: whole("query heads", 4),
+  "kv-heads": whole("key and value heads", 2),
+  mlp: whole("channels of the MLP", 344),
+  seed: whole("seed of weights and batches", 0, 0),
+  out: text("DIR", "folder of the new model", "out/pretrained"),
+};
+
+const USAGE = `usage: deno run --allow-read --allow-write examples/pretrain.ts [flags]
+
+Trains a tokenizer and a Llama from scratch; the last tenth of the text is held out.`;
+
+async function main(): Promise<void> {
+  const { values: flags, help } = readFlags(Deno.args, FLAGS);
+  if (help) return console.log(helpOf(USAGE, FLAGS));
+  await using gpu = await openGpu();
+  console.log(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+
+  const { train, heldOut } = split(await readText(flags.data));
+  const work = await Deno.makeTempDir({ prefix: "firn-" });
+  try {
+    await writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab }));
+    const tokenizer = await loadTokenizer(work);
+    const windows = (documents: readonly string[]) =>
+      tokenWindows(packDocuments(documents.map((d) => tokenizer.encode(d)), tokenizer.eos!), flags);
+    const batches = windows(train), held = windows(heldOut).all();
+    const source = {
+      model_type: "llama",
+      hidden_size: flags.hidden,
+      intermediate_size: flags.mlp,
+      num_hidden_layers: flags.layers,
+      num_attention_heads: flags.heads,
+      num_key_value_heads: flags["kv-heads"],
+      vocab_size: tokenizer.vocabSize,
+      max_position_embeddings: flags.length,
+      rms_norm_eps: 1e-5,
+      rope_theta: 10000,
+      hidden_act: "silu",
+      tie_word_embeddings: true,
+      attention_bias: false,
+      mlp_bias: false,
+      bos_token_id: tokenizer.eos,
+      eos_token_id: tokenizer.eos,
+      dtype: "bfloat16",
+    };
+    const model = await newModel(gpu, { source, seed: flags.seed });
+    console.log(`text       ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`);
+
+    const { steps } = flags;
+    const training = defineTraining(gpu, nextTokenLoss(model), {
+      optimizer: chain(
+        clipByGlobalNorm(1),
+        adamW({
+          learningRate: cosine({ peak: flags.lr, warmup: Math.ceil(steps / 50), steps, floor: flags.lr / 20 }),
+          beta2: 0.95,
+          weightDecay: 0.1,
+        }),
+      ),
+      steps,
+      lookEvery: Math.min(50, steps),
+    });
+    const bar = progress(steps), started = performance.now();
+    let params = model.params;
+    for await (const state of scan(training, await training.init(model.params), batches.from(1))) {
+      params = state.params;
+      if (state.look === null) continue;
+      const pace = state.step * flags.batch * flags.length / (performance.now() - started) * 1000;
+      bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `${Math.round(pace)} tokens/s`]);
+    }
+    bar.end();
+
+    const trained = { ...model, params };
+    console.log(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
+    console.log(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
+    const prompt = tokenizer.encode("My fellow citizens"), sample = [...prompt];
+    for await (const id of generate(gpu, trained, { prompt, maxTokens: 48, temperature: 0.8, topK: 40 })) sample.push(id);
+    console.log(`sample     ${tokenizer.decode(sample)}`);
+    const files = new Map<string, Uint8Array>();
+    for (const name of ["tokenizer.json", "tokenizer_config.json"]) files.set(name, await Deno.readFile(`${work}/${name}`));
+    await Deno.mkdir(flags.out.replace(/\/?[^/]+\/?$/, "") || ".", { recursive: true });
+    await saveModel(gpu, trained, { folder: flags.out, files });
+    console.log(`saved      ${flags.out}`);
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+}
+
+if (import.meta.main) await runMain(main, "pretrain");
