@@ -42,28 +42,21 @@ export interface SafetensorsFile extends AsyncDisposable {
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   const file = await openFile(path);
   try {
-    const { size } = await file.stat();
-    if (size < 8) {
-      throw invalid(
-        path,
-        "it must begin with 8 bytes of header length",
-        `it has ${size} bytes: get it again`,
-      );
+    const { size, isDirectory } = await file.stat();
+    if (isDirectory) {
+      throw invalid(path, "it must be a file", "it is a folder; give the path of a file in it");
     }
-    const length = new DataView((await readAt(file, { path, begin: 0, end: 8 })).buffer).getBigUint64(
-      0,
-      true,
-    );
+    if (size < 8) throw invalid(path, "it must begin with 8 bytes of length", `it has ${size}; get it again`);
+    const prefix = new DataView((await readAt(file, { path, begin: 0, end: 8 })).buffer);
+    const length = prefix.getBigUint64(0, true);
     if (length > BigInt(MAX_HEADER_BYTES) || 8n + length > BigInt(size)) {
       const limit = Math.min(MAX_HEADER_BYTES, size - 8);
       const seen = `the file says ${length}; it is cut short or no safetensors file: get it again`;
       throw invalid(path, `its header can have ${limit} bytes at most`, seen);
     }
     const data = 8 + Number(length);
-    const header = parseHeader(await readAt(file, { path, begin: 8, end: data }), {
-      path,
-      dataBytes: size - data,
-    });
+    const bytes = await readAt(file, { path, begin: 8, end: data });
+    const header = parseHeader(bytes, { path, dataBytes: size - data });
     return openTensors(file, { path, data, ...header });
   } catch (error) {
     file.close();

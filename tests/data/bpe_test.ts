@@ -1,0 +1,50 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { loadTokenizer, type Tokenizer } from "../../core/data/tokenizer.ts";
+import { type TokenizerFiles, trainBpe, writeTokenizer } from "../../examples/bpe.ts";
+import { inFolder } from "./files.ts";
+
+const TEXT = "the thin cat in the hat, the cat in the den — naïve, 日本 😀\n\n  it's 1995 then\r\n";
+
+function merges(files: TokenizerFiles): readonly string[] {
+  return (files["tokenizer.json"].model as { merges: string[] }).merges;
+}
+
+async function load(files: TokenizerFiles): Promise<Tokenizer> {
+  let tokenizer: Tokenizer | undefined;
+  await inFolder(async (folder) => {
+    await writeTokenizer(folder, files);
+    tokenizer = await loadTokenizer(folder);
+  });
+  return tokenizer!;
+}
+
+Deno.test("trainBpe merges the most frequent pair first, ties by lower ids", () => {
+  // By hand, with spaces as Ġ: "ab" three times and "Ġa" twice; then Ġ+ab twice; then c+d and Ġ+cd once.
+  assertEquals(merges(trainBpe(["ab ab", " ab cd"], { vocabSize: 300 })), ["a b", "Ġ ab", "c d", "Ġ cd"]);
+});
+
+Deno.test("trainBpe does not merge across words", () => {
+  assertEquals(merges(trainBpe(["a1a1a1"], { vocabSize: 300 })), []);
+});
+
+Deno.test("trainBpe counts overlapping pairs as Hugging Face's trainer does", () => {
+  assertEquals(merges(trainBpe(["aaaaa"], { vocabSize: 300 })), ["a a", "aa a", "aa aaa"]);
+});
+
+Deno.test("trainBpe gives a tokenizer that encodes any text and decodes it back", async () => {
+  const tokenizer = await load(trainBpe([TEXT], { vocabSize: 280 }));
+  assertEquals([tokenizer.vocabSize, tokenizer.bos, tokenizer.eos], [280, 0, 0]);
+  const everyByte = Array.from({ length: 0x800 }, (_, code) => String.fromCodePoint(code)).join("") +
+    "\u0800\ud7ff\uffff\u{f0000}\u{10ffff}";
+  for (const text of [TEXT, everyByte, "unseen Ωmega \u0000\u00a0\t 👨‍👩‍👧", " ", "\n \n"]) {
+    assertEquals(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+  assertEquals(tokenizer.encode(" the").length, 1);
+  assertEquals(tokenizer.encode("a<|endoftext|>")[1], 0);
+});
+
+Deno.test("trainBpe refuses a vocabulary without room for bytes, and no text", () => {
+  assertThrows(() => trainBpe(["a"], { vocabSize: 256 }), RangeError, "from 257");
+  assertThrows(() => trainBpe(["a"], { vocabSize: 300.5 }), RangeError, "got 300.5");
+  assertThrows(() => trainBpe([], { vocabSize: 300 }), RangeError, "there is no text");
+});
