@@ -31,6 +31,7 @@ export { saveModel, type SaveDType, type SaveOptions } from "./core/loop/save.ts
 export { loadAdapter } from "./core/loop/adapter.ts";
 export { packDocuments, predictions, tokenWindows, type TokenWindows, type TokenWindowsOptions } from "./core/data/batches.ts";
 export { loadTokenizer, type Tokenizer } from "./core/data/tokenizer.ts";
+export { replaceFolder, writeAtomic } from "./core/data/atomic.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./core/data/floats.ts";
 export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./core/data/safetensors.ts";
 export { scan } from "./core/loop/scan.ts";

@@ -138,13 +138,14 @@ export function createBuffer(gpu: Gpu, options: { readonly label: string; readon
   gpu.counts.buffers++;
   gpu.device.pushErrorScope("out-of-memory");
   const buffer = gpu.device.createBuffer({ label, size: bytes, usage: USAGE });
-  gpu.device.popErrorScope().then((error) => {
-    if (error !== null) pendingMemoryErrors.set(gpu, new OutOfMemoryError(label, bytes, error.message));
-  });
+  const refusal = gpu.device.popErrorScope().then((error) => error === null ? null : new OutOfMemoryError(label, bytes, error.message));
+  if (pending.has(gpu)) pending.get(gpu)!.push(refusal);
+  else pending.set(gpu, [refusal]);
   return buffer;
 }
 
-const pendingMemoryErrors = new WeakMap<Gpu, OutOfMemoryError>();
+/** What became of the allocations since the last check. */
+const pending = new WeakMap<Gpu, Promise<OutOfMemoryError | null>[]>();
 
 /**
  * Waits for the allocations so far to be accepted.
@@ -153,9 +154,9 @@ const pendingMemoryErrors = new WeakMap<Gpu, OutOfMemoryError>();
  * @throws {OutOfMemoryError} When one was refused: what it was and how large
  */
 export async function checkAllocations(gpu: Gpu): Promise<void> {
-  await Promise.resolve();
-  const error = pendingMemoryErrors.get(gpu);
-  pendingMemoryErrors.delete(gpu);
+  const refusals = pending.get(gpu) ?? [];
+  pending.delete(gpu);
+  const error = (await Promise.all(refusals)).find((e) => e !== null);
   if (error !== undefined) throw error;
   gpu.check();
 }
@@ -189,38 +190,65 @@ export function pipelineFor(gpu: Gpu, kernel: { readonly name: string; readonly 
 }
 
 const staging = new WeakMap<Gpu, GPUBuffer>();
+/** Bytes that one wait brings to the host at most, so that reading a model needs no second copy of it. */
+const STAGING = 64 * 2 ** 20;
+
+/** A buffer, and how many bytes of it to read. */
+export interface Source {
+  readonly buffer: GPUBuffer;
+  readonly bytes: number;
+}
 
 /**
- * Copies a buffer to the host. In Deno this waits for all queued work and then about 10 ms: read seldom.
+ * Copies buffers to the host. In Deno this waits for all queued work and then about 10 ms, once for every 64 MiB: read
+ * seldom, and much at once.
  *
  * @param gpu The device
- * @param source The buffer, and how many bytes of it
- * @returns A copy of the bytes
+ * @param sources What to read
+ * @returns A copy of the bytes of each
+ * @throws {DeviceLostError} When the device is gone
  */
-export async function readBuffer(
-  gpu: Gpu,
-  source: { readonly buffer: GPUBuffer; readonly bytes: number },
-): Promise<ArrayBuffer> {
-  const bytes = Math.ceil(source.bytes / 4) * 4;
-  let target = staging.get(gpu);
-  if (target === undefined || target.size < bytes || target.mapState !== "unmapped") {
-    target?.destroy();
-    gpu.counts.buffers++;
-    target = gpu.device.createBuffer({ label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
-    staging.set(gpu, target);
-  }
-  const encoder = gpu.device.createCommandEncoder();
-  encoder.copyBufferToBuffer(source.buffer, 0, target, 0, bytes);
-  gpu.device.queue.submit([encoder.finish()]);
-  gpu.counts.submits++;
-  try {
-    await target.mapAsync(1, 0, bytes);
-  } catch (error) {
+export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise<ArrayBuffer[]> {
+  const results: ArrayBuffer[] = [];
+  for (let from = 0; from < sources.length;) {
+    const offsets: number[] = [];
+    let bytes = 0, to = from;
+    do {
+      offsets.push(bytes);
+      bytes += Math.ceil(sources[to++].bytes / 4) * 4;
+    } while (to < sources.length && bytes + sources[to].bytes <= STAGING);
+    const part = sources.slice(from, to);
+    const target = stagingFor(gpu, bytes);
+    const encoder = gpu.device.createCommandEncoder();
+    part.forEach((s, i) => encoder.copyBufferToBuffer(s.buffer, 0, target, offsets[i], Math.ceil(s.bytes / 4) * 4));
+    gpu.device.queue.submit([encoder.finish()]);
+    gpu.counts.submits++;
+    try {
+      await target.mapAsync(1, 0, bytes);
+    } catch (error) {
+      gpu.check();
+      throw error;
+    }
+    const mapped = target.getMappedRange(0, bytes);
+    part.forEach((s, i) => results.push(mapped.slice(offsets[i], offsets[i] + s.bytes)));
+    target.unmap();
+    if (staging.get(gpu) !== target) target.destroy();
     gpu.check();
-    throw error;
+    from = to;
   }
-  const copy = target.getMappedRange(0, bytes).slice(0, source.bytes);
-  target.unmap();
-  gpu.check();
-  return copy;
+  return results;
+}
+
+/** The staging buffer of a device, grown when needed; another one while somebody else waits for it. */
+function stagingFor(gpu: Gpu, bytes: number): GPUBuffer {
+  const known = staging.get(gpu);
+  const free = known === undefined || known.mapState === "unmapped";
+  if (known !== undefined && free && known.size >= bytes) return known;
+  gpu.counts.buffers++;
+  const made = gpu.device.createBuffer({ label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
+  if (free) {
+    known?.destroy();
+    staging.set(gpu, made);
+  }
+  return made;
 }

@@ -5,7 +5,7 @@
  */
 
 import { type HostData, sizeOf, type Tensor } from "../tensor.ts";
-import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffer } from "./device.ts";
+import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers } from "./device.ts";
 import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
 
@@ -162,13 +162,11 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
   const recording = computed.length > 0 ? await record(gpu, { plan: planFor(gpu, computed), label: "read" }) : null;
   try {
     recording?.replay(1);
-    const results: HostData[] = [];
-    for (const tensor of tensors) {
-      const buffer = isResident(tensor) ? storageOf(tensor).buffer : recording!.roots[computed.indexOf(tensor)];
-      const bytes = await readBuffer(gpu, { buffer, bytes: 4 * sizeOf(tensor.shape) });
-      results.push(view(bytes, tensor.dtype));
-    }
-    return results;
+    const sources = tensors.map((t) => ({
+      buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
+      bytes: 4 * sizeOf(t.shape),
+    }));
+    return (await readBuffers(gpu, sources)).map((bytes, i) => view(bytes, tensors[i].dtype));
   } finally {
     recording?.destroy();
   }

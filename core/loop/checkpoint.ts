@@ -9,7 +9,7 @@ import { writeSafetensors } from "../data/safetensors_write.ts";
 import { createBuffer, type Gpu } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { resident, storageOf } from "../gpu/resident.ts";
-import { read } from "../gpu/run.ts";
+import { readAll } from "../gpu/run.ts";
 import type { Json } from "../policy.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
@@ -42,13 +42,12 @@ export async function saveCheckpoint<P extends TensorTree>(
   options: { readonly path: string; readonly extra?: Json },
 ): Promise<void> {
   const { step, policy, frozen } = state;
-  const tensors = [];
-  for (const [prefix, tree] of [[PARAMS, flatten(state.params)], [LEAVES, state.leaves]] as const) {
-    for (const [path, tensor] of tree) {
-      const data = await read(gpu, tensor) as Float32Array<ArrayBuffer>;
-      tensors.push({ name: prefix + path, shape: tensor.shape, dtype: "F32" as const, data });
-    }
-  }
+  const named = [
+    ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
+    ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
+  ];
+  const values = await readAll(gpu, named.map(([, t]) => t));
+  const tensors = named.map(([name, { shape }], i) => ({ name, shape, dtype: "F32" as const, data: values[i] as Float32Array<ArrayBuffer> }));
   const record = { version: VERSION, step, policy, frozen, extra: options.extra ?? null };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }

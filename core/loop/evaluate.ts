@@ -4,7 +4,7 @@
  * @module
  */
 
-import { createBuffer, type Gpu, readBuffer } from "../gpu/device.ts";
+import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";
@@ -49,7 +49,7 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
       }
       recording.replay(i + 1);
     });
-    return new Float32Array(await readBuffer(gpu, { buffer: buffers.get("results")!, bytes: 4 * count }));
+    return new Float32Array((await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]))[0]);
   } finally {
     recording.destroy();
     for (const buffer of buffers.values()) buffer.destroy();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { createBuffer, type Gpu, readBuffer } from "../gpu/device.ts";
+import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, type Recording, record } from "../gpu/run.ts";
 import { hiddenStates, type Model } from "../models/model.ts";
@@ -53,28 +53,20 @@ export async function* generate(
   if (bad !== undefined) {
     throw new RangeError(`Cannot generate as prompt ids are below ${model.vocabSize}: got ${bad}`);
   }
-  const runners = new Map<number, Runner>();
+  // One length serves the whole text, so that it is planned once.
+  const length = Math.min(ids.length + maxTokens, model.maxLength);
+  const runner = await createRunner(gpu, model, length);
   try {
     for (let n = 0; n < maxTokens; n++) {
-      const window = ids.slice(-model.maxLength);
-      const length = paddedLength(window.length, model.maxLength);
-      if (!runners.has(length)) runners.set(length, await createRunner(gpu, model, length));
-      const scores = await runners.get(length)!.scores(window);
+      const scores = await runner.scores(ids.slice(-length));
       const id = choose(scores, { temperature, topK, seed, position: n });
       ids.push(id);
       yield id;
       if (stop.includes(id)) return;
     }
   } finally {
-    for (const runner of runners.values()) runner.destroy();
+    runner.destroy();
   }
-}
-
-/** A power of two, so that few lengths are ever planned. */
-function paddedLength(length: number, most: number): number {
-  let padded = 16;
-  while (padded < length) padded *= 2;
-  return Math.min(padded, most);
 }
 
 interface Runner {
@@ -104,7 +96,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
       gpu.device.queue.writeBuffer(buffers.get("ids")!, 0, padded);
       gpu.device.queue.writeBuffer(buffers.get("last")!, 0, new Int32Array([ids.length - 1]));
       recording.replay(1);
-      return new Float32Array(await readBuffer(gpu, { buffer: recording.roots[0], bytes: 4 * model.vocabSize }));
+      return new Float32Array((await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: 4 * model.vocabSize }]))[0]);
     },
     destroy() {
       recording.destroy();

@@ -8,7 +8,7 @@ import { replaceFolder, writeAtomic } from "../data/atomic.ts";
 import { toBf16, toF16 } from "../data/floats.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { read } from "../gpu/run.ts";
+import { readAll } from "../gpu/run.ts";
 import type { Model } from "../models/model.ts";
 import { flatten } from "../tree.ts";
 
@@ -47,12 +47,13 @@ export async function saveModel(
     throw new TypeError(`Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: give a model without`);
   }
   await replaceFolder(folder, async (temporary) => {
-    const tensors = [];
-    for (const [name, tensor] of leaves) {
-      const values = await read(gpu, tensor) as Float32Array<ArrayBuffer>;
-      const data = dtype === "bfloat16" ? toBf16(values) : dtype === "float16" ? toF16(values) : values;
-      tensors.push({ name, shape: tensor.shape, dtype: STORED[dtype], data });
-    }
+    const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
+    const tensors = [...leaves].map(([name, { shape }], i) => ({
+      name,
+      shape,
+      dtype: STORED[dtype],
+      data: dtype === "bfloat16" ? toBf16(values[i]) : dtype === "float16" ? toF16(values[i]) : values[i],
+    }));
     await writeSafetensors(`${temporary}/model.safetensors`, tensors, { metadata: { format: "pt" } });
     const { torch_dtype: _, ...source } = model.source;
     const config = { ...source, architectures: [model.family.architecture], model_type: model.family.name, dtype };

@@ -5,7 +5,7 @@
  */
 
 import { NonFiniteError } from "../errors.ts";
-import { checkAllocations, createBuffer, type Gpu, readBuffer } from "../gpu/device.ts";
+import { checkAllocations, createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
 import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
@@ -332,7 +332,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
 
   async function readLook(ring: Tensor, step: number, columns: readonly Column[]): Promise<Look> {
     const [rows, width] = ring.shape;
-    const values = new Float32Array(await readBuffer(gpu, { buffer: storageOf(ring).buffer, bytes: 4 * rows * width }));
+    const [bytes] = await readBuffers(gpu, [{ buffer: storageOf(ring).buffer, bytes: 4 * rows * width }]);
+    const values = new Float32Array(bytes);
     const count = (step - 1) % rows + 1;
     const numbers = Array.from({ length: count }, (_, i) => step - count + 1 + i);
     const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];

@@ -1,0 +1,233 @@
+/**
+ * Fine-tunes a Hugging Face checkpoint on text with GradES, and shows what freezing saved.
+ *
+ * ```sh
+ * deno run --allow-read --allow-write examples/finetune.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  cosine,
+  defineTraining,
+  type FreezePolicy,
+  generate,
+  type Gpu,
+  type Json,
+  loadCheckpoint,
+  loadModel,
+  loadTokenizer,
+  type Look,
+  type Model,
+  nextTokenLoss,
+  openGpu,
+  packDocuments,
+  saveCheckpoint,
+  saveModel,
+  scan,
+  type Tokenizer,
+  tokenWindows,
+  type TrainingState,
+  writeAtomic,
+} from "@firn/train";
+import { gradES } from "@firn/train/policies";
+import { helpOf, oneOf, positive, readFlags, runMain, share, text, UsageError, type Values, whole } from "./flags.ts";
+import { claimFolder, lastCheckpoint, modelFiles } from "./output.ts";
+import { perplexity } from "./perplexity.ts";
+import { clock, progress } from "./progress.ts";
+import { renderReport } from "./report.ts";
+import { openLog, reportOf, type StepLine } from "./run_log.ts";
+import { readText, split } from "./text.ts";
+
+const FLAGS = {
+  model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
+  data: text("NAME|FILE", "moby-dick, sotu, or a .txt or .jsonl file", "moby-dick"),
+  steps: whole("optimizer steps", 120),
+  batch: whole("sequences in a batch", 8),
+  length: whole("tokens in a sequence", 64, 2),
+  lr: positive("largest learning rate, after warm-up and before the cosine falls", 2e-3),
+  policy: text("NAME|FILE", "gradES, none, or a module whose default export is a freeze policy", "gradES"),
+  tau: positive("threshold of gradES", 20),
+  alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+  metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
+  seed: whole("seed of batches and samples", 0, 0),
+  prompt: text("TEXT", "beginning of the generated samples", "The whale"),
+  out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
+  checkpoint: whole("steps between checkpoints", 50),
+  resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
+};
+
+const USAGE = `usage: ./firn finetune [flags]
+       deno run --allow-read --allow-write examples/finetune.ts [flags]
+
+Fine-tunes a model on text, the last tenth held out, and writes the model, metrics.jsonl and report.html.`;
+
+type Flags = Values<typeof FLAGS>;
+
+async function main(): Promise<void> {
+  const { values, given, help } = readFlags(Deno.args, FLAGS);
+  if (help) return console.log(helpOf(USAGE, FLAGS));
+  if (values.resume !== null && given.length > 1) {
+    throw new UsageError(`--resume keeps the flags of its run: drop --${given.find((name) => name !== "resume")}`);
+  }
+  const began = performance.now();
+  const checkpoint = values.resume === null ? null : await loadCheckpoint(lastCheckpoint(values.resume));
+  const flags: Flags = checkpoint === null ? values : { ...checkpoint.extra as unknown as Flags, out: values.resume };
+
+  await using gpu = await openGpu();
+  console.log(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
+  if (flags.length > base.maxLength) {
+    throw new RangeError(`Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`);
+  }
+  const files = await modelFiles(flags.model);
+  const { train, heldOut } = split(await readText(flags.data));
+  const batches = tokenWindows(encode(tokenizer, train), flags), held = tokenWindows(encode(tokenizer, heldOut), flags).all();
+  const policy = await policyOf(flags);
+  const training = defineTraining(gpu, nextTokenLoss(base), {
+    optimizer: chain(
+      clipByGlobalNorm(1),
+      adamW({ learningRate: cosine({ peak: flags.lr, warmup: Math.ceil(flags.steps / 20), steps: flags.steps }) }),
+    ),
+    policy,
+    steps: flags.steps,
+    lookEvery: Math.min(10, flags.steps),
+  });
+  console.log(`model       ${flags.model}, ${base.family.name}`);
+  console.log(`data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`);
+  console.log(`policy      ${policy?.name ?? "none"}`);
+
+  const folder = await claimFolder(flags.out, { resumed: checkpoint !== null });
+  const log = await openLog(`${folder}/metrics.jsonl`, { upTo: checkpoint?.step });
+  const sample = (model: Model) => continueText(gpu, { model, tokenizer, flags });
+  if (checkpoint === null) {
+    const before = { perplexity: await perplexity(gpu, base, held), sample: await sample(base) };
+    const config = { ...flags, out: folder, policy: policy?.name ?? "none" };
+    await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
+  } else console.log(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
+  const [start] = log.lines;
+  if (start?.kind !== "start") throw new Deno.errors.InvalidData(`Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`);
+  console.log(`perplexity  ${start.perplexity.toFixed(2)} before\nsample      ${quote(start.sample)}\n`);
+
+  let state = checkpoint === null ? await training.init(base.params) : await training.resume(checkpoint) as TrainingState<object>;
+  const bar = progress(flags.steps, { first: state.step });
+  let clockAt = performance.now(), looked = state.step, firstCost = state.cost;
+  for await (state of scan(training, state, batches.from(state.step + 1))) {
+    firstCost ??= state.cost;
+    if (state.look !== null) {
+      const stepMs = (performance.now() - clockAt) / (state.step - looked);
+      [clockAt, looked] = [performance.now(), state.step];
+      const tokensPerSecond = Math.round(flags.batch * flags.length / stepMs * 1000);
+      await log.add(stepLines(state, { stepMs, tokensPerSecond }));
+      bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`, `frozen ${state.frozen.length}`]);
+    }
+    if (state.event !== null) {
+      await log.add([{ kind: "freeze", ...state.event }]);
+      bar.say(freezeText(state.event));
+    }
+    if (state.step % flags.checkpoint === 0 && !state.done) {
+      const extra = { ...flags, out: folder } as unknown as Json;
+      await saveCheckpoint(gpu, state, { path: lastCheckpoint(folder), extra });
+    }
+  }
+  bar.end();
+
+  await saveModel(gpu, { ...base, params: state.params }, { folder: `${folder}/model`, files });
+  // What is judged is what was saved.
+  const saved = await loadModel(gpu, `${folder}/model`);
+  const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };
+  await log.add([{ kind: "end", ...after }]);
+  const components = training.components(), linears = components.filter((c) => c.kind === "linear").length;
+  const percent = (100 * (1 - after.perplexity / start.perplexity)).toFixed(0);
+  const summary: [string, string][] = [
+    ["Perplexity", `${start.perplexity.toFixed(2)} → ${after.perplexity.toFixed(2)} (-${percent} %)`],
+    ["Frozen", `${state.frozen.length} of ${linears} matrices`],
+    ["Cost of a step", firstCost === null ? "-" : `${costText(firstCost)} → ${costText(state.cost!)}`],
+    ["Steps", `${state.step} in ${clock(performance.now() - began)}`],
+    ["Adapter", gpu.name],
+  ];
+  const threshold = flags.policy === "gradES" ? { signal: flags.metric, tau: flags.tau } : undefined;
+  const report = reportOf(log.lines, { title: `${flags.model} on ${flags.data}`, summary, components, threshold });
+  await writeAtomic(`${folder}/report.html`, await renderReport(report));
+  await Deno.remove(lastCheckpoint(folder)).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+  console.log(`\nsample      ${quote(after.sample)}\n`);
+  for (const [label, value] of summary) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
+  console.log(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
+}
+
+function encode(tokenizer: Tokenizer, documents: readonly string[]): Int32Array {
+  const end = tokenizer.eos ?? tokenizer.bos;
+  if (end === null) return Int32Array.from(tokenizer.encode(documents.join("\n\n")));
+  return packDocuments(documents.map((document) => tokenizer.encode(document)), end);
+}
+
+async function policyOf({ policy, tau, alpha, metric }: Flags): Promise<FreezePolicy | undefined> {
+  if (policy === "none") return undefined;
+  if (policy === "gradES") return gradES({ tau, alpha, metric });
+  if (!/\.[jt]s$/.test(policy)) throw new UsageError(`--policy must be gradES, none or a module: got "${policy}"`);
+  const url = new URL(policy, `file://${Deno.cwd()}/`);
+  const { default: made } = await import(url.href);
+  if (typeof made?.next !== "function" || typeof made?.frozen !== "function") {
+    throw new TypeError(`Cannot use "${policy}" as its default export must be a freeze policy: got ${typeof made}`);
+  }
+  return made;
+}
+
+async function continueText(
+  gpu: Gpu,
+  { model, tokenizer, flags }: { readonly model: Model; readonly tokenizer: Tokenizer; readonly flags: Flags },
+): Promise<string> {
+  const ids = [...tokenizer.encode(flags.prompt)];
+  if (ids.length === 0) throw new UsageError("--prompt must not be empty");
+  const maxTokens = 48, { seed } = flags;
+  for await (const id of generate(gpu, model, { prompt: ids, maxTokens, temperature: 0.8, topK: 40, seed })) ids.push(id);
+  return tokenizer.decode(ids);
+}
+
+function stepLines(
+  state: TrainingState<object>,
+  pace: { readonly stepMs: number; readonly tokensPerSecond: number },
+): StepLine[] {
+  const { steps, loss, learningRate, readings } = state.look!, { launches, flops } = state.cost!;
+  const frozen = state.event === null ? state.frozen.length : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
+  return steps.map((step, i) => ({
+    kind: "step",
+    step,
+    loss: loss[i],
+    learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
+    ...pace,
+    launches,
+    flops,
+    frozen,
+    readings: readingsAt(readings, i),
+  }));
+}
+
+function readingsAt(readings: Look["readings"], i: number): StepLine["readings"] {
+  return Object.fromEntries(Object.entries(readings).map(([signal, paths]) => [
+    signal,
+    Object.fromEntries(Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]])),
+  ]));
+}
+
+type Cost = NonNullable<TrainingState<object>["cost"]>;
+
+function costText({ launches, matmulFlops, bytes }: Cost): string {
+  return `${launches} launches, ${(matmulFlops / 1e9).toFixed(2)} GFLOP, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
+}
+
+function freezeText({ step, frozen, thawed, before, after }: NonNullable<TrainingState<object>["event"]>): string {
+  const list = (verb: string, paths: readonly string[]): string[] =>
+    paths.length === 0 ? [] : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
+  return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${costText(before)} → ${costText(after)}`;
+}
+
+const quote = (sample: string): string => `“${sample.replace(/\s+/g, " ").trim()}”`;
+
+if (import.meta.main) await runMain(main, "finetune");

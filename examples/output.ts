@@ -1,0 +1,78 @@
+/**
+ * Output folders of the examples.
+ *
+ * @module
+ */
+
+/** Path of the checkpoint in an output folder. */
+export function lastCheckpoint(folder: string): string {
+  return `${folder.replace(/\/+$/, "")}/checkpoint.safetensors`;
+}
+
+/**
+ * Makes an output folder, and finds out early whether it can be written.
+ *
+ * @param folder The folder; null for the next free `out/finetune-N`
+ * @param options `resumed`: it holds a run that goes on
+ * @returns The folder
+ * @throws {Deno.errors.AlreadyExists} When it holds something: nothing is overwritten
+ * @throws {Deno.errors.PermissionDenied} When it cannot be written
+ */
+export async function claimFolder(folder: string | null, { resumed }: { readonly resumed: boolean }): Promise<string> {
+  const place = folder?.replace(/(?<=.)\/+$/, "") ?? await nextFree("out/finetune");
+  try {
+    await Deno.mkdir(place, { recursive: true });
+    const probe = await Deno.makeTempFile({ dir: place, prefix: ".firn-" });
+    await Deno.remove(probe);
+  } catch (error) {
+    const seen = (error as Error).message;
+    throw new Deno.errors.PermissionDenied(`Cannot write to "${place}" as it must be a folder that can be written: ${seen}; choose another --out`, {
+      cause: error,
+    });
+  }
+  const held = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
+  if (held.length > 0) {
+    throw new Deno.errors.AlreadyExists(
+      `Cannot write to "${place}" as it must be empty: it holds "${held[0].name}"; choose another --out, or go on with --resume ${place}`,
+    );
+  }
+  return place;
+}
+
+async function nextFree(stem: string): Promise<string> {
+  for (let n = 1;; n++) {
+    try {
+      await Deno.lstat(`${stem}-${n}`);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return `${stem}-${n}`;
+      throw error;
+    }
+  }
+}
+
+/** Files that belong to a model beside its weights and configuration. */
+const COMPANIONS = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "generation_config.json",
+  "chat_template.jinja",
+];
+
+/**
+ * Reads the files that go along when a model is saved again.
+ *
+ * @param folder A model folder
+ * @returns Those that exist, by name
+ */
+export async function modelFiles(folder: string): Promise<Map<string, Uint8Array>> {
+  const files = new Map<string, Uint8Array>();
+  for (const name of COMPANIONS) {
+    try {
+      files.set(name, await Deno.readFile(`${folder}/${name}`));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return files;
+}
