@@ -51,7 +51,7 @@ const FLAGS = {
   length: whole("tokens in a sequence", 64, 2),
   lr: positive("largest learning rate, after warm-up and before the cosine falls", 2e-3),
   policy: text("NAME|FILE", "gradES, none, or a module whose default export is a freeze policy", "gradES"),
-  tau: positive("threshold of gradES", 20),
+  tau: positive("threshold of gradES", 30),
   alpha: share("share of the steps in which gradES freezes nothing", 0.5),
   metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
   seed: whole("seed of batches and samples", 0, 0),
@@ -142,11 +142,13 @@ async function main(): Promise<void> {
   const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };
   await log.add([{ kind: "end", ...after }]);
   const components = training.components(), linears = components.filter((c) => c.kind === "linear").length;
-  const percent = (100 * (1 - after.perplexity / start.perplexity)).toFixed(0);
+  const [first, last] = [firstCost ?? state.cost, state.cost];
   const summary: [string, string][] = [
-    ["Perplexity", `${start.perplexity.toFixed(2)} → ${after.perplexity.toFixed(2)} (-${percent} %)`],
     ["Frozen", `${state.frozen.length} of ${linears} matrices`],
-    ["Cost of a step", firstCost === null ? "-" : `${costText(firstCost)} → ${costText(state.cost!)}`],
+    ...(first === null || last === null ? [] : [
+      ["Matmul a step", `${change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)} GFLOP`],
+      ["Launches a step", change(first.launches, last.launches, 0)],
+    ] as [string, string][]),
     ["Steps", `${state.step} in ${clock(performance.now() - began)}`],
     ["Adapter", gpu.name],
   ];
@@ -157,7 +159,8 @@ async function main(): Promise<void> {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
   console.log(`\nsample      ${quote(after.sample)}\n`);
-  for (const [label, value] of summary) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
+  const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
+  for (const [label, value] of lines) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
   console.log(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
 }
 
@@ -214,6 +217,11 @@ function readingsAt(readings: Look["readings"], i: number): StepLine["readings"]
     signal,
     Object.fromEntries(Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]])),
   ]));
+}
+
+function change(before: number, after: number, digits: number): string {
+  const percent = 100 * (after / before - 1);
+  return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent < 0 ? "" : "+"}${percent.toFixed(0)} %)`;
 }
 
 type Cost = NonNullable<TrainingState<object>["cost"]>;

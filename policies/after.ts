@@ -1,0 +1,46 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { definePolicy } from "./define_policy.ts";
+
+/**
+ * Gives training a grace period: a policy sees only steps above `ceil(alpha * T)`, T the planned steps.
+ *
+ * What lies in the grace period does not count for patience either.
+ *
+ * @param alpha Share of the planned steps in which nothing freezes, 0 to 1
+ * @param policy The policy
+ * @returns The policy that starts late
+ * @throws {RangeError} When `alpha` is outside 0 to 1
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { after, below } from "@firn/train/policies";
+ *
+ * const policy = after(0.5, below("gradNorm", 1));
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const look = (step: number) =>
+ *   ({ steps: [step], loss: [1], learningRate: [0.1], readings: { gradNorm: { a: [0.5] } } });
+ * const start = policy.init([component], { steps: 5 });
+ * assertEquals(policy.frozen(policy.next(start, look(3))), []);
+ * assertEquals(policy.frozen(policy.next(start, look(4))), ["a"]);
+ * ```
+ */
+export function after(alpha: number, policy: FreezePolicy): FreezePolicy {
+  if (!(alpha >= 0 && alpha <= 1)) {
+    throw new RangeError(
+      `Cannot delay "${policy.name}" as "alpha" is a share of all steps, 0 to 1: got ${alpha}`,
+    );
+  }
+  return definePolicy({
+    name: `after(${alpha}, ${policy.name})`,
+    signals: policy.signals,
+    init: (components, run) => ({
+      // Rounded first: in binary 0.55 * 100 lies just above 55, and its ceiling would be 56.
+      grace: Math.ceil(Number((alpha * run.steps).toPrecision(12))),
+      inner: policy.init(components, run),
+    }),
+    next: (state, { step, look }) =>
+      step > state.grace ? { ...state, inner: policy.next(state.inner, look) } : state,
+    frozen: ({ inner }) => policy.frozen(inner),
+  });
+}

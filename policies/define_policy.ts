@@ -1,0 +1,120 @@
+import type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
+
+/** A look of a single step. */
+export interface StepLook {
+  /** 1-based number of the step. */
+  readonly step: number;
+  readonly loss: number;
+  /** NaN when the optimizer has none. */
+  readonly learningRate: number;
+  /**
+   * The reading of a component, by its path.
+   *
+   * @returns The reading; NaN when it was not measured, as for a frozen component
+   * @throws {RangeError} When the policy does not declare the signal
+   */
+  read(signal: Signal, path: string): number;
+  /** The same step as a {@link Look}, to hand to an inner policy. */
+  readonly look: Look;
+}
+
+/** A policy whose `next` sees one step at a time. */
+export interface PolicyDefinition<S extends Json> {
+  /** Printed in logs; write it as the call that makes the policy. */
+  readonly name: string;
+  /** What each step must measure; none when absent. */
+  readonly signals?: readonly Signal[];
+  /** The state before the first step. A record or list of JSON values: it is saved with every checkpoint. */
+  readonly init: (components: readonly Component[], run: RunInfo) => S;
+  /** The state after a step. */
+  readonly next: (state: S, now: StepLook) => S;
+  /** Paths of the components that are frozen now. */
+  readonly frozen: (state: S) => readonly string[];
+}
+
+/**
+ * Makes a freeze policy out of plain functions.
+ *
+ * A look may deliver many steps at once. They are folded one by one, oldest first, so a policy decides the same
+ * however often training looks; only its action is late.
+ *
+ * Everything that `next` and `frozen` need must be in the state, and nothing else may be remembered: after a resume
+ * they are called with the saved state, and `init` is not called at all. Components that `init` does not put into
+ * the state are unknown later.
+ *
+ * TypeScript infers the state from `init`: say `false as boolean` for a flag and `[] as string[]` for an empty list.
+ * A named state is a `type`; an `interface` is not accepted as JSON.
+ *
+ * @typeParam S State, inferred from `init`
+ * @param definition Name, signals and three functions
+ * @returns The policy
+ *
+ * @example Freeze one more layer from the bottom every 200 steps
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { definePolicy } from "@firn/train/policies";
+ *
+ * function bottomUp(every: number) {
+ *   return definePolicy({
+ *     name: `bottomUp(${every})`,
+ *     init: (components) => ({
+ *       step: 0,
+ *       layers: components.flatMap(({ path, layer }) => layer === null ? [] : [{ path, layer }]),
+ *     }),
+ *     next: (state, now) => ({ ...state, step: now.step }),
+ *     frozen: ({ step, layers }) => layers.filter((c) => (c.layer + 1) * every <= step).map((c) => c.path),
+ *   });
+ * }
+ *
+ * const policy = bottomUp(200);
+ * const layer = (n: number) =>
+ *   ({ path: `layers.${n}`, layer: n, parameters: [], kind: "linear", size: 4 }) as const;
+ * const start = policy.init([layer(0), layer(1)], { steps: 600 });
+ * const later = policy.next(start, { steps: [199, 200], loss: [2, 1], learningRate: [0.1, 0.1], readings: {} });
+ * assertEquals(policy.frozen(start), []);
+ * assertEquals(policy.frozen(later), ["layers.0"]);
+ * ```
+ */
+export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): FreezePolicy<S> {
+  const { name, signals = [], init, next, frozen } = definition;
+
+  function stepOf(look: Look, i: number): StepLook {
+    return {
+      step: look.steps[i],
+      loss: look.loss[i],
+      learningRate: look.learningRate[i],
+      read(signal, path) {
+        if (!signals.includes(signal)) {
+          throw new RangeError(
+            `Cannot read "${signal}" as "${name}" does not declare it: its signals are [${
+              signals.join(", ")
+            }]`,
+          );
+        }
+        return look.readings[signal]?.[path]?.[i] ?? NaN;
+      },
+      look: look.steps.length === 1 ? look : sliceOf(look, i),
+    };
+  }
+
+  return {
+    name,
+    signals,
+    init,
+    next: (state, look) => look.steps.reduce((s, _, i) => next(s, stepOf(look, i)), state),
+    frozen,
+  };
+}
+
+function sliceOf(look: Look, i: number): Look {
+  const readings = Object.entries(look.readings).map(([signal, paths]) => [
+    signal,
+    Object.fromEntries(Object.entries(paths).map(([path, values]) => [path, [values[i]]])),
+  ]);
+  return {
+    steps: [look.steps[i]],
+    loss: [look.loss[i]],
+    learningRate: [look.learningRate[i]],
+    readings: Object.fromEntries(readings),
+  };
+}

@@ -1,0 +1,74 @@
+import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
+import { after } from "./after.ts";
+import { below, type Normalise } from "./below.ts";
+import { patience } from "./patience.ts";
+import { only, type Selector } from "./select.ts";
+import { sticky } from "./sticky.ts";
+
+/** Options of {@link gradES}. */
+export interface GradESOptions {
+  /** Threshold, above 0. It depends on model, batch, task and metric: look at the readings of a short run first. */
+  readonly tau: number;
+  /** Share of the planned steps in which nothing freezes; 0.5 when absent. */
+  readonly alpha?: number;
+  /**
+   * What is measured; `gradNorm` when absent. The paper defines `gradDelta` in equation 1 and `gradNorm` in section
+   * 3.1; the thresholds it publishes were found with `weightDelta`.
+   */
+  readonly metric?: Signal;
+  /** Consecutive steps below the threshold; 1 when absent, as published. */
+  readonly patience?: number;
+  /** What readings are divided by; `none` when absent, as published. */
+  readonly normalise?: Normalise;
+  /** Which components; {@link layerLinears} when absent, as published. */
+  readonly components?: Selector;
+}
+
+/**
+ * Freezes each matrix of each layer for good once its gradient has become small: GradES.
+ *
+ * A composition of policies; its name spells it out, and any part can be exchanged by composing it by hand.
+ *
+ * Source: "GradES: Significantly Faster Training in Transformers with Gradient-Based Early Stopping",
+ * arXiv 2509.01842, algorithm 1.
+ *
+ * @param options Threshold, grace period, metric
+ * @returns The policy
+ * @throws {RangeError} When an option is out of its range
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { gradES } from "@firn/train/policies";
+ *
+ * const policy = gradES({ tau: 0.02, patience: 3 });
+ * assertEquals(policy.name, "only(layerLinears, sticky(after(0.5, patience(3, below(gradNorm, 0.02)))))");
+ * assertEquals(policy.signals, ["gradNorm"]);
+ * ```
+ */
+export function gradES(options: GradESOptions): FreezePolicy {
+  const { tau, alpha = 0.5, metric = "gradNorm", patience: k = 1, normalise, components = layerLinears } =
+    options;
+  const small = below(metric, tau, { normalise });
+  return only(components, sticky(after(alpha, k === 1 ? small : patience(k, small))));
+}
+
+/**
+ * Whether a component is a linear map inside a layer: query, key, value, output, gate, up and down of a transformer.
+ *
+ * @param component The component
+ * @returns False for embeddings, norms, and a head outside the layers
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { layerLinears } from "@firn/train/policies";
+ *
+ * const head = { path: "lm_head", layer: null, parameters: ["lm_head.weight"], kind: "linear", size: 64 } as const;
+ * assertEquals(layerLinears(head), false);
+ * assertEquals(layerLinears({ ...head, path: "layers.3.up_proj", layer: 3 }), true);
+ * ```
+ */
+export function layerLinears(component: Component): boolean {
+  return component.kind === "linear" && component.layer !== null;
+}

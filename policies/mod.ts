@@ -1,0 +1,18 @@
+/**
+ * Freeze policies: plain functions over plain data that compose.
+ *
+ * A policy reads numbers and names components; it never sees a tensor. Compose the ones here, or write one with
+ * {@link definePolicy} in about ten lines.
+ *
+ * @module
+ */
+
+export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
+export { after } from "./after.ts";
+export { below, type BelowOptions, type Normalise } from "./below.ts";
+export { allOf, anyOf } from "./combine.ts";
+export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
+export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
+export { patience } from "./patience.ts";
+export { except, only, type Selector } from "./select.ts";
+export { sticky } from "./sticky.ts";

@@ -1,0 +1,232 @@
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import type { FreezePolicy } from "../../core/policy.ts";
+import {
+  after,
+  allOf,
+  anyOf,
+  below,
+  definePolicy,
+  except,
+  gradES,
+  only,
+  patience,
+  sticky,
+} from "../../policies/mod.ts";
+import { COMPONENTS, cut, frozenSets, lookOf, PATHS, randomLook, statesOf, STEPS } from "./looks.ts";
+
+const p = below("gradNorm", 0.3);
+const q = patience(2, below("weightDelta", 0.6));
+const r = sticky(below("gradDelta", 0.1, { normalise: "none" }));
+
+/** Shows its whole history, so that any difference in what it was handed is seen. */
+const witness = definePolicy({
+  name: "witness",
+  signals: ["gradNorm"],
+  init: (components) => ({
+    paths: components.map((c) => c.path),
+    seen: [] as (readonly (number | null)[])[],
+  }),
+  next: ({ paths, seen }, { step, loss, learningRate, read }) => ({
+    paths,
+    seen: [...seen, [step, loss, learningRate, ...paths.map((path) => orNull(read("gradNorm", path)))]],
+  }),
+  frozen: ({ paths, seen }) => paths.filter((_, i) => (seen.at(-1)?.[i + 3] ?? 1) < 0.3),
+});
+
+const POLICIES: readonly FreezePolicy[] = [
+  p,
+  q,
+  r,
+  witness,
+  below("weightDelta", 0.01, { normalise: "size" }),
+  below("weightDelta", 0.01, { normalise: "lr*size" }),
+  after(0.4, p),
+  after(0.4, patience(3, below("gradNorm", 0.7))),
+  patience(3, below("gradNorm", 0.7)),
+  anyOf(p, q, r),
+  allOf(p, q),
+  only("*.q_proj", witness),
+  except("*.q_proj", sticky(p)),
+  gradES({ tau: 0.5, alpha: 0.25, patience: 2 }),
+];
+
+const LOOKS = [1, 2, 3].map((seed) => randomLook(seed));
+
+Deno.test("every policy freezes something in the random looks of these tests", () => {
+  for (const policy of POLICIES) {
+    assert(LOOKS.some((look) => frozenSets(policy, look).some((set) => set.length > 0)), policy.name);
+  }
+});
+
+Deno.test("every policy decides the same in one look of N steps and in N looks of one", () => {
+  for (const policy of POLICIES) {
+    for (const look of LOOKS) {
+      const states = statesOf(policy, look);
+      const start = policy.init(COMPONENTS, { steps: STEPS });
+      assertEquals(policy.next(start, look), states[STEPS], policy.name);
+      assertEquals(policy.next(policy.next(start, cut(look, 0, 7)), cut(look, 7, STEPS)), states[STEPS]);
+    }
+  }
+});
+
+Deno.test("every policy goes on from its state as JSON at every step", () => {
+  for (const policy of POLICIES) {
+    const [look] = LOOKS;
+    statesOf(policy, look).forEach((state, step, states) => {
+      const saved = JSON.parse(JSON.stringify(state));
+      assertEquals(saved, state, policy.name);
+      assertEquals(policy.next(saved, cut(look, step, STEPS)), states[STEPS], policy.name);
+    });
+  }
+});
+
+Deno.test("every policy leaves the states it was given as they were", () => {
+  for (const policy of POLICIES) {
+    const states = statesOf(policy, LOOKS[0]);
+    const before = JSON.stringify(states);
+    states.slice(0, STEPS).forEach((state, i) => policy.next(state, cut(LOOKS[0], i, STEPS)));
+    assertEquals(JSON.stringify(states), before, policy.name);
+  }
+});
+
+Deno.test("no policy freezes on readings that are absent, as NaN or altogether", () => {
+  const steps = LOOKS[0].steps;
+  const nothing = Object.fromEntries(PATHS.map((path) => [path, steps.map(() => NaN)]));
+  const absent = lookOf({ gradNorm: nothing, gradDelta: nothing, weightDelta: nothing }, steps);
+  for (const policy of POLICIES) {
+    for (const look of [absent, lookOf({}, steps)]) {
+      assertEquals(frozenSets(policy, look), Array(STEPS + 1).fill([]), policy.name);
+    }
+  }
+});
+
+Deno.test("no policy freezes on the absent first readings of a resume past alpha * T", () => {
+  const state = gradES({ tau: 0.5, alpha: 0.5, metric: "gradDelta" });
+  const [look] = LOOKS;
+  const first = Object.fromEntries(PATHS.map((path) => [path, [NaN, 0.9]]));
+  for (
+    const saved of [
+      state.init(COMPONENTS, { steps: STEPS }),
+      state.next(statesOf(state, look)[10], lookOf({}, [])),
+    ]
+  ) {
+    assertEquals(state.frozen(state.next(saved, lookOf({ gradDelta: first }, [15, 16]))), []);
+  }
+});
+
+Deno.test("anyOf and allOf are commutative", () => {
+  for (const look of LOOKS) {
+    assertEquals(frozenSets(anyOf(p, q, r), look), frozenSets(anyOf(r, p, q), look));
+    assertEquals(frozenSets(allOf(p, q, r), look), frozenSets(allOf(r, p, q), look));
+  }
+});
+
+Deno.test("anyOf and allOf are idempotent", () => {
+  for (const look of LOOKS) {
+    assertEquals(frozenSets(anyOf(q, q), look), frozenSets(q, look));
+    assertEquals(frozenSets(allOf(q, q), look), frozenSets(q, look));
+  }
+});
+
+Deno.test("anyOf freezes the union and allOf the intersection at each step", () => {
+  const [look] = LOOKS;
+  const [left, right] = [frozenSets(p, look), frozenSets(q, look)];
+  const union = left.map((set, i) => [...new Set([...set, ...right[i]])].sort());
+  const intersection = left.map((set, i) => set.filter((path) => right[i].includes(path)));
+  assertEquals(frozenSets(anyOf(p, q), look), union);
+  assertEquals(frozenSets(allOf(p, q), look), intersection);
+});
+
+Deno.test("sticky never thaws, and freezes all that the policy ever froze", () => {
+  for (const look of LOOKS) {
+    const ever = new Set<string>();
+    const inner = frozenSets(p, look);
+    frozenSets(sticky(p), look).forEach((set, i) => {
+      inner[i].forEach((path) => ever.add(path));
+      assertEquals(set, [...ever].sort());
+    });
+  }
+});
+
+Deno.test("sticky twice is sticky once", () => {
+  assertEquals(frozenSets(sticky(sticky(p)), LOOKS[0]), frozenSets(sticky(p), LOOKS[0]));
+});
+
+Deno.test("after a grace of 0 is the policy from the first step, of 1 never", () => {
+  for (const policy of [p, q, r]) {
+    assertEquals(frozenSets(after(0, policy), LOOKS[0]), frozenSets(policy, LOOKS[0]));
+    assertEquals(frozenSets(after(1, policy), LOOKS[0]), Array(STEPS + 1).fill([]));
+  }
+});
+
+Deno.test("after hides the readings of the grace period from sticky and patience within", () => {
+  const [look] = LOOKS;
+  const hidden = cut(look, 8, STEPS);
+  for (const policy of [q, r]) {
+    assertEquals(frozenSets(after(0.4, policy), look).slice(8), frozenSets(policy, hidden));
+  }
+});
+
+Deno.test("after starts above ceil(alpha * T), in decimal arithmetic", () => {
+  const low = Object.fromEntries(PATHS.map((path) => [path, [0]]));
+  const firstStep = (alpha: number, steps: number) => {
+    const policy = after(alpha, p);
+    const start = policy.init(COMPONENTS, { steps });
+    const freezes = (step: number) =>
+      policy.frozen(policy.next(start, lookOf({ gradNorm: low }, [step]))).length > 0;
+    return Array.from({ length: steps }, (_, i) => i + 1).find(freezes);
+  };
+  assertEquals(firstStep(0.3, 60), 19);
+  assertEquals(firstStep(0.5, 5), 4);
+  assertEquals(firstStep(0.55, 100), 56); // 0.55 * 100 is 55.00000000000001 in binary
+});
+
+Deno.test("patience of 1 is the policy itself", () => {
+  for (const look of LOOKS) assertEquals(frozenSets(patience(1, p), look), frozenSets(p, look));
+});
+
+Deno.test("patience asks for consecutive steps and starts again after an absent reading", () => {
+  const gradNorm = { lm_head: [0, 0, 1, 0, 0, NaN, 0, 0, 0, 0] };
+  const sets = frozenSets(patience(3, p), lookOf({ gradNorm }, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+  assertEquals(sets.map((set) => set.length), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+});
+
+Deno.test("only and except split what a policy freezes", () => {
+  for (const look of LOOKS) {
+    for (const selector of ["layers.0.*", (c: { kind: string }) => c.kind === "linear"]) {
+      const [inside, outside, all] = [only(selector, p), except(selector, p), p].map((s) =>
+        frozenSets(s, look)
+      );
+      assert(inside.flat().every((path) => !outside.flat().includes(path)));
+      assertEquals(all, inside.map((set, i) => [...set, ...outside[i]].sort()));
+    }
+  }
+});
+
+Deno.test("only drops paths that a policy names without having been shown them", () => {
+  const stubborn = definePolicy({ name: "stubborn", init: () => [], next: (s) => s, frozen: () => PATHS });
+  assertEquals(
+    frozenSets(only("*_proj", stubborn), LOOKS[0])[1],
+    PATHS.filter((x) => x.endsWith("_proj")).sort(),
+  );
+});
+
+Deno.test("below without sticky thaws a component at the next look, as a frozen one is not measured", () => {
+  const gradNorm = (value: number) => ({ gradNorm: { lm_head: [value] } });
+  const frozen = p.next(p.init(COMPONENTS, { steps: STEPS }), lookOf(gradNorm(0), [1]));
+  assertEquals(p.frozen(frozen), ["lm_head"]);
+  assertEquals(p.frozen(p.next(frozen, lookOf(gradNorm(NaN), [2]))), []);
+});
+
+Deno.test("below at the threshold itself is not below", () => {
+  const set = (value: number) => frozenSets(p, lookOf({ gradNorm: { lm_head: [value] } }, [1]))[1];
+  assertEquals([set(0.3), set(0.3 - 1e-9), set(0)], [[], ["lm_head"], ["lm_head"]]);
+});
+
+Deno.test("a policy given other readings decides otherwise", () => {
+  for (const policy of POLICIES) assertNotEquals(frozenSets(policy, LOOKS[0]), frozenSets(policy, LOOKS[1]));
+});
+
+function orNull(value: number): number | null {
+  return Number.isNaN(value) ? null : value;
+}
