@@ -6,12 +6,14 @@
 
 /** Shapes that do not fit an operation. */
 export class ShapeError extends RangeError {
+  /** Name of the class, kept where code is minified. */
   override name = "ShapeError";
   /** Name of the operation. */
   readonly op: string;
   /** Shapes that it was given. */
   readonly shapes: readonly (readonly number[])[];
 
+  /** Says which operation refuses which shapes, and by what rule. */
   constructor(op: string, rule: string, shapes: readonly (readonly number[])[]) {
     super(`Cannot apply "${op}" as ${rule}: got ${shapes.map((s) => `[${s.join(", ")}]`).join(" and ")}`);
     this.op = op;
@@ -21,12 +23,14 @@ export class ShapeError extends RangeError {
 
 /** A state was used after the step that consumed it. */
 export class ConsumedError extends Error {
+  /** Name of the class, kept where code is minified. */
   override name = "ConsumedError";
   /** Step that produced the state. */
   readonly producedAt: number;
   /** Step that consumed it. */
   readonly consumedBy: number;
 
+  /** Says which step used up the state, and how to keep one. */
   constructor(producedAt: number, consumedBy: number) {
     super(
       `Cannot use the state of step ${producedAt} as step ${consumedBy} consumed it: ` +
@@ -39,12 +43,14 @@ export class ConsumedError extends Error {
 
 /** The device has no room for a buffer. */
 export class OutOfMemoryError extends Error {
+  /** Name of the class, kept where code is minified. */
   override name = "OutOfMemoryError";
   /** What was being allocated. */
   readonly label: string;
   /** How large it was to be. */
   readonly bytes: number;
 
+  /** Says what was too large, and what the device said. */
   constructor(label: string, bytes: number, seen: string) {
     super(`Cannot allocate "${label}" of ${(bytes / 2 ** 20).toFixed(1)} MiB on the device: ${seen}`);
     this.label = label;
@@ -54,15 +60,18 @@ export class OutOfMemoryError extends Error {
 
 /** The device went away: a driver crash, a reset, an unplugged card. */
 export class DeviceLostError extends Error {
+  /** Name of the class, kept where code is minified. */
   override name = "DeviceLostError";
 }
 
 /** A value that must be finite is not. */
 export class NonFiniteError extends Error {
+  /** Name of the class, kept where code is minified. */
   override name = "NonFiniteError";
   /** Step at which it was seen first. */
   readonly step: number;
 
+  /** Says which value went wrong at which step, and what to try. */
   constructor(what: string, step: number, value: number) {
     super(
       `Cannot go on training as the ${what} of step ${step} is ${value}: ` +

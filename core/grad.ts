@@ -40,7 +40,9 @@ export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
   }
   const order = topological([loss]);
   const active = new Set<Tensor>(wanted);
-  for (const node of order) if (node.inputs.some((i) => active.has(i))) active.add(node);
+  const flows = (node: Tensor, i: number): boolean =>
+    active.has(node.inputs[i]) && ruleOf(node, i) !== "flat";
+  for (const node of order) if (node.inputs.some((_, i) => flows(node, i))) active.add(node);
 
   const gradients = new Map<Tensor, Tensor>();
   if (active.has(loss)) gradients.set(loss, fill(1));
@@ -48,8 +50,8 @@ export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
     const gradient = gradients.get(node);
     if (gradient === undefined) continue;
     node.inputs.forEach((input, i) => {
-      if (!active.has(input)) return;
-      const pullback = pullbackOf(node, i);
+      if (!flows(node, i)) return;
+      const pullback = ruleOf(node, i) as Pullback;
       const part = pullback({ inputs: node.inputs, output: node, gradient, attrs: node.attrs, index: i });
       const sum = gradients.get(input);
       gradients.set(input, sum === undefined ? part : add(sum, part));
@@ -58,7 +60,7 @@ export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
   return wanted.map((node) => gradients.get(node) ?? fill(0, node.shape));
 }
 
-function pullbackOf(node: Tensor, index: number): Pullback {
+function ruleOf(node: Tensor, index: number): Pullback | "flat" {
   const rules = node.op.pullbacks;
   const rule = rules === undefined ? null : rules[Math.min(index, rules.length - 1)];
   if (rule === null) {

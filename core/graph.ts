@@ -75,7 +75,9 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
       return merge(`step ${id((simple.attrs as { value: unknown }).value)}`, simple);
     }
     return merge(
-      `${id(simple.op)} ${simple.inputs.map(id).join(",")} ${JSON.stringify(simple.attrs)} ${simple.shape}`,
+      `${id(simple.op)} ${simple.inputs.map(id).join(",")} ${
+        JSON.stringify(simple.attrs, exact)
+      } ${simple.shape}`,
       simple,
     );
   });
@@ -88,14 +90,21 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
   }
 }
 
+/** JSON has no word for infinities, NaN and negative zero. */
+function exact(_: string, value: unknown): unknown {
+  return typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))
+    ? `number ${Object.is(value, -0) ? "-0" : value}`
+    : value;
+}
+
 /** Removes a node that computes nothing new; one step, as inputs are simple already. */
 function simplifyNode(node: Tensor): Tensor {
   const [a, b] = node.inputs;
-  const keeps = (x: Tensor): boolean => sameShape(x.shape, node.shape);
+  const keeps = (x: Tensor): boolean => sameShape(x.shape, node.shape) && x.dtype === node.dtype;
   switch (node.op.name) {
     case "reshape":
       if (keeps(a)) return a;
-      if (a.op === node.op) return { ...node, inputs: a.inputs };
+      if (a.op === node.op) return keeps(a.inputs[0]) ? a.inputs[0] : { ...node, inputs: a.inputs };
       if (a.op === fillOp) return fill(constant(a)!, node.shape);
       return node;
     case "broadcast":
@@ -117,7 +126,7 @@ function simplifyNode(node: Tensor): Tensor {
       if (constant(b) === 1 && keeps(a)) return a;
       break;
     case "negate":
-      if (a.op === node.op) return a.inputs[0];
+      if (a.op === node.op && keeps(a.inputs[0])) return a.inputs[0];
       break;
   }
   if (node.op.element !== undefined && node.inputs.every((i) => i.op === fillOp)) {

@@ -110,8 +110,11 @@ export interface Op<A = any> {
   readonly distinct?: boolean;
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
-  /** One for each input; null where no gradient exists. */
-  readonly pullbacks?: readonly (Pullback<A> | null)[];
+  /**
+   * One for each input; the last serves all further inputs. `null` refuses to differentiate; `"flat"` says that the
+   * output does not change with the input, or in jumps only, so that no gradient flows.
+   */
+  readonly pullbacks?: readonly (Pullback<A> | "flat" | null)[];
   /** An elementwise op: its WGSL and its value. */
   readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
   /** The fused kernel. */
@@ -170,6 +173,14 @@ export const leafOp: Op<{ path: Path; spec: Spec }> = { name: "leaf", infer: (_,
  * @param path Its dotted name
  * @param spec Shape and element type
  * @returns The node
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { leaf } from "@firn/train";
+ *
+ * assertEquals(leaf("layer.weight", { shape: [2, 3], dtype: "f32" }).shape, [2, 3]);
+ * ```
  */
 export function leaf(path: Path, { shape, dtype }: Spec): Tensor {
   return apply(leafOp, [], { path, spec: { shape, dtype } });
@@ -219,6 +230,14 @@ export const fillOp: Op<{ value: number; shape: readonly number[] }> = {
  * @param value The value
  * @param shape Its shape; a scalar when absent
  * @returns The node, f32
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill } from "@firn/train";
+ *
+ * assertEquals(fill(0, [2, 3]).shape, [2, 3]);
+ * ```
  */
 export function fill(value: number, shape: readonly number[] = []): Tensor {
   return apply(fillOp, [], { value, shape });
@@ -237,6 +256,16 @@ export const stepScalarOp: Op<{ value: (step: number) => number }> = {
  *
  * @param value From the 1-based number of the step to the scalar
  * @returns The node, f32, shape []
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, stepScalar } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * // `read` computes as step 1 does.
+ * assertEquals([...await read(gpu, stepScalar((step) => 0.5 / step))], [0.5]);
+ * ```
  */
 export function stepScalar(value: (step: number) => number): Tensor {
   return apply(stepScalarOp, [], { value });

@@ -21,6 +21,7 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
  * @param tree The tree
  * @param prefix Put before every path, joined by a dot
  * @returns Path to tensor
+ * @throws {TypeError} When the tree holds something else, or two tensors have one path
  *
  * @example
  * ```ts
@@ -34,7 +35,11 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
 export function flatten(tree: Tree | object, prefix = ""): Map<Path, Tensor> {
   const leaves = new Map<Path, Tensor>();
   const walk = (node: Tree, path: Path): void => {
+    if (typeof node !== "object" || node === null) {
+      throw new TypeError(`Cannot flatten "${path}" as a tree holds tensors and records: got ${node}`);
+    }
     if (isTensor(node)) {
+      if (leaves.has(path)) throw new TypeError(`Cannot flatten "${path}" as two tensors have that path`);
       leaves.set(path, node);
       return;
     }
@@ -52,25 +57,52 @@ export function flatten(tree: Tree | object, prefix = ""): Map<Path, Tensor> {
  * @param leaves Path to tensor
  * @returns Nested records; numbered layers become records with numeric keys
  * @throws {TypeError} When one path is the prefix of another
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor, unflatten } from "@firn/train";
+ *
+ * const weight = tensor([1]);
+ * assertEquals(unflatten(new Map([["layer.weight", weight]])), { layer: { weight } });
+ * ```
  */
 export function unflatten(leaves: Leaves): Tree {
   if (leaves.size === 1 && leaves.has("")) return leaves.get("")!;
-  const root: Record<string, unknown> = {};
+  // Maps, not records: a path may name what every object inherits.
+  const root: Branch = new Map();
   for (const [path, value] of leaves) {
     const keys = path.split(".");
-    let node = root;
-    for (const key of keys.slice(0, -1)) {
-      node = (node[key] ??= {}) as Record<string, unknown>;
-      if (isTensor(node)) throw new TypeError(`Cannot place "${path}" as a shorter path is a tensor: "${key}"`);
+    const last = keys.pop()!;
+    let branch = root;
+    for (const key of keys) {
+      const child = branch.get(key) ?? new Map();
+      if (!(child instanceof Map)) {
+        throw new TypeError(`Cannot place "${path}" as a shorter path is a tensor: "${key}"`);
+      }
+      branch.set(key, child);
+      branch = child;
     }
-    const last = keys[keys.length - 1];
-    if (node[last] !== undefined) throw new TypeError(`Cannot place "${path}" as it holds other tensors already`);
-    node[last] = value;
+    if (branch.has(last)) throw new TypeError(`Cannot place "${path}" as it holds other tensors already`);
+    branch.set(last, value);
   }
-  return root as Tree;
+  return toRecord(root);
 }
 
-/** Whether a tree is a single tensor. */
+type Branch = Map<string, Tensor | Branch>;
+
+function toRecord(branch: Branch): Tree {
+  return Object.fromEntries(
+    [...branch].map(([key, child]) => [key, child instanceof Map ? toRecord(child) : child]),
+  );
+}
+
+/**
+ * Whether a value is a tensor, and not a record of tensors.
+ *
+ * @param value Anything
+ * @returns True for a tensor
+ */
 export function isTensor(value: unknown): value is Tensor {
   return typeof value === "object" && value !== null && "op" in value && "inputs" in value;
 }

@@ -11,6 +11,7 @@ const THREADS = 64;
 
 /** A fused group: what to compute, store and sum. */
 export interface Elementwise {
+  /** What is computed, over which iteration space. */
   readonly expression: Expression;
   /** Step numbers to store, one array each. */
   readonly outputs: readonly number[];
@@ -92,7 +93,9 @@ ${stores}
 ${sums.map((step, s) => add(s, `v${step}`)).join("\n")}
 }
 ${
-    sums.map((_, s) => `${treeSum("tree", `s${s}`, THREADS)}if (lid == 0u) { partial[${s * groups}u + g] = tree[0]; }\n`)
+    sums.map((_, s) =>
+      `${treeSum("tree", `s${s}`, THREADS)}if (lid == 0u) { partial[${s * groups}u + g] = tree[0]; }\n`
+    )
       .join("workgroupBarrier();\n")
   }}`;
   return { name: label, code, grid: foldGrid(groups), flops: size * (compute + sums.length) };

@@ -75,7 +75,10 @@ export function collapse(expression: Expression): Expression {
  * @param options `lanes`: 4 asks for groups of four, which is taken back where an operand does not allow it
  * @returns Its rendering
  */
-export function render(source: Expression, options: { readonly lanes: 1 | 4; readonly inputName?: string }): Rendering {
+export function render(
+  source: Expression,
+  options: { readonly lanes: 1 | 4; readonly inputName?: string },
+): Rendering {
   const expression = collapse(source);
   const { shape, inputs, steps } = expression;
   const name = options.inputName ?? "a";
@@ -124,7 +127,8 @@ export function render(source: Expression, options: { readonly lanes: 1 | 4; rea
 
     function load(k: number): string {
       const { type: element, strides } = inputs[k];
-      const convert = (text: string): string => element === "f32" ? text : wide[k] ? `vec4<f32>(${text})` : `f32(${text})`;
+      const convert = (text: string): string =>
+        element === "f32" ? text : wide[k] ? `vec4<f32>(${text})` : `f32(${text})`;
       if (single[k]) return `${type}(${convert(`${name}${k}[0]`)})`;
       if (contiguous[k]) return convert(`${name}${k}[${index}]`);
       const terms = strides.flatMap((s, d) =>

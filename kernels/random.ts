@@ -1,14 +1,15 @@
 /**
  * Counter-based random numbers: Threefry 2x32 with 20 rounds, in WGSL and in TypeScript.
  *
- * A value depends on the seed, the stream and its own index, on nothing else: no state, any order, any adapter.
+ * A value depends on the key (seed, stream), the step and its own index, on nothing else: no state, any order, any
+ * adapter.
  *
  * Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
  *
  * @module
  */
 
-import { type Kernel, repeat } from "./kernel.ts";
+import { f32, type Kernel, repeat } from "./kernel.ts";
 import { flatKernel } from "./rows.ts";
 
 const ROTATIONS: readonly number[] = [13, 15, 26, 6, 17, 29, 16, 24];
@@ -69,68 +70,109 @@ ${
 
 /** Options of {@link uniform} and {@link normal}. */
 export interface RandomOptions {
-  /** How many values. */
+  /** How many values, at most 2^33. */
   readonly size: number;
-  /** Tells draws with one seed apart: values with different streams are independent; 0 if absent. */
-  readonly stream?: number;
+  /** Whether the number of the step is an input, so that each step draws anew. */
+  readonly eachStep?: boolean;
 }
 
 /** Options of {@link uniformValues} and {@link normalValues}. */
-export interface RandomValuesOptions extends RandomOptions {
-  /** The two words of the seed. */
-  readonly seed: Pair;
+export interface RandomValuesOptions {
+  /** How many values, at most 2^33. */
+  readonly size: number;
+  /** Seed and stream: values with different streams are independent. */
+  readonly key: Pair;
+  /** Number of the step; 0 if absent. */
+  readonly step?: number;
 }
 
 /**
  * Fills a buffer with values in [0, 1), multiples of 2^-24.
  *
- * Bindings: a0 `seed[2]` u32; o0 `out[size]`. The bits are those of {@link uniformValues}.
+ * Bindings: a0 `key[2]` u32, with `eachStep` a1 `step[1]` f32; o0 `out[size]`. The bits are those of
+ * {@link uniformValues}.
  *
- * @param options Size and stream
+ * @param options Size, and whether each step draws anew
  * @returns The kernel
  */
-export function uniform({ size, stream }: RandomOptions): Kernel {
-  return randomKernel("uniform", { size, stream }, [
-    `  let first = f32(words.x >> 8u) * 0x1p-24f;\n  let second = f32(words.y >> 8u) * 0x1p-24f;\n`,
-    0,
-  ]);
+export function uniform({ size, eachStep = false }: RandomOptions): Kernel {
+  const values = `  let first = ${unit("words.x")};\n  let second = ${unit("words.y")};\n`;
+  return randomKernel({ name: `uniform ${size}`, size, eachStep, flops: 0, values });
 }
 
 /**
  * Fills a buffer with normal values of mean 0 and deviation 1.
  *
- * Bindings: a0 `seed[2]` u32; o0 `out[size]`. Close to {@link normalValues}, but logarithm, sine and cosine
- * differ in their last bits between adapters.
+ * Bindings: a0 `key[2]` u32, with `eachStep` a1 `step[1]` f32; o0 `out[size]`. Close to {@link normalValues}, but
+ * logarithm, sine and cosine differ in their last bits between adapters.
  *
  * Source: Box and Muller 1958.
  *
- * @param options Size and stream
+ * @param options Size, and whether each step draws anew
  * @returns The kernel
  */
-export function normal({ size, stream }: RandomOptions): Kernel {
-  return randomKernel("normal", { size, stream }, [
-    `  let radius = sqrt(-2.0f * log(f32((words.x >> 8u) + 1u) * 0x1p-24f));
+export function normal({ size, eachStep = false }: RandomOptions): Kernel {
+  return randomKernel({
+    name: `normal ${size}`,
+    size,
+    eachStep,
+    flops: 20 * size,
+    values: `  let radius = sqrt(-2.0f * log(f32((words.x >> 8u) + 1u) * 0x1p-24f));
   let angle = f32(words.y >> 8u) * ${(2 * Math.PI / 2 ** 24).toExponential(9)}f;
   let first = radius * cos(angle);
   let second = radius * sin(angle);
 `,
-    20,
-  ]);
+  });
 }
 
+/**
+ * Zeroes a share of the elements, drawn anew each step, and scales the others by `1 / (1 - rate)`. Its own gradient.
+ *
+ * Bindings: a0 `key[2]` u32, a1 `step[1]` f32, a2 `x[size]`; o0 `out[size]`. An element survives where
+ * {@link uniform} gives `rate` or more.
+ *
+ * Source: Srivastava et al. 2014, "Dropout", scaled in training.
+ *
+ * @param options Size, and the share of zeros: at least 0, below 1
+ * @returns The kernel
+ */
+export function dropout({ size, rate }: { readonly size: number; readonly rate: number }): Kernel {
+  const keep = (word: string, index: string): string =>
+    `select(0.0f, a2[${index}] * ${f32(1 / (1 - rate))}, ${unit(word)} >= ${f32(rate)})`;
+  return randomKernel({
+    name: `dropout ${size}`,
+    size,
+    eachStep: true,
+    flops: size,
+    more: ["f32"],
+    values: `  let first = ${keep("words.x", "2u * i")};
+  let second = ${keep("words.y", `min(2u * i + 1u, ${size - 1}u)`)};
+`,
+  });
+}
+
+/** WGSL for a value in [0, 1) of a word. */
+const unit = (word: string): string => `f32(${word} >> 8u) * 0x1p-24f`;
+
+/** A thread for each two values: `values` is WGSL that makes `first` and `second` of `words`. */
 function randomKernel(
-  name: string,
-  { size, stream }: RandomOptions,
-  [values, flops]: [string, number],
+  { name, size, eachStep, flops, more = [], values }: {
+    readonly name: string;
+    readonly size: number;
+    readonly eachStep: boolean;
+    readonly flops: number;
+    readonly more?: readonly string[];
+    readonly values: string;
+  },
 ): Kernel {
   return flatKernel({
-    name: `${name} ${size}`,
+    name,
     items: Math.ceil(size / 2),
-    inputs: ["u32"],
+    inputs: ["u32", ...(eachStep ? ["f32"] : []), ...more],
     outputs: ["f32"],
     functions: THREEFRY,
-    flops: flops * size,
-    body: `  let words = threefry2x32(vec2u(a0[0], a0[1]), vec2u(i, ${(stream ?? 0) >>> 0}u));
+    flops,
+    body: `  let words = threefry2x32(vec2u(a0[0], a0[1]), vec2u(i, ${eachStep ? "u32(a1[0])" : "0u"}));
 ${values}  o0[2u * i] = first;
   if (2u * i + 1u < ${size}u) { o0[2u * i + 1u] = second; }
 `,
@@ -140,13 +182,23 @@ ${values}  o0[2u * i] = first;
 /**
  * Draws what the kernel {@link uniform} draws, bit for bit, on the CPU.
  *
- * @param options Size, stream and seed
+ * @param options Size, key and step
  * @returns Values in [0, 1)
+ *
+ * @example
+ * ```ts
+ * import { assert, assertEquals } from "@std/assert";
+ * import { uniformValues } from "@firn/train/kernels";
+ *
+ * const draw = uniformValues({ size: 5, key: [7, 0] });
+ * assert(draw.every((u) => u >= 0 && u < 1));
+ * assertEquals(draw, uniformValues({ size: 5, key: [7, 0] }));
+ * ```
  */
-export function uniformValues({ size, stream, seed }: RandomValuesOptions): Float32Array<ArrayBuffer> {
+export function uniformValues({ size, key, step = 0 }: RandomValuesOptions): Float32Array<ArrayBuffer> {
   const out = new Float32Array(size);
   for (let i = 0; i < size; i += 2) {
-    const [x, y] = threefry2x32(seed, [i / 2, (stream ?? 0) >>> 0]);
+    const [x, y] = threefry2x32(key, [i / 2, step]);
     out[i] = (x >>> 8) / 2 ** 24;
     if (i + 1 < size) out[i + 1] = (y >>> 8) / 2 ** 24;
   }
@@ -156,13 +208,22 @@ export function uniformValues({ size, stream, seed }: RandomValuesOptions): Floa
 /**
  * Draws what the kernel {@link normal} draws, to rounding, on the CPU.
  *
- * @param options Size, stream and seed
+ * @param options Size, key and step
  * @returns Values of mean 0 and deviation 1
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { normalValues } from "@firn/train/kernels";
+ *
+ * const draw = normalValues({ size: 5, key: [7, 0] });
+ * assertEquals(draw, normalValues({ size: 5, key: [7, 0] }));
+ * ```
  */
-export function normalValues({ size, stream, seed }: RandomValuesOptions): Float32Array<ArrayBuffer> {
+export function normalValues({ size, key, step = 0 }: RandomValuesOptions): Float32Array<ArrayBuffer> {
   const out = new Float32Array(size);
   for (let i = 0; i < size; i += 2) {
-    const [x, y] = threefry2x32(seed, [i / 2, (stream ?? 0) >>> 0]);
+    const [x, y] = threefry2x32(key, [i / 2, step]);
     const radius = Math.sqrt(-2 * Math.log(((x >>> 8) + 1) / 2 ** 24));
     const angle = 2 * Math.PI * ((y >>> 8) / 2 ** 24);
     out[i] = radius * Math.cos(angle);

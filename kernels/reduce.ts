@@ -12,12 +12,17 @@ import { f32, foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from 
 export interface Reduction {
   /** What is reduced; its iteration space has `outer * length * inner` elements. */
   readonly expression: Expression;
+  /** Product of the sizes before the reduced axes. */
   readonly outer: number;
+  /** Product of the reduced sizes. */
   readonly length: number;
+  /** Product of the sizes after the reduced axes. */
   readonly inner: number;
+  /** How elements are joined. */
   readonly kind: "sum" | "max";
   /** Threads that share one row when `inner` is 1; a power of two, 1 for a thread a row. */
   readonly threads: number;
+  /** Label for the profiler. */
   readonly label: string;
 }
 
@@ -29,7 +34,9 @@ const LOWEST = -3.4028234663852886e38;
  * @param reduction The reduction
  * @returns 1 when a single launch is enough
  */
-export function columnPieces({ outer, length, inner }: Pick<Reduction, "outer" | "length" | "inner">): number {
+export function columnPieces(
+  { outer, length, inner }: Pick<Reduction, "outer" | "length" | "inner">,
+): number {
   if (inner === 1 || outer * inner >= 65536 || length <= 64) return 1;
   return Math.min(64, Math.ceil(length / 32));
 }
@@ -115,22 +122,34 @@ acc = ${join};
 }
 o[t] = acc;
 }`;
-  return { name: label, code, grid: foldGrid(Math.ceil(total / 64)), flops: outer * length * inner * expression.steps.length };
+  return {
+    name: label,
+    code,
+    grid: foldGrid(Math.ceil(total / 64)),
+    flops: outer * length * inner * expression.steps.length,
+  };
 }
 
 function declarations(types: readonly string[], output = "f32"): string {
   const inputs = types.map((t, k) => `@group(0) @binding(${k}) var<storage, read> a${k}: array<${t}>;`);
-  return [...inputs, `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`].join("\n");
+  return [...inputs, `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`]
+    .join("\n");
 }
 
 function treeMax(name: string, value: string, threads: number): string {
-  return treeSum(name, value, threads).replace(/tree\[lid\] \+= (tree\[[^\]]+\])/g, "tree[lid] = max(tree[lid], $1)");
+  return treeSum(name, value, threads).replace(
+    /tree\[lid\] \+= (tree\[[^\]]+\])/g,
+    "tree[lid] = max(tree[lid], $1)",
+  );
 }
 
-/** Runs of numbers to add: input, first element, how many. */
+/** Neighbouring numbers of one buffer that are added up. */
 export interface Run {
+  /** Number of the buffer among the inputs. */
   readonly input: number;
+  /** First element. */
   readonly start: number;
+  /** How many. */
   readonly count: number;
 }
 
@@ -140,7 +159,9 @@ export interface Run {
  * @param options `inputs`: how many buffers; `runs`: what to add; `first`: where the results go
  * @returns The kernel; bindings are the inputs, then the output
  */
-export function collect(options: { readonly inputs: number; readonly runs: readonly Run[]; readonly first: number }): Kernel {
+export function collect(
+  options: { readonly inputs: number; readonly runs: readonly Run[]; readonly first: number },
+): Kernel {
   const { inputs, runs, first } = options;
   const threads = runs.every((r) => r.count <= 8) ? 1 : 64;
   const sum = (r: Run): string =>
@@ -154,7 +175,11 @@ var acc = 0.0f;
 switch g {
 ${repeat(runs.length, (k) => `case ${k}u: { ${sum(runs[k])} }\n`)}default: {}
 }
-${threads === 1 ? `o[${first}u + g] = acc;` : `${treeSum("tree", "acc", threads)}if (lid == 0u) { o[${first}u + g] = tree[0]; }`}
+${
+    threads === 1
+      ? `o[${first}u + g] = acc;`
+      : `${treeSum("tree", "acc", threads)}if (lid == 0u) { o[${first}u + g] = tree[0]; }`
+  }
 }`;
   return {
     name: `collect ${runs.length}`,

@@ -8,8 +8,9 @@ import { attention as attentionKernel } from "../../kernels/attention.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
 import { attentionTiling } from "../../kernels/attention_tiles.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, type Spec, tensor, type Tensor } from "../tensor.ts";
-import { add, broadcast, exp, log, multiply, subtract, where } from "./elementwise.ts";
+import { apply, type Op, pick, type Spec, type Tensor, tensor } from "../tensor.ts";
+import { add, broadcast, multiply, subtract, where } from "./elementwise.ts";
+import { exp, log } from "./functions.ts";
 import { matmul } from "./matmul.ts";
 import { max, softmax, sum } from "./reduce.ts";
 import { permute, reshape } from "./shape.ts";
@@ -47,11 +48,15 @@ const attentionOp: Op<Attrs> = {
     const fits = q.shape.length === 4 && k.shape.length === 4 && k.shape.every((d, i) => d === v.shape[i]) &&
       q.shape[0] === k.shape[0] && q.shape[3] === k.shape[3] && q.shape[2] % k.shape[2] === 0;
     if (!fits) {
-      throw new ShapeError("attention", "queries must be [B, T, H, D], keys and values [B, S, G, D] with G dividing H", [
-        q.shape,
-        k.shape,
-        v.shape,
-      ]);
+      throw new ShapeError(
+        "attention",
+        "queries must be [B, T, H, D], keys and values [B, S, G, D] with G dividing H",
+        [
+          q.shape,
+          k.shape,
+          v.shape,
+        ],
+      );
     }
     return [{ shape: q.shape, dtype: "f32" }, { shape: q.shape.slice(0, 3), dtype: "f32" }];
   },
@@ -68,7 +73,8 @@ const attentionOp: Op<Attrs> = {
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * pairs(inputs, attrs),
   definition([q, k, v], attrs) {
     const { batch, time, keys, heads, kvHeads, dim } = sizes([q, k], attrs);
-    const ahead = (x: Tensor): Tensor => reshape(permute(x, [0, 2, 1, 3]), [batch * x.shape[2], x.shape[1], dim]);
+    const ahead = (x: Tensor): Tensor =>
+      reshape(permute(x, [0, 2, 1, 3]), [batch * x.shape[2], x.shape[1], dim]);
     const repeated = (x: Tensor): Tensor =>
       reshape(
         broadcast(reshape(permute(x, [0, 2, 1, 3]), [batch, kvHeads, 1, keys, dim]), [
@@ -152,6 +158,18 @@ const gradKVOp: Op<Attrs> = {
  * @param q f32 [B, T, H, D]
  * @param options Keys f32 [B, S, G, D] and values of the same shape, and how they are seen; G divides H
  * @returns f32 [B, T, H, D]
+ * @throws {ShapeError} When the shapes do not fit
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { attention, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const q = tensor([0, 0], [1, 2, 1, 1]); // scores of 0: the mean of the values seen so far
+ * const v = tensor([1, 3], [1, 2, 1, 1]);
+ * assertEquals([...await read(gpu, attention(q, { k: q, v }))], [1, 2]);
+ * ```
  */
 export function attention(
   q: Tensor,

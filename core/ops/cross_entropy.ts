@@ -11,13 +11,14 @@ import {
 import { shiftLabels } from "../../kernels/movement.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, fill, type Op, pick, sizeOf, tensor, type Tensor } from "../tensor.ts";
-import { add, broadcast, cast, divide, equal, exp, log, maximum, multiply, subtract, where } from "./elementwise.ts";
+import { apply, fill, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
+import { add, broadcast, cast, divide, equal, maximum, multiply, subtract, where } from "./elementwise.ts";
+import { exp, log } from "./functions.ts";
 import { max, sum } from "./reduce.ts";
 import { reshape } from "./shape.ts";
 
 /** The label that does not count, as in PyTorch. */
-export const IGNORE = -100;
+export const IGNORE: number = -100;
 
 function column(x: Tensor): Tensor {
   return reshape(x, [x.shape[0], 1]);
@@ -35,7 +36,9 @@ const crossEntropyOp: Op<null> = {
     if (logits.shape.length !== 2 || labels.shape.length !== 1 || labels.shape[0] !== logits.shape[0]) {
       throw new ShapeError("crossEntropy", "logits must be [N, V] and labels [N]", shapes);
     }
-    if (labels.dtype !== "i32") throw new ShapeError("crossEntropy", `labels must be i32, not ${labels.dtype}`, shapes);
+    if (labels.dtype !== "i32") {
+      throw new ShapeError("crossEntropy", `labels must be i32, not ${labels.dtype}`, shapes);
+    }
     const rows = { shape: labels.shape, dtype: "f32" as const };
     return [rows, rows];
   },
@@ -121,6 +124,16 @@ const nextLabelsOp: Op<null> = {
  *
  * @param labels i32 [B, T]
  * @returns i32 [B, T]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { nextLabels, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const labels = tensor(new Int32Array([5, 6, 7]), [1, 3]);
+ * assertEquals([...await read(gpu, nextLabels(labels))], [6, 7, -100]);
+ * ```
  */
 export function nextLabels(labels: Tensor): Tensor {
   return apply(nextLabelsOp, [labels], null);

@@ -11,7 +11,7 @@ import {
 } from "../../kernels/embedding.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, sizeOf, tensor, type Tensor } from "../tensor.ts";
+import { apply, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
 import { cast, equal } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./shape.ts";
@@ -27,7 +27,10 @@ export const embeddingOp: Op<null> = {
   name: "embedding",
   infer([table, ids]) {
     if (table.shape.length !== 2 || ids.dtype !== "i32") {
-      throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [table.shape, ids.shape]);
+      throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [
+        table.shape,
+        ids.shape,
+      ]);
     }
     return [{ shape: [...ids.shape, table.shape[1]], dtype: "f32" }];
   },
@@ -75,6 +78,17 @@ const embeddingGradOp: Op<{ vocab: number }> = {
  * @param table f32 [V, C]
  * @param ids i32 [...]; an id outside the table gives a row of NaN
  * @returns f32 [..., C]
+ * @throws {ShapeError} When the table is no matrix or the ids are not i32
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { embedding, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const table = tensor([1, 2, 3, 4], [2, 2]);
+ * assertEquals([...await read(gpu, embedding(table, tensor(new Int32Array([1]))))], [3, 4]);
+ * ```
  */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
   return apply(embeddingOp, [table, ids], null);

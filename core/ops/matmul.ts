@@ -9,7 +9,9 @@ import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../te
 
 /** Attributes of {@link matmulOp}: which operands are stored transposed. */
 export interface MatmulAttrs {
+  /** Whether the first operand is stored [..., K, M]. */
   readonly transposeA: boolean;
+  /** Whether the second operand is stored [..., N, K]. */
   readonly transposeB: boolean;
 }
 
@@ -39,7 +41,9 @@ export const matmulOp: Op<MatmulAttrs> = {
       throw new ShapeError("matmul", "operands must be matrices, or stacks of as many", shapes);
     }
     const lead = a.shape.slice(0, -2);
-    if (!sameShape(lead, b.shape.slice(0, -2))) throw new ShapeError("matmul", "stacks must be alike", shapes);
+    if (!sameShape(lead, b.shape.slice(0, -2))) {
+      throw new ShapeError("matmul", "stacks must be alike", shapes);
+    }
     const { m, n, k } = matmulSizes(inputs, attrs);
     const inner = b.shape.at(attrs.transposeB ? -1 : -2);
     if (inner !== k) throw new ShapeError("matmul", `inner sizes ${k} and ${inner} must be equal`, shapes);
@@ -47,9 +51,7 @@ export const matmulOp: Op<MatmulAttrs> = {
   },
   pullbacks: [
     ({ inputs: [, b], gradient: g, attrs: { transposeA: ta, transposeB: tb } }) =>
-      ta
-        ? matmul(b, g, { transposeA: tb, transposeB: true })
-        : matmul(g, b, { transposeB: !tb }),
+      ta ? matmul(b, g, { transposeA: tb, transposeB: true }) : matmul(g, b, { transposeB: !tb }),
     ({ inputs: [a], gradient: g, attrs: { transposeA: ta, transposeB: tb } }) =>
       tb ? matmul(g, a, { transposeA: true, transposeB: ta }) : matmul(a, g, { transposeA: !ta }),
   ],

@@ -6,10 +6,43 @@
 
 export * from "./attention.ts";
 export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
-export * from "./elementwise.ts";
+export {
+  abs,
+  add,
+  broadcast,
+  cast,
+  divide,
+  equal,
+  gelu,
+  less,
+  maximum,
+  minimum,
+  multiply,
+  negate,
+  type Operand,
+  relu,
+  silu,
+  subtract,
+  where,
+} from "./elementwise.ts";
 export { embedding } from "./embedding.ts";
-export { matmul } from "./matmul.ts";
+export { exp, log, rsqrt, sigmoid, sign, sqrt, tanh } from "./functions.ts";
+export { matmul, type MatmulAttrs } from "./matmul.ts";
+export { dropout, randomNormal, type RandomOptions, randomUniform } from "./random.ts";
 export { max, mean, softmax, sum, sumEach } from "./reduce.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rotary } from "./rotary.ts";
 export { pad, permute, reshape, slice } from "./shape.ts";
+export type {
+  DType,
+  ElementText,
+  KernelCall,
+  KernelRequest,
+  KernelText,
+  Op,
+  Pullback,
+  PullbackContext,
+  Spec,
+  Target,
+  Tensor,
+} from "../tensor.ts";

@@ -6,13 +6,17 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
-import { broadcast, divide, equal, exp, multiply, subtract } from "./elementwise.ts";
-import { reshape } from "./shape.ts";
+import { broadcast, divide, equal, multiply, subtract } from "./elementwise.ts";
+import { exp } from "./functions.ts";
+import { reshape, slice } from "./shape.ts";
 
 /** Attributes of {@link reduceOp}: a run of neighbouring axes. */
 export interface ReduceAttrs {
+  /** First axis of the run. */
   readonly axis: number;
+  /** How many axes. */
   readonly count: number;
+  /** How elements are joined. */
   readonly kind: "sum" | "max";
 }
 
@@ -37,9 +41,9 @@ export const sumEachOp: Op<null> = {
   name: "sumEach",
   infer: (inputs) => [{ shape: [inputs.length], dtype: "f32" }],
   pullbacks: [({ inputs, gradient, index }) => {
-    const shape = inputs[index].shape;
-    if (inputs.length !== 1) throw new TypeError('Cannot differentiate "sumEach" as only sums of one tensor have gradients');
-    return broadcast(reshape(gradient, shape.map(() => 1)), shape);
+    const { shape } = inputs[index];
+    const own = inputs.length === 1 ? gradient : slice(gradient, { starts: [index], sizes: [1] });
+    return broadcast(reshape(own, shape.map(() => 1)), shape);
   }],
 };
 
@@ -48,6 +52,15 @@ export const sumEachOp: Op<null> = {
  *
  * @param tensors Tensors of any shape, f32
  * @returns f32 [tensors.length]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill, openGpu, read, sumEach } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, sumEach([fill(1, [3]), fill(2, [2, 2])]))], [3, 8]);
+ * ```
  */
 export function sumEach(tensors: readonly Tensor[]): Tensor {
   return apply(sumEachOp, tensors, null);
@@ -58,6 +71,9 @@ function reduce(x: Tensor, options: { axes?: number | readonly number[]; kind: "
   const rank = x.shape.length;
   const axes = options.axes === undefined ? x.shape.map((_, d) => d) : [options.axes].flat();
   const sorted = axes.map((a) => a < 0 ? a + rank : a).toSorted((a, b) => b - a);
+  if (new Set(sorted).size !== sorted.length) {
+    throw new ShapeError("reduce", `axes [${axes}] must differ`, [x.shape]);
+  }
   if (kind === "sum" && sorted.length === rank) return reshape(sumEach([x]), []);
   let result = x;
   for (let i = 0; i < sorted.length;) {
@@ -75,6 +91,17 @@ function reduce(x: Tensor, options: { axes?: number | readonly number[]; kind: "
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
+ * @throws {ShapeError} When an axis is not there or named twice
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, sum, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 5], [2, 2]);
+ * assertEquals([...await read(gpu, sum(x, 0))], [4, 7]);
+ * ```
  */
 export function sum(x: Tensor, axes?: number | readonly number[]): Tensor {
   return reduce(x, { axes, kind: "sum" });
@@ -86,6 +113,17 @@ export function sum(x: Tensor, axes?: number | readonly number[]): Tensor {
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
+ * @throws {ShapeError} When an axis is not there or named twice
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mean, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 5], [2, 2]);
+ * assertEquals([...await read(gpu, mean(x, -1))], [1.5, 4]);
+ * ```
  */
 export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
   const total = sum(x, axes);
@@ -99,6 +137,17 @@ export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
+ * @throws {ShapeError} When an axis is not there or named twice
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { max, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 5], [2, 2]);
+ * assertEquals([...await read(gpu, max(x))], [5]);
+ * ```
  */
 export function max(x: Tensor, axes?: number | readonly number[]): Tensor {
   return reduce(x, { axes, kind: "max" });
@@ -109,6 +158,15 @@ export function max(x: Tensor, axes?: number | readonly number[]): Tensor {
  *
  * @param x f32 [..., C]
  * @returns f32 [..., C]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, softmax, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, softmax(tensor([3, 3])))], [0.5, 0.5]);
+ * ```
  */
 export function softmax(x: Tensor): Tensor {
   const kept = [...x.shape.slice(0, -1), 1];

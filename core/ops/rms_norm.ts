@@ -8,7 +8,8 @@ import { rmsNorm as rmsNormKernel, rmsNormGradX as rmsNormGradKernel } from "../
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, sizeOf, type Tensor } from "../tensor.ts";
-import { add, multiply, rsqrt } from "./elementwise.ts";
+import { add, multiply } from "./elementwise.ts";
+import { rsqrt } from "./functions.ts";
 import { mean, sum } from "./reduce.ts";
 import { reshape } from "./shape.ts";
 
@@ -31,7 +32,8 @@ const rmsNormOp: Op<Attrs> = {
     return [{ shape: x.shape, dtype: "f32" }, { shape: [...x.shape.slice(0, -1), 1], dtype: "f32" }];
   },
   pullbacks: [
-    ({ inputs: [x, gain], output, gradient }) => apply(rmsNormGradOp, [x, gain, gradient, pick(output, 1)], null),
+    ({ inputs: [x, gain], output, gradient }) =>
+      apply(rmsNormGradOp, [x, gain, gradient, pick(output, 1)], null),
     ({ inputs: [x], output, gradient }) =>
       sum(multiply(multiply(gradient, x), pick(output, 1)), x.shape.slice(0, -1).map((_, d) => d)),
   ],
@@ -39,7 +41,13 @@ const rmsNormOp: Op<Attrs> = {
     const width = x.shape.at(-1)!;
     const threads = rowThreads(target.software, width);
     return {
-      kernel: rmsNormKernel({ rows: sizeOf(x.shape) / width, width, eps: attrs.eps, threads, saveScale: wanted[1] }),
+      kernel: rmsNormKernel({
+        rows: sizeOf(x.shape) / width,
+        width,
+        eps: attrs.eps,
+        threads,
+        saveScale: wanted[1],
+      }),
     };
   },
   definition([x, gain], { eps }) {
@@ -74,6 +82,17 @@ const rmsNormGradOp: Op<null> = {
  * @param gain f32 [C]
  * @param options `eps` is added to the mean square
  * @returns f32 [..., C]
+ * @throws {ShapeError} When the gain has another length
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { openGpu, read, rmsNorm, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const y = await read(gpu, rmsNorm(tensor([3, 4]), tensor([1, 2]), { eps: 0 }));
+ * assertAlmostEquals(y[1], 2 * 4 / Math.sqrt(12.5), 1e-6);
+ * ```
  */
 export function rmsNorm(x: Tensor, gain: Tensor, options: { readonly eps: number }): Tensor {
   return apply(rmsNormOp, [x, gain], { eps: options.eps });

@@ -22,12 +22,17 @@ const rotaryOp: Op<Attrs> = {
       throw new ShapeError("rotary", "the input must be [B, T, H, D] with D even", [x.shape]);
     }
     if ([cos, sin].some((t) => t.shape.length !== 2 || t.shape[0] < time || t.shape[1] !== dim / 2)) {
-      throw new ShapeError("rotary", "the tables must be [at least T, D / 2]", [x.shape, cos.shape, sin.shape]);
+      throw new ShapeError("rotary", "the tables must be [at least T, D / 2]", [
+        x.shape,
+        cos.shape,
+        sin.shape,
+      ]);
     }
     return [{ shape: x.shape, dtype: "f32" }];
   },
   pullbacks: [
-    ({ inputs: [, cos, sin], gradient, attrs }) => apply(rotaryOp, [gradient, cos, sin], { inverse: !attrs.inverse }),
+    ({ inputs: [, cos, sin], gradient, attrs }) =>
+      apply(rotaryOp, [gradient, cos, sin], { inverse: !attrs.inverse }),
     null,
     null,
   ],
@@ -59,6 +64,17 @@ const rotaryOp: Op<Attrs> = {
  * @param x f32 [B, T, H, D], D even
  * @param tables `cos` and `sin`, f32 [at least T, D / 2]; row t belongs to position t
  * @returns f32 [B, T, H, D]
+ * @throws {ShapeError} When D is odd or the tables are too short
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, rotary, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const quarter = { cos: tensor([0], [1, 1]), sin: tensor([1], [1, 1]) };
+ * assertEquals([...await read(gpu, rotary(tensor([1, 2], [1, 1, 1, 2]), quarter))], [-2, 1]);
+ * ```
  */
 export function rotary(x: Tensor, tables: { readonly cos: Tensor; readonly sin: Tensor }): Tensor {
   return apply(rotaryOp, [x, tables.cos, tables.sin], { inverse: false });

@@ -26,6 +26,14 @@ const reshapeOp: Op<{ shape: readonly number[] }> = {
  * @param shape New shape with as many elements
  * @returns `x` in that shape, same dtype
  * @throws {ShapeError} When the number of elements differs
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill, reshape } from "@firn/train";
+ *
+ * assertEquals(reshape(fill(1, [2, 3]), [3, 2]).shape, [3, 2]);
+ * ```
  */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return apply(reshapeOp, [x], { shape });
@@ -49,6 +57,17 @@ const permuteOp: Op<{ axes: readonly number[] }> = {
  * @param x The tensor
  * @param axes `axes[i]` is the dimension of `x` that becomes dimension `i`
  * @returns A copy in the new order
+ * @throws {ShapeError} When `axes` is no permutation
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, permute, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 4, 5, 6], [2, 3]);
+ * assertEquals([...await read(gpu, permute(x, [1, 0]))], [1, 4, 2, 5, 3, 6]);
+ * ```
  */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   return apply(permuteOp, [x], { axes });
@@ -76,6 +95,17 @@ const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
  * @param x The tensor
  * @param options `starts` and `sizes` along every dimension
  * @returns A copy of the block
+ * @throws {ShapeError} When the block is not inside
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, slice, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 4, 5, 6], [2, 3]);
+ * assertEquals([...await read(gpu, slice(x, { starts: [0, 1], sizes: [2, 2] }))], [2, 3, 5, 6]);
+ * ```
  */
 export function slice(
   x: Tensor,
@@ -89,7 +119,9 @@ const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
   infer: ([input], { before, after }) => [
     { shape: input.shape.map((d, i) => before[i] + d + after[i]), dtype: input.dtype },
   ],
-  pullbacks: [({ inputs, gradient, attrs }) => slice(gradient, { starts: attrs.before, sizes: inputs[0].shape })],
+  pullbacks: [
+    ({ inputs, gradient, attrs }) => slice(gradient, { starts: attrs.before, sizes: inputs[0].shape }),
+  ],
   kernel: ({ inputs, attrs }) => ({ kernel: padKernel({ shape: inputs[0].shape, ...attrs }) }),
 };
 
@@ -99,6 +131,15 @@ const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
  * @param x The tensor
  * @param options Zeros `before` and `after` along every dimension
  * @returns The larger tensor
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, pad, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, pad(tensor([1, 2]), { before: [1], after: [2] }))], [0, 1, 2, 0, 0]);
+ * ```
  */
 export function pad(
   x: Tensor,

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { add, divide, multiply, negate, sqrt } from "../ops/elementwise.ts";
+import { add, divide, multiply, negate } from "../ops/elementwise.ts";
+import { sqrt } from "../ops/functions.ts";
 import { fill, stepScalar, type Tensor } from "../tensor.ts";
 import type { Optimizer } from "./optimizer.ts";
 import type { Schedule } from "./schedules.ts";
@@ -30,6 +31,19 @@ export interface AdamWOptions {
  *
  * @param options Learning rate and hyper-parameters
  * @returns The optimizer; its state is `m.<path>` and `v.<path>`
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { adamW, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const params = new Map([["w", tensor([1])]]), grads = new Map([["w", tensor([5])]]);
+ * const optimizer = adamW({ learningRate: 0.1, weightDecay: 0 });
+ * const { updates } = optimizer.next(optimizer.init(params), grads, params);
+ * // The first step of Adam has the length of the learning rate.
+ * assertAlmostEquals((await read(gpu, updates.get("w")!))[0], -0.1, 1e-6);
+ * ```
  */
 export function adamW(options: AdamWOptions): Optimizer {
   const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01 } = options;
@@ -40,10 +54,16 @@ export function adamW(options: AdamWOptions): Optimizer {
   const correction = stepScalar((step) => 1 / Math.sqrt(1 - beta2 ** step));
   const decay = stepScalar((step) => rate(step) * weightDecay);
   return {
-    name: `adamW(${typeof learningRate === "number" ? learningRate : "schedule"}, weightDecay ${weightDecay})`,
+    name: `adamW(${
+      typeof learningRate === "number" ? learningRate : "schedule"
+    }, weightDecay ${weightDecay})`,
     learningRate: rate,
     init: (params) =>
-      new Map([...params].flatMap(([path, p]) => [[`m.${path}`, fill(0, p.shape)], [`v.${path}`, fill(0, p.shape)]])),
+      new Map(
+        [...params].flatMap((
+          [path, p],
+        ) => [[`m.${path}`, fill(0, p.shape)], [`v.${path}`, fill(0, p.shape)]]),
+      ),
     next(state, grads, params) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, g] of grads) {

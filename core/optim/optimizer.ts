@@ -5,7 +5,7 @@
  */
 
 import type { Tensor } from "../tensor.ts";
-import type { Leaves } from "../tree.ts";
+import type { Leaves, Path } from "../tree.ts";
 import type { Schedule } from "./schedules.ts";
 
 /** Gradients turned into updates, and the state that goes with them. */
@@ -35,13 +35,33 @@ export interface Optimizer {
  * Chains transformations: the updates of one are the gradients of the next.
  *
  * @param parts Optimizers, first to last
- * @returns One optimizer
+ * @returns One optimizer; its `init` throws a `TypeError` when two parts keep state under one path
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { adamW, chain, clipByGlobalNorm } from "@firn/train";
+ *
+ * const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 0.001 }));
+ * assertEquals(optimizer.name, "clipByGlobalNorm(1) > adamW(0.001, weightDecay 0.01)");
+ * ```
  */
 export function chain(...parts: readonly Optimizer[]): Optimizer {
   return {
     name: parts.map((p) => p.name).join(" > "),
     learningRate: parts.findLast((p) => p.learningRate !== undefined)?.learningRate,
-    init: (params) => new Map(parts.flatMap((p) => [...p.init(params)])),
+    init(params) {
+      const state = new Map<Path, Tensor>();
+      for (const part of parts) {
+        for (const [path, value] of part.init(params)) {
+          if (state.has(path)) {
+            throw new TypeError(`Cannot chain "${part.name}" as another part keeps "${path}" too`);
+          }
+          state.set(path, value);
+        }
+      }
+      return state;
+    },
     next(state, grads, params) {
       let updates = grads;
       const all = new Map<string, Tensor>();

@@ -37,6 +37,15 @@ function progress({ warmup = 0, steps }: DecayOptions, step: number): number {
  *
  * @param options Rate and warm-up
  * @returns The schedule
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { constantRate } from "@firn/train";
+ *
+ * const rate = constantRate({ peak: 2, warmup: 4 });
+ * assertEquals([rate(1), rate(4), rate(100)], [0.5, 2, 2]);
+ * ```
  */
 export function constantRate(options: ScheduleOptions): Schedule {
   return withWarmup(options, () => options.peak);
@@ -47,10 +56,19 @@ export function constantRate(options: ScheduleOptions): Schedule {
  *
  * @param options Rate, warm-up and length
  * @returns The schedule
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { linearRate } from "@firn/train";
+ *
+ * const rate = linearRate({ peak: 1, steps: 4 });
+ * assertEquals([rate(1), rate(2), rate(4)], [0.75, 0.5, 0]);
+ * ```
  */
 export function linearRate(options: DecayOptions): Schedule {
   const { peak, floor = 0 } = options;
-  return withWarmup(options, (step) => peak + (floor - peak) * progress(options, step));
+  return withWarmup(options, (step) => floor + (peak - floor) * (1 - progress(options, step)));
 }
 
 /**
@@ -74,5 +92,8 @@ export function linearRate(options: DecayOptions): Schedule {
  */
 export function cosine(options: DecayOptions): Schedule {
   const { peak, floor = 0 } = options;
-  return withWarmup(options, (step) => floor + (peak - floor) * 0.5 * (1 + Math.cos(Math.PI * progress(options, step))));
+  return withWarmup(
+    options,
+    (step) => floor + (peak - floor) * 0.5 * (1 + Math.cos(Math.PI * progress(options, step))),
+  );
 }

@@ -22,6 +22,17 @@ export interface SgdOptions {
  *
  * @param options Learning rate and momentum
  * @returns The optimizer; its state is `velocity.<path>`, empty without momentum
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { openGpu, read, sgd, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const params = new Map([["w", tensor([1])]]), grads = new Map([["w", tensor([5])]]);
+ * const { updates } = sgd({ learningRate: 0.1 }).next(new Map(), grads, params);
+ * assertAlmostEquals((await read(gpu, updates.get("w")!))[0], -0.5, 1e-6);
+ * ```
  */
 export function sgd(options: SgdOptions): Optimizer {
   const { learningRate, momentum = 0 } = options;
@@ -31,7 +42,9 @@ export function sgd(options: SgdOptions): Optimizer {
     name: `sgd(${typeof learningRate === "number" ? learningRate : "schedule"}, momentum ${momentum})`,
     learningRate: rate,
     init: (params) =>
-      momentum === 0 ? new Map() : new Map([...params].map(([path, p]) => [`velocity.${path}`, fill(0, p.shape)])),
+      momentum === 0
+        ? new Map()
+        : new Map([...params].map(([path, p]) => [`velocity.${path}`, fill(0, p.shape)])),
     next(state, grads) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, g] of grads) {

@@ -11,42 +11,46 @@ Deno.test("threefry2x32 gives the known answers of its authors", () => {
 });
 
 Deno.test("uniform and uniformValues give the same bits", async () => {
-  const seed = [0x13198a2e, ONES] as const;
+  const key = [0x13198a2e, ONES] as const;
   for (const size of [1, 7, 1024]) {
-    const [out] = await runKernel(uniform({ size, stream: 3 }), {
-      inputs: [new Uint32Array(seed)],
-      outputs: [blank(size)],
-    });
-    assertEquals(out, uniformValues({ size, stream: 3, seed }));
+    for (const step of [0, 3]) {
+      const eachStep = step > 0;
+      const [out] = await runKernel(uniform({ size, eachStep }), {
+        inputs: [new Uint32Array(key), ...(eachStep ? [new Float32Array([step])] : [])],
+        outputs: [blank(size)],
+      });
+      assertEquals(out, uniformValues({ size, key, step }));
+    }
   }
 });
 
 Deno.test("normal and normalValues agree", async () => {
-  const seed = [7, 0] as const;
+  const key = [7, 0] as const;
   const size = 2001;
   const [out] = await runKernel(normal({ size }), {
-    inputs: [new Uint32Array(seed)],
+    inputs: [new Uint32Array(key)],
     outputs: [blank(size)],
   });
   // WGSL grants sine and cosine an error of 2^-11; the radius is below 6.
-  assertClose(out, normalValues({ size, seed }), { tolerance: 6 / 2 ** 11, what: "normal" });
+  assertClose(out, normalValues({ size, key }), { tolerance: 6 / 2 ** 11, what: "normal" });
 });
 
-Deno.test("uniformValues fills [0, 1) evenly, and streams and seeds differ", () => {
+Deno.test("uniformValues fills [0, 1) evenly, and seeds, streams and steps differ", () => {
   const size = 20000;
-  const draw = uniformValues({ size, seed: [1, 2] });
+  const draw = uniformValues({ size, key: [1, 2] });
   assert(draw.every((x) => x >= 0 && x < 1));
   const bins = new Array(10).fill(0);
   for (const x of draw) bins[Math.floor(10 * x)]++;
   // Each bin expects 2000 with a deviation of 42.
   assert(bins.every((count) => Math.abs(count - 2000) < 5 * 42), `${bins}`);
-  assertNotEquals(draw, uniformValues({ size, seed: [1, 2], stream: 1 }));
-  assertNotEquals(draw, uniformValues({ size, seed: [2, 2] }));
+  assertNotEquals(draw, uniformValues({ size, key: [1, 3] }));
+  assertNotEquals(draw, uniformValues({ size, key: [2, 2] }));
+  assertNotEquals(draw, uniformValues({ size, key: [1, 2], step: 1 }));
 });
 
 Deno.test("normalValues has mean 0 and deviation 1", () => {
   const size = 40000;
-  const draw = normalValues({ size, seed: [3, 4] });
+  const draw = normalValues({ size, key: [3, 4] });
   const mean = draw.reduce((a, b) => a + b, 0) / size;
   const variance = draw.reduce((a, b) => a + (b - mean) ** 2, 0) / size;
   // Deviations of these estimates: 1 / sqrt(n) = 0.005 and sqrt(2 / n) = 0.007.

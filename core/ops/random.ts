@@ -1,0 +1,159 @@
+/**
+ * Random numbers without state: a value is a function of seed, stream, step and its own index.
+ *
+ * Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Threefry 2x32).
+ *
+ * @module
+ */
+
+import {
+  dropout as dropoutKernel,
+  normal as normalKernel,
+  uniform as uniformKernel,
+} from "../../kernels/random.ts";
+import { apply, type Op, sizeOf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { less, multiply, where } from "./elementwise.ts";
+
+/** What tells one draw from another. */
+export interface RandomOptions {
+  /** A whole number from 0 to 2^32 - 1. */
+  readonly seed: number;
+  /** Tells draws with one seed apart, a whole number from 0 to 2^32 - 1; 0 when absent. */
+  readonly stream?: number;
+  /** Whether each training step draws anew; false when absent. */
+  readonly eachStep?: boolean;
+}
+
+interface Attrs {
+  readonly shape: readonly number[];
+}
+
+/** One node, so that all draws of a step share one upload. */
+const stepNumber = stepScalar((step) => step);
+
+/** Inputs: the key, and the number of the step where each step draws anew. */
+function sources({ seed, stream = 0, eachStep = false }: RandomOptions): Tensor[] {
+  for (const [name, word] of [["seed", seed], ["stream", stream]] as const) {
+    if (!Number.isInteger(word) || word < 0 || word >= 2 ** 32) {
+      throw new RangeError(
+        `Cannot draw random numbers as "${name}" must be a whole number from 0 to 2^32 - 1: ${word}`,
+      );
+    }
+  }
+  return [tensor(new Uint32Array([seed, stream])), ...(eachStep ? [stepNumber] : [])];
+}
+
+const infer = (_: readonly Spec[], { shape }: Attrs): readonly Spec[] => [{ shape, dtype: "f32" }];
+
+const uniformOp: Op<Attrs> = {
+  name: "randomUniform",
+  infer,
+  kernel: ({ inputs, attrs }) => ({
+    kernel: uniformKernel({ size: sizeOf(attrs.shape), eachStep: inputs.length === 2 }),
+  }),
+};
+
+const normalOp: Op<Attrs> = {
+  name: "randomNormal",
+  infer,
+  kernel: ({ inputs, attrs }) => ({
+    kernel: normalKernel({ size: sizeOf(attrs.shape), eachStep: inputs.length === 2 }),
+  }),
+};
+
+/** Inputs key, step, x. */
+const dropoutOp: Op<{ readonly rate: number }> = {
+  name: "dropout",
+  infer: ([, , { shape }]) => [{ shape, dtype: "f32" }],
+  pullbacks: [
+    null,
+    null,
+    ({ inputs: [key, step], gradient, attrs }) => apply(dropoutOp, [key, step, gradient], attrs),
+  ],
+  kernel: ({ inputs: [, , x], attrs }) => ({
+    kernel: dropoutKernel({ size: sizeOf(x.shape), rate: attrs.rate }),
+  }),
+  definition([key, step, x], { rate }) {
+    const draw = apply(uniformOp, [key, step], { shape: x.shape });
+    return [where(less(draw, rate), 0, multiply(x, 1 / (1 - rate)))];
+  },
+};
+
+/**
+ * Uniformly distributed values in [0, 1), multiples of 2^-24, the same bits on every device.
+ *
+ * @param shape Its shape
+ * @param options Seed and stream, and whether each step draws anew
+ * @returns f32 of that shape
+ * @throws {RangeError} When seed or stream is not a whole number of 32 bits
+ *
+ * @example
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { openGpu, randomUniform, read } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const draw = await read(gpu, randomUniform([3], { seed: 1 }));
+ * assert(draw.every((u) => u >= 0 && u < 1));
+ * ```
+ */
+export function randomUniform(shape: readonly number[], options: RandomOptions): Tensor {
+  return apply(uniformOp, sources(options), { shape });
+}
+
+/**
+ * Normally distributed values, mean 0 and deviation 1. Devices differ in the last bits of logarithm and sine.
+ *
+ * Source: Box and Muller 1958, "A note on the generation of random normal deviates".
+ *
+ * @param shape Its shape
+ * @param options Seed and stream, and whether each step draws anew
+ * @returns f32 of that shape
+ * @throws {RangeError} When seed or stream is not a whole number of 32 bits
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, randomNormal, readAll } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const [once, again] = await readAll(gpu, [1, 1].map((seed) => randomNormal([4], { seed })));
+ * assertEquals(once, again);
+ * ```
+ */
+export function randomNormal(shape: readonly number[], options: RandomOptions): Tensor {
+  return apply(normalOp, sources(options), { shape });
+}
+
+/**
+ * Zeroes a random share of the elements and scales the others by `1 / (1 - rate)`, for training only.
+ *
+ * Each step drops other elements. The gradient draws the same numbers again, so no mask is kept.
+ *
+ * Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
+ *
+ * @param x f32 of any shape
+ * @param options `rate`: the share of zeros, at least 0 and below 1; a seed, and a stream for each place that drops
+ * @returns f32 of that shape; `x` itself when the rate is 0
+ * @throws {RangeError} When rate, seed or stream is out of range
+ *
+ * @example
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { dropout, fill, openGpu, read } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const kept = await read(gpu, dropout(fill(1, [64]), { rate: 0.5, seed: 1 }));
+ * assert(kept.every((x) => x === 0 || x === 2));
+ * ```
+ */
+export function dropout(
+  x: Tensor,
+  options: { readonly rate: number; readonly seed: number; readonly stream?: number },
+): Tensor {
+  const { rate, seed, stream } = options;
+  if (!(rate >= 0 && rate < 1)) {
+    throw new RangeError(`Cannot drop elements as "rate" must be at least 0 and below 1: ${rate}`);
+  }
+  return rate === 0 ? x : apply(dropoutOp, [...sources({ seed, stream, eachStep: true }), x], { rate });
+}

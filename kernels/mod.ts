@@ -1,0 +1,50 @@
+/**
+ * The compute kernels of Firn: WGSL text and a grid as pure functions of shapes. They import nothing and see no device.
+ *
+ * Axis legend: B batch, T queries or positions, S keys, H heads, G key heads, D elements of a head, N rows, C channels,
+ * V classes or rows of a table.
+ *
+ * @module
+ */
+
+export { attention, type AttentionOptions } from "./attention.ts";
+export {
+  attentionGradKV,
+  type AttentionGradKVOptions,
+  type AttentionGradOptions,
+  attentionGradQ,
+} from "./attention_backward.ts";
+export { type AttentionShape, type AttentionTiling, attentionTiling } from "./attention_tiles.ts";
+export {
+  crossEntropy,
+  crossEntropyGrad,
+  type CrossEntropyGradOptions,
+  type CrossEntropyOptions,
+} from "./cross_entropy.ts";
+export { type Elementwise, elementwise, partialCount } from "./elementwise.ts";
+export {
+  embedding,
+  embeddingGrad,
+  type EmbeddingGradOptions,
+  type EmbeddingOptions,
+  embeddingOrder,
+} from "./embedding.ts";
+export type { Expression, Operand, Step } from "./expression.ts";
+export type { Kernel } from "./kernel.ts";
+export * from "./matmul.ts";
+export { concat, pad, permute, shiftLabels, slice } from "./movement.ts";
+export {
+  dropout,
+  normal,
+  normalValues,
+  type Pair,
+  type RandomOptions,
+  type RandomValuesOptions,
+  threefry2x32,
+  uniform,
+  uniformValues,
+} from "./random.ts";
+export { collect, columnPieces, reduce, type Reduction, type Run } from "./reduce.ts";
+export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } from "./rms_norm.ts";
+export { rotary, type RotaryOptions } from "./rotary.ts";
+export { rowThreads, type Threads } from "./rows.ts";

@@ -1,0 +1,44 @@
+import { assert, assertEquals } from "@std/assert";
+import { ConsumedError, DeviceLostError, NonFiniteError, OutOfMemoryError, ShapeError } from "@firn/train";
+
+Deno.test("ShapeError is a RangeError that names operation, rule and shapes", () => {
+  const error = new ShapeError("matmul", "inner sizes must be equal", [[2, 3], []]);
+  assert(error instanceof RangeError);
+  assertEquals(
+    `${error}`,
+    'ShapeError: Cannot apply "matmul" as inner sizes must be equal: got [2, 3] and []',
+  );
+});
+
+Deno.test("ConsumedError names both steps and how to keep a state", () => {
+  const error = new ConsumedError(3, 4);
+  assertEquals(
+    `${error}`,
+    "ConsumedError: Cannot use the state of step 3 as step 4 consumed it: " +
+      "keep the state that next() returned, or take a snapshot(state) before the step",
+  );
+  assertEquals([error.producedAt, error.consumedBy], [3, 4]);
+});
+
+Deno.test("OutOfMemoryError names the buffer and its size in MiB", () => {
+  const error = new OutOfMemoryError("layer.weight", 3 * 2 ** 19, "the driver refused");
+  assertEquals(
+    `${error}`,
+    'OutOfMemoryError: Cannot allocate "layer.weight" of 1.5 MiB on the device: the driver refused',
+  );
+  assertEquals([error.label, error.bytes], ["layer.weight", 3 * 2 ** 19]);
+});
+
+Deno.test("NonFiniteError names the step and what to try", () => {
+  const error = new NonFiniteError("loss", 7, NaN);
+  assertEquals(
+    `${error}`,
+    "NonFiniteError: Cannot go on training as the loss of step 7 is NaN: " +
+      "lower the learning rate, clip gradients, or look at the batch of that step",
+  );
+  assertEquals(error.step, 7);
+});
+
+Deno.test("errors print their class", () => {
+  assertEquals(`${new DeviceLostError("gone")}`, "DeviceLostError: gone");
+});

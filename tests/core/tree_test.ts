@@ -1,0 +1,48 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { flatten, type Tensor, tensor, type Tree, unflatten } from "@firn/train";
+
+const [a, b, c] = [tensor([1]), tensor([2]), tensor([3])];
+
+Deno.test("flatten names leaves by dotted path in key order", () => {
+  const leaves = flatten({ layers: { 0: { weight: a, bias: b } }, norm: c });
+  assertEquals([...leaves.keys()], ["layers.0.weight", "layers.0.bias", "norm"]);
+  assert(leaves.get("norm") === c);
+});
+
+Deno.test("flatten puts a prefix before every path", () => {
+  assertEquals([...flatten({ weight: a }, "model").keys()], ["model.weight"]);
+  assertEquals([...flatten(a, "weight").keys()], ["weight"]);
+});
+
+Deno.test("flatten skips keys that are undefined", () => {
+  assertEquals([...flatten({ weight: a, bias: undefined }).keys()], ["weight"]);
+});
+
+Deno.test("flatten refuses what is neither tensor nor record", () => {
+  assertThrows(() => flatten({ layer: { scale: 2 } }), TypeError, 'Cannot flatten "layer.scale"');
+  assertThrows(() => flatten({ name: "text" }), TypeError, 'Cannot flatten "name"');
+  assertThrows(() => flatten({ weight: null }), TypeError, 'Cannot flatten "weight"');
+});
+
+Deno.test("flatten refuses two tensors of one path", () => {
+  assertThrows(() => flatten({ "a.b": a, a: { b } }), TypeError, "two tensors have that path");
+});
+
+Deno.test("unflatten is the inverse of flatten", () => {
+  const tree: Tree = { layers: { 0: { weight: a }, 1: { weight: b } }, norm: c };
+  assertEquals(unflatten(flatten(tree)), tree);
+  assert(unflatten(flatten(a)) === a);
+});
+
+Deno.test("unflatten refuses a path that is the prefix of another, in both orders", () => {
+  const both: [string, Tensor][] = [["layer", a], ["layer.weight", b]];
+  assertThrows(() => unflatten(new Map(both)), TypeError, 'Cannot place "layer.weight" as a shorter path');
+  assertThrows(() => unflatten(new Map(both.toReversed())), TypeError, 'Cannot place "layer" as it holds');
+});
+
+Deno.test("unflatten takes paths that name what every object inherits", () => {
+  const paths = ["constructor.weight", "__proto__.weight", "toString"];
+  const tree = unflatten(new Map(paths.map((path) => [path, a])));
+  assertEquals([...flatten(tree).keys()], paths);
+  assert(!("weight" in {}));
+});

@@ -1,0 +1,104 @@
+import { assertThrows } from "@std/assert";
+import { fill } from "@firn/train";
+import { exp, max, mean, softmax, sum, sumEach } from "@firn/train/ops";
+import { checkOps } from "../reference/check_ops.ts";
+import { fold, softmax as softmaxReference, total } from "../reference/ops.ts";
+import type { Values } from "../reference/values.ts";
+
+const largest = (parts: readonly number[]): number => Math.max(...parts);
+const average = (parts: readonly number[]): number => total(parts) / parts.length;
+
+checkOps([
+  {
+    name: "sum of everything",
+    inputs: [{ shape: [5, 7] }],
+    op: (x) => sum(x),
+    reference: (x) => fold(x, { axes: [0, 1], join: total }),
+  },
+  {
+    name: "sum of what is not zero beyond the last element",
+    inputs: [{ shape: [5, 7] }],
+    op: (x) => sum(exp(x)),
+    reference: (x) => fold(x, { axes: [0, 1], join: (parts) => total(parts.map(Math.exp)) }),
+  },
+  {
+    name: "sum of everything over several workgroups",
+    inputs: [{ shape: [3, 1031] }],
+    op: (x) => sum(x),
+    reference: (x) => fold(x, { axes: [0, 1], join: total }),
+  },
+  {
+    name: "sum of rows",
+    inputs: [{ shape: [5, 70] }],
+    op: (x) => sum(x, -1),
+    reference: (x) => fold(x, { axes: [1], join: total }),
+  },
+  {
+    name: "sum of columns in several pieces",
+    inputs: [{ shape: [2, 131, 3] }],
+    op: (x) => sum(x, 1),
+    reference: (x) => fold(x, { axes: [1], join: total }),
+  },
+  {
+    name: "sum of axes apart",
+    inputs: [{ shape: [3, 5, 2, 4] }],
+    op: (x) => sum(x, [0, 2]),
+    reference: (x) => fold(x, { axes: [0, 2], join: total }),
+  },
+  {
+    name: "mean of the middle",
+    inputs: [{ shape: [2, 3, 5, 4] }],
+    op: (x) => mean(x, [1, 2]),
+    reference: (x) => fold(x, { axes: [1, 2], join: average }),
+  },
+  {
+    name: "max of rows",
+    inputs: [{ shape: [5, 7] }],
+    op: (x) => max(x, -1),
+    reference: (x) => fold(x, { axes: [1], join: largest }),
+  },
+  {
+    name: "max of everything",
+    inputs: [{ shape: [5, 8] }],
+    op: (x) => max(x),
+    reference: (x) => fold(x, { axes: [0, 1], join: largest }),
+  },
+  {
+    name: "max of columns",
+    inputs: [{ shape: [5, 3] }],
+    op: (x) => max(x, 0),
+    reference: (x) => fold(x, { axes: [0], join: largest }),
+  },
+  {
+    name: "softmax",
+    inputs: [{ shape: [2, 3, 7], low: -3, high: 3 }],
+    op: (x) => softmax(x),
+    reference: softmaxReference,
+  },
+  {
+    name: "softmax of rows of four lanes",
+    inputs: [{ shape: [3, 8], low: -3, high: 3 }],
+    op: (x) => softmax(x),
+    reference: softmaxReference,
+  },
+  {
+    name: "sumEach",
+    inputs: [{ shape: [5], constant: true }, { shape: [2, 3], constant: true }, {
+      shape: [],
+      constant: true,
+    }],
+    op: (...tensors) => sumEach(tensors),
+    reference: (...all: Values[]) => ({
+      shape: [3],
+      data: Float64Array.from(all, (x) => total([...x.data])),
+    }),
+  },
+]);
+
+Deno.test("sum refuses an axis that is not there", () => {
+  assertThrows(() => sum(fill(1, [2, 3]), 2), RangeError, 'Cannot apply "reduce"');
+});
+
+Deno.test("sum refuses an axis that is named twice", () => {
+  assertThrows(() => sum(fill(1, [2, 3]), [1, -1]), RangeError, "axes [1,-1] must differ");
+});

@@ -1,0 +1,172 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  type Gpu,
+  type Leaves,
+  linearRate,
+  openGpu,
+  type Optimizer,
+  sgd,
+  tensor,
+} from "@firn/train";
+import { readStep } from "../reference/read_step.ts";
+import { assertNear, random } from "../reference/values.ts";
+
+const SHAPES: Readonly<Record<string, readonly number[]>> = { "layer.weight": [5, 7], "layer.bias": [3] };
+const STEPS = 5;
+
+type Numbers = Map<string, Float64Array>;
+
+function numbers(seed: number, scale = 1): Numbers {
+  return new Map(
+    Object.entries(SHAPES).map((
+      [path, shape],
+      i,
+    ) => [path, random(shape, { seed: seed + 50 * i, low: -scale, high: scale }).data]),
+  );
+}
+
+const gradients = (step: number): Numbers => numbers(10 + step);
+
+function tensors(values: ReadonlyMap<string, Float64Array | Float32Array>): Leaves {
+  return new Map(
+    [...values].map(([path, data]) => [
+      path,
+      tensor(Float32Array.from(data), Object.entries(SHAPES).find(([name]) => path.endsWith(name))![1]),
+    ]),
+  );
+}
+
+/** Parameters after some steps on the device. */
+async function train(gpu: Gpu, optimizer: Optimizer): Promise<Map<string, Float32Array>> {
+  let params = new Map<string, Float32Array>(
+    [...numbers(1)].map(([path, data]) => [path, Float32Array.from(data)]),
+  );
+  const start = optimizer.init(tensors(params));
+  let state = new Map<string, Float32Array>(
+    [...start].map(([path, { shape }]) => [path, new Float32Array(shape.reduce((n, d) => n * d, 1))]),
+  );
+  for (let step = 1; step <= STEPS; step++) {
+    const next = optimizer.next(tensors(state), tensors(gradients(step)), tensors(params));
+    const roots = [...next.updates, ...next.state];
+    const values = await readStep(gpu, roots.map(([, t]) => t), step) as Float32Array[];
+    const read = new Map(roots.map(([path], i) => [path, values[i]]));
+    params = new Map([...params].map(([path, p]) => [path, p.map((x, i) => x + read.get(path)![i])]));
+    state = new Map([...next.state.keys()].map((path) => [path, read.get(path)!]));
+  }
+  return params;
+}
+
+function assertParams(actual: ReadonlyMap<string, Float32Array>, expected: Numbers): void {
+  for (const [path, data] of expected) {
+    // Five updates near one in f32, which holds 6e-8.
+    assertNear(actual.get(path)!, data, { tolerance: 1e-6, what: path });
+  }
+}
+
+Deno.test("adamW equals algorithm 2 of its paper in float64 over five steps", async () => {
+  await using gpu = await openGpu();
+  const rate = linearRate({ peak: 0.1, warmup: 2, steps: 6 });
+  const [beta1, beta2, eps, weightDecay] = [0.8, 0.95, 1e-6, 0.1];
+  const params = numbers(1);
+  for (const [path, p] of params) {
+    const m = new Float64Array(p.length), v = new Float64Array(p.length);
+    for (let step = 1; step <= STEPS; step++) {
+      const g = gradients(step).get(path)!;
+      p.forEach((x, i) => {
+        m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+        v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2;
+        const unbiased = [m[i] / (1 - beta1 ** step), v[i] / (1 - beta2 ** step)];
+        p[i] = x - rate(step) * (unbiased[0] / (Math.sqrt(unbiased[1]) + eps) + weightDecay * x);
+      });
+    }
+  }
+  assertParams(await train(gpu, adamW({ learningRate: rate, beta1, beta2, eps, weightDecay })), params);
+});
+
+for (const momentum of [0, 0.9]) {
+  Deno.test(`sgd with momentum ${momentum} equals its definition in float64 over five steps`, async () => {
+    await using gpu = await openGpu();
+    const params = numbers(1);
+    for (const [path, p] of params) {
+      const velocity = new Float64Array(p.length);
+      for (let step = 1; step <= STEPS; step++) {
+        const g = gradients(step).get(path)!;
+        p.forEach((x, i) => {
+          velocity[i] = momentum * velocity[i] + g[i];
+          p[i] = x - 0.05 * velocity[i];
+        });
+      }
+    }
+    assertParams(await train(gpu, sgd({ learningRate: 0.05, momentum })), params);
+  });
+}
+
+Deno.test("clipByGlobalNorm scales all gradients by one factor, and leaves small ones alone", async () => {
+  await using gpu = await openGpu();
+  const grads = numbers(3);
+  const norm = Math.hypot(...[...grads.values()].flatMap((g) => [...g]));
+  for (const limit of [norm / 2, 2 * norm]) {
+    const { updates } = clipByGlobalNorm(limit).next(new Map(), tensors(grads), new Map());
+    const values = await readStep(gpu, [...updates.values()], 1);
+    const factor = Math.min(1, limit / (norm + 1e-6));
+    [...grads.values()].forEach((g, i) => {
+      assertNear(values[i], g.map((x) => x * factor), { tolerance: 1e-6, what: `limit ${limit}` });
+    });
+  }
+});
+
+Deno.test("clipByGlobalNorm leaves gradients of zero at zero", async () => {
+  await using gpu = await openGpu();
+  const { updates } = clipByGlobalNorm(1).next(new Map(), new Map([["w", tensor([0, 0])]]), new Map());
+  assertEquals(await readStep(gpu, [...updates.values()], 1), [new Float32Array(2)]);
+});
+
+Deno.test("chain hands the updates of one part to the next and keeps the state of all", async () => {
+  await using gpu = await openGpu();
+  const optimizer = chain(clipByGlobalNorm(1), sgd({ learningRate: 0.05, momentum: 0.9 }));
+  assertEquals([...optimizer.init(tensors(numbers(1))).keys()], [
+    "velocity.layer.weight",
+    "velocity.layer.bias",
+  ]);
+  const params = numbers(1),
+    velocity = new Map([...params].map(([path, p]) => [path, new Float64Array(p.length)]));
+  for (let step = 1; step <= STEPS; step++) {
+    const grads = gradients(step);
+    const factor = Math.min(1, 1 / Math.hypot(...[...grads.values()].flatMap((g) => [...g])));
+    for (const [path, p] of params) {
+      const own = velocity.get(path)!, g = grads.get(path)!;
+      p.forEach((x, i) => {
+        own[i] = 0.9 * own[i] + g[i] * factor;
+        p[i] = x - 0.05 * own[i];
+      });
+    }
+  }
+  assertParams(await train(gpu, optimizer), params);
+});
+
+Deno.test("chain prints its parts and has the learning rate of the last that has one", () => {
+  const rate = linearRate({ peak: 1, steps: 10 });
+  const optimizer = chain(adamW({ learningRate: rate }), clipByGlobalNorm(2));
+  assertEquals(optimizer.name, "adamW(schedule, weightDecay 0.01) > clipByGlobalNorm(2)");
+  assert(optimizer.learningRate === rate);
+});
+
+Deno.test("chain refuses two parts with state of one name", () => {
+  const part = sgd({ learningRate: 1, momentum: 0.9 });
+  assertThrows(
+    () => chain(part, part).init(tensors(numbers(1))),
+    TypeError,
+    'keeps "velocity.layer.weight" too',
+  );
+});
+
+Deno.test("optimizers skip parameters without a gradient", () => {
+  const params = tensors(numbers(1)), grads = new Map([["layer.bias", tensor([1, 2, 3])]]);
+  const optimizer = adamW({ learningRate: 1 });
+  const { updates, state } = optimizer.next(optimizer.init(params), grads, params);
+  assertEquals([...updates.keys()], ["layer.bias"]);
+  assertEquals([...state.keys()], ["m.layer.bias", "v.layer.bias"]);
+});
