@@ -8,32 +8,62 @@
  */
 
 export * from "./core/errors.ts";
-export { type DType, fill, type HostData, leaf, type Op, sizeOf, type Spec, stepScalar, type Tensor, tensor } from "./core/tensor.ts";
+export {
+  type DType,
+  fill,
+  type HostData,
+  leaf,
+  type Op,
+  sizeOf,
+  type Spec,
+  stepScalar,
+  type Tensor,
+  tensor,
+} from "./core/tensor.ts";
 export { flatten, type Leaves, type Path, type Tree, unflatten } from "./core/tree.ts";
 export { grad } from "./core/grad.ts";
 export * from "./core/ops/mod.ts";
 export { linear, type LinearParams } from "./core/nn/linear.ts";
-export { ropeTables } from "./core/nn/rope.ts";
+export { type RopeOptions, ropeTables } from "./core/nn/rope.ts";
 export { type Gpu, openGpu } from "./core/gpu/device.ts";
 export { read, readAll } from "./core/gpu/run.ts";
+export type { KernelTime } from "./core/gpu/profile.ts";
 export type { Cost } from "./core/gpu/plan.ts";
 export * from "./core/models/mod.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
 export { clipByGlobalNorm, globalNorm } from "./core/optim/clip.ts";
 export { chain, type Optimizer, type OptimizerStep } from "./core/optim/optimizer.ts";
-export { constantRate, cosine, linearRate, type Schedule } from "./core/optim/schedules.ts";
+export {
+  constantRate,
+  cosine,
+  type DecayOptions,
+  linearRate,
+  type Schedule,
+  type ScheduleOptions,
+} from "./core/optim/schedules.ts";
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./core/policy.ts";
 export * from "./core/loop/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
 export { loadModel, newModel } from "./core/loop/load.ts";
-export { saveModel, type SaveDType, type SaveOptions } from "./core/loop/save.ts";
+export { type SaveDType, saveModel, type SaveOptions } from "./core/loop/save.ts";
 export { loadAdapter } from "./core/loop/adapter.ts";
-export { packDocuments, predictions, tokenWindows, type TokenWindows, type TokenWindowsOptions } from "./core/data/batches.ts";
+export {
+  packDocuments,
+  predictions,
+  type TokenWindows,
+  tokenWindows,
+  type TokenWindowsOptions,
+} from "./core/data/batches.ts";
 export { loadTokenizer, type Tokenizer } from "./core/data/tokenizer.ts";
 export { replaceFolder, writeAtomic } from "./core/data/atomic.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./core/data/floats.ts";
-export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./core/data/safetensors.ts";
+export {
+  openSafetensors,
+  type SafetensorsFile,
+  type StoredDType,
+  type StoredSpec,
+} from "./core/data/safetensors.ts";
 export { scan } from "./core/loop/scan.ts";
 export { evaluate } from "./core/loop/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/loop/generate.ts";

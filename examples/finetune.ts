@@ -35,7 +35,18 @@ import {
   writeAtomic,
 } from "@firn/train";
 import { gradES } from "@firn/train/policies";
-import { helpOf, oneOf, positive, readFlags, runMain, share, text, UsageError, type Values, whole } from "./flags.ts";
+import {
+  helpOf,
+  oneOf,
+  positive,
+  readFlags,
+  runMain,
+  share,
+  text,
+  UsageError,
+  type Values,
+  whole,
+} from "./flags.ts";
 import { claimFolder, lastCheckpoint, modelFiles } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { clock, progress } from "./progress.ts";
@@ -72,33 +83,44 @@ async function main(): Promise<void> {
   const { values, given, help } = readFlags(Deno.args, FLAGS);
   if (help) return console.log(helpOf(USAGE, FLAGS));
   if (values.resume !== null && given.length > 1) {
-    throw new UsageError(`--resume keeps the flags of its run: drop --${given.find((name) => name !== "resume")}`);
+    throw new UsageError(
+      `--resume keeps the flags of its run: drop --${given.find((name) => name !== "resume")}`,
+    );
   }
   const began = performance.now();
   const checkpoint = values.resume === null ? null : await loadCheckpoint(lastCheckpoint(values.resume));
-  const flags: Flags = checkpoint === null ? values : { ...checkpoint.extra as unknown as Flags, out: values.resume };
+  const flags: Flags = checkpoint === null
+    ? values
+    : { ...checkpoint.extra as unknown as Flags, out: values.resume };
 
   await using gpu = await openGpu();
   console.log(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
   if (flags.length > base.maxLength) {
-    throw new RangeError(`Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`);
+    throw new RangeError(
+      `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
+    );
   }
   const files = await modelFiles(flags.model);
   const { train, heldOut } = split(await readText(flags.data));
-  const batches = tokenWindows(encode(tokenizer, train), flags), held = tokenWindows(encode(tokenizer, heldOut), flags).all();
+  const batches = tokenWindows(encode(tokenizer, train), flags),
+    held = tokenWindows(encode(tokenizer, heldOut), flags).all();
   const policy = await policyOf(flags);
   const training = defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
       clipByGlobalNorm(1),
-      adamW({ learningRate: cosine({ peak: flags.lr, warmup: Math.ceil(flags.steps / 20), steps: flags.steps }) }),
+      adamW({
+        learningRate: cosine({ peak: flags.lr, warmup: Math.ceil(flags.steps / 20), steps: flags.steps }),
+      }),
     ),
     policy,
     steps: flags.steps,
     lookEvery: Math.min(10, flags.steps),
   });
   console.log(`model       ${flags.model}, ${base.family.name}`);
-  console.log(`data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`);
+  console.log(
+    `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
+  );
   console.log(`policy      ${policy?.name ?? "none"}`);
 
   const folder = await claimFolder(flags.out, { resumed: checkpoint !== null });
@@ -110,10 +132,16 @@ async function main(): Promise<void> {
     await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
   } else console.log(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
   const [start] = log.lines;
-  if (start?.kind !== "start") throw new Deno.errors.InvalidData(`Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`);
+  if (start?.kind !== "start") {
+    throw new Deno.errors.InvalidData(
+      `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
+    );
+  }
   console.log(`perplexity  ${start.perplexity.toFixed(2)} before\nsample      ${quote(start.sample)}\n`);
 
-  let state = checkpoint === null ? await training.init(base.params) : await training.resume(checkpoint) as TrainingState<object>;
+  let state = checkpoint === null
+    ? await training.init(base.params)
+    : await training.resume(checkpoint) as TrainingState<object>;
   const bar = progress(flags.steps, { first: state.step });
   let clockAt = performance.now(), looked = state.step, firstCost = state.cost;
   for await (state of scan(training, state, batches.from(state.step + 1))) {
@@ -123,7 +151,11 @@ async function main(): Promise<void> {
       [clockAt, looked] = [performance.now(), state.step];
       const tokensPerSecond = Math.round(flags.batch * flags.length / stepMs * 1000);
       await log.add(stepLines(state, { stepMs, tokensPerSecond }));
-      bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`, `frozen ${state.frozen.length}`]);
+      bar.update(state.step, [
+        `loss ${state.look.loss.at(-1)!.toFixed(3)}`,
+        `${tokensPerSecond} tokens/s`,
+        `frozen ${state.frozen.length}`,
+      ]);
     }
     if (state.event !== null) {
       await log.add([{ kind: "freeze", ...state.event }]);
@@ -153,7 +185,12 @@ async function main(): Promise<void> {
     ["Adapter", gpu.name],
   ];
   const threshold = flags.policy === "gradES" ? { signal: flags.metric, tau: flags.tau } : undefined;
-  const report = reportOf(log.lines, { title: `${flags.model} on ${flags.data}`, summary, components, threshold });
+  const report = reportOf(log.lines, {
+    title: `${flags.model} on ${flags.data}`,
+    summary,
+    components,
+    threshold,
+  });
   await writeAtomic(`${folder}/report.html`, await renderReport(report));
   await Deno.remove(lastCheckpoint(folder)).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
@@ -173,23 +210,33 @@ function encode(tokenizer: Tokenizer, documents: readonly string[]): Int32Array 
 async function policyOf({ policy, tau, alpha, metric }: Flags): Promise<FreezePolicy | undefined> {
   if (policy === "none") return undefined;
   if (policy === "gradES") return gradES({ tau, alpha, metric });
-  if (!/\.[jt]s$/.test(policy)) throw new UsageError(`--policy must be gradES, none or a module: got "${policy}"`);
+  if (!/\.[jt]s$/.test(policy)) {
+    throw new UsageError(`--policy must be gradES, none or a module: got "${policy}"`);
+  }
   const url = new URL(policy, `file://${Deno.cwd()}/`);
   const { default: made } = await import(url.href);
   if (typeof made?.next !== "function" || typeof made?.frozen !== "function") {
-    throw new TypeError(`Cannot use "${policy}" as its default export must be a freeze policy: got ${typeof made}`);
+    throw new TypeError(
+      `Cannot use "${policy}" as its default export must be a freeze policy: got ${typeof made}`,
+    );
   }
   return made;
 }
 
 async function continueText(
   gpu: Gpu,
-  { model, tokenizer, flags }: { readonly model: Model; readonly tokenizer: Tokenizer; readonly flags: Flags },
+  { model, tokenizer, flags }: {
+    readonly model: Model;
+    readonly tokenizer: Tokenizer;
+    readonly flags: Flags;
+  },
 ): Promise<string> {
   const ids = [...tokenizer.encode(flags.prompt)];
   if (ids.length === 0) throw new UsageError("--prompt must not be empty");
   const maxTokens = 48, { seed } = flags;
-  for await (const id of generate(gpu, model, { prompt: ids, maxTokens, temperature: 0.8, topK: 40, seed })) ids.push(id);
+  for await (const id of generate(gpu, model, { prompt: ids, maxTokens, temperature: 0.8, topK: 40, seed })) {
+    ids.push(id);
+  }
   return tokenizer.decode(ids);
 }
 
@@ -198,7 +245,9 @@ function stepLines(
   pace: { readonly stepMs: number; readonly tokensPerSecond: number },
 ): StepLine[] {
   const { steps, loss, learningRate, readings } = state.look!, { launches, flops } = state.cost!;
-  const frozen = state.event === null ? state.frozen.length : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
+  const frozen = state.event === null
+    ? state.frozen.length
+    : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
   return steps.map((step, i) => ({
     kind: "step",
     step,
@@ -213,15 +262,21 @@ function stepLines(
 }
 
 function readingsAt(readings: Look["readings"], i: number): StepLine["readings"] {
-  return Object.fromEntries(Object.entries(readings).map(([signal, paths]) => [
-    signal,
-    Object.fromEntries(Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]])),
-  ]));
+  return Object.fromEntries(
+    Object.entries(readings).map(([signal, paths]) => [
+      signal,
+      Object.fromEntries(
+        Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]]),
+      ),
+    ]),
+  );
 }
 
 function change(before: number, after: number, digits: number): string {
   const percent = 100 * (after / before - 1);
-  return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent < 0 ? "" : "+"}${percent.toFixed(0)} %)`;
+  return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent < 0 ? "" : "+"}${
+    percent.toFixed(0)
+  } %)`;
 }
 
 type Cost = NonNullable<TrainingState<object>["cost"]>;
@@ -230,10 +285,16 @@ function costText({ launches, matmulFlops, bytes }: Cost): string {
   return `${launches} launches, ${(matmulFlops / 1e9).toFixed(2)} GFLOP, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }
 
-function freezeText({ step, frozen, thawed, before, after }: NonNullable<TrainingState<object>["event"]>): string {
+function freezeText(
+  { step, frozen, thawed, before, after }: NonNullable<TrainingState<object>["event"]>,
+): string {
   const list = (verb: string, paths: readonly string[]): string[] =>
-    paths.length === 0 ? [] : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
-  return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${costText(before)} → ${costText(after)}`;
+    paths.length === 0
+      ? []
+      : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
+  return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${
+    costText(before)
+  } → ${costText(after)}`;
 }
 
 const quote = (sample: string): string => `“${sample.replace(/\s+/g, " ").trim()}”`;

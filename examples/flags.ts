@@ -28,23 +28,45 @@ export class UsageError extends Error {
 }
 
 /** A flag whose value is taken as it stands. */
-export function text<T extends string | null>(placeholder: string, about: string, fallback: T): Flag<string | T> {
+export function text<T extends string | null>(
+  placeholder: string,
+  about: string,
+  fallback: T,
+): Flag<string | T> {
   return { placeholder, about, fallback, read: (value) => value };
 }
 
 /** A flag whose value is a whole number. */
 export function whole(about: string, fallback: number, least = 1): Flag<number> {
-  return number({ about, fallback, placeholder: "N", rule: `a whole number from ${least}`, holds: (n) => Number.isSafeInteger(n) && n >= least });
+  return number({
+    about,
+    fallback,
+    placeholder: "N",
+    rule: `a whole number from ${least}`,
+    holds: (n) => Number.isSafeInteger(n) && n >= least,
+  });
 }
 
 /** A flag whose value is a number above 0. */
 export function positive(about: string, fallback: number): Flag<number> {
-  return number({ about, fallback, placeholder: "X", rule: "a number above 0", holds: (n) => n > 0 && n < Infinity });
+  return number({
+    about,
+    fallback,
+    placeholder: "X",
+    rule: "a number above 0",
+    holds: (n) => n > 0 && n < Infinity,
+  });
 }
 
 /** A flag whose value is a number from 0 to 1. */
 export function share(about: string, fallback: number): Flag<number> {
-  return number({ about, fallback, placeholder: "X", rule: "a number from 0 to 1", holds: (n) => n >= 0 && n <= 1 });
+  return number({
+    about,
+    fallback,
+    placeholder: "X",
+    rule: "a number from 0 to 1",
+    holds: (n) => n >= 0 && n <= 1,
+  });
 }
 
 /** A flag whose value is one of some words. */
@@ -62,7 +84,10 @@ export function oneOf<T extends string>(words: readonly T[], about: string, fall
 }
 
 function number(
-  { rule, holds, ...flag }: Omit<Flag<number>, "read"> & { readonly rule: string; readonly holds: (n: number) => boolean },
+  { rule, holds, ...flag }: Omit<Flag<number>, "read"> & {
+    readonly rule: string;
+    readonly holds: (n: number) => boolean;
+  },
 ): Flag<number> {
   return {
     ...flag,
@@ -87,14 +112,18 @@ export function readFlags<F extends Table>(
   table: F,
 ): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
   const names = Object.keys(table);
-  const parsed: Record<string, unknown> = parseArgs([...args], {
+  const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs([...args], {
     string: names,
     boolean: ["help"],
     alias: { help: "h" },
     unknown: (arg) => {
-      throw new UsageError(arg.startsWith("-") ? `there is no flag "${arg.split("=")[0]}"` : `"${arg}" belongs to no flag`);
+      throw new UsageError(
+        arg.startsWith("-") ? `there is no flag "${arg.split("=")[0]}"` : `"${arg}" belongs to no flag`,
+      );
     },
   });
+  // What follows "--" is not asked about.
+  if (parsed._.length > 0) throw new UsageError(`"${parsed._[0]}" belongs to no flag`);
   const values: Record<string, unknown> = {};
   const given = names.filter((name) => parsed[name] !== undefined);
   for (const [name, flag] of Object.entries(table)) {

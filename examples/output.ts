@@ -18,7 +18,10 @@ export function lastCheckpoint(folder: string): string {
  * @throws {Deno.errors.AlreadyExists} When it holds something: nothing is overwritten
  * @throws {Deno.errors.PermissionDenied} When it cannot be written
  */
-export async function claimFolder(folder: string | null, { resumed }: { readonly resumed: boolean }): Promise<string> {
+export async function claimFolder(
+  folder: string | null,
+  { resumed }: { readonly resumed: boolean },
+): Promise<string> {
   const place = folder?.replace(/(?<=.)\/+$/, "") ?? await nextFree("out/finetune");
   try {
     await Deno.mkdir(place, { recursive: true });
@@ -26,14 +29,19 @@ export async function claimFolder(folder: string | null, { resumed }: { readonly
     await Deno.remove(probe);
   } catch (error) {
     const seen = (error as Error).message;
-    throw new Deno.errors.PermissionDenied(`Cannot write to "${place}" as it must be a folder that can be written: ${seen}; choose another --out`, {
-      cause: error,
-    });
+    throw new Deno.errors.PermissionDenied(
+      `Cannot write to "${place}" as it must be a folder that can be written: ${seen}; choose another --out`,
+      {
+        cause: error,
+      },
+    );
   }
   const held = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
   if (held.length > 0) {
     throw new Deno.errors.AlreadyExists(
-      `Cannot write to "${place}" as it must be empty: it holds "${held[0].name}"; choose another --out, or go on with --resume ${place}`,
+      `Cannot write to "${place}" as it must be empty: it holds "${
+        held[0].name
+      }"; choose another --out, or go on with --resume ${place}`,
     );
   }
   return place;

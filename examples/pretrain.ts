@@ -84,14 +84,21 @@ async function main(): Promise<void> {
       dtype: "bfloat16",
     };
     const model = await newModel(gpu, { source, seed: flags.seed });
-    console.log(`text       ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`);
+    console.log(
+      `text       ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
+    );
 
     const { steps } = flags;
     const training = defineTraining(gpu, nextTokenLoss(model), {
       optimizer: chain(
         clipByGlobalNorm(1),
         adamW({
-          learningRate: cosine({ peak: flags.lr, warmup: Math.ceil(steps / 50), steps, floor: flags.lr / 20 }),
+          learningRate: cosine({
+            peak: flags.lr,
+            warmup: Math.ceil(steps / 50),
+            steps,
+            floor: flags.lr / 20,
+          }),
           beta2: 0.95,
           weightDecay: 0.1,
         }),
@@ -113,10 +120,14 @@ async function main(): Promise<void> {
     console.log(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
     console.log(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
     const prompt = tokenizer.encode("My fellow citizens"), sample = [...prompt];
-    for await (const id of generate(gpu, trained, { prompt, maxTokens: 48, temperature: 0.8, topK: 40 })) sample.push(id);
+    for await (const id of generate(gpu, trained, { prompt, maxTokens: 48, temperature: 0.8, topK: 40 })) {
+      sample.push(id);
+    }
     console.log(`sample     ${tokenizer.decode(sample)}`);
     const files = new Map<string, Uint8Array>();
-    for (const name of ["tokenizer.json", "tokenizer_config.json"]) files.set(name, await Deno.readFile(`${work}/${name}`));
+    for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
+      files.set(name, await Deno.readFile(`${work}/${name}`));
+    }
     await Deno.mkdir(flags.out.replace(/\/?[^/]+\/?$/, "") || ".", { recursive: true });
     await saveModel(gpu, trained, { folder: flags.out, files });
     console.log(`saved      ${flags.out}`);

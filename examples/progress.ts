@@ -33,7 +33,9 @@ export function progress(steps: number, { first = 0 }: { readonly first?: number
   return {
     update(step, facts) {
       const done = Math.round(WIDTH * step / steps);
-      const left = step === first ? "?" : clock((performance.now() - started) / (step - first) * (steps - step));
+      const left = step === first
+        ? "?"
+        : clock((performance.now() - started) / (step - first) * (steps - step));
       const bar = "█".repeat(done) + "░".repeat(WIDTH - done);
       shown = [`${bar} ${step}/${steps}`, ...facts, `ETA ${left}`].join("  ");
       if (live) write(`\r\x1b[K${shown}`);

@@ -72,7 +72,9 @@ export async function openLog(path: string, { upTo }: { readonly upTo?: number }
     lines,
     async add(more) {
       lines.push(...more);
-      await Deno.writeTextFile(path, more.map((line) => JSON.stringify(line) + "\n").join(""), { append: true });
+      await Deno.writeTextFile(path, more.map((line) => JSON.stringify(line) + "\n").join(""), {
+        append: true,
+      });
     },
   };
 }
@@ -94,20 +96,24 @@ export function reportOf(
   },
 ): RunReport {
   const { title, summary, components, threshold } = options;
-  const start = lines.find((line) => line.kind === "start")!, end = lines.find((line) => line.kind === "end")!;
-  const steps = lines.filter((line) => line.kind === "step"), events = lines.filter((line) => line.kind === "freeze");
+  const start = lines.find((line) => line.kind === "start")!,
+    end = lines.find((line) => line.kind === "end")!;
+  const steps = lines.filter((line) => line.kind === "step"),
+    events = lines.filter((line) => line.kind === "freeze");
   const frozenAt: Record<string, number> = {};
   for (const { step, frozen, thawed } of events) {
     for (const path of thawed) delete frozenAt[path];
     for (const path of frozen) frozenAt[path] = step;
   }
   const read = new Set<string>();
-  const values = threshold === undefined ? [] : steps.flatMap(({ step, readings }) =>
-    Object.entries(readings[threshold.signal] ?? {}).map(([path, value]) => {
-      read.add(path);
-      return { path, step, value };
-    })
-  );
+  const values = threshold === undefined
+    ? []
+    : steps.flatMap(({ step, readings }) =>
+      Object.entries(readings[threshold.signal] ?? {}).map(([path, value]) => {
+        read.add(path);
+        return { path, step, value };
+      })
+    );
   return {
     title,
     summary,

@@ -35,13 +35,21 @@ export interface Epilogue {
 
 /** A product `[batch, m, k] x [batch, k, n]`. */
 export interface Matmul {
+  /** Products, one after the other in memory. */
   readonly batch: number;
+  /** Rows of the product. */
   readonly m: number;
+  /** Columns of the product. */
   readonly n: number;
+  /** Length of the sums. */
   readonly k: number;
+  /** A is stored as [batch, k, m]. */
   readonly transposeA: boolean;
+  /** B is stored as [batch, n, k]. */
   readonly transposeB: boolean;
+  /** How it is cut up. */
   readonly variant: MatmulVariant;
+  /** What is done before storing; the product is stored as it is when absent. */
   readonly epilogue?: Epilogue;
 }
 
@@ -57,7 +65,9 @@ const STORE: Epilogue = {
  * @returns The kernel
  */
 export function matmul(product: Matmul): Kernel {
-  return product.variant.kind === "direct" ? direct(product, product.variant) : tiled(product, product.variant);
+  return product.variant.kind === "direct"
+    ? direct(product, product.variant)
+    : tiled(product, product.variant);
 }
 
 /** One operand as the generators see it: `size` rows or columns, `k` deep. */
@@ -86,9 +96,16 @@ function sides({ m, n, k, transposeA, transposeB }: Matmul): [Side, Side] {
  * Declarations, and the text that stores a thread's block of accumulators `c{i}_{j}`: quads of a row where `lanes` is
  * 4, elements where it is 1.
  */
-function frame(product: Matmul, { pair: [a, b], lanes: wanted }: { pair: readonly [Side, Side]; lanes: 1 | 4 }): {
+function frame(
+  product: Matmul,
+  { pair: [a, b], lanes: wanted }: { pair: readonly [Side, Side]; lanes: 1 | 4 },
+): {
   readonly declarations: string;
-  store(row: (i: number) => string, column: (j: number) => string, block: { rows: number; columns: number }): string;
+  store(
+    row: (i: number) => string,
+    column: (j: number) => string,
+    block: { rows: number; columns: number },
+  ): string;
 } {
   const { m, n, batch } = product;
   const { expression, outputs } = product.epilogue ?? STORE;
@@ -111,7 +128,9 @@ function frame(product: Matmul, { pair: [a, b], lanes: wanted }: { pair: readonl
       const one = (i: number, j: number): string => {
         const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;
         const inside = (c: number): string => `if (${row(i)} < ${m}u && ${column(j)} + ${c}u < ${n}u)`;
-        if (lanes === wanted) return `${inside(0)} ${put(lanes === 4 ? `(${base}) / 4u` : base, `c${i}_${j}`)}\n`;
+        if (lanes === wanted) {
+          return `${inside(0)} ${put(lanes === 4 ? `(${base}) / 4u` : base, `c${i}_${j}`)}\n`;
+        }
         return repeat(4, (c) => `${inside(c)} ${put(`${base} + ${c}u`, `c${i}_${j}.${"xyzw"[c]}`)}\n`);
       };
       return repeat(rows, (i) => repeat(columns, (j) => one(i, j)));
@@ -157,7 +176,9 @@ function direct(product: Matmul, { tm, tn, subgroups }: Extract<MatmulVariant, {
   /** `depth` products along k, from `k0` on. A lane loads what lies nearest: another k, or another row. */
   const block = (depth: number): string => {
     const alongK = a.kContiguous;
-    const rows = !subgroups || !alongK ? "" : repeat(tm, (i) => `let s${i} = ${element(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
+    const rows = !subgroups || !alongK
+      ? ""
+      : repeat(tm, (i) => `let s${i} = ${element(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
     const one = (q: number): string => {
       const lanes = !subgroups || alongK ? "" : repeat(Math.ceil(tm / LANES), (g) => {
         return `let s${g} = ${element(a, `min(m0 + ${LANES * g}u + lid, ${m - 1}u)`, `k0 + ${q}u`)};\n`;
@@ -169,7 +190,10 @@ function direct(product: Matmul, { tm, tn, subgroups }: Extract<MatmulVariant, {
           ? `subgroupBroadcast(s${i}, ${q}u)`
           : `subgroupBroadcast(s${Math.floor(i / LANES)}, ${i % LANES}u)`;
       return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${element(b, column(j), `k0 + ${q}u`)};\n`)}${
-        repeat(tm, (i) => `let x${i} = ${shared(i)};\n${repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)}`)
+        repeat(tm, (i) =>
+          `let x${i} = ${shared(i)};\n${
+            repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)
+          }`)
       }}\n`;
     };
     return rows + repeat(depth, one);
@@ -209,7 +233,8 @@ function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" 
       const blocks = quads * (bk / 4), turns = Math.ceil(blocks / threads);
       const id = (l: number): string => `(lid + ${l * threads}u)`;
       const inside = (l: number): string => blocks % threads === 0 ? "" : `if (${id(l)} < ${blocks}u) `;
-      const kq = (l: number): string => `(${id(l)} / ${quads}u)`, q = (l: number): string => `(${id(l)} % ${quads}u)`;
+      const kq = (l: number): string => `(${id(l)} / ${quads}u)`,
+        q = (l: number): string => `(${id(l)} % ${quads}u)`;
       const fetch = repeat(turns, (l) =>
         repeat(4, (r) => {
           const row = `min(${origin} + ${q(l)} * 4u + ${r}u, ${side.size - 1}u)`;
@@ -231,21 +256,38 @@ function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" 
     const kk = (l: number): string => `(k0 + ${id(l)} / ${quads}u)`;
     const o = (l: number): string => `(${origin} + (${id(l)} % ${quads}u) * 4u)`;
     const fetch = repeat(turns, (l) => {
-      if (!side.wide) return `let ${side.name}p${l} = ${scalarQuad(side, (c) => ({ o: `${o(l)} + ${c}u`, k: kk(l) }))};\n`;
-      const text = `${side.name}[z${side.name} + ${kk(l)} * ${side.size / 4}u + min(${o(l)} / 4u, ${side.size / 4 - 1}u)]`;
-      return `let ${side.name}p${l} = ${k % bk === 0 ? text : `select(vec4<f32>(), ${text}, ${kk(l)} < ${k}u)`};\n`;
+      if (!side.wide) {
+        return `let ${side.name}p${l} = ${scalarQuad(side, (c) => ({ o: `${o(l)} + ${c}u`, k: kk(l) }))};\n`;
+      }
+      const text = `${side.name}[z${side.name} + ${kk(l)} * ${side.size / 4}u + min(${o(l)} / 4u, ${
+        side.size / 4 - 1
+      }u)]`;
+      return `let ${side.name}p${l} = ${
+        k % bk === 0 ? text : `select(vec4<f32>(), ${text}, ${kk(l)} < ${k}u)`
+      };\n`;
     });
-    const keep = repeat(turns, (l) =>
-      `${slots % threads === 0 ? "" : `if (${id(l)} < ${slots}u) `}{ ${tile}[${id(l)}] = ${side.name}p${l}; }\n`);
+    const keep = repeat(
+      turns,
+      (l) =>
+        `${slots % threads === 0 ? "" : `if (${id(l)} < ${slots}u) `}{ ${tile}[${
+          id(l)
+        }] = ${side.name}p${l}; }\n`,
+    );
     return { fetch, keep };
   };
   const la = load(a, "m0", bm), lb = load(b, "n0", bn);
-  const inner = repeat(bk, (kk) =>
-    "{\n" + repeat(tm / 4, (i) => `let x${i} = as_[${kk * bm / 4}u + ty * ${tm / 4}u + ${i}u];\n`) +
-    repeat(tn / 4, (j) => `let y${j} = bs[${kk * bn / 4}u + tx + ${j * across}u];\n`) +
-    repeat(tm, (i) =>
-      repeat(tn / 4, (j) => `c${i}_${j} = fma(vec4<f32>(x${i >> 2}.${"xyzw"[i & 3]}), y${j}, c${i}_${j});\n`)) +
-    "}\n");
+  const inner = repeat(
+    bk,
+    (kk) =>
+      "{\n" + repeat(tm / 4, (i) => `let x${i} = as_[${kk * bm / 4}u + ty * ${tm / 4}u + ${i}u];\n`) +
+      repeat(tn / 4, (j) => `let y${j} = bs[${kk * bn / 4}u + tx + ${j * across}u];\n`) +
+      repeat(tm, (i) =>
+        repeat(
+          tn / 4,
+          (j) => `c${i}_${j} = fma(vec4<f32>(x${i >> 2}.${"xyzw"[i & 3]}), y${j}, c${i}_${j});\n`,
+        )) +
+      "}\n",
+  );
   const code = `${declarations}
 var<workgroup> as_: array<vec4<f32>, ${bk * bm / 4}>;
 var<workgroup> bs: array<vec4<f32>, ${bk * bn / 4}>;
@@ -261,7 +303,12 @@ for (var k0 = 0u; k0 < ${k}u; k0 += ${bk}u) {
 ${la.fetch}${lb.fetch}${la.keep.replaceAll("as[", "as_[")}${lb.keep}workgroupBarrier();
 ${inner}workgroupBarrier();
 }
-${store((i) => `(m0 + ty * ${tm}u + ${i}u)`, (j) => `(n0 + (tx + ${j * across}u) * 4u)`, { rows: tm, columns: tn / 4 })}
+${
+    store((i) => `(m0 + ty * ${tm}u + ${i}u)`, (j) => `(n0 + (tx + ${j * across}u) * 4u)`, {
+      rows: tm,
+      columns: tn / 4,
+    })
+  }
 }`;
   const name = `matmul ${label(product)} tiled ${bm}x${bn}x${bk}`;
   return { name, code, grid: [Math.ceil(n / bn), Math.ceil(m / bm), batch], flops: 2 * batch * m * n * k };
@@ -283,7 +330,12 @@ export function chooseMatmul(
   options: { readonly software: boolean; readonly subgroups: boolean },
 ): MatmulVariant {
   if (options.software) {
-    return { kind: "direct", tm: Math.min(16, m), tn: Math.min(4, Math.ceil(n / LANES)), subgroups: options.subgroups };
+    return {
+      kind: "direct",
+      tm: Math.min(16, m),
+      tn: Math.min(4, Math.ceil(n / LANES)),
+      subgroups: options.subgroups,
+    };
   }
   const tiles = (bm: number, bn: number): number => batch * Math.ceil(m / bm) * Math.ceil(n / bn);
   if (tiles(128, 128) >= 200) return { kind: "tiled", bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 };

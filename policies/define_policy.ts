@@ -4,6 +4,7 @@ import type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../co
 export interface StepLook {
   /** 1-based number of the step. */
   readonly step: number;
+  /** Loss of the step. */
   readonly loss: number;
   /** NaN when the optimizer has none. */
   readonly learningRate: number;

@@ -6,8 +6,24 @@
  * @module
  */
 
+/** Element type of a stored tensor. */
+export type StoredDType =
+  | "BOOL"
+  | "U8"
+  | "I8"
+  | "I16"
+  | "U16"
+  | "F16"
+  | "BF16"
+  | "I32"
+  | "U32"
+  | "F32"
+  | "F64"
+  | "I64"
+  | "U64";
+
 /** Element types of the format that Firn reads and writes, in the format's own order. */
-export const BYTES_PER_ELEMENT = {
+export const BYTES_PER_ELEMENT: Readonly<Record<StoredDType, number>> = {
   BOOL: 1,
   U8: 1,
   I8: 1,
@@ -21,10 +37,7 @@ export const BYTES_PER_ELEMENT = {
   F64: 8,
   I64: 8,
   U64: 8,
-} as const;
-
-/** Element type of a stored tensor. */
-export type StoredDType = keyof typeof BYTES_PER_ELEMENT;
+};
 
 /** Where a tensor lies and what it is. */
 export interface StoredSpec {

@@ -72,7 +72,9 @@ export async function openGpu(): Promise<Gpu> {
 
   let failure: Error | null = null, closing = false;
   device.lost.then((info) => {
-    if (!closing) failure = new DeviceLostError(`The device "${name}" was lost: ${info.message || info.reason}`);
+    if (!closing) {
+      failure = new DeviceLostError(`The device "${name}" was lost: ${info.message || info.reason}`);
+    }
   });
   device.addEventListener("uncapturederror", (event) => {
     const { error } = event as GPUUncapturedErrorEvent;
@@ -94,10 +96,11 @@ export async function openGpu(): Promise<Gpu> {
     check(): void {
       if (failure !== null) throw failure;
     },
-    [Symbol.asyncDispose]: (): Promise<void> => {
+    async [Symbol.asyncDispose](): Promise<void> {
       closing = true;
+      // A device that is dropped with seconds of work in its queue takes the process down.
+      await device.queue.onSubmittedWorkDone();
       device.destroy();
-      return Promise.resolve();
     },
   };
 }
@@ -110,7 +113,10 @@ async function requestDevice(
   let granted = OPTIONAL;
   for (;;) {
     try {
-      const device = await adapter.requestDevice({ requiredLimits, requiredFeatures: granted as GPUFeatureName[] });
+      const device = await adapter.requestDevice({
+        requiredLimits,
+        requiredFeatures: granted as GPUFeatureName[],
+      });
       return { device, features: new Set(granted) };
     } catch (error) {
       if (granted.length === 0) throw error;
@@ -129,16 +135,25 @@ const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
  * @returns The buffer, zeroed
  * @throws {OutOfMemoryError} When the adapter cannot bind that much
  */
-export function createBuffer(gpu: Gpu, options: { readonly label: string; readonly bytes: number }): GPUBuffer {
+export function createBuffer(
+  gpu: Gpu,
+  options: { readonly label: string; readonly bytes: number },
+): GPUBuffer {
   const { label, bytes } = options;
   const most = Math.min(gpu.device.limits.maxStorageBufferBindingSize, gpu.device.limits.maxBufferSize);
   if (bytes > most) {
-    throw new OutOfMemoryError(label, bytes, `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`);
+    throw new OutOfMemoryError(
+      label,
+      bytes,
+      `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`,
+    );
   }
   gpu.counts.buffers++;
   gpu.device.pushErrorScope("out-of-memory");
   const buffer = gpu.device.createBuffer({ label, size: bytes, usage: USAGE });
-  const refusal = gpu.device.popErrorScope().then((error) => error === null ? null : new OutOfMemoryError(label, bytes, error.message));
+  const refusal = gpu.device.popErrorScope().then((error) =>
+    error === null ? null : new OutOfMemoryError(label, bytes, error.message)
+  );
   if (pending.has(gpu)) pending.get(gpu)!.push(refusal);
   else pending.set(gpu, [refusal]);
   return buffer;
@@ -168,11 +183,16 @@ export async function checkAllocations(gpu: Gpu): Promise<void> {
  * @param kernel Name and WGSL
  * @returns The pipeline; its bind group layout follows the declarations, used or not
  */
-export function pipelineFor(gpu: Gpu, kernel: { readonly name: string; readonly code: string }): GPUComputePipeline {
+export function pipelineFor(
+  gpu: Gpu,
+  kernel: { readonly name: string; readonly code: string },
+): GPUComputePipeline {
   const known = gpu.pipelines.get(kernel.code);
   if (known !== undefined) return known;
   gpu.counts.pipelines++;
-  const access = [...kernel.code.matchAll(/@binding\(\d+\)\s+var<storage,\s*(read_write|read)>/g)].map((m) => m[1]);
+  const access = [...kernel.code.matchAll(/@binding\(\d+\)\s+var<storage,\s*(read_write|read)>/g)].map((m) =>
+    m[1]
+  );
   const layout = gpu.device.createBindGroupLayout({
     entries: access.map((mode, binding) => ({
       binding,
@@ -183,7 +203,10 @@ export function pipelineFor(gpu: Gpu, kernel: { readonly name: string; readonly 
   const pipeline = gpu.device.createComputePipeline({
     label: kernel.name,
     layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module: gpu.device.createShaderModule({ label: kernel.name, code: kernel.code }), entryPoint: "main" },
+    compute: {
+      module: gpu.device.createShaderModule({ label: kernel.name, code: kernel.code }),
+      entryPoint: "main",
+    },
   });
   gpu.pipelines.set(kernel.code, pipeline);
   return pipeline;
@@ -220,7 +243,9 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
     const part = sources.slice(from, to);
     const target = stagingFor(gpu, bytes);
     const encoder = gpu.device.createCommandEncoder();
-    part.forEach((s, i) => encoder.copyBufferToBuffer(s.buffer, 0, target, offsets[i], Math.ceil(s.bytes / 4) * 4));
+    part.forEach((s, i) =>
+      encoder.copyBufferToBuffer(s.buffer, 0, target, offsets[i], Math.ceil(s.bytes / 4) * 4)
+    );
     gpu.device.queue.submit([encoder.finish()]);
     gpu.counts.submits++;
     try {

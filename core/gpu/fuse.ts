@@ -66,7 +66,10 @@ export function fuse(roots: readonly Tensor[]): Fusion {
 
   const level = new Map<Tensor, number>();
   for (const node of order) {
-    level.set(node, Math.max(0, ...node.inputs.map((i) => level.get(i)! + (fusable(i, node) || isSource(i) ? 0 : 1))));
+    level.set(
+      node,
+      Math.max(0, ...node.inputs.map((i) => level.get(i)! + (fusable(i, node) || isSource(i) ? 0 : 1))),
+    );
   }
   for (const node of order.toReversed()) {
     const after = readers.get(node)!;
@@ -106,7 +109,8 @@ export function fuse(roots: readonly Tensor[]): Fusion {
       ),
     });
     const after = readers.get(node)!;
-    const must = needed.has(node) || after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
+    const must = needed.has(node) ||
+      after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
     const shared = after.some((r) =>
       (isElement(r) && find(r) !== find(node)) || (r.op === reduceOp && after.length > 1)
     );

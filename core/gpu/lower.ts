@@ -72,7 +72,8 @@ export function createLowering(
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
 
-  const newBuffer = (bytes: number, source: Source | null = null): number => buffers.push({ bytes, source }) - 1;
+  const newBuffer = (bytes: number, source: Source | null = null): number =>
+    buffers.push({ bytes, source }) - 1;
   const bufferIds = new Map<Tensor, number[]>();
   let scalarBuffer = -1;
 
@@ -154,7 +155,12 @@ export function createLowering(
         `Cannot launch "${unit.kernel.name}" as the adapter binds ${target.maxBindings} buffers: it needs ${bindings.length}`,
       );
     }
-    units.push({ ...unit, bindings, overwrites: extra.overwrites ?? [], matmulFlops: extra.matmulFlops ?? 0 });
+    units.push({
+      ...unit,
+      bindings,
+      overwrites: extra.overwrites ?? [],
+      matmulFlops: extra.matmulFlops ?? 0,
+    });
   }
 
   const partials = new Map<Cluster, number>();
@@ -188,7 +194,9 @@ export function createLowering(
       return at < 0 ? null : at;
     });
     const fresh = outputs.filter((_, i) => overwrites[i] === null);
-    if (summed.length > 0) partials.set(cluster, newBuffer(bytesOf([summed.length * partialCount(sizeOf(shape))])));
+    if (summed.length > 0) {
+      partials.set(cluster, newBuffer(bytesOf([summed.length * partialCount(sizeOf(shape))])));
+    }
     const names = [...new Set(cluster.nodes.filter((n) => n.op.name !== "broadcast").map((n) => n.op.name))];
     const kernel = elementwise({
       expression,
@@ -219,7 +227,8 @@ export function createLowering(
     const products = [...inputs].filter((n) =>
       n.op === matmulOp && !merged.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
     );
-    const levelOf = (node: Tensor): number => level.get(isElement(node) ? clusterOf.get(node)!.nodes[0] : node)!;
+    const levelOf = (node: Tensor): number =>
+      level.get(isElement(node) ? clusterOf.get(node)!.nodes[0] : node)!;
     return products.find((p) => [...inputs].every((i) => i === p || levelOf(i) < level.get(p)!));
   }
 
@@ -279,7 +288,15 @@ export function createLowering(
       steps: [{ kind: "load", input: 0 }],
     };
     // 64 pieces or fewer: the second launch never splits again.
-    const join = reduce({ expression: rest, outer, length: pieces, inner, kind, threads, label: `${label} join` });
+    const join = reduce({
+      expression: rest,
+      outer,
+      length: pieces,
+      inner,
+      kind,
+      threads,
+      label: `${label} join`,
+    });
     addUnit({ kernel: join, reads: [scratch], writes: [bufferOf(node)], priority });
   }
 
@@ -315,7 +332,9 @@ export function createLowering(
     );
     const call = op.kernel!({ inputs, outputs, wanted, attrs, target });
     const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
-    const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) => bufferOf(node, k));
+    const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) =>
+      bufferOf(node, k)
+    );
     const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs, wanted) ?? 0;
     addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops });
   }

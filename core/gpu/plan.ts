@@ -8,7 +8,16 @@ import { matmulOp } from "../ops/matmul.ts";
 import { broadcast } from "../ops/elementwise.ts";
 import { reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { rebuild, simplify } from "../graph.ts";
-import { fillOp, type HostData, type KernelText, pickOp, sizeOf, stepScalarOp, type Target, type Tensor } from "../tensor.ts";
+import {
+  fillOp,
+  type HostData,
+  type KernelText,
+  pickOp,
+  sizeOf,
+  stepScalarOp,
+  type Target,
+  type Tensor,
+} from "../tensor.ts";
 import { fuse, isElement, isSource } from "./fuse.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { createLowering, type Unit } from "./lower.ts";
@@ -78,10 +87,13 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const updates = options.updates ?? new Map<number, Tensor>();
   const expanded = simplify(expandDefinitions(simplify(roots)));
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
-  const launched = rebuild(expanded, (node) =>
-    isElement(node) || isSource(node)
-      ? node
-      : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? broadcast(x, x.shape) : x) });
+  const launched = rebuild(
+    expanded,
+    (node) =>
+      isElement(node) || isSource(node)
+        ? node
+        : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? broadcast(x, x.shape) : x) },
+  );
   const ready = launched.map((root, i) =>
     updates.has(i) || isSource(root) ? broadcast(root, root.shape) : root
   );
@@ -101,7 +113,11 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   for (const b of rootBuffers) last.set(b, order.length);
   const temporary = lowering.buffers.flatMap((b, i) => b.source === null && first.has(i) ? [i] : []);
   const memory = planMemory(
-    temporary.map((i): Lifetime => ({ bytes: lowering.buffers[i].bytes, first: first.get(i)!, last: last.get(i)! })),
+    temporary.map((i): Lifetime => ({
+      bytes: lowering.buffers[i].bytes,
+      first: first.get(i)!,
+      last: last.get(i)!,
+    })),
   );
   const slotOf = new Map(temporary.map((b, i) => [b, memory.slots[i]]));
   const buffers = lowering.buffers.map(({ source, bytes }, i) => ({
@@ -190,4 +206,3 @@ function schedule(units: readonly Unit[]): Unit[] {
 export function bytesOf(shape: readonly number[]): number {
   return Math.max(16, Math.ceil(sizeOf(shape) / 4) * 16);
 }
-

@@ -9,9 +9,13 @@ import type { Recording } from "./run.ts";
 
 /** One launch and how long the device took for it. */
 export interface KernelTime {
+  /** Name of the kernel. */
   readonly name: string;
+  /** Time between the device's clock before and after. */
   readonly milliseconds: number;
+  /** Floating-point operations. */
   readonly flops: number;
+  /** Bytes of the buffers that it binds. */
   readonly bytes: number;
 }
 
@@ -27,7 +31,9 @@ export async function profile(
   gpu: Gpu,
   options: { readonly recording: Recording; readonly step: number },
 ): Promise<KernelTime[]> {
-  if (!gpu.features.has("timestamp-query")) throw new TypeError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
+  if (!gpu.features.has("timestamp-query")) {
+    throw new TypeError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
+  }
   const { device } = gpu;
   const { recording, step } = options;
   const count = recording.plan.launches.length;

@@ -39,7 +39,9 @@ export function isResident(tensor: Tensor): boolean {
  */
 export function storageOf(tensor: Tensor): Storage {
   const storage = storages.get(tensor);
-  if (storage === undefined) throw new TypeError(`Cannot read "${tensor.op.name}" as it is not on the device`);
+  if (storage === undefined) {
+    throw new TypeError(`Cannot read "${tensor.op.name}" as it is not on the device`);
+  }
   if (storage.consumedBy !== null) throw new ConsumedError(storage.producedAt, storage.consumedBy);
   return storage;
 }
@@ -51,5 +53,9 @@ export function consume(tensor: Tensor, step: number): void {
 
 /** Values of bytes, by dtype. */
 export function view(bytes: ArrayBuffer, dtype: DType): HostData {
-  return dtype === "f32" ? new Float32Array(bytes) : dtype === "i32" ? new Int32Array(bytes) : new Uint32Array(bytes);
+  return dtype === "f32"
+    ? new Float32Array(bytes)
+    : dtype === "i32"
+    ? new Int32Array(bytes)
+    : new Uint32Array(bytes);
 }

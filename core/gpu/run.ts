@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type HostData, sizeOf, type Tensor } from "../tensor.ts";
+import { type HostData, hostOp, sizeOf, type Tensor } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers } from "./device.ts";
 import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
@@ -19,7 +19,12 @@ export interface Recording {
   /** Encodes some launches with a pass and a pair of timestamps each. */
   encode(
     encoder: GPUCommandEncoder,
-    options: { readonly step: number; readonly queries: GPUQuerySet; readonly from: number; readonly count: number },
+    options: {
+      readonly step: number;
+      readonly queries: GPUQuerySet;
+      readonly from: number;
+      readonly count: number;
+    },
   ): void;
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
@@ -50,7 +55,9 @@ export async function record(
   const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
     if (!used.has(i)) return null;
     if (source.kind === "slot") return slots[source.slot];
-    if (source.kind === "leaf") return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
+    if (source.kind === "leaf") {
+      return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
+    }
     const buffer = createBuffer(gpu, { label: `${label} ${source.kind}`, bytes });
     owned.push(buffer);
     if (source.kind === "scalars") scalarBuffer = buffer;
@@ -104,7 +111,11 @@ export async function record(
       for (let i = 0; i < count; i++) {
         const { pipeline, group, grid } = steps[from + i];
         const pass = encoder.beginComputePass({
-          timestampWrites: { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+          timestampWrites: {
+            querySet: queries,
+            beginningOfPassWriteIndex: 2 * i,
+            endOfPassWriteIndex: 2 * i + 1,
+          },
         });
         pass.setPipeline(pipeline);
         pass.setBindGroup(0, group);
@@ -130,7 +141,11 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
 }
 
 /** Uploads host values; the buffer belongs to the returned tensor. */
-export function upload(gpu: Gpu, data: HostData, options: { shape: readonly number[]; label: string }): Tensor {
+export function upload(
+  gpu: Gpu,
+  data: HostData,
+  options: { shape: readonly number[]; label: string },
+): Tensor {
   const buffer = createBuffer(gpu, { label: options.label, bytes: bytesOf(options.shape) });
   gpu.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
   const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
@@ -158,15 +173,23 @@ export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
  * @returns The values of each, row-major
  */
 export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
-  const computed = tensors.filter((t) => !isResident(t));
-  const recording = computed.length > 0 ? await record(gpu, { plan: planFor(gpu, computed), label: "read" }) : null;
+  const stored = tensors.filter((t) => t.op !== hostOp);
+  const computed = stored.filter((t) => !isResident(t));
+  const recording = computed.length > 0
+    ? await record(gpu, { plan: planFor(gpu, computed), label: "read" })
+    : null;
   try {
     recording?.replay(1);
-    const sources = tensors.map((t) => ({
+    const sources = stored.map((t) => ({
       buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
       bytes: 4 * sizeOf(t.shape),
     }));
-    return (await readBuffers(gpu, sources)).map((bytes, i) => view(bytes, tensors[i].dtype));
+    const values = await readBuffers(gpu, sources);
+    return tensors.map((t) =>
+      t.op === hostOp
+        ? (t.attrs as { data: HostData }).data.slice()
+        : view(values[stored.indexOf(t)], t.dtype)
+    );
   } finally {
     recording?.destroy();
   }

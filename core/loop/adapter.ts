@@ -27,7 +27,11 @@ const PREFIX = "base_model.model.";
  * @throws {TypeError} When the adapter is no plain LoRA
  * @throws {Deno.errors.InvalidData} When a pair does not fit the model
  */
-export async function loadAdapter<P extends object>(gpu: Gpu, model: Model<P>, folder: string): Promise<Model<P>> {
+export async function loadAdapter<P extends object>(
+  gpu: Gpu,
+  model: Model<P>,
+  folder: string,
+): Promise<Model<P>> {
   const file = `${folder}/adapter_config.json`;
   const json = await readJson(file);
   const config = configReader(json, file);
@@ -53,7 +57,9 @@ export async function loadAdapter<P extends object>(gpu: Gpu, model: Model<P>, f
       (match![2] === "A" ? shape[1] === weight.shape[1] : shape[0] === weight.shape[0]);
     if (!fits) {
       throw new Deno.errors.InvalidData(
-        `Cannot load "${name}" of "${weights.path}" as it must be half of a LoRA pair of the model: got [${shape.join(", ")}]`,
+        `Cannot load "${name}" of "${weights.path}" as it must be half of a LoRA pair of the model: got [${
+          shape.join(", ")
+        }]`,
       );
     }
     pairs.set(path, upload(gpu, await weights.readF32(name), { shape, label: path }));
@@ -61,7 +67,9 @@ export async function loadAdapter<P extends object>(gpu: Gpu, model: Model<P>, f
   for (const path of pairs.keys()) {
     const other = path.replace(/lora_([AB])/, (_, half) => `lora_${half === "A" ? "B" : "A"}`);
     if (!pairs.has(other)) {
-      throw new Deno.errors.InvalidData(`Cannot load "${weights.path}" as pairs must be whole: "${other}" is missing`);
+      throw new Deno.errors.InvalidData(
+        `Cannot load "${weights.path}" as pairs must be whole: "${other}" is missing`,
+      );
     }
   }
   await checkAllocations(gpu);

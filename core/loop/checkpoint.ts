@@ -47,7 +47,12 @@ export async function saveCheckpoint<P extends TensorTree>(
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
   ];
   const values = await readAll(gpu, named.map(([, t]) => t));
-  const tensors = named.map(([name, { shape }], i) => ({ name, shape, dtype: "F32" as const, data: values[i] as Float32Array<ArrayBuffer> }));
+  const tensors = named.map(([name, { shape }], i) => ({
+    name,
+    shape,
+    dtype: "F32" as const,
+    data: values[i] as Float32Array<ArrayBuffer>,
+  }));
   const record = { version: VERSION, step, policy, frozen, extra: options.extra ?? null };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }
@@ -93,9 +98,12 @@ function parse(text: string, path: string): Stored {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new Deno.errors.InvalidData(`Cannot resume from "${path}" as its training state must be JSON: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw new Deno.errors.InvalidData(
+      `Cannot resume from "${path}" as its training state must be JSON: ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    );
   }
 }
 
@@ -116,7 +124,8 @@ export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>
     encoder.copyBufferToBuffer(buffer, 0, made, 0, bytes);
     return resident(tensor, { buffer: made, label, producedAt });
   };
-  const copies = (tree: ReadonlyMap<Path, Tensor>): Map<Path, Tensor> => new Map([...tree].map(([path, t]) => [path, copy(t)]));
+  const copies = (tree: ReadonlyMap<Path, Tensor>): Map<Path, Tensor> =>
+    new Map([...tree].map(([path, t]) => [path, copy(t)]));
   const params = unflatten(copies(flatten(state.params))) as P, leaves = copies(state.leaves);
   gpu.device.queue.submit([encoder.finish()]);
   gpu.counts.submits++;

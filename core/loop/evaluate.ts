@@ -9,7 +9,7 @@ import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";
 import { reshape } from "../ops/shape.ts";
-import { type HostData, leaf, stepScalar, tensor, type Tensor } from "../tensor.ts";
+import { type HostData, leaf, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 import type { TensorTree } from "./training.ts";
 
@@ -23,7 +23,11 @@ import type { TensorTree } from "./training.ts";
  */
 export async function evaluate<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
-  options: { readonly loss: (params: P, batch: B) => Tensor; readonly params: P; readonly batches: readonly B[] },
+  options: {
+    readonly loss: (params: P, batch: B) => Tensor;
+    readonly params: P;
+    readonly batches: readonly B[];
+  },
 ): Promise<Float32Array> {
   const { loss, params, batches } = options;
   if (batches.length === 0) throw new RangeError('Cannot evaluate as "batches" is empty: give at least one');
@@ -49,10 +53,11 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
       }
       recording.replay(i + 1);
     });
-    return new Float32Array((await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]))[0]);
+    return new Float32Array(
+      (await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]))[0],
+    );
   } finally {
     recording.destroy();
     for (const buffer of buffers.values()) buffer.destroy();
   }
 }
-

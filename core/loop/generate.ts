@@ -6,7 +6,7 @@
 
 import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
-import { planFor, type Recording, record } from "../gpu/run.ts";
+import { planFor, record, type Recording } from "../gpu/run.ts";
 import { hiddenStates, type Model } from "../models/model.ts";
 import { embedding } from "../ops/embedding.ts";
 import { reshape } from "../ops/shape.ts";
@@ -96,7 +96,9 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
       gpu.device.queue.writeBuffer(buffers.get("ids")!, 0, padded);
       gpu.device.queue.writeBuffer(buffers.get("last")!, 0, new Int32Array([ids.length - 1]));
       recording.replay(1);
-      return new Float32Array((await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: 4 * model.vocabSize }]))[0]);
+      return new Float32Array(
+        (await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: 4 * model.vocabSize }]))[0],
+      );
     },
     destroy() {
       recording.destroy();

@@ -42,10 +42,18 @@ export async function loadModel<P extends object = object>(gpu: Gpu, folder: str
   for (const [path, shape] of shapes) {
     const stored = checkpoint.specs.get(path);
     if (stored === undefined) {
-      throw invalid(path, `"${file}" describes a ${family.name} that needs it`, "it is missing; check that both belong together");
+      throw invalid(
+        path,
+        `"${file}" describes a ${family.name} that needs it`,
+        "it is missing; check that both belong together",
+      );
     }
     if (stored.shape.length !== shape.length || stored.shape.some((d, i) => d !== shape[i])) {
-      throw invalid(path, `"${file}" gives it the shape [${shape.join(", ")}]`, `it has [${stored.shape.join(", ")}]`);
+      throw invalid(
+        path,
+        `"${file}" gives it the shape [${shape.join(", ")}]`,
+        `it has [${stored.shape.join(", ")}]`,
+      );
     }
     params.set(path, upload(gpu, await checkpoint.readF32(path), { shape, label: path }));
   }

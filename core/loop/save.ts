@@ -44,7 +44,9 @@ export async function saveModel(
   const leaves = flatten(model.params);
   const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
   if (pair !== undefined) {
-    throw new TypeError(`Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: give a model without`);
+    throw new TypeError(
+      `Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: give a model without`,
+    );
   }
   await replaceFolder(folder, async (temporary) => {
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
@@ -56,7 +58,12 @@ export async function saveModel(
     }));
     await writeSafetensors(`${temporary}/model.safetensors`, tensors, { metadata: { format: "pt" } });
     const { torch_dtype: _, ...source } = model.source;
-    const config = { ...source, architectures: [model.family.architecture], model_type: model.family.name, dtype };
+    const config = {
+      ...source,
+      architectures: [model.family.architecture],
+      model_type: model.family.name,
+      dtype,
+    };
     await writeAtomic(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
     for (const [name, content] of files) await writeAtomic(`${temporary}/${name}`, content);
   });

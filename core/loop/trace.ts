@@ -11,7 +11,7 @@ import { add } from "../ops/elementwise.ts";
 import { pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
-import { leaf, type Spec, stepScalar, tensor, type Tensor } from "../tensor.ts";
+import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 
 /** A reading of the step: which signal of which parameter a column of the ring holds. */
@@ -48,7 +48,9 @@ export function stateSpecs(
   options: { readonly optimizer: Optimizer; readonly signals: readonly Signal[] },
 ): Map<Path, Spec> {
   const leaves = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
-  const all = new Map<Path, Spec>([...options.optimizer.init(leaves)].map(([path, t]) => [`optimizer.${path}`, t]));
+  const all = new Map<Path, Spec>(
+    [...options.optimizer.init(leaves)].map(([path, t]) => [`optimizer.${path}`, t]),
+  );
   if (options.signals.includes("gradDelta")) {
     for (const [path, spec] of active) all.set(`previous.${path}`, spec);
   }
@@ -69,7 +71,9 @@ export function traceStep(options: StepOptions): StepGraph {
   const specs = stateSpecs(active, { optimizer, signals });
   const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
   const moments = new Map(
-    [...stateLeaves].flatMap(([path, l]) => path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []),
+    [...stateLeaves].flatMap(([path, l]) =>
+      path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []
+    ),
   );
   const { updates: steps, state } = optimizer.next(moments, grads, active);
 

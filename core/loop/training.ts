@@ -9,7 +9,7 @@ import { checkAllocations, createBuffer, type Gpu, readBuffers } from "../gpu/de
 import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
-import { planFor, type Recording, record } from "../gpu/run.ts";
+import { planFor, record, type Recording } from "../gpu/run.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Signal } from "../policy.ts";
 import { type HostData, hostOp, leaf, sizeOf, type Spec, type Tensor } from "../tensor.ts";
@@ -28,7 +28,9 @@ export interface FreezeEvent {
   readonly frozen: readonly Path[];
   /** Components thawed by it. */
   readonly thawed: readonly Path[];
+  /** What a step cost until then. */
   readonly before: Cost;
+  /** What a step costs from then on; zero when nothing is left to train. */
   readonly after: Cost;
 }
 
@@ -58,6 +60,7 @@ export interface TrainingState<P extends TensorTree> {
 
 /** What {@link defineTraining} needs besides the loss. */
 export interface TrainingOptions {
+  /** Turns gradients into updates. */
   readonly optimizer: Optimizer;
   /** Planned steps, T. */
   readonly steps: number;
@@ -93,15 +96,21 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
+  /** Steps taken. */
   readonly step: number;
+  /** Parameters. */
   readonly params: ReadonlyMap<Path, HostTensor>;
+  /** Moments of the active parameters, the loss, and the readings since the last look. */
   readonly leaves: ReadonlyMap<Path, HostTensor>;
+  /** State of the freeze policy. */
   readonly policy: Json;
+  /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
 }
 
 /** Values with their spec. */
 export interface HostTensor extends Spec {
+  /** Row-major. */
   readonly data: HostData;
 }
 
@@ -127,13 +136,20 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   options: TrainingOptions,
 ): Training<P, B> {
   const { optimizer, steps, policy, trainable = () => true, lookEvery = 10 } = options;
-  if (!(Number.isInteger(steps) && steps >= 1)) throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
-  if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) throw new RangeError(`Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`);
+  if (!(Number.isInteger(steps) && steps >= 1)) {
+    throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
+  }
+  if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) {
+    throw new RangeError(
+      `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
+    );
+  }
   const signals: readonly Signal[] = policy?.signals ?? [];
   const run = { steps };
   const compiled = new Map<string, Compiled>();
   const inputs = new Map<string, GPUBuffer>();
-  let components: readonly Component[] = [], current: { key: string; recording: Recording; compiled: Compiled } | null = null;
+  let components: readonly Component[] = [],
+    current: { key: string; recording: Recording; compiled: Compiled } | null = null;
   let owner: object | null = null, shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
   const owners = new WeakMap<TrainingState<P>, object>();
 
@@ -161,7 +177,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       const traced = trace();
       const active = new Map(activePaths(frozen).map((path) => [path, traced.leaves.get(path)!]));
       const graph = traceStep({ loss: traced.loss, active, optimizer, signals, ring: ringShape() });
-      found = { plan: planFor(gpu, graph.roots, graph.updates), columns: graph.columns, replaced: graph.replaced };
+      found = {
+        plan: planFor(gpu, graph.roots, graph.updates),
+        columns: graph.columns,
+        replaced: graph.replaced,
+      };
       compiled.set(key, found);
     }
     return { ...found, key };
@@ -180,11 +200,17 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
 
   async function copyIn(path: Path, source: Tensor): Promise<Tensor> {
     if (source.op === hostOp) {
-      return place(path, { shape: source.shape, dtype: source.dtype, data: (source.attrs as { data: HostData }).data }, 0);
+      return place(path, {
+        shape: source.shape,
+        dtype: source.dtype,
+        data: (source.attrs as { data: HostData }).data,
+      }, 0);
     }
     const made = newTensor(path, source, 0);
     const to = storageOf(made).buffer;
-    const recording = isResident(source) ? null : await record(gpu, { plan: planFor(gpu, [source]), label: path });
+    const recording = isResident(source)
+      ? null
+      : await record(gpu, { plan: planFor(gpu, [source]), label: path });
     recording?.replay(1);
     const from = recording === null ? storageOf(source).buffer : recording.roots[0];
     const encoder = gpu.device.createCommandEncoder();
@@ -224,10 +250,22 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     for (const [path, tensor] of flatten(params)) copies.set(path, await copyIn(path, tensor));
     shapes = copies;
     if (![...copies.keys()].some(trainable)) {
-      throw new RangeError(`Cannot train as "trainable" selects none of ${copies.size} parameters: the first is "${[...copies.keys()][0]}"`);
+      throw new RangeError(
+        `Cannot train as "trainable" selects none of ${copies.size} parameters: the first is "${
+          [...copies.keys()][0]
+        }"`,
+      );
     }
     await checkAllocations(gpu);
-    const state = { ...blank, step: 0, params: unflatten(copies) as P, leaves: adjustLeaves(new Map(), [], 0), policy: null, frozen: [], done: false };
+    const state = {
+      ...blank,
+      step: 0,
+      params: unflatten(copies) as P,
+      leaves: adjustLeaves(new Map(), [], 0),
+      policy: null,
+      frozen: [],
+      done: false,
+    };
     return seal(state, {});
   }
 
@@ -237,7 +275,15 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     shapes = params;
     await checkAllocations(gpu);
     const { step, policy, frozen } = saved;
-    return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done: step >= steps }, {});
+    return seal({
+      ...blank,
+      step,
+      policy,
+      frozen,
+      leaves,
+      params: unflatten(params) as P,
+      done: step >= steps,
+    }, {});
   }
 
   async function next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>> {
@@ -249,12 +295,17 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     batchSpecs = given;
     if (components.length === 0) {
       const traced = trace();
-      components = findComponents(traced.loss, new Map([...traced.leaves].filter(([path]) => trainable(path))));
+      components = findComponents(
+        traced.loss,
+        new Map([...traced.leaves].filter(([path]) => trainable(path))),
+      );
     }
     const policyState = state.policy ?? policy?.init(components, run) ?? null;
     const active = activePaths(state.frozen);
     if (active.length === 0) {
-      throw new RangeError(`Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`);
+      throw new RangeError(
+        `Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`,
+      );
     }
     const plan = compile(state.frozen);
     const leaves = state.leaves;
@@ -268,11 +319,19 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         if (path.startsWith("batch.")) return inputBuffer(path, given.get(path.slice(6))!);
         return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
       };
-      current = { key, compiled: plan, recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }) };
+      current = {
+        key,
+        compiled: plan,
+        recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }),
+      };
     }
     for (const [path, tensor] of given) {
       const { data } = tensor.attrs as { data: HostData };
-      gpu.device.queue.writeBuffer(inputBuffer(`batch.${path}`, tensor), 0, data as Float32Array<ArrayBuffer>);
+      gpu.device.queue.writeBuffer(
+        inputBuffer(`batch.${path}`, tensor),
+        0,
+        data as Float32Array<ArrayBuffer>,
+      );
     }
     current.recording.replay(step);
     gpu.check();
@@ -282,7 +341,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       consume(tensor, step);
       return resident(tensor, { buffer, label, producedAt: step });
     };
-    const nextParams = new Map([...params].map(([path, t]) => [path, plan.replaced.has(path) ? renew(t) : t]));
+    const nextParams = new Map(
+      [...params].map(([path, t]) => [path, plan.replaced.has(path) ? renew(t) : t]),
+    );
     let nextLeaves: Map<Path, Tensor> = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
 
     let look: Look | null = null, event: FreezeEvent | null = null;
@@ -302,7 +363,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
             frozen: decided.filter((path) => !state.frozen.includes(path)),
             thawed: state.frozen.filter((path) => !decided.includes(path)),
             before: plan.plan.cost,
-            after: all ? { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 } : compile(decided).plan.cost,
+            after: all
+              ? { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 }
+              : compile(decided).plan.cost,
           };
           frozen = decided;
           nextLeaves = adjustLeaves(nextLeaves, frozen, step);
@@ -342,7 +405,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       readings[signal] = Object.fromEntries(components.map((c) => [
         c.path,
         numbers.map((s) => {
-          const own = columns.flatMap((col, i) => col.signal === signal && c.parameters.includes(col.path) ? [at(s, i + 1)] : []);
+          const own = columns.flatMap((col, i) =>
+            col.signal === signal && c.parameters.includes(col.path) ? [at(s, i + 1)] : []
+          );
           return own.length === 0 ? NaN : own.reduce((a, b) => a + b, 0);
         }),
       ]));
@@ -356,10 +421,19 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
-    if (current === null || owner !== owners.get(state)) throw new TypeError("Cannot profile as no step of this state was taken");
+    if (current === null || owner !== owners.get(state)) {
+      throw new TypeError("Cannot profile as no step of this state was taken");
+    }
     for (const tensor of flatten(state.params).values()) storageOf(tensor);
     return profile(gpu, { recording: current.recording, step: state.step });
   }
 
-  return { init, next, resume, profile: profileStep, components: () => components, costOf: (frozen) => compile(frozen).plan.cost };
+  return {
+    init,
+    next,
+    resume,
+    profile: profileStep,
+    components: () => components,
+    costOf: (frozen) => compile(frozen).plan.cost,
+  };
 }

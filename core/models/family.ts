@@ -34,9 +34,13 @@ export interface Family<C = any, P = any> {
 
 /** A checked view of `config.json`. */
 export interface ConfigReader {
+  /** A number above 0. */
   number(key: string, fallback?: number): number;
+  /** A text. */
   string(key: string, fallback?: string): string;
+  /** True or false. */
   boolean(key: string, fallback: boolean): boolean;
+  /** A record, or null where the key is absent. */
   record(key: string): Readonly<Record<string, unknown>> | null;
   /** An error that names the file, the key, the rule and what was seen. */
   error(key: string, rule: string, seen: unknown): Error;
@@ -56,7 +60,9 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     error,
     number(key, fallback) {
       const value = json[key] ?? fallback;
-      if (typeof value !== "number" || !(value > 0)) throw error(key, "it must be a positive number", json[key]);
+      if (typeof value !== "number" || !(value > 0)) {
+        throw error(key, "it must be a positive number", json[key]);
+      }
       return value;
     },
     string(key, fallback) {

@@ -7,7 +7,7 @@
  */
 
 import { linear, type LinearParams } from "../nn/linear.ts";
-import { ropeTables } from "../nn/rope.ts";
+import { type RopeOptions, ropeTables } from "../nn/rope.ts";
 import { attention } from "../ops/attention.ts";
 import { add, multiply, silu } from "../ops/elementwise.ts";
 import { embedding } from "../ops/embedding.ts";
@@ -16,41 +16,61 @@ import { rotary } from "../ops/rotary.ts";
 import { reshape } from "../ops/shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
-import { type ConfigReader, type Family } from "./family.ts";
+import type { ConfigReader, Family } from "./family.ts";
 
 /** What of `config.json` the model depends on. */
 export interface LlamaConfig {
+  /** Channels C. */
   readonly hiddenSize: number;
+  /** Channels of the MLP. */
   readonly intermediateSize: number;
+  /** Blocks. */
   readonly layers: number;
+  /** Query heads H. */
   readonly heads: number;
+  /** Key and value heads G; divides H. */
   readonly kvHeads: number;
+  /** Elements of a head D, even. */
   readonly headDim: number;
+  /** Entries of the vocabulary V. */
   readonly vocabSize: number;
+  /** Longest sequence, in tokens. */
   readonly maxLength: number;
+  /** Added to the mean square in norms. */
   readonly eps: number;
+  /** Base of the wavelengths of rotary positions. */
   readonly ropeTheta: number;
-  readonly llama3?: NonNullable<Parameters<typeof ropeTables>[0]["llama3"]>;
+  /** Stretching of long wavelengths, as in Llama 3.1. */
+  readonly llama3?: RopeOptions["llama3"];
+  /** The head is the embedding. */
   readonly tied: boolean;
+  /** Projections of the attention have a bias. */
   readonly attentionBias: boolean;
+  /** Projections of the MLP have a bias. */
   readonly mlpBias: boolean;
 }
 
 /** Parameters of one block, named as in the checkpoint. */
 export interface LlamaLayer {
+  /** f32 [C], before the attention. */
   readonly input_layernorm: { readonly weight: Tensor };
+  /** Projections of the attention. */
   readonly self_attn: { readonly [name in "q_proj" | "k_proj" | "v_proj" | "o_proj"]: LinearParams };
+  /** f32 [C], before the MLP. */
   readonly post_attention_layernorm: { readonly weight: Tensor };
+  /** Projections of the MLP. */
   readonly mlp: { readonly [name in "gate_proj" | "up_proj" | "down_proj"]: LinearParams };
 }
 
 /** Parameters of the model, named as in the checkpoint. */
 export interface LlamaParams {
+  /** Everything but the head: embedding f32 [V, C], blocks by index, last norm f32 [C]. */
   readonly model: {
     readonly embed_tokens: { readonly weight: Tensor };
     readonly layers: { readonly [index: string]: LlamaLayer };
     readonly norm: { readonly weight: Tensor };
   };
+  /** f32 [V, C]; absent where the head is the embedding. */
   readonly lm_head?: { readonly weight: Tensor };
 }
 
@@ -122,7 +142,12 @@ function shapes(config: LlamaConfig): Map<Path, readonly number[]> {
 function hidden({ model }: LlamaParams, ids: Tensor, options: LlamaOptions): Tensor {
   const { config, loraScale } = options;
   const [batch, time] = ids.shape;
-  const rope = ropeTables({ theta: config.ropeTheta, dim: config.headDim, length: time, llama3: config.llama3 });
+  const rope = ropeTables({
+    theta: config.ropeTheta,
+    dim: config.headDim,
+    length: time,
+    llama3: config.llama3,
+  });
   const split = (x: Tensor, heads: number): Tensor => reshape(x, [batch, time, heads, config.headDim]);
   const project = (x: Tensor, params: LinearParams): Tensor => linear(x, params, { loraScale });
 

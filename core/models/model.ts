@@ -11,6 +11,7 @@ import { configReader, type Family } from "./family.ts";
 
 /** A causal language model. */
 export interface Model<P extends object = object> {
+  /** What kind of model it is. */
   readonly family: Family;
   /** The family's view of `config.json`. */
   readonly config: unknown;
@@ -95,5 +96,6 @@ export function hiddenStates(model: Model, ids: Tensor): Tensor {
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
  */
 export function nextTokenLoss<P extends object>(model: Model<P>): (params: P, batch: TokenBatch) => Tensor {
-  return (params, { inputIds, labels }) => crossEntropy(logits({ ...model, params }, inputIds), nextLabels(labels));
+  return (params, { inputIds, labels }) =>
+    crossEntropy(logits({ ...model, params }, inputIds), nextLabels(labels));
 }

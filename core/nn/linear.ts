@@ -31,7 +31,11 @@ export interface LinearParams {
  * @param options `loraScale`: alpha / r; 1 when absent
  * @returns f32 [..., out]
  */
-export function linear(x: Tensor, params: LinearParams, options: { readonly loraScale?: number } = {}): Tensor {
+export function linear(
+  x: Tensor,
+  params: LinearParams,
+  options: { readonly loraScale?: number } = {},
+): Tensor {
   const { weight, bias, lora_A, lora_B } = params;
   const width = x.shape.at(-1)!;
   const rows = reshape(x, [x.shape.reduce((n, d) => n * d, 1) / width, width]);

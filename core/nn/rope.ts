@@ -4,7 +4,7 @@
  * @module
  */
 
-import { tensor, type Tensor } from "../tensor.ts";
+import { type Tensor, tensor } from "../tensor.ts";
 
 /** How positions become angles. */
 export interface RopeOptions {

@@ -34,7 +34,9 @@ export interface OneLayerSize {
 }
 
 /** Parameters of the network. */
-export type OneLayerParams = { readonly [name in "wte" | "wpe" | "wqkv" | "wo" | "w1" | "w2" | "g1" | "g2" | "gf"]: Tensor };
+export type OneLayerParams = {
+  readonly [name in "wte" | "wpe" | "wqkv" | "wo" | "w1" | "w2" | "g1" | "g2" | "gf"]: Tensor;
+};
 
 /** Token ids and the ids to predict, both i32 [B, T]. */
 export interface OneLayerBatch {
@@ -53,7 +55,12 @@ export async function oneLayer(gpu: Gpu, size: OneLayerSize): Promise<{
   const { width: d, time, batch } = size;
   const heads = Math.max(1, d / 32);
   const random = (...shape: number[]): Tensor =>
-    tensor(Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => 0.035 * Math.sin(i * 12.9898 + shape[0])), shape);
+    tensor(
+      Float32Array.from({
+        length: shape.reduce((a, b) => a * b),
+      }, (_, i) => 0.035 * Math.sin(i * 12.9898 + shape[0])),
+      shape,
+    );
   const ones = (): Tensor => tensor(new Float32Array(d).fill(1));
   const params: OneLayerParams = {
     wte: random(VOCABULARY, d),

@@ -1,0 +1,98 @@
+/**
+ * A freeze policy of one's own, composed with GradES.
+ *
+ * A weight matrix takes part in three products: forward, the gradient of its input, and its own gradient. Frozen in the
+ * middle of a model it saves only the last, as gradients still pass through it to what learns below. Where nothing
+ * learns below, the second goes as well. So this policy freezes from the bottom, embedding and norms included, while
+ * GradES picks matrices anywhere.
+ *
+ * ```sh
+ * deno run --allow-read examples/custom_policy.ts
+ * ```
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  type Cost,
+  defineTraining,
+  type FreezePolicy,
+  type Gpu,
+  loadModel,
+  loadTokenizer,
+  nextTokenLoss,
+  openGpu,
+  packDocuments,
+  scan,
+  tokenWindows,
+  type TrainingState,
+} from "@firn/train";
+import { anyOf, definePolicy, gradES } from "@firn/train/policies";
+import { runMain } from "./flags.ts";
+import { readText } from "./text.ts";
+
+/**
+ * Freezes the embedding first and then layer after layer, the lowest first.
+ *
+ * @param every Steps from one to the next
+ * @returns The policy
+ */
+export function bottomUp(every: number): FreezePolicy {
+  return definePolicy({
+    name: `bottomUp(${every})`,
+    init: (components) => ({
+      step: 0,
+      queue: components
+        .filter(({ kind, layer }) => kind === "embedding" || layer !== null)
+        .map(({ path, layer }) => ({ path, from: every * (layer === null ? 1 : layer + 2) })),
+    }),
+    next: (state, now) => ({ ...state, step: now.step }),
+    frozen: ({ step, queue }) => queue.filter(({ from }) => from <= step).map(({ path }) => path),
+  });
+}
+
+/**
+ * Trains the bundled model on Moby-Dick.
+ *
+ * @param gpu The device
+ * @param options What freezes, and how many steps to take
+ * @returns The state after each step
+ */
+export async function* train(
+  gpu: Gpu,
+  { policy, steps }: { readonly policy: FreezePolicy; readonly steps: number },
+): AsyncGenerator<TrainingState<object>> {
+  const model = await loadModel(gpu, "examples/models/sotu");
+  const tokenizer = await loadTokenizer("examples/models/sotu");
+  const chapters = await readText("moby-dick");
+  const ids = packDocuments(chapters.map((chapter) => tokenizer.encode(chapter)), tokenizer.eos!);
+  const batches = tokenWindows(ids, { batch: 4, length: 64 });
+
+  const optimizer = adamW({ learningRate: 1e-3 });
+  const training = defineTraining(gpu, nextTokenLoss(model), { optimizer, policy, steps });
+  yield* scan(training, await training.init(model.params), batches.from(1));
+}
+
+function costText({ launches, matmulFlops }: Cost): string {
+  return `${launches} launches, ${(matmulFlops / 1e9).toFixed(2)} GFLOP`;
+}
+
+async function main(): Promise<void> {
+  await using gpu = await openGpu();
+  const policy = anyOf(gradES({ tau: 20, alpha: 0.4 }), bottomUp(20));
+  console.log(`${policy.name}\n`);
+  let loss = NaN;
+  for await (const { step, look, event } of train(gpu, { policy, steps: 70 })) {
+    // Every tenth step brings the numbers of the last ten, and what the policy made of them.
+    if (look !== null) loss = look.loss.reduce((sum, l) => sum + l, 0) / look.loss.length;
+    if (event === null) continue;
+    const { frozen, before, after } = event;
+    const ends = frozen.length === 1 ? frozen : [frozen[0], frozen.at(-1)];
+    console.log(`step ${step}, loss ${loss.toFixed(2)}: froze ${frozen.length}, ${ends.join(" to ")}`);
+    console.log(`    a step: ${costText(before)} → ${costText(after)}`);
+  }
+  console.log(`\nloss ${loss.toFixed(2)}, the mean of the last ten steps`);
+}
+
+if (import.meta.main) await runMain(main, "custom_policy");

@@ -1,0 +1,125 @@
+/**
+ * The command line flags of the examples.
+ *
+ * @module
+ */
+
+import { assertEquals, assertThrows } from "@std/assert";
+import {
+  helpOf,
+  oneOf,
+  positive,
+  readFlags,
+  share,
+  text,
+  UsageError,
+  type Values,
+  whole,
+} from "../../examples/flags.ts";
+
+const TABLE = {
+  model: text("DIR", "folder of the model", "models/small"),
+  out: text("DIR", "output folder, new when absent", null),
+  steps: whole("optimizer steps", 120),
+  seed: whole("seed", 0, 0),
+  lr: positive("learning rate", 0.002),
+  alpha: share("grace period", 0.5),
+  metric: oneOf(["gradNorm", "gradDelta"], "signal", "gradNorm"),
+};
+
+const DEFAULTS: Values<typeof TABLE> = {
+  model: "models/small",
+  out: null,
+  steps: 120,
+  seed: 0,
+  lr: 0.002,
+  alpha: 0.5,
+  metric: "gradNorm",
+};
+
+Deno.test("readFlags gives every default when there are no arguments", () => {
+  assertEquals(readFlags([], TABLE), { values: DEFAULTS, given: [], help: false });
+});
+
+Deno.test("readFlags reads values after a space and after an equals sign", () => {
+  const args = "--steps 6 --lr=1e-4 --alpha 1 --metric=gradDelta --out a=b --seed 0 --model x".split(" ");
+  const { values, given } = readFlags(args, TABLE);
+  assertEquals(values, {
+    model: "x",
+    out: "a=b",
+    steps: 6,
+    seed: 0,
+    lr: 1e-4,
+    alpha: 1,
+    metric: "gradDelta",
+  });
+  assertEquals(given, ["model", "out", "steps", "seed", "lr", "alpha", "metric"]);
+});
+
+Deno.test("readFlags keeps a value that is a number or a sentence as text where text is asked for", () => {
+  assertEquals(readFlags(["--model", "007"], TABLE).values.model, "007");
+  assertEquals(readFlags(["--model", "Call me Ishmael."], TABLE).values.model, "Call me Ishmael.");
+});
+
+Deno.test("readFlags lets the last value of a flag stand", () => {
+  assertEquals(readFlags(["--steps", "6", "--steps", "7"], TABLE).values.steps, 7);
+});
+
+Deno.test("readFlags sees --help and -h", () => {
+  assertEquals([["--help"], ["-h"], ["--steps", "6", "--help"]].map((args) => readFlags(args, TABLE).help), [
+    true,
+    true,
+    true,
+  ]);
+});
+
+/** Arguments that must be refused, and the whole message. */
+const REFUSED: readonly (readonly [args: readonly string[], message: string])[] = [
+  [["--stpes", "6"], 'there is no flag "--stpes"'],
+  [["--stpes=6"], 'there is no flag "--stpes"'],
+  [["-s", "6"], 'there is no flag "-s"'],
+  [["--no-steps"], 'there is no flag "--no-steps"'],
+  [["finetune"], '"finetune" belongs to no flag'],
+  [["--steps", "6", "7"], '"7" belongs to no flag'],
+  [["--", "6"], '"6" belongs to no flag'],
+  [["--steps"], "--steps needs a value: --steps N"],
+  [["--steps="], "--steps needs a value: --steps N"],
+  [["--steps", "--lr", "1"], "--steps needs a value: --steps N"],
+  [["--metric", ""], "--metric needs a value: --metric gradNorm|gradDelta"],
+  [["--steps", "0"], '--steps must be a whole number from 1: got "0"'],
+  [["--steps=-1"], '--steps must be a whole number from 1: got "-1"'],
+  [["--steps", "1.5"], '--steps must be a whole number from 1: got "1.5"'],
+  [["--steps", "six"], '--steps must be a whole number from 1: got "six"'],
+  [["--steps", " "], '--steps must be a whole number from 1: got " "'],
+  [["--steps", "1e300"], '--steps must be a whole number from 1: got "1e300"'],
+  [["--seed", "0.5"], '--seed must be a whole number from 0: got "0.5"'],
+  [["--lr", "0"], '--lr must be a number above 0: got "0"'],
+  [["--lr", "NaN"], '--lr must be a number above 0: got "NaN"'],
+  [["--lr", "Infinity"], '--lr must be a number above 0: got "Infinity"'],
+  [["--alpha", "1.01"], '--alpha must be a number from 0 to 1: got "1.01"'],
+  [["--alpha=-0.1"], '--alpha must be a number from 0 to 1: got "-0.1"'],
+  [["--metric", "GradNorm"], '--metric must be one of gradNorm, gradDelta: got "GradNorm"'],
+];
+
+for (const [args, message] of REFUSED) {
+  Deno.test(`readFlags refuses ${JSON.stringify(args.join(" "))}`, () => {
+    assertEquals(assertThrows(() => readFlags(args, TABLE), UsageError).message, message);
+  });
+}
+
+Deno.test("helpOf lists the usage, and every flag with its placeholder, meaning and default", () => {
+  assertEquals(
+    helpOf("usage: train [flags]", TABLE),
+    `usage: train [flags]
+
+  --model DIR                  folder of the model [models/small]
+  --out DIR                    output folder, new when absent
+  --steps N                    optimizer steps [120]
+  --seed N                     seed [0]
+  --lr X                       learning rate [0.002]
+  --alpha X                    grace period [0.5]
+  --metric gradNorm|gradDelta  signal [gradNorm]
+  --help, -h                   show this
+`,
+  );
+});
