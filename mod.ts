@@ -43,7 +43,8 @@ export {
 } from "./core/optim/schedules.ts";
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./core/policy.ts";
-export * from "./core/loop/training.ts";
+export * from "./core/loop/state.ts";
+export { defineTraining } from "./core/loop/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
 export { loadModel, newModel } from "./core/loop/load.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./core/loop/save.ts";

@@ -13,7 +13,7 @@ import { readAll } from "../gpu/run.ts";
 import type { Json } from "../policy.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
-import type { HostTensor, SavedState, TensorTree, TrainingState } from "./training.ts";
+import type { HostTensor, SavedState, TensorTree, TrainingState } from "./state.ts";
 
 /** A training state read from a file. */
 export interface Checkpoint extends SavedState {

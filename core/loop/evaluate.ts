@@ -11,7 +11,7 @@ import { broadcast, equal, where } from "../ops/elementwise.ts";
 import { reshape } from "../ops/shape.ts";
 import { type HostData, leaf, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
-import type { TensorTree } from "./training.ts";
+import type { TensorTree } from "./state.ts";
 
 /**
  * Computes a loss on batches of one shape.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TensorTree, Training, TrainingState } from "./training.ts";
+import type { TensorTree, Training, TrainingState } from "./state.ts";
 
 /**
  * Runs training over batches and yields the state after each step: logging and saving are ordinary code in the loop

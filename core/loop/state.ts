@@ -1,0 +1,109 @@
+/**
+ * What training is made of: its state, its options, and the reducer over them.
+ *
+ * @module
+ */
+
+import type { KernelTime } from "../gpu/profile.ts";
+import type { Cost } from "../gpu/plan.ts";
+import type { Optimizer } from "../optim/optimizer.ts";
+import type { Component, FreezePolicy, Json, Look } from "../policy.ts";
+import type { HostData, Spec, Tensor } from "../tensor.ts";
+import type { Leaves, Path } from "../tree.ts";
+
+/** A record of tensors. */
+export type TensorTree = object;
+
+/** A change of the frozen set, and what a step costs before and after. */
+export interface FreezeEvent {
+  /** Step after which it holds. */
+  readonly step: number;
+  /** Components frozen by it. */
+  readonly frozen: readonly Path[];
+  /** Components thawed by it. */
+  readonly thawed: readonly Path[];
+  /** What a step cost until then. */
+  readonly before: Cost;
+  /** What a step costs from then on; zero when nothing is left to train. */
+  readonly after: Cost;
+}
+
+/** Everything that a step needs, and all that a checkpoint holds. */
+export interface TrainingState<P extends TensorTree> {
+  /** Steps taken. */
+  readonly step: number;
+  /** Parameters, f32, on the device. */
+  readonly params: P;
+  /** Loss of the last step, f32 scalar; reading it waits for the device. Null before the first step. */
+  readonly loss: Tensor | null;
+  /** Moments of the active parameters, and what signals need. */
+  readonly leaves: Leaves;
+  /** State of the freeze policy; null before the first step. */
+  readonly policy: Json;
+  /** Paths of the frozen components. */
+  readonly frozen: readonly Path[];
+  /** The readings that this step delivered, every `lookEvery` steps; else null. */
+  readonly look: Look | null;
+  /** The change of the frozen set that this step brought; else null. */
+  readonly event: FreezeEvent | null;
+  /** What the last step cost; null before the first. */
+  readonly cost: Cost | null;
+  /** True when all steps are taken or every component is frozen. */
+  readonly done: boolean;
+}
+
+/** What {@link defineTraining} needs besides the loss. */
+export interface TrainingOptions {
+  /** Turns gradients into updates. */
+  readonly optimizer: Optimizer;
+  /** Planned steps, T. */
+  readonly steps: number;
+  /** Freezes components; nothing is frozen when absent. */
+  readonly policy?: FreezePolicy;
+  /** Which parameters are trained; all when absent. */
+  readonly trainable?: (path: Path) => boolean;
+  /** Steps between looks; 10 when absent. 1 acts on every reading at once, at 10 ms a step in Deno. */
+  readonly lookEvery?: number;
+}
+
+/** The reducer. */
+export interface Training<P extends TensorTree, B extends TensorTree> {
+  /** Copies parameters to the device and makes the state of step 0. */
+  init(params: P): Promise<TrainingState<P>>;
+  /**
+   * Takes one step. The given state is consumed: its buffers hold the next one.
+   *
+   * @throws {ConsumedError} When the state was consumed before
+   * @throws {NonFiniteError} When a look finds a loss that is not finite
+   * @throws {RangeError} When everything is frozen
+   */
+  next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
+  /** Continues from saved parts. */
+  resume(saved: SavedState): Promise<TrainingState<P>>;
+  /** Components of the model; empty before the first step. */
+  readonly components: () => readonly Component[];
+  /** Time of each kernel of the last step's plan: takes that step once more without handing out its results. */
+  profile(state: TrainingState<P>): Promise<KernelTime[]>;
+  /** What a step would cost with other components frozen; after the first step. */
+  costOf(frozen: readonly Path[]): Cost;
+}
+
+/** A training state as plain data: what a checkpoint stores. */
+export interface SavedState {
+  /** Steps taken. */
+  readonly step: number;
+  /** Parameters. */
+  readonly params: ReadonlyMap<Path, HostTensor>;
+  /** Moments of the active parameters, the loss, and the readings since the last look. */
+  readonly leaves: ReadonlyMap<Path, HostTensor>;
+  /** State of the freeze policy. */
+  readonly policy: Json;
+  /** Paths of the frozen components. */
+  readonly frozen: readonly Path[];
+}
+
+/** Values with their spec. */
+export interface HostTensor extends Spec {
+  /** Row-major. */
+  readonly data: HostData;
+}
