@@ -19,6 +19,8 @@ export type Step =
   | { readonly kind: "load"; readonly input: number }
   | { readonly kind: "scalar"; readonly input: number; readonly index: number }
   | { readonly kind: "constant"; readonly value: number }
+  /** The sum of `count` values of a contiguous input, `size` elements apart. */
+  | { readonly kind: "partials"; readonly input: number; readonly count: number; readonly size: number }
   | { readonly kind: "given"; readonly name: string }
   | {
     readonly kind: "compute";
@@ -122,6 +124,11 @@ export function render(
           return `${type}(f32(${name}${step.input}[${step.index}u]))`;
         case "load":
           return load(step.input);
+        case "partials":
+          return Array.from(
+            { length: step.count },
+            (_, i) => `${name}${step.input}[${index} + ${i * step.size / lanes}u]`,
+          ).join(" + ");
       }
     }
 

@@ -6,7 +6,7 @@
 
 import { elementwise, partialCount } from "../../kernels/elementwise.ts";
 import type { Expression, Operand, Step } from "../../kernels/expression.ts";
-import { chooseMatmul, type Epilogue, matmul } from "../../kernels/matmul.ts";
+import { chooseMatmul, type Epilogue, matmul, partialSize } from "../../kernels/matmul.ts";
 import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
 import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
@@ -252,13 +252,30 @@ export function createLowering(
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
     const variant = chooseMatmul(sizes, target);
-    const kernel = matmul({ ...sizes, ...attrs, variant, epilogue });
-    addUnit({
-      kernel,
-      reads: [...reads, ...loads],
-      writes,
-      priority: cluster === undefined ? place.get(node)! : priorityOf(cluster),
-    }, { matmulFlops: kernel.flops });
+    const priority = cluster === undefined ? place.get(node)! : priorityOf(cluster);
+    const split = variant.kind === "tiled" ? variant.split ?? 1 : 1;
+    if (split === 1) {
+      const kernel = matmul({ ...sizes, ...attrs, variant, epilogue });
+      addUnit({ kernel, reads: [...reads, ...loads], writes, priority }, { matmulFlops: kernel.flops });
+      return;
+    }
+    const size = partialSize(sizes);
+    const scratch = newBuffer(bytesOf([split * size]));
+    const kernel = matmul({ ...sizes, ...attrs, variant });
+    addUnit({ kernel, reads, writes: [scratch], priority }, { matmulFlops: kernel.flops });
+    const { expression, outputs } = epilogue ?? storeOnly(node.shape);
+    const { shape } = expression;
+    const partials: Step = { kind: "partials", input: expression.inputs.length, count: split, size };
+    const join = elementwise({
+      expression: {
+        shape,
+        inputs: [...expression.inputs, { type: "f32", strides: stridesIn(shape, shape) }],
+        steps: expression.steps.map((step) => step.kind === "given" ? partials : step),
+      },
+      outputs,
+      label: `join ${split} ${node.shape.join("x")}`,
+    });
+    addUnit({ kernel: join, reads: [...loads, scratch], writes, priority });
   }
 
   function addReduce(node: Tensor): void {
@@ -344,6 +361,11 @@ export function createLowering(
     const through = direct.flatMap((r) => r.op.name === "reshape" ? readersThroughAliases(r) : [r]);
     return roots.has(node) ? [node, ...through] : through;
   }
+}
+
+/** An epilogue that stores a product as it is. */
+function storeOnly(shape: readonly number[]): Epilogue {
+  return { expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] }, outputs: [0] };
 }
 
 /** The node whose buffer an alias shows. */

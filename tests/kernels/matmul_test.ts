@@ -5,7 +5,9 @@ import { assertClose, blank, runKernel, testDevice, values } from "./run_kernel.
 const SUBGROUPS = (await testDevice()).features.has("subgroups");
 /** Every variant that some product gets, and blocks for CPUs that no product divides. */
 const VARIANTS: readonly MatmulVariant[] = [
-  ...[64, 1024, 8192].map((n) => chooseMatmul({ batch: 1, m: n, n }, { software: false, subgroups: false })),
+  ...[64, 4096].map((n) => chooseMatmul({ batch: 1, m: n, n, k: 64 }, { software: false, subgroups: false })),
+  { kind: "tiled", bm: 64, bn: 128, bk: 16, tm: 8, tn: 8 },
+  { kind: "tiled", bm: 32, bn: 64, bk: 8, tm: 4, tn: 4 },
   ...(SUBGROUPS ? [false, true] : [false]).map((subgroups): MatmulVariant => ({
     kind: "direct",
     tm: 7,

@@ -4,11 +4,8 @@ import { add, gelu, matmul } from "@firn/train/ops";
 import { checkOps, type OpCase } from "../reference/check_ops.ts";
 import { map, matmul as reference } from "../reference/ops.ts";
 
-const SIZES: readonly (readonly [m: number, n: number, k: number])[] = [[1, 1, 1], [7, 5, 3], [33, 17, 65], [
-  8,
-  12,
-  16,
-]];
+// The last is deep enough for several workgroups to share its sums.
+const SIZES = [[1, 1, 1], [7, 5, 3], [33, 17, 65], [8, 12, 16], [3, 5, 301]] as const;
 const LAYOUTS = [
   { name: "NN", transposeA: false, transposeB: false },
   { name: "NT", transposeA: false, transposeB: true },
@@ -32,9 +29,9 @@ checkOps([
     op: (a, b) => matmul(a, b, { transposeA: true, transposeB: true }),
     reference: (a, b) => reference(a, b, { transposeA: true, transposeB: true }),
   },
-  {
-    name: "matmul with what follows fused into it",
-    inputs: [{ shape: [7, 6] }, { shape: [5, 6] }, { shape: [5] }, { shape: [7, 5] }],
+  ...[6, 300].map((k): OpCase => ({
+    name: `matmul of depth ${k} with what follows fused into it`,
+    inputs: [{ shape: [7, k] }, { shape: [5, k] }, { shape: [5] }, { shape: [7, 5] }],
     op: (x, w, b, rest) => add(rest, gelu(add(matmul(x, w, { transposeB: true }), b))),
     reference: (x, w, b, rest) =>
       map(
@@ -46,7 +43,7 @@ checkOps([
         b,
         rest,
       ),
-  },
+  })),
 ]);
 
 Deno.test("matmul names both shapes when inner sizes differ", () => {

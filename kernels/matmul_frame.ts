@@ -1,0 +1,102 @@
+/**
+ * What the matrix product kernels share: operands, declarations, and the store with its epilogue.
+ *
+ * @module
+ */
+
+import { render } from "./expression.ts";
+import { repeat } from "./kernel.ts";
+import { type Epilogue, type Matmul, partialSize } from "./matmul.ts";
+
+const STORE: Epilogue = {
+  expression: { shape: [], inputs: [], steps: [{ kind: "given", name: "acc" }] },
+  outputs: [0],
+};
+
+/** One operand as the generators see it: `size` rows or columns, `k` deep. */
+export interface Side {
+  readonly name: string;
+  readonly size: number;
+  readonly k: number;
+  /** Whether neighbours along k are neighbours in memory. */
+  readonly kContiguous: boolean;
+  /** Whether groups of four along the contiguous direction can be loaded at once. */
+  readonly wide: boolean;
+}
+
+/** Both operands of a product. */
+export function sides({ m, n, k, transposeA, transposeB }: Matmul): [Side, Side] {
+  const side = (name: string, size: number, kContiguous: boolean): Side => ({
+    name,
+    size,
+    k,
+    kContiguous,
+    wide: (kContiguous ? k : size) % 4 === 0,
+  });
+  return [side("a", m, !transposeA), side("b", n, transposeB)];
+}
+
+/**
+ * Declarations, and the text that stores a thread's block of accumulators `c{i}_{j}`: quads of a row where `lanes` is
+ * 4, elements where it is 1.
+ */
+export function frame(
+  product: Matmul,
+  { pair: [a, b], lanes: wanted }: { pair: readonly [Side, Side]; lanes: 1 | 4 },
+): {
+  readonly declarations: string;
+  store(
+    row: (i: number) => string,
+    column: (j: number) => string,
+    block: { rows: number; columns: number; fits?: boolean },
+  ): string;
+} {
+  const { m, n, batch } = product;
+  const { expression, outputs } = product.epilogue ?? STORE;
+  const shaped = product.epilogue === undefined ? { ...expression, shape: [batch * m, n] } : expression;
+  const rendering = render(shaped, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
+  const { lanes, types } = rendering;
+  const all = [
+    `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,
+    `var<storage, read> b: array<${b.wide ? "vec4<f32>" : "f32"}>;`,
+    ...types.map((t, k) => `var<storage, read> e${k}: array<${t}>;`),
+    ...outputs.map((_, k) => `var<storage, read_write> o${k}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`),
+  ];
+  const partial = product.variant.kind === "tiled" && (product.variant.split ?? 1) > 1;
+  const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
+  const put = (index: string, value: string): string =>
+    `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
+      outputs.map((step, k) => `o${k}[i] = v${step};`).join(" ")
+    } }`;
+  return {
+    declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n"),
+    store(row, column, { rows, columns, fits = false }) {
+      const one = (i: number, j: number): string => {
+        const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;
+        const inside = (c: number): string =>
+          fits ? "" : `if (${row(i)} < ${m}u && ${column(j)} + ${c}u < ${n}u)`;
+        if (lanes === wanted) {
+          return `${inside(0)} ${put((lanes === 4 ? `(${base}) / 4u` : base) + offset, `c${i}_${j}`)}\n`;
+        }
+        return repeat(
+          4,
+          (c) => `${inside(c)} ${put(`${base} + ${c}u${offset}`, `c${i}_${j}.${"xyzw"[c]}`)}\n`,
+        );
+      };
+      return repeat(rows, (i) => repeat(columns, (j) => one(i, j)));
+    },
+  };
+}
+
+/** Batch offsets of both operands, in the units of their arrays. */
+export function batchOffsets(product: Matmul, pair: readonly Side[]): string {
+  return pair.map((s) => {
+    const stride = s.size * s.k / (s.wide ? 4 : 1);
+    return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;
+  }).join(" ");
+}
+
+/** Sizes and layout, for the name of a kernel. */
+export function label({ batch, m, n, k, transposeA, transposeB }: Matmul): string {
+  return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
+}

@@ -1,0 +1,83 @@
+/**
+ * Model shapes that benchmarks name, with random weights.
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  type FreezePolicy,
+  type Gpu,
+  newModel,
+  nextTokenLoss,
+  tensor,
+  type TokenBatch,
+  type Training,
+  type TrainingState,
+} from "@firn/train";
+
+/** Sizes of a Llama. */
+export interface Shape {
+  readonly hidden: number;
+  readonly mlp: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly vocabulary: number;
+}
+
+/** Shapes by name. `gpt2-124m` has GPT-2's parameter count in the Llama form: a gated MLP of two thirds the width. */
+export const SHAPES = {
+  "gpt2-124m": { hidden: 768, mlp: 2048, layers: 12, heads: 12, kvHeads: 12, vocabulary: 50257 },
+  "smollm2-135m": { hidden: 576, mlp: 1536, layers: 30, heads: 9, kvHeads: 3, vocabulary: 49152 },
+  "llama-15m": { hidden: 288, mlp: 768, layers: 6, heads: 6, kvHeads: 6, vocabulary: 32000 },
+  "sotu": { hidden: 128, mlp: 344, layers: 5, heads: 4, kvHeads: 2, vocabulary: 2048 },
+} as const satisfies Record<string, Shape>;
+
+/** What a benchmark trains. */
+export interface Work {
+  readonly training: Training<object, TokenBatch>;
+  readonly state: TrainingState<object>;
+  readonly batch: TokenBatch;
+  readonly parameters: number;
+}
+
+/**
+ * Makes training of a shape on one random batch: AdamW with global-norm clipping.
+ *
+ * @param gpu The device
+ * @param options Shape and sizes of the batch
+ * @returns Training, its first state and the batch
+ */
+export async function workOf(
+  gpu: Gpu,
+  options: { readonly shape: Shape; readonly batch: number; readonly length: number; readonly policy?: FreezePolicy },
+): Promise<Work> {
+  const { shape, batch, length, policy } = options;
+  const source = {
+    model_type: "llama",
+    hidden_size: shape.hidden,
+    intermediate_size: shape.mlp,
+    num_hidden_layers: shape.layers,
+    num_attention_heads: shape.heads,
+    num_key_value_heads: shape.kvHeads,
+    vocab_size: shape.vocabulary,
+    max_position_embeddings: length,
+    tie_word_embeddings: true,
+  };
+  const model = await newModel(gpu, { source, seed: 0 });
+  const ids = Int32Array.from({ length: batch * length }, (_, i) => (i * 7919) % shape.vocabulary);
+  const inputIds = tensor(ids, [batch, length]);
+  const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 })),
+    policy,
+    steps: 1e6,
+    lookEvery: 1000,
+  });
+  const state = await training.init(model.params);
+  const parameters = [...model.family.shapes(model.config).values()].reduce((n, s) => n + s.reduce((a, b) => a * b, 1), 0);
+  return { training, state, batch: { inputIds, labels: inputIds }, parameters };
+}
