@@ -106,6 +106,7 @@ async function main(): Promise<void> {
   const batches = tokenWindows(encode(tokenizer, train), flags),
     held = tokenWindows(encode(tokenizer, heldOut), flags).all();
   const policy = await policyOf(flags);
+  const lookEvery = Math.min(10, flags.steps);
   const training = defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
       clipByGlobalNorm(1),
@@ -115,7 +116,7 @@ async function main(): Promise<void> {
     ),
     policy,
     steps: flags.steps,
-    lookEvery: Math.min(10, flags.steps),
+    lookEvery,
   });
   console.log(`model       ${flags.model}, ${base.family.name}`);
   console.log(
@@ -124,7 +125,9 @@ async function main(): Promise<void> {
   console.log(`policy      ${policy?.name ?? "none"}`);
 
   const folder = await claimFolder(flags.out, { resumed: checkpoint !== null });
-  const log = await openLog(`${folder}/metrics.jsonl`, { upTo: checkpoint?.step });
+  // The look after the checkpoint brings all steps since the one before it once more.
+  const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
+  const log = await openLog(`${folder}/metrics.jsonl`, { upTo });
   const sample = (model: Model) => continueText(gpu, { model, tokenizer, flags });
   if (checkpoint === null) {
     const before = { perplexity: await perplexity(gpu, base, held), sample: await sample(base) };
@@ -143,9 +146,8 @@ async function main(): Promise<void> {
     ? await training.init(base.params)
     : await training.resume(checkpoint) as TrainingState<object>;
   const bar = progress(flags.steps, { first: state.step });
-  let clockAt = performance.now(), looked = state.step, firstCost = state.cost;
+  let clockAt = performance.now(), looked = state.step;
   for await (state of scan(training, state, batches.from(state.step + 1))) {
-    firstCost ??= state.cost;
     if (state.look !== null) {
       const stepMs = (performance.now() - clockAt) / (state.step - looked);
       [clockAt, looked] = [performance.now(), state.step];
@@ -173,14 +175,12 @@ async function main(): Promise<void> {
   const saved = await loadModel(gpu, `${folder}/model`);
   const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };
   await log.add([{ kind: "end", ...after }]);
-  const components = training.components(), linears = components.filter((c) => c.kind === "linear").length;
-  const [first, last] = [firstCost ?? state.cost, state.cost];
+  const components = training.components();
+  const [first, last] = [training.costOf([]), state.cost!];
   const summary: [string, string][] = [
-    ["Frozen", `${state.frozen.length} of ${linears} matrices`],
-    ...(first === null || last === null ? [] : [
-      ["Matmul a step", `${change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)} GFLOP`],
-      ["Launches a step", change(first.launches, last.launches, 0)],
-    ] as [string, string][]),
+    ["Frozen", `${state.frozen.length} of ${components.length} components`],
+    ["Matmul a step", `${change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)} GFLOP`],
+    ["Launches a step", change(first.launches, last.launches, 0)],
     ["Steps", `${state.step} in ${clock(performance.now() - began)}`],
     ["Adapter", gpu.name],
   ];
@@ -214,7 +214,12 @@ async function policyOf({ policy, tau, alpha, metric }: Flags): Promise<FreezePo
     throw new UsageError(`--policy must be gradES, none or a module: got "${policy}"`);
   }
   const url = new URL(policy, `file://${Deno.cwd()}/`);
-  const { default: made } = await import(url.href);
+  const { default: made } = await import(url.href).catch((cause) => {
+    if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
+    throw new TypeError(`Cannot use "${policy}" as it must be a module: ${cause.message} Check --policy`, {
+      cause,
+    });
+  });
   if (typeof made?.next !== "function" || typeof made?.frozen !== "function") {
     throw new TypeError(
       `Cannot use "${policy}" as its default export must be a freeze policy: got ${typeof made}`,

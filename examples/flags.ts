@@ -112,16 +112,19 @@ export function readFlags<F extends Table>(
   table: F,
 ): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
   const names = Object.keys(table);
-  const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs([...args], {
-    string: names,
-    boolean: ["help"],
-    alias: { help: "h" },
-    unknown: (arg) => {
-      throw new UsageError(
-        arg.startsWith("-") ? `there is no flag "${arg.split("=")[0]}"` : `"${arg}" belongs to no flag`,
-      );
+  const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
+    [...args],
+    {
+      string: names,
+      boolean: ["help"],
+      alias: { help: "h" },
+      unknown: (arg) => {
+        throw new UsageError(
+          arg.startsWith("-") ? `there is no flag "${arg.split("=")[0]}"` : `"${arg}" belongs to no flag`,
+        );
+      },
     },
-  });
+  );
   // What follows "--" is not asked about.
   if (parsed._.length > 0) throw new UsageError(`"${parsed._[0]}" belongs to no flag`);
   const values: Record<string, unknown> = {};

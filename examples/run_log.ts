@@ -54,7 +54,7 @@ export interface RunLog {
  * Opens the log of a run.
  *
  * @param path The file
- * @param options `upTo`: of a run that is resumed, the step of its checkpoint; later lines are dropped
+ * @param options `upTo`: of a run that is resumed, the last look before its checkpoint; later lines are dropped
  * @returns The log, with the lines that are kept
  */
 export async function openLog(path: string, { upTo }: { readonly upTo?: number } = {}): Promise<RunLog> {

@@ -251,6 +251,8 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
     try {
       await target.mapAsync(1, 0, bytes);
     } catch (error) {
+      // That the device is lost becomes known a turn after the refusals that follow from it.
+      await new Promise((resolve) => setTimeout(resolve));
       gpu.check();
       throw error;
     }

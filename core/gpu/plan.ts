@@ -100,7 +100,8 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
   const fusion = fuse(ready);
   const lowering = createLowering(fusion, { target, targets });
-  const order = schedule(lowering.units);
+  const rootBuffers = ready.map((root) => lowering.bufferOf(root));
+  const order = reached(schedule(lowering.units), rootBuffers);
 
   const first = new Map<number, number>(), last = new Map<number, number>();
   order.forEach((unit, at) => {
@@ -109,7 +110,6 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
       last.set(b, at);
     }
   });
-  const rootBuffers = ready.map((root) => lowering.bufferOf(root));
   for (const b of rootBuffers) last.set(b, order.length);
   const temporary = lowering.buffers.flatMap((b, i) => b.source === null && first.has(i) ? [i] : []);
   const memory = planMemory(
@@ -200,6 +200,16 @@ function schedule(units: readonly Unit[]): Unit[] {
   };
   for (const unit of units.toSorted((a, b) => a.priority - b.priority)) visit(unit);
   return order;
+}
+
+/** Leaves out launches that no root needs: a kernel does not bind the inputs that only unwanted outputs read. */
+function reached(order: readonly Unit[], roots: readonly number[]): Unit[] {
+  const live = new Set(roots);
+  return order.toReversed().filter(({ reads, writes }) => {
+    const used = writes.some((b) => live.has(b));
+    if (used) { for (const b of reads) live.add(b); }
+    return used;
+  }).toReversed();
 }
 
 /** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */

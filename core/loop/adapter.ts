@@ -10,7 +10,7 @@ import { checkAllocations, type Gpu } from "../gpu/device.ts";
 import { upload } from "../gpu/run.ts";
 import { configReader } from "../models/family.ts";
 import type { Model } from "../models/model.ts";
-import type { Tensor } from "../tensor.ts";
+import { sameShape, type Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 
 const PREFIX = "base_model.model.";
@@ -44,7 +44,7 @@ export async function loadAdapter<P extends object>(
     const pattern = config.record(key) ?? {};
     if (Object.keys(pattern).length > 0) throw config.error(key, "one rank serves all pairs", pattern);
   }
-  const loraScale = config.number("lora_alpha") / config.number("r");
+  const rank = config.count("r"), loraScale = config.number("lora_alpha") / rank;
 
   const base = flatten(model.params), pairs = new Map<Path, Tensor>();
   await using weights = await openSafetensors(`${folder}/adapter_model.safetensors`);
@@ -53,13 +53,17 @@ export async function loadAdapter<P extends object>(
     const match = /^(.*)\.lora_([AB])\.weight$/.exec(path);
     const weight = match === null ? undefined : base.get(`${match[1]}.weight`);
     const { shape } = weights.specs.get(name)!;
-    const fits = weight !== undefined && shape.length === 2 && shape[0] > 0 && shape[1] > 0 &&
-      (match![2] === "A" ? shape[1] === weight.shape[1] : shape[0] === weight.shape[0]);
-    if (!fits) {
+    const expected = weight === undefined
+      ? null
+      : match![2] === "A"
+      ? [rank, weight.shape[1]]
+      : [weight.shape[0], rank];
+    if (expected === null || !sameShape(shape, expected)) {
+      const rule = expected === null
+        ? "it must be half of a LoRA pair of the model"
+        : `model and "r" of "${file}" give it the shape [${expected.join(", ")}]`;
       throw new Deno.errors.InvalidData(
-        `Cannot load "${name}" of "${weights.path}" as it must be half of a LoRA pair of the model: got [${
-          shape.join(", ")
-        }]`,
+        `Cannot load "${name}" of "${weights.path}" as ${rule}: it has [${shape.join(", ")}]`,
       );
     }
     pairs.set(path, upload(gpu, await weights.readF32(name), { shape, label: path }));

@@ -53,7 +53,8 @@ export async function saveCheckpoint<P extends TensorTree>(
     dtype: "F32" as const,
     data: values[i] as Float32Array<ArrayBuffer>,
   }));
-  const record = { version: VERSION, step, policy, frozen, extra: options.extra ?? null };
+  const order = [...flatten(state.params).keys()];
+  const record = { version: VERSION, step, policy, frozen, order, extra: options.extra ?? null };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }
 
@@ -82,8 +83,9 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     const data = await file.readF32(name);
     map.set(name.slice(prefix.length), { shape: file.specs.get(name)!.shape, dtype: "f32", data });
   }
-  const { step, policy, frozen, extra } = record;
-  return { step, policy, frozen, extra, params, leaves };
+  const { step, policy, frozen, order, extra } = record;
+  const ordered = new Map(order.map((path) => [path, params.get(path)!]));
+  return { step, policy, frozen, extra, params: ordered, leaves };
 }
 
 interface Stored {
@@ -91,6 +93,8 @@ interface Stored {
   readonly step: number;
   readonly policy: Json;
   readonly frozen: readonly Path[];
+  /** Paths of the parameters as the model has them: the columns of the readings follow it, the file is sorted. */
+  readonly order: readonly Path[];
   readonly extra: Json;
 }
 

@@ -78,13 +78,21 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * @throws {RangeError} When everything is frozen
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
-  /** Continues from saved parts. */
+  /**
+   * Continues from saved parts.
+   *
+   * @throws {TypeError} When optimizer, signals or `lookEvery` are not those of the saved run
+   */
   resume(saved: SavedState): Promise<TrainingState<P>>;
   /** Components of the model; empty before the first step. */
   readonly components: () => readonly Component[];
   /** Time of each kernel of the last step's plan: takes that step once more without handing out its results. */
   profile(state: TrainingState<P>): Promise<KernelTime[]>;
-  /** What a step would cost with other components frozen; after the first step. */
+  /**
+   * What a step would cost with other components frozen.
+   *
+   * @throws {TypeError} Before the first step
+   */
   costOf(frozen: readonly Path[]): Cost;
 }
 

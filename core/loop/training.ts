@@ -6,14 +6,14 @@
 
 import { NonFiniteError } from "../errors.ts";
 import { checkAllocations, createBuffer, type Gpu } from "../gpu/device.ts";
-import { bytesOf, type Plan } from "../gpu/plan.ts";
+import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
 import { planFor, record, type Recording } from "../gpu/run.ts";
 import type { Component, Json, Look, Signal } from "../policy.ts";
-import { type HostData, hostOp, leaf, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { type HostData, hostOp, leaf, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
-import { findComponents } from "./components.ts";
+import { findComponents, moduleOf } from "./components.ts";
 import { readLook } from "./look.ts";
 import type {
   FreezeEvent,
@@ -71,8 +71,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function activePaths(frozen: readonly Path[]): Path[] {
-    const off = new Set(components.filter((c) => frozen.includes(c.path)).flatMap((c) => c.parameters));
-    return [...shapes.keys()].filter((path) => trainable(path) && !off.has(path));
+    return [...shapes.keys()].filter((path) => trainable(path) && !frozen.includes(moduleOf(path)));
   }
 
   function trace(): { loss: Tensor; leaves: Map<Path, Tensor> } {
@@ -138,14 +137,19 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return place(path, { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(NaN) }, step);
   }
 
+  /** State leaves that a frozen set leaves. */
+  function leafSpecs(frozen: readonly Path[]): Map<Path, Spec> {
+    const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
+    return new Map<Path, Spec>([
+      ...stateSpecs(active, { optimizer, signals }),
+      ["ring", { shape: ringShape(), dtype: "f32" }],
+      ["loss", { shape: [], dtype: "f32" }],
+    ]);
+  }
+
   /** State leaves for a frozen set: those that exist are kept, new ones start at zero, dropped ones are freed. */
   function adjustLeaves(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
-    const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
-    const wanted = new Map<Path, Spec>([
-      ...stateSpecs(active, { optimizer, signals }),
-      ["ring", { shape: ringShape(), dtype: "f32" as const }],
-      ["loss", { shape: [], dtype: "f32" as const }],
-    ]);
+    const wanted = leafSpecs(frozen);
     for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
     return new Map([...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(path, spec, step)]));
   }
@@ -182,20 +186,23 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
-    const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, saved.step)]));
-    const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, saved.step)]));
-    shapes = params;
-    await checkAllocations(gpu);
     const { step, policy, frozen } = saved;
-    return seal({
-      ...blank,
-      step,
-      policy,
-      frozen,
-      leaves,
-      params: unflatten(params) as P,
-      done: step >= steps,
-    }, {});
+    const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, step)]));
+    shapes = params;
+    const wanted = leafSpecs(frozen);
+    for (const path of new Set([...wanted.keys(), ...saved.leaves.keys()])) {
+      const needed = wanted.get(path)?.shape, seen = saved.leaves.get(path)?.shape;
+      if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
+      const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
+      throw new TypeError(
+        `Cannot resume "${path}" as optimizer, signals and lookEvery must be those of the saved run: ` +
+          `they need ${show(needed)}, it has ${show(seen)}`,
+      );
+    }
+    const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
+    await checkAllocations(gpu);
+    const done = step >= steps || activePaths(frozen).length === 0;
+    return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done }, {});
   }
 
   async function next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>> {
@@ -319,12 +326,12 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return profile(gpu, { recording: current.recording, step: state.step });
   }
 
-  return {
-    init,
-    next,
-    resume,
-    profile: profileStep,
-    components: () => components,
-    costOf: (frozen) => compile(frozen).plan.cost,
-  };
+  function costOf(frozen: readonly Path[]): Cost {
+    if (components.length === 0) {
+      throw new TypeError("Cannot tell the cost as no step was taken: take one first");
+    }
+    return compile(frozen).plan.cost;
+  }
+
+  return { init, next, resume, profile: profileStep, components: () => components, costOf };
 }

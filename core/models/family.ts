@@ -36,6 +36,8 @@ export interface Family<C = any, P = any> {
 export interface ConfigReader {
   /** A number above 0. */
   number(key: string, fallback?: number): number;
+  /** A whole number above 0. */
+  count(key: string, fallback?: number): number;
   /** A text. */
   string(key: string, fallback?: string): string;
   /** True or false. */
@@ -65,6 +67,13 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
       }
       return value;
     },
+    count(key, fallback) {
+      const value = json[key] ?? fallback;
+      if (!(Number.isSafeInteger(value) && value as number > 0)) {
+        throw error(key, "it must be a whole number above 0", json[key] ?? fallback);
+      }
+      return value as number;
+    },
     string(key, fallback) {
       const value = json[key] ?? fallback;
       if (typeof value !== "string") throw error(key, "it must be a string", json[key]);
@@ -77,7 +86,9 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     },
     record(key) {
       const value = json[key] ?? null;
-      if (value !== null && typeof value !== "object") throw error(key, "it must be a record", value);
+      if (value !== null && (typeof value !== "object" || Array.isArray(value))) {
+        throw error(key, "it must be a record", value);
+      }
       return value as Readonly<Record<string, unknown>> | null;
     },
   };

@@ -75,39 +75,45 @@ export interface LlamaParams {
 }
 
 function parse(read: ConfigReader): LlamaConfig {
-  const hiddenSize = read.number("hidden_size"), heads = read.number("num_attention_heads");
-  const rope = read.record("rope_parameters") ?? read.record("rope_scaling") ?? {};
+  const hiddenSize = read.count("hidden_size"), heads = read.count("num_attention_heads");
+  const place = read.record("rope_parameters") === null ? "rope_scaling" : "rope_parameters";
+  const rope = read.record(place) ?? {};
+  const ropeNumber = (key: string): number => {
+    const value = rope[key];
+    if (typeof value === "number" && value > 0) return value;
+    throw read.error(`${place}.${key}`, "it must be a positive number", value);
+  };
   const type = rope.rope_type ?? rope.type ?? "default";
   if (type !== "default" && type !== "llama3") {
-    throw read.error("rope_scaling", 'rope_type must be "default" or "llama3"', type);
+    throw read.error(`${place}.rope_type`, 'it must be "default" or "llama3"', type);
   }
   const activation = read.string("hidden_act", "silu");
   if (activation !== "silu") throw read.error("hidden_act", 'it must be "silu"', activation);
   const config: LlamaConfig = {
     hiddenSize,
     heads,
-    intermediateSize: read.number("intermediate_size"),
-    layers: read.number("num_hidden_layers"),
-    kvHeads: read.number("num_key_value_heads", heads),
-    headDim: read.number("head_dim", hiddenSize / heads),
-    vocabSize: read.number("vocab_size"),
-    maxLength: read.number("max_position_embeddings", 2048),
+    intermediateSize: read.count("intermediate_size"),
+    layers: read.count("num_hidden_layers"),
+    kvHeads: read.count("num_key_value_heads", heads),
+    headDim: read.count("head_dim", hiddenSize / heads),
+    vocabSize: read.count("vocab_size"),
+    maxLength: read.count("max_position_embeddings", 2048),
     eps: read.number("rms_norm_eps", 1e-6),
-    ropeTheta: typeof rope.rope_theta === "number" ? rope.rope_theta : read.number("rope_theta", 10000),
+    ropeTheta: rope.rope_theta === undefined ? read.number("rope_theta", 10000) : ropeNumber("rope_theta"),
     llama3: type === "llama3"
       ? {
-        factor: Number(rope.factor),
-        lowFreqFactor: Number(rope.low_freq_factor),
-        highFreqFactor: Number(rope.high_freq_factor),
-        originalLength: Number(rope.original_max_position_embeddings),
+        factor: ropeNumber("factor"),
+        lowFreqFactor: ropeNumber("low_freq_factor"),
+        highFreqFactor: ropeNumber("high_freq_factor"),
+        originalLength: ropeNumber("original_max_position_embeddings"),
       }
       : undefined,
     tied: read.boolean("tie_word_embeddings", false),
     attentionBias: read.boolean("attention_bias", false),
     mlpBias: read.boolean("mlp_bias", false),
   };
-  if (config.headDim % 2 !== 0 || !Number.isInteger(config.headDim)) {
-    throw read.error("head_dim", "rotary positions need an even whole number", config.headDim);
+  if (config.headDim % 2 !== 0) {
+    throw read.error("head_dim", "rotary positions need an even number", config.headDim);
   }
   if (heads % config.kvHeads !== 0) {
     throw read.error("num_key_value_heads", `it must divide num_attention_heads ${heads}`, config.kvHeads);

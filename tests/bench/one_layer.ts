@@ -1,7 +1,7 @@
 /**
- * The one-layer network of the jax-js benchmark, in Firn.
+ * A network of one layer, small enough to be written in any library, and its training in Firn.
  *
- * Learned positions, RMSNorm without learned shape, causal attention with heads of 32, GELU MLP of 4 D, tied head,
+ * Learned positions, RMSNorm, causal attention with heads of 32, GELU MLP of 4 D, tied head,
  * Adam. f32.
  *
  * @module
@@ -25,6 +25,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { normalValues } from "@firn/train/kernels";
 
 /** Sizes of the network. */
 export interface OneLayerSize {
@@ -44,8 +45,60 @@ export interface OneLayerBatch {
   readonly y: Tensor;
 }
 
+/** A library that trains the network. */
+export interface Contender {
+  readonly name: string;
+  /** Hands the next step to the device. */
+  step(): Promise<void> | void;
+  /** Waits for the device. */
+  settle(): Promise<void>;
+  /** Loss of the last step. */
+  loss(): Promise<number>;
+}
+
 /** Entries of the vocabulary. */
 export const VOCABULARY = 256;
+/** Rate of Adam. */
+export const LEARNING_RATE = 1e-3;
+
+/** Numbers and their shape, for any library. */
+export interface Weights {
+  readonly shape: readonly number[];
+  readonly data: Float32Array<ArrayBuffer>;
+}
+
+/** The weights of step 0: matrices normal with deviation 0.02, gains one. */
+export function startWeights({ width, time }: OneLayerSize): Readonly<Record<keyof OneLayerParams, Weights>> {
+  let stream = 0;
+  const normal = (rows: number, columns: number): Weights => ({
+    shape: [rows, columns],
+    data: normalValues({ size: rows * columns, key: [0, stream++] }).map((x) => 0.02 * x),
+  });
+  const ones = (): Weights => ({ shape: [width], data: new Float32Array(width).fill(1) });
+  return {
+    wte: normal(VOCABULARY, width),
+    wpe: normal(time, width),
+    wqkv: normal(width, 3 * width),
+    wo: normal(width, width),
+    w1: normal(width, 4 * width),
+    w2: normal(4 * width, width),
+    g1: ones(),
+    g2: ones(),
+    gf: ones(),
+  };
+}
+
+/** The batch of a step, row by row: each id is 5 above the one before it, modulo the vocabulary. */
+export function batchOf(
+  { time, batch }: OneLayerSize,
+  step: number,
+): { readonly x: Int32Array<ArrayBuffer>; readonly y: Int32Array<ArrayBuffer> } {
+  const x = Int32Array.from({ length: batch * time }, (_, i) => {
+    const row = Math.floor(i / time);
+    return (7 * step + 31 * row + 5 * (i % time)) % VOCABULARY;
+  });
+  return { x, y: x.map((id) => (id + 5) % VOCABULARY) };
+}
 
 /** Defines its training and the first state. */
 export async function oneLayer(gpu: Gpu, size: OneLayerSize): Promise<{
@@ -54,25 +107,6 @@ export async function oneLayer(gpu: Gpu, size: OneLayerSize): Promise<{
 }> {
   const { width: d, time, batch } = size;
   const heads = Math.max(1, d / 32);
-  const random = (...shape: number[]): Tensor =>
-    tensor(
-      Float32Array.from({
-        length: shape.reduce((a, b) => a * b),
-      }, (_, i) => 0.035 * Math.sin(i * 12.9898 + shape[0])),
-      shape,
-    );
-  const ones = (): Tensor => tensor(new Float32Array(d).fill(1));
-  const params: OneLayerParams = {
-    wte: random(VOCABULARY, d),
-    wpe: random(time, d),
-    wqkv: random(d, 3 * d),
-    wo: random(d, d),
-    w1: random(d, 4 * d),
-    w2: random(4 * d, d),
-    g1: ones(),
-    g2: ones(),
-    gf: ones(),
-  };
   const loss = (p: OneLayerParams, { x, y }: OneLayerBatch): Tensor => {
     const rows = (t: Tensor): Tensor => reshape(t, [batch * time, t.shape.at(-1)!]);
     let h = rows(add(embedding(p.wte, x), p.wpe)); // [BT, D]
@@ -85,9 +119,12 @@ export async function oneLayer(gpu: Gpu, size: OneLayerSize): Promise<{
     return crossEntropy(matmul(rmsNorm(h, p.gf, { eps: 1e-5 }), p.wte, { transposeB: true }), y);
   };
   const training = defineTraining(gpu, loss, {
-    optimizer: adamW({ learningRate: 1e-3, weightDecay: 0 }),
+    optimizer: adamW({ learningRate: LEARNING_RATE, weightDecay: 0 }),
     steps: 1e6,
     lookEvery: 1000,
   });
+  const params = Object.fromEntries(
+    Object.entries(startWeights(size)).map(([name, { shape, data }]) => [name, tensor(data, shape)]),
+  ) as OneLayerParams;
   return { training, state: await training.init(params) };
 }

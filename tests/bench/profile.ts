@@ -23,7 +23,10 @@ async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
   if (help) return console.log(helpOf("usage: deno task profile [flags]", FLAGS));
   await using gpu = await openGpu();
-  const { training, state: first, batch, parameters } = await workOf(gpu, { ...flags, shape: SHAPES[flags.shape] });
+  const { training, state: first, batch, parameters } = await workOf(gpu, {
+    ...flags,
+    shape: SHAPES[flags.shape],
+  });
   const idle = (): Promise<undefined> => gpu.device.queue.onSubmittedWorkDone() as Promise<undefined>;
   const began = performance.now();
   let state = await training.next(first, batch);
@@ -42,11 +45,17 @@ async function main(): Promise<void> {
 
   const { launches, matmulFlops, memory } = state.cost!;
   console.log(`${gpu.name}${gpu.software ? " (software)" : ""}, Deno ${Deno.version.deno}`);
-  console.log(`${flags.shape}, ${(parameters / 1e6).toFixed(1)} M parameters, B ${flags.batch}, T ${flags.length}`);
-  console.log(`step ${step.toFixed(2)} ms, first ${(cold / 1000).toFixed(1)} s, ${launches} launches, ${
-    (matmulFlops / step / 1e9).toFixed(2)
-  } TFLOP/s of products, kernels ${busy.toFixed(2)} ms`);
-  console.log(`memory ${gib(memory)} of the plan and ${gib(16 * parameters)} of weights, gradients kept as moments`);
+  console.log(
+    `${flags.shape}, ${(parameters / 1e6).toFixed(1)} M parameters, B ${flags.batch}, T ${flags.length}`,
+  );
+  console.log(
+    `step ${step.toFixed(2)} ms, first ${(cold / 1000).toFixed(1)} s, ${launches} launches, ${
+      (matmulFlops / step / 1e9).toFixed(2)
+    } TFLOP/s of products, kernels ${busy.toFixed(2)} ms`,
+  );
+  console.log(
+    `memory ${gib(memory)} of the plan and ${gib(16 * parameters)} of weights, gradients kept as moments`,
+  );
   console.table(grouped(rows, busy).slice(0, flags.rows));
 }
 
@@ -54,7 +63,12 @@ function grouped(rows: readonly KernelTime[], busy: number): Record<string, unkn
   const groups = new Map<string, { count: number; ms: number; flops: number; bytes: number }>();
   for (const { name, milliseconds, flops, bytes } of rows) {
     const g = groups.get(name) ?? { count: 0, ms: 0, flops: 0, bytes: 0 };
-    groups.set(name, { count: g.count + 1, ms: g.ms + milliseconds, flops: g.flops + flops, bytes: g.bytes + bytes });
+    groups.set(name, {
+      count: g.count + 1,
+      ms: g.ms + milliseconds,
+      flops: g.flops + flops,
+      bytes: g.bytes + bytes,
+    });
   }
   return [...groups].toSorted(([, a], [, b]) => b.ms - a.ms).map(([name, { count, ms, flops, bytes }]) => ({
     kernel: name.slice(0, 60),

@@ -54,7 +54,12 @@ export interface Work {
  */
 export async function workOf(
   gpu: Gpu,
-  options: { readonly shape: Shape; readonly batch: number; readonly length: number; readonly policy?: FreezePolicy },
+  options: {
+    readonly shape: Shape;
+    readonly batch: number;
+    readonly length: number;
+    readonly policy?: FreezePolicy;
+  },
 ): Promise<Work> {
   const { shape, batch, length, policy } = options;
   const source = {
@@ -78,6 +83,9 @@ export async function workOf(
     lookEvery: 1000,
   });
   const state = await training.init(model.params);
-  const parameters = [...model.family.shapes(model.config).values()].reduce((n, s) => n + s.reduce((a, b) => a * b, 1), 0);
+  const parameters = [...model.family.shapes(model.config).values()].reduce(
+    (n, s) => n + s.reduce((a, b) => a * b, 1),
+    0,
+  );
   return { training, state, batch: { inputIds, labels: inputIds }, parameters };
 }

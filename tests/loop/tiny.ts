@@ -2,20 +2,25 @@
 
 import {
   type Component,
+  flatten,
   type FreezePolicy,
   type Gpu,
   type HostData,
   type Json,
+  matmul,
+  mean,
+  multiply,
   type Path,
   readAll,
   type Signal,
+  silu,
+  subtract,
   type Tensor,
   tensor,
   type TensorTree,
   type TokenBatch,
   type TrainingState,
 } from "@firn/train";
-import { flatten, matmul, mean, multiply, silu, subtract } from "@firn/train";
 
 /** `config.json` of a Llama whose kernels compile in seconds. */
 export function llamaSource(
@@ -115,4 +120,10 @@ export async function bitsOf<P extends TensorTree>(
 /** The bits of 32-bit values: NaN and -0 are themselves. */
 export function bits(values: HostData): readonly number[] {
   return [...new Uint32Array(values.buffer, values.byteOffset, values.length)];
+}
+
+/** Numbers in 0..1 from a seed: the minimal standard generator of Park and Miller. */
+export function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => (state = state * 48271 % 2147483647) / 2147483647;
 }

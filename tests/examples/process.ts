@@ -1,0 +1,56 @@
+/**
+ * The example `finetune` as a process of its own, on a text small enough for tests.
+ *
+ * @module
+ */
+
+/** Arguments that keep a run short; later ones win over them. */
+export const SMALL = ["--steps", "6", "--batch", "2", "--length", "16"];
+
+/** A text in which the bundled model soon finds its way: one sentence, again and again. */
+export const TEXT = "The people of the United States have the honor to report that the whale was seen again. "
+  .repeat(30);
+
+/** How a process ended, and what it printed. */
+export interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const ROOT = new URL("../../", import.meta.url);
+
+/**
+ * Starts `examples/finetune.ts`. The shell is replaced by Deno, so that a signal to the child reaches it.
+ *
+ * @param args Its arguments
+ * @param folder Folder that the driver may use at run time
+ * @returns The process
+ */
+export function startFinetune(args: readonly string[], folder: string): Deno.ChildProcess {
+  // Where these tests run with stand-ins, the process needs them too.
+  const standIns = import.meta.resolve("@std/assert").startsWith("file:");
+  const map = standIns ? ["--import-map=tests/stand_ins/import_map.json"] : [];
+  return new Deno.Command("sh", {
+    args: ["-c", 'exec "$0" "$@"', Deno.execPath(), "run", ...map]
+      .concat(["--allow-read", "--allow-write", "examples/finetune.ts", ...args]),
+    cwd: ROOT,
+    env: { XDG_RUNTIME_DIR: folder, NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/**
+ * Runs `examples/finetune.ts` to its end.
+ *
+ * @param args Its arguments
+ * @param folder Folder that the driver may use at run time
+ * @returns How it ended
+ */
+export async function finetune(args: readonly string[], folder: string): Promise<Outcome> {
+  const { code, stdout, stderr } = await startFinetune(args, folder).output();
+  const text = new TextDecoder();
+  return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+}

@@ -1,0 +1,95 @@
+/**
+ * The example `finetune`, killed at random moments and continued.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { inFolder } from "../data/files.ts";
+import { finetune, SMALL, startFinetune, TEXT } from "./process.ts";
+
+const STEPS = 28;
+
+/** The log without what no two runs share: the pace and the folder. */
+async function readLog(out: string): Promise<Record<string, unknown>[]> {
+  const text = await Deno.readTextFile(`${out}/metrics.jsonl`);
+  return text.trimEnd().split("\n").map((row) => {
+    const { stepMs: _, tokensPerSecond: __, ...line } = JSON.parse(row);
+    return line.kind === "start" ? { ...line, config: { ...line.config, out: null } } : line;
+  });
+}
+
+/** What tells two versions of a file apart; null when there is none. */
+async function versionOf(path: string): Promise<string | null> {
+  try {
+    const { mtime, ino, size } = await Deno.stat(path);
+    return `${mtime?.getTime()} ${ino} ${size}`;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Starts a run, waits until it has written a file so many times and a while longer, and kills it. */
+async function killLater(
+  args: readonly string[],
+  { folder, path, times, wait }: {
+    readonly folder: string;
+    readonly path: string;
+    readonly times: number;
+    readonly wait: number;
+  },
+): Promise<void> {
+  const process = startFinetune(args, folder);
+  let alive = true;
+  const ended = process.output().finally(() => alive = false);
+  let version = await versionOf(path);
+  for (let seen = 0; seen < times && alive; await pause(1)) {
+    const now = await versionOf(path);
+    if (now !== version) seen++;
+    version = now;
+  }
+  await pause(wait);
+  if (alive) process.kill("SIGKILL");
+  const { signal, stdout, stderr } = await ended;
+  const text = new TextDecoder();
+  assertEquals(signal, "SIGKILL", `it ended by itself: ${text.decode(stdout)}${text.decode(stderr)}`);
+}
+
+Deno.test("finetune --resume ends with the same bits and the same log as a run that nobody killed", async () => {
+  await inFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/text.txt`, TEXT);
+    const [whole, broken] = [`${folder}/whole`, `${folder}/broken`];
+    // Looks lie between checkpoints, the signal needs the gradient of the step before, and some matrices fall below tau
+    // at the look of step 10 and more at that of step 20.
+    const flags = `--steps ${STEPS} --checkpoint 7 --metric gradDelta --tau 30 --alpha 0.3`.split(" ");
+    const run = (out: string): string[] => [...SMALL, ...flags, "--data", `${folder}/text.txt`, "--out", out];
+    const undisturbed = await finetune(run(whole), folder);
+    assertEquals([undisturbed.code, undisturbed.stderr], [0, ""]);
+
+    const [log, checkpoint] = [`${broken}/metrics.jsonl`, `${broken}/checkpoint.safetensors`];
+    // The log appears empty, then with its first line, then with the steps of the first look: that of step 10, when
+    // the checkpoint is that of step 7.
+    await killLater(run(broken), { folder, path: log, times: 3, wait: 0 });
+    assert(await versionOf(checkpoint) !== null);
+    const [a, b] = crypto.getRandomValues(new Uint8Array(2));
+    const random = { times: 1 + a % 2, wait: b % 128 };
+    console.log(`killed again ${random.wait} ms after checkpoint ${random.times}`);
+    await killLater(["--resume", broken], { folder, path: checkpoint, ...random });
+    const resumed = await finetune(["--resume", broken], folder);
+    assertEquals([resumed.code, resumed.stderr], [0, ""]);
+    console.log(resumed.stdout.match(/^resumed .*$/m)![0]);
+
+    const [expected, seen] = [await readLog(whole), await readLog(broken)];
+    const steps = expected.filter(({ kind }) => kind === "step").map(({ step }) => step);
+    assertEquals(steps, Array.from({ length: STEPS }, (_, i) => i + 1));
+    assert(expected.filter(({ kind }) => kind === "freeze").length >= 2);
+    seen.forEach((line, i) => assertEquals(line, expected[i], `Line ${i + 1} differs`));
+    assertEquals(seen.length, expected.length);
+    const weights = (out: string) => Deno.readFile(`${out}/model/model.safetensors`);
+    assertEquals(await weights(broken), await weights(whole));
+    assertEquals(await versionOf(checkpoint), null);
+  });
+});

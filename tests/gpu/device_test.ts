@@ -1,0 +1,112 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  add,
+  defineTraining,
+  DeviceLostError,
+  fill,
+  matmul,
+  multiply,
+  openGpu,
+  OutOfMemoryError,
+  read,
+  readAll,
+  sgd,
+  sum,
+  type Tensor,
+  tensor,
+} from "@firn/train";
+import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "../loop/tiny.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+Deno.test("openGpu says which adapter it found and what it is", () => {
+  assert(gpu.name.length > 0);
+  assertEquals(gpu.software, /llvmpipe|swiftshader/i.test(gpu.name));
+  assert(gpu.target.maxBindings >= 8 && gpu.target.workgroupBytes >= 16384);
+});
+
+Deno.test("read gives values that were never on the device", async () => {
+  assertEquals([...await read(gpu, tensor(new Int32Array([3, -1])))], [3, -1]);
+  assertEquals([...await read(gpu, fill(2.5, [3]))], [2.5, 2.5, 2.5]);
+});
+
+Deno.test("readAll gives one tensor twice, and shapes that are no multiple of four", async () => {
+  const x = tensor([1, 2, 3, 4, 5]);
+  const [a, b, c] = await readAll(gpu, [multiply(x, 2), x, multiply(x, 2)]);
+  assertEquals([[...a], [...b], [...c]], [[2, 4, 6, 8, 10], [1, 2, 3, 4, 5], [2, 4, 6, 8, 10]]);
+});
+
+Deno.test("readAll of nothing is nothing", async () => {
+  assertEquals(await readAll(gpu, []), []);
+});
+
+Deno.test("read can be called again while others wait, small and large", async () => {
+  const sizes = [1, 7, 65_536, 3, 100_000];
+  const results = await Promise.all(sizes.map((size, i) => read(gpu, add(fill(i, [size]), 0.5))));
+  results.forEach((values, i) => {
+    assertEquals(values.length, sizes[i]);
+    assert(values.every((x) => x === i + 0.5), `read ${i} got values of another`);
+  });
+});
+
+Deno.test("read throws OutOfMemoryError with what was too large and how large", async () => {
+  const { maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
+  const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  // An outer product of this side is just above what one binding holds, and never allocated.
+  const side = Math.floor(Math.sqrt(most / 4)) + 1;
+  const product = matmul(fill(1, [side, 1]), fill(1, [1, side]));
+  const error = await assertRejects(() => read(gpu, sum(multiply(product, product))), OutOfMemoryError);
+  assertEquals(error.bytes >= most, true);
+  const size = (error.bytes / 2 ** 20).toFixed(1), limit = (most / 2 ** 20).toFixed(0);
+  assertEquals(
+    error.message,
+    `Cannot allocate "${error.label}" of ${size} MiB on the device: "${gpu.name}" binds ${limit} MiB at most`,
+  );
+  assertEquals([...await read(gpu, fill(1, [1]))], [1], "the device still works");
+});
+
+Deno.test("init throws OutOfMemoryError with the name of the parameter", async () => {
+  const side = Math.floor(Math.sqrt(gpu.device.limits.maxStorageBufferBindingSize / 4)) + 1;
+  const training = defineTraining(gpu, ({ table }: { table: { weight: Tensor } }) => sum(table.weight), {
+    optimizer: sgd({ learningRate: 0.1 }),
+    steps: 1,
+  });
+  const error = await assertRejects(
+    () => training.init({ table: { weight: fill(1, [side, side]) } }),
+    OutOfMemoryError,
+    'Cannot allocate "table.weight" of',
+  );
+  assertEquals([error.label, error.bytes], ["table.weight", Math.ceil(side * side / 4) * 16]);
+});
+
+for (const lookEvery of [1, 10]) {
+  Deno.test(`next rejects with DeviceLostError once the device is gone, with a look every ${lookEvery}`, async () => {
+    await using lost = await openGpu();
+    const training = defineTraining<Mlp, Pairs>(lost, mlpLoss, {
+      optimizer: sgd({ learningRate: 0.1 }),
+      steps: 30,
+      lookEvery,
+    });
+    let state = await training.init(newMlp());
+    state = await training.next(state, pairs(1)[0]);
+    lost.device.destroy();
+    const start = performance.now();
+    await assertRejects(
+      async () => {
+        for (const batch of pairs(10)) state = await training.next(state, batch);
+      },
+      DeviceLostError,
+      `The device "${lost.name}" was lost`,
+    );
+    assert(performance.now() - start < 1000, "it must not wait for what never comes");
+  });
+}
+
+Deno.test("read rejects with DeviceLostError when the device goes while it waits", async () => {
+  await using lost = await openGpu();
+  await read(lost, fill(1, [4]));
+  const waiting = read(lost, add(fill(1, [4]), 1));
+  lost.device.destroy();
+  await assertRejects(() => waiting, DeviceLostError);
+});

@@ -1,0 +1,256 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  adamW,
+  chain,
+  type Checkpoint,
+  clipByGlobalNorm,
+  ConsumedError,
+  defineTraining,
+  type FreezePolicy,
+  loadCheckpoint,
+  openGpu,
+  type Optimizer,
+  read,
+  saveCheckpoint,
+  sgd,
+  snapshot,
+  type Training,
+  type TrainingOptions,
+  type TrainingState,
+} from "@firn/train";
+import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const STEPS = 8, LOOK = 3;
+const batches = pairs(STEPS);
+
+const OPTIMIZERS: Readonly<Record<string, Optimizer>> = {
+  "clipped AdamW": chain(clipByGlobalNorm(0.5), adamW({ learningRate: (step) => 0.1 / step })),
+  "clipped momentum": chain(clipByGlobalNorm(0.5), sgd({ learningRate: 0.05, momentum: 0.9 })),
+};
+
+/** Freezes the bottom at the look of step 3 and counts the looks, to have a state worth saving. */
+const policy: FreezePolicy = {
+  ...scheduled([], ["gradNorm", "gradDelta"]),
+  name: "counting",
+  init: () => ({ looks: 0, norms: [] }),
+  next(state, look) {
+    const { looks, norms } = state as { looks: number; norms: number[] };
+    return { looks: looks + 1, norms: [...norms, ...look.readings.gradNorm!.top] };
+  },
+  frozen: (state) => (state as { looks: number }).looks >= 1 ? ["bottom"] : [],
+};
+
+function define(options: Partial<TrainingOptions> = {}): Training<Mlp, Pairs> {
+  return defineTraining(gpu, mlpLoss, {
+    optimizer: OPTIMIZERS["clipped AdamW"],
+    steps: STEPS,
+    lookEvery: LOOK,
+    ...options,
+  });
+}
+
+/** Steps on from a state to a given one. */
+async function advance(
+  training: Training<Mlp, Pairs>,
+  state: TrainingState<Mlp>,
+  to: number,
+): Promise<TrainingState<Mlp>> {
+  let current = state;
+  while (current.step < to) current = await training.next(current, batches[current.step]);
+  return current;
+}
+
+/** Runs a body with the path of a file that is gone afterwards. */
+async function withFile(body: (path: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await body(`${folder}/state.safetensors`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+// With a look every 3 steps and a freeze at step 3: before any step, between looks, right before one, at the one that
+// freezes, and between looks after it.
+for (const [name, optimizer] of Object.entries(OPTIMIZERS)) {
+  for (const at of [0, 1, 2, 3, 4, 6]) {
+    Deno.test(`resume from step ${at} ends with the bits of an undisturbed run, ${name}`, async () => {
+      const undisturbed = define({ optimizer, policy });
+      const expected = await advance(undisturbed, await undisturbed.init(newMlp()), STEPS);
+      await withFile(async (path) => {
+        const first = define({ optimizer, policy });
+        await saveCheckpoint(gpu, await advance(first, await first.init(newMlp()), at), { path });
+        const second = define({ optimizer, policy });
+        const last = await advance(second, await second.resume(await loadCheckpoint(path)), STEPS);
+        assertEquals(await bitsOf(gpu, last), await bitsOf(gpu, expected));
+        assertEquals([last.policy, last.look, last.frozen], [expected.policy, expected.look, ["bottom"]]);
+        assertEquals((last.policy as { looks: number }).looks, 3);
+      });
+    });
+  }
+}
+
+Deno.test("saveCheckpoint keeps step, policy, frozen set and what is put beside them", async () => {
+  await withFile(async (path) => {
+    const training = define({ policy });
+    const state = await advance(training, await training.init(newMlp()), 4);
+    await saveCheckpoint(gpu, state, { path, extra: { seed: 7, text: "\u00e9" } });
+    const saved = await loadCheckpoint(path);
+    assertEquals([saved.step, saved.frozen, saved.policy], [4, ["bottom"], state.policy]);
+    assertEquals(saved.extra, { seed: 7, text: "\u00e9" });
+  });
+});
+
+Deno.test("resume knows that a finished run is done", async () => {
+  const training = define();
+  const last = await advance(training, await training.init(newMlp()), STEPS);
+  await withFile(async (path) => {
+    await saveCheckpoint(gpu, last, { path });
+    assertEquals((await define().resume(await loadCheckpoint(path))).done, true);
+  });
+});
+
+Deno.test("resume knows that a run with everything frozen is done", async () => {
+  const all = scheduled([{ from: 3, frozen: ["bottom", "top"] }]);
+  const training = define({ policy: all });
+  const last = await advance(training, await training.init(newMlp()), 3);
+  await withFile(async (path) => {
+    await saveCheckpoint(gpu, last, { path });
+    assertEquals((await define({ policy: all }).resume(await loadCheckpoint(path))).done, true);
+  });
+});
+
+/** A checkpoint of the first step. */
+async function checkpointAt(path: string): Promise<Checkpoint> {
+  const training = define();
+  await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+  return await loadCheckpoint(path);
+}
+
+for (
+  const [what, options, message] of [
+    [
+      "another optimizer",
+      { optimizer: OPTIMIZERS["clipped momentum"] },
+      '"optimizer.velocity.bottom.weight"',
+    ],
+    [
+      "another lookEvery",
+      { lookEvery: 4 },
+      '"ring" as optimizer, signals and lookEvery must be those of the saved run: they need [4, 1], it has [3, 1]',
+    ],
+    ["other signals", { policy }, '"previous.bottom.weight"'],
+  ] as const
+) {
+  Deno.test(`resume refuses ${what}`, async () => {
+    await withFile(async (path) => {
+      const saved = await checkpointAt(path);
+      await assertRejects(() => define(options).resume(saved), TypeError, `Cannot resume ${message}`);
+    });
+  });
+}
+
+Deno.test("loadCheckpoint refuses a file that was cut, and names it", async () => {
+  await withFile(async (path) => {
+    await checkpointAt(path);
+    const bytes = await Deno.readFile(path);
+    for (const length of [4, 100, bytes.length - 1]) {
+      await Deno.writeFile(path, bytes.slice(0, length));
+      await assertRejects(() => loadCheckpoint(path), Deno.errors.InvalidData, `"${path}"`);
+    }
+  });
+});
+
+Deno.test("loadCheckpoint refuses a training state that is no JSON, and names the file", async () => {
+  await withFile(async (path) => {
+    await checkpointAt(path);
+    const text = new TextDecoder("latin1").decode(await Deno.readFile(path));
+    const damaged = text.replace('{\\"version\\"', '[\\"version\\"');
+    await Deno.writeFile(path, Uint8Array.from(damaged, (c) => c.charCodeAt(0)));
+    const rule = `Cannot resume from "${path}" as its training state must be JSON`;
+    await assertRejects(() => loadCheckpoint(path), Deno.errors.InvalidData, rule);
+  });
+});
+
+Deno.test("loadCheckpoint refuses another layout and what is no checkpoint", async () => {
+  await withFile(async (path) => {
+    await checkpointAt(path);
+    const text = new TextDecoder("latin1").decode(await Deno.readFile(path));
+    const later = text.replace('\\"version\\":1', '\\"version\\":2');
+    await Deno.writeFile(path, Uint8Array.from(later, (c) => c.charCodeAt(0)));
+    const rule = `Cannot resume from "${path}" as it must be a checkpoint of layout 1`;
+    await assertRejects(() => loadCheckpoint(path), Deno.errors.InvalidData, `${rule}: it is of layout 2`);
+  });
+  const model = new URL("../fixtures/llama/model.safetensors", import.meta.url).pathname;
+  await assertRejects(
+    () => loadCheckpoint(model),
+    Deno.errors.InvalidData,
+    `"${model}" as it must be a checkpoint of layout 1`,
+  );
+});
+
+Deno.test("loadCheckpoint says which file is not there", async () => {
+  await assertRejects(
+    () => loadCheckpoint("nowhere/x.safetensors"),
+    Deno.errors.NotFound,
+    '"nowhere/x.safetensors"',
+  );
+});
+
+Deno.test("snapshot survives the step that consumes the original", async () => {
+  const training = define();
+  const state = await advance(training, await training.init(newMlp()), 2);
+  const copy = snapshot(gpu, state);
+  const before = await bitsOf(gpu, state);
+  const first = await advance(training, state, STEPS);
+  assertEquals(await bitsOf(gpu, copy), before);
+  // And training goes on from it as from the original.
+  const second = await advance(training, copy, STEPS);
+  assertEquals(await bitsOf(gpu, second), await bitsOf(gpu, first));
+});
+
+Deno.test("snapshot lets two runs take turns", async () => {
+  const training = define();
+  let left = await advance(training, await training.init(newMlp()), 2), right = snapshot(gpu, left);
+  for (let step = 3; step <= STEPS; step++) {
+    left = await advance(training, left, step);
+    right = await advance(training, right, step);
+  }
+  assertEquals(await bitsOf(gpu, left), await bitsOf(gpu, right));
+});
+
+Deno.test("a consumed state throws ConsumedError with both steps, whatever it is used for", async () => {
+  const training = define();
+  const state = await advance(training, await training.init(newMlp()), 2);
+  await training.next(state, batches[2]);
+  const uses: Readonly<Record<string, () => Promise<unknown>>> = {
+    next: () => training.next(state, batches[2]),
+    read: () => read(gpu, state.params.top.weight),
+    "read of the loss": () => read(gpu, state.loss!),
+    saveCheckpoint: () => saveCheckpoint(gpu, state, { path: "never written" }),
+    snapshot: () => Promise.resolve().then(() => snapshot(gpu, state)),
+    "a loss of its parameters": () => read(gpu, mlpLoss(state.params, batches[0])),
+    profile: () => Promise.resolve().then(() => training.profile(state)),
+  };
+  for (const [use, call] of Object.entries(uses)) {
+    const error = await assertRejects(
+      call,
+      ConsumedError,
+      "Cannot use the state of step 2 as step 3 consumed it",
+      use,
+    );
+    assertEquals([error.producedAt, error.consumedBy], [2, 3], use);
+  }
+});
+
+Deno.test("init leaves what it copies usable", async () => {
+  const training = define();
+  const start = await training.init(newMlp());
+  const copy = await training.init(start.params);
+  await advance(training, copy, 2);
+  assertEquals(await valuesOf(gpu, start.params), await valuesOf(gpu, newMlp()));
+  assert(start.step === 0);
+});

@@ -1,0 +1,196 @@
+import { assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  type FreezePolicy,
+  type Look,
+  NonFiniteError,
+  openGpu,
+  read,
+  scan,
+  type Signal,
+  tensor,
+  type Training,
+  type TrainingOptions,
+  type TrainingState,
+} from "@firn/train";
+import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const SIGNALS: readonly Signal[] = ["gradNorm", "gradDelta", "weightDelta"];
+const optimizer = chain(clipByGlobalNorm(0.5), adamW({ learningRate: 0.05 }));
+
+function define(options: Partial<TrainingOptions> = {}): Training<Mlp, Pairs> {
+  return defineTraining(gpu, mlpLoss, { optimizer, steps: 5, ...options });
+}
+
+async function run(
+  training: Training<Mlp, Pairs>,
+  batches: readonly Pairs[],
+): Promise<{ last: TrainingState<Mlp>; looks: Look[] }> {
+  let last = await training.init(newMlp());
+  const looks: Look[] = [];
+  for await (const state of scan(training, last, batches)) {
+    last = state;
+    if (state.look !== null) looks.push(state.look);
+  }
+  return { last, looks };
+}
+
+/** Every method by which a step could make something or wait, counted at the prototypes. */
+function countCalls(): { readonly calls: Record<string, number>; [Symbol.dispose](): void } {
+  const calls: Record<string, number> = {};
+  const undo: (() => void)[] = [];
+  for (const { prototype } of [GPUDevice, GPUQueue, GPUBuffer]) {
+    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+      if (typeof property.value !== "function" || name === "constructor") continue;
+      const counted = function (this: unknown, ...args: unknown[]): unknown {
+        calls[name] = (calls[name] ?? 0) + 1;
+        return property.value.apply(this, args);
+      };
+      Object.defineProperty(prototype, name, { ...property, value: counted });
+      undo.push(() => Object.defineProperty(prototype, name, property));
+    }
+  }
+  return { calls, [Symbol.dispose]: () => undo.forEach((f) => f()) };
+}
+
+Deno.test("next creates nothing, submits once and waits for nothing in a steady step", async () => {
+  const training = define({ steps: 20, lookEvery: 4, policy: scheduled([], SIGNALS) });
+  const batches = pairs(8);
+  let state = await training.init(newMlp());
+  // A look too, as the first makes the buffer that it is read through.
+  for (const batch of batches.slice(0, 4)) state = await training.next(state, batch);
+  for (const batch of batches.slice(4, 7)) {
+    using counter = countCalls();
+    state = await training.next(state, batch);
+    // The scalars of the step and two batch entries.
+    assertEquals(counter.calls, { writeBuffer: 3, createCommandEncoder: 1, submit: 1 });
+  }
+  using counter = countCalls();
+  await training.next(state, batches[7]);
+  assertEquals(counter.calls, {
+    writeBuffer: 3,
+    createCommandEncoder: 2,
+    submit: 2,
+    mapAsync: 1,
+    getMappedRange: 1,
+    unmap: 1,
+  });
+});
+
+Deno.test("next gives the same bits in every run", async () => {
+  const training = define({ policy: scheduled([], SIGNALS) });
+  const first = await run(training, pairs(5)),
+    second = await run(define({ policy: scheduled([], SIGNALS) }), pairs(5));
+  assertEquals(await bitsOf(gpu, second.last), await bitsOf(gpu, first.last));
+  assertEquals(second.looks, first.looks);
+});
+
+Deno.test("lookEvery changes neither weights nor readings", async () => {
+  const policy = scheduled([], SIGNALS);
+  const often = await run(define({ policy, lookEvery: 1 }), pairs(5));
+  const seldom = await run(define({ policy, lookEvery: 5 }), pairs(5));
+  assertEquals([often.looks.length, seldom.looks.length], [5, 1]);
+  assertEquals(await valuesOf(gpu, often.last.params), await valuesOf(gpu, seldom.last.params));
+  const [whole] = seldom.looks;
+  assertEquals(often.looks.flatMap(({ steps }) => steps), [...whole.steps]);
+  assertEquals(often.looks.flatMap(({ loss }) => loss), [...whole.loss]);
+  assertEquals(often.looks.flatMap(({ learningRate }) => learningRate), [...whole.learningRate]);
+  for (const signal of SIGNALS) {
+    for (const path of ["bottom", "top"]) {
+      const joined = often.looks.flatMap(({ readings }) => readings[signal]![path]);
+      assertEquals(joined, [...whole.readings[signal]![path]], `${signal} of ${path}`);
+    }
+  }
+});
+
+Deno.test("next delivers what is left at the last step, though no look is due", async () => {
+  const { looks } = await run(define({ lookEvery: 3 }), pairs(5));
+  assertEquals(looks.map(({ steps }) => steps), [[1, 2, 3], [4, 5]]);
+});
+
+Deno.test("next plans again for a batch of another shape", async () => {
+  const training = define();
+  let state = await training.init(newMlp());
+  for (const [batch] of [pairs(1, 4), pairs(1, 2), pairs(1, 4)]) {
+    const values = await valuesOf(gpu, state.params);
+    const params: Mlp = {
+      bottom: { weight: tensor(values.get("bottom.weight")!, [4, 8]) },
+      top: { weight: tensor(values.get("top.weight")!, [8, 4]) },
+    };
+    const [expected] = await read(gpu, mlpLoss(params, batch));
+    state = await training.next(state, batch);
+    // The same sum of 16 squares in f32, maybe joined in another order.
+    assertAlmostEquals((await read(gpu, state.loss!))[0], expected, 1e-6 * expected);
+  }
+});
+
+Deno.test("next is done when all components are frozen, and refuses to go on", async () => {
+  const policy = scheduled([{ from: 2, frozen: ["bottom", "top"] }]);
+  const training = define({ policy, lookEvery: 2 });
+  const { last } = await run(training, pairs(5));
+  assertEquals([last.step, last.done], [2, true]);
+  assertEquals(last.event!.frozen, ["bottom", "top"]);
+  assertEquals(last.event!.after.launches, 0);
+  await assertRejects(
+    () => training.next(last, pairs(1)[0]),
+    RangeError,
+    "Cannot take step 3 as all 2 components are frozen: stop when state.done is true",
+  );
+});
+
+Deno.test("next throws NonFiniteError with the first step whose loss was not finite", async () => {
+  const batches = pairs(5);
+  const x = tensor(new Float32Array(16).fill(NaN), [4, 4]);
+  const error = await assertRejects(
+    () => run(define({ lookEvery: 4 }), batches.with(1, { ...batches[1], x })),
+    NonFiniteError,
+    "Cannot go on training as the loss of step 2 is NaN",
+  );
+  assertEquals(error.step, 2);
+});
+
+for (const steps of [0, -1, 1.5, NaN, Infinity]) {
+  Deno.test(`defineTraining refuses ${steps} steps`, () => {
+    assertThrows(() => define({ steps }), RangeError, `"steps" must be a whole number above 0`);
+  });
+  Deno.test(`defineTraining refuses a look every ${steps} steps`, () => {
+    assertThrows(
+      () => define({ lookEvery: steps }),
+      RangeError,
+      `"lookEvery" must be a whole number above 0`,
+    );
+  });
+}
+
+Deno.test("init refuses to train nothing and names a parameter", async () => {
+  await assertRejects(
+    () => define({ trainable: () => false }).init(newMlp()),
+    RangeError,
+    'Cannot train as "trainable" selects none of 2 parameters: the first is "bottom.weight"',
+  );
+});
+
+Deno.test("next leaves parameters that are not trainable as they are, to the bit", async () => {
+  const { last } = await run(define({ trainable: (path) => path.startsWith("top") }), pairs(3));
+  const before = await valuesOf(gpu, newMlp()), after = await valuesOf(gpu, last.params);
+  assertEquals(after.get("bottom.weight"), before.get("bottom.weight"));
+  assertEquals([...last.leaves.keys()].filter((path) => path.includes("bottom")), []);
+});
+
+Deno.test("next ignores components that a policy made up", async () => {
+  const policy: FreezePolicy = scheduled([{ from: 1, frozen: ["nowhere", "top"] }]);
+  const { last } = await run(define({ policy, lookEvery: 1 }), pairs(2));
+  assertEquals(last.frozen, ["top"]);
+});
+
+Deno.test("costOf refuses before the first step", async () => {
+  const training = define();
+  await training.init(newMlp());
+  assertThrows(() => training.costOf([]), TypeError, "Cannot tell the cost as no step was taken");
+});

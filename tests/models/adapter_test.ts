@@ -1,0 +1,147 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import {
+  flatten,
+  loadAdapter,
+  loadModel,
+  type Model,
+  openGpu,
+  openSafetensors,
+  saveModel,
+} from "@firn/train";
+import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;
+const PREFIX = "base_model.model.model.layers.0.self_attn.q_proj";
+const model = await loadModel(gpu, FIXTURE);
+
+interface Alterations {
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly tensors?: (tensors: Map<string, TensorToStore>) => void;
+}
+
+/** Loads a copy of the fixture's adapter that was altered. */
+async function loadAltered({ config, tensors: alter }: Alterations, folder: string): Promise<Model> {
+  const json = JSON.parse(await Deno.readTextFile(`${FIXTURE}/adapter/adapter_config.json`));
+  await Deno.writeTextFile(`${folder}/adapter_config.json`, JSON.stringify({ ...json, ...config }));
+  const tensors = new Map<string, TensorToStore>();
+  await using file = await openSafetensors(`${FIXTURE}/adapter/adapter_model.safetensors`);
+  for (const name of file.names) {
+    const { shape } = file.specs.get(name)!;
+    tensors.set(name, { name, dtype: "F32", shape, data: await file.readF32(name) });
+  }
+  alter?.(tensors);
+  await writeSafetensors(`${folder}/adapter_model.safetensors`, tensors.values());
+  return await loadAdapter(gpu, model, folder);
+}
+
+Deno.test("loadAdapter trains the pairs of the adapter and nothing else", async () => {
+  const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
+  assertEquals(adapted.loraScale, 8 / 4);
+  const trained = [...flatten(adapted.params).keys()].filter(adapted.trainable!);
+  // Two layers of seven maps, a pair each.
+  assertEquals(trained.length, 2 * 7 * 2);
+  assertEquals(trained.every((path) => /\.lora_[AB]\.weight$/.test(path)), true);
+  assertEquals(flatten(adapted.params).size, flatten(model.params).size + trained.length);
+});
+
+const rename = (from: string, to: string) => (tensors: Map<string, TensorToStore>): void => {
+  tensors.set(to, { ...tensors.get(from)!, name: to });
+  tensors.delete(from);
+};
+
+const REFUSED: readonly (readonly [string, Alterations, (folder: string) => string])[] = [
+  [
+    "another kind of adapter",
+    { config: { peft_type: "IA3" } },
+    (f) => `Cannot read "peft_type" of "${f}/adapter_config.json" as it must be "LORA": "IA3"`,
+  ],
+  [
+    "DoRA",
+    { config: { use_dora: true } },
+    (f) => `Cannot read "use_dora" of "${f}/adapter_config.json" as only plain LoRA is supported: true`,
+  ],
+  ["rank-stabilised LoRA", { config: { use_rslora: true } }, () => 'Cannot read "use_rslora"'],
+  ["ranks by module", { config: { rank_pattern: { q_proj: 2 } } }, () => 'Cannot read "rank_pattern"'],
+  ["factors by module", { config: { alpha_pattern: { q_proj: 2 } } }, () => 'Cannot read "alpha_pattern"'],
+  [
+    "a missing alpha",
+    { config: { lora_alpha: undefined } },
+    (f) =>
+      `Cannot read "lora_alpha" of "${f}/adapter_config.json" as it must be a positive number: it is missing`,
+  ],
+  [
+    "a broken rank",
+    { config: { r: 2.5 } },
+    (f) => `Cannot read "r" of "${f}/adapter_config.json" as it must be a whole number above 0: 2.5`,
+  ],
+  [
+    "a rank that is not that of the pairs",
+    { config: { r: 2 } },
+    (f) =>
+      `of "${f}/adapter_model.safetensors" as model and "r" of "${f}/adapter_config.json" give it the shape [`,
+  ],
+  [
+    "half a pair",
+    { tensors: (tensors) => tensors.delete(`${PREFIX}.lora_B.weight`) },
+    (f) =>
+      `Cannot load "${f}/adapter_model.safetensors" as pairs must be whole: "model.layers.0.self_attn.q_proj.lora_B.weight" is missing`,
+  ],
+  [
+    "a pair of a module that the model has not",
+    {
+      tensors: rename(
+        `${PREFIX}.lora_A.weight`,
+        "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight",
+      ),
+    },
+    () => 'Cannot load "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight"',
+  ],
+  [
+    "a tensor that is no pair",
+    { tensors: rename(`${PREFIX}.lora_A.weight`, "base_model.model.lm_head.weight") },
+    (f) =>
+      `Cannot load "base_model.model.lm_head.weight" of "${f}/adapter_model.safetensors" as it must be half of a LoRA pair of the model`,
+  ],
+  [
+    "a pair of another width",
+    {
+      tensors: (tensors) => {
+        const name = `${PREFIX}.lora_A.weight`;
+        tensors.set(name, { ...tensors.get(name)!, shape: [4, 16], data: new Float32Array(64) });
+      },
+    },
+    (f) =>
+      `Cannot load "${PREFIX}.lora_A.weight" of "${f}/adapter_model.safetensors" as model and "r" of "${f}/adapter_config.json" give it the shape [4, 32]: it has [4, 16]`,
+  ],
+];
+
+for (const [what, alterations, message] of REFUSED) {
+  Deno.test(`loadAdapter refuses ${what}`, async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      await assertRejects(() => loadAltered(alterations, folder), Error, message(folder));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+}
+
+Deno.test("loadAdapter names the file that is not there", async () => {
+  await assertRejects(
+    () => loadAdapter(gpu, model, "nowhere"),
+    Deno.errors.NotFound,
+    '"nowhere/adapter_config.json"',
+  );
+});
+
+Deno.test("saveModel refuses LoRA pairs, as a model folder has no place for them", async () => {
+  const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
+  await assertRejects(
+    () => saveModel(gpu, adapted, { folder: "never written" }),
+    TypeError,
+    'to "never written" as a model folder has no LoRA pairs',
+  );
+});
