@@ -95,7 +95,7 @@ export function chooseMatmul(
   if (options.software) {
     return {
       kind: "direct",
-      tm: Math.min(16, m),
+      tm: Math.min(24, m),
       tn: Math.min(4, Math.ceil(n / LANES)),
       subgroups: options.subgroups,
     };
