@@ -179,7 +179,7 @@ async function main(): Promise<void> {
   const [first, last] = [training.costOf([]), state.cost!];
   const summary: [string, string][] = [
     ["Frozen", `${state.frozen.length} of ${components.length} components`],
-    ["Matmul a step", `${change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)} GFLOP`],
+    ["GFLOP a step", change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)],
     ["Launches a step", change(first.launches, last.launches, 0)],
     ["Steps", `${state.step} in ${clock(performance.now() - began)}`],
     ["Adapter", gpu.name],
