@@ -89,11 +89,12 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
 }
 
 /**
- * Gradients of attention by the keys, the values or both, summed over the query heads of each key head.
+ * Gradients of attention by the keys, the values or both: the share of each query head, to be added up over the query
+ * heads of a key head. So the grid is as large as that of the queries, however few key heads there are.
  *
  * Bindings where the gradient by the keys is wanted: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`,
- * a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`, a5 `delta[B,T,H]` as in {@link attentionGradQ}; o0 `dk[B,S,G,D]`, and o1
- * `dv[B,S,G,D]` if wanted too. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
+ * a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`, a5 `delta[B,T,H]` as in {@link attentionGradQ}; o0 `dk[B,S,H,D]`, and o1
+ * `dv[B,S,H,D]` if wanted too. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *
@@ -102,12 +103,12 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  * @throws RangeError if nothing is wanted, or sizes or tuning do not fit
  */
 export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
-  const { batch, time, heads, kvHeads, dim, scale, outputs } = options;
+  const { batch, time, heads, dim, scale, outputs } = options;
   if (!outputs.k && !outputs.v) {
     throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
   }
   const frame = attentionFrame(options, { tiling: options, count: options.keys ?? time });
-  const { keys, type, each, loads, ratio } = frame;
+  const { keys, type, each, loads } = frame;
   const [grad, lse] = outputs.k ? ["a3", "a4"] : ["a2", "a3"];
   const inputs = outputs.k ? [type, type, type, type, "f32", "f32"] : [type, type, type, "f32"];
   const written = [...(outputs.k ? [type] : []), ...(outputs.v ? [type] : [])];
@@ -121,12 +122,12 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
     (outputs.k ? `    let ds${m} = p${m} * (dp${m} - delta);\n` : "");
   const stream = streamRows(frame, {
     streams,
-    address: (i) => `((batch * ${time}u + ${i}) * ${heads}u + queryHead) * ${loads}u`,
+    address: (i) => `((batch * ${time}u + ${i}) * ${heads}u + head) * ${loads}u`,
     body: (read) =>
       products(frame, { name: "s", own: "k", stream: "a0", read }) +
       (outputs.k ? products(frame, { name: "dp", own: "v", stream: grad, read }) : "") +
       exchange(frame, exchanged) +
-      repeat(4, (k) => `    let h${k} = (batch * ${time}u + j${k}) * ${heads}u + queryHead;\n`) +
+      repeat(4, (k) => `    let h${k} = (batch * ${time}u + j${k}) * ${heads}u + head;\n`) +
       `    let lse = ${four(lse)} * ${f32(Math.LOG2E)};\n` +
       (outputs.k ? `    let delta = ${four("a5")};\n` : "") +
       repeat(each, weigh) +
@@ -138,21 +139,20 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
     (outputs.k ? `  let v${m}_${i} = a2[at${m} + ${x}];\n  var y${m}_${i} = ${type}();\n` : "") +
     (outputs.v ? `  var z${m}_${i} = ${type}();\n` : "");
   const close = (m: number, i: number, x: string): string =>
-    `  if (row${m} == wanted${m}) {${outputs.k ? ` o0[at${m} + ${x}] = y${m}_${i} * ${f32(scale)};` : ""}${
-      outputs.v ? ` ${vOut}[at${m} + ${x}] = z${m}_${i};` : ""
+    `  if (row${m} == wanted${m}) {${outputs.k ? ` o0[to${m} + ${x}] = y${m}_${i} * ${f32(scale)};` : ""}${
+      outputs.v ? ` ${vOut}[to${m} + ${x}] = z${m}_${i};` : ""
     } }\n`;
   return {
-    name: `attention_grad_${which} ${batch}x${keys}x${kvHeads}x${dim}`,
-    grid: attentionGrid(frame, kvHeads),
+    name: `attention_grad_${which} ${batch}x${keys}x${heads}x${dim}`,
+    grid: attentionGrid(frame, heads),
     flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
     code: `${storage(inputs, written)}${
-      attentionMain(frame, { streams, exchanged, heads: kvHeads, reversed: false })
+      attentionMain(frame, { streams, exchanged, heads, reversed: false })
     }${keyRange(frame)}${
-      repeat(each, (m) => `  let at${m} = ((batch * ${keys}u + row${m}) * ${kvHeads}u + head) * ${loads}u;\n`)
-    }${registers(frame, open)}  for (var turn = 0u; turn < ${ratio}u; turn += 1u) {
-  let queryHead = head * ${ratio}u + turn;
-${stream}  }
-${registers(frame, close)}}
+      repeat(each, (m) =>
+        `  let at${m} = ${keyAddress(frame, `row${m}`)};
+  let to${m} = ((batch * ${keys}u + row${m}) * ${heads}u + head) * ${loads}u;\n`)
+    }${registers(frame, open)}${stream}${registers(frame, close)}}
 `,
   };
 }

@@ -44,16 +44,23 @@ export interface AttentionTiling {
   readonly subgroups?: boolean;
 }
 
+/** Workgroups that fill the processors of a large GPU. */
+const MANY = 256;
+
 /**
  * Recommends a tiling.
  *
- * @param software Whether the adapter is a software rasteriser
- * @param options Elements of a head, and which kernel
+ * @param shape Sizes of the attention
+ * @param options Which kernel, and what the adapter is: a software rasteriser, one with subgroups
  * @returns The tiling
  */
 export function attentionTiling(
-  software: boolean,
-  { dim, pass }: { readonly dim: number; readonly pass: "forward" | "gradQ" | "gradKV" },
+  { batch, time, keys = time, heads, dim }: AttentionShape,
+  { pass, software, subgroups }: {
+    readonly pass: "forward" | "gradQ" | "gradKV";
+    readonly software: boolean;
+    readonly subgroups: boolean;
+  },
 ): AttentionTiling {
   // More rows a thread would save loads, but the driver compiles their text for seconds.
   if (software) {
@@ -65,7 +72,8 @@ export function attentionTiling(
   const parts = lanesOf(dim).loads;
   const split = ([1, 2, 4, 8] as const).find((n) => parts % n === 0 && owned / n <= 128);
   const tile = dim <= 64 ? 32 : dim <= 128 ? 16 : 8;
-  return { rows: 64, tile, split: split ?? (parts % 2 === 0 ? 2 : 1) };
+  const blocks = Math.ceil((pass === "gradKV" ? keys : time) / 64) * heads * batch;
+  return { rows: blocks < MANY && pass !== "forward" ? 32 : 64, tile, split: split ?? (parts % 2 === 0 ? 2 : 1), subgroups };
 }
 
 /** A resolved shape and tiling for one side of rows. */

@@ -102,9 +102,12 @@ export function chooseMatmul(
   }
   // Enough workgroups to fill the processors of a large GPU: of small products several share the sums of a tile.
   const tiles = batch * Math.ceil(m / 64) * Math.ceil(n / 64);
-  const most = Math.min(512 / tiles, k / 128);
-  const split = most < 2 ? 1 : 2 ** Math.floor(Math.log2(most));
+  const split = clamp(2 ** Math.floor(Math.log2(Math.min(1024 / tiles, k / 128)) + 0.3), 1, 16);
   return tiles * split >= 256
     ? { kind: "tiled", bm: 64, bn: 64, bk: 16, tm: 8, tn: 8, split }
     : { kind: "tiled", bm: 64, bn: 64, bk: 32, tm: 8, tn: 4, split };
+}
+
+function clamp(value: number, least: number, most: number): number {
+  return Math.min(Math.max(value, least), most);
 }

@@ -62,12 +62,13 @@ const attentionOp: Op<Attrs> = {
   },
   pullbacks: [
     (context) => apply(gradQOp, gradInputs(context), context.attrs),
-    (context) => apply(gradKVOp, gradInputs(context), context.attrs),
-    (context) => pick(apply(gradKVOp, gradInputs(context), context.attrs), 1),
+    (context) => addHeads(apply(gradKVOp, gradInputs(context), context.attrs), context.inputs[1].shape),
+    (context) =>
+      addHeads(pick(apply(gradKVOp, gradInputs(context), context.attrs), 1), context.inputs[2].shape),
   ],
   kernel({ inputs, attrs, target }) {
     const size = sizes(inputs, attrs);
-    const tiling = attentionTiling(target.software, { dim: size.dim, pass: "forward" });
+    const tiling = attentionTiling(size, { ...target, pass: "forward" });
     return { kernel: attentionKernel({ ...size, ...tiling }), writes: [0, 1] };
   },
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * pairs(inputs, attrs),
@@ -121,12 +122,18 @@ function gradInputs({ inputs, output, gradient }: GradContext): Tensor[] {
   return [...inputs, gradient, pick(output, 1), sum(multiply(gradient, output), -1)];
 }
 
+/** From the shares of the query heads [B, S, H, D] to the gradient [B, S, G, D]. */
+function addHeads(shares: Tensor, shape: readonly number[]): Tensor {
+  const [batch, keys, kvHeads, dim] = shape;
+  return reshape(sum(reshape(shares, [batch, keys, kvHeads, shares.shape[2] / kvHeads, dim]), 3), shape);
+}
+
 const gradQOp: Op<Attrs> = {
   name: "attentionGradQ",
   infer: ([q]) => [{ shape: q.shape, dtype: "f32" }],
   kernel({ inputs, attrs, target }) {
     const size = sizes(inputs, attrs);
-    const tiling = attentionTiling(target.software, { dim: size.dim, pass: "gradQ" });
+    const tiling = attentionTiling(size, { ...target, pass: "gradQ" });
     return { kernel: attentionGradQ({ ...size, ...tiling }) };
   },
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
@@ -134,10 +141,13 @@ const gradQOp: Op<Attrs> = {
 
 const gradKVOp: Op<Attrs> = {
   name: "attentionGradKV",
-  infer: ([, k, v]) => [{ shape: k.shape, dtype: "f32" }, { shape: v.shape, dtype: "f32" }],
+  infer([q, k]) {
+    const shape = [k.shape[0], k.shape[1], q.shape[2], k.shape[3]];
+    return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];
+  },
   kernel({ inputs, attrs, wanted: [k, v], target }) {
     const size = sizes(inputs, attrs);
-    const tiling = attentionTiling(target.software, { dim: size.dim, pass: "gradKV" });
+    const tiling = attentionTiling(size, { ...target, pass: "gradKV" });
     return {
       kernel: attentionGradKV({ ...size, ...tiling, outputs: { k, v } }),
       reads: k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4],

@@ -66,6 +66,17 @@ function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?: number
   return { out, lse, delta, dq, dk, dv };
 }
 
+/** Adds up the shares of the query heads of each key head. */
+function addHeads({ heads, kvHeads, dim }: AttentionShape, shares: ArrayLike<number>): Float64Array {
+  const ratio = heads / kvHeads;
+  const sums = new Float64Array(shares.length / ratio);
+  for (let i = 0; i < shares.length; i++) {
+    const head = Math.floor(i / dim);
+    sums[Math.floor(head / ratio) * dim + i % dim] += shares[i];
+  }
+  return sums;
+}
+
 function arrays(s: AttentionShape) {
   const own = s.batch * s.time * s.heads * s.dim;
   const other = s.batch * (s.keys ?? s.time) * s.kvHeads * s.dim;
@@ -145,10 +156,11 @@ for (const { title, shape, tiling } of CASES) {
     const options = { ...shape, ...tiling };
     const [dq] = await runKernel(attentionGradQ(options), { inputs, outputs: [blank(expected.dq.length)] });
     assertClose(dq, expected.dq, { tolerance: TOLERANCE, what: "dq" });
-    const [dk, dv] = await runKernel(attentionGradKV({ ...options, outputs: { k: true, v: true } }), {
+    const shares = expected.dk.length * shape.heads / shape.kvHeads;
+    const [dk, dv] = (await runKernel(attentionGradKV({ ...options, outputs: { k: true, v: true } }), {
       inputs,
-      outputs: [blank(expected.dk.length), blank(expected.dv.length)],
-    });
+      outputs: [blank(shares), blank(shares)],
+    })).map((share) => addHeads(shape, share));
     // Three heads of up to 130 queries add up in dk and dv: a few times the terms of the others.
     assertClose(dk, expected.dk, { tolerance: 4 * TOLERANCE, what: "dk" });
     assertClose(dv, expected.dv, { tolerance: 4 * TOLERANCE, what: "dv" });
@@ -160,17 +172,17 @@ for (const tiling of [{ tile: 0 }, { tile: 16, split: 2 }] as const) {
     const { q, k, v, dOut } = arrays(SHAPE);
     const expected = reference(SHAPE, { q, k, v, dOut });
     const [lse, delta] = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
-    const size = expected.dk.length;
+    const size = expected.dk.length * SHAPE.heads / SHAPE.kvHeads;
     const [dk] = await runKernel(attentionGradKV({ ...SHAPE, ...tiling, outputs: { k: true, v: false } }), {
       inputs: [q, k, v, dOut, lse, delta],
       outputs: [blank(size)],
     });
-    assertClose(dk, expected.dk, { tolerance: 4 * TOLERANCE, what: "dk" });
+    assertClose(addHeads(SHAPE, dk), expected.dk, { tolerance: 4 * TOLERANCE, what: "dk" });
     const [dv] = await runKernel(attentionGradKV({ ...SHAPE, ...tiling, outputs: { k: false, v: true } }), {
       inputs: [q, k, dOut, lse],
       outputs: [blank(size)],
     });
-    assertClose(dv, expected.dv, { tolerance: 4 * TOLERANCE, what: "dv" });
+    assertClose(addHeads(SHAPE, dv), expected.dv, { tolerance: 4 * TOLERANCE, what: "dv" });
   });
 }
 
@@ -229,10 +241,11 @@ Deno.test("attentionTiling recommends what attentionFrame accepts", () => {
   for (const dim of [1, 7, 10, 32, 64, 80, 96, 128, 256]) {
     for (const software of [true, false]) {
       const shape = { ...SHAPE, dim };
-      attention({ ...shape, ...attentionTiling(software, { dim, pass: "forward" }) });
-      attentionGradQ({ ...shape, ...attentionTiling(software, { dim, pass: "gradQ" }) });
+      const target = { software, subgroups: true };
+      attention({ ...shape, ...attentionTiling(shape, { ...target, pass: "forward" }) });
+      attentionGradQ({ ...shape, ...attentionTiling(shape, { ...target, pass: "gradQ" }) });
       const outputs = { k: true, v: true };
-      attentionGradKV({ ...shape, outputs, ...attentionTiling(software, { dim, pass: "gradKV" }) });
+      attentionGradKV({ ...shape, outputs, ...attentionTiling(shape, { ...target, pass: "gradKV" }) });
     }
   }
 });

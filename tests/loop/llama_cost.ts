@@ -72,6 +72,9 @@ export function backwardOf(active: (path: string) => boolean, sizes: Sizes): Wor
     // Scores, dP and dQ; for keys scores, dP and dK; for values scores and dV; for both, scores once.
     products(q, 6 * dim * pairs);
     products(k || v, (k && v ? 8 : k ? 6 : 4) * dim * pairs);
+    // The query heads of a key head are added up.
+    launch(k && heads > kvHeads);
+    launch(v && heads > kvHeads);
     // Rotating back, and the row sums of dO * O that dQ and dK need.
     launch(q);
     launch(k);
