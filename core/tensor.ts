@@ -218,6 +218,23 @@ export function tensor(values: readonly number[] | HostData, shape?: readonly nu
   return apply(hostOp, [], { data, spec: { shape: dims, dtype } });
 }
 
+/**
+ * The values of a tensor that was made from values.
+ *
+ * @param tensor A tensor of {@link tensor}
+ * @param what Its name, for the error
+ * @returns Its values, row-major, not a copy
+ * @throws {TypeError} When it is computed, or lives on the device
+ */
+export function hostValues(tensor: Tensor, what: string): HostData {
+  if (tensor.op !== hostOp) {
+    throw new TypeError(
+      `Cannot upload "${what}" as it must hold values: it is a result of "${tensor.op.name}"; make it with tensor(values, shape)`,
+    );
+  }
+  return (tensor.attrs as { data: HostData }).data;
+}
+
 /** The op of {@link fill}. */
 export const fillOp: Op<{ value: number; shape: readonly number[] }> = {
   name: "fill",

@@ -73,7 +73,12 @@ export function attentionTiling(
   const split = ([1, 2, 4, 8] as const).find((n) => parts % n === 0 && owned / n <= 128);
   const tile = dim <= 64 ? 32 : dim <= 128 ? 16 : 8;
   const blocks = Math.ceil((pass === "gradKV" ? keys : time) / 64) * heads * batch;
-  return { rows: blocks < MANY && pass !== "forward" ? 32 : 64, tile, split: split ?? (parts % 2 === 0 ? 2 : 1), subgroups };
+  return {
+    rows: blocks < MANY && pass !== "forward" ? 32 : 64,
+    tile,
+    split: split ?? (parts % 2 === 0 ? 2 : 1),
+    subgroups,
+  };
 }
 
 /** A resolved shape and tiling for one side of rows. */

@@ -9,7 +9,7 @@
 import { threefry2x32 } from "../../kernels/random.ts";
 import type { TokenBatch } from "../models/model.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
-import { tensor } from "../tensor.ts";
+import { hostValues, tensor } from "../tensor.ts";
 
 /** Options of {@link tokenWindows}. */
 export interface TokenWindowsOptions {
@@ -130,8 +130,8 @@ export function tokenWindows(
  * ```
  */
 export function predictions({ labels }: TokenBatch): number {
-  const { data } = labels.attrs as { data: Int32Array };
-  return data.reduce((n, label, i) => i % labels.shape[1] !== 0 && label !== IGNORE ? n + 1 : n, 0);
+  const values = hostValues(labels, "labels") as Int32Array;
+  return values.reduce((n, label, i) => i % labels.shape[1] !== 0 && label !== IGNORE ? n + 1 : n, 0);
 }
 
 /**

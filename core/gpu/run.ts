@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type HostData, hostOp, sizeOf, type Tensor } from "../tensor.ts";
+import { type HostData, hostOp, hostValues, sizeOf, type Tensor } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers } from "./device.ts";
 import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
@@ -48,7 +48,9 @@ export async function record(
   const { plan, resolve } = options;
   const label = options.label ?? "plan";
   const { device } = gpu;
-  const slots = plan.slots.map((bytes, i) => createBuffer(gpu, { label: `${label} slot ${i}`, bytes }));
+  const slots = plan.slots.map((bytes, i) =>
+    createBuffer(gpu, { label: `intermediate values ${i} of "${label}"`, bytes })
+  );
   const owned = [...slots];
   let scalarBuffer: GPUBuffer | null = null;
   const used = new Set([...plan.launches.flatMap((l) => l.bindings), ...plan.roots]);
@@ -186,9 +188,7 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
     }));
     const values = await readBuffers(gpu, sources);
     return tensors.map((t) =>
-      t.op === hostOp
-        ? (t.attrs as { data: HostData }).data.slice()
-        : view(values[stored.indexOf(t)], t.dtype)
+      t.op === hostOp ? hostValues(t, "read").slice() : view(values[stored.indexOf(t)], t.dtype)
     );
   } finally {
     recording?.destroy();

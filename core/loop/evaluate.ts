@@ -9,7 +9,7 @@ import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";
 import { reshape } from "../ops/shape.ts";
-import { type HostData, leaf, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { hostValues, leaf, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 import type { TensorTree } from "./state.ts";
 
@@ -48,8 +48,11 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
   try {
     batches.forEach((batch, i) => {
       for (const [path, t] of flatten(batch)) {
-        const { data } = t.attrs as { data: HostData };
-        gpu.device.queue.writeBuffer(buffers.get(path)!, 0, data as Float32Array<ArrayBuffer>);
+        gpu.device.queue.writeBuffer(
+          buffers.get(path)!,
+          0,
+          hostValues(t, `batch.${path}`) as Float32Array<ArrayBuffer>,
+        );
       }
       recording.replay(i + 1);
     });

@@ -11,7 +11,7 @@ import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
 import { planFor, record, type Recording } from "../gpu/run.ts";
 import type { Component, Json, Look, Signal } from "../policy.ts";
-import { type HostData, hostOp, leaf, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { hostOp, hostValues, leaf, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { findComponents, moduleOf } from "./components.ts";
 import { readLook } from "./look.ts";
@@ -114,7 +114,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       return place(path, {
         shape: source.shape,
         dtype: source.dtype,
-        data: (source.attrs as { data: HostData }).data,
+        data: hostValues(source, path),
       }, 0);
     }
     const made = newTensor(path, source, 0);
@@ -245,7 +245,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       };
     }
     for (const [path, tensor] of given) {
-      const { data } = tensor.attrs as { data: HostData };
+      const data = hostValues(tensor, `batch.${path}`);
       gpu.device.queue.writeBuffer(
         inputBuffer(`batch.${path}`, tensor),
         0,

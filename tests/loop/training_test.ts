@@ -1,6 +1,7 @@
 import { assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   adamW,
+  add,
   chain,
   clipByGlobalNorm,
   defineTraining,
@@ -193,4 +194,15 @@ Deno.test("costOf refuses before the first step", async () => {
   const training = define();
   await training.init(newMlp());
   assertThrows(() => training.costOf([]), TypeError, "Cannot tell the cost as no step was taken");
+});
+
+Deno.test("next refuses a batch that is computed and names it", async () => {
+  const training = define();
+  const state = await training.init(newMlp());
+  const [batch] = pairs(1);
+  await assertRejects(
+    () => training.next(state, { ...batch, x: add(batch.x, 1) }),
+    TypeError,
+    'Cannot upload "batch.x" as it must hold values: it is a result of "add"',
+  );
 });
