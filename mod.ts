@@ -4,6 +4,25 @@
  * Tensor operations are pure functions that build a graph, training is a reducer over steps, and a freeze policy
  * removes converged components from the gradient graph.
  *
+ * ```ts
+ * import { adamW, defineTraining, loadModel, loadTokenizer, nextTokenLoss, openGpu, scan, tokenWindows } from "@firn/train";
+ * import { gradES } from "@firn/train/policies";
+ *
+ * await using gpu = await openGpu();
+ * const folder = "examples/models/sotu"; // any Hugging Face folder of a Llama
+ * const model = await loadModel(gpu, folder), tokenizer = await loadTokenizer(folder);
+ * const ids = Int32Array.from(tokenizer.encode("Call me Ishmael. ".repeat(100)));
+ * const batches = tokenWindows(ids, { length: 16, batch: 2 });
+ * const training = defineTraining(gpu, nextTokenLoss(model), {
+ *   optimizer: adamW({ learningRate: 1e-3 }),
+ *   policy: gradES({ tau: 30, alpha: 0.5 }),
+ *   steps: 10,
+ * });
+ * for await (const state of scan(training, await training.init(model.params), batches.from(1))) {
+ *   if (state.look !== null) console.log(state.step, state.look.loss, state.frozen);
+ * }
+ * ```
+ *
  * @module
  */
 
@@ -48,7 +67,7 @@ export { defineTraining } from "./core/loop/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
 export { loadModel, newModel } from "./core/loop/load.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./core/loop/save.ts";
-export { loadAdapter } from "./core/loop/adapter.ts";
+export { loadAdapter, saveAdapter } from "./core/loop/adapter.ts";
 export {
   packDocuments,
   predictions,

@@ -34,7 +34,7 @@ export class ConsumedError extends Error {
   constructor(producedAt: number, consumedBy: number) {
     super(
       `Cannot use the state of step ${producedAt} as step ${consumedBy} consumed it: ` +
-        `keep the state that next() returned, or take a snapshot(state) before the step`,
+        `keep the state that next() returned, or take a snapshot(gpu, state) before the step`,
     );
     this.producedAt = producedAt;
     this.consumedBy = consumedBy;
@@ -52,7 +52,11 @@ export class OutOfMemoryError extends Error {
 
   /** Says what was too large, and what the device said. */
   constructor(label: string, bytes: number, seen: string) {
-    super(`Cannot allocate "${label}" of ${(bytes / 2 ** 20).toFixed(1)} MiB on the device: ${seen}`);
+    super(
+      `Cannot allocate "${label}" of ${
+        (bytes / 2 ** 20).toFixed(1)
+      } MiB on the device: ${seen}; lower the batch or its length, or use a larger device`,
+    );
     this.label = label;
     this.bytes = bytes;
   }
@@ -75,7 +79,7 @@ export class NonFiniteError extends Error {
   constructor(what: string, step: number, value: number) {
     super(
       `Cannot go on training as the ${what} of step ${step} is ${value}: ` +
-        `lower the learning rate, clip gradients, or look at the batch of that step`,
+        `go back to a checkpoint and lower the learning rate, clip gradients, or look at the batch of that step`,
     );
     this.step = step;
   }

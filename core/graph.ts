@@ -4,7 +4,7 @@
  * @module
  */
 
-import { apply, fill, fillOp, hostOp, sameShape, stepScalarOp, type Tensor } from "./tensor.ts";
+import { fill, fillOp, hostOp, sameShape, stepScalarOp, type Tensor } from "./tensor.ts";
 
 /**
  * Lists the nodes that the roots need, each after its inputs.
@@ -138,21 +138,4 @@ function simplifyNode(node: Tensor): Tensor {
 /** The value of a constant node, or undefined. */
 export function constant(node: Tensor): number | undefined {
   return node.op === fillOp ? (node.attrs as { value: number }).value : undefined;
-}
-
-/**
- * Replaces leaves, or any other nodes, by other nodes.
- *
- * @param roots Roots of the graph
- * @param replacements Node to node
- * @returns The new roots
- */
-export function substitute(roots: readonly Tensor[], replacements: ReadonlyMap<Tensor, Tensor>): Tensor[] {
-  const done = new Map<Tensor, Tensor>(replacements);
-  for (const node of topological(roots)) {
-    if (done.has(node)) continue;
-    const inputs = node.inputs.map((i) => done.get(i)!);
-    done.set(node, inputs.every((x, i) => x === node.inputs[i]) ? node : apply(node.op, inputs, node.attrs));
-  }
-  return roots.map((root) => done.get(root)!);
 }

@@ -11,6 +11,7 @@
 import {
   adamW,
   chain,
+  type Checkpoint,
   clipByGlobalNorm,
   cosine,
   defineTraining,
@@ -88,7 +89,7 @@ async function main(): Promise<void> {
     );
   }
   const began = performance.now();
-  const checkpoint = values.resume === null ? null : await loadCheckpoint(lastCheckpoint(values.resume));
+  const checkpoint = values.resume === null ? null : await checkpointOf(values.resume);
   const flags: Flags = checkpoint === null
     ? values
     : { ...checkpoint.extra as unknown as Flags, out: values.resume };
@@ -145,6 +146,13 @@ async function main(): Promise<void> {
   let state = checkpoint === null
     ? await training.init(base.params)
     : await training.resume(checkpoint) as TrainingState<object>;
+  const save = (now: TrainingState<object>): Promise<void> =>
+    saveCheckpoint(gpu, now, {
+      path: lastCheckpoint(folder),
+      extra: { ...flags, out: folder } as unknown as Json,
+    });
+  // A run can be resumed from its very beginning.
+  if (checkpoint === null) await save(state);
   const bar = progress(flags.steps, { first: state.step });
   let clockAt = performance.now(), looked = state.step;
   for await (state of scan(training, state, batches.from(state.step + 1))) {
@@ -163,10 +171,7 @@ async function main(): Promise<void> {
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));
     }
-    if (state.step % flags.checkpoint === 0 && !state.done) {
-      const extra = { ...flags, out: folder } as unknown as Json;
-      await saveCheckpoint(gpu, state, { path: lastCheckpoint(folder), extra });
-    }
+    if (state.step % flags.checkpoint === 0 && !state.done) await save(state);
   }
   bar.end();
 
@@ -199,6 +204,20 @@ async function main(): Promise<void> {
   const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
   for (const [label, value] of lines) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
   console.log(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
+}
+
+async function checkpointOf(folder: string): Promise<Checkpoint> {
+  try {
+    return await loadCheckpoint(lastCheckpoint(folder));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Deno.errors.NotFound(
+      `Cannot resume "${folder}" as there is no "${
+        lastCheckpoint(folder)
+      }": the run is finished or never began; start another`,
+      { cause: error },
+    );
+  }
 }
 
 function encode(tokenizer: Tokenizer, documents: readonly string[]): Int32Array {

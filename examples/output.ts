@@ -4,9 +4,11 @@
  * @module
  */
 
-/** Path of the checkpoint in an output folder. */
+const CHECKPOINT = "checkpoint.safetensors";
+
+/** Path of the checkpoint in an output folder; there is none once the run is finished. */
 export function lastCheckpoint(folder: string): string {
-  return `${folder.replace(/\/+$/, "")}/checkpoint.safetensors`;
+  return `${folder.replace(/\/+$/, "")}/${CHECKPOINT}`;
 }
 
 /**
@@ -38,10 +40,11 @@ export async function claimFolder(
   }
   const held = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
   if (held.length > 0) {
+    const resumable = held.some(({ name }) => name === CHECKPOINT);
     throw new Deno.errors.AlreadyExists(
-      `Cannot write to "${place}" as it must be empty: it holds "${
-        held[0].name
-      }"; choose another --out, or go on with --resume ${place}`,
+      `Cannot write to "${place}" as it must be empty: it holds "${held[0].name}"; choose another --out${
+        resumable ? `, or go on with --resume ${place}` : ""
+      }`,
     );
   }
   return place;

@@ -26,6 +26,7 @@ import {
 } from "@firn/train";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
 import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
+import { claimFolder } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { clock, progress } from "./progress.ts";
 import { readText, split } from "./text.ts";
@@ -57,6 +58,7 @@ async function main(): Promise<void> {
   console.log(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
 
   const { train, heldOut } = split(await readText(flags.data));
+  const folder = await claimFolder(flags.out, { resumed: false });
   const work = await Deno.makeTempDir({ prefix: "firn-" });
   try {
     await writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab }));
@@ -128,9 +130,8 @@ async function main(): Promise<void> {
     for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
       files.set(name, await Deno.readFile(`${work}/${name}`));
     }
-    await Deno.mkdir(flags.out.replace(/\/?[^/]+\/?$/, "") || ".", { recursive: true });
-    await saveModel(gpu, trained, { folder: flags.out, files });
-    console.log(`saved      ${flags.out}`);
+    await saveModel(gpu, trained, { folder, files });
+    console.log(`saved      ${folder}`);
   } finally {
     await Deno.remove(work, { recursive: true });
   }

@@ -60,7 +60,7 @@ export interface Matmul {
 /**
  * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs.
  *
- * @param product Sizes, layouts and variant; any size is legal
+ * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
  * @returns The kernel
  */
 export function matmul(product: Matmul): Kernel {

@@ -29,7 +29,7 @@ export interface Gpu extends AsyncDisposable {
 }
 
 /** Features that are used when granted; the adapter may hide them from its list. */
-const OPTIONAL = ["timestamp-query", "shader-f16", "subgroups"];
+const OPTIONAL = ["timestamp-query", "subgroups"];
 const LIMITS = [
   "maxStorageBufferBindingSize",
   "maxBufferSize",
@@ -94,7 +94,9 @@ export async function openGpu(): Promise<Gpu> {
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0 },
     pipelines: new Map(),
     check(): void {
-      if (failure !== null) throw failure;
+      const seen = failure;
+      if (!(seen instanceof DeviceLostError)) failure = null;
+      if (seen !== null) throw seen;
     },
     async [Symbol.asyncDispose](): Promise<void> {
       closing = true;
@@ -105,24 +107,24 @@ export async function openGpu(): Promise<Gpu> {
   };
 }
 
-/** Asks for the optional features that are granted, one by one, as hidden ones can only be tried. */
+/** Asks for all optional features, then for one at a time, as hidden ones can only be tried. */
 async function requestDevice(
   adapter: GPUAdapter,
   requiredLimits: Record<string, number>,
 ): Promise<{ device: GPUDevice; features: ReadonlySet<string> }> {
-  let granted = OPTIONAL;
-  for (;;) {
+  let failure: unknown;
+  for (const wanted of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
     try {
       const device = await adapter.requestDevice({
         requiredLimits,
-        requiredFeatures: granted as GPUFeatureName[],
+        requiredFeatures: wanted as GPUFeatureName[],
       });
-      return { device, features: new Set(granted) };
+      return { device, features: new Set(wanted) };
     } catch (error) {
-      if (granted.length === 0) throw error;
-      granted = granted.filter((f) => adapter.features.has(f as GPUFeatureName) && f !== granted.at(-1));
+      failure = error;
     }
   }
+  throw failure;
 }
 
 const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST

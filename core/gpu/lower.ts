@@ -24,6 +24,10 @@ import {
 } from "../tensor.ts";
 import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
 import { bytesOf, type Source } from "./plan.ts";
+import { loadAll, storeOnly, stridesIn } from "./whole.ts";
+
+/** Workgroups that WebGPU takes in each dimension. */
+const MOST_GROUPS = 65535;
 
 /** A launch before it has its place in the order. */
 export interface Unit {
@@ -150,6 +154,13 @@ export function createLowering(
     extra: { bindings?: readonly number[]; overwrites?: readonly number[]; matmulFlops?: number } = {},
   ): void {
     const bindings = extra.bindings ?? [...unit.reads, ...unit.writes];
+    if (unit.kernel.grid.some((groups) => groups > MOST_GROUPS)) {
+      throw new RangeError(
+        `Cannot launch "${unit.kernel.name}" as WebGPU takes ${MOST_GROUPS} workgroups in a dimension: it needs ${
+          unit.kernel.grid.join(" x ")
+        }; use smaller batches or a shorter stack`,
+      );
+    }
     if (bindings.length > target.maxBindings) {
       throw new RangeError(
         `Cannot launch "${unit.kernel.name}" as the adapter binds ${target.maxBindings} buffers: it needs ${bindings.length}`,
@@ -363,31 +374,7 @@ export function createLowering(
   }
 }
 
-/** An epilogue that stores a product as it is. */
-function storeOnly(shape: readonly number[]): Epilogue {
-  return { expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] }, outputs: [0] };
-}
-
 /** The node whose buffer an alias shows. */
 function baseOf(node: Tensor): Tensor {
   return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
-}
-
-function loadAll(x: Tensor): Expression {
-  return {
-    shape: x.shape,
-    inputs: [{ type: x.dtype, strides: stridesIn(x.shape, x.shape) }],
-    steps: [{ kind: "load", input: 0 }],
-  };
-}
-
-/** Strides of a row-major tensor seen in a space that it broadcasts to. */
-function stridesIn(shape: readonly number[], space: readonly number[]): number[] {
-  const strides = space.map(() => 0);
-  let step = 1;
-  for (let d = shape.length - 1; d >= 0; d--) {
-    if (shape[d] !== 1) strides[d + space.length - shape.length] = step;
-    step *= shape[d];
-  }
-  return strides;
 }

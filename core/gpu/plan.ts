@@ -6,6 +6,7 @@
 
 import { matmulOp } from "../ops/matmul.ts";
 import { broadcast } from "../ops/elementwise.ts";
+import { slice } from "../ops/shape.ts";
 import { reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { rebuild, simplify } from "../graph.ts";
 import {
@@ -92,11 +93,9 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     (node) =>
       isElement(node) || isSource(node)
         ? node
-        : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? broadcast(x, x.shape) : x) },
+        : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) },
   );
-  const ready = launched.map((root, i) =>
-    updates.has(i) || isSource(root) ? broadcast(root, root.shape) : root
-  );
+  const ready = launched.map((root, i) => updates.has(i) || isSource(root) ? copyOf(root) : root);
   const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
   const fusion = fuse(ready);
   const lowering = createLowering(fusion, { target, targets });
@@ -215,4 +214,11 @@ function reached(order: readonly Unit[], roots: readonly number[]): Unit[] {
 /** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */
 export function bytesOf(shape: readonly number[]): number {
   return Math.max(16, Math.ceil(sizeOf(shape) / 4) * 16);
+}
+
+/** A value as a launch of its own; integers keep their type. */
+function copyOf(x: Tensor): Tensor {
+  return x.dtype === "f32"
+    ? broadcast(x, x.shape)
+    : slice(x, { starts: x.shape.map(() => 0), sizes: x.shape });
 }

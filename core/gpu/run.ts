@@ -48,87 +48,98 @@ export async function record(
   const { plan, resolve } = options;
   const label = options.label ?? "plan";
   const { device } = gpu;
-  const slots = plan.slots.map((bytes, i) =>
-    createBuffer(gpu, { label: `intermediate values ${i} of "${label}"`, bytes })
-  );
-  const owned = [...slots];
-  let scalarBuffer: GPUBuffer | null = null;
-  const used = new Set([...plan.launches.flatMap((l) => l.bindings), ...plan.roots]);
-  const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
-    if (!used.has(i)) return null;
-    if (source.kind === "slot") return slots[source.slot];
-    if (source.kind === "leaf") {
-      return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
-    }
-    const buffer = createBuffer(gpu, { label: `${label} ${source.kind}`, bytes });
-    owned.push(buffer);
-    if (source.kind === "scalars") scalarBuffer = buffer;
-    else device.queue.writeBuffer(buffer, 0, source.data as Float32Array<ArrayBuffer>);
-    return buffer;
-  });
-  await checkAllocations(gpu);
+  const owned: GPUBuffer[] = [];
+  const own = (options: { readonly label: string; readonly bytes: number }): GPUBuffer => {
+    owned.push(createBuffer(gpu, options));
+    return owned[owned.length - 1];
+  };
+  const free = (): void => owned.forEach((buffer) => buffer.destroy());
+  try {
+    return await build();
+  } catch (error) {
+    free();
+    throw error;
+  }
 
-  const steps = plan.launches.map(({ kernel, bindings }) => {
-    const pipeline = pipelineFor(gpu, kernel);
-    gpu.counts.bindGroups++;
-    const group = device.createBindGroup({
-      label: kernel.name,
-      layout: pipeline.getBindGroupLayout(0),
-      entries: bindings.map((b, binding) => ({
-        binding,
-        resource: { buffer: buffers[b]!, size: plan.buffers[b].bytes },
-      })),
+  async function build(): Promise<Recording> {
+    const slots = plan.slots.map((bytes, i) =>
+      own({ label: `intermediate values ${i} of "${label}"`, bytes })
+    );
+    let scalarBuffer: GPUBuffer | null = null;
+    const used = new Set([...plan.launches.flatMap((l) => l.bindings), ...plan.roots]);
+    const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
+      if (!used.has(i)) return null;
+      if (source.kind === "slot") return slots[source.slot];
+      if (source.kind === "leaf") {
+        return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
+      }
+      const buffer = own({ label: `${label} ${source.kind}`, bytes });
+      if (source.kind === "scalars") scalarBuffer = buffer;
+      else device.queue.writeBuffer(buffer, 0, source.data as Float32Array<ArrayBuffer>);
+      return buffer;
     });
-    return { pipeline, group, grid: kernel.grid };
-  });
-  gpu.check();
-  const values = new Float32Array(Math.max(4, plan.scalars.length));
+    await checkAllocations(gpu);
 
-  const uploadScalars = (step: number): void => {
-    if (scalarBuffer === null) return;
-    plan.scalars.forEach((f, i) => values[i] = f(step));
-    device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
-  };
+    const steps = plan.launches.map(({ kernel, bindings }) => {
+      const pipeline = pipelineFor(gpu, kernel);
+      gpu.counts.bindGroups++;
+      const group = device.createBindGroup({
+        label: kernel.name,
+        layout: pipeline.getBindGroupLayout(0),
+        entries: bindings.map((b, binding) => ({
+          binding,
+          resource: { buffer: buffers[b]!, size: plan.buffers[b].bytes },
+        })),
+      });
+      return { pipeline, group, grid: kernel.grid };
+    });
+    gpu.check();
+    const values = new Float32Array(Math.max(4, plan.scalars.length));
 
-  return {
-    plan,
-    roots: plan.roots.map((b) => buffers[b]!),
-    replay(step: number): void {
-      uploadScalars(step);
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      let bound: GPUComputePipeline | null = null;
-      for (const { pipeline, group, grid } of steps) {
-        if (pipeline !== bound) pass.setPipeline(pipeline);
-        bound = pipeline;
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(...grid as [number, number, number]);
-      }
-      pass.end();
-      device.queue.submit([encoder.finish()]);
-      gpu.counts.submits++;
-    },
-    encode(encoder, { step, queries, from, count }): void {
-      uploadScalars(step);
-      for (let i = 0; i < count; i++) {
-        const { pipeline, group, grid } = steps[from + i];
-        const pass = encoder.beginComputePass({
-          timestampWrites: {
-            querySet: queries,
-            beginningOfPassWriteIndex: 2 * i,
-            endOfPassWriteIndex: 2 * i + 1,
-          },
-        });
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(...grid as [number, number, number]);
+    const uploadScalars = (step: number): void => {
+      if (scalarBuffer === null) return;
+      plan.scalars.forEach((f, i) => values[i] = f(step));
+      device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
+    };
+
+    return {
+      plan,
+      roots: plan.roots.map((b) => buffers[b]!),
+      replay(step: number): void {
+        uploadScalars(step);
+        const encoder = device.createCommandEncoder();
+        const pass = encoder.beginComputePass();
+        let bound: GPUComputePipeline | null = null;
+        for (const { pipeline, group, grid } of steps) {
+          if (pipeline !== bound) pass.setPipeline(pipeline);
+          bound = pipeline;
+          pass.setBindGroup(0, group);
+          pass.dispatchWorkgroups(...grid as [number, number, number]);
+        }
         pass.end();
-      }
-    },
-    destroy(): void {
-      for (const buffer of owned) buffer.destroy();
-    },
-  };
+        device.queue.submit([encoder.finish()]);
+        gpu.counts.submits++;
+      },
+      encode(encoder, { step, queries, from, count }): void {
+        uploadScalars(step);
+        for (let i = 0; i < count; i++) {
+          const { pipeline, group, grid } = steps[from + i];
+          const pass = encoder.beginComputePass({
+            timestampWrites: {
+              querySet: queries,
+              beginningOfPassWriteIndex: 2 * i,
+              endOfPassWriteIndex: 2 * i + 1,
+            },
+          });
+          pass.setPipeline(pipeline);
+          pass.setBindGroup(0, group);
+          pass.dispatchWorkgroups(...grid as [number, number, number]);
+          pass.end();
+        }
+      },
+      destroy: free,
+    };
+  }
 }
 
 /**

@@ -4,10 +4,12 @@
  * @module
  */
 
+import { replaceFolder, writeAtomic } from "../data/atomic.ts";
 import { readJson } from "../data/json_file.ts";
 import { openSafetensors } from "../data/safetensors.ts";
+import { writeSafetensors } from "../data/safetensors_write.ts";
 import { checkAllocations, type Gpu } from "../gpu/device.ts";
-import { upload } from "../gpu/run.ts";
+import { readAll, upload } from "../gpu/run.ts";
 import { configReader } from "../models/family.ts";
 import type { Model } from "../models/model.ts";
 import { sameShape, type Tensor } from "../tensor.ts";
@@ -16,7 +18,8 @@ import { flatten, type Path, unflatten } from "../tree.ts";
 const PREFIX = "base_model.model.";
 
 /**
- * Adds the LoRA pairs of a PEFT adapter to a model: the pairs are trained, all else is not.
+ * Adds the LoRA pairs of a PEFT adapter to a model: the pairs are trained, all else is not. `lora_dropout` is not
+ * applied, as when PEFT evaluates.
  *
  * Source: Hu et al., "LoRA", arXiv 2106.09685; the file layout is that of `peft`.
  *
@@ -51,7 +54,8 @@ export async function loadAdapter<P extends object>(
   for (const name of weights.names) {
     const path = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name;
     const match = /^(.*)\.lora_([AB])\.weight$/.exec(path);
-    const weight = match === null ? undefined : base.get(`${match[1]}.weight`);
+    // The head is no LoRA layer: see the family's `head`.
+    const weight = match === null || match[1] === "lm_head" ? undefined : base.get(`${match[1]}.weight`);
     const { shape } = weights.specs.get(name)!;
     const expected = weight === undefined
       ? null
@@ -79,4 +83,46 @@ export async function loadAdapter<P extends object>(
   await checkAllocations(gpu);
   const params = unflatten(new Map([...base, ...pairs])) as P;
   return { ...model, params, loraScale, trainable: (path) => pairs.has(path) };
+}
+
+/**
+ * Saves the LoRA pairs of a model as PEFT does. The folder appears whole or not at all.
+ *
+ * @param gpu The device that holds the pairs
+ * @param model The model; of a training run `{ ...model, params: state.params }`
+ * @param options `folder`: where; replaced when it holds an older adapter, refused when it holds anything else
+ * @throws {TypeError} When the model has no pairs
+ * @throws {Deno.errors.AlreadyExists} When something in the folder would be lost
+ */
+export async function saveAdapter(
+  gpu: Gpu,
+  model: Model,
+  { folder }: { readonly folder: string },
+): Promise<void> {
+  const pairs = [...flatten(model.params)].filter(([path]) => path.includes(".lora_"));
+  if (pairs.length === 0) {
+    throw new TypeError(
+      `Cannot save an adapter to "${folder}" as the model must have LoRA pairs: use saveModel`,
+    );
+  }
+  const r = pairs.find(([path]) => path.includes(".lora_A."))![1].shape[0];
+  const config = {
+    peft_type: "LORA",
+    task_type: "CAUSAL_LM",
+    r,
+    lora_alpha: (model.loraScale ?? 1) * r,
+    lora_dropout: 0,
+    bias: "none",
+    fan_in_fan_out: false,
+    target_modules: [...new Set(pairs.map(([path]) => path.split(".").at(-3)!))],
+  };
+  const values = await readAll(gpu, pairs.map(([, t]) => t)) as Float32Array<ArrayBuffer>[];
+  await replaceFolder(folder, async (temporary) => {
+    await writeSafetensors(
+      `${temporary}/adapter_model.safetensors`,
+      pairs.map(([path, { shape }], i) => ({ name: PREFIX + path, shape, dtype: "F32", data: values[i] })),
+      { metadata: { format: "pt" } },
+    );
+    await writeAtomic(`${temporary}/adapter_config.json`, JSON.stringify(config, null, 2) + "\n");
+  });
 }

@@ -41,7 +41,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   options: { readonly path: string; readonly extra?: Json },
 ): Promise<void> {
-  const { step, policy, frozen } = state;
+  const { settings, step, policy, frozen } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
@@ -54,7 +54,7 @@ export async function saveCheckpoint<P extends TensorTree>(
     data: values[i] as Float32Array<ArrayBuffer>,
   }));
   const order = [...flatten(state.params).keys()];
-  const record = { version: VERSION, step, policy, frozen, order, extra: options.extra ?? null };
+  const record = { version: VERSION, settings, step, policy, frozen, order, extra: options.extra ?? null };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }
 
@@ -83,13 +83,14 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     const data = await file.readF32(name);
     map.set(name.slice(prefix.length), { shape: file.specs.get(name)!.shape, dtype: "f32", data });
   }
-  const { step, policy, frozen, order, extra } = record;
+  const { settings, step, policy, frozen, order, extra } = record;
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { step, policy, frozen, extra, params: ordered, leaves };
+  return { settings, step, policy, frozen, extra, params: ordered, leaves };
 }
 
 interface Stored {
   readonly version: number;
+  readonly settings: string;
   readonly step: number;
   readonly policy: Json;
   readonly frozen: readonly Path[];

@@ -4,12 +4,13 @@
  * @module
  */
 
+import { ShapeError } from "../errors.ts";
 import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";
 import { reshape } from "../ops/shape.ts";
-import { hostValues, leaf, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { hostValues, leaf, sameShape, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 import type { TensorTree } from "./state.ts";
 
@@ -20,6 +21,7 @@ import type { TensorTree } from "./state.ts";
  * @param options The loss, parameters (of a training state, or any tensors) and batches
  * @returns The loss of each batch
  * @throws {RangeError} When there is no batch
+ * @throws {ShapeError} When batches differ in shape: pad the last one
  */
 export async function evaluate<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -48,8 +50,18 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
   try {
     batches.forEach((batch, i) => {
       for (const [path, t] of flatten(batch)) {
+        const first = leaves.get(path);
+        if (first === undefined || !sameShape(first.shape, t.shape) || first.dtype !== t.dtype) {
+          throw new ShapeError("evaluate", `"${path}" must be alike in all batches`, [
+            first?.shape ?? [],
+            t.shape,
+          ]);
+        }
+        // The loss may not read it.
+        const buffer = buffers.get(path);
+        if (buffer === undefined) continue;
         gpu.device.queue.writeBuffer(
-          buffers.get(path)!,
+          buffer,
           0,
           hostValues(t, `batch.${path}`) as Float32Array<ArrayBuffer>,
         );

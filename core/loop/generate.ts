@@ -39,7 +39,7 @@ export interface GenerateOptions {
  * @param model The model, with parameters on the host or the device
  * @param options Prompt, length, sampling
  * @returns The new ids, as they come
- * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary
+ * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
  */
 export async function* generate(
   gpu: Gpu,
@@ -53,8 +53,19 @@ export async function* generate(
   if (bad !== undefined) {
     throw new RangeError(`Cannot generate as prompt ids are below ${model.vocabSize}: got ${bad}`);
   }
-  // One length serves the whole text, so that it is planned once.
-  const length = Math.min(ids.length + maxTokens, model.maxLength);
+  const must = (holds: boolean, name: string, rule: string, seen: unknown): void => {
+    if (!holds) throw new RangeError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
+  };
+  must(Number.isSafeInteger(maxTokens) && maxTokens >= 0, "maxTokens", "a whole number from 0", maxTokens);
+  must(temperature >= 0 && temperature < Infinity, "temperature", "a number from 0", temperature);
+  must(
+    topK === undefined || (Number.isSafeInteger(topK) && topK >= 1),
+    "topK",
+    "a whole number above 0",
+    topK,
+  );
+  // One length serves the whole text, and a power of two serves many texts: each is planned and compiled once.
+  const length = Math.min(2 ** Math.ceil(Math.log2(ids.length + maxTokens)), model.maxLength);
   const runner = await createRunner(gpu, model, length);
   try {
     for (let n = 0; n < maxTokens; n++) {

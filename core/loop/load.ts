@@ -38,7 +38,6 @@ export async function loadModel<P extends object = object>(gpu: Gpu, folder: str
     if (shapes.has(name) || family.ignores?.(name, config)) continue;
     throw invalid(name, `"${file}" describes a ${family.name} without it`, "check that both belong together");
   }
-  const params = new Map<Path, Tensor>();
   for (const [path, shape] of shapes) {
     const stored = checkpoint.specs.get(path);
     if (stored === undefined) {
@@ -55,6 +54,9 @@ export async function loadModel<P extends object = object>(gpu: Gpu, folder: str
         `it has [${stored.shape.join(", ")}]`,
       );
     }
+  }
+  const params = new Map<Path, Tensor>();
+  for (const [path, shape] of shapes) {
     params.set(path, upload(gpu, await checkpoint.readF32(path), { shape, label: path }));
   }
   await checkAllocations(gpu);

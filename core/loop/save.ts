@@ -32,6 +32,7 @@ const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
  * @throws {TypeError} When the model holds LoRA pairs: they are saved as an adapter
+ * @throws {RangeError} When a value is not finite
  * @throws {Deno.errors.AlreadyExists} When something in the folder would be lost
  */
 export async function saveModel(
@@ -45,11 +46,17 @@ export async function saveModel(
   const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
   if (pair !== undefined) {
     throw new TypeError(
-      `Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: give a model without`,
+      `Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: use saveAdapter`,
     );
   }
   await replaceFolder(folder, async (temporary) => {
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
+    [...leaves.keys()].forEach((name, i) => {
+      if (values[i].every(Number.isFinite)) return;
+      throw new RangeError(
+        `Cannot save "${name}" to "${folder}" as its values must be finite: train again from a checkpoint before they were not`,
+      );
+    });
     const tensors = [...leaves].map(([name, { shape }], i) => ({
       name,
       shape,

@@ -30,6 +30,8 @@ export interface FreezeEvent {
 
 /** Everything that a step needs, and all that a checkpoint holds. */
 export interface TrainingState<P extends TensorTree> {
+  /** Optimizer, policy, length and looks of the training, in words; only such a training can go on with it. */
+  readonly settings: string;
   /** Steps taken. */
   readonly step: number;
   /** Parameters, f32, on the device. */
@@ -86,7 +88,10 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   resume(saved: SavedState): Promise<TrainingState<P>>;
   /** Components of the model; empty before the first step. */
   readonly components: () => readonly Component[];
-  /** Time of each kernel of the last step's plan: takes that step once more without handing out its results. */
+  /** Time of each kernel of the last step's plan: takes that step once more and puts back what it changed.
+   *
+   * @throws {TypeError} When the last step was of another state, or froze something
+   */
   profile(state: TrainingState<P>): Promise<KernelTime[]>;
   /**
    * What a step would cost with other components frozen.
@@ -98,6 +103,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
+  /** Optimizer, policy, length and looks of the training, in words. */
+  readonly settings: string;
   /** Steps taken. */
   readonly step: number;
   /** Parameters. */

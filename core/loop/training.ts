@@ -9,11 +9,13 @@ import { checkAllocations, createBuffer, type Gpu } from "../gpu/device.ts";
 import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
+import { topological } from "../graph.ts";
 import { planFor, record, type Recording } from "../gpu/run.ts";
 import type { Component, Json, Look, Signal } from "../policy.ts";
 import { hostOp, hostValues, leaf, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { findComponents, moduleOf } from "./components.ts";
+import { snapshot } from "./checkpoint.ts";
 import { readLook } from "./look.ts";
 import type {
   FreezeEvent,
@@ -25,6 +27,9 @@ import type {
   TrainingState,
 } from "./state.ts";
 import { type Column, stateSpecs, traceStep } from "./trace.ts";
+
+/** Paths of what is no parameter. */
+const RESERVED = /^(loss|ring|(batch|optimizer|previous)(\..*)?)$/;
 
 interface Compiled {
   readonly plan: Plan;
@@ -61,7 +66,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   const compiled = new Map<string, Compiled>();
   const inputs = new Map<string, GPUBuffer>();
   let components: readonly Component[] = [],
-    current: { key: string; recording: Recording; compiled: Compiled } | null = null;
+    current: { key: string; recording: Recording } | null = null;
   let owner: object | null = null, shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
   const owners = new WeakMap<TrainingState<P>, object>();
 
@@ -81,12 +86,19 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function compile(frozen: readonly Path[]): Compiled & { key: string } {
-    const specs = [...batchSpecs].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
-    const key = `${frozen.toSorted().join(",")} | ${specs}`;
+    const describe = (tree: Leaves): string =>
+      [...tree].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
+    const key = `${frozen.toSorted().join(",")} | ${describe(batchSpecs)} | ${describe(shapes)}`;
     let found = compiled.get(key);
     if (found === undefined) {
       const traced = trace();
-      const active = new Map(activePaths(frozen).map((path) => [path, traced.leaves.get(path)!]));
+      // What the loss does not read has no gradient: absent, never zero.
+      const read = new Set(topological([traced.loss]));
+      const active = new Map(
+        activePaths(frozen).map((path) => [path, traced.leaves.get(path)!] as const).filter(([, leaf]) =>
+          read.has(leaf)
+        ),
+      );
       const graph = traceStep({ loss: traced.loss, active, optimizer, signals, ring: ringShape() });
       found = {
         plan: planFor(gpu, graph.roots, graph.updates),
@@ -159,11 +171,24 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return state;
   }
 
-  const blank = { loss: null, look: null, event: null, cost: null };
+  const settings = [
+    optimizer.name,
+    policy?.name ?? "no policy",
+    `${steps} steps`,
+    `a look every ${lookEvery}`,
+  ].join(", ");
+  const blank = { settings, loss: null, look: null, event: null, cost: null };
 
   async function init(params: P): Promise<TrainingState<P>> {
     const copies = new Map<Path, Tensor>();
-    for (const [path, tensor] of flatten(params)) copies.set(path, await copyIn(path, tensor));
+    for (const [path, tensor] of flatten(params)) {
+      if (RESERVED.test(path)) {
+        throw new TypeError(
+          `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
+        );
+      }
+      copies.set(path, await copyIn(path, tensor));
+    }
     shapes = copies;
     if (![...copies.keys()].some(trainable)) {
       throw new RangeError(
@@ -187,6 +212,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
     const { step, policy, frozen } = saved;
+    if (saved.settings !== settings) {
+      throw new TypeError(
+        `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved.settings}"`,
+      );
+    }
     const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, step)]));
     shapes = params;
     const wanted = leafSpecs(frozen);
@@ -195,8 +225,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
       const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
       throw new TypeError(
-        `Cannot resume "${path}" as optimizer, signals and lookEvery must be those of the saved run: ` +
-          `they need ${show(needed)}, it has ${show(seen)}`,
+        `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
+          `it has ${show(seen)}, not ${show(needed)}; resume with the model of the saved run`,
       );
     }
     const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
@@ -229,20 +259,17 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const plan = compile(state.frozen);
     const leaves = state.leaves;
     const token = owners.get(state) ?? {};
-    const key = `${plan.key}`;
+    const { key } = plan;
     if (current === null || current.key !== key || owner !== token) {
       current?.recording.destroy();
+      current = null;
       owner = token;
       const resolve = (node: Tensor): GPUBuffer => {
         const { path } = node.attrs as { path: Path };
         if (path.startsWith("batch.")) return inputBuffer(path, given.get(path.slice(6))!);
         return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
       };
-      current = {
-        key,
-        compiled: plan,
-        recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }),
-      };
+      current = { key, recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }) };
     }
     for (const [path, tensor] of given) {
       const data = hostValues(tensor, `batch.${path}`);
@@ -299,6 +326,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     const done = step >= steps || activePaths(frozen).length === 0;
     return seal({
+      settings,
       step,
       params: unflatten(nextParams) as P,
       loss: nextLeaves.get("loss")!,
@@ -318,12 +346,24 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return inputs.get(key)!;
   }
 
-  function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
-    if (current === null || owner !== owners.get(state)) {
-      throw new TypeError("Cannot profile as no step of this state was taken");
+  async function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
+    if (current === null || owner !== owners.get(state) || state.event !== null) {
+      throw new TypeError(
+        "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
+      );
     }
-    for (const tensor of flatten(state.params).values()) storageOf(tensor);
-    return profile(gpu, { recording: current.recording, step: state.step });
+    // The recording updates in place: what it changes is put back.
+    const copy = snapshot(gpu, state);
+    const rows = await profile(gpu, { recording: current.recording, step: state.step });
+    const encoder = gpu.device.createCommandEncoder();
+    const pairs = [[flatten(state.params), flatten(copy.params)], [state.leaves, copy.leaves]] as const;
+    const saved = pairs.flatMap(([to, from]) =>
+      [...to].map(([path, t]) => [storageOf(t), storageOf(from.get(path)!)] as const)
+    );
+    for (const [to, from] of saved) encoder.copyBufferToBuffer(from.buffer, 0, to.buffer, 0, to.buffer.size);
+    gpu.device.queue.submit([encoder.finish()]);
+    for (const [, { buffer }] of saved) buffer.destroy();
+    return rows;
   }
 
   function costOf(frozen: readonly Path[]): Cost {

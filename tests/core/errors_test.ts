@@ -15,7 +15,7 @@ Deno.test("ConsumedError names both steps and how to keep a state", () => {
   assertEquals(
     `${error}`,
     "ConsumedError: Cannot use the state of step 3 as step 4 consumed it: " +
-      "keep the state that next() returned, or take a snapshot(state) before the step",
+      "keep the state that next() returned, or take a snapshot(gpu, state) before the step",
   );
   assertEquals([error.producedAt, error.consumedBy], [3, 4]);
 });
@@ -24,7 +24,8 @@ Deno.test("OutOfMemoryError names the buffer and its size in MiB", () => {
   const error = new OutOfMemoryError("layer.weight", 3 * 2 ** 19, "the driver refused");
   assertEquals(
     `${error}`,
-    'OutOfMemoryError: Cannot allocate "layer.weight" of 1.5 MiB on the device: the driver refused',
+    'OutOfMemoryError: Cannot allocate "layer.weight" of 1.5 MiB on the device: the driver refused; ' +
+      "lower the batch or its length, or use a larger device",
   );
   assertEquals([error.label, error.bytes], ["layer.weight", 3 * 2 ** 19]);
 });
@@ -34,7 +35,7 @@ Deno.test("NonFiniteError names the step and what to try", () => {
   assertEquals(
     `${error}`,
     "NonFiniteError: Cannot go on training as the loss of step 7 is NaN: " +
-      "lower the learning rate, clip gradients, or look at the batch of that step",
+      "go back to a checkpoint and lower the learning rate, clip gradients, or look at the batch of that step",
   );
   assertEquals(error.step, 7);
 });

@@ -127,7 +127,7 @@ Deno.test("finetune stops at a loss that is NaN and says that the learning rate 
     assertEquals(code, 1);
     assertMatch(
       stderr,
-      /^finetune: Cannot go on .* the loss of step \d is NaN: lower the learning rate, .*\n$/,
+      /^finetune: Cannot go on .* the loss of step \d is NaN: go back to a checkpoint and lower the learning rate, .*\n$/,
     );
     assertEquals(await exists(`${folder}/out/model`), false);
   });
@@ -278,6 +278,16 @@ const REFUSALS: readonly Refusal[] = [
       await Deno.writeTextFile(`${folder}/full/diary.txt`, "mine");
     },
     message: 'Cannot write to "@/full" as it must be empty: it holds "diary.txt"; ' +
+      "choose another --out",
+  },
+  {
+    when: "the output folder holds an interrupted run",
+    args: ["--out", "@/full"],
+    prepare: async (folder) => {
+      await Deno.mkdir(`${folder}/full`);
+      await Deno.writeTextFile(`${folder}/full/checkpoint.safetensors`, "");
+    },
+    message: 'Cannot write to "@/full" as it must be empty: it holds "checkpoint.safetensors"; ' +
       "choose another --out, or go on with --resume @/full",
   },
 ];
@@ -304,7 +314,8 @@ async function names(folder: string): Promise<string[]> {
 Deno.test("finetune says which file it misses when there is nothing to resume", async () => {
   await inFolder(async (folder) => {
     const { code, stderr } = await finetune(["--resume", `${folder}/`], folder);
-    const message = `Cannot open "${folder}/checkpoint.safetensors" as there is no such file: check the path`;
+    const message = `Cannot resume "${folder}/" as there is no "${folder}/checkpoint.safetensors": ` +
+      "the run is finished or never began; start another";
     assertEquals([code, stderr], [1, `finetune: ${message}\n`]);
   });
 });

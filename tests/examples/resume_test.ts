@@ -32,25 +32,19 @@ async function versionOf(path: string): Promise<string | null> {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Starts a run, waits until it has written a file so many times and a while longer, and kills it. */
+/** Starts a run, waits until something holds and a while longer, and kills it. */
 async function killLater(
   args: readonly string[],
-  { folder, path, times, wait }: {
+  { folder, until, wait }: {
     readonly folder: string;
-    readonly path: string;
-    readonly times: number;
+    readonly until: () => Promise<boolean>;
     readonly wait: number;
   },
 ): Promise<void> {
   const process = startFinetune(args, folder);
   let alive = true;
   const ended = process.output().finally(() => alive = false);
-  let version = await versionOf(path);
-  for (let seen = 0; seen < times && alive; await pause(1)) {
-    const now = await versionOf(path);
-    if (now !== version) seen++;
-    version = now;
-  }
+  while (alive && !await until()) await pause(1);
   await pause(wait);
   if (alive) process.kill("SIGKILL");
   const { signal, stdout, stderr } = await ended;
@@ -70,14 +64,22 @@ Deno.test("finetune --resume ends with the same bits and the same log as a run t
     assertEquals([undisturbed.code, undisturbed.stderr], [0, ""]);
 
     const [log, checkpoint] = [`${broken}/metrics.jsonl`, `${broken}/checkpoint.safetensors`];
-    // The log appears empty, then with its first line, then with the steps of the first look: that of step 10, when
-    // the checkpoint is that of step 7.
-    await killLater(run(broken), { folder, path: log, times: 3, wait: 0 });
-    assert(await versionOf(checkpoint) !== null);
+    // The steps of the first look, that of step 10, come when the checkpoint is that of step 7.
+    const looked = async (): Promise<boolean> =>
+      await versionOf(log) !== null && (await Deno.readTextFile(log)).includes('"kind":"step"');
+    await killLater(run(broken), { folder, until: looked, wait: 0 });
+    let version = await versionOf(checkpoint), written = 0;
+    assert(version !== null);
     const [a, b] = crypto.getRandomValues(new Uint8Array(2));
     const random = { times: 1 + a % 2, wait: b % 128 };
     console.log(`killed again ${random.wait} ms after checkpoint ${random.times}`);
-    await killLater(["--resume", broken], { folder, path: checkpoint, ...random });
+    const saved = async (): Promise<boolean> => {
+      const now = await versionOf(checkpoint);
+      if (now !== version) written++;
+      version = now;
+      return written >= random.times;
+    };
+    await killLater(["--resume", broken], { folder, until: saved, wait: random.wait });
     const resumed = await finetune(["--resume", broken], folder);
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
     console.log(resumed.stdout.match(/^resumed .*$/m)![0]);

@@ -61,7 +61,7 @@ Deno.test("read throws OutOfMemoryError with what was too large and how large", 
   const size = (error.bytes / 2 ** 20).toFixed(1), limit = (most / 2 ** 20).toFixed(0);
   assertEquals(
     error.message,
-    `Cannot allocate "${error.label}" of ${size} MiB on the device: "${gpu.name}" binds ${limit} MiB at most`,
+    `Cannot allocate "${error.label}" of ${size} MiB on the device: "${gpu.name}" binds ${limit} MiB at most; lower the batch or its length, or use a larger device`,
   );
   assertEquals([...await read(gpu, fill(1, [1]))], [1], "the device still works");
 });

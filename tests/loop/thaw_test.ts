@@ -79,11 +79,8 @@ Deno.test("next starts the moments of what thaws at zero", async () => {
   const shapes: Record<string, readonly number[]> = { bottom: [4, 8], top: [8, 4] };
   const values = (path: string): Float32Array =>
     new Float32Array(new Uint32Array(after(5).bits[path]).buffer);
-  const training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
-    optimizer: adamW({ learningRate: 0.05 }),
-    steps: STEPS,
-    lookEvery: 1,
-  });
+  const optimizer = adamW({ learningRate: 0.05 });
+  const training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, { optimizer, steps: STEPS, lookEvery: 1 });
   const leaves = [...state.leaves].filter(([path]) => !path.startsWith("previous.") && path !== "ring").map((
     [path, { shape }],
   ) =>
@@ -94,6 +91,7 @@ Deno.test("next starts the moments of what thaws at zero", async () => {
     }] as const
   );
   const resumed = await training.resume({
+    settings: `${optimizer.name}, no policy, ${STEPS} steps, a look every 1`,
     step: 5,
     policy: null,
     frozen: [],

@@ -1,17 +1,21 @@
-import { assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   adamW,
   add,
   chain,
   clipByGlobalNorm,
   defineTraining,
+  evaluate,
   type FreezePolicy,
   type Look,
+  mean,
+  multiply,
   NonFiniteError,
   openGpu,
   read,
   scan,
   type Signal,
+  type Tensor,
   tensor,
   type Training,
   type TrainingOptions,
@@ -205,4 +209,47 @@ Deno.test("next refuses a batch that is computed and names it", async () => {
     TypeError,
     'Cannot upload "batch.x" as it must hold values: it is a result of "add"',
   );
+});
+
+Deno.test("profile leaves the state as it is, to the bit", async () => {
+  const training = define();
+  const [first, second] = pairs(2);
+  const state = await training.next(await training.init(newMlp()), first);
+  if (!gpu.features.has("timestamp-query")) return;
+  const before = await bitsOf(gpu, state);
+  assert((await training.profile(state)).length > 0);
+  assertEquals(await bitsOf(gpu, state), before);
+  await training.next(state, second);
+});
+
+Deno.test("init refuses a parameter under a name of its own", async () => {
+  const params = { ...newMlp(), loss: tensor([1]) };
+  await assertRejects(() => define().init(params), TypeError, 'Cannot train "loss"');
+});
+
+Deno.test("evaluate refuses batches of another shape and ignores what the loss does not read", async () => {
+  const params = { w: tensor([1]) };
+  const loss = (p: { w: Tensor }, b: { x: Tensor; other: Tensor }): Tensor => mean(multiply(b.x, p.w), 0);
+  const batch = (...x: number[]) => ({ x: tensor(x), other: tensor([0]) });
+  assertEquals([...await evaluate(gpu, { loss, params, batches: [batch(1, 1), batch(5, 7)] })], [1, 6]);
+  await assertRejects(
+    () => evaluate(gpu, { loss, params, batches: [batch(1, 1), batch(5)] }),
+    RangeError,
+    'Cannot apply "evaluate" as "x" must be alike in all batches: got [2] and [1]',
+  );
+});
+
+Deno.test("next leaves a parameter alone that the loss does not read", async () => {
+  const training = defineTraining(
+    gpu,
+    (p: { w: Tensor; unread: Tensor }, b: { x: Tensor }) => mean(multiply(b.x, p.w), 0),
+    {
+      optimizer: adamW({ learningRate: 0.1, weightDecay: 0.5 }),
+      steps: 2,
+    },
+  );
+  const start = await training.init({ w: tensor([1]), unread: tensor([1]) });
+  const { params } = await training.next(start, { x: tensor([1, 2]) });
+  assertEquals([...await read(gpu, params.unread)], [1]);
+  assert((await read(gpu, params.w))[0] < 1);
 });

@@ -6,6 +6,8 @@ import {
   type Model,
   openGpu,
   openSafetensors,
+  readAll,
+  saveAdapter,
   saveModel,
 } from "@firn/train";
 import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
@@ -144,4 +146,23 @@ Deno.test("saveModel refuses LoRA pairs, as a model folder has no place for them
     TypeError,
     'to "never written" as a model folder has no LoRA pairs',
   );
+});
+
+Deno.test("saveAdapter writes what loadAdapter reads, to the bit", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
+    await saveAdapter(gpu, adapted, { folder: `${folder}/adapter` });
+    const again = await loadAdapter(gpu, model, `${folder}/adapter`);
+    assertEquals(again.loraScale, adapted.loraScale);
+    const values = async ({ params }: Model) =>
+      await readAll(gpu, [...flatten(params)].toSorted(([a], [b]) => a < b ? -1 : 1).map(([, t]) => t));
+    assertEquals(await values(again), await values(adapted));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("saveAdapter refuses a model without pairs", async () => {
+  await assertRejects(() => saveAdapter(gpu, model, { folder: "none" }), TypeError, "use saveModel");
 });

@@ -1,0 +1,34 @@
+/**
+ * Expressions that take a tensor as it is, row by row.
+ *
+ * @module
+ */
+
+import type { Expression } from "../../kernels/expression.ts";
+import type { Epilogue } from "../../kernels/matmul.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** An epilogue that stores a product as it is. */
+export function storeOnly(shape: readonly number[]): Epilogue {
+  return { expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] }, outputs: [0] };
+}
+
+/** Loads every element of a tensor. */
+export function loadAll(x: Tensor): Expression {
+  return {
+    shape: x.shape,
+    inputs: [{ type: x.dtype, strides: stridesIn(x.shape, x.shape) }],
+    steps: [{ kind: "load", input: 0 }],
+  };
+}
+
+/** Strides of a row-major tensor seen in a space that it broadcasts to. */
+export function stridesIn(shape: readonly number[], space: readonly number[]): number[] {
+  const strides = space.map(() => 0);
+  let step = 1;
+  for (let d = shape.length - 1; d >= 0; d--) {
+    if (shape[d] !== 1) strides[d + space.length - shape.length] = step;
+    step *= shape[d];
+  }
+  return strides;
+}
