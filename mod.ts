@@ -45,6 +45,7 @@ export * from "./core/ops/mod.ts";
 export { linear, type LinearParams } from "./core/nn/linear.ts";
 export { type RopeOptions, ropeTables } from "./core/nn/rope.ts";
 export { type Gpu, openGpu } from "./core/gpu/device.ts";
+export { free } from "./core/gpu/resident.ts";
 export { read, readAll } from "./core/gpu/run.ts";
 export type { KernelTime } from "./core/gpu/profile.ts";
 export type { Cost } from "./core/gpu/plan.ts";

@@ -15,6 +15,7 @@ import {
   clipByGlobalNorm,
   cosine,
   defineTraining,
+  free,
   type FreezePolicy,
   generate,
   type Gpu,
@@ -176,6 +177,8 @@ async function main(): Promise<void> {
   bar.end();
 
   await saveModel(gpu, { ...base, params: state.params }, { folder: `${folder}/model`, files });
+  training[Symbol.dispose]();
+  free(base.params);
   // What is judged is what was saved.
   const saved = await loadModel(gpu, `${folder}/model`);
   const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };

@@ -5,6 +5,7 @@
  */
 
 import { ConsumedError } from "../errors.ts";
+import { flatten } from "../tree.ts";
 import { apply, type DType, type HostData, type Op, type Spec, type Tensor } from "../tensor.ts";
 
 /** Where a resident tensor's values are. */
@@ -15,15 +16,17 @@ export interface Storage {
   readonly producedAt: number;
   /** Step that reused the buffer, when one did. */
   consumedBy: number | null;
+  /** Its buffer is gone. */
+  freed: boolean;
 }
 
 const residentOp: Op<{ spec: Spec }> = { name: "resident", distinct: true, infer: (_, { spec }) => [spec] };
 const storages = new WeakMap<Tensor, Storage>();
 
 /** A tensor over a buffer that holds its values. */
-export function resident(spec: Spec, storage: Omit<Storage, "consumedBy">): Tensor {
+export function resident(spec: Spec, storage: Omit<Storage, "consumedBy" | "freed">): Tensor {
   const node = apply(residentOp, [], { spec: { shape: spec.shape, dtype: spec.dtype } });
-  storages.set(node, { ...storage, consumedBy: null });
+  storages.set(node, { ...storage, consumedBy: null, freed: false });
   return node;
 }
 
@@ -42,6 +45,9 @@ export function storageOf(tensor: Tensor): Storage {
   if (storage === undefined) {
     throw new TypeError(`Cannot read "${tensor.op.name}" as it is not on the device`);
   }
+  if (storage.freed) {
+    throw new TypeError(`Cannot use "${storage.label}" as it was freed: load or compute it again`);
+  }
   if (storage.consumedBy !== null) throw new ConsumedError(storage.producedAt, storage.consumedBy);
   return storage;
 }
@@ -58,4 +64,29 @@ export function view(bytes: ArrayBuffer, dtype: DType): HostData {
     : dtype === "i32"
     ? new Int32Array(bytes)
     : new Uint32Array(bytes);
+}
+
+/**
+ * Frees the buffers of tensors at once, rather than when they are garbage.
+ *
+ * @param tree Tensors on the device, such as the parameters of a model or of a state; others are left alone
+ *
+ * @example
+ * ```ts
+ * import { assertRejects } from "@std/assert";
+ * import { free, loadModel, openGpu, type LlamaParams, read } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const { params } = await loadModel<LlamaParams>(gpu, "examples/models/sotu");
+ * free(params);
+ * await assertRejects(() => read(gpu, params.model.norm.weight), TypeError, 'Cannot use "model.norm.weight" as it was freed');
+ * ```
+ */
+export function free(tree: object): void {
+  for (const tensor of flatten(tree).values()) {
+    const storage = storages.get(tensor);
+    if (storage === undefined) continue;
+    storage.buffer.destroy();
+    storage.freed = true;
+  }
 }

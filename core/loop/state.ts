@@ -83,12 +83,13 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
    * Continues from saved parts.
    *
-   * @throws {TypeError} When optimizer, signals or `lookEvery` are not those of the saved run
+   * @throws {TypeError} When optimizer, policy, length or looks are not those of the saved run
    */
   resume(saved: SavedState): Promise<TrainingState<P>>;
   /** Components of the model; empty before the first step. */
   readonly components: () => readonly Component[];
-  /** Time of each kernel of the last step's plan: takes that step once more and puts back what it changed.
+  /**
+   * Time of each kernel of the last step's plan: takes that step once more and puts back what it changed.
    *
    * @throws {TypeError} When the last step was of another state, or froze something
    */
@@ -99,6 +100,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * @throws {TypeError} Before the first step
    */
   costOf(frozen: readonly Path[]): Cost;
+  /** Frees the intermediate values of the step at once; its states stay, and another step makes them anew. */
+  [Symbol.dispose](): void;
 }
 
 /** A training state as plain data: what a checkpoint stores. */

@@ -373,5 +373,20 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return compile(frozen).plan.cost;
   }
 
-  return { init, next, resume, profile: profileStep, components: () => components, costOf };
+  function dispose(): void {
+    current?.recording.destroy();
+    current = null;
+    for (const buffer of inputs.values()) buffer.destroy();
+    inputs.clear();
+  }
+
+  return {
+    init,
+    next,
+    resume,
+    profile: profileStep,
+    components: () => components,
+    costOf,
+    [Symbol.dispose]: dispose,
+  };
 }

@@ -253,3 +253,13 @@ Deno.test("next leaves a parameter alone that the loss does not read", async () 
   assertEquals([...await read(gpu, params.unread)], [1]);
   assert((await read(gpu, params.w))[0] < 1);
 });
+
+Deno.test("dispose frees the plan, and another step makes it anew", async () => {
+  const training = define();
+  const [first, second] = pairs(2);
+  const state = await training.next(await training.init(newMlp()), first);
+  training[Symbol.dispose]();
+  const kept = await training.next(state, second);
+  const { last } = await run(define(), [first, second]);
+  assertEquals(await bitsOf(gpu, kept), await bitsOf(gpu, last));
+});
