@@ -179,6 +179,7 @@ async function main(): Promise<void> {
   await saveModel(gpu, { ...base, params: state.params }, { folder: `${folder}/model`, files });
   training[Symbol.dispose]();
   free(base.params);
+  free(state.params);
   // What is judged is what was saved.
   const saved = await loadModel(gpu, `${folder}/model`);
   const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };

@@ -5,8 +5,7 @@
  * @module
  */
 
-import type { Component, FreezeEvent } from "@firn/train";
-import { writeAtomic } from "@firn/train";
+import { type Component, type FreezeEvent, writeAtomic } from "@firn/train";
 import type { MetricRow, RunReport } from "./report.ts";
 
 /** First line: what the run was started with, and the model before it. */

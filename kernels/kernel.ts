@@ -17,7 +17,7 @@ export interface Kernel {
 }
 
 /** Most workgroups that WebGPU allows in one dimension. */
-const MAX_GROUPS = 65535;
+export const MAX_GROUPS = 65535;
 
 /**
  * Folds a count of workgroups into a legal grid. The kernel finds its index with {@link GROUP_INDEX} and must

@@ -8,10 +8,10 @@ import { render } from "./expression.ts";
 import { repeat } from "./kernel.ts";
 import { type Epilogue, type Matmul, partialSize } from "./matmul.ts";
 
-const STORE: Epilogue = {
-  expression: { shape: [], inputs: [], steps: [{ kind: "given", name: "acc" }] },
-  outputs: [0],
-};
+/** An epilogue that stores a product of some shape as it is. */
+export function storeOnly(shape: readonly number[]): Epilogue {
+  return { expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] }, outputs: [0] };
+}
 
 /** One operand as the generators see it: `size` rows or columns, `k` deep. */
 export interface Side {
@@ -52,9 +52,8 @@ export function frame(
   ): string;
 } {
   const { m, n, batch } = product;
-  const { expression, outputs } = product.epilogue ?? STORE;
-  const shaped = product.epilogue === undefined ? { ...expression, shape: [batch * m, n] } : expression;
-  const rendering = render(shaped, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
+  const { expression, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
+  const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
   const { lanes, types } = rendering;
   const all = [
     `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,

@@ -44,7 +44,7 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
     const { name, size, kContiguous, wide } = side;
     const quads = width / 4, fits = size % width === 0;
     const swizzles = quads % 8 === 0;
-    const id = (l: number): string => threads === 1 ? "lid" : `(lid + ${l * threads}u)`;
+    const id = (l: number): string => `(lid + ${l * threads}u)`;
     const clamp = (o: string, last: number): string => fits ? o : `min(${o}, ${last}u)`;
     const guard = (text: string, at: string): string =>
       ragged ? `select(vec4<f32>(), ${text}, ${at} < ${k}u)` : text;

@@ -8,6 +8,8 @@ import { elementwise, partialCount } from "../../kernels/elementwise.ts";
 import type { Expression, Operand, Step } from "../../kernels/expression.ts";
 import { chooseMatmul, type Epilogue, matmul, partialSize } from "../../kernels/matmul.ts";
 import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
+import { storeOnly } from "../../kernels/matmul_frame.ts";
+import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { constant } from "../graph.ts";
@@ -24,10 +26,7 @@ import {
 } from "../tensor.ts";
 import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
 import { bytesOf, type Source } from "./plan.ts";
-import { loadAll, storeOnly, stridesIn } from "./whole.ts";
-
-/** Workgroups that WebGPU takes in each dimension. */
-const MOST_GROUPS = 65535;
+import { loadAll, stridesIn } from "./whole.ts";
 
 /** A launch before it has its place in the order. */
 export interface Unit {
@@ -154,9 +153,9 @@ export function createLowering(
     extra: { bindings?: readonly number[]; overwrites?: readonly number[]; matmulFlops?: number } = {},
   ): void {
     const bindings = extra.bindings ?? [...unit.reads, ...unit.writes];
-    if (unit.kernel.grid.some((groups) => groups > MOST_GROUPS)) {
+    if (unit.kernel.grid.some((groups) => groups > MAX_GROUPS)) {
       throw new RangeError(
-        `Cannot launch "${unit.kernel.name}" as WebGPU takes ${MOST_GROUPS} workgroups in a dimension: it needs ${
+        `Cannot launch "${unit.kernel.name}" as WebGPU takes ${MAX_GROUPS} workgroups in a dimension: it needs ${
           unit.kernel.grid.join(" x ")
         }; use smaller batches or a shorter stack`,
       );

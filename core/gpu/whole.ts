@@ -5,13 +5,7 @@
  */
 
 import type { Expression } from "../../kernels/expression.ts";
-import type { Epilogue } from "../../kernels/matmul.ts";
 import type { Tensor } from "../tensor.ts";
-
-/** An epilogue that stores a product as it is. */
-export function storeOnly(shape: readonly number[]): Epilogue {
-  return { expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] }, outputs: [0] };
-}
 
 /** Loads every element of a tensor. */
 export function loadAll(x: Tensor): Expression {

@@ -10,7 +10,7 @@ import { checkAllocations, type Gpu } from "../gpu/device.ts";
 import { upload } from "../gpu/run.ts";
 import { families } from "../models/mod.ts";
 import { describeModel, type Model } from "../models/model.ts";
-import { sizeOf, type Tensor } from "../tensor.ts";
+import { sameShape, sizeOf, type Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
 import { normalValues } from "../../kernels/random.ts";
 
@@ -47,7 +47,7 @@ export async function loadModel<P extends object = object>(gpu: Gpu, folder: str
         "it is missing; check that both belong together",
       );
     }
-    if (stored.shape.length !== shape.length || stored.shape.some((d, i) => d !== shape[i])) {
+    if (!sameShape(stored.shape, shape)) {
       throw invalid(
         path,
         `"${file}" gives it the shape [${shape.join(", ")}]`,

@@ -1,8 +1,8 @@
 /**
  * Where a training step spends its time: `deno task profile [flags]`
  *
- * Prints a row for each kernel with time, share, FLOP/s and GB/s, the share of the step in which the device waits, and
- * the memory of the plan.
+ * Prints the time of a step, the memory of its plan, and a row for each kernel with time, share, FLOP/s and GB/s. With
+ * clocks read around each, kernels take longer in all than the step does.
  *
  * @module
  */
@@ -54,7 +54,7 @@ async function main(): Promise<void> {
     } TFLOP/s of products, kernels ${busy.toFixed(2)} ms`,
   );
   console.log(
-    `memory ${gib(memory)} of the plan and ${gib(16 * parameters)} of weights, gradients kept as moments`,
+    `memory ${gib(memory)} of the plan and ${gib(12 * parameters)} of weights and moments`,
   );
   console.table(grouped(rows, busy).slice(0, flags.rows));
 }
