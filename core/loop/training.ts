@@ -70,6 +70,16 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   let owner: object | null = null, shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
   const owners = new WeakMap<TrainingState<P>, object>();
 
+  /** Names and shapes of the parameters: the same for all states that come from one. */
+  const layouts = new WeakMap<object, string>();
+  let layout = "";
+
+  function turnTo(params: Leaves, token: object): void {
+    shapes = params;
+    if (!layouts.has(token)) layouts.set(token, describe(params));
+    layout = layouts.get(token)!;
+  }
+
   function ringShape(): [number, number] {
     const count = [...shapes.keys()].filter(trainable).length;
     return [lookEvery, 1 + signals.length * count];
@@ -86,9 +96,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function compile(frozen: readonly Path[]): Compiled & { key: string } {
-    const describe = (tree: Leaves): string =>
-      [...tree].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
-    const key = `${frozen.toSorted().join(",")} | ${describe(batchSpecs)} | ${describe(shapes)}`;
+    const key = `${frozen.toSorted().join(",")} | ${describe(batchSpecs)} | ${layout}`;
     let found = compiled.get(key);
     if (found === undefined) {
       const traced = trace();
@@ -189,7 +197,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       }
       copies.set(path, await copyIn(path, tensor));
     }
-    shapes = copies;
+    const token = {};
+    turnTo(copies, token);
     if (![...copies.keys()].some(trainable)) {
       throw new RangeError(
         `Cannot train as "trainable" selects none of ${copies.size} parameters: the first is "${
@@ -207,7 +216,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       frozen: [],
       done: false,
     };
-    return seal(state, {});
+    return seal(state, token);
   }
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
@@ -218,7 +227,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     }
     const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, step)]));
-    shapes = params;
+    const token = {};
+    turnTo(params, token);
     const wanted = leafSpecs(frozen);
     for (const path of new Set([...wanted.keys(), ...saved.leaves.keys()])) {
       const needed = wanted.get(path)?.shape, seen = saved.leaves.get(path)?.shape;
@@ -232,14 +242,15 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
     await checkAllocations(gpu);
     const done = step >= steps || activePaths(frozen).length === 0;
-    return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done }, {});
+    return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done }, token);
   }
 
   async function next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>> {
     const step = state.step + 1;
     const params = flatten(state.params);
     for (const tensor of params.values()) storageOf(tensor);
-    shapes = params;
+    const token = owners.get(state) ?? {};
+    turnTo(params, token);
     const given = flatten(batch);
     batchSpecs = given;
     if (components.length === 0) {
@@ -258,7 +269,6 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     const plan = compile(state.frozen);
     const leaves = state.leaves;
-    const token = owners.get(state) ?? {};
     const { key } = plan;
     if (current === null || current.key !== key || owner !== token) {
       current?.recording.destroy();
@@ -389,4 +399,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     costOf,
     [Symbol.dispose]: dispose,
   };
+}
+
+function describe(tree: Leaves): string {
+  return [...tree].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
 }

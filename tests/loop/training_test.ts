@@ -263,3 +263,16 @@ Deno.test("dispose frees the plan, and another step makes it anew", async () => 
   const { last } = await run(define(), [first, second]);
   assertEquals(await bitsOf(gpu, kept), await bitsOf(gpu, last));
 });
+
+Deno.test("next plans anew for parameters of another shape", async () => {
+  const training = defineTraining(gpu, (p: { w: Tensor }, b: { x: Tensor }) => mean(multiply(b.x, p.w), 0), {
+    optimizer: adamW({ learningRate: 0.1 }),
+    steps: 2,
+  });
+  for (const width of [1, 2]) {
+    const start = await training.init({ w: tensor(new Array(width).fill(1)) });
+    const { params } = await training.next(start, { x: tensor([1, 2]) });
+    const weights = [...await read(gpu, params.w)];
+    assertEquals([weights.length, weights.every((w) => w < 1)], [width, true]);
+  }
+});
