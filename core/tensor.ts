@@ -5,6 +5,7 @@
  */
 
 import { ShapeError } from "./errors.ts";
+import type { MatmulVariant } from "../kernels/matmul.ts";
 import type { Path } from "./tree.ts";
 
 /** Element type of a tensor. Everything differentiable is `f32`. */
@@ -70,6 +71,8 @@ export interface Target {
   readonly workgroupBytes: number;
   /** Storage buffers one kernel can bind. */
   readonly maxBindings: number;
+  /** How products were measured to be fastest, by `productKey`; a rule decides about all others. */
+  readonly variants?: ReadonlyMap<string, MatmulVariant>;
 }
 
 /** One launch that an op asks for. */

@@ -4,9 +4,11 @@
  * @module
  */
 
-import type { Expression } from "./expression.ts";
+import { elementwise } from "./elementwise.ts";
+import type { Expression, Step } from "./expression.ts";
 import type { Kernel } from "./kernel.ts";
-import { direct, LANES } from "./matmul_direct.ts";
+import { direct } from "./matmul_direct.ts";
+import { storeOnly } from "./matmul_frame.ts";
 import { tiled } from "./matmul_tiled.ts";
 
 /**
@@ -18,16 +20,25 @@ import { tiled } from "./matmul_tiled.ts";
  */
 export type MatmulVariant =
   | { readonly kind: "direct"; readonly tm: number; readonly tn: number; readonly subgroups: boolean }
-  | {
+  | (MatmulTile & {
     readonly kind: "tiled";
-    readonly bm: number;
-    readonly bn: number;
-    readonly bk: number;
-    readonly tm: number;
-    readonly tn: number;
-    /** Workgroups that share the sums of a tile; their partial products are added by another kernel. 1 when absent. */
-    readonly split?: number;
-  };
+    /** Workgroups that share the sums of a tile; their parts are added by {@link joinParts}. */
+    readonly split: number;
+  });
+
+/** A tile of the product: `bm x bn`, in steps of `bk`, `tm x tn` a thread. */
+export interface MatmulTile {
+  /** Rows, a multiple of `tm`. */
+  readonly bm: number;
+  /** Columns, a multiple of `tn`. */
+  readonly bn: number;
+  /** Depth, a multiple of 4. */
+  readonly bk: number;
+  /** Rows of a thread, a multiple of 4. */
+  readonly tm: number;
+  /** Columns of a thread, a multiple of 4. */
+  readonly tn: number;
+}
 
 /** What is done to each element before it is stored. */
 export interface Epilogue {
@@ -58,6 +69,16 @@ export interface Matmul {
 }
 
 /**
+ * Names a product by sizes and layout: "1024x768x2048 NT".
+ *
+ * @param product The product
+ * @returns The name
+ */
+export function productKey({ batch, m, n, k, transposeA, transposeB }: Omit<Matmul, "variant">): string {
+  return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
+}
+
+/**
  * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs.
  *
  * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
@@ -82,32 +103,23 @@ export function partialSize(
 }
 
 /**
- * A variant that suits a product, without measuring.
+ * Adds the parts of a product whose sums several workgroups share. Bindings: inputs of the epilogue, the parts, outputs.
  *
- * @param product Its sizes
- * @param options `software`: the adapter is a CPU; `subgroups`: it can broadcast among eight lanes
- * @returns The variant
+ * @param product The product
+ * @returns The kernel
  */
-export function chooseMatmul(
-  { batch, m, n, k }: { readonly batch: number; readonly m: number; readonly n: number; readonly k: number },
-  options: { readonly software: boolean; readonly subgroups: boolean },
-): MatmulVariant {
-  if (options.software) {
-    return {
-      kind: "direct",
-      tm: Math.min(24, m),
-      tn: Math.min(4, Math.ceil(n / LANES)),
-      subgroups: options.subgroups,
-    };
-  }
-  // Enough workgroups to fill the processors of a large GPU: of small products several share the sums of a tile.
-  const tiles = batch * Math.ceil(m / 64) * Math.ceil(n / 64);
-  const split = clamp(2 ** Math.floor(Math.log2(Math.min(1024 / tiles, k / 128)) + 0.3), 1, 16);
-  return tiles * split >= 256
-    ? { kind: "tiled", bm: 64, bn: 64, bk: 16, tm: 8, tn: 8, split }
-    : { kind: "tiled", bm: 64, bn: 64, bk: 32, tm: 8, tn: 4, split };
-}
-
-function clamp(value: number, least: number, most: number): number {
-  return Math.min(Math.max(value, least), most);
+export function joinParts(product: Matmul & { readonly variant: { readonly kind: "tiled" } }): Kernel {
+  const { batch, m, n, variant: { split } } = product;
+  const { expression: { shape, inputs, steps }, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
+  const parts: Step = { kind: "partials", input: inputs.length, count: split, size: partialSize(product) };
+  const strides = shape.map((_, d) => shape.slice(d + 1).reduce((a, b) => a * b, 1));
+  return elementwise({
+    expression: {
+      shape,
+      inputs: [...inputs, { type: "f32", strides }],
+      steps: steps.map((step) => step.kind === "given" ? parts : step),
+    },
+    outputs,
+    label: `join ${split} ${batch * m}x${n}`,
+  });
 }

@@ -5,8 +5,8 @@
  */
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
-import type { Matmul, MatmulVariant } from "./matmul.ts";
-import { batchOffsets, frame, label, type Side, sides } from "./matmul_frame.ts";
+import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
+import { batchOffsets, frame, type Side, sides } from "./matmul_frame.ts";
 
 /** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
 export const LANES = 8;
@@ -66,7 +66,7 @@ ${block(LANES)}}
 ${k === whole ? "" : `{\nlet k0 = ${whole}u;\n${block(k - whole)}}`}
 ${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, columns: tn })}
 }`;
-  const name = `matmul ${label(product)} direct ${tm}x${tn}`;
+  const name = `matmul ${productKey(product)} direct ${tm}x${tn}`;
   const [x, y] = foldGrid(across * Math.ceil(m / tm));
   return { name, code, grid: [x, y, batch], flops: 2 * batch * m * n * k };
 }

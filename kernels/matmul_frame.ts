@@ -61,7 +61,7 @@ export function frame(
     ...types.map((t, k) => `var<storage, read> e${k}: array<${t}>;`),
     ...outputs.map((_, k) => `var<storage, read_write> o${k}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`),
   ];
-  const partial = product.variant.kind === "tiled" && (product.variant.split ?? 1) > 1;
+  const partial = product.variant.kind === "tiled" && product.variant.split > 1;
   const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
   const put = (index: string, value: string): string =>
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
@@ -93,9 +93,4 @@ export function batchOffsets(product: Matmul, pair: readonly Side[]): string {
     const stride = s.size * s.k / (s.wide ? 4 : 1);
     return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;
   }).join(" ");
-}
-
-/** Sizes and layout, for the name of a kernel. */
-export function label({ batch, m, n, k, transposeA, transposeB }: Matmul): string {
-  return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
 }

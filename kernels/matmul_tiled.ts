@@ -1,163 +1,112 @@
 /**
  * Matrix products for GPUs: tiles in workgroup memory, a block of accumulators in the registers of each thread.
  *
+ * Tiles are nested arrays, so that the outer index, a constant, is checked when the shader is compiled and the inner
+ * one once for the whole kernel.
+ *
  * @module
  */
 
 import { GROUP_BUILTINS, type Kernel, repeat } from "./kernel.ts";
-import type { Matmul, MatmulVariant } from "./matmul.ts";
-import { batchOffsets, frame, label, type Side, sides } from "./matmul_frame.ts";
+import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
+import { batchOffsets, frame, sides } from "./matmul_frame.ts";
+import { fillTiles, type Tile, tileMemory, tileQuad } from "./matmul_fill.ts";
 
-const accumulators = (rows: number, quads: number): string =>
-  repeat(rows, (i) => repeat(quads, (j) => `var c${i}_${j} = vec4<f32>();\n`));
-
-/** Four elements along k of one row, or four rows at one k, as a vec4; zero beyond the end. */
-function scalarQuad(side: Side, at: (c: number) => { o: string; k: string }): string {
-  const one = (c: number): string => {
-    const { o, k } = at(c);
-    const index = side.kContiguous ? `(${o}) * ${side.k}u + ${k}` : `(${k}) * ${side.size}u + ${o}`;
-    return `select(0.0f, ${side.name}[z${side.name} + ${index}], (${o}) < ${side.size}u && (${k}) < ${side.k}u)`;
-  };
-  return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;
-}
-
-/** How a tile gets from storage to workgroup memory, where it lies as rows of quads along m or n, one row for each k. */
-interface Load {
-  /** Statements that load into registers. */
-  readonly fetch: string;
-  /** Statements that put the registers into the tile. */
-  readonly keep: string;
-  /** What the number of a quad in row `k` is combined with, so that threads write to different banks. */
-  readonly swizzle: (k: number) => number;
-}
+/** Neighbouring lanes that read neighbouring quads: 128 bytes, all banks once. */
+const ROW_OF_LANES = 8;
+/** Lanes of a subgroup that the layout of threads has in mind. */
+const SUBGROUP = 32;
+/** Tiles along m that run side by side, so that they share what they read of B. */
+const PANEL = 8;
 
 /** The kernel of the tiled variant. */
 export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
-  const { bm, bn, bk, tm, tn, split = 1 } = variant;
+  const { bm, bn, bk, tm, tn, split } = variant;
   const { batch, m, n, k } = product;
   const [a, b] = sides(product);
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 4 });
-  const across = bn / tn, threads = (bm / tm) * across;
-  const depth = Math.ceil(k / split / bk) * bk, ragged = k % bk !== 0;
-
-  function load(side: Side, origin: string, width: number): Load {
-    const { name, size, kContiguous, wide } = side;
-    const quads = width / 4, fits = size % width === 0;
-    const swizzles = quads % 8 === 0;
-    const id = (l: number): string => `(lid + ${l * threads}u)`;
-    const clamp = (o: string, last: number): string => fits ? o : `min(${o}, ${last}u)`;
-    const guard = (text: string, at: string): string =>
-      ragged ? `select(vec4<f32>(), ${text}, ${at} < ${k}u)` : text;
-    if (kContiguous && wide) {
-      // Four rows by four k, transposed in registers; neighbours read along k.
-      const deep = bk / 4, blocks = quads * deep, turns = Math.ceil(blocks / threads);
-      const inside = (l: number): string => blocks % threads === 0 ? "" : `if (${id(l)} < ${blocks}u) `;
-      const kq = (l: number): string => `(${id(l)} % ${deep}u)`,
-        q = (l: number): string => `(${id(l)} / ${deep}u)`;
-      const place = (l: number): string => swizzles ? `(${q(l)} ^ ((${kq(l)} * 2u) & 7u))` : q(l);
-      return {
-        fetch: repeat(turns, (l) =>
-          repeat(4, (r) => {
-            const row = clamp(`${origin} + ${q(l)} * 4u + ${r}u`, size - 1);
-            const text = `${name}[z${name} + (${row}) * ${k / 4}u + k0 / 4u + ${kq(l)}]`;
-            return `let ${name}p${l}_${r} = ${guard(text, `k0 + ${kq(l)} * 4u`)};\n`;
-          })),
-        keep: repeat(
-          turns,
-          (l) =>
-            `${inside(l)}{\n${
-              repeat(4, (c) =>
-                `t${name}[(${kq(l)} * 4u + ${c}u) * ${quads}u + ${place(l)}] = vec4<f32>(${
-                  [0, 1, 2, 3].map((r) =>
-                    `${name}p${l}_${r}.${"xyzw"[c]}`
-                  ).join(", ")
-                });\n`)
-            }}\n`,
-        ),
-        swizzle: (kk) => swizzles ? ((kk >> 2) * 2) & 7 : 0,
-      };
-    }
-    const slots = quads * bk, turns = Math.ceil(slots / threads);
-    const inside = (l: number): string => slots % threads === 0 ? "" : `if (${id(l)} < ${slots}u) `;
-    // Neighbours read what lies side by side: along k, or along the rows.
-    const kk = (l: number): string => kContiguous ? `(${id(l)} % ${bk}u)` : `(${id(l)} / ${quads}u)`;
-    const q = (l: number): string => kContiguous ? `(${id(l)} / ${bk}u)` : `(${id(l)} % ${quads}u)`;
-    const turned = kContiguous && swizzles;
-    const place = (l: number): string => turned ? `(${q(l)} ^ (${kk(l)} & 7u))` : q(l);
-    return {
-      fetch: repeat(turns, (l) => {
-        const at = `k0 + ${kk(l)}`, o = `${origin} + ${q(l)} * 4u`;
-        if (!wide) {
-          return `let ${name}p${l} = ${scalarQuad(side, (c) => ({ o: `${o} + ${c}u`, k: `(${at})` }))};\n`;
-        }
-        const quad = clamp(`(${o}) / 4u`, size / 4 - 1);
-        return `let ${name}p${l} = ${guard(`${name}[z${name} + (${at}) * ${size / 4}u + ${quad}]`, at)};\n`;
-      }),
-      keep: repeat(
-        turns,
-        (l) => `${inside(l)}{ t${name}[${kk(l)} * ${quads}u + ${place(l)}] = ${name}p${l}; }\n`,
-      ),
-      swizzle: (k) => turned ? k & 7 : 0,
-    };
-  }
-  const la = load(a, "m0", bm), lb = load(b, "n0", bn);
-  const quad = (at: string, turn: number): string => turn === 0 ? `(${at})` : `((${at}) ^ ${turn}u)`;
-  const inner = repeat(
-    bk,
-    (kk) =>
-      `{\n${
-        repeat(
-          tm / 4,
-          (i) => `let x${i} = ta[${kk * bm / 4}u + ${quad(`ty * ${tm / 4}u + ${i}u`, la.swizzle(kk))}];\n`,
-        )
-      }${
-        repeat(
-          tn / 4,
-          (j) => `let y${j} = tb[${kk * bn / 4}u + ${quad(`tx + ${j * across}u`, lb.swizzle(kk))}];\n`,
-        )
-      }${
-        repeat(
-          tm,
-          (i) =>
-            repeat(
-              tn / 4,
-              (j) => `c${i}_${j} = fma(vec4<f32>(x${i >> 2}.${"xyzw"[i & 3]}), y${j}, c${i}_${j});\n`,
-            ),
-        )
-      }}\n`,
-  );
-  const range = split === 1
-    ? `let z = wid.z; let part = 0u; let begin = 0u; let end = ${k}u;`
-    : `let z = wid.z / ${split}u; let part = wid.z % ${split}u;
-let begin = part * ${depth}u; let end = min(begin + ${depth}u, ${k}u);`;
+  const across = bn / tn, down = bm / tm, threads = across * down;
+  const cut = { bk, threads };
+  const tiles: readonly [Tile, Tile] = [{ side: a, origin: "m0", width: bm }, {
+    side: b,
+    origin: "n0",
+    width: bn,
+  }];
+  const fill = fillTiles(tiles, cut);
+  const quads = (count: number, each: number, at: string): string =>
+    repeat(count / 4, (i) => `let ${at}${i} = t${at} + ${i * each}u;\n`);
+  const one = (kk: number): string =>
+    `{\n${repeat(tm / 4, (i) => `let p${i} = ${tileQuad("a", kk, `y${i}`)};\n`)}${
+      repeat(tn / 4, (j) => `let q${j} = ${tileQuad("b", kk, `x${j}`)};\n`)
+    }${
+      repeat(tm, (i) =>
+        repeat(tn / 4, (j) =>
+          `c${i}_${j} = fma(vec4<f32>(p${i >> 2}.${"xyzw"[i & 3]}), q${j}, c${i}_${j});\n`))
+    }}\n`;
+  const [tilesM, tilesN] = [Math.ceil(m / bm), Math.ceil(n / bn)];
   const code = `${declarations}
-var<workgroup> ta: array<vec4<f32>, ${bk * bm / 4}>;
-var<workgroup> tb: array<vec4<f32>, ${bk * bn / 4}>;
+${tiles.map((tile) => tileMemory(tile, cut)).join("")}
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
-${range}
+${split === 1 ? WHOLE(k) : shared({ batch, k, bk })}
 ${batchOffsets(product, [a, b])}
-let tx = lid % ${across}u;
-let ty = lid / ${across}u;
-let m0 = wid.y * ${bm}u;
-let n0 = wid.x * ${bn}u;
-${accumulators(tm, tn / 4)}
-for (var k0 = begin; k0 < end; k0 += ${bk}u) {
-${la.fetch}${lb.fetch}${la.keep}${lb.keep}workgroupBarrier();
-${inner}workgroupBarrier();
+${tilePlace(tilesM, tilesN)}
+let m0 = tile.x * ${bm}u;
+let n0 = tile.y * ${bn}u;
+${threadPlace(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.prepare}
+${repeat(tm, (i) => repeat(tn / 4, (j) => `var c${i}_${j} = vec4<f32>();\n`))}
+var k0 = begin;
+${fill.fetch}while (k0 < end) {
+${fill.keep}workgroupBarrier();
+k0 += ${bk}u;
+if (k0 < end) {\n${fill.fetch}}
+${repeat(bk, one)}workgroupBarrier();
 }
 ${
-    store((i) => `(m0 + ty * ${tm}u + ${i}u)`, (j) => `(n0 + (tx + ${j * across}u) * 4u)`, {
-      rows: tm,
-      columns: tn / 4,
-      fits: m % bm === 0 && n % bn === 0,
-    })
+    store(
+      (i) => `(m0 + y${i >> 2} * 4u + ${i & 3}u)`,
+      (j) => `(n0 + x${j} * 4u)`,
+      { rows: tm, columns: tn / 4, fits: m % bm === 0 && n % bn === 0 },
+    )
   }
 }`;
-  const name = `matmul ${label(product)} tiled ${bm}x${bn}x${bk}${split === 1 ? "" : ` split ${split}`}`;
   return {
-    name,
+    name: `matmul ${productKey(product)} ${bm}x${bn}x${bk}${split === 1 ? "" : ` split ${split}`}`,
     code,
-    grid: [Math.ceil(n / bn), Math.ceil(m / bm), batch * split],
+    grid: [tilesN, tilesM, batch * split],
     flops: 2 * batch * m * n * k,
   };
+}
+
+/** WGSL for a workgroup that computes whole sums. */
+const WHOLE = (k: number): string => `let z = wid.z; let begin = 0u; let end = ${k}u;`;
+
+/** WGSL for one of several that share them; how many, the grid says: one text serves all. */
+function shared(
+  { batch, k, bk }: { readonly batch: number; readonly k: number; readonly bk: number },
+): string {
+  return `let parts = nwg.z / ${batch}u; let z = wid.z / parts; let part = wid.z % parts;
+let depth = (${k}u + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
+let begin = part * depth; let end = min(begin + depth, ${k}u);`;
+}
+
+/** WGSL for which tile a workgroup computes: panels of several tiles along m, from left to right. */
+function tilePlace(tilesM: number, tilesN: number): string {
+  if (tilesM <= 1 || tilesN <= PANEL) return "let tile = vec2u(wid.y, wid.x);";
+  return `let at = wid.y * ${tilesN}u + wid.x;
+let first = at / ${PANEL * tilesN}u * ${PANEL}u;
+let high = min(${PANEL}u, ${tilesM}u - first);
+let inside = at % ${PANEL * tilesN}u;
+let tile = vec2u(first + inside % high, inside / high);`;
+}
+
+/** WGSL for the place of a thread among the threads of a tile: a subgroup is 8 wide and 4 high where that divides. */
+function threadPlace(across: number, down: number): string {
+  const high = SUBGROUP / ROW_OF_LANES;
+  if (across % ROW_OF_LANES !== 0 || down % high !== 0) {
+    return `let tx = lid % ${across}u;\nlet ty = lid / ${across}u;\n`;
+  }
+  const wide = across / ROW_OF_LANES;
+  return `let tx = lid % ${ROW_OF_LANES}u + lid / ${SUBGROUP}u % ${wide}u * ${ROW_OF_LANES}u;
+let ty = lid / ${ROW_OF_LANES}u % ${high}u + lid / ${SUBGROUP * wide}u * ${high}u;
+`;
 }

@@ -32,6 +32,7 @@ export {
 export type { Expression, Operand, Step } from "./expression.ts";
 export type { Kernel } from "./kernel.ts";
 export * from "./matmul.ts";
+export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul_variants.ts";
 export { concat, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {
   dropout,

@@ -6,9 +6,9 @@
 
 import { elementwise, partialCount } from "../../kernels/elementwise.ts";
 import type { Expression, Operand, Step } from "../../kernels/expression.ts";
-import { chooseMatmul, type Epilogue, matmul, partialSize } from "../../kernels/matmul.ts";
+import { type Epilogue, joinParts, matmul, partialSize, productKey } from "../../kernels/matmul.ts";
+import { chooseMatmul } from "../../kernels/matmul_variants.ts";
 import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
-import { storeOnly } from "../../kernels/matmul_frame.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
@@ -261,31 +261,23 @@ export function createLowering(
       };
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
-    const variant = chooseMatmul(sizes, target);
+    const product = { ...sizes, ...attrs };
+    const variant = target.variants?.get(productKey(product)) ?? chooseMatmul(sizes, target);
     const priority = cluster === undefined ? place.get(node)! : priorityOf(cluster);
-    const split = variant.kind === "tiled" ? variant.split ?? 1 : 1;
-    if (split === 1) {
-      const kernel = matmul({ ...sizes, ...attrs, variant, epilogue });
+    if (variant.kind === "direct" || variant.split === 1) {
+      const kernel = matmul({ ...product, variant, epilogue });
       addUnit({ kernel, reads: [...reads, ...loads], writes, priority }, { matmulFlops: kernel.flops });
       return;
     }
-    const size = partialSize(sizes);
-    const scratch = newBuffer(bytesOf([split * size]));
-    const kernel = matmul({ ...sizes, ...attrs, variant });
+    const scratch = newBuffer(bytesOf([variant.split * partialSize(sizes)]));
+    const kernel = matmul({ ...product, variant });
     addUnit({ kernel, reads, writes: [scratch], priority }, { matmulFlops: kernel.flops });
-    const { expression, outputs } = epilogue ?? storeOnly(node.shape);
-    const { shape } = expression;
-    const partials: Step = { kind: "partials", input: expression.inputs.length, count: split, size };
-    const join = elementwise({
-      expression: {
-        shape,
-        inputs: [...expression.inputs, { type: "f32", strides: stridesIn(shape, shape) }],
-        steps: expression.steps.map((step) => step.kind === "given" ? partials : step),
-      },
-      outputs,
-      label: `join ${split} ${node.shape.join("x")}`,
+    addUnit({
+      kernel: joinParts({ ...product, variant, epilogue }),
+      reads: [...loads, scratch],
+      writes,
+      priority,
     });
-    addUnit({ kernel: join, reads: [...loads, scratch], writes, priority });
   }
 
   function addReduce(node: Tensor): void {

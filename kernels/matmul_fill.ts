@@ -1,0 +1,156 @@
+/**
+ * How the tiles of a matrix product get from storage to workgroup memory, where they lie as a row of quads along m or n
+ * for each k. A thread brings blocks of four k and four rows: it transposes what lies along k.
+ *
+ * @module
+ */
+
+import { repeat } from "./kernel.ts";
+import type { Side } from "./matmul_frame.ts";
+
+/** An operand, the first row or column of its tile, and how many there are. */
+export interface Tile {
+  readonly side: Side;
+  readonly origin: string;
+  readonly width: number;
+}
+
+/** How tiles are cut. */
+export interface FillOptions {
+  /** Depth of the tiles. */
+  readonly bk: number;
+  readonly threads: number;
+}
+
+/** Text that fills both tiles: registers are loaded from `k0` on, and later put into the tiles. */
+export interface Fill {
+  /** Declares registers, and indices that stay the same. */
+  readonly prepare: string;
+  /** Loads into the registers. */
+  readonly fetch: string;
+  /** Puts the registers into the tiles. */
+  readonly keep: string;
+}
+
+/** Rows that a transposing thread writes; the next four begin in other banks. */
+const GROUP = 4;
+/** Quads of all banks. */
+const BANKS = 8;
+
+/** Declares the tile of an operand. */
+export function tileMemory({ side: { name }, width }: Tile, { bk }: FillOptions): string {
+  // Transposing threads of neighbouring k write at once: the pad puts them into different banks.
+  const pad = Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
+  return `struct Group_${name} { row: array<array<vec4<f32>, ${
+    width / 4
+  }>, ${GROUP}>, pad: array<vec4<f32>, ${pad}> }
+var<workgroup> t${name}: array<Group_${name}, ${bk / GROUP}>;\n`;
+}
+
+/** A quad of a tile. */
+export function tileQuad(name: string, kk: number, quad: string): string {
+  return `t${name}[${Math.floor(kk / GROUP)}].row[${kk % GROUP}][${quad}]`;
+}
+
+/**
+ * Writes the text that fills both tiles. Where each needs half the threads at most, each gets half of them.
+ *
+ * @param tiles Both operands
+ * @param options How they are cut
+ * @returns The text
+ */
+export function fillTiles(tiles: readonly [Tile, Tile], options: FillOptions): Fill {
+  const { threads, bk } = options;
+  const counts = tiles.map(({ width }) => width / 4 * (bk / GROUP));
+  const half = threads / 2;
+  if (counts.every((count) => count <= half)) {
+    const [a, b] = tiles.map((tile, i) =>
+      load(tile, { ...options, id: `lid % ${half}u`, to: "p", tag: `${i}` })
+    );
+    const either = (part: "fetch" | "keep"): string =>
+      `if (lid < ${half}u) {\n${within(counts[0], half, a[part])}} else {\n${
+        within(counts[1], half, b[part])
+      }}\n`;
+    return { prepare: registers("p") + a.prepare + b.prepare, fetch: either("fetch"), keep: either("keep") };
+  }
+  const turns = tiles.flatMap((tile, i) =>
+    Array.from({ length: Math.ceil(counts[i] / threads) }, (_, l) => {
+      const to = `${tile.side.name}p${l}`;
+      const text = load(tile, { ...options, id: `lid + ${l * threads}u`, to, tag: `${i}_${l}` });
+      const count = counts[i] - l * threads;
+      return {
+        prepare: registers(to) + text.prepare,
+        fetch: within(count, threads, text.fetch),
+        keep: within(count, threads, text.keep),
+      };
+    })
+  );
+  const all = (part: keyof Fill): string => turns.map((turn) => turn[part]).join("");
+  return { prepare: all("prepare"), fetch: all("fetch"), keep: all("keep") };
+}
+
+function registers(to: string): string {
+  return repeat(GROUP, (r) => `var ${to}_${r} = vec4<f32>();\n`);
+}
+
+/** Statements of the threads that have a block. */
+function within(count: number, threads: number, text: string): string {
+  return count >= threads ? text : `if (lid % ${threads}u < ${count}u) {\n${text}}\n`;
+}
+
+/** The text of one block: `id` is its number, `to` the prefix of its registers, `tag` that of its indices. */
+function load(
+  { side, origin, width }: Tile,
+  { bk, id, to, tag }: FillOptions & {
+    readonly id: string;
+    readonly to: string;
+    readonly tag: string;
+  },
+): Fill {
+  const { name, size, k, kContiguous, wide } = side;
+  const deep = bk / GROUP, quads = width / 4;
+  const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
+  const fits = size % width === 0;
+  const clamp = (text: string, count: number): string => fits ? text : `min(${text}, ${count - 1}u)`;
+  const base = `let id${tag} = ${id};\n` +
+    (kContiguous
+      ? `let ${kq} = id${tag} % ${deep}u;\nlet ${q} = id${tag} / ${deep}u;\n`
+      : `let ${q} = id${tag} % ${quads}u;\nlet ${kq} = id${tag} / ${quads}u;\n`);
+  const first = `${origin} + ${q} * 4u`;
+  const prepare = !wide
+    ? ""
+    : kContiguous
+    ? repeat(GROUP, (r) =>
+      `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${k / 4}u + ${kq};\n`)
+    : `let ${at(0)} = z${name} + ${kq} * ${size}u + ${clamp(`(${first}) / 4u`, size / 4)};\n`;
+  const quad = (r: number): string => {
+    if (!wide) return scalarQuad(side, { first, k: `(k0 + ${kq} * 4u)`, r });
+    const [text, reach] = kContiguous
+      ? [`${name}[${at(r)} + k0 / 4u]`, `k0 + ${kq} * 4u`]
+      : [`${name}[${at(0)} + (k0 + ${r}u) * ${size / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
+    return k % bk === 0 ? text : `select(vec4<f32>(), ${text}, ${reach} < ${k}u)`;
+  };
+  const row = (c: number): string =>
+    kContiguous
+      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => `${to}_${r}.${"xyzw"[c]}`).join(", ")})`
+      : `${to}_${c}`;
+  return {
+    prepare: base + prepare,
+    fetch: repeat(GROUP, (r) => `${to}_${r} = ${quad(r)};\n`),
+    keep: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
+  };
+}
+
+/** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
+function scalarQuad(
+  { name, size, k, kContiguous }: Side,
+  at: { readonly first: string; readonly k: string; readonly r: number },
+): string {
+  const one = (c: number): string => {
+    const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
+    const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
+    const index = kContiguous ? `${row} * ${k}u + ${depth}` : `${depth} * ${size}u + ${row}`;
+    return `select(0.0f, ${name}[z${name} + ${index}], ${row} < ${size}u && ${depth} < ${k}u)`;
+  };
+  return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;
+}

@@ -1,0 +1,112 @@
+/**
+ * The ways to cut up a product, and which to try first.
+ *
+ * @module
+ */
+
+import { type MatmulTile, type MatmulVariant, partialSize } from "./matmul.ts";
+import { LANES } from "./matmul_direct.ts";
+
+/** Sizes of a product `[batch, m, k] x [batch, k, n]`. */
+export interface ProductSizes {
+  readonly batch: number;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/** What the choice depends on besides sizes. */
+export interface VariantOptions {
+  /** The adapter is a CPU. */
+  readonly software: boolean;
+  /** Eight neighbouring threads can broadcast to each other. */
+  readonly subgroups: boolean;
+}
+
+/** A tile and how it fares on a GPU. */
+interface RatedTile extends MatmulTile {
+  /** FLOP/s of a processor that holds enough of them, as a share of the best tile's. */
+  readonly rate: number;
+  /** Tiles that a processor must hold for that. */
+  readonly enough: number;
+}
+
+/** Tiles for GPUs; measured on an H100, where the first does 45 of the 50 TFLOP/s of cuBLAS. */
+export const MATMUL_TILES: readonly RatedTile[] = [
+  { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8, rate: 1, enough: 1 },
+  { bm: 64, bn: 64, bk: 16, tm: 8, tn: 8, rate: 0.93, enough: 4 },
+  { bm: 128, bn: 16, bk: 16, tm: 8, tn: 4, rate: 0.5, enough: 4 },
+  { bm: 16, bn: 128, bk: 16, tm: 4, tn: 8, rate: 0.5, enough: 4 },
+];
+
+/** Blocks for CPUs that play a GPU, as `[tm, tn]`. */
+export const MATMUL_BLOCKS: readonly (readonly [number, number])[] = [[24, 4], [16, 4], [8, 4], [24, 2]];
+
+/** How many workgroups may share the sums of a tile. */
+export const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
+
+/** A large GPU: processors, FLOP/s of each, bytes a second in all, seconds between two launches. */
+const LARGE = { processors: 132, flops: 0.36e12, bytes: 2.5e12, launch: 3e-6 };
+/** Steps of `bk` that the start and the end of a tile take. */
+const START = 2;
+/** Rows or columns up to which long narrow tiles are worth a try, as in the products of LoRA. */
+const SKINNY = 32;
+/** Steps of `bk` below which sums are not shared. */
+const LEAST_STEPS = 8;
+
+/**
+ * The ways to compute a product, most promising first.
+ *
+ * @param sizes Sizes of the product
+ * @param options What the adapter is
+ * @returns At least one variant
+ */
+export function matmulVariants(sizes: ProductSizes, options: VariantOptions): MatmulVariant[] {
+  const { m, n, k } = sizes;
+  if (options.software) {
+    const blocks = MATMUL_BLOCKS.map(([tm, tn]): MatmulVariant => ({
+      kind: "direct",
+      tm: Math.min(tm, m),
+      tn: Math.min(tn, Math.ceil(n / LANES)),
+      subgroups: options.subgroups,
+    }));
+    return [...new Map(blocks.map((block) => [JSON.stringify(block), block])).values()];
+  }
+  const skinny = Math.min(m, n) <= SKINNY;
+  const all = MATMUL_TILES.filter(({ bm, bn }) => skinny || bm === bn).flatMap((rated) => {
+    const { rate: _, enough: __, ...tile } = rated;
+    return MATMUL_SPLITS.filter((split) => split === 1 || k / split >= LEAST_STEPS * tile.bk).map((
+      split,
+    ) => ({
+      variant: { kind: "tiled", ...tile, split } as const,
+      seconds: predict(sizes, { tile: rated, split }),
+    }));
+  });
+  return all.toSorted((a, b) => a.seconds - b.seconds).map(({ variant }) => variant);
+}
+
+/**
+ * A variant that suits a product, without measuring.
+ *
+ * @param sizes Sizes of the product
+ * @param options What the adapter is
+ * @returns The variant
+ */
+export function chooseMatmul(sizes: ProductSizes, options: VariantOptions): MatmulVariant {
+  return matmulVariants(sizes, options)[0];
+}
+
+/** Seconds on a large GPU: a processor works through its share of the tiles, and the slowest one counts. */
+function predict(
+  sizes: ProductSizes,
+  { tile, split }: { readonly tile: RatedTile; readonly split: number },
+): number {
+  const { batch, m, n, k } = sizes;
+  const { bm, bn, bk, rate, enough } = tile;
+  const tiles = batch * Math.ceil(m / bm) * Math.ceil(n / bn) * split;
+  const each = Math.ceil(tiles / LARGE.processors);
+  const steps = Math.ceil(k / split / bk) + START;
+  const product = each * steps * 2 * bm * bn * bk / (LARGE.flops * rate * Math.min(1, (each + 0.2) / enough));
+  const join = split === 1 ? 0 : LARGE.launch + 4 * partialSize(sizes) * (split + 1) / LARGE.bytes;
+  return product + join;
+}
