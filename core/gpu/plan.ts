@@ -21,7 +21,8 @@ import {
 } from "../tensor.ts";
 import { fuse, isElement, isSource } from "./fuse.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
-import { createLowering, type Unit } from "./lower.ts";
+import { createLowering } from "./lower.ts";
+import { schedule } from "./schedule.ts";
 
 /** Where the contents of a buffer come from. */
 export type Source =
@@ -100,7 +101,10 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const fusion = fuse(ready);
   const lowering = createLowering(fusion, { target, targets });
   const rootBuffers = ready.map((root) => lowering.bufferOf(root));
-  const order = reached(schedule(lowering.units), rootBuffers);
+  const order = schedule(lowering.units, {
+    roots: rootBuffers,
+    bytesOf: (b) => lowering.buffers[b].source === null ? lowering.buffers[b].bytes : 0,
+  });
 
   const first = new Map<number, number>(), last = new Map<number, number>();
   order.forEach((unit, at) => {
@@ -170,45 +174,6 @@ function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
     outputs.set(parts[0], parts);
     return parts[0];
   });
-}
-
-/** Orders units: each after what it reads, and an overwriting unit after every other reader of its target. */
-function schedule(units: readonly Unit[]): Unit[] {
-  const writer = new Map<number, Unit>(), readers = new Map<number, Unit[]>();
-  for (const unit of units) {
-    for (const b of unit.writes) if (!unit.overwrites.includes(b)) writer.set(b, unit);
-    for (const b of unit.reads) {
-      if (readers.has(b)) readers.get(b)!.push(unit);
-      else readers.set(b, [unit]);
-    }
-  }
-  const order: Unit[] = [], state = new Map<Unit, "open" | "done">();
-  const visit = (unit: Unit): void => {
-    if (state.get(unit) === "done") return;
-    if (state.get(unit) === "open") {
-      throw new TypeError(`Cannot plan "${unit.kernel.name}" as two updates each need the other's old value`);
-    }
-    state.set(unit, "open");
-    const before = [
-      ...unit.reads.flatMap((b) => writer.has(b) ? [writer.get(b)!] : []),
-      ...unit.overwrites.flatMap((b) => readers.get(b) ?? []),
-    ];
-    for (const other of before) if (other !== unit) visit(other);
-    state.set(unit, "done");
-    order.push(unit);
-  };
-  for (const unit of units.toSorted((a, b) => a.priority - b.priority)) visit(unit);
-  return order;
-}
-
-/** Leaves out launches that no root needs: a kernel does not bind the inputs that only unwanted outputs read. */
-function reached(order: readonly Unit[], roots: readonly number[]): Unit[] {
-  const live = new Set(roots);
-  return order.toReversed().filter(({ reads, writes }) => {
-    const used = writes.some((b) => live.has(b));
-    if (used) { for (const b of reads) live.add(b); }
-    return used;
-  }).toReversed();
 }
 
 /** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */
