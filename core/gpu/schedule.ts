@@ -14,13 +14,16 @@ export interface ScheduleOptions {
   bytesOf(buffer: number): number;
 }
 
+/** Bytes that count as nothing: scalars, partial sums. */
+const SMALL = 16384;
+
 /**
  * Orders the units that roots need: each after what it reads, and an overwriting unit after every other reader of its
  * target.
  *
  * The order is depth-first from the first unit, with one exception: a unit that frees at least as many bytes as it
- * takes runs as soon as what it reads is there, so that a gradient by a weight does not wait, with the activations that
- * it reads, for the end of the chain of gradients by activations.
+ * takes, or takes next to nothing, runs as soon as what it reads is there. So a gradient by a weight does not wait, with
+ * the activations that it reads, for the end of the chain of gradients by activations.
  *
  * @param units Units in any order
  * @param options Roots, and sizes of buffers
@@ -56,7 +59,7 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
   const result: Unit[] = [], done = order.map(() => false);
   const eager: number[] = [];
   const consider = (at: number): void => {
-    if (waits[at] === 0 && gain[at] >= 0 && !done[at] && !eager.includes(at)) eager.push(at);
+    if (waits[at] === 0 && gain[at] >= -SMALL && !done[at] && !eager.includes(at)) eager.push(at);
   };
   const run = (at: number): void => {
     done[at] = true;

@@ -38,7 +38,7 @@ Deno.test("schedule runs a unit that frees as much as it takes before the chain 
     unit("dw2", { reads: [1, 3], writes: [6] }),
     unit("dw3", { reads: [2], writes: [7] }),
   ];
-  assertEquals(namesOf(units, [5, 6, 7], [8, 8, 8, 8, 8, 1, 1, 1]), [
+  assertEquals(namesOf(units, [5, 6, 7], [8, 8, 8, 8, 8, 1, 1, 1].map((n) => n * 2 ** 20)), [
     "x1",
     "x2",
     "x3",
@@ -47,6 +47,30 @@ Deno.test("schedule runs a unit that frees as much as it takes before the chain 
     "dx1",
     "dw1",
     "dw3",
+  ]);
+});
+
+Deno.test("schedule runs what takes next to nothing first", () => {
+  const units = [
+    unit("scores 1", { writes: [0] }),
+    unit("loss 1", { reads: [0], writes: [1] }),
+    unit("scores 2", { writes: [2] }),
+    unit("loss 2", { reads: [2], writes: [3] }),
+    unit("loss", { reads: [1, 3], writes: [4] }),
+    unit("scale", { writes: [5] }),
+    unit("slope 1", { reads: [0, 5], writes: [6] }),
+    unit("slope 2", { reads: [2, 5], writes: [7] }),
+  ];
+  const large = 2 ** 20;
+  assertEquals(namesOf(units, [4, 6, 7], [large, 4, large, 4, 4, 4, large, large]), [
+    "scale",
+    "scores 1",
+    "loss 1",
+    "slope 1",
+    "scores 2",
+    "loss 2",
+    "loss",
+    "slope 2",
   ]);
 });
 
