@@ -25,6 +25,7 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
+import type { InPlace } from "./in_place.ts";
 import { bytesOf, type Source } from "./plan.ts";
 import { loadAll, stridesIn } from "./whole.ts";
 
@@ -40,6 +41,7 @@ export interface Unit {
   /** Place in the graph's order. */
   readonly priority: number;
   readonly matmulFlops: number;
+  readonly inPlace?: InPlace;
 }
 
 /** A buffer of the plan; `source` is null for an intermediate value. */
@@ -150,7 +152,7 @@ export function createLowering(
 
   function addUnit(
     unit: { kernel: KernelText; reads: readonly number[]; writes: readonly number[]; priority: number },
-    extra: { bindings?: readonly number[]; overwrites?: readonly number[]; matmulFlops?: number } = {},
+    extra: Partial<Pick<Unit, "bindings" | "overwrites" | "matmulFlops" | "inPlace">> = {},
   ): void {
     const bindings = extra.bindings ?? [...unit.reads, ...unit.writes];
     if (unit.kernel.grid.some((groups) => groups > MAX_GROUPS)) {
@@ -170,6 +172,7 @@ export function createLowering(
       bindings,
       overwrites: extra.overwrites ?? [],
       matmulFlops: extra.matmulFlops ?? 0,
+      inPlace: extra.inPlace,
     });
   }
 
@@ -363,7 +366,8 @@ export function createLowering(
       bufferOf(node, k)
     );
     const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs, wanted) ?? 0;
-    addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops });
+    const inPlace = call.inPlace && { ...call.inPlace, input: bufferOf(inputs[call.inPlace.input]) };
+    addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops, inPlace });
   }
 
   function readersThroughAliases(node: Tensor): Tensor[] {

@@ -20,6 +20,7 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { fuse, isElement, isSource } from "./fuse.ts";
+import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { createLowering } from "./lower.ts";
 import { schedule } from "./schedule.ts";
@@ -101,10 +102,9 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const fusion = fuse(ready);
   const lowering = createLowering(fusion, { target, targets });
   const rootBuffers = ready.map((root) => lowering.bufferOf(root));
-  const order = schedule(lowering.units, {
-    roots: rootBuffers,
-    bytesOf: (b) => lowering.buffers[b].source === null ? lowering.buffers[b].bytes : 0,
-  });
+  const temporaryBytes = (b: number): number =>
+    lowering.buffers[b].source === null ? lowering.buffers[b].bytes : 0;
+  const order = schedule(lowering.units, { roots: rootBuffers, bytesOf: temporaryBytes });
 
   const first = new Map<number, number>(), last = new Map<number, number>();
   order.forEach((unit, at) => {
@@ -114,23 +114,28 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     }
   });
   for (const b of rootBuffers) last.set(b, order.length);
-  const temporary = lowering.buffers.flatMap((b, i) => b.source === null && first.has(i) ? [i] : []);
-  const memory = planMemory(
-    temporary.map((i): Lifetime => ({
-      bytes: lowering.buffers[i].bytes,
-      first: first.get(i)!,
-      last: last.get(i)!,
-    })),
-  );
-  const slotOf = new Map(temporary.map((b, i) => [b, memory.slots[i]]));
-  const buffers = lowering.buffers.map(({ source, bytes }, i) => ({
+  const { launches: texts, shares } = writeInPlace(order, { first, last, bytesOf: temporaryBytes });
+  // Buffers that share memory are one value: it lives from the first to the last of them.
+  const values = new Map<number, Lifetime>();
+  lowering.buffers.forEach(({ bytes }, b) => {
+    if (temporaryBytes(b) === 0 || !first.has(b)) return;
+    const holder = shares.get(b) ?? b, known = values.get(holder);
+    values.set(holder, {
+      bytes,
+      first: Math.min(first.get(b)!, known?.first ?? Infinity),
+      last: Math.max(last.get(b)!, known?.last ?? -1),
+    });
+  });
+  const memory = planMemory([...values.values()]);
+  const slotOf = new Map([...values.keys()].map((b, i) => [b, memory.slots[i]]));
+  const buffers = lowering.buffers.map(({ source, bytes }, b) => ({
     bytes,
-    source: source ?? { kind: "slot" as const, slot: slotOf.get(i) ?? -1 },
+    source: source ?? { kind: "slot" as const, slot: slotOf.get(shares.get(b) ?? b) ?? -1 },
   }));
 
-  const launches = order.map((unit): Launch => ({
-    kernel: unit.kernel,
-    bindings: unit.bindings,
+  const launches = order.map((unit, at): Launch => ({
+    kernel: texts[at].kernel,
+    bindings: texts[at].bindings,
     matmulFlops: unit.matmulFlops,
     bytes: [...new Set(unit.bindings)].reduce((n, b) => n + buffers[b].bytes, 0),
   }));

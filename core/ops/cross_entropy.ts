@@ -75,7 +75,11 @@ export const crossEntropyGradOp: Op<null> = {
   infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
   kernel({ inputs: [logits] }) {
     const [rows, classes] = logits.shape;
-    return { kernel: crossEntropyGradKernel({ rows, classes, ignore: IGNORE }) };
+    const options = { rows, classes, ignore: IGNORE };
+    return {
+      kernel: crossEntropyGradKernel(options),
+      inPlace: { input: 0, kernel: () => crossEntropyGradKernel({ ...options, inPlace: true }) },
+    };
   },
   definition([logits, labels, lse, scale]) {
     const ids = column(cast(labels));
