@@ -4,9 +4,9 @@
  * @module
  */
 
-import { elementwise, partialCount } from "../../kernels/elementwise.ts";
+import { elementwise as elementwiseText, partialCount } from "../../kernels/elementwise.ts";
 import type { Expression, Operand, Step } from "../../kernels/expression.ts";
-import { chooseMatmul, type Epilogue, matmul, partialSize } from "../../kernels/matmul.ts";
+import { chooseMatmul, type Epilogue, matmul as matmulText, partialSize } from "../../kernels/matmul.ts";
 import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
 import { storeOnly } from "../../kernels/matmul_frame.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
@@ -27,6 +27,7 @@ import {
 import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
 import { bytesOf, type Source } from "./plan.ts";
+import { textCache } from "./text_cache.ts";
 import { loadAll, stridesIn } from "./whole.ts";
 
 /** A launch before it has its place in the order. */
@@ -77,6 +78,8 @@ export function createLowering(
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
 
+  const texts = textCache();
+  const matmul = texts(matmulText), elementwise = texts(elementwiseText);
   const newBuffer = (bytes: number, source: Source | null = null): number =>
     buffers.push({ bytes, source }) - 1;
   const bufferIds = new Map<Tensor, number[]>();
@@ -360,7 +363,8 @@ export function createLowering(
         ? roots.has(node) || mine.some((r) => r.op !== pickOp)
         : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
     );
-    const call = op.kernel!({ inputs, outputs, wanted, attrs, target });
+    const specs = inputs.map(({ shape, dtype }) => ({ shape, dtype }));
+    const call = texts(op.kernel!)({ inputs: specs, outputs, wanted, attrs, target });
     const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
     const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) =>
       bufferOf(node, k)

@@ -88,12 +88,11 @@ export interface PlanOptions {
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const { target } = options;
   const updates = options.updates ?? new Map<number, Tensor>();
-  const expanded = simplify(expandDefinitions(simplify(roots)));
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
   const launched = rebuild(
-    expanded,
+    simplify(expandDefinitions(roots)),
     (node) =>
-      isElement(node) || isSource(node)
+      isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
         ? node
         : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) },
   );

@@ -40,21 +40,26 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
     return all.length;
   });
 
-  // Units that are still to use each buffer, their own writers included.
-  const users = new Map<number, Set<number>>();
+  // How many units are still to use each buffer, its own writer included, and the sum of their places: with one left,
+  // that is its place.
+  const users = new Map<number, { left: number; places: number }>();
   const gain = order.map(() => 0);
-  order.forEach(({ bindings }, at) => {
-    for (const buffer of bindings) {
+  const bound = order.map(({ bindings }) => [...new Set(bindings)]);
+  bound.forEach((buffers, at) => {
+    for (const buffer of buffers) {
       if (bytesOf(buffer) === 0) continue;
-      if (users.has(buffer)) users.get(buffer)!.add(at);
-      else {
-        users.set(buffer, new Set([at]));
+      const known = users.get(buffer);
+      if (known === undefined) {
+        users.set(buffer, { left: 1, places: at });
         gain[at] -= bytesOf(buffer);
+      } else {
+        known.left++;
+        known.places += at;
       }
     }
   });
   for (const root of roots) users.delete(root);
-  for (const [buffer, left] of users) if (left.size === 1) gain[[...left][0]] += bytesOf(buffer);
+  for (const [buffer, { left, places }] of users) if (left === 1) gain[places] += bytesOf(buffer);
 
   const result: Unit[] = [], done = order.map(() => false);
   const eager: number[] = [];
@@ -68,14 +73,14 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
       waits[other]--;
       consider(other);
     }
-    for (const buffer of new Set(order[at].bindings)) {
-      const left = users.get(buffer);
-      if (left === undefined) continue;
-      left.delete(at);
-      if (left.size !== 1) continue;
-      const [last] = left;
-      gain[last] += bytesOf(buffer);
-      consider(last);
+    for (const buffer of bound[at]) {
+      const use = users.get(buffer);
+      if (use === undefined) continue;
+      use.left--;
+      use.places -= at;
+      if (use.left !== 1) continue;
+      gain[use.places] += bytesOf(buffer);
+      consider(use.places);
     }
   };
   order.forEach((_, at) => consider(at));
