@@ -6,7 +6,7 @@
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
 import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
-import type { Target } from "../tensor.ts";
+import type { HostData, Target } from "../tensor.ts";
 
 /** An open device. Close it with `await using`. */
 export interface Gpu extends AsyncDisposable {
@@ -240,6 +240,11 @@ export function pipelineFor(
   });
   gpu.pipelines.set(kernel.code, pipeline);
   return pipeline;
+}
+
+/** Uploads values to the start of a buffer. */
+export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData): void {
+  gpu.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
 }
 
 const staging = new WeakMap<Gpu, GPUBuffer>();
