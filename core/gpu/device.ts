@@ -34,7 +34,7 @@ export interface Counts {
   bindGroups: number;
   pipelines: number;
   submits: number;
-  /** Bytes of all buffers that were created and not destroyed; those that were left to garbage collection included. */
+  /** Bytes of storage and staging buffers that were not destroyed yet; those left to garbage collection still count. */
   bytes: number;
   /** The largest that `bytes` has been. */
   peakBytes: number;
