@@ -45,9 +45,8 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
 export function rebuild(roots: readonly Tensor[], rewrite: (node: Tensor) => Tensor): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   for (const node of topological(roots)) {
-    const inputs = node.inputs.map((i) => done.get(i)!);
-    const moved = inputs.every((input, i) => input === node.inputs[i]) ? node : { ...node, inputs };
-    done.set(node, rewrite(moved));
+    const moved = node.inputs.some((input) => done.get(input) !== input);
+    done.set(node, rewrite(moved ? { ...node, inputs: node.inputs.map((i) => done.get(i)!) } : node));
   }
   return roots.map((root) => done.get(root)!);
 }
@@ -61,8 +60,9 @@ export function rebuild(roots: readonly Tensor[], rewrite: (node: Tensor) => Ten
 export function simplify(roots: readonly Tensor[]): Tensor[] {
   const ids = new Map<unknown, number>(), known = new Map<string, Tensor>();
   const id = (value: unknown): number => {
-    if (!ids.has(value)) ids.set(value, ids.size);
-    return ids.get(value)!;
+    let known = ids.get(value);
+    if (known === undefined) ids.set(value, known = ids.size);
+    return known;
   };
   return rebuild(roots, (node) => {
     const simple = simplifyNode(node);
@@ -74,12 +74,9 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
     if (simple.op === stepScalarOp) {
       return merge(`step ${id((simple.attrs as { value: unknown }).value)}`, simple);
     }
-    return merge(
-      `${id(simple.op)} ${simple.inputs.map(id).join(",")} ${
-        JSON.stringify(simple.attrs, exact)
-      } ${simple.shape}`,
-      simple,
-    );
+    let key = `${id(simple.op)} ${simple.shape}`;
+    for (const input of simple.inputs) key += ` ${id(input)}`;
+    return merge(simple.attrs === null ? key : key + JSON.stringify(simple.attrs, exact), simple);
   });
 
   function merge(key: string, node: Tensor): Tensor {

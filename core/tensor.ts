@@ -83,6 +83,11 @@ export interface KernelCall {
   readonly reads?: readonly number[];
   /** Indices of the outputs that it binds, in order; the wanted ones when absent. */
   readonly writes?: readonly number[];
+  /**
+   * The launch that writes its only output over an input, where nobody reads that later: it binds the other inputs in
+   * order, then the one it replaces.
+   */
+  readonly inPlace?: { readonly input: number; readonly kernel: () => KernelText };
 }
 
 /** What an op's `kernel` is told. */

@@ -127,39 +127,43 @@ export function pad(
 }
 
 /**
- * Joins two tensors along an axis.
+ * Joins tensors along an axis.
  *
- * Bindings: a0 the input of shape `left`, a1 that of shape `right`; o0 the output.
+ * Bindings: one input for each shape, in order; o0 the output.
  *
- * @param options Two shapes that differ along `axis` only
+ * @param options At least one shape; they differ along `axis` only
  * @returns The kernel
  * @throws RangeError if they differ along another axis
  */
 export function concat(
-  { left, right, axis }: {
-    readonly left: readonly number[];
-    readonly right: readonly number[];
-    readonly axis: number;
-  },
+  { shapes, axis }: { readonly shapes: readonly (readonly number[])[]; readonly axis: number },
 ): Kernel {
-  checkRank("concat", left, right);
-  if (left.some((size, k) => k !== axis && size !== right[k])) {
-    throw new RangeError(`Cannot concat [${left}] and [${right}] as only axis ${axis} may differ`);
+  checkRank("concat", ...shapes);
+  const [first] = shapes;
+  const other = shapes.find((shape) => shape.some((size, k) => k !== axis && size !== first[k]));
+  if (other !== undefined) {
+    throw new RangeError(`Cannot concat [${first}] and [${other}] as only axis ${axis} may differ`);
   }
-  const outer = product(left.slice(0, axis));
-  const first = product(left.slice(axis));
-  const second = product(right.slice(axis));
-  const lanes = first % 4 === 0 && second % 4 === 0 ? 4 : 1;
-  const [a, b] = [first / lanes, second / lanes];
+  const outer = product(first.slice(0, axis));
+  const widths = shapes.map((shape) => product(shape.slice(axis)));
+  const lanes = widths.every((width) => width % 4 === 0) ? 4 : 1;
+  const total = widths.reduce((n, width) => n + width, 0) / lanes;
   const type = lanes === 4 ? "vec4u" : "u32";
+  let start = 0;
+  const copies = widths.map((width, k) => {
+    const own = width / lanes;
+    const place = start === 0 ? "column" : `(column - ${start}u)`;
+    start += own;
+    return `if (column < ${start}u) { o0[i] = a${k}[row * ${own}u + ${place}]; }`;
+  });
   return flatKernel({
-    name: `concat [${left}] [${right}] ${axis}`,
-    items: outer * (a + b),
-    inputs: [type, type],
+    name: `concat [${shapes.join("] [")}] ${axis}`,
+    items: outer * total,
+    inputs: shapes.map(() => type),
     outputs: [type],
-    body: `  let row = i / ${a + b}u;
-  let column = i - row * ${a + b}u;
-  if (column < ${a}u) { o0[i] = a0[row * ${a}u + column]; } else { o0[i] = a1[row * ${b}u + (column - ${a}u)]; }
+    body: `  let row = i / ${total}u;
+  let column = i - row * ${total}u;
+  ${copies.join("\n  else ")}
 `,
   });
 }

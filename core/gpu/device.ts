@@ -6,7 +6,7 @@
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
 import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
-import type { Target } from "../tensor.ts";
+import type { HostData, Target } from "../tensor.ts";
 
 /** An open device. Close it with `await using`. */
 export interface Gpu extends AsyncDisposable {
@@ -21,11 +21,23 @@ export interface Gpu extends AsyncDisposable {
   /** Optional WebGPU features that the device has. */
   readonly features: ReadonlySet<string>;
   /** Counts of what was created and submitted so far. */
-  readonly counts: { buffers: number; bindGroups: number; pipelines: number; submits: number };
+  readonly counts: Counts;
   /** Compute pipelines by shader text. */
   readonly pipelines: Map<string, GPUComputePipeline>;
   /** Throws when the device is lost or reported an error since the last call. */
   check(): void;
+}
+
+/** What was asked of a device. */
+export interface Counts {
+  buffers: number;
+  bindGroups: number;
+  pipelines: number;
+  submits: number;
+  /** Bytes of storage and staging buffers that were not destroyed yet; those left to garbage collection still count. */
+  bytes: number;
+  /** The largest that `bytes` has been. */
+  peakBytes: number;
 }
 
 /** Features that are used when granted; the adapter may hide them from its list. */
@@ -91,7 +103,7 @@ export async function openGpu(): Promise<Gpu> {
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
     },
-    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0 },
+    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
     check(): void {
       const seen = failure;
@@ -150,14 +162,30 @@ export function createBuffer(
       `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`,
     );
   }
-  gpu.counts.buffers++;
   gpu.device.pushErrorScope("out-of-memory");
-  const buffer = gpu.device.createBuffer({ label, size: bytes, usage: USAGE });
+  const buffer = allocate(gpu, { label, size: bytes, usage: USAGE });
   const refusal = gpu.device.popErrorScope().then((error) =>
     error === null ? null : new OutOfMemoryError(label, bytes, error.message)
   );
   if (pending.has(gpu)) pending.get(gpu)!.push(refusal);
   else pending.set(gpu, [refusal]);
+  return buffer;
+}
+
+/** Creates a buffer that is counted until it is destroyed. */
+function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
+  const { counts } = gpu;
+  const buffer = gpu.device.createBuffer(descriptor);
+  counts.buffers++;
+  counts.bytes += descriptor.size;
+  counts.peakBytes = Math.max(counts.peakBytes, counts.bytes);
+  const destroy = buffer.destroy.bind(buffer);
+  let held = descriptor.size;
+  buffer.destroy = (): undefined => {
+    counts.bytes -= held;
+    held = 0;
+    destroy();
+  };
   return buffer;
 }
 
@@ -212,6 +240,11 @@ export function pipelineFor(
   });
   gpu.pipelines.set(kernel.code, pipeline);
   return pipeline;
+}
+
+/** Uploads values to the start of a buffer. */
+export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData): void {
+  gpu.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
 }
 
 const staging = new WeakMap<Gpu, GPUBuffer>();
@@ -273,8 +306,7 @@ function stagingFor(gpu: Gpu, bytes: number): GPUBuffer {
   const known = staging.get(gpu);
   const free = known === undefined || known.mapState === "unmapped";
   if (known !== undefined && free && known.size >= bytes) return known;
-  gpu.counts.buffers++;
-  const made = gpu.device.createBuffer({ label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
+  const made = allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
   if (free) {
     known?.destroy();
     staging.set(gpu, made);

@@ -47,6 +47,31 @@ const CHEAP_OPERATIONS = 8;
 const CHEAP_SCALAR_OPERATIONS = 24;
 const CHEAP_OPERANDS = 2;
 
+/** What it takes to compute an elementwise node again. */
+interface Recomputing {
+  readonly operations: number;
+  readonly operands: ReadonlySet<Tensor>;
+}
+
+/** More than a round trip through memory; so are all nodes that would have to compute such a node again. */
+const COSTLY: Recomputing = { operations: Infinity, operands: new Set() };
+
+function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Recomputing {
+  const scalar = sizeOf(node.shape) === 1;
+  let operations = 1;
+  for (const input of node.inputs) operations += known.get(input)?.operations ?? 0;
+  if (operations > (scalar ? CHEAP_SCALAR_OPERATIONS : CHEAP_OPERATIONS)) return COSTLY;
+  const operands = new Set<Tensor>();
+  for (const input of node.inputs) {
+    const inner = known.get(input);
+    if (inner !== undefined) { for (const operand of inner.operands) operands.add(operand); }
+    else if (input.op !== fillOp) operands.add(input);
+  }
+  let large = 0;
+  for (const operand of operands) if (sizeOf(operand.shape) > 1) large++;
+  return large > (scalar ? 0 : CHEAP_OPERANDS) ? COSTLY : { operations, operands };
+}
+
 /**
  * Groups the elementwise nodes of a graph.
  *
@@ -66,15 +91,18 @@ export function fuse(roots: readonly Tensor[]): Fusion {
 
   const level = new Map<Tensor, number>();
   for (const node of order) {
-    level.set(
-      node,
-      Math.max(0, ...node.inputs.map((i) => level.get(i)! + (fusable(i, node) || isSource(i) ? 0 : 1))),
-    );
+    let own = 0;
+    for (const input of node.inputs) {
+      own = Math.max(own, level.get(input)! + (isSource(input) || fusable(input, node) ? 0 : 1));
+    }
+    level.set(node, own);
   }
   for (const node of order.toReversed()) {
     const after = readers.get(node)!;
     if (!isElement(node) || after.length === 0) continue;
-    level.set(node, Math.min(...after.map((r) => level.get(r)! - (fusable(node, r) ? 0 : 1))));
+    let own = Infinity;
+    for (const reader of after) own = Math.min(own, level.get(reader)! - (fusable(node, reader) ? 0 : 1));
+    level.set(node, own);
   }
 
   const parent = new Map<Tensor, Tensor>(order.filter(isElement).map((n) => [n, n]));
@@ -90,31 +118,18 @@ export function fuse(roots: readonly Tensor[]): Fusion {
     }
   }
 
-  const cost = new Map<Tensor, { operations: number; operands: ReadonlySet<Tensor> }>();
-  const cheap = (node: Tensor): boolean => {
-    const { operations, operands } = cost.get(node)!;
-    const large = [...operands].filter((o) => sizeOf(o.shape) > 1).length;
-    return sizeOf(node.shape) === 1
-      ? operations <= CHEAP_SCALAR_OPERATIONS && large === 0
-      : operations <= CHEAP_OPERATIONS && large <= CHEAP_OPERANDS;
-  };
+  const cost = new Map<Tensor, Recomputing>();
   const needed = new Set(roots), stored = new Set<Tensor>();
   for (const node of order) {
     if (!isElement(node)) continue;
-    const inner = node.inputs.map((i) => cost.get(i));
-    cost.set(node, {
-      operations: 1 + inner.reduce((n, c) => n + (c?.operations ?? 0), 0),
-      operands: new Set(
-        node.inputs.flatMap((i, k) => inner[k] ? [...inner[k].operands] : i.op === fillOp ? [] : [i]),
-      ),
-    });
+    cost.set(node, recomputing(node, cost));
     const after = readers.get(node)!;
     const must = needed.has(node) ||
       after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
     const shared = after.some((r) =>
       (isElement(r) && find(r) !== find(node)) || (r.op === reduceOp && after.length > 1)
     );
-    if (must || (shared && !cheap(node))) {
+    if (must || (shared && cost.get(node) === COSTLY)) {
       stored.add(node);
       cost.set(node, { operations: 0, operands: new Set([node]) });
     }

@@ -4,9 +4,15 @@
  * @module
  */
 
-import { elementwise, partialCount } from "../../kernels/elementwise.ts";
+import { elementwise as elementwiseText, partialCount } from "../../kernels/elementwise.ts";
 import type { Expression, Operand, Step } from "../../kernels/expression.ts";
-import { type Epilogue, joinParts, matmul, partialSize, productKey } from "../../kernels/matmul.ts";
+import {
+  type Epilogue,
+  joinParts as joinPartsText,
+  matmul as matmulText,
+  partialSize,
+  productKey,
+} from "../../kernels/matmul.ts";
 import { chooseMatmul } from "../../kernels/matmul_variants.ts";
 import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
@@ -25,7 +31,9 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
+import type { InPlace } from "./in_place.ts";
 import { bytesOf, type Source } from "./plan.ts";
+import { textCache } from "./text_cache.ts";
 import { loadAll, stridesIn } from "./whole.ts";
 
 /** A launch before it has its place in the order. */
@@ -40,6 +48,7 @@ export interface Unit {
   /** Place in the graph's order. */
   readonly priority: number;
   readonly matmulFlops: number;
+  readonly inPlace?: InPlace;
 }
 
 /** A buffer of the plan; `source` is null for an intermediate value. */
@@ -75,6 +84,8 @@ export function createLowering(
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
 
+  const texts = textCache();
+  const matmul = texts(matmulText), joinParts = texts(joinPartsText), elementwise = texts(elementwiseText);
   const newBuffer = (bytes: number, source: Source | null = null): number =>
     buffers.push({ bytes, source }) - 1;
   const bufferIds = new Map<Tensor, number[]>();
@@ -150,7 +161,7 @@ export function createLowering(
 
   function addUnit(
     unit: { kernel: KernelText; reads: readonly number[]; writes: readonly number[]; priority: number },
-    extra: { bindings?: readonly number[]; overwrites?: readonly number[]; matmulFlops?: number } = {},
+    extra: Partial<Pick<Unit, "bindings" | "overwrites" | "matmulFlops" | "inPlace">> = {},
   ): void {
     const bindings = extra.bindings ?? [...unit.reads, ...unit.writes];
     if (unit.kernel.grid.some((groups) => groups > MAX_GROUPS)) {
@@ -170,6 +181,7 @@ export function createLowering(
       bindings,
       overwrites: extra.overwrites ?? [],
       matmulFlops: extra.matmulFlops ?? 0,
+      inPlace: extra.inPlace,
     });
   }
 
@@ -349,13 +361,15 @@ export function createLowering(
         ? roots.has(node) || mine.some((r) => r.op !== pickOp)
         : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
     );
-    const call = op.kernel!({ inputs, outputs, wanted, attrs, target });
+    const specs = inputs.map(({ shape, dtype }) => ({ shape, dtype }));
+    const call = texts(op.kernel!)({ inputs: specs, outputs, wanted, attrs, target });
     const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
     const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) =>
       bufferOf(node, k)
     );
     const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs, wanted) ?? 0;
-    addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops });
+    const inPlace = call.inPlace && { ...call.inPlace, input: bufferOf(inputs[call.inPlace.input]) };
+    addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops, inPlace });
   }
 
   function readersThroughAliases(node: Tensor): Tensor[] {

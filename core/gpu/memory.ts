@@ -31,7 +31,9 @@ export interface MemoryPlan {
  * @returns The assignment; no two values in one buffer overlap in time
  */
 export function planMemory(values: readonly Lifetime[]): MemoryPlan {
-  const order = values.map((_, i) => i).sort((a, b) => values[b].bytes - values[a].bytes || a - b);
+  const order = values.map((_, i) => i).sort((a, b) =>
+    values[b].bytes - values[a].bytes || values[a].first - values[b].first || a - b
+  );
   const slots: number[] = new Array(values.length), sizes: number[] = [], users: Lifetime[][] = [];
   for (const i of order) {
     const value = values[i];

@@ -20,8 +20,10 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { fuse, isElement, isSource } from "./fuse.ts";
+import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
-import { createLowering, type Unit } from "./lower.ts";
+import { createLowering } from "./lower.ts";
+import { schedule } from "./schedule.ts";
 
 /** Where the contents of a buffer come from. */
 export type Source =
@@ -86,12 +88,11 @@ export interface PlanOptions {
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const { target } = options;
   const updates = options.updates ?? new Map<number, Tensor>();
-  const expanded = simplify(expandDefinitions(simplify(roots)));
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
   const launched = rebuild(
-    expanded,
+    simplify(expandDefinitions(roots)),
     (node) =>
-      isElement(node) || isSource(node)
+      isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
         ? node
         : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) },
   );
@@ -100,7 +101,9 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const fusion = fuse(ready);
   const lowering = createLowering(fusion, { target, targets });
   const rootBuffers = ready.map((root) => lowering.bufferOf(root));
-  const order = reached(schedule(lowering.units), rootBuffers);
+  const temporaryBytes = (b: number): number =>
+    lowering.buffers[b].source === null ? lowering.buffers[b].bytes : 0;
+  const order = schedule(lowering.units, { roots: rootBuffers, bytesOf: temporaryBytes });
 
   const first = new Map<number, number>(), last = new Map<number, number>();
   order.forEach((unit, at) => {
@@ -110,23 +113,28 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     }
   });
   for (const b of rootBuffers) last.set(b, order.length);
-  const temporary = lowering.buffers.flatMap((b, i) => b.source === null && first.has(i) ? [i] : []);
-  const memory = planMemory(
-    temporary.map((i): Lifetime => ({
-      bytes: lowering.buffers[i].bytes,
-      first: first.get(i)!,
-      last: last.get(i)!,
-    })),
-  );
-  const slotOf = new Map(temporary.map((b, i) => [b, memory.slots[i]]));
-  const buffers = lowering.buffers.map(({ source, bytes }, i) => ({
+  const { launches: texts, shares } = writeInPlace(order, { first, last, bytesOf: temporaryBytes });
+  // Buffers that share memory are one value: it lives from the first to the last of them.
+  const values = new Map<number, Lifetime>();
+  lowering.buffers.forEach(({ bytes }, b) => {
+    if (temporaryBytes(b) === 0 || !first.has(b)) return;
+    const holder = shares.get(b) ?? b, known = values.get(holder);
+    values.set(holder, {
+      bytes,
+      first: Math.min(first.get(b)!, known?.first ?? Infinity),
+      last: Math.max(last.get(b)!, known?.last ?? -1),
+    });
+  });
+  const memory = planMemory([...values.values()]);
+  const slotOf = new Map([...values.keys()].map((b, i) => [b, memory.slots[i]]));
+  const buffers = lowering.buffers.map(({ source, bytes }, b) => ({
     bytes,
-    source: source ?? { kind: "slot" as const, slot: slotOf.get(i) ?? -1 },
+    source: source ?? { kind: "slot" as const, slot: slotOf.get(shares.get(b) ?? b) ?? -1 },
   }));
 
-  const launches = order.map((unit): Launch => ({
-    kernel: unit.kernel,
-    bindings: unit.bindings,
+  const launches = order.map((unit, at): Launch => ({
+    kernel: texts[at].kernel,
+    bindings: texts[at].bindings,
     matmulFlops: unit.matmulFlops,
     bytes: [...new Set(unit.bindings)].reduce((n, b) => n + buffers[b].bytes, 0),
   }));
@@ -170,45 +178,6 @@ function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
     outputs.set(parts[0], parts);
     return parts[0];
   });
-}
-
-/** Orders units: each after what it reads, and an overwriting unit after every other reader of its target. */
-function schedule(units: readonly Unit[]): Unit[] {
-  const writer = new Map<number, Unit>(), readers = new Map<number, Unit[]>();
-  for (const unit of units) {
-    for (const b of unit.writes) if (!unit.overwrites.includes(b)) writer.set(b, unit);
-    for (const b of unit.reads) {
-      if (readers.has(b)) readers.get(b)!.push(unit);
-      else readers.set(b, [unit]);
-    }
-  }
-  const order: Unit[] = [], state = new Map<Unit, "open" | "done">();
-  const visit = (unit: Unit): void => {
-    if (state.get(unit) === "done") return;
-    if (state.get(unit) === "open") {
-      throw new TypeError(`Cannot plan "${unit.kernel.name}" as two updates each need the other's old value`);
-    }
-    state.set(unit, "open");
-    const before = [
-      ...unit.reads.flatMap((b) => writer.has(b) ? [writer.get(b)!] : []),
-      ...unit.overwrites.flatMap((b) => readers.get(b) ?? []),
-    ];
-    for (const other of before) if (other !== unit) visit(other);
-    state.set(unit, "done");
-    order.push(unit);
-  };
-  for (const unit of units.toSorted((a, b) => a.priority - b.priority)) visit(unit);
-  return order;
-}
-
-/** Leaves out launches that no root needs: a kernel does not bind the inputs that only unwanted outputs read. */
-function reached(order: readonly Unit[], roots: readonly number[]): Unit[] {
-  const live = new Set(roots);
-  return order.toReversed().filter(({ reads, writes }) => {
-    const used = writes.some((b) => live.has(b));
-    if (used) { for (const b of reads) live.add(b); }
-    return used;
-  }).toReversed();
 }
 
 /** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */

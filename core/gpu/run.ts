@@ -5,7 +5,7 @@
  */
 
 import { type HostData, hostOp, hostValues, sizeOf, type Tensor } from "../tensor.ts";
-import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers } from "./device.ts";
+import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers, writeValues } from "./device.ts";
 import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
 
@@ -75,7 +75,7 @@ export async function record(
       }
       const buffer = own({ label: `${label} ${source.kind}`, bytes });
       if (source.kind === "scalars") scalarBuffer = buffer;
-      else device.queue.writeBuffer(buffer, 0, source.data as Float32Array<ArrayBuffer>);
+      else writeValues(gpu, buffer, source.data);
       return buffer;
     });
     await checkAllocations(gpu);
@@ -160,7 +160,7 @@ export function upload(
   options: { shape: readonly number[]; label: string },
 ): Tensor {
   const buffer = createBuffer(gpu, { label: options.label, bytes: bytesOf(options.shape) });
-  gpu.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+  writeValues(gpu, buffer, data);
   const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
   return resident({ shape: options.shape, dtype }, { buffer, label: options.label, producedAt: 0 });
 }

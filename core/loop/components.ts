@@ -6,6 +6,7 @@
 
 import { topological } from "../graph.ts";
 import { embeddingOp } from "../ops/embedding.ts";
+import { linearCrossEntropyOp } from "../ops/linear_cross_entropy.ts";
 import { matmulOp } from "../ops/matmul.ts";
 import type { Component } from "../policy.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
@@ -31,8 +32,9 @@ export function findComponents(loss: Tensor, leaves: Leaves): Component[] {
   };
   for (const node of topological([loss])) {
     if (node.op === embeddingOp) note(node.inputs[0], "embedding");
-    else if (node.op === matmulOp) node.inputs.forEach((i) => note(i, "linear"));
-    else if (/norm/i.test(node.op.name)) node.inputs.slice(1).forEach((i) => note(i, "norm"));
+    else if (node.op === matmulOp || node.op === linearCrossEntropyOp) {
+      node.inputs.forEach((i) => note(i, "linear"));
+    } else if (/norm/i.test(node.op.name)) node.inputs.slice(1).forEach((i) => note(i, "norm"));
   }
   const modules = new Map<Path, [Path, Tensor][]>();
   for (const [path, leaf] of leaves) {

@@ -5,7 +5,7 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
+import { createBuffer, type Gpu, readBuffers, writeValues } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";
@@ -60,11 +60,7 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
         // The loss may not read it.
         const buffer = buffers.get(path);
         if (buffer === undefined) continue;
-        gpu.device.queue.writeBuffer(
-          buffer,
-          0,
-          hostValues(t, `batch.${path}`) as Float32Array<ArrayBuffer>,
-        );
+        writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
       }
       recording.replay(i + 1);
     });

@@ -8,6 +8,7 @@ import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record, type Recording } from "../gpu/run.ts";
 import { hiddenStates, type Model } from "../models/model.ts";
+import { linear } from "../nn/linear.ts";
 import { embedding } from "../ops/embedding.ts";
 import { reshape } from "../ops/shape.ts";
 import { leaf, type Tensor } from "../tensor.ts";
@@ -91,7 +92,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
   const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });
   const states = hiddenStates(model, idLeaf);
   const last = embedding(reshape(states, [length, states.shape[2]]), lastLeaf); // [1, C]
-  const plan = planFor(gpu, [model.family.head(model.params, last)]);
+  const plan = planFor(gpu, [linear(last, { weight: model.family.head(model.params) })]);
   const buffers = new Map<Path, GPUBuffer>(
     [idLeaf, lastLeaf].map((l) => {
       const { path } = l.attrs as { path: Path };

@@ -5,7 +5,7 @@
  */
 
 import { NonFiniteError } from "../errors.ts";
-import { checkAllocations, createBuffer, type Gpu } from "../gpu/device.ts";
+import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
 import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
@@ -125,7 +125,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
 
   function place(path: Path, value: HostTensor, step: number): Tensor {
     const made = newTensor(path, value, step);
-    gpu.device.queue.writeBuffer(storageOf(made).buffer, 0, value.data as Float32Array<ArrayBuffer>);
+    writeValues(gpu, storageOf(made).buffer, value.data);
     return made;
   }
 
@@ -268,8 +268,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     }
     const plan = compile(state.frozen);
-    const leaves = state.leaves;
-    const { key } = plan;
+    const { leaves } = state, { key } = plan;
     if (current === null || current.key !== key || owner !== token) {
       current?.recording.destroy();
       current = null;
@@ -282,12 +281,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       current = { key, recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }) };
     }
     for (const [path, tensor] of given) {
-      const data = hostValues(tensor, `batch.${path}`);
-      gpu.device.queue.writeBuffer(
-        inputBuffer(`batch.${path}`, tensor),
-        0,
-        data as Float32Array<ArrayBuffer>,
-      );
+      writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
     }
     current.recording.replay(step);
     gpu.check();

@@ -22,8 +22,8 @@ export interface Family<C = any, P = any> {
   ignores?(key: Path, config: C): boolean;
   /** From ids i32 [B, T] to hidden states f32 [B, T, C], before the head. */
   hidden(params: P, ids: Tensor, options: { readonly config: C; readonly loraScale?: number }): Tensor;
-  /** From hidden states f32 [..., C] to scores f32 [..., V]. */
-  head(params: P, hidden: Tensor): Tensor;
+  /** The head f32 [V, C]: scores are its products with hidden states. */
+  head(params: P): Tensor;
   /** Longest sequence, in tokens. */
   maxLength(config: C): number;
   /** Entries of the vocabulary. */

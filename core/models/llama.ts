@@ -186,7 +186,7 @@ export const llama: Family<LlamaConfig, LlamaParams> = {
   shapes,
   ignores: (key, { tied }) => key.endsWith(".rotary_emb.inv_freq") || (tied && key === "lm_head.weight"),
   hidden,
-  head: (params, x) => linear(x, { weight: params.lm_head?.weight ?? params.model.embed_tokens.weight }),
+  head: (params) => params.lm_head?.weight ?? params.model.embed_tokens.weight,
   maxLength: (config) => config.maxLength,
   vocabSize: (config) => config.vocabSize,
   normal: (path) => path.endsWith("norm.weight") ? null : 0.02,

@@ -4,7 +4,9 @@
  * @module
  */
 
-import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
+import { linear } from "../nn/linear.ts";
+import { nextLabels } from "../ops/cross_entropy.ts";
+import { linearCrossEntropy } from "../ops/linear_cross_entropy.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { configReader, type Family } from "./family.ts";
@@ -68,7 +70,7 @@ export interface TokenBatch {
  * @throws {RangeError} When the sequence is longer than the model allows
  */
 export function logits(model: Model, ids: Tensor): Tensor {
-  return model.family.head(model.params, hiddenStates(model, ids));
+  return linear(hiddenStates(model, ids), { weight: model.family.head(model.params) });
 }
 
 /**
@@ -97,5 +99,8 @@ export function hiddenStates(model: Model, ids: Tensor): Tensor {
  */
 export function nextTokenLoss<P extends object>(model: Model<P>): (params: P, batch: TokenBatch) => Tensor {
   return (params, { inputIds, labels }) =>
-    crossEntropy(logits({ ...model, params }, inputIds), nextLabels(labels));
+    linearCrossEntropy(hiddenStates({ ...model, params }, inputIds), {
+      weight: model.family.head(params),
+      labels: nextLabels(labels),
+    });
 }

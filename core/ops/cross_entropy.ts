@@ -29,7 +29,7 @@ function classIds(classes: number): Tensor {
 }
 
 /** Inputs logits [N, V] and labels [N]; outputs the loss of each row (0 where ignored) and its log-sum-exp. */
-const crossEntropyOp: Op<null> = {
+export const crossEntropyOp: Op<null> = {
   name: "crossEntropy",
   infer([logits, labels]) {
     const shapes = [logits.shape, labels.shape];
@@ -70,12 +70,16 @@ function uniform(gradient: Tensor): Tensor | null {
 }
 
 /** Inputs logits, labels, log-sum-exp and a factor [1]; output the gradient by the logits. */
-const crossEntropyGradOp: Op<null> = {
+export const crossEntropyGradOp: Op<null> = {
   name: "crossEntropyGrad",
   infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
   kernel({ inputs: [logits] }) {
     const [rows, classes] = logits.shape;
-    return { kernel: crossEntropyGradKernel({ rows, classes, ignore: IGNORE }) };
+    const options = { rows, classes, ignore: IGNORE };
+    return {
+      kernel: crossEntropyGradKernel(options),
+      inPlace: { input: 0, kernel: () => crossEntropyGradKernel({ ...options, inPlace: true }) },
+    };
   },
   definition([logits, labels, lse, scale]) {
     const ids = column(cast(labels));
@@ -106,8 +110,12 @@ export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const classes = logits.shape.at(-1)!;
   const flat = reshape(labels, [sizeOf(labels.shape)]);
   const rows = apply(crossEntropyOp, [reshape(logits, [flat.shape[0], classes]), flat], null);
-  const counted = sum(subtract(1, equal(cast(flat), IGNORE)));
-  return divide(sum(rows), maximum(counted, 1));
+  return divide(sum(rows), counted(flat));
+}
+
+/** How many labels count, 1 at least. */
+export function counted(labels: Tensor): Tensor {
+  return maximum(sum(subtract(1, equal(cast(labels), IGNORE))), 1);
 }
 
 const nextLabelsOp: Op<null> = {

@@ -4,8 +4,11 @@
  * @module
  */
 
+import { matmul as matmulKernel } from "../../kernels/matmul.ts";
+import { matmulVariants } from "../../kernels/matmul_variants.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { add } from "./elementwise.ts";
 
 /** Attributes of {@link matmulOp}: which operands are stored transposed. */
 export interface MatmulAttrs {
@@ -83,4 +86,46 @@ export const matmulOp: Op<MatmulAttrs> = {
 export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {}): Tensor {
   const { transposeA = false, transposeB = false } = options;
   return apply(matmulOp, [a, b], { transposeA, transposeB });
+}
+
+/** Inputs a sum so far [M, N] and two matrices; output the sum with their product. */
+const accumulateOp: Op<MatmulAttrs> = {
+  name: "accumulate",
+  infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
+  kernel({ inputs: [, a, b], attrs, target }) {
+    const sizes = matmulSizes([a, b], attrs);
+    const shape = [sizes.m, sizes.n];
+    const text = (args: readonly string[]): string => args.join(" + ");
+    const expression = {
+      shape,
+      inputs: [{ type: "f32" as const, strides: [sizes.n, 1] }],
+      steps: [
+        { kind: "load" as const, input: 0 },
+        { kind: "given" as const, name: "acc" },
+        { kind: "compute" as const, text, args: [0, 1] },
+      ],
+    };
+    // Sums that several workgroups share would need a launch more.
+    const variant = matmulVariants(sizes, target).find((v) => v.kind === "direct" || v.split === 1)!;
+    const kernel = matmulKernel({ ...sizes, ...attrs, variant, epilogue: { expression, outputs: [2] } });
+    return { kernel, reads: [1, 2, 0] };
+  },
+  definition: ([total, a, b], attrs) => [add(total, matmul(a, b, attrs))],
+  matmulFlops: ([, a, b], _, attrs) => matmulOp.matmulFlops!([a, b], [], attrs, []),
+};
+
+/**
+ * Adds a product to a sum so far, in one launch: the planner would fuse additions of many products into one kernel,
+ * which needs all products at once.
+ *
+ * @param total f32 [M, N]
+ * @param options The operands as in {@link matmul}
+ * @returns f32 [M, N]; it has no gradient
+ */
+export function accumulate(
+  total: Tensor,
+  options: Partial<MatmulAttrs> & { readonly a: Tensor; readonly b: Tensor },
+): Tensor {
+  const { a, b, transposeA = false, transposeB = false } = options;
+  return apply(accumulateOp, [total, a, b], { transposeA, transposeB });
 }

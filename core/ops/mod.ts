@@ -27,12 +27,13 @@ export {
 } from "./elementwise.ts";
 export { embedding } from "./embedding.ts";
 export { exp, log, rsqrt, sigmoid, sign, sqrt, tanh } from "./functions.ts";
+export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./linear_cross_entropy.ts";
 export { matmul, type MatmulAttrs } from "./matmul.ts";
 export { dropout, randomNormal, type RandomOptions, randomUniform } from "./random.ts";
 export { max, mean, softmax, sum, sumEach } from "./reduce.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rotary } from "./rotary.ts";
-export { pad, permute, reshape, slice } from "./shape.ts";
+export { concat, pad, permute, reshape, slice } from "./shape.ts";
 export type {
   DType,
   ElementText,

@@ -6,7 +6,12 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
-import { pad as padKernel, permute as permuteKernel, slice as sliceKernel } from "../../kernels/movement.ts";
+import {
+  concat as concatKernel,
+  pad as padKernel,
+  permute as permuteKernel,
+  slice as sliceKernel,
+} from "../../kernels/movement.ts";
 
 const reshapeOp: Op<{ shape: readonly number[] }> = {
   name: "reshape",
@@ -146,4 +151,58 @@ export function pad(
   options: { readonly before: readonly number[]; readonly after: readonly number[] },
 ): Tensor {
   return apply(padOp, [x], { before: options.before, after: options.after });
+}
+
+const concatOp: Op<{ axis: number }> = {
+  name: "concat",
+  infer(inputs, { axis }) {
+    const [{ shape, dtype }] = inputs;
+    const fits = inputs.every((input) =>
+      input.dtype === dtype && input.shape.length === shape.length &&
+      input.shape.every((size, d) => d === axis || size === shape[d])
+    );
+    if (!(axis >= 0 && axis < shape.length) || !fits) {
+      const shapes = inputs.map((input) => input.shape);
+      throw new ShapeError("concat", `all must be alike but for their sizes along axis ${axis}`, shapes);
+    }
+    return [{ shape: shape.with(axis, inputs.reduce((n, input) => n + input.shape[axis], 0)), dtype }];
+  },
+  pullbacks: [({ inputs, gradient, index, attrs: { axis } }) => {
+    const before = inputs.slice(0, index).reduce((n, input) => n + input.shape[axis], 0);
+    const { shape } = inputs[index];
+    return slice(gradient, { starts: shape.map((_, d) => d === axis ? before : 0), sizes: shape });
+  }],
+  kernel: ({ inputs, attrs }) => ({
+    kernel: concatKernel({ shapes: inputs.map((input) => input.shape), axis: attrs.axis }),
+  }),
+};
+
+/** Every WebGPU adapter binds eight buffers in a kernel: seven inputs and the output. */
+const MOST_JOINED = 7;
+
+/**
+ * Joins tensors along an axis.
+ *
+ * @param tensors At least one, of one dtype, and of one shape but for their sizes along the axis
+ * @param axis The axis
+ * @returns All in order
+ * @throws {ShapeError} When they differ elsewhere, or the axis is not there
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { concat, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, concat([tensor([1, 2]), tensor([3])], 0))], [1, 2, 3]);
+ * ```
+ */
+export function concat(tensors: readonly Tensor[], axis: number): Tensor {
+  if (tensors.length === 1) return tensors[0];
+  if (tensors.length <= MOST_JOINED) return apply(concatOp, tensors, { axis });
+  const parts = Array.from(
+    { length: Math.ceil(tensors.length / MOST_JOINED) },
+    (_, i) => concat(tensors.slice(i * MOST_JOINED, (i + 1) * MOST_JOINED), axis),
+  );
+  return concat(parts, axis);
 }

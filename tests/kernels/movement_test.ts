@@ -82,25 +82,27 @@ for (const [shape, starts, sizes] of BOXES) {
   });
 }
 
-const JOINED: readonly (readonly [number[], number[], number])[] = [
-  [[2, 3], [2, 5], 1],
-  [[2, 3, 4], [2, 1, 4], 1],
-  [[3], [4], 0],
-  [[2, 5], [3, 5], 0],
+const JOINED: readonly (readonly [readonly number[][], number])[] = [
+  [[[2, 3], [2, 5]], 1],
+  [[[2, 3, 4], [2, 1, 4]], 1],
+  [[[3], [4]], 0],
+  [[[2, 5], [3, 5], [1, 5]], 0],
+  [[[2, 4], [2, 8], [2, 4], [2, 12]], 1],
 ];
 
-for (const [left, right, axis] of JOINED) {
-  Deno.test(`concat joins [${left}] and [${right}] along axis ${axis}`, async () => {
-    const a = count(sizeOf(left));
-    const b = count(sizeOf(right)).map((x) => 1000 + x);
-    const shape = left.map((size, k) => k === axis ? size + right[k] : size);
-    const [out] = await runKernel(concat({ left, right, axis }), {
-      inputs: [a, b],
+for (const [shapes, axis] of JOINED) {
+  Deno.test(`concat joins [${shapes.join("] [")}] along axis ${axis}`, async () => {
+    const inputs = shapes.map((shape, k) => count(sizeOf(shape)).map((x) => 1000 * k + x));
+    const width = shapes.reduce((n, shape) => n + shape[axis], 0);
+    const shape = shapes[0].map((size, k) => k === axis ? width : size);
+    const [out] = await runKernel(concat({ shapes, axis }), {
+      inputs,
       outputs: [new Uint32Array(sizeOf(shape))],
     });
     const expected = places(shape).map((place) => {
-      const at = flat(place, left);
-      return at >= 0 ? a[at] : b[flat(place.map((index, k) => k === axis ? index - left[k] : index), right)];
+      let before = 0, which = 0;
+      while (place[axis] >= before + shapes[which][axis]) before += shapes[which++][axis];
+      return inputs[which][flat(place.map((i, k) => k === axis ? i - before : i), shapes[which])];
     });
     assertEquals(Array.from(out), expected);
   });
@@ -118,5 +120,5 @@ Deno.test("shiftLabels moves each label one position back and ends with the igno
 Deno.test("permute, slice and concat refuse what does not fit", () => {
   assertThrows(() => permute({ shape: [2, 3], axes: [0, 0] }), RangeError, "each axis once");
   assertThrows(() => slice({ shape: [2], starts: [1], sizes: [2] }), RangeError, "must lie inside");
-  assertThrows(() => concat({ left: [2, 3], right: [3, 3], axis: 1 }), RangeError, "only axis 1");
+  assertThrows(() => concat({ shapes: [[2, 3], [3, 3]], axis: 1 }), RangeError, "only axis 1");
 });

@@ -1,4 +1,4 @@
-import { pad, permute, reshape, slice } from "@firn/train/ops";
+import { concat, pad, permute, reshape, slice } from "@firn/train/ops";
 import { checkOps } from "../reference/check_ops.ts";
 import * as reference from "../reference/ops.ts";
 
@@ -38,5 +38,17 @@ checkOps([
     inputs: [{ shape: [2, 5] }],
     op: (x) => pad(x, { before: [1, 0], after: [0, 2] }),
     reference: (x) => reference.pad(x, { before: [1, 0], after: [0, 2] }),
+  },
+  {
+    name: "concat of columns",
+    inputs: [{ shape: [3, 2] }, { shape: [3, 1] }, { shape: [3, 4] }],
+    op: (...inputs) => concat(inputs, 1),
+    reference: (...inputs) => reference.concat(inputs, 1),
+  },
+  {
+    name: "concat of more than a kernel binds",
+    inputs: Array.from({ length: 9 }, (_, i) => ({ shape: [1 + i % 2, 4] })),
+    op: (...inputs) => concat(inputs, 0),
+    reference: (...inputs) => reference.concat(inputs, 0),
   },
 ]);

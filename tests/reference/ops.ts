@@ -77,6 +77,16 @@ export function pad(
   });
 }
 
+/** Arrays one after the other along an axis. */
+export function concat(all: readonly Values[], axis: number): Values {
+  const width = all.reduce((n, x) => n + x.shape[axis], 0);
+  return build(all[0].shape.map((size, d) => d === axis ? width : size), (place) => {
+    let before = 0, which = 0;
+    while (place[axis] >= before + all[which].shape[axis]) before += all[which++].shape[axis];
+    return at(all[which], place.map((p, d) => d === axis ? p - before : p));
+  });
+}
+
 /** Product of stacked matrices, each operand as stored or transposed. */
 export function matmul(
   a: Values,

@@ -1,0 +1,40 @@
+/**
+ * Kernels that a plan needs many times are written once.
+ *
+ * @module
+ */
+
+/**
+ * Makes functions of plain data remember their results.
+ *
+ * @returns From a function to one that answers equal requests with the same result; functions inside a request are
+ * equal when they are the same
+ */
+export function textCache(): <A, R>(make: (request: A) => R) => (request: A) => R {
+  const ids = new Map<unknown, number>();
+
+  function keyOf(value: unknown): string {
+    if (typeof value === "function") {
+      if (!ids.has(value)) ids.set(value, ids.size);
+      return `f${ids.get(value)}`;
+    }
+    if (typeof value === "string") return `${value.length}"${value}`;
+    if (typeof value !== "object" || value === null) return Object.is(value, -0) ? "-0" : `${value}`;
+    let key = "{";
+    if (Array.isArray(value)) { for (const item of value) key += `${keyOf(item)},`; }
+    else for (const [name, item] of Object.entries(value)) key += `${name}:${keyOf(item)},`;
+    return `${key}}`;
+  }
+
+  const caches = new Map<unknown, Map<string, unknown>>();
+  return function remembered<A, R>(make: (request: A) => R): (request: A) => R {
+    if (!caches.has(make)) caches.set(make, new Map());
+    const known = caches.get(make) as Map<string, R>;
+    return (request: A): R => {
+      const key = keyOf(request);
+      let result = known.get(key);
+      if (result === undefined) known.set(key, result = make(request));
+      return result;
+    };
+  };
+}

@@ -1,0 +1,133 @@
+/**
+ * Cross-entropy of a linear map's scores, without ever holding all scores.
+ *
+ * Legend: N rows, C channels, V classes.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
+import { counted, crossEntropy, crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
+import { divide } from "./elementwise.ts";
+import { accumulate, matmul } from "./matmul.ts";
+import { sum } from "./reduce.ts";
+import { concat, reshape, slice } from "./shape.ts";
+
+/** Options of {@link linearCrossEntropy}. */
+export interface LinearCrossEntropyOptions {
+  /** f32 [V, C], the map. */
+  readonly weight: Tensor;
+  /** i32 [...], class ids; -100 does not count. */
+  readonly labels: Tensor;
+  /** Most bytes of scores to hold at a time; 128 MiB when absent, which every adapter can bind. */
+  readonly bytes?: number;
+}
+
+interface Attrs {
+  /** Rows of a chunk; the last may have fewer. */
+  readonly rows: number;
+}
+
+/** Some rows, and the loss of each. */
+interface Chunk {
+  readonly hidden: Tensor;
+  readonly labels: Tensor;
+  readonly logits: Tensor;
+  readonly losses: Tensor;
+}
+
+function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs): Chunk[] {
+  const [all, width] = hidden.shape;
+  return Array.from({ length: Math.ceil(all / rows) }, (_, i) => {
+    const start = i * rows, count = Math.min(rows, all - start);
+    const own = {
+      hidden: slice(hidden, { starts: [start, 0], sizes: [count, width] }),
+      labels: slice(labels, { starts: [start], sizes: [count] }),
+    };
+    const logits = matmul(own.hidden, weight, { transposeB: true });
+    return { ...own, logits, losses: apply(crossEntropyOp, [logits, own.labels], null) };
+  });
+}
+
+/** Gradient of the total by the scores of each chunk. */
+function slopesOf({ inputs, attrs, gradient }: PullbackContext<Attrs>): { hidden: Tensor; slope: Tensor }[] {
+  const scale = reshape(gradient, [1]);
+  return chunksOf(inputs, attrs).map(({ hidden, labels, logits, losses }) => ({
+    hidden,
+    slope: apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], null),
+  }));
+}
+
+/**
+ * Inputs hidden [N, C], weight [V, C] and labels [N]; output the sum of the losses of all rows.
+ *
+ * Each chunk is independent of the others: its scores can be dropped before the next chunk's are computed. A gradient
+ * repeats the nodes of the forward pass, which the planner merges.
+ */
+export const linearCrossEntropyOp: Op<Attrs> = {
+  name: "linearCrossEntropy",
+  infer([, weight, labels]) {
+    crossEntropyOp.infer([{ shape: [labels.shape[0], weight.shape[0]], dtype: "f32" }, labels], null);
+    return [{ shape: [], dtype: "f32" }];
+  },
+  pullbacks: [
+    (context) => concat(slopesOf(context).map(({ slope }) => matmul(slope, context.inputs[1])), 0),
+    (context) => {
+      const [first, ...others] = slopesOf(context);
+      return others.reduce(
+        (total, { slope, hidden }) => accumulate(total, { a: slope, b: hidden, transposeA: true }),
+        matmul(first.slope, first.hidden, { transposeA: true }),
+      );
+    },
+    null,
+  ],
+  definition: (inputs, attrs) => [sum(concat(chunksOf(inputs, attrs).map(({ losses }) => losses), 0))],
+};
+
+/** Whole tiles of the kernels for matrix products. */
+const ROWS = 64;
+const BYTES = 128 * 2 ** 20;
+
+/**
+ * Mean negative log-likelihood of labels under the scores `hidden W^T`, over the rows whose label is not -100.
+ *
+ * The same as `crossEntropy(matmul(hidden, weight, { transposeB: true }), labels)`, in chunks of rows whose scores are
+ * used and dropped one after the other, in the backward pass as well.
+ *
+ * Source: Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", arXiv 2410.10989, FusedLinearCrossEntropy.
+ *
+ * @param hidden f32 [..., C]
+ * @param options Weight, labels and how much memory scores may take
+ * @returns f32 scalar, nats; 0 when no label counts
+ * @throws {ShapeError} When the shapes do not fit
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { linearCrossEntropy, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const hidden = tensor([1, 0, 0, 1], [2, 2]), weight = tensor([1, 1, 1, 1, 1, 1], [3, 2]);
+ * const labels = tensor(new Int32Array([2, -100]));
+ * const loss = linearCrossEntropy(hidden, { weight, labels });
+ * assertAlmostEquals((await read(gpu, loss))[0], Math.log(3), 1e-6);
+ * ```
+ */
+export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOptions): Tensor {
+  const { weight, bytes = BYTES } = options;
+  const [classes, width] = weight.shape, all = sizeOf(options.labels.shape);
+  if (weight.shape.length !== 2 || hidden.shape.at(-1) !== width || sizeOf(hidden.shape) !== all * width) {
+    throw new ShapeError("linearCrossEntropy", "hidden must be [..., C], weight [V, C] and labels [...]", [
+      hidden.shape,
+      weight.shape,
+      options.labels.shape,
+    ]);
+  }
+  const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
+  const most = Math.max(1, Math.floor(bytes / (4 * classes)));
+  if (all <= most) return crossEntropy(matmul(rows, weight, { transposeB: true }), labels);
+  const whole = most < ROWS ? 1 : ROWS;
+  const even = Math.ceil(all / Math.ceil(all / (most - most % whole)) / whole) * whole;
+  return divide(apply(linearCrossEntropyOp, [rows, weight, labels], { rows: even }), counted(labels));
+}
