@@ -11,7 +11,7 @@ import { LOWEST } from "./rows.ts";
 
 /** WGSL of `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
 export function directForward(frame: Frame, { offset }: { readonly offset: string }): string {
-  const { type, each, causal, loads, shape, count } = frame;
+  const { type, each, causal, loads, shape } = frame;
   const soften = (m: number): string =>
     `    let visible${m} = ${queryVisible(frame, m)};
     s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});

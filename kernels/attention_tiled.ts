@@ -25,11 +25,9 @@ import {
   writeSums,
 } from "./attention_blocks.ts";
 import { type Frame, keyAddress, keyRange, queryRange, queryRow } from "./attention_tiles.ts";
+import { LOWEST } from "./rows.ts";
 
 const BARRIER = "    workgroupBarrier();\n";
-
-/** Below every score and above what masks, so that a masked score has no weight before the first visible one. */
-const START = "-1e38f";
 
 /** WGSL of workgroup memory and `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
 export function tiledForward(frame: Frame, { offset }: { readonly offset: string }): string {
@@ -73,7 +71,7 @@ ${
     queryPositions(frame) +
     loadOwn(frame, { tile: "tq", rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
     sums(frame, "y") +
-    repeat(quads, (r) => `  var high${r} = vec4f(${START});\n  var total${r} = vec4f();\n`) +
+    repeat(quads, (r) => `  var high${r} = vec4f(${LOWEST});\n  var total${r} = vec4f();\n`) +
     fetched(frame) + fetch(frame, { rows: key, base: "lo" }) + overTiles(frame, body) + putTotal + BARRIER +
     getTotal + eachRow(frame, write) + "}\n";
 }

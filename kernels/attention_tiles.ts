@@ -52,18 +52,38 @@ const MANY = 264;
 /** Accumulators a thread can keep in registers beside what it reads. */
 const MOST_ACCUMULATORS = 192;
 
-/** Tilings of GPUs, those that share most loads first. */
-const TILINGS: readonly Required<Omit<AttentionTiling, "ahead">>[] = [
-  { rows: 64, each: 8, tile: 32, split: 8 },
-  { rows: 64, each: 4, tile: 32, split: 4 },
-  { rows: 32, each: 4, tile: 64, split: 8 },
+type GpuTiling = Required<Omit<AttentionTiling, "ahead">> & { readonly ahead?: boolean };
+
+/** Tilings for few workgroups or little memory, all kernels. */
+const SMALL_TILINGS: readonly GpuTiling[] = [
   { rows: 32, each: 4, tile: 32, split: 8 },
   { rows: 32, each: 4, tile: 32, split: 4 },
   { rows: 32, each: 4, tile: 16, split: 8 },
   { rows: 32, each: 4, tile: 16, split: 4 },
   { rows: 16, each: 4, tile: 32, split: 16 },
   { rows: 16, each: 4, tile: 16, split: 8 },
+  { rows: 16, each: 4, tile: 8, split: 8 },
 ];
+
+/** Tilings of GPUs; the first is taken that fits the head and the memory, and makes enough workgroups. */
+const TILINGS: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
+  forward: [
+    { rows: 64, each: 8, tile: 32, split: 8 },
+    { rows: 64, each: 4, tile: 32, split: 4 },
+    ...SMALL_TILINGS,
+  ],
+  gradQ: [
+    { rows: 64, each: 8, tile: 32, split: 8 },
+    { rows: 64, each: 4, tile: 32, split: 4 },
+    { rows: 32, each: 4, tile: 64, split: 8 },
+    ...SMALL_TILINGS,
+  ],
+  gradKV: [
+    { rows: 32, each: 4, tile: 64, split: 8 },
+    { rows: 64, each: 4, tile: 32, split: 4 },
+    ...SMALL_TILINGS,
+  ],
+};
 
 /**
  * Recommends a tiling.
@@ -85,14 +105,17 @@ export function attentionTiling(
     const each = dim <= 64 ? 2 : 1;
     return { rows: 8 * each, each, tile: 0 };
   }
-  const fitting = TILINGS.filter((t) =>
-    dim % 16 === 0 && dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass }) <= workgroupBytes &&
-    accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS
+  const stored = TILINGS[pass].filter((t) =>
+    dim % 16 === 0 && dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass }) <= workgroupBytes
   );
+  const held = stored.filter((t) => accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS);
+  // Of blocks too large for the registers the last is the smallest, and still better than rows of whole heads.
+  const fitting = held.length > 0 ? held : stored.slice(-1);
   const count = pass === "gradKV" ? keys : time;
-  const enough = ({ rows }: { readonly rows: number }): boolean =>
-    Math.ceil(count / rows) * heads * batch >= MANY && rows < 2 * count;
-  return fitting.find(enough) ?? fitting.at(-1) ?? { rows: 64, tile: 0 };
+  const fewest = Math.min(...fitting.map(({ rows }) => rows));
+  const fills = ({ rows }: { readonly rows: number }): boolean =>
+    rows === fewest || (Math.ceil(count / rows) * heads * batch >= MANY && rows < 2 * count);
+  return fitting.find(fills) ?? { rows: 64, tile: 0 };
 }
 
 interface Tile {

@@ -93,6 +93,8 @@ interface Case {
   readonly title: string;
   readonly shape: AttentionShape;
   readonly tiling: AttentionTiling;
+  /** Gradients at this size would only show again what the other cases show, and take seconds to compile. */
+  readonly forwardOnly?: true;
 }
 const HALVES = { ...SHAPE, batch: 1, dim: 32 };
 const CASES: readonly Case[] = [
@@ -147,6 +149,7 @@ const CASES: readonly Case[] = [
     title: "tiles of 32 by 32, dim 80, a window of 40",
     shape: { ...HALVES, time: 70, dim: 80, window: 40, scale: 0.2 },
     tiling: { rows: 32, each: 4, tile: 32, split: 4 },
+    forwardOnly: true,
   },
   {
     title: "tiles of 32 by 16, dim 96, 33 queries after 60 keys that the window has left",
@@ -164,13 +167,19 @@ const CASES: readonly Case[] = [
     tiling: { rows: 16, each: 4, tile: 32, split: 16 },
   },
   {
+    title: "tiles of 16 by 8, dim 32",
+    shape: HALVES,
+    tiling: { rows: 16, each: 4, tile: 8, split: 8 },
+  },
+  {
     title: "tiles of 16 by 16, dim 128",
     shape: { ...HALVES, time: 21, dim: 128, scale: 0.1 },
     tiling: { rows: 16, each: 4, tile: 16, split: 8 },
+    forwardOnly: true,
   },
 ];
 
-for (const { title, shape, tiling } of CASES) {
+for (const { title, shape, tiling, forwardOnly } of CASES) {
   Deno.test(`attention equals its definition: ${title}`, async () => {
     const { q, k, v, dOut } = arrays(shape);
     const expected = reference(shape, { q, k, v, dOut });
@@ -181,7 +190,7 @@ for (const { title, shape, tiling } of CASES) {
     assertClose(out, expected.out, { tolerance: TOLERANCE, what: "out" });
     assertClose(lse, expected.lse, { tolerance: TOLERANCE, what: "lse" });
   });
-
+  if (forwardOnly) continue;
   Deno.test(`attentionGradQ and attentionGradKV equal their definitions: ${title}`, async () => {
     const { q, k, v, dOut } = arrays(shape);
     const expected = reference(shape, { q, k, v, dOut });
@@ -289,7 +298,7 @@ Deno.test("attentionTiling recommends what attentionFrame accepts, within the me
 });
 
 Deno.test("attentionTiling tiles the head sizes of common models on a GPU", () => {
-  for (const dim of [32, 48, 64, 80, 96, 128]) {
+  for (const dim of [32, 48, 64, 80, 96, 112, 128, 256]) {
     for (const pass of ["forward", "gradQ", "gradKV"] as const) {
       const { tile } = attentionTiling({ ...SHAPE, dim }, { pass, software: false, workgroupBytes: 49152 });
       assert(tile > 0, `${pass}, dim ${dim}`);
