@@ -165,6 +165,7 @@ const CASES: readonly Case[] = [
     title: "tiles of 16 by 32, dim 64",
     shape: { ...HALVES, dim: 64, scale: 0.2 },
     tiling: { rows: 16, each: 4, tile: 32, split: 16 },
+    forwardOnly: true,
   },
   {
     title: "tiles of 16 by 8, dim 32",
