@@ -126,12 +126,12 @@ function depthFirst(units: readonly Unit[]): Unit[] {
       );
     }
     state[at] = "open";
-    before[at].forEach(visit);
+    for (const other of before[at]) visit(other);
     state[at] = "done";
     order.push(units[at]);
   };
   const places = units.map((_, at) => at).sort((a, b) => units[a].priority - units[b].priority || a - b);
-  places.forEach(visit);
+  for (const at of places) visit(at);
   return order;
 }
 

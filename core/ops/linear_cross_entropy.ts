@@ -88,6 +88,15 @@ export const linearCrossEntropyOp: Op<Attrs> = {
 /** Whole tiles of the kernels for matrix products. */
 const ROWS = 64;
 const BYTES = 128 * 2 ** 20;
+/** Chunks this much smaller than they could be are worth that all are alike: one set of kernels then serves them all. */
+const LEAST_SHARE = 0.75;
+
+/** Rows of a chunk, of `most` at most. */
+function chunkRows(all: number, most: number): number {
+  const whole = most < ROWS ? 1 : ROWS, top = most - most % whole;
+  for (let rows = top; rows >= LEAST_SHARE * most; rows -= whole) if (all % rows === 0) return rows;
+  return Math.ceil(all / Math.ceil(all / top) / whole) * whole;
+}
 
 /**
  * Mean negative log-likelihood of labels under the scores `hidden W^T`, over the rows whose label is not -100.
@@ -127,7 +136,8 @@ export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOp
   const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
   const most = Math.max(1, Math.floor(bytes / (4 * classes)));
   if (all <= most) return crossEntropy(matmul(rows, weight, { transposeB: true }), labels);
-  const whole = most < ROWS ? 1 : ROWS;
-  const even = Math.ceil(all / Math.ceil(all / (most - most % whole)) / whole) * whole;
-  return divide(apply(linearCrossEntropyOp, [rows, weight, labels], { rows: even }), counted(labels));
+  return divide(
+    apply(linearCrossEntropyOp, [rows, weight, labels], { rows: chunkRows(all, most) }),
+    counted(labels),
+  );
 }
