@@ -64,7 +64,7 @@ export function spreadOf(values: readonly number[]): Spread {
 }
 
 /** Milliseconds of one wait on an idle device: the least of some. Deno's is above 10 ms. */
-export async function idleWait(contender: Pick<Contender, "settle">): Promise<number> {
+export async function idleWait(contender: Pick<Runner, "settle">): Promise<number> {
   await contender.settle();
   const waits: number[] = [];
   for (let i = 0; i < 5; i++) {
@@ -75,8 +75,11 @@ export async function idleWait(contender: Pick<Contender, "settle">): Promise<nu
   return Math.min(...waits);
 }
 
+/** What can be timed. */
+export type Runner = Pick<Contender, "step" | "settle">;
+
 /** Milliseconds of some steps with one wait at the end, less `idle`. */
-export async function turn(contender: Contender, steps: number, idle = 0): Promise<number> {
+export async function turn(contender: Runner, steps: number, idle = 0): Promise<number> {
   const began = performance.now();
   for (let i = 0; i < steps; i++) await contender.step();
   await contender.settle();
@@ -97,7 +100,7 @@ export async function start(contender: Contender, steps: number): Promise<Starte
 }
 
 /** Runs for at least so many milliseconds and returns those of a step. */
-async function warm(contender: Contender, atLeast: number, idle: number): Promise<number> {
+export async function warm(contender: Runner, atLeast: number, idle: number): Promise<number> {
   for (let steps = 1;; steps *= 2) {
     const ms = await turn(contender, steps, idle);
     if (ms >= atLeast) return ms / steps;
