@@ -96,11 +96,7 @@ export async function askTwin(
   command: readonly string[] = PYTHON,
 ): Promise<TwinReply> {
   const [program, ...args] = command;
-  const told = [...args, JSON.stringify({ works, ...lengths })];
-  const { code, stdout, stderr } = await new Deno.Command(program, { args: told, stdin: "null" }).output()
-    .catch((error) => {
-      throw failed(program, error);
-    });
+  const { code, stdout, stderr } = await run(program, [...args, JSON.stringify({ works, ...lengths })]);
   const text = new TextDecoder();
   if (code !== 0) {
     const last = text.decode(stderr).trim().split("\n").at(-1);
@@ -109,14 +105,16 @@ export async function askTwin(
   return parseTwin(text.decode(stdout), works.length);
 }
 
-function failed(program: string, error: unknown): unknown {
-  if (error instanceof Deno.errors.NotFound) {
-    return new Error(
-      `Cannot run the PyTorch twin as there is no "${program}": install Python with torch, or leave out --torch`,
-    );
+async function run(program: string, args: string[]): Promise<Deno.CommandOutput> {
+  try {
+    return await new Deno.Command(program, { args, stdin: "null" }).output();
+  } catch (error) {
+    const mend = error instanceof Deno.errors.NotFound
+      ? "install Python with torch, or leave out --torch"
+      : error instanceof Deno.errors.NotCapable
+      ? `give Deno -A, as the task lets it start python3 only and with no LD_ variable set: ${error.message}`
+      : null;
+    if (mend === null) throw error;
+    throw new Error(`Cannot run the PyTorch twin as "${program}" does not start: ${mend}`);
   }
-  if (error instanceof Deno.errors.NotCapable) {
-    return new Error(`Cannot run the PyTorch twin as Deno may not start "${program}": ${error.message}`);
-  }
-  return error;
 }

@@ -50,8 +50,8 @@ function model(name: keyof typeof SHAPES, batch: number, length: number): Work {
   };
 }
 
-/** Its entry in any size, for tests. */
-export function layerEntry(size: OneLayerSize, devices: readonly ("webgpu" | "wasm")[]): Entry {
+/** The one-layer network beside jax-js on some of its devices. */
+function layerEntry(size: OneLayerSize, devices: readonly ("webgpu" | "wasm")[]): Entry {
   const { width, time, batch } = size;
   return {
     ...NO_ENTRY,
