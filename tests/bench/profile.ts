@@ -71,12 +71,10 @@ export async function profileOf(
   const first = await turn(runner, 1);
   const idle = await idleWait(runner);
   await warm(runner, 300, idle);
-  const walls: number[] = [];
-  for (let i = 0; i < 3; i++) walls.push(await turn(runner, steps, idle) / steps);
-
+  const walls: number[] = [], busy: number[] = [];
   using clock = openClock(gpu);
-  const busy: number[] = [];
   for (let i = 0; i < 3; i++) {
+    walls.push(await turn(runner, steps, idle) / steps);
     occupy(50);
     clock.mark(0);
     await runner.step();
@@ -113,9 +111,10 @@ function heading({ times, peaks, cost, parameters }: Profile): string[] {
     } TFLOP/s, ${(100 * rate / peaks.flops).toFixed(0)} % of the peak; first step ${
       (first / 1e3).toFixed(1)
     } s`,
-    `device  busy for ${busy.toFixed(2)} ms of it; the host holds it up for ${(wall - busy).toFixed(2)} ms, ${
-      share(wall - busy)
-    }`,
+    `device  busy for ${busy.toFixed(2)} ms of a step that waits in its queue, so ` +
+    (busy < wall
+      ? `the host holds a step up for ${(wall - busy).toFixed(2)} ms, ${share(wall - busy)}`
+      : "the host holds nothing up"),
     `kernels ${kernels.toFixed(2)} ms clocked one by one, ` +
     (kernels < wall
       ? `so the device idles between them for ${
