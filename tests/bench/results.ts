@@ -78,7 +78,7 @@ export function rowLines(row: Row): string[][] {
     shown(row, peer.ms),
     peer.unclipped === null ? "" : shown(row, peer.unclipped, false),
     gib(peer.memory),
-    ratioOf(row, peer).toFixed(2),
+    ratioOf(row, peer).toFixed(3),
   ]);
 }
 
@@ -133,7 +133,7 @@ export function summary(rows: readonly Row[]): string[] {
   return [...ratios].map(([name, values]) => {
     const mean = Math.exp(values.reduce((sum, r) => sum + Math.log(r), 0) / values.length);
     const works = values.length === 1 ? "1 work" : `${values.length} works, geometric mean`;
-    return `${name} takes ${mean.toFixed(2)} times as long as Firn (${works}; Firn is ahead in ${
+    return `${name} takes ${mean.toFixed(3)} times as long as Firn (${works}; Firn is ahead in ${
       values.filter((r) => r > 1).length
     })`;
   });

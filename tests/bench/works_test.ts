@@ -111,7 +111,7 @@ const ROW = { work: "w", flops: null, lossAt: 1, sides: [side("Firn", 99), side(
 
 Deno.test("rowLines shows medians with their ends, memory, and the peer's time over Firn's", () => {
   assertEquals(rowLines(ROW), [
-    ["w", "100.0 (99.0..101.0)", "1.00", "1234", "PyTorch", "200.0 (199.0..201.0)", "198.0", "1.00", "2.00"],
+    ["w", "100.0 (99.0..101.0)", "1.00", "1234", "PyTorch", "200.0 (199.0..201.0)", "198.0", "1.00", "2.000"],
   ]);
   assertEquals(ratioOf(ROW, ROW.sides[1]), 2);
   // 1e12 operations in 100 ms.
@@ -122,7 +122,7 @@ Deno.test("rowLines shows medians with their ends, memory, and the peer's time o
 Deno.test("summary says how often Firn is ahead, and fairness who does what", () => {
   const behind = { ...ROW, sides: [side("Firn", 99), side("PyTorch", 49)] };
   assertEquals(summary([ROW, behind]), [
-    "PyTorch takes 1.00 times as long as Firn (2 works, geometric mean; Firn is ahead in 1)",
+    "PyTorch takes 1.000 times as long as Firn (2 works, geometric mean; Firn is ahead in 1)",
   ]);
   assertEquals(fairness([ROW, behind]), [
     "Firn, PyTorch: f32; AdamW, fused; clipping global norm 1; attention fused; recomputes attention's probabilities; head tied; batch one, uploaded each step",
