@@ -6,9 +6,9 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 
-/** One flag that takes a value. */
+/** One flag. */
 export interface Flag<T> {
-  /** What the value is called in the help. */
+  /** What the value is called in the help; empty when the flag takes none. */
   readonly placeholder: string;
   readonly about: string;
   /** Value when the flag is absent. */
@@ -83,6 +83,11 @@ export function oneOf<T extends string>(words: readonly T[], about: string, fall
   };
 }
 
+/** A flag without a value: true when it is given. */
+export function toggle(about: string): Flag<boolean> {
+  return { placeholder: "", about, fallback: false, read: () => true };
+}
+
 function number(
   { rule, holds, ...flag }: Omit<Flag<number>, "read"> & {
     readonly rule: string;
@@ -111,12 +116,12 @@ export function readFlags<F extends Table>(
   args: readonly string[],
   table: F,
 ): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
-  const names = Object.keys(table);
+  const names = Object.keys(table), toggles = names.filter((name) => table[name].placeholder === "");
   const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
     [...args],
     {
-      string: names,
-      boolean: ["help"],
+      string: names.filter((name) => !toggles.includes(name)),
+      boolean: ["help", ...toggles],
       alias: { help: "h" },
       unknown: (arg) => {
         throw new UsageError(
@@ -128,6 +133,8 @@ export function readFlags<F extends Table>(
   // What follows "--" is not asked about.
   if (parsed._.length > 0) throw new UsageError(`"${parsed._[0]}" belongs to no flag`);
   const values: Record<string, unknown> = {};
+  // A toggle that is absent reads as false.
+  for (const name of toggles) if (parsed[name] === false) delete parsed[name];
   const given = names.filter((name) => parsed[name] !== undefined);
   for (const [name, flag] of Object.entries(table)) {
     const value = parsed[name];
@@ -155,8 +162,8 @@ export function readFlags<F extends Table>(
  */
 export function helpOf(usage: string, table: Table): string {
   const rows = Object.entries(table).map(([name, { placeholder, about, fallback }]): [string, string] => [
-    `--${name} ${placeholder}`,
-    fallback === null ? about : `${about} [${fallback}]`,
+    `--${name} ${placeholder}`.trimEnd(),
+    fallback === null || fallback === false ? about : `${about} [${fallback}]`,
   ]);
   rows.push(["--help, -h", "show this"]);
   const width = Math.max(...rows.map(([left]) => left.length));

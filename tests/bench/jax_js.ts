@@ -9,9 +9,10 @@
 // Named in full, so that deno.json need not carry what only the benchmark uses.
 // deno-lint-ignore no-import-prefix
 import * as jax from "npm:@jax-js/jax@0.1.25";
+import type { Contender } from "./measure.ts";
+import { JAX_LAYER } from "./sides.ts";
 import {
   batchOf,
-  type Contender,
   LEARNING_RATE,
   type OneLayerSize,
   startWeights,
@@ -23,13 +24,13 @@ const { nn, numpy: np, tree } = jax;
 type Array = jax.Array;
 type Params = Record<string, Array>;
 
-/** Starts its training on WebGPU. */
-export async function jaxJs(size: OneLayerSize): Promise<Contender> {
-  const devices = await jax.init("webgpu");
-  if (!devices.includes("webgpu")) {
-    throw new Error("Cannot run jax-js as it finds no WebGPU device: install a driver");
+/** Starts its training on WebGPU, or in WebAssembly with a thread for each core. */
+export async function jaxJs(size: OneLayerSize, device: "webgpu" | "wasm"): Promise<Contender> {
+  const devices = await jax.init(device);
+  if (!devices.includes(device)) {
+    throw new Error(`Cannot run jax-js as it finds no ${device}: it finds ${devices.join(", ")}`);
   }
-  jax.defaultDevice("webgpu");
+  jax.defaultDevice(device);
   const { width, time, batch } = size;
   const heads = Math.max(1, width / 32);
 
@@ -75,8 +76,10 @@ export async function jaxJs(size: OneLayerSize): Promise<Contender> {
   const ids = (data: Int32Array<ArrayBuffer>): Array =>
     np.array(data, { shape: [batch, time], dtype: np.int32 });
   return {
-    name: "jax-js 0.1.25",
+    name: `jax-js ${device}`,
+    side: JAX_LAYER,
     step() {
+      jax.defaultDevice(device);
       value?.dispose();
       const { x, y } = batchOf(size, ++step);
       ({ value, params, first, second } = update(
@@ -92,5 +95,7 @@ export async function jaxJs(size: OneLayerSize): Promise<Contender> {
       await jax.blockUntilReady(params);
     },
     loss: () => value!.ref.jsAsync(),
+    memory: () => null,
+    close: () => tree.dispose([params, first, second, value]),
   };
 }

@@ -1,110 +1,101 @@
 /**
- * Firn against jax-js on the same network, interleaved in one process.
+ * How fast a training step is, beside jax-js and PyTorch, contenders by turns.
  *
  * ```sh
  * deno task bench --help
  * ```
  *
- * Both start from the same weights and see the same batches; that their losses agree shows that they do the same work.
- *
  * @module
  */
 
-import { type Gpu, openGpu, read, tensor } from "@firn/train";
-import { helpOf, readFlags, runMain, whole } from "../../examples/flags.ts";
-import { jaxJs } from "./jax_js.ts";
-import { batchOf, type Contender, oneLayer, type OneLayerSize } from "./one_layer.ts";
+import { type Gpu, openGpu } from "@firn/train";
+import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
+import { measureEntries } from "./bench.ts";
+import { machineOf, SOFTWARE } from "./machine.ts";
+import { measureRefreeze, type Refreeze } from "./refreeze.ts";
+import { fairness, HEADS, line, refreezeLine, type Results, type Row, rowLines, summary } from "./results.ts";
+import { SHAPES } from "./shapes.ts";
+import { askTwin, PYTHON, type TwinMachine } from "./twin.ts";
+import { chooseWorks, WORKS } from "./works.ts";
 
 const FLAGS = {
-  width: whole("channels, a multiple of 32", 128, 32),
-  time: whole("tokens in a sequence", 64, 2),
-  batch: whole("sequences in a batch", 8),
-  rounds: whole("rounds, in each of which both take their turn", 5),
-  steps: whole("steps in a turn", 4),
+  work: text("NAMES", "works with commas between them; all that suit the adapter when absent", null),
+  rounds: whole("rounds, in each of which every contender takes its turn", 5),
+  turn: whole("milliseconds that a turn lasts at least", 500),
+  json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
+  torch: toggle("run the same works in PyTorch too; needs python3 with torch and transformers"),
 };
 
 const USAGE = `usage: ./firn bench [flags]
 
-Trains one layer in Firn and in jax-js by turns and prints the milliseconds of a step.`;
+Times training steps of Firn and its peers by turns: medians over rounds, with the least and the greatest.
 
-/** Losses differ by rounding only. */
-const TOLERANCE = 1e-3;
+works:
+${Object.entries(WORKS).map(([name, { about }]) => `  ${name.padEnd(11)} ${about}`).join("\n")}`;
 
-async function firn(gpu: Gpu, size: OneLayerSize): Promise<Contender> {
-  const made = await oneLayer(gpu, size);
-  const shape = [size.batch, size.time];
-  let { state } = made;
-  return {
-    name: "Firn",
-    async step() {
-      const { x, y } = batchOf(size, state.step + 1);
-      state = await made.training.next(state, { x: tensor(x, shape), y: tensor(y, shape) });
-    },
-    async settle() {
-      await gpu.device.queue.onSubmittedWorkDone();
-    },
-    loss: async () => (await read(gpu, state.loss!))[0],
-  };
-}
+/** Milliseconds of work before the first turn. */
+const WARM_UP = 300;
 
-/** Milliseconds of a step, over some steps with one wait at the end. */
-async function turn(contender: Contender, steps: number): Promise<number> {
-  const began = performance.now();
-  for (let i = 0; i < steps; i++) await contender.step();
-  await contender.settle();
-  return (performance.now() - began) / steps;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b), middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+async function torchOf(gpu: Gpu): Promise<TwinMachine> {
+  if (gpu.software) {
+    throw new Error(
+      `Cannot run PyTorch beside "${gpu.name}" as a CPU plays the GPU: run both on a machine with a GPU`,
+    );
+  }
+  const { machine } = await askTwin([], { rounds: 1, turn: 1, warmUp: 1 });
+  return machine;
 }
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
   if (help) return console.log(helpOf(USAGE, FLAGS));
-  const { width, time, batch, rounds, steps } = flags;
+  // Where JSON is asked for on standard output, all else goes beside it.
+  const say = flags.json === "-" ? console.error : console.log;
   await using gpu = await openGpu();
-  console.log(`adapter   ${gpu.name}, Deno ${Deno.version.deno}`);
-  console.log(`network   one layer, ${width} channels, ${batch} x ${time} tokens, f32, Adam\n`);
-
-  const contenders = [await firn(gpu, flags), await jaxJs(flags)];
-  const first: number[] = [], times: number[][] = [];
-  for (const contender of contenders) {
-    first.push(await turn(contender, 1));
-    await turn(contender, steps);
-  }
-  for (let round = 1; round <= rounds; round++) {
-    const now: number[] = [];
-    for (const contender of contenders) now.push(await turn(contender, steps));
-    times.push(now);
-    console.log(
-      `round ${round}   ${now.map((ms, i) => `${contenders[i].name} ${ms.toFixed(1)} ms`).join("   ")}`,
-    );
-  }
-
-  const medians = contenders.map((_, i) => median(times.map((now) => now[i])));
-  const losses = await Promise.all(contenders.map((contender) => contender.loss()));
-  console.log(
-    `\n${"".padEnd(16)}${["ms a step", "first step, ms", "loss"].map((head) => head.padStart(16)).join("")}`,
-  );
-  contenders.forEach(({ name }, i) => {
-    const cells = [medians[i].toFixed(1), first[i].toFixed(0), losses[i].toFixed(6)];
-    console.log(`${name.padEnd(16)}${cells.map((cell) => cell.padStart(16)).join("")}`);
+  const works = chooseWorks(flags.work, gpu);
+  const torch = flags.torch ? await torchOf(gpu) : null;
+  const machine = await machineOf(gpu, {
+    "jax-js": "0.1.25",
+    ...torch && { torch: torch.torch, transformers: torch.transformers, cuda: torch.cuda },
   });
-  const [ours, theirs] = contenders;
-  console.log(
-    `\n${theirs.name} takes ${
-      (medians[1] / medians[0]).toFixed(1)
-    } times as long as ${ours.name}: medians of ${rounds} rounds of ${steps} steps`,
+  const versions = Object.entries(machine.versions).filter(([, v]) => v !== null).map(([k, v]) =>
+    `${k} ${v}`
   );
-  if (!(Math.abs(losses[0] - losses[1]) <= TOLERANCE)) {
-    throw new Error(
-      `Cannot compare "${ours.name}" and "${theirs.name}" as their losses must agree to ${TOLERANCE}: ${
-        losses.join(" and ")
-      }`,
-    );
+  const driver = machine.driver ?? torch?.driver;
+  say(`${gpu.name}${driver ? `, driver ${driver}` : ""}, ${versions.join(", ")}`);
+  if (gpu.software) say(SOFTWARE);
+  say(line(HEADS));
+
+  const lengths = { rounds: flags.rounds, turn: flags.turn, warmUp: WARM_UP };
+  const rows: Row[] = [];
+  let refreeze: Refreeze | null = null;
+  const results = (): Results => ({
+    software: gpu.software,
+    machine: { ...machine, driver: driver ?? null },
+    rows,
+    refreeze,
+  });
+  for (const name of works) {
+    if (name === "refreeze") {
+      refreeze = await measureRefreeze(gpu, { shape: SHAPES["gpt2-124m"], batch: 8, length: 1024 });
+      say(refreezeLine(refreeze));
+    } else {
+      const measured = await measureEntries(gpu, WORKS[name].entries, { lengths, twin: torch && PYTHON });
+      for (const row of measured) for (const cells of rowLines(row)) say(line(cells));
+      rows.push(...measured);
+    }
+    // After each work, so that an interruption leaves what there is.
+    if (flags.json !== null && flags.json !== "-") {
+      await Deno.writeTextFile(flags.json, JSON.stringify(results(), null, 2));
+    }
   }
+  say("");
+  for (const text of [...summary(rows), ...fairness(rows)]) say(text);
+  if (flags.json === "-") console.log(JSON.stringify(results()));
 }
 
-if (import.meta.main) await runMain(main, "bench");
+if (import.meta.main) {
+  await runMain(main, "bench");
+  // The threads of jax-js would keep the process alive.
+  Deno.exit();
+}

@@ -45,17 +45,6 @@ export interface OneLayerBatch {
   readonly y: Tensor;
 }
 
-/** A library that trains the network. */
-export interface Contender {
-  readonly name: string;
-  /** Hands the next step to the device. */
-  step(): Promise<void> | void;
-  /** Waits for the device. */
-  settle(): Promise<void>;
-  /** Loss of the last step. */
-  loss(): Promise<number>;
-}
-
 /** Entries of the vocabulary. */
 export const VOCABULARY = 256;
 /** Rate of Adam. */

@@ -1,85 +1,168 @@
 /**
  * Where a training step spends its time: `deno task profile [flags]`
  *
- * Prints the time of a step, the memory of its plan, and a row for each kernel with time, share, FLOP/s and GB/s. With
- * clocks read around each, kernels take longer in all than the step does.
+ * Prints the time of a step and how much of it the device is busy, its memory, and each kernel and family of kernels
+ * with time, share and nearness to the roofline.
  *
  * @module
  */
 
-import { type KernelTime, openGpu } from "@firn/train";
-import { helpOf, oneOf, readFlags, runMain, whole } from "../../examples/flags.ts";
-import { SHAPES, workOf } from "./shapes.ts";
+import { type Cost, type Gpu, type KernelTime, openGpu } from "@firn/train";
+import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
+import { openClock } from "./clock.ts";
+import { machineOf, SOFTWARE } from "./machine.ts";
+import { idleWait, median, turn, warm } from "./measure.ts";
+import { measurePeaks } from "./peaks.ts";
+import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
+import { type Shape, SHAPES, workOf } from "./shapes.ts";
 
 const FLAGS = {
   shape: oneOf(Object.keys(SHAPES) as (keyof typeof SHAPES)[], "which model", "sotu"),
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
-  steps: whole("steps to time", 10),
-  rows: whole("rows to print", 30),
+  steps: whole("steps to time, three times over", 10),
+  rows: whole("kernels to print", 30),
+  json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
 };
+
+/** Milliseconds of a step, seen from three sides. */
+export interface StepTimes {
+  /** The first step: compiling, and whatever else is done once. */
+  readonly first: number;
+  /** Wall time of a replayed step. */
+  readonly wall: number;
+  /** Between the device's clock before and after a step that waited in its queue, so that no host holds it up. */
+  readonly busy: number;
+  /** Sum over kernels, each with the clock read around it, which keeps neighbours apart and so takes longer. */
+  readonly kernels: number;
+}
+
+/** Everything that a profile finds. */
+export interface Profile {
+  readonly times: StepTimes;
+  readonly peaks: Peaks;
+  readonly cost: Cost;
+  readonly parameters: number;
+  readonly kernels: readonly Group[];
+  readonly families: readonly Group[];
+}
+
+/** Profiles training of a shape. */
+export async function profileOf(
+  gpu: Gpu,
+  { steps, ...size }: {
+    readonly shape: Shape;
+    readonly batch: number;
+    readonly length: number;
+    readonly steps: number;
+  },
+): Promise<Profile> {
+  const { peaks, occupy } = await measurePeaks(gpu);
+  const { training, batch, parameters, ...made } = await workOf(gpu, size);
+  let { state } = made;
+  const runner = {
+    async step() {
+      state = await training.next(state, batch);
+    },
+    async settle() {
+      await gpu.device.queue.onSubmittedWorkDone();
+    },
+  };
+  const first = await turn(runner, 1);
+  const idle = await idleWait(runner);
+  await warm(runner, 300, idle);
+  const walls: number[] = [], busy: number[] = [];
+  using clock = openClock(gpu);
+  for (let i = 0; i < 3; i++) {
+    walls.push(await turn(runner, steps, idle) / steps);
+    occupy(50);
+    clock.mark(0);
+    await runner.step();
+    clock.mark(1);
+    busy.push(await clock.read());
+  }
+  await training.profile(state);
+  const rows = await training.profile(state);
+  return {
+    times: { first, wall: median(walls), busy: median(busy), kernels: total(rows) },
+    peaks,
+    cost: state.cost!,
+    parameters,
+    kernels: groupBy(rows, { peaks, key: ({ name }) => name }),
+    families: groupBy(rows, { peaks, key: ({ name }) => familyOf(name) }),
+  };
+}
+
+const total = (rows: readonly (KernelTime | Group)[]): number =>
+  rows.reduce((ms, r) => ms + r.milliseconds, 0);
+
+/** The lines before the tables. */
+function heading({ times, peaks, cost, parameters }: Profile): string[] {
+  const { first, wall, busy, kernels } = times;
+  const share = (part: number): string => `${(100 * part / wall).toFixed(1)} %`;
+  const rate = cost.matmulFlops / wall * 1e3;
+  return [
+    `peaks   ${(peaks.flops / 1e12).toFixed(2)} TFLOP/s (multiply-adds in registers), ${
+      (peaks.bytes / 1e9).toFixed(0)
+    } GB/s (copy)`,
+    `memory  ${gib(cost.memory)} GiB planned, ${gib(12 * parameters)} GiB of weights and moments`,
+    `step    ${wall.toFixed(2)} ms, ${cost.launches} launches, products at ${
+      (rate / 1e12).toFixed(2)
+    } TFLOP/s, ${(100 * rate / peaks.flops).toFixed(0)} % of the peak; first step ${
+      (first / 1e3).toFixed(1)
+    } s`,
+    `device  busy for ${busy.toFixed(2)} ms of a step that waits in its queue, so ` +
+    (busy < wall
+      ? `the host holds a step up for ${(wall - busy).toFixed(2)} ms, ${share(wall - busy)}`
+      : "the host holds nothing up"),
+    `kernels ${kernels.toFixed(2)} ms clocked one by one, ` +
+    (kernels < wall
+      ? `so the device idles between them for ${
+        share(wall - kernels)
+      } of a step or more: clocks stretch kernels`
+      : `${share(kernels - wall)} more than a step: clocks stretch kernels by more than the device idles`),
+  ];
+}
+
+/** A table with a row for each group: shares are of all kernels, `roof` is the share of the attainable speed. */
+function tableOf(title: string, groups: readonly Group[], all: number): string[] {
+  const cells = groups.map(({ name, count, milliseconds: ms, flops, bytes, attainable }) => [
+    name.slice(0, 48),
+    String(count),
+    ms.toFixed(3),
+    (100 * ms / all).toFixed(1),
+    (flops / ms / 1e9).toFixed(2),
+    (bytes / ms / 1e6).toFixed(0),
+    (100 * attainable / ms).toFixed(0),
+    (ms - attainable).toFixed(3),
+  ]);
+  const lines = [[title, "count", "ms", "%", "TFLOP/s", "GB/s", "roof %", "ms above"], ...cells];
+  return lines.map(([name, ...numbers]) => name.padEnd(48) + numbers.map((n) => n.padStart(10)).join(""));
+}
+
+const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf("usage: deno task profile [flags]", FLAGS));
+  if (help) return console.log(helpOf("usage: ./firn profile [flags]", FLAGS));
+  const { shape, batch, length, steps } = flags;
+  const say = flags.json === "-" ? console.error : console.log;
   await using gpu = await openGpu();
-  const { training, state: first, batch, parameters } = await workOf(gpu, {
-    ...flags,
-    shape: SHAPES[flags.shape],
-  });
-  const idle = (): Promise<undefined> => gpu.device.queue.onSubmittedWorkDone() as Promise<undefined>;
-  const began = performance.now();
-  let state = await training.next(first, batch);
-  await idle();
-  const cold = performance.now() - began;
-  // The clocks of a GPU rise with work.
-  for (let i = 0; i < flags.steps; i++) state = await training.next(state, batch);
-  await idle();
-  const start = performance.now();
-  for (let i = 0; i < flags.steps; i++) state = await training.next(state, batch);
-  await idle();
-  const step = (performance.now() - start) / flags.steps;
-  await training.profile(state);
-  const rows = await training.profile(state);
-  const busy = rows.reduce((ms, row) => ms + row.milliseconds, 0);
-
-  const { launches, matmulFlops, memory } = state.cost!;
-  console.log(`${gpu.name}${gpu.software ? " (software)" : ""}, Deno ${Deno.version.deno}`);
-  console.log(
-    `${flags.shape}, ${(parameters / 1e6).toFixed(1)} M parameters, B ${flags.batch}, T ${flags.length}`,
-  );
-  console.log(
-    `step ${step.toFixed(2)} ms, first ${(cold / 1000).toFixed(1)} s, ${launches} launches, ${
-      (matmulFlops / step / 1e9).toFixed(2)
-    } TFLOP/s of products, kernels ${busy.toFixed(2)} ms`,
-  );
-  console.log(
-    `memory ${gib(memory)} of the plan and ${gib(12 * parameters)} of weights and moments`,
-  );
-  console.table(grouped(rows, busy).slice(0, flags.rows));
+  const machine = await machineOf(gpu);
+  const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps });
+  const all = total(found.families);
+  say(`${gpu.name}, Deno ${Deno.version.deno}`);
+  if (gpu.software) say(SOFTWARE);
+  say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}`);
+  for (const line of heading(found)) say(line);
+  say("");
+  for (const line of tableOf("family", found.families, all)) say(line);
+  say("");
+  for (const line of tableOf("kernel", found.kernels.slice(0, flags.rows), all)) say(line);
+  if (flags.json === null) return;
+  const json = JSON.stringify({ software: gpu.software, machine, shape, batch, length, ...found }, null, 2);
+  if (flags.json === "-") console.log(json);
+  else await Deno.writeTextFile(flags.json, json);
 }
-
-function grouped(rows: readonly KernelTime[], busy: number): Record<string, unknown>[] {
-  const groups = new Map<string, { count: number; ms: number; flops: number; bytes: number }>();
-  for (const { name, milliseconds, flops, bytes } of rows) {
-    const g = groups.get(name) ?? { count: 0, ms: 0, flops: 0, bytes: 0 };
-    groups.set(name, {
-      count: g.count + 1,
-      ms: g.ms + milliseconds,
-      flops: g.flops + flops,
-      bytes: g.bytes + bytes,
-    });
-  }
-  return [...groups].toSorted(([, a], [, b]) => b.ms - a.ms).map(([name, { count, ms, flops, bytes }]) => ({
-    kernel: name.slice(0, 60),
-    count,
-    ms: Number(ms.toFixed(3)),
-    "%": Number((100 * ms / busy).toFixed(1)),
-    "TFLOP/s": Number((flops / ms / 1e9).toFixed(2)),
-    "GB/s": Number((bytes / ms / 1e6).toFixed(0)),
-  }));
-}
-
-const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
 if (import.meta.main) await runMain(main, "profile");

@@ -9,6 +9,7 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
+  free,
   type FreezePolicy,
   type Gpu,
   newModel,
@@ -59,9 +60,11 @@ export async function workOf(
     readonly batch: number;
     readonly length: number;
     readonly policy?: FreezePolicy;
+    /** Steps between looks; so many when absent that no look falls into a measurement. */
+    readonly lookEvery?: number;
   },
 ): Promise<Work> {
-  const { shape, batch, length, policy } = options;
+  const { shape, batch, length, policy, lookEvery = 1000 } = options;
   const source = {
     model_type: "llama",
     hidden_size: shape.hidden,
@@ -80,12 +83,25 @@ export async function workOf(
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 })),
     policy,
     steps: 1e6,
-    lookEvery: 1000,
+    lookEvery,
   });
   const state = await training.init(model.params);
+  free(model.params);
   const parameters = [...model.family.shapes(model.config).values()].reduce(
     (n, s) => n + s.reduce((a, b) => a * b, 1),
     0,
   );
   return { training, state, batch: { inputIds, labels: inputIds }, parameters };
+}
+
+/** Gives all memory of a training back. */
+export function closeWork(
+  { training, state }: {
+    readonly training: Disposable;
+    readonly state: Pick<TrainingState<object>, "params" | "leaves">;
+  },
+): void {
+  training[Symbol.dispose]();
+  free(state.params);
+  free(Object.fromEntries(state.leaves));
 }

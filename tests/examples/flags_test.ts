@@ -12,6 +12,7 @@ import {
   readFlags,
   share,
   text,
+  toggle,
   UsageError,
   type Values,
   whole,
@@ -71,6 +72,14 @@ Deno.test("readFlags sees --help and -h", () => {
     true,
     true,
   ]);
+});
+
+Deno.test("readFlags reads a toggle as given or not, and it takes no value", () => {
+  const table = { quiet: toggle("say less"), steps: whole("optimizer steps", 120) };
+  assertEquals(readFlags([], table), { values: { quiet: false, steps: 120 }, given: [], help: false });
+  assertEquals(readFlags(["--quiet", "--steps", "6"], table).values, { quiet: true, steps: 6 });
+  assertThrows(() => readFlags(["--quiet", "6"], table), UsageError, '"6" belongs to no flag');
+  assertEquals(helpOf("usage", table).includes("--quiet     say less\n"), true);
 });
 
 /** Arguments that must be refused, and the whole message. */

@@ -1,0 +1,55 @@
+/**
+ * The device's own clock.
+ *
+ * @module
+ */
+
+import type { Gpu } from "@firn/train";
+
+/** Two readings of the device's clock, taken by whatever is submitted between. */
+export interface Clock extends Disposable {
+  /** Takes a reading when all that was submitted before is done: 0 begins, 1 ends. */
+  mark(which: 0 | 1): void;
+  /** Takes both around one compute pass of this encoder. */
+  readonly around: GPUComputePassTimestampWrites;
+  /** Milliseconds between the two; waits for the device. */
+  read(): Promise<number>;
+}
+
+/**
+ * Makes a clock.
+ *
+ * @throws {TypeError} When the device has no timestamps
+ */
+export function openClock(gpu: Gpu): Clock {
+  if (!gpu.features.has("timestamp-query")) {
+    throw new TypeError(`Cannot read the clock of "${gpu.name}" as it has no timestamp-query`);
+  }
+  const { device } = gpu;
+  const queries = device.createQuerySet({ type: "timestamp", count: 2 });
+  const resolved = device.createBuffer({ label: "clock", size: 16, usage: 0x200 | 0x4 });
+  const staging = device.createBuffer({ label: "clock", size: 16, usage: 0x1 | 0x8 });
+  return {
+    around: { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+    mark(which) {
+      const encoder = device.createCommandEncoder();
+      encoder.beginComputePass({ timestampWrites: { querySet: queries, beginningOfPassWriteIndex: which } })
+        .end();
+      device.queue.submit([encoder.finish()]);
+    },
+    async read() {
+      const encoder = device.createCommandEncoder();
+      encoder.resolveQuerySet(queries, 0, 2, resolved, 0);
+      encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
+      device.queue.submit([encoder.finish()]);
+      await staging.mapAsync(1);
+      const [begun, ended] = new BigUint64Array(staging.getMappedRange().slice(0));
+      staging.unmap();
+      gpu.check();
+      return Number(ended - begun) / 1e6;
+    },
+    [Symbol.dispose]() {
+      for (const resource of [queries, resolved, staging]) resource.destroy();
+    },
+  };
+}

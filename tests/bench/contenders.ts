@@ -1,0 +1,135 @@
+/**
+ * Firn's side of the benchmark: training of a model shape, of the one-layer network, and a product alone.
+ *
+ * Axes: M rows, N columns, K length of the sums.
+ *
+ * @module
+ */
+
+import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/policies";
+import { free, type Gpu, matmul, read, type Tensor, tensor } from "@firn/train";
+import type { Plan } from "../../core/gpu/plan.ts";
+import { planFor, record, upload } from "../../core/gpu/run.ts";
+import type { Contender } from "./measure.ts";
+import { batchOf, oneLayer, type OneLayerSize, startWeights } from "./one_layer.ts";
+import { closeWork, type Shape, workOf } from "./shapes.ts";
+import { FIRN_LAYER, FIRN_MODEL, PRODUCT } from "./sides.ts";
+
+/** Bytes of a weight and its two moments. */
+const WEIGHT_AND_MOMENTS = 12;
+/** Work of one recording of products: 50 ms at 50 TFLOP/s. */
+const RECORDED_FLOPS = 2.5e12;
+
+/** Sizes and layouts of a product. */
+export interface Product {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** Which operands are stored transposed: a forward product of weights [out, in] is NT, its dX NN, its dW TN. */
+  readonly layout: "NN" | "NT" | "TN";
+}
+
+const settleOn = (gpu: Gpu) => async (): Promise<void> => {
+  await gpu.device.queue.onSubmittedWorkDone();
+};
+
+/** Training of a model shape. */
+export async function firnModel(
+  gpu: Gpu,
+  options: {
+    readonly shape: Shape;
+    readonly batch: number;
+    readonly length: number;
+    readonly policy?: FreezePolicy;
+    readonly name?: string;
+  },
+): Promise<Contender> {
+  const { training, batch, parameters, ...made } = await workOf(gpu, options);
+  let { state } = made;
+  return {
+    name: options.name ?? "Firn",
+    side: FIRN_MODEL,
+    async step() {
+      state = await training.next(state, batch);
+    },
+    settle: settleOn(gpu),
+    loss: async () => (await read(gpu, state.loss!))[0],
+    memory: () => state.cost!.memory + WEIGHT_AND_MOMENTS * parameters,
+    close: () => closeWork({ training, state }),
+  };
+}
+
+/** A policy that has signals measured and freezes nothing. */
+export function watching(signals: readonly Signal[]): FreezePolicy {
+  return definePolicy({
+    name: `watching(${signals.join(", ")})`,
+    signals,
+    init: () => ({}),
+    next: (state) => state,
+    frozen: () => [],
+  });
+}
+
+/** Training of the one-layer network. */
+export async function firnLayer(gpu: Gpu, size: OneLayerSize): Promise<Contender> {
+  const { training, ...made } = await oneLayer(gpu, size);
+  const shape = [size.batch, size.time];
+  const parameters = Object.values(startWeights(size)).reduce((n, { data }) => n + data.length, 0);
+  let { state } = made;
+  return {
+    name: "Firn",
+    side: FIRN_LAYER,
+    async step() {
+      const { x, y } = batchOf(size, state.step + 1);
+      state = await training.next(state, { x: tensor(x, shape), y: tensor(y, shape) });
+    },
+    settle: settleOn(gpu),
+    loss: async () => (await read(gpu, state.loss!))[0],
+    memory: () => state.cost!.memory + WEIGHT_AND_MOMENTS * parameters,
+    close: () => closeWork({ training, state }),
+  };
+}
+
+/** The same launches again and again. */
+function repeated(plan: Plan, times: number): Plan {
+  return { ...plan, launches: Array.from({ length: times }, () => plan.launches).flat() };
+}
+
+/** A product by the op `matmul`, so often in one recording that the host is out of the way; a step is one product. */
+export async function firnProduct(
+  gpu: Gpu,
+  { m, n, k, layout }: Product,
+  recorded = RECORDED_FLOPS,
+): Promise<Contender> {
+  const transposeA = layout === "TN", transposeB = layout === "NT";
+  const operand = (label: string, rows: number, columns: number): Tensor =>
+    upload(gpu, noise(rows * columns), { shape: [rows, columns], label });
+  const a = transposeA ? operand("a", k, m) : operand("a", m, k);
+  const b = transposeB ? operand("b", n, k) : operand("b", k, n);
+  const perStep = Math.max(1, Math.ceil(recorded / (2 * m * n * k)));
+  const plan = repeated(planFor(gpu, [matmul(a, b, { transposeA, transposeB })]), perStep);
+  const recording = await record(gpu, { plan, label: "product" });
+  return {
+    name: "Firn",
+    side: PRODUCT,
+    perStep,
+    step: () => recording.replay(1),
+    settle: settleOn(gpu),
+    loss: null,
+    memory: () => null,
+    close() {
+      recording.destroy();
+      free({ a, b });
+    },
+  };
+}
+
+/** Numbers from -0.5 to 0.5 with random mantissas, as what a product costs in power depends on its bits. */
+function noise(size: number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(size);
+  for (let i = 0, x = 1; i < size; i++) {
+    x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
+    values[i] = x / 2 ** 32 - 0.5;
+  }
+  return values;
+}

@@ -1,0 +1,109 @@
+/**
+ * What a device can do at most, measured: multiply-adds in registers, and a large copy.
+ *
+ * @module
+ */
+
+import type { Gpu } from "@firn/train";
+import { createBuffer, pipelineFor } from "../../core/gpu/device.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "../../kernels/kernel.ts";
+import { type Clock, openClock } from "./clock.ts";
+import type { Peaks } from "./roofline.ts";
+
+/** Milliseconds of a measurement at least, as clocks rise with work. */
+const AT_LEAST = 50;
+const THREADS = 256;
+/** Independent sums of a thread, each of four lanes. */
+const SUMS = 8;
+const UNROLLED = 16;
+const LOOPS = 64;
+/** Vectors of four that a thread copies. */
+const COPIED = 4;
+
+/** Multiply-adds on registers alone; one vector a thread is stored, so that none is left out. */
+export function fmaKernel(groups: number): Kernel {
+  const body = repeat(UNROLLED, () => repeat(SUMS, (s) => `    r${s} = fma(r${s}, m, b);\n`));
+  const code = `${storage(["vec4f"], ["vec4f"])}
+@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
+  let m = a0[0];
+  let b = a0[1];
+${repeat(SUMS, (s) => `  var r${s} = b + vec4f(f32(lid + ${s}u));\n`)}
+  for (var i = 0u; i < ${LOOPS}u; i++) {
+${body}  }
+  let group = ${GROUP_INDEX};
+  o0[group * ${THREADS}u + lid] = ${Array.from({ length: SUMS }, (_, s) => `r${s}`).join(" + ")};
+}`;
+  const flops = 2 * 4 * SUMS * UNROLLED * LOOPS * THREADS * groups;
+  return { name: `fma ${groups}`, code, grid: foldGrid(groups), flops };
+}
+
+/** A copy of as many groups' worth of vectors. */
+export function copyKernel(groups: number): Kernel {
+  const code = `${storage(["vec4f"], ["vec4f"])}
+@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
+  let first = (${GROUP_INDEX}) * ${COPIED * THREADS}u + lid;
+${repeat(COPIED, (i) => `  o0[first + ${i * THREADS}u] = a0[first + ${i * THREADS}u];\n`)}}`;
+  return { name: `copy ${groups}`, code, grid: foldGrid(groups), flops: 0 };
+}
+
+/** Runs a kernel again and again on two buffers. */
+function repeater(gpu: Gpu, kernel: Kernel, [from, to]: readonly GPUBuffer[]) {
+  const pipeline = pipelineFor(gpu, kernel);
+  const entries = [from, to].map((buffer, binding) => ({ binding, resource: { buffer } }));
+  const group = gpu.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+  return (times: number, clock?: Clock): void => {
+    const encoder = gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass(clock && { timestampWrites: clock.around });
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    for (let i = 0; i < times; i++) pass.dispatchWorkgroups(...kernel.grid as [number, number, number]);
+    pass.end();
+    gpu.device.queue.submit([encoder.finish()]);
+  };
+}
+
+/** A device's peaks, and work to keep it busy. */
+export interface Measured {
+  readonly peaks: Peaks;
+  /** Submits multiply-adds of at least so many milliseconds. */
+  readonly occupy: (milliseconds: number) => void;
+}
+
+/**
+ * Measures the peaks.
+ *
+ * @param gpu The device; needs timestamps
+ * @returns The peaks, the best of three readings of at least 50 ms each
+ */
+export async function measurePeaks(gpu: Gpu): Promise<Measured> {
+  using clock = openClock(gpu);
+  const vectors = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 16);
+  const fmaGroups = gpu.software ? 8 : 8192;
+  const copyGroups = Math.min(gpu.software ? 1024 : 16384, Math.floor(vectors / (COPIED * THREADS)));
+  const bytes = 16 * COPIED * THREADS * copyGroups;
+  const from = createBuffer(gpu, { label: "peak, from", bytes }),
+    to = createBuffer(gpu, { label: "peak, to", bytes });
+  gpu.device.queue.writeBuffer(
+    from,
+    0,
+    new Float32Array([0.999, 0.999, 0.999, 0.999, 1e-3, 1e-3, 1e-3, 1e-3]),
+  );
+  const fma = fmaKernel(fmaGroups);
+  const compute = repeater(gpu, fma, [from, to]), copy = repeater(gpu, copyKernel(copyGroups), [from, to]);
+  const least = async (run: typeof compute): Promise<number> => {
+    let times = 1, ms = 0;
+    const reading = async (): Promise<number> => {
+      run(times, clock);
+      return await clock.read();
+    };
+    while ((ms = await reading()) < AT_LEAST) {
+      times = Math.ceil(times * Math.min(64, Math.max(2, 1.2 * AT_LEAST / ms)));
+    }
+    return Math.min(ms, await reading(), await reading()) / times;
+  };
+  const fmaMs = await least(compute), copyMs = await least(copy);
+  return {
+    peaks: { flops: 1e3 * fma.flops / fmaMs, bytes: 1e3 * 2 * bytes / copyMs },
+    occupy: (milliseconds) => compute(Math.ceil(milliseconds / fmaMs)),
+  };
+}

@@ -1,0 +1,71 @@
+/**
+ * What each side of a comparison does in a step, so that anyone can judge whether it is fair.
+ *
+ * @module
+ */
+
+/** What a step consists of. */
+export interface Side {
+  /** Of storage and of sums. */
+  readonly precision: string;
+  readonly optimizer: string;
+  readonly clipping: string;
+  readonly attention: string;
+  /** What the backward pass computes again rather than keeps. */
+  readonly recompute: string;
+  /** Whether the output projection is the embedding. */
+  readonly head: string;
+  readonly batch: string;
+}
+
+/** Firn's training of a Llama. */
+export const FIRN_MODEL: Side = {
+  precision: "f32",
+  optimizer: "AdamW, fused",
+  clipping: "global norm 1",
+  attention: "fused",
+  recompute: "attention's probabilities",
+  head: "tied",
+  batch: "one, uploaded each step",
+};
+
+/** Firn's training of the one-layer network. */
+export const FIRN_LAYER: Side = {
+  ...FIRN_MODEL,
+  optimizer: "Adam, fused",
+  clipping: "none",
+  batch: "a new one each step, uploaded",
+};
+
+/** The one-layer network in jax-js. */
+export const JAX_LAYER: Side = {
+  ...FIRN_LAYER,
+  optimizer: "Adam, by hand under jit",
+  attention: "nn.dotProductAttention",
+  recompute: "nothing",
+};
+
+/** A product alone. */
+export const PRODUCT: Side = {
+  precision: "f32",
+  optimizer: "none",
+  clipping: "none",
+  attention: "none",
+  recompute: "nothing",
+  head: "none",
+  batch: "operands on the device",
+};
+
+/** A side in one line. */
+export function describeSide(side: Side): string {
+  if (side.optimizer === "none") return `${side.precision}, forward only, ${side.batch}`;
+  return [
+    side.precision,
+    side.optimizer,
+    `clipping ${side.clipping}`,
+    `attention ${side.attention}`,
+    `recomputes ${side.recompute}`,
+    `head ${side.head}`,
+    `batch ${side.batch}`,
+  ].join("; ");
+}

@@ -1,0 +1,89 @@
+/**
+ * Talking to the PyTorch twin, with a fake of it.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { openGpu } from "@firn/train";
+import { measureEntries } from "./bench.ts";
+import { PRODUCT } from "./sides.ts";
+import { askTwin, parseTwin } from "./twin.ts";
+import { productEntry } from "./works.ts";
+
+const LENGTHS = { rounds: 4, turn: 10, warmUp: 5 };
+const MACHINE = { device: "H100", driver: "580", torch: "2.11.0", transformers: null, cuda: "13.0" };
+const SIDE = {
+  work: 0,
+  name: "cuBLAS",
+  side: PRODUCT,
+  first: 9,
+  times: [1.5, 2.5],
+  unclipped: null,
+  memory: null,
+  loss: null,
+};
+const PRINTED = ["a warning", JSON.stringify(MACHINE), JSON.stringify(SIDE), "{} is no contender"];
+
+/** A program that writes down what it is asked, then prints some lines and ends. */
+async function withFake(
+  { lines, code = 0 }: { readonly lines: readonly string[]; readonly code?: number },
+  use: (command: readonly string[], asked: () => { works: unknown[]; rounds: number }[]) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const said = lines.map((text) => `echo '${text}'`).join("\n");
+    const script = `echo "$1" >>${folder}/asked\n${said}\necho "no torch here" >&2\nexit ${code}\n`;
+    await Deno.writeTextFile(`${folder}/python3`, script);
+    const asked = () =>
+      Deno.readTextFileSync(`${folder}/asked`).trim().split("\n").map((text) => JSON.parse(text));
+    await use(["sh", `${folder}/python3`], asked);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("parseTwin finds the machine and the contenders among other lines", () => {
+  assertEquals(parseTwin(PRINTED.slice(0, 3).join("\n"), 1), { machine: MACHINE, sides: [SIDE] });
+});
+
+Deno.test("parseTwin refuses an answer without the machine, or without a work", () => {
+  assertThrows(() => parseTwin(JSON.stringify(SIDE), 1), Error, "did not name its machine");
+  assertThrows(
+    () => parseTwin(JSON.stringify(MACHINE), 1),
+    Error,
+    "measured 0 contenders and none of work 0",
+  );
+});
+
+Deno.test("askTwin says what failed: no program, or the last line that it printed", async () => {
+  await withFake({ lines: [], code: 1 }, async (command) => {
+    await assertRejects(
+      () => askTwin([], LENGTHS, command),
+      Error,
+      '"sh" ended with status 1: no torch here',
+    );
+  });
+  await assertRejects(
+    () => askTwin([], LENGTHS, ["/nowhere/python3"]),
+    Error,
+    'Cannot run the PyTorch twin as "/nowhere/python3" does not start: ',
+  );
+});
+
+Deno.test("measureEntries takes turns with the twin: two visits of half the rounds", async () => {
+  await using gpu = await openGpu();
+  const entry = productEntry({ m: 32, n: 32, k: 32, layout: "NT" }, 1e5);
+  await withFake({ lines: PRINTED.slice(0, 3) }, async (twin, asked) => {
+    const [row] = await measureEntries(gpu, [entry], { lengths: LENGTHS, twin });
+    assertEquals(row.sides.map(({ name, times }) => [name, times.length]), [["Firn", 4], ["cuBLAS", 4]]);
+    assertEquals(row.sides[1].ms, { median: 2, min: 1.5, max: 2.5 });
+    assertEquals(
+      asked().map(({ works, rounds }) => [works, rounds]),
+      [1, 2].map(() => [
+        [{ kind: "product", m: 32, n: 32, k: 32, layout: "NT", lossAt: 1 }],
+        2,
+      ]),
+    );
+  });
+});

@@ -1,0 +1,169 @@
+/**
+ * The works of the benchmark by name.
+ *
+ * Axes: B batch, T time, D width.
+ *
+ * @module
+ */
+
+import type { Gpu } from "@firn/train";
+import { firnLayer, firnModel, firnProduct, type Product, watching } from "./contenders.ts";
+import type { Contender } from "./measure.ts";
+import type { OneLayerSize } from "./one_layer.ts";
+import { type Shape, SHAPES } from "./shapes.ts";
+import type { TwinWork } from "./twin.ts";
+
+/** One row of the results: contenders that do the same work, Firn first. */
+export interface Entry {
+  readonly work: string;
+  /** Makes the contenders. */
+  readonly open: (gpu: Gpu) => Promise<Contender[]>;
+  /** The step after which losses are read. */
+  readonly lossAt: number;
+  /** How far losses may differ where all start from the same weights; null where they do not. */
+  readonly tolerance: number | null;
+  /** Floating-point operations, where the row shows TFLOP/s. */
+  readonly flops: number | null;
+  /** The same work for PyTorch; null when it has none. */
+  readonly twin: TwinWork | null;
+}
+
+/** A name for the command line, and the rows that it makes. */
+export interface Work {
+  readonly about: string;
+  /** Whether it is too much for a software adapter. */
+  readonly gpuSized: boolean;
+  readonly entries: readonly Entry[];
+}
+
+const NO_ENTRY = { lossAt: 1, tolerance: null, flops: null, twin: null };
+
+function model(name: keyof typeof SHAPES, batch: number, length: number): Work {
+  const shape: Shape = SHAPES[name];
+  const work = `${name} B ${batch} T ${length}`;
+  const twin: TwinWork = { kind: "model", name, shape, batch, length, gpt2: name === "gpt2-124m" };
+  const open = async (gpu: Gpu): Promise<Contender[]> => [await firnModel(gpu, { shape, batch, length })];
+  return {
+    about: `a Llama, ${work}`,
+    gpuSized: true,
+    entries: [{ ...NO_ENTRY, work, open, lossAt: 5, twin }],
+  };
+}
+
+/** The one-layer network beside jax-js on some of its devices. */
+function layerEntry(size: OneLayerSize, devices: readonly ("webgpu" | "wasm")[]): Entry {
+  const { width, time, batch } = size;
+  return {
+    ...NO_ENTRY,
+    work: `one layer D ${width} B ${batch} T ${time}`,
+    async open(gpu) {
+      const contenders = [await firnLayer(gpu, size)];
+      // Loaded when needed, so that other works run without jax-js.
+      const { jaxJs } = await import("./jax_js.ts");
+      for (const device of devices) contenders.push(await jaxJs(size, device));
+      return contenders;
+    },
+    lossAt: 25,
+    // Rounding only, over 25 steps.
+    tolerance: 1e-3,
+    twin: { kind: "layer", ...size },
+  };
+}
+
+const PRODUCTS: readonly Product[] = [
+  { m: 4096, n: 4096, k: 4096, layout: "NN" },
+  { m: 8192, n: 2304, k: 768, layout: "NT" },
+  { m: 8192, n: 3072, k: 768, layout: "NT" },
+  { m: 8192, n: 768, k: 3072, layout: "NN" },
+  { m: 8192, n: 768, k: 768, layout: "NT" },
+  { m: 768, n: 2304, k: 8192, layout: "TN" },
+  { m: 1024, n: 2304, k: 768, layout: "NT" },
+  { m: 1024, n: 768, k: 768, layout: "NN" },
+];
+
+/** The entry of a product; `recorded` is the work of one recording. */
+export function productEntry(product: Product, recorded?: number): Entry {
+  const { m, n, k, layout } = product;
+  return {
+    ...NO_ENTRY,
+    work: `product ${m} x ${n} x ${k} ${layout}`,
+    open: async (gpu) => [await firnProduct(gpu, product, recorded)],
+    flops: 2 * m * n * k,
+    twin: { kind: "product", ...product },
+  };
+}
+
+async function watched(gpu: Gpu): Promise<Contender[]> {
+  const size = { shape: SHAPES["gpt2-124m"], batch: 8, length: 1024 };
+  const all = watching(["gradNorm", "gradDelta", "weightDelta"]);
+  return [
+    await firnModel(gpu, size),
+    await firnModel(gpu, { ...size, policy: watching(["gradNorm"]), name: "gradNorm" }),
+    await firnModel(gpu, { ...size, policy: all, name: "all three signals" }),
+  ];
+}
+
+/** The works; `refreeze` is measured in a way of its own. */
+export const WORKS: Readonly<Record<string, Work>> = {
+  "layer-128": {
+    about: "one layer, D 128, B 8, T 64, beside jax-js on WebGPU and in WebAssembly",
+    gpuSized: false,
+    entries: [layerEntry({ width: 128, time: 64, batch: 8 }, ["webgpu", "wasm"])],
+  },
+  "layer-768": {
+    about: "one layer, D 768, B 8, T 512, beside jax-js on WebGPU",
+    gpuSized: true,
+    entries: [layerEntry({ width: 768, time: 512, batch: 8 }, ["webgpu"])],
+  },
+  "gpt2": model("gpt2-124m", 8, 1024),
+  "gpt2-b1": model("gpt2-124m", 1, 1024),
+  "smollm2": model("smollm2-135m", 8, 512),
+  "smollm2-b1": model("smollm2-135m", 1, 512),
+  "llama": model("llama-15m", 32, 256),
+  "llama-b4": model("llama-15m", 4, 256),
+  "matmul": {
+    about: "matrix products alone",
+    gpuSized: true,
+    entries: PRODUCTS.map((product) => productEntry(product)),
+  },
+  "monitoring": {
+    about: "gpt2 with signals measured, beside gpt2 without",
+    gpuSized: true,
+    entries: [{ ...NO_ENTRY, work: "monitoring, gpt2-124m B 8", open: watched, lossAt: 5, tolerance: 1e-3 }],
+  },
+  "refreeze": {
+    about: "gpt2: time of a change of the frozen set",
+    gpuSized: true,
+    entries: [],
+  },
+};
+
+/**
+ * The works that a command line asks for.
+ *
+ * @param asked Names with commas between them; null for what suits the adapter
+ * @param gpu The adapter
+ * @returns Names
+ * @throws {RangeError} When there is no such work, or it is made for a GPU and this is none
+ */
+export function chooseWorks(
+  asked: string | null,
+  gpu: { readonly name: string; readonly software: boolean },
+): string[] {
+  const suited = Object.keys(WORKS).filter((name) => !WORKS[name].gpuSized);
+  const names = Object.keys(WORKS);
+  if (asked === null) return gpu.software ? suited : names.filter((name) => !suited.includes(name));
+  return asked.split(",").map((name) => {
+    if (!names.includes(name)) {
+      throw new RangeError(`Cannot run the work "${name}" as the works are ${names.join(", ")}`);
+    }
+    if (gpu.software && WORKS[name].gpuSized) {
+      throw new RangeError(
+        `Cannot run the work "${name}" as "${gpu.name}" is a software adapter and the work is made for a GPU: choose --work ${
+          suited.join(",")
+        } or a machine with a GPU and its Vulkan driver`,
+      );
+    }
+    return name;
+  });
+}

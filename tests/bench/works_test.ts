@@ -1,0 +1,166 @@
+/**
+ * Which works run where, and what they measure in a size that takes no time.
+ *
+ * @module
+ */
+
+import { assertEquals, assertGreater, assertMatch, assertThrows } from "@std/assert";
+import { openGpu } from "@firn/train";
+import { measureEntries } from "./bench.ts";
+import { firnModel, watching } from "./contenders.ts";
+import { alternating, changesOf } from "./refreeze.ts";
+import { fairness, line, ratioOf, rowLines, sideResult, summary } from "./results.ts";
+import { FIRN_MODEL } from "./sides.ts";
+import { chooseWorks, type Entry, productEntry, WORKS } from "./works.ts";
+
+const SOFTWARE = { name: "llvmpipe", software: true }, GPU = { name: "H200", software: false };
+const LENGTHS = { rounds: 2, turn: 20, warmUp: 10 };
+const SHAPE = { hidden: 32, mlp: 64, layers: 1, heads: 2, kvHeads: 1, vocabulary: 64 };
+
+Deno.test("chooseWorks takes what suits the adapter", () => {
+  assertEquals(chooseWorks(null, SOFTWARE), ["layer-128"]);
+  assertEquals(chooseWorks(null, GPU), Object.keys(WORKS).filter((name) => name !== "layer-128"));
+  assertEquals(chooseWorks("matmul,layer-128", GPU), ["matmul", "layer-128"]);
+});
+
+Deno.test("chooseWorks refuses work made for a GPU on a software adapter, and names the mend", () => {
+  const refused = assertThrows(() => chooseWorks("layer-128,gpt2", SOFTWARE), RangeError).message;
+  assertMatch(
+    refused,
+    /^Cannot run the work "gpt2" as "llvmpipe" is a software adapter .* --work layer-128 or/,
+  );
+  assertThrows(
+    () => chooseWorks("gpt3", GPU),
+    RangeError,
+    'Cannot run the work "gpt3" as the works are layer-128',
+  );
+});
+
+Deno.test("measureEntries fills a row: times of all rounds, spread, memory, loss and what each side does", async () => {
+  await using gpu = await openGpu();
+  const size = { shape: SHAPE, batch: 2, length: 8 };
+  const entry: Entry = {
+    work: "tiny",
+    lossAt: 3,
+    tolerance: 1e-4,
+    flops: null,
+    twin: null,
+    open: async () => [
+      await firnModel(gpu, size),
+      await firnModel(gpu, {
+        ...size,
+        name: "watched",
+        policy: watching(["gradNorm", "gradDelta", "weightDelta"]),
+      }),
+    ],
+  };
+  const product = productEntry({ m: 64, n: 32, k: 48, layout: "TN" }, 1e6);
+  const [row, rate] = JSON.parse(JSON.stringify(
+    await measureEntries(gpu, [entry, product], { lengths: LENGTHS, twin: null }),
+  ));
+  assertEquals(Object.keys(row), ["work", "flops", "lossAt", "sides"]);
+  const [firn, watched] = row.sides;
+  assertEquals(Object.keys(firn).toSorted(), [
+    "first",
+    "loss",
+    "memory",
+    "ms",
+    "name",
+    "side",
+    "times",
+    "unclipped",
+  ]);
+  assertEquals([firn.times.length, firn.side, firn.unclipped], [2, FIRN_MODEL, null]);
+  assertGreater(firn.ms.median, 0);
+  // Weights and moments of 64 x 32 embeddings and one layer, and room for a step.
+  assertGreater(firn.memory, 12 * 64 * 32);
+  assertEquals(firn.loss, watched.loss);
+  assertEquals([rate.flops, rate.sides[0].loss, rate.sides.length], [2 * 64 * 32 * 48, null, 1]);
+});
+
+Deno.test("measureEntries refuses contenders whose losses differ", async () => {
+  await using gpu = await openGpu();
+  const entry: Entry = {
+    work: "unlike",
+    lossAt: 1,
+    tolerance: 1e-4,
+    flops: null,
+    twin: null,
+    open: async () => [
+      await firnModel(gpu, { shape: SHAPE, batch: 2, length: 8 }),
+      await firnModel(gpu, { shape: { ...SHAPE, vocabulary: 128 }, batch: 2, length: 8, name: "other" }),
+    ],
+  };
+  const refused = await measureEntries(gpu, [entry], { lengths: LENGTHS, twin: null }).catch((e) =>
+    e.message
+  );
+  assertMatch(refused, /^Cannot compare "Firn" and "other" as their losses must agree to 0.0001: /);
+});
+
+const side = (name: string, ms: number) =>
+  sideResult({
+    name,
+    side: FIRN_MODEL,
+    first: 1234,
+    times: [ms, ms + 1, ms + 2],
+    unclipped: name === "PyTorch" ? [ms - 1] : null,
+    memory: 2 ** 30,
+    loss: 1,
+  });
+const ROW = { work: "w", flops: null, lossAt: 1, sides: [side("Firn", 99), side("PyTorch", 199)] };
+
+Deno.test("rowLines shows medians with their ends, memory, and the peer's time over Firn's", () => {
+  assertEquals(rowLines(ROW), [
+    ["w", "100.0 (99.0..101.0)", "1.00", "1234", "PyTorch", "200.0 (199.0..201.0)", "198.0", "1.00", "2.000"],
+  ]);
+  assertEquals(ratioOf(ROW, ROW.sides[1]), 2);
+  // 1e12 operations in 100 ms.
+  assertEquals(rowLines({ ...ROW, flops: 1e12 })[0][1], "10.0 TF (9.90..10.1)");
+  assertEquals(line(["a", "1"]).startsWith("a   "), true);
+});
+
+Deno.test("summary says how often Firn is ahead, and fairness who does what", () => {
+  const behind = { ...ROW, sides: [side("Firn", 99), side("PyTorch", 49)] };
+  assertEquals(summary([ROW, behind]), [
+    "PyTorch takes 1.000 times as long as Firn (2 works, geometric mean; Firn is ahead in 1)",
+  ]);
+  assertEquals(fairness([ROW, behind]), [
+    "Firn, PyTorch: f32; AdamW, fused; clipping global norm 1; attention fused; recomputes attention's probabilities; head tied; batch one, uploaded each step",
+  ]);
+});
+
+Deno.test("every work says what Firn does in each respect", () => {
+  assertEquals(Object.values(FIRN_MODEL).filter((said) => said === "").length, 0);
+  assertEquals(Object.keys(FIRN_MODEL), [
+    "precision",
+    "optimizer",
+    "clipping",
+    "attention",
+    "recompute",
+    "head",
+    "batch",
+  ]);
+});
+
+Deno.test("alternating freezes half, thaws, and freezes again", () => {
+  const policy = alternating(3);
+  const parts = ["a", "b", "c", "d"].map((path) =>
+    ({ path, parameters: [], layer: 0, kind: "linear", size: 4 }) as const
+  );
+  let state = policy.init(parts, { steps: 12 });
+  const counts = Array.from({ length: 12 }, (_, i) => {
+    state = policy.next(state, { steps: [i + 1], loss: [1], learningRate: [1], readings: {} });
+    return policy.frozen(state).length;
+  });
+  assertEquals(counts, [0, 0, 2, 2, 2, 0, 0, 0, 2, 2, 2, 0]);
+});
+
+Deno.test("changesOf takes ordinary steps off the two steps of a change", () => {
+  const all = [50, 10, 10, 10], half = [6, 6, 6, 6];
+  const times = [...all, ...half, ...all, ...half, ...all];
+  times[3] = 14; // planned: 4 more
+  times[4] = 9; // recorded: 3 more
+  const { step, frozenStep, extra } = changesOf(times, 4);
+  assertEquals([step, frozenStep], [10, 6]);
+  assertEquals(extra, { "freeze": 7, "thaw": 40, "freeze again": 0, "thaw again": 40 });
+});
