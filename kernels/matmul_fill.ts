@@ -6,6 +6,7 @@
  */
 
 import { repeat } from "./kernel.ts";
+import type { MatmulTile } from "./matmul.ts";
 import type { Side } from "./matmul_frame.ts";
 
 /** An operand, the first row or column of its tile, and how many there are. */
@@ -37,14 +38,20 @@ const GROUP = 4;
 /** Quads of all banks. */
 const BANKS = 8;
 
+/** Quads after each group: transposing threads of neighbouring k write at once, into different banks. */
+const padOf = (bk: number): number => Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
+
 /** Declares the tile of an operand. */
 export function tileMemory({ side: { name }, width }: Tile, { bk }: FillOptions): string {
-  // Transposing threads of neighbouring k write at once: the pad puts them into different banks.
-  const pad = Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
   return `struct Group_${name} { row: array<array<vec4<f32>, ${
     width / 4
-  }>, ${GROUP}>, pad: array<vec4<f32>, ${pad}> }
+  }>, ${GROUP}>, pad: array<vec4<f32>, ${padOf(bk)}> }
 var<workgroup> t${name}: array<Group_${name}, ${bk / GROUP}>;\n`;
+}
+
+/** Bytes of workgroup memory that both tiles take. */
+export function tileBytes({ bm, bn, bk }: MatmulTile): number {
+  return 16 * (bk / GROUP) * (GROUP * (bm + bn) / 4 + 2 * padOf(bk));
 }
 
 /** A quad of a tile. */

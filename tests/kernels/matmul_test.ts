@@ -4,7 +4,7 @@ import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../..
 import { assertClose, blank, runKernel, testDevice, values } from "./run_kernel.ts";
 
 const SUBGROUPS = (await testDevice()).features.has("subgroups");
-const GPU = { software: false, subgroups: true };
+const GPU = { software: false, subgroups: true, workgroupBytes: 49152 };
 
 const tiles = (split: number): MatmulVariant[] =>
   MATMUL_TILES.map(({ rate: _, enough: __, ...tile }) => ({ kind: "tiled", ...tile, split }));
@@ -87,7 +87,19 @@ Deno.test("chooseMatmul takes large tiles for large products, and shares the sum
   assert(split > 1, `split ${split}`);
 });
 
+Deno.test("matmulVariants fits tiles into the workgroup memory, and parts of sums into a binding", () => {
+  const small = matmulVariants({ batch: 1, m: 4096, n: 4096, k: 4096 }, { ...GPU, workgroupBytes: 16384 });
+  assertEquals(small.some((v) => v.kind === "tiled" && v.bm === 128), false);
+  assert(small.length > 0);
+  const wide = matmulVariants({ batch: 1, m: 50257, n: 768, k: 65536 }, GPU);
+  assertEquals(wide.some((v) => v.kind === "tiled" && v.split > 1), false);
+});
+
 Deno.test("matmulVariants gives software adapters blocks no larger than the product, each once", () => {
-  const variants = matmulVariants({ batch: 1, m: 8, n: 9, k: 5 }, { software: true, subgroups: false });
+  const variants = matmulVariants({ batch: 1, m: 8, n: 9, k: 5 }, {
+    ...GPU,
+    software: true,
+    subgroups: false,
+  });
   assertEquals(variants, [{ kind: "direct", tm: 8, tn: 2, subgroups: false }]);
 });
