@@ -20,7 +20,7 @@ export interface Reduction {
   readonly inner: number;
   /** How elements are joined. */
   readonly kind: "sum" | "max";
-  /** Threads that share one row when `inner` is 1; a power of two, 1 for a thread a row. */
+  /** Threads that share one row when `inner` is 1; a power of two. 1 is a thread a row, and a thread a column. */
   readonly threads: number;
   /** Label for the profiler. */
   readonly label: string;
@@ -28,17 +28,29 @@ export interface Reduction {
 
 const LOWEST = -3.4028234663852886e38;
 
+/** Columns, or groups of four, and rows that a workgroup takes at once. */
+const TILE = { columns: 32, rows: 8 };
+/** Workgroups that fill the processors of a large GPU. */
+const MANY_GROUPS = 512;
+/** Sums of columns that are long and few are shared by several threads. */
+const isShared = ({ outer, length, inner, threads }: ColumnSizes): boolean =>
+  threads > 1 && length > TILE.rows && outer * inner < 65536;
+
+/** What {@link columnPieces} depends on. */
+export type ColumnSizes = Pick<Reduction, "outer" | "length" | "inner" | "threads">;
+
 /**
  * Columns are reduced in this many pieces, whose results a second launch reduces.
  *
  * @param reduction The reduction
- * @returns 1 when a single launch is enough
+ * @returns 1 when a single launch is enough, at most 64
  */
-export function columnPieces(
-  { outer, length, inner }: Pick<Reduction, "outer" | "length" | "inner">,
-): number {
+export function columnPieces(sizes: ColumnSizes): number {
+  const { outer, length, inner } = sizes;
   if (inner === 1 || outer * inner >= 65536 || length <= 64) return 1;
-  return Math.min(64, Math.ceil(length / 32));
+  if (!isShared(sizes)) return Math.min(64, Math.ceil(length / 32));
+  const groups = outer * Math.ceil(inner / (4 * TILE.columns));
+  return Math.min(64, Math.ceil(length / 64), Math.ceil(MANY_GROUPS / groups));
 }
 
 /**
@@ -96,36 +108,54 @@ ${tree}if (lid == 0u) { o[row] = tree[0]; }
   return { name: label, code, grid: foldGrid(outer), flops };
 }
 
+/** A thread a column, or tiles of threads whose rows are joined in workgroup memory, in a fixed order. */
 function reduceColumns(reduction: Reduction): Kernel {
   const { expression, outer, length, inner, kind, label } = reduction;
+  const shared = isShared(reduction);
   const pieces = columnPieces(reduction);
   const perPiece = Math.ceil(length / pieces);
   const { lanes, types, body } = render(expression, { lanes: inner % 4 === 0 ? 4 : 1 });
   const n = expression.steps.length - 1;
   const type = lanes === 4 ? "vec4<f32>" : "f32";
   const columns = inner / lanes;
-  const total = outer * pieces * columns;
-  const join = kind === "sum" ? `acc + v${n}` : `max(acc, v${n})`;
-  const code = `${declarations(types, type)}
-@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
-let t = (${GROUP_INDEX}) * 64u + lid;
-if (t >= ${total}u) { return; }
-let c = t % ${columns}u;
-let piece = (t / ${columns}u) % ${pieces}u;
-let row = t / ${columns * pieces}u;
-var acc = ${type}(${kind === "sum" ? "0.0f" : f32(LOWEST)});
+  const join = (a: string, b: string): string => kind === "sum" ? `${a} + ${b}` : `max(${a}, ${b})`;
+  const blocks = shared ? Math.ceil(columns / TILE.columns) : columns;
+  const total = outer * pieces * blocks;
+  const threads = shared ? TILE.columns * TILE.rows : 64;
+  const group = shared ? GROUP_INDEX : `(${GROUP_INDEX}) * 64u + lid`;
+  const walk = (first: string, step: number): string =>
+    `var acc = ${type}(${kind === "sum" ? "0.0f" : f32(LOWEST)});
 let end = min((piece + 1u) * ${perPiece}u, ${length}u);
-for (var k = piece * ${perPiece}u; k < end; k++) {
+for (var k = piece * ${perPiece}u${first}; k < end; k += ${step}u) {
 let i = (row * ${length}u + k) * ${columns}u + c;
 ${body("i")}
-acc = ${join};
-}
-o[t] = acc;
+acc = ${join("acc", `v${n}`)};
+}`;
+  const result = `o[(row * ${pieces}u + piece) * ${columns}u + c]`;
+  const rest = Array.from({ length: TILE.rows - 1 }, (_, r) => `tile[lid + ${(r + 1) * TILE.columns}u]`);
+  const text = shared
+    ? `let wanted = t % ${blocks}u * ${TILE.columns}u + lid % ${TILE.columns}u;
+let c = min(wanted, ${columns - 1}u);
+${walk(` + lid / ${TILE.columns}u`, TILE.rows)}
+tile[lid] = acc;
+workgroupBarrier();
+if (lid < ${TILE.columns}u && wanted < ${columns}u) { ${result} = ${rest.reduce(join, "acc")}; }`
+    : `let c = t % ${columns}u;
+${walk("", 1)}
+${result} = acc;`;
+  const code = `${declarations(types, type)}
+${shared ? `var<workgroup> tile: array<${type}, ${threads}>;` : ""}
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
+let t = ${group};
+if (t >= ${total}u) { return; }
+let piece = t / ${blocks}u % ${pieces}u;
+let row = t / ${blocks * pieces}u;
+${text}
 }`;
   return {
     name: label,
     code,
-    grid: foldGrid(Math.ceil(total / 64)),
+    grid: foldGrid(shared ? total : Math.ceil(total / 64)),
     flops: outer * length * inner * expression.steps.length,
   };
 }

@@ -301,8 +301,8 @@ export function createLowering(
     const { expression, loads } = isElement(x) && !stored.has(x)
       ? express([x], x.shape)
       : { expression: loadAll(x), loads: [bufferOf(x)] };
-    const pieces = columnPieces({ outer, length, inner });
     const threads = target.software ? 1 : length <= 64 ? 32 : 128;
+    const pieces = columnPieces({ outer, length, inner, threads });
     const label = `${kind} ${outer}x${length}x${inner}`;
     const priority = place.get(node)!;
     if (pieces === 1) {
