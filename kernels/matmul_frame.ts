@@ -53,7 +53,7 @@ export function frame(
 } {
   const { m, n, batch } = product;
   const { expression, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
-  const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
+  const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
   const { lanes, types } = rendering;
   const all = [
     `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,

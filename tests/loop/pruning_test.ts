@@ -18,8 +18,10 @@ import type { LlamaParams, Model, TokenBatch } from "@firn/train/models";
 import { backwardOf } from "./llama_cost.ts";
 import { bits, llamaSource, randomFrom, scheduled, tokenBatch, valuesOf } from "./tiny.ts";
 
-const gpu = await openGpu();
-Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+const opened = await openGpu();
+Deno.test.afterAll(async () => await opened[Symbol.asyncDispose]());
+/** Binds so little that each parameter has an update of its own, which can be counted. */
+const gpu = { ...opened, target: { ...opened.target, maxBindings: 8 } };
 
 const LAYERS = 4;
 const batch = tokenBatch([2, 8]);
