@@ -20,20 +20,24 @@ export interface Side {
   readonly k: number;
   /** Whether neighbours along k are neighbours in memory. */
   readonly kContiguous: boolean;
+  /** Elements from one to the next along the other direction. */
+  readonly stride: number;
   /** Whether groups of four along the contiguous direction can be loaded at once. */
   readonly wide: boolean;
 }
 
 /** Both operands of a product. */
-export function sides({ m, n, k, transposeA, transposeB }: Matmul): [Side, Side] {
-  const side = (name: string, size: number, kContiguous: boolean): Side => ({
+export function sides(product: Matmul): [Side, Side] {
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n } = product;
+  const side = (name: string, size: number, kContiguous: boolean, stride = kContiguous ? k : size): Side => ({
     name,
     size,
     k,
     kContiguous,
-    wide: (kContiguous ? k : size) % 4 === 0,
+    stride,
+    wide: stride % 4 === 0,
   });
-  return [side("a", m, !transposeA), side("b", n, transposeB)];
+  return [side("a", m, !transposeA, strideA), side("b", columnsB, transposeB)];
 }
 
 /**
@@ -90,7 +94,7 @@ export function frame(
 /** Batch offsets of both operands, in the units of their arrays. */
 export function batchOffsets(product: Matmul, pair: readonly Side[]): string {
   return pair.map((s) => {
-    const stride = s.size * s.k / (s.wide ? 4 : 1);
+    const stride = s.stride * (s.kContiguous ? s.size : s.k) / (s.wide ? 4 : 1);
     return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;
   }).join(" ");
 }
