@@ -46,6 +46,8 @@ export interface Epilogue {
   readonly expression: Expression;
   /** Step numbers to store, one array each. */
   readonly outputs: readonly number[];
+  /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
+  readonly overwrites?: readonly (number | null)[];
 }
 
 /** A product `[batch, m, k] x [batch, k, n]`. */
@@ -88,7 +90,7 @@ export function productKey(
 }
 
 /**
- * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs.
+ * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs that overwrite nothing.
  *
  * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
  * @returns The kernel

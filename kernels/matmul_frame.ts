@@ -56,20 +56,25 @@ export function frame(
   ): string;
 } {
   const { m, n, batch } = product;
-  const { expression, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
+  const { expression, outputs, overwrites = [] } = product.epilogue ?? storeOnly([batch * m, n]);
+  const targets = outputs.map((_, k) => typeof overwrites[k] === "number" ? `e${overwrites[k]}` : `o${k}`);
   const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
   const { lanes, types } = rendering;
   const all = [
     `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,
     `var<storage, read> b: array<${b.wide ? "vec4<f32>" : "f32"}>;`,
-    ...types.map((t, k) => `var<storage, read> e${k}: array<${t}>;`),
-    ...outputs.map((_, k) => `var<storage, read_write> o${k}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`),
+    ...types.map((t, k) =>
+      `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
+    ),
+    ...targets.filter((name) => name[0] === "o").map((name) =>
+      `var<storage, read_write> ${name}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`
+    ),
   ];
   const partial = product.variant.kind === "tiled" && product.variant.split > 1;
   const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
   const put = (index: string, value: string): string =>
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
-      outputs.map((step, k) => `o${k}[i] = v${step};`).join(" ")
+      outputs.map((step, k) => `${targets[k]}[i] = v${step};`).join(" ")
     } }`;
   return {
     declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n"),

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { matmul as matmulKernel } from "../../kernels/matmul.ts";
+import { matmul as matmulKernel, productKey } from "../../kernels/matmul.ts";
 import { matmulVariants } from "../../kernels/matmul_variants.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
@@ -119,10 +119,20 @@ const accumulateOp: Op<ProductAttrs> = {
         { kind: "compute" as const, text, args: [0, 1] },
       ],
     };
+    const product = { ...sizes, ...attrs };
     // Sums that several workgroups share would need a launch more.
-    const variant = matmulVariants(sizes, target).find((v) => v.kind === "direct" || v.split === 1)!;
-    const kernel = matmulKernel({ ...sizes, ...attrs, variant, epilogue: { expression, outputs: [2] } });
-    return { kernel, reads: [1, 2, 0] };
+    const known = target.variants?.get(productKey(product));
+    const variants = [...(known === undefined ? [] : [known]), ...matmulVariants(sizes, target)];
+    const variant = variants.find((v) => v.kind === "direct" || v.split === 1)!;
+    const epilogue = { expression, outputs: [2] };
+    return {
+      kernel: matmulKernel({ ...product, variant, epilogue }),
+      reads: [1, 2, 0],
+      inPlace: {
+        input: 0,
+        kernel: () => matmulKernel({ ...product, variant, epilogue: { ...epilogue, overwrites: [0] } }),
+      },
+    };
   },
   definition: ([total, a, b], attrs) => [add(total, apply(matmulOp, [a, b], attrs))],
   matmulFlops: ([, a, b], _, attrs) => matmulOp.matmulFlops!([a, b], [], attrs, []),

@@ -7,6 +7,7 @@ import {
   partialSize,
   productKey,
 } from "../../kernels/matmul.ts";
+import type { Expression } from "../../kernels/expression.ts";
 import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul_variants.ts";
 import { assertClose, blank, type Data, runKernel, testDevice, values } from "./run_kernel.ts";
 
@@ -107,6 +108,32 @@ for (const variant of VARIANTS) {
     }
   });
 }
+
+Deno.test("matmul writes an output over an input of its epilogue, with the same bits as beside it", async () => {
+  for (const variant of [VARIANTS[0], VARIANTS.at(-1)!]) {
+    for (const n of [20, 21]) {
+      const [m, k] = [37, 12];
+      const expression: Expression = {
+        shape: [m, n],
+        inputs: [{ type: "f32", strides: [0, 1] }, { type: "f32", strides: [n, 1] }],
+        steps: [
+          { kind: "load", input: 0 },
+          { kind: "load", input: 1 },
+          { kind: "given", name: "acc" },
+          { kind: "compute", text: ([bias, total, acc]) => `${bias} * ${acc} + ${total}`, args: [0, 1, 2] },
+        ],
+      };
+      const sizes = { batch: 1, m, n, k, transposeA: false, transposeB: false, variant } as const;
+      const inputs = [values(m * k, 1), values(k * n, 2), values(n, 3)], total = values(m * n, 4);
+      const beside = await runKernel(matmul({ ...sizes, epilogue: { expression, outputs: [3] } }), {
+        inputs: [...inputs, total],
+        outputs: [blank(m * n)],
+      });
+      const over = matmul({ ...sizes, epilogue: { expression, outputs: [3], overwrites: [1] } });
+      assertEquals(await runKernel(over, { inputs, outputs: [total] }), beside);
+    }
+  }
+});
 
 Deno.test("matmul writes one text for any number of workgroups that share sums", () => {
   const { rate: _, enough: __, ...tile } = MATMUL_TILES[0];
