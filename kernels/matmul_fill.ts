@@ -114,7 +114,7 @@ function load(
     readonly tag: string;
   },
 ): Fill {
-  const { name, size, k, kContiguous, wide } = side;
+  const { name, size, k, kContiguous, stride, wide } = side;
   const deep = bk / GROUP, quads = width / 4;
   const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
   const fits = size % width === 0;
@@ -128,13 +128,13 @@ function load(
     ? ""
     : kContiguous
     ? repeat(GROUP, (r) =>
-      `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${k / 4}u + ${kq};\n`)
-    : `let ${at(0)} = z${name} + ${kq} * ${size}u + ${clamp(`(${first}) / 4u`, size / 4)};\n`;
+      `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${stride / 4}u + ${kq};\n`)
+    : `let ${at(0)} = z${name} + ${kq} * ${stride}u + ${clamp(`(${first}) / 4u`, Math.ceil(size / 4))};\n`;
   const quad = (r: number): string => {
     if (!wide) return scalarQuad(side, { first, k: `(k0 + ${kq} * 4u)`, r });
     const [text, reach] = kContiguous
       ? [`${name}[${at(r)} + k0 / 4u]`, `k0 + ${kq} * 4u`]
-      : [`${name}[${at(0)} + (k0 + ${r}u) * ${size / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
+      : [`${name}[${at(0)} + (k0 + ${r}u) * ${stride / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
     return k % bk === 0 ? text : `select(vec4<f32>(), ${text}, ${reach} < ${k}u)`;
   };
   const row = (c: number): string =>
@@ -150,13 +150,13 @@ function load(
 
 /** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
 function scalarQuad(
-  { name, size, k, kContiguous }: Side,
+  { name, size, k, kContiguous, stride }: Side,
   at: { readonly first: string; readonly k: string; readonly r: number },
 ): string {
   const one = (c: number): string => {
     const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
     const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
-    const index = kContiguous ? `${row} * ${k}u + ${depth}` : `${depth} * ${size}u + ${row}`;
+    const index = kContiguous ? `${row} * ${stride}u + ${depth}` : `${depth} * ${stride}u + ${row}`;
     return `select(0.0f, ${name}[z${name} + ${index}], ${row} < ${size}u && ${depth} < ${k}u)`;
   };
   return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;

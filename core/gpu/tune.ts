@@ -4,9 +4,16 @@
  * @module
  */
 
-import { joinParts, matmul, type MatmulVariant, partialSize, productKey } from "../../kernels/matmul.ts";
+import {
+  joinParts,
+  type Matmul,
+  matmul,
+  type MatmulVariant,
+  partialSize,
+  productKey,
+} from "../../kernels/matmul.ts";
 import { matmulVariants } from "../../kernels/matmul_variants.ts";
-import { matmulOp, matmulSizes } from "../ops/matmul.ts";
+import { matmulOp, matmulSizes, type ProductAttrs } from "../ops/matmul.ts";
 import { topological } from "../graph.ts";
 import type { KernelText, Tensor } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor } from "./device.ts";
@@ -15,14 +22,7 @@ import { clocked, type Pass } from "./clock.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";
 
 /** A product to measure. */
-export interface Product {
-  readonly batch: number;
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-  readonly transposeA: boolean;
-  readonly transposeB: boolean;
-}
+export type Product = Omit<Matmul, "variant" | "epilogue">;
 
 /** A way to compute a product, ready to be launched. */
 interface Contestant {
@@ -50,7 +50,7 @@ export function productsOf(roots: readonly Tensor[]): Map<string, Product> {
   const products = new Map<string, Product>();
   for (const node of topological(expand(roots))) {
     if (node.op !== matmulOp) continue;
-    const attrs = node.attrs as { transposeA: boolean; transposeB: boolean };
+    const attrs = node.attrs as ProductAttrs;
     const product = { ...matmulSizes(node.inputs, attrs), ...attrs };
     products.set(productKey(product), product);
   }
@@ -159,8 +159,11 @@ function allocate(gpu: Gpu, products: readonly Product[]): Scratch {
       bytes: Math.max(...products.map((p) => bytesOf([elements(p)]))),
     });
   const scratch = {
-    a: buffer("a", ({ batch, m, k }) => batch * m * k),
-    b: buffer("b", ({ batch, n, k }) => batch * n * k),
+    a: buffer(
+      "a",
+      ({ batch, m, k, transposeA, strideA = transposeA ? m : k }) => batch * (transposeA ? k : m) * strideA,
+    ),
+    b: buffer("b", ({ batch, n, k, columnsB = n }) => batch * columnsB * k),
     parts: buffer("parts", (p) => Math.max(...waysOf(gpu, p).map((v) => splitOf(v) * partialSize(p)))),
     out: buffer("out", ({ batch, m, n }) => batch * m * n),
   };
