@@ -239,9 +239,12 @@ export function createLowering(
     const products = [...inputs].filter((n) =>
       n.op === matmulOp && !merged.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
     );
-    const levelOf = (node: Tensor): number =>
-      level.get(isElement(node) ? clusterOf.get(node)!.nodes[0] : node)!;
-    return products.find((p) => [...inputs].every((i) => i === p || levelOf(i) < level.get(p)!));
+    // Nothing depends on another node of its level. Of several products the last one waits for the others.
+    const before = (i: Tensor, p: Tensor): boolean => {
+      const own = level.get(isElement(i) ? clusterOf.get(i)!.nodes[0] : i)!, last = level.get(p)!;
+      return own < last || (own === last && (isElement(i) || place.get(i)! < place.get(p)!));
+    };
+    return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));
   }
 
   function addMatmul(node: Tensor): void {

@@ -19,6 +19,7 @@ import {
   type Target,
   type Tensor,
 } from "../tensor.ts";
+import { absorb } from "./absorb.ts";
 import { fuse, isElement, isSource } from "./fuse.ts";
 import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
@@ -90,7 +91,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const updates = options.updates ?? new Map<number, Tensor>();
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
   const launched = rebuild(
-    expand(roots),
+    absorb(expand(roots)),
     (node) =>
       isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
         ? node

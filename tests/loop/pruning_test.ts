@@ -128,8 +128,8 @@ Deno.test("costOf needs neither queries nor keys for the values of the lowest ac
   // Through gate and up, through the output map, dV with its scores, and the product for the weight.
   const products = [2 * 2 * rows * 64 * 32, 2 * rows * 32 * 32, 4 * 8 * pairs, 2 * rows * 16 * 32];
   assertEquals(after.matmulFlops - before.matmulFlops, products.reduce((a, b) => a + b));
-  // These five, adding up query heads, joining gate and up, the norm's kernel, joining its branches, the update.
-  assertEquals(after.launches - before.launches, 5 + 5);
+  // These five, adding up query heads, the norm's kernel, the update.
+  assertEquals(after.launches - before.launches, 5 + 3);
 });
 
 for (const tied of [false, true]) {
