@@ -20,7 +20,7 @@ export interface Reduction {
   readonly inner: number;
   /** How elements are joined. */
   readonly kind: "sum" | "max";
-  /** Threads that share one row when `inner` is 1; a power of two. 1 is a thread a row, and a thread a column. */
+  /** Threads that share one row when `inner` is 1, a power of two; `reduceThreads` recommends. 1 is a thread a row or column. */
   readonly threads: number;
   /** Label for the profiler. */
   readonly label: string;
@@ -28,6 +28,8 @@ export interface Reduction {
 
 const LOWEST = -3.4028234663852886e38;
 
+/** Threads of a workgroup that sums short rows. */
+const ROW_THREADS = 64;
 /** Columns, or groups of four, and rows that a workgroup takes at once. */
 const TILE = { columns: 32, rows: 8 };
 /** Workgroups that fill the processors of a large GPU. */
@@ -73,39 +75,55 @@ function reduceRows({ expression, outer, length, kind, threads, label }: Reducti
   const fold = lanes === 4
     ? (kind === "sum" ? "(acc.x + acc.y) + (acc.z + acc.w)" : "max(max(acc.x, acc.y), max(acc.z, acc.w))")
     : "acc";
-  const head = declarations(types);
-  const flops = outer * length * expression.steps.length;
-  if (threads === 1) {
-    const code = `${head}
-@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
-let row = (${GROUP_INDEX}) * 64u + lid;
-if (row >= ${outer}u) { return; }
+  const rows = Math.max(1, ROW_THREADS / threads), groups = Math.ceil(outer / rows);
+  const shared = threads > 1;
+  const code = `${declarations(types)}
+${shared ? `var<workgroup> tree: array<f32, ${rows * threads}>;` : ""}
+@compute @workgroup_size(${rows * threads}) fn main(${GROUP_BUILTINS}) {
+let group = ${GROUP_INDEX};
+if (group >= ${groups}u) { return; }
+let lane = lid % ${threads}u;
+let wanted = group * ${rows}u + lid / ${threads}u;
+let row = min(wanted, ${outer - 1}u);
 var acc = ${start};
-for (var k = 0u; k < ${steps}u; k++) {
-let i = row * ${steps}u + k;
-${body("i")}
-acc = ${join("acc", `v${n}`)};
-}
-o[row] = ${fold};
-}`;
-    return { name: label, code, grid: foldGrid(Math.ceil(outer / 64)), flops };
-  }
-  const tree = kind === "sum" ? treeSum("tree", "part", threads) : treeMax("tree", "part", threads);
-  const code = `${head}
-var<workgroup> tree: array<f32, ${threads}>;
-@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
-let row = ${GROUP_INDEX};
-if (row >= ${outer}u) { return; }
-var acc = ${start};
-for (var k = lid; k < ${steps}u; k += ${threads}u) {
+for (var k = lane; k < ${steps}u; k += ${threads}u) {
 let i = row * ${steps}u + k;
 ${body("i")}
 acc = ${join("acc", `v${n}`)};
 }
 let part = ${fold};
-${tree}if (lid == 0u) { o[row] = tree[0]; }
+${shared ? treeJoin(threads, join) : ""}if (lane == 0u && row == wanted) { o[row] = ${
+    shared ? "tree[lid]" : "part"
+  }; }
 }`;
-  return { name: label, code, grid: foldGrid(outer), flops };
+  return {
+    name: label,
+    code,
+    grid: foldGrid(groups),
+    flops: outer * length * expression.steps.length,
+  };
+}
+
+/** Joins the `part` of neighbouring threads in a fixed order: the first of them ends with the result. */
+function treeJoin(threads: number, join: (a: string, b: string) => string): string {
+  let text = "tree[lid] = part;\nworkgroupBarrier();\n";
+  for (let half = threads / 2; half >= 1; half /= 2) {
+    text += `if (lane < ${half}u) { tree[lid] = ${
+      join("tree[lid]", `tree[lid + ${half}u]`)
+    }; }\nworkgroupBarrier();\n`;
+  }
+  return text;
+}
+
+/**
+ * Threads that suit the sums of rows on a GPU: several rows share a workgroup where they are short.
+ *
+ * @param length Elements of a row
+ * @returns A power of two
+ */
+export function reduceThreads(length: number): number {
+  const loads = length % 4 === 0 ? length / 4 : length;
+  return Math.min(128, Math.max(4, 2 ** Math.ceil(Math.log2(loads / 4))));
 }
 
 /** A thread a column, or tiles of threads whose rows are joined in workgroup memory, in a fixed order. */
@@ -164,13 +182,6 @@ function declarations(types: readonly string[], output = "f32"): string {
   const inputs = types.map((t, k) => `@group(0) @binding(${k}) var<storage, read> a${k}: array<${t}>;`);
   return [...inputs, `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`]
     .join("\n");
-}
-
-function treeMax(name: string, value: string, threads: number): string {
-  return treeSum(name, value, threads).replace(
-    /tree\[lid\] \+= (tree\[[^\]]+\])/g,
-    "tree[lid] = max(tree[lid], $1)",
-  );
 }
 
 /** Neighbouring numbers of one buffer that are added up. */

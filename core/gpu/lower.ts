@@ -14,7 +14,7 @@ import {
   productKey,
 } from "../../kernels/matmul.ts";
 import { chooseMatmul } from "../../kernels/matmul_variants.ts";
-import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
+import { collect, columnPieces, reduce, reduceThreads, type Run } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
@@ -298,7 +298,7 @@ export function createLowering(
     const { expression, loads } = isElement(x) && !stored.has(x)
       ? express([x], { ...space, shape: x.shape })
       : { expression: loadAll(x), loads: [bufferOf(x)] };
-    const threads = target.software ? 1 : length <= 64 ? 32 : 128;
+    const threads = target.software ? 1 : reduceThreads(length);
     const pieces = columnPieces({ outer, length, inner, threads });
     const label = `${kind} ${outer}x${length}x${inner}`;
     const priority = place.get(node)!;
