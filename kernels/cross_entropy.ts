@@ -40,7 +40,8 @@ export interface CrossEntropyOptions extends Scores {
 }
 
 /**
- * Loss of each row, in nats: `lse - logits[label]`, `lse = log(sum(exp(logits)))`, in one pass over the logits.
+ * Loss of each row, in nats: `lse - logits[label]`, `lse = log(sum(exp(logits)))`, in one pass over the logits; rows that
+ * do not count are not read, their loss and `lse` are 0.
  *
  * Bindings: a0 `logits[N,S]`, a1 `labels[N]` i32; o0 `loss[N]`, o1 `lse[N]`.
  *
@@ -73,7 +74,12 @@ ${bunch([`${whole}u`], (x) => `select(vec4f(${LOWEST}), ${x}, vec4<bool>(${insid
     grid: rowGrid({ rows, threads }),
     flops: 4 * rows * classes,
     code: `${storage([type, "i32"], ["f32", "f32"])}${rowMemory(threads)}${NAN_FUNCTION}
-${rowMain({ rows, threads })}  let base = row * ${loads}u;
+${rowMain({ rows, threads })}  let label = a1[row];
+  if (label == ${ignore}) {
+    ${threads === 1 ? "" : "if (lid == 0u) "}{ o0[row] = 0.0f; o1[row] = 0.0f; }
+    return;
+  }
+  let base = row * ${loads}u;
   var high = ${LOWEST};
   var total = 0.0f;
 ${rowEach({ items: whole, threads }, (at) => bunch(at))}${last}
@@ -82,11 +88,8 @@ ${rowReduce(threads, { name: "highest", by: "max" })}
   total *= exp(high - highest);
 ${rowReduce(threads, { name: "total", by: "sum" })}
 ${threads === 1 ? "" : "  if (lid != 0u) { return; }\n"}  let lse = highest + log(total);
-  let label = a1[row];
-  var loss = 0.0f;
-  if (label != ${ignore}) {
-    if (label < 0 || label >= ${classes}) { loss = nan(); } else { loss = lse - ${picked}; }
-  }
+  var loss = nan();
+  if (label >= 0 && label < ${classes}) { loss = lse - ${picked}; }
   o0[row] = loss;
   o1[row] = lse;
 }

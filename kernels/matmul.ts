@@ -48,6 +48,8 @@ export interface Epilogue {
   readonly outputs: readonly number[];
   /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
   readonly overwrites?: readonly (number | null)[];
+  /** Whether products of zero leave all that is overwritten as it is, so that nothing need be stored. */
+  readonly additive?: boolean;
 }
 
 /** A product `[batch, m, k] x [batch, k, n]`. */
@@ -68,6 +70,11 @@ export interface Matmul {
   readonly strideA?: number;
   /** Columns that B has, where it has fewer than the product: what the others become is a finite number. */
   readonly columnsB?: number;
+  /**
+   * Where a number u32 [1], bound behind A and B, ends the product early: rows of A at or beyond it are zeros (`m`), or
+   * summands at or beyond it are (`k`). What they would add to is not computed; the results are the same.
+   */
+  readonly limit?: "m" | "k";
   /** How it is cut up. */
   readonly variant: MatmulVariant;
   /** What is done before storing; the product is stored as it is when absent. */
@@ -90,7 +97,8 @@ export function productKey(
 }
 
 /**
- * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs that overwrite nothing.
+ * The kernel of a product. Bindings: A, B, the limit if any, inputs of the epilogue, outputs that overwrite
+ * nothing.
  *
  * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
  * @returns The kernel

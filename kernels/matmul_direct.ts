@@ -6,7 +6,7 @@
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
-import { batchOffsets, frame, type Side, sides } from "./matmul_frame.ts";
+import { batchOffsets, frame, type Side, sides, sumReach } from "./matmul_frame.ts";
 
 /** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
 export const LANES = 8;
@@ -52,6 +52,7 @@ export function direct(
     return rows + repeat(depth, one);
   };
   const whole = k - k % LANES;
+  const { declare, reach } = sumReach(product);
   const code = `${declarations}
 @compute @workgroup_size(${LANES}) fn main(${GROUP_BUILTINS}) {
 let z = wid.z;
@@ -60,10 +61,10 @@ let group = ${GROUP_INDEX};
 let m0 = (group / ${across}u) * ${tm}u;
 let n0 = (group % ${across}u) * ${LANES * tn}u + lid;
 if (m0 >= ${m}u) { return; }
-${repeat(tm, (i) => repeat(tn, (j) => `var c${i}_${j} = 0.0f;\n`))}
-for (var k0 = 0u; k0 < ${whole}u; k0 += ${LANES}u) {
+${declare}${repeat(tm, (i) => repeat(tn, (j) => `var c${i}_${j} = 0.0f;\n`))}
+for (var k0 = 0u; k0 < min(${whole}u, ${reach}); k0 += ${LANES}u) {
 ${block(LANES)}}
-${k === whole ? "" : `{\nlet k0 = ${whole}u;\n${block(k - whole)}}`}
+${k === whole ? "" : `if (${reach} > ${whole}u) {\nlet k0 = ${whole}u;\n${block(k - whole)}}`}
 ${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, columns: tn })}
 }`;
   const name = `matmul ${productKey(product)} direct ${tm}x${tn}`;

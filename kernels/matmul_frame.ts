@@ -63,6 +63,7 @@ export function frame(
   const all = [
     `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,
     `var<storage, read> b: array<${b.wide ? "vec4<f32>" : "f32"}>;`,
+    ...(product.limit === undefined ? [] : ["var<storage, read> limit: array<u32>;"]),
     ...types.map((t, k) =>
       `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
     ),
@@ -94,6 +95,16 @@ export function frame(
       return repeat(rows, (i) => repeat(columns, (j) => one(i, j)));
     },
   };
+}
+
+/** WGSL for how far sums reach, given `m0`, and for leaving where there is nothing to add; and the name of the reach. */
+export function sumReach(
+  { k, limit, epilogue }: Matmul,
+): { readonly declare: string; readonly reach: string } {
+  if (limit === undefined) return { declare: "", reach: `${k}u` };
+  const reach = limit === "m" ? `select(${k}u, 0u, m0 >= limit[0])` : `min(${k}u, limit[0])`;
+  const leave = epilogue?.additive ? "if (reach == 0u) { return; }\n" : "";
+  return { declare: `let reach = ${reach};\n${leave}`, reach: "reach" };
 }
 
 /** Batch offsets of both operands, in the units of their arrays. */

@@ -9,7 +9,7 @@
 
 import { GROUP_BUILTINS, type Kernel, repeat } from "./kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
-import { batchOffsets, frame, sides } from "./matmul_frame.ts";
+import { batchOffsets, frame, sides, sumReach } from "./matmul_frame.ts";
 import { fillTiles, type Tile, tileMemory, tileQuad } from "./matmul_fill.ts";
 
 /** Neighbouring lanes that read neighbouring quads: 128 bytes, all banks once. */
@@ -23,6 +23,7 @@ const PANEL = 8;
 export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
   const { bm, bn, bk, tm, tn, split } = variant;
   const { batch, m, n, k } = product;
+  const { declare, reach } = sumReach(product);
   const [a, b] = sides(product);
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 4 });
   const across = bn / tn, down = bm / tm, threads = across * down;
@@ -47,11 +48,11 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
   const code = `${declarations}
 ${tiles.map((tile) => tileMemory(tile, cut)).join("")}
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
-${split === 1 ? WHOLE(k) : shared({ batch, k, bk })}
-${batchOffsets(product, [a, b])}
 ${tilePlace(tilesM, tilesN)}
 let m0 = tile.x * ${bm}u;
 let n0 = tile.y * ${bn}u;
+${declare}${split === 1 ? WHOLE(reach) : shared({ batch, reach, bk })}
+${batchOffsets(product, [a, b])}
 ${threadPlace(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.prepare}
 ${repeat(tm, (i) => repeat(tn / 4, (j) => `var c${i}_${j} = vec4<f32>();\n`))}
 var k0 = begin;
@@ -78,15 +79,15 @@ ${
 }
 
 /** WGSL for a workgroup that computes whole sums. */
-const WHOLE = (k: number): string => `let z = wid.z; let begin = 0u; let end = ${k}u;`;
+const WHOLE = (reach: string): string => `let z = wid.z; let begin = 0u; let end = ${reach};`;
 
 /** WGSL for one of several that share them; how many, the grid says: one text serves all. */
 function shared(
-  { batch, k, bk }: { readonly batch: number; readonly k: number; readonly bk: number },
+  { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
 ): string {
   return `let parts = nwg.z / ${batch}u; let z = wid.z / parts; let part = wid.z % parts;
-let depth = (${k}u + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
-let begin = part * depth; let end = min(begin + depth, ${k}u);`;
+let depth = (${reach} + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
+let begin = part * depth; let end = min(begin + depth, ${reach});`;
 }
 
 /** WGSL for which tile a workgroup computes: panels of several tiles along m, from left to right. */

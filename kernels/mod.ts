@@ -16,6 +16,13 @@ export {
 } from "./attention_backward.ts";
 export { type AttentionShape, type AttentionTiling, attentionTiling } from "./attention_tiles.ts";
 export {
+  countedFirst,
+  type CountedFirstOptions,
+  gatherCounted,
+  type GatherCountedOptions,
+  spreadRows,
+} from "./counted_rows.ts";
+export {
   crossEntropy,
   crossEntropyGrad,
   type CrossEntropyGradOptions,

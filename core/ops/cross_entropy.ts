@@ -34,7 +34,7 @@ export interface CrossEntropyAttrs {
   readonly classes: number;
 }
 
-/** Inputs logits [N, V or more] and labels [N]; outputs the loss of each row (0 where ignored) and its log-sum-exp. */
+/** Inputs logits [N, V or more] and labels [N]; outputs the loss and the log-sum-exp of each row, 0 where ignored. */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropy",
   infer([logits, labels]) {
@@ -67,7 +67,8 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
     const top = max(logits, -1);
     const lse = add(top, log(sum(exp(subtract(logits, column(top))), -1)));
     const own = sum(where(equal(column(cast(labels)), classIds(classes)), logits, 0), -1);
-    return [where(equal(cast(labels), IGNORE), 0, subtract(lse, own)), lse];
+    const counts = (x: Tensor): Tensor => where(equal(cast(labels), IGNORE), 0, x);
+    return [counts(subtract(lse, own)), counts(lse)];
   },
 };
 
@@ -127,7 +128,7 @@ export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
 }
 
 /** How many labels count, 1 at least. */
-export function counted(labels: Tensor): Tensor {
+function counted(labels: Tensor): Tensor {
   return maximum(sum(subtract(1, equal(cast(labels), IGNORE))), 1);
 }
 

@@ -8,11 +8,12 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
-import { counted, crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
-import { divide } from "./elementwise.ts";
+import { countedFirstOp, gatherCountedOp, spreadRowsOp } from "./counted_rows.ts";
+import { crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
+import { cast, divide, maximum } from "./elementwise.ts";
 import { accumulate, matmulOp } from "./matmul.ts";
 import { sum } from "./reduce.ts";
-import { concat, reshape, slice } from "./shape.ts";
+import { concat, reshape } from "./shape.ts";
 
 /** Options of {@link linearCrossEntropy}. */
 export interface LinearCrossEntropyOptions {
@@ -29,37 +30,61 @@ interface Attrs {
   readonly rows: number;
 }
 
-/** Some rows, and the loss of each. */
+/** Some rows, those that count first, and the loss of each. */
 interface Chunk {
+  /** Zeros in rows that do not count. */
   readonly hidden: Tensor;
   readonly labels: Tensor;
+  /** u32 [1]: how many rows count. Products end there. */
+  readonly limit: Tensor;
   readonly logits: Tensor;
   readonly losses: Tensor;
 }
 
+/** The rows, those that count before all others. */
+function orderOf(labels: Tensor): Tensor {
+  return apply(countedFirstOp, [labels], null);
+}
+
 function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs): Chunk[] {
-  const [all, width] = hidden.shape, [classes] = weight.shape, padOut = padOf(classes);
+  const [all] = hidden.shape, [classes] = weight.shape, order = orderOf(labels);
+  const layout = { transposeA: false, transposeB: true, padOut: padOf(classes), limit: "m" } as const;
   return Array.from({ length: Math.ceil(all / rows) }, (_, i) => {
-    const start = i * rows, count = Math.min(rows, all - start);
-    const own = count === all ? { hidden, labels } : {
-      hidden: slice(hidden, { starts: [start, 0], sizes: [count, width] }),
-      labels: slice(labels, { starts: [start], sizes: [count] }),
-    };
-    const layout = { transposeA: false, transposeB: true, padOut };
-    const logits = apply(matmulOp, [own.hidden, weight], layout);
-    return { ...own, logits, losses: apply(crossEntropyOp, [logits, own.labels], { classes }) };
+    const places = { start: i * rows, count: Math.min(rows, all - i * rows) };
+    const own = apply(gatherCountedOp, [hidden, labels, order, pick(order, 1)], places);
+    const chunk = { hidden: own, labels: pick(own, 1), limit: pick(own, 2) };
+    const logits = apply(matmulOp, [chunk.hidden, weight, chunk.limit], layout);
+    return { ...chunk, logits, losses: apply(crossEntropyOp, [logits, chunk.labels], { classes }) };
   });
 }
 
 /** Gradient of the total by the scores of each chunk. */
-function slopesOf({ inputs, attrs, gradient }: PullbackContext<Attrs>): { hidden: Tensor; slope: Tensor }[] {
-  const scale = reshape(gradient, [1]);
-  return chunksOf(inputs, attrs).map(({ hidden, labels, logits, losses }) => ({
+function slopesOf(
+  { inputs, attrs, gradient }: PullbackContext<Attrs>,
+): (Pick<Chunk, "hidden" | "limit"> & { readonly slope: Tensor })[] {
+  const scale = reshape(gradient, [1]), [classes] = inputs[1].shape;
+  return chunksOf(inputs, attrs).map(({ hidden, labels, limit, logits, losses }) => ({
     hidden,
-    slope: apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], {
-      classes: inputs[1].shape[0],
-    }),
+    limit,
+    slope: apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], { classes }),
   }));
+}
+
+function hiddenGradient(context: PullbackContext<Attrs>): Tensor {
+  const { inputs: [, weight, labels] } = context;
+  const layout = { transposeA: false, transposeB: false, padA: padOf(weight.shape[0]), limit: "m" } as const;
+  const rows = slopesOf(context).map(({ slope, limit }) => apply(matmulOp, [slope, weight, limit], layout));
+  return apply(spreadRowsOp, [concat(rows, 0), orderOf(labels)], null);
+}
+
+function weightGradient(context: PullbackContext<Attrs>): Tensor {
+  const { inputs: [, weight] } = context;
+  const attrs = { transposeA: true, transposeB: false, padA: padOf(weight.shape[0]), limit: "k" } as const;
+  const [first, ...others] = slopesOf(context).map(({ slope, hidden, limit }) => [slope, hidden, limit]);
+  return others.reduce(
+    (total, operands) => accumulate(total, { operands, attrs }),
+    apply(matmulOp, first, attrs),
+  );
 }
 
 /**
@@ -67,6 +92,9 @@ function slopesOf({ inputs, attrs, gradient }: PullbackContext<Attrs>): { hidden
  *
  * Each chunk is independent of the others: its scores can be dropped before the next chunk's are computed. A gradient
  * repeats the nodes of the forward pass, which the planner merges.
+ *
+ * Rows that count come first, so that tiles of rows that do not are left out of all three products. That takes no launch
+ * more than cutting out chunks does, and one more where there is but one chunk: too few to ask whether many rows count.
  */
 export const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
@@ -75,23 +103,7 @@ export const linearCrossEntropyOp: Op<Attrs> = {
     crossEntropyOp.infer([{ shape: [labels.shape[0], classes], dtype: "f32" }, labels], { classes });
     return [{ shape: [], dtype: "f32" }];
   },
-  pullbacks: [
-    (context) => {
-      const { inputs: [, weight] } = context;
-      const layout = { transposeA: false, transposeB: false, padA: padOf(weight.shape[0]) };
-      return concat(slopesOf(context).map(({ slope }) => apply(matmulOp, [slope, weight], layout)), 0);
-    },
-    (context) => {
-      const { inputs: [, weight] } = context;
-      const layout = { transposeA: true, transposeB: false, padA: padOf(weight.shape[0]) };
-      const [first, ...others] = slopesOf(context);
-      return others.reduce(
-        (total, { slope, hidden }) => accumulate(total, { a: slope, b: hidden, ...layout }),
-        apply(matmulOp, [first.slope, first.hidden], layout),
-      );
-    },
-    null,
-  ],
+  pullbacks: [hiddenGradient, weightGradient, null],
   definition: (inputs, attrs) => [sum(concat(chunksOf(inputs, attrs).map(({ losses }) => losses), 0))],
 };
 
@@ -99,8 +111,13 @@ export const linearCrossEntropyOp: Op<Attrs> = {
 const SECTOR = 8;
 
 /** How much longer a row of scores is than its classes: nothing where four classes can be loaded at once as they are. */
-function padOf(classes: number): number {
-  return classes % 4 === 0 ? 0 : Math.ceil(classes / SECTOR) * SECTOR - classes;
+function padOf(classes: number): number | undefined {
+  return classes % 4 === 0 ? undefined : Math.ceil(classes / SECTOR) * SECTOR - classes;
+}
+
+/** How many labels count, 1 at least. */
+function countOf(labels: Tensor): Tensor {
+  return maximum(cast(reshape(pick(orderOf(labels), 1), [])), 1);
 }
 
 /** Whole tiles of the kernels for matrix products. */
@@ -120,12 +137,12 @@ function chunkRows(all: number, most: number): number {
  * Mean negative log-likelihood of labels under the scores `hidden W^T`, over the rows whose label is not -100.
  *
  * The same as `crossEntropy(matmul(hidden, weight, { transposeB: true }), labels)`, in chunks of rows whose scores are
- * used and dropped one after the other, in the backward pass as well.
+ * used and dropped one after the other, in the backward pass as well. Rows that do not count cost next to nothing.
  *
  * Source: Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", arXiv 2410.10989, FusedLinearCrossEntropy.
  *
  * @param hidden f32 [..., C]
- * @param options Weight, labels and how much memory scores may take
+ * @param options Weight, labels and how much memory scores may take, and whether rows that do not count are left out
  * @returns f32 scalar, nats; 0 when no label counts
  * @throws {ShapeError} When the shapes do not fit
  *
@@ -152,9 +169,7 @@ export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOp
     ]);
   }
   const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
-  const most = Math.max(1, Math.floor(bytes / (4 * (classes + padOf(classes)))));
-  return divide(
-    apply(linearCrossEntropyOp, [rows, weight, labels], { rows: all <= most ? all : chunkRows(all, most) }),
-    counted(labels),
-  );
+  const most = Math.max(1, Math.floor(bytes / (4 * (classes + (padOf(classes) ?? 0)))));
+  const chunk = all <= most ? all : chunkRows(all, most);
+  return divide(apply(linearCrossEntropyOp, [rows, weight, labels], { rows: chunk }), countOf(labels));
 }

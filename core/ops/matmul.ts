@@ -24,6 +24,8 @@ export interface ProductAttrs extends MatmulAttrs {
   readonly padA?: number;
   /** Columns that the product has beyond those of the second operand, finite numbers without meaning; none when absent. */
   readonly padOut?: number;
+  /** A third operand, u32 [1], tells from where on rows of the first are zeros (`m`), or summands are (`k`). */
+  readonly limit?: "m" | "k";
 }
 
 /** Sizes of a matrix product: `batch` times `[M, K] x [K, N]`. */
@@ -106,7 +108,7 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
 const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
-  kernel({ inputs: [, a, b], attrs, target }) {
+  kernel({ inputs: [, a, b, ...limit], attrs, target }) {
     const sizes = matmulSizes([a, b], attrs);
     const shape = [sizes.m, sizes.n];
     const text = (args: readonly string[]): string => args.join(" + ");
@@ -125,16 +127,17 @@ const accumulateOp: Op<ProductAttrs> = {
     const variants = [...(known === undefined ? [] : [known]), ...matmulVariants(sizes, target)];
     const variant = variants.find((v) => v.kind === "direct" || v.split === 1)!;
     const epilogue = { expression, outputs: [2] };
+    const additive = { ...epilogue, overwrites: [0], additive: true };
     return {
       kernel: matmulKernel({ ...product, variant, epilogue }),
-      reads: [1, 2, 0],
+      reads: [1, 2, ...limit.map(() => 3), 0],
       inPlace: {
         input: 0,
-        kernel: () => matmulKernel({ ...product, variant, epilogue: { ...epilogue, overwrites: [0] } }),
+        kernel: () => matmulKernel({ ...product, variant, epilogue: additive }),
       },
     };
   },
-  definition: ([total, a, b], attrs) => [add(total, apply(matmulOp, [a, b], attrs))],
+  definition: ([total, ...operands], attrs) => [add(total, apply(matmulOp, operands, attrs))],
   matmulFlops: ([, a, b], _, attrs) => matmulOp.matmulFlops!([a, b], [], attrs, []),
 };
 
@@ -143,12 +146,12 @@ const accumulateOp: Op<ProductAttrs> = {
  * which needs all products at once.
  *
  * @param total f32 [M, N]
- * @param options The operands, and how they are stored
+ * @param options Operands and attributes of {@link matmulOp}
  * @returns f32 [M, N]; it has no gradient
  */
 export function accumulate(
   total: Tensor,
-  { a, b, ...attrs }: ProductAttrs & { readonly a: Tensor; readonly b: Tensor },
+  options: { readonly operands: readonly Tensor[]; readonly attrs: ProductAttrs },
 ): Tensor {
-  return apply(accumulateOp, [total, a, b], attrs);
+  return apply(accumulateOp, [total, ...options.operands], options.attrs);
 }

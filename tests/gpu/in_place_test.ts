@@ -42,8 +42,8 @@ Deno.test("plan adds up the gradient by the weight of chunked scores in one buff
   const loss = linearCrossEntropy(hidden, { weight: head, labels, bytes: 9 * 4 * CLASSES });
   const { launches, buffers } = plan(grad(loss, [head]), { target });
   const products = launches.filter(({ kernel }) => kernel.name.startsWith(`matmul ${CLASSES}x8`));
-  assertEquals(products.map(({ bindings }) => bindings.length), [3, 3, 3, 3]);
-  const slots = products.map(({ bindings }) => buffers[bindings[2]].source as { slot: number });
+  assertEquals(products.map(({ bindings }) => bindings.length), [4, 4, 4, 4]);
+  const slots = products.map(({ bindings }) => buffers[bindings[3]].source as { slot: number });
   assertEquals(new Set(slots.map(({ slot }) => slot)).size, 1);
 });
 

@@ -14,8 +14,8 @@ function reference(logits: ArrayLike<number>, { classes, labels }: { classes: nu
   labels.forEach((label, r) => {
     const row = Array.from({ length: classes }, (_, c) => logits[r * classes + c]);
     const highest = Math.max(...row);
-    lse[r] = highest + Math.log(row.reduce((sum, x) => sum + Math.exp(x - highest), 0));
     if (label === IGNORE) return;
+    lse[r] = highest + Math.log(row.reduce((sum, x) => sum + Math.exp(x - highest), 0));
     loss[r] = lse[r] - row[label];
     row.forEach((x, c) => slope[r * classes + c] = Math.exp(x - lse[r]) - (c === label ? 1 : 0));
   });

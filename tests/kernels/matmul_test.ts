@@ -28,6 +28,8 @@ const VARIANTS: readonly MatmulVariant[] = [
   })),
   { kind: "direct", tm: 7, tn: 2, subgroups: false },
 ];
+/** Tiles and blocks of each kind. */
+const SOME = [tiles(1)[0], tiles(1)[3], tiles(3)[1], ...VARIANTS.slice(-2)];
 const LAYOUTS = [[false, false], [false, true], [true, false], [true, true]] as const;
 
 /** Sizes, and whether a stack: the odd ones load single elements, the others four at once. */
@@ -84,7 +86,7 @@ async function compute(
   return (await runKernel(join, { inputs: [out], outputs: [blank(batch * m * n)] }))[0];
 }
 
-for (const variant of VARIANTS) {
+for (const variant of SOME) {
   Deno.test(`matmul takes rows of A that end in zeros, and columns that B lacks: ${JSON.stringify(variant)}`, async () => {
     const [m, n, k] = [37, 20, 41], stride = 48;
     const a = values(m * k, 1), b = values(k * n, 2);
@@ -108,6 +110,57 @@ for (const variant of VARIANTS) {
     }
   });
 }
+
+for (const variant of SOME) {
+  Deno.test(`matmul ends where a limit says: ${JSON.stringify(variant)}`, async () => {
+    const [m, n, k] = [150, 20, 70];
+    const edge = variant.kind === "tiled" ? variant.bm : variant.tm;
+    const depth = variant.kind === "tiled" ? variant.bk : 8;
+    for (const [limit, most, unit] of [["m", m, edge], ["k", k, depth]] as const) {
+      const sizes = { batch: 1, m, n, k, transposeA: limit === "k", transposeB: false, variant } as const;
+      for (const at of [0, unit, unit + 1, most + 9]) {
+        const a = values(m * k, 1).fill(0, at * (limit === "m" ? k : m)), b = values(k * n, 2);
+        const expected = await compute(sizes, { a, b });
+        const limited = { ...sizes, limit };
+        const more = [Uint32Array.of(at)];
+        const seen = await compute(limited, { a, b, more });
+        // The same products in another order where several workgroups share them.
+        assertClose(seen, expected, { tolerance: 1e-5, what: `${limit} up to ${at}` });
+        // What lies beyond whole tiles is not even read.
+        const whole = Math.ceil(at / unit) * unit * (limit === "m" ? k : m);
+        const [left, right] = [
+          a.slice().fill(NaN, whole),
+          b.slice().fill(NaN, limit === "k" ? whole / m * n : b.length),
+        ];
+        assertEquals(await compute(limited, { a: left, b: right, more }), seen);
+      }
+    }
+  });
+}
+
+Deno.test("matmul leaves what it adds up alone where a limit leaves nothing to add", async () => {
+  const expression: Expression = {
+    shape: [9, 12],
+    inputs: [{ type: "f32", strides: [12, 1] }],
+    steps: [
+      { kind: "load", input: 0 },
+      { kind: "given", name: "acc" },
+      { kind: "compute", text: ([total, acc]) => `${total} + ${acc}`, args: [0, 1] },
+    ],
+  };
+  for (const variant of [VARIANTS[0], VARIANTS.at(-1)!]) {
+    const epilogue = { expression, outputs: [2], overwrites: [0], additive: true };
+    const layout = { transposeA: true, transposeB: false, limit: "k", variant, epilogue } as const;
+    const kernel = matmul({ batch: 1, m: 9, n: 12, k: 8, ...layout });
+    const nothing = [blank(72), blank(96), Uint32Array.of(0)], total = values(108, 1);
+    assertEquals(await runKernel(kernel, { inputs: nothing, outputs: [total] }), [total]);
+    const [some] = await runKernel(kernel, {
+      inputs: [values(72, 2), values(96, 3), Uint32Array.of(1)],
+      outputs: [total],
+    });
+    assert(some.some((x, i) => x !== total[i]));
+  }
+});
 
 Deno.test("matmul writes an output over an input of its epilogue, with the same bits as beside it", async () => {
   for (const variant of [VARIANTS[0], VARIANTS.at(-1)!]) {

@@ -1,0 +1,135 @@
+/**
+ * Kernels that leave rows out which count for nothing: rows that count are moved to the front.
+ *
+ * Legend: N rows, C elements of a row, R rows of a chunk.
+ *
+ * @module
+ */
+
+import { treeSum } from "./elementwise.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, storage } from "./kernel.ts";
+import { flatKernel, lanesOf, rowEach } from "./rows.ts";
+
+const THREADS = 256;
+
+/** Options of {@link countedFirst}. */
+export interface CountedFirstOptions {
+  /** Rows N. */
+  readonly rows: number;
+  /** Label of rows that do not count. */
+  readonly ignore: number;
+}
+
+/**
+ * Orders rows: those that count first, in their order, then the others in theirs. Each workgroup counts all labels, as
+ * they are few beside what is saved, and so needs nothing from another one.
+ *
+ * Bindings: a0 `labels[N]` i32; o0 `order[N]` u32, the row for each place; o1 `count[1]` u32, how many count.
+ *
+ * @param options Rows, and the label that does not count
+ * @returns The kernel
+ */
+export function countedFirst({ rows, ignore }: CountedFirstOptions): Kernel {
+  const { lanes, loads } = lanesOf(rows);
+  const [type, flags] = lanes === 4 ? ["vec4i", "vec4u"] : ["i32", "u32"];
+  const total = (x: string): string => lanes === 4 ? `${x}.x + ${x}.y + ${x}.z + ${x}.w` : x;
+  const count = (i: string): string =>
+    `    { let counts = select(${flags}(), ${flags}(1u), a0[${i}] != ${type}(${ignore}));
+      all += counts; before += counts * u32(${i} * ${lanes}u < base); }`;
+  let scan = "";
+  for (let step = 1; step < THREADS; step *= 2) {
+    scan += `  { let left = select(0u, places[max(lid, ${step}u) - ${step}u], lid >= ${step}u);
+    workgroupBarrier();
+    places[lid] += left;
+    workgroupBarrier(); }\n`;
+  }
+  return {
+    name: `counted_first ${rows}`,
+    grid: foldGrid(Math.ceil(rows / THREADS)),
+    flops: 0,
+    code: `${storage([type], ["u32", "u32"])}var<workgroup> tallies: array<vec2u, ${THREADS}>;
+var<workgroup> places: array<u32, ${THREADS}>;
+@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
+  let base = (${GROUP_INDEX}) * ${THREADS}u;
+  if (base >= ${rows}u) { return; }
+  var all = ${flags}();
+  var before = ${flags}();
+${rowEach({ items: loads, threads: THREADS }, (at) => at.map(count).join("\n"))}
+${treeSum("tallies", `vec2u(${total("all")}, ${total("before")})`, THREADS)}
+  let tally = tallies[0];
+  let i = base + lid;
+  let label = ${lanes === 4 ? "a0[i / 4u][i % 4u]" : "a0[i]"};
+  let own = u32(i < ${rows}u && label != ${ignore});
+  places[lid] = own;
+  workgroupBarrier();
+${scan}  if (i >= ${rows}u) { return; }
+  let rank = tally.y + places[lid] - own;
+  o0[select(tally.x + i - rank, rank, own == 1u)] = i;
+  if (i == 0u) { o1[0] = tally.x; }
+}
+`,
+  };
+}
+
+/** Options of {@link gatherCounted}. */
+export interface GatherCountedOptions extends CountedFirstOptions {
+  /** First place of the chunk. */
+  readonly start: number;
+  /** Rows of the chunk, R. */
+  readonly count: number;
+  /** Elements of a row, C. */
+  readonly width: number;
+}
+
+/**
+ * Copies a chunk of the rows that {@link countedFirst} ordered; rows that do not count are zeros.
+ *
+ * Bindings: a0 `x[N,C]`, a1 `labels[N]` i32, a2 `order[N]` u32, a3 `count[1]` u32; o0 `x[R,C]`, o1 `labels[R]` i32,
+ * o2 `limit[1]` u32, how many rows of the chunk count.
+ *
+ * @param options Sizes, and the label of rows that do not count
+ * @returns The kernel
+ */
+export function gatherCounted(options: GatherCountedOptions): Kernel {
+  const { rows, ignore, start, count, width } = options;
+  const { type, loads } = lanesOf(width);
+  return flatKernel({
+    name: `gather_counted ${count}x${width} of ${rows} at ${start}`,
+    items: count * loads,
+    inputs: [type, "i32", "u32", "u32"],
+    outputs: [type, "i32", "u32"],
+    body: `  let limit = min(max(a3[0], ${start}u) - ${start}u, ${count}u);
+  let row = i / ${loads}u;
+  let column = i - row * ${loads}u;
+  let source = a2[${start}u + row];
+  var value = ${type}();
+  if (row < limit) { value = a0[source * ${loads}u + column]; }
+  o0[i] = value;
+  if (column == 0u) { o1[row] = select(${ignore}, a1[source], row < limit); }
+  if (i == 0u) { o2[0] = limit; }
+`,
+  });
+}
+
+/**
+ * Puts ordered rows back where they came from: the inverse of the order of {@link countedFirst}.
+ *
+ * Bindings: a0 `x[N,C]`, a1 `order[N]` u32; o0 `out[N,C]` with `out[order[i]] = x[i]`.
+ *
+ * @param options Rows N and their elements C
+ * @returns The kernel
+ */
+export function spreadRows(
+  { rows, width }: { readonly rows: number; readonly width: number },
+): Kernel {
+  const { type, loads } = lanesOf(width);
+  return flatKernel({
+    name: `spread_rows ${rows}x${width}`,
+    items: rows * loads,
+    inputs: [type, "u32"],
+    outputs: [type],
+    body: `  let row = i / ${loads}u;
+  o0[a1[row] * ${loads}u + (i - row * ${loads}u)] = a0[i];
+`,
+  });
+}

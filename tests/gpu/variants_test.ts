@@ -1,0 +1,101 @@
+import { assert, assertEquals } from "@std/assert";
+import {
+  defineTraining,
+  free,
+  type Gpu,
+  grad,
+  linearCrossEntropy,
+  newModel,
+  nextTokenLoss,
+  openGpu,
+  readAll,
+  sgd,
+  type Tensor,
+  tensor,
+  type TokenBatch,
+} from "@firn/train";
+import { plan } from "../../core/gpu/plan.ts";
+import type { Target } from "../../core/tensor.ts";
+import type { MatmulVariant } from "../../kernels/matmul.ts";
+import { llamaSource, tokenBatch, valuesOf } from "../loop/tiny.ts";
+import { assertNear, random } from "../reference/values.ts";
+
+/** A target whose products are cut up in one way, all of them: what a GPU would be measured to do. */
+function cutBy(target: Target, variant: MatmulVariant): Target {
+  return { ...target, variants: Object.assign(new Map(), { get: () => variant }) };
+}
+
+const tile = (split: number): MatmulVariant => ({
+  kind: "tiled",
+  bm: 64,
+  bn: 64,
+  bk: 16,
+  tm: 8,
+  tn: 8,
+  split,
+});
+
+/** As many f32 roundings as these sums have terms, some hundred at most, and their order differs. */
+const TOLERANCE = 1e-5;
+
+const ROWS = 150, WIDTH = 20, CLASSES = 97;
+const hidden = tensor(Float32Array.from(random([ROWS, WIDTH], { seed: 1 }).data), [ROWS, WIDTH]);
+
+/** Loss and gradients of scores in chunks of 64 rows, 104 elements each; two thirds of the rows count. */
+function headRoots(): Tensor[] {
+  const weight = tensor(Float32Array.from(random([CLASSES, WIDTH], { seed: 2 }).data), [CLASSES, WIDTH]);
+  const labels = tensor(Int32Array.from({ length: ROWS }, (_, i) => i % 3 === 0 ? -100 : i % CLASSES));
+  const loss = linearCrossEntropy(hidden, { weight, labels, bytes: 64 * 4 * 104 });
+  return [loss, ...grad(loss, [hidden, weight])];
+}
+
+/** Parameters after two steps of a small Llama, and the loss. */
+async function train(gpu: Gpu): Promise<ReadonlyMap<string, ArrayLike<number>>> {
+  const model = await newModel(gpu, { source: llamaSource({ layers: 1, tied: true }), seed: 3 });
+  const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
+    optimizer: sgd({ learningRate: 0.1 }),
+    steps: 2,
+  });
+  let state = await training.init(model.params);
+  for (const seed of [1, 2]) state = await training.next(state, tokenBatch([2, 16], seed));
+  const result = new Map<string, ArrayLike<number>>([
+    ...await valuesOf(gpu, state.params as Parameters<typeof valuesOf>[1]),
+    ["loss", (await readAll(gpu, [state.loss!]))[0]],
+  ]);
+  training[Symbol.dispose]();
+  for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
+  return result;
+}
+
+Deno.test("plan cuts every product, sums over chunks included, as its target says", async () => {
+  await using gpu = await openGpu();
+  const { launches } = plan(headRoots(), { target: cutBy(gpu.target, tile(1)) });
+  const products = launches.map(({ kernel }) => kernel.name).filter((name) => name.startsWith("matmul"));
+  // Scores, hidden states and weight, in three chunks each.
+  assertEquals(products.map((name) => name.endsWith(" 64x64x16")), new Array(9).fill(true));
+});
+
+Deno.test("linearCrossEntropy and its gradients are the same by tiles, whole and shared, as by blocks", async () => {
+  await using gpu = await openGpu();
+  const expected = await readAll(gpu, headRoots());
+  for (const split of [1, 3]) {
+    const seen = await readAll({ ...gpu, target: cutBy(gpu.target, tile(split)) }, headRoots());
+    const what = `by ${split} workgroups a sum`;
+    expected.forEach((values, i) =>
+      assertNear(seen[i], values, { tolerance: TOLERANCE, what: `root ${i} ${what}` })
+    );
+  }
+});
+
+Deno.test("training is the same by tiles, whole and shared, as by blocks", async () => {
+  await using gpu = await openGpu();
+  const expected = await train(gpu);
+  assert(expected.size > 10);
+  for (const split of [1, 3]) {
+    const seen = await train({ ...gpu, target: cutBy(gpu.target, tile(split)) });
+    for (const [path, values] of expected) {
+      const what = `${path} by ${split} workgroups a sum`;
+      assertNear(seen.get(path)!, values, { tolerance: TOLERANCE, what });
+    }
+  }
+});
