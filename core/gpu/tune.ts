@@ -22,7 +22,7 @@ import { clocked, type Pass } from "./clock.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";
 
 /** A product to measure. */
-export type Product = Omit<Matmul, "variant" | "epilogue">;
+export type Product = Omit<Matmul, "variant" | "epilogue" | "limit">;
 
 /** A way to compute a product, ready to be launched. */
 interface Contestant {
@@ -50,7 +50,8 @@ export function productsOf(roots: readonly Tensor[]): Map<string, Product> {
   const products = new Map<string, Product>();
   for (const node of topological(expand(roots))) {
     if (node.op !== matmulOp) continue;
-    const attrs = node.attrs as ProductAttrs;
+    // How many rows count is known when the step runs: all do here.
+    const { limit: _, ...attrs } = node.attrs as ProductAttrs;
     const product = { ...matmulSizes(node.inputs, attrs), ...attrs };
     products.set(productKey(product), product);
   }

@@ -9,6 +9,8 @@ import {
   adamW,
   defineTraining,
   type GpuOptions,
+  grad,
+  linearCrossEntropy,
   loadCheckpoint,
   matmul,
   mean,
@@ -22,7 +24,7 @@ import {
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/tensor.ts";
-import { productsOf } from "../../core/gpu/tune.ts";
+import { productsOf, tune } from "../../core/gpu/tune.ts";
 
 interface Params {
   readonly w: Tensor;
@@ -57,6 +59,16 @@ Deno.test("productsOf names each product of a graph once, those inside definitio
   const a = leaf("a", { shape: [4, 8], dtype: "f32" }), b = leaf("b", { shape: [8, 4], dtype: "f32" });
   const twice = matmul(matmul(a, b), a);
   assertEquals([...productsOf([twice, matmul(a, b)]).keys()], ["4x4x8 NN", "4x8x4 NN"]);
+});
+
+Deno.test("tune measures the products of a head that is cut into chunks, though batches limit them", async () => {
+  await using gpu = await openGpu({ tune: true });
+  const hidden = leaf("hidden", { shape: [128, 8], dtype: "f32" }),
+    weight = leaf("weight", { shape: [33, 8], dtype: "f32" });
+  const labels = leaf("labels", { shape: [128], dtype: "i32" });
+  const loss = linearCrossEntropy(hidden, { weight, labels, bytes: 4 * 40 * 64 });
+  await tune(gpu, grad(loss, [hidden, weight]));
+  assertEquals([...gpu.tuning.variants.keys()].toSorted(), ["33x8x64 TN 40", "64x40x8 NT", "64x8x33 NN 40"]);
 });
 
 Deno.test("openGpu does not measure on software adapters unless told to", async () => {
