@@ -8,12 +8,13 @@ import { type MatmulTile, type MatmulVariant, partialSize } from "./matmul.ts";
 import { LANES } from "./matmul_direct.ts";
 import { tileBytes } from "./matmul_fill.ts";
 
-/** Sizes of a product `[batch, m, k] x [batch, k, n]`. */
+/** Sizes of a product `[batch, m, k] x [batch, k, n]`, and whether A is stored as [batch, k, m]. */
 export interface ProductSizes {
   readonly batch: number;
   readonly m: number;
   readonly n: number;
   readonly k: number;
+  readonly transposeA?: boolean;
 }
 
 /** What the choice depends on besides sizes. */
@@ -32,10 +33,13 @@ interface RatedTile extends MatmulTile {
   readonly rate: number;
   /** Tiles that a processor must hold for that. */
   readonly enough: number;
+  /** Whether it is only for products whose A must be transposed on its way to workgroup memory. */
+  readonly deep?: boolean;
 }
 
-/** Tiles for GPUs; measured on an H100, where the first does 45 of the 50 TFLOP/s of cuBLAS. */
+/** Tiles for GPUs; measured on an H100, where the first two do 45 of the 50 TFLOP/s of cuBLAS. */
 export const MATMUL_TILES: readonly RatedTile[] = [
+  { bm: 128, bn: 128, bk: 32, tm: 8, tn: 8, rate: 1, enough: 1, deep: true },
   { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8, rate: 1, enough: 1 },
   { bm: 64, bn: 64, bk: 16, tm: 8, tn: 8, rate: 0.93, enough: 4 },
   { bm: 128, bn: 16, bk: 16, tm: 8, tn: 4, rate: 0.5, enough: 4 },
@@ -50,12 +54,12 @@ export const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
 
 /** A large GPU: processors, FLOP/s of each, bytes a second in all, seconds between two launches. */
 const LARGE = { processors: 132, flops: 0.36e12, bytes: 2.5e12, launch: 3e-6 };
-/** Steps of `bk` that the start and the end of a tile take. */
-const START = 2;
+/** The start and the end of a tile take as long as so much of k. */
+const START = 32;
 /** Rows or columns up to which long narrow tiles are worth a try, as in the products of LoRA. */
 const SKINNY = 32;
-/** Steps of `bk` below which sums are not shared. */
-const LEAST_STEPS = 8;
+/** Shorter sums are not shared. */
+const LEAST_DEPTH = 128;
 /** Most bytes of parts of sums: every adapter binds as many. */
 const PARTS = 2 ** 27;
 
@@ -67,7 +71,7 @@ const PARTS = 2 ** 27;
  * @returns At least one variant
  */
 export function matmulVariants(sizes: ProductSizes, options: VariantOptions): MatmulVariant[] {
-  const { m, n, k } = sizes;
+  const { m, n, k, transposeA = false } = sizes;
   if (options.software) {
     const blocks = MATMUL_BLOCKS.map(([tm, tn]): MatmulVariant => ({
       kind: "direct",
@@ -78,15 +82,20 @@ export function matmulVariants(sizes: ProductSizes, options: VariantOptions): Ma
     return [...new Map(blocks.map((block) => [JSON.stringify(block), block])).values()];
   }
   const skinny = Math.min(m, n) <= SKINNY;
-  const fits = (tile: MatmulTile): boolean =>
-    (skinny || tile.bm === tile.bn) && tileBytes(tile) <= options.workgroupBytes;
-  const all = MATMUL_TILES.filter(fits).flatMap((rated) => {
-    const { rate: _, enough: __, ...tile } = rated;
+  const fits = (tile: RatedTile): boolean =>
+    !(tile.deep && transposeA) && (skinny || tile.bm === tile.bn) &&
+    tileBytes(tile) <= options.workgroupBytes;
+  // Of tiles of one size the first.
+  const tiles = MATMUL_TILES.filter(fits).filter((tile, i, all) =>
+    all.findIndex(({ bm, bn }) => bm === tile.bm && bn === tile.bn) === i
+  );
+  const all = tiles.flatMap((rated) => {
+    const { bm, bn, bk, tm, tn } = rated;
     const splits = MATMUL_SPLITS.filter((split) =>
-      split === 1 || (k / split >= LEAST_STEPS * tile.bk && 4 * split * partialSize(sizes) <= PARTS)
+      split === 1 || (k / split >= LEAST_DEPTH && 4 * split * partialSize(sizes) <= PARTS)
     );
     return splits.map((split) => ({
-      variant: { kind: "tiled", ...tile, split } as const,
+      variant: { kind: "tiled", bm, bn, bk, tm, tn, split } as const,
       seconds: predict(sizes, { tile: rated, split }),
     }));
   });
@@ -113,8 +122,8 @@ function predict(
   const { bm, bn, bk, rate, enough } = tile;
   const tiles = batch * Math.ceil(m / bm) * Math.ceil(n / bn) * split;
   const each = Math.ceil(tiles / LARGE.processors);
-  const steps = Math.ceil(k / split / bk) + START;
-  const product = each * steps * 2 * bm * bn * bk / (LARGE.flops * rate * Math.min(1, (each + 0.2) / enough));
+  const depth = Math.ceil(k / split / bk) * bk + START;
+  const product = each * depth * 2 * bm * bn / (LARGE.flops * rate * Math.min(1, (each + 0.2) / enough));
   const join = split === 1 ? 0 : LARGE.launch + 4 * partialSize(sizes) * (split + 1) / LARGE.bytes;
   return product + join;
 }

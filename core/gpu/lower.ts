@@ -271,7 +271,7 @@ export function createLowering(
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
     const product = { ...sizes, ...attrs };
-    const variant = target.variants?.get(productKey(product)) ?? chooseMatmul(sizes, target);
+    const variant = target.variants?.get(productKey(product)) ?? chooseMatmul(product, target);
     const priority = cluster === undefined ? place.get(node)! : priorityOf(cluster);
     if (variant.kind === "direct" || variant.split === 1) {
       const kernel = matmul({ ...product, variant, epilogue });

@@ -33,9 +33,11 @@ interface Contestant {
 /** Ways of a product that are measured, most promising first. */
 const WAYS = 8;
 /** Work between two readings of the clock: shorter ones say little. */
-const TURN_MS = 4;
-/** Work before the first reading: the clocks of a GPU rise with work. */
-const WARM_UP_MS = 300;
+const TURN_MS = 5;
+/** Work before readings that count: the clocks of a GPU rise with work, and fall when it waits. */
+const WARM_UP_MS = 10;
+/** The clocks are up when so much work is as fast as it was before. */
+const STEADY_MS = 150, STEADY = 0.02;
 const ROUNDS = 3;
 /** A later way must be faster by this share to be preferred. */
 const MARGIN = 0.01;
@@ -103,11 +105,10 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
       await new Promise((resolve) => setTimeout(resolve));
     }
     const chosen = new Map<string, MatmulVariant>();
-    let warmUp = gpu.software ? 0 : WARM_UP_MS;
+    if (!gpu.software) await steady(gpu, contests[0][0].pass);
     for (const [i, product] of products.entries()) {
       report(products.length + i);
-      chosen.set(productKey(product), await contest(gpu, { contestants: contests[i], warmUp }));
-      warmUp = TURN_MS;
+      chosen.set(productKey(product), await contest(gpu, contests[i]));
     }
     report(2 * products.length);
     return chosen;
@@ -116,16 +117,24 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
   }
 }
 
+/** Works until the clocks have risen. */
+async function steady(gpu: Gpu, pass: Pass): Promise<void> {
+  let last = Infinity;
+  for (let tries = 0; tries < 10; tries++) {
+    const times = timesFor(STEADY_MS, last);
+    const [ms] = await clocked(gpu, [{ ...pass, times }]);
+    if (ms * times > STEADY_MS / 2 && Math.abs(ms - last) < STEADY * ms) return;
+    last = ms;
+  }
+}
+
 /** The fastest way: the least time of several rounds, in each of which all have their turn. */
-async function contest(
-  gpu: Gpu,
-  { contestants, warmUp }: { readonly contestants: readonly Contestant[]; readonly warmUp: number },
-): Promise<MatmulVariant> {
+async function contest(gpu: Gpu, contestants: readonly Contestant[]): Promise<MatmulVariant> {
   if (contestants.length === 1) return contestants[0].variant;
   const passes = contestants.map(({ pass }) => pass);
   const once = await clocked(gpu, passes);
   const turns = passes.map((pass, i): Pass => ({ ...pass, times: timesFor(TURN_MS, once[i]) }));
-  const warm = { ...passes[0], times: timesFor(warmUp, once[0]) };
+  const warm = { ...passes[0], times: timesFor(WARM_UP_MS, once[0]) };
   const rounds = Array.from({ length: ROUNDS }, () => turns).flat();
   const [, ...times] = await clocked(gpu, [warm, ...rounds]);
   let best = 0;

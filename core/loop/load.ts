@@ -60,7 +60,7 @@ export async function loadModel<P extends object = object>(gpu: Gpu, folder: str
     params.set(path, upload(gpu, await checkpoint.readF32(path), { shape, label: path }));
   }
   await checkAllocations(gpu);
-  return { ...model, params: unflatten(params) as P };
+  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
 }
 
 /**
@@ -90,5 +90,12 @@ export async function newModel<P extends object = object>(
     params.set(path, upload(gpu, values, { shape, label: path }));
   }
   await checkAllocations(gpu);
-  return { ...model, params: unflatten(params) as P };
+  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
+}
+
+/** More scores at a time make the products of the head faster, up to a point. */
+const SCORES = 2 ** 29;
+
+function scoreBytes({ device: { limits } }: Gpu): number {
+  return Math.min(SCORES, limits.maxStorageBufferBindingSize);
 }

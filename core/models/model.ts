@@ -27,6 +27,8 @@ export interface Model<P extends object = object> {
   readonly source: Readonly<Record<string, unknown>>;
   /** alpha / r where the parameters hold LoRA pairs. */
   readonly loraScale?: number;
+  /** Most bytes of scores that its loss holds at a time; 128 MiB, which every adapter can bind, when absent. */
+  readonly scoreBytes?: number;
   /** Which parameters are to be trained; all when absent. */
   readonly trainable?: (path: Path) => boolean;
 }
@@ -102,5 +104,6 @@ export function nextTokenLoss<P extends object>(model: Model<P>): (params: P, ba
     linearCrossEntropy(hiddenStates({ ...model, params }, inputIds), {
       weight: model.family.head(params),
       labels: nextLabels(labels),
+      bytes: model.scoreBytes,
     });
 }

@@ -124,7 +124,7 @@ const accumulateOp: Op<ProductAttrs> = {
     const product = { ...sizes, ...attrs };
     // Sums that several workgroups share would need a launch more.
     const known = target.variants?.get(productKey(product));
-    const variants = [...(known === undefined ? [] : [known]), ...matmulVariants(sizes, target)];
+    const variants = [...(known === undefined ? [] : [known]), ...matmulVariants(product, target)];
     const variant = variants.find((v) => v.kind === "direct" || v.split === 1)!;
     const epilogue = { expression, outputs: [2] };
     const additive = { ...epilogue, overwrites: [0], additive: true };

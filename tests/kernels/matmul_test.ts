@@ -15,7 +15,7 @@ const SUBGROUPS = (await testDevice()).features.has("subgroups");
 const GPU = { software: false, subgroups: true, workgroupBytes: 49152 };
 
 const tiles = (split: number): MatmulVariant[] =>
-  MATMUL_TILES.map(({ rate: _, enough: __, ...tile }) => ({ kind: "tiled", ...tile, split }));
+  MATMUL_TILES.map(({ bm, bn, bk, tm, tn }) => ({ kind: "tiled", bm, bn, bk, tm, tn, split }));
 /** Every tile and block that a product can get, and a block that no product divides. */
 const VARIANTS: readonly MatmulVariant[] = [
   ...tiles(1),
@@ -189,7 +189,7 @@ Deno.test("matmul writes an output over an input of its epilogue, with the same 
 });
 
 Deno.test("matmul writes one text for any number of workgroups that share sums", () => {
-  const { rate: _, enough: __, ...tile } = MATMUL_TILES[0];
+  const { bm, bn, bk, tm, tn } = MATMUL_TILES[0];
   const [two, eight] = [2, 8].map((split) =>
     matmul({
       batch: 1,
@@ -198,7 +198,7 @@ Deno.test("matmul writes one text for any number of workgroups that share sums",
       k: 2048,
       transposeA: false,
       transposeB: false,
-      variant: { kind: "tiled", ...tile, split },
+      variant: { kind: "tiled", bm, bn, bk, tm, tn, split },
     })
   );
   assertEquals(two.code, eight.code);
@@ -220,6 +220,10 @@ Deno.test("chooseMatmul takes large tiles for large products, and shares the sum
 Deno.test("matmulVariants fits tiles into the workgroup memory, and parts of sums into a binding", () => {
   const small = matmulVariants({ batch: 1, m: 4096, n: 4096, k: 4096 }, { ...GPU, workgroupBytes: 16384 });
   assertEquals(small.some((v) => v.kind === "tiled" && v.bm === 128), false);
+  const depths = [49152, 32768].map((workgroupBytes) =>
+    chooseMatmul({ batch: 1, m: 4096, n: 4096, k: 4096 }, { ...GPU, workgroupBytes })
+  );
+  assertEquals(depths.map((v) => v.kind === "tiled" ? [v.bm, v.bk] : []), [[128, 32], [128, 16]]);
   assert(small.length > 0);
   const wide = matmulVariants({ batch: 1, m: 50257, n: 768, k: 65536 }, GPU);
   assertEquals(wide.some((v) => v.kind === "tiled" && v.split > 1), false);
