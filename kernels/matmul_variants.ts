@@ -59,7 +59,7 @@ const START = 32;
 /** Rows or columns up to which long narrow tiles are worth a try, as in the products of LoRA. */
 const SKINNY = 32;
 /** Shorter sums are not shared. */
-const LEAST_DEPTH = 128;
+const LEAST_DEPTH = 64;
 /** Most bytes of parts of sums: every adapter binds as many. */
 const PARTS = 2 ** 27;
 
