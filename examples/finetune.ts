@@ -57,7 +57,6 @@ import { openLog, reportOf, type StepLine } from "./run_log.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
-  ...GPU_FLAGS,
   model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
   data: text("NAME|FILE", "moby-dick, sotu, or a .txt or .jsonl file", "moby-dick"),
   steps: whole("optimizer steps", 120),
@@ -73,6 +72,7 @@ const FLAGS = {
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
   checkpoint: whole("steps between checkpoints", 50),
   resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
+  ...GPU_FLAGS,
 };
 
 const USAGE = `usage: ./firn finetune [flags]

@@ -32,7 +32,6 @@ import { clock, progress } from "./progress.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
-  ...GPU_FLAGS,
   data: text("NAME|FILE", "sotu, moby-dick, or a .txt or .jsonl file", "sotu"),
   steps: whole("optimizer steps", 4000),
   batch: whole("sequences in a batch", 32),
@@ -46,6 +45,7 @@ const FLAGS = {
   mlp: whole("channels of the MLP", 344),
   seed: whole("seed of weights and batches", 0, 0),
   out: text("DIR", "folder of the new model", "out/pretrained"),
+  ...GPU_FLAGS,
 };
 
 const USAGE = `usage: deno run --allow-read --allow-write examples/pretrain.ts [flags]

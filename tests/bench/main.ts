@@ -20,12 +20,12 @@ import { askTwin, PYTHON, type TwinMachine } from "./twin.ts";
 import { chooseWorks, WORKS } from "./works.ts";
 
 const FLAGS = {
-  ...GPU_FLAGS,
   work: text("NAMES", "works with commas between them; all that suit the adapter when absent", null),
   rounds: whole("rounds, in each of which every contender takes its turn", 5),
   turn: whole("milliseconds that a turn lasts at least", 500),
   json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
   torch: toggle("run the same works in PyTorch too; needs python3 with torch and transformers"),
+  ...GPU_FLAGS,
 };
 
 const USAGE = `usage: ./firn bench [flags]

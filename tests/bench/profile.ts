@@ -18,13 +18,13 @@ import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
 import { type Shape, SHAPES, workOf } from "./shapes.ts";
 
 const FLAGS = {
-  ...GPU_FLAGS,
   shape: oneOf(Object.keys(SHAPES) as (keyof typeof SHAPES)[], "which model", "sotu"),
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
   steps: whole("steps to time, three times over", 10),
   rows: whole("kernels to print", 30),
   json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
+  ...GPU_FLAGS,
 };
 
 /** Milliseconds of a step, seen from three sides. */

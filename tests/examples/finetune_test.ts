@@ -60,8 +60,8 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     const { code, stdout, stderr } = await finetune(["--help"], folder);
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
-    assertEquals([...stdout.matchAll(/^ {2}--([a-z]+)/gm)].map(([, name]) => name), [
-      ..."model data steps batch length lr policy tau alpha metric seed prompt out checkpoint resume help"
+    assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
+      ..."model data steps batch length lr policy tau alpha metric seed prompt out checkpoint resume no-tune help"
         .split(" "),
     ]);
   });
