@@ -16,13 +16,15 @@ export interface ScheduleOptions {
 
 /** Bytes that count as nothing: scalars, partial sums. */
 const SMALL = 16384;
+/** Bytes that count as little beside a buffer, as parts of sums are beside what was summed. */
+const SHARE = 1 / 8;
 
 /**
  * Orders the units that roots need: each after what it reads, and an overwriting unit after every other reader of its
  * target.
  *
  * The order is depth-first from the first unit, with one exception: a unit that frees at least as many bytes as it
- * takes, or takes next to nothing, runs as soon as what it reads is there. So a gradient by a weight does not wait, with
+ * takes, or takes little, runs as soon as what it reads is there. So a gradient by a weight does not wait, with
  * the activations that it reads, for the end of the chain of gradients by activations.
  *
  * @param units Units in any order
@@ -58,13 +60,15 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
       }
     }
   });
+  // What each may take and still run early: little beside the largest of what it reads.
+  const little = order.map(({ reads }) => Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE)));
   for (const root of roots) users.delete(root);
   for (const [buffer, { left, places }] of users) if (left === 1) gain[places] += bytesOf(buffer);
 
   const result: Unit[] = [], done = order.map(() => false);
   const eager: number[] = [];
   const consider = (at: number): void => {
-    if (waits[at] === 0 && gain[at] >= -SMALL && !done[at] && !eager.includes(at)) eager.push(at);
+    if (waits[at] === 0 && gain[at] >= -little[at] && !done[at] && !eager.includes(at)) eager.push(at);
   };
   const run = (at: number): void => {
     done[at] = true;

@@ -38,7 +38,7 @@ Deno.test("schedule runs a unit that frees as much as it takes before the chain 
     unit("dw2", { reads: [1, 3], writes: [6] }),
     unit("dw3", { reads: [2], writes: [7] }),
   ];
-  assertEquals(namesOf(units, [5, 6, 7], [8, 8, 8, 8, 8, 1, 1, 1].map((n) => n * 2 ** 20)), [
+  assertEquals(namesOf(units, [5, 6, 7], [8, 8, 8, 8, 8, 2, 2, 2].map((n) => n * 2 ** 20)), [
     "x1",
     "x2",
     "x3",
