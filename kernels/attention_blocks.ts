@@ -2,8 +2,8 @@
  * Text of tiled attention kernels: products of tiles in workgroup memory, each thread with a block in registers.
  *
  * Both products are sums of outer products: in each step a thread loads a few quads of either side and multiplies all
- * with all. Thread `tx`, `ty` has the quads `ty + i * down` of own rows; of streamed rows or of D the quads
- * `tx + j * split`.
+ * with all. Thread `tx`, `ty` has quads of own rows from `ownQuad` on, one of each so many that a subgroup
+ * holds; of streamed rows or of D it has the quads `tx + j * split`.
  *
  * @module
  */
@@ -49,7 +49,15 @@ export function blockMain(frame: Frame, { own, combined, reversed }: {
 
 /** Writes out the steps of a sum over `groups` groups of four lines, or chunks of them in a loop. */
 function steps(
-  { chunk }: Frame,
+  frame: Frame,
+  { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
+): string {
+  const text = unrolled(frame.chunk, { groups, step });
+  return blocksOf(frame).skips ? `    if (live) {\n${text}    }\n` : text;
+}
+
+function unrolled(
+  chunk: number,
   { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
 ): string {
   const four = (group: Group): string => repeat(4, (c) => `      {\n${step(group, c)}      }\n`);
@@ -205,11 +213,18 @@ export function columnAt({ split }: Frame, j: number): string {
 
 /** Declares `at{i}` (vec4i), the own rows of quad i, counted from `start`. */
 export function ownPositions(frame: Frame, start: string): string {
-  const { y } = blocksOf(frame);
+  const { y, high } = blocksOf(frame);
   return repeat(
     y.quads,
-    (i) => `  let at${i} = vec4i(${start} + 4 * i32(ty) + ${4 * i * y.span}) + vec4i(0, 1, 2, 3);\n`,
+    (i) => `  let at${i} = vec4i(${start} + 4 * i32(ownQuad) + ${4 * i * high}) + vec4i(0, 1, 2, 3);\n`,
   );
+}
+
+/** Declares `live`, whether a row of the subgroup sees a row of the tile, where one may see none; `seen` is WGSL. */
+export function declareLive(frame: Frame, seen: (first: string, rows: number) => string): string {
+  const { y, high, skips } = blocksOf(frame);
+  const rows = 4 * high * y.quads;
+  return skips ? `    let live = ${seen(`i32(first + ty / ${high}u * ${rows}u)`, rows)};\n` : "";
 }
 
 /**
@@ -220,9 +235,9 @@ export function ownPositions(frame: Frame, start: string): string {
  * @returns WGSL
  */
 export function eachRow(frame: Frame, body: (m: number, lane: string) => string): string {
-  const { y } = blocksOf(frame);
+  const { high } = blocksOf(frame);
   return repeat(frame.each, (m) =>
-    `  { let row = first + 4u * ty + ${4 * y.span * (m >> 2) + (m & 3)}u;
+    `  { let row = first + 4u * ownQuad + ${4 * high * (m >> 2) + (m & 3)}u;
     if (row < ${frame.count}u) {
 ${body(m, `${m >> 2}.${"xyzw"[m & 3]}`)}    }
   }

@@ -18,6 +18,9 @@ const FOUR = 4;
 /** Quads of all banks. */
 const BANKS = 8;
 
+/** Threads that run in step. */
+const SUBGROUP = 32;
+
 /** Threads along a kind of lines. */
 export interface Side {
   /** `x` for streamed rows, `y` for own rows: thread `tx` or `ty`. */
@@ -35,6 +38,10 @@ export interface Blocks {
   readonly wide: number;
   /** Quads that a dynamic index chooses from: the smaller span. */
   readonly unit: number;
+  /** Threads along own rows that a subgroup of 32 holds. */
+  readonly high: number;
+  /** Whether a subgroup skips products of tiles that none of its rows sees. */
+  readonly skips: boolean;
 }
 
 /** An array in workgroup memory. */
@@ -54,13 +61,15 @@ export type Group = number | string;
  * @param frame The frame
  * @returns The blocks
  */
-export function blocksOf({ rows, each, tile, split, loads }: Frame): Blocks {
-  const down = rows / each;
+export function blocksOf({ rows, each, tile, split, loads, causal }: Frame): Blocks {
+  const down = rows / each, high = Math.min(SUBGROUP / split, down);
   return {
     x: { name: "x", span: split, quads: tile / FOUR / split },
     y: { name: "y", span: down, quads: each / FOUR },
     wide: loads / split,
     unit: Math.min(split, down),
+    high,
+    skips: causal && high < down,
   };
 }
 
@@ -97,16 +106,19 @@ export function declareTile(frame: Frame, { name, groups, line }: Tile): string 
   };\n`;
 }
 
-/** Declares `tx`, `ty` and their quads turned in all ways. */
+/** Declares `tx`, `ty`, their quads turned in all ways, and `ownQuad`, the first quad of own rows of a thread. */
 export function declareTurns(frame: Frame): string {
-  const { x, y, unit } = blocksOf(frame);
+  const { x, y, unit, high } = blocksOf(frame);
   const turns = ({ name, span }: Side): string =>
     repeat(Math.min(BANKS, span), (t) => {
       const at = `t${name} ^ ${t}u`;
       if (span === unit) return `  let ${name}${t} = ${at};\n`;
       return `  let ${name}${t}h = (${at}) / ${unit}u;\n  let ${name}${t}l = (${at}) % ${unit}u;\n`;
     });
-  return `  let tx = lid % ${x.span}u;\n  let ty = lid / ${x.span}u;\n${turns(x)}${turns(y)}`;
+  return `  let tx = lid % ${x.span}u;
+  let ty = lid / ${x.span}u;
+  let ownQuad = ty / ${high}u * ${high * y.quads}u + ty % ${high}u;
+${turns(x)}${turns(y)}`;
 }
 
 /** Ways in which the lines of a side are turned. */
@@ -255,14 +267,21 @@ export function loadOwn(frame: Frame, { tile, rows: { buffer, address }, factor 
   readonly factor?: string;
 }): string {
   const { rows, count } = frame;
+  const { y, high } = blocksOf(frame);
   const times = factor === undefined ? "" : ` * ${factor}`;
+  // The i-th quads of all threads lie side by side; those of a subgroup belong to neighbouring rows.
+  const quad = y.quads === 1 || high === y.span
+    ? "loadRow"
+    : `loadRow / ${high}u % ${y.quads}u * ${y.span}u + loadRow / ${
+      high * y.quads
+    }u * ${high}u + loadRow % ${high}u`;
   const row = (r: number): string => address(`min(first + loadRow * 4u + ${r}u, ${count - 1}u)`);
   const block = repeat(FOUR, (r) => `    let own${r} = ${buffer}[${row(r)} + loadQuad]${times};\n`) +
     putTurned(frame, {
       tile,
-      side: blocksOf(frame).y,
+      side: y,
       group: "loadQuad",
-      quad: "loadRow",
+      quad,
       values: (c) => across("own", c),
     });
   return turnsOfLoads(frame, rows).map((turn) => withTurn(turn, rows, block)).join("");

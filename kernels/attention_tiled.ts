@@ -11,6 +11,7 @@ import {
   blockMain,
   columnAt,
   combine,
+  declareLive,
   eachColumn,
   eachRow,
   eachSum,
@@ -50,7 +51,7 @@ ${
       writeSums(frame, { name: "y", buffer: "o0", to: `to * ${loads}u`, factor: `(1.0f / whole${lane})`, m })
     }${`      if (tx == 0u) { o1[to] = (high${lane} + log2(whole${lane})) * ${f32(Math.LN2)}; }\n`}`;
   const next = fetch(frame, { rows: key, base: `base + ${tile}`, to: "f" });
-  const body = keepAcross(frame, { from: "f", tile: shared }) + BARRIER +
+  const body = liveKeys(frame) + keepAcross(frame, { from: "f", tile: shared }) + BARRIER +
     meanwhile(
       frame,
       fetch(frame, { rows: value, base: "base", to: "f" }),
@@ -111,7 +112,7 @@ export function tiledGradQ(frame: Frame): string {
 ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m })}`;
   const both = (base: string): string =>
     fetch(frame, { rows: key, base, to: "f" }) + fetch(frame, { rows: value, base, to: "e" });
-  const body = keepAcross(frame, { from: "f", tile: shared }) +
+  const body = liveKeys(frame) + keepAcross(frame, { from: "f", tile: shared }) +
     keepAcross(frame, { from: "e", tile: streamed }) + BARRIER +
     multiply(frame, { name: "s", own: queryTile, tile: shared }) +
     meanwhile(
@@ -151,40 +152,57 @@ export function tiledGradKV(
     readonly lse: string;
   },
 ): string {
-  const { shape, tile, loads, count } = frame;
-  const { own, shared, streamed } = tilesOf(frame);
-  const [keyTile, valueTile] = [own("tk"), own("tv")];
+  const { loads, count, shape } = frame;
   const { k, v } = outputs;
-  const query = queries(frame, "a0"), gradient = queries(frame, grad);
-  const load = (rows: Rows, base: string, to: string): string => fetch(frame, { rows, base, to });
-  const along = (from: string): string => keepAlong(frame, { from, tile: streamed });
-  const weights = eachColumn(frame, (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${j});\n`);
-  const slopes = eachColumn(frame, (j, i) => `    dp${j}_${i} = s${j}_${i} * (dp${j}_${i} - delta${j});\n`);
-  const scores = multiply(frame, { name: "s", own: keyTile, tile: shared });
-  const rises = k ? multiply(frame, { name: "dp", own: valueTile, tile: streamed }) : "";
-  const first = (base: string): string => load(query, base, "f") + (k ? load(gradient, base, "e") : "");
-  const next = first(`base + ${tile}`);
-  const body = keepAcross(frame, { from: "f", tile: shared }) +
-    (k ? keepAcross(frame, { from: "e", tile: streamed }) : "") + BARRIER + scores +
-    meanwhile(frame, v ? load(gradient, "base", "e") : load(query, "base", "f"), rises) +
-    columnStatistics(frame, { lse, k }) + hideQueries(frame) + weights + (k ? slopes : "") + BARRIER +
-    (v ? putWeights(frame, "s") + along("e") + BARRIER : "") +
-    (v && k ? meanwhile(frame, load(query, "base", "f"), accumulate(frame, "z")) + BARRIER : "") +
-    (k
-      ? putWeights(frame, "dp") + along("f") + BARRIER + meanwhile(frame, next, accumulate(frame, "y"))
-      : meanwhile(frame, next, accumulate(frame, "z"))) +
-    BARRIER;
+  const { own } = tilesOf(frame);
   const write = (m: number): string =>
     `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;\n` +
     (k ? writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m }) : "") +
     (v ? writeSums(frame, { name: "z", buffer: k ? "o1" : "o0", to: "to", factor: "1.0f", m }) : "");
   const factor = f32(shape.scale * Math.LOG2E);
-  return blockMain(frame, { own: k ? [keyTile, valueTile] : [keyTile], combined: false, reversed: false }) +
+  const { first, body } = queryTile(frame, { outputs, lse, gradient: queries(frame, grad) });
+  return blockMain(frame, { own: k ? KEY_TILES.map(own) : [own("tk")], combined: false, reversed: false }) +
     keyRange(frame) + ownPositions(frame, "i32(first)") +
-    loadOwn(frame, { tile: keyTile, rows: keyRows(frame, "a1"), factor }) +
-    (k ? loadOwn(frame, { tile: valueTile, rows: keyRows(frame, "a2") }) + sums(frame, "y") : "") +
-    (v ? sums(frame, "z") : "") + LAST + fetched(frame, "f") + fetched(frame, "e") + first("lo") +
+    loadOwn(frame, { tile: own("tk"), rows: keyRows(frame, "a1"), factor }) +
+    (k ? loadOwn(frame, { tile: own("tv"), rows: keyRows(frame, "a2") }) + sums(frame, "y") : "") +
+    (v ? sums(frame, "z") : "") + LAST + fetched(frame, "f") + fetched(frame, "e") + first +
     overTiles(frame, body) + eachRow(frame, write) + "}\n";
+}
+
+/** Arrays of own keys and values. */
+const KEY_TILES = ["tk", "tv"];
+
+/** WGSL of one tile of queries for own keys, and of the loads before the first. */
+function queryTile(frame: Frame, { outputs: { k, v }, gradient, lse }: {
+  readonly outputs: { readonly k: boolean; readonly v: boolean };
+  readonly gradient: Rows;
+  readonly lse: string;
+}): { readonly first: string; readonly body: string } {
+  const { own, shared, streamed } = tilesOf(frame);
+  const query = queries(frame, "a0");
+  const load = (rows: Rows, base: string, to: string): string => fetch(frame, { rows, base, to });
+  const along = (from: string): string => keepAlong(frame, { from, tile: streamed });
+  const weights = eachColumn(frame, (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${j});\n`);
+  const slopes = eachColumn(frame, (j, i) => `    dp${j}_${i} = s${j}_${i} * (dp${j}_${i} - delta${j});\n`);
+  const both = (base: string): string => load(query, base, "f") + (k ? load(gradient, base, "e") : "");
+  const next = both(`base + ${frame.tile}`);
+  // All of these registers at once are too many: unless `ahead`, rows follow when the weights have left theirs.
+  const second = v ? load(gradient, "base", "e") : load(query, "base", "f");
+  const [early, late] = frame.ahead ? [second, ""] : ["", second];
+  const body = liveQueries(frame) + keepAcross(frame, { from: "f", tile: shared }) +
+    (k ? keepAcross(frame, { from: "e", tile: streamed }) : "") + BARRIER +
+    multiply(frame, { name: "s", own: own("tk"), tile: shared }) + early +
+    (k ? multiply(frame, { name: "dp", own: own("tv"), tile: streamed }) : "") +
+    columnStatistics(frame, { lse, k }) + hideQueries(frame) + weights + (k ? slopes : "") + BARRIER +
+    (v
+      ? putWeights(frame, "s") + late + along("e") + BARRIER +
+        meanwhile(frame, k ? load(query, "base", "f") : next, accumulate(frame, "z")) + BARRIER
+      : late) +
+    (k
+      ? putWeights(frame, "dp") + along("f") + BARRIER + meanwhile(frame, next, accumulate(frame, "y")) +
+        BARRIER
+      : "");
+  return { first: both("lo"), body };
 }
 
 /** Declares `lse{j}`, to base 2, and `delta{j}` if wanted, of the query that is column j of a thread. */
@@ -226,6 +244,16 @@ function queryPositions(frame: Frame): string {
     frame.causal ? "min(hi, i32(first) + offset + 1)" : "hi"
   };
 `;
+}
+
+/** Declares `live` of a tile of keys: the last query of the subgroup is not before it. */
+function liveKeys(frame: Frame): string {
+  return declareLive(frame, (first, rows) => `base < ${first} + ${rows} + offset`);
+}
+
+/** Declares `live` of a tile of queries: its last is not before the first key of the subgroup. */
+function liveQueries(frame: Frame): string {
+  return declareLive(frame, (first) => `base + ${frame.tile - 1} + offset >= ${first}`);
 }
 
 /** Masks the scores of keys that own queries do not see. */
