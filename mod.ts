@@ -44,7 +44,7 @@ export { grad } from "./core/grad.ts";
 export * from "./core/ops/mod.ts";
 export { linear, type LinearParams } from "./core/nn/linear.ts";
 export { type RopeOptions, ropeTables } from "./core/nn/rope.ts";
-export { type Counts, type Gpu, openGpu } from "./core/gpu/device.ts";
+export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./core/gpu/device.ts";
 export { free } from "./core/gpu/resident.ts";
 export { read, readAll } from "./core/gpu/run.ts";
 export type { KernelTime } from "./core/gpu/profile.ts";

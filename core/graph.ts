@@ -4,7 +4,8 @@
  * @module
  */
 
-import { fill, fillOp, hostOp, sameShape, stepScalarOp, type Tensor } from "./tensor.ts";
+import { reshape } from "./ops/shape.ts";
+import { fill, fillOp, hostOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "./tensor.ts";
 
 /**
  * Lists the nodes that the roots need, each after its inputs.
@@ -121,6 +122,10 @@ function simplifyNode(node: Tensor): Tensor {
       break;
     case "divide":
       if (constant(b) === 1 && keeps(a)) return a;
+      break;
+    case "reduce":
+      // Over axes of one element.
+      if (sizeOf(a.shape) === sizeOf(node.shape) && a.dtype === node.dtype) return reshape(a, node.shape);
       break;
     case "negate":
       if (a.op === node.op && keeps(a.inputs[0])) return a.inputs[0];

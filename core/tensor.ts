@@ -127,6 +127,8 @@ export interface Op<A = any> {
   readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
   /** The fused kernel. */
   readonly kernel?: (request: KernelRequest<A>) => KernelCall;
+  /** The sum of a node and a tensor of its shape, by one kernel, which replaces the node. */
+  readonly plus?: (node: Tensor, other: Tensor) => Tensor;
   /** The same in simpler ops: one tensor for each output. */
   readonly definition?: (inputs: readonly Tensor[], attrs: A) => readonly Tensor[];
   /** Floating-point operations of the matrix products inside, for the cost model. */

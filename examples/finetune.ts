@@ -26,7 +26,6 @@ import {
   type Look,
   type Model,
   nextTokenLoss,
-  openGpu,
   packDocuments,
   saveCheckpoint,
   saveModel,
@@ -49,6 +48,7 @@ import {
   type Values,
   whole,
 } from "./flags.ts";
+import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder, lastCheckpoint, modelFiles } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { clock, progress } from "./progress.ts";
@@ -57,6 +57,7 @@ import { openLog, reportOf, type StepLine } from "./run_log.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
+  ...GPU_FLAGS,
   model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
   data: text("NAME|FILE", "moby-dick, sotu, or a .txt or .jsonl file", "moby-dick"),
   steps: whole("optimizer steps", 120),
@@ -95,7 +96,7 @@ async function main(): Promise<void> {
     ? values
     : { ...checkpoint.extra as unknown as Flags, out: values.resume };
 
-  await using gpu = await openGpu();
+  await using gpu = await openDevice(flags);
   console.log(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
   if (flags.length > base.maxLength) {

@@ -18,7 +18,6 @@ import {
   loadTokenizer,
   newModel,
   nextTokenLoss,
-  openGpu,
   packDocuments,
   saveModel,
   scan,
@@ -26,12 +25,14 @@ import {
 } from "@firn/train";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
 import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
+import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { clock, progress } from "./progress.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
+  ...GPU_FLAGS,
   data: text("NAME|FILE", "sotu, moby-dick, or a .txt or .jsonl file", "sotu"),
   steps: whole("optimizer steps", 4000),
   batch: whole("sequences in a batch", 32),
@@ -54,7 +55,7 @@ Trains a tokenizer and a Llama from scratch; the last tenth of the text is held 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
   if (help) return console.log(helpOf(USAGE, FLAGS));
-  await using gpu = await openGpu();
+  await using gpu = await openDevice(flags);
   console.log(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
 
   const { train, heldOut } = split(await readText(flags.data));

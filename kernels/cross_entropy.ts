@@ -1,7 +1,7 @@
 /**
  * Softmax cross-entropy with class labels, and its gradient.
  *
- * Legend: N rows, V classes. A label equal to `ignore` gives a loss and a gradient of zero; any other label outside
+ * Legend: N rows, V classes, S elements from a row of scores to the next. A label equal to `ignore` gives a loss and a gradient of zero; any other label outside
  * 0..V-1 gives NaN, so that it cannot pass unseen.
  *
  * @module
@@ -21,14 +21,20 @@ import {
   type Threads,
 } from "./rows.ts";
 
-/** Options of {@link crossEntropy}. */
-export interface CrossEntropyOptions {
+/** What {@link crossEntropy} and {@link crossEntropyGrad} need to know of the scores. */
+interface Scores {
   /** Rows N. */
   readonly rows: number;
-  /** Classes V; N * V stays below 2^32. */
+  /** Classes V. */
   readonly classes: number;
+  /** Elements of a row, S; those behind the classes count for nothing. V when absent; N * S stays below 2^32. */
+  readonly stride?: number;
   /** Label of rows that do not count, usually -100. */
   readonly ignore: number;
+}
+
+/** Options of {@link crossEntropy}. */
+export interface CrossEntropyOptions extends Scores {
   /** Threads of a row; `rowThreads` recommends. */
   readonly threads: Threads;
 }
@@ -36,15 +42,17 @@ export interface CrossEntropyOptions {
 /**
  * Loss of each row, in nats: `lse - logits[label]`, `lse = log(sum(exp(logits)))`, in one pass over the logits.
  *
- * Bindings: a0 `logits[N,V]`, a1 `labels[N]` i32; o0 `loss[N]`, o1 `lse[N]`.
+ * Bindings: a0 `logits[N,S]`, a1 `labels[N]` i32; o0 `loss[N]`, o1 `lse[N]`.
  *
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function crossEntropy({ rows, classes, ignore, threads }: CrossEntropyOptions): Kernel {
-  const { lanes, type, loads, sum, top } = lanesOf(classes);
-  const bunch = (at: readonly string[]): string => {
-    const read = at.map((i, k) => `    let x${k} = a0[base + ${i}];`).join("\n");
+export function crossEntropy(options: CrossEntropyOptions): Kernel {
+  const { rows, classes, stride = classes, ignore, threads } = options;
+  const { lanes, type, loads, sum, top } = lanesOf(stride);
+  const whole = Math.floor(classes / lanes), rest = classes % lanes;
+  const bunch = (at: readonly string[], own = (x: string): string => x): string => {
+    const read = at.map((i, k) => `    let x${k} = ${own(`a0[base + ${i}]`)};`).join("\n");
     const highest = at.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`);
     const exps = at.map((_, k) => `exp(x${k} - next)`).join(" + ");
     return `${read}
@@ -54,6 +62,11 @@ export function crossEntropy({ rows, classes, ignore, threads }: CrossEntropyOpt
     total = fma(total, exp(high - next), ${sum("powers")});
     high = next;`;
   };
+  const inside = [0, 1, 2, 3].map((c) => c < rest).join(", ");
+  const last = rest === 0 ? "" : `  ${threads === 1 ? "" : "if (lid == 0u) "}{
+${bunch([`${whole}u`], (x) => `select(vec4f(${LOWEST}), ${x}, vec4<bool>(${inside}))`)}
+  }
+`;
   const picked = lanes === 4 ? "a0[base + u32(label) / 4u][u32(label) % 4u]" : "a0[base + u32(label)]";
   return {
     name: `cross_entropy ${rows}x${classes}`,
@@ -63,7 +76,7 @@ export function crossEntropy({ rows, classes, ignore, threads }: CrossEntropyOpt
 ${rowMain({ rows, threads })}  let base = row * ${loads}u;
   var high = ${LOWEST};
   var total = 0.0f;
-${rowEach({ items: loads, threads }, bunch)}
+${rowEach({ items: whole, threads }, (at) => bunch(at))}${last}
   var highest = high;
 ${rowReduce(threads, { name: "highest", by: "max" })}
   total *= exp(high - highest);
@@ -82,32 +95,27 @@ ${threads === 1 ? "" : "  if (lid != 0u) { return; }\n"}  let lse = highest + lo
 }
 
 /** Options of {@link crossEntropyGrad}. */
-export interface CrossEntropyGradOptions {
-  /** Rows N. */
-  readonly rows: number;
-  /** Classes V; N * V stays below 2^32. */
-  readonly classes: number;
-  /** Label of rows that do not count, usually -100. */
-  readonly ignore: number;
+export interface CrossEntropyGradOptions extends Scores {
   /** Whether the gradient overwrites the logits. */
   readonly inPlace?: boolean;
 }
 
 /**
- * Gradient of the summed loss by the logits: `(exp(logits - lse) - onehot(label)) * scale`.
+ * Gradient of the summed loss by the logits: `(exp(logits - lse) - onehot(label)) * scale`, zero behind the classes.
  *
- * Bindings: a0 `logits[N,V]`, a1 `labels[N]` i32, a2 `lse[N]`, a3 `scale[1]`, the gradient of the sum; o0 `dlogits[N,V]`.
- * With `inPlace`: a0 `labels[N]` i32, a1 `lse[N]`, a2 `scale[1]`; o0 `logits[N,V]`, read and then overwritten.
+ * Bindings: a0 `logits[N,S]`, a1 `labels[N]` i32, a2 `lse[N]`, a3 `scale[1]`, the gradient of the sum; o0 `dlogits[N,S]`.
+ * With `inPlace`: a0 `labels[N]` i32, a1 `lse[N]`, a2 `scale[1]`; o0 `logits[N,S]`, read and then overwritten.
  *
  * @param options Sizes
  * @returns The kernel
  */
-export function crossEntropyGrad({ rows, classes, ignore, inPlace }: CrossEntropyGradOptions): Kernel {
-  const { lanes, type, loads } = lanesOf(classes);
+export function crossEntropyGrad(options: CrossEntropyGradOptions): Kernel {
+  const { rows, classes, stride = classes, ignore, inPlace } = options;
+  const { lanes, type, loads } = lanesOf(stride);
   const [logits, labels, lse, scale] = inPlace ? ["o0", "a0", "a1", "a2"] : ["a0", "a1", "a2", "a3"];
-  const here = lanes === 4
-    ? "vec4i(i32(column) * 4) + vec4i(0, 1, 2, 3) == vec4i(label)"
-    : "i32(column) == label";
+  const ids = lanes === 4 ? "vec4i(i32(column) * 4) + vec4i(0, 1, 2, 3)" : "i32(column)";
+  const many = (x: string | number): string => lanes === 4 ? `vec4i(${x})` : `${x}`;
+  const cut = stride === classes ? "" : `    slope = select(${type}(), slope, ${ids} < ${many(classes)});\n`;
   return flatKernel({
     name: `cross_entropy_grad ${rows}x${classes}`,
     items: rows * loads,
@@ -120,10 +128,10 @@ export function crossEntropyGrad({ rows, classes, ignore, inPlace }: CrossEntrop
   let label = ${labels}[row];
   var slope = ${type}();
   if (label != ${ignore}) {
-    slope = exp(${logits}[i] - ${lse}[row]) - select(${type}(), ${type}(1.0f), ${here});
+    slope = exp(${logits}[i] - ${lse}[row]) - select(${type}(), ${type}(1.0f), ${ids} == ${many("label")});
     slope *= ${scale}[0];
     if (label < 0 || label >= ${classes}) { slope = ${type}(nan()); }
-  }
+${cut}  }
   o0[i] = slope;
 `,
   });

@@ -5,7 +5,7 @@
  */
 
 import { type Expression, render } from "./expression.ts";
-import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel } from "./kernel.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 
 const THREADS = 64;
 
@@ -19,6 +19,10 @@ export interface Elementwise {
   readonly overwrites?: readonly (number | null)[];
   /** Step numbers to sum over all elements: `sums.length x groups` partial sums, one row a step. */
   readonly sums?: readonly number[];
+  /** How often the same is done on other buffers, by one launch; once when absent. */
+  readonly parts?: number;
+  /** Inputs whose buffer is the same in all parts. */
+  readonly shared?: readonly number[];
   /** Label for the profiler. */
   readonly label: string;
 }
@@ -34,71 +38,110 @@ export function partialCount(size: number): number {
 }
 
 /**
- * The kernel of a fused group. Bindings: inputs, outputs that overwrite nothing, then the partial sums if any.
+ * The kernel of a fused group. Bindings: shared inputs; for each part its other inputs, then its outputs that overwrite
+ * nothing; the partial sums if any, one part after the other.
  *
  * @param group The group
  * @returns The kernel; a thread handles four neighbours where all operands allow it
  */
 export function elementwise(group: Elementwise): Kernel {
-  const { expression, outputs, label } = group;
-  const sums = group.sums ?? [];
+  const { expression, label, parts = 1, sums = [] } = group;
+  const size = expression.shape.reduce((n, d) => n * d, 1);
+  const compute = expression.steps.filter((s) => s.kind === "compute").length;
+  const texts = Array.from({ length: parts }, (_, part) => partText(group, part));
+  const count = Math.ceil(size / texts[0].lanes);
+  const groups = sums.length > 0 ? partialCount(size) : Math.ceil(count / THREADS);
+  const bindings = [...texts[0].shared, ...texts.flatMap((text) => text.own)];
+  if (sums.length > 0) bindings.push("var<storage, read_write> partial: array<f32>;");
+  const body = (part: number): string =>
+    sums.length === 0
+      ? onceEach(texts[part], count)
+      : summed(texts[part], { count, groups, sums: sums.length });
+  const choose = parts === 1
+    ? body(0)
+    : `switch part {\n${repeat(parts, (part) => `case ${part}u: {\n${body(part)}\n}\n`)}default: {}\n}`;
+  const joins = sums.map((_, s) =>
+    `${
+      treeSum("tree", `s${s}`, THREADS)
+    }if (lid == 0u) { partial[(part * ${sums.length}u + ${s}u) * ${groups}u + g] = tree[0]; }\n`
+  );
+  const code = `${bindings.map((b, i) => `@group(0) @binding(${i}) ${b}`).join("\n")}
+${sums.length > 0 ? `var<workgroup> tree: array<f32, ${THREADS}>;` : ""}
+@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
+let at = ${GROUP_INDEX};
+if (at >= ${groups * parts}u) { return; }
+let part = at / ${groups}u;
+let g = at % ${groups}u;
+${sums.map((_, s) => `var s${s} = 0.0f;\n`).join("")}${choose}
+${joins.join("workgroupBarrier();\n")}}`;
+  return {
+    name: parts === 1 ? label : `${label}, ${parts} of them`,
+    code,
+    grid: foldGrid(groups * parts),
+    flops: parts * size * (compute + sums.length),
+  };
+}
+
+/** What one part of a group binds and does. */
+interface PartText {
+  readonly lanes: 1 | 4;
+  /** Declarations of the shared inputs, and of what only this part binds. */
+  readonly shared: readonly string[];
+  readonly own: readonly string[];
+  /** Statements that compute and store element (or group of four) `i`. */
+  readonly work: string;
+  /** WGSL for one number that goes into sum `s`. */
+  term(s: number): string;
+}
+
+function partText(group: Elementwise, part: number): PartText {
+  const { expression, outputs, sums = [], parts = 1, shared = [] } = group;
   const overwrites = group.overwrites ?? outputs.map(() => null);
-  const rendering = render(expression, { lanes: 4 });
-  const { lanes, types } = rendering;
+  const suffix = parts === 1 ? "" : `_${part}`;
+  const nameOf = (k: number): string => shared.includes(k) ? `a${k}` : `a${k}${suffix}`;
+  const { lanes, types, body } = render(expression, { lanes: 4, nameOf });
   const type = lanes === 4 ? "vec4<f32>" : "f32";
   const size = expression.shape.reduce((n, d) => n * d, 1);
-  const count = Math.ceil(size / lanes);
-  const groups = sums.length > 0 ? partialCount(size) : Math.ceil(count / THREADS);
-
-  const target = outputs.map((_, i) => overwrites[i] === null ? `o${i}` : `a${overwrites[i]}`);
-  const bindings: string[] = types.map((t, k) =>
-    `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> a${k}: array<${t}>;`
-  );
-  outputs.forEach((_, i) => {
-    if (overwrites[i] === null) bindings.push(`var<storage, read_write> o${i}: array<${type}>;`);
-  });
-  if (sums.length > 0) bindings.push("var<storage, read_write> partial: array<f32>;");
-  const declarations = bindings.map((b, i) => `@group(0) @binding(${i}) ${b}`).join("\n");
-  const stores = outputs.map((step, i) => `${target[i]}[i] = v${step};`).join("\n");
-  const compute = expression.steps.filter((s) => s.kind === "compute").length;
-
-  if (sums.length === 0) {
-    const code = `${declarations}
-@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
-let i = (${GROUP_INDEX}) * ${THREADS}u + lid;
-if (i >= ${count}u) { return; }
-${rendering.body("i")}
-${stores}
-}`;
-    return { name: label, code, grid: foldGrid(groups), flops: size * compute };
-  }
-
-  // Each thread walks its elements in a fixed order, then the group adds 64 numbers in a fixed tree.
-  const perGroup = Math.ceil(count / groups);
-  const tail = lanes === 4 && size % 4 !== 0;
-  const mask = (v: string): string =>
-    tail ? `select(vec4<f32>(), ${v}, vec4u(i * 4u) + vec4u(0u, 1u, 2u, 3u) < vec4u(${size}u))` : v;
-  const add = (s: number, v: string): string =>
-    lanes === 4 ? `{ let m = ${mask(v)}; s${s} += (m.x + m.y) + (m.z + m.w); }` : `s${s} += ${v};`;
-  const code = `${declarations}
-var<workgroup> tree: array<f32, ${THREADS}>;
-@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
-let g = ${GROUP_INDEX};
-if (g >= ${groups}u) { return; }
-let end = min((g + 1u) * ${perGroup}u, ${count}u);
-${sums.map((_, s) => `var s${s} = 0.0f;`).join(" ")}
-for (var i = g * ${perGroup}u + lid; i < end; i += ${THREADS}u) {
-${rendering.body("i")}
-${stores}
-${sums.map((step, s) => add(s, `v${step}`)).join("\n")}
+  const input = (k: number): string =>
+    `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> ${nameOf(k)}: array<${types[k]}>;`;
+  const inputs = types.map((_, k) => k);
+  const target = outputs.map((_, i) => overwrites[i] === null ? `o${i}${suffix}` : nameOf(overwrites[i]!));
+  const masked = (value: string): string =>
+    size % 4 === 0
+      ? value
+      : `select(vec4<f32>(), ${value}, vec4u(i * 4u) + vec4u(0u, 1u, 2u, 3u) < vec4u(${size}u))`;
+  return {
+    lanes,
+    shared: inputs.filter((k) => shared.includes(k)).map(input),
+    own: [
+      ...inputs.filter((k) => !shared.includes(k)).map(input),
+      ...outputs.flatMap((_, i) =>
+        overwrites[i] === null ? [`var<storage, read_write> ${target[i]}: array<${type}>;`] : []
+      ),
+    ],
+    work: `${body("i")}\n${outputs.map((step, i) => `${target[i]}[i] = v${step};`).join("\n")}`,
+    term: (s) =>
+      lanes === 4
+        ? `{ let m = ${masked(`v${sums[s]}`)}; s${s} += (m.x + m.y) + (m.z + m.w); }`
+        : `s${s} += v${sums[s]};`,
+  };
 }
-${
-    sums.map((_, s) =>
-      `${treeSum("tree", `s${s}`, THREADS)}if (lid == 0u) { partial[${s * groups}u + g] = tree[0]; }\n`
-    )
-      .join("workgroupBarrier();\n")
-  }}`;
-  return { name: label, code, grid: foldGrid(groups), flops: size * (compute + sums.length) };
+
+/** A thread for each element, or group of four. */
+function onceEach({ work }: PartText, count: number): string {
+  return `let i = g * ${THREADS}u + lid;\nif (i < ${count}u) {\n${work}\n}`;
+}
+
+/** Each thread walks its elements in a fixed order; then the group adds 64 numbers in a fixed tree. */
+function summed(
+  { work, term }: PartText,
+  { count, groups, sums }: { readonly count: number; readonly groups: number; readonly sums: number },
+): string {
+  const each = Math.ceil(count / groups);
+  return `let end = min((g + 1u) * ${each}u, ${count}u);
+for (var i = g * ${each}u + lid; i < end; i += ${THREADS}u) {
+${work}
+${repeat(sums, (s) => `${term(s)}\n`)}}`;
 }
 
 /**

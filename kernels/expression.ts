@@ -74,16 +74,17 @@ export function collapse(expression: Expression): Expression {
  * Plans the text of an expression.
  *
  * @param source The expression
- * @param options `lanes`: 4 asks for groups of four, which is taken back where an operand does not allow it
+ * @param options `lanes`: 4 asks for groups of four, which is taken back where an operand does not allow it;
+ * `nameOf`: the array of an input, `a0`, `a1`, ... when absent
  * @returns Its rendering
  */
 export function render(
   source: Expression,
-  options: { readonly lanes: 1 | 4; readonly inputName?: string },
+  options: { readonly lanes: 1 | 4; readonly nameOf?: (input: number) => string },
 ): Rendering {
   const expression = collapse(source);
   const { shape, inputs, steps } = expression;
-  const name = options.inputName ?? "a";
+  const nameOf = options.nameOf ?? ((input: number): string => `a${input}`);
   const rank = shape.length;
   const total = shape.reduce((n, d) => n * d, 1);
   const contiguous = inputs.map((o) => isContiguous(shape, o.strides));
@@ -121,13 +122,13 @@ export function render(
         case "compute":
           return step.text(step.args.map((a) => `v${a}`), type);
         case "scalar":
-          return `${type}(f32(${name}${step.input}[${step.index}u]))`;
+          return `${type}(f32(${nameOf(step.input)}[${step.index}u]))`;
         case "load":
           return load(step.input);
         case "partials":
           return Array.from(
             { length: step.count },
-            (_, i) => `${name}${step.input}[${index} + ${i * step.size / lanes}u]`,
+            (_, i) => `${nameOf(step.input)}[${index} + ${i * step.size / lanes}u]`,
           ).join(" + ");
       }
     }
@@ -136,12 +137,12 @@ export function render(
       const { type: element, strides } = inputs[k];
       const convert = (text: string): string =>
         element === "f32" ? text : wide[k] ? `vec4<f32>(${text})` : `f32(${text})`;
-      if (single[k]) return `${type}(${convert(`${name}${k}[0]`)})`;
-      if (contiguous[k]) return convert(`${name}${k}[${index}]`);
+      if (single[k]) return `${type}(${convert(`${nameOf(k)}[0]`)})`;
+      if (contiguous[k]) return convert(`${nameOf(k)}[${index}]`);
       const terms = strides.flatMap((s, d) =>
         s === 0 || shape[d] === 1 ? [] : [wide[k] ? quarter(d, s) : s === 1 ? `x${d}` : `x${d} * ${s}u`]
       );
-      const text = convert(`${name}${k}[${terms.join(" + ")}]`);
+      const text = convert(`${nameOf(k)}[${terms.join(" + ")}]`);
       return wide[k] || lanes === 1 ? text : `${type}(${text})`;
     }
 

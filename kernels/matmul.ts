@@ -46,6 +46,8 @@ export interface Epilogue {
   readonly expression: Expression;
   /** Step numbers to store, one array each. */
   readonly outputs: readonly number[];
+  /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
+  readonly overwrites?: readonly (number | null)[];
 }
 
 /** A product `[batch, m, k] x [batch, k, n]`. */
@@ -62,6 +64,10 @@ export interface Matmul {
   readonly transposeA: boolean;
   /** B is stored as [batch, n, k]. */
   readonly transposeB: boolean;
+  /** Elements from a stored row of A to the next, where rows end in zeros that take no part. */
+  readonly strideA?: number;
+  /** Columns that B has, where it has fewer than the product: what the others become is a finite number. */
+  readonly columnsB?: number;
   /** How it is cut up. */
   readonly variant: MatmulVariant;
   /** What is done before storing; the product is stored as it is when absent. */
@@ -69,17 +75,22 @@ export interface Matmul {
 }
 
 /**
- * Names a product by sizes and layout: "1024x768x2048 NT".
+ * Names a product by sizes and layout: "1024x768x2048 NT", "512x768x50257 NN 50264" where rows of A are that long.
  *
  * @param product The product
  * @returns The name
  */
-export function productKey({ batch, m, n, k, transposeA, transposeB }: Omit<Matmul, "variant">): string {
-  return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
+export function productKey(
+  { batch, m, n, k, transposeA, transposeB, strideA }: Omit<Matmul, "variant">,
+): string {
+  const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
+    strideA === undefined ? "" : ` ${strideA}`
+  }`;
+  return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${layout}`;
 }
 
 /**
- * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs.
+ * The kernel of a product. Bindings: A, B, inputs of the epilogue, outputs that overwrite nothing.
  *
  * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
  * @returns The kernel

@@ -22,10 +22,10 @@ export function direct(
   const across = Math.ceil(n / (LANES * tn));
   const element = (side: Side, o: string, at: string): string =>
     side.kContiguous
-      ? `${side.name}[z${side.name} + ${o} * ${k}u + ${at}]`
-      : `${side.name}[z${side.name} + (${at}) * ${side.size}u + ${o}]`;
+      ? `${side.name}[z${side.name} + ${o} * ${side.stride}u + ${at}]`
+      : `${side.name}[z${side.name} + (${at}) * ${side.stride}u + ${o}]`;
   const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
-  const column = (j: number): string => `min(n0 + ${LANES * j}u, ${n - 1}u)`;
+  const column = (j: number): string => `min(n0 + ${LANES * j}u, ${b.size - 1}u)`;
   /** `depth` products along k, from `k0` on. A lane loads what lies nearest: another k, or another row. */
   const block = (depth: number): string => {
     const alongK = a.kContiguous;
@@ -68,5 +68,5 @@ ${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, column
 }`;
   const name = `matmul ${productKey(product)} direct ${tm}x${tn}`;
   const [x, y] = foldGrid(across * Math.ceil(m / tm));
-  return { name, code, grid: [x, y, batch], flops: 2 * batch * m * n * k };
+  return { name, code, grid: [x, y, batch], flops: 2 * batch * m * b.size * k };
 }

@@ -6,6 +6,7 @@
  */
 
 import { repeat } from "./kernel.ts";
+import type { MatmulTile } from "./matmul.ts";
 import type { Side } from "./matmul_frame.ts";
 
 /** An operand, the first row or column of its tile, and how many there are. */
@@ -37,14 +38,20 @@ const GROUP = 4;
 /** Quads of all banks. */
 const BANKS = 8;
 
+/** Quads after each group: transposing threads of neighbouring k write at once, into different banks. */
+const padOf = (bk: number): number => Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
+
 /** Declares the tile of an operand. */
 export function tileMemory({ side: { name }, width }: Tile, { bk }: FillOptions): string {
-  // Transposing threads of neighbouring k write at once: the pad puts them into different banks.
-  const pad = Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
   return `struct Group_${name} { row: array<array<vec4<f32>, ${
     width / 4
-  }>, ${GROUP}>, pad: array<vec4<f32>, ${pad}> }
+  }>, ${GROUP}>, pad: array<vec4<f32>, ${padOf(bk)}> }
 var<workgroup> t${name}: array<Group_${name}, ${bk / GROUP}>;\n`;
+}
+
+/** Bytes of workgroup memory that both tiles take. */
+export function tileBytes({ bm, bn, bk }: MatmulTile): number {
+  return 16 * (bk / GROUP) * (GROUP * (bm + bn) / 4 + 2 * padOf(bk));
 }
 
 /** A quad of a tile. */
@@ -107,7 +114,7 @@ function load(
     readonly tag: string;
   },
 ): Fill {
-  const { name, size, k, kContiguous, wide } = side;
+  const { name, size, k, kContiguous, stride, wide } = side;
   const deep = bk / GROUP, quads = width / 4;
   const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
   const fits = size % width === 0;
@@ -121,13 +128,13 @@ function load(
     ? ""
     : kContiguous
     ? repeat(GROUP, (r) =>
-      `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${k / 4}u + ${kq};\n`)
-    : `let ${at(0)} = z${name} + ${kq} * ${size}u + ${clamp(`(${first}) / 4u`, size / 4)};\n`;
+      `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${stride / 4}u + ${kq};\n`)
+    : `let ${at(0)} = z${name} + ${kq} * ${stride}u + ${clamp(`(${first}) / 4u`, Math.ceil(size / 4))};\n`;
   const quad = (r: number): string => {
     if (!wide) return scalarQuad(side, { first, k: `(k0 + ${kq} * 4u)`, r });
     const [text, reach] = kContiguous
       ? [`${name}[${at(r)} + k0 / 4u]`, `k0 + ${kq} * 4u`]
-      : [`${name}[${at(0)} + (k0 + ${r}u) * ${size / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
+      : [`${name}[${at(0)} + (k0 + ${r}u) * ${stride / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
     return k % bk === 0 ? text : `select(vec4<f32>(), ${text}, ${reach} < ${k}u)`;
   };
   const row = (c: number): string =>
@@ -143,13 +150,13 @@ function load(
 
 /** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
 function scalarQuad(
-  { name, size, k, kContiguous }: Side,
+  { name, size, k, kContiguous, stride }: Side,
   at: { readonly first: string; readonly k: string; readonly r: number },
 ): string {
   const one = (c: number): string => {
     const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
     const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
-    const index = kContiguous ? `${row} * ${k}u + ${depth}` : `${depth} * ${size}u + ${row}`;
+    const index = kContiguous ? `${row} * ${stride}u + ${depth}` : `${depth} * ${stride}u + ${row}`;
     return `select(0.0f, ${name}[z${name} + ${index}], ${row} < ${size}u && ${depth} < ${k}u)`;
   };
   return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;

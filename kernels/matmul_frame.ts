@@ -20,20 +20,24 @@ export interface Side {
   readonly k: number;
   /** Whether neighbours along k are neighbours in memory. */
   readonly kContiguous: boolean;
+  /** Elements from one to the next along the other direction. */
+  readonly stride: number;
   /** Whether groups of four along the contiguous direction can be loaded at once. */
   readonly wide: boolean;
 }
 
 /** Both operands of a product. */
-export function sides({ m, n, k, transposeA, transposeB }: Matmul): [Side, Side] {
-  const side = (name: string, size: number, kContiguous: boolean): Side => ({
+export function sides(product: Matmul): [Side, Side] {
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n } = product;
+  const side = (name: string, size: number, kContiguous: boolean, stride = kContiguous ? k : size): Side => ({
     name,
     size,
     k,
     kContiguous,
-    wide: (kContiguous ? k : size) % 4 === 0,
+    stride,
+    wide: stride % 4 === 0,
   });
-  return [side("a", m, !transposeA), side("b", n, transposeB)];
+  return [side("a", m, !transposeA, strideA), side("b", columnsB, transposeB)];
 }
 
 /**
@@ -52,20 +56,25 @@ export function frame(
   ): string;
 } {
   const { m, n, batch } = product;
-  const { expression, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
-  const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, inputName: "e" });
+  const { expression, outputs, overwrites = [] } = product.epilogue ?? storeOnly([batch * m, n]);
+  const targets = outputs.map((_, k) => typeof overwrites[k] === "number" ? `e${overwrites[k]}` : `o${k}`);
+  const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
   const { lanes, types } = rendering;
   const all = [
     `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,
     `var<storage, read> b: array<${b.wide ? "vec4<f32>" : "f32"}>;`,
-    ...types.map((t, k) => `var<storage, read> e${k}: array<${t}>;`),
-    ...outputs.map((_, k) => `var<storage, read_write> o${k}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`),
+    ...types.map((t, k) =>
+      `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
+    ),
+    ...targets.filter((name) => name[0] === "o").map((name) =>
+      `var<storage, read_write> ${name}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`
+    ),
   ];
   const partial = product.variant.kind === "tiled" && product.variant.split > 1;
   const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
   const put = (index: string, value: string): string =>
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
-      outputs.map((step, k) => `o${k}[i] = v${step};`).join(" ")
+      outputs.map((step, k) => `${targets[k]}[i] = v${step};`).join(" ")
     } }`;
   return {
     declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n"),
@@ -90,7 +99,7 @@ export function frame(
 /** Batch offsets of both operands, in the units of their arrays. */
 export function batchOffsets(product: Matmul, pair: readonly Side[]): string {
   return pair.map((s) => {
-    const stride = s.size * s.k / (s.wide ? 4 : 1);
+    const stride = s.stride * (s.kContiguous ? s.size : s.k) / (s.wide ? 4 : 1);
     return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;
   }).join(" ");
 }

@@ -73,7 +73,7 @@ ${
     name: `matmul ${productKey(product)} ${bm}x${bn}x${bk}${split === 1 ? "" : ` split ${split}`}`,
     code,
     grid: [tilesN, tilesM, batch * split],
-    flops: 2 * batch * m * n * k,
+    flops: 2 * batch * m * b.size * k,
   };
 }
 

@@ -6,6 +6,7 @@
 
 import { type MatmulTile, type MatmulVariant, partialSize } from "./matmul.ts";
 import { LANES } from "./matmul_direct.ts";
+import { tileBytes } from "./matmul_fill.ts";
 
 /** Sizes of a product `[batch, m, k] x [batch, k, n]`. */
 export interface ProductSizes {
@@ -21,6 +22,8 @@ export interface VariantOptions {
   readonly software: boolean;
   /** Eight neighbouring threads can broadcast to each other. */
   readonly subgroups: boolean;
+  /** Bytes of workgroup memory. */
+  readonly workgroupBytes: number;
 }
 
 /** A tile and how it fares on a GPU. */
@@ -53,6 +56,8 @@ const START = 2;
 const SKINNY = 32;
 /** Steps of `bk` below which sums are not shared. */
 const LEAST_STEPS = 8;
+/** Most bytes of parts of sums: every adapter binds as many. */
+const PARTS = 2 ** 27;
 
 /**
  * The ways to compute a product, most promising first.
@@ -73,11 +78,14 @@ export function matmulVariants(sizes: ProductSizes, options: VariantOptions): Ma
     return [...new Map(blocks.map((block) => [JSON.stringify(block), block])).values()];
   }
   const skinny = Math.min(m, n) <= SKINNY;
-  const all = MATMUL_TILES.filter(({ bm, bn }) => skinny || bm === bn).flatMap((rated) => {
+  const fits = (tile: MatmulTile): boolean =>
+    (skinny || tile.bm === tile.bn) && tileBytes(tile) <= options.workgroupBytes;
+  const all = MATMUL_TILES.filter(fits).flatMap((rated) => {
     const { rate: _, enough: __, ...tile } = rated;
-    return MATMUL_SPLITS.filter((split) => split === 1 || k / split >= LEAST_STEPS * tile.bk).map((
-      split,
-    ) => ({
+    const splits = MATMUL_SPLITS.filter((split) =>
+      split === 1 || (k / split >= LEAST_STEPS * tile.bk && 4 * split * partialSize(sizes) <= PARTS)
+    );
+    return splits.map((split) => ({
       variant: { kind: "tiled", ...tile, split } as const,
       seconds: predict(sizes, { tile: rated, split }),
     }));

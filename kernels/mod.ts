@@ -45,7 +45,7 @@ export {
   uniform,
   uniformValues,
 } from "./random.ts";
-export { collect, columnPieces, reduce, type Reduction, type Run } from "./reduce.ts";
+export { collect, columnPieces, reduce, reduceThreads, type Reduction, type Run } from "./reduce.ts";
 export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } from "./rms_norm.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";

@@ -20,7 +20,7 @@ export interface Reduction {
   readonly inner: number;
   /** How elements are joined. */
   readonly kind: "sum" | "max";
-  /** Threads that share one row when `inner` is 1; a power of two, 1 for a thread a row. */
+  /** Threads that share one row when `inner` is 1, a power of two; `reduceThreads` recommends. 1 is a thread a row or column. */
   readonly threads: number;
   /** Label for the profiler. */
   readonly label: string;
@@ -28,17 +28,31 @@ export interface Reduction {
 
 const LOWEST = -3.4028234663852886e38;
 
+/** Threads of a workgroup that sums short rows. */
+const ROW_THREADS = 64;
+/** Columns, or groups of four, and rows that a workgroup takes at once. */
+const TILE = { columns: 32, rows: 8 };
+/** Workgroups that fill the processors of a large GPU. */
+const MANY_GROUPS = 512;
+/** Sums of columns that are long and few are shared by several threads. */
+const isShared = ({ outer, length, inner, threads }: ColumnSizes): boolean =>
+  threads > 1 && length > TILE.rows && outer * inner < 65536;
+
+/** What {@link columnPieces} depends on. */
+export type ColumnSizes = Pick<Reduction, "outer" | "length" | "inner" | "threads">;
+
 /**
  * Columns are reduced in this many pieces, whose results a second launch reduces.
  *
  * @param reduction The reduction
- * @returns 1 when a single launch is enough
+ * @returns 1 when a single launch is enough, at most 64
  */
-export function columnPieces(
-  { outer, length, inner }: Pick<Reduction, "outer" | "length" | "inner">,
-): number {
+export function columnPieces(sizes: ColumnSizes): number {
+  const { outer, length, inner } = sizes;
   if (inner === 1 || outer * inner >= 65536 || length <= 64) return 1;
-  return Math.min(64, Math.ceil(length / 32));
+  if (!isShared(sizes)) return Math.min(64, Math.ceil(length / 32));
+  const groups = outer * Math.ceil(inner / (4 * TILE.columns));
+  return Math.min(64, Math.ceil(length / 64), Math.ceil(MANY_GROUPS / groups));
 }
 
 /**
@@ -61,71 +75,105 @@ function reduceRows({ expression, outer, length, kind, threads, label }: Reducti
   const fold = lanes === 4
     ? (kind === "sum" ? "(acc.x + acc.y) + (acc.z + acc.w)" : "max(max(acc.x, acc.y), max(acc.z, acc.w))")
     : "acc";
-  const head = declarations(types);
-  const flops = outer * length * expression.steps.length;
-  if (threads === 1) {
-    const code = `${head}
-@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
-let row = (${GROUP_INDEX}) * 64u + lid;
-if (row >= ${outer}u) { return; }
+  const rows = Math.max(1, ROW_THREADS / threads), groups = Math.ceil(outer / rows);
+  const shared = threads > 1;
+  const code = `${declarations(types)}
+${shared ? `var<workgroup> tree: array<f32, ${rows * threads}>;` : ""}
+@compute @workgroup_size(${rows * threads}) fn main(${GROUP_BUILTINS}) {
+let group = ${GROUP_INDEX};
+if (group >= ${groups}u) { return; }
+let lane = lid % ${threads}u;
+let wanted = group * ${rows}u + lid / ${threads}u;
+let row = min(wanted, ${outer - 1}u);
 var acc = ${start};
-for (var k = 0u; k < ${steps}u; k++) {
-let i = row * ${steps}u + k;
-${body("i")}
-acc = ${join("acc", `v${n}`)};
-}
-o[row] = ${fold};
-}`;
-    return { name: label, code, grid: foldGrid(Math.ceil(outer / 64)), flops };
-  }
-  const tree = kind === "sum" ? treeSum("tree", "part", threads) : treeMax("tree", "part", threads);
-  const code = `${head}
-var<workgroup> tree: array<f32, ${threads}>;
-@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
-let row = ${GROUP_INDEX};
-if (row >= ${outer}u) { return; }
-var acc = ${start};
-for (var k = lid; k < ${steps}u; k += ${threads}u) {
+for (var k = lane; k < ${steps}u; k += ${threads}u) {
 let i = row * ${steps}u + k;
 ${body("i")}
 acc = ${join("acc", `v${n}`)};
 }
 let part = ${fold};
-${tree}if (lid == 0u) { o[row] = tree[0]; }
+${shared ? treeJoin(threads, join) : ""}if (lane == 0u && row == wanted) { o[row] = ${
+    shared ? "tree[lid]" : "part"
+  }; }
 }`;
-  return { name: label, code, grid: foldGrid(outer), flops };
+  return {
+    name: label,
+    code,
+    grid: foldGrid(groups),
+    flops: outer * length * expression.steps.length,
+  };
 }
 
+/** Joins the `part` of neighbouring threads in a fixed order: the first of them ends with the result. */
+function treeJoin(threads: number, join: (a: string, b: string) => string): string {
+  let text = "tree[lid] = part;\nworkgroupBarrier();\n";
+  for (let half = threads / 2; half >= 1; half /= 2) {
+    text += `if (lane < ${half}u) { tree[lid] = ${
+      join("tree[lid]", `tree[lid + ${half}u]`)
+    }; }\nworkgroupBarrier();\n`;
+  }
+  return text;
+}
+
+/**
+ * Threads that suit the sums of rows on a GPU: several rows share a workgroup where they are short.
+ *
+ * @param length Elements of a row
+ * @returns A power of two
+ */
+export function reduceThreads(length: number): number {
+  const loads = length % 4 === 0 ? length / 4 : length;
+  return Math.min(128, Math.max(4, 2 ** Math.ceil(Math.log2(loads / 4))));
+}
+
+/** A thread a column, or tiles of threads whose rows are joined in workgroup memory, in a fixed order. */
 function reduceColumns(reduction: Reduction): Kernel {
   const { expression, outer, length, inner, kind, label } = reduction;
+  const shared = isShared(reduction);
   const pieces = columnPieces(reduction);
   const perPiece = Math.ceil(length / pieces);
   const { lanes, types, body } = render(expression, { lanes: inner % 4 === 0 ? 4 : 1 });
   const n = expression.steps.length - 1;
   const type = lanes === 4 ? "vec4<f32>" : "f32";
   const columns = inner / lanes;
-  const total = outer * pieces * columns;
-  const join = kind === "sum" ? `acc + v${n}` : `max(acc, v${n})`;
-  const code = `${declarations(types, type)}
-@compute @workgroup_size(64) fn main(${GROUP_BUILTINS}) {
-let t = (${GROUP_INDEX}) * 64u + lid;
-if (t >= ${total}u) { return; }
-let c = t % ${columns}u;
-let piece = (t / ${columns}u) % ${pieces}u;
-let row = t / ${columns * pieces}u;
-var acc = ${type}(${kind === "sum" ? "0.0f" : f32(LOWEST)});
+  const join = (a: string, b: string): string => kind === "sum" ? `${a} + ${b}` : `max(${a}, ${b})`;
+  const blocks = shared ? Math.ceil(columns / TILE.columns) : columns;
+  const total = outer * pieces * blocks;
+  const threads = shared ? TILE.columns * TILE.rows : 64;
+  const group = shared ? GROUP_INDEX : `(${GROUP_INDEX}) * 64u + lid`;
+  const walk = (first: string, step: number): string =>
+    `var acc = ${type}(${kind === "sum" ? "0.0f" : f32(LOWEST)});
 let end = min((piece + 1u) * ${perPiece}u, ${length}u);
-for (var k = piece * ${perPiece}u; k < end; k++) {
+for (var k = piece * ${perPiece}u${first}; k < end; k += ${step}u) {
 let i = (row * ${length}u + k) * ${columns}u + c;
 ${body("i")}
-acc = ${join};
-}
-o[t] = acc;
+acc = ${join("acc", `v${n}`)};
+}`;
+  const result = `o[(row * ${pieces}u + piece) * ${columns}u + c]`;
+  const rest = Array.from({ length: TILE.rows - 1 }, (_, r) => `tile[lid + ${(r + 1) * TILE.columns}u]`);
+  const text = shared
+    ? `let wanted = t % ${blocks}u * ${TILE.columns}u + lid % ${TILE.columns}u;
+let c = min(wanted, ${columns - 1}u);
+${walk(` + lid / ${TILE.columns}u`, TILE.rows)}
+tile[lid] = acc;
+workgroupBarrier();
+if (lid < ${TILE.columns}u && wanted < ${columns}u) { ${result} = ${rest.reduce(join, "acc")}; }`
+    : `let c = t % ${columns}u;
+${walk("", 1)}
+${result} = acc;`;
+  const code = `${declarations(types, type)}
+${shared ? `var<workgroup> tile: array<${type}, ${threads}>;` : ""}
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
+let t = ${group};
+if (t >= ${total}u) { return; }
+let piece = t / ${blocks}u % ${pieces}u;
+let row = t / ${blocks * pieces}u;
+${text}
 }`;
   return {
     name: label,
     code,
-    grid: foldGrid(Math.ceil(total / 64)),
+    grid: foldGrid(shared ? total : Math.ceil(total / 64)),
     flops: outer * length * inner * expression.steps.length,
   };
 }
@@ -134,13 +182,6 @@ function declarations(types: readonly string[], output = "f32"): string {
   const inputs = types.map((t, k) => `@group(0) @binding(${k}) var<storage, read> a${k}: array<${t}>;`);
   return [...inputs, `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`]
     .join("\n");
-}
-
-function treeMax(name: string, value: string, threads: number): string {
-  return treeSum(name, value, threads).replace(
-    /tree\[lid\] \+= (tree\[[^\]]+\])/g,
-    "tree[lid] = max(tree[lid], $1)",
-  );
 }
 
 /** Neighbouring numbers of one buffer that are added up. */

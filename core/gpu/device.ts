@@ -6,6 +6,7 @@
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
 import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
+import type { MatmulVariant } from "../../kernels/matmul.ts";
 import type { HostData, Target } from "../tensor.ts";
 
 /** An open device. Close it with `await using`. */
@@ -22,10 +23,37 @@ export interface Gpu extends AsyncDisposable {
   readonly features: ReadonlySet<string>;
   /** Counts of what was created and submitted so far. */
   readonly counts: Counts;
+  /** How matrix products are chosen. */
+  readonly tuning: Tuning;
   /** Compute pipelines by shader text. */
   readonly pipelines: Map<string, GPUComputePipeline>;
   /** Throws when the device is lost or reported an error since the last call. */
   check(): void;
+}
+
+/** How matrix products are chosen: by measuring them before the first step of a training, or by their sizes. */
+export interface Tuning {
+  /** Whether they are measured. */
+  readonly enabled: boolean;
+  /** File that remembers what was measured; null keeps it in this process. */
+  readonly cache: string | null;
+  /** Told how far measuring is. */
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+  /** What was chosen, by product. */
+  readonly variants: Map<string, MatmulVariant>;
+}
+
+/** Options of {@link openGpu}. */
+export interface GpuOptions {
+  /**
+   * Whether matrix products are measured before the first step of a training, which takes seconds; GPUs with timestamps
+   * do and software adapters do not when absent. Another choice gives the same numbers up to rounding.
+   */
+  readonly tune?: boolean;
+  /** File that remembers for each adapter what was measured; when absent only this process does. */
+  readonly tuneCache?: string;
+  /** Told how far measuring is; it ends when `done` is `total`. */
+  readonly onTune?: Tuning["onProgress"];
 }
 
 /** What was asked of a device. */
@@ -57,8 +85,10 @@ const MOST_BINDINGS = 32;
 /**
  * Opens the best adapter of the machine.
  *
+ * @param options How matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
  * @throws {Error} When there is no adapter, with the command that installs a software one
+ * @throws {TypeError} When products are to be measured and the adapter has no timestamps
  *
  * @example
  * ```ts
@@ -69,7 +99,7 @@ const MOST_BINDINGS = 32;
  * assert(gpu.name.length > 0);
  * ```
  */
-export async function openGpu(): Promise<Gpu> {
+export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }) ?? null;
   if (adapter === null) {
     throw new Error(
@@ -81,6 +111,12 @@ export async function openGpu(): Promise<Gpu> {
   const { device, features } = await requestDevice(adapter, requiredLimits);
   const name = adapter.info.description || adapter.info.device || "unnamed adapter";
   const software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe/i.test(name);
+
+  const { tune = !software && features.has("timestamp-query"), tuneCache = null, onTune } = options;
+  if (tune && !features.has("timestamp-query")) {
+    throw new TypeError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
+  }
+  const variants = new Map<string, MatmulVariant>();
 
   let failure: Error | null = null, closing = false;
   device.lost.then((info) => {
@@ -102,7 +138,9 @@ export async function openGpu(): Promise<Gpu> {
       subgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 8,
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
+      variants,
     },
+    tuning: { enabled: tune, cache: tuneCache, onProgress: onTune, variants },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
     check(): void {

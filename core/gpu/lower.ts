@@ -5,7 +5,7 @@
  */
 
 import { elementwise as elementwiseText, partialCount } from "../../kernels/elementwise.ts";
-import type { Expression, Operand, Step } from "../../kernels/expression.ts";
+import type { Expression } from "../../kernels/expression.ts";
 import {
   type Epilogue,
   joinParts as joinPartsText,
@@ -14,27 +14,26 @@ import {
   productKey,
 } from "../../kernels/matmul.ts";
 import { chooseMatmul } from "../../kernels/matmul_variants.ts";
-import { collect, columnPieces, reduce, type Run } from "../../kernels/reduce.ts";
+import { collect, columnPieces, reduce, reduceThreads, type Run } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
-import { constant } from "../graph.ts";
 import {
-  fillOp,
   type HostData,
   hostOp,
   type KernelText,
   pickOp,
   sizeOf,
-  stepScalarOp,
   type Target,
   type Tensor,
 } from "../tensor.ts";
+import { batchesOf, type Program, sharedInputs } from "./batch.ts";
+import { baseOf, express } from "./express.ts";
 import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
 import { bytesOf, type Source } from "./plan.ts";
 import { textCache } from "./text_cache.ts";
-import { loadAll, stridesIn } from "./whole.ts";
+import { loadAll } from "./whole.ts";
 
 /** A launch before it has its place in the order. */
 export interface Unit {
@@ -84,8 +83,9 @@ export function createLowering(
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
 
-  const texts = textCache();
-  const matmul = texts(matmulText), joinParts = texts(joinPartsText), elementwise = texts(elementwiseText);
+  const { remembered, keyOf } = textCache();
+  const matmul = remembered(matmulText), joinParts = remembered(joinPartsText);
+  const elementwise = remembered(elementwiseText);
   const newBuffer = (bytes: number, source: Source | null = null): number =>
     buffers.push({ bytes, source }) - 1;
   const bufferIds = new Map<Tensor, number[]>();
@@ -110,53 +110,13 @@ export function createLowering(
     return known[output];
   }
 
-  function scalarIndex(node: Tensor): number {
+  function scalarOf(node: Tensor): { buffer: number; index: number } {
     const { value } = node.attrs as { value: (step: number) => number };
     if (scalarBuffer < 0) scalarBuffer = newBuffer(16, { kind: "scalars" });
     const at = scalars.indexOf(value);
     const index = at >= 0 ? at : scalars.push(value) - 1;
     buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf([scalars.length]) };
-    return index;
-  }
-
-  /** The program that computes `results` over a shape, and the buffers it loads. */
-  function express(
-    results: readonly Tensor[],
-    shape: readonly number[],
-    given?: Tensor,
-  ): { expression: Expression; loads: number[]; stepOf: Map<Tensor, number> } {
-    const steps: Step[] = [], inputs: Operand[] = [], loads: number[] = [];
-    const stepOf = new Map<Tensor, number>(), operandOf = new Map<string, number>();
-    const own = new Set(results);
-    const operand = (buffer: number, type: Operand["type"], strides: readonly number[]): number => {
-      const key = `${buffer} ${strides}`;
-      if (!operandOf.has(key)) {
-        operandOf.set(key, inputs.push({ type, strides }) - 1);
-        loads.push(buffer);
-      }
-      return operandOf.get(key)!;
-    };
-    const visit = (node: Tensor): number => {
-      const known = stepOf.get(node);
-      if (known !== undefined) return known;
-      const step = stepFor(node);
-      stepOf.set(node, steps.push(step) - 1);
-      return steps.length - 1;
-    };
-    const stepFor = (node: Tensor): Step => {
-      if (given !== undefined && baseOf(node) === given) return { kind: "given", name: "acc" };
-      if (node.op === fillOp) return { kind: "constant", value: constant(node)! };
-      if (node.op === stepScalarOp) {
-        const index = scalarIndex(node);
-        return { kind: "scalar", input: operand(scalarBuffer, "f32", shape.map(() => 0)), index };
-      }
-      if (isElement(node) && (own.has(node) || !stored.has(node))) {
-        return { kind: "compute", text: node.op.element!.text, args: node.inputs.map(visit) };
-      }
-      return { kind: "load", input: operand(bufferOf(node), node.dtype, stridesIn(node.shape, shape)) };
-    };
-    for (const node of results) visit(node);
-    return { expression: { shape, inputs, steps }, loads, stepOf };
+    return { buffer: scalarBuffer, index };
   }
 
   function addUnit(
@@ -185,13 +145,19 @@ export function createLowering(
     });
   }
 
-  const partials = new Map<Cluster, number>();
+  const space = { stored, bufferOf, scalarOf };
+  /** Where the partial sums of a cluster are: a buffer, and its first row there. */
+  const partials = new Map<Cluster, { readonly buffer: number; readonly row: number }>();
   const merged = new Map<Tensor, Cluster>();
+  const programs: Program[] = [];
   for (const cluster of clusters) {
     const host = epilogueHost(cluster);
     if (host !== undefined) merged.set(host, cluster);
-    else addCluster(cluster);
+    else programs.push(programOf(cluster));
   }
+  const levelOf = ({ nodes: [node] }: Cluster): number => level.get(node)!;
+  const { maxBindings } = target;
+  for (const batch of batchesOf(programs, { targets, readers, levelOf, keyOf, maxBindings })) addBatch(batch);
   for (const node of order) {
     if (isElement(node) || isSource(node) || node.op === pickOp || node.op.name === "reshape") continue;
     if (node.op === matmulOp) addMatmul(node);
@@ -205,32 +171,56 @@ export function createLowering(
     return Math.max(...[...cluster.stored, ...cluster.summed].map((n) => place.get(n)!));
   }
 
-  function addCluster(cluster: Cluster): void {
-    const { summed } = cluster;
-    const shape = cluster.nodes[0].shape;
-    const { expression, loads, stepOf } = express([...cluster.stored, ...summed], shape);
-    const outputs = cluster.stored.map((n) => bufferOf(n));
-    const overwrites = cluster.stored.map((n, i) => {
-      if (!targets.has(n)) return null;
-      const at = loads.indexOf(outputs[i]);
+  function programOf(cluster: Cluster): Program {
+    const { nodes, stored, summed } = cluster;
+    const [{ shape }] = nodes;
+    const { expression, loads, stepOf } = express([...stored, ...summed], { ...space, shape });
+    const outputs = stored.map((n) => bufferOf(n));
+    const overwrites = stored.map((n, i) => {
+      const at = targets.has(n) ? loads.indexOf(outputs[i]) : -1;
       return at < 0 ? null : at;
     });
-    const fresh = outputs.filter((_, i) => overwrites[i] === null);
-    if (summed.length > 0) {
-      partials.set(cluster, newBuffer(bytesOf([summed.length * partialCount(sizeOf(shape))])));
+    const names = [...new Set(nodes.filter((n) => n.op.name !== "broadcast").map((n) => n.op.name))];
+    return {
+      cluster,
+      loads,
+      outputs,
+      fresh: outputs.filter((_, i) => overwrites[i] === null),
+      group: {
+        expression,
+        outputs: stored.map((n) => stepOf.get(n)!),
+        overwrites,
+        sums: summed.map((n) => stepOf.get(n)!),
+        label: `${names.slice(0, 4).join("+") || "copy"}${names.length > 4 ? "+.." : ""} ${shape.join("x")}`,
+      },
+    };
+  }
+
+  function addBatch(batch: readonly Program[]): void {
+    const [{ group, loads }] = batch;
+    const sums = group.sums!.length, shared = sharedInputs(batch);
+    const kernel = elementwise(batch.length === 1 ? group : { ...group, parts: batch.length, shared });
+    const scratch: number[] = [];
+    if (sums > 0) {
+      const each = sums * partialCount(sizeOf(group.expression.shape));
+      scratch.push(newBuffer(bytesOf([batch.length * each])));
+      batch.forEach(({ cluster }, i) => partials.set(cluster, { buffer: scratch[0], row: i * sums }));
     }
-    const names = [...new Set(cluster.nodes.filter((n) => n.op.name !== "broadcast").map((n) => n.op.name))];
-    const kernel = elementwise({
-      expression,
-      outputs: cluster.stored.map((n) => stepOf.get(n)!),
-      overwrites,
-      sums: summed.map((n) => stepOf.get(n)!),
-      label: `${names.slice(0, 4).join("+") || "copy"}${names.length > 4 ? "+.." : ""} ${shape.join("x")}`,
-    });
-    const sums = summed.length > 0 ? [partials.get(cluster)!] : [];
-    addUnit({ kernel, reads: loads, writes: [...outputs, ...sums], priority: priorityOf(cluster) }, {
-      bindings: [...loads, ...fresh, ...sums],
-      overwrites: outputs.filter((_, i) => targets.has(cluster.stored[i])),
+    const own = batch.flatMap((part) => [
+      ...part.loads.filter((_, k) => !shared.includes(k)),
+      ...part.fresh,
+    ]);
+    const outputs = batch.flatMap((part) => part.outputs);
+    addUnit({
+      kernel,
+      reads: batch.flatMap((part) => part.loads),
+      writes: [...outputs, ...scratch],
+      priority: Math.max(...batch.map((part) => priorityOf(part.cluster))),
+    }, {
+      bindings: [...shared.map((k) => loads[k]), ...own, ...scratch],
+      overwrites: batch.flatMap(({ cluster, outputs }) =>
+        outputs.filter((_, i) => targets.has(cluster.stored[i]))
+      ),
     });
   }
 
@@ -249,9 +239,12 @@ export function createLowering(
     const products = [...inputs].filter((n) =>
       n.op === matmulOp && !merged.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
     );
-    const levelOf = (node: Tensor): number =>
-      level.get(isElement(node) ? clusterOf.get(node)!.nodes[0] : node)!;
-    return products.find((p) => [...inputs].every((i) => i === p || levelOf(i) < level.get(p)!));
+    // Nothing depends on another node of its level. Of several products the last one waits for the others.
+    const before = (i: Tensor, p: Tensor): boolean => {
+      const own = level.get(isElement(i) ? clusterOf.get(i)!.nodes[0] : i)!, last = level.get(p)!;
+      return own < last || (own === last && (isElement(i) || place.get(i)! < place.get(p)!));
+    };
+    return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));
   }
 
   function addMatmul(node: Tensor): void {
@@ -259,11 +252,15 @@ export function createLowering(
     const sizes = matmulSizes(node.inputs, attrs);
     const cluster = merged.get(node);
     const reads = node.inputs.map((i) => bufferOf(i));
-    let epilogue: Epilogue | undefined, loads: number[] = [], writes = [bufferOf(node)];
+    let epilogue: Epilogue | undefined, loads: readonly number[] = [], writes = [bufferOf(node)];
     if (cluster !== undefined) {
       const inside = new Set(cluster.nodes);
       const raw = readersThroughAliases(node).some((r) => !inside.has(r));
-      const expressed = express(cluster.stored, cluster.nodes[0].shape, node);
+      const expressed = express(cluster.stored, {
+        ...space,
+        shape: cluster.nodes[0].shape,
+        given: node,
+      });
       loads = expressed.loads;
       const steps = [...expressed.expression.steps];
       const given = steps.findIndex((s) => s.kind === "given");
@@ -299,10 +296,10 @@ export function createLowering(
     const length = sizeOf(x.shape.slice(axis, axis + count));
     const inner = sizeOf(x.shape.slice(axis + count));
     const { expression, loads } = isElement(x) && !stored.has(x)
-      ? express([x], x.shape)
+      ? express([x], { ...space, shape: x.shape })
       : { expression: loadAll(x), loads: [bufferOf(x)] };
-    const pieces = columnPieces({ outer, length, inner });
-    const threads = target.software ? 1 : length <= 64 ? 32 : 128;
+    const threads = target.software ? 1 : reduceThreads(length);
+    const pieces = columnPieces({ outer, length, inner, threads });
     const label = `${kind} ${outer}x${length}x${inner}`;
     const priority = place.get(node)!;
     if (pieces === 1) {
@@ -338,13 +335,17 @@ export function createLowering(
       let at = from;
       for (; at < node.inputs.length; at++) {
         const input = node.inputs[at], cluster = clusterOf.get(input)!;
-        const buffer = partials.get(cluster)!;
+        const { buffer, row } = partials.get(cluster)!;
         if (!reads.includes(buffer)) {
           if (reads.length === perLaunch) break;
           reads.push(buffer);
         }
         const count = partialCount(sizeOf(input.shape));
-        runs.push({ input: reads.indexOf(buffer), start: cluster.summed.indexOf(input) * count, count });
+        runs.push({
+          input: reads.indexOf(buffer),
+          start: (row + cluster.summed.indexOf(input)) * count,
+          count,
+        });
       }
       const kernel = collect({ inputs: reads.length, runs, first: from });
       addUnit({ kernel, reads, writes: [bufferOf(node)], priority: place.get(node)! });
@@ -362,7 +363,7 @@ export function createLowering(
         : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
     );
     const specs = inputs.map(({ shape, dtype }) => ({ shape, dtype }));
-    const call = texts(op.kernel!)({ inputs: specs, outputs, wanted, attrs, target });
+    const call = remembered(op.kernel!)({ inputs: specs, outputs, wanted, attrs, target });
     const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
     const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) =>
       bufferOf(node, k)
@@ -377,9 +378,4 @@ export function createLowering(
     const through = direct.flatMap((r) => r.op.name === "reshape" ? readersThroughAliases(r) : [r]);
     return roots.has(node) ? [node, ...through] : through;
   }
-}
-
-/** The node whose buffer an alias shows. */
-function baseOf(node: Tensor): Tensor {
-  return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
 }

@@ -19,6 +19,7 @@ import {
   type Target,
   type Tensor,
 } from "../tensor.ts";
+import { absorb } from "./absorb.ts";
 import { fuse, isElement, isSource } from "./fuse.ts";
 import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
@@ -90,7 +91,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const updates = options.updates ?? new Map<number, Tensor>();
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
   const launched = rebuild(
-    simplify(expandDefinitions(roots)),
+    absorb(expand(roots)),
     (node) =>
       isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
         ? node
@@ -158,6 +159,11 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
 /** Whether a kernel can read an input only after a copy: constants have no buffer, and sums need a kernel to ride on. */
 function needsLaunch(input: Tensor, reader: Tensor): boolean {
   return input.op === fillOp || input.op === stepScalarOp || (reader.op === sumEachOp && !isElement(input));
+}
+
+/** The graph that is planned: in ops that have a kernel, each value once. */
+export function expand(roots: readonly Tensor[]): Tensor[] {
+  return simplify(expandDefinitions(roots));
 }
 
 /** Replaces ops that have no kernel by their definitions. */

@@ -6,6 +6,7 @@
 
 import { type HostData, hostOp, hostValues, sizeOf, type Tensor } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers, writeValues } from "./device.ts";
+import type { Pass } from "./clock.ts";
 import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
 
@@ -16,16 +17,8 @@ export interface Recording {
   readonly roots: readonly GPUBuffer[];
   /** Uploads the step's scalars and submits all launches in one compute pass. */
   replay(step: number): void;
-  /** Encodes some launches with a pass and a pair of timestamps each. */
-  encode(
-    encoder: GPUCommandEncoder,
-    options: {
-      readonly step: number;
-      readonly queries: GPUQuerySet;
-      readonly from: number;
-      readonly count: number;
-    },
-  ): void;
+  /** Uploads the step's scalars and gives the launches, in order. */
+  prepare(step: number): Pass["launches"];
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
 }
@@ -120,22 +113,9 @@ export async function record(
         device.queue.submit([encoder.finish()]);
         gpu.counts.submits++;
       },
-      encode(encoder, { step, queries, from, count }): void {
+      prepare(step: number): Pass["launches"] {
         uploadScalars(step);
-        for (let i = 0; i < count; i++) {
-          const { pipeline, group, grid } = steps[from + i];
-          const pass = encoder.beginComputePass({
-            timestampWrites: {
-              querySet: queries,
-              beginningOfPassWriteIndex: 2 * i,
-              endOfPassWriteIndex: 2 * i + 1,
-            },
-          });
-          pass.setPipeline(pipeline);
-          pass.setBindGroup(0, group);
-          pass.dispatchWorkgroups(...grid as [number, number, number]);
-          pass.end();
-        }
+        return steps;
       },
       destroy: free,
     };

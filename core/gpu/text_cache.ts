@@ -4,13 +4,20 @@
  * @module
  */
 
+/** What {@link textCache} makes. */
+export interface TextCache {
+  /** From a function to one that answers equal requests with the same result. */
+  remembered<A, R>(make: (request: A) => R): (request: A) => R;
+  /** Equal for equal requests; functions inside a request are equal when they are the same. */
+  keyOf(request: unknown): string;
+}
+
 /**
  * Makes functions of plain data remember their results.
  *
- * @returns From a function to one that answers equal requests with the same result; functions inside a request are
- * equal when they are the same
+ * @returns The cache
  */
-export function textCache(): <A, R>(make: (request: A) => R) => (request: A) => R {
+export function textCache(): TextCache {
   const ids = new Map<unknown, number>();
 
   function keyOf(value: unknown): string {
@@ -27,7 +34,9 @@ export function textCache(): <A, R>(make: (request: A) => R) => (request: A) => 
   }
 
   const caches = new Map<unknown, Map<string, unknown>>();
-  return function remembered<A, R>(make: (request: A) => R): (request: A) => R {
+  return { keyOf, remembered };
+
+  function remembered<A, R>(make: (request: A) => R): (request: A) => R {
     if (!caches.has(make)) caches.set(make, new Map());
     const known = caches.get(make) as Map<string, R>;
     return (request: A): R => {
@@ -36,5 +45,5 @@ export function textCache(): <A, R>(make: (request: A) => R) => (request: A) => 
       if (result === undefined) known.set(key, result = make(request));
       return result;
     };
-  };
+  }
 }

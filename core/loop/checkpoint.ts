@@ -54,7 +54,9 @@ export async function saveCheckpoint<P extends TensorTree>(
     data: values[i] as Float32Array<ArrayBuffer>,
   }));
   const order = [...flatten(state.params).keys()];
-  const record = { version: VERSION, settings, step, policy, frozen, order, extra: options.extra ?? null };
+  const { extra = null } = options;
+  const tuning = { adapter: gpu.name, variants: Object.fromEntries(gpu.tuning.variants) };
+  const record: Stored = { version: VERSION, settings, step, policy, frozen, order, tuning, extra };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }
 
@@ -83,17 +85,13 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     const data = await file.readF32(name);
     map.set(name.slice(prefix.length), { shape: file.specs.get(name)!.shape, dtype: "f32", data });
   }
-  const { settings, step, policy, frozen, order, extra } = record;
+  const { settings, step, policy, frozen, order, tuning, extra } = record;
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { settings, step, policy, frozen, extra, params: ordered, leaves };
+  return { settings, step, policy, frozen, tuning, extra, params: ordered, leaves };
 }
 
-interface Stored {
+interface Stored extends Omit<SavedState, "params" | "leaves"> {
   readonly version: number;
-  readonly settings: string;
-  readonly step: number;
-  readonly policy: Json;
-  readonly frozen: readonly Path[];
   /** Paths of the parameters as the model has them: the columns of the readings follow it, the file is sorted. */
   readonly order: readonly Path[];
   readonly extra: Json;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { MatmulVariant } from "../../kernels/matmul.ts";
 import type { KernelTime } from "../gpu/profile.ts";
 import type { Cost } from "../gpu/plan.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
@@ -118,6 +119,11 @@ export interface SavedState {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** How products were computed, and on which adapter: there, the same bits come out again. */
+  readonly tuning?: {
+    readonly adapter: string;
+    readonly variants: { readonly [product: string]: MatmulVariant };
+  };
 }
 
 /** Values with their spec. */

@@ -6,15 +6,15 @@
 
 import { NonFiniteError } from "../errors.ts";
 import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
-import { bytesOf, type Cost, type Plan } from "../gpu/plan.ts";
+import { bytesOf, type Cost } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
-import { topological } from "../graph.ts";
 import { planFor, record, type Recording } from "../gpu/run.ts";
 import type { Component, Json, Look, Signal } from "../policy.ts";
-import { hostOp, hostValues, leaf, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { hostOp, hostValues, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
-import { findComponents, moduleOf } from "./components.ts";
+import { describe, stepCompiler, type StepRequest } from "./compile.ts";
+import { findComponents } from "./components.ts";
 import { snapshot } from "./checkpoint.ts";
 import { readLook } from "./look.ts";
 import type {
@@ -26,16 +26,10 @@ import type {
   TrainingOptions,
   TrainingState,
 } from "./state.ts";
-import { type Column, stateSpecs, traceStep } from "./trace.ts";
+import { stateSpecs } from "./trace.ts";
 
 /** Paths of what is no parameter. */
 const RESERVED = /^(loss|ring|(batch|optimizer|previous)(\..*)?)$/;
-
-interface Compiled {
-  readonly plan: Plan;
-  readonly columns: readonly Column[];
-  readonly replaced: ReadonlyMap<Path, Spec>;
-}
 
 /**
  * Defines training: a loss made of pure ops, an optimizer, a freeze policy.
@@ -63,7 +57,6 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
   const signals: readonly Signal[] = policy?.signals ?? [];
   const run = { steps };
-  const compiled = new Map<string, Compiled>();
   const inputs = new Map<string, GPUBuffer>();
   let components: readonly Component[] = [],
     current: { key: string; recording: Recording } | null = null;
@@ -80,42 +73,15 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     layout = layouts.get(token)!;
   }
 
-  function ringShape(): [number, number] {
-    const count = [...shapes.keys()].filter(trainable).length;
-    return [lookEvery, 1 + signals.length * count];
+  const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery });
+
+  /** A step of the current parameters and batch with some components frozen. */
+  function request(frozen: readonly Path[]): StepRequest {
+    return { params: shapes, batch: batchSpecs, layout, frozen };
   }
 
   function activePaths(frozen: readonly Path[]): Path[] {
-    return [...shapes.keys()].filter((path) => trainable(path) && !frozen.includes(moduleOf(path)));
-  }
-
-  function trace(): { loss: Tensor; leaves: Map<Path, Tensor> } {
-    const leaves = new Map([...shapes].map(([path, t]) => [path, leaf(path, t)]));
-    const batch = new Map([...batchSpecs].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
-    return { loss: loss(unflatten(leaves) as P, unflatten(batch) as B), leaves };
-  }
-
-  function compile(frozen: readonly Path[]): Compiled & { key: string } {
-    const key = `${frozen.toSorted().join(",")} | ${describe(batchSpecs)} | ${layout}`;
-    let found = compiled.get(key);
-    if (found === undefined) {
-      const traced = trace();
-      // What the loss does not read has no gradient: absent, never zero.
-      const read = new Set(topological([traced.loss]));
-      const active = new Map(
-        activePaths(frozen).map((path) => [path, traced.leaves.get(path)!] as const).filter(([, leaf]) =>
-          read.has(leaf)
-        ),
-      );
-      const graph = traceStep({ loss: traced.loss, active, optimizer, signals, ring: ringShape() });
-      found = {
-        plan: planFor(gpu, graph.roots, graph.updates),
-        columns: graph.columns,
-        replaced: graph.replaced,
-      };
-      compiled.set(key, found);
-    }
-    return { ...found, key };
+    return compiler.activePaths(shapes, frozen);
   }
 
   function newTensor(path: Path, spec: Spec, step: number): Tensor {
@@ -162,7 +128,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
     return new Map<Path, Spec>([
       ...stateSpecs(active, { optimizer, signals }),
-      ["ring", { shape: ringShape(), dtype: "f32" }],
+      ["ring", { shape: compiler.ringShape(shapes), dtype: "f32" }],
       ["loss", { shape: [], dtype: "f32" }],
     ]);
   }
@@ -240,6 +206,10 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     }
     const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
+    const { adapter, variants = {} } = saved.tuning ?? {};
+    if (adapter === gpu.name) {
+      for (const entry of Object.entries(variants)) gpu.tuning.variants.set(...entry);
+    }
     await checkAllocations(gpu);
     const done = step >= steps || activePaths(frozen).length === 0;
     return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done }, token);
@@ -254,7 +224,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const given = flatten(batch);
     batchSpecs = given;
     if (components.length === 0) {
-      const traced = trace();
+      const traced = compiler.trace(request([]));
       components = findComponents(
         traced.loss,
         new Map([...traced.leaves].filter(([path]) => trainable(path))),
@@ -267,7 +237,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         `Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`,
       );
     }
-    const plan = compile(state.frozen);
+    const asked = request(state.frozen);
+    await compiler.tune(asked);
+    const plan = compiler.compile(asked);
     const { leaves } = state, { key } = plan;
     if (current === null || current.key !== key || owner !== token) {
       current?.recording.destroy();
@@ -321,7 +293,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
             before: plan.plan.cost,
             after: all
               ? { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 }
-              : compile(decided).plan.cost,
+              : compiler.compile(request(decided)).plan.cost,
           };
           frozen = decided;
           nextLeaves = adjustLeaves(nextLeaves, frozen, step);
@@ -374,7 +346,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     if (components.length === 0) {
       throw new TypeError("Cannot tell the cost as no step was taken: take one first");
     }
-    return compile(frozen).plan.cost;
+    return compiler.compile(request(frozen)).plan.cost;
   }
 
   function dispose(): void {
@@ -393,8 +365,4 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     costOf,
     [Symbol.dispose]: dispose,
   };
-}
-
-function describe(tree: Leaves): string {
-  return [...tree].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
 }

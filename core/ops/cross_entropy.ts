@@ -15,7 +15,7 @@ import { apply, fill, type Op, pick, sizeOf, type Tensor, tensor } from "../tens
 import { add, broadcast, cast, divide, equal, maximum, multiply, subtract, where } from "./elementwise.ts";
 import { exp, log } from "./functions.ts";
 import { max, sum } from "./reduce.ts";
-import { reshape } from "./shape.ts";
+import { pad, reshape, slice } from "./shape.ts";
 
 /** The label that does not count, as in PyTorch. */
 export const IGNORE: number = -100;
@@ -28,8 +28,14 @@ function classIds(classes: number): Tensor {
   return tensor(Float32Array.from({ length: classes }, (_, i) => i), [1, classes]);
 }
 
-/** Inputs logits [N, V] and labels [N]; outputs the loss of each row (0 where ignored) and its log-sum-exp. */
-export const crossEntropyOp: Op<null> = {
+/** Attributes of {@link crossEntropyOp} and {@link crossEntropyGradOp}. */
+export interface CrossEntropyAttrs {
+  /** Classes V; what rows of scores hold behind them counts for nothing. */
+  readonly classes: number;
+}
+
+/** Inputs logits [N, V or more] and labels [N]; outputs the loss of each row (0 where ignored) and its log-sum-exp. */
+export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropy",
   infer([logits, labels]) {
     const shapes = [logits.shape, labels.shape];
@@ -42,21 +48,25 @@ export const crossEntropyOp: Op<null> = {
     const rows = { shape: labels.shape, dtype: "f32" as const };
     return [rows, rows];
   },
-  pullbacks: [({ inputs: [logits, labels], output, gradient }) => {
+  pullbacks: [({ inputs: [logits, labels], output, gradient, attrs }) => {
     const scalar = uniform(gradient);
     const rows = (scale: Tensor): Tensor =>
-      apply(crossEntropyGradOp, [logits, labels, pick(output, 1), scale], null);
+      apply(crossEntropyGradOp, [logits, labels, pick(output, 1), scale], attrs);
     return scalar !== null ? rows(scalar) : multiply(rows(fill(1, [1])), column(gradient));
   }, null],
-  kernel({ inputs: [logits], target }) {
-    const [rows, classes] = logits.shape;
-    const threads = rowThreads(target.software, classes);
-    return { kernel: crossEntropyKernel({ rows, classes, ignore: IGNORE, threads }), writes: [0, 1] };
+  kernel({ inputs: [logits], attrs, target }) {
+    const [rows, stride] = logits.shape;
+    const threads = rowThreads(target.software, stride);
+    return {
+      kernel: crossEntropyKernel({ rows, ...attrs, stride, ignore: IGNORE, threads }),
+      writes: [0, 1],
+    };
   },
-  definition([logits, labels]) {
+  definition([padded, labels], { classes }) {
+    const logits = slice(padded, { starts: [0, 0], sizes: [padded.shape[0], classes] });
     const top = max(logits, -1);
     const lse = add(top, log(sum(exp(subtract(logits, column(top))), -1)));
-    const own = sum(where(equal(column(cast(labels)), classIds(logits.shape[1])), logits, 0), -1);
+    const own = sum(where(equal(column(cast(labels)), classIds(classes)), logits, 0), -1);
     return [where(equal(cast(labels), IGNORE), 0, subtract(lse, own)), lse];
   },
 };
@@ -69,23 +79,26 @@ function uniform(gradient: Tensor): Tensor | null {
   return sizeOf(source.shape) === 1 ? reshape(source, [1]) : null;
 }
 
-/** Inputs logits, labels, log-sum-exp and a factor [1]; output the gradient by the logits. */
-export const crossEntropyGradOp: Op<null> = {
+/** Inputs logits, labels, log-sum-exp and a factor [1]; output the gradient by the logits, 0 behind the classes. */
+export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropyGrad",
   infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
-  kernel({ inputs: [logits] }) {
-    const [rows, classes] = logits.shape;
-    const options = { rows, classes, ignore: IGNORE };
+  kernel({ inputs: [logits], attrs }) {
+    const [rows, stride] = logits.shape;
+    const options = { rows, ...attrs, stride, ignore: IGNORE };
     return {
       kernel: crossEntropyGradKernel(options),
       inPlace: { input: 0, kernel: () => crossEntropyGradKernel({ ...options, inPlace: true }) },
     };
   },
-  definition([logits, labels, lse, scale]) {
+  definition([padded, labels, lse, scale], { classes }) {
+    const [count, stride] = padded.shape;
+    const logits = slice(padded, { starts: [0, 0], sizes: [count, classes] });
     const ids = column(cast(labels));
-    const hit = equal(ids, classIds(logits.shape[1]));
+    const hit = equal(ids, classIds(classes));
     const rows = multiply(subtract(exp(subtract(logits, column(lse))), hit), reshape(scale, [1, 1]));
-    return [where(equal(broadcast(ids, logits.shape), IGNORE), 0, rows)];
+    const own = where(equal(broadcast(ids, logits.shape), IGNORE), 0, rows);
+    return [pad(own, { before: [0, 0], after: [0, stride - classes] })];
   },
 };
 
@@ -109,7 +122,7 @@ export const crossEntropyGradOp: Op<null> = {
 export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const classes = logits.shape.at(-1)!;
   const flat = reshape(labels, [sizeOf(labels.shape)]);
-  const rows = apply(crossEntropyOp, [reshape(logits, [flat.shape[0], classes]), flat], null);
+  const rows = apply(crossEntropyOp, [reshape(logits, [flat.shape[0], classes]), flat], { classes });
   return divide(sum(rows), counted(flat));
 }
 

@@ -8,9 +8,9 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
-import { counted, crossEntropy, crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
+import { counted, crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
 import { divide } from "./elementwise.ts";
-import { accumulate, matmul } from "./matmul.ts";
+import { accumulate, matmulOp } from "./matmul.ts";
 import { sum } from "./reduce.ts";
 import { concat, reshape, slice } from "./shape.ts";
 
@@ -38,15 +38,16 @@ interface Chunk {
 }
 
 function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs): Chunk[] {
-  const [all, width] = hidden.shape;
+  const [all, width] = hidden.shape, [classes] = weight.shape, padOut = padOf(classes);
   return Array.from({ length: Math.ceil(all / rows) }, (_, i) => {
     const start = i * rows, count = Math.min(rows, all - start);
-    const own = {
+    const own = count === all ? { hidden, labels } : {
       hidden: slice(hidden, { starts: [start, 0], sizes: [count, width] }),
       labels: slice(labels, { starts: [start], sizes: [count] }),
     };
-    const logits = matmul(own.hidden, weight, { transposeB: true });
-    return { ...own, logits, losses: apply(crossEntropyOp, [logits, own.labels], null) };
+    const layout = { transposeA: false, transposeB: true, padOut };
+    const logits = apply(matmulOp, [own.hidden, weight], layout);
+    return { ...own, logits, losses: apply(crossEntropyOp, [logits, own.labels], { classes }) };
   });
 }
 
@@ -55,7 +56,9 @@ function slopesOf({ inputs, attrs, gradient }: PullbackContext<Attrs>): { hidden
   const scale = reshape(gradient, [1]);
   return chunksOf(inputs, attrs).map(({ hidden, labels, logits, losses }) => ({
     hidden,
-    slope: apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], null),
+    slope: apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], {
+      classes: inputs[1].shape[0],
+    }),
   }));
 }
 
@@ -68,22 +71,37 @@ function slopesOf({ inputs, attrs, gradient }: PullbackContext<Attrs>): { hidden
 export const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
   infer([, weight, labels]) {
-    crossEntropyOp.infer([{ shape: [labels.shape[0], weight.shape[0]], dtype: "f32" }, labels], null);
+    const [classes] = weight.shape;
+    crossEntropyOp.infer([{ shape: [labels.shape[0], classes], dtype: "f32" }, labels], { classes });
     return [{ shape: [], dtype: "f32" }];
   },
   pullbacks: [
-    (context) => concat(slopesOf(context).map(({ slope }) => matmul(slope, context.inputs[1])), 0),
     (context) => {
+      const { inputs: [, weight] } = context;
+      const layout = { transposeA: false, transposeB: false, padA: padOf(weight.shape[0]) };
+      return concat(slopesOf(context).map(({ slope }) => apply(matmulOp, [slope, weight], layout)), 0);
+    },
+    (context) => {
+      const { inputs: [, weight] } = context;
+      const layout = { transposeA: true, transposeB: false, padA: padOf(weight.shape[0]) };
       const [first, ...others] = slopesOf(context);
       return others.reduce(
-        (total, { slope, hidden }) => accumulate(total, { a: slope, b: hidden, transposeA: true }),
-        matmul(first.slope, first.hidden, { transposeA: true }),
+        (total, { slope, hidden }) => accumulate(total, { a: slope, b: hidden, ...layout }),
+        apply(matmulOp, [first.slope, first.hidden], layout),
       );
     },
     null,
   ],
   definition: (inputs, attrs) => [sum(concat(chunksOf(inputs, attrs).map(({ losses }) => losses), 0))],
 };
+
+/** Elements of a memory sector, 32 bytes: where rows of scores begin with one, every load is whole. */
+const SECTOR = 8;
+
+/** How much longer a row of scores is than its classes: nothing where four classes can be loaded at once as they are. */
+function padOf(classes: number): number {
+  return classes % 4 === 0 ? 0 : Math.ceil(classes / SECTOR) * SECTOR - classes;
+}
 
 /** Whole tiles of the kernels for matrix products. */
 const ROWS = 64;
@@ -134,10 +152,9 @@ export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOp
     ]);
   }
   const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
-  const most = Math.max(1, Math.floor(bytes / (4 * classes)));
-  if (all <= most) return crossEntropy(matmul(rows, weight, { transposeB: true }), labels);
+  const most = Math.max(1, Math.floor(bytes / (4 * (classes + padOf(classes)))));
   return divide(
-    apply(linearCrossEntropyOp, [rows, weight, labels], { rows: chunkRows(all, most) }),
+    apply(linearCrossEntropyOp, [rows, weight, labels], { rows: all <= most ? all : chunkRows(all, most) }),
     counted(labels),
   );
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { matmul as matmulKernel } from "../../kernels/matmul.ts";
+import { matmul as matmulKernel, productKey } from "../../kernels/matmul.ts";
 import { matmulVariants } from "../../kernels/matmul_variants.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
@@ -18,24 +18,38 @@ export interface MatmulAttrs {
   readonly transposeB: boolean;
 }
 
+/** Attributes of {@link matmulOp}: a product with pads has no gradient. */
+export interface ProductAttrs extends MatmulAttrs {
+  /** Zeros at the end of each stored row of the first operand, which take no part; none when absent. */
+  readonly padA?: number;
+  /** Columns that the product has beyond those of the second operand, finite numbers without meaning; none when absent. */
+  readonly padOut?: number;
+}
+
 /** Sizes of a matrix product: `batch` times `[M, K] x [K, N]`. */
-export function matmulSizes([a, b]: readonly Spec[], { transposeA, transposeB }: MatmulAttrs): {
+export function matmulSizes([a, b]: readonly Spec[], attrs: ProductAttrs): {
   readonly batch: number;
   readonly m: number;
   readonly n: number;
   readonly k: number;
+  readonly strideA?: number;
+  readonly columnsB?: number;
 } {
+  const { transposeA, transposeB, padA = 0, padOut = 0 } = attrs;
   const [a0, a1] = a.shape.slice(-2), [b0, b1] = b.shape.slice(-2);
+  const columns = transposeB ? b0 : b1;
   return {
     batch: sizeOf(a.shape.slice(0, -2)),
-    m: transposeA ? a1 : a0,
-    k: transposeA ? a0 : a1,
-    n: transposeB ? b0 : b1,
+    m: transposeA ? a1 - padA : a0,
+    k: transposeA ? a0 : a1 - padA,
+    n: columns + padOut,
+    ...(padA > 0 && { strideA: a1 }),
+    ...(padOut > 0 && { columnsB: columns }),
   };
 }
 
 /** The product; the planner chooses its kernel and fuses what follows. */
-export const matmulOp: Op<MatmulAttrs> = {
+export const matmulOp: Op<ProductAttrs> = {
   name: "matmul",
   infer(inputs, attrs) {
     const [a, b] = inputs;
@@ -59,8 +73,8 @@ export const matmulOp: Op<MatmulAttrs> = {
       tb ? matmul(g, a, { transposeA: true, transposeB: ta }) : matmul(a, g, { transposeA: !ta }),
   ],
   matmulFlops(inputs, _, attrs) {
-    const { batch, m, n, k } = matmulSizes(inputs, attrs);
-    return 2 * batch * m * n * k;
+    const { batch, m, n, k, columnsB = n } = matmulSizes(inputs, attrs);
+    return 2 * batch * m * columnsB * k;
   },
 };
 
@@ -89,7 +103,7 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
 }
 
 /** Inputs a sum so far [M, N] and two matrices; output the sum with their product. */
-const accumulateOp: Op<MatmulAttrs> = {
+const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
   kernel({ inputs: [, a, b], attrs, target }) {
@@ -105,12 +119,22 @@ const accumulateOp: Op<MatmulAttrs> = {
         { kind: "compute" as const, text, args: [0, 1] },
       ],
     };
+    const product = { ...sizes, ...attrs };
     // Sums that several workgroups share would need a launch more.
-    const variant = matmulVariants(sizes, target).find((v) => v.kind === "direct" || v.split === 1)!;
-    const kernel = matmulKernel({ ...sizes, ...attrs, variant, epilogue: { expression, outputs: [2] } });
-    return { kernel, reads: [1, 2, 0] };
+    const known = target.variants?.get(productKey(product));
+    const variants = [...(known === undefined ? [] : [known]), ...matmulVariants(sizes, target)];
+    const variant = variants.find((v) => v.kind === "direct" || v.split === 1)!;
+    const epilogue = { expression, outputs: [2] };
+    return {
+      kernel: matmulKernel({ ...product, variant, epilogue }),
+      reads: [1, 2, 0],
+      inPlace: {
+        input: 0,
+        kernel: () => matmulKernel({ ...product, variant, epilogue: { ...epilogue, overwrites: [0] } }),
+      },
+    };
   },
-  definition: ([total, a, b], attrs) => [add(total, matmul(a, b, attrs))],
+  definition: ([total, a, b], attrs) => [add(total, apply(matmulOp, [a, b], attrs))],
   matmulFlops: ([, a, b], _, attrs) => matmulOp.matmulFlops!([a, b], [], attrs, []),
 };
 
@@ -119,13 +143,12 @@ const accumulateOp: Op<MatmulAttrs> = {
  * which needs all products at once.
  *
  * @param total f32 [M, N]
- * @param options The operands as in {@link matmul}
+ * @param options The operands, and how they are stored
  * @returns f32 [M, N]; it has no gradient
  */
 export function accumulate(
   total: Tensor,
-  options: Partial<MatmulAttrs> & { readonly a: Tensor; readonly b: Tensor },
+  { a, b, ...attrs }: ProductAttrs & { readonly a: Tensor; readonly b: Tensor },
 ): Tensor {
-  const { a, b, transposeA = false, transposeB = false } = options;
-  return apply(accumulateOp, [total, a, b], { transposeA, transposeB });
+  return apply(accumulateOp, [total, a, b], attrs);
 }

@@ -56,22 +56,33 @@ const rmsNormOp: Op<Attrs> = {
   },
 };
 
-/** Inputs x, gain, gradient of the output, scale of each row; output the gradient by x. */
+/**
+ * Inputs x, gain, gradient of the output, scale of each row, and perhaps a tensor to add; output the gradient by x, with
+ * that added.
+ */
 const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  kernel({ inputs: [x], target }) {
-    const width = x.shape.at(-1)!;
-    const threads = rowThreads(target.software, width);
-    return { kernel: rmsNormGradKernel({ rows: sizeOf(x.shape) / width, width, threads }) };
+  plus: ({ inputs }, other) =>
+    apply(rmsNormGradOp, inputs.length < 5 ? [...inputs, other] : plusLast(inputs, other), null),
+  kernel({ inputs, target }) {
+    const [{ shape }] = inputs, width = shape.at(-1)!;
+    const threads = rowThreads(target.software, width), residual = inputs.length > 4;
+    return { kernel: rmsNormGradKernel({ rows: sizeOf(shape) / width, width, threads, residual }) };
   },
-  definition([x, gain, gradient, scale]) {
+  definition([x, gain, gradient, scale, ...more]) {
     const dy = multiply(gradient, gain);
     const along = reshape(mean(multiply(dy, x), -1), scale.shape);
     const cubed = multiply(multiply(scale, scale), scale);
-    return [add(multiply(dy, scale), multiply(multiply(x, -1), multiply(along, cubed)))];
+    const own = add(multiply(dy, scale), multiply(multiply(x, -1), multiply(along, cubed)));
+    return [more.reduce(add, own)];
   },
 };
+
+/** The inputs with a tensor added to the last. */
+function plusLast(inputs: readonly Tensor[], other: Tensor): Tensor[] {
+  return [...inputs.slice(0, -1), add(inputs.at(-1)!, other)];
+}
 
 /**
  * RMSNorm over the last axis: `x / sqrt(mean(x^2) + eps) * gain`.

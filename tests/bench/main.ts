@@ -8,8 +8,9 @@
  * @module
  */
 
-import { type Gpu, openGpu } from "@firn/train";
+import type { Gpu } from "@firn/train";
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { measureEntries } from "./bench.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { measureRefreeze, type Refreeze } from "./refreeze.ts";
@@ -19,6 +20,7 @@ import { askTwin, PYTHON, type TwinMachine } from "./twin.ts";
 import { chooseWorks, WORKS } from "./works.ts";
 
 const FLAGS = {
+  ...GPU_FLAGS,
   work: text("NAMES", "works with commas between them; all that suit the adapter when absent", null),
   rounds: whole("rounds, in each of which every contender takes its turn", 5),
   turn: whole("milliseconds that a turn lasts at least", 500),
@@ -51,7 +53,7 @@ async function main(): Promise<void> {
   if (help) return console.log(helpOf(USAGE, FLAGS));
   // Where JSON is asked for on standard output, all else goes beside it.
   const say = flags.json === "-" ? console.error : console.log;
-  await using gpu = await openGpu();
+  await using gpu = await openDevice(flags, { quiet: true });
   const works = chooseWorks(flags.work, gpu);
   const torch = flags.torch ? await torchOf(gpu) : null;
   const machine = await machineOf(gpu, {

@@ -7,8 +7,9 @@
  * @module
  */
 
-import { type Cost, type Gpu, type KernelTime, openGpu } from "@firn/train";
+import type { Cost, Gpu, KernelTime } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { openClock } from "./clock.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { idleWait, median, turn, warm } from "./measure.ts";
@@ -17,6 +18,7 @@ import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
 import { type Shape, SHAPES, workOf } from "./shapes.ts";
 
 const FLAGS = {
+  ...GPU_FLAGS,
   shape: oneOf(Object.keys(SHAPES) as (keyof typeof SHAPES)[], "which model", "sotu"),
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
@@ -147,7 +149,7 @@ async function main(): Promise<void> {
   if (help) return console.log(helpOf("usage: ./firn profile [flags]", FLAGS));
   const { shape, batch, length, steps } = flags;
   const say = flags.json === "-" ? console.error : console.log;
-  await using gpu = await openGpu();
+  await using gpu = await openDevice(flags, { quiet: true });
   const machine = await machineOf(gpu);
   const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps });
   const all = total(found.families);

@@ -1,5 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
-import { crossEntropy, grad, leaf, matmul, openGpu, readAll, type Tensor, tensor } from "@firn/train";
+import {
+  crossEntropy,
+  grad,
+  leaf,
+  linearCrossEntropy,
+  matmul,
+  openGpu,
+  readAll,
+  type Tensor,
+  tensor,
+} from "@firn/train";
 import { plan } from "../../core/gpu/plan.ts";
 import { bits } from "../loop/tiny.ts";
 
@@ -24,6 +34,17 @@ Deno.test("plan writes a gradient over scores that nobody reads later, and only 
     return kernel.bindings.length === 4;
   };
   assertEquals([inPlace(false), inPlace(true)], [true, false]);
+});
+
+Deno.test("plan adds up the gradient by the weight of chunked scores in one buffer", () => {
+  const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };
+  const head = leaf("head", { shape: [CLASSES, 8], dtype: "f32" });
+  const loss = linearCrossEntropy(hidden, { weight: head, labels, bytes: 9 * 4 * CLASSES });
+  const { launches, buffers } = plan(grad(loss, [head]), { target });
+  const products = launches.filter(({ kernel }) => kernel.name.startsWith(`matmul ${CLASSES}x8`));
+  assertEquals(products.map(({ bindings }) => bindings.length), [3, 3, 3, 3]);
+  const slots = products.map(({ bindings }) => buffers[bindings[2]].source as { slot: number });
+  assertEquals(new Set(slots.map(({ slot }) => slot)).size, 1);
 });
 
 Deno.test("plan keeps values that may share memory apart from all others while any of them lives", () => {

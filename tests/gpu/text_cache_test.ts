@@ -17,7 +17,7 @@ Deno.test("textCache makes equal requests once and different ones each", () => {
     { a: () => 0 },
   ];
   let made = 0;
-  const make = textCache()((_: unknown) => made++);
+  const make = textCache().remembered((_: unknown) => made++);
   const first = requests.map(make), again = requests.map((request) => make({ ...request }));
   assertEquals(first, requests.map((_, i) => i));
   assertEquals(again, first);

@@ -1,10 +1,18 @@
 import { assert, assertEquals } from "@std/assert";
-import { joinParts, matmul, type MatmulVariant, partialSize } from "../../kernels/matmul.ts";
+import {
+  joinParts,
+  type Matmul,
+  matmul,
+  type MatmulVariant,
+  partialSize,
+  productKey,
+} from "../../kernels/matmul.ts";
+import type { Expression } from "../../kernels/expression.ts";
 import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul_variants.ts";
-import { assertClose, blank, runKernel, testDevice, values } from "./run_kernel.ts";
+import { assertClose, blank, type Data, runKernel, testDevice, values } from "./run_kernel.ts";
 
 const SUBGROUPS = (await testDevice()).features.has("subgroups");
-const GPU = { software: false, subgroups: true };
+const GPU = { software: false, subgroups: true, workgroupBytes: 49152 };
 
 const tiles = (split: number): MatmulVariant[] =>
   MATMUL_TILES.map(({ rate: _, enough: __, ...tile }) => ({ kind: "tiled", ...tile, split }));
@@ -43,20 +51,89 @@ for (const variant of VARIANTS) {
           return sum;
         });
         const product = { batch, m, n, k, transposeA, transposeB };
-        const kernel = matmul({ ...product, variant });
-        const split = variant.kind === "tiled" ? variant.split : 1;
-        const size = split === 1 ? expected.length : split * partialSize(product);
-        let [out] = await runKernel(kernel, { inputs: [a, b], outputs: [blank(size)] });
-        if (variant.kind === "tiled" && split > 1) {
-          const join = joinParts({ ...product, variant });
-          [out] = await runKernel(join, { inputs: [out], outputs: [blank(expected.length)] });
-        }
+        const out = await compute({ ...product, variant }, { a, b });
         // 53 products of numbers below one: a few units of 6e-8 times their sum.
-        assertClose(out, expected, { tolerance: 1e-5, what: kernel.name });
+        assertClose(out, expected, { tolerance: 1e-5, what: productKey(product) });
       }
     }
   });
 }
+
+/** A matrix `[rows, columns]` as `[rows, stride]`, with `rest` behind its rows. */
+function padded(
+  data: Float32Array<ArrayBuffer>,
+  { columns, stride, rest }: { readonly columns: number; readonly stride: number; readonly rest: number },
+): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: data.length / columns * stride }, (_, i) => {
+    const column = i % stride;
+    return column < columns ? data[Math.floor(i / stride) * columns + column] : rest;
+  });
+}
+
+/** A product, its parts joined. */
+async function compute(
+  product: Matmul,
+  { a, b, more = [] }: { readonly a: Data; readonly b: Data; readonly more?: readonly Data[] },
+): Promise<Float32Array> {
+  const { batch, m, n, variant } = product;
+  const split = variant.kind === "tiled" ? variant.split : 1;
+  const size = split === 1 ? batch * m * n : split * partialSize(product);
+  const [out] = await runKernel(matmul(product), { inputs: [a, b, ...more], outputs: [blank(size)] });
+  if (variant.kind !== "tiled" || split === 1) return out;
+  const join = joinParts({ ...product, variant });
+  return (await runKernel(join, { inputs: [out], outputs: [blank(batch * m * n)] }))[0];
+}
+
+for (const variant of VARIANTS) {
+  Deno.test(`matmul takes rows of A that end in zeros, and columns that B lacks: ${JSON.stringify(variant)}`, async () => {
+    const [m, n, k] = [37, 20, 41], stride = 48;
+    const a = values(m * k, 1), b = values(k * n, 2);
+    const sizes = { batch: 1, m, n, k, transposeB: false, variant } as const;
+    for (const transposeA of [false, true]) {
+      const plain = await compute({ ...sizes, transposeA }, { a, b });
+      const columns = transposeA ? m : k;
+      const wide = await compute({ ...sizes, transposeA, strideA: stride }, {
+        a: padded(a, { columns, stride, rest: 0 }),
+        b,
+      });
+      assertEquals(wide, plain);
+    }
+    for (const depth of [40, 41]) {
+      const sizes = { batch: 1, m, n: 37, k: depth, transposeA: false, transposeB: true, variant } as const;
+      const operands = { a: values(m * depth, 1), b: values(37 * depth, 2) };
+      const plain = await compute(sizes, operands);
+      const wide = await compute({ ...sizes, n: 44, columnsB: 37 }, operands);
+      assertEquals(wide.filter((_, i) => i % 44 < 37), plain);
+      assert(wide.every(Number.isFinite));
+    }
+  });
+}
+
+Deno.test("matmul writes an output over an input of its epilogue, with the same bits as beside it", async () => {
+  for (const variant of [VARIANTS[0], VARIANTS.at(-1)!]) {
+    for (const n of [20, 21]) {
+      const [m, k] = [37, 12];
+      const expression: Expression = {
+        shape: [m, n],
+        inputs: [{ type: "f32", strides: [0, 1] }, { type: "f32", strides: [n, 1] }],
+        steps: [
+          { kind: "load", input: 0 },
+          { kind: "load", input: 1 },
+          { kind: "given", name: "acc" },
+          { kind: "compute", text: ([bias, total, acc]) => `${bias} * ${acc} + ${total}`, args: [0, 1, 2] },
+        ],
+      };
+      const sizes = { batch: 1, m, n, k, transposeA: false, transposeB: false, variant } as const;
+      const inputs = [values(m * k, 1), values(k * n, 2), values(n, 3)], total = values(m * n, 4);
+      const beside = await runKernel(matmul({ ...sizes, epilogue: { expression, outputs: [3] } }), {
+        inputs: [...inputs, total],
+        outputs: [blank(m * n)],
+      });
+      const over = matmul({ ...sizes, epilogue: { expression, outputs: [3], overwrites: [1] } });
+      assertEquals(await runKernel(over, { inputs, outputs: [total] }), beside);
+    }
+  }
+});
 
 Deno.test("matmul writes one text for any number of workgroups that share sums", () => {
   const { rate: _, enough: __, ...tile } = MATMUL_TILES[0];
@@ -87,7 +164,19 @@ Deno.test("chooseMatmul takes large tiles for large products, and shares the sum
   assert(split > 1, `split ${split}`);
 });
 
+Deno.test("matmulVariants fits tiles into the workgroup memory, and parts of sums into a binding", () => {
+  const small = matmulVariants({ batch: 1, m: 4096, n: 4096, k: 4096 }, { ...GPU, workgroupBytes: 16384 });
+  assertEquals(small.some((v) => v.kind === "tiled" && v.bm === 128), false);
+  assert(small.length > 0);
+  const wide = matmulVariants({ batch: 1, m: 50257, n: 768, k: 65536 }, GPU);
+  assertEquals(wide.some((v) => v.kind === "tiled" && v.split > 1), false);
+});
+
 Deno.test("matmulVariants gives software adapters blocks no larger than the product, each once", () => {
-  const variants = matmulVariants({ batch: 1, m: 8, n: 9, k: 5 }, { software: true, subgroups: false });
+  const variants = matmulVariants({ batch: 1, m: 8, n: 9, k: 5 }, {
+    ...GPU,
+    software: true,
+    subgroups: false,
+  });
   assertEquals(variants, [{ kind: "direct", tm: 8, tn: 2, subgroups: false }]);
 });

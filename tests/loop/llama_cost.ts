@@ -52,10 +52,13 @@ export function backwardOf(active: (path: string) => boolean, sizes: Sizes): Wor
     launch(active(path));
     return below || active(path);
   };
-  /** Gain: a column sum and its update. Input: the kernel, and joining the branches before and behind it. */
-  const norm = (path: string, below: boolean, branches: number): boolean => {
+  /**
+   * Gain: a column sum and its update. Input: the kernel, which also joins the branches before it; those behind it are
+   * joined as the last of them is stored.
+   */
+  const norm = (path: string, below: boolean): boolean => {
     launch(active(path), 2);
-    launch(below, 1 + branches);
+    launch(below);
     return below || active(path);
   };
 
@@ -64,7 +67,7 @@ export function backwardOf(active: (path: string) => boolean, sizes: Sizes): Wor
   launch(stream, 3);
   for (let i = 0; i < layers; i++) {
     const at = `model.layers.${i}`;
-    const a = norm(`${at}.input_layernorm`, stream, 2);
+    const a = norm(`${at}.input_layernorm`, stream);
     const q = linear(`${at}.self_attn.q_proj`, [heads * dim, width], a);
     const k = linear(`${at}.self_attn.k_proj`, [kvHeads * dim, width], a);
     const v = linear(`${at}.self_attn.v_proj`, [kvHeads * dim, width], a);
@@ -81,15 +84,14 @@ export function backwardOf(active: (path: string) => boolean, sizes: Sizes): Wor
     launch(q || k);
     stream = linear(`${at}.self_attn.o_proj`, [width, heads * dim], q || k || v) || stream;
 
-    const m = norm(`${at}.post_attention_layernorm`, stream, 2);
+    const m = norm(`${at}.post_attention_layernorm`, stream);
     const gate = linear(`${at}.mlp.gate_proj`, [inner, width], m);
     const up = linear(`${at}.mlp.up_proj`, [inner, width], m);
     // The gated unit; for one branch alone it rides on the product before.
     launch(m || (gate && up));
     stream = linear(`${at}.mlp.down_proj`, [width, inner], gate || up) || stream;
   }
-  // One branch before and one behind: nothing to join.
-  const hidden = norm("model.norm", stream, 0);
+  const hidden = norm("model.norm", stream);
   if (tied) {
     // The product for the shared weight; its update is counted with the embedding.
     const cost = 2 * rows * vocab * width;

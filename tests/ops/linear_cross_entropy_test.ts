@@ -16,7 +16,8 @@ interface Sizes {
 }
 
 function sizesCase({ lead, width, classes, rows }: Sizes, labels: readonly number[]): OpCase {
-  const bytes = 4 * classes * rows;
+  // Rows of scores whose classes are no multiple of four are longer, up to a multiple of eight.
+  const bytes = 4 * (classes % 4 === 0 ? classes : Math.ceil(classes / 8) * 8) * rows;
   return {
     name: `linearCrossEntropy of [${lead}] x ${width} in ${classes}, ${rows} rows at a time, labels ${
       labels.slice(0, 8)

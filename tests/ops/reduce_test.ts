@@ -40,6 +40,24 @@ checkOps([
     reference: (x) => fold(x, { axes: [1], join: total }),
   },
   {
+    name: "sum of columns in tiles and pieces",
+    inputs: [{ shape: [1100, 132] }],
+    op: (x) => sum(x, 0),
+    reference: (x) => fold(x, { axes: [0], join: total }),
+  },
+  {
+    name: "max of columns in tiles",
+    inputs: [{ shape: [70, 37] }],
+    op: (x) => max(x, 0),
+    reference: (x) => fold(x, { axes: [0], join: largest }),
+  },
+  {
+    name: "sum of an axis of one",
+    inputs: [{ shape: [3, 1, 5] }],
+    op: (x) => sum(x, 1),
+    reference: (x) => fold(x, { axes: [1], join: total }),
+  },
+  {
     name: "sum of axes apart",
     inputs: [{ shape: [3, 5, 2, 4] }],
     op: (x) => sum(x, [0, 2]),

@@ -1,0 +1,209 @@
+/**
+ * Measures how matrix products are fastest on this device, and remembers it.
+ *
+ * @module
+ */
+
+import {
+  joinParts,
+  type Matmul,
+  matmul,
+  type MatmulVariant,
+  partialSize,
+  productKey,
+} from "../../kernels/matmul.ts";
+import { matmulVariants } from "../../kernels/matmul_variants.ts";
+import { matmulOp, matmulSizes, type ProductAttrs } from "../ops/matmul.ts";
+import { topological } from "../graph.ts";
+import type { KernelText, Tensor } from "../tensor.ts";
+import { checkAllocations, createBuffer, type Gpu, pipelineFor } from "./device.ts";
+import { bytesOf, expand } from "./plan.ts";
+import { clocked, type Pass } from "./clock.ts";
+import { loadVariants, saveVariants } from "./tune_cache.ts";
+
+/** A product to measure. */
+export type Product = Omit<Matmul, "variant" | "epilogue">;
+
+/** A way to compute a product, ready to be launched. */
+interface Contestant {
+  readonly variant: MatmulVariant;
+  readonly pass: Pass;
+}
+
+/** Ways of a product that are measured, most promising first. */
+const WAYS = 8;
+/** Work between two readings of the clock: shorter ones say little. */
+const TURN_MS = 4;
+/** Work before the first reading: the clocks of a GPU rise with work. */
+const WARM_UP_MS = 300;
+const ROUNDS = 3;
+/** A later way must be faster by this share to be preferred. */
+const MARGIN = 0.01;
+
+/**
+ * Finds the matrix products of a graph, each size and layout once.
+ *
+ * @param roots Roots of the graph
+ * @returns The products by key
+ */
+export function productsOf(roots: readonly Tensor[]): Map<string, Product> {
+  const products = new Map<string, Product>();
+  for (const node of topological(expand(roots))) {
+    if (node.op !== matmulOp) continue;
+    const attrs = node.attrs as ProductAttrs;
+    const product = { ...matmulSizes(node.inputs, attrs), ...attrs };
+    products.set(productKey(product), product);
+  }
+  return products;
+}
+
+/**
+ * Chooses variants for all products of a graph that are not chosen yet: from the cache file, else by measuring.
+ *
+ * @param gpu The device; does nothing where its `tuning` is off
+ * @param roots Roots of the graph
+ * @throws {OutOfMemoryError} When the largest product does not fit beside what is allocated
+ */
+export async function tune(gpu: Gpu, roots: readonly Tensor[]): Promise<void> {
+  const { tuning } = gpu;
+  if (!tuning.enabled) return;
+  const open = [...productsOf(roots)].filter(([key]) => !tuning.variants.has(key));
+  if (open.length === 0) return;
+  if (tuning.cache !== null) {
+    const known = await loadVariants(tuning.cache, gpu.name);
+    for (const [key, product] of open) {
+      // What an older version chose counts only where this one would think of it.
+      const variant = matmulVariants(product, gpu.target).find((v) => sameVariant(v, known.get(key)));
+      if (variant !== undefined) tuning.variants.set(key, variant);
+    }
+  }
+  const products = open.map(([, product]) => product).filter((p) => !tuning.variants.has(productKey(p)));
+  if (products.length === 0) return;
+  const chosen = await measure(gpu, products);
+  for (const [key, variant] of chosen) tuning.variants.set(key, variant);
+  if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, chosen);
+}
+
+function sameVariant(a: MatmulVariant, b: MatmulVariant | undefined): boolean {
+  return b !== undefined &&
+    Object.entries(a).every(([name, value]) => b[name as keyof MatmulVariant] === value);
+}
+
+async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<string, MatmulVariant>> {
+  const scratch = allocate(gpu, products);
+  try {
+    await checkAllocations(gpu);
+    const report = (done: number): void => gpu.tuning.onProgress?.({ done, total: 2 * products.length });
+    const contests: Contestant[][] = [];
+    for (const product of products) {
+      report(contests.length);
+      contests.push(contestants(gpu, { product, scratch }));
+      // Compiling blocks: a progress line gets its turn here.
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    const chosen = new Map<string, MatmulVariant>();
+    let warmUp = gpu.software ? 0 : WARM_UP_MS;
+    for (const [i, product] of products.entries()) {
+      report(products.length + i);
+      chosen.set(productKey(product), await contest(gpu, { contestants: contests[i], warmUp }));
+      warmUp = TURN_MS;
+    }
+    report(2 * products.length);
+    return chosen;
+  } finally {
+    for (const buffer of Object.values(scratch)) buffer.destroy();
+  }
+}
+
+/** The fastest way: the least time of several rounds, in each of which all have their turn. */
+async function contest(
+  gpu: Gpu,
+  { contestants, warmUp }: { readonly contestants: readonly Contestant[]; readonly warmUp: number },
+): Promise<MatmulVariant> {
+  if (contestants.length === 1) return contestants[0].variant;
+  const passes = contestants.map(({ pass }) => pass);
+  const once = await clocked(gpu, passes);
+  const turns = passes.map((pass, i): Pass => ({ ...pass, times: timesFor(TURN_MS, once[i]) }));
+  const warm = { ...passes[0], times: timesFor(warmUp, once[0]) };
+  const rounds = Array.from({ length: ROUNDS }, () => turns).flat();
+  const [, ...times] = await clocked(gpu, [warm, ...rounds]);
+  let best = 0;
+  const least = passes.map((_, i) => Math.min(...times.filter((_, at) => at % passes.length === i)));
+  least.forEach((ms, i) => {
+    if (ms < least[best] * (1 - MARGIN)) best = i;
+  });
+  return contestants[best].variant;
+}
+
+function timesFor(wanted: number, once: number): number {
+  return Math.min(2000, Math.max(1, Math.round(wanted / Math.max(once, 1e-3))));
+}
+
+interface Scratch {
+  readonly a: GPUBuffer;
+  readonly b: GPUBuffer;
+  readonly parts: GPUBuffer;
+  readonly out: GPUBuffer;
+}
+
+const waysOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
+  matmulVariants(product, gpu.target).slice(0, WAYS);
+
+const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
+
+/** Buffers that serve all products, one after the other. */
+function allocate(gpu: Gpu, products: readonly Product[]): Scratch {
+  const buffer = (name: string, elements: (product: Product) => number): GPUBuffer =>
+    createBuffer(gpu, {
+      label: `tuning ${name}`,
+      bytes: Math.max(...products.map((p) => bytesOf([elements(p)]))),
+    });
+  const scratch = {
+    a: buffer(
+      "a",
+      ({ batch, m, k, transposeA, strideA = transposeA ? m : k }) => batch * (transposeA ? k : m) * strideA,
+    ),
+    b: buffer("b", ({ batch, n, k, columnsB = n }) => batch * columnsB * k),
+    parts: buffer("parts", (p) => Math.max(...waysOf(gpu, p).map((v) => splitOf(v) * partialSize(p)))),
+    out: buffer("out", ({ batch, m, n }) => batch * m * n),
+  };
+  // Not zeros, which some devices multiply faster.
+  const block = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
+  for (const operand of [scratch.a, scratch.b]) {
+    for (let at = 0; at < operand.size; at += block.byteLength) {
+      gpu.device.queue.writeBuffer(operand, at, block, 0, Math.min(block.length, (operand.size - at) / 4));
+    }
+  }
+  return scratch;
+}
+
+function contestants(
+  gpu: Gpu,
+  { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
+): Contestant[] {
+  const { a, b, parts, out } = scratch;
+  return waysOf(gpu, product).map((variant) => {
+    if (variant.kind === "direct") {
+      return {
+        variant,
+        pass: { launches: [launch(gpu, matmul({ ...product, variant }), [a, b, out])], times: 1 },
+      };
+    }
+    // One text serves any number of workgroups that share sums, also a single one: compiled once.
+    const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
+    const [x, y, z] = matmul({ ...product, variant }).grid;
+    const launches = [launch(gpu, { ...shared, grid: [x, y, z] }, [a, b, parts])];
+    if (variant.split > 1) launches.push(launch(gpu, joinParts({ ...product, variant }), [parts, out]));
+    return { variant, pass: { launches, times: 1 } };
+  });
+}
+
+function launch(gpu: Gpu, kernel: KernelText, buffers: readonly GPUBuffer[]): Pass["launches"][number] {
+  const pipeline = pipelineFor(gpu, kernel);
+  gpu.counts.bindGroups++;
+  const group = gpu.device.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+  });
+  return { pipeline, group, grid: kernel.grid };
+}

@@ -1,0 +1,130 @@
+/**
+ * Plans of training steps, one for each frozen set and each shape of parameters and batch.
+ *
+ * @module
+ */
+
+import type { Gpu } from "../gpu/device.ts";
+import type { Plan } from "../gpu/plan.ts";
+import { planFor } from "../gpu/run.ts";
+import { tune } from "../gpu/tune.ts";
+import { topological } from "../graph.ts";
+import type { Optimizer } from "../optim/optimizer.ts";
+import type { Signal } from "../policy.ts";
+import { leaf, type Spec, type Tensor } from "../tensor.ts";
+import { type Leaves, type Path, unflatten } from "../tree.ts";
+import { moduleOf } from "./components.ts";
+import type { TensorTree } from "./state.ts";
+import { type Column, type StepGraph, traceStep } from "./trace.ts";
+
+/** Which step is meant. */
+export interface StepRequest {
+  /** Parameters, trained or not. */
+  readonly params: Leaves;
+  /** Entries of the batch. */
+  readonly batch: Leaves;
+  /** Names and shapes of the parameters, by {@link describe}. */
+  readonly layout: string;
+  /** Paths of the frozen components. */
+  readonly frozen: readonly Path[];
+}
+
+/** A planned step. */
+export interface Compiled {
+  /** Equal for equal steps. */
+  readonly key: string;
+  readonly plan: Plan;
+  readonly columns: readonly Column[];
+  readonly replaced: ReadonlyMap<Path, Spec>;
+}
+
+/** Plans steps, and remembers them. */
+export interface StepCompiler {
+  /** The loss as a graph of leaves. */
+  trace(request: StepRequest): { readonly loss: Tensor; readonly leaves: Leaves };
+  /** Plans a step. */
+  compile(request: StepRequest): Compiled;
+  /** Chooses the kernels of the matrix products in all steps of these shapes, whatever is frozen. */
+  tune(request: StepRequest): Promise<void>;
+  /** Parameters that a step changes. */
+  activePaths(params: Leaves, frozen: readonly Path[]): Path[];
+  /** Rows and columns of the readings. */
+  ringShape(params: Leaves): [number, number];
+}
+
+/**
+ * Makes a compiler of steps.
+ *
+ * @param gpu The device
+ * @param loss From parameters and a batch to a scalar
+ * @param options What the step does with gradients
+ * @returns The compiler
+ */
+export function stepCompiler<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  loss: (params: P, batch: B) => Tensor,
+  options: {
+    readonly optimizer: Optimizer;
+    readonly signals: readonly Signal[];
+    readonly trainable: (path: Path) => boolean;
+    readonly lookEvery: number;
+  },
+): StepCompiler {
+  const { optimizer, signals, trainable, lookEvery } = options;
+  const compiled = new Map<string, Compiled>(), tuned = new Set<string>();
+
+  function trace({ params, batch }: StepRequest): { loss: Tensor; leaves: Leaves } {
+    const leaves = new Map([...params].map(([path, t]) => [path, leaf(path, t)]));
+    const entries = new Map([...batch].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
+    return { loss: loss(unflatten(leaves) as P, unflatten(entries) as B), leaves };
+  }
+
+  function graphOf(request: StepRequest): StepGraph {
+    const traced = trace(request);
+    // What the loss does not read has no gradient: absent, never zero.
+    const read = new Set(topological([traced.loss]));
+    const active = new Map(
+      activePaths(request.params, request.frozen).map((path) => [path, traced.leaves.get(path)!] as const)
+        .filter(([, leaf]) => read.has(leaf)),
+    );
+    return traceStep({ loss: traced.loss, active, optimizer, signals, ring: ringShape(request.params) });
+  }
+
+  function activePaths(params: Leaves, frozen: readonly Path[]): Path[] {
+    return [...params.keys()].filter((path) => trainable(path) && !frozen.includes(moduleOf(path)));
+  }
+
+  function ringShape(params: Leaves): [number, number] {
+    return [lookEvery, 1 + signals.length * activePaths(params, []).length];
+  }
+
+  return {
+    trace,
+    activePaths,
+    ringShape,
+    compile(request) {
+      const key = `${request.frozen.toSorted().join(",")} | ${shapesOf(request)}`;
+      let found = compiled.get(key);
+      if (found === undefined) {
+        const { roots, updates, columns, replaced } = graphOf(request);
+        found = { key, plan: planFor(gpu, roots, updates), columns, replaced };
+        compiled.set(key, found);
+      }
+      return found;
+    },
+    async tune(request) {
+      const key = shapesOf(request);
+      if (!gpu.tuning.enabled || tuned.has(key)) return;
+      // A step that freezes less has all products of one that freezes more.
+      await tune(gpu, graphOf({ ...request, frozen: [] }).roots);
+      tuned.add(key);
+    },
+  };
+}
+
+const shapesOf = ({ batch, layout }: StepRequest): string => `${describe(batch)} | ${layout}`;
+
+/** Names, shapes and types of some tensors. */
+export function describe(tree: Leaves): string {
+  return [...tree].map(([path, t]) => `${path} ${t.shape} ${t.dtype}`).join("; ");
+}

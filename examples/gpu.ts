@@ -1,0 +1,44 @@
+/**
+ * The device of the examples: what was measured on it is kept in a file.
+ *
+ * @module
+ */
+
+import { type Gpu, openGpu } from "@firn/train";
+import { toggle } from "./flags.ts";
+import { progress } from "./progress.ts";
+
+/** Measured variants, by adapter. */
+const CACHE = ".firn/tune.json";
+
+/** Flags of a program that opens a device. */
+export const GPU_FLAGS = {
+  "no-tune": toggle("choose kernels by a rule, not by measuring them on this GPU"),
+};
+
+/**
+ * Opens the best adapter; a line shows how far measuring is.
+ *
+ * @param flags Values of {@link GPU_FLAGS}
+ * @param options `quiet`: no line
+ * @returns The device
+ */
+export function openDevice(
+  flags: { readonly "no-tune": boolean },
+  { quiet = false }: { readonly quiet?: boolean } = {},
+): Promise<Gpu> {
+  let line: ReturnType<typeof progress> | null = null;
+  return openGpu({
+    ...flags["no-tune"] && { tune: false },
+    tuneCache: CACHE,
+    ...!quiet && {
+      onTune({ done, total }) {
+        line ??= progress(total);
+        line.update(done, ["tuning matrix products, once for this GPU"]);
+        if (done < total) return;
+        line.end();
+        line = null;
+      },
+    },
+  });
+}

@@ -1,0 +1,104 @@
+/**
+ * Alike programs in one launch.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  type FreezePolicy,
+  type Gpu,
+  type Look,
+  matmul,
+  mean,
+  multiply,
+  openGpu,
+  type Optimizer,
+  read,
+  readAll,
+  type Tensor,
+  tensor,
+} from "@firn/train";
+import { normalValues } from "@firn/train/kernels";
+
+type Layers = { readonly [name: string]: Tensor };
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+/** Measures everything and freezes nothing. */
+const watch: FreezePolicy = {
+  name: "watch",
+  signals: ["gradNorm", "gradDelta", "weightDelta"],
+  init: () => null,
+  next: () => null,
+  frozen: () => [],
+};
+
+function loss(layers: Layers, { x }: { readonly x: Tensor }): Tensor {
+  let y = x;
+  for (const layer of Object.values(layers)) y = matmul(y, layer);
+  return mean(multiply(y, y));
+}
+
+/** Trains ten layers of 6x6 for three steps. */
+async function train(device: Gpu): Promise<{ launches: number; bits: number[][]; looks: Look[] }> {
+  const layers: Layers = Object.fromEntries(
+    Array.from(
+      { length: 10 },
+      (_, i) => [`layer${i}`, tensor(normalValues({ size: 36, key: [i, 1] }), [6, 6])],
+    ),
+  );
+  const training = defineTraining(device, loss, {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.01 })),
+    policy: watch,
+    steps: 3,
+    lookEvery: 1,
+  });
+  let state = await training.init(layers);
+  const looks: Look[] = [];
+  for (let i = 0; i < 3; i++) {
+    state = await training.next(state, { x: tensor(normalValues({ size: 12, key: [i, 2] }), [2, 6]) });
+    looks.push(state.look!);
+  }
+  const values = await readAll(device, [...Object.values(state.params), ...state.leaves.values()]);
+  const bits = values.map((v) => [...new Uint32Array(v.buffer, v.byteOffset, v.length)]);
+  return { launches: state.cost!.launches, bits, looks };
+}
+
+Deno.test("updates and sums of alike parameters share launches and keep the bits of launches of their own", async () => {
+  const few = await train({ ...gpu, target: { ...gpu.target, maxBindings: 8 } });
+  const many = await train({ ...gpu, target: { ...gpu.target, maxBindings: 32 } });
+  assertEquals(many.bits, few.bits);
+  assertEquals(many.looks, few.looks);
+  // Ten updates with their readings in two launches, and fewer launches that add up partial sums.
+  assert(many.launches <= few.launches - 12, `${many.launches} and ${few.launches} launches`);
+});
+
+Deno.test("an update that reads a parameter which another one overwrites sees its old value", async () => {
+  const names = ["a", "b", "c"];
+  const shift: Optimizer = {
+    name: "shift",
+    init: () => new Map(),
+    // Each becomes larger by its right neighbour; the last by itself.
+    next: (_, grads, params) => ({
+      updates: new Map(
+        [...grads.keys()].map((path, i) => [path, params.get(names[Math.min(i + 1, 2)])!]),
+      ),
+      state: new Map(),
+    }),
+  };
+  const training = defineTraining(
+    gpu,
+    (p: Layers, { x }: { readonly x: Tensor }) => mean(multiply(multiply(p.a, p.b), multiply(p.c, x))),
+    { optimizer: shift, steps: 1 },
+  );
+  const start = await training.init({ a: tensor([1, 1]), b: tensor([2, 2]), c: tensor([4, 4]) });
+  const { params } = await training.next(start, { x: tensor([1, 1]) });
+  const seen = await Promise.all(names.map(async (name) => [...await read(gpu, params[name])]));
+  assertEquals(seen, [[3, 3], [6, 6], [8, 8]]);
+});
