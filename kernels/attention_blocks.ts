@@ -48,7 +48,7 @@ export function blockMain(frame: Frame, { own, combined, reversed }: {
 }
 
 /** Writes out the steps of a sum over `groups` groups of four lines, or chunks of them in a loop. */
-function steps(
+export function steps(
   frame: Frame,
   { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
 ): string {

@@ -70,7 +70,7 @@ ${
 }
 
 /** Declares `top{i}`, the largest of a thread's scores in each row. */
-function tops(frame: Frame): string {
+export function tops(frame: Frame): string {
   const { x, y } = blocksOf(frame);
   const scores = (i: number): string[] => Array.from({ length: 4 * x.quads }, (_, j) => `s${j}_${i}`);
   return repeat(
@@ -80,7 +80,7 @@ function tops(frame: Frame): string {
 }
 
 /** Turns scores into weights below the maxima `whole{i}`, and fades what was summed below older ones. */
-function soften(frame: Frame): string {
+export function soften(frame: Frame): string {
   const { x, y } = blocksOf(frame);
   const row = (i: number): string =>
     `    let next${i} = max(high${i}, whole${i});
@@ -132,7 +132,7 @@ ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale)
 }
 
 /** Declares `lse{i}`, to base 2, and `delta{i}` of own queries. */
-function queryStatistics(frame: Frame): string {
+export function queryStatistics(frame: Frame): string {
   const row = (i: number, lane: string): string =>
     queryRow(frame, { i: `min(u32(at${i}.${lane} - offset), ${frame.count - 1}u)`, count: frame.count });
   const four = (i: number, buffer: string): string =>
@@ -221,25 +221,26 @@ ${k ? `    let delta${j} = a5[h${j}];\n` : ""}`,
 }
 
 /** Declares `last`, the last streamed row to read. */
-const LAST = "  let last = max(hi - 1, 0);\n";
+export const LAST = "  let last = max(hi - 1, 0);\n";
 
 /** Rows of a buffer laid out as the keys. */
-function keyRows(frame: Frame, buffer: string): Rows {
+export function keyRows(frame: Frame, buffer: string): Rows {
   return { buffer, address: (j) => keyAddress(frame, j) };
 }
 
 /** Rows of a buffer laid out as the queries. */
-function queries(frame: Frame, buffer: string): Rows {
+export function queries(frame: Frame, buffer: string): Rows {
   const { loads, shape } = frame;
   return { buffer, address: (i) => `${queryRow(frame, { i, count: shape.time })} * ${loads}u` };
 }
 
-function overTiles({ tile }: Frame, body: string): string {
+/** Visits the tiles of streamed rows. */
+export function overTiles({ tile }: Frame, body: string): string {
   return `  for (var base = lo; base < hi; base += ${tile}) {\n${body}  }\n`;
 }
 
 /** Declares the positions of own queries, and the first key that not all of them see. */
-function queryPositions(frame: Frame): string {
+export function queryPositions(frame: Frame): string {
   return `${ownPositions(frame, "i32(first) + offset")}  let seen = ${
     frame.causal ? "min(hi, i32(first) + offset + 1)" : "hi"
   };
@@ -247,17 +248,17 @@ function queryPositions(frame: Frame): string {
 }
 
 /** Declares `live` of a tile of keys: the last query of the subgroup is not before it. */
-function liveKeys(frame: Frame): string {
+export function liveKeys(frame: Frame): string {
   return declareLive(frame, (first, rows) => `base < ${first} + ${rows} + offset`);
 }
 
 /** Declares `live` of a tile of queries: its last is not before the first key of the subgroup. */
-function liveQueries(frame: Frame): string {
+export function liveQueries(frame: Frame): string {
   return declareLive(frame, (first) => `base + ${frame.tile - 1} + offset >= ${first}`);
 }
 
 /** Masks the scores of keys that own queries do not see. */
-function hideKeys(frame: Frame): string {
+export function hideKeys(frame: Frame): string {
   const { causal, window, rows, tile } = frame;
   const partly = [
     `base + ${tile} > seen`,
@@ -272,7 +273,7 @@ function hideKeys(frame: Frame): string {
 }
 
 /** Masks the scores of queries that do not see own keys. */
-function hideQueries(frame: Frame): string {
+export function hideQueries(frame: Frame): string {
   const { causal, window, rows, tile } = frame;
   const partly = [
     `base + ${tile} > hi`,

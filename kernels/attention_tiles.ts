@@ -38,13 +38,15 @@ export interface AttentionTiling {
   /** Streamed rows in workgroup memory at a time; 0 reads storage, and then threads share no row. */
   readonly tile: number;
   /** Threads that share a row of a tiled kernel: 8 if absent. Four times as many must divide `tile` and D. */
-  readonly split?: 4 | 8;
+  readonly split?: 4 | 8 | 16;
   /** Whether threads that share a row of a tiled kernel combine through subgroups; the device must have the feature. */
   readonly subgroups?: boolean;
   /** Whether a tiled kernel loads rows one product before it needs them, at the price of registers. */
   readonly ahead?: boolean;
   /** Steps of a sum that are written out, a multiple of 4; all if absent, and a loop of so many if fewer. */
   readonly chunk?: number;
+  /** Whether a tiled kernel stages both sides of each product, 16 steps at a time, and keeps no whole rows. */
+  readonly staged?: boolean;
 }
 
 /** Which of the attention kernels. */
@@ -56,36 +58,23 @@ const MANY = 264;
 /** Accumulators a thread can keep in registers beside what it reads. */
 const MOST_ACCUMULATORS = 192;
 
-type GpuTiling = Required<Pick<AttentionTiling, "rows" | "each" | "tile" | "split">>;
+type GpuTiling = Required<Pick<AttentionTiling, "rows" | "each" | "tile" | "split" | "chunk">>;
 
-/** Tilings for few workgroups or little memory, all kernels. */
+/** Tilings for few workgroups or little memory, all kernels; longer text does not fit the cache of instructions. */
 const SMALL_TILINGS: readonly GpuTiling[] = [
-  { rows: 64, each: 4, tile: 16, split: 4 },
-  { rows: 32, each: 4, tile: 32, split: 8 },
-  { rows: 32, each: 4, tile: 16, split: 4 },
-  { rows: 16, each: 4, tile: 32, split: 8 },
-  { rows: 16, each: 4, tile: 16, split: 4 },
+  { rows: 64, each: 4, tile: 16, split: 4, chunk: 16 },
+  { rows: 32, each: 4, tile: 32, split: 8, chunk: 16 },
+  { rows: 32, each: 4, tile: 16, split: 4, chunk: 16 },
+  { rows: 16, each: 4, tile: 32, split: 8, chunk: 16 },
+  { rows: 16, each: 4, tile: 16, split: 4, chunk: 16 },
 ];
 
 /** Tilings of GPUs; the first is taken that fits the head and the memory, and makes enough workgroups. */
-const TILINGS: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
-  forward: [
-    { rows: 64, each: 8, tile: 32, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 4 },
-    ...SMALL_TILINGS,
-  ],
-  gradQ: [
-    { rows: 64, each: 8, tile: 32, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 4 },
-    ...SMALL_TILINGS,
-  ],
-  gradKV: [
-    { rows: 64, each: 8, tile: 32, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 4 },
-    ...SMALL_TILINGS,
-  ],
-};
+const TILINGS: readonly GpuTiling[] = [
+  { rows: 64, each: 4, tile: 32, split: 8, chunk: 16 },
+  { rows: 64, each: 4, tile: 32, split: 4, chunk: 16 },
+  ...SMALL_TILINGS,
+];
 
 /**
  * Recommends a tiling.
@@ -108,7 +97,7 @@ export function attentionTiling(
     const each = dim <= 64 ? 2 : 1;
     return { rows: 8 * each, each, tile: 0 };
   }
-  const stored = TILINGS[pass].filter((t) =>
+  const stored = TILINGS.filter((t) =>
     dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass, subgroups }) <= workgroupBytes
   );
   const held = stored.filter((t) => accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS);
@@ -137,9 +126,14 @@ interface Tile {
  * @returns Bytes
  */
 export function tileBytes(
-  options: Tile & { readonly pass: AttentionPass; readonly subgroups: boolean },
+  options: Tile & { readonly pass: AttentionPass; readonly subgroups: boolean; readonly staged?: boolean },
 ): number {
-  const { rows, each, tile, split, dim, pass, subgroups } = options;
+  const { rows, each, tile, split, dim, pass, subgroups, staged = false } = options;
+  if (staged) {
+    const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
+    const rest = pass === "forward" && !(subgroups && split <= 8) ? 4 * rows * split : 0;
+    return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
+  }
   const own = (pass === "forward" ? 1 : 2) * rows * dim;
   const shared = 16 * Math.max(rows / each, split) * sharedGroups(options);
   const exchanged = pass === "forward" && !subgroups ? rows * split : 0;
@@ -185,6 +179,7 @@ export interface Frame extends Lanes {
   readonly ahead: boolean;
   /** Steps of a sum that are written out. */
   readonly chunk: number;
+  readonly staged: boolean;
   readonly threads: number;
   /** Workgroups along the rows. */
   readonly blocks: number;
@@ -206,6 +201,7 @@ export function attentionFrame(
   const causal = shape.causal || (shape.window ?? null) !== null;
   const { rows: wanted = 64, each: most = 1, tile, subgroups = false, ahead = false, chunk = Infinity } =
     tiling;
+  const { staged = false } = tiling;
   const split = tile === 0 ? 1 : tiling.split ?? 8;
   check(
     shape.heads % shape.kvHeads === 0,
@@ -232,6 +228,7 @@ export function attentionFrame(
     subgroups,
     ahead,
     chunk,
+    staged,
     threads: across * split,
     blocks: Math.ceil(count / (across * each)),
   };
@@ -241,6 +238,7 @@ function checkTile({ rows, each, tile, split, dim }: Tile): void {
   check(dim % 16 === 0, `a "tile" needs a "dim" that is a multiple of 16: ${dim}`);
   check(dim % (4 * split) === 0, `"split" must divide the ${dim / 4} loads of a row: ${split}`);
   check(each === 4 || each === 8, `"each" must be 4 or 8 with a "tile": ${each}`);
+  check(split <= 8 || rows / each >= 4, `a "split" of 16 needs four threads along the rows: ${rows / each}`);
   check(powerOfTwo(rows / each), `"rows / each" must be a power of two: ${rows / each}`);
   check(powerOfTwo(tile / (4 * split)), `"tile" must be a power of two times ${4 * split}: ${tile}`);
 }

@@ -189,6 +189,36 @@ const CASES: readonly Case[] = [
     tiling: { rows: 32, each: 4, tile: 32, split: 8, subgroups: SUBGROUPS, chunk: 16 },
     forwardOnly: true,
   },
+  {
+    title: "staged, 64 by 32, eight rows a thread, loads ahead, 130 positions",
+    shape: { ...HALVES, time: 130 },
+    tiling: { rows: 64, each: 8, tile: 32, split: 8, staged: true, ahead: true, subgroups: SUBGROUPS },
+  },
+  {
+    title: "staged, 64 by 64, dim 64, a window of 70, steps of 8",
+    shape: { ...HALVES, time: 150, dim: 64, scale: 0.2, window: 70 },
+    tiling: { rows: 64, each: 8, tile: 64, split: 8, staged: true, subgroups: SUBGROUPS, chunk: 8 },
+  },
+  {
+    title: "staged, 128 by 32, 37 queries after 40 earlier keys",
+    shape: { ...HALVES, time: 37, keys: 77, kvHeads: 3 },
+    tiling: { rows: 128, each: 8, tile: 32, split: 8, staged: true, ahead: true },
+  },
+  {
+    title: "staged, 64 by 64, 16 threads a row, dim 64",
+    shape: { ...HALVES, time: 140, dim: 64, scale: 0.2 },
+    tiling: { rows: 64, each: 8, tile: 64, split: 16, staged: true, subgroups: SUBGROUPS },
+  },
+  {
+    title: "staged, 32 by 32, dim 48, two key heads, a window of 9, loads ahead",
+    shape: { ...SHAPE, heads: 4, kvHeads: 2, time: 70, dim: 48, window: 9, scale: 0.2 },
+    tiling: { rows: 32, each: 4, tile: 32, split: 4, staged: true, ahead: true, subgroups: SUBGROUPS },
+  },
+  {
+    title: "staged, 64 by 32, all keys visible",
+    shape: { ...HALVES, time: 45, keys: 71, causal: false },
+    tiling: { rows: 64, each: 4, tile: 32, split: 8, staged: true, chunk: 4 },
+  },
 ];
 
 for (const { title, shape, tiling, forwardOnly } of CASES) {
@@ -225,8 +255,15 @@ for (const { title, shape, tiling, forwardOnly } of CASES) {
 const SMALL_TILES = { rows: 32, each: 4, tile: 16, split: 4 } as const;
 const WIDE = { ...SHAPE, dim: 16 };
 
-for (const [shape, tiling] of [[SHAPE, { tile: 0 }], [WIDE, SMALL_TILES]] as const) {
-  Deno.test(`attentionGradKV makes only the wanted gradient: tile ${tiling.tile}`, async () => {
+for (
+  const [shape, tiling] of [
+    [SHAPE, { tile: 0 }],
+    [WIDE, SMALL_TILES],
+    [WIDE, { ...SMALL_TILES, staged: true, ahead: true }],
+  ] as const
+) {
+  const staged = "staged" in tiling ? ", staged" : "";
+  Deno.test(`attentionGradKV makes only the wanted gradient: tile ${tiling.tile}${staged}`, async () => {
     const { q, k, v, dOut } = arrays(shape);
     const expected = reference(shape, { q, k, v, dOut });
     const [lse, delta] = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
@@ -255,7 +292,7 @@ Deno.test("attention with an input offset ignores the slots of a cache that are 
     }
   }
   const expected = reference(shape, { q, k, v, dOut }, 6);
-  for (const tiling of [{ tile: 0 }, SMALL_TILES]) {
+  for (const tiling of [{ tile: 0 }, SMALL_TILES, { ...SMALL_TILES, staged: true }]) {
     const { tile } = tiling;
     const [out, lse] = await runKernel(attention({ ...shape, ...tiling, offset: "input" }), {
       inputs: [q, k, v, new Uint32Array([6])],

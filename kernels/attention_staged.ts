@@ -1,0 +1,392 @@
+/**
+ * Attention kernels for GPUs whose products are small matrix products: both sides of each are staged in workgroup
+ * memory, 16 steps of the sum at a time, and only the weights of a tile lie there as a whole.
+ *
+ * Lines of a sum lie in groups of four with a quad between groups, so that threads of neighbouring groups write into
+ * different banks.
+ *
+ * @module
+ */
+
+import { f32, repeat } from "./kernel.ts";
+import {
+  BARRIER,
+  columnAt,
+  combine,
+  eachColumn,
+  eachRow,
+  eachSum,
+  ownPositions,
+  steps,
+  sums,
+  writeSums,
+} from "./attention_blocks.ts";
+import { blocksOf, type Group, type Rows } from "./attention_memory.ts";
+import {
+  hideKeys,
+  hideQueries,
+  keyRows,
+  LAST,
+  liveKeys,
+  liveQueries,
+  overTiles,
+  queries,
+  queryPositions,
+  queryStatistics,
+  soften,
+  tops,
+} from "./attention_tiled.ts";
+import { attentionMain, type Frame, keyRange, queryRange, queryRow } from "./attention_tiles.ts";
+import { LOWEST } from "./rows.ts";
+
+/** Steps of a sum that are staged at once, in groups of four lines. */
+const DEPTH = 16;
+const FOUR = 4;
+const GROUPS = DEPTH / FOUR;
+/** Quads of all banks, and the widest row of threads in a subgroup. */
+const BANKS = 8;
+const SUBGROUP = 32;
+
+/** A loop over the staged parts of a product. */
+interface Stage {
+  readonly parts: number;
+  /** Loads part `c` (WGSL) for the tile at `base` (WGSL) into registers. */
+  readonly fetch: (c: string, base: string) => string;
+  /** Puts the registers into workgroup memory. */
+  readonly keep: string;
+  /** Multiplies part `c`. */
+  readonly product: string;
+}
+
+/** WGSL of workgroup memory and `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
+export function stagedForward(frame: Frame, { offset }: { readonly offset: string }): string {
+  const { causal, shape, loads, count, split } = frame;
+  const { y } = blocksOf(frame);
+  // Rows that reach across subgroups exchange through workgroup memory.
+  const combined = { ...frame, subgroups: frame.subgroups && split <= BANKS };
+  const largest = combine(combined, { name: "top", by: (a, b) => `max(${a}, ${b})` });
+  const wholes = combine(combined, { name: "total", by: (a, b) => `${a} + ${b}` });
+  const factor = f32(shape.scale * Math.LOG2E);
+  const scores = across(frame, {
+    name: "s",
+    own: { rows: queries(frame, "a0"), factor },
+    other: keyRows(frame, "a1"),
+  });
+  const weigh = along(frame, { name: "y", rows: keyRows(frame, "a2"), weights: "ta" });
+  const write = (m: number, lane: string): string =>
+    `      let to = ${queryRow(frame, { i: "row", count })};
+${
+      writeSums(frame, { name: "y", buffer: "o0", to: `to * ${loads}u`, factor: `(1.0f / whole${lane})`, m })
+    }${`      if (tx == 0u) { o1[to] = (high${lane} + log2(whole${lane})) * ${f32(Math.LN2)}; }\n`}`;
+  const body = liveKeys(frame) + zeros(frame, "s") + loop(frame, scores, weigh.fetch("0u", "base")) +
+    hideKeys(frame) + tops(frame) + largest + soften(frame) +
+    putting(frame, { stage: weigh, name: "s", next: scores.fetch("0u", following(frame)) });
+  const exchanged = combined.subgroups ? "" : exchange(frame);
+  return open(frame, { reversed: causal, lines: held(frame), extra: exchanged }) + queryRange(frame, offset) +
+    queryPositions(frame) + sums(frame, "y") +
+    repeat(y.quads, (i) => `  var high${i} = vec4f(${LOWEST});\n  var total${i} = vec4f();\n`) +
+    start(frame, scores) + overTiles(frame, body) + wholes + eachRow(frame, write) + "}\n";
+}
+
+/** WGSL of workgroup memory and `main` of the gradient by the queries. */
+export function stagedGradQ(frame: Frame): string {
+  const { causal, shape, keys, loads, count } = frame;
+  const [key, value] = [keyRows(frame, "a1"), keyRows(frame, "a2")];
+  const factor = f32(shape.scale * Math.LOG2E);
+  const scores = across(frame, { name: "s", own: { rows: queries(frame, "a0"), factor }, other: key });
+  const changes = across(frame, { name: "dp", own: { rows: queries(frame, "a3") }, other: value });
+  const weigh = along(frame, { name: "y", rows: key, weights: "ta" });
+  const write = (m: number): string =>
+    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;
+${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m })}`;
+  const body = liveKeys(frame) + zeros(frame, "s") + loop(frame, scores, changes.fetch("0u", "base")) +
+    hideKeys(frame) + eachColumn(frame, (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${i});\n`) +
+    zeros(frame, "dp") + loop(frame, changes, weigh.fetch("0u", "base")) +
+    eachColumn(frame, (j, i) => `    s${j}_${i} *= dp${j}_${i} - delta${i};\n`) +
+    putting(frame, { stage: weigh, name: "s", next: scores.fetch("0u", following(frame)) });
+  return open(frame, { reversed: causal, lines: held(frame), extra: "" }) +
+    queryRange(frame, `${keys - shape.time}`) +
+    queryPositions(frame) + queryStatistics(frame) + sums(frame, "y") + start(frame, scores) +
+    overTiles(frame, body) + eachRow(frame, write) + "}\n";
+}
+
+/** WGSL of workgroup memory and `main` of the gradients by keys and values; `grad` and `lse` are buffers. */
+export function stagedGradKV(
+  frame: Frame,
+  { outputs: { k, v }, grad, lse }: {
+    readonly outputs: { readonly k: boolean; readonly v: boolean };
+    readonly grad: string;
+    readonly lse: string;
+  },
+): string {
+  const { loads, count, shape, tile, rows } = frame;
+  const [query, gradient] = [queries(frame, "a0"), queries(frame, grad)];
+  const factor = f32(shape.scale * Math.LOG2E);
+  const scores = across(frame, { name: "s", own: { rows: keyRows(frame, "a1"), factor }, other: query });
+  const changes = across(frame, { name: "dp", own: { rows: keyRows(frame, "a2") }, other: gradient });
+  const weighV = along(frame, { name: "z", rows: gradient, weights: "tp" });
+  const weighK = along(frame, { name: "y", rows: query, weights: "tp" });
+  const write = (m: number): string =>
+    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;\n` +
+    (k ? writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m }) : "") +
+    (v ? writeSums(frame, { name: "z", buffer: k ? "o1" : "o0", to: "to", factor: "1.0f", m }) : "");
+  const again = scores.fetch("0u", following(frame));
+  // The weights wait in workgroup memory for the changes of the scores: each thread reads what it wrote.
+  const body = liveQueries(frame) + columnValues(frame, { name: "lse", buffer: lse }) +
+    zeros(frame, "s") + loop(frame, scores, (v ? weighV : changes).fetch("0u", "base")) +
+    hideQueries(frame) +
+    atColumns(
+      frame,
+      "tp",
+      (j, i, place) => `    ${place} = exp2(s${j}_${i} - lse${j} * ${f32(Math.LOG2E)});\n`,
+    ) +
+    (v ? loop(frame, weighV, k ? changes.fetch("0u", "base") : again) : "") +
+    (k
+      ? columnValues(frame, { name: "delta", buffer: "a5" }) + zeros(frame, "dp") +
+        loop(frame, changes, weighK.fetch("0u", "base")) +
+        atColumns(frame, "tp", (j, i, place) => `    ${place} *= dp${j}_${i} - delta${j};\n`) +
+        loop(frame, weighK, again)
+      : "");
+  const weights = memory({ name: "tp", lines: tile, quads: rows / FOUR });
+  return open(frame, { reversed: false, lines: DEPTH, extra: weights }) + keyRange(frame) +
+    ownPositions(frame, "i32(first)") + (k ? sums(frame, "y") : "") + (v ? sums(frame, "z") : "") +
+    start(frame, scores) + overTiles(frame, body) + eachRow(frame, write) + "}\n";
+}
+
+/** Declares so many lines of so many quads. */
+function memory(
+  { name, lines, quads }: { readonly name: string; readonly lines: number; readonly quads: number },
+): string {
+  return `struct Group_${name} { row: array<array<vec4f, ${quads}>, ${FOUR}>, pad: vec4f }
+var<workgroup> ${name}: array<array<Group_${name}, ${GROUPS}>, ${Math.max(1, lines / DEPTH)}>;\n`;
+}
+
+/** Declares what {@link combine} exchanges. */
+function exchange(frame: Frame): string {
+  const { x, y } = blocksOf(frame);
+  return `var<workgroup> tc: array<array<array<vec4f, ${y.span}>, ${y.quads}>, ${x.span}>;\n`;
+}
+
+/** Lines of `ta` where it also holds weights: as many as each thread has in a quad of columns. */
+function held({ split }: Frame): number {
+  return Math.max(DEPTH, FOUR * split);
+}
+
+/** Declares workgroup memory, opens `main`, and declares the indices of a thread. */
+function open(frame: Frame, { reversed, lines, extra }: {
+  readonly reversed: boolean;
+  readonly lines: number;
+  readonly extra: string;
+}): string {
+  const { split, rows, tile, loads } = frame;
+  const { x, y, wide, high } = blocksOf(frame);
+  const beside = split / BANKS;
+  const place = beside <= 1
+    ? `  let tx = lid % ${split}u;\n  let ty = lid / ${split}u;\n`
+    : `  let tx = lid % ${BANKS}u + lid / ${SUBGROUP}u % ${beside}u * ${BANKS}u;
+  let ty = lid / ${BANKS}u % ${high}u + lid / ${SUBGROUP * beside}u * ${high}u;\n`;
+  return memory({ name: "ta", lines, quads: rows / FOUR }) +
+    memory({ name: "tb", lines: DEPTH, quads: Math.max(tile / FOUR, loads) }) + extra +
+    attentionMain(frame, { reversed }) + place +
+    `  let ownQuad = ty / ${high}u * ${high * y.quads}u + ty % ${high}u;\n` +
+    repeat(y.quads, (i) => `  let y${i}q = ownQuad + ${i * high}u;\n`) +
+    repeat(Math.max(x.quads, wide), (j) => `  let x${j}q = tx + ${j * split}u;\n`);
+}
+
+/** WGSL for the first row of the tile after this one. */
+function following({ tile }: Frame): string {
+  return `base + ${tile}`;
+}
+
+/** Declares `last`, and with `ahead` the registers of all stages, with the first part of the first stage. */
+function start(frame: Frame, first: Stage): string {
+  return LAST + (frame.ahead ? registers(frame) + first.fetch("0u", "lo") : "");
+}
+
+/** Declares the registers of loads: `f` of own rows, `e` of streamed ones. */
+function registers(frame: Frame): string {
+  const { rows, tile, threads, loads } = frame;
+  const own = FOUR * Math.ceil(rows / threads);
+  const other = Math.max(FOUR * Math.ceil(tile / threads), Math.ceil(DEPTH * loads / threads));
+  return repeat(own, (r) => `  var f${r} = vec4f();\n`) + repeat(other, (r) => `  var e${r} = vec4f();\n`);
+}
+
+/** Declares a block of zeros. */
+function zeros(frame: Frame, name: string): string {
+  return eachColumn(frame, (j, i) => `    var ${name}${j}_${i} = vec4f();\n`);
+}
+
+/** Text of a stage; with `ahead` it loads the next part, and at the end `next`, while it multiplies. */
+function loop(frame: Frame, { parts, fetch, keep, product }: Stage, next: string): string {
+  const inside = frame.ahead
+    ? BARRIER + keep + BARRIER +
+      `    if (c < ${parts - 1}u) {\n${fetch("(c + 1u)", "base")}    } else {\n${next}    }\n` + product
+    : registers(frame) + fetch("c", "base") + BARRIER + keep + BARRIER + product;
+  return `    for (var c = 0u; c < ${parts}u; c += 1u) {\n${inside}    }\n`;
+}
+
+/** Text of a stage that reads the block `name` as weights from `ta`, a quad of columns of each thread at a time. */
+function putting(frame: Frame, { stage, name, next }: {
+  readonly stage: Stage;
+  readonly name: string;
+  readonly next: string;
+}): string {
+  const { x } = blocksOf(frame);
+  const put = (quad: number): string =>
+    atColumns(
+      frame,
+      "ta",
+      (j, i, place) => j >> 2 === quad ? `    ${place} = ${name}${j}_${i};\n` : "",
+      "tx",
+    );
+  if (x.quads === 1) return BARRIER + put(0) + loop(frame, stage, next);
+  const parts = stage.parts / x.quads;
+  const part = (c: string): string => `(turn * ${parts}u + ${c})`;
+  const fetch = (c: string, base: string): string => stage.fetch(part(c), base);
+  const last = frame.ahead
+    ? `    if (turn < ${x.quads - 1}u) {\n${stage.fetch(`((turn + 1u) * ${parts}u)`, "base")}    } else {
+${next}    }\n`
+    : next;
+  return `    for (var turn = 0u; turn < ${x.quads}u; turn += 1u) {\n${BARRIER}    switch turn {\n${
+    repeat(x.quads, (q) => `    ${q === x.quads - 1 ? "default" : `case ${q}u`}: {\n${put(q)}    }\n`)
+  }    }\n${loop(frame, { ...stage, parts, fetch }, last)}    }\n`;
+}
+
+/** Writes text for every column and quad of own rows, given its place among weights. */
+function atColumns(
+  frame: Frame,
+  name: string,
+  text: (j: number, i: number, place: string) => string,
+  group?: string,
+): string {
+  return eachColumn(frame, (j, i) => {
+    const at = group ?? `x${j >> 2}q`;
+    return text(j, i, `${name}[${at} / ${GROUPS}u][${at} % ${GROUPS}u].row[${j & 3}][y${i}q]`);
+  });
+}
+
+/** Declares `name{j}`, what a buffer of the queries holds for column j. */
+function columnValues(
+  frame: Frame,
+  { name, buffer }: { readonly name: string; readonly buffer: string },
+): string {
+  const count = frame.shape.time;
+  return repeat(
+    4 * blocksOf(frame).x.quads,
+    (j) =>
+      `    let ${name}${j} = ${buffer}[${
+        queryRow(frame, { i: `u32(min(${columnAt(frame, j)}, last))`, count })
+      }];\n`,
+  );
+}
+
+/** Statements of the threads that have a load. */
+function within(
+  { threads }: Frame,
+  { count, l }: { readonly count: number; readonly l: number },
+  text: string,
+): string {
+  const id = `    let id = lid + ${l * threads}u;\n`;
+  return (l + 1) * threads <= count
+    ? `    {\n${id}${text}    }\n`
+    : `    {\n${id}    if (id < ${count}u) {\n${text}    }\n    }\n`;
+}
+
+/** Loads and puts blocks of four rows by four elements of D that {@link DEPTH} elements of `rows` rows make. */
+function transposed(frame: Frame, { name, to, rows, address, factor }: {
+  readonly name: string;
+  readonly to: string;
+  readonly rows: number;
+  /** WGSL for the first load of a row, given its number in the tile and the base. */
+  readonly address: (row: string, base: string) => string;
+  readonly factor?: string;
+}): { readonly fetch: (c: string, base: string) => string; readonly keep: string } {
+  const all = (text: (l: number) => string): string =>
+    repeat(Math.ceil(rows / frame.threads), (l) => within(frame, { count: rows, l }, place + text(l)));
+  // Eight lanes that write at once have four groups, a quad apart, and quads four apart.
+  const quad = rows % SUBGROUP === 0 ? `id / 32u * 8u + id / 4u % 2u * 4u + id / 8u % 4u` : "id / 4u";
+  const place = `      let group = id % ${GROUPS}u;\n      let quad = ${quad};\n`;
+  const times = factor === undefined ? "" : ` * ${factor}`;
+  const line = (l: number, c: number): string =>
+    `vec4f(${repeat(FOUR, (r) => `${r === 0 ? "" : ", "}${to}${FOUR * l + r}.${"xyzw"[c]}`)})${times}`;
+  return {
+    fetch: (c, base) =>
+      all((l) =>
+        repeat(
+          FOUR,
+          (r) =>
+            `      ${to}${FOUR * l + r} = ${
+              address(`quad * 4u + ${r}u`, base)
+            } + ${c} * ${GROUPS}u + group];\n`,
+        )
+      ),
+    keep: all((l) => repeat(FOUR, (c) => `      ${name}[0][group].row[${c}][quad] = ${line(l, c)};\n`)),
+  };
+}
+
+/** WGSL of a load of a streamed row, without the closing bracket and the quad. */
+function streamed({ buffer, address }: Rows): (row: string, base: string) => string {
+  return (row, base) => `${buffer}[${address(`u32(min(${base} + i32(${row}), last))`)}`;
+}
+
+/** A product of own rows with streamed rows along D, added to the block `name`. */
+function across(frame: Frame, { name, own, other }: {
+  readonly name: string;
+  readonly own: { readonly rows: Rows; readonly factor?: string };
+  readonly other: Rows;
+}): Stage {
+  const { x, y } = blocksOf(frame);
+  const { rows, tile, count, loads } = frame;
+  const clamp = (row: string): string =>
+    count % rows === 0 ? `(first + ${row})` : `min(first + ${row}, ${count - 1}u)`;
+  const a = transposed(frame, {
+    name: "ta",
+    to: "f",
+    rows,
+    address: (row) => `${own.rows.buffer}[${own.rows.address(clamp(row))}`,
+    factor: own.factor,
+  });
+  const b = transposed(frame, { name: "tb", to: "e", rows: tile, address: streamed(other) });
+  const step = (group: Group, c: number): string =>
+    repeat(y.quads, (i) => `      let p${i} = ta[0][${group}].row[${c}][y${i}q];\n`) +
+    repeat(x.quads, (j) => `      let q${j} = tb[0][${group}].row[${c}][x${j}q];\n`) +
+    eachColumn(frame, (j, i) => {
+      const sum = `${name}${j}_${i}`;
+      return `      ${sum} = fma(p${i}, vec4f(q${j >> 2}.${"xyzw"[j & 3]}), ${sum});\n`;
+    });
+  return {
+    parts: loads / GROUPS,
+    fetch: (c, base) => a.fetch(c, base) + b.fetch(c, base),
+    keep: a.keep + b.keep,
+    product: steps(frame, { groups: GROUPS, step }),
+  };
+}
+
+/** A product of weights in workgroup memory with streamed rows, added to the sums `name`. */
+function along(frame: Frame, { name, rows, weights }: {
+  readonly name: string;
+  readonly rows: Rows;
+  readonly weights: string;
+}): Stage {
+  const { y, wide } = blocksOf(frame);
+  const { tile, loads, threads } = frame;
+  const count = DEPTH * loads;
+  const all = (text: (l: number) => string): string =>
+    repeat(Math.ceil(count / threads), (l) => within(frame, { count, l }, place + text(l)));
+  const place = `      let line = id / ${loads}u;\n      let quad = id % ${loads}u;\n`;
+  const load = streamed(rows);
+  const step = (group: Group, c: number): string =>
+    repeat(y.quads, (i) => `      let p${i} = ${weights}[c][${group}].row[${c}][y${i}q];\n`) +
+    repeat(wide, (w) => `      let q${w} = tb[0][${group}].row[${c}][x${w}q];\n`) +
+    eachSum(
+      frame,
+      (m, w) =>
+        `      ${name}${m}_${w} = fma(vec4f(p${m >> 2}.${"xyzw"[m & 3]}), q${w}, ${name}${m}_${w});\n`,
+    );
+  return {
+    parts: tile / DEPTH,
+    fetch: (c, base) => all((l) => `      e${l} = ${load(`${c} * ${DEPTH}u + line`, base)} + quad];\n`),
+    keep: all((l) => `      tb[0][line / ${FOUR}u].row[line % ${FOUR}u][quad] = e${l};\n`),
+    product: steps(frame, { groups: GROUPS, step }),
+  };
+}
