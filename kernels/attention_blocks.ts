@@ -52,19 +52,19 @@ export function steps(
   frame: Frame,
   { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
 ): string {
-  const text = unrolled(frame.chunk, { groups, step });
+  const text = unrolled(frame, { groups, step });
   return blocksOf(frame).skips ? `    if (live) {\n${text}    }\n` : text;
 }
 
 function unrolled(
-  chunk: number,
+  { chunk, staged }: Frame,
   { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
 ): string {
   const four = (group: Group): string => repeat(4, (c) => `      {\n${step(group, c)}      }\n`);
   const inside = Array.from({ length: groups }, (_, i) => groups - i)
     .find((n) => groups % n === 0 && 4 * n <= chunk) ?? 1;
   if (inside === groups) return repeat(groups, four);
-  return `    for (var g = 0u; g < ${groups}u; g += ${inside}u) {\n${
+  return `    for (var g = 0u; g < ${groups}u${staged ? " + none" : ""}; g += ${inside}u) {\n${
     repeat(inside, (i) => four(`g + ${i}u`))
   }    }\n`;
 }

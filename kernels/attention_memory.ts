@@ -218,6 +218,8 @@ ${repeat(FOUR, store)}    }\n`;
 export interface Rows {
   readonly buffer: string;
   readonly address: (row: string) => string;
+  /** Loads from one row to the next. */
+  readonly stride: number;
 }
 
 /** WGSL of the l-th block of a thread: its quad of D, its four rows, and whether all threads have one. */

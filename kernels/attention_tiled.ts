@@ -225,13 +225,14 @@ export const LAST = "  let last = max(hi - 1, 0);\n";
 
 /** Rows of a buffer laid out as the keys. */
 export function keyRows(frame: Frame, buffer: string): Rows {
-  return { buffer, address: (j) => keyAddress(frame, j) };
+  return { buffer, address: (j) => keyAddress(frame, j), stride: frame.shape.kvHeads * frame.loads };
 }
 
 /** Rows of a buffer laid out as the queries. */
 export function queries(frame: Frame, buffer: string): Rows {
   const { loads, shape } = frame;
-  return { buffer, address: (i) => `${queryRow(frame, { i, count: shape.time })} * ${loads}u` };
+  const address = (i: string): string => `${queryRow(frame, { i, count: shape.time })} * ${loads}u`;
+  return { buffer, address, stride: shape.heads * loads };
 }
 
 /** Visits the tiles of streamed rows. */

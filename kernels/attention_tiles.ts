@@ -131,7 +131,8 @@ export function tileBytes(
   const { rows, each, tile, split, dim, pass, subgroups, staged = false } = options;
   if (staged) {
     const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
-    const rest = pass === "forward" && !(subgroups && split <= 8) ? 4 * rows * split : 0;
+    const exchanged = pass === "forward" && !(subgroups && split <= 8) ? 4 * rows * split : 0;
+    const rest = pass === "gradQ" ? 8 * rows : exchanged;
     return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
   }
   const own = (pass === "forward" ? 1 : 2) * rows * dim;

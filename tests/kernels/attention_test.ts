@@ -205,14 +205,19 @@ const CASES: readonly Case[] = [
     tiling: { rows: 128, each: 8, tile: 32, split: 8, staged: true, ahead: true },
   },
   {
-    title: "staged, 64 by 64, 16 threads a row, dim 64",
-    shape: { ...HALVES, time: 140, dim: 64, scale: 0.2 },
+    title: "staged, 64 by 64, 16 threads a row, dim 64, whole tiles",
+    shape: { ...HALVES, time: 128, dim: 64, scale: 0.2 },
     tiling: { rows: 64, each: 8, tile: 64, split: 16, staged: true, subgroups: SUBGROUPS },
   },
   {
     title: "staged, 32 by 32, dim 48, two key heads, a window of 9, loads ahead",
     shape: { ...SHAPE, heads: 4, kvHeads: 2, time: 70, dim: 48, window: 9, scale: 0.2 },
     tiling: { rows: 32, each: 4, tile: 32, split: 4, staged: true, ahead: true, subgroups: SUBGROUPS },
+  },
+  {
+    title: "staged, 64 by 32, 64 queries after 64 earlier keys, loads ahead, whole tiles",
+    shape: { ...HALVES, time: 64, keys: 128 },
+    tiling: { rows: 64, each: 8, tile: 32, split: 8, staged: true, ahead: true, chunk: 8 },
   },
   {
     title: "staged, 64 by 32, all keys visible",
