@@ -168,7 +168,7 @@ export function combine(
   { name, by }: { readonly name: string; readonly by: (a: string, b: string) => string },
 ): string {
   const { x, y } = blocksOf(frame);
-  const masks = [1, 2, 4].filter((mask) => mask < x.span);
+  const masks = [1, 2, 4, 8].filter((mask) => mask < x.span);
   const shuffled = (i: number): string => {
     const last = `${name}${i}`;
     const terms = masks.map((mask) => [`${name}${i}x${mask}`, mask] as const);

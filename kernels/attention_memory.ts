@@ -62,7 +62,7 @@ export type Group = number | string;
  * @returns The blocks
  */
 export function blocksOf({ rows, each, tile, split, loads, causal }: Frame): Blocks {
-  const down = rows / each, high = Math.min(SUBGROUP / Math.min(split, BANKS), down);
+  const down = rows / each, high = Math.min(SUBGROUP / split, down);
   return {
     x: { name: "x", span: split, quads: tile / FOUR / split },
     y: { name: "y", span: down, quads: each / FOUR },

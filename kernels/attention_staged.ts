@@ -43,8 +43,7 @@ import { LOWEST } from "./rows.ts";
 const DEPTH = 16;
 const FOUR = 4;
 const GROUPS = DEPTH / FOUR;
-/** Quads of all banks, and the widest row of threads in a subgroup. */
-const BANKS = 8;
+/** Threads that run in step. */
 const SUBGROUP = 32;
 
 /** A loop over the staged parts of a product. */
@@ -56,12 +55,10 @@ interface Stage extends Fill {
 
 /** WGSL of workgroup memory and `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
 export function stagedForward(frame: Frame, { offset }: { readonly offset: string }): string {
-  const { causal, shape, loads, count, split } = frame;
+  const { causal, shape, loads, count } = frame;
   const { y } = blocksOf(frame);
-  // Rows that reach across subgroups exchange through workgroup memory.
-  const combined = { ...frame, subgroups: frame.subgroups && split <= BANKS };
-  const largest = combine(combined, { name: "top", by: (a, b) => `max(${a}, ${b})` });
-  const wholes = combine(combined, { name: "total", by: (a, b) => `${a} + ${b}` });
+  const largest = combine(frame, { name: "top", by: (a, b) => `max(${a}, ${b})` });
+  const wholes = combine(frame, { name: "total", by: (a, b) => `${a} + ${b}` });
   const factor = f32(shape.scale * Math.LOG2E);
   // What a cache holds after the last position may be anything.
   const whole = wholeKeys(frame) && !Number.isNaN(Number(offset));
@@ -76,7 +73,7 @@ ${
   const body = liveKeys(frame) + zeros(frame, "s") + loop(frame, scores, weigh.fetch("0u", "base")) +
     hideKeys(frame) + tops(frame) + largest + soften(frame) +
     putting(frame, { stage: weigh, name: "s", next: scores.fetch("0u", following(frame)), ready: true });
-  const exchanged = combined.subgroups ? "" : exchange(frame);
+  const exchanged = frame.subgroups ? "" : exchange(frame);
   return open(frame, { reversed: causal, lines: held(frame), extra: exchanged }) + queryRange(frame, offset) +
     queryPositions(frame) + sums(frame, "y") +
     repeat(y.quads, (i) => `  var high${i} = vec4f(${LOWEST});\n  var total${i} = vec4f();\n`) +
@@ -198,14 +195,10 @@ function open(frame: Frame, { reversed, lines, extra }: {
 }): string {
   const { split, rows, tile, loads } = frame;
   const { x, y, wide, high } = blocksOf(frame);
-  const beside = split / BANKS;
-  const place = beside <= 1
-    ? `  let tx = lid % ${split}u;\n  let ty = lid / ${split}u;\n`
-    : `  let tx = lid % ${BANKS}u + lid / ${SUBGROUP}u % ${beside}u * ${BANKS}u;
-  let ty = lid / ${BANKS}u % ${high}u + lid / ${SUBGROUP * beside}u * ${high}u;\n`;
   return memory({ name: "ta", lines, quads: rows / FOUR }) +
     memory({ name: "tb", lines: DEPTH, quads: Math.max(tile / FOUR, loads) }) + extra +
-    attentionMain(frame, { reversed }) + NONE + place +
+    attentionMain(frame, { reversed }) + NONE +
+    `  let tx = lid % ${split}u;\n  let ty = lid / ${split}u;\n` +
     `  let ownQuad = ty / ${high}u * ${high * y.quads}u + ty % ${high}u;\n` +
     repeat(y.quads, (i) => `  let y${i}q = ownQuad + ${i * high}u;\n`) +
     repeat(Math.max(x.quads, wide), (j) => `  let x${j}q = tx + ${j * split}u;\n`);

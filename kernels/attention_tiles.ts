@@ -37,7 +37,10 @@ export interface AttentionTiling {
   readonly each?: number;
   /** Streamed rows in workgroup memory at a time; 0 reads storage, and then threads share no row. */
   readonly tile: number;
-  /** Threads that share a row of a tiled kernel: 8 if absent. Four times as many must divide `tile` and D. */
+  /**
+   * Threads that share a row of a tiled kernel: 8 if absent. Four times as many must divide `tile` and D; subgroups
+   * must hold so many.
+   */
   readonly split?: 4 | 8 | 16;
   /** Whether threads that share a row of a tiled kernel combine through subgroups; the device must have the feature. */
   readonly subgroups?: boolean;
@@ -131,7 +134,7 @@ export function tileBytes(
   const { rows, each, tile, split, dim, pass, subgroups, staged = false } = options;
   if (staged) {
     const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
-    const exchanged = pass === "forward" && !(subgroups && split <= 8) ? 4 * rows * split : 0;
+    const exchanged = pass === "forward" && !subgroups ? 4 * rows * split : 0;
     const rest = pass === "gradQ" ? 8 * rows : exchanged;
     return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
   }
@@ -239,7 +242,6 @@ function checkTile({ rows, each, tile, split, dim }: Tile): void {
   check(dim % 16 === 0, `a "tile" needs a "dim" that is a multiple of 16: ${dim}`);
   check(dim % (4 * split) === 0, `"split" must divide the ${dim / 4} loads of a row: ${split}`);
   check(each === 4 || each === 8, `"each" must be 4 or 8 with a "tile": ${each}`);
-  check(split <= 8 || rows / each >= 4, `a "split" of 16 needs four threads along the rows: ${rows / each}`);
   check(powerOfTwo(rows / each), `"rows / each" must be a power of two: ${rows / each}`);
   check(powerOfTwo(tile / (4 * split)), `"tile" must be a power of two times ${4 * split}: ${tile}`);
 }

@@ -207,7 +207,8 @@ const CASES: readonly Case[] = [
   {
     title: "staged, 64 by 64, 16 threads a row, dim 64, whole tiles",
     shape: { ...HALVES, time: 128, dim: 64, scale: 0.2 },
-    tiling: { rows: 64, each: 8, tile: 64, split: 16, staged: true, subgroups: SUBGROUPS },
+    // Subgroups of a software adapter may have eight threads.
+    tiling: { rows: 64, each: 8, tile: 64, split: 16, staged: true },
   },
   {
     title: "staged, 32 by 32, dim 48, two key heads, a window of 9, loads ahead",
