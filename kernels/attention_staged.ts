@@ -180,7 +180,7 @@ function exchange(frame: Frame): string {
 }
 
 /** Declares a zero that a compiler does not know: so it writes out no loops, which would not fit its cache. */
-const NONE = "  let none = nwg.z >> 16u;\n";
+const NONE = "  let none = (nwg.x * nwg.z) >> 31u;\n";
 
 /** Lines of `ta` where it also holds weights: as many as each thread has in a quad of columns. */
 function held({ split }: Frame): number {

@@ -61,7 +61,9 @@ const MANY = 264;
 /** Accumulators a thread can keep in registers beside what it reads. */
 const MOST_ACCUMULATORS = 192;
 
-type GpuTiling = Required<Pick<AttentionTiling, "rows" | "each" | "tile" | "split" | "chunk">>;
+type GpuTiling =
+  & Required<Pick<AttentionTiling, "rows" | "each" | "tile" | "split" | "chunk">>
+  & Pick<AttentionTiling, "staged" | "ahead">;
 
 /** Tilings for few workgroups or little memory, all kernels; longer text does not fit the cache of instructions. */
 const SMALL_TILINGS: readonly GpuTiling[] = [

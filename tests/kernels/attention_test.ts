@@ -339,8 +339,8 @@ Deno.test("attentionTiling recommends what attentionFrame accepts, within the me
           const shape = { ...SHAPE, heads: 12, time, dim };
           const tiling = (pass: "forward" | "gradQ" | "gradKV"): AttentionTiling => {
             const chosen = attentionTiling(shape, { software, subgroups, workgroupBytes, pass });
-            const { rows = 64, each = 1, tile, split = 8 } = chosen;
-            const options = { rows, each, tile, split, subgroups, dim, pass };
+            const { rows = 64, each = 1, tile, split = 8, staged } = chosen;
+            const options = { rows, each, tile, split, subgroups, dim, pass, staged };
             assert(tile === 0 || tileBytes(options) <= workgroupBytes);
             return chosen;
           };
