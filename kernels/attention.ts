@@ -6,6 +6,7 @@
 
 import { type Kernel, storage } from "./kernel.ts";
 import { directForward } from "./attention_direct.ts";
+import { stagedForward } from "./attention_staged.ts";
 import { tiledForward } from "./attention_tiled.ts";
 import {
   attentionFrame,
@@ -39,7 +40,8 @@ export interface AttentionOptions extends AttentionShape, AttentionTiling {
 export function attention(options: AttentionOptions): Kernel {
   const { batch, time, heads, dim } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
-  const { keys, type, causal, tile } = frame;
+  const { keys, type, causal, tile, staged } = frame;
+  const tiled = staged ? stagedForward : tiledForward;
   const cached = options.offset === "input";
   if (cached && !causal) {
     throw new RangeError(`Cannot read an offset as "causal" must be true: ${options.causal}`);
@@ -52,6 +54,6 @@ export function attention(options: AttentionOptions): Kernel {
     grid: attentionGrid(frame),
     flops: 4 * dim * visiblePairs(frame),
     code: storage(inputs, [type, "f32"]) +
-      (tile === 0 ? directForward(frame, { offset }) : tiledForward(frame, { offset })),
+      (tile === 0 ? directForward(frame, { offset }) : tiled(frame, { offset })),
   };
 }

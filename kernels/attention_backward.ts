@@ -7,6 +7,7 @@
 
 import { type Kernel, storage } from "./kernel.ts";
 import { directGradKV, directGradQ } from "./attention_direct.ts";
+import { stagedGradKV, stagedGradQ } from "./attention_staged.ts";
 import { tiledGradKV, tiledGradQ } from "./attention_tiled.ts";
 import {
   attentionFrame,
@@ -34,13 +35,14 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
 export function attentionGradQ(options: AttentionGradOptions): Kernel {
   const { batch, time, heads, dim } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
-  const { type, tile } = frame;
+  const { type, tile, staged } = frame;
+  const tiled = staged ? stagedGradQ : tiledGradQ;
   return {
     name: `attention_grad_q ${batch}x${time}x${heads}x${dim}`,
     grid: attentionGrid(frame),
     flops: 6 * dim * visiblePairs(frame),
     code: storage([type, type, type, type, "f32", "f32"], [type]) +
-      (tile === 0 ? directGradQ(frame) : tiledGradQ(frame)),
+      (tile === 0 ? directGradQ(frame) : tiled(frame)),
   };
 }
 
@@ -70,7 +72,8 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
     throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
   }
   const frame = attentionFrame(options, { tiling: options, count: options.keys ?? time });
-  const { keys, type, tile } = frame;
+  const { keys, type, tile, staged } = frame;
+  const tiled = staged ? stagedGradKV : tiledGradKV;
   const [grad, lse] = outputs.k ? ["a3", "a4"] : ["a2", "a3"];
   const inputs = outputs.k ? [type, type, type, type, "f32", "f32"] : [type, type, type, "f32"];
   const written = [...(outputs.k ? [type] : []), ...(outputs.v ? [type] : [])];
@@ -81,6 +84,6 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
     grid: attentionGrid(frame),
     flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
     code: storage(inputs, written) +
-      (tile === 0 ? directGradKV(frame, buffers) : tiledGradKV(frame, buffers)),
+      (tile === 0 ? directGradKV(frame, buffers) : tiled(frame, buffers)),
   };
 }

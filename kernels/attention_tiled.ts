@@ -7,104 +7,140 @@
 import { f32, repeat } from "./kernel.ts";
 import {
   accumulate,
+  BARRIER,
   blockMain,
-  blocksOf,
+  columnAt,
+  combine,
+  declareLive,
+  eachColumn,
   eachRow,
-  exchange,
-  fetch,
-  fetched,
-  keep,
-  loadOwn,
+  eachSum,
   mask,
   meanwhile,
   multiply,
   ownPositions,
   putWeights,
-  type Rows,
   sums,
   writeSums,
 } from "./attention_blocks.ts";
+import {
+  blocksOf,
+  fetch,
+  fetched,
+  keepAcross,
+  keepAlong,
+  loadOwn,
+  type Rows,
+  tilesOf,
+} from "./attention_memory.ts";
 import { type Frame, keyAddress, keyRange, queryRange, queryRow } from "./attention_tiles.ts";
 import { LOWEST } from "./rows.ts";
-
-const BARRIER = "    workgroupBarrier();\n";
 
 /** WGSL of workgroup memory and `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
 export function tiledForward(frame: Frame, { offset }: { readonly offset: string }): string {
   const { causal, shape, tile, loads, count } = frame;
-  const { quads, columns, wide } = blocksOf(frame);
-  const [key, value] = ["a1", "a2"].map((buffer): Rows => ({ buffer, address: (j) => keyAddress(frame, j) }));
-  const [putTop, getTop] = exchange(frame, { name: "top", by: (a, b) => `max(${a}, ${b})` });
-  const [putTotal, getTotal] = exchange(frame, { name: "total", by: (a, b) => `${a} + ${b}` });
-  const top = (r: number): string => {
-    const all = Array.from({ length: columns }, (_, j) => `s${j}_${r}`);
-    return `    let top${r} = ${all.reduce((a, b) => `max(${a}, ${b})`)};\n`;
-  };
-  const soften = (r: number): string =>
-    `    let next${r} = max(high${r}, whole${r});
-    let fade${r} = exp2(high${r} - next${r});
-    high${r} = next${r};
-${
-      repeat(columns, (j) => `    s${j}_${r} = exp2(s${j}_${r} - next${r});\n`)
-    }    total${r} = fma(total${r}, fade${r}, ${
-      Array.from({ length: columns }, (_, j) => `s${j}_${r}`).join(" + ")
-    });
-${repeat(4 * wide, (d) => `    y${d}_${r} *= fade${r};\n`)}`;
-  const write = (lane: string, r: number): string =>
+  const { own, shared, streamed } = tilesOf(frame);
+  const queryTile = own("tq");
+  const { y } = blocksOf(frame);
+  const [key, value] = [keyRows(frame, "a1"), keyRows(frame, "a2")];
+  const largest = combine(frame, { name: "top", by: (a, b) => `max(${a}, ${b})` });
+  const wholes = combine(frame, { name: "total", by: (a, b) => `${a} + ${b}` });
+  const write = (m: number, lane: string): string =>
     `      let to = ${queryRow(frame, { i: "row", count })};
 ${
-      writeSums(frame, {
-        name: "y",
-        buffer: "o0",
-        to: `to * ${loads}u`,
-        factor: `(1.0f / whole${r}.${lane})`,
-        lane,
-        r,
-      })
-    }      if (tx == 0u) { o1[to] = (high${r}.${lane} + log2(whole${r}.${lane})) * ${f32(Math.LN2)}; }\n`;
-  const body = keep(frame) + BARRIER +
-    meanwhile(frame, fetch(frame, { rows: value, base: "base" }), multiply(frame, { name: "s", own: "tq" })) +
-    hideKeys(frame) + repeat(quads, top) + putTop + BARRIER +
-    keep(frame) + getTop + repeat(quads, soften) + putWeights(frame, "s") + BARRIER +
-    meanwhile(frame, fetch(frame, { rows: key, base: `base + ${tile}` }), accumulate(frame, "y")) + BARRIER;
-  return blockMain(frame, { own: ["tq"], exchanged: true, reversed: causal }) + queryRange(frame, offset) +
-    queryPositions(frame) +
-    loadOwn(frame, { tile: "tq", rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
+      writeSums(frame, { name: "y", buffer: "o0", to: `to * ${loads}u`, factor: `(1.0f / whole${lane})`, m })
+    }${`      if (tx == 0u) { o1[to] = (high${lane} + log2(whole${lane})) * ${f32(Math.LN2)}; }\n`}`;
+  const next = fetch(frame, { rows: key, base: `base + ${tile}`, to: "f" });
+  const body = liveKeys(frame) + keepAcross(frame, { from: "f", tile: shared }) + BARRIER +
+    meanwhile(
+      frame,
+      fetch(frame, { rows: value, base: "base", to: "f" }),
+      multiply(frame, { name: "s", own: queryTile, tile: shared }),
+    ) +
+    hideKeys(frame) + tops(frame) + largest + soften(frame) + putWeights(frame, "s") +
+    keepAlong(frame, { from: "f", tile: streamed }) + BARRIER +
+    meanwhile(frame, next, accumulate(frame, "y")) + BARRIER;
+  return blockMain(frame, { own: [queryTile], combined: true, reversed: causal }) +
+    queryRange(frame, offset) + queryPositions(frame) +
+    loadOwn(frame, { tile: queryTile, rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
     sums(frame, "y") +
-    repeat(quads, (r) => `  var high${r} = vec4f(${LOWEST});\n  var total${r} = vec4f();\n`) +
-    fetched(frame) + fetch(frame, { rows: key, base: "lo" }) + overTiles(frame, body) + putTotal + BARRIER +
-    getTotal + eachRow(frame, write) + "}\n";
+    repeat(y.quads, (i) => `  var high${i} = vec4f(${LOWEST});\n  var total${i} = vec4f();\n`) +
+    LAST + fetched(frame, "f") + fetch(frame, { rows: key, base: "lo", to: "f" }) + overTiles(frame, body) +
+    wholes + eachRow(frame, write) + "}\n";
+}
+
+/** Declares `top{i}`, the largest of a thread's scores in each row. */
+export function tops(frame: Frame): string {
+  const { x, y } = blocksOf(frame);
+  const scores = (i: number): string[] => Array.from({ length: 4 * x.quads }, (_, j) => `s${j}_${i}`);
+  return repeat(
+    y.quads,
+    (i) => `    let top${i} = ${scores(i).reduce((a, b) => `max(${a}, ${b})`)};\n`,
+  );
+}
+
+/** Turns scores into weights below the maxima `whole{i}`, and fades what was summed below older ones. */
+export function soften(frame: Frame): string {
+  const { x, y } = blocksOf(frame);
+  const row = (i: number): string =>
+    `    let next${i} = max(high${i}, whole${i});
+    let fade${i} = exp2(high${i} - next${i});
+    high${i} = next${i};
+    total${i} *= fade${i};
+${
+      repeat(
+        4 * x.quads,
+        (j) => `    s${j}_${i} = exp2(s${j}_${i} - next${i});\n    total${i} += s${j}_${i};\n`,
+      )
+    }`;
+  return repeat(y.quads, row) +
+    eachSum(frame, (m, w) => `    y${m}_${w} *= fade${m >> 2}.${"xyzw"[m & 3]};\n`);
 }
 
 /** WGSL of workgroup memory and `main` of the gradient by the queries. */
 export function tiledGradQ(frame: Frame): string {
   const { causal, shape, tile, keys, loads, count } = frame;
-  const { quads, columns } = blocksOf(frame);
-  const [key, value] = ["a1", "a2"].map((buffer): Rows => ({ buffer, address: (j) => keyAddress(frame, j) }));
-  const row = (r: number, i: number): string =>
-    queryRow(frame, { i: `min(u32(at${r}.${"xyzw"[i]} - offset), ${count - 1}u)`, count });
-  const four = (r: number, buffer: string): string =>
-    `vec4f(${[0, 1, 2, 3].map((i) => `${buffer}[${row(r, i)}]`).join(", ")})`;
-  const slope = (r: number): string =>
-    repeat(columns, (j) => `    s${j}_${r} = exp2(s${j}_${r} - lse${r}) * (dp${j}_${r} - delta${r});\n`);
-  const write = (lane: string, r: number): string =>
+  const { own, shared, streamed } = tilesOf(frame);
+  const [queryTile, gradTile] = [own("tq"), own("tg")];
+  const [key, value] = [keyRows(frame, "a1"), keyRows(frame, "a2")];
+  const slopes = eachColumn(
+    frame,
+    (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${i}) * (dp${j}_${i} - delta${i});\n`,
+  );
+  const write = (m: number): string =>
     `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;
-${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), lane, r })}`;
-  const body = keep(frame) + BARRIER +
-    meanwhile(frame, fetch(frame, { rows: key, base: "base" }), multiply(frame, { name: "dp", own: "tg" })) +
-    BARRIER + keep(frame) + BARRIER + multiply(frame, { name: "s", own: "tq" }) + hideKeys(frame) +
-    repeat(quads, slope) + putWeights(frame, "s") + BARRIER +
-    meanwhile(frame, fetch(frame, { rows: value, base: `base + ${tile}` }), accumulate(frame, "y")) + BARRIER;
-  return blockMain(frame, { own: ["tq", "tg"], exchanged: false, reversed: causal }) +
-    queryRange(frame, `${keys - shape.time}`) + queryPositions(frame) +
-    loadOwn(frame, { tile: "tq", rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
-    loadOwn(frame, { tile: "tg", rows: queries(frame, "a3") }) +
-    repeat(
-      quads,
-      (r) => `  let lse${r} = ${four(r, "a4")} * ${f32(Math.LOG2E)};\n  let delta${r} = ${four(r, "a5")};\n`,
+${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m })}`;
+  const both = (base: string): string =>
+    fetch(frame, { rows: key, base, to: "f" }) + fetch(frame, { rows: value, base, to: "e" });
+  const body = liveKeys(frame) + keepAcross(frame, { from: "f", tile: shared }) +
+    keepAcross(frame, { from: "e", tile: streamed }) + BARRIER +
+    multiply(frame, { name: "s", own: queryTile, tile: shared }) +
+    meanwhile(
+      frame,
+      fetch(frame, { rows: key, base: "base", to: "f" }),
+      multiply(frame, { name: "dp", own: gradTile, tile: streamed }),
     ) +
-    sums(frame, "y") + fetched(frame) + fetch(frame, { rows: value, base: "lo" }) + overTiles(frame, body) +
-    eachRow(frame, write) + "}\n";
+    hideKeys(frame) + slopes + BARRIER + putWeights(frame, "s") +
+    keepAlong(frame, { from: "f", tile: streamed }) + BARRIER +
+    meanwhile(frame, both(`base + ${tile}`), accumulate(frame, "y")) + BARRIER;
+  return blockMain(frame, { own: [queryTile, gradTile], combined: false, reversed: causal }) +
+    queryRange(frame, `${keys - shape.time}`) + queryPositions(frame) +
+    loadOwn(frame, { tile: queryTile, rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
+    loadOwn(frame, { tile: gradTile, rows: queries(frame, "a3") }) + queryStatistics(frame) +
+    sums(frame, "y") + LAST + fetched(frame, "f") + fetched(frame, "e") + both("lo") +
+    overTiles(frame, body) + eachRow(frame, write) + "}\n";
+}
+
+/** Declares `lse{i}`, to base 2, and `delta{i}` of own queries. */
+export function queryStatistics(frame: Frame): string {
+  const row = (i: number, lane: string): string =>
+    queryRow(frame, { i: `min(u32(at${i}.${lane} - offset), ${frame.count - 1}u)`, count: frame.count });
+  const four = (i: number, buffer: string): string =>
+    `vec4f(${[..."xyzw"].map((lane) => `${buffer}[${row(i, lane)}]`).join(", ")})`;
+  return repeat(
+    blocksOf(frame).y.quads,
+    (i) => `  let lse${i} = ${four(i, "a4")} * ${f32(Math.LOG2E)};\n  let delta${i} = ${four(i, "a5")};\n`,
+  );
 }
 
 /** WGSL of workgroup memory and `main` of the gradients by keys and values; `grad` and `lse` are buffers. */
@@ -116,101 +152,140 @@ export function tiledGradKV(
     readonly lse: string;
   },
 ): string {
-  const { shape, tile, split, loads, count } = frame;
-  const { quads, columns } = blocksOf(frame);
+  const { loads, count, shape } = frame;
   const { k, v } = outputs;
-  const query = queries(frame, "a0"), gradient = queries(frame, grad);
-  const own = (buffer: string): Rows => ({ buffer, address: (j) => keyAddress(frame, j) });
-  const statistics = repeat(
-    columns,
+  const { own } = tilesOf(frame);
+  const write = (m: number): string =>
+    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;\n` +
+    (k ? writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m }) : "") +
+    (v ? writeSums(frame, { name: "z", buffer: k ? "o1" : "o0", to: "to", factor: "1.0f", m }) : "");
+  const factor = f32(shape.scale * Math.LOG2E);
+  const { first, body } = queryTile(frame, { outputs, lse, gradient: queries(frame, grad) });
+  return blockMain(frame, { own: k ? KEY_TILES.map(own) : [own("tk")], combined: false, reversed: false }) +
+    keyRange(frame) + ownPositions(frame, "i32(first)") +
+    loadOwn(frame, { tile: own("tk"), rows: keyRows(frame, "a1"), factor }) +
+    (k ? loadOwn(frame, { tile: own("tv"), rows: keyRows(frame, "a2") }) + sums(frame, "y") : "") +
+    (v ? sums(frame, "z") : "") + LAST + fetched(frame, "f") + fetched(frame, "e") + first +
+    overTiles(frame, body) + eachRow(frame, write) + "}\n";
+}
+
+/** Arrays of own keys and values. */
+const KEY_TILES = ["tk", "tv"];
+
+/** WGSL of one tile of queries for own keys, and of the loads before the first. */
+function queryTile(frame: Frame, { outputs: { k, v }, gradient, lse }: {
+  readonly outputs: { readonly k: boolean; readonly v: boolean };
+  readonly gradient: Rows;
+  readonly lse: string;
+}): { readonly first: string; readonly body: string } {
+  const { own, shared, streamed } = tilesOf(frame);
+  const query = queries(frame, "a0");
+  const load = (rows: Rows, base: string, to: string): string => fetch(frame, { rows, base, to });
+  const along = (from: string): string => keepAlong(frame, { from, tile: streamed });
+  const weights = eachColumn(frame, (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${j});\n`);
+  const slopes = eachColumn(frame, (j, i) => `    dp${j}_${i} = s${j}_${i} * (dp${j}_${i} - delta${j});\n`);
+  const both = (base: string): string => load(query, base, "f") + (k ? load(gradient, base, "e") : "");
+  const next = both(`base + ${frame.tile}`);
+  // All of these registers at once are too many: unless `ahead`, rows follow when the weights have left theirs.
+  const second = v ? load(gradient, "base", "e") : load(query, "base", "f");
+  const [early, late] = frame.ahead ? [second, ""] : ["", second];
+  const body = liveQueries(frame) + keepAcross(frame, { from: "f", tile: shared }) +
+    (k ? keepAcross(frame, { from: "e", tile: streamed }) : "") + BARRIER +
+    multiply(frame, { name: "s", own: own("tk"), tile: shared }) + early +
+    (k ? multiply(frame, { name: "dp", own: own("tv"), tile: streamed }) : "") +
+    columnStatistics(frame, { lse, k }) + hideQueries(frame) + weights + (k ? slopes : "") + BARRIER +
+    (v
+      ? putWeights(frame, "s") + late + along("e") + BARRIER +
+        meanwhile(frame, k ? load(query, "base", "f") : next, accumulate(frame, "z")) + BARRIER
+      : late) +
+    (k
+      ? putWeights(frame, "dp") + along("f") + BARRIER + meanwhile(frame, next, accumulate(frame, "y")) +
+        BARRIER
+      : "");
+  return { first: both("lo"), body };
+}
+
+/** Declares `lse{j}`, to base 2, and `delta{j}` if wanted, of the query that is column j of a thread. */
+function columnStatistics(
+  frame: Frame,
+  { lse, k }: { readonly lse: string; readonly k: boolean },
+): string {
+  const count = frame.shape.time;
+  return repeat(
+    4 * blocksOf(frame).x.quads,
     (j) =>
-      `    let h${j} = ${
-        queryRow(frame, { i: `u32(min(base + i32(tx) + ${j * split}, last))`, count: shape.time })
-      };
+      `    let h${j} = ${queryRow(frame, { i: `u32(min(${columnAt(frame, j)}, last))`, count })};
     let lse${j} = ${lse}[h${j}] * ${f32(Math.LOG2E)};
 ${k ? `    let delta${j} = a5[h${j}];\n` : ""}`,
   );
-  const block = (text: (j: number, r: number) => string): string =>
-    repeat(columns, (j) => repeat(quads, (r) => text(j, r)));
-  const scores = statistics + multiply(frame, { name: "s", own: "tk" });
-  const weights = hideQueries(frame) + block((j, r) => `    s${j}_${r} = exp2(s${j}_${r} - lse${j});\n`);
-  const slopes = block((j, r) => `    s${j}_${r} *= dp${j}_${r} - delta${j};\n`);
-  const next = fetch(frame, { rows: query, base: `base + ${tile}` });
-  const values = v ? accumulate(frame, "z") : "";
-  const body = keep(frame) + BARRIER +
-    meanwhile(frame, fetch(frame, { rows: gradient, base: "base" }), scores) +
-    weights + (v ? putWeights(frame, "s") : "") + BARRIER + keep(frame) + BARRIER +
-    (k
-      ? meanwhile(
-        frame,
-        fetch(frame, { rows: query, base: "base" }),
-        multiply(frame, { name: "dp", own: "tv" }) + values,
-      ) + BARRIER + keep(frame) + slopes + putWeights(frame, "s") + BARRIER +
-        meanwhile(frame, next, accumulate(frame, "y"))
-      : meanwhile(frame, next, values)) +
-    BARRIER;
-  const write = (lane: string, r: number): string => {
-    const to = { lane, r, to: "to" };
-    return `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;\n` +
-      (k ? writeSums(frame, { ...to, name: "y", buffer: "o0", factor: f32(shape.scale) }) : "") +
-      (v ? writeSums(frame, { ...to, name: "z", buffer: k ? "o1" : "o0", factor: "1.0f" }) : "");
-  };
-  return blockMain(frame, { own: k ? ["tk", "tv"] : ["tk"], exchanged: false, reversed: false }) +
-    keyRange(frame) + ownPositions(frame, "i32(first)") +
-    loadOwn(frame, { tile: "tk", rows: own("a1"), factor: f32(shape.scale * Math.LOG2E) }) +
-    (k ? loadOwn(frame, { tile: "tv", rows: own("a2") }) + sums(frame, "y") : "") +
-    (v ? sums(frame, "z") : "") +
-    fetched(frame) + fetch(frame, { rows: query, base: "lo" }) + overTiles(frame, body) +
-    eachRow(frame, write) +
-    "}\n";
+}
+
+/** Declares `last`, the last streamed row to read. */
+export const LAST = "  let last = max(hi - 1, 0);\n";
+
+/** Rows of a buffer laid out as the keys. */
+export function keyRows(frame: Frame, buffer: string): Rows {
+  return { buffer, address: (j) => keyAddress(frame, j), stride: frame.shape.kvHeads * frame.loads };
 }
 
 /** Rows of a buffer laid out as the queries. */
-function queries(frame: Frame, buffer: string): Rows {
+export function queries(frame: Frame, buffer: string): Rows {
   const { loads, shape } = frame;
-  return { buffer, address: (i) => `${queryRow(frame, { i, count: shape.time })} * ${loads}u` };
+  const address = (i: string): string => `${queryRow(frame, { i, count: shape.time })} * ${loads}u`;
+  return { buffer, address, stride: shape.heads * loads };
 }
 
-function overTiles({ tile }: Frame, body: string): string {
+/** Visits the tiles of streamed rows. */
+export function overTiles({ tile }: Frame, body: string): string {
   return `  for (var base = lo; base < hi; base += ${tile}) {\n${body}  }\n`;
 }
 
 /** Declares the positions of own queries, and the first key that not all of them see. */
-function queryPositions(frame: Frame): string {
+export function queryPositions(frame: Frame): string {
   return `${ownPositions(frame, "i32(first) + offset")}  let seen = ${
     frame.causal ? "min(hi, i32(first) + offset + 1)" : "hi"
   };
 `;
 }
 
+/** Declares `live` of a tile of keys: the last query of the subgroup is not before it. */
+export function liveKeys(frame: Frame): string {
+  return declareLive(frame, (first, rows) => `base < ${first} + ${rows} + offset`);
+}
+
+/** Declares `live` of a tile of queries: its last is not before the first key of the subgroup. */
+export function liveQueries(frame: Frame): string {
+  return declareLive(frame, (first) => `base + ${frame.tile - 1} + offset >= ${first}`);
+}
+
 /** Masks the scores of keys that own queries do not see. */
-function hideKeys(frame: Frame): string {
+export function hideKeys(frame: Frame): string {
   const { causal, window, rows, tile } = frame;
   const partly = [
     `base + ${tile} > seen`,
     ...(window === null ? [] : [`base < i32(first) + offset + ${rows - window}`]),
   ];
-  const visible = (r: number): string =>
+  const visible = (i: number): string =>
     [
-      causal ? `(vec4i(j) <= min(at${r}, vec4i(hi - 1)))` : "(vec4i(j) < vec4i(hi))",
-      ...(window === null ? [] : [`(vec4i(j) > at${r} - ${window})`]),
+      causal ? `(vec4i(j) <= min(at${i}, vec4i(hi - 1)))` : "(vec4i(j) < vec4i(hi))",
+      ...(window === null ? [] : [`(vec4i(j) > at${i} - ${window})`]),
     ].join(" & ");
   return mask(frame, { name: "s", partly: partly.join(" || "), visible });
 }
 
 /** Masks the scores of queries that do not see own keys. */
-function hideQueries(frame: Frame): string {
+export function hideQueries(frame: Frame): string {
   const { causal, window, rows, tile } = frame;
   const partly = [
     `base + ${tile} > hi`,
     ...(causal ? [`i32(first) + ${rows - 1} > base + offset`] : []),
     ...(window === null ? [] : [`i32(first) <= base + offset + ${tile - 1 - window}`]),
   ];
-  const visible = (r: number): string =>
+  const visible = (i: number): string =>
     [
       "(vec4i(j) < vec4i(hi))",
-      ...(causal ? [`(vec4i(j + offset) >= at${r})`] : []),
-      ...(window === null ? [] : [`(vec4i(j + offset) < at${r} + ${window})`]),
+      ...(causal ? [`(vec4i(j + offset) >= at${i})`] : []),
+      ...(window === null ? [] : [`(vec4i(j + offset) < at${i} + ${window})`]),
     ].join(" & ");
   return mask(frame, { name: "s", partly: partly.join(" || "), visible });
 }

@@ -33,14 +33,23 @@ export interface AttentionShape {
 export interface AttentionTiling {
   /** Rows of a workgroup, 64 if absent; with a tile `rows / each` is a power of two. */
   readonly rows?: number;
-  /** Rows of a thread, 1 if absent; a multiple of 4 with a tile. */
+  /** Rows of a thread, 1 if absent; 4 or 8 with a tile. */
   readonly each?: number;
   /** Streamed rows in workgroup memory at a time; 0 reads storage, and then threads share no row. */
   readonly tile: number;
-  /** Threads that share a row of a tiled kernel, which must divide `tile` and `D / 4`: 4 if absent. */
+  /**
+   * Threads that share a row of a tiled kernel: 8 if absent. Four times as many must divide `tile` and D; subgroups
+   * must hold so many.
+   */
   readonly split?: 4 | 8 | 16;
+  /** Whether threads that share a row of a tiled kernel combine through subgroups; the device must have the feature. */
+  readonly subgroups?: boolean;
   /** Whether a tiled kernel loads rows one product before it needs them, at the price of registers. */
   readonly ahead?: boolean;
+  /** Steps of a sum that are written out, a multiple of 4; all if absent, and a loop of so many if fewer. */
+  readonly chunk?: number;
+  /** Whether a tiled kernel stages both sides of each product, 16 steps at a time, and keeps no whole rows. */
+  readonly staged?: boolean;
 }
 
 /** Which of the attention kernels. */
@@ -52,52 +61,40 @@ const MANY = 264;
 /** Accumulators a thread can keep in registers beside what it reads. */
 const MOST_ACCUMULATORS = 192;
 
-type GpuTiling = Required<Omit<AttentionTiling, "ahead">> & { readonly ahead?: boolean };
+type GpuTiling =
+  & Required<Pick<AttentionTiling, "rows" | "each" | "tile" | "split" | "chunk">>
+  & Pick<AttentionTiling, "staged" | "ahead">;
 
-/** Tilings for few workgroups or little memory, all kernels. */
+/** Tilings for few workgroups or little memory, all kernels; longer text does not fit the cache of instructions. */
 const SMALL_TILINGS: readonly GpuTiling[] = [
-  { rows: 32, each: 4, tile: 32, split: 8 },
-  { rows: 32, each: 4, tile: 32, split: 4 },
-  { rows: 32, each: 4, tile: 16, split: 8 },
-  { rows: 32, each: 4, tile: 16, split: 4 },
-  { rows: 16, each: 4, tile: 32, split: 16 },
-  { rows: 16, each: 4, tile: 16, split: 8 },
-  { rows: 16, each: 4, tile: 8, split: 8 },
+  { rows: 64, each: 4, tile: 16, split: 4, chunk: 16 },
+  { rows: 32, each: 4, tile: 32, split: 8, chunk: 16 },
+  { rows: 32, each: 4, tile: 16, split: 4, chunk: 16 },
+  { rows: 16, each: 4, tile: 32, split: 8, chunk: 16 },
+  { rows: 16, each: 4, tile: 16, split: 4, chunk: 16 },
 ];
 
 /** Tilings of GPUs; the first is taken that fits the head and the memory, and makes enough workgroups. */
-const TILINGS: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
-  forward: [
-    { rows: 64, each: 8, tile: 32, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 4 },
-    ...SMALL_TILINGS,
-  ],
-  gradQ: [
-    { rows: 64, each: 8, tile: 32, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 4 },
-    { rows: 32, each: 4, tile: 64, split: 8 },
-    ...SMALL_TILINGS,
-  ],
-  gradKV: [
-    { rows: 32, each: 4, tile: 64, split: 8 },
-    { rows: 64, each: 4, tile: 32, split: 4 },
-    ...SMALL_TILINGS,
-  ],
-};
+const TILINGS: readonly GpuTiling[] = [
+  { rows: 64, each: 4, tile: 32, split: 8, chunk: 16 },
+  { rows: 64, each: 4, tile: 32, split: 4, chunk: 16 },
+  ...SMALL_TILINGS,
+];
 
 /**
  * Recommends a tiling.
  *
  * @param shape Sizes of the attention
- * @param options Which kernel, whether the adapter is a software rasteriser, and its bytes of workgroup memory
+ * @param options Which kernel, and what the adapter is: a software rasteriser, its workgroup memory, its subgroups
  * @returns The tiling
  */
 export function attentionTiling(
   { batch, time, keys = time, heads, dim }: AttentionShape,
-  { pass, software, workgroupBytes }: {
+  { pass, software, workgroupBytes, subgroups }: {
     readonly pass: AttentionPass;
     readonly software: boolean;
     readonly workgroupBytes: number;
+    readonly subgroups: boolean;
   },
 ): AttentionTiling {
   // More rows a thread would save loads, but the driver of a software adapter compiles their text for seconds.
@@ -105,8 +102,8 @@ export function attentionTiling(
     const each = dim <= 64 ? 2 : 1;
     return { rows: 8 * each, each, tile: 0 };
   }
-  const stored = TILINGS[pass].filter((t) =>
-    dim % 16 === 0 && dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass }) <= workgroupBytes
+  const stored = TILINGS.filter((t) =>
+    dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass, subgroups }) <= workgroupBytes
   );
   const held = stored.filter((t) => accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS);
   // Of blocks too large for the registers the last is the smallest, and still better than rows of whole heads.
@@ -115,7 +112,8 @@ export function attentionTiling(
   const fewest = Math.min(...fitting.map(({ rows }) => rows));
   const fills = ({ rows }: { readonly rows: number }): boolean =>
     rows === fewest || (Math.ceil(count / rows) * heads * batch >= MANY && rows < 2 * count);
-  return fitting.find(fills) ?? { rows: 64, tile: 0 };
+  const chosen = fitting.find(fills);
+  return chosen === undefined ? { rows: 64, tile: 0 } : { ...chosen, subgroups };
 }
 
 interface Tile {
@@ -124,17 +122,44 @@ interface Tile {
   readonly tile: number;
   readonly split: number;
   readonly dim: number;
-  readonly pass: AttentionPass;
 }
 
-/** Bytes of workgroup memory of a tiled kernel: own rows, streamed rows, weights, and maxima of the forward kernel. */
-export function tileBytes({ rows, tile, split, dim, pass }: Omit<Tile, "each">): number {
-  const own = pass === "forward" ? rows * (dim + split) : 2 * rows * dim;
-  return 4 * (own + tile * dim + tile * rows);
+/**
+ * Bytes of workgroup memory of a tiled kernel: own rows, two tiles, and maxima of a forward kernel without subgroups.
+ *
+ * @param options The tiling, elements of a head, and which kernel
+ * @returns Bytes
+ */
+export function tileBytes(
+  options: Tile & { readonly pass: AttentionPass; readonly subgroups: boolean; readonly staged?: boolean },
+): number {
+  const { rows, each, tile, split, dim, pass, subgroups, staged = false } = options;
+  if (staged) {
+    const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
+    const exchanged = pass === "forward" && !subgroups ? 4 * rows * split : 0;
+    const rest = pass === "gradQ" ? 8 * rows : exchanged;
+    return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
+  }
+  const own = (pass === "forward" ? 1 : 2) * rows * dim;
+  const shared = 16 * Math.max(rows / each, split) * sharedGroups(options);
+  const exchanged = pass === "forward" && !subgroups ? rows * split : 0;
+  return 4 * (own + shared + tile * dim + exchanged);
+}
+
+/**
+ * Groups of four lines in the tile that holds streamed rows, then weights; a line has a quad for each thread along the
+ * rows, or along the columns if those are more.
+ *
+ * @param tile The tiling and elements of a head
+ * @returns Groups
+ */
+export function sharedGroups({ rows, each, tile, split, dim }: Tile): number {
+  const line = 4 * 4 * Math.max(rows / each, split);
+  return Math.ceil(tile * Math.max(dim, rows) / line);
 }
 
 /** Accumulators of a thread of a tiled kernel. */
-function accumulators({ each, tile, split, dim, pass }: Tile): number {
+function accumulators({ each, tile, split, dim, pass }: Tile & { readonly pass: AttentionPass }): number {
   const blocks = pass === "forward" ? 1 : 2;
   return each * (blocks * tile + (pass === "gradKV" ? 2 : 1) * dim) / split;
 }
@@ -156,7 +181,11 @@ export interface Frame extends Lanes {
   readonly each: number;
   readonly tile: number;
   readonly split: number;
+  readonly subgroups: boolean;
   readonly ahead: boolean;
+  /** Steps of a sum that are written out. */
+  readonly chunk: number;
+  readonly staged: boolean;
   readonly threads: number;
   /** Workgroups along the rows. */
   readonly blocks: number;
@@ -176,8 +205,10 @@ export function attentionFrame(
 ): Frame {
   const keys = shape.keys ?? shape.time;
   const causal = shape.causal || (shape.window ?? null) !== null;
-  const { rows: wanted = 64, each: most = 1, tile, ahead = false } = tiling;
-  const split = tile === 0 ? 1 : tiling.split ?? 4;
+  const { rows: wanted = 64, each: most = 1, tile, subgroups = false, ahead = false, chunk = Infinity } =
+    tiling;
+  const { staged = false } = tiling;
+  const split = tile === 0 ? 1 : tiling.split ?? 8;
   check(
     shape.heads % shape.kvHeads === 0,
     `"heads" must be a multiple of "kvHeads": ${shape.heads}, ${shape.kvHeads}`,
@@ -200,23 +231,25 @@ export function attentionFrame(
     each,
     tile,
     split,
+    subgroups,
     ahead,
+    chunk,
+    staged,
     threads: across * split,
     blocks: Math.ceil(count / (across * each)),
   };
 }
 
-function checkTile({ rows, each, tile, split, dim }: Omit<Tile, "pass">): void {
-  const threads = rows / each * split;
+function checkTile({ rows, each, tile, split, dim }: Tile): void {
   check(dim % 16 === 0, `a "tile" needs a "dim" that is a multiple of 16: ${dim}`);
   check(dim % (4 * split) === 0, `"split" must divide the ${dim / 4} loads of a row: ${split}`);
-  check(each % 4 === 0, `"each" must be a multiple of 4 with a "tile": ${each}`);
-  check(Number.isInteger(Math.log2(rows / each)), `"rows / each" must be a power of two: ${rows / each}`);
-  check(tile % split === 0, `"tile" must be a multiple of "split": ${tile}, ${split}`);
-  check(
-    threads % 32 === 0 && rows % (threads / 4) === 0 && tile % (threads / 4) === 0,
-    `"rows" and "tile" must be multiples of a quarter of the threads, those of 32: ${rows}, ${tile}, ${threads}`,
-  );
+  check(each === 4 || each === 8, `"each" must be 4 or 8 with a "tile": ${each}`);
+  check(powerOfTwo(rows / each), `"rows / each" must be a power of two: ${rows / each}`);
+  check(powerOfTwo(tile / (4 * split)), `"tile" must be a power of two times ${4 * split}: ${tile}`);
+}
+
+function powerOfTwo(n: number): boolean {
+  return n >= 1 && Number.isInteger(Math.log2(n));
 }
 
 function check(holds: boolean, rule: string): void {

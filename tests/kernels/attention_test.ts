@@ -7,7 +7,9 @@ import {
   attentionTiling,
   tileBytes,
 } from "../../kernels/attention_tiles.ts";
-import { assertClose, blank, type Data, runKernel, values } from "./run_kernel.ts";
+import { assertClose, blank, type Data, runKernel, testDevice, values } from "./run_kernel.ts";
+
+const SUBGROUPS = (await testDevice()).features.has("subgroups");
 
 // Inputs are in -1..1 and rows have up to 130 terms: float32 keeps sums of that size to about 1e-5.
 const TOLERANCE = 2e-5;
@@ -128,55 +130,100 @@ const CASES: readonly Case[] = [
   {
     title: "tiles of 64 by 32, eight rows a thread, 130 positions",
     shape: { ...HALVES, time: 130 },
-    tiling: { rows: 64, each: 8, tile: 32, split: 8 },
+    tiling: { rows: 64, each: 8, tile: 32, split: 8, subgroups: SUBGROUPS },
+  },
+  {
+    title: "tiles of 64 by 64, eight rows a thread, a window of 70",
+    shape: { ...HALVES, time: 150, window: 70 },
+    tiling: { rows: 64, each: 8, tile: 64, split: 8, subgroups: SUBGROUPS, chunk: 16 },
   },
   {
     title: "tiles of 64 by 32, dim 48, two key heads, a window of 9",
     shape: { ...SHAPE, heads: 4, kvHeads: 2, time: 70, dim: 48, window: 9, scale: 0.2 },
-    tiling: { rows: 64, each: 4, tile: 32, split: 4 },
+    tiling: { rows: 64, each: 4, tile: 32, split: 4, subgroups: SUBGROUPS, chunk: 16 },
   },
   {
-    title: "tiles of 32 by 64, loads ahead, all keys visible",
+    title: "tiles of 64 by 32, 128 threads, loads ahead, all keys visible",
     shape: { ...HALVES, time: 45, keys: 71, causal: false },
-    tiling: { rows: 32, each: 4, tile: 64, split: 8, ahead: true },
+    tiling: { rows: 64, each: 4, tile: 32, split: 8, ahead: true, chunk: 16 },
   },
   {
-    title: "tiles of 32 by 32, dim 64, 37 queries after 40 earlier keys",
+    title: "tiles of 64 by 32, dim 64, 37 queries after 40 earlier keys, chunks of 16",
     shape: { ...HALVES, time: 37, keys: 77, dim: 64, scale: 0.2 },
-    tiling: { rows: 32, each: 4, tile: 32, split: 8 },
+    tiling: { rows: 64, each: 8, tile: 32, split: 8, chunk: 16, subgroups: SUBGROUPS },
   },
   {
-    title: "tiles of 32 by 32, dim 80, a window of 40",
+    title: "tiles of 32 by 32, dim 64, chunks of 4",
+    shape: { ...HALVES, dim: 64, scale: 0.2 },
+    tiling: { rows: 32, each: 8, tile: 32, split: 8, chunk: 4, subgroups: SUBGROUPS },
+  },
+  {
+    title: "tiles of 64 by 16, dim 80, a window of 40",
     shape: { ...HALVES, time: 70, dim: 80, window: 40, scale: 0.2 },
-    tiling: { rows: 32, each: 4, tile: 32, split: 4 },
+    tiling: { rows: 64, each: 4, tile: 16, split: 4, subgroups: SUBGROUPS, chunk: 16 },
     forwardOnly: true,
   },
   {
-    title: "tiles of 32 by 16, dim 96, 33 queries after 60 keys that the window has left",
+    title: "tiles of 32 by 32, dim 96, 33 queries after 60 keys that the window has left",
     shape: { ...HALVES, keys: 93, dim: 96, window: 5, scale: 0.2 },
-    tiling: { rows: 32, each: 4, tile: 16, split: 8 },
+    tiling: { rows: 32, each: 4, tile: 32, split: 8, subgroups: SUBGROUPS, chunk: 16 },
   },
   {
     title: "tiles of 32 by 16, dim 16",
     shape: { ...SHAPE, dim: 16 },
-    tiling: { rows: 32, each: 4, tile: 16, split: 4 },
+    tiling: { rows: 32, each: 4, tile: 16, split: 4, chunk: 16 },
   },
   {
-    title: "tiles of 16 by 32, dim 64",
-    shape: { ...HALVES, dim: 64, scale: 0.2 },
-    tiling: { rows: 16, each: 4, tile: 32, split: 16 },
-    forwardOnly: true,
+    title: "tiles of 32 by 16, eight rows a thread, dim 48",
+    shape: { ...HALVES, dim: 48 },
+    tiling: { rows: 32, each: 8, tile: 16, split: 4, subgroups: SUBGROUPS, chunk: 16 },
   },
   {
-    title: "tiles of 16 by 8, dim 32",
+    title: "tiles of 16 by 32, dim 32",
     shape: HALVES,
-    tiling: { rows: 16, each: 4, tile: 8, split: 8 },
+    tiling: { rows: 16, each: 4, tile: 32, split: 8, chunk: 16 },
   },
   {
-    title: "tiles of 16 by 16, dim 128",
+    title: "tiles of 32 by 32, dim 128",
     shape: { ...HALVES, time: 21, dim: 128, scale: 0.1 },
-    tiling: { rows: 16, each: 4, tile: 16, split: 8 },
+    tiling: { rows: 32, each: 4, tile: 32, split: 8, subgroups: SUBGROUPS, chunk: 16 },
     forwardOnly: true,
+  },
+  {
+    title: "staged, 64 by 32, eight rows a thread, loads ahead, 130 positions",
+    shape: { ...HALVES, time: 130 },
+    tiling: { rows: 64, each: 8, tile: 32, split: 8, staged: true, ahead: true, subgroups: SUBGROUPS },
+  },
+  {
+    title: "staged, 64 by 64, dim 64, a window of 70, steps of 8",
+    shape: { ...HALVES, time: 150, dim: 64, scale: 0.2, window: 70 },
+    tiling: { rows: 64, each: 8, tile: 64, split: 8, staged: true, subgroups: SUBGROUPS, chunk: 8 },
+  },
+  {
+    title: "staged, 128 by 32, 37 queries after 40 earlier keys",
+    shape: { ...HALVES, time: 37, keys: 77, kvHeads: 3 },
+    tiling: { rows: 128, each: 8, tile: 32, split: 8, staged: true, ahead: true },
+  },
+  {
+    title: "staged, 64 by 64, 16 threads a row, dim 64, whole tiles",
+    shape: { ...HALVES, time: 128, dim: 64, scale: 0.2 },
+    // Subgroups of a software adapter may have eight threads.
+    tiling: { rows: 64, each: 8, tile: 64, split: 16, staged: true },
+  },
+  {
+    title: "staged, 32 by 32, dim 48, two key heads, a window of 9, loads ahead",
+    shape: { ...SHAPE, heads: 4, kvHeads: 2, time: 70, dim: 48, window: 9, scale: 0.2 },
+    tiling: { rows: 32, each: 4, tile: 32, split: 4, staged: true, ahead: true, subgroups: SUBGROUPS },
+  },
+  {
+    title: "staged, 64 by 32, 64 queries after 64 earlier keys, loads ahead, whole tiles",
+    shape: { ...HALVES, time: 64, keys: 128 },
+    tiling: { rows: 64, each: 8, tile: 32, split: 8, staged: true, ahead: true, chunk: 8 },
+  },
+  {
+    title: "staged, 64 by 32, all keys visible",
+    shape: { ...HALVES, time: 45, keys: 71, causal: false },
+    tiling: { rows: 64, each: 4, tile: 32, split: 8, staged: true, chunk: 4 },
   },
 ];
 
@@ -214,8 +261,15 @@ for (const { title, shape, tiling, forwardOnly } of CASES) {
 const SMALL_TILES = { rows: 32, each: 4, tile: 16, split: 4 } as const;
 const WIDE = { ...SHAPE, dim: 16 };
 
-for (const [shape, tiling] of [[SHAPE, { tile: 0 }], [WIDE, SMALL_TILES]] as const) {
-  Deno.test(`attentionGradKV makes only the wanted gradient: tile ${tiling.tile}`, async () => {
+for (
+  const [shape, tiling] of [
+    [SHAPE, { tile: 0 }],
+    [WIDE, SMALL_TILES],
+    [WIDE, { ...SMALL_TILES, staged: true, ahead: true }],
+  ] as const
+) {
+  const staged = "staged" in tiling ? ", staged" : "";
+  Deno.test(`attentionGradKV makes only the wanted gradient: tile ${tiling.tile}${staged}`, async () => {
     const { q, k, v, dOut } = arrays(shape);
     const expected = reference(shape, { q, k, v, dOut });
     const [lse, delta] = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
@@ -244,7 +298,7 @@ Deno.test("attention with an input offset ignores the slots of a cache that are 
     }
   }
   const expected = reference(shape, { q, k, v, dOut }, 6);
-  for (const tiling of [{ tile: 0 }, SMALL_TILES]) {
+  for (const tiling of [{ tile: 0 }, SMALL_TILES, { ...SMALL_TILES, staged: true }]) {
     const { tile } = tiling;
     const [out, lse] = await runKernel(attention({ ...shape, ...tiling, offset: "input" }), {
       inputs: [q, k, v, new Uint32Array([6])],
@@ -281,12 +335,13 @@ Deno.test("attentionTiling recommends what attentionFrame accepts, within the me
   for (const dim of [1, 7, 10, 16, 32, 48, 64, 80, 96, 112, 128, 256]) {
     for (const time of [1, 33, 256, 1024]) {
       for (const workgroupBytes of [16384, 32768, 49152]) {
-        for (const software of [true, false]) {
+        for (const [software, subgroups] of [[true, true], [false, true], [false, false]]) {
           const shape = { ...SHAPE, heads: 12, time, dim };
           const tiling = (pass: "forward" | "gradQ" | "gradKV"): AttentionTiling => {
-            const chosen = attentionTiling(shape, { software, workgroupBytes, pass });
-            const { rows = 64, tile, split = 4 } = chosen;
-            assert(tile === 0 || tileBytes({ rows, tile, split, dim, pass }) <= workgroupBytes);
+            const chosen = attentionTiling(shape, { software, subgroups, workgroupBytes, pass });
+            const { rows = 64, each = 1, tile, split = 8, staged } = chosen;
+            const options = { rows, each, tile, split, subgroups, dim, pass, staged };
+            assert(tile === 0 || tileBytes(options) <= workgroupBytes);
             return chosen;
           };
           attention({ ...shape, ...tiling("forward") });
@@ -299,9 +354,10 @@ Deno.test("attentionTiling recommends what attentionFrame accepts, within the me
 });
 
 Deno.test("attentionTiling tiles the head sizes of common models on a GPU", () => {
-  for (const dim of [32, 48, 64, 80, 96, 112, 128, 256]) {
+  const gpu = { software: false, subgroups: true, workgroupBytes: 49152 };
+  for (const dim of [32, 48, 64, 80, 96, 112, 128]) {
     for (const pass of ["forward", "gradQ", "gradKV"] as const) {
-      const { tile } = attentionTiling({ ...SHAPE, dim }, { pass, software: false, workgroupBytes: 49152 });
+      const { tile } = attentionTiling({ ...SHAPE, dim }, { ...gpu, pass });
       assert(tile > 0, `${pass}, dim ${dim}`);
     }
   }
