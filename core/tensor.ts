@@ -67,6 +67,8 @@ export interface Target {
   readonly software: boolean;
   /** At least eight neighbouring threads can broadcast values to each other. */
   readonly subgroups: boolean;
+  /** At least sixteen can; fewer when absent. */
+  readonly wideSubgroups?: boolean;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Storage buffers one kernel can bind. */

@@ -136,6 +136,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     target: {
       software,
       subgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 8,
+      wideSubgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 16,
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
       variants,
