@@ -122,7 +122,7 @@ export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>
   const encoder = gpu.device.createCommandEncoder();
   const copy = (tensor: Tensor): Tensor => {
     const { buffer, label, producedAt } = storageOf(tensor);
-    const bytes = bytesOf(tensor.shape);
+    const bytes = bytesOf(tensor);
     const made = createBuffer(gpu, { label, bytes });
     encoder.copyBufferToBuffer(buffer, 0, made, 0, bytes);
     return resident(tensor, { buffer: made, label, producedAt });

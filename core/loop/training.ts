@@ -85,7 +85,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function newTensor(path: Path, spec: Spec, step: number): Tensor {
-    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec.shape) });
+    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
     return resident(spec, { buffer, label: path, producedAt: step });
   }
 
@@ -111,7 +111,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     recording?.replay(1);
     const from = recording === null ? storageOf(source).buffer : recording.roots[0];
     const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source.shape));
+    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
     gpu.device.queue.submit([encoder.finish()]);
     recording?.destroy();
     return made;
@@ -318,7 +318,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
 
   function inputBuffer(path: Path, spec: Spec): GPUBuffer {
     const key = `${path} ${spec.shape}`;
-    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec.shape) }));
+    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec) }));
     return inputs.get(key)!;
   }
 
