@@ -66,7 +66,7 @@ export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./cor
 export * from "./core/loop/state.ts";
 export { defineTraining } from "./core/loop/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
-export { loadModel, newModel } from "./core/loop/load.ts";
+export { loadModel, type LoadOptions, newModel } from "./core/loop/load.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./core/loop/save.ts";
 export { loadAdapter, saveAdapter } from "./core/loop/adapter.ts";
 export {

@@ -21,7 +21,7 @@ import { add } from "./ops/elementwise.ts";
  * @param wanted The nodes to differentiate by, usually leaves
  * @returns One gradient for each wanted node, of its shape; a zero where the loss does not depend on it
  * @throws {RangeError} When the loss is not a scalar
- * @throws {TypeError} When an op on the path has no gradient
+ * @throws {TypeError} When an op on the path has no gradient, or a wanted node is stored as bf16
  *
  * @example
  * ```ts
@@ -37,6 +37,13 @@ import { add } from "./ops/elementwise.ts";
 export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
   if (loss.shape.length !== 0) {
     throw new RangeError(`Cannot differentiate "${loss.op.name}" as a loss is a scalar: got [${loss.shape}]`);
+  }
+  const packed = wanted.find(({ dtype }) => dtype === "bf16");
+  if (packed !== undefined) {
+    throw new TypeError(
+      `Cannot differentiate by "${packed.op.name}" [${packed.shape}] as bf16 cannot be trained: ` +
+        'train a LoRA adapter, or load the model with storage "f32"',
+    );
   }
   const order = topological([loss]);
   const active = new Set<Tensor>(wanted);

@@ -8,8 +8,14 @@ import { ShapeError } from "./errors.ts";
 import type { MatmulVariant } from "../kernels/matmul.ts";
 import type { Path } from "./tree.ts";
 
-/** Element type of a tensor. Everything differentiable is `f32`. */
-export type DType = "f32" | "i32" | "u32";
+/**
+ * Element type of a tensor. Everything differentiable is `f32`; `bf16` is how the device may store frozen weights, which
+ * few ops read.
+ */
+export type DType = "f32" | "i32" | "u32" | "bf16";
+
+/** Bytes of an element on the device. */
+export const ELEMENT_BYTES: { readonly [dtype in DType]: number } = { f32: 4, i32: 4, u32: 4, bf16: 2 };
 
 /** Shape and element type. */
 export interface Spec {
@@ -118,6 +124,8 @@ export interface Op<A = any> {
   readonly name: string;
   /** Two nodes are never the same value, however alike they look. */
   readonly distinct?: boolean;
+  /** Inputs that may be stored as bf16; all others are refused. */
+  readonly bf16?: readonly number[];
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**
@@ -149,9 +157,14 @@ export interface Op<A = any> {
  * @param inputs Its inputs
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
- * @throws {ShapeError} When the shapes do not fit
+ * @throws {ShapeError} When the shapes do not fit, or an input is stored as bf16 and the op does not read that
  */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
+  const packed = inputs.findIndex(({ dtype }, i) => dtype === "bf16" && !op.bf16?.includes(i));
+  if (packed >= 0) {
+    const rule = `it does not read bf16, which input ${packed} is; load the model with storage "f32"`;
+    throw new ShapeError(op.name, rule, inputs.map(({ shape }) => shape));
+  }
   const [{ shape, dtype }] = op.infer(inputs, attrs);
   return { op, inputs, attrs, shape, dtype };
 }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { bf16At, bf16Quad, bf16Reader, type Stored } from "./bf16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
 import { flatKernel, lanesOf, NAN_FUNCTION, rowEach, rowGrid, rowMain, type Threads } from "./rows.ts";
 
@@ -17,28 +18,34 @@ export interface EmbeddingOptions {
   readonly vocab: number;
   /** Elements of a row, C. */
   readonly width: number;
+  /** How the table is stored; `f32` when absent. */
+  readonly stored?: Stored;
 }
 
 /**
  * Copies the rows of a table that ids name; an id outside the table gives a row of NaN.
  *
- * Bindings: a0 `table[V,C]`, a1 `ids[N]` i32; o0 `out[N,C]`.
+ * Bindings: a0 `table[V,C]`, as f32 or as words of two bf16; a1 `ids[N]` i32; o0 `out[N,C]`.
  *
- * @param options Sizes
+ * @param options Sizes, and how the table is stored
  * @returns The kernel
  */
-export function embedding({ rows, vocab, width }: EmbeddingOptions): Kernel {
-  const { type, loads } = lanesOf(width);
+export function embedding({ rows, vocab, width, stored = "f32" }: EmbeddingOptions): Kernel {
+  const { type, loads, lanes } = lanesOf(width);
+  const table = stored === "f32" ? type : lanes === 4 ? "vec2u" : "u32";
+  const load = (at: string): string =>
+    stored === "f32" ? `a0[${at}]` : lanes === 4 ? bf16Quad(`a0[${at}]`) : bf16At("a0", at);
   return flatKernel({
-    name: `embedding ${rows}x${width} of ${vocab}`,
+    name: `embedding ${rows}x${width} of ${vocab}${stored === "f32" ? "" : ` ${stored}`}`,
     items: rows * loads,
-    inputs: [type, "i32"],
+    inputs: [table, "i32"],
     outputs: [type],
-    functions: NAN_FUNCTION,
+    functions: NAN_FUNCTION + (table === "u32" ? bf16Reader("a0") : ""),
     body: `  let row = i / ${loads}u;
   let id = a1[row];
   var value = ${type}(nan());
-  if (id >= 0 && id < ${vocab}) { value = a0[u32(id) * ${loads}u + (i - row * ${loads}u)]; }
+  let at = u32(id) * ${loads}u + (i - row * ${loads}u);
+  if (id >= 0 && id < ${vocab}) { value = ${load("at")}; }
   o0[i] = value;
 `,
   });
@@ -89,7 +96,7 @@ ${repeat(loads - looped, one)}  }
 }
 
 /** Options of {@link embeddingGrad}. */
-export interface EmbeddingGradOptions extends EmbeddingOptions {
+export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored"> {
   /** Threads of a row of the table; `rowThreads` recommends. */
   readonly threads: Threads;
 }

@@ -7,6 +7,7 @@
 import { elementwise } from "./elementwise.ts";
 import type { Expression, Step } from "./expression.ts";
 import type { Kernel } from "./kernel.ts";
+import type { Stored } from "./bf16.ts";
 import { direct } from "./matmul_direct.ts";
 import { storeOnly } from "./matmul_frame.ts";
 import { tiled } from "./matmul_tiled.ts";
@@ -70,6 +71,8 @@ export interface Matmul {
   readonly strideA?: number;
   /** Columns that B has, where it has fewer than the product: what the others become is a finite number. */
   readonly columnsB?: number;
+  /** How B is stored; `f32` when absent. Sums are of f32 either way, of the same bits. */
+  readonly storedB?: Stored;
   /**
    * Where a number u32 [1], bound behind A and B, ends the product early: rows of A at or beyond it are zeros (`m`), or
    * summands at or beyond it are (`k`). What they would add to is not computed; the results are the same.
@@ -82,17 +85,18 @@ export interface Matmul {
 }
 
 /**
- * Names a product by sizes and layout: "1024x768x2048 NT", "512x768x50257 NN 50264" where rows of A are that long.
+ * Names a product by sizes and layout: "1024x768x2048 NT", "512x768x50257 NN 50264" where rows of A are that long,
+ * "1024x768x2048 NT bf16" where B is stored so.
  *
  * @param product The product
  * @returns The name
  */
 export function productKey(
-  { batch, m, n, k, transposeA, transposeB, strideA }: Omit<Matmul, "variant">,
+  { batch, m, n, k, transposeA, transposeB, strideA, storedB = "f32" }: Omit<Matmul, "variant">,
 ): string {
   const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
     strideA === undefined ? "" : ` ${strideA}`
-  }`;
+  }${storedB === "f32" ? "" : ` ${storedB}`}`;
   return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${layout}`;
 }
 

@@ -6,7 +6,7 @@
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
-import { batchOffsets, frame, type Side, sides, sumReach } from "./matmul_frame.ts";
+import { batchOffsets, element, frame, type Side, sides, sumReach } from "./matmul_frame.ts";
 
 /** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
 export const LANES = 8;
@@ -20,10 +20,13 @@ export function direct(
   const [a, b] = sides(product).map((side) => ({ ...side, wide: false })) as [Side, Side];
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 1 });
   const across = Math.ceil(n / (LANES * tn));
-  const element = (side: Side, o: string, at: string): string =>
-    side.kContiguous
-      ? `${side.name}[z${side.name} + ${o} * ${side.stride}u + ${at}]`
-      : `${side.name}[z${side.name} + (${at}) * ${side.stride}u + ${o}]`;
+  const load = (side: Side, o: string, at: string): string =>
+    element(
+      side,
+      side.kContiguous
+        ? `z${side.name} + ${o} * ${side.stride}u + ${at}`
+        : `z${side.name} + (${at}) * ${side.stride}u + ${o}`,
+    );
   const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
   const column = (j: number): string => `min(n0 + ${LANES * j}u, ${b.size - 1}u)`;
   /** `depth` products along k, from `k0` on. A lane loads what lies nearest: another k, or another row. */
@@ -31,18 +34,18 @@ export function direct(
     const alongK = a.kContiguous;
     const rows = !subgroups || !alongK
       ? ""
-      : repeat(tm, (i) => `let s${i} = ${element(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
+      : repeat(tm, (i) => `let s${i} = ${load(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
     const one = (q: number): string => {
       const lanes = !subgroups || alongK ? "" : repeat(Math.ceil(tm / LANES), (g) => {
-        return `let s${g} = ${element(a, `min(m0 + ${LANES * g}u + lid, ${m - 1}u)`, `k0 + ${q}u`)};\n`;
+        return `let s${g} = ${load(a, `min(m0 + ${LANES * g}u + lid, ${m - 1}u)`, `k0 + ${q}u`)};\n`;
       });
       const shared = (i: number): string =>
         !subgroups
-          ? element(a, row(i), `k0 + ${q}u`)
+          ? load(a, row(i), `k0 + ${q}u`)
           : alongK
           ? `subgroupBroadcast(s${i}, ${q}u)`
           : `subgroupBroadcast(s${Math.floor(i / LANES)}, ${i % LANES}u)`;
-      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${element(b, column(j), `k0 + ${q}u`)};\n`)}${
+      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${load(b, column(j), `k0 + ${q}u`)};\n`)}${
         repeat(tm, (i) =>
           `let x${i} = ${shared(i)};\n${
             repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)

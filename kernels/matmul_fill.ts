@@ -5,9 +5,10 @@
  * @module
  */
 
+import { bf16Part, bf16Quad } from "./bf16.ts";
 import { repeat } from "./kernel.ts";
 import type { MatmulTile } from "./matmul.ts";
-import type { Side } from "./matmul_frame.ts";
+import { element, loadType, type Side } from "./matmul_frame.ts";
 
 /** An operand, the first row or column of its tile, and how many there are. */
 export interface Tile {
@@ -70,23 +71,36 @@ export function fillTiles(tiles: readonly [Tile, Tile], options: FillOptions): F
   const { threads, bk } = options;
   const counts = tiles.map(({ width }) => width / 4 * (bk / GROUP));
   const half = threads / 2;
+  const packed = tiles.some(({ side }) => isPacked(side));
   if (counts.every((count) => count <= half)) {
     const [a, b] = tiles.map((tile, i) =>
-      load(tile, { ...options, id: `lid % ${half}u`, to: "p", tag: `${i}` })
+      load(tile, {
+        ...options,
+        id: `lid % ${half}u`,
+        to: "p",
+        tag: `${i}`,
+        held: heldWith(tile.side, packed),
+      })
     );
     const either = (part: "fetch" | "keep"): string =>
       `if (lid < ${half}u) {\n${within(counts[0], half, a[part])}} else {\n${
         within(counts[1], half, b[part])
       }}\n`;
-    return { prepare: registers("p") + a.prepare + b.prepare, fetch: either("fetch"), keep: either("keep") };
+    const type = packed ? "vec4<u32>" : "vec4<f32>";
+    return {
+      prepare: registers("p", type) + a.prepare + b.prepare,
+      fetch: either("fetch"),
+      keep: either("keep"),
+    };
   }
   const turns = tiles.flatMap((tile, i) =>
     Array.from({ length: Math.ceil(counts[i] / threads) }, (_, l) => {
       const to = `${tile.side.name}p${l}`;
-      const text = load(tile, { ...options, id: `lid + ${l * threads}u`, to, tag: `${i}_${l}` });
+      const held = heldAlone(tile.side);
+      const text = load(tile, { ...options, id: `lid + ${l * threads}u`, to, tag: `${i}_${l}`, held });
       const count = counts[i] - l * threads;
       return {
-        prepare: registers(to) + text.prepare,
+        prepare: registers(to, held.type) + text.prepare,
         fetch: within(count, threads, text.fetch),
         keep: within(count, threads, text.keep),
       };
@@ -96,8 +110,49 @@ export function fillTiles(tiles: readonly [Tile, Tile], options: FillOptions): F
   return { prepare: all("prepare"), fetch: all("fetch"), keep: all("keep") };
 }
 
-function registers(to: string): string {
-  return repeat(GROUP, (r) => `var ${to}_${r} = vec4<f32>();\n`);
+function registers(to: string, type: string): string {
+  return repeat(GROUP, (r) => `var ${to}_${r} = ${type}();\n`);
+}
+
+/** How a register holds a quad from when it is loaded to when it is put into the tile. */
+interface Held {
+  readonly type: string;
+  /** From what was loaded to what is held. */
+  hold(loaded: string): string;
+  /** One of the four as f32. */
+  part(register: string, part: number): string;
+  /** All four. */
+  quad(register: string): string;
+}
+
+/** Whether quads are held as packed words: widening them at once would wait for the load before the products. */
+function isPacked({ stored, wide }: Side): boolean {
+  return stored === "bf16" && wide;
+}
+
+/** Registers of one operand. */
+function heldAlone(side: Side): Held {
+  return isPacked(side)
+    ? { type: loadType(side), hold: (loaded) => loaded, part: bf16Part, quad: bf16Quad }
+    : {
+      type: "vec4<f32>",
+      hold: (loaded) => loaded,
+      part: (register, part) => `${register}.${"xyzw"[part]}`,
+      quad: (register) => register,
+    };
+}
+
+/** Registers that some threads fill with one operand and others with the other one, `packed` where one of them is. */
+function heldWith(side: Side, packed: boolean): Held {
+  const alone = heldAlone(side);
+  if (!packed) return alone;
+  const type = "vec4<u32>";
+  return isPacked(side) ? { ...alone, type, hold: (loaded) => `${type}(${loaded}, 0u, 0u)` } : {
+    type,
+    hold: (loaded) => `bitcast<${type}>(${loaded})`,
+    part: (register, part) => `bitcast<f32>(${alone.part(register, part)})`,
+    quad: (register) => `bitcast<vec4<f32>>(${register})`,
+  };
 }
 
 /** Statements of the threads that have a block. */
@@ -108,10 +163,11 @@ function within(count: number, threads: number, text: string): string {
 /** The text of one block: `id` is its number, `to` the prefix of its registers, `tag` that of its indices. */
 function load(
   { side, origin, width }: Tile,
-  { bk, id, to, tag }: FillOptions & {
+  { bk, id, to, tag, held }: FillOptions & {
     readonly id: string;
     readonly to: string;
     readonly tag: string;
+    readonly held: Held;
   },
 ): Fill {
   const { name, size, k, kContiguous, stride, wide } = side;
@@ -135,29 +191,30 @@ function load(
     const [text, reach] = kContiguous
       ? [`${name}[${at(r)} + k0 / 4u]`, `k0 + ${kq} * 4u`]
       : [`${name}[${at(0)} + (k0 + ${r}u) * ${stride / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
-    return k % bk === 0 ? text : `select(vec4<f32>(), ${text}, ${reach} < ${k}u)`;
+    return k % bk === 0 ? text : `select(${loadType(side)}(), ${text}, ${reach} < ${k}u)`;
   };
   const row = (c: number): string =>
     kContiguous
-      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => `${to}_${r}.${"xyzw"[c]}`).join(", ")})`
-      : `${to}_${c}`;
+      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => held.part(`${to}_${r}`, c)).join(", ")})`
+      : held.quad(`${to}_${c}`);
   return {
     prepare: base + prepare,
-    fetch: repeat(GROUP, (r) => `${to}_${r} = ${quad(r)};\n`),
+    fetch: repeat(GROUP, (r) => `${to}_${r} = ${held.hold(quad(r))};\n`),
     keep: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
   };
 }
 
 /** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
 function scalarQuad(
-  { name, size, k, kContiguous, stride }: Side,
+  side: Side,
   at: { readonly first: string; readonly k: string; readonly r: number },
 ): string {
+  const { name, size, k, kContiguous, stride } = side;
   const one = (c: number): string => {
     const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
     const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
     const index = kContiguous ? `${row} * ${stride}u + ${depth}` : `${depth} * ${stride}u + ${row}`;
-    return `select(0.0f, ${name}[z${name} + ${index}], ${row} < ${size}u && ${depth} < ${k}u)`;
+    return `select(0.0f, ${element(side, `z${name} + ${index}`)}, ${row} < ${size}u && ${depth} < ${k}u)`;
   };
   return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { bf16At, bf16Reader, type Stored } from "./bf16.ts";
 import { render } from "./expression.ts";
 import { repeat } from "./kernel.ts";
 import { type Epilogue, type Matmul, partialSize } from "./matmul.ts";
@@ -24,20 +25,31 @@ export interface Side {
   readonly stride: number;
   /** Whether groups of four along the contiguous direction can be loaded at once. */
   readonly wide: boolean;
+  readonly stored: Stored;
 }
 
 /** Both operands of a product. */
 export function sides(product: Matmul): [Side, Side] {
-  const { m, n, k, transposeA, transposeB, strideA, columnsB = n } = product;
-  const side = (name: string, size: number, kContiguous: boolean, stride = kContiguous ? k : size): Side => ({
-    name,
-    size,
-    k,
-    kContiguous,
-    stride,
-    wide: stride % 4 === 0,
-  });
-  return [side("a", m, !transposeA, strideA), side("b", columnsB, transposeB)];
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, storedB = "f32" } = product;
+  const side = (
+    name: string,
+    [size, kContiguous]: readonly [number, boolean],
+    { stored, stride = kContiguous ? k : size }: { readonly stored: Stored; readonly stride?: number },
+  ): Side => ({ name, size, k, kContiguous, stride, stored, wide: stride % 4 === 0 });
+  return [
+    side("a", [m, !transposeA], { stored: "f32", stride: strideA }),
+    side("b", [columnsB, transposeB], { stored: storedB }),
+  ];
+}
+
+/** What one load of an operand gives. */
+export function loadType({ stored, wide }: Side): string {
+  return stored === "f32" ? wide ? "vec4<f32>" : "f32" : wide ? "vec2<u32>" : "u32";
+}
+
+/** One element of an operand that is not loaded four at a time, as f32. */
+export function element({ name, stored }: Side, index: string): string {
+  return stored === "f32" ? `${name}[${index}]` : bf16At(name, index);
 }
 
 /**
@@ -61,8 +73,8 @@ export function frame(
   const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
   const { lanes, types } = rendering;
   const all = [
-    `var<storage, read> a: array<${a.wide ? "vec4<f32>" : "f32"}>;`,
-    `var<storage, read> b: array<${b.wide ? "vec4<f32>" : "f32"}>;`,
+    `var<storage, read> a: array<${loadType(a)}>;`,
+    `var<storage, read> b: array<${loadType(b)}>;`,
     ...(product.limit === undefined ? [] : ["var<storage, read> limit: array<u32>;"]),
     ...types.map((t, k) =>
       `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
@@ -78,7 +90,8 @@ export function frame(
       outputs.map((step, k) => `${targets[k]}[i] = v${step};`).join(" ")
     } }`;
   return {
-    declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n"),
+    declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
+      [a, b].map((side) => loadType(side) === "u32" ? `\n${bf16Reader(side.name)}` : "").join(""),
     store(row, column, { rows, columns, fits = false }) {
       const one = (i: number, j: number): string => {
         const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;

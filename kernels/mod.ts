@@ -15,6 +15,7 @@ export {
   attentionGradQ,
 } from "./attention_backward.ts";
 export { type AttentionShape, type AttentionTiling, attentionTiling } from "./attention_tiles.ts";
+export type { Stored } from "./bf16.ts";
 export {
   countedFirst,
   type CountedFirstOptions,

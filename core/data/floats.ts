@@ -20,10 +20,12 @@
  */
 export function toBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint16Array.from(bits, (b) => {
-    const isNaN = (b & 0x7fffffff) > 0x7f800000;
-    return isNaN ? (b >>> 16) | 0x40 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
-  });
+  const codes = new Uint16Array(bits.length);
+  for (let i = 0; i < bits.length; i++) {
+    const b = bits[i], isNaN = (b & 0x7fffffff) > 0x7f800000;
+    codes[i] = isNaN ? (b >>> 16) | 0x40 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+  }
+  return codes;
 }
 
 /**

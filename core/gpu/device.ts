@@ -281,9 +281,14 @@ export function pipelineFor(
   return pipeline;
 }
 
-/** Uploads values to the start of a buffer. */
-export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData): void {
-  gpu.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+/** Uploads values, or codes of bf16, to the start of a buffer; whole words, the rest of the last one is zero. */
+export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16Array): void {
+  let whole = data;
+  if (data.byteLength % 4 !== 0) {
+    whole = new Uint16Array(data.length + 1);
+    whole.set(data);
+  }
+  gpu.device.queue.writeBuffer(buffer, 0, whole as Float32Array<ArrayBuffer>);
 }
 
 const staging = new WeakMap<Gpu, GPUBuffer>();

@@ -8,7 +8,7 @@ import type { Expression, Operand, Step } from "../../kernels/expression.ts";
 import { constant } from "../graph.ts";
 import { fillOp, stepScalarOp, type Tensor } from "../tensor.ts";
 import { isElement } from "./fuse.ts";
-import { stridesIn } from "./whole.ts";
+import { operandType, stridesIn } from "./whole.ts";
 
 /** A program and the buffers that its inputs are. */
 export interface Expressed {
@@ -66,7 +66,7 @@ export function express(
     if (isElement(node) && (own.has(node) || !stored.has(node))) {
       return { kind: "compute", text: node.op.element!.text, args: node.inputs.map(visit) };
     }
-    return { kind: "load", input: operand(bufferOf(node), node.dtype, stridesIn(node.shape, shape)) };
+    return { kind: "load", input: operand(bufferOf(node), operandType(node), stridesIn(node.shape, shape)) };
   };
   for (const node of results) visit(node);
   return { expression: { shape, inputs, steps }, loads, stepOf };

@@ -98,13 +98,13 @@ export function createLowering(
     if (known[output] !== undefined) return known[output];
     if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
     else {
-      const shape = output === 0 ? node.shape : node.op.infer(node.inputs, node.attrs)[output].shape;
+      const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
       const source: Source | null = node.op === hostOp
         ? { kind: "host", data: (node.attrs as { data: HostData }).data }
         : isSource(node)
         ? { kind: "leaf", node }
         : null;
-      known[output] = newBuffer(bytesOf(shape), source);
+      known[output] = newBuffer(bytesOf(spec), source);
     }
     bufferIds.set(node, known);
     return known[output];
@@ -115,7 +115,7 @@ export function createLowering(
     if (scalarBuffer < 0) scalarBuffer = newBuffer(16, { kind: "scalars" });
     const at = scalars.indexOf(value);
     const index = at >= 0 ? at : scalars.push(value) - 1;
-    buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf([scalars.length]) };
+    buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf({ shape: [scalars.length] }) };
     return { buffer: scalarBuffer, index };
   }
 
@@ -203,7 +203,7 @@ export function createLowering(
     const scratch: number[] = [];
     if (sums > 0) {
       const each = sums * partialCount(sizeOf(group.expression.shape));
-      scratch.push(newBuffer(bytesOf([batch.length * each])));
+      scratch.push(newBuffer(bytesOf({ shape: [batch.length * each] })));
       batch.forEach(({ cluster }, i) => partials.set(cluster, { buffer: scratch[0], row: i * sums }));
     }
     const own = batch.flatMap((part) => [
@@ -278,7 +278,7 @@ export function createLowering(
       addUnit({ kernel, reads: [...reads, ...loads], writes, priority }, { matmulFlops: kernel.flops });
       return;
     }
-    const scratch = newBuffer(bytesOf([variant.split * partialSize(sizes)]));
+    const scratch = newBuffer(bytesOf({ shape: [variant.split * partialSize(sizes)] }));
     const kernel = matmul({ ...product, variant });
     addUnit({ kernel, reads, writes: [scratch], priority }, { matmulFlops: kernel.flops });
     addUnit({
@@ -307,7 +307,7 @@ export function createLowering(
       addUnit({ kernel, reads: loads, writes: [bufferOf(node)], priority });
       return;
     }
-    const scratch = newBuffer(bytesOf([outer * pieces * inner]));
+    const scratch = newBuffer(bytesOf({ shape: [outer * pieces * inner] }));
     const kernel = reduce({ expression, outer, length, inner, kind, threads, label });
     addUnit({ kernel, reads: loads, writes: [scratch], priority });
     const rest: Expression = {

@@ -10,6 +10,8 @@ import { slice } from "../ops/shape.ts";
 import { reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { rebuild, simplify } from "../graph.ts";
 import {
+  type DType,
+  ELEMENT_BYTES,
   fillOp,
   type HostData,
   type KernelText,
@@ -187,8 +189,10 @@ function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
 }
 
 /** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */
-export function bytesOf(shape: readonly number[]): number {
-  return Math.max(16, Math.ceil(sizeOf(shape) / 4) * 16);
+export function bytesOf(
+  { shape, dtype = "f32" }: { readonly shape: readonly number[]; readonly dtype?: DType },
+): number {
+  return Math.max(16, Math.ceil(sizeOf(shape) / 4) * 4 * ELEMENT_BYTES[dtype]);
 }
 
 /** A value as a launch of its own; integers keep their type. */

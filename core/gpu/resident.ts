@@ -4,6 +4,7 @@
  * @module
  */
 
+import { fromBf16 } from "../data/floats.ts";
 import { ConsumedError } from "../errors.ts";
 import { flatten } from "../tree.ts";
 import { apply, type DType, type HostData, type Op, type Spec, type Tensor } from "../tensor.ts";
@@ -57,13 +58,18 @@ export function consume(tensor: Tensor, step: number): void {
   storageOf(tensor).consumedBy = step;
 }
 
-/** Values of bytes, by dtype. */
+/** Values of bytes, by dtype: bf16 is widened. */
 export function view(bytes: ArrayBuffer, dtype: DType): HostData {
-  return dtype === "f32"
-    ? new Float32Array(bytes)
-    : dtype === "i32"
-    ? new Int32Array(bytes)
-    : new Uint32Array(bytes);
+  switch (dtype) {
+    case "f32":
+      return new Float32Array(bytes);
+    case "i32":
+      return new Int32Array(bytes);
+    case "u32":
+      return new Uint32Array(bytes);
+    case "bf16":
+      return fromBf16(new Uint16Array(bytes));
+  }
 }
 
 /**

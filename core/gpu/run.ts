@@ -4,7 +4,15 @@
  * @module
  */
 
-import { type HostData, hostOp, hostValues, sizeOf, type Tensor } from "../tensor.ts";
+import {
+  type DType,
+  ELEMENT_BYTES,
+  type HostData,
+  hostOp,
+  hostValues,
+  sizeOf,
+  type Tensor,
+} from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers, writeValues } from "./device.ts";
 import type { Pass } from "./clock.ts";
 import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
@@ -133,16 +141,22 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
   return plan(roots, { target: gpu.target, updates });
 }
 
-/** Uploads host values; the buffer belongs to the returned tensor. */
+/** Uploads host values, or codes of bf16; the buffer belongs to the returned tensor. */
 export function upload(
   gpu: Gpu,
-  data: HostData,
+  data: HostData | Uint16Array,
   options: { shape: readonly number[]; label: string },
 ): Tensor {
-  const buffer = createBuffer(gpu, { label: options.label, bytes: bytesOf(options.shape) });
+  const { shape, label } = options, spec = { shape, dtype: dtypeOf(data) };
+  const buffer = createBuffer(gpu, { label, bytes: bytesOf(spec) });
   writeValues(gpu, buffer, data);
-  const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
-  return resident({ shape: options.shape, dtype }, { buffer, label: options.label, producedAt: 0 });
+  return resident(spec, { buffer, label, producedAt: 0 });
+}
+
+function dtypeOf(data: HostData | Uint16Array): DType {
+  if (data instanceof Float32Array) return "f32";
+  if (data instanceof Uint16Array) return "bf16";
+  return data instanceof Int32Array ? "i32" : "u32";
 }
 
 /**
@@ -150,7 +164,7 @@ export function upload(
  *
  * @param gpu The device
  * @param tensor What to compute, or a tensor of a training state
- * @returns Its values, row-major
+ * @returns Its values, row-major; those of bf16 as f32
  * @throws {ConsumedError} When a training step has reused its buffer
  */
 export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
@@ -163,7 +177,7 @@ export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
  *
  * @param gpu The device
  * @param tensors What to compute
- * @returns The values of each, row-major
+ * @returns The values of each, row-major; those of bf16 as f32
  */
 export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
   const stored = tensors.filter((t) => t.op !== hostOp);
@@ -175,7 +189,7 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
     recording?.replay(1);
     const sources = stored.map((t) => ({
       buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
-      bytes: 4 * sizeOf(t.shape),
+      bytes: ELEMENT_BYTES[t.dtype] * sizeOf(t.shape),
     }));
     const values = await readBuffers(gpu, sources);
     return tensors.map((t) =>

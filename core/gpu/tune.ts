@@ -15,7 +15,8 @@ import {
 import { matmulVariants } from "../../kernels/matmul_variants.ts";
 import { matmulOp, matmulSizes, type ProductAttrs } from "../ops/matmul.ts";
 import { topological } from "../graph.ts";
-import type { KernelText, Tensor } from "../tensor.ts";
+import { toBf16 } from "../data/floats.ts";
+import type { DType, KernelText, Tensor } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor } from "./device.ts";
 import { bytesOf, expand } from "./plan.ts";
 import { clocked, type Pass } from "./clock.ts";
@@ -163,22 +164,33 @@ const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? v
 
 /** Buffers that serve all products, one after the other. */
 function allocate(gpu: Gpu, products: readonly Product[]): Scratch {
-  const buffer = (name: string, elements: (product: Product) => number): GPUBuffer =>
+  const buffer = (
+    name: string,
+    specOf: (product: Product) => { readonly shape: readonly number[]; readonly dtype?: DType },
+  ): GPUBuffer =>
     createBuffer(gpu, {
       label: `tuning ${name}`,
-      bytes: Math.max(...products.map((p) => bytesOf([elements(p)]))),
+      bytes: Math.max(...products.map((p) => bytesOf(specOf(p)))),
     });
   const scratch = {
     a: buffer(
       "a",
-      ({ batch, m, k, transposeA, strideA = transposeA ? m : k }) => batch * (transposeA ? k : m) * strideA,
+      ({ batch, m, k, transposeA, strideA = transposeA ? m : k }) => ({
+        shape: [batch, transposeA ? k : m, strideA],
+      }),
     ),
-    b: buffer("b", ({ batch, n, k, columnsB = n }) => batch * columnsB * k),
-    parts: buffer("parts", (p) => Math.max(...waysOf(gpu, p).map((v) => splitOf(v) * partialSize(p)))),
-    out: buffer("out", ({ batch, m, n }) => batch * m * n),
+    b: buffer(
+      "b",
+      ({ batch, n, k, columnsB = n, storedB }) => ({ shape: [batch, columnsB, k], dtype: storedB }),
+    ),
+    parts: buffer("parts", (p) => ({
+      shape: [Math.max(...waysOf(gpu, p).map(splitOf)), partialSize(p)],
+    })),
+    out: buffer("out", ({ batch, m, n }) => ({ shape: [batch, m, n] })),
   };
-  // Not zeros, which some devices multiply faster.
-  const block = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
+  // Not zeros, which some devices multiply faster; both halves of a word are bf16 of a like value.
+  const some = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
+  const block = Uint32Array.from(toBf16(some), (code) => code * 0x10001);
   for (const operand of [scratch.a, scratch.b]) {
     for (let at = 0; at < operand.size; at += block.byteLength) {
       gpu.device.queue.writeBuffer(operand, at, block, 0, Math.min(block.length, (operand.size - at) / 4));

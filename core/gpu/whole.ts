@@ -4,16 +4,21 @@
  * @module
  */
 
-import type { Expression } from "../../kernels/expression.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Expression, Operand } from "../../kernels/expression.ts";
+import type { Spec, Tensor } from "../tensor.ts";
 
 /** Loads every element of a tensor. */
 export function loadAll(x: Tensor): Expression {
   return {
     shape: x.shape,
-    inputs: [{ type: x.dtype, strides: stridesIn(x.shape, x.shape) }],
+    inputs: [{ type: operandType(x), strides: stridesIn(x.shape, x.shape) }],
     steps: [{ kind: "load", input: 0 }],
   };
+}
+
+/** Element type of what an expression reads: `apply` lets no bf16 pass. */
+export function operandType({ dtype }: Spec): Operand["type"] {
+  return dtype as Operand["type"];
 }
 
 /** Strides of a row-major tensor seen in a space that it broadcasts to. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { toBf16 } from "../data/floats.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import { createBuffer, type Gpu } from "../gpu/device.ts";
@@ -27,7 +28,8 @@ const PARAMS = "params.", LEAVES = "leaves.";
 
 /**
  * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step and the
- * readings since the last look. Training resumed from it ends with the same bits.
+ * readings since the last look. Training resumed from it ends with the same bits. Everything is stored as the device
+ * does: as f32, or as bf16.
  *
  * @param gpu The device
  * @param state The state, not consumed
@@ -47,12 +49,12 @@ export async function saveCheckpoint<P extends TensorTree>(
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
   ];
   const values = await readAll(gpu, named.map(([, t]) => t));
-  const tensors = named.map(([name, { shape }], i) => ({
-    name,
-    shape,
-    dtype: "F32" as const,
-    data: values[i] as Float32Array<ArrayBuffer>,
-  }));
+  const tensors = named.map(([name, { shape, dtype }], i) => {
+    const data = values[i] as Float32Array<ArrayBuffer>;
+    return dtype === "bf16"
+      ? { name, shape, dtype: "BF16" as const, data: toBf16(data) }
+      : { name, shape, dtype: "F32" as const, data };
+  });
   const order = [...flatten(state.params).keys()];
   const { extra = null } = options;
   const tuning = { adapter: gpu.name, variants: Object.fromEntries(gpu.tuning.variants) };
@@ -82,8 +84,8 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
   for (const name of file.names) {
     const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
-    const data = await file.readF32(name);
-    map.set(name.slice(prefix.length), { shape: file.specs.get(name)!.shape, dtype: "f32", data });
+    const data = await file.readF32(name), { shape, dtype } = file.specs.get(name)!;
+    map.set(name.slice(prefix.length), { shape, dtype: dtype === "BF16" ? "bf16" : "f32", data });
   }
   const { settings, step, policy, frozen, order, tuning, extra } = record;
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
@@ -122,7 +124,7 @@ export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>
   const encoder = gpu.device.createCommandEncoder();
   const copy = (tensor: Tensor): Tensor => {
     const { buffer, label, producedAt } = storageOf(tensor);
-    const bytes = bytesOf(tensor.shape);
+    const bytes = bytesOf(tensor);
     const made = createBuffer(gpu, { label, bytes });
     encoder.copyBufferToBuffer(buffer, 0, made, 0, bytes);
     return resident(tensor, { buffer: made, label, producedAt });

@@ -43,7 +43,7 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
   const plan = planFor(gpu, [updated], new Map([[0, results]]));
   const resolve = (node: Tensor): GPUBuffer => {
     const { path } = node.attrs as { path: Path };
-    if (!buffers.has(path)) buffers.set(path, createBuffer(gpu, { label: path, bytes: bytesOf(node.shape) }));
+    if (!buffers.has(path)) buffers.set(path, createBuffer(gpu, { label: path, bytes: bytesOf(node) }));
     return buffers.get(path)!;
   };
   const recording = await record(gpu, { plan, resolve, label: "evaluate" });

@@ -96,7 +96,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
   const buffers = new Map<Path, GPUBuffer>(
     [idLeaf, lastLeaf].map((l) => {
       const { path } = l.attrs as { path: Path };
-      return [path, createBuffer(gpu, { label: path, bytes: bytesOf(l.shape) })];
+      return [path, createBuffer(gpu, { label: path, bytes: bytesOf(l) })];
     }),
   );
   const resolve = (node: Tensor): GPUBuffer => buffers.get((node.attrs as { path: Path }).path)!;

@@ -17,7 +17,10 @@ export type SaveDType = "float32" | "bfloat16" | "float16";
 
 /** Options of {@link saveModel}. */
 export interface SaveOptions {
-  /** That of the model's `config.json` when absent, else float32. */
+  /**
+   * That of the model's `config.json` when absent, else float32; parameters that the device stores as bf16 are then
+   * written as bfloat16, to the bit.
+   */
   readonly dtype?: SaveDType;
   /** Other files of the folder by name, such as `tokenizer.json`. */
   readonly files?: ReadonlyMap<string, string | Uint8Array>;
@@ -41,7 +44,7 @@ export async function saveModel(
   options: SaveOptions & { readonly folder: string },
 ): Promise<void> {
   const { folder, files = new Map() } = options;
-  const dtype = options.dtype ?? savedDType(model.source);
+  const { dtype = savedDType(model.source) } = options;
   const leaves = flatten(model.params);
   const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
   if (pair !== undefined) {
@@ -57,12 +60,11 @@ export async function saveModel(
         `Cannot save "${name}" to "${folder}" as its values must be finite: train again from a checkpoint before they were not`,
       );
     });
-    const tensors = [...leaves].map(([name, { shape }], i) => ({
-      name,
-      shape,
-      dtype: STORED[dtype],
-      data: dtype === "bfloat16" ? toBf16(values[i]) : dtype === "float16" ? toF16(values[i]) : values[i],
-    }));
+    const tensors = [...leaves].map(([name, leaf], i) => {
+      const as = options.dtype === undefined && leaf.dtype === "bf16" ? "bfloat16" : dtype;
+      const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
+      return { name, shape: leaf.shape, dtype: STORED[as], data };
+    });
     await writeSafetensors(`${temporary}/model.safetensors`, tensors, { metadata: { format: "pt" } });
     const { torch_dtype: _, ...source } = model.source;
     const config = {

@@ -35,7 +35,7 @@ export interface TrainingState<P extends TensorTree> {
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
-  /** Parameters, f32, on the device. */
+  /** Parameters, f32 or, where they are not trained, bf16, on the device. */
   readonly params: P;
   /** Loss of the last step, f32 scalar; reading it waits for the device. Null before the first step. */
   readonly loss: Tensor | null;
@@ -71,7 +71,11 @@ export interface TrainingOptions {
 
 /** The reducer. */
 export interface Training<P extends TensorTree, B extends TensorTree> {
-  /** Copies parameters to the device and makes the state of step 0. */
+  /**
+   * Copies parameters to the device and makes the state of step 0.
+   *
+   * @throws {TypeError} When a parameter to be trained is stored as bf16
+   */
   init(params: P): Promise<TrainingState<P>>;
   /**
    * Takes one step. The given state is consumed: its buffers hold the next one.
@@ -84,7 +88,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
    * Continues from saved parts.
    *
-   * @throws {TypeError} When optimizer, policy, length or looks are not those of the saved run
+   * @throws {TypeError} When optimizer, policy, length or looks are not those of the saved run, or a parameter to be
+   * trained is stored as bf16
    */
   resume(saved: SavedState): Promise<TrainingState<P>>;
   /** Components of the model; empty before the first step. */
@@ -128,6 +133,6 @@ export interface SavedState {
 
 /** Values with their spec. */
 export interface HostTensor extends Spec {
-  /** Row-major. */
+  /** Row-major; of bf16 as f32. */
   readonly data: HostData;
 }

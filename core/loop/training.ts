@@ -4,6 +4,7 @@
  * @module
  */
 
+import { toBf16 } from "../data/floats.ts";
 import { NonFiniteError } from "../errors.ts";
 import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
 import { bytesOf, type Cost } from "../gpu/plan.ts";
@@ -85,13 +86,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function newTensor(path: Path, spec: Spec, step: number): Tensor {
-    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec.shape) });
+    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
     return resident(spec, { buffer, label: path, producedAt: step });
   }
 
   function place(path: Path, value: HostTensor, step: number): Tensor {
     const made = newTensor(path, value, step);
-    writeValues(gpu, storageOf(made).buffer, value.data);
+    const data = value.dtype === "bf16" ? toBf16(value.data as Float32Array) : value.data;
+    writeValues(gpu, storageOf(made).buffer, data);
     return made;
   }
 
@@ -111,7 +113,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     recording?.replay(1);
     const from = recording === null ? storageOf(source).buffer : recording.roots[0];
     const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source.shape));
+    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
     gpu.device.queue.submit([encoder.finish()]);
     recording?.destroy();
     return made;
@@ -153,16 +155,25 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   ].join(", ");
   const blank = { settings, loss: null, look: null, event: null, cost: null };
 
+  function checkStored(path: Path, { dtype }: Spec): void {
+    if (dtype !== "bf16" || !trainable(path)) return;
+    throw new TypeError(
+      `Cannot train "${path}" as it is stored as bf16, which holds no small changes: ` +
+        'train a LoRA adapter, or load the model with storage "f32"',
+    );
+  }
+
   async function init(params: P): Promise<TrainingState<P>> {
-    const copies = new Map<Path, Tensor>();
-    for (const [path, tensor] of flatten(params)) {
+    const given = flatten(params), copies = new Map<Path, Tensor>();
+    for (const [path, tensor] of given) {
       if (RESERVED.test(path)) {
         throw new TypeError(
           `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
         );
       }
-      copies.set(path, await copyIn(path, tensor));
+      checkStored(path, tensor);
     }
+    for (const [path, tensor] of given) copies.set(path, await copyIn(path, tensor));
     const token = {};
     turnTo(copies, token);
     if (![...copies.keys()].some(trainable)) {
@@ -192,6 +203,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved.settings}"`,
       );
     }
+    for (const [path, value] of saved.params) checkStored(path, value);
     const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, step)]));
     const token = {};
     turnTo(params, token);
@@ -318,7 +330,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
 
   function inputBuffer(path: Path, spec: Spec): GPUBuffer {
     const key = `${path} ${spec.shape}`;
-    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec.shape) }));
+    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec) }));
     return inputs.get(key)!;
   }
 

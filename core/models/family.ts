@@ -22,7 +22,7 @@ export interface Family<C = any, P = any> {
   ignores?(key: Path, config: C): boolean;
   /** From ids i32 [B, T] to hidden states f32 [B, T, C], before the head. */
   hidden(params: P, ids: Tensor, options: { readonly config: C; readonly loraScale?: number }): Tensor;
-  /** The head f32 [V, C]: scores are its products with hidden states. */
+  /** The head, f32 or bf16 [V, C]: scores are its products with hidden states. */
   head(params: P): Tensor;
   /** Longest sequence, in tokens. */
   maxLength(config: C): number;

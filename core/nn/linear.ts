@@ -11,7 +11,7 @@ import type { Tensor } from "../tensor.ts";
 
 /** Parameters of a linear layer, named as in PyTorch and PEFT. */
 export interface LinearParams {
-  /** f32 [out, in]. */
+  /** f32 or bf16 [out, in]. */
   readonly weight: Tensor;
   /** f32 [out]. */
   readonly bias?: Tensor;

@@ -25,6 +25,7 @@ function oneHot(ids: Tensor, classes: number): Tensor {
 /** The gather; the planner and component detection know it by name. */
 export const embeddingOp: Op<null> = {
   name: "embedding",
+  bf16: [0],
   infer([table, ids]) {
     if (table.shape.length !== 2 || ids.dtype !== "i32") {
       throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [
@@ -42,7 +43,12 @@ export const embeddingOp: Op<null> = {
     null,
   ],
   kernel: ({ inputs: [table, ids] }) => ({
-    kernel: embeddingKernel({ rows: sizeOf(ids.shape), vocab: table.shape[0], width: table.shape[1] }),
+    kernel: embeddingKernel({
+      rows: sizeOf(ids.shape),
+      vocab: table.shape[0],
+      width: table.shape[1],
+      stored: table.dtype === "bf16" ? "bf16" : "f32",
+    }),
   }),
   definition: ([table, ids]) => [
     reshape(matmul(oneHot(ids, table.shape[0]), table), [...ids.shape, table.shape[1]]),
@@ -75,7 +81,7 @@ const embeddingGradOp: Op<{ vocab: number }> = {
 /**
  * Looks up rows of a table. The gradient sums each row's contributions in a fixed order: no float atomics.
  *
- * @param table f32 [V, C]
+ * @param table f32 or bf16 [V, C]
  * @param ids i32 [...]; an id outside the table gives a row of NaN
  * @returns f32 [..., C]
  * @throws {ShapeError} When the table is no matrix or the ids are not i32

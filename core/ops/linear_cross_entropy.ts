@@ -17,7 +17,7 @@ import { concat, reshape } from "./shape.ts";
 
 /** Options of {@link linearCrossEntropy}. */
 export interface LinearCrossEntropyOptions {
-  /** f32 [V, C], the map. */
+  /** f32 or bf16 [V, C], the map. */
   readonly weight: Tensor;
   /** i32 [...], class ids; -100 does not count. */
   readonly labels: Tensor;
@@ -98,6 +98,7 @@ function weightGradient(context: PullbackContext<Attrs>): Tensor {
  */
 export const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
+  bf16: [1],
   infer([, weight, labels]) {
     const [classes] = weight.shape;
     crossEntropyOp.infer([{ shape: [labels.shape[0], classes], dtype: "f32" }, labels], { classes });

@@ -28,7 +28,7 @@ export interface ProductAttrs extends MatmulAttrs {
   readonly limit?: "m" | "k";
 }
 
-/** Sizes of a matrix product: `batch` times `[M, K] x [K, N]`. */
+/** Sizes of a matrix product, and how its second operand is stored: `batch` times `[M, K] x [K, N]`. */
 export function matmulSizes([a, b]: readonly Spec[], attrs: ProductAttrs): {
   readonly batch: number;
   readonly m: number;
@@ -36,6 +36,7 @@ export function matmulSizes([a, b]: readonly Spec[], attrs: ProductAttrs): {
   readonly k: number;
   readonly strideA?: number;
   readonly columnsB?: number;
+  readonly storedB?: "bf16";
 } {
   const { transposeA, transposeB, padA = 0, padOut = 0 } = attrs;
   const [a0, a1] = a.shape.slice(-2), [b0, b1] = b.shape.slice(-2);
@@ -47,12 +48,14 @@ export function matmulSizes([a, b]: readonly Spec[], attrs: ProductAttrs): {
     n: columns + padOut,
     ...(padA > 0 && { strideA: a1 }),
     ...(padOut > 0 && { columnsB: columns }),
+    ...(b.dtype === "bf16" && { storedB: b.dtype }),
   };
 }
 
 /** The product; the planner chooses its kernel and fuses what follows. */
 export const matmulOp: Op<ProductAttrs> = {
   name: "matmul",
+  bf16: [1],
   infer(inputs, attrs) {
     const [a, b] = inputs;
     const shapes = [a.shape, b.shape];
@@ -84,7 +87,7 @@ export const matmulOp: Op<ProductAttrs> = {
  * Matrix product, in any of the four layouts without moving memory.
  *
  * @param a f32 [..., M, K], or [..., K, M] with `transposeA`
- * @param b f32 [..., K, N], or [..., N, K] with `transposeB`; as many leading sizes as `a`
+ * @param b f32 or bf16 [..., K, N], or [..., N, K] with `transposeB`; as many leading sizes as `a`
  * @param options Which operands are stored transposed
  * @returns f32 [..., M, N]
  * @throws {ShapeError} When the inner sizes differ

@@ -71,6 +71,14 @@ Deno.test("tune measures the products of a head that is cut into chunks, though 
   assertEquals([...gpu.tuning.variants.keys()].toSorted(), ["33x8x64 TN 40", "64x40x8 NT", "64x8x33 NN 40"]);
 });
 
+Deno.test("tune measures products of bf16 apart from those of f32", async () => {
+  await using gpu = await openGpu({ tune: true });
+  const x = leaf("x", { shape: [16, 10], dtype: "f32" });
+  const [wide, packed] = (["f32", "bf16"] as const).map((dtype) => leaf(dtype, { shape: [6, 10], dtype }));
+  await tune(gpu, [wide, packed].map((weight) => matmul(x, weight, { transposeB: true })));
+  assertEquals([...gpu.tuning.variants.keys()], ["16x6x10 NT", "16x6x10 NT bf16"]);
+});
+
 Deno.test("openGpu does not measure on software adapters unless told to", async () => {
   await using gpu = await openGpu();
   assertEquals(gpu.tuning.enabled, !gpu.software);

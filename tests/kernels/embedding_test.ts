@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
+import { fromBf16, toBf16 } from "../../core/data/floats.ts";
 import { embedding, embeddingGrad, embeddingOrder } from "../../kernels/embedding.ts";
 import type { Threads } from "../../kernels/rows.ts";
-import { assertClose, blank, runKernel, values } from "./run_kernel.ts";
+import { assertClose, blank, packBf16, runKernel, values } from "./run_kernel.ts";
 
 /** Ids with many repeats. */
 function someIds(rows: number, vocab: number): Int32Array<ArrayBuffer> {
@@ -21,6 +22,19 @@ for (const width of [1, 5, 64]) {
       Array.from({ length: width }, (_, c) => id < 0 || id >= vocab ? NaN : table[id * width + c])
     );
     assertClose(out, expected, { tolerance: 0, what: "out" });
+  });
+}
+
+for (const width of [5, 6, 64]) {
+  Deno.test(`embedding copies rows of ${width} that are stored as bf16, exactly`, async () => {
+    const vocab = 13, codes = toBf16(values(vocab * width, 1)), table = fromBf16(codes);
+    const ids = Int32Array.from([...Array(vocab).keys(), vocab, 0]);
+    const [out] = await runKernel(embedding({ rows: ids.length, vocab, width, stored: "bf16" }), {
+      inputs: [packBf16(codes), ids],
+      outputs: [blank(ids.length * width)],
+    });
+    const beyond = new Float32Array(width).fill(NaN);
+    assertEquals(out, Float32Array.from([...table, ...beyond, ...table.subarray(0, width)]));
   });
 }
 

@@ -9,7 +9,8 @@ import {
 } from "../../kernels/matmul.ts";
 import type { Expression } from "../../kernels/expression.ts";
 import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul_variants.ts";
-import { assertClose, blank, type Data, runKernel, testDevice, values } from "./run_kernel.ts";
+import { fromBf16, toBf16 } from "../../core/data/floats.ts";
+import { assertClose, blank, type Data, packBf16, runKernel, testDevice, values } from "./run_kernel.ts";
 
 const SUBGROUPS = (await testDevice()).features.has("subgroups");
 const GPU = { software: false, subgroups: true, workgroupBytes: 49152 };
@@ -35,6 +36,23 @@ const LAYOUTS = [[false, false], [false, true], [true, false], [true, true]] as 
 /** Sizes, and whether a stack: the odd ones load single elements, the others four at once. */
 const SIZES = [{ batch: 2, m: 33, n: 17, k: 53 }, { batch: 1, m: 36, n: 132, k: 52 }];
 
+/** A product in float64. */
+function definition(
+  { batch, m, n, k, transposeA, transposeB }: Omit<Matmul, "variant">,
+  { a, b }: { readonly a: Data; readonly b: Data },
+): Float64Array {
+  return Float64Array.from({ length: batch * m * n }, (_, at) => {
+    const column = at % n, row = Math.floor(at / n) % m, stack = Math.floor(at / (m * n));
+    let sum = 0;
+    for (let i = 0; i < k; i++) {
+      const left = transposeA ? i * m + row : row * k + i,
+        right = transposeB ? column * k + i : i * n + column;
+      sum += a[stack * m * k + left] * b[stack * k * n + right];
+    }
+    return sum;
+  });
+}
+
 for (const variant of VARIANTS) {
   Deno.test(`matmul equals its definition at odd sizes in all layouts: ${JSON.stringify(variant)}`, async () => {
     const shared = variant.kind === "tiled" && variant.split > 1;
@@ -42,24 +60,41 @@ for (const variant of VARIANTS) {
       // Shared sums differ in where they begin and end, not in how tiles are filled.
       for (const [transposeA, transposeB] of shared ? LAYOUTS.slice(1, 2) : LAYOUTS) {
         const a = values(batch * m * k, 1), b = values(batch * k * n, 2);
-        const expected = Float64Array.from({ length: batch * m * n }, (_, at) => {
-          const column = at % n, row = Math.floor(at / n) % m, stack = Math.floor(at / (m * n));
-          let sum = 0;
-          for (let i = 0; i < k; i++) {
-            const left = transposeA ? i * m + row : row * k + i,
-              right = transposeB ? column * k + i : i * n + column;
-            sum += a[stack * m * k + left] * b[stack * k * n + right];
-          }
-          return sum;
-        });
         const product = { batch, m, n, k, transposeA, transposeB };
         const out = await compute({ ...product, variant }, { a, b });
         // 53 products of numbers below one: a few units of 6e-8 times their sum.
-        assertClose(out, expected, { tolerance: 1e-5, what: productKey(product) });
+        assertClose(out, definition(product, { a, b }), { tolerance: 1e-5, what: productKey(product) });
       }
     }
   });
 }
+
+for (const variant of [tiles(1)[1], tiles(3)[3], ...VARIANTS.slice(-2)]) {
+  Deno.test(`matmul reads B as bf16 with the bits of the same values as f32: ${JSON.stringify(variant)}`, async () => {
+    for (const { batch, m, n, k } of SIZES) {
+      for (const transposeB of [false, true]) {
+        const codes = toBf16(values(batch * k * n, 2)), a = values(batch * m * k, 1), b = fromBf16(codes);
+        const product = { batch, m, n, k, transposeA: false, transposeB, variant } as const;
+        const stored = { ...product, storedB: "bf16" } as const, what = productKey(stored);
+        const out = await compute(stored, { a, b: packBf16(codes) });
+        assertClose(out, definition(product, { a, b }), { tolerance: 1e-5, what });
+        assertEquals(out, await compute(product, { a, b }), what);
+      }
+    }
+  });
+}
+
+Deno.test("productKey tells products apart by how B is stored", () => {
+  const product = { batch: 1, m: 4, n: 8, k: 16, transposeA: false, transposeB: true, strideA: 20 };
+  assertEquals(
+    [
+      productKey(product),
+      productKey({ ...product, storedB: "f32" }),
+      productKey({ ...product, storedB: "bf16" }),
+    ],
+    ["4x8x16 NT 20", "4x8x16 NT 20", "4x8x16 NT 20 bf16"],
+  );
+});
 
 /** A matrix `[rows, columns]` as `[rows, stride]`, with `rest` behind its rows. */
 function padded(

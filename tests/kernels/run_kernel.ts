@@ -110,6 +110,13 @@ export function blank(size: number): Float32Array<ArrayBuffer> {
   return new Float32Array(size).fill(NaN);
 }
 
+/** Codes of bfloat16 as kernels read them: two in a word; what is left of the last one is NaN. */
+export function packBf16(codes: Uint16Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+  const even = new Uint16Array(Math.ceil(codes.length / 2) * 2).fill(0xffff);
+  even.set(codes);
+  return new Uint32Array(even.buffer);
+}
+
 /** Reproducible values in -1..1 from a linear congruential generator. */
 export function values(size: number, seed: number): Float32Array<ArrayBuffer> {
   let state = (seed * 2654435761 + 12345) >>> 0;

@@ -25,7 +25,7 @@ const optimizer = adamW({ learningRate: 0.01 });
 const batch = tokenBatch([2, 8]);
 
 function total(specs: Iterable<Spec>): number {
-  return [...specs].reduce((n, { shape }) => n + bytesOf(shape), 0);
+  return [...specs].reduce((n, spec) => n + bytesOf(spec), 0);
 }
 
 /** Bytes of the state besides parameters, and of what a step needs besides the state, as planned. */
@@ -45,7 +45,8 @@ function planned(gpu: Gpu, model: Model<LlamaParams>, active: (path: Path) => bo
     used.has(i) && (source.kind === "host" || source.kind === "scalars")
   );
   return {
-    state: total(stateSpecs(trained, { optimizer, signals: [] }).values()) + bytesOf(ring) + bytesOf([]),
+    state: total(stateSpecs(trained, { optimizer, signals: [] }).values()) + bytesOf({ shape: ring }) +
+      bytesOf({ shape: [] }),
     step: slots.reduce((a, b) => a + b, 0) + constants.reduce((n, { bytes }) => n + bytes, 0),
     inputs: total(inputs.values()),
   };
