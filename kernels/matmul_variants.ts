@@ -60,6 +60,8 @@ const START = 32;
 const SKINNY = 32;
 /** Shorter sums are not shared. */
 const LEAST_DEPTH = 64;
+/** What should take longer than the best by this factor is not worth its compilation. */
+const HOPELESS = 1.5;
 /** Most bytes of parts of sums: every adapter binds as many. */
 const PARTS = 2 ** 27;
 
@@ -99,7 +101,10 @@ export function matmulVariants(sizes: ProductSizes, options: VariantOptions): Ma
       seconds: predict(sizes, { tile: rated, split }),
     }));
   });
-  return all.toSorted((a, b) => a.seconds - b.seconds).map(({ variant }) => variant);
+  const sorted = all.toSorted((a, b) => a.seconds - b.seconds);
+  return sorted.filter(({ seconds }) => seconds <= HOPELESS * sorted[0].seconds).map(({ variant }) =>
+    variant
+  );
 }
 
 /**
