@@ -24,7 +24,7 @@ import {
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/tensor.ts";
-import { productsOf, tune } from "../../core/gpu/tune.ts";
+import { fastest, productsOf, tune } from "../../core/gpu/tune.ts";
 
 interface Params {
   readonly w: Tensor;
@@ -77,6 +77,13 @@ Deno.test("tune measures products of bf16 apart from those of f32", async () => 
   const [wide, packed] = (["f32", "bf16"] as const).map((dtype) => leaf(dtype, { shape: [6, 10], dtype }));
   await tune(gpu, [wide, packed].map((weight) => matmul(x, weight, { transposeB: true })));
   assertEquals([...gpu.tuning.variants.keys()], ["16x6x10 NT", "16x6x10 NT bf16"]);
+});
+
+Deno.test("fastest takes the best round of each way, and an earlier way where a later one is hardly faster", () => {
+  assertEquals(fastest([5, 4, 9, 5, 9, 3], 3), 2);
+  assertEquals(fastest([5, 4, 3, 5, 4, 9], 3), 2);
+  assertEquals(fastest([1, 0.995, 2, 0.98], 2), 1);
+  assertEquals(fastest([1, 0.995, 2, 0.995], 2), 0);
 });
 
 Deno.test("openGpu does not measure on software adapters unless told to", async () => {
