@@ -13,12 +13,23 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
  * One number per component per step, measured on the GPU in the update kernel.
  *
  * - `gradNorm`: `sum |g_t|`
+ * - `gradSquare`: `sum g_t^2`
  * - `gradDelta`: `sum |g_t - g_{t-1}|`, needs the previous gradient (4 bytes an element)
  * - `weightDelta`: `sum |W_t - W_{t-1}|`
+ * - `benefit`: `sum |g_t (W_t - W_{t-1})|`, how much the step lowers the loss to first order, element by element
+ * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; NaN where the
+ *   optimizer keeps none. Their ratio tells the signal in the gradients from their noise.
  *
  * `g` is the gradient before clipping. Not divided by anything.
  */
-export type Signal = "gradNorm" | "gradDelta" | "weightDelta";
+export type Signal =
+  | "gradNorm"
+  | "gradSquare"
+  | "gradDelta"
+  | "weightDelta"
+  | "benefit"
+  | "firstMoment"
+  | "secondMoment";
 
 /** What a policy freezes as one: a weight with its bias, the LoRA pair of one projection, a norm, an embedding. */
 export interface Component {

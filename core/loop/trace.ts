@@ -5,9 +5,8 @@
  */
 
 import { grad } from "../grad.ts";
-import { abs, broadcast, equal, subtract, where } from "../ops/elementwise.ts";
+import { abs, add, broadcast, equal, multiply, subtract, where } from "../ops/elementwise.ts";
 import { sumEach } from "../ops/reduce.ts";
-import { add } from "../ops/elementwise.ts";
 import { pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
@@ -93,8 +92,13 @@ export function traceStep(options: StepOptions): StepGraph {
     replace(path, weight, add(weight, step));
     const previous = stateLeaves.get(`previous.${path}`);
     measure("gradNorm", path, () => abs(gradient));
+    measure("gradSquare", path, () => multiply(gradient, gradient));
     measure("gradDelta", path, () => abs(subtract(gradient, previous!)));
     measure("weightDelta", path, () => abs(step));
+    measure("benefit", path, () => abs(multiply(gradient, step)));
+    const m = state.get(`m.${path}`), v = state.get(`v.${path}`);
+    if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
+    if (v !== undefined) measure("secondMoment", path, () => v);
     if (previous !== undefined) replace(`previous.${path}`, previous, gradient);
   }
   for (const [name, moment] of state) {
