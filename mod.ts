@@ -64,6 +64,7 @@ export {
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./core/policy.ts";
 export * from "./core/loop/state.ts";
+export type { MatmulTile, MatmulVariant } from "./kernels/matmul.ts";
 export { defineTraining } from "./core/loop/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
 export { loadModel, type LoadOptions, newModel } from "./core/loop/load.ts";

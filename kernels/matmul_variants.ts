@@ -5,6 +5,7 @@
  */
 
 import { type MatmulTile, type MatmulVariant, partialSize } from "./matmul.ts";
+import { MAX_GROUPS } from "./kernel.ts";
 import { LANES } from "./matmul_direct.ts";
 import { tileBytes } from "./matmul_fill.ts";
 
@@ -25,6 +26,8 @@ export interface VariantOptions {
   readonly subgroups: boolean;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
+  /** Whether workgroups may not share sums; they may when absent. */
+  readonly whole?: boolean;
 }
 
 /** A tile and how it fares on a GPU. */
@@ -50,7 +53,7 @@ export const MATMUL_TILES: readonly RatedTile[] = [
 export const MATMUL_BLOCKS: readonly (readonly [number, number])[] = [[24, 4], [16, 4], [8, 4], [24, 2]];
 
 /** How many workgroups may share the sums of a tile. */
-export const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
+const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
 
 /** A large GPU: processors, FLOP/s of each, bytes a second in all, seconds between two launches. */
 const LARGE = { processors: 132, flops: 0.36e12, bytes: 2.5e12, launch: 3e-6 };
@@ -65,46 +68,59 @@ const HOPELESS = 1.5;
 /** Most bytes of parts of sums: every adapter binds as many. */
 const PARTS = 2 ** 27;
 
+/** A variant and how long it should take. */
+interface Way {
+  readonly variant: MatmulVariant;
+  readonly seconds: number;
+}
+
+/** Blocks that are no larger than the product, each once; which is faster, no rule knows. */
+function blocksOf({ m, n }: ProductSizes, { subgroups }: VariantOptions): Way[] {
+  const ways = MATMUL_BLOCKS.map(([tm, tn]): Way => {
+    const block = { tm: Math.min(tm, m), tn: Math.min(tn, Math.ceil(n / LANES)) };
+    return { variant: { kind: "direct", ...block, subgroups }, seconds: 0 };
+  });
+  return [...new Map(ways.map((way) => [JSON.stringify(way), way])).values()];
+}
+
+/** Tiles that fit the product and the adapter, alone and shared, most promising first. */
+function tilesOf(sizes: ProductSizes, { workgroupBytes, whole = false }: VariantOptions): Way[] {
+  const { batch, m, n, k, transposeA = false } = sizes;
+  const skinny = Math.min(m, n) <= SKINNY;
+  const fits = (tile: RatedTile): boolean =>
+    !(tile.deep && transposeA) && (skinny || tile.bm === tile.bn) && tileBytes(tile) <= workgroupBytes;
+  // Of tiles of one size the first.
+  const tiles = MATMUL_TILES.filter(fits).filter((tile, i, all) =>
+    all.findIndex(({ bm, bn }) => bm === tile.bm && bn === tile.bn) === i
+  );
+  const splits = MATMUL_SPLITS.filter((split) =>
+    split === 1 ||
+    (!whole && k / split >= LEAST_DEPTH && 4 * split * partialSize(sizes) <= PARTS &&
+      batch * split <= MAX_GROUPS)
+  );
+  const ways = tiles.flatMap((tile) => {
+    const { bm, bn, bk, tm, tn } = tile;
+    return splits.map((split): Way => ({
+      variant: { kind: "tiled", bm, bn, bk, tm, tn, split },
+      seconds: predict(sizes, { tile, split }),
+    }));
+  });
+  return ways.toSorted((a, b) => a.seconds - b.seconds);
+}
+
+const waysOf = (sizes: ProductSizes, options: VariantOptions): Way[] =>
+  options.software ? blocksOf(sizes, options) : tilesOf(sizes, options);
+
 /**
- * The ways to compute a product, most promising first.
+ * The ways to compute a product that are worth measuring, most promising first.
  *
  * @param sizes Sizes of the product
  * @param options What the adapter is
  * @returns At least one variant
  */
 export function matmulVariants(sizes: ProductSizes, options: VariantOptions): MatmulVariant[] {
-  const { m, n, k, transposeA = false } = sizes;
-  if (options.software) {
-    const blocks = MATMUL_BLOCKS.map(([tm, tn]): MatmulVariant => ({
-      kind: "direct",
-      tm: Math.min(tm, m),
-      tn: Math.min(tn, Math.ceil(n / LANES)),
-      subgroups: options.subgroups,
-    }));
-    return [...new Map(blocks.map((block) => [JSON.stringify(block), block])).values()];
-  }
-  const skinny = Math.min(m, n) <= SKINNY;
-  const fits = (tile: RatedTile): boolean =>
-    !(tile.deep && transposeA) && (skinny || tile.bm === tile.bn) &&
-    tileBytes(tile) <= options.workgroupBytes;
-  // Of tiles of one size the first.
-  const tiles = MATMUL_TILES.filter(fits).filter((tile, i, all) =>
-    all.findIndex(({ bm, bn }) => bm === tile.bm && bn === tile.bn) === i
-  );
-  const all = tiles.flatMap((rated) => {
-    const { bm, bn, bk, tm, tn } = rated;
-    const splits = MATMUL_SPLITS.filter((split) =>
-      split === 1 || (k / split >= LEAST_DEPTH && 4 * split * partialSize(sizes) <= PARTS)
-    );
-    return splits.map((split) => ({
-      variant: { kind: "tiled", bm, bn, bk, tm, tn, split } as const,
-      seconds: predict(sizes, { tile: rated, split }),
-    }));
-  });
-  const sorted = all.toSorted((a, b) => a.seconds - b.seconds);
-  return sorted.filter(({ seconds }) => seconds <= HOPELESS * sorted[0].seconds).map(({ variant }) =>
-    variant
-  );
+  const ways = waysOf(sizes, options);
+  return ways.filter(({ seconds }) => seconds <= HOPELESS * ways[0].seconds).map(({ variant }) => variant);
 }
 
 /**
@@ -115,7 +131,26 @@ export function matmulVariants(sizes: ProductSizes, options: VariantOptions): Ma
  * @returns The variant
  */
 export function chooseMatmul(sizes: ProductSizes, options: VariantOptions): MatmulVariant {
-  return matmulVariants(sizes, options)[0];
+  return waysOf(sizes, options)[0].variant;
+}
+
+/**
+ * Whether something is one of the ways to compute a product on an adapter, as a file may hold what another version or
+ * another adapter chose.
+ *
+ * @param variant A variant, or anything else
+ * @param product The product, and what the adapter is
+ * @returns Whether it may be used
+ */
+export function isVariant(
+  variant: unknown,
+  { sizes, options }: { readonly sizes: ProductSizes; readonly options: VariantOptions },
+): variant is MatmulVariant {
+  if (typeof variant !== "object" || variant === null) return false;
+  const seen = variant as { readonly [name: string]: unknown };
+  return waysOf(sizes, options).some(({ variant: known }) =>
+    Object.entries(known).every(([name, value]) => seen[name] === value)
+  );
 }
 
 /** Seconds on a large GPU: a processor works through its share of the tiles, and the slowest one counts. */

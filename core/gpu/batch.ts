@@ -6,6 +6,7 @@
 
 import type { Elementwise } from "../../kernels/elementwise.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
+import { baseOf } from "./express.ts";
 import type { Cluster } from "./fuse.ts";
 
 /** A cluster as a kernel sees it. */
@@ -25,6 +26,10 @@ export interface BatchOptions {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
   readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
+  /** All nodes, inputs first. */
+  readonly order: readonly Tensor[];
+  /** Cluster of each elementwise node. */
+  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
   /** Launch level of a cluster: equal ones do not depend on each other. */
   levelOf(cluster: Cluster): number;
   /** Equal for equal groups. */
@@ -45,17 +50,19 @@ const LARGEST = 2 ** 20;
  */
 export function batchesOf(programs: readonly Program[], options: BatchOptions): Program[][] {
   const batches = new Map<unknown, Program[]>();
+  const waiting = new Set(programs.filter((program) => mayWait(program, options)));
+  const before = readBefore([...waiting], options);
   for (const program of programs) {
     const { cluster, group } = program;
-    const key = mayWait(program, options) ? `${options.levelOf(cluster)} ${options.keyOf(group)}` : program;
+    const waits = waiting.has(program) &&
+      cluster.summed.every((node) => options.readers.get(node)!.every((reader) => !before.has(reader)));
+    const key = waits ? `${options.levelOf(cluster)} ${options.keyOf(group)}` : program;
     const known = batches.get(key);
     if (known === undefined) batches.set(key, [program]);
     else known.push(program);
   }
   return [...batches.values()].flatMap((batch) => {
-    if (batch.length === 1 || touchEachOther(batch) || isReadLater(batch, options)) {
-      return batch.map((program) => [program]);
-    }
+    if (batch.length === 1 || touchEachOther(batch)) return batch.map((program) => [program]);
     const shared = sharedInputs(batch), [{ loads, fresh, group }] = batch;
     const each = loads.length - shared.length + fresh.length;
     const room = options.maxBindings - shared.length - (group.sums!.length > 0 ? 1 : 0);
@@ -87,17 +94,25 @@ function mayWait({ cluster: { nodes, stored } }: Program, { targets, readers }: 
     stored.every((node) => targets.has(node) && readers.get(node)!.length === 0);
 }
 
-/** Whether what depends on the sums of a batch reads a leaf that the batch overwrites: then each must wait for the other. */
-function isReadLater(batch: readonly Program[], { targets, readers }: BatchOptions): boolean {
-  const leaves = new Set(batch.flatMap(({ cluster }) => cluster.stored.map((node) => targets.get(node)!)));
-  const own = new Set(batch.flatMap(({ cluster }) => cluster.nodes));
-  const open = batch.flatMap(({ cluster }) => cluster.summed.flatMap((node) => readers.get(node)!));
-  const seen = new Set<Tensor>(own);
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    if (seen.has(node)) continue;
-    seen.add(node);
-    if (node.inputs.some((input) => leaves.has(input))) return true;
-    open.push(...readers.get(node)!);
+/**
+ * Nodes on whose value a reader of some leaf depends, where a program that may wait overwrites the leaf: the reader must
+ * run before the program, so that programs whose sums it needs cannot wait for each other.
+ */
+function readBefore(
+  programs: readonly Program[],
+  { order, targets, readers, clusterOf }: BatchOptions,
+): ReadonlySet<Tensor> {
+  const writer = new Map<Tensor, Cluster>();
+  for (const { cluster } of programs) {
+    for (const node of cluster.stored) writer.set(targets.get(node)!, cluster);
   }
-  return false;
+  const found = new Set<Tensor>();
+  for (const node of order.toReversed()) {
+    const foreign = node.inputs.some((input) => {
+      const cluster = writer.get(baseOf(input));
+      return cluster !== undefined && cluster !== clusterOf.get(node);
+    });
+    if (foreign || readers.get(node)!.some((reader) => found.has(reader))) found.add(node);
+  }
+  return found;
 }

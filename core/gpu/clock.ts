@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Gpu } from "./device.ts";
+import { type Gpu, mapped } from "./device.ts";
 
 /** Launches between two readings of the clock. */
 export interface Pass {
@@ -58,9 +58,13 @@ export async function clocked(gpu: Gpu, passes: readonly Pass[]): Promise<number
   encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * count);
   device.queue.submit([encoder.finish()]);
   gpu.counts.submits++;
-  await staging.mapAsync(1);
-  const clock = new BigUint64Array(staging.getMappedRange().slice(0));
-  for (const resource of [queries, resolved, staging]) resource.destroy();
+  let clock: BigUint64Array;
+  try {
+    await mapped(gpu, staging);
+    clock = new BigUint64Array(staging.getMappedRange().slice(0));
+  } finally {
+    for (const resource of [queries, resolved, staging]) resource.destroy();
+  }
   gpu.check();
   return passes.map(({ times }, i) => Number(clock[2 * i + 1] - clock[2 * i]) / 1e6 / times);
 }

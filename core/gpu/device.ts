@@ -39,7 +39,7 @@ export interface Tuning {
   readonly cache: string | null;
   /** Told how far measuring is. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
-  /** What was chosen, by product. */
+  /** What was measured to be fastest, by product. */
   readonly variants: Map<string, MatmulVariant>;
 }
 
@@ -114,9 +114,9 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
 
   const { tune = !software && features.has("timestamp-query"), tuneCache = null, onTune } = options;
   if (tune && !features.has("timestamp-query")) {
+    device.destroy();
     throw new TypeError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
   }
-  const variants = new Map<string, MatmulVariant>();
 
   let failure: Error | null = null, closing = false;
   device.lost.then((info) => {
@@ -139,9 +139,8 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       wideSubgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 16,
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
-      variants,
     },
-    tuning: { enabled: tune, cache: tuneCache, onProgress: onTune, variants },
+    tuning: { enabled: tune, cache: tuneCache, onProgress: onTune, variants: new Map() },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
     check(): void {
@@ -327,22 +326,31 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
     );
     gpu.device.queue.submit([encoder.finish()]);
     gpu.counts.submits++;
-    try {
-      await target.mapAsync(1, 0, bytes);
-    } catch (error) {
-      // That the device is lost becomes known a turn after the refusals that follow from it.
-      await new Promise((resolve) => setTimeout(resolve));
-      gpu.check();
-      throw error;
-    }
-    const mapped = target.getMappedRange(0, bytes);
-    part.forEach((s, i) => results.push(mapped.slice(offsets[i], offsets[i] + s.bytes)));
+    await mapped(gpu, target, bytes);
+    const range = target.getMappedRange(0, bytes);
+    part.forEach((s, i) => results.push(range.slice(offsets[i], offsets[i] + s.bytes)));
     target.unmap();
     if (staging.get(gpu) !== target) target.destroy();
     gpu.check();
     from = to;
   }
   return results;
+}
+
+/**
+ * Waits until a staging buffer can be read.
+ *
+ * @throws {DeviceLostError} When the device is gone
+ */
+export async function mapped(gpu: Gpu, buffer: GPUBuffer, bytes: number = buffer.size): Promise<void> {
+  try {
+    await buffer.mapAsync(1, 0, bytes);
+  } catch (error) {
+    // That the device is lost becomes known a turn after the refusals that follow from it.
+    await new Promise((resolve) => setTimeout(resolve));
+    gpu.check();
+    throw error;
+  }
 }
 
 /** The staging buffer of a device, grown when needed; another one while somebody else waits for it. */

@@ -157,7 +157,8 @@ export function createLowering(
   }
   const levelOf = ({ nodes: [node] }: Cluster): number => level.get(node)!;
   const { maxBindings } = target;
-  for (const batch of batchesOf(programs, { targets, readers, levelOf, keyOf, maxBindings })) addBatch(batch);
+  const among = { targets, readers, order, clusterOf, levelOf, keyOf, maxBindings };
+  for (const batch of batchesOf(programs, among)) addBatch(batch);
   for (const node of order) {
     if (isElement(node) || isSource(node) || node.op === pickOp || node.op.name === "reshape") continue;
     if (node.op === matmulOp) addMatmul(node);

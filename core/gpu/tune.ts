@@ -12,7 +12,7 @@ import {
   partialSize,
   productKey,
 } from "../../kernels/matmul.ts";
-import { matmulVariants } from "../../kernels/matmul_variants.ts";
+import { isVariant, matmulVariants } from "../../kernels/matmul_variants.ts";
 import { matmulOp, matmulSizes, type ProductAttrs } from "../ops/matmul.ts";
 import { topological } from "../graph.ts";
 import { toBf16 } from "../data/floats.ts";
@@ -62,40 +62,38 @@ export function productsOf(roots: readonly Tensor[]): Map<string, Product> {
 }
 
 /**
- * Chooses variants for all products of a graph that are not chosen yet: from the cache file, else by measuring.
+ * Finds the fastest variant of products that this device did not measure yet: from the cache file, else by measuring.
  *
- * @param gpu The device; does nothing where its `tuning` is off
- * @param roots Roots of the graph
+ * @param gpu The device, with `tuning` on; its `tuning.variants` hold the result
+ * @param products The products by key
  * @throws {OutOfMemoryError} When the largest product does not fit beside what is allocated
+ * @throws {Error} When the cache file cannot be read or written
  */
-export async function tune(gpu: Gpu, roots: readonly Tensor[]): Promise<void> {
-  const { tuning } = gpu;
-  if (!tuning.enabled) return;
-  const open = [...productsOf(roots)].filter(([key]) => !tuning.variants.has(key));
-  if (open.length === 0) return;
+export async function tune(gpu: Gpu, products: ReadonlyMap<string, Product>): Promise<void> {
+  const { tuning, target } = gpu;
+  const missing = (): Product[] =>
+    [...products].flatMap(([key, product]) => tuning.variants.has(key) ? [] : [product]);
+  if (missing().length === 0) return;
   if (tuning.cache !== null) {
     const known = await loadVariants(tuning.cache, gpu.name);
-    for (const [key, product] of open) {
-      // What an older version chose counts only where this one would think of it.
-      const variant = matmulVariants(product, gpu.target).find((v) => sameVariant(v, known.get(key)));
-      if (variant !== undefined) tuning.variants.set(key, variant);
+    for (const product of missing()) {
+      const key = productKey(product), variant = known.get(key);
+      if (isVariant(variant, { sizes: product, options: target })) tuning.variants.set(key, variant);
     }
   }
-  const products = open.map(([, product]) => product).filter((p) => !tuning.variants.has(productKey(p)));
-  if (products.length === 0) return;
-  const chosen = await measure(gpu, products);
+  const open = missing();
+  if (open.length === 0) return;
+  // Before the work, so that a path that cannot be written does not lose it.
+  if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, new Map());
+  const chosen = await measure(gpu, open);
   for (const [key, variant] of chosen) tuning.variants.set(key, variant);
   if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, chosen);
 }
 
-function sameVariant(a: MatmulVariant, b: MatmulVariant | undefined): boolean {
-  return b !== undefined &&
-    Object.entries(a).every(([name, value]) => b[name as keyof MatmulVariant] === value);
-}
-
 async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<string, MatmulVariant>> {
-  const scratch = allocate(gpu, products);
+  const buffers: GPUBuffer[] = [];
   try {
+    const scratch = allocate(gpu, { products, buffers });
     await checkAllocations(gpu);
     const report = (done: number): void => gpu.tuning.onProgress?.({ done, total: 2 * products.length });
     const contests: Contestant[][] = [];
@@ -114,7 +112,7 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
     report(2 * products.length);
     return chosen;
   } finally {
-    for (const buffer of Object.values(scratch)) buffer.destroy();
+    for (const buffer of buffers) buffer.destroy();
   }
 }
 
@@ -169,16 +167,19 @@ const waysOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
 
 const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
 
-/** Buffers that serve all products, one after the other. */
-function allocate(gpu: Gpu, products: readonly Product[]): Scratch {
+/** Makes buffers that serve all products, one after the other, and notes them in `buffers`. */
+function allocate(
+  gpu: Gpu,
+  { products, buffers }: { readonly products: readonly Product[]; readonly buffers: GPUBuffer[] },
+): Scratch {
   const buffer = (
     name: string,
     specOf: (product: Product) => { readonly shape: readonly number[]; readonly dtype?: DType },
-  ): GPUBuffer =>
-    createBuffer(gpu, {
-      label: `tuning ${name}`,
-      bytes: Math.max(...products.map((p) => bytesOf(specOf(p)))),
-    });
+  ): GPUBuffer => {
+    const bytes = Math.max(...products.map((p) => bytesOf(specOf(p))));
+    buffers.push(createBuffer(gpu, { label: `tuning ${name} (openGpu({ tune: false }) needs none)`, bytes }));
+    return buffers.at(-1)!;
+  };
   const scratch = {
     a: buffer(
       "a",

@@ -43,7 +43,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   options: { readonly path: string; readonly extra?: Json },
 ): Promise<void> {
-  const { settings, step, policy, frozen } = state;
+  const { settings, step, policy, frozen, chosen } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
@@ -57,8 +57,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   });
   const order = [...flatten(state.params).keys()];
   const { extra = null } = options;
-  const tuning = { adapter: gpu.name, variants: Object.fromEntries(gpu.tuning.variants) };
-  const record: Stored = { version: VERSION, settings, step, policy, frozen, order, tuning, extra };
+  const record: Stored = { version: VERSION, settings, step, policy, frozen, order, chosen, extra };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }
 
@@ -87,9 +86,9 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     const data = await file.readF32(name), { shape, dtype } = file.specs.get(name)!;
     map.set(name.slice(prefix.length), { shape, dtype: dtype === "BF16" ? "bf16" : "f32", data });
   }
-  const { settings, step, policy, frozen, order, tuning, extra } = record;
+  const { settings, step, policy, frozen, order, chosen, extra } = record;
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { settings, step, policy, frozen, tuning, extra, params: ordered, leaves };
+  return { settings, step, policy, frozen, chosen, extra, params: ordered, leaves };
 }
 
 interface Stored extends Omit<SavedState, "params" | "leaves"> {
@@ -135,4 +134,30 @@ export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>
   gpu.device.queue.submit([encoder.finish()]);
   gpu.counts.submits++;
   return { ...state, params, leaves, loss: state.loss === null ? null : leaves.get("loss")! };
+}
+
+/**
+ * Does something that updates the buffers of a state in place, then puts their values back.
+ *
+ * @param gpu The device
+ * @param state The state, not consumed
+ * @param work What to do
+ * @returns What it gives
+ */
+export async function undone<P extends TensorTree, R>(
+  gpu: Gpu,
+  state: TrainingState<P>,
+  work: () => Promise<R>,
+): Promise<R> {
+  const copy = snapshot(gpu, state);
+  const result = await work();
+  const encoder = gpu.device.createCommandEncoder();
+  const pairs = [[flatten(state.params), flatten(copy.params)], [state.leaves, copy.leaves]] as const;
+  const saved = pairs.flatMap(([to, from]) =>
+    [...to].map(([path, t]) => [storageOf(t), storageOf(from.get(path)!)] as const)
+  );
+  for (const [to, from] of saved) encoder.copyBufferToBuffer(from.buffer, 0, to.buffer, 0, to.buffer.size);
+  gpu.device.queue.submit([encoder.finish()]);
+  for (const [, { buffer }] of saved) buffer.destroy();
+  return result;
 }

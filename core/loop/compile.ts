@@ -5,16 +5,17 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import type { Plan } from "../gpu/plan.ts";
-import { planFor } from "../gpu/run.ts";
-import { tune } from "../gpu/tune.ts";
+import { chooseMatmul, isVariant } from "../../kernels/matmul_variants.ts";
+import type { MatmulVariant } from "../../kernels/matmul.ts";
+import { type Plan, plan } from "../gpu/plan.ts";
+import { type Product, productsOf, tune } from "../gpu/tune.ts";
 import { topological } from "../graph.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
-import { leaf, type Spec, type Tensor } from "../tensor.ts";
+import { leaf, type Spec, type Target, type Tensor } from "../tensor.ts";
 import { type Leaves, type Path, unflatten } from "../tree.ts";
 import { moduleOf } from "./components.ts";
-import type { TensorTree } from "./state.ts";
+import type { Chosen, TensorTree } from "./state.ts";
 import { type Column, type StepGraph, traceStep } from "./trace.ts";
 
 /** Which step is meant. */
@@ -44,8 +45,16 @@ export interface StepCompiler {
   trace(request: StepRequest): { readonly loss: Tensor; readonly leaves: Leaves };
   /** Plans a step. */
   compile(request: StepRequest): Compiled;
-  /** Chooses the kernels of the matrix products in all steps of these shapes, whatever is frozen. */
-  tune(request: StepRequest): Promise<void>;
+  /**
+   * Chooses the kernels of the matrix products in all steps of these shapes, whatever is frozen.
+   *
+   * @returns What to wait for; null when all are chosen
+   */
+  choose(request: StepRequest): Promise<void> | null;
+  /** What was chosen so far. */
+  chosen(): Chosen;
+  /** Takes the choice of a saved run, as far as it is of this adapter and of this version; plans are made anew. */
+  adopt(chosen: Chosen): void;
   /** Parameters that a step changes. */
   activePaths(params: Leaves, frozen: readonly Path[]): Path[];
   /** Rows and columns of the readings. */
@@ -71,7 +80,10 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
   },
 ): StepCompiler {
   const { optimizer, signals, trainable, lookEvery } = options;
-  const compiled = new Map<string, Compiled>(), tuned = new Set<string>();
+  const compiled = new Map<string, Compiled>(), ready = new Set<string>();
+  const variants = new Map<string, MatmulVariant>();
+  const target: Target = { ...gpu.target, variants };
+  let saved: Chosen["variants"] = {}, chosen: Chosen = { adapter: gpu.name, variants: {} };
 
   function trace({ params, batch }: StepRequest): { loss: Tensor; leaves: Leaves } {
     const leaves = new Map([...params].map(([path, t]) => [path, leaf(path, t)]));
@@ -107,17 +119,38 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       let found = compiled.get(key);
       if (found === undefined) {
         const { roots, updates, columns, replaced } = graphOf(request);
-        found = { key, plan: planFor(gpu, roots, updates), columns, replaced };
+        found = { key, plan: plan(roots, { target, updates }), columns, replaced };
         compiled.set(key, found);
       }
       return found;
     },
-    async tune(request) {
+    choose(request) {
       const key = shapesOf(request);
-      if (!gpu.tuning.enabled || tuned.has(key)) return;
+      if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
-      await tune(gpu, graphOf({ ...request, frozen: [] }).roots);
-      tuned.add(key);
+      const products = productsOf(graphOf({ ...request, frozen: [] }).roots);
+      const open = new Map<string, Product>();
+      for (const [name, product] of products) {
+        const known = variants.get(name) ?? saved[name];
+        if (isVariant(known, { sizes: product, options: target })) variants.set(name, known);
+        else open.set(name, product);
+      }
+      const settle = (): void => {
+        for (const [name, product] of open) {
+          const measured = gpu.tuning.variants.get(name) ?? gpu.target.variants?.get(name);
+          variants.set(name, measured ?? chooseMatmul(product, target));
+        }
+        chosen = { adapter: gpu.name, variants: Object.fromEntries(variants) };
+        ready.add(key);
+      };
+      if (gpu.tuning.enabled && open.size > 0) return tune(gpu, open).then(settle);
+      settle();
+      return null;
+    },
+    chosen: () => chosen,
+    adopt({ adapter, variants: theirs }) {
+      saved = adapter === gpu.name ? theirs : {};
+      for (const known of [compiled, ready, variants]) known.clear();
     },
   };
 }

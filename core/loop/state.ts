@@ -15,6 +15,14 @@ import type { Leaves, Path } from "../tree.ts";
 /** A record of tensors. */
 export type TensorTree = object;
 
+/** How matrix products are computed: on the same adapter, by the same version, the same bits come out again. */
+export interface Chosen {
+  /** Name of the adapter. */
+  readonly adapter: string;
+  /** Variants by product. */
+  readonly variants: { readonly [product: string]: MatmulVariant };
+}
+
 /** A change of the frozen set, and what a step costs before and after. */
 export interface FreezeEvent {
   /** Step after which it holds. */
@@ -51,6 +59,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly event: FreezeEvent | null;
   /** What the last step cost; null before the first. */
   readonly cost: Cost | null;
+  /** How the products of its steps are computed; none before the first. */
+  readonly chosen: Chosen;
   /** True when all steps are taken or every component is frozen. */
   readonly done: boolean;
 }
@@ -124,11 +134,8 @@ export interface SavedState {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
-  /** How products were computed, and on which adapter: there, the same bits come out again. */
-  readonly tuning?: {
-    readonly adapter: string;
-    readonly variants: { readonly [product: string]: MatmulVariant };
-  };
+  /** How its products were computed. */
+  readonly chosen?: Chosen;
 }
 
 /** Values with their spec. */

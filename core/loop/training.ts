@@ -5,7 +5,7 @@
  */
 
 import { toBf16 } from "../data/floats.ts";
-import { NonFiniteError } from "../errors.ts";
+import { ConsumedError, NonFiniteError } from "../errors.ts";
 import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
 import { bytesOf, type Cost } from "../gpu/plan.ts";
 import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
@@ -16,7 +16,7 @@ import { hostOp, hostValues, sameShape, sizeOf, type Spec, type Tensor } from ".
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { describe, stepCompiler, type StepRequest } from "./compile.ts";
 import { findComponents } from "./components.ts";
-import { snapshot } from "./checkpoint.ts";
+import { undone } from "./checkpoint.ts";
 import { readLook } from "./look.ts";
 import type {
   FreezeEvent,
@@ -191,6 +191,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       leaves: adjustLeaves(new Map(), [], 0),
       policy: null,
       frozen: [],
+      chosen: compiler.chosen(),
       done: false,
     };
     return seal(state, token);
@@ -218,19 +219,36 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     }
     const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
-    const { adapter, variants = {} } = saved.tuning ?? {};
-    if (adapter === gpu.name) {
-      for (const entry of Object.entries(variants)) gpu.tuning.variants.set(...entry);
+    if (saved.chosen !== undefined) {
+      compiler.adopt(saved.chosen);
+      forget();
     }
     await checkAllocations(gpu);
     const done = step >= steps || activePaths(frozen).length === 0;
-    return seal({ ...blank, step, policy, frozen, leaves, params: unflatten(params) as P, done }, token);
+    const chosen = saved.chosen ?? compiler.chosen();
+    return seal(
+      { ...blank, step, policy, frozen, leaves, chosen, params: unflatten(params) as P, done },
+      token,
+    );
   }
 
+  /** States whose step is being taken. */
+  const underWay = new WeakSet<TrainingState<P>>();
+
   async function next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>> {
+    for (const tensor of flatten(state.params).values()) storageOf(tensor);
+    if (underWay.has(state)) throw new ConsumedError(state.step, state.step + 1);
+    underWay.add(state);
+    try {
+      return await take(state, batch);
+    } finally {
+      underWay.delete(state);
+    }
+  }
+
+  async function take(state: TrainingState<P>, batch: B): Promise<TrainingState<P>> {
     const step = state.step + 1;
     const params = flatten(state.params);
-    for (const tensor of params.values()) storageOf(tensor);
     const token = owners.get(state) ?? {};
     turnTo(params, token);
     const given = flatten(batch);
@@ -250,12 +268,17 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     }
     const asked = request(state.frozen);
-    await compiler.tune(asked);
+    const waiting = compiler.choose(asked);
+    if (waiting !== null) {
+      await waiting;
+      // A step of another state may have been taken meanwhile.
+      turnTo(params, token);
+      batchSpecs = given;
+    }
     const plan = compiler.compile(asked);
     const { leaves } = state, { key } = plan;
     if (current === null || current.key !== key || owner !== token) {
-      current?.recording.destroy();
-      current = null;
+      forget();
       owner = token;
       const resolve = (node: Tensor): GPUBuffer => {
         const { path } = node.attrs as { path: Path };
@@ -324,6 +347,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       look,
       event,
       cost: plan.plan.cost,
+      chosen: compiler.chosen(),
       done,
     }, token);
   }
@@ -340,18 +364,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
-    // The recording updates in place: what it changes is put back.
-    const copy = snapshot(gpu, state);
-    const rows = await profile(gpu, { recording: current.recording, step: state.step });
-    const encoder = gpu.device.createCommandEncoder();
-    const pairs = [[flatten(state.params), flatten(copy.params)], [state.leaves, copy.leaves]] as const;
-    const saved = pairs.flatMap(([to, from]) =>
-      [...to].map(([path, t]) => [storageOf(t), storageOf(from.get(path)!)] as const)
-    );
-    for (const [to, from] of saved) encoder.copyBufferToBuffer(from.buffer, 0, to.buffer, 0, to.buffer.size);
-    gpu.device.queue.submit([encoder.finish()]);
-    for (const [, { buffer }] of saved) buffer.destroy();
-    return rows;
+    const { recording } = current;
+    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step }));
   }
 
   function costOf(frozen: readonly Path[]): Cost {
@@ -361,9 +375,13 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return compiler.compile(request(frozen)).plan.cost;
   }
 
-  function dispose(): void {
+  function forget(): void {
     current?.recording.destroy();
     current = null;
+  }
+
+  function dispose(): void {
+    forget();
     for (const buffer of inputs.values()) buffer.destroy();
     inputs.clear();
   }

@@ -143,7 +143,7 @@ function chunkRows(all: number, most: number): number {
  * Source: Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", arXiv 2410.10989, FusedLinearCrossEntropy.
  *
  * @param hidden f32 [..., C]
- * @param options Weight, labels and how much memory scores may take, and whether rows that do not count are left out
+ * @param options Weight, labels and how much memory scores may take
  * @returns f32 scalar, nats; 0 when no label counts
  * @throws {ShapeError} When the shapes do not fit
  *

@@ -5,7 +5,7 @@
  */
 
 import { matmul as matmulKernel, productKey } from "../../kernels/matmul.ts";
-import { matmulVariants } from "../../kernels/matmul_variants.ts";
+import { chooseMatmul } from "../../kernels/matmul_variants.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { add } from "./elementwise.ts";
@@ -127,8 +127,9 @@ const accumulateOp: Op<ProductAttrs> = {
     const product = { ...sizes, ...attrs };
     // Sums that several workgroups share would need a launch more.
     const known = target.variants?.get(productKey(product));
-    const variants = [...(known === undefined ? [] : [known]), ...matmulVariants(product, target)];
-    const variant = variants.find((v) => v.kind === "direct" || v.split === 1)!;
+    const variant = known !== undefined && (known.kind === "direct" || known.split === 1)
+      ? known
+      : chooseMatmul(product, { ...target, whole: true });
     const epilogue = { expression, outputs: [2] };
     const additive = { ...epilogue, overwrites: [0], additive: true };
     return {

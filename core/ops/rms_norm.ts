@@ -63,8 +63,7 @@ const rmsNormOp: Op<Attrs> = {
 const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  plus: ({ inputs }, other) =>
-    apply(rmsNormGradOp, inputs.length < 5 ? [...inputs, other] : plusLast(inputs, other), null),
+  plus: ({ inputs }, other) => apply(rmsNormGradOp, [...inputs, other], null),
   kernel({ inputs, target }) {
     const [{ shape }] = inputs, width = shape.at(-1)!;
     const threads = rowThreads(target.software, width), residual = inputs.length > 4;
@@ -78,11 +77,6 @@ const rmsNormGradOp: Op<null> = {
     return [more.reduce(add, own)];
   },
 };
-
-/** The inputs with a tensor added to the last. */
-function plusLast(inputs: readonly Tensor[], other: Tensor): Tensor[] {
-  return [...inputs.slice(0, -1), add(inputs.at(-1)!, other)];
-}
 
 /**
  * RMSNorm over the last axis: `x / sqrt(mean(x^2) + eps) * gain`.

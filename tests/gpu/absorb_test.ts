@@ -17,13 +17,9 @@ function normGrad(): Tensor {
   return dx;
 }
 
-Deno.test("absorb adds to the gradient of a norm inside its kernel, once and again", () => {
-  const dx = normGrad();
-  assertEquals(dx.op.name, "rmsNormGrad");
-  const [once] = absorb([add(other, dx)]);
-  assertEquals([once.op.name, once.inputs.length, once.inputs[4]], ["rmsNormGrad", 5, other]);
-  const [again] = absorb([add(x, once)]);
-  assertEquals([again.op.name, again.inputs.length, again.inputs[4].op.name], ["rmsNormGrad", 5, "add"]);
+Deno.test("absorb adds to the gradient of a norm inside its kernel", () => {
+  const [sum] = absorb([add(other, normGrad())]);
+  assertEquals([sum.op.name, sum.inputs.length, sum.inputs[4]], ["rmsNormGrad", 5, other]);
 });
 
 Deno.test("absorb leaves sums alone whose term somebody else reads, or that broadcast", () => {

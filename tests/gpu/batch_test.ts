@@ -7,6 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   adamW,
+  add,
   chain,
   clipByGlobalNorm,
   defineTraining,
@@ -20,10 +21,13 @@ import {
   type Optimizer,
   read,
   readAll,
+  sum,
   type Tensor,
   tensor,
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
+import { plan } from "../../core/gpu/plan.ts";
+import { leaf } from "../../core/tensor.ts";
 
 type Layers = { readonly [name: string]: Tensor };
 
@@ -101,4 +105,26 @@ Deno.test("an update that reads a parameter which another one overwrites sees it
   const { params } = await training.next(start, { x: tensor([1, 1]) });
   const seen = await Promise.all(names.map(async (name) => [...await read(gpu, params[name])]));
   assertEquals(seen, [[3, 3], [6, 6], [8, 8]]);
+});
+
+Deno.test("updates whose sums others need before they may overwrite are planned apart", () => {
+  const target = { software: true, subgroups: false, workgroupBytes: 32768, maxBindings: 32 };
+  const leaves = new Map(
+    [["a1", 8], ["a2", 8], ["b1", 12], ["b2", 12], ["c", 12], ["d", 8]].map(([name, size]) =>
+      [name as string, leaf(name as string, { shape: [size as number], dtype: "f32" })] as const
+    ),
+  );
+  const of = (name: string): Tensor => leaves.get(name)!;
+  const grown = new Map(["a1", "a2", "b1", "b2"].map((name) => [name, multiply(of(name), 1.5)]));
+  const roots = [
+    ...grown.values(),
+    // Each needs an old value of one pair and the sum over a new value of the other.
+    add(of("c"), multiply(of("b1"), sum(grown.get("a1")!))),
+    add(of("d"), multiply(of("a2"), sum(grown.get("b2")!))),
+    sum(grown.get("a2")!),
+    sum(grown.get("b1")!),
+  ];
+  const names = [...grown.keys(), "c", "d"];
+  const updates = new Map(names.map((name, i) => [i, of(name)]));
+  assert(plan(roots, { target, updates }).launches.length > 0);
 });

@@ -8,6 +8,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   adamW,
   defineTraining,
+  type Gpu,
   type GpuOptions,
   grad,
   linearCrossEntropy,
@@ -16,11 +17,12 @@ import {
   mean,
   multiply,
   openGpu,
+  OutOfMemoryError,
   read,
   saveCheckpoint,
   type Tensor,
   tensor,
-  type TrainingState,
+  type Training,
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/tensor.ts";
@@ -42,7 +44,6 @@ function loss({ w }: Params, { x }: { readonly x: Tensor }): Tensor {
 /** Trains a product of 16x24x40 for two steps. */
 async function train(
   options: GpuOptions,
-  look?: (gpu: Awaited<ReturnType<typeof openGpu>>, state: TrainingState<Params>) => Promise<void>,
 ): Promise<{ readonly chosen: Map<string, unknown>; readonly bits: Uint32Array }> {
   await using gpu = await openGpu(options);
   const training = defineTraining(gpu, loss, { optimizer: adamW({ learningRate: 0.1 }), steps: STEPS });
@@ -50,9 +51,8 @@ async function train(
   for (let i = 0; i < STEPS; i++) {
     state = await training.next(state, { x: tensor(values(16 * 40, 2), [16, 40]) });
   }
-  await look?.(gpu, state);
   const weights = await read(gpu, state.params.w);
-  return { chosen: new Map(gpu.tuning.variants), bits: new Uint32Array(weights.buffer) };
+  return { chosen: new Map(Object.entries(state.chosen.variants)), bits: new Uint32Array(weights.buffer) };
 }
 
 Deno.test("productsOf names each product of a graph once, those inside definitions too", () => {
@@ -67,7 +67,7 @@ Deno.test("tune measures the products of a head that is cut into chunks, though 
     weight = leaf("weight", { shape: [33, 8], dtype: "f32" });
   const labels = leaf("labels", { shape: [128], dtype: "i32" });
   const loss = linearCrossEntropy(hidden, { weight, labels, bytes: 4 * 40 * 64 });
-  await tune(gpu, grad(loss, [hidden, weight]));
+  await tune(gpu, productsOf(grad(loss, [hidden, weight])));
   assertEquals([...gpu.tuning.variants.keys()].toSorted(), ["33x8x64 TN 40", "64x40x8 NT", "64x8x33 NN 40"]);
 });
 
@@ -75,7 +75,7 @@ Deno.test("tune measures products of bf16 apart from those of f32", async () => 
   await using gpu = await openGpu({ tune: true });
   const x = leaf("x", { shape: [16, 10], dtype: "f32" });
   const [wide, packed] = (["f32", "bf16"] as const).map((dtype) => leaf(dtype, { shape: [6, 10], dtype }));
-  await tune(gpu, [wide, packed].map((weight) => matmul(x, weight, { transposeB: true })));
+  await tune(gpu, productsOf([wide, packed].map((weight) => matmul(x, weight, { transposeB: true }))));
   assertEquals([...gpu.tuning.variants.keys()], ["16x6x10 NT", "16x6x10 NT bf16"]);
 });
 
@@ -90,7 +90,8 @@ Deno.test("openGpu does not measure on software adapters unless told to", async 
   await using gpu = await openGpu();
   assertEquals(gpu.tuning.enabled, !gpu.software);
   const { chosen } = await train({ tune: false });
-  assertEquals(chosen.size, 0);
+  // What the rule says: the largest blocks.
+  assertEquals([...chosen.values()].map((v) => (v as { tm: number }).tm), [16, 24]);
 });
 
 Deno.test("next measures the products of a step once, tells how far it is, and keeps the choice in the file", async () => {
@@ -122,23 +123,101 @@ Deno.test("next measures the products of a step once, tells how far it is, and k
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("next refuses a damaged file of choices by name", async () => {
+Deno.test("next refuses a file of choices that is damaged or cannot be written, by name and before it measures", async () => {
   const tuneCache = await Deno.makeTempFile();
+  const onTune = (): void => assert(false, "it measured");
   await Deno.writeTextFile(tuneCache, "{");
-  await assertRejects(() => train({ tune: true, tuneCache }), Deno.errors.InvalidData, tuneCache);
+  const message = `Cannot keep measured products in "${tuneCache}"`;
+  await assertRejects(() => train({ tune: true, tuneCache, onTune }), Deno.errors.InvalidData, message);
+  await Deno.remove(tuneCache);
+  const nowhere = "/proc/nowhere/tune.json";
+  await assertRejects(
+    () => train({ tune: true, tuneCache: nowhere, onTune }),
+    Deno.errors.InvalidData,
+    nowhere,
+  );
+});
+
+Deno.test("next measures anew what a file of choices holds in another form", async () => {
+  const tuneCache = await Deno.makeTempFile();
+  await Deno.writeTextFile(tuneCache, "{}");
+  await train({ tune: true, tuneCache });
+  const [adapter] = Object.keys(JSON.parse(await Deno.readTextFile(tuneCache)));
+  for (const entries of [null, { "16x24x40 NN": null }, [1]]) {
+    await Deno.writeTextFile(tuneCache, JSON.stringify({ [adapter]: entries }));
+    assertEquals((await train({ tune: true, tuneCache })).chosen.size, 2);
+  }
   await Deno.remove(tuneCache);
 });
 
-Deno.test("resume takes the choices of the saved run, so that its bits come out again", async () => {
-  const path = await Deno.makeTempFile();
-  const first = await train({ tune: true }, (gpu, state) => saveCheckpoint(gpu, state, { path }));
-  const saved = await loadCheckpoint(path);
-  await using gpu = await openGpu();
+Deno.test("tune gives its memory back, also where it is refused", async () => {
+  await using gpu = await openGpu({ tune: true });
+  const product = { batch: 1, m: 8, n: 8, k: 8, transposeA: false, transposeB: false };
+  const before = gpu.counts.bytes;
+  await tune(gpu, new Map([["8x8x8 NN", product]]));
+  assertEquals(gpu.counts.bytes, before);
+  const large = { ...product, m: 2 ** 16, n: 2 ** 16 };
+  await assertRejects(() => tune(gpu, new Map([["large", large]])), OutOfMemoryError, "tune: false");
+  assertEquals(gpu.counts.bytes, before);
+});
+
+/** A training that has compiled its step already. */
+async function started(gpu: Gpu): Promise<Training<Params, { readonly x: Tensor }>> {
   const training = defineTraining(gpu, loss, { optimizer: adamW({ learningRate: 0.1 }), steps: STEPS });
-  await training.resume(saved);
-  assertEquals(new Map(gpu.tuning.variants), first.chosen);
-  gpu.tuning.variants.clear();
-  await training.resume({ ...saved, tuning: { ...saved.tuning!, adapter: "another adapter" } });
-  assertEquals(gpu.tuning.variants.size, 0);
+  const state = await training.init({ w: tensor(values(40 * 24, 1), [40, 24]) });
+  await training.next(state, { x: tensor(values(16 * 40, 2), [16, 40]) });
+  return training;
+}
+
+Deno.test("resume computes as the saved run did, whatever was compiled before, and without measuring", async () => {
+  const path = await Deno.makeTempFile();
+  await using gpu = await openGpu();
+  const training = await started(gpu);
+  let state = await training.init({ w: tensor(values(40 * 24, 1), [40, 24]) });
+  state = await training.next(state, { x: tensor(values(16 * 40, 2), [16, 40]) });
+  await saveCheckpoint(gpu, state, { path });
+  const saved = await loadCheckpoint(path);
+  const key = "16x24x40 NN";
+  assertEquals(saved.chosen!.variants[key], {
+    kind: "direct",
+    tm: 16,
+    tn: 3,
+    subgroups: gpu.target.subgroups,
+  });
+  const other = { kind: "direct", tm: 8, tn: 3, subgroups: gpu.target.subgroups } as const;
+  const choice = { ...saved.chosen!, variants: { ...saved.chosen!.variants, [key]: other } };
+
+  await using measuring = await openGpu({ tune: true, onTune: () => assert(false, "it measured") });
+  for (const device of [gpu, measuring]) {
+    const resumed = device === gpu
+      ? training
+      : defineTraining(device, loss, { optimizer: adamW({ learningRate: 0.1 }), steps: STEPS });
+    const next = await resumed.next(
+      await resumed.resume({ ...saved, chosen: choice }),
+      { x: tensor(values(16 * 40, 2), [16, 40]) },
+    );
+    assertEquals(next.chosen.variants[key], other);
+    const names = (await resumed.profile(next)).map(({ name }) => name);
+    assert(names.some((name) => name.startsWith(key) || name.includes(`${key} direct 8x3`)), names.join());
+  }
+  await Deno.remove(path);
+});
+
+Deno.test("resume chooses anew what the saved run chose on another adapter, or what no product can have", async () => {
+  await using gpu = await openGpu();
+  const training = await started(gpu);
+  const path = await Deno.makeTempFile();
+  let state = await training.init({ w: tensor(values(40 * 24, 1), [40, 24]) });
+  state = await training.next(state, { x: tensor(values(16 * 40, 2), [16, 40]) });
+  await saveCheckpoint(gpu, state, { path });
+  const saved = await loadCheckpoint(path), own = saved.chosen!;
+  const strange = { kind: "direct", tm: 999, tn: 1, subgroups: false } as const;
+  for (
+    const chosen of [{ ...own, adapter: "another adapter" }, { ...own, variants: { "16x24x40 NN": strange } }]
+  ) {
+    const resumed = await training.resume({ ...saved, chosen });
+    const next = await training.next(resumed, { x: tensor(values(16 * 40, 2), [16, 40]) });
+    assertEquals(next.chosen, own);
+  }
   await Deno.remove(path);
 });

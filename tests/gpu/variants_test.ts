@@ -15,7 +15,7 @@ import {
   type TokenBatch,
 } from "@firn/train";
 import { plan } from "../../core/gpu/plan.ts";
-import type { Target } from "../../core/tensor.ts";
+import { leaf, type Target } from "../../core/tensor.ts";
 import type { MatmulVariant } from "../../kernels/matmul.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../loop/tiny.ts";
 import { assertNear, random } from "../reference/values.ts";
@@ -67,12 +67,29 @@ async function train(gpu: Gpu): Promise<ReadonlyMap<string, ArrayLike<number>>> 
   return result;
 }
 
-Deno.test("plan cuts every product, sums over chunks included, as its target says", async () => {
+Deno.test("plan cuts every product as its target says, and sums over chunks by whole sums", async () => {
   await using gpu = await openGpu();
-  const { launches } = plan(headRoots(), { target: cutBy(gpu.target, tile(1)) });
-  const products = launches.map(({ kernel }) => kernel.name).filter((name) => name.startsWith("matmul"));
-  // Scores, hidden states and weight, in three chunks each.
-  assertEquals(products.map((name) => name.endsWith(" 64x64x16")), new Array(9).fill(true));
+  for (const split of [1, 3]) {
+    const { launches } = plan(headRoots(), {
+      target: cutBy({ ...gpu.target, software: false }, tile(split)),
+    });
+    const products = launches.map(({ kernel }) => kernel.name).filter((name) => name.startsWith("matmul"));
+    // Scores, hidden states and weight, in three chunks each; the weight's second and third are added as they are stored.
+    const shared = products.filter((name) => name.endsWith(` split ${split}`)).length;
+    assertEquals([products.length, shared], [9, split === 1 ? 0 : 7], products.join("\n"));
+    assertEquals(products.some((name) => name.includes("direct")), false);
+  }
+});
+
+Deno.test("plan finds whole sums for a head's gradient where every other product would be shared", () => {
+  const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+  for (const [classes, width, rows] of [[4096, 128, 16384], [256, 384, 262144]]) {
+    const hidden = leaf("hidden", { shape: [rows, width], dtype: "f32" });
+    const weight = leaf("weight", { shape: [classes, width], dtype: "f32" });
+    const labels = leaf("labels", { shape: [rows], dtype: "i32" });
+    const { launches } = plan(grad(linearCrossEntropy(hidden, { weight, labels }), [weight]), { target });
+    assertEquals(launches.some(({ kernel }) => kernel.name.startsWith("matmul")), true);
+  }
 });
 
 Deno.test("linearCrossEntropy and its gradients are the same by tiles, whole and shared, as by blocks", async () => {

@@ -4,6 +4,7 @@ import {
   add,
   chain,
   clipByGlobalNorm,
+  ConsumedError,
   defineTraining,
   evaluate,
   type FreezePolicy,
@@ -117,6 +118,23 @@ Deno.test("lookEvery changes neither weights nor readings", async () => {
 Deno.test("next delivers what is left at the last step, though no look is due", async () => {
   const { looks } = await run(define({ lookEvery: 3 }), pairs(5));
   assertEquals(looks.map(({ steps }) => steps), [[1, 2, 3], [4, 5]]);
+});
+
+Deno.test("next refuses to take a step of one state twice, also before the first has ended", async () => {
+  const training = define();
+  const [batch] = pairs(1);
+  for (let round = 0; round < 2; round++) {
+    const start = await training.init(newMlp());
+    const [first, second] = await Promise.allSettled([
+      training.next(start, batch),
+      training.next(start, batch),
+    ]);
+    assertEquals([first.status, second.status], ["fulfilled", "rejected"]);
+    assert((second as PromiseRejectedResult).reason instanceof ConsumedError);
+    const { value } = first as PromiseFulfilledResult<TrainingState<Mlp>>;
+    const alone = await training.next(await training.init(newMlp()), batch);
+    assertEquals(await valuesOf(gpu, value.params), await valuesOf(gpu, alone.params));
+  }
 });
 
 Deno.test("next plans again for a batch of another shape", async () => {
