@@ -22,7 +22,7 @@ import {
 } from "./rows.ts";
 
 /** What {@link crossEntropy} and {@link crossEntropyGrad} need to know of the scores. */
-interface Scores {
+export interface Scores {
   /** Rows N. */
   readonly rows: number;
   /** Classes V. */

@@ -9,12 +9,17 @@ import { MAX_GROUPS } from "./kernel.ts";
 import { LANES } from "./matmul_direct.ts";
 import { tileBytes } from "./matmul_fill.ts";
 
-/** Sizes of a product `[batch, m, k] x [batch, k, n]`, and whether A is stored as [batch, k, m]. */
+/** Sizes of a product `[batch, m, k] x [batch, k, n]`. */
 export interface ProductSizes {
+  /** Products. */
   readonly batch: number;
+  /** Rows. */
   readonly m: number;
+  /** Columns. */
   readonly n: number;
+  /** Length of the sums. */
   readonly k: number;
+  /** Whether A is stored as [batch, k, m]; not when absent. */
   readonly transposeA?: boolean;
 }
 

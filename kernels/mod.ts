@@ -14,7 +14,12 @@ export {
   type AttentionGradOptions,
   attentionGradQ,
 } from "./attention_backward.ts";
-export { type AttentionShape, type AttentionTiling, attentionTiling } from "./attention_tiles.ts";
+export {
+  type AttentionPass,
+  type AttentionShape,
+  type AttentionTiling,
+  attentionTiling,
+} from "./attention_tiles.ts";
 export type { Stored } from "./bf16.ts";
 export {
   countedFirst,
@@ -28,6 +33,7 @@ export {
   crossEntropyGrad,
   type CrossEntropyGradOptions,
   type CrossEntropyOptions,
+  type Scores,
 } from "./cross_entropy.ts";
 export { type Elementwise, elementwise, partialCount } from "./elementwise.ts";
 export {
@@ -53,7 +59,15 @@ export {
   uniform,
   uniformValues,
 } from "./random.ts";
-export { collect, columnPieces, reduce, reduceThreads, type Reduction, type Run } from "./reduce.ts";
+export {
+  collect,
+  columnPieces,
+  type ColumnSizes,
+  reduce,
+  reduceThreads,
+  type Reduction,
+  type Run,
+} from "./reduce.ts";
 export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } from "./rms_norm.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";

@@ -58,9 +58,13 @@ export interface GpuOptions {
 
 /** What was asked of a device. */
 export interface Counts {
+  /** Buffers created. */
   buffers: number;
+  /** Bind groups created. */
   bindGroups: number;
+  /** Pipelines compiled. */
   pipelines: number;
+  /** Submissions. */
   submits: number;
   /** Bytes of storage and staging buffers that were not destroyed yet; those left to garbage collection still count. */
   bytes: number;
