@@ -14,5 +14,6 @@ export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
 export { patience } from "./patience.ts";
-export { except, only, type Selector } from "./select.ts";
+export { except, only } from "./select.ts";
+export type { Selector } from "./selector.ts";
 export { sticky } from "./sticky.ts";
