@@ -17,3 +17,4 @@ export { patience } from "./patience.ts";
 export { except, only } from "./select.ts";
 export type { Selector } from "./selector.ts";
 export { sticky } from "./sticky.ts";
+export { stopAt } from "./stop_at.ts";
