@@ -13,6 +13,7 @@ export { below, type BelowOptions, type Normalise } from "./below.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
+export { keepActive } from "./keep_active.ts";
 export { patience } from "./patience.ts";
 export { except, only } from "./select.ts";
 export type { Selector } from "./selector.ts";
