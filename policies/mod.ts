@@ -10,6 +10,7 @@
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
 export { after } from "./after.ts";
 export { below, type BelowOptions, type Normalise } from "./below.ts";
+export { type Blocks, blocksOf } from "./blocks.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
