@@ -17,6 +17,7 @@ export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
 export { keepActive } from "./keep_active.ts";
 export { patience } from "./patience.ts";
 export { randomSubset, type RandomSubsetOptions } from "./random_subset.ts";
+export { rotate, type RotateOptions } from "./rotate.ts";
 export { schedule, type ScheduleOptions } from "./schedule.ts";
 export { except, only } from "./select.ts";
 export type { Selector } from "./selector.ts";
