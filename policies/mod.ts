@@ -16,6 +16,7 @@ export { definePolicy, type PolicyDefinition, type StepLook } from "./define_pol
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
 export { keepActive } from "./keep_active.ts";
 export { patience } from "./patience.ts";
+export { prefix, type PrefixOptions } from "./prefix.ts";
 export { randomSubset, type RandomSubsetOptions } from "./random_subset.ts";
 export { rotate, type RotateOptions } from "./rotate.ts";
 export { schedule, type ScheduleOptions } from "./schedule.ts";
