@@ -14,6 +14,7 @@ export { type Blocks, blocksOf } from "./blocks.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
+export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";
 export { keepActive } from "./keep_active.ts";
 export { patience } from "./patience.ts";
 export { prefix, type PrefixOptions } from "./prefix.ts";
