@@ -23,5 +23,6 @@ export { rotate, type RotateOptions } from "./rotate.ts";
 export { schedule, type ScheduleOptions } from "./schedule.ts";
 export { except, only } from "./select.ts";
 export type { Selector } from "./selector.ts";
+export { smooth } from "./smooth.ts";
 export { sticky } from "./sticky.ts";
 export { stopAt } from "./stop_at.ts";
