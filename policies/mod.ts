@@ -13,6 +13,7 @@ export { below, type BelowOptions, type Normalise } from "./below.ts";
 export { type Blocks, blocksOf } from "./blocks.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
+export { every } from "./every.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
 export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";
 export { keepActive } from "./keep_active.ts";
