@@ -9,6 +9,7 @@
 
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
 export { after } from "./after.ts";
+export { atMost } from "./at_most.ts";
 export { below, type BelowOptions, type Normalise } from "./below.ts";
 export { type Blocks, blocksOf } from "./blocks.ts";
 export { allOf, anyOf } from "./combine.ts";
