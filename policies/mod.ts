@@ -12,6 +12,7 @@ export { after } from "./after.ts";
 export { atMost } from "./at_most.ts";
 export { below, type BelowOptions, type Normalise } from "./below.ts";
 export { type Blocks, blocksOf } from "./blocks.ts";
+export { closePrefix } from "./close_prefix.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
 export { every } from "./every.ts";
