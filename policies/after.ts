@@ -1,5 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
+import { partOf } from "./part_of.ts";
 
 /**
  * Gives training a grace period: a policy sees only steps above `ceil(alpha * T)`, T the planned steps.
@@ -35,8 +36,7 @@ export function after(alpha: number, policy: FreezePolicy): FreezePolicy {
     name: `after(${alpha}, ${policy.name})`,
     signals: policy.signals,
     init: (components, run) => ({
-      // Rounded first: in binary 0.55 * 100 lies just above 55, and its ceiling would be 56.
-      grace: Math.ceil(Number((alpha * run.steps).toPrecision(12))),
+      grace: Math.ceil(partOf(alpha, run.steps)),
       inner: policy.init(components, run),
     }),
     next: (state, { step, look }) =>

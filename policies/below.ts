@@ -47,9 +47,8 @@ export function below(signal: Signal, tau: number, options: BelowOptions = {}): 
       `Cannot compare "${signal}" with a threshold as "tau" must be a number above 0: got ${tau}`,
     );
   }
-  const unit = { none: "", size: "/size", "lr*size": "/(lr*size)" }[normalise];
   return definePolicy({
-    name: `below(${signal}${unit}, ${tau})`,
+    name: `below(${readingLabel(signal, normalise)}, ${tau})`,
     signals: [signal],
     init: (components) => ({
       components: components.map(({ path, size }) => ({ path, divisor: normalise === "none" ? 1 : size })),
@@ -68,4 +67,9 @@ export function below(signal: Signal, tau: number, options: BelowOptions = {}): 
     },
     frozen: ({ frozen }) => frozen,
   });
+}
+
+/** How a normalised signal prints in the name of a policy. */
+export function readingLabel(signal: Signal, normalise: Normalise = "none"): string {
+  return signal + { none: "", size: "/size", "lr*size": "/(lr*size)" }[normalise];
 }

@@ -2,7 +2,8 @@ import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
 import { after } from "./after.ts";
 import { below, type Normalise } from "./below.ts";
 import { patience } from "./patience.ts";
-import { only, type Selector } from "./select.ts";
+import { only } from "./select.ts";
+import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
 
 /** Options of {@link gradES}. */

@@ -9,10 +9,23 @@
 
 export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
 export { after } from "./after.ts";
+export { atMost } from "./at_most.ts";
 export { below, type BelowOptions, type Normalise } from "./below.ts";
+export { type Blocks, blocksOf } from "./blocks.ts";
+export { closePrefix } from "./close_prefix.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
+export { every } from "./every.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
+export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";
+export { keepActive } from "./keep_active.ts";
 export { patience } from "./patience.ts";
-export { except, only, type Selector } from "./select.ts";
+export { prefix, type PrefixOptions } from "./prefix.ts";
+export { randomSubset, type RandomSubsetOptions } from "./random_subset.ts";
+export { rotate, type RotateOptions } from "./rotate.ts";
+export { schedule, type ScheduleOptions } from "./schedule.ts";
+export { except, only } from "./select.ts";
+export type { Selector } from "./selector.ts";
+export { smooth } from "./smooth.ts";
 export { sticky } from "./sticky.ts";
+export { stopAt } from "./stop_at.ts";

@@ -1,11 +1,6 @@
-import type { Component, FreezePolicy } from "../core/policy.ts";
+import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
-
-/**
- * Which components: a predicate, or a glob over whole paths in which `*` stands for any characters, dots included,
- * as in `"*.q_proj"`.
- */
-export type Selector = string | ((component: Component) => boolean);
+import { labelOf, select, type Selector } from "./selector.ts";
 
 /**
  * Shows a policy only some components; the others stay active.
@@ -63,26 +58,15 @@ interface Narrowing {
 }
 
 function narrow(name: string, selector: Selector, { policy, keep }: Narrowing): FreezePolicy {
-  const label = typeof selector === "string" ? selector : selector.name || "predicate";
-  const matches = typeof selector === "string" ? glob(selector) : selector;
   return definePolicy({
-    name: `${name}(${label}, ${policy.name})`,
+    name: `${name}(${labelOf(selector)}, ${policy.name})`,
     signals: policy.signals,
     init(components, run) {
-      if (!components.some(matches)) {
-        const first = components.length === 0 ? "there are none" : `the first is "${components[0].path}"`;
-        throw new RangeError(`Cannot select components by "${label}" as none matches: ${first}`);
-      }
-      const kept = components.filter((component) => keep(matches(component)));
+      const named = select(selector, components);
+      const kept = components.filter(({ path }) => keep(named.includes(path)));
       return { inner: policy.init(kept, run), paths: kept.map(({ path }) => path) };
     },
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen: ({ inner, paths }) => policy.frozen(inner).filter((path) => paths.includes(path)),
   });
-}
-
-function glob(pattern: string): (component: Component) => boolean {
-  const literals = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  const expression = new RegExp(`^${literals.join(".*")}$`);
-  return ({ path }) => expression.test(path);
 }

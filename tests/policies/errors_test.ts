@@ -3,12 +3,23 @@ import {
   after,
   allOf,
   anyOf,
+  atMost,
   below,
+  closePrefix,
   definePolicy,
+  every,
   except,
   gradES,
+  hysteresis,
+  keepActive,
   only,
   patience,
+  prefix,
+  randomSubset,
+  rotate,
+  schedule,
+  smooth,
+  stopAt,
 } from "../../policies/mod.ts";
 import { COMPONENTS, lookOf, randomLook } from "./looks.ts";
 
@@ -43,6 +54,80 @@ Deno.test("patience wants a whole number above 0", () => {
 Deno.test("anyOf and allOf want a policy", () => {
   assertThrows(() => anyOf(), TypeError, `"anyOf" as it was given none`);
   assertThrows(() => allOf(), TypeError, `"allOf" as it was given none`);
+});
+
+Deno.test("what takes a share says of what, and what it got", () => {
+  for (const share of [-0.1, 1.1, NaN]) {
+    const got = `0 to 1: got ${share}`;
+    assertThrows(
+      () => atMost(share, p),
+      RangeError,
+      `Cannot bound "${p.name}" as "share" is a share of the elements, ${got}`,
+    );
+    assertThrows(() => atMost(share, p, { of: "components" }), RangeError, `of the components, ${got}`);
+    assertThrows(
+      () => randomSubset({ share, every: 1 }),
+      RangeError,
+      `"share" is a share of the components, ${got}`,
+    );
+    assertThrows(() => schedule({ first: share }), RangeError, `"first" is a share of all steps, ${got}`);
+  }
+  for (const share of [0, -0.1, 1.1, NaN]) {
+    const got = `must be above 0 and at most 1: got ${share}`;
+    assertThrows(
+      () => smooth(share, p),
+      RangeError,
+      `Cannot smooth what "${p.name}" reads as "weight" ${got}`,
+    );
+    assertThrows(() => closePrefix(p, { share }), RangeError, `the prefix of "${p.name}" as "share" ${got}`);
+  }
+});
+
+Deno.test("what counts wants a whole number above 0", () => {
+  for (const n of [0, -1, 1.5, NaN]) {
+    const message = (name: string) => `"${name}" must be a whole number above 0: got ${n}`;
+    assertThrows(() => every(n, p), RangeError, `Cannot ask "${p.name}" every n steps as ${message("n")}`);
+    assertThrows(() => stopAt(n), RangeError, message("step"));
+    assertThrows(() => randomSubset({ share: 0.5, every: n }), RangeError, message("every"));
+    assertThrows(() => rotate({ every: n }), RangeError, message("every"));
+    assertThrows(() => rotate({ every: 1, active: n }), RangeError, message("active"));
+    assertThrows(() => prefix({ intervals: n }), RangeError, message("intervals"));
+  }
+});
+
+Deno.test("what draws at random wants a whole number as its seed", () => {
+  for (const seed of [0.5, NaN, Infinity]) {
+    const message = `"seed" must be a whole number: got ${seed}`;
+    assertThrows(() => randomSubset({ share: 0.5, every: 1, seed }), RangeError, message);
+    assertThrows(() => rotate({ every: 1, seed }), RangeError, message);
+  }
+});
+
+Deno.test("prefix wants a percentile between 0 and 100", () => {
+  for (const percentile of [-1, 101, NaN]) {
+    assertThrows(
+      () => prefix({ percentile }),
+      RangeError,
+      `"percentile" must be 0 to 100: got ${percentile}`,
+    );
+  }
+});
+
+Deno.test("hysteresis wants two thresholds in order", () => {
+  const message = `Cannot thaw by "gradNorm" as "high" must be at least "low", 0.2: got 0.1`;
+  assertThrows(() => hysteresis("gradNorm", { low: 0.2, high: 0.1 }), RangeError, message);
+  assertThrows(() => hysteresis("gradNorm", { low: 0, high: 0.1 }), RangeError, "number above 0: got 0");
+});
+
+Deno.test("rotate says how many blocks there are", () => {
+  const message = `Cannot rotate 5 blocks at a time as the model has 4: lower "active"`;
+  assertThrows(() => rotate({ every: 1, active: 5 }).init(COMPONENTS, run), RangeError, message);
+});
+
+Deno.test("keepActive and rotate name a selector without a match", () => {
+  const message = `Cannot select components by "last" as none matches: the first is "embed_tokens"`;
+  assertThrows(() => keepActive("last", p).init(COMPONENTS, run), RangeError, message);
+  assertThrows(() => rotate({ every: 1, always: "last" }).init(COMPONENTS, run), RangeError, message);
 });
 
 Deno.test("only and except name a glob without a match and the first component there is", () => {

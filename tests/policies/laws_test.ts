@@ -1,16 +1,27 @@
-import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { FreezePolicy } from "../../core/policy.ts";
 import {
   after,
   allOf,
   anyOf,
+  atMost,
   below,
+  closePrefix,
   definePolicy,
+  every,
   except,
   gradES,
+  hysteresis,
+  keepActive,
   only,
   patience,
+  prefix,
+  randomSubset,
+  rotate,
+  schedule,
+  smooth,
   sticky,
+  stopAt,
 } from "../../policies/mod.ts";
 import { COMPONENTS, cut, frozenSets, lookOf, PATHS, randomLook, statesOf, STEPS } from "./looks.ts";
 
@@ -33,7 +44,8 @@ const witness = definePolicy({
   frozen: ({ paths, seen }) => paths.filter((_, i) => (seen.at(-1)?.[i + 3] ?? 1) < 0.3),
 });
 
-const POLICIES: readonly FreezePolicy[] = [
+/** What decides by readings. */
+const MEASURING: readonly FreezePolicy[] = [
   p,
   q,
   r,
@@ -48,7 +60,36 @@ const POLICIES: readonly FreezePolicy[] = [
   only("*.q_proj", witness),
   except("*.q_proj", sticky(p)),
   gradES({ tau: 0.5, alpha: 0.25, patience: 2 }),
+  smooth(0.4, below("gradNorm", 0.4)),
+  smooth(0.4, witness),
+  hysteresis("gradNorm", { low: 0.3, high: 0.6 }),
+  hysteresis("weightDelta", { low: 0.01, high: 0.02, normalise: "lr*size" }),
+  every(3, sticky(q)),
+  every(4, witness),
+  closePrefix(below("gradNorm", 0.6), { share: 0.4 }),
+  atMost(0.4, below("gradNorm", 0.7)),
+  atMost(0.4, below("gradNorm", 0.7), { of: "components" }),
+  keepActive("layers.1.*", witness),
+  prefix({ intervals: 10, percentile: 60 }),
+  keepActive("lm_head", atMost(0.5, closePrefix(every(2, smooth(0.5, r)), { share: 0.3 }))),
 ];
+
+/** What decides by the step alone. */
+const SCHEDULED: readonly FreezePolicy[] = [
+  stopAt(7),
+  schedule({ first: 0.5 }),
+  schedule({ first: 0.8, spacing: "cubic" }),
+  randomSubset({ share: 0.5, every: 3, seed: 1 }),
+  rotate({ every: 3 }),
+  rotate({ every: 2, active: 3, order: "down" }),
+  rotate({ every: 1, active: 2, order: "shuffled", seed: 5 }),
+  rotate({ every: 4, order: "random", always: (c) => c.layer === null }),
+  after(0.4, rotate({ every: 3 })),
+  patience(2, randomSubset({ share: 0.5, every: 3 })),
+  atMost(0.3, keepActive("*_proj", closePrefix(schedule({ first: 0.2 })))),
+];
+
+const POLICIES: readonly FreezePolicy[] = [...MEASURING, ...SCHEDULED];
 
 const LOOKS = [1, 2, 3].map((seed) => randomLook(seed));
 
@@ -89,11 +130,11 @@ Deno.test("every policy leaves the states it was given as they were", () => {
   }
 });
 
-Deno.test("no policy freezes on readings that are absent, as NaN or altogether", () => {
+Deno.test("no policy that measures freezes on readings that are absent, as NaN or altogether", () => {
   const steps = LOOKS[0].steps;
   const nothing = Object.fromEntries(PATHS.map((path) => [path, steps.map(() => NaN)]));
   const absent = lookOf({ gradNorm: nothing, gradDelta: nothing, weightDelta: nothing }, steps);
-  for (const policy of POLICIES) {
+  for (const policy of MEASURING) {
     for (const look of [absent, lookOf({}, steps)]) {
       assertEquals(frozenSets(policy, look), Array(STEPS + 1).fill([]), policy.name);
     }
@@ -116,15 +157,18 @@ Deno.test("no policy freezes on the absent first readings of a resume past alpha
 
 Deno.test("anyOf and allOf are commutative", () => {
   for (const look of LOOKS) {
-    assertEquals(frozenSets(anyOf(p, q, r), look), frozenSets(anyOf(r, p, q), look));
-    assertEquals(frozenSets(allOf(p, q, r), look), frozenSets(allOf(r, p, q), look));
+    POLICIES.forEach((policy, i) => {
+      const other = POLICIES[(i + 5) % POLICIES.length];
+      assertEquals(frozenSets(anyOf(policy, q, other), look), frozenSets(anyOf(other, policy, q), look));
+      assertEquals(frozenSets(allOf(policy, q, other), look), frozenSets(allOf(other, policy, q), look));
+    });
   }
 });
 
 Deno.test("anyOf and allOf are idempotent", () => {
-  for (const look of LOOKS) {
-    assertEquals(frozenSets(anyOf(q, q), look), frozenSets(q, look));
-    assertEquals(frozenSets(allOf(q, q), look), frozenSets(q, look));
+  for (const policy of POLICIES) {
+    assertEquals(frozenSets(anyOf(policy, policy), LOOKS[0]), frozenSets(policy, LOOKS[0]));
+    assertEquals(frozenSets(allOf(policy, policy), LOOKS[0]), frozenSets(policy, LOOKS[0]));
   }
 });
 
@@ -223,8 +267,30 @@ Deno.test("below at the threshold itself is not below", () => {
   assertEquals([set(0.3), set(0.3 - 1e-9), set(0)], [[], ["lm_head"], ["lm_head"]]);
 });
 
-Deno.test("a policy given other readings decides otherwise", () => {
-  for (const policy of POLICIES) assertNotEquals(frozenSets(policy, LOOKS[0]), frozenSets(policy, LOOKS[1]));
+Deno.test("a policy that measures decides otherwise when given other readings", () => {
+  for (const policy of MEASURING) {
+    assert(new Set(LOOKS.map((look) => String(frozenSets(policy, look)))).size > 1, policy.name);
+  }
+});
+
+Deno.test("a scheduled policy decides the same whatever the readings, and measures nothing", () => {
+  for (const policy of SCHEDULED) {
+    assertEquals(policy.signals, []);
+    assertEquals(frozenSets(policy, LOOKS[0]), frozenSets(policy, lookOf({}, LOOKS[0].steps)), policy.name);
+  }
+});
+
+Deno.test("every policy names only components that it was shown, each once", () => {
+  for (const policy of POLICIES) {
+    for (const set of frozenSets(policy, LOOKS[2])) {
+      assertEquals(new Set(set).size, set.length, policy.name);
+      assert(set.every((path) => PATHS.includes(path)), policy.name);
+    }
+  }
+});
+
+Deno.test("every policy has a name of its own", () => {
+  assertEquals(new Set(POLICIES.map(({ name }) => name)).size, POLICIES.length);
 });
 
 function orNull(value: number): number | null {

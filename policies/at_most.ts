@@ -1,0 +1,62 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { blocksOf } from "./blocks.ts";
+import { definePolicy } from "./define_policy.ts";
+import { partOf } from "./part_of.ts";
+
+/**
+ * Never freezes more than a share of a model.
+ *
+ * What the policy froze is taken from the bottom up, by {@link blocksOf} and within a block in the model's order, each
+ * component that the share still has room for: low ones save most. So one that freezes below can thaw another above.
+ * What adds to a frozen set, as {@link sticky} and {@link closePrefix} do, belongs inside, or it passes the share.
+ *
+ * @param share Of the elements of all components, or of their number, 0 to 1
+ * @param policy The policy
+ * @param options What the share is of; `elements` when absent
+ * @returns The bounded policy
+ * @throws {RangeError} When `share` is outside 0 to 1
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { atMost, stopAt } from "@firn/train/policies";
+ *
+ * const layer = (n: number) =>
+ *   ({ path: `layers.${n}`, layer: n, parameters: [], kind: "linear", size: 4 }) as const;
+ * const policy = atMost(0.5, stopAt(1));
+ * const start = policy.init([2, 1, 0].map(layer), { steps: 10 });
+ * const state = policy.next(start, { steps: [1], loss: [1], learningRate: [0.1], readings: {} });
+ * assertEquals(policy.frozen(state), ["layers.0"]);
+ * ```
+ */
+export function atMost(
+  share: number,
+  policy: FreezePolicy,
+  { of = "elements" }: { readonly of?: "elements" | "components" } = {},
+): FreezePolicy {
+  if (!(share >= 0 && share <= 1)) {
+    throw new RangeError(
+      `Cannot bound "${policy.name}" as "share" is a share of the ${of}, 0 to 1: got ${share}`,
+    );
+  }
+  return definePolicy({
+    name: `atMost(${share} of ${of}, ${policy.name})`,
+    signals: policy.signals,
+    init(components, run) {
+      const sizes = new Map(components.map(({ path, size }) => [path, of === "elements" ? size : 1]));
+      const { below, layers, above } = blocksOf(components);
+      const order = [...below, ...layers.flat(), ...above].map((path) => ({ path, size: sizes.get(path)! }));
+      return { inner: policy.init(components, run), order };
+    },
+    next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
+    frozen({ inner, order }) {
+      const wanted = policy.frozen(inner);
+      let room = partOf(share, order.reduce((sum, { size }) => sum + size, 0));
+      return order.flatMap(({ path, size }) => {
+        if (size > room || !wanted.includes(path)) return [];
+        room -= size;
+        return [path];
+      });
+    },
+  });
+}

@@ -1,0 +1,67 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { blocksOf } from "./blocks.ts";
+import { definePolicy } from "./define_policy.ts";
+import { partOf } from "./part_of.ts";
+
+/**
+ * Grows the frozen set of a policy to a whole prefix of the model, below which nothing trains.
+ *
+ * A frozen matrix saves the gradient of its weight; that of its input is saved only where everything below is frozen
+ * as well, embedding and norms included, and policies leave those active or scatter. The prefix is the longest run of
+ * blocks from the lowest layer up, each with at least a share of its elements frozen by the policy: all of these
+ * freeze, and what lies below the layers with them. Outside of the prefix the policy's set stays as it is. Blocks are
+ * those of {@link blocksOf}, with what lies above the layers last; an embedding that is also the head lies below.
+ *
+ * @param policy The policy
+ * @param options `share` of the elements of a block, above 0 and at most 1; 0.9 when absent: all but norms and the like
+ * @returns The policy that freezes as much, or more
+ * @throws {RangeError} When `share` is not above 0 and at most 1
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { closePrefix, only, stopAt } from "@firn/train/policies";
+ *
+ * const part = (path: string, layer: number | null, kind: "linear" | "norm" | "embedding", size: number) =>
+ *   ({ path, layer, parameters: [], kind, size });
+ * const components = [
+ *   part("embed", null, "embedding", 99),
+ *   ...[0, 1].flatMap((n) => [part(`${n}.norm`, n, "norm", 1), part(`${n}.up`, n, "linear", 9)]),
+ * ];
+ * const policy = closePrefix(only("0.up", stopAt(1)));
+ * const start = policy.init(components, { steps: 10 });
+ * const state = policy.next(start, { steps: [1], loss: [1], learningRate: [0.1], readings: {} });
+ * assertEquals(policy.frozen(state), ["embed", "0.norm", "0.up"]);
+ * ```
+ */
+export function closePrefix(
+  policy: FreezePolicy,
+  { share = 0.9 }: { readonly share?: number } = {},
+): FreezePolicy {
+  if (!(share > 0 && share <= 1)) {
+    throw new RangeError(
+      `Cannot close the prefix of "${policy.name}" as "share" must be above 0 and at most 1: got ${share}`,
+    );
+  }
+  return definePolicy({
+    name: `closePrefix(${policy.name}, ${share})`,
+    signals: policy.signals,
+    init(components, run) {
+      const { below, layers, above } = blocksOf(components);
+      const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
+      const blocks = [...layers, above].map((paths) => paths.map((path) => ({ path, size: sizes[path] })));
+      return { inner: policy.init(components, run), below, blocks };
+    },
+    next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
+    frozen({ inner, below, blocks }) {
+      const own = policy.frozen(inner);
+      const open = blocks.findIndex((block) => {
+        const sizeOf = (parts: typeof block): number => parts.reduce((sum, { size }) => sum + size, 0);
+        return sizeOf(block.filter(({ path }) => own.includes(path))) < partOf(share, sizeOf(block));
+      });
+      if (open === 0) return own;
+      const prefix = blocks.slice(0, open < 0 ? undefined : open).flat().map(({ path }) => path);
+      return [...new Set([...below, ...prefix, ...own])];
+    },
+  });
+}

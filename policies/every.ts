@@ -1,0 +1,48 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { definePolicy } from "./define_policy.ts";
+
+/**
+ * Lets a policy change the frozen set only every n steps: at those whose number n divides.
+ *
+ * The policy is shown all steps, so that smoothing and patience within lose nothing. Each change costs a new plan and
+ * the moments of what thaws; without {@link sticky}, what freezes stays so for n steps before it is measured again.
+ *
+ * @param n Steps, a whole number above 0
+ * @param policy The policy
+ * @returns The policy that decides less often
+ * @throws {RangeError} When `n` is not a whole number above 0
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { below, every } from "@firn/train/policies";
+ *
+ * const policy = every(3, below("gradNorm", 1));
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const look = (a: number[]) =>
+ *   ({ steps: a.map((_, i) => i + 1), loss: a, learningRate: a, readings: { gradNorm: { a } } });
+ * const start = policy.init([component], { steps: 5 });
+ * assertEquals(policy.frozen(policy.next(start, look([0.5, 0.5]))), []);
+ * assertEquals(policy.frozen(policy.next(start, look([0.5, 0.5, 0.5, 2, 2]))), ["a"]);
+ * ```
+ */
+export function every(n: number, policy: FreezePolicy): FreezePolicy {
+  if (!(Number.isInteger(n) && n >= 1)) {
+    throw new RangeError(
+      `Cannot ask "${policy.name}" every n steps as "n" must be a whole number above 0: got ${n}`,
+    );
+  }
+  return definePolicy({
+    name: `every(${n}, ${policy.name})`,
+    signals: policy.signals,
+    init(components, run) {
+      const inner = policy.init(components, run);
+      return { inner, held: policy.frozen(inner) };
+    },
+    next(state, { step, look }) {
+      const inner = policy.next(state.inner, look);
+      return { inner, held: step % n === 0 ? policy.frozen(inner) : state.held };
+    },
+    frozen: ({ held }) => held,
+  });
+}

@@ -1,0 +1,62 @@
+import type { FreezePolicy, Signal } from "../core/policy.ts";
+import { below, type BelowOptions, readingLabel } from "./below.ts";
+import { definePolicy } from "./define_policy.ts";
+
+/** Options of {@link hysteresis}. */
+export interface HysteresisOptions extends BelowOptions {
+  /** A component freezes when its reading lies below, above 0. */
+  readonly low: number;
+  /** A frozen component thaws when its reading reaches it, at least `low`. */
+  readonly high: number;
+}
+
+/**
+ * Freezes below one threshold and thaws only at a higher one, so that a reading near a threshold does not do both by
+ * turns.
+ *
+ * It is for what goes on being measured. An absent reading changes nothing, and training does not measure what is
+ * frozen: such a component stays frozen. It can thaw where another policy decides with it, as in {@link allOf}, so that
+ * it is low without being frozen.
+ *
+ * @param signal What to measure
+ * @param options Thresholds, in units of the signal after normalisation
+ * @returns The policy
+ * @throws {RangeError} When a threshold is not a number above 0, or `high` lies below `low`
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { hysteresis } from "@firn/train/policies";
+ *
+ * const policy = hysteresis("gradNorm", { low: 1, high: 2 });
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const look = (a: number[]) =>
+ *   ({ steps: a.map((_, i) => i + 1), loss: a, learningRate: a, readings: { gradNorm: { a } } });
+ * const start = policy.init([component], { steps: 3 });
+ * assertEquals(policy.frozen(policy.next(start, look([0.9, 1.9]))), ["a"]);
+ * assertEquals(policy.frozen(policy.next(start, look([0.9, 2.1, 1.9]))), []);
+ * ```
+ */
+export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePolicy {
+  const { low, high, normalise } = options;
+  const cold = below(signal, low, { normalise }), cool = below(signal, high, { normalise });
+  if (low > high) {
+    throw new RangeError(`Cannot thaw by "${signal}" as "high" must be at least "low", ${low}: got ${high}`);
+  }
+  return definePolicy({
+    name: `hysteresis(${readingLabel(signal, normalise)}, ${low}, ${high})`,
+    signals: [signal],
+    init: (components, run) => ({
+      cold: cold.init(components, run),
+      cool: cool.init(components, run),
+      held: [] as readonly string[],
+    }),
+    next(state, { read, look }) {
+      const next = { cold: cold.next(state.cold, look), cool: cool.next(state.cool, look) };
+      const cooled = cool.frozen(next.cool);
+      const kept = state.held.filter((path) => Number.isNaN(read(signal, path)) || cooled.includes(path));
+      return { ...next, held: [...new Set([...kept, ...cold.frozen(next.cold)])] };
+    },
+    frozen: ({ held }) => held,
+  });
+}

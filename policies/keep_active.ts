@@ -1,0 +1,39 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { definePolicy } from "./define_policy.ts";
+import { labelOf, select, type Selector } from "./selector.ts";
+
+/**
+ * Keeps some components active whatever a policy decides: the last layer, the head.
+ *
+ * Unlike with {@link except} the policy is shown all components and goes on deciding about these. Put it outside of
+ * what adds to a frozen set, as {@link closePrefix} does.
+ *
+ * @param selector Which components stay active
+ * @param policy The policy
+ * @returns The policy without them; its `init` throws a RangeError when no component matches
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { keepActive, stopAt } from "@firn/train/policies";
+ *
+ * const layer = (n: number) =>
+ *   ({ path: `layers.${n}`, layer: n, parameters: [], kind: "linear", size: 4 }) as const;
+ * const policy = keepActive("layers.1", stopAt(5));
+ * const start = policy.init([layer(0), layer(1)], { steps: 10 });
+ * const state = policy.next(start, { steps: [5], loss: [1], learningRate: [0.1], readings: {} });
+ * assertEquals(policy.frozen(state), ["layers.0"]);
+ * ```
+ */
+export function keepActive(selector: Selector, policy: FreezePolicy): FreezePolicy {
+  return definePolicy({
+    name: `keepActive(${labelOf(selector)}, ${policy.name})`,
+    signals: policy.signals,
+    init: (components, run) => ({
+      inner: policy.init(components, run),
+      kept: select(selector, components),
+    }),
+    next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
+    frozen: ({ inner, kept }) => policy.frozen(inner).filter((path) => !kept.includes(path)),
+  });
+}

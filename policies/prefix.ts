@@ -1,0 +1,97 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { blocksOf } from "./blocks.ts";
+import { definePolicy } from "./define_policy.ts";
+
+/** Options of {@link prefix}. */
+export interface PrefixOptions {
+  /** Intervals of equal length in the planned steps, each of which ends in a decision; 10 when absent, as published. */
+  readonly intervals?: number;
+  /** A layer whose change lies below this percentile has converged, 0 to 100; 50 when absent, as published. */
+  readonly percentile?: number;
+}
+
+/**
+ * Freezes the layers below the first whose gradient still changes, interval by interval: AutoFreeze.
+ *
+ * At the end of an interval the gradient of each layer that is not frozen is compared with that of the interval before,
+ * `|before - now| / before`. Layers freeze from the bottom up to the first whose change is not below the percentile of
+ * all these changes, for good, and what lies below the layers with the lowest. What lies above them, and the layer
+ * that changes most, never freeze. A layer without readings in either interval ends the prefix.
+ *
+ * Source: Liu et al., "AutoFreeze: Automatically Freezing Model Blocks to Accelerate Fine-tuning", arXiv 2102.01386,
+ * and its code. Deviations: a layer's gradient is the sum over its components of the mean of `gradNorm` over the
+ * steps of the interval, where the paper takes the norm of the summed gradient, which would need memory of its size; no
+ * cache of activations.
+ *
+ * @param options Intervals and percentile
+ * @returns The policy
+ * @throws {RangeError} When an option is out of its range
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { prefix } from "@firn/train/policies";
+ *
+ * const policy = prefix({ intervals: 2 });
+ * const layer = (n: number) =>
+ *   ({ path: `${n}`, layer: n, parameters: [], kind: "linear", size: 4 }) as const;
+ * const steps = [1, 2, 3, 4];
+ * const gradNorm = { 0: [8, 8, 8, 8], 1: [8, 8, 4, 4], 2: [8, 8, 7, 7] };
+ * const start = policy.init([0, 1, 2].map(layer), { steps: 4 });
+ * const state = policy.next(start, { steps, loss: steps, learningRate: steps, readings: { gradNorm } });
+ * assertEquals(policy.frozen(state), ["0"]); // changes 0, 0.5 and 0.125, their median 0.125
+ * ```
+ */
+export function prefix(options: PrefixOptions = {}): FreezePolicy {
+  const { intervals = 10, percentile = 50 } = options;
+  if (!(Number.isInteger(intervals) && intervals >= 1)) {
+    throw new RangeError(
+      `Cannot compare intervals as "intervals" must be a whole number above 0: got ${intervals}`,
+    );
+  }
+  if (!(percentile >= 0 && percentile <= 100)) {
+    throw new RangeError(`Cannot compare layers as "percentile" must be 0 to 100: got ${percentile}`);
+  }
+  return definePolicy({
+    name: `prefix(${intervals} intervals, percentile ${percentile})`,
+    signals: ["gradNorm"],
+    init(components, { steps }) {
+      const { below, layers } = blocksOf(components);
+      const length = Math.max(1, Math.floor(steps / intervals));
+      return { below, layers, length, sums: {} as Sums, before: [] as readonly (number | null)[], active: 0 };
+    },
+    next(state, { step, read }) {
+      const sums = { ...state.sums };
+      for (const path of state.layers.flat()) {
+        const reading = read("gradNorm", path), { sum, count } = sums[path] ?? { sum: 0, count: 0 };
+        if (Number.isFinite(reading)) sums[path] = { sum: sum + reading, count: count + 1 };
+      }
+      if (step % state.length !== 0) return { ...state, sums };
+      const now = state.layers.map((paths) => meanOf(paths, sums));
+      const changes = now.map((value, i) => changeOf(state.before[i] ?? null, value)).slice(state.active);
+      const limit = percentileOf(percentile, changes.filter((change) => change !== null));
+      const found = changes.findIndex((change) => change === null || !(change < limit));
+      return { ...state, sums: {}, before: now, active: state.active + Math.max(0, found) };
+    },
+    frozen: ({ below, layers, active }) => active === 0 ? [] : [...below, ...layers.slice(0, active).flat()],
+  });
+}
+
+type Sums = { readonly [path: string]: { readonly sum: number; readonly count: number } };
+
+/** The sum of what the components of a layer had on average; null when none was measured. */
+function meanOf(paths: readonly string[], sums: Sums): number | null {
+  const own = paths.flatMap((path) => sums[path] ?? []);
+  return own.length === 0 ? null : own.reduce((total, { sum, count }) => total + sum / count, 0);
+}
+
+function changeOf(before: number | null, now: number | null): number | null {
+  return before === null || now === null || before === 0 ? null : Math.abs(before - now) / before;
+}
+
+/** Between the two nearest values, as in `numpy.percentile`; NaN of none. */
+function percentileOf(percent: number, values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b), at = (sorted.length - 1) * percent / 100;
+  const low = sorted[Math.floor(at)] ?? NaN, high = sorted[Math.ceil(at)] ?? NaN;
+  return low + (high - low) * (at - Math.floor(at));
+}

@@ -1,0 +1,64 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { definePolicy } from "./define_policy.ts";
+import { partOf } from "./part_of.ts";
+import { checkSeed, randomOrder } from "./random.ts";
+
+/** Options of {@link randomSubset}. */
+export interface RandomSubsetOptions {
+  /** Share of the components that are frozen, 0 to 1; their number is rounded down. */
+  readonly share: number;
+  /** Steps from one draw to the next, a whole number above 0. */
+  readonly every: number;
+  /** A whole number; 0 when absent. The same seed gives the same sets, whenever training looks or resumes. */
+  readonly seed?: number;
+}
+
+/**
+ * Freezes a random share of the components, drawn anew every n steps: so all train, but not at once.
+ *
+ * It measures nothing, and is what a policy that measures has to be better than. Training acts at looks: let `every`
+ * be a multiple of the steps between them, or draws are passed over. What thaws starts with empty moments.
+ *
+ * Source: Cho et al., "TimelyFreeze: Adaptive Parameter Freezing Mechanism for Pipeline Parallelism", arXiv 2602.05754.
+ * Deviation: the share is given, and one for all; there it is found for each stage of a pipeline by a linear programme.
+ *
+ * @param options Share, time and seed
+ * @returns The policy
+ * @throws {RangeError} When an option is out of its range
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { randomSubset } from "@firn/train/policies";
+ *
+ * const layer = (n: number) =>
+ *   ({ path: `layers.${n}`, layer: n, parameters: [], kind: "linear", size: 4 }) as const;
+ * const policy = randomSubset({ share: 0.5, every: 10, seed: 7 });
+ * const start = policy.init([0, 1, 2, 3].map(layer), { steps: 100 });
+ * const frozen = (step: number) =>
+ *   policy.frozen(policy.next(start, { steps: [step], loss: [1], learningRate: [0.1], readings: {} }));
+ * assertEquals(frozen(10).length, 2);
+ * assertEquals(frozen(10), frozen(19));
+ * ```
+ */
+export function randomSubset(options: RandomSubsetOptions): FreezePolicy {
+  const { share, every, seed = 0 } = options;
+  if (!(share >= 0 && share <= 1)) {
+    throw new RangeError(
+      `Cannot freeze at random as "share" is a share of the components, 0 to 1: got ${share}`,
+    );
+  }
+  if (!(Number.isInteger(every) && every >= 1)) {
+    throw new RangeError(`Cannot freeze at random as "every" must be a whole number above 0: got ${every}`);
+  }
+  checkSeed(seed);
+  return definePolicy({
+    name: `randomSubset(${share}, every ${every}, seed ${seed})`,
+    init: (components) => ({ draw: 0, paths: components.map(({ path }) => path) }),
+    next: (state, { step }) => ({ ...state, draw: Math.floor(step / every) }),
+    frozen({ draw, paths }) {
+      const order = randomOrder(paths.length, { seed, draw });
+      return order.slice(0, Math.floor(partOf(share, paths.length))).map((i) => paths[i]);
+    },
+  });
+}

@@ -1,0 +1,35 @@
+import type { Component } from "../core/policy.ts";
+
+/**
+ * Which components: a predicate, or a glob over whole paths in which `*` stands for any characters, dots included,
+ * as in `"*.q_proj"`.
+ */
+export type Selector = string | ((component: Component) => boolean);
+
+/** How a selector prints in the name of a policy: the glob, or the name of the predicate. */
+export function labelOf(selector: Selector): string {
+  return typeof selector === "string" ? selector : selector.name || "predicate";
+}
+
+/**
+ * The components that a selector names.
+ *
+ * @param selector Which components
+ * @param components All components
+ * @returns Paths of those it names
+ * @throws {RangeError} When it names none: a glob that matches nothing is a mistake in writing
+ */
+export function select(selector: Selector, components: readonly Component[]): readonly string[] {
+  const found = components.filter(typeof selector === "string" ? glob(selector) : selector);
+  if (found.length === 0) {
+    const first = components.length === 0 ? "there are none" : `the first is "${components[0].path}"`;
+    throw new RangeError(`Cannot select components by "${labelOf(selector)}" as none matches: ${first}`);
+  }
+  return found.map(({ path }) => path);
+}
+
+function glob(pattern: string): (component: Component) => boolean {
+  const literals = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const expression = new RegExp(`^${literals.join(".*")}$`);
+  return ({ path }) => expression.test(path);
+}

@@ -1,0 +1,67 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { definePolicy } from "./define_policy.ts";
+
+/**
+ * Shows a policy exponential averages in place of readings, which batch noise makes jump.
+ *
+ * Every measured step counts, however many a look brings. The average is corrected for its start, as Adam's moments
+ * are (arXiv 1412.6980, algorithm 1): the first reading is its own average. A reading that is absent stays absent for
+ * the policy and leaves the average as it is, to go on with when the component is measured again.
+ *
+ * @param weight Weight of a new reading, above 0 and at most 1, which changes nothing; 0.1 averages about 10 steps
+ * @param policy The policy
+ * @returns The policy that sees averages
+ * @throws {RangeError} When `weight` is not above 0 and at most 1
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { below, smooth } from "@firn/train/policies";
+ *
+ * const policy = smooth(0.5, below("gradNorm", 1));
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const look = (a: number[]) =>
+ *   ({ steps: a.map((_, i) => i + 1), loss: a, learningRate: a, readings: { gradNorm: { a } } });
+ * const start = policy.init([component], { steps: 3 });
+ * assertEquals(policy.frozen(policy.next(start, look([3, 0.5]))), []); // (0.5 * 3 + 0.5) / 1.5 = 1.33
+ * assertEquals(policy.frozen(policy.next(start, look([3, 0.5, 0.5]))), ["a"]); // 0.86
+ * ```
+ */
+export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
+  if (!(weight > 0 && weight <= 1)) {
+    throw new RangeError(
+      `Cannot smooth what "${policy.name}" reads as "weight" must be above 0 and at most 1: got ${weight}`,
+    );
+  }
+  return definePolicy({
+    name: `smooth(${weight}, ${policy.name})`,
+    signals: policy.signals,
+    init: (components, run) => ({ inner: policy.init(components, run), averages: {} as Averages }),
+    next({ inner, averages }, { look }) {
+      const next: Record<string, Averages[string]> = {},
+        readings: Record<string, Record<string, number[]>> = {};
+      for (const signal of policy.signals) {
+        const own = next[signal] = { ...averages[signal] },
+          shown: Record<string, number[]> = readings[signal] = {};
+        for (const [path, [reading]] of Object.entries(look.readings[signal] ?? {})) {
+          if (Number.isFinite(reading)) own[path] = include(own[path], { reading, weight });
+          shown[path] = [Number.isFinite(reading) ? own[path].mean : reading];
+        }
+      }
+      return { inner: policy.next(inner, { ...look, readings }), averages: next };
+    },
+    frozen: ({ inner }) => policy.frozen(inner),
+  });
+}
+
+/** `total` is the weight of all readings so far: 1, less what is left of the start. */
+type Average = { readonly mean: number; readonly total: number };
+type Averages = { readonly [signal: string]: { readonly [path: string]: Average } };
+
+function include(
+  { mean, total }: Average = { mean: 0, total: 0 },
+  { reading, weight }: { readonly reading: number; readonly weight: number },
+): Average {
+  const all = (1 - weight) * total + weight, share = weight / all;
+  return { mean: (1 - share) * mean + share * reading, total: all };
+}

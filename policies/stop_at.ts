@@ -1,0 +1,37 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { definePolicy } from "./define_policy.ts";
+
+/**
+ * Freezes everything once a step is taken, which ends training: `state.done` is true when nothing is left to train.
+ *
+ * Training acts at looks, so it ends at the first look from that step on. It is the plainest of baselines: what
+ * freezes everything at the end of a grace period has to be better than stopping there.
+ *
+ * @param step Last step to take, a whole number above 0
+ * @returns The policy
+ * @throws {RangeError} When `step` is not a whole number above 0
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { stopAt } from "@firn/train/policies";
+ *
+ * const policy = stopAt(5);
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const look = (step: number) => ({ steps: [step], loss: [1], learningRate: [0.1], readings: {} });
+ * const start = policy.init([component], { steps: 10 });
+ * assertEquals(policy.frozen(policy.next(start, look(4))), []);
+ * assertEquals(policy.frozen(policy.next(start, look(5))), ["a"]);
+ * ```
+ */
+export function stopAt(step: number): FreezePolicy {
+  if (!(Number.isInteger(step) && step >= 1)) {
+    throw new RangeError(`Cannot stop training as "step" must be a whole number above 0: got ${step}`);
+  }
+  return definePolicy({
+    name: `stopAt(${step})`,
+    init: (components) => ({ paths: components.map(({ path }) => path), done: false as boolean }),
+    next: (state, now) => ({ ...state, done: now.step >= step }),
+    frozen: ({ paths, done }) => done ? paths : [],
+  });
+}
