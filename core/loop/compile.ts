@@ -18,6 +18,9 @@ import { moduleOf } from "./components.ts";
 import type { Chosen, TensorTree } from "./state.ts";
 import { type Column, type StepGraph, traceStep } from "./trace.ts";
 
+/** Plans that are kept for a frozen set that comes back. */
+const MOST_PLANS = 32;
+
 /** Which step is meant. */
 export interface StepRequest {
   /** Parameters, trained or not. */
@@ -121,6 +124,8 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
         const { roots, updates, columns, replaced } = graphOf(request);
         found = { key, plan: plan(roots, { target, updates }), columns, replaced };
         compiled.set(key, found);
+        // The oldest goes: a policy that draws sets at random would fill the memory with plans.
+        if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);
       }
       return found;
     },
