@@ -20,6 +20,7 @@ import {
   rotate,
   schedule,
   smooth,
+  snr,
   sticky,
   stopAt,
 } from "../../policies/mod.ts";
@@ -71,6 +72,7 @@ const MEASURING: readonly FreezePolicy[] = [
   atMost(0.4, below("gradNorm", 0.7), { of: "components" }),
   keepActive("layers.1.*", witness),
   prefix({ intervals: 10, percentile: 60 }),
+  snr({ alpha: 0.1, patience: 1, weight: 0.9, share: 0.9, beta1: 0.3, beta2: 0.3 }),
   keepActive("lm_head", atMost(0.5, closePrefix(every(2, smooth(0.5, r)), { share: 0.3 }))),
 ];
 

@@ -29,7 +29,13 @@ export function randomLook(seed: number, steps = STEPS): Look {
   const numbers = Array.from({ length: steps }, (_, i) => i + 1);
   const values = () =>
     Object.fromEntries(PATHS.map((path) => [path, numbers.map(() => random() < 1 / 8 ? NaN : random())]));
-  const readings = { gradNorm: values(), gradDelta: values(), weightDelta: values() };
+  const readings = {
+    gradNorm: values(),
+    gradDelta: values(),
+    weightDelta: values(),
+    firstMoment: values(),
+    secondMoment: values(),
+  };
   return lookOf(readings, numbers, numbers.map(() => 0.5 + random()));
 }
 
