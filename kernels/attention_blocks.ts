@@ -13,6 +13,7 @@ import {
   blocksOf,
   declareTile,
   declareTurns,
+  FOUR,
   type Group,
   putTurned,
   straightQuad,
@@ -38,35 +39,22 @@ export function blockMain(frame: Frame, { own, combined, reversed }: {
   readonly combined: boolean;
   readonly reversed: boolean;
 }): string {
-  const { x, y } = blocksOf(frame);
   const { shared, streamed } = tilesOf(frame);
-  const exchanged = combined && !frame.subgroups
-    ? `var<workgroup> tc: array<array<array<vec4f, ${y.span}>, ${y.quads}>, ${x.span}>;\n`
-    : "";
-  return [...own, shared, streamed].map((tile) => declareTile(frame, tile)).join("") + exchanged +
-    attentionMain(frame, { reversed }) + declareTurns(frame);
+  return [...own, shared, streamed].map((tile) => declareTile(frame, tile)).join("") +
+    (combined ? exchange(frame) : "") + attentionMain(frame, { reversed }) + declareTurns(frame);
 }
 
-/** Writes out the steps of a sum over `groups` groups of four lines, or chunks of them in a loop. */
+/** Steps of a sum over so many groups of four lines: those of four groups are written out, and a loop repeats them. */
 export function steps(
   frame: Frame,
   { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
 ): string {
-  const text = unrolled(frame, { groups, step });
+  const sixteen = (group: (i: number) => Group): string =>
+    repeat(FOUR, (i) => repeat(FOUR, (c) => `      {\n${step(group(i), c)}      }\n`));
+  const text = groups === FOUR
+    ? sixteen((i) => i)
+    : `    for (var g = 0u; g < ${groups}u; g += ${FOUR}u) {\n${sixteen((i) => `g + ${i}u`)}    }\n`;
   return blocksOf(frame).skips ? `    if (live) {\n${text}    }\n` : text;
-}
-
-function unrolled(
-  { chunk, staged }: Frame,
-  { groups, step }: { readonly groups: number; readonly step: (group: Group, c: number) => string },
-): string {
-  const four = (group: Group): string => repeat(4, (c) => `      {\n${step(group, c)}      }\n`);
-  const inside = Array.from({ length: groups }, (_, i) => groups - i)
-    .find((n) => groups % n === 0 && 4 * n <= chunk) ?? 1;
-  if (inside === groups) return repeat(groups, four);
-  return `    for (var g = 0u; g < ${groups}u${staged ? " + none" : ""}; g += ${inside}u) {\n${
-    repeat(inside, (i) => four(`g + ${i}u`))
-  }    }\n`;
 }
 
 /**
@@ -82,22 +70,27 @@ export function multiply(frame: Frame, { name, own, tile }: {
   readonly tile: Tile;
 }): string {
   const { x, y } = blocksOf(frame);
-  const add = (j: number, i: number): string => {
-    const sum = `${name}${j}_${i}`;
-    return `      ${sum} = fma(p${i}, vec4f(q${j >> 2}.${"xyzw"[j & 3]}), ${sum});\n`;
-  };
   const step = (group: Group, c: number): string =>
-    repeat(
-      y.quads,
-      (i) => `      let p${i} = ${turnedQuad(frame, { tile: own, side: y, sub: i, group, c })};\n`,
-    ) +
+    `      let p0 = ${turnedQuad(frame, { tile: own, side: y, sub: 0, group, c })};\n` +
     repeat(
       x.quads,
       (j) => `      let q${j} = ${turnedQuad(frame, { tile, side: x, sub: j, group, c })};\n`,
     ) +
-    repeat(4 * x.quads, (j) => repeat(y.quads, (i) => add(j, i)));
-  return eachColumn(frame, (j, i) => `    var ${name}${j}_${i} = vec4f();\n`) +
-    steps(frame, { groups: frame.loads, step });
+    scoreStep(frame, name);
+  return zeros(frame, name) + steps(frame, { groups: frame.loads, step });
+}
+
+/** Declares a block of zeros. */
+export function zeros(frame: Frame, name: string): string {
+  return eachColumn(frame, (j, i) => `    var ${name}${j}_${i} = vec4f();\n`);
+}
+
+/** Adds the products of quads `p{i}` of own rows with those `q{j}` of streamed rows to the block `name`. */
+export function scoreStep(frame: Frame, name: string): string {
+  return eachColumn(frame, (j, i) => {
+    const sum = `${name}${j}_${i}`;
+    return `      ${sum} = fma(p${i}, vec4f(q${j >> 2}.${"xyzw"[j & 3]}), ${sum});\n`;
+  });
 }
 
 /** Writes text for every streamed row (column) of a thread and every quad of its own rows. */
@@ -110,14 +103,13 @@ export function eachColumn(frame: Frame, text: (j: number, i: number) => string)
 export function putWeights(frame: Frame, name: string): string {
   const { x, y } = blocksOf(frame);
   return repeat(x.quads, (j) =>
-    repeat(y.quads, (i) =>
-      putTurned(frame, {
-        tile: tilesOf(frame).shared,
-        side: y,
-        group: `tx + ${j * x.span}u`,
-        quad: `ty + ${i * y.span}u`,
-        values: (c) => `${name}${4 * j + c}_${i}`,
-      })));
+    putTurned(frame, {
+      tile: tilesOf(frame).shared,
+      side: y,
+      group: `tx + ${j * x.span}u`,
+      quad: "ty + 0u",
+      values: (c) => `${name}${4 * j + c}_0`,
+    }));
 }
 
 /** Declares sums `name{m}_{w}`: row m of a thread, and the w-th of its quads of D. */
@@ -135,25 +127,29 @@ export function accumulate(frame: Frame, name: string): string {
   const { y, wide } = blocksOf(frame);
   const { shared, streamed } = tilesOf(frame);
   const step = (group: Group, c: number): string =>
-    repeat(
-      y.quads,
-      (i) => `      let p${i} = ${turnedQuad(frame, { tile: shared, side: y, sub: i, group, c })};\n`,
-    ) +
+    `      let p0 = ${turnedQuad(frame, { tile: shared, side: y, sub: 0, group, c })};\n` +
     repeat(
       wide,
       (w) => `      let q${w} = ${straightQuad(frame, { tile: streamed, sub: w, group, c })};\n`,
     ) +
-    eachSum(
-      frame,
-      (m, w) =>
-        `      ${name}${m}_${w} = fma(vec4f(p${m >> 2}.${"xyzw"[m & 3]}), q${w}, ${name}${m}_${w});\n`,
-    );
-  return steps(frame, { groups: frame.tile / 4, step });
+    sumStep(frame, name);
+  return steps(frame, { groups: frame.tile / FOUR, step });
 }
 
-/** Orders a fetch and the product that does not need it: `ahead` keeps the loads in flight meanwhile. */
-export function meanwhile({ ahead }: Frame, load: string, product: string): string {
-  return ahead ? load + product : product + load;
+/** Adds quads `q{w}` of D, each times the weight of an own row from `p{i}`, to the sums `name`. */
+export function sumStep(frame: Frame, name: string): string {
+  return eachSum(
+    frame,
+    (m, w) => `      ${name}${m}_${w} = fma(vec4f(p${m >> 2}.${"xyzw"[m & 3]}), q${w}, ${name}${m}_${w});\n`,
+  );
+}
+
+/** Declares what {@link combine} exchanges where subgroups do not. */
+export function exchange(frame: Frame): string {
+  const { x, y } = blocksOf(frame);
+  return frame.subgroups
+    ? ""
+    : `var<workgroup> tc: array<array<array<vec4f, ${y.span}>, ${y.quads}>, ${x.span}>;\n`;
 }
 
 /**

@@ -14,7 +14,7 @@ import { repeat } from "./kernel.ts";
 import { type Frame, sharedGroups } from "./attention_tiles.ts";
 
 /** Rows and elements that a thread brings at once, and lines of a group. */
-const FOUR = 4;
+export const FOUR = 4;
 /** Quads of all banks. */
 const BANKS = 8;
 
@@ -87,7 +87,7 @@ export function tilesOf(frame: Frame): {
   const { x, y } = blocksOf(frame);
   const { loads, tile, shape } = frame;
   return {
-    own: (name) => ({ name, groups: loads * y.quads, line: y.span }),
+    own: (name) => ({ name, groups: loads, line: y.span }),
     shared: {
       name: "ta",
       groups: sharedGroups({ ...frame, dim: shape.dim }),
@@ -117,7 +117,7 @@ export function declareTurns(frame: Frame): string {
     });
   return `  let tx = lid % ${x.span}u;
   let ty = lid / ${x.span}u;
-  let ownQuad = ty / ${high}u * ${high * y.quads}u + ty % ${high}u;
+  let ownQuad = ty / ${high}u * ${high}u + ty % ${high}u;
 ${turns(x)}${turns(y)}`;
 }
 
@@ -269,21 +269,14 @@ export function loadOwn(frame: Frame, { tile, rows: { buffer, address }, factor 
   readonly factor?: string;
 }): string {
   const { rows, count } = frame;
-  const { y, high } = blocksOf(frame);
   const times = factor === undefined ? "" : ` * ${factor}`;
-  // The i-th quads of all threads lie side by side; those of a subgroup belong to neighbouring rows.
-  const quad = y.quads === 1 || high === y.span
-    ? "loadRow"
-    : `loadRow / ${high}u % ${y.quads}u * ${y.span}u + loadRow / ${
-      high * y.quads
-    }u * ${high}u + loadRow % ${high}u`;
   const row = (r: number): string => address(`min(first + loadRow * 4u + ${r}u, ${count - 1}u)`);
   const block = repeat(FOUR, (r) => `    let own${r} = ${buffer}[${row(r)} + loadQuad]${times};\n`) +
     putTurned(frame, {
       tile,
-      side: y,
+      side: blocksOf(frame).y,
       group: "loadQuad",
-      quad,
+      quad: "loadRow",
       values: (c) => across("own", c),
     });
   return turnsOfLoads(frame, rows).map((turn) => withTurn(turn, rows, block)).join("");

@@ -9,7 +9,16 @@
  */
 
 import { f32, repeat } from "./kernel.ts";
-import { combine, eachColumn, eachRow, ownPositions, sums, writeSums } from "./attention_blocks.ts";
+import {
+  combine,
+  eachColumn,
+  eachRow,
+  exchange,
+  ownPositions,
+  sums,
+  writeSums,
+  zeros,
+} from "./attention_blocks.ts";
 import { blocksOf } from "./attention_memory.ts";
 import {
   hideKeys,
@@ -32,7 +41,6 @@ import {
   atColumns,
   columnValues,
   DEPTH,
-  exchange,
   following,
   FOUR,
   held,
@@ -42,7 +50,6 @@ import {
   putting,
   start,
   streamedLines,
-  zeros,
 } from "./attention_stages.ts";
 
 /** WGSL of workgroup memory and `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
@@ -62,11 +69,11 @@ export function stagedForward(frame: Frame, { offset }: { readonly offset: strin
 ${
       writeSums(frame, { name: "y", buffer: "o0", to: `to * ${loads}u`, factor: `(1.0f / whole${lane})`, m })
     }${`      if (tx == 0u) { o1[to] = (high${lane} + log2(whole${lane})) * ${f32(Math.LN2)}; }\n`}`;
-  const body = liveKeys(frame) + zeros(frame, "s") + loop(frame, scores, weigh.fetch("0u", "base")) +
+  const body = liveKeys(frame) + zeros(frame, "s") + loop(scores, weigh.fetch("0u", "base")) +
     hideKeys(frame) + tops(frame) + largest + soften(frame) +
     putting(frame, { stage: weigh, name: "s", next: scores.fetch("0u", following(frame)), ready: true });
-  const exchanged = frame.subgroups ? "" : exchange(frame);
-  return open(frame, { reversed: causal, lines: held(frame), extra: exchanged }) + queryRange(frame, offset) +
+  return open(frame, { reversed: causal, lines: held(frame), extra: exchange(frame) }) +
+    queryRange(frame, offset) +
     queryPositions(frame) + sums(frame, "y") +
     repeat(y.quads, (i) => `  var high${i} = vec4f(${LOWEST});\n  var total${i} = vec4f();\n`) +
     start(frame, scores) + overTiles(frame, body) + wholes + eachRow(frame, write) + "}\n";
@@ -89,10 +96,10 @@ ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale)
   const statistic = (name: string, at: number): string =>
     repeat(y.quads, (i) => `    let ${name}${i} = ts[${at}][y${i}q];\n`);
   const keep = repeat(y.quads, (i) => `  ts[0][y${i}q] = lse${i};\n  ts[1][y${i}q] = delta${i};\n`);
-  const body = liveKeys(frame) + zeros(frame, "s") + loop(frame, scores, changes.fetch("0u", "base")) +
+  const body = liveKeys(frame) + zeros(frame, "s") + loop(scores, changes.fetch("0u", "base")) +
     hideKeys(frame) + statistic("lse", 0) +
     eachColumn(frame, (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${i});\n`) +
-    zeros(frame, "dp") + loop(frame, changes, weigh.fetch("0u", "base")) + statistic("delta", 1) +
+    zeros(frame, "dp") + loop(changes, weigh.fetch("0u", "base")) + statistic("delta", 1) +
     eachColumn(frame, (j, i) => `    s${j}_${i} *= dp${j}_${i} - delta${i};\n`) +
     putting(frame, { stage: weigh, name: "s", next: scores.fetch("0u", following(frame)) });
   return open(frame, { reversed: causal, lines: held(frame), extra }) +
@@ -127,19 +134,19 @@ export function stagedGradKV(
   const again = scores.fetch("0u", following(frame));
   // The weights wait in workgroup memory for the changes of the scores: each thread reads what it wrote.
   const body = liveQueries(frame) + columnValues(frame, { name: "lse", buffer: lse }) +
-    zeros(frame, "s") + loop(frame, scores, (v ? weighV : changes).fetch("0u", "base")) +
+    zeros(frame, "s") + loop(scores, (v ? weighV : changes).fetch("0u", "base")) +
     hideQueries(frame) +
     atColumns(
       frame,
       "tp",
       (j, i, place) => `    ${place} = exp2(s${j}_${i} - lse${j} * ${f32(Math.LOG2E)});\n`,
     ) +
-    (v ? loop(frame, weighV, k ? changes.fetch("0u", "base") : again) : "") +
+    (v ? loop(weighV, k ? changes.fetch("0u", "base") : again) : "") +
     (k
       ? columnValues(frame, { name: "delta", buffer: "a5" }) + zeros(frame, "dp") +
-        loop(frame, changes, weighK.fetch("0u", "base")) +
+        loop(changes, weighK.fetch("0u", "base")) +
         atColumns(frame, "tp", (j, i, place) => `    ${place} *= dp${j}_${i} - delta${j};\n`) +
-        loop(frame, weighK, again)
+        loop(weighK, again)
       : "");
   const weights = memory({ name: "tp", lines: tile, quads: rows / FOUR });
   return open(frame, { reversed: false, lines: DEPTH, extra: weights }) + keyRange(frame) +

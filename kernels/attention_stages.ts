@@ -6,7 +6,7 @@
  */
 
 import { repeat } from "./kernel.ts";
-import { BARRIER, columnAt, eachColumn, eachSum, steps } from "./attention_blocks.ts";
+import { BARRIER, columnAt, eachColumn, scoreStep, steps, sumStep } from "./attention_blocks.ts";
 import { blocksOf, type Group, type Rows } from "./attention_memory.ts";
 import { LAST } from "./attention_tiled.ts";
 import { attentionMain, type Frame, queryRow } from "./attention_tiles.ts";
@@ -30,13 +30,7 @@ export function memory(
   { name, lines, quads }: { readonly name: string; readonly lines: number; readonly quads: number },
 ): string {
   return `struct Group_${name} { row: array<array<vec4f, ${quads}>, ${FOUR}>, pad: vec4f }
-var<workgroup> ${name}: array<array<Group_${name}, ${GROUPS}>, ${Math.max(1, lines / DEPTH)}>;\n`;
-}
-
-/** Declares what {@link combine} exchanges. */
-export function exchange(frame: Frame): string {
-  const { x, y } = blocksOf(frame);
-  return `var<workgroup> tc: array<array<array<vec4f, ${y.span}>, ${y.quads}>, ${x.span}>;\n`;
+var<workgroup> ${name}: array<array<Group_${name}, ${GROUPS}>, ${lines / DEPTH}>;\n`;
 }
 
 /** Declares a zero that a compiler does not know: so it writes out no loops, which would not fit its cache. */
@@ -69,16 +63,11 @@ export function following({ tile }: Frame): string {
   return `base + ${tile}`;
 }
 
-/** Declares `last`, and with `ahead` the registers of all stages, with the first part of the first stage. */
+/** Declares `last`, and registers for the largest part of a product, with the first part of the first stage. */
 export function start(frame: Frame, first: Stage): string {
-  return LAST + (frame.ahead ? registers(frame) + first.fetch("0u", "lo") : "");
-}
-
-/** Declares the registers of loads, as many as the largest part of a product takes. */
-function registers(frame: Frame): string {
   const { loads, threads } = frame;
   const count = Math.max(ownRegisters(frame) + otherRegisters(frame), Math.ceil(DEPTH * loads / threads));
-  return repeat(count, (r) => `  var f${r} = vec4f();\n`);
+  return LAST + repeat(count, (r) => `  var f${r} = vec4f();\n`) + first.fetch("0u", "lo");
 }
 
 /** Whether half the threads load own rows, and the other half streamed rows into the same registers. */
@@ -94,22 +83,14 @@ function ownRegisters({ rows, threads }: Frame): number {
 /** Registers of a thread for a part of streamed rows, beside those of own rows. */
 function otherRegisters(frame: Frame): number {
   const { tile, threads } = frame;
-  if (halved(frame)) return 0;
-  return tile < threads ? Math.ceil(tile * GROUPS / threads) : FOUR * Math.ceil(tile / threads);
+  return halved(frame) ? 0 : Math.ceil(tile * GROUPS / threads);
 }
 
-/** Declares a block of zeros. */
-export function zeros(frame: Frame, name: string): string {
-  return eachColumn(frame, (j, i) => `    var ${name}${j}_${i} = vec4f();\n`);
-}
-
-/** Text of a stage; with `ahead` it loads the next part, and at the end `next`, while it multiplies. */
-export function loop(frame: Frame, { parts, fetch, keep, product }: Stage, next: string): string {
-  const inside = frame.ahead
-    ? BARRIER + keep + BARRIER +
-      `    if (c < ${parts - 1}u) {\n${fetch("(c + 1u)", "base")}    } else {\n${next}    }\n` + product
-    : registers(frame) + fetch("c", "base") + BARRIER + keep + BARRIER + product;
-  return `    for (var c = 0u; c < ${parts}u + none; c += 1u) {\n${inside}    }\n`;
+/** Text of a stage, which loads the next part, and at the end `next`, while it multiplies. */
+export function loop({ parts, fetch, keep, product }: Stage, next: string): string {
+  return `    for (var c = 0u; c < ${parts}u + none; c += 1u) {\n${BARRIER}${keep}${BARRIER}    if (c < ${
+    parts - 1
+  }u) {\n${fetch("(c + 1u)", "base")}    } else {\n${next}    }\n${product}    }\n`;
 }
 
 /** Text of a stage that reads the block `name` as weights from `ta`, a quad of columns of each thread at a time. */
@@ -128,17 +109,16 @@ export function putting(frame: Frame, { stage, name, next, ready = false }: {
       (j, i, place) => j >> 2 === quad ? `    ${place} = ${name}${j}_${i};\n` : "",
       "tx",
     );
-  if (x.quads === 1) return (ready ? "" : BARRIER) + put(0) + loop(frame, stage, next);
+  if (x.quads === 1) return (ready ? "" : BARRIER) + put(0) + loop(stage, next);
   const parts = stage.parts / x.quads;
   const part = (c: string): string => `(turn * ${parts}u + ${c})`;
   const fetch = (c: string, base: string): string => stage.fetch(part(c), base);
-  const last = frame.ahead
-    ? `    if (turn < ${x.quads - 1}u) {\n${stage.fetch(`((turn + 1u) * ${parts}u)`, "base")}    } else {
-${next}    }\n`
-    : next;
+  const last = `    if (turn < ${x.quads - 1}u) {\n${
+    stage.fetch(`((turn + 1u) * ${parts}u)`, "base")
+  }    } else {\n${next}    }\n`;
   return `    for (var turn = 0u; turn < ${x.quads}u + none; turn += 1u) {\n${BARRIER}    switch turn {\n${
     repeat(x.quads, (q) => `    ${q === x.quads - 1 ? "default" : `case ${q}u`}: {\n${put(q)}    }\n`)
-  }    }\n${loop(frame, { ...stage, parts, fetch }, last)}    }\n`;
+  }    }\n${loop({ ...stage, parts, fetch }, last)}    }\n`;
 }
 
 /** Writes text for every column and quad of own rows, given its place among weights. */
@@ -229,8 +209,8 @@ function blocks(
 ): Fill {
   const { rows: { buffer, address, stride }, number, whole } = lines;
   // Eight lanes that write at once have four groups, a quad apart, and quads four apart.
-  const quad = count % SUBGROUP === 0 ? `id / 32u * 8u + id / 4u % 2u * 4u + id / 8u % 4u` : "id / 4u";
-  const place = `      let group = id % ${GROUPS}u;\n      let quad = ${quad};\n`;
+  const place = `      let group = id % ${GROUPS}u;
+      let quad = id / 32u * 8u + id / 4u % 2u * 4u + id / 8u % 4u;\n`;
   const all = (text: (at: number) => string): string =>
     repeat(
       Math.ceil(count / threads),
@@ -252,7 +232,7 @@ function blocks(
   };
 }
 
-/** Loads four elements of D of a row each, where there are more threads than {@link blocks}. */
+/** Loads four elements of D of a row each, so that more threads have a load than with {@link blocks}. */
 function singles(
   { name, to, count, lines: { rows: { buffer, address }, number } }: Across,
   threads: number,
@@ -288,7 +268,7 @@ function both(frame: Frame, own: Across, other: Across): Fill {
     return { fetch: (c, base) => either(a.fetch(c, base), b.fetch(c, base)), keep: either(a.keep, b.keep) };
   }
   const a = blocks(own, { threads, first: "lid" });
-  const b = other.count < threads ? singles(other, threads) : blocks(other, { threads, first: "lid" });
+  const b = singles(other, threads);
   return { fetch: (c, base) => a.fetch(c, base) + b.fetch(c, base), keep: a.keep + b.keep };
 }
 
@@ -308,10 +288,7 @@ export function across(frame: Frame, { name, own, other }: {
   const step = (group: Group, c: number): string =>
     repeat(y.quads, (i) => `      let p${i} = ta[0][${group}].row[${c}][y${i}q];\n`) +
     repeat(x.quads, (j) => `      let q${j} = tb[0][${group}].row[${c}][x${j}q];\n`) +
-    eachColumn(frame, (j, i) => {
-      const sum = `${name}${j}_${i}`;
-      return `      ${sum} = fma(p${i}, vec4f(q${j >> 2}.${"xyzw"[j & 3]}), ${sum});\n`;
-    });
+    scoreStep(frame, name);
   return {
     parts: loads / GROUPS,
     ...fill,
@@ -336,11 +313,7 @@ export function along(frame: Frame, { name, lines, weights }: {
   const step = (group: Group, c: number): string =>
     repeat(y.quads, (i) => `      let p${i} = ${weights}[c][${group}].row[${c}][y${i}q];\n`) +
     repeat(wide, (w) => `      let q${w} = tb[0][${group}].row[${c}][x${w}q];\n`) +
-    eachSum(
-      frame,
-      (m, w) =>
-        `      ${name}${m}_${w} = fma(vec4f(p${m >> 2}.${"xyzw"[m & 3]}), q${w}, ${name}${m}_${w});\n`,
-    );
+    sumStep(frame, name);
   return {
     parts: tile / DEPTH,
     fetch: (c, base) => all((l) => `      f${l} = ${load(`${c} * ${DEPTH}u + line`, base)};\n`),

@@ -16,7 +16,6 @@ import {
   eachRow,
   eachSum,
   mask,
-  meanwhile,
   multiply,
   ownPositions,
   putWeights,
@@ -52,14 +51,11 @@ ${
     }${`      if (tx == 0u) { o1[to] = (high${lane} + log2(whole${lane})) * ${f32(Math.LN2)}; }\n`}`;
   const next = fetch(frame, { rows: key, base: `base + ${tile}`, to: "f" });
   const body = liveKeys(frame) + keepAcross(frame, { from: "f", tile: shared }) + BARRIER +
-    meanwhile(
-      frame,
-      fetch(frame, { rows: value, base: "base", to: "f" }),
-      multiply(frame, { name: "s", own: queryTile, tile: shared }),
-    ) +
+    multiply(frame, { name: "s", own: queryTile, tile: shared }) +
+    fetch(frame, { rows: value, base: "base", to: "f" }) +
     hideKeys(frame) + tops(frame) + largest + soften(frame) + putWeights(frame, "s") +
     keepAlong(frame, { from: "f", tile: streamed }) + BARRIER +
-    meanwhile(frame, next, accumulate(frame, "y")) + BARRIER;
+    accumulate(frame, "y") + next + BARRIER;
   return blockMain(frame, { own: [queryTile], combined: true, reversed: causal }) +
     queryRange(frame, offset) + queryPositions(frame) +
     loadOwn(frame, { tile: queryTile, rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
@@ -115,14 +111,11 @@ ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale)
   const body = liveKeys(frame) + keepAcross(frame, { from: "f", tile: shared }) +
     keepAcross(frame, { from: "e", tile: streamed }) + BARRIER +
     multiply(frame, { name: "s", own: queryTile, tile: shared }) +
-    meanwhile(
-      frame,
-      fetch(frame, { rows: key, base: "base", to: "f" }),
-      multiply(frame, { name: "dp", own: gradTile, tile: streamed }),
-    ) +
+    multiply(frame, { name: "dp", own: gradTile, tile: streamed }) +
+    fetch(frame, { rows: key, base: "base", to: "f" }) +
     hideKeys(frame) + slopes + BARRIER + putWeights(frame, "s") +
     keepAlong(frame, { from: "f", tile: streamed }) + BARRIER +
-    meanwhile(frame, both(`base + ${tile}`), accumulate(frame, "y")) + BARRIER;
+    accumulate(frame, "y") + both(`base + ${tile}`) + BARRIER;
   return blockMain(frame, { own: [queryTile, gradTile], combined: false, reversed: causal }) +
     queryRange(frame, `${keys - shape.time}`) + queryPositions(frame) +
     loadOwn(frame, { tile: queryTile, rows: queries(frame, "a0"), factor: f32(shape.scale * Math.LOG2E) }) +
@@ -186,22 +179,18 @@ function queryTile(frame: Frame, { outputs: { k, v }, gradient, lse }: {
   const slopes = eachColumn(frame, (j, i) => `    dp${j}_${i} = s${j}_${i} * (dp${j}_${i} - delta${j});\n`);
   const both = (base: string): string => load(query, base, "f") + (k ? load(gradient, base, "e") : "");
   const next = both(`base + ${frame.tile}`);
-  // All of these registers at once are too many: unless `ahead`, rows follow when the weights have left theirs.
+  // All of these registers at once are too many: rows follow when the weights have left theirs.
   const second = v ? load(gradient, "base", "e") : load(query, "base", "f");
-  const [early, late] = frame.ahead ? [second, ""] : ["", second];
   const body = liveQueries(frame) + keepAcross(frame, { from: "f", tile: shared }) +
     (k ? keepAcross(frame, { from: "e", tile: streamed }) : "") + BARRIER +
-    multiply(frame, { name: "s", own: own("tk"), tile: shared }) + early +
+    multiply(frame, { name: "s", own: own("tk"), tile: shared }) +
     (k ? multiply(frame, { name: "dp", own: own("tv"), tile: streamed }) : "") +
     columnStatistics(frame, { lse, k }) + hideQueries(frame) + weights + (k ? slopes : "") + BARRIER +
     (v
-      ? putWeights(frame, "s") + late + along("e") + BARRIER +
-        meanwhile(frame, k ? load(query, "base", "f") : next, accumulate(frame, "z")) + BARRIER
-      : late) +
-    (k
-      ? putWeights(frame, "dp") + along("f") + BARRIER + meanwhile(frame, next, accumulate(frame, "y")) +
-        BARRIER
-      : "");
+      ? putWeights(frame, "s") + second + along("e") + BARRIER + accumulate(frame, "z") +
+        (k ? load(query, "base", "f") : next) + BARRIER
+      : second) +
+    (k ? putWeights(frame, "dp") + along("f") + BARRIER + accumulate(frame, "y") + next + BARRIER : "");
   return { first: both("lo"), body };
 }
 

@@ -31,9 +31,9 @@ export interface AttentionShape {
 
 /** Tuning of the attention kernels; any choice gives the same result up to rounding. */
 export interface AttentionTiling {
-  /** Rows of a workgroup, 64 if absent; with a tile `rows / each` is a power of two. */
+  /** Rows of a workgroup, 64 if absent; with a tile a power of two times the rows of a thread. */
   readonly rows?: number;
-  /** Rows of a thread, 1 if absent; 4 or 8 with a tile. */
+  /** Rows of a thread without a tile, 1 if absent; with one a thread has 4, or 8 if staged. */
   readonly each?: number;
   /** Streamed rows in workgroup memory at a time; 0 reads storage, and then threads share no row. */
   readonly tile: number;
@@ -44,11 +44,10 @@ export interface AttentionTiling {
   readonly split?: 4 | 8 | 16;
   /** Whether threads that share a row of a tiled kernel combine through subgroups; the device must have the feature. */
   readonly subgroups?: boolean;
-  /** Whether a tiled kernel loads rows one product before it needs them, at the price of registers. */
-  readonly ahead?: boolean;
-  /** Steps of a sum that are written out, a multiple of 4; all if absent, and a loop of so many if fewer. */
-  readonly chunk?: number;
-  /** Whether a tiled kernel stages both sides of each product, 16 steps at a time, and keeps no whole rows. */
+  /**
+   * Whether a tiled kernel stages both sides of each product, 16 steps at a time and one part ahead, and keeps no whole
+   * rows; `rows` and `tile` must be multiples of 32.
+   */
   readonly staged?: boolean;
 }
 
@@ -61,42 +60,36 @@ const MANY = 384;
 /** Accumulators a thread can keep in registers beside what it reads. */
 const MOST_ACCUMULATORS = 192;
 
-type GpuTiling =
-  & Required<Pick<AttentionTiling, "rows" | "each" | "tile" | "split" | "chunk">>
-  & Pick<AttentionTiling, "staged" | "ahead">;
+type GpuTiling = Required<Pick<AttentionTiling, "rows" | "tile" | "split" | "staged">>;
 
 /**
  * Tilings in stages, the fastest on an H100 first: 28 to 31 TFLOP/s at 1024 queries of heads of 64, where the others do
  * 20. They need many workgroups.
  */
 const STAGED: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
-  forward: staged([64, 64, 16], [128, 32, 8], [128, 32, 4]),
-  gradQ: staged([64, 64, 16], [128, 32, 8], [128, 32, 4]),
-  gradKV: staged([128, 64, 16], [64, 64, 16], [128, 32, 8], [128, 32, 4]),
+  forward: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
+  gradQ: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
+  gradKV: tilings(true, [128, 64, 16], [64, 64, 16], [128, 32, 8], [128, 32, 4]),
 };
 
 /** Tilings for few workgroups, then for little memory or short sequences; longer text does not fit the cache. */
-const PLAIN: readonly GpuTiling[] = [
-  { rows: 64, each: 4, tile: 32, split: 8, chunk: 16 },
-  { rows: 64, each: 4, tile: 32, split: 4, chunk: 16 },
-  { rows: 64, each: 4, tile: 16, split: 4, chunk: 16 },
-  { rows: 32, each: 4, tile: 32, split: 8, chunk: 16 },
-  { rows: 32, each: 4, tile: 16, split: 4, chunk: 16 },
-  { rows: 16, each: 4, tile: 32, split: 8, chunk: 16 },
-  { rows: 16, each: 4, tile: 16, split: 4, chunk: 16 },
-];
+const PLAIN: readonly GpuTiling[] = tilings(
+  false,
+  [64, 32, 8],
+  [64, 32, 4],
+  [64, 16, 4],
+  [32, 32, 8],
+  [32, 16, 4],
+  [16, 32, 8],
+  [16, 16, 4],
+);
 
 /** Tilings of rows, tile and split. */
-function staged(...sizes: readonly (readonly [number, number, 4 | 8 | 16])[]): GpuTiling[] {
-  return sizes.map(([rows, tile, split]) => ({
-    rows,
-    each: 8,
-    tile,
-    split,
-    chunk: 16,
-    staged: true,
-    ahead: true,
-  }));
+function tilings(
+  staged: boolean,
+  ...sizes: readonly (readonly [number, number, 4 | 8 | 16])[]
+): GpuTiling[] {
+  return sizes.map(([rows, tile, split]) => ({ rows, tile, split, staged }));
 }
 
 /**
@@ -137,9 +130,13 @@ export function attentionTiling(
   return stored.find(fits) ?? stored.at(-1) ?? { rows: 64, tile: 0 };
 }
 
+/** Rows of a thread of a tiled kernel. */
+function rowsEach(staged: boolean): 4 | 8 {
+  return staged ? 8 : 4;
+}
+
 interface Tile {
   readonly rows: number;
-  readonly each: number;
   readonly tile: number;
   readonly split: number;
   readonly dim: number;
@@ -154,7 +151,7 @@ interface Tile {
 export function tileBytes(
   options: Tile & { readonly pass: AttentionPass; readonly subgroups: boolean; readonly staged?: boolean },
 ): number {
-  const { rows, each, tile, split, dim, pass, subgroups, staged = false } = options;
+  const { rows, tile, split, dim, pass, subgroups, staged = false } = options;
   if (staged) {
     const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
     const exchanged = pass === "forward" && !subgroups ? 4 * rows * split : 0;
@@ -162,7 +159,7 @@ export function tileBytes(
     return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
   }
   const own = (pass === "forward" ? 1 : 2) * rows * dim;
-  const shared = 16 * Math.max(rows / each, split) * sharedGroups(options);
+  const shared = 16 * Math.max(rows / rowsEach(staged), split) * sharedGroups(options);
   const exchanged = pass === "forward" && !subgroups ? rows * split : 0;
   return 4 * (own + shared + tile * dim + exchanged);
 }
@@ -174,15 +171,17 @@ export function tileBytes(
  * @param tile The tiling and elements of a head
  * @returns Groups
  */
-export function sharedGroups({ rows, each, tile, split, dim }: Tile): number {
-  const line = 4 * 4 * Math.max(rows / each, split);
+export function sharedGroups({ rows, tile, split, dim }: Tile): number {
+  const line = 4 * 4 * Math.max(rows / rowsEach(false), split);
   return Math.ceil(tile * Math.max(dim, rows) / line);
 }
 
 /** Accumulators of a thread of a tiled kernel. */
-function accumulators({ each, tile, split, dim, pass }: Tile & { readonly pass: AttentionPass }): number {
+function accumulators(
+  { tile, split, dim, pass, staged }: Tile & { readonly pass: AttentionPass; readonly staged: boolean },
+): number {
   const blocks = pass === "forward" ? 1 : 2;
-  return each * (blocks * tile + (pass === "gradKV" ? 2 : 1) * dim) / split;
+  return rowsEach(staged) * (blocks * tile + (pass === "gradKV" ? 2 : 1) * dim) / split;
 }
 
 /** A resolved shape and tiling for one side of rows. */
@@ -203,9 +202,6 @@ export interface Frame extends Lanes {
   readonly tile: number;
   readonly split: number;
   readonly subgroups: boolean;
-  readonly ahead: boolean;
-  /** Steps of a sum that are written out. */
-  readonly chunk: number;
   readonly staged: boolean;
   readonly threads: number;
   /** Workgroups along the rows. */
@@ -226,9 +222,8 @@ export function attentionFrame(
 ): Frame {
   const keys = shape.keys ?? shape.time;
   const causal = shape.causal || (shape.window ?? null) !== null;
-  const { rows: wanted = 64, each: most = 1, tile, subgroups = false, ahead = false, chunk = Infinity } =
-    tiling;
-  const { staged = false } = tiling;
+  const { rows: wanted = 64, tile, subgroups = false, staged = false } = tiling;
+  const most = tile === 0 ? tiling.each ?? 1 : rowsEach(staged);
   const split = tile === 0 ? 1 : tiling.split ?? 8;
   check(
     shape.heads % shape.kvHeads === 0,
@@ -236,8 +231,8 @@ export function attentionFrame(
   );
   check(!causal || keys >= shape.time, `a causal query needs a key at its position: ${shape.time}, ${keys}`);
   check((shape.window ?? 1) >= 1, `"window" must be at least 1: ${shape.window}`);
-  check(wanted % most === 0, `"each" must divide "rows": ${most}, ${wanted}`);
-  if (tile > 0) checkTile({ rows: wanted, each: most, tile, split, dim: shape.dim });
+  if (tile === 0) check(wanted % most === 0, `"each" must divide "rows": ${most}, ${wanted}`);
+  else checkTile({ rows: wanted, tile, split, dim: shape.dim, staged });
   const across = tile > 0 ? wanted / most : Math.min(wanted / most, Math.ceil(count / 8) * 8);
   const each = tile > 0 ? most : Math.min(most, Math.ceil(count / across));
   return {
@@ -253,20 +248,22 @@ export function attentionFrame(
     tile,
     split,
     subgroups,
-    ahead,
-    chunk,
     staged,
     threads: across * split,
     blocks: Math.ceil(count / (across * each)),
   };
 }
 
-function checkTile({ rows, each, tile, split, dim }: Tile): void {
+function checkTile({ rows, tile, split, dim, staged }: Tile & { readonly staged: boolean }): void {
   check(dim % 16 === 0, `a "tile" needs a "dim" that is a multiple of 16: ${dim}`);
   check(dim % (4 * split) === 0, `"split" must divide the ${dim / 4} loads of a row: ${split}`);
-  check(each === 4 || each === 8, `"each" must be 4 or 8 with a "tile": ${each}`);
-  check(powerOfTwo(rows / each), `"rows / each" must be a power of two: ${rows / each}`);
+  const each = rowsEach(staged);
+  check(powerOfTwo(rows / each), `"rows" must be a power of two times ${each}: ${rows}`);
   check(powerOfTwo(tile / (4 * split)), `"tile" must be a power of two times ${4 * split}: ${tile}`);
+  check(
+    !staged || (rows % 32 === 0 && tile % 32 === 0),
+    `staged "rows" and "tile" must be multiples of 32: ${rows}, ${tile}`,
+  );
 }
 
 function powerOfTwo(n: number): boolean {

@@ -99,6 +99,19 @@ interface Case {
   readonly forwardOnly?: true;
 }
 const HALVES = { ...SHAPE, batch: 1, dim: 32 };
+const HEADS_64 = { ...HALVES, dim: 64, scale: 0.2 };
+const GROUPED = { ...SHAPE, heads: 4, kvHeads: 2, dim: 48, window: 9, scale: 0.2 };
+
+/** A tiling as {@link attentionTiling} returns it; subgroups of a software adapter may have only eight threads. */
+function tiles(rows: number, tile: number, split: 4 | 8 | 16, subgroups = SUBGROUPS && split <= 8) {
+  return { rows, tile, split, staged: false, subgroups };
+}
+
+/** A staged tiling as {@link attentionTiling} returns it. */
+function stages(...options: Parameters<typeof tiles>) {
+  return { ...tiles(...options), staged: true };
+}
+
 const CASES: readonly Case[] = [
   { title: "three query heads a key head, direct", shape: SHAPE, tiling: { tile: 0 } },
   { title: "one position", shape: { ...SHAPE, time: 1 }, tiling: { tile: 0 } },
@@ -113,9 +126,9 @@ const CASES: readonly Case[] = [
     tiling: { tile: 0, rows: 8 },
   },
   {
-    title: "four rows a thread, direct, 41 positions",
+    title: "two rows a thread, direct, 41 positions",
     shape: { ...SHAPE, time: 41 },
-    tiling: { tile: 0, rows: 32, each: 4 },
+    tiling: { tile: 0, rows: 16, each: 2 },
   },
   {
     title: "5 queries after 28 earlier keys, direct",
@@ -128,102 +141,97 @@ const CASES: readonly Case[] = [
     tiling: { tile: 0 },
   },
   {
-    title: "tiles of 64 by 32, eight rows a thread, 130 positions",
+    title: "tiles of 64 by 32, 8 threads a row, 130 positions",
     shape: { ...HALVES, time: 130 },
-    tiling: { rows: 64, each: 8, tile: 32, split: 8, subgroups: SUBGROUPS },
+    tiling: tiles(64, 32, 8),
   },
   {
-    title: "tiles of 64 by 64, eight rows a thread, a window of 70",
-    shape: { ...HALVES, time: 150, window: 70 },
-    tiling: { rows: 64, each: 8, tile: 64, split: 8, subgroups: SUBGROUPS, chunk: 16 },
-  },
-  {
-    title: "tiles of 64 by 32, dim 48, two key heads, a window of 9",
-    shape: { ...SHAPE, heads: 4, kvHeads: 2, time: 70, dim: 48, window: 9, scale: 0.2 },
-    tiling: { rows: 64, each: 4, tile: 32, split: 4, subgroups: SUBGROUPS, chunk: 16 },
-  },
-  {
-    title: "tiles of 64 by 32, 128 threads, loads ahead, all keys visible",
+    title: "tiles of 64 by 32, 8 threads a row, all keys visible, no subgroups",
     shape: { ...HALVES, time: 45, keys: 71, causal: false },
-    tiling: { rows: 64, each: 4, tile: 32, split: 8, ahead: true, chunk: 16 },
+    tiling: tiles(64, 32, 8, false),
   },
   {
-    title: "tiles of 64 by 32, dim 64, 37 queries after 40 earlier keys, chunks of 16",
-    shape: { ...HALVES, time: 37, keys: 77, dim: 64, scale: 0.2 },
-    tiling: { rows: 64, each: 8, tile: 32, split: 8, chunk: 16, subgroups: SUBGROUPS },
-  },
-  {
-    title: "tiles of 32 by 32, dim 64, chunks of 4",
-    shape: { ...HALVES, dim: 64, scale: 0.2 },
-    tiling: { rows: 32, each: 8, tile: 32, split: 8, chunk: 4, subgroups: SUBGROUPS },
+    title: "tiles of 64 by 32, 4 threads a row, dim 48, two key heads, a window of 9",
+    shape: { ...GROUPED, time: 70 },
+    tiling: tiles(64, 32, 4),
   },
   {
     title: "tiles of 64 by 16, dim 80, a window of 40",
     shape: { ...HALVES, time: 70, dim: 80, window: 40, scale: 0.2 },
-    tiling: { rows: 64, each: 4, tile: 16, split: 4, subgroups: SUBGROUPS, chunk: 16 },
+    tiling: tiles(64, 16, 4),
     forwardOnly: true,
+  },
+  {
+    title: "tiles of 64 by 16, dim 16, 130 queries after 7 earlier keys",
+    shape: { ...HALVES, time: 130, keys: 137, dim: 16 },
+    tiling: tiles(64, 16, 4),
   },
   {
     title: "tiles of 32 by 32, dim 96, 33 queries after 60 keys that the window has left",
     shape: { ...HALVES, keys: 93, dim: 96, window: 5, scale: 0.2 },
-    tiling: { rows: 32, each: 4, tile: 32, split: 8, subgroups: SUBGROUPS, chunk: 16 },
-  },
-  {
-    title: "tiles of 32 by 16, dim 16",
-    shape: { ...SHAPE, dim: 16 },
-    tiling: { rows: 32, each: 4, tile: 16, split: 4, chunk: 16 },
-  },
-  {
-    title: "tiles of 32 by 16, eight rows a thread, dim 48",
-    shape: { ...HALVES, dim: 48 },
-    tiling: { rows: 32, each: 8, tile: 16, split: 4, subgroups: SUBGROUPS, chunk: 16 },
-  },
-  {
-    title: "tiles of 16 by 32, dim 32",
-    shape: HALVES,
-    tiling: { rows: 16, each: 4, tile: 32, split: 8, chunk: 16 },
+    tiling: tiles(32, 32, 8),
   },
   {
     title: "tiles of 32 by 32, dim 128",
     shape: { ...HALVES, time: 21, dim: 128, scale: 0.1 },
-    tiling: { rows: 32, each: 4, tile: 32, split: 8, subgroups: SUBGROUPS, chunk: 16 },
+    tiling: tiles(32, 32, 8),
     forwardOnly: true,
   },
   {
-    title: "staged, 64 by 32, eight rows a thread, loads ahead, 130 positions",
+    title: "tiles of 32 by 16, dim 16, no subgroups",
+    shape: { ...SHAPE, dim: 16 },
+    tiling: tiles(32, 16, 4, false),
+  },
+  {
+    title: "tiles of 16 by 32, dim 32, no subgroups",
+    shape: HALVES,
+    tiling: tiles(16, 32, 8, false),
+  },
+  {
+    title: "tiles of 16 by 16, dim 16, three key heads, a window of 20",
+    shape: { ...SHAPE, kvHeads: 3, time: 41, dim: 16, window: 20 },
+    tiling: tiles(16, 16, 4),
+  },
+  {
+    title: "staged, 64 by 64, dim 64, whole tiles",
+    shape: { ...HEADS_64, time: 128 },
+    tiling: stages(64, 64, 16),
+  },
+  {
+    title: "staged, 64 by 64, dim 64, a window of 70",
+    shape: { ...HEADS_64, time: 150, window: 70 },
+    tiling: stages(64, 64, 16),
+  },
+  {
+    title: "staged, 128 by 64, dim 64, 130 queries after 9 earlier keys",
+    shape: { ...HEADS_64, time: 130, keys: 139 },
+    tiling: stages(128, 64, 16),
+  },
+  {
+    title: "staged, 128 by 32, 8 threads a row, 130 positions",
     shape: { ...HALVES, time: 130 },
-    tiling: { rows: 64, each: 8, tile: 32, split: 8, staged: true, ahead: true, subgroups: SUBGROUPS },
+    tiling: stages(128, 32, 8),
   },
   {
-    title: "staged, 64 by 64, dim 64, a window of 70, steps of 8",
-    shape: { ...HALVES, time: 150, dim: 64, scale: 0.2, window: 70 },
-    tiling: { rows: 64, each: 8, tile: 64, split: 8, staged: true, subgroups: SUBGROUPS, chunk: 8 },
-  },
-  {
-    title: "staged, 128 by 32, 37 queries after 40 earlier keys",
-    shape: { ...HALVES, time: 37, keys: 77, kvHeads: 3 },
-    tiling: { rows: 128, each: 8, tile: 32, split: 8, staged: true, ahead: true },
-  },
-  {
-    title: "staged, 64 by 64, 16 threads a row, dim 64, whole tiles",
-    shape: { ...HALVES, time: 128, dim: 64, scale: 0.2 },
-    // Subgroups of a software adapter may have eight threads.
-    tiling: { rows: 64, each: 8, tile: 64, split: 16, staged: true },
-  },
-  {
-    title: "staged, 32 by 32, dim 48, two key heads, a window of 9, loads ahead",
-    shape: { ...SHAPE, heads: 4, kvHeads: 2, time: 70, dim: 48, window: 9, scale: 0.2 },
-    tiling: { rows: 32, each: 4, tile: 32, split: 4, staged: true, ahead: true, subgroups: SUBGROUPS },
-  },
-  {
-    title: "staged, 64 by 32, 64 queries after 64 earlier keys, loads ahead, whole tiles",
+    title: "staged, 128 by 32, 8 threads a row, 64 queries after 64 earlier keys, whole tiles",
     shape: { ...HALVES, time: 64, keys: 128 },
-    tiling: { rows: 64, each: 8, tile: 32, split: 8, staged: true, ahead: true, chunk: 8 },
+    tiling: stages(128, 32, 8),
   },
   {
-    title: "staged, 64 by 32, all keys visible",
-    shape: { ...HALVES, time: 45, keys: 71, causal: false },
-    tiling: { rows: 64, each: 4, tile: 32, split: 8, staged: true, chunk: 4 },
+    title:
+      "staged, 128 by 32, 8 threads a row, 37 queries after 40 earlier keys, three key heads, no subgroups",
+    shape: { ...HALVES, time: 37, keys: 77, kvHeads: 3 },
+    tiling: stages(128, 32, 8, false),
+  },
+  {
+    title: "staged, 128 by 32, 4 threads a row, dim 48, two key heads, a window of 9",
+    shape: { ...GROUPED, batch: 1, time: 130 },
+    tiling: stages(128, 32, 4),
+  },
+  {
+    title: "staged, 128 by 32, 4 threads a row, dim 16, all keys visible, no subgroups",
+    shape: { ...HALVES, time: 45, keys: 71, dim: 16, causal: false },
+    tiling: stages(128, 32, 4, false),
   },
 ];
 
@@ -258,18 +266,18 @@ for (const { title, shape, tiling, forwardOnly } of CASES) {
   });
 }
 
-const SMALL_TILES = { rows: 32, each: 4, tile: 16, split: 4 } as const;
+const SMALL_TILES = tiles(32, 16, 4);
+const SMALL_STAGES = stages(128, 32, 4);
 const WIDE = { ...SHAPE, dim: 16 };
 
 for (
   const [shape, tiling] of [
     [SHAPE, { tile: 0 }],
     [WIDE, SMALL_TILES],
-    [WIDE, { ...SMALL_TILES, staged: true, ahead: true }],
+    [WIDE, SMALL_STAGES],
   ] as const
 ) {
-  const staged = "staged" in tiling ? ", staged" : "";
-  Deno.test(`attentionGradKV makes only the wanted gradient: tile ${tiling.tile}${staged}`, async () => {
+  Deno.test(`attentionGradKV makes only the wanted gradient: tile ${tiling.tile}`, async () => {
     const { q, k, v, dOut } = arrays(shape);
     const expected = reference(shape, { q, k, v, dOut });
     const [lse, delta] = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
@@ -298,7 +306,7 @@ Deno.test("attention with an input offset ignores the slots of a cache that are 
     }
   }
   const expected = reference(shape, { q, k, v, dOut }, 6);
-  for (const tiling of [{ tile: 0 }, SMALL_TILES, { ...SMALL_TILES, staged: true }]) {
+  for (const tiling of [{ tile: 0 }, SMALL_TILES, SMALL_STAGES]) {
     const { tile } = tiling;
     const [out, lse] = await runKernel(attention({ ...shape, ...tiling, offset: "input" }), {
       inputs: [q, k, v, new Uint32Array([6])],
@@ -326,9 +334,12 @@ Deno.test("attention refuses heads that do not divide, queries before the first 
   assertThrows(() => attention({ ...SHAPE, keys: 9, tile: 0 }), RangeError, "needs a key");
   assertThrows(() => attention({ ...SHAPE, ...SMALL_TILES }), RangeError, '"dim"');
   assertThrows(() => attention({ ...WIDE, ...SMALL_TILES, split: 8 }), RangeError, '"split"');
-  assertThrows(() => attention({ ...WIDE, ...SMALL_TILES, each: 2 }), RangeError, '"each"');
+  assertThrows(() => attention({ ...SHAPE, tile: 0, each: 3 }), RangeError, '"each"');
+  assertThrows(() => attention({ ...WIDE, ...SMALL_TILES, rows: 2 }), RangeError, "times 4");
   assertThrows(() => attention({ ...WIDE, ...SMALL_TILES, rows: 48 }), RangeError, "a power of two");
   assertThrows(() => attention({ ...WIDE, ...SMALL_TILES, tile: 12 }), RangeError, '"tile"');
+  assertThrows(() => attention({ ...WIDE, ...SMALL_STAGES, rows: 16 }), RangeError, "multiples of 32");
+  assertThrows(() => attention({ ...WIDE, ...SMALL_STAGES, tile: 16 }), RangeError, "multiples of 32");
 });
 
 Deno.test("attentionTiling recommends what attentionFrame accepts, within the memory of the device", () => {
@@ -339,8 +350,8 @@ Deno.test("attentionTiling recommends what attentionFrame accepts, within the me
           const shape = { ...SHAPE, heads: 12, time, dim };
           const tiling = (pass: "forward" | "gradQ" | "gradKV"): AttentionTiling => {
             const chosen = attentionTiling(shape, { software, subgroups, workgroupBytes, pass });
-            const { rows = 64, each = 1, tile, split = 8, staged } = chosen;
-            const options = { rows, each, tile, split, subgroups, dim, pass, staged };
+            const { rows = 64, tile, split = 8, staged } = chosen;
+            const options = { rows, tile, split, subgroups, dim, pass, staged };
             assert(tile === 0 || tileBytes(options) <= workgroupBytes);
             return chosen;
           };
@@ -359,6 +370,28 @@ Deno.test("attentionTiling tiles the head sizes of common models on a GPU", () =
     for (const pass of ["forward", "gradQ", "gradKV"] as const) {
       const { tile } = attentionTiling({ ...SHAPE, dim }, { ...gpu, pass });
       assert(tile > 0, `${pass}, dim ${dim}`);
+    }
+  }
+});
+
+Deno.test("attentionTiling tiles as the cases do whose results are compared", () => {
+  const name = ({ rows, tile, split, staged }: AttentionTiling): string =>
+    `${rows} ${tile} ${split} ${staged}`;
+  const compared = {
+    forward: new Set(CASES.map(({ tiling }) => name(tiling))),
+    gradient: new Set(CASES.filter(({ forwardOnly }) => !forwardOnly).map(({ tiling }) => name(tiling))),
+  };
+  for (const dim of [16, 32, 48, 64, 80, 96, 112, 128, 256]) {
+    for (const [batch, time] of [[1, 1], [1, 12], [1, 24], [1, 256], [32, 1024]]) {
+      for (const workgroupBytes of [16384, 32768, 49152]) {
+        for (const pass of ["forward", "gradQ", "gradKV"] as const) {
+          const shape = { ...SHAPE, batch, time, heads: 12, dim };
+          const options = { software: false, subgroups: true, workgroupBytes, pass };
+          const tiling = attentionTiling(shape, options);
+          const cases = compared[pass === "forward" ? "forward" : "gradient"];
+          assert(tiling.tile === 0 || cases.has(name(tiling)), `${pass}: ${name(tiling)}`);
+        }
+      }
     }
   }
 });
