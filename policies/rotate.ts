@@ -28,8 +28,8 @@ export interface RotateOptions {
  * `active` does not divide their number, the last turn of a round has fewer. Training acts at looks: let `every` be a
  * multiple of the steps between them, or turns are cut short.
  *
- * Sources: Luo et al., "BAdam", arXiv 2404.02827, algorithm 1: `{ every, order: "shuffled" }`. Pan et al., "LISA",
- * arXiv 2403.17919, algorithm 1: `{ every, active, order: "random", always: (c) => c.layer === null }`. Deviation: what
+ * Sources: Luo et al., "BAdam", arXiv 2404.02827: `{ every, order: "shuffled" }`. Pan et al., "LISA",
+ * arXiv 2403.17919: `{ every, active, order: "random", always: (c) => c.layer === null }`. Deviation: what
  * thaws starts with empty moments, as in BAdam, but Adam's bias correction counts the steps of the run.
  *
  * @param options Turns, order, seed
