@@ -159,7 +159,7 @@ export function tileBytes(
     return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
   }
   const own = (pass === "forward" ? 1 : 2) * rows * dim;
-  const shared = 16 * Math.max(rows / rowsEach(staged), split) * sharedGroups(options);
+  const shared = 16 * Math.max(rows / rowsEach(false), split) * sharedGroups(options);
   const exchanged = pass === "forward" && !subgroups ? rows * split : 0;
   return 4 * (own + shared + tile * dim + exchanged);
 }

@@ -4,21 +4,36 @@
  * @module
  */
 
-import { type Gpu, mapped } from "./device.ts";
+import type { KernelText } from "../tensor.ts";
+import { type Gpu, mapped, pipelineFor } from "./device.ts";
+
+/** A kernel with its buffers. */
+export interface Launch {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly grid: readonly [number, number, number];
+}
 
 /** Launches between two readings of the clock. */
 export interface Pass {
-  readonly launches: readonly {
-    readonly pipeline: GPUComputePipeline;
-    readonly group: GPUBindGroup;
-    readonly grid: readonly [number, number, number];
-  }[];
+  readonly launches: readonly Launch[];
   /** How often they are repeated. */
   readonly times: number;
 }
 
 /** Pairs of readings that WebGPU allows in one query set. */
 export const MOST_PASSES = 2048;
+
+/** Binds a kernel to its buffers, inputs first; compiles it when it is new. */
+export function launch(gpu: Gpu, kernel: KernelText, buffers: readonly GPUBuffer[]): Launch {
+  const pipeline = pipelineFor(gpu, kernel);
+  gpu.counts.bindGroups++;
+  const group = gpu.device.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+  });
+  return { pipeline, group, grid: kernel.grid };
+}
 
 /**
  * Runs passes one after the other in one submission, so that the device does not rest in between.
@@ -45,13 +60,7 @@ export async function clocked(gpu: Gpu, passes: readonly Pass[]): Promise<number
         endOfPassWriteIndex: 2 * i + 1,
       },
     });
-    for (let n = 0; n < times; n++) {
-      for (const { pipeline, group, grid } of launches) {
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(...grid as [number, number, number]);
-      }
-    }
+    repeatIn(pass, { launches, times });
     pass.end();
   });
   encoder.resolveQuerySet(queries, 0, 2 * count, resolved, 0);
@@ -67,4 +76,15 @@ export async function clocked(gpu: Gpu, passes: readonly Pass[]): Promise<number
   }
   gpu.check();
   return passes.map(({ times }, i) => Number(clock[2 * i + 1] - clock[2 * i]) / 1e6 / times);
+}
+
+/** Records the launches of a pass. */
+export function repeatIn(pass: GPUComputePassEncoder, { launches, times }: Pass): void {
+  for (let n = 0; n < times; n++) {
+    for (const { pipeline, group, grid } of launches) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...grid as [number, number, number]);
+    }
+  }
 }

@@ -16,10 +16,10 @@ import { isVariant, matmulVariants } from "../../kernels/matmul_variants.ts";
 import { matmulOp, matmulSizes, type ProductAttrs } from "../ops/matmul.ts";
 import { topological } from "../graph.ts";
 import { toBf16 } from "../data/floats.ts";
-import type { DType, KernelText, Tensor } from "../tensor.ts";
-import { checkAllocations, createBuffer, type Gpu, pipelineFor } from "./device.ts";
+import type { DType, Tensor } from "../tensor.ts";
+import { checkAllocations, createBuffer, type Gpu } from "./device.ts";
 import { bytesOf, expand } from "./plan.ts";
-import { clocked, type Pass } from "./clock.ts";
+import { clocked, launch, type Pass } from "./clock.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";
 
 /** A product to measure. */
@@ -226,14 +226,4 @@ function contestants(
     if (variant.split > 1) launches.push(launch(gpu, joinParts({ ...product, variant }), [parts, out]));
     return { variant, pass: { launches, times: 1 } };
   });
-}
-
-function launch(gpu: Gpu, kernel: KernelText, buffers: readonly GPUBuffer[]): Pass["launches"][number] {
-  const pipeline = pipelineFor(gpu, kernel);
-  gpu.counts.bindGroups++;
-  const group = gpu.device.createBindGroup({
-    layout: pipeline.getBindGroupLayout(0),
-    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
-  });
-  return { pipeline, group, grid: kernel.grid };
 }

@@ -10,8 +10,6 @@ import type { Gpu } from "@firn/train";
 export interface Clock extends Disposable {
   /** Takes a reading when all that was submitted before is done: 0 begins, 1 ends. */
   mark(which: 0 | 1): void;
-  /** Takes both around one compute pass of this encoder. */
-  readonly around: GPUComputePassTimestampWrites;
   /** Milliseconds between the two; waits for the device. */
   read(): Promise<number>;
 }
@@ -30,7 +28,6 @@ export function openClock(gpu: Gpu): Clock {
   const resolved = device.createBuffer({ label: "clock", size: 16, usage: 0x200 | 0x4 });
   const staging = device.createBuffer({ label: "clock", size: 16, usage: 0x1 | 0x8 });
   return {
-    around: { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
     mark(which) {
       const encoder = device.createCommandEncoder();
       encoder.beginComputePass({ timestampWrites: { querySet: queries, beginningOfPassWriteIndex: which } })

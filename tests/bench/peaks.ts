@@ -5,9 +5,9 @@
  */
 
 import type { Gpu } from "@firn/train";
-import { createBuffer, pipelineFor } from "../../core/gpu/device.ts";
+import { clocked, type Launch, launch, repeatIn } from "../../core/gpu/clock.ts";
+import { createBuffer } from "../../core/gpu/device.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "../../kernels/kernel.ts";
-import { type Clock, openClock } from "./clock.ts";
 import type { Peaks } from "./roofline.ts";
 
 /** Milliseconds of a measurement at least, as clocks rise with work. */
@@ -21,7 +21,7 @@ const LOOPS = 64;
 const COPIED = 4;
 
 /** Multiply-adds on registers alone; one vector a thread is stored, so that none is left out. */
-export function fmaKernel(groups: number): Kernel {
+function fmaKernel(groups: number): Kernel {
   const body = repeat(UNROLLED, () => repeat(SUMS, (s) => `    r${s} = fma(r${s}, m, b);\n`));
   const code = `${storage(["vec4f"], ["vec4f"])}
 @compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
@@ -38,28 +38,12 @@ ${body}  }
 }
 
 /** A copy of as many groups' worth of vectors. */
-export function copyKernel(groups: number): Kernel {
+function copyKernel(groups: number): Kernel {
   const code = `${storage(["vec4f"], ["vec4f"])}
 @compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
   let first = (${GROUP_INDEX}) * ${COPIED * THREADS}u + lid;
 ${repeat(COPIED, (i) => `  o0[first + ${i * THREADS}u] = a0[first + ${i * THREADS}u];\n`)}}`;
   return { name: `copy ${groups}`, code, grid: foldGrid(groups), flops: 0 };
-}
-
-/** Runs a kernel again and again on two buffers. */
-function repeater(gpu: Gpu, kernel: Kernel, [from, to]: readonly GPUBuffer[]) {
-  const pipeline = pipelineFor(gpu, kernel);
-  const entries = [from, to].map((buffer, binding) => ({ binding, resource: { buffer } }));
-  const group = gpu.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-  return (times: number, clock?: Clock): void => {
-    const encoder = gpu.device.createCommandEncoder();
-    const pass = encoder.beginComputePass(clock && { timestampWrites: clock.around });
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    for (let i = 0; i < times; i++) pass.dispatchWorkgroups(...kernel.grid as [number, number, number]);
-    pass.end();
-    gpu.device.queue.submit([encoder.finish()]);
-  };
 }
 
 /** A device's peaks, and work to keep it busy. */
@@ -76,7 +60,6 @@ export interface Measured {
  * @returns The peaks, the best of three readings of at least 50 ms each
  */
 export async function measurePeaks(gpu: Gpu): Promise<Measured> {
-  using clock = openClock(gpu);
   const vectors = Math.floor(gpu.device.limits.maxStorageBufferBindingSize / 16);
   const fmaGroups = gpu.software ? 8 : 8192;
   const copyGroups = Math.min(gpu.software ? 1024 : 16384, Math.floor(vectors / (COPIED * THREADS)));
@@ -89,21 +72,24 @@ export async function measurePeaks(gpu: Gpu): Promise<Measured> {
     new Float32Array([0.999, 0.999, 0.999, 0.999, 1e-3, 1e-3, 1e-3, 1e-3]),
   );
   const fma = fmaKernel(fmaGroups);
-  const compute = repeater(gpu, fma, [from, to]), copy = repeater(gpu, copyKernel(copyGroups), [from, to]);
-  const least = async (run: typeof compute): Promise<number> => {
+  const compute = launch(gpu, fma, [from, to]), copy = launch(gpu, copyKernel(copyGroups), [from, to]);
+  const least = async (work: Launch): Promise<number> => {
     let times = 1, ms = 0;
-    const reading = async (): Promise<number> => {
-      run(times, clock);
-      return await clock.read();
-    };
-    while ((ms = await reading()) < AT_LEAST) {
-      times = Math.ceil(times * Math.min(64, Math.max(2, 1.2 * AT_LEAST / ms)));
+    const reading = async (): Promise<number> => (await clocked(gpu, [{ launches: [work], times }]))[0];
+    while ((ms = await reading()) * times < AT_LEAST) {
+      times = Math.ceil(times * Math.min(64, Math.max(2, 1.2 * AT_LEAST / (ms * times))));
     }
-    return Math.min(ms, await reading(), await reading()) / times;
+    return Math.min(ms, await reading(), await reading());
   };
   const fmaMs = await least(compute), copyMs = await least(copy);
   return {
     peaks: { flops: 1e3 * fma.flops / fmaMs, bytes: 1e3 * 2 * bytes / copyMs },
-    occupy: (milliseconds) => compute(Math.ceil(milliseconds / fmaMs)),
+    occupy(milliseconds) {
+      const encoder = gpu.device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      repeatIn(pass, { launches: [compute], times: Math.ceil(milliseconds / fmaMs) });
+      pass.end();
+      gpu.device.queue.submit([encoder.finish()]);
+    },
   };
 }

@@ -12,7 +12,7 @@ import { closeWork, type Shape, workOf } from "./shapes.ts";
 /** Steps between changes. */
 const STAGE = 6;
 /** The changes, in order: the first two find nothing made, the last two find all of it. */
-export const CHANGES = ["freeze", "thaw", "freeze again", "thaw again"] as const;
+const CHANGES = ["freeze", "thaw", "freeze again", "thaw again"] as const;
 
 /** Milliseconds of steps, and of changes beyond them. */
 export interface Refreeze {
