@@ -62,7 +62,16 @@ export {
   type ScheduleOptions,
 } from "./core/optim/schedules.ts";
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
-export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "./core/policy.ts";
+export type {
+  Component,
+  ComponentCost,
+  FreezePolicy,
+  Json,
+  Look,
+  Reason,
+  RunInfo,
+  Signal,
+} from "./core/policy.ts";
 export * from "./core/loop/state.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul.ts";
 export { defineTraining } from "./core/loop/training.ts";

@@ -43,6 +43,26 @@ export interface Component {
   readonly kind: "linear" | "embedding" | "norm" | "other";
   /** Elements over all its parameters. */
   readonly size: number;
+  /** What it costs in a step, by the model of the graph; absent where no graph was seen. */
+  readonly cost?: ComponentCost;
+}
+
+/** Floating-point operations of a component in one step, and where it stands in the chain of gradients. */
+export interface ComponentCost {
+  /** Of its products in the forward pass. Spent whatever is frozen. */
+  readonly forward: number;
+  /**
+   * Of the gradients that flow through it to what lies below: by its products' inputs, and through what has no component,
+   * such as the core of attention, between it and the components below. Spent when one of smaller `depth` is active.
+   */
+  readonly dX: number;
+  /** Of the gradient by its own parameters. Spent when it is active. */
+  readonly dW: number;
+  /**
+   * Components on the longest way from the input to it, itself not counted: query, key and value of one layer share a
+   * depth.
+   */
+  readonly depth: number;
 }
 
 /** What is known about a run before it starts. */
@@ -61,6 +81,20 @@ export interface Look {
   readonly learningRate: readonly number[];
   /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
   readonly readings: { readonly [S in Signal]?: { readonly [path: Path]: readonly number[] } };
+  /** Validation loss after each step; NaN where none was computed. Absent when training has no validation data. */
+  readonly validation?: readonly number[];
+}
+
+/** Why a component is frozen. */
+export interface Reason {
+  /** What was compared, for people: `"gradNorm"`, `"gradNorm/size"`, `"benefit kept"`. */
+  readonly signal: string;
+  /** What it was when the decision fell; null where the step alone decides. */
+  readonly value: number | null;
+  /** What it was compared with, in the same unit; null where nothing was. */
+  readonly threshold: number | null;
+  /** The rule, as the part of the policy prints that decided. */
+  readonly rule: string;
 }
 
 /**
@@ -79,4 +113,18 @@ export interface FreezePolicy<S extends Json = Json> {
   next(state: S, look: Look): S;
   /** Paths of the components that are frozen now. */
   frozen(state: S): readonly Path[];
+  /**
+   * Frozen components that the coming steps measure and do not train: they get a gradient, and the signals that come of
+   * it alone, `gradNorm` and `gradSquare`. None when absent.
+   */
+  probed?(state: S): readonly Path[];
+  /** Whether training ends now, whatever is frozen; never when absent. */
+  stopped?(state: S): boolean;
+  /**
+   * The step whose parameters are the best so far: training keeps a copy of them and ends with it. Null, or absent, to end
+   * with the last.
+   */
+  best?(state: S): number | null;
+  /** Why a component is frozen; null when it is not, or the policy cannot say. */
+  reason?(state: S, path: Path): Reason | null;
 }

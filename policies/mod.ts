@@ -7,7 +7,16 @@
  * @module
  */
 
-export type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
+export type {
+  Component,
+  ComponentCost,
+  FreezePolicy,
+  Json,
+  Look,
+  Reason,
+  RunInfo,
+  Signal,
+} from "../core/policy.ts";
 export { after } from "./after.ts";
 export { atMost } from "./at_most.ts";
 export { below, type BelowOptions, type Normalise } from "./below.ts";
