@@ -53,6 +53,16 @@ export interface Epilogue {
   readonly additive?: boolean;
 }
 
+/** Products of the same sizes and layout, in one launch. */
+export interface Several {
+  /** How many, more than one. */
+  readonly count: number;
+  /** `apart` for as many results, without an epilogue; `summed` for one, their sum. */
+  readonly as: "apart" | "summed";
+  /** The operand that all have in common, bound once. */
+  readonly shared?: "a" | "b";
+}
+
 /** A product `[batch, m, k] x [batch, k, n]`. */
 export interface Matmul {
   /** Products, one after the other in memory. */
@@ -78,6 +88,8 @@ export interface Matmul {
    * summands at or beyond it are (`k`). What they would add to is not computed; the results are the same.
    */
   readonly limit?: "m" | "k";
+  /** How many such products there are, of `batch` 1 and without a limit; {@link maySeveral} tells which may; one when absent. */
+  readonly several?: Several;
   /** How it is cut up. */
   readonly variant: MatmulVariant;
   /** What is done before storing; the product is stored as it is when absent. */
@@ -86,23 +98,41 @@ export interface Matmul {
 
 /**
  * Names a product by sizes and layout: "1024x768x2048 NT", "512x768x50257 NN 50264" where rows of A are that long,
- * "1024x768x2048 NT bf16" where B is stored so.
+ * "1024x768x2048 NT bf16" where B is stored so, "3 apart 1024x768x768 NT" for several in one launch.
  *
  * @param product The product
  * @returns The name
  */
 export function productKey(
-  { batch, m, n, k, transposeA, transposeB, strideA, storedB = "f32" }: Omit<Matmul, "variant">,
+  { batch, m, n, k, transposeA, transposeB, strideA, storedB = "f32", several }: Omit<Matmul, "variant">,
 ): string {
   const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
     strideA === undefined ? "" : ` ${strideA}`
   }${storedB === "f32" ? "" : ` ${storedB}`}`;
-  return `${batch === 1 ? "" : `${batch}x`}${m}x${n}x${k} ${layout}`;
+  const count = several === undefined ? batch === 1 ? "" : `${batch}x` : `${several.count} ${several.as} `;
+  return `${count}${m}x${n}x${k} ${layout}`;
 }
 
 /**
+ * Whether several such products may share a launch: no tile of theirs has an end, along k, in two of them, and all loads are
+ * of quads.
+ *
+ * @param product One of them
+ * @returns Whether they may
+ */
+export function maySeveral(
+  { batch, m, n, k, transposeA, transposeB, strideA, columnsB, limit }: Omit<Matmul, "variant">,
+): boolean {
+  return batch === 1 && k % DEEPEST === 0 && strideA === undefined && columnsB === undefined &&
+    limit === undefined && (transposeA ? m : k) % 4 === 0 && (transposeB ? k : n) % 4 === 0;
+}
+
+/** Depth of the deepest tile. */
+const DEEPEST = 32;
+
+/**
  * The kernel of a product. Bindings: A, B, the limit if any, inputs of the epilogue, outputs that overwrite
- * nothing.
+ * nothing. Of several products: all A, all B, the results.
  *
  * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
  * @returns The kernel
@@ -126,13 +156,14 @@ export function partialSize(
 }
 
 /**
- * Adds the parts of a product whose sums several workgroups share. Bindings: inputs of the epilogue, the parts, outputs.
+ * Adds the parts of a product whose sums several workgroups share. Bindings: inputs of the epilogue, the parts, outputs;
+ * of several products apart: the parts and the result of each.
  *
  * @param product The product
  * @returns The kernel
  */
 export function joinParts(product: Matmul & { readonly variant: { readonly kind: "tiled" } }): Kernel {
-  const { batch, m, n, variant: { split } } = product;
+  const { batch, m, n, several, variant: { split } } = product;
   const { expression: { shape, inputs, steps }, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
   const parts: Step = { kind: "partials", input: inputs.length, count: split, size: partialSize(product) };
   const strides = shape.map((_, d) => shape.slice(d + 1).reduce((a, b) => a * b, 1));
@@ -143,6 +174,7 @@ export function joinParts(product: Matmul & { readonly variant: { readonly kind:
       steps: steps.map((step) => step.kind === "given" ? parts : step),
     },
     outputs,
+    ...(several?.as === "apart" && { parts: several.count }),
     label: `join ${split} ${batch * m}x${n}`,
   });
 }

@@ -8,7 +8,7 @@
 import { bf16Part, bf16Quad } from "./bf16.ts";
 import { repeat } from "./kernel.ts";
 import type { MatmulTile } from "./matmul.ts";
-import { element, loadType, type Side } from "./matmul_frame.ts";
+import { element, loadType, oneOf, type Side } from "./matmul_frame.ts";
 
 /** An operand, the first row or column of its tile, and how many there are. */
 export interface Tile {
@@ -22,6 +22,8 @@ export interface FillOptions {
   /** Depth of the tiles. */
   readonly bk: number;
   readonly threads: number;
+  /** Where along k, in the operands' own count, registers are loaded from. */
+  readonly at: string;
 }
 
 /** Text that fills both tiles: registers are loaded from `k0` on, and later put into the tiles. */
@@ -43,7 +45,7 @@ const BANKS = 8;
 const padOf = (bk: number): number => Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
 
 /** Declares the tile of an operand. */
-export function tileMemory({ side: { name }, width }: Tile, { bk }: FillOptions): string {
+export function tileMemory({ side: { name }, width }: Tile, { bk }: Pick<FillOptions, "bk">): string {
   return `struct Group_${name} { row: array<array<vec4<f32>, ${
     width / 4
   }>, ${GROUP}>, pad: array<vec4<f32>, ${padOf(bk)}> }
@@ -163,14 +165,14 @@ function within(count: number, threads: number, text: string): string {
 /** The text of one block: `id` is its number, `to` the prefix of its registers, `tag` that of its indices. */
 function load(
   { side, origin, width }: Tile,
-  { bk, id, to, tag, held }: FillOptions & {
+  { bk, at: k0, id, to, tag, held }: FillOptions & {
     readonly id: string;
     readonly to: string;
     readonly tag: string;
     readonly held: Held;
   },
 ): Fill {
-  const { name, size, k, kContiguous, stride, wide } = side;
+  const { name, buffers, size, k, kContiguous, stride, wide } = side;
   const deep = bk / GROUP, quads = width / 4;
   const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
   const fits = size % width === 0;
@@ -186,11 +188,11 @@ function load(
     ? repeat(GROUP, (r) =>
       `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${stride / 4}u + ${kq};\n`)
     : `let ${at(0)} = z${name} + ${kq} * ${stride}u + ${clamp(`(${first}) / 4u`, Math.ceil(size / 4))};\n`;
-  const quad = (r: number): string => {
+  const quad = (r: number, buffer: string): string => {
     if (!wide) return scalarQuad(side, { first, k: `(k0 + ${kq} * 4u)`, r });
     const [text, reach] = kContiguous
-      ? [`${name}[${at(r)} + k0 / 4u]`, `k0 + ${kq} * 4u`]
-      : [`${name}[${at(0)} + (k0 + ${r}u) * ${stride / 4}u]`, `k0 + ${kq} * 4u + ${r}u`];
+      ? [`${buffer}[${at(r)} + ${k0} / 4u]`, `${k0} + ${kq} * 4u`]
+      : [`${buffer}[${at(0)} + (${k0} + ${r}u) * ${stride / 4}u]`, `${k0} + ${kq} * 4u + ${r}u`];
     return k % bk === 0 ? text : `select(${loadType(side)}(), ${text}, ${reach} < ${k}u)`;
   };
   const row = (c: number): string =>
@@ -199,7 +201,10 @@ function load(
       : held.quad(`${to}_${c}`);
   return {
     prepare: base + prepare,
-    fetch: repeat(GROUP, (r) => `${to}_${r} = ${held.hold(quad(r))};\n`),
+    fetch: oneOf(
+      buffers,
+      (buffer) => repeat(GROUP, (r) => `${to}_${r} = ${held.hold(quad(r, buffer))};\n`),
+    ),
     keep: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
   };
 }

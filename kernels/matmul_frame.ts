@@ -17,6 +17,8 @@ export function storeOnly(shape: readonly number[]): Epilogue {
 /** One operand as the generators see it: `size` rows or columns, `k` deep. */
 export interface Side {
   readonly name: string;
+  /** Names of its buffers: one for each of several products. */
+  readonly buffers: readonly string[];
   readonly size: number;
   readonly k: number;
   /** Whether neighbours along k are neighbours in memory. */
@@ -30,12 +32,23 @@ export interface Side {
 
 /** Both operands of a product. */
 export function sides(product: Matmul): [Side, Side] {
-  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, storedB = "f32" } = product;
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, storedB = "f32", several } = product;
   const side = (
     name: string,
     [size, kContiguous]: readonly [number, boolean],
     { stored, stride = kContiguous ? k : size }: { readonly stored: Stored; readonly stride?: number },
-  ): Side => ({ name, size, k, kContiguous, stride, stored, wide: stride % 4 === 0 });
+  ): Side => ({
+    name,
+    buffers: several === undefined || several.shared === name
+      ? [name]
+      : Array.from({ length: several.count }, (_, i) => `${name}${i}`),
+    size,
+    k,
+    kContiguous,
+    stride,
+    stored,
+    wide: stride % 4 === 0,
+  });
   return [
     side("a", [m, !transposeA], { stored: "f32", stride: strideA }),
     side("b", [columnsB, transposeB], { stored: storedB }),
@@ -67,19 +80,22 @@ export function frame(
     block: { rows: number; columns: number; fits?: boolean },
   ): string;
 } {
-  const { m, n, batch } = product;
+  const { m, n, batch, several } = product;
+  const results = several?.as === "apart" ? several.count : 1;
   const { expression, outputs, overwrites = [] } = product.epilogue ?? storeOnly([batch * m, n]);
   const targets = outputs.map((_, k) => typeof overwrites[k] === "number" ? `e${overwrites[k]}` : `o${k}`);
+  const made = results === 1 ? targets : Array.from({ length: results }, (_, i) => `o${i}`);
   const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
   const { lanes, types } = rendering;
   const all = [
-    `var<storage, read> a: array<${loadType(a)}>;`,
-    `var<storage, read> b: array<${loadType(b)}>;`,
+    ...[a, b].flatMap((side) =>
+      side.buffers.map((name) => `var<storage, read> ${name}: array<${loadType(side)}>;`)
+    ),
     ...(product.limit === undefined ? [] : ["var<storage, read> limit: array<u32>;"]),
     ...types.map((t, k) =>
       `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
     ),
-    ...targets.filter((name) => name[0] === "o").map((name) =>
+    ...made.filter((name) => name[0] === "o").map((name) =>
       `var<storage, read_write> ${name}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`
     ),
   ];
@@ -87,7 +103,9 @@ export function frame(
   const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
   const put = (index: string, value: string): string =>
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
-      outputs.map((step, k) => `${targets[k]}[i] = v${step};`).join(" ")
+      results === 1
+        ? outputs.map((step, k) => `${targets[k]}[i] = v${step};`).join(" ")
+        : oneOf(made, (name) => `${name}[i] = v${outputs[0]};`)
     } }`;
   return {
     declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
@@ -110,11 +128,22 @@ export function frame(
   };
 }
 
+/** WGSL that does something with one buffer: that of product `which` where there are several. */
+export function oneOf(buffers: readonly string[], text: (name: string) => string): string {
+  if (buffers.length === 1) return text(buffers[0]);
+  const last = buffers.length - 1;
+  return `switch which {\n${
+    repeat(buffers.length, (i) => `${i === last ? "default" : `case ${i}u`}: { ${text(buffers[i])} }\n`)
+  }}\n`;
+}
+
 /** WGSL for how far sums reach, given `m0`, and for leaving where there is nothing to add; and the name of the reach. */
 export function sumReach(
-  { k, limit, epilogue }: Matmul,
+  { k, limit, epilogue, several }: Matmul,
 ): { readonly declare: string; readonly reach: string } {
-  if (limit === undefined) return { declare: "", reach: `${k}u` };
+  if (limit === undefined) {
+    return { declare: "", reach: `${several?.as === "summed" ? several.count * k : k}u` };
+  }
   const reach = limit === "m" ? `select(${k}u, 0u, m0 >= limit[0])` : `min(${k}u, limit[0])`;
   const leave = epilogue?.additive ? "if (reach == 0u) { return; }\n" : "";
   return { declare: `let reach = ${reach};\n${leave}`, reach: "reach" };

@@ -22,7 +22,8 @@ const PANEL = 8;
 /** The kernel of the tiled variant. */
 export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
   const { bm, bn, bk, tm, tn, split } = variant;
-  const { batch, m, n, k } = product;
+  const { batch, m, n, k, several } = product;
+  const apart = several?.as === "apart" ? several.count : 1, summed = several?.as === "summed";
   const { declare, reach } = sumReach(product);
   const [a, b] = sides(product);
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 4 });
@@ -33,7 +34,9 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
     origin: "n0",
     width: bn,
   }];
-  const fill = fillTiles(tiles, cut);
+  const fill = fillTiles(tiles, { ...cut, at: summed ? "kk" : "k0" });
+  // Tiles end where products do, so that each is of one of them.
+  const fetch = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${fill.fetch}` : fill.fetch;
   const quads = (count: number, each: number, at: string): string =>
     repeat(count / 4, (i) => `let ${at}${i} = t${at} + ${i * each}u;\n`);
   const one = (kk: number): string =>
@@ -51,15 +54,16 @@ ${tiles.map((tile) => tileMemory(tile, cut)).join("")}
 ${tilePlace(tilesM, tilesN)}
 let m0 = tile.x * ${bm}u;
 let n0 = tile.y * ${bn}u;
-${declare}${split === 1 ? WHOLE(reach) : shared({ batch, reach, bk })}
+${declare}${split === 1 ? WHOLE(reach) : shared({ batch: batch * apart, reach, bk })}
+${apart === 1 ? "let z = instance;" : "let which = instance; let z = 0u;"}
 ${batchOffsets(product, [a, b])}
 ${threadPlace(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.prepare}
 ${repeat(tm, (i) => repeat(tn / 4, (j) => `var c${i}_${j} = vec4<f32>();\n`))}
 var k0 = begin;
-${fill.fetch}while (k0 < end) {
+${fetch}while (k0 < end) {
 ${fill.keep}workgroupBarrier();
 k0 += ${bk}u;
-if (k0 < end) {\n${fill.fetch}}
+if (k0 < end) {\n${fetch}}
 ${repeat(bk, one)}workgroupBarrier();
 }
 ${
@@ -73,19 +77,19 @@ ${
   return {
     name: `matmul ${productKey(product)} ${bm}x${bn}x${bk}${split === 1 ? "" : ` split ${split}`}`,
     code,
-    grid: [tilesN, tilesM, batch * split],
-    flops: 2 * batch * m * b.size * k,
+    grid: [tilesN, tilesM, batch * apart * split],
+    flops: 2 * batch * m * b.size * k * (several?.count ?? 1),
   };
 }
 
 /** WGSL for a workgroup that computes whole sums. */
-const WHOLE = (reach: string): string => `let z = wid.z; let begin = 0u; let end = ${reach};`;
+const WHOLE = (reach: string): string => `let instance = wid.z; let begin = 0u; let end = ${reach};`;
 
 /** WGSL for one of several that share them; how many, the grid says: one text serves all. */
 function shared(
   { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
 ): string {
-  return `let parts = nwg.z / ${batch}u; let z = wid.z / parts; let part = wid.z % parts;
+  return `let parts = nwg.z / ${batch}u; let instance = wid.z / parts; let part = wid.z % parts;
 let depth = (${reach} + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
 let begin = part * depth; let end = min(begin + depth, ${reach});`;
 }

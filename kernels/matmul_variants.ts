@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type MatmulTile, type MatmulVariant, partialSize } from "./matmul.ts";
+import { type MatmulTile, type MatmulVariant, partialSize, type Several } from "./matmul.ts";
 import { MAX_GROUPS } from "./kernel.ts";
 import { LANES } from "./matmul_direct.ts";
 import { tileBytes } from "./matmul_fill.ts";
@@ -21,6 +21,8 @@ export interface ProductSizes {
   readonly k: number;
   /** Whether A is stored as [batch, k, m]; not when absent. */
   readonly transposeA?: boolean;
+  /** How many such products there are, and whether they are summed; one when absent. */
+  readonly several?: Several;
 }
 
 /** What the choice depends on besides sizes. */
@@ -113,8 +115,17 @@ function tilesOf(sizes: ProductSizes, { workgroupBytes, whole = false }: Variant
   return ways.toSorted((a, b) => a.seconds - b.seconds);
 }
 
+/** The one product that takes as much work as several. */
+function asOne({ several, ...sizes }: ProductSizes): ProductSizes {
+  const { batch, k } = sizes;
+  if (several === undefined) return sizes;
+  return several.as === "summed"
+    ? { ...sizes, k: k * several.count }
+    : { ...sizes, batch: batch * several.count };
+}
+
 const waysOf = (sizes: ProductSizes, options: VariantOptions): Way[] =>
-  options.software ? blocksOf(sizes, options) : tilesOf(sizes, options);
+  options.software ? blocksOf(sizes, options) : tilesOf(asOne(sizes), options);
 
 /**
  * The ways to compute a product that are worth measuring, most promising first.

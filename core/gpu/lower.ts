@@ -11,12 +11,9 @@ import {
   joinParts as joinPartsText,
   matmul as matmulText,
   partialSize,
-  productKey,
 } from "../../kernels/matmul.ts";
-import { chooseMatmul } from "../../kernels/matmul_variants.ts";
 import { collect, columnPieces, reduce, reduceThreads, type Run } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
-import { type MatmulAttrs, matmulOp, matmulSizes } from "../ops/matmul.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
 import {
   type HostData,
@@ -29,9 +26,10 @@ import {
 } from "../tensor.ts";
 import { batchesOf, type Program, sharedInputs } from "./batch.ts";
 import { baseOf, express } from "./express.ts";
-import { type Cluster, type Fusion, isElement, isSource } from "./fuse.ts";
+import { type Cluster, isElement, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
-import { bytesOf, type Source } from "./plan.ts";
+import { bytesOf, type Prepared, type Source } from "./plan.ts";
+import { isProduct, productOf, variantOf } from "./products.ts";
 import { textCache } from "./text_cache.ts";
 import { loadAll } from "./whole.ts";
 
@@ -67,15 +65,15 @@ export interface Lowering {
 /**
  * Lowers a fused graph.
  *
- * @param fusion The graph
- * @param options `targets`: nodes that overwrite a leaf
+ * @param prepared The graph
+ * @param options What the device is
  * @returns Units on numbered buffers
  */
 export function createLowering(
-  fusion: Fusion,
-  options: { readonly target: Target; readonly targets: ReadonlyMap<Tensor, Tensor> },
+  { fusion, targets, together }: Omit<Prepared, "ready">,
+  { target }: { readonly target: Target },
 ): Lowering {
-  const { target, targets } = options;
+  const inGroups = new Set([...together.values()].flat());
   const { roots, order, level, stored, clusters, clusterOf } = fusion;
   const buffers: Buffer[] = [], units: Unit[] = [];
   const scalars: ((step: number) => number)[] = [];
@@ -161,8 +159,10 @@ export function createLowering(
   for (const batch of batchesOf(programs, among)) addBatch(batch);
   for (const node of order) {
     if (isElement(node) || isSource(node) || node.op === pickOp || node.op.name === "reshape") continue;
-    if (node.op === matmulOp) addMatmul(node);
-    else if (node.op === reduceOp) addReduce(node);
+    if (isProduct(node)) {
+      if (!inGroups.has(node)) addProduct(node);
+      else if (together.has(node)) addTogether(together.get(node)!);
+    } else if (node.op === reduceOp) addReduce(node);
     else if (node.op === sumEachOp) addSums(node);
     else addKernel(node);
   }
@@ -238,7 +238,7 @@ export function createLowering(
     };
     cluster.stored.forEach(visit);
     const products = [...inputs].filter((n) =>
-      n.op === matmulOp && !merged.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
+      isProduct(n) && !merged.has(n) && !inGroups.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
     );
     // Nothing depends on another node of its level. Of several products the last one waits for the others.
     const before = (i: Tensor, p: Tensor): boolean => {
@@ -248,11 +248,9 @@ export function createLowering(
     return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));
   }
 
-  function addMatmul(node: Tensor): void {
-    const attrs = node.attrs as MatmulAttrs;
-    const sizes = matmulSizes(node.inputs, attrs);
+  function addProduct(node: Tensor): void {
     const cluster = merged.get(node);
-    const reads = node.inputs.map((i) => bufferOf(i));
+    const { product, operands } = productOf([node]), reads = operands.map((i) => bufferOf(i));
     let epilogue: Epilogue | undefined, loads: readonly number[] = [], writes = [bufferOf(node)];
     if (cluster !== undefined) {
       const inside = new Set(cluster.nodes);
@@ -271,15 +269,14 @@ export function createLowering(
       };
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
-    const product = { ...sizes, ...attrs };
-    const variant = target.variants?.get(productKey(product)) ?? chooseMatmul(product, target);
+    const variant = variantOf(product, target);
     const priority = cluster === undefined ? place.get(node)! : priorityOf(cluster);
     if (variant.kind === "direct" || variant.split === 1) {
       const kernel = matmul({ ...product, variant, epilogue });
       addUnit({ kernel, reads: [...reads, ...loads], writes, priority }, { matmulFlops: kernel.flops });
       return;
     }
-    const scratch = newBuffer(bytesOf({ shape: [variant.split * partialSize(sizes)] }));
+    const scratch = newBuffer(bytesOf({ shape: [variant.split * partialSize(product)] }));
     const kernel = matmul({ ...product, variant });
     addUnit({ kernel, reads, writes: [scratch], priority }, { matmulFlops: kernel.flops });
     addUnit({
@@ -287,6 +284,24 @@ export function createLowering(
       reads: [...loads, scratch],
       writes,
       priority,
+    });
+  }
+
+  /** Products that share a launch: each has its own result, and none has an epilogue. */
+  function addTogether(nodes: readonly Tensor[]): void {
+    const { product, operands } = productOf(nodes), reads = operands.map((i) => bufferOf(i));
+    const variant = variantOf(product, target), writes = nodes.map((node) => bufferOf(node));
+    const priority = Math.max(...nodes.map((node) => place.get(node)!));
+    const kernel = matmul({ ...product, variant });
+    const extra = { matmulFlops: kernel.flops };
+    if (variant.kind === "direct" || variant.split === 1) {
+      addUnit({ kernel, reads, writes, priority }, extra);
+      return;
+    }
+    const scratch = nodes.map(() => newBuffer(bytesOf({ shape: [variant.split * partialSize(product)] })));
+    addUnit({ kernel, reads, writes: scratch, priority }, extra);
+    addUnit({ kernel: joinParts({ ...product, variant }), reads: scratch, writes, priority }, {
+      bindings: scratch.flatMap((buffer, i) => [buffer, writes[i]]),
     });
   }
 

@@ -22,11 +22,12 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { absorb } from "./absorb.ts";
-import { fuse, isElement, isSource } from "./fuse.ts";
+import { fuse, type Fusion, isElement, isSource } from "./fuse.ts";
 import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { createLowering } from "./lower.ts";
 import { schedule } from "./schedule.ts";
+import { siblings, sumProducts } from "./siblings.ts";
 
 /** Where the contents of a buffer come from. */
 export type Source =
@@ -89,20 +90,8 @@ export interface PlanOptions {
  * @throws {TypeError} When two updates need each other's old value
  */
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
-  const { target } = options;
-  const updates = options.updates ?? new Map<number, Tensor>();
-  // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
-  const launched = rebuild(
-    absorb(expand(roots)),
-    (node) =>
-      isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
-        ? node
-        : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) },
-  );
-  const ready = launched.map((root, i) => updates.has(i) || isSource(root) ? copyOf(root) : root);
-  const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
-  const fusion = fuse(ready);
-  const lowering = createLowering(fusion, { target, targets });
+  const { ready, ...prepared } = prepare(roots, options);
+  const lowering = createLowering(prepared, options);
   const rootBuffers = ready.map((root) => lowering.bufferOf(root));
   const temporaryBytes = (b: number): number =>
     lowering.buffers[b].source === null ? lowering.buffers[b].bytes : 0;
@@ -156,6 +145,39 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
       memory: memory.sizes.reduce((n, s) => n + s, 0),
     },
   };
+}
+
+/** A graph whose launches are to be chosen. */
+export interface Prepared {
+  /** The roots, in ops that have a kernel. */
+  readonly ready: readonly Tensor[];
+  /** Nodes that overwrite a leaf, and the leaf. */
+  readonly targets: ReadonlyMap<Tensor, Tensor>;
+  readonly fusion: Fusion;
+  /** Products that share a launch, by the first of them. */
+  readonly together: ReadonlyMap<Tensor, readonly Tensor[]>;
+}
+
+/**
+ * Rewrites a graph in ops that have a kernel, and decides which nodes share one.
+ *
+ * @param roots What to compute
+ * @param options Target, and which roots overwrite a leaf
+ * @returns The graph
+ */
+export function prepare(roots: readonly Tensor[], { target, updates = new Map() }: PlanOptions): Prepared {
+  // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
+  const launched = rebuild(
+    absorb(sumProducts(expand(roots), target)),
+    (node) =>
+      isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
+        ? node
+        : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) },
+  );
+  const ready = launched.map((root, i) => updates.has(i) || isSource(root) ? copyOf(root) : root);
+  const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
+  const fusion = fuse(ready);
+  return { ready, targets, fusion, together: siblings(fusion, { targets, target }) };
 }
 
 /** Whether a kernel can read an input only after a copy: constants have no buffer, and sums need a kernel to ride on. */

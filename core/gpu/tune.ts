@@ -4,26 +4,15 @@
  * @module
  */
 
-import {
-  joinParts,
-  type Matmul,
-  matmul,
-  type MatmulVariant,
-  partialSize,
-  productKey,
-} from "../../kernels/matmul.ts";
+import { joinParts, matmul, type MatmulVariant, partialSize, productKey } from "../../kernels/matmul.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul_variants.ts";
-import { matmulOp, matmulSizes, type ProductAttrs } from "../ops/matmul.ts";
-import { topological } from "../graph.ts";
 import { toBf16 } from "../data/floats.ts";
-import type { DType, Tensor } from "../tensor.ts";
+import type { DType } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu } from "./device.ts";
-import { bytesOf, expand } from "./plan.ts";
+import { bytesOf } from "./plan.ts";
 import { clocked, launch, type Pass } from "./clock.ts";
+import type { Product } from "./products.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";
-
-/** A product to measure. */
-export type Product = Omit<Matmul, "variant" | "epilogue" | "limit">;
 
 /** A way to compute a product, ready to be launched. */
 interface Contestant {
@@ -42,24 +31,6 @@ const STEADY_MS = 150, STEADY = 0.02;
 const ROUNDS = 3;
 /** A later way must be faster by this share to be preferred. */
 const MARGIN = 0.01;
-
-/**
- * Finds the matrix products of a graph, each size and layout once.
- *
- * @param roots Roots of the graph
- * @returns The products by key
- */
-export function productsOf(roots: readonly Tensor[]): Map<string, Product> {
-  const products = new Map<string, Product>();
-  for (const node of topological(expand(roots))) {
-    if (node.op !== matmulOp) continue;
-    // How many rows count is known when the step runs: all do here.
-    const { limit: _, ...attrs } = node.attrs as ProductAttrs;
-    const product = { ...matmulSizes(node.inputs, attrs), ...attrs };
-    products.set(productKey(product), product);
-  }
-  return products;
-}
 
 /**
  * Finds the fastest variant of products that this device did not measure yet: from the cache file, else by measuring.
@@ -158,12 +129,16 @@ function timesFor(wanted: number, once: number): number {
 interface Scratch {
   readonly a: GPUBuffer;
   readonly b: GPUBuffer;
-  readonly parts: GPUBuffer;
-  readonly out: GPUBuffer;
+  /** One for each of as many products as share a launch. */
+  readonly parts: readonly GPUBuffer[];
+  readonly out: readonly GPUBuffer[];
 }
 
 const waysOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
   matmulVariants(product, gpu.target).slice(0, WAYS);
+
+/** How many results a launch has. */
+const resultsOf = ({ several }: Product): number => several?.as === "apart" ? several.count : 1;
 
 const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
 
@@ -180,6 +155,9 @@ function allocate(
     buffers.push(createBuffer(gpu, { label: `tuning ${name} (openGpu({ tune: false }) needs none)`, bytes }));
     return buffers.at(-1)!;
   };
+  const results = Math.max(...products.map(resultsOf));
+  const each = (make: (least: number) => GPUBuffer): GPUBuffer[] =>
+    Array.from({ length: results }, (_, i) => make(i + 1));
   const scratch = {
     a: buffer(
       "a",
@@ -191,10 +169,12 @@ function allocate(
       "b",
       ({ batch, n, k, columnsB = n, storedB }) => ({ shape: [batch, columnsB, k], dtype: storedB }),
     ),
-    parts: buffer("parts", (p) => ({
-      shape: [Math.max(...waysOf(gpu, p).map(splitOf)), partialSize(p)],
-    })),
-    out: buffer("out", ({ batch, m, n }) => ({ shape: [batch, m, n] })),
+    parts: each((least) =>
+      buffer("parts", (p) => ({
+        shape: resultsOf(p) < least ? [] : [Math.max(...waysOf(gpu, p).map(splitOf)), partialSize(p)],
+      }))
+    ),
+    out: each((least) => buffer("out", (p) => ({ shape: resultsOf(p) < least ? [] : [p.batch, p.m, p.n] }))),
   };
   // Not zeros, which some devices multiply faster; both halves of a word are bf16 of a like value.
   const some = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
@@ -211,19 +191,26 @@ function contestants(
   gpu: Gpu,
   { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
 ): Contestant[] {
-  const { a, b, parts, out } = scratch;
+  const { several } = product, results = resultsOf(product);
+  const [as, bs] = (["a", "b"] as const).map((side) =>
+    Array.from({ length: several?.shared === side ? 1 : several?.count ?? 1 }, () => scratch[side])
+  );
+  const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
   return waysOf(gpu, product).map((variant) => {
     if (variant.kind === "direct") {
       return {
         variant,
-        pass: { launches: [launch(gpu, matmul({ ...product, variant }), [a, b, out])], times: 1 },
+        pass: { launches: [launch(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },
       };
     }
     // One text serves any number of workgroups that share sums, also a single one: compiled once.
     const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
     const [x, y, z] = matmul({ ...product, variant }).grid;
-    const launches = [launch(gpu, { ...shared, grid: [x, y, z] }, [a, b, parts])];
-    if (variant.split > 1) launches.push(launch(gpu, joinParts({ ...product, variant }), [parts, out]));
+    const launches = [launch(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];
+    if (variant.split > 1) {
+      const buffers = parts.flatMap((buffer, i) => [buffer, out[i]]);
+      launches.push(launch(gpu, joinParts({ ...product, variant }), buffers));
+    }
     return { variant, pass: { launches, times: 1 } };
   });
 }

@@ -7,8 +7,9 @@
 import type { Gpu } from "../gpu/device.ts";
 import { chooseMatmul, isVariant } from "../../kernels/matmul_variants.ts";
 import type { MatmulVariant } from "../../kernels/matmul.ts";
-import { type Plan, plan } from "../gpu/plan.ts";
-import { type Product, productsOf, tune } from "../gpu/tune.ts";
+import { type Plan, plan, prepare } from "../gpu/plan.ts";
+import { type Product, productsOf } from "../gpu/products.ts";
+import { tune } from "../gpu/tune.ts";
 import { topological } from "../graph.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
@@ -132,8 +133,9 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     choose(request) {
       const key = shapesOf(request);
       if (ready.has(key)) return null;
-      // A step that freezes less has all products of one that freezes more.
-      const products = productsOf(graphOf({ ...request, frozen: [] }).roots);
+      // A step that freezes less has all products of one that freezes more, but where fewer share a launch: a rule decides.
+      const { roots, updates } = graphOf({ ...request, frozen: [] });
+      const products = productsOf(prepare(roots, { target, updates }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {
         const known = variants.get(name) ?? saved[name];

@@ -107,6 +107,20 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
   return apply(matmulOp, [a, b], { transposeA, transposeB });
 }
 
+/** The sum of products of alike operands: all first operands, then all second ones. Made by the planner. */
+export const matmulSumOp: Op<MatmulAttrs> = {
+  name: "matmulSum",
+  bf16: [],
+  infer: (inputs, attrs) => matmulOp.infer([inputs[0], inputs[inputs.length / 2]], attrs),
+  definition: (inputs, attrs) => [
+    inputs.slice(0, inputs.length / 2)
+      .map((a, i) => apply(matmulOp, [a, inputs[inputs.length / 2 + i]], attrs))
+      .reduce(add),
+  ],
+  matmulFlops: (inputs, outputs, attrs, wanted) =>
+    matmulOp.matmulFlops!([inputs[0], inputs[inputs.length / 2]], outputs, attrs, wanted) * inputs.length / 2,
+};
+
 /** Inputs a sum so far [M, N] and two matrices; output the sum with their product. */
 const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",

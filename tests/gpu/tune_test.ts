@@ -26,7 +26,9 @@ import {
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/tensor.ts";
-import { fastest, productsOf, tune } from "../../core/gpu/tune.ts";
+import { prepare } from "../../core/gpu/plan.ts";
+import { productsOf } from "../../core/gpu/products.ts";
+import { fastest, tune } from "../../core/gpu/tune.ts";
 
 interface Params {
   readonly w: Tensor;
@@ -55,10 +57,13 @@ async function train(
   return { chosen: new Map(Object.entries(state.chosen.variants)), bits: new Uint32Array(weights.buffer) };
 }
 
+const SOFTWARE = { software: true, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };
+const productsIn = (roots: readonly Tensor[]) => productsOf(prepare(roots, { target: SOFTWARE }));
+
 Deno.test("productsOf names each product of a graph once, those inside definitions too", () => {
   const a = leaf("a", { shape: [4, 8], dtype: "f32" }), b = leaf("b", { shape: [8, 4], dtype: "f32" });
   const twice = matmul(matmul(a, b), a);
-  assertEquals([...productsOf([twice, matmul(a, b)]).keys()], ["4x4x8 NN", "4x8x4 NN"]);
+  assertEquals([...productsIn([twice, matmul(a, b)]).keys()], ["4x4x8 NN", "4x8x4 NN"]);
 });
 
 Deno.test("tune measures the products of a head that is cut into chunks, though batches limit them", async () => {
@@ -67,7 +72,7 @@ Deno.test("tune measures the products of a head that is cut into chunks, though 
     weight = leaf("weight", { shape: [33, 8], dtype: "f32" });
   const labels = leaf("labels", { shape: [128], dtype: "i32" });
   const loss = linearCrossEntropy(hidden, { weight, labels, bytes: 4 * 40 * 64 });
-  await tune(gpu, productsOf(grad(loss, [hidden, weight])));
+  await tune(gpu, productsIn(grad(loss, [hidden, weight])));
   assertEquals([...gpu.tuning.variants.keys()].toSorted(), ["33x8x64 TN 40", "64x40x8 NT", "64x8x33 NN 40"]);
 });
 
@@ -75,7 +80,7 @@ Deno.test("tune measures products of bf16 apart from those of f32", async () => 
   await using gpu = await openGpu({ tune: true });
   const x = leaf("x", { shape: [16, 10], dtype: "f32" });
   const [wide, packed] = (["f32", "bf16"] as const).map((dtype) => leaf(dtype, { shape: [6, 10], dtype }));
-  await tune(gpu, productsOf([wide, packed].map((weight) => matmul(x, weight, { transposeB: true }))));
+  await tune(gpu, productsIn([wide, packed].map((weight) => matmul(x, weight, { transposeB: true }))));
   assertEquals([...gpu.tuning.variants.keys()], ["16x6x10 NT", "16x6x10 NT bf16"]);
 });
 

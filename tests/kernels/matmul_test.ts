@@ -4,6 +4,7 @@ import {
   type Matmul,
   matmul,
   type MatmulVariant,
+  maySeveral,
   partialSize,
   productKey,
 } from "../../kernels/matmul.ts";
@@ -94,6 +95,86 @@ Deno.test("productKey tells products apart by how B is stored", () => {
     ],
     ["4x8x16 NT 20", "4x8x16 NT 20", "4x8x16 NT 20 bf16"],
   );
+});
+
+/** Layouts, and the operand that products share in each: forward, by weights, by what is read, and one more. */
+const SEVERAL = [[false, true, "a"], [true, false, "b"], [false, false, undefined], [
+  true,
+  true,
+  undefined,
+]] as const;
+
+const SEVERAL_IN_FULL = tiles(1)[2];
+
+for (const variant of [...tiles(1).with(2, SEVERAL_IN_FULL), tiles(3)[2]]) {
+  Deno.test(`matmul computes several products at once, apart and summed: ${JSON.stringify(variant)}`, async () => {
+    const [m, n, k, count] = [36, 44, 96, 3];
+    // All tiles are filled by the same text.
+    const layouts = variant === SEVERAL_IN_FULL ? SEVERAL : SEVERAL.slice(0, 2);
+    for (const [transposeA, transposeB, shared] of layouts) {
+      const as = Array.from({ length: shared === "a" ? 1 : count }, (_, i) => values(m * k, i + 1));
+      const bs = Array.from({ length: shared === "b" ? 1 : count }, (_, i) => values(k * n, i + 7));
+      const sizes = { batch: 1, m, n, k, transposeA, transposeB };
+      assert(maySeveral(sizes));
+      const each = Array.from(
+        { length: count },
+        (_, i) => definition(sizes, { a: as[shared === "a" ? 0 : i], b: bs[shared === "b" ? 0 : i] }),
+      );
+      const sum = each[0].map((x, at) => x + each[1][at] + each[2][at]);
+      for (const [way, expected] of [["apart", each], ["summed", [sum]]] as const) {
+        const product = { ...sizes, several: { count, as: way, shared } };
+        const seen = await computeSeveral({ ...product, variant }, [...as, ...bs]);
+        const what = `${productKey(product)}, shared ${shared}`;
+        // 288 products of numbers below one.
+        expected.forEach((one, i) => assertClose(seen[i], one, { tolerance: 3e-5, what }));
+      }
+    }
+  });
+}
+
+/** Results of several products, their parts joined. */
+async function computeSeveral(product: Matmul, inputs: readonly Data[]): Promise<readonly Float32Array[]> {
+  const { m, n, several, variant } = product;
+  const results = several!.as === "apart" ? several!.count : 1;
+  const split = variant.kind === "tiled" ? variant.split : 1;
+  const size = split === 1 ? m * n : split * partialSize(product);
+  const made = await runKernel(matmul(product), {
+    inputs,
+    outputs: Array.from({ length: results }, () => blank(size)),
+  });
+  if (variant.kind !== "tiled" || split === 1) return made;
+  const outputs = made.flatMap((parts) => [parts, blank(m * n)]);
+  return (await runKernel(joinParts({ ...product, variant }), { inputs: [], outputs })).filter((_, i) =>
+    i % 2
+  );
+}
+
+Deno.test("matmul reads B of several products as bf16", async () => {
+  const [m, n, k] = [20, 24, 64], variant = tiles(1)[2];
+  const as = [1, 2].map((seed) => values(m * k, seed));
+  const codes = [3, 4].map((seed) => toBf16(values(n * k, seed)));
+  const product = { batch: 1, m, n, k, transposeA: false, transposeB: true, storedB: "bf16" } as const;
+  const seen = await computeSeveral(
+    { ...product, several: { count: 2, as: "apart" }, variant },
+    [...as, ...codes.map(packBf16)],
+  );
+  const expected = as.map((a, i) => definition(product, { a, b: fromBf16(codes[i]) }));
+  expected.forEach((one, i) => assertClose(seen[i], one, { tolerance: 1e-5, what: `product ${i}` }));
+});
+
+Deno.test("maySeveral refuses what has a tile in two products, stacks, limits and single elements", () => {
+  const fine = { batch: 1, m: 8, n: 8, k: 32, transposeA: false, transposeB: true };
+  assert(maySeveral(fine));
+  const refused: readonly Partial<Matmul>[] = [
+    { k: 48 },
+    { batch: 2 },
+    { limit: "m" },
+    { strideA: 40 },
+    { columnsB: 4 },
+    { m: 7, transposeA: true },
+    { n: 7, transposeB: false },
+  ];
+  for (const change of refused) assert(!maySeveral({ ...fine, ...change }), JSON.stringify(change));
 });
 
 /** A matrix `[rows, columns]` as `[rows, stride]`, with `rest` behind its rows. */

@@ -1,0 +1,74 @@
+/**
+ * The matrix products of a graph as kernels see them.
+ *
+ * @module
+ */
+
+import { type Matmul, type MatmulVariant, productKey } from "../../kernels/matmul.ts";
+import { chooseMatmul } from "../../kernels/matmul_variants.ts";
+import { matmulOp, matmulSizes, matmulSumOp, type ProductAttrs } from "../ops/matmul.ts";
+import type { Target, Tensor } from "../tensor.ts";
+import { baseOf } from "./express.ts";
+import type { Prepared } from "./plan.ts";
+
+/** A product without how it is computed. */
+export type Product = Omit<Matmul, "variant" | "epilogue">;
+
+/** A product and the tensors that it reads, in the order of its bindings. */
+export interface ProductNode {
+  readonly product: Product;
+  readonly operands: readonly Tensor[];
+}
+
+/** Whether a node is a product, or a sum of products. */
+export function isProduct({ op }: Tensor): boolean {
+  return op === matmulOp || op === matmulSumOp;
+}
+
+/**
+ * What one launch computes.
+ *
+ * @param nodes A product, a sum of products, or products that share a launch
+ * @returns Sizes, layout and operands
+ */
+export function productOf(nodes: readonly Tensor[]): ProductNode {
+  const [{ op, inputs, attrs }] = nodes, count = inputs.length / 2;
+  const first = op === matmulSumOp ? [inputs[0], inputs[count]] : inputs;
+  const product = { ...matmulSizes(first, attrs as ProductAttrs), ...attrs as ProductAttrs };
+  if (op === matmulSumOp) {
+    return { product: { ...product, several: { count, as: "summed" } }, operands: inputs };
+  }
+  if (nodes.length === 1) return { product, operands: inputs };
+  const sides = [0, 1].map((side) => nodes.map((node) => node.inputs[side]));
+  const common = sides.map((side) => side.every((x) => baseOf(x) === baseOf(side[0])));
+  const shared = common[0] ? "a" : "b";
+  return {
+    product: { ...product, several: { count: nodes.length, as: "apart", shared } },
+    operands: sides.flatMap((side, i) => common[i] ? [side[0]] : side),
+  };
+}
+
+/** How a product is computed: as it was measured to be fastest, else by a rule. */
+export function variantOf(product: Product, target: Target): MatmulVariant {
+  return target.variants?.get(productKey(product)) ?? chooseMatmul(product, target);
+}
+
+/**
+ * Finds the matrix products of a graph, each size and layout once.
+ *
+ * @param prepared The graph
+ * @returns The products by key
+ */
+export function productsOf(
+  { fusion, together }: Pick<Prepared, "fusion" | "together">,
+): Map<string, Product> {
+  const products = new Map<string, Product>();
+  const others = new Set([...together.values()].flatMap(([, ...rest]) => rest));
+  for (const node of fusion.order) {
+    if (!isProduct(node) || others.has(node)) continue;
+    // How many rows count is known when the step runs: all do here.
+    const { limit: _, ...product } = productOf(together.get(node) ?? [node]).product;
+    products.set(productKey(product), product);
+  }
+  return products;
+}

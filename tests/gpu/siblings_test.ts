@@ -1,0 +1,89 @@
+/**
+ * Products that share a launch.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  free,
+  type Gpu,
+  newModel,
+  nextTokenLoss,
+  openGpu,
+  readAll,
+  type Signal,
+  type TokenBatch,
+} from "@firn/train";
+import { llamaSource, scheduled, tokenBatch, valuesOf } from "../loop/tiny.ts";
+import { assertNear } from "../reference/values.ts";
+
+const SOURCE = { ...llamaSource({ layers: 2, tied: false }), num_key_value_heads: 4, hidden_size: 64 };
+const STEPS = 3;
+
+interface Run {
+  readonly values: ReadonlyMap<string, ArrayLike<number>>;
+  /** Names of the products that the last step launches. */
+  readonly products: readonly string[];
+  readonly flops: number;
+}
+
+/** A small Llama after some steps, from the second on with some of it frozen. */
+async function train(gpu: Gpu, frozen: readonly string[]): Promise<Run> {
+  const model = await newModel(gpu, { source: SOURCE, seed: 3 });
+  const signals: readonly Signal[] = ["gradNorm"];
+  const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.01 })),
+    policy: scheduled([{ from: 1, frozen }], signals),
+    steps: STEPS,
+    lookEvery: 1,
+  });
+  let state = await training.init(model.params);
+  for (let seed = 1; seed < STEPS; seed++) state = await training.next(state, tokenBatch([2, 16], seed));
+  const products = (await training.profile(state)).map(({ name }) => name).filter((n) =>
+    n.startsWith("matmul")
+  );
+  state = await training.next(state, tokenBatch([2, 16], STEPS));
+  const values = new Map<string, ArrayLike<number>>([
+    ...await valuesOf(gpu, state.params as Parameters<typeof valuesOf>[1]),
+    ["loss", (await readAll(gpu, [state.loss!]))[0]],
+  ]);
+  const flops = state.cost!.matmulFlops;
+  training[Symbol.dispose]();
+  for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
+  return { values, products, flops };
+}
+
+const FROZEN: readonly (readonly string[])[] = [
+  [],
+  ["model.layers.0.self_attn.k_proj", "model.layers.0.mlp.up_proj", "model.layers.1.mlp.gate_proj"],
+];
+
+Deno.test("training is the same with products that share a launch, whatever is frozen", async () => {
+  await using gpu = await openGpu({ tune: false });
+  for (const frozen of FROZEN) {
+    const apart = await train({ ...gpu, target: { ...gpu.target, software: true } }, frozen);
+    const together = await train({ ...gpu, target: { ...gpu.target, software: false } }, frozen);
+    assertEquals(together.flops, apart.flops);
+    for (const [path, values] of apart.values) {
+      // Sums in another order, and Adam divides small gradients by their own size: 1e-2 is the rate.
+      assertNear(together.values.get(path)!, values, { tolerance: 2e-4, what: `${path}, frozen ${frozen}` });
+    }
+  }
+});
+
+Deno.test("plan gives query, key and value one launch forward, one by weights and one by what they read", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const { products } = await train({ ...gpu, target: { ...gpu.target, software: false } }, []);
+  const count = (name: string): number => products.filter((p) => p.startsWith(name)).length;
+  assertEquals(count("matmul 3 apart 32x64x64 NT"), 2);
+  assertEquals(count("matmul 3 apart 64x64x32 TN"), 2);
+  assertEquals(count("matmul 3 summed 32x64x64 NN"), 2);
+  // Gate and up: forward the gate's kernel multiplies both, so that they stay apart.
+  assertEquals(count("matmul 2 summed 32x64x64 NN"), 2);
+  assert(!products.some((p) => p.includes("direct")));
+});
