@@ -77,7 +77,8 @@ function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Rec
  *
  * Nodes of one shape are joined along their edges when they can run at the same level. Levels grow along every other
  * edge, so a cluster can never depend on itself through another launch. Nodes run as late as their readers allow,
- * which lets a backward kernel recompute a cheap activation instead of keeping it.
+ * which lets a backward kernel recompute a cheap activation instead of keeping it. Sums and copies of a value join another
+ * group that reads it at their level.
  *
  * @param roots Values that must exist in memory
  * @returns The groups
@@ -99,7 +100,12 @@ export function fuse(roots: readonly Tensor[]): Fusion {
   }
   for (const node of order.toReversed()) {
     const after = readers.get(node)!;
-    if (!isElement(node) || after.length === 0) continue;
+    if (!isElement(node)) continue;
+    if (after.length === 0) {
+      const beside = node.inputs.flatMap((input) => isSource(input) ? [] : readers.get(input)!);
+      level.set(node, Math.max(...[node, ...beside.filter(isElement)].map((n) => level.get(n)!)));
+      continue;
+    }
     let own = Infinity;
     for (const reader of after) own = Math.min(own, level.get(reader)! - (fusable(node, reader) ? 0 : 1));
     level.set(node, own);
@@ -115,6 +121,22 @@ export function fuse(roots: readonly Tensor[]): Fusion {
   for (const node of order) {
     for (const input of node.inputs) {
       if (fusable(input, node) && level.get(input) === level.get(node)) parent.set(find(input), find(node));
+    }
+  }
+  // What only ends in sums or in memory rides with another reader of the same values, so that those are read once.
+  const ending = new Set<Tensor>();
+  for (const node of order.toReversed()) {
+    const after = readers.get(node)!;
+    if (isElement(node) && after.every((r) => r.op === sumEachOp || ending.has(r))) ending.add(node);
+  }
+  for (const node of order) {
+    if (isElement(node) || isSource(node)) continue;
+    const beside = readers.get(node)!.filter((reader) =>
+      isElement(reader) && sameShape(reader.shape, node.shape)
+    );
+    for (const together of Map.groupBy(beside, (reader) => level.get(reader)!).values()) {
+      const host = together.find((reader) => !ending.has(reader)) ?? together[0];
+      for (const reader of together) if (ending.has(reader)) parent.set(find(reader), find(host));
     }
   }
 

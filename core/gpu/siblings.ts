@@ -102,9 +102,15 @@ export function siblings(
 ): ReadonlyMap<Tensor, readonly Tensor[]> {
   const groups = new Map<Tensor, readonly Tensor[]>();
   if (target.software) return groups;
-  const { order, level, clusterOf, roots } = fusion;
+  const { order, level, clusterOf } = fusion;
   const readers = new Map<Tensor, Tensor[]>(order.map((node) => [node, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
+  /** Whether nothing waits for a kernel: it may run as late as one likes. */
+  const isLast = (reader: Tensor): boolean => {
+    const cluster = clusterOf.get(reader);
+    return cluster !== undefined && cluster.summed.length === 0 &&
+      cluster.nodes.every((node) => readers.get(node)!.every((after) => clusterOf.get(after) === cluster));
+  };
   const readersOf = (node: Tensor): Tensor[] =>
     readers.get(node)!.flatMap((reader) => reader.op.name === "reshape" ? readersOf(reader) : [reader]);
   /** Whether a kernel that reads a product may become the end of its own. */
@@ -119,7 +125,7 @@ export function siblings(
     if (nameOf(node) === null || targets.has(node)) return false;
     const after = readersOf(node);
     if (after.some(mayBeEnd)) return false;
-    latest.set(node, roots.has(node) ? Infinity : Math.min(...after.map((r) => level.get(r)!)) - 1);
+    latest.set(node, Math.min(...after.map((reader) => isLast(reader) ? Infinity : level.get(reader)! - 1)));
     return true;
   });
   const taken = new Set<Tensor>();

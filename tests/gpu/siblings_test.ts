@@ -30,12 +30,16 @@ interface Run {
   /** Names of the products that the last step launches. */
   readonly products: readonly string[];
   readonly flops: number;
+  readonly launches: number;
 }
 
 /** A small Llama after some steps, from the second on with some of it frozen. */
-async function train(gpu: Gpu, frozen: readonly string[]): Promise<Run> {
+async function train(
+  gpu: Gpu,
+  frozen: readonly string[],
+  signals: readonly Signal[] = [],
+): Promise<Run> {
   const model = await newModel(gpu, { source: SOURCE, seed: 3 });
-  const signals: readonly Signal[] = ["gradNorm"];
   const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.01 })),
     policy: scheduled([{ from: 1, frozen }], signals),
@@ -52,10 +56,10 @@ async function train(gpu: Gpu, frozen: readonly string[]): Promise<Run> {
     ...await valuesOf(gpu, state.params as Parameters<typeof valuesOf>[1]),
     ["loss", (await readAll(gpu, [state.loss!]))[0]],
   ]);
-  const flops = state.cost!.matmulFlops;
+  const { matmulFlops: flops, launches } = state.cost!;
   training[Symbol.dispose]();
   for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
-  return { values, products, flops };
+  return { values, products, flops, launches };
 }
 
 const FROZEN: readonly (readonly string[])[] = [
@@ -86,4 +90,12 @@ Deno.test("plan gives query, key and value one launch forward, one by weights an
   // Gate and up: forward the gate's kernel multiplies both, so that they stay apart.
   assertEquals(count("matmul 2 summed 32x64x64 NN"), 2);
   assert(!products.some((p) => p.includes("direct")));
+});
+
+Deno.test("plan measures all of GradES's signals by the launches that clip and update", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const plain = await train(gpu, []);
+  const seen = await train(gpu, [], ["gradNorm", "gradDelta", "weightDelta"]);
+  // A few more that collect the sums.
+  assert(seen.launches <= plain.launches + 3, `${plain.launches} and ${seen.launches} launches`);
 });
