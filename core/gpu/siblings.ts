@@ -18,12 +18,16 @@ import { type Fusion, isElement } from "./fuse.ts";
 
 /** Products that share a launch bind three buffers each. */
 const MOST = 6;
+/** Operations of a product that keeps a large GPU busy on its own: sharing a launch made such ones slower, H100. */
+const LARGEST = 4e9;
 
 /** Name of a product that may share a launch; null for any other node. */
 function nameOf(node: Tensor): string | null {
   if (node.op !== matmulOp) return null;
   const product = { ...matmulSizes(node.inputs, node.attrs as ProductAttrs), ...node.attrs as ProductAttrs };
-  return maySeveral(product) ? productKey(product) : null;
+  return maySeveral(product) && matmulOp.matmulFlops!(node.inputs, [], node.attrs, []) <= LARGEST
+    ? productKey(product)
+    : null;
 }
 
 /**
