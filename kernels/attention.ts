@@ -40,6 +40,9 @@ export interface AttentionOptions extends AttentionShape, AttentionTiling {
 export function attention(options: AttentionOptions): Kernel {
   const { batch, time, heads, dim } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
+  if (frame.parts > 1) {
+    throw new RangeError(`Cannot share a softmax as "parts" are for gradients: ${frame.parts}`);
+  }
   const { keys, type, causal, tile, staged } = frame;
   const tiled = staged ? stagedForward : tiledForward;
   const cached = options.offset === "input";

@@ -24,7 +24,7 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
  * Gradient of attention by the queries.
  *
  * Bindings: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`, a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`,
- * a5 `delta[B,T,H]`, the sum over D of dOut * out; o0 `dq[B,T,H,D]`.
+ * a5 `delta[B,T,H]`, the sum over D of dOut * out; o0 `dq[B,T,H,D]`, or `[P,B,T,H,D]` of P parts.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *
@@ -58,7 +58,7 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  *
  * Bindings where the gradient by the keys is wanted: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`,
  * a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`, a5 `delta[B,T,H]` as in {@link attentionGradQ}; o0 `dk[B,S,H,D]`, and o1
- * `dv[B,S,H,D]` if wanted too. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
+ * `dv[B,S,H,D]` if wanted too, with P in front where there are parts. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *

@@ -11,7 +11,8 @@
  */
 
 import { repeat } from "./kernel.ts";
-import { type Frame, sharedGroups } from "./attention_tiles.ts";
+import { sharedGroups } from "./attention_choice.ts";
+import type { Frame } from "./attention_tiles.ts";
 
 /** Rows and elements that a thread brings at once, and lines of a group. */
 export const FOUR = 4;

@@ -33,7 +33,7 @@ import {
   soften,
   tops,
 } from "./attention_tiled.ts";
-import { type Frame, keyRange, queryRange, queryRow } from "./attention_tiles.ts";
+import { type Frame, keyRange, queryRange, queryRow, writtenRow } from "./attention_tiles.ts";
 import { LOWEST } from "./rows.ts";
 import {
   across,
@@ -90,7 +90,7 @@ export function stagedGradQ(frame: Frame): string {
   const changes = across(frame, { name: "dp", own: { rows: queries(frame, "a3") }, other: value });
   const weigh = along(frame, { name: "y", lines: key, weights: "ta" });
   const write = (m: number): string =>
-    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;
+    `      let to = ${writtenRow(frame)} * ${loads}u;
 ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m })}`;
   // They would take registers of all threads of a row.
   const statistic = (name: string, at: number): string =>
@@ -128,7 +128,7 @@ export function stagedGradKV(
   const weighV = along(frame, { name: "z", lines: gradient, weights: "tp" });
   const weighK = along(frame, { name: "y", lines: query, weights: "tp" });
   const write = (m: number): string =>
-    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;\n` +
+    `      let to = ${writtenRow(frame)} * ${loads}u;\n` +
     (k ? writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m }) : "") +
     (v ? writeSums(frame, { name: "z", buffer: k ? "o1" : "o0", to: "to", factor: "1.0f", m }) : "");
   const again = scores.fetch("0u", following(frame));

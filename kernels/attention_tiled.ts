@@ -32,7 +32,7 @@ import {
   type Rows,
   tilesOf,
 } from "./attention_memory.ts";
-import { type Frame, keyAddress, keyRange, queryRange, queryRow } from "./attention_tiles.ts";
+import { type Frame, keyAddress, keyRange, queryRange, queryRow, writtenRow } from "./attention_tiles.ts";
 import { LOWEST } from "./rows.ts";
 
 /** WGSL of workgroup memory and `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
@@ -104,7 +104,7 @@ export function tiledGradQ(frame: Frame): string {
     (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${i}) * (dp${j}_${i} - delta${i});\n`,
   );
   const write = (m: number): string =>
-    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;
+    `      let to = ${writtenRow(frame)} * ${loads}u;
 ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m })}`;
   const both = (base: string): string =>
     fetch(frame, { rows: key, base, to: "f" }) + fetch(frame, { rows: value, base, to: "e" });
@@ -149,7 +149,7 @@ export function tiledGradKV(
   const { k, v } = outputs;
   const { own } = tilesOf(frame);
   const write = (m: number): string =>
-    `      let to = ${queryRow(frame, { i: "row", count })} * ${loads}u;\n` +
+    `      let to = ${writtenRow(frame)} * ${loads}u;\n` +
     (k ? writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale), m }) : "") +
     (v ? writeSums(frame, { name: "z", buffer: k ? "o1" : "o0", to: "to", factor: "1.0f", m }) : "");
   const factor = f32(shape.scale * Math.LOG2E);

@@ -49,139 +49,11 @@ export interface AttentionTiling {
    * rows; `rows` and `tile` must be multiples of 32.
    */
   readonly staged?: boolean;
-}
-
-/** Which of the attention kernels. */
-export type AttentionPass = "forward" | "gradQ" | "gradKV";
-
-/** Workgroups that keep the processors of a large GPU busy with stages: about three for each. */
-const MANY = 384;
-
-/** Accumulators a thread can keep in registers beside what it reads. */
-const MOST_ACCUMULATORS = 192;
-
-type GpuTiling = Required<Pick<AttentionTiling, "rows" | "tile" | "split" | "staged">>;
-
-/**
- * Tilings in stages, the fastest on an H100 first: 28 to 31 TFLOP/s at 1024 queries of heads of 64, where the others do
- * 20. They need many workgroups.
- */
-const STAGED: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
-  forward: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
-  gradQ: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
-  gradKV: tilings(true, [128, 64, 16], [64, 64, 16], [128, 32, 8], [128, 32, 4]),
-};
-
-/** Tilings for few workgroups, then for little memory or short sequences; longer text does not fit the cache. */
-const PLAIN: readonly GpuTiling[] = tilings(
-  false,
-  [64, 32, 8],
-  [64, 32, 4],
-  [64, 16, 4],
-  [32, 32, 8],
-  [32, 16, 4],
-  [16, 32, 8],
-  [16, 16, 4],
-);
-
-/** Tilings of rows, tile and split. */
-function tilings(
-  staged: boolean,
-  ...sizes: readonly (readonly [number, number, 4 | 8 | 16])[]
-): GpuTiling[] {
-  return sizes.map(([rows, tile, split]) => ({ rows, tile, split, staged }));
-}
-
-/**
- * Recommends a tiling.
- *
- * @param shape Sizes of the attention
- * @param options Which kernel, and what the adapter is: a software rasteriser, its workgroup memory, its subgroups;
- * `wideSubgroups`: they have 16 threads at least
- * @returns The tiling
- */
-export function attentionTiling(
-  { batch, time, keys = time, heads, dim }: AttentionShape,
-  { pass, software, workgroupBytes, subgroups, wideSubgroups = false }: {
-    readonly pass: AttentionPass;
-    readonly software: boolean;
-    readonly workgroupBytes: number;
-    readonly subgroups: boolean;
-    readonly wideSubgroups?: boolean;
-  },
-): AttentionTiling {
-  // More rows a thread would save loads, but the driver of a software adapter compiles their text for seconds.
-  if (software) {
-    const each = dim <= 64 ? 2 : 1;
-    return { rows: 8 * each, each, tile: 0 };
-  }
-  const count = pass === "gradKV" ? keys : time;
-  const withSubgroups = (t: GpuTiling): GpuTiling & { readonly subgroups: boolean } => ({
-    ...t,
-    subgroups: t.split > 8 ? wideSubgroups : subgroups,
-  });
-  const stored = [...STAGED[pass], ...PLAIN].map(withSubgroups).filter((t) =>
-    dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass }) <= workgroupBytes
-  );
-  const fits = (t: GpuTiling): boolean =>
-    t.rows < 2 * count && accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS &&
-    (!t.staged || Math.ceil(count / t.rows) * heads * batch >= MANY);
-  // Of blocks too large for the registers the last is the smallest, and still better than rows of whole heads.
-  return stored.find(fits) ?? stored.at(-1) ?? { rows: 64, tile: 0 };
-}
-
-/** Rows of a thread of a tiled kernel. */
-function rowsEach(staged: boolean): 4 | 8 {
-  return staged ? 8 : 4;
-}
-
-interface Tile {
-  readonly rows: number;
-  readonly tile: number;
-  readonly split: number;
-  readonly dim: number;
-}
-
-/**
- * Bytes of workgroup memory of a tiled kernel: own rows, two tiles, and maxima of a forward kernel without subgroups.
- *
- * @param options The tiling, elements of a head, and which kernel
- * @returns Bytes
- */
-export function tileBytes(
-  options: Tile & { readonly pass: AttentionPass; readonly subgroups: boolean; readonly staged?: boolean },
-): number {
-  const { rows, tile, split, dim, pass, subgroups, staged = false } = options;
-  if (staged) {
-    const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
-    const exchanged = pass === "forward" && !subgroups ? 4 * rows * split : 0;
-    const rest = pass === "gradQ" ? 8 * rows : exchanged;
-    return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
-  }
-  const own = (pass === "forward" ? 1 : 2) * rows * dim;
-  const shared = 16 * Math.max(rows / rowsEach(false), split) * sharedGroups(options);
-  const exchanged = pass === "forward" && !subgroups ? rows * split : 0;
-  return 4 * (own + shared + tile * dim + exchanged);
-}
-
-/**
- * Groups of four lines in the tile that holds streamed rows, then weights; a line has a quad for each thread along the
- * rows, or along the columns if those are more.
- *
- * @param tile The tiling and elements of a head
- * @returns Groups
- */
-export function sharedGroups({ rows, tile, split, dim }: Tile): number {
-  const line = 4 * 4 * Math.max(rows / rowsEach(false), split);
-  return Math.ceil(tile * Math.max(dim, rows) / line);
-}
-
-/** Accumulators of a thread of a tiled kernel. */
-function accumulators(
-  { tile, split, dim, pass, staged }: Tile & { readonly pass: AttentionPass; readonly staged: boolean },
-): number {
-  const blocks = pass === "forward" ? 1 : 2;
-  return rowsEach(staged) * (blocks * tile + (pass === "gradKV" ? 2 : 1) * dim) / split;
+  /**
+   * Workgroups that share what the rows of one see, 1 if absent: each leaves its share of a gradient, to be added up. Only
+   * gradients with a tile have parts.
+   */
+  readonly parts?: number;
 }
 
 /** A resolved shape and tiling for one side of rows. */
@@ -206,6 +78,8 @@ export interface Frame extends Lanes {
   readonly threads: number;
   /** Workgroups along the rows. */
   readonly blocks: number;
+  /** Workgroups that share what the rows of one see. */
+  readonly parts: number;
 }
 
 /**
@@ -222,7 +96,7 @@ export function attentionFrame(
 ): Frame {
   const keys = shape.keys ?? shape.time;
   const causal = shape.causal || (shape.window ?? null) !== null;
-  const { rows: wanted = 64, tile, subgroups = false, staged = false } = tiling;
+  const { rows: wanted = 64, tile, subgroups = false, staged = false, parts = 1 } = tiling;
   const most = tile === 0 ? tiling.each ?? 1 : rowsEach(staged);
   const split = tile === 0 ? 1 : tiling.split ?? 8;
   check(
@@ -230,6 +104,8 @@ export function attentionFrame(
     `"heads" must be a multiple of "kvHeads": ${shape.heads}, ${shape.kvHeads}`,
   );
   check(!causal || keys >= shape.time, `a causal query needs a key at its position: ${shape.time}, ${keys}`);
+  check(Number.isInteger(parts) && parts >= 1, `"parts" must be a whole number above 0: ${parts}`);
+  check(parts === 1 || tile > 0, `"parts" need a "tile": ${parts}`);
   check((shape.window ?? 1) >= 1, `"window" must be at least 1: ${shape.window}`);
   if (tile === 0) check(wanted % most === 0, `"each" must divide "rows": ${most}, ${wanted}`);
   else checkTile({ rows: wanted, tile, split, dim: shape.dim, staged });
@@ -251,10 +127,24 @@ export function attentionFrame(
     staged,
     threads: across * split,
     blocks: Math.ceil(count / (across * each)),
+    parts,
   };
 }
 
-function checkTile({ rows, tile, split, dim, staged }: Tile & { readonly staged: boolean }): void {
+/** Rows of a thread of a tiled kernel. */
+export function rowsEach(staged: boolean): 4 | 8 {
+  return staged ? 8 : 4;
+}
+
+function checkTile(
+  { rows, tile, split, dim, staged }: {
+    readonly rows: number;
+    readonly tile: number;
+    readonly split: number;
+    readonly dim: number;
+    readonly staged: boolean;
+  },
+): void {
   check(dim % 16 === 0, `a "tile" needs a "dim" that is a multiple of 16: ${dim}`);
   check(dim % (4 * split) === 0, `"split" must divide the ${dim / 4} loads of a row: ${split}`);
   const each = rowsEach(staged);
@@ -294,33 +184,44 @@ export function visiblePairs({ shape, keys, causal, window }: Frame): number {
  * @param frame The frame
  * @returns Workgroups in x, y and z
  */
-export function attentionGrid({ blocks, shape }: Frame): readonly [number, number, number] {
-  return foldGrid(blocks * shape.heads * shape.batch);
+export function attentionGrid({ blocks, shape, parts }: Frame): readonly [number, number, number] {
+  return foldGrid(blocks * parts * shape.heads * shape.batch);
 }
 
 /**
- * Opens `main` and declares `block`, `head` (of the queries) and `batch`.
+ * Opens `main` and declares `block`, `head` (of the queries) and `batch`, and `part` where there are several.
  *
  * @param frame The frame
  * @param options Whether the last blocks see most, and so should begin first
  * @returns WGSL up to the body, without the closing brace
  */
 export function attentionMain(
-  { blocks, threads, tile, shape }: Frame,
+  { blocks, threads, tile, shape, parts }: Frame,
   { reversed }: { readonly reversed: boolean },
 ): string {
   const lanes = shape.heads * shape.batch;
   // Caches of a CPU want the blocks of a head side by side, processors of a GPU all the long ones first.
   const [block, lane] = tile === 0
     ? [`group % ${blocks}u`, `group / ${blocks}u`]
-    : [`group / ${lanes}u`, `group % ${lanes}u`];
+    : [parts === 1 ? `group / ${lanes}u` : `group / ${lanes * parts}u`, `group % ${lanes}u`];
   return `@compute @workgroup_size(${threads})
 fn main(${GROUP_BUILTINS}) {
   let group = ${GROUP_INDEX};
-  if (group >= ${blocks * lanes}u) { return; }
+  if (group >= ${blocks * lanes * parts}u) { return; }
   let block = ${reversed ? `${blocks - 1}u - ${block}` : block};
   let head = (${lane}) % ${shape.heads}u;
   let batch = (${lane}) / ${shape.heads}u;
+${parts === 1 ? "" : `  let part = group / ${lanes}u % ${parts}u;\n`}`;
+}
+
+/** WGSL for the range `lo` to `hi` of streamed rows, cut into whole tiles among the parts. */
+function range({ parts, tile }: Frame, lo: string, hi: string): string {
+  if (parts === 1) return `  let lo = ${lo};\n  let hi = ${hi};\n`;
+  return `  let begin = ${lo};
+  let end = ${hi};
+  let reach = (max(end - begin, 0) + ${tile * parts - 1}) / ${tile * parts} * ${tile};
+  let lo = begin + i32(part) * reach;
+  let hi = min(end, lo + reach);
 `;
 }
 
@@ -331,12 +232,17 @@ fn main(${GROUP_BUILTINS}) {
  * @param offset WGSL for the position of query 0
  * @returns WGSL
  */
-export function queryRange({ rows, keys, causal, window, count }: Frame, offset: string): string {
+export function queryRange(frame: Frame, offset: string): string {
+  const { rows, keys, causal, window, count } = frame;
   return `  let first = block * ${rows}u;
   let offset = ${offset};
-  let lo = ${window === null ? "0" : `max(0, i32(first) + offset - ${window - 1})`};
-  let hi = ${causal ? `min(${keys}, offset + i32(min(first + ${rows}u, ${count}u)))` : `${keys}`};
-`;
+${
+    range(
+      frame,
+      window === null ? "0" : `max(0, i32(first) + offset - ${window - 1})`,
+      causal ? `min(${keys}, offset + i32(min(first + ${rows}u, ${count}u)))` : `${keys}`,
+    )
+  }`;
 }
 
 /**
@@ -346,14 +252,19 @@ export function queryRange({ rows, keys, causal, window, count }: Frame, offset:
  * @param frame The frame, of keys
  * @returns WGSL
  */
-export function keyRange({ rows, keys, causal, window, shape }: Frame): string {
+export function keyRange(frame: Frame): string {
+  const { rows, keys, causal, window, shape } = frame;
   const offset = keys - shape.time;
   const end = `i32(min(first + ${rows}u, ${keys}u))`;
   return `  let first = block * ${rows}u;
   let offset = ${offset};
-  let lo = ${causal ? `max(0, i32(first) - ${offset})` : "0"};
-  let hi = ${window === null ? `${shape.time}` : `min(${shape.time}, ${end} + ${window - 1 - offset})`};
-`;
+${
+    range(
+      frame,
+      causal ? `max(0, i32(first) - ${offset})` : "0",
+      window === null ? `${shape.time}` : `min(${shape.time}, ${end} + ${window - 1 - offset})`,
+    )
+  }`;
 }
 
 /** WGSL for the row of query (or of share of a query head) `i` of `count` among loads of D elements. */
@@ -362,6 +273,13 @@ export function queryRow(
   { i, count }: { readonly i: string; readonly count: number },
 ): string {
   return `((batch * ${count}u + ${i}) * ${shape.heads}u + head)`;
+}
+
+/** WGSL for where own row `row` is among the rows of D elements that a kernel writes. */
+export function writtenRow(frame: Frame): string {
+  const { shape, count, parts } = frame;
+  const row = queryRow(frame, { i: "row", count });
+  return parts === 1 ? row : `(part * ${shape.batch * count * shape.heads}u + ${row})`;
 }
 
 /** WGSL for the first load of key `j`. */

@@ -14,12 +14,8 @@ export {
   type AttentionGradOptions,
   attentionGradQ,
 } from "./attention_backward.ts";
-export {
-  type AttentionPass,
-  type AttentionShape,
-  type AttentionTiling,
-  attentionTiling,
-} from "./attention_tiles.ts";
+export { type AttentionPass, attentionTiling } from "./attention_choice.ts";
+export type { AttentionShape, AttentionTiling } from "./attention_tiles.ts";
 export type { Stored } from "./bf16.ts";
 export {
   countedFirst,

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { divideAttention } from "../ops/attention.ts";
 import { matmulOp } from "../ops/matmul.ts";
 import { broadcast } from "../ops/elementwise.ts";
 import { slice } from "../ops/shape.ts";
@@ -168,7 +169,7 @@ export interface Prepared {
 export function prepare(roots: readonly Tensor[], { target, updates = new Map() }: PlanOptions): Prepared {
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
   const launched = rebuild(
-    absorb(sumProducts(expand(roots), target)),
+    absorb(sumProducts(divideAttention(expand(roots), target), target)),
     (node) =>
       isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
         ? node

@@ -25,9 +25,8 @@ const LARGEST = 4e9;
 function nameOf(node: Tensor): string | null {
   if (node.op !== matmulOp) return null;
   const product = { ...matmulSizes(node.inputs, node.attrs as ProductAttrs), ...node.attrs as ProductAttrs };
-  return maySeveral(product) && matmulOp.matmulFlops!(node.inputs, [], node.attrs, []) <= LARGEST
-    ? productKey(product)
-    : null;
+  const { m, n, k } = product;
+  return maySeveral(product) && 2 * m * n * k <= LARGEST ? productKey(product) : null;
 }
 
 /**

@@ -6,9 +6,10 @@
 
 import { attention as attentionKernel } from "../../kernels/attention.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
-import { attentionTiling } from "../../kernels/attention_tiles.ts";
+import { attentionTiling } from "../../kernels/attention_choice.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, type Spec, type Tensor, tensor } from "../tensor.ts";
+import { rebuild } from "../graph.ts";
+import { apply, type Op, pick, pickOp, type Spec, type Target, type Tensor, tensor } from "../tensor.ts";
 import { add, broadcast, multiply, subtract, where } from "./elementwise.ts";
 import { exp, log } from "./functions.ts";
 import { matmul } from "./matmul.ts";
@@ -29,6 +30,11 @@ interface Attrs {
   readonly scale: number;
   readonly causal: boolean;
   readonly window: number | null;
+}
+
+/** Of a gradient: in how many parts it comes, one after the other, to be added up; whole when absent. */
+interface GradAttrs extends Attrs {
+  readonly parts?: number;
 }
 
 function sizes([q, k]: readonly Spec[], attrs: Attrs) {
@@ -128,26 +134,29 @@ function addHeads(shares: Tensor, shape: readonly number[]): Tensor {
   return reshape(sum(reshape(shares, [batch, keys, kvHeads, shares.shape[2] / kvHeads, dim]), 3), shape);
 }
 
-const gradQOp: Op<Attrs> = {
+const inParts = (shape: readonly number[], { parts }: GradAttrs): readonly number[] =>
+  parts === undefined ? shape : [parts, ...shape];
+
+const gradQOp: Op<GradAttrs> = {
   name: "attentionGradQ",
-  infer: ([q]) => [{ shape: q.shape, dtype: "f32" }],
+  infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
   kernel({ inputs, attrs, target }) {
     const size = sizes(inputs, attrs);
-    const tiling = attentionTiling(size, { ...target, pass: "gradQ" });
+    const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ" }), parts: attrs.parts };
     return { kernel: attentionGradQ({ ...size, ...tiling }) };
   },
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
 };
 
-const gradKVOp: Op<Attrs> = {
+const gradKVOp: Op<GradAttrs> = {
   name: "attentionGradKV",
-  infer([q, k]) {
-    const shape = [k.shape[0], k.shape[1], q.shape[2], k.shape[3]];
+  infer([q, k], attrs) {
+    const shape = inParts([k.shape[0], k.shape[1], q.shape[2], k.shape[3]], attrs);
     return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];
   },
   kernel({ inputs, attrs, wanted: [k, v], target }) {
     const size = sizes(inputs, attrs);
-    const tiling = attentionTiling(size, { ...target, pass: "gradKV" });
+    const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV" }), parts: attrs.parts };
     return {
       kernel: attentionGradKV({ ...size, ...tiling, outputs: { k, v } }),
       reads: k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4],
@@ -158,6 +167,30 @@ const gradKVOp: Op<Attrs> = {
     return products * inputs[0].shape[3] * pairs(inputs, attrs);
   },
 };
+
+/**
+ * Cuts gradients of attention into parts where the device has more processors than there are blocks of rows.
+ *
+ * @param roots Roots of the graph
+ * @param target What the device is
+ * @returns Equivalent roots
+ */
+export function divideAttention(roots: readonly Tensor[], target: Target): Tensor[] {
+  const divided = new Map<Tensor, Tensor>();
+  return rebuild(roots, (node) => {
+    if (node.op === pickOp && divided.has(node.inputs[0])) {
+      return sum(pick(divided.get(node.inputs[0])!, (node.attrs as { index: number }).index), 0);
+    }
+    if (node.op !== gradQOp && node.op !== gradKVOp) return node;
+    const attrs = node.attrs as GradAttrs, pass = node.op === gradQOp ? "gradQ" : "gradKV";
+    const { parts = 1 } = attentionTiling(sizes(node.inputs, attrs), { ...target, pass });
+    if (parts === 1) return node;
+    const all = apply(node.op, node.inputs, { ...attrs, parts });
+    const total = sum(all, 0);
+    divided.set(total, all);
+    return total;
+  });
+}
 
 /**
  * Attention: `softmax(q k^T * scale) v`, one pass, no T x S matrix in memory.

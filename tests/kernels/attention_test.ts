@@ -1,12 +1,8 @@
 import { assert, assertThrows } from "@std/assert";
 import { attention } from "../../kernels/attention.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
-import {
-  type AttentionShape,
-  type AttentionTiling,
-  attentionTiling,
-  tileBytes,
-} from "../../kernels/attention_tiles.ts";
+import { attentionTiling, tileBytes } from "../../kernels/attention_choice.ts";
+import type { AttentionShape, AttentionTiling } from "../../kernels/attention_tiles.ts";
 import { assertClose, blank, type Data, runKernel, testDevice, values } from "./run_kernel.ts";
 
 const SUBGROUPS = (await testDevice()).features.has("subgroups");
@@ -71,6 +67,15 @@ function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?: number
     }
   }
   return { out, lse, delta, dq, dk, dv };
+}
+
+/** Adds up the parts of a gradient. */
+function addParts(all: ArrayLike<number>, parts: number): Float64Array {
+  const size = all.length / parts;
+  return Float64Array.from(
+    { length: size },
+    (_, i) => Array.from({ length: parts }, (_, p) => all[p * size + i]).reduce((a, b) => a + b),
+  );
 }
 
 /** Adds up the shares of the query heads of each key head. */
@@ -229,6 +234,16 @@ const CASES: readonly Case[] = [
     tiling: stages(128, 32, 4),
   },
   {
+    title: "three parts, some of them without a row",
+    shape: { ...HALVES, time: 70, heads: 2, kvHeads: 2 },
+    tiling: { ...tiles(32, 16, 4), parts: 3 },
+  },
+  {
+    title: "staged, two parts, a window of 40",
+    shape: { ...HEADS_64, time: 100, window: 40 },
+    tiling: { ...stages(64, 64, 16), parts: 2 },
+  },
+  {
     title: "staged, 128 by 32, 4 threads a row, dim 16, all keys visible, no subgroups",
     shape: { ...HALVES, time: 45, keys: 71, dim: 16, causal: false },
     tiling: stages(128, 32, 4, false),
@@ -239,7 +254,7 @@ for (const { title, shape, tiling, forwardOnly } of CASES) {
   Deno.test(`attention equals its definition: ${title}`, async () => {
     const { q, k, v, dOut } = arrays(shape);
     const expected = reference(shape, { q, k, v, dOut });
-    const [out, lse] = await runKernel(attention({ ...shape, ...tiling }), {
+    const [out, lse] = await runKernel(attention({ ...shape, ...tiling, parts: 1 }), {
       inputs: [q, k, v],
       outputs: [blank(expected.out.length), blank(expected.lse.length)],
     });
@@ -253,13 +268,17 @@ for (const { title, shape, tiling, forwardOnly } of CASES) {
     const [lse, delta] = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
     const inputs: Data[] = [q, k, v, dOut, lse, delta];
     const options = { ...shape, ...tiling };
-    const [dq] = await runKernel(attentionGradQ(options), { inputs, outputs: [blank(expected.dq.length)] });
+    const { parts = 1 } = tiling;
+    const outputs = [blank(parts * expected.dq.length)];
+    const [dq] = (await runKernel(attentionGradQ(options), { inputs, outputs })).map((all) =>
+      addParts(all, parts)
+    );
     assertClose(dq, expected.dq, { tolerance: TOLERANCE, what: "dq" });
     const shares = expected.dk.length * shape.heads / shape.kvHeads;
     const [dk, dv] = (await runKernel(attentionGradKV({ ...options, outputs: { k: true, v: true } }), {
       inputs,
-      outputs: [blank(shares), blank(shares)],
-    })).map((share) => addHeads(shape, share));
+      outputs: [blank(parts * shares), blank(parts * shares)],
+    })).map((all) => addHeads(shape, addParts(all, parts)));
     // Three heads of up to 130 queries add up in dk and dv: a few times the terms of the others.
     assertClose(dk, expected.dk, { tolerance: 4 * TOLERANCE, what: "dk" });
     assertClose(dv, expected.dv, { tolerance: 4 * TOLERANCE, what: "dv" });
