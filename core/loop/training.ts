@@ -4,23 +4,24 @@
  * @module
  */
 
-import { toBf16 } from "../data/floats.ts";
 import { ConsumedError, NonFiniteError } from "../errors.ts";
 import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
 import { bytesOf, type Cost } from "../gpu/plan.ts";
-import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
+import { consume, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
-import { planFor, record, type Recording } from "../gpu/run.ts";
+import { record, type Recording } from "../gpu/run.ts";
 import type { Component, Json, Look, Signal } from "../policy.ts";
-import { hostOp, hostValues, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { hostValues, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { describe, stepCompiler, type StepRequest } from "./compile.ts";
 import { findComponents } from "./components.ts";
 import { undone } from "./checkpoint.ts";
+import { freezeEvent } from "./freeze.ts";
+import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
+import { copyIn, place } from "./place.ts";
 import type {
   FreezeEvent,
-  HostTensor,
   SavedState,
   TensorTree,
   Training,
@@ -85,46 +86,6 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return compiler.activePaths(shapes, frozen);
   }
 
-  function newTensor(path: Path, spec: Spec, step: number): Tensor {
-    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
-    return resident(spec, { buffer, label: path, producedAt: step });
-  }
-
-  function place(path: Path, value: HostTensor, step: number): Tensor {
-    const made = newTensor(path, value, step);
-    const data = value.dtype === "bf16" ? toBf16(value.data as Float32Array) : value.data;
-    writeValues(gpu, storageOf(made).buffer, data);
-    return made;
-  }
-
-  async function copyIn(path: Path, source: Tensor): Promise<Tensor> {
-    if (source.op === hostOp) {
-      return place(path, {
-        shape: source.shape,
-        dtype: source.dtype,
-        data: hostValues(source, path),
-      }, 0);
-    }
-    const made = newTensor(path, source, 0);
-    const to = storageOf(made).buffer;
-    const recording = isResident(source)
-      ? null
-      : await record(gpu, { plan: planFor(gpu, [source]), label: path });
-    recording?.replay(1);
-    const from = recording === null ? storageOf(source).buffer : recording.roots[0];
-    const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
-    gpu.device.queue.submit([encoder.finish()]);
-    recording?.destroy();
-    return made;
-  }
-
-  /** Zero, except a gradient of a step that never was: absent, never zero. */
-  function newLeaf(path: Path, spec: Spec, step: number): Tensor {
-    if (!path.startsWith("previous.")) return newTensor(path, spec, step);
-    return place(path, { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(NaN) }, step);
-  }
-
   /** State leaves that a frozen set leaves. */
   function leafSpecs(frozen: readonly Path[]): Map<Path, Spec> {
     const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
@@ -135,11 +96,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     ]);
   }
 
-  /** State leaves for a frozen set: those that exist are kept, new ones start at zero, dropped ones are freed. */
-  function adjustLeaves(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
-    const wanted = leafSpecs(frozen);
-    for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
-    return new Map([...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(path, spec, step)]));
+  function adjust(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
+    return adjustLeaves(gpu, { leaves, wanted: leafSpecs(frozen), step });
   }
 
   function seal(state: TrainingState<P>, token: object): TrainingState<P> {
@@ -173,7 +131,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       }
       checkStored(path, tensor);
     }
-    for (const [path, tensor] of given) copies.set(path, await copyIn(path, tensor));
+    for (const [path, tensor] of given) copies.set(path, await copyIn(gpu, { path, source: tensor }));
     const token = {};
     turnTo(copies, token);
     if (![...copies.keys()].some(trainable)) {
@@ -188,7 +146,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       ...blank,
       step: 0,
       params: unflatten(copies) as P,
-      leaves: adjustLeaves(new Map(), [], 0),
+      leaves: adjust(new Map(), [], 0),
       policy: null,
       frozen: [],
       chosen: compiler.chosen(),
@@ -205,20 +163,15 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     }
     for (const [path, value] of saved.params) checkStored(path, value);
-    const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, step)]));
+    const params = new Map(
+      [...saved.params].map(([path, value]) => [path, place(gpu, { path, value, step })]),
+    );
     const token = {};
     turnTo(params, token);
-    const wanted = leafSpecs(frozen);
-    for (const path of new Set([...wanted.keys(), ...saved.leaves.keys()])) {
-      const needed = wanted.get(path)?.shape, seen = saved.leaves.get(path)?.shape;
-      if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
-      const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
-      throw new TypeError(
-        `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
-          `it has ${show(seen)}, not ${show(needed)}; resume with the model of the saved run`,
-      );
-    }
-    const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
+    checkLeaves(leafSpecs(frozen), saved.leaves);
+    const leaves = new Map(
+      [...saved.leaves].map(([path, value]) => [path, place(gpu, { path, value, step })]),
+    );
     if (saved.chosen !== undefined) {
       compiler.adopt(saved.chosen);
       forget();
@@ -318,20 +271,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       if (policy !== undefined) {
         nextPolicy = policy.next(policyState!, look);
         const decided = policy.frozen(nextPolicy).filter((path) => components.some((c) => c.path === path));
-        const changed = decided.length !== frozen.length || decided.some((path) => !frozen.includes(path));
-        if (changed) {
-          const all = activePaths(decided).length === 0;
-          event = {
-            step,
-            frozen: decided.filter((path) => !state.frozen.includes(path)),
-            thawed: state.frozen.filter((path) => !decided.includes(path)),
-            before: plan.plan.cost,
-            after: all
-              ? { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 }
-              : compiler.compile(request(decided)).plan.cost,
-          };
+        event = freezeEvent({ step, before: frozen, after: decided }, {
+          before: plan.plan.cost,
+          after: () =>
+            activePaths(decided).length === 0 ? null : compiler.compile(request(decided)).plan.cost,
+        });
+        if (event !== null) {
           frozen = decided;
-          nextLeaves = adjustLeaves(nextLeaves, frozen, step);
+          nextLeaves = adjust(nextLeaves, frozen, step);
         }
       }
     }
