@@ -208,10 +208,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     batchSpecs = given;
     if (components.length === 0) {
       const traced = compiler.trace(request([]));
-      components = findComponents(
-        traced.loss,
-        new Map([...traced.leaves].filter(([path]) => trainable(path))),
-      );
+      components = findComponents(traced.loss, { leaves: traced.leaves, trainable });
     }
     const policyState = state.policy ?? policy?.init(components, run) ?? null;
     const active = activePaths(state.frozen);
