@@ -35,6 +35,7 @@ export {
   type Op,
   sizeOf,
   type Spec,
+  type StepFunction,
   stepScalar,
   type Tensor,
   tensor,

@@ -23,6 +23,9 @@ export interface Chosen {
   readonly variants: { readonly [product: string]: MatmulVariant };
 }
 
+/** Step after which the optimizer's state for each component that thawed began; 0 for all others. */
+export type Since = { readonly [component: Path]: number };
+
 /** A change of the frozen set, and what a step costs before and after. */
 export interface FreezeEvent {
   /** Step after which it holds. */
@@ -53,6 +56,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Steps after which the optimizer's state for components that thawed began; 0 for those that it does not name. */
+  readonly since: Since;
   /** The readings that this step delivered, every `lookEvery` steps; else null. */
   readonly look: Look | null;
   /** The change of the frozen set that this step brought; else null. */
@@ -77,6 +82,11 @@ export interface TrainingOptions {
   readonly trainable?: (path: Path) => boolean;
   /** Steps between looks; 10 when absent. 1 acts on every reading at once, at 10 ms a step in Deno. */
   readonly lookEvery?: number;
+  /**
+   * Updates for which what thawed has a warm-up: the optimizer's state for it starts empty, so the n-th is scaled by
+   * `n / thawWarmup` until then. 10 when absent, 0 for none.
+   */
+  readonly thawWarmup?: number;
 }
 
 /** The reducer. */
@@ -134,6 +144,8 @@ export interface SavedState {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** When the optimizer's state for components that thawed began; all with the run when absent. */
+  readonly since?: Since;
   /** How its products were computed. */
   readonly chosen?: Chosen;
 }

@@ -10,8 +10,9 @@ import { sumEach } from "../ops/reduce.ts";
 import { pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
-import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { leaf, type Spec, type StepFunction, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
+import { aged } from "./ages.ts";
 
 /** A reading of the step: which signal of which parameter a column of the ring holds. */
 export interface Column {
@@ -39,6 +40,10 @@ export interface StepOptions {
   readonly signals: readonly Signal[];
   /** Shape of the ring buffer: rows of readings, columns. */
   readonly ring: readonly [number, number];
+  /** Groups of the active parameters that thawed; none when absent. */
+  readonly groups?: ReadonlyMap<Path, number>;
+  /** Factor of the updates of what thawed, by age; none when absent or null. */
+  readonly warmup?: StepFunction | null;
 }
 
 /** Paths of the state of active parameters, and their shapes: optimizer moments and previous gradients. */
@@ -63,7 +68,7 @@ export function stateSpecs(
  * @returns The graph
  */
 export function traceStep(options: StepOptions): StepGraph {
-  const { loss, active, optimizer, signals, ring } = options;
+  const { loss, active, optimizer, signals, ring, groups = new Map(), warmup = null } = options;
   const paths = [...active.keys()];
   const gradients = grad(loss, [...active.values()]);
   const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
@@ -74,7 +79,7 @@ export function traceStep(options: StepOptions): StepGraph {
       path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []
     ),
   );
-  const { updates: steps, state } = optimizer.next(moments, grads, active);
+  const { updates: steps, state } = aged(optimizer.next(moments, grads, active), { grads, groups, warmup });
 
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
   const replace = (path: Path, target: Tensor, value: Tensor): void => {

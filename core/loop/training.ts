@@ -13,16 +13,18 @@ import { record, type Recording } from "../gpu/run.ts";
 import type { Component, Json, Look, Signal } from "../policy.ts";
 import { hostValues, type Spec, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
+import { sinceAfter } from "./ages.ts";
 import { describe, stepCompiler, type StepRequest } from "./compile.ts";
 import { findComponents } from "./components.ts";
 import { undone } from "./checkpoint.ts";
-import { freezeEvent } from "./freeze.ts";
+import { freezeChange, NOTHING } from "./freeze.ts";
 import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
 import { copyIn, place } from "./place.ts";
 import type {
   FreezeEvent,
   SavedState,
+  Since,
   TensorTree,
   Training,
   TrainingOptions,
@@ -48,13 +50,18 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   loss: (params: P, batch: B) => Tensor,
   options: TrainingOptions,
 ): Training<P, B> {
-  const { optimizer, steps, policy, trainable = () => true, lookEvery = 10 } = options;
+  const { optimizer, steps, policy, trainable = () => true, lookEvery = 10, thawWarmup = 10 } = options;
   if (!(Number.isInteger(steps) && steps >= 1)) {
     throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
   }
   if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) {
     throw new RangeError(
       `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
+    );
+  }
+  if (!(Number.isInteger(thawWarmup) && thawWarmup >= 0)) {
+    throw new RangeError(
+      `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
     );
   }
   const signals: readonly Signal[] = policy?.signals ?? [];
@@ -75,11 +82,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     layout = layouts.get(token)!;
   }
 
-  const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery });
+  const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery, thawWarmup });
 
   /** A step of the current parameters and batch with some components frozen. */
-  function request(frozen: readonly Path[]): StepRequest {
-    return { params: shapes, batch: batchSpecs, layout, frozen };
+  function request({ frozen, since = {} }: { frozen: readonly Path[]; since?: Since }): StepRequest {
+    return { params: shapes, batch: batchSpecs, layout, frozen, since };
   }
 
   function activePaths(frozen: readonly Path[]): Path[] {
@@ -110,6 +117,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     policy?.name ?? "no policy",
     `${steps} steps`,
     `a look every ${lookEvery}`,
+    ...(thawWarmup === 10 ? [] : [`${thawWarmup} steps of warm-up after a thaw`]),
   ].join(", ");
   const blank = { settings, loss: null, look: null, event: null, cost: null };
 
@@ -149,6 +157,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       leaves: adjust(new Map(), [], 0),
       policy: null,
       frozen: [],
+      since: {},
       chosen: compiler.chosen(),
       done: false,
     };
@@ -156,7 +165,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
-    const { step, policy, frozen } = saved;
+    const { step, policy, frozen, since = {} } = saved;
     if (saved.settings !== settings) {
       throw new TypeError(
         `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved.settings}"`,
@@ -180,7 +189,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const done = step >= steps || activePaths(frozen).length === 0;
     const chosen = saved.chosen ?? compiler.chosen();
     return seal(
-      { ...blank, step, policy, frozen, leaves, chosen, params: unflatten(params) as P, done },
+      { ...blank, step, policy, frozen, since, leaves, chosen, params: unflatten(params) as P, done },
       token,
     );
   }
@@ -207,7 +216,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const given = flatten(batch);
     batchSpecs = given;
     if (components.length === 0) {
-      const traced = compiler.trace(request([]));
+      const traced = compiler.trace(request({ frozen: [] }));
       components = findComponents(traced.loss, { leaves: traced.leaves, trainable });
     }
     const policyState = state.policy ?? policy?.init(components, run) ?? null;
@@ -217,7 +226,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         `Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`,
       );
     }
-    const asked = request(state.frozen);
+    const asked = request(state);
     const waiting = compiler.choose(asked);
     if (waiting !== null) {
       await waiting;
@@ -240,7 +249,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     for (const [path, tensor] of given) {
       writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
     }
-    current.recording.replay(step);
+    current.recording.replay(step, compiler.starts(asked));
     gpu.check();
 
     const renew = (tensor: Tensor): Tensor => {
@@ -254,7 +263,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     let nextLeaves: Map<Path, Tensor> = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
 
     let look: Look | null = null, event: FreezeEvent | null = null;
-    let nextPolicy: Json = policyState, frozen = state.frozen;
+    let nextPolicy: Json = policyState, { frozen, since } = state;
     if (step % lookEvery === 0 || step === steps) {
       look = await readLook(gpu, nextLeaves.get("ring")!, {
         step,
@@ -268,13 +277,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       if (policy !== undefined) {
         nextPolicy = policy.next(policyState!, look);
         const decided = policy.frozen(nextPolicy).filter((path) => components.some((c) => c.path === path));
-        event = freezeEvent({ step, before: frozen, after: decided }, {
-          before: plan.plan.cost,
-          after: () =>
-            activePaths(decided).length === 0 ? null : compiler.compile(request(decided)).plan.cost,
-        });
-        if (event !== null) {
+        const change = freezeChange({ step, before: frozen, after: decided });
+        if (change !== null) {
           frozen = decided;
+          since = sinceAfter(since, change);
+          const after = activePaths(frozen).length === 0
+            ? NOTHING
+            : compiler.compile(request({ frozen, since })).plan.cost;
+          event = { ...change, before: plan.plan.cost, after };
           nextLeaves = adjust(nextLeaves, frozen, step);
         }
       }
@@ -288,6 +298,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       leaves: nextLeaves,
       policy: nextPolicy,
       frozen,
+      since,
       look,
       event,
       cost: plan.plan.cost,
@@ -308,15 +319,15 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
-    const { recording } = current;
-    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step }));
+    const { recording } = current, starts = compiler.starts(request(state));
+    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   }
 
   function costOf(frozen: readonly Path[]): Cost {
     if (components.length === 0) {
       throw new TypeError("Cannot tell the cost as no step was taken: take one first");
     }
-    return compiler.compile(request(frozen)).plan.cost;
+    return compiler.compile(request({ frozen })).plan.cost;
   }
 
   function forget(): void {
