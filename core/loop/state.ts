@@ -40,9 +40,27 @@ export interface FreezeEvent {
   readonly after: Cost;
 }
 
+/** The mean loss over the validation batches after a step. */
+export interface Validation {
+  /** The step. */
+  readonly step: number;
+  /** The loss. */
+  readonly loss: number;
+}
+
+/** Why and where training ended. */
+export interface Ending {
+  /** All steps are taken, everything is frozen, or the policy stopped. */
+  readonly reason: "steps" | "frozen" | "stopped";
+  /** The last step. */
+  readonly step: number;
+  /** The step whose parameters the state has, by choice of the policy; null for those of the last. */
+  readonly best: number | null;
+}
+
 /** Everything that a step needs, and all that a checkpoint holds. */
 export interface TrainingState<P extends TensorTree> {
-  /** Optimizer, policy, length and looks of the training, in words; only such a training can go on with it. */
+  /** Optimizer, policy, length, looks and validations of the training, in words; only such a training can go on with it. */
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
@@ -50,7 +68,7 @@ export interface TrainingState<P extends TensorTree> {
   readonly params: P;
   /** Loss of the last step, f32 scalar; reading it waits for the device. Null before the first step. */
   readonly loss: Tensor | null;
-  /** Moments of the active parameters, and what signals need. */
+  /** Moments of the active parameters, what signals need, and the best parameters so far where they are others. */
   readonly leaves: Leaves;
   /** State of the freeze policy; null before the first step. */
   readonly policy: Json;
@@ -66,12 +84,22 @@ export interface TrainingState<P extends TensorTree> {
   readonly cost: Cost | null;
   /** How the products of its steps are computed; none before the first. */
   readonly chosen: Chosen;
-  /** True when all steps are taken or every component is frozen. */
+  /** The last validation; null before the first, and without validation batches. */
+  readonly validation: Validation | null;
+  /** The best step so far by the policy; null where it names none. */
+  readonly best: number | null;
+  /** Why training ended; null while it goes on. */
+  readonly ending: Ending | null;
+  /** True when training ended. */
   readonly done: boolean;
 }
 
-/** What {@link defineTraining} needs besides the loss. */
-export interface TrainingOptions {
+/**
+ * What {@link defineTraining} needs besides the loss.
+ *
+ * @typeParam B A validation batch
+ */
+export interface TrainingOptions<B extends TensorTree = never> {
   /** Turns gradients into updates. */
   readonly optimizer: Optimizer;
   /** Planned steps, T. */
@@ -87,6 +115,11 @@ export interface TrainingOptions {
    * `n / thawWarmup` until then. 10 when absent, 0 for none.
    */
   readonly thawWarmup?: number;
+  /**
+   * Batches of one shape on which the loss is computed at looks, when `every` steps have passed since the last time, and
+   * after the last step; never when absent. The policy sees the mean.
+   */
+  readonly validation?: { readonly batches: readonly B[]; readonly every: number };
 }
 
 /** The reducer. */
@@ -102,7 +135,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    *
    * @throws {ConsumedError} When the state was consumed before
    * @throws {NonFiniteError} When a look finds a loss that is not finite
-   * @throws {RangeError} When everything is frozen
+   * @throws {RangeError} When everything is frozen, the policy stopped, or it calls a step the best that is gone
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
   /**
@@ -132,7 +165,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
-  /** Optimizer, policy, length and looks of the training, in words. */
+  /** Optimizer, policy, length, looks and validations of the training, in words. */
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
@@ -146,6 +179,12 @@ export interface SavedState {
   readonly frozen: readonly Path[];
   /** When the optimizer's state for components that thawed began; all with the run when absent. */
   readonly since?: Since;
+  /** The last validation; none when absent. */
+  readonly validation?: Validation | null;
+  /** The best step so far; none when absent. */
+  readonly best?: number | null;
+  /** Why training ended, where step and frozen set do not tell. */
+  readonly ending?: Ending | null;
   /** How its products were computed. */
   readonly chosen?: Chosen;
 }

@@ -5,24 +5,25 @@
  */
 
 import { ConsumedError, NonFiniteError } from "../errors.ts";
-import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
-import { bytesOf, type Cost } from "../gpu/plan.ts";
+import { checkAllocations, type Gpu } from "../gpu/device.ts";
+import type { Cost } from "../gpu/plan.ts";
 import { consume, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
-import { record, type Recording } from "../gpu/run.ts";
-import type { Component, Json, Look, Signal } from "../policy.ts";
-import { hostValues, type Spec, type Tensor } from "../tensor.ts";
+import type { Component, Json, Signal } from "../policy.ts";
+import type { Spec, Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { sinceAfter } from "./ages.ts";
-import { describe, stepCompiler, type StepRequest } from "./compile.ts";
+import { type Compiled, describe, stepCompiler, type StepRequest } from "./compile.ts";
 import { findComponents } from "./components.ts";
 import { undone } from "./checkpoint.ts";
-import { freezeChange, NOTHING } from "./freeze.ts";
+import { bestSpecs, keepBest, restoreBest } from "./best.ts";
+import { checkBest, decide, freezeChange, NOTHING } from "./freeze.ts";
 import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
+import { checkName, checkOptions, checkTrained, LOOK_EVERY, settingsOf, THAW_WARMUP } from "./options.ts";
 import { copyIn, place } from "./place.ts";
 import type {
-  FreezeEvent,
+  Ending,
   SavedState,
   Since,
   TensorTree,
@@ -30,10 +31,26 @@ import type {
   TrainingOptions,
   TrainingState,
 } from "./state.ts";
+import { replayer } from "./replay.ts";
 import { stateSpecs } from "./trace.ts";
+import { validatorOf } from "./validation.ts";
 
-/** Paths of what is no parameter. */
-const RESERVED = /^(loss|ring|(batch|optimizer|previous)(\..*)?)$/;
+/** A step that was taken. */
+interface Taken {
+  readonly asked: StepRequest;
+  readonly plan: Compiled;
+  readonly params: Leaves;
+  readonly leaves: Leaves;
+  readonly policyState: Json;
+  /** What the states of one run have in common. */
+  readonly token: object;
+}
+
+/** What a look makes of it. */
+type Looked<P extends TensorTree> = Pick<
+  TrainingState<P>,
+  "leaves" | "policy" | "frozen" | "since" | "look" | "event" | "validation" | "best" | "ending"
+>;
 
 /**
  * Defines training: a loss made of pure ops, an optimizer, a freeze policy.
@@ -48,28 +65,15 @@ const RESERVED = /^(loss|ring|(batch|optimizer|previous)(\..*)?)$/;
 export function defineTraining<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
   loss: (params: P, batch: B) => Tensor,
-  options: TrainingOptions,
+  options: TrainingOptions<B>,
 ): Training<P, B> {
-  const { optimizer, steps, policy, trainable = () => true, lookEvery = 10, thawWarmup = 10 } = options;
-  if (!(Number.isInteger(steps) && steps >= 1)) {
-    throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
-  }
-  if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) {
-    throw new RangeError(
-      `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
-    );
-  }
-  if (!(Number.isInteger(thawWarmup) && thawWarmup >= 0)) {
-    throw new RangeError(
-      `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
-    );
-  }
+  checkOptions(options);
+  const { optimizer, steps, policy, trainable = () => true } = options;
+  const { lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   const signals: readonly Signal[] = policy?.signals ?? [];
   const run = { steps };
-  const inputs = new Map<string, GPUBuffer>();
-  let components: readonly Component[] = [],
-    current: { key: string; recording: Recording } | null = null;
-  let owner: object | null = null, shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
+  const replays = replayer(gpu);
+  let components: readonly Component[] = [], shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
   const owners = new WeakMap<TrainingState<P>, object>();
 
   /** Names and shapes of the parameters: the same for all states that come from one. */
@@ -83,6 +87,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery, thawWarmup });
+  const validator = validatorOf(gpu, loss, options);
 
   /** A step of the current parameters and batch with some components frozen. */
   function request({ frozen, since = {} }: { frozen: readonly Path[]; since?: Since }): StepRequest {
@@ -104,7 +109,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   function adjust(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
-    return adjustLeaves(gpu, { leaves, wanted: leafSpecs(frozen), step });
+    const wanted = new Map([...leafSpecs(frozen), ...bestSpecs(leaves, shapes)]);
+    return adjustLeaves(gpu, { leaves, wanted, step });
   }
 
   function seal(state: TrainingState<P>, token: object): TrainingState<P> {
@@ -112,32 +118,21 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return state;
   }
 
-  const settings = [
-    optimizer.name,
-    policy?.name ?? "no policy",
-    `${steps} steps`,
-    `a look every ${lookEvery}`,
-    ...(thawWarmup === 10 ? [] : [`${thawWarmup} steps of warm-up after a thaw`]),
-  ].join(", ");
+  const settings = settingsOf(options);
   const blank = { settings, loss: null, look: null, event: null, cost: null };
 
-  function checkStored(path: Path, { dtype }: Spec): void {
-    if (dtype !== "bf16" || !trainable(path)) return;
-    throw new TypeError(
-      `Cannot train "${path}" as it is stored as bf16, which holds no small changes: ` +
-        'train a LoRA adapter, or load the model with storage "f32"',
-    );
+  /** Why training ends after a step, or null. */
+  function reasonToEnd(step: number, frozen: readonly Path[], stopped: boolean): Ending["reason"] | null {
+    if (stopped) return "stopped";
+    if (activePaths(frozen).length === 0) return "frozen";
+    return step >= steps ? "steps" : null;
   }
 
   async function init(params: P): Promise<TrainingState<P>> {
     const given = flatten(params), copies = new Map<Path, Tensor>();
     for (const [path, tensor] of given) {
-      if (RESERVED.test(path)) {
-        throw new TypeError(
-          `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
-        );
-      }
-      checkStored(path, tensor);
+      checkName(path);
+      if (trainable(path)) checkTrained(path, tensor);
     }
     for (const [path, tensor] of given) copies.set(path, await copyIn(gpu, { path, source: tensor }));
     const token = {};
@@ -158,6 +153,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       policy: null,
       frozen: [],
       since: {},
+      validation: null,
+      best: null,
+      ending: null,
       chosen: compiler.chosen(),
       done: false,
     };
@@ -165,33 +163,38 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
-    const { step, policy, frozen, since = {} } = saved;
+    const { step, policy, frozen, since = {}, validation = null, best = null } = saved;
     if (saved.settings !== settings) {
       throw new TypeError(
         `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved.settings}"`,
       );
     }
-    for (const [path, value] of saved.params) checkStored(path, value);
+    for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
     const params = new Map(
       [...saved.params].map(([path, value]) => [path, place(gpu, { path, value, step })]),
     );
     const token = {};
     turnTo(params, token);
-    checkLeaves(leafSpecs(frozen), saved.leaves);
+    const reason = reasonToEnd(step, frozen, false);
+    const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
+    const copied = best === null || ending !== null ? [] : activePaths(frozen);
+    const wanted = [
+      ...leafSpecs(frozen),
+      ...bestSpecs(saved.leaves, params),
+      ...copied.map((path) => [`best.${path}`, params.get(path)!] as const),
+    ];
+    checkLeaves(new Map(wanted), saved.leaves);
     const leaves = new Map(
       [...saved.leaves].map(([path, value]) => [path, place(gpu, { path, value, step })]),
     );
     if (saved.chosen !== undefined) {
       compiler.adopt(saved.chosen);
-      forget();
+      replays.forget();
     }
     await checkAllocations(gpu);
-    const done = step >= steps || activePaths(frozen).length === 0;
-    const chosen = saved.chosen ?? compiler.chosen();
-    return seal(
-      { ...blank, step, policy, frozen, since, leaves, chosen, params: unflatten(params) as P, done },
-      token,
-    );
+    const chosen = saved.chosen ?? compiler.chosen(), done = ending !== null;
+    const decided = { policy, frozen, since, validation, best, ending, chosen, done };
+    return seal({ ...blank, step, ...decided, leaves, params: unflatten(params) as P }, token);
   }
 
   /** States whose step is being taken. */
@@ -226,6 +229,12 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         `Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`,
       );
     }
+    const { ending } = state;
+    if (ending !== null && (ending.reason === "stopped" || ending.best !== null)) {
+      throw new RangeError(
+        `Cannot take step ${step} as the policy ended training after step ${ending.step}: stop when state.done is true`,
+      );
+    }
     const asked = request(state);
     const waiting = compiler.choose(asked);
     if (waiting !== null) {
@@ -235,22 +244,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       batchSpecs = given;
     }
     const plan = compiler.compile(asked);
-    const { leaves } = state, { key } = plan;
-    if (current === null || current.key !== key || owner !== token) {
-      forget();
-      owner = token;
-      const resolve = (node: Tensor): GPUBuffer => {
-        const { path } = node.attrs as { path: Path };
-        if (path.startsWith("batch.")) return inputBuffer(path, given.get(path.slice(6))!);
-        return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
-      };
-      current = { key, recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }) };
-    }
-    for (const [path, tensor] of given) {
-      writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
-    }
-    current.recording.replay(step, compiler.starts(asked));
-    gpu.check();
+    const { leaves } = state;
+    const starts = compiler.starts(asked);
+    await replays.replay({ plan, params, leaves, batch: given, step, starts, owner: token });
 
     const renew = (tensor: Tensor): Tensor => {
       const { buffer, label } = storageOf(tensor);
@@ -260,66 +256,78 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const nextParams = new Map(
       [...params].map(([path, t]) => [path, plan.replaced.has(path) ? renew(t) : t]),
     );
-    let nextLeaves: Map<Path, Tensor> = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
+    const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
 
-    let look: Look | null = null, event: FreezeEvent | null = null;
-    let nextPolicy: Json = policyState, { frozen, since } = state;
-    if (step % lookEvery === 0 || step === steps) {
-      look = await readLook(gpu, nextLeaves.get("ring")!, {
-        step,
-        columns: plan.columns,
-        components,
-        signals,
-        learningRate: optimizer.learningRate,
-      });
-      const bad = look.loss.findIndex((l) => !Number.isFinite(l));
-      if (bad >= 0) throw new NonFiniteError("loss", look.steps[bad], look.loss[bad]);
-      if (policy !== undefined) {
-        nextPolicy = policy.next(policyState!, look);
-        const decided = policy.frozen(nextPolicy).filter((path) => components.some((c) => c.path === path));
-        const change = freezeChange({ step, before: frozen, after: decided });
-        if (change !== null) {
-          frozen = decided;
-          since = sinceAfter(since, change);
-          const after = activePaths(frozen).length === 0
-            ? NOTHING
-            : compiler.compile(request({ frozen, since })).plan.cost;
-          event = { ...change, before: plan.plan.cost, after };
-          nextLeaves = adjust(nextLeaves, frozen, step);
-        }
-      }
-    }
-    const done = step >= steps || activePaths(frozen).length === 0;
+    const unchanged = { policy: policyState, leaves: nextLeaves, look: null, event: null, ending: null };
+    const { frozen, since, validation, best } = state;
+    const after = step % lookEvery === 0 || step === steps
+      ? await lookAt(state, { asked, plan, params: nextParams, leaves: nextLeaves, policyState, token })
+      : { ...unchanged, frozen, since, validation, best };
     return seal({
       settings,
       step,
       params: unflatten(nextParams) as P,
-      loss: nextLeaves.get("loss")!,
-      leaves: nextLeaves,
-      policy: nextPolicy,
-      frozen,
-      since,
-      look,
-      event,
+      loss: after.leaves.get("loss")!,
       cost: plan.plan.cost,
       chosen: compiler.chosen(),
-      done,
+      done: after.ending !== null,
+      ...after,
     }, token);
   }
 
-  function inputBuffer(path: Path, spec: Spec): GPUBuffer {
-    const key = `${path} ${spec.shape}`;
-    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec) }));
-    return inputs.get(key)!;
+  /** Reads the steps since the last look, and does what the policy decides. */
+  async function lookAt(state: TrainingState<P>, taken: Taken): Promise<Looked<P>> {
+    const { asked, plan, params, token } = taken, step = state.step + 1;
+    const readings = await readLook(gpu, taken.leaves.get("ring")!, {
+      step,
+      columns: plan.columns,
+      components,
+      signals,
+      learningRate: optimizer.learningRate,
+    });
+    const bad = readings.loss.findIndex((l) => !Number.isFinite(l));
+    if (bad >= 0) throw new NonFiniteError("loss", readings.steps[bad], readings.loss[bad]);
+    const due = validator?.due(step, state.validation) ?? false;
+    const validation = due
+      ? await validator!.validate({ step, params: unflatten(params) as P, owner: token })
+      : state.validation;
+    const losses = readings.steps.map((s) => due && s === step ? validation!.loss : NaN);
+    const look = validator === null ? readings : { ...readings, validation: losses };
+    // A step of another state may have been taken meanwhile.
+    turnTo(params, token);
+
+    const decided = policy === undefined
+      ? { policy: null, frozen: state.frozen, stopped: false, best: null }
+      : decide(policy, { state: taken.policyState, look, components });
+    const { best } = decided;
+    checkBest(best, { step, kept: state.best, policy: policy?.name ?? "" });
+    const change = freezeChange({ step, before: state.frozen, after: decided.frozen });
+    const { frozen, since } = change === null
+      ? state
+      : { frozen: decided.frozen, since: sinceAfter(state.since, change) };
+    const reason = reasonToEnd(step, frozen, decided.stopped);
+    const going = reason === null || reason === "steps";
+    const event = change === null ? null : {
+      ...change,
+      before: plan.plan.cost,
+      after: going ? compiler.compile({ ...asked, frozen, since }).plan.cost : NOTHING,
+    };
+    let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
+    const moving = reason === null ? activePaths(frozen) : [];
+    leaves = keepBest(gpu, { leaves, params, step, best, moving });
+    if (reason !== null) leaves = restoreBest(gpu, { leaves, params });
+    const ending = reason === null ? null : { reason, step, best };
+    return { leaves, policy: decided.policy, frozen, since, look, event, validation, best, ending };
   }
 
   async function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
-    if (current === null || owner !== owners.get(state) || state.event !== null) {
+    const recording = replays.recordingOf(owners.get(state));
+    if (recording === null || state.event !== null) {
       throw new TypeError(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
-    const { recording } = current, starts = compiler.starts(request(state));
+    const starts = compiler.starts(request(state));
     return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   }
 
@@ -330,15 +338,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return compiler.compile(request({ frozen })).plan.cost;
   }
 
-  function forget(): void {
-    current?.recording.destroy();
-    current = null;
-  }
-
   function dispose(): void {
-    forget();
-    for (const buffer of inputs.values()) buffer.destroy();
-    inputs.clear();
+    replays.dispose();
+    validator?.forget();
   }
 
   return {
