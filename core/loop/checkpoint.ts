@@ -43,7 +43,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   options: { readonly path: string; readonly extra?: Json },
 ): Promise<void> {
-  const { settings, step, policy, frozen, since, validation, best, ending, chosen } = state;
+  const { settings, step, policy, frozen, probed, since, validation, best, ending, chosen } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
@@ -57,7 +57,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   });
   const order = [...flatten(state.params).keys()];
   const { extra = null } = options;
-  const plain = { settings, step, policy, frozen, since, validation, best, ending, chosen };
+  const plain = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
   const record: Stored = { version: VERSION, ...plain, order, extra };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }

@@ -33,6 +33,8 @@ export interface StepRequest {
   readonly layout: string;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Paths of those among them that are measured all the same. */
+  readonly probed: readonly Path[];
   /** When the state of components that thawed began. */
   readonly since: Since;
 }
@@ -106,12 +108,16 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     const traced = trace(request);
     // What the loss does not read has no gradient: absent, never zero.
     const read = new Set(topological([traced.loss]));
-    const active = new Map(
-      activePaths(request.params, request.frozen).map((path) => [path, traced.leaves.get(path)!] as const)
-        .filter(([, leaf]) => read.has(leaf)),
+    const leavesOf = (paths: readonly Path[]): Leaves =>
+      new Map(
+        paths.map((path) => [path, traced.leaves.get(path)!] as const).filter(([, leaf]) => read.has(leaf)),
+      );
+    const active = leavesOf(activePaths(request.params, request.frozen));
+    const probed = leavesOf(
+      [...request.params.keys()].filter((path) => trainable(path) && request.probed.includes(moduleOf(path))),
     );
     const { groups } = ages(request), ring = ringShape(request.params);
-    return traceStep({ loss: traced.loss, active, optimizer, signals, ring, groups, warmup });
+    return traceStep({ loss: traced.loss, active, probed, optimizer, signals, ring, groups, warmup });
   }
 
   function ages({ params, frozen, since }: StepRequest): Ages {
@@ -135,6 +141,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       const { groups } = ages(request);
       const key = [
         request.frozen.toSorted().join(","),
+        request.probed.toSorted().join(","),
         [...groups].map(([path, group]) => `${path}: ${group}`).join(","),
         shapesOf(request),
       ].join(" | ");
@@ -152,7 +159,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more, but where fewer share a launch: a rule decides.
-      const { roots, updates } = graphOf({ ...request, frozen: [], since: {} });
+      const { roots, updates } = graphOf({ ...request, frozen: [], probed: [], since: {} });
       const products = productsOf(prepare(roots, { target, updates }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {

@@ -5,7 +5,7 @@
  */
 
 import type { Cost } from "../gpu/plan.ts";
-import type { Component, FreezePolicy, Json, Look } from "../policy.ts";
+import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { Path } from "../tree.ts";
 import type { FreezeEvent } from "./state.ts";
 
@@ -17,10 +17,24 @@ export interface Decision {
   /** Its state. */
   readonly policy: Json;
   readonly frozen: readonly Path[];
+  /** What of it is measured. */
+  readonly probed: readonly Path[];
   readonly stopped: boolean;
   /** The best step so far; null where the last is. */
   readonly best: number | null;
+  /** Why a component is frozen. */
+  reason(path: Path): Reason | null;
 }
+
+/** What training does without a policy. */
+export const NO_DECISION: Decision = {
+  policy: null,
+  frozen: [],
+  probed: [],
+  stopped: false,
+  best: null,
+  reason: () => null,
+};
 
 /**
  * Asks a policy.
@@ -34,11 +48,14 @@ export function decide(
   now: { readonly state: Json; readonly look: Look; readonly components: readonly Component[] },
 ): Decision {
   const state = policy.next(now.state, now.look), known = new Set(now.components.map(({ path }) => path));
+  const frozen = [...new Set(policy.frozen(state))].filter((path) => known.has(path));
   return {
     policy: state,
-    frozen: [...new Set(policy.frozen(state))].filter((path) => known.has(path)),
+    frozen,
+    probed: [...new Set(policy.probed?.(state))].filter((path) => frozen.includes(path)),
     stopped: policy.stopped?.(state) ?? false,
     best: policy.best?.(state) ?? null,
+    reason: (path) => policy.reason?.(state, path) ?? null,
   };
 }
 
@@ -63,17 +80,21 @@ export function checkBest(
 /**
  * Compares two frozen sets.
  *
- * @param sets What is frozen before and after a step
- * @returns What froze and thawed; null when the sets are the same
+ * @param before What was frozen until a step
+ * @param after The step, and what the policy wants after it
+ * @returns What froze and thawed, and why; null when the sets are the same
  */
 export function freezeChange(
-  { step, before, after }: {
-    readonly step: number;
-    readonly before: readonly Path[];
-    readonly after: readonly Path[];
-  },
-): Pick<FreezeEvent, "step" | "frozen" | "thawed"> | null {
-  const frozen = after.filter((path) => !before.includes(path));
-  const thawed = before.filter((path) => !after.includes(path));
-  return frozen.length + thawed.length === 0 ? null : { step, frozen, thawed };
+  before: readonly Path[],
+  after: Pick<Decision, "frozen" | "reason"> & { readonly step: number },
+): Omit<FreezeEvent, "before" | "after"> | null {
+  const frozen = after.frozen.filter((path) => !before.includes(path));
+  const thawed = before.filter((path) => !after.frozen.includes(path));
+  if (frozen.length + thawed.length === 0) return null;
+  const reasons: Record<Path, Reason> = {};
+  for (const path of frozen) {
+    const why = after.reason(path);
+    if (why !== null) reasons[path] = why;
+  }
+  return { step: after.step, frozen, thawed, reasons };
 }

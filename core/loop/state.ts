@@ -8,7 +8,7 @@ import type { MatmulVariant } from "../../kernels/matmul.ts";
 import type { KernelTime } from "../gpu/profile.ts";
 import type { Cost } from "../gpu/plan.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
-import type { Component, FreezePolicy, Json, Look } from "../policy.ts";
+import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData, Spec, Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 
@@ -34,6 +34,8 @@ export interface FreezeEvent {
   readonly frozen: readonly Path[];
   /** Components thawed by it. */
   readonly thawed: readonly Path[];
+  /** Why it froze what it froze, where the policy says. */
+  readonly reasons: { readonly [component: Path]: Reason };
   /** What a step cost until then. */
   readonly before: Cost;
   /** What a step costs from then on; zero when nothing is left to train. */
@@ -74,6 +76,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Paths of those among them that steps measure all the same. */
+  readonly probed: readonly Path[];
   /** Steps after which the optimizer's state for components that thawed began; 0 for those that it does not name. */
   readonly since: Since;
   /** The readings that this step delivered, every `lookEvery` steps; else null. */
@@ -154,11 +158,11 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    */
   profile(state: TrainingState<P>): Promise<KernelTime[]>;
   /**
-   * What a step would cost with other components frozen.
+   * What a step would cost with other components frozen, and some of those probed.
    *
    * @throws {TypeError} Before the first step
    */
-  costOf(frozen: readonly Path[]): Cost;
+  costOf(frozen: readonly Path[], probed?: readonly Path[]): Cost;
   /** Frees the intermediate values of the step at once; its states stay, and another step makes them anew. */
   [Symbol.dispose](): void;
 }
@@ -177,6 +181,8 @@ export interface SavedState {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Paths of the frozen components that are measured; none when absent. */
+  readonly probed?: readonly Path[];
   /** When the optimizer's state for components that thawed began; all with the run when absent. */
   readonly since?: Since;
   /** The last validation; none when absent. */

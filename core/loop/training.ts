@@ -17,20 +17,12 @@ import { type Compiled, describe, stepCompiler, type StepRequest } from "./compi
 import { findComponents } from "./components.ts";
 import { undone } from "./checkpoint.ts";
 import { bestSpecs, keepBest, restoreBest } from "./best.ts";
-import { checkBest, decide, freezeChange, NOTHING } from "./freeze.ts";
+import { checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
 import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
 import { checkName, checkOptions, checkTrained, LOOK_EVERY, settingsOf, THAW_WARMUP } from "./options.ts";
 import { copyIn, place } from "./place.ts";
-import type {
-  Ending,
-  SavedState,
-  Since,
-  TensorTree,
-  Training,
-  TrainingOptions,
-  TrainingState,
-} from "./state.ts";
+import type { Ending, SavedState, TensorTree, Training, TrainingOptions, TrainingState } from "./state.ts";
 import { replayer } from "./replay.ts";
 import { stateSpecs } from "./trace.ts";
 import { validatorOf } from "./validation.ts";
@@ -46,10 +38,13 @@ interface Taken {
   readonly token: object;
 }
 
+/** Who is frozen, who is measured, who thawed. */
+type Freezing = Pick<SavedState, "frozen" | "probed" | "since">;
+
 /** What a look makes of it. */
 type Looked<P extends TensorTree> = Pick<
   TrainingState<P>,
-  "leaves" | "policy" | "frozen" | "since" | "look" | "event" | "validation" | "best" | "ending"
+  "leaves" | "policy" | "frozen" | "probed" | "since" | "look" | "event" | "validation" | "best" | "ending"
 >;
 
 /**
@@ -90,8 +85,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   const validator = validatorOf(gpu, loss, options);
 
   /** A step of the current parameters and batch with some components frozen. */
-  function request({ frozen, since = {} }: { frozen: readonly Path[]; since?: Since }): StepRequest {
-    return { params: shapes, batch: batchSpecs, layout, frozen, since };
+  function request({ frozen, probed = [], since = {} }: Freezing): StepRequest {
+    return { params: shapes, batch: batchSpecs, layout, frozen, probed, since };
   }
 
   function activePaths(frozen: readonly Path[]): Path[] {
@@ -152,6 +147,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       leaves: adjust(new Map(), [], 0),
       policy: null,
       frozen: [],
+      probed: [],
       since: {},
       validation: null,
       best: null,
@@ -163,7 +159,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
-    const { step, policy, frozen, since = {}, validation = null, best = null } = saved;
+    const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
     if (saved.settings !== settings) {
       throw new TypeError(
         `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved.settings}"`,
@@ -193,7 +189,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     await checkAllocations(gpu);
     const chosen = saved.chosen ?? compiler.chosen(), done = ending !== null;
-    const decided = { policy, frozen, since, validation, best, ending, chosen, done };
+    const decided = { policy, frozen, probed, since, validation, best, ending, chosen, done };
     return seal({ ...blank, step, ...decided, leaves, params: unflatten(params) as P }, token);
   }
 
@@ -259,10 +255,10 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
 
     const unchanged = { policy: policyState, leaves: nextLeaves, look: null, event: null, ending: null };
-    const { frozen, since, validation, best } = state;
+    const { frozen, probed, since, validation, best } = state;
     const after = step % lookEvery === 0 || step === steps
       ? await lookAt(state, { asked, plan, params: nextParams, leaves: nextLeaves, policyState, token })
-      : { ...unchanged, frozen, since, validation, best };
+      : { ...unchanged, frozen, probed, since, validation, best };
     return seal({
       settings,
       step,
@@ -297,11 +293,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     turnTo(params, token);
 
     const decided = policy === undefined
-      ? { policy: null, frozen: state.frozen, stopped: false, best: null }
+      ? { ...NO_DECISION, frozen: state.frozen, probed: state.probed }
       : decide(policy, { state: taken.policyState, look, components });
-    const { best } = decided;
+    const { best, probed } = decided;
     checkBest(best, { step, kept: state.best, policy: policy?.name ?? "" });
-    const change = freezeChange({ step, before: state.frozen, after: decided.frozen });
+    const change = freezeChange(state.frozen, { ...decided, step });
     const { frozen, since } = change === null
       ? state
       : { frozen: decided.frozen, since: sinceAfter(state.since, change) };
@@ -310,14 +306,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const event = change === null ? null : {
       ...change,
       before: plan.plan.cost,
-      after: going ? compiler.compile({ ...asked, frozen, since }).plan.cost : NOTHING,
+      after: going ? compiler.compile({ ...asked, frozen, probed, since }).plan.cost : NOTHING,
     };
     let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
     const moving = reason === null ? activePaths(frozen) : [];
     leaves = keepBest(gpu, { leaves, params, step, best, moving });
     if (reason !== null) leaves = restoreBest(gpu, { leaves, params });
     const ending = reason === null ? null : { reason, step, best };
-    return { leaves, policy: decided.policy, frozen, since, look, event, validation, best, ending };
+    return { leaves, policy: decided.policy, frozen, probed, since, look, event, validation, best, ending };
   }
 
   async function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
@@ -331,11 +327,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   }
 
-  function costOf(frozen: readonly Path[]): Cost {
+  function costOf(frozen: readonly Path[], probed: readonly Path[] = []): Cost {
     if (components.length === 0) {
       throw new TypeError("Cannot tell the cost as no step was taken: take one first");
     }
-    return compiler.compile(request({ frozen })).plan.cost;
+    return compiler.compile(request({ frozen, probed })).plan.cost;
   }
 
   function dispose(): void {
