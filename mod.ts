@@ -35,6 +35,7 @@ export {
   type Op,
   sizeOf,
   type Spec,
+  type StepFunction,
   stepScalar,
   type Tensor,
   tensor,
@@ -96,5 +97,5 @@ export {
   type StoredSpec,
 } from "./core/data/safetensors.ts";
 export { scan } from "./core/loop/scan.ts";
-export { evaluate } from "./core/loop/evaluate.ts";
+export { evaluate, type EvaluateOptions } from "./core/loop/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/loop/generate.ts";

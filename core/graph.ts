@@ -73,7 +73,8 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
     }
     if (simple.op.distinct) return simple;
     if (simple.op === stepScalarOp) {
-      return merge(`step ${id((simple.attrs as { value: unknown }).value)}`, simple);
+      const { value, group } = simple.attrs as { value: unknown; group: number };
+      return merge(`step ${id(value)} ${group}`, simple);
     }
     let key = `${id(simple.op)} ${simple.shape}`;
     for (const input of simple.inputs) key += ` ${id(input)}`;

@@ -49,11 +49,15 @@ export interface Component {
 
 /** Floating-point operations of a component in one step, and where it stands in the chain of gradients. */
 export interface ComponentCost {
-  /** Of its products in the forward pass. Spent whatever is frozen. */
+  /**
+   * Of its products in the forward pass. Spent whatever is frozen; so is the gradient of what lies between the topmost
+   * component and the loss, which counts here.
+   */
   readonly forward: number;
   /**
    * Of the gradients that flow through it to what lies below: by its products' inputs, and through what has no component,
-   * such as the core of attention, between it and the components below. Spent when one of smaller `depth` is active.
+   * such as the core of attention, between the components below and those of its depth. Spent when one of smaller `depth`
+   * is active.
    */
   readonly dX: number;
   /** Of the gradient by its own parameters. Spent when it is active. */

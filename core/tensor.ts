@@ -285,8 +285,11 @@ export function fill(value: number, shape: readonly number[] = []): Tensor {
   return apply(fillOp, [], { value, shape });
 }
 
-/** The op of {@link stepScalar}. */
-export const stepScalarOp: Op<{ value: (step: number) => number }> = {
+/** A number that the host computes for a step, and for the age of some parameters' moments in it. */
+export type StepFunction = (step: number, age: number) => number;
+
+/** The op of {@link stepScalar}; `group` tells whose age it depends on: 0 is what was trained from the first step on. */
+export const stepScalarOp: Op<{ value: StepFunction; group: number }> = {
   name: "stepScalar",
   infer: () => [{ shape: [], dtype: "f32" }],
 };
@@ -296,7 +299,8 @@ export const stepScalarOp: Op<{ value: (step: number) => number }> = {
  *
  * Computed in float64, uploaded with the step's other scalars in one write.
  *
- * @param value From the 1-based number of the step to the scalar
+ * @param value From the 1-based number of the step to the scalar. In an optimizer it is told an age too: which update of
+ * a parameter this is since its state began, at the first step or when it thawed last; elsewhere that is the step
  * @returns The node, f32, shape []
  *
  * @example
@@ -309,8 +313,8 @@ export const stepScalarOp: Op<{ value: (step: number) => number }> = {
  * assertEquals([...await read(gpu, stepScalar((step) => 0.5 / step))], [0.5]);
  * ```
  */
-export function stepScalar(value: (step: number) => number): Tensor {
-  return apply(stepScalarOp, [], { value });
+export function stepScalar(value: StepFunction): Tensor {
+  return apply(stepScalarOp, [], { value, group: 0 });
 }
 
 /** Number of elements of a shape. */

@@ -28,7 +28,7 @@ import { batchesOf, type Program, sharedInputs } from "./batch.ts";
 import { baseOf, express } from "./express.ts";
 import { type Cluster, isElement, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
-import { bytesOf, type Prepared, type Source } from "./plan.ts";
+import { bytesOf, type Prepared, type Source, type StepValue } from "./plan.ts";
 import { isProduct, productOf, variantOf } from "./products.ts";
 import { textCache } from "./text_cache.ts";
 import { loadAll } from "./whole.ts";
@@ -58,7 +58,7 @@ interface Buffer {
 export interface Lowering {
   readonly units: readonly Unit[];
   readonly buffers: readonly Buffer[];
-  readonly scalars: readonly ((step: number) => number)[];
+  readonly scalars: readonly StepValue[];
   bufferOf(node: Tensor): number;
 }
 
@@ -76,7 +76,7 @@ export function createLowering(
   const inGroups = new Set([...together.values()].flat());
   const { roots, order, level, stored, clusters, clusterOf } = fusion;
   const buffers: Buffer[] = [], units: Unit[] = [];
-  const scalars: ((step: number) => number)[] = [];
+  const scalars: StepValue[] = [];
   const place = new Map(order.map((n, i) => [n, i]));
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
@@ -109,10 +109,10 @@ export function createLowering(
   }
 
   function scalarOf(node: Tensor): { buffer: number; index: number } {
-    const { value } = node.attrs as { value: (step: number) => number };
+    const { value, group } = node.attrs as StepValue;
     if (scalarBuffer < 0) scalarBuffer = newBuffer(16, { kind: "scalars" });
-    const at = scalars.indexOf(value);
-    const index = at >= 0 ? at : scalars.push(value) - 1;
+    const at = scalars.findIndex((known) => known.value === value && known.group === group);
+    const index = at >= 0 ? at : scalars.push({ value, group }) - 1;
     buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf({ shape: [scalars.length] }) };
     return { buffer: scalarBuffer, index };
   }

@@ -18,6 +18,7 @@ import {
   type KernelText,
   pickOp,
   sizeOf,
+  type StepFunction,
   stepScalarOp,
   type Target,
   type Tensor,
@@ -62,6 +63,12 @@ export interface Cost {
   readonly memory: number;
 }
 
+/** A scalar of the step: its function, and the group whose age that is told. */
+export interface StepValue {
+  readonly value: StepFunction;
+  readonly group: number;
+}
+
 /** A recorded computation. */
 export interface Plan {
   readonly launches: readonly Launch[];
@@ -70,8 +77,8 @@ export interface Plan {
   readonly slots: readonly number[];
   /** Buffer of each root, in the order given. */
   readonly roots: readonly number[];
-  /** Functions of the step that fill the scalar buffer. */
-  readonly scalars: readonly ((step: number) => number)[];
+  /** What fills the scalar buffer: functions of the step and of the age of a group. */
+  readonly scalars: readonly StepValue[];
   readonly cost: Cost;
 }
 

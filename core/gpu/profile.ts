@@ -24,19 +24,19 @@ export interface KernelTime {
  * Replays a recording once with a pass for each launch and reads the device's clock around each.
  *
  * @param gpu The device; needs the feature `timestamp-query`
- * @param options The recording and the step whose scalars it uses
+ * @param options The recording, the step whose scalars it uses, and the starts of its groups
  * @returns One row a launch, in order
  * @throws {TypeError} When the device has no timestamps
  */
 export async function profile(
   gpu: Gpu,
-  options: { readonly recording: Recording; readonly step: number },
+  options: { readonly recording: Recording; readonly step: number; readonly starts?: readonly number[] },
 ): Promise<KernelTime[]> {
   if (!gpu.features.has("timestamp-query")) {
     throw new TypeError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
   }
-  const { recording, step } = options;
-  const launches = recording.prepare(step);
+  const { recording, step, starts } = options;
+  const launches = recording.prepare(step, starts);
   const rows: KernelTime[] = [];
   for (let from = 0; from < launches.length; from += MOST_PASSES) {
     const part = launches.slice(from, from + MOST_PASSES);

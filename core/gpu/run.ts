@@ -23,10 +23,13 @@ export interface Recording {
   readonly plan: Plan;
   /** The buffer of each root. */
   readonly roots: readonly GPUBuffer[];
-  /** Uploads the step's scalars and submits all launches in one compute pass. */
-  replay(step: number): void;
+  /**
+   * Uploads the step's scalars and submits all launches in one compute pass. `starts` holds for each group of the plan
+   * the step after which its age counts; 0 where absent.
+   */
+  replay(step: number, starts?: readonly number[]): void;
   /** Uploads the step's scalars and gives the launches, in order. */
-  prepare(step: number): Pass["launches"];
+  prepare(step: number, starts?: readonly number[]): Pass["launches"];
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
 }
@@ -97,17 +100,17 @@ export async function record(
     gpu.check();
     const values = new Float32Array(Math.max(4, plan.scalars.length));
 
-    const uploadScalars = (step: number): void => {
+    const uploadScalars = (step: number, starts: readonly number[] = []): void => {
       if (scalarBuffer === null) return;
-      plan.scalars.forEach((f, i) => values[i] = f(step));
+      plan.scalars.forEach(({ value, group }, i) => values[i] = value(step, step - (starts[group] ?? 0)));
       device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
     };
 
     return {
       plan,
       roots: plan.roots.map((b) => buffers[b]!),
-      replay(step: number): void {
-        uploadScalars(step);
+      replay(step: number, starts?: readonly number[]): void {
+        uploadScalars(step, starts);
         const encoder = device.createCommandEncoder();
         const pass = encoder.beginComputePass();
         let bound: GPUComputePipeline | null = null;
@@ -121,8 +124,8 @@ export async function record(
         device.queue.submit([encoder.finish()]);
         gpu.counts.submits++;
       },
-      prepare(step: number): Pass["launches"] {
-        uploadScalars(step);
+      prepare(step: number, starts?: readonly number[]): Pass["launches"] {
+        uploadScalars(step, starts);
         return steps;
       },
       destroy: free,

@@ -28,7 +28,7 @@ const PARAMS = "params.", LEAVES = "leaves.";
 
 /**
  * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step and the
- * readings since the last look. Training resumed from it ends with the same bits. Everything is stored as the device
+ * readings since the last look, the best parameters so far. Training resumed from it ends with the same bits. Everything is stored as the device
  * does: as f32, or as bf16.
  *
  * @param gpu The device
@@ -43,7 +43,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   options: { readonly path: string; readonly extra?: Json },
 ): Promise<void> {
-  const { settings, step, policy, frozen, chosen } = state;
+  const { settings, step, policy, frozen, probed, since, validation, best, ending, chosen } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
@@ -57,7 +57,8 @@ export async function saveCheckpoint<P extends TensorTree>(
   });
   const order = [...flatten(state.params).keys()];
   const { extra = null } = options;
-  const record: Stored = { version: VERSION, settings, step, policy, frozen, order, chosen, extra };
+  const plain = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
+  const record: Stored = { version: VERSION, ...plain, order, extra };
   await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
 }
 
@@ -86,9 +87,9 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     const data = await file.readF32(name), { shape, dtype } = file.specs.get(name)!;
     map.set(name.slice(prefix.length), { shape, dtype: dtype === "BF16" ? "bf16" : "f32", data });
   }
-  const { settings, step, policy, frozen, order, chosen, extra } = record;
+  const { version: _, order, ...rest } = record;
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { settings, step, policy, frozen, chosen, extra, params: ordered, leaves };
+  return { ...rest, params: ordered, leaves };
 }
 
 interface Stored extends Omit<SavedState, "params" | "leaves"> {

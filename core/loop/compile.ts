@@ -15,12 +15,13 @@ import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
 import { leaf, type Spec, type Target, type Tensor } from "../tensor.ts";
 import { type Leaves, type Path, unflatten } from "../tree.ts";
+import { type Ages, agesOf } from "./ages.ts";
 import { moduleOf } from "./components.ts";
-import type { Chosen, TensorTree } from "./state.ts";
+import type { Chosen, Since, TensorTree } from "./state.ts";
 import { type Column, type StepGraph, traceStep } from "./trace.ts";
 
-/** Plans that are kept for a frozen set that comes back. */
-const MOST_PLANS = 32;
+/** Plans that are kept for a frozen set that comes back: turns of the layers of a deep model among them. */
+const MOST_PLANS = 64;
 
 /** Which step is meant. */
 export interface StepRequest {
@@ -32,6 +33,10 @@ export interface StepRequest {
   readonly layout: string;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Paths of those among them that are measured all the same. */
+  readonly probed: readonly Path[];
+  /** When the state of components that thawed began. */
+  readonly since: Since;
 }
 
 /** A planned step. */
@@ -49,6 +54,8 @@ export interface StepCompiler {
   trace(request: StepRequest): { readonly loss: Tensor; readonly leaves: Leaves };
   /** Plans a step. */
   compile(request: StepRequest): Compiled;
+  /** Step after which each group of the plan began, to replay it with. */
+  starts(request: StepRequest): readonly number[];
   /**
    * Chooses the kernels of the matrix products in all steps of these shapes, whatever is frozen.
    *
@@ -81,9 +88,11 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     readonly signals: readonly Signal[];
     readonly trainable: (path: Path) => boolean;
     readonly lookEvery: number;
+    readonly thawWarmup: number;
   },
 ): StepCompiler {
-  const { optimizer, signals, trainable, lookEvery } = options;
+  const { optimizer, signals, trainable, lookEvery, thawWarmup } = options;
+  const warmup = thawWarmup === 0 ? null : (_: number, age: number): number => Math.min(1, age / thawWarmup);
   const compiled = new Map<string, Compiled>(), ready = new Set<string>();
   const variants = new Map<string, MatmulVariant>();
   const target: Target = { ...gpu.target, variants };
@@ -99,11 +108,20 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     const traced = trace(request);
     // What the loss does not read has no gradient: absent, never zero.
     const read = new Set(topological([traced.loss]));
-    const active = new Map(
-      activePaths(request.params, request.frozen).map((path) => [path, traced.leaves.get(path)!] as const)
-        .filter(([, leaf]) => read.has(leaf)),
+    const leavesOf = (paths: readonly Path[]): Leaves =>
+      new Map(
+        paths.map((path) => [path, traced.leaves.get(path)!] as const).filter(([, leaf]) => read.has(leaf)),
+      );
+    const active = leavesOf(activePaths(request.params, request.frozen));
+    const probed = leavesOf(
+      [...request.params.keys()].filter((path) => trainable(path) && request.probed.includes(moduleOf(path))),
     );
-    return traceStep({ loss: traced.loss, active, optimizer, signals, ring: ringShape(request.params) });
+    const { groups } = ages(request), ring = ringShape(request.params);
+    return traceStep({ loss: traced.loss, active, probed, optimizer, signals, ring, groups, warmup });
+  }
+
+  function ages({ params, frozen, since }: StepRequest): Ages {
+    return agesOf(activePaths(params, frozen), since);
   }
 
   function activePaths(params: Leaves, frozen: readonly Path[]): Path[] {
@@ -116,10 +134,17 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
 
   return {
     trace,
+    starts: (request) => ages(request).starts,
     activePaths,
     ringShape,
     compile(request) {
-      const key = `${request.frozen.toSorted().join(",")} | ${shapesOf(request)}`;
+      const { groups } = ages(request);
+      const key = [
+        request.frozen.toSorted().join(","),
+        request.probed.toSorted().join(","),
+        [...groups].map(([path, group]) => `${path}: ${group}`).join(","),
+        shapesOf(request),
+      ].join(" | ");
       let found = compiled.get(key);
       if (found === undefined) {
         const { roots, updates, columns, replaced } = graphOf(request);
@@ -134,7 +159,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more, but where fewer share a launch: a rule decides.
-      const { roots, updates } = graphOf({ ...request, frozen: [] });
+      const { roots, updates } = graphOf({ ...request, frozen: [], probed: [], since: {} });
       const products = productsOf(prepare(roots, { target, updates }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {

@@ -11,6 +11,7 @@ import { matmulOp } from "../ops/matmul.ts";
 import type { Component } from "../policy.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
+import { componentCosts } from "./component_costs.ts";
 
 /** The module that a parameter belongs to: `a.b` for `a.b.weight`, `a.b.bias` and `a.b.lora_A.weight`. */
 export function moduleOf(path: Path): Path {
@@ -18,13 +19,16 @@ export function moduleOf(path: Path): Path {
 }
 
 /**
- * Groups parameters into components.
+ * Groups trainable parameters into components.
  *
  * @param loss The loss, a function of the leaves
- * @param leaves Trainable leaves by path
+ * @param options All parameters as leaves, and which of them are trained
  * @returns Components in the order of their first parameter
  */
-export function findComponents(loss: Tensor, leaves: Leaves): Component[] {
+export function findComponents(
+  loss: Tensor,
+  { leaves, trainable }: { readonly leaves: Leaves; readonly trainable: (path: Path) => boolean },
+): Component[] {
   const kinds = new Map<Tensor, Component["kind"]>();
   const note = (node: Tensor, kind: Component["kind"]): void => {
     const base = baseOf(node);
@@ -38,10 +42,18 @@ export function findComponents(loss: Tensor, leaves: Leaves): Component[] {
   }
   const modules = new Map<Path, [Path, Tensor][]>();
   for (const [path, leaf] of leaves) {
+    if (!trainable(path)) continue;
     const module = moduleOf(path);
     if (modules.has(module)) modules.get(module)!.push([path, leaf]);
     else modules.set(module, [[path, leaf]]);
   }
+  const costs = componentCosts(
+    loss,
+    new Map([...leaves].map(([path, leaf]) => {
+      const module = moduleOf(path);
+      return [leaf, { component: modules.has(module) ? module : null, trained: trainable(path) }];
+    })),
+  );
   return [...modules].map(([path, members]) => {
     const found = members.map(([, leaf]) => kinds.get(leaf)).filter((k) => k !== undefined);
     const layer = /(?:^|\.)(\d+)(?:\.|$)/.exec(path);
@@ -51,6 +63,8 @@ export function findComponents(loss: Tensor, leaves: Leaves): Component[] {
       layer: layer === null ? null : Number(layer[1]),
       kind: (["embedding", "linear", "norm"] as const).find((k) => found.includes(k)) ?? "other",
       size: members.reduce((n, [, leaf]) => n + sizeOf(leaf.shape), 0),
+      // The loss does not read all of them.
+      cost: costs.get(path) ?? { forward: 0, dX: 0, dW: 0, depth: 0 },
     };
   });
 }

@@ -14,6 +14,24 @@ import { hostValues, leaf, sameShape, stepScalar, type Tensor, tensor } from "..
 import { flatten, type Path, unflatten } from "../tree.ts";
 import type { TensorTree } from "./state.ts";
 
+/** What {@link evaluate} computes. */
+export interface EvaluateOptions<P extends TensorTree, B extends TensorTree> {
+  /** From parameters and a batch to a scalar. */
+  readonly loss: (params: P, batch: B) => Tensor;
+  /** Parameters of a training state, or any tensors. */
+  readonly params: P;
+  /** Batches of one shape. */
+  readonly batches: readonly B[];
+}
+
+/** A recorded evaluation: what the buffers of its parameters hold now decides. */
+export interface Evaluation {
+  /** Computes the loss of each batch. */
+  losses(): Promise<Float32Array>;
+  /** Frees its buffers. */
+  destroy(): void;
+}
+
 /**
  * Computes a loss on batches of one shape.
  *
@@ -25,15 +43,31 @@ import type { TensorTree } from "./state.ts";
  */
 export async function evaluate<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
-  options: {
-    readonly loss: (params: P, batch: B) => Tensor;
-    readonly params: P;
-    readonly batches: readonly B[];
-  },
+  options: EvaluateOptions<P, B>,
 ): Promise<Float32Array> {
+  const evaluation = await recordEvaluation(gpu, options);
+  try {
+    return await evaluation.losses();
+  } finally {
+    evaluation.destroy();
+  }
+}
+
+/**
+ * Records an evaluation, to be repeated as the parameters change.
+ *
+ * @param gpu The device
+ * @param options The loss, parameters and batches
+ * @returns The evaluation
+ * @throws {RangeError} When there is no batch
+ */
+export async function recordEvaluation<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  options: EvaluateOptions<P, B>,
+): Promise<Evaluation> {
   const { loss, params, batches } = options;
   if (batches.length === 0) throw new RangeError('Cannot evaluate as "batches" is empty: give at least one');
-  const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(path, t)]));
+  const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
   const buffers = new Map<Path, GPUBuffer>();
   const count = batches.length;
   const results = leaf("results", { shape: [count, 1], dtype: "f32" });
@@ -47,28 +81,30 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
     return buffers.get(path)!;
   };
   const recording = await record(gpu, { plan, resolve, label: "evaluate" });
-  try {
-    batches.forEach((batch, i) => {
-      for (const [path, t] of flatten(batch)) {
-        const first = leaves.get(path);
-        if (first === undefined || !sameShape(first.shape, t.shape) || first.dtype !== t.dtype) {
-          throw new ShapeError("evaluate", `"${path}" must be alike in all batches`, [
-            first?.shape ?? [],
-            t.shape,
-          ]);
+  return {
+    async losses() {
+      batches.forEach((batch, i) => {
+        for (const [path, t] of flatten(batch)) {
+          const first = leaves.get(path);
+          if (first === undefined || !sameShape(first.shape, t.shape) || first.dtype !== t.dtype) {
+            throw new ShapeError("evaluate", `"${path}" must be alike in all batches`, [
+              first?.shape ?? [],
+              t.shape,
+            ]);
+          }
+          // The loss may not read it.
+          const buffer = buffers.get(`batch.${path}`);
+          if (buffer === undefined) continue;
+          writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
         }
-        // The loss may not read it.
-        const buffer = buffers.get(path);
-        if (buffer === undefined) continue;
-        writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
-      }
-      recording.replay(i + 1);
-    });
-    return new Float32Array(
-      (await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]))[0],
-    );
-  } finally {
-    recording.destroy();
-    for (const buffer of buffers.values()) buffer.destroy();
-  }
+        recording.replay(i + 1);
+      });
+      const [bytes] = await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]);
+      return new Float32Array(bytes);
+    },
+    destroy() {
+      recording.destroy();
+      for (const buffer of buffers.values()) buffer.destroy();
+    },
+  };
 }

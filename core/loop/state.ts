@@ -8,7 +8,7 @@ import type { MatmulVariant } from "../../kernels/matmul.ts";
 import type { KernelTime } from "../gpu/profile.ts";
 import type { Cost } from "../gpu/plan.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
-import type { Component, FreezePolicy, Json, Look } from "../policy.ts";
+import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData, Spec, Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 
@@ -23,6 +23,9 @@ export interface Chosen {
   readonly variants: { readonly [product: string]: MatmulVariant };
 }
 
+/** Step after which the optimizer's state for each component that thawed began; 0 for all others. */
+export type Since = { readonly [component: Path]: number };
+
 /** A change of the frozen set, and what a step costs before and after. */
 export interface FreezeEvent {
   /** Step after which it holds. */
@@ -31,15 +34,35 @@ export interface FreezeEvent {
   readonly frozen: readonly Path[];
   /** Components thawed by it. */
   readonly thawed: readonly Path[];
+  /** Why it froze what it froze, where the policy says. */
+  readonly reasons: { readonly [component: Path]: Reason };
   /** What a step cost until then. */
   readonly before: Cost;
   /** What a step costs from then on; zero when nothing is left to train. */
   readonly after: Cost;
 }
 
+/** The mean loss over the validation batches after a step. */
+export interface Validation {
+  /** The step. */
+  readonly step: number;
+  /** The loss. */
+  readonly loss: number;
+}
+
+/** Why and where training ended. */
+export interface Ending {
+  /** All steps are taken, everything is frozen, or the policy stopped. */
+  readonly reason: "steps" | "frozen" | "stopped";
+  /** The last step. */
+  readonly step: number;
+  /** The step whose parameters the state has, by choice of the policy; null for those of the last. */
+  readonly best: number | null;
+}
+
 /** Everything that a step needs, and all that a checkpoint holds. */
 export interface TrainingState<P extends TensorTree> {
-  /** Optimizer, policy, length and looks of the training, in words; only such a training can go on with it. */
+  /** Optimizer, policy, length, looks and validations of the training, in words; only such a training can go on with it. */
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
@@ -47,12 +70,16 @@ export interface TrainingState<P extends TensorTree> {
   readonly params: P;
   /** Loss of the last step, f32 scalar; reading it waits for the device. Null before the first step. */
   readonly loss: Tensor | null;
-  /** Moments of the active parameters, and what signals need. */
+  /** Moments of the active parameters, what signals need, and the best parameters so far where they are others. */
   readonly leaves: Leaves;
   /** State of the freeze policy; null before the first step. */
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Paths of those among them that steps measure all the same. */
+  readonly probed: readonly Path[];
+  /** Steps after which the optimizer's state for components that thawed began; 0 for those that it does not name. */
+  readonly since: Since;
   /** The readings that this step delivered, every `lookEvery` steps; else null. */
   readonly look: Look | null;
   /** The change of the frozen set that this step brought; else null. */
@@ -61,12 +88,22 @@ export interface TrainingState<P extends TensorTree> {
   readonly cost: Cost | null;
   /** How the products of its steps are computed; none before the first. */
   readonly chosen: Chosen;
-  /** True when all steps are taken or every component is frozen. */
+  /** The last validation; null before the first, and without validation batches. */
+  readonly validation: Validation | null;
+  /** The best step so far by the policy; null where it names none. */
+  readonly best: number | null;
+  /** Why training ended; null while it goes on. */
+  readonly ending: Ending | null;
+  /** True when training ended. */
   readonly done: boolean;
 }
 
-/** What {@link defineTraining} needs besides the loss. */
-export interface TrainingOptions {
+/**
+ * What {@link defineTraining} needs besides the loss.
+ *
+ * @typeParam B A validation batch
+ */
+export interface TrainingOptions<B extends TensorTree = never> {
   /** Turns gradients into updates. */
   readonly optimizer: Optimizer;
   /** Planned steps, T. */
@@ -77,6 +114,16 @@ export interface TrainingOptions {
   readonly trainable?: (path: Path) => boolean;
   /** Steps between looks; 10 when absent. 1 acts on every reading at once, at 10 ms a step in Deno. */
   readonly lookEvery?: number;
+  /**
+   * Updates for which what thawed has a warm-up: the optimizer's state for it starts empty, so the n-th is scaled by
+   * `n / thawWarmup` until then. 10 when absent, 0 for none.
+   */
+  readonly thawWarmup?: number;
+  /**
+   * Batches of one shape on which the loss is computed at looks, when `every` steps have passed since the last time, and
+   * after the last step; never when absent. The policy sees the mean.
+   */
+  readonly validation?: { readonly batches: readonly B[]; readonly every: number };
 }
 
 /** The reducer. */
@@ -92,7 +139,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    *
    * @throws {ConsumedError} When the state was consumed before
    * @throws {NonFiniteError} When a look finds a loss that is not finite
-   * @throws {RangeError} When everything is frozen
+   * @throws {RangeError} When everything is frozen, the policy stopped, or it calls a step the best that is gone
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
   /**
@@ -111,18 +158,18 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    */
   profile(state: TrainingState<P>): Promise<KernelTime[]>;
   /**
-   * What a step would cost with other components frozen.
+   * What a step would cost with other components frozen, and some of those probed.
    *
    * @throws {TypeError} Before the first step
    */
-  costOf(frozen: readonly Path[]): Cost;
+  costOf(frozen: readonly Path[], probed?: readonly Path[]): Cost;
   /** Frees the intermediate values of the step at once; its states stay, and another step makes them anew. */
   [Symbol.dispose](): void;
 }
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
-  /** Optimizer, policy, length and looks of the training, in words. */
+  /** Optimizer, policy, length, looks and validations of the training, in words. */
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
@@ -134,6 +181,16 @@ export interface SavedState {
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
+  /** Paths of the frozen components that are measured; none when absent. */
+  readonly probed?: readonly Path[];
+  /** When the optimizer's state for components that thawed began; all with the run when absent. */
+  readonly since?: Since;
+  /** The last validation; none when absent. */
+  readonly validation?: Validation | null;
+  /** The best step so far; none when absent. */
+  readonly best?: number | null;
+  /** Why training ended, where step and frozen set do not tell. */
+  readonly ending?: Ending | null;
   /** How its products were computed. */
   readonly chosen?: Chosen;
 }

@@ -10,8 +10,9 @@ import { sumEach } from "../ops/reduce.ts";
 import { pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
-import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { leaf, type Spec, type StepFunction, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
+import { aged } from "./ages.ts";
 
 /** A reading of the step: which signal of which parameter a column of the ring holds. */
 export interface Column {
@@ -33,12 +34,18 @@ export interface StepGraph {
 /** What {@link traceStep} needs to know. */
 export interface StepOptions {
   readonly loss: Tensor;
-  /** Parameters that get a gradient, by path. */
+  /** Parameters that are trained, by path. */
   readonly active: Leaves;
+  /** Parameters whose gradients are measured and not followed; none when absent. */
+  readonly probed?: Leaves;
   readonly optimizer: Optimizer;
   readonly signals: readonly Signal[];
   /** Shape of the ring buffer: rows of readings, columns. */
   readonly ring: readonly [number, number];
+  /** Groups of the active parameters that thawed; none when absent. */
+  readonly groups?: ReadonlyMap<Path, number>;
+  /** Factor of the updates of what thawed, by age; none when absent or null. */
+  readonly warmup?: StepFunction | null;
 }
 
 /** Paths of the state of active parameters, and their shapes: optimizer moments and previous gradients. */
@@ -57,15 +64,17 @@ export function stateSpecs(
 }
 
 /**
- * Builds the graph of a step: gradients of the active parameters, their updates, the readings.
+ * Builds the graph of a step: gradients of the active parameters, their updates, the readings. What is probed has
+ * readings alone: no optimizer sees it, so no norm over all gradients does.
  *
  * @param options The loss and what to do with its gradients
  * @returns The graph
  */
 export function traceStep(options: StepOptions): StepGraph {
   const { loss, active, optimizer, signals, ring } = options;
+  const { probed = new Map(), groups = new Map(), warmup = null } = options;
   const paths = [...active.keys()];
-  const gradients = grad(loss, [...active.values()]);
+  const gradients = grad(loss, [...active.values(), ...probed.values()]);
   const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
   const specs = stateSpecs(active, { optimizer, signals });
   const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
@@ -74,7 +83,7 @@ export function traceStep(options: StepOptions): StepGraph {
       path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []
     ),
   );
-  const { updates: steps, state } = optimizer.next(moments, grads, active);
+  const { updates: steps, state } = aged(optimizer.next(moments, grads, active), { grads, groups, warmup });
 
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
   const replace = (path: Path, target: Tensor, value: Tensor): void => {
@@ -87,12 +96,15 @@ export function traceStep(options: StepOptions): StepGraph {
     columns.push({ signal, path });
     readings.push(value());
   };
+  const measureGradient = (path: Path, gradient: Tensor): void => {
+    measure("gradNorm", path, () => abs(gradient));
+    measure("gradSquare", path, () => multiply(gradient, gradient));
+  };
   for (const path of paths) {
     const weight = active.get(path)!, gradient = grads.get(path)!, step = steps.get(path)!;
     replace(path, weight, add(weight, step));
     const previous = stateLeaves.get(`previous.${path}`);
-    measure("gradNorm", path, () => abs(gradient));
-    measure("gradSquare", path, () => multiply(gradient, gradient));
+    measureGradient(path, gradient);
     measure("gradDelta", path, () => abs(subtract(gradient, previous!)));
     measure("weightDelta", path, () => abs(step));
     measure("benefit", path, () => abs(multiply(gradient, step)));
@@ -101,6 +113,7 @@ export function traceStep(options: StepOptions): StepGraph {
     if (v !== undefined) measure("secondMoment", path, () => v);
     if (previous !== undefined) replace(`previous.${path}`, previous, gradient);
   }
+  [...probed.keys()].forEach((path, i) => measureGradient(path, gradients[paths.length + i]));
   for (const [name, moment] of state) {
     replace(`optimizer.${name}`, stateLeaves.get(`optimizer.${name}`)!, moment);
   }

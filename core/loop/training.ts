@@ -4,33 +4,48 @@
  * @module
  */
 
-import { toBf16 } from "../data/floats.ts";
 import { ConsumedError, NonFiniteError } from "../errors.ts";
-import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
-import { bytesOf, type Cost } from "../gpu/plan.ts";
-import { consume, isResident, resident, storageOf } from "../gpu/resident.ts";
+import { checkAllocations, type Gpu } from "../gpu/device.ts";
+import type { Cost } from "../gpu/plan.ts";
+import { consume, resident, storageOf } from "../gpu/resident.ts";
 import { type KernelTime, profile } from "../gpu/profile.ts";
-import { planFor, record, type Recording } from "../gpu/run.ts";
-import type { Component, Json, Look, Signal } from "../policy.ts";
-import { hostOp, hostValues, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import type { Component, Json, Signal } from "../policy.ts";
+import type { Spec, Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
-import { describe, stepCompiler, type StepRequest } from "./compile.ts";
+import { sinceAfter } from "./ages.ts";
+import { type Compiled, describe, stepCompiler, type StepRequest } from "./compile.ts";
 import { findComponents } from "./components.ts";
 import { undone } from "./checkpoint.ts";
+import { bestSpecs, keepBest, restoreBest } from "./best.ts";
+import { checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
+import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
-import type {
-  FreezeEvent,
-  HostTensor,
-  SavedState,
-  TensorTree,
-  Training,
-  TrainingOptions,
-  TrainingState,
-} from "./state.ts";
+import { checkName, checkOptions, checkTrained, LOOK_EVERY, settingsOf, THAW_WARMUP } from "./options.ts";
+import { copyIn, place } from "./place.ts";
+import type { Ending, SavedState, TensorTree, Training, TrainingOptions, TrainingState } from "./state.ts";
+import { replayer } from "./replay.ts";
 import { stateSpecs } from "./trace.ts";
+import { validatorOf } from "./validation.ts";
 
-/** Paths of what is no parameter. */
-const RESERVED = /^(loss|ring|(batch|optimizer|previous)(\..*)?)$/;
+/** A step that was taken. */
+interface Taken {
+  readonly asked: StepRequest;
+  readonly plan: Compiled;
+  readonly params: Leaves;
+  readonly leaves: Leaves;
+  readonly policyState: Json;
+  /** What the states of one run have in common. */
+  readonly token: object;
+}
+
+/** Who is frozen, who is measured, who thawed. */
+type Freezing = Pick<SavedState, "frozen" | "probed" | "since">;
+
+/** What a look makes of it. */
+type Looked<P extends TensorTree> = Pick<
+  TrainingState<P>,
+  "leaves" | "policy" | "frozen" | "probed" | "since" | "look" | "event" | "validation" | "best" | "ending"
+>;
 
 /**
  * Defines training: a loss made of pure ops, an optimizer, a freeze policy.
@@ -45,23 +60,15 @@ const RESERVED = /^(loss|ring|(batch|optimizer|previous)(\..*)?)$/;
 export function defineTraining<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
   loss: (params: P, batch: B) => Tensor,
-  options: TrainingOptions,
+  options: TrainingOptions<B>,
 ): Training<P, B> {
-  const { optimizer, steps, policy, trainable = () => true, lookEvery = 10 } = options;
-  if (!(Number.isInteger(steps) && steps >= 1)) {
-    throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
-  }
-  if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) {
-    throw new RangeError(
-      `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
-    );
-  }
+  checkOptions(options);
+  const { optimizer, steps, policy, trainable = () => true } = options;
+  const { lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   const signals: readonly Signal[] = policy?.signals ?? [];
   const run = { steps };
-  const inputs = new Map<string, GPUBuffer>();
-  let components: readonly Component[] = [],
-    current: { key: string; recording: Recording } | null = null;
-  let owner: object | null = null, shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
+  const replays = replayer(gpu);
+  let components: readonly Component[] = [], shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
   const owners = new WeakMap<TrainingState<P>, object>();
 
   /** Names and shapes of the parameters: the same for all states that come from one. */
@@ -74,55 +81,16 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     layout = layouts.get(token)!;
   }
 
-  const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery });
+  const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery, thawWarmup });
+  const validator = validatorOf(gpu, loss, options);
 
   /** A step of the current parameters and batch with some components frozen. */
-  function request(frozen: readonly Path[]): StepRequest {
-    return { params: shapes, batch: batchSpecs, layout, frozen };
+  function request({ frozen, probed = [], since = {} }: Freezing): StepRequest {
+    return { params: shapes, batch: batchSpecs, layout, frozen, probed, since };
   }
 
   function activePaths(frozen: readonly Path[]): Path[] {
     return compiler.activePaths(shapes, frozen);
-  }
-
-  function newTensor(path: Path, spec: Spec, step: number): Tensor {
-    const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
-    return resident(spec, { buffer, label: path, producedAt: step });
-  }
-
-  function place(path: Path, value: HostTensor, step: number): Tensor {
-    const made = newTensor(path, value, step);
-    const data = value.dtype === "bf16" ? toBf16(value.data as Float32Array) : value.data;
-    writeValues(gpu, storageOf(made).buffer, data);
-    return made;
-  }
-
-  async function copyIn(path: Path, source: Tensor): Promise<Tensor> {
-    if (source.op === hostOp) {
-      return place(path, {
-        shape: source.shape,
-        dtype: source.dtype,
-        data: hostValues(source, path),
-      }, 0);
-    }
-    const made = newTensor(path, source, 0);
-    const to = storageOf(made).buffer;
-    const recording = isResident(source)
-      ? null
-      : await record(gpu, { plan: planFor(gpu, [source]), label: path });
-    recording?.replay(1);
-    const from = recording === null ? storageOf(source).buffer : recording.roots[0];
-    const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
-    gpu.device.queue.submit([encoder.finish()]);
-    recording?.destroy();
-    return made;
-  }
-
-  /** Zero, except a gradient of a step that never was: absent, never zero. */
-  function newLeaf(path: Path, spec: Spec, step: number): Tensor {
-    if (!path.startsWith("previous.")) return newTensor(path, spec, step);
-    return place(path, { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(NaN) }, step);
   }
 
   /** State leaves that a frozen set leaves. */
@@ -135,11 +103,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     ]);
   }
 
-  /** State leaves for a frozen set: those that exist are kept, new ones start at zero, dropped ones are freed. */
-  function adjustLeaves(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
-    const wanted = leafSpecs(frozen);
-    for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
-    return new Map([...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(path, spec, step)]));
+  function adjust(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
+    const wanted = new Map([...leafSpecs(frozen), ...bestSpecs(leaves, shapes)]);
+    return adjustLeaves(gpu, { leaves, wanted, step });
   }
 
   function seal(state: TrainingState<P>, token: object): TrainingState<P> {
@@ -147,33 +113,23 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return state;
   }
 
-  const settings = [
-    optimizer.name,
-    policy?.name ?? "no policy",
-    `${steps} steps`,
-    `a look every ${lookEvery}`,
-  ].join(", ");
+  const settings = settingsOf(options);
   const blank = { settings, loss: null, look: null, event: null, cost: null };
 
-  function checkStored(path: Path, { dtype }: Spec): void {
-    if (dtype !== "bf16" || !trainable(path)) return;
-    throw new TypeError(
-      `Cannot train "${path}" as it is stored as bf16, which holds no small changes: ` +
-        'train a LoRA adapter, or load the model with storage "f32"',
-    );
+  /** Why training ends after a step, or null. */
+  function reasonToEnd(step: number, frozen: readonly Path[], stopped: boolean): Ending["reason"] | null {
+    if (stopped) return "stopped";
+    if (activePaths(frozen).length === 0) return "frozen";
+    return step >= steps ? "steps" : null;
   }
 
   async function init(params: P): Promise<TrainingState<P>> {
     const given = flatten(params), copies = new Map<Path, Tensor>();
     for (const [path, tensor] of given) {
-      if (RESERVED.test(path)) {
-        throw new TypeError(
-          `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
-        );
-      }
-      checkStored(path, tensor);
+      checkName(path);
+      if (trainable(path)) checkTrained(path, tensor);
     }
-    for (const [path, tensor] of given) copies.set(path, await copyIn(path, tensor));
+    for (const [path, tensor] of given) copies.set(path, await copyIn(gpu, { path, source: tensor }));
     const token = {};
     turnTo(copies, token);
     if (![...copies.keys()].some(trainable)) {
@@ -188,9 +144,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       ...blank,
       step: 0,
       params: unflatten(copies) as P,
-      leaves: adjustLeaves(new Map(), [], 0),
+      leaves: adjust(new Map(), [], 0),
       policy: null,
       frozen: [],
+      probed: [],
+      since: {},
+      validation: null,
+      best: null,
+      ending: null,
       chosen: compiler.chosen(),
       done: false,
     };
@@ -198,38 +159,38 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   }
 
   async function resume(saved: SavedState): Promise<TrainingState<P>> {
-    const { step, policy, frozen } = saved;
+    const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
     if (saved.settings !== settings) {
       throw new TypeError(
         `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved.settings}"`,
       );
     }
-    for (const [path, value] of saved.params) checkStored(path, value);
-    const params = new Map([...saved.params].map(([path, v]) => [path, place(path, v, step)]));
+    for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
+    const params = new Map(
+      [...saved.params].map(([path, value]) => [path, place(gpu, { path, value, step })]),
+    );
     const token = {};
     turnTo(params, token);
-    const wanted = leafSpecs(frozen);
-    for (const path of new Set([...wanted.keys(), ...saved.leaves.keys()])) {
-      const needed = wanted.get(path)?.shape, seen = saved.leaves.get(path)?.shape;
-      if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
-      const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
-      throw new TypeError(
-        `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
-          `it has ${show(seen)}, not ${show(needed)}; resume with the model of the saved run`,
-      );
-    }
-    const leaves = new Map([...saved.leaves].map(([path, v]) => [path, place(path, v, step)]));
+    const reason = reasonToEnd(step, frozen, false);
+    const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
+    const copied = best === null || ending !== null ? [] : activePaths(frozen);
+    const wanted = [
+      ...leafSpecs(frozen),
+      ...bestSpecs(saved.leaves, params),
+      ...copied.map((path) => [`best.${path}`, params.get(path)!] as const),
+    ];
+    checkLeaves(new Map(wanted), saved.leaves);
+    const leaves = new Map(
+      [...saved.leaves].map(([path, value]) => [path, place(gpu, { path, value, step })]),
+    );
     if (saved.chosen !== undefined) {
       compiler.adopt(saved.chosen);
-      forget();
+      replays.forget();
     }
     await checkAllocations(gpu);
-    const done = step >= steps || activePaths(frozen).length === 0;
-    const chosen = saved.chosen ?? compiler.chosen();
-    return seal(
-      { ...blank, step, policy, frozen, leaves, chosen, params: unflatten(params) as P, done },
-      token,
-    );
+    const chosen = saved.chosen ?? compiler.chosen(), done = ending !== null;
+    const decided = { policy, frozen, probed, since, validation, best, ending, chosen, done };
+    return seal({ ...blank, step, ...decided, leaves, params: unflatten(params) as P }, token);
   }
 
   /** States whose step is being taken. */
@@ -254,11 +215,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const given = flatten(batch);
     batchSpecs = given;
     if (components.length === 0) {
-      const traced = compiler.trace(request([]));
-      components = findComponents(
-        traced.loss,
-        new Map([...traced.leaves].filter(([path]) => trainable(path))),
-      );
+      const traced = compiler.trace(request({ frozen: [] }));
+      components = findComponents(traced.loss, { leaves: traced.leaves, trainable });
     }
     const policyState = state.policy ?? policy?.init(components, run) ?? null;
     const active = activePaths(state.frozen);
@@ -267,7 +225,13 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         `Cannot take step ${step} as all ${components.length} components are frozen: stop when state.done is true`,
       );
     }
-    const asked = request(state.frozen);
+    const { ending } = state;
+    if (ending !== null && (ending.reason === "stopped" || ending.best !== null)) {
+      throw new RangeError(
+        `Cannot take step ${step} as the policy ended training after step ${ending.step}: stop when state.done is true`,
+      );
+    }
+    const asked = request(state);
     const waiting = compiler.choose(asked);
     if (waiting !== null) {
       await waiting;
@@ -276,22 +240,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       batchSpecs = given;
     }
     const plan = compiler.compile(asked);
-    const { leaves } = state, { key } = plan;
-    if (current === null || current.key !== key || owner !== token) {
-      forget();
-      owner = token;
-      const resolve = (node: Tensor): GPUBuffer => {
-        const { path } = node.attrs as { path: Path };
-        if (path.startsWith("batch.")) return inputBuffer(path, given.get(path.slice(6))!);
-        return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
-      };
-      current = { key, recording: await record(gpu, { plan: plan.plan, resolve, label: "step" }) };
-    }
-    for (const [path, tensor] of given) {
-      writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
-    }
-    current.recording.replay(step);
-    gpu.check();
+    const { leaves } = state;
+    const starts = compiler.starts(asked);
+    await replays.replay({ plan, params, leaves, batch: given, step, starts, owner: token });
 
     const renew = (tensor: Tensor): Tensor => {
       const { buffer, label } = storageOf(tensor);
@@ -301,89 +252,91 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const nextParams = new Map(
       [...params].map(([path, t]) => [path, plan.replaced.has(path) ? renew(t) : t]),
     );
-    let nextLeaves: Map<Path, Tensor> = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
+    const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
 
-    let look: Look | null = null, event: FreezeEvent | null = null;
-    let nextPolicy: Json = policyState, frozen = state.frozen;
-    if (step % lookEvery === 0 || step === steps) {
-      look = await readLook(gpu, nextLeaves.get("ring")!, {
-        step,
-        columns: plan.columns,
-        components,
-        signals,
-        learningRate: optimizer.learningRate,
-      });
-      const bad = look.loss.findIndex((l) => !Number.isFinite(l));
-      if (bad >= 0) throw new NonFiniteError("loss", look.steps[bad], look.loss[bad]);
-      if (policy !== undefined) {
-        nextPolicy = policy.next(policyState!, look);
-        const decided = policy.frozen(nextPolicy).filter((path) => components.some((c) => c.path === path));
-        const changed = decided.length !== frozen.length || decided.some((path) => !frozen.includes(path));
-        if (changed) {
-          const all = activePaths(decided).length === 0;
-          event = {
-            step,
-            frozen: decided.filter((path) => !state.frozen.includes(path)),
-            thawed: state.frozen.filter((path) => !decided.includes(path)),
-            before: plan.plan.cost,
-            after: all
-              ? { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 }
-              : compiler.compile(request(decided)).plan.cost,
-          };
-          frozen = decided;
-          nextLeaves = adjustLeaves(nextLeaves, frozen, step);
-        }
-      }
-    }
-    const done = step >= steps || activePaths(frozen).length === 0;
+    const unchanged = { policy: policyState, leaves: nextLeaves, look: null, event: null, ending: null };
+    const { frozen, probed, since, validation, best } = state;
+    const after = step % lookEvery === 0 || step === steps
+      ? await lookAt(state, { asked, plan, params: nextParams, leaves: nextLeaves, policyState, token })
+      : { ...unchanged, frozen, probed, since, validation, best };
     return seal({
       settings,
       step,
       params: unflatten(nextParams) as P,
-      loss: nextLeaves.get("loss")!,
-      leaves: nextLeaves,
-      policy: nextPolicy,
-      frozen,
-      look,
-      event,
+      loss: after.leaves.get("loss")!,
       cost: plan.plan.cost,
       chosen: compiler.chosen(),
-      done,
+      done: after.ending !== null,
+      ...after,
     }, token);
   }
 
-  function inputBuffer(path: Path, spec: Spec): GPUBuffer {
-    const key = `${path} ${spec.shape}`;
-    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec) }));
-    return inputs.get(key)!;
+  /** Reads the steps since the last look, and does what the policy decides. */
+  async function lookAt(state: TrainingState<P>, taken: Taken): Promise<Looked<P>> {
+    const { asked, plan, params, token } = taken, step = state.step + 1;
+    const readings = await readLook(gpu, taken.leaves.get("ring")!, {
+      step,
+      columns: plan.columns,
+      components,
+      signals,
+      learningRate: optimizer.learningRate,
+    });
+    const bad = readings.loss.findIndex((l) => !Number.isFinite(l));
+    if (bad >= 0) throw new NonFiniteError("loss", readings.steps[bad], readings.loss[bad]);
+    const due = validator?.due(step, state.validation) ?? false;
+    const validation = due
+      ? await validator!.validate({ step, params: unflatten(params) as P, owner: token })
+      : state.validation;
+    const losses = readings.steps.map((s) => due && s === step ? validation!.loss : NaN);
+    const look = validator === null ? readings : { ...readings, validation: losses };
+    // A step of another state may have been taken meanwhile.
+    turnTo(params, token);
+
+    const decided = policy === undefined
+      ? { ...NO_DECISION, frozen: state.frozen, probed: state.probed }
+      : decide(policy, { state: taken.policyState, look, components });
+    const { best, probed } = decided;
+    checkBest(best, { step, kept: state.best, policy: policy?.name ?? "" });
+    const change = freezeChange(state.frozen, { ...decided, step });
+    const { frozen, since } = change === null
+      ? state
+      : { frozen: decided.frozen, since: sinceAfter(state.since, change) };
+    const reason = reasonToEnd(step, frozen, decided.stopped);
+    const going = reason === null || reason === "steps";
+    const event = change === null ? null : {
+      ...change,
+      before: plan.plan.cost,
+      after: going ? compiler.compile({ ...asked, frozen, probed, since }).plan.cost : NOTHING,
+    };
+    let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
+    const moving = reason === null ? activePaths(frozen) : [];
+    leaves = keepBest(gpu, { leaves, params, step, best, moving });
+    if (reason !== null) leaves = restoreBest(gpu, { leaves, params });
+    const ending = reason === null ? null : { reason, step, best };
+    return { leaves, policy: decided.policy, frozen, probed, since, look, event, validation, best, ending };
   }
 
   async function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
-    if (current === null || owner !== owners.get(state) || state.event !== null) {
+    const recording = replays.recordingOf(owners.get(state));
+    if (recording === null || state.event !== null) {
       throw new TypeError(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
-    const { recording } = current;
-    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step }));
+    const starts = compiler.starts(request(state));
+    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   }
 
-  function costOf(frozen: readonly Path[]): Cost {
+  function costOf(frozen: readonly Path[], probed: readonly Path[] = []): Cost {
     if (components.length === 0) {
       throw new TypeError("Cannot tell the cost as no step was taken: take one first");
     }
-    return compiler.compile(request(frozen)).plan.cost;
-  }
-
-  function forget(): void {
-    current?.recording.destroy();
-    current = null;
+    return compiler.compile(request({ frozen, probed })).plan.cost;
   }
 
   function dispose(): void {
-    forget();
-    for (const buffer of inputs.values()) buffer.destroy();
-    inputs.clear();
+    replays.dispose();
+    validator?.forget();
   }
 
   return {

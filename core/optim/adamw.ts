@@ -49,9 +49,10 @@ export function adamW(options: AdamWOptions): Optimizer {
   const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01 } = options;
   const { learningRate } = options;
   const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
-  // One tensor for each scalar, so that all parameters share it. Bias corrections as in PyTorch, in float64.
-  const stepSize = stepScalar((step) => rate(step) / (1 - beta1 ** step));
-  const correction = stepScalar((step) => 1 / Math.sqrt(1 - beta2 ** step));
+  // One tensor for each scalar, so that all parameters share it. Bias corrections as in PyTorch, in float64; they count
+  // the updates of the moments, which are fewer than the steps where a parameter was frozen.
+  const stepSize = stepScalar((step, age) => rate(step) / (1 - beta1 ** age));
+  const correction = stepScalar((_, age) => 1 / Math.sqrt(1 - beta2 ** age));
   const decay = stepScalar((step) => rate(step) * weightDecay);
   return {
     name: `adamW(${

@@ -58,7 +58,8 @@ function demo({ steps = 60, layers = 2, policy = "freeze" }: DemoOptions = {}): 
     if (next.length === frozen.length) continue;
     const difference = (a: readonly string[], b: readonly string[]) => a.filter((path) => !b.includes(path));
     const [added, thawed] = [difference(next, frozen), difference(frozen, next)];
-    events.push({ step, frozen: added, thawed, before: cost(frozen.length), after: cost(next.length) });
+    const costs = { before: cost(frozen.length), after: cost(next.length) };
+    events.push({ step, frozen: added, thawed, reasons: {}, ...costs });
     for (const path of added) frozenAt[path] ??= step;
     frozen = next;
   }
@@ -167,7 +168,14 @@ Deno.test("renderReport rules the steps at which the frozen set changed", async 
   const run = demo({ steps: 400 });
   const [path] = run.components.map((component) => component.path);
   const { before, after } = run.events[0];
-  const events = [1, 200, 400].map((step) => ({ step, frozen: [path], thawed: [], before, after }));
+  const events = [1, 200, 400].map((step) => ({
+    step,
+    frozen: [path],
+    thawed: [],
+    reasons: {},
+    before,
+    after,
+  }));
   const [, , cost] = plotsOf(await renderReport({ ...run, events }));
   const [frame] = cost.match(/class="mark-rule role-mark.*?<\/g>/s)!;
   const across = [...frame.matchAll(/translate\(([\d.]+),/g)].map(([, x]) => Number(x));
@@ -202,7 +210,7 @@ Deno.test("renderReport hatches what a resumed run had frozen before, and ends t
   const { before, after } = demo().events[0];
   const rows = run.rows.slice(30);
   const whole = await renderReport({ ...run, rows, frozenAt: { [path]: 10 } });
-  const thawed = { step: 45, frozen: [], thawed: [path], before, after };
+  const thawed = { step: 45, frozen: [], thawed: [path], reasons: {}, before, after };
   const half = await renderReport({ ...run, rows, frozenAt: { [path]: 10 }, events: [thawed] });
   const width = (page: string) =>
     Number(/M[^"h]*h([\d.]+)[^"]*"[^>]*fill="url\(#frozen\)"/.exec(plotsOf(page)[1])![1]);

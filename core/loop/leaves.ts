@@ -1,0 +1,58 @@
+/**
+ * State besides the parameters: which leaves a frozen set needs, and how they change with it.
+ *
+ * @module
+ */
+
+import type { Gpu } from "../gpu/device.ts";
+import { storageOf } from "../gpu/resident.ts";
+import { sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import type { Leaves, Path } from "../tree.ts";
+import { place, zeros } from "./place.ts";
+
+/**
+ * The leaves of a new frozen set: those that exist are kept, new ones start at zero, dropped ones are freed.
+ *
+ * @param gpu The device
+ * @param options Leaves so far, the specs of those wanted, the step after which they hold
+ * @returns The leaves, as wanted
+ */
+export function adjustLeaves(
+  gpu: Gpu,
+  options: { readonly leaves: Leaves; readonly wanted: ReadonlyMap<Path, Spec>; readonly step: number },
+): Map<Path, Tensor> {
+  const { leaves, wanted, step } = options;
+  for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
+  return new Map(
+    [...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(gpu, { path, spec, step })]),
+  );
+}
+
+/** Zero, except a gradient of a step that never was: absent, never zero. */
+function newLeaf(
+  gpu: Gpu,
+  options: { readonly path: Path; readonly spec: Spec; readonly step: number },
+): Tensor {
+  const { path, spec, step } = options;
+  if (!path.startsWith("previous.")) return zeros(gpu, options);
+  return place(gpu, { path, value: { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(NaN) }, step });
+}
+
+/**
+ * Refuses saved leaves that are not those of a training.
+ *
+ * @param wanted Specs of the training's leaves
+ * @param saved The saved ones
+ * @throws {TypeError} When one is missing, superfluous or of another shape
+ */
+export function checkLeaves(wanted: ReadonlyMap<Path, Spec>, saved: ReadonlyMap<Path, Spec>): void {
+  for (const path of new Set([...wanted.keys(), ...saved.keys()])) {
+    const needed = wanted.get(path)?.shape, seen = saved.get(path)?.shape;
+    if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
+    const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
+    throw new TypeError(
+      `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
+        `it has ${show(seen)}, not ${show(needed)}; resume with the model of the saved run`,
+    );
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * What training is told: which of it is refused, and how it prints.
+ *
+ * @module
+ */
+
+import type { Spec } from "../tensor.ts";
+import type { Path } from "../tree.ts";
+import type { TensorTree, TrainingOptions } from "./state.ts";
+
+/** Updates of the warm-up of what thawed. */
+export const THAW_WARMUP = 10;
+/** Steps between looks. */
+export const LOOK_EVERY = 10;
+
+/** Paths of what is no parameter. */
+const RESERVED = /^(loss|ring|(batch|best|optimizer|previous)(\..*)?)$/;
+
+/**
+ * Refuses options that training cannot follow.
+ *
+ * @throws {RangeError} When a number of steps is none
+ */
+export function checkOptions(options: TrainingOptions<TensorTree>): void {
+  const { steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
+  if (!(Number.isInteger(steps) && steps >= 1)) {
+    throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
+  }
+  if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) {
+    throw new RangeError(
+      `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
+    );
+  }
+  if (!(Number.isInteger(thawWarmup) && thawWarmup >= 0)) {
+    throw new RangeError(
+      `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
+    );
+  }
+}
+
+/** The training in words: only one that prints the same can go on with a saved state. */
+export function settingsOf(options: TrainingOptions<TensorTree>): string {
+  const { optimizer, policy, steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP, validation } = options;
+  return [
+    optimizer.name,
+    policy?.name ?? "no policy",
+    `${steps} steps`,
+    `a look every ${lookEvery}`,
+    ...(thawWarmup === THAW_WARMUP ? [] : [`${thawWarmup} steps of warm-up after a thaw`]),
+    ...(validation === undefined ? [] : [`a validation every ${validation.every}`]),
+  ].join(", ");
+}
+
+/**
+ * Refuses a parameter whose name training needs itself.
+ *
+ * @throws {TypeError} When it does
+ */
+export function checkName(path: Path): void {
+  if (!RESERVED.test(path)) return;
+  throw new TypeError(
+    `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
+  );
+}
+
+/**
+ * Refuses to train what is stored as bf16.
+ *
+ * @throws {TypeError} When it is
+ */
+export function checkTrained(path: Path, { dtype }: Spec): void {
+  if (dtype !== "bf16") return;
+  throw new TypeError(
+    `Cannot train "${path}" as it is stored as bf16, which holds no small changes: ` +
+      'train a LoRA adapter, or load the model with storage "f32"',
+  );
+}

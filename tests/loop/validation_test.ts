@@ -1,0 +1,189 @@
+/** The loss on batches that are not trained on. */
+
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  adamW,
+  defineTraining,
+  evaluate,
+  loadCheckpoint,
+  type Look,
+  NonFiniteError,
+  openGpu,
+  saveCheckpoint,
+  snapshot,
+  tensor,
+  type Training,
+  type TrainingOptions,
+  type TrainingState,
+} from "@firn/train";
+import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const STEPS = 9;
+const batches = pairs(STEPS), held = pairs(3, 2).map(({ x, y }) => ({ x: y, y: x }));
+/** With a look every 2 steps and after the last: at 4 and 8, where 3 have passed, and after the last. */
+const DUE = [4, 8, 9];
+
+function define(options: Partial<TrainingOptions<Pairs>> = {}): Training<Mlp, Pairs> {
+  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+    optimizer: adamW({ learningRate: 0.05 }),
+    steps: STEPS,
+    lookEvery: 2,
+    validation: { batches: held, every: 3 },
+    ...options,
+  });
+}
+
+async function advance(
+  training: Training<Mlp, Pairs>,
+  state: TrainingState<Mlp>,
+  to: number,
+): Promise<TrainingState<Mlp>> {
+  let current = state;
+  while (current.step < to) current = await training.next(current, batches[current.step]);
+  return current;
+}
+
+/** What a policy would see, and the mean loss of the held batches after each step. */
+async function run(
+  training: Training<Mlp, Pairs>,
+): Promise<{ looks: Look[]; expected: number[]; shown: unknown[] }> {
+  let state = await training.init(newMlp());
+  const looks: Look[] = [], expected: number[] = [], shown: unknown[] = [];
+  while (!state.done) {
+    state = await advance(training, state, state.step + 1);
+    const losses = await evaluate(gpu, { loss: mlpLoss, params: state.params, batches: held });
+    expected.push(losses.reduce((a, b) => a + b) / losses.length);
+    shown.push(state.validation);
+    if (state.look !== null) looks.push(state.look);
+  }
+  return { looks, expected, shown };
+}
+
+Deno.test("next validates at looks, when enough steps have passed, and after the last", async () => {
+  const { looks, expected, shown } = await run(define());
+  const seen = looks.flatMap(({ steps, validation }) => steps.map((step, i) => [step, validation![i]]));
+  assertEquals(seen, expected.map((loss, i) => [i + 1, DUE.includes(i + 1) ? loss : NaN]));
+  const at = (step: number): unknown => ({ step, loss: expected[step - 1] });
+  assertEquals(shown, [null, null, null, at(4), at(4), at(4), at(4), at(8), at(9)]);
+});
+
+Deno.test("validation lets the policy see what look has, and nothing where there is none", async () => {
+  const seen: (readonly number[] | undefined)[] = [];
+  const policy = scheduled([]);
+  const watching = { ...policy, next: (state: number, look: Look) => (seen.push(look.validation), state) };
+  await run(define({ policy: watching as typeof policy }));
+  assertEquals(seen.map((losses) => losses!.map(Number.isNaN)), [
+    [true, true],
+    [true, false],
+    [true, true],
+    [true, false],
+    [false],
+  ]);
+  const { looks } = await run(define({ validation: undefined }));
+  assertEquals(looks.some((look) => "validation" in look), false);
+});
+
+Deno.test("validation leaves training as it is, to the bit", async () => {
+  const ends: unknown[] = [];
+  for (const validation of [undefined, { batches: held, every: 1 }]) {
+    const training = define({ validation });
+    ends.push(await bitsOf(gpu, await advance(training, await training.init(newMlp()), STEPS)));
+  }
+  assertEquals(ends[0], ends[1]);
+});
+
+Deno.test("validation makes nothing anew but the first time, and dispose frees what it made", async () => {
+  await using gpu = await openGpu();
+  const bytes = async (validation: TrainingOptions<Pairs>["validation"]): Promise<number> => {
+    const training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+      optimizer: adamW({ learningRate: 0.05 }),
+      steps: STEPS,
+      lookEvery: 1,
+      validation,
+    });
+    const before = gpu.counts.bytes;
+    let state = await training.next(await training.init(newMlp()), batches[0]);
+    state = await training.next(state, batches[1]);
+    const { buffers, bindGroups, pipelines } = gpu.counts;
+    for (const batch of batches.slice(2, 5)) state = await training.next(state, batch);
+    assertEquals([gpu.counts.buffers, gpu.counts.bindGroups, gpu.counts.pipelines], [
+      buffers,
+      bindGroups,
+      pipelines,
+    ]);
+    training[Symbol.dispose]();
+    return gpu.counts.bytes - before;
+  };
+  // The first look leaves a staging buffer.
+  await bytes(undefined);
+  assertEquals(await bytes({ batches: held, every: 1 }), await bytes(undefined));
+});
+
+Deno.test("validation sees the parameters of the state that is trained, where two take turns", async () => {
+  const training = define({ lookEvery: 1, validation: { batches: held, every: 1 } });
+  let left = await advance(training, await training.init(newMlp()), 2), right = snapshot(gpu, left);
+  for (let step = 3; step <= 5; step++) {
+    left = await advance(training, left, step);
+    right = await training.next(right, batches[0]);
+    for (const state of [left, right]) {
+      const losses = await evaluate(gpu, { loss: mlpLoss, params: state.params, batches: held });
+      assertEquals(state.validation, { step, loss: losses.reduce((a, b) => a + b) / losses.length });
+    }
+  }
+});
+
+Deno.test("resume validates at the steps at which an undisturbed run does", async () => {
+  const expected = await advance(define(), await define().init(newMlp()), STEPS);
+  const folder = await Deno.makeTempDir();
+  for (const at of [3, 5, 8, 9]) {
+    const first = define(), path = `${folder}/${at}.safetensors`;
+    await saveCheckpoint(gpu, await advance(first, await first.init(newMlp()), at), { path });
+    const second = define(), state = await second.resume(await loadCheckpoint(path));
+    assertEquals(state.validation?.step ?? null, at === 3 ? null : at === 5 ? 4 : at);
+    const last = await advance(second, state, STEPS);
+    assertEquals([last.validation, await bitsOf(gpu, last)], [
+      expected.validation,
+      await bitsOf(gpu, expected),
+    ]);
+  }
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("next throws NonFiniteError when the validation loss is not finite", async () => {
+  const bad = [{ ...held[0], x: tensor(new Float32Array(8).fill(NaN), [2, 4]) }];
+  const training = define({ validation: { batches: bad, every: 1 } });
+  await assertRejects(
+    async () => await advance(training, await training.init(newMlp()), STEPS),
+    NonFiniteError,
+    "Cannot go on training as the validation loss of step 2 is NaN",
+  );
+});
+
+Deno.test("defineTraining refuses validation without batches, or never", () => {
+  assertThrows(
+    () => define({ validation: { batches: [], every: 1 } }),
+    RangeError,
+    'Cannot validate as "batches" is empty',
+  );
+  for (const every of [0, 0.5, NaN]) {
+    assertThrows(
+      () => define({ validation: { batches: held, every } }),
+      RangeError,
+      `Cannot validate every ${every} steps`,
+    );
+  }
+});
+
+Deno.test("evaluate keeps a batch entry called results apart from its own", async () => {
+  const named = held.map(({ x, y }) => ({ x, results: y }));
+  const losses = await evaluate(gpu, {
+    loss: (params: Mlp, { x, results }: (typeof named)[number]) => mlpLoss(params, { x, y: results }),
+    params: newMlp(),
+    batches: named,
+  });
+  const expected = await evaluate(gpu, { loss: mlpLoss, params: newMlp(), batches: held });
+  assertEquals(losses, expected);
+});
