@@ -47,12 +47,13 @@ export function below(signal: Signal, tau: number, options: BelowOptions = {}): 
       `Cannot compare "${signal}" with a threshold as "tau" must be a number above 0: got ${tau}`,
     );
   }
+  const label = readingLabel(signal, normalise), name = `below(${label}, ${tau})`;
   return definePolicy({
-    name: `below(${readingLabel(signal, normalise)}, ${tau})`,
+    name,
     signals: [signal],
     init: (components) => ({
       components: components.map(({ path, size }) => ({ path, divisor: normalise === "none" ? 1 : size })),
-      frozen: [] as string[],
+      frozen: {} as { readonly [path: string]: number },
     }),
     next({ components }, { step, learningRate, read }) {
       if (normalise === "lr*size" && Number.isNaN(learningRate)) {
@@ -62,10 +63,13 @@ export function below(signal: Signal, tau: number, options: BelowOptions = {}): 
         );
       }
       const rate = normalise === "lr*size" ? learningRate : 1;
-      const found = components.filter(({ path, divisor }) => read(signal, path) / (rate * divisor) < tau);
-      return { components, frozen: found.map(({ path }) => path) };
+      const values = components.map(({ path, divisor }) =>
+        [path, read(signal, path) / (rate * divisor)] as const
+      );
+      return { components, frozen: Object.fromEntries(values.filter(([, value]) => value < tau)) };
     },
-    frozen: ({ frozen }) => frozen,
+    frozen: ({ frozen }) => Object.keys(frozen),
+    reason: ({ frozen }, path) => ({ signal: label, value: frozen[path], threshold: tau, rule: name }),
   });
 }
 

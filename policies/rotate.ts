@@ -61,8 +61,9 @@ export function rotate(options: RotateOptions): FreezePolicy {
   checkSeed(seed);
   const chance = order === "shuffled" || order === "random" ? `, seed ${seed}` : "";
   const fixed = always === undefined ? "" : `, always ${labelOf(always)}`;
+  const name = `rotate(${active} every ${every}, ${order}${chance}${fixed})`;
   return definePolicy({
-    name: `rotate(${active} every ${every}, ${order}${chance}${fixed})`,
+    name,
     init(components) {
       const kept = always === undefined ? [] : select(always, components);
       const { below, layers, above } = blocksOf(components);
@@ -80,6 +81,7 @@ export function rotate(options: RotateOptions): FreezePolicy {
       const line = lineOf(order, { count: blocks.length, seed, draw }).slice(at * active, (at + 1) * active);
       return blocks.filter((_, i) => !line.includes(i)).flat();
     },
+    reason: () => ({ signal: "step", value: null, threshold: null, rule: name }),
   });
 }
 

@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Shows a policy exponential averages in place of readings, which batch noise makes jump.
@@ -33,9 +33,8 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
       `Cannot smooth what "${policy.name}" reads as "weight" must be above 0 and at most 1: got ${weight}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `smooth(${weight}, ${policy.name})`,
-    signals: policy.signals,
     init: (components, run) => ({ inner: policy.init(components, run), averages: {} as Averages }),
     next({ inner, averages }, { look }) {
       const next: Record<string, Averages[string]> = {},
@@ -51,6 +50,10 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
       return { inner: policy.next(inner, { ...look, readings }), averages: next };
     },
     frozen: ({ inner }) => policy.frozen(inner),
+    reason({ inner }, path) {
+      const reason = policy.reason?.(inner, path) ?? null;
+      return reason && { ...reason, rule: `smooth(${weight}, ${reason.rule})` };
+    },
   });
 }
 

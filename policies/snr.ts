@@ -111,8 +111,9 @@ function belowPeak(
   /** The first moment is a mean of about so many gradients: before that the ratio says little. */
   const young = Math.ceil(2 / (1 - beta1));
   const start: Track = { steps: 0, ratio: null, peak: 0 };
+  const name = `belowPeak(${share}, weight ${weight})`;
   return definePolicy({
-    name: `belowPeak(${share}, weight ${weight})`,
+    name,
     signals: ["firstMoment", "secondMoment"],
     init: (components): { readonly [path: string]: Track } =>
       Object.fromEntries(components.map(({ path }) => [path, start])),
@@ -136,5 +137,11 @@ function belowPeak(
         const { ratio, peak } = tracks[path];
         return ratio !== null && peak > 0 && ratio < share * peak;
       }),
+    reason: (tracks, path) => ({
+      signal: "signal to noise",
+      value: tracks[path].ratio,
+      threshold: share * tracks[path].peak,
+      rule: name,
+    }),
   });
 }
