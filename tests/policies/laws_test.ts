@@ -3,7 +3,6 @@ import {
   after,
   allOf,
   anyOf,
-  below,
   definePolicy,
   except,
   gradES,

@@ -24,6 +24,7 @@ import {
   snr,
   sticky,
   stopAt,
+  untilFrozen,
 } from "../../policies/mod.ts";
 
 export const p = below("gradNorm", 0.3);
@@ -53,6 +54,7 @@ export const MEASURING: readonly FreezePolicy[] = [
   witness,
   below("weightDelta", 0.01, { normalise: "size" }),
   below("weightDelta", 0.01, { normalise: "lr*size" }),
+  below("gradNorm", { "layers.0.*": 0.2, "*": 0.6 }),
   after(0.4, p),
   after(0.4, patience(3, below("gradNorm", 0.7))),
   patience(3, below("gradNorm", 0.7)),
@@ -61,6 +63,8 @@ export const MEASURING: readonly FreezePolicy[] = [
   only("*.q_proj", witness),
   except("*.q_proj", sticky(p)),
   gradES({ tau: 0.5, alpha: 0.25, patience: 2 }),
+  gradES({ tau: [[(c) => c.layer === 0, 0.4], ["*", 0.7]], alpha: 0, stop: false }),
+  untilFrozen(sticky(below("gradNorm", 0.7))),
   smooth(0.4, below("gradNorm", 0.4)),
   smooth(0.4, witness),
   hysteresis("gradNorm", { low: 0.3, high: 0.6 }),
