@@ -23,6 +23,8 @@ export { below, type BelowOptions, type Normalise } from "./below.ts";
 export { type Blocks, blocksOf } from "./blocks.ts";
 export { closePrefix } from "./close_prefix.ts";
 export { allOf, anyOf } from "./combine.ts";
+export { stepCost } from "./cost.ts";
+export { costAware, type CostAwareOptions } from "./cost_aware.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
 export { every } from "./every.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";

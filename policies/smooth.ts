@@ -1,4 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
+import { type Average, include } from "./average.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -57,14 +58,4 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
   });
 }
 
-/** `total` is the weight of all readings so far: 1, less what is left of the start. */
-type Average = { readonly mean: number; readonly total: number };
 type Averages = { readonly [signal: string]: { readonly [path: string]: Average } };
-
-function include(
-  { mean, total }: Average = { mean: 0, total: 0 },
-  { reading, weight }: { readonly reading: number; readonly weight: number },
-): Average {
-  const all = (1 - weight) * total + weight, share = weight / all;
-  return { mean: (1 - share) * mean + share * reading, total: all };
-}

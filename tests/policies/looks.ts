@@ -6,7 +6,7 @@ export const STEPS = 20;
 
 const KINDS = { q_proj: "linear", up_proj: "linear", input_norm: "norm" } as const;
 
-/** Two layers with two linear maps of different size and a norm each, an embedding and a head. */
+/** Two layers with two linear maps of different size and a norm each, an embedding and a head; a chain by cost. */
 export const COMPONENTS: readonly Component[] = [
   component("embed_tokens", { layer: null, kind: "embedding", size: 64 }),
   ...[0, 1].flatMap((layer) =>
@@ -15,7 +15,7 @@ export const COMPONENTS: readonly Component[] = [
     )
   ),
   component("lm_head", { layer: null, kind: "linear", size: 64 }),
-];
+].map((c, depth) => ({ ...c, cost: { forward: c.size, dX: c.size, dW: c.size, depth } }));
 
 export const PATHS: readonly string[] = COMPONENTS.map(({ path }) => path);
 
@@ -33,6 +33,7 @@ export function randomLook(seed: number, steps = STEPS): Look {
     gradNorm: values(),
     gradDelta: values(),
     weightDelta: values(),
+    benefit: values(),
     firstMoment: values(),
     secondMoment: values(),
   };

@@ -8,6 +8,7 @@ import {
   atMost,
   below,
   closePrefix,
+  costAware,
   definePolicy,
   every,
   except,
@@ -77,6 +78,8 @@ export const MEASURING: readonly FreezePolicy[] = [
   keepActive("layers.1.*", witness),
   prefix({ intervals: 10, percentile: 60 }),
   snr({ alpha: 0.1, patience: 1, weight: 0.9, share: 0.9, beta1: 0.3, beta2: 0.3 }),
+  costAware({ targetSpeedup: 1.3, every: 3 }),
+  costAware({ maxSaving: 0.6, every: 1, weight: 0.8 }),
   keepActive("lm_head", atMost(0.5, closePrefix(every(2, smooth(0.5, r)), { share: 0.3 }))),
 ];
 
