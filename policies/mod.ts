@@ -41,6 +41,7 @@ export { smooth } from "./smooth.ts";
 export { type AdamDecays, signalToNoise, snr, type SnrOptions } from "./snr.ts";
 export { sticky } from "./sticky.ts";
 export { stopAt } from "./stop_at.ts";
+export { thaw, type ThawOptions } from "./thaw.ts";
 export type { Threshold } from "./threshold.ts";
 export { untilFrozen } from "./until_frozen.ts";
 export { type Wrapped, wrapPolicy } from "./wrap_policy.ts";
