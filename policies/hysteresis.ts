@@ -16,8 +16,8 @@ export interface HysteresisOptions extends BelowOptions {
  * turns.
  *
  * It is for what goes on being measured. An absent reading changes nothing, and training does not measure what is
- * frozen: such a component stays frozen. It can thaw where another policy decides with it, as in {@link allOf}, so that
- * it is low without being frozen.
+ * frozen: such a component stays frozen. It can thaw where {@link thaw} has it probed, or where another policy decides
+ * with it, as in {@link allOf}, so that it is low without being frozen.
  *
  * @param signal What to measure
  * @param options Thresholds, in units of the signal after normalisation

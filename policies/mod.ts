@@ -26,6 +26,7 @@ export { allOf, anyOf } from "./combine.ts";
 export { stepCost } from "./cost.ts";
 export { costAware, type CostAwareOptions } from "./cost_aware.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
+export { earlyStopping, type EarlyStoppingOptions } from "./early_stopping.ts";
 export { every } from "./every.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
 export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";

@@ -10,6 +10,7 @@ import {
   closePrefix,
   costAware,
   definePolicy,
+  earlyStopping,
   every,
   except,
   gradES,
@@ -81,11 +82,18 @@ export const MEASURING: readonly FreezePolicy[] = [
   snr({ alpha: 0.1, patience: 1, weight: 0.9, share: 0.9, beta1: 0.3, beta2: 0.3 }),
   costAware({ targetSpeedup: 1.3, every: 3 }),
   costAware({ maxSaving: 0.6, every: 1, weight: 0.8 }),
+  anyOf(earlyStopping({ patience: 2 }), gradES({ tau: 0.5, alpha: 0.25 })),
   thaw(sticky(p), { every: 2, count: 2, readings: 1, wake: 1.2 }),
   thaw(gradES({ tau: 0.5, alpha: 0.2, components: "*" }), { every: 1, readings: 2, wake: 1.1, drop: 1.5 }),
   thaw(anyOf(p, thaw(sticky(p), { every: 2 })), { every: 3, readings: 1 }),
   atMost(0.5, thaw(sticky(q), { every: 2, readings: 1, drop: 1.2 })),
   keepActive("lm_head", atMost(0.5, closePrefix(every(2, smooth(0.5, r)), { share: 0.3 }))),
+];
+
+/** What ends training and freezes nothing. */
+export const ENDING: readonly FreezePolicy[] = [
+  earlyStopping({ patience: 2 }),
+  earlyStopping({ patience: 1, minDelta: 0.2, restoreBest: false }),
 ];
 
 /** What decides by the step alone. */
@@ -103,7 +111,7 @@ export const SCHEDULED: readonly FreezePolicy[] = [
   atMost(0.3, keepActive("*_proj", closePrefix(schedule({ first: 0.2 })))),
 ];
 
-export const POLICIES: readonly FreezePolicy[] = [...MEASURING, ...SCHEDULED];
+export const POLICIES: readonly FreezePolicy[] = [...MEASURING, ...SCHEDULED, ...ENDING];
 
 function orNull(value: number): number | null {
   return Number.isNaN(value) ? null : value;
