@@ -67,7 +67,7 @@ export function gradES(options: GradESOptions): FreezePolicy {
 }
 
 /**
- * Whether a component is a linear map inside a layer: query, key, value, output, gate, up and down of a transformer.
+ * Whether a component is a linear map inside a layer, such as the seven matrices a layer that GradES's paper freezes.
  *
  * @param component The component
  * @returns False for embeddings, norms, and a head outside the layers
