@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
 import { partOf } from "./part_of.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Gives training a grace period: a policy sees only steps above `ceil(alpha * T)`, T the planned steps.
@@ -32,15 +32,15 @@ export function after(alpha: number, policy: FreezePolicy): FreezePolicy {
       `Cannot delay "${policy.name}" as "alpha" is a share of all steps, 0 to 1: got ${alpha}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `after(${alpha}, ${policy.name})`,
-    signals: policy.signals,
     init: (components, run) => ({
       grace: Math.ceil(partOf(alpha, run.steps)),
       inner: policy.init(components, run),
+      begun: false as boolean,
     }),
     next: (state, { step, look }) =>
-      step > state.grace ? { ...state, inner: policy.next(state.inner, look) } : state,
-    frozen: ({ inner }) => policy.frozen(inner),
+      step > state.grace ? { ...state, inner: policy.next(state.inner, look), begun: true } : state,
+    frozen: ({ inner, begun }) => begun ? policy.frozen(inner) : [],
   });
 }

@@ -1,7 +1,7 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
-import { definePolicy } from "./define_policy.ts";
 import { partOf } from "./part_of.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Never freezes more than a share of a model.
@@ -39,9 +39,8 @@ export function atMost(
       `Cannot bound "${policy.name}" as "share" is a share of the ${of}, 0 to 1: got ${share}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `atMost(${share} of ${of}, ${policy.name})`,
-    signals: policy.signals,
     init(components, run) {
       const sizes = new Map(components.map(({ path, size }) => [path, of === "elements" ? size : 1]));
       const { below, layers, above } = blocksOf(components);

@@ -1,5 +1,6 @@
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
+import { labelOfThreshold, type Threshold, thresholdsOf } from "./threshold.ts";
 
 /** What a reading is divided by: nothing, the elements of its component, or these times the learning rate. */
 export type Normalise = "none" | "size" | "lr*size";
@@ -20,13 +21,13 @@ export interface BelowOptions {
  * thaws at the next look, to be measured again. Wrap it in {@link sticky} to freeze for good.
  *
  * @param signal What to measure
- * @param tau Threshold, above 0, in units of the signal after normalisation
+ * @param tau Threshold, above 0, in units of the signal after normalisation; one for all, or one for each kind of components
  * @param options Normalisation
- * @returns The policy
+ * @returns The policy; its `init` throws a RangeError when a component has no threshold, or a selector no component
  * @throws {RangeError} When `tau` is not a number above 0; during training, when `"lr*size"` meets an optimizer
  * that has no learning rate
  *
- * @example
+ * @example One threshold for all
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { below } from "@firn/train/policies";
@@ -39,21 +40,36 @@ export interface BelowOptions {
  * assertEquals(policy.frozen(next), ["wide"]);
  * assertEquals(policy.name, "below(gradNorm/size, 0.5)");
  * ```
+ *
+ * @example One for each kind: the first that matches counts
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { below } from "@firn/train/policies";
+ *
+ * const policy = below("gradNorm", { "vision.*": 3.3, "*": 33 });
+ * const eye = { path: "vision.0.up", layer: 0, parameters: ["vision.0.up.weight"], kind: "linear", size: 4 } as const;
+ * const state = policy.init([eye, { ...eye, path: "text.0.up" }], { steps: 10 });
+ * const readings = { gradNorm: { "vision.0.up": [20], "text.0.up": [20] } };
+ * const next = policy.next(state, { steps: [1], loss: [2], learningRate: [0.1], readings });
+ * assertEquals(policy.frozen(next), ["text.0.up"]);
+ * ```
  */
-export function below(signal: Signal, tau: number, options: BelowOptions = {}): FreezePolicy {
+export function below(signal: Signal, tau: Threshold, options: BelowOptions = {}): FreezePolicy {
   const { normalise = "none" } = options;
-  if (!(Number.isFinite(tau) && tau > 0)) {
-    throw new RangeError(
-      `Cannot compare "${signal}" with a threshold as "tau" must be a number above 0: got ${tau}`,
-    );
-  }
+  const label = readingLabel(signal, normalise);
+  const name = `below(${label}, ${labelOfThreshold(tau, signal)})`;
   return definePolicy({
-    name: `below(${readingLabel(signal, normalise)}, ${tau})`,
+    name,
     signals: [signal],
-    init: (components) => ({
-      components: components.map(({ path, size }) => ({ path, divisor: normalise === "none" ? 1 : size })),
-      frozen: [] as string[],
-    }),
+    init(components) {
+      const limits = thresholdsOf(tau, components);
+      return {
+        components: components.map(({ path, size }, i) => (
+          { path, divisor: normalise === "none" ? 1 : size, limit: limits[i] }
+        )),
+        frozen: {} as Readings,
+      };
+    },
     next({ components }, { step, learningRate, read }) {
       if (normalise === "lr*size" && Number.isNaN(learningRate)) {
         throw new RangeError(
@@ -62,12 +78,24 @@ export function below(signal: Signal, tau: number, options: BelowOptions = {}): 
         );
       }
       const rate = normalise === "lr*size" ? learningRate : 1;
-      const found = components.filter(({ path, divisor }) => read(signal, path) / (rate * divisor) < tau);
-      return { components, frozen: found.map(({ path }) => path) };
+      const found = components.flatMap(({ path, divisor, limit }) => {
+        const value = read(signal, path) / (rate * divisor);
+        return value < limit ? [[path, { value, limit }] as const] : [];
+      });
+      return { components, frozen: Object.fromEntries(found) };
     },
-    frozen: ({ frozen }) => frozen,
+    frozen: ({ frozen }) => Object.keys(frozen),
+    reason: ({ frozen }, path) => ({
+      signal: label,
+      value: frozen[path].value,
+      threshold: frozen[path].limit,
+      rule: name,
+    }),
   });
 }
+
+/** What each frozen component was compared by, and with. */
+type Readings = { readonly [path: string]: { readonly value: number; readonly limit: number } };
 
 /** How a normalised signal prints in the name of a policy. */
 export function readingLabel(signal: Signal, normalise: Normalise = "none"): string {

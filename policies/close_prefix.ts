@@ -1,7 +1,7 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
-import { definePolicy } from "./define_policy.ts";
 import { partOf } from "./part_of.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Grows the frozen set of a policy to a whole prefix of the model, below which nothing trains.
@@ -43,9 +43,8 @@ export function closePrefix(
       `Cannot close the prefix of "${policy.name}" as "share" must be above 0 and at most 1: got ${share}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `closePrefix(${policy.name}, ${share})`,
-    signals: policy.signals,
     init(components, run) {
       const { below, layers, above } = blocksOf(components);
       const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
@@ -55,13 +54,33 @@ export function closePrefix(
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen({ inner, below, blocks }) {
       const own = policy.frozen(inner);
-      const open = blocks.findIndex((block) => {
-        const sizeOf = (parts: typeof block): number => parts.reduce((sum, { size }) => sum + size, 0);
-        return sizeOf(block.filter(({ path }) => own.includes(path))) < partOf(share, sizeOf(block));
-      });
+      const open = blocks.findIndex((block) => frozenSize(block, own) < partOf(share, sizeOf(block)));
       if (open === 0) return own;
       const prefix = blocks.slice(0, open < 0 ? undefined : open).flat().map(({ path }) => path);
       return [...new Set([...below, ...prefix, ...own])];
     },
+    reason({ inner, blocks }, path) {
+      const own = policy.frozen(inner);
+      if (own.includes(path)) return policy.reason?.(inner, path) ?? null;
+      const block = blocks.find((parts) => parts.some((part) => part.path === path)) ?? blocks[0];
+      const value = frozenSize(block, own) / sizeOf(block);
+      return {
+        signal: "frozen share of its block",
+        value,
+        threshold: share,
+        rule: `closePrefix(..., ${share})`,
+      };
+    },
   });
+}
+
+type Block = readonly { readonly path: string; readonly size: number }[];
+
+function sizeOf(block: Block): number {
+  return block.reduce((sum, { size }) => sum + size, 0);
+}
+
+/** Elements of the components of a block that are frozen. */
+function frozenSize(block: Block, frozen: readonly string[]): number {
+  return sizeOf(block.filter(({ path }) => frozen.includes(path)));
 }

@@ -1,8 +1,10 @@
-import type { FreezePolicy, Json } from "../core/policy.ts";
+import type { FreezePolicy, Json, Reason } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 
 /**
  * Freezes what at least one of some policies freezes.
+ *
+ * Training ends when one of them ends it. Of several best steps, and of several reasons, the first policy's count.
  *
  * @param policies One policy or more
  * @returns Their union
@@ -23,11 +25,16 @@ import { definePolicy } from "./define_policy.ts";
  * ```
  */
 export function anyOf(...policies: readonly FreezePolicy[]): FreezePolicy {
-  return combine("anyOf", policies, (sets) => [...new Set(sets.flat())]);
+  return combine("anyOf", policies, {
+    merge: (sets) => [...new Set(sets.flat())],
+    ends: (stops) => stops.includes(true),
+  });
 }
 
 /**
  * Freezes what all of some policies freeze.
+ *
+ * Training ends when all of them end it. Of several best steps, and of several reasons, the first policy's count.
  *
  * @param policies One policy or more
  * @returns Their intersection
@@ -52,26 +59,51 @@ export function anyOf(...policies: readonly FreezePolicy[]): FreezePolicy {
  * ```
  */
 export function allOf(...policies: readonly FreezePolicy[]): FreezePolicy {
-  return combine(
-    "allOf",
-    policies,
-    ([first, ...rest]) => first.filter((path) => rest.every((s) => s.includes(path))),
-  );
+  return combine("allOf", policies, {
+    merge: ([first, ...rest]) => first.filter((path) => rest.every((s) => s.includes(path))),
+    ends: (stops) => !stops.includes(false),
+  });
 }
 
-function combine(
-  name: string,
-  policies: readonly FreezePolicy[],
-  merge: (sets: readonly (readonly string[])[]) => readonly string[],
-): FreezePolicy {
+interface Rules {
+  readonly merge: (sets: readonly (readonly string[])[]) => readonly string[];
+  readonly ends: (stops: readonly boolean[]) => boolean;
+}
+
+function combine(name: string, policies: readonly FreezePolicy[], { merge, ends }: Rules): FreezePolicy {
   if (policies.length === 0) {
     throw new TypeError(`Cannot combine policies with "${name}" as it was given none`);
   }
-  return definePolicy({
+  const has = (part: "probed" | "stopped" | "best"): boolean =>
+    policies.some((policy) => policy[part] !== undefined);
+  return definePolicy<readonly Json[]>({
     name: `${name}(${policies.map((policy) => policy.name).join(", ")})`,
     signals: [...new Set(policies.flatMap((policy) => policy.signals))],
-    init: (components, run): readonly Json[] => policies.map((policy) => policy.init(components, run)),
+    init: (components, run) => policies.map((policy) => policy.init(components, run)),
     next: (states, { look }) => policies.map((policy, i) => policy.next(states[i], look)),
     frozen: (states) => merge(policies.map((policy, i) => policy.frozen(states[i]))),
+    ...(has("probed") && {
+      probed: (states) => [...new Set(policies.flatMap((policy, i) => policy.probed?.(states[i]) ?? []))],
+    }),
+    ...(has("stopped") && {
+      stopped: (states) => ends(policies.map((policy, i) => policy.stopped?.(states[i]) ?? false)),
+    }),
+    ...(has("best") && {
+      best: (states) => firstOf(policies, (policy, i): number | null => policy.best?.(states[i]) ?? null),
+    }),
+    reason: (states, path) =>
+      firstOf(policies, (policy, i): Reason | null => policy.reason?.(states[i], path) ?? null),
   });
+}
+
+/** What the first policy that has something has. */
+function firstOf<T>(
+  policies: readonly FreezePolicy[],
+  ask: (policy: FreezePolicy, i: number) => T | null,
+): T | null {
+  for (const [i, policy] of policies.entries()) {
+    const answer = ask(policy, i);
+    if (answer !== null) return answer;
+  }
+  return null;
 }

@@ -1,4 +1,4 @@
-import type { Component, FreezePolicy, Json, Look, RunInfo, Signal } from "../core/policy.ts";
+import type { Component, FreezePolicy, Json, Look, Reason, RunInfo, Signal } from "../core/policy.ts";
 
 /** A look of a single step. */
 export interface StepLook {
@@ -8,6 +8,8 @@ export interface StepLook {
   readonly loss: number;
   /** NaN when the optimizer has none. */
   readonly learningRate: number;
+  /** Validation loss after the step; NaN when none was computed, undefined when training has no validation data. */
+  readonly validation?: number;
   /**
    * The reading of a component, by its path.
    *
@@ -31,6 +33,14 @@ export interface PolicyDefinition<S extends Json> {
   readonly next: (state: S, now: StepLook) => S;
   /** Paths of the components that are frozen now. */
   readonly frozen: (state: S) => readonly string[];
+  /** Paths that the coming steps measure without training them. Those that are not frozen are left out. */
+  readonly probed?: (state: S) => readonly string[];
+  /** Whether training ends now. */
+  readonly stopped?: (state: S) => boolean;
+  /** The step whose parameters training ends with; null for the last. */
+  readonly best?: (state: S) => number | null;
+  /** Why a component is frozen; null when unknown. It is asked of frozen ones only. */
+  readonly reason?: (state: S, path: string) => Reason | null;
 }
 
 /**
@@ -47,7 +57,7 @@ export interface PolicyDefinition<S extends Json> {
  * A named state is a `type`; an `interface` is not accepted as JSON.
  *
  * @typeParam S State, inferred from `init`
- * @param definition Name, signals and three functions
+ * @param definition Name, signals and three functions, or more
  * @returns The policy
  *
  * @example Freeze one more layer from the bottom every 200 steps
@@ -77,13 +87,14 @@ export interface PolicyDefinition<S extends Json> {
  * ```
  */
 export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): FreezePolicy<S> {
-  const { name, signals = [], init, next, frozen } = definition;
+  const { name, signals = [], init, next, frozen, probed, stopped, best, reason } = definition;
 
   function stepOf(look: Look, i: number): StepLook {
     return {
       step: look.steps[i],
       loss: look.loss[i],
       learningRate: look.learningRate[i],
+      validation: look.validation?.[i],
       read(signal, path) {
         if (!signals.includes(signal)) {
           throw new RangeError(
@@ -104,6 +115,15 @@ export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): F
     init,
     next: (state, look) => look.steps.reduce((s, _, i) => next(s, stepOf(look, i)), state),
     frozen,
+    ...(probed && {
+      probed(state) {
+        const own = frozen(state);
+        return probed(state).filter((path) => own.includes(path));
+      },
+    }),
+    ...(stopped && { stopped }),
+    ...(best && { best }),
+    ...(reason && { reason: (state, path) => frozen(state).includes(path) ? reason(state, path) : null }),
   };
 }
 
@@ -117,5 +137,6 @@ function sliceOf(look: Look, i: number): Look {
     loss: [look.loss[i]],
     learningRate: [look.learningRate[i]],
     readings: Object.fromEntries(readings),
+    ...(look.validation && { validation: [look.validation[i]] }),
   };
 }

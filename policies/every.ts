@@ -1,10 +1,11 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
+import { holdOf } from "./held.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Lets a policy change the frozen set only every n steps: at those whose number n divides.
  *
- * The policy is shown all steps, so that smoothing and patience within lose nothing. Each change costs a new plan and
+ * The policy is shown all steps, so that smoothing and patience within lose nothing; what ends training is not delayed. Each change costs a new plan and
  * the moments of what thaws; without {@link sticky}, what freezes stays so for n steps before it is measured again.
  *
  * @param n Steps, a whole number above 0
@@ -32,17 +33,17 @@ export function every(n: number, policy: FreezePolicy): FreezePolicy {
       `Cannot ask "${policy.name}" every n steps as "n" must be a whole number above 0: got ${n}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `every(${n}, ${policy.name})`,
-    signals: policy.signals,
     init(components, run) {
       const inner = policy.init(components, run);
-      return { inner, held: policy.frozen(inner) };
+      return { inner, held: holdOf(policy, inner) };
     },
     next(state, { step, look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: step % n === 0 ? policy.frozen(inner) : state.held };
+      return { inner, held: step % n === 0 ? holdOf(policy, inner) : state.held };
     },
-    frozen: ({ held }) => held,
+    frozen: ({ held }) => Object.keys(held),
+    reason: ({ held }, path) => held[path],
   });
 }

@@ -5,11 +5,16 @@ import { patience } from "./patience.ts";
 import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
+import type { Threshold } from "./threshold.ts";
+import { untilFrozen } from "./until_frozen.ts";
 
 /** Options of {@link gradES}. */
 export interface GradESOptions {
-  /** Threshold, above 0. It depends on model, batch, task and metric: look at the readings of a short run first. */
-  readonly tau: number;
+  /**
+   * Threshold, above 0; one for all, or one for each kind of components, as published for models of vision and language:
+   * `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric: look at the readings of a short run first.
+   */
+  readonly tau: Threshold;
   /** Share of the planned steps in which nothing freezes; 0.5 when absent. */
   readonly alpha?: number;
   /**
@@ -23,17 +28,23 @@ export interface GradESOptions {
   readonly normalise?: Normalise;
   /** Which components; {@link layerLinears} when absent, as published. */
   readonly components?: Selector;
+  /**
+   * Whether training ends when all of these components are frozen; true when absent, as published. What they are not,
+   * such as embeddings and norms, then ends with them; false trains it to the planned end.
+   */
+  readonly stop?: boolean;
 }
 
 /**
- * Freezes each matrix of each layer for good once its gradient has become small: GradES.
+ * Freezes each matrix of each layer for good once its gradient has become small, and ends training when all are frozen:
+ * GradES.
  *
  * A composition of policies; its name spells it out, and any part can be exchanged by composing it by hand.
  *
  * Source: "GradES: Significantly Faster Training in Transformers with Gradient-Based Early Stopping",
  * arXiv 2509.01842, algorithm 1.
  *
- * @param options Threshold, grace period, metric
+ * @param options Threshold, grace period, metric, end
  * @returns The policy
  * @throws {RangeError} When an option is out of its range
  *
@@ -43,19 +54,20 @@ export interface GradESOptions {
  * import { gradES } from "@firn/train/policies";
  *
  * const policy = gradES({ tau: 0.02, patience: 3 });
- * assertEquals(policy.name, "only(layerLinears, sticky(after(0.5, patience(3, below(gradNorm, 0.02)))))");
+ * assertEquals(policy.name, "only(layerLinears, untilFrozen(sticky(after(0.5, patience(3, below(gradNorm, 0.02))))))");
  * assertEquals(policy.signals, ["gradNorm"]);
  * ```
  */
 export function gradES(options: GradESOptions): FreezePolicy {
-  const { tau, alpha = 0.5, metric = "gradNorm", patience: k = 1, normalise, components = layerLinears } =
-    options;
+  const { tau, alpha = 0.5, metric = "gradNorm", patience: k = 1, normalise } = options;
+  const { components = layerLinears, stop = true } = options;
   const small = below(metric, tau, { normalise });
-  return only(components, sticky(after(alpha, k === 1 ? small : patience(k, small))));
+  const frozen = sticky(after(alpha, k === 1 ? small : patience(k, small)));
+  return only(components, stop ? untilFrozen(frozen) : frozen);
 }
 
 /**
- * Whether a component is a linear map inside a layer: query, key, value, output, gate, up and down of a transformer.
+ * Whether a component is a linear map inside a layer, such as the seven matrices a layer that GradES's paper freezes.
  *
  * @param component The component
  * @returns False for embeddings, norms, and a head outside the layers

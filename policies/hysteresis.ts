@@ -1,6 +1,7 @@
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { below, type BelowOptions, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
+import { type Held, holdOf } from "./held.ts";
 
 /** Options of {@link hysteresis}. */
 export interface HysteresisOptions extends BelowOptions {
@@ -15,8 +16,8 @@ export interface HysteresisOptions extends BelowOptions {
  * turns.
  *
  * It is for what goes on being measured. An absent reading changes nothing, and training does not measure what is
- * frozen: such a component stays frozen. It can thaw where another policy decides with it, as in {@link allOf}, so that
- * it is low without being frozen.
+ * frozen: such a component stays frozen. It can thaw where {@link thaw} has it probed, or where another policy decides
+ * with it, as in {@link allOf}, so that it is low without being frozen.
  *
  * @param signal What to measure
  * @param options Thresholds, in units of the signal after normalisation
@@ -43,20 +44,23 @@ export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePo
   if (low > high) {
     throw new RangeError(`Cannot thaw by "${signal}" as "high" must be at least "low", ${low}: got ${high}`);
   }
+  const name = `hysteresis(${readingLabel(signal, normalise)}, ${low}, ${high})`;
   return definePolicy({
-    name: `hysteresis(${readingLabel(signal, normalise)}, ${low}, ${high})`,
+    name,
     signals: [signal],
     init: (components, run) => ({
       cold: cold.init(components, run),
       cool: cool.init(components, run),
-      held: [] as readonly string[],
+      held: {} as Held,
     }),
     next(state, { read, look }) {
       const next = { cold: cold.next(state.cold, look), cool: cool.next(state.cool, look) };
       const cooled = cool.frozen(next.cool);
-      const kept = state.held.filter((path) => Number.isNaN(read(signal, path)) || cooled.includes(path));
-      return { ...next, held: [...new Set([...kept, ...cold.frozen(next.cold)])] };
+      const kept = Object.entries(state.held)
+        .filter(([path]) => Number.isNaN(read(signal, path)) || cooled.includes(path));
+      return { ...next, held: { ...holdOf(cold, next.cold), ...Object.fromEntries(kept) } };
     },
-    frozen: ({ held }) => held,
+    frozen: ({ held }) => Object.keys(held),
+    reason: ({ held }, path) => held[path] && { ...held[path], rule: name },
   });
 }

@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
 import { labelOf, select, type Selector } from "./selector.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Keeps some components active whatever a policy decides: the last layer, the head.
@@ -26,9 +26,8 @@ import { labelOf, select, type Selector } from "./selector.ts";
  * ```
  */
 export function keepActive(selector: Selector, policy: FreezePolicy): FreezePolicy {
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `keepActive(${labelOf(selector)}, ${policy.name})`,
-    signals: policy.signals,
     init: (components, run) => ({
       inner: policy.init(components, run),
       kept: select(selector, components),

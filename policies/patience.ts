@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Freezes a component when a policy has wanted it frozen for k steps in a row.
@@ -31,9 +31,8 @@ export function patience(k: number, policy: FreezePolicy): FreezePolicy {
       `Cannot be patient with "${policy.name}" as "k" must be a whole number above 0: got ${k}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `patience(${k}, ${policy.name})`,
-    signals: policy.signals,
     init: (components, run) => ({
       inner: policy.init(components, run),
       counts: {} as { readonly [path: string]: number },

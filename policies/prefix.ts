@@ -52,13 +52,21 @@ export function prefix(options: PrefixOptions = {}): FreezePolicy {
   if (!(percentile >= 0 && percentile <= 100)) {
     throw new RangeError(`Cannot compare layers as "percentile" must be 0 to 100: got ${percentile}`);
   }
+  const name = `prefix(${intervals} intervals, percentile ${percentile})`;
   return definePolicy({
-    name: `prefix(${intervals} intervals, percentile ${percentile})`,
+    name,
     signals: ["gradNorm"],
     init(components, { steps }) {
       const { below, layers } = blocksOf(components);
       const length = Math.max(1, Math.floor(steps / intervals));
-      return { below, layers, length, sums: {} as Sums, before: [] as readonly (number | null)[], active: 0 };
+      return {
+        below,
+        layers,
+        length,
+        sums: {} as Sums,
+        before: [] as readonly (number | null)[],
+        passed: [] as Passed,
+      };
     },
     next(state, { step, read }) {
       const sums = { ...state.sums };
@@ -68,14 +76,25 @@ export function prefix(options: PrefixOptions = {}): FreezePolicy {
       }
       if (step % state.length !== 0) return { ...state, sums };
       const now = state.layers.map((paths) => meanOf(paths, sums));
-      const changes = now.map((value, i) => changeOf(state.before[i] ?? null, value)).slice(state.active);
+      const changes = now.map((value, i) => changeOf(state.before[i] ?? null, value)).slice(
+        state.passed.length,
+      );
       const limit = percentileOf(percentile, changes.filter((change) => change !== null));
       const found = changes.findIndex((change) => change === null || !(change < limit));
-      return { ...state, sums: {}, before: now, active: state.active + Math.max(0, found) };
+      const passed = changes.slice(0, Math.max(0, found)).map((change) => ({ change, limit }));
+      return { ...state, sums: {}, before: now, passed: [...state.passed, ...passed] };
     },
-    frozen: ({ below, layers, active }) => active === 0 ? [] : [...below, ...layers.slice(0, active).flat()],
+    frozen: ({ below, layers, passed }) =>
+      passed.length === 0 ? [] : [...below, ...layers.slice(0, passed.length).flat()],
+    reason({ layers, passed }, path) {
+      const { change, limit } = passed[Math.max(0, layers.findIndex((paths) => paths.includes(path)))];
+      return { signal: "change of gradNorm", value: change, threshold: limit, rule: name };
+    },
   });
 }
+
+/** The change of each frozen layer and the percentile that it lay below, from the bottom. */
+type Passed = readonly { readonly change: number | null; readonly limit: number }[];
 
 type Sums = { readonly [path: string]: { readonly sum: number; readonly count: number } };
 

@@ -52,13 +52,15 @@ export function randomSubset(options: RandomSubsetOptions): FreezePolicy {
     throw new RangeError(`Cannot freeze at random as "every" must be a whole number above 0: got ${every}`);
   }
   checkSeed(seed);
+  const name = `randomSubset(${share}, every ${every}, seed ${seed})`;
   return definePolicy({
-    name: `randomSubset(${share}, every ${every}, seed ${seed})`,
+    name,
     init: (components) => ({ draw: 0, paths: components.map(({ path }) => path) }),
     next: (state, { step }) => ({ ...state, draw: Math.floor(step / every) }),
     frozen({ draw, paths }) {
       const order = randomOrder(paths.length, { seed, draw });
       return order.slice(0, Math.floor(partOf(share, paths.length))).map((i) => paths[i]);
     },
+    reason: () => ({ signal: "step", value: null, threshold: null, rule: name }),
   });
 }

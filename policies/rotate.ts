@@ -29,8 +29,8 @@ export interface RotateOptions {
  * multiple of the steps between them, or turns are cut short.
  *
  * Sources: Luo et al., "BAdam", arXiv 2404.02827: `{ every, order: "shuffled" }`. Pan et al., "LISA",
- * arXiv 2403.17919: `{ every, active, order: "random", always: (c) => c.layer === null }`. Deviation: what
- * thaws starts with empty moments, as in BAdam, but Adam's bias correction counts the steps of the run.
+ * arXiv 2403.17919: `{ every, active, order: "random", always: (c) => c.layer === null }`. What
+ * thaws starts with empty moments, as in BAdam, and a short warm-up, as in neither.
  *
  * @param options Turns, order, seed
  * @returns The policy; its `init` throws a RangeError when the model has fewer blocks than `active`
@@ -61,8 +61,9 @@ export function rotate(options: RotateOptions): FreezePolicy {
   checkSeed(seed);
   const chance = order === "shuffled" || order === "random" ? `, seed ${seed}` : "";
   const fixed = always === undefined ? "" : `, always ${labelOf(always)}`;
+  const name = `rotate(${active} every ${every}, ${order}${chance}${fixed})`;
   return definePolicy({
-    name: `rotate(${active} every ${every}, ${order}${chance}${fixed})`,
+    name,
     init(components) {
       const kept = always === undefined ? [] : select(always, components);
       const { below, layers, above } = blocksOf(components);
@@ -80,6 +81,7 @@ export function rotate(options: RotateOptions): FreezePolicy {
       const line = lineOf(order, { count: blocks.length, seed, draw }).slice(at * active, (at + 1) * active);
       return blocks.filter((_, i) => !line.includes(i)).flat();
     },
+    reason: () => ({ signal: "step", value: null, threshold: null, rule: name }),
   });
 }
 

@@ -48,8 +48,9 @@ export function schedule(options: ScheduleOptions): FreezePolicy {
   if (!(first >= 0 && first <= 1)) {
     throw new RangeError(`Cannot schedule freezing as "first" is a share of all steps, 0 to 1: got ${first}`);
   }
+  const name = `schedule(${first}, ${spacing})`;
   return definePolicy({
-    name: `schedule(${first}, ${spacing})`,
+    name,
     init(components, { steps }) {
       const { below, layers, above } = blocksOf(components);
       const last = above.length > 0 ? layers.length : layers.length - 1;
@@ -61,5 +62,11 @@ export function schedule(options: ScheduleOptions): FreezePolicy {
     },
     next: (state, { step }) => ({ ...state, step }),
     frozen: ({ step, queue }) => queue.filter(({ from }) => from <= step).flatMap(({ paths }) => paths),
+    reason: ({ queue }, path) => ({
+      signal: "step",
+      value: null,
+      threshold: queue.find(({ paths }) => paths.includes(path))!.from,
+      rule: name,
+    }),
   });
 }

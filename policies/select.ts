@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
 import { labelOf, select, type Selector } from "./selector.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Shows a policy only some components; the others stay active.
@@ -58,9 +58,8 @@ interface Narrowing {
 }
 
 function narrow(name: string, selector: Selector, { policy, keep }: Narrowing): FreezePolicy {
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `${name}(${labelOf(selector)}, ${policy.name})`,
-    signals: policy.signals,
     init(components, run) {
       const named = select(selector, components);
       const kept = components.filter(({ path }) => keep(named.includes(path)));

@@ -2,7 +2,7 @@ import type { Component } from "../core/policy.ts";
 
 /**
  * Which components: a predicate, or a glob over whole paths in which `*` stands for any characters, dots included,
- * as in `"*.q_proj"`.
+ * as in `"layers.3.*"`.
  */
 export type Selector = string | ((component: Component) => boolean);
 

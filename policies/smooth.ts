@@ -1,5 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
+import { type Average, include } from "./average.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
  * Shows a policy exponential averages in place of readings, which batch noise makes jump.
@@ -33,9 +34,8 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
       `Cannot smooth what "${policy.name}" reads as "weight" must be above 0 and at most 1: got ${weight}`,
     );
   }
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `smooth(${weight}, ${policy.name})`,
-    signals: policy.signals,
     init: (components, run) => ({ inner: policy.init(components, run), averages: {} as Averages }),
     next({ inner, averages }, { look }) {
       const next: Record<string, Averages[string]> = {},
@@ -51,17 +51,11 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
       return { inner: policy.next(inner, { ...look, readings }), averages: next };
     },
     frozen: ({ inner }) => policy.frozen(inner),
+    reason({ inner }, path) {
+      const reason = policy.reason?.(inner, path) ?? null;
+      return reason && { ...reason, rule: `smooth(${weight}, ${reason.rule})` };
+    },
   });
 }
 
-/** `total` is the weight of all readings so far: 1, less what is left of the start. */
-type Average = { readonly mean: number; readonly total: number };
 type Averages = { readonly [signal: string]: { readonly [path: string]: Average } };
-
-function include(
-  { mean, total }: Average = { mean: 0, total: 0 },
-  { reading, weight }: { readonly reading: number; readonly weight: number },
-): Average {
-  const all = (1 - weight) * total + weight, share = weight / all;
-  return { mean: (1 - share) * mean + share * reading, total: all };
-}

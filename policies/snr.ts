@@ -1,11 +1,14 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { after } from "./after.ts";
+import { type Average, include } from "./average.ts";
+import { allOf } from "./combine.ts";
 import { definePolicy } from "./define_policy.ts";
 import { layerLinears } from "./grad_es.ts";
 import { patience } from "./patience.ts";
 import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
+import { stopAt } from "./stop_at.ts";
 
 /** Decays of Adam's moments. */
 export interface AdamDecays {
@@ -15,39 +18,45 @@ export interface AdamDecays {
   readonly beta2?: number;
 }
 
+/** The highest share that a ratio is told of: what falls without noise has one above 1. */
+const HIGHEST_SHARE = 0.99;
+
 /**
- * Signal-to-noise ratio of a component's gradient, from sums of Adam's moments: the mean square of the elements' means over
- * their mean variance.
+ * Signal-to-noise ratio of a component's gradient: the mean square of the elements' means over their mean variance.
  *
- * With `R = sum mhat^2 / sum vhat` and its value for pure noise, `r0 = (1-b1)/(1+b1) (1+b1^n)/(1-b1^n)`, it is
- * `(R - r0) / (1 - R)`. Learning rate, layer size and a constant factor of clipping cancel. As v remembers about
- * `1/(1-b2)` steps, a signal that fades is underestimated.
+ * With `R = sum m^2 / sum q`, q an average of `g^2` that remembers as long as `m^2` does, with the decay `b1^2`, and its value for
+ * pure noise, `r0 = (1-b1)/(1+b1)`, it is `(R - r0) / (1 - R)`. Of noise `R` is `r0` at every step, also at the first
+ * ones and while the noise grows or fades: both weigh the same gradients alike. Adam's own v, which remembers a hundred
+ * times longer, would take a gradient that fades for noise. Learning rate, layer size and a constant factor of clipping cancel.
  *
  * Source: Mahsereci et al., "Early Stopping without a Validation Set", arXiv 1703.09580 (the criterion by evidence), here
- * with Adam's moments in place of the batch's own variance.
+ * with averages over steps in place of the batch's own variance.
  *
- * @param sums `first`: `sum m^2`, `second`: `sum v`, both before bias correction; `steps`: since the moments were zero
- * @param decays Of the optimizer
- * @returns The ratio; about 0, either sign, for pure noise; NaN after a single step
+ * @param sums `first`: `sum m^2` of Adam's moment before bias correction; `square`: `sum q`
+ * @param beta1 Decay of the first moment; 0.9 when absent
+ * @returns The ratio, at most about 94; about 0, either sign, for pure noise
  *
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
  * import { signalToNoise } from "@firn/train/policies";
  *
- * // After many steps of elements with mean 1 and variance 4: m is the mean and some noise, v the mean square.
- * const first = 1 + 4 * 0.1 / 1.9, second = 1 + 4;
- * assertAlmostEquals(signalToNoise({ first, second, steps: 1e6 }), 1 / 4, 1e-9);
+ * // After many steps of elements with mean 1 and variance 4: m is the mean and some noise, q the mean square.
+ * const first = 1 + 4 * 0.1 / 1.9, square = 1 + 4;
+ * assertAlmostEquals(signalToNoise({ first, square }), 1 / 4, 1e-9);
  * ```
  */
 export function signalToNoise(
-  { first, second, steps }: { readonly first: number; readonly second: number; readonly steps: number },
-  { beta1 = 0.9, beta2 = 0.999 }: AdamDecays = {},
+  { first, square }: { readonly first: number; readonly square: number },
+  beta1 = 0.9,
 ): number {
-  const left = beta1 ** steps;
-  const share = first / (1 - left) ** 2 / (second / (1 - beta2 ** steps));
-  const noise = (1 - beta1) / (1 + beta1) * (1 + left) / (1 - left);
-  return (share - noise) / (1 - share);
+  const share = Math.min(first / square, HIGHEST_SHARE);
+  return (share - noiseShare(beta1)) / (1 - share);
+}
+
+/** `sum m^2 / sum q` of pure noise, and what noise of the size 1 leaves in the square of the first moment. */
+function noiseShare(beta1: number): number {
+  return (1 - beta1) / (1 + beta1);
 }
 
 /** Options of {@link snr}. */
@@ -60,18 +69,26 @@ export interface SnrOptions extends AdamDecays {
   readonly patience?: number;
   /** Share of the planned steps in which nothing freezes; 0.25 when absent. */
   readonly alpha?: number;
+  /** Share of the planned steps that count for nothing, the steep start of training; 0.1 when absent. */
+  readonly watch?: number;
   /** Which components; {@link layerLinears} when absent. */
   readonly components?: Selector;
 }
 
 /**
- * Freezes a component for good once the signal in its gradient has sunk into the noise, measured against the component's own
- * past: no threshold depends on model, batch, task or learning rate. A component whose ratio never rose above zero stays
- * active, as small batches begin there.
+ * Freezes a component for good once the signal in its gradient has sunk into the noise: no threshold depends on model, batch,
+ * task or learning rate. Two things must hold, in the running average:
  *
- * Needs an optimizer of Adam's kind. The defaults are plausible, not yet tuned on models.
+ * - the ratio of {@link signalToNoise} lies below a share of the highest that it has been. Small batches begin low, and
+ *   a component whose ratio never clearly rose above zero, by twice its own standard deviation, stays active;
+ * - it lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the weights, Adam's first moment, is noise.
  *
- * Source: the criterion of {@link signalToNoise}; the comparison with the own peak is Firn's.
+ * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
+ * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was. Ratios of
+ * the steep start of training, which nothing later reaches, do not count (`watch`); those of the rest of the grace
+ * period do. The defaults are plausible, not yet tuned on models.
+ *
+ * Source: the criterion of {@link signalToNoise}; both comparisons are Firn's.
  *
  * @param options Share, smoothing, patience, decays of the optimizer
  * @returns The policy
@@ -83,58 +100,95 @@ export interface SnrOptions extends AdamDecays {
  * import { snr } from "@firn/train/policies";
  *
  * const policy = snr({ patience: 5 });
- * assertEquals(policy.name, "only(layerLinears, sticky(after(0.25, patience(5, belowPeak(0.1, weight 0.05)))))");
+ * assertEquals(
+ *   policy.name,
+ *   "only(layerLinears, sticky(allOf(after(0.1, patience(5, belowPeak(0.1, weight 0.05))), after(0.25, stopAt(1)))))",
+ * );
  * assertEquals(policy.signals, ["firstMoment", "secondMoment"]);
  * ```
  */
 export function snr(options: SnrOptions = {}): FreezePolicy {
-  const { share = 0.1, weight = 0.05, patience: k = 20, alpha = 0.25, components = layerLinears } = options;
-  return only(components, sticky(after(alpha, patience(k, belowPeak(share, { ...options, weight })))));
+  const { share = 0.1, weight = 0.05, patience: k = 20, alpha = 0.25, watch = 0.1 } = options;
+  const low = after(watch, patience(k, belowPeak(share, { ...options, weight })));
+  return only(options.components ?? layerLinears, sticky(allOf(low, after(alpha, stopAt(1)))));
 }
 
-type Track = { readonly steps: number; readonly ratio: number | null; readonly peak: number };
+/** `second` is the sum of v at the last step, `square` the sum of q over so many `steps`. */
+type Track = {
+  readonly steps: number;
+  readonly second: number | null;
+  readonly square: number;
+  readonly ratio: Average | null;
+  /** Of the squared distance of a ratio from the average before it. */
+  readonly spread: Average | null;
+  readonly peak: number;
+};
 
-/** Freezes a component while its averaged ratio is below a share of the highest that it has been. */
+const START: Track = { steps: 0, second: null, square: 0, ratio: null, spread: null, peak: 0 };
+
+/** Freezes a component while its averaged ratio is below a share of the highest that it has been, and mostly noise. */
 function belowPeak(
   share: number,
   { weight, beta1 = 0.9, beta2 = 0.999 }: AdamDecays & { readonly weight: number },
 ): FreezePolicy {
   const within = (name: string, value: number, holds: boolean): void => {
-    if (!holds) {
-      throw new RangeError(`Cannot compare ratios as "${name}" must be above 0 and at most 1: got ${value}`);
-    }
+    if (holds) return;
+    throw new RangeError(`Cannot compare ratios as "${name}" must be above 0 and at most 1: got ${value}`);
   };
   within("share", share, share > 0 && share <= 1);
   within("weight", weight, weight > 0 && weight <= 1);
   within("beta1", beta1, beta1 > 0 && beta1 < 1);
   within("beta2", beta2, beta2 > 0 && beta2 < 1);
-  /** The first moment is a mean of about so many gradients: before that the ratio says little. */
-  const young = Math.ceil(2 / (1 - beta1));
-  const start: Track = { steps: 0, ratio: null, peak: 0 };
+  /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
+  const young = Math.ceil(2 / (1 - beta1)), keep = beta1 ** 2;
+  const limitOf = ({ peak }: Track): number => Math.min(share * peak, noiseShare(beta1));
+
+  function follow(
+    track: Track,
+    { first, second }: { readonly first: number; readonly second: number },
+  ): Track {
+    if (track.second === null) return { ...track, second };
+    const squares = Math.max(0, second - beta2 * track.second) / (1 - beta2);
+    const square = keep * track.square + (1 - keep) * squares, steps = track.steps + 1;
+    const next = { ...track, steps, second, square };
+    if (steps < young || square < second / 100) return next;
+    const seen = signalToNoise({ first, square }, beta1);
+    const ratio = include(track.ratio ?? undefined, { reading: seen, weight });
+    if (track.ratio === null) return { ...next, ratio };
+    const spread = include(track.spread ?? undefined, { reading: (seen - track.ratio.mean) ** 2, weight });
+    const risen = spread.total > 0.8 && ratio.mean > 2 * Math.sqrt(spread.mean);
+    return { ...next, ratio, spread, peak: risen ? Math.max(track.peak, ratio.mean) : track.peak };
+  }
+
+  const name = `belowPeak(${share}, weight ${weight})`;
   return definePolicy({
-    name: `belowPeak(${share}, weight ${weight})`,
+    name,
     signals: ["firstMoment", "secondMoment"],
     init: (components): { readonly [path: string]: Track } =>
-      Object.fromEntries(components.map(({ path }) => [path, start])),
+      Object.fromEntries(components.map(({ path }) => [path, START])),
     next: (tracks, { read }) =>
       Object.fromEntries(
-        Object.entries(tracks).map(([path, { steps, ratio, peak }]): [string, Track] => {
+        Object.entries(tracks).map(([path, track]): [string, Track] => {
           const first = read("firstMoment", path), second = read("secondMoment", path);
           // Not measured: frozen, so that its moments begin anew should it thaw.
-          if (!(first >= 0 && second > 0)) return [path, { ...start, peak }];
-          const now = steps + 1;
-          if (now < young) return [path, { steps: now, ratio, peak }];
-          const seen = signalToNoise({ first, second, steps: now }, { beta1, beta2 });
-          // Elements that do not vary at all have no ratio.
-          if (!Number.isFinite(seen)) return [path, { steps: now, ratio, peak }];
-          const average = ratio === null ? seen : ratio + weight * (seen - ratio);
-          return [path, { steps: now, ratio: average, peak: Math.max(peak, average) }];
+          return [
+            path,
+            first >= 0 && second > 0 ? follow(track, { first, second }) : { ...START, peak: track.peak },
+          ];
         }),
       ),
     frozen: (tracks) =>
       Object.keys(tracks).filter((path) => {
         const { ratio, peak } = tracks[path];
-        return ratio !== null && peak > 0 && ratio < share * peak;
+        return ratio !== null && peak > 0 && ratio.mean < limitOf(tracks[path]);
       }),
+    reason: (tracks, path) => (
+      {
+        signal: "signal to noise",
+        value: tracks[path].ratio!.mean,
+        threshold: limitOf(tracks[path]),
+        rule: name,
+      }
+    ),
   });
 }

@@ -1,8 +1,9 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { definePolicy } from "./define_policy.ts";
+import { type Held, holdOf } from "./held.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Keeps frozen what a policy once froze.
+ * Keeps frozen what a policy once froze, with the reason that it had then.
  *
  * @param policy The policy
  * @returns The policy that never thaws
@@ -24,14 +25,14 @@ import { definePolicy } from "./define_policy.ts";
  * ```
  */
 export function sticky(policy: FreezePolicy): FreezePolicy {
-  return definePolicy({
+  return wrapPolicy(policy, {
     name: `sticky(${policy.name})`,
-    signals: policy.signals,
-    init: (components, run) => ({ inner: policy.init(components, run), held: [] as string[] }),
+    init: (components, run) => ({ inner: policy.init(components, run), held: {} as Held }),
     next(state, { look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: [...new Set([...state.held, ...policy.frozen(inner)])] };
+      return { inner, held: { ...holdOf(policy, inner), ...state.held } };
     },
-    frozen: ({ held }) => held,
+    frozen: ({ held }) => Object.keys(held),
+    reason: ({ held }, path) => held[path],
   });
 }

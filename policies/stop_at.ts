@@ -28,10 +28,12 @@ export function stopAt(step: number): FreezePolicy {
   if (!(Number.isInteger(step) && step >= 1)) {
     throw new RangeError(`Cannot stop training as "step" must be a whole number above 0: got ${step}`);
   }
+  const name = `stopAt(${step})`;
   return definePolicy({
-    name: `stopAt(${step})`,
+    name,
     init: (components) => ({ paths: components.map(({ path }) => path), done: false as boolean }),
     next: (state, now) => ({ ...state, done: now.step >= step }),
     frozen: ({ paths, done }) => done ? paths : [],
+    reason: () => ({ signal: "step", value: null, threshold: step, rule: name }),
   });
 }

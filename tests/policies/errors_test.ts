@@ -20,6 +20,7 @@ import {
   schedule,
   smooth,
   stopAt,
+  type Threshold,
 } from "../../policies/mod.ts";
 import { COMPONENTS, lookOf, randomLook } from "./looks.ts";
 
@@ -31,6 +32,16 @@ Deno.test("below wants a threshold that is a number above 0", () => {
     assertThrows(() => below("gradNorm", tau), RangeError, `"tau" must be a number above 0: got ${tau}`);
   }
   assertThrows(() => gradES({ tau: 0 }), RangeError, `"tau"`);
+});
+
+Deno.test("below names what its thresholds leave out, and what they name in vain", () => {
+  const start = (tau: Threshold) => below("gradNorm", tau).init(COMPONENTS, run);
+  const message =
+    `Cannot compare "embed_tokens" with a threshold as it matches none of "layers.*", "lm_*": add "*"`;
+  assertThrows(() => start({ "layers.*": 1, "lm_*": 2 }), RangeError, message);
+  assertThrows(() => start({ "layer.*": 1, "*": 2 }), RangeError, `"layer.*" as none matches`);
+  assertThrows(() => start({}), RangeError, `"tau" is empty: add "*"`);
+  assertThrows(() => start({ "*": 0 }), RangeError, `"tau" of "*" must be a number above 0: got 0`);
 });
 
 Deno.test("below says so when there is no learning rate to normalise by", () => {

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import type { Component, Look, Signal } from "../../core/policy.ts";
-import { below, gradES, only, sticky } from "../../policies/mod.ts";
+import { below, gradES, layerLinears, only, sticky, type Threshold } from "../../policies/mod.ts";
 import { COMPONENTS, frozenSets, lookOf, STEPS } from "./looks.ts";
 
 interface Fixture {
@@ -84,14 +84,61 @@ Deno.test("gradES with patience wants that many steps in a row after the grace p
 Deno.test("a policy's name is the composition that makes it", () => {
   assertEquals(
     gradES({ tau: 0.02, patience: 3 }).name,
-    "only(layerLinears, sticky(after(0.5, patience(3, below(gradNorm, 0.02)))))",
+    "only(layerLinears, untilFrozen(sticky(after(0.5, patience(3, below(gradNorm, 0.02))))))",
   );
   assertEquals(
-    gradES({ tau: 2, alpha: 0.3, metric: "weightDelta", normalise: "lr*size", components: "*.q_proj" }).name,
+    gradES({
+      tau: 2,
+      alpha: 0.3,
+      metric: "weightDelta",
+      normalise: "lr*size",
+      components: "*.q_proj",
+      stop: false,
+    }).name,
     "only(*.q_proj, sticky(after(0.3, below(weightDelta/(lr*size), 2))))",
   );
   assertEquals(
     only((c) => c.size > 3, sticky(below("gradDelta", 1))).name,
     "only(predicate, sticky(below(gradDelta, 1)))",
   );
+  assertEquals(
+    below("gradNorm", { "vision.*": 3.3, "*": 33 }).name,
+    "below(gradNorm, { vision.*: 3.3, *: 33 })",
+  );
+});
+
+/** Readings of `gradNorm` that are low for some components and high for the others, for some steps. */
+function lowFor(paths: readonly string[], steps: readonly number[]): Look {
+  const gradNorm = COMPONENTS.map(({ path }) => [path, steps.map(() => paths.includes(path) ? 0.1 : 9)]);
+  return lookOf({ gradNorm: Object.fromEntries(gradNorm) }, steps);
+}
+
+Deno.test("gradES ends training when all of its components are frozen, unless told otherwise", () => {
+  const own = COMPONENTS.filter(layerLinears).map(({ path }) => path);
+  const ends = (stop: boolean | undefined, paths: readonly string[]) => {
+    const policy = gradES({ tau: 1, stop });
+    const state = policy.next(policy.init(COMPONENTS, { steps: STEPS }), lowFor(paths, [STEPS]));
+    return policy.stopped?.(state) ?? false;
+  };
+  assertEquals([ends(undefined, own), ends(undefined, own.slice(1)), ends(false, own)], [true, false, false]);
+});
+
+Deno.test("gradES does not end training in the grace period", () => {
+  const policy = gradES({ tau: 1, alpha: 0.5 });
+  const all = COMPONENTS.map(({ path }) => path);
+  const start = policy.init(COMPONENTS, { steps: STEPS });
+  assertEquals(policy.stopped!(policy.next(start, lowFor(all, [STEPS / 2]))), false);
+  assertEquals(policy.stopped!(policy.next(start, lowFor(all, [STEPS / 2 + 1]))), true);
+});
+
+Deno.test("gradES compares each component with the first threshold that it matches", () => {
+  const gradNorm = Object.fromEntries(COMPONENTS.map(({ path }) => [path, [5]]));
+  const last = (tau: Threshold) => frozenSets(gradES({ tau }), lookOf({ gradNorm }, [STEPS]))[1];
+  const low = ["layers.0.q_proj", "layers.0.up_proj"];
+  const high = ["layers.1.q_proj", "layers.1.up_proj"];
+  assertEquals(last({ "layers.0.*": 6, "*": 4 }), low);
+  assertEquals(last({ "layers.0.*": 4, "*": 6 }), high);
+  assertEquals(last({ "*": 4, "layers.0.*": 6 }), []);
+  assertEquals(last([[(c) => c.layer === 1, 6], ["*", 4]]), high);
+  assertEquals(last(6), [...low, ...high]);
 });

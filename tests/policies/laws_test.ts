@@ -1,103 +1,34 @@
 import { assert, assertEquals } from "@std/assert";
-import type { FreezePolicy } from "../../core/policy.ts";
 import {
   after,
   allOf,
   anyOf,
-  atMost,
-  below,
-  closePrefix,
   definePolicy,
-  every,
   except,
   gradES,
-  hysteresis,
-  keepActive,
   only,
   patience,
-  prefix,
-  randomSubset,
-  rotate,
-  schedule,
-  smooth,
-  snr,
   sticky,
-  stopAt,
 } from "../../policies/mod.ts";
 import { COMPONENTS, cut, frozenSets, lookOf, PATHS, randomLook, statesOf, STEPS } from "./looks.ts";
-
-const p = below("gradNorm", 0.3);
-const q = patience(2, below("weightDelta", 0.6));
-const r = sticky(below("gradDelta", 0.1, { normalise: "none" }));
-
-/** Shows its whole history, so that any difference in what it was handed is seen. */
-const witness = definePolicy({
-  name: "witness",
-  signals: ["gradNorm"],
-  init: (components) => ({
-    paths: components.map((c) => c.path),
-    seen: [] as (readonly (number | null)[])[],
-  }),
-  next: ({ paths, seen }, { step, loss, learningRate, read }) => ({
-    paths,
-    seen: [...seen, [step, loss, learningRate, ...paths.map((path) => orNull(read("gradNorm", path)))]],
-  }),
-  frozen: ({ paths, seen }) => paths.filter((_, i) => (seen.at(-1)?.[i + 3] ?? 1) < 0.3),
-});
-
-/** What decides by readings. */
-const MEASURING: readonly FreezePolicy[] = [
-  p,
-  q,
-  r,
-  witness,
-  below("weightDelta", 0.01, { normalise: "size" }),
-  below("weightDelta", 0.01, { normalise: "lr*size" }),
-  after(0.4, p),
-  after(0.4, patience(3, below("gradNorm", 0.7))),
-  patience(3, below("gradNorm", 0.7)),
-  anyOf(p, q, r),
-  allOf(p, q),
-  only("*.q_proj", witness),
-  except("*.q_proj", sticky(p)),
-  gradES({ tau: 0.5, alpha: 0.25, patience: 2 }),
-  smooth(0.4, below("gradNorm", 0.4)),
-  smooth(0.4, witness),
-  hysteresis("gradNorm", { low: 0.3, high: 0.6 }),
-  hysteresis("weightDelta", { low: 0.01, high: 0.02, normalise: "lr*size" }),
-  every(3, sticky(q)),
-  every(4, witness),
-  closePrefix(below("gradNorm", 0.6), { share: 0.4 }),
-  atMost(0.4, below("gradNorm", 0.7)),
-  atMost(0.4, below("gradNorm", 0.7), { of: "components" }),
-  keepActive("layers.1.*", witness),
-  prefix({ intervals: 10, percentile: 60 }),
-  snr({ alpha: 0.1, patience: 1, weight: 0.9, share: 0.9, beta1: 0.3, beta2: 0.3 }),
-  keepActive("lm_head", atMost(0.5, closePrefix(every(2, smooth(0.5, r)), { share: 0.3 }))),
-];
-
-/** What decides by the step alone. */
-const SCHEDULED: readonly FreezePolicy[] = [
-  stopAt(7),
-  schedule({ first: 0.5 }),
-  schedule({ first: 0.8, spacing: "cubic" }),
-  randomSubset({ share: 0.5, every: 3, seed: 1 }),
-  rotate({ every: 3 }),
-  rotate({ every: 2, active: 3, order: "down" }),
-  rotate({ every: 1, active: 2, order: "shuffled", seed: 5 }),
-  rotate({ every: 4, order: "random", always: (c) => c.layer === null }),
-  after(0.4, rotate({ every: 3 })),
-  patience(2, randomSubset({ share: 0.5, every: 3 })),
-  atMost(0.3, keepActive("*_proj", closePrefix(schedule({ first: 0.2 })))),
-];
-
-const POLICIES: readonly FreezePolicy[] = [...MEASURING, ...SCHEDULED];
+import { ENDING, MEASURING, p, POLICIES, q, r, SCHEDULED } from "./table.ts";
 
 const LOOKS = [1, 2, 3].map((seed) => randomLook(seed));
 
-Deno.test("every policy freezes something in the random looks of these tests", () => {
-  for (const policy of POLICIES) {
+Deno.test("every policy but those that end training freezes something in the random looks of these tests", () => {
+  for (const policy of [...MEASURING, ...SCHEDULED]) {
     assert(LOOKS.some((look) => frozenSets(policy, look).some((set) => set.length > 0)), policy.name);
+  }
+});
+
+Deno.test("every policy that ends training does so in the random looks of these tests, once for all", () => {
+  for (const policy of ENDING) {
+    for (const look of LOOKS) {
+      const stops = statesOf(policy, look).map((state) => policy.stopped!(state));
+      assert(stops.includes(true) && stops[0] === false, policy.name);
+      assertEquals(stops.lastIndexOf(false), stops.indexOf(true) - 1, policy.name);
+      assertEquals(frozenSets(policy, look).flat(), []);
+    }
   }
 });
 
@@ -135,10 +66,14 @@ Deno.test("every policy leaves the states it was given as they were", () => {
 Deno.test("no policy that measures freezes on readings that are absent, as NaN or altogether", () => {
   const steps = LOOKS[0].steps;
   const nothing = Object.fromEntries(PATHS.map((path) => [path, steps.map(() => NaN)]));
-  const absent = lookOf({ gradNorm: nothing, gradDelta: nothing, weightDelta: nothing }, steps);
+  const absent = lookOf(
+    { gradNorm: nothing, gradDelta: nothing, weightDelta: nothing, benefit: nothing },
+    steps,
+  );
   for (const policy of MEASURING) {
     for (const look of [absent, lookOf({}, steps)]) {
-      assertEquals(frozenSets(policy, look), Array(STEPS + 1).fill([]), policy.name);
+      const validated = { ...look, validation: steps.map(() => NaN) };
+      assertEquals(frozenSets(policy, validated), Array(STEPS + 1).fill([]), policy.name);
     }
   }
 });
@@ -294,7 +229,3 @@ Deno.test("every policy names only components that it was shown, each once", () 
 Deno.test("every policy has a name of its own", () => {
   assertEquals(new Set(POLICIES.map(({ name }) => name)).size, POLICIES.length);
 });
-
-function orNull(value: number): number | null {
-  return Number.isNaN(value) ? null : value;
-}

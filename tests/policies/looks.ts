@@ -6,7 +6,7 @@ export const STEPS = 20;
 
 const KINDS = { q_proj: "linear", up_proj: "linear", input_norm: "norm" } as const;
 
-/** Two layers with two linear maps of different size and a norm each, an embedding and a head. */
+/** Two layers with two linear maps of different size and a norm each, an embedding and a head; a chain by cost. */
 export const COMPONENTS: readonly Component[] = [
   component("embed_tokens", { layer: null, kind: "embedding", size: 64 }),
   ...[0, 1].flatMap((layer) =>
@@ -15,7 +15,7 @@ export const COMPONENTS: readonly Component[] = [
     )
   ),
   component("lm_head", { layer: null, kind: "linear", size: 64 }),
-];
+].map((c, depth) => ({ ...c, cost: { forward: c.size, dX: c.size, dW: c.size, depth } }));
 
 export const PATHS: readonly string[] = COMPONENTS.map(({ path }) => path);
 
@@ -23,7 +23,7 @@ export function component(path: string, rest: Pick<Component, "layer" | "kind" |
   return { path, parameters: [`${path}.weight`], ...rest };
 }
 
-/** Readings in 0..1 from a seed, one in eight absent. */
+/** Readings in 0..1 from a seed, one in eight absent, and validation losses, every other one. */
 export function randomLook(seed: number, steps = STEPS): Look {
   const random = randomFrom(seed);
   const numbers = Array.from({ length: steps }, (_, i) => i + 1);
@@ -33,10 +33,12 @@ export function randomLook(seed: number, steps = STEPS): Look {
     gradNorm: values(),
     gradDelta: values(),
     weightDelta: values(),
+    benefit: values(),
     firstMoment: values(),
     secondMoment: values(),
   };
-  return lookOf(readings, numbers, numbers.map(() => 0.5 + random()));
+  const look = lookOf(readings, numbers, numbers.map(() => 0.5 + random()));
+  return { ...look, validation: numbers.map(() => random() < 1 / 2 ? NaN : random()) };
 }
 
 /** A look of given readings and step numbers; learning rates are 1 unless given, the loss falls with the step. */
@@ -56,7 +58,8 @@ export function cut(look: Look, from: number, to: number): Look {
       Object.entries(look.readings[signal]!).map(([path, values]) => [path, values.slice(from, to)]),
     );
   }
-  return lookOf(readings, look.steps.slice(from, to), look.learningRate.slice(from, to));
+  const part = lookOf(readings, look.steps.slice(from, to), look.learningRate.slice(from, to));
+  return look.validation ? { ...part, validation: look.validation.slice(from, to) } : part;
 }
 
 /** The state of a policy after each step of a look, the first before any step. */

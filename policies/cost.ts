@@ -1,0 +1,63 @@
+import type { Component, ComponentCost } from "../core/policy.ts";
+
+/** A component as the model of costs sees it. */
+export type Priced = { readonly path: string } & { readonly [K in keyof ComponentCost]: number };
+
+/**
+ * What components cost, as JSON.
+ *
+ * @param components All components
+ * @returns Path and cost of each
+ * @throws {TypeError} When one has no cost
+ */
+export function pricesOf(components: readonly Component[]): readonly Priced[] {
+  return components.map(({ path, cost }) => {
+    if (cost !== undefined) return { path, ...cost };
+    throw new TypeError(
+      `Cannot tell what a step costs as "${path}" has no cost: take components from training, or give each a "cost"`,
+    );
+  });
+}
+
+/**
+ * Floating-point operations of a step in which some components are frozen, by the model of {@link ComponentCost}.
+ *
+ * The sum of `forward` of all components, `dW` of the active ones, and `dX` of those above the lowest active one, by
+ * `depth`: a gradient goes down to that one and no further. With nothing active it is the forward pass alone. What
+ * belongs to no component, such as the update of weights, is not counted.
+ *
+ * @param components All components
+ * @param frozen Paths of those that are frozen
+ * @returns FLOPs of the step
+ * @throws {TypeError} When a component has no cost
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { stepCost } from "@firn/train/policies";
+ *
+ * const layer = (depth: number) => {
+ *   const cost = { forward: 1, dX: 1, dW: 1, depth };
+ *   return { path: `${depth}`, layer: depth, parameters: [], kind: "linear", size: 4, cost } as const;
+ * };
+ * const model = [0, 1, 2].map(layer);
+ * assertEquals(stepCost(model, []), 8); // the lowest needs no gradient of its input
+ * assertEquals(stepCost(model, ["1"]), 7);
+ * assertEquals(stepCost(model, ["0"]), 6);
+ * assertEquals(stepCost(model, ["0", "1", "2"]), 3);
+ * ```
+ */
+export function stepCost(components: readonly Component[], frozen: readonly string[]): number {
+  const names = new Set(frozen);
+  return costOf(pricesOf(components), (path) => !names.has(path));
+}
+
+/** As {@link stepCost}, of priced components. */
+export function costOf(prices: readonly Priced[], active: (path: string) => boolean): number {
+  const lowest = Math.min(...prices.filter(({ path }) => active(path)).map(({ depth }) => depth));
+  return prices.reduce(
+    (sum, { path, forward, dX, dW, depth }) =>
+      sum + forward + (active(path) ? dW : 0) + (depth > lowest ? dX : 0),
+    0,
+  );
+}

@@ -1,0 +1,40 @@
+import type { FreezePolicy } from "../core/policy.ts";
+import { wrapPolicy } from "./wrap_policy.ts";
+
+/**
+ * Ends training once a policy has frozen every component that it was shown.
+ *
+ * Training ends by itself when nothing at all is left to train. A policy of some components, by {@link only}, leaves the
+ * others to train; with this inside of `only` it ends training all the same.
+ *
+ * @param policy The policy
+ * @returns The policy that ends training
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { only, stopAt, untilFrozen } from "@firn/train/policies";
+ *
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const policy = only("a", untilFrozen(stopAt(2)));
+ * const start = policy.init([component, { ...component, path: "b" }], { steps: 10 });
+ * const look = (step: number) => ({ steps: [step], loss: [1], learningRate: [0.1], readings: {} });
+ * assertEquals(policy.stopped?.(policy.next(start, look(1))), false);
+ * assertEquals(policy.stopped?.(policy.next(start, look(2))), true);
+ * ```
+ */
+export function untilFrozen(policy: FreezePolicy): FreezePolicy {
+  return wrapPolicy(policy, {
+    name: `untilFrozen(${policy.name})`,
+    init: (components, run) => ({
+      inner: policy.init(components, run),
+      paths: components.map(({ path }) => path),
+    }),
+    next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
+    frozen: ({ inner }) => policy.frozen(inner),
+    stopped({ inner, paths }) {
+      const frozen = new Set(policy.frozen(inner));
+      return paths.every((path) => frozen.has(path)) || (policy.stopped?.(inner) ?? false);
+    },
+  });
+}

@@ -1,0 +1,281 @@
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Component, ComponentCost, FreezePolicy, Look } from "../../core/policy.ts";
+import { costAware, type CostAwareOptions, only, stepCost } from "../../policies/mod.ts";
+import { component, lookOf, randomFrom } from "./looks.ts";
+
+type Model = readonly (Component & { readonly cost: ComponentCost })[];
+
+function priced(path: string, cost: ComponentCost): Model[number] {
+  return { ...component(path, { layer: cost.depth, kind: "linear", size: 4 }), cost };
+}
+
+/** Layers of three components: two side by side and one above them, each of 2 FLOPs a product. */
+function layers(count: number): Model {
+  return Array.from(
+    { length: count },
+    (_, n) =>
+      ["left", "right", "top"].map((name, i) =>
+        priced(`${n}.${name}`, { forward: 2, dX: 2, dW: 2, depth: 2 * n + (i === 2 ? 1 : 0) })
+      ),
+  ).flat();
+}
+
+/** Components of random cost at random depths. */
+function randomModel(seed: number, count: number): Model {
+  const random = randomFrom(seed), whole = (most: number): number => 1 + Math.floor(most * random());
+  random();
+  return Array.from(
+    { length: count },
+    (_, i) =>
+      priced(`${i}`, {
+        forward: whole(100),
+        dX: whole(100),
+        dW: whole(100),
+        depth: whole(Math.ceil(count / 2)),
+      }),
+  );
+}
+
+function randomBenefits(seed: number, model: Model): Record<string, number> {
+  const random = randomFrom(seed + 77);
+  random();
+  // Over two orders of magnitude, as measured ones are.
+  return Object.fromEntries(model.map(({ path }) => [path, 10 ** (2 * random())]));
+}
+
+function lookAt(benefits: Readonly<Record<string, number>>, step: number, learningRate = 1): Look {
+  const benefit = Object.fromEntries(Object.entries(benefits).map(([path, value]) => [path, [value]]));
+  return lookOf({ benefit }, [step], [learningRate]);
+}
+
+/** What is active after one decision. */
+function decided(
+  options: CostAwareOptions,
+  model: Model,
+  benefits: Readonly<Record<string, number>>,
+): string[] {
+  const policy = costAware({ every: 1, ...options });
+  const frozen = policy.frozen(policy.next(policy.init(model, { steps: 10 }), lookAt(benefits, 1)));
+  return model.map(({ path }) => path).filter((path) => !frozen.includes(path));
+}
+
+function costOf(model: Model, active: readonly string[]): number {
+  return stepCost(model, model.map(({ path }) => path).filter((path) => !active.includes(path)));
+}
+
+function benefitOf(benefits: Readonly<Record<string, number>>, active: readonly string[]): number {
+  return active.reduce((sum, path) => sum + benefits[path], 0);
+}
+
+/** The worth of the best of all sets that a budget allows. */
+function bruteForce(
+  model: Model,
+  { allows, worth }: {
+    allows: (cost: number) => boolean;
+    worth: (active: readonly string[], cost: number) => number;
+  },
+): number {
+  let best = -Infinity;
+  for (let bits = 1; bits < 2 ** model.length; bits++) {
+    const active = model.filter((_, i) => bits >> i & 1).map(({ path }) => path);
+    const cost = costOf(model, active);
+    if (allows(cost)) best = Math.max(best, worth(active, cost));
+  }
+  return best;
+}
+
+Deno.test("stepCost adds what is active, and the chain of gradients down to the lowest of it", () => {
+  const model = layers(2);
+  const cost = (...frozen: string[]) => stepCost(model, frozen);
+  // 6 forward, 6 dW, and dX of the four above the lowest depth, of 2 FLOPs each.
+  assertEquals(cost(), 12 + 12 + 8);
+  assertEquals(cost("0.top"), 12 + 10 + 8);
+  assertEquals(cost("0.left"), 12 + 10 + 8); // its neighbour keeps the chain alive
+  assertEquals(cost("0.left", "0.right"), 12 + 8 + 6);
+  assertEquals(cost("0.left", "0.right", "0.top"), 12 + 6 + 2);
+  assertEquals(cost("0.left", "0.right", "0.top", "1.left", "1.right"), 12 + 2);
+  assertEquals(cost(...model.map(({ path }) => path)), 12);
+});
+
+Deno.test("stepCost falls, or stays, when more is frozen", () => {
+  for (const seed of [1, 2, 3]) {
+    const model = randomModel(seed, 30), random = randomFrom(seed);
+    const order = model.map(({ path }) => path).sort(() => random() - 0.5);
+    const costs = order.map((_, i) => stepCost(model, order.slice(0, i)));
+    costs.slice(1).forEach((cost, i) => assert(cost <= costs[i]));
+  }
+});
+
+for (const targetSpeedup of [1.1, 1.3, 1.6, 2]) {
+  Deno.test(`costAware with targetSpeedup ${targetSpeedup} keeps as much benefit as the best of all sets`, () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const model = randomModel(seed, 11), benefits = randomBenefits(seed, model);
+      const limit = stepCost(model, []) / targetSpeedup;
+      const allows = (cost: number): boolean => cost <= limit;
+      const best = bruteForce(model, { allows, worth: (active) => benefitOf(benefits, active) });
+      if (best === -Infinity) continue;
+      const active = decided({ targetSpeedup }, model, benefits);
+      assert(allows(costOf(model, active)));
+      // Only the order in which the benefits are added differs.
+      assertAlmostEquals(benefitOf(benefits, active), best, 1e-9 * best, `seed ${seed}`);
+    }
+  });
+}
+
+for (const maxSaving of [0.1, 0.25, 0.4]) {
+  Deno.test(`costAware with maxSaving ${maxSaving} has the benefit a FLOP of the best of all sets that save no more`, () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const model = randomModel(seed, 11), benefits = randomBenefits(seed, model);
+      const floor = stepCost(model, []) * (1 - maxSaving);
+      const allows = (cost: number): boolean => cost >= floor;
+      const worth = (active: readonly string[], cost: number): number => benefitOf(benefits, active) / cost;
+      const best = bruteForce(model, { allows, worth });
+      const active = decided({ maxSaving }, model, benefits), cost = costOf(model, active);
+      assert(allows(cost));
+      assertAlmostEquals(worth(active, cost), best, 1e-9 * best, `seed ${seed}`);
+    }
+  });
+}
+
+Deno.test("costAware is within 1 % of the relaxed optimum for 150 components", () => {
+  for (const seed of [1, 2]) {
+    const model = randomModel(seed, 150), benefits = randomBenefits(seed, model);
+    const budget = stepCost(model, []) / 1.4;
+    const active = decided({ targetSpeedup: 1.4 }, model, benefits);
+    assert(costOf(model, active) <= budget);
+    const bounds = [...new Set(model.map(({ cost }) => cost.depth))].map((depth) => {
+      const able = model.filter(({ cost }) => cost.depth >= depth);
+      // With parts of components allowed the best are those of most benefit a FLOP: no whole set does better.
+      let room = budget - costOf(model, [able.find(({ cost }) => cost.depth === depth)!.path]) +
+        able.find(({ cost }) => cost.depth === depth)!.cost.dW;
+      return able.toSorted((a, b) => benefits[b.path] / b.cost.dW - benefits[a.path] / a.cost.dW)
+        .reduce((sum, { path, cost }) => {
+          const part = Math.max(0, Math.min(1, room / cost.dW));
+          room -= cost.dW;
+          return sum + part * benefits[path];
+        }, 0);
+    });
+    assert(benefitOf(benefits, active) >= 0.99 * Math.max(...bounds), `seed ${seed}`);
+  }
+});
+
+Deno.test("costAware gives up a low component that is worth more than its neighbours but not its chain", () => {
+  const model = [0, 1, 2, 3].map((depth) => priced(`${depth}`, { forward: 1, dX: 1, dW: 1, depth }));
+  // Without the lowest 9 of 11 FLOPs: its 2 of benefit are less than the 3 that two others would cost.
+  assertEquals(decided({ targetSpeedup: 1.2 }, model, { 0: 2, 1: 1.5, 2: 1.5, 3: 1.5 }), ["1", "2", "3"]);
+  assertEquals(decided({ targetSpeedup: 1.2 }, model, { 0: 4, 1: 1.5, 2: 1.5, 3: 1.5 }).includes("0"), true);
+});
+
+Deno.test("costAware with maxSaving freezes nothing that is worth its cost", () => {
+  const model = layers(2), all = model.map(({ path }) => path);
+  const even = Object.fromEntries(all.map((path) => [path, 1]));
+  assertEquals(decided({ maxSaving: 0.9 }, model, even), all);
+  assertEquals(
+    decided({ maxSaving: 0.9 }, model, { ...even, "1.left": 0.01 }),
+    all.filter((path) => path !== "1.left"),
+  );
+});
+
+Deno.test("costAware trains on without readings, and with benefits of 0 keeps its budget", () => {
+  const model = layers(2), all = model.map(({ path }) => path);
+  const policy = costAware({ targetSpeedup: 1.5, every: 1 });
+  const start = policy.init(model, { steps: 10 });
+  const some = Object.fromEntries(all.slice(1).map((path) => [path, 1]));
+  assertEquals(policy.frozen(policy.next(start, lookAt(some, 1))), []);
+  const active = decided({ targetSpeedup: 1.5 }, model, Object.fromEntries(all.map((path) => [path, 0])));
+  assert(active.length > 0 && costOf(model, active) <= stepCost(model, []) / 1.5);
+});
+
+/** The active components of a chain of four after each of some steps; a frozen one is not measured. */
+function course(
+  policy: FreezePolicy,
+  benefits: (step: number) => Record<string, number>,
+  steps: number,
+): string[] {
+  const model = [0, 1, 2, 3].map((depth) => priced("abcd"[depth], { forward: 1, dX: 1, dW: 1, depth }));
+  let state = policy.init(model, { steps });
+  return Array.from({ length: steps }, (_, i) => {
+    const frozen = policy.frozen(state);
+    const seen = Object.entries(benefits(i + 1)).map((
+      [path, value],
+    ) => [path, frozen.includes(path) ? NaN : value]);
+    state = policy.next(state, lookAt(Object.fromEntries(seen), i + 1, 1 / (i + 1)));
+    return model.map(({ path }) => path).filter((path) => !policy.frozen(state).includes(path)).join("");
+  });
+}
+
+Deno.test("costAware decides every so many steps, and remembers what frozen components were worth", () => {
+  const policy = costAware({ targetSpeedup: 1.2, every: 3, curiosity: 0, weight: 1 });
+  // Per learning rate 1, 3, 3, 3 all the time: the fall of the raw benefits with the rate changes nothing.
+  const steady = (step: number) => ({ a: 1 / step, b: 3 / step, c: 3 / step, d: 3 / step });
+  assertEquals(course(policy, steady, 9), ["abcd", "abcd", ...Array(7).fill("bcd")]);
+  // From step 4 on the others fall to a quarter: what is remembered of the first is then worth its chain.
+  const falling = (step: number) => ({
+    a: 1 / step,
+    ...step < 4 ? steady(step) : { b: 0.3 / step, c: 0.3 / step, d: 0.3 / step },
+  });
+  assertEquals(
+    course(policy, falling, 7),
+    ["abcd", "abcd", "bcd", "bcd", "bcd", "ad", "ad"].map((set) => set),
+  );
+});
+
+Deno.test("costAware tries a frozen component again in time, and lets it go when that is not worth it", () => {
+  const policy = costAware({ targetSpeedup: 1.2, every: 1, curiosity: 0.5, weight: 1 });
+  const sets = course(policy, () => ({ a: 1, b: 3, c: 3, d: 3 }), 20);
+  assert(sets.slice(0, 3).every((set) => set === "bcd"));
+  const tries = sets.flatMap((set, i) => set.includes("a") ? [i] : []);
+  assert(tries.length >= 2, `${sets}`);
+  for (const i of tries) assertEquals(sets[i + 1] ?? "bcd", "bcd");
+});
+
+Deno.test("costAware says what share of all benefit a frozen component had", () => {
+  const policy = costAware({ targetSpeedup: 1.2, every: 1 });
+  const model = [0, 1, 2, 3].map((depth) => priced(`${depth}`, { forward: 1, dX: 1, dW: 1, depth }));
+  const state = policy.next(policy.init(model, { steps: 10 }), lookAt({ 0: 1, 1: 3, 2: 3, 3: 3 }, 1));
+  assertEquals(policy.reason!(state, "0"), {
+    signal: "share of all benefit",
+    value: 0.1,
+    threshold: null,
+    rule: policy.name,
+  });
+});
+
+Deno.test("costAware says which component has no cost, and which budget is out of reach", () => {
+  const bare = component("bare", { layer: 0, kind: "linear", size: 4 });
+  const start = (policy: FreezePolicy, model: readonly Component[]) => policy.init(model, { steps: 10 });
+  const message = `Cannot tell what a step costs as "bare" has no cost: take components from training`;
+  assertThrows(() => start(costAware({ maxSaving: 0.5 }), [...layers(1), bare]), TypeError, message);
+  assertThrows(() => stepCost([bare], []), TypeError, message);
+  assertEquals(start(only("0.*", costAware({ maxSaving: 0.5 })), [...layers(1), bare]) !== null, true);
+  // 32 FLOPs become 14.
+  start(costAware({ targetSpeedup: 2.28 }), layers(2));
+  const limit =
+    `"targetSpeedup" is 2.3 and a step that trains the cheapest component alone is 2.286 times as cheap`;
+  assertThrows(() => start(costAware({ targetSpeedup: 2.3 }), layers(2)), RangeError, limit);
+});
+
+Deno.test("costAware wants one budget, and options in their ranges", () => {
+  assertThrows(
+    () => costAware({}),
+    TypeError,
+    `one of "targetSpeedup" and "maxSaving" must be given: got none`,
+  );
+  assertThrows(() => costAware({ targetSpeedup: 2, maxSaving: 0.5 }), TypeError, "got both");
+  for (const value of [1, 0.5, NaN, Infinity]) {
+    assertThrows(() => costAware({ targetSpeedup: value }), RangeError, `a number above 1: got ${value}`);
+  }
+  for (const value of [0, 1, NaN]) {
+    assertThrows(
+      () => costAware({ maxSaving: value }),
+      RangeError,
+      `"maxSaving" must be above 0 and below 1: got ${value}`,
+    );
+  }
+  const rest = { every: [0, 1.5], weight: [0, 1.1], curiosity: [-1, NaN] };
+  for (const [name, values] of Object.entries(rest)) {
+    for (const value of values) {
+      assertThrows(() => costAware({ maxSaving: 0.5, [name]: value }), RangeError, `"${name}" must be`);
+    }
+  }
+});
