@@ -14,6 +14,7 @@ import {
   clipByGlobalNorm,
   cosine,
   defineTraining,
+  flatten,
   generate,
   loadTokenizer,
   newModel,
@@ -21,6 +22,7 @@ import {
   packDocuments,
   saveModel,
   scan,
+  sizeOf,
   tokenWindows,
 } from "@firn/train";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
@@ -87,6 +89,8 @@ async function main(): Promise<void> {
       dtype: "bfloat16",
     };
     const model = await newModel(gpu, { source, seed: flags.seed });
+    const parameters = [...flatten(model.params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
+    console.log(`model      ${(parameters / 1e6).toFixed(2)} M parameters`);
     console.log(
       `text       ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
     );

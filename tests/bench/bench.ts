@@ -1,5 +1,5 @@
 /**
- * Runs works: contenders by turns, and PyTorch between Firn's rounds.
+ * Runs works: contenders by turns, one work open at a time, and PyTorch once before and once after all of them.
  *
  * @module
  */
@@ -7,60 +7,75 @@
 import type { Gpu } from "@firn/train";
 import { type Lengths, race, start, type Started } from "./measure.ts";
 import { type Row, sideResult } from "./results.ts";
-import { askTwin, type TwinSide, type TwinWork } from "./twin.ts";
+import { askTwin, type TwinMachine, type TwinSide, type TwinWork } from "./twin.ts";
 import type { Entry } from "./works.ts";
 
-interface Opened {
-  readonly entry: Entry;
-  readonly started: readonly Started[];
-  readonly times: number[][];
-}
+/** What PyTorch measured of each row, over one or more visits. */
+export type Peers = ReadonlyMap<Entry, readonly TwinSide[]>;
 
 /**
- * Measures rows.
- *
- * Beside PyTorch the rounds are halved: Firn, PyTorch, Firn, PyTorch, each for half of them.
+ * Measures a row: its contenders are made, take turns, and give their memory back.
  *
  * @param gpu The device
- * @param entries The rows
- * @param options How long, and the command of the twin where PyTorch takes part
- * @returns A row for each entry
+ * @param entry The row
+ * @param lengths How long
+ * @returns Firn and the peers that run in this process
  * @throws {Error} When contenders that start alike do not have the same loss
  */
-export async function measureEntries(
-  gpu: Gpu,
-  entries: readonly Entry[],
-  options: { readonly lengths: Lengths; readonly twin: readonly string[] | null },
-): Promise<Row[]> {
-  const { twin } = options;
-  const asked = entries.filter((entry) => entry.twin !== null);
-  const visits = twin === null || asked.length === 0 ? 1 : 2;
-  const lengths = { ...options.lengths, rounds: Math.ceil(options.lengths.rounds / visits) };
-  const opened: Opened[] = [], peers: TwinSide[] = [];
+export async function measureEntry(gpu: Gpu, entry: Entry, lengths: Lengths): Promise<Row> {
+  const contenders = await entry.open(gpu);
   try {
-    for (const entry of entries) opened.push(await open(gpu, entry));
-    for (let visit = 0; visit < visits; visit++) {
-      for (const { started, times } of opened) {
-        const found = await race(started.map(({ contender }) => contender), lengths);
-        found.forEach((values, i) => times[i].push(...values));
-      }
-      if (visits === 1) continue;
-      const works = asked.map(({ twin, lossAt }) => ({ ...twin as TwinWork, lossAt }));
-      peers.push(...(await askTwin(works, lengths, twin!)).sides);
-    }
+    const started: Started[] = [];
+    for (const contender of contenders) started.push(await start(contender, entry.lossAt));
+    if (entry.tolerance !== null) checkLosses(started, entry.tolerance);
+    const times = await race(contenders, lengths);
     gpu.check();
-    return opened.map((one) => rowOf(one, peers.filter(({ work }) => asked[work] === one.entry)));
+    return rowOf(entry, started, times);
   } finally {
-    for (const { started } of opened) for (const { contender } of started) contender.close();
+    for (const contender of contenders) contender.close();
   }
 }
 
-async function open(gpu: Gpu, entry: Entry): Promise<Opened> {
-  const contenders = await entry.open(gpu);
-  const started: Started[] = [];
-  for (const contender of contenders) started.push(await start(contender, entry.lossAt));
-  if (entry.tolerance !== null) checkLosses(started, entry.tolerance);
-  return { entry, started, times: contenders.map(() => []) };
+/**
+ * Lets PyTorch measure every row that it has a twin of, in one process for half of the rounds.
+ *
+ * The process ends before Firn takes memory. One visit before Firn and one after it: a drift of the device over the whole
+ * run hits both alike.
+ *
+ * @param entries The rows
+ * @param options How long in all, and the command of the twin
+ * @returns What it measured, and where
+ */
+export async function visitTwin(
+  entries: readonly Entry[],
+  { lengths, twin }: { readonly lengths: Lengths; readonly twin: readonly string[] },
+): Promise<{ readonly machine: TwinMachine; readonly peers: Peers }> {
+  const asked = entries.filter((entry) => entry.twin !== null);
+  const works = asked.map(({ twin, lossAt }) => ({ ...twin as TwinWork, lossAt }));
+  const { machine, sides } = await askTwin(
+    works,
+    { ...lengths, rounds: Math.ceil(lengths.rounds / 2) },
+    twin,
+  );
+  return {
+    machine,
+    peers: new Map(asked.map((entry, i) => [entry, sides.filter(({ work }) => work === i)])),
+  };
+}
+
+/** A row with what PyTorch measured in some visits: their rounds count alike. */
+export function withPeers(row: Row, visits: readonly (readonly TwinSide[])[]): Row {
+  const peers = visits.flat();
+  const theirs = [...new Set(peers.map(({ name }) => name))].map((name) => {
+    const own = peers.filter((peer) => peer.name === name);
+    const unclipped = own.flatMap((visit) => visit.unclipped ?? []);
+    return sideResult({
+      ...own[0],
+      times: own.flatMap((visit) => visit.times),
+      unclipped: unclipped.length > 0 ? unclipped : null,
+    });
+  });
+  return { ...row, sides: [...row.sides, ...theirs] };
 }
 
 function checkLosses([ours, ...others]: readonly Started[], tolerance: number): void {
@@ -72,8 +87,8 @@ function checkLosses([ours, ...others]: readonly Started[], tolerance: number): 
   }
 }
 
-function rowOf({ entry, started, times }: Opened, peers: readonly TwinSide[]): Row {
-  const own = started.map(({ contender, first, loss }, i) =>
+function rowOf(entry: Entry, started: readonly Started[], times: readonly (readonly number[])[]): Row {
+  const sides = started.map(({ contender, first, loss }, i) =>
     sideResult({
       name: contender.name,
       side: contender.side,
@@ -84,15 +99,5 @@ function rowOf({ entry, started, times }: Opened, peers: readonly TwinSide[]): R
       loss,
     })
   );
-  const names = [...new Set(peers.map(({ name }) => name))];
-  const theirs = names.map((name) => {
-    const visits = peers.filter((peer) => peer.name === name);
-    const unclipped = visits.flatMap((visit) => visit.unclipped ?? []);
-    return sideResult({
-      ...visits[0],
-      times: visits.flatMap((visit) => visit.times),
-      unclipped: unclipped.length > 0 ? unclipped : null,
-    });
-  });
-  return { work: entry.work, flops: entry.flops, lossAt: entry.lossAt, sides: [...own, ...theirs] };
+  return { work: entry.work, flops: entry.flops, lossAt: entry.lossAt, sides };
 }

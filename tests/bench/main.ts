@@ -8,23 +8,25 @@
  * @module
  */
 
-import type { Gpu } from "@firn/train";
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
-import { measureEntries } from "./bench.ts";
+import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";
+import { freezingLines, type FreezingTable, measureFreezing, sizeOfFreezing } from "./freezing.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { measureRefreeze, type Refreeze } from "./refreeze.ts";
 import { fairness, HEADS, line, refreezeLine, type Results, type Row, rowLines, summary } from "./results.ts";
 import { SHAPES } from "./shapes.ts";
-import { askTwin, PYTHON, type TwinMachine } from "./twin.ts";
-import { chooseWorks, WORKS } from "./works.ts";
+import { PYTHON } from "./twin.ts";
+import { chooseWorks, type Entry, WORKS } from "./works.ts";
 
 const FLAGS = {
   work: text("NAMES", "works with commas between them; all that suit the adapter when absent", null),
   rounds: whole("rounds, in each of which every contender takes its turn", 5),
   turn: whole("milliseconds that a turn lasts at least", 500),
   json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
-  torch: toggle("run the same works in PyTorch too; needs python3 with torch and transformers"),
+  torch: toggle(
+    "run the same works in PyTorch too, once before and once after Firn; needs python3 with torch and transformers",
+  ),
   ...GPU_FLAGS,
 };
 
@@ -38,16 +40,6 @@ ${Object.entries(WORKS).map(([name, { about }]) => `  ${name.padEnd(11)} ${about
 /** Milliseconds of work before the first turn. */
 const WARM_UP = 300;
 
-async function torchOf(gpu: Gpu): Promise<TwinMachine> {
-  if (gpu.software) {
-    throw new Error(
-      `Cannot run PyTorch beside "${gpu.name}" as a CPU plays the GPU: run both on a machine with a GPU`,
-    );
-  }
-  const { machine } = await askTwin([], { rounds: 1, turn: 1, warmUp: 1 });
-  return machine;
-}
-
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
   if (help) return console.log(helpOf(USAGE, FLAGS));
@@ -55,7 +47,21 @@ async function main(): Promise<void> {
   const say = flags.json === "-" ? console.error : console.log;
   await using gpu = await openDevice(flags, { quiet: true });
   const works = chooseWorks(flags.work, gpu);
-  const torch = flags.torch ? await torchOf(gpu) : null;
+  if (flags.torch && gpu.software) {
+    throw new Error(
+      `Cannot run PyTorch beside "${gpu.name}" as a CPU plays the GPU: run both on a machine with a GPU`,
+    );
+  }
+  const lengths = { rounds: flags.rounds, turn: flags.turn, warmUp: WARM_UP };
+  const entries = works.flatMap((name) => WORKS[name].entries);
+  const visits: Peers[] = [];
+  const visit = async () => {
+    if (!flags.torch) return null;
+    const { machine, peers } = await visitTwin(entries, { lengths, twin: PYTHON });
+    visits.push(peers);
+    return machine;
+  };
+  const torch = await visit();
   const machine = await machineOf(gpu, {
     "jax-js": "0.1.25",
     ...torch && { torch: torch.torch, transformers: torch.transformers, cuda: torch.cuda },
@@ -66,33 +72,46 @@ async function main(): Promise<void> {
   const driver = machine.driver ?? torch?.driver;
   say(`${gpu.name}${driver ? `, driver ${driver}` : ""}, ${versions.join(", ")}`);
   if (gpu.software) say(SOFTWARE);
-  say(line(HEADS));
+  if (entries.length > 0) say(line(HEADS));
 
-  const lengths = { rounds: flags.rounds, turn: flags.turn, warmUp: WARM_UP };
-  const rows: Row[] = [];
-  let refreeze: Refreeze | null = null;
+  const own = new Map<Entry, Row>();
+  let refreeze: Refreeze | null = null, freezing: FreezingTable | null = null;
+  const rows = (): Row[] =>
+    [...own].map(([entry, row]) => withPeers(row, visits.map((peers) => peers.get(entry) ?? [])));
   const results = (): Results => ({
     software: gpu.software,
     machine: { ...machine, driver: driver ?? null },
-    rows,
+    rows: rows(),
     refreeze,
+    freezing,
   });
+  // After each row, so that an interruption leaves what there is.
+  const save = async (): Promise<void> => {
+    if (flags.json === null || flags.json === "-") return;
+    await Deno.writeTextFile(flags.json, JSON.stringify(results(), null, 2));
+  };
   for (const name of works) {
     if (name === "refreeze") {
       refreeze = await measureRefreeze(gpu, { shape: SHAPES["gpt2-124m"], batch: 8, length: 1024 });
       say(refreezeLine(refreeze));
-    } else {
-      const measured = await measureEntries(gpu, WORKS[name].entries, { lengths, twin: torch && PYTHON });
-      for (const row of measured) for (const cells of rowLines(row)) say(line(cells));
-      rows.push(...measured);
+    } else if (name === "freezing") {
+      freezing = await measureFreezing(gpu, { ...sizeOfFreezing(gpu), rounds: flags.rounds });
+      for (const text of freezingLines(freezing)) say(text);
     }
-    // After each work, so that an interruption leaves what there is.
-    if (flags.json !== null && flags.json !== "-") {
-      await Deno.writeTextFile(flags.json, JSON.stringify(results(), null, 2));
+    for (const entry of WORKS[name].entries) {
+      own.set(entry, await measureEntry(gpu, entry, lengths));
+      for (const cells of rowLines(rows().at(-1)!)) say(line(cells));
+      await save();
     }
+    await save();
+  }
+  if (own.size > 0 && await visit() !== null) {
+    say("\nwith the rounds of PyTorch before and after Firn's:");
+    for (const cells of rows().flatMap(rowLines)) say(line(cells));
+    await save();
   }
   say("");
-  for (const text of [...summary(rows), ...fairness(rows)]) say(text);
+  for (const text of [...summary(rows()), ...fairness(rows())]) say(text);
   if (flags.json === "-") console.log(JSON.stringify(results()));
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { FreezingTable } from "./freezing.ts";
 import { type Spread, spreadOf } from "./measure.ts";
 import type { Refreeze } from "./refreeze.ts";
 import { describeSide, type Side } from "./sides.ts";
@@ -50,6 +51,7 @@ export interface Results {
   readonly machine: Machine;
   readonly rows: readonly Row[];
   readonly refreeze: Refreeze | null;
+  readonly freezing: FreezingTable | null;
 }
 
 /** A side from what was measured of it. */

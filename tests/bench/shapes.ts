@@ -14,6 +14,7 @@ import {
   type Gpu,
   newModel,
   nextTokenLoss,
+  type Tensor,
   tensor,
   type TokenBatch,
   type Training,
@@ -43,6 +44,7 @@ export interface Work {
   readonly training: Training<object, TokenBatch>;
   readonly state: TrainingState<object>;
   readonly batch: TokenBatch;
+  readonly loss: (params: object, batch: TokenBatch) => Tensor;
   readonly parameters: number;
 }
 
@@ -79,7 +81,8 @@ export async function workOf(
   const model = await newModel(gpu, { source, seed: 0 });
   const ids = Int32Array.from({ length: batch * length }, (_, i) => (i * 7919) % shape.vocabulary);
   const inputIds = tensor(ids, [batch, length]);
-  const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
+  const loss = nextTokenLoss(model);
+  const training = defineTraining<object, TokenBatch>(gpu, loss, {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 })),
     policy,
     steps: 1e6,
@@ -91,7 +94,7 @@ export async function workOf(
     (n, s) => n + s.reduce((a, b) => a * b, 1),
     0,
   );
-  return { training, state, batch: { inputIds, labels: inputIds }, parameters };
+  return { training, state, batch: { inputIds, labels: inputIds }, loss, parameters };
 }
 
 /** Gives all memory of a training back. */

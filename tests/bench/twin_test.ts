@@ -6,7 +6,7 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { measureEntries } from "./bench.ts";
+import { measureEntry, visitTwin, withPeers } from "./bench.ts";
 import { PRODUCT } from "./sides.ts";
 import { askTwin, parseTwin } from "./twin.ts";
 import { productEntry } from "./works.ts";
@@ -71,19 +71,26 @@ Deno.test("askTwin says what failed: no program, or the last line that it printe
   );
 });
 
-Deno.test("measureEntries takes turns with the twin: two visits of half the rounds", async () => {
-  await using gpu = await openGpu();
-  const entry = productEntry({ m: 32, n: 32, k: 32, layout: "NT" }, 1e5);
-  await withFake({ lines: PRINTED.slice(0, 3) }, async (twin, asked) => {
-    const [row] = await measureEntries(gpu, [entry], { lengths: LENGTHS, twin });
-    assertEquals(row.sides.map(({ name, times }) => [name, times.length]), [["Firn", 4], ["cuBLAS", 4]]);
-    assertEquals(row.sides[1].ms, { median: 2, min: 1.5, max: 2.5 });
-    assertEquals(
-      asked().map(({ works, rounds }) => [works, rounds]),
-      [1, 2].map(() => [
-        [{ kind: "product", m: 32, n: 32, k: 32, layout: "NT", lossAt: 1 }],
-        2,
-      ]),
-    );
+Deno.test("visitTwin asks for all works in one process, for half of the rounds", async () => {
+  const product = (n: number) => productEntry({ m: 32, n, k: 32, layout: "NT" }, 1e5);
+  const entries = [product(32), { ...product(48), twin: null }, product(64)];
+  const lines = [JSON.stringify(MACHINE), JSON.stringify(SIDE), JSON.stringify({ ...SIDE, work: 1 })];
+  await withFake({ lines }, async (twin, asked) => {
+    const { machine, peers } = await visitTwin(entries, { lengths: LENGTHS, twin });
+    assertEquals(machine, MACHINE);
+    assertEquals([...peers.keys()], [entries[0], entries[2]]);
+    assertEquals(peers.get(entries[2]), [{ ...SIDE, work: 1 }]);
+    const works = [32, 64].map((n) => ({ kind: "product", m: 32, n, k: 32, layout: "NT", lossAt: 1 }));
+    assertEquals(asked().map(({ works, rounds }) => [works, rounds]), [[works, 2]]);
   });
+});
+
+Deno.test("withPeers puts the rounds of all visits into one side", async () => {
+  await using gpu = await openGpu();
+  const own = await measureEntry(gpu, productEntry({ m: 32, n: 32, k: 32, layout: "NT" }, 1e5), LENGTHS);
+  assertEquals(withPeers(own, []), own);
+  const later = { ...SIDE, times: [3.5, 4.5] };
+  const row = withPeers(own, [[SIDE], [later]]);
+  assertEquals(row.sides.map(({ name, times }) => [name, times.length]), [["Firn", 4], ["cuBLAS", 4]]);
+  assertEquals(row.sides[1].ms, { median: 3, min: 1.5, max: 4.5 });
 });

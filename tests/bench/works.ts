@@ -31,8 +31,8 @@ export interface Entry {
 /** A name for the command line, and the rows that it makes. */
 export interface Work {
   readonly about: string;
-  /** Whether it is too much for a software adapter. */
-  readonly gpuSized: boolean;
+  /** The adapters that it is made for; `any`: a GPU, and a software adapter when asked for. */
+  readonly suits: "gpu" | "software" | "any";
   readonly entries: readonly Entry[];
 }
 
@@ -45,7 +45,7 @@ function model(name: keyof typeof SHAPES, batch: number, length: number): Work {
   const open = async (gpu: Gpu): Promise<Contender[]> => [await firnModel(gpu, { shape, batch, length })];
   return {
     about: `a Llama, ${work}`,
-    gpuSized: true,
+    suits: "gpu",
     entries: [{ ...NO_ENTRY, work, open, lossAt: 5, twin }],
   };
 }
@@ -103,16 +103,16 @@ async function watched(gpu: Gpu): Promise<Contender[]> {
   ];
 }
 
-/** The works; `refreeze` is measured in a way of its own. */
+/** The works; `refreeze` and `freezing` are measured in ways of their own. */
 export const WORKS: Readonly<Record<string, Work>> = {
   "layer-128": {
     about: "one layer, D 128, B 8, T 64, beside jax-js on WebGPU and in WebAssembly",
-    gpuSized: false,
+    suits: "software",
     entries: [layerEntry({ width: 128, time: 64, batch: 8 }, ["webgpu", "wasm"])],
   },
   "layer-768": {
     about: "one layer, D 768, B 8, T 512, beside jax-js on WebGPU",
-    gpuSized: true,
+    suits: "gpu",
     entries: [layerEntry({ width: 768, time: 512, batch: 8 }, ["webgpu"])],
   },
   "gpt2": model("gpt2-124m", 8, 1024),
@@ -123,17 +123,22 @@ export const WORKS: Readonly<Record<string, Work>> = {
   "llama-b4": model("llama-15m", 4, 256),
   "matmul": {
     about: "matrix products alone",
-    gpuSized: true,
+    suits: "gpu",
     entries: PRODUCTS.map((product) => productEntry(product)),
   },
   "monitoring": {
     about: "gpt2 with signals measured, beside gpt2 without",
-    gpuSized: true,
+    suits: "gpu",
     entries: [{ ...NO_ENTRY, work: "monitoring, gpt2-124m B 8", open: watched, lossAt: 5, tolerance: 1e-3 }],
   },
   "refreeze": {
     about: "gpt2: time of a change of the frozen set",
-    gpuSized: true,
+    suits: "gpu",
+    entries: [],
+  },
+  "freezing": {
+    about: "gpt2, on a software adapter sotu: time saved by frozen sets, against what their FLOPs promise",
+    suits: "any",
     entries: [],
   },
 };
@@ -150,14 +155,16 @@ export function chooseWorks(
   asked: string | null,
   gpu: { readonly name: string; readonly software: boolean },
 ): string[] {
-  const suited = Object.keys(WORKS).filter((name) => !WORKS[name].gpuSized);
   const names = Object.keys(WORKS);
-  if (asked === null) return gpu.software ? suited : names.filter((name) => !suited.includes(name));
+  if (asked === null) {
+    return names.filter((name) => gpu.software === (WORKS[name].suits === "software"));
+  }
+  const suited = names.filter((name) => WORKS[name].suits !== "gpu");
   return asked.split(",").map((name) => {
     if (!names.includes(name)) {
       throw new RangeError(`Cannot run the work "${name}" as the works are ${names.join(", ")}`);
     }
-    if (gpu.software && WORKS[name].gpuSized) {
+    if (gpu.software && WORKS[name].suits === "gpu") {
       throw new RangeError(
         `Cannot run the work "${name}" as "${gpu.name}" is a software adapter and the work is made for a GPU: choose --work ${
           suited.join(",")

@@ -6,7 +6,7 @@
 
 import { assertEquals, assertGreater, assertMatch, assertThrows } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { measureEntries } from "./bench.ts";
+import { measureEntry } from "./bench.ts";
 import { firnModel, watching } from "./contenders.ts";
 import { alternating, changesOf } from "./refreeze.ts";
 import { fairness, line, ratioOf, rowLines, sideResult, summary } from "./results.ts";
@@ -19,6 +19,7 @@ const SHAPE = { hidden: 32, mlp: 64, layers: 1, heads: 2, kvHeads: 1, vocabulary
 
 Deno.test("chooseWorks takes what suits the adapter", () => {
   assertEquals(chooseWorks(null, SOFTWARE), ["layer-128"]);
+  assertEquals(chooseWorks("freezing", SOFTWARE), ["freezing"]);
   assertEquals(chooseWorks(null, GPU), Object.keys(WORKS).filter((name) => name !== "layer-128"));
   assertEquals(chooseWorks("matmul,layer-128", GPU), ["matmul", "layer-128"]);
 });
@@ -27,7 +28,7 @@ Deno.test("chooseWorks refuses work made for a GPU on a software adapter, and na
   const refused = assertThrows(() => chooseWorks("layer-128,gpt2", SOFTWARE), RangeError).message;
   assertMatch(
     refused,
-    /^Cannot run the work "gpt2" as "llvmpipe" is a software adapter .* --work layer-128 or/,
+    /^Cannot run the work "gpt2" as "llvmpipe" is a software adapter .* --work layer-128,freezing or/,
   );
   assertThrows(
     () => chooseWorks("gpt3", GPU),
@@ -36,7 +37,7 @@ Deno.test("chooseWorks refuses work made for a GPU on a software adapter, and na
   );
 });
 
-Deno.test("measureEntries fills a row: times of all rounds, spread, memory, loss and what each side does", async () => {
+Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss and what each side does", async () => {
   await using gpu = await openGpu();
   const size = { shape: SHAPE, batch: 2, length: 8 };
   const entry: Entry = {
@@ -55,9 +56,8 @@ Deno.test("measureEntries fills a row: times of all rounds, spread, memory, loss
     ],
   };
   const product = productEntry({ m: 64, n: 32, k: 48, layout: "TN" }, 1e6);
-  const [row, rate] = JSON.parse(JSON.stringify(
-    await measureEntries(gpu, [entry, product], { lengths: LENGTHS, twin: null }),
-  ));
+  const row = JSON.parse(JSON.stringify(await measureEntry(gpu, entry, LENGTHS)));
+  const rate = JSON.parse(JSON.stringify(await measureEntry(gpu, product, LENGTHS)));
   assertEquals(Object.keys(row), ["work", "flops", "lossAt", "sides"]);
   const [firn, watched] = row.sides;
   assertEquals(Object.keys(firn).toSorted(), [
@@ -78,7 +78,7 @@ Deno.test("measureEntries fills a row: times of all rounds, spread, memory, loss
   assertEquals([rate.flops, rate.sides[0].loss, rate.sides.length], [2 * 64 * 32 * 48, null, 1]);
 });
 
-Deno.test("measureEntries refuses contenders whose losses differ", async () => {
+Deno.test("measureEntry refuses contenders whose losses differ", async () => {
   await using gpu = await openGpu();
   const entry: Entry = {
     work: "unlike",
@@ -91,9 +91,7 @@ Deno.test("measureEntries refuses contenders whose losses differ", async () => {
       await firnModel(gpu, { shape: { ...SHAPE, vocabulary: 128 }, batch: 2, length: 8, name: "other" }),
     ],
   };
-  const refused = await measureEntries(gpu, [entry], { lengths: LENGTHS, twin: null }).catch((e) =>
-    e.message
-  );
+  const refused = await measureEntry(gpu, entry, LENGTHS).catch((e) => e.message);
   assertMatch(refused, /^Cannot compare "Firn" and "other" as their losses must agree to 0.0001: /);
 });
 

@@ -1,0 +1,209 @@
+/**
+ * Freeze policies beside honest baselines, like for like: quality against time, over several seeds.
+ *
+ * ```sh
+ * ./firn deno run --allow-read --allow-write tests/bench/policies.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import {
+  type Gpu,
+  loadModel,
+  loadTokenizer,
+  type Model,
+  newModel,
+  type Signal,
+  writeAtomic,
+} from "@firn/train";
+import {
+  helpOf,
+  positive,
+  readFlags,
+  runMain,
+  share,
+  text,
+  toggle,
+  UsageError,
+  type Values,
+  whole,
+} from "../../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { claimFolder } from "../../examples/output.ts";
+import { readText } from "../../examples/text.ts";
+import { machineOf, SOFTWARE } from "./machine.ts";
+import { readIntents, readRows, readSpam } from "./policies_data.ts";
+import { type Candidate, candidateOf, POLICIES } from "./policies_list.ts";
+import { drawPolicies } from "./policies_plot.ts";
+import { type Run, runnerOf, validateEvery } from "./policies_run.ts";
+import { probe, STOPPING, study, type Threshold } from "./policies_study.ts";
+import { summarise, tableLines } from "./policies_table.ts";
+import { labelTask, type Task, type TaskOptions, textTask } from "./policies_tasks.ts";
+
+const FLAGS = {
+  model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
+  task: text("NAME|FILE", "lm, spam, intents, or a .jsonl file of rows with text and label", "lm"),
+  data: text("NAME|FILE|DIR", "text of lm [moby-dick], as in finetune; folder of intents", null),
+  policies: text("NAMES", `with commas: ${POLICIES.join(", ")}, or paths of modules`, "gradES,snr,prefix"),
+  seeds: whole("runs of each, with seeds 0, 1, ...: at least 3 to report", 3),
+  steps: whole("planned optimizer steps, T", 200),
+  batch: whole("sequences in a batch", 16),
+  length: whole("tokens in a sequence", 64, 2),
+  lr: positive("largest learning rate: 5 % warm-up, then a cosine to 0", 1e-3),
+  alpha: share("share of the steps in which gradES freezes nothing; a baseline stops there", 0.5),
+  look: whole("steps between looks", 10),
+  watch: whole("most batches in a validation", 16),
+  fresh: toggle("start from random weights, drawn by the seed, not from those of the model"),
+  limit: whole("seconds after which no run begins; no limit when absent", 0, 0),
+  out: text("DIR", "output folder, new or empty", "out/policies"),
+  ...GPU_FLAGS,
+};
+
+const USAGE = `usage: ./firn deno run --allow-read --allow-write tests/bench/policies.ts [flags]
+
+Trains a model under each policy and beside it, seed by seed: full length; stopped at alpha T; alpha T steps with a
+schedule of their own; early stopping; and for each policy a random twin, which freezes as many at the same times, a
+run of as many FLOPs, and one of as many steps. Writes results.json after each run, then table.txt and plot.svg.`;
+
+type Flags = Values<typeof FLAGS>;
+
+async function taskOf(flags: Flags, options: TaskOptions): Promise<Task> {
+  const { task, data } = flags;
+  if (task === "lm") return textTask(await readText(data ?? "moby-dick"), options);
+  if (task === "spam") return labelTask(await readSpam(), options);
+  if (/\.jsonl$/i.test(task)) return labelTask(await readRows(task), options);
+  if (task !== "intents") {
+    throw new UsageError(`--task must be lm, spam, intents or a .jsonl file: got "${task}"`);
+  }
+  if (data === null) throw new UsageError("--task intents needs its folder: --data DIR");
+  return labelTask(await readIntents(data), options);
+}
+
+/** The model of a seed: always the same, or a new one. */
+function modelsOf(gpu: Gpu, base: Model, fresh: boolean): (seed: number) => Promise<Model> {
+  const made = new Map<number, Promise<Model>>();
+  return (seed) => {
+    if (!fresh) return Promise.resolve(base);
+    if (!made.has(seed)) made.set(seed, newModel(gpu, { source: base.source, seed }));
+    return made.get(seed)!;
+  };
+}
+
+async function main(): Promise<void> {
+  const { values: flags, help } = readFlags(Deno.args, FLAGS);
+  if (help) return console.log(helpOf(USAGE, FLAGS));
+  const names = flags.policies.split(",").filter((name) => name !== "");
+  if (names.length === 0) throw new UsageError("--policies needs at least one");
+  const candidates: Candidate[] = [];
+  for (const name of names) candidates.push(await candidateOf(name));
+  if (flags.steps < 2 * flags.look) {
+    throw new UsageError(`--steps must be at least two looks, ${2 * flags.look}: got ${flags.steps}`);
+  }
+
+  await using gpu = await openDevice(flags);
+  const machine = await machineOf(gpu);
+  const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
+  if (flags.length > base.maxLength) {
+    throw new RangeError(
+      `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
+    );
+  }
+  const task = await taskOf(flags, { ...flags, gpu, model: base, tokenizer });
+  const folder = await claimFolder(flags.out, { resumed: false });
+  const say = (line: string): void => {
+    console.log(line);
+    printed.push(line);
+  };
+  const printed: string[] = [];
+  say(`${gpu.name}, ${Object.entries(machine.versions).map((pair) => pair.join(" ")).join(", ")}`);
+  if (gpu.software) say(SOFTWARE);
+  const parameters = [...base.family.shapes(base.config).values()]
+    .reduce((n, shape) => n + shape.reduce((a, b) => a * b, 1), 0);
+  say(
+    `model     ${flags.model}, ${(parameters / 1e6).toFixed(2)} M parameters${flags.fresh ? ", fresh" : ""}`,
+  );
+  say(`task      ${flags.task}${flags.data === null ? "" : ` on ${flags.data}`}`);
+  for (const line of task.about) say(`          ${line}`);
+  say(
+    `training  ${flags.steps} steps of ${flags.batch} x ${flags.length}, AdamW, clipping, rate ${flags.lr}`,
+  );
+
+  const modelOf = modelsOf(gpu, base, flags.fresh);
+  const { params } = await modelOf(0);
+  const start = await task.test(params);
+  say(`before    loss ${start.loss.toFixed(4)}${percent(start.accuracy)} on the test part`);
+  const runner = runnerOf({ gpu, task, modelOf, learningRate: flags.lr, lookEvery: flags.look });
+  const options = { ...flags, lookEvery: flags.look, limit: flags.limit === 0 ? null : flags.limit };
+  const runs: Run[] = [], signals = new Set<Signal>(candidates.flatMap(({ thresholds }) => thresholds));
+  let thresholds: readonly Threshold[] = [], ended: string | null = "interrupted";
+  const save = () =>
+    writeAtomic(
+      `${folder}/results.json`,
+      JSON.stringify({ flags, machine, about: task.about, parameters, start, thresholds, ended, runs }),
+    );
+  // The plain training is compiled first, so that what all others share is not counted as theirs.
+  const began = performance.now();
+  await runner.run({ label: "warm-up", steps: flags.look, seed: 0 });
+  say(
+    `warm-up   ${
+      ((performance.now() - began) / 1000).toFixed(1)
+    } s, not counted: tuning, compiling, first kernels`,
+  );
+  thresholds = await probe(runner, [...signals], options);
+  for (const { signal, tau, step, over, below, of } of thresholds) {
+    say(
+      `threshold tau = ${tau} of ${signal}: ${below} of ${of} matrices read less on average in the ${over} steps up to ` +
+        `${step} of a probe run on seed 0, before any result was seen`,
+    );
+  }
+  await save();
+  const limit = options.limit === null ? null : options.limit - (performance.now() - began) / 1000;
+  ended = await study(runner, {
+    ...options,
+    limit,
+    candidates,
+    async onRun(run) {
+      runs.push(run);
+      console.log(
+        `seed ${run.seed}  ${run.label.padEnd(28)} ${run.steps} steps  ${run.total.toFixed(2)} s  ` +
+          `loss ${run.test.loss.toFixed(4)}${percent(run.test.accuracy)}  frozen ${run.frozen}`,
+      );
+      await save();
+    },
+  }, thresholds);
+  if (runs.length === 0) throw new RangeError(`Cannot compare as no run was made: ${ended}; raise --limit`);
+  await save();
+  say("");
+  for (const line of tableLines(summarise(runs))) say(line);
+  say("");
+  for (const line of notes(flags, runs)) say(line);
+  if (ended !== null) say(`incomplete: ${ended}`);
+  await writeAtomic(`${folder}/table.txt`, `${printed.join("\n")}\n`);
+  const title = `${flags.task}, ${(parameters / 1e6).toFixed(1)} M parameters, ${gpu.name}`;
+  await writeAtomic(`${folder}/plot.svg`, await drawPolicies(runs, title));
+  console.log(`written   ${folder}/results.json, table.txt, plot.svg`);
+}
+
+const percent = (accuracy: number | null): string =>
+  accuracy === null ? "" : `  accuracy ${(100 * accuracy).toFixed(2)} %`;
+
+/** What the columns mean. */
+function notes({ steps, look, seeds }: Flags, runs: readonly Run[]): string[] {
+  const warmUps = runs.map(({ warmUp }) => warmUp);
+  return [
+    "loss, accuracy: test part, mean (least..greatest) over seeds; to full: mean of the differences seed by seed.",
+    "seconds: wall time of the steps with their looks, of changes of the frozen set, and, for early stopping alone, of its " +
+    `validations (every ${
+      validateEvery(steps, look)
+    } steps, delta ${STOPPING.delta}, patience ${STOPPING.patience}; it ` +
+    "ends with its best weights). Changes: planning, compiling and recording, in the seconds. Not in the seconds: the first " +
+    `step of each configuration (${Math.min(...warmUps).toFixed(2)}..${
+      Math.max(...warmUps).toFixed(2)
+    } s), validation of all others, the test.`,
+    "TFLOP: by the plans; rows of the head that have no label count in full there, and take no time.",
+    ...seeds < 3 ? ["fewer than 3 seeds: not to be reported."] : [],
+  ];
+}
+
+if (import.meta.main) await runMain(main, "policies");

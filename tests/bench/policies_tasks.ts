@@ -1,0 +1,267 @@
+/**
+ * What the policies are compared on: prediction of the next token, or of a class by a token that names it.
+ *
+ * Axes: B batch, T time, C channels, K classes.
+ *
+ * @module
+ */
+
+import {
+  embedding,
+  equal,
+  evaluate,
+  type Gpu,
+  hiddenStates,
+  IGNORE,
+  matmul,
+  max,
+  type Model,
+  multiply,
+  nextTokenLoss,
+  packDocuments,
+  predictions,
+  reshape,
+  sum,
+  type Tensor,
+  tensor,
+  type TokenBatch,
+  type Tokenizer,
+  tokenWindows,
+} from "@firn/train";
+import { split } from "../../examples/text.ts";
+import { randomOrder } from "../../policies/random.ts";
+import type { Example, Labelled } from "./policies_data.ts";
+
+/** How good a model is on a part of the data. */
+export interface Quality {
+  /** Mean loss of a prediction, nats. */
+  readonly loss: number;
+  /** Share of examples whose own label scores highest; null where there are no labels. */
+  readonly accuracy: number | null;
+}
+
+/** Something to train a language model on. */
+export interface Task {
+  /** What it is, in lines. */
+  readonly about: readonly string[];
+  /** The batches of a seed, from the first step on, without end. */
+  batches(seed: number): Generator<TokenBatch, never, undefined>;
+  /** Loss on the validation part: what early stopping looks at. */
+  validationLoss(params: object): Promise<number>;
+  /** Accuracy on the validation part; null where there are no labels. */
+  validationAccuracy(params: object): Promise<number | null>;
+  /** Quality on the test part, by which nothing decides. */
+  test(params: object): Promise<Quality>;
+}
+
+/** Sizes of a task. */
+export interface TaskOptions {
+  readonly gpu: Gpu;
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  /** Sequences in a batch, B. */
+  readonly batch: number;
+  /** Tokens in a sequence, T. */
+  readonly length: number;
+  /** Most batches of the validation part that are watched. */
+  readonly watch: number;
+}
+
+/**
+ * Prediction of the next token. The last tenth of the text is held out: its first half for validation, its second for the
+ * test.
+ *
+ * @param documents The text
+ * @param options Model and sizes
+ * @returns The task
+ */
+export function textTask(documents: readonly string[], options: TaskOptions): Task {
+  const { gpu, model, tokenizer, watch } = options;
+  const { train, heldOut } = split(documents);
+  const { train: validation, heldOut: test } = split(heldOut, 0.5);
+  const end = tokenizer.eos ?? tokenizer.bos ?? 0;
+  const idsOf = (part: readonly string[]) => packDocuments(part.map((text) => tokenizer.encode(text)), end);
+  const trainIds = idsOf(train), windows = tokenWindows(trainIds, options);
+  const watched = tokenWindows(idsOf(validation), options).all().slice(0, watch);
+  const judged = tokenWindows(idsOf(test), options).all();
+  const lossOn = (batches: readonly TokenBatch[], params: object) =>
+    meanLoss(gpu, { model, params, batches });
+  return {
+    about: [
+      `${windows.count} windows of ${options.length} tokens to train on`,
+      `${watched.length} batches of ${options.batch} to validate on, ${judged.length} to test on`,
+    ],
+    batches: (seed) => tokenWindows(trainIds, { ...options, seed }).from(1),
+    validationLoss: (params) => lossOn(watched, params),
+    validationAccuracy: () => Promise.resolve(null),
+    test: async (params) => ({ loss: await lossOn(judged, params), accuracy: null }),
+  };
+}
+
+/** What follows a text; the label's token comes next. */
+const QUESTION = "\nClass:";
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/** A batch whose predictions can be judged. */
+interface LabelledBatch extends TokenBatch {
+  /** i32 [B]: row of B * T whose hidden state predicts the label. */
+  readonly places: Tensor;
+  /** f32 [B, K]: 1 at the label; zeros in rows that pad. */
+  readonly wanted: Tensor;
+}
+
+/**
+ * Classification by the language model: a text, cut where the sequence would be full, `"\nClass:"`, and the token of a
+ * letter that stands for the label. Loss is taken at that token alone, over the whole vocabulary; a prediction is right
+ * when the letter of its label scores highest of all letters in use.
+ *
+ * @param examples The examples
+ * @param options Model and sizes
+ * @returns The task
+ * @throws {RangeError} When there are more than 26 labels, or no room for a text
+ */
+export function labelTask(examples: Labelled, options: TaskOptions): Task {
+  const { gpu, model, batch, length, watch } = options;
+  const names = [...new Set(examples.train.map(({ label }) => label))].sort();
+  const all = [...examples.train, ...examples.validation, ...examples.test];
+  const strange = all.find(({ label }) => !names.includes(label));
+  if (names.length > LETTERS.length || strange !== undefined) {
+    const seen = strange === undefined ? `there are ${names.length}` : `"${strange.label}" is not`;
+    throw new RangeError(
+      `Cannot classify as labels must be at most 26 and all in the training part: ${seen}; leave some out`,
+    );
+  }
+  const letters = names.map((_, i) => letterId(options.tokenizer, LETTERS[i]));
+  const rowOf = rowMaker({ ...options, names, letters });
+  const train = examples.train.map(rowOf);
+  const batchesOf = (rows: readonly Row[]) =>
+    Array.from(
+      { length: Math.ceil(rows.length / batch) },
+      (_, i) => batchOf(rows.slice(i * batch, (i + 1) * batch), { ...options, classes: names.length }),
+    );
+  // Examples may come label by label.
+  const order = randomOrder(examples.validation.length, { seed: 0, draw: 0 }).slice(0, watch * batch);
+  const watched = batchesOf(order.map((i) => rowOf(examples.validation[i])));
+  const judged = batchesOf(examples.test.map(rowOf));
+  const ids = tensor(Int32Array.from(letters));
+  const right = (params: object, { inputIds, places, wanted }: LabelledBatch): Tensor => {
+    const hidden = hiddenStates({ ...model, params }, inputIds); // [B, T, C]
+    const states = embedding(reshape(hidden, [batch * length, hidden.shape[2]]), places); // [B, C]
+    const scores = matmul(states, embedding(model.family.head(params), ids), { transposeB: true }); // [B, K]
+    const own = sum(multiply(scores, wanted), 1), counts = sum(wanted, 1);
+    return sum(multiply(equal(own, max(scores, 1)), counts));
+  };
+  const lossOn = (batches: readonly LabelledBatch[], params: object) =>
+    meanLoss(gpu, { model, params, batches: batches.map(({ inputIds, labels }) => ({ inputIds, labels })) });
+  const accuracyOn = async (batches: readonly LabelledBatch[], params: object): Promise<number> => {
+    const counts = await evaluate(gpu, { loss: right, params, batches });
+    return counts.reduce((a, b) => a + b, 0) / batches.reduce((n, one) => n + predictions(one), 0);
+  };
+  const shares = names.map((name) =>
+    examples.test.filter(({ label }) => label === name).length / examples.test.length
+  );
+  return {
+    about: [
+      `${examples.train.length} texts to train on, ${order.length} to validate on, ${examples.test.length} to test on`,
+      `labels: ${names.map((name, i) => `${LETTERS[i]} ${name}`).join(", ")}; always saying ${
+        names[shares.indexOf(Math.max(...shares))]
+      } is right in ${(100 * Math.max(...shares)).toFixed(1)} % of the test`,
+    ],
+    *batches(seed) {
+      for (let position = 0, order: number[] = [];; position += batch) {
+        const rows = Array.from({ length: batch }, (_, i) => {
+          const at = (position + i) % train.length;
+          const draw = Math.floor((position + i) / train.length);
+          if (at === 0) order = randomOrder(train.length, { seed, draw });
+          return train[order[at]];
+        });
+        const { inputIds, labels } = batchOf(rows, { ...options, classes: names.length });
+        yield { inputIds, labels };
+      }
+    },
+    validationLoss: (params) => lossOn(watched, params),
+    validationAccuracy: (params) => accuracyOn(watched, params),
+    test: async (params) => ({
+      loss: await lossOn(judged, params),
+      accuracy: await accuracyOn(judged, params),
+    }),
+  };
+}
+
+/** The token of a letter: after a space where that is one token, else alone. */
+function letterId(tokenizer: Tokenizer, letter: string): number {
+  for (const text of [` ${letter}`, letter]) {
+    const ids = withoutBegin(tokenizer, text);
+    if (ids.length === 1) return ids[0];
+  }
+  throw new RangeError(`Cannot classify as the tokenizer must have a token for "${letter}": it has none`);
+}
+
+/** Ids of a text that goes on, without the token that begins one. */
+function withoutBegin(tokenizer: Tokenizer, text: string): number[] {
+  const ids = tokenizer.encode(text);
+  return ids.length > 0 && ids[0] === tokenizer.bos ? ids.slice(1) : ids;
+}
+
+/** An example as tokens; the last is the label's. */
+interface Row {
+  readonly ids: readonly number[];
+  readonly label: number;
+}
+
+function rowMaker(
+  { tokenizer, length, names, letters }: TaskOptions & {
+    readonly names: readonly string[];
+    readonly letters: readonly number[];
+  },
+): (example: Example) => Row {
+  const question = withoutBegin(tokenizer, QUESTION), room = length - question.length - 1;
+  if (room < 1) {
+    throw new RangeError(
+      `Cannot classify as a sequence must hold a text and ${question.length + 1} tokens after it: ` +
+        `--length is ${length}`,
+    );
+  }
+  // Enough characters to fill a sequence, and not all of a long mail.
+  const most = 8 * length;
+  return ({ text, label }) => {
+    const index = names.indexOf(label);
+    const ids = tokenizer.encode(text.slice(0, most)).slice(0, room);
+    return { ids: [...ids, ...question, letters[index]], label: index };
+  };
+}
+
+function batchOf(
+  rows: readonly Row[],
+  { batch, length, classes }: Pick<TaskOptions, "batch" | "length"> & { readonly classes: number },
+): LabelledBatch {
+  const inputIds = new Int32Array(batch * length), labels = new Int32Array(batch * length).fill(IGNORE);
+  const places = new Int32Array(batch), wanted = new Float32Array(batch * classes);
+  rows.forEach(({ ids, label }, row) => {
+    const last = row * length + ids.length - 1;
+    inputIds.set(ids, row * length);
+    labels[last] = inputIds[last];
+    places[row] = last - 1;
+    wanted[row * classes + label] = 1;
+  });
+  return {
+    inputIds: tensor(inputIds, [batch, length]),
+    labels: tensor(labels, [batch, length]),
+    places: tensor(places),
+    wanted: tensor(wanted, [batch, classes]),
+  };
+}
+
+/** Mean over all predictions, not over batches. */
+async function meanLoss(
+  gpu: Gpu,
+  { model, params, batches }: {
+    readonly model: Model;
+    readonly params: object;
+    readonly batches: readonly TokenBatch[];
+  },
+): Promise<number> {
+  const losses = await evaluate(gpu, { loss: nextTokenLoss(model), params, batches });
+  const counts = batches.map(predictions), total = counts.reduce((a, b) => a + b, 0);
+  return counts.reduce((mean, n, i) => mean + n * losses[i] / total, 0);
+}
