@@ -80,5 +80,5 @@ export const vit: DigitModel<VitParams> = {
     }
     return linear(mean(normed(x, norm), 1), head);
   },
-  recipe: { steps: 600, batch: 64, rate: 4e-3, tau: 15 },
+  recipe: { steps: 600, batch: 64, rate: 4e-3, tau: 8 },
 };
