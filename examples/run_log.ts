@@ -163,7 +163,8 @@ function readingsAt(readings: Look["readings"], i: number): StepLine["readings"]
  * Makes the content of the report.
  *
  * @param lines The whole log
- * @param options Title, figures at the top, components of the model, and the threshold of the policy
+ * @param options Title, figures at the top, components of the model, and the threshold of the policy; when that is absent,
+ * the one that the reasons name
  * @returns What `renderReport` takes
  */
 export function reportOf(
@@ -175,11 +176,12 @@ export function reportOf(
     readonly threshold?: { readonly signal: string; readonly tau: number };
   },
 ): RunReport {
-  const { title, summary, components, threshold } = options;
+  const { title, summary, components } = options;
   const start = lines.find((line) => line.kind === "start")!,
     end = lines.find((line) => line.kind === "end")!;
   const steps = lines.filter((line) => line.kind === "step"),
     events = lines.filter((line) => line.kind === "freeze");
+  const threshold = options.threshold ?? thresholdOf(events, steps);
   const frozenAt: Record<string, number> = {};
   for (const { step, frozen, thawed } of events) {
     for (const path of thawed) delete frozenAt[path];
@@ -207,6 +209,18 @@ export function reportOf(
     samples: pair(start.sample, end.sample),
     perplexity: pair(start.perplexity, end.perplexity),
   };
+}
+
+/** What the reasons compare with, where all compare one signal, as it was measured, with one number. */
+function thresholdOf(
+  events: readonly FreezeLine[],
+  steps: readonly StepLine[],
+): { readonly signal: string; readonly tau: number } | undefined {
+  const [first, ...others] = events.flatMap(({ reasons }) => Object.values(reasons ?? {}));
+  if (first === undefined || !(first.threshold! > 0)) return undefined;
+  const { signal, threshold: tau } = first;
+  const alike = others.every((reason) => reason.signal === signal && reason.threshold === tau);
+  return alike && steps.some(({ readings }) => signal in readings) ? { signal, tau: tau! } : undefined;
 }
 
 function pair<T>(before: T | undefined, after: T | undefined): { before: T; after: T } | undefined {

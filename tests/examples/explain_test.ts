@@ -184,6 +184,20 @@ Deno.test("the report shows the same reasons and times as a table", async () => 
   assertEquals(old.includes(`class="reasons"`), false);
 });
 
+Deno.test("reportOf takes the threshold from the reasons where all name one of a signal that was logged", () => {
+  const readingsOf = (reasons: FreezeLine["reasons"]) => {
+    const log = LOG.map((line) => line === FREEZE ? { ...FREEZE, reasons } : line);
+    return reportOf(log, { title: "A run", summary: [], components: [] }).readings;
+  };
+  const why = (signal: string, threshold: number | null) => ({ signal, value: 3, threshold, rule: "" });
+  const found = readingsOf({ a: why("gradNorm", 4), b: why("gradNorm", 4) })!;
+  assertEquals([found.signal, found.tau, found.values.length], ["gradNorm", 4, 24]);
+  assertEquals(readingsOf({ a: why("gradNorm", 4), b: why("gradNorm", 5) }), undefined);
+  assertEquals(readingsOf({ a: why("gradNorm/size", 4) }), undefined);
+  assertEquals(readingsOf({ a: why("gradNorm", null) }), undefined);
+  assertEquals(readingsOf(undefined), undefined);
+});
+
 Deno.test("readLog drops a line that is being written, and refuses what is no log", async () => {
   await inFolder(async (folder) => {
     const path = `${folder}/metrics.jsonl`;
