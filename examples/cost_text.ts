@@ -11,7 +11,8 @@ import { scaled } from "./report_numbers.ts";
 export function percent(before: number, after: number): string {
   if (before === 0) return "";
   const change = Math.round(100 * (after / before - 1));
-  return `${change < 0 ? "" : "+"}${change} %`;
+  // Rounding gives -0 as well.
+  return change === 0 ? "0 %" : `${change < 0 ? "" : "+"}${change} %`;
 }
 
 /** A number before and after, and by how much it changed: `"3.78 → 3.10 (-18 %)"`. */

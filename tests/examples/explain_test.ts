@@ -6,6 +6,7 @@
 
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import type { Component, ComponentCost } from "@firn/train";
+import { percent } from "../../examples/cost_text.ts";
 import { explanationText } from "../../examples/explain.ts";
 import { explain } from "../../examples/explanation.ts";
 import { type FreezeLine, type Line, readLog, reportOf, type StepLine } from "../../examples/run_log.ts";
@@ -182,6 +183,16 @@ Deno.test("the report shows the same reasons and times as a table", async () => 
     { title: "A run", summary: [], components },
   ));
   assertEquals(old.includes(`class="reasons"`), false);
+});
+
+Deno.test("percent rounds, signs what changed, and has no number where there is nothing to compare with", () => {
+  assertEquals([[100, 82], [100, 150], [1000, 999], [5, 5]].map(([a, b]) => percent(a, b)), [
+    "-18 %",
+    "+50 %",
+    "0 %",
+    "0 %",
+  ]);
+  assertEquals(percent(0, 3), "");
 });
 
 Deno.test("reportOf takes the threshold from the reasons where all name one of a signal that was logged", () => {
