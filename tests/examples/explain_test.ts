@@ -215,8 +215,14 @@ Deno.test("readLog drops a line that is being written, and refuses what is no lo
     const rows = LOG.map((line) => JSON.stringify(line) + "\n").join("");
     await Deno.writeTextFile(path, rows + '{"kind":"st');
     assertEquals(await readLog(path), LOG);
-    await Deno.writeTextFile(path, '{"name":"firn"}\n');
-    await assertRejects(() => readLog(path), Deno.errors.InvalidData, "as line 1 must be the start of a run");
+    for (const row of ['{"name":"firn"}', '{"kind":"step","step":1}']) {
+      await Deno.writeTextFile(path, `${row}\n`);
+      await assertRejects(
+        () => readLog(path),
+        Deno.errors.InvalidData,
+        "as line 1 must be the start of a run",
+      );
+    }
     await Deno.writeTextFile(path, `${JSON.stringify(START)}\nhello\n`);
     await assertRejects(
       () => readLog(path),
