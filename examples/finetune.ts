@@ -16,14 +16,12 @@ import {
   cosine,
   defineTraining,
   free,
-  type FreezePolicy,
   generate,
   type Gpu,
   type Json,
   loadCheckpoint,
   loadModel,
   loadTokenizer,
-  type Look,
   type Model,
   nextTokenLoss,
   packDocuments,
@@ -35,7 +33,7 @@ import {
   type TrainingState,
   writeAtomic,
 } from "@firn/train";
-import { gradES } from "@firn/train/policies";
+import { change, freezeText } from "./cost_text.ts";
 import {
   helpOf,
   oneOf,
@@ -49,11 +47,12 @@ import {
   whole,
 } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
-import { claimFolder, lastCheckpoint, modelFiles } from "./output.ts";
+import { claimFolder, lastCheckpoint, modelFiles, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
+import { POLICY_NAMES, policyOf } from "./policies.ts";
 import { clock, progress } from "./progress.ts";
 import { renderReport } from "./report.ts";
-import { openLog, reportOf, type StepLine } from "./run_log.ts";
+import { openLog, reportOf, stepLines } from "./run_log.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
@@ -63,7 +62,11 @@ const FLAGS = {
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
   lr: positive("largest learning rate, after warm-up and before the cosine falls", 2e-3),
-  policy: text("NAME|FILE", "gradES, none, or a module whose default export is a freeze policy", "gradES"),
+  policy: text(
+    "NAME|FILE",
+    `${POLICY_NAMES}, or a module whose default export is a freeze policy`,
+    "gradES",
+  ),
   tau: positive("threshold of gradES", 30),
   alpha: share("share of the steps in which gradES freezes nothing", 0.5),
   metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
@@ -108,7 +111,7 @@ async function main(): Promise<void> {
   const { train, heldOut } = split(await readText(flags.data));
   const batches = tokenWindows(encode(tokenizer, train), flags),
     held = tokenWindows(encode(tokenizer, heldOut), flags).all();
-  const policy = await policyOf(flags);
+  const policy = await policyOf(flags.policy, flags);
   const lookEvery = Math.min(10, flags.steps);
   const training = defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
@@ -127,7 +130,9 @@ async function main(): Promise<void> {
   );
   console.log(`policy      ${policy?.name ?? "none"}`);
 
-  const folder = await claimFolder(flags.out, { resumed: checkpoint !== null });
+  const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
+    resumed: checkpoint !== null,
+  });
   // The look after the checkpoint brings all steps since the one before it once more.
   const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
   const log = await openLog(`${folder}/metrics.jsonl`, { upTo });
@@ -138,7 +143,7 @@ async function main(): Promise<void> {
     await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
   } else console.log(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
   const [start] = log.lines;
-  if (start?.kind !== "start") {
+  if (start?.kind !== "start" || start.perplexity === undefined || start.sample === undefined) {
     throw new Deno.errors.InvalidData(
       `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
     );
@@ -158,6 +163,9 @@ async function main(): Promise<void> {
   const bar = progress(flags.steps, { first: state.step });
   let clockAt = performance.now(), looked = state.step;
   for await (state of scan(training, state, batches.from(state.step + 1))) {
+    if (log.lines.every(({ kind }) => kind !== "components")) {
+      await log.add([{ kind: "components", components: training.components() }]);
+    }
     if (state.look !== null) {
       const stepMs = (performance.now() - clockAt) / (state.step - looked);
       [clockAt, looked] = [performance.now(), state.step];
@@ -231,27 +239,6 @@ function encode(tokenizer: Tokenizer, documents: readonly string[]): Int32Array 
   return packDocuments(documents.map((document) => tokenizer.encode(document)), end);
 }
 
-async function policyOf({ policy, tau, alpha, metric }: Flags): Promise<FreezePolicy | undefined> {
-  if (policy === "none") return undefined;
-  if (policy === "gradES") return gradES({ tau, alpha, metric });
-  if (!/\.[jt]s$/.test(policy)) {
-    throw new UsageError(`--policy must be gradES, none or a module: got "${policy}"`);
-  }
-  const url = new URL(policy, `file://${Deno.cwd()}/`);
-  const { default: made } = await import(url.href).catch((cause) => {
-    if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    throw new TypeError(`Cannot use "${policy}" as it must be a module: ${cause.message} Check --policy`, {
-      cause,
-    });
-  });
-  if (typeof made?.next !== "function" || typeof made?.frozen !== "function") {
-    throw new TypeError(
-      `Cannot use "${policy}" as its default export must be a freeze policy: got ${typeof made}`,
-    );
-  }
-  return made;
-}
-
 async function continueText(
   gpu: Gpu,
   { model, tokenizer, flags }: {
@@ -267,63 +254,6 @@ async function continueText(
     ids.push(id);
   }
   return tokenizer.decode(ids);
-}
-
-function stepLines(
-  state: TrainingState<object>,
-  pace: { readonly stepMs: number; readonly tokensPerSecond: number },
-): StepLine[] {
-  const { steps, loss, learningRate, readings } = state.look!, { launches, flops } = state.cost!;
-  const frozen = state.event === null
-    ? state.frozen.length
-    : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
-  return steps.map((step, i) => ({
-    kind: "step",
-    step,
-    loss: loss[i],
-    learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
-    ...pace,
-    launches,
-    flops,
-    frozen,
-    readings: readingsAt(readings, i),
-  }));
-}
-
-function readingsAt(readings: Look["readings"], i: number): StepLine["readings"] {
-  return Object.fromEntries(
-    Object.entries(readings).map(([signal, paths]) => [
-      signal,
-      Object.fromEntries(
-        Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]]),
-      ),
-    ]),
-  );
-}
-
-function change(before: number, after: number, digits: number): string {
-  const percent = 100 * (after / before - 1);
-  return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent < 0 ? "" : "+"}${
-    percent.toFixed(0)
-  } %)`;
-}
-
-type Cost = NonNullable<TrainingState<object>["cost"]>;
-
-function costText({ launches, matmulFlops, bytes }: Cost): string {
-  return `${launches} launches, ${(matmulFlops / 1e9).toFixed(2)} GFLOP, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
-}
-
-function freezeText(
-  { step, frozen, thawed, before, after }: NonNullable<TrainingState<object>["event"]>,
-): string {
-  const list = (verb: string, paths: readonly string[]): string[] =>
-    paths.length === 0
-      ? []
-      : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
-  return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${
-    costText(before)
-  } → ${costText(after)}`;
 }
 
 const quote = (sample: string): string => `“${sample.replace(/\s+/g, " ").trim()}”`;

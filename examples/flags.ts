@@ -37,7 +37,7 @@ export function text<T extends string | null>(
 }
 
 /** A flag whose value is a whole number. */
-export function whole(about: string, fallback: number, least = 1): Flag<number> {
+export function whole<T extends number | null>(about: string, fallback: T, least = 1): Flag<number | T> {
   return number({
     about,
     fallback,
@@ -48,7 +48,7 @@ export function whole(about: string, fallback: number, least = 1): Flag<number> 
 }
 
 /** A flag whose value is a number above 0. */
-export function positive(about: string, fallback: number): Flag<number> {
+export function positive<T extends number | null>(about: string, fallback: T): Flag<number | T> {
   return number({
     about,
     fallback,
@@ -88,14 +88,15 @@ export function toggle(about: string): Flag<boolean> {
   return { placeholder: "", about, fallback: false, read: () => true };
 }
 
-function number(
-  { rule, holds, ...flag }: Omit<Flag<number>, "read"> & {
+function number<T extends number | null>(
+  { rule, holds, fallback, ...flag }: Omit<Flag<T>, "read"> & {
     readonly rule: string;
     readonly holds: (n: number) => boolean;
   },
-): Flag<number> {
+): Flag<number | T> {
   return {
     ...flag,
+    fallback,
     read: (value) => {
       const n = value.trim() === "" ? NaN : Number(value);
       if (!holds(n)) throw new RangeError(rule);

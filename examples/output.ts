@@ -14,17 +14,17 @@ export function lastCheckpoint(folder: string): string {
 /**
  * Makes an output folder, and finds out early whether it can be written.
  *
- * @param folder The folder; null for the next free `out/finetune-N`
+ * @param folder The folder
  * @param options `resumed`: it holds a run that goes on
  * @returns The folder
  * @throws {Deno.errors.AlreadyExists} When it holds something: nothing is overwritten
  * @throws {Deno.errors.PermissionDenied} When it cannot be written
  */
 export async function claimFolder(
-  folder: string | null,
+  folder: string,
   { resumed }: { readonly resumed: boolean },
 ): Promise<string> {
-  const place = folder?.replace(/(?<=.)\/+$/, "") ?? await nextFree("out/finetune");
+  const place = folder.replace(/(?<=.)\/+$/, "");
   try {
     await Deno.mkdir(place, { recursive: true });
     const probe = await Deno.makeTempFile({ dir: place, prefix: ".firn-" });
@@ -50,7 +50,13 @@ export async function claimFolder(
   return place;
 }
 
-async function nextFree(stem: string): Promise<string> {
+/**
+ * Finds a name for an output folder.
+ *
+ * @param stem What comes before the number
+ * @returns The first of `stem-1`, `stem-2` and so on that does not exist
+ */
+export async function nextFree(stem: string): Promise<string> {
   for (let n = 1;; n++) {
     try {
       await Deno.lstat(`${stem}-${n}`);

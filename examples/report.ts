@@ -7,8 +7,11 @@
  */
 
 import type { Component, FreezeEvent } from "@firn/train";
-import { scaled, short, whole } from "./report_numbers.ts";
+import type { Change } from "./explanation.ts";
+import { type Html, html, raw } from "./report_html.ts";
+import { short, whole } from "./report_numbers.ts";
 import { costPlot, freezePlot, lossPlot, type Plot } from "./report_plots.ts";
+import { eventTable, reasonTable } from "./report_tables.ts";
 
 /** What a step did. */
 export interface MetricRow {
@@ -17,7 +20,8 @@ export interface MetricRow {
   readonly loss: number;
   /** NaN when the optimizer has none. */
   readonly learningRate: number;
-  readonly tokensPerSecond: number;
+  /** Absent where the run does not count tokens. */
+  readonly tokensPerSecond?: number;
   /** Milliseconds. */
   readonly stepMs: number;
   /** Floating-point operations. */
@@ -47,6 +51,8 @@ export interface RunReport {
   readonly rows: readonly MetricRow[];
   /** Changes of the frozen set, in order. */
   readonly events: readonly FreezeEvent[];
+  /** What `explain` says of the events, in the same order. */
+  readonly changes?: readonly Change[];
   /** In model order. */
   readonly components: readonly Pick<Component, "path" | "layer" | "kind" | "size">[];
   /** Step after which each component was frozen; absent for those that never were. */
@@ -71,7 +77,8 @@ export async function renderReport(run: RunReport): Promise<string> {
     figure("Loss", await lossPlot(run)),
     await freezing(run),
     figure("Cost of a step", await costPlot(run)),
-    run.events.length > 0 ? eventTable(run.events) : "",
+    run.events.length > 0 ? eventTable(run.events, run.changes ?? []) : "",
+    run.changes && run.changes.length > 0 ? reasonTable(run.changes) : "",
   ];
   return html`
     <!doctype html>
@@ -102,36 +109,6 @@ export async function renderReport(run: RunReport): Promise<string> {
       </body>
     </html>
   `.text.trimStart();
-}
-
-/** Text that is HTML already. */
-interface Html {
-  readonly text: string;
-}
-
-type Part = string | number | Html | readonly Part[];
-
-function raw(text: string): Html {
-  return { text };
-}
-
-/** Escapes what it interpolates, unless that is {@link Html} itself. */
-function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
-  return raw(strings.map((text, i) => i === 0 ? text : escape(parts[i - 1]) + text).join(""));
-}
-
-const ENTITIES: Record<string, string> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-function escape(part: Part): string {
-  if (typeof part === "string") return part.replace(/[&<>"']/g, (character) => ENTITIES[character]);
-  if (typeof part === "number") return String(part);
-  return "text" in part ? part.text : part.map(escape).join("");
 }
 
 function summary({ summary, perplexity }: RunReport): Html {
@@ -237,67 +214,6 @@ function legend(edge: number | null): Html {
 ${frozen}</p>`;
 }
 
-const MAX_EVENTS = 200;
-const MAX_NAMES = 40;
-const COSTS = [
-  ["Launches", "launches", ""],
-  ["FLOPs", "flops", ""],
-  ["FLOPs of matmul", "matmulFlops", ""],
-  ["Traffic", "bytes", "B"],
-  ["Working memory", "memory", "B"],
-] as const;
-
-function eventTable(events: readonly FreezeEvent[]): Html {
-  const changes = ({ before, after }: Pick<FreezeEvent, "before" | "after">) =>
-    COSTS.map(([, key, unit]) => change(before[key], after[key], unit));
-  const rows = events.slice(0, MAX_EVENTS).map((event) =>
-    html`<tr><th scope="row">${event.step}</th>
-<td>${names("froze", event.frozen)}${names("thawed", event.thawed)}</td>${changes(event)}</tr>`
-  );
-  const rest = events.length > MAX_EVENTS
-    ? html`
-      <tr>
-        <th scope="row">…</th>
-        <td>and ${events.length - MAX_EVENTS} more changes</td>
-      </tr>
-    `
-    : "";
-  const total = changes({ before: events[0].before, after: events[events.length - 1].after });
-  return html`
-    <section>
-      <h2>What each freeze saved</h2>
-      <div class="scroll">
-        <table class="events">
-          <thead>
-            <tr><th scope="col">After step</th><th scope="col">Components</th>${COSTS.map(([name]) =>
-              html`<th scope="col">${name}</th>`
-            )}</tr>
-          </thead>
-          <tbody>${rows}${rest}</tbody>
-          <tfoot>
-            <tr><th scope="row">All</th><td></td>${total}</tr>
-          </tfoot>
-        </table>
-      </div>
-    </section>
-  `;
-}
-
-function names(label: string, paths: readonly string[]): Part {
-  if (paths.length === 0) return "";
-  if (paths.length === 1) return html`<div>${label} ${paths[0]}</div>`;
-  const list = paths.slice(0, MAX_NAMES).map((path) => html`<div>${path}</div>`);
-  if (paths.length > MAX_NAMES) list.push(html`<div>and ${paths.length - MAX_NAMES} more</div>`);
-  return html`<details><summary>${label} ${paths.length}</summary>${list}</details>`;
-}
-
-/** What a step costs now, and how that compares with before. */
-function change(before: number, after: number, unit: string): Html {
-  const percent = before === 0 ? 0 : Math.round(1000 * (after / before - 1)) / 10;
-  const sign = percent > 0 ? "+" : percent < 0 ? "−" : "±";
-  return html`<td>${`${scaled(after)}${unit}`.trim()} <small>${sign}${Math.abs(percent)} %</small></td>`;
-}
-
 const STYLE = `
 :root { color-scheme: light dark; --paper: #fbfbf9; --card: #fff; --ink: #1b2126; --soft: #5b6670; --rule: #c3cad0;
   --grid: #eceff1; --faint: #a9c6da; --accent: #1c6291; --ice: #e3eaef; --ice-line: #b4c6d3;
@@ -334,6 +250,8 @@ th { font-weight: 600; }
 thead th { color: var(--soft); font-weight: 500; }
 th:first-child { text-align: left; }
 .events :is(th, td):nth-child(2) { text-align: left; min-width: 12rem; white-space: normal; overflow-wrap: anywhere; }
+.reasons td small { display: inline; }
+.reasons :is(th, td):is(:nth-child(2), :nth-child(3), :nth-child(7)) { text-align: left; }
 tfoot :is(th, td) { border: 0; font-weight: 600; }
 td small { display: block; color: var(--soft); font-weight: 400; }
 summary { cursor: pointer; }

@@ -133,8 +133,10 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
 
   const sentences = [
     "From the top: milliseconds with their running median, floating-point operations, frozen components.",
-    `The median step took in ${whole(median(rows.map((row) => row.tokensPerSecond)))} tokens a second.`,
+    `The median step took ${short(median(rows.map(({ stepMs }) => stepMs)))} ms.`,
   ];
+  const paces = rows.flatMap(({ tokensPerSecond }) => tokensPerSecond ?? []);
+  if (paces.length > 0) sentences.push(`That is ${whole(median(paces))} tokens a second.`);
   const slow = rows.length - fast.length;
   if (slow > 0) {
     sentences.push(`Not drawn: ${slow} of ${rows.length} steps that took over ${SLOW} times the median.`);

@@ -5,16 +5,39 @@
  * @module
  */
 
-import { type Component, type FreezeEvent, writeAtomic } from "@firn/train";
+import {
+  type Component,
+  type FreezeEvent,
+  type Look,
+  type Path,
+  type Reason,
+  type TrainingState,
+  writeAtomic,
+} from "@firn/train";
+import { explain } from "./explanation.ts";
 import type { MetricRow, RunReport } from "./report.ts";
 
+/** What is measured of a model before and after a run; which of it depends on the example. */
+export interface Quality {
+  /** Of held-out text. */
+  readonly perplexity?: number;
+  /** Generated text. */
+  readonly sample?: string;
+  /** Share of held-out images that were recognised. */
+  readonly accuracy?: number;
+}
+
 /** First line: what the run was started with, and the model before it. */
-export interface StartLine {
+export interface StartLine extends Quality {
   readonly kind: "start";
   readonly config: Readonly<Record<string, unknown>>;
   readonly adapter: string;
-  readonly perplexity: number;
-  readonly sample: string;
+}
+
+/** What the policy may freeze, known after the first step. */
+export interface ComponentsLine {
+  readonly kind: "components";
+  readonly components: readonly Component[];
 }
 
 /** A step, and what the policy read in it. */
@@ -29,17 +52,17 @@ export interface StepLine extends Omit<MetricRow, "learningRate"> {
 /** A change of the frozen set. */
 export interface FreezeLine extends FreezeEvent {
   readonly kind: "freeze";
+  /** Why each component was frozen, as far as the policy said. */
+  readonly reasons?: Readonly<Record<Path, Reason>>;
 }
 
 /** Last line: the model after the run. */
-export interface EndLine {
+export interface EndLine extends Quality {
   readonly kind: "end";
-  readonly perplexity: number;
-  readonly sample: string;
 }
 
 /** Any line. */
-export type Line = StartLine | StepLine | FreezeLine | EndLine;
+export type Line = StartLine | ComponentsLine | StepLine | FreezeLine | EndLine;
 
 /** An open log. */
 export interface RunLog {
@@ -59,12 +82,8 @@ export interface RunLog {
 export async function openLog(path: string, { upTo }: { readonly upTo?: number } = {}): Promise<RunLog> {
   const lines: Line[] = [];
   if (upTo !== undefined) {
-    const text = await Deno.readTextFile(path);
-    // A line that was cut short by the end of the process has no newline.
-    for (const row of text.split("\n").slice(0, -1)) {
-      const line: Line = JSON.parse(row);
-      if (line.kind === "start" || (line.kind !== "end" && line.step <= upTo)) lines.push(line);
-    }
+    const kept = (line: Line): boolean => line.kind !== "end" && (!("step" in line) || line.step <= upTo);
+    lines.push(...(await readLog(path)).filter(kept));
   }
   await writeAtomic(path, lines.map((line) => JSON.stringify(line) + "\n").join(""));
   return {
@@ -79,10 +98,73 @@ export async function openLog(path: string, { upTo }: { readonly upTo?: number }
 }
 
 /**
+ * Reads a log, of a finished run or of one that is under way.
+ *
+ * @param path The file
+ * @returns Its lines
+ * @throws {Deno.errors.InvalidData} When it is no log of a run
+ */
+export async function readLog(path: string): Promise<Line[]> {
+  // A line that is being written, or was cut short by the end of the process, has no newline.
+  const rows = (await Deno.readTextFile(path)).split("\n").slice(0, -1);
+  return rows.map((row, i) => {
+    let line: Partial<Line> | null = null;
+    try {
+      line = JSON.parse(row);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+    }
+    if (typeof line?.kind === "string" && (line.kind === "start") === (i === 0)) return line as Line;
+    const rule = `line ${i + 1} must be ${i === 0 ? "the start" : "a step, a freeze or the end"} of a run`;
+    throw new Deno.errors.InvalidData(`Cannot read the log "${path}" as ${rule}: ${row.slice(0, 40)}`);
+  });
+}
+
+/**
+ * Makes the lines of the steps that a look covers.
+ *
+ * @param state The state that brought the look
+ * @param pace Milliseconds a step since the look before, and tokens a second where the run counts tokens
+ * @returns One line a step
+ */
+export function stepLines(
+  state: TrainingState<object>,
+  pace: { readonly stepMs: number; readonly tokensPerSecond?: number },
+): StepLine[] {
+  const { steps, loss, learningRate, readings } = state.look!, { launches, flops } = state.cost!;
+  const frozen = state.event === null
+    ? state.frozen.length
+    : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
+  return steps.map((step, i) => ({
+    kind: "step",
+    step,
+    loss: loss[i],
+    learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
+    ...pace,
+    launches,
+    flops,
+    frozen,
+    readings: readingsAt(readings, i),
+  }));
+}
+
+function readingsAt(readings: Look["readings"], i: number): StepLine["readings"] {
+  return Object.fromEntries(
+    Object.entries(readings).map(([signal, paths]) => [
+      signal,
+      Object.fromEntries(
+        Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]]),
+      ),
+    ]),
+  );
+}
+
+/**
  * Makes the content of the report.
  *
  * @param lines The whole log
- * @param options Title, figures at the top, components of the model, and the threshold of the policy
+ * @param options Title, figures at the top, components of the model, and the threshold of the policy; when that is absent,
+ * the one that the reasons name
  * @returns What `renderReport` takes
  */
 export function reportOf(
@@ -94,11 +176,12 @@ export function reportOf(
     readonly threshold?: { readonly signal: string; readonly tau: number };
   },
 ): RunReport {
-  const { title, summary, components, threshold } = options;
+  const { title, summary, components } = options;
   const start = lines.find((line) => line.kind === "start")!,
     end = lines.find((line) => line.kind === "end")!;
   const steps = lines.filter((line) => line.kind === "step"),
     events = lines.filter((line) => line.kind === "freeze");
+  const threshold = options.threshold ?? thresholdOf(events, steps);
   const frozenAt: Record<string, number> = {};
   for (const { step, frozen, thawed } of events) {
     for (const path of thawed) delete frozenAt[path];
@@ -119,10 +202,27 @@ export function reportOf(
     config: start.config,
     rows: steps.map((line) => ({ ...line, learningRate: line.learningRate ?? NaN })),
     events,
+    changes: explain(lines).changes,
     components: components.filter(({ path }) => read.size === 0 || read.has(path)),
     frozenAt,
     readings: threshold === undefined ? undefined : { ...threshold, values },
-    samples: { before: start.sample, after: end.sample },
-    perplexity: { before: start.perplexity, after: end.perplexity },
+    samples: pair(start.sample, end.sample),
+    perplexity: pair(start.perplexity, end.perplexity),
   };
+}
+
+/** What the reasons compare with, where all compare one signal, as it was measured, with one number. */
+function thresholdOf(
+  events: readonly FreezeLine[],
+  steps: readonly StepLine[],
+): { readonly signal: string; readonly tau: number } | undefined {
+  const [first, ...others] = events.flatMap(({ reasons }) => Object.values(reasons ?? {}));
+  if (first === undefined || !(first.threshold! > 0)) return undefined;
+  const { signal, threshold: tau } = first;
+  const alike = others.every((reason) => reason.signal === signal && reason.threshold === tau);
+  return alike && steps.some(({ readings }) => signal in readings) ? { signal, tau: tau! } : undefined;
+}
+
+function pair<T>(before: T | undefined, after: T | undefined): { before: T; after: T } | undefined {
+  return before === undefined || after === undefined ? undefined : { before, after };
 }

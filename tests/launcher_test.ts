@@ -149,6 +149,11 @@ Deno.test("firn deno fmt needs neither an adapter nor JSR", () => {
   assertEquals([code, calls], [0, ["deno {} [fmt] [--check]"]]);
 });
 
+Deno.test("firn explain reads a log, which needs no adapter", () => {
+  const { code, calls } = launch(["explain", "out/finetune-1"], { adapter: "no", user: "other" });
+  assertEquals([code, calls], [0, ["deno {} [task] [-q] [explain] [out/finetune-1]"]]);
+});
+
 Deno.test("firn tells anyone but root what to install when there is no adapter", () => {
   const { code, stderr, calls } = launch(["finetune"], { adapter: "no", user: "other" });
   assertEquals([code, stderr, calls], [1, `firn: a Vulkan driver is missing. Run: ${APT}\n`, []]);

@@ -86,9 +86,11 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
 
     const lines = (await Deno.readTextFile(`${out}/metrics.jsonl`)).trimEnd().split("\n")
       .map((line) => JSON.parse(line));
-    assertEquals(lines.map(({ kind }) => kind), ["start", ...Array(6).fill("step"), "freeze", "end"]);
-    assertEquals(lines.slice(1, 7).map(({ step }) => step), [1, 2, 3, 4, 5, 6]);
-    assert(lines.slice(1, 7).every(({ loss }) => Number.isFinite(loss) && loss > 0));
+    const kinds = ["start", "components", ...Array(6).fill("step"), "freeze", "end"];
+    assertEquals(lines.map(({ kind }) => kind), kinds);
+    assertEquals(lines[1].components.length, 47);
+    assertEquals(lines.slice(2, 8).map(({ step }) => step), [1, 2, 3, 4, 5, 6]);
+    assert(lines.slice(2, 8).every(({ loss }) => Number.isFinite(loss) && loss > 0));
     assertEquals(lines.at(-1).perplexity.toFixed(2), after);
     assertMatch(await Deno.readTextFile(`${out}/report.html`), /^<!doctype html>/i);
 
@@ -170,7 +172,7 @@ const REFUSALS: readonly Refusal[] = [
     when: "the policy has an unknown name",
     code: 2,
     args: ["--policy", "grades"],
-    message: usage('--policy must be gradES, none or a module: got "grades"'),
+    message: usage('--policy must be one of gradES, snr, prefix, none, or a module: got "grades"'),
   },
   {
     when: "there is no model folder",

@@ -66,6 +66,13 @@ Deno.test("readFlags lets the last value of a flag stand", () => {
   assertEquals(readFlags(["--steps", "6", "--steps", "7"], TABLE).values.steps, 7);
 });
 
+Deno.test("readFlags leaves a number that is absent null where it has no default", () => {
+  const table = { steps: whole("optimizer steps", null), rate: positive("learning rate", null) };
+  assertEquals(readFlags([], table).values, { steps: null, rate: null });
+  assertEquals(readFlags(["--steps", "6", "--rate", "0.5"], table).values, { steps: 6, rate: 0.5 });
+  assertEquals(helpOf("usage", table).includes("--steps N   optimizer steps\n"), true);
+});
+
 Deno.test("readFlags sees --help and -h", () => {
   assertEquals([["--help"], ["-h"], ["--steps", "6", "--help"]].map((args) => readFlags(args, TABLE).help), [
     true,

@@ -1,5 +1,5 @@
 /**
- * The example `finetune` as a process of its own, on a text small enough for tests.
+ * Examples as processes of their own, and a text small enough for tests.
  *
  * @module
  */
@@ -21,19 +21,20 @@ export interface Outcome {
 const ROOT = new URL("../../", import.meta.url);
 
 /**
- * Starts `examples/finetune.ts`. The shell is replaced by Deno, so that a signal to the child reaches it.
+ * Starts an example. The shell is replaced by Deno, so that a signal to the child reaches it.
  *
+ * @param name Its file, without the end
  * @param args Its arguments
  * @param folder Folder that the driver may use at run time
  * @returns The process
  */
-export function startFinetune(args: readonly string[], folder: string): Deno.ChildProcess {
+export function startExample(name: string, args: readonly string[], folder: string): Deno.ChildProcess {
   // Where these tests run with stand-ins, the process needs them too.
   const standIns = import.meta.resolve("@std/assert").startsWith("file:");
   const map = standIns ? ["--import-map=tests/stand_ins/import_map.json"] : [];
   return new Deno.Command("sh", {
     args: ["-c", 'exec "$0" "$@"', Deno.execPath(), "run", ...map]
-      .concat(["--allow-read", "--allow-write", "examples/finetune.ts", ...args]),
+      .concat(["--allow-read", "--allow-write", `examples/${name}.ts`, ...args]),
     cwd: ROOT,
     env: { XDG_RUNTIME_DIR: folder, NO_COLOR: "1" },
     stdin: "null",
@@ -43,14 +44,20 @@ export function startFinetune(args: readonly string[], folder: string): Deno.Chi
 }
 
 /**
- * Runs `examples/finetune.ts` to its end.
+ * Runs an example to its end.
  *
+ * @param name Its file, without the end
  * @param args Its arguments
  * @param folder Folder that the driver may use at run time
  * @returns How it ended
  */
-export async function finetune(args: readonly string[], folder: string): Promise<Outcome> {
-  const { code, stdout, stderr } = await startFinetune(args, folder).output();
+export async function example(name: string, args: readonly string[], folder: string): Promise<Outcome> {
+  const { code, stdout, stderr } = await startExample(name, args, folder).output();
   const text = new TextDecoder();
   return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+}
+
+/** Runs `finetune` to its end. */
+export function finetune(args: readonly string[], folder: string): Promise<Outcome> {
+  return example("finetune", args, folder);
 }

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { inFolder } from "../data/files.ts";
-import { finetune, SMALL, startFinetune, TEXT } from "./process.ts";
+import { finetune, SMALL, startExample, TEXT } from "./process.ts";
 
 const STEPS = 28;
 
@@ -41,7 +41,7 @@ async function killLater(
     readonly wait: number;
   },
 ): Promise<void> {
-  const process = startFinetune(args, folder);
+  const process = startExample("finetune", args, folder);
   let alive = true;
   const ended = process.output().finally(() => alive = false);
   while (alive && !await until()) await pause(1);

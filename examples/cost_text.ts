@@ -1,0 +1,42 @@
+/**
+ * What a step costs and what a freeze saves, as text.
+ *
+ * @module
+ */
+
+import type { Cost, FreezeEvent } from "@firn/train";
+import { scaled } from "./report_numbers.ts";
+
+/** By how much a number changed, `"-18 %"`; empty where there is nothing to compare with. */
+export function percent(before: number, after: number): string {
+  if (before === 0) return "";
+  const change = Math.round(100 * (after / before - 1));
+  // Rounding gives -0 as well.
+  return change === 0 ? "0 %" : `${change < 0 ? "" : "+"}${change} %`;
+}
+
+/** A number before and after, and by how much it changed: `"3.78 → 3.10 (-18 %)"`. */
+export function change(before: number, after: number, digits: number): string {
+  return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent(before, after)})`;
+}
+
+/** Floating-point operations, `"3.78 GFLOP"`. */
+export function flopText(flops: number): string {
+  return `${scaled(flops)}FLOP`;
+}
+
+/** What a step costs. */
+export function costText({ launches, matmulFlops, bytes }: Cost): string {
+  return `${launches} launches, ${flopText(matmulFlops)}, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
+}
+
+/** A change of the frozen set, and what a step costs before and after. */
+export function freezeText({ step, frozen, thawed, before, after }: FreezeEvent): string {
+  const list = (verb: string, paths: readonly string[]): string[] =>
+    paths.length === 0
+      ? []
+      : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
+  return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${
+    costText(before)
+  } → ${costText(after)}`;
+}

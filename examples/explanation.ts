@@ -1,0 +1,136 @@
+/**
+ * What a run froze, why, and what that saved, worked out from its log.
+ *
+ * @module
+ */
+
+import type { Cost, Path, Reason } from "@firn/train";
+import { median } from "./report_numbers.ts";
+import type { FreezeLine, Line, Quality, StepLine } from "./run_log.ts";
+
+/** A component that was frozen or thawed. */
+export interface Moved {
+  readonly path: Path;
+  /** Why it was frozen; null when the log does not say. */
+  readonly reason: Reason | null;
+  /** Floating-point operations of its own gradient in a step, which freezing saves; null when the log does not say. */
+  readonly flops: number | null;
+  /** Of a component that thawed: steps that it was frozen for, where the log says since when. */
+  readonly heldFor?: number;
+}
+
+/** What a step costs with one frozen set. */
+export interface Paid {
+  readonly cost: Pick<Cost, "launches" | "matmulFlops">;
+  /** Median of the measured milliseconds, without the first look; null when there was no other. */
+  readonly stepMs: number | null;
+}
+
+/** A change of the frozen set. */
+export interface Change {
+  /** Step after which it holds. */
+  readonly step: number;
+  readonly frozen: readonly Moved[];
+  readonly thawed: readonly Moved[];
+  readonly before: Paid;
+  readonly after: Paid;
+}
+
+/** All that is known about what a run froze. */
+export interface Explanation {
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly adapter: string;
+  /** Steps in the log so far. */
+  readonly steps: number;
+  /** Steps that were planned; null when the log does not say. */
+  readonly planned: number | null;
+  readonly finished: boolean;
+  readonly quality: { readonly before: Quality; readonly after: Quality | null };
+  /** Changes of the frozen set, in order. */
+  readonly changes: readonly Change[];
+  /** What is frozen at the end. */
+  readonly frozen: readonly Path[];
+  /** What is not, in the model's order. */
+  readonly active: readonly Path[];
+  /** Share of the elements of all components that are frozen at the end; null when the log does not say. */
+  readonly share: number | null;
+  /** Floating-point operations of the run, over those of as many steps without a freeze; null before the first step. */
+  readonly flopShare: number | null;
+}
+
+/**
+ * Explains a run.
+ *
+ * @param lines Its log, in order; of a run that is under way, so far
+ * @returns What is known
+ */
+export function explain(lines: readonly Line[]): Explanation {
+  const start = lines.find((line) => line.kind === "start")!;
+  const end = lines.find((line) => line.kind === "end") ?? null;
+  const steps = lines.filter((line) => line.kind === "step");
+  const events = lines.filter((line) => line.kind === "freeze");
+  const components = lines.find((line) => line.kind === "components")?.components ?? [];
+  const costs = new Map(components.map(({ path, cost }) => [path, cost?.dW ?? null]));
+
+  const since = new Map<Path, { readonly step: number; readonly reason: Reason | null }>();
+  const paces = pacesOf(steps, events);
+  const changes = events.map((event, i): Change => {
+    const moved = (path: Path) => ({ path, flops: costs.get(path) ?? null });
+    const thawed = event.thawed.map((path): Moved => {
+      const held = since.get(path);
+      since.delete(path);
+      const reason = held?.reason ?? null;
+      return { ...moved(path), reason, ...held && { heldFor: event.step - held.step } };
+    });
+    const frozen = event.frozen.map((path): Moved => {
+      const reason = event.reasons?.[path] ?? null;
+      since.set(path, { step: event.step, reason });
+      return { ...moved(path), reason };
+    });
+    return {
+      step: event.step,
+      frozen,
+      thawed,
+      before: { cost: event.before, stepMs: paces[i] },
+      after: { cost: event.after, stepMs: paces[i + 1] },
+    };
+  });
+
+  const known = components.length > 0
+    ? components.map(({ path }) => path)
+    : [...new Set(steps.flatMap(({ readings }) => Object.values(readings).flatMap(Object.keys)))];
+  const size = (which: typeof components) => which.reduce((n, component) => n + component.size, 0);
+  const { steps: planned } = start.config;
+  return {
+    config: start.config,
+    adapter: start.adapter,
+    steps: steps.at(-1)?.step ?? 0,
+    planned: typeof planned === "number" ? planned : null,
+    finished: end !== null,
+    quality: { before: start, after: end },
+    changes,
+    frozen: [...since.keys()],
+    active: known.filter((path) => !since.has(path)),
+    share: components.length === 0
+      ? null
+      : size(components.filter(({ path }) => since.has(path))) / size(components),
+    flopShare: flopShareOf(steps, events),
+  };
+}
+
+/** Milliseconds of a step before the first change of the frozen set, between it and the next, and so on. */
+function pacesOf(steps: readonly StepLine[], events: readonly FreezeLine[]): (number | null)[] {
+  return [0, ...events.map(({ step }) => step)].map((from, i) => {
+    const to = events[i]?.step ?? Infinity;
+    const span = steps.filter(({ step }) => step > from && step <= to);
+    // The first look after a change waits for new shaders, and says nothing.
+    const settled = span.filter(({ stepMs }) => stepMs !== span[0].stepMs);
+    return settled.length === 0 ? null : median(settled.map(({ stepMs }) => stepMs));
+  });
+}
+
+function flopShareOf(steps: readonly StepLine[], events: readonly FreezeLine[]): number | null {
+  if (steps.length === 0) return null;
+  const full = events[0]?.before.flops ?? steps[0].flops;
+  return steps.reduce((sum, { flops }) => sum + flops, 0) / (full * steps.length);
+}

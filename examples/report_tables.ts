@@ -1,0 +1,146 @@
+/**
+ * The tables of a report about freezing.
+ *
+ * @module
+ */
+
+import type { FreezeEvent } from "@firn/train";
+import type { Change } from "./explanation.ts";
+import { type Html, html, type Part } from "./report_html.ts";
+import { scaled, short } from "./report_numbers.ts";
+
+const MAX_EVENTS = 200;
+const MAX_NAMES = 40;
+const MAX_REASONS = 600;
+const COSTS = [
+  ["Launches", "launches", ""],
+  ["FLOPs", "flops", ""],
+  ["FLOPs of matmul", "matmulFlops", ""],
+  ["Traffic", "bytes", "B"],
+  ["Working memory", "memory", "B"],
+] as const;
+
+/**
+ * Shows each change of the frozen set and what a step costs from then on.
+ *
+ * @param events The changes, at least one
+ * @param changes What is known of each beyond that, in the same order
+ * @returns A section
+ */
+export function eventTable(events: readonly FreezeEvent[], changes: readonly Change[]): Html {
+  const costs = ({ before, after }: Pick<FreezeEvent, "before" | "after">) =>
+    COSTS.map(([, key, unit]) => change(before[key], after[key], unit));
+  const times = (before: number | null | undefined, after: number | null | undefined): Html =>
+    after == null ? html`<td>–</td>` : change(before ?? after, after, "ms");
+  const rows = events.slice(0, MAX_EVENTS).map((event, i) =>
+    html`<tr><th scope="row">${event.step}</th>
+<td>${names("froze", event.frozen)}${names("thawed", event.thawed)}</td>${costs(event)}${
+      times(changes[i]?.before.stepMs, changes[i]?.after.stepMs)
+    }</tr>`
+  );
+  const rest = events.length > MAX_EVENTS
+    ? html`
+      <tr>
+        <th scope="row">…</th>
+        <td>and ${events.length - MAX_EVENTS} more changes</td>
+      </tr>
+    `
+    : "";
+  const total = [
+    ...costs({ before: events[0].before, after: events[events.length - 1].after }),
+    times(changes[0]?.before.stepMs, changes.at(-1)?.after.stepMs),
+  ];
+  return html`
+    <section>
+      <h2>What each freeze saved</h2>
+      <div class="scroll">
+        <table class="events">
+          <thead>
+            <tr><th scope="col">After step</th><th scope="col">Components</th>${COSTS.map(([name]) =>
+              html`<th scope="col">${name}</th>`
+            )}<th scope="col">Measured</th></tr>
+          </thead>
+          <tbody>${rows}${rest}</tbody>
+          <tfoot>
+            <tr><th scope="row">All</th><td></td>${total}</tr>
+          </tfoot>
+        </table>
+      </div>
+    </section>
+  `;
+}
+
+/**
+ * Shows why each component was frozen, and what its own gradient costs in a step.
+ *
+ * @param changes The changes of the frozen set
+ * @returns A section; nothing where the log says neither
+ */
+export function reasonTable(changes: readonly Change[]): Part {
+  const moves = changes.flatMap(({ step, frozen, thawed }) => [
+    ...frozen.map((moved) => ({ step, moved, thawed: false })),
+    ...thawed.map((moved) => ({ step, moved, thawed: true })),
+  ]);
+  if (moves.every(({ moved }) => moved.reason === null && moved.flops === null)) return "";
+  const full = changes[0].before.cost.matmulFlops;
+  const number = (value: number | null | undefined): string => value == null ? "–" : short(value);
+  const rows = moves.slice(0, MAX_REASONS).map(
+    ({ step, moved: { path, reason, flops, heldFor }, thawed }) => {
+      const cells = thawed
+        ? html`
+          <td>thawed${heldFor === undefined ? "" : ` after ${heldFor} steps`}</td>
+          <td></td>
+          <td></td>
+        `
+        : html`
+          <td>${reason?.signal ?? "–"}</td>
+          <td>${number(reason?.value)}</td>
+          <td>${number(reason?.threshold)}</td>
+        `;
+      const share = flops === null || full === 0 ? "" : html`
+        <small>${(100 * flops / full).toFixed(1)} %</small>
+      `;
+      return html`<tr><th scope="row">${step}</th><td>${path}</td>${cells}
+<td>${flops === null ? "–" : scaled(flops).trim()}${share}</td><td>${
+        thawed ? "" : reason?.rule ?? "–"
+      }</td></tr>`;
+    },
+  );
+  const rest = moves.length > MAX_REASONS
+    ? html`
+      <tr>
+        <th scope="row">…</th>
+        <td>and ${moves.length - MAX_REASONS} more</td>
+      </tr>
+    `
+    : "";
+  const names = ["After step", "Component", "Signal", "Value", "Threshold", "FLOPs of its gradient", "Rule"];
+  return html`
+    <section>
+      <h2>Why each component froze</h2>
+      <div class="scroll">
+        <table class="reasons">
+          <thead>
+            <tr>${names.map((name) => html`<th scope="col">${name}</th>`)}</tr>
+          </thead>
+          <tbody>${rows}${rest}</tbody>
+        </table>
+      </div>
+    </section>
+  `;
+}
+
+function names(label: string, paths: readonly string[]): Part {
+  if (paths.length === 0) return "";
+  if (paths.length === 1) return html`<div>${label} ${paths[0]}</div>`;
+  const list = paths.slice(0, MAX_NAMES).map((path) => html`<div>${path}</div>`);
+  if (paths.length > MAX_NAMES) list.push(html`<div>and ${paths.length - MAX_NAMES} more</div>`);
+  return html`<details><summary>${label} ${paths.length}</summary>${list}</details>`;
+}
+
+/** What a step costs now, and how that compares with before. */
+function change(before: number, after: number, unit: string): Html {
+  const percent = before === 0 ? 0 : Math.round(1000 * (after / before - 1)) / 10;
+  const sign = percent > 0 ? "+" : percent < 0 ? "−" : "±";
+  return html`<td>${`${scaled(after)}${unit}`.trim()} <small>${sign}${Math.abs(percent)} %</small></td>`;
+}
