@@ -31,7 +31,7 @@ export function costText({ launches, matmulFlops, bytes }: Cost): string {
 }
 
 /** A change of the frozen set, and what a step costs before and after. */
-export function freezeText({ step, frozen, thawed, before, after }: FreezeEvent): string {
+export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeEvent, "reasons">): string {
   const list = (verb: string, paths: readonly string[]): string[] =>
     paths.length === 0
       ? []

@@ -50,7 +50,7 @@ export interface RunReport {
   /** One entry a step, in order. */
   readonly rows: readonly MetricRow[];
   /** Changes of the frozen set, in order. */
-  readonly events: readonly FreezeEvent[];
+  readonly events: readonly Omit<FreezeEvent, "reasons">[];
   /** What `explain` says of the events, in the same order. */
   readonly changes?: readonly Change[];
   /** In model order. */

@@ -27,7 +27,10 @@ const COSTS = [
  * @param changes What is known of each beyond that, in the same order
  * @returns A section
  */
-export function eventTable(events: readonly FreezeEvent[], changes: readonly Change[]): Html {
+export function eventTable(
+  events: readonly Omit<FreezeEvent, "reasons">[],
+  changes: readonly Change[],
+): Html {
   const costs = ({ before, after }: Pick<FreezeEvent, "before" | "after">) =>
     COSTS.map(([, key, unit]) => change(before[key], after[key], unit));
   const times = (before: number | null | undefined, after: number | null | undefined): Html =>

@@ -50,9 +50,9 @@ export interface StepLine extends Omit<MetricRow, "learningRate"> {
 }
 
 /** A change of the frozen set. */
-export interface FreezeLine extends FreezeEvent {
+export interface FreezeLine extends Omit<FreezeEvent, "reasons"> {
   readonly kind: "freeze";
-  /** Why each component was frozen, as far as the policy said. */
+  /** Why each component was frozen, as far as the policy said; absent in older logs. */
   readonly reasons?: Readonly<Record<Path, Reason>>;
 }
 
