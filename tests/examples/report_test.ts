@@ -59,7 +59,7 @@ function demo({ steps = 60, layers = 2, policy = "freeze" }: DemoOptions = {}): 
     const difference = (a: readonly string[], b: readonly string[]) => a.filter((path) => !b.includes(path));
     const [added, thawed] = [difference(next, frozen), difference(frozen, next)];
     const costs = { before: cost(frozen.length), after: cost(next.length) };
-    events.push({ step, frozen: added, thawed, reasons: {}, ...costs });
+    events.push({ step, frozen: added, thawed, ...costs });
     for (const path of added) frozenAt[path] ??= step;
     frozen = next;
   }
@@ -172,7 +172,6 @@ Deno.test("renderReport rules the steps at which the frozen set changed", async 
     step,
     frozen: [path],
     thawed: [],
-    reasons: {},
     before,
     after,
   }));
@@ -210,7 +209,7 @@ Deno.test("renderReport hatches what a resumed run had frozen before, and ends t
   const { before, after } = demo().events[0];
   const rows = run.rows.slice(30);
   const whole = await renderReport({ ...run, rows, frozenAt: { [path]: 10 } });
-  const thawed = { step: 45, frozen: [], thawed: [path], reasons: {}, before, after };
+  const thawed = { step: 45, frozen: [], thawed: [path], before, after };
   const half = await renderReport({ ...run, rows, frozenAt: { [path]: 10 }, events: [thawed] });
   const width = (page: string) =>
     Number(/M[^"h]*h([\d.]+)[^"]*"[^>]*fill="url\(#frozen\)"/.exec(plotsOf(page)[1])![1]);
