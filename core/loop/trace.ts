@@ -7,7 +7,7 @@
 import { grad } from "../grad.ts";
 import { abs, add, broadcast, equal, multiply, subtract, where } from "../ops/elementwise.ts";
 import { sumEach } from "../ops/reduce.ts";
-import { pad, reshape } from "../ops/shape.ts";
+import { concat, pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
 import { leaf, type Spec, type StepFunction, stepScalar, type Tensor, tensor } from "../tensor.ts";
@@ -113,6 +113,7 @@ export function traceStep(options: StepOptions): StepGraph {
     if (v !== undefined) measure("secondMoment", path, () => v);
     if (previous !== undefined) replace(`previous.${path}`, previous, gradient);
   }
+  const own = readings.length;
   [...probed.keys()].forEach((path, i) => measureGradient(path, gradients[paths.length + i]));
   for (const [name, moment] of state) {
     replace(`optimizer.${name}`, stateLeaves.get(`optimizer.${name}`)!, moment);
@@ -121,7 +122,9 @@ export function traceStep(options: StepOptions): StepGraph {
   replace("loss", leaf("loss", loss), loss);
   // The ring is a tensor like any other: one row is replaced, in place.
   const [rows, width] = ring;
-  const row = pad(sumEach([loss, ...readings]), { before: [0], after: [width - 1 - readings.length] });
+  // What is probed lies lower: in one sum with it, the other readings would have to wait, and have launches of their own.
+  const sums = [[loss, ...readings.slice(0, own)], readings.slice(own)].filter((part) => part.length > 0);
+  const row = pad(concat(sums.map(sumEach), 0), { before: [0], after: [width - 1 - readings.length] });
   const numbers = tensor(Float32Array.from({ length: rows }, (_, i) => i), [rows, 1]);
   const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
   const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });

@@ -121,7 +121,9 @@ Deno.test("components of the models have the layer that their names say, and kin
     const scores = logits(unflatten(leaves), leaf("images", { shape: [4, PIXELS], dtype: "f32" }));
     assertEquals(scores.shape, [4, 10]);
     const loss = crossEntropy(scores, leaf("labels", { shape: [4], dtype: "i32" }));
-    return findComponents(loss, { leaves, trainable: () => true }).map(({ path, layer, kind }) => `${path} ${layer} ${kind}`);
+    return findComponents(loss, { leaves, trainable: () => true }).map(({ path, layer, kind }) =>
+      `${path} ${layer} ${kind}`
+    );
   };
   assertEquals(found("mlp"), [
     "layers.0 0 linear",

@@ -172,7 +172,6 @@ Deno.test("renderReport rules the steps at which the frozen set changed", async 
     step,
     frozen: [path],
     thawed: [],
-    reasons: {},
     before,
     after,
   }));
@@ -210,7 +209,7 @@ Deno.test("renderReport hatches what a resumed run had frozen before, and ends t
   const { before, after } = demo().events[0];
   const rows = run.rows.slice(30);
   const whole = await renderReport({ ...run, rows, frozenAt: { [path]: 10 } });
-  const thawed = { step: 45, frozen: [], thawed: [path], reasons: {}, before, after };
+  const thawed = { step: 45, frozen: [], thawed: [path], before, after };
   const half = await renderReport({ ...run, rows, frozenAt: { [path]: 10 }, events: [thawed] });
   const width = (page: string) =>
     Number(/M[^"h]*h([\d.]+)[^"]*"[^>]*fill="url\(#frozen\)"/.exec(plotsOf(page)[1])![1]);
