@@ -1,0 +1,93 @@
+/**
+ * Attention in float64, for the tests of its kernels.
+ *
+ * @module
+ */
+
+import type { AttentionShape } from "../../kernels/attention_tiles.ts";
+import { values } from "./run_kernel.ts";
+
+export interface Arrays {
+  readonly q: ArrayLike<number>;
+  readonly k: ArrayLike<number>;
+  readonly v: ArrayLike<number>;
+  readonly dOut: ArrayLike<number>;
+}
+
+/** Attention and its gradients by their definitions, in float64. */
+export function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?: number) {
+  const keys = s.keys ?? s.time;
+  const before = offset ?? keys - s.time;
+  const out = new Float64Array(s.batch * s.time * s.heads * s.dim);
+  const lse = new Float64Array(s.batch * s.time * s.heads);
+  const delta = new Float64Array(lse.length);
+  const dq = new Float64Array(out.length);
+  const dk = new Float64Array(s.batch * keys * s.kvHeads * s.dim);
+  const dv = new Float64Array(dk.length);
+  for (let b = 0; b < s.batch; b++) {
+    for (let h = 0; h < s.heads; h++) {
+      const g = Math.floor(h * s.kvHeads / s.heads);
+      for (let i = 0; i < s.time; i++) {
+        const query = (b * s.time + i) * s.heads + h;
+        const seen: { key: number; score: number }[] = [];
+        for (let j = 0; j < keys; j++) {
+          const position = i + before;
+          if (s.causal && j > position) continue;
+          if (s.window && (j > position || j <= position - s.window)) continue;
+          const key = (b * keys + j) * s.kvHeads + g;
+          let score = 0;
+          for (let d = 0; d < s.dim; d++) score += q[query * s.dim + d] * k[key * s.dim + d];
+          seen.push({ key, score: score * s.scale });
+        }
+        const highest = Math.max(...seen.map(({ score }) => score));
+        const total = seen.reduce((sum, { score }) => sum + Math.exp(score - highest), 0);
+        lse[query] = highest + Math.log(total);
+        const slopes = seen.map(({ key, score }) => {
+          const weight = Math.exp(score - lse[query]);
+          let dWeight = 0;
+          for (let d = 0; d < s.dim; d++) {
+            out[query * s.dim + d] += weight * v[key * s.dim + d];
+            dWeight += dOut[query * s.dim + d] * v[key * s.dim + d];
+            dv[key * s.dim + d] += weight * dOut[query * s.dim + d];
+          }
+          return { key, weight, dWeight };
+        });
+        delta[query] = slopes.reduce((sum, { weight, dWeight }) => sum + weight * dWeight, 0);
+        for (const { key, weight, dWeight } of slopes) {
+          const slope = weight * (dWeight - delta[query]) * s.scale;
+          for (let d = 0; d < s.dim; d++) {
+            dq[query * s.dim + d] += slope * k[key * s.dim + d];
+            dk[key * s.dim + d] += slope * q[query * s.dim + d];
+          }
+        }
+      }
+    }
+  }
+  return { out, lse, delta, dq, dk, dv };
+}
+
+/** Adds up the parts of a gradient. */
+export function addParts(all: ArrayLike<number>, parts: number): Float64Array {
+  const size = all.length / parts;
+  return Float64Array.from(
+    { length: size },
+    (_, i) => Array.from({ length: parts }, (_, p) => all[p * size + i]).reduce((a, b) => a + b),
+  );
+}
+
+/** Adds up the shares of the query heads of each key head. */
+export function addHeads({ heads, kvHeads, dim }: AttentionShape, shares: ArrayLike<number>): Float64Array {
+  const ratio = heads / kvHeads;
+  const sums = new Float64Array(shares.length / ratio);
+  for (let i = 0; i < shares.length; i++) {
+    const head = Math.floor(i / dim);
+    sums[Math.floor(head / ratio) * dim + i % dim] += shares[i];
+  }
+  return sums;
+}
+
+export function arrays(s: AttentionShape) {
+  const own = s.batch * s.time * s.heads * s.dim;
+  const other = s.batch * (s.keys ?? s.time) * s.kvHeads * s.dim;
+  return { q: values(own, 1), k: values(other, 2), v: values(other, 3), dOut: values(own, 4) };
+}
