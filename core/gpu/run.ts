@@ -32,6 +32,8 @@ export interface Recording {
   prepare(step: number, starts?: readonly number[]): Pass["launches"];
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
+  /** The same, but for the buffers of intermediate values: another recording may have them. */
+  release(): GPUBuffer[];
 }
 
 /** Gives the buffer of a leaf when a plan is recorded. */
@@ -41,13 +43,20 @@ export type Resolve = (leaf: Tensor) => GPUBuffer;
  * Records a plan: creates its buffers, pipelines and bind groups.
  *
  * @param gpu The device
- * @param options The plan, and where its leaves live; resident leaves are found without help
+ * @param options The plan, and where its leaves live; resident leaves are found without help. `spare`: buffers of a
+ * recording before it, which this one takes where the size is right, and frees where it is not: a device takes far longer
+ * to give memory than a step to run
  * @returns The recording
  * @throws {OutOfMemoryError} When the device has no room
  */
 export async function record(
   gpu: Gpu,
-  options: { readonly plan: Plan; readonly resolve?: Resolve; readonly label?: string },
+  options: {
+    readonly plan: Plan;
+    readonly resolve?: Resolve;
+    readonly label?: string;
+    readonly spare?: readonly GPUBuffer[];
+  },
 ): Promise<Recording> {
   const { plan, resolve } = options;
   const label = options.label ?? "plan";
@@ -66,8 +75,12 @@ export async function record(
   }
 
   async function build(): Promise<Recording> {
-    const slots = plan.slots.map((bytes, i) =>
-      own({ label: `intermediate values ${i} of "${label}"`, bytes })
+    const spare = Map.groupBy(options.spare ?? [], (buffer) => buffer.size);
+    const kept = plan.slots.map((bytes) => spare.get(bytes)?.pop());
+    for (const buffer of [...spare.values()].flat()) buffer.destroy();
+    owned.push(...kept.filter((buffer) => buffer !== undefined));
+    const slots = kept.map((buffer, i) =>
+      buffer ?? own({ label: `intermediate values ${i} of "${label}"`, bytes: plan.slots[i] })
     );
     let scalarBuffer: GPUBuffer | null = null;
     const used = new Set([...plan.launches.flatMap((l) => l.bindings), ...plan.roots]);
@@ -129,6 +142,11 @@ export async function record(
         return steps;
       },
       destroy: free,
+      release() {
+        const rest = new Set(slots);
+        for (const buffer of owned) if (!rest.has(buffer)) buffer.destroy();
+        return slots;
+      },
     };
   }
 }

@@ -62,13 +62,14 @@ export function replayer(gpu: Gpu): Replayer {
   return {
     async replay({ plan: { key, plan }, params, leaves, batch, step, starts, owner }) {
       if (current === null || current.key !== key || current.owner !== owner) {
-        forget();
+        const spare = current?.recording.release();
+        current = null;
         const resolve = (node: Tensor): GPUBuffer => {
           const { path } = node.attrs as { path: Path };
           if (path.startsWith("batch.")) return inputBuffer(path, batch.get(path.slice(6))!);
           return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
         };
-        const recording = await record(gpu, { plan, resolve, label: "step" });
+        const recording = await record(gpu, { plan, resolve, spare, label: "step" });
         // A step of another state may have been taken meanwhile.
         forget();
         current = { key, owner, recording };
