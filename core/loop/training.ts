@@ -97,7 +97,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   function leafSpecs(frozen: readonly Path[]): Map<Path, Spec> {
     const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
     return new Map<Path, Spec>([
-      ...stateSpecs(active, { optimizer, signals }),
+      ...stateSpecs(active, { optimizer, signals, trainable: activePaths([]) }),
       ["ring", { shape: compiler.ringShape(shapes), dtype: "f32" }],
       ["loss", { shape: [], dtype: "f32" }],
     ]);
