@@ -308,6 +308,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       before: plan.plan.cost,
       after: going ? compiler.compile({ ...asked, frozen, probed, since }).plan.cost : NOTHING,
     };
+    // No step is as the last one was: its memory is free before that of the next is taken.
+    if (change !== null) replays.forget();
     let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
     const moving = reason === null ? activePaths(frozen) : [];
     leaves = keepBest(gpu, { leaves, params, step, best, moving });
