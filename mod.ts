@@ -52,7 +52,7 @@ export type { KernelTime } from "./core/gpu/profile.ts";
 export type { Cost } from "./core/gpu/plan.ts";
 export * from "./core/models/mod.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
-export { clipByGlobalNorm, globalNorm } from "./core/optim/clip.ts";
+export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./core/optim/clip.ts";
 export { chain, type Optimizer, type OptimizerStep } from "./core/optim/optimizer.ts";
 export {
   constantRate,

@@ -117,7 +117,9 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       [...request.params.keys()].filter((path) => trainable(path) && request.probed.includes(moduleOf(path))),
     );
     const { groups } = ages(request), ring = ringShape(request.params);
-    return traceStep({ loss: traced.loss, active, probed, optimizer, signals, ring, groups, warmup });
+    const all = activePaths(request.params, []);
+    const { loss } = traced;
+    return traceStep({ loss, active, probed, optimizer, trainable: all, signals, ring, groups, warmup });
   }
 
   function ages({ params, frozen, since }: StepRequest): Ages {

@@ -39,6 +39,8 @@ export interface StepOptions {
   /** Parameters whose gradients are measured and not followed; none when absent. */
   readonly probed?: Leaves;
   readonly optimizer: Optimizer;
+  /** Paths of all parameters that may be active, in order; those of `active` when absent. */
+  readonly trainable?: readonly Path[];
   readonly signals: readonly Signal[];
   /** Shape of the ring buffer: rows of readings, columns. */
   readonly ring: readonly [number, number];
@@ -48,14 +50,14 @@ export interface StepOptions {
   readonly warmup?: StepFunction | null;
 }
 
-/** Paths of the state of active parameters, and their shapes: optimizer moments and previous gradients. */
+/** Paths of the state besides parameters, and shapes: that of the optimizer, and previous gradients. */
 export function stateSpecs(
   active: ReadonlyMap<Path, Spec>,
-  options: { readonly optimizer: Optimizer; readonly signals: readonly Signal[] },
+  options: Pick<StepOptions, "optimizer" | "signals" | "trainable">,
 ): Map<Path, Spec> {
   const leaves = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
   const all = new Map<Path, Spec>(
-    [...options.optimizer.init(leaves)].map(([path, t]) => [`optimizer.${path}`, t]),
+    [...options.optimizer.init(leaves, options.trainable)].map(([path, t]) => [`optimizer.${path}`, t]),
   );
   if (options.signals.includes("gradDelta")) {
     for (const [path, spec] of active) all.set(`previous.${path}`, spec);
@@ -73,17 +75,21 @@ export function stateSpecs(
 export function traceStep(options: StepOptions): StepGraph {
   const { loss, active, optimizer, signals, ring } = options;
   const { probed = new Map(), groups = new Map(), warmup = null } = options;
-  const paths = [...active.keys()];
+  const paths = [...active.keys()], { trainable = paths } = options;
   const gradients = grad(loss, [...active.values(), ...probed.values()]);
   const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
-  const specs = stateSpecs(active, { optimizer, signals });
+  const specs = stateSpecs(active, { optimizer, signals, trainable });
   const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
   const moments = new Map(
     [...stateLeaves].flatMap(([path, l]) =>
       path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []
     ),
   );
-  const { updates: steps, state } = aged(optimizer.next(moments, grads, active), { grads, groups, warmup });
+  const { updates: steps, state } = aged(optimizer.next(moments, grads, active, trainable), {
+    grads,
+    groups,
+    warmup,
+  });
 
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
   const replace = (path: Path, target: Tensor, value: Tensor): void => {

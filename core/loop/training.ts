@@ -97,7 +97,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   function leafSpecs(frozen: readonly Path[]): Map<Path, Spec> {
     const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
     return new Map<Path, Spec>([
-      ...stateSpecs(active, { optimizer, signals }),
+      ...stateSpecs(active, { optimizer, signals, trainable: activePaths([]) }),
       ["ring", { shape: compiler.ringShape(shapes), dtype: "f32" }],
       ["loss", { shape: [], dtype: "f32" }],
     ]);
@@ -308,6 +308,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       before: plan.plan.cost,
       after: going ? compiler.compile({ ...asked, frozen, probed, since }).plan.cost : NOTHING,
     };
+    // No step is as the last one was: its memory is free before that of the next is taken.
+    if (change !== null) replays.forget();
     let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
     const moving = reason === null ? activePaths(frozen) : [];
     leaves = keepBest(gpu, { leaves, params, step, best, moving });

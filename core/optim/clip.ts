@@ -4,11 +4,13 @@
  * @module
  */
 
-import { add, divide, minimum, multiply } from "../ops/elementwise.ts";
+import { add, divide, minimum, multiply, where } from "../ops/elementwise.ts";
+import { embedding } from "../ops/embedding.ts";
 import { sqrt } from "../ops/functions.ts";
 import { sum, sumEach } from "../ops/reduce.ts";
-import type { Tensor } from "../tensor.ts";
-import type { Leaves } from "../tree.ts";
+import { reshape } from "../ops/shape.ts";
+import { fill, type Tensor, tensor } from "../tensor.ts";
+import type { Leaves, Path } from "../tree.ts";
 import type { Optimizer } from "./optimizer.ts";
 
 /**
@@ -28,18 +30,30 @@ import type { Optimizer } from "./optimizer.ts";
  * ```
  */
 export function globalNorm(grads: Leaves): Tensor {
-  return sqrt(sum(sumEach([...grads.values()].map((g) => multiply(g, g)))));
+  return sqrt(sum(squaresOf(grads)));
+}
+
+/** Options of {@link clipByGlobalNorm}. */
+export interface ClipOptions {
+  /**
+   * Whose gradients the norm is taken over; `active` when absent.
+   *
+   * - `active`: those that the step has. Freezing shrinks the norm, so the same limit clips less.
+   * - `all`: those too of what is frozen, each as it was last. Freezing leaves the meaning of the limit as it is; but as
+   *   gradients go on falling, the frozen share grows too large, and what is frozen from the start counts as zero.
+   */
+  readonly over?: "active" | "all";
 }
 
 /**
  * Scales all gradients down when their common norm is above a limit. No host read.
  *
- * The norm is taken over the *active* parameters: freezing some shrinks it, so the same limit clips less.
- *
  * Source: Pascanu et al., arXiv 1211.5063, algorithm 1; the 1e-6 is PyTorch's.
  *
  * @param limit Largest norm
- * @returns An optimizer for {@link chain}; it has no state
+ * @param options What it is the norm of
+ * @returns An optimizer for {@link chain}; over `all` its state is `squares`, the last squared norm of each parameter,
+ * else it has none
  *
  * @example
  * ```ts
@@ -52,16 +66,42 @@ export function globalNorm(grads: Leaves): Tensor {
  * assertAlmostEquals((await read(gpu, updates.get("w")!))[0], 0.6, 1e-6);
  * ```
  */
-export function clipByGlobalNorm(limit: number): Optimizer {
+export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Optimizer {
+  const { over = "active" } = options;
   return {
-    name: `clipByGlobalNorm(${limit})`,
-    init: () => new Map(),
-    next(_, grads) {
-      const scale = minimum(1, divide(limit, add(globalNorm(grads), 1e-6)));
+    name: `clipByGlobalNorm(${limit}${over === "all" ? ", over all" : ""})`,
+    init: (params, trainable = [...params.keys()]) =>
+      over === "all" ? new Map([[SQUARES, fill(0, [trainable.length])]]) : new Map(),
+    next(state, grads, _, trainable = [...grads.keys()]) {
+      const squares = over === "all"
+        ? carry(state.get(SQUARES)!, { now: squaresOf(grads), active: [...grads.keys()], trainable })
+        : squaresOf(grads);
+      const scale = minimum(1, divide(limit, add(sqrt(sum(squares)), 1e-6)));
       return {
         updates: new Map([...grads].map(([path, g]) => [path, multiply(g, scale)])),
-        state: new Map(),
+        state: over === "all" ? new Map([[SQUARES, squares]]) : new Map(),
       };
     },
   };
+}
+
+const SQUARES = "squares";
+
+/** The squared norm of each gradient, in one tensor. */
+function squaresOf(grads: Leaves): Tensor {
+  return sumEach([...grads.values()].map((g) => multiply(g, g)));
+}
+
+/** The squared norms of all parameters: those of this step where there are any, else the last ones. */
+function carry(
+  last: Tensor,
+  options: { readonly now: Tensor; readonly active: readonly Path[]; readonly trainable: readonly Path[] },
+): Tensor {
+  const { now, active, trainable } = options;
+  if (active.length === trainable.length) return now;
+  const places = trainable.map((path) => active.indexOf(path));
+  const rows = tensor(Int32Array.from(places, (at) => Math.max(0, at)));
+  const spread = embedding(reshape(now, [active.length, 1]), rows);
+  const measured = tensor(places.map((at) => at < 0 ? 0 : 1));
+  return where(measured, reshape(spread, [trainable.length]), last);
 }

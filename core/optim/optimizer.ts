@@ -17,18 +17,32 @@ export interface OptimizerStep {
 }
 
 /**
- * A gradient transformation. Frozen parameters are absent from every argument: skipping an update is not updating
- * with a zero gradient.
+ * A gradient transformation. Frozen parameters are absent from state, gradients and parameters: skipping an update is
+ * not updating with a zero gradient. Only the list of all that may be trained names them, for state that is of no single
+ * parameter.
  */
 export interface Optimizer {
   /** Prints as its own composition. */
   readonly name: string;
   /** Learning rate by 1-based step, where it has one. */
   readonly learningRate?: Schedule;
-  /** Zero-filled state for some parameters: paths are `<slot>.<parameter>`, shapes as given. */
-  init(params: Leaves): Leaves;
-  /** One step, as a graph. */
-  next(state: Leaves, grads: Leaves, params: Leaves): OptimizerStep;
+  /**
+   * Zero-filled state for some parameters. What is of one has the path `<slot>.<parameter>`, and goes when that freezes;
+   * what is of all is a slot alone and has a shape that does not depend on what is frozen.
+   *
+   * @param params Those that are active
+   * @param trainable Paths of all that may be, in order; those of `params` when absent
+   */
+  init(params: Leaves, trainable?: readonly Path[]): Leaves;
+  /**
+   * One step, as a graph.
+   *
+   * @param state As `init` made it, or the step before
+   * @param grads Gradients of active parameters
+   * @param params Values of active parameters
+   * @param trainable Paths of all that may be active, in order; those of `grads` when absent
+   */
+  next(state: Leaves, grads: Leaves, params: Leaves, trainable?: readonly Path[]): OptimizerStep;
 }
 
 /**
@@ -50,10 +64,10 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
   return {
     name: parts.map((p) => p.name).join(" > "),
     learningRate: parts.findLast((p) => p.learningRate !== undefined)?.learningRate,
-    init(params) {
+    init(params, trainable) {
       const state = new Map<Path, Tensor>();
       for (const part of parts) {
-        for (const [path, value] of part.init(params)) {
+        for (const [path, value] of part.init(params, trainable)) {
           if (state.has(path)) {
             throw new TypeError(`Cannot chain "${part.name}" as another part keeps "${path}" too`);
           }
@@ -62,11 +76,11 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
       }
       return state;
     },
-    next(state, grads, params) {
+    next(state, grads, params, trainable) {
       let updates = grads;
       const all = new Map<string, Tensor>();
       for (const part of parts) {
-        const step = part.next(state, updates, params);
+        const step = part.next(state, updates, params, trainable);
         updates = step.updates;
         for (const [path, value] of step.state) all.set(path, value);
       }

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import {
   adamW,
   defineTraining,
@@ -6,11 +6,17 @@ import {
   free,
   type Gpu,
   leaf,
+  matmul,
+  mean,
+  multiply,
   newModel,
   nextTokenLoss,
   openGpu,
   type Path,
+  sizeOf,
   type Spec,
+  type Tensor,
+  tensor,
   type TensorTree,
   unflatten,
 } from "@firn/train";
@@ -77,7 +83,7 @@ Deno.test("next allocates the bytes that the plan tells, and frees those of what
   const staging = 65536; // The first look keeps it for those that follow.
   state = await training.next(state, batch);
   assertEquals(state.frozen.length, 1);
-  assertEquals(gpu.counts.bytes, weights + some.state + all.step + all.inputs + staging);
+  assertEquals(gpu.counts.bytes, weights + some.state + all.inputs + staging);
   state = await training.next(state, batch);
   assertEquals(gpu.counts.bytes, weights + some.state + some.step + all.inputs + staging);
   training[Symbol.dispose]();
@@ -85,4 +91,75 @@ Deno.test("next allocates the bytes that the plan tells, and frees those of what
   free(state.params);
   free(state.params);
   assertEquals(gpu.counts.bytes, some.state + staging);
+});
+
+/** A chain of products `x a b c d`, whose gradients need no value but the operands of the products. */
+function chainOf(sizes: readonly number[]): {
+  readonly params: Record<string, { readonly weight: Tensor }>;
+  loss(params: Record<string, { readonly weight: Tensor }>, batch: { readonly x: Tensor }): Tensor;
+} {
+  const names = ["a", "b", "c", "d"];
+  const weight = (i: number): Tensor => {
+    const shape = [sizes[i], sizes[i + 1]];
+    return tensor(Float32Array.from({ length: sizeOf(shape) }, (_, e) => Math.sin(e) / sizes[i]), shape);
+  };
+  return {
+    params: Object.fromEntries(names.map((name, i) => [name, { weight: weight(i) }])),
+    loss(params, { x }) {
+      const y = names.reduce((y, name) => matmul(y, params[name].weight), x);
+      return mean(multiply(y, y));
+    },
+  };
+}
+
+/** Bytes on the device and in the plan after a step with all active, at the look that freezes, and a step later. */
+async function frozenBytes(
+  sizes: readonly number[],
+  { rows, frozen }: { readonly rows: number; readonly frozen: Path },
+): Promise<{ readonly device: number[]; readonly plan: number[] }> {
+  await using gpu = await openGpu();
+  const { params, loss } = chainOf(sizes);
+  const training = defineTraining(gpu, loss, {
+    optimizer,
+    steps: 10,
+    lookEvery: 1,
+    policy: scheduled([{ from: 3, frozen: [frozen] }]),
+  });
+  const x = {
+    x: tensor(Float32Array.from({ length: rows * sizes[0] }, (_, i) => Math.cos(i)), [rows, sizes[0]]),
+  };
+  const device: number[] = [], plan: number[] = [];
+  let state = await training.init(params);
+  while (state.step < 4) {
+    state = await training.next(state, x);
+    device.push(gpu.counts.bytes);
+    plan.push(state.cost!.memory);
+  }
+  return { device: device.slice(1), plan: plan.slice(1) };
+}
+
+Deno.test("freezing frees the moments of a weight, and its gradient, at the look that froze it", async () => {
+  // The weights dwarf the activations.
+  const bytes = 4 * 256 * 256, rows = 4;
+  const { device: [before, at, after], plan: [all, , some] } = await frozenBytes([4, 256, 256, 4, 4], {
+    rows,
+    frozen: "b",
+  });
+  assertEquals(before - after, 2 * bytes + all - some);
+  // The gradient, and the output of `a`, which only that needed.
+  assertEquals(all - some, bytes + 4 * rows * 256);
+  // All that the old step took is given back at once; the new one takes its own.
+  assert(before - at >= 2 * bytes + all, `${before - at} bytes freed at the look`);
+});
+
+Deno.test("freezing frees an activation that only the gradient of the frozen weight needed", async () => {
+  // The outputs of a and c dwarf the rest. That of a waits for the gradient of b; without it, that of c takes its place.
+  const rows = 256, wide = 64, activation = 4 * rows * wide;
+  const { device: [before, , after], plan: [all, , some] } = await frozenBytes([4, wide, 4, wide, 4], {
+    rows,
+    frozen: "b",
+  });
+  const moments = 2 * 4 * wide * 4;
+  assertEquals(before - after, moments + all - some);
+  assert(all - some >= activation, `the plan shrank by ${all - some}, the activation has ${activation}`);
 });
