@@ -82,9 +82,10 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   /** Both copies after a step: what the second one freezes, or the first one no longer does, is the first one's again. */
   function judge(state: State, { step, look }: StepLook): State {
     const inner = policy.next(state.inner, look), own = policy.frozen(inner);
-    if (Object.keys(state.awake).length === 0) return { ...state, inner };
+    const reasons = Object.fromEntries(Object.entries(state.reasons).filter(([path]) => own.includes(path)));
+    if (Object.keys(state.awake).length === 0) return { ...state, inner, reasons };
     const again = policy.next(state.again, look), judged = holdOf(policy, again);
-    const awake = { ...state.awake }, reasons = { ...state.reasons };
+    const awake = { ...state.awake };
     for (const [path, from] of Object.entries(awake)) {
       const sleeps = step >= from && Object.hasOwn(judged, path);
       if (sleeps || !own.includes(path)) delete awake[path];
@@ -132,14 +133,11 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   function rouse(state: State, step: number, paths: readonly string[]): State {
     if (paths.length === 0) return state;
     const until = paths.map((path) => [path, step + every] as const);
-    const rest = <T>(of: { readonly [path: string]: T }): { readonly [path: string]: T } =>
-      Object.fromEntries(Object.entries(of).filter(([path]) => !paths.includes(path)));
     return {
       ...state,
       again: state.fresh,
       awake: { ...state.awake, ...Object.fromEntries(until) },
-      probe: rest(state.probe),
-      reasons: rest(state.reasons),
+      probe: Object.fromEntries(Object.entries(state.probe).filter(([path]) => !paths.includes(path))),
     };
   }
 
