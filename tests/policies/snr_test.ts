@@ -100,10 +100,10 @@ const STREAMS: Record<typeof NAMES[number], Sums> = {
     steps: STEPS,
     seed: 5,
   }),
-  // To a three hundredth at once: what float32 tells of the squares, as differences of sums of v, is nothing.
+  // To a two thousandth at once: what float32 tells of the squares, as differences of sums of v, is nothing.
   collapsed: momentsOf({
-    signal: (step) => step <= 160 ? 1 : 0.003,
-    noise: (step) => step <= 160 ? 1 : 0.003,
+    signal: (step) => step <= 160 ? 1 : 0.0005,
+    noise: (step) => step <= 160 ? 1 : 0.0005,
     steps: STEPS,
     seed: 10,
   }),

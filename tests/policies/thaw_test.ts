@@ -146,6 +146,19 @@ Deno.test("thaw halves the wait of what it wakes, and compares it with its new l
   assert(moments.slice(61).every(({ active }) => active === ""));
 });
 
+Deno.test("thaw forgets the average of the life before", () => {
+  // Active at 1.2 for 40 steps; woken by 2.5 after 48; active at 0.8 for 4 steps; then 2 is more than twice as much.
+  const truth = (_: string, step: number): number =>
+    step <= 40 ? 1.2 : step === 49 ? 2.5 : step < 61 ? 0.8 : 2;
+  const moments = train(quickly(), { truth, steps: 61, names: ["a"] });
+  assertEquals([moments[47].active, moments[48].active, moments[59].active, moments[60].active], [
+    "",
+    "a",
+    "",
+    "a",
+  ]);
+});
+
 Deno.test("thaw begins a second copy of the policy: patience counts anew, the grace period does not", () => {
   const policy = thaw(sticky(after(0.1, patience(6, below("gradNorm", 1)))), { every: 4, readings: 1 });
   const truth = (_: string, step: number): number => step === 17 ? 5 : 0.5;
