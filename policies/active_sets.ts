@@ -40,10 +40,8 @@ export function activeSets(
     const level = prices.filter((price) => price.depth === depth);
     const before = new Set(front);
     for (const { path, dW } of level) {
-      // More than nothing: a set of components without benefit is still a set.
-      const own = benefits[path] || Number.MIN_VALUE;
       const added = front.map(({ cost, benefit, chain }) => (
-        { cost: cost + dW, benefit: benefit + own, chain: { path, rest: chain } }
+        { cost: cost + dW, benefit: benefit + benefits[path], chain: { path, rest: chain } }
       ));
       front = bestOfEach([...front, ...added]);
     }

@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { holdOf } from "./held.ts";
+import { holdOn } from "./held.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -37,11 +37,11 @@ export function every(n: number, policy: FreezePolicy): FreezePolicy {
     name: `every(${n}, ${policy.name})`,
     init(components, run) {
       const inner = policy.init(components, run);
-      return { inner, held: holdOf(policy, inner) };
+      return { inner, held: holdOn({}, policy, inner) };
     },
     next(state, { step, look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: step % n === 0 ? holdOf(policy, inner) : state.held };
+      return { inner, held: step % n === 0 ? holdOn({}, policy, inner) : state.held };
     },
     frozen: ({ held }) => Object.keys(held),
     reason: ({ held }, path) => held[path],

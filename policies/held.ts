@@ -7,13 +7,18 @@ type Why = { readonly [K in keyof Reason]: Reason[K] };
 export type Held = { readonly [path: string]: Why | null };
 
 /**
- * What a policy freezes now, and why, to be kept.
+ * What is held, and with it what a policy freezes now.
  *
+ * @param held What is held: it keeps its reasons
  * @param policy The policy
  * @param state Its state
- * @returns The reason of each frozen component
+ * @returns All of it, the new ones with the reason that they have now
  */
-export function holdOf(policy: FreezePolicy, state: Json): Held {
-  const reasons = policy.frozen(state).map((path) => [path, policy.reason?.(state, path) ?? null]);
-  return Object.fromEntries(reasons);
+export function holdOn(held: Held, policy: FreezePolicy, state: Json): Held {
+  const found = policy.frozen(state).filter((path) => !Object.hasOwn(held, path));
+  if (found.length === 0) return held;
+  return {
+    ...held,
+    ...Object.fromEntries(found.map((path) => [path, policy.reason?.(state, path) ?? null])),
+  };
 }

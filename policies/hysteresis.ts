@@ -1,7 +1,7 @@
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { below, type BelowOptions, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
-import { type Held, holdOf } from "./held.ts";
+import { type Held, holdOn } from "./held.ts";
 
 /** Options of {@link hysteresis}. */
 export interface HysteresisOptions extends BelowOptions {
@@ -58,7 +58,7 @@ export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePo
       const cooled = cool.frozen(next.cool);
       const kept = Object.entries(state.held)
         .filter(([path]) => Number.isNaN(read(signal, path)) || cooled.includes(path));
-      return { ...next, held: { ...holdOf(cold, next.cold), ...Object.fromEntries(kept) } };
+      return { ...next, held: holdOn(Object.fromEntries(kept), cold, next.cold) };
     },
     frozen: ({ held }) => Object.keys(held),
     reason: ({ held }, path) => held[path] && { ...held[path], rule: name },

@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { type Held, holdOf } from "./held.ts";
+import { type Held, holdOn } from "./held.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -30,7 +30,7 @@ export function sticky(policy: FreezePolicy): FreezePolicy {
     init: (components, run) => ({ inner: policy.init(components, run), held: {} as Held }),
     next(state, { look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: { ...holdOf(policy, inner), ...state.held } };
+      return { inner, held: holdOn(state.held, policy, inner) };
     },
     frozen: ({ held }) => Object.keys(held),
     reason: ({ held }, path) => held[path],

@@ -1,7 +1,7 @@
 import type { FreezePolicy, Json } from "../core/policy.ts";
 import { type Average, include } from "./average.ts";
 import type { StepLook } from "./define_policy.ts";
-import { type Held, holdOf } from "./held.ts";
+import type { Held } from "./held.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /** Options of {@link thaw}. */
@@ -82,13 +82,15 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   /** Both copies after a step: what the second one freezes, or the first one no longer does, is the first one's again. */
   function judge(state: State, { step, look }: StepLook): State {
     const inner = policy.next(state.inner, look), own = policy.frozen(inner);
-    if (Object.keys(state.awake).length === 0) return { ...state, inner };
-    const again = policy.next(state.again, look), judged = holdOf(policy, again);
-    const awake = { ...state.awake }, reasons = { ...state.reasons };
+    const kept = Object.entries(state.reasons).filter(([path]) => own.includes(path));
+    const reasons: Record<string, Held[string]> = Object.fromEntries(kept);
+    if (Object.keys(state.awake).length === 0) return { ...state, inner, reasons };
+    const again = policy.next(state.again, look), judged = policy.frozen(again);
+    const awake = { ...state.awake };
     for (const [path, from] of Object.entries(awake)) {
-      const sleeps = step >= from && Object.hasOwn(judged, path);
+      const sleeps = step >= from && judged.includes(path);
       if (sleeps || !own.includes(path)) delete awake[path];
-      if (sleeps) reasons[path] = judged[path];
+      if (sleeps) reasons[path] = policy.reason?.(again, path) ?? null;
     }
     return { ...state, inner, again, awake, reasons };
   }
@@ -97,16 +99,16 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   function measure(
     state: State,
     { step, read }: StepLook,
-    before: readonly string[],
+    before: ReadonlySet<string>,
   ): State & { grown: string[] } {
-    const frozen = frozenOf(state), grown: string[] = [];
+    const frozen = new Set(frozenOf(state)), grown: string[] = [];
     const tracks = { ...state.tracks }, probe: Record<string, readonly number[]> = {};
     for (const [path, { average, wait }] of Object.entries(state.tracks)) {
       const reading = read("gradNorm", path), measured = Number.isFinite(reading);
-      if (!before.includes(path)) {
+      if (!before.has(path)) {
         const next = measured ? include(average ?? undefined, { reading, weight: WEIGHT }) : average;
         tracks[path] = { average: next, wait, due: step + wait };
-      } else if (frozen.includes(path) && Object.hasOwn(state.probe, path)) {
+      } else if (frozen.has(path) && Object.hasOwn(state.probe, path)) {
         const seen = measured ? [...state.probe[path], reading] : state.probe[path];
         if (seen.length < readings) {
           probe[path] = seen;
@@ -132,14 +134,11 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   function rouse(state: State, step: number, paths: readonly string[]): State {
     if (paths.length === 0) return state;
     const until = paths.map((path) => [path, step + every] as const);
-    const rest = <T>(of: { readonly [path: string]: T }): { readonly [path: string]: T } =>
-      Object.fromEntries(Object.entries(of).filter(([path]) => !paths.includes(path)));
     return {
       ...state,
       again: state.fresh,
       awake: { ...state.awake, ...Object.fromEntries(until) },
-      probe: rest(state.probe),
-      reasons: rest(state.reasons),
+      probe: Object.fromEntries(Object.entries(state.probe).filter(([path]) => !paths.includes(path))),
     };
   }
 
@@ -167,7 +166,7 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
           `Cannot tell a fall of the learning rate in step ${step} as the optimizer has none: leave out "drop"`,
         );
       }
-      const { grown, ...measured } = measure(judge(state, now), now, frozenOf(state));
+      const { grown, ...measured } = measure(judge(state, now), now, new Set(frozenOf(state)));
       const frozen = frozenOf(measured);
       const rate = drop === undefined || frozen.length === 0 ? null : Math.max(state.rate ?? 0, learningRate);
       const fallen = rate !== null && rate > 0 && learningRate * drop! <= rate;

@@ -32,7 +32,7 @@ const LOOKS = [21, 22, 23].map((seed) => randomLook(seed));
 /** Answers at random, differently at each step, and also for what it does not freeze; of half of the paths it knows why. */
 function talker(seed: number): FreezePolicy<{ step: number }> {
   const some = (step: number, part: number): string[] => {
-    const random = randomFrom(seed + 1000 * step + part);
+    const random = randomFrom(7919 * seed + 104729 * step + 15485863 * part);
     random();
     return PATHS.filter(() => random() < 0.5);
   };
@@ -82,6 +82,17 @@ Deno.test("a wrapper ends training when its policy does, with the step that its 
     assertEquals(outer.stopped!(state), inner.stopped!(innerOf(state)), outer.name);
     assertEquals(outer.best!(state), inner.best!(innerOf(state)), outer.name);
   });
+});
+
+Deno.test("the talker of these tests stops at some steps, not at others, and probes what it does not freeze", () => {
+  for (let seed = 1; seed <= WRAPPERS.length; seed++) {
+    const policy = talker(seed), states = statesOf(policy, LOOKS[0]) as { step: number }[];
+    const counts = [policy.stopped!, (s: { step: number }) => policy.best!(s) !== null].map((ask) =>
+      states.filter((state) => ask(state)).length
+    );
+    assert(counts.every((count) => count > 2 && count < STEPS - 2), `${seed}: ${counts}`);
+    assert(states.some((state) => policy.probed!(state).length > 0));
+  }
 });
 
 Deno.test("untilFrozen ends training when everything is frozen, or when its policy ends it", () => {

@@ -86,7 +86,7 @@ Deno.test("signalToNoise is at most 94, also for a mean that falls without noise
   ratios.slice(50).forEach((ratio) => assertAlmostEquals(ratio, (0.99 - 1 / 19) / 0.01, 1e-9));
 });
 
-const NAMES = ["noise", "steady", "fading", "shrinking", "strong"] as const;
+const NAMES = ["noise", "steady", "fading", "shrinking", "strong", "collapsed"] as const;
 const COMPONENTS = NAMES.map((name) => component(name, { layer: 0, kind: "linear", size: ELEMENTS }));
 const STEPS = 400;
 const STREAMS: Record<typeof NAMES[number], Sums> = {
@@ -99,6 +99,13 @@ const STREAMS: Record<typeof NAMES[number], Sums> = {
     noise: (step) => 0.99 ** step,
     steps: STEPS,
     seed: 5,
+  }),
+  // To a two thousandth at once: what float32 tells of the squares, as differences of sums of v, is nothing.
+  collapsed: momentsOf({
+    signal: (step) => step <= 160 ? 1 : 0.0005,
+    noise: (step) => step <= 160 ? 1 : 0.0005,
+    steps: STEPS,
+    seed: 10,
   }),
   // From 25 to 0.49: less than a tenth, but far from noise.
   strong: momentsOf({ signal: (step) => step <= 160 ? 5 : 0.7, steps: STEPS, seed: 9 }),
@@ -132,8 +139,8 @@ Deno.test("snr freezes nothing in the grace period, and does not count what come
 });
 
 Deno.test("snr keeps a component whose gradient shrinks as a whole, or whose signal is less but far from noise", () => {
-  const [, , , shrinking, strong] = freezeSteps(snr());
-  assertEquals([shrinking, strong], [null, null]);
+  const [, , , shrinking, strong, collapsed] = freezeSteps(snr());
+  assertEquals([shrinking, strong, collapsed], [null, null, null]);
 });
 
 Deno.test("snr says which ratio it compared with what", () => {

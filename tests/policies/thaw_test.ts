@@ -4,6 +4,7 @@ import {
   after,
   anyOf,
   below,
+  definePolicy,
   gradES,
   patience,
   rotate,
@@ -85,6 +86,12 @@ Deno.test("thaw probes as many as it is told to, those that waited longest first
   const order = probes(train(quickly({ count: 2 }), { truth: quiet, steps: 32 })).map(([, paths]) => paths);
   assertEquals(order.slice(0, 3), ["ab", "cd", "e"]);
   assertEquals(order.slice(3).join("").slice(0, 3), "abc");
+  const single = probes(train(quickly({ count: 1 }), { truth: quiet, steps: 26 })).map(([, paths]) => paths);
+  assertEquals(
+    single,
+    ["a", "b", "c", "d", "e"],
+    "also when the first is due again before the last had its turn",
+  );
 });
 
 Deno.test("thaw wakes what has grown by the factor, and not what has grown by less", () => {
@@ -128,15 +135,28 @@ Deno.test("thaw trains a woken component for at least every steps, then the poli
 });
 
 Deno.test("thaw halves the wait of what it wakes, and compares it with its new life", () => {
-  // Quiet for three probes, so that the wait is 16 steps; then four times as large for good.
-  const truth = (_: string, step: number): number => step < 40 ? 0.2 : 0.8;
+  // Quiet for three probes, so that the wait is 16 steps; then six times as large for good.
+  const truth = (_: string, step: number): number => step < 40 ? 0.15 : 0.9;
   const moments = train(quickly(), { truth, steps: 90, names: ["a"] });
   const [first, second, third, fourth, fifth] = probes(moments).map(([step]) => step);
   assertEquals([first, second, third, fourth], [8, 20, 36, 56]);
   assertEquals(moments[56].active, "a");
-  // Woken at 57 with a wait of 8, frozen again at 61 at 0.8 on average: quiet, when it is probed after 69.
+  // Woken at 57 with a wait of 8, frozen again at 61 at 0.9 on average: quiet, when it is probed after 69.
   assertEquals(fifth, 72);
   assert(moments.slice(61).every(({ active }) => active === ""));
+});
+
+Deno.test("thaw forgets the average of the life before", () => {
+  // Active at 1.2 for 40 steps; woken by 2.5 after 48; active at 0.8 for 4 steps; then 2 is more than twice as much.
+  const truth = (_: string, step: number): number =>
+    step <= 40 ? 1.2 : step === 49 ? 2.5 : step < 61 ? 0.8 : 2;
+  const moments = train(quickly(), { truth, steps: 61, names: ["a"] });
+  assertEquals([moments[47].active, moments[48].active, moments[59].active, moments[60].active], [
+    "",
+    "a",
+    "",
+    "a",
+  ]);
 });
 
 Deno.test("thaw begins a second copy of the policy: patience counts anew, the grace period does not", () => {
@@ -164,6 +184,55 @@ Deno.test("thaw leaves the components that it does not wake to the policy", () =
   assertEquals([moments[6].active, moments[9].active, moments[13].active], ["b", "ab", "a"]);
 });
 
+/** Freezes everything after the steps that a test names, and says so. */
+function scripted(frozenAt: (step: number) => boolean): FreezePolicy {
+  return definePolicy({
+    name: "scripted",
+    init: (components) => ({ step: 0, paths: components.map(({ path }) => path) }),
+    next: (state, { step }) => ({ ...state, step }),
+    frozen: ({ step, paths }) => frozenAt(step) ? paths : [],
+    probed: ({ step, paths }) => step === 2 ? paths.slice(0, 1) : [],
+    reason: ({ step }) => ({ signal: "step", value: step, threshold: null, rule: "scripted" }),
+  });
+}
+
+Deno.test("thaw forgets that a component is awake, and why it froze, when its policy thaws it by itself", () => {
+  const policy = thaw(scripted((step) => step > 1 && step !== 10 && step !== 18), { every: 4, readings: 1 });
+  const truth = (_: string, step: number): number => step < 8 ? 0.5 : 5;
+  const moments = train(policy, { truth, steps: 20, names: ["a"] });
+  const spans = moments.flatMap(({ active }, i) => active ? [i + 1] : []);
+  assertEquals(spans, [1, 9, 10, 18]); // woken at 9 for 4 steps, thawed by the policy at 10
+  const awake = train(thaw(scripted((step) => step > 1 && step !== 18), { every: 4, readings: 1 }), {
+    truth,
+    steps: 20,
+    names: ["a"],
+  });
+  const value = (step: number) => policy.reason!(awake[step - 1].state, "a")?.value ?? null;
+  // Awake from 9 to 12, frozen by the second copy at 13, by the first one at 19.
+  assertEquals([value(8), value(12), value(17), value(18), value(19)], [8, null, 13, null, 19]);
+});
+
+Deno.test("thaw probes what its policy asks for beside its own", () => {
+  const moments = train(thaw(scripted(() => true), { every: 1, count: 1 }), {
+    truth: quiet,
+    steps: 3,
+    names: ["a", "b"],
+  });
+  assertEquals(moments.map(({ probed }) => probed), ["a", "a", "a"]);
+  const late = train(thaw(scripted(() => true), { every: 9 }), { truth: quiet, steps: 3, names: ["a", "b"] });
+  assertEquals(late.map(({ probed }) => probed), ["", "a", ""]);
+});
+
+Deno.test("thaw begins a second copy anew at each wake: what froze in an earlier life is not frozen by memory", () => {
+  const loud = (step: number): boolean => step >= 8 && step < 12 || step >= 20 && step < 30;
+  const truth = (_: string, step: number): number => loud(step) ? 5 * step : 0.5;
+  const moments = train(quickly(), { truth, steps: 34, names: ["a"] });
+  const spans = moments.flatMap(({ active }, i) => active ? [i + 1] : []);
+  const [from, to] = [spans.find((step) => step > 15)!, spans.at(-1)];
+  assert(from > 20 && from < 26, `${spans}`);
+  assertEquals(to, 29);
+});
+
 Deno.test("thaw acts on looks of many steps, a look later", () => {
   const truth = (_: string, step: number): number => step < 8 ? 0.5 : 5;
   const options = { every: 4, readings: 3 };
@@ -181,6 +250,13 @@ Deno.test("thaw wakes all when the learning rate has fallen by the factor since 
   assertEquals(spans(2), ["10ab", "11ab", "20ab", "21ab"]);
   assertEquals(spans(4), ["20ab", "21ab"]);
   assertEquals(spans(6), []);
+});
+
+Deno.test("thaw measures the next fall from where the last one ended", () => {
+  const truth = (path: string, step: number): number => path === "b" && step < 11 ? 3 : 0.5;
+  const rate = (step: number): number => step < 10 ? 1 : 0.5;
+  const moments = train(thaw(small, { every: 2, drop: 2 }), { truth, steps: 14, rate, names: ["a", "b"] });
+  assertEquals(moments.slice(8).map(({ active }) => active), ["b", "ab", "a", "", "", ""]);
 });
 
 Deno.test("thaw measures a fall from the highest rate since something froze, warm-up included", () => {
