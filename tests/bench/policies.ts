@@ -140,7 +140,17 @@ async function main(): Promise<void> {
   const save = () =>
     writeAtomic(
       `${folder}/results.json`,
-      JSON.stringify({ flags, machine, about: task.about, parameters, start, thresholds, ended, runs }),
+      JSON.stringify({
+        flags,
+        machine,
+        about: task.about,
+        parameters,
+        start,
+        thresholds,
+        ended,
+        summaries: summarise(runs),
+        runs,
+      }),
     );
   // The plain training is compiled first, so that what all others share is not counted as theirs.
   const began = performance.now();

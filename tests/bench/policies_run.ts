@@ -41,6 +41,8 @@ export interface RunSpec {
   readonly seed: number;
   readonly policy?: FreezePolicy;
   readonly stopping?: Stopping;
+  /** The policy is of no use for another seed: what was compiled for it is not kept. */
+  readonly once?: boolean;
 }
 
 /** A validation during training. */
@@ -140,7 +142,7 @@ export function runnerOf(lab: Lab): Runner {
     await lab.gpu.device.queue.onSubmittedWorkDone();
     release(state);
     const bench = { training, decided, warmUp: (performance.now() - began) / 1000 };
-    benches.set(key, bench);
+    if (!spec.once) benches.set(key, bench);
     if (policy === undefined) plain ??= training;
     return bench;
   }

@@ -86,7 +86,7 @@ export async function probe(
     },
     frozen: ({ step, paths }) => step >= end ? paths : [],
   });
-  await runner.run({ label: "probe", steps, seed: 0, policy });
+  await runner.run({ label: "probe", steps, seed: 0, policy, once: true });
   return signals.map((signal) => {
     const values = linears.map(({ path }) => sums.get(`${signal} ${path}`)!).toSorted((a, b) => a - b);
     const middle = values.length >> 1;
@@ -175,7 +175,12 @@ export function twinsOf(
   const specs: Omit<RunSpec, "seed">[] = [];
   if (changes.some(({ frozen }) => frozen > 0)) {
     const among = choiceOf(run.everFrozen, runner.components());
-    specs.push({ label: `${label}: random twin`, steps, policy: randomTwin(changes, { among, seed }) });
+    specs.push({
+      label: `${label}: random twin`,
+      steps,
+      policy: randomTwin(changes, { among, seed }),
+      once: true,
+    });
   }
   const alike = Math.min(steps, wholeLooks(run.flops / runner.stepFlops(), lookEvery));
   specs.push({ label: `${label}: same FLOPs`, steps: alike });
