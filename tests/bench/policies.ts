@@ -17,6 +17,7 @@ import {
   type Signal,
   writeAtomic,
 } from "@firn/train";
+import { earlyStopping } from "@firn/train/policies";
 import {
   helpOf,
   positive,
@@ -37,7 +38,7 @@ import { readIntents, readRows, readSpam } from "./policies_data.ts";
 import { type Candidate, candidateOf, POLICIES } from "./policies_list.ts";
 import { drawPolicies } from "./policies_plot.ts";
 import { type Run, runnerOf, validateEvery } from "./policies_run.ts";
-import { probe, STOPPING, study, type Threshold } from "./policies_study.ts";
+import { probe, study, type Threshold } from "./policies_study.ts";
 import { summarise, tableLines } from "./policies_table.ts";
 import { labelTask, type Task, type TaskOptions, textTask } from "./policies_tasks.ts";
 
@@ -140,7 +141,17 @@ async function main(): Promise<void> {
   const save = () =>
     writeAtomic(
       `${folder}/results.json`,
-      JSON.stringify({ flags, machine, about: task.about, parameters, start, thresholds, ended, runs }),
+      JSON.stringify({
+        flags,
+        machine,
+        about: task.about,
+        parameters,
+        start,
+        thresholds,
+        ended,
+        summaries: summarise(runs),
+        runs,
+      }),
     );
   // The plain training is compiled first, so that what all others share is not counted as theirs.
   const began = performance.now();
@@ -196,8 +207,8 @@ function notes({ steps, look, seeds }: Flags, runs: readonly Run[]): string[] {
     "seconds: wall time of the steps with their looks, of changes of the frozen set, and, for early stopping alone, of its " +
     `validations (every ${
       validateEvery(steps, look)
-    } steps, delta ${STOPPING.delta}, patience ${STOPPING.patience}; it ` +
-    "ends with its best weights). Changes: planning, compiling and recording, in the seconds. Not in the seconds: the first " +
+    } steps; ${earlyStopping().name}). Changes: planning, compiling and ` +
+    "recording, in the seconds. Not in the seconds: the first " +
     `step of each configuration (${Math.min(...warmUps).toFixed(2)}..${
       Math.max(...warmUps).toFixed(2)
     } s), validation of all others, the test.`,

@@ -7,6 +7,7 @@
 import type { Component, FreezePolicy, Signal } from "@firn/train";
 import {
   closePrefix,
+  costAware,
   definePolicy,
   gradES,
   layerLinears,
@@ -15,6 +16,7 @@ import {
   rotate,
   schedule,
   snr,
+  thaw,
 } from "@firn/train/policies";
 import { randomOrder } from "../../policies/random.ts";
 
@@ -37,7 +39,10 @@ export interface Candidate {
   make(run: PolicyRun): FreezePolicy;
 }
 
-function graded(metric: Signal, wrap = (policy: FreezePolicy) => policy): Omit<Candidate, "label"> {
+function graded(
+  metric: Signal,
+  wrap: (policy: FreezePolicy) => FreezePolicy = (policy) => policy,
+): Omit<Candidate, "label"> {
   return {
     thresholds: [metric],
     make: ({ alpha, tau }) => wrap(gradES({ tau: tau[metric]!, alpha, metric })),
@@ -52,7 +57,12 @@ const NAMED: Readonly<Record<string, Omit<Candidate, "label">>> = {
   "gradES-delta": graded("gradDelta"),
   "gradES-weight": graded("weightDelta"),
   "gradES-closed": graded("gradNorm", closePrefix),
+  "gradES-thaw": graded("gradNorm", thaw),
   "snr": { thresholds: [], make: () => snr() },
+  "costAware": {
+    thresholds: [],
+    make: (run) => costAware({ targetSpeedup: 1.25, every: draws(run) }),
+  },
   "prefix": { thresholds: [], make: () => prefix() },
   "schedule": { thresholds: [], make: ({ alpha }) => schedule({ first: alpha }) },
   "random": {

@@ -14,6 +14,7 @@ import {
   free,
   type FreezePolicy,
   type Gpu,
+  type Json,
   type Model,
   nextTokenLoss,
   snapshot,
@@ -24,14 +25,6 @@ import {
 import type { Change } from "./policies_list.ts";
 import type { Quality, Task } from "./policies_tasks.ts";
 
-/** Classic early stopping: the validation loss no longer falls. */
-export interface Stopping {
-  /** Validations without an improvement before training stops. */
-  readonly patience: number;
-  /** Least fall that counts as one. */
-  readonly delta: number;
-}
-
 /** What to train. */
 export interface RunSpec {
   readonly label: string;
@@ -40,7 +33,10 @@ export interface RunSpec {
   /** Of the order of batches, and of the weights where the model starts fresh. */
   readonly seed: number;
   readonly policy?: FreezePolicy;
-  readonly stopping?: Stopping;
+  /** Ends training by the validation loss, and says which step was the best. */
+  readonly stopping?: FreezePolicy;
+  /** The policy is of no use for another seed: what was compiled for it is not kept. */
+  readonly once?: boolean;
 }
 
 /** A validation during training. */
@@ -140,7 +136,7 @@ export function runnerOf(lab: Lab): Runner {
     await lab.gpu.device.queue.onSubmittedWorkDone();
     release(state);
     const bench = { training, decided, warmUp: (performance.now() - began) / 1000 };
-    benches.set(key, bench);
+    if (!spec.once) benches.set(key, bench);
     if (policy === undefined) plain ??= training;
     return bench;
   }
@@ -184,26 +180,27 @@ async function train(
   const every = validateEvery(spec.steps, lab.lookEvery) * (stopping === undefined ? 2 : 1);
   const changes: Change[] = [], curve: Validation[] = [], everFrozen = new Set<string>();
   let state = await training.init(model.params);
-  let best: { loss: number; state: TrainingState<object> } | null = null, worse = 0;
+  const watch = await task.watch(state.params);
+  let best: object | null = null, judgement: Json | undefined;
   let clocked = 0, changing = 0, validating = 0, flops = 0, changed = false;
 
   /** Validates while the clock stands, except for what early stopping needs. */
   async function validate(): Promise<boolean> {
-    const began = performance.now();
-    const loss = await task.validationLoss(state.params);
-    let stop = false;
+    const began = performance.now(), { step } = state;
+    const loss = await watch.loss();
     if (stopping !== undefined) {
-      if (best === null || loss < best.loss - stopping.delta) {
-        if (best !== null) release(best.state);
-        best = { loss, state: snapshot(gpu, state) };
+      const none = { steps: [step], loss: [NaN], learningRate: [NaN], readings: {} };
+      judgement = stopping.next(judgement ?? stopping.init([], spec), { ...none, validation: [loss] });
+      if (stopping.best?.(judgement) === step) {
+        if (best !== null) free(best);
+        best = snapshot(gpu, { ...state, leaves: new Map(), loss: null }).params;
         await gpu.device.queue.onSubmittedWorkDone();
-        worse = 0;
-      } else stop = ++worse >= stopping.patience;
+      }
       validating += performance.now() - began;
     }
-    const accuracy = await task.validationAccuracy(state.params);
-    curve.push({ step: state.step, seconds: (clocked + validating) / 1000, loss, accuracy });
-    return stop;
+    const accuracy = await watch.accuracy();
+    curve.push({ step, seconds: (clocked + validating) / 1000, loss, accuracy });
+    return stopping?.stopped?.(judgement!) ?? false;
   }
 
   await gpu.device.queue.onSubmittedWorkDone();
@@ -228,15 +225,15 @@ async function train(
     began = performance.now();
   }
 
-  const last = best === null ? state : (best as { state: TrainingState<object> }).state;
-  const test = await task.test(last.params);
+  watch.close();
+  const test = await task.test(best ?? state.params);
   gpu.check();
-  if (last !== state) release(last);
+  if (best !== null) free(best);
   release(state);
   const [stepping, extra, watching] = [clocked - changing, changing, validating].map((ms) => ms / 1000);
   return {
     label: spec.label,
-    policy: spec.policy?.name ?? null,
+    policy: (spec.policy ?? stopping)?.name ?? null,
     seed: spec.seed,
     planned: spec.steps,
     steps: state.step,

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { definePolicy, layerLinears, stopAt } from "@firn/train/policies";
+import { definePolicy, earlyStopping, layerLinears, stopAt } from "@firn/train/policies";
 import type { Component, Signal } from "@firn/train";
 import { type Candidate, choiceOf, type PolicyRun, randomTwin } from "./policies_list.ts";
-import type { Run, Runner, RunSpec, Stopping } from "./policies_run.ts";
+import type { Run, Runner, RunSpec } from "./policies_run.ts";
 
 /** What to compare. */
 export interface StudyOptions {
@@ -36,9 +36,6 @@ export interface Threshold {
   readonly below: number;
   readonly of: number;
 }
-
-/** Classic early stopping as the paper of GradES compares it: validation every 5 % of the steps. */
-export const STOPPING: Stopping = { patience: 3, delta: 5e-4 };
 
 /** Whole looks, one at least. */
 export function wholeLooks(steps: number, lookEvery: number): number {
@@ -86,7 +83,7 @@ export async function probe(
     },
     frozen: ({ step, paths }) => step >= end ? paths : [],
   });
-  await runner.run({ label: "probe", steps, seed: 0, policy });
+  await runner.run({ label: "probe", steps, seed: 0, policy, once: true });
   return signals.map((signal) => {
     const values = linears.map(({ path }) => sums.get(`${signal} ${path}`)!).toSorted((a, b) => a - b);
     const middle = values.length >> 1;
@@ -140,7 +137,7 @@ export async function study(
       async () => await take({ label: "full", steps }) !== null,
       async () => await take({ label: `stop at ${share(alpha)}`, steps, policy: stopAt(half) }) !== null,
       async () => await take({ label: `${share(alpha)} of the steps`, steps: half }) !== null,
-      async () => await take({ label: "early stopping", steps, stopping: STOPPING }) !== null,
+      async () => await take({ label: "early stopping", steps, stopping: earlyStopping() }) !== null,
     ];
     const compared = candidates.map((candidate) => async (): Promise<boolean> => {
       const { label } = candidate;
@@ -175,7 +172,12 @@ export function twinsOf(
   const specs: Omit<RunSpec, "seed">[] = [];
   if (changes.some(({ frozen }) => frozen > 0)) {
     const among = choiceOf(run.everFrozen, runner.components());
-    specs.push({ label: `${label}: random twin`, steps, policy: randomTwin(changes, { among, seed }) });
+    specs.push({
+      label: `${label}: random twin`,
+      steps,
+      policy: randomTwin(changes, { among, seed }),
+      once: true,
+    });
   }
   const alike = Math.min(steps, wholeLooks(run.flops / runner.stepFlops(), lookEvery));
   specs.push({ label: `${label}: same FLOPs`, steps: alike });

@@ -9,7 +9,6 @@
 import {
   embedding,
   equal,
-  evaluate,
   type Gpu,
   hiddenStates,
   IGNORE,
@@ -28,6 +27,7 @@ import {
   type Tokenizer,
   tokenWindows,
 } from "@firn/train";
+import { recordEvaluation } from "../../core/loop/evaluate.ts";
 import { split } from "../../examples/text.ts";
 import { randomOrder } from "../../policies/random.ts";
 import type { Example, Labelled } from "./policies_data.ts";
@@ -40,16 +40,23 @@ export interface Quality {
   readonly accuracy: number | null;
 }
 
+/** Validation of a run, recorded once. */
+export interface Watch {
+  /** Loss on the validation part: what early stopping looks at. */
+  loss(): Promise<number>;
+  /** Accuracy on the validation part; null where there are no labels. */
+  accuracy(): Promise<number | null>;
+  close(): void;
+}
+
 /** Something to train a language model on. */
 export interface Task {
   /** What it is, in lines. */
   readonly about: readonly string[];
   /** The batches of a seed, from the first step on, without end. */
   batches(seed: number): Generator<TokenBatch, never, undefined>;
-  /** Loss on the validation part: what early stopping looks at. */
-  validationLoss(params: object): Promise<number>;
-  /** Accuracy on the validation part; null where there are no labels. */
-  validationAccuracy(params: object): Promise<number | null>;
+  /** Prepares validation of parameters, whatever they are at the time: steps replace them in place. */
+  watch(params: object): Promise<Watch>;
   /** Quality on the test part, by which nothing decides. */
   test(params: object): Promise<Quality>;
 }
@@ -84,17 +91,19 @@ export function textTask(documents: readonly string[], options: TaskOptions): Ta
   const trainIds = idsOf(train), windows = tokenWindows(trainIds, options);
   const watched = tokenWindows(idsOf(validation), options).all().slice(0, watch);
   const judged = tokenWindows(idsOf(test), options).all();
-  const lossOn = (batches: readonly TokenBatch[], params: object) =>
-    meanLoss(gpu, { model, params, batches });
+  const lossOver = (batches: readonly TokenBatch[], params: object) =>
+    lossOf(gpu, { model, params, batches });
   return {
     about: [
       `${windows.count} windows of ${options.length} tokens to train on`,
       `${watched.length} batches of ${options.batch} to validate on, ${judged.length} to test on`,
     ],
     batches: (seed) => tokenWindows(trainIds, { ...options, seed }).from(1),
-    validationLoss: (params) => lossOn(watched, params),
-    validationAccuracy: () => Promise.resolve(null),
-    test: async (params) => ({ loss: await lossOn(judged, params), accuracy: null }),
+    async watch(params) {
+      const loss = await lossOver(watched, params);
+      return { loss: loss.value, accuracy: () => Promise.resolve(null), close: loss.close };
+    },
+    test: async (params) => ({ loss: await once(lossOver(judged, params)), accuracy: null }),
   };
 }
 
@@ -151,11 +160,13 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
     const own = sum(multiply(scores, wanted), 1), counts = sum(wanted, 1);
     return sum(multiply(equal(own, max(scores, 1)), counts));
   };
-  const lossOn = (batches: readonly LabelledBatch[], params: object) =>
-    meanLoss(gpu, { model, params, batches: batches.map(({ inputIds, labels }) => ({ inputIds, labels })) });
-  const accuracyOn = async (batches: readonly LabelledBatch[], params: object): Promise<number> => {
-    const counts = await evaluate(gpu, { loss: right, params, batches });
-    return counts.reduce((a, b) => a + b, 0) / batches.reduce((n, one) => n + predictions(one), 0);
+  const lossOver = (batches: readonly LabelledBatch[], params: object) =>
+    lossOf(gpu, { model, params, batches: batches.map(({ inputIds, labels }) => ({ inputIds, labels })) });
+  const accuracyOver = async (batches: readonly LabelledBatch[], params: object): Promise<Measure> => {
+    const evaluation = await recordEvaluation(gpu, { loss: right, params, batches });
+    const total = batches.reduce((n, one) => n + predictions(one), 0);
+    const value = async () => (await evaluation.losses()).reduce((a, b) => a + b, 0) / total;
+    return { value, close: evaluation.destroy };
   };
   const shares = names.map((name) =>
     examples.test.filter(({ label }) => label === name).length / examples.test.length
@@ -179,11 +190,14 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
         yield { inputIds, labels };
       }
     },
-    validationLoss: (params) => lossOn(watched, params),
-    validationAccuracy: (params) => accuracyOn(watched, params),
+    async watch(params) {
+      const loss = await lossOver(watched, params), accuracy = await accuracyOver(watched, params);
+      const close = (): void => [loss, accuracy].forEach((measure) => measure.close());
+      return { loss: loss.value, accuracy: accuracy.value, close };
+    },
     test: async (params) => ({
-      loss: await lossOn(judged, params),
-      accuracy: await accuracyOn(judged, params),
+      loss: await once(lossOver(judged, params)),
+      accuracy: await once(accuracyOver(judged, params)),
     }),
   };
 }
@@ -252,16 +266,35 @@ function batchOf(
   };
 }
 
-/** Mean over all predictions, not over batches. */
-async function meanLoss(
+/** A recorded number. */
+interface Measure {
+  value(): Promise<number>;
+  close(): void;
+}
+
+async function once(measure: Promise<Measure>): Promise<number> {
+  const { value, close } = await measure;
+  try {
+    return await value();
+  } finally {
+    close();
+  }
+}
+
+/** Mean loss over all predictions, not over batches. */
+async function lossOf(
   gpu: Gpu,
   { model, params, batches }: {
     readonly model: Model;
     readonly params: object;
     readonly batches: readonly TokenBatch[];
   },
-): Promise<number> {
-  const losses = await evaluate(gpu, { loss: nextTokenLoss(model), params, batches });
+): Promise<Measure> {
+  const evaluation = await recordEvaluation(gpu, { loss: nextTokenLoss(model), params, batches });
   const counts = batches.map(predictions), total = counts.reduce((a, b) => a + b, 0);
-  return counts.reduce((mean, n, i) => mean + n * losses[i] / total, 0);
+  const value = async (): Promise<number> => {
+    const losses = await evaluation.losses();
+    return counts.reduce((mean, n, i) => mean + n * losses[i] / total, 0);
+  };
+  return { value, close: evaluation.destroy };
 }

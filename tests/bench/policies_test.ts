@@ -4,10 +4,10 @@
  * @module
  */
 
-import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Gpu, type Model, newModel, openGpu } from "@firn/train";
-import { schedule } from "@firn/train/policies";
-import { type Candidate, candidateOf, choiceOf, randomTwin } from "./policies_list.ts";
+import { earlyStopping, stopAt } from "@firn/train/policies";
+import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";
 import { type Lab, type Run, type Runner, runnerOf } from "./policies_run.ts";
 import { probe, study, type StudyOptions, type Threshold, twinsOf } from "./policies_study.ts";
 import { rangeOf, summarise, tableLines } from "./policies_table.ts";
@@ -60,11 +60,7 @@ Deno.test("study runs a policy beside baselines of the lengths they claim, and t
   const candidates = [
     await candidateOf("schedule"),
     // Ends when all is frozen, before the last step.
-    {
-      label: "all at 8",
-      thresholds: [],
-      make: () => ({ ...schedule({ first: 0 }), ...everythingAt(8) }),
-    } satisfies Candidate,
+    { label: "all at 8", thresholds: [], make: () => stopAt(8) } satisfies Candidate,
   ];
   const collect = async (seeds: number): Promise<Run[]> => {
     const runs: Run[] = [];
@@ -76,7 +72,10 @@ Deno.test("study runs a policy beside baselines of the lengths they claim, and t
     assertEquals(ended, null);
     return runs;
   };
+  const before = gpu.counts.bytes;
   const runs = await collect(2);
+  // The buffer through which all is read stays.
+  assertEquals(gpu.counts.bytes - before, 65536);
   const bySeed = (seed: number) =>
     runs.filter((run) => run.seed === seed).map(({ label }) => label).toSorted();
   assertEquals(bySeed(0), [
@@ -134,21 +133,6 @@ Deno.test("study runs a policy beside baselines of the lengths they claim, and t
   assertMatch(lines[1], /^full +2 +12 +0 +\d\.\d{4} \(\d\.\d{4}\.\.\d\.\d{4}\) +\+0\.00 % /);
 });
 
-/** Freezes everything from a step on. */
-function everythingAt(step: number) {
-  const paths: string[] = [];
-  return {
-    name: `everythingAt(${step})`,
-    signals: [],
-    init(components: readonly { readonly path: string }[]) {
-      paths.splice(0, Infinity, ...components.map(({ path }) => path));
-      return { now: 0 };
-    },
-    next: (_: unknown, look: { readonly steps: readonly number[] }) => ({ now: look.steps.at(-1)! }),
-    frozen: (state: unknown) => (state as { now: number }).now >= step ? paths : [],
-  };
-}
-
 Deno.test("study begins no run that would pass the limit, and says which seed it ended in", async () => {
   const done: string[] = [];
   const runner: Runner = {
@@ -173,24 +157,23 @@ Deno.test("study begins no run that would pass the limit, and says which seed it
 Deno.test("early stopping ends after three validations without a fall and is judged by its best weights", async () => {
   await using gpu = await openGpu();
   const losses = [3, 2, 1.9996, 2.1, 2.2, 1];
-  let asked = 0;
   const scripted = (task: Task): Task => ({
     ...task,
-    validationLoss: () => Promise.resolve(losses[asked++ % losses.length]),
+    async watch(params) {
+      let asked = 0;
+      return { ...await task.watch(params), loss: () => Promise.resolve(losses[asked++]) };
+    },
   });
-  const runner = runnerOf(await labOf(gpu, scripted));
-  const stopping = { patience: 3, delta: 5e-4 };
+  const runner = runnerOf(await labOf(gpu, scripted)), stopping = earlyStopping();
   const stopped = await runner.run({ label: "early", steps: STEPS, seed: 0, stopping });
-  // A validation each look; 1.9996 is no fall of delta.
+  // A validation each look; 1.9996 is the lowest, yet no fall of 5e-4.
   assertEquals([stopped.steps, stopped.curve.map(({ loss }) => loss)], [10, losses.slice(0, 5)]);
-  const best = await runner.run({
-    label: "best",
-    steps: STEPS,
-    seed: 0,
-    policy: { ...everythingAt(4), name: "stop at 4" },
-  });
-  assertEquals([best.steps, best.test.loss], [4, stopped.test.loss]);
+  assertEquals(stopped.policy, stopping.name);
+  const best = await runner.run({ label: "best", steps: STEPS, seed: 0, policy: stopAt(6) });
+  assertEquals([best.steps, best.test.loss], [6, stopped.test.loss]);
   assert(stopped.validating > 0);
+  const after = runner.run({ label: "last", steps: STEPS, seed: 0, policy: stopAt(10) });
+  assert((await after).test.loss !== stopped.test.loss);
 });
 
 Deno.test("probe sets tau between the middle readings at the end of the grace period", async () => {
@@ -205,6 +188,36 @@ Deno.test("probe sets tau between the middle readings at the end of the grace pe
   const { make } = await candidateOf("gradES-weight");
   const policy = make({ steps: STEPS, alpha: 0.5, seed: 0, tau: { weightDelta: delta.tau } });
   assertMatch(policy.name, new RegExp(`below\\(weightDelta, ${delta.tau}\\)`));
+});
+
+Deno.test("candidateOf makes policies that train, freeze, and are told apart by their names", async () => {
+  await using gpu = await openGpu();
+  const runner = runnerOf(await labOf(gpu)), tau = { gradNorm: 1e3, gradDelta: 1e3, weightDelta: 1e3 };
+  const names: (string | null)[] = [];
+  for (const name of POLICIES) {
+    const { label, thresholds, make } = await candidateOf(name);
+    const policy = make({ steps: STEPS, alpha: 0.5, seed: 0, tau });
+    const run = await runner.run({ label, steps: STEPS, seed: 0, policy, once: true });
+    assert(run.test.loss < 5, `${name}: ${run.test.loss}`);
+    if (thresholds.length > 0) assertEquals(run.changes[0].step, 8, name);
+    names.push(run.policy);
+  }
+  assertEquals(new Set(names).size, POLICIES.length);
+});
+
+Deno.test("candidateOf refuses what is no policy, early", async () => {
+  const module = (text: string) => `data:text/javascript,${encodeURIComponent(text)}//.js`;
+  await assertRejects(
+    () => candidateOf("best"),
+    RangeError,
+    'Cannot compare "best" as a policy is one of gradES, ',
+  );
+  await assertRejects(() => candidateOf("./none.ts"), TypeError, "it must be a module");
+  await assertRejects(() => candidateOf(module("export default 3")), TypeError, "got number");
+  const { label, make } = await candidateOf(
+    module("export default ({ seed }) => ({ name: `own ${seed}`, next() {}, frozen() {} })"),
+  );
+  assertEquals([label, make({ steps: 1, alpha: 0.5, seed: 3, tau: {} }).name], ["", "own 3"]);
 });
 
 const PARTS = ["embed", "0.a", "0.b", "1.a", "1.b", "norm"].map((path) => ({
