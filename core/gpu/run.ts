@@ -75,9 +75,7 @@ export async function record(
   }
 
   async function build(): Promise<Recording> {
-    const spare = Map.groupBy(options.spare ?? [], (buffer) => buffer.size);
-    const kept = plan.slots.map((bytes) => spare.get(bytes)?.pop());
-    for (const buffer of [...spare.values()].flat()) buffer.destroy();
+    const kept = keepFor(plan, options.spare ?? []);
     owned.push(...kept.filter((buffer) => buffer !== undefined));
     const slots = kept.map((buffer, i) =>
       buffer ?? own({ label: `intermediate values ${i} of "${label}"`, bytes: plan.slots[i] })
@@ -149,6 +147,20 @@ export async function record(
       },
     };
   }
+}
+
+/**
+ * Finds which buffers of a recording another one can have, and frees the others.
+ *
+ * @param plan The plan of the other one
+ * @param spare The buffers
+ * @returns One of the right size for each of the plan's intermediate values, as far as there is one
+ */
+export function keepFor(plan: Plan, spare: readonly GPUBuffer[]): (GPUBuffer | undefined)[] {
+  const bySize = Map.groupBy(spare, (buffer) => buffer.size);
+  const kept = plan.slots.map((bytes) => bySize.get(bytes)?.pop());
+  for (const buffer of [...bySize.values()].flat()) buffer.destroy();
+  return kept;
 }
 
 /**

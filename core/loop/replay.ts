@@ -5,9 +5,9 @@
  */
 
 import { createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
-import { bytesOf } from "../gpu/plan.ts";
+import { bytesOf, type Plan } from "../gpu/plan.ts";
 import { storageOf } from "../gpu/resident.ts";
-import { record, type Recording } from "../gpu/run.ts";
+import { keepFor, record, type Recording } from "../gpu/run.ts";
 import { hostValues, type Spec, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Compiled } from "./compile.ts";
@@ -32,6 +32,8 @@ export interface Replayer {
   replay(options: Replay): Promise<void>;
   /** The recording of the last step, where it was of a run. */
   recordingOf(owner: object | undefined): Recording | null;
+  /** Frees the recording, but for what that of another plan can have. */
+  turnTo(plan: Plan): void;
   /** Frees the recording. */
   forget(): void;
   /** Frees the buffers of batches too. */
@@ -54,22 +56,30 @@ export function replayer(gpu: Gpu): Replayer {
     return inputs.get(key)!;
   }
 
+  /** Buffers for the next recording. */
+  let spare: GPUBuffer[] = [];
+
   function forget(): void {
     current?.recording.destroy();
+    current = null;
+    for (const buffer of spare.splice(0)) buffer.destroy();
+  }
+
+  function release(): void {
+    if (current !== null) spare.push(...current.recording.release());
     current = null;
   }
 
   return {
     async replay({ plan: { key, plan }, params, leaves, batch, step, starts, owner }) {
       if (current === null || current.key !== key || current.owner !== owner) {
-        const spare = current?.recording.release();
-        current = null;
+        release();
         const resolve = (node: Tensor): GPUBuffer => {
           const { path } = node.attrs as { path: Path };
           if (path.startsWith("batch.")) return inputBuffer(path, batch.get(path.slice(6))!);
           return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
         };
-        const recording = await record(gpu, { plan, resolve, spare, label: "step" });
+        const recording = await record(gpu, { plan, resolve, spare: spare.splice(0), label: "step" });
         // A step of another state may have been taken meanwhile.
         forget();
         current = { key, owner, recording };
@@ -81,6 +91,10 @@ export function replayer(gpu: Gpu): Replayer {
       gpu.check();
     },
     recordingOf: (owner) => current !== null && current.owner === owner ? current.recording : null,
+    turnTo(plan) {
+      release();
+      spare = keepFor(plan, spare).filter((buffer) => buffer !== undefined);
+    },
     forget,
     dispose() {
       forget();

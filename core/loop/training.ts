@@ -303,13 +303,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       : { frozen: decided.frozen, since: sinceAfter(state.since, change) };
     const reason = reasonToEnd(step, frozen, decided.stopped);
     const going = reason === null || reason === "steps";
-    const event = change === null ? null : {
-      ...change,
-      before: plan.plan.cost,
-      after: going ? compiler.compile({ ...asked, frozen, probed, since }).plan.cost : NOTHING,
-    };
-    // No step is as the last one was: its memory is free before that of the next is taken.
-    if (change !== null) replays.forget();
+    const next = change !== null && going ? compiler.compile({ ...asked, frozen, probed, since }).plan : null;
+    const event = change && { ...change, before: plan.plan.cost, after: next?.cost ?? NOTHING };
+    // No step is as the last one was: what the next does not need is free at once.
+    if (next !== null) replays.turnTo(next);
+    else if (change !== null) replays.forget();
     let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
     const moving = reason === null ? activePaths(frozen) : [];
     leaves = keepBest(gpu, { leaves, params, step, best, moving });
