@@ -81,7 +81,7 @@ ${
 
 /** WGSL of workgroup memory and `main` of the gradient by the queries. */
 export function stagedGradQ(frame: Frame): string {
-  const { causal, shape, keys, loads, count, rows } = frame;
+  const { causal, shape, keys, loads, rows } = frame;
   const { y } = blocksOf(frame);
   const extra = `var<workgroup> ts: array<array<vec4f, ${rows / FOUR}>, 2>;\n`;
   const [key, value] = ["a1", "a2"].map((buffer) => streamedLines(keyRows(frame, buffer), wholeKeys(frame)));
@@ -118,7 +118,7 @@ export function stagedGradKV(
     readonly lse: string;
   },
 ): string {
-  const { loads, count, shape, tile, rows } = frame;
+  const { loads, shape, tile, rows } = frame;
   const [query, gradient] = ["a0", grad].map((buffer) =>
     streamedLines(queries(frame, buffer), wholeQueries(frame))
   );

@@ -95,7 +95,7 @@ ${
 
 /** WGSL of workgroup memory and `main` of the gradient by the queries. */
 export function tiledGradQ(frame: Frame): string {
-  const { causal, shape, tile, keys, loads, count } = frame;
+  const { causal, shape, tile, keys, loads } = frame;
   const { own, shared, streamed } = tilesOf(frame);
   const [queryTile, gradTile] = [own("tq"), own("tg")];
   const [key, value] = [keyRows(frame, "a1"), keyRows(frame, "a2")];
@@ -145,7 +145,7 @@ export function tiledGradKV(
     readonly lse: string;
   },
 ): string {
-  const { loads, count, shape } = frame;
+  const { loads, shape } = frame;
   const { k, v } = outputs;
   const { own } = tilesOf(frame);
   const write = (m: number): string =>

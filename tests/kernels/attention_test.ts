@@ -4,7 +4,7 @@ import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backwar
 import { attentionTiling, tileBytes } from "../../kernels/attention_choice.ts";
 import type { AttentionShape, AttentionTiling } from "../../kernels/attention_tiles.ts";
 import { addHeads, addParts, arrays, reference } from "./attention_reference.ts";
-import { assertClose, blank, type Data, runKernel, testDevice, values } from "./run_kernel.ts";
+import { assertClose, blank, type Data, runKernel, testDevice } from "./run_kernel.ts";
 
 const SUBGROUPS = (await testDevice()).features.has("subgroups");
 
