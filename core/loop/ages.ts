@@ -7,10 +7,10 @@
  * @module
  */
 
-import { rebuild, topological } from "../graph.ts";
+import { topological } from "../graph.ts";
 import { multiply } from "../ops/elementwise.ts";
 import type { OptimizerStep } from "../optim/optimizer.ts";
-import { type StepFunction, stepScalar, stepScalarOp, type Tensor } from "../tensor.ts";
+import { stepScalarOp, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { moduleOf } from "./components.ts";
 import type { Since } from "./state.ts";
@@ -59,7 +59,7 @@ export function aged(
   options: {
     readonly grads: Leaves;
     readonly groups: ReadonlyMap<Path, number>;
-    readonly warmup: StepFunction | null;
+    readonly warmup: Tensor | null;
   },
 ): OptimizerStep {
   const { grads, groups, warmup } = options;
@@ -69,21 +69,32 @@ export function aged(
   const before = new Set(topological([...grads.values()]));
   for (const group of new Set(groups.values())) {
     const mine = (path: Path): boolean => groups.get(path) === group;
-    const scalarOf = (node: Tensor): Tensor => ({ ...node, attrs: { ...(node.attrs as object), group } });
-    const own = [
-      ...[...updates].filter(([path]) => mine(path)).map((entry) => [updates, ...entry] as const),
-      ...[...state].filter(([name]) => mine(parameterOf(name))).map((entry) => [state, ...entry] as const),
-    ];
-    const rebuilt = rebuild(
-      own.map(([, , value]) => value),
-      (node) => node.op === stepScalarOp && !before.has(node) ? scalarOf(node) : node,
-    );
-    own.forEach(([map, path], i) => map.set(path, rebuilt[i]));
-    if (warmup === null) continue;
-    const factor = scalarOf(stepScalar(warmup));
-    for (const [path, update] of updates) if (mine(path)) updates.set(path, multiply(update, factor));
+    const inGroup = regrouped(group, before);
+    for (const [name, value] of state) if (mine(parameterOf(name))) state.set(name, inGroup(value));
+    for (const [path, update] of updates) {
+      if (!mine(path)) continue;
+      const own = inGroup(update);
+      updates.set(path, warmup === null ? own : multiply(own, inGroup(warmup)));
+    }
   }
   return { updates, state };
+}
+
+/** Rebuilds graphs with the scalars of a group, down to some nodes. */
+function regrouped(group: number, stop: ReadonlySet<Tensor>): (node: Tensor) => Tensor {
+  const known = new Map<Tensor, Tensor>();
+  const visit = (node: Tensor): Tensor => {
+    if (stop.has(node)) return node;
+    let made = known.get(node);
+    if (made === undefined) known.set(node, made = rebuilt(node));
+    return made;
+  };
+  const rebuilt = (node: Tensor): Tensor => {
+    if (node.op === stepScalarOp) return { ...node, attrs: { ...(node.attrs as object), group } };
+    const inputs = node.inputs.map(visit);
+    return inputs.some((input, i) => input !== node.inputs[i]) ? { ...node, inputs } : node;
+  };
+  return visit;
 }
 
 /** `a.weight` for the state `m.a.weight`. */

@@ -13,7 +13,7 @@ import { tune } from "../gpu/tune.ts";
 import { topological } from "../graph.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
-import { leaf, type Spec, type Target, type Tensor } from "../tensor.ts";
+import { leaf, type Spec, stepScalar, type Target, type Tensor } from "../tensor.ts";
 import { type Leaves, type Path, unflatten } from "../tree.ts";
 import { type Ages, agesOf } from "./ages.ts";
 import { moduleOf } from "./components.ts";
@@ -92,7 +92,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
   },
 ): StepCompiler {
   const { optimizer, signals, trainable, lookEvery, thawWarmup } = options;
-  const warmup = thawWarmup === 0 ? null : (_: number, age: number): number => Math.min(1, age / thawWarmup);
+  const warmup = thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup));
   const compiled = new Map<string, Compiled>(), ready = new Set<string>();
   const variants = new Map<string, MatmulVariant>();
   const target: Target = { ...gpu.target, variants };

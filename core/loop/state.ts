@@ -121,7 +121,8 @@ export interface TrainingOptions<B extends TensorTree = never> {
   readonly thawWarmup?: number;
   /**
    * Batches of one shape on which the loss is computed at looks, when `every` steps have passed since the last time, and
-   * after the last step; never when absent. The policy sees the mean.
+   * after the last step; never when absent. The policy sees the mean. What that takes on the device stays there until
+   * the training is disposed of.
    */
   readonly validation?: { readonly batches: readonly B[]; readonly every: number };
 }

@@ -10,7 +10,7 @@ import { sumEach } from "../ops/reduce.ts";
 import { concat, pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Signal } from "../policy.ts";
-import { leaf, type Spec, type StepFunction, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { aged } from "./ages.ts";
 
@@ -47,7 +47,7 @@ export interface StepOptions {
   /** Groups of the active parameters that thawed; none when absent. */
   readonly groups?: ReadonlyMap<Path, number>;
   /** Factor of the updates of what thawed, by age; none when absent or null. */
-  readonly warmup?: StepFunction | null;
+  readonly warmup?: Tensor | null;
 }
 
 /** Paths of the state besides parameters, and shapes: that of the optimizer, and previous gradients. */

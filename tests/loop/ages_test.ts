@@ -211,7 +211,11 @@ Deno.test("aged leaves the scalars of the loss and those of other groups alone",
     updates: new Map([["a", update(noise)], ["b", update(noise)]]),
     state: new Map([["m.a", update(noise)], ["m.b", noise]]),
   };
-  const { updates, state } = aged(step, { grads, groups: new Map([["a", 1]]), warmup: (_, age) => age / 2 });
+  const { updates, state } = aged(step, {
+    grads,
+    groups: new Map([["a", 1]]),
+    warmup: stepScalar((_, age) => age / 2),
+  });
   const groupsIn = (root: Tensor): number[] =>
     topological([root]).filter((node) => node.op === stepScalarOp)
       .map((node) => (node.attrs as { group: number }).group).toSorted();
