@@ -57,6 +57,7 @@ async function main(): Promise<void> {
   const visits: Peers[] = [];
   const visit = async () => {
     if (!flags.torch) return null;
+    say(`PyTorch takes its turn: ${entries.filter(({ twin }) => twin !== null).length} works`);
     const { machine, peers } = await visitTwin(entries, { lengths, twin: PYTHON });
     visits.push(peers);
     return machine;

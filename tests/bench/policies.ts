@@ -37,8 +37,8 @@ import { machineOf, SOFTWARE } from "./machine.ts";
 import { readIntents, readRows, readSpam } from "./policies_data.ts";
 import { type Candidate, candidateOf, POLICIES } from "./policies_list.ts";
 import { drawPolicies } from "./policies_plot.ts";
-import { type Run, runnerOf, validateEvery } from "./policies_run.ts";
-import { probe, study, type Threshold } from "./policies_study.ts";
+import { type Run, type Runner, runnerOf, validateEvery } from "./policies_run.ts";
+import { fittingSteps, probe, study, type Threshold } from "./policies_study.ts";
 import { summarise, tableLines } from "./policies_table.ts";
 import { labelTask, type Task, type TaskOptions, textTask } from "./policies_tasks.ts";
 
@@ -56,7 +56,7 @@ const FLAGS = {
   look: whole("steps between looks", 10),
   watch: whole("most batches in a validation", 16),
   fresh: toggle("start from random weights, drawn by the seed, not from those of the model"),
-  limit: whole("seconds after which no run begins; no limit when absent", 0, 0),
+  limit: whole("seconds for all runs: their steps are cut down to fit; no limit when 0", 0, 0),
   out: text("DIR", "output folder, new or empty", "out/policies"),
   ...GPU_FLAGS,
 };
@@ -135,7 +135,6 @@ async function main(): Promise<void> {
   const start = await task.test(params);
   say(`before    loss ${start.loss.toFixed(4)}${percent(start.accuracy)} on the test part`);
   const runner = runnerOf({ gpu, task, modelOf, learningRate: flags.lr, lookEvery: flags.look });
-  const options = { ...flags, lookEvery: flags.look, limit: flags.limit === 0 ? null : flags.limit };
   const runs: Run[] = [], signals = new Set<Signal>(candidates.flatMap(({ thresholds }) => thresholds));
   let thresholds: readonly Threshold[] = [], ended: string | null = "interrupted";
   const save = () =>
@@ -143,6 +142,7 @@ async function main(): Promise<void> {
       `${folder}/results.json`,
       JSON.stringify({
         flags,
+        steps,
         machine,
         about: task.about,
         parameters,
@@ -154,13 +154,16 @@ async function main(): Promise<void> {
       }),
     );
   // The plain training is compiled first, so that what all others share is not counted as theirs.
-  const began = performance.now();
-  await runner.run({ label: "warm-up", steps: flags.look, seed: 0 });
-  say(
-    `warm-up   ${
-      ((performance.now() - began) / 1000).toFixed(1)
-    } s, not counted: tuning, compiling, first kernels`,
-  );
+  const began = performance.now(), spent = () => (performance.now() - began) / 1000;
+  await runner.run({ label: "warm-up", steps: flags.look, seed: 0, once: true });
+  say(`warm-up   ${spent().toFixed(1)} s, not counted: tuning, compiling, first kernels`);
+  const steps = flags.limit === 0
+    ? flags.steps
+    : await fit(runner, { flags, left: () => flags.limit - spent() });
+  if (steps < flags.steps) {
+    say(`steps     ${steps} in place of ${flags.steps}, to end within ${flags.limit} s`);
+  }
+  const options = { ...flags, steps, lookEvery: flags.look };
   thresholds = await probe(runner, [...signals], options);
   for (const { signal, tau, step, over, below, of } of thresholds) {
     say(
@@ -169,7 +172,7 @@ async function main(): Promise<void> {
     );
   }
   await save();
-  const limit = options.limit === null ? null : options.limit - (performance.now() - began) / 1000;
+  const limit = flags.limit === 0 ? null : flags.limit - spent();
   ended = await study(runner, {
     ...options,
     limit,
@@ -188,12 +191,30 @@ async function main(): Promise<void> {
   say("");
   for (const line of tableLines(summarise(runs))) say(line);
   say("");
-  for (const line of notes(flags, runs)) say(line);
+  for (const line of notes({ ...flags, steps }, runs)) say(line);
   if (ended !== null) say(`incomplete: ${ended}`);
   await writeAtomic(`${folder}/table.txt`, `${printed.join("\n")}\n`);
   const title = `${flags.task}, ${(parameters / 1e6).toFixed(1)} M parameters, ${gpu.name}`;
   await writeAtomic(`${folder}/plot.svg`, await drawPolicies(runs, title));
   console.log(`written   ${folder}/results.json, table.txt, plot.svg`);
+}
+
+/** Steps that fit into the time left, from the pace of a short run. */
+async function fit(
+  runner: Runner,
+  { flags, left }: { readonly flags: Flags; readonly left: () => number },
+): Promise<number> {
+  const { look, policies, limit: _, ...planned } = flags, before = left();
+  const { stepping, steps } = await runner.run({ label: "pace", steps: 10 * look, seed: 0, once: true });
+  return fittingSteps({
+    ...planned,
+    policies: policies.split(",").length,
+    lookEvery: look,
+    limit: left(),
+    perStep: stepping / steps,
+    // A full run has twice as many validations.
+    perRun: 2 * (before - left() - stepping),
+  });
 }
 
 const percent = (accuracy: number | null): string =>

@@ -93,6 +93,44 @@ export async function probe(
   });
 }
 
+/** Share of the time that is kept for what cannot be foreseen, such as kernels that a frozen set is the first to need. */
+const SPARE = 0.2;
+/** Looks that a run has at least. */
+const FEWEST = 4;
+
+/**
+ * Shortens the runs so that all seeds end within a limit.
+ *
+ * @param options Planned steps, and seconds of a step and of what a run takes beside its steps
+ * @returns The steps, whole looks, no more than planned
+ * @throws {RangeError} When not even short runs fit
+ */
+export function fittingSteps(
+  { steps, seeds, policies, lookEvery, limit, perStep, perRun }:
+    & Pick<StudyOptions, "steps" | "seeds" | "lookEvery">
+    & {
+      readonly policies: number;
+      readonly limit: number;
+      readonly perStep: number;
+      readonly perRun: number;
+    },
+): number {
+  // Per seed: full, early stopping, two halves; each policy with three or four more, which are seldom all of full length.
+  const lengths = seeds * (3 + 3 * policies) + 1, runs = seeds * (4 + 3.5 * policies) + 1;
+  const fitting = (limit * (1 - SPARE) - runs * perRun) / (lengths * perStep);
+  const found = Math.min(steps, Math.floor(fitting / lookEvery) * lookEvery);
+  if (found >= Math.min(steps, FEWEST * lookEvery)) return found;
+  const needed = (runs * perRun + lengths * perStep * FEWEST * lookEvery) / (1 - SPARE);
+  throw new RangeError(
+    `Cannot make ${
+      Math.floor(runs)
+    } runs within the limit as a run must have ${FEWEST} looks of ${lookEvery} steps: ` +
+      `there are ${limit.toFixed(0)} seconds; take --limit ${
+        Math.ceil(needed)
+      }, fewer --policies or a smaller --watch`,
+  );
+}
+
 /** How a run without freezing is called that takes part of the steps. */
 const share = (alpha: number): string => `${Number((100 * alpha).toPrecision(3))} %`;
 

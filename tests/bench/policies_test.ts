@@ -4,12 +4,19 @@
  * @module
  */
 
-import { assert, assertAlmostEquals, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import { type Gpu, type Model, newModel, openGpu } from "@firn/train";
 import { earlyStopping, stopAt } from "@firn/train/policies";
 import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";
 import { type Lab, type Run, type Runner, runnerOf } from "./policies_run.ts";
-import { probe, study, type StudyOptions, type Threshold, twinsOf } from "./policies_study.ts";
+import { fittingSteps, probe, study, type StudyOptions, type Threshold, twinsOf } from "./policies_study.ts";
 import { rangeOf, summarise, tableLines } from "./policies_table.ts";
 import { type Task, textTask } from "./policies_tasks.ts";
 
@@ -218,6 +225,17 @@ Deno.test("candidateOf refuses what is no policy, early", async () => {
     module("export default ({ seed }) => ({ name: `own ${seed}`, next() {}, frozen() {} })"),
   );
   assertEquals([label, make({ steps: 1, alpha: 0.5, seed: 3, tau: {} }).name], ["", "own 3"]);
+});
+
+Deno.test("fittingSteps cuts steps down to whole looks within the limit, and says what would be enough", () => {
+  const plan = { steps: 300, seeds: 3, policies: 2, lookEvery: 10, perStep: 0.01, perRun: 1 };
+  assertEquals(fittingSteps({ ...plan, limit: 1000 }), 300);
+  const steps = fittingSteps({ ...plan, limit: 100 });
+  // 34 runs with lengths of 28 full ones.
+  assertEquals(steps, Math.floor((80 - 34) / 0.28 / 10) * 10);
+  const refused = assertThrows(() => fittingSteps({ ...plan, limit: 50 }), RangeError).message;
+  const enough = Number(/take --limit (\d+),/.exec(refused)![1]);
+  assertEquals(fittingSteps({ ...plan, limit: enough }), 40);
 });
 
 const PARTS = ["embed", "0.a", "0.b", "1.a", "1.b", "norm"].map((path) => ({
