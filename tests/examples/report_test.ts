@@ -59,7 +59,7 @@ function demo({ steps = 60, layers = 2, policy = "freeze" }: DemoOptions = {}): 
     const difference = (a: readonly string[], b: readonly string[]) => a.filter((path) => !b.includes(path));
     const [added, thawed] = [difference(next, frozen), difference(frozen, next)];
     const costs = { before: cost(frozen.length), after: cost(next.length) };
-    events.push({ step, frozen: added, thawed, reasons: {}, ...costs });
+    events.push({ step, frozen: added, thawed, ...costs });
     for (const path of added) frozenAt[path] ??= step;
     frozen = next;
   }
