@@ -1,10 +1,10 @@
 /**
- * What a step costs and what a freeze saves, as text.
+ * What a step costs what a freeze saves, and how a run ended, as text.
  *
  * @module
  */
 
-import type { Cost, FreezeEvent } from "@firn/train";
+import type { Cost, Ending, FreezeEvent } from "@firn/train";
 import { scaled } from "./report_numbers.ts";
 
 /** By how much a number changed, `"-18 %"`; empty where there is nothing to compare with. */
@@ -38,5 +38,16 @@ export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeE
       : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
   return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${
     costText(before)
-  } → ${costText(after)}`;
+  } → ${after.launches === 0 ? "training ends" : costText(after)}`;
+}
+
+/** How a run ended, to be put behind its steps; empty when it took all of them and kept the last parameters. */
+export function endingText(ending: Ending | null): string {
+  if (ending === null) return "";
+  const why =
+    { steps: "", frozen: ", ended as all is frozen", stopped: ", ended by the policy" }[ending.reason];
+  return why +
+    (ending.best === null || ending.best === ending.step
+      ? ""
+      : `, with the parameters of step ${ending.best}`);
 }

@@ -31,15 +31,15 @@ import {
   type Training,
   writeAtomic,
 } from "@firn/train";
-import { change, flopText, freezeText, percent } from "./cost_text.ts";
-import { CLASSES, type DigitBatch, digitBatches, type Digits, readDigits } from "./digits_data.ts";
+import { change, endingText, flopText, freezeText, percent } from "./cost_text.ts";
+import { CLASSES, type DigitBatch, digitBatches, type Digits, holdOut, readDigits } from "./digits_data.ts";
 import { helpOf, oneOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
 import { claimFolder, nextFree } from "./output.ts";
-import { POLICY_NAMES, policyOf } from "./policies.ts";
+import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { clock, progress } from "./progress.ts";
 import { renderReport } from "./report.ts";
 import { openLog, reportOf, stepLines } from "./run_log.ts";
@@ -57,6 +57,7 @@ const FLAGS = {
   rate: positive(`largest learning rate; ${OWN}`, null),
   tau: positive(`threshold of gradES; ${OWN}`, null),
   alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+  validate: VALIDATE,
   seed: whole("seed of parameters and batches", 0, 0),
   out: text("DIR", "output folder, new or empty; out/digits-N when absent", null),
   ...GPU_FLAGS,
@@ -78,7 +79,10 @@ Trains a small model on 8,000 digits, tests it on 2,000, and writes metrics.json
 export function digitTraining(
   gpu: Gpu,
   model: DigitModel,
-  { steps, rate, policy }: Pick<Recipe, "steps" | "rate"> & { readonly policy?: FreezePolicy },
+  { steps, rate, policy, validation }: Pick<Recipe, "steps" | "rate"> & {
+    readonly policy?: FreezePolicy;
+    readonly validation?: { readonly batches: readonly DigitBatch[]; readonly every: number };
+  },
 ): Training<object, DigitBatch> {
   const learningRate = cosine({ peak: rate, warmup: Math.ceil(steps / 20), steps });
   return defineTraining(
@@ -89,6 +93,7 @@ export function digitTraining(
       policy,
       steps,
       lookEvery: Math.min(10, steps),
+      validation,
     },
   );
 }
@@ -123,15 +128,22 @@ async function main(): Promise<void> {
   const began = performance.now();
   const model = MODELS[flags.model];
   const { steps, batch, rate, tau } = { ...model.recipe, ...given(flags) };
-  const policy = await policyOf(flags.policy, { tau, alpha: flags.alpha });
+  const policy = await policyOf(flags.policy, { steps, tau, alpha: flags.alpha });
   await using gpu = await openDevice(flags);
   console.log(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
-  const { train, test } = await readDigits();
-  const training = digitTraining(gpu, model, { steps, rate, policy });
+  const { train: all, test } = await readDigits();
+  const every = validateEvery({ ...flags, steps });
+  // What decides when to stop is not what the run is judged by.
+  const { rest: train, held } = holdOut(all, every === null ? 0 : 0.1);
+  const validation = every === null
+    ? undefined
+    : { batches: digitBatches(held, { batch: 100, seed: 0 }).all(), every };
+  const training = digitTraining(gpu, model, { steps, rate, policy, validation });
   let state = await training.init(model.init(flags.seed));
   const before = await accuracy(gpu, model, { params: state.params, digits: test });
   console.log(`model      ${flags.model}`);
   console.log(`data       ${train.count} digits to train on, ${test.count} to test with`);
+  if (validation) console.log(`validation ${held.count} digits, every ${every} steps`);
   console.log(`policy     ${policy?.name ?? "none"}\n`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/digits"), { resumed: false });
@@ -160,7 +172,7 @@ async function main(): Promise<void> {
   bar.end();
 
   const after = await accuracy(gpu, model, { params: state.params, digits: test });
-  await log.add([{ kind: "end", accuracy: after }]);
+  await log.add([{ kind: "end", accuracy: after, ...state.ending && { ending: state.ending } }]);
   const [first, last] = [training.costOf([]), state.cost!];
   const components = training.components();
   const summary: [string, string][] = [
@@ -173,7 +185,7 @@ async function main(): Promise<void> {
       })`,
     ],
     ["Launches a step", change(first.launches, last.launches, 0)],
-    ["Steps", `${state.step} in ${clock(performance.now() - began)}`],
+    ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
     ["Adapter", gpu.name],
   ];
   const threshold = flags.policy === "gradES" ? { signal: "gradNorm", tau } : undefined;

@@ -37,6 +37,32 @@ export interface DigitBatch {
 }
 
 /**
+ * Holds out the end of each class.
+ *
+ * @param digits Digits, sorted by class
+ * @param share Of each class, 0 to 1
+ * @returns What comes before and what is held out, both sorted by class
+ */
+export function holdOut(
+  { images, labels }: Digits,
+  share: number,
+): { readonly rest: Digits; readonly held: Digits } {
+  const classes = [...new Set(labels)].map((digit) => {
+    const first = labels.indexOf(digit), count = labels.lastIndexOf(digit) + 1 - first;
+    return { first, cut: first + Math.round((1 - share) * count), end: first + count };
+  });
+  const part = (from: "first" | "cut", to: "cut" | "end"): Digits => {
+    const rows = classes.flatMap((one) =>
+      Array.from({ length: one[to] - one[from] }, (_, i) => one[from] + i)
+    );
+    const pixels = new Float32Array(rows.length * PIXELS);
+    rows.forEach((row, i) => pixels.set(images.subarray(row * PIXELS, (row + 1) * PIXELS), i * PIXELS));
+    return { count: rows.length, images: pixels, labels: Int32Array.from(rows, (row) => labels[row]) };
+  };
+  return { rest: part("first", "cut"), held: part("cut", "end") };
+}
+
+/**
  * Reads the digits. Of each class the last fifth is held out: neighbours in the file are often by one hand, so that a test
  * drawn at random would be too easy.
  *
@@ -44,19 +70,14 @@ export interface DigitBatch {
  */
 export async function readDigits(): Promise<{ readonly train: Digits; readonly test: Digits }> {
   const { default: classes }: { default: readonly { raw: readonly number[] }[] } = await import(PACKAGE);
-  const cuts = classes.map(({ raw }) => Math.round(0.8 * raw.length / PIXELS) * PIXELS);
-  return {
-    train: together(classes.map(({ raw }, digit) => raw.slice(0, cuts[digit]))),
-    test: together(classes.map(({ raw }, digit) => raw.slice(cuts[digit]))),
-  };
-}
-
-function together(classes: readonly (readonly number[])[]): Digits {
-  return {
-    count: classes.reduce((n, values) => n + values.length, 0) / PIXELS,
-    images: Float32Array.from(classes.flat(), grey),
-    labels: Int32Array.from(classes.flatMap((values, digit) => Array(values.length / PIXELS).fill(digit))),
-  };
+  const { rest, held } = holdOut({
+    count: classes.reduce((n, { raw }) => n + raw.length / PIXELS, 0),
+    images: Float32Array.from(classes.flatMap(({ raw }) => raw), grey),
+    labels: Int32Array.from(
+      classes.flatMap(({ raw }, digit) => Array<number>(raw.length / PIXELS).fill(digit)),
+    ),
+  }, 0.2);
+  return { train: rest, test: held };
 }
 
 /** Digits in batches. */

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { flopText, percent } from "./cost_text.ts";
+import { endingText, flopText, percent } from "./cost_text.ts";
 import { type Change, explain, type Explanation, type Moved, type Paid } from "./explanation.ts";
 import { runMain, UsageError } from "./flags.ts";
 import { short } from "./report_numbers.ts";
@@ -38,10 +38,10 @@ type Cell = readonly [text: string, align?: "right"];
  * @returns Lines
  */
 export function explanationText(explanation: Explanation, style: Style): string {
-  const { config, adapter, steps, planned, finished, changes } = explanation;
+  const { config, adapter, steps, planned, finished, ending, changes } = explanation;
   const state = finished ? "finished" : "under way, or interrupted";
   const head = [
-    ["run", `${state}, ${steps}${planned === null ? "" : ` of ${planned}`} steps`],
+    ["run", `${state}, ${steps}${planned === null ? "" : ` of ${planned}`} steps${endingText(ending)}`],
     ["model", String(config.model ?? "–")],
     ["policy", String(config.policy ?? "–")],
     ["adapter", adapter],
@@ -109,6 +109,7 @@ function table(rows: readonly (readonly Cell[])[]): string[] {
 }
 
 function paidText(before: Paid, after: Paid): string {
+  if (after.cost.launches === 0) return "training ended";
   const pair = (was: string, is: string, change: string): string =>
     `${was} → ${is}${change === "" ? "" : ` (${change})`}`;
   const { launches, matmulFlops: flops } = before.cost, { launches: fewer, matmulFlops: left } = after.cost;
@@ -127,7 +128,8 @@ function totals(explanation: Explanation): string[][] {
   const count = `${frozen.length} of ${frozen.length + active.length} components`;
   const rows = [["frozen", share === null ? count : `${count}, ${percentOf(share)} of their elements`]];
   if (changes.length > 0) {
-    rows.push(["a step", paidText(changes[0].before, changes[changes.length - 1].after)]);
+    const { before, after } = changes[changes.length - 1];
+    rows.push(["a step", paidText(changes[0].before, after.cost.launches === 0 ? before : after)]);
   }
   if (flopShare !== null) {
     rows.push(["the run", `${percentOf(flopShare)} of the FLOPs of ${steps} steps without a freeze`]);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Cost, Path, Reason } from "@firn/train";
+import type { Cost, Ending, Path, Reason } from "@firn/train";
 import { median } from "./report_numbers.ts";
 import type { FreezeLine, Line, Quality, StepLine } from "./run_log.ts";
 
@@ -45,6 +45,8 @@ export interface Explanation {
   /** Steps that were planned; null when the log does not say. */
   readonly planned: number | null;
   readonly finished: boolean;
+  /** Why and where it ended; null when it did not, or the log does not say. */
+  readonly ending: Ending | null;
   readonly quality: { readonly before: Quality; readonly after: Quality | null };
   /** Changes of the frozen set, in order. */
   readonly changes: readonly Change[];
@@ -107,6 +109,7 @@ export function explain(lines: readonly Line[]): Explanation {
     steps: steps.at(-1)?.step ?? 0,
     planned: typeof planned === "number" ? planned : null,
     finished: end !== null,
+    ending: end?.ending ?? null,
     quality: { before: start, after: end },
     changes,
     frozen: [...since.keys()],

@@ -33,7 +33,7 @@ import {
   type TrainingState,
   writeAtomic,
 } from "@firn/train";
-import { change, freezeText } from "./cost_text.ts";
+import { change, endingText, freezeText } from "./cost_text.ts";
 import {
   helpOf,
   oneOf,
@@ -49,7 +49,7 @@ import {
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder, lastCheckpoint, modelFiles, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
-import { POLICY_NAMES, policyOf } from "./policies.ts";
+import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { clock, progress } from "./progress.ts";
 import { renderReport } from "./report.ts";
 import { openLog, reportOf, stepLines } from "./run_log.ts";
@@ -73,6 +73,7 @@ const FLAGS = {
   seed: whole("seed of batches and samples", 0, 0),
   prompt: text("TEXT", "beginning of the generated samples", "The whale"),
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
+  validate: VALIDATE,
   checkpoint: whole("steps between checkpoints", 50),
   resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
   ...GPU_FLAGS,
@@ -109,8 +110,14 @@ async function main(): Promise<void> {
   }
   const files = await modelFiles(flags.model);
   const { train, heldOut } = split(await readText(flags.data));
-  const batches = tokenWindows(encode(tokenizer, train), flags),
+  const every = validateEvery(flags);
+  // What decides when to stop is not what the run is judged by.
+  const parts = every === null ? { train, heldOut: [] } : split(train);
+  const batches = tokenWindows(encode(tokenizer, parts.train), flags),
     held = tokenWindows(encode(tokenizer, heldOut), flags).all();
+  const validation = every === null
+    ? undefined
+    : { batches: tokenWindows(encode(tokenizer, parts.heldOut), flags).all(), every };
   const policy = await policyOf(flags.policy, flags);
   const lookEvery = Math.min(10, flags.steps);
   const training = defineTraining(gpu, nextTokenLoss(base), {
@@ -123,11 +130,13 @@ async function main(): Promise<void> {
     policy,
     steps: flags.steps,
     lookEvery,
+    validation,
   });
   console.log(`model       ${flags.model}, ${base.family.name}`);
   console.log(
     `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
   );
+  if (validation) console.log(`validation  ${validation.batches.length} batches, every ${every} steps`);
   console.log(`policy      ${policy?.name ?? "none"}`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
@@ -192,14 +201,14 @@ async function main(): Promise<void> {
   // What is judged is what was saved.
   const saved = await loadModel(gpu, `${folder}/model`);
   const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };
-  await log.add([{ kind: "end", ...after }]);
+  await log.add([{ kind: "end", ...after, ...state.ending && { ending: state.ending } }]);
   const components = training.components();
   const [first, last] = [training.costOf([]), state.cost!];
   const summary: [string, string][] = [
     ["Frozen", `${state.frozen.length} of ${components.length} components`],
     ["GFLOP a step", change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)],
     ["Launches a step", change(first.launches, last.launches, 0)],
-    ["Steps", `${state.step} in ${clock(performance.now() - began)}`],
+    ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
     ["Adapter", gpu.name],
   ];
   const threshold = flags.policy === "gradES" ? { signal: flags.metric, tau: flags.tau } : undefined;

@@ -5,16 +5,18 @@
  */
 
 import type { FreezePolicy } from "@firn/train";
-import { gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
-import { UsageError } from "./flags.ts";
+import { costAware, earlyStopping, gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
+import { type Flag, UsageError, whole } from "./flags.ts";
 
-/** Those that need no number which depends on the model. */
+/** Those that need no number which depends on the model; from the planned steps. */
 const POLICIES = new Map<
   string,
-  () => FreezePolicy | undefined
+  (steps: number) => FreezePolicy | undefined
 >([
   ["snr", () => snr()],
   ["prefix", () => prefix()],
+  ["costAware", (steps) => costAware({ targetSpeedup: 1.3, every: Math.ceil(steps / 20) })],
+  ["earlyStopping", () => earlyStopping()],
   ["none", () => undefined],
 ]);
 
@@ -25,15 +27,18 @@ export const POLICY_NAMES: string = `gradES, ${[...POLICIES.keys()].join(", ")}`
  * Makes a policy.
  *
  * @param name One of {@link POLICY_NAMES}, or the path of a module whose default export is a policy
- * @param options Of gradES
+ * @param options Planned steps, and the options of gradES
  * @returns The policy; undefined for `none`
  * @throws {UsageError} When there is no such name
  * @throws {TypeError} When the module is missing or exports no policy
  */
-export async function policyOf(name: string, options: GradESOptions): Promise<FreezePolicy | undefined> {
+export async function policyOf(
+  name: string,
+  { steps, ...options }: GradESOptions & { readonly steps: number },
+): Promise<FreezePolicy | undefined> {
   if (name === "gradES") return gradES(options);
   const named = POLICIES.get(name);
-  if (named !== undefined) return named();
+  if (named !== undefined) return named(steps);
   if (!/\.[jt]s$/.test(name)) {
     throw new UsageError(`--policy must be one of ${POLICY_NAMES}, or a module: got "${name}"`);
   }
@@ -50,4 +55,26 @@ export async function policyOf(name: string, options: GradESOptions): Promise<Fr
     );
   }
   return made;
+}
+
+/** The flag about validation. */
+export const VALIDATE: Flag<number | null> = whole(
+  "steps between validations on a part of the training data; a twentieth of all for earlyStopping, else none",
+  null,
+);
+
+/**
+ * Decides how often to validate.
+ *
+ * @param flags The policy's name, the planned steps and the value of {@link VALIDATE}
+ * @returns Steps from one validation to the next; null for none
+ */
+export function validateEvery(
+  { policy, validate, steps }: {
+    readonly policy: string;
+    readonly validate: number | null;
+    readonly steps: number;
+  },
+): number | null {
+  return validate ?? (policy === "earlyStopping" ? Math.ceil(steps / 20) : null);
 }

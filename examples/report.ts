@@ -18,6 +18,8 @@ export interface MetricRow {
   /** 1-based number of the step. */
   readonly step: number;
   readonly loss: number;
+  /** Absent where none was computed. */
+  readonly validation?: number;
   /** NaN when the optimizer has none. */
   readonly learningRate: number;
   /** Absent where the run does not count tokens. */

@@ -80,13 +80,26 @@ async function draw(spec: object): Promise<string> {
 export async function lossPlot({ rows }: RunReport): Promise<Plot> {
   const reach = Math.round(rows.length / 60);
   const smooth = centredMeans(rows.map(({ loss }) => loss), reach);
-  const losses = [
+  const losses: Line[] = [
     { points: points(rows, ({ loss }) => loss), stroke: "var(--faint)", width: 1 },
     { points: points(rows, (_, i) => smooth[i]), stroke: "var(--accent)" },
   ];
+  const judged = rows.filter(({ validation }) => validation !== undefined);
+  if (judged.length > 0) {
+    losses.push({
+      points: points(judged, ({ validation }) => validation!),
+      stroke: "var(--heat8)",
+      width: 1.5,
+    });
+  }
   const sentences = ["Fine line: loss of each step."];
   if (reach > 0) sentences.push(`Bold line: its mean over the ${2 * reach + 1} steps around.`);
   sentences.push(`It ends at ${short(smooth[rows.length - 1])}.`);
+
+  if (judged.length > 0) {
+    const least = Math.min(...judged.map(({ validation }) => validation!));
+    sentences.push(`Orange: loss of the validation batches, ${short(least)} at best.`);
+  }
 
   const rated = rows.some(({ learningRate }) => Number.isFinite(learningRate));
   const panels = [panel(losses, { height: 240, title: "loss", upper: rated })];

@@ -35,10 +35,13 @@ export function eventTable(
     COSTS.map(([, key, unit]) => change(before[key], after[key], unit));
   const times = (before: number | null | undefined, after: number | null | undefined): Html =>
     after == null ? html`<td>–</td>` : change(before ?? after, after, "ms");
+  const ends = html`<td colspan="${COSTS.length + 1}">training ended</td>`;
   const rows = events.slice(0, MAX_EVENTS).map((event, i) =>
     html`<tr><th scope="row">${event.step}</th>
-<td>${names("froze", event.frozen)}${names("thawed", event.thawed)}</td>${costs(event)}${
-      times(changes[i]?.before.stepMs, changes[i]?.after.stepMs)
+<td>${names("froze", event.frozen)}${names("thawed", event.thawed)}</td>${
+      event.after.launches === 0
+        ? ends
+        : [...costs(event), times(changes[i]?.before.stepMs, changes[i]?.after.stepMs)]
     }</tr>`
   );
   const rest = events.length > MAX_EVENTS
@@ -49,9 +52,10 @@ export function eventTable(
       </tr>
     `
     : "";
+  const end = events[events.length - 1], ended = end.after.launches === 0 ? "before" : "after";
   const total = [
-    ...costs({ before: events[0].before, after: events[events.length - 1].after }),
-    times(changes[0]?.before.stepMs, changes.at(-1)?.after.stepMs),
+    ...costs({ before: events[0].before, after: end[ended] }),
+    times(changes[0]?.before.stepMs, changes.at(-1)?.[ended].stepMs),
   ];
   return html`
     <section>

@@ -7,10 +7,9 @@
 
 import {
   type Component,
+  type Ending,
   type FreezeEvent,
   type Look,
-  type Path,
-  type Reason,
   type TrainingState,
   writeAtomic,
 } from "@firn/train";
@@ -53,12 +52,14 @@ export interface StepLine extends Omit<MetricRow, "learningRate"> {
 export interface FreezeLine extends Omit<FreezeEvent, "reasons"> {
   readonly kind: "freeze";
   /** Why each component was frozen, as far as the policy said; absent in older logs. */
-  readonly reasons?: Readonly<Record<Path, Reason>>;
+  readonly reasons?: FreezeEvent["reasons"];
 }
 
 /** Last line: the model after the run. */
 export interface EndLine extends Quality {
   readonly kind: "end";
+  /** Absent in logs of before there was any. */
+  readonly ending?: Ending;
 }
 
 /** Any line. */
@@ -131,7 +132,7 @@ export function stepLines(
   state: TrainingState<object>,
   pace: { readonly stepMs: number; readonly tokensPerSecond?: number },
 ): StepLine[] {
-  const { steps, loss, learningRate, readings } = state.look!, { launches, flops } = state.cost!;
+  const { steps, loss, learningRate, readings, validation } = state.look!, { launches, flops } = state.cost!;
   const frozen = state.event === null
     ? state.frozen.length
     : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
@@ -139,6 +140,7 @@ export function stepLines(
     kind: "step",
     step,
     loss: loss[i],
+    ...Number.isFinite(validation?.[i]) && { validation: validation![i] },
     learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
     ...pace,
     launches,

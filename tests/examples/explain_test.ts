@@ -6,7 +6,7 @@
 
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import type { Component, ComponentCost } from "@firn/train";
-import { percent } from "../../examples/cost_text.ts";
+import { endingText, percent } from "../../examples/cost_text.ts";
 import { explanationText } from "../../examples/explain.ts";
 import { explain } from "../../examples/explanation.ts";
 import { type FreezeLine, type Line, readLog, reportOf, type StepLine } from "../../examples/run_log.ts";
@@ -183,6 +183,23 @@ Deno.test("the report shows the same reasons and times as a table", async () => 
     { title: "A run", summary: [], components },
   ));
   assertEquals(old.includes(`class="reasons"`), false);
+});
+
+Deno.test("explanationText says how training ended, and leaves the step that was never taken out of the sums", () => {
+  const last: FreezeLine = { ...FREEZE, after: cost(0, 0) };
+  const ending = { reason: "stopped", step: 4, best: 2 } as const;
+  const log: Line[] = [START, ...steps(1, 20, FULL), last, { kind: "end", accuracy: 0.5, ending }];
+  const text = explanationText(explain(log), { color: false });
+  assertMatch(text, /^run {9}finished, 4 of 16 steps, ended by the policy, with the parameters of step 2$/m);
+  assertMatch(text, /^step 4: 2 froze {4}training ended$/m);
+  assertMatch(text, /^a step {6}launches 50 → 50 \(0 %\)/m);
+});
+
+Deno.test("endingText has nothing to say of a run that took all steps and kept the last", () => {
+  assertEquals(endingText(null), "");
+  assertEquals(endingText({ reason: "steps", step: 9, best: null }), "");
+  assertEquals(endingText({ reason: "steps", step: 9, best: 9 }), "");
+  assertEquals(endingText({ reason: "frozen", step: 9, best: null }), ", ended as all is frozen");
 });
 
 Deno.test("percent rounds, signs what changed, and has no number where there is nothing to compare with", () => {

@@ -61,7 +61,7 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
     assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
-      ..."model data steps batch length lr policy tau alpha metric seed prompt out checkpoint resume no-tune help"
+      ..."model data steps batch length lr policy tau alpha metric seed prompt out validate checkpoint resume no-tune help"
         .split(" "),
     ]);
   });
@@ -82,7 +82,7 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
     assertLess(Number(after), 0.7 * Number(before));
     assertMatch(stdout, /^step 6: froze model\.layers\.0\.self_attn\.q_proj, .* and 32 more$/m);
     assertMatch(stdout, /^frozen {10}35 of 47 components$/m);
-    assertMatch(stdout, /^steps {11}6 in 0:\d\d$/m);
+    assertMatch(stdout, /^steps {11}6 in 0:\d\d, ended by the policy$/m);
 
     const lines = (await Deno.readTextFile(`${out}/metrics.jsonl`)).trimEnd().split("\n")
       .map((line) => JSON.parse(line));
@@ -172,7 +172,9 @@ const REFUSALS: readonly Refusal[] = [
     when: "the policy has an unknown name",
     code: 2,
     args: ["--policy", "grades"],
-    message: usage('--policy must be one of gradES, snr, prefix, none, or a module: got "grades"'),
+    message: usage(
+      '--policy must be one of gradES, snr, prefix, costAware, earlyStopping, none, or a module: got "grades"',
+    ),
   },
   {
     when: "there is no model folder",

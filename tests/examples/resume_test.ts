@@ -58,7 +58,7 @@ Deno.test("finetune --resume ends with the same bits and the same log as a run t
     const [whole, broken] = [`${folder}/whole`, `${folder}/broken`];
     // Looks lie between checkpoints, the signal needs the gradient of the step before, and some matrices fall below tau
     // at the look of step 10 and more at that of step 20.
-    const flags = `--steps ${STEPS} --checkpoint 7 --metric gradDelta --tau 30 --alpha 0.3`.split(" ");
+    const flags = `--steps ${STEPS} --checkpoint 7 --metric gradDelta --tau 5 --alpha 0.3`.split(" ");
     const run = (out: string): string[] => [...SMALL, ...flags, "--data", `${folder}/text.txt`, "--out", out];
     const undisturbed = await finetune(run(whole), folder);
     assertEquals([undisturbed.code, undisturbed.stderr], [0, ""]);
