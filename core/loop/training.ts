@@ -254,11 +254,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     );
     const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
 
-    const unchanged = { policy: policyState, leaves: nextLeaves, look: null, event: null, ending: null };
+    const unchanged = { policy: policyState, leaves: nextLeaves, look: null, event: null };
     const { frozen, probed, since, validation, best } = state;
     const after = step % lookEvery === 0 || step === steps
       ? await lookAt(state, { asked, plan, params: nextParams, leaves: nextLeaves, policyState, token })
-      : { ...unchanged, frozen, probed, since, validation, best };
+      : { ...unchanged, frozen, probed, since, validation, best, ending: ending && { ...ending, step } };
     return seal({
       settings,
       step,
@@ -311,6 +311,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
     const moving = reason === null ? activePaths(frozen) : [];
     leaves = keepBest(gpu, { leaves, params, step, best, moving });
+    if (best === step) await checkAllocations(gpu);
     if (reason !== null) leaves = restoreBest(gpu, { leaves, params });
     const ending = reason === null ? null : { reason, step, best };
     return { leaves, policy: decided.policy, frozen, probed, since, look, event, validation, best, ending };

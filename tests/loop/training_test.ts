@@ -167,6 +167,15 @@ Deno.test("next is done when all components are frozen, and refuses to go on", a
   );
 });
 
+Deno.test("next stays done beyond the last step", async () => {
+  const training = define({ steps: 2, lookEvery: 3 });
+  let { last } = await run(training, pairs(5));
+  for (const step of [3, 4]) {
+    last = await training.next(last, pairs(1)[0]);
+    assertEquals([last.done, last.ending], [true, { reason: "steps", step, best: null }]);
+  }
+});
+
 Deno.test("next throws NonFiniteError with the first step whose loss was not finite", async () => {
   const batches = pairs(5);
   const x = tensor(new Float32Array(16).fill(NaN), [4, 4]);
