@@ -62,7 +62,7 @@ export interface Run {
   readonly changes: readonly Change[];
   /** Wall time of the steps, looks with them, in seconds. */
   readonly stepping: number;
-  /** Wall time in which changes of the frozen set were planned, compiled and recorded. */
+  /** Wall time in which changes of the frozen set and of probes were planned, compiled and recorded. */
   readonly changing: number;
   /** Wall time of validations and copies of the best weights that early stopping needs; 0 for all others. */
   readonly validating: number;
@@ -206,14 +206,15 @@ async function train(
   await gpu.device.queue.onSubmittedWorkDone();
   let began = performance.now(), stopped = false;
   for (const batch of task.batches(spec.seed)) {
-    const called = performance.now();
+    const called = performance.now(), { probed } = state;
     decided.at = NaN;
     state = await training.next(state, batch);
     // The device is idle after a look: what the next step prepares for a new set delays it in full.
     if (changed) changing += performance.now() - called;
-    changed = state.event !== null;
-    if (changed) {
-      changing += performance.now() - decided.at;
+    // Probes are measured by steps of their own.
+    changed = state.event !== null || state.probed.join() !== probed.join();
+    if (changed) changing += performance.now() - decided.at;
+    if (state.event !== null) {
       changes.push({ step: state.step, frozen: state.frozen.length });
       for (const path of state.frozen) everFrozen.add(path);
     }
