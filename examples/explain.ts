@@ -83,7 +83,7 @@ function changeText(
 }
 
 function rowOf({ path, reason, flops }: Moved, full: number): Cell[] {
-  const number = (value: number | null | undefined): Cell => [value == null ? "–" : short(value), "right"];
+  const number = (value: number | null | undefined): Cell => [value == null ? "–" : short(value, 4), "right"];
   return [
     [path],
     [reason?.signal ?? "–"],

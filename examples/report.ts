@@ -253,6 +253,8 @@ thead th { color: var(--soft); font-weight: 500; }
 th:first-child { text-align: left; }
 .events :is(th, td):nth-child(2) { text-align: left; min-width: 12rem; white-space: normal; overflow-wrap: anywhere; }
 .reasons td small { display: inline; }
+.reasons :is(th, td) { padding: .35rem .5rem; }
+.reasons td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 .reasons :is(th, td):is(:nth-child(2), :nth-child(3), :nth-child(7)) { text-align: left; }
 tfoot :is(th, td) { border: 0; font-weight: 600; }
 td small { display: block; color: var(--soft); font-weight: 400; }

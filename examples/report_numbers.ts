@@ -10,9 +10,9 @@ export interface Point {
   readonly y: number;
 }
 
-/** Three significant digits. */
-export function short(value: number): string {
-  return String(Number(value.toPrecision(3)));
+/** Three significant digits, or as many as are asked for. */
+export function short(value: number, digits = 3): string {
+  return String(Number(value.toPrecision(digits)));
 }
 
 /** Rounded, with commas at thousands. */

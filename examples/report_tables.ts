@@ -90,7 +90,7 @@ export function reasonTable(changes: readonly Change[]): Part {
   ]);
   if (moves.every(({ moved }) => moved.reason === null && moved.flops === null)) return "";
   const full = changes[0].before.cost.matmulFlops;
-  const number = (value: number | null | undefined): string => value == null ? "–" : short(value);
+  const number = (value: number | null | undefined): string => value == null ? "–" : short(value, 4);
   const rows = moves.slice(0, MAX_REASONS).map(
     ({ step, moved: { path, reason, flops, heldFor }, thawed }) => {
       const cells = thawed

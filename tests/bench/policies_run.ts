@@ -60,9 +60,11 @@ export interface Run {
   /** Paths of all that was ever frozen. */
   readonly everFrozen: readonly string[];
   readonly changes: readonly Change[];
-  /** Wall time of the steps, looks with them, in seconds. */
+  /** Wall time of the steps, looks and decisions with them, in seconds. */
   readonly stepping: number;
-  /** Wall time in which changes of the frozen set were planned, compiled and recorded. */
+  /** Of these, how long the policy itself took to decide. */
+  readonly deciding: number;
+  /** Wall time in which changes of the frozen set and of probes were planned, compiled and recorded. */
   readonly changing: number;
   /** Wall time of validations and copies of the best weights that early stopping needs; 0 for all others. */
   readonly validating: number;
@@ -87,11 +89,18 @@ export interface Lab {
   modelOf(seed: number): Promise<Model>;
 }
 
+/** What the policy itself took. */
+interface Decided {
+  /** When it was asked first, since this was NaN, what is frozen. */
+  at: number;
+  /** Milliseconds of its `next` so far. */
+  ms: number;
+}
+
 interface Bench {
   readonly training: Training<object, TokenBatch>;
   readonly warmUp: number;
-  /** When the policy last began to say what is frozen. */
-  readonly decided: { at: number };
+  readonly decided: Decided;
 }
 
 /** Share of the planned steps between validations of early stopping, as in the paper of GradES; all others take two. */
@@ -120,7 +129,7 @@ export function runnerOf(lab: Lab): Runner {
     const { steps, policy } = spec, key = `${steps} ${policy?.name}`;
     const known = benches.get(key);
     if (known !== undefined) return known;
-    const decided = { at: NaN };
+    const decided: Decided = { at: NaN, ms: 0 };
     const training = defineTraining<object, TokenBatch>(lab.gpu, nextTokenLoss(model), {
       optimizer: chain(
         clipByGlobalNorm(1),
@@ -156,10 +165,15 @@ export function runnerOf(lab: Lab): Runner {
   };
 }
 
-/** The policy, and when it was asked first what is frozen: what follows is the planning of a change. */
-function clocked(policy: FreezePolicy, decided: { at: number }): FreezePolicy {
+/** The policy with a clock. What follows the question what is frozen is the planning of a change. */
+function clocked(policy: FreezePolicy, decided: Decided): FreezePolicy {
   return {
     ...policy,
+    next(state, look) {
+      const began = performance.now(), after = policy.next(state, look);
+      decided.ms += performance.now() - began;
+      return after;
+    },
     frozen(state) {
       if (Number.isNaN(decided.at)) decided.at = performance.now();
       return policy.frozen(state);
@@ -205,15 +219,17 @@ async function train(
 
   await gpu.device.queue.onSubmittedWorkDone();
   let began = performance.now(), stopped = false;
+  decided.ms = 0;
   for (const batch of task.batches(spec.seed)) {
-    const called = performance.now();
+    const called = performance.now(), { probed } = state;
     decided.at = NaN;
     state = await training.next(state, batch);
     // The device is idle after a look: what the next step prepares for a new set delays it in full.
     if (changed) changing += performance.now() - called;
-    changed = state.event !== null;
-    if (changed) {
-      changing += performance.now() - decided.at;
+    // Probes are measured by steps of their own.
+    changed = state.event !== null || state.probed.join() !== probed.join();
+    if (changed) changing += performance.now() - decided.at;
+    if (state.event !== null) {
       changes.push({ step: state.step, frozen: state.frozen.length });
       for (const path of state.frozen) everFrozen.add(path);
     }
@@ -242,6 +258,7 @@ async function train(
     everFrozen: [...everFrozen],
     changes,
     stepping,
+    deciding: decided.ms / 1000,
     changing: extra,
     validating: watching,
     total: stepping + extra + watching,

@@ -48,7 +48,9 @@ async function labOf(gpu: Gpu, change: (task: Task) => Task = (task) => task): P
 }
 
 /** All of a run but its times. */
-function timeless({ stepping: _, changing: __, total: ___, validating: ____, warmUp: _____, ...run }: Run) {
+function timeless(
+  { stepping: _, changing: __, total: ___, validating: ____, warmUp: _____, deciding: ______, ...run }: Run,
+) {
   return { ...run, curve: run.curve.map(({ seconds: _, ...point }) => point) };
 }
 
@@ -115,8 +117,9 @@ Deno.test("study runs a policy beside baselines of the lengths they claim, and t
     assert(Math.abs(alike.flops - of("schedule").flops) <= stepFlops, "more than a step apart");
     assertEquals(of("schedule: random twin").changes, of("schedule").changes);
     assert(of("schedule").flops < of("full").flops);
-    for (const { stepping, changing, validating, total, label } of runs) {
-      assert(stepping > 0 && changing >= 0);
+    for (const { stepping, changing, validating, deciding, total, label, policy } of runs) {
+      assert(stepping > deciding && changing >= 0);
+      assertEquals(deciding > 0, policy !== null && label !== "early stopping");
       assertEquals(total, stepping + changing + validating);
       assertEquals(validating > 0, label === "early stopping");
     }

@@ -121,7 +121,7 @@ adapter     a GPU
 
 step 4: 2 froze    launches 50 → 40 (-20 %), 90 MFLOP → 60 MFLOP (-33 %), 20 ms → 10 ms (-50 %)
   component             signal    value  threshold       saves  of a step  rule
-  layers.0.up           gradNorm   3.14          4    30 MFLOP     33.3 %  below(gradNorm, 4)
+  layers.0.up           gradNorm  3.142          4    30 MFLOP     33.3 %  below(gradNorm, 4)
   layers.1.up_and_down  step          –          –  1.23 kFLOP      0.0 %  stopAt(4)
 
 step 8: 1 thawed    launches 40 → 45 (+13 %), 60 MFLOP → 80 MFLOP (+33 %), 10 ms → 15 ms (+50 %)
@@ -169,7 +169,7 @@ Deno.test("the report shows the same reasons and times as a table", async () => 
   const reasons = page.slice(page.indexOf(`class="reasons"`));
   assertMatch(
     reasons,
-    /<td>layers\.0\.up<\/td><td>gradNorm<\/td><td>3\.14<\/td><td>4<\/td><td>30 M <small>33\.3 %<\/small><\/td><td>below\(gradNorm, 4\)/,
+    /<td>layers\.0\.up<\/td><td>gradNorm<\/td><td>3\.142<\/td><td>4<\/td><td>30 M <small>33\.3 %<\/small><\/td><td>below\(gradNorm, 4\)/,
   );
   assertMatch(reasons, /<td>layers\.0\.up<\/td><td>thawed after 4 steps<\/td>/);
   const events = page.slice(page.indexOf(`class="events"`), page.indexOf(`class="reasons"`));
