@@ -250,6 +250,6 @@ export function writeSums(frame: Frame, { name, buffer, to, factor, m }: {
 }): string {
   return repeat(
     blocksOf(frame).wide,
-    (w) => `      ${buffer}[${to} + tx + ${w * frame.split}u] = ${name}${m}_${w} * ${factor};\n`,
+    (w) => `      ${frame.put(buffer, `${to} + tx + ${w * frame.split}u`, `${name}${m}_${w} * ${factor}`)}\n`,
   );
 }

@@ -11,7 +11,7 @@ import { LOWEST } from "./rows.ts";
 
 /** WGSL of `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
 export function directForward(frame: Frame, { offset }: { readonly offset: string }): string {
-  const { type, each, causal, loads, shape } = frame;
+  const { type, each, causal, loads, shape, load, put } = frame;
   const soften = (m: number): string =>
     `    let visible${m} = ${queryVisible(frame, m)};
     s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
@@ -25,13 +25,13 @@ export function directForward(frame: Frame, { offset }: { readonly offset: strin
     `  if (row${m} == wanted${m}) {
     let share = 1.0f / total${m};
 ${
-      repeat(loads, (i) => `    o0[at${m} + ${i}u] = y${m}_${i} * share;\n`)
+      repeat(loads, (i) => `    ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * share`)}\n`)
     }    o1[query${m}] = (high${m} + log2(total${m})) * ${f32(Math.LN2)};
   }
 `;
   return `${attentionMain(frame, { reversed: causal })}${queryRange(frame, offset)}${ownQueries(frame)}${
     registers(frame, (m, i) =>
-      `  let q${m}_${i} = a0[at${m} + ${i}u] * ${f32(shape.scale * Math.LOG2E)};
+      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};
   var y${m}_${i} = ${type}();\n`)
   }${repeat(each, (m) => `  var high${m} = ${LOWEST};\n  var total${m} = 0.0f;\n`)}${
     streamRows({
@@ -46,7 +46,7 @@ ${
 
 /** WGSL of `main` of the gradient by the queries. */
 export function directGradQ(frame: Frame): string {
-  const { keys, type, each, causal, shape } = frame;
+  const { keys, type, each, causal, shape, load, put } = frame;
   const open = (m: number): string =>
     `  let lse${m} = a4[query${m}] * ${f32(Math.LOG2E)};\n  let delta${m} = a5[query${m}];\n`;
   const slope = (m: number): string =>
@@ -57,8 +57,8 @@ export function directGradQ(frame: Frame): string {
     ownQueries(frame)
   }${repeat(each, open)}${
     registers(frame, (m, i) =>
-      `  let q${m}_${i} = a0[at${m} + ${i}u] * ${f32(shape.scale * Math.LOG2E)};
-  let g${m}_${i} = a3[at${m} + ${i}u];
+      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};
+  let g${m}_${i} = ${load("a3", `at${m} + ${i}u`)};
   var y${m}_${i} = ${type}();\n`)
   }${
     streamRows({
@@ -69,7 +69,7 @@ export function directGradQ(frame: Frame): string {
     })
   }${
     registers(frame, (m, i) =>
-      `  if (row${m} == wanted${m}) { o0[at${m} + ${i}u] = y${m}_${i} * ${f32(shape.scale)}; }\n`)
+      `  if (row${m} == wanted${m}) { ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * ${f32(shape.scale)}`)} }\n`)
   }}
 `;
 }
@@ -83,7 +83,7 @@ export function directGradKV(
     readonly lse: string;
   },
 ): string {
-  const { keys, type, each, loads, shape } = frame;
+  const { keys, type, each, loads, shape, load, put } = frame;
   const vOut = outputs.k ? "o1" : "o0";
   const four = (buffer: string): string => `vec4f(${[0, 1, 2, 3].map((k) => `${buffer}[h${k}]`).join(", ")})`;
   const weigh = (m: number): string =>
@@ -102,13 +102,15 @@ export function directGradKV(
       (outputs.k ? accumulate(frame, { own: "y", weights: "ds", stream: "a0" }) : ""),
   });
   const open = (m: number, i: number): string =>
-    `  let k${m}_${i} = a1[at${m} + ${i}u] * ${f32(shape.scale * Math.LOG2E)};\n` +
-    (outputs.k ? `  let v${m}_${i} = a2[at${m} + ${i}u];\n  var y${m}_${i} = ${type}();\n` : "") +
+    `  let k${m}_${i} = ${load("a1", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};\n` +
+    (outputs.k
+      ? `  let v${m}_${i} = ${load("a2", `at${m} + ${i}u`)};\n  var y${m}_${i} = ${type}();\n`
+      : "") +
     (outputs.v ? `  var z${m}_${i} = ${type}();\n` : "");
   const close = (m: number, i: number): string =>
     `  if (row${m} == wanted${m}) {${
-      outputs.k ? ` o0[to${m} + ${i}u] = y${m}_${i} * ${f32(shape.scale)};` : ""
-    }${outputs.v ? ` ${vOut}[to${m} + ${i}u] = z${m}_${i};` : ""} }\n`;
+      outputs.k ? ` ${put("o0", `to${m} + ${i}u`, `y${m}_${i} * ${f32(shape.scale)}`)}` : ""
+    }${outputs.v ? ` ${put(vOut, `to${m} + ${i}u`, `z${m}_${i}`)}` : ""} }\n`;
   return `${attentionMain(frame, { reversed: false })}${keyRange(frame)}${ownRows(frame)}${
     repeat(each, (m) =>
       `  let at${m} = ${keyAddress(frame, `row${m}`)};
@@ -175,14 +177,14 @@ ${
 
 /** Declares `name0`, `name1`, ... for each row of the thread: its products with the four streamed rows. */
 function products(
-  { each, type, sum, loads }: Frame,
+  { each, type, sum, loads, load: read }: Frame,
   { name, own, stream }: { readonly name: string; readonly own: string; readonly stream: string },
 ): string {
   const start = (m: number): string => repeat(4, (k) => `    var ${name}${m}_${k} = ${type}();\n`);
   const add = (m: number, k: number, i: number): string =>
     ` ${name}${m}_${k} = fma(${own}${m}_${i}, x, ${name}${m}_${k});`;
   const load = (k: number, i: number): string =>
-    `    { let x = ${stream}[r${k} + ${i}u];${repeat(each, (m) => add(m, k, i))} }\n`;
+    `    { let x = ${read(stream, `r${k} + ${i}u`)};${repeat(each, (m) => add(m, k, i))} }\n`;
   const whole = (m: number): string =>
     `    var ${name}${m} = vec4f(${[0, 1, 2, 3].map((k) => sum(`${name}${m}_${k}`)).join(", ")});\n`;
   return repeat(each, start) + repeat(4, (k) => repeat(loads, (i) => load(k, i))) + repeat(each, whole);
@@ -190,7 +192,7 @@ function products(
 
 /** Adds the four streamed rows, each times its weight, to own registers. */
 function accumulate(
-  { each, type, loads }: Frame,
+  { each, type, loads, load }: Frame,
   { own, weights, stream }: { readonly own: string; readonly weights: string; readonly stream: string },
 ): string {
   const add = (m: number, k: number, i: number): string =>
@@ -198,7 +200,10 @@ function accumulate(
   return repeat(
     loads,
     (i) =>
-      repeat(4, (k) => `    { let x = ${stream}[r${k} + ${i}u];${repeat(each, (m) => add(m, k, i))} }\n`),
+      repeat(
+        4,
+        (k) => `    { let x = ${load(stream, `r${k} + ${i}u`)};${repeat(each, (m) => add(m, k, i))} }\n`,
+      ),
   );
 }
 

@@ -272,7 +272,8 @@ export function loadOwn(frame: Frame, { tile, rows: { buffer, address }, factor 
   const { rows, count } = frame;
   const times = factor === undefined ? "" : ` * ${factor}`;
   const row = (r: number): string => address(`min(first + loadRow * 4u + ${r}u, ${count - 1}u)`);
-  const block = repeat(FOUR, (r) => `    let own${r} = ${buffer}[${row(r)} + loadQuad]${times};\n`) +
+  const block =
+    repeat(FOUR, (r) => `    let own${r} = ${frame.load(buffer, `${row(r)} + loadQuad`)}${times};\n`) +
     putTurned(frame, {
       tile,
       side: blocksOf(frame).y,
@@ -307,7 +308,7 @@ export function fetch(frame: Frame, { rows: { buffer, address }, base, to }: {
     withTurn(
       turn,
       frame.tile,
-      repeat(FOUR, (r) => `      ${to}${l}_${r} = ${buffer}[${row(r)} + loadQuad];\n`),
+      repeat(FOUR, (r) => `      ${to}${l}_${r} = ${frame.load(buffer, `${row(r)} + loadQuad`)};\n`),
     )
   ).join("");
 }

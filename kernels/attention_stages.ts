@@ -204,8 +204,11 @@ interface Across {
 
 /** Loads blocks of four rows by four elements of D, with so many threads. */
 function blocks(
-  { name, to, count, lines, factor }: Across,
-  { threads, first }: { readonly threads: number; readonly first: string },
+  { load: read }: Frame,
+  { name, to, count, lines, factor, threads, first }: Across & {
+    readonly threads: number;
+    readonly first: string;
+  },
 ): Fill {
   const { rows: { buffer, address, stride }, number, whole } = lines;
   // Eight lanes that write at once have four groups, a quad apart, and quads four apart.
@@ -224,8 +227,8 @@ function blocks(
   const fetch = (at: number, c: string, base: string): string =>
     whole
       ? `      let at = ${load("quad * 4u", base, c)};\n` +
-        repeat(FOUR, (r) => `      f${at + r} = ${buffer}[at + ${r * stride}u];\n`)
-      : repeat(FOUR, (r) => `      f${at + r} = ${buffer}[${load(`quad * 4u + ${r}u`, base, c)}];\n`);
+        repeat(FOUR, (r) => `      f${at + r} = ${read(buffer, `at + ${r * stride}u`)};\n`)
+      : repeat(FOUR, (r) => `      f${at + r} = ${read(buffer, load(`quad * 4u + ${r}u`, base, c))};\n`);
   return {
     fetch: (c, base) => all((at) => fetch(at, c, base)),
     keep: all((at) => repeat(FOUR, (c) => `      ${name}[0][group].row[${c}][quad] = ${line(at, c)};\n`)),
@@ -234,8 +237,8 @@ function blocks(
 
 /** Loads four elements of D of a row each, so that more threads have a load than with {@link blocks}. */
 function singles(
+  { threads, load }: Frame,
   { name, to, count, lines: { rows: { buffer, address }, number } }: Across,
-  threads: number,
 ): Fill {
   const place = `      let group = id % ${GROUPS}u;\n      let row = id / ${GROUPS}u;\n`;
   const all = (text: (at: number) => string): string =>
@@ -245,7 +248,9 @@ function singles(
     );
   return {
     fetch: (c, base) =>
-      all((at) => `      f${at} = ${buffer}[${address(number("row", base))} + ${c} * ${GROUPS}u + group];\n`),
+      all((at) =>
+        `      f${at} = ${load(buffer, `${address(number("row", base))} + ${c} * ${GROUPS}u + group`)};\n`
+      ),
     keep: all((at) =>
       repeat(
         FOUR,
@@ -261,14 +266,14 @@ function both(frame: Frame, own: Across, other: Across): Fill {
   if (halved(frame)) {
     const half = threads / 2;
     const [a, b] = [own, { ...other, to: 0 }].map((side) =>
-      blocks(side, { threads: half, first: `lid % ${half}u` })
+      blocks(frame, { ...side, threads: half, first: `lid % ${half}u` })
     );
     const either = (x: string, y: string): string =>
       `    if (lid < ${half}u) {\n${x}    } else {\n${y}    }\n`;
     return { fetch: (c, base) => either(a.fetch(c, base), b.fetch(c, base)), keep: either(a.keep, b.keep) };
   }
-  const a = blocks(own, { threads, first: "lid" });
-  const b = singles(other, threads);
+  const a = blocks(frame, { ...own, threads, first: "lid" });
+  const b = singles(frame, other);
   return { fetch: (c, base) => a.fetch(c, base) + b.fetch(c, base), keep: a.keep + b.keep };
 }
 
@@ -309,7 +314,7 @@ export function along(frame: Frame, { name, lines, weights }: {
     repeat(Math.ceil(count / threads), (l) => within({ count, l, threads }, place + text(l)));
   const place = `      let line = id / ${loads}u;\n      let quad = id % ${loads}u;\n`;
   const { rows: { buffer, address }, number } = lines;
-  const load = (i: string, base: string): string => `${buffer}[${address(number(i, base))} + quad]`;
+  const load = (i: string, base: string): string => frame.load(buffer, `${address(number(i, base))} + quad`);
   const step = (group: Group, c: number): string =>
     repeat(y.quads, (i) => `      let p${i} = ${weights}[c][${group}].row[${c}][y${i}q];\n`) +
     repeat(wide, (w) => `      let q${w} = tb[0][${group}].row[${c}][x${w}q];\n`) +

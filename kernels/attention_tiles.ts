@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type Access, access, type Halves } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX } from "./kernel.ts";
 import { type Lanes, lanesOf } from "./rows.ts";
 
@@ -27,6 +28,8 @@ export interface AttentionShape {
   readonly causal: boolean;
   /** Keys a query sees, its own included; all before it if absent. Makes the attention causal. */
   readonly window?: number | null;
+  /** Which bindings with rows of D elements hold f16; none when absent. */
+  readonly halves?: Halves;
 }
 
 /** Tuning of the attention kernels; any choice gives the same result up to rounding. */
@@ -57,7 +60,7 @@ export interface AttentionTiling {
 }
 
 /** A resolved shape and tiling for one side of rows. */
-export interface Frame extends Lanes {
+export interface Frame extends Lanes, Access {
   readonly shape: AttentionShape;
   /** Keys S. */
   readonly keys: number;
@@ -113,6 +116,7 @@ export function attentionFrame(
   const each = tile > 0 ? most : Math.min(most, Math.ceil(count / across));
   return {
     ...lanesOf(shape.dim),
+    ...access(lanesOf(shape.dim).type, shape.halves),
     shape,
     keys,
     ratio: shape.heads / shape.kvHeads,

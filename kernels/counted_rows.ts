@@ -7,6 +7,7 @@
  */
 
 import { treeSum } from "./elementwise.ts";
+import { access, type Halves } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, storage } from "./kernel.ts";
 import { flatKernel, lanesOf, rowEach } from "./rows.ts";
 
@@ -79,6 +80,8 @@ export interface GatherCountedOptions extends CountedFirstOptions {
   readonly count: number;
   /** Elements of a row, C. */
   readonly width: number;
+  /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
+  readonly halves?: Halves;
 }
 
 /**
@@ -91,20 +94,22 @@ export interface GatherCountedOptions extends CountedFirstOptions {
  * @returns The kernel
  */
 export function gatherCounted(options: GatherCountedOptions): Kernel {
-  const { rows, ignore, start, count, width } = options;
+  const { rows, ignore, start, count, width, halves } = options;
   const { type, loads } = lanesOf(width);
+  const { load, put } = access(type, halves);
   return flatKernel({
     name: `gather_counted ${count}x${width} of ${rows} at ${start}`,
     items: count * loads,
     inputs: [type, "i32", "u32", "u32"],
     outputs: [type, "i32", "u32"],
+    halves,
     body: `  let limit = min(max(a3[0], ${start}u) - ${start}u, ${count}u);
   let row = i / ${loads}u;
   let column = i - row * ${loads}u;
   let source = a2[${start}u + row];
   var value = ${type}();
-  if (row < limit) { value = a0[source * ${loads}u + column]; }
-  o0[i] = value;
+  if (row < limit) { value = ${load("a0", `source * ${loads}u + column`)}; }
+  ${put("o0", "i", "value")}
   if (column == 0u) { o1[row] = select(${ignore}, a1[source], row < limit); }
   if (i == 0u) { o2[0] = limit; }
 `,
@@ -116,20 +121,22 @@ export function gatherCounted(options: GatherCountedOptions): Kernel {
  *
  * Bindings: a0 `x[N,C]`, a1 `order[N]` u32; o0 `out[N,C]` with `out[order[i]] = x[i]`.
  *
- * @param options Rows N and their elements C
+ * @param options Rows N and their elements C; `halves`: which of the bindings `a0` and `o0` hold f16
  * @returns The kernel
  */
 export function spreadRows(
-  { rows, width }: { readonly rows: number; readonly width: number },
+  { rows, width, halves }: { readonly rows: number; readonly width: number; readonly halves?: Halves },
 ): Kernel {
   const { type, loads } = lanesOf(width);
+  const { load, put } = access(type, halves);
   return flatKernel({
     name: `spread_rows ${rows}x${width}`,
     items: rows * loads,
     inputs: [type, "u32"],
     outputs: [type],
+    halves,
     body: `  let row = i / ${loads}u;
-  o0[a1[row] * ${loads}u + (i - row * ${loads}u)] = a0[i];
+  ${put("o0", `a1[row] * ${loads}u + (i - row * ${loads}u)`, load("a0", "i"))}
 `,
   });
 }

@@ -5,6 +5,7 @@
  */
 
 import { type Expression, render } from "./expression.ts";
+import { f16Header, halfType, toHalf } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 
 const THREADS = 64;
@@ -17,6 +18,8 @@ export interface Elementwise {
   readonly outputs: readonly number[];
   /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
   readonly overwrites?: readonly (number | null)[];
+  /** Whether each output is stored as f16; all are f32 when absent. */
+  readonly half?: readonly boolean[];
   /** Step numbers to sum over all elements: `sums.length x groups` partial sums, one row a step. */
   readonly sums?: readonly number[];
   /** How often the same is done on other buffers, by one launch; once when absent. */
@@ -65,7 +68,7 @@ export function elementwise(group: Elementwise): Kernel {
       treeSum("tree", `s${s}`, THREADS)
     }if (lid == 0u) { partial[(part * ${sums.length}u + ${s}u) * ${groups}u + g] = tree[0]; }\n`
   );
-  const code = `${bindings.map((b, i) => `@group(0) @binding(${i}) ${b}`).join("\n")}
+  const code = `${f16Header(bindings)}${bindings.map((b, i) => `@group(0) @binding(${i}) ${b}`).join("\n")}
 ${sums.length > 0 ? `var<workgroup> tree: array<f32, ${THREADS}>;` : ""}
 @compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
 let at = ${GROUP_INDEX};
@@ -95,7 +98,7 @@ interface PartText {
 }
 
 function partText(group: Elementwise, part: number): PartText {
-  const { expression, outputs, sums = [], parts = 1, shared = [] } = group;
+  const { expression, outputs, half = [], sums = [], parts = 1, shared = [] } = group;
   const overwrites = group.overwrites ?? outputs.map(() => null);
   const suffix = parts === 1 ? "" : `_${part}`;
   const nameOf = (k: number): string => shared.includes(k) ? `a${k}` : `a${k}${suffix}`;
@@ -116,10 +119,16 @@ function partText(group: Elementwise, part: number): PartText {
     own: [
       ...inputs.filter((k) => !shared.includes(k)).map(input),
       ...outputs.flatMap((_, i) =>
-        overwrites[i] === null ? [`var<storage, read_write> ${target[i]}: array<${type}>;`] : []
+        overwrites[i] === null
+          ? [`var<storage, read_write> ${target[i]}: array<${half[i] ? halfType(type) : type}>;`]
+          : []
       ),
     ],
-    work: `${body("i")}\n${outputs.map((step, i) => `${target[i]}[i] = v${step};`).join("\n")}`,
+    work: `${body("i")}\n${
+      outputs.map((step, i) => `${target[i]}[i] = ${half[i] ? toHalf(`v${step}`, type) : `v${step}`};`).join(
+        "\n",
+      )
+    }`,
     term: (s) =>
       lanes === 4
         ? `{ let m = ${masked(`v${sums[s]}`)}; s${s} += (m.x + m.y) + (m.z + m.w); }`

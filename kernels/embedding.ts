@@ -6,8 +6,9 @@
  * @module
  */
 
-import { bf16At, bf16Quad, bf16Reader, type Stored } from "./bf16.ts";
+import { access, type Halves } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
+import { bf16At, bf16Reader, packedQuad } from "./packed.ts";
 import { flatKernel, lanesOf, NAN_FUNCTION, rowEach, rowGrid, rowMain, type Threads } from "./rows.ts";
 
 /** Options of {@link embedding}. */
@@ -19,7 +20,9 @@ export interface EmbeddingOptions {
   /** Elements of a row, C. */
   readonly width: number;
   /** How the table is stored; `f32` when absent. */
-  readonly stored?: Stored;
+  readonly stored?: "f32" | "bf16";
+  /** `["o0"]` where that binding holds f16. */
+  readonly halves?: Halves;
 }
 
 /**
@@ -30,23 +33,25 @@ export interface EmbeddingOptions {
  * @param options Sizes, and how the table is stored
  * @returns The kernel
  */
-export function embedding({ rows, vocab, width, stored = "f32" }: EmbeddingOptions): Kernel {
+export function embedding({ rows, vocab, width, stored = "f32", halves }: EmbeddingOptions): Kernel {
   const { type, loads, lanes } = lanesOf(width);
+  const { put } = access(type, halves);
   const table = stored === "f32" ? type : lanes === 4 ? "vec2u" : "u32";
   const load = (at: string): string =>
-    stored === "f32" ? `a0[${at}]` : lanes === 4 ? bf16Quad(`a0[${at}]`) : bf16At("a0", at);
+    stored === "f32" ? `a0[${at}]` : lanes === 4 ? packedQuad(`a0[${at}]`, stored) : bf16At("a0", at);
   return flatKernel({
     name: `embedding ${rows}x${width} of ${vocab}${stored === "f32" ? "" : ` ${stored}`}`,
     items: rows * loads,
     inputs: [table, "i32"],
     outputs: [type],
-    functions: NAN_FUNCTION + (table === "u32" ? bf16Reader("a0") : ""),
+    halves,
+    functions: NAN_FUNCTION + (stored === "bf16" && lanes === 1 ? bf16Reader("a0") : ""),
     body: `  let row = i / ${loads}u;
   let id = a1[row];
   var value = ${type}(nan());
   let at = u32(id) * ${loads}u + (i - row * ${loads}u);
   if (id >= 0 && id < ${vocab}) { value = ${load("at")}; }
-  o0[i] = value;
+  ${put("o0", "i", "value")}
 `,
   });
 }
@@ -96,9 +101,11 @@ ${repeat(loads - looped, one)}  }
 }
 
 /** Options of {@link embeddingGrad}. */
-export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored"> {
+export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | "halves"> {
   /** Threads of a row of the table; `rowThreads` recommends. */
   readonly threads: Threads;
+  /** `["a0"]` where that binding holds f16. */
+  readonly halves?: Halves;
 }
 
 /**
@@ -110,10 +117,11 @@ export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored"> {
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function embeddingGrad({ rows, vocab, width, threads }: EmbeddingGradOptions): Kernel {
+export function embeddingGrad({ rows, vocab, width, threads, halves }: EmbeddingGradOptions): Kernel {
   const { type, loads } = lanesOf(width);
+  const { load } = access(type, halves);
   const steps = Math.ceil(Math.log2(rows + 1));
-  const read = (k: number): string => `a0[a1[p + ${k}u] * ${loads}u + column]`;
+  const read = (k: number): string => load("a0", `a1[p + ${k}u] * ${loads}u + column`);
   const add = (i: string): string =>
     `    { let column = ${i};
       var total = ${type}();
@@ -144,7 +152,7 @@ ${
     name: `embedding_grad ${rows}x${width} to ${vocab}`,
     grid: rowGrid({ rows: vocab, threads }),
     flops: rows * width,
-    code: `${storage([type, "u32", "i32"], [type])}
+    code: `${storage([type, "u32", "i32"], [type], halves)}
 ${rowMain({ rows: vocab, threads })}  let id = i32(row);
 ${bisect("first", "id")}${bisect("last", "id + 1")}
 ${rowEach({ items: loads, threads }, (at) => at.map(add).join("\n"))}}

@@ -8,8 +8,8 @@ import { f32 } from "./kernel.ts";
 
 /** A buffer that an expression reads. */
 export interface Operand {
-  /** Element type of the buffer; integers are converted to f32 as they are loaded. */
-  readonly type: "f32" | "i32" | "u32";
+  /** Element type of the buffer; what is no f32 is converted to it as it is loaded. */
+  readonly type: "f32" | "i32" | "u32" | "f16";
   /** Elements to move for one step along each dimension of the iteration space; 0 repeats. */
   readonly strides: readonly number[];
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { f16Header, halfType, type Halves } from "./f16.ts";
+
 /** A compute shader as data. Bindings of group 0 are the inputs in order, then the outputs in order. */
 export interface Kernel {
   /** Short name, shown by the profiler: `"rms_norm 512x128"`. */
@@ -44,14 +46,21 @@ export const GROUP_BUILTINS =
  *
  * @param inputs Element types of the read-only inputs, named `a0`, `a1`, ...
  * @param outputs Element types of the outputs, named `o0`, `o1`, ...; read-write
- * @returns WGSL declarations
+ * @param halves Names of those that hold f16 where their type says f32; none when absent
+ * @returns WGSL declarations, at the top of the shader
  */
-export function storage(inputs: readonly string[], outputs: readonly string[]): string {
-  const read = inputs.map((t, i) => `@group(0) @binding(${i}) var<storage, read> a${i}: array<${t}>;`);
-  const write = outputs.map((t, i) =>
+export function storage(
+  inputs: readonly string[],
+  outputs: readonly string[],
+  halves: Halves = [],
+): string {
+  const typeOf = (name: string, type: string): string => halves.includes(name) ? halfType(type) : type;
+  const reads = inputs.map((t, i) => typeOf(`a${i}`, t)), writes = outputs.map((t, i) => typeOf(`o${i}`, t));
+  const read = reads.map((t, i) => `@group(0) @binding(${i}) var<storage, read> a${i}: array<${t}>;`);
+  const write = writes.map((t, i) =>
     `@group(0) @binding(${inputs.length + i}) var<storage, read_write> o${i}: array<${t}>;`
   );
-  return [...read, ...write].join("\n") + "\n";
+  return f16Header([...reads, ...writes]) + [...read, ...write].join("\n") + "\n";
 }
 
 /**

@@ -7,7 +7,7 @@
 import { elementwise } from "./elementwise.ts";
 import type { Expression, Step } from "./expression.ts";
 import type { Kernel } from "./kernel.ts";
-import type { Stored } from "./bf16.ts";
+import type { Stored } from "./packed.ts";
 import { direct } from "./matmul_direct.ts";
 import { storeOnly } from "./matmul_frame.ts";
 import { tiled } from "./matmul_tiled.ts";
@@ -49,6 +49,8 @@ export interface Epilogue {
   readonly outputs: readonly number[];
   /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
   readonly overwrites?: readonly (number | null)[];
+  /** Whether each output is stored as f16; all are f32 when absent. */
+  readonly half?: readonly boolean[];
   /** Whether products of zero leave all that is overwritten as it is, so that nothing need be stored. */
   readonly additive?: boolean;
 }
@@ -57,7 +59,7 @@ export interface Epilogue {
 export interface Several {
   /** How many, more than one. */
   readonly count: number;
-  /** `apart` for as many results, without an epilogue; `summed` for one, their sum. */
+  /** `apart` for as many results, with no epilogue but one that stores all as f16; `summed` for one, their sum. */
   readonly as: "apart" | "summed";
   /** The operand that all have in common, bound once. */
   readonly shared?: "a" | "b";
@@ -81,7 +83,9 @@ export interface Matmul {
   readonly strideA?: number;
   /** Columns that B has, where it has fewer than the product: what the others become is a finite number. */
   readonly columnsB?: number;
-  /** How B is stored; `f32` when absent. Sums are of f32 either way, of the same bits. */
+  /** How A is stored; `f32` when absent. Sums are of f32 either way, of the same bits. */
+  readonly storedA?: Stored;
+  /** How B is stored, likewise. */
   readonly storedB?: Stored;
   /**
    * Where a number u32 [1], bound behind A and B, ends the product early: rows of A at or beyond it are zeros (`m`), or
@@ -98,17 +102,20 @@ export interface Matmul {
 
 /**
  * Names a product by sizes and layout: "1024x768x2048 NT", "512x768x50257 NN 50264" where rows of A are that long,
- * "1024x768x2048 NT bf16" where B is stored so, "3 apart 1024x768x768 NT" for several in one launch.
+ * "1024x768x2048 NT bf16" where B is stored so, "1024x768x2048 NT f16 f32" where A is not f32, "3 apart 1024x768x768 NT" for several in one launch.
  *
  * @param product The product
  * @returns The name
  */
 export function productKey(
-  { batch, m, n, k, transposeA, transposeB, strideA, storedB = "f32", several }: Omit<Matmul, "variant">,
+  product: Omit<Matmul, "variant">,
 ): string {
+  const { batch, m, n, k, transposeA, transposeB, strideA, several } = product;
+  const { storedA = "f32", storedB = "f32" } = product;
+  const both = storedA === "f32" ? storedB === "f32" ? "" : ` ${storedB}` : ` ${storedA} ${storedB}`;
   const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
     strideA === undefined ? "" : ` ${strideA}`
-  }${storedB === "f32" ? "" : ` ${storedB}`}`;
+  }${both}`;
   const count = several === undefined ? batch === 1 ? "" : `${batch}x` : `${several.count} ${several.as} `;
   return `${count}${m}x${n}x${k} ${layout}`;
 }
@@ -164,7 +171,8 @@ export function partialSize(
  */
 export function joinParts(product: Matmul & { readonly variant: { readonly kind: "tiled" } }): Kernel {
   const { batch, m, n, several, variant: { split } } = product;
-  const { expression: { shape, inputs, steps }, outputs } = product.epilogue ?? storeOnly([batch * m, n]);
+  const { expression: { shape, inputs, steps }, outputs, half } = product.epilogue ??
+    storeOnly([batch * m, n]);
   const parts: Step = { kind: "partials", input: inputs.length, count: split, size: partialSize(product) };
   const strides = shape.map((_, d) => shape.slice(d + 1).reduce((a, b) => a * b, 1));
   return elementwise({
@@ -174,6 +182,7 @@ export function joinParts(product: Matmul & { readonly variant: { readonly kind:
       steps: steps.map((step) => step.kind === "given" ? parts : step),
     },
     outputs,
+    half,
     ...(several?.as === "apart" && { parts: several.count }),
     label: `join ${split} ${batch * m}x${n}`,
   });

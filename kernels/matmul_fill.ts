@@ -5,10 +5,10 @@
  * @module
  */
 
-import { bf16Part, bf16Quad } from "./bf16.ts";
 import { repeat } from "./kernel.ts";
 import type { MatmulTile } from "./matmul.ts";
 import { element, loadType, oneOf, type Side } from "./matmul_frame.ts";
+import { packedPart, packedQuad } from "./packed.ts";
 
 /** An operand, the first row or column of its tile, and how many there are. */
 export interface Tile {
@@ -129,13 +129,19 @@ interface Held {
 
 /** Whether quads are held as packed words: widening them at once would wait for the load before the products. */
 function isPacked({ stored, wide }: Side): boolean {
-  return stored === "bf16" && wide;
+  return stored !== "f32" && wide;
 }
 
 /** Registers of one operand. */
 function heldAlone(side: Side): Held {
-  return isPacked(side)
-    ? { type: loadType(side), hold: (loaded) => loaded, part: bf16Part, quad: bf16Quad }
+  const { stored, wide } = side;
+  return stored !== "f32" && wide
+    ? {
+      type: loadType(side),
+      hold: (loaded) => loaded,
+      part: (register, part) => packedPart(register, { part, stored }),
+      quad: (register) => packedQuad(register, stored),
+    }
     : {
       type: "vec4<f32>",
       hold: (loaded) => loaded,

@@ -4,14 +4,19 @@
  * @module
  */
 
-import { bf16At, bf16Reader, type Stored } from "./bf16.ts";
 import { render } from "./expression.ts";
+import { f16Header, halfType, toHalf } from "./f16.ts";
 import { repeat } from "./kernel.ts";
 import { type Epilogue, type Matmul, partialSize } from "./matmul.ts";
+import { bf16At, bf16Reader, type Stored } from "./packed.ts";
 
-/** An epilogue that stores a product of some shape as it is. */
-export function storeOnly(shape: readonly number[]): Epilogue {
-  return { expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] }, outputs: [0] };
+/** An epilogue that stores a product of some shape as it is, as f16 where `half`. */
+export function storeOnly(shape: readonly number[], half = false): Epilogue {
+  return {
+    expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] },
+    outputs: [0],
+    half: [half],
+  };
 }
 
 /** One operand as the generators see it: `size` rows or columns, `k` deep. */
@@ -32,7 +37,8 @@ export interface Side {
 
 /** Both operands of a product. */
 export function sides(product: Matmul): [Side, Side] {
-  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, storedB = "f32", several } = product;
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, several } = product;
+  const { storedA = "f32", storedB = "f32" } = product;
   const side = (
     name: string,
     [size, kContiguous]: readonly [number, boolean],
@@ -50,19 +56,21 @@ export function sides(product: Matmul): [Side, Side] {
     wide: stride % 4 === 0,
   });
   return [
-    side("a", [m, !transposeA], { stored: "f32", stride: strideA }),
+    side("a", [m, !transposeA], { stored: storedA, stride: strideA }),
     side("b", [columnsB, transposeB], { stored: storedB }),
   ];
 }
 
 /** What one load of an operand gives. */
 export function loadType({ stored, wide }: Side): string {
-  return stored === "f32" ? wide ? "vec4<f32>" : "f32" : wide ? "vec2<u32>" : "u32";
+  if (wide) return stored === "f32" ? "vec4<f32>" : "vec2<u32>";
+  return stored === "bf16" ? "u32" : stored;
 }
 
 /** One element of an operand that is not loaded four at a time, as f32. */
 export function element({ name, stored }: Side, index: string): string {
-  return stored === "f32" ? `${name}[${index}]` : bf16At(name, index);
+  if (stored === "bf16") return bf16At(name, index);
+  return stored === "f32" ? `${name}[${index}]` : `f32(${name}[${index}])`;
 }
 
 /**
@@ -82,11 +90,14 @@ export function frame(
 } {
   const { m, n, batch, several } = product;
   const results = several?.as === "apart" ? several.count : 1;
-  const { expression, outputs, overwrites = [] } = product.epilogue ?? storeOnly([batch * m, n]);
+  const { expression, outputs, overwrites = [], half = [] } = product.epilogue ?? storeOnly([batch * m, n]);
   const targets = outputs.map((_, k) => typeof overwrites[k] === "number" ? `e${overwrites[k]}` : `o${k}`);
   const made = results === 1 ? targets : Array.from({ length: results }, (_, i) => `o${i}`);
   const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
   const { lanes, types } = rendering;
+  const type = lanes === 4 ? "vec4<f32>" : "f32";
+  const isHalf = (k: number): boolean => half[results === 1 ? k : 0] === true;
+  const stored = (k: number, step: number): string => isHalf(k) ? toHalf(`v${step}`, type) : `v${step}`;
   const all = [
     ...[a, b].flatMap((side) =>
       side.buffers.map((name) => `var<storage, read> ${name}: array<${loadType(side)}>;`)
@@ -95,8 +106,10 @@ export function frame(
     ...types.map((t, k) =>
       `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
     ),
-    ...made.filter((name) => name[0] === "o").map((name) =>
-      `var<storage, read_write> ${name}: array<${lanes === 4 ? "vec4<f32>" : "f32"}>;`
+    ...made.flatMap((name, k) =>
+      name[0] === "o"
+        ? [`var<storage, read_write> ${name}: array<${isHalf(k) ? halfType(type) : type}>;`]
+        : []
     ),
   ];
   const partial = product.variant.kind === "tiled" && product.variant.split > 1;
@@ -104,11 +117,11 @@ export function frame(
   const put = (index: string, value: string): string =>
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
       results === 1
-        ? outputs.map((step, k) => `${targets[k]}[i] = v${step};`).join(" ")
-        : oneOf(made, (name) => `${name}[i] = v${outputs[0]};`)
+        ? outputs.map((step, k) => `${targets[k]}[i] = ${stored(k, step)};`).join(" ")
+        : oneOf(made, (name) => `${name}[i] = ${stored(0, outputs[0])};`)
     } }`;
   return {
-    declarations: all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
+    declarations: f16Header(all) + all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
       [a, b].map((side) => loadType(side) === "u32" ? `\n${bf16Reader(side.name)}` : "").join(""),
     store(row, column, { rows, columns, fits = false }) {
       const one = (i: number, j: number): string => {

@@ -16,7 +16,6 @@ export {
 } from "./attention_backward.ts";
 export { type AttentionPass, attentionTiling } from "./attention_choice.ts";
 export type { AttentionShape, AttentionTiling } from "./attention_tiles.ts";
-export type { Stored } from "./bf16.ts";
 export {
   countedFirst,
   type CountedFirstOptions,
@@ -40,10 +39,11 @@ export {
   embeddingOrder,
 } from "./embedding.ts";
 export type { Expression, Operand, Step } from "./expression.ts";
+export type { Halves } from "./f16.ts";
 export type { Kernel } from "./kernel.ts";
 export * from "./matmul.ts";
 export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul_variants.ts";
-export { concat, pad, permute, shiftLabels, slice } from "./movement.ts";
+export { concat, type MovedHalves, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {
   dropout,
   normal,
@@ -65,5 +65,6 @@ export {
   type Run,
 } from "./reduce.ts";
 export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } from "./rms_norm.ts";
+export type { Stored } from "./packed.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";

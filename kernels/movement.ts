@@ -1,16 +1,30 @@
 /**
  * Kernels that move elements without computing: permute, slice, pad, concat, shift.
  *
- * They copy words of 32 bits, so one kernel serves f32, i32 and u32 buffers and keeps every bit.
+ * They copy words of 32 bits, so one kernel serves f32, i32 and u32 buffers and keeps every bit; f16 is another kernel.
  *
  * @module
  */
 
+import { type Access, access, type Halves } from "./f16.ts";
 import type { Kernel } from "./kernel.ts";
 import { flatKernel } from "./rows.ts";
 
 /** Most axes a moved tensor can have. */
 const MAX_RANK = 6;
+
+/** Which of the bindings `a0`, ..., and `o0` hold f16, the others f32; all hold words when absent. */
+export interface MovedHalves {
+  /** Their names. */
+  readonly halves?: Halves;
+}
+
+/** The type of what is moved at once, and how it is read and written. */
+function moves(lanes: 4 | 1, halves: Halves = []): Access & { readonly type: string } {
+  const scalar = halves.length === 0 ? "u" : "f";
+  const type = lanes === 4 ? `vec4${scalar}` : `${scalar}32`;
+  return { ...access(type, halves), type };
+}
 
 /** Axes of an output, and where each leads in the input. */
 interface Walk {
@@ -29,7 +43,10 @@ interface Walk {
  * @throws RangeError if `axes` is no permutation
  */
 export function permute(
-  { shape, axes }: { readonly shape: readonly number[]; readonly axes: readonly number[] },
+  { shape, axes, halves }: MovedHalves & {
+    readonly shape: readonly number[];
+    readonly axes: readonly number[];
+  },
 ): Kernel {
   checkRank("permute", shape, axes);
   if ([...axes].sort((a, b) => a - b).some((axis, k) => axis !== k)) {
@@ -41,7 +58,7 @@ export function permute(
     strides: axes.map((axis) => strides[axis]),
     start: 0,
   };
-  return walkKernel(`permute [${shape}] [${axes}]`, walk);
+  return walkKernel(`permute [${shape}] [${axes}]`, { ...walk, halves });
 }
 
 /**
@@ -54,7 +71,7 @@ export function permute(
  * @throws RangeError if the box leaves the input
  */
 export function slice(
-  { shape, starts, sizes }: {
+  { shape, starts, sizes, halves }: MovedHalves & {
     readonly shape: readonly number[];
     readonly starts: readonly number[];
     readonly sizes: readonly number[];
@@ -68,7 +85,7 @@ export function slice(
   }
   const strides = stridesOf(shape);
   const start = strides.reduce((sum, stride, k) => sum + stride * starts[k], 0);
-  return walkKernel(`slice [${shape}] [${starts}] [${sizes}]`, { sizes, strides, start });
+  return walkKernel(`slice [${shape}] [${starts}] [${sizes}]`, { sizes, strides, start, halves });
 }
 
 /**
@@ -80,7 +97,7 @@ export function slice(
  * @returns The kernel
  */
 export function pad(
-  { shape, before, after }: {
+  { shape, before, after, halves }: MovedHalves & {
     readonly shape: readonly number[];
     readonly before: readonly number[];
     readonly after: readonly number[];
@@ -104,7 +121,7 @@ export function pad(
   axes[axes.length - 1] = { size: last.size / lanes, before: last.before / lanes, after: last.after / lanes };
   const strides = stridesOf(axes.map((axis) => axis.size));
   const totals = axes.map((axis) => axis.size + axis.before + axis.after);
-  const type = lanes === 4 ? "vec4u" : "u32";
+  const { type, load, put } = moves(lanes, halves);
   const steps = axes.map((axis, k) =>
     totals[k] === axis.size
       ? `  source += ${coordinate(totals, k)} * ${strides[k]}u;\n`
@@ -118,10 +135,11 @@ export function pad(
     items: product(totals),
     inputs: [type],
     outputs: [type],
+    halves,
     // Unsigned: an index before the input wraps to one far behind it.
     body: `  var inside = true;\n  var source = 0u;\n${steps.join("")}  var value = ${type}();
-  if (inside) { value = a0[source]; }
-  o0[i] = value;
+  if (inside) { value = ${load("a0", "source")}; }
+  ${put("o0", "i", "value")}
 `,
   });
 }
@@ -136,7 +154,10 @@ export function pad(
  * @throws RangeError if they differ along another axis
  */
 export function concat(
-  { shapes, axis }: { readonly shapes: readonly (readonly number[])[]; readonly axis: number },
+  { shapes, axis, halves }: MovedHalves & {
+    readonly shapes: readonly (readonly number[])[];
+    readonly axis: number;
+  },
 ): Kernel {
   checkRank("concat", ...shapes);
   const [first] = shapes;
@@ -148,19 +169,20 @@ export function concat(
   const widths = shapes.map((shape) => product(shape.slice(axis)));
   const lanes = widths.every((width) => width % 4 === 0) ? 4 : 1;
   const total = widths.reduce((n, width) => n + width, 0) / lanes;
-  const type = lanes === 4 ? "vec4u" : "u32";
+  const { type, load, put } = moves(lanes, halves);
   let start = 0;
   const copies = widths.map((width, k) => {
     const own = width / lanes;
     const place = start === 0 ? "column" : `(column - ${start}u)`;
     start += own;
-    return `if (column < ${start}u) { o0[i] = a${k}[row * ${own}u + ${place}]; }`;
+    return `if (column < ${start}u) { ${put("o0", "i", load(`a${k}`, `row * ${own}u + ${place}`))} }`;
   });
   return flatKernel({
     name: `concat [${shapes.join("] [")}] ${axis}`,
     items: outer * total,
     inputs: shapes.map(() => type),
     outputs: [type],
+    halves,
     body: `  let row = i / ${total}u;
   let column = i - row * ${total}u;
   ${copies.join("\n  else ")}
@@ -191,16 +213,17 @@ export function shiftLabels(
   });
 }
 
-function walkKernel(name: string, walk: Walk): Kernel {
+function walkKernel(name: string, { halves, ...walk }: Walk & MovedHalves): Kernel {
   const { sizes, strides, start, lanes } = widen(merge(walk));
-  const type = lanes === 4 ? "vec4u" : "u32";
+  const { type, load, put } = moves(lanes, halves);
   const terms = sizes.map((_, k) => `${coordinate(sizes, k)} * ${strides[k]}u`);
   return flatKernel({
     name,
     items: product(sizes),
     inputs: [type],
     outputs: [type],
-    body: `  o0[i] = a0[${[`${start}u`, ...terms].join(" + ")}];\n`,
+    halves,
+    body: `  ${put("o0", "i", load("a0", [`${start}u`, ...terms].join(" + ")))}\n`,
   });
 }
 

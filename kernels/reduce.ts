@@ -6,6 +6,7 @@
 
 import { type Expression, render } from "./expression.ts";
 import { treeSum } from "./elementwise.ts";
+import { f16Header, halfType, toHalf } from "./f16.ts";
 import { f32, foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 
 /** A reduction of an expression over the middle of `[outer, length, inner]`. */
@@ -22,6 +23,8 @@ export interface Reduction {
   readonly kind: "sum" | "max";
   /** Threads that share one row when `inner` is 1, a power of two; `reduceThreads` recommends. 1 is a thread a row or column. */
   readonly threads: number;
+  /** Whether the result is stored as f16; f32 when absent. */
+  readonly half?: boolean;
   /** Label for the profiler. */
   readonly label: string;
 }
@@ -65,7 +68,7 @@ export function reduce(reduction: Reduction): Kernel {
   return reduction.inner === 1 ? reduceRows(reduction) : reduceColumns(reduction);
 }
 
-function reduceRows({ expression, outer, length, kind, threads, label }: Reduction): Kernel {
+function reduceRows({ expression, outer, length, kind, threads, label, half }: Reduction): Kernel {
   const { lanes, types, body } = render(expression, { lanes: length % 4 === 0 ? 4 : 1 });
   const n = expression.steps.length - 1;
   const steps = Math.ceil(length / lanes);
@@ -77,7 +80,8 @@ function reduceRows({ expression, outer, length, kind, threads, label }: Reducti
     : "acc";
   const rows = Math.max(1, ROW_THREADS / threads), groups = Math.ceil(outer / rows);
   const shared = threads > 1;
-  const code = `${declarations(types)}
+  const put = (value: string): string => half ? toHalf(value, "f32") : value;
+  const code = `${declarations(types, half ? halfType("f32") : "f32")}
 ${shared ? `var<workgroup> tree: array<f32, ${rows * threads}>;` : ""}
 @compute @workgroup_size(${rows * threads}) fn main(${GROUP_BUILTINS}) {
 let group = ${GROUP_INDEX};
@@ -93,7 +97,7 @@ acc = ${join("acc", `v${n}`)};
 }
 let part = ${fold};
 ${shared ? treeJoin(threads, join) : ""}if (lane == 0u && row == wanted) { o[row] = ${
-    shared ? "tree[lid]" : "part"
+    put(shared ? "tree[lid]" : "part")
   }; }
 }`;
   return {
@@ -128,9 +132,11 @@ export function reduceThreads(length: number): number {
 
 /** A thread a column, or tiles of threads whose rows are joined in workgroup memory, in a fixed order. */
 function reduceColumns(reduction: Reduction): Kernel {
-  const { expression, outer, length, inner, kind, label } = reduction;
+  const { expression, outer, length, inner, kind, label, half: wanted = false } = reduction;
   const shared = isShared(reduction);
   const pieces = columnPieces(reduction);
+  // Pieces are to be reduced again.
+  const half = wanted && pieces === 1;
   const perPiece = Math.ceil(length / pieces);
   const { lanes, types, body } = render(expression, { lanes: inner % 4 === 0 ? 4 : 1 });
   const n = expression.steps.length - 1;
@@ -150,6 +156,7 @@ ${body("i")}
 acc = ${join("acc", `v${n}`)};
 }`;
   const result = `o[(row * ${pieces}u + piece) * ${columns}u + c]`;
+  const put = (value: string): string => `${result} = ${half ? toHalf(value, type) : value};`;
   const rest = Array.from({ length: TILE.rows - 1 }, (_, r) => `tile[lid + ${(r + 1) * TILE.columns}u]`);
   const text = shared
     ? `let wanted = t % ${blocks}u * ${TILE.columns}u + lid % ${TILE.columns}u;
@@ -157,11 +164,11 @@ let c = min(wanted, ${columns - 1}u);
 ${walk(` + lid / ${TILE.columns}u`, TILE.rows)}
 tile[lid] = acc;
 workgroupBarrier();
-if (lid < ${TILE.columns}u && wanted < ${columns}u) { ${result} = ${rest.reduce(join, "acc")}; }`
+if (lid < ${TILE.columns}u && wanted < ${columns}u) { ${put(rest.reduce(join, "acc"))} }`
     : `let c = t % ${columns}u;
 ${walk("", 1)}
-${result} = acc;`;
-  const code = `${declarations(types, type)}
+${put("acc")}`;
+  const code = `${declarations(types, half ? halfType(type) : type)}
 ${shared ? `var<workgroup> tile: array<${type}, ${threads}>;` : ""}
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
 let t = ${group};
@@ -180,8 +187,11 @@ ${text}
 
 function declarations(types: readonly string[], output = "f32"): string {
   const inputs = types.map((t, k) => `@group(0) @binding(${k}) var<storage, read> a${k}: array<${t}>;`);
-  return [...inputs, `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`]
-    .join("\n");
+  const all = [
+    ...inputs,
+    `@group(0) @binding(${types.length}) var<storage, read_write> o: array<${output}>;`,
+  ];
+  return f16Header([...types, output]) + all.join("\n");
 }
 
 /** Neighbouring numbers of one buffer that are added up. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { access, type Halves } from "./f16.ts";
 import { f32, type Kernel, storage } from "./kernel.ts";
 import { lanesOf, rowEach, rowGrid, rowMain, rowMemory, rowReduce, type Threads } from "./rows.ts";
 
@@ -19,6 +20,8 @@ export interface RmsNormOptions {
   readonly threads: Threads;
   /** Whether to write the factor of each row for the gradient. */
   readonly saveScale: boolean;
+  /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
+  readonly halves?: Halves;
 }
 
 /**
@@ -31,21 +34,26 @@ export interface RmsNormOptions {
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function rmsNorm({ rows, width, eps, threads, saveScale }: RmsNormOptions): Kernel {
+export function rmsNorm({ rows, width, eps, threads, saveScale, halves }: RmsNormOptions): Kernel {
   const { type, loads, sum } = lanesOf(width);
+  const { load, put } = access(type, halves);
+  const x = (i: string): string => load("a0", `base + ${i}`);
   const work = { items: loads, threads };
   return {
     name: `rms_norm ${rows}x${width}`,
     grid: rowGrid({ rows, threads }),
     flops: 4 * rows * width,
-    code: `${storage([type, type], saveScale ? [type, "f32"] : [type])}${rowMemory(threads)}
+    code: `${storage([type, type], saveScale ? [type, "f32"] : [type], halves)}${rowMemory(threads)}
 ${rowMain({ rows, threads })}  let base = row * ${loads}u;
   var all = ${type}();
-${rowEach(work, (at) => at.map((i) => `    { let x = a0[base + ${i}]; all = fma(x, x, all); }`).join("\n"))}
+${rowEach(work, (at) => at.map((i) => `    { let x = ${x(i)}; all = fma(x, x, all); }`).join("\n"))}
   var total = ${sum("all")};
 ${rowReduce(threads, { name: "total", by: "sum" })}
   let rstd = inverseSqrt(total * ${f32(1 / width)} + ${f32(eps)});
-${rowEach(work, (at) => at.map((i) => `    o0[base + ${i}] = a0[base + ${i}] * rstd * a1[${i}];`).join("\n"))}
+${
+      rowEach(work, (at) =>
+        at.map((i) => `    ${put("o0", `base + ${i}`, `${x(i)} * rstd * a1[${i}]`)}`).join("\n"))
+    }
 ${saveScale ? (threads === 1 ? "  o1[row] = rstd;\n" : "  if (lid == 0u) { o1[row] = rstd; }\n") : ""}}
 `,
   };
@@ -61,6 +69,8 @@ export interface RmsNormGradOptions {
   readonly threads: Threads;
   /** Whether one more input is added to the result. */
   readonly residual?: boolean;
+  /** Which of the bindings `a0`, `a2`, `a4` and `o0` hold f16; none when absent. */
+  readonly halves?: Halves;
 }
 
 /**
@@ -72,25 +82,27 @@ export interface RmsNormGradOptions {
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function rmsNormGradX({ rows, width, threads, residual }: RmsNormGradOptions): Kernel {
+export function rmsNormGradX({ rows, width, threads, residual, halves }: RmsNormGradOptions): Kernel {
   const { type, loads, sum } = lanesOf(width);
+  const { load, put } = access(type, halves);
+  const row = (name: string, i: string): string => load(name, `base + ${i}`);
   const work = { items: loads, threads };
   const inputs = [type, type, type, "f32", ...(residual ? [type] : [])];
-  const more = (i: string): string => residual ? ` + a4[base + ${i}]` : "";
+  const more = (i: string): string => residual ? ` + ${row("a4", i)}` : "";
   const write = (i: string): string =>
-    `    o0[base + ${i}] = a1[${i}] * a2[base + ${i}] * rstd - a0[base + ${i}] * back${more(i)};`;
+    `    ${put("o0", `base + ${i}`, `a1[${i}] * ${row("a2", i)} * rstd - ${row("a0", i)} * back${more(i)}`)}`;
   return {
     name: `rms_norm_grad ${rows}x${width}`,
     grid: rowGrid({ rows, threads }),
     flops: 7 * rows * width,
-    code: `${storage(inputs, [type])}${rowMemory(threads)}
+    code: `${storage(inputs, [type], halves)}${rowMemory(threads)}
 ${rowMain({ rows, threads })}  let base = row * ${loads}u;
   let rstd = a3[row];
   var all = ${type}();
 ${
       rowEach(
         work,
-        (at) => at.map((i) => `    all = fma(a1[${i}] * a2[base + ${i}], a0[base + ${i}], all);`).join("\n"),
+        (at) => at.map((i) => `    all = fma(a1[${i}] * ${row("a2", i)}, ${row("a0", i)}, all);`).join("\n"),
       )
     }
   var total = ${sum("all")};

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { access, type Halves } from "./f16.ts";
 import type { Kernel } from "./kernel.ts";
 import { flatKernel, lanesOf } from "./rows.ts";
 
@@ -23,6 +24,8 @@ export interface RotaryOptions {
   readonly inverse?: boolean;
   /** Position of the first element of time: a constant (0 if absent), or `"input"` to read it from a buffer. */
   readonly offset?: number | "input";
+  /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
+  readonly halves?: Halves;
 }
 
 /**
@@ -39,7 +42,8 @@ export interface RotaryOptions {
  * @returns The kernel
  * @throws RangeError if `rotaryDim` is odd or above `dim`
  */
-export function rotary({ batch, time, heads, dim, rotaryDim, inverse, offset }: RotaryOptions): Kernel {
+export function rotary(options: RotaryOptions): Kernel {
+  const { batch, time, heads, dim, rotaryDim, inverse, offset, halves } = options;
   const turned = rotaryDim ?? dim;
   if (turned % 2 !== 0 || turned > dim || turned < 2) {
     throw new RangeError(
@@ -48,12 +52,13 @@ export function rotary({ batch, time, heads, dim, rotaryDim, inverse, offset }: 
   }
   const vector = turned % 8 === 0 && dim % 4 === 0;
   const { type, lanes } = lanesOf(vector ? 4 : 1);
+  const { load, put } = access(type, halves);
   const half = turned / 2 / lanes;
   const head = dim / lanes;
   const items = head - half; // pairs, then copies
   const total = batch * time * heads * items;
   const copies = items > half
-    ? `  if (item >= ${half}u) { o0[at + ${half}u] = a0[at + ${half}u]; return; }\n`
+    ? `  if (item >= ${half}u) { ${put("o0", `at + ${half}u`, load("a0", `at + ${half}u`))} return; }\n`
     : "";
   const first = offset === "input" ? " + a3[0]" : offset ? ` + ${offset}u` : "";
   return flatKernel({
@@ -61,6 +66,7 @@ export function rotary({ batch, time, heads, dim, rotaryDim, inverse, offset }: 
     items: total,
     inputs: [type, type, type, ...(offset === "input" ? ["u32"] : [])],
     outputs: [type],
+    halves,
     flops: 3 * batch * time * heads * turned,
     body: `  let head = i / ${items}u;
   let item = i - head * ${items}u;
@@ -69,10 +75,10 @@ ${copies}  let position = (head / ${heads}u) % ${time}u${first};
   let angle = position * ${half}u + item;
   let c = a1[angle];
   let s = ${inverse ? "-" : ""}a2[angle];
-  let x = a0[at];
-  let y = a0[at + ${half}u];
-  o0[at] = x * c - y * s;
-  o0[at + ${half}u] = y * c + x * s;
+  let x = ${load("a0", "at")};
+  let y = ${load("a0", `at + ${half}u`)};
+  ${put("o0", "at", "x * c - y * s")}
+  ${put("o0", `at + ${half}u`, "y * c + x * s")}
 `,
   });
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Halves } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
 
 /** Threads that share a row: 1 is a thread for each row, more is a workgroup for each row. */
@@ -189,6 +190,8 @@ export interface FlatWork {
   readonly inputs: readonly string[];
   /** Element types of the outputs. */
   readonly outputs: readonly string[];
+  /** Bindings that hold f16; none when absent. */
+  readonly halves?: Halves;
   /** WGSL for item `i` (u32). */
   readonly body: string;
   /** Declarations before `main`. */
@@ -203,12 +206,14 @@ export interface FlatWork {
  * @param work Items, bindings and the body
  * @returns The kernel
  */
-export function flatKernel({ name, items, inputs, outputs, body, functions, flops }: FlatWork): Kernel {
+export function flatKernel(
+  { name, items, inputs, outputs, halves, body, functions, flops }: FlatWork,
+): Kernel {
   return {
     name,
     grid: foldGrid(Math.ceil(items / FLAT_THREADS)),
     flops: flops ?? 0,
-    code: `${storage(inputs, outputs)}${functions ?? ""}@compute @workgroup_size(${FLAT_THREADS})
+    code: `${storage(inputs, outputs, halves)}${functions ?? ""}@compute @workgroup_size(${FLAT_THREADS})
 fn main(${GROUP_BUILTINS}) {
   let i = (${GROUP_INDEX}) * ${FLAT_THREADS}u + lid;
   if (i >= ${items}u) { return; }

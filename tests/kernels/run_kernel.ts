@@ -7,12 +7,16 @@
 import type { Kernel } from "../../kernels/kernel.ts";
 
 /** Arrays a kernel reads. */
-export type Data = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
+export type Data =
+  | Float32Array<ArrayBuffer>
+  | Int32Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | Uint16Array<ArrayBuffer>;
 
 const BLOCK_BYTES = 16;
 let opened: Promise<GPUDevice> | undefined;
 
-/** Opens the device of the tests once, with the limits of the adapter and subgroups where it has them. */
+/** Opens the device of the tests once, with the limits of the adapter, f16, and subgroups where it has them. */
 export function testDevice(): Promise<GPUDevice> {
   return opened ??= open();
 }
@@ -33,11 +37,11 @@ async function open(): Promise<GPUDevice> {
   try {
     return await adapter.requestDevice({
       requiredLimits: limits,
-      requiredFeatures: ["subgroups" as GPUFeatureName],
+      requiredFeatures: ["subgroups" as GPUFeatureName, "shader-f16"],
     });
   } catch {
     const again = await navigator.gpu.requestAdapter();
-    return await again!.requestDevice({ requiredLimits: limits });
+    return await again!.requestDevice({ requiredLimits: limits, requiredFeatures: ["shader-f16"] });
   }
 }
 
@@ -100,6 +104,7 @@ export async function runKernel<O extends readonly Data[]>(
   const read = outputs.map((data, i) => {
     const part = bytes.slice(starts[i], starts[i] + data.byteLength);
     if (data instanceof Float32Array) return new Float32Array(part);
+    if (data instanceof Uint16Array) return new Uint16Array(part);
     return data instanceof Int32Array ? new Int32Array(part) : new Uint32Array(part);
   });
   return read as unknown as O;

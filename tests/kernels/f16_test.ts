@@ -1,0 +1,383 @@
+import { assert, assertEquals } from "@std/assert";
+import { fromF16, toF16 } from "../../core/data/floats.ts";
+import { attention } from "../../kernels/attention.ts";
+import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
+import { gatherCounted, spreadRows } from "../../kernels/counted_rows.ts";
+import { elementwise } from "../../kernels/elementwise.ts";
+import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
+import type { Operand } from "../../kernels/expression.ts";
+import type { Halves } from "../../kernels/f16.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
+import { joinParts, matmul, type MatmulVariant, partialSize, productKey } from "../../kernels/matmul.ts";
+import { storeOnly } from "../../kernels/matmul_frame.ts";
+import { MATMUL_TILES } from "../../kernels/matmul_variants.ts";
+import { concat, pad, permute, slice } from "../../kernels/movement.ts";
+import { reduce } from "../../kernels/reduce.ts";
+import { rmsNorm, rmsNormGradX } from "../../kernels/rms_norm.ts";
+import { rotary } from "../../kernels/rotary.ts";
+import { assertClose, blank, type Data, runKernel, values } from "./run_kernel.ts";
+
+/** A kernel in both forms, and what it binds: each f32 input is rounded to f16 before either reads it. */
+interface Twins {
+  readonly kernel: (halves: Halves) => Kernel;
+  readonly inputs: readonly Data[];
+  /** Elements of each output, f32. */
+  readonly outputs: readonly number[];
+  readonly halves: Halves;
+}
+
+const isHalf = (halves: Halves, name: string): boolean => halves.includes(name);
+
+/** Runs both forms: the one of f16 must give what the other one gives, rounded. What that one gives, other tests say. */
+async function assertTwins({ kernel, inputs, outputs, halves }: Twins, what: string): Promise<void> {
+  const rounded = inputs.map((data, i) =>
+    isHalf(halves, `a${i}`) ? fromF16(toF16(data as Float32Array)) : data
+  );
+  const packed = rounded.map((data, i) => isHalf(halves, `a${i}`) ? toF16(data as Float32Array) : data);
+  const expected = await runKernel(kernel([]), { inputs: rounded, outputs: outputs.map(blank) });
+  const seen = await runKernel(kernel(halves), {
+    inputs: packed,
+    outputs: outputs.map((size, i) =>
+      isHalf(halves, `o${i}`) ? new Uint16Array(size).fill(0xffff) : blank(size)
+    ),
+  });
+  for (const [i, data] of seen.entries()) {
+    const wanted = isHalf(halves, `o${i}`) ? toF16(expected[i]) : expected[i];
+    assertEquals(data, wanted as Data, `${what}: o${i}`);
+    assert(expected[i].some((x) => x !== 0), `${what}: o${i} is not all zeros`);
+  }
+}
+
+/** All choices among some bindings, but none at all. */
+function choices(names: Halves): Halves[] {
+  return Array.from({ length: 2 ** names.length - 1 }, (_, n) => names.filter((_, i) => (n + 1) >> i & 1));
+}
+
+// Rows of 24 are loaded four at a time, rows of 21 one by one.
+for (const width of [24, 21]) {
+  Deno.test(`rmsNorm and its gradient of rows of ${width} read and write f16 wherever they may`, async () => {
+    const rows = 5, size = rows * width;
+    for (const threads of [1, 32] as const) {
+      for (const halves of choices(["a0", "o0"])) {
+        await assertTwins({
+          kernel: (halves) => rmsNorm({ rows, width, eps: 1e-5, threads, saveScale: true, halves }),
+          inputs: [values(size, 1), values(width, 2)],
+          outputs: [size, rows],
+          halves,
+        }, "rms_norm");
+      }
+      for (const halves of [["a0", "a2", "a4", "o0"], ["a0"], ["a2"], ["a4"], ["o0"]]) {
+        await assertTwins({
+          kernel: (halves) => rmsNormGradX({ rows, width, threads, residual: true, halves }),
+          inputs: [1, 2, 3, 4, 5].map((seed) => values([size, width, size, rows, size][seed - 1], seed)),
+          outputs: [size],
+          halves,
+        }, "rms_norm_grad");
+      }
+    }
+  });
+
+  Deno.test(`embedding, embeddingGrad, gatherCounted and spreadRows of rows of ${width} read and write f16`, async () => {
+    const rows = 6, vocab = 9, size = rows * width;
+    const ids = Int32Array.of(3, 0, 8, 3, 3, 5);
+    await assertTwins({
+      kernel: (halves) => embedding({ rows, vocab, width, halves }),
+      inputs: [values(vocab * width, 1), ids],
+      outputs: [size],
+      halves: ["o0"],
+    }, "embedding");
+    await assertTwins({
+      kernel: (halves) => embeddingGrad({ rows, vocab, width, threads: 1, halves }),
+      inputs: [values(size, 1), Uint32Array.of(1, 0, 3, 4, 5, 2), Int32Array.of(0, 3, 3, 3, 5, 8)],
+      outputs: [vocab * width],
+      halves: ["a0"],
+    }, "embedding_grad");
+    const order = Uint32Array.of(1, 3, 4, 0, 2, 5);
+    for (const halves of choices(["a0", "o0"])) {
+      await assertTwins({
+        kernel: (halves) => spreadRows({ rows, width, halves }),
+        inputs: [values(size, 1), order],
+        outputs: [size],
+        halves,
+      }, "spread_rows");
+      const kernel = (halves: Halves): Kernel =>
+        gatherCounted({ rows, ignore: -100, start: 1, count: 4, width, halves });
+      const inputs = [values(size, 1), ids, order, Uint32Array.of(3)];
+      const small = [Int32Array.of(9, 9, 9, 9), Uint32Array.of(9)] as const;
+      const rounded = fromF16(toF16(inputs[0] as Float32Array));
+      const [expected] = await runKernel(kernel([]), {
+        inputs: [rounded, ...inputs.slice(1)],
+        outputs: [blank(4 * width), ...small],
+      });
+      const [seen, labels, limit] = await runKernel(kernel(halves), {
+        inputs: [halves.includes("a0") ? toF16(rounded) : rounded, ...inputs.slice(1)],
+        outputs: [halves.includes("o0") ? new Uint16Array(4 * width) : blank(4 * width), ...small],
+      });
+      assertEquals(seen, halves.includes("o0") ? toF16(expected) : expected as Data);
+      assertEquals([[...labels], [...limit]], [[3, 3, -100, -100], [2]]);
+    }
+  });
+
+  Deno.test(`permute, slice, pad and concat along ${width} move f16, and widen and round it`, async () => {
+    const shape = [3, 4, width], size = 12 * width;
+    for (const halves of choices(["a0", "o0"])) {
+      const one = { inputs: [values(size, 1)], halves };
+      const axes = [1, 0, 2], starts = [1, 0, 4], sizes = [2, 3, width - 8];
+      await assertTwins(
+        { ...one, kernel: (halves) => permute({ shape, axes, halves }), outputs: [size] },
+        "permute",
+      );
+      const cut = 6 * (width - 8);
+      await assertTwins({
+        ...one,
+        kernel: (halves) => slice({ shape, starts, sizes, halves }),
+        outputs: [cut],
+      }, "slice");
+      const around = { before: [0, 1, 0], after: [2, 0, 4] };
+      await assertTwins({
+        ...one,
+        kernel: (halves) => pad({ shape, ...around, halves }),
+        outputs: [5 * 5 * (width + 4)],
+      }, "pad");
+    }
+    for (const halves of choices(["a0", "a1", "o0"])) {
+      await assertTwins({
+        kernel: (halves) => concat({ shapes: [shape, [3, 4, width + 4]], axis: 2, halves }),
+        inputs: [values(size, 1), values(size + 48, 2)],
+        outputs: [2 * size + 48],
+        halves,
+      }, "concat");
+    }
+  });
+
+  Deno.test(`elementwise and reduce over rows of ${width} load f16 in any way, and elementwise stores it`, async () => {
+    const rows = 7, shape = [rows, width], size = rows * width;
+    const type = (halves: Halves, name: string): Operand["type"] => halves.includes(name) ? "f16" : "f32";
+    // A row, a column, all, and one number for all.
+    const strides = [[0, 1], [1, 0], [width, 1], [0, 0]];
+    const steps = [
+      ...strides.map((_, input) => ({ kind: "load" as const, input })),
+      {
+        kind: "compute" as const,
+        text: ([a, b, c, d]: readonly string[]) => `(${a} + ${b}) * ${c} - ${d}`,
+        args: [0, 1, 2, 3],
+      },
+    ];
+    const expression = (halves: Halves) => ({
+      shape,
+      steps,
+      inputs: strides.map((s, k) => ({ type: type(halves, `a${k}`), strides: s })),
+    });
+    const inputs = [width, rows, size, 1].map((length, i) => values(length, i + 1));
+    for (const halves of [["a0"], ["a1"], ["a2"], ["a3"], ["o1"], ["a0", "a1", "a2", "a3", "o0"]]) {
+      await assertTwins({
+        kernel: (halves) =>
+          elementwise({
+            expression: expression(halves),
+            outputs: [4, 2],
+            half: [halves.includes("o0"), halves.includes("o1")],
+            label: "group",
+          }),
+        inputs,
+        outputs: [size, size],
+        halves,
+      }, "elementwise");
+    }
+    for (const [outer, length, inner] of [[rows, width, 1], [1, rows, width]]) {
+      await assertTwins({
+        kernel: (halves) =>
+          reduce({
+            expression: expression(halves),
+            outer,
+            length,
+            inner,
+            kind: "sum",
+            threads: 4,
+            label: "sum",
+          }),
+        inputs,
+        outputs: [outer * inner],
+        halves: ["a0", "a1", "a2", "a3"],
+      }, `reduce ${length}`);
+    }
+    // Results of rows, of columns by a thread each, and of columns that threads share.
+    for (const [length, inner, threads] of [[width, 1, 4], [7, width, 1], [60, width, 4]]) {
+      const outer = inner === 1 ? 7 : 1, all = [outer, length, inner];
+      await assertTwins({
+        kernel: (halves) =>
+          reduce({
+            expression: {
+              shape: all,
+              inputs: [{ type: type(halves, "a0"), strides: [length * inner, inner, 1] }],
+              steps: [{ kind: "load", input: 0 }],
+            },
+            outer,
+            length,
+            inner,
+            kind: "sum",
+            threads,
+            half: halves.includes("o0"),
+            label: "sum",
+          }),
+        inputs: [values(outer * length * inner, 1)],
+        outputs: [outer * inner],
+        halves: ["a0", "o0"],
+      }, `reduce ${length} to f16`);
+    }
+  });
+}
+
+for (const dim of [8, 10]) {
+  Deno.test(`rotary turns ${dim} elements of f16, and copies those that it does not turn`, async () => {
+    const batch = 2, time = 3, heads = 2, size = batch * time * heads * (dim + 6);
+    for (const halves of choices(["a0", "o0"])) {
+      await assertTwins({
+        kernel: (halves) => rotary({ batch, time, heads, dim: dim + 6, rotaryDim: dim, halves }),
+        inputs: [values(size, 1), values(time * dim / 2, 2), values(time * dim / 2, 3)],
+        outputs: [size],
+        halves,
+      }, "rotary");
+    }
+  });
+}
+
+const SHAPE = { batch: 1, time: 37, heads: 2, kvHeads: 1, scale: 0.3, causal: true };
+for (
+  const [what, options] of [
+    ["dim 10, direct", { ...SHAPE, dim: 10, tile: 0 }],
+    ["dim 8, direct", { ...SHAPE, dim: 8, tile: 0, each: 2, rows: 16 }],
+    ["tiles of 32 by 16", { ...SHAPE, dim: 16, tile: 16, rows: 32, split: 4 }],
+    ["staged, 128 by 32", { ...SHAPE, dim: 16, tile: 32, rows: 128, split: 4, staged: true }],
+    ["staged, 64 by 32, whole tiles", {
+      ...SHAPE,
+      time: 64,
+      dim: 32,
+      tile: 32,
+      rows: 64,
+      split: 8,
+      staged: true,
+    }],
+  ] as const
+) {
+  Deno.test(`attention and its gradients read and write rows of f16: ${what}`, async () => {
+    const { batch, time, heads, dim } = options;
+    const own = batch * time * heads * dim, other = own / heads, stats = own / dim;
+    // Tiles take seconds to compile, and load all rows in one way.
+    const some = (...one: Halves): Halves[] => options.tile === 0 ? [[...one]] : [];
+    const rows = [values(own, 1), values(other, 2), values(other, 3)];
+    const more = [values(own, 4), values(stats, 5).map((x) => 4 + x), values(stats, 6)];
+    for (const halves of [["a0", "a1", "a2", "o0"], ...some("a1")]) {
+      const kernel = (halves: Halves): Kernel => attention({ ...options, halves });
+      await assertTwins({ kernel, inputs: rows, outputs: [own, stats], halves }, "attention");
+    }
+    const inputs = [...rows, ...more];
+    for (const halves of [["a0", "a1", "a2", "a3", "o0"], ...some("a3")]) {
+      const kernel = (halves: Halves): Kernel => attentionGradQ({ ...options, halves });
+      await assertTwins({ kernel, inputs, outputs: [own], halves }, "gradQ");
+    }
+    for (const halves of [["a0", "a1", "a2", "a3", "o0", "o1"], ...some("a0", "o1")]) {
+      const kernel = (halves: Halves): Kernel =>
+        attentionGradKV({ ...options, halves, outputs: { k: true, v: true } });
+      await assertTwins({ kernel, inputs, outputs: [own, own], halves }, "gradKV");
+    }
+    await assertTwins({
+      kernel: (halves) => attentionGradKV({ ...options, halves, outputs: { k: false, v: true } }),
+      inputs: [rows[0], rows[1], more[0], more[1]],
+      outputs: [own],
+      halves: ["a0", "a1", "a2", "o0"],
+    }, "gradV");
+  });
+}
+
+const tile = (at: number, split: number): MatmulVariant => {
+  const { bm, bn, bk, tm, tn } = MATMUL_TILES[at];
+  return { kind: "tiled", bm, bn, bk, tm, tn, split };
+};
+// Threads of the first load either operand into the same registers, those of the second both into registers of their own.
+const VARIANTS = [tile(1, 1), tile(3, 1), tile(2, 3), {
+  kind: "direct",
+  tm: 7,
+  tn: 2,
+  subgroups: false,
+}] as const;
+
+for (const variant of VARIANTS) {
+  Deno.test(`matmul reads and writes f16 and adds in f32: ${JSON.stringify(variant)}`, async () => {
+    for (
+      const { batch, m, n, k } of [{ batch: 2, m: 33, n: 17, k: 53 }, { batch: 1, m: 36, n: 132, k: 52 }]
+    ) {
+      const a = toF16(values(batch * m * k, 1)), b = toF16(values(batch * k * n, 2));
+      for (const [storedA, storedB] of [["f16", "f16"], ["f32", "f16"], ["f16", "f32"]] as const) {
+        for (const transposeA of [false, true]) {
+          const sizes = { batch, m, n, k, transposeA, transposeB: !transposeA, variant, storedA, storedB };
+          const what = productKey(sizes), half = storedA === storedB;
+          const inputs = [storedA === "f16" ? a : fromF16(a), storedB === "f16" ? b : fromF16(b)];
+          const seen = await compute({ ...sizes, epilogue: storeOnly([batch * m, n], half) }, inputs, half);
+          const exact = definition(sizes, [fromF16(a), fromF16(b)]);
+          // 53 products of numbers below one; as f16 a sum below 16 is off by 2^-8 at most.
+          assertClose(seen, exact, { tolerance: half ? 2 ** -8 : 1e-5, what });
+          if (half) assertClose(seen, fromF16(toF16(Float32Array.from(exact))), { tolerance: 2 ** -7, what });
+        }
+      }
+    }
+  });
+}
+
+type Product = Parameters<typeof matmul>[0];
+
+async function compute(product: Product, inputs: readonly Data[], half: boolean): Promise<Float32Array> {
+  const { batch, m, n, variant } = product, size = batch * m * n;
+  const out = half ? new Uint16Array(size) : blank(size);
+  const widened = (data: Data): Float32Array =>
+    data instanceof Uint16Array ? fromF16(data) : data as Float32Array;
+  if (variant.kind === "direct" || variant.split === 1) {
+    return widened((await runKernel(matmul(product), { inputs, outputs: [out] }))[0]);
+  }
+  const parts = blank(variant.split * partialSize(product));
+  const { epilogue: _, ...plain } = product;
+  const [sums] = await runKernel(matmul(plain), { inputs, outputs: [parts] });
+  const join = joinParts({ ...product, variant });
+  return widened((await runKernel(join, { inputs: [sums], outputs: [out] }))[0]);
+}
+
+/** A product in float64. */
+function definition(
+  { batch, m, n, k, transposeA, transposeB }: Product,
+  [a, b]: readonly Float32Array[],
+): Float64Array {
+  return Float64Array.from({ length: batch * m * n }, (_, at) => {
+    const column = at % n, row = Math.floor(at / n) % m, stack = Math.floor(at / (m * n));
+    let sum = 0;
+    for (let i = 0; i < k; i++) {
+      const left = transposeA ? i * m + row : row * k + i;
+      const right = transposeB ? column * k + i : i * n + column;
+      sum += a[stack * m * k + left] * b[stack * k * n + right];
+    }
+    return sum;
+  });
+}
+
+Deno.test("productKey names how A is stored too, where that is not f32", () => {
+  const product = { batch: 1, m: 4, n: 8, k: 16, transposeA: false, transposeB: true };
+  assertEquals(
+    ([["f32", "f16"], ["f16", "f32"], ["f16", "bf16"]] as const).map(([storedA, storedB]) =>
+      productKey({ ...product, storedA, storedB })
+    ),
+    ["4x8x16 NT f16", "4x8x16 NT f16 f32", "4x8x16 NT f16 bf16"],
+  );
+});
+
+Deno.test("what is too large for f16 is stored as infinity, and NaN as NaN, four at a time and one by one", async () => {
+  const some = [65504, 65519, 65520, 1e9, -65520, Infinity, NaN, 2 ** -24, 1e-9, -0, 1 + 2 ** -11];
+  for (const length of [12, 11]) {
+    const x = Float32Array.from({ length }, (_, i) => some[i % some.length]);
+    const expression = {
+      shape: [length],
+      inputs: [{ type: "f32" as const, strides: [1] }],
+      steps: [{ kind: "load" as const, input: 0 }],
+    };
+    const kernel = elementwise({ expression, outputs: [0], half: [true], label: "copy" });
+    const [seen] = await runKernel(kernel, { inputs: [x], outputs: [new Uint16Array(length)] });
+    assertEquals([...fromF16(seen)], [...fromF16(toF16(x))]);
+  }
+});
