@@ -49,7 +49,7 @@ export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./
 export { free } from "./core/gpu/resident.ts";
 export { read, readAll } from "./core/gpu/run.ts";
 export type { KernelTime } from "./core/gpu/profile.ts";
-export type { Cost } from "./core/gpu/plan.ts";
+export type { Cost, Precision } from "./core/gpu/plan.ts";
 export * from "./core/models/mod.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
 export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./core/optim/clip.ts";

@@ -14,8 +14,17 @@ import type { Path } from "./tree.ts";
  */
 export type DType = "f32" | "i32" | "u32" | "bf16";
 
+/** How the elements of a buffer are stored: a plan may store f32 as f16, which no tensor of a graph is. */
+export type StorageType = DType | "f16";
+
 /** Bytes of an element on the device. */
-export const ELEMENT_BYTES: { readonly [dtype in DType]: number } = { f32: 4, i32: 4, u32: 4, bf16: 2 };
+export const ELEMENT_BYTES: { readonly [type in StorageType]: number } = {
+  f32: 4,
+  i32: 4,
+  u32: 4,
+  bf16: 2,
+  f16: 2,
+};
 
 /** Shape and element type. */
 export interface Spec {
@@ -23,6 +32,14 @@ export interface Spec {
   readonly shape: readonly number[];
   /** Element type. */
   readonly dtype: DType;
+}
+
+/** Shape, and how the elements are stored. */
+export interface StoredSpec {
+  /** Sizes, outermost first. */
+  readonly shape: readonly number[];
+  /** How the elements are stored. */
+  readonly dtype: StorageType;
 }
 
 /** A node of a graph: one output of an operation on other nodes. */
@@ -100,10 +117,10 @@ export interface KernelCall {
 
 /** What an op's `kernel` is told. */
 export interface KernelRequest<A = unknown> {
-  /** Specs of the inputs. */
-  readonly inputs: readonly Spec[];
-  /** Specs of the outputs, wanted or not. */
-  readonly outputs: readonly Spec[];
+  /** Shapes of the inputs and how they are stored: f16 only where the op says that it reads it. */
+  readonly inputs: readonly StoredSpec[];
+  /** Shapes of the outputs, wanted or not, and how they are to be stored: f16 only where the op says that it writes it. */
+  readonly outputs: readonly StoredSpec[];
   /** Which outputs somebody reads; only those are bound. */
   readonly wanted: readonly boolean[];
   /** Attributes of the node. */
@@ -126,6 +143,17 @@ export interface Op<A = any> {
   readonly distinct?: boolean;
   /** Inputs that may be stored as bf16; all others are refused. */
   readonly bf16?: readonly number[];
+  /**
+   * Inputs that its kernel reads and outputs that it writes as f16, where a plan stores values so; none when absent.
+   * What `follows` moves values: it writes f16 only where all inputs that it `reads` are.
+   */
+  readonly half?: {
+    readonly reads: readonly number[];
+    readonly writes: readonly number[];
+    readonly follows?: boolean;
+  };
+  /** Neither its first input nor what follows from it is ever stored as f16. */
+  readonly exact?: boolean;
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**

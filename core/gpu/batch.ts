@@ -8,6 +8,7 @@ import type { Elementwise } from "../../kernels/elementwise.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { baseOf } from "./express.ts";
 import type { Cluster } from "./fuse.ts";
+import { isWeightCopy } from "./halves.ts";
 
 /** A cluster as a kernel sees it. */
 export interface Program {
@@ -42,7 +43,7 @@ export interface BatchOptions {
 const LARGEST = 2 ** 20;
 
 /**
- * Puts programs together that may share a launch: updates of leaves that nobody reads, and sums.
+ * Puts programs together that may share a launch: updates of leaves that nobody reads, sums, and copies of weights.
  *
  * @param programs All programs
  * @param options Levels, readers and limits
@@ -56,7 +57,13 @@ export function batchesOf(programs: readonly Program[], options: BatchOptions): 
     const { cluster, group } = program;
     const waits = waiting.has(program) &&
       cluster.summed.every((node) => options.readers.get(node)!.every((reader) => !before.has(reader)));
-    const key = waits ? `${options.levelOf(cluster)} ${options.keyOf(group)}` : program;
+    // Copies of weights need nothing but those, and most live from the forward to the backward pass.
+    const early = cluster.nodes.every(isWeightCopy);
+    const key = early
+      ? `copy ${options.keyOf(group)}`
+      : waits
+      ? `${options.levelOf(cluster)} ${options.keyOf(group)}`
+      : program;
     const known = batches.get(key);
     if (known === undefined) batches.set(key, [program]);
     else known.push(program);

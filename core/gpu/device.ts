@@ -74,6 +74,8 @@ export interface Counts {
 
 /** Features that are used when granted; the adapter may hide them from its list. */
 const OPTIONAL = ["timestamp-query", "subgroups"];
+/** Features that are used where the list has them. */
+const LISTED: readonly GPUFeatureName[] = ["shader-f16"];
 const LIMITS = [
   "maxStorageBufferBindingSize",
   "maxBufferSize",
@@ -161,13 +163,15 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   };
 }
 
-/** Asks for all optional features, then for one at a time, as hidden ones can only be tried. */
+/** Asks for all optional features, then for one at a time, as hidden ones can only be tried; always for listed ones. */
 async function requestDevice(
   adapter: GPUAdapter,
   requiredLimits: Record<string, number>,
 ): Promise<{ device: GPUDevice; features: ReadonlySet<string> }> {
   let failure: unknown;
-  for (const wanted of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
+  const listed = LISTED.filter((feature) => adapter.features.has(feature));
+  for (const tried of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
+    const wanted = [...tried, ...listed];
     try {
       const device = await adapter.requestDevice({
         requiredLimits,

@@ -8,6 +8,7 @@ import type { Expression, Operand, Step } from "../../kernels/expression.ts";
 import { constant } from "../graph.ts";
 import { fillOp, stepScalarOp, type Tensor } from "../tensor.ts";
 import { isElement } from "./fuse.ts";
+import { type IsHalf, storedSpec } from "./halves.ts";
 import { operandType, stridesIn } from "./whole.ts";
 
 /** A program and the buffers that its inputs are. */
@@ -21,6 +22,7 @@ export interface Expressed {
 export interface ExpressOptions {
   /** Elementwise nodes that are in memory. */
   readonly stored: ReadonlySet<Tensor>;
+  readonly isHalf: IsHalf;
   bufferOf(node: Tensor): number;
   /** Where the step's scalars are, and the place of one among them. */
   scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
@@ -37,7 +39,7 @@ export function express(
   results: readonly Tensor[],
   options: ExpressOptions & { readonly shape: readonly number[]; readonly given?: Tensor },
 ): Expressed {
-  const { shape, given, stored, bufferOf, scalarOf } = options;
+  const { shape, given, stored, isHalf, bufferOf, scalarOf } = options;
   const steps: Step[] = [], inputs: Operand[] = [], loads: number[] = [];
   const stepOf = new Map<Tensor, number>(), operandOf = new Map<string, number>();
   const own = new Set(results);
@@ -66,7 +68,8 @@ export function express(
     if (isElement(node) && (own.has(node) || !stored.has(node))) {
       return { kind: "compute", text: node.op.element!.text, args: node.inputs.map(visit) };
     }
-    return { kind: "load", input: operand(bufferOf(node), operandType(node), stridesIn(node.shape, shape)) };
+    const type = operandType(storedSpec(node, isHalf(node)));
+    return { kind: "load", input: operand(bufferOf(node), type, stridesIn(node.shape, shape)) };
   };
   for (const node of results) visit(node);
   return { expression: { shape, inputs, steps }, loads, stepOf };

@@ -12,23 +12,18 @@ import {
   matmul as matmulText,
   partialSize,
 } from "../../kernels/matmul.ts";
+import { storeOnly } from "../../kernels/matmul_frame.ts";
 import { collect, columnPieces, reduce, reduceThreads, type Run } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
-import {
-  type HostData,
-  hostOp,
-  type KernelText,
-  pickOp,
-  sizeOf,
-  type Target,
-  type Tensor,
-} from "../tensor.ts";
+import { type KernelText, pickOp, sizeOf, type Target, type Tensor } from "../tensor.ts";
 import { batchesOf, type Program, sharedInputs } from "./batch.ts";
+import { type Buffer, bufferTable } from "./buffers.ts";
 import { baseOf, express } from "./express.ts";
 import { type Cluster, isElement, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
-import { bytesOf, type Prepared, type Source, type StepValue } from "./plan.ts";
+import { storedSpec } from "./halves.ts";
+import type { Prepared, StepValue } from "./plan.ts";
 import { isProduct, productOf, variantOf } from "./products.ts";
 import { textCache } from "./text_cache.ts";
 import { loadAll } from "./whole.ts";
@@ -48,12 +43,6 @@ export interface Unit {
   readonly inPlace?: InPlace;
 }
 
-/** A buffer of the plan; `source` is null for an intermediate value. */
-interface Buffer {
-  readonly source: Source | null;
-  readonly bytes: number;
-}
-
 /** The result of {@link createLowering}. */
 export interface Lowering {
   readonly units: readonly Unit[];
@@ -70,13 +59,14 @@ export interface Lowering {
  * @returns Units on numbered buffers
  */
 export function createLowering(
-  { fusion, targets, together }: Omit<Prepared, "ready">,
+  prepared: Omit<Prepared, "ready">,
   { target }: { readonly target: Target },
 ): Lowering {
+  const { fusion, targets, together, isHalf } = prepared;
   const inGroups = new Set([...together.values()].flat());
   const { roots, order, level, stored, clusters, clusterOf } = fusion;
-  const buffers: Buffer[] = [], units: Unit[] = [];
-  const scalars: StepValue[] = [];
+  const table = bufferTable(prepared), { bufferOf, scalarOf } = table;
+  const units: Unit[] = [];
   const place = new Map(order.map((n, i) => [n, i]));
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
@@ -84,38 +74,6 @@ export function createLowering(
   const { remembered, keyOf } = textCache();
   const matmul = remembered(matmulText), joinParts = remembered(joinPartsText);
   const elementwise = remembered(elementwiseText);
-  const newBuffer = (bytes: number, source: Source | null = null): number =>
-    buffers.push({ bytes, source }) - 1;
-  const bufferIds = new Map<Tensor, number[]>();
-  let scalarBuffer = -1;
-
-  function bufferOf(node: Tensor, output = 0): number {
-    if (node.op.name === "reshape") return bufferOf(node.inputs[0]);
-    if (node.op === pickOp) return bufferOf(node.inputs[0], (node.attrs as { index: number }).index);
-    const known = bufferIds.get(node) ?? [];
-    if (known[output] !== undefined) return known[output];
-    if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
-    else {
-      const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
-      const source: Source | null = node.op === hostOp
-        ? { kind: "host", data: (node.attrs as { data: HostData }).data }
-        : isSource(node)
-        ? { kind: "leaf", node }
-        : null;
-      known[output] = newBuffer(bytesOf(spec), source);
-    }
-    bufferIds.set(node, known);
-    return known[output];
-  }
-
-  function scalarOf(node: Tensor): { buffer: number; index: number } {
-    const { value, group } = node.attrs as StepValue;
-    if (scalarBuffer < 0) scalarBuffer = newBuffer(16, { kind: "scalars" });
-    const at = scalars.findIndex((known) => known.value === value && known.group === group);
-    const index = at >= 0 ? at : scalars.push({ value, group }) - 1;
-    buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf({ shape: [scalars.length] }) };
-    return { buffer: scalarBuffer, index };
-  }
 
   function addUnit(
     unit: { kernel: KernelText; reads: readonly number[]; writes: readonly number[]; priority: number },
@@ -143,7 +101,7 @@ export function createLowering(
     });
   }
 
-  const space = { stored, bufferOf, scalarOf };
+  const space = { stored, isHalf, bufferOf, scalarOf };
   /** Where the partial sums of a cluster are: a buffer, and its first row there. */
   const partials = new Map<Cluster, { readonly buffer: number; readonly row: number }>();
   const merged = new Map<Tensor, Cluster>();
@@ -166,7 +124,7 @@ export function createLowering(
     else if (node.op === sumEachOp) addSums(node);
     else addKernel(node);
   }
-  return { units, buffers, scalars, bufferOf: (node) => bufferOf(node) };
+  return { units, buffers: table.buffers, scalars: table.scalars, bufferOf: (node) => bufferOf(node) };
 
   function priorityOf(cluster: Cluster): number {
     return Math.max(...[...cluster.stored, ...cluster.summed].map((n) => place.get(n)!));
@@ -190,6 +148,7 @@ export function createLowering(
       group: {
         expression,
         outputs: stored.map((n) => stepOf.get(n)!),
+        half: stored.map((n) => isHalf(n)),
         overwrites,
         sums: summed.map((n) => stepOf.get(n)!),
         label: `${names.slice(0, 4).join("+") || "copy"}${names.length > 4 ? "+.." : ""} ${shape.join("x")}`,
@@ -204,7 +163,7 @@ export function createLowering(
     const scratch: number[] = [];
     if (sums > 0) {
       const each = sums * partialCount(sizeOf(group.expression.shape));
-      scratch.push(newBuffer(bytesOf({ shape: [batch.length * each] })));
+      scratch.push(table.add(batch.length * each));
       batch.forEach(({ cluster }, i) => partials.set(cluster, { buffer: scratch[0], row: i * sums }));
     }
     const own = batch.flatMap((part) => [
@@ -250,8 +209,9 @@ export function createLowering(
 
   function addProduct(node: Tensor): void {
     const cluster = merged.get(node);
-    const { product, operands } = productOf([node]), reads = operands.map((i) => bufferOf(i));
-    let epilogue: Epilogue | undefined, loads: readonly number[] = [], writes = [bufferOf(node)];
+    const { product, operands } = productOf([node], isHalf), reads = operands.map((i) => bufferOf(i));
+    let epilogue: Epilogue = storeOnly([product.batch * product.m, product.n], isHalf(node));
+    let loads: readonly number[] = [], writes = [bufferOf(node)];
     if (cluster !== undefined) {
       const inside = new Set(cluster.nodes);
       const raw = readersThroughAliases(node).some((r) => !inside.has(r));
@@ -266,6 +226,7 @@ export function createLowering(
       epilogue = {
         expression: expressed.expression,
         outputs: [...(raw ? [given] : []), ...cluster.stored.map((n) => expressed.stepOf.get(n)!)],
+        half: [...(raw ? [node] : []), ...cluster.stored].map((n) => isHalf(n)),
       };
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
@@ -276,7 +237,7 @@ export function createLowering(
       addUnit({ kernel, reads: [...reads, ...loads], writes, priority }, { matmulFlops: kernel.flops });
       return;
     }
-    const scratch = newBuffer(bytesOf({ shape: [variant.split * partialSize(product)] }));
+    const scratch = table.add(variant.split * partialSize(product));
     const kernel = matmul({ ...product, variant });
     addUnit({ kernel, reads, writes: [scratch], priority }, { matmulFlops: kernel.flops });
     addUnit({
@@ -287,20 +248,21 @@ export function createLowering(
     });
   }
 
-  /** Products that share a launch: each has its own result, and none has an epilogue. */
+  /** Products that share a launch: each has its own result, and all are stored alike. */
   function addTogether(nodes: readonly Tensor[]): void {
-    const { product, operands } = productOf(nodes), reads = operands.map((i) => bufferOf(i));
+    const { product, operands } = productOf(nodes, isHalf), reads = operands.map((i) => bufferOf(i));
     const variant = variantOf(product, target), writes = nodes.map((node) => bufferOf(node));
     const priority = Math.max(...nodes.map((node) => place.get(node)!));
-    const kernel = matmul({ ...product, variant });
-    const extra = { matmulFlops: kernel.flops };
+    const epilogue = storeOnly([product.batch * product.m, product.n], isHalf(nodes[0]));
     if (variant.kind === "direct" || variant.split === 1) {
-      addUnit({ kernel, reads, writes, priority }, extra);
+      const kernel = matmul({ ...product, variant, epilogue });
+      addUnit({ kernel, reads, writes, priority }, { matmulFlops: kernel.flops });
       return;
     }
-    const scratch = nodes.map(() => newBuffer(bytesOf({ shape: [variant.split * partialSize(product)] })));
-    addUnit({ kernel, reads, writes: scratch, priority }, extra);
-    addUnit({ kernel: joinParts({ ...product, variant }), reads: scratch, writes, priority }, {
+    const kernel = matmul({ ...product, variant });
+    const scratch = nodes.map(() => table.add(variant.split * partialSize(product)));
+    addUnit({ kernel, reads, writes: scratch, priority }, { matmulFlops: kernel.flops });
+    addUnit({ kernel: joinParts({ ...product, variant, epilogue }), reads: scratch, writes, priority }, {
       bindings: scratch.flatMap((buffer, i) => [buffer, writes[i]]),
     });
   }
@@ -313,17 +275,17 @@ export function createLowering(
     const inner = sizeOf(x.shape.slice(axis + count));
     const { expression, loads } = isElement(x) && !stored.has(x)
       ? express([x], { ...space, shape: x.shape })
-      : { expression: loadAll(x), loads: [bufferOf(x)] };
+      : { expression: loadAll(storedSpec(x, isHalf(x))), loads: [bufferOf(x)] };
     const threads = target.software ? 1 : reduceThreads(length);
     const pieces = columnPieces({ outer, length, inner, threads });
     const label = `${kind} ${outer}x${length}x${inner}`;
-    const priority = place.get(node)!;
+    const priority = place.get(node)!, half = isHalf(node);
     if (pieces === 1) {
-      const kernel = reduce({ expression, outer, length, inner, kind, threads, label });
+      const kernel = reduce({ expression, outer, length, inner, kind, threads, label, half });
       addUnit({ kernel, reads: loads, writes: [bufferOf(node)], priority });
       return;
     }
-    const scratch = newBuffer(bytesOf({ shape: [outer * pieces * inner] }));
+    const scratch = table.add(outer * pieces * inner);
     const kernel = reduce({ expression, outer, length, inner, kind, threads, label });
     addUnit({ kernel, reads: loads, writes: [scratch], priority });
     const rest: Expression = {
@@ -340,6 +302,7 @@ export function createLowering(
       kind,
       threads,
       label: `${label} join`,
+      half,
     });
     addUnit({ kernel: join, reads: [scratch], writes: [bufferOf(node)], priority });
   }
@@ -371,20 +334,20 @@ export function createLowering(
 
   function addKernel(node: Tensor): void {
     const { op, inputs, attrs } = node;
-    const outputs = op.infer(inputs, attrs);
+    const outputs = op.infer(inputs, attrs).map((spec, k) => storedSpec(spec, isHalf(node, k)));
     const mine = readers.get(node)!;
     const wanted = outputs.map((_, k) =>
       k === 0
         ? roots.has(node) || mine.some((r) => r.op !== pickOp)
         : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
     );
-    const specs = inputs.map(({ shape, dtype }) => ({ shape, dtype }));
+    const specs = inputs.map((x) => storedSpec(x, isHalf(x)));
     const call = remembered(op.kernel!)({ inputs: specs, outputs, wanted, attrs, target });
     const reads = (call.reads ?? inputs.map((_, i) => i)).map((i) => bufferOf(inputs[i]));
     const writes = (call.writes ?? outputs.flatMap((_, k) => wanted[k] ? [k] : [])).map((k) =>
       bufferOf(node, k)
     );
-    const matmulFlops = op.matmulFlops?.(inputs, outputs, attrs, wanted) ?? 0;
+    const matmulFlops = op.matmulFlops?.(inputs, op.infer(inputs, attrs), attrs, wanted) ?? 0;
     const inPlace = call.inPlace && { ...call.inPlace, input: bufferOf(inputs[call.inPlace.input]) };
     addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops, inPlace });
   }

@@ -11,7 +11,6 @@ import { slice } from "../ops/shape.ts";
 import { reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { rebuild, simplify } from "../graph.ts";
 import {
-  type DType,
   ELEMENT_BYTES,
   fillOp,
   type HostData,
@@ -20,11 +19,13 @@ import {
   sizeOf,
   type StepFunction,
   stepScalarOp,
+  type StorageType,
   type Target,
   type Tensor,
 } from "../tensor.ts";
 import { absorb } from "./absorb.ts";
 import { fuse, type Fusion, isElement, isSource } from "./fuse.ts";
+import { copyWeights, halfValues, type IsHalf } from "./halves.ts";
 import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { createLowering } from "./lower.ts";
@@ -82,18 +83,23 @@ export interface Plan {
   readonly cost: Cost;
 }
 
+/** How values are stored between the launches of a plan; kernels compute in f32 either way. */
+export type Precision = "f32" | "f16";
+
 /** Options of {@link plan}. */
 export interface PlanOptions {
   readonly target: Target;
   /** Root index to the leaf whose buffer it overwrites. */
   readonly updates?: ReadonlyMap<number, Tensor>;
+  /** `"f16"` stores large values between launches so, and products read copies of weights that are; f32 when absent. */
+  readonly precision?: Precision;
 }
 
 /**
  * Plans the computation of some tensors.
  *
  * @param roots What to compute
- * @param options Target, and which roots overwrite a leaf
+ * @param options Target, which roots overwrite a leaf, and the precision
  * @returns The plan
  * @throws {TypeError} When two updates need each other's old value
  */
@@ -162,30 +168,35 @@ export interface Prepared {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
   readonly fusion: Fusion;
+  readonly isHalf: IsHalf;
   /** Products that share a launch, by the first of them. */
   readonly together: ReadonlyMap<Tensor, readonly Tensor[]>;
 }
 
 /**
- * Rewrites a graph in ops that have a kernel, and decides which nodes share one.
+ * Rewrites a graph in ops that have a kernel, and decides which nodes share one and how values are stored.
  *
  * @param roots What to compute
- * @param options Target, and which roots overwrite a leaf
+ * @param options Target, which roots overwrite a leaf, and the precision
  * @returns The graph
  */
-export function prepare(roots: readonly Tensor[], { target, updates = new Map() }: PlanOptions): Prepared {
+export function prepare(
+  roots: readonly Tensor[],
+  { target, updates = new Map(), precision = "f32" }: PlanOptions,
+): Prepared {
+  const copied = precision === "f16" ? copyWeights() : (node: Tensor): Tensor => node;
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
   const launched = rebuild(
     absorb(sumProducts(divideAttention(expand(roots), target), target)),
     (node) =>
       isElement(node) || !node.inputs.some((x) => needsLaunch(x, node))
-        ? node
-        : { ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) },
+        ? copied(node)
+        : copied({ ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) }),
   );
   const ready = launched.map((root, i) => updates.has(i) || isSource(root) ? copyOf(root) : root);
   const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
-  const fusion = fuse(ready);
-  return { ready, targets, fusion, together: siblings(fusion, { targets, target }) };
+  const fusion = fuse(ready), isHalf = precision === "f16" ? halfValues(fusion) : () => false;
+  return { ready, targets, fusion, isHalf, together: siblings(fusion, { targets, target, isHalf }) };
 }
 
 /** Whether a kernel can read an input only after a copy: constants have no buffer, and sums need a kernel to ride on. */
@@ -220,7 +231,7 @@ function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
 
 /** Bytes of a buffer that holds a tensor: whole groups of four elements, so that kernels may load them at once. */
 export function bytesOf(
-  { shape, dtype = "f32" }: { readonly shape: readonly number[]; readonly dtype?: DType },
+  { shape, dtype = "f32" }: { readonly shape: readonly number[]; readonly dtype?: StorageType },
 ): number {
   return Math.max(16, Math.ceil(sizeOf(shape) / 4) * 4 * ELEMENT_BYTES[dtype]);
 }

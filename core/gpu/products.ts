@@ -9,6 +9,7 @@ import { chooseMatmul } from "../../kernels/matmul_variants.ts";
 import { matmulOp, matmulSizes, matmulSumOp, type ProductAttrs } from "../ops/matmul.ts";
 import type { Target, Tensor } from "../tensor.ts";
 import { baseOf } from "./express.ts";
+import { type IsHalf, storedSpec } from "./halves.ts";
 import type { Prepared } from "./plan.ts";
 
 /** A product without how it is computed. */
@@ -29,12 +30,14 @@ export function isProduct({ op }: Tensor): boolean {
  * What one launch computes.
  *
  * @param nodes A product, a sum of products, or products that share a launch
+ * @param isHalf How values are stored
  * @returns Sizes, layout and operands
  */
-export function productOf(nodes: readonly Tensor[]): ProductNode {
+export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode {
   const [{ op, inputs, attrs }] = nodes, count = inputs.length / 2;
   const first = op === matmulSumOp ? [inputs[0], inputs[count]] : inputs;
-  const product = { ...matmulSizes(first, attrs as ProductAttrs), ...attrs as ProductAttrs };
+  const stored = first.map((x) => storedSpec(x, isHalf(x)));
+  const product = { ...matmulSizes(stored, attrs as ProductAttrs), ...attrs as ProductAttrs };
   if (op === matmulSumOp) {
     return { product: { ...product, several: { count, as: "summed" } }, operands: inputs };
   }
@@ -60,14 +63,14 @@ export function variantOf(product: Product, target: Target): MatmulVariant {
  * @returns The products by key
  */
 export function productsOf(
-  { fusion, together }: Pick<Prepared, "fusion" | "together">,
+  { fusion, together, isHalf }: Pick<Prepared, "fusion" | "together" | "isHalf">,
 ): Map<string, Product> {
   const products = new Map<string, Product>();
   const others = new Set([...together.values()].flatMap(([, ...rest]) => rest));
   for (const node of fusion.order) {
     if (!isProduct(node) || others.has(node)) continue;
     // How many rows count is known when the step runs: all do here.
-    const { limit: _, ...product } = productOf(together.get(node) ?? [node]).product;
+    const { limit: _, ...product } = productOf(together.get(node) ?? [node], isHalf).product;
     products.set(productKey(product), product);
   }
   return products;

@@ -15,18 +15,21 @@ import { reshape } from "../ops/shape.ts";
 import { apply, sameShape, type Target, type Tensor } from "../tensor.ts";
 import { baseOf } from "./express.ts";
 import { type Fusion, isElement } from "./fuse.ts";
+import { type IsHalf, storedSpec } from "./halves.ts";
 
 /** Products that share a launch bind three buffers each. */
 const MOST = 6;
 /** Operations of a product that keeps a large GPU busy on its own: sharing a launch made such ones slower, H100. */
 const LARGEST = 4e9;
 
-/** Name of a product that may share a launch; null for any other node. */
-function nameOf(node: Tensor): string | null {
+/** Name of a product that may share a launch, with how it is stored where that is known; null for any other node. */
+function nameOf(node: Tensor, isHalf: IsHalf = () => false): string | null {
   if (node.op !== matmulOp) return null;
-  const product = { ...matmulSizes(node.inputs, node.attrs as ProductAttrs), ...node.attrs as ProductAttrs };
+  const attrs = node.attrs as ProductAttrs;
+  const product = { ...matmulSizes(node.inputs.map((x) => storedSpec(x, isHalf(x))), attrs), ...attrs };
   const { m, n, k } = product;
-  return maySeveral(product) && 2 * m * n * k <= LARGEST ? productKey(product) : null;
+  if (!maySeveral(product) || 2 * m * n * k > LARGEST) return null;
+  return `${productKey(product)}${isHalf(node) ? " > f16" : ""}`;
 }
 
 /**
@@ -96,12 +99,16 @@ export function sumProducts(roots: readonly Tensor[], target: Target): readonly 
  * Finds products that share an operand and do not need each other, each of which would be a launch of its own.
  *
  * @param fusion The graph
- * @param options `targets`: nodes that overwrite a leaf; what the device is
+ * @param options `targets`: nodes that overwrite a leaf; what the device is; how values are stored
  * @returns Groups of two products or more, by their first one
  */
 export function siblings(
   fusion: Fusion,
-  { targets, target }: { readonly targets: ReadonlyMap<Tensor, Tensor>; readonly target: Target },
+  { targets, target, isHalf }: {
+    readonly targets: ReadonlyMap<Tensor, Tensor>;
+    readonly target: Target;
+    readonly isHalf: IsHalf;
+  },
 ): ReadonlyMap<Tensor, readonly Tensor[]> {
   const groups = new Map<Tensor, readonly Tensor[]>();
   if (target.software) return groups;
@@ -122,10 +129,11 @@ export function siblings(
     const { summed, stored } = clusterOf.get(reader)!;
     return summed.length === 0 && !stored.some((node) => targets.has(node));
   };
+  const stored = (node: Tensor): string | null => nameOf(node, isHalf);
   /** The last level at which a product can be computed. */
   const latest = new Map<Tensor, number>();
   const candidates = order.filter((node) => {
-    if (nameOf(node) === null || targets.has(node)) return false;
+    if (stored(node) === null || targets.has(node)) return false;
     const after = readersOf(node);
     if (after.some(mayBeEnd)) return false;
     latest.set(node, Math.min(...after.map((reader) => isLast(reader) ? Infinity : level.get(reader)! - 1)));
@@ -138,7 +146,7 @@ export function siblings(
   for (const side of [0, 1]) {
     const bySource = Map.groupBy(candidates, (node) => baseOf(node.inputs[side]));
     for (const readersOfOne of bySource.values()) {
-      for (const alike of Map.groupBy(readersOfOne.filter((n) => !taken.has(n)), nameOf).values()) {
+      for (const alike of Map.groupBy(readersOfOne.filter((n) => !taken.has(n)), stored).values()) {
         let group: Tensor[] = [];
         for (const node of alike) {
           const wider = [...group, node];

@@ -7,7 +7,7 @@
 import { joinParts, matmul, type MatmulVariant, partialSize, productKey } from "../../kernels/matmul.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul_variants.ts";
 import { toBf16 } from "../data/floats.ts";
-import type { DType } from "../tensor.ts";
+import type { StorageType } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu } from "./device.ts";
 import { bytesOf } from "./plan.ts";
 import { clocked, launch, type Pass } from "./clock.ts";
@@ -149,7 +149,7 @@ function allocate(
 ): Scratch {
   const buffer = (
     name: string,
-    specOf: (product: Product) => { readonly shape: readonly number[]; readonly dtype?: DType },
+    specOf: (product: Product) => { readonly shape: readonly number[]; readonly dtype?: StorageType },
   ): GPUBuffer => {
     const bytes = Math.max(...products.map((p) => bytesOf(specOf(p))));
     buffers.push(createBuffer(gpu, { label: `tuning ${name} (openGpu({ tune: false }) needs none)`, bytes }));
@@ -176,7 +176,7 @@ function allocate(
     ),
     out: each((least) => buffer("out", (p) => ({ shape: resultsOf(p) < least ? [] : [p.batch, p.m, p.n] }))),
   };
-  // Not zeros, which some devices multiply faster; both halves of a word are bf16 of a like value.
+  // Not zeros, which some devices multiply faster; both halves of a word are bf16 of a like value, and finite as f16.
   const some = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
   const block = Uint32Array.from(toBf16(some), (code) => code * 0x10001);
   for (const operand of [scratch.a, scratch.b]) {

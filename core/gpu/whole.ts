@@ -5,10 +5,10 @@
  */
 
 import type { Expression, Operand } from "../../kernels/expression.ts";
-import type { Spec, Tensor } from "../tensor.ts";
+import type { StoredSpec } from "../tensor.ts";
 
 /** Loads every element of a tensor. */
-export function loadAll(x: Tensor): Expression {
+export function loadAll(x: StoredSpec): Expression {
   return {
     shape: x.shape,
     inputs: [{ type: operandType(x), strides: stridesIn(x.shape, x.shape) }],
@@ -17,7 +17,7 @@ export function loadAll(x: Tensor): Expression {
 }
 
 /** Element type of what an expression reads: `apply` lets no bf16 pass. */
-export function operandType({ dtype }: Spec): Operand["type"] {
+export function operandType({ dtype }: StoredSpec): Operand["type"] {
   return dtype as Operand["type"];
 }
 

@@ -9,9 +9,19 @@ import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backwar
 import { attentionTiling } from "../../kernels/attention_choice.ts";
 import { ShapeError } from "../errors.ts";
 import { rebuild } from "../graph.ts";
-import { apply, type Op, pick, pickOp, type Spec, type Target, type Tensor, tensor } from "../tensor.ts";
+import {
+  apply,
+  type Op,
+  pick,
+  pickOp,
+  type StoredSpec,
+  type Target,
+  type Tensor,
+  tensor,
+} from "../tensor.ts";
 import { add, broadcast, multiply, subtract, where } from "./elementwise.ts";
 import { exp, log } from "./functions.ts";
+import { halvesOf } from "./halves.ts";
 import { matmul } from "./matmul.ts";
 import { max, softmax, sum } from "./reduce.ts";
 import { permute, reshape } from "./shape.ts";
@@ -37,19 +47,20 @@ interface GradAttrs extends Attrs {
   readonly parts?: number;
 }
 
-function sizes([q, k]: readonly Spec[], attrs: Attrs) {
+function sizes([q, k]: readonly StoredSpec[], attrs: Attrs) {
   const [batch, time, heads, dim] = q.shape;
   return { batch, time, keys: k.shape[1], heads, kvHeads: k.shape[2], dim, ...attrs };
 }
 
 /** Scores of visible pairs of a causal or windowed attention cost this share of all pairs. */
-function pairs(inputs: readonly Spec[], attrs: Attrs): number {
+function pairs(inputs: readonly StoredSpec[], attrs: Attrs): number {
   const { batch, time, keys, heads } = sizes(inputs, attrs);
   return batch * heads * (attrs.causal && time === keys ? time * (time + 1) / 2 : time * keys);
 }
 
 const attentionOp: Op<Attrs> = {
   name: "attention",
+  half: { reads: [0, 1, 2], writes: [0] },
   infer([q, k, v]) {
     const fits = q.shape.length === 4 && k.shape.length === 4 && k.shape.every((d, i) => d === v.shape[i]) &&
       q.shape[0] === k.shape[0] && q.shape[3] === k.shape[3] && q.shape[2] % k.shape[2] === 0;
@@ -72,10 +83,10 @@ const attentionOp: Op<Attrs> = {
     (context) =>
       addHeads(pick(apply(gradKVOp, gradInputs(context), context.attrs), 1), context.inputs[2].shape),
   ],
-  kernel({ inputs, attrs, target }) {
-    const size = sizes(inputs, attrs);
+  kernel({ inputs, outputs, attrs, target }) {
+    const size = sizes(inputs, attrs), halves = halvesOf(inputs, outputs);
     const tiling = attentionTiling(size, { ...target, pass: "forward" });
-    return { kernel: attentionKernel({ ...size, ...tiling }), writes: [0, 1] };
+    return { kernel: attentionKernel({ ...size, ...tiling, halves }), writes: [0, 1] };
   },
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * pairs(inputs, attrs),
   definition([q, k, v], attrs) {
@@ -139,28 +150,28 @@ const inParts = (shape: readonly number[], { parts }: GradAttrs): readonly numbe
 
 const gradQOp: Op<GradAttrs> = {
   name: "attentionGradQ",
+  half: { reads: [0, 1, 2, 3], writes: [0] },
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
-  kernel({ inputs, attrs, target }) {
-    const size = sizes(inputs, attrs);
+  kernel({ inputs, outputs, attrs, target }) {
+    const size = sizes(inputs, attrs), halves = halvesOf(inputs, outputs);
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ" }), parts: attrs.parts };
-    return { kernel: attentionGradQ({ ...size, ...tiling }) };
+    return { kernel: attentionGradQ({ ...size, ...tiling, halves }) };
   },
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
 };
 
 const gradKVOp: Op<GradAttrs> = {
   name: "attentionGradKV",
+  half: { reads: [0, 1, 2, 3], writes: [0, 1] },
   infer([q, k], attrs) {
     const shape = inParts([k.shape[0], k.shape[1], q.shape[2], k.shape[3]], attrs);
     return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];
   },
-  kernel({ inputs, attrs, wanted: [k, v], target }) {
-    const size = sizes(inputs, attrs);
+  kernel({ inputs, outputs, attrs, wanted: [k, v], target }) {
+    const size = sizes(inputs, attrs), reads = k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4];
+    const halves = halvesOf(reads.map((i) => inputs[i]), outputs.slice(k ? 0 : 1, v ? 2 : 1));
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV" }), parts: attrs.parts };
-    return {
-      kernel: attentionGradKV({ ...size, ...tiling, outputs: { k, v } }),
-      reads: k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4],
-    };
+    return { kernel: attentionGradKV({ ...size, ...tiling, halves, outputs: { k, v } }), reads };
   },
   matmulFlops(inputs, _, attrs, wanted) {
     const products = wanted[0] ? (wanted[1] ? 8 : 6) : 4;

@@ -13,6 +13,7 @@ import {
 } from "../../kernels/counted_rows.ts";
 import type { Op } from "../tensor.ts";
 import { IGNORE } from "./cross_entropy.ts";
+import { halvesOf } from "./halves.ts";
 
 /** Input labels [N]; outputs the order u32 [N], rows that count first, and how many do, u32 [1]. */
 export const countedFirstOp: Op<null> = {
@@ -36,20 +37,28 @@ export interface Places {
  */
 export const gatherCountedOp: Op<Places> = {
   name: "gatherCounted",
+  half: { reads: [0], writes: [0], follows: true },
   infer: ([x], { count }) => [
     { shape: [count, x.shape[1]], dtype: "f32" },
     { shape: [count], dtype: "i32" },
     { shape: [1], dtype: "u32" },
   ],
-  kernel: ({ inputs: [x], attrs }) => ({
-    kernel: gatherCountedKernel({ rows: x.shape[0], width: x.shape[1], ignore: IGNORE, ...attrs }),
-    writes: [0, 1, 2],
-  }),
+  kernel({ inputs, outputs, attrs }) {
+    const [rows, width] = inputs[0].shape, halves = halvesOf(inputs, outputs);
+    return {
+      kernel: gatherCountedKernel({ rows, width, ignore: IGNORE, halves, ...attrs }),
+      writes: [0, 1, 2],
+    };
+  },
 };
 
 /** Inputs x [N, C] and an order [N]; output the rows back in their places. */
 export const spreadRowsOp: Op<null> = {
   name: "spreadRows",
+  half: { reads: [0], writes: [0], follows: true },
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  kernel: ({ inputs: [{ shape: [rows, width] }] }) => ({ kernel: spreadRowsKernel({ rows, width }) }),
+  kernel({ inputs, outputs }) {
+    const [rows, width] = inputs[0].shape;
+    return { kernel: spreadRowsKernel({ rows, width, halves: halvesOf(inputs, outputs) }) };
+  },
 };

@@ -13,6 +13,7 @@ import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
 import { cast, equal } from "./elementwise.ts";
+import { halvesOf } from "./halves.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./shape.ts";
 
@@ -26,6 +27,7 @@ function oneHot(ids: Tensor, classes: number): Tensor {
 export const embeddingOp: Op<null> = {
   name: "embedding",
   bf16: [0],
+  half: { reads: [], writes: [0] },
   infer([table, ids]) {
     if (table.shape.length !== 2 || ids.dtype !== "i32") {
       throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [
@@ -42,8 +44,9 @@ export const embeddingOp: Op<null> = {
     },
     null,
   ],
-  kernel: ({ inputs: [table, ids] }) => ({
+  kernel: ({ inputs: [table, ids], outputs }) => ({
     kernel: embeddingKernel({
+      halves: halvesOf([], outputs),
       rows: sizeOf(ids.shape),
       vocab: table.shape[0],
       width: table.shape[1],
@@ -70,11 +73,14 @@ const orderOp: Op<null> = {
 
 const embeddingGradOp: Op<{ vocab: number }> = {
   name: "embeddingGrad",
+  half: { reads: [0], writes: [] },
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
-  kernel({ inputs: [gradient, order], attrs, target }) {
-    const width = gradient.shape.at(-1)!;
+  kernel({ inputs, attrs, target }) {
+    const [gradient, order] = inputs, width = gradient.shape.at(-1)!, halves = halvesOf(inputs, []);
     const threads = rowThreads(target.software, width);
-    return { kernel: embeddingGradKernel({ rows: order.shape[0], vocab: attrs.vocab, width, threads }) };
+    return {
+      kernel: embeddingGradKernel({ rows: order.shape[0], vocab: attrs.vocab, width, threads, halves }),
+    };
   },
 };
 

@@ -7,7 +7,7 @@
 import { matmul as matmulKernel, productKey } from "../../kernels/matmul.ts";
 import { chooseMatmul } from "../../kernels/matmul_variants.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { apply, type Op, sameShape, sizeOf, type StoredSpec, type Tensor } from "../tensor.ts";
 import { add } from "./elementwise.ts";
 
 /** Attributes of {@link matmulOp}: which operands are stored transposed. */
@@ -28,15 +28,16 @@ export interface ProductAttrs extends MatmulAttrs {
   readonly limit?: "m" | "k";
 }
 
-/** Sizes of a matrix product, and how its second operand is stored: `batch` times `[M, K] x [K, N]`. */
-export function matmulSizes([a, b]: readonly Spec[], attrs: ProductAttrs): {
+/** Sizes of a matrix product, and how its operands are stored: `batch` times `[M, K] x [K, N]`. */
+export function matmulSizes([a, b]: readonly StoredSpec[], attrs: ProductAttrs): {
   readonly batch: number;
   readonly m: number;
   readonly n: number;
   readonly k: number;
   readonly strideA?: number;
   readonly columnsB?: number;
-  readonly storedB?: "bf16";
+  readonly storedA?: "f16";
+  readonly storedB?: "bf16" | "f16";
 } {
   const { transposeA, transposeB, padA = 0, padOut = 0 } = attrs;
   const [a0, a1] = a.shape.slice(-2), [b0, b1] = b.shape.slice(-2);
@@ -48,7 +49,8 @@ export function matmulSizes([a, b]: readonly Spec[], attrs: ProductAttrs): {
     n: columns + padOut,
     ...(padA > 0 && { strideA: a1 }),
     ...(padOut > 0 && { columnsB: columns }),
-    ...(b.dtype === "bf16" && { storedB: b.dtype }),
+    ...(a.dtype === "f16" && { storedA: a.dtype }),
+    ...((b.dtype === "bf16" || b.dtype === "f16") && { storedB: b.dtype }),
   };
 }
 
@@ -124,6 +126,7 @@ export const matmulSumOp: Op<MatmulAttrs> = {
 /** Inputs a sum so far [M, N] and two matrices; output the sum with their product. */
 const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
+  half: { reads: [1, 2], writes: [] },
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
   kernel({ inputs: [, a, b, ...limit], attrs, target }) {
     const sizes = matmulSizes([a, b], attrs);

@@ -44,6 +44,8 @@ export type {
   Pullback,
   PullbackContext,
   Spec,
+  StorageType,
+  StoredSpec,
   Target,
   Tensor,
 } from "../tensor.ts";

@@ -10,6 +10,7 @@ import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, sizeOf, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./elementwise.ts";
 import { rsqrt } from "./functions.ts";
+import { halvesOf } from "./halves.ts";
 import { mean, sum } from "./reduce.ts";
 import { reshape } from "./shape.ts";
 
@@ -24,6 +25,7 @@ function scaleOf(x: Tensor, eps: number): Tensor {
 
 const rmsNormOp: Op<Attrs> = {
   name: "rmsNorm",
+  half: { reads: [0], writes: [0] },
   infer([x, gain]) {
     const width = x.shape.at(-1)!;
     if (gain.shape.length !== 1 || gain.shape[0] !== width) {
@@ -37,8 +39,8 @@ const rmsNormOp: Op<Attrs> = {
     ({ inputs: [x], output, gradient }) =>
       sum(multiply(multiply(gradient, x), pick(output, 1)), x.shape.slice(0, -1).map((_, d) => d)),
   ],
-  kernel({ inputs: [x], attrs, wanted, target }) {
-    const width = x.shape.at(-1)!;
+  kernel({ inputs, outputs, attrs, wanted, target }) {
+    const [x] = inputs, width = x.shape.at(-1)!;
     const threads = rowThreads(target.software, width);
     return {
       kernel: rmsNormKernel({
@@ -47,6 +49,7 @@ const rmsNormOp: Op<Attrs> = {
         eps: attrs.eps,
         threads,
         saveScale: wanted[1],
+        halves: halvesOf(inputs, outputs),
       }),
     };
   },
@@ -62,12 +65,13 @@ const rmsNormOp: Op<Attrs> = {
  */
 const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",
+  half: { reads: [0, 2, 4], writes: [0] },
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   plus: ({ inputs }, other) => apply(rmsNormGradOp, [...inputs, other], null),
-  kernel({ inputs, target }) {
-    const [{ shape }] = inputs, width = shape.at(-1)!;
+  kernel({ inputs, outputs, target }) {
+    const [{ shape }] = inputs, width = shape.at(-1)!, halves = halvesOf(inputs, outputs);
     const threads = rowThreads(target.software, width), residual = inputs.length > 4;
-    return { kernel: rmsNormGradKernel({ rows: sizeOf(shape) / width, width, threads, residual }) };
+    return { kernel: rmsNormGradKernel({ rows: sizeOf(shape) / width, width, threads, residual, halves }) };
   },
   definition([x, gain, gradient, scale, ...more]) {
     const dy = multiply(gradient, gain);

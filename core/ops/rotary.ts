@@ -8,6 +8,7 @@ import { rotary as rotaryKernel } from "../../kernels/rotary.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { add, multiply, subtract } from "./elementwise.ts";
+import { halvesOf } from "./halves.ts";
 import { pad, reshape, slice } from "./shape.ts";
 
 interface Attrs {
@@ -16,6 +17,7 @@ interface Attrs {
 
 const rotaryOp: Op<Attrs> = {
   name: "rotary",
+  half: { reads: [0], writes: [0] },
   infer([x, cos, sin]) {
     const [, time, , dim] = x.shape;
     if (x.shape.length !== 4 || dim % 2 !== 0) {
@@ -36,9 +38,9 @@ const rotaryOp: Op<Attrs> = {
     null,
     null,
   ],
-  kernel({ inputs: [x], attrs }) {
-    const [batch, time, heads, dim] = x.shape;
-    return { kernel: rotaryKernel({ batch, time, heads, dim, inverse: attrs.inverse }) };
+  kernel({ inputs, outputs, attrs }) {
+    const [batch, time, heads, dim] = inputs[0].shape, halves = halvesOf(inputs, outputs);
+    return { kernel: rotaryKernel({ batch, time, heads, dim, inverse: attrs.inverse, halves }) };
   },
   definition([x, cosTable, sinTable], { inverse }) {
     const [batch, time, heads, dim] = x.shape;

@@ -6,6 +6,7 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { halvesOf } from "./halves.ts";
 import {
   concat as concatKernel,
   pad as padKernel,
@@ -44,8 +45,12 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return apply(reshapeOp, [x], { shape });
 }
 
+/** They move values: f16 stays f16. */
+const MOVES = { reads: [0], writes: [0], follows: true };
+
 const permuteOp: Op<{ axes: readonly number[] }> = {
   name: "permute",
+  half: MOVES,
   infer([input], { axes }) {
     if (axes.toSorted((a, b) => a - b).some((a, i) => a !== i) || axes.length !== input.shape.length) {
       throw new ShapeError("permute", `axes must name every dimension once, not [${axes}]`, [input.shape]);
@@ -53,7 +58,9 @@ const permuteOp: Op<{ axes: readonly number[] }> = {
     return [{ shape: axes.map((a) => input.shape[a]), dtype: input.dtype }];
   },
   pullbacks: [({ gradient, attrs }) => permute(gradient, attrs.axes.map((_, i) => attrs.axes.indexOf(i)))],
-  kernel: ({ inputs, attrs }) => ({ kernel: permuteKernel({ shape: inputs[0].shape, axes: attrs.axes }) }),
+  kernel: ({ inputs, outputs, attrs }) => ({
+    kernel: permuteKernel({ shape: inputs[0].shape, axes: attrs.axes, halves: halvesOf(inputs, outputs) }),
+  }),
 };
 
 /**
@@ -80,6 +87,7 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
 
 const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
   name: "slice",
+  half: MOVES,
   infer([input], { starts, sizes }) {
     if (input.shape.some((d, i) => !(starts[i] >= 0 && sizes[i] >= 1 && starts[i] + sizes[i] <= d))) {
       throw new ShapeError("slice", `[${starts}] + [${sizes}] must lie inside`, [input.shape]);
@@ -91,7 +99,9 @@ const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
       before: attrs.starts,
       after: inputs[0].shape.map((d, i) => d - attrs.starts[i] - attrs.sizes[i]),
     })],
-  kernel: ({ inputs, attrs }) => ({ kernel: sliceKernel({ shape: inputs[0].shape, ...attrs }) }),
+  kernel: ({ inputs, outputs, attrs }) => ({
+    kernel: sliceKernel({ shape: inputs[0].shape, ...attrs, halves: halvesOf(inputs, outputs) }),
+  }),
 };
 
 /**
@@ -121,13 +131,16 @@ export function slice(
 
 const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
   name: "pad",
+  half: MOVES,
   infer: ([input], { before, after }) => [
     { shape: input.shape.map((d, i) => before[i] + d + after[i]), dtype: input.dtype },
   ],
   pullbacks: [
     ({ inputs, gradient, attrs }) => slice(gradient, { starts: attrs.before, sizes: inputs[0].shape }),
   ],
-  kernel: ({ inputs, attrs }) => ({ kernel: padKernel({ shape: inputs[0].shape, ...attrs }) }),
+  kernel: ({ inputs, outputs, attrs }) => ({
+    kernel: padKernel({ shape: inputs[0].shape, ...attrs, halves: halvesOf(inputs, outputs) }),
+  }),
 };
 
 /**
@@ -153,8 +166,12 @@ export function pad(
   return apply(padOp, [x], { before: options.before, after: options.after });
 }
 
+/** Every WebGPU adapter binds eight buffers in a kernel: seven inputs and the output. */
+const MOST_JOINED = 7;
+
 const concatOp: Op<{ axis: number }> = {
   name: "concat",
+  half: { ...MOVES, reads: Array.from({ length: MOST_JOINED }, (_, i) => i) },
   infer(inputs, { axis }) {
     const [{ shape, dtype }] = inputs;
     const fits = inputs.every((input) =>
@@ -172,13 +189,14 @@ const concatOp: Op<{ axis: number }> = {
     const { shape } = inputs[index];
     return slice(gradient, { starts: shape.map((_, d) => d === axis ? before : 0), sizes: shape });
   }],
-  kernel: ({ inputs, attrs }) => ({
-    kernel: concatKernel({ shapes: inputs.map((input) => input.shape), axis: attrs.axis }),
+  kernel: ({ inputs, outputs, attrs }) => ({
+    kernel: concatKernel({
+      shapes: inputs.map((input) => input.shape),
+      axis: attrs.axis,
+      halves: halvesOf(inputs, outputs),
+    }),
   }),
 };
-
-/** Every WebGPU adapter binds eight buffers in a kernel: seven inputs and the output. */
-const MOST_JOINED = 7;
 
 /**
  * Joins tensors along an axis.

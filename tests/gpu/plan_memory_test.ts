@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamW, chain, clipByGlobalNorm, leaf, nextTokenLoss, type Tensor, unflatten } from "@firn/train";
 import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
-import { type Plan, plan } from "../../core/gpu/plan.ts";
+import { type Plan, plan, type Precision } from "../../core/gpu/plan.ts";
 import { traceStep } from "../../core/loop/trace.ts";
 import { describeModel } from "../../core/models/model.ts";
 
@@ -21,7 +21,7 @@ const source = {
 };
 
 /** The plan of a step of AdamW with clipping, which keeps all gradients to the end. */
-function stepPlan(): Plan {
+function stepPlan(precision: Precision = "f32"): Plan {
   const model = describeModel(source, { families, file: "config.json" });
   const active = new Map(
     [...model.family.shapes(model.config)].map((
@@ -33,8 +33,8 @@ function stepPlan(): Plan {
   const params = unflatten(active) as object as LlamaParams;
   const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 }));
   const loss = nextTokenLoss({ ...model, params })(params, batch);
-  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 1] });
-  return plan(graph.roots, { target, updates: graph.updates });
+  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 2], precision });
+  return plan(graph.roots, { target, updates: graph.updates, precision });
 }
 
 /** The most bytes of values that live at one launch: what no sharing of buffers can beat. */
@@ -59,6 +59,13 @@ Deno.test("plan needs 5.2 GiB at most for intermediate values of 124M parameters
   const planned = stepPlan();
   assert(planned.cost.memory < 5.2 * 2 ** 30, `${planned.cost.memory / 2 ** 30} GiB`);
   assert(planned.cost.memory <= 1.03 * leastMemory(planned));
+});
+
+Deno.test("plan needs little more than half of that with f16: scores and gradients of weights stay f32", () => {
+  const { cost } = stepPlan("f16"), wide = stepPlan().cost;
+  assert(cost.memory < 0.6 * wide.memory, `${cost.memory / 2 ** 30} GiB`);
+  assert(cost.bytes < 0.7 * wide.bytes, `${cost.bytes / 1e9} GB`);
+  assertEquals(cost.matmulFlops, wide.matmulFlops);
 });
 
 Deno.test("plan gives the same launches and buffers for the same graph", () => {

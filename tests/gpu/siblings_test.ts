@@ -38,6 +38,7 @@ async function train(
   gpu: Gpu,
   frozen: readonly string[],
   signals: readonly Signal[] = [],
+  precision: "f32" | "f16" = "f32",
 ): Promise<Run> {
   const model = await newModel(gpu, { source: SOURCE, seed: 3 });
   const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
@@ -45,6 +46,7 @@ async function train(
     policy: scheduled([{ from: 1, frozen }], signals),
     steps: STEPS,
     lookEvery: 1,
+    precision,
   });
   let state = await training.init(model.params);
   for (let seed = 1; seed < STEPS; seed++) state = await training.next(state, tokenBatch([2, 16], seed));
@@ -90,6 +92,20 @@ Deno.test("plan gives query, key and value one launch forward, one by weights an
   // Gate and up: forward the gate's kernel multiplies both, so that they stay apart.
   assertEquals(count("matmul 2 summed 32x64x64 NN"), 2);
   assert(!products.some((p) => p.includes("direct")));
+});
+
+Deno.test("products of f16 share a launch where all are stored alike, and give the same but for roundings", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const precision = "f16";
+  const apart = await train({ ...gpu, target: { ...gpu.target, software: true } }, [], [], precision);
+  const one = { ...gpu, target: { ...gpu.target, software: false } };
+  const together = await train(one, [], [], precision);
+  const count = (name: string): number => together.products.filter((p) => p.startsWith(name)).length;
+  assertEquals(count("matmul 3 apart 32x64x64 NT f16 f16"), 2);
+  assertEquals(count("matmul 3 apart 64x64x32 TN f16 f16"), 2);
+  assertEquals(count("matmul 3 summed 32x64x64 NN f16 f16"), 2);
+  // A loss of 4.2 after steps that differ by roundings of gradients to 2^-11.
+  assertNear(together.values.get("loss")!, apart.values.get("loss")!, { tolerance: 2e-3, what: "loss" });
 });
 
 Deno.test("plan measures all of GradES's signals by the launches that clip and update", async () => {

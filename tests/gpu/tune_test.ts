@@ -60,6 +60,16 @@ async function train(
 const SOFTWARE = { software: true, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };
 const productsIn = (roots: readonly Tensor[]) => productsOf(prepare(roots, { target: SOFTWARE }));
 
+Deno.test("productsOf tells products of f16 from others: a weight is copied, what is computed is stored", () => {
+  const x = tensor(new Float32Array(32), [4, 8]), w = leaf("w", { shape: [8, 4], dtype: "f32" });
+  const twice = matmul(matmul(x, w), w, { transposeB: true });
+  const keys = (precision: "f32" | "f16"): string[] => [
+    ...productsOf(prepare([twice], { target: SOFTWARE, precision })).keys(),
+  ];
+  assertEquals(keys("f16"), ["4x4x8 NN f16", "4x8x4 NT f16 f16"]);
+  assertEquals(keys("f32"), ["4x4x8 NN", "4x8x4 NT"]);
+});
+
 Deno.test("productsOf names each product of a graph once, those inside definitions too", () => {
   const a = leaf("a", { shape: [4, 8], dtype: "f32" }), b = leaf("b", { shape: [8, 4], dtype: "f32" });
   const twice = matmul(matmul(a, b), a);
