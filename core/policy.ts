@@ -85,6 +85,11 @@ export interface Look {
   readonly learningRate: readonly number[];
   /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
   readonly readings: { readonly [S in Signal]?: { readonly [path: Path]: readonly number[] } };
+  /**
+   * Those of the steps that changed nothing as gradients overflowed in f16, whose readings are NaN; absent where all is
+   * stored as f32.
+   */
+  readonly skipped?: readonly number[];
   /** Validation loss after each step; NaN where none was computed. Absent when training has no validation data. */
   readonly validation?: readonly number[];
 }

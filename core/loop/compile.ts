@@ -7,7 +7,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import { chooseMatmul, isVariant } from "../../kernels/matmul_variants.ts";
 import type { MatmulVariant } from "../../kernels/matmul.ts";
-import { type Plan, plan, prepare } from "../gpu/plan.ts";
+import { type Plan, plan, type Precision, prepare } from "../gpu/plan.ts";
 import { type Product, productsOf } from "../gpu/products.ts";
 import { tune } from "../gpu/tune.ts";
 import { topological } from "../graph.ts";
@@ -18,7 +18,7 @@ import { type Leaves, type Path, unflatten } from "../tree.ts";
 import { type Ages, agesOf } from "./ages.ts";
 import { moduleOf } from "./components.ts";
 import type { Chosen, Since, TensorTree } from "./state.ts";
-import { type Column, type StepGraph, traceStep } from "./trace.ts";
+import { type Column, columnsBefore, type StepGraph, traceStep } from "./trace.ts";
 
 /** Plans that are kept for a frozen set that comes back: turns of the layers of a deep model among them. */
 const MOST_PLANS = 64;
@@ -89,9 +89,10 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     readonly trainable: (path: Path) => boolean;
     readonly lookEvery: number;
     readonly thawWarmup: number;
+    readonly precision: Precision;
   },
 ): StepCompiler {
-  const { optimizer, signals, trainable, lookEvery, thawWarmup } = options;
+  const { optimizer, signals, trainable, lookEvery, thawWarmup, precision } = options;
   const warmup = thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup));
   const compiled = new Map<string, Compiled>(), ready = new Set<string>();
   const variants = new Map<string, MatmulVariant>();
@@ -117,9 +118,8 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       [...request.params.keys()].filter((path) => trainable(path) && request.probed.includes(moduleOf(path))),
     );
     const { groups } = ages(request), ring = ringShape(request.params);
-    const all = activePaths(request.params, []);
-    const { loss } = traced;
-    return traceStep({ loss, active, probed, optimizer, trainable: all, signals, ring, groups, warmup });
+    const given = { loss: traced.loss, active, probed, trainable: activePaths(request.params, []), groups };
+    return traceStep({ ...given, optimizer, signals, ring, warmup, precision });
   }
 
   function ages({ params, frozen, since }: StepRequest): Ages {
@@ -131,7 +131,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
   }
 
   function ringShape(params: Leaves): [number, number] {
-    return [lookEvery, 1 + signals.length * activePaths(params, []).length];
+    return [lookEvery, columnsBefore(precision) + signals.length * activePaths(params, []).length];
   }
 
   return {
@@ -150,7 +150,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       let found = compiled.get(key);
       if (found === undefined) {
         const { roots, updates, columns, replaced } = graphOf(request);
-        found = { key, plan: plan(roots, { target, updates }), columns, replaced };
+        found = { key, plan: plan(roots, { target, updates, precision }), columns, replaced };
         compiled.set(key, found);
         // The oldest goes: a policy that draws sets at random would fill the memory with plans.
         if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);
@@ -162,7 +162,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more, but where fewer share a launch: a rule decides.
       const { roots, updates } = graphOf({ ...request, frozen: [], probed: [], since: {} });
-      const products = productsOf(prepare(roots, { target, updates }));
+      const products = productsOf(prepare(roots, { target, updates, precision }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {
         const known = variants.get(name) ?? saved[name];

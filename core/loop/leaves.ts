@@ -9,6 +9,7 @@ import { storageOf } from "../gpu/resident.ts";
 import { sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { place, zeros } from "./place.ts";
+import { SCALING } from "./scaling.ts";
 
 /**
  * The leaves of a new frozen set: those that exist are kept, new ones start at zero, dropped ones are freed.
@@ -28,14 +29,22 @@ export function adjustLeaves(
   );
 }
 
-/** Zero, except a gradient of a step that never was: absent, never zero. */
 function newLeaf(
   gpu: Gpu,
   options: { readonly path: Path; readonly spec: Spec; readonly step: number },
 ): Tensor {
-  const { path, spec, step } = options;
-  if (!path.startsWith("previous.")) return zeros(gpu, options);
-  return place(gpu, { path, value: { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(NaN) }, step });
+  const { path, spec, step } = options, first = firstOf(path);
+  if (first === 0) return zeros(gpu, options);
+  return place(gpu, {
+    path,
+    value: { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(first) },
+    step,
+  });
+}
+
+/** What a leaf starts with: a gradient of a step that never was is absent, never zero. */
+function firstOf(path: Path): number {
+  return path.startsWith("previous.") ? NaN : SCALING.get(path) ?? 0;
 }
 
 /**

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Gpu } from "../gpu/device.ts";
+import type { Precision } from "../gpu/plan.ts";
 import type { Spec } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import type { TensorTree, TrainingOptions } from "./state.ts";
@@ -14,7 +16,7 @@ export const THAW_WARMUP = 10;
 export const LOOK_EVERY = 10;
 
 /** Paths of what is no parameter. */
-const RESERVED = /^(loss|ring|(batch|best|optimizer|previous)(\..*)?)$/;
+const RESERVED = /^(loss|ring|(batch|best|optimizer|previous|scaling)(\..*)?)$/;
 
 /**
  * Refuses options that training cannot follow.
@@ -38,9 +40,20 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   }
 }
 
+/**
+ * Refuses a precision that a device does not have.
+ *
+ * @throws {TypeError} When it is f16 and the adapter has no shader-f16
+ */
+export function checkPrecision({ name, features }: Gpu, precision: Precision = "f32"): void {
+  if (precision === "f32" || features.has("shader-f16")) return;
+  throw new TypeError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
+}
+
 /** The training in words: only one that prints the same can go on with a saved state. */
 export function settingsOf(options: TrainingOptions<TensorTree>): string {
-  const { optimizer, policy, steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP, validation } = options;
+  const { optimizer, policy, steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
+  const { validation, precision = "f32" } = options;
   return [
     optimizer.name,
     policy?.name ?? "no policy",
@@ -48,6 +61,7 @@ export function settingsOf(options: TrainingOptions<TensorTree>): string {
     `a look every ${lookEvery}`,
     ...(thawWarmup === THAW_WARMUP ? [] : [`${thawWarmup} steps of warm-up after a thaw`]),
     ...(validation === undefined ? [] : [`a validation every ${validation.every}`]),
+    ...(precision === "f32" ? [] : [precision]),
   ].join(", ");
 }
 

@@ -6,7 +6,7 @@
 
 import type { MatmulVariant } from "../../kernels/matmul.ts";
 import type { KernelTime } from "../gpu/profile.ts";
-import type { Cost } from "../gpu/plan.ts";
+import type { Cost, Precision } from "../gpu/plan.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData, Spec, Tensor } from "../tensor.ts";
@@ -125,6 +125,18 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * the training is disposed of.
    */
   readonly validation?: { readonly batches: readonly B[]; readonly every: number };
+  /**
+   * How values are stored between kernels; `"f32"` when absent. Parameters, moments and signals are f32 either way, and
+   * kernels compute in f32.
+   *
+   * With `"f16"` activations and their gradients take half the memory, and products read copies of the weights that do.
+   * The loss is scaled so that gradients do not vanish; a step whose gradients overflow is skipped: it counts, but
+   * changes no weight, moment or previous gradient, and its signals are NaN. Needs an adapter with shader-f16.
+   *
+   * Values that a kernel passes on in registers are not rounded, so another frozen set, which fuses other kernels, may
+   * change gradients of active parameters by a rounding of f16; with `"f32"` it changes no bit.
+   */
+  readonly precision?: Precision;
 }
 
 /** The reducer. */
@@ -139,7 +151,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * Takes one step. The given state is consumed: its buffers hold the next one.
    *
    * @throws {ConsumedError} When the state was consumed before
-   * @throws {NonFiniteError} When a look finds a loss that is not finite
+   * @throws {NonFiniteError} When a look finds a loss that is not finite, or with `precision: "f16"` gradients that
+   * overflow whatever the loss is scaled by
    * @throws {RangeError} When everything is frozen, the policy stopped, or it calls a step the best that is gone
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;

@@ -9,10 +9,12 @@ import { abs, add, broadcast, equal, multiply, subtract, where } from "../ops/el
 import { sumEach } from "../ops/reduce.ts";
 import { concat, pad, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
+import type { Precision } from "../gpu/plan.ts";
 import type { Signal } from "../policy.ts";
 import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { aged } from "./ages.ts";
+import { lossScaling, SCALING_SPECS } from "./scaling.ts";
 
 /** A reading of the step: which signal of which parameter a column of the ring holds. */
 export interface Column {
@@ -25,7 +27,7 @@ export interface StepGraph {
   readonly roots: readonly Tensor[];
   /** Root index to leaf. */
   readonly updates: ReadonlyMap<number, Tensor>;
-  /** Columns of the ring after the loss. */
+  /** Columns of the ring after those of {@link columnsBefore}. */
   readonly columns: readonly Column[];
   /** Leaf of every piece of state that the step replaces, by path. */
   readonly replaced: ReadonlyMap<Path, Spec>;
@@ -48,12 +50,25 @@ export interface StepOptions {
   readonly groups?: ReadonlyMap<Path, number>;
   /** Factor of the updates of what thawed, by age; none when absent or null. */
   readonly warmup?: Tensor | null;
+  /** How values are stored: with `"f16"` the loss is scaled, and a step whose gradients overflow changes nothing. */
+  readonly precision?: Precision;
 }
 
-/** Paths of the state besides parameters, and shapes: that of the optimizer, and previous gradients. */
+/**
+ * How many numbers a row of the ring begins with before the readings: the loss, and with `"f16"` the factor of the loss at
+ * which gradients overflowed, 0 where they did not.
+ *
+ * @param precision How values are stored
+ * @returns Columns
+ */
+export function columnsBefore(precision: Precision): number {
+  return precision === "f16" ? 2 : 1;
+}
+
+/** Paths of the state besides parameters, and shapes: that of the optimizer, previous gradients, and loss scaling. */
 export function stateSpecs(
   active: ReadonlyMap<Path, Spec>,
-  options: Pick<StepOptions, "optimizer" | "signals" | "trainable">,
+  options: Pick<StepOptions, "optimizer" | "signals" | "trainable" | "precision">,
 ): Map<Path, Spec> {
   const leaves = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
   const all = new Map<Path, Spec>(
@@ -62,6 +77,7 @@ export function stateSpecs(
   if (options.signals.includes("gradDelta")) {
     for (const [path, spec] of active) all.set(`previous.${path}`, spec);
   }
+  if (options.precision === "f16") { for (const [path, spec] of SCALING_SPECS) all.set(path, spec); }
   return all;
 }
 
@@ -76,7 +92,10 @@ export function traceStep(options: StepOptions): StepGraph {
   const { loss, active, optimizer, signals, ring } = options;
   const { probed = new Map(), groups = new Map(), warmup = null } = options;
   const paths = [...active.keys()], { trainable = paths } = options;
-  const gradients = grad(loss, [...active.values(), ...probed.values()]);
+  const scaling = options.precision === "f16" ? lossScaling() : null;
+  const measured = grad(scaling?.scaled(loss) ?? loss, [...active.values(), ...probed.values()]);
+  const gradients = scaling === null ? measured : measured.map(scaling.unscaled);
+  const verdict = scaling?.judge(gradients) ?? null;
   const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
   const specs = stateSpecs(active, { optimizer, signals, trainable });
   const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
@@ -96,6 +115,8 @@ export function traceStep(options: StepOptions): StepGraph {
     updates.set(roots.push(value) - 1, target);
     replaced.set(path, { shape: target.shape, dtype: target.dtype });
   };
+  const renew = (path: Path, target: Tensor, value: Tensor): void =>
+    replace(path, target, verdict?.keep(value, target) ?? value);
   const columns: Column[] = [], readings: Tensor[] = [];
   const measure = (signal: Signal, path: Path, value: () => Tensor): void => {
     if (!signals.includes(signal)) return;
@@ -108,7 +129,7 @@ export function traceStep(options: StepOptions): StepGraph {
   };
   for (const path of paths) {
     const weight = active.get(path)!, gradient = grads.get(path)!, step = steps.get(path)!;
-    replace(path, weight, add(weight, step));
+    renew(path, weight, add(weight, step));
     const previous = stateLeaves.get(`previous.${path}`);
     measureGradient(path, gradient);
     measure("gradDelta", path, () => abs(subtract(gradient, previous!)));
@@ -117,20 +138,26 @@ export function traceStep(options: StepOptions): StepGraph {
     const m = state.get(`m.${path}`), v = state.get(`v.${path}`);
     if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
     if (v !== undefined) measure("secondMoment", path, () => v);
-    if (previous !== undefined) replace(`previous.${path}`, previous, gradient);
+    if (previous !== undefined) renew(`previous.${path}`, previous, gradient);
   }
   const own = readings.length;
   [...probed.keys()].forEach((path, i) => measureGradient(path, gradients[paths.length + i]));
   for (const [name, moment] of state) {
-    replace(`optimizer.${name}`, stateLeaves.get(`optimizer.${name}`)!, moment);
+    renew(`optimizer.${name}`, stateLeaves.get(`optimizer.${name}`)!, moment);
   }
 
+  for (const [path, { leaf, value }] of verdict?.state ?? []) replace(path, leaf, value);
   replace("loss", leaf("loss", loss), loss);
   // The ring is a tensor like any other: one row is replaced, in place.
   const [rows, width] = ring;
+  const first = verdict === null ? [loss] : [loss, verdict.overflow];
   // What is probed lies lower: in one sum with it, the other readings would have to wait, and have launches of their own.
-  const sums = [[loss, ...readings.slice(0, own)], readings.slice(own)].filter((part) => part.length > 0);
-  const row = pad(concat(sums.map(sumEach), 0), { before: [0], after: [width - 1 - readings.length] });
+  const sums = [[...first, ...readings.slice(0, own)], readings.slice(own)].filter((part) => part.length > 0);
+  const seen = concat(sums.map(sumEach), 0);
+  const row = pad(verdict?.readings(seen, first.length) ?? seen, {
+    before: [0],
+    after: [width - first.length - readings.length],
+  });
   const numbers = tensor(Float32Array.from({ length: rows }, (_, i) => i), [rows, 1]);
   const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
   const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });

@@ -20,7 +20,15 @@ import { bestSpecs, keepBest, restoreBest } from "./best.ts";
 import { checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
 import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
-import { checkName, checkOptions, checkTrained, LOOK_EVERY, settingsOf, THAW_WARMUP } from "./options.ts";
+import {
+  checkName,
+  checkOptions,
+  checkPrecision,
+  checkTrained,
+  LOOK_EVERY,
+  settingsOf,
+  THAW_WARMUP,
+} from "./options.ts";
 import { copyIn, place } from "./place.ts";
 import type { Ending, SavedState, TensorTree, Training, TrainingOptions, TrainingState } from "./state.ts";
 import { replayer } from "./replay.ts";
@@ -56,6 +64,8 @@ type Looked<P extends TensorTree> = Pick<
  * @param loss From parameters and a batch to a scalar
  * @param options Optimizer, policy, length
  * @returns The reducer
+ * @throws {RangeError} When a number of steps is none
+ * @throws {TypeError} When the precision is f16 and the adapter has no shader-f16
  */
 export function defineTraining<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -63,7 +73,8 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   options: TrainingOptions<B>,
 ): Training<P, B> {
   checkOptions(options);
-  const { optimizer, steps, policy, trainable = () => true } = options;
+  checkPrecision(gpu, options.precision);
+  const { optimizer, steps, policy, trainable = () => true, precision = "f32" } = options;
   const { lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   const signals: readonly Signal[] = policy?.signals ?? [];
   const run = { steps };
@@ -81,7 +92,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     layout = layouts.get(token)!;
   }
 
-  const compiler = stepCompiler(gpu, loss, { optimizer, signals, trainable, lookEvery, thawWarmup });
+  const compiler = stepCompiler(gpu, loss, {
+    optimizer,
+    signals,
+    trainable,
+    lookEvery,
+    thawWarmup,
+    precision,
+  });
   const validator = validatorOf(gpu, loss, options);
 
   /** A step of the current parameters and batch with some components frozen. */
@@ -97,7 +115,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   function leafSpecs(frozen: readonly Path[]): Map<Path, Spec> {
     const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
     return new Map<Path, Spec>([
-      ...stateSpecs(active, { optimizer, signals, trainable: activePaths([]) }),
+      ...stateSpecs(active, { optimizer, signals, trainable: activePaths([]), precision }),
       ["ring", { shape: compiler.ringShape(shapes), dtype: "f32" }],
       ["loss", { shape: [], dtype: "f32" }],
     ]);
@@ -280,6 +298,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       components,
       signals,
       learningRate: optimizer.learningRate,
+      precision,
     });
     const bad = readings.loss.findIndex((l) => !Number.isFinite(l));
     if (bad >= 0) throw new NonFiniteError("loss", readings.steps[bad], readings.loss[bad]);
