@@ -62,6 +62,7 @@ const FLAGS = {
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
   lr: positive("largest learning rate, after warm-up and before the cosine falls", 2e-3),
+  precision: oneOf(["f32", "f16"], "how values are stored between kernels; f16 takes half the memory", "f32"),
   policy: text(
     "NAME|FILE",
     `${POLICY_NAMES}, or a module whose default export is a freeze policy`,
@@ -130,6 +131,7 @@ async function main(): Promise<void> {
     policy,
     steps: flags.steps,
     lookEvery,
+    precision: flags.precision,
     validation,
   });
   console.log(`model       ${flags.model}, ${base.family.name}`);

@@ -7,7 +7,7 @@
  */
 
 import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/policies";
-import { free, type Gpu, matmul, read, type Tensor, tensor } from "@firn/train";
+import { free, type Gpu, matmul, type Precision, read, type Tensor, tensor } from "@firn/train";
 import type { Plan } from "../../core/gpu/plan.ts";
 import { planFor, record, upload } from "../../core/gpu/run.ts";
 import type { Contender } from "./measure.ts";
@@ -41,6 +41,7 @@ export async function firnModel(
     readonly batch: number;
     readonly length: number;
     readonly policy?: FreezePolicy;
+    readonly precision?: Precision;
     readonly name?: string;
   },
 ): Promise<Contender> {

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Cost, Gpu, KernelTime } from "@firn/train";
+import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { openClock } from "./clock.ts";
@@ -22,6 +22,7 @@ const FLAGS = {
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
   steps: whole("steps to time, three times over", 10),
+  precision: oneOf(["f32", "f16"], "how values are stored between kernels", "f32"),
   rows: whole("kernels to print", 30),
   json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
   ...GPU_FLAGS,
@@ -57,6 +58,7 @@ export async function profileOf(
     readonly batch: number;
     readonly length: number;
     readonly steps: number;
+    readonly precision?: Precision;
   },
 ): Promise<Profile> {
   const { peaks, occupy } = await measurePeaks(gpu);
@@ -147,22 +149,26 @@ const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
   if (help) return console.log(helpOf("usage: ./firn profile [flags]", FLAGS));
-  const { shape, batch, length, steps } = flags;
+  const { shape, batch, length, steps, precision } = flags;
   const say = flags.json === "-" ? console.error : console.log;
   await using gpu = await openDevice(flags, { quiet: true });
   const machine = await machineOf(gpu);
-  const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps });
+  const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps, precision });
   const all = total(found.families);
   say(`${gpu.name}, Deno ${Deno.version.deno}`);
   if (gpu.software) say(SOFTWARE);
-  say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}`);
+  say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}, ${precision}`);
   for (const line of heading(found)) say(line);
   say("");
   for (const line of tableOf("family", found.families, all)) say(line);
   say("");
   for (const line of tableOf("kernel", found.kernels.slice(0, flags.rows), all)) say(line);
   if (flags.json === null) return;
-  const json = JSON.stringify({ software: gpu.software, machine, shape, batch, length, ...found }, null, 2);
+  const json = JSON.stringify(
+    { software: gpu.software, machine, shape, batch, length, precision, ...found },
+    null,
+    2,
+  );
   if (flags.json === "-") console.log(json);
   else await Deno.writeTextFile(flags.json, json);
 }

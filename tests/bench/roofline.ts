@@ -72,6 +72,7 @@ const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
   ["rotary", /^rotary/],
   // Only the optimizer takes roots outside norms: of the second moment, and of the gradients' square sum.
   ["optimizer", /^(adam|sgd)|^[a-z+.]*sqrt/i],
+  ["weight copies", /^f16\b/],
   ["reduction", /^(sum|max|collect)\b/],
   ["movement", /^(copy|pad|concat|permute|slice)\b/],
   ["random", /^(uniform|normal|dropout)\b/],

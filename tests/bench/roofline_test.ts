@@ -42,6 +42,7 @@ Deno.test("familyOf goes by the names that kernels have", () => {
     "embedding_order 512": "embedding",
     "rotary 8x64x4x32": "rotary",
     "multiply+add+sqrt+divide+.. 344x128": "optimizer",
+    "f16 512x128": "weight copies",
     "sum 1x512x128 join": "reduction",
     "copy 512": "movement",
     "dropout 512": "random",

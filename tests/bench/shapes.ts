@@ -14,6 +14,7 @@ import {
   type Gpu,
   newModel,
   nextTokenLoss,
+  type Precision,
   type Tensor,
   tensor,
   type TokenBatch,
@@ -64,9 +65,10 @@ export async function workOf(
     readonly policy?: FreezePolicy;
     /** Steps between looks; so many when absent that no look falls into a measurement. */
     readonly lookEvery?: number;
+    readonly precision?: Precision;
   },
 ): Promise<Work> {
-  const { shape, batch, length, policy, lookEvery = 1000 } = options;
+  const { shape, batch, length, policy, lookEvery = 1000, precision } = options;
   const source = {
     model_type: "llama",
     hidden_size: shape.hidden,
@@ -87,6 +89,7 @@ export async function workOf(
     policy,
     steps: 1e6,
     lookEvery,
+    precision,
   });
   const state = await training.init(model.params);
   free(model.params);

@@ -103,6 +103,25 @@ async function watched(gpu: Gpu): Promise<Contender[]> {
   ];
 }
 
+/** A shape trained with f32 and with f16 between kernels; losses differ by the roundings of five steps. */
+function halved(name: keyof typeof SHAPES, batch: number, length: number): Work {
+  const size = { shape: SHAPES[name], batch, length };
+  return {
+    about: `${name} B ${batch} T ${length} stored as f16 between kernels, beside f32`,
+    suits: "gpu",
+    entries: [{
+      ...NO_ENTRY,
+      work: `precision, ${name} B ${batch} T ${length}`,
+      open: async (gpu) => [
+        await firnModel(gpu, size),
+        await firnModel(gpu, { ...size, precision: "f16", name: "f16" }),
+      ],
+      lossAt: 5,
+      tolerance: 1e-2,
+    }],
+  };
+}
+
 /** The works; `refreeze` and `freezing` are measured in ways of their own. */
 export const WORKS: Readonly<Record<string, Work>> = {
   "layer-128": {
@@ -126,6 +145,9 @@ export const WORKS: Readonly<Record<string, Work>> = {
     suits: "gpu",
     entries: PRODUCTS.map((product) => productEntry(product)),
   },
+  "gpt2-f16": halved("gpt2-124m", 8, 1024),
+  "gpt2-b1-f16": halved("gpt2-124m", 1, 1024),
+  "smollm2-f16": halved("smollm2-135m", 8, 512),
   "monitoring": {
     about: "gpt2 with signals measured, beside gpt2 without",
     suits: "gpu",

@@ -61,7 +61,7 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
     assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
-      ..."model data steps batch length lr policy tau alpha metric seed prompt out validate checkpoint resume no-tune help"
+      ..."model data steps batch length lr precision policy tau alpha metric seed prompt out validate checkpoint resume no-tune help"
         .split(" "),
     ]);
   });
