@@ -16,7 +16,7 @@ const MANY = 384;
 const MOST_ACCUMULATORS = 192;
 
 /** Streamed rows of a part, at least: a workgroup must be worth its beginning. */
-const LEAST_PART = 128;
+const LEAST_PART = 64;
 
 type GpuTiling = Required<Pick<AttentionTiling, "rows" | "tile" | "split" | "staged">>;
 
