@@ -37,7 +37,7 @@ export interface Elementwise {
  * @returns Workgroups of the launch
  */
 export function partialCount(size: number): number {
-  return Math.min(512, Math.max(1, Math.ceil(size / (THREADS * 16))));
+  return Math.min(2048, Math.max(1, Math.ceil(size / (THREADS * 16))));
 }
 
 /**
