@@ -9,6 +9,7 @@ import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
 import { stopAt } from "./stop_at.ts";
+import { untilFrozen } from "./until_frozen.ts";
 
 /** Decays of Adam's moments. */
 export interface AdamDecays {
@@ -61,32 +62,35 @@ function noiseShare(beta1: number): number {
 
 /** Options of {@link snr}. */
 export interface SnrOptions extends AdamDecays {
-  /** Share of its own highest ratio below which a component counts as converged; 0.1 when absent. */
+  /** Share of its own highest benefit below which a component's steps gain too little; 0.1 when absent. */
   readonly share?: number;
-  /** Weight of the newest ratio in the running average; 0.05 when absent. */
+  /** Weight of the newest readings in the running averages; 0.05 when absent. */
   readonly weight?: number;
-  /** Consecutive steps below the share; 20 when absent. */
+  /** Consecutive steps for which both must hold; 10 when absent. */
   readonly patience?: number;
   /** Share of the planned steps in which nothing freezes; 0.25 when absent. */
   readonly alpha?: number;
   /** Share of the planned steps that count for nothing, the steep start of training; 0.1 when absent. */
   readonly watch?: number;
+  /** Whether training ends when all of the components are frozen; it does when absent. */
+  readonly stop?: boolean;
   /** Which components; {@link layerLinears} when absent. */
   readonly components?: Selector;
 }
 
 /**
- * Freezes a component for good once the signal in its gradient has sunk into the noise: no threshold depends on model, batch,
- * task or learning rate. Two things must hold, in the running average:
+ * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch, task or
+ * the size of the learning rate. Two things must hold, in running averages:
  *
- * - the ratio of {@link signalToNoise} lies below a share of the highest that it has been. Small batches begin low, and
- *   a component whose ratio never clearly rose above zero, by twice its own standard deviation, stays active;
- * - it lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the weights, Adam's first moment, is noise.
+ * - the ratio of {@link signalToNoise} lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the weights,
+ *   Adam's first moment, is noise. In fine-tuning with small batches that is so nearly from the start, while the loss still
+ *   falls: alone it tells nothing of convergence;
+ * - the benefit, what a step lowers the loss by to first order, lies below a share of the highest that it has been. It
+ *   falls as the gradients do, and with the learning rate: at a constant rate only what truly converges freezes; under
+ *   a schedule that decays, components freeze when what is left of it is not worth their steps.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
- * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was. Ratios of
- * the steep start of training, which nothing later reaches, do not count (`watch`); those of the rest of the grace
- * period do. The defaults are plausible, not yet tuned on models.
+ * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
  *
  * Source: the criterion of {@link signalToNoise}; both comparisons are Firn's.
  *
@@ -99,35 +103,35 @@ export interface SnrOptions extends AdamDecays {
  * import { assertEquals } from "@std/assert";
  * import { snr } from "@firn/train/policies";
  *
- * const policy = snr({ patience: 5 });
+ * const policy = snr({ patience: 5, stop: false });
  * assertEquals(
  *   policy.name,
- *   "only(layerLinears, sticky(allOf(after(0.1, patience(5, belowPeak(0.1, weight 0.05))), after(0.25, stopAt(1)))))",
+ *   "only(layerLinears, sticky(allOf(after(0.1, patience(5, noisy(0.1, weight 0.05))), after(0.25, stopAt(1)))))",
  * );
- * assertEquals(policy.signals, ["firstMoment", "secondMoment"]);
+ * assertEquals(policy.signals, ["firstMoment", "secondMoment", "benefit"]);
  * ```
  */
 export function snr(options: SnrOptions = {}): FreezePolicy {
-  const { share = 0.1, weight = 0.05, patience: k = 20, alpha = 0.25, watch = 0.1 } = options;
-  const low = after(watch, patience(k, belowPeak(share, { ...options, weight })));
-  return only(options.components ?? layerLinears, sticky(allOf(low, after(alpha, stopAt(1)))));
+  const { share = 0.1, weight = 0.05, patience: k = 10, alpha = 0.25, watch = 0.1, stop = true } = options;
+  const low = after(watch, patience(k, noisy(share, { ...options, weight })));
+  const frozen = sticky(allOf(low, after(alpha, stopAt(1))));
+  return only(options.components ?? layerLinears, stop ? untilFrozen(frozen) : frozen);
 }
 
-/** `second` is the sum of v at the last step, `square` the sum of q over so many `steps`. */
+/** `second` is the sum of v at the last step, `square` the sum of q over so many `steps`; `peak` is of the benefit. */
 type Track = {
   readonly steps: number;
   readonly second: number | null;
   readonly square: number;
   readonly ratio: Average | null;
-  /** Of the squared distance of a ratio from the average before it. */
-  readonly spread: Average | null;
+  readonly benefit: Average | null;
   readonly peak: number;
 };
 
-const START: Track = { steps: 0, second: null, square: 0, ratio: null, spread: null, peak: 0 };
+const START: Track = { steps: 0, second: null, square: 0, ratio: null, benefit: null, peak: 0 };
 
-/** Freezes a component while its averaged ratio is below a share of the highest that it has been, and mostly noise. */
-function belowPeak(
+/** Freezes a component while the averaged ratio is that of noise, and the averaged benefit far below its highest. */
+function noisy(
   share: number,
   { weight, beta1 = 0.9, beta2 = 0.999 }: AdamDecays & { readonly weight: number },
 ): FreezePolicy {
@@ -141,54 +145,49 @@ function belowPeak(
   within("beta2", beta2, beta2 > 0 && beta2 < 1);
   /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
   const young = Math.ceil(2 / (1 - beta1)), keep = beta1 ** 2;
-  const limitOf = ({ peak }: Track): number => Math.min(share * peak, noiseShare(beta1));
 
   function follow(
     track: Track,
-    { first, second }: { readonly first: number; readonly second: number },
+    now: { readonly first: number; readonly second: number; readonly benefit: number },
   ): Track {
-    if (track.second === null) return { ...track, second };
+    const { first, second } = now;
+    const benefit = include(track.benefit ?? undefined, { reading: now.benefit, weight });
+    const next = { ...track, second, benefit, peak: Math.max(track.peak, benefit.mean) };
+    if (track.second === null) return next;
     const squares = Math.max(0, second - beta2 * track.second) / (1 - beta2);
     const square = keep * track.square + (1 - keep) * squares, steps = track.steps + 1;
-    const next = { ...track, steps, second, square };
-    if (steps < young || square < second / 100) return next;
-    const seen = signalToNoise({ first, square }, beta1);
-    const ratio = include(track.ratio ?? undefined, { reading: seen, weight });
-    if (track.ratio === null) return { ...next, ratio };
-    const spread = include(track.spread ?? undefined, { reading: (seen - track.ratio.mean) ** 2, weight });
-    const risen = spread.total > 0.8 && ratio.mean > 2 * Math.sqrt(spread.mean);
-    return { ...next, ratio, spread, peak: risen ? Math.max(track.peak, ratio.mean) : track.peak };
+    if (steps < young || square < second / 100) return { ...next, steps, square };
+    const reading = signalToNoise({ first, square }, beta1);
+    return { ...next, steps, square, ratio: include(track.ratio ?? undefined, { reading, weight }) };
   }
 
-  const name = `belowPeak(${share}, weight ${weight})`;
+  const name = `noisy(${share}, weight ${weight})`;
   return definePolicy({
     name,
-    signals: ["firstMoment", "secondMoment"],
+    signals: ["firstMoment", "secondMoment", "benefit"],
     init: (components): { readonly [path: string]: Track } =>
       Object.fromEntries(components.map(({ path }) => [path, START])),
     next: (tracks, { read }) =>
       Object.fromEntries(
         Object.entries(tracks).map(([path, track]): [string, Track] => {
           const first = read("firstMoment", path), second = read("secondMoment", path);
+          const benefit = read("benefit", path);
           // Not measured: frozen, so that its moments begin anew should it thaw.
-          return [
-            path,
-            first >= 0 && second > 0 ? follow(track, { first, second }) : { ...START, peak: track.peak },
-          ];
+          return first >= 0 && second > 0 && benefit >= 0
+            ? [path, follow(track, { first, second, benefit })]
+            : [path, { ...START, peak: track.peak }];
         }),
       ),
     frozen: (tracks) =>
       Object.keys(tracks).filter((path) => {
-        const { ratio, peak } = tracks[path];
-        return ratio !== null && peak > 0 && ratio.mean < limitOf(tracks[path]);
+        const { ratio, benefit, peak } = tracks[path];
+        return ratio !== null && ratio.mean < noiseShare(beta1) && benefit!.mean < share * peak;
       }),
-    reason: (tracks, path) => (
-      {
-        signal: "signal to noise",
-        value: tracks[path].ratio!.mean,
-        threshold: limitOf(tracks[path]),
-        rule: name,
-      }
-    ),
+    reason: (tracks, path) => ({
+      signal: "benefit",
+      value: tracks[path].benefit!.mean,
+      threshold: share * tracks[path].peak,
+      rule: name,
+    }),
   });
 }

@@ -8,6 +8,8 @@ const ELEMENTS = 2048, BETA1 = 0.9, BETA2 = 0.999;
 interface Sums {
   readonly first: number[];
   readonly second: number[];
+  /** `sum |g u|` of Adam's step u at the rate 1. */
+  readonly benefit: number[];
 }
 
 interface Stream {
@@ -22,18 +24,21 @@ interface Stream {
 /** Sums of Adam's moments in float32, as training reads them, over steps of random gradients. */
 function momentsOf({ signal, noise = () => 1, steps, seed }: Stream): Sums {
   const m = new Float32Array(ELEMENTS), v = new Float32Array(ELEMENTS);
-  const first: number[] = [], second: number[] = [];
+  const first: number[] = [], second: number[] = [], benefit: number[] = [];
   for (let step = 1; step <= steps; step++) {
     const normal = normalValues({ size: ELEMENTS, key: [seed, step] });
+    let gained = 0;
     for (let i = 0; i < ELEMENTS; i++) {
       const g = signal(step) * (i % 2 === 0 ? 1 : -1) + noise(step) * normal[i];
       m[i] = BETA1 * m[i] + (1 - BETA1) * g;
       v[i] = BETA2 * v[i] + (1 - BETA2) * g * g;
+      gained += Math.abs(g * m[i] / (1 - BETA1 ** step)) / Math.sqrt(v[i] / (1 - BETA2 ** step));
     }
+    benefit.push(Math.fround(gained));
     first.push(Math.fround(m.reduce((sum, x) => sum + x * x, 0)));
     second.push(Math.fround(v.reduce((sum, x) => sum + x, 0)));
   }
-  return { first, second };
+  return { first, second, benefit };
 }
 
 /** The ratio after each step, by averages of the squares that the sums of v differ by. */
@@ -92,7 +97,7 @@ const STEPS = 400;
 const STREAMS: Record<typeof NAMES[number], Sums> = {
   noise: momentsOf({ signal: () => 0, steps: STEPS, seed: 2 }),
   steady: momentsOf({ signal: () => 0.5, steps: STEPS, seed: 3 }),
-  fading: momentsOf({ signal: (step) => step <= 160 ? 1 : 0, steps: STEPS, seed: 4 }),
+  fading: momentsOf({ signal: (step) => step <= 120 ? 2 : 0, steps: STEPS, seed: 4 }),
   // Signal and noise alike: a twentieth after 300 steps, in which v has lost a quarter.
   shrinking: momentsOf({
     signal: (step) => 0.99 ** step,
@@ -107,79 +112,115 @@ const STREAMS: Record<typeof NAMES[number], Sums> = {
     steps: STEPS,
     seed: 10,
   }),
-  // From 25 to 0.49: less than a tenth, but far from noise.
+  // From 25 to 0.49: far from noise.
   strong: momentsOf({ signal: (step) => step <= 160 ? 5 : 0.7, steps: STEPS, seed: 9 }),
 };
 
-/** Steps at which each component is frozen first; null for never. */
-function freezeSteps(policy: FreezePolicy, scale = 1): (number | null)[] {
-  let state = policy.init(COMPONENTS, { steps: STEPS });
-  const seen = new Map<string, number>();
-  for (let i = 0; i < STEPS; i++) {
-    const of = (part: keyof Sums): Record<string, number[]> =>
-      Object.fromEntries(NAMES.map((name) => [name, [STREAMS[name][part][i] * scale]]));
-    state = policy.next(state, lookOf({ firstMoment: of("first"), secondMoment: of("second") }, [i + 1]));
-    for (const path of policy.frozen(state)) if (!seen.has(path)) seen.set(path, i + 1);
-  }
-  return NAMES.map((name) => seen.get(name) ?? null);
+const cosineRate = (step: number): number => (1 + Math.cos(Math.PI * step / STEPS)) / 2;
+const constantRate = (): number => 1;
+
+interface Conditions {
+  /** Factor of the gradients. */
+  readonly scale?: number;
+  readonly rate?: (step: number) => number;
 }
 
-Deno.test("snr freezes the component whose signal fades, not the steady one, and not what was always noise", () => {
-  const [noise, steady, fading] = freezeSteps(snr());
+/** Steps at which each component is frozen first, null for never, and that at which training ends. */
+function freezeSteps(
+  policy: FreezePolicy,
+  { scale = 1, rate = cosineRate }: Conditions = {},
+): { readonly at: (number | null)[]; readonly end: number | null } {
+  let state = policy.init(COMPONENTS, { steps: STEPS }), end: number | null = null;
+  const seen = new Map<string, number>();
+  for (let i = 0; i < STEPS; i++) {
+    const of = (part: keyof Sums, factor: number): Record<string, number[]> =>
+      Object.fromEntries(NAMES.map((name) => [name, [STREAMS[name][part][i] * factor]]));
+    const readings = {
+      firstMoment: of("first", scale ** 2),
+      secondMoment: of("second", scale ** 2),
+      benefit: of("benefit", scale * rate(i + 1)),
+    };
+    state = policy.next(state, lookOf(readings, [i + 1]));
+    for (const path of policy.frozen(state)) if (!seen.has(path)) seen.set(path, i + 1);
+    if (end === null && policy.stopped?.(state)) end = i + 1;
+  }
+  return { at: NAMES.map((name) => seen.get(name) ?? null), end };
+}
+
+Deno.test("snr freezes what is noise when the rate leaves its steps little to gain, sooner where it once gained much", () => {
+  const { at: [noise, , fading], end } = freezeSteps(snr());
+  // A tenth of the rate is left at 0.8 of the steps; averages and patience come some 30 steps later.
+  assert(noise !== null && noise > 0.78 * STEPS && noise < 0.92 * STEPS, `noise at step ${noise}`);
+  assert(fading !== null && fading > 150 && fading < noise - 40, `fading at step ${fading}`);
+  assertEquals(end, null);
+});
+
+Deno.test("snr keeps what has a signal, however little its steps gain", () => {
+  const { at: [, steady, , shrinking, strong, collapsed] } = freezeSteps(snr());
+  assertEquals([steady, shrinking, strong, collapsed], [null, null, null, null]);
+});
+
+Deno.test("snr keeps noise whose steps gain as much as they did", () => {
+  const { at: [noise, steady] } = freezeSteps(snr(), { rate: constantRate });
   assertEquals([noise, steady], [null, null]);
-  assert(fading !== null && fading > 180 && fading < 300, `at step ${fading}`);
 });
 
 Deno.test("snr freezes nothing in the grace period, and does not count what comes before it watches", () => {
-  const [, , late] = freezeSteps(snr({ alpha: 0.9 }));
-  assertEquals(late, 0.9 * STEPS + 1);
-  // The signal is gone before it is watched, so that it has no peak.
-  const [, , unseen] = freezeSteps(snr({ watch: 0.5 }));
-  assertEquals(unseen, null);
+  const { at: [, , late] } = freezeSteps(snr({ alpha: 0.95 }));
+  assertEquals(late, 0.95 * STEPS + 1);
+  // What it gained is over before it is watched: then it is as noise is.
+  const { at: [noise, , unseen] } = freezeSteps(snr({ watch: 0.5 }));
+  assert(Math.abs(unseen! - noise!) <= 40, `at step ${unseen}, noise at step ${noise}`);
 });
 
-Deno.test("snr keeps a component whose gradient shrinks as a whole, or whose signal is less but far from noise", () => {
-  const [, , , shrinking, strong, collapsed] = freezeSteps(snr());
-  assertEquals([shrinking, strong, collapsed], [null, null, null]);
+Deno.test("snr ends training when all of its components are frozen, unless told not to", () => {
+  const components = "noise";
+  const { at: [noise], end } = freezeSteps(snr({ components }));
+  assertEquals(end, noise);
+  assertEquals(snr({ components, stop: false }).name.includes("untilFrozen"), false);
+  assertEquals(freezeSteps(snr({ components, stop: false })).end, null);
 });
 
-Deno.test("snr says which ratio it compared with what", () => {
-  const policy = snr({ alpha: 0, watch: 0 });
+Deno.test("snr says which benefit it compared with what", () => {
+  const policy = snr({ alpha: 0, watch: 0, components: "fading" });
   let state = policy.init(COMPONENTS, { steps: STEPS });
-  const { first, second } = STREAMS.fading;
-  first.forEach((m, i) => {
-    const readings = { firstMoment: { fading: [m] }, secondMoment: { fading: [second[i]] } };
+  const { first, second, benefit } = STREAMS.fading;
+  for (let i = 0; i < STEPS && policy.frozen(state).length === 0; i++) {
+    const readings = {
+      firstMoment: { fading: [first[i]] },
+      secondMoment: { fading: [second[i]] },
+      benefit: { fading: [benefit[i] * cosineRate(i + 1)] },
+    };
     state = policy.next(state, lookOf(readings, [i + 1]));
-  });
+  }
   const { signal, value, threshold, rule } = policy.reason!(state, "fading")!;
-  assertEquals([signal, rule], ["signal to noise", "belowPeak(0.1, weight 0.05)"]);
-  // The lesser of a tenth of the peak, about 0.1, and 1/19.
-  assertAlmostEquals(threshold!, 1 / 19, 1e-12);
+  assertEquals([signal, rule], ["benefit", "noisy(0.1, weight 0.05)"]);
+  // A mean of 2 and noise of 1 gain about 0.8 * 2 an element.
+  assert(threshold! > 0.1 * ELEMENTS && threshold! < 0.25 * ELEMENTS, `${threshold}`);
   assert(value! < threshold!);
 });
 
-Deno.test("snr decides the same for gradients of any size", () => {
+Deno.test("snr decides the same for gradients of any size, and for any factor of the rate", () => {
   const plain = freezeSteps(snr());
-  for (const scale of [1e-6, 4, 1e6]) assertEquals(freezeSteps(snr(), scale), plain);
+  for (const scale of [1e-3, 4, 1e3]) assertEquals(freezeSteps(snr(), { scale }), plain);
+  assertEquals(freezeSteps(snr(), { rate: (step) => 2 * cosineRate(step) }), plain);
 });
 
 Deno.test("snr begins anew when a component was not measured, as its moments do", () => {
   const policy = snr({ alpha: 0, watch: 0, patience: 1, weight: 1, components: "steady" });
-  const { first, second } = STREAMS.steady;
+  const { first, second, benefit } = STREAMS.steady;
   /** The ratio after some readings, of which the state is the only witness. */
-  const ratioAfter = (readings: readonly (readonly [number, number])[]): number => {
+  const ratioAfter = (readings: readonly (readonly [number, number, number])[]): number => {
     let state = policy.init(COMPONENTS, { steps: STEPS });
-    for (const [m, v] of readings) {
-      state = policy.next(
-        state,
-        lookOf({ firstMoment: { steady: [m] }, secondMoment: { steady: [v] } }, [1]),
-      );
+    for (const [m, v, b] of readings) {
+      const now = { firstMoment: { steady: [m] }, secondMoment: { steady: [v] }, benefit: { steady: [b] } };
+      state = policy.next(state, lookOf(now, [1]));
     }
     return Number(/"ratio":\{"mean":([-\d.e]+)/.exec(JSON.stringify(state))![1]);
   };
-  const some = (count: number): [number, number][] =>
-    Array.from({ length: count }, (_, i) => [first[i], second[i]]);
-  assertEquals(ratioAfter([...some(60), [NaN, NaN], ...some(30)]), ratioAfter(some(30)));
+  const some = (count: number): [number, number, number][] =>
+    Array.from({ length: count }, (_, i) => [first[i], second[i], benefit[i]]);
+  assertEquals(ratioAfter([...some(60), [NaN, NaN, NaN], ...some(30)]), ratioAfter(some(30)));
 });
 
 Deno.test("snr refuses shares, weights and decays out of their range by name", () => {
