@@ -199,12 +199,14 @@ async function main(): Promise<void> {
   console.log(`written   ${folder}/results.json, table.txt, plot.svg`);
 }
 
-/** Steps that fit into the time left, from the pace of a short run. */
+/** Steps that fit into the time left, from the pace of a short run after one in which kernels are compiled. */
 async function fit(
   runner: Runner,
   { flags, left }: { readonly flags: Flags; readonly left: () => number },
 ): Promise<number> {
-  const { look, policies, limit: _, ...planned } = flags, before = left();
+  const { look, policies, limit: _, ...planned } = flags;
+  await runner.run({ label: "pace", steps: look, seed: 0, once: true });
+  const before = left();
   const { stepping, steps } = await runner.run({ label: "pace", steps: 10 * look, seed: 0, once: true });
   return fittingSteps({
     ...planned,
