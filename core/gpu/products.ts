@@ -51,9 +51,19 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
   };
 }
 
+/**
+ * What decides how a product is computed. Of gradients by weights, which share what the weights read, freezing leaves fewer:
+ * each is computed as it would be alone, so that its bits do not depend on the others.
+ */
+function decisive(product: Product): Product {
+  const { several, ...one } = product;
+  return several?.as === "apart" && several.shared === "b" ? one : product;
+}
+
 /** How a product is computed: as it was measured to be fastest, else by a rule. */
 export function variantOf(product: Product, target: Target): MatmulVariant {
-  return target.variants?.get(productKey(product)) ?? chooseMatmul(product, target);
+  const asked = decisive(product);
+  return target.variants?.get(productKey(asked)) ?? chooseMatmul(asked, target);
 }
 
 /**
@@ -70,7 +80,7 @@ export function productsOf(
   for (const node of fusion.order) {
     if (!isProduct(node) || others.has(node)) continue;
     // How many rows count is known when the step runs: all do here.
-    const { limit: _, ...product } = productOf(together.get(node) ?? [node], isHalf).product;
+    const { limit: _, ...product } = decisive(productOf(together.get(node) ?? [node], isHalf).product);
     products.set(productKey(product), product);
   }
   return products;

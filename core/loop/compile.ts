@@ -160,7 +160,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     choose(request) {
       const key = shapesOf(request);
       if (ready.has(key)) return null;
-      // A step that freezes less has all products of one that freezes more, but where fewer share a launch: a rule decides.
+      // A step that freezes less has all products of one that freezes more.
       const { roots, updates } = graphOf({ ...request, frozen: [], probed: [], since: {} });
       const products = productsOf(prepare(roots, { target, updates, precision }));
       const open = new Map<string, Product>();
