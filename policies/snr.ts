@@ -4,7 +4,6 @@ import { type Average, include } from "./average.ts";
 import { allOf } from "./combine.ts";
 import { definePolicy } from "./define_policy.ts";
 import { layerLinears } from "./grad_es.ts";
-import { patience } from "./patience.ts";
 import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
@@ -64,10 +63,11 @@ function noiseShare(beta1: number): number {
 export interface SnrOptions extends AdamDecays {
   /** Share of its own highest benefit below which a component's steps gain too little; 0.1 when absent. */
   readonly share?: number;
-  /** Weight of the newest readings in the running averages; 0.05 when absent. */
-  readonly weight?: number;
-  /** Consecutive steps for which both must hold; 10 when absent. */
-  readonly patience?: number;
+  /**
+   * Share of the planned steps over which readings are averaged, and for half of which both conditions must hold; 0.05
+   * when absent.
+   */
+  readonly window?: number;
   /** Share of the planned steps in which nothing freezes; 0.25 when absent. */
   readonly alpha?: number;
   /** Share of the planned steps that count for nothing, the steep start of training; 0.1 when absent. */
@@ -79,8 +79,8 @@ export interface SnrOptions extends AdamDecays {
 }
 
 /**
- * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch, task or
- * the size of the learning rate. Two things must hold, in running averages:
+ * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch, task,
+ * the size of the learning rate or the length of training. Two things must hold, in running averages:
  *
  * - the ratio of {@link signalToNoise} lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the weights,
  *   Adam's first moment, is noise. In fine-tuning with small batches that is so nearly from the start, while the loss still
@@ -94,7 +94,7 @@ export interface SnrOptions extends AdamDecays {
  *
  * Source: the criterion of {@link signalToNoise}; both comparisons are Firn's.
  *
- * @param options Share, smoothing, patience, decays of the optimizer
+ * @param options Share, smoothing, grace period, decays of the optimizer
  * @returns The policy
  * @throws {RangeError} When an option is out of its range
  *
@@ -103,22 +103,25 @@ export interface SnrOptions extends AdamDecays {
  * import { assertEquals } from "@std/assert";
  * import { snr } from "@firn/train/policies";
  *
- * const policy = snr({ patience: 5, stop: false });
+ * const policy = snr({ share: 0.2, stop: false });
  * assertEquals(
  *   policy.name,
- *   "only(layerLinears, sticky(allOf(after(0.1, patience(5, noisy(0.1, weight 0.05))), after(0.25, stopAt(1)))))",
+ *   "only(layerLinears, sticky(allOf(after(0.1, noisy(0.2, window 0.05)), after(0.25, stopAt(1)))))",
  * );
  * assertEquals(policy.signals, ["firstMoment", "secondMoment", "benefit"]);
  * ```
  */
 export function snr(options: SnrOptions = {}): FreezePolicy {
-  const { share = 0.1, weight = 0.05, patience: k = 10, alpha = 0.25, watch = 0.1, stop = true } = options;
-  const low = after(watch, patience(k, noisy(share, { ...options, weight })));
+  const { share = 0.1, window = 0.05, alpha = 0.25, watch = 0.1, stop = true } = options;
+  const low = after(watch, noisy(share, { ...options, window }));
   const frozen = sticky(allOf(low, after(alpha, stopAt(1))));
   return only(options.components ?? layerLinears, stop ? untilFrozen(frozen) : frozen);
 }
 
-/** `second` is the sum of v at the last step, `square` the sum of q over so many `steps`; `peak` is of the benefit. */
+/**
+ * `second` is the sum of v at the last step, `square` the sum of q over so many `steps`; `peak` is of the benefit; both
+ * conditions have held for `low` steps.
+ */
 type Track = {
   readonly steps: number;
   readonly second: number | null;
@@ -126,21 +129,22 @@ type Track = {
   readonly ratio: Average | null;
   readonly benefit: Average | null;
   readonly peak: number;
+  readonly low: number;
 };
 
-const START: Track = { steps: 0, second: null, square: 0, ratio: null, benefit: null, peak: 0 };
+const START: Track = { steps: 0, second: null, square: 0, ratio: null, benefit: null, peak: 0, low: 0 };
 
 /** Freezes a component while the averaged ratio is that of noise, and the averaged benefit far below its highest. */
 function noisy(
   share: number,
-  { weight, beta1 = 0.9, beta2 = 0.999 }: AdamDecays & { readonly weight: number },
+  { window, beta1 = 0.9, beta2 = 0.999 }: AdamDecays & { readonly window: number },
 ): FreezePolicy {
   const within = (name: string, value: number, holds: boolean): void => {
     if (holds) return;
     throw new RangeError(`Cannot compare ratios as "${name}" must be above 0 and at most 1: got ${value}`);
   };
   within("share", share, share > 0 && share <= 1);
-  within("weight", weight, weight > 0 && weight <= 1);
+  within("window", window, window > 0 && window <= 1);
   within("beta1", beta1, beta1 > 0 && beta1 < 1);
   within("beta2", beta2, beta2 > 0 && beta2 < 1);
   /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
@@ -149,41 +153,45 @@ function noisy(
   function follow(
     track: Track,
     now: { readonly first: number; readonly second: number; readonly benefit: number },
+    span: number,
   ): Track {
-    const { first, second } = now;
+    const { first, second } = now, weight = 2 / (span + 1);
     const benefit = include(track.benefit ?? undefined, { reading: now.benefit, weight });
     const next = { ...track, second, benefit, peak: Math.max(track.peak, benefit.mean) };
     if (track.second === null) return next;
     const squares = Math.max(0, second - beta2 * track.second) / (1 - beta2);
     const square = keep * track.square + (1 - keep) * squares, steps = track.steps + 1;
-    if (steps < young || square < second / 100) return { ...next, steps, square };
-    const reading = signalToNoise({ first, square }, beta1);
-    return { ...next, steps, square, ratio: include(track.ratio ?? undefined, { reading, weight }) };
+    const unknown = steps < young || square < second / 100;
+    const ratio = unknown
+      ? track.ratio
+      : include(track.ratio ?? undefined, { reading: signalToNoise({ first, square }, beta1), weight });
+    const holds = ratio !== null && ratio.mean < noiseShare(beta1) && benefit.mean < share * next.peak;
+    return { ...next, steps, square, ratio, low: holds ? track.low + 1 : 0 };
   }
 
-  const name = `noisy(${share}, weight ${weight})`;
+  const name = `noisy(${share}, window ${window})`;
   return definePolicy({
     name,
     signals: ["firstMoment", "secondMoment", "benefit"],
-    init: (components): { readonly [path: string]: Track } =>
-      Object.fromEntries(components.map(({ path }) => [path, START])),
-    next: (tracks, { read }) =>
-      Object.fromEntries(
+    init: (components, run) => ({
+      span: Math.max(1, Math.round(window * run.steps)),
+      tracks: Object.fromEntries(components.map(({ path }) => [path, START])) as Tracks,
+    }),
+    next: ({ span, tracks }, { read }) => ({
+      span,
+      tracks: Object.fromEntries(
         Object.entries(tracks).map(([path, track]): [string, Track] => {
           const first = read("firstMoment", path), second = read("secondMoment", path);
           const benefit = read("benefit", path);
           // Not measured: frozen, so that its moments begin anew should it thaw.
           return first >= 0 && second > 0 && benefit >= 0
-            ? [path, follow(track, { first, second, benefit })]
+            ? [path, follow(track, { first, second, benefit }, span)]
             : [path, { ...START, peak: track.peak }];
         }),
       ),
-    frozen: (tracks) =>
-      Object.keys(tracks).filter((path) => {
-        const { ratio, benefit, peak } = tracks[path];
-        return ratio !== null && ratio.mean < noiseShare(beta1) && benefit!.mean < share * peak;
-      }),
-    reason: (tracks, path) => ({
+    }),
+    frozen: ({ span, tracks }) => Object.keys(tracks).filter((path) => tracks[path].low >= span / 2),
+    reason: ({ tracks }, path) => ({
       signal: "benefit",
       value: tracks[path].benefit!.mean,
       threshold: share * tracks[path].peak,
@@ -191,3 +199,5 @@ function noisy(
     }),
   });
 }
+
+type Tracks = { readonly [path: string]: Track };

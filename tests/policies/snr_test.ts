@@ -194,7 +194,7 @@ Deno.test("snr says which benefit it compared with what", () => {
     state = policy.next(state, lookOf(readings, [i + 1]));
   }
   const { signal, value, threshold, rule } = policy.reason!(state, "fading")!;
-  assertEquals([signal, rule], ["benefit", "noisy(0.1, weight 0.05)"]);
+  assertEquals([signal, rule], ["benefit", "noisy(0.1, window 0.05)"]);
   // A mean of 2 and noise of 1 gain about 0.8 * 2 an element.
   assert(threshold! > 0.1 * ELEMENTS && threshold! < 0.25 * ELEMENTS, `${threshold}`);
   assert(value! < threshold!);
@@ -207,7 +207,7 @@ Deno.test("snr decides the same for gradients of any size, and for any factor of
 });
 
 Deno.test("snr begins anew when a component was not measured, as its moments do", () => {
-  const policy = snr({ alpha: 0, watch: 0, patience: 1, weight: 1, components: "steady" });
+  const policy = snr({ alpha: 0, watch: 0, components: "steady" });
   const { first, second, benefit } = STREAMS.steady;
   /** The ratio after some readings, of which the state is the only witness. */
   const ratioAfter = (readings: readonly (readonly [number, number, number])[]): number => {
@@ -225,7 +225,7 @@ Deno.test("snr begins anew when a component was not measured, as its moments do"
 
 Deno.test("snr refuses shares, weights and decays out of their range by name", () => {
   assertThrows(() => snr({ share: 0 }), RangeError, '"share"');
-  assertThrows(() => snr({ weight: 1.5 }), RangeError, '"weight"');
+  assertThrows(() => snr({ window: 1.5 }), RangeError, '"window"');
   assertThrows(() => snr({ beta1: 1 }), RangeError, '"beta1"');
   assertThrows(() => snr({ beta2: -1 }), RangeError, '"beta2"');
 });
