@@ -29,6 +29,7 @@ import { copyWeights, halfValues, type IsHalf } from "./halves.ts";
 import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { createLowering } from "./lower.ts";
+import { type Cut, cutPrefix, leavesOf, type Prefix, type PrefixOptions } from "./prefix.ts";
 import { schedule } from "./schedule.ts";
 import { siblings, sumProducts } from "./siblings.ts";
 
@@ -36,6 +37,7 @@ import { siblings, sumProducts } from "./siblings.ts";
 export type Source =
   | { readonly kind: "slot"; readonly slot: number }
   | { readonly kind: "leaf"; readonly node: Tensor }
+  | { readonly kind: "kept" }
   | { readonly kind: "host"; readonly data: HostData }
   | { readonly kind: "scalars" };
 
@@ -81,6 +83,8 @@ export interface Plan {
   /** What fills the scalar buffer: functions of the step and of the age of a group. */
   readonly scalars: readonly StepValue[];
   readonly cost: Cost;
+  /** Launches that a step may leave out, or why there are none, in words; absent where none were asked for. */
+  readonly prefix?: Prefix | string;
 }
 
 /** How values are stored between the launches of a plan; kernels compute in f32 either way. */
@@ -93,6 +97,8 @@ export interface PlanOptions {
   readonly updates?: ReadonlyMap<number, Tensor>;
   /** `"f16"` stores large values between launches so, and products read copies of weights that are; f32 when absent. */
   readonly precision?: Precision;
+  /** Puts launches first that only depend on samples and on what is fixed, and keeps their results; not when absent. */
+  readonly prefix?: PrefixOptions;
 }
 
 /**
@@ -107,9 +113,18 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const { ready, ...prepared } = prepare(roots, options);
   const lowering = createLowering(prepared, options);
   const rootBuffers = ready.map((root) => lowering.bufferOf(root));
+  const kept = new Set<number>();
   const temporaryBytes = (b: number): number =>
-    lowering.buffers[b].source === null ? lowering.buffers[b].bytes : 0;
-  const order = schedule(lowering.units, { roots: rootBuffers, bytesOf: temporaryBytes });
+    lowering.buffers[b].source === null && !kept.has(b) ? lowering.buffers[b].bytes : 0;
+  const scheduled = schedule(lowering.units, { roots: rootBuffers, bytesOf: temporaryBytes });
+  const cut = options.prefix && cutPrefix(scheduled, {
+    ...options.prefix,
+    ...lowering,
+    fusion: prepared.fusion,
+    roots: rootBuffers,
+  });
+  const order = typeof cut === "object" ? cut.order : scheduled;
+  if (typeof cut === "object") { for (const { buffer } of cut.kept) kept.add(buffer); }
 
   const first = new Map<number, number>(), last = new Map<number, number>();
   order.forEach((unit, at) => {
@@ -131,11 +146,14 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
       last: Math.max(last.get(b)!, known?.last ?? -1),
     });
   });
-  const memory = planMemory([...values.values()]);
-  const slotOf = new Map([...values.keys()].map((b, i) => [b, memory.slots[i]]));
+  const slots = planMemory([...values.values()]);
+  const slotOf = new Map([...values.keys()].map((b, i) => [b, slots.slots[i]]));
   const buffers = lowering.buffers.map(({ source, bytes }, b) => ({
     bytes,
-    source: source ?? { kind: "slot" as const, slot: slotOf.get(shares.get(b) ?? b) ?? -1 },
+    source: source ??
+      (kept.has(b)
+        ? { kind: "kept" as const }
+        : { kind: "slot" as const, slot: slotOf.get(shares.get(b) ?? b) ?? -1 }),
   }));
 
   const launches = order.map((unit, at): Launch => ({
@@ -144,20 +162,34 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     matmulFlops: unit.matmulFlops,
     bytes: [...new Set(unit.bindings)].reduce((n, b) => n + buffers[b].bytes, 0),
   }));
-  const total = (f: (l: Launch) => number): number => launches.reduce((n, l) => n + f(l), 0);
+  const held = [...kept].reduce((n, b) => n + buffers[b].bytes, 0);
+  const memory = held + slots.sizes.reduce((n, s) => n + s, 0);
+  const prefixOf = ({ launches: count, kept }: Cut): Prefix => ({
+    launches: count,
+    samples: options.prefix!.samples,
+    kept,
+    reads: leavesOf(launches.slice(0, count), buffers),
+    rest: costOf(launches.slice(count), memory),
+  });
   return {
     launches,
     buffers,
-    slots: memory.sizes,
+    slots: slots.sizes,
     roots: rootBuffers,
     scalars: lowering.scalars,
-    cost: {
-      launches: launches.length,
-      flops: total((l) => l.kernel.flops),
-      matmulFlops: total((l) => l.matmulFlops),
-      bytes: total((l) => l.bytes),
-      memory: memory.sizes.reduce((n, s) => n + s, 0),
-    },
+    cost: costOf(launches, memory),
+    ...(cut !== undefined && { prefix: typeof cut === "object" ? prefixOf(cut) : cut }),
+  };
+}
+
+function costOf(launches: readonly Launch[], memory: number): Cost {
+  const total = (f: (l: Launch) => number): number => launches.reduce((n, l) => n + f(l), 0);
+  return {
+    launches: launches.length,
+    flops: total((l) => l.kernel.flops),
+    matmulFlops: total((l) => l.matmulFlops),
+    bytes: total((l) => l.bytes),
+    memory,
   };
 }
 

@@ -23,17 +23,27 @@ export interface Recording {
   readonly plan: Plan;
   /** The buffer of each root. */
   readonly roots: readonly GPUBuffer[];
+  /** The buffer of each value that the plan keeps of its prefix. */
+  readonly kept: readonly GPUBuffer[];
   /**
-   * Uploads the step's scalars and submits all launches in one compute pass. `starts` holds for each group of the plan
-   * the step after which its age counts; 0 where absent.
+   * Uploads the step's scalars and submits all launches in one compute pass, or in two with copies between them. `starts`
+   * holds for each group of the plan the step after which its age counts; 0 where absent.
    */
-  replay(step: number, starts?: readonly number[]): void;
+  replay(step: number, starts?: readonly number[], copies?: PrefixCopies): void;
   /** Uploads the step's scalars and gives the launches, in order. */
   prepare(step: number, starts?: readonly number[]): Pass["launches"];
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
   /** The same, but for the buffers of intermediate values: another recording may have them. */
   release(): GPUBuffer[];
+}
+
+/** What happens between the prefix of a plan and the rest. */
+export interface PrefixCopies {
+  /** Leaves the prefix out. */
+  readonly skip: boolean;
+  /** Copies from or to what the plan keeps of it. */
+  encode(encoder: GPUCommandEncoder): void;
 }
 
 /** Gives the buffer of a leaf when a plan is recorded. */
@@ -90,7 +100,7 @@ export async function record(
       }
       const buffer = own({ label: `${label} ${source.kind}`, bytes });
       if (source.kind === "scalars") scalarBuffer = buffer;
-      else writeValues(gpu, buffer, source.data);
+      else if (source.kind === "host") writeValues(gpu, buffer, source.data);
       return buffer;
     });
     await checkAllocations(gpu);
@@ -117,21 +127,32 @@ export async function record(
       device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
     };
 
+    const prefix = typeof plan.prefix === "object" ? plan.prefix : null;
+
     return {
       plan,
       roots: plan.roots.map((b) => buffers[b]!),
-      replay(step: number, starts?: readonly number[]): void {
+      kept: prefix === null ? [] : prefix.kept.map(({ buffer }) => buffers[buffer]!),
+      replay(step: number, starts?: readonly number[], copies?: PrefixCopies): void {
         uploadScalars(step, starts);
         const encoder = device.createCommandEncoder();
-        const pass = encoder.beginComputePass();
-        let bound: GPUComputePipeline | null = null;
-        for (const { pipeline, group, grid } of steps) {
-          if (pipeline !== bound) pass.setPipeline(pipeline);
-          bound = pipeline;
-          pass.setBindGroup(0, group);
-          pass.dispatchWorkgroups(...grid as [number, number, number]);
+        const run = (part: typeof steps): void => {
+          const pass = encoder.beginComputePass();
+          let bound: GPUComputePipeline | null = null;
+          for (const { pipeline, group, grid } of part) {
+            if (pipeline !== bound) pass.setPipeline(pipeline);
+            bound = pipeline;
+            pass.setBindGroup(0, group);
+            pass.dispatchWorkgroups(...grid as [number, number, number]);
+          }
+          pass.end();
+        };
+        if (prefix === null || copies === undefined) run(steps);
+        else {
+          if (!copies.skip) run(steps.slice(0, prefix.launches));
+          copies.encode(encoder);
+          run(steps.slice(prefix.launches));
         }
-        pass.end();
         device.queue.submit([encoder.finish()]);
         gpu.counts.submits++;
       },

@@ -8,6 +8,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { chooseMatmul, isVariant } from "../../kernels/matmul_variants.ts";
 import type { MatmulVariant } from "../../kernels/matmul.ts";
 import { type Plan, plan, type Precision, prepare } from "../gpu/plan.ts";
+import type { PrefixOptions } from "../gpu/prefix.ts";
 import { type Product, productsOf } from "../gpu/products.ts";
 import { tune } from "../gpu/tune.ts";
 import { topological } from "../graph.ts";
@@ -90,9 +91,10 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     readonly lookEvery: number;
     readonly thawWarmup: number;
     readonly precision: Precision;
+    readonly cachePrefix: boolean;
   },
 ): StepCompiler {
-  const { optimizer, signals, trainable, lookEvery, thawWarmup, precision } = options;
+  const { optimizer, signals, trainable, lookEvery, thawWarmup, precision, cachePrefix } = options;
   const warmup = thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup));
   const compiled = new Map<string, Compiled>(), ready = new Set<string>();
   const variants = new Map<string, MatmulVariant>();
@@ -130,6 +132,18 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     return [...params.keys()].filter((path) => trainable(path) && !frozen.includes(moduleOf(path)));
   }
 
+  /** Where a plan may be cut; what is probed is not cut, as it reads values inside of what is frozen. */
+  function prefixIn(
+    { params, batch, probed }: StepRequest,
+    replaced: ReadonlyMap<Path, Spec>,
+  ): PrefixOptions | undefined {
+    if (!cachePrefix || probed.length > 0) return undefined;
+    const samples = [...batch.values()].find(({ shape }) => shape.length > 0)?.shape[0] ?? 1;
+    const kindOf = (path: Path): "batch" | "fixed" | null =>
+      path.startsWith("batch.") ? "batch" : params.has(path) && !replaced.has(path) ? "fixed" : null;
+    return { samples, kindOf };
+  }
+
   function ringShape(params: Leaves): [number, number] {
     return [lookEvery, columnsBefore(precision) + signals.length * activePaths(params, []).length];
   }
@@ -150,7 +164,8 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       let found = compiled.get(key);
       if (found === undefined) {
         const { roots, updates, columns, replaced } = graphOf(request);
-        found = { key, plan: plan(roots, { target, updates, precision }), columns, replaced };
+        const prefix = prefixIn(request, replaced);
+        found = { key, plan: plan(roots, { target, updates, precision, prefix }), columns, replaced };
         compiled.set(key, found);
         // The oldest goes: a policy that draws sets at random would fill the memory with plans.
         if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);

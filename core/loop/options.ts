@@ -33,6 +33,14 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
       `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
     );
   }
+  const { cachePrefix } = options;
+  if (
+    typeof cachePrefix === "object" && !(Number.isSafeInteger(cachePrefix.bytes) && cachePrefix.bytes >= 1)
+  ) {
+    throw new RangeError(
+      `Cannot cache ${cachePrefix.bytes} bytes as "cachePrefix.bytes" must be a whole number above 0`,
+    );
+  }
   if (!(Number.isInteger(thawWarmup) && thawWarmup >= 0)) {
     throw new RangeError(
       `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,

@@ -4,13 +4,14 @@
  * @module
  */
 
-import { createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
-import { bytesOf, type Plan } from "../gpu/plan.ts";
+import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
+import { bytesOf, type Cost } from "../gpu/plan.ts";
 import { storageOf } from "../gpu/resident.ts";
 import { keepFor, record, type Recording } from "../gpu/run.ts";
 import { hostValues, type Spec, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Compiled } from "./compile.ts";
+import type { PrefixCache } from "./prefix_cache.ts";
 
 /** A step to take. */
 export interface Replay {
@@ -28,13 +29,17 @@ export interface Replay {
 
 /** Takes steps. */
 export interface Replayer {
-  /** Uploads the batch and replays the plan; records it first where it is not the last one. */
-  replay(options: Replay): Promise<void>;
+  /**
+   * Uploads the batch and replays the plan; records it first where it is not the last one.
+   *
+   * @returns What it cost
+   */
+  replay(options: Replay): Promise<Cost>;
   /** The recording of the last step, where it was of a run. */
   recordingOf(owner: object | undefined): Recording | null;
   /** Frees the recording, but for what that of another plan can have. */
-  turnTo(plan: Plan): void;
-  /** Frees the recording. */
+  turnTo(next: Pick<Replay, "plan" | "owner">): void;
+  /** Frees the recording, and what is kept of prefixes. */
   forget(): void;
   /** Frees the buffers of batches too. */
   dispose(): void;
@@ -44,9 +49,10 @@ export interface Replayer {
  * Makes a replayer.
  *
  * @param gpu The device
+ * @param cache Keeps the values of prefixes; null where none are kept
  * @returns The replayer, with nothing recorded
  */
-export function replayer(gpu: Gpu): Replayer {
+export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
   const inputs = new Map<string, GPUBuffer>();
   let current: { readonly key: string; readonly owner: object; readonly recording: Recording } | null = null;
 
@@ -65,13 +71,30 @@ export function replayer(gpu: Gpu): Replayer {
     for (const buffer of spare.splice(0)) buffer.destroy();
   }
 
+  /** Replays the recording; a cache that a failing step was to fill is not to be trusted. */
+  async function run({ plan, batch, step, starts, owner }: Replay, recording: Recording): Promise<Cost> {
+    try {
+      cache?.meet(plan, owner);
+      const copies = cache?.copiesOf({ recording, batch });
+      recording.replay(step, starts, copies);
+      if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
+      gpu.check();
+      const { prefix, cost } = plan.plan;
+      return copies?.skip && typeof prefix === "object" ? prefix.rest : cost;
+    } catch (error) {
+      cache?.clear();
+      throw error;
+    }
+  }
+
   function release(): void {
     if (current !== null) spare.push(...current.recording.release());
     current = null;
   }
 
   return {
-    async replay({ plan: { key, plan }, params, leaves, batch, step, starts, owner }) {
+    async replay(asked) {
+      const { plan: { key, plan }, params, leaves, batch, owner } = asked;
       if (current === null || current.key !== key || current.owner !== owner) {
         release();
         const resolve = (node: Tensor): GPUBuffer => {
@@ -87,17 +110,21 @@ export function replayer(gpu: Gpu): Replayer {
       for (const [path, tensor] of batch) {
         writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
       }
-      current.recording.replay(step, starts);
-      gpu.check();
+      return await run(asked, current.recording);
     },
     recordingOf: (owner) => current !== null && current.owner === owner ? current.recording : null,
-    turnTo(plan) {
+    turnTo({ plan, owner }) {
       release();
-      spare = keepFor(plan, spare).filter((buffer) => buffer !== undefined);
+      cache?.meet(plan, owner);
+      spare = keepFor(plan.plan, spare).filter((buffer) => buffer !== undefined);
     },
-    forget,
+    forget() {
+      forget();
+      cache?.clear();
+    },
     dispose() {
       forget();
+      cache?.clear();
       for (const buffer of inputs.values()) buffer.destroy();
       inputs.clear();
     },

@@ -50,6 +50,18 @@ export interface Validation {
   readonly loss: number;
 }
 
+/** What `cachePrefix` keeps at the moment. */
+export interface CachedPrefix {
+  /** Samples whose values are kept. */
+  readonly samples: number;
+  /** Samples that there is room for; 0 while there is nothing to keep. */
+  readonly room: number;
+  /** Bytes that the device holds for them. */
+  readonly bytes: number;
+  /** Why there is nothing to keep, in words; null when there is something. */
+  readonly reason: string | null;
+}
+
 /** Why and where training ended. */
 export interface Ending {
   /** All steps are taken, everything is frozen, or the policy stopped. */
@@ -84,7 +96,7 @@ export interface TrainingState<P extends TensorTree> {
   readonly look: Look | null;
   /** The change of the frozen set that this step brought; else null. */
   readonly event: FreezeEvent | null;
-  /** What the last step cost; null before the first. */
+  /** What the last step cost, without what `cachePrefix` left out; null before the first. */
   readonly cost: Cost | null;
   /** How the products of its steps are computed; none before the first. */
   readonly chosen: Chosen;
@@ -119,6 +131,17 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * `n / thawWarmup` until then. 10 when absent, 0 for none.
    */
   readonly thawWarmup?: number;
+  /**
+   * Keeps what the frozen bottom of the model makes of each sample, and leaves its launches out of steps all of whose
+   * samples were seen before; not when absent. The bits of the training stay the same.
+   *
+   * Kept is what the layers above read of all launches that depend on frozen parameters and on the sample alone, in at
+   * most `bytes` on the device: 1 GiB when `true`. Samples are told apart by their content, so each epoch may shuffle
+   * them. The first ones to come have the room, so an epoch that does not fit gains little: a step computes everything
+   * where one of its samples is missing. All is forgotten when something below thaws, or when more freezes and the
+   * bottom grows. `training.prefix()` tells what is kept, and `state.cost` what a step did.
+   */
+  readonly cachePrefix?: boolean | { readonly bytes: number };
   /**
    * Batches of one shape on which the loss is computed at looks, when `every` steps have passed since the last time, and
    * after the last step; never when absent. The policy sees the mean. What that takes on the device stays there until
@@ -163,6 +186,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * trained is stored as bf16
    */
   resume(saved: SavedState): Promise<TrainingState<P>>;
+  /** What `cachePrefix` keeps; null without that option. */
+  prefix(): CachedPrefix | null;
   /** Components of the model; empty before the first step. */
   readonly components: () => readonly Component[];
   /**

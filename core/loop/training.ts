@@ -31,6 +31,7 @@ import {
 } from "./options.ts";
 import { copyIn, place } from "./place.ts";
 import type { Ending, SavedState, TensorTree, Training, TrainingOptions, TrainingState } from "./state.ts";
+import { prefixCache } from "./prefix_cache.ts";
 import { replayer } from "./replay.ts";
 import { stateSpecs } from "./trace.ts";
 import { validatorOf } from "./validation.ts";
@@ -78,7 +79,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   const { lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   const signals: readonly Signal[] = policy?.signals ?? [];
   const run = { steps };
-  const replays = replayer(gpu);
+  const { cachePrefix = false } = options;
+  const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
+  const replays = replayer(gpu, cache);
   let components: readonly Component[] = [], shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
   const owners = new WeakMap<TrainingState<P>, object>();
 
@@ -99,6 +102,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     lookEvery,
     thawWarmup,
     precision,
+    cachePrefix: cache !== null,
   });
   const validator = validatorOf(gpu, loss, options);
 
@@ -260,7 +264,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const plan = compiler.compile(asked);
     const { leaves } = state;
     const starts = compiler.starts(asked);
-    await replays.replay({ plan, params, leaves, batch: given, step, starts, owner: token });
+    const cost = await replays.replay({ plan, params, leaves, batch: given, step, starts, owner: token });
 
     const renew = (tensor: Tensor): Tensor => {
       const { buffer, label } = storageOf(tensor);
@@ -282,7 +286,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       step,
       params: unflatten(nextParams) as P,
       loss: after.leaves.get("loss")!,
-      cost: plan.plan.cost,
+      cost,
       chosen: compiler.chosen(),
       done: after.ending !== null,
       ...after,
@@ -322,10 +326,10 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       : { frozen: decided.frozen, since: sinceAfter(state.since, change) };
     const reason = reasonToEnd(step, frozen, decided.stopped);
     const going = reason === null || reason === "steps";
-    const next = change !== null && going ? compiler.compile({ ...asked, frozen, probed, since }).plan : null;
-    const event = change && { ...change, before: plan.plan.cost, after: next?.cost ?? NOTHING };
+    const next = change !== null && going ? compiler.compile({ ...asked, frozen, probed, since }) : null;
+    const event = change && { ...change, before: plan.plan.cost, after: next?.plan.cost ?? NOTHING };
     // No step is as the last one was: what the next does not need is free at once.
-    if (next !== null) replays.turnTo(next);
+    if (next !== null) replays.turnTo({ plan: next, owner: token });
     else if (change !== null) replays.forget();
     let leaves = change === null ? taken.leaves : adjust(taken.leaves, frozen, step);
     const moving = reason === null ? activePaths(frozen) : [];
@@ -364,6 +368,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     next,
     resume,
     profile: profileStep,
+    prefix: () => cache?.state() ?? null,
     components: () => components,
     costOf,
     [Symbol.dispose]: dispose,
