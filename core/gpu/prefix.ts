@@ -7,12 +7,13 @@
  * @module
  */
 
-import { sizeOf, type Tensor } from "../tensor.ts";
+import { topological } from "../graph.ts";
+import { fillOp, hostOp, leafOp, sizeOf, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { type Fusion, isElement, isSource } from "./fuse.ts";
 import type { Unit } from "./lower.ts";
 import type { Cost, Launch, Plan, Source } from "./plan.ts";
-import { dependences, type LeafKind } from "./rows.ts";
+import { type Dependence, dependences, type LeafKind } from "./rows.ts";
 
 /** A value of the prefix that other launches read. */
 export interface KeptValue {
@@ -72,36 +73,40 @@ export interface Planned {
  * @returns The cut; or why there is none, in words
  */
 export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptions): Cut | string {
-  const { fusion: { order, stored }, buffers, bufferOf, roots, samples } = options;
-  const known = dependences(order, options);
+  const known = dependences(options.fusion.order, options);
+  const cuts = cutsOf(units, { ...options, known });
+  if (cuts.length === 0) return whyNone({ ...options, known });
+  const most = Math.max(...cuts.map((cut) => cut.saved));
+  const [{ taken, kept }] = cuts.filter((cut) => cut.saved >= SHARE * most)
+    .sort((a, b) => sampleBytes(a.kept) - sampleBytes(b.kept) || b.saved - a.saved);
+  const rest = units.filter((unit) => !taken.includes(unit));
+  return { order: [...units.filter((unit) => taken.includes(unit)), ...rest], launches: taken.length, kept };
+}
+
+/** Bytes of a sample in all values. */
+export function sampleBytes(kept: readonly KeptValue[]): number {
+  return kept.reduce((n, { bytes }) => n + bytes, 0);
+}
+
+/** A place to cut, and the floating-point operations of matrix products that it saves. */
+interface Candidate {
+  readonly taken: readonly Unit[];
+  readonly kept: readonly KeptValue[];
+  readonly saved: number;
+}
+
+type Known = ReadonlyMap<Tensor, Dependence>;
+
+/** Cuts after each unit that depends on the batch, with what it needs, where all that others read can be kept. */
+function cutsOf(
+  units: readonly Unit[],
+  { fusion, buffers, bufferOf, roots, samples, known }: Planned & PrefixOptions & { readonly known: Known },
+): Candidate[] {
   const nodeIn = new Map<number, Tensor>();
-  for (const node of order) {
-    if (isSource(node) || node.op.name === "reshape" || (isElement(node) && !stored.has(node))) continue;
-    nodeIn.set(bufferOf(node), node);
+  for (const node of fusion.order) {
+    if (isSource(node) || node.op.name === "reshape") continue;
+    if (!isElement(node) || fusion.stored.has(node)) nodeIn.set(bufferOf(node), node);
   }
-
-  // Units that only depend on the batch and on what is fixed; values without a node are partial results.
-  const chosen = new Set<Unit>(), fixed = new Set<Unit>(), writer = new Map<number, Unit>();
-  const isKnown = (b: number): boolean => {
-    const { source } = buffers[b];
-    if (source === null) return writer.has(b);
-    return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
-  };
-  const isApart = (b: number): boolean => {
-    const { source } = buffers[b], unit = writer.get(b);
-    if (source?.kind === "leaf") return known.get(source.node) === "apart";
-    return unit !== undefined && !fixed.has(unit);
-  };
-  for (const unit of units) {
-    const { reads, writes, overwrites } = unit;
-    const values = writes.flatMap((b) => nodeIn.get(b) ?? []);
-    if (overwrites.length > 0 || !reads.every(isKnown) || !values.every((node) => known.has(node))) continue;
-    if (writes.some((b) => buffers[b].source !== null)) continue;
-    if (!reads.some(isApart)) fixed.add(unit);
-    chosen.add(unit);
-    for (const b of writes) writer.set(b, unit);
-  }
-
   /** Bytes of a sample in a buffer; null when they cannot be copied. */
   const partOf = (b: number): number | null => {
     const node = nodeIn.get(b);
@@ -110,63 +115,93 @@ export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptio
     // Buffers hold whole groups of four elements, and copies whole words.
     return elements % 4 === 0 && elements >= 8 && bytes % 4 === 0 ? bytes : null;
   };
+
+  // Who still has to run of those that read a buffer; roots are read at the end.
   const waiting = new Map<number, number>();
   const count = (b: number, by: number): number => {
-    const now = (waiting.get(b) ?? 0) + by;
-    waiting.set(b, now);
-    return now;
+    waiting.set(b, (waiting.get(b) ?? 0) + by);
+    return waiting.get(b)!;
   };
   for (const { reads } of units) for (const b of new Set(reads)) count(b, 1);
   for (const b of roots) count(b, 1);
 
-  // Cuts after each unit that depends on the batch: what they save, and what they keep.
-  const taken = new Set<Unit>(), open = new Set<number>();
-  const cuts: { launches: number; kept: KeptValue[]; saved: number; bytes: number }[] = [];
+  const writer = constantUnits(units, { buffers, nodeIn, known });
+  const taken = new Set<Unit>(), open = new Set<number>(), found: Candidate[] = [];
   let saved = 0;
   const take = (unit: Unit): void => {
     if (taken.has(unit)) return;
     taken.add(unit);
     saved += unit.matmulFlops;
     for (const b of new Set(unit.reads)) {
-      const before = writer.get(b);
+      const before = writer.get(b)?.unit;
       if (before !== undefined) take(before);
       if (count(b, -1) === 0) open.delete(b);
     }
     for (const b of unit.writes) if ((waiting.get(b) ?? 0) > 0) open.add(b);
   };
-  const parts = (): KeptValue[] | null => {
-    const kept = [...open].map((buffer) => ({ buffer, bytes: partOf(buffer) }));
-    return kept.every(({ bytes }) => bytes !== null) ? kept as KeptValue[] : null;
-  };
   for (const unit of units) {
-    if (!chosen.has(unit) || fixed.has(unit)) continue;
+    if (!unit.writes.some((b) => writer.get(b)?.batch)) continue;
     take(unit);
-    const kept = parts();
-    if (saved === 0 || kept === null) continue;
-    const bytes = kept.reduce((n, part) => n + part.bytes, 0);
-    cuts.push({ launches: taken.size, kept, saved, bytes });
+    const kept = [...open].map((buffer) => ({ buffer, bytes: partOf(buffer) }));
+    if (saved === 0 || kept.some(({ bytes }) => bytes === null)) continue;
+    found.push({ taken: [...taken], kept: kept as KeptValue[], saved });
   }
-  if (cuts.length === 0) return whyNone(order, known);
-  const most = Math.max(...cuts.map((cut) => cut.saved));
-  const [best] = cuts.filter((cut) => cut.saved >= SHARE * most)
-    .sort((a, b) => a.bytes - b.bytes || b.saved - a.saved);
-  const first = new Set([...taken].slice(0, best.launches));
-  return {
-    order: [...units.filter((unit) => first.has(unit)), ...units.filter((unit) => !first.has(unit))],
-    launches: best.launches,
-    kept: best.kept,
-  };
+  return found;
 }
 
-/** The first node that depends on samples and is not known to keep them apart, in words. */
-function whyNone(order: readonly Tensor[], known: ReadonlyMap<Tensor, unknown>): string {
-  const { op, shape } =
-    order.find((node) =>
-      !known.has(node) && node.inputs.length > 0 && node.inputs.every((input) => known.has(input)) &&
-      node.inputs.some((input) => known.get(input) === "apart")
-    ) ?? {};
-  const rule = "no matrix product below all that is trained keeps samples apart";
-  return op === undefined ? rule : `${rule}: "${op.name}" of shape [${shape!.join(", ")}] may mix them`;
+/** Units that depend on the batch and on what is fixed alone, by the buffers that they write; and whether on the batch. */
+function constantUnits(
+  units: readonly Unit[],
+  { buffers, nodeIn, known }: Pick<Planned, "buffers"> & {
+    readonly nodeIn: ReadonlyMap<number, Tensor>;
+    readonly known: Known;
+  },
+): ReadonlyMap<number, { readonly unit: Unit; readonly batch: boolean }> {
+  const writer = new Map<number, { readonly unit: Unit; readonly batch: boolean }>();
+  const isConstant = (b: number): boolean => {
+    const { source } = buffers[b];
+    if (source === null) return writer.has(b);
+    return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
+  };
+  const isOfBatch = (b: number): boolean => {
+    const { source } = buffers[b];
+    return source?.kind === "leaf" ? known.get(source.node) === "apart" : writer.get(b)?.batch === true;
+  };
+  for (const unit of units) {
+    const { reads, writes } = unit;
+    // What has no node are partial results, which only depend on what the unit reads.
+    const own = writes.every((b) => {
+      const node = nodeIn.get(b);
+      return buffers[b].source === null && (node === undefined || known.has(node));
+    });
+    if (!own || !reads.every(isConstant)) continue;
+    const batch = reads.some(isOfBatch);
+    for (const b of writes) writer.set(b, { unit, batch });
+  }
+  return writer;
+}
+
+/** Why there is no cut, in words. */
+function whyNone(
+  { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & { readonly known: Known },
+): string {
+  // What changes with the batch alone.
+  const constant = new Set<Tensor>();
+  for (const node of order) {
+    const own = node.op === leafOp
+      ? kindOf((node.attrs as { path: Path }).path) !== null
+      : node.op === hostOp || node.op === fillOp ||
+        (node.inputs.length > 0 && node.inputs.every((input) => constant.has(input)));
+    if (own) constant.add(node);
+  }
+  const product = order.find((node) =>
+    node.op.matmulFlops !== undefined && constant.has(node) && (known.get(node) ?? "apart") === "apart"
+  );
+  if (product === undefined) return "no matrix product lies below all that is trained";
+  const mixed = topological([product]).find((node) => !known.has(node));
+  if (mixed === undefined) return "what is read of the frozen bottom is too small to be copied by sample";
+  const name = mixed.op === leafOp ? (mixed.attrs as { path: Path }).path : mixed.op.name;
+  return `the frozen bottom must keep samples apart: "${name}" of shape [${mixed.shape.join(", ")}] may not`;
 }
 
 /**

@@ -8,7 +8,7 @@
  */
 
 import { createBuffer, type Gpu } from "../gpu/device.ts";
-import { type Prefix, samePrefix } from "../gpu/prefix.ts";
+import { type Prefix, samePrefix, sampleBytes } from "../gpu/prefix.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { PrefixCopies, Recording } from "../gpu/run.ts";
 import { hostValues } from "../tensor.ts";
@@ -58,10 +58,9 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     known = null;
   }
 
-  const sampleBytes = ({ kept }: Prefix): number => kept.reduce((n, { bytes }) => n + bytes, 0);
-  const roomFor = (prefix: Prefix): number => Math.floor(most / sampleBytes(prefix));
+  const roomFor = ({ kept }: Prefix): number => Math.floor(most / sampleBytes(kept));
   const perPage = (prefix: Prefix): number => {
-    const count = Math.max(1, Math.floor(PAGE / sampleBytes(prefix)));
+    const count = Math.max(1, Math.floor(PAGE / sampleBytes(prefix.kept)));
     return Math.min(count, roomFor(prefix));
   };
 
@@ -76,7 +75,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     reason = typeof prefix === "string" ? prefix : null;
     if (typeof prefix === "string") return;
     if (roomFor(prefix) === 0) {
-      reason = `"cachePrefix" has ${most} bytes: a sample takes ${sampleBytes(prefix)}`;
+      reason = `"cachePrefix" has ${most} bytes: a sample takes ${sampleBytes(prefix.kept)}`;
       clear();
     } else known ??= { plan, prefix, owner };
   }
@@ -95,7 +94,9 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
       places.set(key, place);
       if (page === pages.length) {
         const count = Math.min(perPage(prefix), roomFor(prefix) - place);
-        pages.push(createBuffer(gpu, { label: "values of a prefix", bytes: count * sampleBytes(prefix) }));
+        pages.push(
+          createBuffer(gpu, { label: "values of a prefix", bytes: count * sampleBytes(prefix.kept) }),
+        );
       }
       return [{ row, place }];
     });
@@ -104,7 +105,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
       encode(encoder) {
         for (const { row, place } of rows) {
           const page = pages[Math.floor(place / perPage(prefix))];
-          let at = (place % perPage(prefix)) * sampleBytes(prefix);
+          let at = (place % perPage(prefix)) * sampleBytes(prefix.kept);
           prefix.kept.forEach(({ bytes }, i) => {
             const value = recording.kept[i];
             if (skip) encoder.copyBufferToBuffer(page, at, value, row * bytes, bytes);

@@ -1,0 +1,59 @@
+import { assert, assertEquals } from "@std/assert";
+import { add, grad, leaf, matmul, mean, multiply, silu, subtract, type Tensor, tensor } from "@firn/train";
+import { type Plan, plan } from "../../core/gpu/plan.ts";
+import { type Prefix, samePrefix } from "../../core/gpu/prefix.ts";
+
+const target = { software: true, subgroups: false, workgroupBytes: 16384, maxBindings: 8 };
+const ROWS = 4, WIDE = 64;
+const weight = (path: string, shape: readonly number[]): Tensor => leaf(path, { shape, dtype: "f32" });
+
+/** A step of SGD on `top`, above two products that do not change. */
+function stepPlan(
+  { bottom = "bottom", shift = [1, 2, 3, 4], twice = false, factor = 1 }: {
+    readonly bottom?: string;
+    readonly shift?: readonly number[];
+    readonly twice?: boolean;
+    readonly factor?: number;
+  } = {},
+): Plan {
+  const x = weight("batch.x", [ROWS, 4]), top = weight("top", [4, 4]);
+  const wide = silu(matmul(add(x, tensor(shift)), weight(bottom, [4, WIDE])));
+  const narrow = matmul(twice ? multiply(wide, 2) : wide, weight("middle", [WIDE, 4]));
+  const y = matmul(narrow, top);
+  const loss = mean(multiply(y, multiply(y, factor)));
+  const root = subtract(top, grad(loss, [top])[0]);
+  const kindOf = (path: string) => path === "top" ? null : path.startsWith("batch.") ? "batch" : "fixed";
+  return plan([root], { target, updates: new Map([[0, top]]), prefix: { samples: ROWS, kindOf } });
+}
+
+Deno.test("plan cuts where least has to be kept of what saves most, and runs that first", () => {
+  const made = stepPlan(), prefix = made.prefix as Prefix;
+  // Of each row the four numbers after the second product, not the 64 before it.
+  assertEquals(prefix.kept.map(({ bytes }) => bytes), [4 * 4]);
+  assertEquals(made.buffers[prefix.kept[0].buffer], { source: { kind: "kept" }, bytes: ROWS * 16 });
+  assertEquals(prefix.reads.toSorted(), ["batch.x", "bottom", "middle"]);
+  assertEquals(made.cost.matmulFlops - prefix.rest.matmulFlops, 2 * 2 * ROWS * 4 * WIDE);
+  assertEquals(made.cost.launches - prefix.rest.launches, prefix.launches);
+  // The rest neither reads nor writes what is shared in the memory of the prefix before it has written it.
+  const written = new Set<number>();
+  for (const { bindings } of made.launches.slice(prefix.launches)) {
+    for (const b of bindings.slice(0, -1)) {
+      assert(
+        made.buffers[b].source.kind !== "slot" || written.has(b),
+        `buffer ${b} is read before it is written`,
+      );
+    }
+    written.add(bindings.at(-1)!);
+  }
+});
+
+Deno.test("samePrefix is true of plans that differ above the prefix alone", () => {
+  assert(samePrefix(stepPlan(), stepPlan()));
+  assert(samePrefix(stepPlan(), stepPlan({ factor: 3 })));
+});
+
+Deno.test("samePrefix is false where a kernel, a leaf or a constant differs", () => {
+  assertEquals(samePrefix(stepPlan(), stepPlan({ twice: true })), false);
+  assertEquals(samePrefix(stepPlan(), stepPlan({ bottom: "other" })), false);
+  assertEquals(samePrefix(stepPlan(), stepPlan({ shift: [1, 2, 3, 5] })), false);
+});
