@@ -80,6 +80,7 @@ export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./cor
 export { loadModel, type LoadOptions, newModel } from "./core/loop/load.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./core/loop/save.ts";
 export { loadAdapter, saveAdapter } from "./core/loop/adapter.ts";
+export { mergeAdapter, type MergeOptions } from "./core/loop/merge_adapter.ts";
 export {
   packDocuments,
   predictions,

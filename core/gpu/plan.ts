@@ -29,7 +29,7 @@ import { copyWeights, halfValues, type IsHalf } from "./halves.ts";
 import { writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { createLowering } from "./lower.ts";
-import { type Cut, cutPrefix, leavesOf, type Prefix, type PrefixOptions } from "./prefix.ts";
+import { type Cut, cutPrefix, type Prefix, type PrefixOptions } from "./prefix.ts";
 import { schedule } from "./schedule.ts";
 import { siblings, sumProducts } from "./siblings.ts";
 
@@ -164,12 +164,10 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   }));
   const held = [...kept].reduce((n, b) => n + buffers[b].bytes, 0);
   const memory = held + slots.sizes.reduce((n, s) => n + s, 0);
-  const prefixOf = ({ launches: count, kept }: Cut): Prefix => ({
-    launches: count,
+  const prefixOf = ({ order: _, ...cut }: Cut): Prefix => ({
+    ...cut,
     samples: options.prefix!.samples,
-    kept,
-    reads: leavesOf(launches.slice(0, count), buffers),
-    rest: costOf(launches.slice(count), memory),
+    rest: costOf(launches.toSpliced(cut.head, cut.launches), memory),
   });
   return {
     launches,

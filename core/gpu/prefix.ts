@@ -8,11 +8,11 @@
  */
 
 import { topological } from "../graph.ts";
-import { fillOp, hostOp, leafOp, sizeOf, type Tensor } from "../tensor.ts";
+import { fillOp, type HostData, hostOp, leafOp, sizeOf, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { type Fusion, isElement, isSource } from "./fuse.ts";
 import type { Unit } from "./lower.ts";
-import type { Cost, Launch, Plan, Source } from "./plan.ts";
+import type { Cost, Source } from "./plan.ts";
 import { type Dependence, dependences, type LeafKind } from "./rows.ts";
 
 /** A value of the prefix that other launches read. */
@@ -23,15 +23,19 @@ export interface KeptValue {
   readonly bytes: number;
 }
 
-/** The first launches of a plan, which a step may leave out. */
+/** Launches near the start of a plan, which a step may leave out. */
 export interface Prefix {
-  /** How many. */
+  /** How many run before it in any case: others need them too. */
+  readonly head: number;
+  /** How many it has. */
   readonly launches: number;
   /** Samples in a batch. */
   readonly samples: number;
-  /** What the others need of them. */
+  /** What the rest needs of it. */
   readonly kept: readonly KeptValue[];
-  /** Paths of the leaves that it reads. */
+  /** What it needs of the head, in words, by buffer: equal values have equal words. */
+  readonly given: ReadonlyMap<number, string>;
+  /** Paths of the leaves that it depends on. */
   readonly reads: readonly Path[];
   /** What a step costs without it. */
   readonly rest: Cost;
@@ -45,12 +49,9 @@ export interface PrefixOptions {
 }
 
 /** Where to cut. */
-export interface Cut {
-  /** All units, those of the prefix first. */
+export interface Cut extends Pick<Prefix, "head" | "launches" | "kept" | "given" | "reads"> {
+  /** All units: the head, the prefix, the rest. */
   readonly order: readonly Unit[];
-  /** How many are the prefix. */
-  readonly launches: number;
-  readonly kept: readonly KeptValue[];
 }
 
 /** Of what a prefix can save at most, this share must be saved; of such cuts the one that keeps least is taken. */
@@ -73,14 +74,55 @@ export interface Planned {
  * @returns The cut; or why there is none, in words
  */
 export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptions): Cut | string {
-  const known = dependences(options.fusion.order, options);
-  const cuts = cutsOf(units, { ...options, known });
+  const { fusion, bufferOf, roots } = options;
+  const known = dependences(fusion.order, options), nodeIn = new Map<number, Tensor>();
+  for (const node of fusion.order) {
+    if (isSource(node) || node.op.name === "reshape") continue;
+    if (!isElement(node) || fusion.stored.has(node)) nodeIn.set(bufferOf(node), node);
+  }
+  const kinds = kindsOf(units, { ...options, known, nodeIn });
+  const cuts = cutsOf(units, { ...options, known, nodeIn, kinds });
   if (cuts.length === 0) return whyNone({ ...options, known });
   const most = Math.max(...cuts.map((cut) => cut.saved));
   const [{ taken, kept }] = cuts.filter((cut) => cut.saved >= SHARE * most)
     .sort((a, b) => sampleBytes(a.kept) - sampleBytes(b.kept) || b.saved - a.saved);
-  const rest = units.filter((unit) => !taken.includes(unit));
-  return { order: [...units.filter((unit) => taken.includes(unit)), ...rest], launches: taken.length, kept };
+
+  const { head, prefix } = divide(units, { taken, kinds, roots });
+  const fromHead = new Set([...head].flatMap(({ writes }) => writes));
+  const given = [...prefix].flatMap(({ reads }) => reads.filter((b) => fromHead.has(b)));
+  const rest = units.filter((unit) => !head.has(unit) && !prefix.has(unit));
+  return {
+    order: [...units.filter((unit) => head.has(unit)), ...units.filter((unit) => prefix.has(unit)), ...rest],
+    head: head.size,
+    launches: prefix.size,
+    kept,
+    given: new Map(given.map((b) => [b, wordsOf(nodeIn.get(b)!)])),
+    reads: topological(kept.map(({ buffer }) => nodeIn.get(buffer)!))
+      .flatMap(({ op, attrs }) => op === leafOp ? [(attrs as { path: Path }).path] : []),
+  };
+}
+
+/** Adds to some units the early ones that they need; those that write something for others too are the head. */
+function divide(
+  units: readonly Unit[],
+  { taken, kinds, roots }: Pick<Planned, "roots"> & {
+    readonly taken: readonly Unit[];
+    readonly kinds: Kinds;
+  },
+): { readonly head: ReadonlySet<Unit>; readonly prefix: ReadonlySet<Unit> } {
+  const head = new Set<Unit>(), prefix = new Set(taken);
+  const needed = new Set(taken.flatMap(({ reads }) => reads)), others = new Set(roots);
+  for (const unit of units.toReversed()) {
+    if (prefix.has(unit)) continue;
+    const early = kinds.get(unit) === "early" && unit.writes.some((b) => needed.has(b));
+    const own = early && !unit.writes.some((b) => others.has(b));
+    if (early) (own ? prefix : head).add(unit);
+    for (const b of unit.reads) {
+      if (early) needed.add(b);
+      if (!own) others.add(b);
+    }
+  }
+  return { head, prefix };
 }
 
 /** Bytes of a sample in all values. */
@@ -88,25 +130,60 @@ export function sampleBytes(kept: readonly KeptValue[]): number {
   return kept.reduce((n, { bytes }) => n + bytes, 0);
 }
 
-/** A place to cut, and the floating-point operations of matrix products that it saves. */
+interface Known {
+  /** Node of each buffer that is no leaf and no partial result. */
+  readonly nodeIn: ReadonlyMap<number, Tensor>;
+  readonly known: ReadonlyMap<Tensor, Dependence>;
+}
+
+/**
+ * What units depend on: `early` ones on no sample, so that they may run first; `apart` ones on samples and on what is fixed
+ * alone. Absent are all others.
+ */
+type Kinds = ReadonlyMap<Unit, "early" | "apart">;
+
+function kindsOf(
+  units: readonly Unit[],
+  { buffers, nodeIn, known }: Pick<Planned, "buffers"> & Known,
+): Kinds {
+  const kinds = new Map<Unit, "early" | "apart">(), writer = new Map<number, Unit>();
+  const isEarly = (b: number): boolean => {
+    const { source } = buffers[b];
+    if (source?.kind === "leaf") return known.get(source.node) !== "apart";
+    return source !== null || kinds.get(writer.get(b)!) === "early";
+  };
+  const isConstant = (b: number): boolean => {
+    const { source } = buffers[b], unit = writer.get(b), node = nodeIn.get(b);
+    if (source !== null) return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
+    // What has no node are partial results, which only depend on what their unit reads.
+    return node === undefined ? kinds.get(unit!) === "apart" : known.has(node) && kinds.has(unit!);
+  };
+  for (const unit of units) {
+    const { reads, writes } = unit;
+    for (const b of writes) writer.set(b, unit);
+    if (writes.some((b) => buffers[b].source !== null)) continue;
+    if (reads.every(isEarly)) kinds.set(unit, "early");
+    else if (reads.every(isConstant) && writes.every((b) => !nodeIn.has(b) || known.has(nodeIn.get(b)!))) {
+      kinds.set(unit, "apart");
+    }
+  }
+  return kinds;
+}
+
+/** A place to cut: units of the batch before it, and the floating-point operations of matrix products that they are. */
 interface Candidate {
   readonly taken: readonly Unit[];
   readonly kept: readonly KeptValue[];
   readonly saved: number;
 }
 
-type Known = ReadonlyMap<Tensor, Dependence>;
-
-/** Cuts after each unit that depends on the batch, with what it needs, where all that others read can be kept. */
+/** Cuts after each unit of the batch, where all that others read of those before can be kept. */
 function cutsOf(
   units: readonly Unit[],
-  { fusion, buffers, bufferOf, roots, samples, known }: Planned & PrefixOptions & { readonly known: Known },
+  { buffers, roots, samples, known, nodeIn, kinds }: Planned & PrefixOptions & Known & {
+    readonly kinds: Kinds;
+  },
 ): Candidate[] {
-  const nodeIn = new Map<number, Tensor>();
-  for (const node of fusion.order) {
-    if (isSource(node) || node.op.name === "reshape") continue;
-    if (!isElement(node) || fusion.stored.has(node)) nodeIn.set(bufferOf(node), node);
-  }
   /** Bytes of a sample in a buffer; null when they cannot be copied. */
   const partOf = (b: number): number | null => {
     const node = nodeIn.get(b);
@@ -115,7 +192,6 @@ function cutsOf(
     // Buffers hold whole groups of four elements, and copies whole words.
     return elements % 4 === 0 && elements >= 8 && bytes % 4 === 0 ? bytes : null;
   };
-
   // Who still has to run of those that read a buffer; roots are read at the end.
   const waiting = new Map<number, number>();
   const count = (b: number, by: number): number => {
@@ -125,23 +201,14 @@ function cutsOf(
   for (const { reads } of units) for (const b of new Set(reads)) count(b, 1);
   for (const b of roots) count(b, 1);
 
-  const writer = constantUnits(units, { buffers, nodeIn, known });
-  const taken = new Set<Unit>(), open = new Set<number>(), found: Candidate[] = [];
+  const taken: Unit[] = [], open = new Set<number>(), found: Candidate[] = [];
   let saved = 0;
-  const take = (unit: Unit): void => {
-    if (taken.has(unit)) return;
-    taken.add(unit);
-    saved += unit.matmulFlops;
-    for (const b of new Set(unit.reads)) {
-      const before = writer.get(b)?.unit;
-      if (before !== undefined) take(before);
-      if (count(b, -1) === 0) open.delete(b);
-    }
-    for (const b of unit.writes) if ((waiting.get(b) ?? 0) > 0) open.add(b);
-  };
   for (const unit of units) {
-    if (!unit.writes.some((b) => writer.get(b)?.batch)) continue;
-    take(unit);
+    if (kinds.get(unit) !== "apart") continue;
+    taken.push(unit);
+    saved += unit.matmulFlops;
+    for (const b of new Set(unit.reads)) if (count(b, -1) === 0) open.delete(b);
+    for (const b of unit.writes) if ((waiting.get(b) ?? 0) > 0) open.add(b);
     const kept = [...open].map((buffer) => ({ buffer, bytes: partOf(buffer) }));
     if (saved === 0 || kept.some(({ bytes }) => bytes === null)) continue;
     found.push({ taken: [...taken], kept: kept as KeptValue[], saved });
@@ -149,41 +216,16 @@ function cutsOf(
   return found;
 }
 
-/** Units that depend on the batch and on what is fixed alone, by the buffers that they write; and whether on the batch. */
-function constantUnits(
-  units: readonly Unit[],
-  { buffers, nodeIn, known }: Pick<Planned, "buffers"> & {
-    readonly nodeIn: ReadonlyMap<number, Tensor>;
-    readonly known: Known;
-  },
-): ReadonlyMap<number, { readonly unit: Unit; readonly batch: boolean }> {
-  const writer = new Map<number, { readonly unit: Unit; readonly batch: boolean }>();
-  const isConstant = (b: number): boolean => {
-    const { source } = buffers[b];
-    if (source === null) return writer.has(b);
-    return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
-  };
-  const isOfBatch = (b: number): boolean => {
-    const { source } = buffers[b];
-    return source?.kind === "leaf" ? known.get(source.node) === "apart" : writer.get(b)?.batch === true;
-  };
-  for (const unit of units) {
-    const { reads, writes } = unit;
-    // What has no node are partial results, which only depend on what the unit reads.
-    const own = writes.every((b) => {
-      const node = nodeIn.get(b);
-      return buffers[b].source === null && (node === undefined || known.has(node));
-    });
-    if (!own || !reads.every(isConstant)) continue;
-    const batch = reads.some(isOfBatch);
-    for (const b of writes) writer.set(b, { unit, batch });
-  }
-  return writer;
+/** A value that only depends on parameters and constants, in words. */
+function wordsOf({ op, inputs, attrs, shape }: Tensor): string {
+  if (op === leafOp) return (attrs as { path: Path }).path;
+  if (op === hostOp) return `[${(attrs as { data: HostData }).data.join()}]`;
+  return `${op.name} ${shape} ${JSON.stringify(attrs)} (${inputs.map(wordsOf).join(", ")})`;
 }
 
 /** Why there is no cut, in words. */
 function whyNone(
-  { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & { readonly known: Known },
+  { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & Pick<Known, "known">,
 ): string {
   // What changes with the batch alone.
   const constant = new Set<Tensor>();
@@ -202,60 +244,4 @@ function whyNone(
   if (mixed === undefined) return "what is read of the frozen bottom is too small to be copied by sample";
   const name = mixed.op === leafOp ? (mixed.attrs as { path: Path }).path : mixed.op.name;
   return `the frozen bottom must keep samples apart: "${name}" of shape [${mixed.shape.join(", ")}] may not`;
-}
-
-/**
- * The leaves that some launches read.
- *
- * @param launches The launches
- * @param buffers Buffers of their plan
- * @returns Paths, without repeats
- */
-export function leavesOf(
-  launches: readonly Pick<Launch, "bindings">[],
-  buffers: Plan["buffers"],
-): Path[] {
-  const bound = [...new Set(launches.flatMap(({ bindings }) => bindings))];
-  return bound.flatMap((b) => {
-    const { source } = buffers[b];
-    return source.kind === "leaf" ? [(source.node.attrs as { path: Path }).path] : [];
-  });
-}
-
-/**
- * Whether the prefixes of two plans compute the same values: by the same kernels, from leaves of the same names.
- *
- * @param a A plan with a prefix
- * @param b Another one
- * @returns True when they keep the same bits for the same sample
- */
-export function samePrefix(a: Plan, b: Plan): boolean {
-  if (a === b) return true;
-  const p = a.prefix as Prefix, q = b.prefix as Prefix;
-  if (p.launches !== q.launches || p.samples !== q.samples || p.kept.length !== q.kept.length) return false;
-  const twin = new Map<number, number>(), back = new Map<number, number>();
-  const alike = (x: number, y: number): boolean => {
-    if (twin.has(x) || back.has(y)) return twin.get(x) === y && back.get(y) === x;
-    twin.set(x, y);
-    back.set(y, x);
-    return a.buffers[x].bytes === b.buffers[y].bytes && sameSource(a.buffers[x].source, b.buffers[y].source);
-  };
-  for (let i = 0; i < p.launches; i++) {
-    const { kernel, bindings } = a.launches[i], other = b.launches[i];
-    if (kernel.code !== other.kernel.code || `${kernel.grid}` !== `${other.kernel.grid}`) return false;
-    if (bindings.length !== other.bindings.length) return false;
-    if (!bindings.every((x, at) => alike(x, other.bindings[at]))) return false;
-  }
-  return p.kept.every(({ buffer, bytes }, i) => alike(buffer, q.kept[i].buffer) && bytes === q.kept[i].bytes);
-}
-
-function sameSource(a: Source, b: Source): boolean {
-  if (a.kind === "leaf" && b.kind === "leaf") {
-    return (a.node.attrs as { path: Path }).path === (b.node.attrs as { path: Path }).path;
-  }
-  if (a.kind === "host" && b.kind === "host") {
-    const [x, y] = [a, b].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    return x === y || (x.length === y.length && x.every((byte, i) => byte === y[i]));
-  }
-  return a.kind === b.kind;
 }

@@ -149,9 +149,10 @@ export async function record(
         };
         if (prefix === null || copies === undefined) run(steps);
         else {
-          if (!copies.skip) run(steps.slice(0, prefix.launches));
+          const { head, launches } = prefix;
+          if (!copies.skip) run(steps.slice(0, head + launches));
           copies.encode(encoder);
-          run(steps.slice(prefix.launches));
+          run(copies.skip ? steps.toSpliced(head, launches) : steps.slice(head + launches));
         }
         device.queue.submit([encoder.finish()]);
         gpu.counts.submits++;

@@ -8,7 +8,8 @@
  */
 
 import { createBuffer, type Gpu } from "../gpu/device.ts";
-import { type Prefix, samePrefix, sampleBytes } from "../gpu/prefix.ts";
+import { type Prefix, sampleBytes } from "../gpu/prefix.ts";
+import { samePrefix } from "../gpu/same_prefix.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { PrefixCopies, Recording } from "../gpu/run.ts";
 import { hostValues } from "../tensor.ts";

@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { add, grad, leaf, matmul, mean, multiply, silu, subtract, type Tensor, tensor } from "@firn/train";
 import { type Plan, plan } from "../../core/gpu/plan.ts";
-import { type Prefix, samePrefix } from "../../core/gpu/prefix.ts";
+import type { Prefix } from "../../core/gpu/prefix.ts";
+import { samePrefix } from "../../core/gpu/same_prefix.ts";
 
 const target = { software: true, subgroups: false, workgroupBytes: 16384, maxBindings: 8 };
 const ROWS = 4, WIDE = 64;

@@ -7,7 +7,6 @@ import {
   embedding,
   exp,
   fill,
-  flatten,
   leaf,
   matmul,
   max,

@@ -82,6 +82,27 @@ Deno.test("cachePrefix leaves out the forward of a frozen bottom from the second
   assertEquals(kept.at(-1)!.reason, null);
 });
 
+Deno.test({
+  name: "cachePrefix changes no bit of a training with f16 either, and keeps half as many bytes",
+  ignore: !gpu.features.has("shader-f16"),
+  async fn() {
+    const above = [...BOTTOM, "model.layers.1.mlp.down_proj"];
+    const policy = scheduled([{ from: FREEZE, frozen: BOTTOM }, { from: 9, frozen: above }]);
+    const precision = "f16", half = await run({ precision, policy });
+    const { launches, kept, bits } = await run({ precision, policy, cachePrefix: { bytes: 6 * SAMPLE / 2 } });
+    assertEquals(bits, half.bits);
+    assertEquals(kept.at(-1), { samples: 6, room: 6, bytes: 6 * SAMPLE / 2, reason: null });
+    assertEquals(launches.flatMap((count, i) => count < half.launches[i] ? [i + 1] : []), [
+      7,
+      8,
+      9,
+      10,
+      11,
+      12,
+    ]);
+  },
+});
+
 Deno.test("cachePrefix keeps at most the given bytes: the samples that came first, without a change of bits", async () => {
   const { launches, kept, bits } = await run({ cachePrefix: { bytes: 5 * SAMPLE + SAMPLE / 2 } });
   assertEquals(bits, plain.bits);
@@ -103,19 +124,22 @@ Deno.test("cachePrefix keeps nothing where not one sample fits, and says so", as
   });
 });
 
-Deno.test("cachePrefix forgets all when a part of the bottom thaws, and fills anew when it freezes again", async () => {
-  const policy = scheduled([
-    { from: FREEZE, frozen: BOTTOM },
-    { from: 7, frozen: BOTTOM.slice(0, -1) },
-    { from: 8, frozen: BOTTOM },
-  ]);
-  const thawing = await run({ policy }), { launches, kept, bits } = await run({ policy, cachePrefix: true });
-  assertEquals(bits, thawing.bits);
-  const fewer = launches.flatMap((count, i) => count < thawing.launches[i] ? [i + 1] : []);
-  // Epochs begin with steps 1, 4, 7 and 10; step 8 trains what thawed.
-  assertEquals(fewer.includes(7) && !fewer.includes(8) && !fewer.includes(9), true);
-  assertEquals(samples(kept).slice(5, 9), [6, 0, 0, 2]);
-});
+for (const [what, thawed] of [["a part", BOTTOM.slice(-1)], ["all", BOTTOM]] as const) {
+  Deno.test(`cachePrefix forgets all when ${what} of the bottom thaws, and fills anew when it freezes again`, async () => {
+    const policy = scheduled([
+      { from: FREEZE, frozen: BOTTOM },
+      { from: 7, frozen: BOTTOM.filter((path) => !thawed.includes(path)) },
+      { from: 8, frozen: BOTTOM },
+    ]);
+    const thawing = await run({ policy }),
+      { launches, kept, bits } = await run({ policy, cachePrefix: true });
+    assertEquals(bits, thawing.bits);
+    const fewer = launches.flatMap((count, i) => count < thawing.launches[i] ? [i + 1] : []);
+    // Epochs begin with steps 1, 4, 7 and 10; step 8 trains what thawed.
+    assertEquals([7, 8, 9].map((step) => fewer.includes(step)), [true, false, false]);
+    assertEquals(samples(kept).slice(5, 9), [6, 0, 0, 2]);
+  });
+}
 
 Deno.test("cachePrefix forgets all when the bottom grows", async () => {
   const attention = ["q_proj", "k_proj", "v_proj", "o_proj"].map((name) =>
@@ -166,6 +190,22 @@ Deno.test("resume goes on with an empty cache, and ends with the same bits", asy
   } finally {
     await Deno.remove(path);
   }
+});
+
+Deno.test({
+  name: "profile tells of all launches after a step that left some out, and changes no bit",
+  ignore: !gpu.features.has("timestamp-query"),
+  async fn() {
+    using training = defineTraining<LlamaParams, TokenBatch>(gpu, loss, { ...options, cachePrefix: true });
+    let state = await training.init(model.params);
+    while (!state.done) {
+      state = await training.next(state, windows.at(state.step + 1));
+      if (state.step === 8) {
+        assertEquals((await training.profile(state)).length, training.costOf(BOTTOM).launches);
+      }
+    }
+    assertEquals(await bitsOf(gpu, state), plain.bits);
+  },
 });
 
 Deno.test("cachePrefix takes memory as samples come, and gives it back when disposed of", async () => {
