@@ -35,6 +35,9 @@ Deno.test("plan cuts where least has to be kept of what saves most, and runs tha
   assertEquals(prefix.reads.toSorted(), ["batch.x", "bottom", "middle"]);
   assertEquals(made.cost.matmulFlops - prefix.rest.matmulFlops, 2 * 2 * ROWS * 4 * WIDE);
   assertEquals(made.cost.launches - prefix.rest.launches, prefix.launches);
+  // What is kept takes no part in the reuse of memory: the wide value, and one small value at a time, do.
+  assertEquals(made.slots, [4 * ROWS * WIDE, 4 * ROWS * 4]);
+  assertEquals(made.cost.memory, 4 * ROWS * (4 + WIDE + 4));
   // The rest neither reads nor writes what is shared in the memory of the prefix before it has written it.
   const written = new Set<number>();
   for (const { bindings } of made.launches.slice(prefix.launches)) {
@@ -46,6 +49,18 @@ Deno.test("plan cuts where least has to be kept of what saves most, and runs tha
     }
     written.add(bindings.at(-1)!);
   }
+});
+
+Deno.test("plan keeps a small value rather than a large one that saves less than a tenth more", () => {
+  const x = weight("batch.x", [ROWS, WIDE]), top = weight("top", [WIDE, 4]);
+  const small = matmul(matmul(x, weight("wide", [WIDE, WIDE])), weight("narrow", [WIDE, 4]));
+  const large = matmul(small, weight("back", [4, WIDE]));
+  const y = add(matmul(large, top), small);
+  const root = subtract(top, grad(mean(multiply(y, y)), [top])[0]);
+  const kindOf = (path: string) => path === "top" ? null : path.startsWith("batch.") ? "batch" : "fixed";
+  const made = plan([root], { target, updates: new Map([[0, top]]), prefix: { samples: ROWS, kindOf } });
+  assertEquals((made.prefix as Prefix).kept.map(({ bytes }) => bytes), [4 * 4]);
+  assertEquals((made.prefix as Prefix).launches, 2);
 });
 
 Deno.test("samePrefix is true of plans that differ above the prefix alone", () => {

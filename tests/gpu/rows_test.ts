@@ -98,8 +98,11 @@ const mixed: Record<string, (inputs: Inputs) => Tensor> = {
   "stacks of products by different matrices": ({ x }) => matmul(x, values([B, C, C], 5)),
   "a sum over the batch": ({ x }) => sum(x, 0),
   "the mean of all": ({ x }) => mean(x),
-  "samples as another axis": ({ x }) => exp(permute(x, [1, 0, 2])),
-  "some of the samples": ({ x }) => exp(slice(x, { starts: [0, 0, 0], sizes: [B - 1, T, C] })),
+  "samples as another axis": ({ x }) => permute(x, [1, 0, 2]),
+  "a matrix by the columns of flat rows": ({ x }) =>
+    matmul(rows(x), values([B * T, 2], 5), { transposeA: true }),
+  "some of the samples": ({ x }) => slice(x, { starts: [0, 0, 0], sizes: [B - 1, T, C] }),
+  "zeros around the samples": ({ x }) => pad(x, { before: [1, 0, 0], after: [2, 0, 0] }),
   "joined batches": ({ x }) => exp(concat([x, silu(x)], 0)),
   "joined with other numbers in each row": ({ x }) => exp(concat([x, values([B, T, C], 5)], 2)),
   "attention to what each row has for itself": ({ x }) =>

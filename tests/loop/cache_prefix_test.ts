@@ -192,6 +192,25 @@ Deno.test("resume goes on with an empty cache, and ends with the same bits", asy
   }
 });
 
+Deno.test("cachePrefix keeps the values of one run: another one of the same training has its own", async () => {
+  const other = await newModel<LlamaParams>(gpu, {
+    source: llamaSource({ layers: 2, tied: false }),
+    seed: 2,
+  });
+  const short = { ...options, steps: 7 };
+  const results = [];
+  for (const cachePrefix of [false, true]) {
+    using training = defineTraining<LlamaParams, TokenBatch>(gpu, loss, { ...short, cachePrefix });
+    let first = await training.init(model.params), second = await training.init(other.params);
+    while (!second.done) {
+      second = await training.next(second, windows.at(second.step + 1));
+      first = await training.next(first, windows.at(first.step + 1));
+    }
+    results.push([await bitsOf(gpu, first), await bitsOf(gpu, second)]);
+  }
+  assertEquals(results[1], results[0]);
+});
+
 Deno.test({
   name: "profile tells of all launches after a step that left some out, and changes no bit",
   ignore: !gpu.features.has("timestamp-query"),
