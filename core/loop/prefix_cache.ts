@@ -21,6 +21,8 @@ import type { CachedPrefix } from "./state.ts";
 const PAGE = 2 ** 24;
 /** Bytes of the cache when none are told. */
 const BYTES = 2 ** 30;
+/** Why a cache that no step has met is empty. */
+const EMPTY = "no step was taken that could fill it";
 
 /** Keeps values of a prefix. */
 export interface PrefixCache {
@@ -50,13 +52,14 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
   const places = new Map<string, number>();
   let pages: GPUBuffer[] = [];
   let known: { readonly plan: Plan; readonly prefix: Prefix; readonly owner: object } | null = null;
-  let reason: string | null = "no step was taken yet";
+  let reason: string | null = EMPTY;
 
   function clear(): void {
     for (const page of pages) page.destroy();
     pages = [];
     places.clear();
     known = null;
+    reason = EMPTY;
   }
 
   const roomFor = ({ kept }: Prefix): number => Math.floor(most / sampleBytes(kept));
@@ -76,8 +79,8 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     reason = typeof prefix === "string" ? prefix : null;
     if (typeof prefix === "string") return;
     if (roomFor(prefix) === 0) {
-      reason = `"cachePrefix" has ${most} bytes: a sample takes ${sampleBytes(prefix.kept)}`;
       clear();
+      reason = `"cachePrefix" has ${most} bytes: a sample takes ${sampleBytes(prefix.kept)}`;
     } else known ??= { plan, prefix, owner };
   }
 
