@@ -5,6 +5,7 @@ import {
   defineTraining,
   type FreezePolicy,
   gelu,
+  type Gpu,
   loadCheckpoint,
   matmul,
   mean,
@@ -53,8 +54,8 @@ const options: TrainingOptions<TokenBatch> = {
 };
 
 /** Trains to the end, and tells of each step what it launched and what was kept after it. */
-async function run(more: Partial<TrainingOptions<TokenBatch>>) {
-  using training = defineTraining<LlamaParams, TokenBatch>(gpu, loss, { ...options, ...more });
+async function run(more: Partial<TrainingOptions<TokenBatch>>, device: Gpu = gpu) {
+  using training = defineTraining<LlamaParams, TokenBatch>(device, loss, { ...options, ...more });
   const launches: number[] = [], kept: (CachedPrefix | null)[] = [];
   let state = await training.init(model.params);
   while (!state.done) {
@@ -101,6 +102,20 @@ Deno.test({
       12,
     ]);
   },
+});
+
+Deno.test("cachePrefix changes no bit with the kernels of a GPU, where products share launches", async () => {
+  const device = { ...gpu, target: { ...gpu.target, software: false } };
+  const whole = await run({}, device), { launches, bits } = await run({ cachePrefix: true }, device);
+  assertEquals(bits, whole.bits);
+  assertEquals(launches.flatMap((count, i) => count < whole.launches[i] ? [i + 1] : []), [
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+  ]);
 });
 
 Deno.test("cachePrefix keeps at most the given bytes: the samples that came first, without a change of bits", async () => {
