@@ -102,7 +102,7 @@ const TAUS = { mlp: 700, mixer: 8, vit: 12 };
 
 for (const name of ["mlp", "mixer", "vit"] as const) {
   const model = MODELS[name];
-  const eager = { share: 1, alpha: 0, watch: 0, window: 0.01 };
+  const eager = { share: 1, alpha: 0, watch: 0, window: 0.01, stop: false };
   const runs: readonly { readonly policy: FreezePolicy; readonly steps: number; readonly batch: number }[] = [
     { policy: gradES({ tau: TAUS[name] }), steps: 40, batch: 16 },
     { policy: prefix({ intervals: 3 }), steps: 40, batch: 16 },
