@@ -128,15 +128,17 @@ export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): F
 }
 
 function sliceOf(look: Look, i: number): Look {
+  const step = look.steps[i];
   const readings = Object.entries(look.readings).map(([signal, paths]) => [
     signal,
     Object.fromEntries(Object.entries(paths).map(([path, values]) => [path, [values[i]]])),
   ]);
   return {
-    steps: [look.steps[i]],
+    steps: [step],
     loss: [look.loss[i]],
     learningRate: [look.learningRate[i]],
     readings: Object.fromEntries(readings),
+    ...(look.skipped && { skipped: look.skipped.filter((skipped) => skipped === step) }),
     ...(look.validation && { validation: [look.validation[i]] }),
   };
 }

@@ -352,6 +352,17 @@ Deno.test("definePolicy hands validation losses on, step by step", () => {
   assertEquals(innerOf(innerOf(state)), [null, 3]);
 });
 
+Deno.test("definePolicy hands on which steps were skipped, step by step", () => {
+  const recorder = definePolicy({
+    name: "recorder",
+    init: () => [] as (readonly number[])[],
+    next: (seen, { look }) => [...seen, look.skipped ?? [-1]],
+    frozen: () => [],
+  });
+  assertEquals(recorder.next([], { ...lookOf({}, [1, 2, 3]), skipped: [1, 3] }), [[1], [], [3]]);
+  assertEquals(recorder.next([], lookOf({}, [1, 2])), [[-1], [-1]]);
+});
+
 Deno.test("after freezes nothing in its grace period, also what a policy freezes from the start", () => {
   const sets = frozenSets(after(0.3, rotate({ every: 3 })), LOOKS[0]);
   assertEquals(sets.findIndex((set) => set.length > 0), 0.3 * STEPS + 1);
