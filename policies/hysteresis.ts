@@ -40,6 +40,12 @@ export interface HysteresisOptions extends BelowOptions {
  */
 export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePolicy {
   const { low, high, normalise } = options;
+  for (const [name, value] of Object.entries({ low, high })) {
+    if (value > 0 && value < Infinity) continue;
+    throw new RangeError(
+      `Cannot compare "${signal}" with a threshold as "${name}" must be a number above 0: got ${value}`,
+    );
+  }
   const cold = below(signal, low, { normalise }), cool = below(signal, high, { normalise });
   if (low > high) {
     throw new RangeError(`Cannot thaw by "${signal}" as "high" must be at least "low", ${low}: got ${high}`);

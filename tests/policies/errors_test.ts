@@ -127,7 +127,9 @@ Deno.test("prefix wants a percentile between 0 and 100", () => {
 Deno.test("hysteresis wants two thresholds in order", () => {
   const message = `Cannot thaw by "gradNorm" as "high" must be at least "low", 0.2: got 0.1`;
   assertThrows(() => hysteresis("gradNorm", { low: 0.2, high: 0.1 }), RangeError, message);
-  assertThrows(() => hysteresis("gradNorm", { low: 0, high: 0.1 }), RangeError, "number above 0: got 0");
+  const above = (name: string): string => `"${name}" must be a number above 0: got 0`;
+  assertThrows(() => hysteresis("gradNorm", { low: 0, high: 0.1 }), RangeError, above("low"));
+  assertThrows(() => hysteresis("gradNorm", { low: 0.1, high: 0 }), RangeError, above("high"));
 });
 
 Deno.test("rotate says how many blocks there are", () => {
