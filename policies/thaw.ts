@@ -18,7 +18,7 @@ export interface ThawOptions {
   readonly drop?: number;
 }
 
-/** Weight of a reading in the average that a probe is compared with: of about 10 steps, as the last alone is low by chance. */
+/** Weight of a reading in the average that a probe is compared with: of about 10 steps, as the last is low by chance. */
 const WEIGHT = 0.1;
 
 /**
@@ -34,10 +34,10 @@ const WEIGHT = 0.1;
  * A probe costs the gradient of what is probed and the chain of gradients down to it, from one look of training to the
  * next. What ends training waits until nothing is awake: put what ends it by the loss outside, with {@link anyOf}.
  *
- * Sources: Chen et al., "Communication-Efficient Federated Learning with Adaptive Parameter Freezing" (APF), ICDCS 2021: the
- * waits, which grow by addition and are halved. Wang et al., "Egeria: Efficient DNN Training with Knowledge-Guided Layer
- * Freezing", arXiv 2201.06227: thawing when the learning rate falls. Deviations: APF thaws to see, here it is a probe;
- * both judge by other measures of their own.
+ * Sources: Chen et al., "Communication-Efficient Federated Learning with Adaptive Parameter Freezing" (APF), ICDCS 2021:
+ * the waits, which grow by addition and are halved. Wang et al., "Egeria: Efficient DNN Training with Knowledge-Guided
+ * Layer Freezing", arXiv 2201.06227: thawing when the learning rate falls. Deviations: APF thaws to see, here it is a
+ * probe; both judge by other measures of their own.
  *
  * @param policy The policy
  * @param options When to probe and to wake
@@ -75,8 +75,9 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   }
   const falls = drop === undefined ? "" : `, drop ${drop}`;
 
-  function frozenOf({ inner, awake }: Pick<State, "inner" | "awake">): string[] {
-    return policy.frozen(inner).filter((path) => !Object.hasOwn(awake, path));
+  function frozenOf({ inner, awake, tracks }: Pick<State, "inner" | "awake" | "tracks">): string[] {
+    const known = (path: string): boolean => Object.hasOwn(tracks, path) && !Object.hasOwn(awake, path);
+    return [...new Set(policy.frozen(inner))].filter(known);
   }
 
   /** Both copies after a step: what the second one freezes, or the first one no longer does, is the first one's again. */

@@ -304,6 +304,19 @@ Deno.test("thaw inside of thaw probes what either asks for, and measures one sig
   assertEquals(anyOf(twice, small).signals, ["gradNorm"]);
 });
 
+Deno.test("thaw leaves out what its policy names without having been shown it, or twice", () => {
+  const careless = definePolicy({
+    name: "careless",
+    init: (components) => components.map(({ path }) => path),
+    next: (paths) => paths,
+    frozen: ([first, ...others]) => ["nowhere", first, first, ...others],
+  });
+  const policy = thaw(careless, { every: 2, readings: 1, count: 2 });
+  const moments = train(policy, { truth: quiet, steps: 4, names: ["a", "b"] });
+  assertEquals(policy.frozen(moments[0].state), ["a", "b"]);
+  assertEquals(probes(moments), [[2, "ab"]]);
+});
+
 Deno.test("thaw wants whole numbers and factors above 1, and a learning rate to see it fall", () => {
   for (const name of ["count", "every", "readings"]) {
     for (const value of [0, 1.5, NaN]) {
