@@ -39,7 +39,7 @@ export { schedule, type ScheduleOptions } from "./schedule.ts";
 export { except, only } from "./select.ts";
 export type { Selector } from "./selector.ts";
 export { smooth } from "./smooth.ts";
-export { type AdamDecays, signalToNoise, snr, type SnrOptions } from "./snr.ts";
+export { signalToNoise, snr, type SnrOptions } from "./snr.ts";
 export { sticky } from "./sticky.ts";
 export { stopAt } from "./stop_at.ts";
 export { thaw, type ThawOptions } from "./thaw.ts";

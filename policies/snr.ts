@@ -10,24 +10,17 @@ import { sticky } from "./sticky.ts";
 import { stopAt } from "./stop_at.ts";
 import { untilFrozen } from "./until_frozen.ts";
 
-/** Decays of Adam's moments. */
-export interface AdamDecays {
-  /** Decay of the first moment; 0.9 when absent. */
-  readonly beta1?: number;
-  /** Decay of the second moment; 0.999 when absent. */
-  readonly beta2?: number;
-}
-
 /** The highest share that a ratio is told of: what falls without noise has one above 1. */
 const HIGHEST_SHARE = 0.99;
 
 /**
  * Signal-to-noise ratio of a component's gradient: the mean square of the elements' means over their mean variance.
  *
- * With `R = sum m^2 / sum q`, q an average of `g^2` that remembers as long as `m^2` does, with the decay `b1^2`, and its value for
- * pure noise, `r0 = (1-b1)/(1+b1)`, it is `(R - r0) / (1 - R)`. Of noise `R` is `r0` at every step, also at the first
- * ones and while the noise grows or fades: both weigh the same gradients alike. Adam's own v, which remembers a hundred
- * times longer, would take a gradient that fades for noise. Learning rate, layer size and a constant factor of clipping cancel.
+ * With `R = sum m^2 / sum q`, q an average of `g^2` that remembers as long as `m^2` does, with the decay `b1^2`, and
+ * its value for pure noise, `r0 = (1-b1)/(1+b1)`, it is `(R - r0) / (1 - R)`. Of noise `R` is `r0` at every step, also
+ * at the first ones and while the noise grows or fades: both weigh the same gradients alike. Adam's own v, which
+ * remembers a hundred times longer, would take a gradient that fades for noise. Learning rate, layer size and a constant
+ * factor of clipping cancel.
  *
  * Source: Mahsereci et al., "Early Stopping without a Validation Set", arXiv 1703.09580 (the criterion by evidence), here
  * with averages over steps in place of the batch's own variance.
@@ -60,7 +53,7 @@ function noiseShare(beta1: number): number {
 }
 
 /** Options of {@link snr}. */
-export interface SnrOptions extends AdamDecays {
+export interface SnrOptions {
   /** Share of its own highest benefit below which a component's steps gain too little; 0.1 when absent. */
   readonly share?: number;
   /**
@@ -72,6 +65,10 @@ export interface SnrOptions extends AdamDecays {
   readonly alpha?: number;
   /** Share of the planned steps that count for nothing, the steep start of training; 0.1 when absent. */
   readonly watch?: number;
+  /** Decay of the optimizer's first moment; 0.9 when absent. */
+  readonly beta1?: number;
+  /** Decay of the optimizer's second moment; 0.999 when absent. */
+  readonly beta2?: number;
   /** Whether training ends when all of the components are frozen; it does when absent. */
   readonly stop?: boolean;
   /** Which components; {@link layerLinears} when absent. */
@@ -79,12 +76,12 @@ export interface SnrOptions extends AdamDecays {
 }
 
 /**
- * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch, task,
- * the size of the learning rate or the length of training. Two things must hold, in running averages:
+ * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch,
+ * task, the size of the learning rate or the length of training. Two things must hold, in running averages:
  *
- * - the ratio of {@link signalToNoise} lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the weights,
- *   Adam's first moment, is noise. In fine-tuning with small batches that is so nearly from the start, while the loss still
- *   falls: alone it tells nothing of convergence;
+ * - the ratio of {@link signalToNoise} lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the
+ *   weights, Adam's first moment, is noise. In fine-tuning with small batches that is so nearly from the start, while
+ *   the loss still falls: alone it tells nothing of convergence;
  * - the benefit, what a step lowers the loss by to first order, lies below a share of the highest that it has been. It
  *   falls as the gradients do, and with the learning rate: at a constant rate only what truly converges freezes; under
  *   a schedule that decays, components freeze when what is left of it is not worth their steps.
@@ -113,7 +110,18 @@ export interface SnrOptions extends AdamDecays {
  */
 export function snr(options: SnrOptions = {}): FreezePolicy {
   const { share = 0.1, window = 0.05, alpha = 0.25, watch = 0.1, stop = true } = options;
-  const low = after(watch, noisy(share, { ...options, window }));
+  const { beta1 = 0.9, beta2 = 0.999 } = options;
+  const within = (name: keyof SnrOptions, holds: boolean, rule: string): void => {
+    if (holds) return;
+    throw new RangeError(`Cannot tell noise from signal as "${name}" must be ${rule}: got ${options[name]}`);
+  };
+  within("share", share > 0 && share <= 1, "above 0 and at most 1");
+  within("window", window > 0 && window <= 1, "above 0 and at most 1");
+  within("beta1", beta1 > 0 && beta1 < 1, "above 0 and below 1");
+  within("beta2", beta2 > 0 && beta2 < 1, "above 0 and below 1");
+  within("alpha", alpha >= 0 && alpha <= 1, "0 to 1");
+  within("watch", watch >= 0 && watch <= 1, "0 to 1");
+  const low = after(watch, noisy(share, { window, beta1, beta2 }));
   const frozen = sticky(allOf(low, after(alpha, stopAt(1))));
   return only(options.components ?? layerLinears, stop ? untilFrozen(frozen) : frozen);
 }
@@ -137,16 +145,8 @@ const START: Track = { steps: 0, second: null, square: 0, ratio: null, benefit: 
 /** Freezes a component while the averaged ratio is that of noise, and the averaged benefit far below its highest. */
 function noisy(
   share: number,
-  { window, beta1 = 0.9, beta2 = 0.999 }: AdamDecays & { readonly window: number },
+  { window, beta1, beta2 }: Required<Pick<SnrOptions, "window" | "beta1" | "beta2">>,
 ): FreezePolicy {
-  const within = (name: string, value: number, holds: boolean): void => {
-    if (holds) return;
-    throw new RangeError(`Cannot compare ratios as "${name}" must be above 0 and at most 1: got ${value}`);
-  };
-  within("share", share, share > 0 && share <= 1);
-  within("window", window, window > 0 && window <= 1);
-  within("beta1", beta1, beta1 > 0 && beta1 < 1);
-  within("beta2", beta2, beta2 > 0 && beta2 < 1);
   /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
   const young = Math.ceil(2 / (1 - beta1)), keep = beta1 ** 2;
 
@@ -169,7 +169,8 @@ function noisy(
     return { ...next, steps, square, ratio, low: holds ? track.low + 1 : 0 };
   }
 
-  const name = `noisy(${share}, window ${window})`;
+  const decays = (beta1 === 0.9 ? "" : `, beta1 ${beta1}`) + (beta2 === 0.999 ? "" : `, beta2 ${beta2}`);
+  const name = `noisy(${share}, window ${window}${decays})`;
   return definePolicy({
     name,
     signals: ["firstMoment", "secondMoment", "benefit"],
@@ -177,19 +178,19 @@ function noisy(
       span: Math.max(1, Math.round(window * run.steps)),
       tracks: Object.fromEntries(components.map(({ path }) => [path, START])) as Tracks,
     }),
-    next: ({ span, tracks }, { read }) => ({
-      span,
-      tracks: Object.fromEntries(
-        Object.entries(tracks).map(([path, track]): [string, Track] => {
-          const first = read("firstMoment", path), second = read("secondMoment", path);
-          const benefit = read("benefit", path);
-          // Not measured: frozen, so that its moments begin anew should it thaw.
-          return first >= 0 && second > 0 && benefit >= 0
-            ? [path, follow(track, { first, second, benefit }, span)]
-            : [path, { ...START, peak: track.peak }];
-        }),
-      ),
-    }),
+    next(state, { step, look, read }) {
+      // The moments are what they were.
+      if (look.skipped?.includes(step)) return state;
+      const tracks = Object.entries(state.tracks).map(([path, track]): [string, Track] => {
+        const first = read("firstMoment", path), second = read("secondMoment", path);
+        const benefit = read("benefit", path);
+        // Not measured: frozen, so that its moments begin anew should it thaw.
+        return second > 0 && [first, second, benefit].every(Number.isFinite)
+          ? [path, follow(track, { first, second, benefit }, state.span)]
+          : [path, { ...START, peak: track.peak }];
+      });
+      return { ...state, tracks: Object.fromEntries(tracks) };
+    },
     frozen: ({ span, tracks }) => Object.keys(tracks).filter((path) => tracks[path].low >= span / 2),
     reason: ({ tracks }, path) => ({
       signal: "benefit",

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { normalValues } from "../../kernels/random.ts";
-import { type FreezePolicy, signalToNoise, snr } from "../../policies/mod.ts";
+import { type FreezePolicy, type Json, signalToNoise, snr } from "../../policies/mod.ts";
 import { component, lookOf } from "./looks.ts";
 
 const ELEMENTS = 2048, BETA1 = 0.9, BETA2 = 0.999;
@@ -223,9 +223,53 @@ Deno.test("snr begins anew when a component was not measured, as its moments do"
   assertEquals(ratioAfter([...some(60), [NaN, NaN, NaN], ...some(30)]), ratioAfter(some(30)));
 });
 
+Deno.test("snr goes on over steps that were skipped, as the moments do", () => {
+  const policy = snr({ alpha: 0, watch: 0, components: "fading" });
+  const run = (skipped: readonly number[]): Json => {
+    let state = policy.init(COMPONENTS, { steps: STEPS });
+    const { first, second, benefit } = STREAMS.fading;
+    for (let step = 1, i = 0; i < 60; step++) {
+      const taken = !skipped.includes(step), at = taken ? i++ : -1;
+      const readings = {
+        firstMoment: { fading: [first[at] ?? NaN] },
+        secondMoment: { fading: [second[at] ?? NaN] },
+        benefit: { fading: [benefit[at] ?? NaN] },
+      };
+      state = policy.next(state, { ...lookOf(readings, [step]), skipped: taken ? [] : [step] });
+    }
+    return state;
+  };
+  assertEquals(run([1, 30, 31]), run([]));
+});
+
+Deno.test("snr takes a reading that is not finite for none, so that its state is JSON", () => {
+  const policy = snr({ alpha: 0, watch: 0, components: "steady" });
+  const { first, second, benefit } = STREAMS.steady, last = 40;
+  const names = ["firstMoment", "secondMoment", "benefit"] as const;
+  for (const infinite of names) {
+    let state = policy.init(COMPONENTS, { steps: STEPS });
+    for (let i = 0; i <= last; i++) {
+      const values = { firstMoment: first[i], secondMoment: second[i], benefit: benefit[i] };
+      if (i === last) values[infinite] = Infinity;
+      const readings = Object.fromEntries(names.map((name) => [name, { steady: [values[name]] }]));
+      state = policy.next(state, lookOf(readings, [i + 1]));
+      assertEquals(JSON.parse(JSON.stringify(state)), state, infinite);
+    }
+    assert(JSON.stringify(state).includes(`"ratio":null`), infinite);
+  }
+});
+
 Deno.test("snr refuses shares, weights and decays out of their range by name", () => {
   assertThrows(() => snr({ share: 0 }), RangeError, '"share"');
-  assertThrows(() => snr({ window: 1.5 }), RangeError, '"window"');
-  assertThrows(() => snr({ beta1: 1 }), RangeError, '"beta1"');
-  assertThrows(() => snr({ beta2: -1 }), RangeError, '"beta2"');
+  assertThrows(() => snr({ window: 1.5 }), RangeError, '"window" must be above 0 and at most 1: got 1.5');
+  assertThrows(() => snr({ beta1: 1 }), RangeError, '"beta1" must be above 0 and below 1: got 1');
+  assertThrows(() => snr({ beta2: -1 }), RangeError, '"beta2" must be above 0 and below 1: got -1');
+  assertThrows(() => snr({ watch: 2 }), RangeError, '"watch" must be 0 to 1: got 2');
+  assertThrows(() => snr({ alpha: NaN }), RangeError, '"alpha" must be 0 to 1: got NaN');
+});
+
+Deno.test("snr's name prints the decays where they are not Adam's usual ones", () => {
+  assert(snr({ beta1: 0.9, beta2: 0.999 }).name === snr().name && !snr().name.includes("beta"));
+  assert(snr({ beta1: 0.8 }).name.includes("noisy(0.1, window 0.05, beta1 0.8)"));
+  assert(snr({ beta1: 0.8, beta2: 0.95 }).name.includes("noisy(0.1, window 0.05, beta1 0.8, beta2 0.95)"));
 });
