@@ -1,5 +1,5 @@
 /**
- * What a step costs what a freeze saves, and how a run ended, as text.
+ * What a step costs, what a freeze saves, and how a run ended, as text.
  *
  * @module
  */

@@ -21,7 +21,8 @@ export interface BelowOptions {
  * thaws at the next look, to be measured again. Wrap it in {@link sticky} to freeze for good.
  *
  * @param signal What to measure
- * @param tau Threshold, above 0, in units of the signal after normalisation; one for all, or one for each kind of components
+ * @param tau Threshold, above 0, in units of the signal after normalisation; one for all, or one for each kind of
+ * components
  * @param options Normalisation
  * @returns The policy; its `init` throws a RangeError when a component has no threshold, or a selector no component
  * @throws {RangeError} When `tau` is not a number above 0; during training, when `"lr*size"` meets an optimizer

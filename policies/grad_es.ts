@@ -11,8 +11,9 @@ import { untilFrozen } from "./until_frozen.ts";
 /** Options of {@link gradES}. */
 export interface GradESOptions {
   /**
-   * Threshold, above 0; one for all, or one for each kind of components, as published for models of vision and language:
-   * `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric: look at the readings of a short run first.
+   * Threshold, above 0; one for all, or one for each kind of components, as published for models of vision and
+   * language: `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric: look at the readings of a
+   * short run first.
    */
   readonly tau: Threshold;
   /** Share of the planned steps in which nothing freezes; 0.5 when absent. */
