@@ -40,6 +40,7 @@ export interface Evaluation {
  * @returns The loss of each batch
  * @throws {RangeError} When there is no batch
  * @throws {ShapeError} When batches differ in shape: pad the last one
+ * @throws {TypeError} When they differ in names or types
  */
 export async function evaluate<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -60,6 +61,8 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
  * @param options The loss, parameters and batches
  * @returns The evaluation
  * @throws {RangeError} When there is no batch
+ * @throws {ShapeError} When batches differ in shape
+ * @throws {TypeError} When they differ in names or types
  */
 export async function recordEvaluation<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -67,6 +70,7 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
 ): Promise<Evaluation> {
   const { loss, params, batches } = options;
   if (batches.length === 0) throw new RangeError('Cannot evaluate as "batches" is empty: give at least one');
+  checkAlike(batches);
   const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
   const buffers = new Map<Path, GPUBuffer>();
   const count = batches.length;
@@ -85,13 +89,6 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
     async losses() {
       batches.forEach((batch, i) => {
         for (const [path, t] of flatten(batch)) {
-          const first = leaves.get(path);
-          if (first === undefined || !sameShape(first.shape, t.shape) || first.dtype !== t.dtype) {
-            throw new ShapeError("evaluate", `"${path}" must be alike in all batches`, [
-              first?.shape ?? [],
-              t.shape,
-            ]);
-          }
           // The loss may not read it.
           const buffer = buffers.get(`batch.${path}`);
           if (buffer === undefined) continue;
@@ -107,4 +104,24 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
       for (const buffer of buffers.values()) buffer.destroy();
     },
   };
+}
+
+/**
+ * Refuses batches that one recording cannot take.
+ *
+ * @param batches The batches, at least one
+ * @throws {ShapeError} When they differ in shape
+ * @throws {TypeError} When they differ in names or types
+ */
+export function checkAlike(batches: readonly TensorTree[]): void {
+  const first = flatten(batches[0]), kindOf = (t: Tensor | undefined): string => t?.dtype ?? "nothing";
+  for (const other of batches.slice(1).map((batch) => flatten(batch))) {
+    for (const path of new Set([...first.keys(), ...other.keys()])) {
+      const a = first.get(path), b = other.get(path), rule = `"${path}" must be alike in all batches`;
+      if (kindOf(a) !== kindOf(b)) {
+        throw new TypeError(`Cannot apply "evaluate" as ${rule}: got ${kindOf(a)} and ${kindOf(b)}`);
+      }
+      if (!sameShape(a!.shape, b!.shape)) throw new ShapeError("evaluate", rule, [a!.shape, b!.shape]);
+    }
+  }
 }

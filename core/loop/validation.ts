@@ -7,7 +7,7 @@
 import { NonFiniteError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Tensor } from "../tensor.ts";
-import { type Evaluation, recordEvaluation } from "./evaluate.ts";
+import { checkAlike, type Evaluation, recordEvaluation } from "./evaluate.ts";
 import type { TensorTree, TrainingOptions, Validation } from "./state.ts";
 
 /** Computes validation losses; what it recorded is kept from one to the next. */
@@ -31,7 +31,8 @@ export interface Validator<P extends TensorTree> {
  * @param loss The loss of the training
  * @param options Batches, when they are due, and the last step
  * @returns The validator; null without batches
- * @throws {RangeError} When there are none, or they are never due
+ * @throws {RangeError} When there are none, they are never due, or differ in shape
+ * @throws {TypeError} When they differ in names or types
  */
 export function validatorOf<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -46,6 +47,7 @@ export function validatorOf<P extends TensorTree, B extends TensorTree>(
   if (!(Number.isInteger(every) && every >= 1)) {
     throw new RangeError(`Cannot validate every ${every} steps as "every" must be a whole number above 0`);
   }
+  checkAlike(batches);
   let known: { readonly owner: object; readonly evaluation: Evaluation } | null = null;
   const forget = (): void => {
     known?.evaluation.destroy();

@@ -10,6 +10,7 @@ import {
   NonFiniteError,
   openGpu,
   saveCheckpoint,
+  ShapeError,
   snapshot,
   tensor,
   type Training,
@@ -175,6 +176,17 @@ Deno.test("defineTraining refuses validation without batches, or never", () => {
       `Cannot validate every ${every} steps`,
     );
   }
+});
+
+Deno.test("defineTraining refuses validation batches that are not alike", () => {
+  const define2 = (second: object) =>
+    define({ validation: { batches: [held[0], second as Pairs], every: 1 } });
+  const refused = (path: string): string => `as "${path}" must be alike in all batches: got `;
+  assertThrows(() => define2(pairs(1, 3)[0]), ShapeError, refused("x") + "[2, 4] and [3, 4]");
+  assertThrows(() => define2({ x: held[1].x }), TypeError, refused("y") + "f32 and nothing");
+  assertThrows(() => define2({ ...held[1], z: held[1].x }), TypeError, refused("z") + "nothing and f32");
+  const whole = tensor(new Int32Array(8), [2, 4]);
+  assertThrows(() => define2({ ...held[1], x: whole }), TypeError, refused("x") + "f32 and i32");
 });
 
 Deno.test("evaluate keeps a batch entry called results apart from its own", async () => {
