@@ -38,7 +38,7 @@ export interface Threshold {
 }
 
 /** Whole looks, one at least. */
-export function wholeLooks(steps: number, lookEvery: number): number {
+function wholeLooks(steps: number, lookEvery: number): number {
   return Math.max(1, Math.round(steps / lookEvery)) * lookEvery;
 }
 
