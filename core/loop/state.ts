@@ -38,7 +38,7 @@ export interface FreezeEvent {
   readonly reasons: { readonly [component: Path]: Reason };
   /** What a step cost until then. */
   readonly before: Cost;
-  /** What a step costs from then on; zero when nothing is left to train. */
+  /** What a step costs from then on; zero when training ended by it. */
   readonly after: Cost;
 }
 
@@ -144,8 +144,8 @@ export interface TrainingOptions<B extends TensorTree = never> {
   readonly cachePrefix?: boolean | { readonly bytes: number };
   /**
    * Batches of one shape on which the loss is computed at looks, when `every` steps have passed since the last time, and
-   * after the last step; never when absent. The policy sees the mean. What that takes on the device stays there until
-   * the training is disposed of.
+   * after the last of the planned steps; never when absent. The policy sees the mean. What that takes on the device
+   * stays there until the training is disposed of. It is stored as f32, whatever `precision` says.
    */
   readonly validation?: { readonly batches: readonly B[]; readonly every: number };
   /**

@@ -65,8 +65,9 @@ type Looked<P extends TensorTree> = Pick<
  * @param loss From parameters and a batch to a scalar
  * @param options Optimizer, policy, length
  * @returns The reducer
- * @throws {RangeError} When a number of steps is none
- * @throws {TypeError} When the precision is f16 and the adapter has no shader-f16
+ * @throws {RangeError} When a number is out of its range, or validation has no batches, or of different shapes
+ * @throws {TypeError} When the precision is f16 and the adapter has no shader-f16, or validation batches differ in names
+ * or types
  */
 export function defineTraining<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -240,7 +241,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       const traced = compiler.trace(request({ frozen: [] }));
       components = findComponents(traced.loss, { leaves: traced.leaves, trainable });
     }
-    const policyState = state.policy ?? policy?.init(components, run) ?? null;
+    const policyState = state.step === 0 ? policy?.init(components, run) ?? null : state.policy;
     const active = activePaths(state.frozen);
     if (active.length === 0) {
       throw new RangeError(
@@ -249,8 +250,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     const { ending } = state;
     if (ending !== null && (ending.reason === "stopped" || ending.best !== null)) {
+      const [who, how] = ending.reason === "stopped"
+        ? ["the policy ended training", ""]
+        : ["training ended", ` with the parameters of step ${ending.best}`];
       throw new RangeError(
-        `Cannot take step ${step} as the policy ended training after step ${ending.step}: stop when state.done is true`,
+        `Cannot take step ${step} as ${who} after step ${ending.step}${how}: stop when state.done is true`,
       );
     }
     const asked = request(state);

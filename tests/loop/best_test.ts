@@ -154,6 +154,16 @@ Deno.test("next ends when the policy stops, and refuses to go on", async () => {
   }
 });
 
+Deno.test("next refuses to go on from the parameters of the best step", async () => {
+  const training = define([{ from: 3, best: 3 }]);
+  const { state } = (await run(training)).at(-1)!;
+  await assertRejects(
+    () => training.next(state, batches[0]),
+    RangeError,
+    "Cannot take step 9 as training ended after step 8 with the parameters of step 3: stop when state.done is true",
+  );
+});
+
 Deno.test("next says that everything is frozen, and still ends with the best step", async () => {
   const taken = await run(define([{ from: 3, best: 3 }, { from: 5, frozen: ["bottom", "top"] }]));
   assertEquals(taken.at(-1)!.state.ending, { reason: "frozen", step: 5, best: 3 });

@@ -215,6 +215,18 @@ Deno.test("next leaves parameters that are not trainable as they are, to the bit
   assertEquals([...last.leaves.keys()].filter((path) => path.includes("bottom")), []);
 });
 
+Deno.test("next begins a policy once, also where its state becomes null", async () => {
+  let begun = 0;
+  const policy: FreezePolicy = {
+    ...scheduled([]),
+    init: () => ++begun,
+    next: () => null,
+    frozen: (state) => state === null ? ["bottom"] : [],
+  };
+  const { last } = await run(define({ policy, lookEvery: 2 }), pairs(5));
+  assertEquals([last.policy, last.frozen, begun], [null, ["bottom"], 1]);
+});
+
 Deno.test("next ignores components that a policy made up", async () => {
   const policy: FreezePolicy = scheduled([{ from: 1, frozen: ["nowhere", "top"] }]);
   const { last } = await run(define({ policy, lookEvery: 1 }), pairs(2));
