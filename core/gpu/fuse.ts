@@ -72,18 +72,26 @@ function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Rec
   return large > (scalar ? 0 : CHEAP_OPERANDS) ? COSTLY : { operations, operands };
 }
 
+/** Who reads a value, also through aliases. */
+export function readersOf(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor[] {
+  return (readers.get(node) ?? []).flatMap((reader) =>
+    reader.op.name === "reshape" ? readersOf(reader, readers) : [reader]
+  );
+}
+
 /**
  * Groups the elementwise nodes of a graph.
  *
  * Nodes of one shape are joined along their edges when they can run at the same level. Levels grow along every other
  * edge, so a cluster can never depend on itself through another launch. Nodes run as late as their readers allow,
  * which lets a backward kernel recompute a cheap activation instead of keeping it. Sums and copies of a value join another
- * group that reads it at their level.
+ * group that reads it at their level, unless they overwrite a leaf that is read at a later one.
  *
  * @param roots Values that must exist in memory
+ * @param targets Nodes that overwrite a leaf, and the leaf; none when absent
  * @returns The groups
  */
-export function fuse(roots: readonly Tensor[]): Fusion {
+export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tensor> = new Map()): Fusion {
   const order = topological(roots);
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
@@ -129,6 +137,16 @@ export function fuse(roots: readonly Tensor[]): Fusion {
     const after = readers.get(node)!;
     if (isElement(node) && after.every((r) => r.op === sumEachOp || ending.has(r))) ending.add(node);
   }
+  // Groups that overwrite a leaf wait for all who read it: those must not wait for what joins the group.
+  const fixed = new Set<Tensor>();
+  for (const [node, leaf] of targets) {
+    if (readersOf(leaf, readers).some((reader) => level.get(reader)! > level.get(node)!)) {
+      fixed.add(find(node));
+    }
+  }
+  const join = (reader: Tensor, host: Tensor): void => {
+    if (!fixed.has(find(reader)) && !fixed.has(find(host))) parent.set(find(reader), find(host));
+  };
   for (const node of order) {
     if (isElement(node) || isSource(node)) continue;
     const beside = readers.get(node)!.filter((reader) =>
@@ -136,7 +154,7 @@ export function fuse(roots: readonly Tensor[]): Fusion {
     );
     for (const together of Map.groupBy(beside, (reader) => level.get(reader)!).values()) {
       const host = together.find((reader) => !ending.has(reader)) ?? together[0];
-      for (const reader of together) if (ending.has(reader)) parent.set(find(reader), find(host));
+      for (const reader of together) if (ending.has(reader)) join(reader, host);
     }
   }
 

@@ -16,7 +16,7 @@ import { storeOnly } from "../../kernels/matmul_frame.ts";
 import { collect, columnPieces, reduce, reduceThreads, type Run } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
-import { type KernelText, pickOp, sizeOf, type Target, type Tensor } from "../tensor.ts";
+import { fillOp, type KernelText, pickOp, sizeOf, type Target, type Tensor } from "../tensor.ts";
 import { batchesOf, type Program, sharedInputs } from "./batch.ts";
 import { type Buffer, bufferTable } from "./buffers.ts";
 import { baseOf, express } from "./express.ts";
@@ -65,6 +65,14 @@ export function createLowering(
   const { fusion, targets, together, isHalf } = prepared;
   const inGroups = new Set([...together.values()].flat());
   const { roots, order, level, stored, clusters, clusterOf } = fusion;
+  const levelOf = ({ nodes: [node] }: Cluster): number => level.get(node)!;
+  /** Level of the launch of each product that shares one: that of the last of them. */
+  const groupLevel = new Map(
+    [...together.values()].flatMap((group) => {
+      const last = Math.max(...group.map((node) => level.get(node)!));
+      return group.map((node) => [node, last] as const);
+    }),
+  );
   const table = bufferTable(prepared), { bufferOf, scalarOf } = table;
   const units: Unit[] = [];
   const place = new Map(order.map((n, i) => [n, i]));
@@ -111,7 +119,6 @@ export function createLowering(
     if (host !== undefined) merged.set(host, cluster);
     else programs.push(programOf(cluster));
   }
-  const levelOf = ({ nodes: [node] }: Cluster): number => level.get(node)!;
   const { maxBindings } = target;
   const among = { targets, readers, order, clusterOf, levelOf, keyOf, maxBindings };
   for (const batch of batchesOf(programs, among)) addBatch(batch);
@@ -187,21 +194,30 @@ export function createLowering(
   /** The product whose kernel can compute a cluster as it stores: the only late input of the cluster. */
   function epilogueHost(cluster: Cluster): Tensor | undefined {
     if (cluster.summed.length > 0 || cluster.stored.some((n) => targets.has(n))) return undefined;
-    const inputs = new Set<Tensor>();
+    const inputs = new Set<Tensor>(), given = new Set<Tensor>();
     const own = new Set(cluster.stored), seen = new Set<Tensor>();
     const visit = (node: Tensor): void => {
       if (seen.has(node)) return;
       seen.add(node);
       if (isElement(node) && (own.has(node) || !stored.has(node))) node.inputs.forEach(visit);
       else if (!isSource(baseOf(node))) inputs.add(baseOf(node));
+      else if (node.op !== fillOp) given.add(baseOf(node));
     };
     cluster.stored.forEach(visit);
+    const inside = new Set(cluster.nodes);
+    /** Whether one launch can bind operands, what else the cluster reads, and results. */
+    const fits = (p: Tensor): boolean => {
+      const raw = readersThroughAliases(p).some((r) => !inside.has(r)) ? 1 : 0;
+      return p.inputs.length + inputs.size - 1 + given.size + raw + own.size <= target.maxBindings;
+    };
     const products = [...inputs].filter((n) =>
-      isProduct(n) && !merged.has(n) && !inGroups.has(n) && sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape)
+      isProduct(n) && !merged.has(n) && !inGroups.has(n) &&
+      sizeOf(n.shape) === sizeOf(cluster.nodes[0].shape) && fits(n)
     );
     // Nothing depends on another node of its level. Of several products the last one waits for the others.
     const before = (i: Tensor, p: Tensor): boolean => {
-      const own = level.get(isElement(i) ? clusterOf.get(i)!.nodes[0] : i)!, last = level.get(p)!;
+      const own = isElement(i) ? levelOf(clusterOf.get(i)!) : groupLevel.get(i) ?? level.get(i)!;
+      const last = level.get(p)!;
       return own < last || (own === last && (isElement(i) || place.get(i)! < place.get(p)!));
     };
     return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));

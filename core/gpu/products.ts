@@ -43,11 +43,12 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
   }
   if (nodes.length === 1) return { product, operands: inputs };
   const sides = [0, 1].map((side) => nodes.map((node) => node.inputs[side]));
-  const common = sides.map((side) => side.every((x) => baseOf(x) === baseOf(side[0])));
-  const shared = common[0] ? "a" : "b";
+  // One operand is bound once, also where both are the same in all products.
+  const common = sides.findIndex((side) => side.every((x) => baseOf(x) === baseOf(side[0])));
+  const shared = common === 0 ? "a" : "b";
   return {
     product: { ...product, several: { count: nodes.length, as: "apart", shared } },
-    operands: sides.flatMap((side, i) => common[i] ? [side[0]] : side),
+    operands: sides.flatMap((side, i) => i === common ? [side[0]] : side),
   };
 }
 

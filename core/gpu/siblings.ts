@@ -10,11 +10,18 @@
 import { maySeveral, productKey } from "../../kernels/matmul.ts";
 import { topological } from "../graph.ts";
 import { add } from "../ops/elementwise.ts";
-import { type MatmulAttrs, matmulOp, matmulSizes, matmulSumOp, type ProductAttrs } from "../ops/matmul.ts";
+import {
+  type MatmulAttrs,
+  matmulOp,
+  matmulSizes,
+  matmulSumOp,
+  MOST_SUMMED,
+  type ProductAttrs,
+} from "../ops/matmul.ts";
 import { reshape } from "../ops/shape.ts";
 import { apply, sameShape, type Target, type Tensor } from "../tensor.ts";
 import { baseOf } from "./express.ts";
-import { type Fusion, isElement } from "./fuse.ts";
+import { type Fusion, isElement, readersOf } from "./fuse.ts";
 import { type IsHalf, storedSpec } from "./halves.ts";
 
 /** Products that share a launch bind three buffers each. */
@@ -62,6 +69,8 @@ export function sumProducts(roots: readonly Tensor[], target: Target): readonly 
     return nameOf(term) === null ? null : term;
   };
 
+  // Two operands each, and the result.
+  const most = Math.min(MOST_SUMMED, Math.floor((target.maxBindings - 1) / 2));
   const rest = new Map<Tensor, readonly Tensor[]>(), sums = new Map<Tensor, readonly (readonly Tensor[])[]>();
   for (const node of order) {
     if (!isSum(node) || inner.has(node)) continue;
@@ -70,7 +79,7 @@ export function sumProducts(roots: readonly Tensor[], target: Target): readonly 
       const product = productOf(term);
       return product === null ? null : `${nameOf(product)} ${product.shape}`;
     });
-    const found = [...alike].flatMap(([name, group]) => name === null || group.length < 2 ? [] : [group]);
+    const found = [...alike].flatMap(([name, group]) => name === null ? [] : divide(group, most));
     if (found.length === 0) continue;
     const taken = new Set(found.flat());
     rest.set(node, terms.filter((term) => !taken.has(term)));
@@ -93,6 +102,16 @@ export function sumProducts(roots: readonly Tensor[], target: Target): readonly 
     done.set(node, [...rest.get(node)!.map(now), ...summed].reduce((a, b) => add(a, b)));
   }
   return roots.map((root) => done.get(root)!);
+}
+
+/** Groups of two to `most`, as even as may be; none of fewer than two. */
+function divide<T>(all: readonly T[], most: number): T[][] {
+  const count = Math.ceil(all.length / most);
+  const groups = Array.from(
+    { length: count },
+    (_, i) => all.slice(Math.ceil(i * all.length / count), Math.ceil((i + 1) * all.length / count)),
+  );
+  return groups.filter(({ length }) => length > 1);
 }
 
 /**
@@ -121,8 +140,13 @@ export function siblings(
     return cluster !== undefined && cluster.summed.length === 0 &&
       cluster.nodes.every((node) => readers.get(node)!.every((after) => clusterOf.get(after) === cluster));
   };
-  const readersOf = (node: Tensor): Tensor[] =>
-    readers.get(node)!.flatMap((reader) => reader.op.name === "reshape" ? readersOf(reader) : [reader]);
+  const overwriter = new Map([...targets].map(([node, leaf]) => [leaf, node]));
+  /** The level at which others overwrite what a node reads. */
+  const overwritten = (node: Tensor): number =>
+    Math.min(...node.inputs.map((input) => {
+      const by = overwriter.get(baseOf(input));
+      return by === undefined || clusterOf.get(by) === clusterOf.get(node) ? Infinity : level.get(by)!;
+    }));
   /** Whether a kernel that reads a product may become the end of its own. */
   const mayBeEnd = (reader: Tensor): boolean => {
     if (!isElement(reader)) return false;
@@ -134,15 +158,18 @@ export function siblings(
   const latest = new Map<Tensor, number>();
   const candidates = order.filter((node) => {
     if (stored(node) === null || targets.has(node)) return false;
-    const after = readersOf(node);
+    const after = readersOf(node, readers);
     if (after.some(mayBeEnd)) return false;
-    latest.set(node, Math.min(...after.map((reader) => isLast(reader) ? Infinity : level.get(reader)! - 1)));
+    const ends = after.map((reader) =>
+      isLast(reader) ? Math.min(...clusterOf.get(reader)!.nodes.map(overwritten)) : level.get(reader)! - 1
+    );
+    latest.set(node, Math.min(overwritten(node), ...ends));
     return true;
   });
   const taken = new Set<Tensor>();
   const most = Math.min(MOST, Math.floor(target.maxBindings / 3));
   // What is computed together is computed at the level of the last one. Readers lie above it as they are, and can only
-  // move up themselves, so no launch comes to wait for itself.
+  // move up themselves, and what overwrites an operand lies no lower, so no launch comes to wait for itself.
   for (const side of [0, 1]) {
     const bySource = Map.groupBy(candidates, (node) => baseOf(node.inputs[side]));
     for (const readersOfOne of bySource.values()) {

@@ -109,10 +109,15 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
   return apply(matmulOp, [a, b], { transposeA, transposeB });
 }
 
-/** The sum of products of alike operands: all first operands, then all second ones. Made by the planner. */
+/** Products that one {@link matmulSumOp} adds up at most. */
+export const MOST_SUMMED = 6;
+
+/**
+ * The sum of products of alike operands: all first operands, then all second ones, which may be bf16. Made by the planner.
+ */
 export const matmulSumOp: Op<MatmulAttrs> = {
   name: "matmulSum",
-  bf16: [],
+  bf16: Array.from({ length: 2 * MOST_SUMMED }, (_, i) => i),
   infer: (inputs, attrs) => matmulOp.infer([inputs[0], inputs[inputs.length / 2]], attrs),
   definition: (inputs, attrs) => [
     inputs.slice(0, inputs.length / 2)
