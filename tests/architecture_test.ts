@@ -174,3 +174,18 @@ Deno.test("no file reads a folder beside the repository", () => {
   const texts = FILES.filter((path) => /(\.(ts|json|md)|^firn)$/.test(path));
   assertEquals(texts.filter((path) => /\.\.\/shared/.test(readText(path))), []);
 });
+
+Deno.test("every public op and policy has an example in its doc", async () => {
+  const texts = SOURCES.filter(({ path }) => /^(core\/ops|policies)\//.test(path)).map(({ text }) => text);
+  const modules = [await import("../core/ops/mod.ts"), await import("../policies/mod.ts")];
+  const names = modules.flatMap((module) =>
+    Object.entries(module).flatMap(([name, value]) => typeof value === "function" ? [name] : [])
+  );
+  assert(names.length > 50);
+  const shown = (name: string): boolean =>
+    texts.some((text) => {
+      const at = text.search(new RegExp(`^export function ${name}\\b`, "m"));
+      return at > 0 && text.slice(text.lastIndexOf("/**", at), at).includes("@example");
+    });
+  assertEquals(names.filter((name) => !shown(name)), []);
+});

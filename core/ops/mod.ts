@@ -4,7 +4,7 @@
  * @module
  */
 
-export * from "./attention.ts";
+export { attention, type AttentionOptions } from "./attention.ts";
 export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
 export {
   abs,
