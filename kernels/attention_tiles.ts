@@ -174,7 +174,9 @@ function check(holds: boolean, rule: string): void {
  * @param frame The frame
  * @returns Pairs
  */
-export function visiblePairs({ shape, keys, causal, window }: Frame): number {
+export function visiblePairs(
+  { shape, keys, causal, window }: Pick<Frame, "shape" | "keys" | "causal" | "window">,
+): number {
   let pairs = 0;
   for (let i = 0; i < shape.time; i++) {
     pairs += causal ? Math.min(i + keys - shape.time + 1, window ?? Infinity) : keys;

@@ -84,7 +84,11 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
     if (!buffers.has(path)) buffers.set(path, createBuffer(gpu, { label: path, bytes: bytesOf(node) }));
     return buffers.get(path)!;
   };
-  const recording = await record(gpu, { plan, resolve, label: "evaluate" });
+  const free = (): void => buffers.forEach((buffer) => buffer.destroy());
+  const recording = await record(gpu, { plan, resolve, label: "evaluate" }).catch((error) => {
+    free();
+    throw error;
+  });
   return {
     async losses() {
       batches.forEach((batch, i) => {
@@ -101,7 +105,7 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
     },
     destroy() {
       recording.destroy();
-      for (const buffer of buffers.values()) buffer.destroy();
+      free();
     },
   };
 }

@@ -7,6 +7,7 @@
 import { attention as attentionKernel } from "../../kernels/attention.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
 import { attentionTiling } from "../../kernels/attention_choice.ts";
+import { visiblePairs } from "../../kernels/attention_tiles.ts";
 import { ShapeError } from "../errors.ts";
 import { rebuild } from "../graph.ts";
 import {
@@ -52,10 +53,10 @@ function sizes([q, k]: readonly StoredSpec[], attrs: Attrs) {
   return { batch, time, keys: k.shape[1], heads, kvHeads: k.shape[2], dim, ...attrs };
 }
 
-/** Scores of visible pairs of a causal or windowed attention cost this share of all pairs. */
+/** Pairs of a query and a key that it sees. */
 function pairs(inputs: readonly StoredSpec[], attrs: Attrs): number {
-  const { batch, time, keys, heads } = sizes(inputs, attrs);
-  return batch * heads * (attrs.causal && time === keys ? time * (time + 1) / 2 : time * keys);
+  const shape = sizes(inputs, attrs), { keys, causal, window } = shape;
+  return visiblePairs({ shape, keys, causal: causal || window !== null, window });
 }
 
 const attentionOp: Op<Attrs> = {

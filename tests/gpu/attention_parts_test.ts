@@ -36,3 +36,15 @@ Deno.test("a gradient of attention stays whole where blocks of rows keep a GPU b
     assertEquals(names.filter((name) => /^sum 1x\d+x\d{4}/.test(name)), []);
   }
 });
+
+Deno.test("a plan counts the products of attention for the keys that queries see, in a window and after a cache too", () => {
+  const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+  const [q, k] = [40, 64].map((rows) => tensor(new Float32Array(rows * 2 * DIM), [1, rows, 2, DIM]));
+  for (const options of [{}, { window: 9 }, { causal: false }]) {
+    const roots = grad(sum(attention(q, { k, v: k, ...options })), [q, k]);
+    const launches = plan(roots, { target }).launches.filter(({ kernel }) =>
+      kernel.name.startsWith("attention")
+    );
+    assertEquals(launches.map((l) => l.matmulFlops), launches.map(({ kernel }) => kernel.flops));
+  }
+});

@@ -5,6 +5,7 @@ import {
   adamW,
   defineTraining,
   evaluate,
+  free,
   loadCheckpoint,
   type Look,
   NonFiniteError,
@@ -198,4 +199,16 @@ Deno.test("evaluate keeps a batch entry called results apart from its own", asyn
   });
   const expected = await evaluate(gpu, { loss: mlpLoss, params: newMlp(), batches: held });
   assertEquals(losses, expected);
+});
+
+Deno.test("evaluate frees the buffers of batches where it cannot be recorded", async () => {
+  const training = define();
+  const state = await training.init(newMlp());
+  free({ top: state.params.top });
+  const before = gpu.counts.bytes;
+  const evaluated = evaluate(gpu, { loss: mlpLoss, params: state.params, batches: held });
+  await assertRejects(() => evaluated, TypeError, "was freed");
+  assertEquals(gpu.counts.bytes, before);
+  training[Symbol.dispose]();
+  free({ bottom: state.params.bottom });
 });
