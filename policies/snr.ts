@@ -4,19 +4,12 @@ import { type Average, include } from "./average.ts";
 import { allOf } from "./combine.ts";
 import { definePolicy } from "./define_policy.ts";
 import { layerLinears } from "./grad_es.ts";
+import { type AdamDecays, nextSquare, noiseShare } from "./moments.ts";
 import { patience } from "./patience.ts";
 import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
 import { stopAt } from "./stop_at.ts";
-
-/** Decays of Adam's moments. */
-export interface AdamDecays {
-  /** Decay of the first moment; 0.9 when absent. */
-  readonly beta1?: number;
-  /** Decay of the second moment; 0.999 when absent. */
-  readonly beta2?: number;
-}
 
 /** The highest share that a ratio is told of: what falls without noise has one above 1. */
 const HIGHEST_SHARE = 0.99;
@@ -52,11 +45,6 @@ export function signalToNoise(
 ): number {
   const share = Math.min(first / square, HIGHEST_SHARE);
   return (share - noiseShare(beta1)) / (1 - share);
-}
-
-/** `sum m^2 / sum q` of pure noise, and what noise of the size 1 leaves in the square of the first moment. */
-function noiseShare(beta1: number): number {
-  return (1 - beta1) / (1 + beta1);
 }
 
 /** Options of {@link snr}. */
@@ -140,16 +128,17 @@ function belowPeak(
   within("beta1", beta1, beta1 > 0 && beta1 < 1);
   within("beta2", beta2, beta2 > 0 && beta2 < 1);
   /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
-  const young = Math.ceil(2 / (1 - beta1)), keep = beta1 ** 2;
+  const young = Math.ceil(2 / (1 - beta1));
   const limitOf = ({ peak }: Track): number => Math.min(share * peak, noiseShare(beta1));
 
   function follow(
     track: Track,
     { first, second }: { readonly first: number; readonly second: number },
   ): Track {
-    if (track.second === null) return { ...track, second };
-    const squares = Math.max(0, second - beta2 * track.second) / (1 - beta2);
-    const square = keep * track.square + (1 - keep) * squares, steps = track.steps + 1;
+    const { second: before, steps: past } = track;
+    if (before === null) return { ...track, second };
+    const square = nextSquare({ second: before, square: track.square }, { second, beta1, beta2 });
+    const steps = past + 1;
     const next = { ...track, steps, second, square };
     if (steps < young || square < second / 100) return next;
     const seen = signalToNoise({ first, square }, beta1);
