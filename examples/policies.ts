@@ -15,7 +15,7 @@ const POLICIES = new Map<
 >([
   ["snr", () => snr()],
   ["prefix", () => prefix()],
-  ["costAware", (steps) => costAware({ targetSpeedup: 1.3, every: Math.ceil(steps / 10) })],
+  ["costAware", () => costAware({ targetSpeedup: 1.3 })],
   ["earlyStopping", () => earlyStopping()],
   ["none", () => undefined],
 ]);

@@ -25,7 +25,7 @@ const LIMIT = 1000;
  * keeps the best of each of as many equal ranges.
  *
  * @param prices All components
- * @param benefits Of each, 0 or more
+ * @param benefits Of each that can be active, 0 or more; what has none stays frozen
  * @returns The sets, each with at least one component
  */
 export function activeSets(
@@ -39,7 +39,7 @@ export function activeSets(
   for (const depth of depths) {
     const level = prices.filter((price) => price.depth === depth);
     const before = new Set(front);
-    for (const { path, dW } of level) {
+    for (const { path, dW } of level.filter(({ path }) => Object.hasOwn(benefits, path))) {
       const added = front.map(({ cost, benefit, chain }) => (
         { cost: cost + dW, benefit: benefit + benefits[path], chain: { path, rest: chain } }
       ));

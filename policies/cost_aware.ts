@@ -1,45 +1,62 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { activeSets, pathsOf } from "./active_sets.ts";
+import { type ActiveSet, activeSets, pathsOf } from "./active_sets.ts";
 import { type Average, include } from "./average.ts";
 import { costOf, type Priced, pricesOf } from "./cost.ts";
 import { definePolicy } from "./define_policy.ts";
+import { type AdamDecays, expectedGain, type Moments, nextSquare } from "./moments.ts";
 import { partOf } from "./part_of.ts";
 
-/** Options of {@link costAware}: one of `targetSpeedup` and `maxSaving`, and how it measures. */
-export interface CostAwareOptions {
-  /** A step costs at most the FLOPs of one in which everything trains, divided by this; above 1. */
+/** Options of {@link costAware}: one of `targetSpeedup` and `maxSaving`, when it decides, and what it goes by. */
+export interface CostAwareOptions extends AdamDecays {
+  /** From the last decision on a step costs at most the FLOPs of one in which everything trains, divided by this; above 1. */
   readonly targetSpeedup?: number;
-  /** Freezes what pays, and takes away at most this share of the FLOPs of a step; above 0 and below 1. */
+  /** Freezes what does not pay, and takes away at most this share of the FLOPs of a step; above 0 and below 1. */
   readonly maxSaving?: number;
-  /** Steps from one decision to the next, a whole number above 0; 100 when absent. */
+  /** Share of the planned steps after which the first decision falls, 0 to 1; 0.25 when absent. */
+  readonly alpha?: number;
+  /** Steps from one decision to the next, and from the last to the end, at least; a quarter of those planned when absent. */
   readonly every?: number;
-  /** Weight of the newest benefit in the running average, above 0 and at most 1; 0.05 when absent. */
+  /**
+   * What a component is worth: the `gain` that is not noise in its gradient, from Adam's moments, or the signal `benefit`,
+   * for any optimizer, which counts noise as well; `gain` when absent.
+   */
+  readonly worth?: "gain" | "benefit";
+  /** Weight of the newest reading in the running average, above 0 and at most 1; 0.05 when absent. */
   readonly weight?: number;
-  /** Share by which the remembered benefit of a frozen component grows at each decision, 0 or more; 0.1 when absent. */
+  /** What is frozen thaws where it is worth this many times what freezes in its place, 1 or more; never when absent. */
+  readonly thaw?: number;
+  /** With `thaw`, share by which the remembered worth of a frozen component grows at a decision, 0 or more; 0.1 when absent. */
   readonly curiosity?: number;
 }
 
 /**
  * Trains the components that lower the loss most for what they cost, the chain of gradients down to them included.
  *
- * Every so many steps it chooses anew, among all sets of active components, by {@link stepCost}. With `targetSpeedup`:
- * the one with the most benefit that costs little enough. With `maxSaving`: the one with the most benefit a FLOP of
- * the step, among those that save no more. So low components have to be worth the `dX` of all that lies above.
+ * After a grace period, `alpha`, it chooses among all sets of active components, by {@link stepCost}, and again every so
+ * many steps. With `targetSpeedup`: the set that is worth most and costs little enough. The FLOPs to save grow in equal
+ * parts from decision to decision: what matters least freezes first, and most of it when the learning rate has fallen.
+ * With `maxSaving`: the set that is worth most a FLOP of the step, among those that save no more. So low components have
+ * to be worth the `dX` of all that lies above.
  *
- * The benefit of a component is the running average of the signal `benefit`, divided by the learning rate, so that what
- * was measured early compares with what is measured now. A frozen component has none: its last one is remembered, and
- * grows by `curiosity` at each decision until it is worth another try; the first reading then takes its place. There are
- * no probe steps: benefit needs the step of the weight itself, and a probe of a low component would cost the chain of
- * gradients that its freezing saves. Nothing freezes before each component was measured once.
+ * A change of the frozen set costs time, and what thaws begins with empty moments. So decisions are few, none falls so
+ * late that its set would train for less than `every` steps, and what is frozen stays frozen. With `thaw` it can come back:
+ * where its worth, remembered from before, outweighs by that factor what would freeze in its place. What is remembered
+ * grows by `curiosity` until it is worth another try; the first reading then takes its place. There are no probe steps: a
+ * probe of a low component would cost the chain of gradients that its freezing saves.
+ *
+ * Worth is a running average, divided by the learning rate, so that what was measured early compares with what is measured
+ * now. A `gain` is how much the step lowers the loss to first order by what is not noise in the gradient: of the noise
+ * that a small batch is full of, `benefit` counts most, in large matrices above all. A gain takes Adam or AdamW, with
+ * these decays, and readings of each step from the first on. Nothing freezes before each component was measured.
  *
  * It reckons with what it is shown. What {@link only} hides stays active and keeps its part of the chain alive.
  *
  * Source: Huang et al., "Towards Green AI in Fine-tuning Large Language Models via Adaptive Backpropagation"
  * (GreenTrainer), arXiv 2309.13192: importance by `g * dW`, a budget of FLOPs, a dynamic programme. Deviations: each
- * component by itself in place of tensors of a layer, the absolute values element by element in place of their sum, an
- * average over steps in place of one evaluation, and no rounding of costs.
+ * component by itself in place of tensors of a layer, gains without noise, or absolute values element by element, in place
+ * of their sum, an average over steps in place of one evaluation, a budget that tightens, and no rounding of costs.
  *
- * @param options Budget and time
+ * @param options Budget, time, worth
  * @returns The policy; its `init` throws a TypeError when a component has no cost, and a RangeError when no step can be
  * as cheap
  * @throws {RangeError} When an option is out of its range
@@ -54,63 +71,49 @@ export interface CostAwareOptions {
  *   const cost = { forward: 1, dX: 1, dW: 1, depth };
  *   return { path: `${depth}`, layer: depth, parameters: [], kind: "linear", size: 4, cost } as const;
  * };
- * const policy = costAware({ targetSpeedup: 1.3, every: 1 });
- * const start = policy.init([0, 1, 2].map(layer), { steps: 10 });
+ * const policy = costAware({ targetSpeedup: 1.3, alpha: 0.5, worth: "benefit" });
+ * const start = policy.init([0, 1, 2].map(layer), { steps: 2 });
  * const benefit = { 0: [3], 1: [2], 2: [2] };
  * const state = policy.next(start, { steps: [1], loss: [1], learningRate: [0.1], readings: { benefit } });
  * assertEquals(policy.frozen(state), ["0"]); // 8 FLOPs become 6; without "1" or "2" they were 7
  * ```
  */
 export function costAware(options: CostAwareOptions): FreezePolicy {
-  const { targetSpeedup, maxSaving, every = 100, weight = 0.05, curiosity = 0.1 } = options;
-  if ((targetSpeedup === undefined) === (maxSaving === undefined)) {
-    throw new TypeError(
-      `Cannot choose by cost as one of "targetSpeedup" and "maxSaving" must be given: got ${
-        targetSpeedup === undefined ? "none" : "both"
-      }`,
-    );
-  }
-  const within = (name: string, holds: boolean, rule: string): void => {
-    if (holds) return;
-    throw new RangeError(
-      `Cannot choose by cost as "${name}" must be ${rule}: got ${options[name as keyof CostAwareOptions]}`,
-    );
-  };
-  if (targetSpeedup !== undefined) {
-    within("targetSpeedup", targetSpeedup > 1 && targetSpeedup < Infinity, "a number above 1");
-  }
-  if (maxSaving !== undefined) within("maxSaving", maxSaving > 0 && maxSaving < 1, "above 0 and below 1");
-  within("every", Number.isInteger(every) && every >= 1, "a whole number above 0");
-  within("weight", weight > 0 && weight <= 1, "above 0 and at most 1");
-  within("curiosity", curiosity >= 0 && curiosity < Infinity, "0 or more");
-
+  const { targetSpeedup, maxSaving, alpha = 0.25, every, worth = "gain", weight = 0.05 } = options;
+  const { thaw, curiosity = 0.1, beta1 = 0.9, beta2 = 0.999 } = options;
+  check(options);
   const budget = targetSpeedup === undefined ? `maxSaving ${maxSaving}` : `targetSpeedup ${targetSpeedup}`;
-  const name = `costAware(${budget}, every ${every}, weight ${weight}, curiosity ${curiosity})`;
+  const parts = [
+    budget,
+    `alpha ${alpha}`,
+    every === undefined ? "" : `every ${every}`,
+    `${worth} weight ${weight}`,
+    thaw === undefined ? "" : `thaw ${thaw} curiosity ${curiosity}`,
+  ];
+  const name = `costAware(${parts.filter((part) => part !== "").join(", ")})`;
 
-  /** The paths of the components to train. */
+  /** The paths of the components to train; null where the budget allows nothing. */
   function choose(
     prices: readonly Priced[],
-    benefits: { readonly [path: string]: number },
-  ): readonly string[] {
-    const full = costOf(prices, () => true);
-    const sets = activeSets(prices, benefits);
-    const [allowed, worth] = targetSpeedup === undefined
-      ? [
-        sets.filter(({ cost }) => full - cost <= partOf(maxSaving!, full)),
-        ({ benefit, cost }: typeof sets[number]) => benefit / cost,
-      ]
-      : [
-        sets.filter(({ cost }) => cost <= partOf(1 / targetSpeedup, full)),
-        ({ benefit }: typeof sets[number]) => benefit,
-      ];
-    if (allowed.length === 0) return prices.map(({ path }) => path);
-    return pathsOf(allowed.reduce((best, set) => worth(set) > worth(best) ? set : best));
+    { worths, part }: { readonly worths: { readonly [path: string]: number }; readonly part: number },
+  ): readonly string[] | null {
+    const full = costOf(prices, () => true), sets = activeSets(prices, worths);
+    const saving = targetSpeedup === undefined ? maxSaving! : part * (1 - 1 / targetSpeedup);
+    const allowed = sets.filter(({ cost }) =>
+      targetSpeedup === undefined ? full - cost <= partOf(saving, full) : cost <= partOf(1 - saving, full)
+    );
+    const valueOf = ({ benefit, cost }: ActiveSet): number =>
+      targetSpeedup === undefined ? benefit / cost : benefit;
+    // What is worth nothing does not freeze for that alone.
+    const better = (a: ActiveSet, b: ActiveSet): boolean =>
+      valueOf(a) > valueOf(b) || valueOf(a) === valueOf(b) && a.cost > b.cost;
+    return allowed.length === 0 ? null : pathsOf(allowed.reduce((a, b) => better(b, a) ? b : a));
   }
 
   return definePolicy({
     name,
-    signals: ["benefit"],
-    init(components) {
+    signals: worth === "gain" ? ["firstMoment", "secondMoment"] : ["benefit"],
+    init(components, { steps }) {
       const prices = pricesOf(components), full = costOf(prices, () => true);
       const most = full / Math.min(...prices.map(({ path }) => costOf(prices, (active) => active === path)));
       if (targetSpeedup !== undefined && targetSpeedup > most) {
@@ -119,37 +122,119 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
             `alone is ${most.toFixed(3)} times as cheap as a whole one: lower it`,
         );
       }
-      return { prices, averages: {} as Averages, frozen: {} as Frozen };
+      const first = Math.max(1, Math.ceil(partOf(alpha, steps)));
+      const apart = every ?? Math.max(1, Math.floor(steps / 4));
+      const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
+      const times = { first, apart, count: Math.floor((steps - first) / apart) };
+      return {
+        prices,
+        sizes,
+        times,
+        moments: {} as Followed,
+        averages: {} as Averages,
+        frozen: {} as Frozen,
+      };
     },
-    next({ prices, averages, frozen }, { step, learningRate, read }) {
+    next(state, { step, learningRate, read }) {
+      const { prices, sizes, times, frozen } = state;
       const rate = Number.isNaN(learningRate) ? 1 : learningRate;
+      const moments = worth === "gain"
+        ? follow(state.moments, { prices, beta1, beta2, read: (path) => read("secondMoment", path) })
+        : state.moments;
       const measured = prices.flatMap(({ path }) => {
-        const reading = read("benefit", path) / rate;
+        const now = moments[path];
+        const reading = worth === "benefit"
+          ? read("benefit", path) / rate
+          : now === undefined
+          ? NaN
+          : expectedGain(now, { first: read("firstMoment", path), size: sizes[path], beta1, beta2 });
         return Number.isFinite(reading)
-          ? [[path, include(averages[path], { reading, weight })] as const]
+          ? [[path, include(state.averages[path], { reading, weight })] as const]
           : [];
       });
-      const known: Averages = { ...averages, ...Object.fromEntries(measured) };
-      const ready = prices.every(({ path }) => known[path] !== undefined);
-      if (step % every !== 0 || !ready) return { prices, averages: known, frozen };
-      const grown = Object.keys(frozen).filter((path) => !measured.some(([seen]) => seen === path))
-        .map((path) => [path, { mean: known[path].mean * (1 + curiosity), total: 0 }] as const);
-      const next: Averages = { ...known, ...Object.fromEntries(grown) };
-      const benefits = Object.fromEntries(prices.map(({ path }) => [path, next[path].mean]));
-      const active = new Set(choose(prices, benefits));
-      const total = prices.reduce((sum, { path }) => sum + benefits[path], 0);
-      const left = prices.filter(({ path }) => !active.has(path))
-        .map(({ path }) => [path, total > 0 ? benefits[path] / total : 0] as const);
-      return { prices, averages: next, frozen: Object.fromEntries(left) };
+      const averages: Averages = { ...state.averages, ...Object.fromEntries(measured) };
+      const part = (step - times.first) / times.apart + 1;
+      const due = Number.isInteger(part) && part >= 1 && part <= times.count;
+      if (!due || prices.some(({ path }) => averages[path] === undefined)) {
+        return { ...state, moments, averages };
+      }
+      const seen = new Set(measured.map(([path]) => path));
+      const rested = Object.keys(frozen).filter((path) => thaw !== undefined && !seen.has(path))
+        .map((path) => [path, { mean: averages[path].mean * (1 + curiosity), total: 0 }] as const);
+      const next: Averages = { ...averages, ...Object.fromEntries(rested) };
+      // By chance noise is worth less than nothing.
+      const all = Object.fromEntries(prices.map(({ path }) => [path, Math.max(0, next[path].mean)]));
+      const able = prices.filter(({ path }) => thaw !== undefined || !Object.hasOwn(frozen, path))
+        .map(({ path }) => [path, Object.hasOwn(frozen, path) ? all[path] / thaw! : all[path]] as const);
+      const chosen = choose(prices, { worths: Object.fromEntries(able), part: part / times.count });
+      if (chosen === null) return { ...state, moments, averages: next };
+      const active = new Set(chosen), total = prices.reduce((sum, { path }) => sum + all[path], 0);
+      const left = prices.filter(({ path }) => !active.has(path)).map(({ path }) =>
+        [
+          path,
+          thaw === undefined && frozen[path] !== undefined ? frozen[path] : total > 0 ? all[path] / total : 0,
+        ] as const
+      );
+      return { ...state, moments, averages: next, frozen: Object.fromEntries(left) };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
-    reason: ({ frozen }, path) => (
-      { signal: "share of all benefit", value: frozen[path], threshold: null, rule: name }
-    ),
+    reason: ({ frozen }, path) => ({
+      signal: `share of all ${worth}`,
+      value: frozen[path],
+      threshold: null,
+      rule: name,
+    }),
   });
 }
 
 type Averages = { readonly [path: string]: Average };
 
-/** Frozen components with the share that they had in all benefit when it was decided. */
+type Followed = { readonly [path: string]: Moments };
+
+/** Frozen components with the share that they had in all worth when it was decided. */
 type Frozen = { readonly [path: string]: number };
+
+/** The moments after a step. Those of what froze begin anew; a step that measured nothing was skipped. */
+function follow(
+  before: Followed,
+  { prices, read, beta1, beta2 }: Required<AdamDecays> & {
+    readonly prices: readonly Priced[];
+    readonly read: (path: string) => number;
+  },
+): Followed {
+  const after = prices.flatMap(({ path }) => {
+    const second = read(path);
+    if (!(second > 0)) return [];
+    const { steps, ...past } = before[path] ?? { steps: 0, second: 0, square: 0 };
+    return [
+      [path, { steps: steps + 1, second, square: nextSquare(past, { second, beta1, beta2 }) }] as const,
+    ];
+  });
+  return after.length === 0 ? before : Object.fromEntries(after);
+}
+
+/** Fails where an option is out of its range. */
+function check(options: CostAwareOptions): void {
+  const { targetSpeedup, maxSaving } = options;
+  if ((targetSpeedup === undefined) === (maxSaving === undefined)) {
+    throw new TypeError(
+      `Cannot choose by cost as one of "targetSpeedup" and "maxSaving" must be given: got ${
+        targetSpeedup === undefined ? "none" : "both"
+      }`,
+    );
+  }
+  const within = (name: keyof CostAwareOptions, holds: (value: number) => boolean, rule: string): void => {
+    const value = options[name];
+    if (value === undefined || holds(value as number)) return;
+    throw new RangeError(`Cannot choose by cost as "${name}" must be ${rule}: got ${value}`);
+  };
+  within("targetSpeedup", (value) => value > 1 && value < Infinity, "a number above 1");
+  within("maxSaving", (value) => value > 0 && value < 1, "above 0 and below 1");
+  within("alpha", (value) => value >= 0 && value <= 1, "a share of all steps, 0 to 1");
+  within("every", (value) => Number.isInteger(value) && value >= 1, "a whole number above 0");
+  within("weight", (value) => value > 0 && value <= 1, "above 0 and at most 1");
+  within("thaw", (value) => value >= 1 && value < Infinity, "a number, 1 or more");
+  within("curiosity", (value) => value >= 0 && value < Infinity, "0 or more");
+  within("beta1", (value) => value > 0 && value < 1, "above 0 and below 1");
+  within("beta2", (value) => value > 0 && value < 1, "above 0 and below 1");
+}

@@ -31,6 +31,7 @@ export { every } from "./every.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
 export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";
 export { keepActive } from "./keep_active.ts";
+export type { AdamDecays } from "./moments.ts";
 export { patience } from "./patience.ts";
 export { prefix, type PrefixOptions } from "./prefix.ts";
 export { randomSubset, type RandomSubsetOptions } from "./random_subset.ts";

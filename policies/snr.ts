@@ -4,6 +4,7 @@ import { type Average, include } from "./average.ts";
 import { allOf } from "./combine.ts";
 import { definePolicy } from "./define_policy.ts";
 import { layerLinears } from "./grad_es.ts";
+import { nextSquare, noiseShare } from "./moments.ts";
 import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { sticky } from "./sticky.ts";
@@ -45,11 +46,6 @@ export function signalToNoise(
 ): number {
   const share = Math.min(first / square, HIGHEST_SHARE);
   return (share - noiseShare(beta1)) / (1 - share);
-}
-
-/** `sum m^2 / sum q` of pure noise, and what noise of the size 1 leaves in the square of the first moment. */
-function noiseShare(beta1: number): number {
-  return (1 - beta1) / (1 + beta1);
 }
 
 /** Options of {@link snr}. */
@@ -148,7 +144,7 @@ function noisy(
   { window, beta1, beta2 }: Required<Pick<SnrOptions, "window" | "beta1" | "beta2">>,
 ): FreezePolicy {
   /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
-  const young = Math.ceil(2 / (1 - beta1)), keep = beta1 ** 2;
+  const young = Math.ceil(2 / (1 - beta1));
 
   function follow(
     track: Track,
@@ -159,8 +155,8 @@ function noisy(
     const benefit = include(track.benefit ?? undefined, { reading: now.benefit, weight });
     const next = { ...track, second, benefit, peak: Math.max(track.peak, benefit.mean) };
     if (track.second === null) return next;
-    const squares = Math.max(0, second - beta2 * track.second) / (1 - beta2);
-    const square = keep * track.square + (1 - keep) * squares, steps = track.steps + 1;
+    const before = { second: track.second, square: track.square };
+    const square = nextSquare(before, { second, beta1, beta2 }), steps = track.steps + 1;
     const unknown = steps < young || square < second / 100;
     const ratio = unknown
       ? track.ratio

@@ -61,7 +61,7 @@ const NAMED: Readonly<Record<string, Omit<Candidate, "label">>> = {
   "snr": { thresholds: [], make: () => snr() },
   "costAware": {
     thresholds: [],
-    make: (run) => costAware({ targetSpeedup: 1.25, every: draws(run) }),
+    make: () => costAware({ targetSpeedup: 1.25 }),
   },
   "prefix": { thresholds: [], make: () => prefix() },
   "schedule": { thresholds: [], make: ({ alpha }) => schedule({ first: alpha }) },

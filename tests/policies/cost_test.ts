@@ -48,13 +48,16 @@ function lookAt(benefits: Readonly<Record<string, number>>, step: number, learni
   return lookOf({ benefit }, [step], [learningRate]);
 }
 
-/** What is active after one decision. */
+/** One decision, in the first step. */
+const AT_ONCE = { alpha: 0, every: 9, worth: "benefit" } as const;
+
+/** What is active after it. */
 function decided(
   options: CostAwareOptions,
   model: Model,
   benefits: Readonly<Record<string, number>>,
 ): string[] {
-  const policy = costAware({ every: 1, ...options });
+  const policy = costAware({ ...AT_ONCE, ...options });
   const frozen = policy.frozen(policy.next(policy.init(model, { steps: 10 }), lookAt(benefits, 1)));
   return model.map(({ path }) => path).filter((path) => !frozen.includes(path));
 }
@@ -178,7 +181,7 @@ Deno.test("costAware with maxSaving freezes nothing that is worth its cost", () 
 
 Deno.test("costAware trains on without readings, and with benefits of 0 keeps its budget", () => {
   const model = layers(2), all = model.map(({ path }) => path);
-  const policy = costAware({ targetSpeedup: 1.5, every: 1 });
+  const policy = costAware({ targetSpeedup: 1.5, ...AT_ONCE });
   const start = policy.init(model, { steps: 10 });
   const some = Object.fromEntries(all.slice(1).map((path) => [path, 1]));
   assertEquals(policy.frozen(policy.next(start, lookAt(some, 1))), []);
@@ -204,40 +207,82 @@ function course(
   });
 }
 
-Deno.test("costAware decides every so many steps, and remembers what frozen components were worth", () => {
-  const policy = costAware({ targetSpeedup: 1.2, every: 3, curiosity: 0, weight: 1 });
+const STEADY = { a: 1, b: 3, c: 3, d: 3 };
+
+/** What was measured at a rate that falls with the step. */
+const fading = (values: Readonly<Record<string, number>>, step: number): Record<string, number> =>
+  Object.fromEntries(Object.entries(values).map(([path, value]) => [path, value / step]));
+
+Deno.test("costAware freezes nothing in its grace period, and then what is worth least per learning rate", () => {
+  const policy = costAware({ targetSpeedup: 1.2, worth: "benefit", weight: 1 });
   // Per learning rate 1, 3, 3, 3 all the time: the fall of the raw benefits with the rate changes nothing.
-  const steady = (step: number) => ({ a: 1 / step, b: 3 / step, c: 3 / step, d: 3 / step });
-  assertEquals(course(policy, steady, 60), ["abcd", "abcd", ...Array(58).fill("bcd")]);
-  // From step 4 on the others fall to a quarter: what is remembered of the first is then worth its chain.
-  const falling = (step: number) => ({
-    a: 1 / step,
-    ...step < 4 ? steady(step) : { b: 0.3 / step, c: 0.3 / step, d: 0.3 / step },
-  });
-  assertEquals(
-    course(policy, falling, 7),
-    ["abcd", "abcd", "bcd", "bcd", "bcd", "ad", "ad"],
-  );
+  const sets = course(policy, (step) => fading(STEADY, step), 40);
+  assertEquals(sets, [...Array(9).fill("abcd"), ...Array(31).fill("bcd")]);
 });
 
-Deno.test("costAware tries a frozen component again in time, and lets it go when that is not worth it", () => {
-  const policy = costAware({ targetSpeedup: 1.2, every: 1, curiosity: 0.5, weight: 1 });
-  const sets = course(policy, () => ({ a: 1, b: 3, c: 3, d: 3 }), 20);
+Deno.test("costAware saves in equal parts, a part a decision, the last one while a set still lasts", () => {
+  // 12 components of 1 FLOP a product, all side by side: no chain. 24 FLOPs, of which 6 are saved at last.
+  const model = Array.from({ length: 12 }, (_, i) => priced(`${i}`, { forward: 1, dX: 1, dW: 1, depth: 0 }));
+  const even = Object.fromEntries(model.map(({ path }, i) => [path, 1 + i]));
+  const counts = (options: Partial<CostAwareOptions>, steps: number): number[] => {
+    const policy = costAware({ targetSpeedup: 4 / 3, worth: "benefit", ...options });
+    let state = policy.init(model, { steps });
+    return Array.from({ length: steps }, (_, i) => {
+      state = policy.next(state, lookAt(even, i + 1));
+      return policy.frozen(state).length;
+    });
+  };
+  const times = (n: number, count: number): number[] => Array(n).fill(count);
+  assertEquals(counts({}, 20), [...times(4, 0), ...times(5, 2), ...times(5, 4), ...times(6, 6)]);
+  assertEquals(counts({ alpha: 0.5 }, 20), [...times(9, 0), ...times(5, 3), ...times(6, 6)]);
+  assertEquals(counts({ every: 15 }, 20), [...times(4, 0), ...times(16, 6)]);
+  assertEquals(counts({ every: 16 }, 20), times(20, 0)); // its only set would not last
+  assertEquals(counts({ alpha: 1 }, 20), times(20, 0));
+});
+
+Deno.test("costAware never thaws unless told to, and then where that is worth a factor more", () => {
+  const falling = (step: number) => fading(step < 4 ? STEADY : { a: 1, b: 0.3, c: 0.3, d: 0.3 }, step);
+  const at = (thaw?: number) =>
+    course(
+      costAware({ targetSpeedup: 1.2, every: 3, worth: "benefit", weight: 1, curiosity: 0, thaw }),
+      falling,
+      12,
+    );
+  const before = ["abcd", "abcd", "bcd", "bcd", "bcd"];
+  assertEquals(at(), [...before, ...Array(7).fill("bcd")]);
+  // What is remembered of the first, 1, takes the place of two others, of 0.6 together.
+  assertEquals(at(1.6), [...before, ...Array(7).fill("ad")]);
+  assertEquals(at(1.7), [...before, ...Array(7).fill("bcd")]);
+});
+
+Deno.test("costAware with thaw tries a frozen component again in time, and lets it go when that is not worth it", () => {
+  const rest = { alpha: 0, every: 1, worth: "benefit", weight: 1, thaw: 1 } as const;
+  const policy = costAware({ targetSpeedup: 1.2, curiosity: 0.5, ...rest });
+  const sets = course(policy, () => STEADY, 20);
   assert(sets.slice(0, 3).every((set) => set === "bcd"));
-  const tries = sets.flatMap((set, i) => set.includes("a") ? [i] : []);
+  const tries = sets.slice(0, -2).flatMap((set, i) => set.includes("a") ? [i] : []);
   assert(tries.length >= 2, `${sets}`);
-  for (const i of tries) assertEquals(sets[i + 1] ?? "bcd", "bcd");
+  for (const i of tries) assertEquals(sets[i + 1], "bcd");
 });
 
 Deno.test("costAware lets the first reading after a rest take the place of what it remembered", () => {
-  const policy = costAware({ targetSpeedup: 1.2, every: 2, curiosity: 1, weight: 0.1 });
-  // What is remembered of the first, 2, grows until it outweighs two others: 4, then 8. Its first readings are 2 again.
-  const sets = course(policy, (step) => ({ a: 2 / step, b: 3 / step, c: 3 / step, d: 3 / step }), 10);
-  assertEquals(sets, ["abcd", "bcd", "bcd", "bcd", "bcd", "ad", "ad", "bcd", "bcd", "bcd"]);
+  const rest = { alpha: 0.2, every: 2, worth: "benefit", weight: 0.1, thaw: 1 } as const;
+  const policy = costAware({ targetSpeedup: 1.2, curiosity: 1, ...rest });
+  // What is remembered of the first, 2, grows to 4 and outweighs another one. Its first readings are 2 again.
+  const sets = course(policy, (step) => fading({ ...STEADY, a: 2 }, step), 10);
+  assertEquals(sets.map((set) => set.includes("a")), [1, 0, 0, 1, 1, 0, 0, 0, 0, 0].map(Boolean));
+});
+
+Deno.test("costAware does not freeze what is worth nothing for that alone", () => {
+  const model = layers(2), all = model.map(({ path }) => path);
+  assertEquals(decided({ maxSaving: 0.5 }, model, Object.fromEntries(all.map((path) => [path, 0]))), all);
+  // 32 FLOPs, of which 2 are to be saved: one component of the five that are worth nothing.
+  const one = { ...Object.fromEntries(all.map((path) => [path, 0])), "0.left": 1 };
+  assertEquals(decided({ targetSpeedup: 32 / 30 }, model, one).length, 5);
 });
 
 Deno.test("costAware says what share of all benefit a frozen component had", () => {
-  const policy = costAware({ targetSpeedup: 1.2, every: 1 });
+  const policy = costAware({ targetSpeedup: 1.2, ...AT_ONCE });
   const model = [0, 1, 2, 3].map((depth) => priced(`${depth}`, { forward: 1, dX: 1, dW: 1, depth }));
   const state = policy.next(policy.init(model, { steps: 10 }), lookAt({ 0: 1, 1: 3, 2: 3, 3: 3 }, 1));
   assertEquals(policy.reason!(state, "0"), {
@@ -279,7 +324,15 @@ Deno.test("costAware wants one budget, and options in their ranges", () => {
       `"maxSaving" must be above 0 and below 1: got ${value}`,
     );
   }
-  const rest = { every: [0, 1.5], weight: [0, 1.1], curiosity: [-1, NaN] };
+  const rest = {
+    alpha: [-0.1, 1.1],
+    every: [0, 1.5],
+    weight: [0, 1.1],
+    thaw: [0.9, NaN],
+    curiosity: [-1, NaN],
+    beta1: [0, 1],
+    beta2: [0, 1],
+  };
   for (const [name, values] of Object.entries(rest)) {
     for (const value of values) {
       assertThrows(() => costAware({ maxSaving: 0.5, [name]: value }), RangeError, `"${name}" must be`);
