@@ -120,7 +120,7 @@ export interface FreezePolicy<S extends Json = Json> {
   init(components: readonly Component[], run: RunInfo): S;
   /** The state after a look. */
   next(state: S, look: Look): S;
-  /** Paths of the components that are frozen now. */
+  /** Paths of the components that are frozen now. Training asks after each look: until the first one everything trains. */
   frozen(state: S): readonly Path[];
   /**
    * Frozen components that the coming steps measure and do not train: they get a gradient, and the signals that come of

@@ -17,7 +17,8 @@ export interface RandomSubsetOptions {
  * Freezes a random share of the components, drawn anew every n steps: so all train, but not at once.
  *
  * It measures nothing, and is what a policy that measures has to be better than. Training acts at looks: let `every`
- * be a multiple of the steps between them, or draws are passed over. What thaws starts with empty moments.
+ * be a multiple of the steps between them, or draws are passed over; until the first look everything trains. What thaws
+ * starts with empty moments.
  *
  * Source: Cho et al., "TimelyFreeze: Adaptive Parameter Freezing Mechanism for Pipeline Parallelism", arXiv 2602.05754.
  * Deviation: the share is given, and one for all; there it is found for each stage of a pipeline by a linear programme.

@@ -26,7 +26,7 @@ export interface RotateOptions {
  *
  * A block is a layer; what lies below the layers is one block and what lies above them another, by {@link blocksOf}. If
  * `active` does not divide their number, the last turn of a round has fewer. Training acts at looks: let `every` be a
- * multiple of the steps between them, or turns are cut short.
+ * multiple of the steps between them, or turns are cut short; until the first look everything trains.
  *
  * Sources: Luo et al., "BAdam", arXiv 2404.02827: `{ every, order: "shuffled" }`. Pan et al., "LISA",
  * arXiv 2403.17919: `{ every, active, order: "random", always: (c) => c.layer === null }`. What
