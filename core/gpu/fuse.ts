@@ -72,13 +72,6 @@ function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Rec
   return large > (scalar ? 0 : CHEAP_OPERANDS) ? COSTLY : { operations, operands };
 }
 
-/** Who reads a value, also through aliases. */
-export function readersOf(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor[] {
-  return (readers.get(node) ?? []).flatMap((reader) =>
-    reader.op.name === "reshape" ? readersOf(reader, readers) : [reader]
-  );
-}
-
 /**
  * Groups the elementwise nodes of a graph.
  *
@@ -138,11 +131,20 @@ export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tens
     if (isElement(node) && after.every((r) => r.op === sumEachOp || ending.has(r))) ending.add(node);
   }
   // Groups that overwrite a leaf wait for all who read it: those must not wait for what joins the group.
+  const lastRead = (node: Tensor, seen = new Set<Tensor>()): number => {
+    let last = -Infinity;
+    for (const reader of readers.get(node)!) {
+      // An element may be computed again by elements and reductions that read it, and the leaf is read there.
+      if (seen.has(reader) || (isElement(node) && !isElement(reader) && reader.op !== reduceOp)) continue;
+      seen.add(reader);
+      last = Math.max(last, level.get(reader)!);
+      if (isElement(reader) || reader.op.name === "reshape") last = Math.max(last, lastRead(reader, seen));
+    }
+    return last;
+  };
   const fixed = new Set<Tensor>();
   for (const [node, leaf] of targets) {
-    if (readersOf(leaf, readers).some((reader) => level.get(reader)! > level.get(node)!)) {
-      fixed.add(find(node));
-    }
+    if (readers.has(leaf) && lastRead(leaf) > level.get(node)!) fixed.add(find(node));
   }
   const join = (reader: Tensor, host: Tensor): void => {
     if (!fixed.has(find(reader)) && !fixed.has(find(host))) parent.set(find(reader), find(host));

@@ -102,6 +102,16 @@ Deno.test("an update of a leaf rides with no group that a reader of the leaf wai
   assertEquals(together(new Map([[0, weight]])), together(new Map()) + 1);
 });
 
+Deno.test("an update of a leaf rides with no group that one waits for who computes a value of the leaf again", () => {
+  const weight = square("w"), y = square("y"), product = matmul(square("x"), y), twice = multiply(weight, 2);
+  const roots = [
+    add(weight, product),
+    matmul(silu(twice), y),
+    multiply(twice, matmul(silu(product), y)),
+  ];
+  assertEquals(launches(roots, { updates: new Map([[0, weight]]) }).length, launches(roots).length + 1);
+});
+
 Deno.test("a product computes nothing as it stores that waits, through others, for itself", () => {
   const [x, y] = [square("x"), square("y")], first = matmul(x, y), seen = add(first, 1);
   const host = matmul(silu(matmul(y, y)), y), second = matmul(x, host);
