@@ -35,8 +35,8 @@ export interface CostAwareOptions extends AdamDecays {
  * After a grace period, `alpha`, it chooses among all sets of active components, by {@link stepCost}, and again every so
  * many steps. With `targetSpeedup`: the set that is worth most and costs little enough. The FLOPs to save grow in equal
  * parts from decision to decision: what matters least freezes first, and most of it when the learning rate has fallen.
- * With `maxSaving`: the set that is worth most a FLOP of the step, among those that save no more. So low components have
- * to be worth the `dX` of all that lies above.
+ * Where what still trains cannot cost as little, the set stays. With `maxSaving`: the set that is worth most a FLOP of the
+ * step, among those that save no more. So low components have to be worth the `dX` of all that lies above.
  *
  * A change of the frozen set costs time, and what thaws begins with empty moments. So decisions are few, none falls so
  * late that its set would train for less than `every` steps, and what is frozen stays frozen. With `thaw` it can come back:
@@ -169,12 +169,8 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const chosen = choose(prices, { worths: Object.fromEntries(able), part: part / times.count });
       if (chosen === null) return { ...state, moments, averages: next };
       const active = new Set(chosen), total = prices.reduce((sum, { path }) => sum + all[path], 0);
-      const left = prices.filter(({ path }) => !active.has(path)).map(({ path }) =>
-        [
-          path,
-          thaw === undefined && frozen[path] !== undefined ? frozen[path] : total > 0 ? all[path] / total : 0,
-        ] as const
-      );
+      const left = prices.filter(({ path }) => !active.has(path))
+        .map(({ path }) => [path, frozen[path] ?? (total > 0 ? all[path] / total : 0)] as const);
       return { ...state, moments, averages: next, frozen: Object.fromEntries(left) };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
@@ -191,7 +187,7 @@ type Averages = { readonly [path: string]: Average };
 
 type Followed = { readonly [path: string]: Moments };
 
-/** Frozen components with the share that they had in all worth when it was decided. */
+/** Frozen components with the share that they had in all worth when they froze. */
 type Frozen = { readonly [path: string]: number };
 
 /** The moments after a step. Those of what froze begin anew; a step that measured nothing was skipped. */

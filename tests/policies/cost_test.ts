@@ -273,12 +273,25 @@ Deno.test("costAware lets the first reading after a rest take the place of what 
   assertEquals(sets.map((set) => set.includes("a")), [1, 0, 0, 1, 1, 0, 0, 0, 0, 0].map(Boolean));
 });
 
-Deno.test("costAware does not freeze what is worth nothing for that alone", () => {
+Deno.test("costAware takes what it froze and training still measures, before the next look, for no memory", () => {
+  const rest = { alpha: 0, every: 1, worth: "benefit", weight: 1, thaw: 1 } as const;
+  const policy = costAware({ targetSpeedup: 1.2, curiosity: 1, ...rest });
+  const model = [0, 1, 2, 3].map((depth) => priced("abcd"[depth], { forward: 1, dX: 1, dW: 1, depth }));
+  let state = policy.init(model, { steps: 10 });
+  for (const step of [1, 2, 3]) {
+    state = policy.next(state, lookAt({ ...STEADY, a: 2 }, step));
+    assertEquals(policy.frozen(state), ["a"]);
+  }
+});
+
+Deno.test("costAware does not freeze what is worth nothing, or less, for that alone", () => {
   const model = layers(2), all = model.map(({ path }) => path);
   assertEquals(decided({ maxSaving: 0.5 }, model, Object.fromEntries(all.map((path) => [path, 0]))), all);
   // 32 FLOPs, of which 2 are to be saved: one component of the five that are worth nothing.
-  const one = { ...Object.fromEntries(all.map((path) => [path, 0])), "0.left": 1 };
-  assertEquals(decided({ targetSpeedup: 32 / 30 }, model, one).length, 5);
+  for (const rest of [0, -1]) {
+    const one = { ...Object.fromEntries(all.map((path) => [path, rest])), "0.left": 1 };
+    assertEquals(decided({ targetSpeedup: 32 / 30 }, model, one).length, 5);
+  }
 });
 
 Deno.test("costAware says what share of all benefit a frozen component had", () => {
@@ -291,6 +304,26 @@ Deno.test("costAware says what share of all benefit a frozen component had", () 
     threshold: null,
     rule: policy.name,
   });
+});
+
+Deno.test("costAware goes on saying what share a component had when it froze, whatever becomes of the others", () => {
+  const policy = costAware({ targetSpeedup: 1.2, every: 1, alpha: 0, worth: "benefit", weight: 1 });
+  const model = [0, 1, 2, 3].map((depth) => priced(`${depth}`, { forward: 1, dX: 1, dW: 1, depth }));
+  let state = policy.next(policy.init(model, { steps: 10 }), lookAt({ 0: 1, 1: 3, 2: 3, 3: 3 }, 1));
+  state = policy.next(state, lookAt({ 1: 1, 2: 1, 3: 1 }, 2));
+  assertEquals([policy.frozen(state), policy.reason!(state, "0")!.value], [["0"], 0.1]);
+});
+
+Deno.test("costAware keeps what is frozen where nothing that still trains costs as little as the budget", () => {
+  // Only the first alone costs as little, 3 of 6 FLOPs, and it is worth least and freezes first.
+  const model = [1, 3].map((dW, depth) => priced(`${depth}`, { forward: 1, dX: 0, dW, depth: 0 }));
+  const policy = costAware({ targetSpeedup: 2, every: 1, alpha: 0, worth: "benefit", weight: 1 });
+  let state = policy.init(model, { steps: 4 });
+  const seen = [1, 2, 3].map((step) => {
+    state = policy.next(state, lookAt({ 0: 1, 1: 9 }, step));
+    return policy.frozen(state);
+  });
+  assertEquals(seen, [["0"], ["0"], ["0"]]);
 });
 
 Deno.test("costAware says which component has no cost, and which budget is out of reach", () => {
