@@ -230,11 +230,12 @@ function notes({ steps, look, seeds }: Flags, runs: readonly Run[]): string[] {
     "seconds: wall time of the steps with their looks, of changes of the frozen set, and, for early stopping alone, of its " +
     `validations (every ${
       validateEvery(steps, look)
-    } steps; ${earlyStopping().name}). Changes: planning, compiling and ` +
-    "recording, in the seconds. Not in the seconds: the first " +
+    } steps; ${earlyStopping().name}). Not in the seconds: the first ` +
     `step of each configuration (${Math.min(...warmUps).toFixed(2)}..${
       Math.max(...warmUps).toFixed(2)
     } s), validation of all others, the test.`,
+    "changes: planning, compiling and recording, in the seconds. compiling: of these, shaders that the process had not seen: " +
+    "once for each, by whichever run is the first to need it; next to nothing where the driver keeps them.",
     "TFLOP: by the plans; rows of the head that have no label count in full there, and take no time.",
     ...seeds < 3 ? ["fewer than 3 seeds: not to be reported."] : [],
   ];

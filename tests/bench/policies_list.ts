@@ -63,6 +63,7 @@ const NAMED: Readonly<Record<string, Omit<Candidate, "label">>> = {
     thresholds: [],
     make: () => costAware({ targetSpeedup: 1.25 }),
   },
+  "costAware-saving": { thresholds: [], make: () => costAware({ maxSaving: 0.5 }) },
   "prefix": { thresholds: [], make: () => prefix() },
   "schedule": { thresholds: [], make: ({ alpha }) => schedule({ first: alpha }) },
   "random": {

@@ -66,9 +66,11 @@ export interface Run {
   readonly deciding: number;
   /** Wall time in which changes of the frozen set and of probes were planned, compiled and recorded. */
   readonly changing: number;
+  /** Of these, how long pipelines took to compile that the process had not seen; less where the driver keeps them on disk. */
+  readonly compiling: number;
   /** Wall time of validations and copies of the best weights that early stopping needs; 0 for all others. */
   readonly validating: number;
-  /** Sum of the three. */
+  /** Sum of stepping, changing and validating. */
   readonly total: number;
   /** Floating-point operations of all steps, by their plans. */
   readonly flops: number;
@@ -97,6 +99,9 @@ interface Decided {
   ms: number;
 }
 
+/** Milliseconds that pipelines took to compile so far. */
+type Compiled = () => number;
+
 interface Bench {
   readonly training: Training<object, TokenBatch>;
   readonly warmUp: number;
@@ -123,6 +128,7 @@ export interface Runner {
 /** Makes a {@link Runner}. Nothing is kept on the device between runs. */
 export function runnerOf(lab: Lab): Runner {
   const benches = new Map<string, Bench>();
+  const compiled = compileClock(lab.gpu);
   let plain: Training<object, TokenBatch> | null = null;
 
   async function benchOf(spec: RunSpec, model: Model): Promise<Bench> {
@@ -155,7 +161,7 @@ export function runnerOf(lab: Lab): Runner {
       const model = await lab.modelOf(spec.seed);
       const bench = await benchOf(spec, model);
       try {
-        return await train(lab, { spec, model, bench });
+        return await train(lab, { spec, model, bench, compiled });
       } finally {
         bench.training[Symbol.dispose]();
       }
@@ -181,6 +187,19 @@ function clocked(policy: FreezePolicy, decided: Decided): FreezePolicy {
   };
 }
 
+/** Clocks what compiles from now on. */
+function compileClock({ device }: Gpu): Compiled {
+  let ms = 0;
+  const clocked = <D, R>(make: (descriptor: D) => R) => (descriptor: D): R => {
+    const began = performance.now(), made = make(descriptor);
+    ms += performance.now() - began;
+    return made;
+  };
+  device.createShaderModule = clocked(device.createShaderModule.bind(device));
+  device.createComputePipeline = clocked(device.createComputePipeline.bind(device));
+  return () => ms;
+}
+
 function release({ params, leaves }: Pick<TrainingState<object>, "params" | "leaves">): void {
   free(params);
   free(Object.fromEntries(leaves));
@@ -188,7 +207,12 @@ function release({ params, leaves }: Pick<TrainingState<object>, "params" | "lea
 
 async function train(
   lab: Lab,
-  { spec, model, bench }: { readonly spec: RunSpec; readonly model: Model; readonly bench: Bench },
+  { spec, model, bench, compiled }: {
+    readonly spec: RunSpec;
+    readonly model: Model;
+    readonly bench: Bench;
+    readonly compiled: Compiled;
+  },
 ): Promise<Run> {
   const { task, gpu } = lab, { training, decided, warmUp } = bench, { stopping } = spec;
   const every = validateEvery(spec.steps, lab.lookEvery) * (stopping === undefined ? 2 : 1);
@@ -196,7 +220,7 @@ async function train(
   let state = await training.init(model.params);
   const watch = await task.watch(state.params);
   let best: object | null = null, judgement: Json | undefined;
-  let clocked = 0, changing = 0, validating = 0, flops = 0, changed = false;
+  let clocked = 0, changing = 0, compiling = 0, validating = 0, flops = 0, changed = false;
 
   /** Validates while the clock stands, except for what early stopping needs. */
   async function validate(): Promise<boolean> {
@@ -221,7 +245,7 @@ async function train(
   let began = performance.now(), stopped = false;
   decided.ms = 0;
   for (const batch of task.batches(spec.seed)) {
-    const called = performance.now(), { probed } = state;
+    const called = performance.now(), before = compiled(), { probed } = state, after = changed;
     decided.at = NaN;
     state = await training.next(state, batch);
     // The device is idle after a look: what the next step prepares for a new set delays it in full.
@@ -229,6 +253,7 @@ async function train(
     // Probes are measured by steps of their own.
     changed = state.event !== null || state.probed.join() !== probed.join();
     if (changed) changing += performance.now() - decided.at;
+    if (changed || after) compiling += compiled() - before;
     if (state.event !== null) {
       changes.push({ step: state.step, frozen: state.frozen.length });
       for (const path of state.frozen) everFrozen.add(path);
@@ -246,7 +271,8 @@ async function train(
   gpu.check();
   if (best !== null) free(best);
   release(state);
-  const [stepping, extra, watching] = [clocked - changing, changing, validating].map((ms) => ms / 1000);
+  const times = [clocked - changing, changing, compiling, validating];
+  const [stepping, extra, cold, watching] = times.map((ms) => ms / 1000);
   return {
     label: spec.label,
     policy: (spec.policy ?? stopping)?.name ?? null,
@@ -260,6 +286,7 @@ async function train(
     stepping,
     deciding: decided.ms / 1000,
     changing: extra,
+    compiling: cold,
     validating: watching,
     total: stepping + extra + watching,
     flops,

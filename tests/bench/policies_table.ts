@@ -27,6 +27,7 @@ export interface Summary {
   readonly validation: Range;
   readonly total: Range;
   readonly changing: Range;
+  readonly compiling: Range;
   readonly validating: Range;
   readonly flops: Range;
   /** Loss over that of the full run of the same seed, less one; null for what has no such run. */
@@ -64,6 +65,7 @@ export function summarise(runs: readonly Run[]): Summary[] {
       validation: over(({ curve }) => curve.at(-1)!.loss),
       total: over(({ total }) => total),
       changing: over(({ changing }) => changing),
+      compiling: over(({ compiling }) => compiling),
       validating: over(({ validating }) => validating),
       flops: over(({ flops }) => flops),
       lossChange: against((run, other) => run.test.loss / other.test.loss - 1),
@@ -90,6 +92,7 @@ export function tableLines(summaries: readonly Summary[]): string[] {
     "to full",
     "TFLOP",
     "changes s",
+    "compiling s",
     "validation s",
   ];
   const rows = summaries.map((s) => [
@@ -109,6 +112,7 @@ export function tableLines(summaries: readonly Summary[]): string[] {
     s.timeShare === null ? "" : `x ${s.timeShare.mean.toFixed(3)}`,
     (s.flops.mean / 1e12).toPrecision(3),
     s.changing.mean.toFixed(2),
+    s.compiling.mean.toFixed(2),
     s.validating.mean.toFixed(2),
   ]);
   const lines = [head, ...rows];

@@ -49,7 +49,16 @@ async function labOf(gpu: Gpu, change: (task: Task) => Task = (task) => task): P
 
 /** All of a run but its times. */
 function timeless(
-  { stepping: _, changing: __, total: ___, validating: ____, warmUp: _____, deciding: ______, ...run }: Run,
+  {
+    stepping: _,
+    changing: __,
+    total: ___,
+    validating: ____,
+    warmUp: _____,
+    deciding: ______,
+    compiling: _______,
+    ...run
+  }: Run,
 ) {
   return { ...run, curve: run.curve.map(({ seconds: _, ...point }) => point) };
 }
@@ -117,9 +126,10 @@ Deno.test("study runs a policy beside baselines of the lengths they claim, and t
     assert(Math.abs(alike.flops - of("schedule").flops) <= stepFlops, "more than a step apart");
     assertEquals(of("schedule: random twin").changes, of("schedule").changes);
     assert(of("schedule").flops < of("full").flops);
-    for (const { stepping, changing, validating, deciding, total, label, policy } of runs) {
+    for (const { stepping, changing, compiling, validating, deciding, total, label, policy } of runs) {
       assert(stepping > deciding && changing >= 0);
       assertEquals(deciding > 0, policy !== null && label !== "early stopping");
+      assert(compiling >= 0 && compiling <= changing, `${label}: ${compiling} of ${changing}`);
       assertEquals(total, stepping + changing + validating);
       assertEquals(validating > 0, label === "early stopping");
     }
@@ -138,7 +148,7 @@ Deno.test("study runs a policy beside baselines of the lengths they claim, and t
   assertEquals(lines.length, 1 + summaries.length);
   assertMatch(
     lines[0],
-    /^run +seeds +steps +frozen +loss +to full +seconds +to full +TFLOP +changes s +validation s$/,
+    /^run +seeds +steps +frozen +loss +to full +seconds +to full +TFLOP +changes s +compiling s +validation s$/,
   );
   assertMatch(lines[1], /^full +2 +12 +0 +\d\.\d{4} \(\d\.\d{4}\.\.\d\.\d{4}\) +\+0\.00 % /);
 });
