@@ -89,6 +89,8 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
     every === undefined ? "" : `every ${every}`,
     `${worth} weight ${weight}`,
     thaw === undefined ? "" : `thaw ${thaw} curiosity ${curiosity}`,
+    beta1 === 0.9 ? "" : `beta1 ${beta1}`,
+    beta2 === 0.999 ? "" : `beta2 ${beta2}`,
   ];
   const name = `costAware(${parts.filter((part) => part !== "").join(", ")})`;
 
