@@ -40,7 +40,7 @@ export interface MergeOptions {
  * import { assertEquals } from "@std/assert";
  * import {
  *   adamW, defineTraining, fill, flatten, type LlamaParams, mergeAdapter, type Model, newModel, nextTokenLoss, openGpu,
- *   tensor, unflatten,
+ *   type Tensor, tensor, unflatten,
  * } from "@firn/train";
  * import { only, stopAt } from "@firn/train/policies";
  *
@@ -49,7 +49,7 @@ export interface MergeOptions {
  *   num_attention_heads: 1, vocab_size: 8, tie_word_embeddings: true };
  * const base = await newModel<LlamaParams>(gpu, { source, seed: 1 });
  * const [q, v] = ["q_proj", "v_proj"].map((name) => `model.layers.0.self_attn.${name}`);
- * const pairs = new Map([q, v].flatMap((at) => [
+ * const pairs = new Map<string, Tensor>([q, v].flatMap((at) => [
  *   [`${at}.lora_A.weight`, fill(0.1, [2, 8])],
  *   [`${at}.lora_B.weight`, fill(0, [8, 2])],
  * ] as const));
