@@ -97,7 +97,14 @@ const CASES: { readonly [name: string]: Case & { readonly seen: (state: Training
       seen: ({ probed, event }) => probed.length > 0 || (event?.thawed.length ?? 0) > 0,
     },
     "costAware that chooses anew": {
-      policy: costAware({ targetSpeedup: 1.2, every: 2, curiosity: 0.5 }),
+      policy: costAware({
+        targetSpeedup: 1.2,
+        alpha: 0,
+        every: 2,
+        worth: "benefit",
+        thaw: 1,
+        curiosity: 0.5,
+      }),
       lookEvery: 2,
       every: 3,
       seen: ({ event }) => (event?.thawed.length ?? 0) > 0,
