@@ -21,8 +21,6 @@ export interface Replay {
   readonly leaves: Leaves;
   readonly batch: Leaves;
   readonly step: number;
-  /** Step after which each group of the plan began. */
-  readonly starts: readonly number[];
   /** What the states of one run have in common: their buffers. */
   readonly owner: object;
 }
@@ -72,11 +70,11 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
   }
 
   /** Replays the recording; a cache that a failing step was to fill is not to be trusted. */
-  async function run({ plan, batch, step, starts, owner }: Replay, recording: Recording): Promise<Cost> {
+  async function run({ plan, batch, step, owner }: Replay, recording: Recording): Promise<Cost> {
     try {
       cache?.meet(plan, owner);
       const copies = cache?.copiesOf({ recording, batch });
-      recording.replay(step, starts, copies);
+      recording.replay(step, plan.starts, copies);
       if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
       gpu.check();
       const { prefix, cost } = plan.plan;

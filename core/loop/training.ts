@@ -112,8 +112,13 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return { params: shapes, batch: batchSpecs, layout, frozen, probed, since };
   }
 
-  function activePaths(frozen: readonly Path[]): Path[] {
-    return compiler.activePaths(shapes, frozen);
+  /** The same for all steps between two changes of the frozen set. */
+  let known: { frozen: readonly Path[]; layout: string; active: readonly Path[] } | null = null;
+  function activePaths(frozen: readonly Path[]): readonly Path[] {
+    if (known === null || known.frozen !== frozen || known.layout !== layout) {
+      known = { frozen, layout, active: compiler.activePaths(shapes, frozen) };
+    }
+    return known.active;
   }
 
   /** State leaves that a frozen set leaves. */
@@ -267,8 +272,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     const plan = compiler.compile(asked);
     const { leaves } = state;
-    const starts = compiler.starts(asked);
-    const cost = await replays.replay({ plan, params, leaves, batch: given, step, starts, owner: token });
+    const cost = await replays.replay({ plan, params, leaves, batch: given, step, owner: token });
 
     const renew = (tensor: Tensor): Tensor => {
       const { buffer, label } = storageOf(tensor);
@@ -351,7 +355,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
-    const starts = compiler.starts(request(state));
+    const { starts } = compiler.compile(request(state));
     return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   }
 
