@@ -42,19 +42,36 @@ export async function policyOf(
   if (!/\.[jt]s$/.test(name)) {
     throw new UsageError(`--policy must be one of ${POLICY_NAMES}, or a module: got "${name}"`);
   }
-  const url = new URL(name, `file://${Deno.cwd()}/`);
-  const { default: made } = await import(url.href).catch((cause) => {
+  const made = await importDefault(name, "--policy");
+  if (isPolicy(made)) return made;
+  throw new TypeError(
+    `Cannot use "${name}" as its default export must be a freeze policy: got ${typeof made}`,
+  );
+}
+
+/**
+ * What a module exports by default.
+ *
+ * @param path Its path, from the current folder
+ * @param flag The flag that named it
+ * @returns The export
+ * @throws {TypeError} When there is no such module
+ */
+export async function importDefault(path: string, flag: string): Promise<unknown> {
+  const url = new URL(path, `file://${Deno.cwd()}/`);
+  const module = await import(url.href).catch((cause) => {
     if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    throw new TypeError(`Cannot use "${name}" as it must be a module: ${cause.message} Check --policy`, {
+    throw new TypeError(`Cannot use "${path}" as it must be a module: ${cause.message} Check ${flag}`, {
       cause,
     });
   });
-  if (typeof made?.next !== "function" || typeof made?.frozen !== "function") {
-    throw new TypeError(
-      `Cannot use "${name}" as its default export must be a freeze policy: got ${typeof made}`,
-    );
-  }
-  return made;
+  return module.default;
+}
+
+/** Whether something is a freeze policy, as far as one can see. */
+export function isPolicy(made: unknown): made is FreezePolicy {
+  const policy = made as Partial<FreezePolicy> | null | undefined;
+  return typeof policy?.next === "function" && typeof policy?.frozen === "function";
 }
 
 /** The flag about validation. */

@@ -5,6 +5,7 @@
  */
 
 import { topological } from "../graph.ts";
+import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { fillOp, hostOp, leafOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "../tensor.ts";
 
@@ -23,6 +24,8 @@ export interface Fusion {
   readonly roots: ReadonlySet<Tensor>;
   /** All nodes, inputs first. */
   readonly order: readonly Tensor[];
+  /** Nodes that read each node. */
+  readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
   /** Launch level: grows along every edge that fusion cannot remove. */
   readonly level: ReadonlyMap<Tensor, number>;
   /** Clusters that have something to write. */
@@ -41,6 +44,17 @@ export const isSource = (node: Tensor): boolean =>
   node.inputs.length === 0 &&
   (node.op === leafOp || node.op === hostOp || node.op === fillOp || node.op === stepScalarOp ||
     node.op.name === "resident");
+
+/** Whether a node is a product, or a sum of products. */
+export const isProduct = ({ op }: Tensor): boolean => op === matmulOp || op === matmulSumOp;
+
+/** Nodes that read a node, or what is its value in another shape. */
+export function readersOf(
+  node: Tensor,
+  readers: ReadonlyMap<Tensor, readonly Tensor[]>,
+): readonly Tensor[] {
+  return readers.get(node)!.flatMap((r) => r.op.name === "reshape" ? readersOf(r, readers) : [r]);
+}
 
 /** Recomputing an elementwise node is cheaper than a round trip through memory up to this many operations. */
 const CHEAP_OPERATIONS = 8;
@@ -194,5 +208,5 @@ export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tens
     for (const node of nodes) clusterOf.set(node, cluster);
     if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);
   }
-  return { roots: needed, order, level, clusters, clusterOf, stored };
+  return { roots: needed, order, readers, level, clusters, clusterOf, stored };
 }

@@ -21,8 +21,7 @@ import {
   type StoredSpec,
   type Tensor,
 } from "../tensor.ts";
-import { type Fusion, isElement } from "./fuse.ts";
-import { isProduct } from "./products.ts";
+import { type Fusion, isElement, isProduct } from "./fuse.ts";
 
 /** Whether an output of a node is stored as f16. */
 export type IsHalf = (node: Tensor, output?: number) => boolean;

@@ -20,11 +20,11 @@ import { fillOp, type KernelText, pickOp, sizeOf, type Target, type Tensor } fro
 import { batchesOf, type Program, sharedInputs } from "./batch.ts";
 import { type Buffer, bufferTable } from "./buffers.ts";
 import { baseOf, express } from "./express.ts";
-import { type Cluster, isElement, isSource } from "./fuse.ts";
+import { type Cluster, isElement, isProduct, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
 import { storedSpec } from "./halves.ts";
 import type { Prepared, StepValue } from "./plan.ts";
-import { isProduct, productOf, variantOf } from "./products.ts";
+import { productOf, variantOf } from "./products.ts";
 import { textCache } from "./text_cache.ts";
 import { loadAll } from "./whole.ts";
 
@@ -64,7 +64,7 @@ export function createLowering(
 ): Lowering {
   const { fusion, targets, together, isHalf } = prepared;
   const inGroups = new Set([...together.values()].flat());
-  const { roots, order, level, stored, clusters, clusterOf } = fusion;
+  const { roots, order, readers, level, stored, clusters, clusterOf } = fusion;
   const levelOf = ({ nodes: [node] }: Cluster): number => level.get(node)!;
   /** Level of the launch of each product that shares one: that of the last of them. */
   const groupLevel = new Map(
@@ -76,8 +76,6 @@ export function createLowering(
   const table = bufferTable(prepared), { bufferOf, scalarOf } = table;
   const units: Unit[] = [];
   const place = new Map(order.map((n, i) => [n, i]));
-  const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
-  for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
 
   const { remembered, keyOf } = textCache();
   const matmul = remembered(matmulText), joinParts = remembered(joinPartsText);
@@ -207,7 +205,7 @@ export function createLowering(
     const inside = new Set(cluster.nodes);
     /** Whether one launch can bind operands, what else the cluster reads, and results. */
     const fits = (p: Tensor): boolean => {
-      const raw = readersThroughAliases(p).some((r) => !inside.has(r)) ? 1 : 0;
+      const raw = isReadBeside(p, inside) ? 1 : 0;
       return p.inputs.length + inputs.size - 1 + given.size + raw + own.size <= target.maxBindings;
     };
     const products = [...inputs].filter((n) =>
@@ -223,6 +221,14 @@ export function createLowering(
     return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));
   }
 
+  /** Whether a product, in this shape or another, is wanted itself or read by others than some nodes. */
+  function isReadBeside(node: Tensor, inside: ReadonlySet<Tensor>): boolean {
+    return roots.has(node) ||
+      readers.get(node)!.some((reader) =>
+        reader.op.name === "reshape" ? isReadBeside(reader, inside) : !inside.has(reader)
+      );
+  }
+
   function addProduct(node: Tensor): void {
     const cluster = merged.get(node);
     const { product, operands } = productOf([node], isHalf), reads = operands.map((i) => bufferOf(i));
@@ -230,7 +236,7 @@ export function createLowering(
     let loads: readonly number[] = [], writes = [bufferOf(node)];
     if (cluster !== undefined) {
       const inside = new Set(cluster.nodes);
-      const raw = readersThroughAliases(node).some((r) => !inside.has(r));
+      const raw = isReadBeside(node, inside);
       const expressed = express(cluster.stored, {
         ...space,
         shape: cluster.nodes[0].shape,
@@ -366,11 +372,5 @@ export function createLowering(
     const matmulFlops = op.matmulFlops?.(inputs, op.infer(inputs, attrs), attrs, wanted) ?? 0;
     const inPlace = call.inPlace && { ...call.inPlace, input: bufferOf(inputs[call.inPlace.input]) };
     addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops, inPlace });
-  }
-
-  function readersThroughAliases(node: Tensor): Tensor[] {
-    const direct = readers.get(node)!;
-    const through = direct.flatMap((r) => r.op.name === "reshape" ? readersThroughAliases(r) : [r]);
-    return roots.has(node) ? [node, ...through] : through;
   }
 }

@@ -6,9 +6,10 @@
 
 import { type Matmul, type MatmulVariant, productKey } from "../../kernels/matmul.ts";
 import { chooseMatmul } from "../../kernels/matmul_variants.ts";
-import { matmulOp, matmulSizes, matmulSumOp, type ProductAttrs } from "../ops/matmul.ts";
+import { matmulSizes, matmulSumOp, type ProductAttrs } from "../ops/matmul.ts";
 import type { Target, Tensor } from "../tensor.ts";
 import { baseOf } from "./express.ts";
+import { isProduct } from "./fuse.ts";
 import { type IsHalf, storedSpec } from "./halves.ts";
 import type { Prepared } from "./plan.ts";
 
@@ -19,11 +20,6 @@ export type Product = Omit<Matmul, "variant" | "epilogue">;
 export interface ProductNode {
   readonly product: Product;
   readonly operands: readonly Tensor[];
-}
-
-/** Whether a node is a product, or a sum of products. */
-export function isProduct({ op }: Tensor): boolean {
-  return op === matmulOp || op === matmulSumOp;
 }
 
 /**

@@ -21,7 +21,7 @@ import {
 import { reshape } from "../ops/shape.ts";
 import { apply, sameShape, type Target, type Tensor } from "../tensor.ts";
 import { baseOf } from "./express.ts";
-import { type Fusion, isElement } from "./fuse.ts";
+import { type Fusion, isElement, readersOf } from "./fuse.ts";
 import { type IsHalf, storedSpec } from "./halves.ts";
 
 /** Products that share a launch bind three buffers each. */
@@ -131,17 +131,13 @@ export function siblings(
 ): ReadonlyMap<Tensor, readonly Tensor[]> {
   const groups = new Map<Tensor, readonly Tensor[]>();
   if (target.software) return groups;
-  const { order, level, clusterOf } = fusion;
-  const readers = new Map<Tensor, Tensor[]>(order.map((node) => [node, []]));
-  for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
+  const { order, level, clusterOf, readers } = fusion;
   /** Whether nothing waits for a kernel: it may run as late as one likes. */
   const isLast = (reader: Tensor): boolean => {
     const cluster = clusterOf.get(reader);
     return cluster !== undefined && cluster.summed.length === 0 &&
       cluster.nodes.every((node) => readers.get(node)!.every((after) => clusterOf.get(after) === cluster));
   };
-  const readersOf = (node: Tensor): Tensor[] =>
-    readers.get(node)!.flatMap((reader) => reader.op.name === "reshape" ? readersOf(reader) : [reader]);
   const overwriter = new Map([...targets].map(([node, leaf]) => [leaf, node]));
   /** The level at which others overwrite what a node reads. */
   const overwritten = (node: Tensor): number =>
@@ -160,7 +156,7 @@ export function siblings(
   const latest = new Map<Tensor, number>();
   const candidates = order.filter((node) => {
     if (stored(node) === null || targets.has(node)) return false;
-    const after = readersOf(node);
+    const after = readersOf(node, readers);
     if (after.some(mayBeEnd)) return false;
     const ends = after.map((reader) =>
       isLast(reader) ? Math.min(...clusterOf.get(reader)!.nodes.map(overwritten)) : level.get(reader)! - 1

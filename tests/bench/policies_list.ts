@@ -18,6 +18,7 @@ import {
   snr,
   thaw,
 } from "@firn/train/policies";
+import { importDefault, isPolicy } from "../../examples/policies.ts";
 import { randomOrder } from "../../policies/random.ts";
 
 /** What a policy is made for. */
@@ -96,18 +97,10 @@ export async function candidateOf(name: string): Promise<Candidate> {
       }, or the path of a module: it is neither`,
     );
   }
-  const { default: made } = await import(new URL(name, `file://${Deno.cwd()}/`).href).catch((cause) => {
-    if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    throw new TypeError(
-      `Cannot compare "${name}" as it must be a module: ${cause.message} Check --policies`,
-      {
-        cause,
-      },
-    );
-  });
+  const made = await importDefault(name, "--policies");
   const make = (run: PolicyRun): FreezePolicy => {
     const policy = typeof made === "function" ? made(run) : made;
-    if (typeof policy?.next === "function" && typeof policy?.frozen === "function") return policy;
+    if (isPolicy(policy)) return policy;
     throw new TypeError(
       `Cannot compare "${name}" as its default export must be a freeze policy or make one: got ${typeof policy}`,
     );
