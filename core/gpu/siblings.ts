@@ -26,7 +26,7 @@ import { type IsHalf, storedSpec } from "./halves.ts";
 
 /** Products that share a launch bind three buffers each. */
 const MOST = 6;
-/** Operations of a product that keeps a large GPU busy on its own: sharing a launch made such ones slower, H100. */
+/** Operations of a product that keeps a large GPU busy on its own: by tests/bench/RESULTS.md such ones gain nothing, H100. */
 const LARGEST = 4e9;
 
 /** Name of a product that may share a launch, with how it is stored where that is known; null for any other node. */
