@@ -104,6 +104,8 @@ ${repeat(loads - looped, one)}  }
 export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | "halves"> {
   /** Threads of a row of the table; `rowThreads` recommends. */
   readonly threads: Threads;
+  /** Whether a table is added to the result, and whether the result overwrites it; neither when absent. */
+  readonly residual?: "beside" | "in place";
   /** `["a0"]` where that binding holds f16. */
   readonly halves?: Halves;
 }
@@ -111,13 +113,15 @@ export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | 
 /**
  * Gradient of {@link embedding} by the table: each row adds up its occurrences in order; absent rows are zero.
  *
- * Bindings: a0 `dOut[N,C]`, a1 `order[N]` u32, a2 `sorted[N]` i32, both of {@link embeddingOrder}; o0 `dTable[V,C]`,
- * wholly overwritten. Ids outside the table add to nothing.
+ * Bindings: a0 `dOut[N,C]`, a1 `order[N]` u32, a2 `sorted[N]` i32, both of {@link embeddingOrder}; with a residual beside
+ * a3 `more[V,C]`, which is added; o0 `dTable[V,C]`, wholly overwritten. With a residual in place o0 holds it, and only rows
+ * that occur are touched. Ids outside the table add to nothing.
  *
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function embeddingGrad({ rows, vocab, width, threads, halves }: EmbeddingGradOptions): Kernel {
+export function embeddingGrad(options: EmbeddingGradOptions): Kernel {
+  const { rows, vocab, width, threads, residual, halves } = options;
   const { type, loads } = lanesOf(width);
   const { load } = access(type, halves);
   const steps = Math.ceil(Math.log2(rows + 1));
@@ -131,7 +135,8 @@ export function embeddingGrad({ rows, vocab, width, threads, halves }: Embedding
         total = (((total + x0) + x1) + x2) + x3;
       }
       for (; p < last; p += 1u) { total += ${read(0)}; }
-      o0[row * ${loads}u + column] = total;
+      let at = u32(id) * ${loads}u + column;
+      o0[at] = ${residual === undefined ? "total" : `${residual === "beside" ? "a3" : "o0"}[at] + total`};
     }`;
   // Both ends of the segment by bisection: the first place whose id is at or above the bound.
   const bisect = (name: string, bound: string): string =>
@@ -148,13 +153,20 @@ ${
       )
     }  }
 `;
+  const work = { rows: residual === "in place" ? rows : vocab, threads };
+  const segment = residual === "in place"
+    ? `  let first = row;
+  let id = a2[row];
+  if (id < 0 || id >= ${vocab} || (row > 0u && a2[max(row, 1u) - 1u] == id)) { return; }
+`
+    : `  let id = i32(row);\n${bisect("first", "id")}`;
+  const inputs = [type, "u32", "i32", ...(residual === "beside" ? [type] : [])];
   return {
     name: `embedding_grad ${rows}x${width} to ${vocab}`,
-    grid: rowGrid({ rows: vocab, threads }),
+    grid: rowGrid(work),
     flops: rows * width,
-    code: `${storage([type, "u32", "i32"], [type], halves)}
-${rowMain({ rows: vocab, threads })}  let id = i32(row);
-${bisect("first", "id")}${bisect("last", "id + 1")}
+    code: `${storage(inputs, [type], halves)}
+${rowMain(work)}${segment}${bisect("last", "id + 1")}
 ${rowEach({ items: loads, threads }, (at) => at.map(add).join("\n"))}}
 `,
   };

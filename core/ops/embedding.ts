@@ -7,11 +7,21 @@
 import {
   embedding as embeddingKernel,
   embeddingGrad as embeddingGradKernel,
+  type EmbeddingGradOptions,
   embeddingOrder as embeddingOrderKernel,
 } from "../../kernels/embedding.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
+import {
+  apply,
+  type Op,
+  pick,
+  sizeOf,
+  type StoredSpec,
+  type Target,
+  type Tensor,
+  tensor,
+} from "../tensor.ts";
 import { cast, equal } from "./elementwise.ts";
 import { halvesOf } from "./halves.ts";
 import { matmul } from "./matmul.ts";
@@ -71,18 +81,39 @@ const orderOp: Op<null> = {
   }),
 };
 
+/** Inputs the gradient of the output and both outputs of {@link orderOp}. */
 const embeddingGradOp: Op<{ vocab: number }> = {
   name: "embeddingGrad",
   half: { reads: [0], writes: [] },
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
-  kernel({ inputs, attrs, target }) {
-    const [gradient, order] = inputs, width = gradient.shape.at(-1)!, halves = halvesOf(inputs, []);
-    const threads = rowThreads(target.software, width);
+  plus: ({ inputs }, other) => apply(embeddingGradOntoOp, [other, ...inputs], null),
+  kernel: ({ inputs, attrs: { vocab }, target }) => ({
+    kernel: embeddingGradKernel(gradSizes(inputs, { vocab, target })),
+  }),
+};
+
+/** The same with a table before the inputs, which is added: the other gradient of a table that is the head as well. */
+const embeddingGradOntoOp: Op<null> = {
+  name: "embeddingGradOnto",
+  half: { reads: [1], writes: [] },
+  infer: ([table]) => [{ shape: table.shape, dtype: "f32" }],
+  kernel({ inputs: [table, ...inputs], target }) {
+    const sizes = gradSizes(inputs, { vocab: table.shape[0], target });
     return {
-      kernel: embeddingGradKernel({ rows: order.shape[0], vocab: attrs.vocab, width, threads, halves }),
+      kernel: embeddingGradKernel({ ...sizes, residual: "beside" }),
+      reads: [1, 2, 3, 0],
+      inPlace: { input: 0, kernel: () => embeddingGradKernel({ ...sizes, residual: "in place" }) },
     };
   },
 };
+
+function gradSizes(
+  [gradient, order]: readonly StoredSpec[],
+  { vocab, target }: { readonly vocab: number; readonly target: Target },
+): EmbeddingGradOptions {
+  const width = gradient.shape.at(-1)!, threads = rowThreads(target.software, width);
+  return { rows: order.shape[0], vocab, width, threads, halves: halvesOf([gradient], []) };
+}
 
 /**
  * Looks up rows of a table. The gradient sums each row's contributions in a fixed order: no float atomics.

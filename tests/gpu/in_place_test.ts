@@ -1,11 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
 import {
+  add,
   crossEntropy,
+  embedding,
   grad,
   leaf,
   linearCrossEntropy,
   matmul,
   openGpu,
+  permute,
   readAll,
   type Tensor,
   tensor,
@@ -66,5 +69,29 @@ Deno.test("readAll gives the same bits whether a gradient is written over scores
   await using gpu = await openGpu();
   const [alone] = await readAll(gpu, roots(false));
   const [beside] = await readAll(gpu, roots(true));
+  assertEquals(bits(alone), bits(beside));
+});
+
+/** Both gradients of a table that is the head as well: their sum, and with `keep` that of the head beside it. */
+function tableRoots(keep: boolean): Tensor[] {
+  const table = waves(CLASSES, 8), head = waves(8, CLASSES);
+  const ids = tensor(Int32Array.from({ length: ROWS }, (_, i) => (i * 3) % 7));
+  const loss = crossEntropy(matmul(embedding(table, ids), head), labels);
+  const [byIds, byHead] = grad(loss, [table, head]);
+  const other = permute(byHead, [1, 0]);
+  return keep ? [add(byIds, other), other] : [add(byIds, other)];
+}
+
+Deno.test("plan adds the gradient by ids to that by the head where nobody reads the latter alone", async () => {
+  const target = { software: true, subgroups: false, workgroupBytes: 32768, maxBindings: 8 };
+  const bound = (keep: boolean): number =>
+    plan(tableRoots(keep), { target }).launches.find(({ kernel }) =>
+      kernel.name.startsWith("embedding_grad")
+    )!
+      .bindings.length;
+  assertEquals([bound(false), bound(true)], [4, 5]);
+  await using gpu = await openGpu();
+  const [alone] = await readAll(gpu, tableRoots(false));
+  const [beside] = await readAll(gpu, tableRoots(true));
   assertEquals(bits(alone), bits(beside));
 });

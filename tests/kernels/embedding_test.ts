@@ -61,23 +61,26 @@ const CASES: readonly (readonly [rows: number, vocab: number, width: number, thr
 ];
 
 for (const [rows, vocab, width, threads] of CASES) {
-  Deno.test(`embeddingGrad adds up ${rows} rows of ${width} to ${vocab}, ${threads} threads a row`, async () => {
-    const ids = someIds(rows, vocab);
-    if (rows > 1) [ids[0], ids[1]] = [-1, vocab];
-    const dOut = values(rows * width, 2);
-    const order = Uint32Array.from(Array.from(ids.keys()).sort((a, b) => ids[a] - ids[b] || a - b));
-    const sorted = Int32Array.from(order, (place) => ids[place]);
-    const [dTable] = await runKernel(embeddingGrad({ rows, vocab, width, threads }), {
-      inputs: [dOut, order, sorted],
-      outputs: [blank(vocab * width)],
+  for (const residual of [undefined, "beside", "in place"] as const) {
+    const what = residual === undefined ? "" : `, a table ${residual}`;
+    Deno.test(`embeddingGrad adds up ${rows} rows of ${width} to ${vocab}, ${threads} threads a row${what}`, async () => {
+      const ids = someIds(rows, vocab);
+      if (rows > 1) [ids[0], ids[1]] = [-1, vocab];
+      const dOut = values(rows * width, 2), more = values(vocab * width, 3);
+      const order = Uint32Array.from(Array.from(ids.keys()).sort((a, b) => ids[a] - ids[b] || a - b));
+      const sorted = Int32Array.from(order, (place) => ids[place]);
+      const [dTable] = await runKernel(embeddingGrad({ rows, vocab, width, threads, residual }), {
+        inputs: [dOut, order, sorted, ...(residual === "beside" ? [more] : [])],
+        outputs: [residual === "in place" ? more : blank(vocab * width)],
+      });
+      const expected = residual === undefined ? new Float64Array(vocab * width) : Float64Array.from(more);
+      ids.forEach((id, row) => {
+        if (id < 0 || id >= vocab) return;
+        for (let c = 0; c < width; c++) expected[id * width + c] += dOut[row * width + c];
+      });
+      // At most 130 numbers below one add up.
+      assertClose(dTable, expected, { tolerance: 1e-5, what: "dTable" });
+      assert(expected.some((x) => x !== 0));
     });
-    const expected = new Float64Array(vocab * width);
-    ids.forEach((id, row) => {
-      if (id < 0 || id >= vocab) return;
-      for (let c = 0; c < width; c++) expected[id * width + c] += dOut[row * width + c];
-    });
-    // At most 130 numbers below one add up.
-    assertClose(dTable, expected, { tolerance: 1e-5, what: "dTable" });
-    assert(expected.some((x) => x !== 0));
-  });
+  }
 }
