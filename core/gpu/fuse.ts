@@ -164,7 +164,7 @@ export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tens
     if (!fixed.has(find(reader)) && !fixed.has(find(host))) parent.set(find(reader), find(host));
   };
   for (const node of order) {
-    if (isElement(node) || isSource(node)) continue;
+    if (isSource(node)) continue;
     const beside = readers.get(node)!.filter((reader) =>
       isElement(reader) && sameShape(reader.shape, node.shape)
     );
