@@ -40,7 +40,7 @@ export interface BatchOptions {
 }
 
 /** Larger tensors keep the device busy on their own; and batches keep what they read in memory. */
-const LARGEST = 2 ** 20;
+const LARGEST = 2 ** 22;
 
 /**
  * Puts programs together that may share a launch: updates of leaves that nobody reads, sums, and copies of weights.
