@@ -75,6 +75,8 @@ export interface StepValue {
 /** A recorded computation. */
 export interface Plan {
   readonly launches: readonly Launch[];
+  /** Place of the first launch that overwrites a leaf; the number of launches where none does. */
+  readonly firstUpdate: number;
   readonly buffers: readonly { readonly source: Source; readonly bytes: number }[];
   /** Sizes of the shared slots. */
   readonly slots: readonly number[];
@@ -160,8 +162,9 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     kernel: texts[at].kernel,
     bindings: texts[at].bindings,
     matmulFlops: unit.matmulFlops,
-    bytes: [...new Set(unit.bindings)].reduce((n, b) => n + buffers[b].bytes, 0),
+    bytes: [...new Set(texts[at].bindings)].reduce((n, b) => n + buffers[b].bytes, 0),
   }));
+  const updating = order.findIndex(({ writes }) => writes.some((b) => buffers[b].source.kind === "leaf"));
   const held = [...kept].reduce((n, b) => n + buffers[b].bytes, 0);
   const memory = held + slots.sizes.reduce((n, s) => n + s, 0);
   const prefixOf = ({ order: _, ...cut }: Cut): Prefix => ({
@@ -171,6 +174,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   });
   return {
     launches,
+    firstUpdate: updating < 0 ? launches.length : updating,
     buffers,
     slots: slots.sizes,
     roots: rootBuffers,

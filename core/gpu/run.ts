@@ -14,8 +14,15 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers, writeValues } from "./device.ts";
-import type { Pass } from "./clock.ts";
-import { bytesOf, type Plan, plan, type PlanOptions } from "./plan.ts";
+import type { Launch, Pass } from "./clock.ts";
+import {
+  bytesOf,
+  type Launch as PlannedLaunch,
+  type Plan,
+  plan,
+  type PlanOptions,
+  type Source,
+} from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
 
 /** A plan with its buffers, pipelines and bind groups: one call replays it. */
@@ -49,15 +56,21 @@ export interface PrefixCopies {
 /** Gives the buffer of a leaf when a plan is recorded. */
 export type Resolve = (leaf: Tensor) => GPUBuffer;
 
+type Slot = Extract<Source, { kind: "slot" }>;
+
+/** Launches that are submitted together while a step is taken during recording. */
+const PORTION = 32;
+
 /**
  * Records a plan: creates its buffers, pipelines and bind groups.
  *
  * @param gpu The device
  * @param options The plan, and where its leaves live; resident leaves are found without help. `spare`: buffers of a
  * recording before it, which this one takes where the size is right, and frees where it is not: a device takes far longer
- * to give memory than a step to run
+ * to give memory than a step to run. `taking`: a step that is taken meanwhile, as {@link Recording.replay} does: the
+ * device works on the first launches while memory for the others is found
  * @returns The recording
- * @throws {OutOfMemoryError} When the device has no room
+ * @throws {OutOfMemoryError} When the device has no room; nothing outside the recording was changed
  */
 export async function record(
   gpu: Gpu,
@@ -66,9 +79,10 @@ export async function record(
     readonly resolve?: Resolve;
     readonly label?: string;
     readonly spare?: readonly GPUBuffer[];
+    readonly taking?: { readonly step: number; readonly starts?: readonly number[] };
   },
 ): Promise<Recording> {
-  const { plan, resolve } = options;
+  const { plan, resolve, taking } = options;
   const label = options.label ?? "plan";
   const { device } = gpu;
   const owned: GPUBuffer[] = [];
@@ -85,16 +99,12 @@ export async function record(
   }
 
   async function build(): Promise<Recording> {
-    const kept = keepFor(plan, options.spare ?? []);
-    owned.push(...kept.filter((buffer) => buffer !== undefined));
-    const slots = kept.map((buffer, i) =>
-      buffer ?? own({ label: `intermediate values ${i} of "${label}"`, bytes: plan.slots[i] })
-    );
+    const slots = keepFor(plan, options.spare ?? []);
+    owned.push(...slots.filter((buffer) => buffer !== undefined));
     let scalarBuffer: GPUBuffer | null = null;
     const used = new Set([...plan.launches.flatMap((l) => l.bindings), ...plan.roots]);
     const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
-      if (!used.has(i)) return null;
-      if (source.kind === "slot") return slots[source.slot];
+      if (!used.has(i) || source.kind === "slot") return null;
       if (source.kind === "leaf") {
         return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
       }
@@ -103,9 +113,11 @@ export async function record(
       else if (source.kind === "host") writeValues(gpu, buffer, source.data);
       return buffer;
     });
-    await checkAllocations(gpu);
+    const bufferOf = (i: number): GPUBuffer => buffers[i] ??= slotOf((plan.buffers[i].source as Slot).slot);
+    const slotOf = (i: number): GPUBuffer =>
+      slots[i] ??= own({ label: `intermediate values ${i} of "${label}"`, bytes: plan.slots[i] });
 
-    const steps = plan.launches.map(({ kernel, bindings }) => {
+    const bind = ({ kernel, bindings }: PlannedLaunch): Launch => {
       const pipeline = pipelineFor(gpu, kernel);
       gpu.counts.bindGroups++;
       const group = device.createBindGroup({
@@ -113,12 +125,11 @@ export async function record(
         layout: pipeline.getBindGroupLayout(0),
         entries: bindings.map((b, binding) => ({
           binding,
-          resource: { buffer: buffers[b]!, size: plan.buffers[b].bytes },
+          resource: { buffer: bufferOf(b), size: plan.buffers[b].bytes },
         })),
       });
       return { pipeline, group, grid: kernel.grid };
-    });
-    gpu.check();
+    };
     const values = new Float32Array(Math.max(4, plan.scalars.length));
 
     const uploadScalars = (step: number, starts: readonly number[] = []): void => {
@@ -126,36 +137,60 @@ export async function record(
       plan.scalars.forEach(({ value, group }, i) => values[i] = value(step, step - (starts[group] ?? 0)));
       device.queue.writeBuffer(scalarBuffer, 0, values, 0, plan.scalars.length);
     };
+    const encode = (encoder: GPUCommandEncoder, part: readonly Launch[]): void => {
+      const pass = encoder.beginComputePass();
+      let bound: GPUComputePipeline | null = null;
+      for (const { pipeline, group, grid } of part) {
+        if (pipeline !== bound) pass.setPipeline(pipeline);
+        bound = pipeline;
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(...grid as [number, number, number]);
+      }
+      pass.end();
+    };
+    const submit = (encoder: GPUCommandEncoder): void => {
+      device.queue.submit([encoder.finish()]);
+      gpu.counts.submits++;
+    };
+
+    const steps: Launch[] = [];
+    const bindUpTo = (end: number): void => {
+      while (steps.length < end) {
+        const from = steps.length;
+        steps.push(...plan.launches.slice(from, Math.min(from + PORTION, end)).map(bind));
+        if (taking === undefined) continue;
+        const encoder = device.createCommandEncoder();
+        encode(encoder, steps.slice(from));
+        submit(encoder);
+      }
+    };
+    if (taking !== undefined) {
+      uploadScalars(taking.step, taking.starts);
+      bindUpTo(plan.firstUpdate);
+    }
+    // From here on a step changes what is not its own: everything it needs must be there.
+    used.forEach(bufferOf);
+    await checkAllocations(gpu);
+    bindUpTo(plan.launches.length);
+    gpu.check();
 
     const prefix = typeof plan.prefix === "object" ? plan.prefix : null;
 
     return {
       plan,
-      roots: plan.roots.map((b) => buffers[b]!),
-      kept: prefix === null ? [] : prefix.kept.map(({ buffer }) => buffers[buffer]!),
+      roots: plan.roots.map(bufferOf),
+      kept: prefix === null ? [] : prefix.kept.map(({ buffer }) => bufferOf(buffer)),
       replay(step: number, starts?: readonly number[], copies?: PrefixCopies): void {
         uploadScalars(step, starts);
         const encoder = device.createCommandEncoder();
-        const run = (part: typeof steps): void => {
-          const pass = encoder.beginComputePass();
-          let bound: GPUComputePipeline | null = null;
-          for (const { pipeline, group, grid } of part) {
-            if (pipeline !== bound) pass.setPipeline(pipeline);
-            bound = pipeline;
-            pass.setBindGroup(0, group);
-            pass.dispatchWorkgroups(...grid as [number, number, number]);
-          }
-          pass.end();
-        };
-        if (prefix === null || copies === undefined) run(steps);
+        if (prefix === null || copies === undefined) encode(encoder, steps);
         else {
           const { head, launches } = prefix;
-          if (!copies.skip) run(steps.slice(0, head + launches));
+          if (!copies.skip) encode(encoder, steps.slice(0, head + launches));
           copies.encode(encoder);
-          run(copies.skip ? steps.toSpliced(head, launches) : steps.slice(head + launches));
+          encode(encoder, copies.skip ? steps.toSpliced(head, launches) : steps.slice(head + launches));
         }
-        device.queue.submit([encoder.finish()]);
-        gpu.counts.submits++;
+        submit(encoder);
       },
       prepare(step: number, starts?: readonly number[]): Pass["launches"] {
         uploadScalars(step, starts);
@@ -163,9 +198,9 @@ export async function record(
       },
       destroy: free,
       release() {
-        const rest = new Set(slots);
-        for (const buffer of owned) if (!rest.has(buffer)) buffer.destroy();
-        return slots;
+        const rest = slots.filter((buffer) => buffer !== undefined);
+        for (const buffer of owned) if (!rest.includes(buffer)) buffer.destroy();
+        return rest;
       },
     };
   }

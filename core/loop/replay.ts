@@ -85,30 +85,40 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
     }
   }
 
+  /** Steps of several states wait for each other: they have buffers of batches in common. */
+  let turn: Promise<unknown> = Promise.resolve();
+
+  async function take(asked: Replay): Promise<Cost> {
+    const { plan: { key, plan, starts }, params, leaves, batch, step, owner } = asked;
+    for (const [path, tensor] of batch) {
+      writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
+    }
+    if (current !== null && current.key === key && current.owner === owner) {
+      return await run(asked, current.recording);
+    }
+    release();
+    const resolve = (node: Tensor): GPUBuffer => {
+      const { path } = node.attrs as { path: Path };
+      if (path.startsWith("batch.")) return inputBuffer(path, batch.get(path.slice(6))!);
+      return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
+    };
+    // What a cache has of the prefix decides which launches the step has.
+    const taking = cache === null ? { step, starts } : undefined;
+    const recording = await record(gpu, { plan, resolve, spare: spare.splice(0), label: "step", taking });
+    current = { key, owner, recording };
+    return taking === undefined ? await run(asked, recording) : plan.cost;
+  }
+
   function release(): void {
     if (current !== null) spare.push(...current.recording.release());
     current = null;
   }
 
   return {
-    async replay(asked) {
-      const { plan: { key, plan }, params, leaves, batch, owner } = asked;
-      if (current === null || current.key !== key || current.owner !== owner) {
-        release();
-        const resolve = (node: Tensor): GPUBuffer => {
-          const { path } = node.attrs as { path: Path };
-          if (path.startsWith("batch.")) return inputBuffer(path, batch.get(path.slice(6))!);
-          return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
-        };
-        const recording = await record(gpu, { plan, resolve, spare: spare.splice(0), label: "step" });
-        // A step of another state may have been taken meanwhile.
-        forget();
-        current = { key, owner, recording };
-      }
-      for (const [path, tensor] of batch) {
-        writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
-      }
-      return await run(asked, current.recording);
+    replay(asked) {
+      const taken = turn.then(() => take(asked));
+      turn = taken.catch(() => {});
+      return taken;
     },
     recordingOf: (owner) => current !== null && current.owner === owner ? current.recording : null,
     turnTo({ plan, owner }) {
