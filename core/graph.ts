@@ -4,7 +4,7 @@
  * @module
  */
 
-import { reshape } from "./ops/shape.ts";
+import { concat, pad, reshape } from "./ops/shape.ts";
 import { fill, fillOp, hostOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "./tensor.ts";
 
 /**
@@ -110,10 +110,16 @@ function simplifyNode(node: Tensor): Tensor {
       if (keeps(a)) return a;
       if (a.op === fillOp) return fill(constant(a)!, node.shape);
       return node;
-    case "add":
+    case "pad":
+    case "slice":
+      return keeps(a) ? a : node;
+    case "add": {
       if (constant(a) === 0 && keeps(b)) return b;
       if (constant(b) === 0 && keeps(a)) return a;
+      const joined = sideBySide(node);
+      if (joined !== null) return joined;
       break;
+    }
     case "subtract":
       if (constant(b) === 0 && keeps(a)) return a;
       break;
@@ -136,6 +142,48 @@ function simplifyNode(node: Tensor): Tensor {
     return fill(node.op.element.value(...node.inputs.map((i) => constant(i)!)), node.shape);
   }
   return node;
+}
+
+interface Padding {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+/** Sums of tensors among zeros that lie side by side, as gradients of slices do, are those joined; null for others. */
+function sideBySide(node: Tensor): Tensor | null {
+  const terms = paddedTerms(node);
+  if (terms === null) return null;
+  const { before: low, after: high } = paddingOf(terms[0]);
+  const axis = low.findIndex((n, d) => terms.some((t) => paddingOf(t).before[d] !== n));
+  const sorted = terms.toSorted((a, b) => paddingOf(a).before[axis] - paddingOf(b).before[axis]);
+  let end = axis < 0 ? NaN : paddingOf(sorted[0]).before[axis];
+  for (const term of sorted) {
+    const { before, after } = paddingOf(term);
+    const alike = before.every((n, d) => d === axis || (n === low[d] && after[d] === high[d]));
+    if (!alike || before[axis] !== end) return null;
+    end += term.inputs[0].shape[axis];
+  }
+  const parts = sorted.flatMap(({ inputs: [x] }) =>
+    x.op.name === "concat" && (x.attrs as { axis: number }).axis === axis ? x.inputs : [x]
+  );
+  const joined = concat(parts, axis);
+  const { before } = paddingOf(sorted[0]), { after } = paddingOf(sorted.at(-1)!);
+  return sameShape(joined.shape, node.shape) ? joined : pad(joined, { before, after });
+}
+
+const paddingOf = (node: Tensor): Padding => node.attrs as Padding;
+
+/** What a sum adds up where all of it are tensors among zeros. */
+function paddedTerms({ shape, inputs }: Tensor): Tensor[] | null {
+  if (!inputs.some((input) => input.op.name === "pad")) return null;
+  const terms: Tensor[] = [];
+  for (const input of inputs) {
+    if (!sameShape(input.shape, shape)) return null;
+    const own = input.op.name === "pad" ? [input] : input.op.name === "add" ? paddedTerms(input) : null;
+    if (own === null) return null;
+    terms.push(...own);
+  }
+  return terms;
 }
 
 /** The value of a constant node, or undefined. */

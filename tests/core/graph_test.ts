@@ -1,6 +1,18 @@
 import { assert, assertEquals } from "@std/assert";
-import { fill, leaf, stepScalar, type Tensor, tensor } from "@firn/train";
-import { add, broadcast, divide, exp, multiply, negate, reshape, subtract, sum } from "@firn/train/ops";
+import { fill, grad, leaf, stepScalar, type Tensor, tensor } from "@firn/train";
+import {
+  add,
+  broadcast,
+  divide,
+  exp,
+  multiply,
+  negate,
+  pad,
+  reshape,
+  slice,
+  subtract,
+  sum,
+} from "@firn/train/ops";
 import { constant, rebuild, simplify, topological } from "../../core/graph.ts";
 
 const vector = (path: string): Tensor => leaf(path, { shape: [4], dtype: "f32" });
@@ -93,6 +105,27 @@ Deno.test("simplify keeps arithmetic that changes shape, dtype or value", () => 
   assertEquals(one(subtract(0, x)).op.name, "subtract");
   // Zero times infinity is NaN.
   assertEquals(one(multiply(x, 0)).op.name, "multiply");
+});
+
+Deno.test("simplify joins the gradients of slices that cover a tensor, whatever their order", () => {
+  const part = (start: number): Tensor => slice(x, { starts: [0, start], sizes: [2, 3] });
+  const x = leaf("x", { shape: [2, 9], dtype: "f32" }), y = leaf("y", { shape: [2, 3], dtype: "f32" });
+  for (const starts of [[0, 3, 6], [6, 3, 0], [3, 6, 0], [0, 6, 3]]) {
+    const loss = starts.map((start, i) => sum(multiply(multiply(part(start), y), i + 1))).reduce(add);
+    const root = one(grad(loss, [x])[0]);
+    assertEquals([root.op.name, root.inputs.length, root.shape], ["concat", 3, [2, 9]]);
+    assert(topological([root]).every(({ op }) => op.name !== "pad"));
+  }
+});
+
+Deno.test("simplify leaves sums of slices' gradients alone that overlap or have a gap between them", () => {
+  const y = leaf("y", { shape: [2, 3], dtype: "f32" });
+  const placed = (before: number): Tensor => pad(y, { before: [0, before], after: [0, 6 - before] });
+  assertEquals([one(add(placed(0), placed(2))).op.name, one(add(placed(0), placed(4))).op.name], [
+    "add",
+    "add",
+  ]);
+  assertEquals([one(add(placed(0), placed(3))).op.name], ["pad"]);
 });
 
 Deno.test("simplify computes what depends on constants alone", () => {
