@@ -6,7 +6,7 @@
 
 import { apply, fill, type Tensor } from "../tensor.ts";
 import { broadcastOp, ops } from "./element_ops.ts";
-import { sigmoid, tanh } from "./functions.ts";
+import { sigmoid } from "./functions.ts";
 
 /** A tensor, or a number that stands for a scalar. Integers are read as f32, exact below 2^24. */
 export type Operand = Tensor | number;
@@ -339,5 +339,6 @@ export function relu(x: Tensor): Tensor {
  */
 export function gelu(x: Tensor): Tensor {
   const cubic = add(x, multiply(0.044715, multiply(x, multiply(x, x))));
-  return multiply(multiply(0.5, x), add(1, tanh(multiply(Math.sqrt(2 / Math.PI), cubic))));
+  // (1 + tanh(u)) / 2 is the logistic function of 2u, which loses no digits far below zero.
+  return multiply(x, sigmoid(multiply(2 * Math.sqrt(2 / Math.PI), cubic)));
 }
