@@ -7,7 +7,7 @@
 import { type Expression, render } from "./expression.ts";
 import { treeSum } from "./elementwise.ts";
 import { f16Header, halfType, toHalf } from "./f16.ts";
-import { f32, foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
+import { f32, foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
 
 /** A reduction of an expression over the middle of `[outer, length, inner]`. */
 export interface Reduction {
@@ -200,36 +200,44 @@ export interface Run {
   readonly input: number;
   /** First element. */
   readonly start: number;
-  /** How many. */
+  /** How many; the sum of none is 0. */
   readonly count: number;
+  /** Place of the sum in the output. */
+  readonly place: number;
 }
 
+/** Numbers of a {@link Run} in the table that {@link collect} reads. */
+export const RUN_FIELDS = ["input", "start", "count", "place"] as const satisfies readonly (keyof Run)[];
+
 /**
- * Adds runs of partial sums: `o[first + k]` becomes the sum of run `k`. One workgroup a run.
+ * Adds runs of partial sums, one workgroup a run. What is added is told by a table, so that the text is the same for any
+ * runs.
  *
- * @param options `inputs`: how many buffers; `runs`: what to add; `first`: where the results go
- * @returns The kernel; bindings are the inputs, then the output
+ * Bindings: a0 `table[R,4]` u32, the fields of R runs in the order of {@link RUN_FIELDS}; the inputs; the output.
+ *
+ * @param options `inputs`: how many buffers; `runs`: what to add, of which the text only depends on whether all are short
+ * @returns The kernel
  */
-export function collect(
-  options: { readonly inputs: number; readonly runs: readonly Run[]; readonly first: number },
-): Kernel {
-  const { inputs, runs, first } = options;
+export function collect(options: { readonly inputs: number; readonly runs: readonly Run[] }): Kernel {
+  const { inputs, runs } = options;
   const threads = runs.every((r) => r.count <= 8) ? 1 : 64;
-  const sum = (r: Run): string =>
-    `for (var k = lid; k < ${r.count}u; k += ${threads}u) { acc += a${r.input}[${r.start}u + k]; }`;
-  const code = `${declarations(Array.from({ length: inputs }, () => "f32"))}
+  const code = `${storage(["vec4<u32>", ...Array.from({ length: inputs }, () => "f32")], ["f32"])}
 var<workgroup> tree: array<f32, ${threads}>;
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
 let g = ${GROUP_INDEX};
-if (g >= ${runs.length}u) { return; }
+if (g >= arrayLength(&a0)) { return; }
+let run = a0[g];
 var acc = 0.0f;
-switch g {
-${repeat(runs.length, (k) => `case ${k}u: { ${sum(runs[k])} }\n`)}default: {}
+switch run.x {
+${
+    repeat(inputs, (k) =>
+      `case ${k}u: { for (var k = lid; k < run.z; k += ${threads}u) { acc += a${k + 1}[run.y + k]; } }\n`)
+  }default: {}
 }
 ${
     threads === 1
-      ? `o[${first}u + g] = acc;`
-      : `${treeSum("tree", "acc", threads)}if (lid == 0u) { o[${first}u + g] = tree[0]; }`
+      ? "o0[run.w] = acc;"
+      : `${treeSum("tree", "acc", threads)}if (lid == 0u) { o0[run.w] = tree[0]; }`
   }
 }`;
   return {

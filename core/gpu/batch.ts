@@ -74,10 +74,18 @@ export function batchesOf(programs: readonly Program[], options: BatchOptions): 
     const each = loads.length - shared.length + fresh.length;
     const room = options.maxBindings - shared.length - (group.sums!.length > 0 ? 1 : 0);
     const most = Math.max(1, Math.floor(room / Math.max(1, each)));
-    const parts: Program[][] = [];
-    for (let at = 0; at < batch.length; at += most) parts.push(batch.slice(at, at + most));
-    return parts;
+    let at = 0;
+    return portions(batch.length, most).map((count) => batch.slice(at, at += count));
   });
+}
+
+/** A number as a sum of few sizes, the largest or powers of two, so that most kernels are the same when it changes. */
+function portions(count: number, most: number): number[] {
+  const parts: number[] = [];
+  for (let rest = count; rest > 0; rest -= parts.at(-1)!) {
+    parts.push(rest >= most ? most : 2 ** Math.floor(Math.log2(rest)));
+  }
+  return parts;
 }
 
 /** Whether one overwrites what another reads: WebGPU binds no buffer both ways in one launch. */

@@ -22,6 +22,8 @@ export interface BufferTable {
   readonly scalars: readonly StepValue[];
   /** Adds one for partial results, of f32. */
   add(elements: number): number;
+  /** Adds one for numbers that are always the same. */
+  constant(data: HostData): number;
   /** Number of the buffer that an output of a node is in. */
   bufferOf(node: Tensor, output?: number): number;
   /** Where the step's scalars are, and the place of one among them. */
@@ -72,6 +74,7 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
     buffers,
     scalars,
     add: (elements) => add({ bytes: bytesOf({ shape: [elements] }), source: null }),
+    constant: (data) => add({ bytes: data.byteLength, source: { kind: "host", data } }),
     bufferOf,
     scalarOf,
   };

@@ -13,7 +13,7 @@ import {
   partialSize,
 } from "../../kernels/matmul.ts";
 import { storeOnly } from "../../kernels/matmul_frame.ts";
-import { collect, columnPieces, reduce, reduceThreads, type Run } from "../../kernels/reduce.ts";
+import { collect, columnPieces, reduce, reduceThreads, type Run, RUN_FIELDS } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { fillOp, type KernelText, pickOp, sizeOf, type Target, type Tensor } from "../tensor.ts";
@@ -75,7 +75,7 @@ export function createLowering(
   );
   const table = bufferTable(prepared), { bufferOf, scalarOf } = table;
   const units: Unit[] = [];
-  const place = new Map(order.map((n, i) => [n, i]));
+  const places = new Map(order.map((n, i) => [n, i]));
 
   const { remembered, keyOf } = textCache();
   const matmul = remembered(matmulText), joinParts = remembered(joinPartsText);
@@ -132,7 +132,7 @@ export function createLowering(
   return { units, buffers: table.buffers, scalars: table.scalars, bufferOf: (node) => bufferOf(node) };
 
   function priorityOf(cluster: Cluster): number {
-    return Math.max(...[...cluster.stored, ...cluster.summed].map((n) => place.get(n)!));
+    return Math.max(...[...cluster.stored, ...cluster.summed].map((n) => places.get(n)!));
   }
 
   function programOf(cluster: Cluster): Program {
@@ -216,7 +216,7 @@ export function createLowering(
     const before = (i: Tensor, p: Tensor): boolean => {
       const own = isElement(i) ? levelOf(clusterOf.get(i)!) : groupLevel.get(i) ?? level.get(i)!;
       const last = level.get(p)!;
-      return own < last || (own === last && (isElement(i) || place.get(i)! < place.get(p)!));
+      return own < last || (own === last && (isElement(i) || places.get(i)! < places.get(p)!));
     };
     return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));
   }
@@ -253,7 +253,7 @@ export function createLowering(
       writes = [...(raw ? writes : []), ...cluster.stored.map((n) => bufferOf(n))];
     }
     const variant = variantOf(product, target);
-    const priority = cluster === undefined ? place.get(node)! : priorityOf(cluster);
+    const priority = cluster === undefined ? places.get(node)! : priorityOf(cluster);
     if (variant.kind === "direct" || variant.split === 1) {
       const kernel = matmul({ ...product, variant, epilogue });
       addUnit({ kernel, reads: [...reads, ...loads], writes, priority }, { matmulFlops: kernel.flops });
@@ -274,7 +274,7 @@ export function createLowering(
   function addTogether(nodes: readonly Tensor[]): void {
     const { product, operands } = productOf(nodes, isHalf), reads = operands.map((i) => bufferOf(i));
     const variant = variantOf(product, target), writes = nodes.map((node) => bufferOf(node));
-    const priority = Math.max(...nodes.map((node) => place.get(node)!));
+    const priority = Math.max(...nodes.map((node) => places.get(node)!));
     const epilogue = storeOnly([product.batch * product.m, product.n], isHalf(nodes[0]));
     if (variant.kind === "direct" || variant.split === 1) {
       const kernel = matmul({ ...product, variant, epilogue });
@@ -301,7 +301,7 @@ export function createLowering(
     const threads = target.software ? 1 : reduceThreads(length);
     const pieces = columnPieces({ outer, length, inner, threads });
     const label = `${kind} ${outer}x${length}x${inner}`;
-    const priority = place.get(node)!, half = isHalf(node);
+    const priority = places.get(node)!, half = isHalf(node);
     if (pieces === 1) {
       const kernel = reduce({ expression, outer, length, inner, kind, threads, label, half });
       addUnit({ kernel, reads: loads, writes: [bufferOf(node)], priority });
@@ -330,27 +330,34 @@ export function createLowering(
   }
 
   function addSums(node: Tensor): void {
-    const perLaunch = target.maxBindings - 1;
-    for (let from = 0; from < node.inputs.length;) {
+    const most = target.maxBindings - 2, { size } = node.attrs as { size: number };
+    for (let place = 0; place < size;) {
       const reads: number[] = [], runs: Run[] = [];
-      let at = from;
-      for (; at < node.inputs.length; at++) {
-        const input = node.inputs[at], cluster = clusterOf.get(input)!;
-        const { buffer, row } = partials.get(cluster)!;
+      for (; place < size; place++) {
+        const input = node.inputs[place];
+        if (input === undefined) {
+          runs.push({ input: 0, start: 0, count: 0, place });
+          continue;
+        }
+        const cluster = clusterOf.get(input)!, { buffer, row } = partials.get(cluster)!;
         if (!reads.includes(buffer)) {
-          if (reads.length === perLaunch) break;
+          if (reads.length === most) break;
           reads.push(buffer);
         }
         const count = partialCount(sizeOf(input.shape));
-        runs.push({
-          input: reads.indexOf(buffer),
-          start: (row + cluster.summed.indexOf(input)) * count,
-          count,
-        });
+        const start = (row + cluster.summed.indexOf(input)) * count;
+        runs.push({ input: reads.indexOf(buffer), start, count, place });
       }
-      const kernel = collect({ inputs: reads.length, runs, first: from });
-      addUnit({ kernel, reads, writes: [bufferOf(node)], priority: place.get(node)! });
-      from = at;
+      // As many inputs as a power of two, of which some are the same: few texts for any number of sums.
+      const inputs = Math.min(most, 2 ** Math.ceil(Math.log2(reads.length)));
+      const filled = Array.from({ length: inputs }, (_, i) => reads[Math.min(i, reads.length - 1)]);
+      const numbers = table.constant(
+        Uint32Array.from(runs.flatMap((run) => RUN_FIELDS.map((field) => run[field]))),
+      );
+      const writes = [bufferOf(node)], priority = places.get(node)!;
+      addUnit({ kernel: collect({ inputs, runs }), reads: [numbers, ...reads], writes, priority }, {
+        bindings: [numbers, ...filled, ...writes],
+      });
     }
   }
 
@@ -371,6 +378,6 @@ export function createLowering(
     );
     const matmulFlops = op.matmulFlops?.(inputs, op.infer(inputs, attrs), attrs, wanted) ?? 0;
     const inPlace = call.inPlace && { ...call.inPlace, input: bufferOf(inputs[call.inPlace.input]) };
-    addUnit({ kernel: call.kernel, reads, writes, priority: place.get(node)! }, { matmulFlops, inPlace });
+    addUnit({ kernel: call.kernel, reads, writes, priority: places.get(node)! }, { matmulFlops, inPlace });
   }
 }

@@ -58,8 +58,8 @@ export interface Scaling {
   scaled(loss: Tensor): Tensor;
   /** A gradient of it as that of the loss itself. */
   unscaled(gradient: Tensor): Tensor;
-  /** Takes the gradients of all parameters, and tells what becomes of values. */
-  judge(gradients: readonly Tensor[]): Verdict;
+  /** Takes the gradients of all parameters, of at most so many, and tells what becomes of values. */
+  judge(gradients: readonly Tensor[], size: number): Verdict;
 }
 
 /** What a step does where gradients are finite, and where they are not. */
@@ -84,8 +84,8 @@ export function lossScaling(): Scaling {
   return {
     scaled: (loss) => multiply(loss, scale),
     unscaled: (gradient) => apply(unscaleOp, [gradient, inverse], null),
-    judge(gradients) {
-      const bad = sum(sumEach(gradients.map((gradient) => apply(notFiniteOp, [gradient], null))));
+    judge(gradients, size) {
+      const bad = sum(sumEach(gradients.map((gradient) => apply(notFiniteOp, [gradient], null)), { size }));
       const ok = equal(bad, 0), early = less(good, GOOD_STEPS - 1);
       const grown = where(early, scale, multiply(scale, 2));
       return {

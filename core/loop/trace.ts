@@ -7,7 +7,7 @@
 import { grad } from "../grad.ts";
 import { abs, add, broadcast, equal, multiply, subtract, where } from "../ops/elementwise.ts";
 import { sumEach } from "../ops/reduce.ts";
-import { concat, pad, reshape } from "../ops/shape.ts";
+import { concat, reshape } from "../ops/shape.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Precision } from "../gpu/plan.ts";
 import type { Signal } from "../policy.ts";
@@ -95,7 +95,7 @@ export function traceStep(options: StepOptions): StepGraph {
   const scaling = options.precision === "f16" ? lossScaling() : null;
   const measured = grad(scaling?.scaled(loss) ?? loss, [...active.values(), ...probed.values()]);
   const gradients = scaling === null ? measured : measured.map(scaling.unscaled);
-  const verdict = scaling?.judge(gradients) ?? null;
+  const verdict = scaling?.judge(gradients, trainable.length) ?? null;
   const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
   const specs = stateSpecs(active, { optimizer, signals, trainable });
   const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
@@ -151,13 +151,12 @@ export function traceStep(options: StepOptions): StepGraph {
   // The ring is a tensor like any other: one row is replaced, in place.
   const [rows, width] = ring;
   const first = verdict === null ? [loss] : [loss, verdict.overflow];
+  const now = [...first, ...readings.slice(0, own)], below = readings.slice(own);
   // What is probed lies lower: in one sum with it, the other readings would have to wait, and have launches of their own.
-  const sums = [[...first, ...readings.slice(0, own)], readings.slice(own)].filter((part) => part.length > 0);
-  const seen = concat(sums.map(sumEach), 0);
-  const row = pad(verdict?.readings(seen, first.length) ?? seen, {
-    before: [0],
-    after: [width - first.length - readings.length],
-  });
+  const seen = below.length === 0
+    ? sumEach(now, { size: width })
+    : concat([sumEach(now), sumEach(below, { size: width - now.length })], 0);
+  const row = verdict?.readings(seen, first.length) ?? seen;
   const numbers = tensor(Float32Array.from({ length: rows }, (_, i) => i), [rows, 1]);
   const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
   const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });

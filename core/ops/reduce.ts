@@ -37,12 +37,21 @@ export const reduceOp: Op<ReduceAttrs> = {
 };
 
 /** Sums each of many tensors to one number; the planner adds them up inside the kernels that make them. */
-export const sumEachOp: Op<null> = {
+export const sumEachOp: Op<{ size: number }> = {
   name: "sumEach",
-  infer: (inputs) => [{ shape: [inputs.length], dtype: "f32" }],
+  infer(inputs, { size }) {
+    if (size < inputs.length) {
+      throw new ShapeError(
+        "sumEach",
+        `"size" must be at least the number of tensors, ${inputs.length}: got ${size}`,
+        [],
+      );
+    }
+    return [{ shape: [size], dtype: "f32" }];
+  },
   pullbacks: [({ inputs, gradient, index }) => {
     const { shape } = inputs[index];
-    const own = inputs.length === 1 ? gradient : slice(gradient, { starts: [index], sizes: [1] });
+    const own = gradient.shape[0] === 1 ? gradient : slice(gradient, { starts: [index], sizes: [1] });
     return broadcast(reshape(own, shape.map(() => 1)), shape);
   }],
 };
@@ -51,7 +60,10 @@ export const sumEachOp: Op<null> = {
  * The totals of many tensors.
  *
  * @param tensors Tensors of any shape, f32
- * @returns f32 [tensors.length]
+ * @param options `size`: length of the result, which is zero after the totals; as many as `tensors` when absent. What reads
+ * a result of one size is the same kernel for any number of tensors
+ * @returns f32 [size]
+ * @throws {ShapeError} When there are more tensors
  *
  * @example
  * ```ts
@@ -62,8 +74,9 @@ export const sumEachOp: Op<null> = {
  * assertEquals([...await read(gpu, sumEach([fill(1, [3]), fill(2, [2, 2])]))], [3, 8]);
  * ```
  */
-export function sumEach(tensors: readonly Tensor[]): Tensor {
-  return apply(sumEachOp, tensors, null);
+export function sumEach(tensors: readonly Tensor[], options: { readonly size?: number } = {}): Tensor {
+  const { size = tensors.length } = options;
+  return apply(sumEachOp, tensors, { size });
 }
 
 function reduce(x: Tensor, options: { axes?: number | readonly number[]; kind: "sum" | "max" }): Tensor {

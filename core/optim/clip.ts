@@ -75,7 +75,7 @@ export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Opti
     next(state, grads, _, trainable = [...grads.keys()]) {
       const squares = over === "all"
         ? carry(state.get(SQUARES)!, { now: squaresOf(grads), active: [...grads.keys()], trainable })
-        : squaresOf(grads);
+        : squaresOf(grads, trainable.length);
       const scale = minimum(1, divide(limit, add(sqrt(sum(squares)), 1e-6)));
       return {
         updates: new Map([...grads].map(([path, g]) => [path, multiply(g, scale)])),
@@ -87,9 +87,9 @@ export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Opti
 
 const SQUARES = "squares";
 
-/** The squared norm of each gradient, in one tensor. */
-function squaresOf(grads: Leaves): Tensor {
-  return sumEach([...grads.values()].map((g) => multiply(g, g)));
+/** The squared norm of each gradient, in one tensor: of a size that stays, kernels do too as more freezes. */
+function squaresOf(grads: Leaves, size = grads.size): Tensor {
+  return sumEach([...grads.values()].map((g) => multiply(g, g)), { size });
 }
 
 /** The squared norms of all parameters: those of this step where there are any, else the last ones. */

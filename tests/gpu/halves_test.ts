@@ -54,7 +54,7 @@ Deno.test("plan stores products and what follows from them as f16, copies weight
     // Its mean is of numbers that were not rounded.
     "sigmoid+multiply: f16 > f16 f32",
     "matmul: f16 f16 > f32",
-    "collect: f32 > f32",
+    "collect: u32 f32 > f32",
     "divide: f32 > f32",
   ]);
 });

@@ -1,5 +1,5 @@
 import { assertThrows } from "@std/assert";
-import { fill } from "@firn/train";
+import { fill, ShapeError } from "@firn/train";
 import { exp, max, mean, softmax, sum, sumEach } from "@firn/train/ops";
 import { checkOps } from "../reference/check_ops.ts";
 import { fold, softmax as softmaxReference, total } from "../reference/ops.ts";
@@ -111,7 +111,24 @@ checkOps([
       data: Float64Array.from(all, (x) => total([...x.data])),
     }),
   },
+  {
+    name: "sumEach with room for more",
+    inputs: [{ shape: [5], constant: true }, { shape: [2, 3], constant: true }],
+    op: (...tensors) => sumEach(tensors, { size: 5 }),
+    reference: (...all: Values[]) => ({
+      shape: [5],
+      data: Float64Array.from([...all.map((x) => total([...x.data])), 0, 0, 0]),
+    }),
+  },
 ]);
+
+Deno.test("sumEach refuses a size below the number of tensors", () => {
+  assertThrows(
+    () => sumEach([fill(1, [2]), fill(1, [2])], { size: 1 }),
+    ShapeError,
+    "at least the number of tensors, 2: got 1",
+  );
+});
 
 Deno.test("sum refuses an axis that is not there", () => {
   assertThrows(() => sum(fill(1, [2, 3]), 2), RangeError, 'Cannot apply "reduce"');

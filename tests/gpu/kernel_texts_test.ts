@@ -1,0 +1,63 @@
+/**
+ * Kernels that plans of different frozen sets have in common: compiling one takes longer than a step.
+ *
+ * @module
+ */
+
+import { assert } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  leaf,
+  nextTokenLoss,
+  type Precision,
+  type Tensor,
+  unflatten,
+} from "@firn/train";
+import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
+import { plan } from "../../core/gpu/plan.ts";
+import { traceStep } from "../../core/loop/trace.ts";
+import { describeModel } from "../../core/models/model.ts";
+import { randomOrder } from "../../policies/random.ts";
+import { llamaSource } from "../loop/tiny.ts";
+
+const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+const signals = ["gradNorm", "gradDelta", "weightDelta"] as const;
+const model = describeModel(llamaSource({ layers: 8, tied: true }), { families, file: "config.json" });
+const leaves = new Map(
+  [...model.family.shapes(model.config)].map(([path, shape]) => [path, leaf(path, { shape, dtype: "f32" })]),
+);
+const params = unflatten(leaves) as object as LlamaParams;
+
+/** Texts of the kernels of a step, with some matrices frozen. */
+function textsOf(frozen: readonly string[], precision: Precision): Set<string> {
+  const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [2, 16], dtype: "i32" });
+  const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };
+  const graph = traceStep({
+    loss: nextTokenLoss({ ...model, params })(params, batch),
+    active: new Map([...leaves].filter(([path]) => !frozen.includes(path))),
+    trainable: [...leaves.keys()],
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 })),
+    signals,
+    ring: [10, 2 + signals.length * leaves.size],
+    precision,
+  });
+  const { launches } = plan(graph.roots, { target, updates: graph.updates, precision });
+  return new Set(launches.map(({ kernel }) => kernel.code));
+}
+
+for (const precision of ["f32", "f16"] as const) {
+  Deno.test(`plans of frozen sets that grow come to need hardly any new kernel: ${precision}`, () => {
+    const matrices = [...leaves.keys()].filter((path) => path.includes("_proj"));
+    const order = randomOrder(matrices.length, { seed: 1, draw: 0 }).map((i) => matrices[i]);
+    const seen = textsOf([], precision), fresh: number[] = [];
+    for (const count of [6, 12, 18, 24, 30, 36]) {
+      const texts = textsOf(order.slice(0, count), precision);
+      fresh.push([...texts].filter((text) => !seen.has(text)).length);
+      for (const text of texts) seen.add(text);
+    }
+    // Products that share a launch come in a few numbers, and so do updates and sums.
+    assert(fresh.slice(2).reduce((a, b) => a + b) <= 4, `${fresh}`);
+  });
+}
