@@ -50,7 +50,7 @@ export function signalToNoise(
 
 /** Options of {@link snr}. */
 export interface SnrOptions {
-  /** Share of its own highest benefit below which a component's steps gain too little; 0.1 when absent. */
+  /** Share of its own highest benefit below which a component's steps gain too little; 0.05 when absent. */
   readonly share?: number;
   /**
    * Share of the planned steps over which readings are averaged, and for half of which both conditions must hold; 0.05
@@ -105,7 +105,7 @@ export interface SnrOptions {
  * ```
  */
 export function snr(options: SnrOptions = {}): FreezePolicy {
-  const { share = 0.1, window = 0.05, alpha = 0.25, watch = 0.1, stop = true } = options;
+  const { share = 0.05, window = 0.05, alpha = 0.25, watch = 0.1, stop = true } = options;
   const { beta1 = 0.9, beta2 = 0.999 } = options;
   const within = (name: keyof SnrOptions, holds: boolean, rule: string): void => {
     if (holds) return;
