@@ -42,7 +42,8 @@ export function writeInPlace(
     if (inPlace === undefined) return unit;
     const { input, kernel } = inPlace;
     const dies = last.get(input) === at && first.get(write) === at && bytesOf(input) > 0;
-    if (!dies || bytesOf(input) !== bytesOf(write)) return unit;
+    const twice = reads.indexOf(input) !== reads.lastIndexOf(input);
+    if (!dies || twice || bytesOf(input) !== bytesOf(write)) return unit;
     shares.set(write, shares.get(input) ?? input);
     return { kernel: kernel(), bindings: [...reads.filter((b) => b !== input), input] };
   });

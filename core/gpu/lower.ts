@@ -221,11 +221,16 @@ export function createLowering(
     return products.find((p) => [...inputs].every((i) => i === p || before(i, p)));
   }
 
-  /** Whether a product, in this shape or another, is wanted itself or read by others than some nodes. */
+  /**
+   * Whether a product, in this shape or another, is wanted itself or read by others than some nodes: also by those that
+   * compute again what one of the nodes makes of it and does not store.
+   */
   function isReadBeside(node: Tensor, inside: ReadonlySet<Tensor>): boolean {
     return roots.has(node) ||
       readers.get(node)!.some((reader) =>
-        reader.op.name === "reshape" ? isReadBeside(reader, inside) : !inside.has(reader)
+        reader.op.name === "reshape" || (inside.has(reader) && !stored.has(reader))
+          ? isReadBeside(reader, inside)
+          : !inside.has(reader)
       );
   }
 
