@@ -163,10 +163,9 @@ function sideBySide(node: Tensor): Tensor | null {
     if (!alike || before[axis] !== end) return null;
     end += term.inputs[0].shape[axis];
   }
-  const parts = sorted.flatMap(({ inputs: [x] }) =>
-    x.op.name === "concat" && (x.attrs as { axis: number }).axis === axis ? x.inputs : [x]
-  );
-  const joined = concat(parts, axis);
+  const partsOf = (x: Tensor): readonly Tensor[] =>
+    x.op.name === "concat" && (x.attrs as { axis: number }).axis === axis ? x.inputs.flatMap(partsOf) : [x];
+  const joined = concat(sorted.flatMap(({ inputs: [x] }) => partsOf(x)), axis);
   const { before } = paddingOf(sorted[0]), { after } = paddingOf(sorted.at(-1)!);
   return sameShape(joined.shape, node.shape) ? joined : pad(joined, { before, after });
 }
@@ -174,11 +173,11 @@ function sideBySide(node: Tensor): Tensor | null {
 const paddingOf = (node: Tensor): Padding => node.attrs as Padding;
 
 /** What a sum adds up where all of it are tensors among zeros. */
-function paddedTerms({ shape, inputs }: Tensor): Tensor[] | null {
+function paddedTerms({ shape, dtype, inputs }: Tensor): Tensor[] | null {
   if (!inputs.some((input) => input.op.name === "pad")) return null;
   const terms: Tensor[] = [];
   for (const input of inputs) {
-    if (!sameShape(input.shape, shape)) return null;
+    if (!sameShape(input.shape, shape) || input.dtype !== dtype) return null;
     const own = input.op.name === "pad" ? [input] : input.op.name === "add" ? paddedTerms(input) : null;
     if (own === null) return null;
     terms.push(...own);

@@ -126,6 +126,15 @@ Deno.test("simplify leaves sums of slices' gradients alone that overlap or have 
     "add",
   ]);
   assertEquals([one(add(placed(0), placed(3))).op.name], ["pad"]);
+  // A sum is f32; what is joined would stay i32.
+  const [low, high] = [[0, 2], [2, 0]].map(([before, after], i) =>
+    pad(i === 0 ? tensor(Int32Array.of(1, 2)) : tensor(Int32Array.of(3, 4)), {
+      before: [before],
+      after: [after],
+    })
+  );
+  const whole = one(add(low, high));
+  assertEquals([whole.op.name, whole.dtype], ["add", "f32"]);
 });
 
 Deno.test("simplify computes what depends on constants alone", () => {
