@@ -85,8 +85,8 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
     }
   }
 
-  /** Steps of several states wait for each other: they have buffers of batches in common. */
-  let turn: Promise<unknown> = Promise.resolve();
+  /** Steps of several states wait for each other: they have buffers of batches in common. Null while none is taken. */
+  let turn: Promise<unknown> | null = null;
 
   async function take(asked: Replay): Promise<Cost> {
     const { plan: { key, plan, starts }, params, leaves, batch, step, owner } = asked;
@@ -116,8 +116,11 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
 
   return {
     replay(asked) {
-      const taken = turn.then(() => take(asked));
-      turn = taken.catch(() => {});
+      const taken = turn === null ? take(asked) : turn.then(() => take(asked));
+      const done: Promise<unknown> = taken.catch(() => {}).then(() => {
+        if (turn === done) turn = null;
+      });
+      turn = done;
       return taken;
     },
     recordingOf: (owner) => current !== null && current.owner === owner ? current.recording : null,

@@ -40,11 +40,9 @@ export const reduceOp: Op<ReduceAttrs> = {
 export const sumEachOp: Op<{ size: number }> = {
   name: "sumEach",
   infer(inputs, { size }) {
-    if (size < inputs.length) {
-      throw new ShapeError(
-        "sumEach",
-        `"size" must be at least the number of tensors, ${inputs.length}: got ${size}`,
-        [],
+    if (!Number.isInteger(size) || size < inputs.length) {
+      throw new RangeError(
+        `Cannot apply "sumEach" as "size" must be whole and at least the number of tensors, ${inputs.length}: got ${size}`,
       );
     }
     return [{ shape: [size], dtype: "f32" }];
@@ -63,7 +61,7 @@ export const sumEachOp: Op<{ size: number }> = {
  * @param options `size`: length of the result, which is zero after the totals; as many as `tensors` when absent. What reads
  * a result of one size is the same kernel for any number of tensors
  * @returns f32 [size]
- * @throws {ShapeError} When there are more tensors
+ * @throws {RangeError} When there are more tensors, or the size is not whole
  *
  * @example
  * ```ts
