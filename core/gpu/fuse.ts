@@ -8,6 +8,7 @@ import { topological } from "../graph.ts";
 import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceOp, sumEachOp } from "../ops/reduce.ts";
 import { fillOp, hostOp, leafOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "../tensor.ts";
+import { crowded, cutOf, cycles } from "./conflicts.ts";
 
 /** A group of elementwise nodes of one shape that one kernel computes. */
 export interface Cluster {
@@ -34,6 +35,16 @@ export interface Fusion {
   readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
   /** Elementwise nodes that are in memory; the others are computed again by whoever reads them. */
   readonly stored: ReadonlySet<Tensor>;
+}
+
+/** What groups must fit. */
+export interface FuseOptions {
+  /** Nodes that overwrite a leaf, and the leaf. */
+  readonly targets: ReadonlyMap<Tensor, Tensor>;
+  /** Buffers that a launch can bind. */
+  readonly maxBindings: number;
+  /** Elementwise nodes that are in memory, whoever reads them; none when absent. */
+  readonly cuts?: ReadonlySet<Tensor>;
 }
 
 /** Whether a node is elementwise. */
@@ -92,18 +103,21 @@ function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Rec
  * Nodes of one shape are joined along their edges when they can run at the same level. Levels grow along every other
  * edge, so a cluster can never depend on itself through another launch. Nodes run as late as their readers allow,
  * which lets a backward kernel recompute a cheap activation instead of keeping it. Sums and copies of a value join another
- * group that reads it at their level, unless they overwrite a leaf that is read at a later one.
+ * group that reads it at their level, unless they overwrite a leaf that is read at a later one. Those that one launch
+ * cannot hold, or that would make launches wait for each other, form groups of their own; a group that is still too
+ * large is cut at a value that stands for several others.
  *
  * @param roots Values that must exist in memory
- * @param targets Nodes that overwrite a leaf, and the leaf; none when absent
+ * @param options Which nodes overwrite a leaf, and how many buffers a launch can bind
  * @returns The groups
  */
-export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tensor> = new Map()): Fusion {
+export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
+  const { targets, cuts = new Set() } = options;
   const order = topological(roots);
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
   const fusable = (from: Tensor, to: Tensor): boolean =>
-    isElement(from) && isElement(to) && sameShape(from.shape, to.shape);
+    isElement(from) && isElement(to) && sameShape(from.shape, to.shape) && !cuts.has(from);
 
   const level = new Map<Tensor, number>();
   for (const node of order) {
@@ -126,7 +140,7 @@ export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tens
     level.set(node, own);
   }
 
-  const parent = new Map<Tensor, Tensor>(order.filter(isElement).map((n) => [n, n]));
+  let parent = new Map<Tensor, Tensor>(order.filter(isElement).map((n) => [n, n]));
   const find = (node: Tensor): Tensor => {
     let top = node;
     while (parent.get(top) !== top) top = parent.get(top)!;
@@ -160,53 +174,84 @@ export function fuse(roots: readonly Tensor[], targets: ReadonlyMap<Tensor, Tens
   for (const [node, leaf] of targets) {
     if (readers.has(leaf) && lastRead(leaf) > level.get(node)!) fixed.add(find(node));
   }
-  const join = (reader: Tensor, host: Tensor): void => {
-    if (!fixed.has(find(reader)) && !fixed.has(find(host))) parent.set(find(reader), find(host));
-  };
-  for (const node of order) {
-    if (isSource(node)) continue;
-    const beside = readers.get(node)!.filter((reader) =>
-      isElement(reader) && sameShape(reader.shape, node.shape)
-    );
-    for (const together of Map.groupBy(beside, (reader) => level.get(reader)!).values()) {
-      const host = together.find((reader) => !ending.has(reader)) ?? together[0];
-      for (const reader of together) if (ending.has(reader)) join(reader, host);
+
+  const apart = parent, needed = new Set(roots);
+  /** How many groups of a value's readers each rider had to leave. */
+  const left = new Map<Tensor, number>();
+  for (;;) {
+    parent = new Map(apart);
+    const riders = ride();
+    const fusion: Fusion = { roots: needed, order, readers, level, ...clustered() };
+    const full = crowded(fusion, options), leaving = new Set<Tensor>();
+    const waiting = riders.length === 0 ? [] : cycles(fusion, options);
+    for (const clusters of [...full.map((cluster) => [cluster]), ...waiting]) {
+      const rider = riders.findLast((rider) => clusters.includes(fusion.clusterOf.get(rider)!));
+      if (rider !== undefined) leaving.add(rider);
     }
+    for (const rider of leaving) left.set(rider, (left.get(rider) ?? 0) + 1);
+    if (leaving.size > 0) continue;
+    const found = full.flatMap((cluster) => cutOf(cluster, fusion, options) ?? []);
+    return found.length === 0 ? fusion : fuse(roots, { ...options, cuts: new Set([...cuts, ...found]) });
   }
 
-  const cost = new Map<Tensor, Recomputing>();
-  const needed = new Set(roots), stored = new Set<Tensor>();
-  for (const node of order) {
-    if (!isElement(node)) continue;
-    cost.set(node, recomputing(node, cost));
-    const after = readers.get(node)!;
-    const must = needed.has(node) ||
-      after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
-    const shared = after.some((r) =>
-      (isElement(r) && find(r) !== find(node)) || (r.op === reduceOp && after.length > 1)
-    );
-    if (must || (shared && cost.get(node) === COSTLY)) {
-      stored.add(node);
-      cost.set(node, { operations: 0, operands: new Set([node]) });
-    }
-  }
-
-  const members = new Map<Tensor, Tensor[]>();
-  for (const node of order) {
-    if (!isElement(node)) continue;
-    const top = find(node);
-    if (members.has(top)) members.get(top)!.push(node);
-    else members.set(top, [node]);
-  }
-  const clusters: Cluster[] = [], clusterOf = new Map<Tensor, Cluster>();
-  for (const nodes of members.values()) {
-    const cluster: Cluster = {
-      nodes,
-      stored: nodes.filter((n) => stored.has(n)),
-      summed: nodes.filter((n) => readers.get(n)!.some((r) => r.op === sumEachOp)),
+  /** Joins groups; returns the nodes whose group joined another, in that order. */
+  function ride(): Tensor[] {
+    const riders: Tensor[] = [];
+    const join = (reader: Tensor, host: Tensor): void => {
+      const [from, to] = [find(reader), find(host)];
+      if (from === to || fixed.has(from) || fixed.has(to)) return;
+      parent.set(from, to);
+      riders.push(reader);
     };
-    for (const node of nodes) clusterOf.set(node, cluster);
-    if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);
+    for (const node of order) {
+      if (isSource(node)) continue;
+      const beside = readers.get(node)!.filter((reader) =>
+        isElement(reader) && sameShape(reader.shape, node.shape)
+      );
+      for (const together of Map.groupBy(beside, (r) => `${level.get(r)} ${left.get(r) ?? 0}`).values()) {
+        const host = together.find((reader) => !ending.has(reader)) ?? together[0];
+        for (const reader of together) if (ending.has(reader)) join(reader, host);
+      }
+    }
+    return riders;
   }
-  return { roots: needed, order, readers, level, clusters, clusterOf, stored };
+
+  /** The groups as they are joined, and which values they store. */
+  function clustered(): Pick<Fusion, "clusters" | "clusterOf" | "stored"> {
+    const cost = new Map<Tensor, Recomputing>();
+    const stored = new Set<Tensor>();
+    for (const node of order) {
+      if (!isElement(node)) continue;
+      cost.set(node, recomputing(node, cost));
+      const after = readers.get(node)!;
+      const must = needed.has(node) || cuts.has(node) ||
+        after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
+      const shared = after.some((r) =>
+        (isElement(r) && find(r) !== find(node)) || (r.op === reduceOp && after.length > 1)
+      );
+      if (must || (shared && cost.get(node) === COSTLY)) {
+        stored.add(node);
+        cost.set(node, { operations: 0, operands: new Set([node]) });
+      }
+    }
+
+    const members = new Map<Tensor, Tensor[]>();
+    for (const node of order) {
+      if (!isElement(node)) continue;
+      const top = find(node);
+      if (members.has(top)) members.get(top)!.push(node);
+      else members.set(top, [node]);
+    }
+    const clusters: Cluster[] = [], clusterOf = new Map<Tensor, Cluster>();
+    for (const nodes of members.values()) {
+      const cluster: Cluster = {
+        nodes,
+        stored: nodes.filter((n) => stored.has(n)),
+        summed: nodes.filter((n) => readers.get(n)!.some((r) => r.op === sumEachOp)),
+      };
+      for (const node of nodes) clusterOf.set(node, cluster);
+      if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);
+    }
+    return { clusters, clusterOf, stored };
+  }
 }

@@ -229,7 +229,8 @@ export function prepare(
   );
   const ready = launched.map((root, i) => updates.has(i) || isSource(root) ? copyOf(root) : root);
   const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
-  const fusion = fuse(ready, targets), isHalf = precision === "f16" ? halfValues(fusion) : () => false;
+  const fusion = fuse(ready, { targets, maxBindings: target.maxBindings });
+  const isHalf = precision === "f16" ? halfValues(fusion) : () => false;
   return { ready, targets, fusion, isHalf, together: siblings(fusion, { targets, target, isHalf }) };
 }
 
