@@ -19,6 +19,7 @@ import {
   multiply,
   openGpu,
   type Optimizer,
+  type Precision,
   read,
   readAll,
   sum,
@@ -50,7 +51,10 @@ function loss(layers: Layers, { x }: { readonly x: Tensor }): Tensor {
 }
 
 /** Trains ten layers of 6x6 for three steps. */
-async function train(device: Gpu): Promise<{ launches: number; bits: number[][]; looks: Look[] }> {
+async function train(
+  device: Gpu,
+  precision: Precision,
+): Promise<{ launches: number; bits: number[][]; looks: Look[] }> {
   const layers: Layers = Object.fromEntries(
     Array.from(
       { length: 10 },
@@ -62,6 +66,7 @@ async function train(device: Gpu): Promise<{ launches: number; bits: number[][];
     policy: watch,
     steps: 3,
     lookEvery: 1,
+    precision,
   });
   let state = await training.init(layers);
   const looks: Look[] = [];
@@ -74,13 +79,22 @@ async function train(device: Gpu): Promise<{ launches: number; bits: number[][];
   return { launches: state.cost!.launches, bits, looks };
 }
 
-Deno.test("updates and sums of alike parameters share launches and keep the bits of launches of their own", async () => {
-  const few = await train({ ...gpu, target: { ...gpu.target, maxBindings: 8 } });
-  const many = await train({ ...gpu, target: { ...gpu.target, maxBindings: 32 } });
-  assertEquals(many.bits, few.bits);
-  assertEquals(many.looks, few.looks);
-  // Ten updates with their readings in two launches.
-  assert(many.launches <= few.launches - 8, `${many.launches} and ${few.launches} launches`);
+for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) {
+  Deno.test(`updates and sums of alike parameters share launches and keep the bits of launches of their own: ${precision}`, async () => {
+    const few = await train({ ...gpu, target: { ...gpu.target, maxBindings: 8 } }, precision);
+    const many = await train({ ...gpu, target: { ...gpu.target, maxBindings: 32 } }, precision);
+    assertEquals(many.bits, few.bits);
+    assertEquals(many.looks, few.looks);
+    // Ten updates with their readings in two launches.
+    assert(many.launches <= few.launches - 8, `${many.launches} and ${few.launches} launches`);
+  });
+}
+
+Deno.test("updates of two weights of 2048x768 share a launch", () => {
+  const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 32 };
+  const weights = ["a", "b"].map((path) => leaf(path, { shape: [2048, 768], dtype: "f32" }));
+  const updates = new Map(weights.map((weight, i) => [i, weight]));
+  assertEquals(plan(weights.map((weight) => multiply(weight, 2)), { target, updates }).launches.length, 1);
 });
 
 Deno.test("an update that reads a parameter which another one overwrites sees its old value", async () => {

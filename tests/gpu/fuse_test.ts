@@ -4,8 +4,22 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
-import { adamW, chain, clipByGlobalNorm, leaf, multiply, type Precision, sum } from "@firn/train";
+import { assert, assertEquals } from "@std/assert";
+import {
+  abs,
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  leaf,
+  matmul,
+  multiply,
+  permute,
+  type Precision,
+  type Signal,
+  subtract,
+  sum,
+} from "@firn/train";
+import { sumEach } from "@firn/train/ops";
 import { plan } from "../../core/gpu/plan.ts";
 import { traceStep } from "../../core/loop/trace.ts";
 
@@ -30,5 +44,57 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
         })
       ).length;
     assertEquals(["previous.w", "optimizer.m.w", "optimizer.v.w"].map(reading), [1, 1, 1]);
+  });
+}
+
+Deno.test("plan leaves what waits for a group to another launch: a history whose oldest values are read as they move", () => {
+  const [one, two, x] = ["one", "two", "x"].map((path) => leaf(path, { shape: [4, 8], dtype: "f32" }));
+  const now = abs(x);
+  const seen = sumEach([abs(subtract(now, two)), matmul(matmul(x, permute(two, [1, 0])), now)]);
+  const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 16 };
+  // `two` becomes `one` after its last reader, and `one` what is now after that: no launch reads `two` and writes `one`.
+  const { launches, buffers } = plan([now, one, seen], { target, updates: new Map([[0, one], [1, two]]) });
+  const pathOf = (b: number): unknown => {
+    const { source } = buffers[b];
+    return source.kind === "leaf" ? (source.node.attrs as { path: string }).path : null;
+  };
+  const binding = launches.map(({ bindings }) =>
+    bindings.map(pathOf).filter((path) => path !== "x" && path !== null)
+  );
+  assertEquals(binding.filter((paths) => paths.length > 0), [["two"], ["two"], ["one", "two"], ["one"]]);
+});
+
+const SIGNALS: readonly Signal[] = [
+  "gradNorm",
+  "gradSquare",
+  "gradDelta",
+  "weightDelta",
+  "benefit",
+  "firstMoment",
+  "secondMoment",
+];
+
+for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) {
+  Deno.test(`plan binds eight buffers at most where an adapter has no more, whatever is measured: ${precision}`, () => {
+    const [w, x] = [["w", 8], ["x", 4]].map(([path, rows]) =>
+      leaf(path as string, { shape: [rows as number, 8], dtype: "f32" })
+    );
+    const y = matmul(x, w), adam = adamW({ learningRate: 0.1 });
+    for (const optimizer of [adam, chain(clipByGlobalNorm(1), adam)]) {
+      for (let set = 0; set < 2 ** SIGNALS.length; set++) {
+        const signals = SIGNALS.filter((_, i) => (set >> i) % 2 === 1);
+        const { roots, updates } = traceStep({
+          loss: sum(multiply(y, y)),
+          active: new Map([["w", w]]),
+          optimizer,
+          signals,
+          ring: [2, 2 + signals.length],
+          precision,
+        });
+        const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };
+        const { launches } = plan(roots, { target, updates, precision });
+        assert(launches.every(({ bindings }) => bindings.length <= 8), signals.join());
+      }
+    }
   });
 }
