@@ -31,5 +31,5 @@ export const mlp: DigitModel<MlpParams> = {
     const hidden = Object.values(layers).reduce<Tensor>((x, layer) => relu(linear(x, layer)), images);
     return linear(hidden, head);
   },
-  recipe: { steps: 1400, batch: 128, rate: 2e-3, tau: 40 },
+  recipe: { steps: 1400, batch: 128, rate: 2e-3, tau: 8 },
 };

@@ -14,6 +14,7 @@ import {
   multiply,
   openGpu,
   readAll,
+  relu,
   sigmoid,
   subtract,
   sum,
@@ -38,6 +39,7 @@ function gradients(residual: (x: Tensor, product: Tensor) => Tensor): Tensor[] {
 }
 
 const GRAPHS: Readonly<Record<string, () => Tensor[]>> = {
+  "relu(x w + b)": () => gradients((_, product) => relu(add(product, matrix([8], 0.6)))),
   "x + tanh(x w)": () => gradients((x, product) => add(x, tanh(product))),
   "x + sigmoid(x w)": () => gradients((x, product) => add(x, sigmoid(product))),
   "2 tanh(x w)": () => gradients((_, product) => multiply(tanh(product), 2)),
