@@ -1,14 +1,11 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { after } from "./after.ts";
 import { type Average, include } from "./average.ts";
-import { allOf } from "./combine.ts";
 import { definePolicy } from "./define_policy.ts";
 import { layerLinears } from "./grad_es.ts";
 import { nextSquare, noiseShare } from "./moments.ts";
 import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
-import { sticky } from "./sticky.ts";
-import { stopAt } from "./stop_at.ts";
 import { untilFrozen } from "./until_frozen.ts";
 
 /** The highest share that a ratio is told of: what falls without noise has one above 1. */
@@ -50,11 +47,16 @@ export function signalToNoise(
 
 /** Options of {@link snr}. */
 export interface SnrOptions {
-  /** Share of its own highest benefit below which a component's steps gain too little; 0.05 when absent. */
+  /** Share of its own highest benefit below which a component's steps gain too little; 0.1 when absent. */
   readonly share?: number;
   /**
-   * Share of the planned steps over which readings are averaged, and for half of which both conditions must hold; 0.05
-   * when absent.
+   * Share of the loss that what is frozen could still change in the steps that are left, to first order and as if nothing
+   * cancelled; 0.5 when absent.
+   */
+  readonly left?: number;
+  /**
+   * Share of the planned steps over which readings are averaged, for half of which a component must be noisy, and from
+   * one decision to the next: a change of the frozen set has its price; 0.05 when absent.
    */
   readonly window?: number;
   /** Share of the planned steps in which nothing freezes; 0.25 when absent. */
@@ -73,21 +75,27 @@ export interface SnrOptions {
 
 /**
  * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch,
- * task, the size of the learning rate or the length of training. Two things must hold, in running averages:
+ * task, the size of the learning rate or the length of training. Three things must hold, in running averages:
  *
  * - the ratio of {@link signalToNoise} lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the
  *   weights, Adam's first moment, is noise. In fine-tuning with small batches that is so nearly from the start, while
  *   the loss still falls: alone it tells nothing of convergence;
- * - the benefit, what a step lowers the loss by to first order, lies below a share of the highest that it has been. It
+ * - the benefit, what a step changes the loss by to first order, lies below a share of the highest that it has been. It
  *   falls as the gradients do, and with the learning rate: at a constant rate only what truly converges freezes; under
- *   a schedule that decays, components freeze when what is left of it is not worth their steps.
+ *   a schedule that decays, components freeze when what is left of it is not worth their steps;
+ * - its benefit times the steps that are left, with that of all that is frozen, is less than a share of the loss. Those of
+ *   the smallest benefit go first. A classifier whose loss is near zero may still halve it where a language model, whose
+ *   benefit fell as far, would gain a thousandth: the former trains on.
+ *
+ * It decides once in a window, and waits where less than a tenth of the components would freeze or a tenth of the steps or
+ * less are left, but for what ends training: each change of the frozen set costs time.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
  * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
  *
- * Source: the criterion of {@link signalToNoise}; both comparisons are Firn's.
+ * Source: the criterion of {@link signalToNoise}; the comparisons of benefits are Firn's.
  *
- * @param options Share, smoothing, grace period, decays of the optimizer
+ * @param options Shares, smoothing, grace period, decays of the optimizer
  * @returns The policy
  * @throws {RangeError} When an option is out of its range
  *
@@ -99,26 +107,26 @@ export interface SnrOptions {
  * const policy = snr({ share: 0.2, stop: false });
  * assertEquals(
  *   policy.name,
- *   "only(layerLinears, sticky(allOf(after(0.1, noisy(0.2, window 0.05)), after(0.25, stopAt(1)))))",
+ *   "only(layerLinears, after(0.1, noisy(0.2, left 0.5, window 0.05, alpha 0.25)))",
  * );
  * assertEquals(policy.signals, ["firstMoment", "secondMoment", "benefit"]);
  * ```
  */
 export function snr(options: SnrOptions = {}): FreezePolicy {
-  const { share = 0.05, window = 0.05, alpha = 0.25, watch = 0.1, stop = true } = options;
+  const { share = 0.1, left = 0.5, window = 0.05, alpha = 0.25, watch = 0.1, stop = true } = options;
   const { beta1 = 0.9, beta2 = 0.999 } = options;
   const within = (name: keyof SnrOptions, holds: boolean, rule: string): void => {
     if (holds) return;
     throw new RangeError(`Cannot tell noise from signal as "${name}" must be ${rule}: got ${options[name]}`);
   };
   within("share", share > 0 && share <= 1, "above 0 and at most 1");
+  within("left", left > 0 && left < Infinity, "a number above 0");
   within("window", window > 0 && window <= 1, "above 0 and at most 1");
   within("beta1", beta1 > 0 && beta1 < 1, "above 0 and below 1");
   within("beta2", beta2 > 0 && beta2 < 1, "above 0 and below 1");
   within("alpha", alpha >= 0 && alpha <= 1, "0 to 1");
   within("watch", watch >= 0 && watch <= 1, "0 to 1");
-  const low = after(watch, noisy(share, { window, beta1, beta2 }));
-  const frozen = sticky(allOf(low, after(alpha, stopAt(1))));
+  const frozen = after(watch, noisy({ share, left, window, alpha, beta1, beta2 }));
   return only(options.components ?? layerLinears, stop ? untilFrozen(frozen) : frozen);
 }
 
@@ -138,10 +146,11 @@ type Track = {
 
 const START: Track = { steps: 0, second: null, square: 0, ratio: null, benefit: null, peak: 0, low: 0 };
 
-/** Freezes a component while the averaged ratio is that of noise, and the averaged benefit far below its highest. */
+/** Freezes components for good whose averaged ratio is that of noise, and whose benefit is small, as {@link snr} says. */
 function noisy(
-  share: number,
-  { window, beta1, beta2 }: Required<Pick<SnrOptions, "window" | "beta1" | "beta2">>,
+  { share, left, window, alpha, beta1, beta2 }: Required<
+    Pick<SnrOptions, "share" | "left" | "window" | "alpha" | "beta1" | "beta2">
+  >,
 ): FreezePolicy {
   /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
   const young = Math.ceil(2 / (1 - beta1));
@@ -166,35 +175,78 @@ function noisy(
   }
 
   const decays = (beta1 === 0.9 ? "" : `, beta1 ${beta1}`) + (beta2 === 0.999 ? "" : `, beta2 ${beta2}`);
-  const name = `noisy(${share}, window ${window}${decays})`;
+  const name = `noisy(${share}, left ${left}, window ${window}, alpha ${alpha}${decays})`;
   return definePolicy({
     name,
     signals: ["firstMoment", "secondMoment", "benefit"],
-    init: (components, run) => ({
-      span: Math.max(1, Math.round(window * run.steps)),
+    init: (components, { steps }) => ({
+      steps,
+      span: Math.max(1, Math.round(window * steps)),
+      loss: null as Average | null,
       tracks: Object.fromEntries(components.map(({ path }) => [path, START])) as Tracks,
+      frozen: {} as Frozen,
     }),
-    next(state, { step, look, read }) {
+    next(state, { step, loss: reading, look, read }) {
       // The moments are what they were.
       if (look.skipped?.includes(step)) return state;
-      const tracks = Object.entries(state.tracks).map(([path, track]): [string, Track] => {
-        const first = read("firstMoment", path), second = read("secondMoment", path);
-        const benefit = read("benefit", path);
-        // Not measured: frozen, so that its moments begin anew should it thaw.
-        return second > 0 && [first, second, benefit].every(Number.isFinite)
-          ? [path, follow(track, { first, second, benefit }, state.span)]
-          : [path, { ...START, peak: track.peak }];
-      });
-      return { ...state, tracks: Object.fromEntries(tracks) };
+      const { span, steps } = state, rest = Math.max(0, steps - step);
+      const tracks = Object.fromEntries(
+        Object.entries(state.tracks).map(([path, track]): [string, Track] => {
+          const first = read("firstMoment", path), second = read("secondMoment", path);
+          const benefit = read("benefit", path);
+          // Not measured: frozen, so that its moments begin anew should it thaw.
+          return second > 0 && [first, second, benefit].every(Number.isFinite)
+            ? [path, follow(track, { first, second, benefit }, span)]
+            : [path, { ...START, peak: track.peak }];
+        }),
+      );
+      const loss = Number.isFinite(reading)
+        ? include(state.loss ?? undefined, { reading, weight: 2 / (span + 1) })
+        : state.loss;
+      const due = step % span === 0 && step >= alpha * steps && loss !== null;
+      const frozen = due
+        ? decide(state.frozen, { tracks, span, rest, limit: left * Math.abs(loss.mean) })
+        : state.frozen;
+      return { ...state, loss, tracks, frozen };
     },
-    frozen: ({ span, tracks }) => Object.keys(tracks).filter((path) => tracks[path].low >= span / 2),
-    reason: ({ tracks }, path) => ({
+    frozen: ({ frozen }) => Object.keys(frozen),
+    reason: ({ tracks, frozen }, path) => ({
       signal: "benefit",
-      value: tracks[path].benefit!.mean,
+      value: frozen[path],
       threshold: share * tracks[path].peak,
       rule: name,
     }),
   });
 }
+
+/** Adds those that are noisy, of the smallest benefit first, while what is frozen could change less than the limit. */
+function decide(
+  frozen: Frozen,
+  { tracks, span, rest, limit }: {
+    readonly tracks: Tracks;
+    readonly span: number;
+    readonly rest: number;
+    readonly limit: number;
+  },
+): Frozen {
+  let given = rest * Object.values(frozen).reduce((sum, benefit) => sum + benefit, 0);
+  const able = Object.entries(tracks).flatMap(([path, { low, benefit }]) =>
+    low >= span / 2 && !Object.hasOwn(frozen, path) ? [[path, benefit!.mean] as const] : []
+  );
+  const added = able.sort(([, a], [, b]) => a - b).filter(([, benefit]) => {
+    given += rest * benefit;
+    return given <= limit;
+  });
+  const next = { ...frozen, ...Object.fromEntries(added) }, all = Object.keys(tracks).length;
+  // A change of a few, or near the end, costs more than it saves; but when all are frozen training may end.
+  const pays = added.length >= FEWEST * all && rest > 2 * span;
+  return pays || Object.keys(next).length === all ? next : frozen;
+}
+
+/** Share of the components that are worth a change of the frozen set. */
+const FEWEST = 0.1;
+
+/** What is frozen, with its benefit when that was decided. */
+type Frozen = { readonly [path: string]: number };
 
 type Tracks = { readonly [path: string]: Track };

@@ -1,6 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { normalValues } from "../../kernels/random.ts";
 import { type FreezePolicy, type Json, signalToNoise, snr } from "../../policies/mod.ts";
+import type { Component } from "../../core/policy.ts";
 import { component, lookOf } from "./looks.ts";
 
 const ELEMENTS = 2048, BETA1 = 0.9, BETA2 = 0.999;
@@ -123,12 +124,14 @@ interface Conditions {
   /** Factor of the gradients. */
   readonly scale?: number;
   readonly rate?: (step: number) => number;
+  /** The loss for gradients of the factor 1; so high when absent that no step could change much of it. */
+  readonly loss?: number;
 }
 
 /** Steps at which each component is frozen first, null for never, and that at which training ends. */
 function freezeSteps(
   policy: FreezePolicy,
-  { scale = 1, rate = cosineRate }: Conditions = {},
+  { scale = 1, rate = cosineRate, loss = 1e9 }: Conditions = {},
 ): { readonly at: (number | null)[]; readonly end: number | null } {
   let state = policy.init(COMPONENTS, { steps: STEPS }), end: number | null = null;
   const seen = new Map<string, number>();
@@ -140,7 +143,7 @@ function freezeSteps(
       secondMoment: of("second", scale ** 2),
       benefit: of("benefit", scale * rate(i + 1)),
     };
-    state = policy.next(state, lookOf(readings, [i + 1]));
+    state = policy.next(state, { ...lookOf(readings, [i + 1]), loss: [scale * loss] });
     for (const path of policy.frozen(state)) if (!seen.has(path)) seen.set(path, i + 1);
     if (end === null && policy.stopped?.(state)) end = i + 1;
   }
@@ -149,8 +152,8 @@ function freezeSteps(
 
 Deno.test("snr freezes what is noise when the rate leaves its steps little to gain, sooner where it once gained much", () => {
   const { at: [noise, , fading], end } = freezeSteps(snr());
-  // A twentieth of the rate is left at 0.86 of the steps; averages and patience come some 30 steps later.
-  assert(noise !== null && noise > 0.84 * STEPS && noise < 0.96 * STEPS, `noise at step ${noise}`);
+  // A tenth of the rate is left at 0.8 of the steps; averages, patience and the next decision come up to 50 steps later.
+  assert(noise !== null && noise > 0.78 * STEPS && noise < 0.92 * STEPS, `noise at step ${noise}`);
   assert(fading !== null && fading > 150 && fading < noise - 40, `fading at step ${fading}`);
   assertEquals(end, null);
 });
@@ -166,11 +169,33 @@ Deno.test("snr keeps noise whose steps gain as much as they did", () => {
 });
 
 Deno.test("snr freezes nothing in the grace period, and does not count what comes before it watches", () => {
-  const { at: [, , late] } = freezeSteps(snr({ alpha: 0.95 }));
-  assertEquals(late, 0.95 * STEPS + 1);
+  const { at: [, , late] } = freezeSteps(snr({ alpha: 0.8 }));
+  assertEquals(late, 0.8 * STEPS);
   // What it gained is over before it is watched: then it is as noise is.
   const { at: [noise, , unseen] } = freezeSteps(snr({ watch: 0.5 }));
   assert(Math.abs(unseen! - noise!) <= 40, `at step ${unseen}, noise at step ${noise}`);
+});
+
+Deno.test("snr freezes no more than could still change a share of the loss, and the rest when fewer steps are left", () => {
+  const components = ({ path }: Component): boolean => ["noise", "fading"].includes(path);
+  const policy = (left: number): FreezePolicy => snr({ components, left });
+  const { at: [early, , fading] } = freezeSteps(policy(0.5));
+  // What an element of noise still gains in the last tenth of the schedule: 0.8 at the rate 1, a twentieth of it on average.
+  const loss = 0.8 * ELEMENTS * 0.1 * STEPS / 20;
+  const { at: [noise, , late] } = freezeSteps(policy(0.5), { loss });
+  assert(noise! > early! && noise! >= 0.9 * STEPS, `noise at step ${noise}, ${early} without a limit`);
+  assert(late! > fading!, `fading at step ${late}, ${fading} without a limit`);
+  assertEquals(
+    freezeSteps(policy(0.05), { loss: loss / 10 }).at.filter((step) => step !== null && step < 0.95 * STEPS),
+    [],
+  );
+});
+
+Deno.test("snr changes the frozen set once in a window at most", () => {
+  for (const window of [0.05, 0.1]) {
+    const { at } = freezeSteps(snr({ window }));
+    assert(at.every((step) => step === null || step % (window * STEPS) === 0), `${at}`);
+  }
 });
 
 Deno.test("snr ends training when all of its components are frozen, unless told not to", () => {
@@ -191,12 +216,12 @@ Deno.test("snr says which benefit it compared with what", () => {
       secondMoment: { fading: [second[i]] },
       benefit: { fading: [benefit[i] * cosineRate(i + 1)] },
     };
-    state = policy.next(state, lookOf(readings, [i + 1]));
+    state = policy.next(state, { ...lookOf(readings, [i + 1]), loss: [1e9] });
   }
   const { signal, value, threshold, rule } = policy.reason!(state, "fading")!;
-  assertEquals([signal, rule], ["benefit", "noisy(0.05, window 0.05)"]);
+  assertEquals([signal, rule], ["benefit", "noisy(0.1, left 0.5, window 0.05, alpha 0)"]);
   // A mean of 2 and noise of 1 gain about 0.8 * 2 an element.
-  assert(threshold! > 0.05 * ELEMENTS && threshold! < 0.125 * ELEMENTS, `${threshold}`);
+  assert(threshold! > 0.1 * ELEMENTS && threshold! < 0.25 * ELEMENTS, `${threshold}`);
   assert(value! < threshold!);
 });
 
@@ -235,7 +260,8 @@ Deno.test("snr goes on over steps that were skipped, as the moments do", () => {
         secondMoment: { fading: [second[at] ?? NaN] },
         benefit: { fading: [benefit[at] ?? NaN] },
       };
-      state = policy.next(state, { ...lookOf(readings, [step]), skipped: taken ? [] : [step] });
+      const look = { ...lookOf(readings, [step]), loss: [1 / (i + 1)] };
+      state = policy.next(state, { ...look, skipped: taken ? [] : [step] });
     }
     return state;
   };
@@ -261,6 +287,7 @@ Deno.test("snr takes a reading that is not finite for none, so that its state is
 
 Deno.test("snr refuses shares, weights and decays out of their range by name", () => {
   assertThrows(() => snr({ share: 0 }), RangeError, '"share"');
+  assertThrows(() => snr({ left: 0 }), RangeError, '"left" must be a number above 0: got 0');
   assertThrows(() => snr({ window: 1.5 }), RangeError, '"window" must be above 0 and at most 1: got 1.5');
   assertThrows(() => snr({ beta1: 1 }), RangeError, '"beta1" must be above 0 and below 1: got 1');
   assertThrows(() => snr({ beta2: -1 }), RangeError, '"beta2" must be above 0 and below 1: got -1');
@@ -270,6 +297,6 @@ Deno.test("snr refuses shares, weights and decays out of their range by name", (
 
 Deno.test("snr's name prints the decays where they are not Adam's usual ones", () => {
   assert(snr({ beta1: 0.9, beta2: 0.999 }).name === snr().name && !snr().name.includes("beta"));
-  assert(snr({ beta1: 0.8 }).name.includes("noisy(0.05, window 0.05, beta1 0.8)"));
-  assert(snr({ beta1: 0.8, beta2: 0.95 }).name.includes("noisy(0.05, window 0.05, beta1 0.8, beta2 0.95)"));
+  assert(snr({ beta1: 0.8 }).name.includes("alpha 0.25, beta1 0.8)"));
+  assert(snr({ beta1: 0.8, beta2: 0.95 }).name.includes("alpha 0.25, beta1 0.8, beta2 0.95)"));
 });

@@ -79,7 +79,7 @@ export const MEASURING: readonly FreezePolicy[] = [
   atMost(0.4, below("gradNorm", 0.7), { of: "components" }),
   keepActive("layers.1.*", witness),
   prefix({ intervals: 10, percentile: 60 }),
-  snr({ alpha: 0.1, watch: 0, window: 0.01, share: 1, beta1: 0.1, beta2: 0.01 }),
+  snr({ alpha: 0.1, watch: 0, window: 0.01, share: 1, left: 1e9, beta1: 0.1, beta2: 0.01 }),
   costAware({ targetSpeedup: 1.3, every: 3, worth: "benefit", thaw: 1 }),
   costAware({ maxSaving: 0.6, every: 1, weight: 0.8, worth: "benefit", thaw: 1.5 }),
   costAware({ targetSpeedup: 1.5, beta1: 0.1, beta2: 0.01 }),
