@@ -87,8 +87,8 @@ export interface SnrOptions {
  *   the smallest benefit go first. A classifier whose loss is near zero may still halve it where a language model, whose
  *   benefit fell as far, would gain a thousandth: the former trains on.
  *
- * It decides once in a window, and waits where less than a tenth of the components would freeze or a tenth of the steps or
- * less are left, but for what ends training: each change of the frozen set costs time.
+ * It decides once in a window, and waits where less than a tenth of the components would freeze, or two windows or less
+ * are left, but for what ends training: each change of the frozen set costs time.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
  * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
@@ -203,7 +203,7 @@ function noisy(
       const loss = Number.isFinite(reading)
         ? include(state.loss ?? undefined, { reading, weight: 2 / (span + 1) })
         : state.loss;
-      const due = step % span === 0 && step >= alpha * steps && loss !== null;
+      const due = step % span === 0 && step >= alpha * steps && rest > 0 && loss !== null;
       const frozen = due
         ? decide(state.frozen, { tracks, span, rest, limit: left * Math.abs(loss.mean) })
         : state.frozen;
