@@ -5,7 +5,8 @@
  */
 
 import type { KernelText } from "../tensor.ts";
-import { type Gpu, mapped, pipelineFor } from "./device.ts";
+import { type Gpu, pipelineFor } from "./device.ts";
+import { mapped } from "./readback.ts";
 
 /** A kernel with its buffers. */
 export interface Launch {
@@ -69,7 +70,7 @@ export async function clocked(gpu: Gpu, passes: readonly Pass[]): Promise<number
   gpu.counts.submits++;
   let clock: BigUint64Array;
   try {
-    await mapped(gpu, staging);
+    await mapped(gpu, staging.mapAsync(1));
     clock = new BigUint64Array(staging.getMappedRange().slice(0));
   } finally {
     for (const resource of [queries, resolved, staging]) resource.destroy();

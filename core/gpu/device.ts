@@ -219,7 +219,7 @@ export function createBuffer(
 }
 
 /** Creates a buffer that is counted until it is destroyed. */
-function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
+export function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
   const { counts } = gpu;
   const buffer = gpu.device.createBuffer(descriptor);
   counts.buffers++;
@@ -296,80 +296,4 @@ export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16
     whole.set(data);
   }
   gpu.device.queue.writeBuffer(buffer, 0, whole as Float32Array<ArrayBuffer>);
-}
-
-const staging = new WeakMap<Gpu, GPUBuffer>();
-/** Bytes that one wait brings to the host at most, so that reading a model needs no second copy of it. */
-const STAGING = 64 * 2 ** 20;
-
-/** A buffer, and how many bytes of it to read. */
-export interface Source {
-  readonly buffer: GPUBuffer;
-  readonly bytes: number;
-}
-
-/**
- * Copies buffers to the host. In Deno this waits for all queued work and then about 10 ms, once for every 64 MiB: read
- * seldom, and much at once.
- *
- * @param gpu The device
- * @param sources What to read
- * @returns A copy of the bytes of each
- * @throws {DeviceLostError} When the device is gone
- */
-export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise<ArrayBuffer[]> {
-  const results: ArrayBuffer[] = [];
-  for (let from = 0; from < sources.length;) {
-    const offsets: number[] = [];
-    let bytes = 0, to = from;
-    do {
-      offsets.push(bytes);
-      bytes += Math.ceil(sources[to++].bytes / 4) * 4;
-    } while (to < sources.length && bytes + sources[to].bytes <= STAGING);
-    const part = sources.slice(from, to);
-    const target = stagingFor(gpu, bytes);
-    const encoder = gpu.device.createCommandEncoder();
-    part.forEach((s, i) =>
-      encoder.copyBufferToBuffer(s.buffer, 0, target, offsets[i], Math.ceil(s.bytes / 4) * 4)
-    );
-    gpu.device.queue.submit([encoder.finish()]);
-    gpu.counts.submits++;
-    await mapped(gpu, target, bytes);
-    const range = target.getMappedRange(0, bytes);
-    part.forEach((s, i) => results.push(range.slice(offsets[i], offsets[i] + s.bytes)));
-    target.unmap();
-    if (staging.get(gpu) !== target) target.destroy();
-    gpu.check();
-    from = to;
-  }
-  return results;
-}
-
-/**
- * Waits until a staging buffer can be read.
- *
- * @throws {DeviceLostError} When the device is gone
- */
-export async function mapped(gpu: Gpu, buffer: GPUBuffer, bytes: number = buffer.size): Promise<void> {
-  try {
-    await buffer.mapAsync(1, 0, bytes);
-  } catch (error) {
-    // That the device is lost becomes known a turn after the refusals that follow from it.
-    await new Promise((resolve) => setTimeout(resolve));
-    gpu.check();
-    throw error;
-  }
-}
-
-/** The staging buffer of a device, grown when needed; another one while somebody else waits for it. */
-function stagingFor(gpu: Gpu, bytes: number): GPUBuffer {
-  const known = staging.get(gpu);
-  const free = known === undefined || known.mapState === "unmapped";
-  if (known !== undefined && free && known.size >= bytes) return known;
-  const made = allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
-  if (free) {
-    known?.destroy();
-    staging.set(gpu, made);
-  }
-  return made;
 }

@@ -13,7 +13,8 @@ import {
   sizeOf,
   type Tensor,
 } from "../tensor.ts";
-import { checkAllocations, createBuffer, type Gpu, pipelineFor, readBuffers, writeValues } from "./device.ts";
+import { checkAllocations, createBuffer, type Gpu, pipelineFor, writeValues } from "./device.ts";
+import { readBuffers } from "./readback.ts";
 import type { Launch, Pass } from "./clock.ts";
 import {
   bytesOf,
@@ -250,7 +251,7 @@ function dtypeOf(data: HostData | Uint16Array): DType {
 }
 
 /**
- * Computes a tensor and brings its values to the host. Waits for the device: over 10 ms in Deno.
+ * Computes a tensor and brings its values to the host. Waits for all that the device was given.
  *
  * @param gpu The device
  * @param tensor What to compute, or a tensor of a training state

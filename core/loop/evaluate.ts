@@ -5,7 +5,8 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { createBuffer, type Gpu, readBuffers, writeValues } from "../gpu/device.ts";
+import { createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
+import { readBuffers } from "../gpu/readback.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";

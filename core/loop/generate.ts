@@ -4,7 +4,8 @@
  * @module
  */
 
-import { createBuffer, type Gpu, readBuffers } from "../gpu/device.ts";
+import { createBuffer, type Gpu } from "../gpu/device.ts";
+import { readBuffers } from "../gpu/readback.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { planFor, record, type Recording } from "../gpu/run.ts";
 import { hiddenStates, type Model } from "../models/model.ts";

@@ -5,8 +5,9 @@
  */
 
 import { NonFiniteError } from "../errors.ts";
-import { type Gpu, readBuffers } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
 import type { Precision } from "../gpu/plan.ts";
+import { readBuffers } from "../gpu/readback.ts";
 import { storageOf } from "../gpu/resident.ts";
 import type { Schedule } from "../optim/schedules.ts";
 import type { Component, Look, Signal } from "../policy.ts";

@@ -124,7 +124,7 @@ export interface TrainingOptions<B extends TensorTree = never> {
   readonly policy?: FreezePolicy;
   /** Which parameters are trained; all when absent. */
   readonly trainable?: (path: Path) => boolean;
-  /** Steps between looks; 10 when absent. 1 acts on every reading at once, at 10 ms a step in Deno. */
+  /** Steps between looks; 10 when absent. 1 acts on every reading at once; the device rests at each, so steps of a millisecond take longer. */
   readonly lookEvery?: number;
   /**
    * Updates for which what thawed has a warm-up: the optimizer's state for it starts empty, so the n-th is scaled by

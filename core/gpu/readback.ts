@@ -1,0 +1,127 @@
+/**
+ * From the device to the host.
+ *
+ * @module
+ */
+
+import { allocate, type Gpu } from "./device.ts";
+
+/** A buffer that the host reads. */
+interface Staging {
+  readonly buffer: GPUBuffer;
+  /** Whether somebody waits for it. */
+  busy: boolean;
+  /** Whether it was mapped and awaited once. */
+  awaited: boolean;
+}
+
+const staging = new WeakMap<Gpu, Staging>();
+/**
+ * Deno 2.9 maps a buffer within the call of `mapAsync` and then sleeps for 10 ms, so that one that was awaited before
+ * can be read at once. That is not in the standard, and in a version that forgets the earlier wait it would end the
+ * process: hence only where it is known to work.
+ */
+const MAPS_IN_CALL = /^2\.9\./.test(globalThis.Deno?.version?.deno ?? "");
+/** Bytes that one wait brings to the host at most, so that reading a model needs no second copy of it. */
+const STAGING = 64 * 2 ** 20;
+
+/** A buffer, and how many bytes of it to read. */
+export interface Source {
+  readonly buffer: GPUBuffer;
+  readonly bytes: number;
+}
+
+/**
+ * Copies buffers to the host. In Deno this waits for all queued work, once for every 64 MiB; the first time, each time
+ * that more is read than ever before and in other versions than 2.9 for 10 ms more.
+ *
+ * @param gpu The device
+ * @param sources What to read
+ * @returns A copy of the bytes of each
+ * @throws {DeviceLostError} When the device is gone
+ */
+export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise<ArrayBuffer[]> {
+  const results: ArrayBuffer[] = [];
+  for (let from = 0; from < sources.length;) {
+    const offsets: number[] = [];
+    let bytes = 0, to = from;
+    do {
+      offsets.push(bytes);
+      bytes += Math.ceil(sources[to++].bytes / 4) * 4;
+    } while (to < sources.length && bytes + sources[to].bytes <= STAGING);
+    const part = sources.slice(from, to);
+    const target = stagingFor(gpu, bytes), { buffer } = target;
+    const encoder = gpu.device.createCommandEncoder();
+    part.forEach((s, i) =>
+      encoder.copyBufferToBuffer(s.buffer, 0, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
+    );
+    gpu.device.queue.submit([encoder.finish()]);
+    gpu.counts.submits++;
+    target.busy = true;
+    try {
+      const range = await rangeOf(gpu, target, bytes);
+      part.forEach((s, i) => results.push(range.slice(offsets[i], offsets[i] + s.bytes)));
+      buffer.unmap();
+    } finally {
+      target.busy = false;
+      if (staging.get(gpu) !== target) buffer.destroy();
+    }
+    gpu.check();
+    from = to;
+  }
+  return results;
+}
+
+/** Maps a staging buffer, without Deno's sleep where that is known to work. */
+async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
+  const { buffer } = target;
+  let mapping: Promise<unknown> | null = null;
+  if (target.awaited && MAPS_IN_CALL) {
+    // Timers, signals and the device's errors get their turn while the device works.
+    await new Promise<void>((resolve) => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => resolve(port1.close());
+      port2.postMessage(null);
+    });
+    mapping = buffer.mapAsync(1, 0, bytes);
+    mapping.catch(() => {});
+    try {
+      return buffer.getMappedRange(0, bytes);
+    } catch {
+      // Not mapped within the call.
+    }
+  }
+  await mapped(gpu, mapping ?? buffer.mapAsync(1, 0, bytes));
+  target.awaited = true;
+  return buffer.getMappedRange(0, bytes);
+}
+
+/**
+ * Waits for a buffer's mapping.
+ *
+ * @throws {DeviceLostError} When the device is gone
+ */
+export async function mapped(gpu: Gpu, mapping: Promise<unknown>): Promise<void> {
+  try {
+    await mapping;
+  } catch (error) {
+    // That the device is lost becomes known a turn after the refusals that follow from it.
+    await new Promise((resolve) => setTimeout(resolve));
+    gpu.check();
+    throw error;
+  }
+}
+
+/** The staging buffer of a device, grown when needed; another one while somebody else waits for it. */
+function stagingFor(gpu: Gpu, bytes: number): Staging {
+  const known = staging.get(gpu);
+  const free = known === undefined || !known.busy;
+  if (known !== undefined && free && known.buffer.size >= bytes) return known;
+  const buffer = allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
+  const made = { buffer, busy: false, awaited: false };
+  if (free) {
+    known?.buffer.destroy();
+    staging.set(gpu, made);
+  }
+  return made;
+}
