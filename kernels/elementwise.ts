@@ -9,6 +9,8 @@ import { f16Header, halfType, toHalf } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 
 const THREADS = 64;
+/** Of a group that sums: fewer and larger ones leave fewer partial sums. */
+const SUMMING_THREADS = 256;
 
 /** A fused group: what to compute, store and sum. */
 export interface Elementwise {
@@ -20,8 +22,10 @@ export interface Elementwise {
   readonly overwrites?: readonly (number | null)[];
   /** Whether each output is stored as f16; all are f32 when absent. */
   readonly half?: readonly boolean[];
-  /** Step numbers to sum over all elements: `sums.length x groups` partial sums, one row a step. */
+  /** Step numbers to sum over all elements: `sums.length x partials` partial sums, one row a step. */
   readonly sums?: readonly number[];
+  /** Workgroups, each of which leaves one partial sum a step; {@link partialCount} of a GPU when absent. */
+  readonly partials?: number;
   /** How often the same is done on other buffers, by one launch; once when absent. */
   readonly parts?: number;
   /** Inputs whose buffer is the same in all parts. */
@@ -34,10 +38,12 @@ export interface Elementwise {
  * How many partial sums one launch leaves for each summed value.
  *
  * @param size Elements of the iteration space
+ * @param options `software`: whether a CPU plays the GPU, on which a barrier costs more than more elements a thread
  * @returns Workgroups of the launch
  */
-export function partialCount(size: number): number {
-  return Math.min(2048, Math.max(1, Math.ceil(size / (THREADS * 16))));
+export function partialCount(size: number, options: { readonly software: boolean }): number {
+  const each = SUMMING_THREADS * 4 * (options.software ? 4 : 1);
+  return Math.min(2048, Math.max(1, Math.ceil(size / each)));
 }
 
 /**
@@ -53,7 +59,9 @@ export function elementwise(group: Elementwise): Kernel {
   const compute = expression.steps.filter((s) => s.kind === "compute").length;
   const texts = Array.from({ length: parts }, (_, part) => partText(group, part));
   const count = Math.ceil(size / texts[0].lanes);
-  const groups = sums.length > 0 ? partialCount(size) : Math.ceil(count / THREADS);
+  const threads = sums.length > 0 ? SUMMING_THREADS : THREADS;
+  const { partials = partialCount(size, { software: false }) } = group;
+  const groups = sums.length > 0 ? partials : Math.ceil(count / threads);
   const bindings = [...texts[0].shared, ...texts.flatMap((text) => text.own)];
   if (sums.length > 0) bindings.push("var<storage, read_write> partial: array<f32>;");
   const body = (part: number): string =>
@@ -63,20 +71,30 @@ export function elementwise(group: Elementwise): Kernel {
   const choose = parts === 1
     ? body(0)
     : `switch part {\n${repeat(parts, (part) => `case ${part}u: {\n${body(part)}\n}\n`)}default: {}\n}`;
-  const joins = sums.map((_, s) =>
-    `${
-      treeSum("tree", `s${s}`, THREADS)
-    }if (lid == 0u) { partial[(part * ${sums.length}u + ${s}u) * ${groups}u + g] = tree[0]; }\n`
-  );
+  // Up to four sums are added as one vector, in the same order as each alone.
+  const joins = Array.from({ length: Math.ceil(sums.length / 4) }, (_, i) => {
+    const own = sums.slice(4 * i, 4 * i + 4).map((_, k) => 4 * i + k);
+    const tree = treeSum(`tree${i}`, vectorOf(own.map((s) => `s${s}`)), threads);
+    const put = (s: number, k: number): string =>
+      `partial[(part * ${sums.length}u + ${s}u) * ${groups}u + g] = tree${i}[0]${
+        own.length === 1 ? "" : `[${k}]`
+      };`;
+    return {
+      array: `var<workgroup> tree${i}: array<${
+        own.length === 1 ? "f32" : `vec${own.length}<f32>`
+      }, ${threads}>;\n`,
+      text: `${tree}if (lid == 0u) {\n${own.map(put).join("\n")}\n}\n`,
+    };
+  });
   const code = `${f16Header(bindings)}${bindings.map((b, i) => `@group(0) @binding(${i}) ${b}`).join("\n")}
-${sums.length > 0 ? `var<workgroup> tree: array<f32, ${THREADS}>;` : ""}
-@compute @workgroup_size(${THREADS}) fn main(${GROUP_BUILTINS}) {
+${joins.map(({ array }) => array).join("")}
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
 let at = ${GROUP_INDEX};
 if (at >= ${groups * parts}u) { return; }
 let part = at / ${groups}u;
 let g = at % ${groups}u;
 ${sums.map((_, s) => `var s${s} = 0.0f;\n`).join("")}${choose}
-${joins.join("workgroupBarrier();\n")}}`;
+${joins.map(({ text }) => text).join("")}}`;
   return {
     name: parts === 1 ? label : `${label}, ${parts} of them`,
     code,
@@ -141,14 +159,19 @@ function onceEach({ work }: PartText, count: number): string {
   return `let i = g * ${THREADS}u + lid;\nif (i < ${count}u) {\n${work}\n}`;
 }
 
-/** Each thread walks its elements in a fixed order; then the group adds 64 numbers in a fixed tree. */
+function vectorOf(values: readonly string[]): string {
+  return values.length === 1 ? values[0] : `vec${values.length}<f32>(${values.join(", ")})`;
+}
+
+/** Each thread walks its elements in a fixed order; then the group adds its threads' sums in a fixed tree. */
 function summed(
   { work, term }: PartText,
   { count, groups, sums }: { readonly count: number; readonly groups: number; readonly sums: number },
 ): string {
   const each = Math.ceil(count / groups);
+  const start = `var i = g * ${each}u + lid;`;
   return `let end = min((g + 1u) * ${each}u, ${count}u);
-for (var i = g * ${each}u + lid; i < end; i += ${THREADS}u) {
+${each > SUMMING_THREADS ? `for (${start} i < end; i += ${SUMMING_THREADS}u) {` : `${start}\nif (i < end) {`}
 ${work}
 ${repeat(sums, (s) => `${term(s)}\n`)}}`;
 }

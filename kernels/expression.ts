@@ -110,7 +110,9 @@ export function render(
         lines.push(d === 0 ? `let x0 = r;` : `let x${d} = r % ${shape[d]}u; r = r / ${shape[d]}u;`);
       }
     }
-    steps.forEach((step, n) => lines.push(`let v${n} = ${value(step)};`));
+    // Loads first, so that all are under way at once: compilers do not move them over each other's use in every kernel.
+    const texts = steps.map((step, n) => `let v${n} = ${value(step)};`);
+    lines.push(...texts.filter((_, n) => isLoad(steps[n])), ...texts.filter((_, n) => !isLoad(steps[n])));
     return lines.join("\n");
 
     function value(step: Step): string {
@@ -153,6 +155,10 @@ export function render(
   }
 
   return { lanes, types, body };
+}
+
+function isLoad({ kind }: Step): boolean {
+  return kind === "load" || kind === "partials";
 }
 
 function isScalarRead(steps: readonly Step[], input: number): boolean {

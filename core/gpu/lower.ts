@@ -156,6 +156,7 @@ export function createLowering(
         half: stored.map((n) => isHalf(n)),
         overwrites,
         sums: summed.map((n) => stepOf.get(n)!),
+        partials: partialCount(sizeOf(shape), target),
         label: `${names.slice(0, 4).join("+") || "copy"}${names.length > 4 ? "+.." : ""} ${shape.join("x")}`,
       },
     };
@@ -167,7 +168,7 @@ export function createLowering(
     const kernel = elementwise(batch.length === 1 ? group : { ...group, parts: batch.length, shared });
     const scratch: number[] = [];
     if (sums > 0) {
-      const each = sums * partialCount(sizeOf(group.expression.shape));
+      const each = sums * group.partials!;
       scratch.push(table.add(batch.length * each));
       batch.forEach(({ cluster }, i) => partials.set(cluster, { buffer: scratch[0], row: i * sums }));
     }
@@ -349,7 +350,7 @@ export function createLowering(
           if (reads.length === most) break;
           reads.push(buffer);
         }
-        const count = partialCount(sizeOf(input.shape));
+        const count = partialCount(sizeOf(input.shape), target);
         const start = (row + cluster.summed.indexOf(input)) * count;
         runs.push({ input: reads.indexOf(buffer), start, count, place });
       }
