@@ -1,4 +1,4 @@
-import type { FreezePolicy } from "../core/policy.ts";
+import type { Component, FreezePolicy } from "../core/policy.ts";
 import { after } from "./after.ts";
 import { type Average, include } from "./average.ts";
 import { definePolicy } from "./define_policy.ts";
@@ -87,8 +87,9 @@ export interface SnrOptions {
  *   the smallest benefit go first. A classifier whose loss is near zero may still halve it where a language model, whose
  *   benefit fell as far, would gain a thousandth: the former trains on.
  *
- * It decides once in a window, and waits where less than a tenth of the components would freeze, or two windows or less
- * are left, but for what ends training: each change of the frozen set costs time.
+ * It decides once in a window, and waits until what would freeze saves a hundredth of the cost of all steps in those that
+ * are left, by the `dW` of the components or, where they have no cost, by their sizes; but for what ends training. Each
+ * change of the frozen set costs time.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
  * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
@@ -183,6 +184,7 @@ function noisy(
       steps,
       span: Math.max(1, Math.round(window * steps)),
       loss: null as Average | null,
+      savings: savingsOf(components),
       tracks: Object.fromEntries(components.map(({ path }) => [path, START])) as Tracks,
       frozen: {} as Frozen,
     }),
@@ -204,9 +206,7 @@ function noisy(
         ? include(state.loss ?? undefined, { reading, weight: 2 / (span + 1) })
         : state.loss;
       const due = step % span === 0 && step >= alpha * steps && rest > 0 && loss !== null;
-      const frozen = due
-        ? decide(state.frozen, { tracks, span, rest, limit: left * Math.abs(loss.mean) })
-        : state.frozen;
+      const frozen = due ? decide(state, { tracks, rest, limit: left * Math.abs(loss.mean) }) : state.frozen;
       return { ...state, loss, tracks, frozen };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
@@ -221,13 +221,13 @@ function noisy(
 
 /** Adds those that are noisy, of the smallest benefit first, while what is frozen could change less than the limit. */
 function decide(
-  frozen: Frozen,
-  { tracks, span, rest, limit }: {
-    readonly tracks: Tracks;
+  { frozen, savings, steps, span }: {
+    readonly frozen: Frozen;
+    readonly savings: Shares;
+    readonly steps: number;
     readonly span: number;
-    readonly rest: number;
-    readonly limit: number;
   },
+  { tracks, rest, limit }: { readonly tracks: Tracks; readonly rest: number; readonly limit: number },
 ): Frozen {
   let given = rest * Object.values(frozen).reduce((sum, benefit) => sum + benefit, 0);
   const able = Object.entries(tracks).flatMap(([path, { low, benefit }]) =>
@@ -237,16 +237,30 @@ function decide(
     given += rest * benefit;
     return given <= limit;
   });
-  const next = { ...frozen, ...Object.fromEntries(added) }, all = Object.keys(tracks).length;
-  // A change of a few, or near the end, costs more than it saves; but when all are frozen training may end.
-  const pays = added.length >= FEWEST * all && rest > 2 * span;
-  return pays || Object.keys(next).length === all ? next : frozen;
+  const next = { ...frozen, ...Object.fromEntries(added) };
+  const saved = rest * added.reduce((sum, [path]) => sum + savings[path], 0);
+  // When all are frozen training may end.
+  return saved >= LEAST_SAVING * steps || Object.keys(next).length === Object.keys(savings).length
+    ? next
+    : frozen;
 }
 
-/** Share of the components that are worth a change of the frozen set. */
-const FEWEST = 0.1;
+/** Share of the cost of all steps that is worth a change of the frozen set. */
+const LEAST_SAVING = 0.01;
+
+/** What a step costs less without the gradient of each component, as a share of the step. */
+function savingsOf(components: readonly Component[]): Shares {
+  const costs = components.map(({ path, size, cost = { forward: size, dX: size, dW: size } }) => ({
+    path,
+    ...cost,
+  }));
+  const step = costs.reduce((sum, { forward, dX, dW }) => sum + forward + dX + dW, 0);
+  return Object.fromEntries(costs.map(({ path, dW }) => [path, dW / step]));
+}
 
 /** What is frozen, with its benefit when that was decided. */
 type Frozen = { readonly [path: string]: number };
+
+type Shares = { readonly [path: string]: number };
 
 type Tracks = { readonly [path: string]: Track };

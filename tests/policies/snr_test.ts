@@ -126,14 +126,19 @@ interface Conditions {
   readonly rate?: (step: number) => number;
   /** The loss for gradients of the factor 1; so high when absent that no step could change much of it. */
   readonly loss?: number;
+  /** What the gradient of a weight costs; forward and the gradient of the input cost 1 each. Null: no cost is known. */
+  readonly dW?: number | null;
 }
 
 /** Steps at which each component is frozen first, null for never, and that at which training ends. */
 function freezeSteps(
   policy: FreezePolicy,
-  { scale = 1, rate = cosineRate, loss = 1e9 }: Conditions = {},
+  { scale = 1, rate = cosineRate, loss = 1e9, dW = 10 }: Conditions = {},
 ): { readonly at: (number | null)[]; readonly end: number | null } {
-  let state = policy.init(COMPONENTS, { steps: STEPS }), end: number | null = null;
+  const components = COMPONENTS.map((c) =>
+    dW === null ? c : { ...c, cost: { forward: 1, dX: 1, dW, depth: 0 } }
+  );
+  let state = policy.init(components, { steps: STEPS }), end: number | null = null;
   const seen = new Map<string, number>();
   for (let i = 0; i < STEPS; i++) {
     const of = (part: keyof Sums, factor: number): Record<string, number[]> =>
@@ -196,6 +201,20 @@ Deno.test("snr changes the frozen set once in a window at most", () => {
     const { at } = freezeSteps(snr({ window }));
     assert(at.every((step) => step === null || step % (window * STEPS) === 0), `${at}`);
   }
+});
+
+Deno.test("snr waits for a change that saves a hundredth of what all steps cost", () => {
+  // One of six, in a fifth of the steps at most: 1 / 30 of a step's dW, which is a tenth of the step.
+  assertEquals(freezeSteps(snr(), { dW: 0.2 }).at[0], null);
+  const { at: [noise, , fading] } = freezeSteps(snr(), { dW: 0.6 });
+  const { at: [free, , soon] } = freezeSteps(snr());
+  assertEquals([noise, fading, free! < STEPS], [null, soon, true]);
+});
+
+Deno.test("snr reckons by sizes where components have no cost", () => {
+  const sized = freezeSteps(snr(), { dW: null });
+  assertEquals(sized, freezeSteps(snr(), { dW: 1 }));
+  assert(sized.at[2] !== null && sized.at[0] === null, `${sized.at}`);
 });
 
 Deno.test("snr ends training when all of its components are frozen, unless told not to", () => {
