@@ -16,14 +16,14 @@ import { storeOnly } from "../../kernels/matmul_frame.ts";
 import { collect, columnPieces, reduce, reduceThreads, type Run, RUN_FIELDS } from "../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../kernels/kernel.ts";
 import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
-import { fillOp, type KernelText, pickOp, sizeOf, type Target, type Tensor } from "../tensor.ts";
+import { fillOp, type KernelText, pickOp, sizeOf, type Tensor } from "../tensor.ts";
 import { batchesOf, type Program, sharedInputs } from "./batch.ts";
 import { type Buffer, bufferTable } from "./buffers.ts";
 import { baseOf, express } from "./express.ts";
 import { type Cluster, isElement, isProduct, isSource } from "./fuse.ts";
 import type { InPlace } from "./in_place.ts";
 import { storedSpec } from "./halves.ts";
-import type { Prepared, StepValue } from "./plan.ts";
+import type { PlanOptions, Prepared, StepValue } from "./plan.ts";
 import { productOf, variantOf } from "./products.ts";
 import { textCache } from "./text_cache.ts";
 import { loadAll } from "./whole.ts";
@@ -55,12 +55,12 @@ export interface Lowering {
  * Lowers a fused graph.
  *
  * @param prepared The graph
- * @param options What the device is
+ * @param options What the device is, and kernels that are known
  * @returns Units on numbered buffers
  */
 export function createLowering(
   prepared: Omit<Prepared, "ready">,
-  { target }: { readonly target: Target },
+  { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
 ): Lowering {
   const { fusion, targets, together, isHalf } = prepared;
   const inGroups = new Set([...together.values()].flat());
@@ -77,7 +77,7 @@ export function createLowering(
   const units: Unit[] = [];
   const places = new Map(order.map((n, i) => [n, i]));
 
-  const { remembered, keyOf } = textCache();
+  const { remembered, keyOf } = texts;
   const matmul = remembered(matmulText), joinParts = remembered(joinPartsText);
   const elementwise = remembered(elementwiseText);
 

@@ -32,6 +32,7 @@ import { createLowering } from "./lower.ts";
 import { type Cut, cutPrefix, type Prefix, type PrefixOptions } from "./prefix.ts";
 import { schedule } from "./schedule.ts";
 import { siblings, sumProducts } from "./siblings.ts";
+import type { TextCache } from "./text_cache.ts";
 
 /** Where the contents of a buffer come from. */
 export type Source =
@@ -101,6 +102,8 @@ export interface PlanOptions {
   readonly precision?: Precision;
   /** Puts launches first that only depend on samples and on what is fixed, and keeps their results; not when absent. */
   readonly prefix?: PrefixOptions;
+  /** Kernels of plans before it, by what they do, which this one need not write again; none when absent. */
+  readonly texts?: TextCache;
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Kernels that a plan needs many times are written once.
+ * Kernels that plans need many times are written once.
  *
  * @module
  */

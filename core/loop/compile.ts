@@ -10,6 +10,7 @@ import type { MatmulVariant } from "../../kernels/matmul.ts";
 import { type Plan, plan, type Precision, prepare } from "../gpu/plan.ts";
 import type { PrefixOptions } from "../gpu/prefix.ts";
 import { type Product, productsOf } from "../gpu/products.ts";
+import { textCache } from "../gpu/text_cache.ts";
 import { tune } from "../gpu/tune.ts";
 import { topological } from "../graph.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
@@ -101,7 +102,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
   let last:
     | Omit<StepRequest, "params" | "batch"> & { readonly entries: string; readonly found: Compiled }
     | null = null;
-  const variants = new Map<string, MatmulVariant>();
+  const variants = new Map<string, MatmulVariant>(), texts = textCache();
   const target: Target = { ...gpu.target, variants };
   let saved: Chosen["variants"] = {}, chosen: Chosen = { adapter: gpu.name, variants: {} };
 
@@ -174,7 +175,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       if (found === undefined) {
         const { roots, updates, columns, replaced } = graphOf(request);
         const prefix = prefixIn(request, replaced);
-        found = { key, plan: plan(roots, { target, updates, precision, prefix }), columns, replaced };
+        found = { key, plan: plan(roots, { target, updates, precision, prefix, texts }), columns, replaced };
         compiled.set(key, found);
         // The oldest goes: a policy that draws sets at random would fill the memory with plans.
         if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import {
   adamW,
   chain,
@@ -16,7 +16,8 @@ import {
   unflatten,
 } from "@firn/train";
 import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
-import { plan } from "../../core/gpu/plan.ts";
+import { type Launch, plan } from "../../core/gpu/plan.ts";
+import { type TextCache, textCache } from "../../core/gpu/text_cache.ts";
 import { traceStep } from "../../core/loop/trace.ts";
 import { describeModel } from "../../core/models/model.ts";
 import { randomOrder } from "../../policies/random.ts";
@@ -30,8 +31,11 @@ const leaves = new Map(
 );
 const params = unflatten(leaves) as object as LlamaParams;
 
-/** Texts of the kernels of a step, with some matrices frozen. */
-function textsOf(frozen: readonly string[], precision: Precision): Set<string> {
+/** The launches of a step, with some matrices frozen. */
+function launchesOf(
+  frozen: readonly string[],
+  { precision, texts }: { readonly precision: Precision; readonly texts?: TextCache },
+): readonly Launch[] {
   const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [2, 16], dtype: "i32" });
   const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };
   const graph = traceStep({
@@ -43,9 +47,11 @@ function textsOf(frozen: readonly string[], precision: Precision): Set<string> {
     ring: [10, 2 + signals.length * leaves.size],
     precision,
   });
-  const { launches } = plan(graph.roots, { target, updates: graph.updates, precision });
-  return new Set(launches.map(({ kernel }) => kernel.code));
+  return plan(graph.roots, { target, updates: graph.updates, precision, texts }).launches;
 }
+
+const textsOf = (frozen: readonly string[], precision: Precision): Set<string> =>
+  new Set(launchesOf(frozen, { precision }).map(({ kernel }) => kernel.code));
 
 for (const precision of ["f32", "f16"] as const) {
   Deno.test(`plans of frozen sets that grow come to need hardly any new kernel: ${precision}`, () => {
@@ -61,3 +67,12 @@ for (const precision of ["f32", "f16"] as const) {
     assert(fresh.slice(2).reduce((a, b) => a + b) <= 4, `${fresh}`);
   });
 }
+
+Deno.test("a plan takes the kernels of plans before it, and is the same as without", () => {
+  const texts = textCache(), frozen = [...leaves.keys()].filter((path) => path.includes("mlp"));
+  const before = new Set(launchesOf([], { precision: "f32", texts }).map(({ kernel }) => kernel));
+  const after = launchesOf(frozen, { precision: "f32", texts });
+  assertEquals(after, launchesOf(frozen, { precision: "f32" }));
+  const taken = after.filter(({ kernel }) => before.has(kernel)).length;
+  assert(taken >= 0.8 * after.length, `${taken} of ${after.length}`);
+});
