@@ -15,8 +15,8 @@ import { batchOf, oneLayer, type OneLayerSize, startWeights } from "./one_layer.
 import { closeWork, type Shape, workOf } from "./shapes.ts";
 import { FIRN_LAYER, FIRN_MODEL, PRODUCT } from "./sides.ts";
 
-/** Bytes of a weight and its two moments. */
-const WEIGHT_AND_MOMENTS = 12;
+/** Bytes of a weight and its two moments, and of the gradient before, which `gradDelta` keeps. */
+const WEIGHT_AND_MOMENTS = 12, PREVIOUS = 4;
 /** Work of one recording of products: 50 ms at 50 TFLOP/s. */
 const RECORDED_FLOPS = 2.5e12;
 
@@ -47,6 +47,7 @@ export async function firnModel(
 ): Promise<Contender> {
   const { training, batch, parameters, ...made } = await workOf(gpu, options);
   let { state } = made;
+  const each = WEIGHT_AND_MOMENTS + (options.policy?.signals.includes("gradDelta") ? PREVIOUS : 0);
   return {
     name: options.name ?? "Firn",
     side: FIRN_MODEL,
@@ -55,7 +56,7 @@ export async function firnModel(
     },
     settle: settleOn(gpu),
     loss: async () => (await read(gpu, state.loss!))[0],
-    memory: () => state.cost!.memory + WEIGHT_AND_MOMENTS * parameters,
+    memory: () => state.cost!.memory + each * parameters,
     close: () => closeWork({ training, state }),
   };
 }

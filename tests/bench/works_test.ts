@@ -74,6 +74,8 @@ Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss a
   assertGreater(firn.ms.median, 0);
   // Weights and moments of 64 x 32 embeddings and one layer, and room for a step.
   assertGreater(firn.memory, 12 * 64 * 32);
+  // The gradients of the step before.
+  assertGreater(watched.memory, firn.memory + 4 * 64 * 32);
   assertEquals(firn.loss, watched.loss);
   assertEquals([rate.flops, rate.sides[0].loss, rate.sides.length], [2 * 64 * 32 * 48, null, 1]);
 });
