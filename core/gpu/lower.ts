@@ -59,7 +59,7 @@ export interface Lowering {
  * @returns Units on numbered buffers
  */
 export function createLowering(
-  prepared: Omit<Prepared, "ready">,
+  prepared: Omit<Prepared, "ready" | "turning">,
   { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
 ): Lowering {
   const { fusion, targets, together, isHalf } = prepared;

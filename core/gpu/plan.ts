@@ -83,11 +83,19 @@ export interface Plan {
   readonly slots: readonly number[];
   /** Buffer of each root, in the order given. */
   readonly roots: readonly number[];
+  /** Slots that change places with the buffer of a leaf after each step; see {@link PlanOptions.turns}. */
+  readonly turns: readonly Turn[];
   /** What fills the scalar buffer: functions of the step and of the age of a group. */
   readonly scalars: readonly StepValue[];
   readonly cost: Cost;
   /** Launches that a step may leave out, or why there are none, in words; absent where none were asked for. */
   readonly prefix?: Prefix | string;
+}
+
+/** A slot that holds the next value of a leaf, and the buffer of the leaf. */
+export interface Turn {
+  readonly slot: number;
+  readonly leaf: number;
 }
 
 /** How values are stored between the launches of a plan; kernels compute in f32 either way. */
@@ -98,6 +106,11 @@ export interface PlanOptions {
   readonly target: Target;
   /** Root index to the leaf whose buffer it overwrites. */
   readonly updates?: ReadonlyMap<number, Tensor>;
+  /**
+   * Roots among them whose buffer may become that of the leaf after the step, and the other way round, so that nothing is
+   * copied; it costs the memory of the root. Done where the root has a buffer of its own; none when absent.
+   */
+  readonly turns?: ReadonlySet<number>;
   /** `"f16"` stores large values between launches so, and products read copies of weights that are; f32 when absent. */
   readonly precision?: Precision;
   /** Puts launches first that only depend on samples and on what is fixed, and keeps their results; not when absent. */
@@ -115,7 +128,7 @@ export interface PlanOptions {
  * @throws {TypeError} When two updates need each other's old value
  */
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
-  const { ready, ...prepared } = prepare(roots, options);
+  const { ready, turning, ...prepared } = prepare(roots, options);
   const lowering = createLowering(prepared, options);
   const rootBuffers = ready.map((root) => lowering.bufferOf(root));
   const kept = new Set<number>();
@@ -139,6 +152,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     }
   });
   for (const b of rootBuffers) last.set(b, order.length);
+  const turnBuffers = new Map([...turning].map(([i, leaf]) => [rootBuffers[i], lowering.bufferOf(leaf)]));
   const { launches: texts, shares } = writeInPlace(order, { first, last, bytesOf: temporaryBytes });
   // Buffers that share memory are one value: it lives from the first to the last of them.
   const values = new Map<number, Lifetime>();
@@ -147,7 +161,8 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     const holder = shares.get(b) ?? b, known = values.get(holder);
     values.set(holder, {
       bytes,
-      first: Math.min(first.get(b)!, known?.first ?? Infinity),
+      // What takes turns with a leaf holds the leaf's value in every other step, from its start.
+      first: turnBuffers.has(b) ? 0 : Math.min(first.get(b)!, known?.first ?? Infinity),
       last: Math.max(last.get(b)!, known?.last ?? -1),
     });
   });
@@ -161,6 +176,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
         : { kind: "slot" as const, slot: slotOf.get(shares.get(b) ?? b) ?? -1 }),
   }));
 
+  const turns = [...turnBuffers].map(([b, leaf]): Turn => ({ slot: slotOf.get(shares.get(b) ?? b)!, leaf }));
   const launches = order.map((unit, at): Launch => ({
     kernel: texts[at].kernel,
     bindings: texts[at].bindings,
@@ -181,6 +197,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     buffers,
     slots: slots.sizes,
     roots: rootBuffers,
+    turns,
     scalars: lowering.scalars,
     cost: costOf(launches, memory),
     ...(cut !== undefined && { prefix: typeof cut === "object" ? prefixOf(cut) : cut }),
@@ -204,6 +221,8 @@ export interface Prepared {
   readonly ready: readonly Tensor[];
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
+  /** Roots that take turns with a leaf, and the leaf. */
+  readonly turning: ReadonlyMap<number, Tensor>;
   readonly fusion: Fusion;
   readonly isHalf: IsHalf;
   /** Products that share a launch, by the first of them. */
@@ -219,7 +238,7 @@ export interface Prepared {
  */
 export function prepare(
   roots: readonly Tensor[],
-  { target, updates = new Map(), precision = "f32" }: PlanOptions,
+  { target, updates = new Map(), turns = new Set(), precision = "f32" }: PlanOptions,
 ): Prepared {
   const copied = precision === "f16" ? copyWeights() : (node: Tensor): Tensor => node;
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
@@ -230,11 +249,25 @@ export function prepare(
         ? copied(node)
         : copied({ ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) }),
   );
-  const ready = launched.map((root, i) => updates.has(i) || isSource(root) ? copyOf(root) : root);
-  const targets = new Map([...updates].map(([i, leaf]) => [ready[i], leaf]));
+  const turning = new Map(
+    [...updates].filter(([i]) => turns.has(i) && precision === "f32" && hasOwnBuffer(launched, i)),
+  );
+  const ready = launched.map((root, i) =>
+    !turning.has(i) && updates.has(i) || isSource(root) ? copyOf(root) : root
+  );
+  const targets = new Map(
+    [...updates].flatMap(([i, leaf]) => turning.has(i) ? [] : [[ready[i], leaf] as const]),
+  );
   const fusion = fuse(ready, { targets, maxBindings: target.maxBindings });
   const isHalf = precision === "f16" ? halfValues(fusion) : () => false;
-  return { ready, targets, fusion, isHalf, together: siblings(fusion, { targets, target, isHalf }) };
+  return { ready, targets, turning, fusion, isHalf, together: siblings(fusion, { targets, target, isHalf }) };
+}
+
+/** Whether a launch writes a root to a buffer that no other root has. */
+function hasOwnBuffer(roots: readonly Tensor[], i: number): boolean {
+  const root = roots[i];
+  return !isElement(root) && !isSource(root) && root.op.name !== "reshape" && root.dtype === "f32" &&
+    roots.indexOf(root) === roots.lastIndexOf(root);
 }
 
 /** Whether a kernel can read an input only after a copy: constants have no buffer, and sums need a kernel to ride on. */

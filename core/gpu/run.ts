@@ -25,12 +25,15 @@ import {
   type Source,
 } from "./plan.ts";
 import { isResident, resident, storageOf, view } from "./resident.ts";
+import { turnTaker } from "./turns.ts";
 
 /** A plan with its buffers, pipelines and bind groups: one call replays it. */
 export interface Recording {
   readonly plan: Plan;
-  /** The buffer of each root. */
+  /** The buffer of each root; of those that take turns with a leaf, in the first step. */
   readonly roots: readonly GPUBuffer[];
+  /** The buffers of leaves that took turns in the last step: from the one before it to the one after it. */
+  readonly moved: ReadonlyMap<GPUBuffer, GPUBuffer>;
   /** The buffer of each value that the plan keeps of its prefix. */
   readonly kept: readonly GPUBuffer[];
   /**
@@ -155,6 +158,16 @@ export async function record(
     };
 
     const steps: Launch[] = [];
+    const { touches, turn } = turnTaker(plan, { buffers, slots, owned });
+    /** Launches of this step and of the next, which are others where leaves take turns. */
+    let now = steps, later: Launch[] | null = null;
+    let moved: Recording["moved"] = new Map();
+    const taken = (): void => {
+      if (plan.turns.length === 0) return;
+      moved = turn();
+      const next = later ?? plan.launches.map((launch, i) => touches(launch) ? bind(launch) : steps[i]);
+      [now, later] = [next, now];
+    };
     const bindUpTo = (end: number): void => {
       while (steps.length < end) {
         const from = steps.length;
@@ -171,31 +184,37 @@ export async function record(
     }
     // From here on a step changes what is not its own: everything it needs must be there.
     used.forEach(bufferOf);
+    const roots = plan.roots.map(bufferOf);
     await checkAllocations(gpu);
     bindUpTo(plan.launches.length);
+    if (taking !== undefined) taken();
     gpu.check();
 
     const prefix = typeof plan.prefix === "object" ? plan.prefix : null;
 
     return {
       plan,
-      roots: plan.roots.map(bufferOf),
+      roots,
+      get moved() {
+        return moved;
+      },
       kept: prefix === null ? [] : prefix.kept.map(({ buffer }) => bufferOf(buffer)),
       replay(step: number, starts?: readonly number[], copies?: PrefixCopies): void {
         uploadScalars(step, starts);
         const encoder = device.createCommandEncoder();
-        if (prefix === null || copies === undefined) encode(encoder, steps);
+        if (prefix === null || copies === undefined) encode(encoder, now);
         else {
           const { head, launches } = prefix;
-          if (!copies.skip) encode(encoder, steps.slice(0, head + launches));
+          if (!copies.skip) encode(encoder, now.slice(0, head + launches));
           copies.encode(encoder);
-          encode(encoder, copies.skip ? steps.toSpliced(head, launches) : steps.slice(head + launches));
+          encode(encoder, copies.skip ? now.toSpliced(head, launches) : now.slice(head + launches));
         }
         submit(encoder);
+        taken();
       },
       prepare(step: number, starts?: readonly number[]): Pass["launches"] {
         uploadScalars(step, starts);
-        return steps;
+        return now;
       },
       destroy: free,
       release() {

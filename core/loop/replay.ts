@@ -25,14 +25,21 @@ export interface Replay {
   readonly owner: object;
 }
 
+/** A step that was taken. */
+export interface Replayed {
+  readonly cost: Cost;
+  /** As {@link Recording.moved}. */
+  readonly moved: Recording["moved"];
+}
+
 /** Takes steps. */
 export interface Replayer {
   /**
    * Uploads the batch and replays the plan; records it first where it is not the last one.
    *
-   * @returns What it cost
+   * @returns What it cost, and which buffers moved
    */
-  replay(options: Replay): Promise<Cost>;
+  replay(options: Replay): Promise<Replayed>;
   /** The recording of the last step, where it was of a run. */
   recordingOf(owner: object | undefined): Recording | null;
   /** Frees the recording, but for what that of another plan can have. */
@@ -88,13 +95,14 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
   /** Steps of several states wait for each other: they have buffers of batches in common. Null while none is taken. */
   let turn: Promise<unknown> | null = null;
 
-  async function take(asked: Replay): Promise<Cost> {
+  async function take(asked: Replay): Promise<Replayed> {
     const { plan: { key, plan, starts }, params, leaves, batch, step, owner } = asked;
     for (const [path, tensor] of batch) {
       writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
     }
     if (current !== null && current.key === key && current.owner === owner) {
-      return await run(asked, current.recording);
+      const { recording } = current;
+      return { cost: await run(asked, recording), moved: recording.moved };
     }
     release();
     const resolve = (node: Tensor): GPUBuffer => {
@@ -106,7 +114,10 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
     const taking = cache === null ? { step, starts } : undefined;
     const recording = await record(gpu, { plan, resolve, spare: spare.splice(0), label: "step", taking });
     current = { key, owner, recording };
-    return taking === undefined ? await run(asked, recording) : plan.cost;
+    return {
+      cost: taking === undefined ? await run(asked, recording) : plan.cost,
+      moved: recording.moved,
+    };
   }
 
   function release(): void {

@@ -27,6 +27,8 @@ export interface StepGraph {
   readonly roots: readonly Tensor[];
   /** Root index to leaf. */
   readonly updates: ReadonlyMap<number, Tensor>;
+  /** Roots that are the gradients which a leaf keeps for the next step. */
+  readonly turns: ReadonlySet<number>;
   /** Columns of the ring after those of {@link columnsBefore}. */
   readonly columns: readonly Column[];
   /** Leaf of every piece of state that the step replaces, by path. */
@@ -110,6 +112,7 @@ export function traceStep(options: StepOptions): StepGraph {
     warmup,
   });
 
+  const turns = new Set<number>();
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
   const replace = (path: Path, target: Tensor, value: Tensor): void => {
     updates.set(roots.push(value) - 1, target);
@@ -138,7 +141,9 @@ export function traceStep(options: StepOptions): StepGraph {
     const m = state.get(`m.${path}`), v = state.get(`v.${path}`);
     if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
     if (v !== undefined) measure("secondMoment", path, () => v);
-    if (previous !== undefined) renew(`previous.${path}`, previous, gradient);
+    if (previous === undefined) continue;
+    turns.add(roots.length);
+    renew(`previous.${path}`, previous, gradient);
   }
   const own = readings.length;
   [...probed.keys()].forEach((path, i) => measureGradient(path, gradients[paths.length + i]));
@@ -161,5 +166,5 @@ export function traceStep(options: StepOptions): StepGraph {
   const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
   const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });
   replace("ring", ringLeaf, where(here, broadcast(reshape(row, [1, width]), ring), ringLeaf));
-  return { roots, updates, columns, replaced };
+  return { roots, updates, turns, columns, replaced };
 }

@@ -272,12 +272,12 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     const plan = compiler.compile(asked);
     const { leaves } = state;
-    const cost = await replays.replay({ plan, params, leaves, batch: given, step, owner: token });
+    const { cost, moved } = await replays.replay({ plan, params, leaves, batch: given, step, owner: token });
 
     const renew = (tensor: Tensor): Tensor => {
       const { buffer, label } = storageOf(tensor);
       consume(tensor, step);
-      return resident(tensor, { buffer, label, producedAt: step });
+      return resident(tensor, { buffer: moved.get(buffer) ?? buffer, label, producedAt: step });
     };
     const nextParams = new Map(
       [...params].map(([path, t]) => [path, plan.replaced.has(path) ? renew(t) : t]),
