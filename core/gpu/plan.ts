@@ -108,7 +108,8 @@ export interface PlanOptions {
   readonly updates?: ReadonlyMap<number, Tensor>;
   /**
    * Roots among them whose buffer may become that of the leaf after the step, and the other way round, so that nothing is
-   * copied; it costs the memory of the root. Done where the root has a buffer of its own; none when absent.
+   * copied; it costs the memory of the root. Done where the root has a buffer of its own, with `"f32"` and without `prefix`;
+   * none when absent.
    */
   readonly turns?: ReadonlySet<number>;
   /** `"f16"` stores large values between launches so, and products read copies of weights that are; f32 when absent. */
@@ -238,7 +239,7 @@ export interface Prepared {
  */
 export function prepare(
   roots: readonly Tensor[],
-  { target, updates = new Map(), turns = new Set(), precision = "f32" }: PlanOptions,
+  { target, updates = new Map(), turns = new Set(), precision = "f32", prefix }: PlanOptions,
 ): Prepared {
   const copied = precision === "f16" ? copyWeights() : (node: Tensor): Tensor => node;
   // A value without a launch of its own gets one where a kernel reads it, and where it is copied or summed.
@@ -249,8 +250,9 @@ export function prepare(
         ? copied(node)
         : copied({ ...node, inputs: node.inputs.map((x) => needsLaunch(x, node) ? copyOf(x) : x) }),
   );
+  const mayTurn = precision === "f32" && prefix === undefined;
   const turning = new Map(
-    [...updates].filter(([i]) => turns.has(i) && precision === "f32" && hasOwnBuffer(launched, i)),
+    [...updates].filter(([i]) => mayTurn && turns.has(i) && hasOwnBuffer(launched, i)),
   );
   const ready = launched.map((root, i) =>
     !turning.has(i) && updates.has(i) || isSource(root) ? copyOf(root) : root

@@ -187,8 +187,8 @@ export async function record(
     const roots = plan.roots.map(bufferOf);
     await checkAllocations(gpu);
     bindUpTo(plan.launches.length);
-    if (taking !== undefined) taken();
     gpu.check();
+    if (taking !== undefined) taken();
 
     const prefix = typeof plan.prefix === "object" ? plan.prefix : null;
 
