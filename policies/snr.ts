@@ -87,9 +87,9 @@ export interface SnrOptions {
  *   the smallest benefit go first. A classifier whose loss is near zero may still halve it where a language model, whose
  *   benefit fell as far, would gain a thousandth: the former trains on.
  *
- * It decides once in a window, and waits until what would freeze saves a hundredth of the cost of all steps in those that
- * are left, by the `dW` of the components or, where they have no cost, by their sizes; but for what ends training. Each
- * change of the frozen set costs time.
+ * It decides once in a window, and waits until what would freeze saves, in the steps that are left, a hundredth of what its
+ * components cost in all steps, by their `dW` or, where they have no cost, by their sizes; but for what ends training.
+ * Each change of the frozen set costs time.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
  * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
@@ -245,17 +245,17 @@ function decide(
     : frozen;
 }
 
-/** Share of the cost of all steps that is worth a change of the frozen set. */
+/** Share of what the components cost in all steps that is worth a change of the frozen set. */
 const LEAST_SAVING = 0.01;
 
-/** What a step costs less without the gradient of each component, as a share of the step. */
+/** What each component's gradient costs, as a share of what all of them cost in a step. */
 function savingsOf(components: readonly Component[]): Shares {
   const costs = components.map(({ path, size, cost = { forward: size, dX: size, dW: size } }) => ({
     path,
     ...cost,
   }));
   const step = costs.reduce((sum, { forward, dX, dW }) => sum + forward + dX + dW, 0);
-  return Object.fromEntries(costs.map(({ path, dW }) => [path, dW / step]));
+  return Object.fromEntries(costs.map(({ path, dW }) => [path, step === 0 ? 0 : dW / step]));
 }
 
 /** What is frozen, with its benefit when that was decided. */

@@ -36,14 +36,12 @@ export interface TurnTaker {
  * @returns What makes them change places
  */
 export function turnTaker(plan: Plan, { buffers, slots, owned }: Places): TurnTaker {
-  const inSlot = Map.groupBy(
-    plan.buffers.flatMap(({ source }, i) => source.kind === "slot" ? [{ slot: source.slot, i }] : []),
-    ({ slot }) => slot,
-  );
+  const usersOf = new Map(plan.turns.map(({ slot }) => [slot, [] as number[]]));
+  plan.buffers.forEach(({ source }, i) => source.kind === "slot" && usersOf.get(source.slot)?.push(i));
   const turns = plan.turns.map(({ slot, leaf }) => ({
     slot,
     leaf,
-    users: inSlot.get(slot)!.map(({ i }) => i),
+    users: usersOf.get(slot)!,
   }));
   const turning = new Set(turns.flatMap(({ leaf, users }) => [leaf, ...users]));
   /** Where each slot's buffer is among what is owned. */

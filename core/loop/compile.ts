@@ -173,9 +173,14 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       ].join(" | ");
       let found = compiled.get(key);
       if (found === undefined) {
-        const { roots, columns, replaced, ...graph } = graphOf(request);
+        const { roots, updates, turns, columns, replaced } = graphOf(request);
         const prefix = prefixIn(request, replaced);
-        found = { key, plan: plan(roots, { target, ...graph, precision, prefix, texts }), columns, replaced };
+        found = {
+          key,
+          plan: plan(roots, { target, updates, turns, precision, prefix, texts }),
+          columns,
+          replaced,
+        };
         compiled.set(key, found);
         // The oldest goes: a policy that draws sets at random would fill the memory with plans.
         if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);
@@ -189,8 +194,8 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
-      const { roots, ...graph } = graphOf({ ...request, frozen: [], probed: [], since: {} });
-      const products = productsOf(prepare(roots, { target, ...graph, precision }));
+      const { roots, updates, turns } = graphOf({ ...request, frozen: [], probed: [], since: {} });
+      const products = productsOf(prepare(roots, { target, updates, turns, precision }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {
         const known = variants.get(name) ?? saved[name];

@@ -15,13 +15,13 @@ import {
   multiply,
   permute,
   type Precision,
-  type Signal,
   subtract,
   sum,
 } from "@firn/train";
 import { sumEach } from "@firn/train/ops";
 import { plan } from "../../core/gpu/plan.ts";
 import { traceStep } from "../../core/loop/trace.ts";
+import { ALL_SIGNALS } from "../loop/tiny.ts";
 
 for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) {
   Deno.test(`plan measures in the launch that updates, though the gradient is elementwise: ${precision}`, () => {
@@ -64,16 +64,6 @@ Deno.test("plan leaves what waits for a group to another launch: a history whose
   assertEquals(binding.filter((paths) => paths.length > 0), [["two"], ["two"], ["one", "two"], ["one"]]);
 });
 
-const SIGNALS: readonly Signal[] = [
-  "gradNorm",
-  "gradSquare",
-  "gradDelta",
-  "weightDelta",
-  "benefit",
-  "firstMoment",
-  "secondMoment",
-];
-
 for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) {
   Deno.test(`plan binds eight buffers at most where an adapter has no more, whatever is measured: ${precision}`, () => {
     const [w, x] = [["w", 8], ["x", 4]].map(([path, rows]) =>
@@ -81,8 +71,8 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
     );
     const y = matmul(x, w), adam = adamW({ learningRate: 0.1 });
     for (const optimizer of [adam, chain(clipByGlobalNorm(1), adam)]) {
-      for (let set = 0; set < 2 ** SIGNALS.length; set++) {
-        const signals = SIGNALS.filter((_, i) => (set >> i) % 2 === 1);
+      for (let set = 0; set < 2 ** ALL_SIGNALS.length; set++) {
+        const signals = ALL_SIGNALS.filter((_, i) => (set >> i) % 2 === 1);
         const { roots, updates } = traceStep({
           loss: sum(multiply(y, y)),
           active: new Map([["w", w]]),

@@ -18,20 +18,11 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
-import { type Mlp, mlpLoss, newMlp, pairs, scheduled } from "./tiny.ts";
+import { ALL_SIGNALS, type Mlp, mlpLoss, newMlp, pairs, scheduled } from "./tiny.ts";
 
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-const SIGNALS: readonly Signal[] = [
-  "gradNorm",
-  "gradSquare",
-  "gradDelta",
-  "weightDelta",
-  "benefit",
-  "firstMoment",
-  "secondMoment",
-];
 const COMPONENTS = ["bottom", "top"] as const;
 
 const total = (size: number, term: (i: number) => number): number =>
@@ -40,7 +31,7 @@ const total = (size: number, term: (i: number) => number): number =>
 Deno.test("next measures every signal of every component as its definition says", async () => {
   const training = defineTraining(gpu, mlpLoss, {
     optimizer: chain(clipByGlobalNorm(0.5), adamW({ learningRate: 0.05 })),
-    policy: scheduled([], SIGNALS),
+    policy: scheduled([], ALL_SIGNALS),
     steps: 3,
     lookEvery: 1,
   });
@@ -73,7 +64,7 @@ Deno.test("next measures every signal of every component as its definition says"
         firstMoment: total(g.length, (e) => m[e] ** 2),
         secondMoment: total(g.length, (e) => v[e]),
       };
-      for (const signal of SIGNALS) {
+      for (const signal of ALL_SIGNALS) {
         const [seen] = state.look!.readings[signal]![name];
         if (Number.isNaN(expected[signal])) assertEquals(seen, NaN, `${signal} of ${name}`);
         // Weights near 1 keep a step of 0.05 to 1e-6 of it.

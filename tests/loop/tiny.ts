@@ -22,6 +22,17 @@ import {
   type TrainingState,
 } from "@firn/train";
 
+/** Every signal that a step can measure. */
+export const ALL_SIGNALS: readonly Signal[] = [
+  "gradNorm",
+  "gradSquare",
+  "gradDelta",
+  "weightDelta",
+  "benefit",
+  "firstMoment",
+  "secondMoment",
+];
+
 /** `config.json` of a Llama whose kernels compile in seconds. */
 export function llamaSource(
   options: { readonly layers: number; readonly tied: boolean },
