@@ -1,10 +1,11 @@
 /**
- * The device's own clock.
+ * The device's own clock, and waiting for the device.
  *
  * @module
  */
 
 import type { Gpu } from "@firn/train";
+import { readBuffers } from "../../core/gpu/readback.ts";
 
 /** Two readings of the device's clock, taken by whatever is submitted between. */
 export interface Clock extends Disposable {
@@ -49,4 +50,21 @@ export function openClock(gpu: Gpu): Clock {
       for (const resource of [queries, resolved, staging]) resource.destroy();
     },
   };
+}
+
+/** What is read to wait. */
+const read = new WeakMap<Gpu, GPUBuffer>();
+
+/**
+ * Waits for all queued work. `onSubmittedWorkDone` would answer at the next of Deno's pauses of 10 ms, a hundredth of a
+ * turn of one second, and that would be the same pause in each round; reading a number answers at once.
+ *
+ * @param gpu The device
+ */
+export async function settle(gpu: Gpu): Promise<void> {
+  let buffer = read.get(gpu);
+  if (buffer === undefined) {
+    read.set(gpu, buffer = gpu.device.createBuffer({ label: "settle", size: 4, usage: 0x4 }));
+  }
+  await readBuffers(gpu, [{ buffer, bytes: 4 }]);
 }

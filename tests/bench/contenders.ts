@@ -10,6 +10,7 @@ import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/polici
 import { free, type Gpu, matmul, type Precision, read, type Tensor, tensor } from "@firn/train";
 import type { Plan } from "../../core/gpu/plan.ts";
 import { planFor, record, upload } from "../../core/gpu/run.ts";
+import { settle } from "./clock.ts";
 import type { Contender } from "./measure.ts";
 import { batchOf, oneLayer, type OneLayerSize, startWeights } from "./one_layer.ts";
 import { closeWork, type Shape, workOf } from "./shapes.ts";
@@ -28,10 +29,6 @@ export interface Product {
   /** Which operands are stored transposed: a forward product of weights [out, in] is NT, its dX NN, its dW TN. */
   readonly layout: "NN" | "NT" | "TN";
 }
-
-const settleOn = (gpu: Gpu) => async (): Promise<void> => {
-  await gpu.device.queue.onSubmittedWorkDone();
-};
 
 /** Training of a model shape. */
 export async function firnModel(
@@ -54,7 +51,7 @@ export async function firnModel(
     async step() {
       state = await training.next(state, batch);
     },
-    settle: settleOn(gpu),
+    settle: () => settle(gpu),
     loss: async () => (await read(gpu, state.loss!))[0],
     memory: () => state.cost!.memory + each * parameters,
     close: () => closeWork({ training, state }),
@@ -85,7 +82,7 @@ export async function firnLayer(gpu: Gpu, size: OneLayerSize): Promise<Contender
       const { x, y } = batchOf(size, state.step + 1);
       state = await training.next(state, { x: tensor(x, shape), y: tensor(y, shape) });
     },
-    settle: settleOn(gpu),
+    settle: () => settle(gpu),
     loss: async () => (await read(gpu, state.loss!))[0],
     memory: () => state.cost!.memory + WEIGHT_AND_MOMENTS * parameters,
     close: () => closeWork({ training, state }),
@@ -116,7 +113,7 @@ export async function firnProduct(
     side: PRODUCT,
     perStep,
     step: () => recording.replay(1),
-    settle: settleOn(gpu),
+    settle: () => settle(gpu),
     loss: null,
     memory: () => null,
     close() {

@@ -63,7 +63,7 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }
 
-/** Milliseconds of one wait on an idle device: the least of some. Deno's is above 10 ms. */
+/** Milliseconds of one wait on an idle device: the least of some. That of jax-js in Deno is above 10 ms. */
 export async function idleWait(contender: Pick<Runner, "settle">): Promise<number> {
   await contender.settle();
   const waits: number[] = [];

@@ -10,7 +10,7 @@
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
-import { openClock } from "./clock.ts";
+import { openClock, settle } from "./clock.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { idleWait, median, turn, warm } from "./measure.ts";
 import { measurePeaks } from "./peaks.ts";
@@ -68,9 +68,7 @@ export async function profileOf(
     async step() {
       state = await training.next(state, batch);
     },
-    async settle() {
-      await gpu.device.queue.onSubmittedWorkDone();
-    },
+    settle: () => settle(gpu),
   };
   const first = await turn(runner, 1);
   const idle = await idleWait(runner);
