@@ -122,8 +122,10 @@ export async function race(contenders: readonly Contender[], lengths: Lengths): 
     plans.push({ idle, steps: Math.max(1, Math.ceil(lengths.turn / ms)) });
   }
   const times: number[][] = contenders.map(() => []);
+  const order = [...contenders.entries()];
   for (let round = 0; round < lengths.rounds; round++) {
-    for (const [i, contender] of contenders.entries()) {
+    // There and back, so that nobody always comes after the same one.
+    for (const [i, contender] of round % 2 === 0 ? order : order.toReversed()) {
       const { idle, steps } = plans[i];
       times[i].push(await turn(contender, steps, idle) / (steps * (contender.perStep ?? 1)));
     }

@@ -64,3 +64,13 @@ Deno.test("race gives every contender a turn in each round, and the time of one 
   assertAlmostEquals(median(times[1]), 5, 2);
   assertLess(median(times[0]), median(times[1]));
 });
+
+Deno.test("race goes through the contenders there and back", async () => {
+  const order: string[] = [];
+  const contenders = ["a", "b", "c"].map((name) => {
+    const { contender } = sleeper(name, { step: 1, idle: 0 });
+    return { ...contender, step: () => void order.push(name) };
+  });
+  await race(contenders, { rounds: 2, turn: 0, warmUp: 0 });
+  assertEquals(order.slice(3).join(""), "abccba");
+});
