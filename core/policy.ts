@@ -9,6 +9,17 @@ import type { Path } from "./tree.ts";
 /** Anything that survives `JSON.parse(JSON.stringify(value))`; policy state is saved with every checkpoint. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
+/** All that {@link Signal} can be. */
+export const SIGNALS = [
+  "gradNorm",
+  "gradSquare",
+  "gradDelta",
+  "weightDelta",
+  "benefit",
+  "firstMoment",
+  "secondMoment",
+] as const;
+
 /**
  * One number per component per step, measured on the GPU in the update kernel.
  *
@@ -17,19 +28,12 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
  * - `gradDelta`: `sum |g_t - g_{t-1}|`, needs the previous gradient (4 bytes an element)
  * - `weightDelta`: `sum |W_t - W_{t-1}|`
  * - `benefit`: `sum |g_t (W_t - W_{t-1})|`, how much the step lowers the loss to first order, element by element
- * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; NaN where the
- *   optimizer keeps none. Their ratio tells the signal in the gradients from their noise.
+ * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; training refuses
+ *   an optimizer that keeps none. Their ratio tells the signal in the gradients from their noise.
  *
  * `g` is the gradient before clipping. Not divided by anything.
  */
-export type Signal =
-  | "gradNorm"
-  | "gradSquare"
-  | "gradDelta"
-  | "weightDelta"
-  | "benefit"
-  | "firstMoment"
-  | "secondMoment";
+export type Signal = typeof SIGNALS[number];
 
 /** What a policy freezes as one: a weight with its bias, the LoRA pair of one projection, a norm, an embedding. */
 export interface Component {
@@ -127,8 +131,11 @@ export interface FreezePolicy<S extends Json = Json> {
    * it alone, `gradNorm` and `gradSquare`. None when absent.
    */
   probed?(state: S): readonly Path[];
-  /** Whether training ends now, whatever is frozen; never when absent. */
-  stopped?(state: S): boolean;
+  /**
+   * Whether training ends now; never when absent. `frozen` is what training freezes: less than this policy where another
+   * one holds it back, more where another one adds to it.
+   */
+  stopped?(state: S, frozen: readonly Path[]): boolean;
   /**
    * The step whose parameters are the best so far: training keeps a copy of them and ends with it. Null, or absent, to end
    * with the last.

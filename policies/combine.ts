@@ -86,7 +86,8 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
       probed: (states) => [...new Set(policies.flatMap((policy, i) => policy.probed?.(states[i]) ?? []))],
     }),
     ...(has("stopped") && {
-      stopped: (states) => ends(policies.map((policy, i) => policy.stopped?.(states[i]) ?? false)),
+      stopped: (states, frozen) =>
+        ends(policies.map((policy, i) => policy.stopped?.(states[i], frozen) ?? false)),
     }),
     ...(has("best") && {
       best: (states) => firstOf(policies, (policy, i): number | null => policy.best?.(states[i]) ?? null),

@@ -35,8 +35,8 @@ export interface PolicyDefinition<S extends Json> {
   readonly frozen: (state: S) => readonly string[];
   /** Paths that the coming steps measure without training them. Those that are not frozen are left out. */
   readonly probed?: (state: S) => readonly string[];
-  /** Whether training ends now. */
-  readonly stopped?: (state: S) => boolean;
+  /** Whether training ends now, by the state and by what training freezes in the end, other policies considered. */
+  readonly stopped?: (state: S, frozen: readonly string[]) => boolean;
   /** The step whose parameters training ends with; null for the last. */
   readonly best?: (state: S) => number | null;
   /** Why a component is frozen; null when unknown. It is asked of frozen ones only. */

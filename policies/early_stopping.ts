@@ -34,7 +34,7 @@ export interface EarlyStoppingOptions {
  * const validation = [3, NaN, 2, NaN, 2.1, 2.2];
  * const start = policy.init([], { steps: 10 });
  * const state = policy.next(start, { steps, loss: steps, learningRate: steps, readings: {}, validation });
- * assertEquals(policy.stopped?.(state), true);
+ * assertEquals(policy.stopped?.(state, []), true);
  * assertEquals(policy.best?.(state), 3);
  * ```
  */

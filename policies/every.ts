@@ -5,7 +5,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
 /**
  * Lets a policy change the frozen set only every n steps: at those whose number n divides.
  *
- * The policy is shown all steps, so that smoothing and patience within lose nothing; what ends training is not delayed.
+ * The policy is shown all steps, so that smoothing and patience within lose nothing; what ends training by the loss is not delayed.
  * Each change costs a new plan and the moments of what thaws; without {@link sticky}, what freezes stays so for n steps
  * before it is measured again.
  *

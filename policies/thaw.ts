@@ -32,7 +32,7 @@ const WEIGHT = 0.1;
  * all.
  *
  * A probe costs the gradient of what is probed and the chain of gradients down to it, from one look of training to the
- * next. What ends training waits until nothing is awake: put what ends it by the loss outside, with {@link anyOf}.
+ * next. What ends training when all is frozen, {@link untilFrozen}, waits until nothing is awake.
  *
  * Sources: Chen et al., "Communication-Efficient Federated Learning with Adaptive Parameter Freezing" (APF), ICDCS 2021:
  * the waits, which grow by addition and are halved. Wang et al., "Egeria: Efficient DNN Training with Knowledge-Guided
@@ -176,8 +176,6 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
     },
     frozen: frozenOf,
     probed: ({ inner, probe }) => [...new Set([...Object.keys(probe), ...policy.probed?.(inner) ?? []])],
-    stopped: policy.stopped &&
-      (({ inner, awake }) => Object.keys(awake).length === 0 && policy.stopped!(inner)),
     reason: ({ inner, reasons }, path) => reasons[path] ?? policy.reason?.(inner, path) ?? null,
   });
 }

@@ -5,7 +5,8 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * Ends training once a policy has frozen every component that it was shown.
  *
  * Training ends by itself when nothing at all is left to train. A policy of some components, by {@link only}, leaves the
- * others to train; with this inside of `only` it ends training all the same.
+ * others to train; with this inside of `only` it ends training all the same. Not while a wrapper around it, such as
+ * `patience`, `keepActive` or `thaw`, keeps one of them active.
  *
  * @param policy The policy
  * @returns The policy that ends training
@@ -19,8 +20,9 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * const policy = only("a", untilFrozen(stopAt(2)));
  * const start = policy.init([component, { ...component, path: "b" }], { steps: 10 });
  * const look = (step: number) => ({ steps: [step], loss: [1], learningRate: [0.1], readings: {} });
- * assertEquals(policy.stopped?.(policy.next(start, look(1))), false);
- * assertEquals(policy.stopped?.(policy.next(start, look(2))), true);
+ * const ends = (state: typeof start) => policy.stopped?.(state, policy.frozen(state));
+ * assertEquals(ends(policy.next(start, look(1))), false);
+ * assertEquals(ends(policy.next(start, look(2))), true);
  * ```
  */
 export function untilFrozen(policy: FreezePolicy): FreezePolicy {
@@ -32,9 +34,10 @@ export function untilFrozen(policy: FreezePolicy): FreezePolicy {
     }),
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen: ({ inner }) => policy.frozen(inner),
-    stopped({ inner, paths }) {
-      const frozen = new Set(policy.frozen(inner));
-      return paths.every((path) => frozen.has(path)) || (policy.stopped?.(inner) ?? false);
+    stopped({ inner, paths }, frozen) {
+      const own = new Set(policy.frozen(inner)), all = new Set(frozen);
+      return paths.every((path) => own.has(path) && all.has(path)) ||
+        (policy.stopped?.(inner, frozen) ?? false);
     },
   });
 }

@@ -47,7 +47,7 @@ export function wrapPolicy<S extends Wrapped>(
   return definePolicy<S>({
     signals: policy.signals,
     probed: policy.probed && (({ inner }) => policy.probed!(inner)),
-    stopped: policy.stopped && (({ inner }) => policy.stopped!(inner)),
+    stopped: policy.stopped && (({ inner }, frozen) => policy.stopped!(inner, frozen)),
     best: policy.best && (({ inner }) => policy.best!(inner)),
     reason: policy.reason && (({ inner }, path) => policy.reason!(inner, path)),
     ...definition,

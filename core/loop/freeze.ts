@@ -5,7 +5,7 @@
  */
 
 import type { Cost } from "../gpu/plan.ts";
-import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
+import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../policy.ts";
 import type { Path } from "../tree.ts";
 import type { FreezeEvent } from "./state.ts";
 
@@ -37,26 +37,70 @@ export const NO_DECISION: Decision = {
 };
 
 /**
+ * Begins with a policy.
+ *
+ * @returns Its state before the first step; null without one
+ * @throws {TypeError} When that is not JSON
+ */
+export function begin(
+  policy: FreezePolicy | undefined,
+  { components, run }: { readonly components: readonly Component[]; readonly run: RunInfo },
+): Json {
+  const state = policy?.init(components, run) ?? null;
+  checkJson(state, policy?.name ?? "");
+  return state;
+}
+
+/**
  * Asks a policy.
  *
  * @param policy The policy
  * @param now Its state, what it sees, and which components there are: it may name others
  * @returns What it decides
+ * @throws {TypeError} When its state is not JSON, or what it freezes no list
  */
 export function decide(
   policy: FreezePolicy,
   now: { readonly state: Json; readonly look: Look; readonly components: readonly Component[] },
 ): Decision {
   const state = policy.next(now.state, now.look), known = new Set(now.components.map(({ path }) => path));
-  const frozen = [...new Set(policy.frozen(state))].filter((path) => known.has(path));
+  checkJson(state, policy.name);
+  const named = policy.frozen(state);
+  if (!Array.isArray(named)) {
+    throw new TypeError(
+      `Cannot freeze by "${policy.name}" as "frozen" must return a list of paths: got ${named}`,
+    );
+  }
+  const frozen = [...new Set(named)].filter((path) => known.has(path));
   return {
     policy: state,
     frozen,
     probed: [...new Set(policy.probed?.(state))].filter((path) => frozen.includes(path)),
-    stopped: policy.stopped?.(state) ?? false,
+    stopped: policy.stopped?.(state, frozen) ?? false,
     best: policy.best?.(state) ?? null,
     reason: (path) => policy.reason?.(state, path) ?? null,
   };
+}
+
+/**
+ * Refuses a state that a checkpoint would change: NaN becomes null there, which is below any threshold.
+ *
+ * @param state The state of a policy, or a part of it
+ * @param name The policy
+ * @param where Keys down to that part
+ * @throws {TypeError} When it is not JSON
+ */
+function checkJson(state: unknown, name: string, where: readonly (string | number)[] = []): void {
+  if (state === null || ["boolean", "string"].includes(typeof state) || Number.isFinite(state)) return;
+  if (Array.isArray(state)) return state.forEach((value, i) => checkJson(value, name, [...where, i]));
+  if (typeof state === "object" && Object.getPrototypeOf(state) === Object.prototype) {
+    return Object.entries(state).forEach(([key, value]) => checkJson(value, name, [...where, key]));
+  }
+  const seen = typeof state === "object" ? state?.constructor?.name : String(state);
+  throw new TypeError(
+    `Cannot keep the state of "${name}" as it must be JSON, null where there is no number: ` +
+      `"${where.join(".")}" is ${seen}`,
+  );
 }
 
 /**

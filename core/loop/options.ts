@@ -6,8 +6,9 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import type { Precision } from "../gpu/plan.ts";
+import { type FreezePolicy, type Signal, SIGNALS } from "../policy.ts";
 import type { Spec } from "../tensor.ts";
-import type { Path } from "../tree.ts";
+import type { Leaves, Path } from "../tree.ts";
 import type { TensorTree, TrainingOptions } from "./state.ts";
 
 /** Updates of the warm-up of what thawed. */
@@ -21,7 +22,7 @@ const RESERVED = /^(loss|ring|(batch|best|optimizer|previous|scaling)(\..*)?)$/;
 /**
  * Refuses options that training cannot follow.
  *
- * @throws {RangeError} When a number of steps is none
+ * @throws {RangeError} When a number of steps is none, or the policy asks for a signal that there is not
  */
 export function checkOptions(options: TrainingOptions<TensorTree>): void {
   const { steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
@@ -33,7 +34,7 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
       `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
     );
   }
-  const { cachePrefix } = options;
+  const { cachePrefix, policy } = options;
   if (
     typeof cachePrefix === "object" && !(Number.isSafeInteger(cachePrefix.bytes) && cachePrefix.bytes >= 1)
   ) {
@@ -46,6 +47,12 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
       `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
     );
   }
+  const unknown = policy?.signals.find((signal) => !SIGNALS.includes(signal));
+  if (unknown !== undefined) {
+    throw new RangeError(
+      `Cannot measure "${unknown}" for "${policy!.name}" as the signals are ${SIGNALS.join(", ")}`,
+    );
+  }
 }
 
 /**
@@ -56,6 +63,31 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
 export function checkPrecision({ name, features }: Gpu, precision: Precision = "f32"): void {
   if (precision === "f32" || features.has("shader-f16")) return;
   throw new TypeError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
+}
+
+/** What the optimizer's state of a parameter begins with from which a signal is measured. */
+const MOMENTS: { readonly [S in Signal]?: string } = { firstMoment: "m.", secondMoment: "v." };
+
+/**
+ * Refuses a policy that asks for moments which the optimizer does not keep: it would wait for them all along.
+ *
+ * @param params Parameters that are trained
+ * @throws {TypeError} When it does
+ */
+export function checkMoments(
+  { policy, optimizer }: Pick<TrainingOptions<TensorTree>, "policy" | "optimizer">,
+  params: Leaves,
+): void {
+  const state = [...optimizer.init(params).keys()];
+  for (const signal of policy?.signals ?? []) {
+    const begins = MOMENTS[signal];
+    if (begins === undefined || state.some((path) => path.startsWith(begins))) continue;
+    throw new TypeError(
+      `Cannot measure "${signal}" for "${
+        policy!.name
+      }" as "${optimizer.name}" keeps no such moment: train with adamW`,
+    );
+  }
 }
 
 /** The training in words: only one that prints the same can go on with a saved state. */

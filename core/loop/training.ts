@@ -17,10 +17,11 @@ import { type Compiled, describe, stepCompiler, type StepRequest } from "./compi
 import { findComponents } from "./components.ts";
 import { undone } from "./checkpoint.ts";
 import { bestSpecs, keepBest, restoreBest } from "./best.ts";
-import { checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
+import { begin, checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
 import { adjustLeaves, checkLeaves } from "./leaves.ts";
 import { readLook } from "./look.ts";
 import {
+  checkMoments,
   checkName,
   checkOptions,
   checkPrecision,
@@ -157,16 +158,18 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       checkName(path);
       if (trainable(path)) checkTrained(path, tensor);
     }
-    for (const [path, tensor] of given) copies.set(path, await copyIn(gpu, { path, source: tensor }));
-    const token = {};
-    turnTo(copies, token);
-    if (![...copies.keys()].some(trainable)) {
+    const trained = new Map([...given].filter(([path]) => trainable(path)));
+    if (trained.size === 0) {
       throw new RangeError(
-        `Cannot train as "trainable" selects none of ${copies.size} parameters: the first is "${
-          [...copies.keys()][0]
+        `Cannot train as "trainable" selects none of ${given.size} parameters: the first is "${
+          [...given.keys()][0]
         }"`,
       );
     }
+    checkMoments({ policy, optimizer }, trained);
+    for (const [path, tensor] of given) copies.set(path, await copyIn(gpu, { path, source: tensor }));
+    const token = {};
+    turnTo(copies, token);
     await checkAllocations(gpu);
     const state = {
       ...blank,
@@ -246,7 +249,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       const traced = compiler.trace(request({ frozen: [] }));
       components = findComponents(traced.loss, { leaves: traced.leaves, trainable });
     }
-    const policyState = state.step === 0 ? policy?.init(components, run) ?? null : state.policy;
+    const policyState = state.step === 0 ? begin(policy, { components, run }) : state.policy;
     const active = activePaths(state.frozen);
     if (active.length === 0) {
       throw new RangeError(

@@ -238,7 +238,7 @@ async function train(
     }
     const accuracy = await watch.accuracy();
     curve.push({ step, seconds: (clocked + validating) / 1000, loss, accuracy });
-    return stopping?.stopped?.(judgement!) ?? false;
+    return stopping?.stopped?.(judgement!, []) ?? false;
   }
 
   await gpu.device.queue.onSubmittedWorkDone();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   adamW,
   chain,
@@ -75,16 +75,26 @@ Deno.test("next measures every signal of every component as its definition says"
   }
 });
 
-Deno.test("next reads NaN for moments that the optimizer does not keep", async () => {
+Deno.test("init refuses a policy that asks for moments which the optimizer does not keep", async () => {
   const training = defineTraining(gpu, mlpLoss, {
-    optimizer: sgd({ learningRate: 0.05 }),
-    policy: scheduled([], ["gradNorm", "firstMoment", "secondMoment"]),
+    optimizer: sgd({ learningRate: 0.05, momentum: 0.9 }),
+    policy: scheduled([], ["gradNorm", "secondMoment"]),
     steps: 1,
   });
-  const { look } = await training.next(await training.init(newMlp()), pairs(1)[0]);
-  for (const name of COMPONENTS) {
-    assertEquals(look!.readings.firstMoment![name], [NaN]);
-    assertEquals(look!.readings.secondMoment![name], [NaN]);
-    assertEquals(look!.readings.gradNorm![name][0] > 0, true);
-  }
+  const { bytes } = gpu.counts;
+  await assertRejects(
+    () => training.init(newMlp()),
+    TypeError,
+    'Cannot measure "secondMoment" for "scheduled" as "sgd(0.05, momentum 0.9)" keeps no such moment: train with adamW',
+  );
+  assertEquals(gpu.counts.bytes, bytes, "nothing is allocated for it");
+});
+
+Deno.test("defineTraining refuses a policy that asks for a signal which there is not", () => {
+  const policy = scheduled([], ["gradnorm" as Signal]);
+  assertThrows(
+    () => defineTraining(gpu, mlpLoss, { optimizer: sgd({ learningRate: 0.05 }), policy, steps: 1 }),
+    RangeError,
+    'Cannot measure "gradnorm" for "scheduled" as the signals are gradNorm, gradSquare',
+  );
 });

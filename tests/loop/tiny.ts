@@ -22,16 +22,7 @@ import {
   type TrainingState,
 } from "@firn/train";
 
-/** Every signal that a step can measure. */
-export const ALL_SIGNALS: readonly Signal[] = [
-  "gradNorm",
-  "gradSquare",
-  "gradDelta",
-  "weightDelta",
-  "benefit",
-  "firstMoment",
-  "secondMoment",
-];
+export { SIGNALS as ALL_SIGNALS } from "../../core/policy.ts";
 
 /** `config.json` of a Llama whose kernels compile in seconds. */
 export function llamaSource(

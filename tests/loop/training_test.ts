@@ -8,11 +8,13 @@ import {
   defineTraining,
   evaluate,
   type FreezePolicy,
+  type Json,
   type Look,
   mean,
   multiply,
   NonFiniteError,
   openGpu,
+  type Path,
   read,
   scan,
   type Signal,
@@ -22,6 +24,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { keepActive, patience, untilFrozen } from "@firn/train/policies";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
 
 const gpu = await openGpu();
@@ -231,6 +234,53 @@ Deno.test("next ignores components that a policy made up", async () => {
   const policy: FreezePolicy = scheduled([{ from: 1, frozen: ["nowhere", "top"] }]);
   const { last } = await run(define({ policy, lookEvery: 1 }), pairs(2));
   assertEquals(last.frozen, ["top"]);
+});
+
+Deno.test("next refuses a state that is not JSON, as a saved run would go on otherwise, and says where", async () => {
+  const states: readonly [state: unknown, seen: string][] = [
+    [{ last: { "l.0": [1, NaN] } }, '"last.l.0.1" is NaN'],
+    [{ peak: -Infinity }, '"peak" is -Infinity'],
+    [{ seen: new Set(["a"]) }, '"seen" is Set'],
+    [{ low: undefined }, '"low" is undefined'],
+  ];
+  for (const [state, seen] of states) {
+    for (const first of [true, false]) {
+      const policy = {
+        ...scheduled([]),
+        init: () => first ? state as Json : 0,
+        next: () => state as Json,
+      };
+      const training = define({ policy, lookEvery: 1 });
+      const start = await training.init(newMlp());
+      await assertRejects(
+        () => training.next(start, pairs(1)[0]),
+        TypeError,
+        `Cannot keep the state of "scheduled" as it must be JSON, null where there is no number: ${seen}`,
+      );
+    }
+  }
+});
+
+Deno.test("next refuses a policy that freezes no list", async () => {
+  const policy = { ...scheduled([]), frozen: () => undefined as unknown as Path[] };
+  const training = define({ policy, lookEvery: 1 });
+  const start = await training.init(newMlp());
+  await assertRejects(
+    () => training.next(start, pairs(1)[0]),
+    TypeError,
+    'Cannot freeze by "scheduled" as "frozen" must return a list of paths: got undefined',
+  );
+});
+
+Deno.test("next does not end training while a wrapper keeps active what its policy would freeze", async () => {
+  const all = untilFrozen(scheduled([{ from: 1, frozen: ["bottom", "top"] }]));
+  const endings = [all, keepActive("top", all), patience(3, all)].map(async (policy) => {
+    const training = define({ policy, lookEvery: 1, steps: 4 });
+    let state = await training.init(newMlp());
+    for (const batch of pairs(4)) if (!state.done) state = await training.next(state, batch);
+    return [state.ending!.step, state.ending!.reason];
+  });
+  assertEquals(await Promise.all(endings), [[1, "stopped"], [4, "steps"], [3, "stopped"]]);
 });
 
 Deno.test("costOf refuses before the first step", async () => {

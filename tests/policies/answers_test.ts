@@ -43,7 +43,7 @@ function talker(seed: number): FreezePolicy<{ step: number }> {
     next: (_, { step }) => ({ step }),
     frozen: ({ step }) => some(step, 1),
     probed: ({ step }) => some(step, 2),
-    stopped: ({ step }) => some(step, 3).includes(PATHS[0]),
+    stopped: ({ step }, frozen) => some(step, 3).includes(PATHS[0]) !== frozen.includes(PATHS[1]),
     best: ({ step }) => some(step, 4).includes(PATHS[0]) ? null : step,
     reason: ({ step }, path) =>
       PATHS.indexOf(path) % 2 === 1
@@ -79,7 +79,9 @@ function forAll(law: (outer: FreezePolicy, state: Json, inner: FreezePolicy) => 
 
 Deno.test("a wrapper ends training when its policy does, with the step that its policy calls the best", () => {
   forAll((outer, state, inner) => {
-    assertEquals(outer.stopped!(state), inner.stopped!(innerOf(state)), outer.name);
+    for (const frozen of [[], PATHS]) {
+      assertEquals(outer.stopped!(state, frozen), inner.stopped!(innerOf(state), frozen), outer.name);
+    }
     assertEquals(outer.best!(state), inner.best!(innerOf(state)), outer.name);
   });
 });
@@ -87,9 +89,10 @@ Deno.test("a wrapper ends training when its policy does, with the step that its 
 Deno.test("the talker of these tests stops at some steps, not at others, and probes what it does not freeze", () => {
   for (let seed = 1; seed <= WRAPPERS.length; seed++) {
     const policy = talker(seed), states = statesOf(policy, LOOKS[0]) as { step: number }[];
-    const counts = [policy.stopped!, (s: { step: number }) => policy.best!(s) !== null].map((ask) =>
-      states.filter((state) => ask(state)).length
-    );
+    const counts = [
+      (s: { step: number }) => policy.stopped!(s, []),
+      (s: { step: number }) => policy.best!(s) !== null,
+    ].map((ask) => states.filter((state) => ask(state)).length);
     assert(counts.every((count) => count > 2 && count < STEPS - 2), `${seed}: ${counts}`);
     assert(states.some((state) => policy.probed!(state).length > 0));
   }
@@ -100,7 +103,8 @@ Deno.test("untilFrozen ends training when everything is frozen, or when its poli
   LOOKS.flatMap((look) => statesOf(outer, look)).forEach((state) => {
     const all = outer.frozen(state).length === PATHS.length;
     const [own] = innerOf(state) as { step: number }[];
-    assertEquals(outer.stopped!(state), all || inner.stopped!(own));
+    assertEquals(outer.stopped!(state, PATHS), all || inner.stopped!(own, PATHS));
+    assertEquals(outer.stopped!(state, []), inner.stopped!(own, []), "another policy keeps all active");
   });
 });
 
@@ -168,7 +172,7 @@ Deno.test("every policy answers the same from its state as JSON", () => {
       const answers = (s: Json): unknown => [
         policy.frozen(s),
         policy.probed?.(s),
-        policy.stopped?.(s),
+        policy.stopped?.(s, policy.frozen(s)),
         policy.best?.(s),
         PATHS.map((path) => policy.reason?.(s, path)),
       ];
@@ -204,10 +208,12 @@ Deno.test("anyOf ends when one ends, allOf when all end; both have the first bes
       statesOf(policy, look)
     );
     left.forEach((state, i) => {
-      const stops = [a.stopped!(state), b.stopped!(right[i])];
-      assertEquals(any.stopped!(anyStates[i]), stops[0] || stops[1]);
-      assertEquals(all.stopped!(allStates[i]), stops[0] && stops[1]);
-      assertEquals(allOf(a, silent).stopped!(never[i]), false);
+      for (const frozen of [[], PATHS]) {
+        const stops = [a.stopped!(state, frozen), b.stopped!(right[i], frozen)];
+        assertEquals(any.stopped!(anyStates[i], frozen), stops[0] || stops[1]);
+        assertEquals(all.stopped!(allStates[i], frozen), stops[0] && stops[1]);
+        assertEquals(allOf(a, silent).stopped!(never[i], frozen), false);
+      }
       const best = a.best!(state) ?? b.best!(right[i]);
       assertEquals([any.best!(anyStates[i]), all.best!(allStates[i])], [best, best]);
     });

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { FreezePolicy } from "../../core/policy.ts";
 import { after, anyOf, earlyStopping, type EarlyStoppingOptions, gradES, only } from "../../policies/mod.ts";
-import { COMPONENTS, lookOf, STEPS } from "./looks.ts";
+import { COMPONENTS, ends, lookOf, STEPS } from "./looks.ts";
 
 /** The step after which training stops, or null, and the best step at the end. */
 function outcome(
@@ -11,7 +11,7 @@ function outcome(
   let state = policy.init(COMPONENTS, { steps: STEPS }), end: number | null = null;
   validation.forEach((loss, i) => {
     state = policy.next(state, { ...lookOf({}, [i + 1]), validation: [loss] });
-    if (policy.stopped!(state)) end ??= i + 1;
+    if (ends(policy, state)) end ??= i + 1;
   });
   return { end, best: policy.best?.(state) ?? null };
 }
@@ -57,7 +57,7 @@ Deno.test("earlyStopping stays ended, and its best step stays", () => {
   const policy = earlyStopping({ patience: 1 });
   const look = { ...lookOf({}, [1, 2, 3, 4]), validation: [3, 4, 1, 0] };
   const state = policy.next(policy.init(COMPONENTS, { steps: STEPS }), look);
-  assertEquals([policy.stopped!(state), policy.best!(state)], [true, 1]);
+  assertEquals([ends(policy, state), policy.best!(state)], [true, 1]);
 });
 
 Deno.test("earlyStopping keeps the last parameters when it is told to", () => {

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { Component, Look, Signal } from "../../core/policy.ts";
 import { below, gradES, layerLinears, only, sticky, type Threshold } from "../../policies/mod.ts";
-import { COMPONENTS, frozenSets, lookOf, STEPS } from "./looks.ts";
+import { COMPONENTS, ends, frozenSets, lookOf, STEPS } from "./looks.ts";
 
 interface Fixture {
   readonly metric: "norm" | "delta";
@@ -115,20 +115,24 @@ function lowFor(paths: readonly string[], steps: readonly number[]): Look {
 
 Deno.test("gradES ends training when all of its components are frozen, unless told otherwise", () => {
   const own = COMPONENTS.filter(layerLinears).map(({ path }) => path);
-  const ends = (stop: boolean | undefined, paths: readonly string[]) => {
+  const ending = (stop: boolean | undefined, paths: readonly string[]) => {
     const policy = gradES({ tau: 1, stop });
     const state = policy.next(policy.init(COMPONENTS, { steps: STEPS }), lowFor(paths, [STEPS]));
-    return policy.stopped?.(state) ?? false;
+    return ends(policy, state);
   };
-  assertEquals([ends(undefined, own), ends(undefined, own.slice(1)), ends(false, own)], [true, false, false]);
+  assertEquals([ending(undefined, own), ending(undefined, own.slice(1)), ending(false, own)], [
+    true,
+    false,
+    false,
+  ]);
 });
 
 Deno.test("gradES does not end training in the grace period", () => {
   const policy = gradES({ tau: 1, alpha: 0.5 });
   const all = COMPONENTS.map(({ path }) => path);
   const start = policy.init(COMPONENTS, { steps: STEPS });
-  assertEquals(policy.stopped!(policy.next(start, lowFor(all, [STEPS / 2]))), false);
-  assertEquals(policy.stopped!(policy.next(start, lowFor(all, [STEPS / 2 + 1]))), true);
+  assertEquals(ends(policy, policy.next(start, lowFor(all, [STEPS / 2]))), false);
+  assertEquals(ends(policy, policy.next(start, lowFor(all, [STEPS / 2 + 1]))), true);
 });
 
 Deno.test("gradES compares each component with the first threshold that it matches", () => {

@@ -10,7 +10,7 @@ import {
   patience,
   sticky,
 } from "../../policies/mod.ts";
-import { COMPONENTS, cut, frozenSets, lookOf, PATHS, randomLook, statesOf, STEPS } from "./looks.ts";
+import { COMPONENTS, cut, ends, frozenSets, lookOf, PATHS, randomLook, statesOf, STEPS } from "./looks.ts";
 import { ENDING, MEASURING, p, POLICIES, q, r, SCHEDULED } from "./table.ts";
 
 const LOOKS = [1, 2, 3].map((seed) => randomLook(seed));
@@ -24,7 +24,7 @@ Deno.test("every policy but those that end training freezes something in the ran
 Deno.test("every policy that ends training does so in the random looks of these tests, once for all", () => {
   for (const policy of ENDING) {
     for (const look of LOOKS) {
-      const stops = statesOf(policy, look).map((state) => policy.stopped!(state));
+      const stops = statesOf(policy, look).map((state) => ends(policy, state));
       assert(stops.includes(true) && stops[0] === false, policy.name);
       assertEquals(stops.lastIndexOf(false), stops.indexOf(true) - 1, policy.name);
       assertEquals(frozenSets(policy, look).flat(), []);

@@ -41,6 +41,11 @@ export function randomLook(seed: number, steps = STEPS): Look {
   return { ...look, validation: numbers.map(() => random() < 1 / 2 ? NaN : random()) };
 }
 
+/** Whether a policy ends training, with nobody else freezing anything. */
+export function ends<S extends Json>(policy: FreezePolicy<S>, state: S): boolean {
+  return policy.stopped?.(state, policy.frozen(state)) ?? false;
+}
+
 /** A look of given readings and step numbers; learning rates are 1 unless given, the loss falls with the step. */
 export function lookOf(
   readings: Look["readings"],

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { normalValues } from "../../kernels/random.ts";
 import { type FreezePolicy, type Json, signalToNoise, snr } from "../../policies/mod.ts";
 import type { Component } from "../../core/policy.ts";
-import { component, lookOf } from "./looks.ts";
+import { component, ends, lookOf } from "./looks.ts";
 
 const ELEMENTS = 2048, BETA1 = 0.9, BETA2 = 0.999;
 
@@ -150,7 +150,7 @@ function freezeSteps(
     };
     state = policy.next(state, { ...lookOf(readings, [i + 1]), loss: [scale * loss] });
     for (const path of policy.frozen(state)) if (!seen.has(path)) seen.set(path, i + 1);
-    if (end === null && policy.stopped?.(state)) end = i + 1;
+    if (end === null && ends(policy, state)) end = i + 1;
   }
   return { at: NAMES.map((name) => seen.get(name) ?? null), end };
 }

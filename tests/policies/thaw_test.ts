@@ -13,7 +13,7 @@ import {
   type ThawOptions,
   untilFrozen,
 } from "../../policies/mod.ts";
-import { component, lookOf } from "./looks.ts";
+import { component, ends, lookOf } from "./looks.ts";
 
 const NAMES = ["a", "b", "c", "d", "e"];
 
@@ -266,16 +266,16 @@ Deno.test("thaw measures a fall from the highest rate since something froze, war
 });
 
 Deno.test("thaw ends training when its policy does, but not while something is awake", () => {
-  const ends = (truth: Run["truth"]) => {
+  const ending = (truth: Run["truth"]) => {
     const policy = thaw(gradES({ tau: 1, alpha: 0 }), { every: 4, readings: 1 });
-    return train(policy, { truth, steps: 12, names: ["a"] }).map(({ state }) => policy.stopped!(state));
+    return train(policy, { truth, steps: 12, names: ["a"] }).map(({ state }) => ends(policy, state));
   };
-  assertEquals(ends(quiet), Array(12).fill(true));
-  assertEquals(ends((_, step) => step < 8 ? 0.5 : 5), [...Array(8).fill(true), false, false, false, false]);
+  assertEquals(ending(quiet), Array(12).fill(true));
+  assertEquals(ending((_, step) => step < 8 ? 0.5 : 5), [...Array(8).fill(true), false, false, false, false]);
   assertEquals(thaw(small).stopped, undefined);
   const outside = untilFrozen(thaw(small, { every: 4, readings: 1 }));
   const last = train(outside, { truth: (_, step) => step < 8 ? 0.5 : 5, steps: 9, names: ["a"] });
-  assertEquals([outside.stopped!(last[7].state), outside.stopped!(last[8].state)], [true, false]);
+  assertEquals([ends(outside, last[7].state), ends(outside, last[8].state)], [true, false]);
 });
 
 Deno.test("thaw gives the reason of the life in which a component froze", () => {
