@@ -6,7 +6,8 @@
  * @module
  */
 
-import type { Gpu } from "@firn/train";
+import type { Gpu, Signal } from "@firn/train";
+import { SIGNALS } from "../../core/policy.ts";
 import { firnLayer, firnModel, firnProduct, type Product, watching } from "./contenders.ts";
 import type { Contender } from "./measure.ts";
 import type { OneLayerSize } from "./one_layer.ts";
@@ -93,14 +94,21 @@ export function productEntry(product: Product, recorded?: number): Entry {
   };
 }
 
+/** What is measured, of every component. */
+const WATCHED: readonly (readonly [name: string, signals: readonly Signal[]])[] = [
+  ["gradNorm", ["gradNorm"]],
+  ["GradES's three signals", ["gradNorm", "gradDelta", "weightDelta"]],
+  ["snr's three signals", ["firstMoment", "secondMoment", "benefit"]],
+  ["all seven signals", SIGNALS],
+];
+
 async function watched(gpu: Gpu): Promise<Contender[]> {
   const size = { shape: SHAPES["gpt2-124m"], batch: 8, length: 1024 };
-  const all = watching(["gradNorm", "gradDelta", "weightDelta"]);
-  return [
-    await firnModel(gpu, size),
-    await firnModel(gpu, { ...size, policy: watching(["gradNorm"]), name: "gradNorm" }),
-    await firnModel(gpu, { ...size, policy: all, name: "all three signals" }),
-  ];
+  const contenders = [await firnModel(gpu, size)];
+  for (const [name, signals] of WATCHED) {
+    contenders.push(await firnModel(gpu, { ...size, policy: watching(signals), name }));
+  }
+  return contenders;
 }
 
 /** A shape trained with f32 and with f16 between kernels; losses differ by the roundings of five steps. */
