@@ -36,17 +36,24 @@ export interface Recording {
   readonly moved: ReadonlyMap<GPUBuffer, GPUBuffer>;
   /** The buffer of each value that the plan keeps of its prefix. */
   readonly kept: readonly GPUBuffer[];
-  /**
-   * Uploads the step's scalars and submits all launches in one compute pass, or in two with copies between them. `starts`
-   * holds for each group of the plan the step after which its age counts; 0 where absent.
-   */
-  replay(step: number, starts?: readonly number[], copies?: PrefixCopies): void;
+  /** Uploads the step's scalars and submits all launches in one compute pass, or in two with copies between them. */
+  replay(step: number, options?: ReplayOptions): void;
   /** Uploads the step's scalars and gives the launches, in order. */
   prepare(step: number, starts?: readonly number[]): Pass["launches"];
   /** Frees the buffers that belong to the recording. */
   destroy(): void;
   /** The same, but for the buffers of intermediate values: another recording may have them. */
   release(): GPUBuffer[];
+}
+
+/** How a step is replayed. */
+export interface ReplayOptions {
+  /** For each group of the plan the step after which its age counts; 0 where absent. */
+  readonly starts?: readonly number[];
+  /** What happens between the prefix and the rest; nothing when absent. */
+  readonly copies?: PrefixCopies;
+  /** Whether the device has nothing to do: it begins with the first launches while the others are encoded. */
+  readonly idle?: boolean;
 }
 
 /** What happens between the prefix of a plan and the rest. */
@@ -62,7 +69,7 @@ export type Resolve = (leaf: Tensor) => GPUBuffer;
 
 type Slot = Extract<Source, { kind: "slot" }>;
 
-/** Launches that are submitted together while a step is taken during recording. */
+/** Launches that are submitted together where the device would wait for all of them otherwise. */
 const PORTION = 32;
 
 /**
@@ -157,6 +164,12 @@ export async function record(
       gpu.counts.submits++;
     };
 
+    const submitAll = (launches: readonly Launch[]): void => {
+      const encoder = device.createCommandEncoder();
+      encode(encoder, launches);
+      submit(encoder);
+    };
+
     const steps: Launch[] = [];
     const { touches, turn } = turnTaker(plan, { buffers, slots, owned });
     /** Launches of this step and of the next, which are others where leaves take turns. */
@@ -173,9 +186,7 @@ export async function record(
         const from = steps.length;
         steps.push(...plan.launches.slice(from, Math.min(from + PORTION, end)).map(bind));
         if (taking === undefined) continue;
-        const encoder = device.createCommandEncoder();
-        encode(encoder, steps.slice(from));
-        submit(encoder);
+        submitAll(steps.slice(from));
       }
     };
     if (taking !== undefined) {
@@ -199,17 +210,18 @@ export async function record(
         return moved;
       },
       kept: prefix === null ? [] : prefix.kept.map(({ buffer }) => bufferOf(buffer)),
-      replay(step: number, starts?: readonly number[], copies?: PrefixCopies): void {
+      replay(step: number, { starts, copies, idle = false }: ReplayOptions = {}): void {
         uploadScalars(step, starts);
-        const encoder = device.createCommandEncoder();
-        if (prefix === null || copies === undefined) encode(encoder, now);
-        else {
-          const { head, launches } = prefix;
+        if (prefix === null || copies === undefined) {
+          const portion = idle ? PORTION : now.length;
+          for (let from = 0; from < now.length; from += portion) submitAll(now.slice(from, from + portion));
+        } else {
+          const { head, launches } = prefix, encoder = device.createCommandEncoder();
           if (!copies.skip) encode(encoder, now.slice(0, head + launches));
           copies.encode(encoder);
           encode(encoder, copies.skip ? now.toSpliced(head, launches) : now.slice(head + launches));
+          submit(encoder);
         }
-        submit(encoder);
         taken();
       },
       prepare(step: number, starts?: readonly number[]): Pass["launches"] {

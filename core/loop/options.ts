@@ -6,7 +6,7 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import type { Precision } from "../gpu/plan.ts";
-import { type FreezePolicy, type Signal, SIGNALS } from "../policy.ts";
+import { type Signal, SIGNALS } from "../policy.ts";
 import type { Spec } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { TensorTree, TrainingOptions } from "./state.ts";

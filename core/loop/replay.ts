@@ -21,6 +21,8 @@ export interface Replay {
   readonly leaves: Leaves;
   readonly batch: Leaves;
   readonly step: number;
+  /** Whether the device has nothing to do, as after a look. */
+  readonly idle: boolean;
   /** What the states of one run have in common: their buffers. */
   readonly owner: object;
 }
@@ -77,11 +79,11 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
   }
 
   /** Replays the recording; a cache that a failing step was to fill is not to be trusted. */
-  async function run({ plan, batch, step, owner }: Replay, recording: Recording): Promise<Cost> {
+  async function run({ plan, batch, step, owner, idle }: Replay, recording: Recording): Promise<Cost> {
     try {
       cache?.meet(plan, owner);
       const copies = cache?.copiesOf({ recording, batch });
-      recording.replay(step, plan.starts, copies);
+      recording.replay(step, { starts: plan.starts, copies, idle });
       if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
       gpu.check();
       const { prefix, cost } = plan.plan;

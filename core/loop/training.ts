@@ -275,7 +275,17 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     }
     const plan = compiler.compile(asked);
     const { leaves } = state;
-    const { cost, moved } = await replays.replay({ plan, params, leaves, batch: given, step, owner: token });
+    // A software adapter works on this very CPU.
+    const idle = state.look !== null && !gpu.software;
+    const { cost, moved } = await replays.replay({
+      plan,
+      params,
+      leaves,
+      batch: given,
+      step,
+      idle,
+      owner: token,
+    });
 
     const renew = (tensor: Tensor): Tensor => {
       const { buffer, label } = storageOf(tensor);

@@ -79,6 +79,26 @@ Deno.test("next changes nothing when there is no room for a new plan, and can be
   );
 });
 
+Deno.test("next submits in portions after a look, but for a software adapter, whose device is the CPU", async () => {
+  await using software = await openGpu();
+  const runs = [];
+  for (const gpu of [software, { ...software, software: false }]) {
+    const model = await newModel<LlamaParams>(gpu, { source, seed: 1 }), training = defined(gpu, model);
+    let state = await training.init(model.params);
+    // The first of a frozen set is recorded.
+    for (let i = 0; i < 2; i++) state = await training.next(state, batch);
+    const { submits } = gpu.counts;
+    state = await training.next(state, batch);
+    const { launches } = state.cost!;
+    // One more reads.
+    runs.push({ submits: gpu.counts.submits - submits - 1, launches, bits: await bitsOf(gpu, state) });
+  }
+  const [whole, portions] = runs;
+  assertEquals([whole.submits, portions.submits], [1, Math.ceil(portions.launches / 32)]);
+  assert(portions.submits > 1);
+  assertEquals(portions.bits, whole.bits);
+});
+
 Deno.test("next of two states at once takes each with its own batch", async () => {
   await using gpu = await openGpu();
   type Params = { readonly w: { readonly weight: Tensor } };
