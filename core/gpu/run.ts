@@ -263,6 +263,18 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
   return plan(roots, { target: gpu.target, updates });
 }
 
+/**
+ * Refuses to replay a plan that was recorded before a training step took the values it reads.
+ *
+ * @param plan The plan
+ * @throws {ConsumedError} When a step has consumed a tensor that it reads
+ */
+export function checkUnconsumed({ buffers }: Plan): void {
+  for (const { source } of buffers) {
+    if (source.kind === "leaf" && isResident(source.node)) storageOf(source.node);
+  }
+}
+
 /** Uploads host values, or codes of bf16; the buffer belongs to the returned tensor. */
 export function upload(
   gpu: Gpu,
@@ -308,7 +320,10 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
     ? await record(gpu, { plan: planFor(gpu, computed), label: "read" })
     : null;
   try {
-    recording?.replay(1);
+    if (recording !== null) {
+      checkUnconsumed(recording.plan);
+      recording.replay(1);
+    }
     const sources = stored.map((t) => ({
       buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
       bytes: ELEMENT_BYTES[t.dtype] * sizeOf(t.shape),
