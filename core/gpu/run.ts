@@ -81,7 +81,7 @@ const PORTION = 32;
  * to give memory than a step to run. `taking`: a step that is taken meanwhile, as {@link Recording.replay} does: the
  * device works on the first launches while memory for the others is found
  * @returns The recording
- * @throws {OutOfMemoryError} When the device has no room; nothing outside the recording was changed
+ * @throws {OutOfMemoryError} When the device has no room; as after any error, nothing outside the recording was changed
  */
 export async function record(
   gpu: Gpu,
@@ -198,7 +198,6 @@ export async function record(
     const roots = plan.roots.map(bufferOf);
     await checkAllocations(gpu);
     bindUpTo(plan.launches.length);
-    gpu.check();
     if (taking !== undefined) taken();
 
     const prefix = typeof plan.prefix === "object" ? plan.prefix : null;
