@@ -62,7 +62,7 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** The device went away: a driver crash, a reset, an unplugged card. */
+/** The device went away: a driver crash, a reset, an unplugged card, or it was closed. */
 export class DeviceLostError extends Error {
   /** Name of the class, kept where code is minified. */
   override name = "DeviceLostError";

@@ -9,7 +9,7 @@ import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
 import type { MatmulVariant } from "../../kernels/matmul.ts";
 import type { HostData, Target } from "../tensor.ts";
 
-/** An open device. Close it with `await using`. */
+/** An open device. Close it with `await using`: what still waits for it then throws. */
 export interface Gpu extends AsyncDisposable {
   /** The WebGPU device. */
   readonly device: GPUDevice;
@@ -27,7 +27,7 @@ export interface Gpu extends AsyncDisposable {
   readonly tuning: Tuning;
   /** Compute pipelines by shader text. */
   readonly pipelines: Map<string, GPUComputePipeline>;
-  /** Throws when the device is lost or reported an error since the last call. */
+  /** Throws when the device is lost or closed, or reported an error since the last call. */
   check(): void;
 }
 
@@ -124,11 +124,10 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     throw new TypeError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
   }
 
-  let failure: Error | null = null, closing = false;
+  let failure: Error | null = null;
   device.lost.then((info) => {
-    if (!closing) {
-      failure = new DeviceLostError(`The device "${name}" was lost: ${info.message || info.reason}`);
-    }
+    if (failure instanceof DeviceLostError) return; // Closed.
+    failure = new DeviceLostError(`The device "${name}" was lost: ${info.message || info.reason}`);
   });
   device.addEventListener("uncapturederror", (event) => {
     const { error } = event as GPUUncapturedErrorEvent;
@@ -155,7 +154,11 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       if (seen !== null) throw seen;
     },
     async [Symbol.asyncDispose](): Promise<void> {
-      closing = true;
+      if (!(failure instanceof DeviceLostError)) {
+        failure = new DeviceLostError(
+          `Cannot go on as the device "${name}" was closed: close it after the last use, or open another`,
+        );
+      }
       // A device that is dropped with seconds of work in its queue takes the process down.
       await device.queue.onSubmittedWorkDone();
       device.destroy();

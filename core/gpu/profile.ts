@@ -21,7 +21,19 @@ export interface KernelTime {
 }
 
 /**
- * Replays a recording once with a pass for each launch and reads the device's clock around each.
+ * Refuses a device without timestamps.
+ *
+ * @param gpu The device
+ * @throws {TypeError} When it has none
+ */
+export function checkTimestamps(gpu: Gpu): void {
+  if (gpu.features.has("timestamp-query")) return;
+  throw new TypeError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
+}
+
+/**
+ * Replays a recording once with a pass for each launch and reads the device's clock around each. All is submitted
+ * when this returns its promise.
  *
  * @param gpu The device; needs the feature `timestamp-query`
  * @param options The recording, the step whose scalars it uses, and the starts of its groups
@@ -32,19 +44,15 @@ export async function profile(
   gpu: Gpu,
   options: { readonly recording: Recording; readonly step: number; readonly starts?: readonly number[] },
 ): Promise<KernelTime[]> {
-  if (!gpu.features.has("timestamp-query")) {
-    throw new TypeError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
-  }
+  checkTimestamps(gpu);
   const { recording, step, starts } = options;
-  const launches = recording.prepare(step, starts);
-  const rows: KernelTime[] = [];
-  for (let from = 0; from < launches.length; from += MOST_PASSES) {
-    const part = launches.slice(from, from + MOST_PASSES);
-    const times = await clocked(gpu, part.map((launch) => ({ launches: [launch], times: 1 })));
-    times.forEach((milliseconds, i) => {
-      const { kernel, bytes } = recording.plan.launches[from + i];
-      rows.push({ name: kernel.name, flops: kernel.flops, milliseconds, bytes });
-    });
+  const passes = recording.prepare(step, starts).map((launch) => ({ launches: [launch], times: 1 }));
+  const parts: Promise<number[]>[] = [];
+  for (let from = 0; from < passes.length; from += MOST_PASSES) {
+    parts.push(clocked(gpu, passes.slice(from, from + MOST_PASSES)));
   }
-  return rows;
+  const times = (await Promise.all(parts)).flat();
+  return recording.plan.launches.map(({ kernel: { name, flops }, bytes }, i) => {
+    return { name, flops, milliseconds: times[i], bytes };
+  });
 }

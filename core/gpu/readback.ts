@@ -33,14 +33,15 @@ export interface Source {
 
 /**
  * Copies buffers to the host. In Deno this waits for all queued work, once for every 64 MiB; the first time, each time
- * that more is read than ever before and in other versions than 2.9 for 10 ms more.
+ * that more is read than ever before, for a buffer above that and in other versions than 2.9 for 10 ms more.
  *
  * @param gpu The device
  * @param sources What to read
  * @returns A copy of the bytes of each
- * @throws {DeviceLostError} When the device is gone
+ * @throws {DeviceLostError} When the device is gone or closed
  */
 export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise<ArrayBuffer[]> {
+  gpu.check();
   const results: ArrayBuffer[] = [];
   for (let from = 0; from < sources.length;) {
     const offsets: number[] = [];
@@ -112,14 +113,14 @@ export async function mapped(gpu: Gpu, mapping: Promise<unknown>): Promise<void>
   }
 }
 
-/** The staging buffer of a device, grown when needed; another one while somebody else waits for it. */
+/** The staging buffer of a device, grown when needed; another one while somebody else waits for it, and above 64 MiB. */
 function stagingFor(gpu: Gpu, bytes: number): Staging {
   const known = staging.get(gpu);
-  const free = known === undefined || !known.busy;
-  if (known !== undefined && free && known.buffer.size >= bytes) return known;
+  const kept = bytes <= STAGING && !known?.busy;
+  if (known !== undefined && kept && known.buffer.size >= bytes) return known;
   const buffer = allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
   const made = { buffer, busy: false, awaited: false };
-  if (free) {
+  if (kept) {
     known?.buffer.destroy();
     staging.set(gpu, made);
   }

@@ -81,7 +81,7 @@ const PORTION = 32;
  * to give memory than a step to run. `taking`: a step that is taken meanwhile, as {@link Recording.replay} does: the
  * device works on the first launches while memory for the others is found
  * @returns The recording
- * @throws {OutOfMemoryError} When the device has no room; nothing outside the recording was changed
+ * @throws {OutOfMemoryError} When the device has no room; as after any error, nothing outside the recording was changed
  */
 export async function record(
   gpu: Gpu,
@@ -198,7 +198,6 @@ export async function record(
     const roots = plan.roots.map(bufferOf);
     await checkAllocations(gpu);
     bindUpTo(plan.launches.length);
-    gpu.check();
     if (taking !== undefined) taken();
 
     const prefix = typeof plan.prefix === "object" ? plan.prefix : null;
@@ -263,6 +262,18 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
   return plan(roots, { target: gpu.target, updates });
 }
 
+/**
+ * Refuses to replay a plan that was recorded before a training step took the values it reads.
+ *
+ * @param plan The plan
+ * @throws {ConsumedError} When a step has consumed a tensor that it reads
+ */
+export function checkUnconsumed({ buffers }: Plan): void {
+  for (const { source } of buffers) {
+    if (source.kind === "leaf" && isResident(source.node)) storageOf(source.node);
+  }
+}
+
 /** Uploads host values, or codes of bf16; the buffer belongs to the returned tensor. */
 export function upload(
   gpu: Gpu,
@@ -308,7 +319,10 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
     ? await record(gpu, { plan: planFor(gpu, computed), label: "read" })
     : null;
   try {
-    recording?.replay(1);
+    if (recording !== null) {
+      checkUnconsumed(recording.plan);
+      recording.replay(1);
+    }
     const sources = stored.map((t) => ({
       buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
       bytes: ELEMENT_BYTES[t.dtype] * sizeOf(t.shape),

@@ -7,7 +7,7 @@
 import { toBf16 } from "../data/floats.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
-import { createBuffer, type Gpu } from "../gpu/device.ts";
+import { checkAllocations, createBuffer, type Gpu } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { resident, storageOf } from "../gpu/resident.ts";
 import { readAll } from "../gpu/run.ts";
@@ -121,44 +121,63 @@ function parse(text: string, path: string): Stored {
  * @throws {ConsumedError} When a step has consumed the state
  */
 export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>): TrainingState<P> {
-  const encoder = gpu.device.createCommandEncoder();
+  gpu.check();
+  for (const tensor of tensorsOf(state)) storageOf(tensor);
+  const pairs: Pair[] = [];
   const copy = (tensor: Tensor): Tensor => {
     const { buffer, label, producedAt } = storageOf(tensor);
-    const bytes = bytesOf(tensor);
-    const made = createBuffer(gpu, { label, bytes });
-    encoder.copyBufferToBuffer(buffer, 0, made, 0, bytes);
+    const made = createBuffer(gpu, { label, bytes: bytesOf(tensor) });
+    pairs.push([buffer, made]);
     return resident(tensor, { buffer: made, label, producedAt });
   };
   const copies = (tree: ReadonlyMap<Path, Tensor>): Map<Path, Tensor> =>
     new Map([...tree].map(([path, t]) => [path, copy(t)]));
   const params = unflatten(copies(flatten(state.params))) as P, leaves = copies(state.leaves);
-  gpu.device.queue.submit([encoder.finish()]);
-  gpu.counts.submits++;
+  copyAll(gpu, pairs);
   return { ...state, params, leaves, loss: state.loss === null ? null : leaves.get("loss")! };
 }
 
 /**
- * Does something that updates the buffers of a state in place, then puts their values back.
+ * Does something that updates the buffers of a state in place, then puts their values back; nobody sees them in between.
  *
  * @param gpu The device
  * @param state The state, not consumed
- * @param work What to do
+ * @param work What to do: it submits all before it waits for anything
  * @returns What it gives
+ * @throws {ConsumedError} When a step has consumed the state
+ * @throws {OutOfMemoryError} When the device has no room for a copy of the state; nothing was done
  */
 export async function undone<P extends TensorTree, R>(
   gpu: Gpu,
   state: TrainingState<P>,
   work: () => Promise<R>,
 ): Promise<R> {
-  const copy = snapshot(gpu, state);
-  const result = await work();
+  const storages = tensorsOf(state).map(storageOf);
+  const pairs = storages.map(({ buffer, label }): Pair => [
+    buffer,
+    createBuffer(gpu, { label, bytes: buffer.size }),
+  ]);
+  try {
+    await checkAllocations(gpu);
+    copyAll(gpu, pairs);
+    const done = work();
+    copyAll(gpu, pairs.map(([from, to]) => [to, from]));
+    return await done;
+  } finally {
+    for (const [, copy] of pairs) copy.destroy();
+  }
+}
+
+/** A buffer, and one of its size that gets its values. */
+type Pair = readonly [from: GPUBuffer, to: GPUBuffer];
+
+function copyAll(gpu: Gpu, pairs: readonly Pair[]): void {
   const encoder = gpu.device.createCommandEncoder();
-  const pairs = [[flatten(state.params), flatten(copy.params)], [state.leaves, copy.leaves]] as const;
-  const saved = pairs.flatMap(([to, from]) =>
-    [...to].map(([path, t]) => [storageOf(t), storageOf(from.get(path)!)] as const)
-  );
-  for (const [to, from] of saved) encoder.copyBufferToBuffer(from.buffer, 0, to.buffer, 0, to.buffer.size);
+  for (const [from, to] of pairs) encoder.copyBufferToBuffer(from, 0, to, 0, to.size);
   gpu.device.queue.submit([encoder.finish()]);
-  for (const [, { buffer }] of saved) buffer.destroy();
-  return result;
+  gpu.counts.submits++;
+}
+
+function tensorsOf<P extends TensorTree>({ params, leaves }: TrainingState<P>): Tensor[] {
+  return [...flatten(params).values(), ...leaves.values()];
 }

@@ -8,7 +8,7 @@ import { ShapeError } from "../errors.ts";
 import { createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
 import { readBuffers } from "../gpu/readback.ts";
 import { bytesOf } from "../gpu/plan.ts";
-import { planFor, record } from "../gpu/run.ts";
+import { checkUnconsumed, planFor, record } from "../gpu/run.ts";
 import { broadcast, equal, where } from "../ops/elementwise.ts";
 import { reshape } from "../ops/shape.ts";
 import { hostValues, leaf, sameShape, stepScalar, type Tensor, tensor } from "../tensor.ts";
@@ -27,6 +27,12 @@ export interface EvaluateOptions<P extends TensorTree, B extends TensorTree> {
 
 /** A recorded evaluation: what the buffers of its parameters hold now decides. */
 export interface Evaluation {
+  /**
+   * Refuses values that are no longer those of its parameters.
+   *
+   * @throws {ConsumedError} When a training step has consumed them since it was recorded
+   */
+  check(): void;
   /** Computes the loss of each batch. */
   losses(): Promise<Float32Array>;
   /** Frees its buffers. */
@@ -42,6 +48,7 @@ export interface Evaluation {
  * @throws {RangeError} When there is no batch
  * @throws {ShapeError} When batches differ in shape: pad the last one
  * @throws {TypeError} When they differ in names or types
+ * @throws {ConsumedError} When a training step consumes the parameters before they are read
  */
 export async function evaluate<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -49,6 +56,7 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
 ): Promise<Float32Array> {
   const evaluation = await recordEvaluation(gpu, options);
   try {
+    evaluation.check();
     return await evaluation.losses();
   } finally {
     evaluation.destroy();
@@ -91,6 +99,7 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
     throw error;
   });
   return {
+    check: () => checkUnconsumed(plan),
     async losses() {
       batches.forEach((batch, i) => {
         for (const [path, t] of flatten(batch)) {

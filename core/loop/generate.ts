@@ -7,7 +7,7 @@
 import { createBuffer, type Gpu } from "../gpu/device.ts";
 import { readBuffers } from "../gpu/readback.ts";
 import { bytesOf } from "../gpu/plan.ts";
-import { planFor, record, type Recording } from "../gpu/run.ts";
+import { checkUnconsumed, planFor, record, type Recording } from "../gpu/run.ts";
 import { hiddenStates, type Model } from "../models/model.ts";
 import { linear } from "../nn/linear.ts";
 import { embedding } from "../ops/embedding.ts";
@@ -42,6 +42,7 @@ export interface GenerateOptions {
  * @param options Prompt, length, sampling
  * @returns The new ids, as they come
  * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
+ * @throws {ConsumedError} When a training step consumes the parameters, also between two tokens
  */
 export async function* generate(
   gpu: Gpu,
@@ -108,6 +109,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
       padded.set(ids);
       gpu.device.queue.writeBuffer(buffers.get("ids")!, 0, padded);
       gpu.device.queue.writeBuffer(buffers.get("last")!, 0, new Int32Array([ids.length - 1]));
+      checkUnconsumed(plan);
       recording.replay(1);
       return new Float32Array(
         (await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: 4 * model.vocabSize }]))[0],

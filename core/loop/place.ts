@@ -8,7 +8,7 @@ import { toBf16 } from "../data/floats.ts";
 import { createBuffer, type Gpu, writeValues } from "../gpu/device.ts";
 import { bytesOf } from "../gpu/plan.ts";
 import { isResident, resident, storageOf } from "../gpu/resident.ts";
-import { planFor, record } from "../gpu/run.ts";
+import { checkUnconsumed, planFor, record } from "../gpu/run.ts";
 import { hostOp, hostValues, type Spec, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import type { HostTensor } from "./state.ts";
@@ -49,11 +49,17 @@ export async function copyIn(
   const recording = isResident(source)
     ? null
     : await record(gpu, { plan: planFor(gpu, [source]), label: path });
-  recording?.replay(1);
-  const from = recording === null ? storageOf(source).buffer : recording.roots[0];
-  const encoder = gpu.device.createCommandEncoder();
-  encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
-  gpu.device.queue.submit([encoder.finish()]);
-  recording?.destroy();
-  return made;
+  try {
+    if (recording !== null) {
+      checkUnconsumed(recording.plan);
+      recording.replay(1);
+    }
+    const from = recording === null ? storageOf(source).buffer : recording.roots[0];
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
+    gpu.device.queue.submit([encoder.finish()]);
+    return made;
+  } finally {
+    recording?.destroy();
+  }
 }

@@ -8,7 +8,7 @@ import { checkAllocations, createBuffer, type Gpu, writeValues } from "../gpu/de
 import { bytesOf, type Cost } from "../gpu/plan.ts";
 import { storageOf } from "../gpu/resident.ts";
 import { keepFor, record, type Recording } from "../gpu/run.ts";
-import { hostValues, type Spec, type Tensor } from "../tensor.ts";
+import { hostValues, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Compiled } from "./compile.ts";
 import type { PrefixCache } from "./prefix_cache.ts";
@@ -34,21 +34,30 @@ export interface Replayed {
   readonly moved: Recording["moved"];
 }
 
+/** A recording, and the plan of the last step that it took: of plans with one key only `starts` differ. */
+export interface Recorded {
+  readonly plan: Compiled;
+  readonly recording: Recording;
+}
+
 /** Takes steps. */
 export interface Replayer {
   /**
    * Uploads the batch and replays the plan; records it first where it is not the last one.
    *
    * @returns What it cost, and which buffers moved
+   * @throws When the device reports an error before all is submitted: then the step was not taken, and may be again
    */
   replay(options: Replay): Promise<Replayed>;
-  /** The recording of the last step, where it was of a run. */
-  recordingOf(owner: object | undefined): Recording | null;
-  /** Frees the recording, but for what that of another plan can have. */
+  /** Does something while no step is taken: at once, or after those that wait already. */
+  alone<T>(work: () => T | Promise<T>): Promise<T>;
+  /** The last step, where it was of a run. */
+  lastOf(owner: object | undefined): Recorded | null;
+  /** Frees the recording, but for what that of another plan can have; once no step is taken. */
   turnTo(next: Pick<Replay, "plan" | "owner">): void;
-  /** Frees the recording, and what is kept of prefixes. */
+  /** Frees the recording, and what is kept of prefixes; once no step is taken. */
   forget(): void;
-  /** Frees the buffers of batches too. */
+  /** Frees the buffers of batches too, at once. */
   dispose(): void;
 }
 
@@ -60,22 +69,36 @@ export interface Replayer {
  * @returns The replayer, with nothing recorded
  */
 export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
-  const inputs = new Map<string, GPUBuffer>();
-  let current: { readonly key: string; readonly owner: object; readonly recording: Recording } | null = null;
-
-  function inputBuffer(path: Path, spec: Spec): GPUBuffer {
-    const key = `${path} ${spec.shape}`;
-    if (!inputs.has(key)) inputs.set(key, createBuffer(gpu, { label: path, bytes: bytesOf(spec) }));
-    return inputs.get(key)!;
-  }
-
+  /** Buffers of batches; all that the recording binds are among them. */
+  const inputs = new Map<Path, GPUBuffer>();
+  let current: Recorded & { readonly owner: object } | null = null;
   /** Buffers for the next recording. */
   let spare: GPUBuffer[] = [];
+
+  /** Frees the buffers that a batch of other shapes cannot have, and makes those that it lacks. */
+  function turnInputs(batch: Leaves): void {
+    for (const [path, buffer] of inputs) {
+      const spec = batch.get(path);
+      if (spec !== undefined && bytesOf(spec) === buffer.size) continue;
+      buffer.destroy();
+      inputs.delete(path);
+    }
+    for (const [path, spec] of batch) {
+      if (inputs.has(path)) continue;
+      inputs.set(path, createBuffer(gpu, { label: `batch.${path}`, bytes: bytesOf(spec) }));
+    }
+  }
+
+  function freeInputs(): void {
+    for (const buffer of inputs.values()) buffer.destroy();
+    inputs.clear();
+  }
 
   function forget(): void {
     current?.recording.destroy();
     current = null;
     for (const buffer of spare.splice(0)) buffer.destroy();
+    cache?.clear();
   }
 
   /** Replays the recording; a cache that a failing step was to fill is not to be trusted. */
@@ -83,9 +106,8 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
     try {
       cache?.meet(plan, owner);
       const copies = cache?.copiesOf({ recording, batch });
-      recording.replay(step, { starts: plan.starts, copies, idle });
       if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
-      gpu.check();
+      recording.replay(step, { starts: plan.starts, copies, idle });
       const { prefix, cost } = plan.plan;
       return copies?.skip && typeof prefix === "object" ? prefix.rest : cost;
     } catch (error) {
@@ -97,27 +119,51 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
   /** Steps of several states wait for each other: they have buffers of batches in common. Null while none is taken. */
   let turn: Promise<unknown> | null = null;
 
+  function alone<T>(work: () => T | Promise<T>): Promise<T> {
+    const done = turn === null ? Promise.try(work) : turn.then(work);
+    const over: Promise<unknown> = done.catch(() => {}).then(() => {
+      if (turn === over) turn = null;
+    });
+    turn = over;
+    return done;
+  }
+
+  /** Takes a step. Nothing throws after its updates were submitted: the state that it had is no more then. */
   async function take(asked: Replay): Promise<Replayed> {
-    const { plan: { key, plan, starts }, params, leaves, batch, step, owner } = asked;
-    for (const [path, tensor] of batch) {
-      writeValues(gpu, inputBuffer(`batch.${path}`, tensor), hostValues(tensor, `batch.${path}`));
+    const { plan, params, leaves, batch, step, owner } = asked;
+    gpu.check();
+    const values = [...batch].map(([path, tensor]) => [path, hostValues(tensor, `batch.${path}`)] as const);
+    const known = current?.plan.key === plan.key && current.owner === owner ? current : null;
+    if (known === null) {
+      release();
+      turnInputs(batch);
     }
-    if (current !== null && current.key === key && current.owner === owner) {
-      const { recording } = current;
+    for (const [path, data] of values) writeValues(gpu, inputs.get(path)!, data);
+    if (known !== null) {
+      const { recording } = current = { ...known, plan };
       return { cost: await run(asked, recording), moved: recording.moved };
     }
-    release();
     const resolve = (node: Tensor): GPUBuffer => {
       const { path } = node.attrs as { path: Path };
-      if (path.startsWith("batch.")) return inputBuffer(path, batch.get(path.slice(6))!);
+      if (path.startsWith("batch.")) return inputs.get(path.slice(6))!;
       return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
     };
     // What a cache has of the prefix decides which launches the step has.
-    const taking = cache === null ? { step, starts } : undefined;
-    const recording = await record(gpu, { plan, resolve, spare: spare.splice(0), label: "step", taking });
-    current = { key, owner, recording };
+    const taking = cache === null ? { step, starts: plan.starts } : undefined;
+    const recording = await record(gpu, {
+      plan: plan.plan,
+      resolve,
+      spare: spare.splice(0),
+      label: "step",
+      taking,
+    }).catch((error) => {
+      // One of them may have been refused.
+      freeInputs();
+      throw error;
+    });
+    current = { plan, owner, recording };
     return {
-      cost: taking === undefined ? await run(asked, recording) : plan.cost,
+      cost: taking === undefined ? await run(asked, recording) : plan.plan.cost,
       moved: recording.moved,
     };
   }
@@ -128,29 +174,22 @@ export function replayer(gpu: Gpu, cache: PrefixCache | null): Replayer {
   }
 
   return {
-    replay(asked) {
-      const taken = turn === null ? take(asked) : turn.then(() => take(asked));
-      const done: Promise<unknown> = taken.catch(() => {}).then(() => {
-        if (turn === done) turn = null;
-      });
-      turn = done;
-      return taken;
-    },
-    recordingOf: (owner) => current !== null && current.owner === owner ? current.recording : null,
+    replay: (asked) => alone(() => take(asked)),
+    alone,
+    lastOf: (owner) => current !== null && current.owner === owner ? current : null,
     turnTo({ plan, owner }) {
-      release();
-      cache?.meet(plan, owner);
-      spare = keepFor(plan.plan, spare).filter((buffer) => buffer !== undefined);
+      alone(() => {
+        release();
+        cache?.meet(plan, owner);
+        spare = keepFor(plan.plan, spare).filter((buffer) => buffer !== undefined);
+      });
     },
     forget() {
-      forget();
-      cache?.clear();
+      alone(forget);
     },
     dispose() {
       forget();
-      cache?.clear();
-      for (const buffer of inputs.values()) buffer.destroy();
-      inputs.clear();
+      freeInputs();
     },
   };
 }

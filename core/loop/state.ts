@@ -191,9 +191,12 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /** Components of the model; empty before the first step. */
   readonly components: () => readonly Component[];
   /**
-   * Time of each kernel of the last step's plan: takes that step once more and puts back what it changed.
+   * Time of each kernel of the last step's plan: takes that step once more and puts back what it changed. Steps that are
+   * asked for meanwhile wait.
    *
-   * @throws {TypeError} When the last step was of another state, or froze something
+   * @throws {TypeError} When the last step was of another state, or froze something, or the device has no timestamps
+   * @throws {ConsumedError} When a step has consumed the state
+   * @throws {OutOfMemoryError} When the device has no room for a copy of the state
    */
   profile(state: TrainingState<P>): Promise<KernelTime[]>;
   /**

@@ -8,14 +8,12 @@ import { ConsumedError, NonFiniteError } from "../errors.ts";
 import { checkAllocations, type Gpu } from "../gpu/device.ts";
 import type { Cost } from "../gpu/plan.ts";
 import { consume, resident, storageOf } from "../gpu/resident.ts";
-import { type KernelTime, profile } from "../gpu/profile.ts";
 import type { Component, Json, Signal } from "../policy.ts";
 import type { Spec, Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { sinceAfter } from "./ages.ts";
 import { type Compiled, describe, stepCompiler, type StepRequest } from "./compile.ts";
 import { findComponents } from "./components.ts";
-import { undone } from "./checkpoint.ts";
 import { bestSpecs, keepBest, restoreBest } from "./best.ts";
 import { begin, checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
 import { adjustLeaves, checkLeaves } from "./leaves.ts";
@@ -33,6 +31,7 @@ import {
 import { copyIn, place } from "./place.ts";
 import type { Ending, SavedState, TensorTree, Training, TrainingOptions, TrainingState } from "./state.ts";
 import { prefixCache } from "./prefix_cache.ts";
+import { profileStep } from "./profile_step.ts";
 import { replayer } from "./replay.ts";
 import { stateSpecs } from "./trace.ts";
 import { validatorOf } from "./validation.ts";
@@ -361,17 +360,6 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return { leaves, policy: decided.policy, frozen, probed, since, look, event, validation, best, ending };
   }
 
-  async function profileStep(state: TrainingState<P>): Promise<KernelTime[]> {
-    const recording = replays.recordingOf(owners.get(state));
-    if (recording === null || state.event !== null) {
-      throw new TypeError(
-        "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
-      );
-    }
-    const { starts } = compiler.compile(request(state));
-    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
-  }
-
   function costOf(frozen: readonly Path[], probed: readonly Path[] = []): Cost {
     if (components.length === 0) {
       throw new TypeError("Cannot tell the cost as no step was taken: take one first");
@@ -388,7 +376,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     init,
     next,
     resume,
-    profile: profileStep,
+    profile: (state) => profileStep(gpu, { replays, state, owner: owners.get(state) }),
     prefix: () => cache?.state() ?? null,
     components: () => components,
     costOf,

@@ -3,6 +3,7 @@ import {
   add,
   defineTraining,
   DeviceLostError,
+  evaluate,
   fill,
   matmul,
   multiply,
@@ -11,6 +12,7 @@ import {
   read,
   readAll,
   sgd,
+  snapshot,
   sum,
   type Tensor,
   tensor,
@@ -134,4 +136,56 @@ Deno.test("read rejects with DeviceLostError when the device goes while it waits
   const waiting = read(lost, add(fill(1, [4]), 1));
   lost.device.destroy();
   await assertRejects(() => waiting, DeviceLostError);
+});
+
+Deno.test("everything rejects with DeviceLostError once the device is closed, and says that it was", async () => {
+  const closed = await openGpu();
+  const training = defineTraining<Mlp, Pairs>(closed, mlpLoss, {
+    optimizer: sgd({ learningRate: 0.1 }),
+    steps: 30,
+  });
+  const batches = pairs(1);
+  const state = await training.next(await training.init(newMlp()), batches[0]);
+  await closed[Symbol.asyncDispose]();
+  const uses: Readonly<Record<string, () => Promise<unknown>>> = {
+    next: () => training.next(state, batches[0]),
+    init: () => training.init(newMlp()),
+    read: () => read(closed, state.params.top.weight),
+    "read of what is computed": () => read(closed, add(tensor([1]), 1)),
+    evaluate: () => evaluate(closed, { loss: mlpLoss, params: state.params, batches }),
+    snapshot: () => Promise.try(() => snapshot(closed, state)),
+    ...(closed.features.has("timestamp-query") && { profile: () => training.profile(state) }),
+  };
+  // Each time, not only the first.
+  for (const [name, use] of [...Object.entries(uses), ...Object.entries(uses)]) {
+    await assertRejects(
+      use,
+      DeviceLostError,
+      `Cannot go on as the device "${closed.name}" was closed`,
+      name,
+    );
+  }
+});
+
+for (const [which, before] of [["first", 0], ["second", 1]] as const) {
+  Deno.test(`read rejects with DeviceLostError when the device is closed while the ${which} one waits`, async () => {
+    const closed = await openGpu();
+    for (let i = 0; i < before; i++) await read(closed, fill(1, [4]));
+    const waiting = read(closed, add(fill(1, [4]), 1));
+    const rejected = assertRejects(() => waiting, DeviceLostError, "was closed");
+    await closed[Symbol.asyncDispose]();
+    await rejected;
+  });
+}
+
+Deno.test("read keeps no second copy of what is larger than 64 MiB, and what it has for the rest", async () => {
+  const large = 2 ** 24 + 1;
+  await read(gpu, fill(1, [4]));
+  const { bytes } = gpu.counts;
+  assertEquals((await read(gpu, fill(1.5, [large])))[large - 1], 1.5);
+  assertEquals(gpu.counts.bytes, bytes);
+  const { buffers } = gpu.counts;
+  await read(gpu, fill(1, [4]));
+  // That of the value alone.
+  assertEquals(gpu.counts.buffers - buffers, 1);
 });

@@ -26,7 +26,18 @@ import {
   type TrainingState,
 } from "@firn/train";
 import type { LlamaParams, Model } from "@firn/train/models";
-import { bitsOf, llamaSource, scheduled, tokenBatch } from "./tiny.ts";
+import { refusing, reportError } from "./device_hooks.ts";
+import {
+  bitsOf,
+  llamaSource,
+  type Mlp,
+  mlpLoss,
+  newMlp,
+  type Pairs,
+  pairs,
+  scheduled,
+  tokenBatch,
+} from "./tiny.ts";
 
 /** Layers enough for launches in several portions. */
 const source = llamaSource({ layers: 2, tied: true });
@@ -41,16 +52,13 @@ function defined(gpu: Gpu, model: Model<LlamaParams>): Training<LlamaParams, Tok
   });
 }
 
-/** Has a buffer refused where a test says so; `begun` tells whether anything was submitted since. */
-function refusing(gpu: Gpu, refuse: (begun: boolean) => boolean): Disposable {
-  const { device } = gpu, seen = gpu.counts.submits;
-  const value = (): Promise<GPUError | null> => {
-    const refused = refuse(gpu.counts.submits > seen);
-    return own().then((error) => refused ? { message: "no room" } as GPUError : error);
-  };
-  const own = device.popErrorScope.bind(device);
-  Object.defineProperty(device, "popErrorScope", { configurable: true, value });
-  return { [Symbol.dispose]: () => void Reflect.deleteProperty(device, "popErrorScope") };
+/** Trains an MLP; gradDelta has buffers take turns. */
+function mlp(gpu: Gpu): Training<Mlp, Pairs> {
+  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+    optimizer: adamW({ learningRate: 0.01 }),
+    policy: scheduled([], ["gradDelta"]),
+    steps: 9,
+  });
 }
 
 Deno.test("next has the device begin with a new plan before the last of its memory is asked for", async () => {
@@ -58,7 +66,7 @@ Deno.test("next has the device begin with a new plan before the last of its memo
   const model = await newModel<LlamaParams>(gpu, { source, seed: 1 }), training = defined(gpu, model);
   const state = await training.init(model.params);
   const asked: boolean[] = [];
-  using _ = refusing(gpu, (begun) => asked.push(begun) < 0);
+  using _ = refusing(gpu, ({ begun }) => asked.push(begun) < 0);
   await training.next(state, batch);
   assert(!asked[0] && asked.at(-1), `${asked}`);
 });
@@ -69,7 +77,7 @@ Deno.test("next changes nothing when there is no room for a new plan, and can be
   const state = await training.init(model.params), twin = await training.init(model.params);
   const before = await bitsOf(gpu, state);
   {
-    using _ = refusing(gpu, (begun) => begun);
+    using _ = refusing(gpu, ({ begun }) => begun);
     await assertRejects(() => training.next(state, batch), OutOfMemoryError, "no room");
   }
   assertEquals(await bitsOf(gpu, state), before);
@@ -111,4 +119,68 @@ Deno.test("next of two states at once takes each with its own batch", async () =
   const taken = await Promise.all(states.map((state, i) => training.next(state, batches[i])));
   const weights = await readAll(gpu, taken.map(({ params }) => params.w.weight));
   assertEquals(weights.map((values) => [...values]), [[-1, -2], [-3, -4]]);
+});
+
+Deno.test("next takes nothing of a step when the device reported an error before it, and can be tried again", async () => {
+  await using gpu = await openGpu();
+  const training = mlp(gpu), undisturbed = mlp(gpu);
+  let state = await training.init(newMlp()), twin = await undisturbed.init(newMlp());
+  // The first step records the plan, the next ones replay it with buffers that took turns once and twice.
+  for (const batch of pairs(3)) {
+    const before = await bitsOf(gpu, state), at = `step ${state.step + 1}`;
+    await reportError(gpu);
+    await assertRejects(() => training.next(state, batch), Error, "reports: ", at);
+    assertEquals(await bitsOf(gpu, state), before, at);
+    state = await training.next(state, batch);
+    twin = await undisturbed.next(twin, batch);
+    assertEquals(await bitsOf(gpu, state), await bitsOf(gpu, twin), at);
+  }
+});
+
+Deno.test("next takes nothing of a step when there is no room for what it keeps of the prefix, and can be tried again", async () => {
+  await using gpu = await openGpu();
+  const define = () =>
+    defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+      optimizer: adamW({ learningRate: 0.01 }),
+      steps: 9,
+      trainable: (path) => path.startsWith("top"),
+      cachePrefix: true,
+    });
+  const training = define(), [batch] = pairs(1);
+  const state = await training.init(newMlp()), twin = await training.init(newMlp());
+  const before = await bitsOf(gpu, state);
+  {
+    using _ = refusing(gpu, ({ label }) => label === "values of a prefix");
+    await assertRejects(() => training.next(state, batch), OutOfMemoryError, '"values of a prefix"');
+  }
+  assertEquals(await bitsOf(gpu, state), before);
+  const taken = await training.next(state, batch);
+  assertEquals(training.prefix()!.samples, 4);
+  assertEquals(await bitsOf(gpu, taken), await bitsOf(gpu, await define().next(twin, batch)));
+});
+
+Deno.test("next keeps buffers for the last batch alone, whatever shapes came before it", async () => {
+  await using gpu = await openGpu();
+  const training = mlp(gpu);
+  let state = await training.next(await training.init(newMlp()), pairs(1, 4)[0]);
+  const held = gpu.counts.bytes;
+  for (const rows of [64, 4, 128, 4, 2]) {
+    state = await training.next(state, pairs(1, rows)[0]);
+    if (rows === 4) assertEquals(gpu.counts.bytes, held);
+  }
+  assert(gpu.counts.bytes <= held, `${gpu.counts.bytes} bytes for 2 rows, ${held} for 4`);
+});
+
+Deno.test("next makes the buffers of a batch anew when they were refused", async () => {
+  await using gpu = await openGpu();
+  const training = mlp(gpu), [batch] = pairs(1);
+  const state = await training.init(newMlp());
+  const made: string[] = [];
+  {
+    using _ = refusing(gpu, ({ label }) => label === "batch.x");
+    await assertRejects(() => training.next(state, batch), OutOfMemoryError, '"batch.x"');
+  }
+  using _ = refusing(gpu, ({ label }) => made.push(label) < 0);
+  await training.next(state, batch);
+  assert(made.includes("batch.x"), `made ${made}`);
 });
