@@ -189,7 +189,8 @@ async function main(): Promise<void> {
   const machine = machineOf(gpu);
   const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps, precision });
   const all = total(found.families);
-  say(`${gpu.name}, Deno ${Deno.version.deno}`);
+  const driver = machine.driver === null ? "" : `, driver ${machine.driver}`;
+  say(`${gpu.name}${driver}, Deno ${Deno.version.deno}`);
   if (gpu.software) say(SOFTWARE);
   say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}, ${precision}`);
   for (const line of heading(found)) say(line);
