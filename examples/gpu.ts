@@ -6,7 +6,7 @@
 
 import { type Gpu, openGpu } from "@firn/train";
 import { toggle } from "./flags.ts";
-import { progress } from "./progress.ts";
+import { progress, type Stream } from "./progress.ts";
 
 /** Measured variants, by adapter. */
 const CACHE = ".firn/tune.json";
@@ -20,25 +20,23 @@ export const GPU_FLAGS = {
  * Opens the best adapter; a line shows how far measuring is.
  *
  * @param flags Values of {@link GPU_FLAGS}
- * @param options `quiet`: no line
+ * @param options `to`: where the line is drawn; standard output when absent
  * @returns The device
  */
 export function openDevice(
   flags: { readonly "no-tune": boolean },
-  { quiet = false }: { readonly quiet?: boolean } = {},
+  { to }: { readonly to?: Stream } = {},
 ): Promise<Gpu> {
   let line: ReturnType<typeof progress> | null = null;
   return openGpu({
     ...flags["no-tune"] && { tune: false },
     tuneCache: CACHE,
-    ...!quiet && {
-      onTune({ done, total }) {
-        line ??= progress(total);
-        line.update(done, ["tuning matrix products, once for this GPU"]);
-        if (done < total) return;
-        line.end();
-        line = null;
-      },
+    onTune({ done, total }) {
+      line ??= progress(total, { to });
+      line.update(done, ["tuning matrix products, once for this GPU"]);
+      if (done < total) return;
+      line.end();
+      line = null;
     },
   });
 }

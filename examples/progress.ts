@@ -14,21 +14,27 @@ export interface Progress {
   end(): void;
 }
 
+/** Where a line is drawn: `Deno.stdout`, `Deno.stderr`. */
+export type Stream = Pick<typeof Deno.stdout, "isTerminal" | "writeSync">;
+
 const WIDTH = 24;
 
 /**
  * Makes a progress line.
  *
  * @param steps Steps in all
- * @param options `first`: step the run starts after
+ * @param options `first`: step the run starts after. `to`: where the line is drawn; standard output when absent
  * @returns The line; it knows the time left from the pace so far
  */
-export function progress(steps: number, { first = 0 }: { readonly first?: number } = {}): Progress {
-  const live = Deno.stdout.isTerminal(), encoder = new TextEncoder();
+export function progress(
+  steps: number,
+  { first = 0, to = Deno.stdout }: { readonly first?: number; readonly to?: Stream } = {},
+): Progress {
+  const live = to.isTerminal(), encoder = new TextEncoder();
   const started = performance.now();
   let shown = "", tenth = -1;
   const write = (text: string): void => {
-    Deno.stdout.writeSync(encoder.encode(text));
+    to.writeSync(encoder.encode(text));
   };
   return {
     update(step, facts) {
@@ -41,12 +47,12 @@ export function progress(steps: number, { first = 0 }: { readonly first?: number
       if (live) write(`\r\x1b[K${shown}`);
       else if (Math.floor(10 * step / steps) > tenth) {
         tenth = Math.floor(10 * step / steps);
-        console.log(shown);
+        write(`${shown}\n`);
       }
     },
     say(line) {
       if (live) write(`\r\x1b[K${line}\n${shown}`);
-      else console.log(line);
+      else write(`${line}\n`);
     },
     end() {
       if (live) write("\n");

@@ -65,6 +65,8 @@ export interface Cost {
   readonly bytes: number;
   /** Bytes of buffers for intermediate values. */
   readonly memory: number;
+  /** Bytes of buffers for constants, and for scalars that change with the step. */
+  readonly constants: number;
 }
 
 /** A scalar of the step: its function, and the group whose age that is told. */
@@ -187,10 +189,17 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const updating = order.findIndex(({ writes }) => writes.some((b) => buffers[b].source.kind === "leaf"));
   const held = [...kept].reduce((n, b) => n + buffers[b].bytes, 0);
   const memory = held + slots.sizes.reduce((n, s) => n + s, 0);
+  const used = new Set(launches.flatMap(({ bindings }) => bindings));
+  const constants = buffers.reduce(
+    (n, { source, bytes }, b) =>
+      used.has(b) && (source.kind === "host" || source.kind === "scalars") ? n + bytes : n,
+    0,
+  );
+  const buffered = { memory, constants };
   const prefixOf = ({ order: _, ...cut }: Cut): Prefix => ({
     ...cut,
     samples: options.prefix!.samples,
-    rest: costOf(launches.toSpliced(cut.head, cut.launches), memory),
+    rest: costOf(launches.toSpliced(cut.head, cut.launches), buffered),
   });
   return {
     launches,
@@ -200,19 +209,19 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     roots: rootBuffers,
     turns,
     scalars: lowering.scalars,
-    cost: costOf(launches, memory),
+    cost: costOf(launches, buffered),
     ...(cut !== undefined && { prefix: typeof cut === "object" ? prefixOf(cut) : cut }),
   };
 }
 
-function costOf(launches: readonly Launch[], memory: number): Cost {
+function costOf(launches: readonly Launch[], buffered: Pick<Cost, "memory" | "constants">): Cost {
   const total = (f: (l: Launch) => number): number => launches.reduce((n, l) => n + f(l), 0);
   return {
     launches: launches.length,
     flops: total((l) => l.kernel.flops),
     matmulFlops: total((l) => l.matmulFlops),
     bytes: total((l) => l.bytes),
-    memory,
+    ...buffered,
   };
 }
 

@@ -10,7 +10,7 @@ import type { Path } from "../tree.ts";
 import type { FreezeEvent } from "./state.ts";
 
 /** What a step costs that is never taken. */
-export const NOTHING: Cost = { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0 };
+export const NOTHING: Cost = { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0, constants: 0 };
 
 /** What a policy wants from now on. */
 export interface Decision {

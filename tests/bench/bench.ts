@@ -71,6 +71,7 @@ export function withPeers(row: Row, visits: readonly (readonly TwinSide[])[]): R
     const unclipped = own.flatMap((visit) => visit.unclipped ?? []);
     return sideResult({
       ...own[0],
+      allocated: null,
       times: own.flatMap((visit) => visit.times),
       unclipped: unclipped.length > 0 ? unclipped : null,
     });
@@ -88,16 +89,18 @@ function checkLosses([ours, ...others]: readonly Started[], tolerance: number): 
 }
 
 function rowOf(entry: Entry, started: readonly Started[], times: readonly (readonly number[])[]): Row {
-  const sides = started.map(({ contender, first, loss }, i) =>
-    sideResult({
+  const sides = started.map(({ contender, first, loss }, i) => {
+    const memory = contender.memory();
+    return sideResult({
       name: contender.name,
       side: contender.side,
       first,
       times: times[i],
       unclipped: null,
-      memory: contender.memory(),
+      memory: memory?.planned ?? null,
+      allocated: memory,
       loss,
-    })
-  );
+    });
+  });
   return { work: entry.work, flops: entry.flops, lossAt: entry.lossAt, sides };
 }

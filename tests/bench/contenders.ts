@@ -10,14 +10,13 @@ import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/polici
 import { free, type Gpu, matmul, type Precision, read, type Tensor, tensor } from "@firn/train";
 import type { Plan } from "../../core/gpu/plan.ts";
 import { planFor, record, upload } from "../../core/gpu/run.ts";
+import { allocationsOn, plannedOf } from "./allocated.ts";
 import { settle } from "./clock.ts";
 import type { Contender } from "./measure.ts";
-import { batchOf, oneLayer, type OneLayerSize, startWeights } from "./one_layer.ts";
+import { batchOf, oneLayer, type OneLayerBatch, type OneLayerSize } from "./one_layer.ts";
 import { closeWork, type Shape, workOf } from "./shapes.ts";
-import { FIRN_LAYER, FIRN_MODEL, PRODUCT } from "./sides.ts";
+import { FIRN_LAYER, firnModelSide, PRODUCT } from "./sides.ts";
 
-/** Bytes of a weight and its two moments, and of the gradient before, which `gradDelta` keeps. */
-const WEIGHT_AND_MOMENTS = 12, PREVIOUS = 4;
 /** Work of one recording of products: 50 ms at 50 TFLOP/s. */
 const RECORDED_FLOPS = 2.5e12;
 
@@ -42,18 +41,20 @@ export async function firnModel(
     readonly name?: string;
   },
 ): Promise<Contender> {
-  const { training, batch, parameters, ...made } = await workOf(gpu, options);
+  const allocations = allocationsOn(gpu);
+  const { training, batch, ...made } = await allocations.during(() => workOf(gpu, options));
   let { state } = made;
-  const each = WEIGHT_AND_MOMENTS + (options.policy?.signals.includes("gradDelta") ? PREVIOUS : 0);
+  const next = () => training.next(state, batch);
   return {
     name: options.name ?? "Firn",
-    side: FIRN_MODEL,
+    side: firnModelSide(options.precision),
     async step() {
-      state = await training.next(state, batch);
+      // Steps after the first one allocate nothing.
+      state = await (state.step === 0 ? allocations.during(next) : next());
     },
     settle: () => settle(gpu),
     loss: async () => (await read(gpu, state.loss!))[0],
-    memory: () => state.cost!.memory + each * parameters,
+    memory: () => allocations.memory(plannedOf(state, batch)),
     close: () => closeWork({ training, state }),
   };
 }
@@ -71,20 +72,24 @@ export function watching(signals: readonly Signal[]): FreezePolicy {
 
 /** Training of the one-layer network. */
 export async function firnLayer(gpu: Gpu, size: OneLayerSize): Promise<Contender> {
-  const { training, ...made } = await oneLayer(gpu, size);
+  const allocations = allocationsOn(gpu);
+  const { training, ...made } = await allocations.during(() => oneLayer(gpu, size));
   const shape = [size.batch, size.time];
-  const parameters = Object.values(startWeights(size)).reduce((n, { data }) => n + data.length, 0);
   let { state } = made;
+  const batchAfter = (step: number): OneLayerBatch => {
+    const { x, y } = batchOf(size, step + 1);
+    return { x: tensor(x, shape), y: tensor(y, shape) };
+  };
+  const next = () => training.next(state, batchAfter(state.step));
   return {
     name: "Firn",
     side: FIRN_LAYER,
     async step() {
-      const { x, y } = batchOf(size, state.step + 1);
-      state = await training.next(state, { x: tensor(x, shape), y: tensor(y, shape) });
+      state = await (state.step === 0 ? allocations.during(next) : next());
     },
     settle: () => settle(gpu),
     loss: async () => (await read(gpu, state.loss!))[0],
-    memory: () => state.cost!.memory + WEIGHT_AND_MOMENTS * parameters,
+    memory: () => allocations.memory(plannedOf(state, batchAfter(state.step))),
     close: () => closeWork({ training, state }),
   };
 }

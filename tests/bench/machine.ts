@@ -5,34 +5,45 @@
  */
 
 import type { Gpu } from "@firn/train";
+import type { Values } from "../../examples/flags.ts";
+import { type GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import config from "../../deno.json" with { type: "json" };
 import type { Machine } from "./results.ts";
 
 /** What is printed before figures of a software adapter. */
 export const SOFTWARE = "software adapter: these figures say nothing about a GPU";
 
-/** Names adapter, driver and versions; the driver's is known on Linux with NVIDIA, where reading it is allowed. */
-export async function machineOf(
+/** Opens the best adapter; the line that shows how far tuning is goes to standard error, beside tables and JSON. */
+export function openBenchDevice(flags: Values<typeof GPU_FLAGS>): Promise<Gpu> {
+  return openDevice(flags, { to: Deno.stderr });
+}
+
+/** Names adapter, driver and versions; the driver's is known on Linux with NVIDIA, to the tasks of deno.json. */
+export function machineOf(
   gpu: Pick<Gpu, "name" | "software">,
   versions: Readonly<Record<string, string | null>> = {},
-): Promise<Machine> {
+): Machine {
   return {
     adapter: gpu.name,
     software: gpu.software,
-    driver: await nvidiaDriver(),
+    driver: driverIn(handed()),
     cores: navigator.hardwareConcurrency,
     versions: { firn: config.version, deno: Deno.version.deno, ...versions },
     date: new Date().toISOString(),
   };
 }
 
-async function nvidiaDriver(): Promise<string | null> {
-  const path = "/proc/driver/nvidia/version";
-  if ((await Deno.permissions.query({ name: "read", path })).state !== "granted") return null;
-  try {
-    return (await Deno.readTextFile(path)).match(/\b\d+\.\d+(\.\d+)?\b/)?.[0] ?? null;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotCapable) return null;
-    throw error;
-  }
+/**
+ * What the kernel says of its NVIDIA driver: the tasks read it, as Deno opens nothing under /proc to a program without
+ * `--allow-all`.
+ */
+function handed(): string {
+  const variable = "FIRN_NVIDIA";
+  const { state } = Deno.permissions.querySync({ name: "env", variable });
+  return state === "granted" ? Deno.env.get(variable) ?? "" : "";
+}
+
+/** The version in the text of /proc/driver/nvidia/version; null where there is none. */
+export function driverIn(text: string): string | null {
+  return text.match(/\b\d+\.\d+(\.\d+)?\b/)?.[0] ?? null;
 }

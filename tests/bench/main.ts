@@ -9,12 +9,24 @@
  */
 
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
-import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { GPU_FLAGS } from "../../examples/gpu.ts";
+import { writeAtomic } from "../../core/data/atomic.ts";
 import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";
 import { freezingLines, type FreezingTable, measureFreezing, sizeOfFreezing } from "./freezing.ts";
-import { machineOf, SOFTWARE } from "./machine.ts";
+import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
+import { checkOutput } from "./output.ts";
 import { measureRefreeze, type Refreeze } from "./refreeze.ts";
-import { fairness, HEADS, line, refreezeLine, type Results, type Row, rowLines, summary } from "./results.ts";
+import {
+  fairness,
+  HEADS,
+  line,
+  memoryLines,
+  refreezeLine,
+  type Results,
+  type Row,
+  rowLines,
+  summary,
+} from "./results.ts";
 import { SHAPES } from "./shapes.ts";
 import { PYTHON } from "./twin.ts";
 import { chooseWorks, type Entry, WORKS } from "./works.ts";
@@ -45,7 +57,8 @@ async function main(): Promise<void> {
   if (help) return console.log(helpOf(USAGE, FLAGS));
   // Where JSON is asked for on standard output, all else goes beside it.
   const say = flags.json === "-" ? console.error : console.log;
-  await using gpu = await openDevice(flags, { quiet: true });
+  if (flags.json !== null && flags.json !== "-") await checkOutput(flags.json);
+  await using gpu = await openBenchDevice(flags);
   const works = chooseWorks(flags.work, gpu);
   if (flags.torch && gpu.software) {
     throw new Error(
@@ -63,7 +76,7 @@ async function main(): Promise<void> {
     return machine;
   };
   const torch = await visit();
-  const machine = await machineOf(gpu, {
+  const machine = machineOf(gpu, {
     "jax-js": "0.1.25",
     ...torch && { torch: torch.torch, transformers: torch.transformers, cuda: torch.cuda },
   });
@@ -89,7 +102,7 @@ async function main(): Promise<void> {
   // After each row, so that an interruption leaves what there is.
   const save = async (): Promise<void> => {
     if (flags.json === null || flags.json === "-") return;
-    await Deno.writeTextFile(flags.json, JSON.stringify(results(), null, 2));
+    await writeAtomic(flags.json, JSON.stringify(results(), null, 2));
   };
   for (const name of works) {
     if (name === "refreeze") {
@@ -112,7 +125,7 @@ async function main(): Promise<void> {
     await save();
   }
   say("");
-  for (const text of [...summary(rows()), ...fairness(rows())]) say(text);
+  for (const text of [...summary(rows()), ...memoryLines(rows()), ...fairness(rows())]) say(text);
   if (flags.json === "-") console.log(JSON.stringify(results()));
 }
 

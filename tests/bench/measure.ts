@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Memory } from "./allocated.ts";
 import type { Side } from "./sides.ts";
 
 /** Something that takes steps on a device. */
@@ -20,8 +21,8 @@ export interface Contender {
   settle(): Promise<void>;
   /** Loss of the last step; null for what has none. */
   readonly loss: (() => Promise<number>) | null;
-  /** Bytes planned: intermediate values, weights and moments; null when unknown. */
-  memory(): number | null;
+  /** Its memory, after a step; null when unknown. */
+  memory(): Memory | null;
   /** Gives its memory back. */
   close(): void;
 }

@@ -103,7 +103,7 @@ async function main(): Promise<void> {
   }
 
   await using gpu = await openDevice(flags);
-  const machine = await machineOf(gpu);
+  const machine = machineOf(gpu);
   const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
   if (flags.length > base.maxLength) {
     throw new RangeError(

@@ -9,10 +9,13 @@
 
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
-import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { GPU_FLAGS } from "../../examples/gpu.ts";
+import { writeAtomic } from "../../core/data/atomic.ts";
+import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
 import { openClock, settle } from "./clock.ts";
-import { machineOf, SOFTWARE } from "./machine.ts";
+import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
 import { idleWait, median, turn, warm } from "./measure.ts";
+import { checkOutput } from "./output.ts";
 import { measurePeaks } from "./peaks.ts";
 import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
 import { type Shape, SHAPES, workOf } from "./shapes.ts";
@@ -40,10 +43,32 @@ export interface StepTimes {
   readonly kernels: number;
 }
 
+/** Milliseconds of a step in which the device idles. */
+export interface Idle {
+  /** For the host: wall time less what the device takes when nothing holds it up. */
+  readonly host: number;
+  /**
+   * Between kernels, at least: what the device takes less the sum over kernels, which is too large. 0 where that sum is the
+   * larger one, so that nothing is known.
+   */
+  readonly between: number;
+  /** Both, as a share of the wall time. */
+  readonly share: number;
+}
+
+/** How long the device idles in a step. */
+export function idleOf({ wall, busy, kernels }: Omit<StepTimes, "first">): Idle {
+  const host = Math.max(0, wall - busy), between = Math.max(0, Math.min(wall, busy) - kernels);
+  return { host, between, share: (host + between) / wall };
+}
+
 /** Everything that a profile finds. */
 export interface Profile {
   readonly times: StepTimes;
+  readonly idle: Idle;
   readonly peaks: Peaks;
+  readonly planned: Planned;
+  readonly memory: Memory;
   readonly cost: Cost;
   readonly parameters: number;
   readonly kernels: readonly Group[];
@@ -62,7 +87,8 @@ export async function profileOf(
   },
 ): Promise<Profile> {
   const { peaks, occupy } = await measurePeaks(gpu);
-  const { training, batch, parameters, ...made } = await workOf(gpu, size);
+  const allocations = allocationsOn(gpu);
+  const { training, batch, parameters, ...made } = await allocations.during(() => workOf(gpu, size));
   let { state } = made;
   const runner = {
     async step() {
@@ -70,7 +96,8 @@ export async function profileOf(
     },
     settle: () => settle(gpu),
   };
-  const first = await turn(runner, 1);
+  const first = await turn({ ...runner, step: () => allocations.during(runner.step) }, 1);
+  const planned = plannedOf(state, batch), memory = allocations.memory(planned);
   const idle = await idleWait(runner);
   await warm(runner, 300, idle);
   const walls: number[] = [], busy: number[] = [];
@@ -85,9 +112,13 @@ export async function profileOf(
   }
   await training.profile(state);
   const rows = await training.profile(state);
+  const times = { first, wall: median(walls), busy: median(busy), kernels: total(rows) };
   return {
-    times: { first, wall: median(walls), busy: median(busy), kernels: total(rows) },
+    times,
+    idle: idleOf(times),
     peaks,
+    planned,
+    memory,
     cost: state.cost!,
     parameters,
     kernels: groupBy(rows, { peaks, key: ({ name }) => name }),
@@ -98,31 +129,35 @@ export async function profileOf(
 const total = (rows: readonly (KernelTime | Group)[]): number =>
   rows.reduce((ms, r) => ms + r.milliseconds, 0);
 
+type Tables = "parameters" | "kernels" | "families";
+
 /** The lines before the tables. */
-function heading({ times, peaks, cost, parameters }: Profile): string[] {
+export function heading({ times, idle, peaks, planned, memory, cost }: Omit<Profile, Tables>): string[] {
   const { first, wall, busy, kernels } = times;
-  const share = (part: number): string => `${(100 * part / wall).toFixed(1)} %`;
   const rate = cost.matmulFlops / wall * 1e3;
   return [
     `peaks   ${(peaks.flops / 1e12).toFixed(2)} TFLOP/s (multiply-adds in registers), ${
       (peaks.bytes / 1e9).toFixed(0)
     } GB/s (copy)`,
-    `memory  ${gib(cost.memory)} GiB planned, ${gib(12 * parameters)} GiB of weights and moments`,
+    `memory  ${gib(memory.planned)} GiB planned: weights, moments and readings ${gib(planned.state)}, ` +
+    `intermediate values ${gib(planned.values)}, constants and batch ${gib(planned.inputs)}`,
+    `        ${memory.planned} bytes planned, ${memory.peak} allocated at the peak: ${
+      comparedWithPlan(memory)
+    }`,
     `step    ${wall.toFixed(2)} ms, ${cost.launches} launches, products at ${
       (rate / 1e12).toFixed(2)
     } TFLOP/s, ${(100 * rate / peaks.flops).toFixed(0)} % of the peak; first step ${
       (first / 1e3).toFixed(1)
     } s`,
-    `device  busy for ${busy.toFixed(2)} ms of a step that waits in its queue, so ` +
-    (busy < wall
-      ? `the host holds a step up for ${(wall - busy).toFixed(2)} ms, ${share(wall - busy)}`
-      : "the host holds nothing up"),
-    `kernels ${kernels.toFixed(2)} ms clocked one by one, ` +
-    (kernels < wall
-      ? `so the device idles between them for ${
-        share(wall - kernels)
-      } of a step or more: clocks stretch kernels`
-      : `${share(kernels - wall)} more than a step: clocks stretch kernels by more than the device idles`),
+    `device  ${busy.toFixed(2)} ms by its clock for a step that waits in its queue, ${
+      kernels.toFixed(2)
+    } ms for kernels clocked one by one, which stretches them`,
+    `idle    ${(100 * idle.share).toFixed(1)} % of a step or more: ${idle.host.toFixed(2)} ms for the host ` +
+    "(wall time less a queued step), " +
+    (idle.between > 0
+      ? `${idle.between.toFixed(2)} ms or more between kernels (a queued step less its kernels)`
+      : "between kernels unknown (their clocks take as long as the gaps)"),
+    "        the rest: kernels, and gaps that their clocks hide",
   ];
 }
 
@@ -149,11 +184,13 @@ async function main(): Promise<void> {
   if (help) return console.log(helpOf("usage: ./firn profile [flags]", FLAGS));
   const { shape, batch, length, steps, precision } = flags;
   const say = flags.json === "-" ? console.error : console.log;
-  await using gpu = await openDevice(flags, { quiet: true });
-  const machine = await machineOf(gpu);
+  if (flags.json !== null && flags.json !== "-") await checkOutput(flags.json);
+  await using gpu = await openBenchDevice(flags);
+  const machine = machineOf(gpu);
   const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps, precision });
   const all = total(found.families);
-  say(`${gpu.name}, Deno ${Deno.version.deno}`);
+  const driver = machine.driver === null ? "" : `, driver ${machine.driver}`;
+  say(`${gpu.name}${driver}, Deno ${Deno.version.deno}`);
   if (gpu.software) say(SOFTWARE);
   say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}, ${precision}`);
   for (const line of heading(found)) say(line);
@@ -168,7 +205,7 @@ async function main(): Promise<void> {
     2,
   );
   if (flags.json === "-") console.log(json);
-  else await Deno.writeTextFile(flags.json, json);
+  else await writeAtomic(flags.json, json);
 }
 
 if (import.meta.main) await runMain(main, "profile");

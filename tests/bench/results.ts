@@ -4,6 +4,7 @@
  * @module
  */
 
+import { comparedWithPlan, type Memory } from "./allocated.ts";
 import type { FreezingTable } from "./freezing.ts";
 import { type Spread, spreadOf } from "./measure.ts";
 import type { Refreeze } from "./refreeze.ts";
@@ -20,8 +21,10 @@ export interface SideResult {
   readonly ms: Spread;
   /** Without clipping, for a peer that can leave it out; else null. */
   readonly unclipped: Spread | null;
-  /** Bytes: planned with weights and moments for Firn, at the peak for PyTorch; null when unknown. */
+  /** Bytes: planned for Firn, at the peak for PyTorch; null when unknown. */
   readonly memory: number | null;
+  /** What Firn allocated; null for peers, and where nothing is planned. */
+  readonly allocated: Memory | null;
   /** Loss after `lossAt` steps. */
   readonly loss: number | null;
 }
@@ -72,10 +75,16 @@ export function ratioOf(row: Row, peer: SideResult): number {
 /** The lines of a row: one for each peer, or one alone. */
 export function rowLines(row: Row): string[][] {
   const [firn, ...peers] = row.sides;
-  const own = [row.work, shown(row, firn.ms), gib(firn.memory), firn.first.toFixed(0)];
+  const own = [
+    row.work,
+    shown(row, firn.ms),
+    gib(firn.memory),
+    gib(firn.allocated?.peak ?? null),
+    firn.first.toFixed(0),
+  ];
   if (peers.length === 0) return [[...own, "", "", "", "", ""]];
   return peers.map((peer, i) => [
-    ...(i === 0 ? own : ["", "", "", ""]),
+    ...(i === 0 ? own : own.map(() => "")),
     peer.name,
     shown(row, peer.ms),
     peer.unclipped === null ? "" : shown(row, peer.unclipped, false),
@@ -89,6 +98,7 @@ export const HEADS: readonly string[] = [
   "work",
   "Firn, ms",
   "GiB",
+  "peak",
   "first",
   "peer",
   "ms",
@@ -97,11 +107,11 @@ export const HEADS: readonly string[] = [
   "peer/Firn",
 ];
 /** Widths of the columns of {@link rowLines}: rows are printed as they come. */
-const WIDTHS = [28, 22, 6, 7, 18, 22, 8, 6, 9];
+const WIDTHS = [28, 22, 6, 6, 7, 18, 22, 8, 6, 9];
 
 /** Aligns the cells of one line: names to the left, numbers to the right. */
 export function line(cells: readonly string[]): string {
-  return cells.map((cell, i) => i === 0 || i === 4 ? cell.padEnd(WIDTHS[i]) : cell.padStart(WIDTHS[i]))
+  return cells.map((cell, i) => i === 0 || i === 5 ? cell.padEnd(WIDTHS[i]) : cell.padStart(WIDTHS[i]))
     .join(" ").trimEnd();
 }
 
@@ -139,6 +149,22 @@ export function summary(rows: readonly Row[]): string[] {
       values.filter((r) => r > 1).length
     })`;
   });
+}
+
+/** Whether Firn's trainings allocated at their peak what was planned, in words: those that did not, one by one. */
+export function memoryLines(rows: readonly Row[]): string[] {
+  const trained = rows.flatMap(({ work, sides }) =>
+    sides.flatMap(({ name, allocated }) => allocated === null ? [] : [{ who: `${work}, ${name}`, allocated }])
+  );
+  if (trained.length === 0) return [];
+  const apart = trained.filter(({ allocated }) => comparedWithPlan(allocated) !== "as planned");
+  return [
+    `allocated at the peak: what was planned, to the byte, in ${trained.length - apart.length} of ` +
+    `${trained.length} trainings of Firn (reading goes through one more buffer of the device)`,
+    ...apart.map(({ who, allocated }) =>
+      `  ${who}: planned ${allocated.planned} bytes, peak ${allocated.peak}: ${comparedWithPlan(allocated)}`
+    ),
+  ];
 }
 
 /** What each side does: a line for each difference, with the names of those who do so. */

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { assertAlmostEquals, assertEquals, assertGreater } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertGreater, assertLess, assertMatch } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { profileOf } from "./profile.ts";
+import { heading, idleOf, profileOf } from "./profile.ts";
 import { attainable, familyOf, groupBy } from "./roofline.ts";
 
 const PEAKS = { flops: 50e12, bytes: 2e12 };
@@ -55,7 +55,7 @@ Deno.test("familyOf goes by the names that kernels have", () => {
 Deno.test("profileOf times a step from three sides and counts every launch in both tables", async () => {
   await using gpu = await openGpu();
   const shape = { hidden: 32, mlp: 64, layers: 1, heads: 2, kvHeads: 1, vocabulary: 64 };
-  const { times, peaks, cost, kernels, families } = await profileOf(gpu, {
+  const { times, idle, peaks, planned, memory, cost, kernels, families } = await profileOf(gpu, {
     shape,
     batch: 2,
     length: 8,
@@ -69,4 +69,53 @@ Deno.test("profileOf times a step from three sides and counts every launch in bo
     assertAlmostEquals(sum(groups.map(({ milliseconds }) => milliseconds)), times.kernels, 1e-6);
   }
   assertEquals(families.some(({ name }) => name === "other"), false);
+  assertEquals(idle, idleOf(times));
+  // The buffers of the peaks, and that for reading, are no part of it.
+  const bytes = planned.state + planned.values + planned.inputs;
+  assertEquals(memory, { planned: bytes, held: bytes, peak: bytes });
+});
+
+Deno.test("idleOf adds what a step waits for the host to what it idles between kernels, as far as clocks tell", () => {
+  assertEquals(idleOf({ wall: 20, busy: 16, kernels: 15 }), { host: 4, between: 1, share: 0.25 });
+  // Clocks stretch kernels beyond the step.
+  assertEquals(idleOf({ wall: 20, busy: 16, kernels: 18 }), { host: 4, between: 0, share: 0.2 });
+  // A queued step that came out longer than the others, by chance: no part of the share is negative, or counted twice.
+  assertEquals(idleOf({ wall: 20, busy: 21, kernels: 15 }), { host: 0, between: 5, share: 0.25 });
+});
+
+Deno.test("heading always has the share of a step in which the GPU idles, and the bytes planned and allocated", () => {
+  const lines = (kernels: number, peak: number): string[] => {
+    const times = { first: 2000, wall: 20, busy: 16, kernels };
+    return heading({
+      times,
+      idle: idleOf(times),
+      peaks: PEAKS,
+      planned: { state: 2 ** 30, values: 2 ** 29, inputs: 0 },
+      memory: { planned: 1.5 * 2 ** 30, held: 1.5 * 2 ** 30, peak },
+      cost: { launches: 9, flops: 1e12, matmulFlops: 1e12, bytes: 1e9, memory: 2 ** 29, constants: 0 },
+    });
+  };
+  const idle = (kernels: number): string => lines(kernels, 0).find((line) => line.startsWith("idle"))!;
+  assertMatch(
+    idle(15),
+    /^idle {4}25\.0 % of a step or more: 4\.00 ms for the host .*, 1\.00 ms or more between kernels/,
+  );
+  assertMatch(
+    idle(18),
+    /^idle {4}20\.0 % of a step or more: 4\.00 ms for the host .*, between kernels unknown/,
+  );
+  for (
+    const [peak, words] of [[1.5 * 2 ** 30, "as planned"], [
+      2 ** 31,
+      "536870912 bytes were given back",
+    ]] as const
+  ) {
+    const line = lines(15, peak).find((line) => line.includes("allocated"))!;
+    assertEquals(
+      line.includes(`1610612736 bytes planned, ${peak} allocated at the peak: ${words}`),
+      true,
+      line,
+    );
+  }
+  for (const line of lines(18, 2 ** 31)) assertLess(line.length, 200);
 });

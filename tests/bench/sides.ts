@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Precision } from "@firn/train";
+
 /** What a step consists of. */
 export interface Side {
   /** Of storage and of sums. */
@@ -28,6 +30,11 @@ export const FIRN_MODEL: Side = {
   head: "tied",
   batch: "one, uploaded each step",
 };
+
+/** The same as its values are stored between kernels: these compute in f32 either way, and weights and moments are f32. */
+export function firnModelSide(precision: Precision = "f32"): Side {
+  return precision === "f32" ? FIRN_MODEL : { ...FIRN_MODEL, precision: "f16 storage, f32 sums" };
+}
 
 /** Firn's training of the one-layer network. */
 export const FIRN_LAYER: Side = {

@@ -4,13 +4,14 @@
  * @module
  */
 
-import { assertEquals, assertGreater, assertMatch, assertThrows } from "@std/assert";
+import { assertEquals, assertGreater, assertLess, assertMatch, assertThrows } from "@std/assert";
 import { openGpu } from "@firn/train";
+import type { Memory } from "./allocated.ts";
 import { measureEntry } from "./bench.ts";
 import { firnModel, watching } from "./contenders.ts";
 import { alternating, changesOf } from "./refreeze.ts";
-import { fairness, line, ratioOf, rowLines, sideResult, summary } from "./results.ts";
-import { FIRN_MODEL } from "./sides.ts";
+import { fairness, HEADS, line, memoryLines, ratioOf, rowLines, sideResult, summary } from "./results.ts";
+import { FIRN_MODEL, firnModelSide } from "./sides.ts";
 import { chooseWorks, type Entry, productEntry, WORKS } from "./works.ts";
 
 const SOFTWARE = { name: "llvmpipe", software: true }, GPU = { name: "H200", software: false };
@@ -61,6 +62,7 @@ Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss a
   assertEquals(Object.keys(row), ["work", "flops", "lossAt", "sides"]);
   const [firn, watched] = row.sides;
   assertEquals(Object.keys(firn).toSorted(), [
+    "allocated",
     "first",
     "loss",
     "memory",
@@ -76,6 +78,15 @@ Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss a
   assertGreater(firn.memory, 12 * 64 * 32);
   // The gradients of the step before.
   assertGreater(watched.memory, firn.memory + 4 * 64 * 32);
+  assertEquals(
+    [firn, watched].map((
+      { allocated, memory },
+    ) => [allocated.planned, allocated.held, allocated.peak, memory]),
+    [
+      Array(4).fill(firn.memory),
+      Array(4).fill(watched.memory),
+    ],
+  );
   assertEquals(firn.loss, watched.loss);
   assertEquals([rate.flops, rate.sides[0].loss, rate.sides.length], [2 * 64 * 32 * 48, null, 1]);
 });
@@ -105,18 +116,70 @@ const side = (name: string, ms: number) =>
     times: [ms, ms + 1, ms + 2],
     unclipped: name === "PyTorch" ? [ms - 1] : null,
     memory: 2 ** 30,
+    allocated: name === "PyTorch" ? null : { planned: 2 ** 30, held: 2 ** 30, peak: 1.5 * 2 ** 30 },
     loss: 1,
   });
 const ROW = { work: "w", flops: null, lossAt: 1, sides: [side("Firn", 99), side("PyTorch", 199)] };
 
 Deno.test("rowLines shows medians with their ends, memory, and the peer's time over Firn's", () => {
   assertEquals(rowLines(ROW), [
-    ["w", "100.0 (99.0..101.0)", "1.00", "1234", "PyTorch", "200.0 (199.0..201.0)", "198.0", "1.00", "2.000"],
+    [
+      "w",
+      "100.0 (99.0..101.0)",
+      "1.00",
+      "1.50",
+      "1234",
+      "PyTorch",
+      "200.0 (199.0..201.0)",
+      "198.0",
+      "1.00",
+      "2.000",
+    ],
   ]);
   assertEquals(ratioOf(ROW, ROW.sides[1]), 2);
   // 1e12 operations in 100 ms.
   assertEquals(rowLines({ ...ROW, flops: 1e12 })[0][1], "10.0 TF (9.90..10.1)");
   assertEquals(line(["a", "1"]).startsWith("a   "), true);
+  assertEquals(rowLines(ROW)[0].length, HEADS.length);
+  assertLess(line(HEADS).length, 150);
+});
+
+Deno.test("memoryLines counts trainings that allocated what was planned, and says of others what differs", () => {
+  const trained = (name: string, allocated: Memory) => ({ ...side(name, 1), allocated });
+  const row = {
+    ...ROW,
+    sides: [
+      trained("Firn", { planned: 100, held: 100, peak: 100 }),
+      side("PyTorch", 1),
+      trained("tuned", { planned: 100, held: 100, peak: 130 }),
+      trained("leaky", { planned: 100, held: 108, peak: 108 }),
+      trained("thrifty", { planned: 100, held: 92, peak: 100 }),
+    ],
+  };
+  const [counted, ...apart] = memoryLines([row]);
+  assertMatch(counted, /what was planned, to the byte, in 1 of 4 trainings of Firn/);
+  assertEquals(apart, [
+    "  w, tuned: planned 100 bytes, peak 130: 30 bytes were given back before the second step: tuning's, or weights as they were given",
+    "  w, leaky: planned 100 bytes, peak 108: steps hold 8 bytes more than planned",
+    "  w, thrifty: planned 100 bytes, peak 100: steps hold 8 bytes less than planned, 8 bytes were given back before the second step: tuning's, or weights as they were given",
+  ]);
+  assertEquals(memoryLines([{ ...ROW, sides: [side("PyTorch", 1)] }]), []);
+});
+
+Deno.test("fairness tells f16 storage from f32", async () => {
+  assertEquals([firnModelSide(), firnModelSide("f32")], [FIRN_MODEL, FIRN_MODEL]);
+  assertEquals(firnModelSide("f16"), { ...FIRN_MODEL, precision: "f16 storage, f32 sums" });
+  await using gpu = await openGpu();
+  if (!gpu.features.has("shader-f16")) return;
+  const half = await firnModel(gpu, { shape: SHAPE, batch: 2, length: 8, precision: "f16", name: "f16" });
+  await half.step();
+  const { planned, held, peak } = half.memory()!;
+  assertEquals([held, peak], [planned, planned]);
+  assertMatch(
+    fairness([{ ...ROW, sides: [{ ...side("f16", 1), side: half.side }] }])[0],
+    /^f16: f16 storage, f32 sums;/,
+  );
+  half.close();
 });
 
 Deno.test("summary says how often Firn is ahead, and fairness who does what", () => {

@@ -20,7 +20,7 @@ function component(path: string, layer: number | null, cost?: ComponentCost): Co
 
 function cost(launches: number, megaflop: number): FreezeLine["before"] {
   const flops = 1e6 * megaflop;
-  return { launches, flops, matmulFlops: flops, bytes: 2 ** 20, memory: 2 ** 20 };
+  return { launches, flops, matmulFlops: flops, bytes: 2 ** 20, memory: 2 ** 20, constants: 0 };
 }
 
 /** Two looks of two steps each from a step on; the first of them is slower. */

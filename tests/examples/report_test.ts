@@ -29,6 +29,7 @@ function demo({ steps = 60, layers = 2, policy = "freeze" }: DemoOptions = {}): 
       matmulFlops: 9e11 * left,
       bytes: 1e9 * left,
       memory: 1e8,
+      constants: 0,
     };
   };
   const events: RunReport["events"][number][] = [];

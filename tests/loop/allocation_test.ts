@@ -88,6 +88,7 @@ for (const signals of [[], ["gradDelta"]] as const) {
     state = await training.next(state, batch);
     assertEquals(gpu.counts.bytes, 2 * weights + all.state + all.step + all.inputs);
     assertEquals(gpu.counts.peakBytes, gpu.counts.bytes);
+    assertEquals(state.cost!.memory + state.cost!.constants, all.step);
     free(model.params);
     assertEquals(gpu.counts.bytes, weights + all.state + all.step + all.inputs);
 
