@@ -96,7 +96,7 @@ export interface SnrOptions {
  * Each change of the frozen set costs time.
  *
  * Only matrices of layers freeze unless `components` says otherwise: embedding and norms go on training, so that nothing
- * below a frozen matrix is at rest. With `cachePrefix: true` write {@link closePrefix}`(snr())`, or nothing is ever kept.
+ * below a frozen matrix is at rest. With `cachePrefix: true` wrap it in {@link closePrefix}, or nothing is ever kept.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
  * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
