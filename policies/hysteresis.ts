@@ -15,16 +15,17 @@ export interface HysteresisOptions extends BelowOptions {
  * Freezes below one threshold and thaws only at a higher one, so that a reading near a threshold does not do both by
  * turns.
  *
- * It is for what goes on being measured. An absent reading changes nothing, and training does not measure what is
- * frozen: such a component stays frozen. It can thaw where {@link thaw} has it probed, or where another policy decides
- * with it, as in {@link allOf}, so that it is low without being frozen.
+ * It is a policy over one signal, as {@link below} is, not a wrapper. By itself it never thaws in training: an absent
+ * reading changes nothing, and what is frozen is not measured. It thaws under {@link thaw}, whose probes measure frozen
+ * components again, for `gradNorm` and `gradSquare`; or within {@link allOf}, where a component that another policy keeps
+ * active is measured while it is low.
  *
  * @param signal What to measure
  * @param options Thresholds, in units of the signal after normalisation
  * @returns The policy
  * @throws {RangeError} When a threshold is not a number above 0, or `high` lies below `low`
  *
- * @example
+ * @example On readings of every step
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { hysteresis } from "@firn/train/policies";
@@ -36,6 +37,21 @@ export interface HysteresisOptions extends BelowOptions {
  * const start = policy.init([component], { steps: 3 });
  * assertEquals(policy.frozen(policy.next(start, look([0.9, 1.9]))), ["a"]);
  * assertEquals(policy.frozen(policy.next(start, look([0.9, 2.1, 1.9]))), []);
+ * ```
+ *
+ * @example In training, where what is frozen has no reading but in probes
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { hysteresis, thaw } from "@firn/train/policies";
+ *
+ * const policy = thaw(hysteresis("gradNorm", { low: 1, high: 2 }), { every: 3, wake: 99 });
+ * const component = { path: "a", layer: 0, parameters: ["a.weight"], kind: "linear", size: 4 } as const;
+ * const look = (a: number[], from = 1) =>
+ *   ({ steps: a.map((_, i) => from + i), loss: a, learningRate: a, readings: { gradNorm: { a } } });
+ * const state = policy.next(policy.init([component], { steps: 9 }), look([0.9, NaN, NaN, NaN, NaN, NaN]));
+ * assertEquals([policy.frozen(state), policy.probed?.(state)], [["a"], ["a"]]);
+ * assertEquals(policy.frozen(policy.next(state, look([1.9], 7))), ["a"]);
+ * assertEquals(policy.frozen(policy.next(state, look([2.1], 7))), []);
  * ```
  */
 export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePolicy {

@@ -87,9 +87,16 @@ export interface SnrOptions {
  *   the smallest benefit go first. A classifier whose loss is near zero may still halve it where a language model, whose
  *   benefit fell as far, would gain a thousandth: the former trains on.
  *
+ * There is no second, higher threshold, as {@link hysteresis} has: the first two must hold in every step of half a window
+ * before a component freezes, and what is frozen stays frozen, whatever comes. Put {@link thaw} around it for another
+ * chance.
+ *
  * It decides once in a window, and waits until what would freeze saves, in the steps that are left, a hundredth of what its
  * components cost in all steps, by their `dW` or, where they have no cost, by their sizes; but for what ends training.
  * Each change of the frozen set costs time.
+ *
+ * Only matrices of layers freeze unless `components` says otherwise: embedding and norms go on training, so that nothing
+ * below a frozen matrix is at rest. With `cachePrefix: true` wrap it in {@link closePrefix}, or nothing is ever kept.
  *
  * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
  * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.

@@ -140,6 +140,9 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * them. The first ones to come have the room, so an epoch that does not fit gains little: a step computes everything
    * where one of its samples is missing. All is forgotten when something below thaws, or when more freezes and the
    * bottom grows. `training.prefix()` tells what is kept, and `state.cost` what a step did.
+   *
+   * The bottom is frozen when all below it is, embedding and norms included. Policies that freeze the matrices of layers,
+   * such as `snr()` and `gradES(...)`, leave those training, and nothing is kept: wrap them, as in `closePrefix(snr())`.
    */
   readonly cachePrefix?: boolean | { readonly bytes: number };
   /**
@@ -172,6 +175,9 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   init(params: P): Promise<TrainingState<P>>;
   /**
    * Takes one step. The given state is consumed: its buffers hold the next one.
+   *
+   * A look comes after the step. So what throws there, a policy or a loss that is not finite, leaves no state to go on
+   * with: the given one is consumed. Go on from a checkpoint, or from a `snapshot` taken before the step.
    *
    * @throws {ConsumedError} When the state was consumed before
    * @throws {NonFiniteError} When a look finds a loss that is not finite, or with `precision: "f16"` gradients that

@@ -24,7 +24,7 @@ import {
 } from "@firn/train";
 import type { LlamaParams } from "@firn/train/models";
 import type { MatmulVariant } from "../../kernels/matmul.ts";
-import { llamaSource, scheduled, tokenBatch, valuesOf } from "../loop/tiny.ts";
+import { ALL_SIGNALS, llamaSource, scheduled, tokenBatch, valuesOf } from "../loop/tiny.ts";
 import { assertNear } from "../reference/values.ts";
 
 const SOURCE = { ...llamaSource({ layers: 2, tied: false }), num_key_value_heads: 4, hidden_size: 64 };
@@ -138,10 +138,21 @@ Deno.test("products of f16 share a launch where all are stored alike, and give t
   assertNear(together.values.get("loss")!, apart.values.get("loss")!, { tolerance: 2e-3, what: "loss" });
 });
 
-Deno.test("plan measures all of GradES's signals by the launches that clip and update", async () => {
-  await using gpu = await openGpu({ tune: false });
-  const plain = await train(gpu, []);
-  const seen = await train(gpu, [], ["gradNorm", "gradDelta", "weightDelta"]);
-  // A few more that collect the sums.
-  assert(seen.launches <= plain.launches + 3, `${plain.launches} and ${seen.launches} launches`);
-});
+/** Signals that policies ask for together. */
+const ASKED: readonly (readonly Signal[])[] = [
+  ["gradNorm", "gradDelta", "weightDelta"],
+  ["firstMoment", "secondMoment", "benefit"],
+  ALL_SIGNALS,
+];
+
+for (const software of [true, false]) {
+  Deno.test(`plan measures any signals by the launches that clip and update, ${software ? "apart" : "shared"}`, async () => {
+    await using gpu = await openGpu({ tune: false });
+    const device = { ...gpu, target: { ...gpu.target, software } };
+    const plain = await train(device, []);
+    for (const signals of ASKED) {
+      // What collects their sums takes the place of what writes the loss.
+      assertEquals((await train(device, [], signals)).launches, plain.launches, `${signals}`);
+    }
+  });
+}

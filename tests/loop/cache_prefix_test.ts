@@ -22,6 +22,7 @@ import {
   tokenWindows,
   type TrainingOptions,
 } from "@firn/train";
+import { closePrefix, gradES } from "@firn/train/policies";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";
 import { bitsOf, llamaSource, type Mlp, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
 
@@ -309,6 +310,14 @@ Deno.test("cachePrefix keeps nothing of a bottom that treats the rows of a batch
   );
   assertEquals(prefix!.samples, 0);
   assertStringIncludes(prefix!.reason!, '"multiply" of shape [4, 4] may not');
+});
+
+Deno.test("cachePrefix finds no bottom under gradES, which leaves embedding and norms training, but under closePrefix", async () => {
+  const policy = gradES({ tau: 1e9, alpha: 0.25, stop: false });
+  const { kept: open } = await run({ policy, cachePrefix: true });
+  assertEquals(new Set(samples(open)), new Set([0]));
+  const { kept: closed } = await run({ policy: closePrefix(policy), cachePrefix: true });
+  assertEquals(closed.at(-1)!.samples, 6);
 });
 
 Deno.test("cachePrefix says when nothing is frozen", async () => {

@@ -18,6 +18,7 @@ import {
   read,
   scan,
   type Signal,
+  snapshot,
   type Tensor,
   tensor,
   type Training,
@@ -188,6 +189,25 @@ Deno.test("next throws NonFiniteError with the first step whose loss was not fin
     "Cannot go on training as the loss of step 2 is NaN",
   );
   assertEquals(error.step, 2);
+});
+
+Deno.test("next consumes the given state where the policy throws: a snapshot from before the step goes on", async () => {
+  const once = scheduled([], SIGNALS);
+  let throws = true;
+  const policy: FreezePolicy = {
+    ...once,
+    next(state, look) {
+      if (throws) throw new RangeError("not now");
+      return once.next(state, look);
+    },
+  };
+  const training = define({ policy, lookEvery: 1 }), [batch] = pairs(1);
+  const start = await training.init(newMlp()), kept = snapshot(gpu, start);
+  await assertRejects(() => training.next(start, batch), RangeError, "not now");
+  throws = false;
+  await assertRejects(() => training.next(start, batch), ConsumedError);
+  const { last } = await run(define({ policy: once, lookEvery: 1 }), [batch]);
+  assertEquals(await bitsOf(gpu, await training.next(kept, batch)), await bitsOf(gpu, last));
 });
 
 for (const steps of [0, -1, 1.5, NaN, Infinity]) {
