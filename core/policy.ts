@@ -9,17 +9,6 @@ import type { Path } from "./tree.ts";
 /** Anything that survives `JSON.parse(JSON.stringify(value))`; policy state is saved with every checkpoint. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
-/** All that {@link Signal} can be. */
-export const SIGNALS = [
-  "gradNorm",
-  "gradSquare",
-  "gradDelta",
-  "weightDelta",
-  "benefit",
-  "firstMoment",
-  "secondMoment",
-] as const;
-
 /**
  * One number per component per step, measured on the GPU in the update kernel.
  *
@@ -33,7 +22,25 @@ export const SIGNALS = [
  *
  * `g` is the gradient before clipping. Not divided by anything.
  */
-export type Signal = typeof SIGNALS[number];
+export type Signal =
+  | "gradNorm"
+  | "gradSquare"
+  | "gradDelta"
+  | "weightDelta"
+  | "benefit"
+  | "firstMoment"
+  | "secondMoment";
+
+/** All that a {@link Signal} can be. */
+export const SIGNALS: readonly Signal[] = [
+  "gradNorm",
+  "gradSquare",
+  "gradDelta",
+  "weightDelta",
+  "benefit",
+  "firstMoment",
+  "secondMoment",
+];
 
 /** What a policy freezes as one: a weight with its bias, the LoRA pair of one projection, a norm, an embedding. */
 export interface Component {
