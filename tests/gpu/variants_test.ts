@@ -15,25 +15,10 @@ import {
   type TokenBatch,
 } from "@firn/train";
 import { plan } from "../../core/gpu/plan.ts";
-import { leaf, type Target } from "../../core/tensor.ts";
-import type { MatmulVariant } from "../../kernels/matmul.ts";
+import { leaf } from "../../core/tensor.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../loop/tiny.ts";
 import { assertNear, random } from "../reference/values.ts";
-
-/** A target whose products are cut up in one way, all of them: what a GPU would be measured to do. */
-function cutBy(target: Target, variant: MatmulVariant): Target {
-  return { ...target, variants: Object.assign(new Map(), { get: () => variant }) };
-}
-
-const tile = (split: number): MatmulVariant => ({
-  kind: "tiled",
-  bm: 64,
-  bn: 64,
-  bk: 16,
-  tm: 8,
-  tn: 8,
-  split,
-});
+import { cutBy, tile } from "./cut.ts";
 
 /** As many f32 roundings as these sums have terms, some hundred at most, and their order differs. */
 const TOLERANCE = 1e-5;
