@@ -74,13 +74,21 @@ export function upload(device: GPUDevice, data: Data): GPUBuffer {
   return buffer;
 }
 
-/** Compiles a kernel. */
+/** What was compiled, by device and text: some differ in nothing but their grids. */
+const compiled = new WeakMap<GPUDevice, Map<string, GPUComputePipeline>>();
+
+/** Compiles a kernel, each text once. */
 export async function compile(device: GPUDevice, kernel: Kernel): Promise<GPUComputePipeline> {
+  const known = compiled.get(device) ?? new Map<string, GPUComputePipeline>();
+  compiled.set(device, known);
+  const same = known.get(kernel.code);
+  if (same !== undefined) return same;
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ code: kernel.code, label: kernel.name });
   const pipeline = device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
   const error = await device.popErrorScope();
   if (error !== null) throw new Error(`Cannot compile "${kernel.name}": ${error.message}\n${kernel.code}`);
+  known.set(kernel.code, pipeline);
   return pipeline;
 }
 

@@ -55,8 +55,8 @@ for (const software of [true, false]) {
   });
 }
 
-for (const split of [1, 3]) {
-  Deno.test(`products and their gradients give the same bits twice: sums by ${split} workgroups`, async () => {
+for (const [sums, split] of [["whole sums", 1], ["sums shared by three workgroups", 3]] as const) {
+  Deno.test(`products and their gradients give the same bits twice: ${sums}`, async () => {
     await using gpu = await openGpu();
     const target = cutBy({ ...gpu.target, software: false }, tile(split));
     const names = plan(products(), { target }).launches.map(({ kernel }) => kernel.name);
