@@ -8,7 +8,7 @@
  *
  * With `--tiles` every folder is checked once for each way in which a GPU may cut up products, all of them at once: each
  * tile with whole sums, then with sums that three workgroups share, whatever the adapter would choose. A line then says
- * `tile`, such as `"64x64x16 split 3"`. A small model takes a quarter of a minute a tile on a software adapter.
+ * `tile`, such as `"64x64x16 split 3"`. A small model takes some seconds a tile on a software adapter.
  *
  * @module
  */
