@@ -60,7 +60,7 @@ export const MATMUL_TILES: readonly RatedTile[] = [
 export const MATMUL_BLOCKS: readonly (readonly [number, number])[] = [[24, 4], [16, 4], [8, 4], [24, 2]];
 
 /** How many workgroups may share the sums of a tile. */
-const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
+export const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
 
 /** A large GPU: processors, FLOP/s of each, bytes a second in all, seconds between two launches. */
 const LARGE = { processors: 132, flops: 0.36e12, bytes: 2.5e12, launch: 3e-6 };

@@ -1,10 +1,14 @@
 /**
- * Checks folders of reference results: `deno run <permissions> tests/conformance.ts DIR...`
+ * Checks folders of reference results: `deno run <permissions> tests/conformance.ts [--tiles] DIR...`
  *
  * A folder holds a model (`config.json`, `model.safetensors`) and what another implementation computed for it:
  * `golden.json` with `golden.safetensors` (logits, gradients, parameters and losses of five AdamW steps, with and
  * without clipping, and of a LoRA `adapter/`), or `grades.json` (a run of GradES). Prints one JSON line a folder with the
  * largest relative errors, null where the folder has no such data. Exit status 1 when any folder is not ok.
+ *
+ * With `--tiles` every folder is checked once for each way in which a GPU may cut up products, all of them at once: each
+ * tile with whole sums, then with sums that three workgroups share, whatever the adapter would choose. A line then says
+ * `tile`, such as `"64x64x16 split 3"`. A small model takes some seconds a tile on a software adapter.
  *
  * @module
  */
@@ -36,6 +40,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { gradES } from "@firn/train/policies";
+import { parseArgs } from "@std/cli/parse-args";
+import { cutAll } from "./gpu/cut.ts";
+import { tiles as everyTile } from "./kernels/matmul_reference.ts";
 
 /** Largest errors that float32 explains, as shares of the largest value of the same tensor. */
 export const TOLERANCES = {
@@ -303,18 +310,52 @@ async function compareAll(
   return count === seen.size ? worst : Infinity;
 }
 
+/**
+ * Checks folders, one after the other.
+ *
+ * @param gpu The device
+ * @param options The folders, and whether each is checked with every tile instead of what the device chooses
+ * @returns A line a folder, or a line a folder and tile
+ */
+export async function* conformAll(
+  gpu: Gpu,
+  { folders, tiles }: { readonly folders: readonly string[]; readonly tiles: boolean },
+): AsyncGenerator<Line> {
+  for (const folder of folders) {
+    if (!tiles) {
+      yield await conform(gpu, folder);
+      continue;
+    }
+    for (const variant of [1, 3].flatMap(everyTile)) {
+      const { bm, bn, bk, split } = variant;
+      yield { ...await conform(cutAll(gpu, variant), folder), tile: `${bm}x${bn}x${bk} split ${split}` };
+    }
+  }
+}
+
+/** What the command line asks for. */
+export function asked(
+  args: readonly string[],
+): { readonly folders: readonly string[]; readonly tiles: boolean; readonly help: boolean } {
+  const { tiles, help, _ } = parseArgs([...args], { boolean: ["tiles", "help"] });
+  return { folders: _.map(String), tiles, help };
+}
+
 if (import.meta.main) {
-  if (Deno.args.length === 0) {
-    console.error("usage: deno run <permissions> tests/conformance.ts DIR...");
+  const { folders, tiles, help } = asked(Deno.args);
+  const usage = "usage: deno run <permissions> tests/conformance.ts [--tiles] DIR...";
+  if (help) {
+    console.log(`${usage}\n\n  --tiles  check each folder with every tile that products may be cut into`);
+    Deno.exit(0);
+  }
+  if (folders.length === 0) {
+    console.error(usage);
     Deno.exit(2);
   }
   await using gpu = await openGpu();
   console.error(`${gpu.name}${gpu.software ? " (software)" : ""}`);
-  let failed = false;
-  for (const folder of Deno.args) {
-    const line = await conform(gpu, folder);
+  for await (const line of conformAll(gpu, { folders, tiles })) {
     console.log(JSON.stringify(line));
-    failed ||= !line.ok;
+    if (!line.ok) Deno.exitCode = 1;
   }
-  if (failed) Deno.exitCode = 1;
 }

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { conform, TOLERANCES } from "./conformance.ts";
+import { asked, conform, conformAll, TOLERANCES } from "./conformance.ts";
 
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -38,22 +38,43 @@ Deno.test("conform reports a family it does not know and goes on", async () => {
   }
 });
 
-Deno.test("conform refuses a loss that is off by more than its tolerance", async () => {
+/** A folder of the least that can be compared, with some loss; it is gone after `check`. */
+async function withGolden(factor: number, check: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();
   try {
     for (const name of ["config.json", "model.safetensors", "golden.safetensors"]) {
       await Deno.copyFile(`${FIXTURES}/llama/${name}`, `${folder}/${name}`);
     }
     const { loss, adamw } = JSON.parse(await Deno.readTextFile(`${FIXTURES}/llama/golden.json`));
-    await Deno.writeTextFile(
-      `${folder}/golden.json`,
-      JSON.stringify({ loss: loss * (1 + 3 * TOLERANCES.loss), adamw }),
-    );
+    await Deno.writeTextFile(`${folder}/golden.json`, JSON.stringify({ loss: loss * factor, adamw }));
+    await check(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("conform refuses a loss that is off by more than its tolerance", async () => {
+  await withGolden(1 + 3 * TOLERANCES.loss, async (folder) => {
     const line = await conform(gpu, folder);
     assertEquals(line.ok, false);
     assert((line.loss as number) > TOLERANCES.loss);
     assert((line.logits as number) <= TOLERANCES.logits, "the rest agrees");
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  });
+});
+
+Deno.test("conformAll checks a folder with each tile in turn, the products of trainings too", async () => {
+  assertEquals(asked(["--tiles", "a", "b"]), { folders: ["a", "b"], tiles: true, help: false });
+  await withGolden(1, async (folder) => {
+    const own = { ...gpu, pipelines: new Map<string, GPUComputePipeline>() };
+    for await (const line of conformAll(own, { folders: [folder], tiles: true })) {
+      assertEquals(line.tile, "128x128x32 split 1");
+      assertEquals(line.ok, true, JSON.stringify(line));
+      break;
+    }
+    const texts = [...own.pipelines.keys()];
+    const tiled = texts.filter((text) => text.includes("let m0 = tile.x * 128u;")).length;
+    // Logits, loss and gradients need some, and the step of a training others: it computes no logits alone.
+    assert(tiled > 10, `${tiled} of ${texts.length}`);
+    assertEquals(texts.some((text) => text.includes("subgroupBroadcast")), false, "blocks instead of tiles");
+  });
 });

@@ -140,8 +140,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     features,
     target: {
       software,
-      subgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 8,
-      wideSubgroups: features.has("subgroups") && adapter.info.subgroupMinSize >= 16,
+      ...subgroupsOf(features, adapter.info),
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
     },
@@ -164,6 +163,15 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       device.destroy();
     },
   };
+}
+
+/** What kernels may do with subgroups of a device, by its features and what the adapter says of their size. */
+export function subgroupsOf(
+  features: { has(feature: string): boolean },
+  { subgroupMinSize }: Pick<GPUAdapterInfo, "subgroupMinSize">,
+): Required<Pick<Target, "subgroups" | "wideSubgroups">> {
+  const atLeast = (threads: number): boolean => features.has("subgroups") && subgroupMinSize >= threads;
+  return { subgroups: atLeast(8), wideSubgroups: atLeast(16) };
 }
 
 /** Asks for all optional features, then for one at a time, as hidden ones can only be tried; always for listed ones. */

@@ -15,25 +15,10 @@ import {
   type TokenBatch,
 } from "@firn/train";
 import { plan } from "../../core/gpu/plan.ts";
-import { leaf, type Target } from "../../core/tensor.ts";
-import type { MatmulVariant } from "../../kernels/matmul.ts";
+import { leaf } from "../../core/tensor.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../loop/tiny.ts";
 import { assertNear, random } from "../reference/values.ts";
-
-/** A target whose products are cut up in one way, all of them: what a GPU would be measured to do. */
-function cutBy(target: Target, variant: MatmulVariant): Target {
-  return { ...target, variants: Object.assign(new Map(), { get: () => variant }) };
-}
-
-const tile = (split: number): MatmulVariant => ({
-  kind: "tiled",
-  bm: 64,
-  bn: 64,
-  bk: 16,
-  tm: 8,
-  tn: 8,
-  split,
-});
+import { cutAll, cutBy, tile } from "./cut.ts";
 
 /** As many f32 roundings as these sums have terms, some hundred at most, and their order differs. */
 const TOLERANCE = 1e-5;
@@ -96,7 +81,7 @@ Deno.test("linearCrossEntropy and its gradients are the same by tiles, whole and
   await using gpu = await openGpu();
   const expected = await readAll(gpu, headRoots());
   for (const split of [1, 3]) {
-    const seen = await readAll({ ...gpu, target: cutBy(gpu.target, tile(split)) }, headRoots());
+    const seen = await readAll(cutAll(gpu, tile(split)), headRoots());
     const what = `by ${split} workgroups a sum`;
     expected.forEach((values, i) =>
       assertNear(seen[i], values, { tolerance: TOLERANCE, what: `root ${i} ${what}` })
@@ -109,7 +94,7 @@ Deno.test("training is the same by tiles, whole and shared, as by blocks", async
   const expected = await train(gpu);
   assert(expected.size > 10);
   for (const split of [1, 3]) {
-    const seen = await train({ ...gpu, target: cutBy(gpu.target, tile(split)) });
+    const seen = await train(cutAll(gpu, tile(split)));
     for (const [path, values] of expected) {
       const what = `${path} by ${split} workgroups a sum`;
       assertNear(seen.get(path)!, values, { tolerance: TOLERANCE, what });

@@ -8,14 +8,11 @@ import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
 import type { Operand } from "../../kernels/expression.ts";
 import type { Halves } from "../../kernels/f16.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
-import { joinParts, matmul, type MatmulVariant, partialSize, productKey } from "../../kernels/matmul.ts";
-import { storeOnly } from "../../kernels/matmul_frame.ts";
-import { MATMUL_TILES } from "../../kernels/matmul_variants.ts";
 import { concat, pad, permute, slice } from "../../kernels/movement.ts";
 import { reduce } from "../../kernels/reduce.ts";
 import { rmsNorm, rmsNormGradX } from "../../kernels/rms_norm.ts";
 import { rotary } from "../../kernels/rotary.ts";
-import { assertClose, blank, type Data, runKernel, values } from "./run_kernel.ts";
+import { blank, type Data, runKernel, values } from "./run_kernel.ts";
 
 /** A kernel in both forms, and what it binds: each f32 input is rounded to f16 before either reads it. */
 interface Twins {
@@ -288,84 +285,6 @@ for (
     }, "gradV");
   });
 }
-
-const tile = (at: number, split: number): MatmulVariant => {
-  const { bm, bn, bk, tm, tn } = MATMUL_TILES[at];
-  return { kind: "tiled", bm, bn, bk, tm, tn, split };
-};
-// Threads of the first load either operand into the same registers, those of the second both into registers of their own.
-const VARIANTS = [tile(1, 1), tile(3, 1), tile(2, 3), {
-  kind: "direct",
-  tm: 7,
-  tn: 2,
-  subgroups: false,
-}] as const;
-
-for (const variant of VARIANTS) {
-  Deno.test(`matmul reads and writes f16 and adds in f32: ${JSON.stringify(variant)}`, async () => {
-    for (
-      const { batch, m, n, k } of [{ batch: 2, m: 33, n: 17, k: 53 }, { batch: 1, m: 36, n: 132, k: 52 }]
-    ) {
-      const a = toF16(values(batch * m * k, 1)), b = toF16(values(batch * k * n, 2));
-      for (const [storedA, storedB] of [["f16", "f16"], ["f32", "f16"], ["f16", "f32"]] as const) {
-        for (const transposeA of [false, true]) {
-          const sizes = { batch, m, n, k, transposeA, transposeB: !transposeA, variant, storedA, storedB };
-          const what = productKey(sizes), half = storedA === storedB;
-          const inputs = [storedA === "f16" ? a : fromF16(a), storedB === "f16" ? b : fromF16(b)];
-          const seen = await compute({ ...sizes, epilogue: storeOnly([batch * m, n], half) }, inputs, half);
-          const exact = definition(sizes, [fromF16(a), fromF16(b)]);
-          // 53 products of numbers below one; as f16 a sum below 16 is off by 2^-8 at most.
-          assertClose(seen, exact, { tolerance: half ? 2 ** -8 : 1e-5, what });
-          if (half) assertClose(seen, fromF16(toF16(Float32Array.from(exact))), { tolerance: 2 ** -7, what });
-        }
-      }
-    }
-  });
-}
-
-type Product = Parameters<typeof matmul>[0];
-
-async function compute(product: Product, inputs: readonly Data[], half: boolean): Promise<Float32Array> {
-  const { batch, m, n, variant } = product, size = batch * m * n;
-  const out = half ? new Uint16Array(size) : blank(size);
-  const widened = (data: Data): Float32Array =>
-    data instanceof Uint16Array ? fromF16(data) : data as Float32Array;
-  if (variant.kind === "direct" || variant.split === 1) {
-    return widened((await runKernel(matmul(product), { inputs, outputs: [out] }))[0]);
-  }
-  const parts = blank(variant.split * partialSize(product));
-  const { epilogue: _, ...plain } = product;
-  const [sums] = await runKernel(matmul(plain), { inputs, outputs: [parts] });
-  const join = joinParts({ ...product, variant });
-  return widened((await runKernel(join, { inputs: [sums], outputs: [out] }))[0]);
-}
-
-/** A product in float64. */
-function definition(
-  { batch, m, n, k, transposeA, transposeB }: Product,
-  [a, b]: readonly Float32Array[],
-): Float64Array {
-  return Float64Array.from({ length: batch * m * n }, (_, at) => {
-    const column = at % n, row = Math.floor(at / n) % m, stack = Math.floor(at / (m * n));
-    let sum = 0;
-    for (let i = 0; i < k; i++) {
-      const left = transposeA ? i * m + row : row * k + i;
-      const right = transposeB ? column * k + i : i * n + column;
-      sum += a[stack * m * k + left] * b[stack * k * n + right];
-    }
-    return sum;
-  });
-}
-
-Deno.test("productKey names how A is stored too, where that is not f32", () => {
-  const product = { batch: 1, m: 4, n: 8, k: 16, transposeA: false, transposeB: true };
-  assertEquals(
-    ([["f32", "f16"], ["f16", "f32"], ["f16", "bf16"]] as const).map(([storedA, storedB]) =>
-      productKey({ ...product, storedA, storedB })
-    ),
-    ["4x8x16 NT f16", "4x8x16 NT f16 f32", "4x8x16 NT f16 bf16"],
-  );
-});
 
 Deno.test("what is too large for f16 is stored as infinity, and NaN as NaN, four at a time and one by one", async () => {
   const some = [65504, 65519, 65520, 1e9, -65520, Infinity, NaN, 2 ** -24, 1e-9, -0, 1 + 2 ** -11];

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { subgroupsOf } from "../../core/gpu/device.ts";
+import type { Target } from "../../core/tensor.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 
 /** Arrays a kernel reads. */
@@ -14,14 +16,27 @@ export type Data =
   | Uint16Array<ArrayBuffer>;
 
 const BLOCK_BYTES = 16;
-let opened: Promise<GPUDevice> | undefined;
+
+interface Opened {
+  readonly device: GPUDevice;
+  readonly info: GPUAdapterInfo;
+}
+let opened: Promise<Opened> | undefined;
 
 /** Opens the device of the tests once, with the limits of the adapter, f16, and subgroups where it has them. */
-export function testDevice(): Promise<GPUDevice> {
-  return opened ??= open();
+export async function testDevice(): Promise<GPUDevice> {
+  return (await (opened ??= open())).device;
 }
 
-async function open(): Promise<GPUDevice> {
+/** What kernels may do with subgroups of the device of the tests, and the least threads that one has. */
+export async function testSubgroups(): Promise<
+  Required<Pick<Target, "subgroups" | "wideSubgroups">> & { readonly least: number }
+> {
+  const { device, info } = await (opened ??= open());
+  return { ...subgroupsOf(device.features, info), least: info.subgroupMinSize };
+}
+
+async function open(): Promise<Opened> {
   const adapter = await navigator.gpu.requestAdapter();
   if (adapter === null) throw new Error("Cannot run kernels as an adapter must be there: none found");
   const limits: Record<string, number> = {};
@@ -34,14 +49,17 @@ async function open(): Promise<GPUDevice> {
     limits[name] = adapter.limits[name];
   }
   limits.maxComputeWorkgroupSizeX = adapter.limits.maxComputeWorkgroupSizeX;
+  const { info } = adapter;
   try {
-    return await adapter.requestDevice({
+    const device = await adapter.requestDevice({
       requiredLimits: limits,
       requiredFeatures: ["subgroups" as GPUFeatureName, "shader-f16"],
     });
+    return { device, info };
   } catch {
     const again = await navigator.gpu.requestAdapter();
-    return await again!.requestDevice({ requiredLimits: limits, requiredFeatures: ["shader-f16"] });
+    const device = await again!.requestDevice({ requiredLimits: limits, requiredFeatures: ["shader-f16"] });
+    return { device, info };
   }
 }
 
@@ -56,13 +74,21 @@ export function upload(device: GPUDevice, data: Data): GPUBuffer {
   return buffer;
 }
 
-/** Compiles a kernel. */
+/** What was compiled, by device and text: some differ in nothing but their grids. */
+const compiled = new WeakMap<GPUDevice, Map<string, GPUComputePipeline>>();
+
+/** Compiles a kernel, each text once. */
 export async function compile(device: GPUDevice, kernel: Kernel): Promise<GPUComputePipeline> {
+  const known = compiled.get(device) ?? new Map<string, GPUComputePipeline>();
+  compiled.set(device, known);
+  const same = known.get(kernel.code);
+  if (same !== undefined) return same;
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ code: kernel.code, label: kernel.name });
   const pipeline = device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
   const error = await device.popErrorScope();
   if (error !== null) throw new Error(`Cannot compile "${kernel.name}": ${error.message}\n${kernel.code}`);
+  known.set(kernel.code, pipeline);
   return pipeline;
 }
 

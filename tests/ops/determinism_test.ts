@@ -1,10 +1,18 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { type Gpu, grad, type HostData, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
-import { attention, crossEntropy, embedding, multiply, softmax } from "@firn/train/ops";
+import { attention, crossEntropy, embedding, matmul, multiply, softmax } from "@firn/train/ops";
+import { plan } from "../../core/gpu/plan.ts";
+import { cutBy, tile } from "../gpu/cut.ts";
 import { random } from "../reference/values.ts";
 
 function host(shape: readonly number[], seed: number): Tensor {
   return tensor(Float32Array.from(random(shape, { seed }).data), shape);
+}
+
+/** A product and its gradients. */
+function products(): Tensor[] {
+  const x = host([257, 33], 6), w = host([33, 41], 9), product = matmul(x, w);
+  return [product, ...grad(sum(multiply(product, host(product.shape, 10))), [x, w])];
 }
 
 /** Everything that a device could add up in another order, from a graph built anew. */
@@ -16,6 +24,7 @@ function roots(): Tensor[] {
   const logits = host([33, 65], 5), labels = tensor(Int32Array.from({ length: 33 }, (_, i) => i % 65));
   const x = host([257, 33], 6);
   return [
+    ...products(),
     ...grad(sum(multiply(out, host(out.shape, 7))), [q, k, v]),
     ...grad(sum(multiply(rows, host(rows.shape, 8))), [table]),
     ...grad(crossEntropy(logits, labels), [logits]),
@@ -30,14 +39,29 @@ function words(data: HostData): number[] {
   return [...new Uint32Array(data.buffer, data.byteOffset, data.length)];
 }
 
+/** Throws unless a device gives the same bits for the same graph, built anew. */
+async function assertSameBits(gpu: Gpu, graph: () => readonly Tensor[]): Promise<void> {
+  const once = await readAll(gpu, graph()), again = await readAll(gpu, graph());
+  once.forEach((data, i) => {
+    assertEquals(words(again[i]), words(data));
+    assertNotEquals(words(data), words(new Float32Array(data.length)));
+  });
+}
+
 for (const software of [true, false]) {
-  Deno.test(`gradients and sums give the same bits twice: ${software ? "software" : "hardware"} kernels`, async () => {
+  Deno.test(`gradients, products and sums give the same bits twice: ${software ? "software" : "hardware"} kernels`, async () => {
     await using gpu = await openGpu();
-    const device: Gpu = { ...gpu, target: { ...gpu.target, software } };
-    const once = await readAll(device, roots()), again = await readAll(device, roots());
-    once.forEach((data, i) => {
-      assertEquals(words(again[i]), words(data));
-      assertNotEquals(words(data), words(new Float32Array(data.length)));
-    });
+    await assertSameBits({ ...gpu, target: { ...gpu.target, software } }, roots);
+  });
+}
+
+for (const [sums, split] of [["whole sums", 1], ["sums shared by three workgroups", 3]] as const) {
+  Deno.test(`products and their gradients give the same bits twice: ${sums}`, async () => {
+    await using gpu = await openGpu();
+    const target = cutBy({ ...gpu.target, software: false }, tile(split));
+    const names = plan(products(), { target }).launches.map(({ kernel }) => kernel.name);
+    assertEquals(names.filter((name) => name.startsWith("matmul")).length, 3, names.join());
+    assertEquals(names.filter((name) => name.endsWith(" split 3")).length, split === 3 ? 3 : 0);
+    await assertSameBits({ ...gpu, target }, products);
   });
 }

@@ -1,0 +1,76 @@
+/**
+ * Products in float64 and by a kernel, and the ways to cut them up.
+ *
+ * @module
+ */
+
+import { joinParts, type Matmul, matmul, type MatmulVariant, partialSize } from "../../kernels/matmul.ts";
+import { MATMUL_TILES } from "../../kernels/matmul_variants.ts";
+import { fromF16 } from "../../core/data/floats.ts";
+import { blank, type Data, runKernel } from "./run_kernel.ts";
+
+/** Every tile of a GPU, with sums shared by so many workgroups. */
+export function tiles(split: number): (MatmulVariant & { readonly kind: "tiled" })[] {
+  return MATMUL_TILES.map(({ bm, bn, bk, tm, tn }) => ({ kind: "tiled", bm, bn, bk, tm, tn, split }));
+}
+
+/** Whether A and B are transposed. */
+export const LAYOUTS = [[false, false], [false, true], [true, false], [true, true]] as const;
+
+/** Sizes, and whether a stack: the odd ones load single elements, the others four at once. */
+export const SIZES = [{ batch: 2, m: 33, n: 17, k: 53 }, { batch: 1, m: 36, n: 132, k: 52 }];
+
+/** A product in float64. */
+export function definition(
+  { batch, m, n, k, transposeA, transposeB }: Omit<Matmul, "variant">,
+  { a, b }: { readonly a: Data; readonly b: Data },
+): Float64Array {
+  return Float64Array.from({ length: batch * m * n }, (_, at) => {
+    const column = at % n, row = Math.floor(at / n) % m, stack = Math.floor(at / (m * n));
+    let sum = 0;
+    for (let i = 0; i < k; i++) {
+      const left = transposeA ? i * m + row : row * k + i,
+        right = transposeB ? column * k + i : i * n + column;
+      sum += a[stack * m * k + left] * b[stack * k * n + right];
+    }
+    return sum;
+  });
+}
+
+/** A product, its parts joined, with the only output of its epilogue if any; what is stored as f16 is widened. */
+export async function compute(
+  product: Matmul,
+  { a, b, more = [] }: { readonly a: Data; readonly b: Data; readonly more?: readonly Data[] },
+): Promise<Float32Array> {
+  const { batch, m, n, variant } = product, size = batch * m * n;
+  const inputs = [a, b, ...more];
+  const out = product.epilogue?.half?.[0] === true ? new Uint16Array(size) : blank(size);
+  const widened = ([data]: readonly Data[]): Float32Array =>
+    data instanceof Uint16Array ? fromF16(data) : data as Float32Array;
+  if (variant.kind !== "tiled" || variant.split === 1) {
+    return widened(await runKernel(matmul(product), { inputs, outputs: [out] }));
+  }
+  const parts = blank(variant.split * partialSize(product));
+  const sums = await runKernel(matmul({ ...product, epilogue: undefined }), { inputs, outputs: [parts] });
+  return widened(await runKernel(joinParts({ ...product, variant }), { inputs: sums, outputs: [out] }));
+}
+
+/** Results of several products, their parts joined. */
+export async function computeSeveral(
+  product: Matmul,
+  inputs: readonly Data[],
+): Promise<readonly Float32Array[]> {
+  const { m, n, several, variant } = product;
+  const results = several!.as === "apart" ? several!.count : 1;
+  const split = variant.kind === "tiled" ? variant.split : 1;
+  const size = split === 1 ? m * n : split * partialSize(product);
+  const made = await runKernel(matmul(product), {
+    inputs,
+    outputs: Array.from({ length: results }, () => blank(size)),
+  });
+  if (variant.kind !== "tiled" || split === 1) return made;
+  const outputs = made.flatMap((parts) => [parts, blank(m * n)]);
+  return (await runKernel(joinParts({ ...product, variant }), { inputs: [], outputs })).filter((_, i) =>
+    i % 2
+  );
+}
