@@ -22,6 +22,7 @@ import {
   type TensorTree,
   type TokenBatch,
   type Training,
+  type TrainingOptions,
   type TrainingState,
   unflatten,
 } from "@firn/train";
@@ -183,8 +184,9 @@ Deno.test("what nothing is measured of is updated by the kernels of a step that 
   assert(updating(judged, ["weightDelta"]).join() !== updating(judged, []).join());
 });
 
-function define(policy: FreezePolicy, lookEvery = LOOK): Training<Mlp, Pairs> {
-  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, { optimizer: clipped, steps: STEPS, lookEvery, policy });
+function define(policy: FreezePolicy, options: Partial<TrainingOptions<Pairs>> = {}): Training<Mlp, Pairs> {
+  const fixed = { optimizer: clipped, steps: STEPS, lookEvery: LOOK, policy };
+  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, { ...fixed, ...options });
 }
 
 async function advance(
@@ -235,11 +237,14 @@ Deno.test("next drops components that a policy wants measured and that do not ex
 Deno.test("next spends nothing on a probe of what is not measured", async () => {
   const probing = scheduled([{ from: 1, frozen: ["bottom"] }]);
   const policy = topOnly({ ...probing, signals: ["gradNorm"], probed: () => ["bottom"] });
-  const training = define(policy, 1);
-  const state = await advance(training, await training.init(newMlp()), 3);
-  assertEquals(state.probed, ["bottom"]);
-  assertEquals(state.look!.readings.gradNorm!.bottom, [NaN]);
-  assertEquals(state.cost, training.costOf(["bottom"]));
+  // With f16 every gradient of a step is searched for overflows.
+  for (const precision of ["f32", "f16"] as const) {
+    const training = define(policy, { lookEvery: 1, precision });
+    const state = await advance(training, await training.init(newMlp()), 3);
+    assertEquals(state.probed, ["bottom"]);
+    assertEquals(state.look!.readings.gradNorm!.bottom, [NaN]);
+    assertEquals(state.cost, training.costOf(["bottom"]));
+  }
 });
 
 Deno.test("a run begins from a copy and from a checkpoint of its first state too", async () => {
