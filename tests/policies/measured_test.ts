@@ -56,7 +56,7 @@ Deno.test("every policy decides by what it wants measured as if all were", () =>
       statesOf(policy, look).map((state) => ({
         frozen: policy.frozen(state),
         probed: policy.probed?.(state),
-        stopped: policy.stopped?.(state),
+        stopped: policy.stopped?.(state, policy.frozen(state)),
         best: policy.best?.(state),
         reasons: PATHS.map((path) => policy.reason?.(state, path)),
       }));
