@@ -127,6 +127,12 @@ export interface FreezePolicy<S extends Json = Json> {
   readonly name: string;
   /** What the step must measure; nothing else is. */
   readonly signals: readonly Signal[];
+  /**
+   * Paths of the components whose readings of one of its signals the policy wants; of all when absent. The others' are
+   * NaN, and cost neither time nor memory. Training asks once, with the first batch of a run or of a resumed one: the
+   * answer depends on the components alone. It may name others, which count for nothing.
+   */
+  measured?(signal: Signal, components: readonly Component[]): readonly Path[];
   /** The state before the first step. */
   init(components: readonly Component[], run: RunInfo): S;
   /** The state after a look. */

@@ -166,7 +166,7 @@ async function freezing(run: RunReport): Promise<Html> {
       </section>
     `;
   }
-  const rows = run.components.map(({ path, kind, size }) =>
+  const rows = plot.shown.map(({ path, kind, size }) =>
     html`
       <tr>
         <th scope="row">${path}</th>

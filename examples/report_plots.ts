@@ -31,6 +31,8 @@ export interface Plot {
 /** A {@link Plot} of readings: its colours cover `edge` decades on both sides of the threshold. */
 export interface HeatPlot extends Plot {
   readonly edge: number;
+  /** Its rows: what was measured or frozen, or all components where there are no readings. */
+  readonly shown: RunReport["components"];
 }
 
 const WIDTH = 800;
@@ -233,14 +235,13 @@ interface Span {
  * @returns The plot; null when no component was measured or frozen
  */
 export async function freezePlot(run: RunReport): Promise<HeatPlot | null> {
-  const { components, readings, frozenAt, rows } = run;
-  const measured = new Set(
-    readings?.values.filter(({ value }) => !Number.isNaN(value)).map(({ path }) => path),
-  );
+  const { components, readings, frozenAt, events, rows } = run;
   const frozen = components.filter(({ path }) => Object.hasOwn(frozenAt, path));
-  const touched = components.filter((component) =>
-    measured.has(component.path) || frozen.includes(component)
-  );
+  const seen = new Set([
+    ...readings?.values.flatMap(({ path, value }) => Number.isNaN(value) ? [] : [path]) ?? [],
+    ...events.flatMap((event) => event.frozen),
+  ]);
+  const touched = components.filter((component) => seen.has(component.path) || frozen.includes(component));
   if (touched.length === 0) return null;
   const shown = readings === undefined ? components : touched;
   const paths = shown.map(({ path }) => path);
@@ -280,12 +281,15 @@ export async function freezePlot(run: RunReport): Promise<HeatPlot | null> {
   const sentences = [
     `Of ${components.length} components ${frozen.length} were frozen in ${rows.length} steps.`,
   ];
+  if (shown.length < components.length) {
+    sentences.push(`Shown are the ${shown.length} that were measured or frozen.`);
+  }
   if (readings) {
     const threshold = `τ\u00a0=\u00a0${short(readings.tau)}`;
     sentences.push(`Colour: ${readings.signal} of a component over the threshold ${threshold}.`);
   }
   if (hatched.length < all.length) sentences.push("Short thaws are not drawn.");
-  return { svg, caption: sentences.join(" "), edge };
+  return { svg, caption: sentences.join(" "), edge, shown };
 }
 
 /** Full names where rows are high enough to read them, else one name a layer. */

@@ -189,14 +189,10 @@ export function reportOf(
     for (const path of thawed) delete frozenAt[path];
     for (const path of frozen) frozenAt[path] = step;
   }
-  const read = new Set<string>();
   const values = threshold === undefined
     ? []
     : steps.flatMap(({ step, readings }) =>
-      Object.entries(readings[threshold.signal] ?? {}).map(([path, value]) => {
-        read.add(path);
-        return { path, step, value };
-      })
+      Object.entries(readings[threshold.signal] ?? {}).map(([path, value]) => ({ path, step, value }))
     );
   return {
     title,
@@ -205,7 +201,7 @@ export function reportOf(
     rows: steps.map((line) => ({ ...line, learningRate: line.learningRate ?? NaN })),
     events,
     changes: explain(lines).changes,
-    components: components.filter(({ path }) => read.size === 0 || read.has(path)),
+    components,
     frozenAt,
     readings: threshold === undefined ? undefined : { ...threshold, values },
     samples: pair(start.sample, end.sample),

@@ -1,5 +1,6 @@
 import type { FreezePolicy, Json, Reason } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
+import { measuredBy } from "./measured_by.ts";
 
 /**
  * Freezes what at least one of some policies freezes.
@@ -74,11 +75,16 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
   if (policies.length === 0) {
     throw new TypeError(`Cannot combine policies with "${name}" as it was given none`);
   }
-  const has = (part: "probed" | "stopped" | "best"): boolean =>
+  const has = (part: "measured" | "probed" | "stopped" | "best"): boolean =>
     policies.some((policy) => policy[part] !== undefined);
   return definePolicy<readonly Json[]>({
     name: `${name}(${policies.map((policy) => policy.name).join(", ")})`,
     signals: [...new Set(policies.flatMap((policy) => policy.signals))],
+    ...(has("measured") && {
+      measured: (signal, components) => [
+        ...new Set(policies.flatMap((policy) => measuredBy(policy, { signal, components }))),
+      ],
+    }),
     init: (components, run) => policies.map((policy) => policy.init(components, run)),
     next: (states, { look }) => policies.map((policy, i) => policy.next(states[i], look)),
     frozen: (states) => merge(policies.map((policy, i) => policy.frozen(states[i]))),

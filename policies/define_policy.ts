@@ -13,7 +13,7 @@ export interface StepLook {
   /**
    * The reading of a component, by its path.
    *
-   * @returns The reading; NaN when it was not measured, as for a frozen component
+   * @returns The reading; NaN when it was not measured, as for a frozen component and for one that no policy wants measured
    * @throws {RangeError} When the policy does not declare the signal
    */
   read(signal: Signal, path: string): number;
@@ -27,6 +27,11 @@ export interface PolicyDefinition<S extends Json> {
   readonly name: string;
   /** What each step must measure; none when absent. */
   readonly signals?: readonly Signal[];
+  /**
+   * Paths of the components whose readings of one of these signals it wants; of all that it is shown when absent. What is
+   * measured costs time, and `gradDelta` a copy of the gradient.
+   */
+  readonly measured?: (signal: Signal, components: readonly Component[]) => readonly string[];
   /** The state before the first step. A record or list of JSON values: it is saved with every checkpoint. */
   readonly init: (components: readonly Component[], run: RunInfo) => S;
   /** The state after a step. */
@@ -87,7 +92,7 @@ export interface PolicyDefinition<S extends Json> {
  * ```
  */
 export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): FreezePolicy<S> {
-  const { name, signals = [], init, next, frozen, probed, stopped, best, reason } = definition;
+  const { name, signals = [], measured, init, next, frozen, probed, stopped, best, reason } = definition;
 
   function stepOf(look: Look, i: number): StepLook {
     return {
@@ -112,6 +117,7 @@ export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): F
   return {
     name,
     signals,
+    ...(measured && { measured }),
     init,
     next: (state, look) => look.steps.reduce((s, _, i) => next(s, stepOf(look, i)), state),
     frozen,

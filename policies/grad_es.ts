@@ -27,7 +27,7 @@ export interface GradESOptions {
   readonly patience?: number;
   /** What readings are divided by; `none` when absent, as published. */
   readonly normalise?: Normalise;
-  /** Which components; {@link layerLinears} when absent, as published. */
+  /** Which components; {@link layerLinears} when absent, as published. Only these are measured. */
   readonly components?: Selector;
   /**
    * Whether training ends when all of these components are frozen; true when absent, as published. What they are not,

@@ -56,6 +56,7 @@ export function prefix(options: PrefixOptions = {}): FreezePolicy {
   return definePolicy({
     name,
     signals: ["gradNorm"],
+    measured: (_, components) => blocksOf(components).layers.flat(),
     init(components, { steps }) {
       const { below, layers } = blocksOf(components);
       const length = Math.max(1, Math.floor(steps / intervals));

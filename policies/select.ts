@@ -1,9 +1,10 @@
-import type { FreezePolicy } from "../core/policy.ts";
+import type { Component, FreezePolicy } from "../core/policy.ts";
+import { measuredBy } from "./measured_by.ts";
 import { labelOf, select, type Selector } from "./selector.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Shows a policy only some components; the others stay active.
+ * Shows a policy only some components; the others stay active, and are not measured for it.
  *
  * @param selector Which components
  * @param policy The policy
@@ -21,6 +22,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * const start = policy.init(components, { steps: 1 });
  * const state = policy.next(start, { steps: [1], loss: [1], learningRate: [0.1], readings });
  * assertEquals(policy.frozen(state), ["layers.0.q_proj"]);
+ * assertEquals(policy.measured?.("gradNorm", components), ["layers.0.q_proj"]);
  * assertThrows(() => only("*.qproj", policy).init(components, { steps: 1 }), RangeError, "layers.0.q_proj");
  * ```
  */
@@ -29,7 +31,7 @@ export function only(selector: Selector, policy: FreezePolicy): FreezePolicy {
 }
 
 /**
- * Hides some components from a policy; these stay active.
+ * Hides some components from a policy; these stay active, and are not measured for it.
  *
  * @param selector Which components
  * @param policy The policy
@@ -58,11 +60,16 @@ interface Narrowing {
 }
 
 function narrow(name: string, selector: Selector, { policy, keep }: Narrowing): FreezePolicy {
+  function keptOf(components: readonly Component[]): readonly Component[] {
+    const named = select(selector, components);
+    return components.filter(({ path }) => keep(named.includes(path)));
+  }
+
   return wrapPolicy(policy, {
     name: `${name}(${labelOf(selector)}, ${policy.name})`,
+    measured: (signal, components) => measuredBy(policy, { signal, components: keptOf(components) }),
     init(components, run) {
-      const named = select(selector, components);
-      const kept = components.filter(({ path }) => keep(named.includes(path)));
+      const kept = keptOf(components);
       return { inner: policy.init(kept, run), paths: kept.map(({ path }) => path) };
     },
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),

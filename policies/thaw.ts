@@ -2,6 +2,7 @@ import type { FreezePolicy, Json } from "../core/policy.ts";
 import { type Average, include } from "./average.ts";
 import type { StepLook } from "./define_policy.ts";
 import type { Held } from "./held.ts";
+import { measuredBy } from "./measured_by.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /** Options of {@link thaw}. */
@@ -154,6 +155,8 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   return wrapPolicy<State>(policy, {
     name: `thaw(${policy.name}, ${count} every ${every}, mean of ${readings}, wake ${wake}${falls})`,
     signals: [...new Set([...policy.signals, "gradNorm" as const])],
+    measured: (signal, components) =>
+      signal === "gradNorm" ? components.map(({ path }) => path) : measuredBy(policy, { signal, components }),
     init(components, run) {
       const inner = policy.init(components, run);
       const tracks = components.map(({ path }) => [path, { average: null, wait: every, due: every }]);

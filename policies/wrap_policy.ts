@@ -7,9 +7,10 @@ export type Wrapped = { readonly inner: Json; readonly [key: string]: Json };
 /**
  * Makes a policy that changes what another one freezes.
  *
- * What the definition lacks is asked of the other: the signals, when training ends, which step is best, what is measured
- * while it is frozen, and why a component is frozen. So all wrappers pass these on alike, and none tells them of what it
- * does not freeze itself, by the rules of {@link definePolicy}.
+ * What the definition lacks is asked of the other: the signals and of what they are measured, when training ends, which
+ * step is best, what is measured while it is frozen, and why a component is frozen. So all wrappers pass these on alike,
+ * and none tells them of what it does not freeze itself, by the rules of {@link definePolicy}. A definition with signals of
+ * its own measures them for all components, unless it says of which.
  *
  * @typeParam S State, inferred from `init`
  * @param policy The other policy
@@ -46,6 +47,9 @@ export function wrapPolicy<S extends Wrapped>(
 ): FreezePolicy<S> {
   return definePolicy<S>({
     signals: policy.signals,
+    measured: definition.signals === undefined && policy.measured
+      ? (signal, components) => policy.measured!(signal, components)
+      : undefined,
     probed: policy.probed && (({ inner }) => policy.probed!(inner)),
     stopped: policy.stopped && (({ inner }, frozen) => policy.stopped!(inner, frozen)),
     best: policy.best && (({ inner }) => policy.best!(inner)),

@@ -98,6 +98,67 @@ function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Rec
 }
 
 /**
+ * What only ends in sums or in memory: it rides with another reader of the same values, so that those are read once.
+ *
+ * @param order All nodes, inputs first
+ * @param readers Who reads each
+ * @returns Elementwise nodes
+ */
+function endingOf(
+  order: readonly Tensor[],
+  readers: ReadonlyMap<Tensor, readonly Tensor[]>,
+): ReadonlySet<Tensor> {
+  const ending = new Set<Tensor>();
+  for (const node of order.toReversed()) {
+    const after = readers.get(node)!;
+    if (isElement(node) && after.every((r) => r.op === sumEachOp || ending.has(r))) ending.add(node);
+  }
+  return ending;
+}
+
+/**
+ * Sums that read values which a later sum, that does not need them, reads too: at its level their terms can ride together,
+ * as what is measured of some gradients does with the norm of all.
+ *
+ * @param graph Nodes, and the levels that they have at least
+ * @param ending What only ends in sums or in memory
+ * @returns The level that each of these sums is to have
+ */
+function sumsThatWait(
+  { order, readers, level }: Pick<Fusion, "order" | "readers" | "level">,
+  ending: ReadonlySet<Tensor>,
+): ReadonlyMap<Tensor, number> {
+  const waits = new Map<Tensor, number>();
+  const levels = new Set(order.flatMap((node) => node.op === sumEachOp ? level.get(node)! : []));
+  if (levels.size < 2) return waits;
+  /** Sums that an ending node ends in. */
+  const sumsOf = new Map<Tensor, ReadonlySet<Tensor>>();
+  for (const node of order.toReversed()) {
+    if (!ending.has(node)) continue;
+    const sums = readers.get(node)!.flatMap((r) => r.op === sumEachOp ? [r] : [...sumsOf.get(r)!]);
+    sumsOf.set(node, new Set(sums));
+  }
+  const known = new Map<Tensor, ReadonlySet<Tensor>>();
+  const needs = (later: Tensor, sum: Tensor): boolean => {
+    if (!known.has(later)) known.set(later, new Set(topological([later])));
+    return known.get(later)!.has(sum);
+  };
+  for (const node of order) {
+    if (isSource(node)) continue;
+    const sums = [...new Set(readers.get(node)!.flatMap((r) => [...sumsOf.get(r) ?? []]))];
+    for (const sum of sums) {
+      // It has company already.
+      if (sums.some((other) => other !== sum && level.get(other) === level.get(sum))) continue;
+      for (const later of sums) {
+        const least = level.get(later)!;
+        if (least > (waits.get(sum) ?? level.get(sum)!) && !needs(later, sum)) waits.set(sum, least);
+      }
+    }
+  }
+  return waits;
+}
+
+/**
  * Groups the elementwise nodes of a graph.
  *
  * Nodes of one shape are joined along their edges when they can run at the same level. Levels grow along every other
@@ -119,14 +180,19 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
   const fusable = (from: Tensor, to: Tensor): boolean =>
     isElement(from) && isElement(to) && sameShape(from.shape, to.shape) && !cuts.has(from);
 
-  const level = new Map<Tensor, number>();
-  for (const node of order) {
-    let own = 0;
-    for (const input of node.inputs) {
-      own = Math.max(own, level.get(input)! + (isSource(input) || fusable(input, node) ? 0 : 1));
+  const ending = endingOf(order, readers), level = new Map<Tensor, number>();
+  function climb(least: ReadonlyMap<Tensor, number>): void {
+    for (const node of order) {
+      let own = least.get(node) ?? 0;
+      for (const input of node.inputs) {
+        own = Math.max(own, level.get(input)! + (isSource(input) || fusable(input, node) ? 0 : 1));
+      }
+      level.set(node, own);
     }
-    level.set(node, own);
   }
+  climb(new Map());
+  const waits = sumsThatWait({ order, readers, level }, ending);
+  if (waits.size > 0) climb(waits);
   for (const node of order.toReversed()) {
     const after = readers.get(node)!;
     if (!isElement(node)) continue;
@@ -151,12 +217,6 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
     for (const input of node.inputs) {
       if (fusable(input, node) && level.get(input) === level.get(node)) parent.set(find(input), find(node));
     }
-  }
-  // What only ends in sums or in memory rides with another reader of the same values, so that those are read once.
-  const ending = new Set<Tensor>();
-  for (const node of order.toReversed()) {
-    const after = readers.get(node)!;
-    if (isElement(node) && after.every((r) => r.op === sumEachOp || ending.has(r))) ending.add(node);
   }
   // Groups that overwrite a leaf wait for all who read it: those must not wait for what joins the group.
   const lastRead = (node: Tensor, seen = new Set<Tensor>()): number => {

@@ -19,8 +19,9 @@ import { leaf, type Spec, stepScalar, type Target, type Tensor } from "../tensor
 import { type Leaves, type Path, unflatten } from "../tree.ts";
 import { type Ages, agesOf } from "./ages.ts";
 import { moduleOf } from "./components.ts";
+import type { Measures } from "./measures.ts";
 import type { Chosen, Since, TensorTree } from "./state.ts";
-import { type Column, columnsBefore, type StepGraph, traceStep } from "./trace.ts";
+import { type Column, columnsBefore, stateSpecs, type StepGraph, traceStep } from "./trace.ts";
 
 /** Plans that are kept for a frozen set that comes back: turns of the layers of a deep model among them. */
 const MOST_PLANS = 64;
@@ -70,8 +71,8 @@ export interface StepCompiler {
   adopt(chosen: Chosen): void;
   /** Parameters that a step changes. */
   activePaths(params: Leaves, frozen: readonly Path[]): Path[];
-  /** Rows and columns of the readings. */
-  ringShape(params: Leaves): [number, number];
+  /** State besides the parameters that a frozen set leaves. */
+  leafSpecs(params: Leaves, frozen: readonly Path[]): Map<Path, Spec>;
 }
 
 /**
@@ -88,6 +89,8 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
   options: {
     readonly optimizer: Optimizer;
     readonly signals: readonly Signal[];
+    /** Of which parameters each of them is measured, the same for all steps. */
+    readonly measures: Measures;
     readonly trainable: (path: Path) => boolean;
     readonly lookEvery: number;
     readonly thawWarmup: number;
@@ -95,7 +98,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     readonly cachePrefix: boolean;
   },
 ): StepCompiler {
-  const { optimizer, signals, trainable, lookEvery, thawWarmup, precision, cachePrefix } = options;
+  const { optimizer, signals, measures, trainable, lookEvery, thawWarmup, precision, cachePrefix } = options;
   const warmup = thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup));
   const compiled = new Map<string, Omit<Compiled, "starts">>(), ready = new Set<string>();
   /** The request before, and its plan: those of a run are alike until something freezes. */
@@ -126,7 +129,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     );
     const { groups } = ages(request), ring = ringShape(request.params);
     const given = { loss: traced.loss, active, probed, trainable: activePaths(request.params, []), groups };
-    return traceStep({ ...given, optimizer, signals, ring, warmup, precision });
+    return traceStep({ ...given, optimizer, signals, measures, ring, warmup, precision });
   }
 
   function isLast({ batch, layout, frozen, probed, since }: StepRequest): boolean {
@@ -154,14 +157,25 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
     return { samples, kindOf };
   }
 
+  /** Rows and columns of the readings. */
   function ringShape(params: Leaves): [number, number] {
-    return [lookEvery, columnsBefore(precision) + signals.length * activePaths(params, []).length];
+    const paths = activePaths(params, []);
+    const readings = signals.map((signal) => paths.filter((path) => measures(signal, path)).length);
+    return [lookEvery, readings.reduce((a, b) => a + b, columnsBefore(precision))];
   }
 
   return {
     trace,
     activePaths,
-    ringShape,
+    leafSpecs(params, frozen) {
+      const active = new Map(activePaths(params, frozen).map((path) => [path, params.get(path)!]));
+      const trainable = activePaths(params, []);
+      return new Map<Path, Spec>([
+        ...stateSpecs(active, { optimizer, signals, measures, trainable, precision }),
+        ["ring", { shape: ringShape(params), dtype: "f32" }],
+        ["loss", { shape: [], dtype: "f32" }],
+      ]);
+    },
     compile(request) {
       if (isLast(request)) return last!.found;
       const { groups, starts } = ages(request);

@@ -47,6 +47,21 @@ function firstOf(path: Path): number {
   return path.startsWith("previous.") ? NaN : SCALING.get(path) ?? 0;
 }
 
+/** Whether a leaf holds readings, or what they need. */
+function isReading(path: Path): boolean {
+  return path === "ring" || path.startsWith("previous.");
+}
+
+/**
+ * The leaves that do not depend on what is measured.
+ *
+ * @param leaves All leaves
+ * @returns Those among them
+ */
+export function withoutReadings(leaves: ReadonlyMap<Path, Spec>): Map<Path, Spec> {
+  return new Map([...leaves].filter(([path]) => !isReading(path)));
+}
+
 /**
  * Refuses saved leaves that are not those of a training.
  *
@@ -61,7 +76,9 @@ export function checkLeaves(wanted: ReadonlyMap<Path, Spec>, saved: ReadonlyMap<
     const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
     throw new TypeError(
       `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
-        `it has ${show(seen)}, not ${show(needed)}; resume with the model of the saved run`,
+        `it has ${show(seen)}, not ${show(needed)}; resume with the ${
+          isReading(path) ? "policy and the version of Firn" : "model"
+        } of the saved run`,
     );
   }
 }

@@ -14,6 +14,7 @@ import type { Signal } from "../policy.ts";
 import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { aged } from "./ages.ts";
+import type { Measures } from "./measures.ts";
 import { lossScaling, SCALING_SPECS } from "./scaling.ts";
 
 /** A reading of the step: which signal of which parameter a column of the ring holds. */
@@ -46,6 +47,8 @@ export interface StepOptions {
   /** Paths of all parameters that may be active, in order; those of `active` when absent. */
   readonly trainable?: readonly Path[];
   readonly signals: readonly Signal[];
+  /** Of which parameters each of them is measured; of all when absent. */
+  readonly measures?: Measures;
   /** Shape of the ring buffer: rows of readings, columns. */
   readonly ring: readonly [number, number];
   /** Groups of the active parameters that thawed; none when absent. */
@@ -70,14 +73,15 @@ export function columnsBefore(precision: Precision): number {
 /** Paths of the state besides parameters, and shapes: that of the optimizer, previous gradients, and loss scaling. */
 export function stateSpecs(
   active: ReadonlyMap<Path, Spec>,
-  options: Pick<StepOptions, "optimizer" | "signals" | "trainable" | "precision">,
+  options: Pick<StepOptions, "optimizer" | "signals" | "measures" | "trainable" | "precision">,
 ): Map<Path, Spec> {
+  const { measures = () => true } = options;
   const leaves = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
   const all = new Map<Path, Spec>(
     [...options.optimizer.init(leaves, options.trainable)].map(([path, t]) => [`optimizer.${path}`, t]),
   );
   if (options.signals.includes("gradDelta")) {
-    for (const [path, spec] of active) all.set(`previous.${path}`, spec);
+    for (const [path, spec] of active) if (measures("gradDelta", path)) all.set(`previous.${path}`, spec);
   }
   if (options.precision === "f16") { for (const [path, spec] of SCALING_SPECS) all.set(path, spec); }
   return all;
@@ -91,15 +95,19 @@ export function stateSpecs(
  * @returns The graph
  */
 export function traceStep(options: StepOptions): StepGraph {
-  const { loss, active, optimizer, signals, ring } = options;
-  const { probed = new Map(), groups = new Map(), warmup = null } = options;
+  const { loss, active, optimizer, signals, ring, measures = () => true } = options;
+  const { groups = new Map(), warmup = null } = options;
+  const wants = (signal: Signal, path: Path): boolean => signals.includes(signal) && measures(signal, path);
+  const probed = new Map(
+    [...options.probed ?? []].filter(([path]) => wants("gradNorm", path) || wants("gradSquare", path)),
+  );
   const paths = [...active.keys()], { trainable = paths } = options;
   const scaling = options.precision === "f16" ? lossScaling() : null;
   const measured = grad(scaling?.scaled(loss) ?? loss, [...active.values(), ...probed.values()]);
   const gradients = scaling === null ? measured : measured.map(scaling.unscaled);
   const verdict = scaling?.judge(gradients, trainable.length) ?? null;
   const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
-  const specs = stateSpecs(active, { optimizer, signals, trainable });
+  const specs = stateSpecs(active, { optimizer, signals, measures, trainable });
   const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
   const moments = new Map(
     [...stateLeaves].flatMap(([path, l]) =>
@@ -122,7 +130,7 @@ export function traceStep(options: StepOptions): StepGraph {
     replace(path, target, verdict?.keep(value, target) ?? value);
   const columns: Column[] = [], readings: Tensor[] = [];
   const measure = (signal: Signal, path: Path, value: () => Tensor): void => {
-    if (!signals.includes(signal)) return;
+    if (!wants(signal, path)) return;
     columns.push({ signal, path });
     readings.push(value());
   };

@@ -16,8 +16,9 @@ import { type Compiled, describe, stepCompiler, type StepRequest } from "./compi
 import { findComponents } from "./components.ts";
 import { bestSpecs, keepBest, restoreBest } from "./best.ts";
 import { begin, checkBest, decide, freezeChange, NO_DECISION, NOTHING } from "./freeze.ts";
-import { adjustLeaves, checkLeaves } from "./leaves.ts";
+import { adjustLeaves, checkLeaves, withoutReadings } from "./leaves.ts";
 import { readLook } from "./look.ts";
+import { type Measures, measuresOf } from "./measures.ts";
 import {
   checkMoments,
   checkName,
@@ -33,7 +34,6 @@ import type { Ending, SavedState, TensorTree, Training, TrainingOptions, Trainin
 import { prefixCache } from "./prefix_cache.ts";
 import { profileStep } from "./profile_step.ts";
 import { replayer } from "./replay.ts";
-import { stateSpecs } from "./trace.ts";
 import { validatorOf } from "./validation.ts";
 
 /** A step that was taken. */
@@ -84,6 +84,9 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
   const replays = replayer(gpu, cache);
   let components: readonly Component[] = [], shapes: Leaves = new Map(), batchSpecs: Leaves = new Map();
+  /** A policy that wants readings of some components says so when these are known, from the first batch on. */
+  let measures: Measures = () => true;
+  const beforeBatch = policy?.measured === undefined ? (leaves: Map<Path, Spec>) => leaves : withoutReadings;
   const owners = new WeakMap<TrainingState<P>, object>();
 
   /** Names and shapes of the parameters: the same for all states that come from one. */
@@ -99,6 +102,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   const compiler = stepCompiler(gpu, loss, {
     optimizer,
     signals,
+    measures: (signal, path) => measures(signal, path),
     trainable,
     lookEvery,
     thawWarmup,
@@ -121,19 +125,24 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     return known.active;
   }
 
-  /** State leaves that a frozen set leaves. */
-  function leafSpecs(frozen: readonly Path[]): Map<Path, Spec> {
-    const active = new Map(activePaths(frozen).map((path) => [path, shapes.get(path)!]));
-    return new Map<Path, Spec>([
-      ...stateSpecs(active, { optimizer, signals, trainable: activePaths([]), precision }),
-      ["ring", { shape: compiler.ringShape(shapes), dtype: "f32" }],
-      ["loss", { shape: [], dtype: "f32" }],
-    ]);
+  /** State leaves that a frozen set leaves, and the best parameters that are kept among some leaves. */
+  function wantedOf(leaves: ReadonlyMap<Path, Spec>, frozen: readonly Path[]): Map<Path, Spec> {
+    return new Map([...compiler.leafSpecs(shapes, frozen), ...bestSpecs(leaves, shapes)]);
   }
 
   function adjust(leaves: Leaves, frozen: readonly Path[], step: number): Map<Path, Tensor> {
-    const wanted = new Map([...leafSpecs(frozen), ...bestSpecs(leaves, shapes)]);
-    return adjustLeaves(gpu, { leaves, wanted, step });
+    return adjustLeaves(gpu, { leaves, wanted: wantedOf(leaves, frozen), step });
+  }
+
+  /** Runs whose leaves are known to be those that their steps need. */
+  const ready = new WeakSet<object>();
+
+  /** Leaves of a step: those of readings may be new in the first, and not checked yet in a run that was resumed. */
+  function leavesOf({ step, leaves, frozen }: TrainingState<P>, token: object): Leaves {
+    const needed = step === 0 ? adjust(leaves, frozen, step) : leaves;
+    if (!ready.has(token)) checkLeaves(wantedOf(needed, frozen), needed);
+    ready.add(token);
+    return needed;
   }
 
   function seal(state: TrainingState<P>, token: object): TrainingState<P> {
@@ -174,7 +183,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       ...blank,
       step: 0,
       params: unflatten(copies) as P,
-      leaves: adjust(new Map(), [], 0),
+      leaves: adjustLeaves(gpu, { leaves: new Map(), wanted: beforeBatch(wantedOf(new Map(), [])), step: 0 }),
       policy: null,
       frozen: [],
       probed: [],
@@ -205,11 +214,10 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
     const copied = best === null || ending !== null ? [] : activePaths(frozen);
     const wanted = [
-      ...leafSpecs(frozen),
-      ...bestSpecs(saved.leaves, params),
+      ...wantedOf(saved.leaves, frozen),
       ...copied.map((path) => [`best.${path}`, params.get(path)!] as const),
     ];
-    checkLeaves(new Map(wanted), saved.leaves);
+    checkLeaves(beforeBatch(new Map(wanted)), beforeBatch(new Map(saved.leaves)));
     const leaves = new Map(
       [...saved.leaves].map(([path, value]) => [path, place(gpu, { path, value, step })]),
     );
@@ -246,8 +254,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     batchSpecs = given;
     if (components.length === 0) {
       const traced = compiler.trace(request({ frozen: [] }));
-      components = findComponents(traced.loss, { leaves: traced.leaves, trainable });
+      const found = findComponents(traced.loss, { leaves: traced.leaves, trainable });
+      measures = measuresOf(policy, found);
+      components = found;
     }
+    const leaves = leavesOf(state, token);
     const policyState = state.step === 0 ? begin(policy, { components, run }) : state.policy;
     const active = activePaths(state.frozen);
     if (active.length === 0) {
@@ -273,7 +284,6 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       batchSpecs = given;
     }
     const plan = compiler.compile(asked);
-    const { leaves } = state;
     // A software adapter works on this very CPU.
     const idle = state.look !== null && !gpu.software;
     const { cost, moved } = await replays.replay({

@@ -198,6 +198,32 @@ Deno.test("renderReport shows readings of a policy that froze nothing", async ()
   assertEquals(freezing.includes("url(#frozen)"), false);
 });
 
+Deno.test("renderReport leaves out what was neither measured nor ever frozen, in plot and table", async () => {
+  const run = demo(), [measured, thawed, frozen, untouched] = run.components.map(({ path }) => path);
+  const { before, after } = run.events[0];
+  const page = await renderReport({
+    ...run,
+    events: [
+      { step: 20, frozen: [thawed, frozen], thawed: [], before, after },
+      { step: 30, frozen: [], thawed: [thawed], before, after },
+    ],
+    frozenAt: { [frozen]: 20 },
+    readings: { ...run.readings!, values: run.readings!.values.filter(({ path }) => path === measured) },
+  });
+  const [, freezing] = plotsOf(page);
+  assertEquals([...freezing.matchAll(/>(\d\.\w+)<\/text>/g)].map(([, label]) => label), [
+    "0.q_proj",
+    "0.up_proj",
+    "1.q_proj",
+  ]);
+  assertEquals(freezing.match(/url\(#frozen\)/g)?.length, 2);
+  assertMatch(
+    freezing,
+    /Of 4 components 1 were frozen in 60 steps. Shown are the 3 that were measured or frozen/,
+  );
+  assertEquals(page.includes(untouched), false);
+});
+
 Deno.test("renderReport shows freezes of a policy that measured nothing", async () => {
   const page = await renderReport({ ...demo(), readings: undefined });
   assertEquals(plotsOf(page)[1].match(/fill="url\(#frozen\)"/g)?.length, 4);

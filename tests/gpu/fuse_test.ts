@@ -15,6 +15,7 @@ import {
   multiply,
   permute,
   type Precision,
+  silu,
   subtract,
   sum,
 } from "@firn/train";
@@ -46,6 +47,42 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
     assertEquals(["previous.w", "optimizer.m.w", "optimizer.v.w"].map(reading), [1, 1, 1]);
   });
 }
+
+/** Kernels over the gradients of two weights whose norm clips, where one signal of some is measured. */
+function kernelsOf(measured: RegExp, precision: Precision): string[] {
+  const shapes = { bottom: [8, 8], top: [8, 4], x: [8, 8] };
+  const [bottom, top, x] = Object.entries(shapes).map(([path, shape]) => leaf(path, { shape, dtype: "f32" }));
+  const graph = traceStep({
+    loss: sum(matmul(silu(matmul(x, bottom)), top)),
+    active: new Map([["bottom", bottom], ["top", top]]),
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.1 })),
+    signals: ["gradNorm"],
+    measures: (_, path) => measured.test(path),
+    ring: [2, 4],
+    precision,
+  });
+  const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 16 };
+  return plan(graph.roots, { target, ...graph, precision }).launches.map(({ kernel }) => kernel.name);
+}
+
+Deno.test("plan measures in the launches that sum up the norm of all gradients, though some are not measured", () => {
+  // The gradient of the bottom is there last: a sum of the top's alone could begin before.
+  const [all, bottom, top, none] = [/./, /bottom/, /top/, /^$/].map((measured) => kernelsOf(measured, "f32"));
+  const sums = (kernels: readonly string[]) =>
+    kernels.filter((name) => /abs|^multiply \d+x\d+/.test(name)).sort();
+  assertEquals(sums(all), ["multiply+abs 8x4", "multiply+abs 8x8"]);
+  assertEquals(sums(bottom), ["multiply 8x4", "multiply+abs 8x8"]);
+  assertEquals(sums(top), ["multiply 8x8", "multiply+abs 8x4"]);
+  assertEquals(sums(none), ["multiply 8x4", "multiply 8x8"]);
+  for (const kernels of [bottom, top, none]) assertEquals(kernels.length, all.length);
+});
+
+Deno.test("plan sums up norm and overflow of gradients in one launch, whatever is measured", () => {
+  for (const measured of [/./, /bottom/, /top/, /^$/]) {
+    const judging = kernelsOf(measured, "f16").filter((name) => name.includes("notFinite"));
+    assertEquals(judging, ["unscale+notFinite+multiply 8x8", "unscale+notFinite+multiply 8x4"]);
+  }
+});
 
 Deno.test("plan leaves what waits for a group to another launch: a history whose oldest values are read as they move", () => {
   const [one, two, x] = ["one", "two", "x"].map((path) => leaf(path, { shape: [4, 8], dtype: "f32" }));

@@ -23,7 +23,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
-import { anyOf, below, costAware, earlyStopping, rotate, sticky, thaw } from "@firn/train/policies";
+import { anyOf, below, costAware, earlyStopping, only, rotate, sticky, thaw } from "@firn/train/policies";
 import { bitsOf, type Pairs, pairs } from "./tiny.ts";
 
 const gpu = await openGpu();
@@ -95,6 +95,17 @@ const CASES: { readonly [name: string]: Case & { readonly seen: (state: Training
       lookEvery: 1,
       every: 3,
       seen: ({ probed, event }) => probed.length > 0 || (event?.thawed.length ?? 0) > 0,
+    },
+    "policies that measure some components each, of which one freezes": {
+      policy: anyOf(
+        only("layers.*", sticky(below("gradDelta", { "layers.0": 1e-9, "*": 1e3 }))),
+        only("head", below("gradNorm", 1e-9)),
+      ),
+      lookEvery: 3,
+      every: 3,
+      seen: ({ leaves, frozen }) =>
+        frozen.join() === "layers.1" && leaves.has("previous.layers.0.weight") &&
+        !leaves.has("previous.head.weight"),
     },
     "costAware that chooses anew": {
       policy: costAware({
