@@ -6,46 +6,54 @@ interface Chain {
   readonly rest: Chain | null;
 }
 
-/** A set of active components, its benefit, and the FLOPs of a step that trains them. */
+/** A set of active components, what it is worth, and the FLOPs of a step that trains it. */
 export interface ActiveSet {
   readonly cost: number;
-  readonly benefit: number;
+  /** Sum of the worths above 0. */
+  readonly worth: number;
+  /** Sum of those below 0. */
+  readonly lack: number;
   readonly chain: Chain | null;
 }
 
 /** Sets that a further component is combined with at most. */
-const LIMIT = 1000;
+const LIMIT = 4000;
 
 /**
- * The sets of active components among which the best ones are: for each depth that can be the lowest active one, the one of
- * most benefit of each cost.
+ * The sets of active components among which the best ones are: for each depth that can be the lowest active one, the one
+ * of most worth of each cost. What is worth less than nothing counts as nothing; of sets that are level, the one with the
+ * smallest lack.
  *
  * A dynamic programme over the components from the top down, as in GreenTrainer (arXiv 2309.13192), but over
  * the sets themselves in place of a table of rounded costs: it is exact up to {@link LIMIT} different costs, and above
- * keeps the best of each of as many equal ranges.
+ * keeps the best of each of as many equal ranges. The cheapest set of all is always among them.
  *
  * @param prices All components
- * @param benefits Of each that can be active, 0 or more; what has none stays frozen
+ * @param worths Of each that can be active; what has none stays frozen
  * @returns The sets, each with at least one component
  */
 export function activeSets(
   prices: readonly Priced[],
-  benefits: { readonly [path: string]: number },
+  worths: { readonly [path: string]: number },
 ): readonly ActiveSet[] {
   const depths = [...new Set(prices.map(({ depth }) => depth))].sort((a, b) => b - a);
   const forward = prices.reduce((sum, price) => sum + price.forward, 0);
+  const none: ActiveSet = { cost: forward, worth: 0, lack: 0, chain: null };
   const found: ActiveSet[] = [];
-  let front: readonly ActiveSet[] = [{ cost: forward, benefit: 0, chain: null }], above = 0;
+  let front: readonly ActiveSet[] = [none], above = 0;
   for (const depth of depths) {
     const level = prices.filter((price) => price.depth === depth);
+    const able = level.filter(({ path }) => Object.hasOwn(worths, path));
     const before = new Set(front);
-    for (const { path, dW } of level.filter(({ path }) => Object.hasOwn(benefits, path))) {
-      const added = front.map(({ cost, benefit, chain }) => (
-        { cost: cost + dW, benefit: benefit + benefits[path], chain: { path, rest: chain } }
-      ));
-      front = bestOfEach([...front, ...added]);
+    for (const price of able) {
+      const added = front.map((set) => withOne(set, { price, worth: worths[price.path] }));
+      // What costs nothing saves nothing: it is frozen only where nothing below is active.
+      front = bestOfEach(price.dW === 0 ? added : [...front, ...added]);
     }
-    for (const set of front) if (!before.has(set)) found.push({ ...set, cost: set.cost + above });
+    const alone = able.map((price) => withOne(none, { price, worth: worths[price.path] }));
+    for (const set of [...front, ...alone]) {
+      if (!before.has(set)) found.push({ ...set, cost: set.cost + above });
+    }
     above += level.reduce((sum, { dX }) => sum + dX, 0);
   }
   return found;
@@ -58,16 +66,28 @@ export function pathsOf({ chain }: ActiveSet): readonly string[] {
   return paths;
 }
 
+function withOne(
+  set: ActiveSet,
+  { price: { path, dW }, worth }: { readonly price: Priced; readonly worth: number },
+): ActiveSet {
+  return {
+    cost: set.cost + dW,
+    worth: set.worth + Math.max(0, worth),
+    lack: set.lack + Math.min(0, worth),
+    chain: { path, rest: set.chain },
+  };
+}
+
 /** By rising cost, the best of each cost; where these are too many, of each of as many equal ranges of cost. */
 function bestOfEach(sets: readonly ActiveSet[]): readonly ActiveSet[] {
-  const sorted = sets.toSorted((a, b) => a.cost - b.cost || b.benefit - a.benefit);
+  const sorted = sets.toSorted((a, b) => a.cost - b.cost || b.worth - a.worth || b.lack - a.lack);
   const distinct = sorted.filter(({ cost }, i) => i === 0 || cost !== sorted[i - 1].cost);
   if (distinct.length <= LIMIT) return distinct;
   const least = distinct[0].cost, width = (distinct[distinct.length - 1].cost - least) / (LIMIT - 1);
   const best = new Map<number, ActiveSet>();
   for (const set of distinct) {
     const range = Math.floor((set.cost - least) / width), other = best.get(range);
-    if (other === undefined || set.benefit > other.benefit) best.set(range, set);
+    if (other === undefined || set.worth >= other.worth) best.set(range, set);
   }
   return [...best.values()];
 }

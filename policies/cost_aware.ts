@@ -79,7 +79,7 @@ export interface CostAwareOptions extends AdamDecays {
  * ```
  */
 export function costAware(options: CostAwareOptions): FreezePolicy {
-  const { targetSpeedup, maxSaving, alpha = 0.25, every, worth = "gain", weight = 0.05 } = options;
+  const { targetSpeedup, maxSaving, alpha = 0.5, every, worth = "gain", weight = 0.05 } = options;
   const { thaw, curiosity = 0.1, beta1 = 0.9, beta2 = 0.999 } = options;
   check(options);
   const budget = targetSpeedup === undefined ? `maxSaving ${maxSaving}` : `targetSpeedup ${targetSpeedup}`;
@@ -94,22 +94,17 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
   ];
   const name = `costAware(${parts.filter((part) => part !== "").join(", ")})`;
 
-  /** The paths of the components to train; null where the budget allows nothing. */
-  function choose(
-    prices: readonly Priced[],
-    { worths, part }: { readonly worths: { readonly [path: string]: number }; readonly part: number },
-  ): readonly string[] | null {
+  /** The paths of the components to train. */
+  function choose(prices: readonly Priced[], worths: { readonly [path: string]: number }): readonly string[] {
     const full = costOf(prices, () => true), sets = activeSets(prices, worths);
-    const saving = targetSpeedup === undefined ? maxSaving! : part * (1 - 1 / targetSpeedup);
-    const allowed = sets.filter(({ cost }) =>
-      targetSpeedup === undefined ? full - cost <= partOf(saving, full) : cost <= partOf(1 - saving, full)
-    );
-    const valueOf = ({ benefit, cost }: ActiveSet): number =>
-      targetSpeedup === undefined ? benefit / cost : benefit;
-    // What is worth nothing does not freeze for that alone.
-    const better = (a: ActiveSet, b: ActiveSet): boolean =>
-      valueOf(a) > valueOf(b) || valueOf(a) === valueOf(b) && a.cost > b.cost;
-    return allowed.length === 0 ? null : pathsOf(allowed.reduce((a, b) => better(b, a) ? b : a));
+    // A quotient, as 33 / 30 is the number 1.1, and 33 / 1.1 not quite 30.
+    const best = targetSpeedup === undefined
+      ? bestOf(
+        sets.filter(({ cost }) => full - cost <= partOf(maxSaving!, full)),
+        ({ worth, cost }) => worth / cost,
+      )
+      : bestOf(sets.filter(({ cost }) => full / cost >= targetSpeedup), ({ worth }) => worth);
+    return pathsOf(best);
   }
 
   return definePolicy({
@@ -118,7 +113,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
     init(components, { steps }) {
       const prices = pricesOf(components), full = costOf(prices, () => true);
       const most = full / Math.min(...prices.map(({ path }) => costOf(prices, (active) => active === path)));
-      if (targetSpeedup !== undefined && targetSpeedup > most) {
+      if (targetSpeedup !== undefined && !(targetSpeedup <= most)) {
         throw new RangeError(
           `Cannot choose by cost as "targetSpeedup" is ${targetSpeedup} and a step that trains the cheapest component ` +
             `alone is ${most.toFixed(3)} times as cheap as a whole one: lower it`,
@@ -127,7 +122,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const first = Math.max(1, Math.ceil(partOf(alpha, steps)));
       const apart = every ?? Math.max(1, Math.floor(steps / 4));
       const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
-      const times = { first, apart, count: Math.floor((steps - first) / apart) };
+      const times = { first, apart, last: steps - apart };
       return {
         prices,
         sizes,
@@ -155,8 +150,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
           : [];
       });
       const averages: Averages = { ...state.averages, ...Object.fromEntries(measured) };
-      const part = (step - times.first) / times.apart + 1;
-      const due = Number.isInteger(part) && part >= 1 && part <= times.count;
+      const due = step >= times.first && step <= times.last && (step - times.first) % times.apart === 0;
       if (!due || prices.some(({ path }) => averages[path] === undefined)) {
         return { ...state, moments, averages };
       }
@@ -164,15 +158,15 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const rested = Object.keys(frozen).filter((path) => thaw !== undefined && !seen.has(path))
         .map((path) => [path, { mean: averages[path].mean * (1 + curiosity), total: 0 }] as const);
       const next: Averages = { ...averages, ...Object.fromEntries(rested) };
-      // By chance noise is worth less than nothing.
-      const all = Object.fromEntries(prices.map(({ path }) => [path, Math.max(0, next[path].mean)]));
-      const able = prices.filter(({ path }) => thaw !== undefined || !Object.hasOwn(frozen, path))
-        .map(({ path }) => [path, Object.hasOwn(frozen, path) ? all[path] / thaw! : all[path]] as const);
-      const chosen = choose(prices, { worths: Object.fromEntries(able), part: part / times.count });
-      if (chosen === null) return { ...state, moments, averages: next };
-      const active = new Set(chosen), total = prices.reduce((sum, { path }) => sum + all[path], 0);
+      const able = prices.flatMap(({ path }) => {
+        const { mean } = next[path];
+        if (!Object.hasOwn(frozen, path)) return [[path, mean] as const];
+        return thaw !== undefined && mean > 0 ? [[path, mean / thaw] as const] : [];
+      });
+      const active = new Set(choose(prices, Object.fromEntries(able)));
+      const total = prices.reduce((sum, { path }) => sum + Math.abs(next[path].mean), 0);
       const left = prices.filter(({ path }) => !active.has(path))
-        .map(({ path }) => [path, frozen[path] ?? (total > 0 ? all[path] / total : 0)] as const);
+        .map(({ path }) => [path, frozen[path] ?? (total > 0 ? next[path].mean / total : 0)] as const);
       return { ...state, moments, averages: next, frozen: Object.fromEntries(left) };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
@@ -191,6 +185,16 @@ type Followed = { readonly [path: string]: Moments };
 
 /** Frozen components with the share that they had in all worth when they froze. */
 type Frozen = { readonly [path: string]: number };
+
+/**
+ * The set of most value; of those that are level, which are all where nothing is worth anything, the one that saves least,
+ * and of those the one that lacks least.
+ */
+function bestOf(sets: readonly ActiveSet[], valueOf: (set: ActiveSet) => number): ActiveSet {
+  const better = (a: ActiveSet, b: ActiveSet): number =>
+    valueOf(a) - valueOf(b) || a.cost - b.cost || a.lack - b.lack;
+  return sets.reduce((a, b) => better(b, a) > 0 ? b : a);
+}
 
 /** The moments after a step. Those of what froze begin anew; a step that measured nothing was skipped. */
 function follow(

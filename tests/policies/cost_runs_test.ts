@@ -1,0 +1,190 @@
+/** What costAware decides in the course of a run. */
+
+import { assert, assertEquals } from "@std/assert";
+import type { FreezePolicy } from "../../core/policy.ts";
+import { costAware, type CostAwareOptions, stepCost } from "../../policies/mod.ts";
+import { costOf, lookAt, priced, randomModel, subsets } from "./cost_models.ts";
+import { randomFrom } from "./looks.ts";
+
+/** How good a set is, best first in what counts first: worth that is above 0, what a step costs, worth below 0. */
+type Rank = readonly [value: number, cost: number, lack: number];
+
+function compare(a: Rank, b: Rank): number {
+  return a[0] - b[0] || a[1] - b[1] || a[2] - b[2];
+}
+
+const BUDGETS: { readonly [name: string]: CostAwareOptions } = {
+  "targetSpeedup 1.15": { targetSpeedup: 1.15 },
+  "targetSpeedup 1.3": { targetSpeedup: 1.3 },
+  "targetSpeedup 1.6 and thaw 1": { targetSpeedup: 1.6, thaw: 1, curiosity: 0 },
+  "targetSpeedup 1.3 and thaw 1.5": { targetSpeedup: 1.3, thaw: 1.5, curiosity: 0 },
+  "maxSaving 0.3": { maxSaving: 0.3 },
+  "maxSaving 0.3 and thaw 1.5": { maxSaving: 0.3, thaw: 1.5, curiosity: 0 },
+};
+
+for (const [name, options] of Object.entries(BUDGETS)) {
+  Deno.test(`costAware with ${name} ends a run of steady readings with the best of all sets, noise among them`, () => {
+    const { targetSpeedup, maxSaving } = options;
+    for (let seed = 1; seed <= 50; seed++) {
+      const model = randomModel(seed, 8), full = stepCost(model, []), random = randomFrom(seed + 5);
+      random();
+      // Whole numbers, so that sums of them are level in any order.
+      const worths = Object.fromEntries(model.map(({ path }) => [path, Math.floor(12 * random()) - 5]));
+      const sumOf = (active: readonly string[], part: (worth: number) => number): number =>
+        active.reduce((sum, path) => sum + part(worths[path]), 0);
+      const rankOf = (active: readonly string[]): Rank => {
+        const cost = costOf(model, active), worth = sumOf(active, (w) => Math.max(0, w));
+        return [
+          targetSpeedup === undefined ? worth / cost : worth,
+          cost,
+          sumOf(active, (w) => Math.min(0, w)),
+        ];
+      };
+      const allowed = subsets(model).filter((active) =>
+        targetSpeedup === undefined
+          ? full - costOf(model, active) <= maxSaving! * full
+          : full / costOf(model, active) >= targetSpeedup
+      ).map(rankOf);
+      if (allowed.length === 0) continue;
+      const policy = costAware({ ...options, alpha: 0.2, every: 3, worth: "benefit", weight: 1 });
+      let state = policy.init(model, { steps: 20 });
+      for (let step = 1; step <= 20; step++) {
+        const frozen = policy.frozen(state);
+        const seen = Object.entries(worths).map((
+          [path, worth],
+        ) => [path, frozen.includes(path) ? NaN : worth]);
+        state = policy.next(state, lookAt(Object.fromEntries(seen), step));
+      }
+      const frozen = policy.frozen(state);
+      const active = model.map(({ path }) => path).filter((path) => !frozen.includes(path));
+      assertEquals(rankOf(active), allowed.reduce((a, b) => compare(b, a) > 0 ? b : a), `seed ${seed}`);
+    }
+  });
+}
+
+Deno.test("costAware with targetSpeedup is never left with a set that costs more, nor with none, when worths change", () => {
+  for (const thaw of [undefined, 1, 2]) {
+    for (let seed = 1; seed <= 50; seed++) {
+      const model = randomModel(seed, 8), full = stepCost(model, []), random = randomFrom(seed + 9);
+      random();
+      const most = full / Math.min(...model.map(({ path }) => costOf(model, [path])));
+      // Up to the cheapest component alone, where no other set is allowed.
+      const targetSpeedup = seed % 5 === 0 ? most : 1 + random() * (most - 1);
+      const policy = costAware({ targetSpeedup, alpha: 0.2, every: 2, worth: "benefit", weight: 1, thaw });
+      let state = policy.init(model, { steps: 20 });
+      for (let step = 1; step <= 20; step++) {
+        const worths = Object.fromEntries(model.map(({ path }) => [path, 12 * random() - 5]));
+        state = policy.next(state, lookAt(worths, step));
+        const frozen = policy.frozen(state);
+        if (step < 4) assertEquals(frozen, []);
+        else assert(full / stepCost(model, frozen) >= targetSpeedup && frozen.length < model.length);
+      }
+    }
+  }
+});
+
+/** The active components of a chain of four after each of some steps; a frozen one is not measured. */
+function course(
+  policy: FreezePolicy,
+  benefits: (step: number) => Record<string, number>,
+  steps: number,
+): string[] {
+  const model = [0, 1, 2, 3].map((depth) => priced("abcd"[depth], { forward: 1, dX: 1, dW: 1, depth }));
+  let state = policy.init(model, { steps });
+  return Array.from({ length: steps }, (_, i) => {
+    const frozen = policy.frozen(state);
+    const seen = Object.entries(benefits(i + 1)).map((
+      [path, value],
+    ) => [path, frozen.includes(path) ? NaN : value]);
+    state = policy.next(state, lookAt(Object.fromEntries(seen), i + 1, 1 / (i + 1)));
+    return model.map(({ path }) => path).filter((path) => !policy.frozen(state).includes(path)).join("");
+  });
+}
+
+const STEADY = { a: 1, b: 3, c: 3, d: 3 };
+
+/** What was measured at a rate that falls with the step. */
+const fading = (values: Readonly<Record<string, number>>, step: number): Record<string, number> =>
+  Object.fromEntries(Object.entries(values).map(([path, value]) => [path, value / step]));
+
+Deno.test("costAware freezes nothing in its grace period, and then what is worth least per learning rate", () => {
+  const policy = costAware({ targetSpeedup: 1.2, worth: "benefit", weight: 1 });
+  // Per learning rate 1, 3, 3, 3 all the time: the fall of the raw benefits with the rate changes nothing.
+  const sets = course(policy, (step) => fading(STEADY, step), 40);
+  assertEquals(sets, [...Array(19).fill("abcd"), ...Array(21).fill("bcd")]);
+});
+
+Deno.test("costAware decides for the whole budget, first after alpha, and last while a set still lasts", () => {
+  const model = Array.from({ length: 12 }, (_, i) => priced(`${i}`, { forward: 1, dX: 1, dW: 1, depth: 0 }));
+  // 24 FLOPs, of which 6 are saved; what is worth least is another six in each step.
+  const turning = (step: number) =>
+    Object.fromEntries(model.map(({ path }, i) => [path, 1 + (i + step) % 12]));
+  const changes = (options: Partial<CostAwareOptions>, steps: number): number[] => {
+    const policy = costAware({ targetSpeedup: 4 / 3, worth: "benefit", weight: 1, thaw: 1, ...options });
+    let state = policy.init(model, { steps });
+    return Array.from({ length: steps }, (_, i) => i + 1).filter((step) => {
+      const before = policy.frozen(state);
+      state = policy.next(state, lookAt(turning(step), step));
+      assert([0, 6].includes(policy.frozen(state).length));
+      return policy.frozen(state).join() !== before.join();
+    });
+  };
+  assertEquals(changes({}, 20), [10, 15]);
+  assertEquals(changes({ alpha: 0.2 }, 20), [4, 9, 14]);
+  assertEquals(changes({ alpha: 0, every: 6 }, 20), [1, 7, 13]);
+  assertEquals(changes({ every: 10 }, 20), [10]);
+  assertEquals(changes({ every: 11 }, 20), []); // its only set would not last
+  assertEquals(changes({ alpha: 1 }, 20), []);
+});
+
+Deno.test("costAware never thaws unless told to, and then where that is worth a factor more", () => {
+  const falling = (step: number) => fading(step < 4 ? STEADY : { a: 1, b: 0.3, c: 0.3, d: 0.3 }, step);
+  const at = (thaw?: number) =>
+    course(
+      costAware({
+        targetSpeedup: 1.2,
+        alpha: 0.25,
+        every: 3,
+        worth: "benefit",
+        weight: 1,
+        curiosity: 0,
+        thaw,
+      }),
+      falling,
+      12,
+    );
+  const before = ["abcd", "abcd", "bcd", "bcd", "bcd"];
+  assertEquals(at(), [...before, ...Array(7).fill("bcd")]);
+  // What is remembered of the first, 1, takes the place of two others, of 0.6 together.
+  assertEquals(at(1.6), [...before, ...Array(7).fill("ad")]);
+  assertEquals(at(1.7), [...before, ...Array(7).fill("bcd")]);
+});
+
+Deno.test("costAware with thaw tries a frozen component again in time, and lets it go when that is not worth it", () => {
+  const rest = { alpha: 0, every: 1, worth: "benefit", weight: 1, thaw: 1 } as const;
+  const policy = costAware({ targetSpeedup: 1.2, curiosity: 0.5, ...rest });
+  const sets = course(policy, (step) => fading(STEADY, step), 20);
+  assert(sets.slice(0, 3).every((set) => set === "bcd"));
+  const tries = sets.slice(0, -2).flatMap((set, i) => set.includes("a") ? [i] : []);
+  assert(tries.length >= 2, `${sets}`);
+  for (const i of tries) assertEquals(sets[i + 1], "bcd");
+});
+
+Deno.test("costAware lets the first reading after a rest take the place of what it remembered", () => {
+  const rest = { alpha: 0.2, every: 2, worth: "benefit", weight: 0.1, thaw: 1 } as const;
+  const policy = costAware({ targetSpeedup: 1.2, curiosity: 2.5, ...rest });
+  // What is remembered of the first, 2, grows to 7 and outweighs two others. Its first readings are 2 again: it goes.
+  const sets = course(policy, (step) => fading({ ...STEADY, a: 2 }, step), 10);
+  assertEquals(sets.map((set) => set.includes("a")), [1, 0, 0, 1, 1, 0, 0, 1, 1, 1].map(Boolean));
+});
+
+Deno.test("costAware takes what it froze and training still measures, before the next look, for no memory", () => {
+  const rest = { alpha: 0, every: 1, worth: "benefit", weight: 1, thaw: 1 } as const;
+  const policy = costAware({ targetSpeedup: 1.2, curiosity: 1, ...rest });
+  const model = [0, 1, 2, 3].map((depth) => priced("abcd"[depth], { forward: 1, dX: 1, dW: 1, depth }));
+  let state = policy.init(model, { steps: 10 });
+  for (const step of [1, 2, 3]) {
+    state = policy.next(state, lookAt({ ...STEADY, a: 2 }, step));
+    assertEquals(policy.frozen(state), ["a"]);
+  }
+});
