@@ -16,6 +16,14 @@ export interface ActiveSet {
   readonly chain: Chain | null;
 }
 
+/** Which sets to look at. */
+export interface ActiveSetOptions {
+  /** What each component that can be active is worth; what has none stays frozen. */
+  readonly worths: { readonly [path: string]: number };
+  /** Paths, of those that can be active, of what is active in every set; none when absent. */
+  readonly kept?: readonly string[];
+}
+
 /** Sets that a further component is combined with at most. */
 const LIMIT = 4000;
 
@@ -29,13 +37,15 @@ const LIMIT = 4000;
  * keeps the best of each of as many equal ranges. The cheapest set of all is always among them.
  *
  * @param prices All components
- * @param worths Of each that can be active; what has none stays frozen
+ * @param options What is worth how much, and what has to be in each set
  * @returns The sets, each with at least one component
  */
 export function activeSets(
   prices: readonly Priced[],
-  worths: { readonly [path: string]: number },
+  { worths, kept = [] }: ActiveSetOptions,
 ): readonly ActiveSet[] {
+  const must = new Set(kept);
+  const lowest = Math.min(...prices.filter(({ path }) => must.has(path)).map(({ depth }) => depth));
   const depths = [...new Set(prices.map(({ depth }) => depth))].sort((a, b) => b - a);
   const forward = prices.reduce((sum, price) => sum + price.forward, 0);
   const none: ActiveSet = { cost: forward, worth: 0, lack: 0, chain: null };
@@ -48,10 +58,12 @@ export function activeSets(
     for (const price of able) {
       const added = front.map((set) => withOne(set, { price, worth: worths[price.path] }));
       // What costs nothing saves nothing: it is frozen only where nothing below is active.
-      front = bestOfEach(price.dW === 0 ? added : [...front, ...added]);
+      front = bestOfEach(price.dW === 0 || must.has(price.path) ? added : [...front, ...added]);
     }
-    const alone = able.map((price) => withOne(none, { price, worth: worths[price.path] }));
-    for (const set of [...front, ...alone]) {
+    const alone = must.size > 0
+      ? []
+      : able.map((price) => withOne(none, { price, worth: worths[price.path] }));
+    for (const set of depth > lowest ? [] : [...front, ...alone]) {
       if (!before.has(set)) found.push({ ...set, cost: set.cost + above });
     }
     above += level.reduce((sum, { dX }) => sum + dX, 0);
@@ -78,16 +90,17 @@ function withOne(
   };
 }
 
-/** By rising cost, the best of each cost; where these are too many, of each of as many equal ranges of cost. */
+/** By rising cost, the best of each cost; where these are too many, the cheapest, and that of each of as many equal ranges. */
 function bestOfEach(sets: readonly ActiveSet[]): readonly ActiveSet[] {
   const sorted = sets.toSorted((a, b) => a.cost - b.cost || b.worth - a.worth || b.lack - a.lack);
   const distinct = sorted.filter(({ cost }, i) => i === 0 || cost !== sorted[i - 1].cost);
   if (distinct.length <= LIMIT) return distinct;
-  const least = distinct[0].cost, width = (distinct[distinct.length - 1].cost - least) / (LIMIT - 1);
+  const [cheapest, ...others] = distinct;
+  const least = cheapest.cost, width = (distinct[distinct.length - 1].cost - least) / (LIMIT - 2);
   const best = new Map<number, ActiveSet>();
-  for (const set of distinct) {
+  for (const set of others) {
     const range = Math.floor((set.cost - least) / width), other = best.get(range);
     if (other === undefined || set.worth >= other.worth) best.set(range, set);
   }
-  return [...best.values()];
+  return [cheapest, ...best.values()];
 }

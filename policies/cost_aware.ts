@@ -79,7 +79,7 @@ export interface CostAwareOptions extends AdamDecays {
  * ```
  */
 export function costAware(options: CostAwareOptions): FreezePolicy {
-  const { targetSpeedup, maxSaving, alpha = 0.5, every, worth = "gain", weight = 0.05 } = options;
+  const { targetSpeedup, maxSaving, alpha = 0.25, every, worth = "gain", weight = 0.05 } = options;
   const { thaw, curiosity = 0.1, beta1 = 0.9, beta2 = 0.999 } = options;
   check(options);
   const budget = targetSpeedup === undefined ? `maxSaving ${maxSaving}` : `targetSpeedup ${targetSpeedup}`;
@@ -94,17 +94,24 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
   ];
   const name = `costAware(${parts.filter((part) => part !== "").join(", ")})`;
 
-  /** The paths of the components to train. */
-  function choose(prices: readonly Priced[], worths: { readonly [path: string]: number }): readonly string[] {
-    const full = costOf(prices, () => true), sets = activeSets(prices, worths);
+  /** The paths of the components to train while a part of the budget is due. */
+  function choose(
+    prices: readonly Priced[],
+    { worths, part }: { readonly worths: { readonly [path: string]: number }; readonly part: number },
+  ): readonly string[] {
+    const full = costOf(prices, () => true), sets = activeSets(prices, { worths });
+    if (targetSpeedup === undefined) {
+      const allowed = sets.filter(({ cost }) => full - cost <= partOf(maxSaving!, full));
+      return pathsOf(bestOf(allowed, ({ worth, cost }) => worth / cost));
+    }
     // A quotient, as 33 / 30 is the number 1.1, and 33 / 1.1 not quite 30.
-    const best = targetSpeedup === undefined
-      ? bestOf(
-        sets.filter(({ cost }) => full - cost <= partOf(maxSaving!, full)),
-        ({ worth, cost }) => worth / cost,
-      )
-      : bestOf(sets.filter(({ cost }) => full / cost >= targetSpeedup), ({ worth }) => worth);
-    return pathsOf(best);
+    const cheap = sets.filter(({ cost }) => full / cost >= targetSpeedup);
+    const last = bestOf(cheap, ({ worth }) => worth), kept = pathsOf(last);
+    const due = part * (full - full / targetSpeedup);
+    const able = part === 1
+      ? [last]
+      : activeSets(prices, { worths, kept }).filter(({ cost }) => cost <= Math.max(last.cost, full - due));
+    return pathsOf(bestOf(able, ({ worth }) => worth));
   }
 
   return definePolicy({
@@ -122,7 +129,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const first = Math.max(1, Math.ceil(partOf(alpha, steps)));
       const apart = every ?? Math.max(1, Math.floor(steps / 4));
       const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
-      const times = { first, apart, last: steps - apart };
+      const times = { first, apart, count: Math.floor((steps - first) / apart) };
       return {
         prices,
         sizes,
@@ -150,7 +157,8 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
           : [];
       });
       const averages: Averages = { ...state.averages, ...Object.fromEntries(measured) };
-      const due = step >= times.first && step <= times.last && (step - times.first) % times.apart === 0;
+      const part = (step - times.first) / times.apart + 1;
+      const due = Number.isInteger(part) && part >= 1 && part <= times.count;
       if (!due || prices.some(({ path }) => averages[path] === undefined)) {
         return { ...state, moments, averages };
       }
@@ -163,7 +171,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
         if (!Object.hasOwn(frozen, path)) return [[path, mean] as const];
         return thaw !== undefined && mean > 0 ? [[path, mean / thaw] as const] : [];
       });
-      const active = new Set(choose(prices, Object.fromEntries(able)));
+      const active = new Set(choose(prices, { worths: Object.fromEntries(able), part: part / times.count }));
       const total = prices.reduce((sum, { path }) => sum + Math.abs(next[path].mean), 0);
       const left = prices.filter(({ path }) => !active.has(path))
         .map(({ path }) => [path, frozen[path] ?? (total > 0 ? next[path].mean / total : 0)] as const);
