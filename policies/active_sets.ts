@@ -53,19 +53,17 @@ export function activeSets(
   let front: readonly ActiveSet[] = [none], above = 0;
   for (const depth of depths) {
     const level = prices.filter((price) => price.depth === depth);
-    const able = level.filter(({ path }) => Object.hasOwn(worths, path));
-    const before = new Set(front);
-    for (const price of able) {
-      const added = front.map((set) => withOne(set, { price, worth: worths[price.path] }));
+    // Sets with nothing of this level, and those with something: the chain costs them differently.
+    let without = front, within: readonly ActiveSet[] = [];
+    for (const price of level.filter(({ path }) => Object.hasOwn(worths, path))) {
+      const worth = worths[price.path], add = (set: ActiveSet) => withOne(set, { price, worth });
       // What costs nothing saves nothing: it is frozen only where nothing below is active.
-      front = bestOfEach(price.dW === 0 || must.has(price.path) ? added : [...front, ...added]);
+      const always = price.dW === 0 || must.has(price.path);
+      within = bestOfEach([...always ? [] : within, ...within.map(add), ...without.map(add)]);
+      if (always) without = [];
     }
-    const alone = must.size > 0
-      ? []
-      : able.map((price) => withOne(none, { price, worth: worths[price.path] }));
-    for (const set of depth > lowest ? [] : [...front, ...alone]) {
-      if (!before.has(set)) found.push({ ...set, cost: set.cost + above });
-    }
+    if (depth <= lowest) found.push(...within.map((set) => ({ ...set, cost: set.cost + above })));
+    front = bestOfEach([...without, ...within]);
     above += level.reduce((sum, { dX }) => sum + dX, 0);
   }
   return found;

@@ -22,17 +22,17 @@ export function layers(count: number): Model {
   ).flat();
 }
 
-/** Components of random cost at random depths. */
-export function randomModel(seed: number, count: number): Model {
-  const random = randomFrom(seed), whole = (most: number): number => 1 + Math.floor(most * random());
+/** Components of random cost, up to `most` a product, at random depths. */
+export function randomModel(seed: number, count: number, most = 100): Model {
+  const random = randomFrom(seed), whole = (limit: number): number => 1 + Math.floor(limit * random());
   random();
   return Array.from(
     { length: count },
     (_, i) =>
       priced(`${i}`, {
-        forward: whole(100),
-        dX: whole(100),
-        dW: whole(100),
+        forward: whole(most),
+        dX: whole(most),
+        dW: whole(most),
         depth: whole(Math.ceil(count / 2)),
       }),
   );

@@ -118,6 +118,17 @@ Deno.test("costAware is within 1 % of the relaxed optimum for 150 components", (
   }
 });
 
+Deno.test("costAware finds the one set that is cheap enough among more than it can tell apart", () => {
+  // 2^14 sets, each of a cost of its own.
+  const model = Array.from(
+    { length: 14 },
+    (_, i) => priced(`${i}`, { forward: 1, dX: 0, dW: 2 ** i, depth: 0 }),
+  );
+  const targetSpeedup = stepCost(model, []) / costOf(model, ["0"]);
+  const even = Object.fromEntries(model.map(({ path }) => [path, 1]));
+  assertEquals(decided({ targetSpeedup }, model, even), ["0"]);
+});
+
 Deno.test("costAware gives up a low component that is worth more than its neighbours but not its chain", () => {
   const model = [0, 1, 2, 3].map((depth) => priced(`${depth}`, { forward: 1, dX: 1, dW: 1, depth }));
   // Without the lowest 9 of 11 FLOPs: its 2 of benefit are less than the 3 that two others would cost.
