@@ -147,6 +147,16 @@ const STEADY = { a: 1, b: 3, c: 3, d: 3 };
 const fading = (values: Readonly<Record<string, number>>, step: number): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([path, value]) => [path, value / step]));
 
+Deno.test("costAware freezes for a part nothing that trains at last, though another set is worth more for that part", () => {
+  // 31 FLOPs: at last 12, which only the lower one alone does not exceed, with 11; at first 21.5, and the upper one alone has 20.
+  const model = [{ dX: 0, dW: 1 }, { dX: 10, dW: 20 }].map((cost, depth) =>
+    priced(`${depth}`, { forward: 0, ...cost, depth })
+  );
+  const policy = costAware({ targetSpeedup: 31 / 12, alpha: 0.5, every: 1, worth: "benefit" });
+  const state = policy.next(policy.init(model, { steps: 4 }), lookAt({ 0: 10, 1: 15 }, 2));
+  assertEquals(policy.frozen(state), ["1"]);
+});
+
 Deno.test("costAware freezes nothing in its grace period, and then what is worth least per learning rate", () => {
   const policy = costAware({ targetSpeedup: 1.2, worth: "benefit", weight: 1 });
   // Per learning rate 1, 3, 3, 3 all the time: the fall of the raw benefits with the rate changes nothing.

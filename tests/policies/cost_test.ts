@@ -220,6 +220,8 @@ Deno.test("costAware says which component has no cost, and which budget is out o
   const limit =
     `"targetSpeedup" is 2.3 and a step that trains the cheapest component alone is 2.286 times as cheap`;
   assertThrows(() => start(costAware({ targetSpeedup: 2.3 }), layers(2)), RangeError, limit);
+  const free = priced("free", { forward: 0, dX: 0, dW: 0, depth: 0 });
+  assertThrows(() => start(costAware({ targetSpeedup: 1.1 }), [free]), RangeError, "lower it");
 });
 
 Deno.test("costAware wants one budget, and options in their ranges", () => {
