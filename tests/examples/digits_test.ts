@@ -164,7 +164,7 @@ for (const name of ["mlp", "mixer", "vit"] as const) {
 Deno.test("digitTraining of the mlp under costAware ends at the smallest speed-up above its target", async () => {
   await using gpu = await openGpu();
   const { train } = await readDigits(), steps = 60, batch = 16;
-  const training = digitTraining(gpu, MODELS.mlp, {
+  using training = digitTraining(gpu, MODELS.mlp, {
     steps,
     rate: 2e-3,
     policy: costAware({ targetSpeedup: 1.3 }),
@@ -179,7 +179,6 @@ Deno.test("digitTraining of the mlp under costAware ends at the smallest speed-u
   assertLess(speedup(["layers.1", "layers.2", "head"]), 1.3);
   const [full, now] = [training.costOf([]), state.cost!].map(({ matmulFlops }) => matmulFlops);
   assertAlmostEquals(full / now, 1.43, 0.01);
-  training[Symbol.dispose]();
   free(state.params);
 });
 
