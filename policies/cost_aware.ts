@@ -23,7 +23,10 @@ export interface CostAwareOptions extends AdamDecays {
   readonly worth?: "gain" | "benefit";
   /** Weight of the newest reading in the running average, above 0 and at most 1; 0.05 when absent. */
   readonly weight?: number;
-  /** What is frozen thaws where it is worth this many times what freezes in its place, 1 or more; never when absent. */
+  /**
+   * What is frozen thaws where it is worth this many times what freezes in its place, 1 or more; never when absent. What is
+   * worth nothing stays frozen.
+   */
   readonly thaw?: number;
   /** With `thaw`, share by which the remembered worth of a frozen component grows at a decision, 0 or more; 0.1 when absent. */
   readonly curiosity?: number;
@@ -33,10 +36,16 @@ export interface CostAwareOptions extends AdamDecays {
  * Trains the components that lower the loss most for what they cost, the chain of gradients down to them included.
  *
  * After a grace period, `alpha`, it chooses among all sets of active components, by {@link stepCost}, and again every so
- * many steps. With `targetSpeedup`: the set that is worth most and costs little enough. The FLOPs to save grow in equal
- * parts from decision to decision: what matters least freezes first, and most of it when the learning rate has fallen.
- * Where what still trains cannot cost as little, the set stays. With `maxSaving`: the set that is worth most a FLOP of the
- * step, among those that save no more. So low components have to be worth the `dX` of all that lies above.
+ * many steps. With `targetSpeedup`: of the sets that cost little enough the one that is worth most, and of those that are
+ * worth as much the one that costs most. So the speed-up is at least as great as wanted, and greater only where sets
+ * between are worth less or there are none: one wide layer at the bottom can be all that makes a step cheap enough. With
+ * `maxSaving`: the set that is worth most a FLOP of the step, among those that save no more. Low components have to be
+ * worth the `dX` of all that lies above.
+ *
+ * With `targetSpeedup` the FLOPs to save grow in equal parts from decision to decision: what matters least freezes first,
+ * and most of it when the learning rate has fallen. Each decision chooses the set for the whole budget, as worths are then,
+ * and freezes of what is not in it a part that saves as much as is due and is worth least. So no part stands in the way of
+ * the next, and what is not frozen yet can still be chosen otherwise. What cannot be parted freezes with the first part.
  *
  * A change of the frozen set costs time, and what thaws begins with empty moments. So decisions are few, none falls so
  * late that its set would train for less than `every` steps, and what is frozen stays frozen. With `thaw` it can come back:
@@ -49,12 +58,18 @@ export interface CostAwareOptions extends AdamDecays {
  * that a small batch is full of, `benefit` counts most, in large matrices above all. A gain takes Adam or AdamW, with
  * these decays, and readings of each step from the first on. Nothing freezes before each component was measured.
  *
+ * Where steps overshoot, or all is noise, a gain is below 0. It counts as nothing then, so that nothing freezes for that
+ * alone; among sets that are level and cost as much, what is furthest below 0 freezes. A reason gives the share that the
+ * component had in all worth when it froze, with its sign, out of the sum of absolute values: near 0 it hardly mattered;
+ * below 0 its steps went back and forth; far above 0 the budget left no other set.
+ *
  * It reckons with what it is shown. What {@link only} hides stays active and keeps its part of the chain alive.
  *
  * Source: Huang et al., "Towards Green AI in Fine-tuning Large Language Models via Adaptive Backpropagation"
  * (GreenTrainer), arXiv 2309.13192: importance by `g * dW`, a budget of FLOPs, a dynamic programme. Deviations: each
  * component by itself in place of tensors of a layer, gains without noise, or absolute values element by element, in place
- * of their sum, an average over steps in place of one evaluation, a budget that tightens, and no rounding of costs.
+ * of their sum, an average over steps in place of one evaluation, a budget that tightens within one set for all of it, and
+ * no rounding of costs up to 4000 different ones.
  *
  * @param options Budget, time, worth
  * @returns The policy; its `init` throws a TypeError when a component has no cost, and a RangeError when no step can be
@@ -94,22 +109,22 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
   ];
   const name = `costAware(${parts.filter((part) => part !== "").join(", ")})`;
 
-  /** The paths of the components to train; null where the budget allows nothing. */
+  /** The paths of the components to train while a part of the budget is due. */
   function choose(
     prices: readonly Priced[],
     { worths, part }: { readonly worths: { readonly [path: string]: number }; readonly part: number },
-  ): readonly string[] | null {
-    const full = costOf(prices, () => true), sets = activeSets(prices, worths);
-    const saving = targetSpeedup === undefined ? maxSaving! : part * (1 - 1 / targetSpeedup);
-    const allowed = sets.filter(({ cost }) =>
-      targetSpeedup === undefined ? full - cost <= partOf(saving, full) : cost <= partOf(1 - saving, full)
-    );
-    const valueOf = ({ benefit, cost }: ActiveSet): number =>
-      targetSpeedup === undefined ? benefit / cost : benefit;
-    // What is worth nothing does not freeze for that alone.
-    const better = (a: ActiveSet, b: ActiveSet): boolean =>
-      valueOf(a) > valueOf(b) || valueOf(a) === valueOf(b) && a.cost > b.cost;
-    return allowed.length === 0 ? null : pathsOf(allowed.reduce((a, b) => better(b, a) ? b : a));
+  ): readonly string[] {
+    const full = costOf(prices, () => true), sets = activeSets(prices, { worths });
+    if (targetSpeedup === undefined) {
+      const allowed = sets.filter(({ cost }) => full - cost <= partOf(maxSaving!, full));
+      return pathsOf(bestOf(allowed, ({ worth, cost }) => worth / cost));
+    }
+    // A quotient, as 33 / 30 is the number 1.1, and 33 / 1.1 not quite 30.
+    const last = bestOf(sets.filter(({ cost }) => full / cost >= targetSpeedup), ({ worth }) => worth);
+    if (part === 1) return pathsOf(last);
+    const most = Math.max(last.cost, full - part * (full - full / targetSpeedup));
+    const parts = activeSets(prices, { worths, kept: pathsOf(last) }).filter(({ cost }) => cost <= most);
+    return pathsOf(bestOf(parts, ({ worth }) => worth));
   }
 
   return definePolicy({
@@ -118,7 +133,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
     init(components, { steps }) {
       const prices = pricesOf(components), full = costOf(prices, () => true);
       const most = full / Math.min(...prices.map(({ path }) => costOf(prices, (active) => active === path)));
-      if (targetSpeedup !== undefined && targetSpeedup > most) {
+      if (targetSpeedup !== undefined && !(targetSpeedup <= most)) {
         throw new RangeError(
           `Cannot choose by cost as "targetSpeedup" is ${targetSpeedup} and a step that trains the cheapest component ` +
             `alone is ${most.toFixed(3)} times as cheap as a whole one: lower it`,
@@ -164,15 +179,15 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const rested = Object.keys(frozen).filter((path) => thaw !== undefined && !seen.has(path))
         .map((path) => [path, { mean: averages[path].mean * (1 + curiosity), total: 0 }] as const);
       const next: Averages = { ...averages, ...Object.fromEntries(rested) };
-      // By chance noise is worth less than nothing.
-      const all = Object.fromEntries(prices.map(({ path }) => [path, Math.max(0, next[path].mean)]));
-      const able = prices.filter(({ path }) => thaw !== undefined || !Object.hasOwn(frozen, path))
-        .map(({ path }) => [path, Object.hasOwn(frozen, path) ? all[path] / thaw! : all[path]] as const);
-      const chosen = choose(prices, { worths: Object.fromEntries(able), part: part / times.count });
-      if (chosen === null) return { ...state, moments, averages: next };
-      const active = new Set(chosen), total = prices.reduce((sum, { path }) => sum + all[path], 0);
+      const able = prices.flatMap(({ path }) => {
+        const { mean } = next[path];
+        if (!Object.hasOwn(frozen, path)) return [[path, mean] as const];
+        return thaw !== undefined && mean > 0 ? [[path, mean / thaw] as const] : [];
+      });
+      const active = new Set(choose(prices, { worths: Object.fromEntries(able), part: part / times.count }));
+      const total = prices.reduce((sum, { path }) => sum + Math.abs(next[path].mean), 0);
       const left = prices.filter(({ path }) => !active.has(path))
-        .map(({ path }) => [path, frozen[path] ?? (total > 0 ? all[path] / total : 0)] as const);
+        .map(({ path }) => [path, frozen[path] ?? (total > 0 ? next[path].mean / total : 0)] as const);
       return { ...state, moments, averages: next, frozen: Object.fromEntries(left) };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
@@ -189,8 +204,15 @@ type Averages = { readonly [path: string]: Average };
 
 type Followed = { readonly [path: string]: Moments };
 
-/** Frozen components with the share that they had in all worth when they froze. */
+/** Frozen components with the share that they had in all worth, of either sign, when they froze. */
 type Frozen = { readonly [path: string]: number };
+
+/** The set of most value; of those that are level the one that saves least, and of those the one that lacks least. */
+function bestOf(sets: readonly ActiveSet[], valueOf: (set: ActiveSet) => number): ActiveSet {
+  const better = (a: ActiveSet, b: ActiveSet): number =>
+    valueOf(a) - valueOf(b) || a.cost - b.cost || a.lack - b.lack;
+  return sets.reduce((a, b) => better(b, a) > 0 ? b : a);
+}
 
 /** The moments after a step. Those of what froze begin anew; a step that measured nothing was skipped. */
 function follow(

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertLess, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertLess, assertMatch, assertThrows } from "@std/assert";
 import {
   concat,
   crossEntropy,
@@ -19,7 +19,7 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
-import { costAware, gradES, prefix, rotate, snr, thaw } from "@firn/train/policies";
+import { costAware, gradES, prefix, rotate, snr, stepCost, thaw } from "@firn/train/policies";
 import { findComponents } from "../../core/loop/components.ts";
 import { hostValues } from "../../core/tensor.ts";
 import { accuracy, digitTraining, MODELS } from "../../examples/digits.ts";
@@ -160,6 +160,27 @@ for (const name of ["mlp", "mixer", "vit"] as const) {
     assertEquals(thawed.map((paths) => paths.length > 0), [true, true]);
   });
 }
+
+Deno.test("digitTraining of the mlp under costAware ends at the smallest speed-up above its target", async () => {
+  await using gpu = await openGpu();
+  const { train } = await readDigits(), steps = 60, batch = 16;
+  using training = digitTraining(gpu, MODELS.mlp, {
+    steps,
+    rate: 2e-3,
+    policy: costAware({ targetSpeedup: 1.3 }),
+  });
+  let state: TrainingState<object> = await training.init(MODELS.mlp.init(1));
+  for await (state of scan(training, state, digitBatches(train, { batch, seed: 1 }).from(1)));
+  // The lowest layer is the widest. Without it a step is 1.43 times as cheap, and without all others 1.26 times.
+  assertEquals(state.frozen, ["layers.0"]);
+  const components = training.components();
+  const speedup = (frozen: readonly string[]) => stepCost(components, []) / stepCost(components, frozen);
+  assertAlmostEquals(speedup(state.frozen), 1.43, 0.01);
+  assertLess(speedup(["layers.1", "layers.2", "head"]), 1.3);
+  const [full, now] = [training.costOf([]), state.cost!].map(({ matmulFlops }) => matmulFlops);
+  assertAlmostEquals(full / now, 1.43, 0.01);
+  free(state.params);
+});
 
 Deno.test("accuracy is that of chance before training, and counts each digit once", async () => {
   await using gpu = await openGpu();
