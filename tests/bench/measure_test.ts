@@ -68,9 +68,10 @@ Deno.test("race gives every contender a turn in each round, and the time of one 
 Deno.test("race goes through the contenders there and back", async () => {
   const order: string[] = [];
   const contenders = ["a", "b", "c"].map((name) => {
-    const { contender } = sleeper(name, { step: 1, idle: 0 });
-    return { ...contender, step: () => void order.push(name) };
+    const { contender } = sleeper(name, { step: 2, idle: 0 });
+    return { ...contender, step: () => (contender.step(), void order.push(name)) };
   });
-  await race(contenders, { rounds: 2, turn: 0, warmUp: 0 });
-  assertEquals(order.slice(3).join(""), "abccba");
+  await race(contenders, { rounds: 2, turn: 1, warmUp: 1 });
+  const turns = order.filter((name, i) => name !== order[i - 1]);
+  assertEquals(turns.join(""), "abc" + "abcba");
 });

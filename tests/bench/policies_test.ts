@@ -157,7 +157,7 @@ Deno.test("study begins no run that would pass the limit, and says which seed it
   const done: string[] = [];
   const runner: Runner = {
     async run({ label, steps, seed }) {
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await new Promise((resolve) => setTimeout(resolve, 400));
       return { label, seed, steps, flops: steps, changes: [], everFrozen: [] } as unknown as Run;
     },
     stepFlops: () => 1,
@@ -166,12 +166,12 @@ Deno.test("study begins no run that would pass the limit, and says which seed it
   const ended = await study(runner, {
     ...OPTIONS,
     candidates: [await candidateOf("schedule")],
-    limit: 0.7,
+    limit: 1.5,
     onRun: ({ label }) => void done.push(label),
   }, []);
-  // A fourth of 200 ms would end after 700.
+  // A fourth of 400 ms would end after 1500.
   assertEquals(done, ["full", "stop at 50 %", "50 % of the steps"]);
-  assertEquals(ended, "the limit of 0.7 seconds ended it in seed 0: seeds before it are whole");
+  assertEquals(ended, "the limit of 1.5 seconds ended it in seed 0: seeds before it are whole");
 });
 
 Deno.test("early stopping ends after three validations without a fall and is judged by its best weights", async () => {
