@@ -85,22 +85,33 @@ export function decide(
 /**
  * Refuses a state that a checkpoint would change: NaN becomes null there, which is below any threshold.
  *
- * @param state The state of a policy, or a part of it
+ * @param state The state of a policy
  * @param name The policy
- * @param where Keys down to that part
  * @throws {TypeError} When it is not JSON
  */
-function checkJson(state: unknown, name: string, where: readonly (string | number)[] = []): void {
-  if (state === null || ["boolean", "string"].includes(typeof state) || Number.isFinite(state)) return;
-  if (Array.isArray(state)) return state.forEach((value, i) => checkJson(value, name, [...where, i]));
-  if (typeof state === "object" && Object.getPrototypeOf(state) === Object.prototype) {
-    return Object.entries(state).forEach(([key, value]) => checkJson(value, name, [...where, key]));
-  }
-  const seen = typeof state === "object" ? state?.constructor?.name : String(state);
+function checkJson(state: unknown, name: string): void {
+  const stray = strayIn(state);
+  if (stray === null) return;
+  const { keys, value } = stray;
+  const seen = typeof value === "object" ? value?.constructor?.name : String(value);
   throw new TypeError(
     `Cannot keep the state of "${name}" as it must be JSON, null where there is no number: ` +
-      `"${where.join(".")}" is ${seen}`,
+      `"${keys.join(".")}" is ${seen}`,
   );
+}
+
+/** The first part of a value that is not JSON, and the keys down to it; null where all of it is. */
+function strayIn(value: unknown): { readonly keys: readonly string[]; readonly value: unknown } | null {
+  if (value === null || typeof value === "boolean" || typeof value === "string") return null;
+  if (typeof value === "number" && Number.isFinite(value)) return null;
+  const plain = Array.isArray(value) ||
+    typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype;
+  if (!plain) return { keys: [], value };
+  for (const [key, part] of Object.entries(value as object)) {
+    const stray = strayIn(part);
+    if (stray !== null) return { ...stray, keys: [key, ...stray.keys] };
+  }
+  return null;
 }
 
 /**

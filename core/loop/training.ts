@@ -137,9 +137,14 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   /** Runs whose leaves are known to be those that their steps need. */
   const ready = new WeakSet<object>();
 
+  /** Leaves of first steps: one that failed may be taken again. */
+  const begun = new WeakMap<TrainingState<P>, Leaves>();
+
   /** Leaves of a step: those of readings may be new in the first, and not checked yet in a run that was resumed. */
-  function leavesOf({ step, leaves, frozen }: TrainingState<P>, token: object): Leaves {
-    const needed = step === 0 ? adjust(leaves, frozen, step) : leaves;
+  function leavesOf(state: TrainingState<P>, token: object): Leaves {
+    const { step, leaves, frozen } = state;
+    if (step === 0 && !begun.has(state)) begun.set(state, adjust(leaves, frozen, step));
+    const needed = begun.get(state) ?? leaves;
     if (!ready.has(token)) checkLeaves(wantedOf(needed, frozen), needed);
     ready.add(token);
     return needed;

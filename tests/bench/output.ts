@@ -15,11 +15,14 @@ export async function checkOutput(path: string): Promise<void> {
     throw new Error(`Cannot write "${path}" as ${rule}; choose another file`, { cause: error });
   };
   const folder = path.match(/^(.+)[/\\][^/\\]*$/)?.[1] ?? ".";
-  const isFolder = await Deno.stat(path).then(({ isDirectory }) => isDirectory, (error) => {
-    if (error instanceof Deno.errors.NotFound) return false;
+  const known = await Deno.stat(path).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return null;
     return refuse(`it must be a file in a folder: ${error.message}`, error);
   });
-  if (isFolder) refuse("it must be a file: it is a folder");
+  // A device would be replaced by the file.
+  if (known?.isFile === false) {
+    refuse(`it must be a file: it is a ${known.isDirectory ? "folder" : "device"}`);
+  }
   // What is written in one go begins as a sibling.
   const sibling = `${path}.${crypto.randomUUID()}.tmp`;
   try {

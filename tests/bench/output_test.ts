@@ -29,6 +29,10 @@ Deno.test("checkOutput leaves a file that is there, and nothing where there was 
   });
 });
 
+Deno.test("checkOutput refuses a device, which a file would replace", async () => {
+  await assertRejects(() => checkOutput("/dev/null"), Error, "it must be a file: it is a device");
+});
+
 Deno.test("checkOutput refuses a folder, and what is in none", async () => {
   await inFolder(async (folder) => {
     await assertRejects(

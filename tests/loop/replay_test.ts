@@ -10,6 +10,7 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
+  type FreezePolicy,
   type Gpu,
   multiply,
   newModel,
@@ -105,6 +106,28 @@ Deno.test("next submits in portions after a look, but for a software adapter, wh
   assertEquals([whole.submits, portions.submits], [1, Math.ceil(portions.launches / 32)]);
   assert(portions.submits > 1);
   assertEquals(portions.bits, whole.bits);
+});
+
+Deno.test("next keeps nothing more for a first step that failed, where a policy says what it measures", async () => {
+  const policy: FreezePolicy = { ...scheduled([], ["gradNorm", "gradDelta"]), measured: () => ["top"] };
+  const held: number[] = [], bits = [];
+  for (const fails of [false, true]) {
+    await using gpu = await openGpu();
+    const training = defineTraining(gpu, mlpLoss, {
+      optimizer: sgd({ learningRate: 0.1 }),
+      steps: 3,
+      policy,
+    });
+    const state = await training.init(newMlp());
+    if (fails) {
+      using _ = refusing(gpu, ({ begun }) => begun);
+      await assertRejects(() => training.next(state, pairs(1)[0]), OutOfMemoryError, "no room");
+    }
+    bits.push(await bitsOf(gpu, await training.next(state, pairs(1)[0])));
+    held.push(gpu.counts.bytes);
+  }
+  assertEquals(held[1], held[0]);
+  assertEquals(bits[1], bits[0]);
 });
 
 Deno.test("next of two states at once takes each with its own batch", async () => {
