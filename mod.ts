@@ -45,11 +45,11 @@ export { grad } from "./core/grad.ts";
 export * from "./core/ops/mod.ts";
 export { linear, type LinearParams } from "./core/nn/linear.ts";
 export { type RopeOptions, ropeTables } from "./core/nn/rope.ts";
-export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./core/gpu/device.ts";
-export { free } from "./core/gpu/resident.ts";
-export { read, readAll } from "./core/gpu/run.ts";
-export type { KernelTime } from "./core/gpu/profile.ts";
-export type { Cost, Precision } from "./core/gpu/plan.ts";
+export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./core/runtime/device.ts";
+export { free } from "./core/runtime/residents.ts";
+export { read, readAll } from "./core/runtime/record.ts";
+export type { KernelTime } from "./core/runtime/profile.ts";
+export type { Cost, Precision } from "./core/plan/plan.ts";
 export * from "./core/models/mod.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
 export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./core/optim/clip.ts";
@@ -73,14 +73,14 @@ export type {
   RunInfo,
   Signal,
 } from "./core/policy.ts";
-export * from "./core/loop/state.ts";
-export type { MatmulTile, MatmulVariant } from "./kernels/matmul.ts";
-export { defineTraining } from "./core/loop/training.ts";
-export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/loop/checkpoint.ts";
-export { loadModel, type LoadOptions, newModel } from "./core/loop/load.ts";
-export { type SaveDType, saveModel, type SaveOptions } from "./core/loop/save.ts";
-export { loadAdapter, saveAdapter } from "./core/loop/adapter.ts";
-export { mergeAdapter, type MergeOptions } from "./core/loop/merge_adapter.ts";
+export * from "./core/train/types.ts";
+export type { MatmulTile, MatmulVariant } from "./kernels/matmul/matmul.ts";
+export { defineTraining } from "./core/train/training.ts";
+export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/train/checkpoint.ts";
+export { loadModel, type LoadOptions, newModel } from "./core/huggingface/load.ts";
+export { type SaveDType, saveModel, type SaveOptions } from "./core/huggingface/save.ts";
+export { loadAdapter, saveAdapter } from "./core/huggingface/adapter.ts";
+export { mergeAdapter, type MergeOptions } from "./core/huggingface/merge_adapter.ts";
 export {
   packDocuments,
   predictions,
@@ -89,7 +89,7 @@ export {
   type TokenWindowsOptions,
 } from "./core/data/batches.ts";
 export { loadTokenizer, type Tokenizer } from "./core/data/tokenizer.ts";
-export { replaceFolder, writeAtomic } from "./core/data/atomic.ts";
+export { replaceFolder, writeAtomic } from "./core/host/atomic.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./core/data/floats.ts";
 export {
   openSafetensors,
@@ -97,6 +97,6 @@ export {
   type StoredDType,
   type StoredSpec,
 } from "./core/data/safetensors.ts";
-export { scan } from "./core/loop/scan.ts";
-export { evaluate, type EvaluateOptions } from "./core/loop/evaluate.ts";
-export { generate, type GenerateOptions } from "./core/loop/generate.ts";
+export { scan } from "./core/train/scan.ts";
+export { evaluate, type EvaluateOptions } from "./core/infer/evaluate.ts";
+export { generate, type GenerateOptions } from "./core/infer/generate.ts";

@@ -5,7 +5,7 @@
  */
 
 import { ShapeError } from "./errors.ts";
-import type { MatmulVariant } from "../kernels/matmul.ts";
+import type { MatmulVariant } from "../kernels/matmul/matmul.ts";
 import type { Path } from "./tree.ts";
 
 /**

@@ -7,22 +7,22 @@
  * @module
  */
 
-export { attention, type AttentionOptions } from "./attention.ts";
+export { attention, type AttentionOptions } from "./attention/forward.ts";
 export {
   attentionGradKV,
   type AttentionGradKVOptions,
   type AttentionGradOptions,
   attentionGradQ,
-} from "./attention_backward.ts";
-export { type AttentionPass, attentionTiling } from "./attention_choice.ts";
-export type { AttentionShape, AttentionTiling } from "./attention_tiles.ts";
+} from "./attention/backward.ts";
+export { type AttentionPass, attentionTiling } from "./attention/tiling.ts";
+export type { AttentionShape, AttentionTiling } from "./attention/frame.ts";
 export {
   countedFirst,
   type CountedFirstOptions,
   gatherCounted,
   type GatherCountedOptions,
   spreadRows,
-} from "./counted_rows.ts";
+} from "./compact_rows.ts";
 export {
   crossEntropy,
   crossEntropyGrad,
@@ -41,8 +41,8 @@ export {
 export type { Expression, Operand, Step } from "./expression.ts";
 export type { Halves } from "./f16.ts";
 export type { Kernel } from "./kernel.ts";
-export * from "./matmul.ts";
-export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul_variants.ts";
+export * from "./matmul/matmul.ts";
+export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul/variants.ts";
 export { concat, type MovedHalves, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {
   dropout,

@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { holdOn } from "./held.ts";
+import { holdOn } from "./frozen_reasons.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**

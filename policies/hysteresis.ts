@@ -1,7 +1,7 @@
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { below, type BelowOptions, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
-import { type Held, holdOn } from "./held.ts";
+import { type Held, holdOn } from "./frozen_reasons.ts";
 
 /** Options of {@link hysteresis}. */
 export interface HysteresisOptions extends BelowOptions {

@@ -1,7 +1,7 @@
 import type { FreezePolicy, Json } from "../core/policy.ts";
 import { type Average, include } from "./average.ts";
 import type { StepLook } from "./define_policy.ts";
-import type { Held } from "./held.ts";
+import type { Held } from "./frozen_reasons.ts";
 import { measuredBy } from "./measured_by.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 

@@ -128,11 +128,11 @@ Deno.test("examples import the package by its published names, and otherwise eac
   assertEquals(offences("examples/", (leads) => leads.startsWith("examples/") || !FILES.includes(leads)), []);
 });
 
-Deno.test("only core/gpu asks WebGPU for an adapter, tests aside", () => {
+Deno.test("only core/runtime asks WebGPU for an adapter, tests aside", () => {
   const asking = SOURCES.filter(({ path, text }) => !path.startsWith("tests/") && /navigator\.gpu/.test(text))
     .map(({ path }) => path);
   assert(asking.length > 0);
-  assertEquals(asking.filter((path) => !path.startsWith("core/gpu/")), []);
+  assertEquals(asking.filter((path) => !path.startsWith("core/runtime/")), []);
 });
 
 Deno.test("no file is longer than 400 lines", () => {

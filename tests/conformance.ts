@@ -41,7 +41,7 @@ import {
 } from "@firn/train";
 import { gradES } from "@firn/train/policies";
 import { parseArgs } from "@std/cli/parse-args";
-import { cutAll } from "./gpu/cut.ts";
+import { cutAll } from "./plan/cut.ts";
 import { tiles as everyTile } from "./kernels/matmul_reference.ts";
 
 /** Largest errors that float32 explains, as shares of the largest value of the same tensor. */

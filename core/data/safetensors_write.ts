@@ -4,7 +4,7 @@
  * @module
  */
 
-import { writeAll, writeAtomic } from "./atomic.ts";
+import { writeAll, writeAtomic } from "../host/atomic.ts";
 import {
   byteLength,
   BYTES_PER_ELEMENT,

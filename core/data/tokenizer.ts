@@ -5,7 +5,7 @@
  */
 
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
-import { readJson } from "./json_file.ts";
+import { readJson } from "../host/json_file.ts";
 
 /** Text to token ids and back. */
 export interface Tokenizer {

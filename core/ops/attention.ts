@@ -4,10 +4,10 @@
  * @module
  */
 
-import { attention as attentionKernel } from "../../kernels/attention.ts";
-import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
-import { attentionTiling } from "../../kernels/attention_choice.ts";
-import { visiblePairs } from "../../kernels/attention_tiles.ts";
+import { attention as attentionKernel } from "../../kernels/attention/forward.ts";
+import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
+import { attentionTiling } from "../../kernels/attention/tiling.ts";
+import { visiblePairs } from "../../kernels/attention/frame.ts";
 import { ShapeError } from "../errors.ts";
 import { rebuild } from "../graph.ts";
 import {

@@ -8,7 +8,7 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
-import { countedFirstOp, gatherCountedOp, spreadRowsOp } from "./counted_rows.ts";
+import { countedFirstOp, gatherCountedOp, spreadRowsOp } from "./compact_rows.ts";
 import { crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
 import { cast, divide, maximum } from "./elementwise.ts";
 import { accumulate, matmulOp } from "./matmul.ts";

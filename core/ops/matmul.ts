@@ -4,8 +4,8 @@
  * @module
  */
 
-import { matmul as matmulKernel, productKey } from "../../kernels/matmul.ts";
-import { chooseMatmul } from "../../kernels/matmul_variants.ts";
+import { matmul as matmulKernel, productKey } from "../../kernels/matmul/matmul.ts";
+import { chooseMatmul } from "../../kernels/matmul/variants.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sameShape, sizeOf, type StoredSpec, type Tensor } from "../tensor.ts";
 import { add } from "./elementwise.ts";

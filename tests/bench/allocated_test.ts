@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { createBuffer } from "../../core/gpu/device.ts";
+import { createBuffer } from "../../core/runtime/device.ts";
 import { allocationsOn, comparedWithPlan } from "./allocated.ts";
 import { firnLayer } from "./contenders.ts";
 

@@ -5,7 +5,7 @@
  */
 
 import type { Gpu } from "@firn/train";
-import { readBuffers } from "../../core/gpu/readback.ts";
+import { readBuffers } from "../../core/runtime/readback.ts";
 
 /** Two readings of the device's clock, taken by whatever is submitted between. */
 export interface Clock extends Disposable {

@@ -8,8 +8,8 @@
 
 import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/policies";
 import { free, type Gpu, matmul, type Precision, read, type Tensor, tensor } from "@firn/train";
-import type { Plan } from "../../core/gpu/plan.ts";
-import { planFor, record, upload } from "../../core/gpu/run.ts";
+import type { Plan } from "../../core/plan/plan.ts";
+import { planFor, record, upload } from "../../core/runtime/record.ts";
 import { allocationsOn, plannedOf } from "./allocated.ts";
 import { settle } from "./clock.ts";
 import type { Contender } from "./measure.ts";

@@ -10,7 +10,7 @@
 
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
-import { writeAtomic } from "../../core/data/atomic.ts";
+import { writeAtomic } from "../../core/host/atomic.ts";
 import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";
 import { freezingLines, type FreezingTable, measureFreezing, sizeOfFreezing } from "./freezing.ts";
 import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";

@@ -5,8 +5,8 @@
  */
 
 import type { Gpu } from "@firn/train";
-import { clocked, type Launch, launch, repeatIn } from "../../core/gpu/clock.ts";
-import { createBuffer } from "../../core/gpu/device.ts";
+import { clocked, type Launch, launch, repeatIn } from "../../core/runtime/timestamps.ts";
+import { createBuffer } from "../../core/runtime/device.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "../../kernels/kernel.ts";
 import type { Peaks } from "./roofline.ts";
 

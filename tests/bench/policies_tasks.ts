@@ -27,7 +27,7 @@ import {
   type Tokenizer,
   tokenWindows,
 } from "@firn/train";
-import { recordEvaluation } from "../../core/loop/evaluate.ts";
+import { recordEvaluation } from "../../core/infer/evaluate.ts";
 import { split } from "../../examples/text.ts";
 import { randomOrder } from "../../policies/random.ts";
 import type { Example, Labelled } from "./policies_data.ts";

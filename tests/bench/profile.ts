@@ -10,7 +10,7 @@
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
-import { writeAtomic } from "../../core/data/atomic.ts";
+import { writeAtomic } from "../../core/host/atomic.ts";
 import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
 import { openClock, settle } from "./clock.ts";
 import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";

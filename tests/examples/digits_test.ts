@@ -20,7 +20,7 @@ import {
   unflatten,
 } from "@firn/train";
 import { costAware, gradES, prefix, rotate, snr, stepCost, thaw } from "@firn/train/policies";
-import { findComponents } from "../../core/loop/components.ts";
+import { findComponents } from "../../core/train/freeze/components.ts";
 import { hostValues } from "../../core/tensor.ts";
 import { accuracy, digitTraining, MODELS } from "../../examples/digits.ts";
 import { digitBatches, type Digits, holdOut, PIXELS, readDigits, SIDE } from "../../examples/digits_data.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { AttentionShape, AttentionTiling } from "../../kernels/attention_tiles.ts";
+import type { AttentionShape, AttentionTiling } from "../../kernels/attention/frame.ts";
 
 /** A small attention, of heads that no tile divides. */
 export const SHAPE = { batch: 2, time: 33, heads: 3, kvHeads: 1, dim: 8, scale: 0.7, causal: true };

@@ -5,10 +5,10 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { attention } from "../../kernels/attention.ts";
-import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
-import { attentionTiling, tileBytes } from "../../kernels/attention_choice.ts";
-import type { AttentionTiling } from "../../kernels/attention_tiles.ts";
+import { attention } from "../../kernels/attention/forward.ts";
+import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
+import { attentionTiling, tileBytes } from "../../kernels/attention/tiling.ts";
+import type { AttentionTiling } from "../../kernels/attention/frame.ts";
 import { CASES, SHAPE, stages, tiles } from "./attention_cases.ts";
 
 /** GPUs whose subgroups have 32 threads, as an H100; eight; and none that kernels can use. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { AttentionShape } from "../../kernels/attention_tiles.ts";
+import type { AttentionShape } from "../../kernels/attention/frame.ts";
 import { values } from "./run_kernel.ts";
 
 export interface Arrays {

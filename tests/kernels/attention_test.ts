@@ -1,6 +1,6 @@
 import { assertThrows } from "@std/assert";
-import { attention } from "../../kernels/attention.ts";
-import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
+import { attention } from "../../kernels/attention/forward.ts";
+import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
 import { CASES, SHAPE, stages, tiles } from "./attention_cases.ts";
 import { addHeads, addParts, arrays, reference } from "./attention_reference.ts";
 import { assertClose, blank, type Data, runKernel, testSubgroups } from "./run_kernel.ts";

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { fromF16, toF16 } from "../../core/data/floats.ts";
-import { attention } from "../../kernels/attention.ts";
-import { attentionGradKV, attentionGradQ } from "../../kernels/attention_backward.ts";
-import { gatherCounted, spreadRows } from "../../kernels/counted_rows.ts";
+import { attention } from "../../kernels/attention/forward.ts";
+import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
+import { gatherCounted, spreadRows } from "../../kernels/compact_rows.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
 import type { Operand } from "../../kernels/expression.ts";

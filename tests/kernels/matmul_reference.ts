@@ -4,8 +4,14 @@
  * @module
  */
 
-import { joinParts, type Matmul, matmul, type MatmulVariant, partialSize } from "../../kernels/matmul.ts";
-import { MATMUL_TILES } from "../../kernels/matmul_variants.ts";
+import {
+  joinParts,
+  type Matmul,
+  matmul,
+  type MatmulVariant,
+  partialSize,
+} from "../../kernels/matmul/matmul.ts";
+import { MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { fromF16 } from "../../core/data/floats.ts";
 import { blank, type Data, runKernel } from "./run_kernel.ts";
 

@@ -5,8 +5,8 @@
  */
 
 import { assert } from "@std/assert";
-import { type MatmulVariant, maySeveral, productKey } from "../../kernels/matmul.ts";
-import { isVariant, MATMUL_SPLITS, MATMUL_TILES } from "../../kernels/matmul_variants.ts";
+import { type MatmulVariant, maySeveral, productKey } from "../../kernels/matmul/matmul.ts";
+import { isVariant, MATMUL_SPLITS, MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { compute, computeSeveral, definition, LAYOUTS, tiles } from "./matmul_reference.ts";
 import { assertClose, values } from "./run_kernel.ts";
 

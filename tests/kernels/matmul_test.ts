@@ -1,7 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import { type Matmul, matmul, type MatmulVariant, maySeveral, productKey } from "../../kernels/matmul.ts";
+import {
+  type Matmul,
+  matmul,
+  type MatmulVariant,
+  maySeveral,
+  productKey,
+} from "../../kernels/matmul/matmul.ts";
 import type { Expression } from "../../kernels/expression.ts";
-import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul_variants.ts";
+import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { compute, definition, LAYOUTS, SIZES, tiles } from "./matmul_reference.ts";
 import { assertClose, blank, runKernel, testSubgroups, values } from "./run_kernel.ts";
 

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { families, type LlamaConfig } from "@firn/train/models";
 import { describeModel } from "../../core/models/model.ts";
-import { llamaSource } from "../loop/tiny.ts";
+import { llamaSource } from "../train/tiny.ts";
 
 const FILE = "folder/config.json";
 const GOOD = llamaSource({ layers: 2, tied: false });

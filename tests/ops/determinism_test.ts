@@ -1,8 +1,8 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { type Gpu, grad, type HostData, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
 import { attention, crossEntropy, embedding, matmul, multiply, softmax } from "@firn/train/ops";
-import { plan } from "../../core/gpu/plan.ts";
-import { cutBy, tile } from "../gpu/cut.ts";
+import { plan } from "../../core/plan/plan.ts";
+import { cutBy, tile } from "../plan/cut.ts";
 import { random } from "../reference/values.ts";
 
 function host(shape: readonly number[], seed: number): Tensor {

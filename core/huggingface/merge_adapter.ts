@@ -1,0 +1,136 @@
+/**
+ * LoRA pairs as part of the weights that they adapt.
+ *
+ * @module
+ */
+
+import { checkAllocations, type Gpu } from "../runtime/device.ts";
+import type { Model } from "../models/model.ts";
+import { add, multiply } from "../ops/elementwise.ts";
+import { matmul } from "../ops/matmul.ts";
+import type { Tensor } from "../tensor.ts";
+import { flatten, type Path, unflatten } from "../tree.ts";
+import { moduleOf } from "../train/freeze/components.ts";
+import { copyIn } from "../train/state/upload.ts";
+
+/** Options of {@link mergeAdapter}. */
+export interface MergeOptions {
+  /** Paths of the modules whose pairs are merged, such as `state.frozen`; those without a pair stay. All when absent. */
+  readonly paths?: readonly Path[];
+}
+
+/**
+ * Merges LoRA pairs into the weights that they adapt: `W + scale B A`, in f32 on the device. A merged pair takes no time
+ * any more, in training or generation; what stays is trained as before. Between two runs this is worth it for pairs
+ * that a policy has frozen.
+ *
+ * Source: Hu et al., "LoRA", arXiv 2106.09685, section 4.1, "no additional inference latency".
+ *
+ * @param gpu The device that holds the parameters
+ * @param model The model; of a training run `{ ...model, params: state.params }`
+ * @param options Which pairs; all when absent
+ * @returns The model without those pairs, with new weights in place of those that they adapt; all else is shared with
+ * `model`. Without any pair left, nothing of it is about LoRA: all parameters are trainable
+ * @throws {TypeError} When there is no pair to merge, one is not whole, or its weight is stored as bf16
+ * @throws {RangeError} When the model has no module of a given path
+ * @throws {OutOfMemoryError} When the device has no room for the new weights
+ *
+ * @example After a run that froze the pairs of some modules, the next one does without them
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import {
+ *   adamW, defineTraining, fill, flatten, type LlamaParams, mergeAdapter, type Model, newModel, nextTokenLoss, openGpu,
+ *   type Tensor, tensor, unflatten,
+ * } from "@firn/train";
+ * import { only, stopAt } from "@firn/train/policies";
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1,
+ *   num_attention_heads: 1, vocab_size: 8, tie_word_embeddings: true };
+ * const base = await newModel<LlamaParams>(gpu, { source, seed: 1 });
+ * const [q, v] = ["q_proj", "v_proj"].map((name) => `model.layers.0.self_attn.${name}`);
+ * const pairs = new Map<string, Tensor>([q, v].flatMap((at) => [
+ *   [`${at}.lora_A.weight`, fill(0.1, [2, 8])],
+ *   [`${at}.lora_B.weight`, fill(0, [8, 2])],
+ * ] as const));
+ * const params = unflatten(new Map([...flatten(base.params), ...pairs])) as unknown as LlamaParams;
+ * const model: Model<LlamaParams> = { ...base, params, loraScale: 2, trainable: (path) => pairs.has(path) };
+ *
+ * const training = defineTraining(gpu, nextTokenLoss(model), {
+ *   optimizer: adamW({ learningRate: 0.01 }),
+ *   policy: only(({ path }) => path === q, stopAt(1)),
+ *   trainable: model.trainable,
+ *   steps: 2,
+ *   lookEvery: 1,
+ * });
+ * const ids = tensor(new Int32Array([1, 2, 3, 4]), [1, 4]);
+ * let state = await training.init(model.params);
+ * while (!state.done) state = await training.next(state, { inputIds: ids, labels: ids });
+ * assertEquals(state.frozen, [q]);
+ *
+ * const next = await mergeAdapter(gpu, { ...model, params: state.params }, { paths: state.frozen });
+ * assertEquals([...flatten(next.params).keys()].filter(model.trainable!), [
+ *   `${v}.lora_A.weight`,
+ *   `${v}.lora_B.weight`,
+ * ]);
+ * ```
+ */
+export async function mergeAdapter<P extends object>(
+  gpu: Gpu,
+  model: Model<P>,
+  { paths }: MergeOptions = {},
+): Promise<Model<P>> {
+  const leaves = flatten(model.params), modules = new Set([...leaves.keys()].map(moduleOf));
+  const unknown = paths?.find((path) => !modules.has(path));
+  if (unknown !== undefined) {
+    throw new RangeError(`Cannot merge "${unknown}" as the model must have it: its modules have other paths`);
+  }
+  const adapted = [...modules].filter((path) =>
+    [halfOf(path, "A"), halfOf(path, "B")].some((half) => leaves.has(half)) && (paths?.includes(path) ?? true)
+  );
+  if (adapted.length === 0) {
+    throw new TypeError(
+      `Cannot merge the adapter as there must be LoRA pairs to merge: ${
+        paths === undefined ? "the model has none" : "the given modules have none"
+      }`,
+    );
+  }
+  const sums = new Map(adapted.map((path) => [path, merged(path, { leaves, scale: model.loraScale ?? 1 })]));
+  const next = new Map(leaves);
+  for (const [path, source] of sums) {
+    const at = `${path}.weight`;
+    next.set(at, await copyIn(gpu, { path: at, source }));
+    for (const half of ["A", "B"] as const) next.delete(halfOf(path, half));
+  }
+  await checkAllocations(gpu);
+  const params = unflatten(next) as P;
+  if ([...next.keys()].some((path) => path.includes(".lora_"))) return { ...model, params };
+  const { loraScale: _, trainable: __, ...plain } = model;
+  return { ...plain, params };
+}
+
+function halfOf(path: Path, half: "A" | "B"): Path {
+  return `${path}.lora_${half}.weight`;
+}
+
+/** The weight of a module with its pair, to be computed. */
+function merged(
+  path: Path,
+  { leaves, scale }: { readonly leaves: ReadonlyMap<Path, Tensor>; readonly scale: number },
+): Tensor {
+  const names = [`${path}.weight`, halfOf(path, "A"), halfOf(path, "B")];
+  const missing = names.find((name) => !leaves.has(name));
+  if (missing !== undefined) {
+    throw new TypeError(
+      `Cannot merge "${path}" as a pair must be whole and adapt a weight: "${missing}" is missing`,
+    );
+  }
+  const [weight, a, b] = names.map((name) => leaves.get(name)!);
+  if (weight.dtype === "bf16") {
+    throw new TypeError(
+      `Cannot merge "${path}" as its weight is stored as bf16, which holds no small changes: ` +
+        'load the model with storage "f32"',
+    );
+  }
+  return add(weight, multiply(matmul(b, a), scale));
+}

@@ -1,0 +1,84 @@
+/**
+ * Models to Hugging Face folders.
+ *
+ * @module
+ */
+
+import { replaceFolder, writeAtomic } from "../host/atomic.ts";
+import { toBf16, toF16 } from "../data/floats.ts";
+import { writeSafetensors } from "../data/safetensors_write.ts";
+import type { Gpu } from "../runtime/device.ts";
+import { readAll } from "../runtime/record.ts";
+import type { Model } from "../models/model.ts";
+import { flatten } from "../tree.ts";
+
+/** How {@link saveModel} stores floats, in the words of `config.json`. */
+export type SaveDType = "float32" | "bfloat16" | "float16";
+
+/** Options of {@link saveModel}. */
+export interface SaveOptions {
+  /**
+   * That of the model's `config.json` when absent, else float32; parameters that the device stores as bf16 are then
+   * written as bfloat16, to the bit.
+   */
+  readonly dtype?: SaveDType;
+  /** Other files of the folder by name, such as `tokenizer.json`. */
+  readonly files?: ReadonlyMap<string, string | Uint8Array>;
+}
+
+const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
+
+/**
+ * Saves a model as `transformers` does: `config.json` and `model.safetensors`. The folder appears whole or not at all.
+ *
+ * @param gpu The device that holds the parameters
+ * @param model The model; of a training run `{ ...model, params: state.params }`
+ * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
+ * @throws {TypeError} When the model holds LoRA pairs: they are saved as an adapter
+ * @throws {RangeError} When a value is not finite
+ * @throws {Deno.errors.AlreadyExists} When something in the folder would be lost
+ */
+export async function saveModel(
+  gpu: Gpu,
+  model: Model,
+  options: SaveOptions & { readonly folder: string },
+): Promise<void> {
+  const { folder, files = new Map() } = options;
+  const { dtype = savedDType(model.source) } = options;
+  const leaves = flatten(model.params);
+  const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
+  if (pair !== undefined) {
+    throw new TypeError(
+      `Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: use saveAdapter`,
+    );
+  }
+  await replaceFolder(folder, async (temporary) => {
+    const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
+    [...leaves.keys()].forEach((name, i) => {
+      if (values[i].every(Number.isFinite)) return;
+      throw new RangeError(
+        `Cannot save "${name}" to "${folder}" as its values must be finite: train again from a checkpoint before they were not`,
+      );
+    });
+    const tensors = [...leaves].map(([name, leaf], i) => {
+      const as = options.dtype === undefined && leaf.dtype === "bf16" ? "bfloat16" : dtype;
+      const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
+      return { name, shape: leaf.shape, dtype: STORED[as], data };
+    });
+    await writeSafetensors(`${temporary}/model.safetensors`, tensors, { metadata: { format: "pt" } });
+    const { torch_dtype: _, ...source } = model.source;
+    const config = {
+      ...source,
+      architectures: [model.family.architecture],
+      model_type: model.family.name,
+      dtype,
+    };
+    await writeAtomic(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
+    for (const [name, content] of files) await writeAtomic(`${temporary}/${name}`, content);
+  });
+}
+
+function savedDType({ dtype, torch_dtype }: Readonly<Record<string, unknown>>): SaveDType {
+  const name = dtype ?? torch_dtype;
+  return name === "bfloat16" || name === "float16" ? name : "float32";
+}

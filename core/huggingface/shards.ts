@@ -1,0 +1,108 @@
+/**
+ * The weights of a checkpoint folder: one file or the shards of an index.
+ *
+ * @module
+ */
+
+import { openSafetensors, type SafetensorsFile, type StoredSpec } from "../data/safetensors.ts";
+import { invalid } from "../data/safetensors_header.ts";
+import { readJson } from "../host/json_file.ts";
+
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+
+/**
+ * Opens the weights of a checkpoint folder: `model.safetensors`, or the shards that
+ * `model.safetensors.index.json` lists.
+ *
+ * @param folder The folder
+ * @returns All tensors as if of one file; dispose of it with `await using`
+ * @throws {Deno.errors.NotFound} When the folder has neither file, or lacks a shard
+ * @throws {Deno.errors.InvalidData} When a file is damaged, or index and shards disagree
+ */
+export async function openCheckpoint(folder: string): Promise<SafetensorsFile> {
+  const entries = await fileNames(folder);
+  if (entries.has(SINGLE)) return await openSafetensors(`${folder}/${SINGLE}`);
+  if (!entries.has(INDEX)) {
+    throw new Deno.errors.NotFound(
+      `Cannot open "${folder}" as a checkpoint has ${SINGLE} or ${INDEX}: it has neither; ` +
+        `convert the weights to safetensors, or check the path`,
+    );
+  }
+  return await openShards(folder);
+}
+
+async function fileNames(folder: string): Promise<Set<string>> {
+  try {
+    return new Set((await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Deno.errors.NotFound(`Cannot open "${folder}" as there is no such folder: check the path`, {
+      cause: error,
+    });
+  }
+}
+
+async function openShards(folder: string): Promise<SafetensorsFile> {
+  const index = `${folder}/${INDEX}`;
+  const shardOf = new Map(Object.entries(weightMap(index, await readJson(index))));
+  await using opened = new AsyncDisposableStack();
+  const shards = new Map<string, SafetensorsFile>();
+  for (const shard of new Set(shardOf.values())) {
+    shards.set(shard, opened.use(await openSafetensors(`${folder}/${shard}`)));
+  }
+  const specs = new Map<string, StoredSpec>();
+  for (const [shard, { names, specs: own }] of shards) {
+    for (const name of names) {
+      if (shardOf.get(name) !== shard) {
+        const listed = shardOf.has(name) ? `under "${shardOf.get(name)}"` : "nowhere";
+        throw invalid(
+          index,
+          "it must list every tensor of its shards",
+          `"${name}" of "${shard}" is listed ${listed}`,
+        );
+      }
+      specs.set(name, own.get(name)!);
+    }
+  }
+  for (const [name, shard] of shardOf) {
+    if (!specs.has(name)) {
+      throw invalid(index, "its shards must have every tensor that it lists", `"${shard}" lacks "${name}"`);
+    }
+  }
+  const fileOf = (name: string): SafetensorsFile => {
+    const shard = shardOf.get(name);
+    if (shard === undefined) {
+      throw new RangeError(
+        `Cannot read tensor "${name}" as "${folder}" has none of that name: see its names`,
+      );
+    }
+    return shards.get(shard)!;
+  };
+  const files = opened.move();
+  return {
+    path: folder,
+    names: [...specs.keys()],
+    metadata: shards.values().next().value?.metadata ?? {},
+    specs,
+    read: async (name) => await fileOf(name).read(name),
+    readF32: async (name) => await fileOf(name).readF32(name),
+    [Symbol.asyncDispose]: () => files.disposeAsync(),
+  };
+}
+
+function weightMap(index: string, { weight_map: map }: Record<string, unknown>): Record<string, string> {
+  if (typeof map !== "object" || map === null || Array.isArray(map)) {
+    throw invalid(index, '"weight_map" must map tensors to files', "it does not; get the file again");
+  }
+  for (const [name, shard] of Object.entries(map)) {
+    if (typeof shard !== "string" || !/^[^\\/:]+\.safetensors$/.test(shard)) {
+      throw invalid(
+        index,
+        "shards must be .safetensors files beside it",
+        `${JSON.stringify(shard)} for "${name}" is not`,
+      );
+    }
+  }
+  return map as Record<string, string>;
+}

@@ -1,0 +1,141 @@
+/**
+ * Evaluation: the loss of many batches with one read at the end.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../errors.ts";
+import { createBuffer, type Gpu, writeValues } from "../runtime/device.ts";
+import { readBuffers } from "../runtime/readback.ts";
+import { bytesOf } from "../plan/plan.ts";
+import { checkUnconsumed, planFor, record } from "../runtime/record.ts";
+import { broadcast, equal, where } from "../ops/elementwise.ts";
+import { reshape } from "../ops/shape.ts";
+import { hostValues, leaf, sameShape, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { flatten, type Path, unflatten } from "../tree.ts";
+import type { TensorTree } from "../train/types.ts";
+
+/** What {@link evaluate} computes. */
+export interface EvaluateOptions<P extends TensorTree, B extends TensorTree> {
+  /** From parameters and a batch to a scalar. */
+  readonly loss: (params: P, batch: B) => Tensor;
+  /** Parameters of a training state, or any tensors. */
+  readonly params: P;
+  /** Batches of one shape. */
+  readonly batches: readonly B[];
+}
+
+/** A recorded evaluation: what the buffers of its parameters hold now decides. */
+export interface Evaluation {
+  /**
+   * Refuses values that are no longer those of its parameters.
+   *
+   * @throws {ConsumedError} When a training step has consumed them since it was recorded
+   */
+  check(): void;
+  /** Computes the loss of each batch. */
+  losses(): Promise<Float32Array>;
+  /** Frees its buffers. */
+  destroy(): void;
+}
+
+/**
+ * Computes a loss on batches of one shape.
+ *
+ * @param gpu The device
+ * @param options The loss, parameters (of a training state, or any tensors) and batches
+ * @returns The loss of each batch
+ * @throws {RangeError} When there is no batch
+ * @throws {ShapeError} When batches differ in shape: pad the last one
+ * @throws {TypeError} When they differ in names or types
+ * @throws {ConsumedError} When a training step consumes the parameters before they are read
+ */
+export async function evaluate<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  options: EvaluateOptions<P, B>,
+): Promise<Float32Array> {
+  const evaluation = await recordEvaluation(gpu, options);
+  try {
+    evaluation.check();
+    return await evaluation.losses();
+  } finally {
+    evaluation.destroy();
+  }
+}
+
+/**
+ * Records an evaluation, to be repeated as the parameters change.
+ *
+ * @param gpu The device
+ * @param options The loss, parameters and batches
+ * @returns The evaluation
+ * @throws {RangeError} When there is no batch
+ * @throws {ShapeError} When batches differ in shape
+ * @throws {TypeError} When they differ in names or types
+ */
+export async function recordEvaluation<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  options: EvaluateOptions<P, B>,
+): Promise<Evaluation> {
+  const { loss, params, batches } = options;
+  if (batches.length === 0) throw new RangeError('Cannot evaluate as "batches" is empty: give at least one');
+  checkAlike(batches);
+  const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
+  const buffers = new Map<Path, GPUBuffer>();
+  const count = batches.length;
+  const results = leaf("results", { shape: [count, 1], dtype: "f32" });
+  const rows = tensor(Float32Array.from({ length: count }, (_, i) => i), [count, 1]);
+  const value = broadcast(reshape(loss(params, unflatten(leaves) as B), [1, 1]), [count, 1]);
+  const updated = where(equal(rows, stepScalar((step) => step - 1)), value, results);
+  const plan = planFor(gpu, [updated], new Map([[0, results]]));
+  const resolve = (node: Tensor): GPUBuffer => {
+    const { path } = node.attrs as { path: Path };
+    if (!buffers.has(path)) buffers.set(path, createBuffer(gpu, { label: path, bytes: bytesOf(node) }));
+    return buffers.get(path)!;
+  };
+  const free = (): void => buffers.forEach((buffer) => buffer.destroy());
+  const recording = await record(gpu, { plan, resolve, label: "evaluate" }).catch((error) => {
+    free();
+    throw error;
+  });
+  return {
+    check: () => checkUnconsumed(plan),
+    async losses() {
+      batches.forEach((batch, i) => {
+        for (const [path, t] of flatten(batch)) {
+          // The loss may not read it.
+          const buffer = buffers.get(`batch.${path}`);
+          if (buffer === undefined) continue;
+          writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
+        }
+        recording.replay(i + 1);
+      });
+      const [bytes] = await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]);
+      return new Float32Array(bytes);
+    },
+    destroy() {
+      recording.destroy();
+      free();
+    },
+  };
+}
+
+/**
+ * Refuses batches that one recording cannot take.
+ *
+ * @param batches The batches, at least one
+ * @throws {ShapeError} When they differ in shape
+ * @throws {TypeError} When they differ in names or types
+ */
+export function checkAlike(batches: readonly TensorTree[]): void {
+  const first = flatten(batches[0]), kindOf = (t: Tensor | undefined): string => t?.dtype ?? "nothing";
+  for (const other of batches.slice(1).map((batch) => flatten(batch))) {
+    for (const path of new Set([...first.keys(), ...other.keys()])) {
+      const a = first.get(path), b = other.get(path), rule = `"${path}" must be alike in all batches`;
+      if (kindOf(a) !== kindOf(b)) {
+        throw new TypeError(`Cannot apply "evaluate" as ${rule}: got ${kindOf(a)} and ${kindOf(b)}`);
+      }
+      if (!sameShape(a!.shape, b!.shape)) throw new ShapeError("evaluate", rule, [a!.shape, b!.shape]);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Text generation as a reducer over tokens.
+ *
+ * @module
+ */
+
+import { createBuffer, type Gpu } from "../runtime/device.ts";
+import { readBuffers } from "../runtime/readback.ts";
+import { bytesOf } from "../plan/plan.ts";
+import { checkUnconsumed, planFor, record, type Recording } from "../runtime/record.ts";
+import { hiddenStates, type Model } from "../models/model.ts";
+import { linear } from "../nn/linear.ts";
+import { embedding } from "../ops/embedding.ts";
+import { reshape } from "../ops/shape.ts";
+import { leaf, type Tensor } from "../tensor.ts";
+import type { Path } from "../tree.ts";
+import { threefry2x32 } from "../../kernels/random.ts";
+
+/** Options of {@link generate}. */
+export interface GenerateOptions {
+  /** Ids to continue; at least one. */
+  readonly prompt: Int32Array | readonly number[];
+  /** Most tokens to add. */
+  readonly maxTokens: number;
+  /** 0 is greedy; above, scores are divided by it. 0 when absent. */
+  readonly temperature?: number;
+  /** Only this many best tokens are drawn from; all when absent. */
+  readonly topK?: number;
+  /** Seed of the draws; 0 when absent. */
+  readonly seed?: number;
+  /** Ids that end the text. */
+  readonly stop?: readonly number[];
+}
+
+/**
+ * Continues a sequence of token ids, one at a time.
+ *
+ * The window slides when the model's longest sequence is reached.
+ *
+ * @param gpu The device
+ * @param model The model, with parameters on the host or the device
+ * @param options Prompt, length, sampling
+ * @returns The new ids, as they come
+ * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
+ * @throws {ConsumedError} When a training step consumes the parameters, also between two tokens
+ */
+export async function* generate(
+  gpu: Gpu,
+  model: Model,
+  options: GenerateOptions,
+): AsyncGenerator<number, void, undefined> {
+  const { prompt, maxTokens, temperature = 0, topK, seed = 0, stop = [] } = options;
+  const ids = [...prompt];
+  if (ids.length === 0) throw new RangeError('Cannot generate as "prompt" is empty: give at least one id');
+  const bad = ids.find((id) => !(id >= 0 && id < model.vocabSize));
+  if (bad !== undefined) {
+    throw new RangeError(`Cannot generate as prompt ids are below ${model.vocabSize}: got ${bad}`);
+  }
+  const must = (holds: boolean, name: string, rule: string, seen: unknown): void => {
+    if (!holds) throw new RangeError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
+  };
+  must(Number.isSafeInteger(maxTokens) && maxTokens >= 0, "maxTokens", "a whole number from 0", maxTokens);
+  must(temperature >= 0 && temperature < Infinity, "temperature", "a number from 0", temperature);
+  must(
+    topK === undefined || (Number.isSafeInteger(topK) && topK >= 1),
+    "topK",
+    "a whole number above 0",
+    topK,
+  );
+  // One length serves the whole text, and a power of two serves many texts: each is planned and compiled once.
+  const length = Math.min(2 ** Math.ceil(Math.log2(ids.length + maxTokens)), model.maxLength);
+  const runner = await createRunner(gpu, model, length);
+  try {
+    for (let n = 0; n < maxTokens; n++) {
+      const scores = await runner.scores(ids.slice(-length));
+      const id = choose(scores, { temperature, topK, seed, position: n });
+      ids.push(id);
+      yield id;
+      if (stop.includes(id)) return;
+    }
+  } finally {
+    runner.destroy();
+  }
+}
+
+interface Runner {
+  scores(ids: readonly number[]): Promise<Float32Array>;
+  destroy(): void;
+}
+
+/** The forward pass for one padded length. A causal model never looks at the padding. */
+async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Runner> {
+  const idLeaf = leaf("ids", { shape: [1, length], dtype: "i32" });
+  const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });
+  const states = hiddenStates(model, idLeaf);
+  const last = embedding(reshape(states, [length, states.shape[2]]), lastLeaf); // [1, C]
+  const plan = planFor(gpu, [linear(last, { weight: model.family.head(model.params) })]);
+  const buffers = new Map<Path, GPUBuffer>(
+    [idLeaf, lastLeaf].map((l) => {
+      const { path } = l.attrs as { path: Path };
+      return [path, createBuffer(gpu, { label: path, bytes: bytesOf(l) })];
+    }),
+  );
+  const resolve = (node: Tensor): GPUBuffer => buffers.get((node.attrs as { path: Path }).path)!;
+  const recording: Recording = await record(gpu, { plan, resolve, label: "generate" });
+  return {
+    async scores(ids) {
+      const padded = new Int32Array(length);
+      padded.set(ids);
+      gpu.device.queue.writeBuffer(buffers.get("ids")!, 0, padded);
+      gpu.device.queue.writeBuffer(buffers.get("last")!, 0, new Int32Array([ids.length - 1]));
+      checkUnconsumed(plan);
+      recording.replay(1);
+      return new Float32Array(
+        (await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: 4 * model.vocabSize }]))[0],
+      );
+    },
+    destroy() {
+      recording.destroy();
+      for (const buffer of buffers.values()) buffer.destroy();
+    },
+  };
+}
+
+function choose(
+  scores: Float32Array,
+  options: { temperature: number; topK?: number; seed: number; position: number },
+): number {
+  const { temperature, topK, seed, position } = options;
+  if (temperature === 0) return scores.reduce((best, s, i) => s > scores[best] ? i : best, 0);
+  const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b).slice(0, topK);
+  const weights = order.map((i) => Math.exp((scores[i] - scores[order[0]]) / temperature));
+  const total = weights.reduce((a, b) => a + b, 0);
+  const [bits] = threefry2x32([seed >>> 0, 0x67656e], [position, 0]);
+  let left = bits / 2 ** 32 * total;
+  const at = weights.findIndex((w) => (left -= w) < 0);
+  return order[at < 0 ? order.length - 1 : at];
+}

@@ -1,0 +1,133 @@
+/**
+ * Which clusters one launch can compute: the same program on other buffers, as an optimizer runs it on each parameter.
+ *
+ * @module
+ */
+
+import type { Elementwise } from "../../../kernels/elementwise.ts";
+import { sizeOf, type Tensor } from "../../tensor.ts";
+import { baseOf } from "./codegen.ts";
+import type { Cluster } from "./fuse.ts";
+import { isWeightCopy } from "../precision.ts";
+
+/** A cluster as a kernel sees it. */
+export interface Program {
+  readonly cluster: Cluster;
+  readonly group: Elementwise;
+  /** Buffers of the inputs. */
+  readonly loads: readonly number[];
+  /** Buffers of the outputs. */
+  readonly outputs: readonly number[];
+  /** Buffers among the outputs that overwrite no input. */
+  readonly fresh: readonly number[];
+}
+
+/** What decides about batches. */
+export interface BatchOptions {
+  /** Nodes that overwrite a leaf, and the leaf. */
+  readonly targets: ReadonlyMap<Tensor, Tensor>;
+  readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
+  /** All nodes, inputs first. */
+  readonly order: readonly Tensor[];
+  /** Cluster of each elementwise node. */
+  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
+  /** Launch level of a cluster: equal ones do not depend on each other. */
+  levelOf(cluster: Cluster): number;
+  /** Equal for equal groups. */
+  keyOf(group: Elementwise): string;
+  /** Buffers that a launch can bind. */
+  readonly maxBindings: number;
+}
+
+/** Larger tensors keep the device busy on their own; and batches keep what they read in memory. */
+const LARGEST = 2 ** 22;
+
+/**
+ * Puts programs together that may share a launch: updates of leaves that nobody reads, sums, and copies of weights.
+ *
+ * @param programs All programs
+ * @param options Levels, readers and limits
+ * @returns Batches, in the order of their first program; most have one
+ */
+export function batchesOf(programs: readonly Program[], options: BatchOptions): Program[][] {
+  const batches = new Map<unknown, Program[]>();
+  const waiting = new Set(programs.filter((program) => mayWait(program, options)));
+  const before = readBefore([...waiting], options);
+  for (const program of programs) {
+    const { cluster, group } = program;
+    const waits = waiting.has(program) &&
+      cluster.summed.every((node) => options.readers.get(node)!.every((reader) => !before.has(reader)));
+    // Copies of weights need nothing but those, and most live from the forward to the backward pass.
+    const early = cluster.nodes.every(isWeightCopy);
+    const key = early
+      ? `copy ${options.keyOf(group)}`
+      : waits
+      ? `${options.levelOf(cluster)} ${options.keyOf(group)}`
+      : program;
+    const known = batches.get(key);
+    if (known === undefined) batches.set(key, [program]);
+    else known.push(program);
+  }
+  return [...batches.values()].flatMap((batch) => {
+    if (batch.length === 1 || touchEachOther(batch)) return batch.map((program) => [program]);
+    const shared = sharedInputs(batch), [{ loads, fresh, group }] = batch;
+    const each = loads.length - shared.length + fresh.length;
+    const room = options.maxBindings - shared.length - (group.sums!.length > 0 ? 1 : 0);
+    const most = Math.max(1, Math.floor(room / Math.max(1, each)));
+    let at = 0;
+    return portions(batch.length, most).map((count) => batch.slice(at, at += count));
+  });
+}
+
+/** A number as a sum of few sizes, the largest or powers of two, so that most kernels are the same when it changes. */
+function portions(count: number, most: number): number[] {
+  const parts: number[] = [];
+  for (let rest = count; rest > 0; rest -= parts.at(-1)!) {
+    parts.push(rest >= most ? most : 2 ** Math.floor(Math.log2(rest)));
+  }
+  return parts;
+}
+
+/** Whether one overwrites what another reads: WebGPU binds no buffer both ways in one launch. */
+function touchEachOther(batch: readonly Program[]): boolean {
+  const writer = new Map(batch.flatMap((program) => program.outputs.map((b) => [b, program] as const)));
+  return batch.some((program) => program.loads.some((b) => (writer.get(b) ?? program) !== program));
+}
+
+/** Inputs whose buffer is the same in all programs of a batch. */
+export function sharedInputs(batch: readonly Program[]): number[] {
+  if (batch.length === 1) return [];
+  const overwritten = batch[0].group.overwrites!;
+  return batch[0].loads.flatMap((buffer, k) =>
+    !overwritten.includes(k) && batch.every(({ loads }) => loads[k] === buffer) ? [k] : []
+  );
+}
+
+/** Whether a program is small, and writes nothing but sums and leaves that nobody reads afterwards. */
+function mayWait({ cluster: { nodes, stored } }: Program, { targets, readers }: BatchOptions): boolean {
+  return sizeOf(nodes[0].shape) <= LARGEST &&
+    stored.every((node) => targets.has(node) && readers.get(node)!.length === 0);
+}
+
+/**
+ * Nodes on whose value a reader of some leaf depends, where a program that may wait overwrites the leaf: the reader must
+ * run before the program, so that programs whose sums it needs cannot wait for each other.
+ */
+function readBefore(
+  programs: readonly Program[],
+  { order, targets, readers, clusterOf }: BatchOptions,
+): ReadonlySet<Tensor> {
+  const writer = new Map<Tensor, Cluster>();
+  for (const { cluster } of programs) {
+    for (const node of cluster.stored) writer.set(targets.get(node)!, cluster);
+  }
+  const found = new Set<Tensor>();
+  for (const node of order.toReversed()) {
+    const foreign = node.inputs.some((input) => {
+      const cluster = writer.get(baseOf(input));
+      return cluster !== undefined && cluster !== clusterOf.get(node);
+    });
+    if (foreign || readers.get(node)!.some((reader) => found.has(reader))) found.add(node);
+  }
+  return found;
+}

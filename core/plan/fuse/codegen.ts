@@ -1,0 +1,81 @@
+/**
+ * From elementwise nodes to the program that computes them.
+ *
+ * @module
+ */
+
+import type { Expression, Operand, Step } from "../../../kernels/expression.ts";
+import { constant } from "../../graph.ts";
+import { fillOp, stepScalarOp, type Tensor } from "../../tensor.ts";
+import { isElement } from "./fuse.ts";
+import { type IsHalf, storedSpec } from "../precision.ts";
+import { operandType, stridesIn } from "../strides.ts";
+
+/** A program and the buffers that its inputs are. */
+export interface Expressed {
+  readonly expression: Expression;
+  readonly loads: readonly number[];
+  readonly stepOf: ReadonlyMap<Tensor, number>;
+}
+
+/** What programs read. */
+export interface ExpressOptions {
+  /** Elementwise nodes that are in memory. */
+  readonly stored: ReadonlySet<Tensor>;
+  readonly isHalf: IsHalf;
+  bufferOf(node: Tensor): number;
+  /** Where the step's scalars are, and the place of one among them. */
+  scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
+}
+
+/**
+ * Writes the program that computes some nodes.
+ *
+ * @param results The nodes, in memory or not
+ * @param options `shape`: the iteration space; `given`: a node whose value is the variable `acc`
+ * @returns The program
+ */
+export function express(
+  results: readonly Tensor[],
+  options: ExpressOptions & { readonly shape: readonly number[]; readonly given?: Tensor },
+): Expressed {
+  const { shape, given, stored, isHalf, bufferOf, scalarOf } = options;
+  const steps: Step[] = [], inputs: Operand[] = [], loads: number[] = [];
+  const stepOf = new Map<Tensor, number>(), operandOf = new Map<string, number>();
+  const own = new Set(results);
+  const operand = (buffer: number, type: Operand["type"], strides: readonly number[]): number => {
+    const key = `${buffer} ${strides}`;
+    if (!operandOf.has(key)) {
+      operandOf.set(key, inputs.push({ type, strides }) - 1);
+      loads.push(buffer);
+    }
+    return operandOf.get(key)!;
+  };
+  const visit = (node: Tensor): number => {
+    const known = stepOf.get(node);
+    if (known !== undefined) return known;
+    const step = stepFor(node);
+    stepOf.set(node, steps.push(step) - 1);
+    return steps.length - 1;
+  };
+  const stepFor = (node: Tensor): Step => {
+    if (given !== undefined && baseOf(node) === given) return { kind: "given", name: "acc" };
+    if (node.op === fillOp) return { kind: "constant", value: constant(node)! };
+    if (node.op === stepScalarOp) {
+      const { buffer, index } = scalarOf(node);
+      return { kind: "scalar", input: operand(buffer, "f32", shape.map(() => 0)), index };
+    }
+    if (isElement(node) && (own.has(node) || !stored.has(node))) {
+      return { kind: "compute", text: node.op.element!.text, args: node.inputs.map(visit) };
+    }
+    const type = operandType(storedSpec(node, isHalf(node)));
+    return { kind: "load", input: operand(bufferOf(node), type, stridesIn(node.shape, shape)) };
+  };
+  for (const node of results) visit(node);
+  return { expression: { shape, inputs, steps }, loads, stepOf };
+}
+
+/** The node whose buffer an alias shows. */
+export function baseOf(node: Tensor): Tensor {
+  return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
+}

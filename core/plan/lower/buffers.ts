@@ -1,0 +1,81 @@
+/**
+ * The numbered buffers of a plan.
+ *
+ * @module
+ */
+
+import { type HostData, hostOp, pickOp, type Tensor } from "../../tensor.ts";
+import { isSource } from "../fuse/fuse.ts";
+import { storedSpec } from "../precision.ts";
+import { bytesOf, type Prepared, type Source, type StepValue } from "../plan.ts";
+
+/** A buffer of the plan; `source` is null for an intermediate value. */
+export interface Buffer {
+  readonly source: Source | null;
+  readonly bytes: number;
+}
+
+/** Buffers as they are asked for. */
+export interface BufferTable {
+  readonly buffers: readonly Buffer[];
+  /** What fills the buffer of scalars. */
+  readonly scalars: readonly StepValue[];
+  /** Adds one for partial results, of f32. */
+  add(elements: number): number;
+  /** Adds one for numbers that are always the same. */
+  constant(data: HostData): number;
+  /** Number of the buffer that an output of a node is in. */
+  bufferOf(node: Tensor, output?: number): number;
+  /** Where the step's scalars are, and the place of one among them. */
+  scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
+}
+
+/**
+ * Makes the table of a graph.
+ *
+ * @param graph Which nodes overwrite a leaf, and which are stored as f16
+ * @returns The table, empty at first
+ */
+export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isHalf">): BufferTable {
+  const buffers: Buffer[] = [], scalars: StepValue[] = [];
+  const ids = new Map<Tensor, number[]>();
+  let scalarBuffer = -1;
+  const add = (buffer: Buffer): number => buffers.push(buffer) - 1;
+
+  function bufferOf(node: Tensor, output = 0): number {
+    if (node.op.name === "reshape") return bufferOf(node.inputs[0]);
+    if (node.op === pickOp) return bufferOf(node.inputs[0], (node.attrs as { index: number }).index);
+    const known = ids.get(node) ?? [];
+    if (known[output] !== undefined) return known[output];
+    if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
+    else {
+      const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
+      const source: Source | null = node.op === hostOp
+        ? { kind: "host", data: (node.attrs as { data: HostData }).data }
+        : isSource(node)
+        ? { kind: "leaf", node }
+        : null;
+      known[output] = add({ bytes: bytesOf(storedSpec(spec, isHalf(node, output))), source });
+    }
+    ids.set(node, known);
+    return known[output];
+  }
+
+  function scalarOf(node: Tensor): { buffer: number; index: number } {
+    const { value, group } = node.attrs as StepValue;
+    if (scalarBuffer < 0) scalarBuffer = add({ bytes: 16, source: { kind: "scalars" } });
+    const at = scalars.findIndex((known) => known.value === value && known.group === group);
+    const index = at >= 0 ? at : scalars.push({ value, group }) - 1;
+    buffers[scalarBuffer] = { source: { kind: "scalars" }, bytes: bytesOf({ shape: [scalars.length] }) };
+    return { buffer: scalarBuffer, index };
+  }
+
+  return {
+    buffers,
+    scalars,
+    add: (elements) => add({ bytes: bytesOf({ shape: [elements] }), source: null }),
+    constant: (data) => add({ bytes: data.byteLength, source: { kind: "host", data } }),
+    bufferOf,
+    scalarOf,
+  };
+}

@@ -1,0 +1,84 @@
+/**
+ * The matrix products of a graph as kernels see them.
+ *
+ * @module
+ */
+
+import { type Matmul, type MatmulVariant, productKey } from "../../../kernels/matmul/matmul.ts";
+import { chooseMatmul } from "../../../kernels/matmul/variants.ts";
+import { matmulSizes, matmulSumOp, type ProductAttrs } from "../../ops/matmul.ts";
+import type { Target, Tensor } from "../../tensor.ts";
+import { baseOf } from "../fuse/codegen.ts";
+import { isProduct } from "../fuse/fuse.ts";
+import { type IsHalf, storedSpec } from "../precision.ts";
+import type { Prepared } from "../plan.ts";
+
+/** A product without how it is computed. */
+export type Product = Omit<Matmul, "variant" | "epilogue">;
+
+/** A product and the tensors that it reads, in the order of its bindings. */
+export interface ProductNode {
+  readonly product: Product;
+  readonly operands: readonly Tensor[];
+}
+
+/**
+ * What one launch computes.
+ *
+ * @param nodes A product, a sum of products, or products that share a launch
+ * @param isHalf How values are stored
+ * @returns Sizes, layout and operands
+ */
+export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode {
+  const [{ op, inputs, attrs }] = nodes, count = inputs.length / 2;
+  const first = op === matmulSumOp ? [inputs[0], inputs[count]] : inputs;
+  const stored = first.map((x) => storedSpec(x, isHalf(x)));
+  const product = { ...matmulSizes(stored, attrs as ProductAttrs), ...attrs as ProductAttrs };
+  if (op === matmulSumOp) {
+    return { product: { ...product, several: { count, as: "summed" } }, operands: inputs };
+  }
+  if (nodes.length === 1) return { product, operands: inputs };
+  const sides = [0, 1].map((side) => nodes.map((node) => node.inputs[side]));
+  // One operand is bound once, also where both are the same in all products.
+  const common = sides.findIndex((side) => side.every((x) => baseOf(x) === baseOf(side[0])));
+  const shared = common === 0 ? "a" : "b";
+  return {
+    product: { ...product, several: { count: nodes.length, as: "apart", shared } },
+    operands: sides.flatMap((side, i) => i === common ? [side[0]] : side),
+  };
+}
+
+/**
+ * What decides how a product is computed. Of gradients by weights, which share what the weights read, freezing leaves fewer:
+ * each is computed as it would be alone, so that its bits do not depend on the others.
+ */
+function decisive(product: Product): Product {
+  const { several, ...one } = product;
+  return several?.as === "apart" && several.shared === "b" ? one : product;
+}
+
+/** How a product is computed: as it was measured to be fastest, else by a rule. */
+export function variantOf(product: Product, target: Target): MatmulVariant {
+  const asked = decisive(product);
+  return target.variants?.get(productKey(asked)) ?? chooseMatmul(asked, target);
+}
+
+/**
+ * Finds the matrix products of a graph, each size and layout once.
+ *
+ * @param prepared The graph
+ * @returns The products by key
+ */
+export function productsOf(
+  { fusion, together, isHalf }: Pick<Prepared, "fusion" | "together" | "isHalf">,
+): Map<string, Product> {
+  const products = new Map<string, Product>();
+  const others = new Set([...together.values()].flatMap(([, ...rest]) => rest));
+  for (const node of fusion.order) {
+    if (!isProduct(node) || others.has(node)) continue;
+    // How many rows count is known when the step runs: all do here.
+    const { limit: _, ...product } = decisive(productOf(together.get(node) ?? [node], isHalf).product);
+    products.set(productKey(product), product);
+  }
+  return products;
+}

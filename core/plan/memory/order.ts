@@ -1,0 +1,150 @@
+/**
+ * The order of launches: memory is given back as early as dependencies allow.
+ *
+ * @module
+ */
+
+import type { Unit } from "../lower/lower.ts";
+
+/** What a schedule must know besides the units. */
+export interface ScheduleOptions {
+  /** Buffers whose values must exist at the end. */
+  readonly roots: readonly number[];
+  /** Bytes that a buffer takes while its value lives; 0 for buffers that live as long as the plan. */
+  bytesOf(buffer: number): number;
+}
+
+/** Bytes that count as nothing: scalars, partial sums. */
+const SMALL = 16384;
+/** Bytes that count as little beside a buffer, as parts of sums are beside what was summed. */
+const SHARE = 1 / 8;
+
+/**
+ * Orders the units that roots need: each after what it reads, and an overwriting unit after every other reader of its
+ * target.
+ *
+ * The order is depth-first from the first unit, with one exception: a unit that frees at least as many bytes as it
+ * takes, or takes little, runs as soon as what it reads is there. So a gradient by a weight does not wait, with
+ * the activations that it reads, for the end of the chain of gradients by activations.
+ *
+ * @param units Units in any order
+ * @param options Roots, and sizes of buffers
+ * @returns The units that roots need, in order; the same for the same units
+ * @throws {TypeError} When two updates need each other's old value
+ */
+export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit[] {
+  const { roots, bytesOf } = options;
+  const order = reached(depthFirst(units), roots);
+  const before = predecessors(order);
+  const after = order.map((): number[] => []);
+  const waits = before.map((all, at) => {
+    for (const other of all) after[other].push(at);
+    return all.length;
+  });
+
+  // How many units are still to use each buffer, its own writer included, and the sum of their places: with one left,
+  // that is its place.
+  const users = new Map<number, { left: number; places: number }>();
+  const gain = order.map(() => 0);
+  const bound = order.map(({ bindings }) => [...new Set(bindings)]);
+  bound.forEach((buffers, at) => {
+    for (const buffer of buffers) {
+      if (bytesOf(buffer) === 0) continue;
+      const known = users.get(buffer);
+      if (known === undefined) {
+        users.set(buffer, { left: 1, places: at });
+        gain[at] -= bytesOf(buffer);
+      } else {
+        known.left++;
+        known.places += at;
+      }
+    }
+  });
+  // What each may take and still run early: little beside the largest of what it reads.
+  const little = order.map(({ reads }) => Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE)));
+  for (const root of roots) users.delete(root);
+  for (const [buffer, { left, places }] of users) if (left === 1) gain[places] += bytesOf(buffer);
+
+  const result: Unit[] = [], done = order.map(() => false);
+  const eager: number[] = [];
+  const consider = (at: number): void => {
+    if (waits[at] === 0 && gain[at] >= -little[at] && !done[at] && !eager.includes(at)) eager.push(at);
+  };
+  const run = (at: number): void => {
+    done[at] = true;
+    result.push(order[at]);
+    for (const other of after[at]) {
+      waits[other]--;
+      consider(other);
+    }
+    for (const buffer of bound[at]) {
+      const use = users.get(buffer);
+      if (use === undefined) continue;
+      use.left--;
+      use.places -= at;
+      if (use.left !== 1) continue;
+      gain[use.places] += bytesOf(buffer);
+      consider(use.places);
+    }
+  };
+  order.forEach((_, at) => consider(at));
+  for (let next = 0; next < order.length;) {
+    if (eager.length > 0) run(eager.splice(eager.indexOf(Math.min(...eager)), 1)[0]);
+    else if (done[next]) next++;
+    // Everything before it has run, so it is ready.
+    else run(next);
+  }
+  return result;
+}
+
+/** For each unit the places of the units that must run before it. */
+function predecessors(units: readonly Unit[]): number[][] {
+  const writers = new Map<number, number[]>(), readers = new Map<number, number[]>();
+  const note = (map: Map<number, number[]>, buffer: number, at: number): void => {
+    if (map.has(buffer)) map.get(buffer)!.push(at);
+    else map.set(buffer, [at]);
+  };
+  units.forEach(({ reads, writes, overwrites }, at) => {
+    for (const b of writes) if (!overwrites.includes(b)) note(writers, b, at);
+    for (const b of reads) note(readers, b, at);
+  });
+  return units.map(({ reads, overwrites }, at) => {
+    const before = new Set([
+      ...reads.flatMap((b) => writers.get(b) ?? []),
+      ...overwrites.flatMap((b) => readers.get(b) ?? []),
+    ]);
+    before.delete(at);
+    return [...before];
+  });
+}
+
+/** Units by priority, each after what must run before it. */
+function depthFirst(units: readonly Unit[]): Unit[] {
+  const before = predecessors(units);
+  const order: Unit[] = [], state: ("open" | "done" | undefined)[] = [];
+  const visit = (at: number): void => {
+    if (state[at] === "done") return;
+    if (state[at] === "open") {
+      throw new TypeError(
+        `Cannot plan "${units[at].kernel.name}" as two updates each need the other's old value`,
+      );
+    }
+    state[at] = "open";
+    for (const other of before[at]) visit(other);
+    state[at] = "done";
+    order.push(units[at]);
+  };
+  const places = units.map((_, at) => at).sort((a, b) => units[a].priority - units[b].priority || a - b);
+  for (const at of places) visit(at);
+  return order;
+}
+
+/** Leaves out units that no root needs: a kernel does not bind the inputs that only unwanted outputs read. */
+function reached(order: readonly Unit[], roots: readonly number[]): Unit[] {
+  const live = new Set(roots);
+  return order.toReversed().filter(({ reads, writes }) => {
+    const used = writes.some((b) => live.has(b));
+    if (used) { for (const b of reads) live.add(b); }
+    return used;
+  }).toReversed();
+}

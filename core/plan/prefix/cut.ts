@@ -1,0 +1,247 @@
+/**
+ * The prefix of a step: launches whose values for a sample are the same in every step, until a parameter below changes.
+ *
+ * A plan is cut in two, and its launches stay as they are: a step that takes the values of the prefix from elsewhere runs
+ * the other launches on the same bits.
+ *
+ * @module
+ */
+
+import { topological } from "../../graph.ts";
+import { fillOp, type HostData, hostOp, leafOp, sizeOf, type Tensor } from "../../tensor.ts";
+import type { Path } from "../../tree.ts";
+import { type Fusion, isElement, isSource } from "../fuse/fuse.ts";
+import type { Unit } from "../lower/lower.ts";
+import type { Cost, Source } from "../plan.ts";
+import { type Dependence, dependences, type LeafKind } from "./batch_dependence.ts";
+
+/** A value of the prefix that other launches read. */
+export interface KeptValue {
+  /** Its buffer. */
+  readonly buffer: number;
+  /** Bytes of a sample: those of the samples lie in order. */
+  readonly bytes: number;
+}
+
+/** Launches near the start of a plan, which a step may leave out. */
+export interface Prefix {
+  /** How many run before it in any case: others need them too. */
+  readonly head: number;
+  /** How many it has. */
+  readonly launches: number;
+  /** Samples in a batch. */
+  readonly samples: number;
+  /** What the rest needs of it. */
+  readonly kept: readonly KeptValue[];
+  /** What it needs of the head, in words, by buffer: equal values have equal words. */
+  readonly given: ReadonlyMap<number, string>;
+  /** Paths of the leaves that it depends on. */
+  readonly reads: readonly Path[];
+  /** What a step costs without it. */
+  readonly rest: Cost;
+}
+
+/** What must be known to find a prefix. */
+export interface PrefixOptions {
+  /** B. */
+  readonly samples: number;
+  readonly kindOf: LeafKind;
+}
+
+/** Where to cut. */
+export interface Cut extends Pick<Prefix, "head" | "launches" | "kept" | "given" | "reads"> {
+  /** All units: the head, the prefix, the rest. */
+  readonly order: readonly Unit[];
+}
+
+/** Of what a prefix can save at most, this share must be saved; of such cuts the one that keeps least is taken. */
+const SHARE = 0.9;
+
+/** What is planned. */
+export interface Planned {
+  readonly fusion: Fusion;
+  readonly buffers: readonly { readonly source: Source | null; readonly bytes: number }[];
+  bufferOf(node: Tensor): number;
+  /** Buffers whose values must exist at the end. */
+  readonly roots: readonly number[];
+}
+
+/**
+ * Finds the prefix of a step that is worth being left out.
+ *
+ * @param units Units in an order in which they can run
+ * @param options What is planned, B, and what leaves are
+ * @returns The cut; or why there is none, in words
+ */
+export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptions): Cut | string {
+  const { fusion, bufferOf, roots } = options;
+  const known = dependences(fusion.order, options), nodeIn = new Map<number, Tensor>();
+  for (const node of fusion.order) {
+    if (isSource(node) || node.op.name === "reshape") continue;
+    if (!isElement(node) || fusion.stored.has(node)) nodeIn.set(bufferOf(node), node);
+  }
+  const kinds = kindsOf(units, { ...options, known, nodeIn });
+  const cuts = cutsOf(units, { ...options, known, nodeIn, kinds });
+  if (cuts.length === 0) return whyNone({ ...options, known });
+  const most = Math.max(...cuts.map((cut) => cut.saved));
+  const [{ taken, kept }] = cuts.filter((cut) => cut.saved >= SHARE * most)
+    .sort((a, b) => sampleBytes(a.kept) - sampleBytes(b.kept) || b.saved - a.saved);
+
+  const { head, prefix } = divide(units, { taken, kinds, roots });
+  const fromHead = new Set([...head].flatMap(({ writes }) => writes));
+  const given = [...prefix].flatMap(({ reads }) => reads.filter((b) => fromHead.has(b)));
+  const rest = units.filter((unit) => !head.has(unit) && !prefix.has(unit));
+  return {
+    order: [...units.filter((unit) => head.has(unit)), ...units.filter((unit) => prefix.has(unit)), ...rest],
+    head: head.size,
+    launches: prefix.size,
+    kept,
+    given: new Map(given.map((b) => [b, wordsOf(nodeIn.get(b)!)])),
+    reads: topological(kept.map(({ buffer }) => nodeIn.get(buffer)!))
+      .flatMap(({ op, attrs }) => op === leafOp ? [(attrs as { path: Path }).path] : []),
+  };
+}
+
+/** Adds to some units the early ones that they need; those that write something for others too are the head. */
+function divide(
+  units: readonly Unit[],
+  { taken, kinds, roots }: Pick<Planned, "roots"> & {
+    readonly taken: readonly Unit[];
+    readonly kinds: Kinds;
+  },
+): { readonly head: ReadonlySet<Unit>; readonly prefix: ReadonlySet<Unit> } {
+  const head = new Set<Unit>(), prefix = new Set(taken);
+  const needed = new Set(taken.flatMap(({ reads }) => reads)), others = new Set(roots);
+  for (const unit of units.toReversed()) {
+    if (prefix.has(unit)) continue;
+    const early = kinds.get(unit) === "early" && unit.writes.some((b) => needed.has(b));
+    const own = early && !unit.writes.some((b) => others.has(b));
+    if (early) (own ? prefix : head).add(unit);
+    for (const b of unit.reads) {
+      if (early) needed.add(b);
+      if (!own) others.add(b);
+    }
+  }
+  return { head, prefix };
+}
+
+/** Bytes of a sample in all values. */
+export function sampleBytes(kept: readonly KeptValue[]): number {
+  return kept.reduce((n, { bytes }) => n + bytes, 0);
+}
+
+interface Known {
+  /** Node of each buffer that is no leaf and no partial result. */
+  readonly nodeIn: ReadonlyMap<number, Tensor>;
+  readonly known: ReadonlyMap<Tensor, Dependence>;
+}
+
+/**
+ * What units depend on: `early` ones on no sample, so that they may run first; `apart` ones on samples and on what is fixed
+ * alone. Absent are all others.
+ */
+type Kinds = ReadonlyMap<Unit, "early" | "apart">;
+
+function kindsOf(
+  units: readonly Unit[],
+  { buffers, nodeIn, known }: Pick<Planned, "buffers"> & Known,
+): Kinds {
+  const kinds = new Map<Unit, "early" | "apart">(), writer = new Map<number, Unit>();
+  const isEarly = (b: number): boolean => {
+    const { source } = buffers[b];
+    if (source?.kind === "leaf") return known.get(source.node) !== "apart";
+    return source !== null || kinds.get(writer.get(b)!) === "early";
+  };
+  const isConstant = (b: number): boolean => {
+    const { source } = buffers[b], unit = writer.get(b), node = nodeIn.get(b);
+    if (source !== null) return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
+    // What has no node are partial results, which only depend on what their unit reads.
+    return node === undefined ? kinds.get(unit!) === "apart" : known.has(node) && kinds.has(unit!);
+  };
+  for (const unit of units) {
+    const { reads, writes } = unit;
+    for (const b of writes) writer.set(b, unit);
+    if (writes.some((b) => buffers[b].source !== null)) continue;
+    if (reads.every(isEarly)) kinds.set(unit, "early");
+    else if (reads.every(isConstant) && writes.every((b) => !nodeIn.has(b) || known.has(nodeIn.get(b)!))) {
+      kinds.set(unit, "apart");
+    }
+  }
+  return kinds;
+}
+
+/** A place to cut: units of the batch before it, and the floating-point operations of matrix products that they are. */
+interface Candidate {
+  readonly taken: readonly Unit[];
+  readonly kept: readonly KeptValue[];
+  readonly saved: number;
+}
+
+/** Cuts after each unit of the batch, where all that others read of those before can be kept. */
+function cutsOf(
+  units: readonly Unit[],
+  { buffers, roots, samples, known, nodeIn, kinds }: Planned & PrefixOptions & Known & {
+    readonly kinds: Kinds;
+  },
+): Candidate[] {
+  /** Bytes of a sample in a buffer; null when they cannot be copied. */
+  const partOf = (b: number): number | null => {
+    const node = nodeIn.get(b);
+    if (node === undefined || known.get(node) !== "apart") return null;
+    const elements = sizeOf(node.shape), bytes = buffers[b].bytes / samples;
+    // Buffers hold whole groups of four elements, and copies whole words.
+    return elements % 4 === 0 && elements >= 8 && bytes % 4 === 0 ? bytes : null;
+  };
+  // Who still has to run of those that read a buffer; roots are read at the end.
+  const waiting = new Map<number, number>();
+  const count = (b: number, by: number): number => {
+    waiting.set(b, (waiting.get(b) ?? 0) + by);
+    return waiting.get(b)!;
+  };
+  for (const { reads } of units) for (const b of new Set(reads)) count(b, 1);
+  for (const b of roots) count(b, 1);
+
+  const taken: Unit[] = [], open = new Set<number>(), found: Candidate[] = [];
+  let saved = 0;
+  for (const unit of units) {
+    if (kinds.get(unit) !== "apart") continue;
+    taken.push(unit);
+    saved += unit.matmulFlops;
+    for (const b of new Set(unit.reads)) if (count(b, -1) === 0) open.delete(b);
+    for (const b of unit.writes) if ((waiting.get(b) ?? 0) > 0) open.add(b);
+    const kept = [...open].map((buffer) => ({ buffer, bytes: partOf(buffer) }));
+    if (saved === 0 || kept.some(({ bytes }) => bytes === null)) continue;
+    found.push({ taken: [...taken], kept: kept as KeptValue[], saved });
+  }
+  return found;
+}
+
+/** A value that only depends on parameters and constants, in words. */
+function wordsOf({ op, inputs, attrs, shape }: Tensor): string {
+  if (op === leafOp) return (attrs as { path: Path }).path;
+  if (op === hostOp) return `[${(attrs as { data: HostData }).data.join()}]`;
+  return `${op.name} ${shape} ${JSON.stringify(attrs)} (${inputs.map(wordsOf).join(", ")})`;
+}
+
+/** Why there is no cut, in words. */
+function whyNone(
+  { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & Pick<Known, "known">,
+): string {
+  // What changes with the batch alone.
+  const constant = new Set<Tensor>();
+  for (const node of order) {
+    const own = node.op === leafOp
+      ? kindOf((node.attrs as { path: Path }).path) !== null
+      : node.op === hostOp || node.op === fillOp ||
+        (node.inputs.length > 0 && node.inputs.every((input) => constant.has(input)));
+    if (own) constant.add(node);
+  }
+  const product = order.find((node) =>
+    node.op.matmulFlops !== undefined && constant.has(node) && (known.get(node) ?? "apart") === "apart"
+  );
+  if (product === undefined) return "no matrix product lies below all that is trained";
+  const mixed = topological([product]).find((node) => !known.has(node));
+  if (mixed === undefined) return "what is read of the frozen bottom is too small to be copied by sample";
+  const name = mixed.op === leafOp ? (mixed.attrs as { path: Path }).path : mixed.op.name;
+  return `the frozen bottom must keep samples apart: "${name}" of shape [${mixed.shape.join(", ")}] may not`;
+}

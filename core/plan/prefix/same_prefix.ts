@@ -1,0 +1,49 @@
+/**
+ * When two plans have the same prefix, so that values of the one serve the other.
+ *
+ * @module
+ */
+
+import type { Path } from "../../tree.ts";
+import type { Plan, Source } from "../plan.ts";
+import type { Prefix } from "./cut.ts";
+
+/**
+ * Whether the prefixes of two plans compute the same values: by the same kernels, from leaves of the same names.
+ *
+ * @param a A plan with a prefix
+ * @param b Another one
+ * @returns True when they keep the same bits for the same sample
+ */
+export function samePrefix(a: Plan, b: Plan): boolean {
+  if (a === b) return true;
+  const p = a.prefix as Prefix, q = b.prefix as Prefix;
+  if (p.launches !== q.launches || p.samples !== q.samples || p.kept.length !== q.kept.length) return false;
+  if (p.given.size !== q.given.size) return false;
+  const twin = new Map<number, number>(), back = new Map<number, number>();
+  const alike = (x: number, y: number): boolean => {
+    if (twin.has(x) || back.has(y)) return twin.get(x) === y && back.get(y) === x;
+    twin.set(x, y);
+    back.set(y, x);
+    return p.given.get(x) === q.given.get(y) && a.buffers[x].bytes === b.buffers[y].bytes &&
+      sameSource(a.buffers[x].source, b.buffers[y].source);
+  };
+  for (let i = 0; i < p.launches; i++) {
+    const { kernel, bindings } = a.launches[p.head + i], other = b.launches[q.head + i];
+    if (kernel.code !== other.kernel.code || `${kernel.grid}` !== `${other.kernel.grid}`) return false;
+    if (bindings.length !== other.bindings.length) return false;
+    if (!bindings.every((x, at) => alike(x, other.bindings[at]))) return false;
+  }
+  return p.kept.every(({ buffer, bytes }, i) => alike(buffer, q.kept[i].buffer) && bytes === q.kept[i].bytes);
+}
+
+function sameSource(a: Source, b: Source): boolean {
+  if (a.kind === "leaf" && b.kind === "leaf") {
+    return (a.node.attrs as { path: Path }).path === (b.node.attrs as { path: Path }).path;
+  }
+  if (a.kind === "host" && b.kind === "host") {
+    const [x, y] = [a, b].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    return x === y || (x.length === y.length && x.every((byte, i) => byte === y[i]));
+  }
+  return a.kind === b.kind;
+}

@@ -1,0 +1,188 @@
+/**
+ * What each component costs in a step, read off the graph of the loss: a model that policies can reckon with before
+ * anything is planned.
+ *
+ * The products that the gradients of a node need are counted in the graph that its own pullbacks build, so no op is
+ * known by name but the lookup of rows.
+ *
+ * @module
+ */
+
+import { expand } from "../../plan/plan.ts";
+import { topological } from "../../graph.ts";
+import { embeddingOp } from "../../ops/embedding.ts";
+import type { ComponentCost } from "../../policy.ts";
+import { leaf, leafOp, type Op, pickOp, type Pullback, sizeOf, type Tensor } from "../../tensor.ts";
+import type { Path } from "../../tree.ts";
+
+/** A parameter as the cost sees it. */
+export interface CostMember {
+  /** The component that it belongs to; null when none of that component is trained. */
+  readonly component: Path | null;
+  /** Whether it gets a gradient. */
+  readonly trained: boolean;
+}
+
+/** How far the components below a node reach, and which of them is the last on the longest way. */
+interface Reach {
+  readonly depth: number;
+  readonly last: Path;
+}
+
+/** Where a node stands among the components. */
+interface Place {
+  readonly node: Tensor;
+  /** The component that it applies, where that stands here; null for what has none, and for a second use higher up. */
+  readonly component: Path | null;
+  /** The component whose parameter it reads. */
+  readonly used: Path | null;
+  /** The components below it; undefined when there are none. */
+  readonly below: Reach | undefined;
+  /** Inputs through which a gradient flows on to components below. */
+  readonly streams: readonly number[];
+  /** Inputs that are parameters with a gradient. */
+  readonly weights: readonly number[];
+  /** Below is nothing but the same component, as below the second matrix of a LoRA pair. */
+  readonly inside: boolean;
+}
+
+/**
+ * Finds out what components cost and where they stand.
+ *
+ * What has no component, such as the core of attention, counts with a component of the depth that it has itself, as its
+ * gradient is needed when that component's is. There is none between the topmost component and the loss: every step needs
+ * those gradients, so they count as that component's forward pass.
+ *
+ * @param loss The loss
+ * @param members What each parameter leaf of the loss belongs to
+ * @returns Costs by component, of those that the loss depends on
+ */
+export function componentCosts(
+  loss: Tensor,
+  members: ReadonlyMap<Tensor, CostMember>,
+): Map<Path, ComponentCost> {
+  const { places, depths } = placesOf(topological([loss]), members);
+  const costs = new Map([...depths].map(([path, depth]) => [path, { forward: 0, dX: 0, dW: 0, depth }]));
+  const atDepth = new Map([...depths].toReversed().map(([path, depth]) => [depth, path]));
+  if (costs.size === 0) return costs;
+  const flopsOf = productCounter();
+  for (const { node, component, used, below, streams, weights, inside } of places) {
+    const { forward, dX, dW } = flopsOf(node, { streams, weights }) ?? elementsOf(node, used !== null);
+    if (weights.length > 0) costs.get(used!)!.dW += dW;
+    const gradient = streams.length > 0 ? dX : 0;
+    const owner = component ?? atDepth.get(below?.depth ?? 0);
+    if (owner !== undefined) {
+      const cost = costs.get(owner)!;
+      cost.forward += forward;
+      cost[inside ? "dW" : "dX"] += gradient;
+    } else costs.get(used ?? below!.last)!.forward += forward + gradient;
+  }
+  return costs;
+}
+
+/** Walks up: how deep components stand, and what each node is to them. */
+function placesOf(order: readonly Tensor[], members: ReadonlyMap<Tensor, CostMember>): {
+  readonly places: readonly Place[];
+  readonly depths: ReadonlyMap<Path, number>;
+} {
+  const depths = new Map<Path, number>(), reaches = new Map<Tensor, Reach>(), places: Place[] = [];
+  for (const node of order) {
+    if (isView(node) && members.has(baseOf(node))) continue;
+    const found = node.inputs.map((input) => members.get(baseOf(input)));
+    const weights = found.flatMap((member, i) => member?.trained ? [i] : []);
+    const streams = node.inputs.flatMap((input, i) => reaches.has(input) && isFunction(node, i) ? [i] : []);
+    const used = found.find((member) => typeof member?.component === "string")?.component ?? null;
+    const below = furthest(streams.map((i) => node.inputs[i]), reaches);
+    let component: Path | null = null, inside = false;
+    if (used !== null) {
+      inside = below?.last === used && below.depth === depths.get(used)! + 1;
+      const first = !depths.has(used);
+      if (first) depths.set(used, below?.depth ?? 0);
+      // Another way to the same place: the product of the frozen weight beside those of its LoRA pair.
+      const beside = !first && (below?.depth ?? 0) === depths.get(used);
+      if (first || inside || beside) component = used;
+      reaches.set(node, inside ? below! : { depth: (below?.depth ?? 0) + 1, last: used });
+    } else if (below !== undefined) reaches.set(node, below);
+    places.push({ node, component, used, below, streams, weights, inside });
+  }
+  return { places, depths };
+}
+
+interface Flops {
+  readonly forward: number;
+  readonly dX: number;
+  readonly dW: number;
+}
+
+/** Counts the products of a node and of its gradients, once for each op and shapes; null for a node without products. */
+function productCounter(): (node: Tensor, wanted: Pick<Place, "streams" | "weights">) => Flops | null {
+  const known = new Map<Op, Map<string, Flops>>();
+  return (node, { streams, weights }) => {
+    const { op, inputs, attrs } = node;
+    if (op.matmulFlops === undefined && (op.kernel !== undefined || op.definition === undefined)) return null;
+    const specs = inputs.map(({ shape, dtype }) => `${shape} ${dtype}`).join("; ");
+    const key = `${specs} | ${JSON.stringify(attrs)} | ${streams} | ${weights}`;
+    if (!known.has(op)) known.set(op, new Map());
+    const own = known.get(op)!;
+    if (!own.has(key)) own.set(key, countProducts(node, { streams, weights }));
+    return own.get(key)!.forward > 0 ? own.get(key)! : null;
+  };
+}
+
+function countProducts(node: Tensor, { streams, weights }: Pick<Place, "streams" | "weights">): Flops {
+  const inputs = node.inputs.map((input, i) => leaf(`input ${i}`, input));
+  const output = { ...node, inputs }, gradient = leaf("gradient", node);
+  const rules = node.op.pullbacks ?? [];
+  const pulled = (i: number): Tensor => {
+    const rule = rules[Math.min(i, rules.length - 1)] as Pullback;
+    return rule({ inputs, output, gradient, attrs: node.attrs, index: i });
+  };
+  const forward = flopsIn([output]);
+  // What a gradient computes again of the forward pass is there already: the planner merges the two.
+  const more = (wanted: readonly number[]): number => flopsIn([output, ...wanted.map(pulled)]) - forward;
+  return { forward, dX: more(streams), dW: more(weights) };
+}
+
+function flopsIn(roots: readonly Tensor[]): number {
+  const ready = expand(roots), order = topological(ready);
+  return order.reduce((sum, node) => {
+    const { op, inputs, attrs } = node;
+    if (op.matmulFlops === undefined) return sum;
+    const outputs = op.infer(inputs, attrs), read = new Set<number>();
+    if (ready.includes(node)) read.add(0);
+    for (const reader of order) {
+      if (!reader.inputs.includes(node)) continue;
+      read.add(reader.op === pickOp ? (reader.attrs as { index: number }).index : 0);
+    }
+    return sum + op.matmulFlops(inputs, outputs, attrs, outputs.map((_, k) => read.has(k)));
+  }, 0);
+}
+
+/** The model of what is no product: a norm passes over its elements each time, a lookup adds up rows of gradients. */
+function elementsOf(node: Tensor, used: boolean): Flops {
+  const elements = used ? sizeOf(node.shape) : 0;
+  return node.op === embeddingOp
+    ? { forward: 0, dX: 0, dW: elements }
+    : { forward: elements, dX: elements, dW: elements };
+}
+
+function furthest(inputs: readonly Tensor[], reaches: ReadonlyMap<Tensor, Reach>): Reach | undefined {
+  return inputs.map((input) => reaches.get(input)).filter((reach) => reach !== undefined)
+    .reduce<Reach | undefined>(
+      (far, reach) => far === undefined || reach.depth > far.depth ? reach : far,
+      undefined,
+    );
+}
+
+function isFunction({ op: { pullbacks = [] } }: Tensor, index: number): boolean {
+  return typeof pullbacks[Math.min(index, pullbacks.length - 1)] === "function";
+}
+
+function isView(node: Tensor): boolean {
+  return node.op === leafOp || node.op.name === "reshape" || node.op.name === "broadcast";
+}
+
+/** The node that a view shows. */
+function baseOf(node: Tensor): Tensor {
+  return isView(node) && node.inputs.length === 1 ? baseOf(node.inputs[0]) : node;
+}

@@ -1,0 +1,74 @@
+/**
+ * What a freeze policy sees of a model, found in the graph: no architecture is known by name.
+ *
+ * @module
+ */
+
+import { topological } from "../../graph.ts";
+import { embeddingOp } from "../../ops/embedding.ts";
+import { linearCrossEntropyOp } from "../../ops/linear_cross_entropy.ts";
+import { matmulOp } from "../../ops/matmul.ts";
+import type { Component } from "../../policy.ts";
+import { sizeOf, type Tensor } from "../../tensor.ts";
+import type { Leaves, Path } from "../../tree.ts";
+import { componentCosts } from "./component_costs.ts";
+
+/** The module that a parameter belongs to: `a.b` for `a.b.weight`, `a.b.bias` and `a.b.lora_A.weight`. */
+export function moduleOf(path: Path): Path {
+  return path.replace(/(\.lora_[AB])?\.(weight|bias)$/, "");
+}
+
+/**
+ * Groups trainable parameters into components.
+ *
+ * @param loss The loss, a function of the leaves
+ * @param options All parameters as leaves, and which of them are trained
+ * @returns Components in the order of their first parameter
+ */
+export function findComponents(
+  loss: Tensor,
+  { leaves, trainable }: { readonly leaves: Leaves; readonly trainable: (path: Path) => boolean },
+): Component[] {
+  const kinds = new Map<Tensor, Component["kind"]>();
+  const note = (node: Tensor, kind: Component["kind"]): void => {
+    const base = baseOf(node);
+    if (!kinds.has(base) || kind === "embedding") kinds.set(base, kind);
+  };
+  for (const node of topological([loss])) {
+    if (node.op === embeddingOp) note(node.inputs[0], "embedding");
+    else if (node.op === matmulOp || node.op === linearCrossEntropyOp) {
+      node.inputs.forEach((i) => note(i, "linear"));
+    } else if (/norm/i.test(node.op.name)) node.inputs.slice(1).forEach((i) => note(i, "norm"));
+  }
+  const modules = new Map<Path, [Path, Tensor][]>();
+  for (const [path, leaf] of leaves) {
+    if (!trainable(path)) continue;
+    const module = moduleOf(path);
+    if (modules.has(module)) modules.get(module)!.push([path, leaf]);
+    else modules.set(module, [[path, leaf]]);
+  }
+  const costs = componentCosts(
+    loss,
+    new Map([...leaves].map(([path, leaf]) => {
+      const module = moduleOf(path);
+      return [leaf, { component: modules.has(module) ? module : null, trained: trainable(path) }];
+    })),
+  );
+  return [...modules].map(([path, members]) => {
+    const found = members.map(([, leaf]) => kinds.get(leaf)).filter((k) => k !== undefined);
+    const layer = /(?:^|\.)(\d+)(?:\.|$)/.exec(path);
+    return {
+      path,
+      parameters: members.map(([p]) => p),
+      layer: layer === null ? null : Number(layer[1]),
+      kind: (["embedding", "linear", "norm"] as const).find((k) => found.includes(k)) ?? "other",
+      size: members.reduce((n, [, leaf]) => n + sizeOf(leaf.shape), 0),
+      // The loss does not read all of them.
+      cost: costs.get(path) ?? { forward: 0, dX: 0, dW: 0, depth: 0 },
+    };
+  });
+}
+
+function baseOf(node: Tensor): Tensor {
+  return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
+}

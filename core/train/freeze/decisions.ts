@@ -1,0 +1,155 @@
+/**
+ * What a policy decides at a look.
+ *
+ * @module
+ */
+
+import type { Cost } from "../../plan/plan.ts";
+import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../../policy.ts";
+import type { Path } from "../../tree.ts";
+import type { FreezeEvent } from "../types.ts";
+
+/** What a step costs that is never taken. */
+export const NOTHING: Cost = { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0, constants: 0 };
+
+/** What a policy wants from now on. */
+export interface Decision {
+  /** Its state. */
+  readonly policy: Json;
+  readonly frozen: readonly Path[];
+  /** What of it is measured. */
+  readonly probed: readonly Path[];
+  readonly stopped: boolean;
+  /** The best step so far; null where the last is. */
+  readonly best: number | null;
+  /** Why a component is frozen. */
+  reason(path: Path): Reason | null;
+}
+
+/** What training does without a policy. */
+export const NO_DECISION: Decision = {
+  policy: null,
+  frozen: [],
+  probed: [],
+  stopped: false,
+  best: null,
+  reason: () => null,
+};
+
+/**
+ * Begins with a policy.
+ *
+ * @returns Its state before the first step; null without one
+ * @throws {TypeError} When that is not JSON
+ */
+export function begin(
+  policy: FreezePolicy | undefined,
+  { components, run }: { readonly components: readonly Component[]; readonly run: RunInfo },
+): Json {
+  const state = policy?.init(components, run) ?? null;
+  checkJson(state, policy?.name ?? "");
+  return state;
+}
+
+/**
+ * Asks a policy.
+ *
+ * @param policy The policy
+ * @param now Its state, what it sees, and which components there are: it may name others
+ * @returns What it decides
+ * @throws {TypeError} When its state is not JSON, or what it freezes no list
+ */
+export function decide(
+  policy: FreezePolicy,
+  now: { readonly state: Json; readonly look: Look; readonly components: readonly Component[] },
+): Decision {
+  const state = policy.next(now.state, now.look), known = new Set(now.components.map(({ path }) => path));
+  checkJson(state, policy.name);
+  const named = policy.frozen(state);
+  if (!Array.isArray(named)) {
+    throw new TypeError(
+      `Cannot freeze by "${policy.name}" as "frozen" must return a list of paths: got ${named}`,
+    );
+  }
+  const frozen = [...new Set(named)].filter((path) => known.has(path));
+  return {
+    policy: state,
+    frozen,
+    probed: [...new Set(policy.probed?.(state))].filter((path) => frozen.includes(path)),
+    stopped: policy.stopped?.(state, frozen) ?? false,
+    best: policy.best?.(state) ?? null,
+    reason: (path) => policy.reason?.(state, path) ?? null,
+  };
+}
+
+/**
+ * Refuses a state that a checkpoint would change: NaN becomes null there, which is below any threshold.
+ *
+ * @param state The state of a policy
+ * @param name The policy
+ * @throws {TypeError} When it is not JSON
+ */
+function checkJson(state: unknown, name: string): void {
+  const stray = strayIn(state);
+  if (stray === null) return;
+  const { keys, value } = stray;
+  const seen = typeof value === "object" ? value?.constructor?.name : String(value);
+  throw new TypeError(
+    `Cannot keep the state of "${name}" as it must be JSON, null where there is no number: ` +
+      `"${keys.join(".")}" is ${seen}`,
+  );
+}
+
+/** The first part of a value that is not JSON, and the keys down to it; null where all of it is. */
+function strayIn(value: unknown): { readonly keys: readonly string[]; readonly value: unknown } | null {
+  if (value === null || typeof value === "boolean" || typeof value === "string") return null;
+  if (typeof value === "number" && Number.isFinite(value)) return null;
+  const plain = Array.isArray(value) ||
+    typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype;
+  if (!plain) return { keys: [], value };
+  for (const [key, part] of Object.entries(value as object)) {
+    const stray = strayIn(part);
+    if (stray !== null) return { ...stray, keys: [key, ...stray.keys] };
+  }
+  return null;
+}
+
+/**
+ * Refuses a best step whose parameters are gone.
+ *
+ * @param best The step that the policy calls the best
+ * @param now The step just taken, and the best one that is kept
+ * @throws {RangeError} When it is neither
+ */
+export function checkBest(
+  best: number | null,
+  { step, kept, policy }: { readonly step: number; readonly kept: number | null; readonly policy: string },
+): void {
+  if (best === null || best === step || best === kept) return;
+  throw new RangeError(
+    `Cannot keep the parameters of step ${best} as "${policy}" must call a step the best at its own look: ` +
+      `the look is that of step ${step}; look at every step, or judge by the validation loss`,
+  );
+}
+
+/**
+ * Compares two frozen sets.
+ *
+ * @param before What was frozen until a step
+ * @param after The step, and what the policy wants after it
+ * @returns What froze and thawed, and why; null when the sets are the same
+ */
+export function freezeChange(
+  before: readonly Path[],
+  after: Pick<Decision, "frozen" | "reason"> & { readonly step: number },
+): Omit<FreezeEvent, "before" | "after"> | null {
+  const frozen = after.frozen.filter((path) => !before.includes(path));
+  const thawed = before.filter((path) => !after.frozen.includes(path));
+  if (frozen.length + thawed.length === 0) return null;
+  const reasons: Record<Path, Reason> = {};
+  for (const path of frozen) {
+    const why = after.reason(path);
+    if (why !== null) reasons[path] = why;
+  }
+  return { step: after.step, frozen, thawed, reasons };
+}

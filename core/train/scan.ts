@@ -1,0 +1,30 @@
+/**
+ * `reduce` that yields every state.
+ *
+ * @module
+ */
+
+import type { TensorTree, Training, TrainingState } from "./types.ts";
+
+/**
+ * Runs training over batches and yields the state after each step: logging and saving are ordinary code in the loop
+ * body. Ends when the state is done or the batches are.
+ *
+ * @param training The reducer
+ * @param state Where to start
+ * @param batches One batch a step
+ * @returns The states, in order
+ */
+export async function* scan<P extends TensorTree, B extends TensorTree>(
+  training: Training<P, B>,
+  state: TrainingState<P>,
+  batches: Iterable<B> | AsyncIterable<B>,
+): AsyncGenerator<TrainingState<P>, void, undefined> {
+  let current = state;
+  if (current.done) return;
+  for await (const batch of batches) {
+    current = await training.next(current, batch);
+    yield current;
+    if (current.done) return;
+  }
+}

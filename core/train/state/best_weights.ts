@@ -1,0 +1,107 @@
+/**
+ * The parameters of the best step so far, kept beside those of the last.
+ *
+ * Kept is as little as possible: a parameter has a copy from when it moves on from its best value. While it is frozen
+ * since then, it is its own copy.
+ *
+ * @module
+ */
+
+import type { Gpu } from "../../runtime/device.ts";
+import { bytesOf } from "../../plan/plan.ts";
+import { storageOf } from "../../runtime/residents.ts";
+import type { Spec, Tensor } from "../../tensor.ts";
+import type { Leaves, Path } from "../../tree.ts";
+import { zeros } from "./upload.ts";
+
+const BEST = "best.";
+
+/** What the copies are made of. */
+export interface Keeping {
+  /** Leaves of the state after a step, copies among them. */
+  readonly leaves: Leaves;
+  /** Parameters after the step. */
+  readonly params: Leaves;
+}
+
+/**
+ * Brings the copies up to date after a step.
+ *
+ * @param gpu The device
+ * @param options State; the step and the best one; paths that the next step changes: none when it is the last
+ * @returns The leaves, with the copies that the best step needs
+ */
+export function keepBest(
+  gpu: Gpu,
+  options: Keeping & {
+    readonly step: number;
+    readonly best: number | null;
+    readonly moving: readonly Path[];
+  },
+): Map<Path, Tensor> {
+  const { leaves, params, step, best, moving } = options;
+  const kept = best === null || best === step ? [] : copiesIn(leaves);
+  const wanted = best === null ? [] : [...new Set([...kept, ...moving])];
+  const next = new Map(leaves), pairs: [Tensor, Tensor][] = [];
+  for (const path of copiesIn(leaves)) if (!wanted.includes(path)) drop(next, path);
+  for (const path of wanted) {
+    if (kept.includes(path)) continue;
+    // Of an earlier step it is the parameter itself, which was frozen since.
+    const source = params.get(path)!, name = BEST + path;
+    const copy = next.get(name) ?? zeros(gpu, { path: name, spec: source, step });
+    next.set(name, copy);
+    pairs.push([source, copy]);
+  }
+  copy(gpu, pairs);
+  return next;
+}
+
+/**
+ * Puts the copies in the place of the parameters, and frees them.
+ *
+ * @param gpu The device
+ * @param options State after the last step; its parameters become those of the best step
+ * @returns The leaves without copies
+ */
+export function restoreBest(gpu: Gpu, { leaves, params }: Keeping): Map<Path, Tensor> {
+  const next = new Map(leaves), paths = copiesIn(leaves);
+  copy(gpu, paths.map((path) => [leaves.get(BEST + path)!, params.get(path)!]));
+  for (const path of paths) drop(next, path);
+  return next;
+}
+
+/**
+ * Specs of the copies that a state has.
+ *
+ * @param leaves Its leaves
+ * @param params Its parameters
+ * @returns Specs by name, of copies of parameters
+ */
+export function bestSpecs(
+  leaves: ReadonlyMap<Path, unknown>,
+  params: ReadonlyMap<Path, Spec>,
+): Map<Path, Spec> {
+  return new Map(
+    copiesIn(leaves).filter((path) => params.has(path)).map((path) => [BEST + path, params.get(path)!]),
+  );
+}
+
+/** Paths of the parameters that have a copy. */
+function copiesIn(leaves: ReadonlyMap<Path, unknown>): Path[] {
+  return [...leaves.keys()].flatMap((name) => name.startsWith(BEST) ? [name.slice(BEST.length)] : []);
+}
+
+function drop(leaves: Map<Path, Tensor>, path: Path): void {
+  storageOf(leaves.get(BEST + path)!).buffer.destroy();
+  leaves.delete(BEST + path);
+}
+
+function copy(gpu: Gpu, pairs: readonly (readonly [from: Tensor, to: Tensor])[]): void {
+  if (pairs.length === 0) return;
+  const encoder = gpu.device.createCommandEncoder();
+  for (const [from, to] of pairs) {
+    encoder.copyBufferToBuffer(storageOf(from).buffer, 0, storageOf(to).buffer, 0, bytesOf(from));
+  }
+  gpu.device.queue.submit([encoder.finish()]);
+  gpu.counts.submits++;
+}

@@ -1,0 +1,65 @@
+/**
+ * Tensors of a training state on the device.
+ *
+ * @module
+ */
+
+import { toBf16 } from "../../data/floats.ts";
+import { createBuffer, type Gpu, writeValues } from "../../runtime/device.ts";
+import { bytesOf } from "../../plan/plan.ts";
+import { isResident, resident, storageOf } from "../../runtime/residents.ts";
+import { checkUnconsumed, planFor, record } from "../../runtime/record.ts";
+import { hostOp, hostValues, type Spec, type Tensor } from "../../tensor.ts";
+import type { Path } from "../../tree.ts";
+import type { HostTensor } from "../types.ts";
+
+/** Name of a tensor, and the step that made it. */
+export interface Placing {
+  readonly path: Path;
+  readonly step: number;
+}
+
+/** A tensor of zeros in a buffer of its own. */
+export function zeros(gpu: Gpu, options: Placing & { readonly spec: Spec }): Tensor {
+  const { path, spec, step } = options;
+  const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
+  return resident(spec, { buffer, label: path, producedAt: step });
+}
+
+/** Values of the host in a buffer of their own. */
+export function place(gpu: Gpu, options: Placing & { readonly value: HostTensor }): Tensor {
+  const { path, value, step } = options;
+  const made = zeros(gpu, { path, spec: value, step });
+  const data = value.dtype === "bf16" ? toBf16(value.data as Float32Array) : value.data;
+  writeValues(gpu, storageOf(made).buffer, data);
+  return made;
+}
+
+/** A copy of a tensor of any kind, as a tensor of step 0; what has to be computed is. */
+export async function copyIn(
+  gpu: Gpu,
+  options: { readonly path: Path; readonly source: Tensor },
+): Promise<Tensor> {
+  const { path, source } = options, { shape, dtype } = source;
+  if (source.op === hostOp) {
+    return place(gpu, { path, value: { shape, dtype, data: hostValues(source, path) }, step: 0 });
+  }
+  const made = zeros(gpu, { path, spec: source, step: 0 });
+  const to = storageOf(made).buffer;
+  const recording = isResident(source)
+    ? null
+    : await record(gpu, { plan: planFor(gpu, [source]), label: path });
+  try {
+    if (recording !== null) {
+      checkUnconsumed(recording.plan);
+      recording.replay(1);
+    }
+    const from = recording === null ? storageOf(source).buffer : recording.roots[0];
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source));
+    gpu.device.queue.submit([encoder.finish()]);
+    return made;
+  } finally {
+    recording?.destroy();
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * Measures how matrix products are fastest on this device, and remembers it.
+ *
+ * @module
+ */
+
+import {
+  joinParts,
+  matmul,
+  type MatmulVariant,
+  partialSize,
+  productKey,
+} from "../../kernels/matmul/matmul.ts";
+import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
+import { toBf16 } from "../data/floats.ts";
+import type { StorageType } from "../tensor.ts";
+import { checkAllocations, createBuffer, type Gpu } from "../runtime/device.ts";
+import { bytesOf } from "../plan/plan.ts";
+import { clocked, launch, type Pass } from "../runtime/timestamps.ts";
+import type { Product } from "../plan/lower/products.ts";
+import { loadVariants, saveVariants } from "./tune_cache.ts";
+
+/** A way to compute a product, ready to be launched. */
+interface Contestant {
+  readonly variant: MatmulVariant;
+  readonly pass: Pass;
+}
+
+/** Ways of a product that are measured, most promising first. */
+const WAYS = 8;
+/** Work between two readings of the clock: shorter ones say little. */
+const TURN_MS = 5;
+/** Work before readings that count: the clocks of a GPU rise with work, and fall when it waits. */
+const WARM_UP_MS = 10;
+/** The clocks are up when so much work is as fast as it was before. */
+const STEADY_MS = 150, STEADY = 0.02;
+const ROUNDS = 3;
+/** A later way must be faster by this share to be preferred. */
+const MARGIN = 0.01;
+
+/**
+ * Finds the fastest variant of products that this device did not measure yet: from the cache file, else by measuring.
+ *
+ * @param gpu The device, with `tuning` on; its `tuning.variants` hold the result
+ * @param products The products by key
+ * @throws {OutOfMemoryError} When the largest product does not fit beside what is allocated
+ * @throws {Error} When the cache file cannot be read or written
+ */
+export async function tune(gpu: Gpu, products: ReadonlyMap<string, Product>): Promise<void> {
+  const { tuning, target } = gpu;
+  const missing = (): Product[] =>
+    [...products].flatMap(([key, product]) => tuning.variants.has(key) ? [] : [product]);
+  if (missing().length === 0) return;
+  if (tuning.cache !== null) {
+    const known = await loadVariants(tuning.cache, gpu.name);
+    for (const product of missing()) {
+      const key = productKey(product), variant = known.get(key);
+      if (isVariant(variant, { sizes: product, options: target })) tuning.variants.set(key, variant);
+    }
+  }
+  const open = missing();
+  if (open.length === 0) return;
+  // Before the work, so that a path that cannot be written does not lose it.
+  if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, new Map());
+  const chosen = await measure(gpu, open);
+  for (const [key, variant] of chosen) tuning.variants.set(key, variant);
+  if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, chosen);
+}
+
+async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<string, MatmulVariant>> {
+  const buffers: GPUBuffer[] = [];
+  try {
+    const scratch = allocate(gpu, { products, buffers });
+    await checkAllocations(gpu);
+    const report = (done: number): void => gpu.tuning.onProgress?.({ done, total: 2 * products.length });
+    const contests: Contestant[][] = [];
+    for (const product of products) {
+      report(contests.length);
+      contests.push(contestants(gpu, { product, scratch }));
+      // Compiling blocks: a progress line gets its turn here.
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    const chosen = new Map<string, MatmulVariant>();
+    if (!gpu.software) await steady(gpu, contests[0][0].pass);
+    for (const [i, product] of products.entries()) {
+      report(products.length + i);
+      chosen.set(productKey(product), await contest(gpu, contests[i]));
+    }
+    report(2 * products.length);
+    return chosen;
+  } finally {
+    for (const buffer of buffers) buffer.destroy();
+  }
+}
+
+/** Works until the clocks have risen. */
+async function steady(gpu: Gpu, pass: Pass): Promise<void> {
+  let last = Infinity;
+  for (let tries = 0; tries < 10; tries++) {
+    const times = timesFor(STEADY_MS, last);
+    const [ms] = await clocked(gpu, [{ ...pass, times }]);
+    if (ms * times > STEADY_MS / 2 && Math.abs(ms - last) < STEADY * ms) return;
+    last = ms;
+  }
+}
+
+/** The fastest way: the least time of several rounds, in each of which all have their turn. */
+async function contest(gpu: Gpu, contestants: readonly Contestant[]): Promise<MatmulVariant> {
+  if (contestants.length === 1) return contestants[0].variant;
+  const passes = contestants.map(({ pass }) => pass);
+  const once = await clocked(gpu, passes);
+  const turns = passes.map((pass, i): Pass => ({ ...pass, times: timesFor(TURN_MS, once[i]) }));
+  const warm = { ...passes[0], times: timesFor(WARM_UP_MS, once[0]) };
+  const rounds = Array.from({ length: ROUNDS }, () => turns).flat();
+  const [, ...times] = await clocked(gpu, [warm, ...rounds]);
+  return contestants[fastest(times, passes.length)].variant;
+}
+
+/**
+ * Finds the way that took the least time in its best round; a later one must be faster by a margin.
+ *
+ * @param times Milliseconds of every way in the first round, then in the second, and so on
+ * @param ways How many ways
+ * @returns Index of the way
+ */
+export function fastest(times: readonly number[], ways: number): number {
+  const least = Array.from({ length: ways }, (_, i) => Math.min(...times.filter((_, at) => at % ways === i)));
+  return least.reduce((best, ms, i) => ms < least[best] * (1 - MARGIN) ? i : best, 0);
+}
+
+function timesFor(wanted: number, once: number): number {
+  return Math.min(2000, Math.max(1, Math.round(wanted / Math.max(once, 1e-3))));
+}
+
+interface Scratch {
+  readonly a: GPUBuffer;
+  readonly b: GPUBuffer;
+  /** One for each of as many products as share a launch. */
+  readonly parts: readonly GPUBuffer[];
+  readonly out: readonly GPUBuffer[];
+}
+
+const waysOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
+  matmulVariants(product, gpu.target).slice(0, WAYS);
+
+/** How many results a launch has. */
+const resultsOf = ({ several }: Product): number => several?.as === "apart" ? several.count : 1;
+
+const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
+
+/** Makes buffers that serve all products, one after the other, and notes them in `buffers`. */
+function allocate(
+  gpu: Gpu,
+  { products, buffers }: { readonly products: readonly Product[]; readonly buffers: GPUBuffer[] },
+): Scratch {
+  const buffer = (
+    name: string,
+    specOf: (product: Product) => { readonly shape: readonly number[]; readonly dtype?: StorageType },
+  ): GPUBuffer => {
+    const bytes = Math.max(...products.map((p) => bytesOf(specOf(p))));
+    buffers.push(createBuffer(gpu, { label: `tuning ${name} (openGpu({ tune: false }) needs none)`, bytes }));
+    return buffers.at(-1)!;
+  };
+  const results = Math.max(...products.map(resultsOf));
+  const each = (make: (least: number) => GPUBuffer): GPUBuffer[] =>
+    Array.from({ length: results }, (_, i) => make(i + 1));
+  const scratch = {
+    a: buffer(
+      "a",
+      ({ batch, m, k, transposeA, strideA = transposeA ? m : k }) => ({
+        shape: [batch, transposeA ? k : m, strideA],
+      }),
+    ),
+    b: buffer(
+      "b",
+      ({ batch, n, k, columnsB = n, storedB }) => ({ shape: [batch, columnsB, k], dtype: storedB }),
+    ),
+    parts: each((least) =>
+      buffer("parts", (p) => ({
+        shape: resultsOf(p) < least ? [] : [Math.max(...waysOf(gpu, p).map(splitOf)), partialSize(p)],
+      }))
+    ),
+    out: each((least) => buffer("out", (p) => ({ shape: resultsOf(p) < least ? [] : [p.batch, p.m, p.n] }))),
+  };
+  // Not zeros, which some devices multiply faster; both halves of a word are bf16 of a like value, and finite as f16.
+  const some = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
+  const block = Uint32Array.from(toBf16(some), (code) => code * 0x10001);
+  for (const operand of [scratch.a, scratch.b]) {
+    for (let at = 0; at < operand.size; at += block.byteLength) {
+      gpu.device.queue.writeBuffer(operand, at, block, 0, Math.min(block.length, (operand.size - at) / 4));
+    }
+  }
+  return scratch;
+}
+
+function contestants(
+  gpu: Gpu,
+  { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
+): Contestant[] {
+  const { several } = product, results = resultsOf(product);
+  const [as, bs] = (["a", "b"] as const).map((side) =>
+    Array.from({ length: several?.shared === side ? 1 : several?.count ?? 1 }, () => scratch[side])
+  );
+  const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
+  return waysOf(gpu, product).map((variant) => {
+    if (variant.kind === "direct") {
+      return {
+        variant,
+        pass: { launches: [launch(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },
+      };
+    }
+    // One text serves any number of workgroups that share sums, also a single one: compiled once.
+    const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
+    const [x, y, z] = matmul({ ...product, variant }).grid;
+    const launches = [launch(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];
+    if (variant.split > 1) {
+      const buffers = parts.flatMap((buffer, i) => [buffer, out[i]]);
+      launches.push(launch(gpu, joinParts({ ...product, variant }), buffers));
+    }
+    return { variant, pass: { launches, times: 1 } };
+  });
+}

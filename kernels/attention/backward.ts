@@ -1,0 +1,89 @@
+/**
+ * Gradients of attention without atomics: one kernel walks queries, one walks keys; both recompute the weights from
+ * the saved logarithm, `p = exp(s - lse)`.
+ *
+ * @module
+ */
+
+import { type Kernel, storage } from "../kernel.ts";
+import { directGradKV, directGradQ } from "./direct.ts";
+import { stagedGradKV, stagedGradQ } from "./staged.ts";
+import { tiledGradKV, tiledGradQ } from "./tiled.ts";
+import {
+  attentionFrame,
+  attentionGrid,
+  type AttentionShape,
+  type AttentionTiling,
+  visiblePairs,
+} from "./frame.ts";
+
+/** Options of {@link attentionGradQ}. */
+export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
+
+/**
+ * Gradient of attention by the queries.
+ *
+ * Bindings: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`, a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`,
+ * a5 `delta[B,T,H]`, the sum over D of dOut * out; o0 `dq[B,T,H,D]`, or `[P,B,T,H,D]` of P parts.
+ *
+ * Source: Dao et al. 2022, algorithm 4.
+ *
+ * @param options Sizes and tuning; `attentionTiling` recommends the tuning
+ * @returns The kernel
+ * @throws RangeError if sizes or tuning do not fit
+ */
+export function attentionGradQ(options: AttentionGradOptions): Kernel {
+  const { batch, time, heads, dim, halves } = options;
+  const frame = attentionFrame(options, { tiling: options, count: time });
+  const { type, tile, staged } = frame;
+  const tiled = staged ? stagedGradQ : tiledGradQ;
+  return {
+    name: `attention_grad_q ${batch}x${time}x${heads}x${dim}`,
+    grid: attentionGrid(frame),
+    flops: 6 * dim * visiblePairs(frame),
+    code: storage([type, type, type, type, "f32", "f32"], [type], halves) +
+      (tile === 0 ? directGradQ(frame) : tiled(frame)),
+  };
+}
+
+/** Options of {@link attentionGradKV}. */
+export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling {
+  /** Which gradients are wanted, one at least. */
+  readonly outputs: { readonly k: boolean; readonly v: boolean };
+}
+
+/**
+ * Gradients of attention by the keys, the values or both: the share of each query head, to be added up over the query
+ * heads of a key head. So the grid is as large as that of the queries, however few key heads there are.
+ *
+ * Bindings where the gradient by the keys is wanted: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`,
+ * a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`, a5 `delta[B,T,H]` as in {@link attentionGradQ}; o0 `dk[B,S,H,D]`, and o1
+ * `dv[B,S,H,D]` if wanted too, with P in front where there are parts. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
+ *
+ * Source: Dao et al. 2022, algorithm 4.
+ *
+ * @param options Sizes, wanted outputs and tuning; `attentionTiling` recommends the tuning
+ * @returns The kernel
+ * @throws RangeError if nothing is wanted, or sizes or tuning do not fit
+ */
+export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
+  const { batch, time, heads, dim, outputs, halves } = options;
+  if (!outputs.k && !outputs.v) {
+    throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
+  }
+  const frame = attentionFrame(options, { tiling: options, count: options.keys ?? time });
+  const { keys, type, tile, staged } = frame;
+  const tiled = staged ? stagedGradKV : tiledGradKV;
+  const [grad, lse] = outputs.k ? ["a3", "a4"] : ["a2", "a3"];
+  const inputs = outputs.k ? [type, type, type, type, "f32", "f32"] : [type, type, type, "f32"];
+  const written = [...(outputs.k ? [type] : []), ...(outputs.v ? [type] : [])];
+  const which = [...(outputs.k ? ["k"] : []), ...(outputs.v ? ["v"] : [])].join("");
+  const buffers = { outputs, grad, lse };
+  return {
+    name: `attention_grad_${which} ${batch}x${keys}x${heads}x${dim}`,
+    grid: attentionGrid(frame),
+    flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
+    code: storage(inputs, written, halves) +
+      (tile === 0 ? directGradKV(frame, buffers) : tiled(frame, buffers)),
+  };
+}

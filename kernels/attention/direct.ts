@@ -1,0 +1,213 @@
+/**
+ * Attention kernels for adapters that play a GPU: a thread owns rows in registers while the rows of the other side
+ * stream past it, four at a time, straight from storage.
+ *
+ * @module
+ */
+
+import { f32, repeat } from "../kernel.ts";
+import { attentionMain, type Frame, keyAddress, keyRange, queryRange, queryRow } from "./frame.ts";
+import { LOWEST } from "../rows.ts";
+
+/** WGSL of `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
+export function directForward(frame: Frame, { offset }: { readonly offset: string }): string {
+  const { type, each, causal, loads, shape, load, put } = frame;
+  const soften = (m: number): string =>
+    `    let visible${m} = ${queryVisible(frame, m)};
+    s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
+    let next${m} = max(high${m}, max(max(s${m}.x, s${m}.y), max(s${m}.z, s${m}.w)));
+    let p${m} = select(vec4f(), exp2(s${m} - next${m}), visible${m});
+    let fade${m} = exp2(high${m} - next${m});
+    high${m} = next${m};
+    total${m} = fma(total${m}, fade${m}, dot(p${m}, vec4f(1.0f)));
+`;
+  const write = (m: number): string =>
+    `  if (row${m} == wanted${m}) {
+    let share = 1.0f / total${m};
+${
+      repeat(loads, (i) => `    ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * share`)}\n`)
+    }    o1[query${m}] = (high${m} + log2(total${m})) * ${f32(Math.LN2)};
+  }
+`;
+  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame, offset)}${ownQueries(frame)}${
+    registers(frame, (m, i) =>
+      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};
+  var y${m}_${i} = ${type}();\n`)
+  }${repeat(each, (m) => `  var high${m} = ${LOWEST};\n  var total${m} = 0.0f;\n`)}${
+    streamRows({
+      address: (j) => keyAddress(frame, j),
+      body: products(frame, { name: "s", own: "q", stream: "a1" }) + repeat(each, soften) +
+        registers(frame, (m, i) => `    y${m}_${i} *= fade${m};\n`) +
+        accumulate(frame, { own: "y", weights: "p", stream: "a2" }),
+    })
+  }${repeat(each, write)}}
+`;
+}
+
+/** WGSL of `main` of the gradient by the queries. */
+export function directGradQ(frame: Frame): string {
+  const { keys, type, each, causal, shape, load, put } = frame;
+  const open = (m: number): string =>
+    `  let lse${m} = a4[query${m}] * ${f32(Math.LOG2E)};\n  let delta${m} = a5[query${m}];\n`;
+  const slope = (m: number): string =>
+    `    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m} - delta${m}), ${
+      queryVisible(frame, m)
+    });\n`;
+  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame, `${keys - shape.time}`)}${
+    ownQueries(frame)
+  }${repeat(each, open)}${
+    registers(frame, (m, i) =>
+      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};
+  let g${m}_${i} = ${load("a3", `at${m} + ${i}u`)};
+  var y${m}_${i} = ${type}();\n`)
+  }${
+    streamRows({
+      address: (j) => keyAddress(frame, j),
+      body: products(frame, { name: "s", own: "q", stream: "a1" }) +
+        products(frame, { name: "dp", own: "g", stream: "a2" }) + repeat(each, slope) +
+        accumulate(frame, { own: "y", weights: "ds", stream: "a1" }),
+    })
+  }${
+    registers(frame, (m, i) =>
+      `  if (row${m} == wanted${m}) { ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * ${f32(shape.scale)}`)} }\n`)
+  }}
+`;
+}
+
+/** WGSL of `main` of the gradients by keys and values; `grad` and `lse` are the buffers of dOut and lse. */
+export function directGradKV(
+  frame: Frame,
+  { outputs, grad, lse }: {
+    readonly outputs: { readonly k: boolean; readonly v: boolean };
+    readonly grad: string;
+    readonly lse: string;
+  },
+): string {
+  const { keys, type, each, loads, shape, load, put } = frame;
+  const vOut = outputs.k ? "o1" : "o0";
+  const four = (buffer: string): string => `vec4f(${[0, 1, 2, 3].map((k) => `${buffer}[h${k}]`).join(", ")})`;
+  const weigh = (m: number): string =>
+    `    let p${m} = select(vec4f(), exp2(s${m} - lse), ${keyVisible(frame, m)});\n` +
+    (outputs.k ? `    let ds${m} = p${m} * (dp${m} - delta);\n` : "");
+  const query = (i: string): string => queryRow(frame, { i, count: shape.time });
+  const stream = streamRows({
+    address: (i) => `${query(i)} * ${loads}u`,
+    body: products(frame, { name: "s", own: "k", stream: "a0" }) +
+      (outputs.k ? products(frame, { name: "dp", own: "v", stream: grad }) : "") +
+      repeat(4, (k) => `    let h${k} = ${query(`j${k}`)};\n`) +
+      `    let lse = ${four(lse)} * ${f32(Math.LOG2E)};\n` +
+      (outputs.k ? `    let delta = ${four("a5")};\n` : "") +
+      repeat(each, weigh) +
+      (outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad }) : "") +
+      (outputs.k ? accumulate(frame, { own: "y", weights: "ds", stream: "a0" }) : ""),
+  });
+  const open = (m: number, i: number): string =>
+    `  let k${m}_${i} = ${load("a1", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};\n` +
+    (outputs.k
+      ? `  let v${m}_${i} = ${load("a2", `at${m} + ${i}u`)};\n  var y${m}_${i} = ${type}();\n`
+      : "") +
+    (outputs.v ? `  var z${m}_${i} = ${type}();\n` : "");
+  const close = (m: number, i: number): string =>
+    `  if (row${m} == wanted${m}) {${
+      outputs.k ? ` ${put("o0", `to${m} + ${i}u`, `y${m}_${i} * ${f32(shape.scale)}`)}` : ""
+    }${outputs.v ? ` ${put(vOut, `to${m} + ${i}u`, `z${m}_${i}`)}` : ""} }\n`;
+  return `${attentionMain(frame, { reversed: false })}${keyRange(frame)}${ownRows(frame)}${
+    repeat(each, (m) =>
+      `  let at${m} = ${keyAddress(frame, `row${m}`)};
+  let to${m} = ${queryRow(frame, { i: `row${m}`, count: keys })} * ${loads}u;\n`)
+  }${registers(frame, open)}${stream}${registers(frame, close)}}
+`;
+}
+
+/** Declares the rows of a thread: `wanted0` is the first, `row0` the same but at most the last there is. */
+function ownRows({ rows, each, count }: Frame): string {
+  return repeat(
+    each,
+    (m) =>
+      `  let wanted${m} = first + lid + ${m * rows / each}u;\n  let row${m} = min(wanted${m}, ${
+        count - 1
+      }u);\n`,
+  );
+}
+
+/** Declares the queries of a thread, their positions and addresses. */
+function ownQueries(frame: Frame): string {
+  return ownRows(frame) +
+    repeat(frame.each, (m) =>
+      `  let position${m} = min(i32(row${m}) + offset, hi - 1);
+  let query${m} = ${queryRow(frame, { i: `row${m}`, count: frame.count })};
+  let at${m} = query${m} * ${frame.loads}u;\n`);
+}
+
+/** WGSL for which of the keys j to j + 3 query row m of a thread sees. */
+function queryVisible({ causal, window }: Frame, m: number): string {
+  const at = "vec4i(j, j + 1, j + 2, j + 3)";
+  const tests = [
+    causal ? `(${at} <= vec4i(position${m}))` : `(${at} < vec4i(hi))`,
+    ...(window === null ? [] : [`(${at} > vec4i(position${m} - ${window}))`]),
+  ];
+  return tests.join(" & ");
+}
+
+/** WGSL for which of the queries j to j + 3 see key row m of a thread. */
+function keyVisible({ causal, window }: Frame, m: number): string {
+  const at = "vec4i(j, j + 1, j + 2, j + 3)";
+  const tests = [
+    `(${at} < vec4i(hi))`,
+    ...(causal ? [`(${at} >= vec4i(i32(row${m}) - offset))`] : []),
+    ...(window === null ? [] : [`(${at} < vec4i(i32(row${m}) + ${window} - offset))`]),
+  ];
+  return tests.join(" & ");
+}
+
+/**
+ * Streams rows past the threads, four at a time: the body sees `j` (i32), the first of the four, `j0` to `j3` (u32),
+ * each at most `hi - 1`, and `r0` to `r3`, their first loads.
+ */
+function streamRows(
+  { address, body }: { readonly address: (row: string) => string; readonly body: string },
+): string {
+  return `  for (var j = lo; j < hi; j += 4) {
+${
+    repeat(4, (k) =>
+      `    let j${k} = u32(min(j + ${k}, hi - 1));\n    let r${k} = ${address(`j${k}`)};\n`)
+  }${body}  }
+`;
+}
+
+/** Declares `name0`, `name1`, ... for each row of the thread: its products with the four streamed rows. */
+function products(
+  { each, type, sum, loads, load: read }: Frame,
+  { name, own, stream }: { readonly name: string; readonly own: string; readonly stream: string },
+): string {
+  const start = (m: number): string => repeat(4, (k) => `    var ${name}${m}_${k} = ${type}();\n`);
+  const add = (m: number, k: number, i: number): string =>
+    ` ${name}${m}_${k} = fma(${own}${m}_${i}, x, ${name}${m}_${k});`;
+  const load = (k: number, i: number): string =>
+    `    { let x = ${read(stream, `r${k} + ${i}u`)};${repeat(each, (m) => add(m, k, i))} }\n`;
+  const whole = (m: number): string =>
+    `    var ${name}${m} = vec4f(${[0, 1, 2, 3].map((k) => sum(`${name}${m}_${k}`)).join(", ")});\n`;
+  return repeat(each, start) + repeat(4, (k) => repeat(loads, (i) => load(k, i))) + repeat(each, whole);
+}
+
+/** Adds the four streamed rows, each times its weight, to own registers. */
+function accumulate(
+  { each, type, loads, load }: Frame,
+  { own, weights, stream }: { readonly own: string; readonly weights: string; readonly stream: string },
+): string {
+  const add = (m: number, k: number, i: number): string =>
+    ` ${own}${m}_${i} = fma(${type}(${weights}${m}.${"xyzw"[k]}), x, ${own}${m}_${i});`;
+  return repeat(
+    loads,
+    (i) =>
+      repeat(
+        4,
+        (k) => `    { let x = ${load(stream, `r${k} + ${i}u`)};${repeat(each, (m) => add(m, k, i))} }\n`,
+      ),
+  );
+}
+
+/** Writes text for every register of every row of a thread. */
+function registers({ each, loads }: Frame, body: (m: number, i: number) => string): string {
+  return repeat(each, (m) => repeat(loads, (i) => body(m, i)));
+}

@@ -1,0 +1,295 @@
+/**
+ * What the attention kernels share: sizes, tuning, and the range of rows that a workgroup owns and sees.
+ *
+ * @module
+ */
+
+import { type Access, access, type Halves } from "../f16.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX } from "../kernel.ts";
+import { type Lanes, lanesOf } from "../rows.ts";
+
+/** Sizes of an attention. Legend: B batch, T queries, S keys, H query heads, G key heads, D elements of a head. */
+export interface AttentionShape {
+  /** Sequences B. */
+  readonly batch: number;
+  /** Queries T of each sequence. */
+  readonly time: number;
+  /** Keys S of each sequence, T if absent; query i sits at position `i + S - T`. */
+  readonly keys?: number;
+  /** Query heads H, a multiple of G; query head h reads key head `floor(h * G / H)`. */
+  readonly heads: number;
+  /** Key and value heads G. */
+  readonly kvHeads: number;
+  /** Elements of a head, D. */
+  readonly dim: number;
+  /** Factor of the scores, usually `1 / sqrt(D)`. */
+  readonly scale: number;
+  /** Whether a query sees only keys at its position and before. */
+  readonly causal: boolean;
+  /** Keys a query sees, its own included; all before it if absent. Makes the attention causal. */
+  readonly window?: number | null;
+  /** Which bindings with rows of D elements hold f16; none when absent. */
+  readonly halves?: Halves;
+}
+
+/** Tuning of the attention kernels; any choice gives the same result up to rounding. */
+export interface AttentionTiling {
+  /** Rows of a workgroup, 64 if absent; with a tile a power of two times the rows of a thread. */
+  readonly rows?: number;
+  /** Rows of a thread without a tile, 1 if absent; with one a thread has 4, or 8 if staged. */
+  readonly each?: number;
+  /** Streamed rows in workgroup memory at a time; 0 reads storage, and then threads share no row. */
+  readonly tile: number;
+  /**
+   * Threads that share a row of a tiled kernel: 8 if absent. Four times as many must divide `tile` and D; subgroups
+   * must hold so many.
+   */
+  readonly split?: 4 | 8 | 16;
+  /** Whether threads that share a row of a tiled kernel combine through subgroups; the device must have the feature. */
+  readonly subgroups?: boolean;
+  /**
+   * Whether a tiled kernel stages both sides of each product, 16 steps at a time and one part ahead, and keeps no whole
+   * rows; `rows` and `tile` must be multiples of 32.
+   */
+  readonly staged?: boolean;
+  /**
+   * Workgroups that share what the rows of one see, 1 if absent: each leaves its share of a gradient, to be added up. Only
+   * gradients with a tile have parts.
+   */
+  readonly parts?: number;
+}
+
+/** A resolved shape and tiling for one side of rows. */
+export interface Frame extends Lanes, Access {
+  readonly shape: AttentionShape;
+  /** Keys S. */
+  readonly keys: number;
+  /** Query heads of a key head. */
+  readonly ratio: number;
+  readonly window: number | null;
+  readonly causal: boolean;
+  /** Rows of a sequence and head. */
+  readonly count: number;
+  /** Rows of a workgroup. */
+  readonly rows: number;
+  /** Rows of a thread. */
+  readonly each: number;
+  readonly tile: number;
+  readonly split: number;
+  readonly subgroups: boolean;
+  readonly staged: boolean;
+  readonly threads: number;
+  /** Workgroups along the rows. */
+  readonly blocks: number;
+  /** Workgroups that share what the rows of one see. */
+  readonly parts: number;
+}
+
+/**
+ * Resolves the choices of a kernel.
+ *
+ * @param shape Sizes
+ * @param options Tiling, and how many rows each sequence and head has
+ * @returns The frame
+ * @throws RangeError if heads, window or tiling do not fit
+ */
+export function attentionFrame(
+  shape: AttentionShape,
+  { tiling, count }: { readonly tiling: AttentionTiling; readonly count: number },
+): Frame {
+  const keys = shape.keys ?? shape.time;
+  const causal = shape.causal || (shape.window ?? null) !== null;
+  const { rows: wanted = 64, tile, subgroups = false, staged = false, parts = 1 } = tiling;
+  const most = tile === 0 ? tiling.each ?? 1 : rowsEach(staged);
+  const split = tile === 0 ? 1 : tiling.split ?? 8;
+  check(
+    shape.heads % shape.kvHeads === 0,
+    `"heads" must be a multiple of "kvHeads": ${shape.heads}, ${shape.kvHeads}`,
+  );
+  check(!causal || keys >= shape.time, `a causal query needs a key at its position: ${shape.time}, ${keys}`);
+  check(Number.isInteger(parts) && parts >= 1, `"parts" must be a whole number above 0: ${parts}`);
+  check(parts === 1 || tile > 0, `"parts" need a "tile": ${parts}`);
+  check((shape.window ?? 1) >= 1, `"window" must be at least 1: ${shape.window}`);
+  if (tile === 0) check(wanted % most === 0, `"each" must divide "rows": ${most}, ${wanted}`);
+  else checkTile({ rows: wanted, tile, split, dim: shape.dim, staged });
+  const across = tile > 0 ? wanted / most : Math.min(wanted / most, Math.ceil(count / 8) * 8);
+  const each = tile > 0 ? most : Math.min(most, Math.ceil(count / across));
+  return {
+    ...lanesOf(shape.dim),
+    ...access(lanesOf(shape.dim).type, shape.halves),
+    shape,
+    keys,
+    ratio: shape.heads / shape.kvHeads,
+    window: shape.window ?? null,
+    causal,
+    count,
+    rows: across * each,
+    each,
+    tile,
+    split,
+    subgroups,
+    staged,
+    threads: across * split,
+    blocks: Math.ceil(count / (across * each)),
+    parts,
+  };
+}
+
+/** Rows of a thread of a tiled kernel. */
+export function rowsEach(staged: boolean): 4 | 8 {
+  return staged ? 8 : 4;
+}
+
+function checkTile(
+  { rows, tile, split, dim, staged }: {
+    readonly rows: number;
+    readonly tile: number;
+    readonly split: number;
+    readonly dim: number;
+    readonly staged: boolean;
+  },
+): void {
+  check(dim % 16 === 0, `a "tile" needs a "dim" that is a multiple of 16: ${dim}`);
+  check(dim % (4 * split) === 0, `"split" must divide the ${dim / 4} loads of a row: ${split}`);
+  const each = rowsEach(staged);
+  check(powerOfTwo(rows / each), `"rows" must be a power of two times ${each}: ${rows}`);
+  check(powerOfTwo(tile / (4 * split)), `"tile" must be a power of two times ${4 * split}: ${tile}`);
+  check(
+    !staged || (rows % 32 === 0 && tile % 32 === 0),
+    `staged "rows" and "tile" must be multiples of 32: ${rows}, ${tile}`,
+  );
+}
+
+function powerOfTwo(n: number): boolean {
+  return n >= 1 && Number.isInteger(Math.log2(n));
+}
+
+function check(holds: boolean, rule: string): void {
+  if (!holds) throw new RangeError(`Cannot make attention as ${rule}`);
+}
+
+/**
+ * Counts pairs of a query and a key it sees, over batch and heads.
+ *
+ * @param frame The frame
+ * @returns Pairs
+ */
+export function visiblePairs(
+  { shape, keys, causal, window }: Pick<Frame, "shape" | "keys" | "causal" | "window">,
+): number {
+  let pairs = 0;
+  for (let i = 0; i < shape.time; i++) {
+    pairs += causal ? Math.min(i + keys - shape.time + 1, window ?? Infinity) : keys;
+  }
+  return pairs * shape.batch * shape.heads;
+}
+
+/**
+ * Makes the grid.
+ *
+ * @param frame The frame
+ * @returns Workgroups in x, y and z
+ */
+export function attentionGrid({ blocks, shape, parts }: Frame): readonly [number, number, number] {
+  return foldGrid(blocks * parts * shape.heads * shape.batch);
+}
+
+/**
+ * Opens `main` and declares `block`, `head` (of the queries) and `batch`, and `part` where there are several.
+ *
+ * @param frame The frame
+ * @param options Whether the last blocks see most, and so should begin first
+ * @returns WGSL up to the body, without the closing brace
+ */
+export function attentionMain(
+  { blocks, threads, tile, shape, parts }: Frame,
+  { reversed }: { readonly reversed: boolean },
+): string {
+  const lanes = shape.heads * shape.batch;
+  // Caches of a CPU want the blocks of a head side by side, processors of a GPU all the long ones first.
+  const [block, lane] = tile === 0
+    ? [`group % ${blocks}u`, `group / ${blocks}u`]
+    : [parts === 1 ? `group / ${lanes}u` : `group / ${lanes * parts}u`, `group % ${lanes}u`];
+  return `@compute @workgroup_size(${threads})
+fn main(${GROUP_BUILTINS}) {
+  let group = ${GROUP_INDEX};
+  if (group >= ${blocks * lanes * parts}u) { return; }
+  let block = ${reversed ? `${blocks - 1}u - ${block}` : block};
+  let head = (${lane}) % ${shape.heads}u;
+  let batch = (${lane}) / ${shape.heads}u;
+${parts === 1 ? "" : `  let part = group / ${lanes}u % ${parts}u;\n`}`;
+}
+
+/** WGSL for the range `lo` to `hi` of streamed rows, cut into whole tiles among the parts. */
+function range({ parts, tile }: Frame, lo: string, hi: string): string {
+  if (parts === 1) return `  let lo = ${lo};\n  let hi = ${hi};\n`;
+  return `  let begin = ${lo};
+  let end = ${hi};
+  let reach = (max(end - begin, 0) + ${tile * parts - 1}) / ${tile * parts} * ${tile};
+  let lo = begin + i32(part) * reach;
+  let hi = min(end, lo + reach);
+`;
+}
+
+/**
+ * Declares the first query of the block, the position `offset` of query 0, and the keys `lo` to `hi` the block sees.
+ *
+ * @param frame The frame, of queries
+ * @param offset WGSL for the position of query 0
+ * @returns WGSL
+ */
+export function queryRange(frame: Frame, offset: string): string {
+  const { rows, keys, causal, window, count } = frame;
+  return `  let first = block * ${rows}u;
+  let offset = ${offset};
+${
+    range(
+      frame,
+      window === null ? "0" : `max(0, i32(first) + offset - ${window - 1})`,
+      causal ? `min(${keys}, offset + i32(min(first + ${rows}u, ${count}u)))` : `${keys}`,
+    )
+  }`;
+}
+
+/**
+ * Declares the first key of the block, the position `offset` of query 0, and the queries `lo` to `hi` that see a key of
+ * the block.
+ *
+ * @param frame The frame, of keys
+ * @returns WGSL
+ */
+export function keyRange(frame: Frame): string {
+  const { rows, keys, causal, window, shape } = frame;
+  const offset = keys - shape.time;
+  const end = `i32(min(first + ${rows}u, ${keys}u))`;
+  return `  let first = block * ${rows}u;
+  let offset = ${offset};
+${
+    range(
+      frame,
+      causal ? `max(0, i32(first) - ${offset})` : "0",
+      window === null ? `${shape.time}` : `min(${shape.time}, ${end} + ${window - 1 - offset})`,
+    )
+  }`;
+}
+
+/** WGSL for the row of query (or of share of a query head) `i` of `count` among loads of D elements. */
+export function queryRow(
+  { shape }: Frame,
+  { i, count }: { readonly i: string; readonly count: number },
+): string {
+  return `((batch * ${count}u + ${i}) * ${shape.heads}u + head)`;
+}
+
+/** WGSL for where own row `row` is among the rows of D elements that a kernel writes. */
+export function writtenRow(frame: Frame): string {
+  const { shape, count, parts } = frame;
+  const row = queryRow(frame, { i: "row", count });
+  return parts === 1 ? row : `(part * ${shape.batch * count * shape.heads}u + ${row})`;
+}
+
+/** WGSL for the first load of key `j`. */
+export function keyAddress({ keys, ratio, loads, shape }: Frame, j: string): string {
+  const head = ratio === 1 ? "head" : `head / ${ratio}u`;
+  return `((batch * ${keys}u + ${j}) * ${shape.kvHeads}u + ${head}) * ${loads}u`;
+}

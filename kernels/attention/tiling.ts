@@ -1,0 +1,144 @@
+/**
+ * Which tiling suits an attention on an adapter.
+ *
+ * @module
+ */
+
+import { type AttentionShape, type AttentionTiling, rowsEach } from "./frame.ts";
+
+/** Which of the attention kernels. */
+export type AttentionPass = "forward" | "gradQ" | "gradKV";
+
+/** Workgroups that keep the processors of a large GPU busy with stages: about three for each. */
+const MANY = 384;
+
+/** Accumulators a thread can keep in registers beside what it reads. */
+const MOST_ACCUMULATORS = 192;
+
+/** Streamed rows of a part, at least: a workgroup must be worth its beginning. */
+const LEAST_PART = 64;
+
+type GpuTiling = Required<Pick<AttentionTiling, "rows" | "tile" | "split" | "staged">>;
+
+/**
+ * Tilings in stages, the fastest on an H100 first: 28 to 31 TFLOP/s at 1024 queries of heads of 64, where the others do
+ * 20. They need many workgroups.
+ */
+const STAGED: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
+  forward: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
+  gradQ: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
+  gradKV: tilings(true, [128, 64, 16], [64, 64, 16], [128, 32, 8], [128, 32, 4]),
+};
+
+/** Tilings for few workgroups, then for little memory or short sequences; longer text does not fit the cache. */
+const PLAIN: readonly GpuTiling[] = tilings(
+  false,
+  [64, 32, 8],
+  [64, 32, 4],
+  [64, 16, 4],
+  [32, 32, 8],
+  [32, 16, 4],
+  [16, 32, 8],
+  [16, 16, 4],
+);
+
+/** Tilings of rows, tile and split. */
+function tilings(
+  staged: boolean,
+  ...sizes: readonly (readonly [number, number, 4 | 8 | 16])[]
+): GpuTiling[] {
+  return sizes.map(([rows, tile, split]) => ({ rows, tile, split, staged }));
+}
+
+/**
+ * Recommends a tiling.
+ *
+ * @param shape Sizes of the attention
+ * @param options Which kernel, and what the adapter is: a software rasteriser, its workgroup memory, its subgroups;
+ * `wideSubgroups`: they have 16 threads at least
+ * @returns The tiling
+ */
+export function attentionTiling(
+  { batch, time, keys = time, heads, dim }: AttentionShape,
+  { pass, software, workgroupBytes, subgroups, wideSubgroups = false }: {
+    readonly pass: AttentionPass;
+    readonly software: boolean;
+    readonly workgroupBytes: number;
+    readonly subgroups: boolean;
+    readonly wideSubgroups?: boolean;
+  },
+): AttentionTiling {
+  // More rows a thread would save loads, but the driver of a software adapter compiles their text for seconds.
+  if (software) {
+    const each = dim <= 64 ? 2 : 1;
+    return { rows: 8 * each, each, tile: 0 };
+  }
+  const count = pass === "gradKV" ? keys : time;
+  const withSubgroups = (t: GpuTiling): GpuTiling & { readonly subgroups: boolean } => ({
+    ...t,
+    subgroups: t.split > 8 ? wideSubgroups : subgroups,
+  });
+  const stored = [...STAGED[pass], ...PLAIN].map(withSubgroups).filter((t) =>
+    dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass }) <= workgroupBytes
+  );
+  const groups = (t: GpuTiling): number => Math.ceil(count / t.rows) * heads * batch;
+  const most = pass === "forward"
+    ? 1
+    : Math.max(1, Math.floor((pass === "gradKV" ? time : keys) / LEAST_PART));
+  const partsOf = (t: GpuTiling): number => Math.min(most, Math.ceil(MANY / groups(t)));
+  const fits = (t: GpuTiling): boolean =>
+    t.rows < 2 * count && accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS &&
+    (!t.staged || groups(t) * partsOf(t) >= MANY);
+  // Of blocks too large for the registers the last is the smallest, and still better than rows of whole heads.
+  const found = stored.find(fits) ?? stored.at(-1);
+  return found === undefined ? { rows: 64, tile: 0 } : { ...found, parts: partsOf(found) };
+}
+
+interface Tile {
+  readonly rows: number;
+  readonly tile: number;
+  readonly split: number;
+  readonly dim: number;
+}
+
+/**
+ * Bytes of workgroup memory of a tiled kernel: own rows, two tiles, and maxima of a forward kernel without subgroups.
+ *
+ * @param options The tiling, elements of a head, and which kernel
+ * @returns Bytes
+ */
+export function tileBytes(
+  options: Tile & { readonly pass: AttentionPass; readonly subgroups: boolean; readonly staged?: boolean },
+): number {
+  const { rows, tile, split, dim, pass, subgroups, staged = false } = options;
+  if (staged) {
+    const lines = pass === "gradKV" ? 4 + tile / 4 : Math.max(4, split);
+    const exchanged = pass === "forward" && !subgroups ? 4 * rows * split : 0;
+    const rest = pass === "gradQ" ? 8 * rows : exchanged;
+    return 16 * (lines * (rows + 1) + 4 * (Math.max(tile, dim) + 1)) + rest;
+  }
+  const own = (pass === "forward" ? 1 : 2) * rows * dim;
+  const shared = 16 * Math.max(rows / rowsEach(false), split) * sharedGroups(options);
+  const exchanged = pass === "forward" && !subgroups ? rows * split : 0;
+  return 4 * (own + shared + tile * dim + exchanged);
+}
+
+/**
+ * Groups of four lines in the tile that holds streamed rows, then weights; a line has a quad for each thread along the
+ * rows, or along the columns if those are more.
+ *
+ * @param tile The tiling and elements of a head
+ * @returns Groups
+ */
+export function sharedGroups({ rows, tile, split, dim }: Tile): number {
+  const line = 4 * 4 * Math.max(rows / rowsEach(false), split);
+  return Math.ceil(tile * Math.max(dim, rows) / line);
+}
+
+/** Accumulators of a thread of a tiled kernel. */
+function accumulators(
+  { tile, split, dim, pass, staged }: Tile & { readonly pass: AttentionPass; readonly staged: boolean },
+): number {
+  const blocks = pass === "forward" ? 1 : 2;
+  return rowsEach(staged) * (blocks * tile + (pass === "gradKV" ? 2 : 1) * dim) / split;
+}

@@ -1,0 +1,76 @@
+/**
+ * Matrix products for CPUs that play a GPU: straight from storage, lanes that share what they load.
+ *
+ * @module
+ */
+
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "../kernel.ts";
+import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
+import { batchOffsets, element, frame, type Side, sides, sumReach } from "./frame.ts";
+
+/** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
+export const LANES = 8;
+
+/** The kernel of the direct variant. */
+export function direct(
+  product: Matmul,
+  { tm, tn, subgroups }: Extract<MatmulVariant, { kind: "direct" }>,
+): Kernel {
+  const { batch, m, n, k } = product;
+  const [a, b] = sides(product).map((side) => ({ ...side, wide: false })) as [Side, Side];
+  const { declarations, store } = frame(product, { pair: [a, b], lanes: 1 });
+  const across = Math.ceil(n / (LANES * tn));
+  const load = (side: Side, o: string, at: string): string =>
+    element(
+      side,
+      side.kContiguous
+        ? `z${side.name} + ${o} * ${side.stride}u + ${at}`
+        : `z${side.name} + (${at}) * ${side.stride}u + ${o}`,
+    );
+  const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
+  const column = (j: number): string => `min(n0 + ${LANES * j}u, ${b.size - 1}u)`;
+  /** `depth` products along k, from `k0` on. A lane loads what lies nearest: another k, or another row. */
+  const block = (depth: number): string => {
+    const alongK = a.kContiguous;
+    const rows = !subgroups || !alongK
+      ? ""
+      : repeat(tm, (i) => `let s${i} = ${load(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
+    const one = (q: number): string => {
+      const lanes = !subgroups || alongK ? "" : repeat(Math.ceil(tm / LANES), (g) => {
+        return `let s${g} = ${load(a, `min(m0 + ${LANES * g}u + lid, ${m - 1}u)`, `k0 + ${q}u`)};\n`;
+      });
+      const shared = (i: number): string =>
+        !subgroups
+          ? load(a, row(i), `k0 + ${q}u`)
+          : alongK
+          ? `subgroupBroadcast(s${i}, ${q}u)`
+          : `subgroupBroadcast(s${Math.floor(i / LANES)}, ${i % LANES}u)`;
+      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${load(b, column(j), `k0 + ${q}u`)};\n`)}${
+        repeat(tm, (i) =>
+          `let x${i} = ${shared(i)};\n${
+            repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)
+          }`)
+      }}\n`;
+    };
+    return rows + repeat(depth, one);
+  };
+  const whole = k - k % LANES;
+  const { declare, reach } = sumReach(product);
+  const code = `${declarations}
+@compute @workgroup_size(${LANES}) fn main(${GROUP_BUILTINS}) {
+let z = wid.z;
+${batchOffsets(product, [a, b])}
+let group = ${GROUP_INDEX};
+let m0 = (group / ${across}u) * ${tm}u;
+let n0 = (group % ${across}u) * ${LANES * tn}u + lid;
+if (m0 >= ${m}u) { return; }
+${declare}${repeat(tm, (i) => repeat(tn, (j) => `var c${i}_${j} = 0.0f;\n`))}
+for (var k0 = 0u; k0 < min(${whole}u, ${reach}); k0 += ${LANES}u) {
+${block(LANES)}}
+${k === whole ? "" : `if (${reach} > ${whole}u) {\nlet k0 = ${whole}u;\n${block(k - whole)}}`}
+${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, columns: tn })}
+}`;
+  const name = `matmul ${productKey(product)} direct ${tm}x${tn}`;
+  const [x, y] = foldGrid(across * Math.ceil(m / tm));
+  return { name, code, grid: [x, y, batch], flops: 2 * batch * m * b.size * k };
+}

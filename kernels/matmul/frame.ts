@@ -1,0 +1,171 @@
+/**
+ * What the matrix product kernels share: operands, declarations, and the store with its epilogue.
+ *
+ * @module
+ */
+
+import { render } from "../expression.ts";
+import { f16Header, halfType, toHalf } from "../f16.ts";
+import { repeat } from "../kernel.ts";
+import { type Epilogue, type Matmul, partialSize } from "./matmul.ts";
+import { bf16At, bf16Reader, type Stored } from "../packed.ts";
+
+/** An epilogue that stores a product of some shape as it is, as f16 where `half`. */
+export function storeOnly(shape: readonly number[], half = false): Epilogue {
+  return {
+    expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] },
+    outputs: [0],
+    half: [half],
+  };
+}
+
+/** One operand as the generators see it: `size` rows or columns, `k` deep. */
+export interface Side {
+  readonly name: string;
+  /** Names of its buffers: one for each of several products. */
+  readonly buffers: readonly string[];
+  readonly size: number;
+  readonly k: number;
+  /** Whether neighbours along k are neighbours in memory. */
+  readonly kContiguous: boolean;
+  /** Elements from one to the next along the other direction. */
+  readonly stride: number;
+  /** Whether groups of four along the contiguous direction can be loaded at once. */
+  readonly wide: boolean;
+  readonly stored: Stored;
+}
+
+/** Both operands of a product. */
+export function sides(product: Matmul): [Side, Side] {
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, several } = product;
+  const { storedA = "f32", storedB = "f32" } = product;
+  const side = (
+    name: string,
+    [size, kContiguous]: readonly [number, boolean],
+    { stored, stride = kContiguous ? k : size }: { readonly stored: Stored; readonly stride?: number },
+  ): Side => ({
+    name,
+    buffers: several === undefined || several.shared === name
+      ? [name]
+      : Array.from({ length: several.count }, (_, i) => `${name}${i}`),
+    size,
+    k,
+    kContiguous,
+    stride,
+    stored,
+    wide: stride % 4 === 0,
+  });
+  return [
+    side("a", [m, !transposeA], { stored: storedA, stride: strideA }),
+    side("b", [columnsB, transposeB], { stored: storedB }),
+  ];
+}
+
+/** What one load of an operand gives. */
+export function loadType({ stored, wide }: Side): string {
+  if (wide) return stored === "f32" ? "vec4<f32>" : "vec2<u32>";
+  return stored === "bf16" ? "u32" : stored;
+}
+
+/** One element of an operand that is not loaded four at a time, as f32. */
+export function element({ name, stored }: Side, index: string): string {
+  if (stored === "bf16") return bf16At(name, index);
+  return stored === "f32" ? `${name}[${index}]` : `f32(${name}[${index}])`;
+}
+
+/**
+ * Declarations, and the text that stores a thread's block of accumulators `c{i}_{j}`: quads of a row where `lanes` is
+ * 4, elements where it is 1.
+ */
+export function frame(
+  product: Matmul,
+  { pair: [a, b], lanes: wanted }: { pair: readonly [Side, Side]; lanes: 1 | 4 },
+): {
+  readonly declarations: string;
+  store(
+    row: (i: number) => string,
+    column: (j: number) => string,
+    block: { rows: number; columns: number; fits?: boolean },
+  ): string;
+} {
+  const { m, n, batch, several } = product;
+  const results = several?.as === "apart" ? several.count : 1;
+  const { expression, outputs, overwrites = [], half = [] } = product.epilogue ?? storeOnly([batch * m, n]);
+  const targets = outputs.map((_, k) => typeof overwrites[k] === "number" ? `e${overwrites[k]}` : `o${k}`);
+  const made = results === 1 ? targets : Array.from({ length: results }, (_, i) => `o${i}`);
+  const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
+  const { lanes, types } = rendering;
+  const type = lanes === 4 ? "vec4<f32>" : "f32";
+  const isHalf = (k: number): boolean => half[results === 1 ? k : 0] === true;
+  const stored = (k: number, step: number): string => isHalf(k) ? toHalf(`v${step}`, type) : `v${step}`;
+  const all = [
+    ...[a, b].flatMap((side) =>
+      side.buffers.map((name) => `var<storage, read> ${name}: array<${loadType(side)}>;`)
+    ),
+    ...(product.limit === undefined ? [] : ["var<storage, read> limit: array<u32>;"]),
+    ...types.map((t, k) =>
+      `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
+    ),
+    ...made.flatMap((name, k) =>
+      name[0] === "o"
+        ? [`var<storage, read_write> ${name}: array<${isHalf(k) ? halfType(type) : type}>;`]
+        : []
+    ),
+  ];
+  const partial = product.variant.kind === "tiled" && product.variant.split > 1;
+  const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
+  const put = (index: string, value: string): string =>
+    `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
+      results === 1
+        ? outputs.map((step, k) => `${targets[k]}[i] = ${stored(k, step)};`).join(" ")
+        : oneOf(made, (name) => `${name}[i] = ${stored(0, outputs[0])};`)
+    } }`;
+  return {
+    declarations: f16Header(all) + all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
+      [a, b].map((side) => loadType(side) === "u32" ? `\n${bf16Reader(side.name)}` : "").join(""),
+    store(row, column, { rows, columns, fits = false }) {
+      const one = (i: number, j: number): string => {
+        const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;
+        const inside = (c: number): string =>
+          fits ? "" : `if (${row(i)} < ${m}u && ${column(j)} + ${c}u < ${n}u)`;
+        if (lanes === wanted) {
+          return `${inside(0)} ${put((lanes === 4 ? `(${base}) / 4u` : base) + offset, `c${i}_${j}`)}\n`;
+        }
+        return repeat(
+          4,
+          (c) => `${inside(c)} ${put(`${base} + ${c}u${offset}`, `c${i}_${j}.${"xyzw"[c]}`)}\n`,
+        );
+      };
+      return repeat(rows, (i) => repeat(columns, (j) => one(i, j)));
+    },
+  };
+}
+
+/** WGSL that does something with one buffer: that of product `which` where there are several. */
+export function oneOf(buffers: readonly string[], text: (name: string) => string): string {
+  if (buffers.length === 1) return text(buffers[0]);
+  const last = buffers.length - 1;
+  return `switch which {\n${
+    repeat(buffers.length, (i) => `${i === last ? "default" : `case ${i}u`}: { ${text(buffers[i])} }\n`)
+  }}\n`;
+}
+
+/** WGSL for how far sums reach, given `m0`, and for leaving where there is nothing to add; and the name of the reach. */
+export function sumReach(
+  { k, limit, epilogue, several }: Matmul,
+): { readonly declare: string; readonly reach: string } {
+  if (limit === undefined) {
+    return { declare: "", reach: `${several?.as === "summed" ? several.count * k : k}u` };
+  }
+  const reach = limit === "m" ? `select(${k}u, 0u, m0 >= limit[0])` : `min(${k}u, limit[0])`;
+  const leave = epilogue?.additive ? "if (reach == 0u) { return; }\n" : "";
+  return { declare: `let reach = ${reach};\n${leave}`, reach: "reach" };
+}
+
+/** Batch offsets of both operands, in the units of their arrays. */
+export function batchOffsets(product: Matmul, pair: readonly Side[]): string {
+  return pair.map((s) => {
+    const stride = s.stride * (s.kContiguous ? s.size : s.k) / (s.wide ? 4 : 1);
+    return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;
+  }).join(" ");
+}

@@ -1,0 +1,231 @@
+/**
+ * How the tiles of a matrix product get from storage to workgroup memory, where they lie as a row of quads along m or n
+ * for each k. A thread brings blocks of four k and four rows: it transposes what lies along k.
+ *
+ * @module
+ */
+
+import { repeat } from "../kernel.ts";
+import type { MatmulTile } from "./matmul.ts";
+import { element, loadType, oneOf, type Side } from "./frame.ts";
+import { packedPart, packedQuad } from "../packed.ts";
+
+/** An operand, the first row or column of its tile, and how many there are. */
+export interface Tile {
+  readonly side: Side;
+  readonly origin: string;
+  readonly width: number;
+}
+
+/** How tiles are cut. */
+export interface FillOptions {
+  /** Depth of the tiles. */
+  readonly bk: number;
+  readonly threads: number;
+  /** Where along k, in the operands' own count, registers are loaded from. */
+  readonly at: string;
+}
+
+/** Text that fills both tiles: registers are loaded from `k0` on, and later put into the tiles. */
+export interface Fill {
+  /** Declares registers, and indices that stay the same. */
+  readonly prepare: string;
+  /** Loads into the registers. */
+  readonly fetch: string;
+  /** Puts the registers into the tiles. */
+  readonly keep: string;
+}
+
+/** Rows that a transposing thread writes; the next four begin in other banks. */
+const GROUP = 4;
+/** Quads of all banks. */
+const BANKS = 8;
+
+/** Quads after each group: transposing threads of neighbouring k write at once, into different banks. */
+const padOf = (bk: number): number => Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
+
+/** Declares the tile of an operand. */
+export function tileMemory({ side: { name }, width }: Tile, { bk }: Pick<FillOptions, "bk">): string {
+  return `struct Group_${name} { row: array<array<vec4<f32>, ${
+    width / 4
+  }>, ${GROUP}>, pad: array<vec4<f32>, ${padOf(bk)}> }
+var<workgroup> t${name}: array<Group_${name}, ${bk / GROUP}>;\n`;
+}
+
+/** Bytes of workgroup memory that both tiles take. */
+export function tileBytes({ bm, bn, bk }: MatmulTile): number {
+  return 16 * (bk / GROUP) * (GROUP * (bm + bn) / 4 + 2 * padOf(bk));
+}
+
+/** A quad of a tile. */
+export function tileQuad(name: string, kk: number, quad: string): string {
+  return `t${name}[${Math.floor(kk / GROUP)}].row[${kk % GROUP}][${quad}]`;
+}
+
+/**
+ * Writes the text that fills both tiles. Where each needs half the threads at most, each gets half of them.
+ *
+ * @param tiles Both operands
+ * @param options How they are cut
+ * @returns The text
+ */
+export function fillTiles(tiles: readonly [Tile, Tile], options: FillOptions): Fill {
+  const { threads, bk } = options;
+  const counts = tiles.map(({ width }) => width / 4 * (bk / GROUP));
+  const half = threads / 2;
+  const packed = tiles.some(({ side }) => isPacked(side));
+  if (counts.every((count) => count <= half)) {
+    const [a, b] = tiles.map((tile, i) =>
+      load(tile, {
+        ...options,
+        id: `lid % ${half}u`,
+        to: "p",
+        tag: `${i}`,
+        held: heldWith(tile.side, packed),
+      })
+    );
+    const either = (part: "fetch" | "keep"): string =>
+      `if (lid < ${half}u) {\n${within(counts[0], half, a[part])}} else {\n${
+        within(counts[1], half, b[part])
+      }}\n`;
+    const type = packed ? "vec4<u32>" : "vec4<f32>";
+    return {
+      prepare: registers("p", type) + a.prepare + b.prepare,
+      fetch: either("fetch"),
+      keep: either("keep"),
+    };
+  }
+  const turns = tiles.flatMap((tile, i) =>
+    Array.from({ length: Math.ceil(counts[i] / threads) }, (_, l) => {
+      const to = `${tile.side.name}p${l}`;
+      const held = heldAlone(tile.side);
+      const text = load(tile, { ...options, id: `lid + ${l * threads}u`, to, tag: `${i}_${l}`, held });
+      const count = counts[i] - l * threads;
+      return {
+        prepare: registers(to, held.type) + text.prepare,
+        fetch: within(count, threads, text.fetch),
+        keep: within(count, threads, text.keep),
+      };
+    })
+  );
+  const all = (part: keyof Fill): string => turns.map((turn) => turn[part]).join("");
+  return { prepare: all("prepare"), fetch: all("fetch"), keep: all("keep") };
+}
+
+function registers(to: string, type: string): string {
+  return repeat(GROUP, (r) => `var ${to}_${r} = ${type}();\n`);
+}
+
+/** How a register holds a quad from when it is loaded to when it is put into the tile. */
+interface Held {
+  readonly type: string;
+  /** From what was loaded to what is held. */
+  hold(loaded: string): string;
+  /** One of the four as f32. */
+  part(register: string, part: number): string;
+  /** All four. */
+  quad(register: string): string;
+}
+
+/** Whether quads are held as packed words: widening them at once would wait for the load before the products. */
+function isPacked({ stored, wide }: Side): boolean {
+  return stored !== "f32" && wide;
+}
+
+/** Registers of one operand. */
+function heldAlone(side: Side): Held {
+  const { stored, wide } = side;
+  return stored !== "f32" && wide
+    ? {
+      type: loadType(side),
+      hold: (loaded) => loaded,
+      part: (register, part) => packedPart(register, { part, stored }),
+      quad: (register) => packedQuad(register, stored),
+    }
+    : {
+      type: "vec4<f32>",
+      hold: (loaded) => loaded,
+      part: (register, part) => `${register}.${"xyzw"[part]}`,
+      quad: (register) => register,
+    };
+}
+
+/** Registers that some threads fill with one operand and others with the other one, `packed` where one of them is. */
+function heldWith(side: Side, packed: boolean): Held {
+  const alone = heldAlone(side);
+  if (!packed) return alone;
+  const type = "vec4<u32>";
+  return isPacked(side) ? { ...alone, type, hold: (loaded) => `${type}(${loaded}, 0u, 0u)` } : {
+    type,
+    hold: (loaded) => `bitcast<${type}>(${loaded})`,
+    part: (register, part) => `bitcast<f32>(${alone.part(register, part)})`,
+    quad: (register) => `bitcast<vec4<f32>>(${register})`,
+  };
+}
+
+/** Statements of the threads that have a block. */
+function within(count: number, threads: number, text: string): string {
+  return count >= threads ? text : `if (lid % ${threads}u < ${count}u) {\n${text}}\n`;
+}
+
+/** The text of one block: `id` is its number, `to` the prefix of its registers, `tag` that of its indices. */
+function load(
+  { side, origin, width }: Tile,
+  { bk, at: k0, id, to, tag, held }: FillOptions & {
+    readonly id: string;
+    readonly to: string;
+    readonly tag: string;
+    readonly held: Held;
+  },
+): Fill {
+  const { name, buffers, size, k, kContiguous, stride, wide } = side;
+  const deep = bk / GROUP, quads = width / 4;
+  const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
+  const fits = size % width === 0;
+  const clamp = (text: string, count: number): string => fits ? text : `min(${text}, ${count - 1}u)`;
+  const base = `let id${tag} = ${id};\n` +
+    (kContiguous
+      ? `let ${kq} = id${tag} % ${deep}u;\nlet ${q} = id${tag} / ${deep}u;\n`
+      : `let ${q} = id${tag} % ${quads}u;\nlet ${kq} = id${tag} / ${quads}u;\n`);
+  const first = `${origin} + ${q} * 4u`;
+  const prepare = !wide
+    ? ""
+    : kContiguous
+    ? repeat(GROUP, (r) =>
+      `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${stride / 4}u + ${kq};\n`)
+    : `let ${at(0)} = z${name} + ${kq} * ${stride}u + ${clamp(`(${first}) / 4u`, Math.ceil(size / 4))};\n`;
+  const quad = (r: number, buffer: string): string => {
+    if (!wide) return scalarQuad(side, { first, k: `(k0 + ${kq} * 4u)`, r });
+    const [text, reach] = kContiguous
+      ? [`${buffer}[${at(r)} + ${k0} / 4u]`, `${k0} + ${kq} * 4u`]
+      : [`${buffer}[${at(0)} + (${k0} + ${r}u) * ${stride / 4}u]`, `${k0} + ${kq} * 4u + ${r}u`];
+    return k % bk === 0 ? text : `select(${loadType(side)}(), ${text}, ${reach} < ${k}u)`;
+  };
+  const row = (c: number): string =>
+    kContiguous
+      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => held.part(`${to}_${r}`, c)).join(", ")})`
+      : held.quad(`${to}_${c}`);
+  return {
+    prepare: base + prepare,
+    fetch: oneOf(
+      buffers,
+      (buffer) => repeat(GROUP, (r) => `${to}_${r} = ${held.hold(quad(r, buffer))};\n`),
+    ),
+    keep: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
+  };
+}
+
+/** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
+function scalarQuad(
+  side: Side,
+  at: { readonly first: string; readonly k: string; readonly r: number },
+): string {
+  const { name, size, k, kContiguous, stride } = side;
+  const one = (c: number): string => {
+    const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
+    const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
+    const index = kContiguous ? `${row} * ${stride}u + ${depth}` : `${depth} * ${stride}u + ${row}`;
+    return `select(0.0f, ${element(side, `z${name} + ${index}`)}, ${row} < ${size}u && ${depth} < ${k}u)`;
+  };
+  return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;
+}

@@ -1,0 +1,117 @@
+/**
+ * Matrix products for GPUs: tiles in workgroup memory, a block of accumulators in the registers of each thread.
+ *
+ * Tiles are nested arrays, so that the outer index, a constant, is checked when the shader is compiled and the inner
+ * one once for the whole kernel.
+ *
+ * @module
+ */
+
+import { GROUP_BUILTINS, type Kernel, repeat } from "../kernel.ts";
+import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
+import { batchOffsets, frame, sides, sumReach } from "./frame.ts";
+import { fillTiles, type Tile, tileMemory, tileQuad } from "./load_tiles.ts";
+
+/** Neighbouring lanes that read neighbouring quads: 128 bytes, all banks once. */
+const ROW_OF_LANES = 8;
+/** Lanes of a subgroup that the layout of threads has in mind. */
+const SUBGROUP = 32;
+/** Tiles along m that run side by side, so that they share what they read of B. */
+const PANEL = 8;
+
+/** The kernel of the tiled variant. */
+export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
+  const { bm, bn, bk, tm, tn, split } = variant;
+  const { batch, m, n, k, several } = product;
+  const apart = several?.as === "apart" ? several.count : 1, summed = several?.as === "summed";
+  const { declare, reach } = sumReach(product);
+  const [a, b] = sides(product);
+  const { declarations, store } = frame(product, { pair: [a, b], lanes: 4 });
+  const across = bn / tn, down = bm / tm, threads = across * down;
+  const cut = { bk, threads };
+  const tiles: readonly [Tile, Tile] = [{ side: a, origin: "m0", width: bm }, {
+    side: b,
+    origin: "n0",
+    width: bn,
+  }];
+  const fill = fillTiles(tiles, { ...cut, at: summed ? "kk" : "k0" });
+  // Tiles end where products do, so that each is of one of them.
+  const fetch = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${fill.fetch}` : fill.fetch;
+  const quads = (count: number, each: number, at: string): string =>
+    repeat(count / 4, (i) => `let ${at}${i} = t${at} + ${i * each}u;\n`);
+  const one = (kk: number): string =>
+    `{\n${repeat(tm / 4, (i) => `let p${i} = ${tileQuad("a", kk, `y${i}`)};\n`)}${
+      repeat(tn / 4, (j) => `let q${j} = ${tileQuad("b", kk, `x${j}`)};\n`)
+    }${
+      repeat(tm, (i) =>
+        repeat(tn / 4, (j) =>
+          `c${i}_${j} = fma(vec4<f32>(p${i >> 2}.${"xyzw"[i & 3]}), q${j}, c${i}_${j});\n`))
+    }}\n`;
+  const [tilesM, tilesN] = [Math.ceil(m / bm), Math.ceil(n / bn)];
+  const code = `${declarations}
+${tiles.map((tile) => tileMemory(tile, cut)).join("")}
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
+${tilePlace(tilesM, tilesN)}
+let m0 = tile.x * ${bm}u;
+let n0 = tile.y * ${bn}u;
+${declare}${split === 1 ? WHOLE(reach) : shared({ batch: batch * apart, reach, bk })}
+${apart === 1 ? "let z = instance;" : "let which = instance; let z = 0u;"}
+${batchOffsets(product, [a, b])}
+${threadPlace(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.prepare}
+${repeat(tm, (i) => repeat(tn / 4, (j) => `var c${i}_${j} = vec4<f32>();\n`))}
+var k0 = begin;
+${fetch}while (k0 < end) {
+${fill.keep}workgroupBarrier();
+k0 += ${bk}u;
+if (k0 < end) {\n${fetch}}
+${repeat(bk, one)}workgroupBarrier();
+}
+${
+    store(
+      (i) => `(m0 + y${i >> 2} * 4u + ${i & 3}u)`,
+      (j) => `(n0 + x${j} * 4u)`,
+      { rows: tm, columns: tn / 4, fits: m % bm === 0 && n % bn === 0 },
+    )
+  }
+}`;
+  return {
+    name: `matmul ${productKey(product)} ${bm}x${bn}x${bk}${split === 1 ? "" : ` split ${split}`}`,
+    code,
+    grid: [tilesN, tilesM, batch * apart * split],
+    flops: 2 * batch * m * b.size * k * (several?.count ?? 1),
+  };
+}
+
+/** WGSL for a workgroup that computes whole sums. */
+const WHOLE = (reach: string): string => `let instance = wid.z; let begin = 0u; let end = ${reach};`;
+
+/** WGSL for one of several that share them; how many, the grid says: one text serves all. */
+function shared(
+  { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
+): string {
+  return `let parts = nwg.z / ${batch}u; let instance = wid.z / parts; let part = wid.z % parts;
+let depth = (${reach} + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
+let begin = part * depth; let end = min(begin + depth, ${reach});`;
+}
+
+/** WGSL for which tile a workgroup computes: panels of several tiles along m, from left to right. */
+function tilePlace(tilesM: number, tilesN: number): string {
+  if (tilesM <= 1 || tilesN <= PANEL) return "let tile = vec2u(wid.y, wid.x);";
+  return `let at = wid.y * ${tilesN}u + wid.x;
+let first = at / ${PANEL * tilesN}u * ${PANEL}u;
+let high = min(${PANEL}u, ${tilesM}u - first);
+let inside = at % ${PANEL * tilesN}u;
+let tile = vec2u(first + inside % high, inside / high);`;
+}
+
+/** WGSL for the place of a thread among the threads of a tile: a subgroup is 8 wide and 4 high where that divides. */
+function threadPlace(across: number, down: number): string {
+  const high = SUBGROUP / ROW_OF_LANES;
+  if (across % ROW_OF_LANES !== 0 || down % high !== 0) {
+    return `let tx = lid % ${across}u;\nlet ty = lid / ${across}u;\n`;
+  }
+  const wide = across / ROW_OF_LANES;
+  return `let tx = lid % ${ROW_OF_LANES}u + lid / ${SUBGROUP}u % ${wide}u * ${ROW_OF_LANES}u;
+let ty = lid / ${ROW_OF_LANES}u % ${high}u + lid / ${SUBGROUP * wide}u * ${high}u;
+`;
+}

@@ -1,0 +1,118 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  adamW,
+  defineTraining,
+  flatten,
+  free,
+  loadAdapter,
+  loadModel,
+  logits,
+  mergeAdapter,
+  type Model,
+  nextTokenLoss,
+  openGpu,
+  read,
+  saveModel,
+  unflatten,
+} from "@firn/train";
+import { tokenBatch } from "../train/tiny.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;
+const base = await loadModel(gpu, FIXTURE);
+const adapted = await loadAdapter(gpu, base, `${FIXTURE}/adapter`);
+const batch = tokenBatch([2, 8]);
+const q = "model.layers.0.self_attn.q_proj", down = "model.layers.1.mlp.down_proj";
+
+const scores = async (model: Model): Promise<number[]> => [...await read(gpu, logits(model, batch.inputIds))];
+
+/** f32 rounds `x W + (x A) B` and `x (W + A B)` differently: some 1e-7 a layer of scores below 1. */
+function assertClose(actual: readonly number[], expected: readonly number[]): void {
+  const most = Math.max(...expected.map((score, i) => Math.abs(actual[i] - score)));
+  assert(most < 1e-5, `off by ${most}`);
+}
+
+Deno.test("mergeAdapter gives the scores of the model with its pairs, without them", async () => {
+  const before = await scores(adapted), plain = await scores(base);
+  assert(before.some((score, i) => Math.abs(score - plain[i]) > 1e-2), "the pairs must change scores");
+  const merged = await mergeAdapter(gpu, adapted);
+  assertEquals([...flatten(merged.params).keys()], [...flatten(base.params).keys()]);
+  assertEquals([merged.loraScale, merged.trainable], [undefined, undefined]);
+  assertClose(await scores(merged), before);
+  // The given model stays as it is.
+  assertEquals(await scores(adapted), before);
+});
+
+Deno.test("mergeAdapter merges the pairs of given modules alone; the others are still trained", async () => {
+  const merged = await mergeAdapter(gpu, adapted, { paths: [q, down, "model.norm"] });
+  const gone = [q, down].flatMap((path) => ["A", "B"].map((half) => `${path}.lora_${half}.weight`));
+  assertEquals(
+    [...flatten(merged.params).keys()],
+    [...flatten(adapted.params).keys()].filter((path) => !gone.includes(path)),
+  );
+  assertEquals(merged.loraScale, adapted.loraScale);
+  assertClose(await scores(merged), await scores(adapted));
+
+  using training = defineTraining(gpu, nextTokenLoss(merged), {
+    optimizer: adamW({ learningRate: 0.01 }),
+    steps: 1,
+    trainable: merged.trainable,
+  });
+  const state = await training.next(await training.init(merged.params), batch);
+  assertEquals(training.components().length, 2 * 7 - 2);
+  assertEquals(state.done, true);
+});
+
+Deno.test("saveModel saves a merged model, and loadModel loads it", async () => {
+  const parent = await Deno.makeTempDir(), folder = `${parent}/merged`;
+  try {
+    await saveModel(gpu, await mergeAdapter(gpu, adapted), { folder, dtype: "float32" });
+    assertClose(await scores(await loadModel(gpu, folder)), await scores(adapted));
+  } finally {
+    await Deno.remove(parent, { recursive: true });
+  }
+});
+
+Deno.test("mergeAdapter takes memory for the new weights alone", async () => {
+  const before = gpu.counts.bytes;
+  const { params } = await mergeAdapter(gpu, adapted, { paths: [q] });
+  const weight = flatten(params).get(`${q}.weight`)!;
+  assertEquals(gpu.counts.bytes - before, 4 * weight.shape[0] * weight.shape[1]);
+  free({ weight });
+  assertEquals(gpu.counts.bytes, before);
+});
+
+Deno.test("mergeAdapter refuses weights that are stored as bf16", async () => {
+  const packed = await loadModel(gpu, "examples/models/sotu", { storage: "file" });
+  const half = flatten(adapted.params).get(`${q}.lora_A.weight`)!;
+  const pair = ["A", "B"].map((name) => [`${q}.lora_${name}.weight`, half] as const);
+  const params = unflatten(new Map([...flatten(packed.params), ...pair]));
+  await assertRejects(
+    () => mergeAdapter(gpu, { ...packed, params }),
+    TypeError,
+    `Cannot merge "${q}" as its weight is stored as bf16, which holds no small changes: load the model with storage "f32"`,
+  );
+});
+
+Deno.test("mergeAdapter refuses a model without pairs, half a pair, and modules that it has not", async () => {
+  await assertRejects(() => mergeAdapter(gpu, base), TypeError, "the model has none");
+  await assertRejects(
+    () => mergeAdapter(gpu, adapted, { paths: ["model.norm"] }),
+    TypeError,
+    "Cannot merge the adapter as there must be LoRA pairs to merge: the given modules have none",
+  );
+  await assertRejects(
+    () => mergeAdapter(gpu, adapted, { paths: ["model.layers.9.mlp.down_proj"] }),
+    RangeError,
+    'Cannot merge "model.layers.9.mlp.down_proj" as the model must have it',
+  );
+  const leaves = flatten(adapted.params);
+  leaves.delete(`${q}.lora_B.weight`);
+  await assertRejects(
+    () => mergeAdapter(gpu, { ...adapted, params: unflatten(leaves) }),
+    TypeError,
+    `Cannot merge "${q}" as a pair must be whole and adapt a weight: "${q}.lora_B.weight" is missing`,
+  );
+});

@@ -1,0 +1,50 @@
+import { assert, assertEquals } from "@std/assert";
+import { attention, grad, multiply, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
+import { plan } from "../../core/plan/plan.ts";
+import { assertNear, random } from "../reference/values.ts";
+
+const [TIME, DIM] = [300, 16];
+
+function input(heads: number, seed: number): Tensor {
+  const shape = [1, TIME, heads, DIM];
+  return tensor(Float32Array.from(random(shape, { seed }).data), shape);
+}
+
+/** Gradients of a weighted sum of attention's outputs; two query heads share a key head. */
+function gradients(): Tensor[] {
+  const [q, k, v, weights] = [input(2, 1), input(1, 2), input(1, 3), input(2, 4)];
+  return grad(sum(multiply(attention(q, { k, v }), weights)), [q, k, v]);
+}
+
+Deno.test("gradients of attention are the same in parts, which a GPU computes where rows are few", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const target = { ...gpu.target, software: false };
+  const names = plan(gradients(), { target }).launches.map(({ kernel }) => kernel.name);
+  assert(names.includes(`sum 1x4x${TIME * 2 * DIM}`), names.join("\n"));
+  const [whole, parts] = [await readAll(gpu, gradients()), await readAll({ ...gpu, target }, gradients())];
+  // Sums of 300 terms below one, in another order.
+  whole.forEach((one, i) => assertNear(parts[i], one, { tolerance: 2e-5, what: `input ${i}` }));
+});
+
+Deno.test("a gradient of attention stays whole where blocks of rows keep a GPU busy, and on a CPU", () => {
+  const shape = [32, 256, 12, DIM];
+  const many = tensor(new Float32Array(32 * 256 * 12 * DIM), shape);
+  const roots = grad(sum(attention(many, { k: many, v: many })), [many]);
+  for (const software of [true, false]) {
+    const target = { software, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+    const names = plan(roots, { target }).launches.map(({ kernel }) => kernel.name);
+    assertEquals(names.filter((name) => /^sum 1x\d+x\d{4}/.test(name)), []);
+  }
+});
+
+Deno.test("a plan counts the products of attention for the keys that queries see, in a window and after a cache too", () => {
+  const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+  const [q, k] = [40, 64].map((rows) => tensor(new Float32Array(rows * 2 * DIM), [1, rows, 2, DIM]));
+  for (const options of [{}, { window: 9 }, { causal: false }]) {
+    const roots = grad(sum(attention(q, { k, v: k, ...options })), [q, k]);
+    const launches = plan(roots, { target }).launches.filter(({ kernel }) =>
+      kernel.name.startsWith("attention")
+    );
+    assertEquals(launches.map((l) => l.matmulFlops), launches.map(({ kernel }) => kernel.flops));
+  }
+});

@@ -1,0 +1,26 @@
+/**
+ * Products cut up in one way, whichever it is that a GPU was measured to do.
+ *
+ * @module
+ */
+
+import type { Gpu } from "../../core/runtime/device.ts";
+import type { Target } from "../../core/tensor.ts";
+import type { MatmulVariant } from "../../kernels/matmul/matmul.ts";
+import { tiles } from "../kernels/matmul_reference.ts";
+
+/** A target that cuts up every product in one way. */
+export function cutBy(target: Target, variant: MatmulVariant): Target {
+  return { ...target, variants: Object.assign(new Map(), { get: () => variant }) };
+}
+
+/** A device that does so in trainings as well, where it would measure. */
+export function cutAll(gpu: Gpu, variant: MatmulVariant): Gpu {
+  const tuning = { ...gpu.tuning, enabled: false, variants: new Map() };
+  return { ...gpu, tuning, target: cutBy(gpu.target, variant) };
+}
+
+/** The tile of 64 by 64. */
+export function tile(split: number): MatmulVariant {
+  return tiles(split).find(({ bm, bn }) => bm === 64 && bn === 64)!;
+}

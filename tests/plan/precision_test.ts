@@ -1,0 +1,155 @@
+/**
+ * Which values a plan stores as f16.
+ *
+ * @module
+ */
+
+import { assertEquals } from "@std/assert";
+import {
+  add,
+  concat,
+  crossEntropy,
+  grad,
+  leaf,
+  matmul,
+  mean,
+  multiply,
+  permute,
+  reshape,
+  rsqrt,
+  silu,
+  slice,
+  subtract,
+  sum,
+  type Tensor,
+  tensor,
+} from "@firn/train";
+import { type Plan, plan } from "../../core/plan/plan.ts";
+import { lossScaling } from "../../core/train/step/loss_scaling.ts";
+
+const target = { software: true, subgroups: false, workgroupBytes: 32768, maxBindings: 16 };
+const half = (roots: readonly Tensor[], software = true): Plan =>
+  plan(roots, { target: { ...target, software }, precision: "f16" });
+
+/** What a launch reads and writes, in WGSL types of one element: `"matmul: f32 f16 > f16"`. */
+function types({ launches }: Plan): string[] {
+  return launches.map(({ kernel: { name, code } }) => {
+    const bound = [
+      ...code.matchAll(/var<storage, (read|read_write)> \w+: array<(?:vec[24]<?)?([a-z0-9]+)>?>;/g),
+    ];
+    const of = (mode: string): string =>
+      bound.filter(([, m]) => m === mode).map(([, , t]) => ({ f: "f32" })[t] ?? t).join(" ");
+    return `${name.split(" ")[0]}: ${of("read")} > ${of("read_write")}`;
+  });
+}
+
+const input = (path: string, shape: readonly number[]): Tensor => leaf(path, { shape, dtype: "f32" });
+const [x, w, v] = [input("x", [8, 12]), input("w", [12, 12]), input("v", [12, 12])];
+
+Deno.test("plan stores products and what follows from them as f16, copies weights once, and gives roots as f32", () => {
+  const hidden = silu(matmul(x, w));
+  assertEquals(types(half([matmul(hidden, w), mean(hidden)])), [
+    "f16: f32 > f16",
+    "matmul: f32 f16 > f16",
+    // Its mean is of numbers that were not rounded.
+    "sigmoid+multiply: f16 > f16 f32",
+    "matmul: f16 f16 > f32",
+    "collect: u32 f32 > f32",
+    "divide: f32 > f32",
+  ]);
+});
+
+Deno.test("plan copies weights of one shape by one launch", () => {
+  const launches = types(half([matmul(matmul(matmul(x, w), v), input("u", [12, 9]))]));
+  assertEquals(launches.filter((text) => text.startsWith("f16")), [
+    "f16: f32 f32 > f16 f16",
+    "f16: f32 > f16",
+  ]);
+});
+
+Deno.test("plan keeps f32 what a kernel reads that knows no f16", () => {
+  const labels = tensor(Int32Array.from({ length: 8 }, (_, i) => i));
+  const launches = types(half([crossEntropy(matmul(matmul(x, w), v), labels)]));
+  assertEquals(launches.filter((text) => text.startsWith("matmul")), [
+    "matmul: f32 f16 > f16",
+    "matmul: f16 f16 > f32",
+  ]);
+});
+
+Deno.test("plan keeps statistics of rows f32", () => {
+  const y = matmul(x, w);
+  const scale = rsqrt(mean(multiply(y, y), -1));
+  const scaled = multiply(y, reshape(scale, [8, 1]));
+  const launches = types(half([matmul(scaled, v)]));
+  assertEquals(launches.filter((text) => !text.startsWith("f16")), [
+    "matmul: f32 f16 > f16",
+    "sum: f16 > f32",
+    "divide+rsqrt: f32 > f32",
+    "multiply: f16 f32 > f16",
+    "matmul: f16 f16 > f32",
+  ]);
+});
+
+Deno.test("plan stores sums of few numbers as f16, where they are no statistics of rows", () => {
+  const y = matmul(input("long", [40, 12]), w);
+  const few = sum(reshape(y, [10, 4, 12]), 1), many = sum(reshape(y, [2, 20, 12]), 1);
+  const rows = reshape(sum(reshape(y, [40, 4, 3]), -1), [40, 4]);
+  const launches = types(half([matmul(few, v), matmul(many, v), matmul(rows, input("u", [4, 12]))]));
+  assertEquals(launches.filter((text) => text.startsWith("sum")), [
+    "sum: f16 > f16",
+    "sum: f16 > f32",
+    "sum: f16 > f32",
+  ]);
+});
+
+Deno.test("plan keeps f32 what an unscaled gradient is made of, and all that follows from it", () => {
+  const scaling = lossScaling();
+  const y = matmul(matmul(x, w), v), loss = mean(multiply(y, y));
+  const [dW, dV] = grad(scaling.scaled(loss), [w, v]).map(scaling.unscaled);
+  const launches = types(half([matmul(matmul(dW, dV), dV), sum(subtract(dW, dV))]));
+  assertEquals(launches.filter((text) => text.startsWith("matmul")), [
+    "matmul: f32 f16 > f16",
+    // A product, and the gradient by it in the same launch; then the gradient by what lies below.
+    "matmul: f16 f16 f32 > f16",
+    "matmul: f16 f16 > f16",
+    // Gradients by weights, and what an optimizer might make of them.
+    "matmul: f32 f16 > f32",
+    "matmul: f16 f16 > f32",
+    "matmul: f32 f32 > f32",
+    "matmul: f32 f32 > f32",
+  ]);
+});
+
+Deno.test("plan moves values as they are stored, and joins f16 with f32 as f32", () => {
+  const y = matmul(x, w), joined = concat([slice(y, { starts: [0, 0], sizes: [4, 12] }), x], 0);
+  const turned = matmul(permute(y, [1, 0]), input("u", [8, 12]));
+  const launches = types(half([turned, matmul(joined, v)]));
+  assertEquals(launches.filter((text) => !text.startsWith("f16")), [
+    "matmul: f32 f16 > f16",
+    "permute: f16 > f16",
+    "matmul: f16 f16 > f32",
+    "slice: f16 > f16",
+    "concat: f16 f32 > f32",
+    "matmul: f32 f16 > f32",
+  ]);
+});
+
+Deno.test("plan reads all operands of a sum of products in one way", () => {
+  const hidden = input("h", [32, 32]), weights = ["q", "k", "v"].map((name) => input(name, [32, 32]));
+  const [one, two] = ["i", "j"].map((name) => matmul(hidden, input(name, [32, 32])));
+  const summed = (a: readonly Tensor[]): string[] => {
+    const sum = a.map((x, i) => matmul(x, weights[i])).reduce(add);
+    return types(half([matmul(sum, hidden)], false)).filter((text) => text.startsWith("matmul"));
+  };
+  assertEquals(summed([one, two]), [
+    "matmul: f32 u32 u32 > f16 f16",
+    "matmul: u32 u32 u32 u32 > f16",
+    "matmul: u32 u32 > f32",
+  ]);
+  // What is given is f32, so that what is computed stays so, too.
+  assertEquals(summed([one, hidden]), [
+    "matmul: f32 u32 > f32",
+    "matmul: f32 f32 u32 u32 > f16",
+    "matmul: u32 u32 > f32",
+  ]);
+});

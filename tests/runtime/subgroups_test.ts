@@ -1,0 +1,111 @@
+/**
+ * Devices without subgroups: how one is opened, and what it computes.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  adamW,
+  defineTraining,
+  free,
+  type Gpu,
+  newModel,
+  nextTokenLoss,
+  openGpu,
+  readAll,
+  type TokenBatch,
+} from "@firn/train";
+import { subgroupsOf } from "../../core/runtime/device.ts";
+import { llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
+import { assertNear } from "../reference/values.ts";
+
+/** Opens the adapter of this machine as if it refused some features, which it may hide from its list either way. */
+async function openWithout(refused: readonly string[]): Promise<Gpu> {
+  const { gpu } = navigator, asked = gpu.requestAdapter.bind(gpu);
+  const requestAdapter: typeof asked = async (options) => {
+    const adapter = await asked(options);
+    const requestDevice = (descriptor: GPUDeviceDescriptor = {}): Promise<GPUDevice> => {
+      const found = [...descriptor.requiredFeatures ?? []].find((feature) => refused.includes(feature));
+      return found === undefined
+        ? adapter!.requestDevice(descriptor)
+        : Promise.reject(new TypeError(`no ${found}`));
+    };
+    const { limits, features, info } = adapter!;
+    return { limits, features, info, requestDevice } as unknown as GPUAdapter;
+  };
+  Object.defineProperty(gpu, "requestAdapter", { value: requestAdapter, configurable: true });
+  try {
+    return await openGpu();
+  } finally {
+    Reflect.deleteProperty(gpu, "requestAdapter");
+  }
+}
+
+/** Parameters and losses of two steps of a small Llama whose heads are tiled on a GPU, and the texts of its kernels. */
+async function train(opened: Gpu): Promise<{
+  readonly values: ReadonlyMap<string, ArrayLike<number>>;
+  readonly texts: readonly string[];
+}> {
+  const gpu = { ...opened, pipelines: new Map<string, GPUComputePipeline>() };
+  const source = { ...llamaSource({ layers: 1, tied: true }), head_dim: 16 };
+  const model = await newModel(gpu, { source, seed: 3 });
+  const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
+    optimizer: adamW({ learningRate: 0.01 }),
+    steps: 2,
+  });
+  let state = await training.init(model.params);
+  const values = new Map<string, ArrayLike<number>>();
+  for (const seed of [1, 2]) {
+    state = await training.next(state, tokenBatch([2, 16], seed));
+    values.set(`loss ${seed}`, (await readAll(gpu, [state.loss!]))[0]);
+  }
+  for (const one of await valuesOf(gpu, state.params as Parameters<typeof valuesOf>[1])) values.set(...one);
+  training[Symbol.dispose]();
+  for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
+  return { values, texts: [...gpu.pipelines.keys()] };
+}
+
+const usesSubgroups = (texts: readonly string[]): boolean => texts.some((text) => text.includes("subgroup"));
+
+Deno.test("openGpu asks for each feature alone where all together are refused", async () => {
+  await using whole = await openGpu();
+  for (const refused of ["subgroups", "timestamp-query"]) {
+    await using gpu = await openWithout([refused]);
+    assertEquals(gpu.features, new Set([...whole.features].filter((feature) => feature !== refused)));
+    assertEquals(gpu.target.subgroups, refused !== "subgroups" && whole.target.subgroups);
+  }
+  await using bare = await openWithout(["subgroups", "timestamp-query"]);
+  assertEquals([bare.features.has("subgroups"), bare.features.has("timestamp-query")], [false, false]);
+  assertEquals([bare.target.subgroups, bare.target.wideSubgroups, bare.tuning.enabled], [
+    false,
+    false,
+    false,
+  ]);
+});
+
+Deno.test("subgroupsOf counts on what every subgroup of the adapter has, and on nothing without the feature", () => {
+  const features = new Set(["subgroups"]);
+  const seen = [4, 8, 16, 32].map((subgroupMinSize) => subgroupsOf(features, { subgroupMinSize }));
+  assertEquals(seen.map(({ subgroups }) => subgroups), [false, true, true, true]);
+  assertEquals(seen.map(({ wideSubgroups }) => wideSubgroups), [false, false, true, true]);
+  assertEquals(subgroupsOf(new Set(), { subgroupMinSize: 32 }), { subgroups: false, wideSubgroups: false });
+});
+
+for (const [kernels, software] of [["software", true], ["hardware", false]] as const) {
+  Deno.test(`training is the same on a device without subgroups: ${kernels} kernels`, async () => {
+    await using own = await openGpu();
+    await using bare = await openWithout(["subgroups"]);
+    const [expected, seen] = [
+      await train({ ...own, target: { ...own.target, software } }),
+      await train({ ...bare, target: { ...bare.target, software } }),
+    ];
+    assertEquals(usesSubgroups(seen.texts), false);
+    assertEquals(usesSubgroups(expected.texts), own.target.subgroups);
+    assert(expected.values.size > 10);
+    for (const [path, values] of expected.values) {
+      // Sums of some ten terms in another order; Adam divides by their size, so that small gradients show it most.
+      assertNear(seen.values.get(path)!, values, { tolerance: 1e-5, what: path });
+    }
+  });
+}
