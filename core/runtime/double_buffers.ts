@@ -1,56 +1,53 @@
 /**
- * Buffers that change places with those of leaves after each step, so that what a leaf keeps for the next step is not
- * copied.
+ * Double buffers: a leaf and a slot of a plan swap their buffers after each step, so that the value which the leaf keeps
+ * for the next step is not copied.
  *
  * @module
  */
 
 import type { Launch, Plan } from "../plan/plan.ts";
 
-/** The buffers of a recording, which {@link turnTaker} changes in place. */
-export interface Places {
-  /** By number, as the plan has them. */
+/** The buffers of a recording. A swap changes them in place. */
+export interface RecordedBuffers {
+  /** By number, as in the plan. */
   readonly buffers: (GPUBuffer | null)[];
+  /** By slot. */
   readonly slots: (GPUBuffer | undefined)[];
-  /** What the recording frees. */
+  /** Buffers that the recording destroys. */
   readonly owned: GPUBuffer[];
 }
 
-/** Changes places. */
-export interface TurnTaker {
-  /** Whether a launch binds what takes turns. */
+/** The double buffers of a recording. */
+export interface DoubleBuffers {
+  /** Whether a launch binds a buffer that is swapped. */
   touches(launch: Launch): boolean;
   /**
-   * Makes the slots the leaves' buffers and the other way round. All buffers must be there.
+   * Swaps each leaf's buffer with its slot's. All buffers must exist.
    *
-   * @returns From the buffers that leaves had to those that they have
+   * @returns The new buffer of each leaf, by its old one
    */
-  turn(): ReadonlyMap<GPUBuffer, GPUBuffer>;
+  swap(): ReadonlyMap<GPUBuffer, GPUBuffer>;
 }
 
 /**
- * Prepares the turns of a plan.
+ * Prepares the swaps of a plan.
  *
  * @param plan The plan
- * @param places The buffers of its recording
- * @returns What makes them change places
+ * @param recorded The buffers of its recording
+ * @returns Its double buffers
  */
-export function turnTaker(plan: Plan, { buffers, slots, owned }: Places): TurnTaker {
+export function doubleBuffers(plan: Plan, { buffers, slots, owned }: RecordedBuffers): DoubleBuffers {
   const usersOf = new Map(plan.turns.map(({ slot }) => [slot, [] as number[]]));
   plan.buffers.forEach(({ source }, i) => source.kind === "slot" && usersOf.get(source.slot)?.push(i));
-  const turns = plan.turns.map(({ slot, leaf }) => ({
-    slot,
-    leaf,
-    users: usersOf.get(slot)!,
-  }));
-  const turning = new Set(turns.flatMap(({ leaf, users }) => [leaf, ...users]));
-  /** Where each slot's buffer is among what is owned. */
+  const pairs = plan.turns.map(({ slot, leaf }) => ({ slot, leaf, users: usersOf.get(slot)! }));
+  const swapped = new Set(pairs.flatMap(({ leaf, users }) => [leaf, ...users]));
+  /** Index in `owned` of each slot's buffer. */
   let ownedAt: number[] | null = null;
   return {
-    touches: ({ bindings }) => bindings.some((b) => turning.has(b)),
-    turn() {
-      ownedAt ??= turns.map(({ slot }) => owned.indexOf(slots[slot]!));
-      return new Map(turns.map(({ slot, leaf, users }, k) => {
+    touches: ({ bindings }) => bindings.some((b) => swapped.has(b)),
+    swap() {
+      ownedAt ??= pairs.map(({ slot }) => owned.indexOf(slots[slot]!));
+      return new Map(pairs.map(({ slot, leaf, users }, k) => {
         const [from, to] = [buffers[leaf]!, slots[slot]!];
         slots[slot] = owned[ownedAt![k]] = from;
         for (const i of users) buffers[i] = from;

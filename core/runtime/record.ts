@@ -25,14 +25,14 @@ import {
   type Source,
 } from "../plan/plan.ts";
 import { isResident, resident, storageOf, view } from "./residents.ts";
-import { turnTaker } from "./double_buffers.ts";
+import { doubleBuffers } from "./double_buffers.ts";
 
 /** A plan with its buffers, pipelines and bind groups: one call replays it. */
 export interface Recording {
   readonly plan: Plan;
-  /** The buffer of each root; of those that take turns with a leaf, in the first step. */
+  /** The buffer of each root; for a double-buffered root, the one of the first step. */
   readonly roots: readonly GPUBuffer[];
-  /** The buffers of leaves that took turns in the last step: from the one before it to the one after it. */
+  /** New buffers of the double-buffered leaves after the last step, by their old ones. */
   readonly moved: ReadonlyMap<GPUBuffer, GPUBuffer>;
   /** The buffer of each value that the plan keeps of its prefix. */
   readonly kept: readonly GPUBuffer[];
@@ -171,13 +171,13 @@ export async function record(
     };
 
     const steps: Launch[] = [];
-    const { touches, turn } = turnTaker(plan, { buffers, slots, owned });
-    /** Launches of this step and of the next, which are others where leaves take turns. */
+    const { touches, swap } = doubleBuffers(plan, { buffers, slots, owned });
+    /** Launches of this step and of the next, which differ where buffers are swapped. */
     let now = steps, later: Launch[] | null = null;
     let moved: Recording["moved"] = new Map();
     const taken = (): void => {
       if (plan.turns.length === 0) return;
-      moved = turn();
+      moved = swap();
       const next = later ?? plan.launches.map((launch, i) => touches(launch) ? bind(launch) : steps[i]);
       [now, later] = [next, now];
     };
