@@ -5,7 +5,9 @@
  * removes converged components from the gradient graph.
  *
  * ```ts
- * import { adamW, defineTraining, loadModel, loadTokenizer, nextTokenLoss, openGpu, scan, tokenWindows } from "@firn/train";
+ * import { adamW, defineTraining, nextTokenLoss, openGpu, scan } from "@firn/train";
+ * import { loadTokenizer, tokenWindows } from "@firn/train/data";
+ * import { loadModel } from "@firn/train/hub";
  * import { gradES } from "@firn/train/policies";
  *
  * await using gpu = await openGpu();
@@ -77,26 +79,7 @@ export * from "./core/train/types.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/matmul.ts";
 export { defineTraining } from "./core/train/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/train/checkpoint.ts";
-export { loadModel, type LoadOptions, newModel } from "./core/huggingface/load.ts";
-export { type SaveDType, saveModel, type SaveOptions } from "./core/huggingface/save.ts";
-export { loadAdapter, saveAdapter } from "./core/huggingface/adapter.ts";
-export { mergeAdapter, type MergeOptions } from "./core/huggingface/merge_adapter.ts";
-export {
-  packDocuments,
-  predictions,
-  type TokenWindows,
-  tokenWindows,
-  type TokenWindowsOptions,
-} from "./core/data/batches.ts";
-export { loadTokenizer, type Tokenizer } from "./core/data/tokenizer.ts";
-export { replaceFolder, writeAtomic } from "./core/host/atomic.ts";
-export { fromBf16, fromF16, toBf16, toF16 } from "./core/data/floats.ts";
-export {
-  openSafetensors,
-  type SafetensorsFile,
-  type StoredDType,
-  type StoredSpec,
-} from "./core/data/safetensors.ts";
+export { newModel } from "./core/huggingface/load.ts";
 export { scan } from "./core/train/scan.ts";
 export { evaluate, type EvaluateOptions } from "./core/infer/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/infer/generate.ts";

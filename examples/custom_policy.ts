@@ -19,15 +19,13 @@ import {
   defineTraining,
   type FreezePolicy,
   type Gpu,
-  loadModel,
-  loadTokenizer,
   nextTokenLoss,
   openGpu,
-  packDocuments,
   scan,
-  tokenWindows,
   type TrainingState,
 } from "@firn/train";
+import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
 import { anyOf, definePolicy, gradES } from "@firn/train/policies";
 import { runMain } from "./flags.ts";
 import { readText } from "./text.ts";

@@ -29,8 +29,8 @@ import {
   type Tensor,
   tensor,
   type Training,
-  writeAtomic,
 } from "@firn/train";
+import { writeAtomic } from "@firn/train/data";
 import { change, endingText, flopText, freezeText, percent } from "./cost_text.ts";
 import { CLASSES, type DigitBatch, digitBatches, type Digits, holdOut, readDigits } from "./digits_data.ts";
 import { helpOf, oneOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";

@@ -20,19 +20,14 @@ import {
   type Gpu,
   type Json,
   loadCheckpoint,
-  loadModel,
-  loadTokenizer,
   type Model,
   nextTokenLoss,
-  packDocuments,
   saveCheckpoint,
-  saveModel,
   scan,
-  type Tokenizer,
-  tokenWindows,
   type TrainingState,
-  writeAtomic,
 } from "@firn/train";
+import { loadTokenizer, packDocuments, type Tokenizer, tokenWindows, writeAtomic } from "@firn/train/data";
+import { loadModel, saveModel } from "@firn/train/hub";
 import { change, endingText, freezeText } from "./cost_text.ts";
 import {
   helpOf,

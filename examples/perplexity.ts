@@ -4,7 +4,8 @@
  * @module
  */
 
-import { evaluate, type Gpu, type Model, nextTokenLoss, predictions, type TokenBatch } from "@firn/train";
+import { evaluate, type Gpu, type Model, nextTokenLoss, type TokenBatch } from "@firn/train";
+import { predictions } from "@firn/train/data";
 
 /**
  * Computes e to the mean loss over all predicted tokens.

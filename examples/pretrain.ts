@@ -16,15 +16,13 @@ import {
   defineTraining,
   flatten,
   generate,
-  loadTokenizer,
   newModel,
   nextTokenLoss,
-  packDocuments,
-  saveModel,
   scan,
   sizeOf,
-  tokenWindows,
 } from "@firn/train";
+import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+import { saveModel } from "@firn/train/hub";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
 import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";

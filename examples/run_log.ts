@@ -5,14 +5,8 @@
  * @module
  */
 
-import {
-  type Component,
-  type Ending,
-  type FreezeEvent,
-  type Look,
-  type TrainingState,
-  writeAtomic,
-} from "@firn/train";
+import type { Component, Ending, FreezeEvent, Look, TrainingState } from "@firn/train";
+import { writeAtomic } from "@firn/train/data";
 import { explain } from "./explanation.ts";
 import type { MetricRow, RunReport } from "./report.ts";
 

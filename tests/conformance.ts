@@ -22,23 +22,21 @@ import {
   type Gpu,
   grad,
   type HostData,
-  loadAdapter,
-  loadModel,
   logits,
   type Model,
   nextTokenLoss,
   openGpu,
-  openSafetensors,
   type Optimizer,
   type Path,
   readAll,
-  type SafetensorsFile,
   scan,
   type Tensor,
   tensor,
   type TokenBatch,
   type TrainingState,
 } from "@firn/train";
+import { openSafetensors, type SafetensorsFile } from "@firn/train/data";
+import { loadAdapter, loadModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { parseArgs } from "@std/cli/parse-args";
 import { cutAll } from "./plan/cut.ts";

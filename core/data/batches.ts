@@ -44,7 +44,7 @@ export interface TokenWindows {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { tokenWindows } from "@firn/train";
+ * import { tokenWindows } from "@firn/train/data";
  *
  * const windows = tokenWindows(new Int32Array(100), { length: 8, batch: 2, seed: 1 });
  * assertEquals(windows.count, 12);
@@ -123,7 +123,7 @@ export function tokenWindows(
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { predictions, tokenWindows } from "@firn/train";
+ * import { predictions, tokenWindows } from "@firn/train/data";
  *
  * const batches = tokenWindows(new Int32Array(11), { length: 8, batch: 1 }).all();
  * assertEquals(batches.map(predictions), [7, 2]);
@@ -145,7 +145,7 @@ export function predictions({ labels }: TokenBatch): number {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { packDocuments } from "@firn/train";
+ * import { packDocuments } from "@firn/train/data";
  *
  * assertEquals(packDocuments([[5, 6], [7]], 0), new Int32Array([5, 6, 0, 7, 0]));
  * ```

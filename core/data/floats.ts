@@ -13,7 +13,7 @@
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { toBf16 } from "@firn/train";
+ * import { toBf16 } from "@firn/train/data";
  *
  * assertEquals(toBf16(new Float32Array([1, -2])), new Uint16Array([0x3f80, 0xc000]));
  * ```
@@ -37,7 +37,7 @@ export function toBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fromBf16 } from "@firn/train";
+ * import { fromBf16 } from "@firn/train/data";
  *
  * assertEquals(fromBf16(new Uint16Array([0x3f80, 0xc000])), new Float32Array([1, -2]));
  * ```
@@ -57,7 +57,7 @@ export function fromBf16(codes: Uint16Array): Float32Array<ArrayBuffer> {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { toF16 } from "@firn/train";
+ * import { toF16 } from "@firn/train/data";
  *
  * assertEquals(toF16(new Float32Array([1, -2])), new Uint16Array([0x3c00, 0xc000]));
  * ```
@@ -75,7 +75,7 @@ export function toF16(values: Float32Array): Uint16Array<ArrayBuffer> {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fromF16 } from "@firn/train";
+ * import { fromF16 } from "@firn/train/data";
  *
  * assertEquals(fromF16(new Uint16Array([0x3c00, 0xc000])), new Float32Array([1, -2]));
  * ```

@@ -40,7 +40,8 @@ export interface LoadOptions {
  * @example
  * ```ts
  * import { assert, assertEquals } from "@std/assert";
- * import { loadModel, logits, openGpu, read, tensor } from "@firn/train";
+ * import { logits, openGpu, read, tensor } from "@firn/train";
+ * import { loadModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const folder = "examples/models/sotu"; // bfloat16

@@ -80,7 +80,8 @@ export function view(bytes: ArrayBuffer, dtype: DType): HostData {
  * @example
  * ```ts
  * import { assertRejects } from "@std/assert";
- * import { free, loadModel, openGpu, type LlamaParams, read } from "@firn/train";
+ * import { free, openGpu, type LlamaParams, read } from "@firn/train";
+ * import { loadModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const { params } = await loadModel<LlamaParams>(gpu, "examples/models/sotu");

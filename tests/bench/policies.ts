@@ -8,15 +8,9 @@
  * @module
  */
 
-import {
-  type Gpu,
-  loadModel,
-  loadTokenizer,
-  type Model,
-  newModel,
-  type Signal,
-  writeAtomic,
-} from "@firn/train";
+import { type Gpu, type Model, newModel, type Signal } from "@firn/train";
+import { loadTokenizer, writeAtomic } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
 import { earlyStopping } from "@firn/train/policies";
 import {
   helpOf,

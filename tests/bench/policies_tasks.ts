@@ -17,16 +17,13 @@ import {
   type Model,
   multiply,
   nextTokenLoss,
-  packDocuments,
-  predictions,
   reshape,
   sum,
   type Tensor,
   tensor,
   type TokenBatch,
-  type Tokenizer,
-  tokenWindows,
 } from "@firn/train";
+import { packDocuments, predictions, type Tokenizer, tokenWindows } from "@firn/train/data";
 import { recordEvaluation } from "../../core/infer/evaluate.ts";
 import { split } from "../../examples/text.ts";
 import { randomOrder } from "../../policies/random.ts";

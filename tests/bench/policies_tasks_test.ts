@@ -5,7 +5,9 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { loadModel, loadTokenizer, logits, openGpu, read, tensor } from "@firn/train";
+import { logits, openGpu, read, tensor } from "@firn/train";
+import { loadTokenizer } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
 import { labelTask, textTask } from "./policies_tasks.ts";
 

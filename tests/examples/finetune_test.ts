@@ -5,7 +5,9 @@
  */
 
 import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
-import { loadModel, loadTokenizer, openGpu, openSafetensors } from "@firn/train";
+import { openGpu } from "@firn/train";
+import { loadTokenizer, openSafetensors } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
 import { inFolder } from "../data/files.ts";
 import { finetune, type Outcome, SMALL, TEXT } from "./process.ts";
 

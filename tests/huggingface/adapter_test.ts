@@ -1,15 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import {
-  flatten,
-  loadAdapter,
-  loadModel,
-  type Model,
-  openGpu,
-  openSafetensors,
-  readAll,
-  saveAdapter,
-  saveModel,
-} from "@firn/train";
+import { flatten, type Model, openGpu, readAll } from "@firn/train";
+import { openSafetensors } from "@firn/train/data";
+import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
 
 const gpu = await openGpu();

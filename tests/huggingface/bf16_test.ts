@@ -15,9 +15,7 @@ import {
   free,
   grad,
   linearCrossEntropy,
-  loadAdapter,
   loadCheckpoint,
-  loadModel,
   logits,
   matmul,
   mean,
@@ -25,21 +23,19 @@ import {
   newModel,
   nextTokenLoss,
   openGpu,
-  openSafetensors,
   type Path,
   read,
   reshape,
-  saveAdapter,
   saveCheckpoint,
-  saveModel,
   ShapeError,
   snapshot,
   type Tensor,
   tensor,
-  toBf16,
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { openSafetensors, toBf16 } from "@firn/train/data";
+import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { normalValues } from "@firn/train/kernels";
 import { upload } from "../../core/runtime/record.ts";
 import { bits, bitsOf, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";

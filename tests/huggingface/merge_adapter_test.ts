@@ -4,17 +4,14 @@ import {
   defineTraining,
   flatten,
   free,
-  loadAdapter,
-  loadModel,
   logits,
-  mergeAdapter,
   type Model,
   nextTokenLoss,
   openGpu,
   read,
-  saveModel,
   unflatten,
 } from "@firn/train";
+import { loadAdapter, loadModel, mergeAdapter, saveModel } from "@firn/train/hub";
 import { tokenBatch } from "../train/tiny.ts";
 
 const gpu = await openGpu();

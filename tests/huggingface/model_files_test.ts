@@ -3,21 +3,16 @@ import {
   adamW,
   defineTraining,
   flatten,
-  fromBf16,
-  fromF16,
   type HostData,
-  loadModel,
   logits,
   type Model,
   newModel,
   nextTokenLoss,
   openGpu,
-  openSafetensors,
   type Path,
-  saveModel,
-  toBf16,
-  toF16,
 } from "@firn/train";
+import { fromBf16, fromF16, openSafetensors, toBf16, toF16 } from "@firn/train/data";
+import { loadModel, saveModel } from "@firn/train/hub";
 import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
 import { bits, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 

@@ -18,8 +18,8 @@ import {
   silu,
   type Tensor,
   tensor,
-  toBf16,
 } from "@firn/train";
+import { toBf16 } from "@firn/train/data";
 import { plan, type PlanOptions } from "../../core/plan/plan.ts";
 import { upload } from "../../core/runtime/record.ts";
 import { sumEach } from "../../core/ops/reduce.ts";

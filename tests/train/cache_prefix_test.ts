@@ -19,9 +19,9 @@ import {
   subtract,
   type Tensor,
   tensor,
-  tokenWindows,
   type TrainingOptions,
 } from "@firn/train";
+import { tokenWindows } from "@firn/train/data";
 import { closePrefix, gradES } from "@firn/train/policies";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";
 import { bitsOf, llamaSource, type Mlp, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";

@@ -1,0 +1,29 @@
+/**
+ * Data for training: tokenizers, batches of token windows, safetensors files and 16-bit floats.
+ *
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+ *
+ * const tokenizer = await loadTokenizer("examples/models/sotu");
+ * const documents = ["We are not content to stand still.", "The state of the union is strong."];
+ * const stream = packDocuments(documents.map((text) => tokenizer.encode(text)), tokenizer.eos ?? 0);
+ * const windows = tokenWindows(stream, { length: 4, batch: 2, seed: 1 });
+ * assertEquals(windows.at(1).inputIds.shape, [2, 4]);
+ * ```
+ *
+ * @module
+ */
+
+export {
+  packDocuments,
+  predictions,
+  type TokenWindows,
+  tokenWindows,
+  type TokenWindowsOptions,
+} from "./batches.ts";
+export { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
+export { replaceFolder, writeAtomic } from "../host/atomic.ts";
+export { fromBf16, fromF16, toBf16, toF16 } from "./floats.ts";
+export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./safetensors.ts";
+export { type TensorToStore, writeSafetensors, type WriteSafetensorsOptions } from "./safetensors_write.ts";

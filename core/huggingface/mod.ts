@@ -1,0 +1,23 @@
+/**
+ * Models and LoRA adapters in the folders of Hugging Face: load, save, merge.
+ *
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu } from "@firn/train";
+ * import { loadModel, saveModel } from "@firn/train/hub";
+ *
+ * await using gpu = await openGpu();
+ * const model = await loadModel(gpu, "examples/models/sotu");
+ * const parent = await Deno.makeTempDir();
+ * await saveModel(gpu, model, { folder: `${parent}/copy`, dtype: "bfloat16" });
+ * assertEquals((await loadModel(gpu, `${parent}/copy`)).config, model.config);
+ * await Deno.remove(parent, { recursive: true });
+ * ```
+ *
+ * @module
+ */
+
+export { loadModel, type LoadOptions } from "./load.ts";
+export { type SaveDType, saveModel, type SaveOptions } from "./save.ts";
+export { loadAdapter, saveAdapter } from "./adapter.ts";
+export { mergeAdapter, type MergeOptions } from "./merge_adapter.ts";
