@@ -76,7 +76,7 @@ export type {
   Signal,
 } from "./core/policy.ts";
 export * from "./core/train/types.ts";
-export type { MatmulTile, MatmulVariant } from "./kernels/matmul/matmul.ts";
+export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export { defineTraining } from "./core/train/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/train/checkpoint.ts";
 export { newModel } from "./core/huggingface/load.ts";

@@ -6,7 +6,7 @@
 
 import { topological } from "./graph.ts";
 import { fill, type Pullback, type Tensor } from "./tensor.ts";
-import { add } from "./ops/elementwise.ts";
+import { add } from "./ops/arithmetic.ts";
 
 /**
  * Builds the gradients of a scalar with respect to some nodes, and nothing else.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { concat, pad, reshape } from "./ops/shape.ts";
+import { concat, pad, reshape } from "./ops/movement.ts";
 import { fill, fillOp, hostOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "./tensor.ts";
 
 /**

@@ -5,8 +5,10 @@
  */
 
 import { ShapeError } from "./errors.ts";
-import type { MatmulVariant } from "../kernels/matmul/matmul.ts";
-import type { Path } from "./tree.ts";
+import type { MatmulVariant } from "../kernels/matmul/types.ts";
+
+/** The dotted name of a leaf: checkpoint key, component name, error text, buffer label. */
+export type Path = string;
 
 /**
  * Element type of a tensor. Everything differentiable is `f32`; `bf16` is how the device may store frozen weights, which

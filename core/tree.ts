@@ -4,10 +4,9 @@
  * @module
  */
 
-import type { Tensor } from "./tensor.ts";
+import type { Path, Tensor } from "./tensor.ts";
 
-/** The dotted name of a leaf: checkpoint key, component name, error text, buffer label. */
-export type Path = string;
+export type { Path } from "./tensor.ts";
 
 /** A tensor, or a record of trees. */
 export type Tree = Tensor | { readonly [key: string]: Tree };

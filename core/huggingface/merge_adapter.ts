@@ -6,7 +6,7 @@
 
 import { checkAllocations, type Gpu } from "../runtime/device.ts";
 import type { Model } from "../models/model.ts";
-import { add, multiply } from "../ops/elementwise.ts";
+import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";

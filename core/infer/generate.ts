@@ -11,7 +11,7 @@ import { checkUnconsumed, planFor, record, type Recording } from "../runtime/rec
 import { hiddenStates, type Model } from "../models/model.ts";
 import { linear } from "../nn/linear.ts";
 import { embedding } from "../ops/embedding.ts";
-import { reshape } from "../ops/shape.ts";
+import { reshape } from "../ops/movement.ts";
 import { leaf, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { threefry2x32 } from "../../kernels/random.ts";

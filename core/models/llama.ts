@@ -9,11 +9,12 @@
 import { linear, type LinearParams } from "../nn/linear.ts";
 import { type RopeOptions, ropeTables } from "../nn/rope.ts";
 import { attention } from "../ops/attention.ts";
-import { add, multiply, silu } from "../ops/elementwise.ts";
+import { silu } from "../ops/activations.ts";
+import { add, multiply } from "../ops/arithmetic.ts";
 import { embedding } from "../ops/embedding.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
 import { rotary } from "../ops/rotary.ts";
-import { reshape } from "../ops/shape.ts";
+import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import type { ConfigReader, Family } from "./family.ts";

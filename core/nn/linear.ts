@@ -4,9 +4,9 @@
  * @module
  */
 
-import { add, multiply } from "../ops/elementwise.ts";
+import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
-import { reshape } from "../ops/shape.ts";
+import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** Parameters of a linear layer, named as in PyTorch and PEFT. */

@@ -20,12 +20,14 @@ import {
   type Tensor,
   tensor,
 } from "../tensor.ts";
-import { add, broadcast, multiply, subtract, where } from "./elementwise.ts";
+import { add, multiply, subtract } from "./arithmetic.ts";
+import { broadcast, sum } from "./broadcast.ts";
+import { where } from "./comparison.ts";
 import { exp, log } from "./functions.ts";
 import { halvesOf } from "./halves.ts";
 import { matmul } from "./matmul.ts";
-import { max, softmax, sum } from "./reduce.ts";
-import { permute, reshape } from "./shape.ts";
+import { max, softmax } from "./reduce.ts";
+import { permute, reshape } from "./movement.ts";
 
 /** Options of {@link attention}. */
 export interface AttentionOptions {

@@ -12,10 +12,12 @@ import { shiftLabels } from "../../kernels/movement.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, fill, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
-import { add, broadcast, cast, divide, equal, maximum, multiply, subtract, where } from "./elementwise.ts";
+import { add, cast, divide, multiply, subtract } from "./arithmetic.ts";
+import { broadcast, sum } from "./broadcast.ts";
+import { equal, maximum, where } from "./comparison.ts";
 import { exp, log } from "./functions.ts";
-import { max, sum } from "./reduce.ts";
-import { pad, reshape, slice } from "./shape.ts";
+import { max } from "./reduce.ts";
+import { pad, reshape, slice } from "./movement.ts";
 
 /** The label that does not count, as in PyTorch. */
 export const IGNORE: number = -100;

@@ -22,10 +22,11 @@ import {
   type Tensor,
   tensor,
 } from "../tensor.ts";
-import { cast, equal } from "./elementwise.ts";
+import { cast } from "./arithmetic.ts";
+import { equal } from "./comparison.ts";
 import { halvesOf } from "./halves.ts";
 import { matmul } from "./matmul.ts";
-import { reshape } from "./shape.ts";
+import { reshape } from "./movement.ts";
 
 /** 1 where a row's id is the column: f32 [N, V]. */
 function oneHot(ids: Tensor, classes: number): Tensor {

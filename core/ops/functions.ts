@@ -4,9 +4,15 @@
  * @module
  */
 
-import { apply, type Tensor } from "../tensor.ts";
-import { ops } from "./element_ops.ts";
-import { lift, type Operand } from "./elementwise.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { divide, multiply, subtract } from "./arithmetic.ts";
+import { elementwise, lift, type Operand } from "./elementwise.ts";
+
+const expOp: Op<null> = elementwise("exp", {
+  text: ([a]) => `exp(${a})`,
+  value: Math.exp,
+  derivatives: [(_, y, g) => multiply(g, y)],
+});
 
 /**
  * `e^x`.
@@ -24,8 +30,14 @@ import { lift, type Operand } from "./elementwise.ts";
  * ```
  */
 export function exp(x: Operand): Tensor {
-  return apply(ops.exp, [lift(x)], null);
+  return apply(expOp, [lift(x)], null);
 }
+
+const logOp: Op<null> = elementwise("log", {
+  text: ([a]) => `log(${a})`,
+  value: Math.log,
+  derivatives: [([a], _, g) => divide(g, a)],
+});
 
 /**
  * Natural logarithm.
@@ -43,8 +55,14 @@ export function exp(x: Operand): Tensor {
  * ```
  */
 export function log(x: Operand): Tensor {
-  return apply(ops.log, [lift(x)], null);
+  return apply(logOp, [lift(x)], null);
 }
+
+const sqrtOp: Op<null> = elementwise("sqrt", {
+  text: ([a]) => `sqrt(${a})`,
+  value: Math.sqrt,
+  derivatives: [(_, y, g) => divide(multiply(g, 0.5), y)],
+});
 
 /**
  * Square root.
@@ -62,8 +80,14 @@ export function log(x: Operand): Tensor {
  * ```
  */
 export function sqrt(x: Operand): Tensor {
-  return apply(ops.sqrt, [lift(x)], null);
+  return apply(sqrtOp, [lift(x)], null);
 }
+
+const rsqrtOp: Op<null> = elementwise("rsqrt", {
+  text: ([a]) => `inverseSqrt(${a})`,
+  value: (a) => 1 / Math.sqrt(a),
+  derivatives: [([a], y, g) => multiply(multiply(g, -0.5), divide(y, a))],
+});
 
 /**
  * `1 / sqrt(x)`.
@@ -81,8 +105,39 @@ export function sqrt(x: Operand): Tensor {
  * ```
  */
 export function rsqrt(x: Operand): Tensor {
-  return apply(ops.rsqrt, [lift(x)], null);
+  return apply(rsqrtOp, [lift(x)], null);
 }
+
+const absOp: Op<null> = elementwise("abs", {
+  text: ([a]) => `abs(${a})`,
+  value: Math.abs,
+  derivatives: [([a], _, g) => multiply(g, sign(a))],
+});
+
+/**
+ * Absolute value; its gradient at 0 is 0.
+ *
+ * @param x Tensor or number
+ * @returns f32 of the same shape
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { abs, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, abs(tensor([1, -2])))], [1, 2]);
+ * ```
+ */
+export function abs(x: Operand): Tensor {
+  return apply(absOp, [lift(x)], null);
+}
+
+const signOp: Op<null> = elementwise("sign", {
+  text: ([a]) => `sign(${a})`,
+  value: Math.sign,
+  derivatives: ["flat"],
+});
 
 /**
  * -1, 0 or 1; no gradient flows through it.
@@ -100,8 +155,14 @@ export function rsqrt(x: Operand): Tensor {
  * ```
  */
 export function sign(x: Operand): Tensor {
-  return apply(ops.sign, [lift(x)], null);
+  return apply(signOp, [lift(x)], null);
 }
+
+const tanhOp: Op<null> = elementwise("tanh", {
+  text: ([a], t) => `tanh(clamp(${a}, ${t}(-15.0f), ${t}(15.0f)))`,
+  value: Math.tanh,
+  derivatives: [(_, y, g) => multiply(g, subtract(1, multiply(y, y)))],
+});
 
 /**
  * Hyperbolic tangent.
@@ -119,8 +180,14 @@ export function sign(x: Operand): Tensor {
  * ```
  */
 export function tanh(x: Operand): Tensor {
-  return apply(ops.tanh, [lift(x)], null);
+  return apply(tanhOp, [lift(x)], null);
 }
+
+const sigmoidOp: Op<null> = elementwise("sigmoid", {
+  text: ([a], t) => `${t}(1.0f) / (${t}(1.0f) + exp(-${a}))`,
+  value: (a) => 1 / (1 + Math.exp(-a)),
+  derivatives: [(_, y, g) => multiply(g, multiply(y, subtract(1, y)))],
+});
 
 /**
  * Logistic function `1 / (1 + e^-x)`.
@@ -138,5 +205,5 @@ export function tanh(x: Operand): Tensor {
  * ```
  */
 export function sigmoid(x: Operand): Tensor {
-  return apply(ops.sigmoid, [lift(x)], null);
+  return apply(sigmoidOp, [lift(x)], null);
 }

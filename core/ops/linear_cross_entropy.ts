@@ -10,10 +10,11 @@ import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
 import { countedFirstOp, gatherCountedOp, spreadRowsOp } from "./compact_rows.ts";
 import { crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
-import { cast, divide, maximum } from "./elementwise.ts";
+import { cast, divide } from "./arithmetic.ts";
+import { maximum } from "./comparison.ts";
 import { accumulate, matmulOp } from "./matmul.ts";
-import { sum } from "./reduce.ts";
-import { concat, reshape } from "./shape.ts";
+import { sum } from "./broadcast.ts";
+import { concat, reshape } from "./movement.ts";
 
 /** Options of {@link linearCrossEntropy}. */
 export interface LinearCrossEntropyOptions {

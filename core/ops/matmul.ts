@@ -4,11 +4,12 @@
  * @module
  */
 
-import { matmul as matmulKernel, productKey } from "../../kernels/matmul/matmul.ts";
+import { matmul as matmulKernel } from "../../kernels/matmul/matmul.ts";
+import { productKey } from "../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../kernels/matmul/variants.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sameShape, sizeOf, type StoredSpec, type Tensor } from "../tensor.ts";
-import { add } from "./elementwise.ts";
+import { add } from "./arithmetic.ts";
 
 /** Attributes of {@link matmulOp}: which operands are stored transposed. */
 export interface MatmulAttrs {

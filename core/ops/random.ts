@@ -12,7 +12,8 @@ import {
   uniform as uniformKernel,
 } from "../../kernels/random.ts";
 import { apply, type Op, sizeOf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
-import { less, multiply, where } from "./elementwise.ts";
+import { multiply } from "./arithmetic.ts";
+import { less, where } from "./comparison.ts";
 
 /** What tells one draw from another. */
 export interface RandomOptions {

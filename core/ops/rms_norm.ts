@@ -8,11 +8,12 @@ import { rmsNorm as rmsNormKernel, rmsNormGradX as rmsNormGradKernel } from "../
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, sizeOf, type Tensor } from "../tensor.ts";
-import { add, multiply } from "./elementwise.ts";
+import { add, multiply } from "./arithmetic.ts";
 import { rsqrt } from "./functions.ts";
 import { halvesOf } from "./halves.ts";
-import { mean, sum } from "./reduce.ts";
-import { reshape } from "./shape.ts";
+import { sum } from "./broadcast.ts";
+import { mean } from "./reduce.ts";
+import { reshape } from "./movement.ts";
 
 interface Attrs {
   readonly eps: number;

@@ -7,9 +7,9 @@
 import { rotary as rotaryKernel } from "../../kernels/rotary.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
-import { add, multiply, subtract } from "./elementwise.ts";
+import { add, multiply, subtract } from "./arithmetic.ts";
 import { halvesOf } from "./halves.ts";
-import { pad, reshape, slice } from "./shape.ts";
+import { pad, reshape, slice } from "./movement.ts";
 
 interface Attrs {
   readonly inverse: boolean;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { add, divide, multiply, negate } from "../ops/elementwise.ts";
+import { add, divide, multiply, negate } from "../ops/arithmetic.ts";
 import { sqrt } from "../ops/functions.ts";
 import { fill, stepScalar, type Tensor } from "../tensor.ts";
 import type { Optimizer } from "./optimizer.ts";

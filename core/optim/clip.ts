@@ -4,11 +4,12 @@
  * @module
  */
 
-import { add, divide, minimum, multiply, where } from "../ops/elementwise.ts";
+import { add, divide, multiply } from "../ops/arithmetic.ts";
+import { minimum, where } from "../ops/comparison.ts";
 import { embedding } from "../ops/embedding.ts";
 import { sqrt } from "../ops/functions.ts";
-import { sum, sumEach } from "../ops/reduce.ts";
-import { reshape } from "../ops/shape.ts";
+import { sum, sumEach } from "../ops/broadcast.ts";
+import { reshape } from "../ops/movement.ts";
 import { fill, type Tensor, tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Optimizer } from "./optimizer.ts";

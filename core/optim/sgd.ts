@@ -4,7 +4,7 @@
  * @module
  */
 
-import { add, multiply } from "../ops/elementwise.ts";
+import { add, multiply } from "../ops/arithmetic.ts";
 import { fill, stepScalar, type Tensor } from "../tensor.ts";
 import type { Optimizer } from "./optimizer.ts";
 import type { Schedule } from "./schedules.ts";

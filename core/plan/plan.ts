@@ -6,9 +6,9 @@
 
 import { divideAttention } from "../ops/attention.ts";
 import { matmulOp } from "../ops/matmul.ts";
-import { broadcast } from "../ops/elementwise.ts";
-import { slice } from "../ops/shape.ts";
-import { reduceOp, sumEachOp } from "../ops/reduce.ts";
+import { broadcast, sumEachOp } from "../ops/broadcast.ts";
+import { slice } from "../ops/movement.ts";
+import { isReduce } from "../ops/reduce.ts";
 import { rebuild, simplify } from "../graph.ts";
 import {
   ELEMENT_BYTES,
@@ -296,7 +296,7 @@ function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
   const outputs = new Map<Tensor, readonly Tensor[]>();
   const known = (node: Tensor): boolean =>
     isElement(node) || isSource(node) || node.op.kernel !== undefined || node.op === pickOp ||
-    node.op === matmulOp || node.op === reduceOp || node.op === sumEachOp || node.op.name === "reshape";
+    node.op === matmulOp || isReduce(node.op) || node.op === sumEachOp || node.op.name === "reshape";
   return rebuild(roots, (node) => {
     if (node.op === pickOp && outputs.has(node.inputs[0])) {
       return outputs.get(node.inputs[0])![(node.attrs as { index: number }).index];

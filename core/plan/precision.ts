@@ -10,7 +10,8 @@
  */
 
 import { matmulSumOp } from "../ops/matmul.ts";
-import { type ReduceAttrs, reduceOp, sumEachOp } from "../ops/reduce.ts";
+import { type ReduceAttrs, sumEachOp } from "../ops/broadcast.ts";
+import { isReduce } from "../ops/reduce.ts";
 import {
   apply,
   leafOp,
@@ -44,7 +45,7 @@ function valueOf(node: Tensor, output = 0): Value {
 /** Whether a kernel can read an input as f16: programs of elements convert what they load. */
 function reads(node: Tensor, index: number): boolean {
   const { op } = node;
-  return op.element !== undefined || op === reduceOp || op === sumEachOp || op === matmulSumOp ||
+  return op.element !== undefined || isReduce(op) || op === sumEachOp || op === matmulSumOp ||
     (isProduct(node) && index < 2) || op.half?.reads.includes(index) === true;
 }
 
@@ -85,7 +86,7 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
       return op.half.follows && !moved ? [] : op.half.writes;
     }
     if (dtype !== "f32" || sizeOf(shape) === 1) return [];
-    if (op === reduceOp) return isShort(node) && could.has(valueOf(inputs[0]).node) ? [0] : [];
+    if (isReduce(op)) return isShort(node) && could.has(valueOf(inputs[0]).node) ? [0] : [];
     const large = inputs.some((x) => could.has(valueOf(x).node) && sizeOf(x.shape) === sizeOf(shape));
     return isProduct(node) || (isElement(node) && large) ? [0] : [];
   };

@@ -6,7 +6,7 @@
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
 import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
-import type { MatmulVariant } from "../../kernels/matmul/matmul.ts";
+import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { HostData, Target } from "../tensor.ts";
 
 /** An open device. Close it with `await using`: what still waits for it then throws. */

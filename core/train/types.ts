@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MatmulVariant } from "../../kernels/matmul/matmul.ts";
+import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { KernelTime } from "../runtime/profile.ts";
 import type { Cost, Precision } from "../plan/plan.ts";
 import type { Optimizer } from "../optim/optimizer.ts";

@@ -4,13 +4,8 @@
  * @module
  */
 
-import {
-  joinParts,
-  matmul,
-  type MatmulVariant,
-  partialSize,
-  productKey,
-} from "../../kernels/matmul/matmul.ts";
+import { joinParts, matmul } from "../../kernels/matmul/matmul.ts";
+import { type MatmulVariant, partialSize, productKey } from "../../kernels/matmul/types.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
 import type { StorageType } from "../tensor.ts";

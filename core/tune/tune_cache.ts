@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MatmulVariant } from "../../kernels/matmul/matmul.ts";
+import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { writeAtomic } from "../host/atomic.ts";
 
 type Record = { readonly [name: string]: unknown };

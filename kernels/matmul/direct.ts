@@ -5,7 +5,7 @@
  */
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "../kernel.ts";
-import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
+import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, element, frame, type Side, sides, sumReach } from "./frame.ts";
 
 /** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */

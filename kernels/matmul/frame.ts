@@ -7,7 +7,7 @@
 import { render } from "../expression.ts";
 import { f16Header, halfType, toHalf } from "../f16.ts";
 import { repeat } from "../kernel.ts";
-import { type Epilogue, type Matmul, partialSize } from "./matmul.ts";
+import { type Epilogue, type Matmul, partialSize } from "./types.ts";
 import { bf16At, bf16Reader, type Stored } from "../packed.ts";
 
 /** An epilogue that stores a product of some shape as it is, as f16 where `half`. */

@@ -6,7 +6,7 @@
  */
 
 import { repeat } from "../kernel.ts";
-import type { MatmulTile } from "./matmul.ts";
+import type { MatmulTile } from "./types.ts";
 import { element, loadType, oneOf, type Side } from "./frame.ts";
 import { packedPart, packedQuad } from "../packed.ts";
 

@@ -8,7 +8,7 @@
  */
 
 import { GROUP_BUILTINS, type Kernel, repeat } from "../kernel.ts";
-import { type Matmul, type MatmulVariant, productKey } from "./matmul.ts";
+import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, sides, sumReach } from "./frame.ts";
 import { fillTiles, type Tile, tileMemory, tileQuad } from "./load_tiles.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type MatmulTile, type MatmulVariant, partialSize, type Several } from "./matmul.ts";
+import { type MatmulTile, type MatmulVariant, partialSize, type Several } from "./types.ts";
 import { MAX_GROUPS } from "../kernel.ts";
 import { LANES } from "./direct.ts";
 import { tileBytes } from "./load_tiles.ts";

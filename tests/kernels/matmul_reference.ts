@@ -4,13 +4,8 @@
  * @module
  */
 
-import {
-  joinParts,
-  type Matmul,
-  matmul,
-  type MatmulVariant,
-  partialSize,
-} from "../../kernels/matmul/matmul.ts";
+import { joinParts, matmul } from "../../kernels/matmul/matmul.ts";
+import { type Matmul, type MatmulVariant, partialSize } from "../../kernels/matmul/types.ts";
 import { MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { fromF16 } from "../../core/data/floats.ts";
 import { blank, type Data, runKernel } from "./run_kernel.ts";

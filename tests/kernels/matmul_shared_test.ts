@@ -5,7 +5,8 @@
  */
 
 import { assert } from "@std/assert";
-import { type MatmulVariant, maySeveral, productKey } from "../../kernels/matmul/matmul.ts";
+import { maySeveral } from "../../kernels/matmul/matmul.ts";
+import { type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import { isVariant, MATMUL_SPLITS, MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { compute, computeSeveral, definition, LAYOUTS, tiles } from "./matmul_reference.ts";
 import { assertClose, values } from "./run_kernel.ts";

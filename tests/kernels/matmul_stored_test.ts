@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { fromBf16, fromF16, toBf16, toF16 } from "../../core/data/floats.ts";
-import { type MatmulVariant, productKey } from "../../kernels/matmul/matmul.ts";
+import { type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import { storeOnly } from "../../kernels/matmul/frame.ts";
 import { compute, computeSeveral, definition, SIZES, tiles } from "./matmul_reference.ts";
 import { assertClose, type Data, packBf16, testSubgroups, values } from "./run_kernel.ts";

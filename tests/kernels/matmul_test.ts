@@ -1,11 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import {
-  type Matmul,
-  matmul,
-  type MatmulVariant,
-  maySeveral,
-  productKey,
-} from "../../kernels/matmul/matmul.ts";
+import { matmul, maySeveral } from "../../kernels/matmul/matmul.ts";
+import { type Matmul, type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import type { Expression } from "../../kernels/expression.ts";
 import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { compute, definition, LAYOUTS, SIZES, tiles } from "./matmul_reference.ts";

@@ -28,7 +28,7 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
-import { broadcast } from "../../core/ops/elementwise.ts";
+import { broadcast } from "../../core/ops/broadcast.ts";
 import { dependences } from "../../core/plan/prefix/batch_dependence.ts";
 import { topological } from "../../core/graph.ts";
 import { expand } from "../../core/plan/plan.ts";

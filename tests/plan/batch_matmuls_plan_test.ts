@@ -22,7 +22,7 @@ import {
 import { toBf16 } from "@firn/train/data";
 import { plan, type PlanOptions } from "../../core/plan/plan.ts";
 import { upload } from "../../core/runtime/record.ts";
-import { sumEach } from "../../core/ops/reduce.ts";
+import { sumEach } from "../../core/ops/broadcast.ts";
 import type { DType, Target } from "../../core/tensor.ts";
 import { assertNear, random } from "../reference/values.ts";
 

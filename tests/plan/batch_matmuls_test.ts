@@ -23,7 +23,7 @@ import {
   type TokenBatch,
 } from "@firn/train";
 import type { LlamaParams } from "@firn/train/models";
-import type { MatmulVariant } from "../../kernels/matmul/matmul.ts";
+import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { ALL_SIGNALS, llamaSource, scheduled, tokenBatch, valuesOf } from "../train/tiny.ts";
 import { assertNear } from "../reference/values.ts";
 

@@ -6,7 +6,7 @@
 
 import type { Gpu } from "../../core/runtime/device.ts";
 import type { Target } from "../../core/tensor.ts";
-import type { MatmulVariant } from "../../kernels/matmul/matmul.ts";
+import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { tiles } from "../kernels/matmul_reference.ts";
 
 /** A target that cuts up every product in one way. */

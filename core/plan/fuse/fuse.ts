@@ -6,7 +6,8 @@
 
 import { topological } from "../../graph.ts";
 import { matmulOp, matmulSumOp } from "../../ops/matmul.ts";
-import { reduceOp, sumEachOp } from "../../ops/reduce.ts";
+import { sumEachOp } from "../../ops/broadcast.ts";
+import { isReduce } from "../../ops/reduce.ts";
 import { fillOp, hostOp, leafOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "../../tensor.ts";
 import { crowded, cutOf, cycles } from "./fusion_limits.ts";
 
@@ -223,7 +224,7 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
     let last = -Infinity;
     for (const reader of readers.get(node)!) {
       // An element may be computed again by elements and reductions that read it, and the leaf is read there.
-      if (seen.has(reader) || (isElement(node) && !isElement(reader) && reader.op !== reduceOp)) continue;
+      if (seen.has(reader) || (isElement(node) && !isElement(reader) && !isReduce(reader.op))) continue;
       seen.add(reader);
       last = Math.max(last, level.get(reader)!);
       if (isElement(reader) || reader.op.name === "reshape") last = Math.max(last, lastRead(reader, seen));
@@ -285,9 +286,9 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
       cost.set(node, recomputing(node, cost));
       const after = readers.get(node)!;
       const must = needed.has(node) || cuts.has(node) ||
-        after.some((r) => !isElement(r) && r.op !== reduceOp && r.op !== sumEachOp);
+        after.some((r) => !isElement(r) && !isReduce(r.op) && r.op !== sumEachOp);
       const shared = after.some((r) =>
-        (isElement(r) && find(r) !== find(node)) || (r.op === reduceOp && after.length > 1)
+        (isElement(r) && find(r) !== find(node)) || (isReduce(r.op) && after.length > 1)
       );
       if (must || (shared && cost.get(node) === COSTLY)) {
         stored.add(node);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { sumEachOp } from "../../ops/reduce.ts";
+import { sumEachOp } from "../../ops/broadcast.ts";
 import type { Tensor } from "../../tensor.ts";
 import { bufferTable } from "../lower/buffers.ts";
 import { baseOf, express } from "./codegen.ts";

@@ -7,9 +7,10 @@
  * @module
  */
 
-import { maySeveral, productKey } from "../../../kernels/matmul/matmul.ts";
+import { maySeveral } from "../../../kernels/matmul/matmul.ts";
+import { productKey } from "../../../kernels/matmul/types.ts";
 import { topological } from "../../graph.ts";
-import { add } from "../../ops/elementwise.ts";
+import { add } from "../../ops/arithmetic.ts";
 import {
   type MatmulAttrs,
   matmulOp,
@@ -18,7 +19,7 @@ import {
   MOST_SUMMED,
   type ProductAttrs,
 } from "../../ops/matmul.ts";
-import { reshape } from "../../ops/shape.ts";
+import { reshape } from "../../ops/movement.ts";
 import { apply, sameShape, type Target, type Tensor } from "../../tensor.ts";
 import { baseOf } from "../fuse/codegen.ts";
 import { type Fusion, isElement, readersOf } from "../fuse/fuse.ts";

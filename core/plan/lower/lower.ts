@@ -6,12 +6,8 @@
 
 import { elementwise as elementwiseText, partialCount } from "../../../kernels/elementwise.ts";
 import type { Expression } from "../../../kernels/expression.ts";
-import {
-  type Epilogue,
-  joinParts as joinPartsText,
-  matmul as matmulText,
-  partialSize,
-} from "../../../kernels/matmul/matmul.ts";
+import { joinParts as joinPartsText, matmul as matmulText } from "../../../kernels/matmul/matmul.ts";
+import { type Epilogue, partialSize } from "../../../kernels/matmul/types.ts";
 import { storeOnly } from "../../../kernels/matmul/frame.ts";
 import {
   collect,
@@ -22,7 +18,8 @@ import {
   RUN_FIELDS,
 } from "../../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../../kernels/kernel.ts";
-import { type ReduceAttrs, reduceOp, sumEachOp } from "../../ops/reduce.ts";
+import { type ReduceAttrs, sumEachOp } from "../../ops/broadcast.ts";
+import { isReduce } from "../../ops/reduce.ts";
 import { fillOp, type KernelText, pickOp, sizeOf, type Tensor } from "../../tensor.ts";
 import { batchesOf, type Program, sharedInputs } from "../fuse/batch_elementwise.ts";
 import { type Buffer, bufferTable } from "./buffers.ts";
@@ -132,7 +129,7 @@ export function createLowering(
     if (isProduct(node)) {
       if (!inGroups.has(node)) addProduct(node);
       else if (together.has(node)) addTogether(together.get(node)!);
-    } else if (node.op === reduceOp) addReduce(node);
+    } else if (isReduce(node.op)) addReduce(node);
     else if (node.op === sumEachOp) addSums(node);
     else addKernel(node);
   }

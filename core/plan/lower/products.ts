@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Matmul, type MatmulVariant, productKey } from "../../../kernels/matmul/matmul.ts";
+import { type Matmul, type MatmulVariant, productKey } from "../../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../../kernels/matmul/variants.ts";
 import { matmulSizes, matmulSumOp, type ProductAttrs } from "../../ops/matmul.ts";
 import type { Target, Tensor } from "../../tensor.ts";

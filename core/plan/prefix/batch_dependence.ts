@@ -9,10 +9,10 @@
  * @module
  */
 
-import { broadcastOp } from "../../ops/element_ops.ts";
+import { broadcastOp, type ReduceAttrs } from "../../ops/broadcast.ts";
 import { embeddingOp } from "../../ops/embedding.ts";
 import { matmulOp, matmulSumOp, type ProductAttrs } from "../../ops/matmul.ts";
-import { type ReduceAttrs, reduceOp } from "../../ops/reduce.ts";
+import { isReduce } from "../../ops/reduce.ts";
 import { fillOp, hostOp, leafOp, pickOp, sizeOf, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import { isElement } from "../fuse/fuse.ts";
@@ -113,7 +113,7 @@ function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
     );
   }
   if (op === embeddingOp) return of[0] !== "apart";
-  if (op === reduceOp) return whole(sizeOf(inputs[0].shape.slice(0, (attrs as ReduceAttrs).axis)));
+  if (isReduce(op)) return whole(sizeOf(inputs[0].shape.slice(0, (attrs as ReduceAttrs).axis)));
   const [first] = inputs[0].shape;
   switch (op.name) {
     case "rmsNorm":

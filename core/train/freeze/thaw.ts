@@ -8,7 +8,7 @@
  */
 
 import { topological } from "../../graph.ts";
-import { multiply } from "../../ops/elementwise.ts";
+import { multiply } from "../../ops/arithmetic.ts";
 import type { OptimizerStep } from "../../optim/optimizer.ts";
 import { stepScalarOp, type Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";

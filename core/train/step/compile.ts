@@ -6,7 +6,7 @@
 
 import type { Gpu } from "../../runtime/device.ts";
 import { chooseMatmul, isVariant } from "../../../kernels/matmul/variants.ts";
-import type { MatmulVariant } from "../../../kernels/matmul/matmul.ts";
+import type { MatmulVariant } from "../../../kernels/matmul/types.ts";
 import { type Plan, plan, type Precision, prepare } from "../../plan/plan.ts";
 import type { PrefixOptions } from "../../plan/prefix/cut.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";

@@ -11,8 +11,9 @@
  * @module
  */
 
-import { add, divide, equal, less, maximum, multiply, where } from "../../ops/elementwise.ts";
-import { sum, sumEach } from "../../ops/reduce.ts";
+import { add, divide, multiply } from "../../ops/arithmetic.ts";
+import { equal, less, maximum, where } from "../../ops/comparison.ts";
+import { sum, sumEach } from "../../ops/broadcast.ts";
 import { apply, leaf, type Op, type Spec, type Tensor, tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 

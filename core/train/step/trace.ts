@@ -5,9 +5,11 @@
  */
 
 import { grad } from "../../grad.ts";
-import { abs, add, broadcast, equal, multiply, subtract, where } from "../../ops/elementwise.ts";
-import { sumEach } from "../../ops/reduce.ts";
-import { concat, reshape } from "../../ops/shape.ts";
+import { add, multiply, subtract } from "../../ops/arithmetic.ts";
+import { broadcast, sumEach } from "../../ops/broadcast.ts";
+import { equal, where } from "../../ops/comparison.ts";
+import { abs } from "../../ops/functions.ts";
+import { concat, reshape } from "../../ops/movement.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/plan.ts";
 import type { Signal } from "../../policy.ts";

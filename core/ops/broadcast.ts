@@ -1,0 +1,244 @@
+/**
+ * Broadcasting and summation: each is the transpose of the other, so the gradient of one is the other.
+ *
+ * @module
+ */
+
+import { ShapeError } from "../errors.ts";
+import { apply, type Op, sameShape, type Spec, type Tensor } from "../tensor.ts";
+import { reshape, slice } from "./movement.ts";
+
+/**
+ * The shape that NumPy broadcasting gives.
+ *
+ * @param name The operation, for the error
+ * @param shapes Shapes of its inputs
+ * @returns The common shape
+ * @throws {ShapeError} When two sizes differ and neither is 1
+ */
+export function broadcastShape(name: string, shapes: readonly (readonly number[])[]): number[] {
+  const rank = Math.max(...shapes.map((s) => s.length));
+  return Array.from({ length: rank }, (_, d) => {
+    let size = 1;
+    for (const shape of shapes) {
+      const own = shape[d - rank + shape.length] ?? 1;
+      if (own === 1) continue;
+      if (size !== 1 && size !== own) throw new ShapeError(name, "shapes must broadcast", shapes);
+      size = own;
+    }
+    return size;
+  });
+}
+
+/**
+ * Sums a gradient down to the shape of an input that was broadcast.
+ *
+ * @param gradient f32 of the broadcast shape
+ * @param shape Shape of the input
+ * @returns f32 of that shape
+ */
+export function sumTo(gradient: Tensor, shape: readonly number[]): Tensor {
+  if (sameShape(gradient.shape, shape)) return gradient;
+  const lead = gradient.shape.length - shape.length;
+  const axes = gradient.shape.flatMap((size, d) =>
+    d < lead || (shape[d - lead] === 1 && size !== 1) ? [d] : []
+  );
+  return reshape(sum(gradient, axes), shape);
+}
+
+/** The record of {@link broadcast}. */
+export const broadcastOp: Op<{ shape: readonly number[] }> = {
+  name: "broadcast",
+  infer([input], { shape }) {
+    if (!sameShape(broadcastShape("broadcast", [input.shape, shape]), shape)) {
+      throw new ShapeError("broadcast", "the input must broadcast to the shape", [input.shape, shape]);
+    }
+    return [{ shape, dtype: "f32" }];
+  },
+  pullbacks: [({ inputs, gradient }) => sumTo(gradient, inputs[0].shape)],
+  element: { text: ([a]) => a, value: (a) => a },
+};
+
+/**
+ * Repeats a tensor along new or size-1 axes.
+ *
+ * @param x f32
+ * @param shape The shape to reach
+ * @returns f32 of that shape
+ * @throws {ShapeError} When `x` does not broadcast to it
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { broadcast, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, broadcast(tensor([1, 2], [2, 1]), [2, 3]))], [1, 1, 1, 2, 2, 2]);
+ * ```
+ */
+export function broadcast(x: Tensor, shape: readonly number[]): Tensor {
+  return apply(broadcastOp, [x], { shape });
+}
+
+/** Attributes of a reduction of neighbouring axes. */
+export interface ReduceAttrs {
+  /** First axis. */
+  readonly axis: number;
+  /** Number of axes. */
+  readonly count: number;
+  /** How elements are combined. */
+  readonly kind: "sum" | "max";
+}
+
+/**
+ * Output of a reduction of neighbouring axes.
+ *
+ * @param inputs The input
+ * @param attrs The axes
+ * @returns f32 without the axes
+ * @throws {ShapeError} When an axis does not exist
+ */
+export function inferReduce([input]: readonly Spec[], { axis, count }: ReduceAttrs): readonly Spec[] {
+  if (axis < 0 || axis + count > input.shape.length) {
+    throw new ShapeError("reduce", `axes ${axis} to ${axis + count - 1} must exist`, [input.shape]);
+  }
+  return [{ shape: input.shape.toSpliced(axis, count), dtype: "f32" }];
+}
+
+/**
+ * Repeats a reduced tensor along the axes that were removed.
+ *
+ * @param reduced f32 without the axes
+ * @param options Shape before the reduction, and the axes
+ * @returns f32 of that shape
+ */
+export function expandReduced(
+  reduced: Tensor,
+  { shape, axis, count }: { readonly shape: readonly number[] } & Pick<ReduceAttrs, "axis" | "count">,
+): Tensor {
+  return broadcast(reshape(reduced, keptShape(shape, { axis, count })), shape);
+}
+
+/** A shape whose reduced axes have size 1. */
+export function keptShape(
+  shape: readonly number[],
+  { axis, count }: Pick<ReduceAttrs, "axis" | "count">,
+): number[] {
+  return shape.map((d, i) => i >= axis && i < axis + count ? 1 : d);
+}
+
+/** Sums neighbouring axes; the planner fuses the elementwise operations that feed it. */
+export const reduceSumOp: Op<ReduceAttrs> = {
+  name: "reduce",
+  infer: inferReduce,
+  pullbacks: [
+    ({ inputs: [{ shape }], gradient, attrs: { axis, count } }) =>
+      expandReduced(gradient, { shape, axis, count }),
+  ],
+};
+
+/** Sums each of many tensors to one number; the planner adds them up inside the kernels that make them. */
+export const sumEachOp: Op<{ size: number }> = {
+  name: "sumEach",
+  infer(inputs, { size }) {
+    if (!Number.isInteger(size) || size < inputs.length) {
+      throw new RangeError(
+        `Cannot apply "sumEach" as "size" must be whole and at least the number of tensors, ${inputs.length}: got ${size}`,
+      );
+    }
+    return [{ shape: [size], dtype: "f32" }];
+  },
+  pullbacks: [({ inputs, gradient, index }) => {
+    const { shape } = inputs[index];
+    const own = gradient.shape[0] === 1 ? gradient : slice(gradient, { starts: [index], sizes: [1] });
+    return broadcast(reshape(own, shape.map(() => 1)), shape);
+  }],
+};
+
+/**
+ * The totals of many tensors.
+ *
+ * @param tensors Tensors of any shape, f32
+ * @param options `size`: length of the result, which is zero after the totals; as many as `tensors` when absent. What reads
+ * a result of one size is the same kernel for any number of tensors
+ * @returns f32 [size]
+ * @throws {RangeError} When there are more tensors, or the size is not whole
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill, openGpu, read, sumEach } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, sumEach([fill(1, [3]), fill(2, [2, 2])]))], [3, 8]);
+ * ```
+ */
+export function sumEach(tensors: readonly Tensor[], options: { readonly size?: number } = {}): Tensor {
+  const { size = tensors.length } = options;
+  return apply(sumEachOp, tensors, { size });
+}
+
+/**
+ * Reduces axes, one run of neighbours after the other, the last first.
+ *
+ * @param x f32
+ * @param options The record of the reduction, its kind, and the axes to remove (negative from the end, all when absent)
+ * @returns f32 without those axes
+ * @throws {ShapeError} When an axis does not exist or is named twice
+ */
+export function reduceAxes(
+  x: Tensor,
+  { op, kind, axes }: {
+    readonly op: Op<ReduceAttrs>;
+    readonly kind: ReduceAttrs["kind"];
+    readonly axes?: number | readonly number[];
+  },
+): Tensor {
+  let result = x;
+  for (const { axis, count } of runsOf(x.shape, axes)) result = apply(op, [result], { axis, count, kind });
+  return result;
+}
+
+/** Runs of neighbouring axes, the last first. */
+function runsOf(
+  shape: readonly number[],
+  axes: number | readonly number[] = shape.map((_, d) => d),
+): Pick<ReduceAttrs, "axis" | "count">[] {
+  const list = [axes].flat();
+  const sorted = list.map((a) => a < 0 ? a + shape.length : a).toSorted((a, b) => b - a);
+  if (new Set(sorted).size !== sorted.length) {
+    throw new ShapeError("reduce", `axes [${list}] must differ`, [shape]);
+  }
+  const runs: { axis: number; count: number }[] = [];
+  for (const axis of sorted) {
+    const last = runs.at(-1);
+    if (last?.axis === axis + 1) runs[runs.length - 1] = { axis, count: last.count + 1 };
+    else runs.push({ axis, count: 1 });
+  }
+  return runs;
+}
+
+/**
+ * Sum over axes.
+ *
+ * @param x f32 tensor
+ * @param axes Axes to remove, negative from the end; all when absent
+ * @returns f32, without those axes
+ * @throws {ShapeError} When an axis is not there or named twice
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, sum, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 5], [2, 2]);
+ * assertEquals([...await read(gpu, sum(x, 0))], [4, 7]);
+ * ```
+ */
+export function sum(x: Tensor, axes?: number | readonly number[]): Tensor {
+  const runs = runsOf(x.shape, axes), rank = x.shape.length;
+  const all = rank === 0 || (runs.length === 1 && runs[0].axis === 0 && runs[0].count === rank);
+  if (all) return reshape(sumEach([x]), []);
+  return reduceAxes(x, { op: reduceSumOp, kind: "sum", axes });
+}
