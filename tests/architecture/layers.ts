@@ -1,0 +1,64 @@
+/**
+ * Which folder may import which.
+ *
+ * @module
+ */
+
+import { edges } from "./imports.ts";
+import type { Offence, Source } from "./source.ts";
+
+/**
+ * The house from the ground up. A file belongs to the row with the longest name that its path begins with. It may
+ * import files of its own row and of the rows above it, in this list; names in one row are on one level.
+ */
+export const LAYERS: readonly (readonly string[])[] = [
+  ["kernels/"],
+  ["core/errors.ts"],
+  ["core/tensor.ts"],
+  ["core/tree.ts"],
+  ["core/policy.ts"],
+  ["core/ops/"],
+  ["core/graph.ts"],
+  ["core/grad.ts"],
+  ["core/nn/"],
+  ["core/models/"],
+  ["core/optim/"],
+  ["core/host/"],
+  ["core/data/"],
+  ["core/plan/types.ts"],
+  ["core/plan/alias.ts", "core/plan/strides.ts", "core/plan/predicates.ts"],
+  ["core/plan/rewrite/"],
+  ["core/plan/precision.ts"],
+  ["core/plan/fuse/"],
+  ["core/plan/lower/"],
+  ["core/plan/memory/"],
+  ["core/plan/prefix/"],
+  ["core/plan/plan.ts"],
+  ["core/runtime/"],
+  ["core/tune/"],
+  ["core/infer/"],
+  ["core/train/"],
+  ["core/huggingface/"],
+  ["core/report/"],
+  ["policies/"],
+  ["mod.ts"],
+];
+
+/** The imports that lead down the list, and the files that stand in no row of it. */
+export function upwardImports(
+  sources: readonly Source[],
+  layers: readonly (readonly string[])[] = LAYERS,
+): Offence[] {
+  const homeless = sources.filter(({ path }) => row(path, layers) < 0)
+    .map(({ path }) => ({ path, line: 1, text: "stands in no row of LAYERS" }));
+  const upward = edges(sources).filter(({ path, to }) => {
+    const own = row(path, layers), other = row(to, layers);
+    return own >= 0 && (other < 0 || other > own);
+  });
+  return [...homeless, ...upward];
+}
+
+function row(path: string, layers: readonly (readonly string[])[]): number {
+  const names = layers.flat().filter((name) => path.startsWith(name)).sort((a, b) => b.length - a.length);
+  return layers.findIndex((names_) => names_.includes(names[0]));
+}
