@@ -51,7 +51,7 @@ export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./
 export { free } from "./core/runtime/residents.ts";
 export { read, readAll } from "./core/runtime/record.ts";
 export type { KernelTime } from "./core/runtime/profile.ts";
-export type { Cost, Precision } from "./core/plan/plan.ts";
+export type { Cost, Precision } from "./core/plan/types.ts";
 export * from "./core/models/mod.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
 export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./core/optim/clip.ts";

@@ -7,7 +7,7 @@
 import { ShapeError } from "../errors.ts";
 import { createBuffer, type Gpu, writeValues } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
-import { bytesOf } from "../plan/plan.ts";
+import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed, planFor, record } from "../runtime/record.ts";
 import { broadcast } from "../ops/broadcast.ts";
 import { equal, where } from "../ops/comparison.ts";

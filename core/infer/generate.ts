@@ -6,7 +6,7 @@
 
 import { createBuffer, type Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
-import { bytesOf } from "../plan/plan.ts";
+import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed, planFor, record, type Recording } from "../runtime/record.ts";
 import { hiddenStates, type Model } from "../models/model.ts";
 import { linear } from "../nn/linear.ts";

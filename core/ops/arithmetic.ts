@@ -7,7 +7,8 @@
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { elementwise, lift, type Operand } from "./elementwise.ts";
 
-const addOp: Op<null> = elementwise("add", {
+/** The sum of two tensors. */
+export const addOp: Op<null> = elementwise("add", {
   text: ([a, b]) => `${a} + ${b}`,
   value: (a, b) => a + b,
   derivatives: [(_, __, g) => g],

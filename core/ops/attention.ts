@@ -9,17 +9,7 @@ import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backwar
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { visiblePairs } from "../../kernels/attention/frame.ts";
 import { ShapeError } from "../errors.ts";
-import { rebuild } from "../graph.ts";
-import {
-  apply,
-  type Op,
-  pick,
-  pickOp,
-  type StoredSpec,
-  type Target,
-  type Tensor,
-  tensor,
-} from "../tensor.ts";
+import { apply, type Op, pick, type StoredSpec, type Tensor, tensor } from "../tensor.ts";
 import { add, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, sum } from "./broadcast.ts";
 import { where } from "./comparison.ts";
@@ -39,29 +29,32 @@ export interface AttentionOptions {
   readonly window?: number | null;
 }
 
-interface Attrs {
+/** Attributes of {@link attentionOp}. */
+export interface AttentionAttrs {
   readonly scale: number;
   readonly causal: boolean;
   readonly window: number | null;
 }
 
 /** Of a gradient: in how many parts it comes, one after the other, to be added up; whole when absent. */
-interface GradAttrs extends Attrs {
+export interface AttentionGradAttrs extends AttentionAttrs {
   readonly parts?: number;
 }
 
-function sizes([q, k]: readonly StoredSpec[], attrs: Attrs) {
+/** Sizes of queries and keys, as kernels take them. */
+export function attentionSizes([q, k]: readonly StoredSpec[], attrs: AttentionAttrs) {
   const [batch, time, heads, dim] = q.shape;
   return { batch, time, keys: k.shape[1], heads, kvHeads: k.shape[2], dim, ...attrs };
 }
 
 /** Pairs of a query and a key that it sees. */
-function pairs(inputs: readonly StoredSpec[], attrs: Attrs): number {
-  const shape = sizes(inputs, attrs), { keys, causal, window } = shape;
+function pairs(inputs: readonly StoredSpec[], attrs: AttentionAttrs): number {
+  const shape = attentionSizes(inputs, attrs), { keys, causal, window } = shape;
   return visiblePairs({ shape, keys, causal: causal || window !== null, window });
 }
 
-const attentionOp: Op<Attrs> = {
+/** Inputs queries, keys and values; outputs the result and the log-sum-exp of each row of scores. */
+export const attentionOp: Op<AttentionAttrs> = {
   name: "attention",
   half: { reads: [0, 1, 2], writes: [0] },
   infer([q, k, v]) {
@@ -81,19 +74,23 @@ const attentionOp: Op<Attrs> = {
     return [{ shape: q.shape, dtype: "f32" }, { shape: q.shape.slice(0, 3), dtype: "f32" }];
   },
   pullbacks: [
-    (context) => apply(gradQOp, gradInputs(context), context.attrs),
-    (context) => addHeads(apply(gradKVOp, gradInputs(context), context.attrs), context.inputs[1].shape),
+    (context) => apply(attentionGradQOp, gradInputs(context), context.attrs),
     (context) =>
-      addHeads(pick(apply(gradKVOp, gradInputs(context), context.attrs), 1), context.inputs[2].shape),
+      addHeads(apply(attentionGradKVOp, gradInputs(context), context.attrs), context.inputs[1].shape),
+    (context) =>
+      addHeads(
+        pick(apply(attentionGradKVOp, gradInputs(context), context.attrs), 1),
+        context.inputs[2].shape,
+      ),
   ],
   kernel({ inputs, outputs, attrs, target }) {
-    const size = sizes(inputs, attrs), halves = halvesOf(inputs, outputs);
+    const size = attentionSizes(inputs, attrs), halves = halvesOf(inputs, outputs);
     const tiling = attentionTiling(size, { ...target, pass: "forward" });
     return { kernel: attentionKernel({ ...size, ...tiling, halves }), writes: [0, 1] };
   },
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * pairs(inputs, attrs),
   definition([q, k, v], attrs) {
-    const { batch, time, keys, heads, kvHeads, dim } = sizes([q, k], attrs);
+    const { batch, time, keys, heads, kvHeads, dim } = attentionSizes([q, k], attrs);
     const ahead = (x: Tensor): Tensor =>
       reshape(permute(x, [0, 2, 1, 3]), [batch * x.shape[2], x.shape[1], dim]);
     const repeated = (x: Tensor): Tensor =>
@@ -120,7 +117,7 @@ const attentionOp: Op<Attrs> = {
 };
 
 /** 1 where query i may see key j: f32 [1, T, S]. */
-function visible(time: number, keys: number, { causal, window }: Attrs): Tensor {
+function visible(time: number, keys: number, { causal, window }: AttentionAttrs): Tensor {
   const mask = new Float32Array(time * keys);
   for (let i = 0; i < time; i++) {
     const at = i + keys - time;
@@ -148,22 +145,24 @@ function addHeads(shares: Tensor, shape: readonly number[]): Tensor {
   return reshape(sum(reshape(shares, [batch, keys, kvHeads, shares.shape[2] / kvHeads, dim]), 3), shape);
 }
 
-const inParts = (shape: readonly number[], { parts }: GradAttrs): readonly number[] =>
+const inParts = (shape: readonly number[], { parts }: AttentionGradAttrs): readonly number[] =>
   parts === undefined ? shape : [parts, ...shape];
 
-const gradQOp: Op<GradAttrs> = {
+/** Inputs of {@link gradInputs}; output the gradient by the queries. */
+export const attentionGradQOp: Op<AttentionGradAttrs> = {
   name: "attentionGradQ",
   half: { reads: [0, 1, 2, 3], writes: [0] },
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
   kernel({ inputs, outputs, attrs, target }) {
-    const size = sizes(inputs, attrs), halves = halvesOf(inputs, outputs);
+    const size = attentionSizes(inputs, attrs), halves = halvesOf(inputs, outputs);
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ" }), parts: attrs.parts };
     return { kernel: attentionGradQ({ ...size, ...tiling, halves }) };
   },
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
 };
 
-const gradKVOp: Op<GradAttrs> = {
+/** Inputs of {@link gradInputs}; outputs the gradients by keys and by values, one share for each query head. */
+export const attentionGradKVOp: Op<AttentionGradAttrs> = {
   name: "attentionGradKV",
   half: { reads: [0, 1, 2, 3], writes: [0, 1] },
   infer([q, k], attrs) {
@@ -171,7 +170,7 @@ const gradKVOp: Op<GradAttrs> = {
     return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];
   },
   kernel({ inputs, outputs, attrs, wanted: [k, v], target }) {
-    const size = sizes(inputs, attrs), reads = k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4];
+    const size = attentionSizes(inputs, attrs), reads = k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4];
     const halves = halvesOf(reads.map((i) => inputs[i]), outputs.slice(k ? 0 : 1, v ? 2 : 1));
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV" }), parts: attrs.parts };
     return { kernel: attentionGradKV({ ...size, ...tiling, halves, outputs: { k, v } }), reads };
@@ -181,30 +180,6 @@ const gradKVOp: Op<GradAttrs> = {
     return products * inputs[0].shape[3] * pairs(inputs, attrs);
   },
 };
-
-/**
- * Cuts gradients of attention into parts where the device has more processors than there are blocks of rows.
- *
- * @param roots Roots of the graph
- * @param target What the device is
- * @returns Equivalent roots
- */
-export function divideAttention(roots: readonly Tensor[], target: Target): Tensor[] {
-  const divided = new Map<Tensor, Tensor>();
-  return rebuild(roots, (node) => {
-    if (node.op === pickOp && divided.has(node.inputs[0])) {
-      return sum(pick(divided.get(node.inputs[0])!, (node.attrs as { index: number }).index), 0);
-    }
-    if (node.op !== gradQOp && node.op !== gradKVOp) return node;
-    const attrs = node.attrs as GradAttrs, pass = node.op === gradQOp ? "gradQ" : "gradKV";
-    const { parts = 1 } = attentionTiling(sizes(node.inputs, attrs), { ...target, pass });
-    if (parts === 1) return node;
-    const all = apply(node.op, node.inputs, { ...attrs, parts });
-    const total = sum(all, 0);
-    divided.set(total, all);
-    return total;
-  });
-}
 
 /**
  * Attention: `softmax(q k^T * scale) v`, one pass, no T x S matrix in memory.

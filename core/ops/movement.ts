@@ -14,7 +14,8 @@ import {
   slice as sliceKernel,
 } from "../../kernels/movement.ts";
 
-const reshapeOp: Op<{ shape: readonly number[] }> = {
+/** The same elements in another shape; no kernel runs. */
+export const reshapeOp: Op<{ shape: readonly number[] }> = {
   name: "reshape",
   infer([input], { shape }) {
     if (sizeOf(input.shape) !== sizeOf(shape)) {

@@ -6,15 +6,7 @@
 
 import { type Op, sizeOf, type Tensor } from "../tensor.ts";
 import { divide, multiply, subtract } from "./arithmetic.ts";
-import {
-  expandReduced,
-  inferReduce,
-  keptShape,
-  type ReduceAttrs,
-  reduceAxes,
-  reduceSumOp,
-  sum,
-} from "./broadcast.ts";
+import { expandReduced, inferReduce, keptShape, type ReduceAttrs, reduceAxes, sum } from "./broadcast.ts";
 import { equal } from "./comparison.ts";
 import { exp } from "./functions.ts";
 import { reshape } from "./movement.ts";
@@ -29,16 +21,6 @@ export const reduceMaxOp: Op<ReduceAttrs> = {
       equal(x, reshape(output, keptShape(x.shape, { axis, count }))),
     )],
 };
-
-/**
- * Whether an operation reduces neighbouring axes, with {@link ReduceAttrs}.
- *
- * @param op The operation
- * @returns True of sums and maxima
- */
-export function isReduce(op: Op): boolean {
-  return op === reduceSumOp || op === reduceMaxOp;
-}
 
 /**
  * Mean over axes.

@@ -10,42 +10,17 @@
  */
 
 import { matmulSumOp } from "../ops/matmul.ts";
-import { type ReduceAttrs, sumEachOp } from "../ops/broadcast.ts";
-import { isReduce } from "../ops/reduce.ts";
-import {
-  apply,
-  leafOp,
-  type Op,
-  pickOp,
-  sizeOf,
-  type Spec,
-  type StoredSpec,
-  type Tensor,
-} from "../tensor.ts";
-import { type Fusion, isElement, isProduct } from "./fuse/fuse.ts";
-
-/** Whether an output of a node is stored as f16. */
-export type IsHalf = (node: Tensor, output?: number) => boolean;
-
-/** An output of a node that has a buffer. */
-interface Value {
-  readonly node: Tensor;
-  readonly output: number;
-}
-
-/** Where the value that an alias shows is made. */
-function valueOf(node: Tensor, output = 0): Value {
-  if (node.op.name === "reshape") return valueOf(node.inputs[0]);
-  if (node.op === pickOp) {
-    return { node: node.inputs[0], output: (node.attrs as { index: number }).index };
-  }
-  return { node, output };
-}
+import { addOp } from "../ops/arithmetic.ts";
+import type { ReduceAttrs } from "../ops/broadcast.ts";
+import { apply, leafOp, type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { isReshape, outputOf } from "./alias.ts";
+import { isElement, isProduct, isReduction, isSumEach } from "./predicates.ts";
+import type { Fusion, IsHalf } from "./types.ts";
 
 /** Whether a kernel can read an input as f16: programs of elements convert what they load. */
 function reads(node: Tensor, index: number): boolean {
   const { op } = node;
-  return op.element !== undefined || isReduce(op) || op === sumEachOp || op === matmulSumOp ||
+  return op.element !== undefined || isReduction(node) || isSumEach(node) || op === matmulSumOp ||
     (isProduct(node) && index < 2) || op.half?.reads.includes(index) === true;
 }
 
@@ -61,15 +36,15 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
   // Outputs that stay f32, and outputs that are f16.
   const wide = new Map<Tensor, Set<number>>(), half = new Map<Tensor, readonly number[]>();
   const keepWide = (tensor: Tensor): void => {
-    const { node, output } = valueOf(tensor);
+    const { node, output } = outputOf(tensor);
     if (!wide.has(node)) wide.set(node, new Set());
     wide.get(node)!.add(output);
   };
   const isHalf = (tensor: Tensor, output = 0): boolean => {
-    const value = valueOf(tensor, output);
+    const value = outputOf(tensor, output);
     return half.get(value.node)?.includes(value.output) === true;
   };
-  const own = order.filter((node) => valueOf(node).node === node);
+  const own = order.filter((node) => outputOf(node).node === node);
   for (const root of roots) keepWide(root);
   for (const node of exactNodes(order)) keepWide(node);
   for (const node of own) {
@@ -86,8 +61,8 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
       return op.half.follows && !moved ? [] : op.half.writes;
     }
     if (dtype !== "f32" || sizeOf(shape) === 1) return [];
-    if (isReduce(op)) return isShort(node) && could.has(valueOf(inputs[0]).node) ? [0] : [];
-    const large = inputs.some((x) => could.has(valueOf(x).node) && sizeOf(x.shape) === sizeOf(shape));
+    if (isReduction(node)) return isShort(node) && could.has(outputOf(inputs[0]).node) ? [0] : [];
+    const large = inputs.some((x) => could.has(outputOf(x).node) && sizeOf(x.shape) === sizeOf(shape));
     return isProduct(node) || (isElement(node) && large) ? [0] : [];
   };
   const sums = own.filter(({ op }) => op === matmulSumOp);
@@ -123,7 +98,7 @@ function exactNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   const exact = new Set<Tensor>();
   const mark = (node: Tensor): void => {
     exact.add(node);
-    if (node.op.name === "reshape" || node.op.name === "add") node.inputs.forEach(mark);
+    if (isReshape(node) || node.op === addOp) node.inputs.forEach(mark);
   };
   for (const node of order) {
     if (node.op.exact || node.inputs.some((input) => exact.has(input))) exact.add(node);
@@ -161,9 +136,4 @@ export function copyWeights(): (node: Tensor) => Tensor {
     const [from, to] = node.op === matmulSumOp ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
     return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
   };
-}
-
-/** What a kernel is told about a tensor that it reads or writes. */
-export function storedSpec({ shape, dtype }: Spec, half: boolean): StoredSpec {
-  return { shape, dtype: half ? "f16" : dtype };
 }

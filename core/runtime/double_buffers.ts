@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Launch, Plan } from "../plan/plan.ts";
+import type { Launch, Plan } from "../plan/types.ts";
 
 /** The buffers of a recording. A swap changes them in place. */
 export interface RecordedBuffers {
@@ -37,9 +37,9 @@ export interface DoubleBuffers {
  * @returns Its double buffers
  */
 export function doubleBuffers(plan: Plan, { buffers, slots, owned }: RecordedBuffers): DoubleBuffers {
-  const usersOf = new Map(plan.turns.map(({ slot }) => [slot, [] as number[]]));
+  const usersOf = new Map(plan.doubleBuffers.map(({ slot }) => [slot, [] as number[]]));
   plan.buffers.forEach(({ source }, i) => source.kind === "slot" && usersOf.get(source.slot)?.push(i));
-  const pairs = plan.turns.map(({ slot, leaf }) => ({ slot, leaf, users: usersOf.get(slot)! }));
+  const pairs = plan.doubleBuffers.map(({ slot, leaf }) => ({ slot, leaf, users: usersOf.get(slot)! }));
   const swapped = new Set(pairs.flatMap(({ leaf, users }) => [leaf, ...users]));
   /** Index in `owned` of each slot's buffer. */
   let ownedAt: number[] | null = null;

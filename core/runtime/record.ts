@@ -16,14 +16,9 @@ import {
 import { checkAllocations, createBuffer, type Gpu, pipelineFor, writeValues } from "./device.ts";
 import { readBuffers } from "./readback.ts";
 import type { Launch, Pass } from "./timestamps.ts";
-import {
-  bytesOf,
-  type Launch as PlannedLaunch,
-  type Plan,
-  plan,
-  type PlanOptions,
-  type Source,
-} from "../plan/plan.ts";
+import { bytesOf } from "../plan/storage.ts";
+import type { Launch as PlannedLaunch, Plan, PlanOptions, Source } from "../plan/types.ts";
+import { plan } from "../plan/plan.ts";
 import { isResident, resident, storageOf, view } from "./residents.ts";
 import { doubleBuffers } from "./double_buffers.ts";
 
@@ -176,7 +171,7 @@ export async function record(
     let now = steps, later: Launch[] | null = null;
     let moved: Recording["moved"] = new Map();
     const taken = (): void => {
-      if (plan.turns.length === 0) return;
+      if (plan.doubleBuffers.length === 0) return;
       moved = swap();
       const next = later ?? plan.launches.map((launch, i) => touches(launch) ? bind(launch) : steps[i]);
       [now, later] = [next, now];

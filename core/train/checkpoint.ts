@@ -8,7 +8,7 @@ import { toBf16 } from "../data/floats.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import { checkAllocations, createBuffer, type Gpu } from "../runtime/device.ts";
-import { bytesOf } from "../plan/plan.ts";
+import { bytesOf } from "../plan/storage.ts";
 import { resident, storageOf } from "../runtime/residents.ts";
 import { readAll } from "../runtime/record.ts";
 import type { Json } from "../policy.ts";

@@ -5,7 +5,7 @@
  */
 
 import type { Gpu } from "../runtime/device.ts";
-import type { Precision } from "../plan/plan.ts";
+import type { Precision } from "../plan/types.ts";
 import { type Signal, SIGNALS } from "../policy.ts";
 import type { Spec } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";

@@ -6,7 +6,7 @@
 
 import { ConsumedError, NonFiniteError } from "../errors.ts";
 import { checkAllocations, type Gpu } from "../runtime/device.ts";
-import type { Cost } from "../plan/plan.ts";
+import type { Cost } from "../plan/types.ts";
 import { consume, resident, storageOf } from "../runtime/residents.ts";
 import type { Component, Json, Signal } from "../policy.ts";
 import type { Spec, Tensor } from "../tensor.ts";

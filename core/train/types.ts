@@ -6,7 +6,7 @@
 
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { KernelTime } from "../runtime/profile.ts";
-import type { Cost, Precision } from "../plan/plan.ts";
+import type { Cost, Precision } from "../plan/types.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData, Spec, Tensor } from "../tensor.ts";

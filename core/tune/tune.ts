@@ -10,7 +10,7 @@ import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
 import type { StorageType } from "../tensor.ts";
 import { checkAllocations, createBuffer, type Gpu } from "../runtime/device.ts";
-import { bytesOf } from "../plan/plan.ts";
+import { bytesOf } from "../plan/storage.ts";
 import { clocked, launch, type Pass } from "../runtime/timestamps.ts";
 import type { Product } from "../plan/lower/products.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";

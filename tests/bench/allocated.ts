@@ -5,7 +5,7 @@
  */
 
 import { flatten, type Gpu, type TrainingState } from "@firn/train";
-import { bytesOf } from "../../core/plan/plan.ts";
+import { bytesOf } from "../../core/plan/storage.ts";
 import type { Spec } from "../../core/tensor.ts";
 
 /** Bytes that a training plans. */

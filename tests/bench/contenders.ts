@@ -8,7 +8,7 @@
 
 import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/policies";
 import { free, type Gpu, matmul, type Precision, read, type Tensor, tensor } from "@firn/train";
-import type { Plan } from "../../core/plan/plan.ts";
+import type { Plan } from "../../core/plan/types.ts";
 import { planFor, record, upload } from "../../core/runtime/record.ts";
 import { allocationsOn, plannedOf } from "./allocated.ts";
 import { settle } from "./clock.ts";

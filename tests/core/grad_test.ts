@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { grad, leaf, sum, type Tensor } from "@firn/train";
 import { add, exp, less, matmul, multiply, nextLabels, rotary, sign, where } from "@firn/train/ops";
-import { constant, topological } from "../../core/graph.ts";
+import { constant } from "../../core/plan/predicates.ts";
+import { topological } from "../../core/graph.ts";
 
 const vector = (path: string): Tensor => leaf(path, { shape: [3], dtype: "f32" });
 const matrix = (path: string): Tensor => leaf(path, { shape: [3, 3], dtype: "f32" });

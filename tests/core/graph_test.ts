@@ -13,7 +13,9 @@ import {
   subtract,
   sum,
 } from "@firn/train/ops";
-import { constant, rebuild, simplify, topological } from "../../core/graph.ts";
+import { constant } from "../../core/plan/predicates.ts";
+import { rebuild, topological } from "../../core/graph.ts";
+import { simplify } from "../../core/plan/rewrite/simplify.ts";
 
 const vector = (path: string): Tensor => leaf(path, { shape: [4], dtype: "f32" });
 const one = (root: Tensor): Tensor => simplify([root])[0];

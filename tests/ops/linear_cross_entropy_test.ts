@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { fill, grad, leaf, type Tensor } from "@firn/train";
 import { crossEntropy, linearCrossEntropy, matmul } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
-import type { Cost } from "../../core/plan/plan.ts";
+import type { Cost } from "../../core/plan/types.ts";
 import { checkOps, type OpCase } from "../reference/check_ops.ts";
 import * as reference from "../reference/ops.ts";
 

@@ -31,7 +31,7 @@ import {
 import { broadcast } from "../../core/ops/broadcast.ts";
 import { dependences } from "../../core/plan/prefix/batch_dependence.ts";
 import { topological } from "../../core/graph.ts";
-import { expand } from "../../core/plan/plan.ts";
+import { expand } from "../../core/plan/rewrite/expand_definitions.ts";
 import { bits } from "../train/tiny.ts";
 
 const gpu = await openGpu();

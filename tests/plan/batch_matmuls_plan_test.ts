@@ -20,7 +20,8 @@ import {
   tensor,
 } from "@firn/train";
 import { toBf16 } from "@firn/train/data";
-import { plan, type PlanOptions } from "../../core/plan/plan.ts";
+import { plan } from "../../core/plan/plan.ts";
+import type { PlanOptions } from "../../core/plan/types.ts";
 import { upload } from "../../core/runtime/record.ts";
 import { sumEach } from "../../core/ops/broadcast.ts";
 import type { DType, Target } from "../../core/tensor.ts";

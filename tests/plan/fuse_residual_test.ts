@@ -5,7 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { absorb } from "../../core/plan/rewrite/fuse_residual.ts";
+import { fuseResidual } from "../../core/plan/rewrite/fuse_residual.ts";
 import { add, grad, multiply, rmsNorm, sum, type Tensor } from "@firn/train";
 import { leaf } from "../../core/tensor.ts";
 
@@ -17,14 +17,14 @@ function normGrad(): Tensor {
   return dx;
 }
 
-Deno.test("absorb adds to the gradient of a norm inside its kernel", () => {
-  const [sum] = absorb([add(other, normGrad())]);
+Deno.test("fuseResidual adds to the gradient of a norm inside its kernel", () => {
+  const [sum] = fuseResidual([add(other, normGrad())]);
   assertEquals([sum.op.name, sum.inputs.length, sum.inputs[4]], ["rmsNormGrad", 5, other]);
 });
 
-Deno.test("absorb leaves sums alone whose term somebody else reads, or that broadcast", () => {
+Deno.test("fuseResidual leaves sums alone whose term somebody else reads, or that broadcast", () => {
   const dx = normGrad();
-  assertEquals(absorb([add(other, dx), dx])[0].op.name, "add");
+  assertEquals(fuseResidual([add(other, dx), dx])[0].op.name, "add");
   const wide = leaf("wide", { shape: [3, 2, 8], dtype: "f32" });
-  assertEquals(absorb([add(wide, dx)])[0].op.name, "add");
+  assertEquals(fuseResidual([add(wide, dx)])[0].op.name, "add");
 });

@@ -16,8 +16,10 @@ import {
   unflatten,
 } from "@firn/train";
 import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
-import { type Launch, plan } from "../../core/plan/plan.ts";
-import { type TextCache, textCache } from "../../core/plan/lower/kernel_cache.ts";
+import type { Launch } from "../../core/plan/types.ts";
+import { plan } from "../../core/plan/plan.ts";
+import type { TextCache } from "../../core/plan/types.ts";
+import { textCache } from "../../core/plan/lower/kernel_cache.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import { describeModel } from "../../core/models/model.ts";
 import { randomOrder } from "../../policies/random.ts";

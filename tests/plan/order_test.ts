@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { Unit } from "../../core/plan/lower/lower.ts";
+import type { Unit } from "../../core/plan/types.ts";
 import { planMemory } from "../../core/plan/memory/slots.ts";
 import { schedule } from "../../core/plan/memory/order.ts";
 import { randomFrom } from "../train/tiny.ts";

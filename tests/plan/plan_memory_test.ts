@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamW, chain, clipByGlobalNorm, leaf, nextTokenLoss, type Tensor, unflatten } from "@firn/train";
 import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
-import { type Plan, plan, type Precision } from "../../core/plan/plan.ts";
+import type { Plan, Precision } from "../../core/plan/types.ts";
+import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import { describeModel } from "../../core/models/model.ts";
 

@@ -24,7 +24,8 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
-import { type Plan, plan } from "../../core/plan/plan.ts";
+import type { Plan } from "../../core/plan/types.ts";
+import { plan } from "../../core/plan/plan.ts";
 import { lossScaling } from "../../core/train/step/loss_scaling.ts";
 
 const target = { software: true, subgroups: false, workgroupBytes: 32768, maxBindings: 16 };

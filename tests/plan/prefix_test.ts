@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { add, grad, leaf, matmul, mean, multiply, silu, subtract, type Tensor, tensor } from "@firn/train";
-import { type Plan, plan } from "../../core/plan/plan.ts";
-import type { Prefix } from "../../core/plan/prefix/cut.ts";
+import type { Plan } from "../../core/plan/types.ts";
+import { plan } from "../../core/plan/plan.ts";
+import type { Prefix } from "../../core/plan/types.ts";
 import { samePrefix } from "../../core/plan/prefix/same_prefix.ts";
 
 const target = { software: true, subgroups: false, workgroupBytes: 16384, maxBindings: 8 };

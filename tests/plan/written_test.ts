@@ -22,7 +22,8 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
-import { type Plan, plan } from "../../core/plan/plan.ts";
+import type { Plan } from "../../core/plan/types.ts";
+import { plan } from "../../core/plan/plan.ts";
 import { assertNear } from "../reference/values.ts";
 
 const values = (size: number, seed: number): Float32Array<ArrayBuffer> =>

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { grad, leaf, matmul, mean, multiply, subtract, sum, type Tensor } from "@firn/train";
-import { type Plan, plan, type PlanOptions } from "../../core/plan/plan.ts";
+import type { Plan, PlanOptions } from "../../core/plan/types.ts";
+import { plan } from "../../core/plan/plan.ts";
 
 const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
 
@@ -26,10 +27,10 @@ function writesOf({ launches, buffers }: Plan, node: Tensor): number {
 }
 
 Deno.test("plan lets a gradient take turns with the leaf that keeps it, so that no launch writes the leaf", () => {
-  const copied = keepGradient({}), turned = keepGradient({ turns: new Set([1]) });
-  assertEquals([writesOf(copied.made, copied.previous), copied.made.turns], [1, []]);
-  assertEquals([writesOf(turned.made, turned.previous), turned.made.turns.length], [0, 1]);
-  const { made: { turns: [{ slot, leaf }], buffers, roots } } = turned;
+  const copied = keepGradient({}), turned = keepGradient({ doubleBuffered: new Set([1]) });
+  assertEquals([writesOf(copied.made, copied.previous), copied.made.doubleBuffers], [1, []]);
+  assertEquals([writesOf(turned.made, turned.previous), turned.made.doubleBuffers.length], [0, 1]);
+  const { made: { doubleBuffers: [{ slot, leaf }], buffers, roots } } = turned;
   assertEquals(buffers[leaf].source, { kind: "leaf", node: turned.previous });
   assertEquals(
     buffers.flatMap(({ source }, i) => source.kind === "slot" && source.slot === slot ? [i] : []),
@@ -41,13 +42,13 @@ Deno.test("plan lets a gradient take turns with the leaf that keeps it, so that 
 
 Deno.test("plan copies what cannot take turns: f16, values of a prefix, and what is no launch's result", () => {
   const turns = new Set([1]);
-  assertEquals(keepGradient({ turns, precision: "f16" }).made.turns, []);
+  assertEquals(keepGradient({ doubleBuffered: turns, precision: "f16" }).made.doubleBuffers, []);
   const prefix = { samples: 8, kindOf: () => null };
-  assertEquals(keepGradient({ turns, prefix }).made.turns, []);
+  assertEquals(keepGradient({ doubleBuffered: turns, prefix }).made.doubleBuffers, []);
   const x = leaf("x", { shape: [4], dtype: "f32" }), kept = leaf("kept", { shape: [4], dtype: "f32" });
   const { made, again } = {
-    made: plan([multiply(x, 2)], { target, updates: new Map([[0, kept]]), turns: new Set([0]) }),
-    again: plan([x], { target, updates: new Map([[0, kept]]), turns: new Set([0]) }),
+    made: plan([multiply(x, 2)], { target, updates: new Map([[0, kept]]), doubleBuffered: new Set([0]) }),
+    again: plan([x], { target, updates: new Map([[0, kept]]), doubleBuffered: new Set([0]) }),
   };
-  assertEquals([made.turns, again.turns], [[], []]);
+  assertEquals([made.doubleBuffers, again.doubleBuffers], [[], []]);
 });

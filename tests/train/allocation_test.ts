@@ -22,7 +22,8 @@ import {
   unflatten,
 } from "@firn/train";
 import type { LlamaParams, Model, TokenBatch } from "@firn/train/models";
-import { bytesOf, plan } from "../../core/plan/plan.ts";
+import { bytesOf } from "../../core/plan/storage.ts";
+import { plan } from "../../core/plan/plan.ts";
 import { stateSpecs, traceStep } from "../../core/train/step/trace.ts";
 import { llamaSource, scheduled, tokenBatch } from "./tiny.ts";
 

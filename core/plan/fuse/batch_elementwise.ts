@@ -6,9 +6,9 @@
 
 import type { Elementwise } from "../../../kernels/elementwise.ts";
 import { sizeOf, type Tensor } from "../../tensor.ts";
-import { baseOf } from "./codegen.ts";
-import type { Cluster } from "./fuse.ts";
+import { baseOf } from "../alias.ts";
 import { isWeightCopy } from "../precision.ts";
+import type { Cluster } from "../types.ts";
 
 /** A cluster as a kernel sees it. */
 export interface Program {

@@ -5,11 +5,12 @@
  */
 
 import type { Expression, Operand, Step } from "../../../kernels/expression.ts";
-import { constant } from "../../graph.ts";
 import { fillOp, stepScalarOp, type Tensor } from "../../tensor.ts";
-import { isElement } from "./fuse.ts";
-import { type IsHalf, storedSpec } from "../precision.ts";
+import { baseOf } from "../alias.ts";
+import { constant, isElement } from "../predicates.ts";
+import { storedSpec } from "../storage.ts";
 import { operandType, stridesIn } from "../strides.ts";
+import type { IsHalf } from "../types.ts";
 
 /** A program and the buffers that its inputs are. */
 export interface Expressed {
@@ -73,9 +74,4 @@ export function express(
   };
   for (const node of results) visit(node);
   return { expression: { shape, inputs, steps }, loads, stepOf };
-}
-
-/** The node whose buffer an alias shows. */
-export function baseOf(node: Tensor): Tensor {
-  return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
 }

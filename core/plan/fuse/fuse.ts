@@ -5,68 +5,11 @@
  */
 
 import { topological } from "../../graph.ts";
-import { matmulOp, matmulSumOp } from "../../ops/matmul.ts";
-import { sumEachOp } from "../../ops/broadcast.ts";
-import { isReduce } from "../../ops/reduce.ts";
-import { fillOp, hostOp, leafOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "../../tensor.ts";
+import { sameShape, sizeOf, type Tensor } from "../../tensor.ts";
+import { isReshape } from "../alias.ts";
+import { isConstant, isElement, isReduction, isSource, isSumEach } from "../predicates.ts";
+import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { crowded, cutOf, cycles } from "./fusion_limits.ts";
-
-/** A group of elementwise nodes of one shape that one kernel computes. */
-export interface Cluster {
-  readonly nodes: readonly Tensor[];
-  /** Nodes whose values are written to memory. */
-  readonly stored: readonly Tensor[];
-  /** Nodes whose elements are summed for a `sumEach`. */
-  readonly summed: readonly Tensor[];
-}
-
-/** The result of {@link fuse}. */
-export interface Fusion {
-  /** Values that must exist in memory. */
-  readonly roots: ReadonlySet<Tensor>;
-  /** All nodes, inputs first. */
-  readonly order: readonly Tensor[];
-  /** Nodes that read each node. */
-  readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
-  /** Launch level: grows along every edge that fusion cannot remove. */
-  readonly level: ReadonlyMap<Tensor, number>;
-  /** Clusters that have something to write. */
-  readonly clusters: readonly Cluster[];
-  /** Cluster of each elementwise node. */
-  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
-  /** Elementwise nodes that are in memory; the others are computed again by whoever reads them. */
-  readonly stored: ReadonlySet<Tensor>;
-}
-
-/** What groups must fit. */
-export interface FuseOptions {
-  /** Nodes that overwrite a leaf, and the leaf. */
-  readonly targets: ReadonlyMap<Tensor, Tensor>;
-  /** Buffers that a launch can bind. */
-  readonly maxBindings: number;
-  /** Elementwise nodes that are in memory, whoever reads them; none when absent. */
-  readonly cuts?: ReadonlySet<Tensor>;
-}
-
-/** Whether a node is elementwise. */
-export const isElement = (node: Tensor): boolean => node.op.element !== undefined;
-
-/** Whether a node is a value that no launch computes. */
-export const isSource = (node: Tensor): boolean =>
-  node.inputs.length === 0 &&
-  (node.op === leafOp || node.op === hostOp || node.op === fillOp || node.op === stepScalarOp ||
-    node.op.name === "resident");
-
-/** Whether a node is a product, or a sum of products. */
-export const isProduct = ({ op }: Tensor): boolean => op === matmulOp || op === matmulSumOp;
-
-/** Nodes that read a node, or what is its value in another shape. */
-export function readersOf(
-  node: Tensor,
-  readers: ReadonlyMap<Tensor, readonly Tensor[]>,
-): readonly Tensor[] {
-  return readers.get(node)!.flatMap((r) => r.op.name === "reshape" ? readersOf(r, readers) : [r]);
-}
 
 /** Recomputing an elementwise node is cheaper than a round trip through memory up to this many operations. */
 const CHEAP_OPERATIONS = 8;
@@ -91,7 +34,7 @@ function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Rec
   for (const input of node.inputs) {
     const inner = known.get(input);
     if (inner !== undefined) { for (const operand of inner.operands) operands.add(operand); }
-    else if (input.op !== fillOp) operands.add(input);
+    else if (!isConstant(input)) operands.add(input);
   }
   let large = 0;
   for (const operand of operands) if (sizeOf(operand.shape) > 1) large++;
@@ -112,7 +55,7 @@ function endingOf(
   const ending = new Set<Tensor>();
   for (const node of order.toReversed()) {
     const after = readers.get(node)!;
-    if (isElement(node) && after.every((r) => r.op === sumEachOp || ending.has(r))) ending.add(node);
+    if (isElement(node) && after.every((r) => isSumEach(r) || ending.has(r))) ending.add(node);
   }
   return ending;
 }
@@ -130,13 +73,13 @@ function sumsThatWait(
   ending: ReadonlySet<Tensor>,
 ): ReadonlyMap<Tensor, number> {
   const waits = new Map<Tensor, number>();
-  const levels = new Set(order.flatMap((node) => node.op === sumEachOp ? level.get(node)! : []));
+  const levels = new Set(order.flatMap((node) => isSumEach(node) ? level.get(node)! : []));
   if (levels.size < 2) return waits;
   /** Sums that an ending node ends in. */
   const sumsOf = new Map<Tensor, ReadonlySet<Tensor>>();
   for (const node of order.toReversed()) {
     if (!ending.has(node)) continue;
-    const sums = readers.get(node)!.flatMap((r) => r.op === sumEachOp ? [r] : [...sumsOf.get(r)!]);
+    const sums = readers.get(node)!.flatMap((r) => isSumEach(r) ? [r] : [...sumsOf.get(r)!]);
     sumsOf.set(node, new Set(sums));
   }
   const known = new Map<Tensor, ReadonlySet<Tensor>>();
@@ -224,10 +167,10 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
     let last = -Infinity;
     for (const reader of readers.get(node)!) {
       // An element may be computed again by elements and reductions that read it, and the leaf is read there.
-      if (seen.has(reader) || (isElement(node) && !isElement(reader) && !isReduce(reader.op))) continue;
+      if (seen.has(reader) || (isElement(node) && !isElement(reader) && !isReduction(reader))) continue;
       seen.add(reader);
       last = Math.max(last, level.get(reader)!);
-      if (isElement(reader) || reader.op.name === "reshape") last = Math.max(last, lastRead(reader, seen));
+      if (isElement(reader) || isReshape(reader)) last = Math.max(last, lastRead(reader, seen));
     }
     return last;
   };
@@ -286,9 +229,9 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
       cost.set(node, recomputing(node, cost));
       const after = readers.get(node)!;
       const must = needed.has(node) || cuts.has(node) ||
-        after.some((r) => !isElement(r) && !isReduce(r.op) && r.op !== sumEachOp);
+        after.some((r) => !isElement(r) && !isReduction(r) && !isSumEach(r));
       const shared = after.some((r) =>
-        (isElement(r) && find(r) !== find(node)) || (isReduce(r.op) && after.length > 1)
+        (isElement(r) && find(r) !== find(node)) || (isReduction(r) && after.length > 1)
       );
       if (must || (shared && cost.get(node) === COSTLY)) {
         stored.add(node);
@@ -308,7 +251,7 @@ export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
       const cluster: Cluster = {
         nodes,
         stored: nodes.filter((n) => stored.has(n)),
-        summed: nodes.filter((n) => readers.get(n)!.some((r) => r.op === sumEachOp)),
+        summed: nodes.filter((n) => readers.get(n)!.some((r) => isSumEach(r))),
       };
       for (const node of nodes) clusterOf.set(node, cluster);
       if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);

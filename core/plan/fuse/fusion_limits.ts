@@ -4,11 +4,12 @@
  * @module
  */
 
-import { sumEachOp } from "../../ops/broadcast.ts";
 import type { Tensor } from "../../tensor.ts";
-import { bufferTable } from "../lower/buffers.ts";
-import { baseOf, express } from "./codegen.ts";
-import { type Cluster, type FuseOptions, type Fusion, isElement, isSource } from "./fuse.ts";
+import { baseOf } from "../alias.ts";
+import { bufferTable } from "../buffers.ts";
+import { isElement, isSource, isSumEach } from "../predicates.ts";
+import type { Cluster, FuseOptions, Fusion } from "../types.ts";
+import { express } from "./codegen.ts";
 
 /** What decides about conflicts. */
 type Options = Pick<FuseOptions, "targets" | "maxBindings">;
@@ -99,7 +100,7 @@ export function cycles(
   for (const cluster of clusters) read(cluster, [...cluster.stored, ...cluster.summed]);
   for (const node of order) {
     if (isElement(node) || isSource(node) || baseOf(node) !== node) continue;
-    if (node.op === sumEachOp) before.set(node, new Set(node.inputs.map((input) => clusterOf.get(input)!)));
+    if (isSumEach(node)) before.set(node, new Set(node.inputs.map((input) => clusterOf.get(input)!)));
     else read(node, [node]);
   }
   for (const [node, leaf] of targets) {

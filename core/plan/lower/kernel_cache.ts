@@ -4,13 +4,7 @@
  * @module
  */
 
-/** What {@link textCache} makes. */
-export interface TextCache {
-  /** From a function to one that answers equal requests with the same result. */
-  remembered<A, R>(make: (request: A) => R): (request: A) => R;
-  /** Equal for equal requests; functions inside a request are equal when they are the same. */
-  keyOf(request: unknown): string;
-}
+import type { TextCache } from "../types.ts";
 
 /**
  * Makes functions of plain data remember their results.

@@ -18,34 +18,26 @@ import {
   RUN_FIELDS,
 } from "../../../kernels/reduce.ts";
 import { MAX_GROUPS } from "../../../kernels/kernel.ts";
-import { type ReduceAttrs, sumEachOp } from "../../ops/broadcast.ts";
-import { isReduce } from "../../ops/reduce.ts";
-import { fillOp, type KernelText, pickOp, sizeOf, type Tensor } from "../../tensor.ts";
+import type { ReduceAttrs } from "../../ops/broadcast.ts";
+import { type KernelText, sizeOf, type Tensor } from "../../tensor.ts";
+import { baseOf, isAlias, isPick, isReshape, pickedBy } from "../alias.ts";
+import { bufferTable } from "../buffers.ts";
 import { batchesOf, type Program, sharedInputs } from "../fuse/batch_elementwise.ts";
-import { type Buffer, bufferTable } from "./buffers.ts";
-import { baseOf, express } from "../fuse/codegen.ts";
-import { type Cluster, isElement, isProduct, isSource } from "../fuse/fuse.ts";
-import type { InPlace } from "../memory/in_place.ts";
-import { storedSpec } from "../precision.ts";
-import type { PlanOptions, Prepared, StepValue } from "../plan.ts";
-import { productOf, variantOf } from "./products.ts";
-import { textCache } from "./kernel_cache.ts";
+import { express } from "../fuse/codegen.ts";
+import {
+  isBroadcast,
+  isConstant,
+  isElement,
+  isProduct,
+  isReduction,
+  isSource,
+  isSumEach,
+} from "../predicates.ts";
+import { storedSpec } from "../storage.ts";
 import { loadAll } from "../strides.ts";
-
-/** A launch before it has its place in the order. */
-export interface Unit {
-  readonly kernel: KernelText;
-  /** Buffers in binding order. */
-  readonly bindings: readonly number[];
-  readonly reads: readonly number[];
-  readonly writes: readonly number[];
-  /** Written buffers that held an older value which other units read. */
-  readonly overwrites: readonly number[];
-  /** Place in the graph's order. */
-  readonly priority: number;
-  readonly matmulFlops: number;
-  readonly inPlace?: InPlace;
-}
+import type { Buffer, Cluster, PlanOptions, Prepared, StepValue, Unit } from "../types.ts";
+import { textCache } from "./kernel_cache.ts";
+import { productOf, variantOf } from "./products.ts";
 
 /** The result of {@link createLowering}. */
 export interface Lowering {
@@ -63,7 +55,7 @@ export interface Lowering {
  * @returns Units on numbered buffers
  */
 export function createLowering(
-  prepared: Omit<Prepared, "ready" | "turning">,
+  prepared: Omit<Prepared, "ready" | "doubleBuffered">,
   { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
 ): Lowering {
   const { fusion, targets, together, isHalf } = prepared;
@@ -125,12 +117,12 @@ export function createLowering(
   const among = { targets, readers, order, clusterOf, levelOf, keyOf, maxBindings };
   for (const batch of batchesOf(programs, among)) addBatch(batch);
   for (const node of order) {
-    if (isElement(node) || isSource(node) || node.op === pickOp || node.op.name === "reshape") continue;
+    if (isElement(node) || isSource(node) || isAlias(node)) continue;
     if (isProduct(node)) {
       if (!inGroups.has(node)) addProduct(node);
       else if (together.has(node)) addTogether(together.get(node)!);
-    } else if (isReduce(node.op)) addReduce(node);
-    else if (node.op === sumEachOp) addSums(node);
+    } else if (isReduction(node)) addReduce(node);
+    else if (isSumEach(node)) addSums(node);
     else addKernel(node);
   }
   return { units, buffers: table.buffers, scalars: table.scalars, bufferOf: (node) => bufferOf(node) };
@@ -148,7 +140,7 @@ export function createLowering(
       const at = targets.has(n) ? loads.indexOf(outputs[i]) : -1;
       return at < 0 ? null : at;
     });
-    const names = [...new Set(nodes.filter((n) => n.op.name !== "broadcast").map((n) => n.op.name))];
+    const names = [...new Set(nodes.filter((n) => !isBroadcast(n)).map((n) => n.op.name))];
     return {
       cluster,
       loads,
@@ -204,7 +196,7 @@ export function createLowering(
       seen.add(node);
       if (isElement(node) && (own.has(node) || !stored.has(node))) node.inputs.forEach(visit);
       else if (!isSource(baseOf(node))) inputs.add(baseOf(node));
-      else if (node.op !== fillOp) given.add(baseOf(node));
+      else if (!isConstant(node)) given.add(baseOf(node));
     };
     cluster.stored.forEach(visit);
     const inside = new Set(cluster.nodes);
@@ -233,7 +225,7 @@ export function createLowering(
   function isReadBeside(node: Tensor, inside: ReadonlySet<Tensor>): boolean {
     return roots.has(node) ||
       readers.get(node)!.some((reader) =>
-        reader.op.name === "reshape" || (inside.has(reader) && !stored.has(reader))
+        isReshape(reader) || (inside.has(reader) && !stored.has(reader))
           ? isReadBeside(reader, inside)
           : !inside.has(reader)
       );
@@ -377,8 +369,8 @@ export function createLowering(
     const mine = readers.get(node)!;
     const wanted = outputs.map((_, k) =>
       k === 0
-        ? roots.has(node) || mine.some((r) => r.op !== pickOp)
-        : mine.some((r) => r.op === pickOp && (r.attrs as { index: number }).index === k)
+        ? roots.has(node) || mine.some((r) => !isPick(r))
+        : mine.some((r) => isPick(r) && pickedBy(r) === k)
     );
     const specs = inputs.map((x) => storedSpec(x, isHalf(x)));
     const call = remembered(op.kernel!)({ inputs: specs, outputs, wanted, attrs, target });

@@ -6,12 +6,12 @@
 
 import { type Matmul, type MatmulVariant, productKey } from "../../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../../kernels/matmul/variants.ts";
-import { matmulSizes, matmulSumOp, type ProductAttrs } from "../../ops/matmul.ts";
+import { matmulSizes, type ProductAttrs } from "../../ops/matmul.ts";
 import type { Target, Tensor } from "../../tensor.ts";
-import { baseOf } from "../fuse/codegen.ts";
-import { isProduct } from "../fuse/fuse.ts";
-import { type IsHalf, storedSpec } from "../precision.ts";
-import type { Prepared } from "../plan.ts";
+import { baseOf } from "../alias.ts";
+import { isProduct, isProductSum } from "../predicates.ts";
+import { storedSpec } from "../storage.ts";
+import type { IsHalf, Prepared } from "../types.ts";
 
 /** A product without how it is computed. */
 export type Product = Omit<Matmul, "variant" | "epilogue">;
@@ -30,11 +30,11 @@ export interface ProductNode {
  * @returns Sizes, layout and operands
  */
 export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode {
-  const [{ op, inputs, attrs }] = nodes, count = inputs.length / 2;
-  const first = op === matmulSumOp ? [inputs[0], inputs[count]] : inputs;
+  const [{ inputs, attrs }] = nodes, summed = isProductSum(nodes[0]), count = inputs.length / 2;
+  const first = summed ? [inputs[0], inputs[count]] : inputs;
   const stored = first.map((x) => storedSpec(x, isHalf(x)));
   const product = { ...matmulSizes(stored, attrs as ProductAttrs), ...attrs as ProductAttrs };
-  if (op === matmulSumOp) {
+  if (summed) {
     return { product: { ...product, several: { count, as: "summed" } }, operands: inputs };
   }
   if (nodes.length === 1) return { product, operands: inputs };

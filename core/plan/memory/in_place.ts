@@ -4,16 +4,7 @@
  * @module
  */
 
-import type { KernelText } from "../../tensor.ts";
-import type { Unit } from "../lower/lower.ts";
-
-/** How a unit can write its only output over an input. */
-export interface InPlace {
-  /** Buffer of the input. */
-  readonly input: number;
-  /** The kernel that does it: it binds the other inputs in order, then the one that it replaces. */
-  readonly kernel: () => KernelText;
-}
+import type { Unit } from "../types.ts";
 
 /** First and last unit that needs each buffer's value. */
 export interface Lifetimes {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Unit } from "../lower/lower.ts";
+import type { Unit } from "../types.ts";
 
 /** What a schedule must know besides the units. */
 export interface ScheduleOptions {

@@ -12,19 +12,17 @@
 import { broadcastOp, type ReduceAttrs } from "../../ops/broadcast.ts";
 import { embeddingOp } from "../../ops/embedding.ts";
 import { matmulOp, matmulSumOp, type ProductAttrs } from "../../ops/matmul.ts";
-import { isReduce } from "../../ops/reduce.ts";
-import { fillOp, hostOp, leafOp, pickOp, sizeOf, type Tensor } from "../../tensor.ts";
+import { fillOp, hostOp, leafOp, sizeOf, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import { isElement } from "../fuse/fuse.ts";
+import { isAlias } from "../alias.ts";
+import { isElement, isReduction } from "../predicates.ts";
+import type { LeafKind } from "../types.ts";
 
 /**
  * What a value depends on: `apart` on the batch, each part on its own sample; `fixed` on nothing that changes between
  * steps; `repeated` neither, with all parts equal.
  */
 export type Dependence = "apart" | "fixed" | "repeated";
-
-/** What a leaf is: an entry of the batch, a parameter that does not change, or null for one that does. */
-export type LeafKind = (path: Path) => "batch" | "fixed" | null;
 
 /**
  * Tells what the values of a graph depend on.
@@ -64,7 +62,7 @@ function dependenceOf(node: Tensor, { samples, kindOf, known }: Options): Depend
   const of = inputs.map((input) => known.get(input));
   if (of.some((dependence) => dependence === undefined)) return null;
   // It has a buffer of what it shows.
-  if (op.name === "reshape" || op === pickOp) return of[0]!;
+  if (isAlias(node)) return of[0]!;
   if (of.every((dependence) => dependence !== "apart")) {
     return op === broadcastOp && isRepeated(node, { samples, known }) ? "repeated" : "fixed";
   }
@@ -113,7 +111,7 @@ function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
     );
   }
   if (op === embeddingOp) return of[0] !== "apart";
-  if (isReduce(op)) return whole(sizeOf(inputs[0].shape.slice(0, (attrs as ReduceAttrs).axis)));
+  if (isReduction(node)) return whole(sizeOf(inputs[0].shape.slice(0, (attrs as ReduceAttrs).axis)));
   const [first] = inputs[0].shape;
   switch (op.name) {
     case "rmsNorm":

@@ -10,43 +10,10 @@
 import { topological } from "../../graph.ts";
 import { fillOp, type HostData, hostOp, leafOp, sizeOf, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import { type Fusion, isElement, isSource } from "../fuse/fuse.ts";
-import type { Unit } from "../lower/lower.ts";
-import type { Cost, Source } from "../plan.ts";
-import { type Dependence, dependences, type LeafKind } from "./batch_dependence.ts";
-
-/** A value of the prefix that other launches read. */
-export interface KeptValue {
-  /** Its buffer. */
-  readonly buffer: number;
-  /** Bytes of a sample: those of the samples lie in order. */
-  readonly bytes: number;
-}
-
-/** Launches near the start of a plan, which a step may leave out. */
-export interface Prefix {
-  /** How many run before it in any case: others need them too. */
-  readonly head: number;
-  /** How many it has. */
-  readonly launches: number;
-  /** Samples in a batch. */
-  readonly samples: number;
-  /** What the rest needs of it. */
-  readonly kept: readonly KeptValue[];
-  /** What it needs of the head, in words, by buffer: equal values have equal words. */
-  readonly given: ReadonlyMap<number, string>;
-  /** Paths of the leaves that it depends on. */
-  readonly reads: readonly Path[];
-  /** What a step costs without it. */
-  readonly rest: Cost;
-}
-
-/** What must be known to find a prefix. */
-export interface PrefixOptions {
-  /** B. */
-  readonly samples: number;
-  readonly kindOf: LeafKind;
-}
+import { isReshape } from "../alias.ts";
+import { isElement, isSource } from "../predicates.ts";
+import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
+import { type Dependence, dependences } from "./batch_dependence.ts";
 
 /** Where to cut. */
 export interface Cut extends Pick<Prefix, "head" | "launches" | "kept" | "given" | "reads"> {
@@ -60,7 +27,7 @@ const SHARE = 0.9;
 /** What is planned. */
 export interface Planned {
   readonly fusion: Fusion;
-  readonly buffers: readonly { readonly source: Source | null; readonly bytes: number }[];
+  readonly buffers: readonly Buffer[];
   bufferOf(node: Tensor): number;
   /** Buffers whose values must exist at the end. */
   readonly roots: readonly number[];
@@ -77,7 +44,7 @@ export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptio
   const { fusion, bufferOf, roots } = options;
   const known = dependences(fusion.order, options), nodeIn = new Map<number, Tensor>();
   for (const node of fusion.order) {
-    if (isSource(node) || node.op.name === "reshape") continue;
+    if (isSource(node) || isReshape(node)) continue;
     if (!isElement(node) || fusion.stored.has(node)) nodeIn.set(bufferOf(node), node);
   }
   const kinds = kindsOf(units, { ...options, known, nodeIn });

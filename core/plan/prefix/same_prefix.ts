@@ -5,8 +5,7 @@
  */
 
 import type { Path } from "../../tree.ts";
-import type { Plan, Source } from "../plan.ts";
-import type { Prefix } from "./cut.ts";
+import type { Plan, Prefix, Source } from "../types.ts";
 
 /**
  * Whether the prefixes of two plans compute the same values: by the same kernels, from leaves of the same names.

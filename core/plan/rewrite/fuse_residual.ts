@@ -5,7 +5,8 @@
  */
 
 import { topological } from "../../graph.ts";
-import { sameShape, type Tensor } from "../../tensor.ts";
+import type { Tensor } from "../../tensor.ts";
+import { isPlainAdd } from "../predicates.ts";
 
 /**
  * Replaces a sum by one of its terms where that is an op with `plus` whose value nobody else needs.
@@ -13,7 +14,7 @@ import { sameShape, type Tensor } from "../../tensor.ts";
  * @param roots Roots of the graph
  * @returns Equivalent roots
  */
-export function absorb(roots: readonly Tensor[]): Tensor[] {
+export function fuseResidual(roots: readonly Tensor[]): Tensor[] {
   const order = topological(roots);
   const uses = new Map<Tensor, number>();
   const use = (node: Tensor): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
@@ -22,10 +23,8 @@ export function absorb(roots: readonly Tensor[]): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   for (const node of order) {
     const inputs = node.inputs.map((input) => done.get(input)!);
-    const host = node.op.name === "add"
-      ? node.inputs.findIndex((x) =>
-        x.op.plus !== undefined && uses.get(x) === 1 && node.inputs.every((i) => sameShape(i.shape, x.shape))
-      )
+    const host = isPlainAdd(node)
+      ? node.inputs.findIndex((x) => x.op.plus !== undefined && uses.get(x) === 1)
       : -1;
     const changed = inputs.some((input, i) => input !== node.inputs[i]);
     done.set(

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { expand } from "../../plan/plan.ts";
+import { expand } from "../../plan/rewrite/expand_definitions.ts";
 import { topological } from "../../graph.ts";
 import { embeddingOp } from "../../ops/embedding.ts";
 import type { ComponentCost } from "../../policy.ts";

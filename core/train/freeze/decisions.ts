@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Cost } from "../../plan/plan.ts";
+import type { Cost } from "../../plan/types.ts";
 import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../../policy.ts";
 import type { Path } from "../../tree.ts";
 import type { FreezeEvent } from "../types.ts";

@@ -6,7 +6,7 @@
 
 import { NonFiniteError } from "../../errors.ts";
 import type { Gpu } from "../../runtime/device.ts";
-import type { Precision } from "../../plan/plan.ts";
+import type { Precision } from "../../plan/types.ts";
 import { readBuffers } from "../../runtime/readback.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Schedule } from "../../optim/schedules.ts";

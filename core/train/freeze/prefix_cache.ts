@@ -8,9 +8,10 @@
  */
 
 import { createBuffer, type Gpu } from "../../runtime/device.ts";
-import { type Prefix, sampleBytes } from "../../plan/prefix/cut.ts";
+import type { Prefix } from "../../plan/types.ts";
+import { sampleBytes } from "../../plan/prefix/cut.ts";
 import { samePrefix } from "../../plan/prefix/same_prefix.ts";
-import type { Plan } from "../../plan/plan.ts";
+import type { Plan } from "../../plan/types.ts";
 import type { PrefixCopies, Recording } from "../../runtime/record.ts";
 import { hostValues } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";

@@ -8,7 +8,7 @@
  */
 
 import type { Gpu } from "../../runtime/device.ts";
-import { bytesOf } from "../../plan/plan.ts";
+import { bytesOf } from "../../plan/storage.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Spec, Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";

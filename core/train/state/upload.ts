@@ -6,7 +6,7 @@
 
 import { toBf16 } from "../../data/floats.ts";
 import { createBuffer, type Gpu, writeValues } from "../../runtime/device.ts";
-import { bytesOf } from "../../plan/plan.ts";
+import { bytesOf } from "../../plan/storage.ts";
 import { isResident, resident, storageOf } from "../../runtime/residents.ts";
 import { checkUnconsumed, planFor, record } from "../../runtime/record.ts";
 import { hostOp, hostValues, type Spec, type Tensor } from "../../tensor.ts";

@@ -7,8 +7,8 @@
 import type { Gpu } from "../../runtime/device.ts";
 import { chooseMatmul, isVariant } from "../../../kernels/matmul/variants.ts";
 import type { MatmulVariant } from "../../../kernels/matmul/types.ts";
-import { type Plan, plan, type Precision, prepare } from "../../plan/plan.ts";
-import type { PrefixOptions } from "../../plan/prefix/cut.ts";
+import { plan, prepare } from "../../plan/plan.ts";
+import type { Plan, Precision, PrefixOptions } from "../../plan/types.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
 import { tune } from "../../tune/tune.ts";
@@ -191,7 +191,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
         const prefix = prefixIn(request, replaced);
         found = {
           key,
-          plan: plan(roots, { target, updates, turns, precision, prefix, texts }),
+          plan: plan(roots, { target, updates, doubleBuffered: turns, precision, prefix, texts }),
           columns,
           replaced,
         };
@@ -209,7 +209,7 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
       const { roots, updates, turns } = graphOf({ ...request, frozen: [], probed: [], since: {} });
-      const products = productsOf(prepare(roots, { target, updates, turns, precision }));
+      const products = productsOf(prepare(roots, { target, updates, doubleBuffered: turns, precision }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {
         const known = variants.get(name) ?? saved[name];

@@ -5,7 +5,8 @@
  */
 
 import { checkAllocations, createBuffer, type Gpu, writeValues } from "../../runtime/device.ts";
-import { bytesOf, type Cost } from "../../plan/plan.ts";
+import { bytesOf } from "../../plan/storage.ts";
+import type { Cost } from "../../plan/types.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import { keepFor, record, type Recording } from "../../runtime/record.ts";
 import { hostValues, type Tensor } from "../../tensor.ts";

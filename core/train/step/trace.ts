@@ -11,7 +11,7 @@ import { equal, where } from "../../ops/comparison.ts";
 import { abs } from "../../ops/functions.ts";
 import { concat, reshape } from "../../ops/movement.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
-import type { Precision } from "../../plan/plan.ts";
+import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";

@@ -4,16 +4,11 @@
  * @module
  */
 
-import { type HostData, hostOp, pickOp, type Tensor } from "../../tensor.ts";
-import { isSource } from "../fuse/fuse.ts";
-import { storedSpec } from "../precision.ts";
-import { bytesOf, type Prepared, type Source, type StepValue } from "../plan.ts";
-
-/** A buffer of the plan; `source` is null for an intermediate value. */
-export interface Buffer {
-  readonly source: Source | null;
-  readonly bytes: number;
-}
+import { type HostData, hostOp, type Tensor } from "../tensor.ts";
+import { isPick, isReshape, pickedBy } from "./alias.ts";
+import { isSource } from "./predicates.ts";
+import { bytesOf, storedSpec } from "./storage.ts";
+import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
 
 /** Buffers as they are asked for. */
 export interface BufferTable {
@@ -43,8 +38,8 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
   const add = (buffer: Buffer): number => buffers.push(buffer) - 1;
 
   function bufferOf(node: Tensor, output = 0): number {
-    if (node.op.name === "reshape") return bufferOf(node.inputs[0]);
-    if (node.op === pickOp) return bufferOf(node.inputs[0], (node.attrs as { index: number }).index);
+    if (isReshape(node)) return bufferOf(node.inputs[0]);
+    if (isPick(node)) return bufferOf(node.inputs[0], pickedBy(node));
     const known = ids.get(node) ?? [];
     if (known[output] !== undefined) return known[output];
     if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);

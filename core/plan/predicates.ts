@@ -1,0 +1,75 @@
+/**
+ * What a node is to the planner: the one place that knows ops for questions of structure.
+ *
+ * @module
+ */
+
+import { addOp } from "../ops/arithmetic.ts";
+import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
+import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
+import { reduceMaxOp } from "../ops/reduce.ts";
+import { fillOp, leafOp, sameShape, type Tensor } from "../tensor.ts";
+import { isAlias } from "./alias.ts";
+
+/** Whether a node is elementwise. */
+export function isElement(node: Tensor): boolean {
+  return node.op.element !== undefined;
+}
+
+/** Whether a node is a value that no launch computes: its op has no inputs and no way to be computed. */
+export function isSource({ op, inputs }: Tensor): boolean {
+  return inputs.length === 0 && op.element === undefined && op.kernel === undefined &&
+    op.definition === undefined;
+}
+
+/** Whether a node is a parameter, an optimizer moment or a batch entry. */
+export function isLeaf({ op }: Tensor): boolean {
+  return op === leafOp;
+}
+
+/** Whether a node is one repeated number, which kernels contain as text. */
+export function isConstant({ op }: Tensor): boolean {
+  return op === fillOp;
+}
+
+/** The value of a constant node, or undefined. */
+export function constant(node: Tensor): number | undefined {
+  return node.op === fillOp ? (node.attrs as { value: number }).value : undefined;
+}
+
+/** Whether a node is a product, or a sum of products. */
+export function isProduct({ op }: Tensor): boolean {
+  return op === matmulOp || op === matmulSumOp;
+}
+
+/** Whether a node is a sum of products. */
+export function isProductSum({ op }: Tensor): boolean {
+  return op === matmulSumOp;
+}
+
+/** Whether a node reduces axes of a tensor. */
+export function isReduction({ op }: Tensor): boolean {
+  return op === reduceSumOp || op === reduceMaxOp;
+}
+
+/** Whether a node sums each of many tensors to one number. */
+export function isSumEach({ op }: Tensor): boolean {
+  return op === sumEachOp;
+}
+
+/** Whether a node repeats its input along axes. */
+export function isBroadcast({ op }: Tensor): boolean {
+  return op === broadcastOp;
+}
+
+/** Whether a node adds two tensors of its own shape. */
+export function isPlainAdd({ op, inputs, shape }: Tensor): boolean {
+  return op === addOp && inputs.every((input) => sameShape(input.shape, shape));
+}
+
+/** Whether the planner can lower a node as it is, without its definition. */
+export function isPlannable(node: Tensor): boolean {
+  return isElement(node) || isSource(node) || node.op.kernel !== undefined || isAlias(node) ||
+    isProduct(node) ||
+    isReduction(node) || isSumEach(node);
+}

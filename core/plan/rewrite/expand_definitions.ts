@@ -1,0 +1,33 @@
+/**
+ * Replaces ops without a kernel by their definitions.
+ *
+ * @module
+ */
+
+import { rebuild } from "../../graph.ts";
+import type { Tensor } from "../../tensor.ts";
+import { isPick, pickedBy } from "../alias.ts";
+import { isPlannable } from "../predicates.ts";
+import { simplify } from "./simplify.ts";
+
+/** The graph that is planned: in ops that have a kernel, each value once. */
+export function expand(roots: readonly Tensor[]): Tensor[] {
+  return simplify(expandDefinitions(roots));
+}
+
+/** Replaces ops that have no kernel by their definitions. */
+function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
+  const outputs = new Map<Tensor, readonly Tensor[]>();
+  return rebuild(roots, (node) => {
+    if (isPick(node) && outputs.has(node.inputs[0])) {
+      return outputs.get(node.inputs[0])![pickedBy(node)];
+    }
+    if (isPlannable(node)) return node;
+    if (node.op.definition === undefined) {
+      throw new TypeError(`Cannot plan "${node.op.name}" as it has neither a kernel nor a definition`);
+    }
+    const parts = expandDefinitions(node.op.definition(node.inputs, node.attrs));
+    outputs.set(parts[0], parts);
+    return parts[0];
+  });
+}

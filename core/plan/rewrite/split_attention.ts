@@ -1,0 +1,41 @@
+/**
+ * Splits gradients of attention over more workgroups.
+ *
+ * @module
+ */
+
+import { attentionTiling } from "../../../kernels/attention/tiling.ts";
+import { rebuild } from "../../graph.ts";
+import {
+  type AttentionGradAttrs,
+  attentionGradKVOp,
+  attentionGradQOp,
+  attentionSizes,
+} from "../../ops/attention.ts";
+import { sum } from "../../ops/broadcast.ts";
+import { apply, pick, type Target, type Tensor } from "../../tensor.ts";
+import { isPick, pickedBy } from "../alias.ts";
+
+/**
+ * Cuts gradients of attention into parts where the device has more processors than there are blocks of rows.
+ *
+ * @param roots Roots of the graph
+ * @param target What the device is
+ * @returns Equivalent roots
+ */
+export function splitAttention(roots: readonly Tensor[], target: Target): Tensor[] {
+  const divided = new Map<Tensor, Tensor>();
+  return rebuild(roots, (node) => {
+    if (isPick(node) && divided.has(node.inputs[0])) {
+      return sum(pick(divided.get(node.inputs[0])!, pickedBy(node)), 0);
+    }
+    if (node.op !== attentionGradQOp && node.op !== attentionGradKVOp) return node;
+    const attrs = node.attrs as AttentionGradAttrs, pass = node.op === attentionGradQOp ? "gradQ" : "gradKV";
+    const { parts = 1 } = attentionTiling(attentionSizes(node.inputs, attrs), { ...target, pass });
+    if (parts === 1) return node;
+    const all = apply(node.op, node.inputs, { ...attrs, parts });
+    const total = sum(all, 0);
+    divided.set(total, all);
+    return total;
+  });
+}

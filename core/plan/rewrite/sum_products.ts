@@ -1,0 +1,112 @@
+/**
+ * Makes one node of a sum of matrix products.
+ *
+ * The gradient by what query, key and value of a layer read is such a sum.
+ *
+ * @module
+ */
+
+import { maySeveral } from "../../../kernels/matmul/matmul.ts";
+import { productKey } from "../../../kernels/matmul/types.ts";
+import { topological } from "../../graph.ts";
+import { add } from "../../ops/arithmetic.ts";
+import {
+  type MatmulAttrs,
+  matmulOp,
+  matmulSizes,
+  matmulSumOp,
+  MOST_SUMMED,
+  type ProductAttrs,
+} from "../../ops/matmul.ts";
+import { reshape } from "../../ops/movement.ts";
+import { apply, type Target, type Tensor } from "../../tensor.ts";
+import { isReshape } from "../alias.ts";
+import { isPlainAdd } from "../predicates.ts";
+import { storedSpec } from "../storage.ts";
+import type { IsHalf } from "../types.ts";
+
+/** Operations of a product that keeps a large GPU busy on its own: by tests/bench/RESULTS.md such ones gain nothing, H100. */
+const LARGEST = 4e9;
+
+/** Name of a product that may share a launch, with how it is stored where that is known; null for any other node. */
+export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | null {
+  if (node.op !== matmulOp) return null;
+  const attrs = node.attrs as ProductAttrs;
+  const product = { ...matmulSizes(node.inputs.map((x) => storedSpec(x, isHalf(x))), attrs), ...attrs };
+  const { m, n, k } = product;
+  if (!maySeveral(product) || 2 * m * n * k > LARGEST) return null;
+  return `${productKey(product)}${isHalf(node) ? " > f16" : ""}`;
+}
+
+/**
+ * Replaces sums of alike products by one node each.
+ *
+ * @param roots Roots of the graph
+ * @param target What the device is: a CPU gains nothing
+ * @returns Equivalent roots
+ */
+export function sumProducts(roots: readonly Tensor[], target: Target): readonly Tensor[] {
+  if (target.software) return roots;
+  const order = topological(roots);
+  const uses = new Map<Tensor, number>();
+  const use = (node: Tensor): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
+  roots.forEach(use);
+  for (const node of order) node.inputs.forEach(use);
+  const once = (node: Tensor): boolean => uses.get(node) === 1;
+  /** The terms of a sum, through sums that only it reads. */
+  const termsOf = (node: Tensor): Tensor[] =>
+    node.inputs.flatMap((input) => isPlainAdd(input) && once(input) ? termsOf(input) : [input]);
+  const inner = new Set(
+    order.filter(isPlainAdd).flatMap(({ inputs }) => inputs.filter((x) => isPlainAdd(x) && once(x))),
+  );
+  /** The product that a term is, reshaped or not, if only the sum reads it. */
+  const productOf = (term: Tensor): Tensor | null => {
+    if (!once(term)) return null;
+    if (isReshape(term)) return productOf(term.inputs[0]);
+    return batchKey(term) === null ? null : term;
+  };
+
+  // Two operands each, and the result.
+  const most = Math.min(MOST_SUMMED, Math.floor((target.maxBindings - 1) / 2));
+  const rest = new Map<Tensor, readonly Tensor[]>(), sums = new Map<Tensor, readonly (readonly Tensor[])[]>();
+  for (const node of order) {
+    if (!isPlainAdd(node) || inner.has(node)) continue;
+    const terms = termsOf(node);
+    const alike = Map.groupBy(terms, (term) => {
+      const product = productOf(term);
+      return product === null ? null : `${batchKey(product)} ${product.shape}`;
+    });
+    const found = [...alike].flatMap(([name, group]) => name === null ? [] : divide(group, most));
+    if (found.length === 0) continue;
+    const taken = new Set(found.flat());
+    rest.set(node, terms.filter((term) => !taken.has(term)));
+    sums.set(node, found.map((group) => group.map((term) => productOf(term)!)));
+  }
+  if (sums.size === 0) return roots;
+  const done = new Map<Tensor, Tensor>();
+  for (const node of order) {
+    const now = (x: Tensor): Tensor => done.get(x)!;
+    const groups = sums.get(node);
+    if (groups === undefined) {
+      const inputs = node.inputs.map(now);
+      done.set(node, inputs.some((x, i) => x !== node.inputs[i]) ? { ...node, inputs } : node);
+      continue;
+    }
+    const summed = groups.map((products) => {
+      const operands = [0, 1].flatMap((side) => products.map(({ inputs }) => now(inputs[side])));
+      return reshape(apply(matmulSumOp, operands, products[0].attrs as MatmulAttrs), node.shape);
+    });
+    done.set(node, [...rest.get(node)!.map(now), ...summed].reduce((a, b) => add(a, b)));
+  }
+  return roots.map((root) => done.get(root)!);
+}
+
+/** Groups of two to `most`, as even as may be; none of fewer than two. */
+function divide<T>(all: readonly T[], most: number): T[][] {
+  const count = Math.ceil(all.length / most);
+  const groups = Array.from(
+    { length: count },
+    (_, i) => all.slice(Math.ceil(i * all.length / count), Math.ceil((i + 1) * all.length / count)),
+  );
+  return groups.filter(({ length }) => length > 1);
+}

@@ -1,0 +1,223 @@
+/**
+ * What the passes of the planner hand to each other.
+ *
+ * @module
+ */
+
+import type { HostData, KernelText, StepFunction, Target, Tensor } from "../tensor.ts";
+import type { Path } from "../tree.ts";
+
+/** Where the contents of a buffer come from. */
+export type Source =
+  | { readonly kind: "slot"; readonly slot: number }
+  | { readonly kind: "leaf"; readonly node: Tensor }
+  | { readonly kind: "kept" }
+  | { readonly kind: "host"; readonly data: HostData }
+  | { readonly kind: "scalars" };
+
+/** One dispatch of the recorded step. */
+export interface Launch {
+  readonly kernel: KernelText;
+  /** Buffers in binding order. */
+  readonly bindings: readonly number[];
+  /** Bytes read and written, each buffer once. */
+  readonly bytes: number;
+  /** Floating-point operations of matrix products among `kernel.flops`. */
+  readonly matmulFlops: number;
+}
+
+/** What a step costs. */
+export interface Cost {
+  /** Dispatches. */
+  readonly launches: number;
+  /** Floating-point operations, all kernels. */
+  readonly flops: number;
+  /** Floating-point operations of matrix products, attention included. */
+  readonly matmulFlops: number;
+  /** Bytes that kernels read and write. */
+  readonly bytes: number;
+  /** Bytes of buffers for intermediate values. */
+  readonly memory: number;
+  /** Bytes of buffers for constants, and for scalars that change with the step. */
+  readonly constants: number;
+}
+
+/** A scalar of the step: its function, and the group whose age that is told. */
+export interface StepValue {
+  readonly value: StepFunction;
+  readonly group: number;
+}
+
+/** A recorded computation. */
+export interface Plan {
+  readonly launches: readonly Launch[];
+  /** Place of the first launch that overwrites a leaf; the number of launches where none does. */
+  readonly firstUpdate: number;
+  readonly buffers: readonly { readonly source: Source; readonly bytes: number }[];
+  /** Sizes of the shared slots. */
+  readonly slots: readonly number[];
+  /** Buffer of each root, in the order given. */
+  readonly roots: readonly number[];
+  /** Slots that change places with the buffer of a leaf after each step; see {@link PlanOptions.doubleBuffered}. */
+  readonly doubleBuffers: readonly DoubleBuffer[];
+  /** What fills the scalar buffer: functions of the step and of the age of a group. */
+  readonly scalars: readonly StepValue[];
+  readonly cost: Cost;
+  /** Launches that a step may leave out, or why there are none, in words; absent where none were asked for. */
+  readonly prefix?: Prefix | string;
+}
+
+/** A slot that holds the next value of a leaf, and the buffer of the leaf. */
+export interface DoubleBuffer {
+  readonly slot: number;
+  readonly leaf: number;
+}
+
+/** How values are stored between the launches of a plan; kernels compute in f32 either way. */
+export type Precision = "f32" | "f16";
+
+/** Options of `plan`. */
+export interface PlanOptions {
+  readonly target: Target;
+  /** Root index to the leaf whose buffer it overwrites. */
+  readonly updates?: ReadonlyMap<number, Tensor>;
+  /**
+   * Roots among them whose buffer may become that of the leaf after the step, and the other way round, so that nothing is
+   * copied; it costs the memory of the root. Done where the root has a buffer of its own, with `"f32"` and without `prefix`;
+   * none when absent.
+   */
+  readonly doubleBuffered?: ReadonlySet<number>;
+  /** `"f16"` stores large values between launches so, and products read copies of weights that are; f32 when absent. */
+  readonly precision?: Precision;
+  /** Puts launches first that only depend on samples and on what is fixed, and keeps their results; not when absent. */
+  readonly prefix?: PrefixOptions;
+  /** Kernels of plans before it, by what they do, which this one need not write again; none when absent. */
+  readonly texts?: TextCache;
+}
+
+/** What a leaf is: an entry of the batch, a parameter that does not change, or null for one that does. */
+export type LeafKind = (path: Path) => "batch" | "fixed" | null;
+
+/** A value of the prefix that other launches read. */
+export interface KeptValue {
+  /** Its buffer. */
+  readonly buffer: number;
+  /** Bytes of a sample: those of the samples lie in order. */
+  readonly bytes: number;
+}
+
+/** Launches near the start of a plan, which a step may leave out. */
+export interface Prefix {
+  /** How many run before it in any case: others need them too. */
+  readonly head: number;
+  /** How many it has. */
+  readonly launches: number;
+  /** Samples in a batch. */
+  readonly samples: number;
+  /** What the rest needs of it. */
+  readonly kept: readonly KeptValue[];
+  /** What it needs of the head, in words, by buffer: equal values have equal words. */
+  readonly given: ReadonlyMap<number, string>;
+  /** Paths of the leaves that it depends on. */
+  readonly reads: readonly Path[];
+  /** What a step costs without it. */
+  readonly rest: Cost;
+}
+
+/** What must be known to find a prefix. */
+export interface PrefixOptions {
+  /** B. */
+  readonly samples: number;
+  readonly kindOf: LeafKind;
+}
+
+/** What `textCache` makes. */
+export interface TextCache {
+  /** From a function to one that answers equal requests with the same result. */
+  remembered<A, R>(make: (request: A) => R): (request: A) => R;
+  /** Equal for equal requests; functions inside a request are equal when they are the same. */
+  keyOf(request: unknown): string;
+}
+
+/** A buffer of the plan; `source` is null for an intermediate value. */
+export interface Buffer {
+  readonly source: Source | null;
+  readonly bytes: number;
+}
+
+/** How a unit can write its only output over an input. */
+export interface InPlace {
+  /** Buffer of the input. */
+  readonly input: number;
+  /** The kernel that does it: it binds the other inputs in order, then the one that it replaces. */
+  readonly kernel: () => KernelText;
+}
+
+/** A launch before it has its place in the order. */
+export interface Unit {
+  readonly kernel: KernelText;
+  /** Buffers in binding order. */
+  readonly bindings: readonly number[];
+  readonly reads: readonly number[];
+  readonly writes: readonly number[];
+  /** Written buffers that held an older value which other units read. */
+  readonly overwrites: readonly number[];
+  /** Place in the graph's order. */
+  readonly priority: number;
+  readonly matmulFlops: number;
+  readonly inPlace?: InPlace;
+}
+
+/** A group of elementwise nodes of one shape that one kernel computes. */
+export interface Cluster {
+  readonly nodes: readonly Tensor[];
+  /** Nodes whose values are written to memory. */
+  readonly stored: readonly Tensor[];
+  /** Nodes whose elements are summed for a `sumEach`. */
+  readonly summed: readonly Tensor[];
+}
+
+/** The result of `fuse`. */
+export interface Fusion {
+  /** Values that must exist in memory. */
+  readonly roots: ReadonlySet<Tensor>;
+  /** All nodes, inputs first. */
+  readonly order: readonly Tensor[];
+  /** Nodes that read each node. */
+  readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
+  /** Launch level: grows along every edge that fusion cannot remove. */
+  readonly level: ReadonlyMap<Tensor, number>;
+  /** Clusters that have something to write. */
+  readonly clusters: readonly Cluster[];
+  /** Cluster of each elementwise node. */
+  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
+  /** Elementwise nodes that are in memory; the others are computed again by whoever reads them. */
+  readonly stored: ReadonlySet<Tensor>;
+}
+
+/** What groups must fit. */
+export interface FuseOptions {
+  /** Nodes that overwrite a leaf, and the leaf. */
+  readonly targets: ReadonlyMap<Tensor, Tensor>;
+  /** Buffers that a launch can bind. */
+  readonly maxBindings: number;
+  /** Elementwise nodes that are in memory, whoever reads them; none when absent. */
+  readonly cuts?: ReadonlySet<Tensor>;
+}
+
+/** Whether an output of a node is stored as f16. */
+export type IsHalf = (node: Tensor, output?: number) => boolean;
+
+/** A graph whose launches are to be chosen. */
+export interface Prepared {
+  /** The roots, in ops that have a kernel. */
+  readonly ready: readonly Tensor[];
+  /** Nodes that overwrite a leaf, and the leaf. */
+  readonly targets: ReadonlyMap<Tensor, Tensor>;
+  /** Roots that take turns with a leaf, and the leaf. */
+  readonly doubleBuffered: ReadonlyMap<number, Tensor>;
+  readonly fusion: Fusion;
+  readonly isHalf: IsHalf;
+  /** Products that share a launch, by the first of them. */
+  readonly together: ReadonlyMap<Tensor, readonly Tensor[]>;
+}
