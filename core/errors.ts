@@ -21,6 +21,24 @@ export class ShapeError extends RangeError {
   }
 }
 
+/** Data that is not as its format or its use asks for, such as a damaged file. */
+export class DataError extends Error {
+  /** Name of the class, kept where code is minified. */
+  override name = "DataError";
+}
+
+/** A file or folder that does not exist. */
+export class NotFoundError extends Error {
+  /** Name of the class, kept where code is minified. */
+  override name = "NotFoundError";
+}
+
+/** Something is in the way, and would be lost. */
+export class AlreadyExistsError extends Error {
+  /** Name of the class, kept where code is minified. */
+  override name = "AlreadyExistsError";
+}
+
 /** A state was used after the step that consumed it. */
 export class ConsumedError extends Error {
   /** Name of the class, kept where code is minified. */

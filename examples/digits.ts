@@ -30,7 +30,7 @@ import {
   tensor,
   type Training,
 } from "@firn/train";
-import { writeAtomic } from "@firn/train/data";
+import { hostFileSystem } from "@firn/train/data";
 import { change, endingText, flopText, freezeText, percent } from "./cost_text.ts";
 import { CLASSES, type DigitBatch, digitBatches, type Digits, holdOut, readDigits } from "./digits_data.ts";
 import { helpOf, oneOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";
@@ -190,7 +190,7 @@ async function main(): Promise<void> {
   ];
   const threshold = flags.policy === "gradES" ? { signal: "gradNorm", tau } : undefined;
   const report = reportOf(log.lines, { title: `${flags.model} on digits`, summary, components, threshold });
-  await writeAtomic(`${folder}/report.html`, await renderReport(report));
+  await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
   console.log();
   for (const [label, value] of summary) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
   console.log(`${"written".padEnd(15)} ${folder}/metrics.jsonl, report.html`);

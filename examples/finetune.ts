@@ -22,11 +22,12 @@ import {
   loadCheckpoint,
   type Model,
   nextTokenLoss,
+  NotFoundError,
   saveCheckpoint,
   scan,
   type TrainingState,
 } from "@firn/train";
-import { loadTokenizer, packDocuments, type Tokenizer, tokenWindows, writeAtomic } from "@firn/train/data";
+import { hostFileSystem, loadTokenizer, packDocuments, type Tokenizer, tokenWindows } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
 import { change, endingText, freezeText } from "./cost_text.ts";
 import {
@@ -215,7 +216,7 @@ async function main(): Promise<void> {
     components,
     threshold,
   });
-  await writeAtomic(`${folder}/report.html`, await renderReport(report));
+  await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
   await Deno.remove(lastCheckpoint(folder)).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
@@ -229,7 +230,7 @@ async function checkpointOf(folder: string): Promise<Checkpoint> {
   try {
     return await loadCheckpoint(lastCheckpoint(folder));
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof NotFoundError)) throw error;
     throw new Deno.errors.NotFound(
       `Cannot resume "${folder}" as there is no "${
         lastCheckpoint(folder)

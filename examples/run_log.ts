@@ -6,7 +6,7 @@
  */
 
 import type { Component, Ending, FreezeEvent, Look, TrainingState } from "@firn/train";
-import { writeAtomic } from "@firn/train/data";
+import { hostFileSystem } from "@firn/train/data";
 import { explain } from "./explanation.ts";
 import type { MetricRow, RunReport } from "./report.ts";
 
@@ -80,7 +80,7 @@ export async function openLog(path: string, { upTo }: { readonly upTo?: number }
     const kept = (line: Line): boolean => line.kind !== "end" && (!("step" in line) || line.step <= upTo);
     lines.push(...(await readLog(path)).filter(kept));
   }
-  await writeAtomic(path, lines.map((line) => JSON.stringify(line) + "\n").join(""));
+  await hostFileSystem().write(path, lines.map((line) => JSON.stringify(line) + "\n").join(""));
   return {
     lines,
     async add(more) {

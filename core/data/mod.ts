@@ -23,7 +23,10 @@ export {
   type TokenWindowsOptions,
 } from "./batches.ts";
 export { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
-export { replaceFolder, writeAtomic } from "../host/atomic.ts";
+export type { Content, Entry, FileSystem, FileSystemOptions, OpenFile } from "../host/file_system.ts";
+export { hostFileSystem } from "../host/host_file_system.ts";
+export { memoryFileSystem } from "../host/memory_file_system.ts";
+export { replaceFolder } from "../host/replace_folder.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./floats.ts";
 export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./safetensors.ts";
 export { type TensorToStore, writeSafetensors, type WriteSafetensorsOptions } from "./safetensors_write.ts";

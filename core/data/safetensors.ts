@@ -4,8 +4,11 @@
  * @module
  */
 
+import type { FileSystemOptions, OpenFile } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
 import { fromBf16, fromF16 } from "./floats.ts";
 import {
+  type Header,
   invalid,
   MAX_HEADER_BYTES,
   parseHeader,
@@ -35,17 +38,21 @@ export interface SafetensorsFile extends AsyncDisposable {
  * Opens a safetensors file and checks its header; no tensor is read.
  *
  * @param path The file
+ * @param options The file system
  * @returns The open file; dispose of it with `await using`
  * @throws {Deno.errors.NotFound} When there is none
  * @throws {Deno.errors.InvalidData} When the header is not as the format says
  */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const file = await openFile(path);
+export async function openSafetensors(
+  path: string,
+  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
+): Promise<SafetensorsFile> {
+  if ((await fileSystem.stat(path))?.isFolder) {
+    throw invalid(path, "it must be a file", "it is a folder; give the path of a file in it");
+  }
+  const file = await fileSystem.open(path);
   try {
-    const { size, isDirectory } = await file.stat();
-    if (isDirectory) {
-      throw invalid(path, "it must be a file", "it is a folder; give the path of a file in it");
-    }
+    const { size } = file;
     if (size < 8) throw invalid(path, "it must begin with 8 bytes of length", `it has ${size}; get it again`);
     const prefix = new DataView((await readAt(file, { path, begin: 0, end: 8 })).buffer);
     const length = prefix.getBigUint64(0, true);
@@ -59,33 +66,28 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     const header = parseHeader(bytes, { path, dataBytes: size - data });
     return openTensors(file, { path, data, ...header });
   } catch (error) {
-    file.close();
+    await file[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-interface Opened {
+interface Opened extends Header {
   readonly path: string;
+  /** First byte behind the header. */
   readonly data: number;
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly specs: ReadonlyMap<string, StoredSpec>;
 }
 
-function openTensors(file: Deno.FsFile, { path, data, metadata, specs }: Opened): SafetensorsFile {
-  // One cursor serves all reads, so they take turns.
-  let turn: Promise<unknown> = Promise.resolve();
-  async function read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const { begin, end } = specOf(name);
-    const bytes = turn.then(() => readAt(file, { path, begin: data + begin, end: data + end }));
-    turn = bytes.catch(() => {});
-    return await bytes;
-  }
+function openTensors(file: OpenFile, { path, data, metadata, specs }: Opened): SafetensorsFile {
   function specOf(name: string): StoredSpec {
     const spec = specs.get(name);
     if (spec === undefined) {
       throw new RangeError(`Cannot read tensor "${name}" as "${path}" has none of that name: see its names`);
     }
     return spec;
+  }
+  async function read(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    const { begin, end } = specOf(name);
+    return await readAt(file, { path, begin: data + begin, end: data + end });
   }
   return {
     path,
@@ -94,22 +96,8 @@ function openTensors(file: Deno.FsFile, { path, data, metadata, specs }: Opened)
     specs,
     read,
     readF32: async (name) => toF32(await read(name), { path, name, dtype: specOf(name).dtype }),
-    async [Symbol.asyncDispose]() {
-      await turn;
-      file.close();
-    },
+    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
   };
-}
-
-async function openFile(path: string): Promise<Deno.FsFile> {
-  try {
-    return await Deno.open(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Deno.errors.NotFound(`Cannot open "${path}" as there is no such file: check the path`, {
-      cause: error,
-    });
-  }
 }
 
 interface Range {
@@ -118,21 +106,11 @@ interface Range {
   readonly end: number;
 }
 
-async function readAt(file: Deno.FsFile, { path, begin, end }: Range): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(end - begin);
-  await file.seek(begin, Deno.SeekMode.Start);
-  for (let done = 0; done < bytes.length;) {
-    const count = await file.read(bytes.subarray(done));
-    if (count === null) {
-      throw invalid(
-        path,
-        `it must have ${end} bytes`,
-        `it ends at ${begin + done}; it was cut while open: get it again`,
-      );
-    }
-    done += count;
-  }
-  return bytes;
+async function readAt(file: OpenFile, { path, begin, end }: Range): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await file.read(begin, end);
+  if (bytes.length === end - begin) return bytes;
+  const seen = `it ends at ${begin + bytes.length}; it was cut while open: get it again`;
+  throw invalid(path, `it must have ${end} bytes`, seen);
 }
 
 function toF32(

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { DataError } from "../errors.ts";
+
 /** Element type of a stored tensor. */
 export type StoredDType =
   | "BOOL"
@@ -65,8 +67,8 @@ export const MAX_HEADER_BYTES = 100_000_000;
 const MEND = "get the file again, or write it again with a current version of its tool";
 
 /** Says what is wrong with a file, and with which of its tensors. */
-export function invalid(path: string, rule: string, seen: string): Deno.errors.InvalidData {
-  return new Deno.errors.InvalidData(`Cannot read "${path}" as ${rule}: ${seen}`);
+export function invalid(path: string, rule: string, seen: string): DataError {
+  return new DataError(`Cannot read "${path}" as ${rule}: ${seen}`);
 }
 
 /**

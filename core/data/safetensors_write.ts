@@ -4,7 +4,8 @@
  * @module
  */
 
-import { writeAll, writeAtomic } from "../host/atomic.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
 import {
   byteLength,
   BYTES_PER_ELEMENT,
@@ -21,12 +22,12 @@ export interface TensorToStore {
   readonly dtype: StoredDType;
   /** Sizes, outermost first; `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** Its bytes, row-major, or a function that gets them when their turn comes: one tensor in memory at a time. */
+  /** Its bytes, row-major, or a function that gets them just before they are written: one tensor in memory at a time. */
   readonly data: ArrayBufferView | (() => Promise<ArrayBufferView>);
 }
 
 /** Options of {@link writeSafetensors}. */
-export interface WriteSafetensorsOptions {
+export interface WriteSafetensorsOptions extends FileSystemOptions {
   /** Free text by key; Hugging Face tools expect `{ format: "pt" }`. No metadata when absent. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
@@ -39,34 +40,40 @@ const ORDER = Object.keys(BYTES_PER_ELEMENT);
  *
  * @param path Where; an existing file is replaced
  * @param tensors What, in any order
- * @param options Metadata
+ * @param options Metadata, and the file system
  * @throws {TypeError} When two tensors share a name or the data does not fit the shape; the old file stays
  */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<TensorToStore>,
-  { metadata }: WriteSafetensorsOptions = {},
+  { metadata, fileSystem = hostFileSystem() }: WriteSafetensorsOptions = {},
 ): Promise<void> {
   const sorted = [...tensors].sort((a, b) =>
     ORDER.indexOf(b.dtype) - ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
   );
   const header = headerOf(path, { sorted, metadata });
-  await writeAtomic(path, async (file) => {
-    await writeAll(file, header);
-    for (const { name, dtype, shape, data } of sorted) {
-      const view = typeof data === "function" ? await data() : data;
-      if (view.byteLength !== byteLength(dtype, shape)) {
-        throw new TypeError(
-          `Cannot write tensor "${name}" to "${path}" as ${dtype} [${shape.join(", ")}] takes ` +
-            `${byteLength(dtype, shape)} bytes: its data has ${view.byteLength}`,
-        );
-      }
-      await writeAll(file, new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
-    }
-  });
+  await fileSystem.write(path, piecesOf(path, { header, sorted }));
 }
 
-interface HeaderParts extends WriteSafetensorsOptions {
+/** The header, then the bytes of each tensor. */
+async function* piecesOf(
+  path: string,
+  { header, sorted }: { readonly header: Uint8Array; readonly sorted: readonly TensorToStore[] },
+): AsyncGenerator<Uint8Array, void, undefined> {
+  yield header;
+  for (const { name, dtype, shape, data } of sorted) {
+    const view = typeof data === "function" ? await data() : data;
+    if (view.byteLength !== byteLength(dtype, shape)) {
+      throw new TypeError(
+        `Cannot write tensor "${name}" to "${path}" as ${dtype} [${shape.join(", ")}] takes ` +
+          `${byteLength(dtype, shape)} bytes: its data has ${view.byteLength}`,
+      );
+    }
+    yield new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  }
+}
+
+interface HeaderParts extends Pick<WriteSafetensorsOptions, "metadata"> {
   readonly sorted: readonly TensorToStore[];
 }
 

@@ -5,6 +5,8 @@
  */
 
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import { DataError, NotFoundError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 
 /** Text to token ids and back. */
@@ -26,15 +28,16 @@ export interface Tokenizer {
  * `bos` and `eos` are those of `tokenizer_config.json`, or else of `config.json`.
  *
  * @param folder The checkpoint
+ * @param options The file system
  * @returns The tokenizer
- * @throws {Deno.errors.NotFound} When the folder has no `tokenizer.json`
- * @throws {Deno.errors.InvalidData} When a file is broken, or of a kind that is not supported
+ * @throws {NotFoundError} When the folder has no `tokenizer.json`
+ * @throws {DataError} When a file is broken, or of a kind that is not supported
  */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+export async function loadTokenizer(folder: string, options: FileSystemOptions = {}): Promise<Tokenizer> {
   const path = `${folder}/tokenizer.json`;
-  const settings = await readOptional(`${folder}/tokenizer_config.json`);
-  const model = await readOptional(`${folder}/config.json`);
-  const tokenizer = construct(path, await readJson(path), settings);
+  const settings = await readOptional(`${folder}/tokenizer_config.json`, options);
+  const model = await readOptional(`${folder}/config.json`, options);
+  const tokenizer = construct(path, await readJson(path, options), settings);
   const ids = [...tokenizer.get_vocab().values()];
   return {
     encode: (text) => tokenizer.encode(text).ids,
@@ -48,11 +51,11 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
 
 type JsonObject = Record<string, unknown>;
 
-async function readOptional(path: string): Promise<JsonObject> {
+async function readOptional(path: string, options: FileSystemOptions): Promise<JsonObject> {
   try {
-    return await readJson(path);
+    return await readJson(path, options);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return {};
+    if (error instanceof NotFoundError) return {};
     throw error;
   }
 }
@@ -62,7 +65,7 @@ function construct(path: string, content: JsonObject, settings: JsonObject): Hug
     // Decoding must give back the text, so spaces before punctuation stay unless the checkpoint asks otherwise.
     return new HuggingFaceTokenizer(content, { clean_up_tokenization_spaces: false, ...settings });
   } catch (error) {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot use "${path}" as it must be a tokenizer that @huggingface/tokenizers supports: ` +
         `${(error as Error).message}; save it again with a current version of its tool`,
       { cause: error },
@@ -89,7 +92,7 @@ function specialId(
   const text = typeof named === "string" ? named : named.content;
   const id = tokenizer.token_to_id(text);
   if (id === undefined) {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot use "${folder}/tokenizer_config.json" as its ${which}_token must be in tokenizer.json: "${text}" is not; ` +
         `take both files from one checkpoint`,
     );

@@ -4,7 +4,10 @@
  * @module
  */
 
-import { replaceFolder, writeAtomic } from "../host/atomic.ts";
+import { DataError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
+import { replaceFolder } from "../host/replace_folder.ts";
 import { readJson } from "../host/json_file.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
@@ -26,17 +29,19 @@ const PREFIX = "base_model.model.";
  * @param gpu The device that will hold the pairs
  * @param model The model that the adapter was made for
  * @param folder Folder with `adapter_config.json` and `adapter_model.safetensors`
+ * @param options The file system
  * @returns The model with the pairs in its parameters
  * @throws {TypeError} When the adapter is no plain LoRA
- * @throws {Deno.errors.InvalidData} When a pair does not fit the model
+ * @throws {DataError} When a pair does not fit the model
  */
 export async function loadAdapter<P extends object>(
   gpu: Gpu,
   model: Model<P>,
   folder: string,
+  options: FileSystemOptions = {},
 ): Promise<Model<P>> {
   const file = `${folder}/adapter_config.json`;
-  const json = await readJson(file);
+  const json = await readJson(file, options);
   const config = configReader(json, file);
   const type = config.string("peft_type");
   if (type !== "LORA") throw config.error("peft_type", 'it must be "LORA"', type);
@@ -50,7 +55,7 @@ export async function loadAdapter<P extends object>(
   const rank = config.count("r"), loraScale = config.number("lora_alpha") / rank;
 
   const base = flatten(model.params), pairs = new Map<Path, Tensor>();
-  await using weights = await openSafetensors(`${folder}/adapter_model.safetensors`);
+  await using weights = await openSafetensors(`${folder}/adapter_model.safetensors`, options);
   for (const name of weights.names) {
     const path = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name;
     const match = /^(.*)\.lora_([AB])\.weight$/.exec(path);
@@ -66,7 +71,7 @@ export async function loadAdapter<P extends object>(
       const rule = expected === null
         ? "it must be half of a LoRA pair of the model"
         : `model and "r" of "${file}" give it the shape [${expected.join(", ")}]`;
-      throw new Deno.errors.InvalidData(
+      throw new DataError(
         `Cannot load "${name}" of "${weights.path}" as ${rule}: it has [${shape.join(", ")}]`,
       );
     }
@@ -75,7 +80,7 @@ export async function loadAdapter<P extends object>(
   for (const path of pairs.keys()) {
     const other = path.replace(/lora_([AB])/, (_, half) => `lora_${half === "A" ? "B" : "A"}`);
     if (!pairs.has(other)) {
-      throw new Deno.errors.InvalidData(
+      throw new DataError(
         `Cannot load "${weights.path}" as pairs must be whole: "${other}" is missing`,
       );
     }
@@ -92,12 +97,12 @@ export async function loadAdapter<P extends object>(
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older adapter, refused when it holds anything else
  * @throws {TypeError} When the model has no pairs
- * @throws {Deno.errors.AlreadyExists} When something in the folder would be lost
+ * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveAdapter(
   gpu: Gpu,
   model: Model,
-  { folder }: { readonly folder: string },
+  { folder, fileSystem = hostFileSystem() }: FileSystemOptions & { readonly folder: string },
 ): Promise<void> {
   const pairs = [...flatten(model.params)].filter(([path]) => path.includes(".lora_"));
   if (pairs.length === 0) {
@@ -121,8 +126,8 @@ export async function saveAdapter(
     await writeSafetensors(
       `${temporary}/adapter_model.safetensors`,
       pairs.map(([path, { shape }], i) => ({ name: PREFIX + path, shape, dtype: "F32", data: values[i] })),
-      { metadata: { format: "pt" } },
+      { metadata: { format: "pt" }, fileSystem },
     );
-    await writeAtomic(`${temporary}/adapter_config.json`, JSON.stringify(config, null, 2) + "\n");
-  });
+    await fileSystem.write(`${temporary}/adapter_config.json`, JSON.stringify(config, null, 2) + "\n");
+  }, { fileSystem });
 }

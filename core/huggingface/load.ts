@@ -5,6 +5,8 @@
  */
 
 import { openCheckpoint } from "./shards.ts";
+import { DataError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { checkAllocations, type Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/record.ts";
@@ -15,7 +17,7 @@ import { type Path, unflatten } from "../tree.ts";
 import { normalValues } from "../../kernels/random.ts";
 
 /** Options of {@link loadModel}. */
-export interface LoadOptions {
+export interface LoadOptions extends FileSystemOptions {
   /**
    * How the device stores the parameters. `f32`, as when absent: all may be trained. `file`: matrices that the file
    * stores as bfloat16 stay so, in half the memory; they cannot be trained, LoRA pairs beside them can.
@@ -34,7 +36,7 @@ export interface LoadOptions {
  * @param options How the device stores the parameters
  * @returns The model; any parameter type can be asked for, `loadModel<LlamaParams>(...)`
  * @throws {TypeError} When the family is unknown or a value of `config.json` does not fit
- * @throws {Deno.errors.InvalidData} When a tensor is missing, unexpected or of another shape
+ * @throws {DataError} When a tensor is missing, unexpected or of another shape
  * @throws {OutOfMemoryError} When the device has no room
  *
  * @example
@@ -59,12 +61,12 @@ export async function loadModel<P extends object = object>(
 ): Promise<Model<P>> {
   const { storage = "f32" } = options;
   const file = `${folder}/config.json`;
-  const model = describeModel(await readJson(file), { families, file });
+  const model = describeModel(await readJson(file, options), { families, file });
   const { family, config } = model;
-  await using checkpoint = await openCheckpoint(folder);
+  await using checkpoint = await openCheckpoint(folder, options);
   const shapes = family.shapes(config);
   const invalid = (key: string, rule: string, seen: string): Error =>
-    new Deno.errors.InvalidData(`Cannot load "${key}" of "${checkpoint.path}" as ${rule}: ${seen}`);
+    new DataError(`Cannot load "${key}" of "${checkpoint.path}" as ${rule}: ${seen}`);
   for (const name of checkpoint.names) {
     if (shapes.has(name) || family.ignores?.(name, config)) continue;
     throw invalid(name, `"${file}" describes a ${family.name} without it`, "check that both belong together");

@@ -4,7 +4,9 @@
  * @module
  */
 
-import { replaceFolder, writeAtomic } from "../host/atomic.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
+import { replaceFolder } from "../host/replace_folder.ts";
 import { toBf16, toF16 } from "../data/floats.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -16,7 +18,7 @@ import { flatten } from "../tree.ts";
 export type SaveDType = "float32" | "bfloat16" | "float16";
 
 /** Options of {@link saveModel}. */
-export interface SaveOptions {
+export interface SaveOptions extends FileSystemOptions {
   /**
    * That of the model's `config.json` when absent, else float32; parameters that the device stores as bf16 are then
    * written as bfloat16, to the bit.
@@ -36,14 +38,14 @@ const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
  * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
  * @throws {TypeError} When the model holds LoRA pairs: they are saved as an adapter
  * @throws {RangeError} When a value is not finite
- * @throws {Deno.errors.AlreadyExists} When something in the folder would be lost
+ * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveModel(
   gpu: Gpu,
   model: Model,
   options: SaveOptions & { readonly folder: string },
 ): Promise<void> {
-  const { folder, files = new Map() } = options;
+  const { folder, files = new Map(), fileSystem = hostFileSystem() } = options;
   const { dtype = savedDType(model.source) } = options;
   const leaves = flatten(model.params);
   const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
@@ -65,7 +67,10 @@ export async function saveModel(
       const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
       return { name, shape: leaf.shape, dtype: STORED[as], data };
     });
-    await writeSafetensors(`${temporary}/model.safetensors`, tensors, { metadata: { format: "pt" } });
+    await writeSafetensors(`${temporary}/model.safetensors`, tensors, {
+      metadata: { format: "pt" },
+      fileSystem,
+    });
     const { torch_dtype: _, ...source } = model.source;
     const config = {
       ...source,
@@ -73,9 +78,9 @@ export async function saveModel(
       model_type: model.family.name,
       dtype,
     };
-    await writeAtomic(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
-    for (const [name, content] of files) await writeAtomic(`${temporary}/${name}`, content);
-  });
+    await fileSystem.write(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
+    for (const [name, content] of files) await fileSystem.write(`${temporary}/${name}`, content);
+  }, { fileSystem });
 }
 
 function savedDType({ dtype, torch_dtype }: Readonly<Record<string, unknown>>): SaveDType {

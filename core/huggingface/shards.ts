@@ -6,6 +6,9 @@
 
 import { openSafetensors, type SafetensorsFile, type StoredSpec } from "../data/safetensors.ts";
 import { invalid } from "../data/safetensors_header.ts";
+import { NotFoundError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
 import { readJson } from "../host/json_file.ts";
 
 const SINGLE = "model.safetensors";
@@ -16,40 +19,34 @@ const INDEX = "model.safetensors.index.json";
  * `model.safetensors.index.json` lists.
  *
  * @param folder The folder
+ * @param options The file system
  * @returns All tensors as if of one file; dispose of it with `await using`
- * @throws {Deno.errors.NotFound} When the folder has neither file, or lacks a shard
- * @throws {Deno.errors.InvalidData} When a file is damaged, or index and shards disagree
+ * @throws {NotFoundError} When the folder has neither file, or lacks a shard
+ * @throws {DataError} When a file is damaged, or index and shards disagree
  */
-export async function openCheckpoint(folder: string): Promise<SafetensorsFile> {
-  const entries = await fileNames(folder);
-  if (entries.has(SINGLE)) return await openSafetensors(`${folder}/${SINGLE}`);
+export async function openCheckpoint(
+  folder: string,
+  options: FileSystemOptions = {},
+): Promise<SafetensorsFile> {
+  const { fileSystem = hostFileSystem() } = options;
+  const entries = new Set((await fileSystem.list(folder)).map(({ name }) => name));
+  if (entries.has(SINGLE)) return await openSafetensors(`${folder}/${SINGLE}`, options);
   if (!entries.has(INDEX)) {
-    throw new Deno.errors.NotFound(
+    throw new NotFoundError(
       `Cannot open "${folder}" as a checkpoint has ${SINGLE} or ${INDEX}: it has neither; ` +
         `convert the weights to safetensors, or check the path`,
     );
   }
-  return await openShards(folder);
+  return await openShards(folder, options);
 }
 
-async function fileNames(folder: string): Promise<Set<string>> {
-  try {
-    return new Set((await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name));
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Deno.errors.NotFound(`Cannot open "${folder}" as there is no such folder: check the path`, {
-      cause: error,
-    });
-  }
-}
-
-async function openShards(folder: string): Promise<SafetensorsFile> {
+async function openShards(folder: string, options: FileSystemOptions): Promise<SafetensorsFile> {
   const index = `${folder}/${INDEX}`;
-  const shardOf = new Map(Object.entries(weightMap(index, await readJson(index))));
+  const shardOf = new Map(Object.entries(weightMap(index, await readJson(index, options))));
   await using opened = new AsyncDisposableStack();
   const shards = new Map<string, SafetensorsFile>();
   for (const shard of new Set(shardOf.values())) {
-    shards.set(shard, opened.use(await openSafetensors(`${folder}/${shard}`)));
+    shards.set(shard, opened.use(await openSafetensors(`${folder}/${shard}`, options)));
   }
   const specs = new Map<string, StoredSpec>();
   for (const [shard, { names, specs: own }] of shards) {

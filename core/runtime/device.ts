@@ -6,6 +6,8 @@
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
 import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
+import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { HostData, Target } from "../tensor.ts";
 
@@ -36,7 +38,7 @@ export interface Tuning {
   /** Whether they are measured. */
   readonly enabled: boolean;
   /** File that remembers what was measured; null keeps it in this process. */
-  readonly cache: string | null;
+  readonly cache: { readonly path: string; readonly fileSystem: FileSystem } | null;
   /** Told how far measuring is. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
   /** What was measured to be fastest, by product. */
@@ -44,7 +46,7 @@ export interface Tuning {
 }
 
 /** Options of {@link openGpu}. */
-export interface GpuOptions {
+export interface GpuOptions extends FileSystemOptions {
   /**
    * Whether matrix products are measured before the first step of a training, which takes seconds; GPUs with timestamps
    * do and software adapters do not when absent. Another choice gives the same numbers up to rounding.
@@ -118,7 +120,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   const name = adapter.info.description || adapter.info.device || "unnamed adapter";
   const software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe/i.test(name);
 
-  const { tune = !software && features.has("timestamp-query"), tuneCache = null, onTune } = options;
+  const { tune = !software && features.has("timestamp-query"), onTune } = options;
   if (tune && !features.has("timestamp-query")) {
     device.destroy();
     throw new TypeError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
@@ -144,7 +146,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
     },
-    tuning: { enabled: tune, cache: tuneCache, onProgress: onTune, variants: new Map() },
+    tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
     check(): void {
@@ -163,6 +165,10 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       device.destroy();
     },
   };
+}
+
+function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
+  return path === undefined ? null : { path, fileSystem: fileSystem ?? hostFileSystem() };
 }
 
 /** What kernels may do with subgroups of a device, by its features and what the adapter says of their size. */

@@ -5,6 +5,8 @@
  */
 
 import { toBf16 } from "../data/floats.ts";
+import { DataError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import { checkAllocations, createBuffer, type Gpu } from "../runtime/device.ts";
@@ -41,7 +43,7 @@ const PARAMS = "params.", LEAVES = "leaves.";
 export async function saveCheckpoint<P extends TensorTree>(
   gpu: Gpu,
   state: TrainingState<P>,
-  options: { readonly path: string; readonly extra?: Json },
+  options: FileSystemOptions & { readonly path: string; readonly extra?: Json },
 ): Promise<void> {
   const { settings, step, policy, frozen, probed, since, validation, best, ending, chosen } = state;
   const named = [
@@ -56,26 +58,27 @@ export async function saveCheckpoint<P extends TensorTree>(
       : { name, shape, dtype: "F32" as const, data };
   });
   const order = [...flatten(state.params).keys()];
-  const { extra = null } = options;
+  const { path, extra = null, fileSystem } = options;
   const plain = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
   const record: Stored = { version: VERSION, ...plain, order, extra };
-  await writeSafetensors(options.path, tensors, { metadata: { firn: JSON.stringify(record) } });
+  await writeSafetensors(path, tensors, { metadata: { firn: JSON.stringify(record) }, fileSystem });
 }
 
 /**
  * Reads a checkpoint, for `training.resume`.
  *
  * @param path The file
+ * @param options The file system
  * @returns The saved state, on the host
- * @throws {Deno.errors.NotFound} When there is no such file
- * @throws {Deno.errors.InvalidData} When it is damaged or no checkpoint
+ * @throws {NotFoundError} When there is no such file
+ * @throws {DataError} When it is damaged or no checkpoint
  */
-export async function loadCheckpoint(path: string): Promise<Checkpoint> {
-  await using file = await openSafetensors(path);
+export async function loadCheckpoint(path: string, options: FileSystemOptions = {}): Promise<Checkpoint> {
+  await using file = await openSafetensors(path, options);
   const text = Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null;
   const record = text === null ? null : parse(text, path);
   if (record === null || record.version !== VERSION) {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot resume from "${path}" as it must be a checkpoint of layout ${VERSION}: ${
         record === null ? "its metadata has no training state" : `it is of layout ${record.version}`
       }`,
@@ -103,7 +106,7 @@ function parse(text: string, path: string): Stored {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot resume from "${path}" as its training state must be JSON: ${(cause as Error).message}`,
       {
         cause,

@@ -56,10 +56,10 @@ export async function tune(gpu: Gpu, products: ReadonlyMap<string, Product>): Pr
   const open = missing();
   if (open.length === 0) return;
   // Before the work, so that a path that cannot be written does not lose it.
-  if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, new Map());
+  if (tuning.cache !== null) await saveVariants(tuning.cache, { adapter: gpu.name, variants: new Map() });
   const chosen = await measure(gpu, open);
   for (const [key, variant] of chosen) tuning.variants.set(key, variant);
-  if (tuning.cache !== null) await saveVariants(tuning.cache, gpu.name, chosen);
+  if (tuning.cache !== null) await saveVariants(tuning.cache, { adapter: gpu.name, variants: chosen });
 }
 
 async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<string, MatmulVariant>> {

@@ -5,7 +5,16 @@
  */
 
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
-import { writeAtomic } from "../host/atomic.ts";
+import { DataError, NotFoundError } from "../errors.ts";
+import type { FileSystem } from "../host/file_system.ts";
+
+/** A file of measured variants. */
+export interface TuneCache {
+  /** The file; it need not exist. */
+  readonly path: string;
+  /** Where it is. */
+  readonly fileSystem: FileSystem;
+}
 
 type Record = { readonly [name: string]: unknown };
 
@@ -14,18 +23,18 @@ const isRecord = (value: unknown): value is Record =>
 
 /** Measured products are kept in a file that anybody may edit or cut short. */
 function unusable(path: string, cause: Error): Error {
-  return new Deno.errors.InvalidData(
+  return new DataError(
     `Cannot keep measured products in "${path}" as it must be a JSON file that can be read and written: ${cause.message}; delete it, or choose another "tuneCache"`,
     { cause },
   );
 }
 
-async function readAdapters(path: string): Promise<Record> {
+async function readAdapters({ path, fileSystem }: TuneCache): Promise<Record> {
   let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    text = new TextDecoder().decode(await fileSystem.read(path));
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return {};
+    if (error instanceof NotFoundError) return {};
     throw unusable(path, error as Error);
   }
   try {
@@ -45,35 +54,33 @@ const entriesOf = (adapters: Record, adapter: string): Record => {
 /**
  * Reads what was measured on an adapter.
  *
- * @param path The file; it need not exist
+ * @param cache The file
  * @param adapter Name of the adapter
  * @returns By product what the file holds: variants, as far as nobody changed it
- * @throws {Deno.errors.InvalidData} When the file holds no JSON object
+ * @throws {DataError} When the file holds no JSON object
  */
-export async function loadVariants(path: string, adapter: string): Promise<Map<string, unknown>> {
-  return new Map(Object.entries(entriesOf(await readAdapters(path), adapter)));
+export async function loadVariants(cache: TuneCache, adapter: string): Promise<Map<string, unknown>> {
+  return new Map(Object.entries(entriesOf(await readAdapters(cache), adapter)));
 }
 
 /**
  * Adds variants of an adapter to the file; what it says of others stays. The file changes whole or not at all. Of two
  * processes that add at the same time one is forgotten, and measures again another time.
  *
- * @param path The file; it and its folder are made when missing
- * @param adapter Name of the adapter
- * @param variants Variants by product
- * @throws {Deno.errors.InvalidData} When it cannot be written
+ * @param cache The file; it and its folder are made when missing
+ * @param measured Variants by product, and the name of the adapter
+ * @throws {DataError} When it cannot be written
  */
 export async function saveVariants(
-  path: string,
-  adapter: string,
-  variants: ReadonlyMap<string, MatmulVariant>,
+  cache: TuneCache,
+  { adapter, variants }: { readonly adapter: string; readonly variants: ReadonlyMap<string, MatmulVariant> },
 ): Promise<void> {
-  const adapters = await readAdapters(path);
+  const { path, fileSystem } = cache, adapters = await readAdapters(cache);
   const own = { ...entriesOf(adapters, adapter), ...Object.fromEntries(variants) };
   try {
     const folder = path.replace(/[^/\\]*$/, "");
-    if (folder !== "") await Deno.mkdir(folder, { recursive: true });
-    await writeAtomic(path, JSON.stringify({ ...adapters, [adapter]: own }, null, 1) + "\n");
+    if (folder !== "") await fileSystem.makeFolder(folder, { parents: true });
+    await fileSystem.write(path, JSON.stringify({ ...adapters, [adapter]: own }, null, 1) + "\n");
   } catch (error) {
     throw unusable(path, error as Error);
   }

@@ -10,7 +10,7 @@
 
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
-import { writeAtomic } from "../../core/host/atomic.ts";
+import { hostFileSystem } from "@firn/train/data";
 import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";
 import { freezingLines, type FreezingTable, measureFreezing, sizeOfFreezing } from "./freezing.ts";
 import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
@@ -102,7 +102,7 @@ async function main(): Promise<void> {
   // After each row, so that an interruption leaves what there is.
   const save = async (): Promise<void> => {
     if (flags.json === null || flags.json === "-") return;
-    await writeAtomic(flags.json, JSON.stringify(results(), null, 2));
+    await hostFileSystem().write(flags.json, JSON.stringify(results(), null, 2));
   };
   for (const name of works) {
     if (name === "refreeze") {

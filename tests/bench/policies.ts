@@ -9,7 +9,7 @@
  */
 
 import { type Gpu, type Model, newModel, type Signal } from "@firn/train";
-import { loadTokenizer, writeAtomic } from "@firn/train/data";
+import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { earlyStopping } from "@firn/train/policies";
 import {
@@ -132,7 +132,7 @@ async function main(): Promise<void> {
   const runs: Run[] = [], signals = new Set<Signal>(candidates.flatMap(({ thresholds }) => thresholds));
   let thresholds: readonly Threshold[] = [], ended: string | null = "interrupted";
   const save = () =>
-    writeAtomic(
+    hostFileSystem().write(
       `${folder}/results.json`,
       JSON.stringify({
         flags,
@@ -187,9 +187,9 @@ async function main(): Promise<void> {
   say("");
   for (const line of notes({ ...flags, steps }, runs)) say(line);
   if (ended !== null) say(`incomplete: ${ended}`);
-  await writeAtomic(`${folder}/table.txt`, `${printed.join("\n")}\n`);
+  await hostFileSystem().write(`${folder}/table.txt`, `${printed.join("\n")}\n`);
   const title = `${flags.task}, ${(parameters / 1e6).toFixed(1)} M parameters, ${gpu.name}`;
-  await writeAtomic(`${folder}/plot.svg`, await drawPolicies(runs, title));
+  await hostFileSystem().write(`${folder}/plot.svg`, await drawPolicies(runs, title));
   console.log(`written   ${folder}/results.json, table.txt, plot.svg`);
 }
 

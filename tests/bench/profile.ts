@@ -10,7 +10,7 @@
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
-import { writeAtomic } from "../../core/host/atomic.ts";
+import { hostFileSystem } from "@firn/train/data";
 import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
 import { openClock, settle } from "./clock.ts";
 import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
@@ -205,7 +205,7 @@ async function main(): Promise<void> {
     2,
   );
   if (flags.json === "-") console.log(json);
-  else await writeAtomic(flags.json, json);
+  else await hostFileSystem().write(flags.json, json);
 }
 
 if (import.meta.main) await runMain(main, "profile");

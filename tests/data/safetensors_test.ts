@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DataError, NotFoundError } from "@firn/train";
 import safetensors from "safetensors";
 import { toBf16, toF16 } from "../../core/data/floats.ts";
 import { openSafetensors } from "../../core/data/safetensors.ts";
@@ -130,7 +131,7 @@ Deno.test("read refuses a file that was cut while open", async () => {
     await writeSafetensors(`${folder}/x`, [F32]);
     await using file = await openSafetensors(`${folder}/x`);
     await Deno.truncate(`${folder}/x`, 90);
-    await assertRejects(() => file.read("a"), Deno.errors.InvalidData, "it ends at 90");
+    await assertRejects(() => file.read("a"), DataError, "it ends at 90");
   });
 });
 
@@ -138,13 +139,13 @@ Deno.test("openSafetensors names a file that does not exist, and a folder", asyn
   await inFolder(async (folder) => {
     await assertRejects(
       () => openSafetensors(folder),
-      Deno.errors.InvalidData,
+      DataError,
       `"${folder}" as it must be a file`,
     );
   });
   await assertRejects(
     () => openSafetensors("no/such.safetensors"),
-    Deno.errors.NotFound,
+    NotFoundError,
     '"no/such.safetensors"',
   );
 });
@@ -186,7 +187,7 @@ for (const [what, header, dataBytes, seen] of BROKEN) {
   Deno.test(`openSafetensors refuses ${what}`, async () => {
     await inFolder(async (folder) => {
       await Deno.writeFile(`${folder}/x`, safetensorsBytes(header, dataBytes));
-      const error = await assertRejects(() => openSafetensors(`${folder}/x`), Deno.errors.InvalidData, seen);
+      const error = await assertRejects(() => openSafetensors(`${folder}/x`), DataError, seen);
       assert(error.message.startsWith(`Cannot read "${folder}/x" as `), error.message);
     });
   });
@@ -206,7 +207,7 @@ Deno.test("openSafetensors refuses headers of impossible length and of bytes tha
     ];
     for (const [bytes, seen] of cases) {
       await Deno.writeFile(`${folder}/x`, bytes);
-      await assertRejects(() => openSafetensors(`${folder}/x`), Deno.errors.InvalidData, seen);
+      await assertRejects(() => openSafetensors(`${folder}/x`), DataError, seen);
     }
   });
 });

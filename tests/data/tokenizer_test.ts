@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { DataError, NotFoundError } from "@firn/train";
 import { loadTokenizer } from "../../core/data/tokenizer.ts";
 import { inFolder } from "./files.ts";
 
@@ -104,8 +105,8 @@ Deno.test("loadTokenizer names the file that is missing or broken", async () => 
   ];
   for (const [files, seen] of broken) {
     await inTokenizerFolder(files, async (folder) => {
-      await assertRejects(() => loadTokenizer(folder), Deno.errors.InvalidData, seen);
+      await assertRejects(() => loadTokenizer(folder), DataError, seen);
     });
   }
-  await assertRejects(() => loadTokenizer("no/where"), Deno.errors.NotFound, '"no/where/tokenizer.json"');
+  await assertRejects(() => loadTokenizer("no/where"), NotFoundError, '"no/where/tokenizer.json"');
 });

@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { NotFoundError } from "@firn/train";
 import { flatten, type Model, openGpu, readAll } from "@firn/train";
 import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
@@ -126,7 +127,7 @@ for (const [what, alterations, message] of REFUSED) {
 Deno.test("loadAdapter names the file that is not there", async () => {
   await assertRejects(
     () => loadAdapter(gpu, model, "nowhere"),
-    Deno.errors.NotFound,
+    NotFoundError,
     '"nowhere/adapter_config.json"',
   );
 });

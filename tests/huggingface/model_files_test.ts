@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { AlreadyExistsError, DataError, NotFoundError } from "@firn/train";
 import {
   adamW,
   defineTraining,
@@ -142,7 +143,7 @@ Deno.test("saveModel refuses a folder in which something would be lost, and leav
     await Deno.writeTextFile(`${folder}/thesis.txt`, "six years");
     const saved = await model(true);
     const message = `Cannot replace "${folder}" as it holds "thesis.txt", which would be lost`;
-    await assertRejects(() => saveModel(gpu, saved, { folder }), Deno.errors.AlreadyExists, message);
+    await assertRejects(() => saveModel(gpu, saved, { folder }), AlreadyExistsError, message);
     assertEquals(await names(folder), ["thesis.txt"]);
     assertEquals(await names(`${folder}/..`), ["model"]);
   });
@@ -179,7 +180,7 @@ Deno.test("loadModel names a tensor that is missing, the file and the mend", asy
   await withFolder(async (folder) => {
     await assertRejects(
       () => loadAltered(folder, (tensors) => tensors.delete(UP)),
-      Deno.errors.InvalidData,
+      DataError,
       `Cannot load "${UP}" of "${folder}/model.safetensors" as "${folder}/config.json" describes a llama that needs it: ` +
         "it is missing; check that both belong together",
     );
@@ -191,7 +192,7 @@ Deno.test("loadModel names a tensor that is one too many, the file and the mend"
     const name = "model.layers.1.mlp.up_proj.weight";
     await assertRejects(
       () => loadAltered(folder, (tensors) => tensors.set(name, { ...tensors.get(UP)!, name })),
-      Deno.errors.InvalidData,
+      DataError,
       `Cannot load "${name}" of "${folder}/model.safetensors" as "${folder}/config.json" describes a llama without it: ` +
         "check that both belong together",
     );
@@ -202,7 +203,7 @@ Deno.test("loadModel names a tensor of another shape, though it has as many elem
   await withFolder(async (folder) => {
     await assertRejects(
       () => loadAltered(folder, (tensors) => tensors.set(UP, { ...tensors.get(UP)!, shape: [32, 64] })),
-      Deno.errors.InvalidData,
+      DataError,
       `Cannot load "${UP}" of "${folder}/model.safetensors" as "${folder}/config.json" gives it the shape [64, 32]: it has [32, 64]`,
     );
   });
@@ -222,10 +223,10 @@ Deno.test("loadModel takes a head that repeats the embedding it is tied to, and 
 
 Deno.test("loadModel names the folder or file that is not there", async () => {
   await withFolder(async (folder) => {
-    await assertRejects(() => loadModel(gpu, folder), Deno.errors.NotFound, `"${folder}/config.json"`);
+    await assertRejects(() => loadModel(gpu, folder), NotFoundError, `"${folder}/config.json"`);
     await Deno.mkdir(folder);
     await Deno.writeTextFile(`${folder}/config.json`, JSON.stringify(llamaSource({ layers: 1, tied: true })));
-    await assertRejects(() => loadModel(gpu, folder), Deno.errors.NotFound, `Cannot open "${folder}"`);
+    await assertRejects(() => loadModel(gpu, folder), NotFoundError, `Cannot open "${folder}"`);
   });
 });
 

@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { DataError, NotFoundError } from "@firn/train";
 import { openCheckpoint } from "../../core/huggingface/shards.ts";
 import { writeSafetensors } from "../../core/data/safetensors_write.ts";
 import { inFolder } from "../data/files.ts";
@@ -53,7 +54,7 @@ for (const [what, weightMap, seen] of BROKEN) {
   Deno.test(`openCheckpoint refuses an index with ${what}`, async () => {
     await inFolder(async (folder) => {
       await writeShards(folder, weightMap);
-      const error = await assertRejects(() => openCheckpoint(folder), Deno.errors.InvalidData, seen);
+      const error = await assertRejects(() => openCheckpoint(folder), DataError, seen);
       assertEquals(error.message.includes(`${folder}/${INDEX}`), true);
     });
   });
@@ -61,11 +62,11 @@ for (const [what, weightMap, seen] of BROKEN) {
 
 Deno.test("openCheckpoint names what is missing", async () => {
   await inFolder(async (folder) => {
-    await assertRejects(() => openCheckpoint(folder), Deno.errors.NotFound, "it has neither");
-    await assertRejects(() => openCheckpoint(`${folder}/none`), Deno.errors.NotFound, "no such folder");
+    await assertRejects(() => openCheckpoint(folder), NotFoundError, "it has neither");
+    await assertRejects(() => openCheckpoint(`${folder}/none`), NotFoundError, "no such folder");
     await writeShards(folder, { a: "three.safetensors" });
-    await assertRejects(() => openCheckpoint(folder), Deno.errors.NotFound, "three.safetensors");
+    await assertRejects(() => openCheckpoint(folder), NotFoundError, "three.safetensors");
     await Deno.writeTextFile(`${folder}/${INDEX}`, "{");
-    await assertRejects(() => openCheckpoint(folder), Deno.errors.InvalidData, INDEX);
+    await assertRejects(() => openCheckpoint(folder), DataError, INDEX);
   });
 });

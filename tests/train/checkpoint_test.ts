@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DataError, NotFoundError } from "@firn/train";
 import {
   adamW,
   chain,
@@ -161,7 +162,7 @@ Deno.test("loadCheckpoint refuses a file that was cut, and names it", async () =
     const bytes = await Deno.readFile(path);
     for (const length of [4, 100, bytes.length - 1]) {
       await Deno.writeFile(path, bytes.slice(0, length));
-      await assertRejects(() => loadCheckpoint(path), Deno.errors.InvalidData, `"${path}"`);
+      await assertRejects(() => loadCheckpoint(path), DataError, `"${path}"`);
     }
   });
 });
@@ -179,7 +180,7 @@ Deno.test("loadCheckpoint refuses a training state that is no JSON, and names th
     await checkpointAt(path);
     await replaceText(path, '{\\"version\\"', '[\\"version\\"');
     const rule = `Cannot resume from "${path}" as its training state must be JSON`;
-    await assertRejects(() => loadCheckpoint(path), Deno.errors.InvalidData, rule);
+    await assertRejects(() => loadCheckpoint(path), DataError, rule);
   });
 });
 
@@ -188,12 +189,12 @@ Deno.test("loadCheckpoint refuses another layout and what is no checkpoint", asy
     await checkpointAt(path);
     await replaceText(path, '\\"version\\":1', '\\"version\\":2');
     const rule = `Cannot resume from "${path}" as it must be a checkpoint of layout 1`;
-    await assertRejects(() => loadCheckpoint(path), Deno.errors.InvalidData, `${rule}: it is of layout 2`);
+    await assertRejects(() => loadCheckpoint(path), DataError, `${rule}: it is of layout 2`);
   });
   const model = new URL("../fixtures/llama/model.safetensors", import.meta.url).pathname;
   await assertRejects(
     () => loadCheckpoint(model),
-    Deno.errors.InvalidData,
+    DataError,
     `"${model}" as it must be a checkpoint of layout 1`,
   );
 });
@@ -201,7 +202,7 @@ Deno.test("loadCheckpoint refuses another layout and what is no checkpoint", asy
 Deno.test("loadCheckpoint says which file is not there", async () => {
   await assertRejects(
     () => loadCheckpoint("nowhere/x.safetensors"),
-    Deno.errors.NotFound,
+    NotFoundError,
     '"nowhere/x.safetensors"',
   );
 });

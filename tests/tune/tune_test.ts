@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DataError } from "@firn/train";
 import {
   adamW,
   defineTraining,
@@ -143,12 +144,12 @@ Deno.test("next refuses a file of choices that is damaged or cannot be written, 
   const onTune = (): void => assert(false, "it measured");
   await Deno.writeTextFile(tuneCache, "{");
   const message = `Cannot keep measured products in "${tuneCache}"`;
-  await assertRejects(() => train({ tune: true, tuneCache, onTune }), Deno.errors.InvalidData, message);
+  await assertRejects(() => train({ tune: true, tuneCache, onTune }), DataError, message);
   await Deno.remove(tuneCache);
   const nowhere = "/proc/nowhere/tune.json";
   await assertRejects(
     () => train({ tune: true, tuneCache: nowhere, onTune }),
-    Deno.errors.InvalidData,
+    DataError,
     nowhere,
   );
 });

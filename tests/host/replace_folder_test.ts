@@ -1,46 +1,12 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { replaceFolder, writeAll, writeAtomic } from "../../core/host/atomic.ts";
+import { AlreadyExistsError } from "@firn/train";
+import { replaceFolder } from "@firn/train/data";
+import { denoFileSystem } from "../../core/host/deno_file_system.ts";
 import { inFolder } from "../data/files.ts";
 
 async function listing(folder: string): Promise<string[]> {
   return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).toSorted();
 }
-
-Deno.test("writeAtomic writes text, bytes and what a function writes, over an old file too", async () => {
-  await inFolder(async (folder) => {
-    const path = `${folder}/x`;
-    await writeAtomic(path, "ä");
-    assertEquals(await Deno.readFile(path), new Uint8Array([0xc3, 0xa4]));
-    await writeAtomic(path, new Uint8Array([1, 2]));
-    assertEquals(await Deno.readFile(path), new Uint8Array([1, 2]));
-    await writeAtomic(path, async (file) => void await file.write(new Uint8Array([3])));
-    assertEquals(await Deno.readFile(path), new Uint8Array([3]));
-    assertEquals(await listing(folder), ["x"]);
-  });
-});
-
-Deno.test("writeAtomic keeps the old file and removes the temporary one when writing or renaming fails", async () => {
-  await inFolder(async (folder) => {
-    await Deno.writeTextFile(`${folder}/x`, "old");
-    const failing = async (file: Deno.FsFile) => {
-      await file.write(new Uint8Array([1]));
-      throw new TypeError("full disk");
-    };
-    await assertRejects(() => writeAtomic(`${folder}/x`, failing), TypeError, "full disk");
-    assertEquals(await Deno.readTextFile(`${folder}/x`), "old");
-    await Deno.mkdir(`${folder}/taken`);
-    await assertRejects(() => writeAtomic(`${folder}/taken`, "new"));
-    assertEquals(await listing(folder), ["taken", "x"]);
-  });
-});
-
-Deno.test("writeAll goes on until every byte is written", async () => {
-  const written: number[] = [];
-  const write = (bytes: Uint8Array) =>
-    Promise.resolve(written.push(...bytes.subarray(0, 2)) && Math.min(2, bytes.length));
-  await writeAll({ write } as Deno.FsFile, new Uint8Array([1, 2, 3, 4, 5]));
-  assertEquals(written, [1, 2, 3, 4, 5]);
-});
 
 Deno.test("replaceFolder makes a folder and replaces it with all that is in it", async () => {
   await inFolder(async (folder) => {
@@ -73,16 +39,11 @@ Deno.test("replaceFolder puts the old folder back when the new one cannot take i
   await inFolder(async (folder) => {
     await Deno.mkdir(`${folder}/model`);
     await Deno.writeTextFile(`${folder}/model/x`, "old");
-    const { rename } = Deno;
-    const failing: typeof rename = (from, to) =>
-      String(from).endsWith(".tmp") ? Promise.reject(new TypeError("in use")) : rename(from, to);
-    Object.assign(Deno, { rename: failing });
-    try {
-      const fill = (temporary: string) => Deno.writeTextFile(`${temporary}/x`, "new");
-      await assertRejects(() => replaceFolder(`${folder}/model`, fill), TypeError, "in use");
-    } finally {
-      Object.assign(Deno, { rename });
-    }
+    const rename: typeof Deno.rename = (from, to) =>
+      String(from).endsWith(".tmp") ? Promise.reject(new TypeError("in use")) : Deno.rename(from, to);
+    const fileSystem = denoFileSystem({ ...Deno, rename });
+    const fill = (temporary: string) => Deno.writeTextFile(`${temporary}/x`, "new");
+    await assertRejects(() => replaceFolder(`${folder}/model`, fill, { fileSystem }), TypeError, "in use");
     assertEquals(await Deno.readTextFile(`${folder}/model/x`), "old");
     assertEquals(await listing(folder), ["model"]);
   });
@@ -98,7 +59,7 @@ Deno.test("replaceFolder refuses to lose what it does not replace", async () => 
     };
     await assertRejects(
       () => replaceFolder(`${folder}/model`, fill),
-      Deno.errors.AlreadyExists,
+      AlreadyExistsError,
       '"notes.txt"',
     );
     assertEquals(await Deno.readTextFile(`${folder}/model/deep/notes.txt`), "mine");

@@ -1,0 +1,10 @@
+/**
+ * Which runtime this is.
+ *
+ * @module
+ */
+
+/** The version of Deno, such as `"2.9.6"`; null in any other runtime. */
+export function denoVersion(): string | null {
+  return globalThis.Deno?.version?.deno ?? null;
+}
