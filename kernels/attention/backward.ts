@@ -1,6 +1,6 @@
 /**
- * Gradients of attention without atomics: one kernel walks queries, one walks keys; both recompute the weights from
- * the saved logarithm, `p = exp(s - lse)`.
+ * The backward kernels of attention, without atomics: one owns queries, the other owns keys. Both recompute the weights
+ * from the saved log-sum-exp, `p = exp(s - lse)`.
  *
  * @module
  */
@@ -24,13 +24,13 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
  * Gradient of attention by the queries.
  *
  * Bindings: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`, a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`,
- * a5 `delta[B,T,H]`, the sum over D of dOut * out; o0 `dq[B,T,H,D]`, or `[P,B,T,H,D]` of P parts.
+ * a5 `delta[B,T,H]`, the sum over D of dOut * out; o0 `dq[B,T,H,D]`, or `[P,B,T,H,D]` with P parts.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *
- * @param options Sizes and tuning; `attentionTiling` recommends the tuning
+ * @param options Sizes and tiling; `attentionTiling` recommends the tiling
  * @returns The kernel
- * @throws RangeError if sizes or tuning do not fit
+ * @throws {RangeError} When sizes or tiling do not fit
  */
 export function attentionGradQ(options: AttentionGradOptions): Kernel {
   const { batch, time, heads, dim, halves } = options;
@@ -48,23 +48,23 @@ export function attentionGradQ(options: AttentionGradOptions): Kernel {
 
 /** Options of {@link attentionGradKV}. */
 export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling {
-  /** Which gradients are wanted, one at least. */
+  /** Which gradients are wanted; at least one. */
   readonly outputs: { readonly k: boolean; readonly v: boolean };
 }
 
 /**
- * Gradients of attention by the keys, the values or both: the share of each query head, to be added up over the query
- * heads of a key head. So the grid is as large as that of the queries, however few key heads there are.
+ * Gradients of attention by the keys, the values or both, one for each query head: the caller sums over the query heads
+ * of a key head. The grid is as large as that of the queries, however few key heads there are.
  *
  * Bindings where the gradient by the keys is wanted: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`,
  * a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`, a5 `delta[B,T,H]` as in {@link attentionGradQ}; o0 `dk[B,S,H,D]`, and o1
- * `dv[B,S,H,D]` if wanted too, with P in front where there are parts. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
+ * `dv[B,S,H,D]` if wanted too, with P in front when there are parts. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *
- * @param options Sizes, wanted outputs and tuning; `attentionTiling` recommends the tuning
+ * @param options Sizes, wanted outputs and tiling; `attentionTiling` recommends the tiling
  * @returns The kernel
- * @throws RangeError if nothing is wanted, or sizes or tuning do not fit
+ * @throws {RangeError} When no output is wanted, or sizes or tiling do not fit
  */
 export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
   const { batch, time, heads, dim, outputs, halves } = options;

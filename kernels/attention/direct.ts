@@ -1,6 +1,6 @@
 /**
- * Attention kernels for adapters that play a GPU: a thread owns rows in registers while the rows of the other side
- * stream past it, four at a time, straight from storage.
+ * Direct attention kernels, for software adapters: each thread keeps its own rows in registers and reads the rows of the
+ * other side from storage, four at a time. No workgroup memory, no barriers.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { f32, repeat } from "../kernel.ts";
 import { attentionMain, type Frame, keyAddress, keyRange, queryRange, queryRow } from "./frame.ts";
 import { LOWEST } from "../rows.ts";
 
-/** WGSL of `main` of the forward kernel; `offset` is WGSL for the position of query 0. */
+/** Writes the forward kernel; `offset` is WGSL for the position of query 0. */
 export function directForward(frame: Frame, { offset }: { readonly offset: string }): string {
   const { type, each, causal, loads, shape, load, put } = frame;
   const soften = (m: number): string =>
@@ -44,7 +44,7 @@ ${
 `;
 }
 
-/** WGSL of `main` of the gradient by the queries. */
+/** Writes the gradient by the queries. */
 export function directGradQ(frame: Frame): string {
   const { keys, type, each, causal, shape, load, put } = frame;
   const open = (m: number): string =>
@@ -74,7 +74,7 @@ export function directGradQ(frame: Frame): string {
 `;
 }
 
-/** WGSL of `main` of the gradients by keys and values; `grad` and `lse` are the buffers of dOut and lse. */
+/** Writes the gradients by keys and values; `grad` and `lse` name the buffers of dOut and lse. */
 export function directGradKV(
   frame: Frame,
   { outputs, grad, lse }: {
@@ -119,7 +119,7 @@ export function directGradKV(
 `;
 }
 
-/** Declares the rows of a thread: `wanted0` is the first, `row0` the same but at most the last there is. */
+/** Declares the rows of a thread: `wanted{m}`, and `row{m}`, the same clamped to the last row. */
 function ownRows({ rows, each, count }: Frame): string {
   return repeat(
     each,
@@ -139,7 +139,7 @@ function ownQueries(frame: Frame): string {
   let at${m} = query${m} * ${frame.loads}u;\n`);
 }
 
-/** WGSL for which of the keys j to j + 3 query row m of a thread sees. */
+/** WGSL for which of the keys j to j + 3 are visible to query row m of a thread. */
 function queryVisible({ causal, window }: Frame, m: number): string {
   const at = "vec4i(j, j + 1, j + 2, j + 3)";
   const tests = [
@@ -161,7 +161,7 @@ function keyVisible({ causal, window }: Frame, m: number): string {
 }
 
 /**
- * Streams rows past the threads, four at a time: the body sees `j` (i32), the first of the four, `j0` to `j3` (u32),
+ * Loops over the streamed rows, four at a time. The body may use `j` (i32), the first of the four, `j0` to `j3` (u32),
  * each at most `hi - 1`, and `r0` to `r3`, their first loads.
  */
 function streamRows(
@@ -190,7 +190,7 @@ function products(
   return repeat(each, start) + repeat(4, (k) => repeat(loads, (i) => load(k, i))) + repeat(each, whole);
 }
 
-/** Adds the four streamed rows, each times its weight, to own registers. */
+/** Adds the four streamed rows, weighted, to own registers. */
 function accumulate(
   { each, type, loads, load }: Frame,
   { own, weights, stream }: { readonly own: string; readonly weights: string; readonly stream: string },

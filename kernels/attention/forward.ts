@@ -18,24 +18,24 @@ import {
 
 /** Options of {@link attention}. */
 export interface AttentionOptions extends AttentionShape, AttentionTiling {
-  /** `"input"` reads the position of query 0 from a buffer: one kernel for a key cache of S slots, filled step by step. */
+  /** `"input"` reads the position of query 0 from a buffer: one kernel serves a key cache of S slots at every length. */
   readonly offset?: "input";
 }
 
 /**
- * Weighs values by the softmax of scaled scores.
+ * The forward kernel: values weighted by the softmax of the scaled scores.
  *
  * Query i at position p = `i + S - T` sees key j if not `causal` or `j <= p`, and with `window` if `j > p - window`.
  *
  * Bindings: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`, with `offset: "input"` a3 `offset[1]` u32 (then
- * p = `i + offset`; keys after the last position are not read, and the attention must be causal);
+ * p = `i + offset`, keys after the last position are not read, and the attention must be causal);
  * o0 `out[B,T,H,D]`, o1 `lse[B,T,H]`, the natural logarithm of the sum of exponentials of the scaled scores.
  *
  * Source: Milakov and Gimelshein 2018, algorithm 3; Dao et al. 2022, algorithm 1.
  *
- * @param options Sizes and tuning; `attentionTiling` recommends the tuning
+ * @param options Sizes and tiling; `attentionTiling` recommends the tiling
  * @returns The kernel
- * @throws RangeError if sizes or tuning do not fit
+ * @throws {RangeError} When sizes or tiling do not fit
  */
 export function attention(options: AttentionOptions): Kernel {
   const { batch, time, heads, dim, halves } = options;

@@ -1,5 +1,5 @@
 /**
- * What the attention kernels share: sizes, tuning, and the range of rows that a workgroup owns and sees.
+ * What all attention kernels share: sizes, tiling, and the ranges of rows that a workgroup owns and sees.
  *
  * @module
  */
@@ -32,34 +32,34 @@ export interface AttentionShape {
   readonly halves?: Halves;
 }
 
-/** Tuning of the attention kernels; any choice gives the same result up to rounding. */
+/** How an attention kernel is tiled; every choice gives the same result up to rounding. */
 export interface AttentionTiling {
-  /** Rows of a workgroup, 64 if absent; with a tile a power of two times the rows of a thread. */
+  /** Rows of a workgroup; 64 when absent. With a tile, a power of two times the rows of a thread. */
   readonly rows?: number;
-  /** Rows of a thread without a tile, 1 if absent; with one a thread has 4, or 8 if staged. */
+  /** Rows of a thread without a tile; 1 when absent. With a tile, a thread has 4 rows, 8 when staged. */
   readonly each?: number;
-  /** Streamed rows in workgroup memory at a time; 0 reads storage, and then threads share no row. */
+  /** Streamed rows of a tile; 0 selects the direct kernels, which read storage and share no rows. */
   readonly tile: number;
   /**
-   * Threads that share a row of a tiled kernel: 8 if absent. Four times as many must divide `tile` and D; subgroups
-   * must hold so many.
+   * Threads that share a row when there is a tile; 8 when absent. Four times the number must divide `tile` and D, and a
+   * subgroup must hold that many.
    */
   readonly split?: 4 | 8 | 16;
-  /** Whether threads that share a row of a tiled kernel combine through subgroups; the device must have the feature. */
+  /** Whether threads that share a row exchange values through subgroups; the device must have the feature. */
   readonly subgroups?: boolean;
   /**
-   * Whether a tiled kernel stages both sides of each product, 16 steps at a time and one part ahead, and keeps no whole
-   * rows; `rows` and `tile` must be multiples of 32.
+   * Whether both operands of each product pass through workgroup memory in stages of 16 steps (the staged kernels)
+   * instead of as whole tiles; `rows` and `tile` must then be multiples of 32.
    */
   readonly staged?: boolean;
   /**
-   * Workgroups that share what the rows of one see, 1 if absent: each leaves its share of a gradient, to be added up. Only
-   * gradients with a tile have parts.
+   * Workgroups among which the streamed rows are divided; 1 when absent. Each leaves a partial gradient, to be added up.
+   * Only gradients with a tile can be divided.
    */
   readonly parts?: number;
 }
 
-/** A resolved shape and tiling for one side of rows. */
+/** A shape and a tiling with all defaults resolved. */
 export interface Frame extends Lanes, Access {
   readonly shape: AttentionShape;
   /** Keys S. */
@@ -81,12 +81,12 @@ export interface Frame extends Lanes, Access {
   readonly threads: number;
   /** Workgroups along the rows. */
   readonly blocks: number;
-  /** Workgroups that share what the rows of one see. */
+  /** Workgroups among which the streamed rows are divided. */
   readonly parts: number;
 }
 
 /**
- * Resolves the choices of a kernel.
+ * Resolves and checks the choices of a kernel.
  *
  * @param shape Sizes
  * @param options Tiling, and how many rows each sequence and head has
@@ -135,7 +135,7 @@ export function attentionFrame(
   };
 }
 
-/** Rows of a thread of a tiled kernel. */
+/** Rows of a thread when there is a tile. */
 export function rowsEach(staged: boolean): 4 | 8 {
   return staged ? 8 : 4;
 }
@@ -169,7 +169,7 @@ function check(holds: boolean, rule: string): void {
 }
 
 /**
- * Counts pairs of a query and a key it sees, over batch and heads.
+ * Counts the visible pairs of a query and a key, over batch and heads.
  *
  * @param frame The frame
  * @returns Pairs
@@ -198,7 +198,7 @@ export function attentionGrid({ blocks, shape, parts }: Frame): readonly [number
  * Opens `main` and declares `block`, `head` (of the queries) and `batch`, and `part` where there are several.
  *
  * @param frame The frame
- * @param options Whether the last blocks see most, and so should begin first
+ * @param options `reversed`: whether to start with the last blocks, which see most
  * @returns WGSL up to the body, without the closing brace
  */
 export function attentionMain(
@@ -206,7 +206,7 @@ export function attentionMain(
   { reversed }: { readonly reversed: boolean },
 ): string {
   const lanes = shape.heads * shape.batch;
-  // Caches of a CPU want the blocks of a head side by side, processors of a GPU all the long ones first.
+  // The cache of a CPU wants the blocks of a head side by side; a GPU wants the longest blocks first.
   const [block, lane] = tile === 0
     ? [`group % ${blocks}u`, `group / ${blocks}u`]
     : [parts === 1 ? `group / ${lanes}u` : `group / ${lanes * parts}u`, `group % ${lanes}u`];
@@ -220,7 +220,7 @@ fn main(${GROUP_BUILTINS}) {
 ${parts === 1 ? "" : `  let part = group / ${lanes}u % ${parts}u;\n`}`;
 }
 
-/** WGSL for the range `lo` to `hi` of streamed rows, cut into whole tiles among the parts. */
+/** WGSL for the range `lo` to `hi` of streamed rows, divided into whole tiles among the parts. */
 function range({ parts, tile }: Frame, lo: string, hi: string): string {
   if (parts === 1) return `  let lo = ${lo};\n  let hi = ${hi};\n`;
   return `  let begin = ${lo};
@@ -273,7 +273,7 @@ ${
   }`;
 }
 
-/** WGSL for the row of query (or of share of a query head) `i` of `count` among loads of D elements. */
+/** WGSL for the row of position `i` of `count` and the current query head, in rows of D elements. */
 export function queryRow(
   { shape }: Frame,
   { i, count }: { readonly i: string; readonly count: number },
@@ -281,7 +281,7 @@ export function queryRow(
   return `((batch * ${count}u + ${i}) * ${shape.heads}u + head)`;
 }
 
-/** WGSL for where own row `row` is among the rows of D elements that a kernel writes. */
+/** WGSL for the output row of own row `row`. */
 export function writtenRow(frame: Frame): string {
   const { shape, count, parts } = frame;
   const row = queryRow(frame, { i: "row", count });

@@ -1,84 +1,36 @@
 /**
- * Workgroup memory of tiled attention kernels: where quads lie, and how rows get there from storage.
+ * Workgroup memory of the tiled kernels: where the quads of a tile lie, and how rows get there from storage.
  *
  * A sum over D or over streamed rows walks lines: all rows at one element of D, or one streamed row. A line is made of
  * quads; quad q belongs to thread `q % span` of the threads along it. Lines lie in groups of four that were loaded
- * together, and arrays are nested, so that text chooses the group and the line, and a thread its quad once and for all:
- * checks on indices then cost once, not with each load. Neighbouring threads write neighbouring groups at once; so
- * quads are turned by the group, `q ^ group`, into different banks.
+ * together. Arrays are nested: the text chooses the group and the line, and a thread chooses its quad once, so that index
+ * checks cost once and not with each load. Neighbouring threads write neighbouring groups at the same time, so quads are
+ * swizzled by their group, `q ^ group`, into different banks.
  *
  * @module
  */
 
 import { repeat } from "../kernel.ts";
-import { sharedGroups } from "./tiling.ts";
 import type { Frame } from "./frame.ts";
+import { type Blocks, blocksOf, FOUR, type Group, type Rows, type Side } from "./thread_block.ts";
+import { sharedGroups } from "./tiling.ts";
 
-/** Rows and elements that a thread brings at once, and lines of a group. */
-export const FOUR = 4;
-/** Quads of all banks. */
+/** Quads that the banks of workgroup memory hold side by side. */
 const BANKS = 8;
-
-/** Threads that run in step. */
-const SUBGROUP = 32;
-
-/** Threads along a kind of lines. */
-export interface Side {
-  /** `x` for streamed rows, `y` for own rows: thread `tx` or `ty`. */
-  readonly name: "x" | "y";
-  readonly span: number;
-  /** Quads of a thread. */
-  readonly quads: number;
-}
-
-/** What follows from the tiling of a frame. */
-export interface Blocks {
-  readonly x: Side;
-  readonly y: Side;
-  /** Quads of D of a thread, in a sum over streamed rows. */
-  readonly wide: number;
-  /** Quads that a dynamic index chooses from: the smaller span. */
-  readonly unit: number;
-  /** Threads along own rows that a subgroup of 32 holds. */
-  readonly high: number;
-  /** Whether a subgroup skips products of tiles that none of its rows sees. */
-  readonly skips: boolean;
-}
 
 /** An array in workgroup memory. */
 export interface Tile {
   readonly name: string;
   readonly groups: number;
-  /** Quads of a line; more than a span holds several lines side by side. */
+  /** Quads of a row of the array; more than a span when it holds several lines side by side. */
   readonly line: number;
 }
 
-/** A group of lines in text: its number, or WGSL for it in a loop. */
-export type Group = number | string;
-
 /**
- * Resolves the blocks of a frame.
+ * The workgroup arrays of a tiled kernel.
  *
  * @param frame The frame
- * @returns The blocks
- */
-export function blocksOf({ rows, each, tile, split, loads, causal }: Frame): Blocks {
-  const down = rows / each, high = Math.min(SUBGROUP / split, down);
-  return {
-    x: { name: "x", span: split, quads: tile / FOUR / split },
-    y: { name: "y", span: down, quads: each / FOUR },
-    wide: loads / split,
-    unit: Math.min(split, down),
-    high,
-    skips: causal && high < down,
-  };
-}
-
-/**
- * The arrays of a frame.
- *
- * @param frame The frame
- * @returns Own rows of a name; streamed rows across D, then weights; streamed rows across or along D
+ * @returns `own`: the array of own rows of a name; `shared`: streamed rows, transposed, then weights; `streamed`: streamed rows, transposed or not
  */
 export function tilesOf(frame: Frame): {
   readonly own: (name: string) => Tile;
@@ -107,8 +59,8 @@ export function declareTile(frame: Frame, { name, groups, line }: Tile): string 
   };\n`;
 }
 
-/** Declares `tx`, `ty`, their quads turned in all ways, and `ownQuad`, the first quad of own rows of a thread. */
-export function declareTurns(frame: Frame): string {
+/** Declares `tx`, `ty`, their swizzled quads, and `ownQuad`, the first quad of own rows of a thread. */
+export function declareSwizzles(frame: Frame): string {
   const { x, y, unit, high } = blocksOf(frame);
   const turns = ({ name, span }: Side): string =>
     repeat(Math.min(BANKS, span), (t) => {
@@ -122,8 +74,8 @@ export function declareTurns(frame: Frame): string {
 ${turns(x)}${turns(y)}`;
 }
 
-/** Ways in which the lines of a side are turned. */
-function turnsOf({ span, quads }: Side): number {
+/** Number of distinct swizzles along a side. */
+function swizzlesOf({ span, quads }: Side): number {
   return Math.min(BANKS, span * quads);
 }
 
@@ -142,24 +94,24 @@ function place({ unit }: Blocks, { name, line }: Tile, at: {
   return `${name}[${high}][${at.c}][${low}]${at.quad}`;
 }
 
-/** WGSL for the index of a quad among those of a span. */
+/** WGSL for the index of a quad within a span. */
 function index({ unit }: Blocks, span: number, quad: string): string {
   return span === unit ? `[${quad}]` : `[(${quad}) / ${unit}u][(${quad}) % ${unit}u]`;
 }
 
-/** WGSL for the quad of a thread whose turn is written out. */
-function turned({ unit }: Blocks, { name, span }: Side, turn: number): string {
+/** WGSL for the quad of a thread under a constant swizzle. */
+function swizzled({ unit }: Blocks, { name, span }: Side, turn: number): string {
   return span === unit ? `[${name}${turn}]` : `[${name}${turn}h][${name}${turn}l]`;
 }
 
 /**
- * WGSL for quad `sub` of a thread, of line `c` of a group whose lines are turned.
+ * WGSL for quad `sub` of a thread in line `c` of a swizzled group.
  *
  * @param frame The frame
- * @param options The array, whose quads, and which
+ * @param options The array, the side, and which quad, group and line
  * @returns WGSL
  */
-export function turnedQuad(frame: Frame, { tile, side, sub, group, c }: {
+export function swizzledQuad(frame: Frame, { tile, side, sub, group, c }: {
   readonly tile: Tile;
   readonly side: Side;
   readonly sub: number;
@@ -168,11 +120,11 @@ export function turnedQuad(frame: Frame, { tile, side, sub, group, c }: {
 }): string {
   const blocks = blocksOf(frame);
   const { name, span, quads } = side;
-  const turns = turnsOf(side);
+  const turns = swizzlesOf(side);
   if (typeof group === "number") {
     const turn = group % turns;
     const at = group * quads + (sub ^ Math.floor(turn / span));
-    return place(blocks, tile, { span, group: at, c, quad: turned(blocks, side, turn % span) });
+    return place(blocks, tile, { span, group: at, c, quad: swizzled(blocks, side, turn % span) });
   }
   const turn = `(${group}) % ${turns}u`;
   const at = `(${group}) * ${quads}u + (${sub}u ^ (${turn} / ${span}u))`;
@@ -184,20 +136,22 @@ export function turnedQuad(frame: Frame, { tile, side, sub, group, c }: {
   });
 }
 
-/** WGSL for quad `sub` of D of a thread, of streamed row `c` of a group that lies along D. */
-export function straightQuad(frame: Frame, { tile, sub, group, c }: {
+/** WGSL for quad `sub` of D of a thread in streamed row `c` of a group that is not transposed. */
+export function plainQuad(frame: Frame, { tile, sub, group, c }: {
   readonly tile: Tile;
   readonly sub: number;
   readonly group: Group;
   readonly c: number;
 }): string {
   const blocks = blocksOf(frame);
-  const at = typeof group === "number" ? group * blocks.wide + sub : `(${group}) * ${blocks.wide}u + ${sub}u`;
-  return place(blocks, tile, { span: blocks.x.span, group: at, c, quad: turned(blocks, blocks.x, 0) });
+  const at = typeof group === "number"
+    ? group * blocks.dimQuads + sub
+    : `(${group}) * ${blocks.dimQuads}u + ${sub}u`;
+  return place(blocks, tile, { span: blocks.x.span, group: at, c, quad: swizzled(blocks, blocks.x, 0) });
 }
 
-/** Puts four quads of lines that are turned: line `c` of `group` (WGSL) gets `values(c)` as quad `quad` (WGSL). */
-export function putTurned(frame: Frame, { tile, side, group, quad, values }: {
+/** Stores four swizzled quads: line `c` of `group` (WGSL) gets `values(c)` as quad `quad` (WGSL). */
+export function storeSwizzled(frame: Frame, { tile, side, group, quad, values }: {
   readonly tile: Tile;
   readonly side: Side;
   readonly group: string;
@@ -210,28 +164,20 @@ export function putTurned(frame: Frame, { tile, side, group, quad, values }: {
     `      ${place(blocks, tile, { span, group: "at", c, quad: index(blocks, span, `z % ${span}u`) })} = ${
       values(c)
     };\n`;
-  return `    { let z = (${quad}) ^ ((${group}) % ${turnsOf(side)}u);
+  return `    { let z = (${quad}) ^ ((${group}) % ${swizzlesOf(side)}u);
       let at = (${group}) * ${quads}u + z / ${span}u;
 ${repeat(FOUR, store)}    }\n`;
 }
 
-/** A buffer with rows of D elements, and WGSL for the first load of a row given its index. */
-export interface Rows {
-  readonly buffer: string;
-  readonly address: (row: string) => string;
-  /** Loads from one row to the next. */
-  readonly stride: number;
-}
-
-/** WGSL of the l-th block of a thread: its quad of D, its four rows, and whether all threads have one. */
-interface Turn {
+/** WGSL for one block that each thread loads: its quad of D, its four rows, and whether every thread has one. */
+interface LoadRound {
   readonly loadQuad: string;
   readonly loadRow: string;
   readonly whole: boolean;
 }
 
-/** Shares blocks of four rows by four elements among the threads: neighbours load neighbouring quads of D. */
-function turnsOfLoads({ threads, loads }: Frame, rows: number): readonly Turn[] {
+/** Divides blocks of four rows by four elements among the threads: neighbours load neighbouring quads of D. */
+function loadRounds({ threads, loads }: Frame, rows: number): readonly LoadRound[] {
   const blocks = rows / FOUR * loads;
   return Array.from({ length: Math.ceil(blocks / threads) }, (_, l) => {
     const id = l === 0 ? "lid" : `(lid + ${l * threads}u)`;
@@ -244,27 +190,27 @@ function turnsOfLoads({ threads, loads }: Frame, rows: number): readonly Turn[] 
   });
 }
 
-/** Statements of the threads that have a block; they see `loadQuad` and `loadRow`. */
-function withTurn({ loadQuad, loadRow, whole }: Turn, rows: number, text: string): string {
+/** Runs `text` in the threads that have a block; it may use `loadQuad` and `loadRow`. */
+function withRound({ loadQuad, loadRow, whole }: LoadRound, rows: number, text: string): string {
   const inner = `    let loadQuad = ${loadQuad};\n    let loadRow = ${loadRow};\n`;
   return whole
     ? `    {\n${inner}${text}    }\n`
     : `    {\n${inner}    if (loadRow < ${rows / FOUR}u) {\n${text}    }\n    }\n`;
 }
 
-/** What line `c` gets of the four rows in registers `name{r}`. */
-function across(name: string, c: number): string {
+/** WGSL for element c of the four rows in registers `name{r}`. */
+function transposedLine(name: string, c: number): string {
   return `vec4f(${[0, 1, 2, 3].map((r) => `${name}${r}.${"xyzw"[c]}`).join(", ")})`;
 }
 
 /**
- * Loads the own rows of the block into an array; rows past the end repeat the last one.
+ * Loads own rows into workgroup memory, transposed; rows past the end repeat the last one.
  *
  * @param frame The frame
- * @param options The array, the rows, and WGSL of a factor
+ * @param options The array, the rows, and WGSL for a factor
  * @returns WGSL
  */
-export function loadOwn(frame: Frame, { tile, rows: { buffer, address }, factor }: {
+export function loadOwnRows(frame: Frame, { tile, rows: { buffer, address }, factor }: {
   readonly tile: Tile;
   readonly rows: Rows;
   readonly factor?: string;
@@ -274,38 +220,38 @@ export function loadOwn(frame: Frame, { tile, rows: { buffer, address }, factor 
   const row = (r: number): string => address(`min(first + loadRow * 4u + ${r}u, ${count - 1}u)`);
   const block =
     repeat(FOUR, (r) => `    let own${r} = ${frame.load(buffer, `${row(r)} + loadQuad`)}${times};\n`) +
-    putTurned(frame, {
+    storeSwizzled(frame, {
       tile,
       side: blocksOf(frame).y,
       group: "loadQuad",
       quad: "loadRow",
-      values: (c) => across("own", c),
+      values: (c) => transposedLine("own", c),
     });
-  return turnsOfLoads(frame, rows).map((turn) => withTurn(turn, rows, block)).join("");
+  return loadRounds(frame, rows).map((turn) => withRound(turn, rows, block)).join("");
 }
 
-/** Declares the registers `name` of {@link fetch}. */
-export function fetched(frame: Frame, name: string): string {
-  return turnsOfLoads(frame, frame.tile).map((_, l) =>
+/** Declares the registers `name` of {@link prefetch}. */
+export function declareRegisters(frame: Frame, name: string): string {
+  return loadRounds(frame, frame.tile).map((_, l) =>
     repeat(FOUR, (r) => `  var ${name}${l}_${r} = vec4f();\n`)
   ).join("");
 }
 
 /**
- * Loads a tile of streamed rows into registers; rows after `last` repeat it.
+ * Loads a tile of streamed rows into registers; rows past `last` repeat it.
  *
  * @param frame The frame
  * @param options The rows, WGSL for the first row of the tile (i32), and the name of the registers
  * @returns WGSL
  */
-export function fetch(frame: Frame, { rows: { buffer, address }, base, to }: {
+export function prefetch(frame: Frame, { rows: { buffer, address }, base, to }: {
   readonly rows: Rows;
   readonly base: string;
   readonly to: string;
 }): string {
   const row = (r: number): string => address(`u32(min(${base} + i32(loadRow * 4u) + ${r}, last))`);
-  return turnsOfLoads(frame, frame.tile).map((turn, l) =>
-    withTurn(
+  return loadRounds(frame, frame.tile).map((turn, l) =>
+    withRound(
       turn,
       frame.tile,
       repeat(FOUR, (r) => `      ${to}${l}_${r} = ${frame.load(buffer, `${row(r)} + loadQuad`)};\n`),
@@ -313,28 +259,28 @@ export function fetch(frame: Frame, { rows: { buffer, address }, base, to }: {
   ).join("");
 }
 
-/** Puts the registers of {@link fetch} into a tile whose lines run across D. */
-export function keepAcross(
+/** Stores the registers of {@link prefetch} transposed: a line holds one element of D of all rows. */
+export function storeTransposed(
   frame: Frame,
   { from, tile }: { readonly from: string; readonly tile: Tile },
 ): string {
-  return turnsOfLoads(frame, frame.tile).map((turn, l) =>
-    withTurn(
+  return loadRounds(frame, frame.tile).map((turn, l) =>
+    withRound(
       turn,
       frame.tile,
-      putTurned(frame, {
+      storeSwizzled(frame, {
         tile,
         side: blocksOf(frame).x,
         group: "loadQuad",
         quad: "loadRow",
-        values: (c) => across(`${from}${l}_`, c),
+        values: (c) => transposedLine(`${from}${l}_`, c),
       }),
     )
   ).join("");
 }
 
-/** Puts the registers of {@link fetch} into a tile whose lines run along D. */
-export function keepAlong(
+/** Stores the registers of {@link prefetch} as they are: a line is one row. */
+export function storeRows(
   frame: Frame,
   { from, tile }: { readonly from: string; readonly tile: Tile },
 ): string {
@@ -342,11 +288,11 @@ export function keepAlong(
   const { span } = blocks.x;
   const at = {
     span,
-    group: `loadRow * ${blocks.wide}u + loadQuad / ${span}u`,
+    group: `loadRow * ${blocks.dimQuads}u + loadQuad / ${span}u`,
     quad: index(blocks, span, `loadQuad % ${span}u`),
   };
-  return turnsOfLoads(frame, frame.tile).map((turn, l) =>
-    withTurn(
+  return loadRounds(frame, frame.tile).map((turn, l) =>
+    withRound(
       turn,
       frame.tile,
       repeat(FOUR, (c) => `      ${place(blocks, tile, { ...at, c })} = ${from}${l}_${c};\n`),

@@ -1,5 +1,5 @@
 /**
- * Which tiling suits an attention on an adapter.
+ * Chooses the tiling of an attention kernel for an adapter.
  *
  * @module
  */
@@ -9,20 +9,20 @@ import { type AttentionShape, type AttentionTiling, rowsEach } from "./frame.ts"
 /** Which of the attention kernels. */
 export type AttentionPass = "forward" | "gradQ" | "gradKV";
 
-/** Workgroups that keep the processors of a large GPU busy with stages: about three for each. */
+/** Workgroups that keep a large GPU busy with staged kernels: about three for each processor. */
 const MANY = 384;
 
-/** Accumulators a thread can keep in registers beside what it reads. */
+/** Accumulators that fit into the registers of a thread. */
 const MOST_ACCUMULATORS = 192;
 
-/** Streamed rows of a part, at least: a workgroup must be worth its beginning. */
+/** Fewest streamed rows of a part: less work would not pay for starting a workgroup. */
 const LEAST_PART = 64;
 
 type GpuTiling = Required<Pick<AttentionTiling, "rows" | "tile" | "split" | "staged">>;
 
 /**
- * Tilings in stages, the fastest on an H100 first: 28 to 31 TFLOP/s at 1024 queries of heads of 64, where the others do
- * 20. They need many workgroups.
+ * Tilings of the staged kernels, the fastest on an H100 first: 28 to 31 TFLOP/s at 1024 queries with heads of 64, where
+ * the tiled kernels reach 20. They need many workgroups.
  */
 const STAGED: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
   forward: tilings(true, [64, 64, 16], [128, 32, 8], [128, 32, 4]),
@@ -30,7 +30,7 @@ const STAGED: Readonly<Record<AttentionPass, readonly GpuTiling[]>> = {
   gradKV: tilings(true, [128, 64, 16], [64, 64, 16], [128, 32, 8], [128, 32, 4]),
 };
 
-/** Tilings for few workgroups, then for little memory or short sequences; longer text does not fit the cache. */
+/** Tilings of the tiled kernels: for few workgroups, then for little memory or short sequences. Larger code would not fit the instruction cache. */
 const PLAIN: readonly GpuTiling[] = tilings(
   false,
   [64, 32, 8],
@@ -42,7 +42,7 @@ const PLAIN: readonly GpuTiling[] = tilings(
   [16, 16, 4],
 );
 
-/** Tilings of rows, tile and split. */
+/** Tilings from rows, tile and split. */
 function tilings(
   staged: boolean,
   ...sizes: readonly (readonly [number, number, 4 | 8 | 16])[]
@@ -54,8 +54,8 @@ function tilings(
  * Recommends a tiling.
  *
  * @param shape Sizes of the attention
- * @param options Which kernel, and what the adapter is: a software rasteriser, its workgroup memory, its subgroups;
- * `wideSubgroups`: they have 16 threads at least
+ * @param options Which kernel, and the adapter: whether it is a software rasteriser, its workgroup memory, its subgroups;
+ * `wideSubgroups`: whether they have at least 16 threads
  * @returns The tiling
  */
 export function attentionTiling(
@@ -68,7 +68,7 @@ export function attentionTiling(
     readonly wideSubgroups?: boolean;
   },
 ): AttentionTiling {
-  // More rows a thread would save loads, but the driver of a software adapter compiles their text for seconds.
+  // More rows per thread would save loads, but a software driver would compile the longer text for seconds.
   if (software) {
     const each = dim <= 64 ? 2 : 1;
     return { rows: 8 * each, each, tile: 0 };
@@ -89,7 +89,7 @@ export function attentionTiling(
   const fits = (t: GpuTiling): boolean =>
     t.rows < 2 * count && accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS &&
     (!t.staged || groups(t) * partsOf(t) >= MANY);
-  // Of blocks too large for the registers the last is the smallest, and still better than rows of whole heads.
+  // If every block is too large for the registers, the last is the smallest, and still faster than the direct kernels.
   const found = stored.find(fits) ?? stored.at(-1);
   return found === undefined ? { rows: 64, tile: 0 } : { ...found, parts: partsOf(found) };
 }
@@ -102,7 +102,7 @@ interface Tile {
 }
 
 /**
- * Bytes of workgroup memory of a tiled kernel: own rows, two tiles, and maxima of a forward kernel without subgroups.
+ * Bytes of workgroup memory of a tiled or staged kernel.
  *
  * @param options The tiling, elements of a head, and which kernel
  * @returns Bytes
@@ -135,7 +135,7 @@ export function sharedGroups({ rows, tile, split, dim }: Tile): number {
   return Math.ceil(tile * Math.max(dim, rows) / line);
 }
 
-/** Accumulators of a thread of a tiled kernel. */
+/** Accumulators of a thread of a tiled or staged kernel. */
 function accumulators(
   { tile, split, dim, pass, staged }: Tile & { readonly pass: AttentionPass; readonly staged: boolean },
 ): number {
