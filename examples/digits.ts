@@ -31,7 +31,17 @@ import {
   type Training,
 } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import { change, endingText, flopText, freezeText, percent } from "./cost_text.ts";
+import {
+  change,
+  endingText,
+  flopText,
+  freezeText,
+  openLog,
+  percent,
+  renderReport,
+  reportOf,
+  stepLines,
+} from "@firn/train/report";
 import { CLASSES, type DigitBatch, digitBatches, type Digits, holdOut, readDigits } from "./digits_data.ts";
 import { helpOf, oneOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
@@ -41,8 +51,6 @@ import { mlp } from "./mlp.ts";
 import { claimFolder, nextFree } from "./output.ts";
 import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { clock, progress } from "./progress.ts";
-import { renderReport } from "./report.ts";
-import { openLog, reportOf, stepLines } from "./run_log.ts";
 import { vit } from "./vit.ts";
 
 /** The models by name. */

@@ -29,7 +29,15 @@ import {
 } from "@firn/train";
 import { hostFileSystem, loadTokenizer, packDocuments, type Tokenizer, tokenWindows } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
-import { change, endingText, freezeText } from "./cost_text.ts";
+import {
+  change,
+  endingText,
+  freezeText,
+  openLog,
+  renderReport,
+  reportOf,
+  stepLines,
+} from "@firn/train/report";
 import {
   helpOf,
   oneOf,
@@ -47,8 +55,6 @@ import { claimFolder, lastCheckpoint, modelFiles, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { clock, progress } from "./progress.ts";
-import { renderReport } from "./report.ts";
-import { openLog, reportOf, stepLines } from "./run_log.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {

@@ -4,10 +4,8 @@
  * @module
  */
 
-// As in the examples: the package itself does not depend on Vega.
-// deno-lint-ignore-file no-import-prefix
-import { parse, View } from "npm:vega@6.4.0";
-import { compile, type TopLevelSpec } from "npm:vega-lite@6.4.3";
+import { parse, View } from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
 import type { Run } from "./policies_run.ts";
 import { rangeOf, summarise } from "./policies_table.ts";
 

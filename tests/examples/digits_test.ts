@@ -5,6 +5,7 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertLess, assertMatch, assertThrows } from "@std/assert";
+import { explain, readLog } from "@firn/train/report";
 import {
   concat,
   crossEntropy,
@@ -25,8 +26,6 @@ import { hostValues } from "../../core/tensor.ts";
 import { accuracy, digitTraining, MODELS } from "../../examples/digits.ts";
 import { digitBatches, type Digits, holdOut, PIXELS, readDigits, SIDE } from "../../examples/digits_data.ts";
 import type { DigitModel } from "../../examples/layers.ts";
-import { explain } from "../../examples/explanation.ts";
-import { readLog } from "../../examples/run_log.ts";
 import { inFolder } from "../data/files.ts";
 import { example } from "./process.ts";
 

@@ -5,12 +5,19 @@
  */
 
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  endingText,
+  explain,
+  explanationText,
+  type FreezeLine,
+  type Line,
+  percent,
+  readLog,
+  renderReport,
+  reportOf,
+  type StepLine,
+} from "@firn/train/report";
 import type { Component, ComponentCost } from "@firn/train";
-import { endingText, percent } from "../../examples/cost_text.ts";
-import { explanationText } from "../../examples/explain.ts";
-import { explain } from "../../examples/explanation.ts";
-import { type FreezeLine, type Line, readLog, reportOf, type StepLine } from "../../examples/run_log.ts";
-import { renderReport } from "../../examples/report.ts";
 import { inFolder } from "../data/files.ts";
 import { example } from "./process.ts";
 

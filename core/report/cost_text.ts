@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { Cost, Ending, FreezeEvent } from "@firn/train";
-import { scaled } from "./report_numbers.ts";
+import type { Cost } from "../plan/types.ts";
+import type { Ending, FreezeEvent } from "../train/types.ts";
+import { scaled } from "./numbers.ts";
 
 /** By how much a number changed, `"-18 %"`; empty where there is nothing to compare with. */
 export function percent(before: number, after: number): string {

@@ -4,61 +4,10 @@
  * @module
  */
 
-import type { Cost, Ending, Path, Reason } from "@firn/train";
-import { median } from "./report_numbers.ts";
-import type { FreezeLine, Line, Quality, StepLine } from "./run_log.ts";
-
-/** A component that was frozen or thawed. */
-export interface Moved {
-  readonly path: Path;
-  /** Why it was frozen; null when the log does not say. */
-  readonly reason: Reason | null;
-  /** Floating-point operations of its own gradient in a step, which freezing saves; null when the log does not say. */
-  readonly flops: number | null;
-  /** Of a component that thawed: steps that it was frozen for, where the log says since when. */
-  readonly heldFor?: number;
-}
-
-/** What a step costs with one frozen set. */
-export interface Paid {
-  readonly cost: Pick<Cost, "launches" | "matmulFlops">;
-  /** Median of the measured milliseconds, without the first look; null when there was no other. */
-  readonly stepMs: number | null;
-}
-
-/** A change of the frozen set. */
-export interface Change {
-  /** Step after which it holds. */
-  readonly step: number;
-  readonly frozen: readonly Moved[];
-  readonly thawed: readonly Moved[];
-  readonly before: Paid;
-  readonly after: Paid;
-}
-
-/** All that is known about what a run froze. */
-export interface Explanation {
-  readonly config: Readonly<Record<string, unknown>>;
-  readonly adapter: string;
-  /** Steps in the log so far. */
-  readonly steps: number;
-  /** Steps that were planned; null when the log does not say. */
-  readonly planned: number | null;
-  readonly finished: boolean;
-  /** Why and where it ended; null when it did not, or the log does not say. */
-  readonly ending: Ending | null;
-  readonly quality: { readonly before: Quality; readonly after: Quality | null };
-  /** Changes of the frozen set, in order. */
-  readonly changes: readonly Change[];
-  /** What is frozen at the end. */
-  readonly frozen: readonly Path[];
-  /** What is not, in the model's order. */
-  readonly active: readonly Path[];
-  /** Share of the elements of all components that are frozen at the end; null when the log does not say. */
-  readonly share: number | null;
-  /** Floating-point operations of the run, over those of as many steps without a freeze; null before the first step. */
-  readonly flopShare: number | null;
-}
+import type { Reason } from "../policy.ts";
+import type { Path } from "../tree.ts";
+import { median } from "./numbers.ts";
+import type { Change, Explanation, FreezeLine, Line, Moved, StepLine } from "./types.ts";
 
 /**
  * Explains a run.

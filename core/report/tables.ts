@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { FreezeEvent } from "@firn/train";
-import type { Change } from "./explanation.ts";
-import { type Html, html, type Part } from "./report_html.ts";
-import { scaled, short } from "./report_numbers.ts";
+import type { FreezeEvent } from "../train/types.ts";
+import { type Html, html, type Part } from "./html.ts";
+import { scaled, short } from "./numbers.ts";
+import type { Change } from "./types.ts";
 
 const MAX_EVENTS = 200;
 const MAX_NAMES = 40;

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { type MetricRow, renderReport, type RunReport } from "../../examples/report.ts";
-import { centredMeans, centredMedians, scaled, thin } from "../../examples/report_numbers.ts";
+import { type MetricRow, renderReport, type RunReport } from "@firn/train/report";
+import { centredMeans, centredMedians, scaled, thin } from "../../core/report/numbers.ts";
 
 const EVIL = `<script>alert("1")</script>&'`;
 

@@ -1,0 +1,40 @@
+/**
+ * Reports of a run: its log, why each component froze, and one self-contained page with plots.
+ *
+ * ```ts
+ * import { assertEquals, assertStringIncludes } from "@std/assert";
+ * import { adamW, defineTraining, mean, multiply, openGpu, scan, type Tensor, tensor } from "@firn/train";
+ * import { memoryFileSystem } from "@firn/train/data";
+ * import { explain, explanationText, openLog, renderReport, reportOf, stepLines } from "@firn/train/report";
+ *
+ * await using gpu = await openGpu();
+ * const training = defineTraining(gpu, (params: { w: Tensor }) => mean(multiply(params.w, params.w)), {
+ *   optimizer: adamW({ learningRate: 0.1 }),
+ *   steps: 4,
+ *   lookEvery: 2,
+ * });
+ * const fileSystem = memoryFileSystem(); // hostFileSystem() writes to the disk
+ * const log = await openLog("metrics.jsonl", { fileSystem });
+ * await log.add([{ kind: "start", config: { steps: 4 }, adapter: gpu.name }]);
+ * const first = await training.init({ w: tensor([1, 2, 3, 4]) });
+ * for await (const state of scan(training, first, [{}, {}, {}, {}])) {
+ *   if (state.look !== null) await log.add(stepLines(state, { stepMs: 1 }));
+ * }
+ * await log.add([{ kind: "end" }]);
+ * assertEquals(explain(log.lines).steps, 4);
+ * assertStringIncludes(explanationText(explain(log.lines), { color: false }), "4 of 4 steps");
+ * const page = await renderReport(reportOf(log.lines, { title: "A run", summary: [], components: [] }));
+ * await fileSystem.write("report.html", page);
+ * assertStringIncludes(page, "<h1>A run</h1>");
+ * ```
+ *
+ * @module
+ */
+
+export { change, costText, endingText, flopText, freezeText, percent } from "./cost_text.ts";
+export { explain } from "./explain.ts";
+export { explanationText, type Style } from "./explanation_text.ts";
+export { renderReport } from "./render_report.ts";
+export { reportOf, type ReportOptions } from "./report_of.ts";
+export { type LogOptions, openLog, readLog, type RunLog, stepLines } from "./run_log.ts";
+export * from "./types.ts";

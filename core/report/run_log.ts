@@ -1,0 +1,120 @@
+/**
+ * The log of a run, `metrics.jsonl`: one JSON object a line. It is complete up to the last look, whatever happens to the
+ * process, and the report is made of nothing else.
+ *
+ * @module
+ */
+
+import { DataError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
+import type { Look } from "../policy.ts";
+import type { TrainingState } from "../train/types.ts";
+import type { Line, StepLine } from "./types.ts";
+
+/** An open log. */
+export interface RunLog {
+  /** Lines so far. */
+  readonly lines: readonly Line[];
+  /** Appends lines to the file. */
+  add(lines: readonly Line[]): Promise<void>;
+}
+
+/** Options of {@link openLog}. */
+export interface LogOptions extends FileSystemOptions {
+  /** Of a run that is resumed, the step of the last look before its checkpoint; later lines are dropped. */
+  readonly upTo?: number;
+}
+
+const textOf = (lines: readonly Line[]): string => lines.map((line) => JSON.stringify(line) + "\n").join("");
+
+/**
+ * Opens the log of a run.
+ *
+ * @param path The file
+ * @param options Which lines of an older log are kept, and the file system
+ * @returns The log, with the lines that are kept
+ */
+export async function openLog(path: string, options: LogOptions = {}): Promise<RunLog> {
+  const { upTo, fileSystem = hostFileSystem() } = options;
+  const lines: Line[] = [];
+  if (upTo !== undefined) {
+    const kept = (line: Line): boolean => line.kind !== "end" && (!("step" in line) || line.step <= upTo);
+    lines.push(...(await readLog(path, options)).filter(kept));
+  }
+  await fileSystem.write(path, textOf(lines));
+  return {
+    lines,
+    async add(more) {
+      lines.push(...more);
+      await fileSystem.append(path, textOf(more));
+    },
+  };
+}
+
+/**
+ * Reads a log, of a finished run or of one that is under way.
+ *
+ * @param path The file
+ * @param options The file system
+ * @returns Its lines
+ * @throws {DataError} When it is no log of a run
+ */
+export async function readLog(
+  path: string,
+  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
+): Promise<Line[]> {
+  // A line that is being written, or was cut short by the end of the process, has no newline.
+  const rows = new TextDecoder().decode(await fileSystem.read(path)).split("\n").slice(0, -1);
+  return rows.map((row, i) => {
+    let line: Partial<Line> | null = null;
+    try {
+      line = JSON.parse(row);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+    }
+    if (typeof line?.kind === "string" && (line.kind === "start") === (i === 0)) return line as Line;
+    const rule = `line ${i + 1} must be ${i === 0 ? "the start" : "a step, a freeze or the end"} of a run`;
+    throw new DataError(`Cannot read the log "${path}" as ${rule}: ${row.slice(0, 40)}`);
+  });
+}
+
+/**
+ * Makes the lines of the steps that a look covers.
+ *
+ * @param state The state that brought the look
+ * @param pace Milliseconds a step since the look before, and tokens a second where the run counts tokens
+ * @returns One line a step
+ */
+export function stepLines(
+  state: TrainingState<object>,
+  pace: { readonly stepMs: number; readonly tokensPerSecond?: number },
+): StepLine[] {
+  const { steps, loss, learningRate, readings, validation } = state.look!, { launches, flops } = state.cost!;
+  const frozen = state.event === null
+    ? state.frozen.length
+    : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
+  return steps.map((step, i) => ({
+    kind: "step",
+    step,
+    loss: loss[i],
+    ...Number.isFinite(validation?.[i]) && { validation: validation![i] },
+    learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
+    ...pace,
+    launches,
+    flops,
+    frozen,
+    readings: readingsAt(readings, i),
+  }));
+}
+
+function readingsAt(readings: Look["readings"], i: number): StepLine["readings"] {
+  return Object.fromEntries(
+    Object.entries(readings).map(([signal, paths]) => [
+      signal,
+      Object.fromEntries(
+        Object.entries(paths).flatMap(([path, v]) => Number.isNaN(v[i]) ? [] : [[path, v[i]]]),
+      ),
+    ]),
+  );
+}

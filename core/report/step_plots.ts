@@ -1,0 +1,106 @@
+/**
+ * The plots of a report that follow the steps: loss and cost.
+ *
+ * @module
+ */
+
+import { centredMeans, centredMedians, median, short, whole } from "./numbers.ts";
+import { draw, type Line, panel, type Plot, points, stacked } from "./plots.ts";
+import type { RunReport } from "./types.ts";
+
+const MAX_RULES = 200;
+/** Times the median from which on a step counts as slow: it compiled, or the machine was busy. */
+const SLOW = 3;
+
+/**
+ * Draws the loss, raw and smoothed, above the learning rate.
+ *
+ * @param run The run, of at least one step
+ * @returns The plot
+ */
+export async function lossPlot({ rows }: RunReport): Promise<Plot> {
+  const reach = Math.round(rows.length / 60);
+  const smooth = centredMeans(rows.map(({ loss }) => loss), reach);
+  const losses: Line[] = [
+    { points: points(rows, ({ loss }) => loss), stroke: "var(--faint)", width: 1 },
+    { points: points(rows, (_, i) => smooth[i]), stroke: "var(--accent)" },
+  ];
+  const judged = rows.filter(({ validation }) => validation !== undefined);
+  if (judged.length > 0) {
+    losses.push({
+      points: points(judged, ({ validation }) => validation!),
+      stroke: "var(--heat8)",
+      width: 1.5,
+    });
+  }
+  const sentences = ["Fine line: loss of each step."];
+  if (reach > 0) sentences.push(`Bold line: its mean over the ${2 * reach + 1} steps around.`);
+  sentences.push(`It ends at ${short(smooth[rows.length - 1])}.`);
+
+  if (judged.length > 0) {
+    const least = Math.min(...judged.map(({ validation }) => validation!));
+    sentences.push(`Orange: loss of the validation batches, ${short(least)} at best.`);
+  }
+
+  const rated = rows.some(({ learningRate }) => Number.isFinite(learningRate));
+  const panels = [panel(losses, { height: 240, title: "loss", upper: rated })];
+  if (rated) {
+    const rate = {
+      points: points(rows, ({ learningRate }) => learningRate),
+      stroke: "var(--soft)",
+      width: 1.5,
+    };
+    panels.push(panel([rate], { height: 56, title: "rate", zero: true, format: "~g" }));
+    sentences.push("Below: the learning rate.");
+  }
+  return { svg: await draw(stacked(panels)), caption: sentences.join(" ") };
+}
+
+/**
+ * Draws the time, the floating-point operations and the frozen components of each step.
+ *
+ * @param run The run, of at least one step
+ * @returns The plot
+ */
+export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
+  const limit = SLOW * median(rows.map(({ stepMs }) => stepMs));
+  const fast = rows.filter(({ stepMs }) => stepMs <= limit);
+  const middle = centredMedians(fast.map(({ stepMs }) => stepMs), Math.min(12, Math.round(fast.length / 60)));
+  const apart = Math.ceil(rows.length / MAX_RULES);
+  const rules = [...new Map(events.map(({ step }) => [Math.floor(step / apart), step + 0.5])).values()];
+  const times = [
+    { points: points(fast, ({ stepMs }) => stepMs), stroke: "var(--faint)", width: 1 },
+    { points: points(fast, (_, i) => middle[i]), stroke: "var(--accent)" },
+  ];
+  const flops = { points: points(rows, ({ flops }) => flops), stroke: "var(--accent)", stairs: true };
+  const frozen = {
+    points: points(rows, ({ frozen }) => frozen),
+    stroke: "var(--soft)",
+    width: 1.5,
+    stairs: true,
+  };
+  const panels = [
+    panel(times, { height: 150, title: "ms", zero: true, upper: true, rules }),
+    panel([flops], { height: 110, title: "FLOPs", zero: true, format: "~s", upper: true, rules }),
+    panel([frozen], { height: 56, title: "frozen", zero: true, format: "d", rules }),
+  ];
+
+  const sentences = [
+    "From the top: milliseconds with their running median, floating-point operations, frozen components.",
+    `The median step took ${short(median(rows.map(({ stepMs }) => stepMs)))} ms.`,
+  ];
+  const paces = rows.flatMap(({ tokensPerSecond }) => tokensPerSecond ?? []);
+  if (paces.length > 0) sentences.push(`That is ${whole(median(paces))} tokens a second.`);
+  const slow = rows.length - fast.length;
+  if (slow > 0) {
+    sentences.push(`Not drawn: ${slow} of ${rows.length} steps that took over ${SLOW} times the median.`);
+  }
+  if (events.length > 0) {
+    const share = rows.reduce((sum, { flops }) => sum + flops, 0) / (events[0].before.flops * rows.length);
+    sentences.push(
+      "Vertical rules: the frozen set changed.",
+      `The run took ${short(100 * share)} % of the FLOPs of as many steps without a freeze.`,
+    );
+  }
+  return { svg: await draw(stacked(panels)), caption: sentences.join(" ") };
+}

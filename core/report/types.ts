@@ -1,0 +1,187 @@
+/**
+ * What a run writes down, what is worked out from that, and what a report shows.
+ *
+ * @module
+ */
+
+import type { Cost } from "../plan/types.ts";
+import type { Component, Reason } from "../policy.ts";
+import type { Ending, FreezeEvent } from "../train/types.ts";
+import type { Path } from "../tree.ts";
+
+/** What a step did. */
+export interface MetricRow {
+  /** 1-based number of the step. */
+  readonly step: number;
+  /** Loss of the step. */
+  readonly loss: number;
+  /** Absent where none was computed. */
+  readonly validation?: number;
+  /** NaN when the optimizer has none. */
+  readonly learningRate: number;
+  /** Absent where the run does not count tokens. */
+  readonly tokensPerSecond?: number;
+  /** Milliseconds. */
+  readonly stepMs: number;
+  /** Floating-point operations. */
+  readonly flops: number;
+  /** Kernel launches of the step. */
+  readonly launches: number;
+  /** Components frozen during the step. */
+  readonly frozen: number;
+}
+
+/** What is measured of a model before and after a run; which of it depends on the task. */
+export interface Quality {
+  /** Of held-out text. */
+  readonly perplexity?: number;
+  /** Generated text. */
+  readonly sample?: string;
+  /** Share of held-out images that were recognised. */
+  readonly accuracy?: number;
+}
+
+/** First line: what the run was started with, and the model before it. */
+export interface StartLine extends Quality {
+  /** Marks the line. */
+  readonly kind: "start";
+  /** What the run was started with. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Name of the adapter. */
+  readonly adapter: string;
+}
+
+/** What the policy may freeze, known after the first step. */
+export interface ComponentsLine {
+  /** Marks the line. */
+  readonly kind: "components";
+  /** Components in the model's order. */
+  readonly components: readonly Component[];
+}
+
+/** A step, and what the policy read in it. */
+export interface StepLine extends Omit<MetricRow, "learningRate"> {
+  /** Marks the line. */
+  readonly kind: "step";
+  /** Null when the optimizer has none. */
+  readonly learningRate: number | null;
+  /** By signal and component; only what was measured. */
+  readonly readings: Readonly<Record<string, Readonly<Record<string, number>>>>;
+}
+
+/** A change of the frozen set. */
+export interface FreezeLine extends Omit<FreezeEvent, "reasons"> {
+  /** Marks the line. */
+  readonly kind: "freeze";
+  /** Why each component was frozen, as far as the policy said; absent in older logs. */
+  readonly reasons?: FreezeEvent["reasons"];
+}
+
+/** Last line: the model after the run. */
+export interface EndLine extends Quality {
+  /** Marks the line. */
+  readonly kind: "end";
+  /** Absent in logs of before there was any. */
+  readonly ending?: Ending;
+}
+
+/** Any line. */
+export type Line = StartLine | ComponentsLine | StepLine | FreezeLine | EndLine;
+
+/** A component that was frozen or thawed. */
+export interface Moved {
+  /** Path of the component. */
+  readonly path: Path;
+  /** Why it was frozen; null when the log does not say. */
+  readonly reason: Reason | null;
+  /** Floating-point operations of its own gradient in a step, which freezing saves; null when the log does not say. */
+  readonly flops: number | null;
+  /** Of a component that thawed: steps that it was frozen for, where the log says since when. */
+  readonly heldFor?: number;
+}
+
+/** What a step costs with one frozen set. */
+export interface Paid {
+  /** Launches and floating-point operations of products in a step. */
+  readonly cost: Pick<Cost, "launches" | "matmulFlops">;
+  /** Median of the measured milliseconds, without the first look; null when there was no other. */
+  readonly stepMs: number | null;
+}
+
+/** A change of the frozen set. */
+export interface Change {
+  /** Step after which it holds. */
+  readonly step: number;
+  /** Components that were frozen. */
+  readonly frozen: readonly Moved[];
+  /** Components that thawed. */
+  readonly thawed: readonly Moved[];
+  /** What a step cost until then. */
+  readonly before: Paid;
+  /** What a step costs from then on. */
+  readonly after: Paid;
+}
+
+/** All that is known about what a run froze. */
+export interface Explanation {
+  /** What the run was started with. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Name of the adapter. */
+  readonly adapter: string;
+  /** Steps in the log so far. */
+  readonly steps: number;
+  /** Steps that were planned; null when the log does not say. */
+  readonly planned: number | null;
+  /** Whether the log has its last line. */
+  readonly finished: boolean;
+  /** Why and where it ended; null when it did not, or the log does not say. */
+  readonly ending: Ending | null;
+  /** What was measured of the model before and after the run. */
+  readonly quality: { readonly before: Quality; readonly after: Quality | null };
+  /** Changes of the frozen set, in order. */
+  readonly changes: readonly Change[];
+  /** What is frozen at the end. */
+  readonly frozen: readonly Path[];
+  /** What is not, in the model's order. */
+  readonly active: readonly Path[];
+  /** Share of the elements of all components that are frozen at the end; null when the log does not say. */
+  readonly share: number | null;
+  /** Floating-point operations of the run, over those of as many steps without a freeze; null before the first step. */
+  readonly flopShare: number | null;
+}
+
+/** The readings that a policy compared with a threshold. */
+export interface Readings {
+  /** Name of what was measured, for people. */
+  readonly signal: string;
+  /** Threshold, above 0, in the unit of the values. */
+  readonly tau: number;
+  /** What was read, by component and step. */
+  readonly values: readonly { readonly path: string; readonly step: number; readonly value: number }[];
+}
+
+/** All that a report shows. */
+export interface RunReport {
+  /** Heading of the page. */
+  readonly title: string;
+  /** Label and value of the figures at the top, most important first. */
+  readonly summary: readonly (readonly [label: string, value: string])[];
+  /** What the run was started with; shown as JSON. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** One entry a step, in order. */
+  readonly rows: readonly MetricRow[];
+  /** Changes of the frozen set, in order. */
+  readonly events: readonly Omit<FreezeEvent, "reasons">[];
+  /** What `explain` says of the events, in the same order. */
+  readonly changes?: readonly Change[];
+  /** In model order. */
+  readonly components: readonly Pick<Component, "path" | "layer" | "kind" | "size">[];
+  /** Step after which each component was frozen; absent for those that never were. */
+  readonly frozenAt: Readonly<Record<string, number>>;
+  /** What the policy compared with a threshold; absent where there was none. */
+  readonly readings?: Readings;
+  /** Text generated before and after training. */
+  readonly samples?: { readonly before: string; readonly after: string };
+  /** Perplexity of held-out text before and after training. */
+  readonly perplexity?: { readonly before: number; readonly after: number };
+}
