@@ -64,16 +64,7 @@ export const STILL_OPEN: Readonly<
     "policies/cost_aware.ts": 1,
     "policies/thaw.ts": 1,
   },
-  "machine": {
-    "core/data/safetensors.ts": 7,
-    "core/data/safetensors_header.ts": 2,
-    "core/data/tokenizer.ts": 3,
-    "core/huggingface/adapter.ts": 2,
-    "core/huggingface/load.ts": 1,
-    "core/huggingface/shards.ts": 4,
-    "core/train/checkpoint.ts": 2,
-    "core/tune/tune_cache.ts": 4,
-  },
+  "machine": {},
   "names": {
     "core/graph.ts": 4,
     "core/ops/cross_entropy.ts": 2,

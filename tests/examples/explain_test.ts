@@ -17,7 +17,7 @@ import {
   reportOf,
   type StepLine,
 } from "@firn/train/report";
-import type { Component, ComponentCost } from "@firn/train";
+import { type Component, type ComponentCost, DataError } from "@firn/train";
 import { inFolder } from "../data/files.ts";
 import { example } from "./process.ts";
 
@@ -243,14 +243,14 @@ Deno.test("readLog drops a line that is being written, and refuses what is no lo
       await Deno.writeTextFile(path, `${row}\n`);
       await assertRejects(
         () => readLog(path),
-        Deno.errors.InvalidData,
+        DataError,
         "as line 1 must be the start of a run",
       );
     }
     await Deno.writeTextFile(path, `${JSON.stringify(START)}\nhello\n`);
     await assertRejects(
       () => readLog(path),
-      Deno.errors.InvalidData,
+      DataError,
       "as line 2 must be a step, a freeze or the end",
     );
   });
