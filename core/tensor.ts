@@ -111,17 +111,17 @@ export interface KernelCall {
   /** Indices of the outputs that it binds, in order; the wanted ones when absent. */
   readonly writes?: readonly number[];
   /**
-   * The launch that writes its only output over an input, where nobody reads that later: it binds the other inputs in
-   * order, then the one it replaces.
+   * An input whose buffer the only output may share, and the kernel for that case: it binds the other inputs in order,
+   * then the shared buffer. The planner uses it where nobody reads the input later. None when absent.
    */
-  readonly inPlace?: { readonly input: number; readonly kernel: () => KernelText };
+  readonly alias?: { readonly input: number; readonly kernel: () => KernelText };
 }
 
 /** What an op's `kernel` is told. */
 export interface KernelRequest<A = unknown> {
-  /** Shapes of the inputs and how they are stored: f16 only where the op says that it reads it. */
+  /** Shapes of the inputs and how they are stored: f16 only where the planner knows that the kernel reads it. */
   readonly inputs: readonly StoredSpec[];
-  /** Shapes of the outputs, wanted or not, and how they are to be stored: f16 only where the op says that it writes it. */
+  /** Shapes of the outputs, wanted or not, and how they are to be stored. */
   readonly outputs: readonly StoredSpec[];
   /** Which outputs somebody reads; only those are bound. */
   readonly wanted: readonly boolean[];
@@ -130,6 +130,20 @@ export interface KernelRequest<A = unknown> {
   /** What the device can do. */
   readonly target: Target;
 }
+
+/**
+ * How an op treats a batch: its output, row-major, falls into equal parts. Each part is computed from the part of the
+ * same number of every `split` input, and from the whole of every `shared` input.
+ */
+export interface BatchRule {
+  /** How many parts the output and each split input have. */
+  readonly parts: number;
+  /** One for each input; the last serves all further inputs. */
+  readonly inputs: readonly ("split" | "shared")[];
+}
+
+/** What a parameter is to the op that reads it: an operand of a product, a table of rows, the gain or bias of a norm. */
+export type ParameterRole = "matrix" | "table" | "gain" | "bias";
 
 /**
  * An operation as a record.
@@ -141,21 +155,8 @@ export interface KernelRequest<A = unknown> {
 export interface Op<A = any> {
   /** Its name, in errors and profiles. */
   readonly name: string;
-  /** Two nodes are never the same value, however alike they look. */
-  readonly distinct?: boolean;
   /** Inputs that may be stored as bf16; all others are refused. */
   readonly bf16?: readonly number[];
-  /**
-   * Inputs that its kernel reads and outputs that it writes as f16, where a plan stores values so; none when absent.
-   * What `follows` moves values: it writes f16 only where all inputs that it `reads` are.
-   */
-  readonly half?: {
-    readonly reads: readonly number[];
-    readonly writes: readonly number[];
-    readonly follows?: boolean;
-  };
-  /** Neither its first input nor what follows from it is ever stored as f16. */
-  readonly exact?: boolean;
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**
@@ -167,8 +168,6 @@ export interface Op<A = any> {
   readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
   /** The fused kernel. */
   readonly kernel?: (request: KernelRequest<A>) => KernelCall;
-  /** The sum of a node and a tensor of its shape, by one kernel, which replaces the node. */
-  readonly plus?: (node: Tensor, other: Tensor) => Tensor;
   /** The same in simpler ops: one tensor for each output. */
   readonly definition?: (inputs: readonly Tensor[], attrs: A) => readonly Tensor[];
   /** Floating-point operations of the matrix products inside, for the cost model. */
@@ -178,6 +177,10 @@ export interface Op<A = any> {
     attrs: A,
     wanted: readonly boolean[],
   ) => number;
+  /** How it treats a batch; null, or absent, where an element of the output may depend on several samples. */
+  readonly batch?: (inputs: readonly Spec[], attrs: A) => BatchRule | null;
+  /** What each input is where a parameter is given for it; null, or absent, for inputs that are data. */
+  readonly roles?: readonly (ParameterRole | null)[];
 }
 
 /**

@@ -34,7 +34,8 @@ export function add(a: Operand, b: Operand): Tensor {
   return apply(addOp, [lift(a), lift(b)], null);
 }
 
-const subtractOp: Op<null> = elementwise("subtract", {
+/** The difference of two tensors. */
+export const subtractOp: Op<null> = elementwise("subtract", {
   text: ([a, b]) => `${a} - ${b}`,
   value: (a, b) => a - b,
   derivatives: [(_, __, g) => g, (_, __, g) => negate(g)],
@@ -60,7 +61,8 @@ export function subtract(a: Operand, b: Operand): Tensor {
   return apply(subtractOp, [lift(a), lift(b)], null);
 }
 
-const multiplyOp: Op<null> = elementwise("multiply", {
+/** The product of two tensors, element by element. */
+export const multiplyOp: Op<null> = elementwise("multiply", {
   text: ([a, b]) => `${a} * ${b}`,
   value: (a, b) => a * b,
   derivatives: [([, b], _, g) => multiply(g, b), ([a], _, g) => multiply(g, a)],
@@ -86,7 +88,8 @@ export function multiply(a: Operand, b: Operand): Tensor {
   return apply(multiplyOp, [lift(a), lift(b)], null);
 }
 
-const divideOp: Op<null> = elementwise("divide", {
+/** The quotient of two tensors. */
+export const divideOp: Op<null> = elementwise("divide", {
   text: ([a, b]) => `${a} / ${b}`,
   value: (a, b) => a / b,
   derivatives: [([, b], _, g) => divide(g, b), ([, b], y, g) => negate(divide(multiply(g, y), b))],
@@ -112,7 +115,8 @@ export function divide(a: Operand, b: Operand): Tensor {
   return apply(divideOp, [lift(a), lift(b)], null);
 }
 
-const negateOp: Op<null> = elementwise("negate", {
+/** A tensor with the other sign. */
+export const negateOp: Op<null> = elementwise("negate", {
   text: ([a]) => `-${a}`,
   value: (a) => -a,
   derivatives: [(_, __, g) => negate(g)],

@@ -56,7 +56,7 @@ function pairs(inputs: readonly StoredSpec[], attrs: AttentionAttrs): number {
 /** Inputs queries, keys and values; outputs the result and the log-sum-exp of each row of scores. */
 export const attentionOp: Op<AttentionAttrs> = {
   name: "attention",
-  half: { reads: [0, 1, 2], writes: [0] },
+  batch: ([q]) => ({ parts: q.shape[0], inputs: ["split"] }),
   infer([q, k, v]) {
     const fits = q.shape.length === 4 && k.shape.length === 4 && k.shape.every((d, i) => d === v.shape[i]) &&
       q.shape[0] === k.shape[0] && q.shape[3] === k.shape[3] && q.shape[2] % k.shape[2] === 0;
@@ -151,7 +151,6 @@ const inParts = (shape: readonly number[], { parts }: AttentionGradAttrs): reado
 /** Inputs of {@link gradInputs}; output the gradient by the queries. */
 export const attentionGradQOp: Op<AttentionGradAttrs> = {
   name: "attentionGradQ",
-  half: { reads: [0, 1, 2, 3], writes: [0] },
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
   kernel({ inputs, outputs, attrs, target }) {
     const size = attentionSizes(inputs, attrs), halves = halvesOf(inputs, outputs);
@@ -164,7 +163,6 @@ export const attentionGradQOp: Op<AttentionGradAttrs> = {
 /** Inputs of {@link gradInputs}; outputs the gradients by keys and by values, one share for each query head. */
 export const attentionGradKVOp: Op<AttentionGradAttrs> = {
   name: "attentionGradKV",
-  half: { reads: [0, 1, 2, 3], writes: [0, 1] },
   infer([q, k], attrs) {
     const shape = inParts([k.shape[0], k.shape[1], q.shape[2], k.shape[3]], attrs);
     return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];

@@ -5,7 +5,7 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, sameShape, type Spec, type Tensor } from "../tensor.ts";
+import { apply, type BatchRule, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
 import { reshape, slice } from "./movement.ts";
 
 /**
@@ -127,10 +127,16 @@ export function keptShape(
   return shape.map((d, i) => i >= axis && i < axis + count ? 1 : d);
 }
 
+/** A reduction treats what lies before its axes as a batch. */
+export function batchReduce([{ shape }]: readonly Spec[], { axis }: ReduceAttrs): BatchRule {
+  return { parts: sizeOf(shape.slice(0, axis)), inputs: ["split"] };
+}
+
 /** Sums neighbouring axes; the planner fuses the elementwise operations that feed it. */
 export const reduceSumOp: Op<ReduceAttrs> = {
   name: "reduce",
   infer: inferReduce,
+  batch: batchReduce,
   pullbacks: [
     ({ inputs: [{ shape }], gradient, attrs: { axis, count } }) =>
       expandReduced(gradient, { shape, axis, count }),

@@ -37,7 +37,6 @@ export interface Places {
  */
 export const gatherCountedOp: Op<Places> = {
   name: "gatherCounted",
-  half: { reads: [0], writes: [0], follows: true },
   infer: ([x], { count }) => [
     { shape: [count, x.shape[1]], dtype: "f32" },
     { shape: [count], dtype: "i32" },
@@ -55,7 +54,6 @@ export const gatherCountedOp: Op<Places> = {
 /** Inputs x [N, C] and an order [N]; output the rows back in their places. */
 export const spreadRowsOp: Op<null> = {
   name: "spreadRows",
-  half: { reads: [0], writes: [0], follows: true },
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   kernel({ inputs, outputs }) {
     const [rows, width] = inputs[0].shape;

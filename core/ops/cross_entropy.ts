@@ -91,7 +91,7 @@ export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
     const options = { rows, ...attrs, stride, ignore: IGNORE };
     return {
       kernel: crossEntropyGradKernel(options),
-      inPlace: { input: 0, kernel: () => crossEntropyGradKernel({ ...options, inPlace: true }) },
+      alias: { input: 0, kernel: () => crossEntropyGradKernel({ ...options, inPlace: true }) },
     };
   },
   definition([padded, labels, lse, scale], { classes }) {

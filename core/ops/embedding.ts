@@ -34,11 +34,12 @@ function oneHot(ids: Tensor, classes: number): Tensor {
   return equal(cast(reshape(ids, [sizeOf(ids.shape), 1])), columns);
 }
 
-/** The gather; the planner and component detection know it by name. */
+/** Rows of a table. */
 export const embeddingOp: Op<null> = {
   name: "embedding",
   bf16: [0],
-  half: { reads: [], writes: [0] },
+  roles: ["table"],
+  batch: ([, ids]) => ({ parts: sizeOf(ids.shape), inputs: ["shared", "split"] }),
   infer([table, ids]) {
     if (table.shape.length !== 2 || ids.dtype !== "i32") {
       throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [
@@ -83,27 +84,24 @@ const orderOp: Op<null> = {
 };
 
 /** Inputs the gradient of the output and both outputs of {@link orderOp}. */
-const embeddingGradOp: Op<{ vocab: number }> = {
+export const embeddingGradOp: Op<{ vocab: number }> = {
   name: "embeddingGrad",
-  half: { reads: [0], writes: [] },
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
-  plus: ({ inputs }, other) => apply(embeddingGradOntoOp, [other, ...inputs], null),
   kernel: ({ inputs, attrs: { vocab }, target }) => ({
     kernel: embeddingGradKernel(gradSizes(inputs, { vocab, target })),
   }),
 };
 
 /** The same with a table before the inputs, which is added: the other gradient of a table that is the head as well. */
-const embeddingGradOntoOp: Op<null> = {
+export const embeddingGradOntoOp: Op<null> = {
   name: "embeddingGradOnto",
-  half: { reads: [1], writes: [] },
   infer: ([table]) => [{ shape: table.shape, dtype: "f32" }],
   kernel({ inputs: [table, ...inputs], target }) {
     const sizes = gradSizes(inputs, { vocab: table.shape[0], target });
     return {
       kernel: embeddingGradKernel({ ...sizes, residual: "beside" }),
       reads: [1, 2, 3, 0],
-      inPlace: { input: 0, kernel: () => embeddingGradKernel({ ...sizes, residual: "in place" }) },
+      alias: { input: 0, kernel: () => embeddingGradKernel({ ...sizes, residual: "in place" }) },
     };
   },
 };

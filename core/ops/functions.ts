@@ -58,7 +58,8 @@ export function log(x: Operand): Tensor {
   return apply(logOp, [lift(x)], null);
 }
 
-const sqrtOp: Op<null> = elementwise("sqrt", {
+/** The square root. */
+export const sqrtOp: Op<null> = elementwise("sqrt", {
   text: ([a]) => `sqrt(${a})`,
   value: Math.sqrt,
   derivatives: [(_, y, g) => divide(multiply(g, 0.5), y)],
@@ -83,7 +84,8 @@ export function sqrt(x: Operand): Tensor {
   return apply(sqrtOp, [lift(x)], null);
 }
 
-const rsqrtOp: Op<null> = elementwise("rsqrt", {
+/** One over the square root. */
+export const rsqrtOp: Op<null> = elementwise("rsqrt", {
   text: ([a]) => `inverseSqrt(${a})`,
   value: (a) => 1 / Math.sqrt(a),
   derivatives: [([a], y, g) => multiply(multiply(g, -0.5), divide(y, a))],

@@ -100,6 +100,7 @@ function weightGradient(context: PullbackContext<Attrs>): Tensor {
 export const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
   bf16: [1],
+  roles: ["matrix", "matrix"],
   infer([, weight, labels]) {
     const [classes] = weight.shape;
     crossEntropyOp.infer([{ shape: [labels.shape[0], classes], dtype: "f32" }, labels], { classes });

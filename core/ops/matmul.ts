@@ -84,6 +84,14 @@ export const matmulOp: Op<ProductAttrs> = {
     const { batch, m, n, k, columnsB = n } = matmulSizes(inputs, attrs);
     return 2 * batch * m * columnsB * k;
   },
+  // A stack of products, or rows times one matrix.
+  batch(inputs, attrs) {
+    if (attrs.padA !== undefined || attrs.padOut !== undefined || attrs.limit !== undefined) return null;
+    const { batch, m } = matmulSizes(inputs, attrs);
+    if (batch > 1) return { parts: batch, inputs: ["split", "split"] };
+    return attrs.transposeA ? null : { parts: m, inputs: ["split", "shared"] };
+  },
+  roles: ["matrix", "matrix"],
 };
 
 /**
@@ -127,12 +135,15 @@ export const matmulSumOp: Op<MatmulAttrs> = {
   ],
   matmulFlops: (inputs, outputs, attrs, wanted) =>
     matmulOp.matmulFlops!([inputs[0], inputs[inputs.length / 2]], outputs, attrs, wanted) * inputs.length / 2,
+  batch(inputs, attrs) {
+    const count = inputs.length / 2, one = matmulOp.batch!([inputs[0], inputs[count]], attrs);
+    return one && { parts: one.parts, inputs: inputs.map((_, i) => one.inputs[i < count ? 0 : 1]) };
+  },
 };
 
 /** Inputs a sum so far [M, N] and two matrices; output the sum with their product. */
-const accumulateOp: Op<ProductAttrs> = {
+export const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
-  half: { reads: [1, 2], writes: [] },
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
   kernel({ inputs: [, a, b, ...limit], attrs, target }) {
     const sizes = matmulSizes([a, b], attrs);
@@ -158,7 +169,7 @@ const accumulateOp: Op<ProductAttrs> = {
     return {
       kernel: matmulKernel({ ...product, variant, epilogue }),
       reads: [1, 2, ...limit.map(() => 3), 0],
-      inPlace: {
+      alias: {
         input: 0,
         kernel: () => matmulKernel({ ...product, variant, epilogue: additive }),
       },

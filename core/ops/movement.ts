@@ -46,12 +46,10 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return apply(reshapeOp, [x], { shape });
 }
 
-/** They move values: f16 stays f16. */
-const MOVES = { reads: [0], writes: [0], follows: true };
-
-const permuteOp: Op<{ axes: readonly number[] }> = {
+/** Its elements with the dimensions in another order. */
+export const permuteOp: Op<{ axes: readonly number[] }> = {
   name: "permute",
-  half: MOVES,
+  batch: ([{ shape }], { axes }) => axes[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { axes }) {
     if (axes.toSorted((a, b) => a - b).some((a, i) => a !== i) || axes.length !== input.shape.length) {
       throw new ShapeError("permute", `axes must name every dimension once, not [${axes}]`, [input.shape]);
@@ -86,9 +84,10 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
   return apply(permuteOp, [x], { axes });
 }
 
-const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
+/** A block of a tensor. */
+export const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
   name: "slice",
-  half: MOVES,
+  batch: ([{ shape }], { sizes }) => sizes[0] === shape[0] ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { starts, sizes }) {
     if (input.shape.some((d, i) => !(starts[i] >= 0 && sizes[i] >= 1 && starts[i] + sizes[i] <= d))) {
       throw new ShapeError("slice", `[${starts}] + [${sizes}] must lie inside`, [input.shape]);
@@ -130,9 +129,11 @@ export function slice(
   return apply(sliceOp, [x], { starts: options.starts, sizes: options.sizes });
 }
 
-const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
+/** A tensor among zeros. */
+export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
   name: "pad",
-  half: MOVES,
+  batch: ([{ shape }], { before, after }) =>
+    before[0] === 0 && after[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer: ([input], { before, after }) => [
     { shape: input.shape.map((d, i) => before[i] + d + after[i]), dtype: input.dtype },
   ],
@@ -170,9 +171,10 @@ export function pad(
 /** Every WebGPU adapter binds eight buffers in a kernel: seven inputs and the output. */
 const MOST_JOINED = 7;
 
-const concatOp: Op<{ axis: number }> = {
+/** Tensors joined along an axis. */
+export const concatOp: Op<{ axis: number }> = {
   name: "concat",
-  half: { ...MOVES, reads: Array.from({ length: MOST_JOINED }, (_, i) => i) },
+  batch: ([{ shape }], { axis }) => axis > 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer(inputs, { axis }) {
     const [{ shape, dtype }] = inputs;
     const fits = inputs.every((input) =>

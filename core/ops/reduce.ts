@@ -6,7 +6,15 @@
 
 import { type Op, sizeOf, type Tensor } from "../tensor.ts";
 import { divide, multiply, subtract } from "./arithmetic.ts";
-import { expandReduced, inferReduce, keptShape, type ReduceAttrs, reduceAxes, sum } from "./broadcast.ts";
+import {
+  batchReduce,
+  expandReduced,
+  inferReduce,
+  keptShape,
+  type ReduceAttrs,
+  reduceAxes,
+  sum,
+} from "./broadcast.ts";
 import { equal } from "./comparison.ts";
 import { exp } from "./functions.ts";
 import { reshape } from "./movement.ts";
@@ -15,6 +23,7 @@ import { reshape } from "./movement.ts";
 export const reduceMaxOp: Op<ReduceAttrs> = {
   name: "reduce",
   infer: inferReduce,
+  batch: batchReduce,
   pullbacks: [({ inputs: [x], output, gradient, attrs: { axis, count } }) =>
     multiply(
       expandReduced(gradient, { shape: x.shape, axis, count }),

@@ -24,9 +24,11 @@ function scaleOf(x: Tensor, eps: number): Tensor {
   return reshape(rsqrt(add(mean(multiply(x, x), -1), eps)), [...x.shape.slice(0, -1), 1]);
 }
 
-const rmsNormOp: Op<Attrs> = {
+/** Inputs x and gain; outputs the result and the scale of each row. */
+export const rmsNormOp: Op<Attrs> = {
   name: "rmsNorm",
-  half: { reads: [0], writes: [0] },
+  batch: ([{ shape }]) => ({ parts: sizeOf(shape.slice(0, -1)), inputs: ["split", "shared"] }),
+  roles: [null, "gain"],
   infer([x, gain]) {
     const width = x.shape.at(-1)!;
     if (gain.shape.length !== 1 || gain.shape[0] !== width) {
@@ -64,11 +66,9 @@ const rmsNormOp: Op<Attrs> = {
  * Inputs x, gain, gradient of the output, scale of each row, and perhaps a tensor to add; output the gradient by x, with
  * that added.
  */
-const rmsNormGradOp: Op<null> = {
+export const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",
-  half: { reads: [0, 2, 4], writes: [0] },
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  plus: ({ inputs }, other) => apply(rmsNormGradOp, [...inputs, other], null),
   kernel({ inputs, outputs, target }) {
     const [{ shape }] = inputs, width = shape.at(-1)!, halves = halvesOf(inputs, outputs);
     const threads = rowThreads(target.software, width), residual = inputs.length > 4;

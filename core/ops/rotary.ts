@@ -15,9 +15,10 @@ interface Attrs {
   readonly inverse: boolean;
 }
 
-const rotaryOp: Op<Attrs> = {
+/** Inputs x and the tables of cosines and sines. */
+export const rotaryOp: Op<Attrs> = {
   name: "rotary",
-  half: { reads: [0], writes: [0] },
+  batch: ([x]) => ({ parts: x.shape[0], inputs: ["split", "shared"] }),
   infer([x, cos, sin]) {
     const [, time, , dim] = x.shape;
     if (x.shape.length !== 4 || dim % 2 !== 0) {

@@ -4,23 +4,8 @@
  * @module
  */
 
-import { reshapeOp } from "../ops/movement.ts";
-import { pickOp, type Tensor } from "../tensor.ts";
-
-/** Whether a node shows its input in another shape. */
-export function isReshape({ op }: Tensor): boolean {
-  return op === reshapeOp;
-}
-
-/** Whether a node is a later output of its input. */
-export function isPick({ op }: Tensor): boolean {
-  return op === pickOp;
-}
-
-/** Whether a node shows the buffer of another one, so that no launch computes it. */
-export function isAlias(node: Tensor): boolean {
-  return isReshape(node) || isPick(node);
-}
+import type { Tensor } from "../tensor.ts";
+import { isPick, isReshape } from "./predicates.ts";
 
 /** The node that a reshape shows; any other node itself. */
 export function baseOf(node: Tensor): Tensor {

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type HostData, hostOp, type Tensor } from "../tensor.ts";
-import { isPick, isReshape, pickedBy } from "./alias.ts";
-import { isSource } from "./predicates.ts";
+import type { HostData, Tensor } from "../tensor.ts";
+import { pickedBy } from "./alias.ts";
+import { isHostData, isPick, isReshape, isSource } from "./predicates.ts";
 import { bytesOf, storedSpec } from "./storage.ts";
 import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
 
@@ -45,7 +45,7 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
     if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
     else {
       const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
-      const source: Source | null = node.op === hostOp
+      const source: Source | null = isHostData(node)
         ? { kind: "host", data: (node.attrs as { data: HostData }).data }
         : isSource(node)
         ? { kind: "leaf", node }

@@ -7,8 +7,7 @@
 import { rebuild } from "../graph.ts";
 import { broadcast } from "../ops/broadcast.ts";
 import { slice } from "../ops/movement.ts";
-import { fillOp, stepScalarOp, type Tensor } from "../tensor.ts";
-import { isReshape } from "./alias.ts";
+import type { Tensor } from "../tensor.ts";
 import { fuse } from "./fuse/fuse.ts";
 import { batchMatmuls } from "./lower/batch_matmuls.ts";
 import { createLowering } from "./lower/lower.ts";
@@ -16,7 +15,7 @@ import { writeInPlace } from "./memory/in_place.ts";
 import { schedule } from "./memory/order.ts";
 import { type Lifetime, planMemory } from "./memory/slots.ts";
 import { copyWeights, halfValues } from "./precision.ts";
-import { isElement, isSource, isSumEach } from "./predicates.ts";
+import { isConstant, isElement, isReshape, isSource, isStepScalar, isSumEach } from "./predicates.ts";
 import { type Cut, cutPrefix } from "./prefix/cut.ts";
 import { expand } from "./rewrite/expand_definitions.ts";
 import { fuseResidual } from "./rewrite/fuse_residual.ts";
@@ -183,7 +182,7 @@ function hasOwnBuffer(roots: readonly Tensor[], i: number): boolean {
 
 /** Whether a kernel can read an input only after a copy: constants have no buffer, and sums need a kernel to ride on. */
 function needsLaunch(input: Tensor, reader: Tensor): boolean {
-  return input.op === fillOp || input.op === stepScalarOp || (isSumEach(reader) && !isElement(input));
+  return isConstant(input) || isStepScalar(input) || (isSumEach(reader) && !isElement(input));
 }
 
 /** A value as a launch of its own; integers keep their type. */

@@ -2,32 +2,95 @@
  * Which values of a plan are stored as f16.
  *
  * Storage belongs to the plan, not to the graph: every tensor is f32 in meaning, and kernels compute in f32 whatever they
- * load. A value between two launches takes half the memory where the kernel that writes it and all that read it know
- * f16. What is small or summed up stays f32: statistics of rows, scores of classes, losses, and all that follows from
- * gradients of parameters.
+ * load. A value between two launches is stored as f16 where the kernel that writes it and all that read it can do so.
+ * Statistics and parameter gradients stay f32; so do scores of classes and losses.
  *
  * @module
  */
 
-import { matmulSumOp } from "../ops/matmul.ts";
-import { addOp } from "../ops/arithmetic.ts";
+import { attentionGradKVOp, attentionGradQOp, attentionOp } from "../ops/attention.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
-import { apply, leafOp, type Op, sizeOf, type Tensor } from "../tensor.ts";
-import { isReshape, outputOf } from "./alias.ts";
-import { isElement, isProduct, isReduction, isSumEach } from "./predicates.ts";
+import { gatherCountedOp, spreadRowsOp } from "../ops/compact_rows.ts";
+import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
+import { accumulateOp } from "../ops/matmul.ts";
+import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
+import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
+import { rotaryOp } from "../ops/rotary.ts";
+import { unscaleOp } from "../ops/unscale.ts";
+import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { outputOf } from "./alias.ts";
+import {
+  isAdd,
+  isElement,
+  isLeaf,
+  isProduct,
+  isProductSum,
+  isReduction,
+  isReshape,
+  isSumEach,
+} from "./predicates.ts";
 import type { Fusion, IsHalf } from "./types.ts";
+
+/** How the kernel of an op stores f16. */
+interface HalfRule {
+  /** Inputs that it can read as f16. */
+  readonly reads: readonly number[] | "all";
+  /** Outputs that it can write as f16. */
+  readonly writes: readonly number[];
+  /** Whether it moves values as they are stored: it writes f16 only where all inputs that it can read as f16 are. */
+  readonly moves?: boolean;
+}
+
+/** The same numbers rounded to f16. */
+const roundOp: Op<null> = {
+  name: "f16",
+  infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
+  element: { text: ([x]) => x, value: Math.f16round },
+};
+
+const MOVES: HalfRule = { reads: [0], writes: [0], moves: true };
+
+/** The ops whose kernels know f16; elementwise ops, products and reductions do in general. */
+const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
+  [attentionOp, { reads: [0, 1, 2], writes: [0] }],
+  [attentionGradQOp, { reads: [0, 1, 2, 3], writes: [0] }],
+  [attentionGradKVOp, { reads: [0, 1, 2, 3], writes: [0, 1] }],
+  [rmsNormOp, { reads: [0], writes: [0] }],
+  [rmsNormGradOp, { reads: [0, 2, 4], writes: [0] }],
+  [rotaryOp, { reads: [0], writes: [0] }],
+  [embeddingOp, { reads: [], writes: [0] }],
+  [embeddingGradOp, { reads: [0], writes: [] }],
+  [embeddingGradOntoOp, { reads: [1], writes: [] }],
+  [accumulateOp, { reads: [1, 2], writes: [] }],
+  [roundOp, { reads: [], writes: [0] }],
+  [permuteOp, MOVES],
+  [sliceOp, MOVES],
+  [padOp, MOVES],
+  [concatOp, { ...MOVES, reads: "all" }],
+  [gatherCountedOp, MOVES],
+  [spreadRowsOp, MOVES],
+]);
+
+/** The ops whose first input, and all that follows from them, is never stored as f16. */
+const EXACT: ReadonlySet<Op> = new Set([unscaleOp]);
+
+/** Whether a rule lets a kernel read an input as f16. */
+function mayRead({ reads }: HalfRule, index: number): boolean {
+  return reads === "all" || reads.includes(index);
+}
 
 /** Whether a kernel can read an input as f16: programs of elements convert what they load. */
 function reads(node: Tensor, index: number): boolean {
-  const { op } = node;
-  return op.element !== undefined || isReduction(node) || isSumEach(node) || op === matmulSumOp ||
-    (isProduct(node) && index < 2) || op.half?.reads.includes(index) === true;
+  if (isElement(node) || isReduction(node) || isSumEach(node) || isProductSum(node)) return true;
+  if (isProduct(node)) return index < 2;
+  const rule = HALF_RULES.get(node.op);
+  return rule !== undefined && mayRead(rule, index);
 }
 
 /**
  * Decides for each value of a graph.
  *
- * Products and ops that say so write f16, and elementwise nodes do where an input of their size could be f16.
+ * Products and ops with a rule write f16; elementwise nodes do where an input of their size could be f16.
  *
  * @param fusion The graph
  * @returns The decision
@@ -55,17 +118,17 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
 
   /** What a node would write as f16 if all that read it could. */
   const writes = (node: Tensor, could: ReadonlySet<Tensor>): readonly number[] => {
-    const { op, inputs, dtype, shape } = node;
-    if (op.half !== undefined) {
-      const moved = op.half.reads.every((i) => i >= inputs.length || isHalf(inputs[i]));
-      return op.half.follows && !moved ? [] : op.half.writes;
+    const { op, inputs, dtype, shape } = node, rule = HALF_RULES.get(op);
+    if (rule !== undefined) {
+      const moved = inputs.every((input, i) => !mayRead(rule, i) || isHalf(input));
+      return rule.moves && !moved ? [] : rule.writes;
     }
     if (dtype !== "f32" || sizeOf(shape) === 1) return [];
     if (isReduction(node)) return isShort(node) && could.has(outputOf(inputs[0]).node) ? [0] : [];
     const large = inputs.some((x) => could.has(outputOf(x).node) && sizeOf(x.shape) === sizeOf(shape));
     return isProduct(node) || (isElement(node) && large) ? [0] : [];
   };
-  const sums = own.filter(({ op }) => op === matmulSumOp);
+  const sums = own.filter(isProductSum);
   for (;;) {
     const could = new Set<Tensor>();
     for (const node of own) {
@@ -98,25 +161,19 @@ function exactNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   const exact = new Set<Tensor>();
   const mark = (node: Tensor): void => {
     exact.add(node);
-    if (isReshape(node) || node.op === addOp) node.inputs.forEach(mark);
+    if (isReshape(node) || isAdd(node)) node.inputs.forEach(mark);
   };
   for (const node of order) {
-    if (node.op.exact || node.inputs.some((input) => exact.has(input))) exact.add(node);
+    if (EXACT.has(node.op) || node.inputs.some((input) => exact.has(input))) exact.add(node);
   }
-  for (const node of order) if (node.op.exact) mark(node.inputs[0]);
+  for (const node of order) if (EXACT.has(node.op)) mark(node.inputs[0]);
   return exact;
 }
 
-/** The same numbers rounded to f16. */
-const halfOp: Op<null> = {
-  name: "f16",
-  half: { reads: [], writes: [0] },
-  infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  element: { text: ([x]) => x, value: Math.f16round },
-};
-
 /** Whether a node is what {@link copyWeights} adds. */
-export const isWeightCopy = ({ op }: Tensor): boolean => op === halfOp;
+export function isWeightCopy({ op }: Tensor): boolean {
+  return op === roundOp;
+}
 
 /**
  * Makes products read copies of weights as f16: one copy for all products that read a weight as their second operand.
@@ -126,14 +183,14 @@ export const isWeightCopy = ({ op }: Tensor): boolean => op === halfOp;
 export function copyWeights(): (node: Tensor) => Tensor {
   const copies = new Map<Tensor, Tensor>();
   const copyOf = (weight: Tensor): Tensor => {
-    if (weight.op !== leafOp || weight.dtype !== "f32") return weight;
-    if (!copies.has(weight)) copies.set(weight, apply(halfOp, [weight], null));
+    if (!isLeaf(weight) || weight.dtype !== "f32") return weight;
+    if (!copies.has(weight)) copies.set(weight, apply(roundOp, [weight], null));
     return copies.get(weight)!;
   };
   return (node) => {
     if (!isProduct(node)) return node;
     // The second operand, or those of a sum of products.
-    const [from, to] = node.op === matmulSumOp ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
+    const [from, to] = isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
     return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
   };
 }

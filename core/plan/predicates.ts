@@ -8,8 +8,9 @@ import { addOp } from "../ops/arithmetic.ts";
 import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
 import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceMaxOp } from "../ops/reduce.ts";
-import { fillOp, leafOp, sameShape, type Tensor } from "../tensor.ts";
-import { isAlias } from "./alias.ts";
+import { reshapeOp } from "../ops/movement.ts";
+import { fillOp, hostOp, leafOp, pickOp, sameShape, stepScalarOp, type Tensor } from "../tensor.ts";
+import type { Path } from "../tree.ts";
 
 /** Whether a node is elementwise. */
 export function isElement(node: Tensor): boolean {
@@ -25,6 +26,21 @@ export function isSource({ op, inputs }: Tensor): boolean {
 /** Whether a node is a parameter, an optimizer moment or a batch entry. */
 export function isLeaf({ op }: Tensor): boolean {
   return op === leafOp;
+}
+
+/** The path of a leaf. */
+export function pathOf(leaf: Tensor): Path {
+  return (leaf.attrs as { path: Path }).path;
+}
+
+/** Whether a node holds values that were given in JavaScript. */
+export function isHostData({ op }: Tensor): boolean {
+  return op === hostOp;
+}
+
+/** Whether a node is a scalar that the host computes for each step. */
+export function isStepScalar({ op }: Tensor): boolean {
+  return op === stepScalarOp;
 }
 
 /** Whether a node is one repeated number, which kernels contain as text. */
@@ -62,9 +78,30 @@ export function isBroadcast({ op }: Tensor): boolean {
   return op === broadcastOp;
 }
 
+/** Whether a node adds two tensors. */
+export function isAdd({ op }: Tensor): boolean {
+  return op === addOp;
+}
+
 /** Whether a node adds two tensors of its own shape. */
-export function isPlainAdd({ op, inputs, shape }: Tensor): boolean {
-  return op === addOp && inputs.every((input) => sameShape(input.shape, shape));
+export function isPlainAdd(node: Tensor): boolean {
+  const { inputs, shape } = node;
+  return isAdd(node) && inputs.every((input) => sameShape(input.shape, shape));
+}
+
+/** Whether a node shows its input in another shape. */
+export function isReshape({ op }: Tensor): boolean {
+  return op === reshapeOp;
+}
+
+/** Whether a node is a later output of its input. */
+export function isPick({ op }: Tensor): boolean {
+  return op === pickOp;
+}
+
+/** Whether a node shows the buffer of another one, so that no launch computes it. */
+export function isAlias(node: Tensor): boolean {
+  return isReshape(node) || isPick(node);
 }
 
 /** Whether the planner can lower a node as it is, without its definition. */

@@ -21,7 +21,7 @@ export interface Storage {
   freed: boolean;
 }
 
-const residentOp: Op<{ spec: Spec }> = { name: "resident", distinct: true, infer: (_, { spec }) => [spec] };
+const residentOp: Op<{ spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
 const storages = new WeakMap<Tensor, Storage>();
 
 /** A tensor over a buffer that holds its values. */

@@ -5,9 +5,9 @@
  */
 
 import type { Expression, Operand, Step } from "../../../kernels/expression.ts";
-import { fillOp, stepScalarOp, type Tensor } from "../../tensor.ts";
+import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
-import { constant, isElement } from "../predicates.ts";
+import { constant, isConstant, isElement, isStepScalar } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import { operandType, stridesIn } from "../strides.ts";
 import type { IsHalf } from "../types.ts";
@@ -61,8 +61,8 @@ export function express(
   };
   const stepFor = (node: Tensor): Step => {
     if (given !== undefined && baseOf(node) === given) return { kind: "given", name: "acc" };
-    if (node.op === fillOp) return { kind: "constant", value: constant(node)! };
-    if (node.op === stepScalarOp) {
+    if (isConstant(node)) return { kind: "constant", value: constant(node)! };
+    if (isStepScalar(node)) {
       const { buffer, index } = scalarOf(node);
       return { kind: "scalar", input: operand(buffer, "f32", shape.map(() => 0)), index };
     }

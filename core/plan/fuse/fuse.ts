@@ -6,8 +6,7 @@
 
 import { topological } from "../../graph.ts";
 import { sameShape, sizeOf, type Tensor } from "../../tensor.ts";
-import { isReshape } from "../alias.ts";
-import { isConstant, isElement, isReduction, isSource, isSumEach } from "../predicates.ts";
+import { isConstant, isElement, isReduction, isReshape, isSource, isSumEach } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { crowded, cutOf, cycles } from "./fusion_limits.ts";
 

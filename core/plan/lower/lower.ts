@@ -20,16 +20,19 @@ import {
 import { MAX_GROUPS } from "../../../kernels/kernel.ts";
 import type { ReduceAttrs } from "../../ops/broadcast.ts";
 import { type KernelText, sizeOf, type Tensor } from "../../tensor.ts";
-import { baseOf, isAlias, isPick, isReshape, pickedBy } from "../alias.ts";
+import { baseOf, pickedBy } from "../alias.ts";
 import { bufferTable } from "../buffers.ts";
 import { batchesOf, type Program, sharedInputs } from "../fuse/batch_elementwise.ts";
 import { express } from "../fuse/codegen.ts";
 import {
+  isAlias,
   isBroadcast,
   isConstant,
   isElement,
+  isPick,
   isProduct,
   isReduction,
+  isReshape,
   isSource,
   isSumEach,
 } from "../predicates.ts";
@@ -379,7 +382,7 @@ export function createLowering(
       bufferOf(node, k)
     );
     const matmulFlops = op.matmulFlops?.(inputs, op.infer(inputs, attrs), attrs, wanted) ?? 0;
-    const inPlace = call.inPlace && { ...call.inPlace, input: bufferOf(inputs[call.inPlace.input]) };
+    const inPlace = call.alias && { ...call.alias, input: bufferOf(inputs[call.alias.input]) };
     addUnit({ kernel: call.kernel, reads, writes, priority: places.get(node)! }, { matmulFlops, inPlace });
   }
 }

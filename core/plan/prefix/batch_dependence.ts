@@ -1,21 +1,17 @@
 /**
  * Which values of a graph keep the samples of a batch apart.
  *
- * A value does when its elements, row-major, fall into as many equal parts as there are samples, and each part depends on
- * its own sample alone, wherever in the batch that is. What is not known to do so is taken not to.
+ * A value does so when its elements, row-major, fall into as many equal parts as there are samples, and each part depends
+ * on its own sample alone, wherever in the batch that sample is. Every op says itself how it treats a batch; one that says
+ * nothing is taken to mix samples.
  *
  * Legend: B samples.
  *
  * @module
  */
 
-import { broadcastOp, type ReduceAttrs } from "../../ops/broadcast.ts";
-import { embeddingOp } from "../../ops/embedding.ts";
-import { matmulOp, matmulSumOp, type ProductAttrs } from "../../ops/matmul.ts";
-import { fillOp, hostOp, leafOp, sizeOf, type Tensor } from "../../tensor.ts";
-import type { Path } from "../../tree.ts";
-import { isAlias } from "../alias.ts";
-import { isElement, isReduction } from "../predicates.ts";
+import { sizeOf, type Tensor } from "../../tensor.ts";
+import { isAlias, isConstant, isElement, isHostData, isLeaf, pathOf } from "../predicates.ts";
 import type { LeafKind } from "../types.ts";
 
 /**
@@ -50,36 +46,38 @@ interface Options {
 }
 
 function dependenceOf(node: Tensor, { samples, kindOf, known }: Options): Dependence | null {
-  const { op, inputs, attrs, shape } = node;
-  if (op === leafOp) {
-    const kind = kindOf((attrs as { path: Path }).path);
+  const { inputs, shape } = node;
+  if (isLeaf(node)) {
+    const kind = kindOf(pathOf(node));
     if (kind === "batch") return shape[0] === samples ? "apart" : null;
     return kind;
   }
-  if (op === fillOp) return sizeOf(shape) % samples === 0 ? "repeated" : "fixed";
-  if (op === hostOp) return "fixed";
-  if (op.distinct || inputs.length === 0) return null;
+  if (isConstant(node)) return sizeOf(shape) % samples === 0 ? "repeated" : "fixed";
+  if (isHostData(node)) return "fixed";
+  if (inputs.length === 0) return null;
   const of = inputs.map((input) => known.get(input));
   if (of.some((dependence) => dependence === undefined)) return null;
   // It has a buffer of what it shows.
   if (isAlias(node)) return of[0]!;
   if (of.every((dependence) => dependence !== "apart")) {
-    return op === broadcastOp && isRepeated(node, { samples, known }) ? "repeated" : "fixed";
+    return isElement(node) && isRepeated(node, { samples, known }) ? "repeated" : "fixed";
   }
   // With one sample there is nothing to mix.
   if (samples === 1) return "apart";
   return keepsApart(node, { samples, of: of as Dependence[] }) ? "apart" : null;
 }
 
-/** Whether a copy of something fixed has equal parts. */
+/** Whether an elementwise node of fixed values has equal parts. */
 function isRepeated(
-  { inputs: [x], shape }: Tensor,
+  { inputs, shape }: Tensor,
   { samples, known }: Pick<Options, "samples" | "known">,
 ): boolean {
   const axis = shape.findIndex((size) => size > 1);
   if (axis < 0 || shape[axis] % samples !== 0) return false;
-  const size = sizeAlong(x, { axis, rank: shape.length });
-  return size === 1 || (size === shape[axis] && known.get(x) === "repeated");
+  return inputs.every((input) => {
+    const size = sizeAlong(input, { axis, rank: shape.length });
+    return size === 1 || (size === shape[axis] && known.get(input) === "repeated");
+  });
 }
 
 /** Size of a tensor along an axis of what it is broadcast to. */
@@ -98,38 +96,15 @@ interface Inputs {
 
 /** Whether an op keeps apart what its inputs do. */
 function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
-  const { op, inputs, attrs, shape } = node;
-  const whole = (count: number): boolean => count % samples === 0;
-  /** The first input alone is of the batch, and its rows along the last axes lie in one part each. */
-  const byRows = (rows: number): boolean => whole(rows) && of.every((o, i) => (i === 0) === (o === "apart"));
+  const { op, inputs, attrs } = node;
   if (isElement(node)) return keepsElementsApart(node, { samples, of });
-  if (op === matmulOp) return keepsProductApart(node, { samples, of });
-  if (op === matmulSumOp) {
-    const count = inputs.length / 2;
-    return inputs.slice(0, count).every((a, i) =>
-      keepsProductApart({ ...node, inputs: [a, inputs[count + i]] }, { samples, of: [of[i], of[count + i]] })
-    );
-  }
-  if (op === embeddingOp) return of[0] !== "apart";
-  if (isReduction(node)) return whole(sizeOf(inputs[0].shape.slice(0, (attrs as ReduceAttrs).axis)));
-  const [first] = inputs[0].shape;
-  switch (op.name) {
-    case "rmsNorm":
-      return byRows(sizeOf(inputs[0].shape.slice(0, -1)));
-    case "rotary":
-      return byRows(first);
-    case "attention":
-      return whole(first) && of.every((o) => o === "apart");
-    case "permute":
-      return whole(first) && (attrs as { axes: readonly number[] }).axes[0] === 0;
-    case "slice":
-    case "pad":
-      return whole(first) && first === shape[0];
-    case "concat":
-      return whole(first) && (attrs as { axis: number }).axis > 0 && of.every((o) => o !== "fixed");
-    default:
-      return false;
-  }
+  const rule = op.batch?.(inputs, attrs) ?? null;
+  if (rule === null || rule.parts % samples !== 0) return false;
+  return of.every((dependence, i) =>
+    rule.inputs[Math.min(i, rule.inputs.length - 1)] === "split"
+      ? dependence !== "fixed"
+      : dependence !== "apart"
+  );
 }
 
 /** Parts lie along the first axis that has more than one element; what is not of the batch is the same in all of them. */
@@ -140,13 +115,4 @@ function keepsElementsApart({ inputs, shape }: Tensor, { samples, of }: Inputs):
     const size = sizeAlong(input, { axis, rank: shape.length });
     return of[i] === "fixed" ? size === 1 : of[i] === "repeated" || size === shape[axis];
   });
-}
-
-/** Rows of the batch by one matrix, or stacks of matrices. */
-function keepsProductApart({ inputs: [a], attrs, shape }: Tensor, { samples, of }: Inputs): boolean {
-  const { transposeA, padA, padOut, limit } = attrs as ProductAttrs;
-  if (padA !== undefined || padOut !== undefined || limit !== undefined) return false;
-  const stack = sizeOf(shape.slice(0, -2));
-  if (stack > 1) return stack % samples === 0 && of.every((o) => o !== "fixed");
-  return of[0] === "apart" && of[1] !== "apart" && !transposeA && a.shape.at(-2)! % samples === 0;
 }

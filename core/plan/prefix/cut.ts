@@ -8,10 +8,8 @@
  */
 
 import { topological } from "../../graph.ts";
-import { fillOp, type HostData, hostOp, leafOp, sizeOf, type Tensor } from "../../tensor.ts";
-import type { Path } from "../../tree.ts";
-import { isReshape } from "../alias.ts";
-import { isElement, isSource } from "../predicates.ts";
+import { type HostData, sizeOf, type Tensor } from "../../tensor.ts";
+import { isConstant, isElement, isHostData, isLeaf, isReshape, isSource, pathOf } from "../predicates.ts";
 import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
 import { type Dependence, dependences } from "./batch_dependence.ts";
 
@@ -65,7 +63,7 @@ export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptio
     kept,
     given: new Map(given.map((b) => [b, wordsOf(nodeIn.get(b)!)])),
     reads: topological(kept.map(({ buffer }) => nodeIn.get(buffer)!))
-      .flatMap(({ op, attrs }) => op === leafOp ? [(attrs as { path: Path }).path] : []),
+      .flatMap((node) => isLeaf(node) ? [pathOf(node)] : []),
   };
 }
 
@@ -184,9 +182,10 @@ function cutsOf(
 }
 
 /** A value that only depends on parameters and constants, in words. */
-function wordsOf({ op, inputs, attrs, shape }: Tensor): string {
-  if (op === leafOp) return (attrs as { path: Path }).path;
-  if (op === hostOp) return `[${(attrs as { data: HostData }).data.join()}]`;
+function wordsOf(node: Tensor): string {
+  const { op, inputs, attrs, shape } = node;
+  if (isLeaf(node)) return pathOf(node);
+  if (isHostData(node)) return `[${(attrs as { data: HostData }).data.join()}]`;
   return `${op.name} ${shape} ${JSON.stringify(attrs)} (${inputs.map(wordsOf).join(", ")})`;
 }
 
@@ -197,10 +196,8 @@ function whyNone(
   // What changes with the batch alone.
   const constant = new Set<Tensor>();
   for (const node of order) {
-    const own = node.op === leafOp
-      ? kindOf((node.attrs as { path: Path }).path) !== null
-      : node.op === hostOp || node.op === fillOp ||
-        (node.inputs.length > 0 && node.inputs.every((input) => constant.has(input)));
+    const own = isLeaf(node) ? kindOf(pathOf(node)) !== null : isHostData(node) || isConstant(node) ||
+      (node.inputs.length > 0 && node.inputs.every((input) => constant.has(input)));
     if (own) constant.add(node);
   }
   const product = order.find((node) =>
@@ -209,6 +206,6 @@ function whyNone(
   if (product === undefined) return "no matrix product lies below all that is trained";
   const mixed = topological([product]).find((node) => !known.has(node));
   if (mixed === undefined) return "what is read of the frozen bottom is too small to be copied by sample";
-  const name = mixed.op === leafOp ? (mixed.attrs as { path: Path }).path : mixed.op.name;
+  const name = isLeaf(mixed) ? pathOf(mixed) : mixed.op.name;
   return `the frozen bottom must keep samples apart: "${name}" of shape [${mixed.shape.join(", ")}] may not`;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Path } from "../../tree.ts";
+import { pathOf } from "../predicates.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 
 /**
@@ -38,7 +38,7 @@ export function samePrefix(a: Plan, b: Plan): boolean {
 
 function sameSource(a: Source, b: Source): boolean {
   if (a.kind === "leaf" && b.kind === "leaf") {
-    return (a.node.attrs as { path: Path }).path === (b.node.attrs as { path: Path }).path;
+    return pathOf(a.node) === pathOf(b.node);
   }
   if (a.kind === "host" && b.kind === "host") {
     const [x, y] = [a, b].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));

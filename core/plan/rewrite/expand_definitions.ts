@@ -6,8 +6,8 @@
 
 import { rebuild } from "../../graph.ts";
 import type { Tensor } from "../../tensor.ts";
-import { isPick, pickedBy } from "../alias.ts";
-import { isPlannable } from "../predicates.ts";
+import { pickedBy } from "../alias.ts";
+import { isPick, isPlannable } from "../predicates.ts";
 import { simplify } from "./simplify.ts";
 
 /** The graph that is planned: in ops that have a kernel, each value once. */

@@ -1,15 +1,26 @@
 /**
- * Sums that the kernel of one of their terms can form.
+ * Fuses a residual add into its producer.
  *
  * @module
  */
 
 import { topological } from "../../graph.ts";
-import type { Tensor } from "../../tensor.ts";
+import { embeddingGradOntoOp, embeddingGradOp } from "../../ops/embedding.ts";
+import { rmsNormGradOp } from "../../ops/rms_norm.ts";
+import { apply, type Op, type Tensor } from "../../tensor.ts";
 import { isPlainAdd } from "../predicates.ts";
 
+/** Makes the node whose kernel computes the sum of a node and a tensor of its shape. */
+type Fused = (node: Tensor, other: Tensor) => Tensor;
+
+/** The ops whose kernels can add a tensor to their result. */
+const FUSED: ReadonlyMap<Op, Fused> = new Map<Op, Fused>([
+  [rmsNormGradOp, ({ inputs }, other) => apply(rmsNormGradOp, [...inputs, other], null)],
+  [embeddingGradOp, ({ inputs }, other) => apply(embeddingGradOntoOp, [other, ...inputs], null)],
+]);
+
 /**
- * Replaces a sum by one of its terms where that is an op with `plus` whose value nobody else needs.
+ * Replaces a sum by a node that computes one of its terms and adds the other, where nobody else reads that term.
  *
  * @param roots Roots of the graph
  * @returns Equivalent roots
@@ -23,18 +34,14 @@ export function fuseResidual(roots: readonly Tensor[]): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   for (const node of order) {
     const inputs = node.inputs.map((input) => done.get(input)!);
-    const host = isPlainAdd(node)
-      ? node.inputs.findIndex((x) => x.op.plus !== undefined && uses.get(x) === 1)
+    const producer = isPlainAdd(node)
+      ? node.inputs.findIndex((x) => FUSED.has(x.op) && uses.get(x) === 1)
       : -1;
     const changed = inputs.some((input, i) => input !== node.inputs[i]);
-    done.set(
-      node,
-      host >= 0
-        ? inputs[host].op.plus!(inputs[host], inputs[1 - host])
-        : changed
-        ? { ...node, inputs }
-        : node,
-    );
+    if (producer >= 0) {
+      const fused = FUSED.get(node.inputs[producer].op)!;
+      done.set(node, fused(inputs[producer], inputs[1 - producer]));
+    } else done.set(node, changed ? { ...node, inputs } : node);
   }
   return roots.map((root) => done.get(root)!);
 }

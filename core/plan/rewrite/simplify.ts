@@ -5,9 +5,20 @@
  */
 
 import { rebuild } from "../../graph.ts";
-import { concat, pad, reshape } from "../../ops/movement.ts";
-import { fill, fillOp, hostOp, sameShape, sizeOf, stepScalarOp, type Tensor } from "../../tensor.ts";
-import { constant } from "../predicates.ts";
+import { addOp, divideOp, multiplyOp, negateOp, subtractOp } from "../../ops/arithmetic.ts";
+import { broadcastOp, reduceSumOp } from "../../ops/broadcast.ts";
+import { concat, concatOp, pad, padOp, reshape, reshapeOp, sliceOp } from "../../ops/movement.ts";
+import { reduceMaxOp } from "../../ops/reduce.ts";
+import { fill, type Op, sameShape, sizeOf, type Tensor } from "../../tensor.ts";
+import {
+  constant,
+  isConstant,
+  isElement,
+  isHostData,
+  isLeaf,
+  isSource,
+  isStepScalar,
+} from "../predicates.ts";
 
 /**
  * Merges equal nodes and removes arithmetic that changes nothing. Dead nodes vanish, as nothing reaches them.
@@ -16,89 +27,113 @@ import { constant } from "../predicates.ts";
  * @returns Equivalent roots
  */
 export function simplify(roots: readonly Tensor[]): Tensor[] {
-  const ids = new Map<unknown, number>(), known = new Map<string, Tensor>();
+  const keyOf = nodeKeys(), known = new Map<string, Tensor>();
+  return rebuild(roots, (node) => {
+    const simple = RULES.get(node.op)?.(node) ?? foldConstants(node), key = keyOf(simple);
+    if (key === null) return simple;
+    const twin = known.get(key);
+    if (twin !== undefined) return twin;
+    known.set(key, simple);
+    return simple;
+  });
+}
+
+/** Makes the function whose strings are equal for equal nodes; null for a value that only the device knows. */
+function nodeKeys(): (node: Tensor) => string | null {
+  const ids = new Map<unknown, number>();
   const id = (value: unknown): number => {
     let known = ids.get(value);
     if (known === undefined) ids.set(value, known = ids.size);
     return known;
   };
-  return rebuild(roots, (node) => {
-    const simple = simplifyNode(node);
-    if (simple.op === hostOp && simple.inputs.length === 0) {
-      const { data } = simple.attrs as { data: unknown };
-      return merge(`host ${id(data)} ${simple.shape}`, simple);
+  return (node) => {
+    const { op, inputs, attrs, shape } = node;
+    if (inputs.length === 0 && isSource(node)) {
+      if (isHostData(node)) return `host ${id((attrs as { data: unknown }).data)} ${shape}`;
+      if (isStepScalar(node)) {
+        const { value, group } = attrs as { value: unknown; group: number };
+        return `step ${id(value)} ${group}`;
+      }
+      if (!isLeaf(node) && !isConstant(node)) return null;
     }
-    if (simple.op.distinct) return simple;
-    if (simple.op === stepScalarOp) {
-      const { value, group } = simple.attrs as { value: unknown; group: number };
-      return merge(`step ${id(value)} ${group}`, simple);
-    }
-    let key = `${id(simple.op)} ${simple.shape}`;
-    for (const input of simple.inputs) key += ` ${id(input)}`;
-    return merge(simple.attrs === null ? key : key + JSON.stringify(simple.attrs, exact), simple);
-  });
-
-  function merge(key: string, node: Tensor): Tensor {
-    const twin = known.get(key);
-    if (twin !== undefined) return twin;
-    known.set(key, node);
-    return node;
-  }
+    let key = `${id(op)} ${shape}`;
+    for (const input of inputs) key += ` ${id(input)}`;
+    return attrs === null ? key : key + JSON.stringify(attrs, exactNumber);
+  };
 }
 
 /** JSON has no word for infinities, NaN and negative zero. */
-function exact(_: string, value: unknown): unknown {
+function exactNumber(_: string, value: unknown): unknown {
   return typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))
     ? `number ${Object.is(value, -0) ? "-0" : value}`
     : value;
 }
 
-/** Removes a node that computes nothing new; one step, as inputs are simple already. */
-function simplifyNode(node: Tensor): Tensor {
+/** What a node equals, given that its inputs are simple already; null where the rule does not apply. */
+type Rule = (node: Tensor) => Tensor | null;
+
+const RULES: ReadonlyMap<Op, Rule> = new Map<Op, Rule>([
+  [reshapeOp, (node) => sameAsInput(node) ?? joinReshapes(node) ?? repeatConstant(node)],
+  [broadcastOp, (node) => sameAsInput(node) ?? repeatConstant(node)],
+  [padOp, sameAsInput],
+  [sliceOp, sameAsInput],
+  [addOp, (node) => dropNeutral(node, { value: 0 }) ?? joinPads(node)],
+  [subtractOp, (node) => dropNeutral(node, { value: 0, right: true })],
+  [multiplyOp, (node) => dropNeutral(node, { value: 1 })],
+  [divideOp, (node) => dropNeutral(node, { value: 1, right: true })],
+  [reduceSumOp, reduceOnes],
+  [reduceMaxOp, reduceOnes],
+  [negateOp, (node) => undo(node)],
+]);
+
+/** Whether a tensor has the shape and type of a node. */
+function fits(x: Tensor, node: Tensor): boolean {
+  return sameShape(x.shape, node.shape) && x.dtype === node.dtype;
+}
+
+function sameAsInput(node: Tensor): Tensor | null {
+  const [x] = node.inputs;
+  return fits(x, node) ? x : null;
+}
+
+/** A reshape of a reshape is one reshape, or none. */
+function joinReshapes(node: Tensor): Tensor | null {
+  const [inner] = node.inputs;
+  if (inner.op !== node.op) return null;
+  return fits(inner.inputs[0], node) ? inner.inputs[0] : { ...node, inputs: inner.inputs };
+}
+
+function repeatConstant(node: Tensor): Tensor | null {
+  const value = constant(node.inputs[0]);
+  return value === undefined ? null : fill(value, node.shape);
+}
+
+/** Drops an operand that changes nothing: of either side, or of the right side alone. */
+function dropNeutral(
+  node: Tensor,
+  { value, right = false }: { readonly value: number; readonly right?: boolean },
+): Tensor | null {
   const [a, b] = node.inputs;
-  const keeps = (x: Tensor): boolean => sameShape(x.shape, node.shape) && x.dtype === node.dtype;
-  switch (node.op.name) {
-    case "reshape":
-      if (keeps(a)) return a;
-      if (a.op === node.op) return keeps(a.inputs[0]) ? a.inputs[0] : { ...node, inputs: a.inputs };
-      if (a.op === fillOp) return fill(constant(a)!, node.shape);
-      return node;
-    case "broadcast":
-      if (keeps(a)) return a;
-      if (a.op === fillOp) return fill(constant(a)!, node.shape);
-      return node;
-    case "pad":
-    case "slice":
-      return keeps(a) ? a : node;
-    case "add": {
-      if (constant(a) === 0 && keeps(b)) return b;
-      if (constant(b) === 0 && keeps(a)) return a;
-      const joined = sideBySide(node);
-      if (joined !== null) return joined;
-      break;
-    }
-    case "subtract":
-      if (constant(b) === 0 && keeps(a)) return a;
-      break;
-    case "multiply":
-      if (constant(a) === 1 && keeps(b)) return b;
-      if (constant(b) === 1 && keeps(a)) return a;
-      break;
-    case "divide":
-      if (constant(b) === 1 && keeps(a)) return a;
-      break;
-    case "reduce":
-      // Over axes of one element.
-      if (sizeOf(a.shape) === sizeOf(node.shape) && a.dtype === node.dtype) return reshape(a, node.shape);
-      break;
-    case "negate":
-      if (a.op === node.op && keeps(a.inputs[0])) return a.inputs[0];
-      break;
-  }
-  if (node.op.element !== undefined && node.inputs.every((i) => i.op === fillOp)) {
-    return fill(node.op.element.value(...node.inputs.map((i) => constant(i)!)), node.shape);
-  }
-  return node;
+  if (!right && constant(a) === value && fits(b, node)) return b;
+  return constant(b) === value && fits(a, node) ? a : null;
+}
+
+/** A reduction of axes of one element is a reshape. */
+function reduceOnes(node: Tensor): Tensor | null {
+  const [x] = node.inputs;
+  return sizeOf(x.shape) === sizeOf(node.shape) && x.dtype === node.dtype ? reshape(x, node.shape) : null;
+}
+
+/** An op that undoes itself, done twice. */
+function undo(node: Tensor): Tensor | null {
+  const [inner] = node.inputs;
+  return inner.op === node.op && fits(inner.inputs[0], node) ? inner.inputs[0] : null;
+}
+
+/** Computes an elementwise node of constants; any other node stays. */
+function foldConstants(node: Tensor): Tensor {
+  if (!isElement(node) || !node.inputs.every(isConstant)) return node;
+  return fill(node.op.element!.value(...node.inputs.map((input) => constant(input)!)), node.shape);
 }
 
 interface Padding {
@@ -106,8 +141,10 @@ interface Padding {
   readonly after: readonly number[];
 }
 
-/** Sums of tensors among zeros that lie side by side, as gradients of slices do, are those joined; null for others. */
-function sideBySide(node: Tensor): Tensor | null {
+const paddingOf = (node: Tensor): Padding => node.attrs as Padding;
+
+/** A sum of padded tensors that lie side by side, as gradients of slices do, is those tensors joined. */
+function joinPads(node: Tensor): Tensor | null {
   const terms = paddedTerms(node);
   if (terms === null) return null;
   const { before: low, after: high } = paddingOf(terms[0]);
@@ -121,21 +158,19 @@ function sideBySide(node: Tensor): Tensor | null {
     end += term.inputs[0].shape[axis];
   }
   const partsOf = (x: Tensor): readonly Tensor[] =>
-    x.op.name === "concat" && (x.attrs as { axis: number }).axis === axis ? x.inputs.flatMap(partsOf) : [x];
+    x.op === concatOp && (x.attrs as { axis: number }).axis === axis ? x.inputs.flatMap(partsOf) : [x];
   const joined = concat(sorted.flatMap(({ inputs: [x] }) => partsOf(x)), axis);
   const { before } = paddingOf(sorted[0]), { after } = paddingOf(sorted.at(-1)!);
   return sameShape(joined.shape, node.shape) ? joined : pad(joined, { before, after });
 }
 
-const paddingOf = (node: Tensor): Padding => node.attrs as Padding;
-
-/** What a sum adds up where all of it are tensors among zeros. */
+/** The terms of a sum, if all of them are padded tensors. */
 function paddedTerms({ shape, dtype, inputs }: Tensor): Tensor[] | null {
-  if (!inputs.some((input) => input.op.name === "pad")) return null;
+  if (!inputs.some(({ op }) => op === padOp)) return null;
   const terms: Tensor[] = [];
   for (const input of inputs) {
     if (!sameShape(input.shape, shape) || input.dtype !== dtype) return null;
-    const own = input.op.name === "pad" ? [input] : input.op.name === "add" ? paddedTerms(input) : null;
+    const own = input.op === padOp ? [input] : input.op === addOp ? paddedTerms(input) : null;
     if (own === null) return null;
     terms.push(...own);
   }

@@ -13,8 +13,15 @@ import {
   attentionSizes,
 } from "../../ops/attention.ts";
 import { sum } from "../../ops/broadcast.ts";
-import { apply, pick, type Target, type Tensor } from "../../tensor.ts";
-import { isPick, pickedBy } from "../alias.ts";
+import { apply, type Op, pick, type Target, type Tensor } from "../../tensor.ts";
+import { pickedBy } from "../alias.ts";
+import { isPick } from "../predicates.ts";
+
+/** The gradients of attention, by the pass that computes each. */
+const PASSES: ReadonlyMap<Op, "gradQ" | "gradKV"> = new Map<Op, "gradQ" | "gradKV">([
+  [attentionGradQOp, "gradQ"],
+  [attentionGradKVOp, "gradKV"],
+]);
 
 /**
  * Cuts gradients of attention into parts where the device has more processors than there are blocks of rows.
@@ -29,8 +36,9 @@ export function splitAttention(roots: readonly Tensor[], target: Target): Tensor
     if (isPick(node) && divided.has(node.inputs[0])) {
       return sum(pick(divided.get(node.inputs[0])!, pickedBy(node)), 0);
     }
-    if (node.op !== attentionGradQOp && node.op !== attentionGradKVOp) return node;
-    const attrs = node.attrs as AttentionGradAttrs, pass = node.op === attentionGradQOp ? "gradQ" : "gradKV";
+    const pass = PASSES.get(node.op);
+    if (pass === undefined) return node;
+    const attrs = node.attrs as AttentionGradAttrs;
     const { parts = 1 } = attentionTiling(attentionSizes(node.inputs, attrs), { ...target, pass });
     if (parts === 1) return node;
     const all = apply(node.op, node.inputs, { ...attrs, parts });

@@ -12,7 +12,6 @@ import { topological } from "../../graph.ts";
 import { add } from "../../ops/arithmetic.ts";
 import {
   type MatmulAttrs,
-  matmulOp,
   matmulSizes,
   matmulSumOp,
   MOST_SUMMED,
@@ -20,8 +19,7 @@ import {
 } from "../../ops/matmul.ts";
 import { reshape } from "../../ops/movement.ts";
 import { apply, type Target, type Tensor } from "../../tensor.ts";
-import { isReshape } from "../alias.ts";
-import { isPlainAdd } from "../predicates.ts";
+import { isPlainAdd, isProduct, isProductSum, isReshape } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import type { IsHalf } from "../types.ts";
 
@@ -30,7 +28,7 @@ const LARGEST = 4e9;
 
 /** Name of a product that may share a launch, with how it is stored where that is known; null for any other node. */
 export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | null {
-  if (node.op !== matmulOp) return null;
+  if (!isProduct(node) || isProductSum(node)) return null;
   const attrs = node.attrs as ProductAttrs;
   const product = { ...matmulSizes(node.inputs.map((x) => storedSpec(x, isHalf(x))), attrs), ...attrs };
   const { m, n, k } = product;

@@ -2,17 +2,17 @@
  * What each component costs in a step, read off the graph of the loss: a model that policies can reckon with before
  * anything is planned.
  *
- * The products that the gradients of a node need are counted in the graph that its own pullbacks build, so no op is
- * known by name but the lookup of rows.
+ * The products that the gradients of a node need are counted in the graph that its own pullbacks build.
  *
  * @module
  */
 
+import { pickedBy } from "../../plan/alias.ts";
+import { isBroadcast, isLeaf, isPick, isReshape } from "../../plan/predicates.ts";
 import { expand } from "../../plan/rewrite/expand_definitions.ts";
 import { topological } from "../../graph.ts";
-import { embeddingOp } from "../../ops/embedding.ts";
 import type { ComponentCost } from "../../policy.ts";
-import { leaf, leafOp, type Op, pickOp, type Pullback, sizeOf, type Tensor } from "../../tensor.ts";
+import { leaf, type Op, type Pullback, sizeOf, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 
 /** A parameter as the cost sees it. */
@@ -152,7 +152,7 @@ function flopsIn(roots: readonly Tensor[]): number {
     if (ready.includes(node)) read.add(0);
     for (const reader of order) {
       if (!reader.inputs.includes(node)) continue;
-      read.add(reader.op === pickOp ? (reader.attrs as { index: number }).index : 0);
+      read.add(isPick(reader) ? pickedBy(reader) : 0);
     }
     return sum + op.matmulFlops(inputs, outputs, attrs, outputs.map((_, k) => read.has(k)));
   }, 0);
@@ -161,7 +161,7 @@ function flopsIn(roots: readonly Tensor[]): number {
 /** The model of what is no product: a norm passes over its elements each time, a lookup adds up rows of gradients. */
 function elementsOf(node: Tensor, used: boolean): Flops {
   const elements = used ? sizeOf(node.shape) : 0;
-  return node.op === embeddingOp
+  return node.op.roles?.includes("table")
     ? { forward: 0, dX: 0, dW: elements }
     : { forward: elements, dX: elements, dW: elements };
 }
@@ -178,8 +178,9 @@ function isFunction({ op: { pullbacks = [] } }: Tensor, index: number): boolean 
   return typeof pullbacks[Math.min(index, pullbacks.length - 1)] === "function";
 }
 
+/** Whether a node shows a value as it is: a leaf, or a reshape or a broadcast of its input. */
 function isView(node: Tensor): boolean {
-  return node.op === leafOp || node.op.name === "reshape" || node.op.name === "broadcast";
+  return isLeaf(node) || isReshape(node) || isBroadcast(node);
 }
 
 /** The node that a view shows. */

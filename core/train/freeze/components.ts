@@ -5,13 +5,12 @@
  */
 
 import { topological } from "../../graph.ts";
-import { embeddingOp } from "../../ops/embedding.ts";
-import { linearCrossEntropyOp } from "../../ops/linear_cross_entropy.ts";
-import { matmulOp } from "../../ops/matmul.ts";
+import { baseOf } from "../../plan/alias.ts";
 import type { Component } from "../../policy.ts";
 import { sizeOf, type Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { componentCosts } from "./component_costs.ts";
+import { normParameters } from "./norm_parameters.ts";
 
 /** The module that a parameter belongs to: `a.b` for `a.b.weight`, `a.b.bias` and `a.b.lora_A.weight`. */
 export function moduleOf(path: Path): Path {
@@ -29,17 +28,7 @@ export function findComponents(
   loss: Tensor,
   { leaves, trainable }: { readonly leaves: Leaves; readonly trainable: (path: Path) => boolean },
 ): Component[] {
-  const kinds = new Map<Tensor, Component["kind"]>();
-  const note = (node: Tensor, kind: Component["kind"]): void => {
-    const base = baseOf(node);
-    if (!kinds.has(base) || kind === "embedding") kinds.set(base, kind);
-  };
-  for (const node of topological([loss])) {
-    if (node.op === embeddingOp) note(node.inputs[0], "embedding");
-    else if (node.op === matmulOp || node.op === linearCrossEntropyOp) {
-      node.inputs.forEach((i) => note(i, "linear"));
-    } else if (/norm/i.test(node.op.name)) node.inputs.slice(1).forEach((i) => note(i, "norm"));
-  }
+  const kinds = kindsOf(topological([loss]));
   const modules = new Map<Path, [Path, Tensor][]>();
   for (const [path, leaf] of leaves) {
     if (!trainable(path)) continue;
@@ -69,6 +58,19 @@ export function findComponents(
   });
 }
 
-function baseOf(node: Tensor): Tensor {
-  return node.op.name === "reshape" ? baseOf(node.inputs[0]) : node;
+/** What the graph uses each parameter for: by the roles that ops give their inputs, and as gain or bias of a norm. */
+function kindsOf(order: readonly Tensor[]): ReadonlyMap<Tensor, Component["kind"]> {
+  const kinds = new Map<Tensor, Component["kind"]>();
+  for (const node of order) {
+    const { inputs, op: { roles = [] } } = node, isNorm = roles.includes("gain");
+    inputs.forEach((input, i) => {
+      const role = roles[i] ?? null, base = baseOf(input);
+      if (role === "table") kinds.set(base, "embedding");
+      else if (kinds.has(base)) return;
+      else if (role === "matrix") kinds.set(base, "linear");
+      else if (role !== null && isNorm) kinds.set(base, "norm");
+    });
+  }
+  for (const parameter of normParameters(order)) if (!kinds.has(parameter)) kinds.set(parameter, "norm");
+  return kinds;
 }

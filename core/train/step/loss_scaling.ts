@@ -14,6 +14,7 @@
 import { add, divide, multiply } from "../../ops/arithmetic.ts";
 import { equal, less, maximum, where } from "../../ops/comparison.ts";
 import { sum, sumEach } from "../../ops/broadcast.ts";
+import { unscale } from "../../ops/unscale.ts";
 import { apply, leaf, type Op, type Spec, type Tensor, tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 
@@ -31,14 +32,6 @@ export const SCALING: ReadonlyMap<Path, number> = new Map([[SCALE, FIRST], [GOOD
 export const SCALING_SPECS: ReadonlyMap<Path, Spec> = new Map(
   [...SCALING.keys()].map((path) => [path, SCALAR]),
 );
-
-/** A gradient of a parameter divided by the factor: from here on all is f32. */
-const unscaleOp: Op<null> = {
-  name: "unscale",
-  exact: true,
-  infer: ([gradient]) => [{ shape: gradient.shape, dtype: "f32" }],
-  element: { text: ([g, inverse]) => `${g} * ${inverse}`, value: (g, inverse) => g * inverse },
-};
 
 /** 1 where a number is infinite or NaN, by its bits: compilers may take it that arithmetic gives neither. */
 const notFiniteOp: Op<null> = {
@@ -84,7 +77,7 @@ export function lossScaling(): Scaling {
   const scale = leaf(SCALE, SCALAR), good = leaf(GOOD, SCALAR), inverse = divide(1, scale);
   return {
     scaled: (loss) => multiply(loss, scale),
-    unscaled: (gradient) => apply(unscaleOp, [gradient, inverse], null),
+    unscaled: (gradient) => unscale(gradient, inverse),
     judge(gradients, size) {
       const bad = sum(sumEach(gradients.map((gradient) => apply(notFiniteOp, [gradient], null)), { size }));
       const ok = equal(bad, 0), early = less(good, GOOD_STEPS - 1);

@@ -1,0 +1,90 @@
+import { assertEquals } from "@std/assert";
+import {
+  add,
+  divide,
+  leaf,
+  matmul,
+  mean,
+  multiply,
+  reshape,
+  rmsNorm,
+  softmax,
+  sqrt,
+  subtract,
+  sum,
+  type Tensor,
+} from "@firn/train";
+import { broadcast, embedding, rsqrt } from "@firn/train/ops";
+import { findComponents } from "../../../core/train/freeze/components.ts";
+
+const ROWS = 6, C = 4;
+const SHAPES: Record<string, readonly number[]> = {
+  "table.weight": [10, C],
+  "linear.weight": [C, C],
+  "linear.bias": [C],
+  "norm.weight": [C],
+  "norm.bias": [C],
+};
+const leaves = new Map(
+  Object.entries(SHAPES).map(([path, shape]) => [path, leaf(path, { shape, dtype: "f32" })] as const),
+);
+const parameter = (path: string): Tensor => leaves.get(path)!;
+const gain = parameter("norm.weight"), bias = parameter("norm.bias");
+const ids = leaf("batch.ids", { shape: [ROWS], dtype: "i32" });
+
+/** A table, a norm, a linear layer: the kind of each. */
+function kindsWith(norm: (x: Tensor) => Tensor): Record<string, string> {
+  const x = norm(embedding(parameter("table.weight"), ids));
+  const y = add(matmul(x, parameter("linear.weight")), parameter("linear.bias"));
+  const components = findComponents(sum(multiply(y, y)), { leaves, trainable: () => true });
+  return Object.fromEntries(components.map(({ path, kind }) => [path, kind]));
+}
+
+const column = (x: Tensor): Tensor => reshape(x, [ROWS, 1]);
+const centered = (x: Tensor): Tensor => subtract(x, column(mean(x, -1)));
+const variance = (x: Tensor): Tensor => mean(multiply(centered(x), centered(x)), -1);
+const normalised = (x: Tensor): Tensor => multiply(centered(x), column(rsqrt(add(variance(x), 1e-5))));
+
+const norms: Record<string, (x: Tensor) => Tensor> = {
+  "the fused rmsNorm": (x) => add(rmsNorm(x, gain, { eps: 1e-5 }), 0),
+  "LayerNorm by rsqrt": (x) => add(multiply(normalised(x), gain), bias),
+  "LayerNorm by division": (x) =>
+    add(bias, multiply(gain, divide(centered(x), sqrt(add(column(variance(x)), 1e-5))))),
+  "LayerNorm of broadcast parameters": (x) =>
+    add(multiply(normalised(x), broadcast(gain, x.shape)), broadcast(bias, x.shape)),
+  "LayerNorm with a gain that counts from one": (x) => add(multiply(normalised(x), add(gain, 1)), bias),
+  "LayerNorm of heads": (x) =>
+    reshape(add(multiply(reshape(normalised(x), [2, ROWS / 2, C]), gain), bias), [ROWS, C]),
+};
+for (const [name, norm] of Object.entries(norms)) {
+  Deno.test(`findComponents takes gain and bias of a norm for a norm: ${name}`, () => {
+    assertEquals(kindsWith(norm), { table: "embedding", linear: "linear", norm: "norm" });
+  });
+}
+
+const others: Record<string, (x: Tensor) => Tensor> = {
+  "a scale and a shift of what no norm made": (x) => add(multiply(x, gain), bias),
+  "a scale of probabilities": (x) => add(multiply(softmax(x), gain), bias),
+  "a scale by statistics of other rows": (x) => {
+    const other = leaf("batch.other", { shape: [ROWS, C], dtype: "f32" });
+    return add(multiply(multiply(x, column(rsqrt(variance(other)))), gain), bias);
+  },
+};
+for (const [name, make] of Object.entries(others)) {
+  Deno.test(`findComponents does not take for a norm: ${name}`, () => {
+    assertEquals(kindsWith(make).norm, "other");
+  });
+}
+
+Deno.test("findComponents finds gain and bias of a composed norm each by themselves", () => {
+  const alone: readonly [string, (x: Tensor) => Tensor][] = [
+    ["norm.weight", (x) => multiply(normalised(x), gain)],
+    ["norm.bias", (x) => add(normalised(x), bias)],
+  ];
+  for (const [path, norm] of alone) {
+    const x = norm(embedding(parameter("table.weight"), ids));
+    const own = new Map([[path, parameter(path)]]);
+    const [component] = findComponents(sum(x), { leaves: own, trainable: () => true });
+    assertEquals([component.path, component.kind], ["norm", "norm"]);
+  }
+});
