@@ -26,6 +26,8 @@ export const OP_TABLES: readonly string[] = [
   "core/ops/",
   "core/tensor.ts",
   "core/plan/predicates.ts",
+  "core/plan/precision.ts",
+  "core/plan/rewrite/simplify.ts",
 ];
 
 /** Tests of an op's or a parameter's name. */
