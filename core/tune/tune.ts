@@ -4,7 +4,7 @@
  * @module
  */
 
-import { joinParts, matmul } from "../../kernels/matmul/matmul.ts";
+import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
 import { type MatmulVariant, partialSize, productKey } from "../../kernels/matmul/types.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
@@ -139,7 +139,7 @@ const waysOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
   matmulVariants(product, gpu.target).slice(0, WAYS);
 
 /** How many results a launch has. */
-const resultsOf = ({ several }: Product): number => several?.as === "apart" ? several.count : 1;
+const resultsOf = ({ group }: Product): number => group?.as === "separate" ? group.count : 1;
 
 const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
 
@@ -192,9 +192,9 @@ function contestants(
   gpu: Gpu,
   { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
 ): Contestant[] {
-  const { several } = product, results = resultsOf(product);
+  const { group } = product, results = resultsOf(product);
   const [as, bs] = (["a", "b"] as const).map((side) =>
-    Array.from({ length: several?.shared === side ? 1 : several?.count ?? 1 }, () => scratch[side])
+    Array.from({ length: group?.shared === side ? 1 : group?.count ?? 1 }, () => scratch[side])
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
   return waysOf(gpu, product).map((variant) => {
@@ -210,7 +210,7 @@ function contestants(
     const launches = [launch(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];
     if (variant.split > 1) {
       const buffers = parts.flatMap((buffer, i) => [buffer, out[i]]);
-      launches.push(launch(gpu, joinParts({ ...product, variant }), buffers));
+      launches.push(launch(gpu, reduceSplits({ ...product, variant }), buffers));
     }
     return { variant, pass: { launches, times: 1 } };
   });

@@ -6,7 +6,7 @@
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "../kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
-import { batchOffsets, element, frame, type Side, sides, sumReach } from "./frame.ts";
+import { batchOffsets, frame, loadElement, type MatmulOperand, operandsOf, sumLength } from "./frame.ts";
 
 /** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
 export const LANES = 8;
@@ -17,11 +17,14 @@ export function direct(
   { tm, tn, subgroups }: Extract<MatmulVariant, { kind: "direct" }>,
 ): Kernel {
   const { batch, m, n, k } = product;
-  const [a, b] = sides(product).map((side) => ({ ...side, wide: false })) as [Side, Side];
+  const [a, b] = operandsOf(product).map((side) => ({ ...side, wide: false })) as [
+    MatmulOperand,
+    MatmulOperand,
+  ];
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 1 });
   const across = Math.ceil(n / (LANES * tn));
-  const load = (side: Side, o: string, at: string): string =>
-    element(
+  const load = (side: MatmulOperand, o: string, at: string): string =>
+    loadElement(
       side,
       side.kContiguous
         ? `z${side.name} + ${o} * ${side.stride}u + ${at}`
@@ -55,7 +58,7 @@ export function direct(
     return rows + repeat(depth, one);
   };
   const whole = k - k % LANES;
-  const { declare, reach } = sumReach(product);
+  const { declare, reach } = sumLength(product);
   const code = `${declarations}
 @compute @workgroup_size(${LANES}) fn main(${GROUP_BUILTINS}) {
 let z = wid.z;

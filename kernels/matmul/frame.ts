@@ -11,7 +11,7 @@ import { type Epilogue, type Matmul, partialSize } from "./types.ts";
 import { bf16At, bf16Reader, type Stored } from "../packed.ts";
 
 /** An epilogue that stores a product of some shape as it is, as f16 where `half`. */
-export function storeOnly(shape: readonly number[], half = false): Epilogue {
+export function identityEpilogue(shape: readonly number[], half = false): Epilogue {
   return {
     expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] },
     outputs: [0],
@@ -20,7 +20,7 @@ export function storeOnly(shape: readonly number[], half = false): Epilogue {
 }
 
 /** One operand as the generators see it: `size` rows or columns, `k` deep. */
-export interface Side {
+export interface MatmulOperand {
   readonly name: string;
   /** Names of its buffers: one for each of several products. */
   readonly buffers: readonly string[];
@@ -36,18 +36,18 @@ export interface Side {
 }
 
 /** Both operands of a product. */
-export function sides(product: Matmul): [Side, Side] {
-  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, several } = product;
+export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
+  const { m, n, k, transposeA, transposeB, strideA, columnsB = n, group } = product;
   const { storedA = "f32", storedB = "f32" } = product;
   const side = (
     name: string,
     [size, kContiguous]: readonly [number, boolean],
     { stored, stride = kContiguous ? k : size }: { readonly stored: Stored; readonly stride?: number },
-  ): Side => ({
+  ): MatmulOperand => ({
     name,
-    buffers: several === undefined || several.shared === name
+    buffers: group === undefined || group.shared === name
       ? [name]
-      : Array.from({ length: several.count }, (_, i) => `${name}${i}`),
+      : Array.from({ length: group.count }, (_, i) => `${name}${i}`),
     size,
     k,
     kContiguous,
@@ -62,13 +62,13 @@ export function sides(product: Matmul): [Side, Side] {
 }
 
 /** What one load of an operand gives. */
-export function loadType({ stored, wide }: Side): string {
+export function loadType({ stored, wide }: MatmulOperand): string {
   if (wide) return stored === "f32" ? "vec4<f32>" : "vec2<u32>";
   return stored === "bf16" ? "u32" : stored;
 }
 
 /** One element of an operand that is not loaded four at a time, as f32. */
-export function element({ name, stored }: Side, index: string): string {
+export function loadElement({ name, stored }: MatmulOperand, index: string): string {
   if (stored === "bf16") return bf16At(name, index);
   return stored === "f32" ? `${name}[${index}]` : `f32(${name}[${index}])`;
 }
@@ -79,7 +79,7 @@ export function element({ name, stored }: Side, index: string): string {
  */
 export function frame(
   product: Matmul,
-  { pair: [a, b], lanes: wanted }: { pair: readonly [Side, Side]; lanes: 1 | 4 },
+  { pair: [a, b], lanes: wanted }: { pair: readonly [MatmulOperand, MatmulOperand]; lanes: 1 | 4 },
 ): {
   readonly declarations: string;
   store(
@@ -88,9 +88,10 @@ export function frame(
     block: { rows: number; columns: number; fits?: boolean },
   ): string;
 } {
-  const { m, n, batch, several } = product;
-  const results = several?.as === "apart" ? several.count : 1;
-  const { expression, outputs, overwrites = [], half = [] } = product.epilogue ?? storeOnly([batch * m, n]);
+  const { m, n, batch, group } = product;
+  const results = group?.as === "separate" ? group.count : 1;
+  const { expression, outputs, overwrites = [], half = [] } = product.epilogue ??
+    identityEpilogue([batch * m, n]);
   const targets = outputs.map((_, k) => typeof overwrites[k] === "number" ? `e${overwrites[k]}` : `o${k}`);
   const made = results === 1 ? targets : Array.from({ length: results }, (_, i) => `o${i}`);
   const rendering = render(expression, { lanes: n % 4 === 0 ? wanted : 1, nameOf: (k) => `e${k}` });
@@ -118,7 +119,7 @@ export function frame(
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${
       results === 1
         ? outputs.map((step, k) => `${targets[k]}[i] = ${stored(k, step)};`).join(" ")
-        : oneOf(made, (name) => `${name}[i] = ${stored(0, outputs[0])};`)
+        : selectBuffer(made, (name) => `${name}[i] = ${stored(0, outputs[0])};`)
     } }`;
   return {
     declarations: f16Header(all) + all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
@@ -142,7 +143,7 @@ export function frame(
 }
 
 /** WGSL that does something with one buffer: that of product `which` where there are several. */
-export function oneOf(buffers: readonly string[], text: (name: string) => string): string {
+export function selectBuffer(buffers: readonly string[], text: (name: string) => string): string {
   if (buffers.length === 1) return text(buffers[0]);
   const last = buffers.length - 1;
   return `switch which {\n${
@@ -151,11 +152,11 @@ export function oneOf(buffers: readonly string[], text: (name: string) => string
 }
 
 /** WGSL for how far sums reach, given `m0`, and for leaving where there is nothing to add; and the name of the reach. */
-export function sumReach(
-  { k, limit, epilogue, several }: Matmul,
+export function sumLength(
+  { k, limit, epilogue, group }: Matmul,
 ): { readonly declare: string; readonly reach: string } {
   if (limit === undefined) {
-    return { declare: "", reach: `${several?.as === "summed" ? several.count * k : k}u` };
+    return { declare: "", reach: `${group?.as === "summed" ? group.count * k : k}u` };
   }
   const reach = limit === "m" ? `select(${k}u, 0u, m0 >= limit[0])` : `min(${k}u, limit[0])`;
   const leave = epilogue?.additive ? "if (reach == 0u) { return; }\n" : "";
@@ -163,7 +164,7 @@ export function sumReach(
 }
 
 /** Batch offsets of both operands, in the units of their arrays. */
-export function batchOffsets(product: Matmul, pair: readonly Side[]): string {
+export function batchOffsets(product: Matmul, pair: readonly MatmulOperand[]): string {
   return pair.map((s) => {
     const stride = s.stride * (s.kContiguous ? s.size : s.k) / (s.wide ? 4 : 1);
     return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;

@@ -7,18 +7,18 @@
 
 import { repeat } from "../kernel.ts";
 import type { MatmulTile } from "./types.ts";
-import { element, loadType, oneOf, type Side } from "./frame.ts";
+import { loadElement, loadType, type MatmulOperand, selectBuffer } from "./frame.ts";
 import { packedPart, packedQuad } from "../packed.ts";
 
 /** An operand, the first row or column of its tile, and how many there are. */
 export interface Tile {
-  readonly side: Side;
+  readonly side: MatmulOperand;
   readonly origin: string;
   readonly width: number;
 }
 
 /** How tiles are cut. */
-export interface FillOptions {
+export interface LoadOptions {
   /** Depth of the tiles. */
   readonly bk: number;
   readonly threads: number;
@@ -27,13 +27,13 @@ export interface FillOptions {
 }
 
 /** Text that fills both tiles: registers are loaded from `k0` on, and later put into the tiles. */
-export interface Fill {
+export interface TileLoad {
   /** Declares registers, and indices that stay the same. */
-  readonly prepare: string;
+  readonly declare: string;
   /** Loads into the registers. */
-  readonly fetch: string;
+  readonly load: string;
   /** Puts the registers into the tiles. */
-  readonly keep: string;
+  readonly store: string;
 }
 
 /** Rows that a transposing thread writes; the next four begin in other banks. */
@@ -45,7 +45,7 @@ const BANKS = 8;
 const padOf = (bk: number): number => Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
 
 /** Declares the tile of an operand. */
-export function tileMemory({ side: { name }, width }: Tile, { bk }: Pick<FillOptions, "bk">): string {
+export function declareTile({ side: { name }, width }: Tile, { bk }: Pick<LoadOptions, "bk">): string {
   return `struct Group_${name} { row: array<array<vec4<f32>, ${
     width / 4
   }>, ${GROUP}>, pad: array<vec4<f32>, ${padOf(bk)}> }
@@ -69,47 +69,47 @@ export function tileQuad(name: string, kk: number, quad: string): string {
  * @param options How they are cut
  * @returns The text
  */
-export function fillTiles(tiles: readonly [Tile, Tile], options: FillOptions): Fill {
+export function loadTiles(tiles: readonly [Tile, Tile], options: LoadOptions): TileLoad {
   const { threads, bk } = options;
   const counts = tiles.map(({ width }) => width / 4 * (bk / GROUP));
   const half = threads / 2;
   const packed = tiles.some(({ side }) => isPacked(side));
   if (counts.every((count) => count <= half)) {
     const [a, b] = tiles.map((tile, i) =>
-      load(tile, {
+      loadBlock(tile, {
         ...options,
         id: `lid % ${half}u`,
         to: "p",
         tag: `${i}`,
-        held: heldWith(tile.side, packed),
+        format: sharedFormat(tile.side, packed),
       })
     );
-    const either = (part: "fetch" | "keep"): string =>
-      `if (lid < ${half}u) {\n${within(counts[0], half, a[part])}} else {\n${
-        within(counts[1], half, b[part])
+    const either = (part: "load" | "store"): string =>
+      `if (lid < ${half}u) {\n${withBlock(counts[0], half, a[part])}} else {\n${
+        withBlock(counts[1], half, b[part])
       }}\n`;
     const type = packed ? "vec4<u32>" : "vec4<f32>";
     return {
-      prepare: registers("p", type) + a.prepare + b.prepare,
-      fetch: either("fetch"),
-      keep: either("keep"),
+      declare: registers("p", type) + a.declare + b.declare,
+      load: either("load"),
+      store: either("store"),
     };
   }
-  const turns = tiles.flatMap((tile, i) =>
+  const rounds = tiles.flatMap((tile, i) =>
     Array.from({ length: Math.ceil(counts[i] / threads) }, (_, l) => {
       const to = `${tile.side.name}p${l}`;
-      const held = heldAlone(tile.side);
-      const text = load(tile, { ...options, id: `lid + ${l * threads}u`, to, tag: `${i}_${l}`, held });
+      const format = registerFormat(tile.side);
+      const text = loadBlock(tile, { ...options, id: `lid + ${l * threads}u`, to, tag: `${i}_${l}`, format });
       const count = counts[i] - l * threads;
       return {
-        prepare: registers(to, held.type) + text.prepare,
-        fetch: within(count, threads, text.fetch),
-        keep: within(count, threads, text.keep),
+        declare: registers(to, format.type) + text.declare,
+        load: withBlock(count, threads, text.load),
+        store: withBlock(count, threads, text.store),
       };
     })
   );
-  const all = (part: keyof Fill): string => turns.map((turn) => turn[part]).join("");
-  return { prepare: all("prepare"), fetch: all("fetch"), keep: all("keep") };
+  const all = (part: keyof TileLoad): string => rounds.map((round) => round[part]).join("");
+  return { declare: all("declare"), load: all("load"), store: all("store") };
 }
 
 function registers(to: string, type: string): string {
@@ -117,67 +117,67 @@ function registers(to: string, type: string): string {
 }
 
 /** How a register holds a quad from when it is loaded to when it is put into the tile. */
-interface Held {
+interface RegisterFormat {
   readonly type: string;
-  /** From what was loaded to what is held. */
-  hold(loaded: string): string;
+  /** Packs what was loaded. */
+  pack(loaded: string): string;
   /** One of the four as f32. */
   part(register: string, part: number): string;
   /** All four. */
   quad(register: string): string;
 }
 
-/** Whether quads are held as packed words: widening them at once would wait for the load before the products. */
-function isPacked({ stored, wide }: Side): boolean {
+/** Whether registers pack quads as packed words: widening them at once would wait for the load before the products. */
+function isPacked({ stored, wide }: MatmulOperand): boolean {
   return stored !== "f32" && wide;
 }
 
 /** Registers of one operand. */
-function heldAlone(side: Side): Held {
+function registerFormat(side: MatmulOperand): RegisterFormat {
   const { stored, wide } = side;
   return stored !== "f32" && wide
     ? {
       type: loadType(side),
-      hold: (loaded) => loaded,
+      pack: (loaded) => loaded,
       part: (register, part) => packedPart(register, { part, stored }),
       quad: (register) => packedQuad(register, stored),
     }
     : {
       type: "vec4<f32>",
-      hold: (loaded) => loaded,
+      pack: (loaded) => loaded,
       part: (register, part) => `${register}.${"xyzw"[part]}`,
       quad: (register) => register,
     };
 }
 
 /** Registers that some threads fill with one operand and others with the other one, `packed` where one of them is. */
-function heldWith(side: Side, packed: boolean): Held {
-  const alone = heldAlone(side);
+function sharedFormat(side: MatmulOperand, packed: boolean): RegisterFormat {
+  const alone = registerFormat(side);
   if (!packed) return alone;
   const type = "vec4<u32>";
-  return isPacked(side) ? { ...alone, type, hold: (loaded) => `${type}(${loaded}, 0u, 0u)` } : {
+  return isPacked(side) ? { ...alone, type, pack: (loaded) => `${type}(${loaded}, 0u, 0u)` } : {
     type,
-    hold: (loaded) => `bitcast<${type}>(${loaded})`,
+    pack: (loaded) => `bitcast<${type}>(${loaded})`,
     part: (register, part) => `bitcast<f32>(${alone.part(register, part)})`,
     quad: (register) => `bitcast<vec4<f32>>(${register})`,
   };
 }
 
 /** Statements of the threads that have a block. */
-function within(count: number, threads: number, text: string): string {
+function withBlock(count: number, threads: number, text: string): string {
   return count >= threads ? text : `if (lid % ${threads}u < ${count}u) {\n${text}}\n`;
 }
 
 /** The text of one block: `id` is its number, `to` the prefix of its registers, `tag` that of its indices. */
-function load(
+function loadBlock(
   { side, origin, width }: Tile,
-  { bk, at: k0, id, to, tag, held }: FillOptions & {
+  { bk, at: k0, id, to, tag, format }: LoadOptions & {
     readonly id: string;
     readonly to: string;
     readonly tag: string;
-    readonly held: Held;
+    readonly format: RegisterFormat;
   },
-): Fill {
+): TileLoad {
   const { name, buffers, size, k, kContiguous, stride, wide } = side;
   const deep = bk / GROUP, quads = width / 4;
   const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
@@ -188,7 +188,7 @@ function load(
       ? `let ${kq} = id${tag} % ${deep}u;\nlet ${q} = id${tag} / ${deep}u;\n`
       : `let ${q} = id${tag} % ${quads}u;\nlet ${kq} = id${tag} / ${quads}u;\n`);
   const first = `${origin} + ${q} * 4u`;
-  const prepare = !wide
+  const declare = !wide
     ? ""
     : kContiguous
     ? repeat(GROUP, (r) =>
@@ -203,21 +203,21 @@ function load(
   };
   const row = (c: number): string =>
     kContiguous
-      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => held.part(`${to}_${r}`, c)).join(", ")})`
-      : held.quad(`${to}_${c}`);
+      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => format.part(`${to}_${r}`, c)).join(", ")})`
+      : format.quad(`${to}_${c}`);
   return {
-    prepare: base + prepare,
-    fetch: oneOf(
+    declare: base + declare,
+    load: selectBuffer(
       buffers,
-      (buffer) => repeat(GROUP, (r) => `${to}_${r} = ${held.hold(quad(r, buffer))};\n`),
+      (buffer) => repeat(GROUP, (r) => `${to}_${r} = ${format.pack(quad(r, buffer))};\n`),
     ),
-    keep: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
+    store: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
   };
 }
 
 /** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
 function scalarQuad(
-  side: Side,
+  side: MatmulOperand,
   at: { readonly first: string; readonly k: string; readonly r: number },
 ): string {
   const { name, size, k, kContiguous, stride } = side;
@@ -225,7 +225,7 @@ function scalarQuad(
     const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
     const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
     const index = kContiguous ? `${row} * ${stride}u + ${depth}` : `${depth} * ${stride}u + ${row}`;
-    return `select(0.0f, ${element(side, `z${name} + ${index}`)}, ${row} < ${size}u && ${depth} < ${k}u)`;
+    return `select(0.0f, ${loadElement(side, `z${name} + ${index}`)}, ${row} < ${size}u && ${depth} < ${k}u)`;
   };
   return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;
 }

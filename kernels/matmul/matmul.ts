@@ -8,7 +8,7 @@ import { elementwise } from "../elementwise.ts";
 import type { Step } from "../expression.ts";
 import type { Kernel } from "../kernel.ts";
 import { direct } from "./direct.ts";
-import { storeOnly } from "./frame.ts";
+import { identityEpilogue } from "./frame.ts";
 import { tiled } from "./tiled.ts";
 import { type Matmul, partialSize } from "./types.ts";
 
@@ -19,7 +19,7 @@ import { type Matmul, partialSize } from "./types.ts";
  * @param product One of them
  * @returns Whether they may
  */
-export function maySeveral(
+export function canGroup(
   { batch, m, n, k, transposeA, transposeB, strideA, columnsB, limit }: Omit<Matmul, "variant">,
 ): boolean {
   return batch === 1 && k % DEEPEST === 0 && strideA === undefined && columnsB === undefined &&
@@ -49,10 +49,10 @@ export function matmul(product: Matmul): Kernel {
  * @param product The product
  * @returns The kernel
  */
-export function joinParts(product: Matmul & { readonly variant: { readonly kind: "tiled" } }): Kernel {
-  const { batch, m, n, several, variant: { split } } = product;
+export function reduceSplits(product: Matmul & { readonly variant: { readonly kind: "tiled" } }): Kernel {
+  const { batch, m, n, group, variant: { split } } = product;
   const { expression: { shape, inputs, steps }, outputs, half } = product.epilogue ??
-    storeOnly([batch * m, n]);
+    identityEpilogue([batch * m, n]);
   const parts: Step = { kind: "partials", input: inputs.length, count: split, size: partialSize(product) };
   const strides = shape.map((_, d) => shape.slice(d + 1).reduce((a, b) => a * b, 1));
   return elementwise({
@@ -63,7 +63,7 @@ export function joinParts(product: Matmul & { readonly variant: { readonly kind:
     },
     outputs,
     half,
-    ...(several?.as === "apart" && { parts: several.count }),
+    ...(group?.as === "separate" && { parts: group.count }),
     label: `join ${split} ${batch * m}x${n}`,
   });
 }

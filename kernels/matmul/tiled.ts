@@ -9,8 +9,8 @@
 
 import { GROUP_BUILTINS, type Kernel, repeat } from "../kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
-import { batchOffsets, frame, sides, sumReach } from "./frame.ts";
-import { fillTiles, type Tile, tileMemory, tileQuad } from "./load_tiles.ts";
+import { batchOffsets, frame, operandsOf, sumLength } from "./frame.ts";
+import { declareTile, loadTiles, type Tile, tileQuad } from "./load_tiles.ts";
 
 /** Neighbouring lanes that read neighbouring quads: 128 bytes, all banks once. */
 const ROW_OF_LANES = 8;
@@ -22,10 +22,10 @@ const PANEL = 8;
 /** The kernel of the tiled variant. */
 export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
   const { bm, bn, bk, tm, tn, split } = variant;
-  const { batch, m, n, k, several } = product;
-  const apart = several?.as === "apart" ? several.count : 1, summed = several?.as === "summed";
-  const { declare, reach } = sumReach(product);
-  const [a, b] = sides(product);
+  const { batch, m, n, k, group } = product;
+  const results = group?.as === "separate" ? group.count : 1, summed = group?.as === "summed";
+  const { declare, reach } = sumLength(product);
+  const [a, b] = operandsOf(product);
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 4 });
   const across = bn / tn, down = bm / tm, threads = across * down;
   const cut = { bk, threads };
@@ -34,9 +34,9 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
     origin: "n0",
     width: bn,
   }];
-  const fill = fillTiles(tiles, { ...cut, at: summed ? "kk" : "k0" });
+  const fill = loadTiles(tiles, { ...cut, at: summed ? "kk" : "k0" });
   // Tiles end where products do, so that each is of one of them.
-  const fetch = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${fill.fetch}` : fill.fetch;
+  const load = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${fill.load}` : fill.load;
   const quads = (count: number, each: number, at: string): string =>
     repeat(count / 4, (i) => `let ${at}${i} = t${at} + ${i * each}u;\n`);
   const one = (kk: number): string =>
@@ -49,21 +49,21 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
     }}\n`;
   const [tilesM, tilesN] = [Math.ceil(m / bm), Math.ceil(n / bn)];
   const code = `${declarations}
-${tiles.map((tile) => tileMemory(tile, cut)).join("")}
+${tiles.map((tile) => declareTile(tile, cut)).join("")}
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
-${tilePlace(tilesM, tilesN)}
+${tileIndex(tilesM, tilesN)}
 let m0 = tile.x * ${bm}u;
 let n0 = tile.y * ${bn}u;
-${declare}${split === 1 ? WHOLE(reach) : shared({ batch: batch * apart, reach, bk })}
-${apart === 1 ? "let z = instance;" : "let which = instance; let z = 0u;"}
+${declare}${split === 1 ? wholeSums(reach) : splitSums({ batch: batch * results, reach, bk })}
+${results === 1 ? "let z = instance;" : "let which = instance; let z = 0u;"}
 ${batchOffsets(product, [a, b])}
-${threadPlace(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.prepare}
+${threadIndex(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.declare}
 ${repeat(tm, (i) => repeat(tn / 4, (j) => `var c${i}_${j} = vec4<f32>();\n`))}
 var k0 = begin;
-${fetch}while (k0 < end) {
-${fill.keep}workgroupBarrier();
+${load}while (k0 < end) {
+${fill.store}workgroupBarrier();
 k0 += ${bk}u;
-if (k0 < end) {\n${fetch}}
+if (k0 < end) {\n${load}}
 ${repeat(bk, one)}workgroupBarrier();
 }
 ${
@@ -77,16 +77,18 @@ ${
   return {
     name: `matmul ${productKey(product)} ${bm}x${bn}x${bk}${split === 1 ? "" : ` split ${split}`}`,
     code,
-    grid: [tilesN, tilesM, batch * apart * split],
-    flops: 2 * batch * m * b.size * k * (several?.count ?? 1),
+    grid: [tilesN, tilesM, batch * results * split],
+    flops: 2 * batch * m * b.size * k * (group?.count ?? 1),
   };
 }
 
 /** WGSL for a workgroup that computes whole sums. */
-const WHOLE = (reach: string): string => `let instance = wid.z; let begin = 0u; let end = ${reach};`;
+function wholeSums(reach: string): string {
+  return `let instance = wid.z; let begin = 0u; let end = ${reach};`;
+}
 
 /** WGSL for one of several that share them; how many, the grid says: one text serves all. */
-function shared(
+function splitSums(
   { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
 ): string {
   return `let parts = nwg.z / ${batch}u; let instance = wid.z / parts; let part = wid.z % parts;
@@ -95,7 +97,7 @@ let begin = part * depth; let end = min(begin + depth, ${reach});`;
 }
 
 /** WGSL for which tile a workgroup computes: panels of several tiles along m, from left to right. */
-function tilePlace(tilesM: number, tilesN: number): string {
+function tileIndex(tilesM: number, tilesN: number): string {
   if (tilesM <= 1 || tilesN <= PANEL) return "let tile = vec2u(wid.y, wid.x);";
   return `let at = wid.y * ${tilesN}u + wid.x;
 let first = at / ${PANEL * tilesN}u * ${PANEL}u;
@@ -105,7 +107,7 @@ let tile = vec2u(first + inside % high, inside / high);`;
 }
 
 /** WGSL for the place of a thread among the threads of a tile: a subgroup is 8 wide and 4 high where that divides. */
-function threadPlace(across: number, down: number): string {
+function threadIndex(across: number, down: number): string {
   const high = SUBGROUP / ROW_OF_LANES;
   if (across % ROW_OF_LANES !== 0 || down % high !== 0) {
     return `let tx = lid % ${across}u;\nlet ty = lid / ${across}u;\n`;

@@ -18,7 +18,7 @@ export type MatmulVariant =
   | { readonly kind: "direct"; readonly tm: number; readonly tn: number; readonly subgroups: boolean }
   | (MatmulTile & {
     readonly kind: "tiled";
-    /** Workgroups that share the sums of a tile; their parts are added by {@link joinParts}. */
+    /** Workgroups that share the sums of a tile; their parts are added by {@link reduceSplits}. */
     readonly split: number;
   });
 
@@ -51,11 +51,11 @@ export interface Epilogue {
 }
 
 /** Products of the same sizes and layout, in one launch. */
-export interface Several {
+export interface ProductGroup {
   /** How many, more than one. */
   readonly count: number;
   /** `apart` for as many results, with no epilogue but one that stores all as f16; `summed` for one, their sum. */
-  readonly as: "apart" | "summed";
+  readonly as: "separate" | "summed";
   /** The operand that all have in common, bound once. */
   readonly shared?: "a" | "b";
 }
@@ -87,8 +87,8 @@ export interface Matmul {
    * summands at or beyond it are (`k`). What they would add to is not computed; the results are the same.
    */
   readonly limit?: "m" | "k";
-  /** How many such products there are, of `batch` 1 and without a limit; {@link maySeveral} tells which may; one when absent. */
-  readonly several?: Several;
+  /** How many such products there are, of `batch` 1 and without a limit; {@link canGroup} tells which may; one when absent. */
+  readonly group?: ProductGroup;
   /** How it is cut up. */
   readonly variant: MatmulVariant;
   /** What is done before storing; the product is stored as it is when absent. */
@@ -105,13 +105,13 @@ export interface Matmul {
 export function productKey(
   product: Omit<Matmul, "variant">,
 ): string {
-  const { batch, m, n, k, transposeA, transposeB, strideA, several } = product;
+  const { batch, m, n, k, transposeA, transposeB, strideA, group } = product;
   const { storedA = "f32", storedB = "f32" } = product;
   const both = storedA === "f32" ? storedB === "f32" ? "" : ` ${storedB}` : ` ${storedA} ${storedB}`;
   const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
     strideA === undefined ? "" : ` ${strideA}`
   }${both}`;
-  const count = several === undefined ? batch === 1 ? "" : `${batch}x` : `${several.count} ${several.as} `;
+  const count = group === undefined ? batch === 1 ? "" : `${batch}x` : `${group.count} ${group.as} `;
   return `${count}${m}x${n}x${k} ${layout}`;
 }
 

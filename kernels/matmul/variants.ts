@@ -1,10 +1,10 @@
 /**
- * The ways to cut up a product, and which to try first.
+ * The candidates to cut up a product, and which to try first.
  *
  * @module
  */
 
-import { type MatmulTile, type MatmulVariant, partialSize, type Several } from "./types.ts";
+import { type MatmulTile, type MatmulVariant, partialSize, type ProductGroup } from "./types.ts";
 import { MAX_GROUPS } from "../kernel.ts";
 import { LANES } from "./direct.ts";
 import { tileBytes } from "./load_tiles.ts";
@@ -22,7 +22,7 @@ export interface ProductSizes {
   /** Whether A is stored as [batch, k, m]; not when absent. */
   readonly transposeA?: boolean;
   /** How many such products there are, and whether they are summed; one when absent. */
-  readonly several?: Several;
+  readonly group?: ProductGroup;
 }
 
 /** What the choice depends on besides sizes. */
@@ -43,7 +43,7 @@ interface RatedTile extends MatmulTile {
   readonly rate: number;
   /** Tiles that a processor must hold for that. */
   readonly enough: number;
-  /** Whether it is only for products whose A must be transposed on its way to workgroup memory. */
+  /** Whether it is only for products whose A must be transposed on its candidate to workgroup memory. */
   readonly deep?: boolean;
 }
 
@@ -76,22 +76,25 @@ const HOPELESS = 1.5;
 const PARTS = 2 ** 27;
 
 /** A variant and how long it should take. */
-interface Way {
+interface Candidate {
   readonly variant: MatmulVariant;
   readonly seconds: number;
 }
 
 /** Blocks that are no larger than the product, each once; which is faster, no rule knows. */
-function blocksOf({ m, n }: ProductSizes, { subgroups }: VariantOptions): Way[] {
-  const ways = MATMUL_BLOCKS.map(([tm, tn]): Way => {
+function directCandidates({ m, n }: ProductSizes, { subgroups }: VariantOptions): Candidate[] {
+  const candidates = MATMUL_BLOCKS.map(([tm, tn]): Candidate => {
     const block = { tm: Math.min(tm, m), tn: Math.min(tn, Math.ceil(n / LANES)) };
     return { variant: { kind: "direct", ...block, subgroups }, seconds: 0 };
   });
-  return [...new Map(ways.map((way) => [JSON.stringify(way), way])).values()];
+  return [...new Map(candidates.map((candidate) => [JSON.stringify(candidate), candidate])).values()];
 }
 
 /** Tiles that fit the product and the adapter, alone and shared, most promising first. */
-function tilesOf(sizes: ProductSizes, { workgroupBytes, whole = false }: VariantOptions): Way[] {
+function tiledCandidates(
+  sizes: ProductSizes,
+  { workgroupBytes, whole = false }: VariantOptions,
+): Candidate[] {
   const { batch, m, n, k, transposeA = false } = sizes;
   const skinny = Math.min(m, n) <= SKINNY;
   const fits = (tile: RatedTile): boolean =>
@@ -105,38 +108,38 @@ function tilesOf(sizes: ProductSizes, { workgroupBytes, whole = false }: Variant
     (!whole && k / split >= LEAST_DEPTH && 4 * split * partialSize(sizes) <= PARTS &&
       batch * split <= MAX_GROUPS)
   );
-  const ways = tiles.flatMap((tile) => {
+  const candidates = tiles.flatMap((tile) => {
     const { bm, bn, bk, tm, tn } = tile;
-    return splits.map((split): Way => ({
+    return splits.map((split): Candidate => ({
       variant: { kind: "tiled", bm, bn, bk, tm, tn, split },
       seconds: predict(sizes, { tile, split }),
     }));
   });
-  return ways.toSorted((a, b) => a.seconds - b.seconds);
+  return candidates.toSorted((a, b) => a.seconds - b.seconds);
 }
 
 /** The one product that takes as much work as several. */
-function asOne({ several, ...sizes }: ProductSizes): ProductSizes {
+function combinedSizes({ group, ...sizes }: ProductSizes): ProductSizes {
   const { batch, k } = sizes;
-  if (several === undefined) return sizes;
-  return several.as === "summed"
-    ? { ...sizes, k: k * several.count }
-    : { ...sizes, batch: batch * several.count };
+  if (group === undefined) return sizes;
+  return group.as === "summed" ? { ...sizes, k: k * group.count } : { ...sizes, batch: batch * group.count };
 }
 
-const waysOf = (sizes: ProductSizes, options: VariantOptions): Way[] =>
-  options.software ? blocksOf(sizes, options) : tilesOf(asOne(sizes), options);
+const candidatesOf = (sizes: ProductSizes, options: VariantOptions): Candidate[] =>
+  options.software ? directCandidates(sizes, options) : tiledCandidates(combinedSizes(sizes), options);
 
 /**
- * The ways to compute a product that are worth measuring, most promising first.
+ * The candidates to compute a product that are worth measuring, most promising first.
  *
  * @param sizes Sizes of the product
  * @param options What the adapter is
  * @returns At least one variant
  */
 export function matmulVariants(sizes: ProductSizes, options: VariantOptions): MatmulVariant[] {
-  const ways = waysOf(sizes, options);
-  return ways.filter(({ seconds }) => seconds <= HOPELESS * ways[0].seconds).map(({ variant }) => variant);
+  const candidates = candidatesOf(sizes, options);
+  return candidates.filter(({ seconds }) => seconds <= HOPELESS * candidates[0].seconds).map(({ variant }) =>
+    variant
+  );
 }
 
 /**
@@ -147,11 +150,11 @@ export function matmulVariants(sizes: ProductSizes, options: VariantOptions): Ma
  * @returns The variant
  */
 export function chooseMatmul(sizes: ProductSizes, options: VariantOptions): MatmulVariant {
-  return waysOf(sizes, options)[0].variant;
+  return candidatesOf(sizes, options)[0].variant;
 }
 
 /**
- * Whether something is one of the ways to compute a product on an adapter, as a file may hold what another version or
+ * Whether something is one of the candidates to compute a product on an adapter, as a file may hold what another version or
  * another adapter chose.
  *
  * @param variant A variant, or anything else
@@ -164,7 +167,7 @@ export function isVariant(
 ): variant is MatmulVariant {
   if (typeof variant !== "object" || variant === null) return false;
   const seen = variant as { readonly [name: string]: unknown };
-  return waysOf(sizes, options).some(({ variant: known }) =>
+  return candidatesOf(sizes, options).some(({ variant: known }) =>
     Object.entries(known).every(([name, value]) => seen[name] === value)
   );
 }

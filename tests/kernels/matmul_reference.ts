@@ -4,7 +4,7 @@
  * @module
  */
 
-import { joinParts, matmul } from "../../kernels/matmul/matmul.ts";
+import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
 import { type Matmul, type MatmulVariant, partialSize } from "../../kernels/matmul/types.ts";
 import { MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { fromF16 } from "../../core/data/floats.ts";
@@ -53,16 +53,16 @@ export async function compute(
   }
   const parts = blank(variant.split * partialSize(product));
   const sums = await runKernel(matmul({ ...product, epilogue: undefined }), { inputs, outputs: [parts] });
-  return widened(await runKernel(joinParts({ ...product, variant }), { inputs: sums, outputs: [out] }));
+  return widened(await runKernel(reduceSplits({ ...product, variant }), { inputs: sums, outputs: [out] }));
 }
 
 /** Results of several products, their parts joined. */
-export async function computeSeveral(
+export async function computeGroup(
   product: Matmul,
   inputs: readonly Data[],
 ): Promise<readonly Float32Array[]> {
-  const { m, n, several, variant } = product;
-  const results = several!.as === "apart" ? several!.count : 1;
+  const { m, n, group, variant } = product;
+  const results = group!.as === "separate" ? group!.count : 1;
   const split = variant.kind === "tiled" ? variant.split : 1;
   const size = split === 1 ? m * n : split * partialSize(product);
   const made = await runKernel(matmul(product), {
@@ -71,7 +71,7 @@ export async function computeSeveral(
   });
   if (variant.kind !== "tiled" || split === 1) return made;
   const outputs = made.flatMap((parts) => [parts, blank(m * n)]);
-  return (await runKernel(joinParts({ ...product, variant }), { inputs: [], outputs })).filter((_, i) =>
+  return (await runKernel(reduceSplits({ ...product, variant }), { inputs: [], outputs })).filter((_, i) =>
     i % 2
   );
 }

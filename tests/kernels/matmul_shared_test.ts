@@ -5,10 +5,10 @@
  */
 
 import { assert } from "@std/assert";
-import { maySeveral } from "../../kernels/matmul/matmul.ts";
+import { canGroup } from "../../kernels/matmul/matmul.ts";
 import { type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import { isVariant, MATMUL_SPLITS, MATMUL_TILES } from "../../kernels/matmul/variants.ts";
-import { compute, computeSeveral, definition, LAYOUTS, tiles } from "./matmul_reference.ts";
+import { compute, computeGroup, definition, LAYOUTS, tiles } from "./matmul_reference.ts";
 import { assertClose, values } from "./run_kernel.ts";
 
 /** GPUs of much workgroup memory and of little. */
@@ -58,27 +58,27 @@ const SEVERAL = [[false, true, "a"], [true, false, "b"], [false, false, undefine
 ]] as const;
 
 /** Checks several products at once against what each is alone. */
-async function checkSeveral(
+async function checkGroup(
   { layout, k, variants }: {
     readonly layout: (typeof SEVERAL)[number];
     readonly k: number;
-    readonly variants: { readonly [way in "apart" | "summed"]: readonly MatmulVariant[] };
+    readonly variants: { readonly [way in "separate" | "summed"]: readonly MatmulVariant[] };
   },
 ): Promise<void> {
   const [transposeA, transposeB, shared] = layout, [m, n, count] = [36, 44, 3];
   const as = Array.from({ length: shared === "a" ? 1 : count }, (_, i) => values(m * k, i + 1));
   const bs = Array.from({ length: shared === "b" ? 1 : count }, (_, i) => values(k * n, i + 7));
   const sizes = { batch: 1, m, n, k, transposeA, transposeB };
-  assert(maySeveral(sizes));
+  assert(canGroup(sizes));
   const each = Array.from(
     { length: count },
     (_, i) => definition(sizes, { a: as[shared === "a" ? 0 : i], b: bs[shared === "b" ? 0 : i] }),
   );
   const sum = each[0].map((x, at) => x + each[1][at] + each[2][at]);
-  for (const [way, expected] of [["apart", each], ["summed", [sum]]] as const) {
-    const product = { ...sizes, several: { count, as: way, shared } };
+  for (const [way, expected] of [["separate", each], ["summed", [sum]]] as const) {
+    const product = { ...sizes, group: { count, as: way, shared } };
     for (const variant of variants[way]) {
-      const seen = await computeSeveral({ ...product, variant }, [...as, ...bs]);
+      const seen = await computeGroup({ ...product, variant }, [...as, ...bs]);
       const what = `${productKey(product)}, shared ${shared}, ${JSON.stringify(variant)}`;
       // 576 products of numbers below one at most.
       expected.forEach((one, i) => assertClose(seen[i], one, { tolerance: 6e-5, what }));
@@ -91,7 +91,7 @@ for (const [i, { bm, bn, bk, deep = false }] of MATMUL_TILES.entries()) {
     // All tiles are filled by the same text: one of them shows all layouts.
     for (const layout of i === 2 ? SEVERAL : SEVERAL.slice(0, 2)) {
       const whole = [tiles(1)[i]];
-      await checkSeveral({ layout, k: 96, variants: { apart: whole, summed: whole } });
+      await checkGroup({ layout, k: 96, variants: { separate: whole, summed: whole } });
     }
   });
 
@@ -99,7 +99,7 @@ for (const [i, { bm, bn, bk, deep = false }] of MATMUL_TILES.entries()) {
     for (const layout of SEVERAL.slice(0, deep ? 1 : 2)) {
       const by = (splits: readonly number[]): MatmulVariant[] => splits.map((split) => tiles(split)[i]);
       // As many as the sums are long enough for; those of three products go on from one to the next.
-      await checkSeveral({ layout, k: 192, variants: { apart: by([2, 3]), summed: by([2, 3, 4, 6, 8]) } });
+      await checkGroup({ layout, k: 192, variants: { separate: by([2, 3]), summed: by([2, 3, 4, 6, 8]) } });
     }
   });
 }

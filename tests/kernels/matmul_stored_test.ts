@@ -7,8 +7,8 @@
 import { assertEquals } from "@std/assert";
 import { fromBf16, fromF16, toBf16, toF16 } from "../../core/data/floats.ts";
 import { type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
-import { storeOnly } from "../../kernels/matmul/frame.ts";
-import { compute, computeSeveral, definition, SIZES, tiles } from "./matmul_reference.ts";
+import { identityEpilogue } from "../../kernels/matmul/frame.ts";
+import { compute, computeGroup, definition, SIZES, tiles } from "./matmul_reference.ts";
 import { assertClose, type Data, packBf16, testSubgroups, values } from "./run_kernel.ts";
 
 const { subgroups: SUBGROUPS } = await testSubgroups();
@@ -52,8 +52,8 @@ Deno.test("matmul reads B of several products as bf16", async () => {
   const as = [1, 2].map((seed) => values(m * k, seed));
   const codes = [3, 4].map((seed) => toBf16(values(n * k, seed)));
   const product = { batch: 1, m, n, k, transposeA: false, transposeB: true, storedB: "bf16" } as const;
-  const seen = await computeSeveral(
-    { ...product, several: { count: 2, as: "apart" }, variant },
+  const seen = await computeGroup(
+    { ...product, group: { count: 2, as: "separate" }, variant },
     [...as, ...codes.map(packBf16)],
   );
   const expected = as.map((a, i) => definition(product, { a, b: fromBf16(codes[i]) }));
@@ -84,7 +84,7 @@ for (const [i, variant] of VARIANTS.entries()) {
         const [b, right] = STORED[storedB](values(batch * k * n, 2));
         const sizes = { batch, m, n, k, transposeA, transposeB, variant, storedA, storedB };
         const what = productKey(sizes), half = storedA === storedB;
-        const seen = await compute({ ...sizes, epilogue: storeOnly([batch * m, n], half) }, { a, b });
+        const seen = await compute({ ...sizes, epilogue: identityEpilogue([batch * m, n], half) }, { a, b });
         const exact = definition(sizes, { a: left, b: right });
         // 53 products of numbers below one; as f16 a sum below 16 is off by 2^-8 at most.
         assertClose(seen, exact, { tolerance: half ? 2 ** -8 : 1e-5, what });

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { matmul, maySeveral } from "../../kernels/matmul/matmul.ts";
+import { canGroup, matmul } from "../../kernels/matmul/matmul.ts";
 import { type Matmul, type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import type { Expression } from "../../kernels/expression.ts";
 import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul/variants.ts";
@@ -40,9 +40,9 @@ for (const variant of VARIANTS) {
   });
 }
 
-Deno.test("maySeveral refuses what has a tile in two products, stacks, limits and single elements", () => {
+Deno.test("canGroup refuses what has a tile in two products, stacks, limits and single elements", () => {
   const fine = { batch: 1, m: 8, n: 8, k: 32, transposeA: false, transposeB: true };
-  assert(maySeveral(fine));
+  assert(canGroup(fine));
   const refused: readonly Partial<Matmul>[] = [
     { k: 48 },
     { batch: 2 },
@@ -52,7 +52,7 @@ Deno.test("maySeveral refuses what has a tile in two products, stacks, limits an
     { m: 7, transposeA: true },
     { n: 7, transposeB: false },
   ];
-  for (const change of refused) assert(!maySeveral({ ...fine, ...change }), JSON.stringify(change));
+  for (const change of refused) assert(!canGroup({ ...fine, ...change }), JSON.stringify(change));
 });
 
 /** A matrix `[rows, columns]` as `[rows, stride]`, with `rest` behind its rows. */

@@ -6,9 +6,9 @@
 
 import { elementwise as elementwiseText, partialCount } from "../../../kernels/elementwise.ts";
 import type { Expression } from "../../../kernels/expression.ts";
-import { joinParts as joinPartsText, matmul as matmulText } from "../../../kernels/matmul/matmul.ts";
+import { matmul as matmulText, reduceSplits as reduceSplitsText } from "../../../kernels/matmul/matmul.ts";
 import { type Epilogue, partialSize } from "../../../kernels/matmul/types.ts";
-import { storeOnly } from "../../../kernels/matmul/frame.ts";
+import { identityEpilogue } from "../../../kernels/matmul/frame.ts";
 import {
   collect,
   columnPieces,
@@ -77,7 +77,7 @@ export function createLowering(
   const places = new Map(order.map((n, i) => [n, i]));
 
   const { remembered, keyOf } = texts;
-  const matmul = remembered(matmulText), joinParts = remembered(joinPartsText);
+  const matmul = remembered(matmulText), reduceSplits = remembered(reduceSplitsText);
   const elementwise = remembered(elementwiseText);
 
   function addUnit(
@@ -237,7 +237,7 @@ export function createLowering(
   function addProduct(node: Tensor): void {
     const cluster = merged.get(node);
     const { product, operands } = productOf([node], isHalf), reads = operands.map((i) => bufferOf(i));
-    let epilogue: Epilogue = storeOnly([product.batch * product.m, product.n], isHalf(node));
+    let epilogue: Epilogue = identityEpilogue([product.batch * product.m, product.n], isHalf(node));
     let loads: readonly number[] = [], writes = [bufferOf(node)];
     if (cluster !== undefined) {
       const inside = new Set(cluster.nodes);
@@ -268,7 +268,7 @@ export function createLowering(
     const kernel = matmul({ ...product, variant });
     addUnit({ kernel, reads, writes: [scratch], priority }, { matmulFlops: kernel.flops });
     addUnit({
-      kernel: joinParts({ ...product, variant, epilogue }),
+      kernel: reduceSplits({ ...product, variant, epilogue }),
       reads: [...loads, scratch],
       writes,
       priority,
@@ -280,7 +280,7 @@ export function createLowering(
     const { product, operands } = productOf(nodes, isHalf), reads = operands.map((i) => bufferOf(i));
     const variant = variantOf(product, target), writes = nodes.map((node) => bufferOf(node));
     const priority = Math.max(...nodes.map((node) => places.get(node)!));
-    const epilogue = storeOnly([product.batch * product.m, product.n], isHalf(nodes[0]));
+    const epilogue = identityEpilogue([product.batch * product.m, product.n], isHalf(nodes[0]));
     if (variant.kind === "direct" || variant.split === 1) {
       const kernel = matmul({ ...product, variant, epilogue });
       addUnit({ kernel, reads, writes, priority }, { matmulFlops: kernel.flops });
@@ -289,7 +289,7 @@ export function createLowering(
     const kernel = matmul({ ...product, variant });
     const scratch = nodes.map(() => table.add(variant.split * partialSize(product)));
     addUnit({ kernel, reads, writes: scratch, priority }, { matmulFlops: kernel.flops });
-    addUnit({ kernel: joinParts({ ...product, variant, epilogue }), reads: scratch, writes, priority }, {
+    addUnit({ kernel: reduceSplits({ ...product, variant, epilogue }), reads: scratch, writes, priority }, {
       bindings: scratch.flatMap((buffer, i) => [buffer, writes[i]]),
     });
   }

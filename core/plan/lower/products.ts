@@ -35,7 +35,7 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
   const stored = first.map((x) => storedSpec(x, isHalf(x)));
   const product = { ...matmulSizes(stored, attrs as ProductAttrs), ...attrs as ProductAttrs };
   if (summed) {
-    return { product: { ...product, several: { count, as: "summed" } }, operands: inputs };
+    return { product: { ...product, group: { count, as: "summed" } }, operands: inputs };
   }
   if (nodes.length === 1) return { product, operands: inputs };
   const sides = [0, 1].map((side) => nodes.map((node) => node.inputs[side]));
@@ -43,7 +43,7 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
   const common = sides.findIndex((side) => side.every((x) => baseOf(x) === baseOf(side[0])));
   const shared = common === 0 ? "a" : "b";
   return {
-    product: { ...product, several: { count: nodes.length, as: "apart", shared } },
+    product: { ...product, group: { count: nodes.length, as: "separate", shared } },
     operands: sides.flatMap((side, i) => i === common ? [side[0]] : side),
   };
 }
@@ -53,8 +53,8 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
  * each is computed as it would be alone, so that its bits do not depend on the others.
  */
 function decisive(product: Product): Product {
-  const { several, ...one } = product;
-  return several?.as === "apart" && several.shared === "b" ? one : product;
+  const { group, ...one } = product;
+  return group?.as === "separate" && group.shared === "b" ? one : product;
 }
 
 /** How a product is computed: as it was measured to be fastest, else by a rule. */

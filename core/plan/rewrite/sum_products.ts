@@ -6,7 +6,7 @@
  * @module
  */
 
-import { maySeveral } from "../../../kernels/matmul/matmul.ts";
+import { canGroup } from "../../../kernels/matmul/matmul.ts";
 import { productKey } from "../../../kernels/matmul/types.ts";
 import { topological } from "../../graph.ts";
 import { add } from "../../ops/arithmetic.ts";
@@ -32,7 +32,7 @@ export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | n
   const attrs = node.attrs as ProductAttrs;
   const product = { ...matmulSizes(node.inputs.map((x) => storedSpec(x, isHalf(x))), attrs), ...attrs };
   const { m, n, k } = product;
-  if (!maySeveral(product) || 2 * m * n * k > LARGEST) return null;
+  if (!canGroup(product) || 2 * m * n * k > LARGEST) return null;
   return `${productKey(product)}${isHalf(node) ? " > f16" : ""}`;
 }
 
