@@ -1,5 +1,6 @@
 /**
- * Matrix products for CPUs that play a GPU: straight from storage, lanes that share what they load.
+ * Direct matrix products, for software adapters: operands are read from storage, lanes share loads by broadcast.
+ * `tiled.ts` has the products for GPUs.
  *
  * @module
  */
@@ -8,10 +9,10 @@ import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "../k
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, loadElement, type MatmulOperand, operandsOf, sumLength } from "./frame.ts";
 
-/** Lanes of a workgroup of the direct variant, and the elements along k that they load at once. */
+/** Lanes of a workgroup, and the elements along k that they load at once. */
 export const LANES = 8;
 
-/** The kernel of the direct variant. */
+/** Makes the kernel of the direct variant. */
 export function direct(
   product: Matmul,
   { tm, tn, subgroups }: Extract<MatmulVariant, { kind: "direct" }>,
@@ -32,7 +33,7 @@ export function direct(
     );
   const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
   const column = (j: number): string => `min(n0 + ${LANES * j}u, ${b.size - 1}u)`;
-  /** `depth` products along k, from `k0` on. A lane loads what lies nearest: another k, or another row. */
+  /** `depth` steps along k, from `k0` on. Neighbouring lanes load neighbours in memory: along k, or along rows. */
   const block = (depth: number): string => {
     const alongK = a.kContiguous;
     const rows = !subgroups || !alongK

@@ -1,5 +1,5 @@
 /**
- * What the matrix product kernels share: operands, declarations, and the store with its epilogue.
+ * What both matrix product kernels share: operands, declarations, and the epilogue that stores.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { repeat } from "../kernel.ts";
 import { type Epilogue, type Matmul, partialSize } from "./types.ts";
 import { bf16At, bf16Reader, type Stored } from "../packed.ts";
 
-/** An epilogue that stores a product of some shape as it is, as f16 where `half`. */
+/** The epilogue that stores a product unchanged, as f16 when `half`. */
 export function identityEpilogue(shape: readonly number[], half = false): Epilogue {
   return {
     expression: { shape, inputs: [], steps: [{ kind: "given", name: "acc" }] },
@@ -19,16 +19,16 @@ export function identityEpilogue(shape: readonly number[], half = false): Epilog
   };
 }
 
-/** One operand as the generators see it: `size` rows or columns, `k` deep. */
+/** One operand of a product: `size` rows or columns, `k` deep. */
 export interface MatmulOperand {
   readonly name: string;
-  /** Names of its buffers: one for each of several products. */
+  /** Names of its buffers: one for each product of a group. */
   readonly buffers: readonly string[];
   readonly size: number;
   readonly k: number;
   /** Whether neighbours along k are neighbours in memory. */
   readonly kContiguous: boolean;
-  /** Elements from one to the next along the other direction. */
+  /** Elements from one row to the next along the other direction. */
   readonly stride: number;
   /** Whether groups of four along the contiguous direction can be loaded at once. */
   readonly wide: boolean;
@@ -61,21 +61,21 @@ export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
   ];
 }
 
-/** What one load of an operand gives. */
+/** The WGSL type of one load of an operand. */
 export function loadType({ stored, wide }: MatmulOperand): string {
   if (wide) return stored === "f32" ? "vec4<f32>" : "vec2<u32>";
   return stored === "bf16" ? "u32" : stored;
 }
 
-/** One element of an operand that is not loaded four at a time, as f32. */
+/** One element of an operand that is loaded element by element, as f32. */
 export function loadElement({ name, stored }: MatmulOperand, index: string): string {
   if (stored === "bf16") return bf16At(name, index);
   return stored === "f32" ? `${name}[${index}]` : `f32(${name}[${index}])`;
 }
 
 /**
- * Declarations, and the text that stores a thread's block of accumulators `c{i}_{j}`: quads of a row where `lanes` is
- * 4, elements where it is 1.
+ * Writes the declarations, and the text that stores the accumulators `c{i}_{j}` of a thread: quads of a row when `lanes`
+ * is 4, elements when it is 1.
  */
 export function frame(
   product: Matmul,
@@ -142,7 +142,7 @@ export function frame(
   };
 }
 
-/** WGSL that does something with one buffer: that of product `which` where there are several. */
+/** WGSL that uses the buffer of product `which` of a group. */
 export function selectBuffer(buffers: readonly string[], text: (name: string) => string): string {
   if (buffers.length === 1) return text(buffers[0]);
   const last = buffers.length - 1;
@@ -151,7 +151,7 @@ export function selectBuffer(buffers: readonly string[], text: (name: string) =>
   }}\n`;
 }
 
-/** WGSL for how far sums reach, given `m0`, and for leaving where there is nothing to add; and the name of the reach. */
+/** WGSL for the length of the sums, given `m0`, and for leaving early when there is nothing to add. */
 export function sumLength(
   { k, limit, epilogue, group }: Matmul,
 ): { readonly declare: string; readonly reach: string } {

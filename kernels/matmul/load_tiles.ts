@@ -1,6 +1,6 @@
 /**
- * How the tiles of a matrix product get from storage to workgroup memory, where they lie as a row of quads along m or n
- * for each k. A thread brings blocks of four k and four rows: it transposes what lies along k.
+ * Loads the tiles of a matrix product from storage into workgroup memory: for each k a row of quads along m or n. A thread
+ * loads blocks of four k by four rows, and transposes operands that are contiguous along k.
  *
  * @module
  */
@@ -10,38 +10,38 @@ import type { MatmulTile } from "./types.ts";
 import { loadElement, loadType, type MatmulOperand, selectBuffer } from "./frame.ts";
 import { packedPart, packedQuad } from "../packed.ts";
 
-/** An operand, the first row or column of its tile, and how many there are. */
+/** A tile of an operand: WGSL for its first row or column, and how many it has. */
 export interface Tile {
   readonly side: MatmulOperand;
   readonly origin: string;
   readonly width: number;
 }
 
-/** How tiles are cut. */
+/** How tiles are loaded. */
 export interface LoadOptions {
   /** Depth of the tiles. */
   readonly bk: number;
   readonly threads: number;
-  /** Where along k, in the operands' own count, registers are loaded from. */
+  /** WGSL for the position along k, within one product of a group. */
   readonly at: string;
 }
 
-/** Text that fills both tiles: registers are loaded from `k0` on, and later put into the tiles. */
+/** WGSL that loads both tiles: first into registers, from `k0` on, then from there into workgroup memory. */
 export interface TileLoad {
-  /** Declares registers, and indices that stay the same. */
+  /** Declares registers, and indices that do not change. */
   readonly declare: string;
-  /** Loads into the registers. */
+  /** Loads the registers. */
   readonly load: string;
-  /** Puts the registers into the tiles. */
+  /** Stores the registers into the tiles. */
   readonly store: string;
 }
 
-/** Rows that a transposing thread writes; the next four begin in other banks. */
+/** Rows that a transposing thread writes; the next four begin in different banks. */
 const GROUP = 4;
-/** Quads of all banks. */
+/** Quads that the banks of workgroup memory hold side by side. */
 const BANKS = 8;
 
-/** Quads after each group: transposing threads of neighbouring k write at once, into different banks. */
+/** Padding quads after each group, so that transposing threads of neighbouring k write into different banks. */
 const padOf = (bk: number): number => Math.max(1, Math.ceil(BANKS / (bk / GROUP)));
 
 /** Declares the tile of an operand. */
@@ -63,11 +63,11 @@ export function tileQuad(name: string, kk: number, quad: string): string {
 }
 
 /**
- * Writes the text that fills both tiles. Where each needs half the threads at most, each gets half of them.
+ * Writes the loads of both tiles. When neither needs more than half of the threads, each tile gets one half.
  *
  * @param tiles Both operands
- * @param options How they are cut
- * @returns The text
+ * @param options How they are loaded
+ * @returns WGSL
  */
 export function loadTiles(tiles: readonly [Tile, Tile], options: LoadOptions): TileLoad {
   const { threads, bk } = options;
@@ -116,23 +116,23 @@ function registers(to: string, type: string): string {
   return repeat(GROUP, (r) => `var ${to}_${r} = ${type}();\n`);
 }
 
-/** How a register holds a quad from when it is loaded to when it is put into the tile. */
+/** How a register holds a quad between the load and the store. */
 interface RegisterFormat {
   readonly type: string;
-  /** Packs what was loaded. */
+  /** Packs a loaded quad. */
   pack(loaded: string): string;
-  /** One of the four as f32. */
+  /** One element, as f32. */
   part(register: string, part: number): string;
-  /** All four. */
+  /** All four, as vec4<f32>. */
   quad(register: string): string;
 }
 
-/** Whether registers pack quads as packed words: widening them at once would wait for the load before the products. */
+/** Whether registers hold 16-bit words: widening right after the load would stall on it before the products. */
 function isPacked({ stored, wide }: MatmulOperand): boolean {
   return stored !== "f32" && wide;
 }
 
-/** Registers of one operand. */
+/** The format of registers that hold one operand. */
 function registerFormat(side: MatmulOperand): RegisterFormat {
   const { stored, wide } = side;
   return stored !== "f32" && wide
@@ -150,7 +150,7 @@ function registerFormat(side: MatmulOperand): RegisterFormat {
     };
 }
 
-/** Registers that some threads fill with one operand and others with the other one, `packed` where one of them is. */
+/** The format of registers that hold one operand in some threads and the other in the rest; `packed` when one of them is. */
 function sharedFormat(side: MatmulOperand, packed: boolean): RegisterFormat {
   const alone = registerFormat(side);
   if (!packed) return alone;
@@ -163,12 +163,12 @@ function sharedFormat(side: MatmulOperand, packed: boolean): RegisterFormat {
   };
 }
 
-/** Statements of the threads that have a block. */
+/** Runs text in the threads that have a block. */
 function withBlock(count: number, threads: number, text: string): string {
   return count >= threads ? text : `if (lid % ${threads}u < ${count}u) {\n${text}}\n`;
 }
 
-/** The text of one block: `id` is its number, `to` the prefix of its registers, `tag` that of its indices. */
+/** Writes the load of one block: `id` is its number, `to` the prefix of its registers, `tag` the suffix of its indices. */
 function loadBlock(
   { side, origin, width }: Tile,
   { bk, at: k0, id, to, tag, format }: LoadOptions & {
@@ -215,7 +215,7 @@ function loadBlock(
   };
 }
 
-/** What register r holds, an element at a time: four k of row r, or four rows of the r-th k; zero beyond the end. */
+/** WGSL for register r, element by element: four k of row r, or four rows of the r-th k; zero past the end. */
 function scalarQuad(
   side: MatmulOperand,
   at: { readonly first: string; readonly k: string; readonly r: number },

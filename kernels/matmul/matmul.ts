@@ -1,5 +1,5 @@
 /**
- * Matrix products from one description: layouts, tiles, epilogue.
+ * Matrix products: one description, two kernels (`direct.ts` for software adapters, `tiled.ts` for GPUs).
  *
  * @module
  */
@@ -13,11 +13,11 @@ import { tiled } from "./tiled.ts";
 import { type Matmul, partialSize } from "./types.ts";
 
 /**
- * Whether several such products may share a launch: no tile of theirs has an end, along k, in two of them, and all loads are
- * of quads.
+ * Whether products can be computed as a group, in one launch: no tile may span two products along k, and all loads must
+ * be of quads.
  *
- * @param product One of them
- * @returns Whether they may
+ * @param product One of the products
+ * @returns True when they can
  */
 export function canGroup(
   { batch, m, n, k, transposeA, transposeB, strideA, columnsB, limit }: Omit<Matmul, "variant">,
@@ -30,10 +30,12 @@ export function canGroup(
 const DEEPEST = 32;
 
 /**
- * The kernel of a product. Bindings: A, B, the limit if any, inputs of the epilogue, outputs that overwrite
- * nothing. Of several products: all A, all B, the results.
+ * The kernel of a product.
  *
- * @param product Sizes, layouts and variant; sizes of any kind, as long as the grid fits
+ * Bindings: A, B, the limit if any, inputs of the epilogue, outputs that do not overwrite an input. For a group: all A, all
+ * B, the results.
+ *
+ * @param product Sizes, layouts and variant; any sizes whose grid fits
  * @returns The kernel
  */
 export function matmul(product: Matmul): Kernel {
@@ -43,8 +45,10 @@ export function matmul(product: Matmul): Kernel {
 }
 
 /**
- * Adds the parts of a product whose sums several workgroups share. Bindings: inputs of the epilogue, the parts, outputs;
- * of several products apart: the parts and the result of each.
+ * The reduction after a split-K product: adds the partial sums of its workgroups.
+ *
+ * Bindings: inputs of the epilogue, the partial sums, outputs; for a group of separate products: the partial sums and the
+ * result of each.
  *
  * @param product The product
  * @returns The kernel

@@ -1,8 +1,8 @@
 /**
- * Matrix products for GPUs: tiles in workgroup memory, a block of accumulators in the registers of each thread.
+ * Tiled matrix products, for GPUs: tiles in workgroup memory, a block of accumulators in the registers of each thread, the
+ * next tile prefetched into registers. Several workgroups can share a tile's sum (split-K).
  *
- * Tiles are nested arrays, so that the outer index, a constant, is checked when the shader is compiled and the inner
- * one once for the whole kernel.
+ * Tiles are nested arrays: the outer index is a constant, checked at compile time; the inner one is checked once.
  *
  * @module
  */
@@ -12,14 +12,14 @@ import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, operandsOf, sumLength } from "./frame.ts";
 import { declareTile, loadTiles, type Tile, tileQuad } from "./load_tiles.ts";
 
-/** Neighbouring lanes that read neighbouring quads: 128 bytes, all banks once. */
+/** Neighbouring lanes that read neighbouring quads: 128 bytes, every bank once. */
 const ROW_OF_LANES = 8;
-/** Lanes of a subgroup that the layout of threads has in mind. */
+/** Lanes of a subgroup that the layout of threads assumes. */
 const SUBGROUP = 32;
-/** Tiles along m that run side by side, so that they share what they read of B. */
+/** Tiles along m that run at the same time, so that they share their reads of B in the cache. */
 const PANEL = 8;
 
-/** The kernel of the tiled variant. */
+/** Makes the kernel of the tiled variant. */
 export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
   const { bm, bn, bk, tm, tn, split } = variant;
   const { batch, m, n, k, group } = product;
@@ -35,7 +35,7 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
     width: bn,
   }];
   const fill = loadTiles(tiles, { ...cut, at: summed ? "kk" : "k0" });
-  // Tiles end where products do, so that each is of one of them.
+  // Tiles end where products do, so that each belongs to one product.
   const load = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${fill.load}` : fill.load;
   const quads = (count: number, each: number, at: string): string =>
     repeat(count / 4, (i) => `let ${at}${i} = t${at} + ${i * each}u;\n`);
@@ -82,12 +82,12 @@ ${
   };
 }
 
-/** WGSL for a workgroup that computes whole sums. */
+/** WGSL for a workgroup that computes complete sums. */
 function wholeSums(reach: string): string {
   return `let instance = wid.z; let begin = 0u; let end = ${reach};`;
 }
 
-/** WGSL for one of several that share them; how many, the grid says: one text serves all. */
+/** WGSL for a workgroup that computes one part of the sums. The grid tells how many parts: one text serves all. */
 function splitSums(
   { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
 ): string {
@@ -96,7 +96,7 @@ let depth = (${reach} + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
 let begin = part * depth; let end = min(begin + depth, ${reach});`;
 }
 
-/** WGSL for which tile a workgroup computes: panels of several tiles along m, from left to right. */
+/** WGSL for the tile of a workgroup: panels of several tiles along m, from left to right. */
 function tileIndex(tilesM: number, tilesN: number): string {
   if (tilesM <= 1 || tilesN <= PANEL) return "let tile = vec2u(wid.y, wid.x);";
   return `let at = wid.y * ${tilesN}u + wid.x;
@@ -106,7 +106,7 @@ let inside = at % ${PANEL * tilesN}u;
 let tile = vec2u(first + inside % high, inside / high);`;
 }
 
-/** WGSL for the place of a thread among the threads of a tile: a subgroup is 8 wide and 4 high where that divides. */
+/** WGSL for the position of a thread within a tile: a subgroup is 8 wide and 4 high where that divides. */
 function threadIndex(across: number, down: number): string {
   const high = SUBGROUP / ROW_OF_LANES;
   if (across % ROW_OF_LANES !== 0 || down % high !== 0) {

@@ -8,17 +8,17 @@ import type { Expression } from "../expression.ts";
 import type { Stored } from "../packed.ts";
 
 /**
- * How a product is cut up.
+ * Which kernel computes a product, and how it is tiled.
  *
  * - `direct`: eight lanes compute `tm x 8 tn` elements straight from storage; with `subgroups` each lane loads another
- *   element of A and broadcasts it. Best where lanes are those of a CPU's vector registers.
+ *   element of A and broadcasts it. Best when lanes are those of a CPU's vector registers.
  * - `tiled`: a workgroup computes `bm x bn` from tiles of depth `bk` in workgroup memory, `tm x tn` a thread.
  */
 export type MatmulVariant =
   | { readonly kind: "direct"; readonly tm: number; readonly tn: number; readonly subgroups: boolean }
   | (MatmulTile & {
     readonly kind: "tiled";
-    /** Workgroups that share the sums of a tile; their parts are added by {@link reduceSplits}. */
+    /** Workgroups that share the sums of a tile (split-K); `reduceSplits` adds their partial sums. */
     readonly split: number;
   });
 
@@ -36,27 +36,27 @@ export interface MatmulTile {
   readonly tn: number;
 }
 
-/** What is done to each element before it is stored. */
+/** What happens to each element before it is stored. */
 export interface Epilogue {
-  /** Over `[batch * m, n]`; its `given` step named `acc` is the product. */
+  /** Its iteration space is `[batch * m, n]`; its `given` step named `acc` is the product. */
   readonly expression: Expression;
   /** Step numbers to store, one array each. */
   readonly outputs: readonly number[];
-  /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
+  /** `overwrites[i]`: the input whose buffer output `i` overwrites in place; null for a buffer of its own. */
   readonly overwrites?: readonly (number | null)[];
   /** Whether each output is stored as f16; all are f32 when absent. */
   readonly half?: readonly boolean[];
-  /** Whether products of zero leave all that is overwritten as it is, so that nothing need be stored. */
+  /** Whether a product of zero leaves the overwritten buffers unchanged, so that nothing need be stored. */
   readonly additive?: boolean;
 }
 
-/** Products of the same sizes and layout, in one launch. */
+/** Products of equal sizes and layouts, computed in one launch. */
 export interface ProductGroup {
-  /** How many, more than one. */
+  /** How many; more than one. */
   readonly count: number;
-  /** `apart` for as many results, with no epilogue but one that stores all as f16; `summed` for one, their sum. */
+  /** `separate` for one result each, without an epilogue other than storing as f16; `summed` for one result, their sum. */
   readonly as: "separate" | "summed";
-  /** The operand that all have in common, bound once. */
+  /** The operand that all products share, bound once. */
   readonly shared?: "a" | "b";
 }
 
@@ -74,30 +74,35 @@ export interface Matmul {
   readonly transposeA: boolean;
   /** B is stored as [batch, n, k]. */
   readonly transposeB: boolean;
-  /** Elements from a stored row of A to the next, where rows end in zeros that take no part. */
+  /** Elements from one stored row of A to the next, when rows end in padding. */
   readonly strideA?: number;
-  /** Columns that B has, where it has fewer than the product: what the others become is a finite number. */
+  /** Columns of B, when it has fewer than the product: the other columns of the result hold some finite number. */
   readonly columnsB?: number;
-  /** How A is stored; `f32` when absent. Sums are of f32 either way, of the same bits. */
+  /** How A is stored; `f32` when absent. Sums are f32 either way. */
   readonly storedA?: Stored;
-  /** How B is stored, likewise. */
+  /** How B is stored; `f32` when absent. */
   readonly storedB?: Stored;
   /**
-   * Where a number u32 [1], bound behind A and B, ends the product early: rows of A at or beyond it are zeros (`m`), or
-   * summands at or beyond it are (`k`). What they would add to is not computed; the results are the same.
+   * When a u32 [1], bound after A and B, ends the product early: rows of A at or past it are zeros (`m`), or summands at
+   * or past it are (`k`). They are skipped; the results are the same.
    */
   readonly limit?: "m" | "k";
-  /** How many such products there are, of `batch` 1 and without a limit; {@link canGroup} tells which may; one when absent. */
+  /** A group of such products, each of `batch` 1 and without a limit (see `canGroup`); a single product when absent. */
   readonly group?: ProductGroup;
-  /** How it is cut up. */
+  /** Which kernel, and its tiles. */
   readonly variant: MatmulVariant;
-  /** What is done before storing; the product is stored as it is when absent. */
+  /** What happens before storing; the product is stored unchanged when absent. */
   readonly epilogue?: Epilogue;
 }
 
 /**
- * Names a product by sizes and layout: "1024x768x2048 NT", "512x768x50257 NN 50264" where rows of A are that long,
- * "1024x768x2048 NT bf16" where B is stored so, "1024x768x2048 NT f16 f32" where A is not f32, "3 apart 1024x768x768 NT" for several in one launch.
+ * Names a product by sizes, layout and storage.
+ *
+ * - "1024x768x2048 NT": m, n, k, and which operands are transposed
+ * - "512x768x50257 NN 50264": rows of A are 50264 elements apart
+ * - "1024x768x2048 NT bf16": B is stored as bf16
+ * - "1024x768x2048 NT f16 f32": A is stored as f16, B as f32
+ * - "3 separate 1024x768x768 NT": a group of three products
  *
  * @param product The product
  * @returns The name
@@ -116,7 +121,7 @@ export function productKey(
 }
 
 /**
- * Elements of one partial product, padded so that the next one is aligned.
+ * Elements of one partial result of a split-K product, padded so that the next one is aligned.
  *
  * @param product Its sizes
  * @returns Elements

@@ -1,5 +1,5 @@
 /**
- * The candidates to cut up a product, and which to try first.
+ * The variants that suit a product, and a cost model that ranks them.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { tileBytes } from "./load_tiles.ts";
 
 /** Sizes of a product `[batch, m, k] x [batch, k, n]`. */
 export interface ProductSizes {
-  /** Products. */
+  /** Products, one after the other in memory. */
   readonly batch: number;
   /** Rows. */
   readonly m: number;
@@ -21,29 +21,29 @@ export interface ProductSizes {
   readonly k: number;
   /** Whether A is stored as [batch, k, m]; not when absent. */
   readonly transposeA?: boolean;
-  /** How many such products there are, and whether they are summed; one when absent. */
+  /** A group of such products; a single product when absent. */
   readonly group?: ProductGroup;
 }
 
 /** What the choice depends on besides sizes. */
 export interface VariantOptions {
-  /** The adapter is a CPU. */
+  /** Whether the adapter is a software rasteriser. */
   readonly software: boolean;
-  /** Eight neighbouring threads can broadcast to each other. */
+  /** Whether eight neighbouring threads can broadcast to each other. */
   readonly subgroups: boolean;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
-  /** Whether workgroups may not share sums; they may when absent. */
+  /** Whether split-K variants are excluded; they are candidates when absent. */
   readonly whole?: boolean;
 }
 
-/** A tile and how it fares on a GPU. */
+/** A tile and its speed on a GPU. */
 interface RatedTile extends MatmulTile {
-  /** FLOP/s of a processor that holds enough of them, as a share of the best tile's. */
+  /** FLOP/s of a processor that holds enough tiles, relative to the best tile. */
   readonly rate: number;
-  /** Tiles that a processor must hold for that. */
+  /** Tiles that a processor must hold to reach that rate. */
   readonly enough: number;
-  /** Whether it is only for products whose A must be transposed on its candidate to workgroup memory. */
+  /** Whether it suits only products whose A is transposed while it is loaded. */
   readonly deep?: boolean;
 }
 
@@ -56,32 +56,32 @@ export const MATMUL_TILES: readonly RatedTile[] = [
   { bm: 16, bn: 128, bk: 16, tm: 4, tn: 8, rate: 0.5, enough: 4 },
 ];
 
-/** Blocks for CPUs that play a GPU, as `[tm, tn]`. */
+/** Blocks for software adapters, as `[tm, tn]`. */
 export const MATMUL_BLOCKS: readonly (readonly [number, number])[] = [[24, 4], [16, 4], [8, 4], [24, 2]];
 
-/** How many workgroups may share the sums of a tile. */
+/** How many workgroups can share the sums of a tile. */
 export const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
 
-/** A large GPU: processors, FLOP/s of each, bytes a second in all, seconds between two launches. */
+/** The GPU of the cost model: processors, FLOP/s of each, bytes per second in all, seconds between two launches. */
 const LARGE = { processors: 132, flops: 0.36e12, bytes: 2.5e12, launch: 3e-6 };
-/** The start and the end of a tile take as long as so much of k. */
+/** The start and the end of a tile cost as much as this many steps along k. */
 const START = 32;
-/** Rows or columns up to which long narrow tiles are worth a try, as in the products of LoRA. */
+/** Narrow tiles are candidates up to this many rows or columns, as in the products of LoRA. */
 const SKINNY = 32;
-/** Shorter sums are not shared. */
+/** Shortest sum of one workgroup of a split-K product. */
 const LEAST_DEPTH = 64;
-/** What should take longer than the best by this factor is not worth its compilation. */
+/** Candidates predicted to be slower than the best by this factor are not worth compiling. */
 const HOPELESS = 1.5;
-/** Most bytes of parts of sums: every adapter binds as many. */
+/** Most bytes of partial sums: every adapter can bind that many. */
 const PARTS = 2 ** 27;
 
-/** A variant and how long it should take. */
+/** A variant and its predicted time. */
 interface Candidate {
   readonly variant: MatmulVariant;
   readonly seconds: number;
 }
 
-/** Blocks that are no larger than the product, each once; which is faster, no rule knows. */
+/** Blocks no larger than the product, without repeats. There is no cost model for them. */
 function directCandidates({ m, n }: ProductSizes, { subgroups }: VariantOptions): Candidate[] {
   const candidates = MATMUL_BLOCKS.map(([tm, tn]): Candidate => {
     const block = { tm: Math.min(tm, m), tn: Math.min(tn, Math.ceil(n / LANES)) };
@@ -90,7 +90,7 @@ function directCandidates({ m, n }: ProductSizes, { subgroups }: VariantOptions)
   return [...new Map(candidates.map((candidate) => [JSON.stringify(candidate), candidate])).values()];
 }
 
-/** Tiles that fit the product and the adapter, alone and shared, most promising first. */
+/** Tiles that fit the product and the adapter, with and without split-K, the fastest predicted first. */
 function tiledCandidates(
   sizes: ProductSizes,
   { workgroupBytes, whole = false }: VariantOptions,
@@ -99,7 +99,7 @@ function tiledCandidates(
   const skinny = Math.min(m, n) <= SKINNY;
   const fits = (tile: RatedTile): boolean =>
     !(tile.deep && transposeA) && (skinny || tile.bm === tile.bn) && tileBytes(tile) <= workgroupBytes;
-  // Of tiles of one size the first.
+  // The first of tiles of one size.
   const tiles = MATMUL_TILES.filter(fits).filter((tile, i, all) =>
     all.findIndex(({ bm, bn }) => bm === tile.bm && bn === tile.bn) === i
   );
@@ -118,7 +118,7 @@ function tiledCandidates(
   return candidates.toSorted((a, b) => a.seconds - b.seconds);
 }
 
-/** The one product that takes as much work as several. */
+/** The single product that takes as much work as a group. */
 function combinedSizes({ group, ...sizes }: ProductSizes): ProductSizes {
   const { batch, k } = sizes;
   if (group === undefined) return sizes;
@@ -129,7 +129,7 @@ const candidatesOf = (sizes: ProductSizes, options: VariantOptions): Candidate[]
   options.software ? directCandidates(sizes, options) : tiledCandidates(combinedSizes(sizes), options);
 
 /**
- * The candidates to compute a product that are worth measuring, most promising first.
+ * The variants of a product that are worth measuring, the fastest predicted first.
  *
  * @param sizes Sizes of the product
  * @param options What the adapter is
@@ -143,7 +143,7 @@ export function matmulVariants(sizes: ProductSizes, options: VariantOptions): Ma
 }
 
 /**
- * A variant that suits a product, without measuring.
+ * Chooses a variant for a product without measuring.
  *
  * @param sizes Sizes of the product
  * @param options What the adapter is
@@ -154,12 +154,11 @@ export function chooseMatmul(sizes: ProductSizes, options: VariantOptions): Matm
 }
 
 /**
- * Whether something is one of the candidates to compute a product on an adapter, as a file may hold what another version or
- * another adapter chose.
+ * Whether a value is a variant for a product on an adapter: a cache file may hold the choice of another version or adapter.
  *
  * @param variant A variant, or anything else
  * @param product The product, and what the adapter is
- * @returns Whether it may be used
+ * @returns True when it can be used
  */
 export function isVariant(
   variant: unknown,
@@ -172,7 +171,7 @@ export function isVariant(
   );
 }
 
-/** Seconds on a large GPU: a processor works through its share of the tiles, and the slowest one counts. */
+/** Predicts seconds on a large GPU: every processor works through its share of the tiles, and the slowest one counts. */
 function predict(
   sizes: ProductSizes,
   { tile, split }: { readonly tile: RatedTile; readonly split: number },
