@@ -8,6 +8,7 @@
  * @module
  */
 
+import { rebuild } from "../graph.ts";
 import { attentionGradKVOp, attentionGradQOp, attentionOp } from "../ops/attention.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
 import { gatherCountedOp, spreadRowsOp } from "../ops/compact_rows.ts";
@@ -29,7 +30,7 @@ import {
   isReshape,
   isSumEach,
 } from "./predicates.ts";
-import type { Fusion, IsHalf } from "./types.ts";
+import type { Fusion, IsHalf, PlanOptions } from "./types.ts";
 
 /** How the kernel of an op stores f16. */
 interface HalfRule {
@@ -176,21 +177,28 @@ export function isWeightCopy({ op }: Tensor): boolean {
 }
 
 /**
- * Makes products read copies of weights as f16: one copy for all products that read a weight as their second operand.
+ * In a plan of precision f16, makes products read copies of weights as f16: one copy for all products that read a weight as
+ * their second operand.
  *
- * @returns From a node to itself, or to one that reads a copy
+ * @param roots Roots of the graph
+ * @param options The precision
+ * @returns Equivalent roots but for the rounding of weights
  */
-export function copyWeights(): (node: Tensor) => Tensor {
+export function copyWeights(
+  roots: readonly Tensor[],
+  { precision = "f32" }: Pick<PlanOptions, "precision">,
+): readonly Tensor[] {
+  if (precision === "f32") return roots;
   const copies = new Map<Tensor, Tensor>();
   const copyOf = (weight: Tensor): Tensor => {
     if (!isLeaf(weight) || weight.dtype !== "f32") return weight;
     if (!copies.has(weight)) copies.set(weight, apply(roundOp, [weight], null));
     return copies.get(weight)!;
   };
-  return (node) => {
+  return rebuild(roots, (node) => {
     if (!isProduct(node)) return node;
     // The second operand, or those of a sum of products.
     const [from, to] = isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
     return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
-  };
+  });
 }

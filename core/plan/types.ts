@@ -53,7 +53,7 @@ export interface Plan {
   readonly launches: readonly Launch[];
   /** Place of the first launch that overwrites a leaf; the number of launches where none does. */
   readonly firstUpdate: number;
-  readonly buffers: readonly { readonly source: Source; readonly bytes: number }[];
+  readonly buffers: readonly PlannedBuffer[];
   /** Sizes of the shared slots. */
   readonly slots: readonly number[];
   /** Buffer of each root, in the order given. */
@@ -65,6 +65,12 @@ export interface Plan {
   readonly cost: Cost;
   /** Launches that a step may leave out, or why there are none, in words; absent where none were asked for. */
   readonly prefix?: Prefix | string;
+}
+
+/** A buffer of a plan. */
+export interface PlannedBuffer {
+  readonly source: Source;
+  readonly bytes: number;
 }
 
 /** A slot that holds the next value of a leaf, and the buffer of the leaf. */
@@ -139,7 +145,7 @@ export interface TextCache {
   keyOf(request: unknown): string;
 }
 
-/** A buffer of the plan; `source` is null for an intermediate value. */
+/** A buffer that has no memory yet; `source` is null for an intermediate value. */
 export interface Buffer {
   readonly source: Source | null;
   readonly bytes: number;
@@ -208,16 +214,20 @@ export interface FuseOptions {
 /** Whether an output of a node is stored as f16. */
 export type IsHalf = (node: Tensor, output?: number) => boolean;
 
-/** A graph whose launches are to be chosen. */
-export interface Prepared {
-  /** The roots, in ops that have a kernel. */
-  readonly ready: readonly Tensor[];
-  /** Nodes that overwrite a leaf, and the leaf. */
+/** The roots of a graph, and how they get to their buffers. */
+export interface WrittenRoots {
+  /** The roots, each computed by a launch. */
+  readonly roots: readonly Tensor[];
+  /** Roots that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
-  /** Roots that take turns with a leaf, and the leaf. */
+  /** Indices of roots whose buffer is swapped with that of a leaf after the step, and the leaf. */
   readonly doubleBuffered: ReadonlyMap<number, Tensor>;
+}
+
+/** A graph in ops that have a kernel, and which of its nodes share a launch. */
+export interface Prepared extends WrittenRoots {
   readonly fusion: Fusion;
   readonly isHalf: IsHalf;
   /** Products that share a launch, by the first of them. */
-  readonly together: ReadonlyMap<Tensor, readonly Tensor[]>;
+  readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
 }

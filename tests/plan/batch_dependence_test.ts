@@ -31,7 +31,8 @@ import {
 import { broadcast } from "../../core/ops/broadcast.ts";
 import { dependences } from "../../core/plan/prefix/batch_dependence.ts";
 import { topological } from "../../core/graph.ts";
-import { expand } from "../../core/plan/rewrite/expand_definitions.ts";
+import { expandDefinitions } from "../../core/plan/rewrite/expand_definitions.ts";
+import { simplify } from "../../core/plan/rewrite/simplify.ts";
 import { bits } from "../train/tiny.ts";
 
 const gpu = await openGpu();
@@ -113,7 +114,7 @@ const mixed: Record<string, (inputs: Inputs) => Tensor> = {
 /** What a value is known to depend on. */
 function dependenceOf(make: (inputs: Inputs) => Tensor): string | undefined {
   const inputs = Object.fromEntries(Object.entries(specs).map(([path, spec]) => [path, leaf(path, spec)]));
-  const [root] = expand([make(inputs as unknown as Inputs)]);
+  const [root] = simplify(expandDefinitions([make(inputs as unknown as Inputs)]));
   const kindOf = (path: string) => path === "x" || path === "ids" ? "batch" as const : "fixed" as const;
   return dependences(topological([root]), { samples: B, kindOf }).get(root);
 }

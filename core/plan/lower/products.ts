@@ -70,14 +70,14 @@ export function variantOf(product: Product, target: Target): MatmulVariant {
  * @returns The products by key
  */
 export function productsOf(
-  { fusion, together, isHalf }: Pick<Prepared, "fusion" | "together" | "isHalf">,
+  { fusion, batched, isHalf }: Pick<Prepared, "fusion" | "batched" | "isHalf">,
 ): Map<string, Product> {
   const products = new Map<string, Product>();
-  const others = new Set([...together.values()].flatMap(([, ...rest]) => rest));
+  const others = new Set([...batched.values()].flatMap(([, ...rest]) => rest));
   for (const node of fusion.order) {
     if (!isProduct(node) || others.has(node)) continue;
     // How many rows count is known when the step runs: all do here.
-    const { limit: _, ...product } = decisive(productOf(together.get(node) ?? [node], isHalf).product);
+    const { limit: _, ...product } = decisive(productOf(batched.get(node) ?? [node], isHalf).product);
     products.set(productKey(product), product);
   }
   return products;

@@ -8,15 +8,15 @@ import { rebuild } from "../../graph.ts";
 import type { Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
 import { isPick, isPlannable } from "../predicates.ts";
-import { simplify } from "./simplify.ts";
 
-/** The graph that is planned: in ops that have a kernel, each value once. */
-export function expand(roots: readonly Tensor[]): Tensor[] {
-  return simplify(expandDefinitions(roots));
-}
-
-/** Replaces ops that have no kernel by their definitions. */
-function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
+/**
+ * Replaces ops without a kernel by their definitions, and those by theirs.
+ *
+ * @param roots Roots of the graph
+ * @returns Equivalent roots in ops that the planner can lower
+ * @throws {TypeError} When an op has neither a kernel nor a definition
+ */
+export function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
   const outputs = new Map<Tensor, readonly Tensor[]>();
   return rebuild(roots, (node) => {
     if (isPick(node) && outputs.has(node.inputs[0])) {

@@ -13,9 +13,10 @@ import {
   attentionSizes,
 } from "../../ops/attention.ts";
 import { sum } from "../../ops/broadcast.ts";
-import { apply, type Op, pick, type Target, type Tensor } from "../../tensor.ts";
+import { apply, type Op, pick, type Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
 import { isPick } from "../predicates.ts";
+import type { PlanOptions } from "../types.ts";
 
 /** The gradients of attention, by the pass that computes each. */
 const PASSES: ReadonlyMap<Op, "gradQ" | "gradKV"> = new Map<Op, "gradQ" | "gradKV">([
@@ -27,10 +28,10 @@ const PASSES: ReadonlyMap<Op, "gradQ" | "gradKV"> = new Map<Op, "gradQ" | "gradK
  * Cuts gradients of attention into parts where the device has more processors than there are blocks of rows.
  *
  * @param roots Roots of the graph
- * @param target What the device is
+ * @param options What the device is
  * @returns Equivalent roots
  */
-export function splitAttention(roots: readonly Tensor[], target: Target): Tensor[] {
+export function splitAttention(roots: readonly Tensor[], { target }: Pick<PlanOptions, "target">): Tensor[] {
   const divided = new Map<Tensor, Tensor>();
   return rebuild(roots, (node) => {
     if (isPick(node) && divided.has(node.inputs[0])) {

@@ -18,10 +18,10 @@ import {
   type ProductAttrs,
 } from "../../ops/matmul.ts";
 import { reshape } from "../../ops/movement.ts";
-import { apply, type Target, type Tensor } from "../../tensor.ts";
+import { apply, type Tensor } from "../../tensor.ts";
 import { isPlainAdd, isProduct, isProductSum, isReshape } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
-import type { IsHalf } from "../types.ts";
+import type { IsHalf, PlanOptions } from "../types.ts";
 
 /** Operations of a product that keeps a large GPU busy on its own: by tests/bench/RESULTS.md such ones gain nothing, H100. */
 const LARGEST = 4e9;
@@ -40,10 +40,13 @@ export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | n
  * Replaces sums of alike products by one node each.
  *
  * @param roots Roots of the graph
- * @param target What the device is: a CPU gains nothing
+ * @param options What the device is: a CPU gains nothing
  * @returns Equivalent roots
  */
-export function sumProducts(roots: readonly Tensor[], target: Target): readonly Tensor[] {
+export function sumProducts(
+  roots: readonly Tensor[],
+  { target }: Pick<PlanOptions, "target">,
+): readonly Tensor[] {
   if (target.software) return roots;
   const order = topological(roots);
   const uses = new Map<Tensor, number>();

@@ -9,7 +9,8 @@
 
 import { pickedBy } from "../../plan/alias.ts";
 import { isBroadcast, isLeaf, isPick, isReshape } from "../../plan/predicates.ts";
-import { expand } from "../../plan/rewrite/expand_definitions.ts";
+import { expandDefinitions } from "../../plan/rewrite/expand_definitions.ts";
+import { simplify } from "../../plan/rewrite/simplify.ts";
 import { topological } from "../../graph.ts";
 import type { ComponentCost } from "../../policy.ts";
 import { leaf, type Op, type Pullback, sizeOf, type Tensor } from "../../tensor.ts";
@@ -144,7 +145,7 @@ function countProducts(node: Tensor, { streams, weights }: Pick<Place, "streams"
 }
 
 function flopsIn(roots: readonly Tensor[]): number {
-  const ready = expand(roots), order = topological(ready);
+  const ready = simplify(expandDefinitions(roots)), order = topological(ready);
   return order.reduce((sum, node) => {
     const { op, inputs, attrs } = node;
     if (op.matmulFlops === undefined) return sum;

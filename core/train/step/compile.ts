@@ -187,11 +187,11 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       ].join(" | ");
       let found = compiled.get(key);
       if (found === undefined) {
-        const { roots, updates, turns, columns, replaced } = graphOf(request);
+        const { roots, updates, doubleBuffered, columns, replaced } = graphOf(request);
         const prefix = prefixIn(request, replaced);
         found = {
           key,
-          plan: plan(roots, { target, updates, doubleBuffered: turns, precision, prefix, texts }),
+          plan: plan(roots, { target, updates, doubleBuffered, precision, prefix, texts }),
           columns,
           replaced,
         };
@@ -208,8 +208,8 @@ export function stepCompiler<P extends TensorTree, B extends TensorTree>(
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
-      const { roots, updates, turns } = graphOf({ ...request, frozen: [], probed: [], since: {} });
-      const products = productsOf(prepare(roots, { target, updates, doubleBuffered: turns, precision }));
+      const { roots, updates, doubleBuffered } = graphOf({ ...request, frozen: [], probed: [], since: {} });
+      const products = productsOf(prepare(roots, { target, updates, doubleBuffered, precision }));
       const open = new Map<string, Product>();
       for (const [name, product] of products) {
         const known = variants.get(name) ?? saved[name];

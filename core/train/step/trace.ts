@@ -31,7 +31,7 @@ export interface StepGraph {
   /** Root index to leaf. */
   readonly updates: ReadonlyMap<number, Tensor>;
   /** Roots that are the gradients which a leaf keeps for the next step. */
-  readonly turns: ReadonlySet<number>;
+  readonly doubleBuffered: ReadonlySet<number>;
   /** Columns of the ring after those of {@link columnsBefore}. */
   readonly columns: readonly Column[];
   /** Leaf of every piece of state that the step replaces, by path. */
@@ -122,7 +122,7 @@ export function traceStep(options: StepOptions): StepGraph {
     warmup,
   });
 
-  const turns = new Set<number>();
+  const doubleBuffered = new Set<number>();
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
   const replace = (path: Path, target: Tensor, value: Tensor): void => {
     updates.set(roots.push(value) - 1, target);
@@ -152,7 +152,7 @@ export function traceStep(options: StepOptions): StepGraph {
     if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
     if (v !== undefined) measure("secondMoment", path, () => v);
     if (previous === undefined) continue;
-    turns.add(roots.length);
+    doubleBuffered.add(roots.length);
     renew(`previous.${path}`, previous, gradient);
   }
   const own = readings.length;
@@ -176,5 +176,5 @@ export function traceStep(options: StepOptions): StepGraph {
   const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
   const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });
   replace("ring", ringLeaf, where(here, broadcast(reshape(row, [1, width]), ring), ringLeaf));
-  return { roots, updates, turns, columns, replaced };
+  return { roots, updates, doubleBuffered, columns, replaced };
 }

@@ -1,0 +1,102 @@
+/**
+ * What lowering knows of a plan, and the launches that it has made so far.
+ *
+ * @module
+ */
+
+import { MAX_GROUPS } from "../../../kernels/kernel.ts";
+import type { KernelText, Target, Tensor } from "../../tensor.ts";
+import { type BufferTable, bufferTable } from "../buffers.ts";
+import type { Cluster, Fusion, IsHalf, PlanOptions, Prepared, TextCache, Unit } from "../types.ts";
+import { textCache } from "./kernel_cache.ts";
+
+/** Handed from function to function while a graph is lowered. */
+export interface LowerContext {
+  readonly fusion: Fusion;
+  /** Nodes that overwrite a leaf, and the leaf. */
+  readonly targets: ReadonlyMap<Tensor, Tensor>;
+  readonly isHalf: IsHalf;
+  /** Products that share a launch, by the first of them. */
+  readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
+  /** The products that share a launch. */
+  readonly sharing: ReadonlySet<Tensor>;
+  /** The level of a launch: that of its last product where several share it. */
+  readonly launchLevel: ReadonlyMap<Tensor, number>;
+  readonly target: Target;
+  readonly texts: TextCache;
+  readonly table: BufferTable;
+  /** Index of each node in the order of the graph. */
+  readonly places: ReadonlyMap<Tensor, number>;
+  /** Clusters that the kernel of a product computes, by the product. */
+  readonly epilogues: Map<Tensor, Cluster>;
+  /** Where the partial sums of a cluster are: a buffer, and its first row there. */
+  readonly partials: Map<Cluster, { readonly buffer: number; readonly row: number }>;
+  /** The launches so far. */
+  readonly units: Unit[];
+}
+
+/** Makes the context of a graph that nothing of is lowered yet. */
+export function lowerContext(
+  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "batched">,
+  { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
+): LowerContext {
+  const { fusion, targets, isHalf, batched } = prepared, { order, level } = fusion;
+  const launchLevel = new Map(level);
+  for (const group of batched.values()) {
+    const last = Math.max(...group.map((node) => level.get(node)!));
+    for (const node of group) launchLevel.set(node, last);
+  }
+  return {
+    fusion,
+    targets,
+    isHalf,
+    batched,
+    sharing: new Set([...batched.values()].flat()),
+    launchLevel,
+    target,
+    texts,
+    table: bufferTable(prepared),
+    places: new Map(order.map((node, i) => [node, i])),
+    epilogues: new Map(),
+    partials: new Map(),
+    units: [],
+  };
+}
+
+/** A launch to be added. `bindings` are the reads and then the writes when absent. */
+export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "priority"> {
+  readonly bindings?: readonly number[];
+  readonly overwrites?: readonly number[];
+  readonly matmulFlops?: number;
+  readonly inPlace?: Unit["inPlace"];
+}
+
+/**
+ * Adds a launch.
+ *
+ * @throws {RangeError} When the device takes neither as many workgroups nor as many buffers
+ */
+export function addUnit({ units, target: { maxBindings } }: LowerContext, unit: NewUnit): void {
+  const { bindings = [...unit.reads, ...unit.writes], overwrites = [], matmulFlops = 0, inPlace } = unit;
+  checkGrid(unit.kernel);
+  if (bindings.length > maxBindings) {
+    throw new RangeError(
+      `Cannot launch "${unit.kernel.name}" as the adapter binds ${maxBindings} buffers: it needs ${bindings.length}`,
+    );
+  }
+  units.push({ ...unit, bindings, overwrites, matmulFlops, inPlace });
+}
+
+function checkGrid({ name, grid }: KernelText): void {
+  if (grid.every((groups) => groups <= MAX_GROUPS)) return;
+  throw new RangeError(
+    `Cannot launch "${name}" as WebGPU takes ${MAX_GROUPS} workgroups in a dimension: it needs ${
+      grid.join(" x ")
+    }; use smaller batches or a shorter stack`,
+  );
+}
+
+/** Priority of a launch that computes a cluster: the place of its last result. */
+export function clusterPriority({ places }: LowerContext, { stored, summed }: Cluster): number {
+  return Math.max(...[...stored, ...summed].map((node) => places.get(node)!));
+}

@@ -1,0 +1,81 @@
+/**
+ * Launches of elementwise clusters.
+ *
+ * @module
+ */
+
+import { elementwise as elementwiseText, partialCount } from "../../../kernels/elementwise.ts";
+import { sizeOf } from "../../tensor.ts";
+import { type Program, sharedInputs } from "../fuse/batch_elementwise.ts";
+import { express } from "../fuse/codegen.ts";
+import { isBroadcast } from "../predicates.ts";
+import type { Cluster } from "../types.ts";
+import { addUnit, clusterPriority, type LowerContext } from "./context.ts";
+
+/** Operations that the name of a kernel lists. */
+const MOST_NAMES = 4;
+
+/** The program of a cluster, and the buffers that it reads and writes. */
+export function programOf(
+  { fusion, targets, table, isHalf, target }: LowerContext,
+  cluster: Cluster,
+): Program {
+  const { nodes, stored, summed } = cluster, [{ shape }] = nodes;
+  const { expression, loads, stepOf } = express([...stored, ...summed], {
+    stored: fusion.stored,
+    isHalf,
+    bufferOf: (node) => table.bufferOf(node),
+    scalarOf: (node) => table.scalarOf(node),
+    shape,
+  });
+  const outputs = stored.map((node) => table.bufferOf(node));
+  const overwrites = stored.map((node, i) => {
+    const at = targets.has(node) ? loads.indexOf(outputs[i]) : -1;
+    return at < 0 ? null : at;
+  });
+  return {
+    cluster,
+    loads,
+    outputs,
+    fresh: outputs.filter((_, i) => overwrites[i] === null),
+    group: {
+      expression,
+      outputs: stored.map((node) => stepOf.get(node)!),
+      half: stored.map((node) => isHalf(node)),
+      overwrites,
+      sums: summed.map((node) => stepOf.get(node)!),
+      partials: partialCount(sizeOf(shape), target),
+      label: labelOf(cluster),
+    },
+  };
+}
+
+function labelOf({ nodes }: Cluster): string {
+  const names = [...new Set(nodes.filter((node) => !isBroadcast(node)).map(({ op }) => op.name))];
+  const more = names.length > MOST_NAMES ? "+.." : "";
+  return `${names.slice(0, MOST_NAMES).join("+") || "copy"}${more} ${nodes[0].shape.join("x")}`;
+}
+
+/** Adds the launch of programs that share one. */
+export function addPrograms(context: LowerContext, batch: readonly Program[]): void {
+  const { texts, table, partials, targets } = context;
+  const [{ group, loads }] = batch, sums = group.sums!.length, shared = sharedInputs(batch);
+  const elementwise = texts.remembered(elementwiseText);
+  const kernel = elementwise(batch.length === 1 ? group : { ...group, parts: batch.length, shared });
+  const scratch: number[] = [];
+  if (sums > 0) {
+    scratch.push(table.add(batch.length * sums * group.partials!));
+    batch.forEach(({ cluster }, i) => partials.set(cluster, { buffer: scratch[0], row: i * sums }));
+  }
+  const own = batch.flatMap((part) => [...part.loads.filter((_, k) => !shared.includes(k)), ...part.fresh]);
+  addUnit(context, {
+    kernel,
+    reads: batch.flatMap((part) => part.loads),
+    writes: [...batch.flatMap((part) => part.outputs), ...scratch],
+    priority: Math.max(...batch.map((part) => clusterPriority(context, part.cluster))),
+    bindings: [...shared.map((k) => loads[k]), ...own, ...scratch],
+    overwrites: batch.flatMap(({ cluster, outputs }) =>
+      outputs.filter((_, i) => targets.has(cluster.stored[i]))
+    ),
+  });
+}

@@ -1,0 +1,41 @@
+/**
+ * Launches of ops that have their own kernel.
+ *
+ * @module
+ */
+
+import type { Tensor } from "../../tensor.ts";
+import { pickedBy } from "../alias.ts";
+import { isPick } from "../predicates.ts";
+import { storedSpec } from "../storage.ts";
+import { addUnit, type LowerContext } from "./context.ts";
+
+/** Adds the launch of an op's own kernel, which binds the outputs that somebody reads. */
+export function addKernel(context: LowerContext, node: Tensor): void {
+  const { texts, table, places, target, isHalf } = context;
+  const { op, inputs, attrs } = node, specs = op.infer(inputs, attrs);
+  const outputs = specs.map((spec, k) => storedSpec(spec, isHalf(node, k)));
+  const wanted = outputs.map((_, k) => isRead(context, { node, output: k }));
+  const stored = inputs.map((x) => storedSpec(x, isHalf(x)));
+  const call = texts.remembered(op.kernel!)({ inputs: stored, outputs, wanted, attrs, target });
+  const { reads = inputs.map((_, i) => i), writes = outputs.flatMap((_, k) => wanted[k] ? [k] : []) } = call;
+  addUnit(context, {
+    kernel: call.kernel,
+    reads: reads.map((i) => table.bufferOf(inputs[i])),
+    writes: writes.map((k) => table.bufferOf(node, k)),
+    priority: places.get(node)!,
+    matmulFlops: op.matmulFlops?.(inputs, specs, attrs, wanted),
+    inPlace: call.alias && { ...call.alias, input: table.bufferOf(inputs[call.alias.input]) },
+  });
+}
+
+/** Whether somebody reads an output of a node. */
+function isRead(
+  { fusion: { roots, readers } }: LowerContext,
+  { node, output }: { readonly node: Tensor; readonly output: number },
+): boolean {
+  const all = readers.get(node)!;
+  return output === 0
+    ? roots.has(node) || all.some((reader) => !isPick(reader))
+    : all.some((reader) => isPick(reader) && pickedBy(reader) === output);
+}

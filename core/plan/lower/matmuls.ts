@@ -1,0 +1,103 @@
+/**
+ * Launches of matrix products: alone, with a cluster as their epilogue, or several together.
+ *
+ * @module
+ */
+
+import { identityEpilogue } from "../../../kernels/matmul/frame.ts";
+import { matmul as matmulText, reduceSplits as reduceSplitsText } from "../../../kernels/matmul/matmul.ts";
+import { type Epilogue, partialSize } from "../../../kernels/matmul/types.ts";
+import type { Tensor } from "../../tensor.ts";
+import { express } from "../fuse/codegen.ts";
+import type { Cluster } from "../types.ts";
+import { addUnit, clusterPriority, type LowerContext } from "./context.ts";
+import { isReadOutside } from "./epilogue.ts";
+import { type Product, productOf, variantOf } from "./products.ts";
+
+/** What the kernel of a product does with its result. */
+interface Stores {
+  readonly epilogue: Epilogue;
+  /** Buffers that the epilogue reads. */
+  readonly loads: readonly number[];
+  /** Buffers that it writes. */
+  readonly writes: readonly number[];
+}
+
+/** Adds the launch of a product, and of the cluster that its kernel computes: two launches where workgroups share sums. */
+export function addProduct(context: LowerContext, node: Tensor): void {
+  const { table, places, epilogues, target, isHalf } = context, cluster = epilogues.get(node);
+  const { product, operands } = productOf([node], isHalf), reads = operands.map((x) => table.bufferOf(x));
+  const { epilogue, loads, writes } = cluster === undefined
+    ? storesOf(context, { nodes: [node], product })
+    : epilogueOf(context, { node, cluster });
+  const variant = variantOf(product, target);
+  const priority = cluster === undefined ? places.get(node)! : clusterPriority(context, cluster);
+  const matmul = context.texts.remembered(matmulText);
+  if (variant.kind === "direct" || variant.split === 1) {
+    const kernel = matmul({ ...product, variant, epilogue });
+    addUnit(context, { kernel, reads: [...reads, ...loads], writes, priority, matmulFlops: kernel.flops });
+    return;
+  }
+  const scratch = table.add(variant.split * partialSize(product)), kernel = matmul({ ...product, variant });
+  addUnit(context, { kernel, reads, writes: [scratch], priority, matmulFlops: kernel.flops });
+  const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });
+  addUnit(context, { kernel: join, reads: [...loads, scratch], writes, priority });
+}
+
+/** Adds the launch of products that share one: each has its own result, and all are stored alike. */
+export function addProducts(context: LowerContext, nodes: readonly Tensor[]): void {
+  const { table, places, target, isHalf } = context;
+  const { product, operands } = productOf(nodes, isHalf), reads = operands.map((x) => table.bufferOf(x));
+  const variant = variantOf(product, target), { epilogue, writes } = storesOf(context, { nodes, product });
+  const priority = Math.max(...nodes.map((node) => places.get(node)!));
+  const matmul = context.texts.remembered(matmulText);
+  if (variant.kind === "direct" || variant.split === 1) {
+    const kernel = matmul({ ...product, variant, epilogue });
+    addUnit(context, { kernel, reads, writes, priority, matmulFlops: kernel.flops });
+    return;
+  }
+  const kernel = matmul({ ...product, variant });
+  const scratch = nodes.map(() => table.add(variant.split * partialSize(product)));
+  addUnit(context, { kernel, reads, writes: scratch, priority, matmulFlops: kernel.flops });
+  const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });
+  const bindings = scratch.flatMap((buffer, i) => [buffer, writes[i]]);
+  addUnit(context, { kernel: join, reads: scratch, writes, priority, bindings });
+}
+
+/** Stores the results as they are. */
+function storesOf(
+  { table, isHalf }: LowerContext,
+  { nodes, product }: { readonly nodes: readonly Tensor[]; readonly product: Product },
+): Stores {
+  const { batch, m, n } = product;
+  const epilogue = identityEpilogue([batch * m, n], isHalf(nodes[0]));
+  return { epilogue, loads: [], writes: nodes.map((node) => table.bufferOf(node)) };
+}
+
+/** Computes a cluster of the result, and stores the result too where others read it. */
+function epilogueOf(
+  context: LowerContext,
+  { node, cluster }: { readonly node: Tensor; readonly cluster: Cluster },
+): Stores {
+  const { fusion: { stored }, table, isHalf } = context;
+  const own = table.bufferOf(node);
+  const raw = isReadOutside(context, { node, inside: new Set(cluster.nodes) });
+  const { expression, loads, stepOf } = express(cluster.stored, {
+    stored,
+    isHalf,
+    bufferOf: (x) => table.bufferOf(x),
+    scalarOf: (x) => table.scalarOf(x),
+    shape: cluster.nodes[0].shape,
+    given: node,
+  });
+  const given = expression.steps.findIndex(({ kind }) => kind === "given");
+  return {
+    epilogue: {
+      expression,
+      outputs: [...(raw ? [given] : []), ...cluster.stored.map((n) => stepOf.get(n)!)],
+      half: [...(raw ? [node] : []), ...cluster.stored].map((n) => isHalf(n)),
+    },
+    loads,
+    writes: [...(raw ? [own] : []), ...cluster.stored.map((n) => table.bufferOf(n))],
+  };
+}
