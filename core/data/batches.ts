@@ -7,7 +7,7 @@
  */
 
 import { threefry2x32 } from "../../kernels/random.ts";
-import type { TokenBatch } from "../models/model.ts";
+import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
 import { hostValues, tensor } from "../tensor.ts";
 

@@ -13,12 +13,21 @@ import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import { checkAllocations, type Gpu } from "../runtime/device.ts";
 import { readAll, upload } from "../runtime/record.ts";
-import { configReader } from "../models/family.ts";
-import type { Model } from "../models/model.ts";
+import { configReader } from "../models/config_reader.ts";
+import type { Task, TokenInput } from "../models/family.ts";
+import { headOf, type Model, modelParams } from "../models/model.ts";
 import { sameShape, type Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 
-const PREFIX = "base_model.model.";
+const PREFIX = "base_model.model.", WEIGHT = ".weight";
+
+/** `task_type` of PEFT, which has none for classes of images. */
+const TASK_TYPES: { readonly [task in Task]: string | null } = {
+  nextToken: "CAUSAL_LM",
+  sequenceClass: "SEQ_CLS",
+  tokenClass: "TOKEN_CLS",
+  imageClass: null,
+};
 
 /**
  * Adds the LoRA pairs of a PEFT adapter to a model: the pairs are trained, all else is not. `lora_dropout` is not
@@ -34,17 +43,48 @@ const PREFIX = "base_model.model.";
  * @throws {TypeError} When the adapter is no plain LoRA
  * @throws {DataError} When a pair does not fit the model
  */
-export async function loadAdapter<P extends object>(
+export async function loadAdapter<P extends object, I extends object = TokenInput>(
   gpu: Gpu,
-  model: Model<P>,
+  model: Model<P, I>,
   folder: string,
   options: FileSystemOptions = {},
-): Promise<Model<P>> {
+): Promise<Model<P, I>> {
   const file = `${folder}/adapter_config.json`;
-  const json = await readJson(file, options);
+  const { rank, loraScale } = readAdapterConfig(await readJson(file, options), file);
+  const base = flatten(model.params), layers = adaptable(model), pairs = new Map<Path, Tensor>();
+  await using weights = await openSafetensors(`${folder}/adapter_model.safetensors`, options);
+  for (const name of weights.names) {
+    const match = /^(.*)\.lora_([AB])\.weight$/.exec(
+      name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name,
+    );
+    const layer = match === null ? undefined : layers.get(match[1]);
+    const { shape } = weights.specs.get(name)!;
+    const invalid = (rule: string): Error => {
+      const seen = `it has [${shape.join(", ")}]`;
+      return new DataError(`Cannot load "${name}" of "${weights.path}" as ${rule}: ${seen}`);
+    };
+    if (layer === undefined) throw invalid("it must be half of a LoRA pair of the model");
+    const [out, width] = layer.shape, half = match![2];
+    const expected = half === "A" ? [rank, width] : [out, rank];
+    if (!sameShape(shape, expected)) {
+      throw invalid(`model and "r" of "${file}" give it the shape [${expected.join(", ")}]`);
+    }
+    const path = `${layer.path}.lora_${half}.weight`;
+    pairs.set(path, upload(gpu, await weights.readF32(name), { shape, label: path }));
+  }
+  checkWhole(pairs, weights.path);
+  await checkAllocations(gpu);
+  const params = unflatten(new Map([...base, ...pairs])) as P;
+  return { ...model, params, loraScale, trainable: (path) => pairs.has(path) };
+}
+
+/** Rank and scale of a plain LoRA adapter; refuses every other kind. */
+function readAdapterConfig(
+  json: Readonly<Record<string, unknown>>,
+  file: string,
+): { readonly rank: number; readonly loraScale: number } {
   const config = configReader(json, file);
-  const type = config.string("peft_type");
-  if (type !== "LORA") throw config.error("peft_type", 'it must be "LORA"', type);
+  config.only("peft_type", "LORA");
   for (const key of ["use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out"]) {
     if (config.boolean(key, false)) throw config.error(key, "only plain LoRA is supported", true);
   }
@@ -52,42 +92,38 @@ export async function loadAdapter<P extends object>(
     const pattern = config.record(key) ?? {};
     if (Object.keys(pattern).length > 0) throw config.error(key, "one rank serves all pairs", pattern);
   }
-  const rank = config.count("r"), loraScale = config.number("lora_alpha") / rank;
+  const rank = config.count("r");
+  return { rank, loraScale: config.number("lora_alpha") / rank };
+}
 
-  const base = flatten(model.params), pairs = new Map<Path, Tensor>();
-  await using weights = await openSafetensors(`${folder}/adapter_model.safetensors`, options);
-  for (const name of weights.names) {
-    const path = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name;
-    const match = /^(.*)\.lora_([AB])\.weight$/.exec(path);
-    // The head is no LoRA layer: see the family's `head`.
-    const weight = match === null || match[1] === "lm_head" ? undefined : base.get(`${match[1]}.weight`);
-    const { shape } = weights.specs.get(name)!;
-    const expected = weight === undefined
-      ? null
-      : match![2] === "A"
-      ? [rank, weight.shape[1]]
-      : [weight.shape[0], rank];
-    if (expected === null || !sameShape(shape, expected)) {
-      const rule = expected === null
-        ? "it must be half of a LoRA pair of the model"
-        : `model and "r" of "${file}" give it the shape [${expected.join(", ")}]`;
-      throw new DataError(
-        `Cannot load "${name}" of "${weights.path}" as ${rule}: it has [${shape.join(", ")}]`,
-      );
-    }
-    pairs.set(path, upload(gpu, await weights.readF32(name), { shape, label: path }));
-  }
+/** A linear layer that can take a pair. */
+interface Adaptable {
+  /** Its path in the tree. */
+  readonly path: Path;
+  /** That of its weight, [out, in]. */
+  readonly shape: readonly number[];
+}
+
+/** Layers that can take a pair, by their name in checkpoints: those with a matrix, but for the head. */
+function adaptable<I extends object>(model: Model<object, I>): Map<string, Adaptable> {
+  const head = headOf(model).output(model.params).weight, leaves = flatten(model.params);
+  return new Map(
+    [...modelParams(model)].flatMap(([path, { key, shape }]): [string, Adaptable][] =>
+      path.endsWith(WEIGHT) && shape.length === 2 && leaves.get(path) !== head
+        ? [[key.slice(0, -WEIGHT.length), { path: path.slice(0, -WEIGHT.length), shape }]]
+        : []
+    ),
+  );
+}
+
+function checkWhole(pairs: ReadonlyMap<Path, Tensor>, file: string): void {
   for (const path of pairs.keys()) {
     const other = path.replace(/lora_([AB])/, (_, half) => `lora_${half === "A" ? "B" : "A"}`);
-    if (!pairs.has(other)) {
-      throw new DataError(
-        `Cannot load "${weights.path}" as pairs must be whole: "${other}" is missing`,
-      );
-    }
+    if (pairs.has(other)) continue;
+    throw new DataError(
+      `Cannot load "${file}" as pairs must be whole: "${other}" is missing`,
+    );
   }
-  await checkAllocations(gpu);
-  const params = unflatten(new Map([...base, ...pairs])) as P;
-  return { ...model, params, loraScale, trainable: (path) => pairs.has(path) };
 }
 
 /**
@@ -99,9 +135,9 @@ export async function loadAdapter<P extends object>(
  * @throws {TypeError} When the model has no pairs
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
-export async function saveAdapter(
+export async function saveAdapter<I extends object>(
   gpu: Gpu,
-  model: Model,
+  model: Model<object, I>,
   { folder, fileSystem = hostFileSystem() }: FileSystemOptions & { readonly folder: string },
 ): Promise<void> {
   const pairs = [...flatten(model.params)].filter(([path]) => path.includes(".lora_"));
@@ -110,24 +146,34 @@ export async function saveAdapter(
       `Cannot save an adapter to "${folder}" as the model must have LoRA pairs: use saveModel`,
     );
   }
+  const names = storedNames(model, pairs.map(([path]) => path));
   const r = pairs.find(([path]) => path.includes(".lora_A."))![1].shape[0];
   const config = {
     peft_type: "LORA",
-    task_type: "CAUSAL_LM",
+    task_type: TASK_TYPES[headOf(model).task],
     r,
     lora_alpha: (model.loraScale ?? 1) * r,
     lora_dropout: 0,
     bias: "none",
     fan_in_fan_out: false,
-    target_modules: [...new Set(pairs.map(([path]) => path.split(".").at(-3)!))],
+    target_modules: [...new Set(names.map((name) => name.split(".").at(-3)!))],
   };
   const values = await readAll(gpu, pairs.map(([, t]) => t)) as Float32Array<ArrayBuffer>[];
   await replaceFolder(folder, async (temporary) => {
     await writeSafetensors(
       `${temporary}/adapter_model.safetensors`,
-      pairs.map(([path, { shape }], i) => ({ name: PREFIX + path, shape, dtype: "F32", data: values[i] })),
+      pairs.map(([, { shape }], i) => ({ name: PREFIX + names[i], shape, dtype: "F32", data: values[i] })),
       { metadata: { format: "pt" }, fileSystem },
     );
     await fileSystem.write(`${temporary}/adapter_config.json`, JSON.stringify(config, null, 2) + "\n");
   }, { fileSystem });
+}
+
+/** Names of LoRA pairs in checkpoints: those of the layers that they adapt. */
+function storedNames<I extends object>(model: Model<object, I>, paths: readonly Path[]): string[] {
+  const declared = modelParams(model);
+  return paths.map((path) => {
+    const [layer, half] = path.split(/(?=\.lora_[AB]\.)/);
+    return (declared.get(layer + WEIGHT)?.key ?? layer + WEIGHT).slice(0, -WEIGHT.length) + half;
+  });
 }

@@ -4,17 +4,25 @@
  * @module
  */
 
+import { scoreBytes } from "./new_model.ts";
 import { openCheckpoint } from "./shards.ts";
+import type { SafetensorsFile } from "../data/safetensors.ts";
 import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { checkAllocations, type Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/record.ts";
+import type { TokenInput } from "../models/family.ts";
 import { families } from "../models/mod.ts";
-import { describeModel, type Model } from "../models/model.ts";
-import { sameShape, sizeOf, type Tensor } from "../tensor.ts";
+import {
+  declaredParams,
+  describeModel,
+  type Model,
+  type ModelDescription,
+  modelParams,
+} from "../models/model.ts";
+import { sameShape, type Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
-import { normalValues } from "../../kernels/random.ts";
 
 /** Options of {@link loadModel}. */
 export interface LoadOptions extends FileSystemOptions {
@@ -54,85 +62,51 @@ export interface LoadOptions extends FileSystemOptions {
  * assertEquals(await read(gpu, logits(packed, ids)), await read(gpu, logits(wide, ids)));
  * ```
  */
-export async function loadModel<P extends object = object>(
+export async function loadModel<P extends object = object, I extends object = TokenInput>(
   gpu: Gpu,
   folder: string,
   options: LoadOptions = {},
-): Promise<Model<P>> {
+): Promise<Model<P, I>> {
   const { storage = "f32" } = options;
   const file = `${folder}/config.json`;
-  const model = describeModel(await readJson(file, options), { families, file });
-  const { family, config } = model;
+  const model = describeModel<I>(await readJson(file, options), { families, file });
   await using checkpoint = await openCheckpoint(folder, options);
-  const shapes = family.shapes(config);
+  checkCheckpoint(checkpoint, { model, file });
+  const params = new Map<Path, Tensor>();
+  for (const [path, { key, shape }] of modelParams(model)) {
+    const packed = storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
+    const values = packed
+      ? new Uint16Array((await checkpoint.read(key)).buffer)
+      : await checkpoint.readF32(key);
+    params.set(path, upload(gpu, values, { shape, label: path }));
+  }
+  await checkAllocations(gpu);
+  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
+}
+
+/** Refuses a checkpoint whose tensors are not those that the model declares. */
+function checkCheckpoint<I extends object>(
+  checkpoint: SafetensorsFile,
+  { model, file }: { readonly model: ModelDescription<I>; readonly file: string },
+): void {
+  const { name: family, ignored = [] } = model.family;
   const invalid = (key: string, rule: string, seen: string): Error =>
     new DataError(`Cannot load "${key}" of "${checkpoint.path}" as ${rule}: ${seen}`);
+  const declared = [...declaredParams(model).values()], keys = new Set(declared.map(({ key }) => key));
   for (const name of checkpoint.names) {
-    if (shapes.has(name) || family.ignores?.(name, config)) continue;
-    throw invalid(name, `"${file}" describes a ${family.name} without it`, "check that both belong together");
+    if (keys.has(name) || ignored.some((pattern) => pattern.test(name))) continue;
+    throw invalid(name, `"${file}" describes a ${family} without it`, "check that both belong together");
   }
-  for (const [path, shape] of shapes) {
-    const stored = checkpoint.specs.get(path);
+  for (const { key, shape, tiedTo } of declared) {
+    const stored = checkpoint.specs.get(key);
     if (stored === undefined) {
-      throw invalid(
-        path,
-        `"${file}" describes a ${family.name} that needs it`,
-        "it is missing; check that both belong together",
-      );
+      if (tiedTo !== undefined) continue;
+      const seen = "it is missing; check that both belong together";
+      throw invalid(key, `"${file}" describes a ${family} that needs it`, seen);
     }
     if (!sameShape(stored.shape, shape)) {
-      throw invalid(
-        path,
-        `"${file}" gives it the shape [${shape.join(", ")}]`,
-        `it has [${stored.shape.join(", ")}]`,
-      );
+      const rule = `"${file}" gives it the shape [${shape.join(", ")}]`;
+      throw invalid(key, rule, `it has [${stored.shape.join(", ")}]`);
     }
   }
-  const params = new Map<Path, Tensor>();
-  for (const [path, shape] of shapes) {
-    const packed = storage === "file" && shape.length === 2 && checkpoint.specs.get(path)!.dtype === "BF16";
-    const values = packed
-      ? new Uint16Array((await checkpoint.read(path)).buffer)
-      : await checkpoint.readF32(path);
-    params.set(path, upload(gpu, values, { shape, label: path }));
-  }
-  await checkAllocations(gpu);
-  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
-}
-
-/**
- * Makes a model with random weights, to train it from scratch.
- *
- * Matrices are normal with the family's standard deviation, norms are one, biases zero.
- *
- * @param gpu The device that will hold the parameters
- * @param options `source`: content of a `config.json`; `seed`: the same seed gives the same bits
- * @returns The model
- * @throws {TypeError} When the family is unknown or a value of the configuration does not fit
- */
-export async function newModel<P extends object = object>(
-  gpu: Gpu,
-  { source, seed }: { readonly source: Readonly<Record<string, unknown>>; readonly seed: number },
-): Promise<Model<P>> {
-  const model = describeModel(source, { families, file: "config.json" });
-  const params = new Map<Path, Tensor>();
-  let stream = 0;
-  for (const [path, shape] of model.family.shapes(model.config)) {
-    const size = sizeOf(shape), deviation = model.family.normal(path);
-    const values = path.endsWith(".bias")
-      ? new Float32Array(size)
-      : deviation === null
-      ? new Float32Array(size).fill(1)
-      : normalValues({ size, key: [seed >>> 0, stream++] }).map((x) => x * deviation);
-    params.set(path, upload(gpu, values, { shape, label: path }));
-  }
-  await checkAllocations(gpu);
-  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
-}
-
-/** More scores at a time make the products of the head faster, up to a point. */
-const SCORES = 2 ** 29;
-
-function scoreBytes({ device: { limits } }: Gpu): number {
-  return Math.min(SCORES, limits.maxStorageBufferBindingSize);
 }

@@ -5,6 +5,7 @@
  */
 
 import { checkAllocations, type Gpu } from "../runtime/device.ts";
+import type { TokenInput } from "../models/family.ts";
 import type { Model } from "../models/model.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
@@ -76,11 +77,11 @@ export interface MergeOptions {
  * ]);
  * ```
  */
-export async function mergeAdapter<P extends object>(
+export async function mergeAdapter<P extends object, I extends object = TokenInput>(
   gpu: Gpu,
-  model: Model<P>,
+  model: Model<P, I>,
   { paths }: MergeOptions = {},
-): Promise<Model<P>> {
+): Promise<Model<P, I>> {
   const leaves = flatten(model.params), modules = new Set([...leaves.keys()].map(moduleOf));
   const unknown = paths?.find((path) => !modules.has(path));
   if (unknown !== undefined) {

@@ -11,7 +11,7 @@ import { toBf16, toF16 } from "../data/floats.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../runtime/record.ts";
-import type { Model } from "../models/model.ts";
+import { type Model, modelParams } from "../models/model.ts";
 import { flatten } from "../tree.ts";
 
 /** How {@link saveModel} stores floats, in the words of `config.json`. */
@@ -40,9 +40,9 @@ const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
  * @throws {RangeError} When a value is not finite
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
-export async function saveModel(
+export async function saveModel<I extends object>(
   gpu: Gpu,
-  model: Model,
+  model: Model<object, I>,
   options: SaveOptions & { readonly folder: string },
 ): Promise<void> {
   const { folder, files = new Map(), fileSystem = hostFileSystem() } = options;
@@ -62,10 +62,11 @@ export async function saveModel(
         `Cannot save "${name}" to "${folder}" as its values must be finite: train again from a checkpoint before they were not`,
       );
     });
-    const tensors = [...leaves].map(([name, leaf], i) => {
+    const declared = modelParams(model);
+    const tensors = [...leaves].map(([path, leaf], i) => {
       const as = options.dtype === undefined && leaf.dtype === "bf16" ? "bfloat16" : dtype;
       const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
-      return { name, shape: leaf.shape, dtype: STORED[as], data };
+      return { name: declared.get(path)?.key ?? path, shape: leaf.shape, dtype: STORED[as], data };
     });
     await writeSafetensors(`${temporary}/model.safetensors`, tensors, {
       metadata: { format: "pt" },
@@ -74,7 +75,7 @@ export async function saveModel(
     const { torch_dtype: _, ...source } = model.source;
     const config = {
       ...source,
-      architectures: [model.family.architecture],
+      architectures: [model.architecture],
       model_type: model.family.name,
       dtype,
     };

@@ -8,13 +8,14 @@ import { createBuffer, type Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed, planFor, record, type Recording } from "../runtime/record.ts";
-import { hiddenStates, type Model } from "../models/model.ts";
+import { headOf, type Model } from "../models/model.ts";
+import { features } from "../models/tasks.ts";
 import { linear } from "../nn/linear.ts";
 import { embedding } from "../ops/embedding.ts";
 import { reshape } from "../ops/movement.ts";
 import { leaf, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
-import { threefry2x32 } from "../../kernels/random.ts";
+import { sampleToken } from "./sample.ts";
 
 /** Options of {@link generate}. */
 export interface GenerateOptions {
@@ -51,29 +52,14 @@ export async function* generate(
 ): AsyncGenerator<number, void, undefined> {
   const { prompt, maxTokens, temperature = 0, topK, seed = 0, stop = [] } = options;
   const ids = [...prompt];
-  if (ids.length === 0) throw new RangeError('Cannot generate as "prompt" is empty: give at least one id');
-  const bad = ids.find((id) => !(id >= 0 && id < model.vocabSize));
-  if (bad !== undefined) {
-    throw new RangeError(`Cannot generate as prompt ids are below ${model.vocabSize}: got ${bad}`);
-  }
-  const must = (holds: boolean, name: string, rule: string, seen: unknown): void => {
-    if (!holds) throw new RangeError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
-  };
-  must(Number.isSafeInteger(maxTokens) && maxTokens >= 0, "maxTokens", "a whole number from 0", maxTokens);
-  must(temperature >= 0 && temperature < Infinity, "temperature", "a number from 0", temperature);
-  must(
-    topK === undefined || (Number.isSafeInteger(topK) && topK >= 1),
-    "topK",
-    "a whole number above 0",
-    topK,
-  );
+  checkOptions(model, { ids, maxTokens, temperature, topK });
   // One length serves the whole text, and a power of two serves many texts: each is planned and compiled once.
   const length = Math.min(2 ** Math.ceil(Math.log2(ids.length + maxTokens)), model.maxLength);
   const runner = await createRunner(gpu, model, length);
   try {
-    for (let n = 0; n < maxTokens; n++) {
+    for (let position = 0; position < maxTokens; position++) {
       const scores = await runner.scores(ids.slice(-length));
-      const id = choose(scores, { temperature, topK, seed, position: n });
+      const id = sampleToken(scores, { temperature, topK, seed, position });
       ids.push(id);
       yield id;
       if (stop.includes(id)) return;
@@ -81,6 +67,36 @@ export async function* generate(
   } finally {
     runner.destroy();
   }
+}
+
+function checkOptions(
+  model: Model,
+  { ids, maxTokens, temperature, topK }: {
+    readonly ids: readonly number[];
+    readonly maxTokens: number;
+    readonly temperature: number;
+    readonly topK: number | undefined;
+  },
+): void {
+  const head = headOf(model);
+  if (head.task !== "nextToken") {
+    throw new TypeError(
+      `Cannot generate with "${model.architecture}" as its task must be nextToken: it is ${head.task}`,
+    );
+  }
+  if (ids.length === 0) throw new RangeError('Cannot generate as "prompt" is empty: give at least one id');
+  const [vocabSize] = head.output(model.params).weight.shape;
+  const bad = ids.find((id) => !(id >= 0 && id < vocabSize));
+  if (bad !== undefined) {
+    throw new RangeError(`Cannot generate as prompt ids are below ${vocabSize}: got ${bad}`);
+  }
+  const must = (holds: boolean, name: string, rule: string, seen: unknown): void => {
+    if (!holds) throw new RangeError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
+  };
+  must(Number.isSafeInteger(maxTokens) && maxTokens >= 0, "maxTokens", "a whole number from 0", maxTokens);
+  must(temperature >= 0 && temperature < Infinity, "temperature", "a number from 0", temperature);
+  const counts = topK === undefined || (Number.isSafeInteger(topK) && topK >= 1);
+  must(counts, "topK", "a whole number above 0", topK);
 }
 
 interface Runner {
@@ -92,9 +108,10 @@ interface Runner {
 async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Runner> {
   const idLeaf = leaf("ids", { shape: [1, length], dtype: "i32" });
   const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });
-  const states = hiddenStates(model, idLeaf);
+  const states = features(model, { inputIds: idLeaf });
   const last = embedding(reshape(states, [length, states.shape[2]]), lastLeaf); // [1, C]
-  const plan = planFor(gpu, [linear(last, { weight: model.family.head(model.params) })]);
+  const scores = linear(last, headOf(model).output(model.params), model); // [1, V]
+  const plan = planFor(gpu, [scores]);
   const buffers = new Map<Path, GPUBuffer>(
     [idLeaf, lastLeaf].map((l) => {
       const { path } = l.attrs as { path: Path };
@@ -112,7 +129,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
       checkUnconsumed(plan);
       recording.replay(1);
       return new Float32Array(
-        (await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: 4 * model.vocabSize }]))[0],
+        (await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: bytesOf(scores) }]))[0],
       );
     },
     destroy() {
@@ -120,19 +137,4 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
       for (const buffer of buffers.values()) buffer.destroy();
     },
   };
-}
-
-function choose(
-  scores: Float32Array,
-  options: { temperature: number; topK?: number; seed: number; position: number },
-): number {
-  const { temperature, topK, seed, position } = options;
-  if (temperature === 0) return scores.reduce((best, s, i) => s > scores[best] ? i : best, 0);
-  const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b).slice(0, topK);
-  const weights = order.map((i) => Math.exp((scores[i] - scores[order[0]]) / temperature));
-  const total = weights.reduce((a, b) => a + b, 0);
-  const [bits] = threefry2x32([seed >>> 0, 0x67656e], [position, 0]);
-  let left = bits / 2 ** 32 * total;
-  const at = weights.findIndex((w) => (left -= w) < 0);
-  return order[at < 0 ? order.length - 1 : at];
 }

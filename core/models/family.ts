@@ -1,95 +1,77 @@
 /**
- * What a model family is, and how its `config.json` is read.
+ * What a model family is: a configuration, parameters, hidden states, and the heads that tasks need.
  *
  * @module
  */
 
+import type { LinearParams } from "../nn/linear.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Path } from "../tree.ts";
+import type { ConfigReader } from "./config_reader.ts";
 
-/** A model family: one file, and one row of the table in `models/mod.ts`. */
-// deno-lint-ignore no-explicit-any
-export interface Family<C = any, P = any> {
-  /** `model_type` of `config.json`. */
-  readonly name: string;
-  /** Entry of `architectures` in `config.json`. */
-  readonly architecture: string;
-  /** Reads and checks the configuration. */
-  parse(read: ConfigReader): C;
-  /** Shape of every parameter, by checkpoint key. */
-  shapes(config: C): ReadonlyMap<Path, readonly number[]>;
-  /** Whether a checkpoint may hold this key without it being a parameter. */
-  ignores?(key: Path, config: C): boolean;
-  /** From ids i32 [B, T] to hidden states f32 [B, T, C], before the head. */
-  hidden(params: P, ids: Tensor, options: { readonly config: C; readonly loraScale?: number }): Tensor;
-  /** The head, f32 or bf16 [V, C]: scores are its products with hidden states. */
-  head(params: P): Tensor;
-  /** Longest sequence, in tokens. */
-  maxLength(config: C): number;
-  /** Entries of the vocabulary. */
-  vocabSize(config: C): number;
-  /** Standard deviation that a new parameter starts with; null for ones. */
-  normal(path: Path): number | null;
+/** What a model is for: the next token, a class of a sequence, of each token or of an image. */
+export type Task = "nextToken" | "sequenceClass" | "tokenClass" | "imageClass";
+
+/** What a model of text reads. */
+export interface TokenInput {
+  /** i32 [B, T]. */
+  readonly inputIds: Tensor;
 }
 
-/** A checked view of `config.json`. */
-export interface ConfigReader {
-  /** A number above 0. */
-  number(key: string, fallback?: number): number;
-  /** A whole number above 0. */
-  count(key: string, fallback?: number): number;
-  /** A text. */
-  string(key: string, fallback?: string): string;
-  /** True or false. */
-  boolean(key: string, fallback: boolean): boolean;
-  /** A record, or null where the key is absent. */
-  record(key: string): Readonly<Record<string, unknown>> | null;
-  /** An error that names the file, the key, the rule and what was seen. */
-  error(key: string, rule: string, seen: unknown): Error;
+/** What a model of images reads. */
+export interface ImageInput {
+  /** f32 [B, channels, height, width]. */
+  readonly pixelValues: Tensor;
+}
+
+/** Options of a family's hidden states. */
+export interface HiddenOptions<C extends object = object> {
+  /** The family's view of `config.json`. */
+  readonly config: C;
+  /** alpha / r where the parameters hold LoRA pairs. */
+  readonly loraScale?: number;
 }
 
 /**
- * Wraps a parsed `config.json`.
- *
- * @param json Its content
- * @param file Its path, for errors
- * @returns The reader; each getter throws when a value is missing or of the wrong kind
+ * A model family: one file, and one row of the table in `models/mod.ts`. It says nothing about ids, a vocabulary or a
+ * loss: `I` is what it reads, and heads say what it is for.
  */
-export function configReader(json: Readonly<Record<string, unknown>>, file: string): ConfigReader {
-  const error = (key: string, rule: string, seen: unknown): Error =>
-    new TypeError(`Cannot read "${key}" of "${file}" as ${rule}: ${JSON.stringify(seen) ?? "it is missing"}`);
-  return {
-    error,
-    number(key, fallback) {
-      const value = json[key] ?? fallback;
-      if (typeof value !== "number" || !(value > 0)) {
-        throw error(key, "it must be a positive number", json[key]);
-      }
-      return value;
-    },
-    count(key, fallback) {
-      const value = json[key] ?? fallback;
-      if (!(Number.isSafeInteger(value) && value as number > 0)) {
-        throw error(key, "it must be a whole number above 0", json[key] ?? fallback);
-      }
-      return value as number;
-    },
-    string(key, fallback) {
-      const value = json[key] ?? fallback;
-      if (typeof value !== "string") throw error(key, "it must be a string", json[key]);
-      return value;
-    },
-    boolean(key, fallback) {
-      const value = json[key] ?? fallback;
-      if (typeof value !== "boolean") throw error(key, "it must be true or false", json[key]);
-      return value;
-    },
-    record(key) {
-      const value = json[key] ?? null;
-      if (value !== null && (typeof value !== "object" || Array.isArray(value))) {
-        throw error(key, "it must be a record", value);
-      }
-      return value as Readonly<Record<string, unknown>> | null;
-    },
-  };
+export interface Family<C extends object = object, P extends object = object, I extends object = object> {
+  /** `model_type` of `config.json`. */
+  readonly name: string;
+  /** Reads and checks the configuration. */
+  parse(read: ConfigReader): C;
+  /** Declares the parameters, all but those of heads (see `core/nn/params.ts`). */
+  params(config: C): object;
+  /** Checkpoint keys that are no parameters, such as stored tables. */
+  readonly ignored?: readonly RegExp[];
+  /** Longest sequence, in positions; no limit when absent. */
+  maxLength?(config: C): number;
+  /** From input to hidden states, f32 [B, T, C]. */
+  hidden(params: P, input: I, options: HiddenOptions<C>): Tensor;
+  /** Heads by their entry of `architectures` in `config.json`; the first serves where there is none. */
+  readonly heads: { readonly [architecture: string]: Head<C, P, I> };
+}
+
+/** What a task adds to a family: parameters of its own, and a last linear layer. */
+export interface Head<C extends object = object, P extends object = object, I extends object = object> {
+  /** What the head is for. */
+  readonly task: Task;
+  /** Declares the parameters that the family alone does not have. */
+  params(config: C): object;
+  /** What the last linear layer reads, f32 [..., C], from hidden states f32 [B, T, C]; those when absent. */
+  features?(hidden: Tensor, options: FeatureOptions<C, P, I>): Tensor;
+  /** The last linear layer: scores are what it makes of features. */
+  output(params: P): LinearParams;
+}
+
+/** What a head's features may depend on besides hidden states. */
+export interface FeatureOptions<
+  C extends object = object,
+  P extends object = object,
+  I extends object = object,
+> extends HiddenOptions<C> {
+  /** Parameters of family and head. */
+  readonly params: P;
+  /** What the family has read. */
+  readonly input: I;
 }

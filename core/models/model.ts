@@ -1,28 +1,27 @@
 /**
- * A model: a family, its configuration and its parameters, as plain data.
+ * A model: a family with one of its heads, a configuration and parameters, as plain data.
  *
  * @module
  */
 
-import { linear } from "../nn/linear.ts";
-import { nextLabels } from "../ops/cross_entropy.ts";
-import { linearCrossEntropy } from "../ops/linear_cross_entropy.ts";
+import { type ListedParam, listParams } from "../nn/params.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
-import { configReader, type Family } from "./family.ts";
+import { type ConfigReader, configReader } from "./config_reader.ts";
+import type { Family, Head, TokenInput } from "./family.ts";
 
-/** A causal language model. */
-export interface Model<P extends object = object> {
+/** A model: what `I` it reads depends on its family. */
+export interface Model<P extends object = object, I extends object = TokenInput> {
   /** What kind of model it is. */
-  readonly family: Family;
+  readonly family: Family<object, object, I>;
+  /** Entry of `architectures` in `config.json`: the family's head that it has. */
+  readonly architecture: string;
   /** The family's view of `config.json`. */
-  readonly config: unknown;
+  readonly config: object;
   /** Parameters by nested name. */
   readonly params: P;
-  /** Longest sequence, in tokens. */
+  /** Longest sequence, in positions; Infinity where the family has no limit. */
   readonly maxLength: number;
-  /** Entries of the vocabulary. */
-  readonly vocabSize: number;
   /** Content of its `config.json`, written back when it is saved. */
   readonly source: Readonly<Record<string, unknown>>;
   /** alpha / r where the parameters hold LoRA pairs. */
@@ -33,77 +32,97 @@ export interface Model<P extends object = object> {
   readonly trainable?: (path: Path) => boolean;
 }
 
+/** Families by `model_type`. */
+export interface Families {
+  /** The family of a `model_type`. */
+  readonly [modelType: string]: Family;
+}
+
+/** A model without parameters. */
+export type ModelDescription<I extends object = TokenInput> = Omit<Model<object, I>, "params">;
+
 /**
  * Reads a configuration: everything of a model but its parameters.
  *
  * @param source Content of `config.json`
  * @param options The families to choose from, and the file's path for errors
- * @returns The model without parameters
+ * @returns The model without parameters; it is up to the caller to know what it reads
  * @throws {TypeError} When the family is unknown, or a value is missing or of the wrong kind
  */
-export function describeModel(
+export function describeModel<I extends object = TokenInput>(
   source: Readonly<Record<string, unknown>>,
-  { families, file }: { readonly families: { readonly [modelType: string]: Family }; readonly file: string },
-): Omit<Model, "params"> {
+  { families, file }: { readonly families: Families; readonly file: string },
+): ModelDescription<I> {
   const read = configReader(source, file);
   const type = read.string("model_type");
   if (!Object.hasOwn(families, type)) {
     throw read.error("model_type", `it must be one of ${Object.keys(families).join(", ")}`, type);
   }
   const family = families[type];
-  const config: unknown = family.parse(read);
-  return { family, config, source, maxLength: family.maxLength(config), vocabSize: family.vocabSize(config) };
+  const config = family.parse(read), architecture = readArchitecture(read, family);
+  return { family, architecture, config, source, maxLength: family.maxLength?.(config) ?? Infinity };
 }
 
-/** A batch of token ids. */
-export interface TokenBatch {
-  /** i32 [B, T]. */
-  readonly inputIds: Tensor;
-  /** i32 [B, T]: the same ids; -100 where nothing is to be learned. The loss shifts them. */
-  readonly labels: Tensor;
+function readArchitecture(read: ConfigReader, { heads }: Family): string {
+  const names = Object.keys(heads), wanted = read.strings("architectures") ?? [names[0]];
+  const found = wanted.find((name) => Object.hasOwn(heads, name));
+  if (found === undefined) {
+    throw read.error("architectures", `it must have one of ${names.join(", ")}`, wanted);
+  }
+  return found;
 }
 
 /**
- * Scores of the next token at every position.
+ * The head that a model has.
  *
- * @param model The model; `params` may be any tree of its shape
- * @param ids i32 [B, T]
- * @returns f32 [B, T, V]
- * @throws {RangeError} When the sequence is longer than the model allows
+ * @param model The model, with or without parameters
+ * @returns The head
  */
-export function logits(model: Model, ids: Tensor): Tensor {
-  return linear(hiddenStates(model, ids), { weight: model.family.head(model.params) });
+export function headOf<I extends object>(
+  { family, architecture }: Pick<Model<object, I>, "family" | "architecture">,
+): Head<object, object, I> {
+  return family.heads[architecture];
+}
+
+/**
+ * Lists the parameters that a model has.
+ *
+ * @param model The model, with or without parameters
+ * @returns Path to declaration, tied parameters left out
+ */
+export function modelParams<I extends object>(
+  model: Pick<Model<object, I>, "family" | "architecture" | "config">,
+): Map<Path, ListedParam> {
+  return new Map([...declaredParams(model)].filter(([, { tiedTo }]) => tiedTo === undefined));
+}
+
+/**
+ * Lists everything that a model declares.
+ *
+ * @param model The model, with or without parameters
+ * @returns Path to declaration, tied parameters included
+ */
+export function declaredParams<I extends object>(
+  model: Pick<Model<object, I>, "family" | "architecture" | "config">,
+): Map<Path, ListedParam> {
+  return listParams({ ...model.family.params(model.config), ...headOf(model).params(model.config) });
 }
 
 /**
  * Hidden states before the head.
  *
- * @param model The model
- * @param ids i32 [B, T]
+ * @param model The model; `params` may be any tree of its shape
+ * @param input What it reads: of a model of text `{ inputIds }`, i32 [B, T]
  * @returns f32 [B, T, C]
  * @throws {RangeError} When the sequence is longer than the model allows
  */
-export function hiddenStates(model: Model, ids: Tensor): Tensor {
-  const length = ids.shape[1];
-  if (length > model.maxLength) {
+export function hiddenStates<I extends object>(model: Model<object, I>, input: I): Tensor {
+  const { family, config, params, maxLength, loraScale } = model;
+  const length = "inputIds" in input ? (input as TokenInput).inputIds.shape[1] : 0;
+  if (length > maxLength) {
     throw new RangeError(
-      `Cannot run "${model.family.name}" on ${length} tokens as max_position_embeddings is ${model.maxLength}: use shorter sequences`,
+      `Cannot run "${family.name}" on ${length} tokens as max_position_embeddings is ${maxLength}: use shorter sequences`,
     );
   }
-  return model.family.hidden(model.params, ids, { config: model.config, loraScale: model.loraScale });
-}
-
-/**
- * The loss of next-token prediction, for training and evaluation.
- *
- * @param model The model
- * @returns From parameters and a batch to the mean loss over labelled positions, in nats
- */
-export function nextTokenLoss<P extends object>(model: Model<P>): (params: P, batch: TokenBatch) => Tensor {
-  return (params, { inputIds, labels }) =>
-    linearCrossEntropy(hiddenStates({ ...model, params }, inputIds), {
-      weight: model.family.head(params),
-      labels: nextLabels(labels),
-      bytes: model.scoreBytes,
-    });
+  return family.hidden(params, input, { config, loraScale });
 }

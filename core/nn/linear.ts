@@ -8,34 +8,67 @@ import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
 import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
+import { normal, optional, type ParamSpec, zeros } from "./params.ts";
 
-/** Parameters of a linear layer, named as in PyTorch and PEFT. */
-export interface LinearParams {
+/** A linear layer, named as in PyTorch and PEFT. */
+export interface Linear<T> {
   /** f32 or bf16 [out, in]. */
-  readonly weight: Tensor;
+  readonly weight: T;
   /** f32 [out]. */
-  readonly bias?: Tensor;
-  /** f32 [r, in]. */
-  readonly lora_A?: { readonly weight: Tensor };
-  /** f32 [out, r]. */
-  readonly lora_B?: { readonly weight: Tensor };
+  readonly bias?: T;
+  /** f32 [r, in]; an adapter adds it. */
+  readonly lora_A?: { readonly weight: T };
+  /** f32 [out, r]; an adapter adds it. */
+  readonly lora_B?: { readonly weight: T };
+}
+
+/** Declaration of a linear layer. */
+export type LinearSpec = Linear<ParamSpec>;
+
+/** Parameters of a linear layer. */
+export type LinearParams = Linear<Tensor>;
+
+/** The factor of LoRA pairs. */
+export interface LoraOptions {
+  /** alpha / r; 1 when absent. */
+  readonly loraScale?: number;
 }
 
 /**
- * `x W^T + b`, plus `scale (x A^T) B^T` where the layer has a LoRA pair.
+ * Declares a linear layer.
+ *
+ * @param sizes Channels of output and input
+ * @param options `bias`: whether it adds one; false when absent
+ * @returns The declaration
+ */
+export function linearParams(
+  [out, width]: readonly [out: number, width: number],
+  { bias = false }: { readonly bias?: boolean } = {},
+): LinearSpec {
+  return { weight: normal([out, width]), bias: optional(bias, zeros([out])) };
+}
+
+/**
+ * `x W^T + b`, plus `loraScale (x A^T) B^T` where the layer has a LoRA pair.
  *
  * Source: Hu et al., "LoRA", arXiv 2106.09685, equation 3.
  *
  * @param x f32 [..., in]
  * @param params The layer's parameters
- * @param options `loraScale`: alpha / r; 1 when absent
+ * @param options The factor of LoRA pairs
  * @returns f32 [..., out]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { linear, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const y = linear(tensor([1, 2], [1, 2]), { weight: tensor([3, 4], [1, 2]), bias: tensor([5]) });
+ * assertEquals([...await read(gpu, y)], [16]);
+ * ```
  */
-export function linear(
-  x: Tensor,
-  params: LinearParams,
-  options: { readonly loraScale?: number } = {},
-): Tensor {
+export function linear(x: Tensor, params: LinearParams, options: LoraOptions = {}): Tensor {
   const { weight, bias, lora_A, lora_B } = params;
   const width = x.shape.at(-1)!;
   const rows = reshape(x, [x.shape.reduce((n, d) => n * d, 1) / width, width]);

@@ -1,61 +1,99 @@
 /**
- * Angles of rotary position embedding.
+ * Rotary position embedding: tables of angles.
  *
  * @module
  */
 
 import { type Tensor, tensor } from "../tensor.ts";
 
-/** How positions become angles. */
-export interface RopeOptions {
-  /** Base of the geometric series of wavelengths, 10000 in the paper. */
-  readonly theta: number;
-  /** Elements of a head, D. */
-  readonly dim: number;
-  /** Positions T. */
-  readonly length: number;
-  /** Stretches long wavelengths, as Llama 3.1 does. */
-  readonly llama3?: {
-    readonly factor: number;
-    readonly lowFreqFactor: number;
-    readonly highFreqFactor: number;
-    readonly originalLength: number;
-  };
+/** Interpolation between frequencies as they are and divided by a factor, as in Llama 3.1. */
+export interface Llama3Scaling {
+  /** Which rule it is. */
+  readonly type: "llama3";
+  /** Divisor of low frequencies. */
+  readonly factor: number;
+  /** A frequency with fewer periods than this in the original length is divided. */
+  readonly lowFreqFactor: number;
+  /** A frequency with more periods than this in the original length stays. */
+  readonly highFreqFactor: number;
+  /** Positions that the model was pretrained on. */
+  readonly originalLength: number;
 }
 
-/** One tensor pair for each setting: the planner then sees one constant, not one a layer. */
-const tables = new Map<string, { readonly cos: Tensor; readonly sin: Tensor }>();
+/** How positions become angles. */
+export interface RopeConfig {
+  /** Base of the geometric series of frequencies, 10000 in the paper. */
+  readonly theta: number;
+  /** Elements of a head, D; even. */
+  readonly dim: number;
+  /** How frequencies change for sequences longer than in pretraining; they stay when absent. */
+  readonly scaling?: Llama3Scaling;
+}
+
+/** Cosines and sines of the angle of each position and pair of channels. */
+export interface RopeTables {
+  /** f32 [T, D / 2]. */
+  readonly cos: Tensor;
+  /** f32 [T, D / 2]. */
+  readonly sin: Tensor;
+}
 
 /**
- * Tables of cosines and sines, computed in float64.
+ * The frequency of each pair of channels.
  *
- * Source: Su et al., arXiv 2104.09864, section 3.4.2.
+ * Source: Su et al., "RoFormer", arXiv 2104.09864, section 3.4.2; for `llama3` the code of `transformers`,
+ * `_compute_llama3_parameters`.
  *
- * @param options Base, head size, positions
- * @returns f32 [T, D / 2] each
+ * @param config Base, head size, scaling
+ * @returns Radians a position, D / 2 numbers
  */
-export function ropeTables(options: RopeOptions): { readonly cos: Tensor; readonly sin: Tensor } {
-  const key = JSON.stringify(options);
-  const known = tables.get(key);
-  if (known !== undefined) return known;
-  const { theta, dim, length, llama3 } = options;
-  const half = dim / 2;
+export function ropeFrequencies({ theta, dim, scaling }: RopeConfig): readonly number[] {
+  return Array.from({ length: dim / 2 }, (_, i) => {
+    const frequency = theta ** (-2 * i / dim);
+    if (scaling === undefined) return frequency;
+    const { factor, lowFreqFactor, highFreqFactor, originalLength } = scaling;
+    const periods = originalLength * frequency / (2 * Math.PI);
+    const mix = (periods - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
+    const share = Math.min(1, Math.max(0, mix));
+    return share * frequency + (1 - share) * frequency / factor;
+  });
+}
+
+/** Tables by configuration and length. Equal tensors are one constant of a plan only if they are the same object. */
+const computed = new WeakMap<RopeConfig, Map<number, RopeTables>>();
+
+/**
+ * Tables of cosines and sines, computed in float64. The same configuration object and length give the same tensors.
+ *
+ * @param config Base, head size, scaling
+ * @param options `length`: positions T
+ * @returns f32 [T, D / 2] each
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { read, openGpu, ropeTables } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const { cos } = ropeTables({ theta: 10000, dim: 2 }, { length: 2 });
+ * assertEquals([...await read(gpu, cos)], [1, Math.fround(Math.cos(1))]);
+ * ```
+ */
+export function ropeTables(config: RopeConfig, { length }: { readonly length: number }): RopeTables {
+  const known = computed.get(config) ?? new Map<number, RopeTables>();
+  computed.set(config, known);
+  if (!known.has(length)) known.set(length, tablesOf(ropeFrequencies(config), length));
+  return known.get(length)!;
+}
+
+function tablesOf(frequencies: readonly number[], length: number): RopeTables {
+  const half = frequencies.length;
   const cos = new Float32Array(length * half), sin = new Float32Array(length * half);
-  for (let i = 0; i < half; i++) {
-    let frequency = theta ** (-2 * i / dim);
-    if (llama3 !== undefined) {
-      const { factor, lowFreqFactor, highFreqFactor, originalLength } = llama3;
-      const turns = originalLength * frequency / (2 * Math.PI);
-      const mix = (turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
-      const share = Math.min(1, Math.max(0, mix));
-      frequency = share * frequency + (1 - share) * frequency / factor;
-    }
-    for (let t = 0; t < length; t++) {
+  for (let t = 0; t < length; t++) {
+    frequencies.forEach((frequency, i) => {
       cos[t * half + i] = Math.cos(t * frequency);
       sin[t * half + i] = Math.sin(t * frequency);
-    }
+    });
   }
-  const pair = { cos: tensor(cos, [length, half]), sin: tensor(sin, [length, half]) };
-  tables.set(key, pair);
-  return pair;
+  return { cos: tensor(cos, [length, half]), sin: tensor(sin, [length, half]) };
 }

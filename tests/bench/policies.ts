@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type Gpu, type Model, newModel, type Signal } from "@firn/train";
+import { type Gpu, type Model, modelParams, newModel, type Signal, sizeOf } from "@firn/train";
 import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { earlyStopping } from "@firn/train/policies";
@@ -113,8 +113,7 @@ async function main(): Promise<void> {
   const printed: string[] = [];
   say(`${gpu.name}, ${Object.entries(machine.versions).map((pair) => pair.join(" ")).join(", ")}`);
   if (gpu.software) say(SOFTWARE);
-  const parameters = [...base.family.shapes(base.config).values()]
-    .reduce((n, shape) => n + shape.reduce((a, b) => a * b, 1), 0);
+  const parameters = [...modelParams(base).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
   say(
     `model     ${flags.model}, ${(parameters / 1e6).toFixed(2)} M parameters${flags.fresh ? ", fresh" : ""}`,
   );

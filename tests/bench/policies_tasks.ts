@@ -10,6 +10,7 @@ import {
   embedding,
   equal,
   type Gpu,
+  headOf,
   hiddenStates,
   IGNORE,
   matmul,
@@ -151,9 +152,10 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
   const judged = batchesOf(examples.test.map(rowOf));
   const ids = tensor(Int32Array.from(letters));
   const right = (params: object, { inputIds, places, wanted }: LabelledBatch): Tensor => {
-    const hidden = hiddenStates({ ...model, params }, inputIds); // [B, T, C]
+    const hidden = hiddenStates({ ...model, params }, { inputIds }); // [B, T, C]
     const states = embedding(reshape(hidden, [batch * length, hidden.shape[2]]), places); // [B, C]
-    const scores = matmul(states, embedding(model.family.head(params), ids), { transposeB: true }); // [B, K]
+    const { weight } = headOf(model).output(params);
+    const scores = matmul(states, embedding(weight, ids), { transposeB: true }); // [B, K]
     const own = sum(multiply(scores, wanted), 1), counts = sum(wanted, 1);
     return sum(multiply(equal(own, max(scores, 1)), counts));
   };

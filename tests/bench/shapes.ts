@@ -12,9 +12,11 @@ import {
   free,
   type FreezePolicy,
   type Gpu,
+  modelParams,
   newModel,
   nextTokenLoss,
   type Precision,
+  sizeOf,
   type Tensor,
   tensor,
   type TokenBatch,
@@ -93,10 +95,7 @@ export async function workOf(
   });
   const state = await training.init(model.params);
   free(model.params);
-  const parameters = [...model.family.shapes(model.config).values()].reduce(
-    (n, s) => n + s.reduce((a, b) => a * b, 1),
-    0,
-  );
+  const parameters = [...modelParams(model).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
   return { training, state, batch: { inputIds, labels: inputIds }, loss, parameters };
 }
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { packDocuments, predictions, tokenWindows } from "../../core/data/batches.ts";
-import type { TokenBatch } from "../../core/models/model.ts";
+import type { TokenBatch } from "../../core/models/tasks.ts";
 import type { Tensor } from "../../core/tensor.ts";
 
 /** Token i is i, so a window's first token tells where it is from. */

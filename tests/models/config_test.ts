@@ -1,10 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { families, type LlamaConfig } from "@firn/train/models";
-import { describeModel } from "../../core/models/model.ts";
+import { describeModel, families, type LlamaConfig } from "@firn/train/models";
 import { llamaSource } from "../train/tiny.ts";
 
 const FILE = "folder/config.json";
 const GOOD = llamaSource({ layers: 2, tied: false });
+const ROPE_KEYS = "rope_type, type, rope_theta, factor, low_freq_factor, high_freq_factor, " +
+  "original_max_position_embeddings, partial_rotary_factor";
 const STRETCHED = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
 
 function describe(source: Readonly<Record<string, unknown>>): LlamaConfig {
@@ -13,24 +14,26 @@ function describe(source: Readonly<Record<string, unknown>>): LlamaConfig {
 
 Deno.test("describeModel takes what transformers leaves out from its defaults", () => {
   const config = describe(GOOD);
-  assertEquals([config.headDim, config.eps, config.ropeTheta, config.maxLength], [8, 1e-6, 10000, 16]);
+  assertEquals([config.headDim, config.eps, config.rope.theta, config.maxLength], [8, 1e-6, 10000, 16]);
   const { num_key_value_heads: _, max_position_embeddings: __, ...less } = GOOD;
   assertEquals([describe(less).kvHeads, describe(less).maxLength], [4, 2048]);
 });
 
 Deno.test("describeModel reads the rotary base where either version of transformers writes it", () => {
-  assertEquals(describe({ ...GOOD, rope_theta: 5e5 }).ropeTheta, 5e5);
+  assertEquals(describe({ ...GOOD, rope_theta: 5e5 }).rope.theta, 5e5);
   assertEquals(
-    describe({ ...GOOD, rope_parameters: { rope_type: "default", rope_theta: 5e5 } }).ropeTheta,
+    describe({ ...GOOD, rope_parameters: { rope_type: "default", rope_theta: 5e5 } }).rope.theta,
     5e5,
   );
 });
 
+const NAMES = "llama, mistral, qwen2, qwen3";
+
 /** Value of a key that replaces the good one, and how the error goes on after naming key and file. */
 const BAD: readonly (readonly [string, unknown, string])[] = [
-  ["model_type", "gpt9", 'it must be one of llama: "gpt9"'],
+  ["model_type", "gpt9", `it must be one of ${NAMES}: "gpt9"`],
   ["model_type", undefined, "it must be a string: it is missing"],
-  ["model_type", "toString", 'it must be one of llama: "toString"'],
+  ["model_type", "toString", `it must be one of ${NAMES}: "toString"`],
   ["hidden_size", undefined, "it must be a whole number above 0: it is missing"],
   ["hidden_size", "32", 'it must be a whole number above 0: "32"'],
   ["hidden_size", -32, "it must be a whole number above 0: -32"],
@@ -47,6 +50,10 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["attention_bias", 1, "it must be true or false: 1"],
   ["rope_scaling", "yarn", 'it must be a record: "yarn"'],
   ["rope_parameters", [1], "it must be a record: [1]"],
+  ["attention_dropout", 0.1, "it must be 0: 0.1"],
+  ["partial_rotary_factor", 0.5, "it must be 1: 0.5"],
+  ["architectures", ["LlamaModel"], 'it must have one of LlamaForCausalLM: ["LlamaModel"]'],
+  ["architectures", "LlamaForCausalLM", 'it must be a list of strings: "LlamaForCausalLM"'],
 ];
 
 for (const [key, value, rest] of BAD) {
@@ -74,11 +81,101 @@ for (
       "it must be a positive number: it is missing",
     ],
     ["rope_parameters", { ...STRETCHED, factor: "8" }, "factor", 'it must be a positive number: "8"'],
+    [
+      "rope_parameters",
+      { full_attention: { rope_theta: 1e6 } },
+      "full_attention",
+      `only ${ROPE_KEYS} are supported: {"rope_theta":1000000}`,
+    ],
+    [
+      "rope_scaling",
+      { type: "default", mrope_section: [2] },
+      "mrope_section",
+      `only ${ROPE_KEYS} are supported: [2]`,
+    ],
+    ["rope_parameters", { partial_rotary_factor: 0.5 }, "partial_rotary_factor", "it must be 1: 0.5"],
     ["rope_parameters", { rope_theta: "1e6" }, "rope_theta", 'it must be a positive number: "1e6"'],
   ] as const
 ) {
   Deno.test(`describeModel refuses ${place} ${JSON.stringify(rope)}`, () => {
     const message = `Cannot read "${place}.${key}" of "${FILE}" as ${rest}`;
     assertEquals(assertThrows(() => describe({ ...GOOD, [place]: rope }), TypeError).message, message);
+  });
+}
+
+type Source = Readonly<Record<string, unknown>>;
+
+/** A configuration of another family, with four heads of two groups in 32 channels and four layers. */
+function sourceOf(model_type: string, changes: Source = {}): Source {
+  return { ...llamaSource({ layers: 4, tied: false }), model_type, ...changes };
+}
+
+function windowsOf(source: Source): unknown {
+  return (describe(source) as LlamaConfig & { readonly windows: unknown }).windows;
+}
+
+Deno.test("describeModel takes the defaults of each family for keys that are absent", () => {
+  const seen = ["llama", "mistral", "qwen2", "qwen3"].map((type) => {
+    const { num_key_value_heads: _, max_position_embeddings: __, ...less } = sourceOf(type, {
+      num_attention_heads: 32,
+      hidden_size: 256,
+    });
+    const { kvHeads, headDim, maxLength } = describe(less);
+    return [kvHeads, headDim, maxLength];
+  });
+  assertEquals(seen, [[32, 8, 2048], [8, 8, 131072], [32, 8, 32768], [32, 128, 32768]]);
+});
+
+Deno.test("describeModel slides a window over every layer of Mistral unless sliding_window is null", () => {
+  assertEquals(windowsOf(sourceOf("mistral")), [4096, 4096, 4096, 4096]);
+  assertEquals(windowsOf(sourceOf("mistral", { sliding_window: 6 })), [6, 6, 6, 6]);
+  assertEquals(windowsOf(sourceOf("mistral", { sliding_window: null })), [null, null, null, null]);
+});
+
+for (const type of ["qwen2", "qwen3"]) {
+  Deno.test(`describeModel slides a window over the upper layers of ${type} where it is in use`, () => {
+    const upper = { sliding_window: 8, max_window_layers: 3 };
+    assertEquals(windowsOf(sourceOf(type, upper)), [null, null, null, null]);
+    const used = { ...upper, use_sliding_window: true };
+    assertEquals(windowsOf(sourceOf(type, used)), [null, null, null, 8]);
+    assertEquals(windowsOf(sourceOf(type, { ...used, sliding_window: null })), [null, null, null, null]);
+    const layer_types = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"];
+    assertEquals(windowsOf(sourceOf(type, { ...used, layer_types })), [8, null, null, 8]);
+  });
+}
+
+const SLIDING = Array(4).fill("sliding_attention");
+for (
+  const [type, changes, key, rest] of [
+    [
+      "qwen2",
+      { layer_types: SLIDING },
+      "layer_types",
+      '"sliding_attention" needs a sliding_window that is in use: ',
+    ],
+    ["mistral", { layer_types: ["chunked"] }, "layer_types", "it must have an entry for each of 4 layers: "],
+    [
+      "qwen3",
+      { layer_types: ["chunked_attention", "full_attention", "full_attention", "full_attention"] },
+      "layer_types",
+      'entries must be "full_attention" or "sliding_attention": "chunked_attention"',
+    ],
+    ["mistral", { sliding_window: 0 }, "sliding_window", "it must be a whole number above 0: 0"],
+    ["mistral", { attention_bias: true }, "attention_bias", "it must be false: true"],
+    ["qwen2", { attention_bias: false }, "attention_bias", "it must be true: false"],
+    ["qwen3", { mlp_bias: true }, "mlp_bias", "it must be false: true"],
+    [
+      "qwen2",
+      { rope_scaling: { type: "yarn", factor: 4 } },
+      "rope_scaling.rope_type",
+      'it must be "default" or ',
+    ],
+    ["qwen3", { attention_dropout: 0.1 }, "attention_dropout", "it must be 0: 0.1"],
+    ["mistral", { hidden_act: "gelu" }, "hidden_act", 'it must be "silu": "gelu"'],
+  ] as const
+) {
+  Deno.test(`describeModel refuses ${type} with ${JSON.stringify(changes)}`, () => {
+    const message = `Cannot read "${key}" of "${FILE}" as ${rest}`;
+    assertThrows(() => describe(sourceOf(type, changes)), TypeError, message);
   });
 }

@@ -78,7 +78,7 @@ const apart: Record<string, (inputs: Inputs) => Tensor> = {
   "an embedding": ({ ids, weight }) => embedding(weight, ids),
   "a norm": ({ x, gain }) => rmsNorm(x, gain, { eps: 1e-5 }),
   "attention": ({ x }) => attention(heads(x), { k: heads(x), v: heads(x) }),
-  "rotary positions": ({ x }) => rotary(heads(x), ropeTables({ theta: 100, dim: C / 2, length: T })),
+  "rotary positions": ({ x }) => rotary(heads(x), ropeTables({ theta: 100, dim: C / 2 }, { length: T })),
   "a sum over channels": ({ x }) => sum(x, -1),
   "a largest value over time and channels": ({ x }) => max(reshape(x, [B, T * C]), -1),
   "probabilities": ({ x }) => softmax(x),

@@ -15,13 +15,12 @@ import {
   type Tensor,
   unflatten,
 } from "@firn/train";
-import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
+import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
 import type { Launch } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";
 import type { TextCache } from "../../core/plan/types.ts";
 import { textCache } from "../../core/plan/lower/kernel_cache.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
-import { describeModel } from "../../core/models/model.ts";
 import { randomOrder } from "../../policies/random.ts";
 import { llamaSource } from "../train/tiny.ts";
 
@@ -29,7 +28,7 @@ const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBin
 const signals = ["gradNorm", "gradDelta", "weightDelta"] as const;
 const model = describeModel(llamaSource({ layers: 8, tied: true }), { families, file: "config.json" });
 const leaves = new Map(
-  [...model.family.shapes(model.config)].map(([path, shape]) => [path, leaf(path, { shape, dtype: "f32" })]),
+  [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
 );
 const params = unflatten(leaves) as object as LlamaParams;
 

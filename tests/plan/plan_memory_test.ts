@@ -1,10 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamW, chain, clipByGlobalNorm, leaf, nextTokenLoss, type Tensor, unflatten } from "@firn/train";
-import { families, type LlamaParams, type TokenBatch } from "@firn/train/models";
+import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
 import type { Plan, Precision } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
-import { describeModel } from "../../core/models/model.ts";
 
 const BATCH = 8, TIME = 1024;
 const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
@@ -25,9 +24,7 @@ const source = {
 function stepPlan(precision: Precision = "f32"): Plan {
   const model = describeModel(source, { families, file: "config.json" });
   const active = new Map(
-    [...model.family.shapes(model.config)].map((
-      [path, shape],
-    ) => [path, leaf(path, { shape, dtype: "f32" })]),
+    [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
   );
   const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [BATCH, TIME], dtype: "i32" });
   const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };

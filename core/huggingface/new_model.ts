@@ -1,0 +1,58 @@
+/**
+ * Models with random weights.
+ *
+ * @module
+ */
+
+import { normalValues } from "../../kernels/random.ts";
+import { configReader } from "../models/config_reader.ts";
+import type { TokenInput } from "../models/family.ts";
+import { families } from "../models/mod.ts";
+import { describeModel, type Model, modelParams } from "../models/model.ts";
+import { checkAllocations, type Gpu } from "../runtime/device.ts";
+import { upload } from "../runtime/record.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { type Path, unflatten } from "../tree.ts";
+
+/**
+ * Makes a model with random weights, to train it from scratch.
+ *
+ * Matrices are normal with the deviation `initializer_range` (0.02 when absent), gains of norms are one, biases zero.
+ *
+ * @param gpu The device that will hold the parameters
+ * @param options `source`: content of a `config.json`; `seed`: the same seed gives the same bits
+ * @returns The model
+ * @throws {TypeError} When the family is unknown or a value of the configuration does not fit
+ */
+export async function newModel<P extends object = object, I extends object = TokenInput>(
+  gpu: Gpu,
+  { source, seed }: { readonly source: Readonly<Record<string, unknown>>; readonly seed: number },
+): Promise<Model<P, I>> {
+  const file = "config.json";
+  const model = describeModel<I>(source, { families, file });
+  const deviation = configReader(source, file).number("initializer_range", 0.02);
+  const params = new Map<Path, Tensor>();
+  let stream = 0;
+  for (const [path, { shape, init }] of modelParams(model)) {
+    const size = sizeOf(shape);
+    const values = init === "normal"
+      ? normalValues({ size, key: [seed >>> 0, stream++] }).map((x) => x * deviation)
+      : new Float32Array(size).fill(init === "ones" ? 1 : 0);
+    params.set(path, upload(gpu, values, { shape, label: path }));
+  }
+  await checkAllocations(gpu);
+  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
+}
+
+/** More scores at a time make the products of the head faster, up to a point. */
+const SCORES = 2 ** 29;
+
+/**
+ * How many bytes of scores the loss of a model may hold at a time.
+ *
+ * @param gpu The device
+ * @returns Bytes that one binding can have
+ */
+export function scoreBytes({ device: { limits } }: Gpu): number {
+  return Math.min(SCORES, limits.maxStorageBufferBindingSize);
+}

@@ -1,0 +1,94 @@
+/**
+ * Checked access to `config.json`.
+ *
+ * @module
+ */
+
+/** A checked view of a JSON record. Getters treat null as absent and throw a `TypeError` that names file and key. */
+export interface ConfigReader {
+  /** A number above 0. */
+  number(key: string, fallback?: number): number;
+  /** A whole number above 0. */
+  count(key: string, fallback?: number): number;
+  /** A whole number above 0, or null where the record says null; the fallback only where the key is absent. */
+  countOrNull(key: string, fallback: number | null): number | null;
+  /** A text. */
+  string(key: string, fallback?: string): string;
+  /** True or false. */
+  boolean(key: string, fallback: boolean): boolean;
+  /** A list of texts, or null where the key is absent. */
+  strings(key: string): readonly string[] | null;
+  /** A record, or null where the key is absent. */
+  record(key: string): Readonly<Record<string, unknown>> | null;
+  /** Refuses every value but one; absent is as good as that one. */
+  only(key: string, value: string | number | boolean): void;
+  /** An error that names the file, the key, the rule and what was seen. */
+  error(key: string, rule: string, seen: unknown): Error;
+}
+
+/**
+ * Wraps a parsed `config.json`.
+ *
+ * @param json Its content
+ * @param file Its path, for errors
+ * @returns The reader; each getter throws when a value is missing or of the wrong kind
+ */
+export function configReader(json: Readonly<Record<string, unknown>>, file: string): ConfigReader {
+  const error = (key: string, rule: string, seen: unknown): Error =>
+    new TypeError(`Cannot read "${key}" of "${file}" as ${rule}: ${JSON.stringify(seen) ?? "it is missing"}`);
+  function value<T>(key: string, rule: Rule<T>, fallback?: T): T {
+    const seen = json[key] ?? fallback;
+    if (!rule.holds(seen)) throw error(key, rule.text, seen);
+    return seen;
+  }
+  return {
+    error,
+    number: (key, fallback) => value(key, NUMBER, fallback),
+    count: (key, fallback) => value(key, COUNT, fallback),
+    countOrNull: (key, fallback) =>
+      json[key] === null
+        ? null
+        : fallback === null && json[key] === undefined
+        ? null
+        : value(key, COUNT, fallback ?? undefined),
+    string: (key, fallback) => value(key, STRING, fallback),
+    boolean: (key, fallback) => value(key, BOOLEAN, fallback),
+    strings: (key) => (json[key] ?? null) === null ? null : value(key, STRINGS),
+    record: (key) => (json[key] ?? null) === null ? null : value(key, RECORD),
+    only(key, allowed) {
+      const seen = json[key] ?? allowed;
+      if (seen !== allowed) throw error(key, `it must be ${JSON.stringify(allowed)}`, seen);
+    },
+  };
+}
+
+interface Rule<T> {
+  readonly text: string;
+  holds(value: unknown): value is T;
+}
+
+const NUMBER: Rule<number> = {
+  text: "it must be a positive number",
+  holds: (value): value is number => typeof value === "number" && value > 0,
+};
+const COUNT: Rule<number> = {
+  text: "it must be a whole number above 0",
+  holds: (value): value is number => Number.isSafeInteger(value) && value as number > 0,
+};
+const STRING: Rule<string> = {
+  text: "it must be a string",
+  holds: (value) => typeof value === "string",
+};
+const BOOLEAN: Rule<boolean> = {
+  text: "it must be true or false",
+  holds: (value) => typeof value === "boolean",
+};
+const STRINGS: Rule<readonly string[]> = {
+  text: "it must be a list of strings",
+  holds: (value): value is string[] => Array.isArray(value) && value.every((one) => typeof one === "string"),
+};
+const RECORD: Rule<Readonly<Record<string, unknown>>> = {
+  text: "it must be a record",
+  holds: (value): value is Record<string, unknown> =>
+    typeof value === "object" && value !== null && !Array.isArray(value),
+};

@@ -1,0 +1,130 @@
+/**
+ * What the configurations of decoders with gated feed-forward layers and rotary positions have in common.
+ *
+ * @module
+ */
+
+import type { RopeConfig } from "../nn/rope.ts";
+import type { ConfigReader } from "./config_reader.ts";
+import { readRope } from "./rope_config.ts";
+
+/** What of `config.json` such a decoder depends on. */
+export interface DecoderConfig {
+  /** Channels C. */
+  readonly hiddenSize: number;
+  /** Channels of the feed-forward layers. */
+  readonly intermediateSize: number;
+  /** Blocks. */
+  readonly layers: number;
+  /** Query heads H. */
+  readonly heads: number;
+  /** Key and value heads G; divides H. */
+  readonly kvHeads: number;
+  /** Elements of a head D, even. */
+  readonly headDim: number;
+  /** Entries of the vocabulary V. */
+  readonly vocabSize: number;
+  /** Longest sequence, in tokens. */
+  readonly maxLength: number;
+  /** Added to the mean square in norms. */
+  readonly eps: number;
+  /** Rotary positions. */
+  readonly rope: RopeConfig;
+  /** The head is the embedding. */
+  readonly tied: boolean;
+}
+
+/** What `transformers` takes for keys that are absent, where families differ. */
+export interface DecoderDefaults {
+  /** `max_position_embeddings`. */
+  readonly maxLength: number;
+  /** `num_key_value_heads`; as many as query heads when absent. */
+  readonly kvHeads?: number;
+  /** `head_dim`; channels divided by heads when absent. */
+  readonly headDim?: number;
+}
+
+/**
+ * Reads the common part of a decoder's configuration.
+ *
+ * @param read The configuration
+ * @param defaults What absent keys mean
+ * @returns Sizes, rotary positions, whether the head is tied
+ * @throws {TypeError} When a value is missing, of the wrong kind or not supported
+ */
+export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): DecoderConfig {
+  const hiddenSize = read.count("hidden_size"), heads = read.count("num_attention_heads");
+  const headDim = read.count("head_dim", defaults.headDim ?? hiddenSize / heads);
+  const kvHeads = read.count("num_key_value_heads", defaults.kvHeads ?? heads);
+  if (heads % kvHeads !== 0) {
+    throw read.error("num_key_value_heads", `it must divide num_attention_heads ${heads}`, kvHeads);
+  }
+  read.only("hidden_act", "silu");
+  read.only("attention_dropout", 0);
+  return {
+    hiddenSize,
+    heads,
+    kvHeads,
+    headDim,
+    intermediateSize: read.count("intermediate_size"),
+    layers: read.count("num_hidden_layers"),
+    vocabSize: read.count("vocab_size"),
+    maxLength: read.count("max_position_embeddings", defaults.maxLength),
+    eps: read.number("rms_norm_eps", 1e-6),
+    rope: readRope(read, { dim: headDim }),
+    tied: read.boolean("tie_word_embeddings", false),
+  };
+}
+
+/**
+ * Reads how many positions the attention of each layer sees, as `layer_types` says.
+ *
+ * @param read The configuration
+ * @param options `layers`: how many; `window`: positions of sliding layers, null for none; `sliding`: which layers slide
+ * where the configuration has no `layer_types`
+ * @returns The window of each layer, null where it sees all positions
+ * @throws {TypeError} When a kind of layer is not supported, or a sliding layer has no window
+ */
+export function readWindows(
+  read: ConfigReader,
+  options: {
+    readonly layers: number;
+    readonly window: number | null;
+    readonly sliding: (layer: number) => boolean;
+  },
+): readonly (number | null)[] {
+  const { layers, window, sliding } = options;
+  const types = read.strings("layer_types") ??
+    Array.from({ length: layers }, (_, i) => window !== null && sliding(i) ? SLIDING : FULL);
+  if (types.length !== layers) {
+    throw read.error("layer_types", `it must have an entry for each of ${layers} layers`, types);
+  }
+  return types.map((type) => {
+    if (type === FULL) return null;
+    if (type !== SLIDING) throw read.error("layer_types", `entries must be "${FULL}" or "${SLIDING}"`, type);
+    if (window === null) {
+      throw read.error("layer_types", `"${SLIDING}" needs a sliding_window that is in use`, types);
+    }
+    return window;
+  });
+}
+
+/**
+ * Reads the windows of families that slide in their upper layers: from layer `max_window_layers` on, and only where
+ * `use_sliding_window` says so.
+ *
+ * @param read The configuration
+ * @param options `layers`: how many
+ * @returns The window of each layer, null where it sees all positions
+ * @throws {TypeError} As {@link readWindows}
+ */
+export function readUpperWindows(
+  read: ConfigReader,
+  { layers }: { readonly layers: number },
+): readonly (number | null)[] {
+  const window = read.boolean("use_sliding_window", false) ? read.countOrNull("sliding_window", 4096) : null;
+  const first = read.countOrNull("max_window_layers", 28) ?? 0;
+  return readWindows(read, { layers, window, sliding: (layer) => layer >= first });
+}
+
+const FULL = "full_attention", SLIDING = "sliding_attention";

@@ -1,0 +1,89 @@
+/**
+ * Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and sliding windows in upper layers if wanted.
+ *
+ * Source: Yang et al., "Qwen2 Technical Report", arXiv 2407.10671, section 2.2; names are those of `transformers`.
+ *
+ * Axes: B batch, T time, C channels.
+ *
+ * @module
+ */
+
+import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
+import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
+import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
+import { normParams, type NormSpec, rmsNorm } from "../nn/norm.ts";
+import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
+import { ropeTables } from "../nn/rope.ts";
+import { add } from "../ops/arithmetic.ts";
+import type { Tensor } from "../tensor.ts";
+import type { ConfigReader } from "./config_reader.ts";
+import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_config.ts";
+import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lmHead, type LmHeadParams } from "./lm_head.ts";
+
+/** What of `config.json` the model depends on. */
+export interface Qwen2Config extends DecoderConfig {
+  /** How many positions the attention of each layer sees; null for all. */
+  readonly windows: readonly (number | null)[];
+}
+
+function parse(read: ConfigReader): Qwen2Config {
+  const config = readDecoder(read, { maxLength: 32768, kvHeads: 32 });
+  read.only("attention_bias", true);
+  read.only("mlp_bias", false);
+  return { ...config, windows: readUpperWindows(read, config) };
+}
+
+/**
+ * Declares a block.
+ *
+ * @internal
+ */
+export const qwen2Layer = (c: Qwen2Config) => ({
+  input_layernorm: normParams(c.hiddenSize) as NormSpec,
+  self_attn: attentionParams(c, { qkvBias: true }) as AttentionSpec,
+  post_attention_layernorm: normParams(c.hiddenSize) as NormSpec,
+  mlp: gatedMlpParams(c) as GatedMlpSpec,
+});
+
+/**
+ * Declares all parameters but the head.
+ *
+ * @internal
+ */
+export const qwen2Model = (c: Qwen2Config) => ({
+  model: {
+    embed_tokens: embeddingParams([c.vocabSize, c.hiddenSize]) as EmbeddingSpec,
+    layers: repeat(c.layers, qwen2Layer(c)) as Layers<ReturnType<typeof qwen2Layer>>,
+    norm: normParams(c.hiddenSize) as NormSpec,
+  },
+});
+
+/** Parameters of the model, named as in the checkpoint. */
+export type Qwen2Params = ParamsOf<typeof qwen2Model> & LmHeadParams;
+
+function hidden(
+  { model }: Qwen2Params,
+  { inputIds }: TokenInput,
+  { config, loraScale }: HiddenOptions<Qwen2Config>,
+): Tensor {
+  const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
+  let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  for (let i = 0; i < config.layers; i++) {
+    const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
+    const options = { ...config, rope, loraScale, window: config.windows[i] };
+    x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
+    x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { loraScale }));
+  }
+  return rmsNorm(x, model.norm, config);
+}
+
+/** The Qwen2 and Qwen2.5 family, `"model_type": "qwen2"`. */
+export const qwen2: Family<Qwen2Config, Qwen2Params, TokenInput> = {
+  name: "qwen2",
+  parse,
+  params: qwen2Model,
+  maxLength: (config) => config.maxLength,
+  hidden,
+  heads: { Qwen2ForCausalLM: lmHead },
+};

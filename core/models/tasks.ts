@@ -1,0 +1,114 @@
+/**
+ * Tasks: from hidden states to scores and losses.
+ *
+ * @module
+ */
+
+import { linear } from "../nn/linear.ts";
+import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
+import { linearCrossEntropy } from "../ops/linear_cross_entropy.ts";
+import { reshape } from "../ops/movement.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { isTensor } from "../tree.ts";
+import type { ImageInput, Task, TokenInput } from "./family.ts";
+import { headOf, hiddenStates, type Model } from "./model.ts";
+
+/** A batch of token ids. */
+export interface TokenBatch extends TokenInput {
+  /** i32 [B, T]: the same ids; -100 where nothing is to be learned. The loss shifts them. */
+  readonly labels: Tensor;
+}
+
+/** A batch of inputs and the classes that they belong to. */
+export type ClassBatch<I extends object = TokenInput> = I & {
+  /** i32 [B], or [B, T] for a class of each token; -100 where nothing is to be learned. */
+  readonly labels: Tensor;
+};
+
+/** A batch of images. */
+export type ImageBatch = ClassBatch<ImageInput>;
+
+/**
+ * What the head's linear layer reads.
+ *
+ * @param model The model
+ * @param input What it reads
+ * @returns f32 [..., C]: a row for each position, or each sequence or image
+ * @throws {RangeError} When the sequence is longer than the model allows
+ */
+export function features<I extends object>(model: Model<object, I>, input: I): Tensor {
+  const { params, config, loraScale } = model;
+  const hidden = hiddenStates(model, input);
+  return headOf(model).features?.(hidden, { params, input, config, loraScale }) ?? hidden;
+}
+
+/**
+ * Scores of a model's head: of the next token at every position, or of classes.
+ *
+ * @param model The model; `params` may be any tree of its shape
+ * @param input What it reads; of a model of text the ids alone, i32 [B, T], will do
+ * @returns f32 [..., V]; for the next token [B, T, V]
+ * @throws {RangeError} When the sequence is longer than the model allows
+ */
+export function logits<I extends object>(
+  model: Model<object, I>,
+  input: I | (I extends TokenInput ? Tensor : never),
+): Tensor {
+  const record = (isTensor(input) ? { inputIds: input } : input) as I;
+  return linear(features(model, record), headOf(model).output(model.params), model);
+}
+
+/**
+ * The loss of next-token prediction, for training and evaluation.
+ *
+ * @param model The model
+ * @returns From parameters and a batch to the mean loss over labelled positions, in nats
+ * @throws {TypeError} When the model's head is for another task
+ */
+export function nextTokenLoss<P extends object, I extends TokenInput = TokenInput>(
+  model: Model<P, I>,
+): (params: P, batch: I & { readonly labels: Tensor }) => Tensor {
+  checkTask(model, ["nextToken"]);
+  return (params, batch) => {
+    const rows = features({ ...model, params }, batch), labels = nextLabels(batch.labels);
+    const { weight, ...more } = headOf(model).output(params);
+    if (Object.values(more).every((other) => other === undefined)) {
+      return linearCrossEntropy(rows, { weight, labels, bytes: model.scoreBytes });
+    }
+    return rowLoss(linear(rows, { weight, ...more }, model), labels);
+  };
+}
+
+/**
+ * The loss of classification: of sequences, of tokens or of images.
+ *
+ * @param model The model
+ * @returns From parameters and a batch to the mean loss over labelled rows, in nats
+ * @throws {TypeError} When the model's head is for another task
+ */
+export function classLoss<P extends object, I extends object>(
+  model: Model<P, I>,
+): (params: P, batch: ClassBatch<I>) => Tensor {
+  checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
+  return (params, batch) => {
+    const rows = features({ ...model, params }, batch);
+    return rowLoss(linear(rows, headOf(model).output(params), model), batch.labels);
+  };
+}
+
+function rowLoss(scores: Tensor, labels: Tensor): Tensor {
+  const rows = sizeOf(labels.shape);
+  return crossEntropy(reshape(scores, [rows, scores.shape.at(-1)!]), reshape(labels, [rows]));
+}
+
+function checkTask(
+  { family, architecture }: Pick<Model<object, never>, "family" | "architecture">,
+  tasks: readonly Task[],
+): void {
+  const { task } = family.heads[architecture];
+  if (!tasks.includes(task)) {
+    throw new TypeError(
+      `Cannot make a loss of "${architecture}" as its task must be ${tasks.join(", ")}: it is ${task}`,
+    );
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * What model families are made of: declarations of parameters, and the blocks that use them.
+ *
+ * Each block has a function that declares its parameters and one that computes:
+ *
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { gatedMlpParams, type GatedMlpSpec, listParams, normParams, type NormSpec, type ParamsOf } from "@firn/train/nn";
+ *
+ * const spec = (size: number) => ({
+ *   norm: normParams(size) as NormSpec,
+ *   mlp: gatedMlpParams({ hiddenSize: size, intermediateSize: 4 * size }) as GatedMlpSpec,
+ * });
+ * type Params = ParamsOf<typeof spec>; // { norm: { weight: Tensor, ... }, mlp: ... }
+ * const name: keyof Params = "mlp";
+ * assertEquals(listParams(spec(8)).get(`${name}.up_proj.weight`)!.shape, [32, 8]);
+ * ```
+ *
+ * @module
+ */
+
+export * from "./attention.ts";
+export * from "./embedding.ts";
+export * from "./linear.ts";
+export * from "./mlp.ts";
+export * from "./norm.ts";
+export * from "./params.ts";
+export * from "./rope.ts";

@@ -1,0 +1,163 @@
+/**
+ * Declarations of parameters: a tree that says shape, initial value and checkpoint name of each. The types of the
+ * parameters follow from it, see {@link ParamsOf}.
+ *
+ * A family declares its tree in an arrow function that returns an object literal, each entry cast to the type that its
+ * builder returns: JSR infers types from such literals, but not from calls.
+ *
+ * @module
+ */
+
+import type { Tensor } from "../tensor.ts";
+import type { Path } from "../tree.ts";
+
+/** What a new parameter holds: one constant, or draws with mean 0 and the model's `initializer_range` as deviation. */
+export type Init = "normal" | "ones" | "zeros";
+
+/** The declaration of one parameter. */
+export interface ParamSpec {
+  /** Sizes, outermost first. */
+  readonly shape: readonly number[];
+  /** What it holds before training. */
+  readonly init: Init;
+  /** The parameter whose values it shares: the model does not have it, a checkpoint may repeat it. */
+  readonly tiedTo?: Path;
+}
+
+/** Repeated layers by index. */
+export interface Layers<S> {
+  /** Layer 0, 1, 2... */
+  readonly [index: string]: S;
+}
+
+/** The tree of tensors that a declaration, or a function that returns one, describes. */
+export type ParamsOf<S> = S extends undefined ? undefined
+  : S extends ParamSpec ? Tensor
+  : S extends (config: never) => infer R ? ParamsOf<R>
+  : { readonly [K in keyof S]: ParamsOf<S[K]> };
+
+/** Replaces a name of the tree in checkpoint keys. */
+const KEY = Symbol("checkpoint key");
+
+/**
+ * A parameter that starts with random values.
+ *
+ * @param shape Sizes, outermost first
+ * @returns Its declaration
+ */
+export function normal(shape: readonly number[]): ParamSpec {
+  return { shape, init: "normal" };
+}
+
+/**
+ * A parameter that starts with ones, such as the gain of a norm.
+ *
+ * @param shape Sizes, outermost first
+ * @returns Its declaration
+ */
+export function ones(shape: readonly number[]): ParamSpec {
+  return { shape, init: "ones" };
+}
+
+/**
+ * A parameter that starts with zeros, such as a bias.
+ *
+ * @param shape Sizes, outermost first
+ * @returns Its declaration
+ */
+export function zeros(shape: readonly number[]): ParamSpec {
+  return { shape, init: "zeros" };
+}
+
+/**
+ * A part of the tree that only some configurations have.
+ *
+ * @param present Whether this one has it
+ * @param spec The declaration
+ * @returns The declaration, or undefined
+ */
+export function optional<S>(present: boolean, spec: S): S | undefined {
+  return present ? spec : undefined;
+}
+
+/**
+ * Layers of one kind.
+ *
+ * @param count How many
+ * @param spec The declaration of each
+ * @returns Declarations by index
+ */
+export function repeat<S>(count: number, spec: S): Layers<S> {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [i, spec]));
+}
+
+/**
+ * Renames a part of the tree in checkpoints.
+ *
+ * @param key Its name there, which may have dots; `""` leaves the name out, so that its members move up
+ * @param spec The declaration
+ * @returns The same declaration under another checkpoint name
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { listParams, normal, stored } from "@firn/train/nn";
+ *
+ * const spec = { attention: { q: stored("self.query", { weight: normal([2, 2]) }) } };
+ * assertEquals(listParams(spec).get("attention.q.weight")!.key, "attention.self.query.weight");
+ * ```
+ */
+export function stored<S extends object>(key: string, spec: S): S {
+  return { ...spec, [KEY]: key };
+}
+
+/**
+ * Shares the values of other parameters: the model does not have these, but a checkpoint may repeat them.
+ *
+ * @param path Where in the tree the others are
+ * @param spec What is declared in their place; its parameters have the same names
+ * @returns The declaration; its type says that parameters may be absent
+ */
+export function tiedTo<S extends object>(path: Path, spec: S): S | undefined {
+  return Object.fromEntries(
+    Object.entries(spec).map(([name, child]: [string, object | undefined]) => {
+      if (child === undefined) return [name, child];
+      const at = `${path}.${name}`;
+      return [name, isParamSpec(child) ? { ...child, tiedTo: at } : tiedTo(at, child)];
+    }),
+  ) as S;
+}
+
+/** A declared parameter with its checkpoint key. */
+export interface ListedParam extends ParamSpec {
+  /** Its name in checkpoints. */
+  readonly key: string;
+}
+
+/**
+ * Lists the parameters of a declaration by path, in its order.
+ *
+ * @param spec The declaration
+ * @returns Path to declared parameter, tied ones included
+ */
+export function listParams(spec: object): Map<Path, ListedParam> {
+  const found = new Map<Path, ListedParam>();
+  const join = (...names: readonly string[]): string => names.filter((name) => name !== "").join(".");
+  const walk = (node: object, { path, key }: { readonly path: Path; readonly key: string }): void => {
+    if (isParamSpec(node)) {
+      found.set(path, { ...node, key });
+      return;
+    }
+    for (const [name, child] of Object.entries(node) as [string, Renamed | undefined][]) {
+      if (child !== undefined) walk(child, { path: join(path, name), key: join(key, child[KEY] ?? name) });
+    }
+  };
+  walk(spec, { path: "", key: "" });
+  return found;
+}
+
+type Renamed = object & { readonly [KEY]?: string };
+
+function isParamSpec(node: object): node is ParamSpec {
+  return "shape" in node && Array.isArray(node.shape);
+}
