@@ -47,6 +47,17 @@ export function partialCount(size: number, options: { readonly software: boolean
 }
 
 /**
+ * Bytes of workgroup memory that a group takes which sums.
+ *
+ * @param sums How many values it sums
+ * @returns Bytes
+ */
+export function summingBytes(sums: number): number {
+  // Up to four are one vector, and one of three takes the room of four.
+  return 4 * SUMMING_THREADS * (sums % 4 === 3 ? sums + 1 : sums);
+}
+
+/**
  * The kernel of a fused group. Bindings: shared inputs; for each part its other inputs, then its outputs that overwrite
  * nothing; the partial sums if any, one part after the other.
  *

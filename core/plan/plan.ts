@@ -49,7 +49,7 @@ export function prepare(roots: readonly Tensor[], options: PlanOptions): Prepare
   const { target, precision = "f32" } = options;
   const rewritten = REWRITES.reduce((graph, rewrite) => rewrite(graph, options), roots);
   const written = materializeRoots(rewritten, options), { targets } = written;
-  const fusion = fuse(written.roots, { targets, maxBindings: target.maxBindings });
+  const fusion = fuse(written.roots, { targets, target });
   const isHalf = precision === "f16" ? halfValues(fusion) : () => false;
   const batched = batchMatmuls(fusion, { targets, target, isHalf });
   return { ...written, fusion, isHalf, batched };

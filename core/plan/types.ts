@@ -205,10 +205,8 @@ export interface Fusion {
 export interface FuseOptions {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
-  /** Buffers that a launch can bind. */
-  readonly maxBindings: number;
-  /** Elementwise nodes that are in memory, whoever reads them; none when absent. */
-  readonly cuts?: ReadonlySet<Tensor>;
+  /** How many buffers a launch can bind, and how much workgroup memory it has. */
+  readonly target: Pick<Target, "maxBindings" | "workgroupBytes">;
 }
 
 /** Whether an output of a node is stored as f16. */

@@ -52,13 +52,8 @@ export function express(
     }
     return operandOf.get(key)!;
   };
-  const visit = (node: Tensor): number => {
-    const known = stepOf.get(node);
-    if (known !== undefined) return known;
-    const step = stepFor(node);
-    stepOf.set(node, steps.push(step) - 1);
-    return steps.length - 1;
-  };
+  const isComputed = (node: Tensor): boolean =>
+    isElement(node) && (own.has(node) || !stored.has(node)) && baseOf(node) !== given;
   const stepFor = (node: Tensor): Step => {
     if (given !== undefined && baseOf(node) === given) return { kind: "given", name: "acc" };
     if (isConstant(node)) return { kind: "constant", value: constant(node)! };
@@ -66,12 +61,22 @@ export function express(
       const { buffer, index } = scalarOf(node);
       return { kind: "scalar", input: operand(buffer, "f32", shape.map(() => 0)), index };
     }
-    if (isElement(node) && (own.has(node) || !stored.has(node))) {
-      return { kind: "compute", text: node.op.element!.text, args: node.inputs.map(visit) };
+    if (isComputed(node)) {
+      return { kind: "compute", text: node.op.element!.text, args: node.inputs.map((i) => stepOf.get(i)!) };
     }
     const type = operandType(storedSpec(node, isHalf(node)));
     return { kind: "load", input: operand(bufferOf(node), type, stridesIn(node.shape, shape)) };
   };
-  for (const node of results) visit(node);
+  // Inputs first, without recursion: a chain may be longer than the stack.
+  const open = results.toReversed();
+  while (open.length > 0) {
+    const node = open.at(-1)!;
+    const input = isComputed(node) ? node.inputs.find((i) => !stepOf.has(i)) : undefined;
+    if (input !== undefined && !stepOf.has(node)) open.push(input);
+    else {
+      open.pop();
+      if (!stepOf.has(node)) stepOf.set(node, steps.push(stepFor(node)) - 1);
+    }
+  }
   return { expression: { shape, inputs, steps }, loads, stepOf };
 }

@@ -1,127 +1,184 @@
 /**
- * Groups of elementwise nodes that cannot be launches as they are.
+ * Groups of elementwise nodes that bind more buffers than a launch can, and where to cut them.
  *
  * @module
  */
 
+import type { Step } from "../../../kernels/expression.ts";
 import type { Tensor } from "../../tensor.ts";
-import { baseOf } from "../alias.ts";
 import { bufferTable } from "../buffers.ts";
-import { isElement, isSource, isSumEach } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
-import { express } from "./codegen.ts";
+import { express, type Expressed } from "./codegen.ts";
 
-/** What decides about conflicts. */
-type Options = Pick<FuseOptions, "targets" | "maxBindings">;
+/** What a group must fit. */
+export type Limits = Pick<FuseOptions, "targets" | "target">;
+
+/** A group as a launch of its own. */
+interface LaunchSize extends Expressed {
+  /** How many buffers it binds. */
+  readonly bindings: number;
+  /** The buffers that it overwrites, by where they are among its inputs. */
+  readonly overwritten: readonly (readonly number[])[];
+}
 
 /**
  * Finds the groups that bind more buffers than a launch can.
  *
  * @param fusion The groups
- * @param options Which nodes overwrite a leaf, and how many buffers a launch can bind
+ * @param limits Which nodes overwrite a leaf, and what the device is
  * @returns Some of the groups
  */
-export function crowded(fusion: Fusion, options: Options): Cluster[] {
-  return fusion.clusters.filter((cluster) =>
-    launchOf(cluster, fusion, options).bindings > options.maxBindings
-  );
+export function crowded(fusion: Pick<Fusion, "clusters" | "stored">, limits: Limits): Cluster[] {
+  return fusion.clusters.filter((cluster) => isCrowded(cluster, { ...limits, stored: fusion.stored }));
 }
 
-/**
- * Finds where to cut a group: after the value that saves what reads it most buffers when it is in memory.
- *
- * @param cluster A group that binds too many buffers
- * @param fusion All groups
- * @param options Which nodes overwrite a leaf, and how many buffers a launch can bind
- * @returns The value, or undefined where none saves a buffer
- */
-export function cutOf(cluster: Cluster, fusion: Fusion, options: Options): Tensor | undefined {
-  const { stored, summed } = cluster, { bindings, computed } = launchOf(cluster, fusion, options);
-  let least = bindings, best: Tensor | undefined;
-  for (const node of computed) {
-    if (stored.includes(node) || summed.includes(node)) continue;
-    const rest = launchOf(cluster, { stored: new Set([...fusion.stored, node]) }, options);
-    const own = launchOf({ nodes: [node], stored: [node], summed: [] }, fusion, options);
-    if (rest.bindings >= least || own.bindings > options.maxBindings) continue;
-    least = rest.bindings;
-    best = node;
-  }
-  return best;
+/** Whether a group binds more buffers than a launch can. */
+export function isCrowded(cluster: Cluster, options: Limits & Pick<Fusion, "stored">): boolean {
+  return launchSize(cluster, options).bindings > options.target.maxBindings;
 }
 
-/** How many buffers a group binds in a launch of its own, and the elementwise nodes that it computes. */
-function launchOf(
-  { nodes, stored, summed }: Cluster,
-  among: Pick<Fusion, "stored">,
-  { targets }: Options,
-): { readonly bindings: number; readonly computed: readonly Tensor[] } {
+function launchSize(
+  { nodes, stored: written, summed }: Cluster,
+  { targets, stored }: Limits & Pick<Fusion, "stored">,
+): LaunchSize {
   const table = bufferTable({ targets, isHalf: () => false });
-  const { expression, loads, stepOf } = express([...stored, ...summed], {
-    stored: among.stored,
+  const expressed = express([...written, ...summed], {
+    stored,
     isHalf: () => false,
     bufferOf: (node) => table.bufferOf(node),
     scalarOf: (node) => table.scalarOf(node),
     shape: nodes[0].shape,
   });
-  const fresh = stored.filter((node) => !targets.has(node) || !loads.includes(table.bufferOf(node)));
-  return {
-    bindings: loads.length + fresh.length + (summed.length > 0 ? 1 : 0),
-    computed: [...stepOf].flatMap(([node, step]) => expression.steps[step].kind === "compute" ? [node] : []),
-  };
+  const { loads } = expressed;
+  const overwritten = written.flatMap((node) => {
+    const buffer = targets.has(node) ? table.bufferOf(node) : -1;
+    const inputs = loads.flatMap((load, k) => load === buffer ? [k] : []);
+    return inputs.length === 0 ? [] : [inputs];
+  });
+  const fresh = written.length - overwritten.length;
+  return { ...expressed, overwritten, bindings: loads.length + fresh + (summed.length > 0 ? 1 : 0) };
 }
 
 /**
- * Finds launches that wait for each other: for a value, or to overwrite a leaf that another one reads.
+ * Finds where to cut a group: after the value that saves what reads it most buffers when it is in memory.
  *
- * @param fusion The groups
- * @param options Which nodes overwrite a leaf
- * @returns The groups of each cycle; what shares a launch later is not known here
+ * A value in memory takes one binding, and saves those of all inputs that only it needs: these are the inputs that it
+ * dominates in the graph of the group, from the results down.
+ *
+ * @param cluster A group that binds too many buffers
+ * @param fusion All groups
+ * @param limits Which nodes overwrite a leaf, and what the device is
+ * @returns The value, or undefined where none saves a buffer
  */
-export function cycles(
-  { order, clusters, clusterOf, stored }: Fusion,
-  { targets }: Pick<Options, "targets">,
-): Cluster[][] {
-  type Unit = Cluster | Tensor;
-  const before = new Map<Unit, Set<Unit>>(), readersOf = new Map<Tensor, Unit[]>();
-  for (const leaf of targets.values()) readersOf.set(leaf, []);
-  const read = (unit: Unit, results: readonly Tensor[]): void => {
-    const own = new Set(results), seen = new Set<Tensor>(), needed = new Set<Unit>();
-    const visit = (node: Tensor): void => {
-      if (seen.has(node)) return;
-      seen.add(node);
-      const base = baseOf(node);
-      if (own.has(node) || (isElement(base) && !stored.has(base))) base.inputs.forEach(visit);
-      else if (isSource(base)) readersOf.get(base)?.push(unit);
-      else needed.add(clusterOf.get(base) ?? base);
-    };
-    results.forEach(visit);
-    before.set(unit, needed);
-  };
-  for (const cluster of clusters) read(cluster, [...cluster.stored, ...cluster.summed]);
-  for (const node of order) {
-    if (isElement(node) || isSource(node) || baseOf(node) !== node) continue;
-    if (isSumEach(node)) before.set(node, new Set(node.inputs.map((input) => clusterOf.get(input)!)));
-    else read(node, [node]);
+export function cutOf(
+  { nodes, stored: written, summed }: Cluster,
+  { stored }: Pick<Fusion, "stored">,
+  limits: Limits,
+): Tensor | undefined {
+  const size = launchSize({ nodes, stored: written, summed }, { ...limits, stored });
+  const { expression: { steps }, stepOf } = size;
+  const results = new Set([...written, ...summed]), saved = savedBindings(size, results);
+  const inputs = inputCounts(size, {
+    written: new Set(written.map((node) => stepOf.get(node)!)),
+    most: limits.target.maxBindings,
+  });
+  let most = 0, best: Tensor | undefined;
+  for (const [node, step] of stepOf) {
+    if (steps[step].kind !== "compute" || results.has(node) || saved[step] <= most) continue;
+    // Its own launch binds its inputs and itself.
+    if (inputs[step] + 1 > limits.target.maxBindings) continue;
+    most = saved[step];
+    best = node;
   }
-  for (const [node, leaf] of targets) {
-    const unit = clusterOf.get(node)!;
-    for (const reader of readersOf.get(leaf)!) if (reader !== unit) before.get(unit)!.add(reader);
-  }
+  return best;
+}
 
-  const found: Cluster[][] = [], done = new Set<Unit>(), open = new Set<Unit>();
-  const isCluster = (unit: Unit): unit is Cluster => !("op" in unit);
-  const visit = (unit: Unit): void => {
-    if (done.has(unit)) return;
-    if (open.has(unit)) {
-      const path = [...open];
-      found.push(path.slice(path.indexOf(unit)).filter(isCluster));
-      return;
+/** How many bindings each step of a group would save in memory. */
+function savedBindings(
+  { expression: { steps, inputs }, stepOf, overwritten }: LaunchSize,
+  results: ReadonlySet<Tensor>,
+): readonly number[] {
+  const tree = dominators(steps, {
+    inputs: inputs.length,
+    results: new Set([...results].map((node) => stepOf.get(node)!)),
+  });
+  // A step in memory is an input itself.
+  const saved = steps.map(() => -1);
+  tree.inputs.forEach((above) => above >= 0 && saved[above]++);
+  // An output that overwrites an input needs a binding of its own when the input is gone.
+  for (const inputs of overwritten) {
+    const above = inputs.map((k) => tree.inputs[k]).reduce(tree.common);
+    if (above >= 0) saved[above]--;
+  }
+  // Steps stand behind their arguments, so that each adds what it has to the one above it.
+  const total = saved.map((own) => own + 1);
+  steps.forEach((_, step) => {
+    saved[step] = total[step] - 1;
+    if (tree.steps[step] >= 0) total[tree.steps[step]] += total[step];
+  });
+  return saved;
+}
+
+/** For each step and input the step that all paths to it from the results pass last; -1 where there is none. */
+interface Dominators {
+  readonly steps: readonly number[];
+  readonly inputs: readonly number[];
+  /** The last step that all paths to two steps pass, themselves included. */
+  common(a: number, b: number): number;
+}
+
+function dominators(
+  steps: readonly Step[],
+  { inputs, results }: { readonly inputs: number; readonly results: ReadonlySet<number> },
+): Dominators {
+  const above = new Array<number>(steps.length).fill(-1), depth = new Array<number>(steps.length).fill(1);
+  const aboveInputs = new Array<number>(inputs).fill(-1);
+  const reached = { steps: new Set(results), inputs: new Set<number>() };
+  const common = (a: number, b: number): number => {
+    while (a !== b) {
+      if (a < 0 || b < 0) return -1;
+      if (depth[a] >= depth[b]) a = above[a];
+      else b = above[b];
     }
-    open.add(unit);
-    before.get(unit)!.forEach(visit);
-    open.delete(unit);
-    done.add(unit);
+    return a;
   };
-  for (const unit of before.keys()) visit(unit);
-  return found;
+  for (let user = steps.length - 1; user >= 0; user--) {
+    const step = steps[user];
+    depth[user] = above[user] < 0 ? 1 : depth[above[user]] + 1;
+    if (step.kind === "load" || step.kind === "scalar") {
+      const known = reached.inputs.has(step.input);
+      aboveInputs[step.input] = known ? common(aboveInputs[step.input], user) : user;
+      reached.inputs.add(step.input);
+    } else if (step.kind === "compute") {
+      for (const arg of step.args) {
+        above[arg] = reached.steps.has(arg) ? common(above[arg], user) : user;
+        reached.steps.add(arg);
+      }
+    }
+  }
+  return { steps: above, inputs: aboveInputs, common };
+}
+
+/**
+ * How many inputs a launch of each step alone would bind: it reads results of the group that are in memory. A number above
+ * `most` says no more than that.
+ */
+function inputCounts(
+  { expression: { steps, inputs } }: LaunchSize,
+  { written, most }: { readonly written: ReadonlySet<number>; readonly most: number },
+): readonly number[] {
+  const needed: ReadonlySet<number>[] = [];
+  for (const step of steps) {
+    if (step.kind === "load" || step.kind === "scalar") needed.push(new Set([step.input]));
+    else if (step.kind !== "compute") needed.push(new Set());
+    else {
+      const all = new Set<number>();
+      for (const arg of step.args) {
+        const own = written.has(arg) ? [inputs.length + arg] : needed[arg];
+        for (const input of own) if (all.size <= most) all.add(input);
+      }
+      needed.push(all);
+    }
+  }
+  return needed.map(({ size }) => size);
 }

@@ -9,7 +9,7 @@ import type { Expression } from "../../../kernels/expression.ts";
 import {
   collect,
   columnPieces,
-  reduce,
+  reduce as reduceText,
   reduceThreads,
   type Run,
   RUN_FIELDS,
@@ -24,7 +24,7 @@ import { addUnit, type LowerContext } from "./context.ts";
 
 /** Adds the launch of a reduction, which computes its input where nobody stores that: two launches for long columns. */
 export function addReduction(context: LowerContext, node: Tensor): void {
-  const { table, places, target, isHalf } = context;
+  const { table, places, target, isHalf, texts } = context, reduce = texts.remembered(reduceText);
   const { axis, count, kind } = node.attrs as ReduceAttrs, [{ shape }] = node.inputs;
   const outer = sizeOf(shape.slice(0, axis)), inner = sizeOf(shape.slice(axis + count));
   const length = sizeOf(shape.slice(axis, axis + count));

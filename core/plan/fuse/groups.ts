@@ -1,0 +1,168 @@
+/**
+ * Groups of elementwise nodes that one kernel computes.
+ *
+ * @module
+ */
+
+import { sameShape, type Tensor } from "../../tensor.ts";
+
+import { isElement, isReduction, isReshape, isSource } from "../predicates.ts";
+import type { Cluster, FuseOptions, Fusion } from "../types.ts";
+import { clustersOf } from "./clusters.ts";
+import { cycles } from "./cycles.ts";
+import { crowded } from "./fusion_limits.ts";
+import { type FusionGraph, levelsOf } from "./levels.ts";
+
+/** Groups that can be merged. */
+interface Groups {
+  /** The node that stands for the group of a node. */
+  find(node: Tensor): Tensor;
+  /** Makes the group of one node part of the group of another. */
+  merge(from: Tensor, to: Tensor): void;
+  copy(): Groups;
+}
+
+function disjointGroups(parent: Map<Tensor, Tensor>): Groups {
+  const find = (node: Tensor): Tensor => {
+    let top = node;
+    while (parent.get(top) !== top) top = parent.get(top)!;
+    parent.set(node, top);
+    return top;
+  };
+  return {
+    find,
+    merge: (from, to) => void parent.set(find(from), find(to)),
+    copy: () => disjointGroups(new Map(parent)),
+  };
+}
+
+/** What {@link groupNodes} finds. */
+export interface Grouping {
+  readonly fusion: Fusion;
+  /** Groups that bind more buffers than a launch can. */
+  readonly full: readonly Cluster[];
+  /** Groups that wait for each other, for one another's values or to overwrite a leaf. */
+  readonly waiting: readonly (readonly Cluster[])[];
+}
+
+/**
+ * Groups the elementwise nodes of a graph.
+ *
+ * Nodes of one shape are joined along their edges when they run at the same level. Then each group that leads to nothing
+ * but sums and roots joins a group that reads the same values at its level, unless one of them overwrites a leaf that is
+ * read at a later level. Those that one launch cannot hold, or that would make launches wait for each other, stay apart.
+ *
+ * @param graph The graph
+ * @param options `cuts`: nodes that are in memory, whoever reads them, and end their group; targets and limits
+ * @returns Groups, some of which may still be too large
+ */
+export function groupNodes(
+  graph: FusionGraph,
+  options: FuseOptions & { readonly cuts: ReadonlySet<Tensor> },
+): Grouping {
+  const { cuts } = options, { roots, order, readers } = graph;
+  const fusable = (from: Tensor, to: Tensor): boolean =>
+    isElement(from) && isElement(to) && sameShape(from.shape, to.shape) && !cuts.has(from);
+  const level = levelsOf(graph, fusable);
+  const alongEdges = disjointGroups(new Map(order.filter(isElement).map((n) => [n, n])));
+  for (const node of order) {
+    for (const input of node.inputs) {
+      if (fusable(input, node) && level.get(input) === level.get(node)) alongEdges.merge(input, node);
+    }
+  }
+  const fixed = fixedGroups(graph, { ...options, level, groups: alongEdges });
+
+  /** How many groups of a value's readers each joined node had to leave. */
+  const left = new Map<Tensor, number>();
+  for (;;) {
+    const groups = alongEdges.copy();
+    const joined = joinReaders(graph, { groups, level, fixed, left });
+    const made = clustersOf(graph, { groupOf: groups.find, cuts });
+    const fusion: Fusion = { roots, order, readers, level, ...made };
+    const full = crowded(fusion, options);
+    const waiting = joined.length + options.targets.size === 0 ? [] : cycles(fusion, options);
+    const leaving = new Set<Tensor>();
+    for (const clusters of [...full.map((cluster) => [cluster]), ...waiting]) {
+      const last = joined.findLast((node) => clusters.includes(fusion.clusterOf.get(node)!));
+      if (last !== undefined) leaving.add(last);
+    }
+    if (leaving.size === 0) return { fusion, full, waiting };
+    for (const node of leaving) left.set(node, (left.get(node) ?? 0) + 1);
+  }
+}
+
+/**
+ * Groups that overwrite a leaf which is read at a later level: they wait for all who read it, so what those need must not
+ * join them.
+ */
+function fixedGroups(
+  { readers }: FusionGraph,
+  { targets, level, groups }: Pick<FuseOptions, "targets"> & {
+    readonly level: ReadonlyMap<Tensor, number>;
+    readonly groups: Groups;
+  },
+): ReadonlySet<Tensor> {
+  const fixed = new Set<Tensor>();
+  for (const [node, leaf] of targets) {
+    if (readers.has(leaf) && lastRead(leaf, { readers, level }) > level.get(node)!) {
+      fixed.add(groups.find(node));
+    }
+  }
+  return fixed;
+}
+
+/** The last level at which a kernel may read a leaf. */
+function lastRead(
+  leaf: Tensor,
+  { readers, level }: Pick<Fusion, "readers" | "level">,
+): number {
+  let last = -Infinity;
+  const seen = new Set<Tensor>(), open = [leaf];
+  while (open.length > 0) {
+    const node = open.pop()!;
+    for (const reader of readers.get(node)!) {
+      // Elements and reductions may compute an element again that they read: the leaf is read there.
+      if (seen.has(reader) || (isElement(node) && !isElement(reader) && !isReduction(reader))) continue;
+      seen.add(reader);
+      last = Math.max(last, level.get(reader)!);
+      if (isElement(reader) || isReshape(reader)) open.push(reader);
+    }
+  }
+  return last;
+}
+
+/**
+ * Joins groups that read the same value at one level, where they lead to nothing but sums and roots.
+ *
+ * @param graph The graph
+ * @param options Groups, which are changed; levels; groups that stay as they are; how often each node had to leave
+ * @returns The nodes whose group joined another, in that order
+ */
+function joinReaders(
+  { order, readers, ending }: FusionGraph,
+  { groups, level, fixed, left }: {
+    readonly groups: Groups;
+    readonly level: ReadonlyMap<Tensor, number>;
+    readonly fixed: ReadonlySet<Tensor>;
+    readonly left: ReadonlyMap<Tensor, number>;
+  },
+): Tensor[] {
+  const joined: Tensor[] = [];
+  const join = (reader: Tensor, host: Tensor): void => {
+    const [from, to] = [groups.find(reader), groups.find(host)];
+    if (from === to || fixed.has(from) || fixed.has(to)) return;
+    groups.merge(from, to);
+    joined.push(reader);
+  };
+  for (const node of order) {
+    if (isSource(node)) continue;
+    const beside = readers.get(node)!.filter((reader) =>
+      isElement(reader) && sameShape(reader.shape, node.shape)
+    );
+    for (const together of Map.groupBy(beside, (r) => `${level.get(r)} ${left.get(r) ?? 0}`).values()) {
+      const host = together.find((reader) => !ending.has(reader)) ?? together[0];
+      for (const reader of together) if (ending.has(reader)) join(reader, host);
+    }
+  }
+  return joined;
+}
