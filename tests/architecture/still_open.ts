@@ -17,7 +17,6 @@ export const STILL_OPEN: Readonly<
     "core/infer/evaluate.ts": 1,
   },
   "functions": {
-    "core/plan/fuse/fuse.ts": 1,
     "core/plan/lower/lower.ts": 1,
     "core/plan/plan.ts": 1,
     "core/runtime/record.ts": 2,
