@@ -11,7 +11,7 @@ import * as ops from "@firn/train/ops";
 import { type Tensor, tensor } from "@firn/train";
 import { type Elementwise, elementwise } from "../../kernels/elementwise.ts";
 import type { Expression } from "../../kernels/expression.ts";
-import { joinParts, matmul } from "../../kernels/matmul/matmul.ts";
+import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
 import { type Matmul, partialSize } from "../../kernels/matmul/types.ts";
 import { columnPieces, reduce, type Reduction } from "../../kernels/reduce.ts";
 import { textCache } from "../../core/plan/lower/kernel_cache.ts";
@@ -111,7 +111,7 @@ function runLaunch(
   if (asked === undefined) runCollect(bound, kernel);
   else if (asked.make === elementwise) runElementwise(asked.request as Elementwise, at);
   else if (asked.make === matmul) runMatmul(asked.request as Matmul, at);
-  else if (asked.make === joinParts) runJoin(asked.request as Matmul, at);
+  else if (asked.make === reduceSplits) runReduceSplits(asked.request as Matmul, at);
   else if (asked.make === reduce) runReduce(asked.request as Reduction, at);
   else runMovement(kernel, { request: asked.request as MovementRequest, bound });
 }
@@ -184,12 +184,12 @@ function runElementwise(group: Elementwise, at: Memory): void {
 }
 
 function runMatmul(product: Matmul, at: Memory): void {
-  const { batch, m, n, k, transposeA, transposeB, several, variant, epilogue } = product;
+  const { batch, m, n, k, transposeA, transposeB, group, variant, epilogue } = product;
   if (product.limit !== undefined || product.strideA !== undefined || product.columnsB !== undefined) {
     throw new TypeError("Cannot run a product with pads or a limit");
   }
-  const count = several?.count ?? 1, results = several?.as === "apart" ? count : 1;
-  const first = several?.shared === "a" ? 1 : count, second = several?.shared === "b" ? 1 : count;
+  const count = group?.count ?? 1, results = group?.as === "separate" ? count : 1;
+  const first = group?.shared === "a" ? 1 : count, second = group?.shared === "b" ? 1 : count;
   const products = Array.from({ length: count }, (_, i) =>
     reference.matmul(
       { shape: [batch, ...(transposeA ? [k, m] : [m, k])], data: at(first === 1 ? 0 : i) },
@@ -228,10 +228,10 @@ function store(
   outputs.forEach((step, k) => at(from + expression.inputs.length + k)[i] = values[step]);
 }
 
-function runJoin(product: Matmul, at: Memory): void {
-  const { batch, m, n, several, variant, epilogue } = product;
+function runReduceSplits(product: Matmul, at: Memory): void {
+  const { batch, m, n, group, variant, epilogue } = product;
   const split = variant.kind === "tiled" ? variant.split : 1, size = partialSize(product);
-  const parts = several?.as === "apart" ? several.count : 1, inputs = epilogue?.expression.inputs.length ?? 0;
+  const parts = group?.as === "separate" ? group.count : 1, inputs = epilogue?.expression.inputs.length ?? 0;
   for (let part = 0; part < parts; part++) {
     for (let i = 0; i < batch * m * n; i++) {
       let given = 0;
