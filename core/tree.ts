@@ -33,21 +33,72 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
  */
 export function flatten(tree: Tree | object, prefix = ""): Map<Path, Tensor> {
   const leaves = new Map<Path, Tensor>();
-  const walk = (node: Tree, path: Path): void => {
-    if (typeof node !== "object" || node === null) {
-      throw new TypeError(`Cannot flatten "${path}" as a tree holds tensors and records: got ${node}`);
-    }
+  const walk = (node: unknown, path: Path): void => {
     if (isTensor(node)) {
       if (leaves.has(path)) throw new TypeError(`Cannot flatten "${path}" as two tensors have that path`);
       leaves.set(path, node);
       return;
     }
-    for (const [key, child] of Object.entries(node)) {
-      if (child !== undefined) walk(child, path === "" ? key : `${path}.${key}`);
+    for (const [key, child] of Object.entries(recordOf(node, { path, action: "flatten" }))) {
+      if (child !== undefined) walk(child, join(path, key));
     }
   };
-  walk(tree as Tree, prefix);
+  walk(tree, prefix);
   return leaves;
+}
+
+/** Checks that a branch of a tree is a record. */
+function recordOf(node: unknown, { path, action }: { readonly path: Path; readonly action: string }): object {
+  if (typeof node !== "object" || node === null) {
+    throw new TypeError(`Cannot ${action} "${path}" as a tree holds tensors and records: got ${node}`);
+  }
+  return node;
+}
+
+function join(path: Path, key: string): Path {
+  return path === "" ? key : `${path}.${key}`;
+}
+
+/** The shape of a tree with something else in place of each tensor. */
+export type Mapped<T, R> = T extends Tensor ? R
+  : T extends object ? { readonly [K in keyof T]: Mapped<T[K], R> }
+  : T;
+
+/**
+ * Replaces every tensor of a tree; the records and their types stay.
+ *
+ * @param tree The tree
+ * @param replace Called with each tensor and its dotted path, in key order of the records
+ * @returns A tree of the same keys
+ * @throws {TypeError} When the tree holds something that is neither a tensor nor a record
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mapTree, multiply, tensor } from "@firn/train";
+ *
+ * const params = { layer: { weight: tensor([1, 2]), bias: tensor([3]) } };
+ * const halved = mapTree(params, (x) => multiply(x, 0.5)); // of the same type as params
+ * assertEquals(halved.layer.weight.shape, [2]);
+ * assertEquals(mapTree(params, ({ shape }, path) => `${path} [${shape}]`), {
+ *   layer: { weight: "layer.weight [2]", bias: "layer.bias [1]" },
+ * });
+ * ```
+ */
+export function mapTree<T extends Tree | object, R>(
+  tree: T,
+  replace: (tensor: Tensor, path: Path) => R,
+): Mapped<T, R> {
+  const walk = (node: unknown, path: Path): unknown => {
+    if (isTensor(node)) return replace(node, path);
+    return Object.fromEntries(
+      Object.entries(recordOf(node, { path, action: "map" })).map(([key, child]) => [
+        key,
+        child === undefined ? undefined : walk(child, join(path, key)),
+      ]),
+    );
+  };
+  return walk(tree, "") as Mapped<T, R>;
 }
 
 /**

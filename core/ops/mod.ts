@@ -1,39 +1,151 @@
 /**
- * Pure operations on tensors.
+ * Pure operations on tensors, and how to make one's own.
+ *
+ * An operation is an {@link Op} record and a function that calls {@link apply}. The record needs one of
+ *
+ * - `element`: a formula for one element. The planner fuses it with its neighbours.
+ * - `kernel`: a compute shader of its own. Add a `definition` in simpler operations where there is one: it is the
+ *   documentation and the reference for tests.
+ * - `definition` alone: a composition, expanded before planning.
+ *
+ * Rules for a `kernel`:
+ *
+ * - It returns WGSL with the entry point `main` and a grid of workgroups. The bindings of group 0 are the inputs in order,
+ *   then the wanted outputs in order. `reads` and `writes` choose others.
+ * - `wanted[i]` tells whether anything reads output `i`. An output that nobody wants has no buffer and no binding, unless
+ *   `writes` names it.
+ * - `alias` offers a second kernel that overwrites an input with the output: it binds the other inputs, then the shared
+ *   buffer, `read_write`. The planner uses it when nothing reads that input afterwards.
+ * - Inputs and outputs are row-major f32 (or the integers that `infer` says), never f16: a plan with half-precision storage
+ *   converts at the border of an operation that it does not know. An input is bf16 only if `bf16` lists it.
+ * - Gradients flow through output 0. Later outputs, which {@link pick} returns, hold what the pullbacks need again.
+ *
+ * @example An elementwise operation, a reduction with its own kernel, and an operation with two outputs
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { grad, openGpu, readAll, tensor } from "@firn/train";
+ * import {
+ *   apply, broadcast, divide, multiply, type Op, pick, reshape, sigmoid, sqrt, subtract, sum, type Tensor,
+ * } from "@firn/train/ops";
+ *
+ * // log(1 + e^x), element by element.
+ * const softplusOp: Op<null> = {
+ *   name: "softplus",
+ *   infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
+ *   pullbacks: [({ inputs: [x], gradient }) => multiply(gradient, sigmoid(x))],
+ *   element: { text: ([x]) => `log(1.0f + exp(${x}))`, value: (x) => Math.log1p(Math.exp(x)) },
+ * };
+ * const softplus = (x: Tensor): Tensor => apply(softplusOp, [x], null);
+ *
+ * // A column [N, 1] repeated over the columns of x [N, C].
+ * const across = (column: Tensor, { shape }: Tensor): Tensor => broadcast(reshape(column, [shape[0], 1]), shape);
+ *
+ * // The sum of squares of each row: [N, C] to [N]. Binding 0 is the input, binding 1 the output.
+ * const sumSquaresOp: Op<null> = {
+ *   name: "sumSquares",
+ *   infer: ([{ shape }]) => [{ shape: [shape[0]], dtype: "f32" }],
+ *   pullbacks: [({ inputs: [x], gradient }) => multiply(multiply(x, 2), across(gradient, x))],
+ *   definition: ([x]) => [sum(multiply(x, x), 1)],
+ *   kernel({ inputs: [{ shape: [rows, width] }] }) {
+ *     const code = `
+ *       @group(0) @binding(0) var<storage, read> x: array<f32>;
+ *       @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+ *       @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+ *         if (id.x >= ${rows}u) { return; }
+ *         var total = 0.0f;
+ *         for (var c = 0u; c < ${width}u; c += 1u) { let v = x[id.x * ${width}u + c]; total += v * v; }
+ *         y[id.x] = total;
+ *       }`;
+ *     return { kernel: { name: "sum_squares", code, grid: [Math.ceil(rows / 64), 1, 1], flops: 2 * rows * width } };
+ *   },
+ * };
+ * const sumSquares = (x: Tensor): Tensor => apply(sumSquaresOp, [x], null);
+ *
+ * // Rows of length 1, and the lengths that they had: the pullback divides by them.
+ * const unitRowsOp: Op<null> = {
+ *   name: "unitRows",
+ *   infer: ([{ shape }]) => [{ shape, dtype: "f32" }, { shape: [shape[0]], dtype: "f32" }],
+ *   pullbacks: [({ output, gradient }) => {
+ *     const along = sum(multiply(gradient, output), 1);
+ *     return divide(subtract(gradient, multiply(output, across(along, output))), across(pick(output, 1), output));
+ *   }],
+ *   definition([x]) {
+ *     const length = sqrt(sumSquares(x));
+ *     return [divide(x, across(length, x)), length];
+ *   },
+ *   kernel({ inputs: [{ shape: [rows, width] }], wanted }) {
+ *     // The lengths have a binding only where somebody reads them.
+ *     const code = `
+ *       @group(0) @binding(0) var<storage, read> x: array<f32>;
+ *       @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+ *       ${wanted[1] ? "@group(0) @binding(2) var<storage, read_write> lengths: array<f32>;" : ""}
+ *       @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+ *         if (id.x >= ${rows}u) { return; }
+ *         let base = id.x * ${width}u;
+ *         var total = 0.0f;
+ *         for (var c = 0u; c < ${width}u; c += 1u) { total += x[base + c] * x[base + c]; }
+ *         for (var c = 0u; c < ${width}u; c += 1u) { y[base + c] = x[base + c] / sqrt(total); }
+ *         ${wanted[1] ? "lengths[id.x] = sqrt(total);" : ""}
+ *       }`;
+ *     return {
+ *       kernel: { name: "unit_rows", code, grid: [Math.ceil(rows / 64), 1, 1], flops: 4 * rows * width },
+ *       writes: wanted[1] ? [0, 1] : [0],
+ *     };
+ *   },
+ * };
+ * const unitRows = (x: Tensor): Tensor => apply(unitRowsOp, [x], null);
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([3, 4, 0, 2], [2, 2]), weight = tensor([1, 2, 3, 4], [2, 2]);
+ * const results: [Tensor, number[], number[]][] = [
+ *   [softplus(x), [3.048587, 4.01815, 0.693147, 2.126928], [0.952574, 1.964028, 1.5, 3.523188]],
+ *   [sumSquares(x), [25, 4], [6, 8, 0, 4]],
+ *   [unitRows(x), [0.6, 0.8, 0, 1], [-0.064, 0.048, 1.5, 0]],
+ *   [pick(unitRows(x), 1), [5, 2], []],
+ * ];
+ * for (const [y, values, slopes] of results) {
+ *   const loss = y.shape.length === 2 ? sum(multiply(y, weight)) : sum(y);
+ *   const [seen, gradient] = await readAll(gpu, slopes.length > 0 ? [y, ...grad(loss, [x])] : [y]);
+ *   values.forEach((value, i) => assertAlmostEquals(seen[i], value, 1e-5));
+ *   slopes.forEach((slope, i) => assertAlmostEquals(gradient[i], slope, 1e-5));
+ * }
+ * ```
  *
  * @module
  */
 
-export { attention, type AttentionOptions } from "./attention.ts";
-export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
 export { gelu, relu, silu } from "./activations.ts";
 export { add, cast, divide, multiply, negate, subtract } from "./arithmetic.ts";
-export { broadcast } from "./broadcast.ts";
+export { attention, type AttentionOptions } from "./attention.ts";
+export { broadcast, sum, sumEach } from "./broadcast.ts";
 export { equal, less, maximum, minimum, where } from "./comparison.ts";
-export { type Operand } from "./elementwise.ts";
-export { abs } from "./functions.ts";
+export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
+export type { Operand } from "./elementwise.ts";
 export { embedding } from "./embedding.ts";
-export { exp, log, rsqrt, sigmoid, sign, sqrt, tanh } from "./functions.ts";
+export { abs, exp, log, rsqrt, sigmoid, sign, sqrt, tanh } from "./functions.ts";
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./linear_cross_entropy.ts";
 export { matmul, type MatmulAttrs } from "./matmul.ts";
+export { concat, pad, permute, reshape, slice } from "./movement.ts";
 export { dropout, randomNormal, type RandomOptions, randomUniform } from "./random.ts";
-export { sum, sumEach } from "./broadcast.ts";
 export { max, mean, softmax } from "./reduce.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rotary } from "./rotary.ts";
-export { concat, pad, permute, reshape, slice } from "./movement.ts";
-export type {
-  DType,
-  ElementText,
-  KernelCall,
-  KernelRequest,
-  KernelText,
-  Op,
-  Pullback,
-  PullbackContext,
-  Spec,
-  StorageType,
-  StoredSpec,
-  Target,
-  Tensor,
+export {
+  apply,
+  type BatchRule,
+  type DType,
+  type ElementText,
+  type KernelCall,
+  type KernelRequest,
+  type KernelText,
+  type Op,
+  type ParameterRole,
+  pick,
+  type Pullback,
+  type PullbackContext,
+  type Spec,
+  type StorageType,
+  type StoredSpec,
+  type Target,
+  type Tensor,
 } from "../tensor.ts";

@@ -7,7 +7,7 @@
 import { fromBf16 } from "../data/floats.ts";
 import { ConsumedError } from "../errors.ts";
 import { flatten } from "../tree.ts";
-import { apply, type DType, type HostData, type Op, type Spec, type Tensor } from "../tensor.ts";
+import { apply, type DType, type HostData, type Op, type Path, type Spec, type Tensor } from "../tensor.ts";
 
 /** Where a resident tensor's values are. */
 export interface Storage {
@@ -21,12 +21,12 @@ export interface Storage {
   freed: boolean;
 }
 
-const residentOp: Op<{ spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
+const residentOp: Op<{ path: Path; spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
 const storages = new WeakMap<Tensor, Storage>();
 
 /** A tensor over a buffer that holds its values. */
 export function resident(spec: Spec, storage: Omit<Storage, "consumedBy" | "freed">): Tensor {
-  const node = apply(residentOp, [], { spec: { shape: spec.shape, dtype: spec.dtype } });
+  const node = apply(residentOp, [], { path: storage.label, spec: { shape: spec.shape, dtype: spec.dtype } });
   storages.set(node, { ...storage, consumedBy: null, freed: false });
   return node;
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { flatten, type Tensor, tensor, type Tree, unflatten } from "@firn/train";
+import { flatten, mapTree, type Tensor, tensor, type Tree, unflatten } from "@firn/train";
 
 const [a, b, c] = [tensor([1]), tensor([2]), tensor([3])];
 
@@ -45,4 +45,32 @@ Deno.test("unflatten takes paths that name what every object inherits", () => {
   const tree = unflatten(new Map(paths.map((path) => [path, a])));
   assertEquals([...flatten(tree).keys()], paths);
   assert(!("weight" in {}));
+});
+
+Deno.test("mapTree replaces every tensor by its path and keeps keys and their order", () => {
+  const tree = { layers: { 0: { weight: a, bias: b } }, norm: c };
+  const paths = mapTree(tree, (_, path) => path);
+  assertEquals(paths, { layers: { 0: { weight: "layers.0.weight", bias: "layers.0.bias" } }, norm: "norm" });
+  assertEquals([...flatten(mapTree(tree, () => c)).keys()], [...flatten(tree).keys()]);
+  assertEquals(mapTree(a, (tensor, path) => [tensor, path] as const), [a, ""]);
+});
+
+Deno.test("mapTree keeps the type of a tree", () => {
+  const tree: { readonly layer: { readonly weight: Tensor; readonly bias?: Tensor } } = {
+    layer: { weight: a },
+  };
+  const same: typeof tree = mapTree(tree, (tensor) => tensor);
+  assert(same.layer.weight === a && same.layer.bias === undefined);
+  const sizes: { readonly layer: { readonly weight: number; readonly bias?: number } } = mapTree(
+    { layer: { weight: a, bias: undefined } } as typeof tree,
+    ({ shape }) => shape[0],
+  );
+  assertEquals(sizes, { layer: { weight: 1, bias: undefined } });
+  // @ts-expect-error: a tree of numbers has no tensors
+  const wrong: typeof tree = mapTree(tree, () => 1);
+  assert(wrong !== null);
+});
+
+Deno.test("mapTree refuses what is neither tensor nor record", () => {
+  assertThrows(() => mapTree({ layer: { scale: 2 } }, (x) => x), TypeError, 'Cannot map "layer.scale"');
 });
