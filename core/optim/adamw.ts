@@ -6,9 +6,9 @@
 
 import { add, divide, multiply, negate } from "../ops/arithmetic.ts";
 import { sqrt } from "../ops/functions.ts";
-import { fill, stepScalar, type Tensor } from "../tensor.ts";
-import type { Optimizer } from "./optimizer.ts";
-import type { Schedule } from "./schedules.ts";
+import { stepScalar, type Tensor } from "../tensor.ts";
+import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
+import { printRate, type Schedule } from "./schedules.ts";
 
 /** Options of {@link adamW}; the defaults are PyTorch's. */
 export interface AdamWOptions {
@@ -24,13 +24,18 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
 }
 
+const MOMENTS: readonly Moment[] = [
+  { name: "m", meaning: "firstMoment" },
+  { name: "v", meaning: "secondMoment" },
+];
+
 /**
- * Adam with decoupled weight decay. The planner fuses it into one kernel a parameter.
+ * Adam with decoupled weight decay. The planner fuses the update of a parameter into one kernel.
  *
  * Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101, algorithm 2.
  *
- * @param options Learning rate and hyper-parameters
- * @returns The optimizer; its state is `m.<path>` and `v.<path>`
+ * @param options Learning rate and hyperparameters
+ * @returns The optimizer; its moments are `m.<path>` and `v.<path>`
  *
  * @example
  * ```ts
@@ -49,22 +54,18 @@ export function adamW(options: AdamWOptions): Optimizer {
   const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01 } = options;
   const { learningRate } = options;
   const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
-  // One tensor for each scalar, so that all parameters share it. Bias corrections as in PyTorch, in float64; they count
-  // the updates of the moments, which are fewer than the steps where a parameter was frozen.
+  // One tensor a scalar, which all parameters share. Bias corrections are computed in float64, as in PyTorch. They count
+  // the updates of the moments: fewer than the steps where a parameter was frozen.
   const stepSize = stepScalar((step, age) => rate(step) / (1 - beta1 ** age));
   const correction = stepScalar((_, age) => 1 / Math.sqrt(1 - beta2 ** age));
   const decay = stepScalar((step) => rate(step) * weightDecay);
+  const settings = [["beta1", beta1, 0.9], ["beta2", beta2, 0.999], ["eps", eps, 1e-8]] as const;
+  const changed = settings.map(([key, value, usual]) => value === usual ? "" : `, ${key} ${value}`).join("");
   return {
-    name: `adamW(${
-      typeof learningRate === "number" ? learningRate : "schedule"
-    }, weightDecay ${weightDecay})`,
+    name: `adamW(${printRate(learningRate)}${changed}, weightDecay ${weightDecay})`,
     learningRate: rate,
-    init: (params) =>
-      new Map(
-        [...params].flatMap((
-          [path, p],
-        ) => [[`m.${path}`, fill(0, p.shape)], [`v.${path}`, fill(0, p.shape)]]),
-      ),
+    moments: MOMENTS,
+    init: (params) => initMoments(MOMENTS, params),
     next(state, grads, params) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, g] of grads) {

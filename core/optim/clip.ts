@@ -39,22 +39,23 @@ export interface ClipOptions {
   /**
    * Whose gradients the norm is taken over; `active` when absent.
    *
-   * - `active`: those that the step has. Freezing shrinks the norm, so the same limit clips less.
-   * - `all`: those too of what is frozen, each as it was last. Freezing leaves the meaning of the limit as it is; but as
-   *   gradients go on falling, the frozen share grows too large, and what is frozen from the start counts as zero.
+   * - `active`: active parameters. Freezing shrinks the norm, so the same limit clips less.
+   * - `all`: frozen parameters too, with the gradients that they had last. The limit keeps its meaning when something
+   *   freezes. But gradients go on falling, so the frozen share grows too large. A parameter that was frozen from the start
+   *   counts as zero.
    */
   readonly over?: "active" | "all";
 }
 
 /**
- * Scales all gradients down when their common norm is above a limit. No host read.
+ * Scales all gradients down when their global norm is above a limit. Nothing is read to the host.
  *
  * Source: Pascanu et al., arXiv 1211.5063, algorithm 1; the 1e-6 is PyTorch's.
  *
  * @param limit Largest norm
- * @param options What it is the norm of
- * @returns An optimizer for {@link chain}; over `all` its state is `squares`, the last squared norm of each parameter,
- * else it has none
+ * @param options Whose gradients count
+ * @returns An optimizer for {@link chain}. Over `all` it has shared state: `squares`, the last squared norm of each
+ * trainable parameter
  *
  * @example
  * ```ts
@@ -71,6 +72,7 @@ export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Opti
   const { over = "active" } = options;
   return {
     name: `clipByGlobalNorm(${limit}${over === "all" ? ", over all" : ""})`,
+    moments: [],
     init: (params, trainable = [...params.keys()]) =>
       over === "all" ? new Map([[SQUARES, fill(0, [trainable.length])]]) : new Map(),
     next(state, grads, _, trainable = [...grads.keys()]) {
@@ -88,12 +90,12 @@ export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Opti
 
 const SQUARES = "squares";
 
-/** The squared norm of each gradient, in one tensor: of a size that stays, kernels do too as more freezes. */
+/** The squared norm of each gradient, in one tensor. With a fixed size, other frozen sets have the same kernels. */
 function squaresOf(grads: Leaves, size = grads.size): Tensor {
   return sumEach([...grads.values()].map((g) => multiply(g, g)), { size });
 }
 
-/** The squared norms of all parameters: those of this step where there are any, else the last ones. */
+/** The squared norms of all trainable parameters: of this step where there is a gradient, else the last ones. */
 function carry(
   last: Tensor,
   options: { readonly now: Tensor; readonly active: readonly Path[]; readonly trainable: readonly Path[] },

@@ -1,14 +1,33 @@
 /**
- * The optimizer contract and how optimizers are chained.
+ * The optimizer contract, and how optimizers are chained.
  *
  * @module
  */
 
-import type { Tensor } from "../tensor.ts";
+import { fill, type Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Schedule } from "./schedules.ts";
 
-/** Gradients turned into updates, and the state that goes with them. */
+/**
+ * What a moment holds, by which signals find it:
+ *
+ * - `firstMoment`: a running mean of the gradients, `m = b m + (1 - b) g`
+ * - `secondMoment`: a running mean of the squared gradients, `v = b v + (1 - b) g^2`
+ * - `momentum`: a running sum of the gradients, `v = b v + g`
+ * - `other`: anything else
+ */
+export type MomentMeaning = "firstMoment" | "secondMoment" | "momentum" | "other";
+
+/** A tensor of optimizer state that belongs to one parameter. */
+export interface Moment {
+  /** First part of its path: the moment of the parameter `p` has the path `<name>.<p>`. */
+  readonly name: string;
+  readonly meaning: MomentMeaning;
+  /** Its shape, given the shape of the parameter; the same shape when absent. */
+  readonly shape?: (parameter: readonly number[]) => readonly number[];
+}
+
+/** One step of an optimizer. */
 export interface OptimizerStep {
   /** What is added to each parameter. */
   readonly updates: Leaves;
@@ -17,32 +36,85 @@ export interface OptimizerStep {
 }
 
 /**
- * A gradient transformation. Frozen parameters are absent from state, gradients and parameters: skipping an update is
- * not updating with a zero gradient. Only the list of all that may be trained names them, for state that is of no single
- * parameter.
+ * A gradient transformation.
+ *
+ * State has two kinds of tensors. A moment belongs to one parameter: it has the path `<name>.<parameter>`, and is freed
+ * when the parameter freezes. Shared state belongs to all parameters: it stays, so its shape may depend on `trainable`
+ * but not on which parameters are frozen.
+ *
+ * A frozen parameter is absent from state, gradients and parameters: to skip an update is not to update with a zero
+ * gradient.
  */
 export interface Optimizer {
-  /** Prints as its own composition. */
+  /** The call that makes it, with all settings: two optimizers with one name compute the same. */
   readonly name: string;
-  /** Learning rate by 1-based step, where it has one. */
+  /** Learning rate by 1-based step; absent when the optimizer has none. */
   readonly learningRate?: Schedule;
+  /** State that `init` makes for each parameter. */
+  readonly moments: readonly Moment[];
   /**
-   * Zero-filled state for some parameters. What is of one has the path `<slot>.<parameter>`, and goes when that freezes;
-   * what is of all is a slot alone and has a shape that does not depend on what is frozen.
+   * Makes the state, filled with zeros.
    *
-   * @param params Those that are active
-   * @param trainable Paths of all that may be, in order; those of `params` when absent
+   * @param params Active parameters
+   * @param trainable Paths of all parameters that may become active, in order; the paths of `params` when absent
    */
   init(params: Leaves, trainable?: readonly Path[]): Leaves;
   /**
-   * One step, as a graph.
+   * Builds the graph of one step.
    *
-   * @param state As `init` made it, or the step before
-   * @param grads Gradients of active parameters
-   * @param params Values of active parameters
-   * @param trainable Paths of all that may be active, in order; those of `grads` when absent
+   * @param state State from `init`, or from the step before
+   * @param grads Gradients of the active parameters
+   * @param params Values of the active parameters
+   * @param trainable Paths of all parameters that may become active, in order; the paths of `grads` when absent
    */
   next(state: Leaves, grads: Leaves, params: Leaves, trainable?: readonly Path[]): OptimizerStep;
+}
+
+/**
+ * The path of a moment in the state of an optimizer.
+ *
+ * @param moment The moment
+ * @param parameter Path of the parameter
+ * @returns `<name>.<parameter>`
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { momentPath, sgd } from "@firn/train";
+ *
+ * const [velocity] = sgd({ learningRate: 0.1, momentum: 0.9 }).moments;
+ * assertEquals(momentPath(velocity, "layer.weight"), "velocity.layer.weight");
+ * ```
+ */
+export function momentPath({ name }: Moment, parameter: Path): Path {
+  return `${name}.${parameter}`;
+}
+
+/**
+ * Makes moments of zeros, parameter by parameter: the `init` of an optimizer without shared state.
+ *
+ * @param moments What each parameter gets
+ * @param params The parameters
+ * @returns Moments by path, f32
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { initMoments, tensor } from "@firn/train";
+ *
+ * const params = new Map([["w", tensor([1, 2])]]);
+ * const state = initMoments([{ name: "m", meaning: "firstMoment" }], params);
+ * assertEquals([...state].map(([path, { shape }]) => [path, shape]), [["m.w", [2]]]);
+ * ```
+ */
+export function initMoments(moments: readonly Moment[], params: Leaves): Map<Path, Tensor> {
+  const state = new Map<Path, Tensor>();
+  for (const [path, { shape }] of params) {
+    for (const moment of moments) {
+      state.set(momentPath(moment, path), fill(0, moment.shape?.(shape) ?? shape));
+    }
+  }
+  return state;
 }
 
 /**
@@ -64,6 +136,7 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
   return {
     name: parts.map((p) => p.name).join(" > "),
     learningRate: parts.findLast((p) => p.learningRate !== undefined)?.learningRate,
+    moments: parts.flatMap((p) => p.moments),
     init(params, trainable) {
       const state = new Map<Path, Tensor>();
       for (const part of parts) {
@@ -78,7 +151,7 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
     },
     next(state, grads, params, trainable) {
       let updates = grads;
-      const all = new Map<string, Tensor>();
+      const all = new Map<Path, Tensor>();
       for (const part of parts) {
         const step = part.next(state, updates, params, trainable);
         updates = step.updates;

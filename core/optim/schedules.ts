@@ -4,8 +4,22 @@
  * @module
  */
 
-/** Learning rate by 1-based step. */
-export type Schedule = (step: number) => number;
+/** Learning rate by 1-based step. A function of one's own may add the description. */
+export interface Schedule {
+  (step: number): number;
+  /** The call that makes it, with all settings; names of optimizers print it. They print `schedule` when it is absent. */
+  readonly description?: string;
+}
+
+/**
+ * How a learning rate prints in the name of an optimizer.
+ *
+ * @param rate Rate, or rate by step
+ * @returns The number, or the description of the schedule
+ */
+export function printRate(rate: number | Schedule): string {
+  return typeof rate === "number" ? `${rate}` : rate.description ?? "schedule";
+}
 
 /** Options that every schedule has. */
 export interface ScheduleOptions {
@@ -23,11 +37,31 @@ export interface DecayOptions extends ScheduleOptions {
   readonly floor?: number;
 }
 
-function withWarmup({ peak, warmup = 0 }: ScheduleOptions, after: Schedule): Schedule {
-  return (step) => step <= warmup ? peak * step / warmup : after(step);
+/** Adds warm-up to the rates after it, and the description. */
+function withWarmup(
+  { peak, warmup = 0 }: ScheduleOptions,
+  rest: { readonly name: string; readonly settings: string; readonly after: (step: number) => number },
+): Schedule {
+  const { name, settings, after } = rest;
+  return Object.assign((step: number): number => step <= warmup ? peak * step / warmup : after(step), {
+    description: `${name}(${peak}, warmup ${warmup}${settings})`,
+  });
 }
 
-/** How far a step is between the end of warm-up (0) and the last step (1). */
+/** Adds warm-up and description to rates that fall from `peak` to `floor`. */
+function decay(
+  options: DecayOptions,
+  { name, share }: { readonly name: string; readonly share: (progress: number) => number },
+): Schedule {
+  const { peak, steps, floor = 0 } = options;
+  return withWarmup(options, {
+    name,
+    settings: `, steps ${steps}, floor ${floor}`,
+    after: (step) => floor + (peak - floor) * share(progress(options, step)),
+  });
+}
+
+/** How far a step is from the end of warm-up (0) to the last step (1). */
 function progress({ warmup = 0, steps }: DecayOptions, step: number): number {
   return Math.min(1, Math.max(0, (step - warmup) / Math.max(1, steps - warmup)));
 }
@@ -48,7 +82,7 @@ function progress({ warmup = 0, steps }: DecayOptions, step: number): number {
  * ```
  */
 export function constantRate(options: ScheduleOptions): Schedule {
-  return withWarmup(options, () => options.peak);
+  return withWarmup(options, { name: "constantRate", settings: "", after: () => options.peak });
 }
 
 /**
@@ -67,8 +101,7 @@ export function constantRate(options: ScheduleOptions): Schedule {
  * ```
  */
 export function linearRate(options: DecayOptions): Schedule {
-  const { peak, floor = 0 } = options;
-  return withWarmup(options, (step) => floor + (peak - floor) * (1 - progress(options, step)));
+  return decay(options, { name: "linearRate", share: (progress) => 1 - progress });
 }
 
 /**
@@ -91,9 +124,5 @@ export function linearRate(options: DecayOptions): Schedule {
  * ```
  */
 export function cosine(options: DecayOptions): Schedule {
-  const { peak, floor = 0 } = options;
-  return withWarmup(
-    options,
-    (step) => floor + (peak - floor) * 0.5 * (1 + Math.cos(Math.PI * progress(options, step))),
-  );
+  return decay(options, { name: "cosine", share: (progress) => 0.5 * (1 + Math.cos(Math.PI * progress)) });
 }

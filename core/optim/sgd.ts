@@ -5,9 +5,9 @@
  */
 
 import { add, multiply } from "../ops/arithmetic.ts";
-import { fill, stepScalar, type Tensor } from "../tensor.ts";
-import type { Optimizer } from "./optimizer.ts";
-import type { Schedule } from "./schedules.ts";
+import { stepScalar, type Tensor } from "../tensor.ts";
+import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
+import { printRate, type Schedule } from "./schedules.ts";
 
 /** Options of {@link sgd}. */
 export interface SgdOptions {
@@ -17,11 +17,13 @@ export interface SgdOptions {
   readonly momentum?: number;
 }
 
+const VELOCITY: readonly Moment[] = [{ name: "velocity", meaning: "momentum" }];
+
 /**
  * `W -= rate * v`, `v = momentum * v + g`.
  *
  * @param options Learning rate and momentum
- * @returns The optimizer; its state is `velocity.<path>`, empty without momentum
+ * @returns The optimizer; its moment is `velocity.<path>`, with momentum only
  *
  * @example
  * ```ts
@@ -38,13 +40,12 @@ export function sgd(options: SgdOptions): Optimizer {
   const { learningRate, momentum = 0 } = options;
   const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
   const down = stepScalar((step) => -rate(step));
+  const moments = momentum === 0 ? [] : VELOCITY;
   return {
-    name: `sgd(${typeof learningRate === "number" ? learningRate : "schedule"}, momentum ${momentum})`,
+    name: `sgd(${printRate(learningRate)}, momentum ${momentum})`,
     learningRate: rate,
-    init: (params) =>
-      momentum === 0
-        ? new Map()
-        : new Map([...params].map(([path, p]) => [`velocity.${path}`, fill(0, p.shape)])),
+    moments,
+    init: (params) => initMoments(moments, params),
     next(state, grads) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, g] of grads) {

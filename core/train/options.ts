@@ -7,6 +7,7 @@
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
 import { type Signal, SIGNALS } from "../policy.ts";
+import { type Moment, momentPath, type Optimizer } from "../optim/optimizer.ts";
 import type { Spec } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { TensorTree, TrainingOptions } from "./types.ts";
@@ -65,23 +66,43 @@ export function checkPrecision({ name, features }: Gpu, precision: Precision = "
   throw new TypeError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
 }
 
-/** What the optimizer's state of a parameter begins with from which a signal is measured. */
-const MOMENTS: { readonly [S in Signal]?: string } = { firstMoment: "m.", secondMoment: "v." };
+/**
+ * Finds the moment that a signal measures: the one of its meaning that has the shape of the parameter.
+ *
+ * @param optimizer The optimizer
+ * @param signal The signal
+ * @returns The moment; undefined where the signal measures none, or the optimizer keeps none of that meaning
+ */
+export function momentOf({ moments }: Optimizer, signal: Signal): Moment | undefined {
+  return moments.find(({ meaning, shape }) => meaning === signal && shape === undefined);
+}
 
 /**
- * Refuses a policy that asks for moments which the optimizer does not keep: it would wait for them all along.
+ * Refuses an optimizer whose state is not what it declares, and a policy that asks for moments which the optimizer does
+ * not keep: that policy would wait for them forever.
  *
+ * @param options Policy and optimizer
  * @param params Parameters that are trained
- * @throws {TypeError} When it does
+ * @throws {TypeError} When it is so
  */
 export function checkMoments(
   { policy, optimizer }: Pick<TrainingOptions<TensorTree>, "policy" | "optimizer">,
   params: Leaves,
 ): void {
-  const state = [...optimizer.init(params).keys()];
+  const trainable = [...params.keys()];
+  const declared = new Set(
+    trainable.flatMap((path) => optimizer.moments.map((moment) => momentPath(moment, path))),
+  );
+  const shared = optimizer.init(new Map(), trainable);
+  for (const path of optimizer.init(params, trainable).keys()) {
+    if (declared.has(path) || shared.has(path)) continue;
+    throw new TypeError(
+      `Cannot train with "${optimizer.name}" as its state "${path}" is neither a moment that it declares nor shared ` +
+        "state that stays when all parameters are frozen",
+    );
+  }
   for (const signal of policy?.signals ?? []) {
-    const begins = MOMENTS[signal];
-    if (begins === undefined || state.some((path) => path.startsWith(begins))) continue;
+    if ((signal !== "firstMoment" && signal !== "secondMoment") || momentOf(optimizer, signal)) continue;
     throw new TypeError(
       `Cannot measure "${signal}" for "${
         policy!.name

@@ -1,5 +1,5 @@
 /**
- * What a policy decides at a look.
+ * Asks a policy at a look, and checks its answer.
  *
  * @module
  */
@@ -9,24 +9,24 @@ import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../..
 import type { Path } from "../../tree.ts";
 import type { FreezeEvent } from "../types.ts";
 
-/** What a step costs that is never taken. */
-export const NOTHING: Cost = { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0, constants: 0 };
+/** The cost of no step. */
+export const NO_COST: Cost = { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0, constants: 0 };
 
-/** What a policy wants from now on. */
+/** What a policy decides at a look. */
 export interface Decision {
   /** Its state. */
   readonly policy: Json;
   readonly frozen: readonly Path[];
-  /** What of it is measured. */
+  /** Frozen components that are measured. */
   readonly probed: readonly Path[];
   readonly stopped: boolean;
-  /** The best step so far; null where the last is. */
+  /** The best step so far; null for the last one. */
   readonly best: number | null;
   /** Why a component is frozen. */
   reason(path: Path): Reason | null;
 }
 
-/** What training does without a policy. */
+/** The decision of no policy. */
 export const NO_DECISION: Decision = {
   policy: null,
   frozen: [],
@@ -37,12 +37,12 @@ export const NO_DECISION: Decision = {
 };
 
 /**
- * Begins with a policy.
+ * Makes the first state of a policy.
  *
- * @returns Its state before the first step; null without one
- * @throws {TypeError} When that is not JSON
+ * @returns Its state before the first step; null without a policy
+ * @throws {TypeError} When the state is not JSON
  */
-export function begin(
+export function initPolicy(
   policy: FreezePolicy | undefined,
   { components, run }: { readonly components: readonly Component[]; readonly run: RunInfo },
 ): Json {
@@ -55,9 +55,9 @@ export function begin(
  * Asks a policy.
  *
  * @param policy The policy
- * @param now Its state, what it sees, and which components there are: it may name others
- * @returns What it decides
- * @throws {TypeError} When its state is not JSON, or what it freezes no list
+ * @param now Its state, the look, and all components. Paths that the policy names beside them are ignored
+ * @returns The decision
+ * @throws {TypeError} When its state is not JSON, or `frozen` returns no list
  */
 export function decide(
   policy: FreezePolicy,
@@ -83,7 +83,7 @@ export function decide(
 }
 
 /**
- * Refuses a state that a checkpoint would change: NaN becomes null there, which is below any threshold.
+ * Refuses a state that a checkpoint would change: JSON turns NaN into null, which is below any threshold.
  *
  * @param state The state of a policy
  * @param name The policy
@@ -100,7 +100,7 @@ function checkJson(state: unknown, name: string): void {
   );
 }
 
-/** The first part of a value that is not JSON, and the keys down to it; null where all of it is. */
+/** The first part of a value that is not JSON, and the keys that lead to it; null when all of it is JSON. */
 function strayIn(value: unknown): { readonly keys: readonly string[]; readonly value: unknown } | null {
   if (value === null || typeof value === "boolean" || typeof value === "string") return null;
   if (typeof value === "number" && Number.isFinite(value)) return null;
@@ -115,11 +115,11 @@ function strayIn(value: unknown): { readonly keys: readonly string[]; readonly v
 }
 
 /**
- * Refuses a best step whose parameters are gone.
+ * Refuses a best step whose parameters were not kept.
  *
  * @param best The step that the policy calls the best
- * @param now The step just taken, and the best one that is kept
- * @throws {RangeError} When it is neither
+ * @param now The step just taken, and the best step so far, whose parameters are kept
+ * @throws {RangeError} When it is neither of them
  */
 export function checkBest(
   best: number | null,
@@ -135,9 +135,9 @@ export function checkBest(
 /**
  * Compares two frozen sets.
  *
- * @param before What was frozen until a step
- * @param after The step, and what the policy wants after it
- * @returns What froze and thawed, and why; null when the sets are the same
+ * @param before The set until a step
+ * @param after The step, and the set after it
+ * @returns What froze and thawed, and why; null when the sets are equal
  */
 export function freezeChange(
   before: readonly Path[],

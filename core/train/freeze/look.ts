@@ -1,5 +1,5 @@
 /**
- * From the ring buffer on the device to the look that a policy gets.
+ * Reads the ring buffer on the device into the look that a policy gets.
  *
  * @module
  */
@@ -13,13 +13,13 @@ import type { Schedule } from "../../optim/schedules.ts";
 import type { Component, Look, Signal } from "../../policy.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import { type Column, columnsBefore } from "../step/trace.ts";
+import { type Column, columnsBefore } from "./ring.ts";
 
-/** What the rows and columns of a ring mean. */
+/** What the numbers of a ring mean. */
 export interface LookOptions {
   /** Last step in the ring, 1-based. */
   readonly step: number;
-  /** Readings of a row. */
+  /** Signals in a row, in order. */
   readonly columns: readonly Column[];
   readonly components: readonly Component[];
   readonly signals: readonly Signal[];
@@ -31,10 +31,10 @@ export interface LookOptions {
  * Reads the steps since the last look. A component's reading is the sum over its parameters.
  *
  * @param gpu The device
- * @param ring f32 [steps between looks, 1 + readings], and one column more with `"f16"`
+ * @param ring f32 [steps between looks, 1 + signals], with `"f16"` one column more
  * @param options What the numbers mean
- * @returns The look; NaN for what was not measured
- * @throws {NonFiniteError} When a gradient is not finite though the loss is not scaled
+ * @returns The look; NaN where nothing was measured
+ * @throws {NonFiniteError} When a gradient is not finite at a loss scale of 1
  */
 export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Promise<Look> {
   const { step, columns, components, signals, learningRate, precision } = options;
@@ -45,7 +45,7 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   const steps = Array.from({ length: count }, (_, i) => step - count + 1 + i);
   const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];
   const before = columnsBefore(precision), skipped = before === 1 ? [] : steps.filter((s) => at(s, 1) > 0);
-  // At a factor of 1 f16 is not to blame, or cannot be helped.
+  // At a scale of 1, a smaller one would not help.
   const lost = skipped.find((s) => at(s, 1) <= 1);
   if (lost !== undefined) throw new NonFiniteError("gradient", lost, Infinity);
   const readings: { [S in Signal]?: Record<Path, number[]> } = {};

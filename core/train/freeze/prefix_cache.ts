@@ -1,8 +1,8 @@
 /**
- * Values of a frozen prefix, kept per sample from one epoch to the next.
+ * Caches the values of a frozen prefix by sample, from one epoch to the next.
  *
- * Samples are known by the bytes of their rows in the entries of the batch that the prefix reads. Room is given to those
- * that come first, and no sample gives its place up: where an epoch does not fit, those that have one keep it.
+ * A sample is identified by the bytes of its rows in the batch entries that the prefix reads. The first samples to come
+ * fill the cache, and none is evicted: an epoch that does not fit has the same samples cached each time.
  *
  * @module
  */
@@ -13,31 +13,37 @@ import { sampleBytes } from "../../plan/prefix/cut.ts";
 import { samePrefix } from "../../plan/prefix/same_prefix.ts";
 import type { Plan } from "../../plan/types.ts";
 import type { PrefixCopies, Recording } from "../../runtime/record.ts";
-import { hostValues } from "../../tensor.ts";
+import { hostValues, type Spec } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
-import type { Compiled } from "../step/compile.ts";
 import type { CachedPrefix } from "../types.ts";
 
-/** Most bytes of one buffer, unless a sample takes more: memory is taken as samples come. */
+/** Largest size of a buffer, unless one sample needs more. Buffers are made as samples come. */
 const PAGE = 2 ** 24;
-/** Bytes of the cache when none are told. */
+/** Default size of the cache. */
 const BYTES = 2 ** 30;
-/** Why a cache that no step has met is empty. */
+/** Why a cache is empty before the first step. */
 const EMPTY = "no step was taken that could fill it";
 
-/** Keeps values of a prefix. */
+/** A planned step, as the cache sees it. */
+export interface CacheableStep {
+  readonly plan: Plan;
+  /** Tensors that the step overwrites, by path. */
+  readonly replaced: ReadonlyMap<Path, Spec>;
+}
+
+/** Caches values of a prefix. */
 export interface PrefixCache {
-  /** Frees what a step of a plan could not use: the values of another prefix, run, or of parameters that it changes. */
-  meet(plan: Compiled, owner: object): void;
+  /** Frees values that the next step cannot use: of another prefix, of another run, or of parameters that it changes. */
+  invalidate(next: CacheableStep, owner: object): void;
   /**
-   * What a step does about its prefix: nothing where its plan has none.
+   * The copies from or to the cache that a step makes; undefined when its plan has no prefix.
    *
-   * @param step Its recording and its batch; `meet` came before
+   * @param step Its recording and its batch, after `invalidate` with its plan
    */
   copiesOf(step: { readonly recording: Recording; readonly batch: Leaves }): PrefixCopies | undefined;
-  /** What it holds. */
+  /** What the cache holds. */
   state(): CachedPrefix;
-  /** Frees everything. */
+  /** Frees all values. */
   clear(): void;
 }
 
@@ -45,7 +51,7 @@ export interface PrefixCache {
  * Makes a cache.
  *
  * @param gpu The device
- * @param options Most bytes of values; `true`: 1 GiB
+ * @param options Its size; `true` for 1 GiB
  * @returns The cache, empty
  */
 export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }): PrefixCache {
@@ -69,13 +75,13 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     return Math.min(count, roomFor(prefix));
   };
 
-  function meet({ plan, replaced }: Compiled, owner: object): void {
+  function invalidate({ plan, replaced }: CacheableStep, owner: object): void {
     const { prefix } = plan;
     const stale = known !== null &&
       (known.owner !== owner || known.prefix.reads.some((path) => replaced.has(path)) ||
         (typeof prefix === "object" && !samePrefix(known.plan, plan)));
     if (stale) clear();
-    // A plan that is not asked for its prefix, as one with probes, leaves the cache as it is.
+    // A plan without prefix options, as with probes, leaves the cache as it is.
     if (prefix === undefined) return;
     reason = typeof prefix === "string" ? prefix : null;
     if (typeof prefix === "string") return;
@@ -123,7 +129,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
   }
 
   return {
-    meet,
+    invalidate,
     copiesOf,
     clear,
     state: () => ({
@@ -135,7 +141,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
   };
 }
 
-/** For each sample the bytes of its rows, as text: two bytes a character. */
+/** The bytes of the rows of each sample, as text with two bytes a character. */
 function keysOf({ samples, reads }: Prefix, batch: Leaves): string[] {
   const entries = reads.flatMap((path: Path) => {
     const tensor = path.startsWith("batch.") ? batch.get(path.slice("batch.".length)) : undefined;
@@ -156,5 +162,5 @@ function keysOf({ samples, reads }: Prefix, batch: Leaves): string[] {
   });
 }
 
-/** Words that become text at a time: arguments of a call lie on the stack. */
+/** Words that become text in one call: arguments need stack. */
 const CHUNK = 4096;

@@ -1,86 +1,92 @@
 /**
- * Parameters that thawed: the state of the optimizer for them is younger than the run.
+ * Thawed parameters: their optimizer state is younger than the run.
  *
- * Parameters whose state began at the same step are one group. A plan depends on who is in a group with whom, not on when
- * the group began: sets that freeze and thaw by turns share their plans.
+ * Parameters that thawed after the same step are one group. A plan depends on which parameters share a group, not on when
+ * the group thawed: frozen sets that come back share their plans.
  *
  * @module
  */
 
 import { topological } from "../../graph.ts";
 import { multiply } from "../../ops/arithmetic.ts";
-import type { OptimizerStep } from "../../optim/optimizer.ts";
+import { type Moment, momentPath, type OptimizerStep } from "../../optim/optimizer.ts";
 import { stepScalarOp, type Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { moduleOf } from "./components.ts";
-import type { Since } from "../types.ts";
+import type { ThawSteps } from "../types.ts";
 
-/** Who is in which group, and when the groups began. */
-export interface Ages {
-  /** Group of each parameter that thawed, from 1 in the order of the parameters; 0 for all others. */
+/** Groups of parameters by the step after which they thawed. */
+export interface ThawGroups {
+  /** Group of each thawed parameter, from 1 in the order of the parameters; group 0 is all others, and not listed. */
   readonly groups: ReadonlyMap<Path, number>;
-  /** Step after which each group began. */
+  /** For each group the step after which it thawed; 0 for group 0. */
   readonly starts: readonly number[];
 }
 
-/** The groups of some parameters. */
-export function agesOf(paths: readonly Path[], since: Since): Ages {
+/** Groups parameters by the step after which they thawed. */
+export function thawGroupsOf(paths: readonly Path[], thawSteps: ThawSteps): ThawGroups {
   const groups = new Map<Path, number>(), starts = [0];
   for (const path of paths) {
-    const start = since[moduleOf(path)] ?? 0;
+    const start = thawSteps[moduleOf(path)] ?? 0;
     const known = starts.indexOf(start), group = known >= 0 ? known : starts.push(start) - 1;
     if (group > 0) groups.set(path, group);
   }
   return { groups, starts };
 }
 
-/** Beginnings after a change of the frozen set: what thawed begins anew, what froze has no state any more. */
-export function sinceAfter(
-  since: Since,
+/** Thaw steps after a change of the frozen set: thawed components get this step, frozen ones lose theirs. */
+export function thawStepsAfter(
+  thawSteps: ThawSteps,
   { step, frozen, thawed }: {
     readonly step: number;
     readonly frozen: readonly Path[];
     readonly thawed: readonly Path[];
   },
-): Since {
-  const kept = Object.entries(since).filter(([path]) => !frozen.includes(path));
+): ThawSteps {
+  const kept = Object.entries(thawSteps).filter(([path]) => !frozen.includes(path));
   return Object.fromEntries([...kept, ...thawed.map((path) => [path, step] as const)]);
 }
 
 /**
- * Makes what an optimizer does to parameters that thawed a matter of their age.
+ * Gives thawed parameters the step scalars of their own group, such as bias corrections, and a warm-up.
  *
- * @param step What the optimizer does with all parameters, as if they were as old as the run
- * @param options Gradients by path, groups, and the factor of the updates of a group: none when null
- * @returns The same with the scalars of each group; parameters of group 0 are as they were
+ * @param step What the optimizer does, as if all parameters were as old as the run
+ * @param options Gradients by path, what the optimizer keeps, the groups, and a factor for the updates of a group: none when
+ * null
+ * @returns The step; parameters of group 0 are unchanged
  */
-export function aged(
+export function withThawGroups(
   step: OptimizerStep,
   options: {
     readonly grads: Leaves;
+    readonly moments: readonly Moment[];
     readonly groups: ReadonlyMap<Path, number>;
     readonly warmup: Tensor | null;
   },
 ): OptimizerStep {
-  const { grads, groups, warmup } = options;
+  const { grads, moments, groups, warmup } = options;
   if (groups.size === 0) return step;
   const updates = new Map(step.updates), state = new Map(step.state);
-  // Random numbers of the loss depend on the step, not on an age.
+  // Random numbers of the loss depend on the step of the run.
   const before = new Set(topological([...grads.values()]));
   for (const group of new Set(groups.values())) {
-    const mine = (path: Path): boolean => groups.get(path) === group;
     const inGroup = regrouped(group, before);
-    for (const [name, value] of state) if (mine(parameterOf(name))) state.set(name, inGroup(value));
-    for (const [path, update] of updates) {
-      if (!mine(path)) continue;
-      const own = inGroup(update);
-      updates.set(path, warmup === null ? own : multiply(own, inGroup(warmup)));
+    for (const [path, own] of groups) {
+      if (own !== group) continue;
+      for (const name of moments.map((moment) => momentPath(moment, path))) {
+        const value = state.get(name);
+        if (value !== undefined) state.set(name, inGroup(value));
+      }
+      const update = updates.get(path);
+      if (update === undefined) continue;
+      const aged = inGroup(update);
+      updates.set(path, warmup === null ? aged : multiply(aged, inGroup(warmup)));
     }
   }
   return { updates, state };
 }
 
-/** Rebuilds graphs with the scalars of a group, down to some nodes. */
+/** Rebuilds graphs with the step scalars of a group, down to some nodes. */
 function regrouped(group: number, stop: ReadonlySet<Tensor>): (node: Tensor) => Tensor {
   const known = new Map<Tensor, Tensor>();
   const visit = (node: Tensor): Tensor => {
@@ -95,9 +101,4 @@ function regrouped(group: number, stop: ReadonlySet<Tensor>): (node: Tensor) => 
     return inputs.some((input, i) => input !== node.inputs[i]) ? { ...node, inputs } : node;
   };
   return visit;
-}
-
-/** `a.weight` for the state `m.a.weight`. */
-function parameterOf(name: Path): Path {
-  return name.slice(name.indexOf(".") + 1);
 }

@@ -148,7 +148,7 @@ export function traceStep(options: StepOptions): StepGraph {
     measure("gradDelta", path, () => abs(subtract(gradient, previous!)));
     measure("weightDelta", path, () => abs(step));
     measure("benefit", path, () => abs(multiply(gradient, step)));
-    const m = state.get(`m.${path}`), v = state.get(`v.${path}`);
+    const [m, v] = moments.map((moment) => moment && state.get(momentPath(moment, path)));
     if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
     if (v !== undefined) measure("secondMoment", path, () => v);
     if (previous === undefined) continue;
