@@ -55,7 +55,16 @@ export type { Cost, Precision } from "./core/plan/types.ts";
 export * from "./core/models/mod.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
 export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./core/optim/clip.ts";
-export { chain, type Optimizer, type OptimizerStep } from "./core/optim/optimizer.ts";
+export {
+  chain,
+  initMoments,
+  type Moment,
+  type MomentMeaning,
+  momentPath,
+  type Optimizer,
+  type OptimizerStep,
+} from "./core/optim/optimizer.ts";
+export { type ParameterGroup, partition, type PathPattern } from "./core/optim/partition.ts";
 export {
   constantRate,
   cosine,
@@ -78,7 +87,8 @@ export type {
 export * from "./core/train/types.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export { defineTraining } from "./core/train/training.ts";
-export { type Checkpoint, loadCheckpoint, saveCheckpoint, snapshot } from "./core/train/checkpoint.ts";
+export { type Checkpoint, loadCheckpoint, saveCheckpoint } from "./core/train/checkpoint.ts";
+export { snapshot } from "./core/train/state/snapshot.ts";
 export { newModel } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";
 export { evaluate, type EvaluateOptions } from "./core/infer/evaluate.ts";

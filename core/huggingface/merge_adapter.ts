@@ -12,7 +12,7 @@ import { matmul } from "../ops/matmul.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 import { moduleOf } from "../train/freeze/components.ts";
-import { copyIn } from "../train/state/upload.ts";
+import { copyToDevice } from "../train/state/upload.ts";
 
 /** Options of {@link mergeAdapter}. */
 export interface MergeOptions {
@@ -101,7 +101,7 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
   const next = new Map(leaves);
   for (const [path, source] of sums) {
     const at = `${path}.weight`;
-    next.set(at, await copyIn(gpu, { path: at, source }));
+    next.set(at, await copyToDevice(gpu, { path: at, source }));
     for (const half of ["A", "B"] as const) next.delete(halfOf(path, half));
   }
   await checkAllocations(gpu);

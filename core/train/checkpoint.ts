@@ -1,5 +1,5 @@
 /**
- * Training states as files, and copies of them.
+ * Training states as files.
  *
  * @module
  */
@@ -9,13 +9,10 @@ import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
-import { checkAllocations, createBuffer, type Gpu } from "../runtime/device.ts";
-import { bytesOf } from "../plan/storage.ts";
-import { resident, storageOf } from "../runtime/residents.ts";
+import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../runtime/record.ts";
 import type { Json } from "../policy.ts";
-import type { Tensor } from "../tensor.ts";
-import { flatten, type Path, unflatten } from "../tree.ts";
+import { flatten, type Path } from "../tree.ts";
 import type { HostTensor, SavedState, TensorTree, TrainingState } from "./types.ts";
 
 /** A training state read from a file. */
@@ -24,14 +21,14 @@ export interface Checkpoint extends SavedState {
   readonly extra: Json;
 }
 
-/** Version of the layout; another one is refused. */
+/** Version of the layout. Other versions are refused. */
 const VERSION = 1;
 const PARAMS = "params.", LEAVES = "leaves.";
 
 /**
- * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step and the
- * readings since the last look, the best parameters so far. Training resumed from it ends with the same bits. Everything is stored as the device
- * does: as f32, or as bf16.
+ * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step, readings
+ * since the last look, and the best weights so far. Training that resumes from it ends with the same bits. Values are
+ * stored as on the device, f32 or bf16.
  *
  * @param gpu The device
  * @param state The state, not consumed
@@ -69,9 +66,9 @@ export async function saveCheckpoint<P extends TensorTree>(
  *
  * @param path The file
  * @param options The file system
- * @returns The saved state, on the host
+ * @returns The saved state on the host
  * @throws {NotFoundError} When there is no such file
- * @throws {DataError} When it is damaged or no checkpoint
+ * @throws {DataError} When it is damaged, or not a checkpoint
  */
 export async function loadCheckpoint(path: string, options: FileSystemOptions = {}): Promise<Checkpoint> {
   await using file = await openSafetensors(path, options);
@@ -97,7 +94,7 @@ export async function loadCheckpoint(path: string, options: FileSystemOptions = 
 
 interface Stored extends Omit<SavedState, "params" | "leaves"> {
   readonly version: number;
-  /** Paths of the parameters as the model has them: the columns of the readings follow it, the file is sorted. */
+  /** Paths of the parameters in the order of the model, which the columns of the ring follow. The file is sorted. */
   readonly order: readonly Path[];
   readonly extra: Json;
 }
@@ -113,74 +110,4 @@ function parse(text: string, path: string): Stored {
       },
     );
   }
-}
-
-/**
- * Copies a training state on the device: the copy survives the step that consumes the original.
- *
- * @param gpu The device
- * @param state The state, not consumed
- * @returns A state equal to it, in buffers of its own
- * @throws {ConsumedError} When a step has consumed the state
- */
-export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>): TrainingState<P> {
-  gpu.check();
-  for (const tensor of tensorsOf(state)) storageOf(tensor);
-  const pairs: Pair[] = [];
-  const copy = (tensor: Tensor): Tensor => {
-    const { buffer, label, producedAt } = storageOf(tensor);
-    const made = createBuffer(gpu, { label, bytes: bytesOf(tensor) });
-    pairs.push([buffer, made]);
-    return resident(tensor, { buffer: made, label, producedAt });
-  };
-  const copies = (tree: ReadonlyMap<Path, Tensor>): Map<Path, Tensor> =>
-    new Map([...tree].map(([path, t]) => [path, copy(t)]));
-  const params = unflatten(copies(flatten(state.params))) as P, leaves = copies(state.leaves);
-  copyAll(gpu, pairs);
-  return { ...state, params, leaves, loss: state.loss === null ? null : leaves.get("loss")! };
-}
-
-/**
- * Does something that updates the buffers of a state in place, then puts their values back; nobody sees them in between.
- *
- * @param gpu The device
- * @param state The state, not consumed
- * @param work What to do: it submits all before it waits for anything
- * @returns What it gives
- * @throws {ConsumedError} When a step has consumed the state
- * @throws {OutOfMemoryError} When the device has no room for a copy of the state; nothing was done
- */
-export async function undone<P extends TensorTree, R>(
-  gpu: Gpu,
-  state: TrainingState<P>,
-  work: () => Promise<R>,
-): Promise<R> {
-  const storages = tensorsOf(state).map(storageOf);
-  const pairs = storages.map(({ buffer, label }): Pair => [
-    buffer,
-    createBuffer(gpu, { label, bytes: buffer.size }),
-  ]);
-  try {
-    await checkAllocations(gpu);
-    copyAll(gpu, pairs);
-    const done = work();
-    copyAll(gpu, pairs.map(([from, to]) => [to, from]));
-    return await done;
-  } finally {
-    for (const [, copy] of pairs) copy.destroy();
-  }
-}
-
-/** A buffer, and one of its size that gets its values. */
-type Pair = readonly [from: GPUBuffer, to: GPUBuffer];
-
-function copyAll(gpu: Gpu, pairs: readonly Pair[]): void {
-  const encoder = gpu.device.createCommandEncoder();
-  for (const [from, to] of pairs) encoder.copyBufferToBuffer(from, 0, to, 0, to.size);
-  gpu.device.queue.submit([encoder.finish()]);
-  gpu.counts.submits++;
-}
-
-function tensorsOf<P extends TensorTree>({ params, leaves }: TrainingState<P>): Tensor[] {
-  return [...flatten(params).values(), ...leaves.values()];
 }

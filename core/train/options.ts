@@ -1,29 +1,25 @@
 /**
- * What training is told: which of it is refused, and how it prints.
+ * The options of a training: defaults, checks, and how they print.
  *
  * @module
  */
 
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
-import { type Signal, SIGNALS } from "../policy.ts";
-import { type Moment, momentPath, type Optimizer } from "../optim/optimizer.ts";
+import { SIGNALS } from "../policy.ts";
 import type { Spec } from "../tensor.ts";
-import type { Leaves, Path } from "../tree.ts";
+import type { Path } from "../tree.ts";
 import type { TensorTree, TrainingOptions } from "./types.ts";
 
-/** Updates of the warm-up of what thawed. */
+/** Default number of warm-up updates after a thaw. */
 export const THAW_WARMUP = 10;
-/** Steps between looks. */
+/** Default number of steps between looks. */
 export const LOOK_EVERY = 10;
-
-/** Paths of what is no parameter. */
-const RESERVED = /^(loss|ring|(batch|best|optimizer|previous|scaling)(\..*)?)$/;
 
 /**
  * Refuses options that training cannot follow.
  *
- * @throws {RangeError} When a number of steps is none, or the policy asks for a signal that there is not
+ * @throws {RangeError} When a number is out of its range, or the policy asks for an unknown signal
  */
 export function checkOptions(options: TrainingOptions<TensorTree>): void {
   const { steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
@@ -57,7 +53,7 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
 }
 
 /**
- * Refuses a precision that a device does not have.
+ * Refuses a precision that a device does not support.
  *
  * @throws {TypeError} When it is f16 and the adapter has no shader-f16
  */
@@ -66,52 +62,7 @@ export function checkPrecision({ name, features }: Gpu, precision: Precision = "
   throw new TypeError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
 }
 
-/**
- * Finds the moment that a signal measures: the one of its meaning that has the shape of the parameter.
- *
- * @param optimizer The optimizer
- * @param signal The signal
- * @returns The moment; undefined where the signal measures none, or the optimizer keeps none of that meaning
- */
-export function momentOf({ moments }: Optimizer, signal: Signal): Moment | undefined {
-  return moments.find(({ meaning, shape }) => meaning === signal && shape === undefined);
-}
-
-/**
- * Refuses an optimizer whose state is not what it declares, and a policy that asks for moments which the optimizer does
- * not keep: that policy would wait for them forever.
- *
- * @param options Policy and optimizer
- * @param params Parameters that are trained
- * @throws {TypeError} When it is so
- */
-export function checkMoments(
-  { policy, optimizer }: Pick<TrainingOptions<TensorTree>, "policy" | "optimizer">,
-  params: Leaves,
-): void {
-  const trainable = [...params.keys()];
-  const declared = new Set(
-    trainable.flatMap((path) => optimizer.moments.map((moment) => momentPath(moment, path))),
-  );
-  const shared = optimizer.init(new Map(), trainable);
-  for (const path of optimizer.init(params, trainable).keys()) {
-    if (declared.has(path) || shared.has(path)) continue;
-    throw new TypeError(
-      `Cannot train with "${optimizer.name}" as its state "${path}" is neither a moment that it declares nor shared ` +
-        "state that stays when all parameters are frozen",
-    );
-  }
-  for (const signal of policy?.signals ?? []) {
-    if ((signal !== "firstMoment" && signal !== "secondMoment") || momentOf(optimizer, signal)) continue;
-    throw new TypeError(
-      `Cannot measure "${signal}" for "${
-        policy!.name
-      }" as "${optimizer.name}" keeps no such moment: train with adamW`,
-    );
-  }
-}
-
-/** The training in words: only one that prints the same can go on with a saved state. */
+/** The settings of a training as text: a saved state can continue only under equal settings. */
 export function settingsOf(options: TrainingOptions<TensorTree>): string {
   const { optimizer, policy, steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   const { validation, precision = "f32" } = options;
@@ -127,19 +78,27 @@ export function settingsOf(options: TrainingOptions<TensorTree>): string {
 }
 
 /**
- * Refuses a parameter whose name training needs itself.
+ * Refuses a saved state of a training with other settings.
  *
- * @throws {TypeError} When it does
+ * @param saved Settings of the saved state
+ * @param settings Settings of this training
+ * @throws {TypeError} When they differ
  */
-export function checkName(path: Path): void {
-  if (!RESERVED.test(path)) return;
+export function checkSettings(saved: string, settings: string): void {
+  if (saved === settings || saved === briefly(settings)) return;
   throw new TypeError(
-    `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
+    `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved}"`,
   );
 }
 
+/** Settings as older checkpoints have them, which say only `schedule` for a schedule, and nothing of Adam's betas and eps. */
+function briefly(settings: string): string {
+  return settings.replace(/\b(constantRate|linearRate|cosine)\([^)]*\)/g, "schedule")
+    .replace(/, (beta1|beta2|eps) [^,)]+/g, "");
+}
+
 /**
- * Refuses to train what is stored as bf16.
+ * Refuses to train a parameter that is stored as bf16.
  *
  * @throws {TypeError} When it is
  */

@@ -23,8 +23,8 @@ export interface Chosen {
   readonly variants: { readonly [product: string]: MatmulVariant };
 }
 
-/** Step after which the optimizer's state for each component that thawed began; 0 for all others. */
-export type Since = { readonly [component: Path]: number };
+/** Step after which each thawed component thawed; its optimizer state is that old. 0 for all others. */
+export type ThawSteps = { readonly [component: Path]: number };
 
 /** A change of the frozen set, and what a step costs before and after. */
 export interface FreezeEvent {
@@ -91,7 +91,7 @@ export interface TrainingState<P extends TensorTree> {
   /** Paths of those among them that steps measure all the same. */
   readonly probed: readonly Path[];
   /** Steps after which the optimizer's state for components that thawed began; 0 for those that it does not name. */
-  readonly since: Since;
+  readonly since: ThawSteps;
   /** The readings that this step delivered, every `lookEvery` steps; else null. */
   readonly look: Look | null;
   /** The change of the frozen set that this step brought; else null. */
@@ -232,7 +232,7 @@ export interface SavedState {
   /** Paths of the frozen components that are measured; none when absent. */
   readonly probed?: readonly Path[];
   /** When the optimizer's state for components that thawed began; all with the run when absent. */
-  readonly since?: Since;
+  readonly since?: ThawSteps;
   /** The last validation; none when absent. */
   readonly validation?: Validation | null;
   /** The best step so far; none when absent. */

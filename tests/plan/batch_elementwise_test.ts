@@ -101,6 +101,7 @@ Deno.test("an update that reads a parameter which another one overwrites sees it
   const names = ["a", "b", "c"];
   const shift: Optimizer = {
     name: "shift",
+    moments: [],
     init: () => new Map(),
     // Each becomes larger by its right neighbour; the last by itself.
     next: (_, grads, params) => ({

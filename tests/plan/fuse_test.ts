@@ -57,7 +57,7 @@ function kernelsOf(measured: RegExp, precision: Precision): string[] {
     active: new Map([["bottom", bottom], ["top", top]]),
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.1 })),
     signals: ["gradNorm"],
-    measures: (_, path) => measured.test(path),
+    isMeasured: (_, path) => measured.test(path),
     ring: [2, 4],
     precision,
   });

@@ -24,7 +24,8 @@ import {
 import type { LlamaParams, Model, TokenBatch } from "@firn/train/models";
 import { bytesOf } from "../../core/plan/storage.ts";
 import { plan } from "../../core/plan/plan.ts";
-import { stateSpecs, traceStep } from "../../core/train/step/trace.ts";
+import { stateSpecs } from "../../core/train/state/specs.ts";
+import { traceStep } from "../../core/train/step/trace.ts";
 import { llamaSource, scheduled, tokenBatch } from "./tiny.ts";
 
 const LOOK_EVERY = 2;

@@ -166,8 +166,8 @@ Deno.test("what nothing is measured of is updated by the kernels of a step that 
   const ring = [LOOK, 99] as const;
   /** Shaders that touch Adam's moments of some parameters. */
   function updating(pattern: RegExp, signals: readonly Signal[]): readonly string[] {
-    const measures = (_: Signal, path: Path): boolean => /layers.*_proj/.test(path);
-    const graph = traceStep({ loss, active: leaves, optimizer: clipped, signals, measures, ring });
+    const isMeasured = (_: Signal, path: Path): boolean => /layers.*_proj/.test(path);
+    const graph = traceStep({ loss, active: leaves, optimizer: clipped, signals, isMeasured, ring });
     const { launches, buffers } = plan(graph.roots, { target: gpu.target, ...graph });
     const touches = (b: number): boolean => {
       const { source } = buffers[b];

@@ -26,7 +26,7 @@ import {
 import { rotate } from "@firn/train/policies";
 import { topological } from "../../core/graph.ts";
 import { stepScalarOp } from "../../core/tensor.ts";
-import { aged, agesOf, sinceAfter } from "../../core/train/freeze/thaw.ts";
+import { thawGroupsOf, thawStepsAfter, withThawGroups } from "../../core/train/freeze/thaw.ts";
 import {
   bitsOf,
   llamaSource,
@@ -192,18 +192,18 @@ Deno.test("next plans nothing new under rotate once every block has thawed", asy
   assert(settled[0] > seen[0][0]);
 });
 
-Deno.test("agesOf groups by beginning, in the order of the parameters", () => {
+Deno.test("thawGroupsOf groups by the step of the thaw, in the order of the parameters", () => {
   const paths = ["a.weight", "b.weight", "b.bias", "c.weight", "d.weight"];
-  const { groups, starts } = agesOf(paths, { b: 7, c: 4, d: 7 });
+  const { groups, starts } = thawGroupsOf(paths, { b: 7, c: 4, d: 7 });
   assertEquals([...groups], [["b.weight", 1], ["b.bias", 1], ["c.weight", 2], ["d.weight", 1]]);
   assertEquals(starts, [0, 7, 4]);
 });
 
-Deno.test("sinceAfter begins what thaws anew and forgets what freezes", () => {
-  assertEquals(sinceAfter({ a: 3, b: 5 }, { step: 9, frozen: ["a"], thawed: ["c"] }), { b: 5, c: 9 });
+Deno.test("thawStepsAfter adds what thaws and drops what freezes", () => {
+  assertEquals(thawStepsAfter({ a: 3, b: 5 }, { step: 9, frozen: ["a"], thawed: ["c"] }), { b: 5, c: 9 });
 });
 
-Deno.test("aged leaves the scalars of the loss and those of other groups alone", () => {
+Deno.test("withThawGroups leaves the scalars of the loss and those of other groups alone", () => {
   const noise = multiply(tensor([1]), stepScalar((step) => step)), rate = stepScalar((_, age) => age);
   const grads = new Map([["a", noise], ["b", noise]]);
   const update = (g: Tensor): Tensor => multiply(g, rate);
@@ -211,8 +211,9 @@ Deno.test("aged leaves the scalars of the loss and those of other groups alone",
     updates: new Map([["a", update(noise)], ["b", update(noise)]]),
     state: new Map([["m.a", update(noise)], ["m.b", noise]]),
   };
-  const { updates, state } = aged(step, {
+  const { updates, state } = withThawGroups(step, {
     grads,
+    moments: [{ name: "m", meaning: "firstMoment" }],
     groups: new Map([["a", 1]]),
     warmup: stepScalar((_, age) => age / 2),
   });

@@ -56,24 +56,16 @@ export interface PrefixCache {
  */
 export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }): PrefixCache {
   const most = options === true ? BYTES : options.bytes;
-  const places = new Map<string, number>();
-  let pages: GPUBuffer[] = [];
+  const places = new Map<string, number>(), pages: GPUBuffer[] = [];
   let known: { readonly plan: Plan; readonly prefix: Prefix; readonly owner: object } | null = null;
   let reason: string | null = EMPTY;
 
   function clear(): void {
-    for (const page of pages) page.destroy();
-    pages = [];
+    for (const page of pages.splice(0)) page.destroy();
     places.clear();
     known = null;
     reason = EMPTY;
   }
-
-  const roomFor = ({ kept }: Prefix): number => Math.floor(most / sampleBytes(kept));
-  const perPage = (prefix: Prefix): number => {
-    const count = Math.max(1, Math.floor(PAGE / sampleBytes(prefix.kept)));
-    return Math.min(count, roomFor(prefix));
-  };
 
   function invalidate({ plan, replaced }: CacheableStep, owner: object): void {
     const { prefix } = plan;
@@ -85,60 +77,88 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     if (prefix === undefined) return;
     reason = typeof prefix === "string" ? prefix : null;
     if (typeof prefix === "string") return;
-    if (roomFor(prefix) === 0) {
+    if (layoutOf(prefix, most).room === 0) {
       clear();
       reason = `"cachePrefix" has ${most} bytes: a sample takes ${sampleBytes(prefix.kept)}`;
     } else known ??= { plan, prefix, owner };
   }
 
-  function copiesOf(
-    { recording, batch }: { readonly recording: Recording; readonly batch: Leaves },
-  ): PrefixCopies | undefined {
-    const { prefix } = recording.plan;
-    if (typeof prefix !== "object" || known === null) return undefined;
-    const keys = keysOf(prefix, batch);
-    const skip = keys.every((key) => places.has(key));
-    const rows = keys.flatMap((key, row) => {
-      if (skip) return [{ row, place: places.get(key)! }];
-      if (places.has(key) || places.size === roomFor(prefix)) return [];
-      const place = places.size, page = Math.floor(place / perPage(prefix));
-      places.set(key, place);
-      if (page === pages.length) {
-        const count = Math.min(perPage(prefix), roomFor(prefix) - place);
-        pages.push(
-          createBuffer(gpu, { label: "values of a prefix", bytes: count * sampleBytes(prefix.kept) }),
-        );
-      }
-      return [{ row, place }];
-    });
-    return {
-      skip,
-      encode(encoder) {
-        for (const { row, place } of rows) {
-          const page = pages[Math.floor(place / perPage(prefix))];
-          let at = (place % perPage(prefix)) * sampleBytes(prefix.kept);
-          prefix.kept.forEach(({ bytes }, i) => {
-            const value = recording.kept[i];
-            if (skip) encoder.copyBufferToBuffer(page, at, value, row * bytes, bytes);
-            else encoder.copyBufferToBuffer(value, row * bytes, page, at, bytes);
-            at += bytes;
-          });
-        }
-      },
-    };
+  /** Gives a new sample a place, and makes its page when it is the first there; null when the cache is full. */
+  function addSample(key: string, { room, perPage, bytes }: CacheLayout): number | null {
+    if (places.has(key) || places.size === room) return null;
+    const place = places.size;
+    places.set(key, place);
+    if (Math.floor(place / perPage) === pages.length) {
+      const size = Math.min(perPage, room - place) * bytes;
+      pages.push(createBuffer(gpu, { label: "values of a prefix", bytes: size }));
+    }
+    return place;
   }
 
   return {
     invalidate,
-    copiesOf,
+    copiesOf({ recording, batch }) {
+      const { prefix } = recording.plan;
+      if (typeof prefix !== "object" || known === null) return undefined;
+      const layout = layoutOf(prefix, most), keys = keysOf(prefix, batch);
+      const skip = keys.every((key) => places.has(key));
+      const rows = keys.flatMap((key, row) => {
+        const place = skip ? places.get(key)! : addSample(key, layout);
+        return place === null ? [] : [{ row, place }];
+      });
+      return {
+        skip,
+        encode: (encoder) => encodeCopies(encoder, { recording, prefix, layout, pages, rows, load: skip }),
+      };
+    },
     clear,
     state: () => ({
       samples: places.size,
-      room: known === null ? 0 : roomFor(known.prefix),
+      room: known === null ? 0 : layoutOf(known.prefix, most).room,
       bytes: pages.reduce((n, page) => n + page.size, 0),
       reason,
     }),
   };
+}
+
+/** How samples lie in the pages of a cache. */
+interface CacheLayout {
+  /** Bytes of a sample. */
+  readonly bytes: number;
+  /** Samples that the cache has room for. */
+  readonly room: number;
+  /** Samples in a page. */
+  readonly perPage: number;
+}
+
+function layoutOf({ kept }: Prefix, most: number): CacheLayout {
+  const bytes = sampleBytes(kept), room = Math.floor(most / bytes);
+  return { bytes, room, perPage: Math.min(Math.max(1, Math.floor(PAGE / bytes)), room) };
+}
+
+/** Copies rows of the values that a prefix keeps: from the pages when `load`, else to them. */
+function encodeCopies(
+  encoder: GPUCommandEncoder,
+  options: {
+    readonly recording: Recording;
+    readonly prefix: Prefix;
+    readonly layout: CacheLayout;
+    readonly pages: readonly GPUBuffer[];
+    readonly rows: readonly { readonly row: number; readonly place: number }[];
+    readonly load: boolean;
+  },
+): void {
+  const { recording, prefix, layout: { perPage, bytes: sample }, pages, rows, load } = options;
+  for (const { row, place } of rows) {
+    const page = pages[Math.floor(place / perPage)];
+    let at = (place % perPage) * sample;
+    prefix.kept.forEach(({ bytes }, i) => {
+      const value = recording.kept[i];
+      if (load) encoder.copyBufferToBuffer(page, at, value, row * bytes, bytes);
+      else encoder.copyBufferToBuffer(value, row * bytes, page, at, bytes);
+      at += bytes;
+    });
+  }
 }
 
 /** The bytes of the rows of each sample, as text with two bytes a character. */

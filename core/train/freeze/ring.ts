@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Precision } from "../../plan/plan.ts";
+import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
 import type { Path } from "../../tree.ts";
 import type { IsMeasured } from "./signals.ts";

@@ -1,8 +1,7 @@
 /**
- * The parameters of the best step so far, kept beside those of the last.
+ * Keeps the parameters of the best step so far.
  *
- * Kept is as little as possible: a parameter has a copy from when it moves on from its best value. While it is frozen
- * since then, it is its own copy.
+ * Only parameters that change have a copy: one that is frozen since the best step still has its best value.
  *
  * @module
  */
@@ -12,28 +11,27 @@ import { bytesOf } from "../../plan/storage.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Spec, Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
+import { BEST } from "./specs.ts";
 import { zeros } from "./upload.ts";
 
-const BEST = "best.";
-
-/** What the copies are made of. */
-export interface Keeping {
-  /** Leaves of the state after a step, copies among them. */
+/** The state after a step. */
+export interface Weights {
+  /** Leaves of the state, with the copies. */
   readonly leaves: Leaves;
   /** Parameters after the step. */
   readonly params: Leaves;
 }
 
 /**
- * Brings the copies up to date after a step.
+ * Updates the copies after a step.
  *
  * @param gpu The device
- * @param options State; the step and the best one; paths that the next step changes: none when it is the last
- * @returns The leaves, with the copies that the best step needs
+ * @param options State; the step and the best step; paths that the next step changes: none after the last step
+ * @returns The leaves, with the copies of the best step
  */
-export function keepBest(
+export function keepBestWeights(
   gpu: Gpu,
-  options: Keeping & {
+  options: Weights & {
     readonly step: number;
     readonly best: number | null;
     readonly moving: readonly Path[];
@@ -46,7 +44,7 @@ export function keepBest(
   for (const path of copiesIn(leaves)) if (!wanted.includes(path)) drop(next, path);
   for (const path of wanted) {
     if (kept.includes(path)) continue;
-    // Of an earlier step it is the parameter itself, which was frozen since.
+    // Where the best step is an earlier one, the parameter was frozen since then.
     const source = params.get(path)!, name = BEST + path;
     const copy = next.get(name) ?? zeros(gpu, { path: name, spec: source, step });
     next.set(name, copy);
@@ -57,13 +55,13 @@ export function keepBest(
 }
 
 /**
- * Puts the copies in the place of the parameters, and frees them.
+ * Copies the best weights back into the parameters, and frees the copies.
  *
  * @param gpu The device
- * @param options State after the last step; its parameters become those of the best step
+ * @param options State after the last step
  * @returns The leaves without copies
  */
-export function restoreBest(gpu: Gpu, { leaves, params }: Keeping): Map<Path, Tensor> {
+export function restoreBestWeights(gpu: Gpu, { leaves, params }: Weights): Map<Path, Tensor> {
   const next = new Map(leaves), paths = copiesIn(leaves);
   copy(gpu, paths.map((path) => [leaves.get(BEST + path)!, params.get(path)!]));
   for (const path of paths) drop(next, path);
@@ -77,7 +75,7 @@ export function restoreBest(gpu: Gpu, { leaves, params }: Keeping): Map<Path, Te
  * @param params Its parameters
  * @returns Specs by name, of copies of parameters
  */
-export function bestSpecs(
+export function bestWeightSpecs(
   leaves: ReadonlyMap<Path, unknown>,
   params: ReadonlyMap<Path, Spec>,
 ): Map<Path, Spec> {

@@ -1,5 +1,5 @@
 /**
- * State besides the parameters: which leaves a frozen set needs, and how they change with it.
+ * Changes the tensors of a state with the frozen set, and checks saved ones.
  *
  * @module
  */
@@ -8,11 +8,11 @@ import type { Gpu } from "../../runtime/device.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import { sameShape, sizeOf, type Spec, type Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
-import { place, zeros } from "./upload.ts";
-import { SCALING } from "../step/loss_scaling.ts";
+import { isReading, type StateSpec } from "./specs.ts";
+import { uploadLeaf, zeros } from "./upload.ts";
 
 /**
- * The leaves of a new frozen set: those that exist are kept, new ones start at zero, dropped ones are freed.
+ * Makes the leaves of a new frozen set: keeps those that exist, makes missing ones, frees those that are not wanted.
  *
  * @param gpu The device
  * @param options Leaves so far, the specs of those wanted, the step after which they hold
@@ -20,7 +20,7 @@ import { SCALING } from "../step/loss_scaling.ts";
  */
 export function adjustLeaves(
   gpu: Gpu,
-  options: { readonly leaves: Leaves; readonly wanted: ReadonlyMap<Path, Spec>; readonly step: number },
+  options: { readonly leaves: Leaves; readonly wanted: ReadonlyMap<Path, StateSpec>; readonly step: number },
 ): Map<Path, Tensor> {
   const { leaves, wanted, step } = options;
   for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
@@ -31,35 +31,12 @@ export function adjustLeaves(
 
 function newLeaf(
   gpu: Gpu,
-  options: { readonly path: Path; readonly spec: Spec; readonly step: number },
+  options: { readonly path: Path; readonly spec: StateSpec; readonly step: number },
 ): Tensor {
-  const { path, spec, step } = options, first = firstOf(path);
-  if (first === 0) return zeros(gpu, options);
-  return place(gpu, {
-    path,
-    value: { ...spec, data: new Float32Array(sizeOf(spec.shape)).fill(first) },
-    step,
-  });
-}
-
-/** What a leaf starts with: a gradient of a step that never was is absent, never zero. */
-function firstOf(path: Path): number {
-  return path.startsWith("previous.") ? NaN : SCALING.get(path) ?? 0;
-}
-
-/** Whether a leaf holds readings, or what they need. */
-function isReading(path: Path): boolean {
-  return path === "ring" || path.startsWith("previous.");
-}
-
-/**
- * The leaves that do not depend on what is measured.
- *
- * @param leaves All leaves
- * @returns Those among them
- */
-export function withoutReadings(leaves: ReadonlyMap<Path, Spec>): Map<Path, Spec> {
-  return new Map([...leaves].filter(([path]) => !isReading(path)));
+  const { path, spec: { initial = 0, shape, dtype }, step } = options;
+  if (initial === 0) return zeros(gpu, options);
+  const data = new Float32Array(sizeOf(shape)).fill(initial);
+  return uploadLeaf(gpu, { path, value: { shape, dtype, data }, step });
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Tensors of a training state on the device.
+ * Puts tensors of a training state on the device.
  *
  * @module
  */
@@ -14,20 +14,20 @@ import type { Path } from "../../tree.ts";
 import type { HostTensor } from "../types.ts";
 
 /** Name of a tensor, and the step that made it. */
-export interface Placing {
+export interface LeafName {
   readonly path: Path;
   readonly step: number;
 }
 
 /** A tensor of zeros in a buffer of its own. */
-export function zeros(gpu: Gpu, options: Placing & { readonly spec: Spec }): Tensor {
+export function zeros(gpu: Gpu, options: LeafName & { readonly spec: Spec }): Tensor {
   const { path, spec, step } = options;
   const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
   return resident(spec, { buffer, label: path, producedAt: step });
 }
 
 /** Values of the host in a buffer of their own. */
-export function place(gpu: Gpu, options: Placing & { readonly value: HostTensor }): Tensor {
+export function uploadLeaf(gpu: Gpu, options: LeafName & { readonly value: HostTensor }): Tensor {
   const { path, value, step } = options;
   const made = zeros(gpu, { path, spec: value, step });
   const data = value.dtype === "bf16" ? toBf16(value.data as Float32Array) : value.data;
@@ -35,14 +35,14 @@ export function place(gpu: Gpu, options: Placing & { readonly value: HostTensor 
   return made;
 }
 
-/** A copy of a tensor of any kind, as a tensor of step 0; what has to be computed is. */
-export async function copyIn(
+/** A copy of any tensor on the device, as a tensor of step 0; a graph is computed. */
+export async function copyToDevice(
   gpu: Gpu,
   options: { readonly path: Path; readonly source: Tensor },
 ): Promise<Tensor> {
   const { path, source } = options, { shape, dtype } = source;
   if (source.op === hostOp) {
-    return place(gpu, { path, value: { shape, dtype, data: hostValues(source, path) }, step: 0 });
+    return uploadLeaf(gpu, { path, value: { shape, dtype, data: hostValues(source, path) }, step: 0 });
   }
   const made = zeros(gpu, { path, spec: source, step: 0 });
   const to = storageOf(made).buffer;

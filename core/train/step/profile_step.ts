@@ -1,20 +1,20 @@
 /**
- * Where the time of a training step goes.
+ * Measures the time of each kernel of a training step.
  *
  * @module
  */
 
 import type { Gpu } from "../../runtime/device.ts";
 import { checkTimestamps, type KernelTime, profile } from "../../runtime/profile.ts";
-import { undone } from "../checkpoint.ts";
-import type { Replayer } from "./replay.ts";
+import { withRollback } from "../state/snapshot.ts";
 import type { TensorTree, TrainingState } from "../types.ts";
+import type { StepExecutor } from "./executor.ts";
 
 /**
- * Takes the last step once more, alone and with the device's clock, and puts back what it changed.
+ * Takes the last step once more, with timestamps and while no other step is taken, then restores what it changed.
  *
  * @param gpu The device
- * @param options Who took the step, the state that it gave, and what the states of that run have in common
+ * @param options What took the step, the state after it, and the owner of its buffers
  * @returns One row a launch, in order
  * @throws {TypeError} When the device has no timestamps, or the last step was of another run or froze something
  * @throws {ConsumedError} When a step has consumed the state
@@ -22,21 +22,21 @@ import type { TensorTree, TrainingState } from "../types.ts";
  */
 export async function profileStep<P extends TensorTree>(
   gpu: Gpu,
-  { replays, state, owner }: {
-    readonly replays: Replayer;
+  { executor, state, owner }: {
+    readonly executor: StepExecutor;
     readonly state: TrainingState<P>;
     readonly owner: object | undefined;
   },
 ): Promise<KernelTime[]> {
   checkTimestamps(gpu);
-  return await replays.alone(async () => {
-    const last = replays.lastOf(owner);
+  return await executor.exclusive(async () => {
+    const last = executor.lastOf(owner);
     if (last === null || state.event !== null) {
       throw new TypeError(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
-    const { recording, plan: { starts } } = last;
-    return await undone(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
+    const { recording, compiled: { starts } } = last;
+    return await withRollback(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   });
 }

@@ -10,31 +10,27 @@ import { broadcast, sumEach } from "../../ops/broadcast.ts";
 import { equal, where } from "../../ops/comparison.ts";
 import { abs } from "../../ops/functions.ts";
 import { concat, reshape } from "../../ops/movement.ts";
-import type { Optimizer } from "../../optim/optimizer.ts";
+import { momentPath, type Optimizer, type OptimizerStep } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, type Spec, stepScalar, type Tensor, tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
-import { aged } from "../freeze/thaw.ts";
-import type { Measures } from "../freeze/signals.ts";
-import { lossScaling, SCALING_SPECS } from "./loss_scaling.ts";
+import type { Column } from "../freeze/ring.ts";
+import { type IsMeasured, momentFor } from "../freeze/signals.ts";
+import { withThawGroups } from "../freeze/thaw.ts";
+import { LOSS, OPTIMIZER, PREVIOUS, RING, stateSpecs } from "../state/specs.ts";
+import { lossScaling, type Scaling, type Verdict } from "./loss_scaling.ts";
 
-/** A reading of the step: which signal of which parameter a column of the ring holds. */
-export interface Column {
-  readonly signal: Signal;
-  readonly path: Path;
-}
-
-/** The graph of a step: roots, and the leaf each of them overwrites. */
+/** The graph of a step: its roots, and the leaf that each of them overwrites. */
 export interface StepGraph {
   readonly roots: readonly Tensor[];
-  /** Root index to leaf. */
+  /** Index of a root to the leaf that it overwrites. */
   readonly updates: ReadonlyMap<number, Tensor>;
-  /** Roots that are the gradients which a leaf keeps for the next step. */
+  /** Roots that swap buffers with their leaf: gradients that are kept for the next step. */
   readonly doubleBuffered: ReadonlySet<number>;
-  /** Columns of the ring after those of {@link columnsBefore}. */
+  /** Columns of the ring, after the loss and the overflow. */
   readonly columns: readonly Column[];
-  /** Leaf of every piece of state that the step replaces, by path. */
+  /** Specs of all tensors that the step overwrites, by path. */
   readonly replaced: ReadonlyMap<Path, Spec>;
 }
 
@@ -43,138 +39,165 @@ export interface StepOptions {
   readonly loss: Tensor;
   /** Parameters that are trained, by path. */
   readonly active: Leaves;
-  /** Parameters whose gradients are measured and not followed; none when absent. */
+  /** Frozen parameters whose gradients are measured; none when absent. */
   readonly probed?: Leaves;
   readonly optimizer: Optimizer;
   /** Paths of all parameters that may be active, in order; those of `active` when absent. */
   readonly trainable?: readonly Path[];
   readonly signals: readonly Signal[];
-  /** Of which parameters each of them is measured; of all when absent. */
-  readonly measures?: Measures;
-  /** Shape of the ring buffer: rows of readings, columns. */
+  /** Which of them are measured of which parameters; all of all when absent. */
+  readonly isMeasured?: IsMeasured;
+  /** Shape of the ring buffer: rows, columns. */
   readonly ring: readonly [number, number];
-  /** Groups of the active parameters that thawed; none when absent. */
+  /** Groups of the thawed parameters; none when absent. */
   readonly groups?: ReadonlyMap<Path, number>;
-  /** Factor of the updates of what thawed, by age; none when absent or null. */
+  /** Factor of the updates of thawed parameters, by updates since the thaw; none when absent or null. */
   readonly warmup?: Tensor | null;
-  /** How values are stored: with `"f16"` the loss is scaled, and a step whose gradients overflow changes nothing. */
+  /** How values are stored. With `"f16"` the loss is scaled, and a step whose gradients overflow changes nothing. */
   readonly precision?: Precision;
 }
 
 /**
- * How many numbers a row of the ring begins with before the readings: the loss, and with `"f16"` the factor of the loss at
- * which gradients overflowed, 0 where they did not.
+ * Builds the graph of a step: gradients of the active parameters, their updates, the readings. Probed parameters only have
+ * readings: their gradients reach no optimizer, so no global norm counts them.
  *
- * @param precision How values are stored
- * @returns Columns
- */
-export function columnsBefore(precision: Precision): number {
-  return precision === "f16" ? 2 : 1;
-}
-
-/** Paths of the state besides parameters, and shapes: that of the optimizer, previous gradients, and loss scaling. */
-export function stateSpecs(
-  active: ReadonlyMap<Path, Spec>,
-  options: Pick<StepOptions, "optimizer" | "signals" | "measures" | "trainable" | "precision">,
-): Map<Path, Spec> {
-  const { measures = () => true } = options;
-  const leaves = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
-  const all = new Map<Path, Spec>(
-    [...options.optimizer.init(leaves, options.trainable)].map(([path, t]) => [`optimizer.${path}`, t]),
-  );
-  if (options.signals.includes("gradDelta")) {
-    for (const [path, spec] of active) if (measures("gradDelta", path)) all.set(`previous.${path}`, spec);
-  }
-  if (options.precision === "f16") { for (const [path, spec] of SCALING_SPECS) all.set(path, spec); }
-  return all;
-}
-
-/**
- * Builds the graph of a step: gradients of the active parameters, their updates, the readings. What is probed has
- * readings alone: no optimizer sees it, so no norm over all gradients does.
- *
- * @param options The loss and what to do with its gradients
- * @returns The graph
+ * @param options The loss, and what to do with its gradients
+ * @redoubleBuffered The graph
  */
 export function traceStep(options: StepOptions): StepGraph {
-  const { loss, active, optimizer, signals, ring, measures = () => true } = options;
-  const { groups = new Map(), warmup = null } = options;
-  const wants = (signal: Signal, path: Path): boolean => signals.includes(signal) && measures(signal, path);
-  const probed = new Map(
-    [...options.probed ?? []].filter(([path]) => wants("gradNorm", path) || wants("gradSquare", path)),
-  );
+  const { loss, active, optimizer, signals, isMeasured, groups = new Map(), warmup = null } = options;
   const paths = [...active.keys()], { trainable = paths } = options;
-  const scaling = options.precision === "f16" ? lossScaling() : null;
-  const measured = grad(scaling?.scaled(loss) ?? loss, [...active.values(), ...probed.values()]);
-  const gradients = scaling === null ? measured : measured.map(scaling.unscaled);
-  const verdict = scaling?.judge(gradients, trainable.length) ?? null;
-  const grads = new Map(paths.map((path, i) => [path, gradients[i]]));
-  const specs = stateSpecs(active, { optimizer, signals, measures, trainable });
-  const stateLeaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
-  const moments = new Map(
-    [...stateLeaves].flatMap(([path, l]) =>
-      path.startsWith("optimizer.") ? [[path.slice(10), l] as const] : []
+  const { grads, probedGrads, verdict } = gradientsOf(options);
+  const specs = stateSpecs(active, { optimizer, signals, isMeasured, trainable });
+  const leaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
+  const state = new Map(
+    [...leaves].flatMap(([path, l]) =>
+      path.startsWith(OPTIMIZER) ? [[path.slice(OPTIMIZER.length), l] as const] : []
     ),
   );
-  const { updates: steps, state } = aged(optimizer.next(moments, grads, active, trainable), {
+  const step = withThawGroups(optimizer.next(state, grads, active, trainable), {
     grads,
+    moments: optimizer.moments,
     groups,
     warmup,
   });
 
-  const doubleBuffered = new Set<number>();
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
+  const doubleBuffered = new Set<number>();
   const replace = (path: Path, target: Tensor, value: Tensor): void => {
     updates.set(roots.push(value) - 1, target);
     replaced.set(path, { shape: target.shape, dtype: target.dtype });
   };
-  const renew = (path: Path, target: Tensor, value: Tensor): void =>
+  /** Replaces what a skipped step keeps. */
+  const update = (path: Path, target: Tensor, value: Tensor): void =>
     replace(path, target, verdict?.keep(value, target) ?? value);
-  const columns: Column[] = [], readings: Tensor[] = [];
+  for (const [path, weight] of active) {
+    update(path, weight, add(weight, step.updates.get(path)!));
+    const previous = leaves.get(PREVIOUS + path);
+    if (previous === undefined) continue;
+    doubleBuffered.add(roots.length);
+    update(PREVIOUS + path, previous, grads.get(path)!);
+  }
+  for (const [name, value] of step.state) update(OPTIMIZER + name, leaves.get(OPTIMIZER + name)!, value);
+  for (const [path, { leaf, value }] of verdict?.state ?? []) replace(path, leaf, value);
+  replace(LOSS, leaf(LOSS, loss), loss);
+
+  const readings = readingsOf(options, { grads, probedGrads, step, leaves });
+  const ring = leaf(RING, { shape: options.ring, dtype: "f32" });
+  replace(RING, ring, nextRing(ring, { loss, verdict, readings }));
+  return { roots, updates, doubleBuffered, columns: readings.map(({ column }) => column), replaced };
+}
+
+/** Gradients of active and probed parameters, and what f16 does to them. */
+function gradientsOf(options: StepOptions): {
+  readonly grads: Leaves;
+  readonly probedGrads: Leaves;
+  readonly verdict: Verdict | null;
+} {
+  const { loss, active, probed = new Map(), trainable = [...active.keys()], precision } = options;
+  const measured = new Map(
+    [...probed].filter(([path]) => wants(options, "gradNorm", path) || wants(options, "gradSquare", path)),
+  );
+  const scaling: Scaling | null = precision === "f16" ? lossScaling() : null;
+  const scaled = grad(scaling?.scaled(loss) ?? loss, [...active.values(), ...measured.values()]);
+  const gradients = scaling === null ? scaled : scaled.map(scaling.unscaled);
+  return {
+    grads: new Map([...active.keys()].map((path, i) => [path, gradients[i]])),
+    probedGrads: new Map([...measured.keys()].map((path, i) => [path, gradients[active.size + i]])),
+    verdict: scaling?.judge(gradients, trainable.length) ?? null,
+  };
+}
+
+function wants({ signals, isMeasured }: StepOptions, signal: Signal, path: Path): boolean {
+  return signals.includes(signal) && (isMeasured?.(signal, path) ?? true);
+}
+
+/** A signal of a parameter, and what to sum up for it. */
+interface Reading {
+  readonly column: Column;
+  readonly value: Tensor;
+  /** Whether it is of a probed parameter. */
+  readonly probed: boolean;
+}
+
+/** The readings of a step, in the order of the columns. */
+function readingsOf(
+  options: StepOptions,
+  { grads, probedGrads, step, leaves }: {
+    readonly grads: Leaves;
+    readonly probedGrads: Leaves;
+    readonly step: OptimizerStep;
+    /** Leaves of the state before the step. */
+    readonly leaves: Leaves;
+  },
+): Reading[] {
+  const readings: Reading[] = [];
   const measure = (signal: Signal, path: Path, value: () => Tensor): void => {
-    if (!wants(signal, path)) return;
-    columns.push({ signal, path });
-    readings.push(value());
+    if (!wants(options, signal, path)) return;
+    readings.push({ column: { signal, path }, value: value(), probed: probedGrads.has(path) });
   };
   const measureGradient = (path: Path, gradient: Tensor): void => {
     measure("gradNorm", path, () => abs(gradient));
     measure("gradSquare", path, () => multiply(gradient, gradient));
   };
-  for (const path of paths) {
-    const weight = active.get(path)!, gradient = grads.get(path)!, step = steps.get(path)!;
-    renew(path, weight, add(weight, step));
-    const previous = stateLeaves.get(`previous.${path}`);
+  const [first, second] = (["firstMoment", "secondMoment"] as const).map((s) =>
+    momentFor(options.optimizer, s)
+  );
+  for (const [path, gradient] of grads) {
+    const update = step.updates.get(path)!;
     measureGradient(path, gradient);
-    measure("gradDelta", path, () => abs(subtract(gradient, previous!)));
-    measure("weightDelta", path, () => abs(step));
-    measure("benefit", path, () => abs(multiply(gradient, step)));
-    const [m, v] = moments.map((moment) => moment && state.get(momentPath(moment, path)));
+    measure("gradDelta", path, () => abs(subtract(gradient, leaves.get(PREVIOUS + path)!)));
+    measure("weightDelta", path, () => abs(update));
+    measure("benefit", path, () => abs(multiply(gradient, update)));
+    const [m, v] = [first, second].map((moment) => moment && step.state.get(momentPath(moment, path)));
     if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
     if (v !== undefined) measure("secondMoment", path, () => v);
-    if (previous === undefined) continue;
-    doubleBuffered.add(roots.length);
-    renew(`previous.${path}`, previous, gradient);
   }
-  const own = readings.length;
-  [...probed.keys()].forEach((path, i) => measureGradient(path, gradients[paths.length + i]));
-  for (const [name, moment] of state) {
-    renew(`optimizer.${name}`, stateLeaves.get(`optimizer.${name}`)!, moment);
-  }
+  for (const [path, gradient] of probedGrads) measureGradient(path, gradient);
+  return readings;
+}
 
-  for (const [path, { leaf, value }] of verdict?.state ?? []) replace(path, leaf, value);
-  replace("loss", leaf("loss", loss), loss);
-  // The ring is a tensor like any other: one row is replaced, in place.
-  const [rows, width] = ring;
+/** The ring after a step: one row is replaced, in place. */
+function nextRing(
+  ring: Tensor,
+  { loss, verdict, readings }: {
+    readonly loss: Tensor;
+    readonly verdict: Verdict | null;
+    readonly readings: readonly Reading[];
+  },
+): Tensor {
+  const [rows, width] = ring.shape;
   const first = verdict === null ? [loss] : [loss, verdict.overflow];
-  const now = [...first, ...readings.slice(0, own)], below = readings.slice(own);
-  // What is probed lies lower: in one sum with it, the other readings would have to wait, and have launches of their own.
-  const seen = below.length === 0
+  const valuesOf = (probed: boolean): Tensor[] =>
+    readings.filter((reading) => reading.probed === probed).map(({ value }) => value);
+  const now = [...first, ...valuesOf(false)], below = valuesOf(true);
+  // Probed parameters lie below the active ones. In one sum with them, the other readings would have to wait for the
+  // gradients below, in launches of their own.
+  const sums = below.length === 0
     ? sumEach(now, { size: width })
     : concat([sumEach(now), sumEach(below, { size: width - now.length })], 0);
-  const row = verdict?.readings(seen, first.length) ?? seen;
+  const row = verdict?.readings(sums, first.length) ?? sums;
   const numbers = tensor(Float32Array.from({ length: rows }, (_, i) => i), [rows, 1]);
   const here = equal(numbers, stepScalar((step) => (step - 1) % rows));
-  const ringLeaf = leaf("ring", { shape: ring, dtype: "f32" });
-  replace("ring", ringLeaf, where(here, broadcast(reshape(row, [1, width]), ring), ringLeaf));
-  return { roots, updates, doubleBuffered, columns, replaced };
+  return where(here, broadcast(reshape(row, [1, width]), ring.shape), ring);
 }

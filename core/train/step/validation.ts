@@ -1,5 +1,5 @@
 /**
- * The loss on batches that are not trained on, as training goes on.
+ * Computes the loss on validation batches during training.
  *
  * @module
  */
@@ -10,17 +10,17 @@ import type { Tensor } from "../../tensor.ts";
 import { checkAlike, type Evaluation, recordEvaluation } from "../../infer/evaluate.ts";
 import type { TensorTree, TrainingOptions, Validation } from "../types.ts";
 
-/** Computes validation losses; what it recorded is kept from one to the next. */
+/** Computes validation losses. Its recording is kept from one to the next. */
 export interface Validator<P extends TensorTree> {
-  /** Whether the look of a step computes one. */
+  /** Whether a validation is due at the look of a step. */
   due(step: number, last: Validation | null): boolean;
   /**
-   * Computes one.
+   * Computes the mean loss of the batches.
    *
    * @throws {NonFiniteError} When it is not finite
    */
   validate(now: { readonly step: number; readonly params: P; readonly owner: object }): Promise<Validation>;
-  /** Frees what was recorded. */
+  /** Frees the recording. */
   forget(): void;
 }
 
@@ -29,10 +29,10 @@ export interface Validator<P extends TensorTree> {
  *
  * @param gpu The device
  * @param loss The loss of the training
- * @param options Batches, when they are due, and the last step
+ * @param options Batches, steps between validations, and the number of steps
  * @returns The validator; null without batches
- * @throws {RangeError} When there are none, they are never due, or differ in shape
- * @throws {TypeError} When they differ in names or types
+ * @throws {RangeError} When there are no batches, `every` is not a whole number above 0, or batches differ in shape
+ * @throws {TypeError} When batches differ in names or types
  */
 export function validatorOf<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,

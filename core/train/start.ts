@@ -1,0 +1,123 @@
+/**
+ * The first state of a run, from parameters or from a saved state.
+ *
+ * @module
+ */
+
+import { checkAllocations } from "../runtime/device.ts";
+import type { Spec, Tensor } from "../tensor.ts";
+import { flatten, type Path, unflatten } from "../tree.ts";
+import { checkMoments, checkSignals } from "./freeze/signals.ts";
+import { checkSettings, checkTrained } from "./options.ts";
+import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
+import { newRun, type Run } from "./state/run.ts";
+import { BEST, checkName, type StateSpec, withoutReadings } from "./state/specs.ts";
+import { copyToDevice, uploadLeaf } from "./state/upload.ts";
+import { neededLeaves, reasonToEnd, type Trainer } from "./trainer.ts";
+import type { HostTensor, SavedState, TensorTree, TrainingState } from "./types.ts";
+
+/** What no step has filled in yet. */
+const NO_STEP = { loss: null, look: null, event: null, cost: null };
+
+/** Copies parameters to the device and makes the state of step 0. */
+export async function initState<P extends TensorTree>(
+  trainer: Trainer<P>,
+  params: P,
+): Promise<TrainingState<P>> {
+  const { gpu, definition: { trainable, optimizer }, policy, settings } = trainer;
+  const given = flatten(params), copies = new Map<Path, Tensor>();
+  for (const [path, tensor] of given) {
+    checkName(path);
+    if (trainable(path)) checkTrained(path, tensor);
+  }
+  const trained = new Map([...given].filter(([path]) => trainable(path)));
+  if (trained.size === 0) {
+    throw new RangeError(
+      `Cannot train as "trainable" selects none of ${given.size} parameters: the first is "${
+        [...given.keys()][0]
+      }"`,
+    );
+  }
+  checkMoments(optimizer, trained);
+  checkSignals(policy, optimizer);
+  for (const [path, tensor] of given) copies.set(path, await copyToDevice(gpu, { path, source: tensor }));
+  const run = newRun(copies), none = new Map<Path, Tensor>();
+  await checkAllocations(gpu);
+  const wanted = beforeFirstBatch(trainer, neededLeaves(trainer, { run, frozen: [], leaves: none }));
+  return trainer.runs.register({
+    ...NO_STEP,
+    settings,
+    step: 0,
+    params: unflatten(copies) as TensorTree as P,
+    leaves: adjustLeaves(gpu, { leaves: none, wanted, step: 0 }),
+    policy: null,
+    frozen: [],
+    probed: [],
+    since: {},
+    validation: null,
+    best: null,
+    ending: null,
+    chosen: trainer.compiler.chosen(),
+    done: false,
+  }, run);
+}
+
+/** Uploads a saved state. */
+export async function resumeState<P extends TensorTree>(
+  trainer: Trainer<P>,
+  saved: SavedState,
+): Promise<TrainingState<P>> {
+  const { gpu, definition, settings, compiler, executor } = trainer;
+  const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
+  checkSettings(saved.settings, settings);
+  for (const [path, value] of saved.params) if (definition.trainable(path)) checkTrained(path, value);
+  const upload = (values: ReadonlyMap<Path, HostTensor>): Map<Path, Tensor> =>
+    new Map([...values].map(([path, value]) => [path, uploadLeaf(gpu, { path, value, step })]));
+  const params = upload(saved.params), run = newRun(params);
+  const reason = reasonToEnd(trainer, { run, step, frozen, stopped: false });
+  const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
+  checkSavedLeaves(trainer, { run, saved, done: ending !== null });
+  const leaves = upload(saved.leaves);
+  if (saved.chosen !== undefined) {
+    compiler.adopt(saved.chosen);
+    executor.forget();
+  }
+  await checkAllocations(gpu);
+  return trainer.runs.register({
+    ...NO_STEP,
+    settings,
+    step,
+    params: unflatten(params) as TensorTree as P,
+    leaves,
+    policy,
+    frozen,
+    probed,
+    since,
+    validation,
+    best,
+    ending,
+    chosen: saved.chosen ?? compiler.chosen(),
+    done: ending !== null,
+  }, run);
+}
+
+function checkSavedLeaves<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { run, saved, done }: { readonly run: Run; readonly saved: SavedState; readonly done: boolean },
+): void {
+  const { frozen, leaves, best = null } = saved;
+  const copied = best === null || done ? [] : trainer.activePaths(run, frozen);
+  const wanted = new Map<Path, Spec>([
+    ...neededLeaves(trainer, { run, frozen, leaves }),
+    ...copied.map((path) => [BEST + path, run.params.get(path)!] as const),
+  ]);
+  checkLeaves(beforeFirstBatch(trainer, wanted), beforeFirstBatch(trainer, leaves));
+}
+
+/** Specs without readings, when the policy says what to measure only once it knows the components. */
+function beforeFirstBatch<S extends StateSpec>(
+  { policy }: Pick<Trainer<TensorTree>, "policy">,
+  specs: ReadonlyMap<Path, S>,
+): ReadonlyMap<Path, S> {
+  return policy?.measured === undefined ? specs : withoutReadings(specs);
+}

@@ -1,0 +1,82 @@
+/**
+ * Copies of training states on the device.
+ *
+ * @module
+ */
+
+import { bytesOf } from "../../plan/storage.ts";
+import { checkAllocations, createBuffer, type Gpu } from "../../runtime/device.ts";
+import { resident, storageOf } from "../../runtime/residents.ts";
+import type { Tensor } from "../../tensor.ts";
+import { flatten, type Path, unflatten } from "../../tree.ts";
+import type { TensorTree, TrainingState } from "../types.ts";
+
+/**
+ * Copies a training state on the device: the copy survives the step that consumes the original.
+ *
+ * @param gpu The device
+ * @param state The state, not consumed
+ * @returns A state equal to it, in buffers of its own
+ * @throws {ConsumedError} When a step has consumed the state
+ */
+export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>): TrainingState<P> {
+  gpu.check();
+  for (const tensor of tensorsOf(state)) storageOf(tensor);
+  const pairs: Pair[] = [];
+  const copy = (tensor: Tensor): Tensor => {
+    const { buffer, label, producedAt } = storageOf(tensor);
+    const made = createBuffer(gpu, { label, bytes: bytesOf(tensor) });
+    pairs.push([buffer, made]);
+    return resident(tensor, { buffer: made, label, producedAt });
+  };
+  const copies = (tree: ReadonlyMap<Path, Tensor>): Map<Path, Tensor> =>
+    new Map([...tree].map(([path, t]) => [path, copy(t)]));
+  const params = unflatten(copies(flatten(state.params))) as P, leaves = copies(state.leaves);
+  copyAll(gpu, pairs);
+  return { ...state, params, leaves, loss: state.loss === null ? null : leaves.get("loss")! };
+}
+
+/**
+ * Runs work that updates the buffers of a state in place, then restores their values. Nothing else runs in between.
+ *
+ * @param gpu The device
+ * @param state The state, not consumed
+ * @param work The work: it submits everything before it waits for anything
+ * @returns The result of the work
+ * @throws {ConsumedError} When a step has consumed the state
+ * @throws {OutOfMemoryError} When the device has no room for a copy of the state; the work was not run
+ */
+export async function withRollback<P extends TensorTree, R>(
+  gpu: Gpu,
+  state: TrainingState<P>,
+  work: () => Promise<R>,
+): Promise<R> {
+  const storages = tensorsOf(state).map(storageOf);
+  const pairs = storages.map(({ buffer, label }): Pair => [
+    buffer,
+    createBuffer(gpu, { label, bytes: buffer.size }),
+  ]);
+  try {
+    await checkAllocations(gpu);
+    copyAll(gpu, pairs);
+    const done = work();
+    copyAll(gpu, pairs.map(([from, to]) => [to, from]));
+    return await done;
+  } finally {
+    for (const [, copy] of pairs) copy.destroy();
+  }
+}
+
+/** A buffer, and one of its size that gets its values. */
+type Pair = readonly [from: GPUBuffer, to: GPUBuffer];
+
+function copyAll(gpu: Gpu, pairs: readonly Pair[]): void {
+  const encoder = gpu.device.createCommandEncoder();
+  for (const [from, to] of pairs) encoder.copyBufferToBuffer(from, 0, to, 0, to.size);
+  gpu.device.queue.submit([encoder.finish()]);
+  gpu.counts.submits++;
+}
+
+function tensorsOf<P extends TensorTree>({ params, leaves }: TrainingState<P>): Tensor[] {
+  return [...flatten(params).values(), ...leaves.values()];
+}

@@ -1,0 +1,126 @@
+/**
+ * The tensors of a training state besides the parameters: names, shapes and first values.
+ *
+ * @module
+ */
+
+import type { Optimizer } from "../../optim/optimizer.ts";
+import type { Precision } from "../../plan/types.ts";
+import type { Signal } from "../../policy.ts";
+import { leaf, type Spec } from "../../tensor.ts";
+import type { Path } from "../../tree.ts";
+import type { IsMeasured } from "../freeze/signals.ts";
+
+/** A tensor of the state. */
+export interface StateSpec extends Spec {
+  /** What fills it at first; 0 when absent. */
+  readonly initial?: number;
+}
+
+/** Prefix of the optimizer's state. */
+export const OPTIMIZER = "optimizer.";
+/** Prefix of the gradients of the step before. */
+export const PREVIOUS = "previous.";
+/** Prefix of the parameters of the best step. */
+export const BEST = "best.";
+/** The ring buffer of readings. */
+export const RING = "ring";
+/** The loss of the last step. */
+export const LOSS = "loss";
+/** The loss scale. */
+export const SCALE = "scaling.scale";
+/** Steps without overflow since the loss scale changed. */
+export const GOOD_STEPS = "scaling.good";
+
+/** Paths that no parameter may have. */
+const RESERVED = /^(loss|ring|(batch|best|optimizer|previous|scaling)(\..*)?)$/;
+/** The loss scale of the first step. */
+const FIRST_SCALE = 2 ** 16;
+const SCALAR: Spec = { shape: [], dtype: "f32" };
+
+/** State of loss scaling. */
+export const SCALING_SPECS: ReadonlyMap<Path, StateSpec> = new Map<Path, StateSpec>([
+  [SCALE, { ...SCALAR, initial: FIRST_SCALE }],
+  [GOOD_STEPS, SCALAR],
+]);
+
+/**
+ * Refuses a parameter whose path training needs for its own state.
+ *
+ * @throws {TypeError} When it does
+ */
+export function checkName(path: Path): void {
+  if (!RESERVED.test(path)) return;
+  throw new TypeError(
+    `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
+  );
+}
+
+/** What the state depends on, besides the active parameters. */
+export interface StateOptions {
+  readonly optimizer: Optimizer;
+  readonly signals: readonly Signal[];
+  /** Which signals of which parameters are measured; all when absent. */
+  readonly isMeasured?: IsMeasured;
+  /** Paths of all parameters that may be active, in order; those that are when absent. */
+  readonly trainable?: readonly Path[];
+  /** How values are stored; `"f32"` when absent. */
+  readonly precision?: Precision;
+}
+
+/**
+ * State of the optimizer, previous gradients and loss scaling.
+ *
+ * @param active Active parameters
+ * @param options Optimizer, signals, precision
+ * @returns Specs by path
+ */
+export function stateSpecs(active: ReadonlyMap<Path, Spec>, options: StateOptions): Map<Path, StateSpec> {
+  const { optimizer, signals, isMeasured = () => true, trainable, precision } = options;
+  const params = new Map([...active].map(([path, spec]) => [path, leaf(path, spec)]));
+  const specs = new Map<Path, StateSpec>();
+  for (const [path, { shape, dtype }] of optimizer.init(params, trainable)) {
+    specs.set(OPTIMIZER + path, { shape, dtype });
+  }
+  if (signals.includes("gradDelta")) {
+    for (const [path, { shape, dtype }] of active) {
+      // The gradient of a step that never was is absent, never zero.
+      if (isMeasured("gradDelta", path)) specs.set(PREVIOUS + path, { shape, dtype, initial: NaN });
+    }
+  }
+  if (precision === "f16") { for (const [path, spec] of SCALING_SPECS) specs.set(path, spec); }
+  return specs;
+}
+
+/**
+ * The state of a frozen set: {@link stateSpecs}, the ring and the loss.
+ *
+ * @param active Active parameters
+ * @param options Optimizer, signals, precision; `ring`: the shape of the ring
+ * @returns Specs by path
+ */
+export function allStateSpecs(
+  active: ReadonlyMap<Path, Spec>,
+  options: StateOptions & { readonly ring: readonly number[] },
+): Map<Path, StateSpec> {
+  return new Map<Path, StateSpec>([
+    ...stateSpecs(active, options),
+    [RING, { shape: options.ring, dtype: "f32" }],
+    [LOSS, SCALAR],
+  ]);
+}
+
+/** Whether a tensor of the state holds readings, or what they need. */
+export function isReading(path: Path): boolean {
+  return path === RING || path.startsWith(PREVIOUS);
+}
+
+/**
+ * The specs that do not depend on what is measured.
+ *
+ * @param specs All specs
+ * @returns Those without readings
+ */
+export function withoutReadings<S extends Spec>(specs: ReadonlyMap<Path, S>): Map<Path, S> {
+  return new Map([...specs].filter(([path]) => !isReading(path)));
+}

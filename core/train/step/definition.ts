@@ -1,0 +1,114 @@
+/**
+ * What defines a training step, and the graphs that follow from it.
+ *
+ * @module
+ */
+
+import { topological } from "../../graph.ts";
+import type { Optimizer } from "../../optim/optimizer.ts";
+import type { Precision } from "../../plan/types.ts";
+import type { Signal } from "../../policy.ts";
+import { leaf, stepScalar, type Tensor } from "../../tensor.ts";
+import { type Leaves, type Path, type Tree, unflatten } from "../../tree.ts";
+import { moduleOf } from "../freeze/components.ts";
+import { ringShape } from "../freeze/ring.ts";
+import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
+import type { Run } from "../state/run.ts";
+import { allStateSpecs, type StateSpec } from "../state/specs.ts";
+import type { ThawSteps } from "../types.ts";
+import { type StepGraph, traceStep } from "./trace.ts";
+
+/** What is the same for all steps of a training. */
+export interface StepDefinition {
+  /** From parameters and a batch to a scalar. */
+  readonly loss: (params: Tree, batch: Tree) => Tensor;
+  readonly optimizer: Optimizer;
+  readonly signals: readonly Signal[];
+  readonly trainable: (path: Path) => boolean;
+  readonly lookEvery: number;
+  readonly thawWarmup: number;
+  readonly precision: Precision;
+  /** Whether values of a frozen prefix are cached. */
+  readonly cachePrefix: boolean;
+}
+
+/** Which step is meant. */
+export interface StepRequest {
+  readonly run: Run;
+  /** Entries of the batch. */
+  readonly batch: Leaves;
+  /** Paths of the frozen components. */
+  readonly frozen: readonly Path[];
+  /** Paths of those among them that are measured. */
+  readonly probed: readonly Path[];
+  /** Step after which each thawed component thawed. */
+  readonly since: ThawSteps;
+}
+
+/**
+ * Paths of the parameters that a frozen set leaves active.
+ *
+ * @param definition Which parameters are trained
+ * @param options The run, and paths of the frozen components
+ * @returns Paths in the order of the parameters
+ */
+export function activePaths(
+  { trainable }: Pick<StepDefinition, "trainable">,
+  { run, frozen }: Pick<StepRequest, "run" | "frozen">,
+): Path[] {
+  return [...run.params.keys()].filter((path) => trainable(path) && !frozen.includes(moduleOf(path)));
+}
+
+/** The tensors of the state that a frozen set needs, by path. */
+export function stateSpecsFor(
+  definition: StepDefinition,
+  request: Pick<StepRequest, "run" | "frozen">,
+): Map<Path, StateSpec> {
+  const { run } = request, trainable = activePaths(definition, { run, frozen: [] });
+  const active = activePaths(definition, request).map((path) => [path, run.params.get(path)!] as const);
+  const { optimizer, signals, precision } = definition, { isMeasured } = run;
+  const ring = ringShape(trainable, { ...definition, isMeasured });
+  return allStateSpecs(new Map(active), { optimizer, signals, precision, isMeasured, trainable, ring });
+}
+
+/** The loss as a graph of leaves, and the leaves of the parameters. */
+export function traceLoss(
+  { loss }: Pick<StepDefinition, "loss">,
+  { run, batch }: Pick<StepRequest, "run" | "batch">,
+): { readonly loss: Tensor; readonly leaves: Leaves } {
+  const leaves = new Map([...run.params].map(([path, spec]) => [path, leaf(path, spec)]));
+  const entries = new Map([...batch].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
+  return { loss: loss(unflatten(leaves), unflatten(entries)), leaves };
+}
+
+/** Groups of the thawed parameters of a step. */
+export function thawGroups(definition: StepDefinition, request: StepRequest): ThawGroups {
+  return thawGroupsOf(activePaths(definition, request), request.since);
+}
+
+/** The graph of a step. */
+export function stepGraph(definition: StepDefinition, request: StepRequest): StepGraph {
+  const { optimizer, signals, trainable, thawWarmup, precision } = definition;
+  const { run, probed } = request, { isMeasured } = run;
+  const { loss, leaves } = traceLoss(definition, request);
+  // What the loss does not read has no gradient: absent, never zero.
+  const read = new Set(topological([loss]));
+  const leavesOf = (paths: readonly Path[]): Leaves =>
+    new Map(paths.map((path) => [path, leaves.get(path)!] as const).filter(([, leaf]) => read.has(leaf)));
+  const all = activePaths(definition, { run, frozen: [] });
+  return traceStep({
+    loss,
+    active: leavesOf(activePaths(definition, request)),
+    probed: leavesOf(
+      [...run.params.keys()].filter((path) => trainable(path) && probed.includes(moduleOf(path))),
+    ),
+    optimizer,
+    trainable: all,
+    signals,
+    isMeasured,
+    ring: ringShape(all, { ...definition, isMeasured }),
+    groups: thawGroups(definition, request).groups,
+    warmup: thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup)),
+    precision,
+  });
+}

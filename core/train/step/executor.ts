@@ -1,0 +1,179 @@
+/**
+ * Takes steps: records a plan, and replays it until another plan or another run needs its place.
+ *
+ * @module
+ */
+
+import type { Cost } from "../../plan/types.ts";
+import { checkAllocations, type Gpu } from "../../runtime/device.ts";
+import { keepFor, record, type Recording } from "../../runtime/record.ts";
+import { storageOf } from "../../runtime/residents.ts";
+import type { Tensor } from "../../tensor.ts";
+import type { Leaves, Path } from "../../tree.ts";
+import type { PrefixCache } from "../freeze/prefix_cache.ts";
+import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
+import type { CompiledStep } from "./compile.ts";
+import { type Lock, lock } from "./lock.ts";
+
+/** A step to take. */
+export interface Execution {
+  readonly compiled: CompiledStep;
+  readonly params: Leaves;
+  /** State besides the parameters. */
+  readonly leaves: Leaves;
+  readonly batch: Leaves;
+  readonly step: number;
+  /** Whether the device has nothing to do, as after a look. */
+  readonly idle: boolean;
+  /** The run whose buffers these are. */
+  readonly owner: object;
+}
+
+/** What became of a step. */
+export interface Executed {
+  readonly cost: Cost;
+  /** As {@link Recording.moved}. */
+  readonly moved: Recording["moved"];
+}
+
+/** A recording, and the last step that it replayed: plans with one key differ in `starts` only. */
+export interface RecordedStep {
+  readonly compiled: CompiledStep;
+  readonly recording: Recording;
+  readonly owner: object;
+}
+
+/** Takes the steps of a training, one at a time: they share the recording and the buffers of the batch. */
+export interface StepExecutor {
+  /**
+   * Uploads the batch and replays the plan. Records the plan first when it is not the last one.
+   *
+   * @returns What the step cost, and which buffers moved
+   * @throws When the device reports an error before all is submitted. Then the step was not taken, and can be tried again
+   */
+  execute(options: Execution): Promise<Executed>;
+  /** Runs work while no step is taken. */
+  readonly exclusive: Lock["exclusive"];
+  /** The last step, when it was one of a run. */
+  lastOf(owner: object | undefined): RecordedStep | null;
+  /** Frees the recording, but for buffers that the next plan can have; after the steps that wait already. */
+  prepareFor(next: Pick<Execution, "compiled" | "owner">): void;
+  /** Frees the recording and the cached prefix; after the steps that wait already. */
+  forget(): void;
+  /** Frees the buffers of the batch too, at once. */
+  dispose(): void;
+}
+
+/** What one executor has on the device. Steps change it while they hold the lock. */
+interface Device {
+  readonly gpu: Gpu;
+  readonly cache: PrefixCache | null;
+  readonly inputs: BatchBuffers;
+  /** The step that is recorded. */
+  current: RecordedStep | null;
+  /** Buffers for the next recording. */
+  spare: GPUBuffer[];
+}
+
+/**
+ * Makes an executor.
+ *
+ * @param gpu The device
+ * @param cache Caches the values of a frozen prefix; null for no cache
+ * @returns The executor, with nothing recorded
+ */
+export function stepExecutor(gpu: Gpu, cache: PrefixCache | null): StepExecutor {
+  const device: Device = { gpu, cache, inputs: batchBuffers(gpu), current: null, spare: [] };
+  const { exclusive } = lock();
+  return {
+    execute: (step) => exclusive(() => execute(device, step)),
+    exclusive,
+    lastOf: (owner) => device.current !== null && device.current.owner === owner ? device.current : null,
+    prepareFor({ compiled, owner }) {
+      exclusive(() => {
+        release(device);
+        cache?.invalidate(compiled, owner);
+        device.spare = keepFor(compiled.plan, device.spare).filter((buffer) => buffer !== undefined);
+      });
+    },
+    forget() {
+      exclusive(() => forget(device));
+    },
+    dispose() {
+      forget(device);
+      device.inputs.free();
+    },
+  };
+}
+
+/** Frees the recording, but for buffers that another one may have. */
+function release(device: Device): void {
+  if (device.current !== null) device.spare.push(...device.current.recording.release());
+  device.current = null;
+}
+
+function forget(device: Device): void {
+  device.current?.recording.destroy();
+  device.current = null;
+  for (const buffer of device.spare.splice(0)) buffer.destroy();
+  device.cache?.clear();
+}
+
+/** Takes a step. Nothing throws after its updates were submitted: the state before it is gone then. */
+async function execute(device: Device, step: Execution): Promise<Executed> {
+  const { compiled, owner, batch } = step;
+  device.gpu.check();
+  const values = batchValues(batch), { current } = device;
+  if (current?.compiled.key === compiled.key && current.owner === owner) {
+    device.inputs.write(values);
+    device.current = { ...current, compiled };
+    return { cost: await replay(device, step, current.recording), moved: current.recording.moved };
+  }
+  release(device);
+  device.inputs.resize(batch);
+  device.inputs.write(values);
+  // Which launches the step has is up to the cache, when there is one; else they begin while the plan is recorded.
+  const taking = device.cache === null ? { step: step.step, starts: compiled.starts } : undefined;
+  const recording = await recordStep(device, step, taking);
+  device.current = { compiled, owner, recording };
+  const cost = taking === undefined ? await replay(device, step, recording) : compiled.plan.cost;
+  return { cost, moved: recording.moved };
+}
+
+async function recordStep(
+  { gpu, inputs, spare }: Device,
+  { compiled, params, leaves }: Execution,
+  taking: { readonly step: number; readonly starts: readonly number[] } | undefined,
+): Promise<Recording> {
+  const resolve = (node: Tensor): GPUBuffer => {
+    const { path } = node.attrs as { path: Path };
+    if (path.startsWith("batch.")) return inputs.get(path.slice("batch.".length));
+    return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
+  };
+  try {
+    return await record(gpu, { plan: compiled.plan, resolve, spare: spare.splice(0), label: "step", taking });
+  } catch (error) {
+    // One of the buffers of the batch may have been refused.
+    inputs.free();
+    throw error;
+  }
+}
+
+/** Replays a recording. A cache that a failing step was to fill is cleared: its values may be missing. */
+async function replay(
+  { gpu, cache }: Device,
+  { compiled, batch, step, owner, idle }: Execution,
+  recording: Recording,
+): Promise<Cost> {
+  try {
+    cache?.invalidate(compiled, owner);
+    const copies = cache?.copiesOf({ recording, batch });
+    if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
+    recording.replay(step, { starts: compiled.starts, copies, idle });
+    const { prefix, cost } = compiled.plan;
+    return copies?.skip && typeof prefix === "object" ? prefix.rest : cost;
+  } catch (error) {
+    cache?.clear();
+    throw error;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * Takes a look after a step: reads the signals, asks the policy, and changes the frozen set.
+ *
+ * @module
+ */
+
+import { NonFiniteError } from "../errors.ts";
+import type { Json, Look } from "../policy.ts";
+import { checkAllocations } from "../runtime/device.ts";
+import { type Leaves, unflatten } from "../tree.ts";
+import { checkBest, decide, type Decision, freezeChange, NO_COST, NO_DECISION } from "./freeze/decisions.ts";
+import { readLook } from "./freeze/look.ts";
+import { thawStepsAfter } from "./freeze/thaw.ts";
+import { keepBestWeights, restoreBestWeights } from "./state/best_weights.ts";
+import { RING } from "./state/specs.ts";
+import type { CompiledStep } from "./step/compile.ts";
+import type { StepRequest } from "./step/definition.ts";
+import { leavesFor, reasonToEnd, type Trainer } from "./trainer.ts";
+import type { Ending, FreezeEvent, TensorTree, ThawSteps, TrainingState, Validation } from "./types.ts";
+
+/** A step that was taken. */
+export interface TakenStep {
+  readonly request: StepRequest;
+  readonly compiled: CompiledStep;
+  readonly step: number;
+  /** Parameters after the step. */
+  readonly params: Leaves;
+  /** Other state after the step. */
+  readonly leaves: Leaves;
+  readonly policyState: Json;
+}
+
+/** The parts of a state that a look decides about. */
+export type Looked<P extends TensorTree> = Pick<
+  TrainingState<P>,
+  "leaves" | "policy" | "frozen" | "probed" | "since" | "look" | "event" | "validation" | "best" | "ending"
+>;
+
+/**
+ * Reads the steps since the last look, and does what the policy decides.
+ *
+ * @param trainer The training
+ * @param options The state before the step, and the step
+ * @returns What becomes of the state
+ * @throws {NonFiniteError} When a loss is not finite
+ * @throws {RangeError} When the policy calls a step the best whose parameters were not kept
+ */
+export async function takeLook<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
+): Promise<Looked<P>> {
+  const { gpu, policy } = trainer, { request: { run }, step, params } = taken;
+  const { look, validation } = await readings(trainer, { state, taken });
+  const decision: Decision = policy === undefined
+    ? { ...NO_DECISION, frozen: state.frozen, probed: state.probed }
+    : decide(policy, { state: taken.policyState, look, components: run.components });
+  const { best, probed, policy: policyState } = decision;
+  checkBest(best, { step, kept: state.best, policy: policy?.name ?? "" });
+  const { event, frozen, since, reason } = changeFrozenSet(trainer, { state, taken, decision });
+  let leaves = event === null
+    ? taken.leaves
+    : leavesFor(trainer, { run, frozen, leaves: taken.leaves, step });
+  const moving = reason === null ? trainer.activePaths(run, frozen) : [];
+  leaves = keepBestWeights(gpu, { leaves, params, step, best, moving });
+  if (best === step) await checkAllocations(gpu);
+  if (reason !== null) leaves = restoreBestWeights(gpu, { leaves, params });
+  const ending = reason === null ? null : { reason, step, best };
+  return { leaves, policy: policyState, frozen, probed, since, look, event, validation, best, ending };
+}
+
+/** Reads the ring, and validates when that is due. */
+async function readings<P extends TensorTree>(
+  { gpu, definition, validator }: Trainer<P>,
+  { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
+): Promise<{ readonly look: Look; readonly validation: Validation | null }> {
+  const { request: { run: { components, owner } }, compiled, step, params } = taken;
+  const { signals, optimizer: { learningRate }, precision } = definition;
+  const look = await readLook(gpu, taken.leaves.get(RING)!, {
+    step,
+    columns: compiled.columns,
+    components,
+    signals,
+    learningRate,
+    precision,
+  });
+  const bad = look.loss.findIndex((l) => !Number.isFinite(l));
+  if (bad >= 0) throw new NonFiniteError("loss", look.steps[bad], look.loss[bad]);
+  if (validator === null) return { look, validation: state.validation };
+  const due = validator.due(step, state.validation);
+  const validation = due
+    ? await validator.validate({ step, params: unflatten(params) as TensorTree as P, owner })
+    : state.validation;
+  const losses = look.steps.map((s) => due && s === step ? validation!.loss : NaN);
+  return { look: { ...look, validation: losses }, validation };
+}
+
+/** The frozen set after a look, its plan, and why training ends with it. */
+function changeFrozenSet<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { state, taken, decision }: {
+    readonly state: TrainingState<P>;
+    readonly taken: TakenStep;
+    readonly decision: Decision;
+  },
+): {
+  readonly event: FreezeEvent | null;
+  readonly frozen: TrainingState<P>["frozen"];
+  readonly since: ThawSteps;
+  readonly reason: Ending["reason"] | null;
+} {
+  const { compiler, executor } = trainer, { request, compiled, step } = taken;
+  const { run } = request, { probed, stopped } = decision;
+  const change = freezeChange(state.frozen, { ...decision, step });
+  const { frozen, since } = change === null
+    ? state
+    : { frozen: decision.frozen, since: thawStepsAfter(state.since, change) };
+  const reason = reasonToEnd(trainer, { run, step, frozen, stopped });
+  if (change === null) return { event: null, frozen, since, reason };
+  // After the planned steps a run may be continued with more steps.
+  const goesOn = reason === null || reason === "steps";
+  const next = goesOn ? compiler.compile({ ...request, frozen, probed, since }) : null;
+  const event = { ...change, before: compiled.plan.cost, after: next?.plan.cost ?? NO_COST };
+  // No step will be like the last one: what the next one does not need is freed at once.
+  if (next === null) executor.forget();
+  else executor.prepareFor({ compiled: next, owner: run.owner });
+  return { event, frozen, since, reason };
+}

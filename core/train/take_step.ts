@@ -1,0 +1,118 @@
+/**
+ * Takes a step: from a state and a batch to the next state.
+ *
+ * @module
+ */
+
+import { consume, resident, storageOf } from "../runtime/residents.ts";
+import type { Tensor } from "../tensor.ts";
+import { flatten, type Leaves, unflatten } from "../tree.ts";
+import { initPolicy } from "./freeze/decisions.ts";
+import { checkLeaves } from "./state/leaves.ts";
+import { newRun, type Run } from "./state/run.ts";
+import { LOSS } from "./state/specs.ts";
+import { type Looked, takeLook } from "./take_look.ts";
+import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
+import type { TensorTree, TrainingState } from "./types.ts";
+
+/**
+ * Takes a step. The state is consumed: its buffers hold the next one.
+ *
+ * @param trainer The training
+ * @param options The state, not consumed, and the batch
+ * @returns The next state
+ */
+export async function takeStep<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { state, batch: tree }: { readonly state: TrainingState<P>; readonly batch: TensorTree },
+): Promise<TrainingState<P>> {
+  const { gpu, policy, compiler, executor, runs } = trainer;
+  const step = state.step + 1, params = flatten(state.params), batch = flatten(tree);
+  const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });
+  const leaves = leavesOf(trainer, { state, run: begun });
+  const run: Run = begun.checked ? begun : { ...begun, checked: true };
+  const { components, owner } = run, { frozen, probed, since } = state;
+  const policyState = state.step === 0 ? initPolicy(policy, { components, run: trainer.run }) : state.policy;
+  checkGoesOn(trainer, { state, run });
+  const request = { run, batch, frozen, probed, since };
+  trainer.last.request = request;
+  const waiting = compiler.choose(request);
+  if (waiting !== null) await waiting;
+  const compiled = compiler.compile(request);
+  // A software adapter works on this very CPU, so it is never idle.
+  const idle = state.look !== null && !gpu.software;
+  const { cost, moved } = await executor.execute({ compiled, params, leaves, batch, step, idle, owner });
+
+  const renew = (tensor: Tensor): Tensor => {
+    const { buffer, label } = storageOf(tensor);
+    consume(tensor, step);
+    return resident(tensor, { buffer: moved.get(buffer) ?? buffer, label, producedAt: step });
+  };
+  const nextParams = new Map(
+    [...params].map(([path, t]) => [path, compiled.replaced.has(path) ? renew(t) : t]),
+  );
+  const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
+  const taken = { request, compiled, step, params: nextParams, leaves: nextLeaves, policyState };
+  const { lookEvery } = trainer.definition;
+  const after = step % lookEvery === 0 || step === trainer.run.steps
+    ? await takeLook(trainer, { state, taken })
+    : withoutLook(state, { step, leaves: nextLeaves, policyState });
+  return runs.register({
+    settings: trainer.settings,
+    step,
+    params: unflatten(nextParams) as TensorTree as P,
+    loss: after.leaves.get(LOSS)!,
+    cost,
+    chosen: compiler.chosen(),
+    done: after.ending !== null,
+    ...after,
+  }, run);
+}
+
+/** What stays as it is after a step without a look. */
+function withoutLook<P extends TensorTree>(
+  { frozen, probed, since, validation, best, ending }: TrainingState<P>,
+  { step, leaves, policyState }: Pick<TrainingState<P>, "step" | "leaves"> & {
+    readonly policyState: TrainingState<P>["policy"];
+  },
+): Looked<P> {
+  const unchanged = { frozen, probed, since, validation, best, ending: ending && { ...ending, step } };
+  return { ...unchanged, policy: policyState, leaves, look: null, event: null };
+}
+
+/** The leaves of a step. The first step adds readings, once it is known what is measured. A resumed run is checked. */
+function leavesOf<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { state, run }: { readonly state: TrainingState<P>; readonly run: Run },
+): Leaves {
+  const { step, leaves, frozen } = state;
+  const needed = step === 0
+    ? trainer.runs.firstLeaves(state, () => leavesFor(trainer, { run, frozen, leaves, step }))
+    : leaves;
+  if (!run.checked) checkLeaves(neededLeaves(trainer, { run, frozen, leaves: needed }), needed);
+  return needed;
+}
+
+/**
+ * Refuses a step after the end of training.
+ *
+ * @throws {RangeError} When everything is frozen, the policy stopped, or the parameters are those of an earlier step
+ */
+function checkGoesOn<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { state, run }: { readonly state: TrainingState<P>; readonly run: Run },
+): void {
+  const { ending, frozen } = state, step = state.step + 1;
+  if (trainer.activePaths(run, frozen).length === 0) {
+    throw new RangeError(
+      `Cannot take step ${step} as all ${run.components.length} components are frozen: stop when state.done is true`,
+    );
+  }
+  if (ending === null || (ending.reason !== "stopped" && ending.best === null)) return;
+  const [who, how] = ending.reason === "stopped"
+    ? ["the policy ended training", ""]
+    : ["training ended", ` with the parameters of step ${ending.best}`];
+  throw new RangeError(
+    `Cannot take step ${step} as ${who} after step ${ending.step}${how}: stop when state.done is true`,
+  );
+}

@@ -1,0 +1,172 @@
+/**
+ * What one training holds on to from step to step: its definition, and caches that no result depends on.
+ *
+ * @module
+ */
+
+import type { FreezePolicy, RunInfo } from "../policy.ts";
+import type { Gpu } from "../runtime/device.ts";
+import type { Spec, Tensor } from "../tensor.ts";
+import type { Leaves, Path, Tree } from "../tree.ts";
+import { findComponents } from "./freeze/components.ts";
+import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
+import { measuredSignals } from "./freeze/signals.ts";
+import { LOOK_EVERY, settingsOf, THAW_WARMUP } from "./options.ts";
+import { bestWeightSpecs } from "./state/best_weights.ts";
+import { adjustLeaves } from "./state/leaves.ts";
+import { type Run, type RunRegistry, runRegistry } from "./state/run.ts";
+import type { StateSpec } from "./state/specs.ts";
+import { type StepCompiler, stepCompiler } from "./step/compile.ts";
+import {
+  activePaths,
+  stateSpecsFor,
+  type StepDefinition,
+  type StepRequest,
+  traceLoss,
+} from "./step/definition.ts";
+import { type StepExecutor, stepExecutor } from "./step/executor.ts";
+import { type Validator, validatorOf } from "./step/validation.ts";
+import type { Ending, TensorTree, TrainingOptions } from "./types.ts";
+
+/** A training. The state of a run is not in it, but in a {@link Run} that functions hand on. */
+export interface Trainer<P extends TensorTree> {
+  readonly gpu: Gpu;
+  readonly definition: StepDefinition;
+  readonly policy: FreezePolicy | undefined;
+  readonly run: RunInfo;
+  /** All settings as text. */
+  readonly settings: string;
+  /** Plans of steps. */
+  readonly compiler: StepCompiler;
+  /** The recorded step. */
+  readonly executor: StepExecutor;
+  /** The cached prefix; null without `cachePrefix`. */
+  readonly cache: PrefixCache | null;
+  /** The recorded validation; null without validation batches. */
+  readonly validator: Validator<P> | null;
+  /** Which run a state belongs to. */
+  readonly runs: RunRegistry;
+  /** What was found out about models, by layout of the parameters. */
+  readonly models: Map<string, Pick<Run, "components" | "isMeasured">>;
+  /** Active parameters of a frozen set, computed once for each. */
+  readonly activePaths: (run: Run, frozen: readonly Path[]) => readonly Path[];
+  /** Run and batch of the last step that was asked for: what `costOf` is told for. */
+  readonly last: { request: Pick<StepRequest, "run" | "batch"> | null };
+}
+
+/** Makes a training of checked options. */
+export function newTrainer<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  loss: (params: P, batch: B) => Tensor,
+  options: TrainingOptions<B>,
+): Trainer<P> {
+  const { optimizer, steps, policy, cachePrefix = false } = options;
+  const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
+  const definition: StepDefinition = {
+    loss: (params: Tree, batch: Tree) => loss(params as TensorTree as P, batch as TensorTree as B),
+    optimizer,
+    signals: policy?.signals ?? [],
+    trainable: options.trainable ?? (() => true),
+    lookEvery: options.lookEvery ?? LOOK_EVERY,
+    thawWarmup: options.thawWarmup ?? THAW_WARMUP,
+    precision: options.precision ?? "f32",
+    cachePrefix: cache !== null,
+  };
+  return {
+    gpu,
+    definition,
+    policy,
+    run: { steps },
+    settings: settingsOf(options),
+    compiler: stepCompiler(gpu, definition),
+    executor: stepExecutor(gpu, cache),
+    cache,
+    validator: validatorOf(gpu, loss, options),
+    runs: runRegistry(),
+    models: new Map(),
+    activePaths: rememberActive(definition),
+    last: { request: null },
+  };
+}
+
+/** {@link activePaths}, which remembers its last answer: it is the same for all steps between two changes. */
+function rememberActive(definition: StepDefinition): Trainer<TensorTree>["activePaths"] {
+  let last: { layout: string; frozen: readonly Path[]; paths: readonly Path[] } | null = null;
+  return (run, frozen) => {
+    if (last === null || last.frozen !== frozen || last.layout !== run.layout) {
+      last = { layout: run.layout, frozen, paths: activePaths(definition, { run, frozen }) };
+    }
+    return last.paths;
+  };
+}
+
+/**
+ * Finds the components of a model in the graph of its loss, and asks the policy what to measure of them.
+ *
+ * @param trainer The training
+ * @param request A run, and its first batch
+ * @returns The run with its components
+ */
+export function withComponents<P extends TensorTree>(
+  { definition, policy, models }: Trainer<P>,
+  { run, batch }: Pick<StepRequest, "run" | "batch">,
+): Run {
+  if (run.components.length > 0) return run;
+  let found = models.get(run.layout);
+  if (found === undefined) {
+    const { loss, leaves } = traceLoss(definition, { run, batch });
+    const components = findComponents(loss, { leaves, trainable: definition.trainable });
+    models.set(run.layout, found = { components, isMeasured: measuredSignals(policy, components) });
+  }
+  return { ...run, ...found };
+}
+
+/**
+ * Specs of the leaves that a state needs: those of its frozen set, and of the best weights that it has.
+ *
+ * @param trainer The training
+ * @param options The run, the frozen set, and the leaves that there are
+ * @returns Specs by path
+ */
+export function neededLeaves<P extends TensorTree>(
+  { definition }: Trainer<P>,
+  { run, frozen, leaves }: {
+    readonly run: Run;
+    readonly frozen: readonly Path[];
+    readonly leaves: ReadonlyMap<Path, Spec>;
+  },
+): Map<Path, StateSpec> {
+  return new Map<Path, StateSpec>([
+    ...stateSpecsFor(definition, { run, frozen }),
+    ...bestWeightSpecs(leaves, run.params),
+  ]);
+}
+
+/** Leaves for a frozen set, made of those that there are. */
+export function leavesFor<P extends TensorTree>(
+  trainer: Trainer<P>,
+  options: {
+    readonly run: Run;
+    readonly frozen: readonly Path[];
+    readonly leaves: Leaves;
+    readonly step: number;
+  },
+): Map<Path, Tensor> {
+  const { leaves, step } = options;
+  return adjustLeaves(trainer.gpu, { leaves, wanted: neededLeaves(trainer, options), step });
+}
+
+/** Why training ends after a step; null when it goes on. */
+export function reasonToEnd<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { run, step, frozen, stopped }: {
+    readonly run: Run;
+    readonly step: number;
+    readonly frozen: readonly Path[];
+    readonly stopped: boolean;
+  },
+): Ending["reason"] | null {
+  if (stopped) return "stopped";
+  if (trainer.activePaths(run, frozen).length === 0) return "frozen";
+  return step >= trainer.run.steps ? "steps" : null;
+}
