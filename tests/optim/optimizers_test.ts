@@ -150,7 +150,10 @@ Deno.test("chain hands the updates of one part to the next and keeps the state o
 Deno.test("chain prints its parts and has the learning rate of the last that has one", () => {
   const rate = linearRate({ peak: 1, steps: 10 });
   const optimizer = chain(adamW({ learningRate: rate }), clipByGlobalNorm(2));
-  assertEquals(optimizer.name, "adamW(schedule, weightDecay 0.01) > clipByGlobalNorm(2)");
+  assertEquals(
+    optimizer.name,
+    "adamW(linearRate(1, warmup 0, steps 10, floor 0), weightDecay 0.01) > clipByGlobalNorm(2)",
+  );
   assert(optimizer.learningRate === rate);
 });
 
