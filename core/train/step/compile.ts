@@ -33,14 +33,14 @@ export interface CompiledStep {
   readonly starts: readonly number[];
 }
 
-/** Plans steps, and keeps the plans. All of it is a cache: what it redoubleBuffered depends on the request alone. */
+/** Plans steps, and keeps the plans. All of it is a cache: what it returns depends on the request alone. */
 export interface StepCompiler {
   /** Plans a step. */
   compile(request: StepRequest): CompiledStep;
   /**
    * Chooses the kernels of the matrix products in all steps of these shapes, whatever is frozen.
    *
-   * @redoubleBuffered What to wait for; null when all are chosen
+   * @returns What to wait for; null when all are chosen
    */
   choose(request: StepRequest): Promise<void> | null;
   /** The kernels that were chosen so far. */
@@ -54,7 +54,7 @@ export interface StepCompiler {
  *
  * @param gpu The device
  * @param definition What all steps have in common
- * @redoubleBuffered The compiler
+ * @returns The compiler
  */
 export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler {
   const compiled = new Map<string, Omit<CompiledStep, "starts">>(), ready = new Set<string>();
@@ -76,33 +76,6 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
 
   return {
     compile(request) {
-<<<<<<< HEAD
-      if (isLast(request)) return last!.found;
-      const { groups, starts } = ages(request);
-      const key = [
-        request.frozen.toSorted().join(","),
-        request.probed.toSorted().join(","),
-        [...groups].map(([path, group]) => `${path}: ${group}`).join(","),
-        shapesOf(request),
-      ].join(" | ");
-      let found = compiled.get(key);
-      if (found === undefined) {
-        const { roots, updates, doubleBuffered, columns, replaced } = graphOf(request);
-        const prefix = prefixIn(request, replaced);
-        found = {
-          key,
-          plan: plan(roots, { target, updates, doubleBuffered, precision, prefix, texts }),
-          columns,
-          replaced,
-        };
-        compiled.set(key, found);
-        // The oldest goes: a policy that draws sets at random would fill the memory with plans.
-        if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);
-      }
-      const { params: _, batch, ...same } = request;
-      last = { ...same, entries: describe(batch), found: { ...found, starts } };
-      return last.found;
-=======
       if (last !== null && isLike(request, last.request)) return last.step;
       const { groups, starts } = thawGroups(definition, request);
       const key = keyOf(request, groups), step = compiled.get(key) ?? planned(key, request);
@@ -111,33 +84,12 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);
       last = { request: lastOf(request), step: { ...step, starts } };
       return last.step;
->>>>>>> 0e5caef (refactor(train): the state of a run is a record handed on; lock, executor, definition, state specs and thaw groups in files of their own)
     },
     choose(request) {
       if (last !== null && isLike(request, last.request)) return null;
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
-<<<<<<< HEAD
-      const { roots, updates, doubleBuffered } = graphOf({ ...request, frozen: [], probed: [], since: {} });
-      const products = productsOf(prepare(roots, { target, updates, doubleBuffered, precision }));
-      const open = new Map<string, Product>();
-      for (const [name, product] of products) {
-        const known = variants.get(name) ?? saved[name];
-        if (isVariant(known, { sizes: product, options: target })) variants.set(name, known);
-        else open.set(name, product);
-      }
-      const settle = (): void => {
-        for (const [name, product] of open) {
-          const measured = gpu.tuning.variants.get(name) ?? gpu.target.variants?.get(name);
-          variants.set(name, measured ?? chooseMatmul(product, target));
-        }
-        chosen = { adapter: gpu.name, variants: Object.fromEntries(variants) };
-        ready.add(key);
-      };
-      if (gpu.tuning.enabled && open.size > 0) return tune(gpu, open).then(settle);
-      settle();
-=======
       const all = stepGraph(definition, { ...request, frozen: [], probed: [], since: {} });
       const { roots, updates, doubleBuffered } = all, { precision } = definition, { target } = products;
       const waiting = products.choose(
@@ -145,7 +97,6 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       );
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
->>>>>>> 0e5caef (refactor(train): the state of a run is a record handed on; lock, executor, definition, state specs and thaw groups in files of their own)
       return null;
     },
     chosen: products.chosen,

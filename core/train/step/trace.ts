@@ -62,7 +62,7 @@ export interface StepOptions {
  * readings: their gradients reach no optimizer, so no global norm counts them.
  *
  * @param options The loss, and what to do with its gradients
- * @redoubleBuffered The graph
+ * @returns The graph
  */
 export function traceStep(options: StepOptions): StepGraph {
   const { loss, active, optimizer, signals, isMeasured, groups = new Map(), warmup = null } = options;
