@@ -6,6 +6,10 @@
  * without clipping, and of a LoRA `adapter/`), or `grades.json` (a run of GradES). Prints one JSON line a folder with the
  * largest relative errors, null where the folder has no such data. Exit status 1 when any folder is not ok.
  *
+ * Where `input.attention_mask` is 0, logits mean nothing and are not compared. Where the gradient of the first step is
+ * rounding noise, at most 1e-6 of the largest of its tensor, Adam's first step has an arbitrary sign, and the parameter
+ * after five steps is not compared.
+ *
  * With `--tiles` every folder is checked once for each way in which a GPU may cut up products, all of them at once: each
  * tile with whole sums, then with sums that three workgroups share, whatever the adapter would choose. A line then says
  * `tile`, such as `"64x64x16 split 3"`. A small model takes some seconds a tile on a software adapter.
@@ -30,6 +34,7 @@ import {
   type Path,
   readAll,
   scan,
+  sizeOf,
   type Tensor,
   tensor,
   type TokenBatch,
@@ -102,21 +107,24 @@ export async function conform(gpu: Gpu, folder: string): Promise<Line> {
   const name = folder.replace(/\/+$/, "").split("/").at(-1)!;
   const errors: Partial<Record<Quantity, number>> = {};
   let extra: Readonly<Record<string, unknown>> = { frozen_at: null, metric: null };
-  let model: Model;
+  const golden = await readIfThere<Golden>(`${folder}/golden.json`);
+  let model: Model, inputs: Inputs | null;
   try {
     model = await loadModel(gpu, folder);
+    inputs = golden === null ? null : await readInputs(folder);
   } catch (error) {
     return { name, ok: false, error: (error as Error).message };
   }
-  const golden = await readIfThere<Golden>(`${folder}/golden.json`);
-  if (golden !== null) Object.assign(errors, await checkGolden(gpu, { folder, model, golden }));
+  if (golden !== null) Object.assign(errors, await checkGolden(gpu, { folder, model, golden, ...inputs! }));
   const grades = await readIfThere<GradES>(`${folder}/grades.json`);
   if (grades !== null) {
     const found = await checkGradES(gpu, { model, grades });
     Object.assign(errors, found.errors);
     extra = found.extra;
   }
-  const within = Object.entries(errors).every(([key, e]) => e <= TOLERANCES[key as Quantity]);
+  const within = Object.entries(errors).every(([key, e]) =>
+    e === undefined || e <= TOLERANCES[key as Quantity]
+  );
   const ok = (golden !== null || grades !== null) && within && extra.frozen_matches !== false;
   const quantities = Object.keys(TOLERANCES).map((key) => {
     const error = errors[key as Quantity] ?? null;
@@ -134,25 +142,52 @@ async function readIfThere<T>(path: string): Promise<T | null> {
   }
 }
 
-async function checkGolden(
-  gpu: Gpu,
-  { folder, model, golden }: { folder: string; model: Model; golden: Golden },
-): Promise<Partial<Record<Quantity, number>>> {
+/** What a model is to read, and which of its rows of logits mean something. */
+interface Inputs {
+  readonly batch: TokenBatch;
+  /** Whether each position is no padding. */
+  readonly mask: readonly boolean[];
+}
+
+async function readInputs(folder: string): Promise<Inputs> {
   await using file = await openSafetensors(`${folder}/golden.safetensors`);
   const ids = async (name: string): Promise<Tensor> =>
     tensor(Int32Array.from(await file.readF32(name)), file.specs.get(name)!.shape);
   const inputIds = await ids("input.input_ids");
-  const batch: TokenBatch = { inputIds, labels: await ids("input.labels") };
+  const batch = { inputIds, labels: await ids("input.labels") };
+  const [, time] = inputIds.shape, all = sizeOf(inputIds.shape), name = "input.attention_mask";
+  if (!file.specs.has(name)) return { batch, mask: Array(all).fill(true) };
+  const mask = Array.from(await file.readF32(name), (value) => value === 1);
+  // Causal attention never looks at padding on the right; on the left it would.
+  const left = mask.findIndex((seen, i) => seen && i % time > 0 && !mask[i - 1]);
+  if (left >= 0) {
+    const rule = "padding must be on the right";
+    const row = mask.slice(left - left % time, left - left % time + time).map(Number);
+    throw new TypeError(`Cannot compare "${name}" of "${file.path}" as ${rule}: [${row}]`);
+  }
+  return { batch, mask };
+}
+
+async function checkGolden(
+  gpu: Gpu,
+  { folder, model, golden, batch, mask }: Inputs & { folder: string; model: Model; golden: Golden },
+): Promise<Partial<Record<Quantity, number>>> {
+  await using file = await openSafetensors(`${folder}/golden.safetensors`);
   const check = async (subject: Model, prefix: string): Promise<[number, number, number]> => {
     const leaves = [...flatten(subject.params)].filter(([path]) => subject.trainable?.(path) ?? true);
     const loss = nextTokenLoss(subject)(subject.params, batch);
     const [scores, value, ...grads] = await readAll(gpu, [
-      logits(subject, inputIds),
+      logits(subject, batch),
       loss,
       ...grad(loss, leaves.map(([, t]) => t)),
     ]);
-    const gradErrors = await compareAll(file, `${prefix}grad.`, leaves.map(([path], i) => [path, grads[i]]));
-    return [compare(scores, await file.readF32(`${prefix}logits`)), value[0], gradErrors];
+    const gradErrors = await compareAll(file, leaves.map(([path], i) => [path, grads[i]]), {
+      prefix: `${prefix}grad.`,
+    });
+    const width = scores.length / mask.length;
+    const counts = (i: number): boolean => mask[Math.floor(i / width)];
+    const error = compare(scores, await file.readF32(`${prefix}logits`), counts);
+    return [error, value[0], gradErrors ?? Infinity];
   };
   const five = async (
     subject: Model,
@@ -170,11 +205,13 @@ async function checkGolden(
 
   const [logitsError, loss, grads] = await check(model, "");
   const plain = await five(model, null);
+  const after = (prefix: string, params: readonly [Path, HostData][]): Promise<number | undefined> =>
+    compareAll(file, params, { prefix: `${prefix}after5.`, gradients: `${prefix}grad.` });
   const errors: Partial<Record<Quantity, number>> = {
     logits: logitsError,
     loss: compare([loss], [golden.loss]),
     grads,
-    after5: await compareAll(file, "after5.", plain.params),
+    after5: await after("", plain.params),
   };
   if (golden.losses_plain !== undefined) errors.losses_plain = compareEach(plain.losses, golden.losses_plain);
   if (golden.losses_clip !== undefined) {
@@ -186,7 +223,7 @@ async function checkGolden(
     const trained = await five(adapted, null);
     errors.lora_logits = loraLogits;
     errors.lora_grads = loraGrads;
-    errors.lora_after5 = await compareAll(file, "lora.after5.", trained.params);
+    errors.lora_after5 = await after("lora.", trained.params);
     errors.losses_lora = compareEach(trained.losses, golden.losses_lora);
   }
   return errors;
@@ -268,11 +305,19 @@ async function run(
   return { losses, readings, frozenAt, last };
 }
 
-/** Largest difference as a share of the largest expected value; infinite when sizes differ or a value is NaN. */
-function compare(seen: ArrayLike<number>, expected: ArrayLike<number>): number {
+/**
+ * Largest difference as a share of the largest expected value; infinite when sizes differ or a value is NaN. Only what
+ * counts is compared.
+ */
+function compare(
+  seen: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  counts: (index: number) => boolean = () => true,
+): number {
   if (seen.length !== expected.length) return Infinity;
   let difference = 0, scale = 0;
   for (let i = 0; i < seen.length; i++) {
+    if (!counts(i)) continue;
     const d = Math.abs(seen[i] - expected[i]);
     difference = Number.isNaN(d) ? Infinity : Math.max(difference, d);
     scale = Math.max(scale, Math.abs(expected[i]));
@@ -286,26 +331,37 @@ function compareEach(seen: readonly number[], expected: readonly number[]): numb
   return Math.max(...seen.map((s, i) => compare([s], [expected[i]])));
 }
 
-/** Compares every stored tensor of a prefix; infinite when the two sides have not the same names. */
+/** A gradient that is at most this share of the largest of its tensor is rounding noise. */
+const NOISE = 1e-6;
+
+/**
+ * Compares every stored tensor of a prefix; infinite when the two sides have not the same names, undefined when nothing
+ * of that prefix is stored. With `gradients`, the prefix of gradients, only where those are no noise.
+ */
 async function compareAll(
   file: SafetensorsFile,
-  prefix: string,
   values: readonly [Path, HostData][],
-): Promise<number> {
+  { prefix, gradients }: { readonly prefix: string; readonly gradients?: string },
+): Promise<number | undefined> {
   const seen = new Map(values);
   let worst = 0, count = 0;
   for (const name of file.names) {
     if (!name.startsWith(prefix)) continue;
+    const key = name.slice(prefix.length);
     // PEFT wraps the model and names its adapter.
-    const path = name.slice(prefix.length).replace(/^base_model\.model\./, "").replace(
-      /(\.lora_[AB])\.default\./,
-      "$1.",
-    );
+    const path = key.replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1.");
     if (!seen.has(path)) return Infinity;
     count++;
-    worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name)));
+    const counts = gradients === undefined ? undefined : aboveNoise(await file.readF32(gradients + key));
+    worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name), counts));
   }
+  if (count === 0) return undefined;
   return count === seen.size ? worst : Infinity;
+}
+
+function aboveNoise(gradient: Float32Array): (index: number) => boolean {
+  const largest = gradient.reduce((most, g) => Math.max(most, Math.abs(g)), 0);
+  return (i) => Math.abs(gradient[i]) > NOISE * largest;
 }
 
 /**

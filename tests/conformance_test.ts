@@ -1,18 +1,27 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openGpu } from "@firn/train";
+import { openSafetensors } from "@firn/train/data";
+import { type TensorToStore, writeSafetensors } from "../core/data/safetensors_write.ts";
 import { asked, conform, conformAll, TOLERANCES } from "./conformance.ts";
 
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 const FIXTURES = new URL("fixtures", import.meta.url).pathname;
 
-Deno.test("conform agrees with transformers on logits, gradients, five steps, clipping and LoRA", async () => {
-  const line = await conform(gpu, `${FIXTURES}/llama`);
-  assertEquals(line.ok, true, JSON.stringify(line));
-  for (const quantity of ["logits", "grads", "after5", "losses_clip", "lora_logits", "lora_after5"]) {
-    assertEquals(typeof line[quantity], "number", `"${quantity}" must have been compared`);
-  }
-});
+/** Quantities that a folder with an adapter has, but for those that the fixture leaves out. */
+const COMPARED = ["logits", "grads", "after5", "losses_plain", "losses_clip", "lora_logits", "lora_grads"];
+const LEFT_OUT: Readonly<Record<string, readonly string[]>> = { qwen3: ["after5"], qwen2: ["lora_after5"] };
+
+for (const family of ["llama", "qwen2", "qwen3", "mistral"]) {
+  Deno.test(`conform agrees with transformers on logits, gradients, steps, clipping and LoRA: ${family}`, async () => {
+    const line = await conform(gpu, `${FIXTURES}/${family}`);
+    assertEquals(line.ok, true, JSON.stringify(line));
+    for (const quantity of [...COMPARED, "lora_after5"]) {
+      const expected = LEFT_OUT[family]?.includes(quantity) ? "object" : "number";
+      assertEquals(typeof line[quantity], expected, `"${quantity}" of ${JSON.stringify(line)}`);
+    }
+  });
+}
 
 for (const metric of ["norm", "delta"]) {
   Deno.test(`conform freezes the components that GradES froze, at the same steps, by ${metric}`, async () => {
@@ -38,14 +47,36 @@ Deno.test("conform reports a family it does not know and goes on", async () => {
   }
 });
 
-/** A folder of the least that can be compared, with some loss; it is gone after `check`. */
-async function withGolden(factor: number, check: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
+interface Change {
+  /** The fixture to start from; llama when absent. */
+  readonly fixture?: string;
+  /** Multiplies the loss. */
+  readonly factor?: number;
+  /** Changes values of `golden.safetensors`. */
+  readonly alter?: (name: string, values: Float32Array) => void;
+}
+
+/** A folder of the least that can be compared, changed; it is gone after `check`. */
+async function withGolden(
+  { fixture = "llama", factor = 1, alter }: Change,
+  check: (folder: string) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir(), source = `${FIXTURES}/${fixture}`;
   try {
     for (const name of ["config.json", "model.safetensors", "golden.safetensors"]) {
-      await Deno.copyFile(`${FIXTURES}/llama/${name}`, `${folder}/${name}`);
+      await Deno.copyFile(`${source}/${name}`, `${folder}/${name}`);
     }
-    const { loss, adamw } = JSON.parse(await Deno.readTextFile(`${FIXTURES}/llama/golden.json`));
+    if (alter !== undefined) {
+      await using file = await openSafetensors(`${source}/golden.safetensors`);
+      const tensors: TensorToStore[] = [];
+      for (const name of file.names) {
+        const data = await file.readF32(name);
+        alter(name, data);
+        tensors.push({ name, dtype: "F32", shape: file.specs.get(name)!.shape, data });
+      }
+      await writeSafetensors(`${folder}/golden.safetensors`, tensors);
+    }
+    const { loss, adamw } = JSON.parse(await Deno.readTextFile(`${source}/golden.json`));
     await Deno.writeTextFile(`${folder}/golden.json`, JSON.stringify({ loss: loss * factor, adamw }));
     await check(folder);
   } finally {
@@ -54,7 +85,7 @@ async function withGolden(factor: number, check: (folder: string) => Promise<voi
 }
 
 Deno.test("conform refuses a loss that is off by more than its tolerance", async () => {
-  await withGolden(1 + 3 * TOLERANCES.loss, async (folder) => {
+  await withGolden({ factor: 1 + 3 * TOLERANCES.loss }, async (folder) => {
     const line = await conform(gpu, folder);
     assertEquals(line.ok, false);
     assert((line.loss as number) > TOLERANCES.loss);
@@ -62,9 +93,51 @@ Deno.test("conform refuses a loss that is off by more than its tolerance", async
   });
 });
 
+Deno.test("conform compares logits only where the attention mask is 1", async () => {
+  // Of the second row of 16 positions, 11 are no padding.
+  const last = (position: number) => (name: string, values: Float32Array): void => {
+    if (name === "logits") values[position * 96] += 1;
+  };
+  await withGolden({ fixture: "qwen3", alter: last(26) }, async (folder) => {
+    const line = await conform(gpu, folder);
+    assert(line.logits as number > TOLERANCES.logits, JSON.stringify(line));
+  });
+  await withGolden({ fixture: "qwen3", alter: last(27) }, async (folder) => {
+    assertEquals((await conform(gpu, folder)).ok, true);
+  });
+});
+
+Deno.test("conform refuses padding on the left, which causal attention would look at", async () => {
+  const alter = (name: string, values: Float32Array): void => {
+    if (name === "input.attention_mask") values.reverse();
+  };
+  await withGolden({ fixture: "qwen3", alter }, async (folder) => {
+    const { ok, error } = await conform(gpu, folder);
+    assertEquals(ok, false);
+    assertMatch(
+      error as string,
+      /^Cannot compare "input.attention_mask" of ".*" as padding must be on the right: \[0,0,0,0,0,1,1,1,1,1,1,1,1,1,1,1\]$/,
+    );
+  });
+});
+
+Deno.test("conform judges parameters after five steps only where the first gradient is no noise", async () => {
+  // No text has the id 0, so that the head, which is not tied, leaves its row of the embedding without a gradient.
+  const change = (id: number) => (name: string, values: Float32Array): void => {
+    if (name === "after5.model.embed_tokens.weight") values[id * 32] += 1;
+  };
+  await withGolden({ fixture: "mistral", alter: change(0) }, async (folder) => {
+    assertEquals((await conform(gpu, folder)).ok, true);
+  });
+  await withGolden({ fixture: "mistral", alter: change(15) }, async (folder) => {
+    const line = await conform(gpu, folder);
+    assert(line.after5 as number > TOLERANCES.after5, JSON.stringify(line));
+  });
+});
+
 Deno.test("conformAll checks a folder with each tile in turn, the products of trainings too", async () => {
   assertEquals(asked(["--tiles", "a", "b"]), { folders: ["a", "b"], tiles: true, help: false });
-  await withGolden(1, async (folder) => {
+  await withGolden({}, async (folder) => {
     const own = { ...gpu, pipelines: new Map<string, GPUComputePipeline>() };
     for await (const line of conformAll(own, { folders: [folder], tiles: true })) {
       assertEquals(line.tile, "128x128x32 split 1");

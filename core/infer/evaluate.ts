@@ -14,10 +14,9 @@ import { equal, where } from "../ops/comparison.ts";
 import { reshape } from "../ops/movement.ts";
 import { hostValues, leaf, sameShape, stepScalar, type Tensor, tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
-import type { TensorTree } from "../train/types.ts";
 
 /** What {@link evaluate} computes. */
-export interface EvaluateOptions<P extends TensorTree, B extends TensorTree> {
+export interface EvaluateOptions<P extends object, B extends object> {
   /** From parameters and a batch to a scalar. */
   readonly loss: (params: P, batch: B) => Tensor;
   /** Parameters of a training state, or any tensors. */
@@ -51,7 +50,7 @@ export interface Evaluation {
  * @throws {TypeError} When they differ in names or types
  * @throws {ConsumedError} When a training step consumes the parameters before they are read
  */
-export async function evaluate<P extends TensorTree, B extends TensorTree>(
+export async function evaluate<P extends object, B extends object>(
   gpu: Gpu,
   options: EvaluateOptions<P, B>,
 ): Promise<Float32Array> {
@@ -74,7 +73,7 @@ export async function evaluate<P extends TensorTree, B extends TensorTree>(
  * @throws {ShapeError} When batches differ in shape
  * @throws {TypeError} When they differ in names or types
  */
-export async function recordEvaluation<P extends TensorTree, B extends TensorTree>(
+export async function recordEvaluation<P extends object, B extends object>(
   gpu: Gpu,
   options: EvaluateOptions<P, B>,
 ): Promise<Evaluation> {
@@ -128,7 +127,7 @@ export async function recordEvaluation<P extends TensorTree, B extends TensorTre
  * @throws {ShapeError} When they differ in shape
  * @throws {TypeError} When they differ in names or types
  */
-export function checkAlike(batches: readonly TensorTree[]): void {
+export function checkAlike(batches: readonly object[]): void {
   const first = flatten(batches[0]), kindOf = (t: Tensor | undefined): string => t?.dtype ?? "nothing";
   for (const other of batches.slice(1).map((batch) => flatten(batch))) {
     for (const path of new Set([...first.keys(), ...other.keys()])) {

@@ -13,9 +13,7 @@ export const STILL_OPEN: Readonly<
   >
 > = {
   "circles": {},
-  "layers": {
-    "core/infer/evaluate.ts": 1,
-  },
+  "layers": {},
   "functions": {
     "core/plan/lower/lower.ts": 1,
     "core/plan/plan.ts": 1,
