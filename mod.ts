@@ -49,7 +49,7 @@ export { linear, type LinearParams, type LoraOptions } from "./core/nn/linear.ts
 export { type RopeConfig, type RopeTables, ropeTables } from "./core/nn/rope.ts";
 export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./core/runtime/device.ts";
 export { free } from "./core/runtime/residents.ts";
-export { read, readAll } from "./core/runtime/record.ts";
+export { read, readAll } from "./core/infer/read.ts";
 export type { KernelTime } from "./core/runtime/profile.ts";
 export type { Cost, Precision } from "./core/plan/types.ts";
 export * from "./core/models/mod.ts";

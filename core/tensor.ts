@@ -277,6 +277,11 @@ export function tensor(values: readonly number[] | HostData, shape?: readonly nu
   return apply(hostOp, [], { data, spec: { shape: dims, dtype } });
 }
 
+/** Whether a tensor was made from values, which {@link hostValues} gives. */
+export function isHost({ op }: Tensor): boolean {
+  return op === hostOp;
+}
+
 /**
  * The values of a tensor that was made from values.
  *

@@ -5,7 +5,7 @@
  */
 
 import { AlreadyExistsError } from "../errors.ts";
-import { type Entry, type FileSystem, notFound, piecesOf } from "./file_system.ts";
+import { type Entry, type FileSystem, notFound, type OpenFile, piecesOf } from "./file_system.ts";
 
 /**
  * Makes an empty file system in memory.
@@ -26,90 +26,103 @@ import { type Entry, type FileSystem, notFound, piecesOf } from "./file_system.t
  * ```
  */
 export function memoryFileSystem(files: Readonly<Record<string, string | Uint8Array>> = {}): FileSystem {
-  /** Bytes of a file by path; null for a folder. */
-  const entries = new Map<string, Uint8Array<ArrayBuffer> | null>([["", null]]);
-  function bytesOf(path: string): Uint8Array<ArrayBuffer> {
-    const bytes = entries.get(normal(path));
-    if (bytes === undefined || bytes === null) throw notFound(path, "file");
-    return bytes;
-  }
-  function checkParent(path: string): void {
-    if (entries.get(parentOf(normal(path))) !== null) throw notFound(parentOf(path), "folder");
-  }
-  function put(path: string, bytes: Uint8Array<ArrayBuffer>): void {
-    checkParent(path);
-    if (entries.get(normal(path)) === null) {
-      throw new AlreadyExistsError(`Cannot write "${path}" as it must be a file: it is a folder`);
-    }
-    entries.set(normal(path), bytes);
-  }
-  function makeFolder(path: string, { parents = false }: { readonly parents?: boolean } = {}): void {
-    const at = normal(path), known = entries.get(at);
-    if (parents && known === null) return;
-    if (known !== undefined) {
-      throw new AlreadyExistsError(`Cannot make "${path}" as nothing may be there: it exists`);
-    }
-    if (parents) makeFolder(parentOf(at), { parents });
-    checkParent(at);
-    entries.set(at, null);
-  }
-  /** Paths of an entry and of all that is in it. */
-  function below(path: string): string[] {
-    const at = normal(path);
-    if (!entries.has(at)) throw notFound(path, "file");
-    return [...entries.keys()].filter((other) => other === at || other.startsWith(`${at}/`));
-  }
+  const tree: Tree = new Map([["", null]]);
   for (const [path, content] of Object.entries(files)) {
-    makeFolder(parentOf(normal(path)), { parents: true });
-    put(path, joined(typeof content === "string" ? [new TextEncoder().encode(content)] : [content]));
+    makeFolder(tree, parentOf(normal(path)), { parents: true });
+    put(tree, path, joined(typeof content === "string" ? [new TextEncoder().encode(content)] : [content]));
   }
   return {
-    read: (path) => Promise.try(() => bytesOf(path).slice()),
-    open: (path) =>
-      Promise.try(() => {
-        const bytes = bytesOf(path);
-        return {
-          size: bytes.length,
-          read: (begin, end) => Promise.resolve(bytes.slice(begin, end)),
-          [Symbol.asyncDispose]: () => Promise.resolve(),
-        };
-      }),
+    read: (path) => Promise.try(() => bytesOf(tree, path).slice()),
+    open: (path) => Promise.try(() => openBytes(bytesOf(tree, path))),
     async write(path, content) {
-      put(path, joined(await Array.fromAsync(piecesOf(content))));
+      put(tree, path, joined(await Array.fromAsync(piecesOf(content))));
     },
     async append(path, content) {
-      const old = entries.get(normal(path)) ?? new Uint8Array();
-      put(path, joined([old, ...await Array.fromAsync(piecesOf(content))]));
+      const old = tree.get(normal(path)) ?? new Uint8Array();
+      put(tree, path, joined([old, ...await Array.fromAsync(piecesOf(content))]));
     },
     stat(path) {
-      const entry = entries.get(normal(path));
+      const entry = tree.get(normal(path));
       return Promise.resolve(entry === undefined ? null : { isFolder: entry === null });
     },
-    list: (folder) =>
-      Promise.try(() => {
-        const at = normal(folder);
-        if (entries.get(at) !== null) throw notFound(folder, "folder");
-        return [...entries].flatMap(([path, bytes]): Entry[] =>
-          path !== "" && parentOf(path) === at ? [{ name: nameOf(path), isFolder: bytes === null }] : []
-        );
-      }),
-    makeFolder: (path, options) => Promise.try(() => makeFolder(path, options)),
-    rename: (from, to) =>
-      Promise.try(() => {
-        checkParent(to);
-        const [source, target] = [normal(from), normal(to)], there = entries.get(target);
-        if (there === null || there !== undefined && entries.get(source) === null) {
-          throw new AlreadyExistsError(
-            `Cannot rename "${from}" to "${to}" as only a file replaces a file: it exists`,
-          );
-        }
-        for (const path of below(from)) {
-          entries.set(target + path.slice(source.length), entries.get(path)!);
-          entries.delete(path);
-        }
-      }),
-    remove: (path) => Promise.try(() => below(path).forEach((entry) => entries.delete(entry))),
+    list: (folder) => Promise.try(() => list(tree, folder)),
+    makeFolder: (path, options) => Promise.try(() => makeFolder(tree, path, options)),
+    rename: (from, to) => Promise.try(() => rename(tree, { from, to })),
+    remove: (path) => Promise.try(() => below(tree, path).forEach((entry) => tree.delete(entry))),
   };
+}
+
+/** Bytes of a file by path; null for a folder. */
+type Tree = Map<string, Uint8Array<ArrayBuffer> | null>;
+
+function bytesOf(tree: Tree, path: string): Uint8Array<ArrayBuffer> {
+  const bytes = tree.get(normal(path));
+  if (bytes === undefined || bytes === null) throw notFound(path, "file");
+  return bytes;
+}
+
+function openBytes(bytes: Uint8Array<ArrayBuffer>): OpenFile {
+  return {
+    size: bytes.length,
+    read: (begin, end) => Promise.resolve(bytes.slice(begin, end)),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+function checkParent(tree: Tree, path: string): void {
+  if (tree.get(parentOf(normal(path))) !== null) throw notFound(parentOf(path), "folder");
+}
+
+function put(tree: Tree, path: string, bytes: Uint8Array<ArrayBuffer>): void {
+  checkParent(tree, path);
+  if (tree.get(normal(path)) === null) {
+    throw new AlreadyExistsError(`Cannot write "${path}" as it must be a file: it is a folder`);
+  }
+  tree.set(normal(path), bytes);
+}
+
+function makeFolder(
+  tree: Tree,
+  path: string,
+  { parents = false }: { readonly parents?: boolean } = {},
+): void {
+  const at = normal(path), known = tree.get(at);
+  if (parents && known === null) return;
+  if (known !== undefined) {
+    throw new AlreadyExistsError(`Cannot make "${path}" as nothing may be there: it exists`);
+  }
+  if (parents) makeFolder(tree, parentOf(at), { parents });
+  checkParent(tree, at);
+  tree.set(at, null);
+}
+
+/** Paths of an entry and of all that is in it. */
+function below(tree: Tree, path: string): string[] {
+  const at = normal(path);
+  if (!tree.has(at)) throw notFound(path, "file");
+  return [...tree.keys()].filter((other) => other === at || other.startsWith(`${at}/`));
+}
+
+function list(tree: Tree, folder: string): Entry[] {
+  const at = normal(folder);
+  if (tree.get(at) !== null) throw notFound(folder, "folder");
+  return [...tree].flatMap(([path, bytes]): Entry[] =>
+    path !== "" && parentOf(path) === at ? [{ name: nameOf(path), isFolder: bytes === null }] : []
+  );
+}
+
+function rename(tree: Tree, { from, to }: { readonly from: string; readonly to: string }): void {
+  checkParent(tree, to);
+  const [source, target] = [normal(from), normal(to)], there = tree.get(target);
+  if (there === null || there !== undefined && tree.get(source) === null) {
+    throw new AlreadyExistsError(
+      `Cannot rename "${from}" to "${to}" as only a file replaces a file: it exists`,
+    );
+  }
+  for (const path of below(tree, from)) {
+    tree.set(target + path.slice(source.length), tree.get(path)!);
+    tree.delete(path);
+  }
 }
 
 function normal(path: string): string {

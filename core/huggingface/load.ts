@@ -10,8 +10,9 @@ import type { SafetensorsFile } from "../data/safetensors.ts";
 import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
-import { checkAllocations, type Gpu } from "../runtime/device.ts";
-import { upload } from "../runtime/record.ts";
+import { checkAllocations } from "../runtime/buffers.ts";
+import type { Gpu } from "../runtime/device.ts";
+import { upload } from "../runtime/upload.ts";
 import type { TokenInput } from "../models/family.ts";
 import { families } from "../models/mod.ts";
 import {

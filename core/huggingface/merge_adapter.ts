@@ -4,7 +4,8 @@
  * @module
  */
 
-import { checkAllocations, type Gpu } from "../runtime/device.ts";
+import { checkAllocations } from "../runtime/buffers.ts";
+import type { Gpu } from "../runtime/device.ts";
 import type { TokenInput } from "../models/family.ts";
 import type { Model } from "../models/model.ts";
 import { add, multiply } from "../ops/arithmetic.ts";

@@ -9,8 +9,9 @@ import { configReader } from "../models/config_reader.ts";
 import type { TokenInput } from "../models/family.ts";
 import { families } from "../models/mod.ts";
 import { describeModel, type Model, modelParams } from "../models/model.ts";
-import { checkAllocations, type Gpu } from "../runtime/device.ts";
-import { upload } from "../runtime/record.ts";
+import { checkAllocations } from "../runtime/buffers.ts";
+import type { Gpu } from "../runtime/device.ts";
+import { upload } from "../runtime/upload.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
 

@@ -10,7 +10,7 @@ import { replaceFolder } from "../host/replace_folder.ts";
 import { toBf16, toF16 } from "../data/floats.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
-import { readAll } from "../runtime/record.ts";
+import { readAll } from "../infer/read.ts";
 import { type Model, modelParams } from "../models/model.ts";
 import { flatten } from "../tree.ts";
 

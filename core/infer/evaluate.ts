@@ -5,10 +5,13 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { createBuffer, type Gpu, writeValues } from "../runtime/device.ts";
+import { createBuffer, destroyBuffer, writeValues } from "../runtime/buffers.ts";
+import type { Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { bytesOf } from "../plan/storage.ts";
-import { checkUnconsumed, planFor, record } from "../runtime/record.ts";
+import { checkUnconsumed } from "../runtime/residents.ts";
+import { planFor } from "./read.ts";
+import { record } from "../runtime/record.ts";
 import { broadcast } from "../ops/broadcast.ts";
 import { equal, where } from "../ops/comparison.ts";
 import { reshape } from "../ops/movement.ts";
@@ -93,7 +96,7 @@ export async function recordEvaluation<P extends object, B extends object>(
     if (!buffers.has(path)) buffers.set(path, createBuffer(gpu, { label: path, bytes: bytesOf(node) }));
     return buffers.get(path)!;
   };
-  const free = (): void => buffers.forEach((buffer) => buffer.destroy());
+  const free = (): void => buffers.forEach((buffer) => destroyBuffer(buffer));
   const recording = await record(gpu, { plan, resolve, label: "evaluate" }).catch((error) => {
     free();
     throw error;

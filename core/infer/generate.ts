@@ -4,10 +4,13 @@
  * @module
  */
 
-import { createBuffer, type Gpu } from "../runtime/device.ts";
+import { createBuffer, destroyBuffer } from "../runtime/buffers.ts";
+import type { Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { bytesOf } from "../plan/storage.ts";
-import { checkUnconsumed, planFor, record, type Recording } from "../runtime/record.ts";
+import { checkUnconsumed } from "../runtime/residents.ts";
+import { planFor } from "./read.ts";
+import { record, type Recording } from "../runtime/record.ts";
 import { headOf, type Model } from "../models/model.ts";
 import { features } from "../models/tasks.ts";
 import { linear } from "../nn/linear.ts";
@@ -134,7 +137,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
     },
     destroy() {
       recording.destroy();
-      for (const buffer of buffers.values()) buffer.destroy();
+      for (const buffer of buffers.values()) destroyBuffer(buffer);
     },
   };
 }

@@ -5,16 +5,22 @@
  */
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
-import { DeviceLostError, OutOfMemoryError } from "../errors.ts";
+import { DeviceLostError } from "../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
-import type { HostData, Target } from "../tensor.ts";
+import type { Target } from "../tensor.ts";
+import { requestDevice, subgroupsOf } from "./features.ts";
+
+/** What speaks the WebGPU API: `navigator.gpu` of Deno or of a browser, or another implementation, such as Dawn's. */
+export type WebGpu = Pick<GPU, "requestAdapter">;
 
 /** An open device. Close it with `await using`: what still waits for it then throws. */
 export interface Gpu extends AsyncDisposable {
   /** The WebGPU device. */
   readonly device: GPUDevice;
+  /** Where the device comes from. */
+  readonly source: { readonly api: WebGpu; readonly adapter: GPUAdapter };
   /** Name of the adapter, `"NVIDIA H100 80GB HBM3"`. */
   readonly name: string;
   /** True when a CPU plays the GPU (lavapipe, SwiftShader): right results, slow. */
@@ -23,6 +29,8 @@ export interface Gpu extends AsyncDisposable {
   readonly target: Target;
   /** Optional WebGPU features that the device has. */
   readonly features: ReadonlySet<string>;
+  /** WGSL that shaders with subgroups must begin with; empty where the compiler knows subgroups without it. */
+  readonly subgroupDirective: string;
   /** Counts of what was created and submitted so far. */
   readonly counts: Counts;
   /** How matrix products are chosen. */
@@ -47,6 +55,8 @@ export interface Tuning {
 
 /** Options of {@link openGpu}. */
 export interface GpuOptions extends FileSystemOptions {
+  /** What the device is asked of: `"auto"`, as when absent, is `navigator.gpu`; or any object that speaks WebGPU. */
+  readonly gpu?: "auto" | WebGpu;
   /**
    * Whether matrix products are measured before the first step of a training, which takes seconds; GPUs with timestamps
    * do and software adapters do not when absent. Another choice gives the same numbers up to rounding.
@@ -74,29 +84,16 @@ export interface Counts {
   peakBytes: number;
 }
 
-/** Features that are used when granted; the adapter may hide them from its list. */
-const OPTIONAL = ["timestamp-query", "subgroups"];
-/** Features that are used where the list has them. */
-const LISTED: readonly GPUFeatureName[] = ["shader-f16"];
-const LIMITS = [
-  "maxStorageBufferBindingSize",
-  "maxBufferSize",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-  "maxComputeWorkgroupSizeY",
-  "maxStorageBuffersPerShaderStage",
-] as const;
 /** More bindings than this help no kernel and make bind groups dear. */
 const MOST_BINDINGS = 32;
 
 /**
- * Opens the best adapter of the machine.
+ * Opens the best adapter.
  *
- * @param options How matrix products are chosen
+ * @param options Where the device comes from, and how matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
+ * @throws {TypeError} When `gpu` does not speak WebGPU, or products are to be measured and the adapter has no timestamps
  * @throws {Error} When there is no adapter, with the command that installs a software one
- * @throws {TypeError} When products are to be measured and the adapter has no timestamps
  *
  * @example
  * ```ts
@@ -108,15 +105,14 @@ const MOST_BINDINGS = 32;
  * ```
  */
 export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
-  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }) ?? null;
+  const api = apiOf(options.gpu);
+  const adapter = await api.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) {
     throw new Error(
       'Cannot open a GPU as WebGPU has no adapter: install a driver (on Debian or Ubuntu "apt-get install mesa-vulkan-drivers" gives a software one)',
     );
   }
-  const requiredLimits: Record<string, number> = {};
-  for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
-  const { device, features } = await requestDevice(adapter, requiredLimits);
+  const { device, features, subgroupDirective } = await requestDevice(adapter);
   const name = adapter.info.description || adapter.info.device || "unnamed adapter";
   const software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe/i.test(name);
 
@@ -125,7 +121,48 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     device.destroy();
     throw new TypeError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
   }
+  const { limits } = device;
+  return {
+    // A native implementation may end the process when these are collected before the device.
+    source: { api, adapter },
+    device,
+    name,
+    software,
+    features,
+    subgroupDirective,
+    target: {
+      software,
+      ...subgroupsOf(features, adapter.info),
+      workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+      maxBindings: Math.min(MOST_BINDINGS, limits.maxStorageBuffersPerShaderStage),
+    },
+    tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
+    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
+    pipelines: new Map(),
+    ...watch(device, name),
+  };
+}
 
+function apiOf(gpu: GpuOptions["gpu"] = "auto"): WebGpu {
+  if (gpu === "auto") {
+    const api: WebGpu | undefined = globalThis.navigator?.gpu;
+    if (api !== undefined) return api;
+    throw new Error(
+      'Cannot open a GPU as this runtime must speak WebGPU: "navigator.gpu" is missing; use Deno 2.9 or later, a browser with WebGPU, or give "gpu"',
+    );
+  }
+  if (typeof gpu?.requestAdapter === "function") return gpu;
+  throw new TypeError(
+    'Cannot open a GPU as "gpu" must be "auto" or speak WebGPU: it has no requestAdapter; give what navigator.gpu is in a browser',
+  );
+}
+
+function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
+  return path === undefined ? null : { path, fileSystem: fileSystem ?? hostFileSystem() };
+}
+
+/** Notes what the device reports, and closes it. */
+function watch(device: GPUDevice, name: string): Pick<Gpu, "check" | typeof Symbol.asyncDispose> {
   let failure: Error | null = null;
   device.lost.then((info) => {
     if (failure instanceof DeviceLostError) return; // Closed.
@@ -136,19 +173,6 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     failure ??= new Error(`The device "${name}" reports: ${error.message}`);
   });
   return {
-    device,
-    name,
-    software,
-    features,
-    target: {
-      software,
-      ...subgroupsOf(features, adapter.info),
-      workgroupBytes: adapter.limits.maxComputeWorkgroupStorageSize,
-      maxBindings: Math.min(MOST_BINDINGS, adapter.limits.maxStorageBuffersPerShaderStage),
-    },
-    tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
-    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
-    pipelines: new Map(),
     check(): void {
       const seen = failure;
       if (!(seen instanceof DeviceLostError)) failure = null;
@@ -165,152 +189,4 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       device.destroy();
     },
   };
-}
-
-function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
-  return path === undefined ? null : { path, fileSystem: fileSystem ?? hostFileSystem() };
-}
-
-/** What kernels may do with subgroups of a device, by its features and what the adapter says of their size. */
-export function subgroupsOf(
-  features: { has(feature: string): boolean },
-  { subgroupMinSize }: Pick<GPUAdapterInfo, "subgroupMinSize">,
-): Required<Pick<Target, "subgroups" | "wideSubgroups">> {
-  const atLeast = (threads: number): boolean => features.has("subgroups") && subgroupMinSize >= threads;
-  return { subgroups: atLeast(8), wideSubgroups: atLeast(16) };
-}
-
-/** Asks for all optional features, then for one at a time, as hidden ones can only be tried; always for listed ones. */
-async function requestDevice(
-  adapter: GPUAdapter,
-  requiredLimits: Record<string, number>,
-): Promise<{ device: GPUDevice; features: ReadonlySet<string> }> {
-  let failure: unknown;
-  const listed = LISTED.filter((feature) => adapter.features.has(feature));
-  for (const tried of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
-    const wanted = [...tried, ...listed];
-    try {
-      const device = await adapter.requestDevice({
-        requiredLimits,
-        requiredFeatures: wanted as GPUFeatureName[],
-      });
-      return { device, features: new Set(wanted) };
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
-const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
-
-/**
- * Creates a storage buffer.
- *
- * @param gpu The device
- * @param options Its label and size in bytes
- * @returns The buffer, zeroed
- * @throws {OutOfMemoryError} When the adapter cannot bind that much
- */
-export function createBuffer(
-  gpu: Gpu,
-  options: { readonly label: string; readonly bytes: number },
-): GPUBuffer {
-  const { label, bytes } = options;
-  const most = Math.min(gpu.device.limits.maxStorageBufferBindingSize, gpu.device.limits.maxBufferSize);
-  if (bytes > most) {
-    throw new OutOfMemoryError(
-      label,
-      bytes,
-      `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`,
-    );
-  }
-  gpu.device.pushErrorScope("out-of-memory");
-  const buffer = allocate(gpu, { label, size: bytes, usage: USAGE });
-  const refusal = gpu.device.popErrorScope().then((error) =>
-    error === null ? null : new OutOfMemoryError(label, bytes, error.message)
-  );
-  if (pending.has(gpu)) pending.get(gpu)!.push(refusal);
-  else pending.set(gpu, [refusal]);
-  return buffer;
-}
-
-/** Creates a buffer that is counted until it is destroyed. */
-export function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
-  const { counts } = gpu;
-  const buffer = gpu.device.createBuffer(descriptor);
-  counts.buffers++;
-  counts.bytes += descriptor.size;
-  counts.peakBytes = Math.max(counts.peakBytes, counts.bytes);
-  const destroy = buffer.destroy.bind(buffer);
-  let held = descriptor.size;
-  buffer.destroy = (): undefined => {
-    counts.bytes -= held;
-    held = 0;
-    destroy();
-  };
-  return buffer;
-}
-
-/** What became of the allocations since the last check. */
-const pending = new WeakMap<Gpu, Promise<OutOfMemoryError | null>[]>();
-
-/**
- * Waits for the allocations so far to be accepted.
- *
- * @param gpu The device
- * @throws {OutOfMemoryError} When one was refused: what it was and how large
- */
-export async function checkAllocations(gpu: Gpu): Promise<void> {
-  const refusals = pending.get(gpu) ?? [];
-  pending.delete(gpu);
-  const error = (await Promise.all(refusals)).find((e) => e !== null);
-  if (error !== undefined) throw error;
-  gpu.check();
-}
-
-/**
- * The pipeline of a shader, compiled once for each text.
- *
- * @param gpu The device
- * @param kernel Name and WGSL
- * @returns The pipeline; its bind group layout follows the declarations, used or not
- */
-export function pipelineFor(
-  gpu: Gpu,
-  kernel: { readonly name: string; readonly code: string },
-): GPUComputePipeline {
-  const known = gpu.pipelines.get(kernel.code);
-  if (known !== undefined) return known;
-  gpu.counts.pipelines++;
-  const access = [...kernel.code.matchAll(/@binding\(\d+\)\s+var<storage,\s*(read_write|read)>/g)].map((m) =>
-    m[1]
-  );
-  const layout = gpu.device.createBindGroupLayout({
-    entries: access.map((mode, binding) => ({
-      binding,
-      visibility: 4, // COMPUTE
-      buffer: { type: mode === "read" ? "read-only-storage" as const : "storage" as const },
-    })),
-  });
-  const pipeline = gpu.device.createComputePipeline({
-    label: kernel.name,
-    layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: {
-      module: gpu.device.createShaderModule({ label: kernel.name, code: kernel.code }),
-      entryPoint: "main",
-    },
-  });
-  gpu.pipelines.set(kernel.code, pipeline);
-  return pipeline;
-}
-
-/** Uploads values, or codes of bf16, to the start of a buffer; whole words, the rest of the last one is zero. */
-export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16Array): void {
-  let whole = data;
-  if (data.byteLength % 4 !== 0) {
-    whole = new Uint16Array(data.length + 1);
-    whole.set(data);
-  }
-  gpu.device.queue.writeBuffer(buffer, 0, whole as Float32Array<ArrayBuffer>);
 }

@@ -4,15 +4,15 @@
  * @module
  */
 
-import { clocked, MOST_PASSES } from "./timestamps.ts";
 import type { Gpu } from "./device.ts";
 import type { Recording } from "./record.ts";
+import { MAX_PASSES, timePasses } from "./timestamps.ts";
 
 /** One launch and how long the device took for it. */
 export interface KernelTime {
   /** Name of the kernel. */
   readonly name: string;
-  /** Time between the device's clock before and after. */
+  /** Time between the timestamps before and after it. */
   readonly milliseconds: number;
   /** Floating-point operations. */
   readonly flops: number;
@@ -32,8 +32,8 @@ export function checkTimestamps(gpu: Gpu): void {
 }
 
 /**
- * Replays a recording once with a pass for each launch and reads the device's clock around each. All is submitted
- * when this returns its promise.
+ * Replays a recording once with a pass for each launch, and times each pass. All work is submitted before the promise is
+ * returned.
  *
  * @param gpu The device; needs the feature `timestamp-query`
  * @param options The recording, the step whose scalars it uses, and the starts of its groups
@@ -48,8 +48,8 @@ export async function profile(
   const { recording, step, starts } = options;
   const passes = recording.prepare(step, starts).map((launch) => ({ launches: [launch], times: 1 }));
   const parts: Promise<number[]>[] = [];
-  for (let from = 0; from < passes.length; from += MOST_PASSES) {
-    parts.push(clocked(gpu, passes.slice(from, from + MOST_PASSES)));
+  for (let from = 0; from < passes.length; from += MAX_PASSES) {
+    parts.push(timePasses(gpu, passes.slice(from, from + MAX_PASSES)));
   }
   const times = (await Promise.all(parts)).flat();
   return recording.plan.launches.map(({ kernel: { name, flops }, bytes }, i) => {

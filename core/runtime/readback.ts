@@ -4,7 +4,10 @@
  * @module
  */
 
-import { allocate, type Gpu } from "./device.ts";
+import { denoVersion } from "../host/runtime_version.ts";
+import { allocate, destroyBuffer } from "./buffers.ts";
+import type { Gpu } from "./device.ts";
+import { submit } from "./pipelines.ts";
 
 /** A buffer that the host reads. */
 interface Staging {
@@ -16,12 +19,18 @@ interface Staging {
 }
 
 const staging = new WeakMap<Gpu, Staging>();
+/** Devices that were seen not to map a buffer within the call of `mapAsync`. */
+const mapsLater = new WeakSet<Gpu>();
+
 /**
- * Deno 2.9 maps a buffer within the call of `mapAsync` and then sleeps for 10 ms, so that one that was awaited before
- * can be read at once. That is not in the standard, and in a version that forgets the earlier wait it would end the
- * process: hence only where it is known to work.
+ * Deno 2.9 maps a buffer within the call of `mapAsync` and then sleeps for 10 ms, so a buffer that was awaited once before
+ * can be read at once. WebGPU does not promise that. Another version of Deno that forgets the earlier wait would end the
+ * process, so it is not tried there; any other implementation throws, is awaited, and is not asked again.
  */
-const MAPS_IN_CALL = /^2\.9\./.test(globalThis.Deno?.version?.deno ?? "");
+function mayMapInCall(gpu: Gpu, { awaited }: Staging): boolean {
+  return awaited && !mapsLater.has(gpu) && (denoVersion()?.startsWith("2.9.") ?? false);
+}
+
 /** Bytes that one wait brings to the host at most, so that reading a model needs no second copy of it. */
 const STAGING = 64 * 2 ** 20;
 
@@ -52,12 +61,13 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
     } while (to < sources.length && bytes + sources[to].bytes <= STAGING);
     const part = sources.slice(from, to);
     const target = stagingFor(gpu, bytes), { buffer } = target;
-    const encoder = gpu.device.createCommandEncoder();
-    part.forEach((s, i) =>
-      encoder.copyBufferToBuffer(s.buffer, 0, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
+    submit(
+      gpu,
+      (encoder) =>
+        part.forEach((s, i) =>
+          encoder.copyBufferToBuffer(s.buffer, 0, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
+        ),
     );
-    gpu.device.queue.submit([encoder.finish()]);
-    gpu.counts.submits++;
     target.busy = true;
     try {
       const range = await rangeOf(gpu, target, bytes);
@@ -65,7 +75,7 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
       buffer.unmap();
     } finally {
       target.busy = false;
-      if (staging.get(gpu) !== target) buffer.destroy();
+      if (staging.get(gpu) !== target) destroyBuffer(buffer);
     }
     gpu.check();
     from = to;
@@ -77,8 +87,8 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
 async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
   const { buffer } = target;
   let mapping: Promise<unknown> | null = null;
-  if (target.awaited && MAPS_IN_CALL) {
-    // Timers, signals and the device's errors get their turn while the device works.
+  if (mayMapInCall(gpu, target)) {
+    // Lets timers, signals and errors of the device be handled while the device works.
     await new Promise<void>((resolve) => {
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = () => resolve(port1.close());
@@ -89,7 +99,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
     try {
       return buffer.getMappedRange(0, bytes);
     } catch {
-      // Not mapped within the call.
+      mapsLater.add(gpu);
     }
   }
   await mapped(gpu, mapping ?? buffer.mapAsync(1, 0, bytes));
@@ -121,7 +131,7 @@ function stagingFor(gpu: Gpu, bytes: number): Staging {
   const buffer = allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
   const made = { buffer, busy: false, awaited: false };
   if (kept) {
-    known?.buffer.destroy();
+    if (known !== undefined) destroyBuffer(known.buffer);
     staging.set(gpu, made);
   }
   return made;

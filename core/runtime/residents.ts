@@ -4,10 +4,11 @@
  * @module
  */
 
-import { fromBf16 } from "../data/floats.ts";
 import { ConsumedError } from "../errors.ts";
+import type { Plan } from "../plan/types.ts";
 import { flatten } from "../tree.ts";
-import { apply, type DType, type HostData, type Op, type Path, type Spec, type Tensor } from "../tensor.ts";
+import { apply, type Op, type Path, type Spec, type Tensor } from "../tensor.ts";
+import { destroyBuffer } from "./buffers.ts";
 
 /** Where a resident tensor's values are. */
 export interface Storage {
@@ -53,23 +54,21 @@ export function storageOf(tensor: Tensor): Storage {
   return storage;
 }
 
+/**
+ * Refuses to replay a plan that was recorded before a training step took the values it reads.
+ *
+ * @param plan The plan
+ * @throws {ConsumedError} When a step has consumed a tensor that it reads
+ */
+export function checkUnconsumed({ buffers }: Plan): void {
+  for (const { source } of buffers) {
+    if (source.kind === "leaf" && isResident(source.node)) storageOf(source.node);
+  }
+}
+
 /** Marks a tensor as used up by a step: its buffer belongs to the next state. */
 export function consume(tensor: Tensor, step: number): void {
   storageOf(tensor).consumedBy = step;
-}
-
-/** Values of bytes, by dtype: bf16 is widened. */
-export function view(bytes: ArrayBuffer, dtype: DType): HostData {
-  switch (dtype) {
-    case "f32":
-      return new Float32Array(bytes);
-    case "i32":
-      return new Int32Array(bytes);
-    case "u32":
-      return new Uint32Array(bytes);
-    case "bf16":
-      return fromBf16(new Uint16Array(bytes));
-  }
 }
 
 /**
@@ -93,7 +92,7 @@ export function free(tree: object): void {
   for (const tensor of flatten(tree).values()) {
     const storage = storages.get(tensor);
     if (storage === undefined) continue;
-    storage.buffer.destroy();
+    destroyBuffer(storage.buffer);
     storage.freed = true;
   }
 }

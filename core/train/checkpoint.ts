@@ -10,7 +10,7 @@ import type { FileSystemOptions } from "../host/file_system.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
-import { readAll } from "../runtime/record.ts";
+import { readAll } from "../infer/read.ts";
 import type { Json } from "../policy.ts";
 import { flatten, type Path } from "../tree.ts";
 import type { HostTensor, SavedState, TensorTree, TrainingState } from "./types.ts";

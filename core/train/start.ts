@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkAllocations } from "../runtime/device.ts";
+import { checkAllocations } from "../runtime/buffers.ts";
 import type { Spec, Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 import { checkMoments, checkSignals } from "./freeze/signals.ts";

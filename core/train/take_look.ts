@@ -6,7 +6,7 @@
 
 import { NonFiniteError } from "../errors.ts";
 import type { Json, Look } from "../policy.ts";
-import { checkAllocations } from "../runtime/device.ts";
+import { checkAllocations } from "../runtime/buffers.ts";
 import { type Leaves, unflatten } from "../tree.ts";
 import { checkBest, decide, type Decision, freezeChange, NO_COST, NO_DECISION } from "./freeze/decisions.ts";
 import { readLook } from "./freeze/look.ts";

@@ -8,29 +8,32 @@ import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
 import { type MatmulVariant, partialSize, productKey } from "../../kernels/matmul/types.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
-import type { StorageType } from "../tensor.ts";
-import { checkAllocations, createBuffer, type Gpu } from "../runtime/device.ts";
+import type { KernelText, StorageType } from "../tensor.ts";
+import { checkAllocations, createBuffer, destroyBuffer } from "../runtime/buffers.ts";
+import type { Gpu } from "../runtime/device.ts";
 import { bytesOf } from "../plan/storage.ts";
-import { clocked, launch, type Pass } from "../runtime/timestamps.ts";
+import { bindKernel, type BoundKernel } from "../runtime/pipelines.ts";
+import { type TimedPass, timePasses } from "../runtime/timestamps.ts";
 import type { Product } from "../plan/lower/products.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";
 
-/** A way to compute a product, ready to be launched. */
-interface Contestant {
+/** A variant of a product, ready to be launched. */
+interface Candidate {
   readonly variant: MatmulVariant;
-  readonly pass: Pass;
+  readonly pass: TimedPass;
 }
 
-/** Ways of a product that are measured, most promising first. */
-const WAYS = 8;
-/** Work between two readings of the clock: shorter ones say little. */
-const TURN_MS = 5;
-/** Work before readings that count: the clocks of a GPU rise with work, and fall when it waits. */
-const WARM_UP_MS = 10;
-/** The clocks are up when so much work is as fast as it was before. */
-const STEADY_MS = 150, STEADY = 0.02;
+/** Variants of a product that are measured, most promising first. */
+const CANDIDATES = 8;
+/** Every candidate is measured once a round. */
 const ROUNDS = 3;
-/** A later way must be faster by this share to be preferred. */
+/** Work of a candidate in a round: less says little. */
+const ROUND_MS = 5;
+/** Work before the measurements that count: the clock rate of a GPU rises under load, and falls when it waits. */
+const WARM_UP_MS = 10;
+/** The clock rate is up when this much work is as fast as it was before, up to a share. */
+const STEADY_MS = 150, STEADY = 0.02;
+/** A later candidate must be faster by this share to be preferred. */
 const MARGIN = 0.01;
 
 /**
@@ -68,58 +71,61 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
     const scratch = allocate(gpu, { products, buffers });
     await checkAllocations(gpu);
     const report = (done: number): void => gpu.tuning.onProgress?.({ done, total: 2 * products.length });
-    const contests: Contestant[][] = [];
+    const candidates: Candidate[][] = [];
     for (const product of products) {
-      report(contests.length);
-      contests.push(contestants(gpu, { product, scratch }));
-      // Compiling blocks: a progress line gets its turn here.
+      report(candidates.length);
+      candidates.push(candidatesOf(gpu, { product, scratch }));
+      // Compiling blocks the thread: this lets a progress line be drawn.
       await new Promise((resolve) => setTimeout(resolve));
     }
     const chosen = new Map<string, MatmulVariant>();
-    if (!gpu.software) await steady(gpu, contests[0][0].pass);
+    if (!gpu.software) await warmUp(gpu, candidates[0][0].pass);
     for (const [i, product] of products.entries()) {
       report(products.length + i);
-      chosen.set(productKey(product), await contest(gpu, contests[i]));
+      chosen.set(productKey(product), await fastestOf(gpu, candidates[i]));
     }
     report(2 * products.length);
     return chosen;
   } finally {
-    for (const buffer of buffers) buffer.destroy();
+    for (const buffer of buffers) destroyBuffer(buffer);
   }
 }
 
-/** Works until the clocks have risen. */
-async function steady(gpu: Gpu, pass: Pass): Promise<void> {
+/** Keeps the device busy until its clock rate has risen. */
+async function warmUp(gpu: Gpu, pass: TimedPass): Promise<void> {
   let last = Infinity;
   for (let tries = 0; tries < 10; tries++) {
     const times = timesFor(STEADY_MS, last);
-    const [ms] = await clocked(gpu, [{ ...pass, times }]);
+    const [ms] = await timePasses(gpu, [{ ...pass, times }]);
     if (ms * times > STEADY_MS / 2 && Math.abs(ms - last) < STEADY * ms) return;
     last = ms;
   }
 }
 
-/** The fastest way: the least time of several rounds, in each of which all have their turn. */
-async function contest(gpu: Gpu, contestants: readonly Contestant[]): Promise<MatmulVariant> {
-  if (contestants.length === 1) return contestants[0].variant;
-  const passes = contestants.map(({ pass }) => pass);
-  const once = await clocked(gpu, passes);
-  const turns = passes.map((pass, i): Pass => ({ ...pass, times: timesFor(TURN_MS, once[i]) }));
+/** The variant with the least time of several rounds, each of which measures all. */
+async function fastestOf(gpu: Gpu, candidates: readonly Candidate[]): Promise<MatmulVariant> {
+  if (candidates.length === 1) return candidates[0].variant;
+  const passes = candidates.map(({ pass }) => pass);
+  const once = await timePasses(gpu, passes);
+  const round = passes.map((pass, i): TimedPass => ({ ...pass, times: timesFor(ROUND_MS, once[i]) }));
   const warm = { ...passes[0], times: timesFor(WARM_UP_MS, once[0]) };
-  const rounds = Array.from({ length: ROUNDS }, () => turns).flat();
-  const [, ...times] = await clocked(gpu, [warm, ...rounds]);
-  return contestants[fastest(times, passes.length)].variant;
+  const rounds = Array.from({ length: ROUNDS }, () => round).flat();
+  const [, ...times] = await timePasses(gpu, [warm, ...rounds]);
+  return candidates[fastest(times, passes.length)].variant;
 }
 
 /**
- * Finds the way that took the least time in its best round; a later one must be faster by a margin.
+ * Finds the candidate that took the least time in its best round; a later one must be faster by a margin.
  *
- * @param times Milliseconds of every way in the first round, then in the second, and so on
- * @param ways How many ways
- * @returns Index of the way
+ * @param times Milliseconds of every candidate in the first round, then in the second, and so on
+ * @param count How many candidates there are
+ * @returns Index of the candidate
  */
-export function fastest(times: readonly number[], ways: number): number {
-  const least = Array.from({ length: ways }, (_, i) => Math.min(...times.filter((_, at) => at % ways === i)));
+export function fastest(times: readonly number[], count: number): number {
+  const least = Array.from(
+    { length: count },
+    (_, i) => Math.min(...times.filter((_, at) => at % count === i)),
+  );
   return least.reduce((best, ms, i) => ms < least[best] * (1 - MARGIN) ? i : best, 0);
 }
 
@@ -127,6 +133,7 @@ function timesFor(wanted: number, once: number): number {
   return Math.min(2000, Math.max(1, Math.round(wanted / Math.max(once, 1e-3))));
 }
 
+/** Buffers that serve all products, one after the other. */
 interface Scratch {
   readonly a: GPUBuffer;
   readonly b: GPUBuffer;
@@ -135,8 +142,8 @@ interface Scratch {
   readonly out: readonly GPUBuffer[];
 }
 
-const waysOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
-  matmulVariants(product, gpu.target).slice(0, WAYS);
+const variantsOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
+  matmulVariants(product, gpu.target).slice(0, CANDIDATES);
 
 /** How many results a launch has. */
 const resultsOf = ({ group }: Product): number => group?.as === "separate" ? group.count : 1;
@@ -172,7 +179,7 @@ function allocate(
     ),
     parts: each((least) =>
       buffer("parts", (p) => ({
-        shape: resultsOf(p) < least ? [] : [Math.max(...waysOf(gpu, p).map(splitOf)), partialSize(p)],
+        shape: resultsOf(p) < least ? [] : [Math.max(...variantsOf(gpu, p).map(splitOf)), partialSize(p)],
       }))
     ),
     out: each((least) => buffer("out", (p) => ({ shape: resultsOf(p) < least ? [] : [p.batch, p.m, p.n] }))),
@@ -188,30 +195,35 @@ function allocate(
   return scratch;
 }
 
-function contestants(
+/** The candidates of a product, compiled and bound. */
+function candidatesOf(
   gpu: Gpu,
   { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
-): Contestant[] {
+): Candidate[] {
   const { group } = product, results = resultsOf(product);
   const [as, bs] = (["a", "b"] as const).map((side) =>
     Array.from({ length: group?.shared === side ? 1 : group?.count ?? 1 }, () => scratch[side])
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
-  return waysOf(gpu, product).map((variant) => {
+  return variantsOf(gpu, product).map((variant) => {
     if (variant.kind === "direct") {
       return {
         variant,
-        pass: { launches: [launch(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },
+        pass: { launches: [bound(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },
       };
     }
     // One text serves any number of workgroups that share sums, also a single one: compiled once.
     const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
     const [x, y, z] = matmul({ ...product, variant }).grid;
-    const launches = [launch(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];
+    const launches = [bound(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];
     if (variant.split > 1) {
       const buffers = parts.flatMap((buffer, i) => [buffer, out[i]]);
-      launches.push(launch(gpu, reduceSplits({ ...product, variant }), buffers));
+      launches.push(bound(gpu, reduceSplits({ ...product, variant }), buffers));
     }
     return { variant, pass: { launches, times: 1 } };
   });
+}
+
+function bound(gpu: Gpu, kernel: KernelText, buffers: readonly GPUBuffer[]): BoundKernel {
+  return bindKernel(gpu, kernel, buffers.map((buffer) => ({ buffer })));
 }

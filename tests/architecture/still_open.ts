@@ -17,7 +17,6 @@ export const STILL_OPEN: Readonly<
   "functions": {
     "core/plan/lower/lower.ts": 1,
     "core/plan/plan.ts": 1,
-    "core/runtime/record.ts": 2,
     "core/train/freeze/prefix_cache.ts": 1,
     "core/train/step/compile.ts": 1,
     "core/train/step/replay.ts": 1,
@@ -31,7 +30,6 @@ export const STILL_OPEN: Readonly<
     "core/ops/cross_entropy.ts": 2,
   },
   "comparisons": {
-    "core/runtime/record.ts": 2,
     "core/train/freeze/thaw.ts": 1,
     "core/train/state/upload.ts": 1,
     "policies/thaw.ts": 3,

@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { createBuffer } from "../../core/runtime/device.ts";
+import { createBuffer, destroyBuffer } from "../../core/runtime/buffers.ts";
 import { allocationsOn, comparedWithPlan } from "./allocated.ts";
 import { firnLayer } from "./contenders.ts";
 
@@ -16,23 +16,23 @@ Deno.test("allocationsOn counts the parts of a training alone, whatever was allo
   await using gpu = await openGpu();
   const take = (bytes: number): GPUBuffer => createBuffer(gpu, { label: "test", bytes });
   const before = take(1024), passing = take(4096);
-  passing.destroy();
+  destroyBuffer(passing);
   const allocations = allocationsOn(gpu), other = allocationsOn(gpu);
   await allocations.during(async () => {
     take(64);
     await Promise.resolve();
-    take(32).destroy();
+    destroyBuffer(take(32));
   });
   await other.during(() => Promise.resolve(take(512)));
   assertEquals(allocations.memory(PLANNED), { planned: 64, held: 64, peak: 96 });
   const result = await allocations.during(() => {
-    take(16).destroy();
+    destroyBuffer(take(16));
     take(48);
     return Promise.resolve("result");
   });
   assertEquals([result, allocations.memory(PLANNED)], ["result", { planned: 64, held: 112, peak: 112 }]);
   assertEquals(other.memory(PLANNED), { planned: 64, held: 512, peak: 512 });
-  before.destroy();
+  destroyBuffer(before);
 });
 
 Deno.test("firnLayer allocates what is planned, to the byte, beside what the device holds already", async () => {

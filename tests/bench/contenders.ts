@@ -9,7 +9,9 @@
 import { definePolicy, type FreezePolicy, type Signal } from "@firn/train/policies";
 import { free, type Gpu, matmul, type Precision, read, type Tensor, tensor } from "@firn/train";
 import type { Plan } from "../../core/plan/types.ts";
-import { planFor, record, upload } from "../../core/runtime/record.ts";
+import { planFor } from "../../core/infer/read.ts";
+import { record } from "../../core/runtime/record.ts";
+import { upload } from "../../core/runtime/upload.ts";
 import { allocationsOn, plannedOf } from "./allocated.ts";
 import { settle } from "./clock.ts";
 import type { Contender } from "./measure.ts";

@@ -10,7 +10,8 @@
 import { type Component, free, type Gpu, type Tensor } from "@firn/train";
 import { blocksOf, definePolicy, type FreezePolicy, layerLinears } from "@firn/train/policies";
 import { plan } from "../../core/plan/plan.ts";
-import { record, type Recording, upload } from "../../core/runtime/record.ts";
+import { record, type Recording } from "../../core/runtime/record.ts";
+import { upload } from "../../core/runtime/upload.ts";
 import { randomOrder } from "../../policies/random.ts";
 import { openClock } from "./clock.ts";
 import { type Spread, spreadOf } from "./measure.ts";

@@ -5,8 +5,9 @@
  */
 
 import type { Gpu } from "@firn/train";
-import { clocked, type Launch, launch, repeatIn } from "../../core/runtime/timestamps.ts";
-import { createBuffer } from "../../core/runtime/device.ts";
+import { bindKernel, type BoundKernel } from "../../core/runtime/pipelines.ts";
+import { dispatchRepeated, timePasses } from "../../core/runtime/timestamps.ts";
+import { createBuffer } from "../../core/runtime/buffers.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "../../kernels/kernel.ts";
 import type { Peaks } from "./roofline.ts";
 
@@ -72,10 +73,11 @@ export async function measurePeaks(gpu: Gpu): Promise<Measured> {
     new Float32Array([0.999, 0.999, 0.999, 0.999, 1e-3, 1e-3, 1e-3, 1e-3]),
   );
   const fma = fmaKernel(fmaGroups);
-  const compute = launch(gpu, fma, [from, to]), copy = launch(gpu, copyKernel(copyGroups), [from, to]);
-  const least = async (work: Launch): Promise<number> => {
+  const buffers = [{ buffer: from }, { buffer: to }];
+  const compute = bindKernel(gpu, fma, buffers), copy = bindKernel(gpu, copyKernel(copyGroups), buffers);
+  const least = async (work: BoundKernel): Promise<number> => {
     let times = 1, ms = 0;
-    const reading = async (): Promise<number> => (await clocked(gpu, [{ launches: [work], times }]))[0];
+    const reading = async (): Promise<number> => (await timePasses(gpu, [{ launches: [work], times }]))[0];
     while ((ms = await reading()) * times < AT_LEAST) {
       times = Math.ceil(times * Math.min(64, Math.max(2, 1.2 * AT_LEAST / (ms * times))));
     }
@@ -87,7 +89,7 @@ export async function measurePeaks(gpu: Gpu): Promise<Measured> {
     occupy(milliseconds) {
       const encoder = gpu.device.createCommandEncoder();
       const pass = encoder.beginComputePass();
-      repeatIn(pass, { launches: [compute], times: Math.ceil(milliseconds / fmaMs) });
+      dispatchRepeated(pass, { launches: [compute], times: Math.ceil(milliseconds / fmaMs) });
       pass.end();
       gpu.device.queue.submit([encoder.finish()]);
     },

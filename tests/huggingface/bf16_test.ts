@@ -37,7 +37,7 @@ import {
 import { openSafetensors, toBf16 } from "@firn/train/data";
 import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { normalValues } from "@firn/train/kernels";
-import { upload } from "../../core/runtime/record.ts";
+import { upload } from "../../core/runtime/upload.ts";
 import { bits, bitsOf, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 
 const gpu = await openGpu();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { subgroupsOf } from "../../core/runtime/device.ts";
+import { subgroupsOf } from "../../core/runtime/features.ts";
 import type { Target } from "../../core/tensor.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 

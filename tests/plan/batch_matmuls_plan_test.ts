@@ -22,7 +22,7 @@ import {
 import { toBf16 } from "@firn/train/data";
 import { plan } from "../../core/plan/plan.ts";
 import type { PlanOptions } from "../../core/plan/types.ts";
-import { upload } from "../../core/runtime/record.ts";
+import { upload } from "../../core/runtime/upload.ts";
 import { sumEach } from "../../core/ops/broadcast.ts";
 import type { DType, Target } from "../../core/tensor.ts";
 import { assertNear, random } from "../reference/values.ts";

@@ -6,7 +6,8 @@
 
 import { type Gpu, type HostData, readAll, type Tensor } from "@firn/train";
 import { resident } from "../../core/runtime/residents.ts";
-import { planFor, record } from "../../core/runtime/record.ts";
+import { planFor } from "../../core/infer/read.ts";
+import { record } from "../../core/runtime/record.ts";
 
 /**
  * Computes tensors at a step, which `stepScalar` and random numbers depend on; `readAll` is at step 1.

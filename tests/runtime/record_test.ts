@@ -6,7 +6,8 @@
 
 import { assertEquals, assertGreater } from "@std/assert";
 import { matmul, openGpu, tensor } from "@firn/train";
-import { planFor, record } from "../../core/runtime/record.ts";
+import { planFor } from "../../core/infer/read.ts";
+import { record } from "../../core/runtime/record.ts";
 import { readBuffers } from "../../core/runtime/readback.ts";
 
 Deno.test("replay on an idle device submits a step in portions, and gives the same bits", async () => {

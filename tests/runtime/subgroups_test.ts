@@ -16,7 +16,7 @@ import {
   readAll,
   type TokenBatch,
 } from "@firn/train";
-import { subgroupsOf } from "../../core/runtime/device.ts";
+import { subgroupsOf } from "../../core/runtime/features.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 import { assertNear } from "../reference/values.ts";
 

@@ -7,12 +7,14 @@
  * @module
  */
 
-import { createBuffer, type Gpu } from "../../runtime/device.ts";
+import { createBuffer, destroyBuffer } from "../../runtime/buffers.ts";
+import type { Gpu } from "../../runtime/device.ts";
 import type { Prefix } from "../../plan/types.ts";
 import { sampleBytes } from "../../plan/prefix/cut.ts";
 import { samePrefix } from "../../plan/prefix/same_prefix.ts";
 import type { Plan } from "../../plan/types.ts";
-import type { PrefixCopies, Recording } from "../../runtime/record.ts";
+import type { PrefixCopies } from "../../runtime/replay.ts";
+import type { Recording } from "../../runtime/record.ts";
 import { hostValues, type Spec } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { CachedPrefix } from "../types.ts";
@@ -61,7 +63,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
   let reason: string | null = EMPTY;
 
   function clear(): void {
-    for (const page of pages.splice(0)) page.destroy();
+    for (const page of pages.splice(0)) destroyBuffer(page);
     places.clear();
     known = null;
     reason = EMPTY;

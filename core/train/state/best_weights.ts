@@ -6,6 +6,7 @@
  * @module
  */
 
+import { destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import { storageOf } from "../../runtime/residents.ts";
@@ -90,7 +91,7 @@ function copiesIn(leaves: ReadonlyMap<Path, unknown>): Path[] {
 }
 
 function drop(leaves: Map<Path, Tensor>, path: Path): void {
-  storageOf(leaves.get(BEST + path)!).buffer.destroy();
+  destroyBuffer(storageOf(leaves.get(BEST + path)!).buffer);
   leaves.delete(BEST + path);
 }
 

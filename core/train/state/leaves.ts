@@ -4,6 +4,7 @@
  * @module
  */
 
+import { destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import { sameShape, sizeOf, type Spec, type Tensor } from "../../tensor.ts";
@@ -23,7 +24,7 @@ export function adjustLeaves(
   options: { readonly leaves: Leaves; readonly wanted: ReadonlyMap<Path, StateSpec>; readonly step: number },
 ): Map<Path, Tensor> {
   const { leaves, wanted, step } = options;
-  for (const [path, tensor] of leaves) if (!wanted.has(path)) storageOf(tensor).buffer.destroy();
+  for (const [path, tensor] of leaves) if (!wanted.has(path)) destroyBuffer(storageOf(tensor).buffer);
   return new Map(
     [...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(gpu, { path, spec, step })]),
   );

@@ -5,7 +5,8 @@
  */
 
 import { bytesOf } from "../../plan/storage.ts";
-import { checkAllocations, createBuffer, type Gpu } from "../../runtime/device.ts";
+import { checkAllocations, createBuffer, destroyBuffer } from "../../runtime/buffers.ts";
+import type { Gpu } from "../../runtime/device.ts";
 import { resident, storageOf } from "../../runtime/residents.ts";
 import type { Tensor } from "../../tensor.ts";
 import { flatten, type Path, unflatten } from "../../tree.ts";
@@ -63,7 +64,7 @@ export async function withRollback<P extends TensorTree, R>(
     copyAll(gpu, pairs.map(([from, to]) => [to, from]));
     return await done;
   } finally {
-    for (const [, copy] of pairs) copy.destroy();
+    for (const [, copy] of pairs) destroyBuffer(copy);
   }
 }
 

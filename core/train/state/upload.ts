@@ -5,10 +5,12 @@
  */
 
 import { toBf16 } from "../../data/floats.ts";
-import { createBuffer, type Gpu, writeValues } from "../../runtime/device.ts";
+import { createBuffer, writeValues } from "../../runtime/buffers.ts";
+import type { Gpu } from "../../runtime/device.ts";
 import { bytesOf } from "../../plan/storage.ts";
-import { isResident, resident, storageOf } from "../../runtime/residents.ts";
-import { checkUnconsumed, planFor, record } from "../../runtime/record.ts";
+import { checkUnconsumed, isResident, resident, storageOf } from "../../runtime/residents.ts";
+import { planFor } from "../../infer/read.ts";
+import { record } from "../../runtime/record.ts";
 import { hostOp, hostValues, type Spec, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { HostTensor } from "../types.ts";

@@ -5,7 +5,8 @@
  */
 
 import { bytesOf } from "../../plan/storage.ts";
-import { createBuffer, type Gpu, writeValues } from "../../runtime/device.ts";
+import { createBuffer, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
+import type { Gpu } from "../../runtime/device.ts";
 import { type HostData, hostValues, type Spec } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 
@@ -29,7 +30,7 @@ export function batchBuffers(gpu: Gpu): BatchBuffers {
       for (const [path, buffer] of buffers) {
         const spec = batch.get(path);
         if (spec !== undefined && bytesOf(spec) === buffer.size) continue;
-        buffer.destroy();
+        destroyBuffer(buffer);
         buffers.delete(path);
       }
       for (const [path, spec] of batch) {
@@ -42,7 +43,7 @@ export function batchBuffers(gpu: Gpu): BatchBuffers {
     },
     get: (path) => buffers.get(path)!,
     free() {
-      for (const buffer of buffers.values()) buffer.destroy();
+      for (const buffer of buffers.values()) destroyBuffer(buffer);
       buffers.clear();
     },
   };

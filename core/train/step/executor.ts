@@ -5,8 +5,10 @@
  */
 
 import type { Cost } from "../../plan/types.ts";
-import { checkAllocations, type Gpu } from "../../runtime/device.ts";
-import { keepFor, record, type Recording } from "../../runtime/record.ts";
+import { checkAllocations, destroyBuffer } from "../../runtime/buffers.ts";
+import type { Gpu } from "../../runtime/device.ts";
+import { keepFor } from "../../runtime/plan_buffers.ts";
+import { record, type Recording } from "../../runtime/record.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
@@ -115,7 +117,7 @@ function release(device: Device): void {
 function forget(device: Device): void {
   device.current?.recording.destroy();
   device.current = null;
-  for (const buffer of device.spare.splice(0)) buffer.destroy();
+  for (const buffer of device.spare.splice(0)) destroyBuffer(buffer);
   device.cache?.clear();
 }
 

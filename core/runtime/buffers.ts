@@ -1,0 +1,91 @@
+/**
+ * Storage buffers: created, counted, filled, destroyed.
+ *
+ * @module
+ */
+
+import { OutOfMemoryError } from "../errors.ts";
+import type { HostData } from "../tensor.ts";
+import type { Counts, Gpu } from "./device.ts";
+
+const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
+
+/**
+ * Creates a storage buffer.
+ *
+ * @param gpu The device
+ * @param options Its label and size in bytes
+ * @returns The buffer, zeroed
+ * @throws {OutOfMemoryError} When the adapter cannot bind that much
+ */
+export function createBuffer(
+  gpu: Gpu,
+  options: { readonly label: string; readonly bytes: number },
+): GPUBuffer {
+  const { label, bytes } = options;
+  const most = Math.min(gpu.device.limits.maxStorageBufferBindingSize, gpu.device.limits.maxBufferSize);
+  if (bytes > most) {
+    throw new OutOfMemoryError(
+      label,
+      bytes,
+      `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`,
+    );
+  }
+  gpu.device.pushErrorScope("out-of-memory");
+  const buffer = allocate(gpu, { label, size: bytes, usage: USAGE });
+  const refusal = gpu.device.popErrorScope().then((error) =>
+    error === null ? null : new OutOfMemoryError(label, bytes, error.message)
+  );
+  if (pending.has(gpu)) pending.get(gpu)!.push(refusal);
+  else pending.set(gpu, [refusal]);
+  return buffer;
+}
+
+/** Creates a buffer that is counted until it is destroyed. */
+export function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
+  const { counts } = gpu;
+  const buffer = gpu.device.createBuffer(descriptor);
+  counts.buffers++;
+  counts.bytes += descriptor.size;
+  counts.peakBytes = Math.max(counts.peakBytes, counts.bytes);
+  countedBy.set(buffer, counts);
+  return buffer;
+}
+
+/** The counts that a buffer is part of until it is destroyed. */
+const countedBy = new WeakMap<GPUBuffer, Counts>();
+
+/** Destroys a buffer and counts it no more; a buffer that is destroyed already stays so. */
+export function destroyBuffer(buffer: GPUBuffer): void {
+  const counts = countedBy.get(buffer);
+  if (counts !== undefined) counts.bytes -= buffer.size;
+  countedBy.delete(buffer);
+  buffer.destroy();
+}
+
+/** The answers to the allocations since the last check. */
+const pending = new WeakMap<Gpu, Promise<OutOfMemoryError | null>[]>();
+
+/**
+ * Waits for the allocations so far to be accepted.
+ *
+ * @param gpu The device
+ * @throws {OutOfMemoryError} When one was refused: what it was and how large
+ */
+export async function checkAllocations(gpu: Gpu): Promise<void> {
+  const refusals = pending.get(gpu) ?? [];
+  pending.delete(gpu);
+  const error = (await Promise.all(refusals)).find((e) => e !== null);
+  if (error !== undefined) throw error;
+  gpu.check();
+}
+
+/** Uploads values, or codes of bf16, to the start of a buffer; whole words, the rest of the last one is zero. */
+export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16Array): void {
+  let whole = data;
+  if (data.byteLength % 4 !== 0) {
+    whole = new Uint16Array(data.length + 1);
+    whole.set(data);
+  }
+  gpu.device.queue.writeBuffer(buffer, 0, whole as Float32Array<ArrayBuffer>);
+}

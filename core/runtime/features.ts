@@ -1,0 +1,94 @@
+/**
+ * Optional features and limits of a device. What an adapter may hide is tried, never assumed.
+ *
+ * @module
+ */
+
+import type { Target } from "../tensor.ts";
+
+/** Features that are used when granted; the adapter may hide them from its list. */
+const OPTIONAL = ["timestamp-query", "subgroups"];
+/** Features that are used where the list has them. */
+const LISTED: readonly GPUFeatureName[] = ["shader-f16"];
+/** Limits that are raised as far as the adapter goes. */
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxStorageBuffersPerShaderStage",
+] as const;
+
+/** A device, and what was found out about it. */
+export interface GrantedDevice {
+  readonly device: GPUDevice;
+  /** Optional features that the device has. */
+  readonly features: ReadonlySet<string>;
+  /** WGSL that shaders with subgroups must begin with; empty where the compiler knows subgroups without it. */
+  readonly subgroupDirective: string;
+}
+
+/**
+ * Requests a device with the adapter's limits and as many optional features as it grants: all of them, else one at a
+ * time, else none. Features that no adapter hides are requested where it lists them.
+ *
+ * @param adapter The adapter
+ * @returns The device
+ * @throws What the adapter throws when it gives no device at all
+ */
+export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice> {
+  const requiredLimits: Record<string, number> = {};
+  for (const limit of LIMITS) {
+    const most = adapter.limits[limit];
+    // An older implementation may not know the limit.
+    if (most !== undefined) requiredLimits[limit] = most;
+  }
+  const listed = LISTED.filter((feature) => adapter.features.has(feature));
+  let failure: unknown;
+  for (const tried of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
+    const wanted = [...tried, ...listed];
+    try {
+      const device = await adapter.requestDevice({
+        requiredLimits,
+        requiredFeatures: wanted as GPUFeatureName[],
+      });
+      return await withSubgroups(device, wanted);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/** WebGPU asks for the directive; Deno's compiler refuses it and knows the functions without it. */
+const DIRECTIVES = ["", "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n"];
+
+async function withSubgroups(device: GPUDevice, features: readonly string[]): Promise<GrantedDevice> {
+  if (features.includes("subgroups")) {
+    for (const subgroupDirective of DIRECTIVES) {
+      if (await compiles(device, subgroupDirective)) {
+        return { device, features: new Set(features), subgroupDirective };
+      }
+    }
+  }
+  const others = features.filter((feature) => feature !== "subgroups");
+  return { device, features: new Set(others), subgroupDirective: "" };
+}
+
+async function compiles(device: GPUDevice, directive: string): Promise<boolean> {
+  const body = "@compute @workgroup_size(32) fn main() { _ = subgroupBroadcast(1.0, 0u); }";
+  device.pushErrorScope("validation");
+  device.createShaderModule({ label: "probe of subgroups", code: directive + body });
+  return await device.popErrorScope() === null;
+}
+
+/** What kernels may do with subgroups of a device, by its features and what the adapter says of their size. */
+export function subgroupsOf(
+  features: { has(feature: string): boolean },
+  { subgroupMinSize }: Pick<GPUAdapterInfo, "subgroupMinSize">,
+): Required<Pick<Target, "subgroups" | "wideSubgroups">> {
+  const atLeast = (threads: number): boolean => features.has("subgroups") && subgroupMinSize >= threads;
+  return { subgroups: atLeast(8), wideSubgroups: atLeast(16) };
+}

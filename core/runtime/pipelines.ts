@@ -1,0 +1,97 @@
+/**
+ * Kernels on a device: compiled once, bound to their buffers, encoded.
+ *
+ * @module
+ */
+
+import type { KernelText } from "../tensor.ts";
+import type { Gpu } from "./device.ts";
+
+/**
+ * The pipeline of a shader, compiled once for each text.
+ *
+ * @param gpu The device
+ * @param kernel Name and WGSL
+ * @returns The pipeline; its bind group layout follows the declarations, used or not
+ */
+export function pipelineFor(
+  gpu: Gpu,
+  kernel: { readonly name: string; readonly code: string },
+): GPUComputePipeline {
+  const known = gpu.pipelines.get(kernel.code);
+  if (known !== undefined) return known;
+  gpu.counts.pipelines++;
+  const access = [...kernel.code.matchAll(/@binding\(\d+\)\s+var<storage,\s*(read_write|read)>/g)].map((m) =>
+    m[1]
+  );
+  const layout = gpu.device.createBindGroupLayout({
+    entries: access.map((mode, binding) => ({
+      binding,
+      visibility: 4, // COMPUTE
+      buffer: { type: mode === "read" ? "read-only-storage" as const : "storage" as const },
+    })),
+  });
+  const pipeline = gpu.device.createComputePipeline({
+    label: kernel.name,
+    layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: {
+      module: gpu.device.createShaderModule({ label: kernel.name, code: sourceOf(gpu, kernel.code) }),
+      entryPoint: "main",
+    },
+  });
+  gpu.pipelines.set(kernel.code, pipeline);
+  return pipeline;
+}
+
+function sourceOf({ subgroupDirective }: Gpu, code: string): string {
+  return /\bsubgroup[A-Z]/.test(code) ? subgroupDirective + code : code;
+}
+
+/** A kernel with its buffers. */
+export interface BoundKernel {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly grid: readonly [number, number, number];
+}
+
+/**
+ * Binds a kernel to its buffers; compiles it when it is new.
+ *
+ * @param gpu The device
+ * @param kernel The kernel
+ * @param resources What it binds, inputs first
+ * @returns What a pass dispatches
+ */
+export function bindKernel(
+  gpu: Gpu,
+  kernel: KernelText,
+  resources: readonly GPUBufferBinding[],
+): BoundKernel {
+  const pipeline = pipelineFor(gpu, kernel);
+  gpu.counts.bindGroups++;
+  const group = gpu.device.createBindGroup({
+    label: kernel.name,
+    layout: pipeline.getBindGroupLayout(0),
+    entries: resources.map((resource, binding) => ({ binding, resource })),
+  });
+  return { pipeline, group, grid: kernel.grid };
+}
+
+/** Dispatches kernels in a pass, in order. */
+export function dispatchAll(pass: GPUComputePassEncoder, kernels: readonly BoundKernel[]): void {
+  let set: GPUComputePipeline | null = null;
+  for (const { pipeline, group, grid } of kernels) {
+    if (pipeline !== set) pass.setPipeline(pipeline);
+    set = pipeline;
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+  }
+}
+
+/** Submits what a function encodes. */
+export function submit({ device, counts }: Gpu, encode: (encoder: GPUCommandEncoder) => void): void {
+  const encoder = device.createCommandEncoder();
+  encode(encoder);
+  device.queue.submit([encoder.finish()]);
+  counts.submits++;
+}

@@ -1,0 +1,86 @@
+/**
+ * The buffers of a plan on a device.
+ *
+ * @module
+ */
+
+import type { Plan, Source } from "../plan/types.ts";
+import type { Tensor } from "../tensor.ts";
+import { createBuffer, destroyBuffer, writeValues } from "./buffers.ts";
+import type { Gpu } from "./device.ts";
+import type { RecordedBuffers } from "./double_buffers.ts";
+import { isResident, storageOf } from "./residents.ts";
+
+/** Gives the buffer of a leaf when a plan is recorded. */
+export type Resolve = (leaf: Tensor) => GPUBuffer;
+
+/** The buffers of a plan. Those of intermediate values are created when they are first asked for. */
+export interface PlanBuffers extends RecordedBuffers {
+  /** The buffer of the scalars that change with the step; null when there are none. */
+  readonly scalars: GPUBuffer | null;
+  /** The buffer with a number of the plan. */
+  of(index: number): GPUBuffer;
+  /** Creates all buffers that are not there yet. */
+  createAll(): void;
+}
+
+type Slot = Extract<Source, { kind: "slot" }>;
+
+/**
+ * Finds or creates the buffers of a plan.
+ *
+ * @param gpu The device
+ * @param options The plan, where its leaves live, a name for errors, and buffers of an earlier recording to reuse.
+ * `owned`: gets every buffer that is created here, also when this throws
+ * @returns The buffers
+ * @throws {OutOfMemoryError} When one is larger than the device can bind
+ */
+export function planBuffers(
+  gpu: Gpu,
+  { plan, resolve, label, spare, owned }: {
+    readonly plan: Plan;
+    readonly resolve?: Resolve;
+    readonly label: string;
+    readonly spare: readonly GPUBuffer[];
+    readonly owned: GPUBuffer[];
+  },
+): PlanBuffers {
+  function own(options: { readonly label: string; readonly bytes: number }): GPUBuffer {
+    const buffer = createBuffer(gpu, options);
+    owned.push(buffer);
+    return buffer;
+  }
+  const slots = keepFor(plan, spare);
+  owned.push(...slots.filter((buffer) => buffer !== undefined));
+  let scalars: GPUBuffer | null = null;
+  const used = new Set([...plan.launches.flatMap(({ bindings }) => bindings), ...plan.roots]);
+  const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
+    if (!used.has(i) || source.kind === "slot") return null;
+    if (source.kind === "leaf") {
+      return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
+    }
+    const buffer = own({ label: `${label} ${source.kind}`, bytes });
+    if (source.kind === "scalars") scalars = buffer;
+    else if (source.kind === "host") writeValues(gpu, buffer, source.data);
+    return buffer;
+  });
+  const slotOf = (slot: number): GPUBuffer =>
+    slots[slot] ??= own({ label: `intermediate values ${slot} of "${label}"`, bytes: plan.slots[slot] });
+  const of = (index: number): GPUBuffer =>
+    buffers[index] ??= slotOf((plan.buffers[index].source as Slot).slot);
+  return { buffers, slots, owned, scalars, of, createAll: () => used.forEach(of) };
+}
+
+/**
+ * Finds which buffers of a recording another one can have, and frees the others.
+ *
+ * @param plan The plan of the other one
+ * @param spare The buffers
+ * @returns One of the right size for each of the plan's intermediate values, as far as there is one
+ */
+export function keepFor(plan: Plan, spare: readonly GPUBuffer[]): (GPUBuffer | undefined)[] {
+  const bySize = Map.groupBy(spare, (buffer) => buffer.size);
+  const kept = plan.slots.map((bytes) => bySize.get(bytes)?.pop());
+  for (const buffer of [...bySize.values()].flat()) destroyBuffer(buffer);
+  return kept;
+}

@@ -1,0 +1,89 @@
+/**
+ * Replays recorded launches.
+ *
+ * @module
+ */
+
+import type { Plan } from "../plan/types.ts";
+import type { Gpu } from "./device.ts";
+import { type BoundKernel, dispatchAll, submit } from "./pipelines.ts";
+
+/** How a step is replayed. */
+export interface ReplayOptions {
+  /** For each group of the plan the step after which its age counts; 0 where absent. */
+  readonly starts?: readonly number[];
+  /** What happens between the prefix and the rest; nothing when absent. */
+  readonly copies?: PrefixCopies;
+  /** Whether the device has nothing to do: it begins with the first launches while the others are encoded. */
+  readonly idle?: boolean;
+}
+
+/** What happens between the prefix of a plan and the rest. */
+export interface PrefixCopies {
+  /** Leaves the prefix out. */
+  readonly skip: boolean;
+  /** Copies from or to what the plan keeps of it. */
+  encode(encoder: GPUCommandEncoder): void;
+}
+
+/** Launches that are submitted together while the device is idle, so that it need not wait until all are encoded. */
+export const PORTION = 32;
+
+/** Encodes launches into one compute pass. */
+export function encodePass(encoder: GPUCommandEncoder, launches: readonly BoundKernel[]): void {
+  const pass = encoder.beginComputePass();
+  dispatchAll(pass, launches);
+  pass.end();
+}
+
+/** Submits launches as one compute pass. */
+export function submitPass(gpu: Gpu, launches: readonly BoundKernel[]): void {
+  submit(gpu, (encoder) => encodePass(encoder, launches));
+}
+
+/**
+ * Submits the launches of a step: in one pass; in portions when the device is idle; or in two passes with the copies of
+ * a prefix between them.
+ *
+ * @param gpu The device
+ * @param recorded The plan and its launches
+ * @param options How
+ */
+export function replay(
+  gpu: Gpu,
+  { plan: { prefix }, launches }: { readonly plan: Plan; readonly launches: readonly BoundKernel[] },
+  { copies, idle = false }: ReplayOptions,
+): void {
+  if (typeof prefix !== "object" || copies === undefined) {
+    const portion = idle ? PORTION : launches.length;
+    for (let from = 0; from < launches.length; from += portion) {
+      submitPass(gpu, launches.slice(from, from + portion));
+    }
+    return;
+  }
+  const { head, launches: count } = prefix;
+  submit(gpu, (encoder) => {
+    if (!copies.skip) encodePass(encoder, launches.slice(0, head + count));
+    copies.encode(encoder);
+    encodePass(encoder, copies.skip ? launches.toSpliced(head, count) : launches.slice(head + count));
+  });
+}
+
+/**
+ * Makes the function that uploads the scalars of a step.
+ *
+ * @param gpu The device
+ * @param options The plan, and the buffer of its scalars; null when it has none
+ * @returns A function of the step and of the step after which the age of each group counts
+ */
+export function scalarUpload(
+  gpu: Gpu,
+  { plan, buffer }: { readonly plan: Plan; readonly buffer: GPUBuffer | null },
+): (step: number, starts?: readonly number[]) => void {
+  const { scalars } = plan, values = new Float32Array(Math.max(4, scalars.length));
+  return (step, starts = []) => {
+    if (buffer === null) return;
+    scalars.forEach(({ value, group }, i) => values[i] = value(step, step - (starts[group] ?? 0)));
+    gpu.device.queue.writeBuffer(buffer, 0, values, 0, scalars.length);
+  };
+}
