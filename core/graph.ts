@@ -36,7 +36,7 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
 }
 
 /**
- * Rebuilds graphs bottom-up; nodes whose inputs did not change are kept.
+ * Rebuilds a graph from its leaves up. Nodes whose inputs did not change are kept.
  *
  * @param roots Roots to rebuild
  * @param rewrite Called with each node after its inputs were replaced

@@ -58,8 +58,11 @@ export interface Component {
   readonly cost?: ComponentCost;
 }
 
-/** Floating-point operations of a component in one step, and where it stands in the chain of gradients. */
-export interface ComponentCost {
+/**
+ * Floating-point operations of a component in one step, and its place in the chain of gradients. A type, as an interface is
+ * not assignable to `Json`.
+ */
+export type ComponentCost = {
   /**
    * Of its products in the forward pass. Spent whatever is frozen; so is the gradient of what lies between the topmost
    * component and the loss, which counts here.
@@ -78,7 +81,7 @@ export interface ComponentCost {
    * depth.
    */
   readonly depth: number;
-}
+};
 
 /** What is known about a run before it starts. */
 export interface RunInfo {

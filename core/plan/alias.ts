@@ -1,5 +1,5 @@
 /**
- * Nodes that show the buffer of another node: reshapes and later outputs.
+ * Aliases: nodes that are another name for a buffer, as reshapes and picked outputs are.
  *
  * @module
  */
@@ -7,30 +7,30 @@
 import type { Tensor } from "../tensor.ts";
 import { isPick, isReshape } from "./predicates.ts";
 
-/** The node that a reshape shows; any other node itself. */
+/** The node whose buffer a reshape shares; any other node itself. */
 export function baseOf(node: Tensor): Tensor {
   return isReshape(node) ? baseOf(node.inputs[0]) : node;
 }
 
-/** An output of a node that has a buffer. */
+/** An output of a node, which has a buffer of its own. */
 export interface Output {
   readonly node: Tensor;
   readonly output: number;
 }
 
-/** The output that an alias shows; for any other node the asked one of its own. */
+/** The output whose buffer an alias shares; for any other node an output of its own, the first when absent. */
 export function outputOf(node: Tensor, output = 0): Output {
   if (isReshape(node)) return outputOf(node.inputs[0]);
   if (isPick(node)) return { node: node.inputs[0], output: pickedBy(node) };
   return { node, output };
 }
 
-/** Which output of its input a pick is. */
+/** The index of the output that a pick takes. */
 export function pickedBy(node: Tensor): number {
   return (node.attrs as { index: number }).index;
 }
 
-/** Nodes that read a node, or a reshape of it. */
+/** Nodes that read a node, directly or through reshapes. */
 export function readersOf(
   node: Tensor,
   readers: ReadonlyMap<Tensor, readonly Tensor[]>,

@@ -10,25 +10,25 @@ import { isHostData, isPick, isReshape, isSource } from "./predicates.ts";
 import { bytesOf, storedSpec } from "./storage.ts";
 import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
 
-/** Buffers as they are asked for. */
+/** Numbers buffers in the order in which they are first asked for. */
 export interface BufferTable {
   readonly buffers: readonly Buffer[];
-  /** What fills the buffer of scalars. */
+  /** The contents of the buffer of scalars. */
   readonly scalars: readonly StepValue[];
-  /** Adds one for partial results, of f32. */
+  /** Adds a buffer for partial results, f32. */
   add(elements: number): number;
-  /** Adds one for numbers that are always the same. */
+  /** Adds a buffer of constants. */
   constant(data: HostData): number;
-  /** Number of the buffer that an output of a node is in. */
+  /** Number of the buffer of a node's output; the first output when absent. */
   bufferOf(node: Tensor, output?: number): number;
-  /** Where the step's scalars are, and the place of one among them. */
+  /** The buffer of scalars, and the index of a step scalar in it. */
   scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
 }
 
 /**
- * Makes the table of a graph.
+ * Makes the table of buffers of a graph.
  *
- * @param graph Which nodes overwrite a leaf, and which are stored as f16
+ * @param graph `targets`: nodes that overwrite a leaf; `isHalf`: which outputs are stored as f16
  * @returns The table, empty at first
  */
 export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isHalf">): BufferTable {

@@ -51,7 +51,7 @@ const roundOp: Op<null> = {
 
 const MOVES: HalfRule = { reads: [0], writes: [0], moves: true };
 
-/** The ops whose kernels know f16; elementwise ops, products and reductions do in general. */
+/** The ops whose kernels handle f16. Elementwise ops, products and reductions all do, and need no row. */
 const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [attentionOp, { reads: [0, 1, 2], writes: [0] }],
   [attentionGradQOp, { reads: [0, 1, 2, 3], writes: [0] }],
@@ -72,7 +72,7 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [spreadRowsOp, MOVES],
 ]);
 
-/** The ops whose first input, and all that follows from them, is never stored as f16. */
+/** Ops whose first input is never stored as f16, and neither is anything that is computed from their output. */
 const EXACT: ReadonlySet<Op> = new Set([unscaleOp]);
 
 /** Whether a rule lets a kernel read an input as f16. */
@@ -80,7 +80,7 @@ function mayRead({ reads }: HalfRule, index: number): boolean {
   return reads === "all" || reads.includes(index);
 }
 
-/** Whether a kernel can read an input as f16: programs of elements convert what they load. */
+/** Whether the kernel of a node can read an input as f16; elementwise kernels convert what they load. */
 function reads(node: Tensor, index: number): boolean {
   if (isElement(node) || isReduction(node) || isSumEach(node) || isProductSum(node)) return true;
   if (isProduct(node)) return index < 2;
@@ -89,7 +89,7 @@ function reads(node: Tensor, index: number): boolean {
 }
 
 /**
- * Decides for each value of a graph.
+ * Decides which values of a graph are stored as f16.
  *
  * Products and ops with a rule write f16; elementwise nodes do where an input of their size could be f16.
  *
@@ -117,7 +117,7 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
     });
   }
 
-  /** What a node would write as f16 if all that read it could. */
+  /** The outputs that a node would write as f16 if all of their readers could. */
   const writes = (node: Tensor, could: ReadonlySet<Tensor>): readonly number[] => {
     const { op, inputs, dtype, shape } = node, rule = HALF_RULES.get(op);
     if (rule !== undefined) {
@@ -147,17 +147,17 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
   }
 }
 
-/** Most terms of a sum that may be f16: parts of a gradient, heads that share a key. */
+/** A sum of at most so many terms may be f16: parts of a gradient, or heads that share a key. */
 const FEW = 16;
 
-/** Whether a reduction adds few numbers that lie apart: rows of one value each are statistics. */
+/** Whether a reduction adds few terms. A sum over the last axis is a statistic and never short. */
 function isShort({ inputs: [{ shape }], attrs }: Tensor): boolean {
   const { axis, count, kind } = attrs as ReduceAttrs;
   return kind === "sum" && sizeOf(shape.slice(axis, axis + count)) <= FEW &&
     sizeOf(shape.slice(axis + count)) > 1;
 }
 
-/** What an exact op reads, through sums of its terms, and all that follows from one. */
+/** What exact ops read, through reshapes and sums, and all that is computed from their outputs. */
 function exactNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   const exact = new Set<Tensor>();
   const mark = (node: Tensor): void => {
@@ -171,7 +171,7 @@ function exactNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   return exact;
 }
 
-/** Whether a node is what {@link copyWeights} adds. */
+/** Whether a node is a copy that {@link copyWeights} added. */
 export function isWeightCopy({ op }: Tensor): boolean {
   return op === roundOp;
 }
@@ -182,7 +182,7 @@ export function isWeightCopy({ op }: Tensor): boolean {
  *
  * @param roots Roots of the graph
  * @param options The precision
- * @returns Equivalent roots but for the rounding of weights
+ * @returns Roots that are equivalent up to the rounding of weights
  */
 export function copyWeights(
   roots: readonly Tensor[],

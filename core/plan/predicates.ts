@@ -1,5 +1,5 @@
 /**
- * What a node is to the planner: the one place that knows ops for questions of structure.
+ * What a node is to the planner. Passes ask here; only their own tables of rules name ops.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export function isElement(node: Tensor): boolean {
   return node.op.element !== undefined;
 }
 
-/** Whether a node is a value that no launch computes: its op has no inputs and no way to be computed. */
+/** Whether no launch computes a node: it has no inputs, and its op has no kernel and no definition. */
 export function isSource({ op, inputs }: Tensor): boolean {
   return inputs.length === 0 && op.element === undefined && op.kernel === undefined &&
     op.definition === undefined;
@@ -43,7 +43,7 @@ export function isStepScalar({ op }: Tensor): boolean {
   return op === stepScalarOp;
 }
 
-/** Whether a node is one repeated number, which kernels contain as text. */
+/** Whether a node is one repeated number, which is written into the text of kernels. */
 export function isConstant({ op }: Tensor): boolean {
   return op === fillOp;
 }
@@ -89,17 +89,17 @@ export function isPlainAdd(node: Tensor): boolean {
   return isAdd(node) && inputs.every((input) => sameShape(input.shape, shape));
 }
 
-/** Whether a node shows its input in another shape. */
+/** Whether a node is its input in another shape, in the same buffer. */
 export function isReshape({ op }: Tensor): boolean {
   return op === reshapeOp;
 }
 
-/** Whether a node is a later output of its input. */
+/** Whether a node is an output of its input, which has several. */
 export function isPick({ op }: Tensor): boolean {
   return op === pickOp;
 }
 
-/** Whether a node shows the buffer of another one, so that no launch computes it. */
+/** Whether a node is another name for a buffer, so that no launch computes it. */
 export function isAlias(node: Tensor): boolean {
   return isReshape(node) || isPick(node);
 }

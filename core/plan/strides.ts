@@ -1,5 +1,5 @@
 /**
- * Expressions that take a tensor as it is, row by row.
+ * Strides of tensors in the iteration space of a kernel.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Expression, Operand } from "../../kernels/expression.ts";
 import type { StoredSpec } from "../tensor.ts";
 
-/** Loads every element of a tensor. */
+/** The expression that loads every element of a tensor. */
 export function loadAll(x: StoredSpec): Expression {
   return {
     shape: x.shape,
@@ -16,12 +16,12 @@ export function loadAll(x: StoredSpec): Expression {
   };
 }
 
-/** Element type of what an expression reads: `apply` lets no bf16 pass. */
+/** Element type of an operand of an expression. It is never bf16, as `apply` refuses that for elementwise ops. */
 export function operandType({ dtype }: StoredSpec): Operand["type"] {
   return dtype as Operand["type"];
 }
 
-/** Strides of a row-major tensor seen in a space that it broadcasts to. */
+/** Strides of a row-major tensor in a space that it broadcasts to; 0 along axes that repeat. */
 export function stridesIn(shape: readonly number[], space: readonly number[]): number[] {
   const strides = space.map(() => 0);
   let step = 1;

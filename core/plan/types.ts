@@ -26,8 +26,8 @@ export interface Launch {
   readonly matmulFlops: number;
 }
 
-/** What a step costs. */
-export interface Cost {
+/** What a step costs. Plain JSON, which a policy can keep in its state: hence a type, which is assignable to `Json`. */
+export type Cost = {
   /** Dispatches. */
   readonly launches: number;
   /** Floating-point operations, all kernels. */
@@ -40,9 +40,9 @@ export interface Cost {
   readonly memory: number;
   /** Bytes of buffers for constants, and for scalars that change with the step. */
   readonly constants: number;
-}
+};
 
-/** A scalar of the step: its function, and the group whose age that is told. */
+/** A scalar that the host computes for each step; the function is told the age of the group. */
 export interface StepValue {
   readonly value: StepFunction;
   readonly group: number;
@@ -51,19 +51,19 @@ export interface StepValue {
 /** A recorded computation. */
 export interface Plan {
   readonly launches: readonly Launch[];
-  /** Place of the first launch that overwrites a leaf; the number of launches where none does. */
+  /** Index of the first launch that overwrites a leaf; the number of launches when none does. */
   readonly firstUpdate: number;
   readonly buffers: readonly PlannedBuffer[];
   /** Sizes of the shared slots. */
   readonly slots: readonly number[];
   /** Buffer of each root, in the order given. */
   readonly roots: readonly number[];
-  /** Slots that change places with the buffer of a leaf after each step; see {@link PlanOptions.doubleBuffered}. */
+  /** Slots whose buffer is swapped with that of a leaf after each step; see {@link PlanOptions.doubleBuffered}. */
   readonly doubleBuffers: readonly DoubleBuffer[];
   /** What fills the scalar buffer: functions of the step and of the age of a group. */
   readonly scalars: readonly StepValue[];
   readonly cost: Cost;
-  /** Launches that a step may leave out, or why there are none, in words; absent where none were asked for. */
+  /** Launches that a step may skip, or the reason why there are none; absent when none were asked for. */
   readonly prefix?: Prefix | string;
 }
 
@@ -88,60 +88,60 @@ export interface PlanOptions {
   /** Root index to the leaf whose buffer it overwrites. */
   readonly updates?: ReadonlyMap<number, Tensor>;
   /**
-   * Roots among them whose buffer may become that of the leaf after the step, and the other way round, so that nothing is
-   * copied; it costs the memory of the root. Done where the root has a buffer of its own, with `"f32"` and without `prefix`;
-   * none when absent.
+   * Indices of updates that may be double buffered: the buffers of root and leaf are swapped after the step, so that nothing
+   * is copied. This costs the memory of the root. It is done where the root has a buffer of its own, with `"f32"` and without
+   * `prefix`; none when absent.
    */
   readonly doubleBuffered?: ReadonlySet<number>;
-  /** `"f16"` stores large values between launches so, and products read copies of weights that are; f32 when absent. */
+  /** `"f16"` stores large values between launches as f16, and products read f16 copies of their weights; f32 when absent. */
   readonly precision?: Precision;
-  /** Puts launches first that only depend on samples and on what is fixed, and keeps their results; not when absent. */
+  /** Moves launches to the front that depend on samples and fixed leaves alone, and keeps their results; not when absent. */
   readonly prefix?: PrefixOptions;
-  /** Kernels of plans before it, by what they do, which this one need not write again; none when absent. */
+  /** Kernels of earlier plans, which need not be written again; none when absent. */
   readonly texts?: TextCache;
 }
 
-/** What a leaf is: an entry of the batch, a parameter that does not change, or null for one that does. */
+/** What a leaf is: an entry of the batch, a parameter that does not change, or null for a parameter that does. */
 export type LeafKind = (path: Path) => "batch" | "fixed" | null;
 
-/** A value of the prefix that other launches read. */
+/** A value of the prefix that launches after it read. */
 export interface KeptValue {
   /** Its buffer. */
   readonly buffer: number;
-  /** Bytes of a sample: those of the samples lie in order. */
+  /** Bytes of one sample; the samples lie one after the other. */
   readonly bytes: number;
 }
 
-/** Launches near the start of a plan, which a step may leave out. */
+/** Launches near the start of a plan that a step may skip. */
 export interface Prefix {
-  /** How many run before it in any case: others need them too. */
+  /** How many launches run before it in any case, as launches after it need them too. */
   readonly head: number;
-  /** How many it has. */
+  /** How many launches it has. */
   readonly launches: number;
   /** Samples in a batch. */
   readonly samples: number;
-  /** What the rest needs of it. */
+  /** Its values that launches after it read. */
   readonly kept: readonly KeptValue[];
-  /** What it needs of the head, in words, by buffer: equal values have equal words. */
+  /** A description of each value that it reads from the head, by buffer; equal values have equal descriptions. */
   readonly given: ReadonlyMap<number, string>;
   /** Paths of the leaves that it depends on. */
   readonly reads: readonly Path[];
-  /** What a step costs without it. */
+  /** What a step costs that skips it. */
   readonly rest: Cost;
 }
 
-/** What must be known to find a prefix. */
+/** What decides about the prefix of a plan. */
 export interface PrefixOptions {
-  /** B. */
+  /** Samples in a batch. */
   readonly samples: number;
   readonly kindOf: LeafKind;
 }
 
-/** What `textCache` makes. */
+/** A memory of kernels that were written. */
 export interface TextCache {
-  /** From a function to one that answers equal requests with the same result. */
+  /** Makes a function remember its results: equal requests get the same one. */
   remembered<A, R>(make: (request: A) => R): (request: A) => R;
-  /** Equal for equal requests; functions inside a request are equal when they are the same. */
+  /** A string that is equal for equal requests; functions in a request are equal when they are the same. */
   keyOf(request: unknown): string;
 }
 
@@ -151,24 +151,24 @@ export interface Buffer {
   readonly bytes: number;
 }
 
-/** How a unit can write its only output over an input. */
+/** How a launch can write its only output over an input. */
 export interface InPlace {
   /** Buffer of the input. */
   readonly input: number;
-  /** The kernel that does it: it binds the other inputs in order, then the one that it replaces. */
+  /** The kernel for that case: it binds the other inputs in order, then the input that it overwrites. */
   readonly kernel: () => KernelText;
 }
 
-/** A launch before it has its place in the order. */
+/** A launch whose place in the order is not decided yet. */
 export interface Unit {
   readonly kernel: KernelText;
   /** Buffers in binding order. */
   readonly bindings: readonly number[];
   readonly reads: readonly number[];
   readonly writes: readonly number[];
-  /** Written buffers that held an older value which other units read. */
+  /** Written buffers that hold an older value, which other units read first. */
   readonly overwrites: readonly number[];
-  /** Place in the graph's order. */
+  /** Index in the order of the graph; launches of lower index are preferred. */
   readonly priority: number;
   readonly matmulFlops: number;
   readonly inPlace?: InPlace;
@@ -183,7 +183,7 @@ export interface Cluster {
   readonly summed: readonly Tensor[];
 }
 
-/** The result of `fuse`. */
+/** A graph whose elementwise nodes are grouped. */
 export interface Fusion {
   /** Values that must exist in memory. */
   readonly roots: ReadonlySet<Tensor>;
@@ -222,7 +222,7 @@ export interface WrittenRoots {
   readonly doubleBuffered: ReadonlyMap<number, Tensor>;
 }
 
-/** A graph in ops that have a kernel, and which of its nodes share a launch. */
+/** A graph in ops that have a kernel, with the decisions which nodes share a launch and how values are stored. */
 export interface Prepared extends WrittenRoots {
   readonly fusion: Fusion;
   readonly isHalf: IsHalf;

@@ -1,5 +1,5 @@
 /**
- * Which clusters one launch can compute: the same program on other buffers, as an optimizer runs it on each parameter.
+ * Batches clusters that run the same program on different buffers, as an optimizer does for each parameter.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { baseOf } from "../alias.ts";
 import { isWeightCopy } from "../precision.ts";
 import type { Cluster } from "../types.ts";
 
-/** A cluster as a kernel sees it. */
+/** A cluster as a program on numbered buffers. */
 export interface Program {
   readonly cluster: Cluster;
   readonly group: Elementwise;
@@ -22,7 +22,7 @@ export interface Program {
   readonly fresh: readonly number[];
 }
 
-/** What decides about batches. */
+/** What is known about the programs of a graph. */
 export interface BatchOptions {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
@@ -31,25 +31,25 @@ export interface BatchOptions {
   readonly order: readonly Tensor[];
   /** Cluster of each elementwise node. */
   readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
-  /** Launch level of a cluster: equal ones do not depend on each other. */
+  /** Launch level of a cluster; clusters of one level do not depend on each other. */
   levelOf(cluster: Cluster): number;
-  /** Equal for equal groups. */
+  /** A string that is equal for equal groups. */
   keyOf(group: Elementwise): string;
   /** Buffers that a launch can bind. */
   readonly maxBindings: number;
 }
 
-/** Larger tensors keep the device busy on their own; and batches keep what they read in memory. */
+/** Larger tensors keep the device busy on their own, and a batch keeps the inputs of all its programs in memory. */
 const LARGEST = 2 ** 22;
 
 /**
- * Puts programs together that may share a launch: updates of leaves that nobody reads, sums, and copies of weights.
+ * Batches programs that may share a launch: updates of leaves, sums, and copies of weights.
  *
  * @param programs All programs
  * @param options Levels, readers and limits
- * @returns Batches, in the order of their first program; most have one
+ * @returns Batches in the order of their first program; most have one program
  */
-export function batchesOf(programs: readonly Program[], options: BatchOptions): Program[][] {
+export function batchElementwise(programs: readonly Program[], options: BatchOptions): Program[][] {
   const batches = new Map<unknown, Program[]>();
   const waiting = new Set(programs.filter((program) => mayWait(program, options)));
   const before = readBefore([...waiting], options);
@@ -57,7 +57,7 @@ export function batchesOf(programs: readonly Program[], options: BatchOptions): 
     const { cluster, group } = program;
     const waits = waiting.has(program) &&
       cluster.summed.every((node) => options.readers.get(node)!.every((reader) => !before.has(reader)));
-    // Copies of weights need nothing but those, and most live from the forward to the backward pass.
+    // Copies of weights depend on nothing else, and most live from the forward to the backward pass.
     const early = cluster.nodes.every(isWeightCopy);
     const key = early
       ? `copy ${options.keyOf(group)}`
@@ -69,7 +69,7 @@ export function batchesOf(programs: readonly Program[], options: BatchOptions): 
     else known.push(program);
   }
   return [...batches.values()].flatMap((batch) => {
-    if (batch.length === 1 || touchEachOther(batch)) return batch.map((program) => [program]);
+    if (batch.length === 1 || overwriteInputs(batch)) return batch.map((program) => [program]);
     const shared = sharedInputs(batch), [{ loads, fresh, group }] = batch;
     const each = loads.length - shared.length + fresh.length;
     const room = options.maxBindings - shared.length - (group.sums!.length > 0 ? 1 : 0);
@@ -79,7 +79,7 @@ export function batchesOf(programs: readonly Program[], options: BatchOptions): 
   });
 }
 
-/** A number as a sum of few sizes, the largest or powers of two, so that most kernels are the same when it changes. */
+/** Splits a count into sizes that are `most` or powers of two: when the count changes, most kernels stay the same. */
 function portions(count: number, most: number): number[] {
   const parts: number[] = [];
   for (let rest = count; rest > 0; rest -= parts.at(-1)!) {
@@ -88,13 +88,13 @@ function portions(count: number, most: number): number[] {
   return parts;
 }
 
-/** Whether one overwrites what another reads: WebGPU binds no buffer both ways in one launch. */
-function touchEachOther(batch: readonly Program[]): boolean {
+/** Whether one program overwrites what another reads: in one launch WebGPU binds a buffer for reading or for writing. */
+function overwriteInputs(batch: readonly Program[]): boolean {
   const writer = new Map(batch.flatMap((program) => program.outputs.map((b) => [b, program] as const)));
   return batch.some((program) => program.loads.some((b) => (writer.get(b) ?? program) !== program));
 }
 
-/** Inputs whose buffer is the same in all programs of a batch. */
+/** Indices of inputs whose buffer is the same in all programs of a batch. */
 export function sharedInputs(batch: readonly Program[]): number[] {
   if (batch.length === 1) return [];
   const overwritten = batch[0].group.overwrites!;
@@ -103,15 +103,15 @@ export function sharedInputs(batch: readonly Program[]): number[] {
   );
 }
 
-/** Whether a program is small, and writes nothing but sums and leaves that nobody reads afterwards. */
+/** Whether a program is small and writes only sums, and leaves that nobody reads afterwards, so that it may run later. */
 function mayWait({ cluster: { nodes, stored } }: Program, { targets, readers }: BatchOptions): boolean {
   return sizeOf(nodes[0].shape) <= LARGEST &&
     stored.every((node) => targets.has(node) && readers.get(node)!.length === 0);
 }
 
 /**
- * Nodes on whose value a reader of some leaf depends, where a program that may wait overwrites the leaf: the reader must
- * run before the program, so that programs whose sums it needs cannot wait for each other.
+ * Nodes that must run before a program that may wait: they read a leaf which the program overwrites, or such a reader
+ * depends on them. Programs whose sums such a node needs cannot wait for each other.
  */
 function readBefore(
   programs: readonly Program[],

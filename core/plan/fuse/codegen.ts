@@ -1,5 +1,5 @@
 /**
- * From elementwise nodes to the program that computes them.
+ * From elementwise nodes to the expression that a kernel computes.
  *
  * @module
  */
@@ -12,34 +12,36 @@ import { storedSpec } from "../storage.ts";
 import { operandType, stridesIn } from "../strides.ts";
 import type { IsHalf } from "../types.ts";
 
-/** A program and the buffers that its inputs are. */
-export interface Expressed {
+/** An expression, and what its inputs and steps stand for. */
+export interface Code {
   readonly expression: Expression;
+  /** Buffer of each input. */
   readonly loads: readonly number[];
+  /** Index of the step that computes a node. */
   readonly stepOf: ReadonlyMap<Tensor, number>;
 }
 
-/** What programs read. */
-export interface ExpressOptions {
-  /** Elementwise nodes that are in memory. */
+/** Where the values of nodes are. */
+export interface CodegenOptions {
+  /** Elementwise nodes that are in memory; all others are computed again. */
   readonly stored: ReadonlySet<Tensor>;
   readonly isHalf: IsHalf;
   bufferOf(node: Tensor): number;
-  /** Where the step's scalars are, and the place of one among them. */
+  /** The buffer of scalars, and the index of a step scalar in it. */
   scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
 }
 
 /**
- * Writes the program that computes some nodes.
+ * Writes the expression that computes some nodes.
  *
  * @param results The nodes, in memory or not
  * @param options `shape`: the iteration space; `given`: a node whose value is the variable `acc`
- * @returns The program
+ * @returns The expression
  */
-export function express(
+export function codegen(
   results: readonly Tensor[],
-  options: ExpressOptions & { readonly shape: readonly number[]; readonly given?: Tensor },
-): Expressed {
+  options: CodegenOptions & { readonly shape: readonly number[]; readonly given?: Tensor },
+): Code {
   const { shape, given, stored, isHalf, bufferOf, scalarOf } = options;
   const steps: Step[] = [], inputs: Operand[] = [], loads: number[] = [];
   const stepOf = new Map<Tensor, number>(), operandOf = new Map<string, number>();

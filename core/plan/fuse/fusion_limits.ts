@@ -8,13 +8,13 @@ import type { Step } from "../../../kernels/expression.ts";
 import type { Tensor } from "../../tensor.ts";
 import { bufferTable } from "../buffers.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
-import { express, type Expressed } from "./codegen.ts";
+import { type Code, codegen } from "./codegen.ts";
 
 /** What a group must fit. */
 export type Limits = Pick<FuseOptions, "targets" | "target">;
 
 /** A group as a launch of its own. */
-interface LaunchSize extends Expressed {
+interface LaunchSize extends Code {
   /** How many buffers it binds. */
   readonly bindings: number;
   /** The buffers that it overwrites, by where they are among its inputs. */
@@ -42,21 +42,21 @@ function launchSize(
   { targets, stored }: Limits & Pick<Fusion, "stored">,
 ): LaunchSize {
   const table = bufferTable({ targets, isHalf: () => false });
-  const expressed = express([...written, ...summed], {
+  const code = codegen([...written, ...summed], {
     stored,
     isHalf: () => false,
     bufferOf: (node) => table.bufferOf(node),
     scalarOf: (node) => table.scalarOf(node),
     shape: nodes[0].shape,
   });
-  const { loads } = expressed;
+  const { loads } = code;
   const overwritten = written.flatMap((node) => {
     const buffer = targets.has(node) ? table.bufferOf(node) : -1;
     const inputs = loads.flatMap((load, k) => load === buffer ? [k] : []);
     return inputs.length === 0 ? [] : [inputs];
   });
   const fresh = written.length - overwritten.length;
-  return { ...expressed, overwritten, bindings: loads.length + fresh + (summed.length > 0 ? 1 : 0) };
+  return { ...code, overwritten, bindings: loads.length + fresh + (summed.length > 0 ? 1 : 0) };
 }
 
 /**

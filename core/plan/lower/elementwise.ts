@@ -7,7 +7,7 @@
 import { elementwise as elementwiseText, partialCount } from "../../../kernels/elementwise.ts";
 import { sizeOf } from "../../tensor.ts";
 import { type Program, sharedInputs } from "../fuse/batch_elementwise.ts";
-import { express } from "../fuse/codegen.ts";
+import { codegen } from "../fuse/codegen.ts";
 import { isBroadcast } from "../predicates.ts";
 import type { Cluster } from "../types.ts";
 import { addUnit, clusterPriority, type LowerContext } from "./context.ts";
@@ -21,7 +21,7 @@ export function programOf(
   cluster: Cluster,
 ): Program {
   const { nodes, stored, summed } = cluster, [{ shape }] = nodes;
-  const { expression, loads, stepOf } = express([...stored, ...summed], {
+  const { expression, loads, stepOf } = codegen([...stored, ...summed], {
     stored: fusion.stored,
     isHalf,
     bufferOf: (node) => table.bufferOf(node),

@@ -1,5 +1,5 @@
 /**
- * Kernels that plans need many times are written once.
+ * Remembers the kernels that plans need many times.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { TextCache } from "../types.ts";
 
 /**
- * Makes functions of plain data remember their results.
+ * Makes an empty cache for functions of plain data.
  *
  * @returns The cache
  */

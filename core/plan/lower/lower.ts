@@ -5,7 +5,7 @@
  */
 
 import type { Tensor } from "../../tensor.ts";
-import { batchesOf, type Program } from "../fuse/batch_elementwise.ts";
+import { batchElementwise, type Program } from "../fuse/batch_elementwise.ts";
 import { isAlias, isElement, isProduct, isReduction, isSource, isSumEach } from "../predicates.ts";
 import type { Buffer, PlanOptions, Prepared, StepValue, Unit } from "../types.ts";
 import { type LowerContext, lowerContext } from "./context.ts";
@@ -53,7 +53,7 @@ function lowerClusters(context: LowerContext): void {
     if (host === undefined) programs.push(programOf(context, cluster));
     else epilogues.set(host, cluster);
   }
-  const batches = batchesOf(programs, {
+  const batches = batchElementwise(programs, {
     targets,
     readers,
     order,

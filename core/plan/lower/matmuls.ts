@@ -8,13 +8,13 @@ import { identityEpilogue } from "../../../kernels/matmul/frame.ts";
 import { matmul as matmulText, reduceSplits as reduceSplitsText } from "../../../kernels/matmul/matmul.ts";
 import { type Epilogue, partialSize } from "../../../kernels/matmul/types.ts";
 import type { Tensor } from "../../tensor.ts";
-import { express } from "../fuse/codegen.ts";
+import { codegen } from "../fuse/codegen.ts";
 import type { Cluster } from "../types.ts";
 import { addUnit, clusterPriority, type LowerContext } from "./context.ts";
 import { isReadOutside } from "./epilogue.ts";
 import { type Product, productOf, variantOf } from "./products.ts";
 
-/** What the kernel of a product does with its result. */
+/** How the kernel of a product stores its result. */
 interface Stores {
   readonly epilogue: Epilogue;
   /** Buffers that the epilogue reads. */
@@ -23,7 +23,7 @@ interface Stores {
   readonly writes: readonly number[];
 }
 
-/** Adds the launch of a product, and of the cluster that its kernel computes: two launches where workgroups share sums. */
+/** Adds the launch of a product and of its epilogue: two launches where several workgroups share the sums. */
 export function addProduct(context: LowerContext, node: Tensor): void {
   const { table, places, epilogues, target, isHalf } = context, cluster = epilogues.get(node);
   const { product, operands } = productOf([node], isHalf), reads = operands.map((x) => table.bufferOf(x));
@@ -44,7 +44,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
   addUnit(context, { kernel: join, reads: [...loads, scratch], writes, priority });
 }
 
-/** Adds the launch of products that share one: each has its own result, and all are stored alike. */
+/** Adds the launch of several products: each has its own result, and all are stored in one way. */
 export function addProducts(context: LowerContext, nodes: readonly Tensor[]): void {
   const { table, places, target, isHalf } = context;
   const { product, operands } = productOf(nodes, isHalf), reads = operands.map((x) => table.bufferOf(x));
@@ -64,7 +64,7 @@ export function addProducts(context: LowerContext, nodes: readonly Tensor[]): vo
   addUnit(context, { kernel: join, reads: scratch, writes, priority, bindings });
 }
 
-/** Stores the results as they are. */
+/** Stores results as they are. */
 function storesOf(
   { table, isHalf }: LowerContext,
   { nodes, product }: { readonly nodes: readonly Tensor[]; readonly product: Product },
@@ -74,7 +74,7 @@ function storesOf(
   return { epilogue, loads: [], writes: nodes.map((node) => table.bufferOf(node)) };
 }
 
-/** Computes a cluster of the result, and stores the result too where others read it. */
+/** Computes a cluster from the result, and stores the result too where others read it. */
 function epilogueOf(
   context: LowerContext,
   { node, cluster }: { readonly node: Tensor; readonly cluster: Cluster },
@@ -82,7 +82,7 @@ function epilogueOf(
   const { fusion: { stored }, table, isHalf } = context;
   const own = table.bufferOf(node);
   const raw = isReadOutside(context, { node, inside: new Set(cluster.nodes) });
-  const { expression, loads, stepOf } = express(cluster.stored, {
+  const { expression, loads, stepOf } = codegen(cluster.stored, {
     stored,
     isHalf,
     bufferOf: (x) => table.bufferOf(x),

@@ -1,5 +1,5 @@
 /**
- * The matrix products of a graph as kernels see them.
+ * Matrix products of a graph as requests to the kernels.
  *
  * @module
  */
@@ -13,17 +13,17 @@ import { isProduct, isProductSum } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import type { IsHalf, Prepared } from "../types.ts";
 
-/** A product without how it is computed. */
+/** A product, without the decision how it is computed. */
 export type Product = Omit<Matmul, "variant" | "epilogue">;
 
-/** A product and the tensors that it reads, in the order of its bindings. */
+/** A product, and its operands in the order of its bindings. */
 export interface ProductNode {
   readonly product: Product;
   readonly operands: readonly Tensor[];
 }
 
 /**
- * What one launch computes.
+ * Describes the product that one launch computes.
  *
  * @param nodes A product, a sum of products, or products that share a launch
  * @param isHalf How values are stored
@@ -39,7 +39,7 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
   }
   if (nodes.length === 1) return { product, operands: inputs };
   const sides = [0, 1].map((side) => nodes.map((node) => node.inputs[side]));
-  // One operand is bound once, also where both are the same in all products.
+  // One shared operand is bound once, even where both operands are the same in all products.
   const common = sides.findIndex((side) => side.every((x) => baseOf(x) === baseOf(side[0])));
   const shared = common === 0 ? "a" : "b";
   return {
@@ -49,22 +49,22 @@ export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode
 }
 
 /**
- * What decides how a product is computed. Of gradients by weights, which share what the weights read, freezing leaves fewer:
- * each is computed as it would be alone, so that its bits do not depend on the others.
+ * The part of a product that decides how it is computed. Gradients of weights that read the same input share a launch, and
+ * freezing removes some of them: each is computed as it would be alone, so that its bits do not depend on the others.
  */
 function decisive(product: Product): Product {
   const { group, ...one } = product;
   return group?.as === "separate" && group.shared === "b" ? one : product;
 }
 
-/** How a product is computed: as it was measured to be fastest, else by a rule. */
+/** How a product is computed: the variant that was measured to be fastest, or else the one that a rule chooses. */
 export function variantOf(product: Product, target: Target): MatmulVariant {
   const asked = decisive(product);
   return target.variants?.get(productKey(asked)) ?? chooseMatmul(asked, target);
 }
 
 /**
- * Finds the matrix products of a graph, each size and layout once.
+ * Lists the matrix products of a graph, each size and layout once.
  *
  * @param prepared The graph
  * @returns The products by key
@@ -76,7 +76,7 @@ export function productsOf(
   const others = new Set([...batched.values()].flatMap(([, ...rest]) => rest));
   for (const node of fusion.order) {
     if (!isProduct(node) || others.has(node)) continue;
-    // How many rows count is known when the step runs: all do here.
+    // How many rows count is known only when the step runs; here all of them do.
     const { limit: _, ...product } = decisive(productOf(batched.get(node) ?? [node], isHalf).product);
     products.set(productKey(product), product);
   }

@@ -16,7 +16,7 @@ import {
 } from "../../../kernels/reduce.ts";
 import type { ReduceAttrs } from "../../ops/broadcast.ts";
 import { sizeOf, type Tensor } from "../../tensor.ts";
-import { express } from "../fuse/codegen.ts";
+import { codegen } from "../fuse/codegen.ts";
 import { isElement } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import { loadAll } from "../strides.ts";
@@ -63,7 +63,7 @@ function inputOf(
   if (!isElement(x) || stored.has(x)) {
     return { expression: loadAll(storedSpec(x, isHalf(x))), loads: [table.bufferOf(x)] };
   }
-  return express([x], {
+  return codegen([x], {
     stored,
     isHalf,
     bufferOf: (node) => table.bufferOf(node),

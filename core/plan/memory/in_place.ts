@@ -1,26 +1,26 @@
 /**
- * Launches that write over an input that nobody reads later.
+ * Lets launches write over an input that nobody reads later.
  *
  * @module
  */
 
 import type { Unit } from "../types.ts";
 
-/** First and last unit that needs each buffer's value. */
+/** First and last launch that needs the value of each buffer. */
 export interface Lifetimes {
   readonly first: ReadonlyMap<number, number>;
   readonly last: ReadonlyMap<number, number>;
 }
 
-/** What a unit launches. */
+/** The kernel of a launch, and its buffers in binding order. */
 export type LaunchText = Pick<Unit, "kernel" | "bindings">;
 
 /**
- * Makes units write over inputs that die in them.
+ * Lets units write over inputs whose last reader they are.
  *
  * @param order Units as they run
  * @param options Lifetimes; `bytesOf`: bytes of a buffer for an intermediate value, 0 for others
- * @returns What to launch, and for each written buffer that shares the memory of an input: the first such input
+ * @returns Launches, and for each buffer that shares the memory of another one, the first buffer in that memory
  */
 export function writeInPlace(
   order: readonly Unit[],

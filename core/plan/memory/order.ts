@@ -1,12 +1,12 @@
 /**
- * The order of launches: memory is given back as early as dependencies allow.
+ * Orders launches so that memory is freed as early as dependencies allow.
  *
  * @module
  */
 
 import type { Unit } from "../types.ts";
 
-/** What a schedule must know besides the units. */
+/** What a schedule depends on besides the units. */
 export interface ScheduleOptions {
   /** Buffers whose values must exist at the end. */
   readonly roots: readonly number[];
@@ -14,9 +14,9 @@ export interface ScheduleOptions {
   bytesOf(buffer: number): number;
 }
 
-/** Bytes that count as nothing: scalars, partial sums. */
+/** A unit that allocates at most so many bytes may run early: scalars, partial sums. */
 const SMALL = 16384;
-/** Bytes that count as little beside a buffer, as parts of sums are beside what was summed. */
+/** A unit that runs early may allocate at most this share of its largest input. */
 const SHARE = 1 / 8;
 
 /**
@@ -24,8 +24,8 @@ const SHARE = 1 / 8;
  * target.
  *
  * The order is depth-first from the first unit, with one exception: a unit that frees at least as many bytes as it
- * takes, or takes little, runs as soon as what it reads is there. So a gradient by a weight does not wait, with
- * the activations that it reads, for the end of the chain of gradients by activations.
+ * allocates, or allocates little, runs as soon as its inputs exist. So the gradient of a weight does not wait for the end
+ * of the backward pass and keep activations alive until then.
  *
  * @param units Units in any order
  * @param options Roots, and sizes of buffers
@@ -42,8 +42,8 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
     return all.length;
   });
 
-  // How many units are still to use each buffer, its own writer included, and the sum of their places: with one left,
-  // that is its place.
+  // For each buffer the number of units that still use it, its writer included, and the sum of their indices: when one
+  // unit is left, the sum is its index.
   const users = new Map<number, { left: number; places: number }>();
   const gain = order.map(() => 0);
   const bound = order.map(({ bindings }) => [...new Set(bindings)]);
@@ -60,7 +60,7 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
       }
     }
   });
-  // What each may take and still run early: little beside the largest of what it reads.
+  // What each unit may allocate and still run early.
   const little = order.map(({ reads }) => Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE)));
   for (const root of roots) users.delete(root);
   for (const [buffer, { left, places }] of users) if (left === 1) gain[places] += bytesOf(buffer);
@@ -97,7 +97,7 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
   return result;
 }
 
-/** For each unit the places of the units that must run before it. */
+/** For each unit the indices of the units that must run before it. */
 function predecessors(units: readonly Unit[]): number[][] {
   const writers = new Map<number, number[]>(), readers = new Map<number, number[]>();
   const note = (map: Map<number, number[]>, buffer: number, at: number): void => {
@@ -139,7 +139,7 @@ function depthFirst(units: readonly Unit[]): Unit[] {
   return order;
 }
 
-/** Leaves out units that no root needs: a kernel does not bind the inputs that only unwanted outputs read. */
+/** Drops units that no root needs: a kernel does not bind inputs that only unwanted outputs depend on. */
 function reached(order: readonly Unit[], roots: readonly number[]): Unit[] {
   const live = new Set(roots);
   return order.toReversed().filter(({ reads, writes }) => {

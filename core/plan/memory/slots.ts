@@ -1,5 +1,5 @@
 /**
- * Static memory planning: values that never live at the same time share a buffer.
+ * Static memory planning: values that are never alive at the same time share a buffer.
  *
  * @module
  */
@@ -13,7 +13,7 @@ export interface Lifetime {
   readonly last: number;
 }
 
-/** Which buffer holds each value, and how large the buffers are. */
+/** The buffer of each value, and the sizes of the buffers. */
 export interface MemoryPlan {
   /** Buffer number of each value, in the order given. */
   readonly slots: readonly number[];

@@ -1,11 +1,9 @@
 /**
- * Which values of a graph keep the samples of a batch apart.
+ * What the values of a graph depend on, and whether they keep the samples of a batch apart.
  *
  * A value does so when its elements, row-major, fall into as many equal parts as there are samples, and each part depends
  * on its own sample alone, wherever in the batch that sample is. Every op says itself how it treats a batch; one that says
  * nothing is taken to mix samples.
- *
- * Legend: B samples.
  *
  * @module
  */
@@ -15,8 +13,8 @@ import { isAlias, isConstant, isElement, isHostData, isLeaf, pathOf } from "../p
 import type { LeafKind } from "../types.ts";
 
 /**
- * What a value depends on: `apart` on the batch, each part on its own sample; `fixed` on nothing that changes between
- * steps; `repeated` neither, with all parts equal.
+ * What a value depends on. `apart`: on the batch, each part on its own sample. `fixed`: on nothing that changes between
+ * steps. `repeated`: fixed, and all of its parts are equal.
  */
 export type Dependence = "apart" | "fixed" | "repeated";
 
@@ -24,8 +22,8 @@ export type Dependence = "apart" | "fixed" | "repeated";
  * Tells what the values of a graph depend on.
  *
  * @param order Nodes, inputs first
- * @param options B, and what leaves are
- * @returns By node; absent is what changes between steps, or may mix samples
+ * @param options The number of samples, and what leaves are
+ * @returns Dependences by node; nodes that change between steps or may mix samples are absent
  */
 export function dependences(
   order: readonly Tensor[],
@@ -57,12 +55,11 @@ function dependenceOf(node: Tensor, { samples, kindOf, known }: Options): Depend
   if (inputs.length === 0) return null;
   const of = inputs.map((input) => known.get(input));
   if (of.some((dependence) => dependence === undefined)) return null;
-  // It has a buffer of what it shows.
   if (isAlias(node)) return of[0]!;
   if (of.every((dependence) => dependence !== "apart")) {
     return isElement(node) && isRepeated(node, { samples, known }) ? "repeated" : "fixed";
   }
-  // With one sample there is nothing to mix.
+  // One sample cannot mix with another.
   if (samples === 1) return "apart";
   return keepsApart(node, { samples, of: of as Dependence[] }) ? "apart" : null;
 }
@@ -90,11 +87,11 @@ function sizeAlong(
 
 interface Inputs {
   readonly samples: number;
-  /** What each input depends on; one at least is `apart`. */
+  /** What each input depends on; at least one is `apart`. */
   readonly of: readonly Dependence[];
 }
 
-/** Whether an op keeps apart what its inputs do. */
+/** Whether a node keeps the samples of its inputs apart. */
 function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
   const { op, inputs, attrs } = node;
   if (isElement(node)) return keepsElementsApart(node, { samples, of });
@@ -107,7 +104,7 @@ function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
   );
 }
 
-/** Parts lie along the first axis that has more than one element; what is not of the batch is the same in all of them. */
+/** Whether an elementwise node does: its parts lie along the first axis of more than one element. */
 function keepsElementsApart({ inputs, shape }: Tensor, { samples, of }: Inputs): boolean {
   const axis = shape.findIndex((size) => size > 1);
   if (axis < 0 || shape[axis] % samples !== 0) return false;

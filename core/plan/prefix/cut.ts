@@ -1,8 +1,8 @@
 /**
- * The prefix of a step: launches whose values for a sample are the same in every step, until a parameter below changes.
+ * The prefix of a step: launches at its frozen bottom, whose values for a sample are the same in every step.
  *
- * A plan is cut in two, and its launches stay as they are: a step that takes the values of the prefix from elsewhere runs
- * the other launches on the same bits.
+ * Launches are only reordered. A step that gets the values of the prefix from a cache runs the other launches on the same
+ * bits.
  *
  * @module
  */
@@ -13,16 +13,16 @@ import { isConstant, isElement, isHostData, isLeaf, isReshape, isSource, pathOf 
 import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
 import { type Dependence, dependences } from "./batch_dependence.ts";
 
-/** Where to cut. */
+/** A plan cut into head, prefix and rest. */
 export interface Cut extends Pick<Prefix, "head" | "launches" | "kept" | "given" | "reads"> {
   /** All units: the head, the prefix, the rest. */
   readonly order: readonly Unit[];
 }
 
-/** Of what a prefix can save at most, this share must be saved; of such cuts the one that keeps least is taken. */
+/** A cut must save this share of the most that any cut saves; of such cuts the one that keeps the fewest bytes is taken. */
 const SHARE = 0.9;
 
-/** What is planned. */
+/** The plan that is cut. */
 export interface Planned {
   readonly fusion: Fusion;
   readonly buffers: readonly Buffer[];
@@ -32,11 +32,11 @@ export interface Planned {
 }
 
 /**
- * Finds the prefix of a step that is worth being left out.
+ * Finds the prefix that is worth caching.
  *
  * @param units Units in an order in which they can run
- * @param options What is planned, B, and what leaves are
- * @returns The cut; or why there is none, in words
+ * @param options The plan, the number of samples, and what leaves are
+ * @returns The cut, or the reason why there is none
  */
 export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptions): Cut | string {
   const { fusion, bufferOf, roots } = options;
@@ -61,13 +61,13 @@ export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptio
     head: head.size,
     launches: prefix.size,
     kept,
-    given: new Map(given.map((b) => [b, wordsOf(nodeIn.get(b)!)])),
+    given: new Map(given.map((b) => [b, describe(nodeIn.get(b)!)])),
     reads: topological(kept.map(({ buffer }) => nodeIn.get(buffer)!))
       .flatMap((node) => isLeaf(node) ? [pathOf(node)] : []),
   };
 }
 
-/** Adds to some units the early ones that they need; those that write something for others too are the head. */
+/** Adds the early units that the taken ones need. An early unit that others need too belongs to the head. */
 function divide(
   units: readonly Unit[],
   { taken, kinds, roots }: Pick<Planned, "roots"> & {
@@ -102,8 +102,8 @@ interface Known {
 }
 
 /**
- * What units depend on: `early` ones on no sample, so that they may run first; `apart` ones on samples and on what is fixed
- * alone. Absent are all others.
+ * What units depend on: `early` units on no sample, so that they may run first; `apart` units on samples and fixed values
+ * alone. All other units are absent.
  */
 type Kinds = ReadonlyMap<Unit, "early" | "apart">;
 
@@ -120,7 +120,7 @@ function kindsOf(
   const isConstant = (b: number): boolean => {
     const { source } = buffers[b], unit = writer.get(b), node = nodeIn.get(b);
     if (source !== null) return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
-    // What has no node are partial results, which only depend on what their unit reads.
+    // A buffer without a node holds partial results, which depend only on what their unit reads.
     return node === undefined ? kinds.get(unit!) === "apart" : known.has(node) && kinds.has(unit!);
   };
   for (const unit of units) {
@@ -135,29 +135,29 @@ function kindsOf(
   return kinds;
 }
 
-/** A place to cut: units of the batch before it, and the floating-point operations of matrix products that they are. */
+/** A possible cut: units before it, values to keep, and the floating-point operations of matrix products that it saves. */
 interface Candidate {
   readonly taken: readonly Unit[];
   readonly kept: readonly KeptValue[];
   readonly saved: number;
 }
 
-/** Cuts after each unit of the batch, where all that others read of those before can be kept. */
+/** The cuts after units that depend on samples, where every value that later units read can be kept. */
 function cutsOf(
   units: readonly Unit[],
   { buffers, roots, samples, known, nodeIn, kinds }: Planned & PrefixOptions & Known & {
     readonly kinds: Kinds;
   },
 ): Candidate[] {
-  /** Bytes of a sample in a buffer; null when they cannot be copied. */
+  /** Bytes of one sample in a buffer; null when a sample cannot be copied on its own. */
   const partOf = (b: number): number | null => {
     const node = nodeIn.get(b);
     if (node === undefined || known.get(node) !== "apart") return null;
     const elements = sizeOf(node.shape), bytes = buffers[b].bytes / samples;
-    // Buffers hold whole groups of four elements, and copies whole words.
+    // Buffers are rounded up to groups of four elements, and copies are of whole words.
     return elements % 4 === 0 && elements >= 8 && bytes % 4 === 0 ? bytes : null;
   };
-  // Who still has to run of those that read a buffer; roots are read at the end.
+  // How many readers of a buffer have not run yet; roots are read at the end.
   const waiting = new Map<number, number>();
   const count = (b: number, by: number): number => {
     waiting.set(b, (waiting.get(b) ?? 0) + by);
@@ -181,19 +181,19 @@ function cutsOf(
   return found;
 }
 
-/** A value that only depends on parameters and constants, in words. */
-function wordsOf(node: Tensor): string {
+/** Describes a value that depends on parameters and constants alone; equal values have equal descriptions. */
+function describe(node: Tensor): string {
   const { op, inputs, attrs, shape } = node;
   if (isLeaf(node)) return pathOf(node);
   if (isHostData(node)) return `[${(attrs as { data: HostData }).data.join()}]`;
-  return `${op.name} ${shape} ${JSON.stringify(attrs)} (${inputs.map(wordsOf).join(", ")})`;
+  return `${op.name} ${shape} ${JSON.stringify(attrs)} (${inputs.map(describe).join(", ")})`;
 }
 
-/** Why there is no cut, in words. */
+/** The reason why there is no cut. */
 function whyNone(
   { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & Pick<Known, "known">,
 ): string {
-  // What changes with the batch alone.
+  // Nodes that depend on the batch and on fixed values alone.
   const constant = new Set<Tensor>();
   for (const node of order) {
     const own = isLeaf(node) ? kindOf(pathOf(node)) !== null : isHostData(node) || isConstant(node) ||

@@ -1,5 +1,5 @@
 /**
- * When two plans have the same prefix, so that values of the one serve the other.
+ * Whether two plans have the same prefix, so that a cache of one serves the other.
  *
  * @module
  */
@@ -8,11 +8,11 @@ import { pathOf } from "../predicates.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 
 /**
- * Whether the prefixes of two plans compute the same values: by the same kernels, from leaves of the same names.
+ * Whether the prefixes of two plans compute the same values: with the same kernels, from leaves of the same names.
  *
  * @param a A plan with a prefix
  * @param b Another one
- * @returns True when they keep the same bits for the same sample
+ * @returns True when both keep the same bits for the same sample
  */
 export function samePrefix(a: Plan, b: Plan): boolean {
   if (a === b) return true;

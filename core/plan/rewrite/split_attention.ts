@@ -25,10 +25,11 @@ const PASSES: ReadonlyMap<Op, "gradQ" | "gradKV"> = new Map<Op, "gradQ" | "gradK
 ]);
 
 /**
- * Cuts gradients of attention into parts where the device has more processors than there are blocks of rows.
+ * Splits gradients of attention into parts that are summed, where the device has more processors than there are blocks of
+ * rows.
  *
  * @param roots Roots of the graph
- * @param options What the device is
+ * @param options The device
  * @returns Equivalent roots
  */
 export function splitAttention(roots: readonly Tensor[], { target }: Pick<PlanOptions, "target">): Tensor[] {

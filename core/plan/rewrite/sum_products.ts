@@ -1,7 +1,5 @@
 /**
- * Makes one node of a sum of matrix products.
- *
- * The gradient by what query, key and value of a layer read is such a sum.
+ * Replaces a sum of matrix products by one node, as the gradient of what query, key and value of a layer read is one.
  *
  * @module
  */
@@ -23,10 +21,10 @@ import { isPlainAdd, isProduct, isProductSum, isReshape } from "../predicates.ts
 import { storedSpec } from "../storage.ts";
 import type { IsHalf, PlanOptions } from "../types.ts";
 
-/** Operations of a product that keeps a large GPU busy on its own: by tests/bench/RESULTS.md such ones gain nothing, H100. */
+/** A product of more operations fills a large GPU on its own: on an H100 batching gains nothing (tests/bench/RESULTS.md). */
 const LARGEST = 4e9;
 
-/** Name of a product that may share a launch, with how it is stored where that is known; null for any other node. */
+/** A string that is equal for products that may share a launch; null for any other node. */
 export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | null {
   if (!isProduct(node) || isProductSum(node)) return null;
   const attrs = node.attrs as ProductAttrs;
@@ -37,10 +35,10 @@ export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | n
 }
 
 /**
- * Replaces sums of alike products by one node each.
+ * Replaces sums of products with equal sizes by one node each.
  *
  * @param roots Roots of the graph
- * @param options What the device is: a CPU gains nothing
+ * @param options The device; a CPU gains nothing, so its graph stays
  * @returns Equivalent roots
  */
 export function sumProducts(
@@ -54,13 +52,13 @@ export function sumProducts(
   roots.forEach(use);
   for (const node of order) node.inputs.forEach(use);
   const once = (node: Tensor): boolean => uses.get(node) === 1;
-  /** The terms of a sum, through sums that only it reads. */
+  /** The terms of a sum, and of inner sums that only it reads. */
   const termsOf = (node: Tensor): Tensor[] =>
     node.inputs.flatMap((input) => isPlainAdd(input) && once(input) ? termsOf(input) : [input]);
   const inner = new Set(
     order.filter(isPlainAdd).flatMap(({ inputs }) => inputs.filter((x) => isPlainAdd(x) && once(x))),
   );
-  /** The product that a term is, reshaped or not, if only the sum reads it. */
+  /** The product that a term is, perhaps reshaped, if only the sum reads it. */
   const productOf = (term: Tensor): Tensor | null => {
     if (!once(term)) return null;
     if (isReshape(term)) return productOf(term.inputs[0]);
@@ -102,7 +100,7 @@ export function sumProducts(
   return roots.map((root) => done.get(root)!);
 }
 
-/** Groups of two to `most`, as even as may be; none of fewer than two. */
+/** Groups of at most `most`, as even as possible; groups of one are dropped. */
 function divide<T>(all: readonly T[], most: number): T[][] {
   const count = Math.ceil(all.length / most);
   const groups = Array.from(

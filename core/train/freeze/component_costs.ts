@@ -1,8 +1,7 @@
 /**
- * What each component costs in a step, read off the graph of the loss: a model that policies can reckon with before
- * anything is planned.
+ * What each component costs in a step, estimated from the graph of the loss before anything is planned.
  *
- * The products that the gradients of a node need are counted in the graph that its own pullbacks build.
+ * The products that the gradients of a node need are counted in the graph that its pullbacks build.
  *
  * @module
  */
@@ -16,43 +15,43 @@ import type { ComponentCost } from "../../policy.ts";
 import { leaf, type Op, type Pullback, sizeOf, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 
-/** A parameter as the cost sees it. */
+/** What a parameter belongs to. */
 export interface CostMember {
-  /** The component that it belongs to; null when none of that component is trained. */
+  /** Its component; null when no parameter of that component is trained. */
   readonly component: Path | null;
   /** Whether it gets a gradient. */
   readonly trained: boolean;
 }
 
-/** How far the components below a node reach, and which of them is the last on the longest way. */
+/** The longest chain of components below a node: its length, and its last component. */
 interface Reach {
   readonly depth: number;
   readonly last: Path;
 }
 
-/** Where a node stands among the components. */
+/** The place of a node among the components. */
 interface Place {
   readonly node: Tensor;
-  /** The component that it applies, where that stands here; null for what has none, and for a second use higher up. */
+  /** The component whose cost the node belongs to; null when it reads none, and for a second use higher up. */
   readonly component: Path | null;
-  /** The component whose parameter it reads. */
+  /** The component whose parameter it reads, or null. */
   readonly used: Path | null;
   /** The components below it; undefined when there are none. */
   readonly below: Reach | undefined;
-  /** Inputs through which a gradient flows on to components below. */
+  /** Indices of inputs through which a gradient flows to components below. */
   readonly streams: readonly number[];
-  /** Inputs that are parameters with a gradient. */
+  /** Indices of inputs that are trained parameters. */
   readonly weights: readonly number[];
-  /** Below is nothing but the same component, as below the second matrix of a LoRA pair. */
+  /** Whether the last component below is its own, as for the second matrix of a LoRA pair. */
   readonly inside: boolean;
 }
 
 /**
- * Finds out what components cost and where they stand.
+ * Estimates what components cost, and their depth in the chain of gradients.
  *
- * What has no component, such as the core of attention, counts with a component of the depth that it has itself, as its
- * gradient is needed when that component's is. There is none between the topmost component and the loss: every step needs
- * those gradients, so they count as that component's forward pass.
+ * A node without a component, such as the core of attention, counts with the component of its own depth, as both need their
+ * gradients in the same steps. Between the topmost component and the loss there is no such component: every step needs
+ * those gradients, so they count as the forward pass of the topmost component.
  *
  * @param loss The loss
  * @param members What each parameter leaf of the loss belongs to
@@ -81,7 +80,7 @@ export function componentCosts(
   return costs;
 }
 
-/** Walks up: how deep components stand, and what each node is to them. */
+/** Finds the place of each node and the depth of each component. */
 function placesOf(order: readonly Tensor[], members: ReadonlyMap<Tensor, CostMember>): {
   readonly places: readonly Place[];
   readonly depths: ReadonlyMap<Path, number>;
@@ -99,7 +98,7 @@ function placesOf(order: readonly Tensor[], members: ReadonlyMap<Tensor, CostMem
       inside = below?.last === used && below.depth === depths.get(used)! + 1;
       const first = !depths.has(used);
       if (first) depths.set(used, below?.depth ?? 0);
-      // Another way to the same place: the product of the frozen weight beside those of its LoRA pair.
+      // A product beside it: that of the frozen weight, next to those of its LoRA pair.
       const beside = !first && (below?.depth ?? 0) === depths.get(used);
       if (first || inside || beside) component = used;
       reaches.set(node, inside ? below! : { depth: (below?.depth ?? 0) + 1, last: used });
@@ -115,7 +114,7 @@ interface Flops {
   readonly dW: number;
 }
 
-/** Counts the products of a node and of its gradients, once for each op and shapes; null for a node without products. */
+/** Makes a function that counts the products of a node and of its gradients, once for each op and shapes; null without products. */
 function productCounter(): (node: Tensor, wanted: Pick<Place, "streams" | "weights">) => Flops | null {
   const known = new Map<Op, Map<string, Flops>>();
   return (node, { streams, weights }) => {
@@ -139,7 +138,7 @@ function countProducts(node: Tensor, { streams, weights }: Pick<Place, "streams"
     return rule({ inputs, output, gradient, attrs: node.attrs, index: i });
   };
   const forward = flopsIn([output]);
-  // What a gradient computes again of the forward pass is there already: the planner merges the two.
+  // A gradient repeats parts of the forward pass, which the planner merges: they are not counted twice.
   const more = (wanted: readonly number[]): number => flopsIn([output, ...wanted.map(pulled)]) - forward;
   return { forward, dX: more(streams), dW: more(weights) };
 }
@@ -159,7 +158,7 @@ function flopsIn(roots: readonly Tensor[]): number {
   }, 0);
 }
 
-/** The model of what is no product: a norm passes over its elements each time, a lookup adds up rows of gradients. */
+/** The cost of a node without products: one operation an element and pass; a lookup only adds up rows of gradients. */
 function elementsOf(node: Tensor, used: boolean): Flops {
   const elements = used ? sizeOf(node.shape) : 0;
   return node.op.roles?.includes("table")
@@ -179,12 +178,12 @@ function isFunction({ op: { pullbacks = [] } }: Tensor, index: number): boolean 
   return typeof pullbacks[Math.min(index, pullbacks.length - 1)] === "function";
 }
 
-/** Whether a node shows a value as it is: a leaf, or a reshape or a broadcast of its input. */
+/** Whether a node is a value as it is: a leaf, or a reshape or broadcast of its input. */
 function isView(node: Tensor): boolean {
   return isLeaf(node) || isReshape(node) || isBroadcast(node);
 }
 
-/** The node that a view shows. */
+/** The node that a view is a view of. */
 function baseOf(node: Tensor): Tensor {
   return isView(node) && node.inputs.length === 1 ? baseOf(node.inputs[0]) : node;
 }

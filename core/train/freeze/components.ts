@@ -1,5 +1,5 @@
 /**
- * What a freeze policy sees of a model, found in the graph: no architecture is known by name.
+ * Finds the components that a freeze policy sees in the graph of the loss. No architecture is known by name.
  *
  * @module
  */
@@ -52,13 +52,13 @@ export function findComponents(
       layer: layer === null ? null : Number(layer[1]),
       kind: (["embedding", "linear", "norm"] as const).find((k) => found.includes(k)) ?? "other",
       size: members.reduce((n, [, leaf]) => n + sizeOf(leaf.shape), 0),
-      // The loss does not read all of them.
+      // The loss may not read all of them.
       cost: costs.get(path) ?? { forward: 0, dX: 0, dW: 0, depth: 0 },
     };
   });
 }
 
-/** What the graph uses each parameter for: by the roles that ops give their inputs, and as gain or bias of a norm. */
+/** What the graph uses each parameter for, by the roles of the inputs of ops and by the structure of composed norms. */
 function kindsOf(order: readonly Tensor[]): ReadonlyMap<Tensor, Component["kind"]> {
   const kinds = new Map<Tensor, Component["kind"]>();
   for (const node of order) {
