@@ -1,6 +1,9 @@
 /**
  * How a tensor prints in a REPL, a notebook and `console.log`: in one line, not as its graph.
  *
+ * The methods are enumerable symbols, as a tensor is a plain record: `{ ...node }` copies them; `JSON.stringify` and
+ * `Object.keys` do not see them.
+ *
  * @module
  */
 
@@ -13,28 +16,20 @@ interface Printed {
 }
 
 /** Deno, Node and Bun call the method of this name to print an object. */
-const INSPECT: symbol = Symbol.for("nodejs.util.inspect.custom");
+export const INSPECT: symbol = Symbol.for("nodejs.util.inspect.custom");
 
 /** Notebooks call the method of this name for what to show, by MIME type. */
-const DISPLAY: symbol = Symbol.for("Jupyter.display");
-
-/**
- * The methods that print a tensor. They are enumerable symbols, as a tensor is a plain record: `{ ...node }` copies them,
- * `JSON.stringify` and `Object.keys` do not see them.
- */
-export const PRINTING: { readonly [name: symbol]: (this: Printed) => unknown } = {
-  [INSPECT]: lineOf,
-  [DISPLAY]: displayOf,
-};
+export const DISPLAY: symbol = Symbol.for("Jupyter.display");
 
 /** `Tensor "layer.weight" f32 [2, 3]` of a tensor with a path, `Tensor matmul f32 [2, 3]` of a result. */
-function lineOf(this: Printed): string {
+export function lineOf(this: Printed): string {
   const { op, attrs, shape, dtype } = this;
   const path = typeof attrs === "object" && attrs !== null && "path" in attrs ? attrs.path : undefined;
   const name = typeof path === "string" ? `"${path}"` : op.name;
   return `Tensor ${name} ${dtype} [${shape.join(", ")}]`;
 }
 
-function displayOf(this: Printed): { readonly [mime: string]: string } {
+/** The same line for a notebook. */
+export function displayOf(this: Printed): { readonly [mime: string]: string } {
   return { "text/plain": lineOf.call(this) };
 }

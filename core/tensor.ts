@@ -5,7 +5,7 @@
  */
 
 import { ShapeError } from "./errors.ts";
-import { PRINTING } from "./inspect.ts";
+import { DISPLAY, displayOf, INSPECT, lineOf } from "./inspect.ts";
 import type { MatmulVariant } from "../kernels/matmul/types.ts";
 
 /** The dotted name of a leaf: checkpoint key, component name, error text, buffer label. */
@@ -200,7 +200,7 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor
     throw new ShapeError(op.name, rule, inputs.map(({ shape }) => shape));
   }
   const [{ shape, dtype }] = op.infer(inputs, attrs);
-  return { ...PRINTING, op, inputs, attrs, shape, dtype };
+  return { op, inputs, attrs, shape, dtype, [INSPECT]: lineOf, [DISPLAY]: displayOf };
 }
 
 /** The op of {@link pick}. */
