@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { partOf } from "./part_of.ts";
+import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -35,7 +35,7 @@ export function after(alpha: number, policy: FreezePolicy): FreezePolicy {
   return wrapPolicy(policy, {
     name: `after(${alpha}, ${policy.name})`,
     init: (components, run) => ({
-      grace: Math.ceil(partOf(alpha, run.steps)),
+      grace: Math.ceil(shareOf(alpha, run.steps)),
       inner: policy.init(components, run),
       begun: false as boolean,
     }),

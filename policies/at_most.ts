@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
-import { partOf } from "./part_of.ts";
+import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -50,7 +50,7 @@ export function atMost(
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen({ inner, order }) {
       const wanted = policy.frozen(inner);
-      let room = partOf(share, order.reduce((sum, { size }) => sum + size, 0));
+      let room = shareOf(share, order.reduce((sum, { size }) => sum + size, 0));
       return order.flatMap(({ path, size }) => {
         if (size > room || !wanted.includes(path)) return [];
         room -= size;

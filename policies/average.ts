@@ -8,7 +8,7 @@ export type Average = { readonly mean: number; readonly total: number };
  * @param added The reading and its weight, above 0 and at most 1
  * @returns The average
  */
-export function include(
+export function addReading(
   { mean, total }: Average = { mean: 0, total: 0 },
   { reading, weight }: { readonly reading: number; readonly weight: number },
 ): Average {

@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
-import { partOf } from "./part_of.ts";
+import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -54,7 +54,7 @@ export function closePrefix(
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen({ inner, below, blocks }) {
       const own = policy.frozen(inner);
-      const open = blocks.findIndex((block) => frozenSize(block, own) < partOf(share, sizeOf(block)));
+      const open = blocks.findIndex((block) => frozenSize(block, own) < shareOf(share, sizeOf(block)));
       if (open === 0) return own;
       const prefix = blocks.slice(0, open < 0 ? undefined : open).flat().map(({ path }) => path);
       return [...new Set([...below, ...prefix, ...own])];

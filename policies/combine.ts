@@ -1,6 +1,6 @@
 import type { FreezePolicy, Json, Reason } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
-import { measuredBy } from "./measured_by.ts";
+import { measuredPaths } from "./measured_paths.ts";
 
 /**
  * Freezes what at least one of some policies freezes.
@@ -82,7 +82,7 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
     signals: [...new Set(policies.flatMap((policy) => policy.signals))],
     ...(has("measured") && {
       measured: (signal, components) => [
-        ...new Set(policies.flatMap((policy) => measuredBy(policy, { signal, components }))),
+        ...new Set(policies.flatMap((policy) => measuredPaths(policy, { signal, components }))),
       ],
     }),
     init: (components, run) => policies.map((policy) => policy.init(components, run)),

@@ -1,10 +1,9 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { type ActiveSet, activeSets, pathsOf } from "./active_sets.ts";
-import { type Average, include } from "./average.ts";
-import { costOf, type Priced, pricesOf } from "./cost.ts";
+import { costOf, pricesOf } from "./cost.ts";
+import { type CostState, decide, observe, type Rules } from "./cost_decision.ts";
 import { definePolicy } from "./define_policy.ts";
-import { type AdamDecays, expectedGain, type Moments, nextSquare } from "./moments.ts";
-import { partOf } from "./part_of.ts";
+import type { AdamDecays } from "./moments.ts";
+import { shareOf } from "./share_of.ts";
 
 /** Options of {@link costAware}: one of `targetSpeedup` and `maxSaving`, when it decides, and what it goes by. */
 export interface CostAwareOptions extends AdamDecays {
@@ -109,25 +108,8 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
   ];
   const name = `costAware(${parts.filter((part) => part !== "").join(", ")})`;
 
-  /** The paths of the components to train while a part of the budget is due. */
-  function choose(
-    prices: readonly Priced[],
-    { worths, part }: { readonly worths: { readonly [path: string]: number }; readonly part: number },
-  ): readonly string[] {
-    const full = costOf(prices, () => true), sets = activeSets(prices, { worths });
-    if (targetSpeedup === undefined) {
-      const allowed = sets.filter(({ cost }) => full - cost <= partOf(maxSaving!, full));
-      return pathsOf(bestOf(allowed, ({ worth, cost }) => worth / cost));
-    }
-    // A quotient, as 33 / 30 is the number 1.1, and 33 / 1.1 not quite 30.
-    const last = bestOf(sets.filter(({ cost }) => full / cost >= targetSpeedup), ({ worth }) => worth);
-    if (part === 1) return pathsOf(last);
-    const most = Math.max(last.cost, full - part * (full - full / targetSpeedup));
-    const parts = activeSets(prices, { worths, kept: pathsOf(last) }).filter(({ cost }) => cost <= most);
-    return pathsOf(bestOf(parts, ({ worth }) => worth));
-  }
-
-  return definePolicy({
+  const rules: Rules = { targetSpeedup, maxSaving, worth, weight, thaw, curiosity, beta1, beta2 };
+  return definePolicy<CostState>({
     name,
     signals: worth === "gain" ? ["firstMoment", "secondMoment"] : ["benefit"],
     init(components, { steps }) {
@@ -139,57 +121,13 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
             `alone is ${most.toFixed(3)} times as cheap as a whole one: lower it`,
         );
       }
-      const first = Math.max(1, Math.ceil(partOf(alpha, steps)));
+      const first = Math.max(1, Math.ceil(shareOf(alpha, steps)));
       const apart = every ?? Math.max(1, Math.floor(steps / 4));
       const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
       const times = { first, apart, count: Math.floor((steps - first) / apart) };
-      return {
-        prices,
-        sizes,
-        times,
-        moments: {} as Followed,
-        averages: {} as Averages,
-        frozen: {} as Frozen,
-      };
+      return { prices, sizes, times, moments: {}, averages: {}, frozen: {} };
     },
-    next(state, { step, learningRate, read }) {
-      const { prices, sizes, times, frozen } = state;
-      const rate = Number.isNaN(learningRate) ? 1 : learningRate;
-      const moments = worth === "gain"
-        ? follow(state.moments, { prices, beta1, beta2, read: (path) => read("secondMoment", path) })
-        : state.moments;
-      const measured = prices.flatMap(({ path }) => {
-        const now = moments[path];
-        const reading = worth === "benefit"
-          ? read("benefit", path) / rate
-          : now === undefined
-          ? NaN
-          : expectedGain(now, { first: read("firstMoment", path), size: sizes[path], beta1, beta2 });
-        return Number.isFinite(reading)
-          ? [[path, include(state.averages[path], { reading, weight })] as const]
-          : [];
-      });
-      const averages: Averages = { ...state.averages, ...Object.fromEntries(measured) };
-      const part = (step - times.first) / times.apart + 1;
-      const due = Number.isInteger(part) && part >= 1 && part <= times.count;
-      if (!due || prices.some(({ path }) => averages[path] === undefined)) {
-        return { ...state, moments, averages };
-      }
-      const seen = new Set(measured.map(([path]) => path));
-      const rested = Object.keys(frozen).filter((path) => thaw !== undefined && !seen.has(path))
-        .map((path) => [path, { mean: averages[path].mean * (1 + curiosity), total: 0 }] as const);
-      const next: Averages = { ...averages, ...Object.fromEntries(rested) };
-      const able = prices.flatMap(({ path }) => {
-        const { mean } = next[path];
-        if (!Object.hasOwn(frozen, path)) return [[path, mean] as const];
-        return thaw !== undefined && mean > 0 ? [[path, mean / thaw] as const] : [];
-      });
-      const active = new Set(choose(prices, { worths: Object.fromEntries(able), part: part / times.count }));
-      const total = prices.reduce((sum, { path }) => sum + Math.abs(next[path].mean), 0);
-      const left = prices.filter(({ path }) => !active.has(path))
-        .map(({ path }) => [path, frozen[path] ?? (total > 0 ? next[path].mean / total : 0)] as const);
-      return { ...state, moments, averages: next, frozen: Object.fromEntries(left) };
-    },
+    next: (state, now) => decide(rules, observe(rules, state, now), { before: state.averages, now }),
     frozen: ({ frozen }) => Object.keys(frozen),
     reason: ({ frozen }, path) => ({
       signal: `share of all ${worth}`,
@@ -198,39 +136,6 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       rule: name,
     }),
   });
-}
-
-type Averages = { readonly [path: string]: Average };
-
-type Followed = { readonly [path: string]: Moments };
-
-/** Frozen components with the share that they had in all worth, of either sign, when they froze. */
-type Frozen = { readonly [path: string]: number };
-
-/** The set of most value; of those that are level the one that saves least, and of those the one that lacks least. */
-function bestOf(sets: readonly ActiveSet[], valueOf: (set: ActiveSet) => number): ActiveSet {
-  const better = (a: ActiveSet, b: ActiveSet): number =>
-    valueOf(a) - valueOf(b) || a.cost - b.cost || a.lack - b.lack;
-  return sets.reduce((a, b) => better(b, a) > 0 ? b : a);
-}
-
-/** The moments after a step. Those of what froze begin anew; a step that measured nothing was skipped. */
-function follow(
-  before: Followed,
-  { prices, read, beta1, beta2 }: Required<AdamDecays> & {
-    readonly prices: readonly Priced[];
-    readonly read: (path: string) => number;
-  },
-): Followed {
-  const after = prices.flatMap(({ path }) => {
-    const second = read(path);
-    if (!(second > 0)) return [];
-    const { steps, ...past } = before[path] ?? { steps: 0, second: 0, square: 0 };
-    return [
-      [path, { steps: steps + 1, second, square: nextSquare(past, { second, beta1, beta2 }) }] as const,
-    ];
-  });
-  return after.length === 0 ? before : Object.fromEntries(after);
 }
 
 /** Fails where an option is out of its range. */

@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { holdOn } from "./frozen_reasons.ts";
+import { addReasons } from "./frozen_reasons.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -38,13 +38,13 @@ export function every(n: number, policy: FreezePolicy): FreezePolicy {
     name: `every(${n}, ${policy.name})`,
     init(components, run) {
       const inner = policy.init(components, run);
-      return { inner, held: holdOn({}, policy, inner) };
+      return { inner, reasons: addReasons({}, policy, inner) };
     },
     next(state, { step, look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: step % n === 0 ? holdOn({}, policy, inner) : state.held };
+      return { inner, reasons: step % n === 0 ? addReasons({}, policy, inner) : state.reasons };
     },
-    frozen: ({ held }) => Object.keys(held),
-    reason: ({ held }, path) => held[path],
+    frozen: ({ reasons }) => Object.keys(reasons),
+    reason: ({ reasons }, path) => reasons[path],
   });
 }

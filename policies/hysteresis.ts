@@ -1,7 +1,7 @@
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { below, type BelowOptions, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
-import { type Held, holdOn } from "./frozen_reasons.ts";
+import { addReasons, type FrozenReasons } from "./frozen_reasons.ts";
 
 /** Options of {@link hysteresis}. */
 export interface HysteresisOptions extends BelowOptions {
@@ -73,16 +73,16 @@ export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePo
     init: (components, run) => ({
       cold: cold.init(components, run),
       cool: cool.init(components, run),
-      held: {} as Held,
+      reasons: {} as FrozenReasons,
     }),
     next(state, { read, look }) {
       const next = { cold: cold.next(state.cold, look), cool: cool.next(state.cool, look) };
       const cooled = cool.frozen(next.cool);
-      const kept = Object.entries(state.held)
+      const kept = Object.entries(state.reasons)
         .filter(([path]) => Number.isNaN(read(signal, path)) || cooled.includes(path));
-      return { ...next, held: holdOn(Object.fromEntries(kept), cold, next.cold) };
+      return { ...next, reasons: addReasons(Object.fromEntries(kept), cold, next.cold) };
     },
-    frozen: ({ held }) => Object.keys(held),
-    reason: ({ held }, path) => held[path] && { ...held[path], rule: name },
+    frozen: ({ reasons }) => Object.keys(reasons),
+    reason: ({ reasons }, path) => reasons[path] && { ...reasons[path], rule: name },
   });
 }

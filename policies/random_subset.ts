@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
-import { partOf } from "./part_of.ts";
+import { shareOf } from "./share_of.ts";
 import { checkSeed, randomOrder } from "./random.ts";
 
 /** Options of {@link randomSubset}. */
@@ -60,7 +60,7 @@ export function randomSubset(options: RandomSubsetOptions): FreezePolicy {
     next: (state, { step }) => ({ ...state, draw: Math.floor(step / every) }),
     frozen({ draw, paths }) {
       const order = randomOrder(paths.length, { seed, draw });
-      return order.slice(0, Math.floor(partOf(share, paths.length))).map((i) => paths[i]);
+      return order.slice(0, Math.floor(shareOf(share, paths.length))).map((i) => paths[i]);
     },
     reason: () => ({ signal: "step", value: null, threshold: null, rule: name }),
   });

@@ -1,7 +1,7 @@
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { definePolicy } from "./define_policy.ts";
-import { partOf } from "./part_of.ts";
+import { shareOf } from "./share_of.ts";
 
 /** Options of {@link schedule}. */
 export interface ScheduleOptions {
@@ -56,7 +56,7 @@ export function schedule(options: ScheduleOptions): FreezePolicy {
       const last = above.length > 0 ? layers.length : layers.length - 1;
       const queue = layers.slice(0, last).map((paths, i) => {
         const share = (first + (1 - first) * i / last) ** (spacing === "cubic" ? 3 : 1);
-        return { paths: i === 0 ? [...below, ...paths] : paths, from: partOf(share, steps) };
+        return { paths: i === 0 ? [...below, ...paths] : paths, from: shareOf(share, steps) };
       });
       return { step: 0, queue };
     },

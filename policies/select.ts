@@ -1,5 +1,5 @@
 import type { Component, FreezePolicy } from "../core/policy.ts";
-import { measuredBy } from "./measured_by.ts";
+import { measuredPaths } from "./measured_paths.ts";
 import { labelOf, select, type Selector } from "./selector.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
@@ -67,7 +67,7 @@ function narrow(name: string, selector: Selector, { policy, keep }: Narrowing): 
 
   return wrapPolicy(policy, {
     name: `${name}(${labelOf(selector)}, ${policy.name})`,
-    measured: (signal, components) => measuredBy(policy, { signal, components: keptOf(components) }),
+    measured: (signal, components) => measuredPaths(policy, { signal, components: keptOf(components) }),
     init(components, run) {
       const kept = keptOf(components);
       return { inner: policy.init(kept, run), paths: kept.map(({ path }) => path) };

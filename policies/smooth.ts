@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { type Average, include } from "./average.ts";
+import { addReading, type Average } from "./average.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -44,7 +44,7 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
         const own = next[signal] = { ...averages[signal] },
           shown: Record<string, number[]> = readings[signal] = {};
         for (const [path, [reading]] of Object.entries(look.readings[signal] ?? {})) {
-          if (Number.isFinite(reading)) own[path] = include(own[path], { reading, weight });
+          if (Number.isFinite(reading)) own[path] = addReading(own[path], { reading, weight });
           shown[path] = [Number.isFinite(reading) ? own[path].mean : reading];
         }
       }

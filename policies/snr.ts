@@ -1,6 +1,6 @@
 import type { Component, FreezePolicy } from "../core/policy.ts";
 import { after } from "./after.ts";
-import { type Average, include } from "./average.ts";
+import { addReading, type Average } from "./average.ts";
 import { definePolicy } from "./define_policy.ts";
 import { layerLinears } from "./grad_es.ts";
 import { nextSquare, noiseShare } from "./moments.ts";
@@ -169,7 +169,7 @@ function noisy(
     span: number,
   ): Track {
     const { first, second } = now, weight = 2 / (span + 1);
-    const benefit = include(track.benefit ?? undefined, { reading: now.benefit, weight });
+    const benefit = addReading(track.benefit ?? undefined, { reading: now.benefit, weight });
     const next = { ...track, second, benefit, peak: Math.max(track.peak, benefit.mean) };
     if (track.second === null) return next;
     const before = { second: track.second, square: track.square };
@@ -177,7 +177,7 @@ function noisy(
     const unknown = steps < young || square < second / 100;
     const ratio = unknown
       ? track.ratio
-      : include(track.ratio ?? undefined, { reading: signalToNoise({ first, square }, beta1), weight });
+      : addReading(track.ratio ?? undefined, { reading: signalToNoise({ first, square }, beta1), weight });
     const holds = ratio !== null && ratio.mean < noiseShare(beta1) && benefit.mean < share * next.peak;
     return { ...next, steps, square, ratio, low: holds ? track.low + 1 : 0 };
   }
@@ -210,7 +210,7 @@ function noisy(
         }),
       );
       const loss = Number.isFinite(reading)
-        ? include(state.loss ?? undefined, { reading, weight: 2 / (span + 1) })
+        ? addReading(state.loss ?? undefined, { reading, weight: 2 / (span + 1) })
         : state.loss;
       const due = step % span === 0 && step >= alpha * steps && rest > 0 && loss !== null;
       const frozen = due ? decide(state, { tracks, rest, limit: left * Math.abs(loss.mean) }) : state.frozen;

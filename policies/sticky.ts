@@ -1,5 +1,5 @@
 import type { FreezePolicy } from "../core/policy.ts";
-import { type Held, holdOn } from "./frozen_reasons.ts";
+import { addReasons, type FrozenReasons } from "./frozen_reasons.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
@@ -27,12 +27,12 @@ import { wrapPolicy } from "./wrap_policy.ts";
 export function sticky(policy: FreezePolicy): FreezePolicy {
   return wrapPolicy(policy, {
     name: `sticky(${policy.name})`,
-    init: (components, run) => ({ inner: policy.init(components, run), held: {} as Held }),
+    init: (components, run) => ({ inner: policy.init(components, run), reasons: {} as FrozenReasons }),
     next(state, { look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: holdOn(state.held, policy, inner) };
+      return { inner, reasons: addReasons(state.reasons, policy, inner) };
     },
-    frozen: ({ held }) => Object.keys(held),
-    reason: ({ held }, path) => held[path],
+    frozen: ({ reasons }) => Object.keys(reasons),
+    reason: ({ reasons }, path) => reasons[path],
   });
 }

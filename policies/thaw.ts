@@ -1,8 +1,6 @@
-import type { FreezePolicy, Json } from "../core/policy.ts";
-import { type Average, include } from "./average.ts";
-import type { StepLook } from "./define_policy.ts";
-import type { Held } from "./frozen_reasons.ts";
-import { measuredBy } from "./measured_by.ts";
+import type { FreezePolicy } from "../core/policy.ts";
+import { measuredPaths } from "./measured_paths.ts";
+import { frozenOf, judge, measure, probeFrom, type ThawState, wakeUp } from "./thaw_state.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /** Options of {@link thaw}. */
@@ -18,9 +16,6 @@ export interface ThawOptions {
   /** All thaw when the learning rate has fallen by this factor since they froze, above 1; never when absent. */
   readonly drop?: number;
 }
-
-/** Weight of a reading in the average that a probe is compared with: of about 10 steps, as the last is low by chance. */
-const WEIGHT = 0.1;
 
 /**
  * Wakes components that a policy froze too early: a few at a time are measured again, without training them.
@@ -74,89 +69,16 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
       `Cannot thaw what "${policy.name}" freezes as "${name}" must be a number above 1: got ${value}`,
     );
   }
+  const thawing = { policy, count, every, readings, wake };
   const falls = drop === undefined ? "" : `, drop ${drop}`;
 
-  function frozenOf({ inner, awake, tracks }: Pick<State, "inner" | "awake" | "tracks">): string[] {
-    const known = (path: string): boolean => Object.hasOwn(tracks, path) && !Object.hasOwn(awake, path);
-    return [...new Set(policy.frozen(inner))].filter(known);
-  }
-
-  /** Both copies after a step: what the second one freezes, or the first one no longer does, is the first one's again. */
-  function judge(state: State, { step, look }: StepLook): State {
-    const inner = policy.next(state.inner, look), own = policy.frozen(inner);
-    const kept = Object.entries(state.reasons).filter(([path]) => own.includes(path));
-    const reasons: Record<string, Held[string]> = Object.fromEntries(kept);
-    if (Object.keys(state.awake).length === 0) return { ...state, inner, reasons };
-    const again = policy.next(state.again, look), judged = policy.frozen(again);
-    const awake = { ...state.awake };
-    for (const [path, from] of Object.entries(awake)) {
-      const sleeps = step >= from && judged.includes(path);
-      if (sleeps || !own.includes(path)) delete awake[path];
-      if (sleeps) reasons[path] = policy.reason?.(again, path) ?? null;
-    }
-    return { ...state, inner, again, awake, reasons };
-  }
-
-  /** The averages of what was active, and what the probes have found. */
-  function measure(
-    state: State,
-    { step, read }: StepLook,
-    before: ReadonlySet<string>,
-  ): State & { grown: string[] } {
-    const frozen = new Set(frozenOf(state)), grown: string[] = [];
-    const tracks = { ...state.tracks }, probe: Record<string, readonly number[]> = {};
-    for (const [path, { average, wait }] of Object.entries(state.tracks)) {
-      const reading = read("gradNorm", path), measured = Number.isFinite(reading);
-      if (!before.has(path)) {
-        const next = measured ? include(average ?? undefined, { reading, weight: WEIGHT }) : average;
-        tracks[path] = { average: next, wait, due: step + wait };
-      } else if (frozen.has(path) && Object.hasOwn(state.probe, path)) {
-        const seen = measured ? [...state.probe[path], reading] : state.probe[path];
-        if (seen.length < readings) {
-          probe[path] = seen;
-          continue;
-        }
-        const mean = seen.reduce((sum, value) => sum + value, 0) / seen.length;
-        if (average !== null && mean > wake * average.mean) {
-          grown.push(path);
-          tracks[path] = { average: null, wait: Math.max(every, Math.floor(wait / 2)), due: step };
-        } else {
-          tracks[path] = {
-            average: average ?? { mean, total: 0 },
-            wait: wait + every,
-            due: step + wait + every,
-          };
-        }
-      }
-    }
-    return { ...state, tracks, probe, grown };
-  }
-
-  /** Wakes some components: a new second copy judges them, and what else is awake. */
-  function rouse(state: State, step: number, paths: readonly string[]): State {
-    if (paths.length === 0) return state;
-    const until = paths.map((path) => [path, step + every] as const);
-    return {
-      ...state,
-      again: state.fresh,
-      awake: { ...state.awake, ...Object.fromEntries(until) },
-      probe: Object.fromEntries(Object.entries(state.probe).filter(([path]) => !paths.includes(path))),
-    };
-  }
-
-  /** The components to probe from now on. */
-  function probeFrom(state: State, step: number): State["probe"] {
-    if (step % every !== 0 || Object.keys(state.probe).length > 0) return state.probe;
-    const due = frozenOf(state).filter((path) => state.tracks[path].due <= step)
-      .sort((a, b) => state.tracks[a].due - state.tracks[b].due);
-    return Object.fromEntries(due.slice(0, count).map((path) => [path, []]));
-  }
-
-  return wrapPolicy<State>(policy, {
+  return wrapPolicy<ThawState>(policy, {
     name: `thaw(${policy.name}, ${count} every ${every}, mean of ${readings}, wake ${wake}${falls})`,
     signals: [...new Set([...policy.signals, "gradNorm" as const])],
     measured: (signal, components) =>
-      signal === "gradNorm" ? components.map(({ path }) => path) : measuredBy(policy, { signal, components }),
+      signal === "gradNorm"
+        ? components.map(({ path }) => path)
+        : measuredPaths(policy, { signal, components }),
     init(components, run) {
       const inner = policy.init(components, run);
       const tracks = components.map(({ path }) => [path, { average: null, wait: every, due: every }]);
@@ -170,35 +92,18 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
           `Cannot tell a fall of the learning rate in step ${step} as the optimizer has none: leave out "drop"`,
         );
       }
-      const { grown, ...measured } = measure(judge(state, now), now, new Set(frozenOf(state)));
-      const frozen = frozenOf(measured);
+      const { grown, ...measured } = measure(thawing, judge(thawing, state, now), {
+        now,
+        before: new Set(frozenOf(thawing, state)),
+      });
+      const frozen = frozenOf(thawing, measured);
       const rate = drop === undefined || frozen.length === 0 ? null : Math.max(state.rate ?? 0, learningRate);
       const fallen = rate !== null && rate > 0 && learningRate * drop! <= rate;
-      const next = rouse(measured, step, fallen ? frozen : grown);
-      return { ...next, probe: probeFrom(next, step), rate: fallen ? null : rate };
+      const next = wakeUp(thawing, measured, { step, paths: fallen ? frozen : grown });
+      return { ...next, probe: probeFrom(thawing, next, step), rate: fallen ? null : rate };
     },
-    frozen: frozenOf,
+    frozen: (state) => frozenOf(thawing, state),
     probed: ({ inner, probe }) => [...new Set([...Object.keys(probe), ...policy.probed?.(inner) ?? []])],
     reason: ({ inner, reasons }, path) => reasons[path] ?? policy.reason?.(inner, path) ?? null,
   });
 }
-
-/** The average before a component froze, how long it is left alone, and the step from which it may be probed. */
-type Track = { readonly average: Average | null; readonly wait: number; readonly due: number };
-
-type State = {
-  /** The first copy of the policy, which judges what is not awake. */
-  readonly inner: Json;
-  /** The second copy, which judges what is awake, and what it begins with. */
-  readonly again: Json;
-  readonly fresh: Json;
-  /** Woken components, each with the step from which it can freeze. */
-  readonly awake: { readonly [path: string]: number };
-  readonly tracks: { readonly [path: string]: Track };
-  /** Readings so far of what is probed now. */
-  readonly probe: { readonly [path: string]: readonly number[] };
-  /** The highest learning rate since something froze. */
-  readonly rate: number | null;
-  /** Why the second copy froze what was awake. */
-  readonly reasons: Held;
-};

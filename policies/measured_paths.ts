@@ -7,7 +7,7 @@ import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
  * @param asked The signal, and the components that the policy is shown
  * @returns Paths among these; all of them where the policy does not say, none where it does not declare the signal
  */
-export function measuredBy(
+export function measuredPaths(
   policy: FreezePolicy,
   { signal, components }: { readonly signal: Signal; readonly components: readonly Component[] },
 ): readonly string[] {
