@@ -109,7 +109,7 @@ export interface Look {
 }
 
 /** Why a component is frozen. */
-export interface Reason {
+export type Reason = {
   /** What was compared, for people: `"gradNorm"`, `"gradNorm/size"`, `"benefit kept"`. */
   readonly signal: string;
   /** What it was when the decision fell; null where the step alone decides. */
@@ -118,7 +118,7 @@ export interface Reason {
   readonly threshold: number | null;
   /** The rule, as the part of the policy prints that decided. */
   readonly rule: string;
-}
+};
 
 /**
  * Decides which components are frozen. A pure reducer over looks; never sees a tensor.

@@ -1,7 +1,7 @@
 import type { Component, ComponentCost } from "../core/policy.ts";
 
 /** A component as the model of costs sees it. */
-export type Priced = { readonly path: string } & { readonly [K in keyof ComponentCost]: number };
+export type Priced = { readonly path: string } & ComponentCost;
 
 /**
  * What components cost, as JSON.

@@ -1,10 +1,7 @@
 import type { FreezePolicy, Json, Reason } from "../core/policy.ts";
 
-/** A {@link Reason} that counts as JSON. */
-type Why = { readonly [K in keyof Reason]: Reason[K] };
-
 /** Frozen components, each with the reason of the moment it froze, or null where the policy could not say. */
-export type FrozenReasons = { readonly [path: string]: Why | null };
+export type FrozenReasons = { readonly [path: string]: Reason | null };
 
 /**
  * What is reasons, and with it what a policy freezes now.
