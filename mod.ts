@@ -42,7 +42,16 @@ export {
   type Tensor,
   tensor,
 } from "./core/tensor.ts";
-export { flatten, type Leaves, type Mapped, mapTree, type Path, type Tree, unflatten } from "./core/tree.ts";
+export {
+  flatten,
+  type Leaves,
+  type Mapped,
+  mapTree,
+  type Path,
+  type TensorTree,
+  type Tree,
+  unflatten,
+} from "./core/tree.ts";
 export { grad } from "./core/grad.ts";
 export * from "./core/ops/mod.ts";
 export { linear, type LinearParams, type LoraOptions } from "./core/nn/linear.ts";

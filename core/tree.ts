@@ -11,6 +11,9 @@ export type { Path } from "./tensor.ts";
 /** A tensor, or a record of trees. */
 export type Tree = Tensor | { readonly [key: string]: Tree };
 
+/** A record of tensors: a type of one's own, such as the parameters of a model. */
+export type TensorTree = object;
+
 /** Flat view of a tree. */
 export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
 

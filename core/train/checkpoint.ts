@@ -12,8 +12,8 @@ import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../infer/read.ts";
 import type { Json } from "../policy.ts";
-import { flatten, type Path } from "../tree.ts";
-import type { HostTensor, SavedState, TensorTree, TrainingState } from "./types.ts";
+import { flatten, type Path, type TensorTree } from "../tree.ts";
+import type { HostTensor, SavedState, TrainingState } from "./types.ts";
 
 /** A training state read from a file. */
 export interface Checkpoint extends SavedState {

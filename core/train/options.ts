@@ -8,8 +8,8 @@ import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
 import { SIGNALS } from "../policy.ts";
 import type { Spec } from "../tensor.ts";
-import type { Path } from "../tree.ts";
-import type { TensorTree, TrainingOptions } from "./types.ts";
+import type { Path, TensorTree } from "../tree.ts";
+import type { TrainingOptions } from "./types.ts";
 
 /** Default number of warm-up updates after a thaw. */
 export const THAW_WARMUP = 10;

@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { TensorTree, Training, TrainingState } from "./types.ts";
+import type { TensorTree } from "../tree.ts";
+import type { Training, TrainingState } from "./types.ts";
 
 /**
  * Runs training over batches and yields the state after each step: logging and saving are ordinary code in the loop

@@ -6,7 +6,7 @@
 
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Spec, Tensor } from "../tensor.ts";
-import { flatten, type Path, unflatten } from "../tree.ts";
+import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
 import { checkMoments, checkSignals } from "./freeze/signals.ts";
 import { checkSettings, checkTrained } from "./options.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
@@ -14,7 +14,7 @@ import { newRun, type Run } from "./state/run.ts";
 import { BEST, checkName, type StateSpec, withoutReadings } from "./state/specs.ts";
 import { copyToDevice, uploadLeaf } from "./state/upload.ts";
 import { neededLeaves, reasonToEnd, type Trainer } from "./trainer.ts";
-import type { HostTensor, SavedState, TensorTree, TrainingState } from "./types.ts";
+import type { HostTensor, SavedState, TrainingState } from "./types.ts";
 
 /** What no step has filled in yet. */
 const NO_STEP = { loss: null, look: null, event: null, cost: null };

@@ -7,7 +7,7 @@
 import { NonFiniteError } from "../errors.ts";
 import type { Json, Look } from "../policy.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
-import { type Leaves, unflatten } from "../tree.ts";
+import { type Leaves, type TensorTree, unflatten } from "../tree.ts";
 import { checkBest, decide, type Decision, freezeChange, NO_COST, NO_DECISION } from "./freeze/decisions.ts";
 import { readLook } from "./freeze/look.ts";
 import { thawStepsAfter } from "./freeze/thaw.ts";
@@ -16,7 +16,7 @@ import { RING } from "./state/specs.ts";
 import type { CompiledStep } from "./step/compile.ts";
 import type { StepRequest } from "./step/definition.ts";
 import { leavesFor, reasonToEnd, type Trainer } from "./trainer.ts";
-import type { Ending, FreezeEvent, TensorTree, ThawSteps, TrainingState, Validation } from "./types.ts";
+import type { Ending, FreezeEvent, ThawSteps, TrainingState, Validation } from "./types.ts";
 
 /** A step that was taken. */
 export interface TakenStep {

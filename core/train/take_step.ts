@@ -6,14 +6,14 @@
 
 import { consume, resident, storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Leaves, unflatten } from "../tree.ts";
+import { flatten, type Leaves, type TensorTree, unflatten } from "../tree.ts";
 import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
 import { newRun, type Run } from "./state/run.ts";
 import { LOSS } from "./state/specs.ts";
 import { type Looked, takeLook } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
-import type { TensorTree, TrainingState } from "./types.ts";
+import type { TrainingState } from "./types.ts";
 
 /**
  * Takes a step. The state is consumed: its buffers hold the next one.

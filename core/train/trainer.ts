@@ -7,7 +7,7 @@
 import type { FreezePolicy, RunInfo } from "../policy.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Spec, Tensor } from "../tensor.ts";
-import type { Leaves, Path, Tree } from "../tree.ts";
+import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
 import { measuredSignals } from "./freeze/signals.ts";
@@ -26,7 +26,7 @@ import {
 } from "./step/definition.ts";
 import { type StepExecutor, stepExecutor } from "./step/executor.ts";
 import { type Validator, validatorOf } from "./step/validation.ts";
-import type { Ending, TensorTree, TrainingOptions } from "./types.ts";
+import type { Ending, TrainingOptions } from "./types.ts";
 
 /** A training. The state of a run is not in it, but in a {@link Run} that functions hand on. */
 export interface Trainer<P extends TensorTree> {

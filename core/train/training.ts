@@ -8,13 +8,13 @@ import type { Cost } from "../plan/types.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Path } from "../tree.ts";
+import { flatten, type Path, type TensorTree } from "../tree.ts";
 import { checkOptions, checkPrecision } from "./options.ts";
 import { initState, resumeState } from "./start.ts";
 import { profileStep } from "./step/profile_step.ts";
 import { takeStep } from "./take_step.ts";
 import { newTrainer, type Trainer } from "./trainer.ts";
-import type { TensorTree, Training, TrainingOptions } from "./types.ts";
+import type { Training, TrainingOptions } from "./types.ts";
 
 /**
  * Defines training: a loss made of pure ops, an optimizer, a freeze policy.

@@ -1,5 +1,5 @@
 /**
- * What training is made of: its state, its options, and the reducer over them.
+ * The types of training: state, options, and the reducer over them.
  *
  * @module
  */
@@ -10,99 +10,96 @@ import type { Cost, Precision } from "../plan/types.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData, Spec, Tensor } from "../tensor.ts";
-import type { Leaves, Path } from "../tree.ts";
+import type { Leaves, Path, TensorTree } from "../tree.ts";
 
-/** A record of tensors. */
-export type TensorTree = object;
-
-/** How matrix products are computed: on the same adapter, by the same version, the same bits come out again. */
-export interface Chosen {
+/** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */
+export type ChosenVariants = {
   /** Name of the adapter. */
   readonly adapter: string;
   /** Variants by product. */
   readonly variants: { readonly [product: string]: MatmulVariant };
-}
+};
 
 /** Step after which each thawed component thawed; its optimizer state is that old. 0 for all others. */
 export type ThawSteps = { readonly [component: Path]: number };
 
-/** A change of the frozen set, and what a step costs before and after. */
-export interface FreezeEvent {
-  /** Step after which it holds. */
+/** A change of the frozen set, and what a step costs before and after. JSON. */
+export type FreezeEvent = {
+  /** Step after which the change holds. */
   readonly step: number;
-  /** Components frozen by it. */
+  /** Components that froze. */
   readonly frozen: readonly Path[];
-  /** Components thawed by it. */
+  /** Components that thawed. */
   readonly thawed: readonly Path[];
-  /** Why it froze what it froze, where the policy says. */
+  /** Why each component froze, when the policy says so. */
   readonly reasons: { readonly [component: Path]: Reason };
   /** What a step cost until then. */
   readonly before: Cost;
-  /** What a step costs from then on; zero when training ended by it. */
+  /** What a step costs from then on; zero when training ended with it. */
   readonly after: Cost;
-}
+};
 
 /** The mean loss over the validation batches after a step. */
-export interface Validation {
+export type Validation = {
   /** The step. */
   readonly step: number;
   /** The loss. */
   readonly loss: number;
-}
+};
 
-/** What `cachePrefix` keeps at the moment. */
-export interface CachedPrefix {
-  /** Samples whose values are kept. */
+/** What `cachePrefix` holds now. */
+export type CachedPrefix = {
+  /** Samples whose values are cached. */
   readonly samples: number;
-  /** Samples that there is room for; 0 while there is nothing to keep. */
+  /** Samples that fit; 0 while there is nothing to cache. */
   readonly room: number;
-  /** Bytes that the device holds for them. */
+  /** Bytes of the cache on the device. */
   readonly bytes: number;
-  /** Why there is nothing to keep, in words; null when there is something. */
+  /** Why there is nothing to cache, for people; null when there is something. */
   readonly reason: string | null;
-}
+};
 
-/** Why and where training ended. */
-export interface Ending {
-  /** All steps are taken, everything is frozen, or the policy stopped. */
+/** Why and when training ended. */
+export type Ending = {
+  /** All steps were taken, everything is frozen, or the policy stopped training. */
   readonly reason: "steps" | "frozen" | "stopped";
   /** The last step. */
   readonly step: number;
-  /** The step whose parameters the state has, by choice of the policy; null for those of the last. */
+  /** The step whose parameters the state has, chosen by the policy; null for the last step. */
   readonly best: number | null;
-}
+};
 
-/** Everything that a step needs, and all that a checkpoint holds. */
+/** Everything that the next step needs, and that a checkpoint holds. */
 export interface TrainingState<P extends TensorTree> {
-  /** Optimizer, policy, length, looks and validations of the training, in words; only such a training can go on with it. */
+  /** Settings of the training as text: optimizer, policy, length, looks, validation. A state resumes only under equal ones. */
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
-  /** Parameters, f32 or, where they are not trained, bf16, on the device. */
+  /** Parameters on the device: f32, or bf16 when they are not trained. */
   readonly params: P;
-  /** Loss of the last step, f32 scalar; reading it waits for the device. Null before the first step. */
+  /** Loss of the last step, f32 scalar; null before the first step. Reading it waits for the device. */
   readonly loss: Tensor | null;
-  /** Moments of the active parameters, what signals need, and the best parameters so far where they are others. */
+  /** Optimizer state, readings, and copies of the best weights so far. */
   readonly leaves: Leaves;
   /** State of the freeze policy; null before the first step. */
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
-  /** Paths of those among them that steps measure all the same. */
+  /** Paths of the frozen components that steps measure. */
   readonly probed: readonly Path[];
-  /** Steps after which the optimizer's state for components that thawed began; 0 for those that it does not name. */
+  /** Step after which each thawed component thawed. */
   readonly since: ThawSteps;
-  /** The readings that this step delivered, every `lookEvery` steps; else null. */
+  /** The readings since the last look, after every `lookEvery` steps; else null. */
   readonly look: Look | null;
-  /** The change of the frozen set that this step brought; else null. */
+  /** The change of the frozen set after this step; null when there was none. */
   readonly event: FreezeEvent | null;
-  /** What the last step cost, without what `cachePrefix` left out; null before the first. */
+  /** What the last step cost, without launches that `cachePrefix` left out; null before the first step. JSON. */
   readonly cost: Cost | null;
-  /** How the products of its steps are computed; none before the first. */
-  readonly chosen: Chosen;
-  /** The last validation; null before the first, and without validation batches. */
+  /** Which kernels compute the products of its steps; none before the first step. */
+  readonly chosen: ChosenVariants;
+  /** The last validation; null before the first one, or without validation batches. */
   readonly validation: Validation | null;
-  /** The best step so far by the policy; null where it names none. */
+  /** The best step so far, chosen by the policy; null when it chooses none. */
   readonly best: number | null;
   /** Why training ended; null while it goes on. */
   readonly ending: Ending | null;
@@ -120,47 +117,48 @@ export interface TrainingOptions<B extends TensorTree = never> {
   readonly optimizer: Optimizer;
   /** Planned steps, T. */
   readonly steps: number;
-  /** Freezes components; nothing is frozen when absent. */
+  /** Freezes components; none when absent. */
   readonly policy?: FreezePolicy;
   /** Which parameters are trained; all when absent. */
   readonly trainable?: (path: Path) => boolean;
-  /** Steps between looks; 10 when absent. 1 acts on every reading at once; the device rests at each, so steps of a millisecond take longer. */
+  /** Steps between looks; 10 when absent. With 1 the policy acts after each step; the device is idle during a look, which short steps notice. */
   readonly lookEvery?: number;
   /**
-   * Updates for which what thawed has a warm-up: the optimizer's state for it starts empty, so the n-th is scaled by
-   * `n / thawWarmup` until then. 10 when absent, 0 for none.
+   * Warm-up updates after a thaw; 10 when absent, 0 for none. A thawed component starts with empty optimizer state, so its
+   * n-th update is scaled by `n / thawWarmup`.
    */
   readonly thawWarmup?: number;
   /**
-   * Keeps what the frozen bottom of the model makes of each sample, and leaves its launches out of steps all of whose
-   * samples were seen before; not when absent. The bits of the training stay the same.
+   * Caches the output of the frozen bottom of the model for each sample, and leaves out its launches in steps whose samples
+   * are all cached; no cache when absent. The bits of the training stay the same.
    *
-   * Kept is what the layers above read of all launches that depend on frozen parameters and on the sample alone, in at
-   * most `bytes` on the device: 1 GiB when `true`. Samples are told apart by their content, so each epoch may shuffle
-   * them. The first ones to come have the room, so an epoch that does not fit gains little: a step computes everything
-   * where one of its samples is missing. All is forgotten when something below thaws, or when more freezes and the
-   * bottom grows. `training.prefix()` tells what is kept, and `state.cost` what a step did.
+   * The bottom is every launch that depends only on frozen parameters and on the sample; the cache holds what the layers
+   * above read of it, in at most `bytes` on the device: 1 GiB when `true`. Samples are compared by content, so each epoch
+   * may shuffle them. The first samples to come fill the cache. An epoch that does not fit gains little: a step computes
+   * everything when one of its samples is missing. The cache is cleared when something below thaws, and when more freezes
+   * and the bottom grows. `training.prefix()` describes the cache, and `state.cost` what a step did.
    *
-   * The bottom is frozen when all below it is, embedding and norms included. Policies that freeze the matrices of layers,
-   * such as `snr()` and `gradES(...)`, leave those training, and nothing is kept: wrap them, as in `closePrefix(snr())`.
+   * The bottom is frozen when all of it is, embedding and norms included. Policies that freeze the matrices of layers, such
+   * as `snr()` and `gradES(...)`, leave embedding and norms training, so nothing is cached: wrap them, as in
+   * `closePrefix(snr())`.
    */
   readonly cachePrefix?: boolean | { readonly bytes: number };
   /**
-   * Batches of one shape on which the loss is computed at looks, when `every` steps have passed since the last time, and
-   * after the last of the planned steps; never when absent. The policy sees the mean. What that takes on the device
-   * stays there until the training is disposed of. It is stored as f32, whatever `precision` says.
+   * Batches of one shape, whose mean loss is computed at the first look after `every` steps, and after the last planned
+   * step; never when absent. The policy sees the mean. Values are stored as f32, whatever `precision` is. The recording
+   * stays on the device until the training is disposed of.
    */
   readonly validation?: { readonly batches: readonly B[]; readonly every: number };
   /**
-   * How values are stored between kernels; `"f32"` when absent. Parameters, moments and signals are f32 either way, and
-   * kernels compute in f32.
+   * How values are stored between kernels; `"f32"` when absent. Parameters, moments and signals stay f32, and kernels
+   * compute in f32.
    *
-   * With `"f16"` activations and their gradients take half the memory, and products read copies of the weights that do.
-   * The loss is scaled so that gradients do not vanish; a step whose gradients overflow is skipped: it counts, but
-   * changes no weight, moment or previous gradient, and its signals are NaN. Needs an adapter with shader-f16.
+   * With `"f16"` activations and their gradients take half the memory, and products read f16 copies of the weights. The loss
+   * is scaled so that gradients do not vanish. A step whose gradients overflow is skipped: it counts, but changes no weight,
+   * moment or previous gradient, and its signals are NaN. Needs an adapter with shader-f16.
    *
-   * Values that a kernel passes on in registers are not rounded, so another frozen set, which fuses other kernels, may
-   * change gradients of active parameters by a rounding of f16; with `"f32"` it changes no bit.
+   * Values that stay in registers are not rounded. So with `"f16"` another frozen set, which fuses other kernels, may change
+   * gradients of active parameters by a rounding; with `"f32"` it changes no bit.
    */
   readonly precision?: Precision;
 }
@@ -176,29 +174,29 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
    * Takes one step. The given state is consumed: its buffers hold the next one.
    *
-   * A look comes after the step. So what throws there, a policy or a loss that is not finite, leaves no state to go on
-   * with: the given one is consumed. Go on from a checkpoint, or from a `snapshot` taken before the step.
+   * The look comes after the step. When it throws, as for a loss that is not finite, the given state is consumed and there is
+   * no next one: continue from a checkpoint, or from a `snapshot` taken before the step.
    *
    * @throws {ConsumedError} When the state was consumed before
    * @throws {NonFiniteError} When a look finds a loss that is not finite, or with `precision: "f16"` gradients that
    * overflow whatever the loss is scaled by
-   * @throws {RangeError} When everything is frozen, the policy stopped, or it calls a step the best that is gone
+   * @throws {RangeError} When everything is frozen, the policy stopped, or the weights of its best step were not kept
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
   /**
-   * Continues from saved parts.
+   * Continues from a saved state.
    *
    * @throws {TypeError} When optimizer, policy, length or looks are not those of the saved run, or a parameter to be
    * trained is stored as bf16
    */
   resume(saved: SavedState): Promise<TrainingState<P>>;
-  /** What `cachePrefix` keeps; null without that option. */
+  /** What `cachePrefix` holds; null without that option. */
   prefix(): CachedPrefix | null;
-  /** Components of the model; empty before the first step. */
+  /** Components of the model of the last step; empty before the first step. */
   readonly components: () => readonly Component[];
   /**
-   * Time of each kernel of the last step's plan: takes that step once more and puts back what it changed. Steps that are
-   * asked for meanwhile wait.
+   * Measures the time of each kernel of the last step: takes the step once more, then restores what it changed. Other steps
+   * wait meanwhile.
    *
    * @throws {TypeError} When the last step was of another state, or froze something, or the device has no timestamps
    * @throws {ConsumedError} When a step has consumed the state
@@ -206,45 +204,45 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    */
   profile(state: TrainingState<P>): Promise<KernelTime[]>;
   /**
-   * What a step would cost with other components frozen, and some of those probed.
+   * What the last step would cost with other components frozen, and some of them probed.
    *
    * @throws {TypeError} Before the first step
    */
   costOf(frozen: readonly Path[], probed?: readonly Path[]): Cost;
-  /** Frees the intermediate values of the step at once; its states stay, and another step makes them anew. */
+  /** Frees the recorded step and its intermediate values. States stay, and the next step records it anew. */
   [Symbol.dispose](): void;
 }
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
-  /** Optimizer, policy, length, looks and validations of the training, in words. */
+  /** Settings of the training as text. */
   readonly settings: string;
   /** Steps taken. */
   readonly step: number;
   /** Parameters. */
   readonly params: ReadonlyMap<Path, HostTensor>;
-  /** Moments of the active parameters, the loss, and the readings since the last look. */
+  /** Optimizer state, the loss, readings since the last look, and copies of the best weights. */
   readonly leaves: ReadonlyMap<Path, HostTensor>;
   /** State of the freeze policy. */
   readonly policy: Json;
   /** Paths of the frozen components. */
   readonly frozen: readonly Path[];
-  /** Paths of the frozen components that are measured; none when absent. */
+  /** Paths of the frozen components that steps measure; none when absent. */
   readonly probed?: readonly Path[];
-  /** When the optimizer's state for components that thawed began; all with the run when absent. */
+  /** Step after which each thawed component thawed; none when absent. */
   readonly since?: ThawSteps;
   /** The last validation; none when absent. */
   readonly validation?: Validation | null;
   /** The best step so far; none when absent. */
   readonly best?: number | null;
-  /** Why training ended, where step and frozen set do not tell. */
+  /** Why training ended; follows from step and frozen set when absent. */
   readonly ending?: Ending | null;
-  /** How its products were computed. */
-  readonly chosen?: Chosen;
+  /** Which kernels computed its products. */
+  readonly chosen?: ChosenVariants;
 }
 
-/** Values with their spec. */
+/** Values on the host with their spec. */
 export interface HostTensor extends Spec {
-  /** Row-major; of bf16 as f32. */
+  /** Row-major; f32 for bf16. */
   readonly data: HostData;
 }

@@ -1,14 +1,17 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { DataError, NotFoundError } from "@firn/train";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   adamW,
   chain,
   type Checkpoint,
   clipByGlobalNorm,
   ConsumedError,
+  cosine,
+  DataError,
   defineTraining,
   type FreezePolicy,
+  type Json,
   loadCheckpoint,
+  NotFoundError,
   openGpu,
   type Optimizer,
   read,
@@ -219,7 +222,7 @@ Deno.test("snapshot survives the step that consumes the original", async () => {
   assertEquals(await bitsOf(gpu, second), await bitsOf(gpu, first));
 });
 
-Deno.test("snapshot lets two runs take turns", async () => {
+Deno.test("snapshot lets two runs go on from one state, step by step", async () => {
   const training = define();
   let left = await advance(training, await training.init(newMlp()), 2), right = snapshot(gpu, left);
   for (let step = 3; step <= STEPS; step++) {
@@ -260,4 +263,49 @@ Deno.test("init leaves what it copies usable", async () => {
   await advance(training, copy, 2);
   assertEquals(await valuesOf(gpu, start.params), await valuesOf(gpu, newMlp()));
   assert(start.step === 0);
+});
+
+Deno.test("resume takes a checkpoint whose settings name neither schedules nor betas, as older ones do", async () => {
+  const defineWith = (optimizer: Optimizer): Training<Mlp, Pairs> =>
+    defineTraining<Mlp, Pairs>(gpu, mlpLoss, { optimizer, steps: STEPS });
+  const optimizer = chain(
+    clipByGlobalNorm(1),
+    adamW({ learningRate: cosine({ peak: 0.05, warmup: 1, steps: STEPS }), beta2: 0.95, eps: 1e-6 }),
+  );
+  const path = await Deno.makeTempFile(), training = defineWith(optimizer);
+  const state = await training.next(await training.init(newMlp()), batches[0]);
+  await saveCheckpoint(gpu, state, { path });
+  const saved = await loadCheckpoint(path);
+  assertStringIncludes(saved.settings, "adamW(cosine(0.05, warmup 1, steps");
+  const settings = saved.settings.replace(/adamW\(.*\)(?=, no policy)/, "adamW(schedule, weightDecay 0.01)");
+  assertEquals((await training.resume({ ...saved, settings })).step, 1);
+  const other = defineWith(chain(clipByGlobalNorm(1), adamW({ learningRate: 0.05 })));
+  await assertRejects(() => other.resume({ ...saved, settings }), TypeError, "must be that of the saved run");
+  const faster = defineWith(
+    chain(clipByGlobalNorm(1), adamW({ learningRate: cosine({ peak: 1, steps: STEPS }) })),
+  );
+  await assertRejects(() => faster.resume(saved), TypeError, "must be that of the saved run");
+  await Deno.remove(path);
+});
+
+Deno.test("what a state tells about its step is JSON: a policy and a log can keep it", async () => {
+  const freezing = scheduled([{ from: 2, frozen: ["top"] }]);
+  const training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+    optimizer: adamW({ learningRate: 0.01 }),
+    policy: freezing,
+    steps: STEPS,
+    lookEvery: 2,
+    validation: { batches: batches.slice(0, 1), every: 1 },
+  });
+  const { step, settings, cost, event, validation, ending, frozen, probed, since, best, done } =
+    await advance(
+      training,
+      await training.init(newMlp()),
+      2,
+    );
+  // The type says so too.
+  const kept: Json = { step, settings, cost, event, validation, ending, frozen, probed, since, best, done };
+  const [component] = training.components(), componentCost: Json = component.cost!;
+  assert(event !== null && cost !== null && validation !== null);
+  assertEquals(JSON.parse(JSON.stringify([kept, componentCost])), [kept, componentCost]);
 });

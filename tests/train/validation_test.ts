@@ -124,7 +124,7 @@ Deno.test("validation makes nothing anew but the first time, and dispose frees w
   assertEquals(await bytes({ batches: held, every: 1 }), await bytes(undefined));
 });
 
-Deno.test("validation sees the parameters of the state that is trained, where two take turns", async () => {
+Deno.test("validation sees the parameters of the state that is trained, where two are trained in alternation", async () => {
   const training = define({ lookEvery: 1, validation: { batches: held, every: 1 } });
   let left = await advance(training, await training.init(newMlp()), 2), right = snapshot(gpu, left);
   for (let step = 3; step <= 5; step++) {

@@ -9,8 +9,8 @@ import { checkAllocations, createBuffer, destroyBuffer } from "../../runtime/buf
 import type { Gpu } from "../../runtime/device.ts";
 import { resident, storageOf } from "../../runtime/residents.ts";
 import type { Tensor } from "../../tensor.ts";
-import { flatten, type Path, unflatten } from "../../tree.ts";
-import type { TensorTree, TrainingState } from "../types.ts";
+import { flatten, type Path, type TensorTree, unflatten } from "../../tree.ts";
+import type { TrainingState } from "../types.ts";
 
 /**
  * Copies a training state on the device: the copy survives the step that consumes the original.

@@ -13,7 +13,7 @@ import type { Spec } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";
-import type { Chosen } from "../types.ts";
+import type { ChosenVariants } from "../types.ts";
 import { type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
 import { productVariants } from "./product_variants.ts";
 
@@ -44,9 +44,9 @@ export interface StepCompiler {
    */
   choose(request: StepRequest): Promise<void> | null;
   /** The kernels that were chosen so far. */
-  chosen(): Chosen;
+  chosen(): ChosenVariants;
   /** Takes the kernels that a saved run chose, and forgets all plans. */
-  adopt(chosen: Chosen): void;
+  adopt(chosen: ChosenVariants): void;
 }
 
 /**

@@ -11,7 +11,7 @@ import type { Product } from "../../plan/lower/products.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import type { Target } from "../../tensor.ts";
 import { tune } from "../../tune/tune.ts";
-import type { Chosen } from "../types.ts";
+import type { ChosenVariants } from "../types.ts";
 
 /** The choices of a training. They grow with the products that its steps have. */
 export interface ProductVariants {
@@ -24,15 +24,15 @@ export interface ProductVariants {
    */
   choose(products: ReadonlyMap<string, Product>): Promise<void> | null;
   /** All choices. */
-  chosen(): Chosen;
+  chosen(): ChosenVariants;
   /** Starts again with the choices of a saved run, as far as they fit this adapter and this version. */
-  adopt(chosen: Chosen): void;
+  adopt(chosen: ChosenVariants): void;
 }
 
 /** Makes the choices of a training, at first none. */
 export function productVariants(gpu: Gpu): ProductVariants {
   const variants = new Map<string, MatmulVariant>(), target: Target = { ...gpu.target, variants };
-  let saved: Chosen["variants"] = {}, chosen: Chosen = { adapter: gpu.name, variants: {} };
+  let saved: ChosenVariants["variants"] = {}, chosen: ChosenVariants = { adapter: gpu.name, variants: {} };
   return {
     target,
     choose(products) {

@@ -7,7 +7,8 @@
 import type { Gpu } from "../../runtime/device.ts";
 import { checkTimestamps, type KernelTime, profile } from "../../runtime/profile.ts";
 import { withRollback } from "../state/snapshot.ts";
-import type { TensorTree, TrainingState } from "../types.ts";
+import type { TensorTree } from "../../tree.ts";
+import type { TrainingState } from "../types.ts";
 import type { StepExecutor } from "./executor.ts";
 
 /**

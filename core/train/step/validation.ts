@@ -8,7 +8,8 @@ import { NonFiniteError } from "../../errors.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import type { Tensor } from "../../tensor.ts";
 import { checkAlike, type Evaluation, recordEvaluation } from "../../infer/evaluate.ts";
-import type { TensorTree, TrainingOptions, Validation } from "../types.ts";
+import type { TensorTree } from "../../tree.ts";
+import type { TrainingOptions, Validation } from "../types.ts";
 
 /** Computes validation losses. Its recording is kept from one to the next. */
 export interface Validator<P extends TensorTree> {

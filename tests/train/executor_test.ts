@@ -53,7 +53,7 @@ function defined(gpu: Gpu, model: Model<LlamaParams>): Training<LlamaParams, Tok
   });
 }
 
-/** Trains an MLP; gradDelta has buffers take turns. */
+/** Trains an MLP; gradDelta has double buffers. */
 function mlp(gpu: Gpu): Training<Mlp, Pairs> {
   return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
     optimizer: adamW({ learningRate: 0.01 }),
@@ -148,7 +148,7 @@ Deno.test("next takes nothing of a step when the device reported an error before
   await using gpu = await openGpu();
   const training = mlp(gpu), undisturbed = mlp(gpu);
   let state = await training.init(newMlp()), twin = await undisturbed.init(newMlp());
-  // The first step records the plan, the next ones replay it with buffers that took turns once and twice.
+  // The first step records the plan, the next ones replay it with buffers that were swapped once and twice.
   for (const batch of pairs(3)) {
     const before = await bitsOf(gpu, state), at = `step ${state.step + 1}`;
     await reportError(gpu);
