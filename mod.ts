@@ -25,6 +25,55 @@
  * }
  * ```
  *
+ * ## Architecture
+ *
+ * A {@link Tensor} is an immutable node: an op, its inputs, attributes, a shape and a type. Functions make nodes and compute
+ * nothing. {@link grad} adds nodes only on paths from what is wanted to the loss, so that freezing is the absence of a
+ * request: a freeze policy shrinks what is wanted, and nothing below training knows the word "frozen".
+ *
+ * A step of training goes through four stages:
+ *
+ * 1. `core/train/step` traces it: the loss, its gradients, clipping, the optimizer and the signals of the policy are one graph.
+ * 2. `core/plan` turns the graph into launches. `core/plan/plan.ts` lists its passes: rewrite, choose precision, fuse, lower to
+ *    WGSL, order, lay out memory. It sees no device and is tested without one.
+ * 3. `core/runtime` gives the plan buffers and pipelines and records it, once for each set of frozen components.
+ * 4. Every later step replays the recording in one compute pass. Losses and signals are read back every `lookEvery` steps.
+ *
+ * Everything with memory is `{ init, next }`: training, optimizers, policies. State is tensors and JSON, so a checkpoint
+ * continues bit for bit. An op is a record that says what it is; what a pass does with it stands in that pass's table.
+ *
+ * An import leads only up this table: a folder imports from its own row and from the rows above. Policies take nothing
+ * but types from `core`, so that a policy needs no GPU. `tests/architecture_test.ts` checks both, and the table.
+ *
+ * | folder | what stands there |
+ * | --- | --- |
+ * | `kernels` | WGSL as pure functions of shapes and choices: elementwise, reductions, embedding, cross-entropy, random numbers |
+ * | `kernels/attention` | attention and its gradients: direct, tiled, staged |
+ * | `kernels/matmul` | matrix products: direct, tiled, their variants and epilogues |
+ * | `core` | tensors, op records, trees, errors, graph walks, `grad`, the interface of policies |
+ * | `core/ops` | public functions on tensors, each beside its record and its pullbacks |
+ * | `core/nn` | parameter specifications and blocks that families share: linear with LoRA, attention, MLP, norms, rotary tables |
+ * | `core/models` | families (Llama, Mistral, Qwen2, Qwen3) and tasks (next token, classes, images) |
+ * | `core/optim` | optimizers, clipping, schedules of rates |
+ * | `core/host` | the only folder that touches the machine: files behind an interface |
+ * | `core/data` | safetensors, tokenizers, batches |
+ * | `core/plan` | from a graph to launches: the list of passes, types, predicates, precision |
+ * | `core/plan/rewrite` | passes that rewrite the graph: definitions, simplification, parts of attention, residuals |
+ * | `core/plan/fuse` | which nodes share a kernel, within the limits of bindings, and their expressions |
+ * | `core/plan/lower` | from a group of nodes to WGSL and a grid |
+ * | `core/plan/memory` | the order of launches and which buffers share memory |
+ * | `core/plan/prefix` | what a frozen bottom makes of a sample, and where to cut the graph to cache it |
+ * | `core/runtime` | the device, buffers, pipelines, recording and replay, reads |
+ * | `core/tune` | measures which product kernel is fastest on this device |
+ * | `core/infer` | evaluation, generation, reading tensors |
+ * | `core/train` | the training loop, checkpoints |
+ * | `core/train/freeze` | components, their costs and signals, looks, decisions, thawing, the prefix cache |
+ * | `core/train/state` | the tensors of a state, snapshots, best weights |
+ * | `core/train/step` | the graph of a step, its plans, its executor, loss scaling |
+ * | `core/huggingface` | model folders and adapters of Hugging Face: load, save, merge |
+ * | `core/report` | the log of a run, and the page and the explanation made of it |
+ * | `policies` | freeze policies: plain functions of plain data |
+ *
  * @module
  */
 

@@ -181,3 +181,12 @@ Deno.test("every public op and policy has an example in its doc", async () => {
     });
   assertEquals(names.filter((name) => !shown(name)), []);
 });
+
+Deno.test("the architecture in the doc of mod.ts names every folder of kernels, core and policies, and no other", () => {
+  const doc = readText("mod.ts").split("*/")[0];
+  const named = [...doc.matchAll(/^ \* \| `([^`]+)` \|/gm)].map(([, folder]) => folder);
+  const folders = new Set(LIBRARY.map(({ path }) => path.slice(0, path.lastIndexOf("/"))));
+  assertEquals(named.toSorted(), [...folders].sort());
+  const lines = doc.split("## Architecture")[1].split("| folder |")[0].trim().split("\n");
+  assert(lines.length <= 25, `the architecture takes ${lines.length} lines before its table`);
+});
