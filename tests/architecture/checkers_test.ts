@@ -141,7 +141,7 @@ Deno.test("nameTests finds every way to ask an op or a parameter for its name", 
 
 Deno.test("opComparisons leaves out the files that own a table", () => {
   const text =
-    "if (node.op === addOp) {}\nif (op !== other) {}\nif (addOp === node.op) {}\nshape === other;\n";
+    "if (node.op === addOp) {}\nif (op !== other) {}\nif (addOp === node.op) {}\nshape === other;\nif (drop === a) {}\n";
   const sources = [source("core/a.ts", text), source("core/ops/b.ts", text)];
   assertEquals(opComparisons(sources, ["core/ops/"]).map(({ line }) => line), [1, 2, 3]);
 });

@@ -14,7 +14,7 @@ const NAME_TESTS: readonly RegExp[] = [
   /[!=]==? "reshape"/,
   /\/norm\/i/,
 ];
-const OP_COMPARISON = /\b\w*[oO]p [!=]==? |[!=]==? \w+Op\b/;
+const OP_COMPARISON = /\b(?:op|\w+Op) [!=]==? |[!=]==? \w+Op\b/;
 const STATE = /^(?:export )?(?:let|var) /;
 const COLLECTION = /^(?:export )?const (\w+)[^=]*= (?:new (?:Map|Set)\b|\[\]|\{\})/gm;
 

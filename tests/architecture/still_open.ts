@@ -14,25 +14,9 @@ export const STILL_OPEN: Readonly<
 > = {
   "circles": {},
   "layers": {},
-  "functions": {
-    "core/plan/lower/lower.ts": 1,
-    "core/plan/plan.ts": 1,
-    "core/train/freeze/prefix_cache.ts": 1,
-    "core/train/step/compile.ts": 1,
-    "core/train/step/replay.ts": 1,
-    "core/train/step/trace.ts": 1,
-    "core/train/training.ts": 1,
-    "policies/cost_aware.ts": 1,
-    "policies/thaw.ts": 1,
-  },
+  "functions": {},
   "machine": {},
-  "names": {
-    "core/ops/cross_entropy.ts": 2,
-  },
-  "comparisons": {
-    "core/train/freeze/thaw.ts": 1,
-    "core/train/state/upload.ts": 1,
-    "policies/thaw.ts": 3,
-  },
+  "names": { "core/ops/cross_entropy.ts": 2 },
+  "comparisons": { "core/train/freeze/thaw.ts": 1, "core/train/state/upload.ts": 1 },
   "state": {},
 };
