@@ -1,5 +1,5 @@
 /**
- * The contract between training and freeze policies: plain data in, a set of names out.
+ * The contract between training and freeze policies: readings in, names of frozen components out.
  *
  * @module
  */
@@ -10,17 +10,17 @@ import type { Path } from "./tree.ts";
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /**
- * One number per component per step, measured on the GPU in the update kernel.
+ * One number per component and step, measured on the GPU by the kernel that updates the weights.
  *
  * - `gradNorm`: `sum |g_t|`
  * - `gradSquare`: `sum g_t^2`
  * - `gradDelta`: `sum |g_t - g_{t-1}|`, needs the previous gradient (4 bytes an element)
  * - `weightDelta`: `sum |W_t - W_{t-1}|`
- * - `benefit`: `sum |g_t (W_t - W_{t-1})|`, how much the step lowers the loss to first order, element by element
- * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; training refuses
- *   an optimizer that keeps none. Their ratio tells the signal in the gradients from their noise.
+ * - `benefit`: `sum |g_t (W_t - W_{t-1})|`, the first-order change of the loss by the step, element by element
+ * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; the optimizer
+ *   must keep them. Their ratio tells signal from noise.
  *
- * `g` is the gradient before clipping. Not divided by anything.
+ * `g` is the gradient before clipping. Sums are not normalised.
  */
 export type Signal =
   | "gradNorm"
@@ -31,7 +31,7 @@ export type Signal =
   | "firstMoment"
   | "secondMoment";
 
-/** All that a {@link Signal} can be. */
+/** All signals. */
 export const SIGNALS: readonly Signal[] = [
   "gradNorm",
   "gradSquare",
@@ -42,19 +42,19 @@ export const SIGNALS: readonly Signal[] = [
   "secondMoment",
 ];
 
-/** What a policy freezes as one: a weight with its bias, the LoRA pair of one projection, a norm, an embedding. */
+/** A unit that freezes as one: a weight with its bias, the LoRA pair of a projection, a norm, an embedding. */
 export interface Component {
   /** Dotted name of the module, `"model.layers.0.self_attn.q_proj"`. */
   readonly path: Path;
   /** Dotted names of its parameters. */
   readonly parameters: readonly Path[];
-  /** Index of the layer it belongs to, or null outside the stack. */
+  /** Index of its layer; null outside the stack of layers. */
   readonly layer: number | null;
   /** What the graph uses it for. */
   readonly kind: "linear" | "embedding" | "norm" | "other";
-  /** Elements over all its parameters. */
+  /** Elements of all its parameters. */
   readonly size: number;
-  /** What it costs in a step, by the model of the graph; absent where no graph was seen. */
+  /** Its cost in a step, from the graph; absent when there is no graph. */
   readonly cost?: ComponentCost;
 }
 
@@ -64,32 +64,30 @@ export interface Component {
  */
 export type ComponentCost = {
   /**
-   * Of its products in the forward pass. Spent whatever is frozen; so is the gradient of what lies between the topmost
-   * component and the loss, which counts here.
+   * Of its products in the forward pass, and for the topmost component of the gradients between it and the loss. Always
+   * spent.
    */
   readonly forward: number;
   /**
-   * Of the gradients that flow through it to what lies below: by its products' inputs, and through what has no component,
-   * such as the core of attention, between the components below and those of its depth. Spent when one of smaller `depth`
-   * is active.
+   * Of the gradients by its inputs, and of those through ops without a component, such as attention, down to the components
+   * below. Spent when a component of smaller `depth` is active.
    */
   readonly dX: number;
-  /** Of the gradient by its own parameters. Spent when it is active. */
+  /** Of the gradients by its own parameters. Spent when it is active. */
   readonly dW: number;
   /**
-   * Components on the longest way from the input to it, itself not counted: query, key and value of one layer share a
-   * depth.
+   * Number of components on the longest path from the input to it: query, key and value of a layer share a depth.
    */
   readonly depth: number;
 };
 
-/** What is known about a run before it starts. */
+/** What is known of a run before it starts. */
 export interface RunInfo {
   /** Planned steps, T. */
   readonly steps: number;
 }
 
-/** The readings since the last look, one entry a step, oldest first. */
+/** The readings since the last look, one entry per step, oldest first. */
 export interface Look {
   /** 1-based numbers of the steps that `loss`, `learningRate` and `readings` cover. */
   readonly steps: readonly number[];
@@ -100,11 +98,11 @@ export interface Look {
   /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
   readonly readings: { readonly [S in Signal]?: { readonly [path: Path]: readonly number[] } };
   /**
-   * Those of the steps that changed nothing as gradients overflowed in f16, whose readings are NaN; absent where all is
+   * The steps that changed nothing because gradients overflowed in f16; their readings are NaN. Absent when everything is
    * stored as f32.
    */
   readonly skipped?: readonly number[];
-  /** Validation loss after each step; NaN where none was computed. Absent when training has no validation data. */
+  /** Validation loss after each step; NaN when none was computed. Absent when training has no validation data. */
   readonly validation?: readonly number[];
 }
 
@@ -112,51 +110,51 @@ export interface Look {
 export type Reason = {
   /** What was compared, for people: `"gradNorm"`, `"gradNorm/size"`, `"benefit kept"`. */
   readonly signal: string;
-  /** What it was when the decision fell; null where the step alone decides. */
+  /** Its value at the decision; null when the step alone decides. */
   readonly value: number | null;
-  /** What it was compared with, in the same unit; null where nothing was. */
+  /** What it was compared with, in the same unit; null for nothing. */
   readonly threshold: number | null;
-  /** The rule, as the part of the policy prints that decided. */
+  /** The name of the policy, or of the part of it, that decided. */
   readonly rule: string;
 };
 
 /**
- * Decides which components are frozen. A pure reducer over looks; never sees a tensor.
+ * Decides which components are frozen: a pure reducer over looks that never sees a tensor.
  *
  * @typeParam S Its state, JSON
  */
 export interface FreezePolicy<S extends Json = Json> {
   /** Prints as its own composition: the configuration is the log. */
   readonly name: string;
-  /** What the step must measure; nothing else is. */
+  /** The signals that each step measures; nothing else is measured. */
   readonly signals: readonly Signal[];
   /**
-   * Paths of the components whose readings of one of its signals the policy wants; of all when absent. The others' are
-   * NaN, and cost neither time nor memory. Training asks once, with the first batch of a run or of a resumed one: the
-   * answer depends on the components alone. It may name others, which count for nothing.
+   * Paths of the components to measure a signal for; all when absent. Readings of the others are NaN, and cost neither
+   * time nor memory. Training asks once, at the first batch of a run or of a resumed one, so the answer may depend only on
+   * the components. Unknown paths are ignored.
    */
   measured?(signal: Signal, components: readonly Component[]): readonly Path[];
   /** The state before the first step. */
   init(components: readonly Component[], run: RunInfo): S;
   /** The state after a look. */
   next(state: S, look: Look): S;
-  /** Paths of the components that are frozen now. Training asks after each look: until the first one everything trains. */
+  /** Paths of the components that are frozen now. Training asks after each look; until the first one everything trains. */
   frozen(state: S): readonly Path[];
   /**
-   * Frozen components that the coming steps measure and do not train: they get a gradient, and the signals that come of
-   * it alone, `gradNorm` and `gradSquare`. None when absent.
+   * Frozen components that the next steps measure without training them: they get a gradient, and the signals that need
+   * nothing else, `gradNorm` and `gradSquare`. None when absent.
    */
   probed?(state: S): readonly Path[];
   /**
-   * Whether training ends now; never when absent. `frozen` is what training freezes: less than this policy where another
-   * one holds it back, more where another one adds to it.
+   * Whether training ends now; never when absent. `frozen` is what training freezes in the end: other policies may reduce
+   * this policy's set or add to it.
    */
   stopped?(state: S, frozen: readonly Path[]): boolean;
   /**
-   * The step whose parameters are the best so far: training keeps a copy of them and ends with it. Null, or absent, to end
-   * with the last.
+   * The step with the best parameters so far: training keeps a copy of them and ends with it. Null, or absent, ends with
+   * the last parameters.
    */
   best?(state: S): number | null;
-  /** Why a component is frozen; null when it is not, or the policy cannot say. */
+  /** Why a component is frozen; null when it is active, or the policy gives no reason. */
   reason?(state: S, path: Path): Reason | null;
 }

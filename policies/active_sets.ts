@@ -1,43 +1,43 @@
 import type { Priced } from "./cost.ts";
 
-/** A set of active components as a list that shares its tail with others. */
+/** The components of a set, as a linked list that shares its tail with other sets. */
 interface Chain {
   readonly path: string;
   readonly rest: Chain | null;
 }
 
-/** A set of active components, what it is worth, and the FLOPs of a step that trains it. */
+/** A set of active components: its worth, and the FLOPs of a step that trains it. */
 export interface ActiveSet {
   readonly cost: number;
-  /** Sum of the worths above 0. */
+  /** Sum of the positive worths. */
   readonly worth: number;
-  /** Sum of those below 0. */
+  /** Sum of the negative worths. */
   readonly lack: number;
   readonly chain: Chain | null;
 }
 
-/** Which sets to look at. */
+/** Which sets to consider. */
 export interface ActiveSetOptions {
-  /** What each component that can be active is worth; what has none stays frozen. */
+  /** The worth of each component that can be active; others stay frozen. */
   readonly worths: { readonly [path: string]: number };
-  /** Paths, of those that can be active, of what is active in every set; none when absent. */
+  /** Paths that are active in every set, among those that can be; none when absent. */
   readonly kept?: readonly string[];
 }
 
-/** Sets that a further component is combined with at most. */
+/** Most sets that a further component is combined with. */
 const LIMIT = 4000;
 
 /**
- * The sets of active components among which the best ones are: for each depth that can be the lowest active one, the one
- * of most worth of each cost. What is worth less than nothing counts as nothing; of sets that are level, the one with the
- * smallest lack.
+ * Lists candidates for the best set of active components: for each depth of the lowest active component, the set worth
+ * most at each cost. Negative worths count as zero; of equal sets, the one with the smallest sum of negative worths is
+ * kept.
  *
- * A dynamic programme over the components from the top down, as in GreenTrainer (arXiv 2309.13192), but over
- * the sets themselves in place of a table of rounded costs: it is exact up to {@link LIMIT} different costs, and above
- * keeps the best of each of as many equal ranges. The cheapest set of all is always among them.
+ * A dynamic programme over the components from the top down, as in GreenTrainer (arXiv 2309.13192), but over the sets
+ * themselves instead of a table of rounded costs. It is exact up to {@link LIMIT} different costs; above that, it keeps
+ * the best set of each of as many equal ranges. The cheapest set is always included.
  *
  * @param prices All components
- * @param options What is worth how much, and what has to be in each set
+ * @param options Worths, and what must be in each set
  * @returns The sets, each with at least one component
  */
 export function activeSets(
@@ -53,11 +53,11 @@ export function activeSets(
   let front: readonly ActiveSet[] = [none], above = 0;
   for (const depth of depths) {
     const level = prices.filter((price) => price.depth === depth);
-    // Sets with nothing of this level, and those with something: the chain costs them differently.
+    // Sets without and with a component of this depth: the chain of gradients costs them differently.
     let without = front, within: readonly ActiveSet[] = [];
     for (const price of level.filter(({ path }) => Object.hasOwn(worths, path))) {
       const worth = worths[price.path], add = (set: ActiveSet) => withOne(set, { price, worth });
-      // What costs nothing saves nothing: it is frozen only where nothing below is active.
+      // A component without cost saves nothing: it is frozen only if nothing below is active.
       const always = price.dW === 0 || must.has(price.path);
       within = bestOfEach([...always ? [] : within, ...within.map(add), ...without.map(add)]);
       if (always) without = [];
@@ -88,7 +88,7 @@ function withOne(
   };
 }
 
-/** By rising cost, the best of each cost; where these are too many, the cheapest, and that of each of as many equal ranges. */
+/** The best set of each cost, by rising cost; if there are too many, the cheapest and the best of each of equal ranges. */
 function bestOfEach(sets: readonly ActiveSet[]): readonly ActiveSet[] {
   const sorted = sets.toSorted((a, b) => a.cost - b.cost || b.worth - a.worth || b.lack - a.lack);
   const distinct = sorted.filter(({ cost }, i) => i === 0 || cost !== sorted[i - 1].cost);

@@ -3,9 +3,9 @@ import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Gives training a grace period: a policy sees only steps above `ceil(alpha * T)`, T the planned steps.
+ * Adds a grace period: the policy sees only steps above `ceil(alpha * T)`, where T is the number of planned steps.
  *
- * What lies in the grace period does not count for patience either.
+ * Steps of the grace period do not count for patience either.
  *
  * @param alpha Share of the planned steps in which nothing freezes, 0 to 1
  * @param policy The policy

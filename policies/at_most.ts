@@ -4,11 +4,11 @@ import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Never freezes more than a share of a model.
+ * Bounds the share of a model that a policy freezes.
  *
- * What the policy froze is taken from the bottom up, by {@link blocksOf} and within a block in the model's order, each
- * component that the share still has room for: low ones save most. So one that freezes below can thaw another above.
- * What adds to a frozen set, as {@link sticky} and {@link closePrefix} do, belongs inside, or it passes the share.
+ * It takes the components the policy froze from the bottom up, by {@link blocksOf} and within a block in the model's
+ * order, as long as they fit; low ones save most. So a new one below can thaw another above. Wrappers that enlarge the
+ * frozen set, such as {@link sticky} and {@link closePrefix}, belong inside.
  *
  * @param share Of the elements of all components, or of their number, 0 to 1
  * @param policy The policy

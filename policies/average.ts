@@ -1,11 +1,11 @@
-/** An exponential average. `total` is the weight of all readings so far: 1, less what is left of the start. */
+/** An exponential average. `total` is the weight of all readings so far; it approaches 1. */
 export type Average = { readonly mean: number; readonly total: number };
 
 /**
- * Takes a reading into an average, corrected for its start as Adam's moments are (arXiv 1412.6980, algorithm 1).
+ * Adds a reading to an average, with the bias correction of Adam's moments (arXiv 1412.6980, algorithm 1).
  *
- * @param average So far; none when absent. With a `total` of 0 the reading takes the place of its mean
- * @param added The reading and its weight, above 0 and at most 1
+ * @param average The average so far; empty when absent. With a `total` of 0 the reading replaces its mean
+ * @param added The reading, and its weight above 0 and at most 1
  * @returns The average
  */
 export function addReading(

@@ -2,27 +2,28 @@ import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 import { labelOfThreshold, type Threshold, thresholdsOf } from "./threshold.ts";
 
-/** What a reading is divided by: nothing, the elements of its component, or these times the learning rate. */
+/** What a reading is divided by: nothing, the number of elements, or that times the learning rate. */
 export type Normalise = "none" | "size" | "lr*size";
 
 /** Options of {@link below}. */
 export interface BelowOptions {
   /**
-   * `"none"` when absent: the published thresholds are meant for plain sums. `"lr*size"` takes the learning-rate
-   * schedule and the element count out of `weightDelta`, which under Adam measures little else.
+   * `"none"` when absent, as published thresholds are for plain sums. `"lr*size"` removes the learning rate and the number
+   * of elements from `weightDelta`, which under Adam measures little else.
    */
   readonly normalise?: Normalise;
 }
 
 /**
- * Freezes each component whose reading of the last step lies below a threshold.
+ * Freezes each component whose reading of the last step is below a threshold.
  *
- * It has no memory. A reading that is absent (NaN) is never below, and a frozen component is not measured: it
- * thaws at the next look, to be measured again. Wrap it in {@link sticky} to freeze for good.
+ * It has no memory. An absent reading (NaN) is never below. A frozen component is not measured, so it thaws at the next
+ * look and is measured again; wrap the policy in {@link sticky} to freeze for good. Cost: one sum per component and
+ * step.
  *
  * @param signal What to measure
- * @param tau Threshold, above 0, in units of the signal after normalisation; one for all, or one for each kind of
- * components
+ * @param tau Threshold, above 0, in units of the signal after normalisation; one for all components, or one for
+ * each kind
  * @param options Normalisation
  * @returns The policy; its `init` throws a RangeError when a component has no threshold, or a selector no component
  * @throws {RangeError} When `tau` is not a number above 0; during training, when `"lr*size"` meets an optimizer
@@ -42,7 +43,7 @@ export interface BelowOptions {
  * assertEquals(policy.name, "below(gradNorm/size, 0.5)");
  * ```
  *
- * @example One for each kind: the first that matches counts
+ * @example One for each kind: the first match counts
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { below } from "@firn/train/policies";
@@ -95,10 +96,10 @@ export function below(signal: Signal, tau: Threshold, options: BelowOptions = {}
   });
 }
 
-/** What each frozen component was compared by, and with. */
+/** The reading and the threshold of each frozen component. */
 type Readings = { readonly [path: string]: { readonly value: number; readonly limit: number } };
 
-/** How a normalised signal prints in the name of a policy. */
+/** The name of a normalised signal. */
 export function readingLabel(signal: Signal, normalise: Normalise = "none"): string {
   return signal + { none: "", size: "/size", "lr*size": "/(lr*size)" }[normalise];
 }

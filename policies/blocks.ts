@@ -2,20 +2,20 @@ import type { Component } from "../core/policy.ts";
 
 /** Paths of a model's components from the bottom, where the input enters, to the top. */
 export type Blocks = {
-  /** What lies below the layers, such as an embedding. */
+  /** Components below the layers, such as an embedding. */
   readonly below: readonly string[];
-  /** One list a layer, the lowest first; one list a component when none belongs to a layer. */
+  /** One list per layer, the lowest first; one list per component when none belongs to a layer. */
   readonly layers: readonly (readonly string[])[];
-  /** What lies above the layers, such as a last norm and a head. */
+  /** Components above the layers, such as a last norm and a head. */
   readonly above: readonly string[];
 };
 
 /**
  * Sorts components into blocks, bottom up.
  *
- * Of the components outside the layers, the embeddings and those before the first that has a layer lie below, the
- * others above: components come in the order of the model's parameters, which is that of its forward pass. Stacks
- * whose layers share numbers count as one stack. An embedding that is also the head is one component and lies below.
+ * Of the components outside the layers, embeddings and those before the first layer lie below, the others above:
+ * components come in the order of the model's parameters, which is that of its forward pass. Stacks whose layers share
+ * numbers count as one stack. An embedding that is also the head is one component and lies below.
  *
  * @param components All components, in the model's order
  * @returns The blocks, JSON

@@ -4,16 +4,17 @@ import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Grows the frozen set of a policy to a whole prefix of the model, below which nothing trains.
+ * Grows the frozen set of a policy to whole layers from the bottom, so that the gradients of inputs are saved as well.
  *
- * A frozen matrix saves the gradient of its weight; that of its input is saved only where everything below is frozen
- * as well, embedding and norms included, and policies leave those active or scatter. The prefix is the longest run of
- * blocks from the lowest layer up, each with at least a share of its elements frozen by the policy: all of these
- * freeze, and what lies below the layers with them. Outside of the prefix the policy's set stays as it is. Blocks are
- * those of {@link blocksOf}, with what lies above the layers last; an embedding that is also the head lies below.
+ * A frozen matrix saves only the gradient of its weight; that of its input is saved when everything below is frozen
+ * too, embedding and norms included. The prefix is the longest run of blocks from the lowest layer up of which the
+ * policy froze at least a share of the elements. All of these blocks freeze, and what lies below the layers with them;
+ * elsewhere the policy's set is unchanged. Blocks are those of {@link blocksOf}, with what lies above the layers last;
+ * an embedding that is also the head lies below. When: with `cachePrefix: true`, or around a policy that freezes
+ * matrices only.
  *
  * @param policy The policy
- * @param options `share` of the elements of a block, above 0 and at most 1; 0.9 when absent: all but norms and the like
+ * @param options `share` of the elements of a block, above 0 and at most 1; 0.9 when absent: all but norms and biases
  * @returns The policy that freezes as much, or more
  * @throws {RangeError} When `share` is not above 0 and at most 1
  *
@@ -80,7 +81,7 @@ function sizeOf(block: Block): number {
   return block.reduce((sum, { size }) => sum + size, 0);
 }
 
-/** Elements of the components of a block that are frozen. */
+/** Elements of the frozen components of a block. */
 function frozenSize(block: Block, frozen: readonly string[]): number {
   return sizeOf(block.filter(({ path }) => frozen.includes(path)));
 }

@@ -3,9 +3,9 @@ import { definePolicy } from "./define_policy.ts";
 import { measuredPaths } from "./measured_paths.ts";
 
 /**
- * Freezes what at least one of some policies freezes.
+ * Freezes what at least one of several policies freezes.
  *
- * Training ends when one of them ends it. Of several best steps, and of several reasons, the first policy's count.
+ * Training ends when one of them ends it. If several name a best step or a reason, the first counts.
  *
  * @param policies One policy or more
  * @returns Their union
@@ -33,9 +33,9 @@ export function anyOf(...policies: readonly FreezePolicy[]): FreezePolicy {
 }
 
 /**
- * Freezes what all of some policies freeze.
+ * Freezes what all of several policies freeze.
  *
- * Training ends when all of them end it. Of several best steps, and of several reasons, the first policy's count.
+ * Training ends when all of them end it. If several name a best step or a reason, the first counts.
  *
  * @param policies One policy or more
  * @returns Their intersection
@@ -103,7 +103,7 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
   });
 }
 
-/** What the first policy that has something has. */
+/** The first answer that is not null. */
 function firstOf<T>(
   policies: readonly FreezePolicy[],
   ask: (policy: FreezePolicy, i: number) => T | null,

@@ -1,10 +1,10 @@
 import type { Component, ComponentCost } from "../core/policy.ts";
 
-/** A component as the model of costs sees it. */
+/** The cost of a component, with its path. */
 export type Priced = { readonly path: string } & ComponentCost;
 
 /**
- * What components cost, as JSON.
+ * Lists the costs of components.
  *
  * @param components All components
  * @returns Path and cost of each
@@ -22,9 +22,9 @@ export function pricesOf(components: readonly Component[]): readonly Priced[] {
 /**
  * Floating-point operations of a step in which some components are frozen, by the model of {@link ComponentCost}.
  *
- * The sum of `forward` of all components, `dW` of the active ones, and `dX` of those above the lowest active one, by
- * `depth`: a gradient goes down to that one and no further. With nothing active it is the forward pass alone. What
- * belongs to no component, such as the update of weights, is not counted.
+ * It is the sum of `forward` of all components, `dW` of the active ones, and `dX` of those above the lowest active one
+ * (by `depth`), where the chain of gradients ends. With nothing active it is the forward pass alone. Work of no
+ * component, such as weight updates, is not counted.
  *
  * @param components All components
  * @param frozen Paths of those that are frozen
@@ -52,7 +52,7 @@ export function stepCost(components: readonly Component[], frozen: readonly stri
   return costOf(pricesOf(components), (path) => !names.has(path));
 }
 
-/** As {@link stepCost}, of priced components. */
+/** {@link stepCost} for listed costs. */
 export function costOf(prices: readonly Priced[], active: (path: string) => boolean): number {
   const lowest = Math.min(...prices.filter(({ path }) => active(path)).map(({ depth }) => depth));
   return prices.reduce(

@@ -5,64 +5,60 @@ import { definePolicy } from "./define_policy.ts";
 import type { AdamDecays } from "./moments.ts";
 import { shareOf } from "./share_of.ts";
 
-/** Options of {@link costAware}: one of `targetSpeedup` and `maxSaving`, when it decides, and what it goes by. */
+/** Options of {@link costAware}. Exactly one of `targetSpeedup` and `maxSaving` is needed. */
 export interface CostAwareOptions extends AdamDecays {
-  /** From the last decision on a step costs at most the FLOPs of one in which everything trains, divided by this; above 1. */
+  /** FLOPs of a full step over those of a step after the last decision, at least; above 1. */
   readonly targetSpeedup?: number;
-  /** Freezes what does not pay, and takes away at most this share of the FLOPs of a step; above 0 and below 1. */
+  /** Most FLOPs to save, as a share of those of a full step; above 0 and below 1. */
   readonly maxSaving?: number;
-  /** Share of the planned steps after which the first decision falls, 0 to 1; 0.25 when absent. */
+  /** Share of the planned steps before the first decision, 0 to 1; 0.25 when absent. */
   readonly alpha?: number;
-  /** Steps from one decision to the next, and from the last to the end, at least; a quarter of those planned when absent. */
+  /** Steps between decisions, and at least as many after the last; a quarter of the planned steps when absent. */
   readonly every?: number;
   /**
-   * What a component is worth: the `gain` that is not noise in its gradient, from Adam's moments, or the signal `benefit`,
-   * for any optimizer, which counts noise as well; `gain` when absent.
+   * The worth of a component: `gain`, from Adam's moments and without noise, or the signal `benefit`, for any optimizer and
+   * with noise; `gain` when absent.
    */
   readonly worth?: "gain" | "benefit";
   /** Weight of the newest reading in the running average, above 0 and at most 1; 0.05 when absent. */
   readonly weight?: number;
   /**
-   * What is frozen thaws where it is worth this many times what freezes in its place, 1 or more; never when absent. What is
-   * worth nothing stays frozen.
+   * A frozen component thaws when its worth is this many times that of what freezes instead, 1 or more; never when absent.
+   * A component without worth stays frozen.
    */
   readonly thaw?: number;
-  /** With `thaw`, share by which the remembered worth of a frozen component grows at a decision, 0 or more; 0.1 when absent. */
+  /** With `thaw`: growth of the remembered worth of a frozen component per decision, 0 or more; 0.1 when absent. */
   readonly curiosity?: number;
 }
 
 /**
- * Trains the components that lower the loss most for what they cost, the chain of gradients down to them included.
+ * Trains the components that lower the loss most for their cost, the chain of gradients down to them included.
  *
- * After a grace period, `alpha`, it chooses among all sets of active components, by {@link stepCost}, and again every so
- * many steps. With `targetSpeedup`: of the sets that cost little enough the one that is worth most, and of those that are
- * worth as much the one that costs most. So the speed-up is at least as great as wanted, and greater only where sets
- * between are worth less or there are none: one wide layer at the bottom can be all that makes a step cheap enough. With
- * `maxSaving`: the set that is worth most a FLOP of the step, among those that save no more. Low components have to be
- * worth the `dX` of all that lies above.
+ * When: a budget is given, a speed-up or a share of FLOPs to save. Cost: two sums per component and step (one with
+ * `worth: "benefit"`), no probe steps.
  *
- * With `targetSpeedup` the FLOPs to save grow in equal parts from decision to decision: what matters least freezes first,
- * and most of it when the learning rate has fallen. Each decision chooses the set for the whole budget, as worths are then,
- * and freezes of what is not in it a part that saves as much as is due and is worth least. So no part stands in the way of
- * the next, and what is not frozen yet can still be chosen otherwise. What cannot be parted freezes with the first part.
+ * **Decisions.** After the grace period `alpha`, and then every so many steps, it compares all sets of active
+ * components by {@link stepCost}. With `targetSpeedup` it takes, among the sets that are cheap enough, the one worth
+ * most, and of equals the costlier. So the speed-up is at least the target; it is larger only if no set in between is
+ * worth more, as when one wide layer at the bottom must go. With `maxSaving` it takes the set worth most per FLOP among
+ * those that save no more.
  *
- * A change of the frozen set costs time, and what thaws begins with empty moments. So decisions are few, none falls so
- * late that its set would train for less than `every` steps, and what is frozen stays frozen. With `thaw` it can come back:
- * where its worth, remembered from before, outweighs by that factor what would freeze in its place. What is remembered
- * grows by `curiosity` until it is worth another try; the first reading then takes its place. There are no probe steps: a
- * probe of a low component would cost the chain of gradients that its freezing saves.
+ * **Steps towards the budget.** With `targetSpeedup` the FLOPs to save grow in equal parts from decision to decision,
+ * so the least useful components freeze first and most freeze when the learning rate is low. Each decision chooses the
+ * set for the whole budget, and freezes a part of what is outside that set: enough for the saving due, and worth least.
  *
- * Worth is a running average, divided by the learning rate, so that what was measured early compares with what is measured
- * now. A `gain` is how much the step lowers the loss to first order by what is not noise in the gradient: of the noise
- * that a small batch is full of, `benefit` counts most, in large matrices above all. A gain takes Adam or AdamW, with
- * these decays, and readings of each step from the first on. Nothing freezes before each component was measured.
+ * **Few changes.** A change of the frozen set costs time, and a thawed component starts with empty moments. So no
+ * decision is so late that its set would train for less than `every` steps, and frozen components stay frozen. With
+ * `thaw` one comes back when its remembered worth exceeds that of what would freeze instead by that factor. Remembered
+ * worths grow by `curiosity` per decision until they are tried again; the first new reading then replaces them.
  *
- * Where steps overshoot, or all is noise, a gain is below 0. It counts as nothing then, so that nothing freezes for that
- * alone; among sets that are level and cost as much, what is furthest below 0 freezes. A reason gives the share that the
- * component had in all worth when it froze, with its sign, out of the sum of absolute values: near 0 it hardly mattered;
- * below 0 its steps went back and forth; far above 0 the budget left no other set.
+ * **Worth.** A running average, divided by the learning rate. A `gain` is the first-order decrease of the loss by the
+ * part of the gradient that is not noise; `benefit` includes the noise of small batches, above all in large matrices. A
+ * gain needs Adam or AdamW with these decays, and readings of every step. Nothing freezes before each component was
+ * measured. A negative gain (overshooting, or all noise) counts as zero; between otherwise equal sets the most negative
+ * freezes. A reason names the component's signed share of all absolute worths when it froze.
  *
- * It reckons with what it is shown. What {@link only} hides stays active and keeps its part of the chain alive.
+ * Components hidden by {@link only} stay active and keep their part of the chain alive.
  *
  * Source: Huang et al., "Towards Green AI in Fine-tuning Large Language Models via Adaptive Backpropagation"
  * (GreenTrainer), arXiv 2309.13192: importance by `g * dW`, a budget of FLOPs, a dynamic programme. Deviations: each
@@ -72,7 +68,7 @@ export interface CostAwareOptions extends AdamDecays {
  *
  * @param options Budget, time, worth
  * @returns The policy; its `init` throws a TypeError when a component has no cost, and a RangeError when no step can be
- * as cheap
+ * that cheap
  * @throws {RangeError} When an option is out of its range
  * @throws {TypeError} When there is not exactly one budget
  *
@@ -138,7 +134,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
   });
 }
 
-/** Fails where an option is out of its range. */
+/** Checks the ranges of options. */
 function check(options: CostAwareOptions): void {
   const { targetSpeedup, maxSaving } = options;
   if ((targetSpeedup === undefined) === (maxSaving === undefined)) {

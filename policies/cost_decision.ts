@@ -32,17 +32,17 @@ type Averages = { readonly [path: string]: Average };
 
 type Followed = { readonly [path: string]: Moments };
 
-/** Frozen components with the share that they had in all worth, of either sign, when they froze. */
+/** Frozen components, each with its signed share of all absolute worths when it froze. */
 type Frozen = { readonly [path: string]: number };
 
-/** The set of most value; of those that are level the one that saves least, and of those the one that lacks least. */
+/** The set of the highest value; of equals the costliest, then the one with the smallest sum of negative worths. */
 function bestOf(sets: readonly ActiveSet[], valueOf: (set: ActiveSet) => number): ActiveSet {
   const better = (a: ActiveSet, b: ActiveSet): number =>
     valueOf(a) - valueOf(b) || a.cost - b.cost || a.lack - b.lack;
   return sets.reduce((a, b) => better(b, a) > 0 ? b : a);
 }
 
-/** The moments after a step. Those of what froze begin anew; a step that measured nothing was skipped. */
+/** The moments after a step. Those of frozen components start anew; a step without readings was skipped. */
 function follow(
   before: Followed,
   { prices, read, beta1, beta2 }: Required<AdamDecays> & {
@@ -122,7 +122,7 @@ function choose(
     const allowed = sets.filter(({ cost }) => full - cost <= shareOf(maxSaving!, full));
     return pathsOf(bestOf(allowed, ({ worth, cost }) => worth / cost));
   }
-  // A quotient, as 33 / 30 is the number 1.1, and 33 / 1.1 not quite 30.
+  // Compare quotients: 33 / 30 equals 1.1 exactly, but 33 / 1.1 is not quite 30.
   const last = bestOf(sets.filter(({ cost }) => full / cost >= targetSpeedup), ({ worth }) => worth);
   if (part === 1) return pathsOf(last);
   const most = Math.max(last.cost, full - part * (full - full / targetSpeedup));

@@ -13,7 +13,7 @@ export interface StepLook {
   /**
    * The reading of a component, by its path.
    *
-   * @returns The reading; NaN when it was not measured, as for a frozen component and for one that no policy wants measured
+   * @returns The reading; NaN when it was not measured
    * @throws {RangeError} When the policy does not declare the signal
    */
   read(signal: Signal, path: string): number;
@@ -25,44 +25,43 @@ export interface StepLook {
 export interface PolicyDefinition<S extends Json> {
   /** Printed in logs; write it as the call that makes the policy. */
   readonly name: string;
-  /** What each step must measure; none when absent. */
+  /** What each step measures; nothing when absent. */
   readonly signals?: readonly Signal[];
   /**
-   * Paths of the components whose readings of one of these signals it wants; of all that it is shown when absent. What is
-   * measured costs time, and `gradDelta` a copy of the gradient.
+   * Paths of the components to measure a signal for; all that it is shown when absent. Measuring costs time, and
+   * `gradDelta` a copy of the gradient.
    */
   readonly measured?: (signal: Signal, components: readonly Component[]) => readonly string[];
-  /** The state before the first step. A record or list of JSON values: it is saved with every checkpoint. */
+  /** The state before the first step. JSON: it is saved with every checkpoint. */
   readonly init: (components: readonly Component[], run: RunInfo) => S;
   /** The state after a step. */
   readonly next: (state: S, now: StepLook) => S;
   /** Paths of the components that are frozen now. */
   readonly frozen: (state: S) => readonly string[];
-  /** Paths that the coming steps measure without training them. Those that are not frozen are left out. */
+  /** Paths that the next steps measure without training them. Active ones are left out. */
   readonly probed?: (state: S) => readonly string[];
-  /** Whether training ends now, by the state and by what training freezes in the end, other policies considered. */
+  /** Whether training ends now; `frozen` is what training freezes in the end, other policies considered. */
   readonly stopped?: (state: S, frozen: readonly string[]) => boolean;
   /** The step whose parameters training ends with; null for the last. */
   readonly best?: (state: S) => number | null;
-  /** Why a component is frozen; null when unknown. It is asked of frozen ones only. */
+  /** Why a component is frozen; null when unknown. Called for frozen components only. */
   readonly reason?: (state: S, path: string) => Reason | null;
 }
 
 /**
- * Makes a freeze policy out of plain functions.
+ * Makes a freeze policy from plain functions.
  *
- * A look may deliver many steps at once. They are folded one by one, oldest first, so a policy decides the same
- * however often training looks; only its action is late.
+ * A look may deliver many steps. They are folded one by one, oldest first, so a policy decides the same however often
+ * training looks; only its effect is late.
  *
- * Everything that `next` and `frozen` need must be in the state, and nothing else may be remembered: after a resume
- * they are called with the saved state, and `init` is not called at all. Components that `init` does not put into
- * the state are unknown later.
+ * Everything that `next` and `frozen` need must be in the state: after a resume they are called with the saved state,
+ * and `init` is not called. Components that `init` does not put into the state are unknown later.
  *
- * TypeScript infers the state from `init`: say `false as boolean` for a flag and `[] as string[]` for an empty list.
- * A named state is a `type`; an `interface` is not accepted as JSON.
+ * TypeScript infers the state from `init`: write `false as boolean` for a flag and `[] as string[]` for an empty list.
+ * A named state must be a `type`; an `interface` is not accepted as JSON.
  *
  * @typeParam S State, inferred from `init`
- * @param definition Name, signals and three functions, or more
+ * @param definition Name, signals, and three functions or more
  * @returns The policy
  *
  * @example Freeze one more layer from the bottom every 200 steps

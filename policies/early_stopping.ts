@@ -3,24 +3,25 @@ import { definePolicy } from "./define_policy.ts";
 
 /** Options of {@link earlyStopping}. */
 export interface EarlyStoppingOptions {
-  /** Validations in a row without an improvement after which training ends, a whole number above 0; 3 when absent. */
+  /** Consecutive validations without an improvement that end training, a whole number above 0; 3 when absent. */
   readonly patience?: number;
-  /** What the validation loss must have fallen by to count as improved, 0 or more; 5e-4 when absent. */
+  /** Decrease of the validation loss that counts as an improvement, 0 or more; 5e-4 when absent. */
   readonly minDelta?: number;
   /** Whether training ends with the parameters of the lowest validation loss, or with the last; true when absent. */
   readonly restoreBest?: boolean;
 }
 
 /**
- * Ends training when the validation loss improves no more: classic early stopping. It freezes nothing.
+ * Early stopping: ends training when the validation loss no longer improves. It freezes nothing.
  *
  * An improvement is a loss more than `minDelta` below that of the last improvement. The best step is the one of the
- * lowest loss, however little lower. Steps without a validation count for nothing. With others by {@link anyOf}.
+ * lowest loss, however little lower. Steps without a validation do not count. Combine it with other policies by {@link
+ * anyOf}. Cost: none beyond the validations.
  *
- * Source: Prechelt, "Early Stopping - But When?", 1998. The defaults are those with which GradES's paper (arXiv
- * 2509.01842) compares, where a validation comes after every 5 % of the steps.
+ * Source: Prechelt, "Early Stopping - But When?", 1998. The defaults are those of the baseline in the GradES
+ * paper (arXiv 2509.01842), which validates after every 5 % of the steps.
  *
- * @param options Patience and what counts as an improvement
+ * @param options Patience, and what counts as an improvement
  * @returns The policy; its `next` throws a TypeError when training has no validation data
  * @throws {RangeError} When an option is out of its range
  *

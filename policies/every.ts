@@ -3,11 +3,11 @@ import { addReasons } from "./frozen_reasons.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Lets a policy change the frozen set only every n steps: at those whose number n divides.
+ * Lets a policy change the frozen set only at steps divisible by n.
  *
- * The policy is shown all steps, so that smoothing and patience within lose nothing; what ends training by the loss is not delayed.
- * Each change costs a new plan and the moments of what thaws; without {@link sticky}, what freezes stays so for n steps
- * before it is measured again.
+ * The policy still sees all steps, so smoothing and patience inside lose nothing, and the end of training is not
+ * delayed. When: changes are frequent; each costs a new plan, and a thawed component its moments. Without {@link
+ * sticky}, a frozen component stays frozen for n steps before it is measured again.
  *
  * @param n Steps, a whole number above 0
  * @param policy The policy

@@ -1,15 +1,15 @@
 import type { FreezePolicy, Json, Reason } from "../core/policy.ts";
 
-/** Frozen components, each with the reason of the moment it froze, or null where the policy could not say. */
+/** Frozen components, each with its reason when it froze; null when the policy gave none. */
 export type FrozenReasons = { readonly [path: string]: Reason | null };
 
 /**
- * What is reasons, and with it what a policy freezes now.
+ * Adds what a policy freezes now, with the reasons that it gives now.
  *
- * @param reasons What is reasons: it keeps its reasons
+ * @param reasons What was frozen before: it keeps its reasons
  * @param policy The policy
  * @param state Its state
- * @returns All of it, the new ones with the reason that they have now
+ * @returns All frozen components with their reasons
  */
 export function addReasons(reasons: FrozenReasons, policy: FreezePolicy, state: Json): FrozenReasons {
   const found = policy.frozen(state).filter((path) => !Object.hasOwn(reasons, path));

@@ -11,36 +11,38 @@ import { untilFrozen } from "./until_frozen.ts";
 /** Options of {@link gradES}. */
 export interface GradESOptions {
   /**
-   * Threshold, above 0; one for all, or one for each kind of components, as published for models of vision and
-   * language: `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric: look at the readings of a
-   * short run first.
+   * Threshold, above 0; one for all components, or one for each kind, as published for vision-language models:
+   * `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric: look at the readings of a short run.
    */
   readonly tau: Threshold;
   /** Share of the planned steps in which nothing freezes; 0.5 when absent. */
   readonly alpha?: number;
   /**
-   * What is measured; `gradNorm` when absent. The paper defines `gradDelta` in equation 1 and `gradNorm` in section
-   * 3.1; the thresholds it publishes were found with `weightDelta`.
+   * The signal; `gradNorm` when absent. The paper defines `gradDelta` in equation 1 and `gradNorm` in section 3.1; its
+   * published thresholds were found with `weightDelta`.
    */
   readonly metric?: Signal;
   /** Consecutive steps below the threshold; 1 when absent, as published. */
   readonly patience?: number;
   /** What readings are divided by; `none` when absent, as published. */
   readonly normalise?: Normalise;
-  /** Which components; {@link layerLinears} when absent, as published. Only these are measured. */
+  /** Which components to measure and freeze; {@link layerLinears} when absent, as published. */
   readonly components?: Selector;
   /**
-   * Whether training ends when all of these components are frozen; true when absent, as published. What they are not,
-   * such as embeddings and norms, then ends with them; false trains it to the planned end.
+   * Whether training ends when all of these components are frozen; true when absent, as published. False trains the
+   * others, such as embeddings and norms, to the planned end.
    */
   readonly stop?: boolean;
 }
 
 /**
- * Freezes each matrix of each layer for good once its gradient has become small, and ends training when all are frozen:
- * GradES.
+ * GradES: freezes each matrix of each layer for good once its gradient is small, and ends training when all are frozen.
  *
- * A composition of policies; its name spells it out, and any part can be exchanged by composing it by hand.
+ * When: a plain run with a threshold from a short trial run. What is not a matrix of a layer (embedding, norms, head)
+ * trains until the end. Cost: one sum per matrix and step; with the metric `gradDelta` a copy of the gradients.
+ *
+ * It is the composition `only(layerLinears, untilFrozen(sticky(after(alpha, patience(k, below(metric, tau))))))`; its
+ * name spells that out, and every part can be exchanged.
  *
  * Source: "GradES: Significantly Faster Training in Transformers with Gradient-Based Early Stopping",
  * arXiv 2509.01842, algorithm 1.
@@ -68,7 +70,7 @@ export function gradES(options: GradESOptions): FreezePolicy {
 }
 
 /**
- * Whether a component is a linear map inside a layer, such as the seven matrices a layer that GradES's paper freezes.
+ * Selects the linear maps inside layers, such as the seven matrices of a Llama layer that the GradES paper freezes.
  *
  * @param component The component
  * @returns False for embeddings, norms, and a head outside the layers

@@ -12,13 +12,11 @@ export interface HysteresisOptions extends BelowOptions {
 }
 
 /**
- * Freezes below one threshold and thaws only at a higher one, so that a reading near a threshold does not do both by
- * turns.
+ * Freezes below one threshold and thaws only above a higher one, so that a reading near a threshold does not toggle.
  *
- * It is a policy over one signal, as {@link below} is, not a wrapper. By itself it never thaws in training: an absent
- * reading changes nothing, and what is frozen is not measured. It thaws under {@link thaw}, whose probes measure frozen
- * components again, for `gradNorm` and `gradSquare`; or within {@link allOf}, where a component that another policy keeps
- * active is measured while it is low.
+ * In training a frozen component has no readings, and an absent reading changes nothing: alone, this policy never
+ * thaws. It thaws under {@link thaw}, whose probes measure frozen components (`gradNorm`, `gradSquare`), or within
+ * {@link allOf}, when another policy keeps the component active. Cost: one sum per component and step.
  *
  * @param signal What to measure
  * @param options Thresholds, in units of the signal after normalisation

@@ -5,8 +5,8 @@ import { wrapPolicy } from "./wrap_policy.ts";
 /**
  * Keeps some components active whatever a policy decides: the last layer, the head.
  *
- * Unlike with {@link except} the policy is shown all components and goes on deciding about these. Put it outside of
- * what adds to a frozen set, as {@link closePrefix} does.
+ * Unlike with {@link except}, the policy sees all components. Put this outside of wrappers that enlarge the frozen set,
+ * such as {@link closePrefix}.
  *
  * @param selector Which components stay active
  * @param policy The policy

@@ -1,11 +1,11 @@
 import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
 
 /**
- * What a policy wants measured of a signal.
+ * Lists the components for which a policy measures a signal.
  *
  * @param policy The policy
- * @param asked The signal, and the components that the policy is shown
- * @returns Paths among these; all of them where the policy does not say, none where it does not declare the signal
+ * @param asked The signal, and the components that the policy sees
+ * @returns Paths among these; all when the policy has no `measured`, none when it does not declare the signal
  */
 export function measuredPaths(
   policy: FreezePolicy,

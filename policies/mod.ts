@@ -1,8 +1,56 @@
 /**
- * Freeze policies: plain functions over plain data that compose.
+ * Freeze policies: plain functions over plain data that decide which components stop training.
  *
- * A policy reads numbers and names components; it never sees a tensor. Compose the ones here, or write one with
- * {@link definePolicy} in about ten lines.
+ * A policy reads numbers and names components; it never sees a tensor. Policies and wrappers nest in each other, as in
+ * `atMost(0.8, closePrefix(smooth(0.1, gradES({ tau: 30 }))))`. {@link definePolicy} makes one of your own in about ten
+ * lines. Nothing is frozen before the first look. The doc of each function names its source, when to use it and what it
+ * costs: `deno doc --filter gradES jsr:@firn/train/policies`.
+ *
+ * | policy | freezes |
+ * | --- | --- |
+ * | `gradES({ tau })` | each matrix of a layer for good, once its gradient is small (GradES) |
+ * | `below(signal, tau)` | what is below a threshold now |
+ * | `hysteresis(signal, { low, high })` | what is below a threshold; thaws only above a higher one |
+ * | `snr()` | each matrix of a layer for good, once its steps are mostly noise; no threshold to tune |
+ * | `costAware({ targetSpeedup })` | what gains least for the FLOPs of training it (after GreenTrainer) |
+ * | `prefix()` | the layers below the first whose gradient still changes (AutoFreeze) |
+ * | `schedule({ first, spacing })` | layer after layer from the bottom, at fixed times (FreezeOut) |
+ * | `rotate({ every, active, order })` | all but a few layers, which take turns (BAdam, LISA) |
+ * | `randomSubset({ share, every, seed })` | a random share, drawn anew every so many steps (TimelyFreeze) |
+ * | `stopAt(step)` | everything, which ends training |
+ * | `earlyStopping({ patience, minDelta })` | nothing; ends training by the validation loss, with the best parameters |
+ *
+ * | wrapper | changes |
+ * | --- | --- |
+ * | `anyOf(...)`, `allOf(...)` | union and intersection of several policies |
+ * | `only(selector, p)`, `except(selector, p)` | which components the policy sees |
+ * | `keepActive(selector, p)` | some components never freeze |
+ * | `after(alpha, p)` | nothing freezes in a grace period |
+ * | `every(n, p)` | the frozen set changes only every n steps |
+ * | `smooth(weight, p)` | the policy sees averages |
+ * | `patience(k, p)` | a component freezes after k steps in a row |
+ * | `sticky(p)` | nothing thaws |
+ * | `thaw(p, { count, every, wake, drop })` | what grows in probes thaws (after APF, Egeria) |
+ * | `untilFrozen(p)` | training ends when everything that the policy sees is frozen |
+ * | `closePrefix(p)` | the frozen set grows to whole layers from the bottom |
+ * | `atMost(share, p)` | no more than a share of the model freezes |
+ *
+ * A policy declares its `signals`: `gradNorm`, `gradSquare`, `gradDelta`, `weightDelta`, `benefit`, and the sums of Adam's
+ * moments. With `measured` it names the components to measure them for; nothing else is measured. It may also measure
+ * frozen components (`probed`), end training (`stopped`), name the step to end with (`best`), and say why a component is
+ * frozen (`reason`).
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { atMost, closePrefix, gradES } from "@firn/train/policies";
+ *
+ * const policy = atMost(0.8, closePrefix(gradES({ tau: 30 })));
+ * assertEquals(
+ *   policy.name,
+ *   "atMost(0.8 of elements, closePrefix(only(layerLinears, untilFrozen(sticky(after(0.5, below(gradNorm, 30))))), 0.9))",
+ * );
+ * ```
  *
  * @module
  */

@@ -6,23 +6,23 @@ export interface AdamDecays {
   readonly beta2?: number;
 }
 
-/** Sums over a component's elements, followed since its moments began. */
+/** Sums over the elements of a component since its moments began. */
 export type Moments = {
   /** Updates so far. */
   readonly steps: number;
   /** `sum v` after the last one. */
   readonly second: number;
-  /** `sum q`: q is an average of `g^2` that remembers as long as the square of the first moment does. */
+  /** `sum q`, where q is an average of `g^2` that decays as the square of the first moment does. */
   readonly square: number;
 };
 
-/** `sum m^2 / sum q` of pure noise, and what noise of the size 1 leaves in the square of the first moment. */
+/** The value of `sum m^2 / sum q` for pure noise. */
 export function noiseShare(beta1: number): number {
   return (1 - beta1) / (1 + beta1);
 }
 
 /**
- * `sum q` after a step: `sum g^2` of the step is found as the difference of two sums of v.
+ * Updates `sum q` by a step; `sum g^2` of the step is the difference of two sums of v.
  *
  * @param before `second` and `square` of the step before
  * @param now `second` of this step, and the decays
@@ -37,18 +37,18 @@ export function nextSquare(
 }
 
 /**
- * How much a step of Adam lowers the loss by what is not noise in a component's gradient, to first order and divided by
- * the learning rate.
+ * First-order decrease of the loss by a step of Adam, divided by the learning rate, counting only what is not noise in
+ * a component's gradient.
  *
- * With a mean gradient s and variance o^2 of an element, constant so far, `m^2` is on average
- * `(1-b1^t)^2 s^2 + r0 (1-b1^2t) o^2` and q is `(1-b1^2t) (s^2 + o^2)`, where r0 is {@link noiseShare}. So
- * `sum m^2 - r0 sum q` is `sum s^2` times what is known of the step's number. A step moves an element by `m / sqrt(v)`: of
- * that, `s^2 / sqrt(v)` is gained. v is taken alike for all elements.
+ * For an element with mean gradient s and variance o^2, both constant so far, `m^2` is on average `(1-b1^t)^2 s^2 + r0
+ * (1-b1^2t) o^2`, and q is `(1-b1^2t) (s^2 + o^2)`, where r0 is {@link noiseShare}. So `sum m^2 - r0 sum q` is `sum
+ * s^2` times a known factor of the step. A step moves an element by `m / sqrt(v)` and gains `s^2 / sqrt(v)`. v is
+ * assumed equal for all elements.
  *
  * @param moments After the step
  * @param now `sum m^2` of the step, elements, and the decays
- * @returns The gain, about 0 of either sign for pure noise; NaN while the first moment is not older than what it remembers,
- * and where the gradient has fallen so far below v that float32 does not tell it
+ * @returns The gain, about 0 of either sign for pure noise; NaN while the moments are too young, and when the gradient is so
+ * far below v that float32 cannot resolve it
  */
 export function expectedGain(
   { steps, second, square }: Moments,

@@ -4,11 +4,11 @@ import { wrapPolicy } from "./wrap_policy.ts";
 /**
  * Freezes a component when a policy has wanted it frozen for k steps in a row.
  *
- * One step without it starts the count again, and so does a step at which it was not measured.
+ * A step at which the policy does not want it, or at which it was not measured, starts the count again.
  *
  * @param k Consecutive steps, a whole number above 0
  * @param policy The policy
- * @returns The patient policy
+ * @returns The policy that waits
  * @throws {RangeError} When `k` is not a whole number above 0
  *
  * @example

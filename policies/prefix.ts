@@ -4,24 +4,26 @@ import { definePolicy } from "./define_policy.ts";
 
 /** Options of {@link prefix}. */
 export interface PrefixOptions {
-  /** Intervals of equal length in the planned steps, each of which ends in a decision; 10 when absent, as published. */
+  /** Number of intervals in the planned steps, each ending in a decision; 10 when absent, as published. */
   readonly intervals?: number;
-  /** A layer whose change lies below this percentile has converged, 0 to 100; 50 when absent, as published. */
+  /** A layer whose change is below this percentile has converged, 0 to 100; 50 when absent, as published. */
   readonly percentile?: number;
 }
 
 /**
- * Freezes the layers below the first whose gradient still changes, interval by interval: AutoFreeze.
+ * AutoFreeze: freezes the layers below the first one whose gradient still changes, interval by interval.
  *
- * At the end of an interval the gradient of each layer that is not frozen is compared with that of the interval before,
- * `|before - now| / before`. Layers freeze from the bottom up to the first whose change is not below the percentile of
- * all these changes, for good, and what lies below the layers with the lowest. What lies above them, and the layer
- * that changes most, never freeze. A layer without readings in either interval ends the prefix.
+ * When: fine-tuning, where low layers settle first; a frozen prefix also saves the gradients of inputs. Cost: one sum
+ * per component of a layer and step.
+ *
+ * At the end of an interval it compares the gradient of each active layer with that of the interval before, `|before -
+ * now| / before`. From the bottom up, layers whose change is below the percentile of all these changes freeze for good,
+ * and with the lowest layer whatever lies below the layers. What lies above the layers, and the layer that changes
+ * most, never freeze. A layer without readings in either interval ends the prefix.
  *
  * Source: Liu et al., "AutoFreeze: Automatically Freezing Model Blocks to Accelerate Fine-tuning", arXiv 2102.01386,
  * and its code. Deviations: a layer's gradient is the sum over its components of the mean of `gradNorm` over the
- * steps of the interval, where the paper takes the norm of the summed gradient, which would need memory of its size; no
- * cache of activations.
+ * steps of the interval, where the paper takes the norm of the summed gradient, which needs a copy of the gradient.
  *
  * @param options Intervals and percentile
  * @returns The policy
@@ -94,12 +96,12 @@ export function prefix(options: PrefixOptions = {}): FreezePolicy {
   });
 }
 
-/** The change of each frozen layer and the percentile that it lay below, from the bottom. */
+/** The change of each frozen layer and the limit it was below, from the bottom. */
 type Passed = readonly { readonly change: number | null; readonly limit: number }[];
 
 type Sums = { readonly [path: string]: { readonly sum: number; readonly count: number } };
 
-/** The sum of what the components of a layer had on average; null when none was measured. */
+/** The sum of the mean readings of a layer's components; null when none was measured. */
 function meanOf(paths: readonly string[], sums: Sums): number | null {
   const own = paths.flatMap((path) => sums[path] ?? []);
   return own.length === 0 ? null : own.reduce((total, { sum, count }) => total + sum / count, 0);

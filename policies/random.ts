@@ -1,13 +1,13 @@
-/** Which of many independent orders. */
+/** Identifies one of many independent orders. */
 export interface Draw {
-  /** Whole number, of which the lower 32 bits count. */
+  /** A whole number; only its lower 32 bits matter. */
   readonly seed: number;
   /** Number of the draw. */
   readonly draw: number;
 }
 
 /**
- * A random order of 0 to count - 1 that depends on seed and draw alone: nothing is remembered between draws.
+ * A random order of 0 to count - 1 that depends only on seed and draw, without any state.
  *
  * Sorts by a hash of seed, draw and index, mixed by the finalizer of MurmurHash3 (Appleby, public domain).
  *

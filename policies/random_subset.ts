@@ -5,23 +5,23 @@ import { checkSeed, randomOrder } from "./random.ts";
 
 /** Options of {@link randomSubset}. */
 export interface RandomSubsetOptions {
-  /** Share of the components that are frozen, 0 to 1; their number is rounded down. */
+  /** Share of the components to freeze, 0 to 1; the number is rounded down. */
   readonly share: number;
   /** Steps from one draw to the next, a whole number above 0. */
   readonly every: number;
-  /** A whole number; 0 when absent. The same seed gives the same sets, whenever training looks or resumes. */
+  /** A whole number; 0 when absent. The same seed gives the same sets, however often training looks or resumes. */
   readonly seed?: number;
 }
 
 /**
- * Freezes a random share of the components, drawn anew every n steps: so all train, but not at once.
+ * Freezes a random share of the components, drawn anew every n steps, so that all train but not at once.
  *
- * It measures nothing, and is what a policy that measures has to be better than. Training acts at looks: let `every`
- * be a multiple of the steps between them, or draws are passed over; until the first look everything trains. What thaws
- * starts with empty moments.
+ * When: as the baseline that a measuring policy has to beat. Cost: none, it measures nothing; thawed components start
+ * with empty moments. Training acts at looks: let `every` be a multiple of `lookEvery`. Until the first look everything
+ * trains.
  *
  * Source: Cho et al., "TimelyFreeze: Adaptive Parameter Freezing Mechanism for Pipeline Parallelism", arXiv 2602.05754.
- * Deviation: the share is given, and one for all; there it is found for each stage of a pipeline by a linear programme.
+ * Deviation: one given share for all components; the paper finds one per pipeline stage by a linear programme.
  *
  * @param options Share, time and seed
  * @returns The policy

@@ -11,26 +11,29 @@ export interface RotateOptions {
   /** Blocks active at a time, a whole number above 0; 1 when absent. */
   readonly active?: number;
   /**
-   * Which come next; `up` when absent. In turn from the bottom or the top (`up`, `down`), in turn in an order shuffled
-   * anew each time all had theirs (`shuffled`: BAdam), or drawn without regard to earlier turns (`random`: LISA).
+   * The order of turns; `up` when absent: from the bottom (`up`) or the top (`down`), in an order shuffled anew each round
+   * (`shuffled`: BAdam), or drawn independently for every turn (`random`: LISA).
    */
   readonly order?: "up" | "down" | "shuffled" | "random";
   /** A whole number, for `shuffled` and `random`; 0 when absent. */
   readonly seed?: number;
-  /** Components that are active all the time and belong to no block; none when absent. */
+  /** Components that are always active and belong to no block; none when absent. */
   readonly always?: Selector;
 }
 
 /**
- * Trains a few blocks at a time and freezes the others, block after block: BAdam and LISA.
+ * BAdam and LISA: trains a few blocks at a time, in turn, and freezes the others.
  *
- * A block is a layer; what lies below the layers is one block and what lies above them another, by {@link blocksOf}. If
- * `active` does not divide their number, the last turn of a round has fewer. Training acts at looks: let `every` be a
- * multiple of the steps between them, or turns are cut short; until the first look everything trains.
+ * When: memory for the optimizer's state is short, or each step must be cheap. Cost: none, it measures nothing; a
+ * thawed block starts with empty moments.
+ *
+ * A block is a layer; what lies below the layers is one block, what lies above another, by {@link blocksOf}. If
+ * `active` does not divide the number of blocks, the last turn of a round has fewer. Training acts at looks: let
+ * `every` be a multiple of `lookEvery`. Until the first look everything trains.
  *
  * Sources: Luo et al., "BAdam", arXiv 2404.02827: `{ every, order: "shuffled" }`. Pan et al., "LISA",
- * arXiv 2403.17919: `{ every, active, order: "random", always: (c) => c.layer === null }`. What
- * thaws starts with empty moments, as in BAdam, and a short warm-up, as in neither.
+ * arXiv 2403.17919: `{ every, active, order: "random", always: (c) => c.layer === null }`. Thawed
+ * components start with empty moments, as in BAdam, and a short warm-up, as in neither.
  *
  * @param options Turns, order, seed
  * @returns The policy; its `init` throws a RangeError when the model has fewer blocks than `active`

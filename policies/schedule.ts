@@ -5,22 +5,25 @@ import { shareOf } from "./share_of.ts";
 
 /** Options of {@link schedule}. */
 export interface ScheduleOptions {
-  /** t_0, share of the planned steps after which the lowest layer freezes, 0 to 1; before it is cubed if it is. */
+  /** t_0: share of the planned steps after which the lowest layer freezes, 0 to 1, before cubing. */
   readonly first: number;
-  /** How the other layers follow; `linear` when absent. `cubic` cubes all shares: the lower layers freeze sooner. */
+  /** Spacing of the other layers; `linear` when absent. `cubic` cubes all shares, so that lower layers freeze sooner. */
   readonly spacing?: "linear" | "cubic";
 }
 
 /**
- * Freezes layer after layer from the bottom at fixed times, whatever the gradients are: FreezeOut.
+ * FreezeOut: freezes layer after layer from the bottom at fixed times.
  *
- * Layer i of L trains for a share `t_i = first + (1 - first) i / L` of the planned steps, or for the cube of it. What
- * lies below the layers freezes with the lowest; what lies above them counts as layer L and trains to the end, as does
- * the top layer (i / (L - 1)) where nothing lies above. {@link blocksOf} says what lies where.
+ * When: a baseline, or a budget that must be known in advance. Cost: none, it measures nothing.
+ *
+ * Layer i of L trains for a share `t_i = first + (1 - first) i / L` of the planned steps, or for the cube of that
+ * share. What lies below the layers freezes with the lowest layer. What lies above counts as layer L and trains to the
+ * end; if nothing lies above, the top layer trains to the end, and L becomes L - 1. {@link blocksOf} says what lies
+ * where.
  *
  * Source: Brock et al., "FreezeOut: Accelerate Training by Progressively Freezing Layers", arXiv 1706.04983, and its
- * code, whose default is 0.8 cubic. Deviation: only freezing is taken over, not that each layer's learning rate is
- * annealed to zero by the time it freezes, and scaled.
+ * code, whose default is 0.8 cubic. Deviation: the learning rates of layers are neither annealed to zero before
+ * they freeze nor scaled.
  *
  * @param options Times
  * @returns The policy

@@ -4,7 +4,7 @@ import { labelOf, select, type Selector } from "./selector.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Shows a policy only some components; the others stay active, and are not measured for it.
+ * Shows a policy only some components. The others stay active and are not measured for it.
  *
  * @param selector Which components
  * @param policy The policy
@@ -31,7 +31,7 @@ export function only(selector: Selector, policy: FreezePolicy): FreezePolicy {
 }
 
 /**
- * Hides some components from a policy; these stay active, and are not measured for it.
+ * Hides some components from a policy. They stay active and are not measured for it.
  *
  * @param selector Which components
  * @param policy The policy

@@ -1,23 +1,23 @@
 import type { Component } from "../core/policy.ts";
 
 /**
- * Which components: a predicate, or a glob over whole paths in which `*` stands for any characters, dots included,
- * as in `"layers.3.*"`.
+ * Selects components: a predicate, or a glob over whole paths in which `*` matches any characters, dots included, as in
+ * `"layers.3.*"`.
  */
 export type Selector = string | ((component: Component) => boolean);
 
-/** How a selector prints in the name of a policy: the glob, or the name of the predicate. */
+/** The label of a selector in the name of a policy: the glob, or the name of the predicate. */
 export function labelOf(selector: Selector): string {
   return typeof selector === "string" ? selector : selector.name || "predicate";
 }
 
 /**
- * The components that a selector names.
+ * Lists the components that a selector matches.
  *
  * @param selector Which components
  * @param components All components
- * @returns Paths of those it names
- * @throws {RangeError} When it names none: a glob that matches nothing is a mistake in writing
+ * @returns Paths of those that match
+ * @throws {RangeError} When none matches, as that is a typing error
  */
 export function select(selector: Selector, components: readonly Component[]): readonly string[] {
   const found = components.filter(typeof selector === "string" ? glob(selector) : selector);

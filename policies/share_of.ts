@@ -1,4 +1,4 @@
-/** A share of a count, in decimal arithmetic: in binary 0.55 * 100 lies just above 55, and its ceiling would be 56. */
+/** A share of a count, rounded to 12 digits: 0.55 * 100 is just above 55 in binary, and its ceiling would be 56. */
 export function shareOf(share: number, count: number): number {
   return Number((share * count).toPrecision(12));
 }

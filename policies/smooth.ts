@@ -3,13 +3,13 @@ import { addReading, type Average } from "./average.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Shows a policy exponential averages in place of readings, which batch noise makes jump.
+ * Shows a policy exponential averages instead of readings, which are noisy from batch to batch.
  *
- * Every measured step counts, however many a look brings. The average is corrected for its start, as Adam's moments
- * are (arXiv 1412.6980, algorithm 1): the first reading is its own average. A reading that is absent stays absent for
- * the policy and leaves the average as it is, to go on with when the component is measured again.
+ * Every measured step counts, however many a look delivers. The average is bias-corrected as Adam's moments are (arXiv
+ * 1412.6980, algorithm 1): the first reading is its own average. An absent reading stays absent for the policy and
+ * leaves the average unchanged.
  *
- * @param weight Weight of a new reading, above 0 and at most 1, which changes nothing; 0.1 averages about 10 steps
+ * @param weight Weight of a new reading, above 0 and at most 1 (no smoothing); 0.1 averages about 10 steps
  * @param policy The policy
  * @returns The policy that sees averages
  * @throws {RangeError} When `weight` is not above 0 and at most 1

@@ -8,17 +8,16 @@ import { only } from "./select.ts";
 import type { Selector } from "./selector.ts";
 import { untilFrozen } from "./until_frozen.ts";
 
-/** The highest share that a ratio is told of: what falls without noise has one above 1. */
+/** Upper bound of the share: gradients that fall without noise would exceed 1. */
 const HIGHEST_SHARE = 0.99;
 
 /**
- * Signal-to-noise ratio of a component's gradient: the mean square of the elements' means over their mean variance.
+ * Signal-to-noise ratio of a component's gradient: the squared means of the elements over their variances, both summed.
  *
- * With `R = sum m^2 / sum q`, q an average of `g^2` that remembers as long as `m^2` does, with the decay `b1^2`, and
- * its value for pure noise, `r0 = (1-b1)/(1+b1)`, it is `(R - r0) / (1 - R)`. Of noise `R` is `r0` at every step, also
- * at the first ones and while the noise grows or fades: both weigh the same gradients alike. Adam's own v, which
- * remembers a hundred times longer, would take a gradient that fades for noise. Learning rate, layer size and a constant
- * factor of clipping cancel.
+ * With `R = sum m^2 / sum q`, where q is an average of `g^2` with the decay `b1^2`, and `r0 = (1-b1)/(1+b1)`, the value
+ * of R for pure noise, the ratio is `(R - r0) / (1 - R)`. q remembers as long as `m^2` does, so R is `r0` for noise at
+ * every step, even while the noise grows or fades. Adam's v remembers a hundred times longer and would mistake a fading
+ * gradient for noise. Learning rate, layer size and a constant factor of clipping cancel.
  *
  * Source: Mahsereci et al., "Early Stopping without a Validation Set", arXiv 1703.09580 (the criterion by evidence), here
  * with averages over steps in place of the batch's own variance.
@@ -47,59 +46,55 @@ export function signalToNoise(
 
 /** Options of {@link snr}. */
 export interface SnrOptions {
-  /** Share of its own highest benefit below which a component's steps gain too little; 0.1 when absent. */
+  /** A component's benefit is small below this share of its own highest value; 0.1 when absent. */
   readonly share?: number;
   /**
-   * Share of the loss that what is frozen could still change in the steps that are left, to first order and as if nothing
-   * cancelled; 0.5 when absent.
+   * Most of the loss that frozen components could still change in the remaining steps, to first order and without
+   * cancellation, as a share; 0.5 when absent.
    */
   readonly left?: number;
   /**
-   * Share of the planned steps over which readings are averaged, for half of which a component must be noisy, and from
-   * one decision to the next: a change of the frozen set has its price; 0.05 when absent.
+   * Share of the planned steps over which readings are averaged, and between decisions; a component must be noisy for
+   * half of it; 0.05 when absent.
    */
   readonly window?: number;
   /** Share of the planned steps in which nothing freezes; 0.25 when absent. */
   readonly alpha?: number;
-  /** Share of the planned steps that count for nothing, the steep start of training; 0.1 when absent. */
+  /** Share of the planned steps to ignore, the steep start of training; 0.1 when absent. */
   readonly watch?: number;
   /** Decay of the optimizer's first moment; 0.9 when absent. */
   readonly beta1?: number;
   /** Decay of the optimizer's second moment; 0.999 when absent. */
   readonly beta2?: number;
-  /** Whether training ends when all of the components are frozen; it does when absent. */
+  /** Whether training ends when all of the components are frozen; true when absent. */
   readonly stop?: boolean;
   /** Which components; {@link layerLinears} when absent. */
   readonly components?: Selector;
 }
 
 /**
- * Freezes a component for good once its steps are mostly noise and gain little: no threshold depends on model, batch,
- * task, the size of the learning rate or the length of training. Three things must hold, in running averages:
+ * Freezes a matrix of a layer for good once its steps are mostly noise and gain little; ends training when all are
+ * frozen. No threshold depends on model, batch, task, learning rate or length of training.
  *
- * - the ratio of {@link signalToNoise} lies below `(1-b1)/(1+b1)`, 1/19 by default: more than half of what moves the
- *   weights, Adam's first moment, is noise. In fine-tuning with small batches that is so nearly from the start, while
- *   the loss still falls: alone it tells nothing of convergence;
- * - the benefit, what a step changes the loss by to first order, lies below a share of the highest that it has been. It
- *   falls as the gradients do, and with the learning rate: at a constant rate only what truly converges freezes; under
- *   a schedule that decays, components freeze when what is left of it is not worth their steps;
- * - its benefit times the steps that are left, with that of all that is frozen, is less than a share of the loss. Those of
- *   the smallest benefit go first. A classifier whose loss is near zero may still halve it where a language model, whose
- *   benefit fell as far, would gain a thousandth: the former trains on.
+ * When: with Adam or AdamW, when no threshold is known. Cost: three sums per matrix and step. It decides once per
+ * window, and only if the change saves at least a hundredth of the total cost of its components.
  *
- * There is no second, higher threshold, as {@link hysteresis} has: the first two must hold in every step of half a window
- * before a component freezes, and what is frozen stays frozen, whatever comes. Put {@link thaw} around it for another
- * chance.
+ * A matrix freezes when three conditions hold, in running averages, the first two in every step of half a window:
  *
- * It decides once in a window, and waits until what would freeze saves, in the steps that are left, a hundredth of what its
- * components cost in all steps, by their `dW` or, where they have no cost, by their sizes; but for what ends training.
- * Each change of the frozen set costs time.
+ * - Its ratio by {@link signalToNoise} is below `(1-b1)/(1+b1)`, 1/19 by default: more than half of Adam's first moment
+ *   is noise. In fine-tuning with small batches this is true almost from the start, so it says nothing about
+ *   convergence alone.
+ * - Its benefit, the first-order change of the loss by a step, is below a share of its highest value so far. The
+ *   benefit falls with the gradients and with the learning rate: at a constant rate only what converges freezes; under
+ *   a decaying schedule components freeze when the remaining steps are not worth their cost.
+ * - Its benefit times the remaining steps, plus that of all frozen components, is below a share of the loss. Components
+ *   of the smallest benefit go first. A classifier whose loss is near zero trains on, where a language model would gain
+ *   little.
  *
- * Only matrices of layers freeze unless `components` says otherwise: embedding and norms go on training, so that nothing
- * below a frozen matrix is at rest. With `cachePrefix: true` wrap it in {@link closePrefix}, or nothing is ever kept.
- *
- * Needs an optimizer of Adam's kind. `sum g^2` of a step is found as the difference of two sums of v, so that clipping
- * cancels; where it has fallen below a hundredth of v, float32 does not tell it, and the ratio stays as it was.
+ * What is frozen stays frozen; put {@link thaw} around the policy for a second chance. Embedding and norms keep
+ * training, so the chain of gradients reaches the bottom: with `cachePrefix: true` wrap the policy in {@link
+ * closePrefix}. Clipping cancels, as `sum g^2` is the difference of two sums of v; when it is below a hundredth of v,
+ * float32 cannot resolve it and the ratio keeps its last value.
  *
  * Source: the criterion of {@link signalToNoise}; the comparisons of benefits are Firn's.
  *
@@ -139,8 +134,8 @@ export function snr(options: SnrOptions = {}): FreezePolicy {
 }
 
 /**
- * `second` is the sum of v at the last step, `square` the sum of q over so many `steps`; `peak` is of the benefit; both
- * conditions have held for `low` steps.
+ * What is known of a component: `second` is the sum of v at the last step, `square` the sum of q after `steps` steps,
+ * `peak` the highest benefit; the first two conditions have held for `low` steps.
  */
 type Track = {
   readonly steps: number;
@@ -154,13 +149,13 @@ type Track = {
 
 const START: Track = { steps: 0, second: null, square: 0, ratio: null, benefit: null, peak: 0, low: 0 };
 
-/** Freezes components for good whose averaged ratio is that of noise, and whose benefit is small, as {@link snr} says. */
+/** Freezes noisy components of small benefit for good, as {@link snr} describes. */
 function noisy(
   { share, left, window, alpha, beta1, beta2 }: Required<
     Pick<SnrOptions, "share" | "left" | "window" | "alpha" | "beta1" | "beta2">
   >,
 ): FreezePolicy {
-  /** The first moment may be older than the average of squares: after so many steps that is forgotten. */
+  /** The first moment may be older than the average of squares; after this many steps it has forgotten that. */
   const young = Math.ceil(2 / (1 - beta1));
 
   function follow(
@@ -196,14 +191,14 @@ function noisy(
       frozen: {} as Frozen,
     }),
     next(state, { step, loss: reading, look, read }) {
-      // The moments are what they were.
+      // A skipped step leaves the moments unchanged.
       if (look.skipped?.includes(step)) return state;
       const { span, steps } = state, rest = Math.max(0, steps - step);
       const tracks = Object.fromEntries(
         Object.entries(state.tracks).map(([path, track]): [string, Track] => {
           const first = read("firstMoment", path), second = read("secondMoment", path);
           const benefit = read("benefit", path);
-          // Not measured: frozen, so that its moments begin anew should it thaw.
+          // A component that is not measured is frozen: its moments would start anew.
           return second > 0 && [first, second, benefit].every(Number.isFinite)
             ? [path, follow(track, { first, second, benefit }, span)]
             : [path, { ...START, peak: track.peak }];
@@ -226,7 +221,7 @@ function noisy(
   });
 }
 
-/** Adds those that are noisy, of the smallest benefit first, while what is frozen could change less than the limit. */
+/** Freezes noisy components, those of the smallest benefit first, while all that is frozen could change less than the limit. */
 function decide(
   { frozen, savings, steps, span }: {
     readonly frozen: Frozen;
@@ -246,16 +241,16 @@ function decide(
   });
   const next = { ...frozen, ...Object.fromEntries(added) };
   const saved = rest * added.reduce((sum, [path]) => sum + savings[path], 0);
-  // When all are frozen training may end.
+  // A small saving is enough if it freezes the last component, as that may end training.
   return saved >= LEAST_SAVING * steps || Object.keys(next).length === Object.keys(savings).length
     ? next
     : frozen;
 }
 
-/** Share of what the components cost in all steps that is worth a change of the frozen set. */
+/** Least saving that is worth a change of the frozen set, as a share of the cost of the components in all steps. */
 const LEAST_SAVING = 0.01;
 
-/** What each component's gradient costs, as a share of what all of them cost in a step. */
+/** The cost of each component's gradient, as a share of the cost of all in a step. */
 function savingsOf(components: readonly Component[]): Shares {
   const costs = components.map(({ path, size, cost = { forward: size, dX: size, dW: size } }) => ({
     path,
@@ -265,7 +260,7 @@ function savingsOf(components: readonly Component[]): Shares {
   return Object.fromEntries(costs.map(({ path, dW }) => [path, step === 0 ? 0 : dW / step]));
 }
 
-/** What is frozen, with its benefit when that was decided. */
+/** Frozen components, each with its benefit when it froze. */
 type Frozen = { readonly [path: string]: number };
 
 type Shares = { readonly [path: string]: number };

@@ -3,7 +3,7 @@ import { addReasons, type FrozenReasons } from "./frozen_reasons.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
 /**
- * Keeps frozen what a policy once froze, with the reason that it had then.
+ * Keeps frozen what a policy once froze, with the reason it gave then.
  *
  * @param policy The policy
  * @returns The policy that never thaws

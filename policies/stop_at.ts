@@ -2,10 +2,10 @@ import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 
 /**
- * Freezes everything once a step is taken, which ends training: `state.done` is true when nothing is left to train.
+ * Freezes everything after a step, which ends training: `state.done` is true when nothing is left to train.
  *
- * Training acts at looks, so it ends at the first look from that step on. It is the plainest of baselines: what
- * freezes everything at the end of a grace period has to be better than stopping there.
+ * When: as the plainest baseline. A policy that freezes everything at the end of a grace period has to beat stopping
+ * there. Training acts at looks, so it ends at the first look from that step on. Cost: none.
  *
  * @param step Last step to take, a whole number above 0
  * @returns The policy

@@ -5,11 +5,11 @@ import { wrapPolicy } from "./wrap_policy.ts";
 
 /** Options of {@link thaw}. */
 export interface ThawOptions {
-  /** Frozen components probed at a time, a whole number above 0; 4 when absent. */
+  /** Components to probe at a time, a whole number above 0; 4 when absent. */
   readonly count?: number;
-  /** Steps from one probe to the next, and least steps for which a woken component trains; 50 when absent. */
+  /** Steps between probes, and least steps that a woken component trains; 50 when absent. */
   readonly every?: number;
-  /** Measured steps that a probe is the mean of, a whole number above 0; 3 when absent. */
+  /** Measured steps averaged by a probe, a whole number above 0; 3 when absent. */
   readonly readings?: number;
   /** A component wakes when its `gradNorm` has grown by this factor since it froze, above 1; 2 when absent. */
   readonly wake?: number;
@@ -18,17 +18,18 @@ export interface ThawOptions {
 }
 
 /**
- * Wakes components that a policy froze too early: a few at a time are measured again, without training them.
+ * Wakes components that a policy froze too early: a few at a time are measured again without training them.
  *
- * Every so many steps the frozen components that waited longest are probed. One whose `gradNorm` is still what it was, on
- * average, before it froze is left alone for longer: its wait grows by `every`. One whose `gradNorm` has grown by the
- * factor `wake` thaws, and its wait is halved. A second copy of the policy, begun anew at each wake, judges all that is
- * awake, and freezes it again, after `every` steps at the earliest; the first copy goes on with the others. So it works
- * around {@link sticky} too, whose memory of what is awake does not count. A fall of the learning rate by `drop` wakes
- * all.
+ * When: around a policy that freezes for good. Cost: a probe needs the gradient of what is probed and the chain of
+ * gradients down to it, from one look to the next.
  *
- * A probe costs the gradient of what is probed and the chain of gradients down to it, from one look of training to the
- * next. What ends training when all is frozen, {@link untilFrozen}, waits until nothing is awake.
+ * Every `every` steps the frozen components that waited longest are probed. If the `gradNorm` of one is, on average,
+ * what it was before it froze, it is left alone for longer: its wait grows by `every`. If it has grown by the factor
+ * `wake`, the component thaws and its wait is halved. A fall of the learning rate by `drop` wakes all.
+ *
+ * A second copy of the policy, started anew at each wake, judges everything awake, and freezes it again after `every`
+ * steps at the earliest; the first copy continues with the others. So thawing works around {@link sticky} too. A policy
+ * that ends training when all is frozen, such as {@link untilFrozen}, waits until nothing is awake.
  *
  * Sources: Chen et al., "Communication-Efficient Federated Learning with Adaptive Parameter Freezing" (APF), ICDCS 2021:
  * the waits, which grow by addition and are halved. Wang et al., "Egeria: Efficient DNN Training with Knowledge-Guided

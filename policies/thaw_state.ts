@@ -3,7 +3,7 @@ import { addReading, type Average } from "./average.ts";
 import type { StepLook } from "./define_policy.ts";
 import type { FrozenReasons } from "./frozen_reasons.ts";
 
-/** A policy whose components thaw, and when. */
+/** A policy, and the options of `thaw`. */
 export interface Thawing {
   readonly policy: FreezePolicy;
   readonly count: number;
@@ -15,27 +15,29 @@ export interface Thawing {
 /** Weight of a reading in the average that a probe is compared with: about 10 steps, as single readings are noisy. */
 const WEIGHT = 0.1;
 
-/** The average before a component froze, how long it is left alone, and the step from which it may be probed. */
+/** The average before a component froze, how long it waits for a probe, and the step from which it may be probed. */
 export type Track = { readonly average: Average | null; readonly wait: number; readonly due: number };
 
+/** The state of `thaw`. */
 export type ThawState = {
-  /** The first copy of the policy, which judges what is not awake. */
+  /** The first copy of the policy, which judges everything but woken components. */
   readonly inner: Json;
-  /** The second copy, which judges what is awake, and what it begins with. */
+  /** The second copy, which judges woken components. */
   readonly again: Json;
+  /** The initial state of the second copy. */
   readonly fresh: Json;
   /** Woken components, each with the step from which it can freeze. */
   readonly awake: { readonly [path: string]: number };
   readonly tracks: { readonly [path: string]: Track };
-  /** Readings so far of what is probed now. */
+  /** Readings of the current probes so far. */
   readonly probe: { readonly [path: string]: readonly number[] };
-  /** The highest learning rate since something froze. */
+  /** The highest learning rate since a component froze. */
   readonly rate: number | null;
-  /** Why the second copy froze what was awake. */
+  /** Reasons of components that the second copy froze. */
   readonly reasons: FrozenReasons;
 };
 
-/** Paths that the first copy freezes and that are not awake. */
+/** Frozen components: those that the first copy freezes and that are not awake. */
 export function frozenOf(
   { policy }: Pick<Thawing, "policy">,
   { inner, awake, tracks }: Pick<ThawState, "inner" | "awake" | "tracks">,
@@ -44,7 +46,7 @@ export function frozenOf(
   return [...new Set(policy.frozen(inner))].filter(known);
 }
 
-/** Both copies after a step: what the second one freezes, or the first one no longer does, is the first one's again. */
+/** Steps both copies. Components that the second one freezes, or the first one no longer does, return to the first one. */
 export function judge({ policy }: Thawing, state: ThawState, { step, look }: StepLook): ThawState {
   const inner = policy.next(state.inner, look), own = policy.frozen(inner);
   const kept = Object.entries(state.reasons).filter(([path]) => own.includes(path));
@@ -60,7 +62,7 @@ export function judge({ policy }: Thawing, state: ThawState, { step, look }: Ste
   return { ...state, inner, again, awake, reasons };
 }
 
-/** The averages of what was active, and what the probes have found. */
+/** Updates the averages of active components, and lists the probed ones that have grown. */
 export function measure(
   thawing: Thawing,
   state: ThawState,
@@ -96,7 +98,7 @@ export function measure(
   return { ...state, tracks, probe, grown };
 }
 
-/** Wakes some components: a new second copy judges them, and what else is awake. */
+/** Wakes components: a new second copy judges everything awake. */
 export function wakeUp(
   { every }: Thawing,
   state: ThawState,
@@ -112,7 +114,7 @@ export function wakeUp(
   };
 }
 
-/** The components to probe from now on. */
+/** Chooses the components to probe next. */
 export function probeFrom(thawing: Thawing, state: ThawState, step: number): ThawState["probe"] {
   const { count, every } = thawing;
   if (step % every !== 0 || Object.keys(state.probe).length > 0) return state.probe;

@@ -2,8 +2,8 @@ import type { Component } from "../core/policy.ts";
 import { labelOf, select, type Selector } from "./selector.ts";
 
 /**
- * A number above 0 for all components, or one for each kind of them: by globs over paths, as in
- * `{ "vision.*": 3.3, "*": 33 }`, or as a list of pairs, which predicates need. The first that matches counts.
+ * A number above 0 for all components, or one for each kind: by globs over paths, as in `{ "vision.*": 3.3, "*": 33 }`, or
+ * as a list of pairs with predicates. The first match counts.
  */
 export type Threshold =
   | number
@@ -15,7 +15,7 @@ export type Threshold =
  *
  * @param threshold One or many
  * @param signal What is compared with it
- * @returns How it prints in the name of a policy
+ * @returns Its label in the name of a policy
  * @throws {RangeError} When one is not a number above 0, or there is none
  */
 export function labelOfThreshold(threshold: Threshold, signal: string): string {
@@ -35,11 +35,11 @@ export function labelOfThreshold(threshold: Threshold, signal: string): string {
 }
 
 /**
- * The threshold of each component.
+ * Finds the threshold of each component.
  *
  * @param threshold One or many
  * @param components All components
- * @returns One number a component
+ * @returns One number per component
  * @throws {RangeError} When a selector matches no component, or a component no selector
  */
 export function thresholdsOf(threshold: Threshold, components: readonly Component[]): number[] {

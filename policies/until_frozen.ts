@@ -4,9 +4,9 @@ import { wrapPolicy } from "./wrap_policy.ts";
 /**
  * Ends training once a policy has frozen every component that it was shown.
  *
- * Training ends by itself when nothing at all is left to train. A policy of some components, by {@link only}, leaves the
- * others to train; with this inside of `only` it ends training all the same. Not while a wrapper around it, such as
- * `patience`, `keepActive` or `thaw`, keeps one of them active.
+ * Training ends by itself only when nothing at all is left to train. With this inside {@link only}, it ends although
+ * other components would train on; not while a wrapper outside, such as `patience`, `keepActive` or `thaw`, keeps one
+ * active.
  *
  * @param policy The policy
  * @returns The policy that ends training

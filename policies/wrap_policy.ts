@@ -1,20 +1,19 @@
 import type { FreezePolicy, Json } from "../core/policy.ts";
 import { definePolicy, type PolicyDefinition } from "./define_policy.ts";
 
-/** The state of a wrapper: that of the policy it wraps, and its own. */
+/** The state of a wrapper: that of the inner policy, and its own. */
 export type Wrapped = { readonly inner: Json; readonly [key: string]: Json };
 
 /**
  * Makes a policy that changes what another one freezes.
  *
- * What the definition lacks is asked of the other: the signals and of what they are measured, when training ends, which
- * step is best, what is measured while it is frozen, and why a component is frozen. So all wrappers pass these on alike,
- * and none tells them of what it does not freeze itself, by the rules of {@link definePolicy}. A definition with signals of
- * its own measures them for all components, unless it says of which.
+ * Parts that the definition leaves out come from the inner policy: signals and what they measure, the end of training,
+ * the best step, probes and reasons. A definition with signals of its own measures them for all components, unless it
+ * has `measured`. Probes and reasons of components that the wrapper does not freeze are left out.
  *
  * @typeParam S State, inferred from `init`
- * @param policy The other policy
- * @param definition As for {@link definePolicy}, but with the other's state under `inner`
+ * @param policy The inner policy
+ * @param definition As for {@link definePolicy}, with the state of the inner policy under `inner`
  * @returns The wrapping policy
  *
  * @example Freeze nothing when the loss is high
