@@ -147,7 +147,7 @@ export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export { defineTraining } from "./core/train/training.ts";
 export { type Checkpoint, loadCheckpoint, saveCheckpoint } from "./core/train/checkpoint.ts";
 export { snapshot } from "./core/train/state/snapshot.ts";
-export { newModel } from "./core/huggingface/new_model.ts";
+export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";
 export { evaluate, type EvaluateOptions } from "./core/infer/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/infer/generate.ts";

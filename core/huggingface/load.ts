@@ -14,10 +14,11 @@ import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import type { TokenInput } from "../models/family.ts";
-import { families } from "../models/mod.ts";
+import { families as known } from "../models/mod.ts";
 import {
   declaredParams,
   describeModel,
+  type Families,
   type Model,
   type ModelDescription,
   modelParams,
@@ -32,6 +33,8 @@ export interface LoadOptions extends FileSystemOptions {
    * stores as bfloat16 stay so, in half the memory; they cannot be trained, LoRA pairs beside them can.
    */
   readonly storage?: "f32" | "file";
+  /** Families by `model_type`; those of this package when absent. */
+  readonly families?: Families;
 }
 
 /**
@@ -68,7 +71,7 @@ export async function loadModel<P extends object = object, I extends object = To
   folder: string,
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
-  const { storage = "f32" } = options;
+  const { storage = "f32", families = known } = options;
   const file = `${folder}/config.json`;
   const model = describeModel<I>(await readJson(file, options), { families, file });
   await using checkpoint = await openCheckpoint(folder, options);

@@ -7,13 +7,23 @@
 import { normalValues } from "../../kernels/random.ts";
 import { configReader } from "../models/config_reader.ts";
 import type { TokenInput } from "../models/family.ts";
-import { families } from "../models/mod.ts";
-import { describeModel, type Model, modelParams } from "../models/model.ts";
+import { families as known } from "../models/mod.ts";
+import { describeModel, type Families, type Model, modelParams } from "../models/model.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
+
+/** Options of {@link newModel}. */
+export interface NewModelOptions {
+  /** Content of a `config.json`. */
+  readonly source: Readonly<Record<string, unknown>>;
+  /** The same seed gives the same bits. */
+  readonly seed: number;
+  /** Families by `model_type`; those of this package when absent. */
+  readonly families?: Families;
+}
 
 /**
  * Makes a model with random weights, to train it from scratch.
@@ -21,13 +31,13 @@ import { type Path, unflatten } from "../tree.ts";
  * Matrices are normal with the deviation `initializer_range` (0.02 when absent), gains of norms are one, biases zero.
  *
  * @param gpu The device that will hold the parameters
- * @param options `source`: content of a `config.json`; `seed`: the same seed gives the same bits
+ * @param options Configuration and seed
  * @returns The model
  * @throws {TypeError} When the family is unknown or a value of the configuration does not fit
  */
 export async function newModel<P extends object = object, I extends object = TokenInput>(
   gpu: Gpu,
-  { source, seed }: { readonly source: Readonly<Record<string, unknown>>; readonly seed: number },
+  { source, seed, families = known }: NewModelOptions,
 ): Promise<Model<P, I>> {
   const file = "config.json";
   const model = describeModel<I>(source, { families, file });

@@ -33,7 +33,7 @@ export interface Layers<S> {
 /** The tree of tensors that a declaration, or a function that returns one, describes. */
 export type ParamsOf<S> = S extends undefined ? undefined
   : S extends ParamSpec ? Tensor
-  : S extends (config: never) => infer R ? ParamsOf<R>
+  : S extends (...config: never[]) => infer R ? ParamsOf<R>
   : { readonly [K in keyof S]: ParamsOf<S[K]> };
 
 /** Replaces a name of the tree in checkpoint keys. */

@@ -1,0 +1,130 @@
+/**
+ * Frequencies of rotary positions against the formulas of the papers and of `transformers`, written out again.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertNotStrictEquals, assertStrictEquals } from "@std/assert";
+import {
+  type LlamaConfig,
+  openGpu,
+  read,
+  ropeTables,
+  type Tensor,
+  type TokenInput,
+  unflatten,
+} from "@firn/train";
+import { describeModel, families, hiddenStates, modelParams } from "@firn/train/models";
+import { type RopeConfig, ropeFrequencies } from "@firn/train/nn";
+import { topological } from "../../core/graph.ts";
+import { leaf } from "../../core/tensor.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+/** Numbers of Llama 3.1, but for an original length that suits a head of 16 elements. */
+const LLAMA3 = {
+  rope_type: "llama3",
+  rope_theta: 5e5,
+  factor: 8,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 64,
+};
+
+/** `_compute_llama3_parameters` of transformers, branch by branch. */
+function llama3Frequencies(dim: number, rope: typeof LLAMA3): number[] {
+  const old = rope.original_max_position_embeddings;
+  const low = old / rope.low_freq_factor, high = old / rope.high_freq_factor;
+  const found: number[] = [];
+  for (let i = 0; i < dim; i += 2) {
+    const frequency = 1 / Math.pow(rope.rope_theta, i / dim);
+    const wavelength = 2 * Math.PI / frequency;
+    if (wavelength < high) found.push(frequency);
+    else if (wavelength > low) found.push(frequency / rope.factor);
+    else {
+      const smooth = (old / wavelength - rope.low_freq_factor) /
+        (rope.high_freq_factor - rope.low_freq_factor);
+      found.push((1 - smooth) * frequency / rope.factor + smooth * frequency);
+    }
+  }
+  return found;
+}
+
+function near(seen: ArrayLike<number>, expected: readonly number[], tolerance: number): void {
+  assertEquals(seen.length, expected.length);
+  expected.forEach((value, i) =>
+    assert(Math.abs(seen[i] - value) <= tolerance * Math.abs(value), `${i}: ${seen[i]}`)
+  );
+}
+
+Deno.test("ropeFrequencies is a geometric series from 1 where nothing scales it", () => {
+  near(ropeFrequencies({ theta: 10000, dim: 8 }), [1, 0.1, 0.01, 0.001], 1e-15);
+});
+
+Deno.test("ropeFrequencies scales as Llama 3 does: high ones stay, low ones are divided, between lies a line", () => {
+  const config: RopeConfig = {
+    theta: 5e5,
+    dim: 16,
+    scaling: { type: "llama3", factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalLength: 64 },
+  };
+  const expected = llama3Frequencies(16, LLAMA3), plain = ropeFrequencies({ theta: 5e5, dim: 16 });
+  // The table reaches each of the three branches.
+  const shares = expected.map((f, i) => f / plain[i]);
+  assert(
+    shares.some((s) => s === 1) && shares.some((s) => s === 1 / 8) && shares.some((s) => s > 1 / 8 && s < 1),
+  );
+  near(ropeFrequencies(config), expected, 1e-14);
+});
+
+Deno.test("ropeTables gives one configuration and length the same tensors, and others their own", () => {
+  const config = { theta: 100, dim: 4 };
+  assertStrictEquals(ropeTables(config, { length: 3 }).cos, ropeTables(config, { length: 3 }).cos);
+  assertNotStrictEquals(ropeTables(config, { length: 4 }).cos, ropeTables(config, { length: 3 }).cos);
+  assertNotStrictEquals(ropeTables({ ...config }, { length: 3 }).cos, ropeTables(config, { length: 3 }).cos);
+});
+
+/** Tables that the hidden states of a model read: the constants of its graph. */
+function tablesOf(source: Readonly<Record<string, unknown>>, length: number): readonly Tensor[] {
+  const model = describeModel(source, { families, file: "config.json" });
+  const leaves = new Map(
+    [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
+  );
+  const input: TokenInput = { inputIds: leaf("ids", { shape: [1, length], dtype: "i32" }) };
+  const hidden = hiddenStates({ ...model, params: unflatten(leaves) }, input);
+  const { headDim } = model.config as LlamaConfig;
+  return topological([hidden]).filter(({ inputs, shape }) =>
+    inputs.length === 0 && shape[0] === length && shape[1] === headDim / 2
+  );
+}
+
+const LENGTH = 40;
+
+for (const model_type of Object.keys(families)) {
+  for (const place of ["rope_parameters", "rope_scaling"] as const) {
+    Deno.test(`hiddenStates of ${model_type} turns by the angles of Llama 3 that ${place} asks for`, async () => {
+      const { rope_theta, ...scaling } = LLAMA3;
+      const source = {
+        model_type,
+        hidden_size: 64,
+        intermediate_size: 8,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 16,
+        vocab_size: 8,
+        ...(place === "rope_scaling" ? { rope_theta, rope_scaling: scaling } : { rope_parameters: LLAMA3 }),
+      };
+      const tables = tablesOf(source, LENGTH);
+      assertEquals(tables.length, 2, "one cosine and one sine for all layers");
+      const angles = Array.from({ length: LENGTH }, (_, t) => llama3Frequencies(16, LLAMA3).map((f) => t * f))
+        .flat();
+      const seen = await Promise.all(tables.map((one) => read(gpu, one)));
+      const [cos, sin] = seen[0][0] === 1 ? seen : [seen[1], seen[0]];
+      // Stored as f32: 6e-8 of values of at most 1.
+      const apart = (values: ArrayLike<number>, of: (angle: number) => number): number =>
+        Math.max(...angles.map((angle, i) => Math.abs(values[i] - of(angle))));
+      assert(apart(cos, Math.cos) < 1e-7 && apart(sin, Math.sin) < 1e-7, `${apart(cos, Math.cos)}`);
+    });
+  }
+}
