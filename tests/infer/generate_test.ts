@@ -1,0 +1,151 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { generate, type GenerateOptions, logits, type Model, openGpu, read, tensor } from "@firn/train";
+import { loadModel } from "@firn/train/hub";
+import { threefry2x32 } from "@firn/train/kernels";
+import { type SampleOptions, sampleToken } from "../../core/infer/sample.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const FIXTURES = new URL("../fixtures", import.meta.url).pathname;
+const llama = await loadModel(gpu, `${FIXTURES}/llama`);
+const PROMPT = [15, 4, 25];
+
+/** `softmax(scores / temperature)` over the best tokens, in float64. */
+function probabilities(scores: ArrayLike<number>, { temperature, topK }: Partial<SampleOptions>): number[] {
+  const all = Array.from(scores);
+  const least = topK === undefined ? -Infinity : all.toSorted((a, b) => b - a)[topK - 1];
+  const weights = all.map((score) => score < least ? 0 : Math.exp(score / temperature!));
+  const total = weights.reduce((a, b) => a + b, 0);
+  return weights.map((w) => w / total);
+}
+
+/** The id at which the probabilities of better ids, added up, exceed a number: what a draw with that number gives. */
+function drawn(chances: readonly number[], uniform: number): number {
+  const order = [...chances.keys()].sort((a, b) => chances[b] - chances[a] || a - b);
+  let sum = 0;
+  return order.find((id) => (sum += chances[id]) > uniform)!;
+}
+
+function uniformOf(seed: number, position: number): number {
+  return threefry2x32([seed, 0x67656e], [position, 0])[0] / 2 ** 32;
+}
+
+async function tokens(model: Model, options: Omit<GenerateOptions, "prompt">): Promise<number[]> {
+  return await Array.fromAsync(generate(gpu, model, { prompt: PROMPT, ...options }));
+}
+
+async function lastScores(model: Model, ids: readonly number[]): Promise<Float32Array> {
+  const all = await read(gpu, logits(model, tensor(Int32Array.from(ids), [1, ids.length])));
+  return all.slice(-all.length / ids.length) as Float32Array;
+}
+
+const SCORES = Float32Array.of(0.5, -1, 2, 1.5, 0, 1.9, -3, 0.25);
+const DRAWS = 4000;
+
+for (
+  const { temperature, topK } of [
+    { temperature: 0.5 },
+    { temperature: 1 },
+    { temperature: 4 },
+    { temperature: 2, topK: 3 },
+  ]
+) {
+  const label = `temperature ${temperature}${topK === undefined ? "" : `, best ${topK}`}`;
+
+  Deno.test(`sampleToken draws each token as often as softmax(scores / temperature) says: ${label}`, () => {
+    const chances = probabilities(SCORES, { temperature, topK }), counts = chances.map(() => 0);
+    for (let seed = 0; seed < DRAWS; seed++) {
+      counts[sampleToken(SCORES, { temperature, topK, seed, position: 0 })]++;
+    }
+    chances.forEach((p, id) => {
+      // Five deviations of a binomial count.
+      const most = 5 * Math.sqrt(DRAWS * p * (1 - p));
+      assert(
+        Math.abs(counts[id] - DRAWS * p) <= most,
+        `token ${id}: ${counts[id]} of ${DRAWS}, expected ${DRAWS * p}`,
+      );
+    });
+  });
+}
+
+for (const family of ["llama", "mistral", "qwen2", "qwen3"]) {
+  const loaded = family === "llama" ? Promise.resolve(llama) : loadModel(gpu, `${FIXTURES}/${family}`);
+
+  Deno.test(`generate gives the token of the highest score at temperature 0: ${family}`, async () => {
+    const model = await loaded, ids = [...PROMPT];
+    for (const token of await tokens(model, { maxTokens: 5 })) {
+      const scores = await lastScores(model, ids);
+      assertEquals(token, scores.indexOf(Math.max(...scores)));
+      ids.push(token);
+    }
+    assertEquals(ids.length, PROMPT.length + 5);
+  });
+
+  Deno.test(`generate draws with the probabilities of the temperature: ${family}`, async () => {
+    const model = await loaded, seed = 7, temperature = 3;
+    const ids = [...PROMPT], greedy = await tokens(model, { maxTokens: 5 });
+    const seen = await tokens(model, { maxTokens: 5, temperature, seed });
+    for (const [position, token] of seen.entries()) {
+      const chances = probabilities(await lastScores(model, ids), { temperature });
+      assertEquals(token, drawn(chances, uniformOf(seed, position)));
+      ids.push(token);
+    }
+    assert(
+      seen.some((token, i) => token !== greedy[i]),
+      "draws at a high temperature must differ from the best",
+    );
+  });
+}
+
+Deno.test("generate at a temperature near 0 gives what it gives at 0", async () => {
+  const greedy = await tokens(llama, { maxTokens: 8 });
+  assertEquals(await tokens(llama, { maxTokens: 8, temperature: 1e-5, seed: 3 }), greedy);
+});
+
+Deno.test("generate gives one seed the same tokens, and another seed others", async () => {
+  const [a, b, c] = [await tokens(llama, { maxTokens: 8, temperature: 2, seed: 1 })].concat([
+    await tokens(llama, { maxTokens: 8, temperature: 2, seed: 1 }),
+    await tokens(llama, { maxTokens: 8, temperature: 2, seed: 2 }),
+  ]);
+  assertEquals(a, b);
+  assert(c.some((token, i) => token !== a[i]));
+});
+
+Deno.test("generate draws from the best tokens alone", async () => {
+  assertEquals(
+    await tokens(llama, { maxTokens: 6, temperature: 9, topK: 1 }),
+    await tokens(llama, { maxTokens: 6 }),
+  );
+});
+
+Deno.test("generate ends after a token that stops it", async () => {
+  const all = await tokens(llama, { maxTokens: 8 });
+  assertEquals(await tokens(llama, { maxTokens: 8, stop: [all[2]] }), all.slice(0, all.indexOf(all[2]) + 1));
+});
+
+Deno.test("generate goes on where the longest sequence is reached, on the last tokens", async () => {
+  const short = { ...llama, maxLength: 6 };
+  const seen = await tokens(short, { maxTokens: 6 }), ids = [...PROMPT];
+  for (const token of seen) {
+    const scores = await lastScores(llama, ids.slice(-6));
+    assertEquals(token, scores.indexOf(Math.max(...scores)));
+    ids.push(token);
+  }
+});
+
+for (
+  const [options, message] of [
+    [{ prompt: [] }, 'Cannot generate as "prompt" is empty: give at least one id'],
+    [{ prompt: [1, 96] }, "Cannot generate as prompt ids are below 96: got 96"],
+    [{ maxTokens: 1.5 }, 'Cannot generate as "maxTokens" must be a whole number from 0: got 1.5'],
+    [{ temperature: -1 }, 'Cannot generate as "temperature" must be a number from 0: got -1'],
+    [{ temperature: NaN }, 'Cannot generate as "temperature" must be a number from 0: got NaN'],
+    [{ topK: 0 }, 'Cannot generate as "topK" must be a whole number above 0: got 0'],
+  ] as const
+) {
+  Deno.test(`generate refuses ${Object.entries(options).map(([key, value]) => `${key} ${value}`)}`, async () => {
+    const run = () => Array.fromAsync(generate(gpu, llama, { prompt: PROMPT, maxTokens: 2, ...options }));
+    await assertRejects(run, RangeError, message);
+  });
+}
