@@ -43,7 +43,7 @@ import {
   stored,
 } from "@firn/train/nn";
 import { openSafetensors } from "@firn/train/data";
-import { upload } from "../../core/runtime/record.ts";
+import { upload } from "../../core/runtime/upload.ts";
 import { assertNear } from "../reference/values.ts";
 import { valuesOf } from "../train/tiny.ts";
 
