@@ -105,7 +105,14 @@ export { grad } from "./core/grad.ts";
 export * from "./core/ops/mod.ts";
 export { linear, type LinearParams, type LoraOptions } from "./core/nn/linear.ts";
 export { type RopeConfig, type RopeTables, ropeTables } from "./core/nn/rope.ts";
-export { type Counts, type Gpu, type GpuOptions, openGpu, type Tuning } from "./core/runtime/device.ts";
+export {
+  type Counts,
+  type Gpu,
+  type GpuOptions,
+  openGpu,
+  type Tuning,
+  type WebGpu,
+} from "./core/runtime/device.ts";
 export { free } from "./core/runtime/residents.ts";
 export { read, readAll } from "./core/infer/read.ts";
 export type { KernelTime } from "./core/runtime/profile.ts";

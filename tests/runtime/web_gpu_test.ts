@@ -1,0 +1,93 @@
+/**
+ * Devices of another implementation than Deno's own.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import * as firn from "@firn/train";
+import { add, openGpu, read, tensor, type WebGpu } from "@firn/train";
+import { differenceOf, tinyRun } from "../browser/tiny_run.ts";
+import { wrappedGpu } from "./wrapped_gpu.ts";
+
+/**
+ * With fewer bindings fused kernels are cut elsewhere, so a compiler may contract other multiplications and additions. That
+ * changes the last bits of gradients, which Adam's first steps amplify where a gradient is tiny. lavapipe gives equal bits.
+ */
+const ROUNDING = 2e-5;
+
+const native = await (async () => {
+  await using gpu = await openGpu();
+  return await tinyRun(firn, gpu);
+})();
+
+for (const bindings of [8, 10]) {
+  Deno.test(`a training on another implementation with ${bindings} bindings equals the one on Deno's own`, async () => {
+    await using gpu = await openGpu({ gpu: wrappedGpu({ bindings }) });
+    assertEquals(gpu.target.maxBindings, bindings);
+    assertEquals([...gpu.features].filter((feature) => feature !== "shader-f16"), []);
+    const run = await tinyRun(firn, gpu);
+    assert(run.bindings <= bindings, `a kernel binds ${run.bindings}`);
+    assertEquals(run.generated, native.generated);
+    const difference = differenceOf(native, run);
+    assert(difference < ROUNDING, `the runs differ by ${difference}`);
+  });
+}
+
+Deno.test("openGpu begins shaders with the directive of subgroups where the compiler asks for it", async () => {
+  await using own = await openGpu();
+  if (!own.features.has("subgroups")) return;
+  assertEquals(own.subgroupDirective, "");
+  await using gpu = await openGpu({ gpu: wrappedGpu({ bindings: 10, subgroups: true }) });
+  assertEquals([...gpu.features].toSorted(), ["shader-f16", "subgroups"]);
+  assert(gpu.subgroupDirective.startsWith("enable subgroups;"));
+  const run = await tinyRun(firn, gpu);
+  assert([...gpu.pipelines.keys()].some((code) => /subgroup[A-Z]/.test(code)), "no kernel used subgroups");
+  assert(differenceOf(native, run) < ROUNDING);
+});
+
+Deno.test("openGpu uses no subgroups where neither form of their shaders compiles", async () => {
+  const gpu = wrappedGpu({ bindings: 8, subgroups: true });
+  const failing: WebGpu = {
+    async requestAdapter(options) {
+      const adapter = (await gpu.requestAdapter(options))!;
+      return {
+        ...{ limits: adapter.limits, info: adapter.info, features: adapter.features },
+        async requestDevice(wanted: GPUDeviceDescriptor) {
+          const device = await adapter.requestDevice(wanted);
+          return new Proxy(device, {
+            get: (_, key) =>
+              key === "createShaderModule"
+                ? () => device.createShaderModule({ code: "none" })
+                : Reflect.get(device, key),
+          });
+        },
+      } as GPUAdapter;
+    },
+  };
+  await using opened = await openGpu({ gpu: failing });
+  assertEquals([opened.features.has("subgroups"), opened.target.subgroups], [false, false]);
+});
+
+Deno.test("read awaits the mapping where it is not there within the call, and does not try again", async () => {
+  const calls: string[] = [];
+  await using gpu = await openGpu({ gpu: wrappedGpu({ bindings: 8, onCall: (name) => calls.push(name) }) });
+  for (let i = 0; i < 3; i++) assertEquals([...await read(gpu, add(tensor([i, 2]), 1))], [i + 1, 3]);
+  // One a read, and the one that found out.
+  assertEquals(calls.filter((name) => name === "getMappedRange").length, 4);
+});
+
+Deno.test("openGpu refuses what does not speak WebGPU, and says so", async () => {
+  for (const gpu of [{}, null, 7, "webgl"] as unknown as WebGpu[]) {
+    await assertRejects(
+      () => openGpu({ gpu }),
+      TypeError,
+      'Cannot open a GPU as "gpu" must be "auto" or speak WebGPU: it has no requestAdapter',
+    );
+  }
+});
+
+Deno.test("openGpu says that there is no adapter, and how to get one", async () => {
+  const gpu: WebGpu = { requestAdapter: () => Promise.resolve(null) };
+  await assertRejects(() => openGpu({ gpu }), Error, "Cannot open a GPU as WebGPU has no adapter");
+});
