@@ -58,13 +58,13 @@ export interface PrefixCache {
  */
 export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }): PrefixCache {
   const most = options === true ? BYTES : options.bytes;
-  const places = new Map<string, number>(), pages: GPUBuffer[] = [];
+  const slots = new Map<string, number>(), pages: GPUBuffer[] = [];
   let known: { readonly plan: Plan; readonly prefix: Prefix; readonly owner: object } | null = null;
   let reason: string | null = EMPTY;
 
   function clear(): void {
     for (const page of pages.splice(0)) destroyBuffer(page);
-    places.clear();
+    slots.clear();
     known = null;
     reason = EMPTY;
   }
@@ -85,16 +85,16 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     } else known ??= { plan, prefix, owner };
   }
 
-  /** Gives a new sample a place, and makes its page when it is the first there; null when the cache is full. */
+  /** Gives a new sample a slot, and makes its page when it is the first there; null when the cache is full. */
   function addSample(key: string, { room, perPage, bytes }: CacheLayout): number | null {
-    if (places.has(key) || places.size === room) return null;
-    const place = places.size;
-    places.set(key, place);
-    if (Math.floor(place / perPage) === pages.length) {
-      const size = Math.min(perPage, room - place) * bytes;
+    if (slots.has(key) || slots.size === room) return null;
+    const slot = slots.size;
+    slots.set(key, slot);
+    if (Math.floor(slot / perPage) === pages.length) {
+      const size = Math.min(perPage, room - slot) * bytes;
       pages.push(createBuffer(gpu, { label: "values of a prefix", bytes: size }));
     }
-    return place;
+    return slot;
   }
 
   return {
@@ -103,10 +103,10 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
       const { prefix } = recording.plan;
       if (typeof prefix !== "object" || known === null) return undefined;
       const layout = layoutOf(prefix, most), keys = keysOf(prefix, batch);
-      const skip = keys.every((key) => places.has(key));
+      const skip = keys.every((key) => slots.has(key));
       const rows = keys.flatMap((key, row) => {
-        const place = skip ? places.get(key)! : addSample(key, layout);
-        return place === null ? [] : [{ row, place }];
+        const slot = skip ? slots.get(key)! : addSample(key, layout);
+        return slot === null ? [] : [{ row, slot }];
       });
       return {
         skip,
@@ -115,7 +115,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     },
     clear,
     state: () => ({
-      samples: places.size,
+      samples: slots.size,
       room: known === null ? 0 : layoutOf(known.prefix, most).room,
       bytes: pages.reduce((n, page) => n + page.size, 0),
       reason,
@@ -146,14 +146,14 @@ function encodeCopies(
     readonly prefix: Prefix;
     readonly layout: CacheLayout;
     readonly pages: readonly GPUBuffer[];
-    readonly rows: readonly { readonly row: number; readonly place: number }[];
+    readonly rows: readonly { readonly row: number; readonly slot: number }[];
     readonly load: boolean;
   },
 ): void {
   const { recording, prefix, layout: { perPage, bytes: sample }, pages, rows, load } = options;
-  for (const { row, place } of rows) {
-    const page = pages[Math.floor(place / perPage)];
-    let at = (place % perPage) * sample;
+  for (const { row, slot } of rows) {
+    const page = pages[Math.floor(slot / perPage)];
+    let at = (slot % perPage) * sample;
     prefix.kept.forEach(({ bytes }, i) => {
       const value = recording.kept[i];
       if (load) encoder.copyBufferToBuffer(page, at, value, row * bytes, bytes);
