@@ -1,5 +1,5 @@
 /**
- * Batches of token windows, each a pure function of the seed and the step, so that a resumed run sees the same.
+ * Batches of token windows. Each is a pure function of the seed and the step, so a resumed run sees the same batches.
  *
  * Axes: B batch, T time.
  *
@@ -23,23 +23,23 @@ export interface TokenWindowsOptions {
 
 /** A stream of tokens cut into windows. */
 export interface TokenWindows {
-  /** Whole windows in the stream: an epoch takes `count / batch` steps. */
+  /** Whole windows in the stream. An epoch takes `count / batch` steps. */
   readonly count: number;
-  /** The batch of a 1-based step: the windows in the shuffled order of their epoch. */
+  /** The batch of a step, counted from 1. Windows are shuffled in each epoch. */
   at(step: number): TokenBatch;
-  /** The batches from a 1-based step on, without end. */
+  /** The batches from a step on, without end. */
   from(step: number): Generator<TokenBatch, never, undefined>;
-  /** Every window once, in order, for evaluation; what is missing to full batches is padded with label -100. */
+  /** Every window once, in order, for evaluation. The last batch is padded with label -100. */
   all(): readonly TokenBatch[];
 }
 
 /**
- * Cuts a stream of tokens into windows that do not overlap, shuffled anew each epoch.
+ * Cuts a stream of tokens into windows that do not overlap, and shuffles them in each epoch.
  *
  * @param ids The stream
  * @param options Sizes and seed
  * @returns Batches of i32 [B, T], by step
- * @throws {RangeError} When the stream is shorter than one window, or a size is no whole number above 0
+ * @throws {RangeError} When the stream is shorter than one window, or a size is not a whole number above 0
  *
  * @example
  * ```ts
@@ -103,7 +103,7 @@ export function tokenWindows(
       while (true) yield at(step++);
     },
     all() {
-      // A rest of one token predicts nothing.
+      // A last window of one token predicts nothing.
       const windows = count + (ids.length % length > 1 ? 1 : 0);
       return Array.from(
         { length: Math.ceil(windows / batch) },
@@ -115,10 +115,10 @@ export function tokenWindows(
 }
 
 /**
- * Counts what a batch asks to predict: the weight of its mean loss in the mean over several batches.
+ * Counts the tokens that a batch asks to predict. A mean loss over several batches is weighted by this.
  *
  * @param batch A batch of {@link tokenWindows}
- * @returns Positions with a label, without the first of each window, which nothing precedes
+ * @returns Positions with a label, except the first of each window, which nothing precedes
  *
  * @example
  * ```ts
@@ -138,7 +138,7 @@ export function predictions({ labels }: TokenBatch): number {
  * Packs documents into one stream for {@link tokenWindows}.
  *
  * @param documents Token ids of each document
- * @param eos Id that ends a document; put after each
+ * @param eos Id of the token that ends a document; added after each
  * @returns The stream
  * @throws {RangeError} When there is no document
  *
@@ -163,7 +163,7 @@ export function packDocuments(documents: readonly ArrayLike<number>[], eos: numb
   return stream;
 }
 
-/** Shuffles 0 to count - 1 by Fisher and Yates, each draw a function of seed, epoch and index alone. */
+/** A Fisher-Yates shuffle of 0 to count - 1. Each draw depends on seed, epoch and index alone. */
 function permutation(
   count: number,
   { seed, epoch }: { readonly seed: number; readonly epoch: number },

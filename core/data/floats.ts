@@ -5,7 +5,7 @@
  */
 
 /**
- * Rounds to bfloat16, to nearest and ties to even. NaN stays NaN, values out of range become infinite.
+ * Rounds to bfloat16: to nearest, ties to even. NaN stays NaN; values out of range become infinite.
  *
  * @param values float32
  * @returns The bfloat16 codes
@@ -49,7 +49,7 @@ export function fromBf16(codes: Uint16Array): Float32Array<ArrayBuffer> {
 }
 
 /**
- * Rounds to float16, to nearest and ties to even. NaN stays NaN, values beyond 65504 become infinite.
+ * Rounds to float16: to nearest, ties to even. NaN stays NaN; values beyond 65504 become infinite.
  *
  * @param values float32
  * @returns The float16 codes

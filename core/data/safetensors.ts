@@ -1,5 +1,5 @@
 /**
- * Reading safetensors files and sharded checkpoints, one tensor at a time.
+ * Reads safetensors files, one tensor at a time.
  *
  * @module
  */
@@ -18,30 +18,30 @@ import {
 
 export type { StoredDType, StoredSpec } from "./safetensors_header.ts";
 
-/** An open file, or an open sharded checkpoint, whose tensors are read when asked for. */
+/** An open file or sharded checkpoint. A tensor is read when it is asked for. */
 export interface SafetensorsFile extends AsyncDisposable {
   /** Path of the file, or folder of the checkpoint. */
   readonly path: string;
   /** Names of the tensors. */
   readonly names: readonly string[];
-  /** Free text by key; `format` is `pt` in files of Hugging Face. */
+  /** Text by key. Files of Hugging Face have `format` with the value `pt`. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Type, shape and place of every tensor. */
+  /** Type, shape and byte range of every tensor. */
   readonly specs: ReadonlyMap<string, StoredSpec>;
   /** The bytes of a tensor as stored: row-major, little-endian, in a buffer of their own. */
   read(name: string): Promise<Uint8Array<ArrayBuffer>>;
-  /** The values of a tensor: F64 is rounded to nearest, BOOL is 0 or 1, all else is exact or an error. */
+  /** The values of a tensor. F64 is rounded to nearest; BOOL is 0 or 1; other types are exact or throw. */
   readF32(name: string): Promise<Float32Array<ArrayBuffer>>;
 }
 
 /**
- * Opens a safetensors file and checks its header; no tensor is read.
+ * Opens a safetensors file and checks its header. No tensor is read.
  *
  * @param path The file
  * @param options The file system
  * @returns The open file; dispose of it with `await using`
- * @throws {Deno.errors.NotFound} When there is none
- * @throws {Deno.errors.InvalidData} When the header is not as the format says
+ * @throws {NotFoundError} When there is no such file
+ * @throws {DataError} When the header is not as the format says
  */
 export async function openSafetensors(
   path: string,
@@ -73,7 +73,7 @@ export async function openSafetensors(
 
 interface Opened extends Header {
   readonly path: string;
-  /** First byte behind the header. */
+  /** First byte after the header. */
   readonly data: number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The header of a safetensors file: what it may say, and the check that it does.
+ * The header of a safetensors file: its rules, and the checks.
  *
  * Source: the format's description and limits, https://github.com/huggingface/safetensors
  *
@@ -24,7 +24,7 @@ export type StoredDType =
   | "I64"
   | "U64";
 
-/** Element types of the format that Firn reads and writes, in the format's own order. */
+/** Element types that Firn reads and writes, in the order of the format. */
 export const BYTES_PER_ELEMENT: Readonly<Record<StoredDType, number>> = {
   BOOL: 1,
   U8: 1,
@@ -41,32 +41,32 @@ export const BYTES_PER_ELEMENT: Readonly<Record<StoredDType, number>> = {
   U64: 8,
 };
 
-/** Where a tensor lies and what it is. */
+/** Type, shape and byte range of a tensor. */
 export interface StoredSpec {
   /** Element type. */
   readonly dtype: StoredDType;
   /** Sizes, outermost first; `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** First byte, counted from the end of the header. */
+  /** First byte, relative to the end of the header. */
   readonly begin: number;
   /** Byte after the last. */
   readonly end: number;
 }
 
-/** What a header holds. */
+/** A parsed header. */
 export interface Header {
-  /** Free text by key; empty when the file has none. */
+  /** Text by key; empty when the file has none. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Tensors by name, in the order of their bytes. */
   readonly specs: ReadonlyMap<string, StoredSpec>;
 }
 
-/** Longest header that the format allows, in bytes. */
+/** Bytes of the longest header that the format allows. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
 const MEND = "get the file again, or write it again with a current version of its tool";
 
-/** Says what is wrong with a file, and with which of its tensors. */
+/** The error of a file that breaks a rule. */
 export function invalid(path: string, rule: string, seen: string): DataError {
   return new DataError(`Cannot read "${path}" as ${rule}: ${seen}`);
 }
@@ -77,7 +77,7 @@ export function invalid(path: string, rule: string, seen: string): DataError {
  * @param bytes The header, without its length
  * @param file Path for error texts, and how many bytes follow the header
  * @returns Metadata and tensors
- * @throws {Deno.errors.InvalidData} When anything in it is not as the format says
+ * @throws {DataError} When it breaks a rule of the format
  */
 export function parseHeader(
   bytes: Uint8Array,
@@ -124,7 +124,7 @@ function parseObject(bytes: Uint8Array, path: string): Record<string, unknown> {
   return value;
 }
 
-/** First key that an object of valid JSON text has twice, at any depth; null when there is none. */
+/** The first key that an object in valid JSON text has twice, at any depth; null when there is none. */
 function repeatedKey(text: string): string | null {
   const open: Set<string>[] = [];
   for (let i = 0; i < text.length; i++) {
@@ -187,7 +187,7 @@ export function byteLength(dtype: StoredDType, shape: readonly number[]): number
   return Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-/** Whether a value counts something: a safe integer of at least 0. */
+/** Whether a value is a safe integer of at least 0. */
 export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }

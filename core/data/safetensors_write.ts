@@ -1,5 +1,5 @@
 /**
- * Writing safetensors files.
+ * Writes safetensors files.
  *
  * @module
  */
@@ -22,26 +22,26 @@ export interface TensorToStore {
   readonly dtype: StoredDType;
   /** Sizes, outermost first; `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** Its bytes, row-major, or a function that gets them just before they are written: one tensor in memory at a time. */
+  /** Its bytes, row-major, or a function that gets them just before they are written, to keep one tensor in memory. */
   readonly data: ArrayBufferView | (() => Promise<ArrayBufferView>);
 }
 
 /** Options of {@link writeSafetensors}. */
 export interface WriteSafetensorsOptions extends FileSystemOptions {
-  /** Free text by key; Hugging Face tools expect `{ format: "pt" }`. No metadata when absent. */
+  /** Text by key; Hugging Face tools expect `{ format: "pt" }`. No metadata when absent. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
 const ORDER = Object.keys(BYTES_PER_ELEMENT);
 
 /**
- * Writes tensors to a safetensors file, completely or not at all. The bytes are those that Hugging Face's own
- * writer makes: widest element types first, then by name, the header padded to a multiple of 8 bytes.
+ * Writes tensors to a safetensors file, completely or not at all. The bytes equal those of Hugging Face's writer: tensors
+ * are sorted by element size, widest first, then by name; the header is padded to a multiple of 8 bytes.
  *
  * @param path Where; an existing file is replaced
  * @param tensors What, in any order
  * @param options Metadata, and the file system
- * @throws {TypeError} When two tensors share a name or the data does not fit the shape; the old file stays
+ * @throws {TypeError} When two tensors share a name or the data does not fit the shape; an existing file stays
  */
 export async function writeSafetensors(
   path: string,
@@ -52,11 +52,11 @@ export async function writeSafetensors(
     ORDER.indexOf(b.dtype) - ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
   );
   const header = headerOf(path, { sorted, metadata });
-  await fileSystem.write(path, piecesOf(path, { header, sorted }));
+  await fileSystem.write(path, chunksOf(path, { header, sorted }));
 }
 
 /** The header, then the bytes of each tensor. */
-async function* piecesOf(
+async function* chunksOf(
   path: string,
   { header, sorted }: { readonly header: Uint8Array; readonly sorted: readonly TensorToStore[] },
 ): AsyncGenerator<Uint8Array, void, undefined> {

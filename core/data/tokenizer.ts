@@ -9,13 +9,13 @@ import { DataError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 
-/** Text to token ids and back. */
+/** Converts text to token ids and back. */
 export interface Tokenizer {
-  /** Ids of a text, with the special tokens that the tokenizer itself puts around it. */
+  /** Ids of a text, with the special tokens that the tokenizer adds. */
   encode(text: string): number[];
   /** The text of ids, without special tokens. */
   decode(ids: ArrayLike<number>): string;
-  /** Entries of the vocabulary: one more than the highest id. */
+  /** Size of the vocabulary: one more than the highest id. */
   readonly vocabSize: number;
   /** Id of the token that begins a text; null when there is none. */
   readonly bos: number | null;
@@ -25,13 +25,13 @@ export interface Tokenizer {
 
 /**
  * Loads the tokenizer of a checkpoint folder: `tokenizer.json`, and `tokenizer_config.json` where there is one.
- * `bos` and `eos` are those of `tokenizer_config.json`, or else of `config.json`.
+ * `bos` and `eos` come from `tokenizer_config.json`, or else from `config.json`.
  *
  * @param folder The checkpoint
  * @param options The file system
  * @returns The tokenizer
  * @throws {NotFoundError} When the folder has no `tokenizer.json`
- * @throws {DataError} When a file is broken, or of a kind that is not supported
+ * @throws {DataError} When a file is damaged or of an unsupported kind
  */
 export async function loadTokenizer(folder: string, options: FileSystemOptions = {}): Promise<Tokenizer> {
   const path = `${folder}/tokenizer.json`;
@@ -62,7 +62,7 @@ async function readOptional(path: string, options: FileSystemOptions): Promise<J
 
 function construct(path: string, content: JsonObject, settings: JsonObject): HuggingFaceTokenizer {
   try {
-    // Decoding must give back the text, so spaces before punctuation stay unless the checkpoint asks otherwise.
+    // Decoding must return the text, so spaces before punctuation stay unless the checkpoint says otherwise.
     return new HuggingFaceTokenizer(content, { clean_up_tokenization_spaces: false, ...settings });
   } catch (error) {
     throw new DataError(

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type Content, type FileSystem, notFound, type OpenFile, piecesOf } from "./file_system.ts";
+import { chunksOf, type Content, type FileSystem, notFound, type OpenFile } from "./file_system.ts";
 
-/** What is used of the namespace `Deno`. */
+/** The part of the namespace `Deno` that is used. */
 export type DenoFiles = Pick<
   typeof Deno,
   | "errors"
@@ -22,14 +22,14 @@ export type DenoFiles = Pick<
 >;
 
 /**
- * Makes a file system of the namespace `Deno`.
+ * Makes a file system from the namespace `Deno`.
  *
  * @param deno The namespace
  * @returns The file system
  */
 export function denoFileSystem(deno: DenoFiles): FileSystem {
   const isMissing = (error: unknown): boolean => error instanceof deno.errors.NotFound;
-  /** Names the path when nothing is there. */
+  /** Does work on a path; an error for a missing file names the path. */
   async function naming<T>(path: string, kind: "file" | "folder", work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -106,7 +106,7 @@ async function writeAtomic(deno: DenoFiles, path: string, content: Content): Pro
   const file = await deno.open(temporary, { write: true, createNew: true });
   try {
     try {
-      for await (const piece of piecesOf(content)) await writeAll(file, piece);
+      for await (const chunk of chunksOf(content)) await writeAll(file, chunk);
       await file.sync();
     } finally {
       file.close();
@@ -119,7 +119,7 @@ async function writeAtomic(deno: DenoFiles, path: string, content: Content): Pro
 }
 
 /**
- * Writes all bytes to an open file, however few one call takes.
+ * Writes all bytes to an open file. One call of `write` may take only some.
  *
  * @param file An open file
  * @param bytes The bytes

@@ -1,5 +1,5 @@
 /**
- * What Firn asks of a file system. Everything that reads or writes files takes one, or uses that of the machine.
+ * The interface to files. Functions that read or write files take a file system, and use that of the machine by default.
  *
  * @module
  */
@@ -14,18 +14,18 @@ export interface Entry {
   readonly isFolder: boolean;
 }
 
-/** An open file. It keeps its content when another file takes its path. */
+/** An open file. Its content stays the same when the path is overwritten. */
 export interface OpenFile extends AsyncDisposable {
   /** Size in bytes when it was opened. */
   readonly size: number;
-  /** Reads the bytes from `begin` up to `end`; fewer where the file ends before. */
+  /** Reads the bytes from `begin` to `end`, exclusive; fewer when the file ends earlier. */
   read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** What is written: text in UTF-8, bytes, or pieces of bytes one after the other. */
+/** Content of a file: text, which is stored as UTF-8, bytes, or chunks of bytes. */
 export type Content = string | Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
-/** A file system: that of the machine, one in memory, or one of your own. Paths are separated by `/`. */
+/** A file system: the machine's, one in memory, or one of your own. Parts of a path are separated by `/`. */
 export interface FileSystem {
   /**
    * Reads a whole file.
@@ -40,13 +40,13 @@ export interface FileSystem {
    */
   open(path: string): Promise<OpenFile>;
   /**
-   * Writes a file whole or not at all: a reader sees the old file or the new one. When it throws, the old file is as
-   * it was.
+   * Writes a file atomically: a reader sees the old file or the new one. When writing fails, the old file stays as it
+   * was.
    */
   write(path: string, content: Content): Promise<void>;
-  /** Adds to the end of a file, which is made when it does not exist. */
+  /** Appends to a file; creates it when it does not exist. */
   append(path: string, content: string | Uint8Array): Promise<void>;
-  /** Says whether a path is a folder; null when nothing is there. */
+  /** Says whether a path is a folder; null when it does not exist. */
   stat(path: string): Promise<Pick<Entry, "isFolder"> | null>;
   /**
    * Lists a folder.
@@ -54,27 +54,27 @@ export interface FileSystem {
    * @throws {NotFoundError} When there is no such folder
    */
   list(folder: string): Promise<readonly Entry[]>;
-  /** Makes a folder, and with `parents` what is missing above it. Without, its parent must exist and it must not. */
+  /** Makes a folder. With `parents`, missing parents are made too, and the folder may exist already. */
   makeFolder(path: string, options?: { readonly parents?: boolean }): Promise<void>;
-  /** Gives a file or a folder another path. */
+  /** Moves a file or a folder to another path. */
   rename(from: string, to: string): Promise<void>;
-  /** Removes a file, or a folder with all that is in it. */
+  /** Removes a file, or a folder with its content. */
   remove(path: string): Promise<void>;
 }
 
-/** Options of everything that reads or writes files. */
+/** Options of functions that read or write files. */
 export interface FileSystemOptions {
-  /** Where the files are; the file system of the machine when absent. */
+  /** Where the files are; the machine's file system when absent. */
   readonly fileSystem?: FileSystem;
 }
 
-/** The error of a path where nothing is. */
+/** The error for a path that does not exist. */
 export function notFound(path: string, kind: "file" | "folder", cause?: unknown): NotFoundError {
   return new NotFoundError(`Cannot open "${path}" as there is no such ${kind}: check the path`, { cause });
 }
 
-/** The pieces of a content, as bytes. */
-export async function* piecesOf(content: Content): AsyncGenerator<Uint8Array, void, undefined> {
+/** Content as chunks of bytes. */
+export async function* chunksOf(content: Content): AsyncGenerator<Uint8Array, void, undefined> {
   if (typeof content === "string") yield new TextEncoder().encode(content);
   else if (content instanceof Uint8Array) yield content;
   else yield* content;

@@ -8,10 +8,10 @@ import { denoFileSystem } from "./deno_file_system.ts";
 import type { FileSystem } from "./file_system.ts";
 
 /**
- * Finds the file system of the machine. It is asked for when a file is used, never when a module is loaded.
+ * Finds the file system of the machine. It is looked up when a file is used, not when a module is loaded.
  *
  * @returns The file system
- * @throws {TypeError} When the runtime has none, as a browser
+ * @throws {TypeError} When the runtime has none, such as a browser
  *
  * @example
  * ```ts

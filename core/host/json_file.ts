@@ -15,7 +15,7 @@ import { hostFileSystem } from "./host_file_system.ts";
  * @param options The file system
  * @returns The object
  * @throws {NotFoundError} When there is no such file
- * @throws {DataError} When it holds something else
+ * @throws {DataError} When it does not hold a JSON object
  */
 export async function readJson(
   path: string,

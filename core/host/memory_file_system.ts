@@ -5,13 +5,13 @@
  */
 
 import { AlreadyExistsError } from "../errors.ts";
-import { type Entry, type FileSystem, notFound, type OpenFile, piecesOf } from "./file_system.ts";
+import { chunksOf, type Entry, type FileSystem, notFound, type OpenFile } from "./file_system.ts";
 
 /**
- * Makes an empty file system in memory.
+ * Makes a file system in memory.
  *
- * @param files Files to begin with: content by path; the folders above them are made
- * @returns The file system; its only folder at the start is `""`
+ * @param files Initial files, content by path; their folders are made
+ * @returns The file system; its root folder is `""`
  *
  * @example
  * ```ts
@@ -35,11 +35,11 @@ export function memoryFileSystem(files: Readonly<Record<string, string | Uint8Ar
     read: (path) => Promise.try(() => bytesOf(tree, path).slice()),
     open: (path) => Promise.try(() => openBytes(bytesOf(tree, path))),
     async write(path, content) {
-      put(tree, path, joined(await Array.fromAsync(piecesOf(content))));
+      put(tree, path, joined(await Array.fromAsync(chunksOf(content))));
     },
     async append(path, content) {
       const old = tree.get(normal(path)) ?? new Uint8Array();
-      put(tree, path, joined([old, ...await Array.fromAsync(piecesOf(content))]));
+      put(tree, path, joined([old, ...await Array.fromAsync(chunksOf(content))]));
     },
     stat(path) {
       const entry = tree.get(normal(path));
@@ -52,7 +52,7 @@ export function memoryFileSystem(files: Readonly<Record<string, string | Uint8Ar
   };
 }
 
-/** Bytes of a file by path; null for a folder. */
+/** Entries by path: the bytes of a file, or null for a folder. */
 type Tree = Map<string, Uint8Array<ArrayBuffer> | null>;
 
 function bytesOf(tree: Tree, path: string): Uint8Array<ArrayBuffer> {
@@ -96,7 +96,7 @@ function makeFolder(
   tree.set(at, null);
 }
 
-/** Paths of an entry and of all that is in it. */
+/** Paths of an entry and of its content. */
 function below(tree: Tree, path: string): string[] {
   const at = normal(path);
   if (!tree.has(at)) throw notFound(path, "file");
@@ -137,12 +137,12 @@ function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(pieces.reduce((n, piece) => n + piece.length, 0));
+function joined(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(chunks.reduce((n, chunk) => n + chunk.length, 0));
   let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
   }
   return bytes;
 }

@@ -9,15 +9,15 @@ import type { FileSystem, FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
 
 /**
- * Replaces a folder as a whole. A temporary folder beside it is filled, the old folder is renamed, the new one takes
- * its path, and the old one is removed last: at every moment one whole version exists. Should the process die between
- * the two renames, both lie beside the path, as `<folder>.<id>.old` and `<folder>.<id>.tmp`.
+ * Replaces a folder as a whole. First a temporary folder beside it is filled. Then the old folder is renamed, the new one
+ * takes its path, and the old one is removed, so one complete version exists at any time. When the process dies between
+ * the two renames, both remain beside the path, as `<folder>.<id>.old` and `<folder>.<id>.tmp`.
  *
- * @param folder Where; missing parents are not made
- * @param fill Writes the new content into the folder that it is given
+ * @param folder The folder; its parent must exist
+ * @param fill Writes the new content into the folder that it gets
  * @param options The file system
  * @throws {AlreadyExistsError} When the old folder holds something that the new one lacks, which would be lost
- * @throws What `fill` throws; the temporary folder is removed then and the old folder is as it was
+ * @throws What `fill` throws; then the temporary folder is removed and the old folder stays as it was
  *
  * @example
  * ```ts
@@ -59,7 +59,7 @@ export async function replaceFolder(
   if (replaced) await fileSystem.remove(old);
 }
 
-/** Refuses to lose an entry of the old folder that the new one does not have. */
+/** Refuses to lose an entry that the old folder has and the new one does not. */
 async function checkSuperseded(
   fileSystem: FileSystem,
   { old, fresh }: { readonly old: string; readonly fresh: string },

@@ -1,5 +1,5 @@
 /**
- * Which runtime this is.
+ * The version of the runtime.
  *
  * @module
  */

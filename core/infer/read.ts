@@ -1,5 +1,5 @@
 /**
- * Values of tensors on the host: those that are computed are planned, recorded and run once.
+ * Reads tensors to the host. Tensors that must be computed are planned, recorded and run once.
  *
  * @module
  */
@@ -33,11 +33,11 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
 }
 
 /**
- * Computes a tensor and brings its values to the host. Waits for all that the device was given.
+ * Computes a tensor and copies its values to the host. Waits for all submitted work.
  *
  * @param gpu The device
  * @param tensor What to compute, or a tensor of a training state
- * @returns Its values, row-major; those of bf16 as f32
+ * @returns Its values, row-major; bf16 is widened to f32
  * @throws {ConsumedError} When a training step has reused its buffer
  */
 export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
@@ -46,11 +46,11 @@ export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
 }
 
 /**
- * Computes several tensors in one submission and brings their values to the host.
+ * Computes several tensors in one submission and copies their values to the host.
  *
  * @param gpu The device
  * @param tensors What to compute
- * @returns The values of each, row-major; those of bf16 as f32
+ * @returns The values of each, row-major; bf16 is widened to f32
  */
 export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
   const stored = tensors.filter((t) => !isHost(t));
@@ -76,7 +76,7 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
   }
 }
 
-/** Values of bytes, by dtype: bf16 is widened. */
+/** Bytes as values of a dtype; bf16 is widened to f32. */
 function view(bytes: ArrayBuffer, dtype: DType): HostData {
   switch (dtype) {
     case "f32":

@@ -8,15 +8,15 @@ import type { Cost } from "../plan/types.ts";
 import type { Ending, FreezeEvent } from "../train/types.ts";
 import { scaled } from "./numbers.ts";
 
-/** By how much a number changed, `"-18 %"`; empty where there is nothing to compare with. */
+/** The relative change of a number, `"-18 %"`; empty when it was 0. */
 export function percent(before: number, after: number): string {
   if (before === 0) return "";
   const change = Math.round(100 * (after / before - 1));
-  // Rounding gives -0 as well.
+  // Rounding may give -0.
   return change === 0 ? "0 %" : `${change < 0 ? "" : "+"}${change} %`;
 }
 
-/** A number before and after, and by how much it changed: `"3.78 → 3.10 (-18 %)"`. */
+/** A number before and after, and its relative change: `"3.78 → 3.10 (-18 %)"`. */
 export function change(before: number, after: number, digits: number): string {
   return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent(before, after)})`;
 }
@@ -26,12 +26,12 @@ export function flopText(flops: number): string {
   return `${scaled(flops)}FLOP`;
 }
 
-/** What a step costs. */
+/** The cost of a step. */
 export function costText({ launches, matmulFlops, bytes }: Cost): string {
   return `${launches} launches, ${flopText(matmulFlops)}, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }
 
-/** A change of the frozen set, and what a step costs before and after. */
+/** A change of the frozen set, and the cost of a step before and after. */
 export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeEvent, "reasons">): string {
   const list = (verb: string, paths: readonly string[]): string[] =>
     paths.length === 0
@@ -42,7 +42,7 @@ export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeE
   } → ${after.launches === 0 ? "training ends" : costText(after)}`;
 }
 
-/** How a run ended, to be put behind its steps; empty when it took all of them and kept the last parameters. */
+/** How a run ended, to follow its steps; empty when it took all steps and kept the last parameters. */
 export function endingText(ending: Ending | null): string {
   if (ending === null) return "";
   const why =

@@ -1,5 +1,5 @@
 /**
- * What a run froze, why, and what that saved, worked out from its log.
+ * What a run froze, why, and what that saved, computed from its log.
  *
  * @module
  */
@@ -12,8 +12,8 @@ import type { Change, Explanation, FreezeLine, Line, Moved, StepLine } from "./t
 /**
  * Explains a run.
  *
- * @param lines Its log, in order; of a run that is under way, so far
- * @returns What is known
+ * @param lines Its log, in order; the run may be under way
+ * @returns The explanation
  */
 export function explain(lines: readonly Line[]): Explanation {
   const start = lines.find((line) => line.kind === "start")!;
@@ -75,7 +75,7 @@ function pacesOf(steps: readonly StepLine[], events: readonly FreezeLine[]): (nu
   return [0, ...events.map(({ step }) => step)].map((from, i) => {
     const to = events[i]?.step ?? Infinity;
     const span = steps.filter(({ step }) => step > from && step <= to);
-    // The first look after a change waits for new shaders, and says nothing.
+    // The first look after a change includes the compilation of new shaders.
     const settled = span.filter(({ stepMs }) => stepMs !== span[0].stepMs);
     return settled.length === 0 ? null : median(settled.map(({ stepMs }) => stepMs));
   });

@@ -8,7 +8,7 @@ import { endingText, flopText, percent } from "./cost_text.ts";
 import { short } from "./numbers.ts";
 import type { Change, Explanation, Moved, Paid } from "./types.ts";
 
-/** How text is set off. */
+/** How text is styled. */
 export interface Style {
   /** Whether escape codes may colour the text. */
   readonly color: boolean;
@@ -81,7 +81,7 @@ function rowOf({ path, reason, flops }: Moved, full: number): Cell[] {
   ];
 }
 
-/** Rows with columns of equal width; only the last cell of a row may be wider than its column. */
+/** Rows in columns of equal width. Only the last cell of a row may be wider than its column. */
 function table(rows: readonly (readonly Cell[])[]): string[] {
   const widths = rows[0].map((_, i) =>
     Math.max(...rows.map((row) => i < row.length - 1 ? row[i][0].length : 0))

@@ -1,5 +1,5 @@
 /**
- * The plot of a report that shows when each component was frozen, and what was measured of it until then.
+ * The plot that shows when each component was frozen, and its readings until then.
  *
  * @module
  */
@@ -12,14 +12,14 @@ const MAX_CELLS = 9000;
 const MAX_BINS = 200;
 const MAX_NAME = 28;
 
-/** A {@link Plot} of readings: its colours cover `edge` decades on both sides of the threshold. */
+/** A {@link Plot} of readings. Its colours cover `edge` decades on both sides of the threshold. */
 export interface HeatPlot extends Plot {
   readonly edge: number;
-  /** Its rows: what was measured or frozen, or all components where there are no readings. */
+  /** Its rows: components that were measured or frozen; all when there are no readings. */
   readonly shown: RunReport["components"];
 }
 
-/** A stretch of steps of one component in one colour. */
+/** A range of steps of one component in one colour. */
 interface Span {
   readonly path: string;
   readonly x: number;
@@ -28,7 +28,7 @@ interface Span {
 }
 
 /**
- * Draws components downwards in model order and steps across: readings as colours, frozen stretches hatched.
+ * Draws components from top to bottom and steps from left to right. Readings are colours; frozen steps are hatched.
  *
  * @param run The run, of at least one step
  * @returns The plot; null when no component was measured or frozen
@@ -91,7 +91,7 @@ export async function freezePlot(run: RunReport): Promise<HeatPlot | null> {
   return { svg, caption: sentences.join(" "), edge, shown };
 }
 
-/** Full names where rows are high enough to read them, else one name a layer. */
+/** Full names when rows are high enough, else one name for each layer. */
 function labelsOf(shown: RunReport["components"], rowHeight: number): Record<string, string> {
   if (rowHeight < 9) {
     const firsts = shown.filter(({ layer }, i) => layer !== null && shown[i - 1]?.layer !== layer);
@@ -102,7 +102,7 @@ function labelsOf(shown: RunReport["components"], rowHeight: number): Record<str
   const common = Array.from({ length: depth }, (_, i) => i)
     .find((i) => names.some((parts) => parts[i] !== names[0][i])) ?? depth;
   const name = (parts: readonly string[]) => parts.slice(common).join(".");
-  // The end of a long name says more than its start.
+  // The end of a long name is more specific than its start.
   const fitted = (text: string) => text.length > MAX_NAME ? `…${text.slice(1 - MAX_NAME)}` : text;
   return Object.fromEntries(shown.map(({ path }, i) => [path, fitted(name(names[i]))]));
 }
@@ -143,7 +143,7 @@ function frozenSpans({ events, frozenAt }: RunReport, { paths, domain: [from, to
   return spans;
 }
 
-/** Spans of each path in order, without the gaps that are not wider than `gap`. */
+/** Joins spans of each path over gaps up to `gap`. Spans of a path are in order. */
 function joined(spans: readonly Span[], gap: number): Span[] {
   const last = new Map<string, Span>();
   const done: Span[] = [];
@@ -156,12 +156,12 @@ function joined(spans: readonly Span[], gap: number): Span[] {
   return [...done, ...last.values()];
 }
 
-/** Spans of one colour, where there are no readings. */
+/** Spans of one colour, for a run without readings. */
 function plain({ paths, domain: [x, x2] }: Frame): Heat {
   return { spans: paths.map((path) => ({ path, x, x2, fill: "var(--heat5)" })), edge: 0 };
 }
 
-/** Means of log readings over bins of steps as ten classes of colour; equal neighbours make one span. */
+/** Means of log readings over bins of steps, in ten colours. Equal neighbours make one span. */
 function heat(readings: Readings, { paths, domain }: Frame): Heat {
   const [from, to] = domain;
   const width = binWidth({ paths, domain });

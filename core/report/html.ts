@@ -1,23 +1,23 @@
 /**
- * HTML as tagged templates that escape what they interpolate.
+ * HTML as tagged templates with escaped values.
  *
  * @module
  */
 
-/** Text that is HTML already. */
+/** Text that is HTML. */
 export interface Html {
   readonly text: string;
 }
 
-/** What {@link html} interpolates. */
+/** A value that {@link html} inserts. */
 export type Part = string | number | Html | readonly Part[];
 
-/** Takes text as HTML. */
+/** Marks text as HTML, which is not escaped. */
 export function raw(text: string): Html {
   return { text };
 }
 
-/** Escapes what it interpolates, unless that is {@link Html} itself. */
+/** Inserts values into HTML. All values are escaped, except {@link Html}. */
 export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
   return raw(strings.map((text, i) => i === 0 ? text : escape(parts[i - 1]) + text).join(""));
 }

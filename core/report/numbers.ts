@@ -4,39 +4,39 @@
  * @module
  */
 
-/** A point of a line; the line is broken where y is not finite. */
+/** A point of a line. The line has a gap where y is not finite. */
 export interface Point {
   readonly x: number;
   readonly y: number;
 }
 
-/** Three significant digits, or as many as are asked for. */
+/** A number with three significant digits, or another number of digits. */
 export function short(value: number, digits = 3): string {
   return String(Number(value.toPrecision(digits)));
 }
 
-/** Rounded, with commas at thousands. */
+/** A rounded number, with commas at thousands. */
 export function whole(value: number): string {
   return Math.round(value).toLocaleString("en");
 }
 
-/** Three significant digits and an SI prefix, ready for a unit. */
+/** A number with three significant digits and an SI prefix, to be followed by a unit. */
 export function scaled(value: number): string {
   const power = value === 0 ? 0 : Math.max(0, Math.min(5, Math.floor(Math.log10(Math.abs(value)) / 3)));
   return `${short(value / 1000 ** power)} ${["", "k", "M", "G", "T", "P"][power]}`;
 }
 
-/** The middle value, the upper one of two. */
+/** The median; the upper one of two middle values. */
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
-/** The value that a share of all values does not exceed; undefined for none. */
+/** The quantile of a share; undefined without values. */
 export function quantile(values: readonly number[], share: number): number | undefined {
   return values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))];
 }
 
-/** Means of the finite values up to `reach` away on both sides; NaN where there are none. */
+/** Moving means of finite values over `reach` neighbours on both sides; NaN where there are none. */
 export function centredMeans(values: readonly number[], reach: number): number[] {
   const sums = [0], counts = [0];
   values.forEach((value, i) => {
@@ -49,7 +49,7 @@ export function centredMeans(values: readonly number[], reach: number): number[]
   });
 }
 
-/** Medians of the values up to `reach` away on both sides. */
+/** Moving medians over `reach` neighbours on both sides. */
 export function centredMedians(values: readonly number[], reach: number): number[] {
   return values.map((_, i) => median(values.slice(...window(i, { reach, length: values.length }))));
 }
@@ -58,7 +58,7 @@ function window(i: number, { reach, length }: { reach: number; length: number })
   return [Math.max(0, i - reach), Math.min(length, i + reach + 1)];
 }
 
-/** At most `most` points: of a longer line, the least and the largest of each of many stretches. */
+/** Reduces a line to at most `most` points: the minimum and the maximum of each interval. */
 export function thin(points: readonly Point[], most: number): Point[] {
   if (points.length <= most) return [...points];
   const length = Math.ceil(2 * points.length / most);

@@ -1,7 +1,7 @@
 /**
- * One self-contained page about a run: what it learned, what it froze, and what that saved.
+ * A self-contained page about a run: what it learned, what it froze, and what that saved.
  *
- * Plots are drawn to SVG on the spot. Rendering needs no permission; the page needs no network and no script.
+ * Plots are SVG. Rendering needs no permission; the page needs no network and no script.
  *
  * @module
  */
@@ -21,7 +21,7 @@ import type { RunReport } from "./types.ts";
  * Long runs are thinned, keeping extremes, so that the page stays below 2 MB.
  *
  * @param run What happened
- * @returns The page, to be written to `report.html`
+ * @returns The page, HTML
  */
 export async function renderReport(run: RunReport): Promise<string> {
   const sections = run.rows.length === 0 ? [html`<p class="note">No step was taken.</p>`] : [
@@ -146,7 +146,7 @@ async function freezing(run: RunReport): Promise<Html> {
   return figure("Freezing", plot, { legend: legend(run.readings ? plot.edge : null), table });
 }
 
-/** Explains the colours; an edge of null says that there were no readings. */
+/** Explains the colours. The edge is null when there were no readings. */
 function legend(edge: number | null): Html {
   const swatch = (fill: string) =>
     html`

@@ -1,5 +1,5 @@
 /**
- * What a run writes down, what is worked out from that, and what a report shows.
+ * The log of a run, its explanation, and the content of its report.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Component, Reason } from "../policy.ts";
 import type { Ending, FreezeEvent } from "../train/types.ts";
 import type { Path } from "../tree.ts";
 
-/** What a step did. */
+/** Measurements of a step. */
 export interface MetricRow {
   /** 1-based number of the step. */
   readonly step: number;
@@ -31,7 +31,7 @@ export interface MetricRow {
   readonly frozen: number;
 }
 
-/** What is measured of a model before and after a run; which of it depends on the task. */
+/** Quality of a model, before or after a run. The task decides which fields are present. */
 export interface Quality {
   /** Of held-out text. */
   readonly perplexity?: number;

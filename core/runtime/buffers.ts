@@ -15,7 +15,7 @@ const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
  *
  * @param gpu The device
  * @param options Its label and size in bytes
- * @returns The buffer, zeroed
+ * @returns The buffer, filled with zeros
  * @throws {OutOfMemoryError} When the adapter cannot bind that much
  */
 export function createBuffer(
@@ -55,7 +55,7 @@ export function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
 /** The counts that a buffer is part of until it is destroyed. */
 const countedBy = new WeakMap<GPUBuffer, Counts>();
 
-/** Destroys a buffer and counts it no more; a buffer that is destroyed already stays so. */
+/** Destroys a buffer and subtracts it from the counts. A second call does nothing. */
 export function destroyBuffer(buffer: GPUBuffer): void {
   const counts = countedBy.get(buffer);
   if (counts !== undefined) counts.bytes -= buffer.size;
@@ -63,14 +63,14 @@ export function destroyBuffer(buffer: GPUBuffer): void {
   buffer.destroy();
 }
 
-/** The answers to the allocations since the last check. */
+/** The results of allocations since the last check. */
 const pending = new WeakMap<Gpu, Promise<OutOfMemoryError | null>[]>();
 
 /**
- * Waits for the allocations so far to be accepted.
+ * Waits until the device has accepted the allocations so far.
  *
  * @param gpu The device
- * @throws {OutOfMemoryError} When one was refused: what it was and how large
+ * @throws {OutOfMemoryError} When one was refused; it has the label and the size
  */
 export async function checkAllocations(gpu: Gpu): Promise<void> {
   const refusals = pending.get(gpu) ?? [];
@@ -80,7 +80,7 @@ export async function checkAllocations(gpu: Gpu): Promise<void> {
   gpu.check();
 }
 
-/** Uploads values, or codes of bf16, to the start of a buffer; whole words, the rest of the last one is zero. */
+/** Uploads values, or bf16 codes, to the start of a buffer. The last word is filled up with zero. */
 export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16Array): void {
   let whole = data;
   if (data.byteLength % 4 !== 0) {

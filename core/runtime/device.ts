@@ -12,10 +12,10 @@ import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../tensor.ts";
 import { requestDevice, subgroupsOf } from "./features.ts";
 
-/** What speaks the WebGPU API: `navigator.gpu` of Deno or of a browser, or another implementation, such as Dawn's. */
+/** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
 export type WebGpu = Pick<GPU, "requestAdapter">;
 
-/** An open device. Close it with `await using`: what still waits for it then throws. */
+/** An open device. Close it with `await using`; calls that still wait for it then throw. */
 export interface Gpu extends AsyncDisposable {
   /** The WebGPU device. */
   readonly device: GPUDevice;
@@ -23,52 +23,52 @@ export interface Gpu extends AsyncDisposable {
   readonly source: { readonly api: WebGpu; readonly adapter: GPUAdapter };
   /** Name of the adapter, `"NVIDIA H100 80GB HBM3"`. */
   readonly name: string;
-  /** True when a CPU plays the GPU (lavapipe, SwiftShader): right results, slow. */
+  /** Whether the device is a CPU (lavapipe, SwiftShader): correct results, slow. */
   readonly software: boolean;
-  /** What kernels may depend on. */
+  /** Properties of the device that kernels may depend on. */
   readonly target: Target;
   /** Optional WebGPU features that the device has. */
   readonly features: ReadonlySet<string>;
-  /** WGSL that shaders with subgroups must begin with; empty where the compiler knows subgroups without it. */
+  /** WGSL directives that shaders with subgroups begin with; empty when the compiler needs none. */
   readonly subgroupDirective: string;
-  /** Counts of what was created and submitted so far. */
+  /** Counts of objects created and work submitted so far. */
   readonly counts: Counts;
   /** How matrix products are chosen. */
   readonly tuning: Tuning;
   /** Compute pipelines by shader text. */
   readonly pipelines: Map<string, GPUComputePipeline>;
-  /** Throws when the device is lost or closed, or reported an error since the last call. */
+  /** Throws when the device is lost or closed, or has reported an error since the last call. */
   check(): void;
 }
 
 /** How matrix products are chosen: by measuring them before the first step of a training, or by their sizes. */
 export interface Tuning {
-  /** Whether they are measured. */
+  /** Whether products are measured. */
   readonly enabled: boolean;
-  /** File that remembers what was measured; null keeps it in this process. */
+  /** File that keeps the measurements; null keeps them in this process only. */
   readonly cache: { readonly path: string; readonly fileSystem: FileSystem } | null;
-  /** Told how far measuring is. */
+  /** Called with the progress of measuring. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
-  /** What was measured to be fastest, by product. */
+  /** The fastest variant of each product measured so far. */
   readonly variants: Map<string, MatmulVariant>;
 }
 
 /** Options of {@link openGpu}. */
 export interface GpuOptions extends FileSystemOptions {
-  /** What the device is asked of: `"auto"`, as when absent, is `navigator.gpu`; or any object that speaks WebGPU. */
+  /** Implementation of WebGPU to use. `"auto"`, the default, is `navigator.gpu`. */
   readonly gpu?: "auto" | WebGpu;
   /**
-   * Whether matrix products are measured before the first step of a training, which takes seconds; GPUs with timestamps
-   * do and software adapters do not when absent. Another choice gives the same numbers up to rounding.
+   * Whether matrix products are measured before the first step of a training, which takes seconds. By default GPUs with
+   * timestamps measure and software adapters do not. Results are the same up to rounding.
    */
   readonly tune?: boolean;
-  /** File that remembers for each adapter what was measured; when absent only this process does. */
+  /** File that keeps the measurements of each adapter; when absent they are kept in this process only. */
   readonly tuneCache?: string;
-  /** Told how far measuring is; it ends when `done` is `total`. */
+  /** Called with the progress of measuring, which ends when `done` is `total`. */
   readonly onTune?: Tuning["onProgress"];
 }
 
-/** What was asked of a device. */
+/** Counts of objects created and work submitted. */
 export interface Counts {
   /** Buffers created. */
   buffers: number;
@@ -78,13 +78,13 @@ export interface Counts {
   pipelines: number;
   /** Submissions. */
   submits: number;
-  /** Bytes of storage and staging buffers that were not destroyed yet; those left to garbage collection still count. */
+  /** Bytes of storage and staging buffers that are not destroyed. Buffers left to garbage collection count too. */
   bytes: number;
-  /** The largest that `bytes` has been. */
+  /** Highest value of `bytes` so far. */
   peakBytes: number;
 }
 
-/** More bindings than this help no kernel and make bind groups dear. */
+/** More bindings help no kernel and make bind groups slow to create. */
 const MOST_BINDINGS = 32;
 
 /**
@@ -92,7 +92,7 @@ const MOST_BINDINGS = 32;
  *
  * @param options Where the device comes from, and how matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
- * @throws {TypeError} When `gpu` does not speak WebGPU, or products are to be measured and the adapter has no timestamps
+ * @throws {TypeError} When `gpu` does not speak WebGPU, or `tune` is set and the adapter has no timestamps
  * @throws {Error} When there is no adapter, with the command that installs a software one
  *
  * @example
@@ -123,7 +123,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   }
   const { limits } = device;
   return {
-    // A native implementation may end the process when these are collected before the device.
+    // A native implementation may crash when these are garbage collected before the device.
     source: { api, adapter },
     device,
     name,
@@ -161,7 +161,7 @@ function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
   return path === undefined ? null : { path, fileSystem: fileSystem ?? hostFileSystem() };
 }
 
-/** Notes what the device reports, and closes it. */
+/** Keeps the first error that the device reports, and closes the device. */
 function watch(device: GPUDevice, name: string): Pick<Gpu, "check" | typeof Symbol.asyncDispose> {
   let failure: Error | null = null;
   device.lost.then((info) => {
@@ -184,7 +184,7 @@ function watch(device: GPUDevice, name: string): Pick<Gpu, "check" | typeof Symb
           `Cannot go on as the device "${name}" was closed: close it after the last use, or open another`,
         );
       }
-      // A device that is dropped with seconds of work in its queue takes the process down.
+      // Destroying a device with seconds of queued work ends the process.
       await device.queue.onSubmittedWorkDone();
       device.destroy();
     },

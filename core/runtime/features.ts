@@ -1,16 +1,16 @@
 /**
- * Optional features and limits of a device. What an adapter may hide is tried, never assumed.
+ * Optional features and limits of a device. A feature that an adapter may hide is tried, never assumed.
  *
  * @module
  */
 
 import type { Target } from "../tensor.ts";
 
-/** Features that are used when granted; the adapter may hide them from its list. */
+/** Features that are always requested, as an adapter may grant them without listing them. */
 const OPTIONAL = ["timestamp-query", "subgroups"];
-/** Features that are used where the list has them. */
+/** Features that are requested when the adapter lists them. */
 const LISTED: readonly GPUFeatureName[] = ["shader-f16"];
-/** Limits that are raised as far as the adapter goes. */
+/** Limits that are raised to those of the adapter. */
 const LIMITS = [
   "maxStorageBufferBindingSize",
   "maxBufferSize",
@@ -21,28 +21,28 @@ const LIMITS = [
   "maxStorageBuffersPerShaderStage",
 ] as const;
 
-/** A device, and what was found out about it. */
+/** A device and its features. */
 export interface GrantedDevice {
   readonly device: GPUDevice;
   /** Optional features that the device has. */
   readonly features: ReadonlySet<string>;
-  /** WGSL that shaders with subgroups must begin with; empty where the compiler knows subgroups without it. */
+  /** WGSL directives that shaders with subgroups begin with; empty when the compiler needs none. */
   readonly subgroupDirective: string;
 }
 
 /**
- * Requests a device with the adapter's limits and as many optional features as it grants: all of them, else one at a
- * time, else none. Features that no adapter hides are requested where it lists them.
+ * Requests a device with the limits of the adapter and as many optional features as it grants: all, else each one alone,
+ * else none.
  *
  * @param adapter The adapter
  * @returns The device
- * @throws What the adapter throws when it gives no device at all
+ * @throws What the adapter throws when it grants no device
  */
 export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice> {
   const requiredLimits: Record<string, number> = {};
   for (const limit of LIMITS) {
     const most = adapter.limits[limit];
-    // An older implementation may not know the limit.
+    // An older implementation may lack the limit.
     if (most !== undefined) requiredLimits[limit] = most;
   }
   const listed = LISTED.filter((feature) => adapter.features.has(feature));
@@ -62,7 +62,7 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice>
   throw failure;
 }
 
-/** WebGPU asks for the directive; Deno's compiler refuses it and knows the functions without it. */
+/** WebGPU requires the directive. Deno's compiler rejects it and accepts the functions without it. */
 const DIRECTIVES = ["", "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n"];
 
 async function withSubgroups(device: GPUDevice, features: readonly string[]): Promise<GrantedDevice> {
@@ -84,7 +84,7 @@ async function compiles(device: GPUDevice, directive: string): Promise<boolean> 
   return await device.popErrorScope() === null;
 }
 
-/** What kernels may do with subgroups of a device, by its features and what the adapter says of their size. */
+/** How kernels may use subgroups, given the features of a device and its smallest subgroup size. */
 export function subgroupsOf(
   features: { has(feature: string): boolean },
   { subgroupMinSize }: Pick<GPUAdapterInfo, "subgroupMinSize">,

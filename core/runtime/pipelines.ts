@@ -1,5 +1,5 @@
 /**
- * Kernels on a device: compiled once, bound to their buffers, encoded.
+ * Kernels on a device: compile, bind, dispatch, submit.
  *
  * @module
  */
@@ -8,11 +8,11 @@ import type { KernelText } from "../tensor.ts";
 import type { Gpu } from "./device.ts";
 
 /**
- * The pipeline of a shader, compiled once for each text.
+ * The pipeline of a kernel. Each shader text is compiled once.
  *
  * @param gpu The device
  * @param kernel Name and WGSL
- * @returns The pipeline; its bind group layout follows the declarations, used or not
+ * @returns The pipeline; its bind group layout has all declared buffers, used or not
  */
 export function pipelineFor(
   gpu: Gpu,
@@ -55,12 +55,12 @@ export interface BoundKernel {
 }
 
 /**
- * Binds a kernel to its buffers; compiles it when it is new.
+ * Binds a kernel to its buffers. A new kernel is compiled.
  *
  * @param gpu The device
  * @param kernel The kernel
- * @param resources What it binds, inputs first
- * @returns What a pass dispatches
+ * @param resources Its buffers, inputs first
+ * @returns The kernel, ready to be dispatched
  */
 export function bindKernel(
   gpu: Gpu,
@@ -88,7 +88,7 @@ export function dispatchAll(pass: GPUComputePassEncoder, kernels: readonly Bound
   }
 }
 
-/** Submits what a function encodes. */
+/** Submits the commands that a function encodes. */
 export function submit({ device, counts }: Gpu, encode: (encoder: GPUCommandEncoder) => void): void {
   const encoder = device.createCommandEncoder();
   encode(encoder);

@@ -14,13 +14,13 @@ import { isResident, storageOf } from "./residents.ts";
 /** Gives the buffer of a leaf when a plan is recorded. */
 export type Resolve = (leaf: Tensor) => GPUBuffer;
 
-/** The buffers of a plan. Those of intermediate values are created when they are first asked for. */
+/** The buffers of a plan. Buffers of intermediate values are created on first use. */
 export interface PlanBuffers extends RecordedBuffers {
   /** The buffer of the scalars that change with the step; null when there are none. */
   readonly scalars: GPUBuffer | null;
-  /** The buffer with a number of the plan. */
+  /** The buffer by its number in the plan. */
   of(index: number): GPUBuffer;
-  /** Creates all buffers that are not there yet. */
+  /** Creates all buffers that do not exist yet. */
   createAll(): void;
 }
 
@@ -30,8 +30,8 @@ type Slot = Extract<Source, { kind: "slot" }>;
  * Finds or creates the buffers of a plan.
  *
  * @param gpu The device
- * @param options The plan, where its leaves live, a name for errors, and buffers of an earlier recording to reuse.
- * `owned`: gets every buffer that is created here, also when this throws
+ * @param options The plan, the buffers of its leaves, a name for errors, and buffers of an earlier recording to reuse.
+ * `owned`: every buffer that is created here is added, also when this throws
  * @returns The buffers
  * @throws {OutOfMemoryError} When one is larger than the device can bind
  */
@@ -72,11 +72,11 @@ export function planBuffers(
 }
 
 /**
- * Finds which buffers of a recording another one can have, and frees the others.
+ * Picks buffers of an earlier recording for another plan, and destroys the others.
  *
- * @param plan The plan of the other one
+ * @param plan The other plan
  * @param spare The buffers
- * @returns One of the right size for each of the plan's intermediate values, as far as there is one
+ * @returns A buffer of the right size for each slot of the plan, as far as there is one
  */
 export function keepFor(plan: Plan, spare: readonly GPUBuffer[]): (GPUBuffer | undefined)[] {
   const bySize = Map.groupBy(spare, (buffer) => buffer.size);

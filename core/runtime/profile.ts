@@ -8,7 +8,7 @@ import type { Gpu } from "./device.ts";
 import type { Recording } from "./record.ts";
 import { MAX_PASSES, timePasses } from "./timestamps.ts";
 
-/** One launch and how long the device took for it. */
+/** The time of one launch. */
 export interface KernelTime {
   /** Name of the kernel. */
   readonly name: string;
@@ -36,7 +36,7 @@ export function checkTimestamps(gpu: Gpu): void {
  * returned.
  *
  * @param gpu The device; needs the feature `timestamp-query`
- * @param options The recording, the step whose scalars it uses, and the starts of its groups
+ * @param options The recording, the step whose scalars it uses, and the start of each group
  * @returns One row a launch, in order
  * @throws {TypeError} When the device has no timestamps
  */

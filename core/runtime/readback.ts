@@ -1,5 +1,5 @@
 /**
- * From the device to the host.
+ * Copies buffers from the device to the host.
  *
  * @module
  */
@@ -9,29 +9,29 @@ import { allocate, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { submit } from "./pipelines.ts";
 
-/** A buffer that the host reads. */
+/** A buffer that the host can map. */
 interface Staging {
   readonly buffer: GPUBuffer;
-  /** Whether somebody waits for it. */
+  /** Whether a read waits for it. */
   busy: boolean;
   /** Whether it was mapped and awaited once. */
   awaited: boolean;
 }
 
 const staging = new WeakMap<Gpu, Staging>();
-/** Devices that were seen not to map a buffer within the call of `mapAsync`. */
+/** Devices that do not map a buffer within the call of `mapAsync`. */
 const mapsLater = new WeakSet<Gpu>();
 
 /**
- * Deno 2.9 maps a buffer within the call of `mapAsync` and then sleeps for 10 ms, so a buffer that was awaited once before
- * can be read at once. WebGPU does not promise that. Another version of Deno that forgets the earlier wait would end the
- * process, so it is not tried there; any other implementation throws, is awaited, and is not asked again.
+ * Deno 2.9 maps a buffer within the call of `mapAsync` and then sleeps for 10 ms. A buffer that was awaited once before can
+ * be read without that sleep. WebGPU does not promise this, so it is tried once for each device: another implementation
+ * throws, and is awaited from then on. Another version of Deno might end the process, so it is not tried there.
  */
 function mayMapInCall(gpu: Gpu, { awaited }: Staging): boolean {
   return awaited && !mapsLater.has(gpu) && (denoVersion()?.startsWith("2.9.") ?? false);
 }
 
-/** Bytes that one wait brings to the host at most, so that reading a model needs no second copy of it. */
+/** Largest staging buffer in bytes, so that reading a model needs no second copy of it. */
 const STAGING = 64 * 2 ** 20;
 
 /** A buffer, and how many bytes of it to read. */
@@ -41,8 +41,8 @@ export interface Source {
 }
 
 /**
- * Copies buffers to the host. In Deno this waits for all queued work, once for every 64 MiB; the first time, each time
- * that more is read than ever before, for a buffer above that and in other versions than 2.9 for 10 ms more.
+ * Copies buffers to the host. In Deno this waits for all queued work, once for every 64 MiB. It takes 10 ms more for a new
+ * staging buffer, for a buffer above 64 MiB, and in versions other than 2.9.
  *
  * @param gpu The device
  * @param sources What to read
@@ -83,7 +83,7 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
   return results;
 }
 
-/** Maps a staging buffer, without Deno's sleep where that is known to work. */
+/** Maps a staging buffer, without the sleep of Deno 2.9 when possible. */
 async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
   const { buffer } = target;
   let mapping: Promise<unknown> | null = null;
@@ -108,7 +108,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
 }
 
 /**
- * Waits for a buffer's mapping.
+ * Waits until a buffer is mapped.
  *
  * @throws {DeviceLostError} When the device is gone
  */
@@ -116,14 +116,14 @@ export async function mapped(gpu: Gpu, mapping: Promise<unknown>): Promise<void>
   try {
     await mapping;
   } catch (error) {
-    // That the device is lost becomes known a turn after the refusals that follow from it.
+    // The loss of the device is reported one task after the errors that follow from it.
     await new Promise((resolve) => setTimeout(resolve));
     gpu.check();
     throw error;
   }
 }
 
-/** The staging buffer of a device, grown when needed; another one while somebody else waits for it, and above 64 MiB. */
+/** The staging buffer of a device, replaced by a larger one when needed; a new one while it is busy or above 64 MiB. */
 function stagingFor(gpu: Gpu, bytes: number): Staging {
   const known = staging.get(gpu);
   const kept = bytes <= STAGING && !known?.busy;

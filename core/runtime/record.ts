@@ -12,22 +12,22 @@ import { bindKernel, type BoundKernel } from "./pipelines.ts";
 import { type PlanBuffers, planBuffers, type Resolve } from "./plan_buffers.ts";
 import { PORTION, replay, type ReplayOptions, scalarUpload, submitPass } from "./replay.ts";
 
-/** A plan with its buffers, pipelines and bind groups: one call replays it. */
+/** A plan with its buffers, pipelines and bind groups. One call replays it. */
 export interface Recording {
   readonly plan: Plan;
   /** The buffer of each root; for a double-buffered root, the one of the first step. */
   readonly roots: readonly GPUBuffer[];
   /** New buffers of the double-buffered leaves after the last step, by their old ones. */
   readonly moved: ReadonlyMap<GPUBuffer, GPUBuffer>;
-  /** The buffer of each value that the plan keeps of its prefix. */
+  /** The buffer of each value that the plan keeps from its prefix. */
   readonly kept: readonly GPUBuffer[];
-  /** Uploads the step's scalars and submits all launches in one compute pass, or in two with copies between them. */
+  /** Uploads the scalars of the step and submits all launches. */
   replay(step: number, options?: ReplayOptions): void;
-  /** Uploads the step's scalars and gives the launches, in order. */
+  /** Uploads the scalars of the step and returns the launches, in order. */
   prepare(step: number, starts?: readonly number[]): readonly BoundKernel[];
-  /** Frees the buffers that belong to the recording. */
+  /** Destroys the buffers that belong to the recording. */
   destroy(): void;
-  /** The same, but for the buffers of intermediate values: another recording may have them. */
+  /** Destroys them, except those of intermediate values, which are returned for another recording. */
   release(): GPUBuffer[];
 }
 
@@ -35,7 +35,7 @@ export interface Recording {
 export interface RecordOptions {
   /** The plan. */
   readonly plan: Plan;
-  /** Where its leaves live; leaves that are on the device already are found without it. */
+  /** Buffers of its leaves. Resident leaves need none. */
   readonly resolve?: Resolve;
   /** Name of the plan, for errors. */
   readonly label?: string;
@@ -55,9 +55,9 @@ export interface RecordOptions {
  * Records a plan: creates its buffers, pipelines and bind groups.
  *
  * @param gpu The device
- * @param options The plan, and where its leaves live
+ * @param options The plan, and the buffers of its leaves
  * @returns The recording
- * @throws {OutOfMemoryError} When the device has no room; as after any error, nothing outside the recording was changed
+ * @throws {OutOfMemoryError} When the device has no room; nothing outside the recording was changed, as after any error
  */
 export async function record(gpu: Gpu, options: RecordOptions): Promise<Recording> {
   const { plan, resolve, label = "plan", spare = [] } = options;
@@ -91,7 +91,7 @@ async function build(
     uploadScalars(taking.step, taking.starts);
     bindUpTo(plan.firstUpdate);
   }
-  // From here on a step changes what is not its own: everything it needs must be there.
+  // The next launches overwrite values outside the recording, so all buffers must exist by now.
   memory.createAll();
   const roots = plan.roots.map(memory.of);
   await checkAllocations(gpu);
@@ -125,7 +125,7 @@ async function build(
   };
 }
 
-/** The launches of a recording. Where buffers are double, every other step binds the other one of each pair. */
+/** The launches of a recording. With double buffers, every other step binds the other buffer of each pair. */
 interface Sides extends Pick<Recording, "moved"> {
   /** The launches of the next step. */
   readonly now: readonly BoundKernel[];

@@ -8,25 +8,25 @@ import type { Plan } from "../plan/types.ts";
 import type { Gpu } from "./device.ts";
 import { type BoundKernel, dispatchAll, submit } from "./pipelines.ts";
 
-/** How a step is replayed. */
+/** Options of a replay. */
 export interface ReplayOptions {
-  /** For each group of the plan the step after which its age counts; 0 where absent. */
+  /** For each group of the plan, the step at which its age is 0; 0 where absent. */
   readonly starts?: readonly number[];
-  /** What happens between the prefix and the rest; nothing when absent. */
+  /** Copies between the prefix and the rest; none when absent. */
   readonly copies?: PrefixCopies;
-  /** Whether the device has nothing to do: it begins with the first launches while the others are encoded. */
+  /** Whether the device is idle. It then starts the first launches while the others are encoded. */
   readonly idle?: boolean;
 }
 
-/** What happens between the prefix of a plan and the rest. */
+/** Copies between the prefix of a plan and the rest. */
 export interface PrefixCopies {
-  /** Leaves the prefix out. */
+  /** Whether the launches of the prefix are left out. */
   readonly skip: boolean;
-  /** Copies from or to what the plan keeps of it. */
+  /** Encodes copies from or to the values that the plan keeps from its prefix. */
   encode(encoder: GPUCommandEncoder): void;
 }
 
-/** Launches that are submitted together while the device is idle, so that it need not wait until all are encoded. */
+/** Launches of one submission while the device is idle. It need not wait until all are encoded. */
 export const PORTION = 32;
 
 /** Encodes launches into one compute pass. */
@@ -47,7 +47,7 @@ export function submitPass(gpu: Gpu, launches: readonly BoundKernel[]): void {
  *
  * @param gpu The device
  * @param recorded The plan and its launches
- * @param options How
+ * @param options Copies of the prefix, and whether the device is idle
  */
 export function replay(
   gpu: Gpu,
@@ -70,11 +70,11 @@ export function replay(
 }
 
 /**
- * Makes the function that uploads the scalars of a step.
+ * Makes a function that uploads the scalars of a step.
  *
  * @param gpu The device
  * @param options The plan, and the buffer of its scalars; null when it has none
- * @returns A function of the step and of the step after which the age of each group counts
+ * @returns A function of the step, and of the step at which the age of each group is 0
  */
 export function scalarUpload(
   gpu: Gpu,

@@ -10,29 +10,29 @@ import { flatten } from "../tree.ts";
 import { apply, type Op, type Path, type Spec, type Tensor } from "../tensor.ts";
 import { destroyBuffer } from "./buffers.ts";
 
-/** Where a resident tensor's values are. */
+/** The buffer of a resident tensor. */
 export interface Storage {
   readonly buffer: GPUBuffer;
   readonly label: string;
-  /** Step that produced the values. */
+  /** Step that computed the values. */
   readonly producedAt: number;
-  /** Step that reused the buffer, when one did. */
+  /** Step that reused the buffer; null when none did. */
   consumedBy: number | null;
-  /** Its buffer is gone. */
+  /** Whether its buffer was destroyed. */
   freed: boolean;
 }
 
 const residentOp: Op<{ path: Path; spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
 const storages = new WeakMap<Tensor, Storage>();
 
-/** A tensor over a buffer that holds its values. */
+/** Makes a tensor from a buffer that holds its values. */
 export function resident(spec: Spec, storage: Omit<Storage, "consumedBy" | "freed">): Tensor {
   const node = apply(residentOp, [], { path: storage.label, spec: { shape: spec.shape, dtype: spec.dtype } });
   storages.set(node, { ...storage, consumedBy: null, freed: false });
   return node;
 }
 
-/** Whether a tensor's values are on the device already. */
+/** Whether the values of a tensor are on the device. */
 export function isResident(tensor: Tensor): boolean {
   return storages.has(tensor);
 }
@@ -55,10 +55,10 @@ export function storageOf(tensor: Tensor): Storage {
 }
 
 /**
- * Refuses to replay a plan that was recorded before a training step took the values it reads.
+ * Checks that no training step has consumed a tensor that a plan reads.
  *
  * @param plan The plan
- * @throws {ConsumedError} When a step has consumed a tensor that it reads
+ * @throws {ConsumedError} When a step has
  */
 export function checkUnconsumed({ buffers }: Plan): void {
   for (const { source } of buffers) {
@@ -66,15 +66,15 @@ export function checkUnconsumed({ buffers }: Plan): void {
   }
 }
 
-/** Marks a tensor as used up by a step: its buffer belongs to the next state. */
+/** Marks a tensor as consumed by a step. Its buffer belongs to the next state. */
 export function consume(tensor: Tensor, step: number): void {
   storageOf(tensor).consumedBy = step;
 }
 
 /**
- * Frees the buffers of tensors at once, rather than when they are garbage.
+ * Frees the buffers of tensors now, not when the tensors are garbage collected.
  *
- * @param tree Tensors on the device, such as the parameters of a model or of a state; others are left alone
+ * @param tree Tensors, such as the parameters of a model or of a state; those not on the device are left alone
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * Times of kernels, by timestamp queries.
+ * Measures the time of kernels, with timestamp queries.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export interface TimedPass {
   readonly times: number;
 }
 
-/** Passes that one query set can time: WebGPU allows 4096 timestamps. */
+/** Passes that one query set can time. WebGPU allows 4096 timestamps. */
 export const MAX_PASSES = 2048;
 
 /**
@@ -60,7 +60,7 @@ export async function timePasses(gpu: Gpu, passes: readonly TimedPass[]): Promis
   return passes.map(({ times }, i) => Number(nanoseconds[2 * i + 1] - nanoseconds[2 * i]) / 1e6 / times);
 }
 
-/** Dispatches the kernels of a pass as often as it says. */
+/** Dispatches the kernels of a pass repeatedly. */
 export function dispatchRepeated(pass: GPUComputePassEncoder, { launches, times }: TimedPass): void {
   for (let n = 0; n < times; n++) dispatchAll(pass, launches);
 }

@@ -1,5 +1,5 @@
 /**
- * From the host to the device.
+ * Copies values from the host to the device.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { createBuffer, writeValues } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { resident } from "./residents.ts";
 
-/** Uploads host values, or codes of bf16; the buffer belongs to the returned tensor. */
+/** Uploads values, or bf16 codes. The returned tensor owns the buffer. */
 export function upload(
   gpu: Gpu,
   data: HostData | Uint16Array,

@@ -1,5 +1,5 @@
 /**
- * Measures how matrix products are fastest on this device, and remembers it.
+ * Measures which kernel of each matrix product is fastest on this device.
  *
  * @module
  */
@@ -27,19 +27,19 @@ interface Candidate {
 const CANDIDATES = 8;
 /** Every candidate is measured once a round. */
 const ROUNDS = 3;
-/** Work of a candidate in a round: less says little. */
+/** Milliseconds of work of a candidate in a round. Shorter measurements are noisy. */
 const ROUND_MS = 5;
-/** Work before the measurements that count: the clock rate of a GPU rises under load, and falls when it waits. */
+/** Milliseconds of work before each measurement. The clock rate of a GPU rises under load and falls when it is idle. */
 const WARM_UP_MS = 10;
-/** The clock rate is up when this much work is as fast as it was before, up to a share. */
+/** The clock rate has risen when this many milliseconds of work are as fast as before, up to a share. */
 const STEADY_MS = 150, STEADY = 0.02;
-/** A later candidate must be faster by this share to be preferred. */
+/** A later candidate is preferred when it is faster by this share. */
 const MARGIN = 0.01;
 
 /**
- * Finds the fastest variant of products that this device did not measure yet: from the cache file, else by measuring.
+ * Finds the fastest variant of each product that is not in `tuning.variants` yet: from the cache file, or by measuring.
  *
- * @param gpu The device, with `tuning` on; its `tuning.variants` hold the result
+ * @param gpu The device; the variants are added to its `tuning.variants`
  * @param products The products by key
  * @throws {OutOfMemoryError} When the largest product does not fit beside what is allocated
  * @throws {Error} When the cache file cannot be read or written
@@ -58,7 +58,7 @@ export async function tune(gpu: Gpu, products: ReadonlyMap<string, Product>): Pr
   }
   const open = missing();
   if (open.length === 0) return;
-  // Before the work, so that a path that cannot be written does not lose it.
+  // Written before the work, so that a path that cannot be written does not lose it.
   if (tuning.cache !== null) await saveVariants(tuning.cache, { adapter: gpu.name, variants: new Map() });
   const chosen = await measure(gpu, open);
   for (const [key, variant] of chosen) tuning.variants.set(key, variant);
@@ -102,7 +102,7 @@ async function warmUp(gpu: Gpu, pass: TimedPass): Promise<void> {
   }
 }
 
-/** The variant with the least time of several rounds, each of which measures all. */
+/** The fastest variant. Each round measures all candidates. */
 async function fastestOf(gpu: Gpu, candidates: readonly Candidate[]): Promise<MatmulVariant> {
   if (candidates.length === 1) return candidates[0].variant;
   const passes = candidates.map(({ pass }) => pass);
@@ -115,7 +115,7 @@ async function fastestOf(gpu: Gpu, candidates: readonly Candidate[]): Promise<Ma
 }
 
 /**
- * Finds the candidate that took the least time in its best round; a later one must be faster by a margin.
+ * Finds the candidate with the shortest time in its best round. A later one must be faster by a margin.
  *
  * @param times Milliseconds of every candidate in the first round, then in the second, and so on
  * @param count How many candidates there are
@@ -137,7 +137,7 @@ function timesFor(wanted: number, once: number): number {
 interface Scratch {
   readonly a: GPUBuffer;
   readonly b: GPUBuffer;
-  /** One for each of as many products as share a launch. */
+  /** One for each result of a launch. */
   readonly parts: readonly GPUBuffer[];
   readonly out: readonly GPUBuffer[];
 }
@@ -145,12 +145,12 @@ interface Scratch {
 const variantsOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
   matmulVariants(product, gpu.target).slice(0, CANDIDATES);
 
-/** How many results a launch has. */
+/** The number of results of a launch. */
 const resultsOf = ({ group }: Product): number => group?.as === "separate" ? group.count : 1;
 
 const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
 
-/** Makes buffers that serve all products, one after the other, and notes them in `buffers`. */
+/** Allocates buffers that fit all products, and adds them to `buffers`. */
 function allocate(
   gpu: Gpu,
   { products, buffers }: { readonly products: readonly Product[]; readonly buffers: GPUBuffer[] },
@@ -184,7 +184,7 @@ function allocate(
     ),
     out: each((least) => buffer("out", (p) => ({ shape: resultsOf(p) < least ? [] : [p.batch, p.m, p.n] }))),
   };
-  // Not zeros, which some devices multiply faster; both halves of a word are bf16 of a like value, and finite as f16.
+  // Some devices multiply zeros faster. Both halves of a word are bf16 of a similar value, and finite as f16.
   const some = Float32Array.from({ length: 2 ** 18 }, (_, i) => ((i * 7919) % 1009) / 1009 - 0.5);
   const block = Uint32Array.from(toBf16(some), (code) => code * 0x10001);
   for (const operand of [scratch.a, scratch.b]) {
@@ -212,7 +212,7 @@ function candidatesOf(
         pass: { launches: [bound(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },
       };
     }
-    // One text serves any number of workgroups that share sums, also a single one: compiled once.
+    // The same shader serves any number of splits, so it is compiled once.
     const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
     const [x, y, z] = matmul({ ...product, variant }).grid;
     const launches = [bound(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];

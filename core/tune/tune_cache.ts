@@ -1,5 +1,5 @@
 /**
- * The file that remembers what was measured.
+ * The file that keeps measured variants.
  *
  * @module
  */
@@ -21,7 +21,7 @@ type Record = { readonly [name: string]: unknown };
 const isRecord = (value: unknown): value is Record =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Measured products are kept in a file that anybody may edit or cut short. */
+/** The error of a file that cannot be read, parsed or written. */
 function unusable(path: string, cause: Error): Error {
   return new DataError(
     `Cannot keep measured products in "${path}" as it must be a JSON file that can be read and written: ${cause.message}; delete it, or choose another "tuneCache"`,
@@ -52,11 +52,11 @@ const entriesOf = (adapters: Record, adapter: string): Record => {
 };
 
 /**
- * Reads what was measured on an adapter.
+ * Reads the variants of an adapter.
  *
  * @param cache The file
  * @param adapter Name of the adapter
- * @returns By product what the file holds: variants, as far as nobody changed it
+ * @returns Entries by product; they are not checked
  * @throws {DataError} When the file holds no JSON object
  */
 export async function loadVariants(cache: TuneCache, adapter: string): Promise<Map<string, unknown>> {
@@ -64,10 +64,10 @@ export async function loadVariants(cache: TuneCache, adapter: string): Promise<M
 }
 
 /**
- * Adds variants of an adapter to the file; what it says of others stays. The file changes whole or not at all. Of two
- * processes that add at the same time one is forgotten, and measures again another time.
+ * Adds variants of an adapter to the file, atomically. Other entries stay. When two processes add at the same time, the
+ * entries of one are lost and measured again later.
  *
- * @param cache The file; it and its folder are made when missing
+ * @param cache The file; it and its folder are created when missing
  * @param measured Variants by product, and the name of the adapter
  * @throws {DataError} When it cannot be written
  */
