@@ -32,9 +32,13 @@ export function crowded(fusion: Pick<Fusion, "clusters" | "stored">, limits: Lim
   return fusion.clusters.filter((cluster) => isCrowded(cluster, { ...limits, stored: fusion.stored }));
 }
 
-/** Whether a group binds more buffers than a launch can. */
-export function isCrowded(cluster: Cluster, options: Limits & Pick<Fusion, "stored">): boolean {
-  return launchSize(cluster, options).bindings > options.target.maxBindings;
+/** Whether a group binds more buffers than a launch can, or than some launches together. */
+export function isCrowded(
+  cluster: Cluster,
+  options: Limits & Pick<Fusion, "stored"> & { readonly launches?: number },
+): boolean {
+  const { launches = 1 } = options;
+  return launchSize(cluster, options).bindings > launches * options.target.maxBindings;
 }
 
 function launchSize(
@@ -151,6 +155,7 @@ function dominators(
       reached.inputs.add(step.input);
     } else if (step.kind === "compute") {
       for (const arg of step.args) {
+        if (steps[arg].kind === "constant") continue;
         above[arg] = reached.steps.has(arg) ? common(above[arg], user) : user;
         reached.steps.add(arg);
       }

@@ -10,8 +10,11 @@ import { isElement, isReduction, isReshape, isSource } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { clustersOf } from "./clusters.ts";
 import { cycles } from "./cycles.ts";
-import { crowded } from "./fusion_limits.ts";
+import { crowded, isCrowded } from "./fusion_limits.ts";
 import { type FusionGraph, levelsOf } from "./levels.ts";
+
+/** Joined groups are taken apart one by one up to what this many launches bind; larger ones are left to be split. */
+const MOST_LAUNCHES = 8;
 
 /** Groups that can be merged. */
 interface Groups {
@@ -25,8 +28,13 @@ interface Groups {
 function disjointGroups(parent: Map<Tensor, Tensor>): Groups {
   const find = (node: Tensor): Tensor => {
     let top = node;
-    while (parent.get(top) !== top) top = parent.get(top)!;
-    parent.set(node, top);
+    for (let above = parent.get(top)!; above !== top; above = parent.get(top)!) top = above;
+    // All on the way lead there at once from now on.
+    for (let on = node; on !== top;) {
+      const above = parent.get(on)!;
+      parent.set(on, top);
+      on = above;
+    }
     return top;
   };
   return {
@@ -71,18 +79,22 @@ export function groupNodes(
     }
   }
   const fixed = fixedGroups(graph, { ...options, level, groups: alongEdges });
+  const neighbours = neighboursOf(graph, level);
 
   /** How many groups of a value's readers each joined node had to leave. */
   const left = new Map<Tensor, number>();
   for (;;) {
     const groups = alongEdges.copy();
-    const joined = joinReaders(graph, { groups, level, fixed, left });
+    const joined = joinNeighbours(graph, { neighbours, groups, fixed, left });
     const made = clustersOf(graph, { groupOf: groups.find, cuts });
     const fusion: Fusion = { roots, order, readers, level, ...made };
     const full = crowded(fusion, options);
     const waiting = joined.length + options.targets.size === 0 ? [] : cycles(fusion, options);
-    const leaving = new Set<Tensor>();
-    for (const clusters of [...full.map((cluster) => [cluster]), ...waiting]) {
+    const { stored } = fusion, leaving = new Set<Tensor>();
+    const near = full.filter((cluster) =>
+      !isCrowded(cluster, { ...options, stored, launches: MOST_LAUNCHES })
+    );
+    for (const clusters of [...near.map((cluster) => [cluster]), ...waiting]) {
       const last = joined.findLast((node) => clusters.includes(fusion.clusterOf.get(node)!));
       if (last !== undefined) leaving.add(last);
     }
@@ -131,18 +143,35 @@ function lastRead(
   return last;
 }
 
+/** Readers of one value, of its shape and on one level, of which some may join the group of another. */
+function neighboursOf(
+  { order, readers, ending }: FusionGraph,
+  level: ReadonlyMap<Tensor, number>,
+): (readonly Tensor[])[] {
+  return order.flatMap((node) => {
+    if (isSource(node)) return [];
+    const beside = readers.get(node)!.filter((reader) =>
+      isElement(reader) && sameShape(reader.shape, node.shape)
+    );
+    if (beside.length < 2) return [];
+    return [...Map.groupBy(beside, (reader) => level.get(reader)!).values()].filter((all) =>
+      all.length > 1 && all.some((reader) => ending.has(reader))
+    );
+  });
+}
+
 /**
- * Joins groups that read the same value at one level, where they lead to nothing but sums and roots.
+ * Joins the groups of neighbours that lead to nothing but sums and roots.
  *
  * @param graph The graph
- * @param options Groups, which are changed; levels; groups that stay as they are; how often each node had to leave
+ * @param options Neighbours; groups, which are changed; groups that stay as they are; how often each node had to leave
  * @returns The nodes whose group joined another, in that order
  */
-function joinReaders(
-  { order, readers, ending }: FusionGraph,
-  { groups, level, fixed, left }: {
+function joinNeighbours(
+  { ending }: FusionGraph,
+  { neighbours, groups, fixed, left }: {
+    readonly neighbours: readonly (readonly Tensor[])[];
     readonly groups: Groups;
-    readonly level: ReadonlyMap<Tensor, number>;
     readonly fixed: ReadonlySet<Tensor>;
     readonly left: ReadonlyMap<Tensor, number>;
   },
@@ -154,12 +183,8 @@ function joinReaders(
     groups.merge(from, to);
     joined.push(reader);
   };
-  for (const node of order) {
-    if (isSource(node)) continue;
-    const beside = readers.get(node)!.filter((reader) =>
-      isElement(reader) && sameShape(reader.shape, node.shape)
-    );
-    for (const together of Map.groupBy(beside, (r) => `${level.get(r)} ${left.get(r) ?? 0}`).values()) {
+  for (const beside of neighbours) {
+    for (const together of Map.groupBy(beside, (reader) => left.get(reader) ?? 0).values()) {
       const host = together.find((reader) => !ending.has(reader)) ?? together[0];
       for (const reader of together) if (ending.has(reader)) join(reader, host);
     }
