@@ -8,7 +8,8 @@ import type { Elementwise } from "../../../kernels/elementwise.ts";
 import { sizeOf, type Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { isWeightCopy } from "../precision.ts";
-import type { Cluster } from "../types.ts";
+import type { Cluster, Fusion } from "../types.ts";
+import { cycles } from "./cycles.ts";
 
 /** A cluster as a program on numbered buffers. */
 export interface Program {
@@ -23,14 +24,9 @@ export interface Program {
 }
 
 /** What is known about the programs of a graph. */
-export interface BatchOptions {
+export interface BatchOptions extends Omit<Fusion, "roots" | "level"> {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
-  readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
-  /** All nodes, inputs first. */
-  readonly order: readonly Tensor[];
-  /** Cluster of each elementwise node. */
-  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
   /** Launch level of a cluster; clusters of one level do not depend on each other. */
   levelOf(cluster: Cluster): number;
   /** A string that is equal for equal groups. */
@@ -68,7 +64,7 @@ export function batchElementwise(programs: readonly Program[], options: BatchOpt
     if (known === undefined) batches.set(key, [program]);
     else known.push(program);
   }
-  return [...batches.values()].flatMap((batch) => {
+  const fitting = [...batches.values()].flatMap((batch) => {
     if (batch.length === 1 || overwriteInputs(batch)) return batch.map((program) => [program]);
     const shared = sharedInputs(batch), [{ loads, fresh, group }] = batch;
     const each = loads.length - shared.length + fresh.length;
@@ -77,6 +73,35 @@ export function batchElementwise(programs: readonly Program[], options: BatchOpt
     let at = 0;
     return portions(batch.length, most).map((count) => batch.slice(at, at += count));
   });
+  return withoutCycles(fitting, options);
+}
+
+/**
+ * Takes batches apart whose programs cannot share a launch: one must run before a third program that must run before
+ * another one, as each overwrites a leaf that the one before it reads.
+ */
+function withoutCycles(batches: Program[][], options: BatchOptions): Program[][] {
+  const writer = new Map(
+    batches.flatMap((batch) =>
+      batch.flatMap(({ cluster, outputs }) =>
+        cluster.stored.flatMap((node, i) => options.targets.has(node) ? [[outputs[i], batch] as const] : [])
+      )
+    ),
+  );
+  // A launch waits for no program of its own batch, so that only leaves which other batches overwrite can make a cycle.
+  const mayWait = batches.some((batch) =>
+    batch.some(({ loads }) => loads.some((b) => (writer.get(b) ?? batch) !== batch))
+  );
+  if (!mayWait) return batches;
+  const shared = batches.filter(({ length }) => length > 1);
+  const clusters = shared.map((batch) => batch.map(({ cluster }) => cluster));
+  const waiting = new Set(cycles(options, { ...options, batches: clusters }).flat());
+  const apart = shared.filter(([{ cluster }]) => waiting.has(cluster));
+  if (apart.length === 0) return batches;
+  return withoutCycles(
+    batches.flatMap((batch) => apart.includes(batch) ? batch.map((program) => [program]) : [batch]),
+    options,
+  );
 }
 
 /** Splits a count into sizes that are `most` or powers of two: when the count changes, most kernels stay the same. */

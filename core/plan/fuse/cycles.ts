@@ -12,15 +12,23 @@ import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 /** What one launch computes: a cluster, or a node of another kind. */
 type Unit = Cluster | Tensor;
 
+/** The groups of a graph. */
+type Groups = Pick<Fusion, "order" | "clusters" | "clusterOf" | "stored">;
+
 /**
  * Finds launches that wait for each other: for a value, or to overwrite a leaf that another one reads.
  *
- * @param fusion The groups
- * @param options Which nodes overwrite a leaf
- * @returns The groups of each cycle; what shares a launch later is not known here
+ * @param groups The groups
+ * @param options Which nodes overwrite a leaf; groups that share a launch, none when absent
+ * @returns The groups of each cycle, of those that share a launch the first one
  */
-export function cycles(fusion: Fusion, { targets }: Pick<FuseOptions, "targets">): Cluster[][] {
-  const before = dependencies(fusion, targets);
+export function cycles(
+  groups: Groups,
+  { targets, batches = [] }: Pick<FuseOptions, "targets"> & {
+    readonly batches?: readonly (readonly Cluster[])[];
+  },
+): Cluster[][] {
+  const before = launchedTogether(dependencies(groups, targets), batches);
   const found: Cluster[][] = [], done = new Set<Unit>(), open = new Set<Unit>();
   for (const start of before.keys()) {
     if (done.has(start)) continue;
@@ -44,13 +52,30 @@ export function cycles(fusion: Fusion, { targets }: Pick<FuseOptions, "targets">
   return found;
 }
 
+/** The same dependencies, where the first group of a batch stands for all of it. */
+function launchedTogether(
+  before: ReadonlyMap<Unit, ReadonlySet<Unit>>,
+  batches: readonly (readonly Cluster[])[],
+): ReadonlyMap<Unit, ReadonlySet<Unit>> {
+  if (batches.length === 0) return before;
+  const first = new Map<Unit, Unit>(batches.flatMap((batch) => batch.map((cluster) => [cluster, batch[0]])));
+  const result = new Map<Unit, Set<Unit>>();
+  for (const [unit, needed] of before) {
+    const own = first.get(unit) ?? unit, known = result.get(own) ?? new Set();
+    for (const other of needed) known.add(first.get(other) ?? other);
+    known.delete(own);
+    result.set(own, known);
+  }
+  return result;
+}
+
 function isCluster(unit: Unit): unit is Cluster {
   return !("op" in unit);
 }
 
 /** The units that must run before each unit. */
 function dependencies(
-  { order, clusters, clusterOf, stored }: Fusion,
+  { order, clusters, clusterOf, stored }: Groups,
   targets: ReadonlyMap<Tensor, Tensor>,
 ): ReadonlyMap<Unit, ReadonlySet<Unit>> {
   const before = new Map<Unit, Set<Unit>>(), readersOf = new Map<Tensor, Unit[]>();

@@ -5,7 +5,6 @@
  */
 
 import { sameShape, type Tensor } from "../../tensor.ts";
-
 import { isElement, isReduction, isReshape, isSource } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { clustersOf } from "./clusters.ts";

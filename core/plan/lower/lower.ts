@@ -46,18 +46,15 @@ export function lower(
 /** Adds the launches of clusters, but for those that a product's kernel computes. */
 function lowerClusters(context: LowerContext): void {
   const { fusion, targets, texts, target: { maxBindings }, epilogues } = context;
-  const { clusters, readers, order, clusterOf, level } = fusion;
-  const programs: Program[] = [];
+  const { clusters, level } = fusion, programs: Program[] = [];
   for (const cluster of clusters) {
     const host = epilogueHost(context, cluster);
     if (host === undefined) programs.push(programOf(context, cluster));
     else epilogues.set(host, cluster);
   }
   const batches = batchElementwise(programs, {
+    ...fusion,
     targets,
-    readers,
-    order,
-    clusterOf,
     levelOf: ({ nodes: [node] }) => level.get(node)!,
     keyOf: texts.keyOf,
     maxBindings,

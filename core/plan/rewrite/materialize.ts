@@ -8,7 +8,16 @@ import { rebuild } from "../../graph.ts";
 import { broadcast } from "../../ops/broadcast.ts";
 import { slice } from "../../ops/movement.ts";
 import type { Tensor } from "../../tensor.ts";
-import { isConstant, isElement, isReshape, isSource, isStepScalar, isSumEach } from "../predicates.ts";
+import { baseOf } from "../alias.ts";
+import {
+  isConstant,
+  isElement,
+  isLeaf,
+  isReshape,
+  isSource,
+  isStepScalar,
+  isSumEach,
+} from "../predicates.ts";
 import type { PlanOptions, WrittenRoots } from "../types.ts";
 
 /**
@@ -49,13 +58,40 @@ export function materializeRoots(
   const doubleBuffered = new Map(
     [...updates].filter(([i]) => allowed && wanted.has(i) && hasOwnBuffer(roots, i)),
   );
+  const rings = ringsOfCopies(roots, updates);
   const ready = roots.map((root, i) =>
-    (updates.has(i) && !doubleBuffered.has(i)) || isSource(root) ? copyOf(root) : root
+    (updates.has(i) && !doubleBuffered.has(i)) || isSource(root)
+      ? copyOf(rings.has(i) ? copyOf(root) : root)
+      : root
   );
   const targets = [...updates].flatMap(([i, leaf]) =>
     doubleBuffered.has(i) ? [] : [[ready[i], leaf] as const]
   );
   return { roots: ready, targets: new Map(targets), doubleBuffered };
+}
+
+/** One root of each ring of leaves that get each other's value: it is copied twice, as no copy can be the first. */
+function ringsOfCopies(
+  roots: readonly Tensor[],
+  updates: ReadonlyMap<number, Tensor>,
+): ReadonlySet<number> {
+  const copied = new Map<Tensor, { readonly from: Tensor; readonly root: number }>();
+  for (const [root, leaf] of updates) {
+    const from = baseOf(roots[root]);
+    if (from !== leaf && isLeaf(from)) copied.set(leaf, { from, root });
+  }
+  const rings = new Set<number>(), done = new Set<Tensor>();
+  for (const start of copied.keys()) {
+    const path = new Set<Tensor>();
+    let leaf = start;
+    while (copied.has(leaf) && !done.has(leaf) && !path.has(leaf)) {
+      path.add(leaf);
+      leaf = copied.get(leaf)!.from;
+    }
+    if (path.has(leaf)) rings.add(copied.get(leaf)!.root);
+    for (const seen of path) done.add(seen);
+  }
+  return rings;
 }
 
 /** Whether a launch writes a root to a buffer that no other root has. */
