@@ -6,16 +6,17 @@
 
 import { sizeOf, type Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
-import { isConstant, isElement, isProduct, isReshape, isSource } from "../predicates.ts";
+import { isElement, isProduct, isReshape, isSource } from "../predicates.ts";
 import type { Cluster } from "../types.ts";
+import { loadKeys, walkComputed } from "../fuse/loads.ts";
 import type { LowerContext } from "./context.ts";
 
-/** What a cluster reads. */
+/** What a cluster reads, and the bindings that this takes: a buffer is bound once for each shape in which it is read. */
 interface ClusterInputs {
   /** Values that other launches compute. */
-  readonly computed: ReadonlySet<Tensor>;
-  /** Leaves and host data. */
-  readonly given: ReadonlySet<Tensor>;
+  readonly computed: ReadonlyMap<Tensor, ReadonlySet<number>>;
+  /** Leaves, host data and scalars. */
+  readonly given: ReadonlyMap<Tensor, ReadonlySet<number>>;
 }
 
 /**
@@ -29,25 +30,26 @@ export function epilogueHost(context: LowerContext, cluster: Cluster): Tensor | 
   const { targets, epilogues, sharing } = context;
   if (cluster.summed.length > 0 || cluster.stored.some((node) => targets.has(node))) return undefined;
   const inputs = inputsOf(context, cluster), size = sizeOf(cluster.nodes[0].shape);
-  return [...inputs.computed].filter((node) =>
+  const values = [...inputs.computed.keys()];
+  return values.filter((node) =>
     isProduct(node) && !epilogues.has(node) && !sharing.has(node) && sizeOf(node.shape) === size &&
     fits(context, { product: node, cluster, inputs })
-  ).find((product) =>
-    [...inputs.computed].every((input) => input === product || isBefore(context, { input, product }))
-  );
+  ).find((product) => values.every((input) => input === product || isBefore(context, { input, product })));
 }
 
 function inputsOf({ fusion: { stored } }: LowerContext, cluster: Cluster): ClusterInputs {
-  const computed = new Set<Tensor>(), given = new Set<Tensor>();
-  const own = new Set(cluster.stored), seen = new Set<Tensor>();
-  const visit = (node: Tensor): void => {
-    if (seen.has(node)) return;
-    seen.add(node);
-    if (isElement(node) && (own.has(node) || !stored.has(node))) node.inputs.forEach(visit);
-    else if (!isSource(baseOf(node))) computed.add(baseOf(node));
-    else if (!isConstant(node)) given.add(baseOf(node));
-  };
-  cluster.stored.forEach(visit);
+  const computed = new Map<Tensor, Set<number>>(), given = new Map<Tensor, Set<number>>();
+  const own = new Set(cluster.stored), keyOf = loadKeys();
+  walkComputed(cluster.stored, {
+    isComputed: (node) => own.has(node) || !stored.has(node),
+    seen: new Set(),
+    visit(node, isOwn) {
+      const key = keyOf(node), base = baseOf(node);
+      if (isOwn || key === null) return;
+      const inputs = isSource(base) ? given : computed;
+      inputs.set(base, (inputs.get(base) ?? new Set()).add(key));
+    },
+  });
   return { computed, given };
 }
 
@@ -61,7 +63,8 @@ function fits(
   },
 ): boolean {
   const own = isReadOutside(context, { node: product, inside: new Set(cluster.nodes) }) ? 1 : 0;
-  const others = computed.size - 1 + given.size;
+  let others = 0;
+  for (const [node, bindings] of [...computed, ...given]) if (node !== product) others += bindings.size;
   return product.inputs.length + others + own + cluster.stored.length <= context.target.maxBindings;
 }
 
@@ -92,10 +95,18 @@ export function isReadOutside(
   { node, inside }: { readonly node: Tensor; readonly inside: ReadonlySet<Tensor> },
 ): boolean {
   const { roots, readers, stored } = context.fusion;
-  return roots.has(node) ||
-    readers.get(node)!.some((reader) =>
-      isReshape(reader) || (inside.has(reader) && !stored.has(reader))
-        ? isReadOutside(context, { node: reader, inside })
-        : !inside.has(reader)
-    );
+  const seen = new Set([node]), open = [node];
+  while (open.length > 0) {
+    const value = open.pop()!;
+    if (roots.has(value)) return true;
+    for (const reader of readers.get(value)!) {
+      if (!isReshape(reader) && !(inside.has(reader) && !stored.has(reader))) {
+        if (!inside.has(reader)) return true;
+      } else if (!seen.has(reader)) {
+        seen.add(reader);
+        open.push(reader);
+      }
+    }
+  }
+  return false;
 }
