@@ -7,7 +7,7 @@
  */
 
 import { treeSum } from "./elementwise.ts";
-import { access, type Halves } from "./f16.ts";
+import { access, type F16Bindings } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, storage } from "./kernel.ts";
 import { flatKernel, lanesOf, rowEach } from "./rows.ts";
 
@@ -81,7 +81,7 @@ export interface GatherCountedOptions extends CountedFirstOptions {
   /** Elements of a row, C. */
   readonly width: number;
   /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /**
@@ -94,15 +94,15 @@ export interface GatherCountedOptions extends CountedFirstOptions {
  * @returns The kernel
  */
 export function gatherCounted(options: GatherCountedOptions): Kernel {
-  const { rows, ignore, start, count, width, halves } = options;
+  const { rows, ignore, start, count, width, f16 } = options;
   const { type, loads } = lanesOf(width);
-  const { load, put } = access(type, halves);
+  const { load, put } = access(type, f16);
   return flatKernel({
     name: `gather_counted ${count}x${width} of ${rows} at ${start}`,
     items: count * loads,
     inputs: [type, "i32", "u32", "u32"],
     outputs: [type, "i32", "u32"],
-    halves,
+    f16,
     body: `  let limit = min(max(a3[0], ${start}u) - ${start}u, ${count}u);
   let row = i / ${loads}u;
   let column = i - row * ${loads}u;
@@ -121,20 +121,20 @@ export function gatherCounted(options: GatherCountedOptions): Kernel {
  *
  * Bindings: a0 `x[N,C]`, a1 `order[N]` u32; o0 `out[N,C]` with `out[order[i]] = x[i]`.
  *
- * @param options Rows N and their elements C; `halves`: which of the bindings `a0` and `o0` hold f16
+ * @param options Rows N and their elements C; `f16`: which of the bindings `a0` and `o0` hold f16
  * @returns The kernel
  */
 export function spreadRows(
-  { rows, width, halves }: { readonly rows: number; readonly width: number; readonly halves?: Halves },
+  { rows, width, f16 }: { readonly rows: number; readonly width: number; readonly f16?: F16Bindings },
 ): Kernel {
   const { type, loads } = lanesOf(width);
-  const { load, put } = access(type, halves);
+  const { load, put } = access(type, f16);
   return flatKernel({
     name: `spread_rows ${rows}x${width}`,
     items: rows * loads,
     inputs: [type, "u32"],
     outputs: [type],
-    halves,
+    f16,
     body: `  let row = i / ${loads}u;
   ${put("o0", `a1[row] * ${loads}u + (i - row * ${loads}u)`, load("a0", "i"))}
 `,

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { access, type Halves } from "./f16.ts";
+import { access, type F16Bindings } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
 import { bf16At, bf16Reader, packedQuad } from "./packed.ts";
 import { flatKernel, lanesOf, NAN_FUNCTION, rowEach, rowGrid, rowMain, type Threads } from "./rows.ts";
@@ -22,7 +22,7 @@ export interface EmbeddingOptions {
   /** How the table is stored; `f32` when absent. */
   readonly stored?: "f32" | "bf16";
   /** `["o0"]` where that binding holds f16. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /**
@@ -33,9 +33,9 @@ export interface EmbeddingOptions {
  * @param options Sizes, and how the table is stored
  * @returns The kernel
  */
-export function embedding({ rows, vocab, width, stored = "f32", halves }: EmbeddingOptions): Kernel {
+export function embedding({ rows, vocab, width, stored = "f32", f16 }: EmbeddingOptions): Kernel {
   const { type, loads, lanes } = lanesOf(width);
-  const { put } = access(type, halves);
+  const { put } = access(type, f16);
   const table = stored === "f32" ? type : lanes === 4 ? "vec2u" : "u32";
   const load = (at: string): string =>
     stored === "f32" ? `a0[${at}]` : lanes === 4 ? packedQuad(`a0[${at}]`, stored) : bf16At("a0", at);
@@ -44,7 +44,7 @@ export function embedding({ rows, vocab, width, stored = "f32", halves }: Embedd
     items: rows * loads,
     inputs: [table, "i32"],
     outputs: [type],
-    halves,
+    f16,
     functions: NAN_FUNCTION + (stored === "bf16" && lanes === 1 ? bf16Reader("a0") : ""),
     body: `  let row = i / ${loads}u;
   let id = a1[row];
@@ -101,13 +101,13 @@ ${repeat(loads - looped, one)}  }
 }
 
 /** Options of {@link embeddingGrad}. */
-export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | "halves"> {
+export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | "f16"> {
   /** Threads of a row of the table; `rowThreads` recommends. */
   readonly threads: Threads;
   /** Whether a table is added to the result, and whether the result overwrites it; neither when absent. */
   readonly residual?: "beside" | "in place";
   /** `["a0"]` where that binding holds f16. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /**
@@ -121,9 +121,9 @@ export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | 
  * @returns The kernel
  */
 export function embeddingGrad(options: EmbeddingGradOptions): Kernel {
-  const { rows, vocab, width, threads, residual, halves } = options;
+  const { rows, vocab, width, threads, residual, f16 } = options;
   const { type, loads } = lanesOf(width);
-  const { load } = access(type, halves);
+  const { load } = access(type, f16);
   const steps = Math.ceil(Math.log2(rows + 1));
   const read = (k: number): string => load("a0", `a1[p + ${k}u] * ${loads}u + column`);
   const add = (i: string): string =>
@@ -165,7 +165,7 @@ ${
     name: `embedding_grad ${rows}x${width} to ${vocab}`,
     grid: rowGrid(work),
     flops: rows * width,
-    code: `${storage(inputs, [type], halves)}
+    code: `${storage(inputs, [type], f16)}
 ${rowMain(work)}${segment}${bisect("last", "id + 1")}
 ${rowEach({ items: loads, threads }, (at) => at.map(add).join("\n"))}}
 `,

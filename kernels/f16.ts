@@ -6,7 +6,7 @@
  */
 
 /** Names of the bindings of a kernel that hold f16 instead of f32: `a0`, `o1`, ... */
-export type Halves = readonly string[];
+export type F16Bindings = readonly string[];
 
 /** What f16 holds at most is 65504; from here on it rounds to what it cannot hold. */
 const OVERFLOW = "65520.0f";
@@ -62,14 +62,13 @@ export interface Access {
  * The one way to touch bindings that may hold f16.
  *
  * @param type What is loaded at once: `"f32"`, `"vec4f"` or `"vec4<f32>"`
- * @param halves Bindings that hold f16; none when absent
+ * @param f16 Bindings that hold f16; none when absent
  * @returns Loads and stores
  */
-export function access(type: string, halves: Halves = []): Access {
+export function access(type: string, f16: F16Bindings = []): Access {
   return {
-    load: (name, index) => halves.includes(name) ? `${type}(${name}[${index}])` : `${name}[${index}]`,
-    put: (name, index, value) =>
-      `${name}[${index}] = ${halves.includes(name) ? toHalf(value, type) : value};`,
+    load: (name, index) => f16.includes(name) ? `${type}(${name}[${index}])` : `${name}[${index}]`,
+    put: (name, index, value) => `${name}[${index}] = ${f16.includes(name) ? toHalf(value, type) : value};`,
   };
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { f16Header, halfType, type Halves } from "./f16.ts";
+import { type F16Bindings, f16Header, halfType } from "./f16.ts";
 
 /** A compute shader as data. Bindings of group 0 are the inputs in order, then the outputs in order. */
 export interface Kernel {
@@ -46,15 +46,15 @@ export const GROUP_BUILTINS =
  *
  * @param inputs Element types of the read-only inputs, named `a0`, `a1`, ...
  * @param outputs Element types of the outputs, named `o0`, `o1`, ...; read-write
- * @param halves Names of those that hold f16 where their type says f32; none when absent
+ * @param f16 Names of those that hold f16 where their type says f32; none when absent
  * @returns WGSL declarations, at the top of the shader
  */
 export function storage(
   inputs: readonly string[],
   outputs: readonly string[],
-  halves: Halves = [],
+  f16: F16Bindings = [],
 ): string {
-  const typeOf = (name: string, type: string): string => halves.includes(name) ? halfType(type) : type;
+  const typeOf = (name: string, type: string): string => f16.includes(name) ? halfType(type) : type;
   const reads = inputs.map((t, i) => typeOf(`a${i}`, t)), writes = outputs.map((t, i) => typeOf(`o${i}`, t));
   const read = reads.map((t, i) => `@group(0) @binding(${i}) var<storage, read> a${i}: array<${t}>;`);
   const write = writes.map((t, i) =>

@@ -39,12 +39,12 @@ export {
   embeddingOrder,
 } from "./embedding.ts";
 export type { Expression, Operand, Step } from "./expression.ts";
-export type { Halves } from "./f16.ts";
+export type { F16Bindings } from "./f16.ts";
 export type { Kernel } from "./kernel.ts";
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";
 export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul/variants.ts";
-export { concat, type MovedHalves, pad, permute, shiftLabels, slice } from "./movement.ts";
+export { concat, type MovementStorage, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {
   dropout,
   normal,

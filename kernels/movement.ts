@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type Access, access, type Halves } from "./f16.ts";
+import { type Access, access, type F16Bindings } from "./f16.ts";
 import type { Kernel } from "./kernel.ts";
 import { flatKernel } from "./rows.ts";
 
@@ -14,16 +14,16 @@ import { flatKernel } from "./rows.ts";
 const MAX_RANK = 6;
 
 /** Which of the bindings `a0`, ..., and `o0` hold f16, the others f32; all hold words when absent. */
-export interface MovedHalves {
+export interface MovementStorage {
   /** Their names. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /** The type of what is moved at once, and how it is read and written. */
-function moves(lanes: 4 | 1, halves: Halves = []): Access & { readonly type: string } {
-  const scalar = halves.length === 0 ? "u" : "f";
+function moves(lanes: 4 | 1, f16: F16Bindings = []): Access & { readonly type: string } {
+  const scalar = f16.length === 0 ? "u" : "f";
   const type = lanes === 4 ? `vec4${scalar}` : `${scalar}32`;
-  return { ...access(type, halves), type };
+  return { ...access(type, f16), type };
 }
 
 /** Axes of an output, and where each leads in the input. */
@@ -43,7 +43,7 @@ interface Walk {
  * @throws RangeError if `axes` is no permutation
  */
 export function permute(
-  { shape, axes, halves }: MovedHalves & {
+  { shape, axes, f16 }: MovementStorage & {
     readonly shape: readonly number[];
     readonly axes: readonly number[];
   },
@@ -58,7 +58,7 @@ export function permute(
     strides: axes.map((axis) => strides[axis]),
     start: 0,
   };
-  return walkKernel(`permute [${shape}] [${axes}]`, { ...walk, halves });
+  return walkKernel(`permute [${shape}] [${axes}]`, { ...walk, f16 });
 }
 
 /**
@@ -71,7 +71,7 @@ export function permute(
  * @throws RangeError if the box leaves the input
  */
 export function slice(
-  { shape, starts, sizes, halves }: MovedHalves & {
+  { shape, starts, sizes, f16 }: MovementStorage & {
     readonly shape: readonly number[];
     readonly starts: readonly number[];
     readonly sizes: readonly number[];
@@ -85,7 +85,7 @@ export function slice(
   }
   const strides = stridesOf(shape);
   const start = strides.reduce((sum, stride, k) => sum + stride * starts[k], 0);
-  return walkKernel(`slice [${shape}] [${starts}] [${sizes}]`, { sizes, strides, start, halves });
+  return walkKernel(`slice [${shape}] [${starts}] [${sizes}]`, { sizes, strides, start, f16 });
 }
 
 /**
@@ -97,7 +97,7 @@ export function slice(
  * @returns The kernel
  */
 export function pad(
-  { shape, before, after, halves }: MovedHalves & {
+  { shape, before, after, f16 }: MovementStorage & {
     readonly shape: readonly number[];
     readonly before: readonly number[];
     readonly after: readonly number[];
@@ -121,7 +121,7 @@ export function pad(
   axes[axes.length - 1] = { size: last.size / lanes, before: last.before / lanes, after: last.after / lanes };
   const strides = stridesOf(axes.map((axis) => axis.size));
   const totals = axes.map((axis) => axis.size + axis.before + axis.after);
-  const { type, load, put } = moves(lanes, halves);
+  const { type, load, put } = moves(lanes, f16);
   const steps = axes.map((axis, k) =>
     totals[k] === axis.size
       ? `  source += ${coordinate(totals, k)} * ${strides[k]}u;\n`
@@ -135,7 +135,7 @@ export function pad(
     items: product(totals),
     inputs: [type],
     outputs: [type],
-    halves,
+    f16,
     // Unsigned: an index before the input wraps to one far behind it.
     body: `  var inside = true;\n  var source = 0u;\n${steps.join("")}  var value = ${type}();
   if (inside) { value = ${load("a0", "source")}; }
@@ -154,7 +154,7 @@ export function pad(
  * @throws RangeError if they differ along another axis
  */
 export function concat(
-  { shapes, axis, halves }: MovedHalves & {
+  { shapes, axis, f16 }: MovementStorage & {
     readonly shapes: readonly (readonly number[])[];
     readonly axis: number;
   },
@@ -169,7 +169,7 @@ export function concat(
   const widths = shapes.map((shape) => product(shape.slice(axis)));
   const lanes = widths.every((width) => width % 4 === 0) ? 4 : 1;
   const total = widths.reduce((n, width) => n + width, 0) / lanes;
-  const { type, load, put } = moves(lanes, halves);
+  const { type, load, put } = moves(lanes, f16);
   let start = 0;
   const copies = widths.map((width, k) => {
     const own = width / lanes;
@@ -182,7 +182,7 @@ export function concat(
     items: outer * total,
     inputs: shapes.map(() => type),
     outputs: [type],
-    halves,
+    f16,
     body: `  let row = i / ${total}u;
   let column = i - row * ${total}u;
   ${copies.join("\n  else ")}
@@ -213,16 +213,16 @@ export function shiftLabels(
   });
 }
 
-function walkKernel(name: string, { halves, ...walk }: Walk & MovedHalves): Kernel {
+function walkKernel(name: string, { f16, ...walk }: Walk & MovementStorage): Kernel {
   const { sizes, strides, start, lanes } = widen(merge(walk));
-  const { type, load, put } = moves(lanes, halves);
+  const { type, load, put } = moves(lanes, f16);
   const terms = sizes.map((_, k) => `${coordinate(sizes, k)} * ${strides[k]}u`);
   return flatKernel({
     name,
     items: product(sizes),
     inputs: [type],
     outputs: [type],
-    halves,
+    f16,
     body: `  ${put("o0", "i", load("a0", [`${start}u`, ...terms].join(" + ")))}\n`,
   });
 }

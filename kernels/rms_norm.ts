@@ -4,7 +4,7 @@
  * @module
  */
 
-import { access, type Halves } from "./f16.ts";
+import { access, type F16Bindings } from "./f16.ts";
 import { f32, type Kernel, storage } from "./kernel.ts";
 import { lanesOf, rowEach, rowGrid, rowMain, rowMemory, rowReduce, type Threads } from "./rows.ts";
 
@@ -21,7 +21,7 @@ export interface RmsNormOptions {
   /** Whether to write the factor of each row for the gradient. */
   readonly saveScale: boolean;
   /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /**
@@ -34,16 +34,16 @@ export interface RmsNormOptions {
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function rmsNorm({ rows, width, eps, threads, saveScale, halves }: RmsNormOptions): Kernel {
+export function rmsNorm({ rows, width, eps, threads, saveScale, f16 }: RmsNormOptions): Kernel {
   const { type, loads, sum } = lanesOf(width);
-  const { load, put } = access(type, halves);
+  const { load, put } = access(type, f16);
   const x = (i: string): string => load("a0", `base + ${i}`);
   const work = { items: loads, threads };
   return {
     name: `rms_norm ${rows}x${width}`,
     grid: rowGrid({ rows, threads }),
     flops: 4 * rows * width,
-    code: `${storage([type, type], saveScale ? [type, "f32"] : [type], halves)}${rowMemory(threads)}
+    code: `${storage([type, type], saveScale ? [type, "f32"] : [type], f16)}${rowMemory(threads)}
 ${rowMain({ rows, threads })}  let base = row * ${loads}u;
   var all = ${type}();
 ${rowEach(work, (at) => at.map((i) => `    { let x = ${x(i)}; all = fma(x, x, all); }`).join("\n"))}
@@ -70,7 +70,7 @@ export interface RmsNormGradOptions {
   /** Whether one more input is added to the result. */
   readonly residual?: boolean;
   /** Which of the bindings `a0`, `a2`, `a4` and `o0` hold f16; none when absent. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /**
@@ -82,9 +82,9 @@ export interface RmsNormGradOptions {
  * @param options Sizes and tuning
  * @returns The kernel
  */
-export function rmsNormGradX({ rows, width, threads, residual, halves }: RmsNormGradOptions): Kernel {
+export function rmsNormGradX({ rows, width, threads, residual, f16 }: RmsNormGradOptions): Kernel {
   const { type, loads, sum } = lanesOf(width);
-  const { load, put } = access(type, halves);
+  const { load, put } = access(type, f16);
   const row = (name: string, i: string): string => load(name, `base + ${i}`);
   const work = { items: loads, threads };
   const inputs = [type, type, type, "f32", ...(residual ? [type] : [])];
@@ -95,7 +95,7 @@ export function rmsNormGradX({ rows, width, threads, residual, halves }: RmsNorm
     name: `rms_norm_grad ${rows}x${width}`,
     grid: rowGrid({ rows, threads }),
     flops: 7 * rows * width,
-    code: `${storage(inputs, [type], halves)}${rowMemory(threads)}
+    code: `${storage(inputs, [type], f16)}${rowMemory(threads)}
 ${rowMain({ rows, threads })}  let base = row * ${loads}u;
   let rstd = a3[row];
   var all = ${type}();

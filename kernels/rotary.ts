@@ -4,7 +4,7 @@
  * @module
  */
 
-import { access, type Halves } from "./f16.ts";
+import { access, type F16Bindings } from "./f16.ts";
 import type { Kernel } from "./kernel.ts";
 import { flatKernel, lanesOf } from "./rows.ts";
 
@@ -25,7 +25,7 @@ export interface RotaryOptions {
   /** Position of the first element of time: a constant (0 if absent), or `"input"` to read it from a buffer. */
   readonly offset?: number | "input";
   /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /**
@@ -43,7 +43,7 @@ export interface RotaryOptions {
  * @throws RangeError if `rotaryDim` is odd or above `dim`
  */
 export function rotary(options: RotaryOptions): Kernel {
-  const { batch, time, heads, dim, rotaryDim, inverse, offset, halves } = options;
+  const { batch, time, heads, dim, rotaryDim, inverse, offset, f16 } = options;
   const turned = rotaryDim ?? dim;
   if (turned % 2 !== 0 || turned > dim || turned < 2) {
     throw new RangeError(
@@ -52,7 +52,7 @@ export function rotary(options: RotaryOptions): Kernel {
   }
   const vector = turned % 8 === 0 && dim % 4 === 0;
   const { type, lanes } = lanesOf(vector ? 4 : 1);
-  const { load, put } = access(type, halves);
+  const { load, put } = access(type, f16);
   const half = turned / 2 / lanes;
   const head = dim / lanes;
   const items = head - half; // pairs, then copies
@@ -66,7 +66,7 @@ export function rotary(options: RotaryOptions): Kernel {
     items: total,
     inputs: [type, type, type, ...(offset === "input" ? ["u32"] : [])],
     outputs: [type],
-    halves,
+    f16,
     flops: 3 * batch * time * heads * turned,
     body: `  let head = i / ${items}u;
   let item = i - head * ${items}u;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Halves } from "./f16.ts";
+import type { F16Bindings } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
 
 /** Threads that share a row: 1 is a thread for each row, more is a workgroup for each row. */
@@ -191,7 +191,7 @@ export interface FlatWork {
   /** Element types of the outputs. */
   readonly outputs: readonly string[];
   /** Bindings that hold f16; none when absent. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
   /** WGSL for item `i` (u32). */
   readonly body: string;
   /** Declarations before `main`. */
@@ -207,13 +207,13 @@ export interface FlatWork {
  * @returns The kernel
  */
 export function flatKernel(
-  { name, items, inputs, outputs, halves, body, functions, flops }: FlatWork,
+  { name, items, inputs, outputs, f16, body, functions, flops }: FlatWork,
 ): Kernel {
   return {
     name,
     grid: foldGrid(Math.ceil(items / FLAT_THREADS)),
     flops: flops ?? 0,
-    code: `${storage(inputs, outputs, halves)}${functions ?? ""}@compute @workgroup_size(${FLAT_THREADS})
+    code: `${storage(inputs, outputs, f16)}${functions ?? ""}@compute @workgroup_size(${FLAT_THREADS})
 fn main(${GROUP_BUILTINS}) {
   let i = (${GROUP_INDEX}) * ${FLAT_THREADS}u + lid;
   if (i >= ${items}u) { return; }

@@ -14,7 +14,7 @@ import { add, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, sum } from "./broadcast.ts";
 import { where } from "./comparison.ts";
 import { exp, log } from "./functions.ts";
-import { halvesOf } from "./halves.ts";
+import { f16Bindings } from "./half_precision.ts";
 import { matmul } from "./matmul.ts";
 import { max, softmax } from "./reduce.ts";
 import { permute, reshape } from "./movement.ts";
@@ -84,9 +84,9 @@ export const attentionOp: Op<AttentionAttrs> = {
       ),
   ],
   kernel({ inputs, outputs, attrs, target }) {
-    const size = attentionSizes(inputs, attrs), halves = halvesOf(inputs, outputs);
+    const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
     const tiling = attentionTiling(size, { ...target, pass: "forward" });
-    return { kernel: attentionKernel({ ...size, ...tiling, halves }), writes: [0, 1] };
+    return { kernel: attentionKernel({ ...size, ...tiling, f16 }), writes: [0, 1] };
   },
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * pairs(inputs, attrs),
   definition([q, k, v], attrs) {
@@ -153,9 +153,9 @@ export const attentionGradQOp: Op<AttentionGradAttrs> = {
   name: "attentionGradQ",
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
   kernel({ inputs, outputs, attrs, target }) {
-    const size = attentionSizes(inputs, attrs), halves = halvesOf(inputs, outputs);
+    const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ" }), parts: attrs.parts };
-    return { kernel: attentionGradQ({ ...size, ...tiling, halves }) };
+    return { kernel: attentionGradQ({ ...size, ...tiling, f16 }) };
   },
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
 };
@@ -169,9 +169,9 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
   },
   kernel({ inputs, outputs, attrs, wanted: [k, v], target }) {
     const size = attentionSizes(inputs, attrs), reads = k ? [0, 1, 2, 3, 4, 5] : [0, 1, 3, 4];
-    const halves = halvesOf(reads.map((i) => inputs[i]), outputs.slice(k ? 0 : 1, v ? 2 : 1));
+    const f16 = f16Bindings(reads.map((i) => inputs[i]), outputs.slice(k ? 0 : 1, v ? 2 : 1));
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV" }), parts: attrs.parts };
-    return { kernel: attentionGradKV({ ...size, ...tiling, halves, outputs: { k, v } }), reads };
+    return { kernel: attentionGradKV({ ...size, ...tiling, f16, outputs: { k, v } }), reads };
   },
   matmulFlops(inputs, _, attrs, wanted) {
     const products = wanted[0] ? (wanted[1] ? 8 : 6) : 4;

@@ -13,7 +13,7 @@ import {
 } from "../../kernels/compact_rows.ts";
 import type { Op } from "../tensor.ts";
 import { IGNORE } from "./cross_entropy.ts";
-import { halvesOf } from "./halves.ts";
+import { f16Bindings } from "./half_precision.ts";
 
 /** Input labels [N]; outputs the order u32 [N], rows that count first, and how many do, u32 [1]. */
 export const countedFirstOp: Op<null> = {
@@ -43,9 +43,9 @@ export const gatherCountedOp: Op<Places> = {
     { shape: [1], dtype: "u32" },
   ],
   kernel({ inputs, outputs, attrs }) {
-    const [rows, width] = inputs[0].shape, halves = halvesOf(inputs, outputs);
+    const [rows, width] = inputs[0].shape, f16 = f16Bindings(inputs, outputs);
     return {
-      kernel: gatherCountedKernel({ rows, width, ignore: IGNORE, halves, ...attrs }),
+      kernel: gatherCountedKernel({ rows, width, ignore: IGNORE, f16, ...attrs }),
       writes: [0, 1, 2],
     };
   },
@@ -57,6 +57,6 @@ export const spreadRowsOp: Op<null> = {
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   kernel({ inputs, outputs }) {
     const [rows, width] = inputs[0].shape;
-    return { kernel: spreadRowsKernel({ rows, width, halves: halvesOf(inputs, outputs) }) };
+    return { kernel: spreadRowsKernel({ rows, width, f16: f16Bindings(inputs, outputs) }) };
   },
 };

@@ -24,7 +24,7 @@ import {
 } from "../tensor.ts";
 import { cast } from "./arithmetic.ts";
 import { equal } from "./comparison.ts";
-import { halvesOf } from "./halves.ts";
+import { f16Bindings } from "./half_precision.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./movement.ts";
 
@@ -58,7 +58,7 @@ export const embeddingOp: Op<null> = {
   ],
   kernel: ({ inputs: [table, ids], outputs }) => ({
     kernel: embeddingKernel({
-      halves: halvesOf([], outputs),
+      f16: f16Bindings([], outputs),
       rows: sizeOf(ids.shape),
       vocab: table.shape[0],
       width: table.shape[1],
@@ -111,7 +111,7 @@ function gradSizes(
   { vocab, target }: { readonly vocab: number; readonly target: Target },
 ): EmbeddingGradOptions {
   const width = gradient.shape.at(-1)!, threads = rowThreads(target.software, width);
-  return { rows: order.shape[0], vocab, width, threads, halves: halvesOf([gradient], []) };
+  return { rows: order.shape[0], vocab, width, threads, f16: f16Bindings([gradient], []) };
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
-import { halvesOf } from "./halves.ts";
+import { f16Bindings } from "./half_precision.ts";
 import {
   concat as concatKernel,
   pad as padKernel,
@@ -58,7 +58,7 @@ export const permuteOp: Op<{ axes: readonly number[] }> = {
   },
   pullbacks: [({ gradient, attrs }) => permute(gradient, attrs.axes.map((_, i) => attrs.axes.indexOf(i)))],
   kernel: ({ inputs, outputs, attrs }) => ({
-    kernel: permuteKernel({ shape: inputs[0].shape, axes: attrs.axes, halves: halvesOf(inputs, outputs) }),
+    kernel: permuteKernel({ shape: inputs[0].shape, axes: attrs.axes, f16: f16Bindings(inputs, outputs) }),
   }),
 };
 
@@ -100,7 +100,7 @@ export const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }
       after: inputs[0].shape.map((d, i) => d - attrs.starts[i] - attrs.sizes[i]),
     })],
   kernel: ({ inputs, outputs, attrs }) => ({
-    kernel: sliceKernel({ shape: inputs[0].shape, ...attrs, halves: halvesOf(inputs, outputs) }),
+    kernel: sliceKernel({ shape: inputs[0].shape, ...attrs, f16: f16Bindings(inputs, outputs) }),
   }),
 };
 
@@ -141,7 +141,7 @@ export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> 
     ({ inputs, gradient, attrs }) => slice(gradient, { starts: attrs.before, sizes: inputs[0].shape }),
   ],
   kernel: ({ inputs, outputs, attrs }) => ({
-    kernel: padKernel({ shape: inputs[0].shape, ...attrs, halves: halvesOf(inputs, outputs) }),
+    kernel: padKernel({ shape: inputs[0].shape, ...attrs, f16: f16Bindings(inputs, outputs) }),
   }),
 };
 
@@ -196,7 +196,7 @@ export const concatOp: Op<{ axis: number }> = {
     kernel: concatKernel({
       shapes: inputs.map((input) => input.shape),
       axis: attrs.axis,
-      halves: halvesOf(inputs, outputs),
+      f16: f16Bindings(inputs, outputs),
     }),
   }),
 };

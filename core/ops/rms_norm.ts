@@ -10,7 +10,7 @@ import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, sizeOf, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./arithmetic.ts";
 import { rsqrt } from "./functions.ts";
-import { halvesOf } from "./halves.ts";
+import { f16Bindings } from "./half_precision.ts";
 import { sum } from "./broadcast.ts";
 import { mean } from "./reduce.ts";
 import { reshape } from "./movement.ts";
@@ -52,7 +52,7 @@ export const rmsNormOp: Op<Attrs> = {
         eps: attrs.eps,
         threads,
         saveScale: wanted[1],
-        halves: halvesOf(inputs, outputs),
+        f16: f16Bindings(inputs, outputs),
       }),
     };
   },
@@ -70,9 +70,9 @@ export const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   kernel({ inputs, outputs, target }) {
-    const [{ shape }] = inputs, width = shape.at(-1)!, halves = halvesOf(inputs, outputs);
+    const [{ shape }] = inputs, width = shape.at(-1)!, f16 = f16Bindings(inputs, outputs);
     const threads = rowThreads(target.software, width), residual = inputs.length > 4;
-    return { kernel: rmsNormGradKernel({ rows: sizeOf(shape) / width, width, threads, residual, halves }) };
+    return { kernel: rmsNormGradKernel({ rows: sizeOf(shape) / width, width, threads, residual, f16 }) };
   },
   definition([x, gain, gradient, scale, ...more]) {
     const dy = multiply(gradient, gain);

@@ -8,7 +8,7 @@ import { rotary as rotaryKernel } from "../../kernels/rotary.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { add, multiply, subtract } from "./arithmetic.ts";
-import { halvesOf } from "./halves.ts";
+import { f16Bindings } from "./half_precision.ts";
 import { pad, reshape, slice } from "./movement.ts";
 
 interface Attrs {
@@ -40,8 +40,8 @@ export const rotaryOp: Op<Attrs> = {
     null,
   ],
   kernel({ inputs, outputs, attrs }) {
-    const [batch, time, heads, dim] = inputs[0].shape, halves = halvesOf(inputs, outputs);
-    return { kernel: rotaryKernel({ batch, time, heads, dim, inverse: attrs.inverse, halves }) };
+    const [batch, time, heads, dim] = inputs[0].shape, f16 = f16Bindings(inputs, outputs);
+    return { kernel: rotaryKernel({ batch, time, heads, dim, inverse: attrs.inverse, f16 }) };
   },
   definition([x, cosTable, sinTable], { inverse }) {
     const [batch, time, heads, dim] = x.shape;

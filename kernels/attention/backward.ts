@@ -33,7 +33,7 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
  * @throws {RangeError} When sizes or tiling do not fit
  */
 export function attentionGradQ(options: AttentionGradOptions): Kernel {
-  const { batch, time, heads, dim, halves } = options;
+  const { batch, time, heads, dim, f16 } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
   const { type, tile, staged } = frame;
   const tiled = staged ? stagedGradQ : tiledGradQ;
@@ -41,7 +41,7 @@ export function attentionGradQ(options: AttentionGradOptions): Kernel {
     name: `attention_grad_q ${batch}x${time}x${heads}x${dim}`,
     grid: attentionGrid(frame),
     flops: 6 * dim * visiblePairs(frame),
-    code: storage([type, type, type, type, "f32", "f32"], [type], halves) +
+    code: storage([type, type, type, type, "f32", "f32"], [type], f16) +
       (tile === 0 ? directGradQ(frame) : tiled(frame)),
   };
 }
@@ -67,7 +67,7 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  * @throws {RangeError} When no output is wanted, or sizes or tiling do not fit
  */
 export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
-  const { batch, time, heads, dim, outputs, halves } = options;
+  const { batch, time, heads, dim, outputs, f16 } = options;
   if (!outputs.k && !outputs.v) {
     throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
   }
@@ -83,7 +83,7 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
     name: `attention_grad_${which} ${batch}x${keys}x${heads}x${dim}`,
     grid: attentionGrid(frame),
     flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
-    code: storage(inputs, written, halves) +
+    code: storage(inputs, written, f16) +
       (tile === 0 ? directGradKV(frame, buffers) : tiled(frame, buffers)),
   };
 }

@@ -38,7 +38,7 @@ export interface AttentionOptions extends AttentionShape, AttentionTiling {
  * @throws {RangeError} When sizes or tiling do not fit
  */
 export function attention(options: AttentionOptions): Kernel {
-  const { batch, time, heads, dim, halves } = options;
+  const { batch, time, heads, dim, f16 } = options;
   const frame = attentionFrame(options, { tiling: options, count: time });
   if (frame.parts > 1) {
     throw new RangeError(`Cannot share a softmax as "parts" are for gradients: ${frame.parts}`);
@@ -56,7 +56,7 @@ export function attention(options: AttentionOptions): Kernel {
     name: `attention ${names.join("x")}`,
     grid: attentionGrid(frame),
     flops: 4 * dim * visiblePairs(frame),
-    code: storage(inputs, [type, "f32"], halves) +
+    code: storage(inputs, [type, "f32"], f16) +
       (tile === 0 ? directForward(frame, { offset }) : tiled(frame, { offset })),
   };
 }

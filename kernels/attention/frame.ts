@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Access, access, type Halves } from "../f16.ts";
+import { type Access, access, type F16Bindings } from "../f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX } from "../kernel.ts";
 import { type Lanes, lanesOf } from "../rows.ts";
 
@@ -29,7 +29,7 @@ export interface AttentionShape {
   /** Keys a query sees, its own included; all before it if absent. Makes the attention causal. */
   readonly window?: number | null;
   /** Which bindings with rows of D elements hold f16; none when absent. */
-  readonly halves?: Halves;
+  readonly f16?: F16Bindings;
 }
 
 /** How an attention kernel is tiled; every choice gives the same result up to rounding. */
@@ -116,7 +116,7 @@ export function attentionFrame(
   const each = tile > 0 ? most : Math.min(most, Math.ceil(count / across));
   return {
     ...lanesOf(shape.dim),
-    ...access(lanesOf(shape.dim).type, shape.halves),
+    ...access(lanesOf(shape.dim).type, shape.f16),
     shape,
     keys,
     ratio: shape.heads / shape.kvHeads,

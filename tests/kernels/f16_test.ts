@@ -6,7 +6,7 @@ import { gatherCounted, spreadRows } from "../../kernels/compact_rows.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
 import type { Operand } from "../../kernels/expression.ts";
-import type { Halves } from "../../kernels/f16.ts";
+import type { F16Bindings } from "../../kernels/f16.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { concat, pad, permute, slice } from "../../kernels/movement.ts";
 import { reduce } from "../../kernels/reduce.ts";
@@ -16,37 +16,35 @@ import { blank, type Data, runKernel, values } from "./run_kernel.ts";
 
 /** A kernel in both forms, and what it binds: each f32 input is rounded to f16 before either reads it. */
 interface Twins {
-  readonly kernel: (halves: Halves) => Kernel;
+  readonly kernel: (f16: F16Bindings) => Kernel;
   readonly inputs: readonly Data[];
   /** Elements of each output, f32. */
   readonly outputs: readonly number[];
-  readonly halves: Halves;
+  readonly f16: F16Bindings;
 }
 
-const isHalf = (halves: Halves, name: string): boolean => halves.includes(name);
+const isHalf = (f16: F16Bindings, name: string): boolean => f16.includes(name);
 
 /** Runs both forms: the one of f16 must give what the other one gives, rounded. What that one gives, other tests say. */
-async function assertTwins({ kernel, inputs, outputs, halves }: Twins, what: string): Promise<void> {
-  const rounded = inputs.map((data, i) =>
-    isHalf(halves, `a${i}`) ? fromF16(toF16(data as Float32Array)) : data
-  );
-  const packed = rounded.map((data, i) => isHalf(halves, `a${i}`) ? toF16(data as Float32Array) : data);
+async function assertTwins({ kernel, inputs, outputs, f16 }: Twins, what: string): Promise<void> {
+  const rounded = inputs.map((data, i) => isHalf(f16, `a${i}`) ? fromF16(toF16(data as Float32Array)) : data);
+  const packed = rounded.map((data, i) => isHalf(f16, `a${i}`) ? toF16(data as Float32Array) : data);
   const expected = await runKernel(kernel([]), { inputs: rounded, outputs: outputs.map(blank) });
-  const seen = await runKernel(kernel(halves), {
+  const seen = await runKernel(kernel(f16), {
     inputs: packed,
     outputs: outputs.map((size, i) =>
-      isHalf(halves, `o${i}`) ? new Uint16Array(size).fill(0xffff) : blank(size)
+      isHalf(f16, `o${i}`) ? new Uint16Array(size).fill(0xffff) : blank(size)
     ),
   });
   for (const [i, data] of seen.entries()) {
-    const wanted = isHalf(halves, `o${i}`) ? toF16(expected[i]) : expected[i];
+    const wanted = isHalf(f16, `o${i}`) ? toF16(expected[i]) : expected[i];
     assertEquals(data, wanted as Data, `${what}: o${i}`);
     assert(expected[i].some((x) => x !== 0), `${what}: o${i} is not all zeros`);
   }
 }
 
 /** All choices among some bindings, but none at all. */
-function choices(names: Halves): Halves[] {
+function choices(names: F16Bindings): F16Bindings[] {
   return Array.from({ length: 2 ** names.length - 1 }, (_, n) => names.filter((_, i) => (n + 1) >> i & 1));
 }
 
@@ -55,20 +53,20 @@ for (const width of [24, 21]) {
   Deno.test(`rmsNorm and its gradient of rows of ${width} read and write f16 wherever they may`, async () => {
     const rows = 5, size = rows * width;
     for (const threads of [1, 32] as const) {
-      for (const halves of choices(["a0", "o0"])) {
+      for (const f16 of choices(["a0", "o0"])) {
         await assertTwins({
-          kernel: (halves) => rmsNorm({ rows, width, eps: 1e-5, threads, saveScale: true, halves }),
+          kernel: (f16) => rmsNorm({ rows, width, eps: 1e-5, threads, saveScale: true, f16 }),
           inputs: [values(size, 1), values(width, 2)],
           outputs: [size, rows],
-          halves,
+          f16,
         }, "rms_norm");
       }
-      for (const halves of [["a0", "a2", "a4", "o0"], ["a0"], ["a2"], ["a4"], ["o0"]]) {
+      for (const f16 of [["a0", "a2", "a4", "o0"], ["a0"], ["a2"], ["a4"], ["o0"]]) {
         await assertTwins({
-          kernel: (halves) => rmsNormGradX({ rows, width, threads, residual: true, halves }),
+          kernel: (f16) => rmsNormGradX({ rows, width, threads, residual: true, f16 }),
           inputs: [1, 2, 3, 4, 5].map((seed) => values([size, width, size, rows, size][seed - 1], seed)),
           outputs: [size],
-          halves,
+          f16,
         }, "rms_norm_grad");
       }
     }
@@ -78,27 +76,27 @@ for (const width of [24, 21]) {
     const rows = 6, vocab = 9, size = rows * width;
     const ids = Int32Array.of(3, 0, 8, 3, 3, 5);
     await assertTwins({
-      kernel: (halves) => embedding({ rows, vocab, width, halves }),
+      kernel: (f16) => embedding({ rows, vocab, width, f16 }),
       inputs: [values(vocab * width, 1), ids],
       outputs: [size],
-      halves: ["o0"],
+      f16: ["o0"],
     }, "embedding");
     await assertTwins({
-      kernel: (halves) => embeddingGrad({ rows, vocab, width, threads: 1, halves }),
+      kernel: (f16) => embeddingGrad({ rows, vocab, width, threads: 1, f16 }),
       inputs: [values(size, 1), Uint32Array.of(1, 0, 3, 4, 5, 2), Int32Array.of(0, 3, 3, 3, 5, 8)],
       outputs: [vocab * width],
-      halves: ["a0"],
+      f16: ["a0"],
     }, "embedding_grad");
     const order = Uint32Array.of(1, 3, 4, 0, 2, 5);
-    for (const halves of choices(["a0", "o0"])) {
+    for (const f16 of choices(["a0", "o0"])) {
       await assertTwins({
-        kernel: (halves) => spreadRows({ rows, width, halves }),
+        kernel: (f16) => spreadRows({ rows, width, f16 }),
         inputs: [values(size, 1), order],
         outputs: [size],
-        halves,
+        f16,
       }, "spread_rows");
-      const kernel = (halves: Halves): Kernel =>
-        gatherCounted({ rows, ignore: -100, start: 1, count: 4, width, halves });
+      const kernel = (f16: F16Bindings): Kernel =>
+        gatherCounted({ rows, ignore: -100, start: 1, count: 4, width, f16 });
       const inputs = [values(size, 1), ids, order, Uint32Array.of(3)];
       const small = [Int32Array.of(9, 9, 9, 9), Uint32Array.of(9)] as const;
       const rounded = fromF16(toF16(inputs[0] as Float32Array));
@@ -106,50 +104,50 @@ for (const width of [24, 21]) {
         inputs: [rounded, ...inputs.slice(1)],
         outputs: [blank(4 * width), ...small],
       });
-      const [seen, labels, limit] = await runKernel(kernel(halves), {
-        inputs: [halves.includes("a0") ? toF16(rounded) : rounded, ...inputs.slice(1)],
-        outputs: [halves.includes("o0") ? new Uint16Array(4 * width) : blank(4 * width), ...small],
+      const [seen, labels, limit] = await runKernel(kernel(f16), {
+        inputs: [f16.includes("a0") ? toF16(rounded) : rounded, ...inputs.slice(1)],
+        outputs: [f16.includes("o0") ? new Uint16Array(4 * width) : blank(4 * width), ...small],
       });
-      assertEquals(seen, halves.includes("o0") ? toF16(expected) : expected as Data);
+      assertEquals(seen, f16.includes("o0") ? toF16(expected) : expected as Data);
       assertEquals([[...labels], [...limit]], [[3, 3, -100, -100], [2]]);
     }
   });
 
   Deno.test(`permute, slice, pad and concat along ${width} move f16, and widen and round it`, async () => {
     const shape = [3, 4, width], size = 12 * width;
-    for (const halves of choices(["a0", "o0"])) {
-      const one = { inputs: [values(size, 1)], halves };
+    for (const f16 of choices(["a0", "o0"])) {
+      const one = { inputs: [values(size, 1)], f16 };
       const axes = [1, 0, 2], starts = [1, 0, 4], sizes = [2, 3, width - 8];
       await assertTwins(
-        { ...one, kernel: (halves) => permute({ shape, axes, halves }), outputs: [size] },
+        { ...one, kernel: (f16) => permute({ shape, axes, f16 }), outputs: [size] },
         "permute",
       );
       const cut = 6 * (width - 8);
       await assertTwins({
         ...one,
-        kernel: (halves) => slice({ shape, starts, sizes, halves }),
+        kernel: (f16) => slice({ shape, starts, sizes, f16 }),
         outputs: [cut],
       }, "slice");
       const around = { before: [0, 1, 0], after: [2, 0, 4] };
       await assertTwins({
         ...one,
-        kernel: (halves) => pad({ shape, ...around, halves }),
+        kernel: (f16) => pad({ shape, ...around, f16 }),
         outputs: [5 * 5 * (width + 4)],
       }, "pad");
     }
-    for (const halves of choices(["a0", "a1", "o0"])) {
+    for (const f16 of choices(["a0", "a1", "o0"])) {
       await assertTwins({
-        kernel: (halves) => concat({ shapes: [shape, [3, 4, width + 4]], axis: 2, halves }),
+        kernel: (f16) => concat({ shapes: [shape, [3, 4, width + 4]], axis: 2, f16 }),
         inputs: [values(size, 1), values(size + 48, 2)],
         outputs: [2 * size + 48],
-        halves,
+        f16,
       }, "concat");
     }
   });
 
   Deno.test(`elementwise and reduce over rows of ${width} load f16 in any way, and elementwise stores it`, async () => {
     const rows = 7, shape = [rows, width], size = rows * width;
-    const type = (halves: Halves, name: string): Operand["type"] => halves.includes(name) ? "f16" : "f32";
+    const type = (f16: F16Bindings, name: string): Operand["type"] => f16.includes(name) ? "f16" : "f32";
     // A row, a column, all, and one number for all.
     const strides = [[0, 1], [1, 0], [width, 1], [0, 0]];
     const steps = [
@@ -160,31 +158,31 @@ for (const width of [24, 21]) {
         args: [0, 1, 2, 3],
       },
     ];
-    const expression = (halves: Halves) => ({
+    const expression = (f16: F16Bindings) => ({
       shape,
       steps,
-      inputs: strides.map((s, k) => ({ type: type(halves, `a${k}`), strides: s })),
+      inputs: strides.map((s, k) => ({ type: type(f16, `a${k}`), strides: s })),
     });
     const inputs = [width, rows, size, 1].map((length, i) => values(length, i + 1));
-    for (const halves of [["a0"], ["a1"], ["a2"], ["a3"], ["o1"], ["a0", "a1", "a2", "a3", "o0"]]) {
+    for (const f16 of [["a0"], ["a1"], ["a2"], ["a3"], ["o1"], ["a0", "a1", "a2", "a3", "o0"]]) {
       await assertTwins({
-        kernel: (halves) =>
+        kernel: (f16) =>
           elementwise({
-            expression: expression(halves),
+            expression: expression(f16),
             outputs: [4, 2],
-            half: [halves.includes("o0"), halves.includes("o1")],
+            half: [f16.includes("o0"), f16.includes("o1")],
             label: "group",
           }),
         inputs,
         outputs: [size, size],
-        halves,
+        f16,
       }, "elementwise");
     }
     for (const [outer, length, inner] of [[rows, width, 1], [1, rows, width]]) {
       await assertTwins({
-        kernel: (halves) =>
+        kernel: (f16) =>
           reduce({
-            expression: expression(halves),
+            expression: expression(f16),
             outer,
             length,
             inner,
@@ -194,18 +192,18 @@ for (const width of [24, 21]) {
           }),
         inputs,
         outputs: [outer * inner],
-        halves: ["a0", "a1", "a2", "a3"],
+        f16: ["a0", "a1", "a2", "a3"],
       }, `reduce ${length}`);
     }
     // Results of rows, of columns by a thread each, and of columns that threads share.
     for (const [length, inner, threads] of [[width, 1, 4], [7, width, 1], [60, width, 4]]) {
       const outer = inner === 1 ? 7 : 1, all = [outer, length, inner];
       await assertTwins({
-        kernel: (halves) =>
+        kernel: (f16) =>
           reduce({
             expression: {
               shape: all,
-              inputs: [{ type: type(halves, "a0"), strides: [length * inner, inner, 1] }],
+              inputs: [{ type: type(f16, "a0"), strides: [length * inner, inner, 1] }],
               steps: [{ kind: "load", input: 0 }],
             },
             outer,
@@ -213,12 +211,12 @@ for (const width of [24, 21]) {
             inner,
             kind: "sum",
             threads,
-            half: halves.includes("o0"),
+            half: f16.includes("o0"),
             label: "sum",
           }),
         inputs: [values(outer * length * inner, 1)],
         outputs: [outer * inner],
-        halves: ["a0", "o0"],
+        f16: ["a0", "o0"],
       }, `reduce ${length} to f16`);
     }
   });
@@ -227,12 +225,12 @@ for (const width of [24, 21]) {
 for (const dim of [8, 10]) {
   Deno.test(`rotary turns ${dim} elements of f16, and copies those that it does not turn`, async () => {
     const batch = 2, time = 3, heads = 2, size = batch * time * heads * (dim + 6);
-    for (const halves of choices(["a0", "o0"])) {
+    for (const f16 of choices(["a0", "o0"])) {
       await assertTwins({
-        kernel: (halves) => rotary({ batch, time, heads, dim: dim + 6, rotaryDim: dim, halves }),
+        kernel: (f16) => rotary({ batch, time, heads, dim: dim + 6, rotaryDim: dim, f16 }),
         inputs: [values(size, 1), values(time * dim / 2, 2), values(time * dim / 2, 3)],
         outputs: [size],
-        halves,
+        f16,
       }, "rotary");
     }
   });
@@ -260,28 +258,28 @@ for (
     const { batch, time, heads, dim } = options;
     const own = batch * time * heads * dim, other = own / heads, stats = own / dim;
     // Tiles take seconds to compile, and load all rows in one way.
-    const some = (...one: Halves): Halves[] => options.tile === 0 ? [[...one]] : [];
+    const some = (...one: F16Bindings): F16Bindings[] => options.tile === 0 ? [[...one]] : [];
     const rows = [values(own, 1), values(other, 2), values(other, 3)];
     const more = [values(own, 4), values(stats, 5).map((x) => 4 + x), values(stats, 6)];
-    for (const halves of [["a0", "a1", "a2", "o0"], ...some("a1")]) {
-      const kernel = (halves: Halves): Kernel => attention({ ...options, halves });
-      await assertTwins({ kernel, inputs: rows, outputs: [own, stats], halves }, "attention");
+    for (const f16 of [["a0", "a1", "a2", "o0"], ...some("a1")]) {
+      const kernel = (f16: F16Bindings): Kernel => attention({ ...options, f16 });
+      await assertTwins({ kernel, inputs: rows, outputs: [own, stats], f16 }, "attention");
     }
     const inputs = [...rows, ...more];
-    for (const halves of [["a0", "a1", "a2", "a3", "o0"], ...some("a3")]) {
-      const kernel = (halves: Halves): Kernel => attentionGradQ({ ...options, halves });
-      await assertTwins({ kernel, inputs, outputs: [own], halves }, "gradQ");
+    for (const f16 of [["a0", "a1", "a2", "a3", "o0"], ...some("a3")]) {
+      const kernel = (f16: F16Bindings): Kernel => attentionGradQ({ ...options, f16 });
+      await assertTwins({ kernel, inputs, outputs: [own], f16 }, "gradQ");
     }
-    for (const halves of [["a0", "a1", "a2", "a3", "o0", "o1"], ...some("a0", "o1")]) {
-      const kernel = (halves: Halves): Kernel =>
-        attentionGradKV({ ...options, halves, outputs: { k: true, v: true } });
-      await assertTwins({ kernel, inputs, outputs: [own, own], halves }, "gradKV");
+    for (const f16 of [["a0", "a1", "a2", "a3", "o0", "o1"], ...some("a0", "o1")]) {
+      const kernel = (f16: F16Bindings): Kernel =>
+        attentionGradKV({ ...options, f16, outputs: { k: true, v: true } });
+      await assertTwins({ kernel, inputs, outputs: [own, own], f16 }, "gradKV");
     }
     await assertTwins({
-      kernel: (halves) => attentionGradKV({ ...options, halves, outputs: { k: false, v: true } }),
+      kernel: (f16) => attentionGradKV({ ...options, f16, outputs: { k: false, v: true } }),
       inputs: [rows[0], rows[1], more[0], more[1]],
       outputs: [own],
-      halves: ["a0", "a1", "a2", "o0"],
+      f16: ["a0", "a1", "a2", "o0"],
     }, "gradV");
   });
 }

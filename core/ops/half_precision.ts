@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Halves } from "../../kernels/f16.ts";
+import type { F16Bindings } from "../../kernels/f16.ts";
 import type { StoredSpec } from "../tensor.ts";
 
 /**
@@ -14,7 +14,7 @@ import type { StoredSpec } from "../tensor.ts";
  * @param outputs What it binds to write, in order
  * @returns The names: `a0` for the first input, `o0` for the first output
  */
-export function halvesOf(inputs: readonly StoredSpec[], outputs: readonly StoredSpec[]): Halves {
+export function f16Bindings(inputs: readonly StoredSpec[], outputs: readonly StoredSpec[]): F16Bindings {
   const names = (prefix: string, specs: readonly StoredSpec[]): string[] =>
     specs.flatMap(({ dtype }, i) => dtype === "f16" ? [`${prefix}${i}`] : []);
   return [...names("a", inputs), ...names("o", outputs)];
