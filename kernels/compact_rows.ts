@@ -1,5 +1,5 @@
 /**
- * Kernels that leave rows out which count for nothing: rows that count are moved to the front.
+ * Kernels that compact rows: rows with a label move to the front, so that later products can skip the others.
  *
  * Legend: N rows, C elements of a row, R rows of a chunk.
  *
@@ -13,24 +13,24 @@ import { flatKernel, lanesOf, rowEach } from "./rows.ts";
 
 const THREADS = 256;
 
-/** Options of {@link countedFirst}. */
-export interface CountedFirstOptions {
+/** Options of {@link compactOrder}. */
+export interface CompactOrderOptions {
   /** Rows N. */
   readonly rows: number;
-  /** Label of rows that do not count. */
+  /** Label of rows to ignore. */
   readonly ignore: number;
 }
 
 /**
- * Orders rows: those that count first, in their order, then the others in theirs. Each workgroup counts all labels, as
- * they are few beside what is saved, and so needs nothing from another one.
+ * Computes a stable order of rows: labelled rows first, ignored rows last. Every workgroup counts all labels, which is
+ * cheap, so that it depends on no other workgroup.
  *
- * Bindings: a0 `labels[N]` i32; o0 `order[N]` u32, the row for each place; o1 `count[1]` u32, how many count.
+ * Bindings: a0 `labels[N]` i32; o0 `order[N]` u32, the row at each place; o1 `count[1]` u32, the number of labelled rows.
  *
- * @param options Rows, and the label that does not count
+ * @param options Rows, and the label to ignore
  * @returns The kernel
  */
-export function countedFirst({ rows, ignore }: CountedFirstOptions): Kernel {
+export function compactOrder({ rows, ignore }: CompactOrderOptions): Kernel {
   const { lanes, loads } = lanesOf(rows);
   const [type, flags] = lanes === 4 ? ["vec4i", "vec4u"] : ["i32", "u32"];
   const total = (x: string): string => lanes === 4 ? `${x}.x + ${x}.y + ${x}.z + ${x}.w` : x;
@@ -45,7 +45,7 @@ export function countedFirst({ rows, ignore }: CountedFirstOptions): Kernel {
     workgroupBarrier(); }\n`;
   }
   return {
-    name: `counted_first ${rows}`,
+    name: `compact_order ${rows}`,
     grid: foldGrid(Math.ceil(rows / THREADS)),
     flops: 0,
     code: `${storage([type], ["u32", "u32"])}var<workgroup> tallies: array<vec2u, ${THREADS}>;
@@ -72,8 +72,8 @@ ${scan}  if (i >= ${rows}u) { return; }
   };
 }
 
-/** Options of {@link gatherCounted}. */
-export interface GatherCountedOptions extends CountedFirstOptions {
+/** Options of {@link gatherRows}. */
+export interface GatherRowsOptions extends CompactOrderOptions {
   /** First place of the chunk. */
   readonly start: number;
   /** Rows of the chunk, R. */
@@ -85,20 +85,20 @@ export interface GatherCountedOptions extends CountedFirstOptions {
 }
 
 /**
- * Copies a chunk of the rows that {@link countedFirst} ordered; rows that do not count are zeros.
+ * Gathers a chunk of rows in the order of {@link compactOrder}; ignored rows become zeros.
  *
  * Bindings: a0 `x[N,C]`, a1 `labels[N]` i32, a2 `order[N]` u32, a3 `count[1]` u32; o0 `x[R,C]`, o1 `labels[R]` i32,
- * o2 `limit[1]` u32, how many rows of the chunk count.
+ * o2 `limit[1]` u32, the number of labelled rows in the chunk.
  *
- * @param options Sizes, and the label of rows that do not count
+ * @param options Sizes, and the label to ignore
  * @returns The kernel
  */
-export function gatherCounted(options: GatherCountedOptions): Kernel {
+export function gatherRows(options: GatherRowsOptions): Kernel {
   const { rows, ignore, start, count, width, f16 } = options;
   const { type, loads } = lanesOf(width);
   const { load, put } = access(type, f16);
   return flatKernel({
-    name: `gather_counted ${count}x${width} of ${rows} at ${start}`,
+    name: `gather_rows ${count}x${width} of ${rows} at ${start}`,
     items: count * loads,
     inputs: [type, "i32", "u32", "u32"],
     outputs: [type, "i32", "u32"],
@@ -117,20 +117,20 @@ export function gatherCounted(options: GatherCountedOptions): Kernel {
 }
 
 /**
- * Puts ordered rows back where they came from: the inverse of the order of {@link countedFirst}.
+ * Scatters ordered rows back to their places: the inverse of the order of {@link compactOrder}.
  *
  * Bindings: a0 `x[N,C]`, a1 `order[N]` u32; o0 `out[N,C]` with `out[order[i]] = x[i]`.
  *
  * @param options Rows N and their elements C; `f16`: which of the bindings `a0` and `o0` hold f16
  * @returns The kernel
  */
-export function spreadRows(
+export function scatterRows(
   { rows, width, f16 }: { readonly rows: number; readonly width: number; readonly f16?: F16Bindings },
 ): Kernel {
   const { type, loads } = lanesOf(width);
   const { load, put } = access(type, f16);
   return flatKernel({
-    name: `spread_rows ${rows}x${width}`,
+    name: `scatter_rows ${rows}x${width}`,
     items: rows * loads,
     inputs: [type, "u32"],
     outputs: [type],

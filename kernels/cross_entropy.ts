@@ -1,8 +1,8 @@
 /**
  * Softmax cross-entropy with class labels, and its gradient.
  *
- * Legend: N rows, V classes, S elements from a row of scores to the next. A label equal to `ignore` gives a loss and a gradient of zero; any other label outside
- * 0..V-1 gives NaN, so that it cannot pass unseen.
+ * Legend: N rows, V classes, S elements from one row of scores to the next. A label equal to `ignore` gives a loss and a
+ * gradient of zero; any other label outside 0..V-1 gives NaN, so that it does not go unnoticed.
  *
  * @module
  */
@@ -21,15 +21,15 @@ import {
   type Threads,
 } from "./rows.ts";
 
-/** What {@link crossEntropy} and {@link crossEntropyGrad} need to know of the scores. */
+/** The scores of {@link crossEntropy} and {@link crossEntropyGrad}. */
 export interface Scores {
   /** Rows N. */
   readonly rows: number;
   /** Classes V. */
   readonly classes: number;
-  /** Elements of a row, S; those behind the classes count for nothing. V when absent; N * S stays below 2^32. */
+  /** Elements from one row to the next, S; those past the classes are ignored. V when absent. N * S must be below 2^32. */
   readonly stride?: number;
-  /** Label of rows that do not count, usually -100. */
+  /** Label of rows to ignore, usually -100. */
   readonly ignore: number;
 }
 
@@ -40,8 +40,8 @@ export interface CrossEntropyOptions extends Scores {
 }
 
 /**
- * Loss of each row, in nats: `lse - logits[label]`, `lse = log(sum(exp(logits)))`, in one pass over the logits; rows that
- * do not count are not read, their loss and `lse` are 0.
+ * Loss of each row, in nats: `lse - logits[label]`, `lse = log(sum(exp(logits)))`, in one pass over the logits. Ignored
+ * rows are not read; their loss and `lse` are 0.
  *
  * Bindings: a0 `logits[N,S]`, a1 `labels[N]` i32; o0 `loss[N]`, o1 `lse[N]`.
  *
@@ -104,7 +104,7 @@ export interface CrossEntropyGradOptions extends Scores {
 }
 
 /**
- * Gradient of the summed loss by the logits: `(exp(logits - lse) - onehot(label)) * scale`, zero behind the classes.
+ * Gradient of the summed loss by the logits: `(exp(logits - lse) - onehot(label)) * scale`, zero past the classes.
  *
  * Bindings: a0 `logits[N,S]`, a1 `labels[N]` i32, a2 `lse[N]`, a3 `scale[1]`, the gradient of the sum; o0 `dlogits[N,S]`.
  * With `inPlace`: a0 `labels[N]` i32, a1 `lse[N]`, a2 `scale[1]`; o0 `logits[N,S]`, read and then overwritten.

@@ -1,5 +1,5 @@
 /**
- * One kernel for a whole group of elementwise operations, with sums of any of its values on the side.
+ * One kernel for a fused group of elementwise operations, which can also sum any of its values.
  *
  * @module
  */
@@ -9,36 +9,36 @@ import { f16Header, halfType, toHalf } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "./kernel.ts";
 
 const THREADS = 64;
-/** Of a group that sums: fewer and larger ones leave fewer partial sums. */
+/** Threads of a group that sums: larger workgroups leave fewer partial sums. */
 const SUMMING_THREADS = 256;
 
-/** A fused group: what to compute, store and sum. */
+/** A fused group of elementwise operations: what to compute, store and sum. */
 export interface Elementwise {
-  /** What is computed, over which iteration space. */
+  /** What is computed, and its iteration space. */
   readonly expression: Expression;
   /** Step numbers to store, one array each. */
   readonly outputs: readonly number[];
-  /** `overwrites[i]` is the input whose buffer output `i` reuses, element by element; null for a buffer of its own. */
+  /** `overwrites[i]`: the input whose buffer output `i` overwrites in place; null for a buffer of its own. */
   readonly overwrites?: readonly (number | null)[];
   /** Whether each output is stored as f16; all are f32 when absent. */
   readonly half?: readonly boolean[];
-  /** Step numbers to sum over all elements: `sums.length x partials` partial sums, one row a step. */
+  /** Step numbers to sum over all elements: `sums.length x partials` partial sums, one row per step. */
   readonly sums?: readonly number[];
-  /** Workgroups, each of which leaves one partial sum a step; {@link partialCount} of a GPU when absent. */
+  /** Workgroups, each of which leaves one partial sum per step; {@link partialCount} of a GPU when absent. */
   readonly partials?: number;
-  /** How often the same is done on other buffers, by one launch; once when absent. */
+  /** How many groups of equal text, on different buffers, run in one launch; 1 when absent. */
   readonly parts?: number;
-  /** Inputs whose buffer is the same in all parts. */
+  /** Inputs whose buffer all parts share. */
   readonly shared?: readonly number[];
   /** Label for the profiler. */
   readonly label: string;
 }
 
 /**
- * How many partial sums one launch leaves for each summed value.
+ * Chooses the number of partial sums of a launch.
  *
  * @param size Elements of the iteration space
- * @param options `software`: whether a CPU plays the GPU, on which a barrier costs more than more elements a thread
+ * @param options `software`: whether the adapter is a software rasteriser, where barriers are expensive
  * @returns Workgroups of the launch
  */
 export function partialCount(size: number, options: { readonly software: boolean }): number {
@@ -58,11 +58,11 @@ export function summingBytes(sums: number): number {
 }
 
 /**
- * The kernel of a fused group. Bindings: shared inputs; for each part its other inputs, then its outputs that overwrite
- * nothing; the partial sums if any, one part after the other.
+ * The kernel of a fused group. Bindings: shared inputs; for each part its other inputs, then its outputs with
+ * a buffer of their own; the partial sums if any, one part after the other.
  *
  * @param group The group
- * @returns The kernel; a thread handles four neighbours where all operands allow it
+ * @returns The kernel; a thread handles four neighbours when all operands allow it
  */
 export function elementwise(group: Elementwise): Kernel {
   const { expression, label, parts = 1, sums = [] } = group;
@@ -82,7 +82,7 @@ export function elementwise(group: Elementwise): Kernel {
   const choose = parts === 1
     ? body(0)
     : `switch part {\n${repeat(parts, (part) => `case ${part}u: {\n${body(part)}\n}\n`)}default: {}\n}`;
-  // Up to four sums are added as one vector, in the same order as each alone.
+  // Up to four sums are added as one vector, in the same order as alone.
   const joins = Array.from({ length: Math.ceil(sums.length / 4) }, (_, i) => {
     const own = sums.slice(4 * i, 4 * i + 4).map((_, k) => 4 * i + k);
     const tree = treeSum(`tree${i}`, vectorOf(own.map((s) => `s${s}`)), threads);
@@ -114,15 +114,15 @@ ${joins.map(({ text }) => text).join("")}}`;
   };
 }
 
-/** What one part of a group binds and does. */
+/** The bindings and statements of one part. */
 interface PartText {
   readonly lanes: 1 | 4;
-  /** Declarations of the shared inputs, and of what only this part binds. */
+  /** Declarations of the shared inputs, and of the buffers of this part. */
   readonly shared: readonly string[];
   readonly own: readonly string[];
   /** Statements that compute and store element (or group of four) `i`. */
   readonly work: string;
-  /** WGSL for one number that goes into sum `s`. */
+  /** WGSL for the term of sum `s`. */
   term(s: number): string;
 }
 
@@ -165,7 +165,7 @@ function partText(group: Elementwise, part: number): PartText {
   };
 }
 
-/** A thread for each element, or group of four. */
+/** One thread per element, or per group of four. */
 function onceEach({ work }: PartText, count: number): string {
   return `let i = g * ${THREADS}u + lid;\nif (i < ${count}u) {\n${work}\n}`;
 }
@@ -174,7 +174,7 @@ function vectorOf(values: readonly string[]): string {
   return values.length === 1 ? values[0] : `vec${values.length}<f32>(${values.join(", ")})`;
 }
 
-/** Each thread walks its elements in a fixed order; then the group adds its threads' sums in a fixed tree. */
+/** Each thread sums its elements in a fixed order; the workgroup then adds these sums in a fixed tree. */
 function summed(
   { work, term }: PartText,
   { count, groups, sums }: { readonly count: number; readonly groups: number; readonly sums: number },
@@ -188,9 +188,9 @@ ${repeat(sums, (s) => `${term(s)}\n`)}}`;
 }
 
 /**
- * Adds one value of each thread of a workgroup, in a fixed order.
+ * Adds one value per thread of a workgroup, in a fixed order.
  *
- * @param name Workgroup array with a place for each thread
+ * @param name Workgroup array with one element per thread
  * @param value The thread's value
  * @param threads Threads of the workgroup, a power of two
  * @returns WGSL statements that leave the sum in `name[0]`

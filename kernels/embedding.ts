@@ -21,12 +21,12 @@ export interface EmbeddingOptions {
   readonly width: number;
   /** How the table is stored; `f32` when absent. */
   readonly stored?: "f32" | "bf16";
-  /** `["o0"]` where that binding holds f16. */
+  /** `["o0"]` when that binding holds f16. */
   readonly f16?: F16Bindings;
 }
 
 /**
- * Copies the rows of a table that ids name; an id outside the table gives a row of NaN.
+ * Gathers rows of a table by id; an id outside the table gives a row of NaN.
  *
  * Bindings: a0 `table[V,C]`, as f32 or as words of two bf16; a1 `ids[N]` i32; o0 `out[N,C]`.
  *
@@ -57,11 +57,11 @@ export function embedding({ rows, vocab, width, stored = "f32", f16 }: Embedding
 }
 
 /**
- * Sorts ids, equal ones in order of their place, by counting for each how many come before it.
+ * Sorts ids stably, by counting for each how many come before it.
  *
- * N^2 comparisons in one launch: right for a training batch (up to some tens of thousands of ids).
+ * N^2 comparisons in one launch: suitable for a training batch, up to some tens of thousands of ids.
  *
- * Bindings: a0 `ids[N]` i32; o0 `order[N]` u32, the place of each sorted id in a0; o1 `sorted[N]` i32.
+ * Bindings: a0 `ids[N]` i32; o0 `order[N]` u32, the index in a0 of each sorted id; o1 `sorted[N]` i32.
  *
  * @param options `rows`: ids N
  * @returns The kernel
@@ -104,18 +104,18 @@ ${repeat(loads - looped, one)}  }
 export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | "f16"> {
   /** Threads of a row of the table; `rowThreads` recommends. */
   readonly threads: Threads;
-  /** Whether a table is added to the result, and whether the result overwrites it; neither when absent. */
+  /** Whether a table is added to the result, from a buffer of its own or in place; no table when absent. */
   readonly residual?: "beside" | "in place";
-  /** `["a0"]` where that binding holds f16. */
+  /** `["a0"]` when that binding holds f16. */
   readonly f16?: F16Bindings;
 }
 
 /**
- * Gradient of {@link embedding} by the table: each row adds up its occurrences in order; absent rows are zero.
+ * Gradient of {@link embedding} by the table: each row sums its occurrences in a fixed order; other rows are zero.
  *
- * Bindings: a0 `dOut[N,C]`, a1 `order[N]` u32, a2 `sorted[N]` i32, both of {@link embeddingOrder}; with a residual beside
- * a3 `more[V,C]`, which is added; o0 `dTable[V,C]`, wholly overwritten. With a residual in place o0 holds it, and only rows
- * that occur are touched. Ids outside the table add to nothing.
+ * Bindings: a0 `dOut[N,C]`, a1 `order[N]` u32, a2 `sorted[N]` i32, both of {@link embeddingOrder}; with a residual
+ * `"beside"`, a3 `more[V,C]`, which is added; o0 `dTable[V,C]`. With a residual `"in place"` o0 holds it, and only rows that
+ * occur are updated. Ids outside the table are ignored.
  *
  * @param options Sizes and tuning
  * @returns The kernel
@@ -138,7 +138,7 @@ export function embeddingGrad(options: EmbeddingGradOptions): Kernel {
       let at = u32(id) * ${loads}u + column;
       o0[at] = ${residual === undefined ? "total" : `${residual === "beside" ? "a3" : "o0"}[at] + total`};
     }`;
-  // Both ends of the segment by bisection: the first place whose id is at or above the bound.
+  // Both ends of the segment by bisection: the first index whose id is at or above the bound.
   const bisect = (name: string, bound: string): string =>
     `  var ${name} = 0u;
   { var size = ${rows}u;

@@ -1,5 +1,5 @@
 /**
- * Elementwise expressions as text: what fused kernels, reductions and matmul epilogues have in common.
+ * Elementwise expressions and their WGSL: shared by fused kernels, reductions and epilogues of matrix products.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { f32 } from "./kernel.ts";
 
 /** A buffer that an expression reads. */
 export interface Operand {
-  /** Element type of the buffer; what is no f32 is converted to it as it is loaded. */
+  /** Element type of the buffer; loads convert it to f32. */
   readonly type: "f32" | "i32" | "u32" | "f16";
-  /** Elements to move for one step along each dimension of the iteration space; 0 repeats. */
+  /** Stride, in elements, along each dimension of the iteration space; 0 broadcasts. */
   readonly strides: readonly number[];
 }
 
-/** One value of an expression, numbered by its place in the list. */
+/** One value of an expression; other steps refer to it by its index. */
 export type Step =
   | { readonly kind: "load"; readonly input: number }
   | { readonly kind: "scalar"; readonly input: number; readonly index: number }
@@ -49,10 +49,10 @@ export interface Rendering {
 }
 
 /**
- * Merges neighbouring dimensions that every operand walks as one: fewer divisions in the shader.
+ * Merges neighbouring dimensions that are contiguous in every operand, to save divisions in the shader.
  *
  * @param expression The expression
- * @returns The same over an iteration space of as few dimensions as possible
+ * @returns The same expression over as few dimensions as possible
  */
 export function collapse(expression: Expression): Expression {
   const shape: number[] = [], strides: number[][] = expression.inputs.map(() => []);
@@ -71,11 +71,11 @@ export function collapse(expression: Expression): Expression {
 }
 
 /**
- * Plans the text of an expression.
+ * Writes the WGSL of an expression.
  *
  * @param source The expression
- * @param options `lanes`: 4 asks for groups of four, which is taken back where an operand does not allow it;
- * `nameOf`: the array of an input, `a0`, `a1`, ... when absent
+ * @param options `lanes`: 4 asks for groups of four, which an operand may not allow; `nameOf`: the name of an
+ * input's array, `a0`, `a1`, ... when absent
  * @returns Its rendering
  */
 export function render(
@@ -94,7 +94,7 @@ export function render(
     contiguous[k] || single[k] || o.strides[rank - 1] === 0 ||
     (o.strides[rank - 1] === 1 && o.strides.slice(0, -1).every((s) => s % 4 === 0))
   );
-  // A flat space may end inside a group of four: buffers are padded to 16 bytes.
+  // A flat space may end within a group of four, as buffers are padded to 16 bytes.
   const lanes = options.lanes === 4 && (allFlat || (shape[rank - 1] % 4 === 0 && quads)) && total > 1 ? 4 : 1;
   const type = lanes === 4 ? "vec4<f32>" : "f32";
   const wide = inputs.map((o, k) =>
@@ -110,7 +110,7 @@ export function render(
         lines.push(d === 0 ? `let x0 = r;` : `let x${d} = r % ${shape[d]}u; r = r / ${shape[d]}u;`);
       }
     }
-    // Loads first, so that all are under way at once: compilers do not move them over each other's use in every kernel.
+    // Loads come first, so that they overlap: not every compiler moves them.
     const texts = steps.map((step, n) => `let v${n} = ${value(step)};`);
     lines.push(...texts.filter((_, n) => isLoad(steps[n])), ...texts.filter((_, n) => !isLoad(steps[n])));
     return lines.join("\n");
@@ -148,7 +148,7 @@ export function render(
       return wide[k] || lanes === 1 ? text : `${type}(${text})`;
     }
 
-    /** The offset along a dimension in groups of four. */
+    /** The offset along a dimension, in groups of four. */
     function quarter(d: number, stride: number): string {
       return d === rank - 1 ? `x${d} / 4u` : `x${d} * ${stride / 4}u`;
     }
@@ -165,7 +165,7 @@ function isScalarRead(steps: readonly Step[], input: number): boolean {
   return steps.some((s) => s.kind === "scalar" && s.input === input);
 }
 
-/** Whether strides walk a shape in row-major order. */
+/** Whether strides are those of a row-major layout. */
 function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {
   let expected = 1;
   for (let d = shape.length - 1; d >= 0; d--) {

@@ -1,17 +1,16 @@
 /**
- * Bindings that hold f16: values are widened to f32 as they are loaded and rounded as they are stored, and all arithmetic
- * between is of f32.
+ * Half-precision storage: bindings that hold f16. Loads widen to f32, stores round, and all arithmetic is f32.
  *
  * @module
  */
 
-/** Names of the bindings of a kernel that hold f16 instead of f32: `a0`, `o1`, ... */
+/** Names of the bindings that hold f16 instead of f32: `a0`, `o1`, ... */
 export type F16Bindings = readonly string[];
 
-/** What f16 holds at most is 65504; from here on it rounds to what it cannot hold. */
+/** The largest f16 is 65504; numbers from here on round to infinity. */
 const OVERFLOW = "65520.0f";
 
-/** An adapter may round a number that is too large to the largest instead of to infinity, which hides the overflow. */
+/** Some adapters round too large numbers to 65504 instead of infinity, which would hide an overflow. */
 const HEADER = `enable f16;
 fn half(x: f32) -> f16 { return f16(select(x, x * 3.0e38f, abs(x) >= ${OVERFLOW})); }
 fn half4(x: vec4<f32>) -> vec4<f16> {
@@ -20,10 +19,10 @@ fn half4(x: vec4<f32>) -> vec4<f16> {
 `;
 
 /**
- * What a shader must begin with.
+ * The WGSL that a shader with f16 bindings must begin with.
  *
  * @param types Element types of its bindings
- * @returns WGSL, empty where none is of f16
+ * @returns WGSL; empty when no type is f16
  */
 export function f16Header(types: readonly string[]): string {
   return types.some((type) => type.includes("f16")) ? HEADER : "";
@@ -33,14 +32,14 @@ export function f16Header(types: readonly string[]): string {
  * The type of a binding that holds f16 instead of f32.
  *
  * @param type `"f32"`, `"vec4f"` or `"vec4<f32>"`
- * @returns The same of f16
+ * @returns The f16 type
  */
 export function halfType(type: string): string {
   return isVector(type) ? "vec4<f16>" : "f16";
 }
 
 /**
- * Rounds to f16; what is too large becomes infinite.
+ * Rounds to f16; numbers that are too large become infinite.
  *
  * @param value WGSL
  * @param type Its type: `"f32"`, `"vec4f"` or `"vec4<f32>"`
@@ -50,18 +49,18 @@ export function toHalf(value: string, type: string): string {
   return `${isVector(type) ? "half4" : "half"}(${value})`;
 }
 
-/** How a kernel reads and writes its bindings of some type. */
+/** How a kernel loads and stores elements of its bindings. */
 export interface Access {
-  /** WGSL for an element of a binding, f32. */
+  /** WGSL that loads an element, as f32. */
   readonly load: (name: string, index: string) => string;
-  /** WGSL that stores one. */
+  /** WGSL that stores an element. */
   readonly put: (name: string, index: string, value: string) => string;
 }
 
 /**
- * The one way to touch bindings that may hold f16.
+ * Loads and stores of bindings that may hold f16.
  *
- * @param type What is loaded at once: `"f32"`, `"vec4f"` or `"vec4<f32>"`
+ * @param type Type of one load: `"f32"`, `"vec4f"` or `"vec4<f32>"`
  * @param f16 Bindings that hold f16; none when absent
  * @returns Loads and stores
  */

@@ -1,5 +1,5 @@
 /**
- * What a kernel is: WGSL text and a grid, as a pure function of shapes.
+ * Kernels as data: WGSL text and a grid.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { type F16Bindings, f16Header, halfType } from "./f16.ts";
 
 /** A compute shader as data. Bindings of group 0 are the inputs in order, then the outputs in order. */
 export interface Kernel {
-  /** Short name, shown by the profiler: `"rms_norm 512x128"`. */
+  /** A short name for the profiler: `"rms_norm 512x128"`. */
   readonly name: string;
   /** WGSL with the entry point `main`. */
   readonly code: string;
@@ -22,8 +22,8 @@ export interface Kernel {
 export const MAX_GROUPS = 65535;
 
 /**
- * Folds a count of workgroups into a legal grid. The kernel finds its index with {@link GROUP_INDEX} and must
- * return when that is at or above the count.
+ * Folds a number of workgroups into a legal grid. The kernel computes its index with {@link GROUP_INDEX} and must return
+ * when that is not below the number.
  *
  * @param groups Workgroups wanted, at least 1
  * @returns A grid of at least that many
@@ -37,7 +37,7 @@ export function foldGrid(groups: number): readonly [number, number, number] {
 /** The flat index of a workgroup in a folded grid; needs `wid: workgroup_id` and `nwg: num_workgroups`. */
 export const GROUP_INDEX = "wid.y * nwg.x + wid.x";
 
-/** The parameters of `main` that {@link GROUP_INDEX} needs, with `lid` for the index inside the group. */
+/** The parameters of `main` that {@link GROUP_INDEX} needs, and `lid`, the index of the thread in its workgroup. */
 export const GROUP_BUILTINS =
   "@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32";
 
@@ -46,7 +46,7 @@ export const GROUP_BUILTINS =
  *
  * @param inputs Element types of the read-only inputs, named `a0`, `a1`, ...
  * @param outputs Element types of the outputs, named `o0`, `o1`, ...; read-write
- * @param f16 Names of those that hold f16 where their type says f32; none when absent
+ * @param f16 Names of the bindings that hold f16 instead of f32; none when absent
  * @returns WGSL declarations, at the top of the shader
  */
 export function storage(
@@ -64,7 +64,7 @@ export function storage(
 }
 
 /**
- * Repeats text with the index filled in: WGSL loops carry checks that cannot be turned off, text does not.
+ * Repeats text with its index, as an unrolled loop: WGSL loops carry checks that cannot be turned off.
  *
  * @param count How many times
  * @param body Text for index `i`
@@ -75,10 +75,10 @@ export function repeat(count: number, body: (i: number) => string): string {
 }
 
 /**
- * Writes a number as a WGSL f32 expression, exact for every finite f32.
+ * Writes a number as a WGSL f32 expression; every f32 is exact.
  *
  * @param value The number
- * @returns A literal such as `0.5f`, or a bit cast for what WGSL has no literal for
+ * @returns A literal such as `0.5f`, or a bit cast for infinities and NaN
  */
 export function f32(value: number): string {
   const rounded = Math.fround(value);

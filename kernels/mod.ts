@@ -1,5 +1,15 @@
 /**
- * The compute kernels of Firn: WGSL text and a grid as pure functions of shapes. They import nothing and see no device.
+ * The compute kernels of Firn: pure functions from shapes and tuning to WGSL text and a grid. They see no device.
+ *
+ * `matmul` has two implementations, and `attention` three:
+ *
+ * | | where | how |
+ * | --- | --- | --- |
+ * | direct | software adapters | operands straight from storage, no workgroup memory |
+ * | tiled | GPUs | tiles in workgroup memory: of both matrices, or of whole rows of queries, keys and values |
+ * | staged (attention) | GPUs with many workgroups | 16 steps of a product at a time in workgroup memory |
+ *
+ * All variants of a kernel give the same result up to rounding; a choice (`attentionTiling`, `chooseMatmul`) recommends one.
  *
  * Axis legend: B batch, T queries or positions, S keys, H heads, G key heads, D elements of a head, N rows, C channels,
  * V classes or rows of a table.
@@ -17,11 +27,11 @@ export {
 export { type AttentionPass, attentionTiling } from "./attention/tiling.ts";
 export type { AttentionShape, AttentionTiling } from "./attention/frame.ts";
 export {
-  countedFirst,
-  type CountedFirstOptions,
-  gatherCounted,
-  type GatherCountedOptions,
-  spreadRows,
+  compactOrder,
+  type CompactOrderOptions,
+  gatherRows,
+  type GatherRowsOptions,
+  scatterRows,
 } from "./compact_rows.ts";
 export {
   crossEntropy,

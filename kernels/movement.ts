@@ -1,7 +1,7 @@
 /**
  * Kernels that move elements without computing: permute, slice, pad, concat, shift.
  *
- * They copy words of 32 bits, so one kernel serves f32, i32 and u32 buffers and keeps every bit; f16 is another kernel.
+ * They copy 32-bit words, so one kernel serves f32, i32 and u32 and keeps every bit; f16 needs another kernel.
  *
  * @module
  */
@@ -10,23 +10,23 @@ import { type Access, access, type F16Bindings } from "./f16.ts";
 import type { Kernel } from "./kernel.ts";
 import { flatKernel } from "./rows.ts";
 
-/** Most axes a moved tensor can have. */
+/** Most axes of a tensor. */
 const MAX_RANK = 6;
 
-/** Which of the bindings `a0`, ..., and `o0` hold f16, the others f32; all hold words when absent. */
+/** How the tensors are stored. */
 export interface MovementStorage {
-  /** Their names. */
+  /** Which of the bindings `a0`, ..., and `o0` hold f16, the others f32; all hold 32-bit words when absent. */
   readonly f16?: F16Bindings;
 }
 
-/** The type of what is moved at once, and how it is read and written. */
+/** The type of one load, and how it is loaded and stored. */
 function moves(lanes: 4 | 1, f16: F16Bindings = []): Access & { readonly type: string } {
   const scalar = f16.length === 0 ? "u" : "f";
   const type = lanes === 4 ? `vec4${scalar}` : `${scalar}32`;
   return { ...access(type, f16), type };
 }
 
-/** Axes of an output, and where each leads in the input. */
+/** The axes of an output, each with its stride in the input. */
 interface Walk {
   readonly sizes: readonly number[];
   readonly strides: readonly number[];
@@ -40,7 +40,7 @@ interface Walk {
  *
  * @param options Shape of the input, rank up to 6, and a permutation of its axes
  * @returns The kernel
- * @throws RangeError if `axes` is no permutation
+ * @throws {RangeError} When `axes` is no permutation
  */
 export function permute(
   { shape, axes, f16 }: MovementStorage & {
@@ -68,7 +68,7 @@ export function permute(
  *
  * @param options Shape of the input, rank up to 6; first index and count of each axis
  * @returns The kernel
- * @throws RangeError if the box leaves the input
+ * @throws {RangeError} When the box is not inside the input
  */
 export function slice(
   { shape, starts, sizes, f16 }: MovementStorage & {
@@ -104,7 +104,7 @@ export function pad(
   },
 ): Kernel {
   checkRank("pad", shape, before, after);
-  // An axis without zeros joins the one before it.
+  // An axis without padding is merged with the one before it.
   const axes: { size: number; before: number; after: number }[] = [{ size: 1, before: 0, after: 0 }];
   shape.forEach((size, k) => {
     const last = axes[axes.length - 1];
@@ -136,7 +136,7 @@ export function pad(
     inputs: [type],
     outputs: [type],
     f16,
-    // Unsigned: an index before the input wraps to one far behind it.
+    // Unsigned: an index before the input wraps around to one far past its end.
     body: `  var inside = true;\n  var source = 0u;\n${steps.join("")}  var value = ${type}();
   if (inside) { value = ${load("a0", "source")}; }
   ${put("o0", "i", "value")}
@@ -151,7 +151,7 @@ export function pad(
  *
  * @param options At least one shape; they differ along `axis` only
  * @returns The kernel
- * @throws RangeError if they differ along another axis
+ * @throws {RangeError} When they differ along another axis
  */
 export function concat(
   { shapes, axis, f16 }: MovementStorage & {
@@ -195,7 +195,7 @@ export function concat(
  *
  * Bindings: a0 `labels[B,T]` i32; o0 `out[B,T]` i32.
  *
- * @param options Sequences B, positions T, and the label that does not count
+ * @param options Sequences B, positions T, and the label to ignore
  * @returns The kernel
  */
 export function shiftLabels(
@@ -227,7 +227,7 @@ function walkKernel(name: string, { f16, ...walk }: Walk & MovementStorage): Ker
   });
 }
 
-/** Joins neighbouring axes that are walked as one, and drops axes of one element. */
+/** Merges neighbouring axes that are contiguous, and drops axes of one element. */
 function merge({ sizes, strides, start }: Walk): Walk {
   const out: { size: number; stride: number }[] = [];
   sizes.forEach((size, k) => {
@@ -240,7 +240,7 @@ function merge({ sizes, strides, start }: Walk): Walk {
   return { sizes: out.map((axis) => axis.size), strides: out.map((axis) => axis.stride), start };
 }
 
-/** Counts in fours where each run and each jump allow it. */
+/** Counts in groups of four when all sizes and strides allow it. */
 function widen({ sizes, strides, start }: Walk): Walk & { readonly lanes: 4 | 1 } {
   const last = sizes.length - 1;
   const whole = last >= 0 && strides[last] === 1 &&

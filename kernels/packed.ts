@@ -1,8 +1,8 @@
 /**
- * Reading numbers of 16 bits from words of 32: two lie in a u32, the first in its lower half.
+ * Reads 16-bit numbers from 32-bit words: each u32 holds two, the first in its lower half.
  *
- * For bfloat16 WGSL has no type: it becomes f32 exactly by moving to the upper half of a word. f16 is read so where four
- * elements at once may be of either.
+ * WGSL has no bfloat16: shifted to the upper half of a word, it is an f32. f16 is read like this by loads of four elements
+ * that may hold either type.
  *
  * @module
  */
@@ -10,11 +10,11 @@
 /** How the elements of a matrix are stored. */
 export type Stored = "f32" | "bf16" | "f16";
 
-/** Stored in words of two. */
+/** Storage types of 16 bits. */
 export type Packed = Exclude<Stored, "f32">;
 
 /**
- * Declares the function that reads one bfloat16 of a binding of words, by the name of {@link bf16At}.
+ * Declares the function, called by {@link bf16At}, that reads one bfloat16 of a binding of words.
  *
  * @param name The binding, an `array<u32>`
  * @returns WGSL
@@ -35,10 +35,10 @@ export function bf16At(name: string, index: string): string {
 }
 
 /**
- * Widens one of four elements that were loaded at once.
+ * Widens one of four elements of one load.
  *
  * @param words WGSL of their words: x and y of a vector of u32
- * @param options Which of them, and what the words hold
+ * @param options Which element, and how it is stored
  * @returns WGSL, f32
  */
 export function packedPart(
@@ -52,10 +52,10 @@ export function packedPart(
 }
 
 /**
- * Widens four elements that were loaded at once.
+ * Widens the four elements of one load.
  *
  * @param words WGSL of their words: x and y of a vector of u32
- * @param stored What they hold
+ * @param stored How they are stored
  * @returns WGSL, vec4<f32>
  */
 export function packedQuad(words: string, stored: Packed): string {

@@ -1,8 +1,7 @@
 /**
  * Counter-based random numbers: Threefry 2x32 with 20 rounds, in WGSL and in TypeScript.
  *
- * A value depends on the key (seed, stream), the step and its own index, on nothing else: no state, any order, any
- * adapter.
+ * A value is a function of the key (seed, stream), the step and its own index: no state, any order, any adapter.
  *
  * Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
  *
@@ -23,7 +22,7 @@ export type Pair = readonly [number, number];
  * Encrypts a counter with a key; the result is two uniformly distributed words.
  *
  * @param key The seed
- * @param counter What tells this draw from all others
+ * @param counter Distinguishes this draw from all others
  * @returns Two words, each from 0 to 2^32 - 1
  * @example
  * ```ts
@@ -70,15 +69,15 @@ ${
 
 /** Options of {@link uniform} and {@link normal}. */
 export interface RandomOptions {
-  /** How many values, at most 2^33. */
+  /** Number of values, at most 2^33. */
   readonly size: number;
-  /** Whether the number of the step is an input, so that each step draws anew. */
+  /** Whether the step is an input, so that every step draws anew. */
   readonly eachStep?: boolean;
 }
 
 /** Options of {@link uniformValues} and {@link normalValues}. */
 export interface RandomValuesOptions {
-  /** How many values, at most 2^33. */
+  /** Number of values, at most 2^33. */
   readonly size: number;
   /** Seed and stream: values with different streams are independent. */
   readonly key: Pair;
@@ -126,9 +125,10 @@ export function normal({ size, eachStep = false }: RandomOptions): Kernel {
 }
 
 /**
- * Zeroes a share of the elements, drawn anew each step, and scales the others by `1 / (1 - rate)`. Its own gradient.
+ * Dropout: zeroes a share of the elements, drawn anew each step, and scales the others by `1 / (1 - rate)`. It is its own
+ * gradient.
  *
- * Bindings: a0 `key[2]` u32, a1 `step[1]` f32, a2 `x[size]`; o0 `out[size]`. An element survives where
+ * Bindings: a0 `key[2]` u32, a1 `step[1]` f32, a2 `x[size]`; o0 `out[size]`. An element survives when
  * {@link uniform} gives `rate` or more.
  *
  * Source: Srivastava et al. 2014, "Dropout", scaled in training.
@@ -151,10 +151,10 @@ export function dropout({ size, rate }: { readonly size: number; readonly rate: 
   });
 }
 
-/** WGSL for a value in [0, 1) of a word. */
+/** WGSL that maps a word to [0, 1). */
 const unit = (word: string): string => `f32(${word} >> 8u) * 0x1p-24f`;
 
-/** A thread for each two values: `values` is WGSL that makes `first` and `second` of `words`. */
+/** A kernel with one thread per two values; `values` is WGSL that computes `first` and `second` from `words`. */
 function randomKernel(
   { name, size, eachStep, flops, more = [], values }: {
     readonly name: string;
@@ -180,7 +180,7 @@ ${values}  o0[2u * i] = first;
 }
 
 /**
- * Draws what the kernel {@link uniform} draws, bit for bit, on the CPU.
+ * Computes the values of the kernel {@link uniform} on the CPU, bit for bit.
  *
  * @param options Size, key and step
  * @returns Values in [0, 1)
@@ -206,7 +206,7 @@ export function uniformValues({ size, key, step = 0 }: RandomValuesOptions): Flo
 }
 
 /**
- * Draws what the kernel {@link normal} draws, to rounding, on the CPU.
+ * Computes the values of the kernel {@link normal} on the CPU, up to rounding.
  *
  * @param options Size, key and step
  * @returns Values of mean 0 and deviation 1

@@ -1,5 +1,5 @@
 /**
- * Reductions: along rows, along columns, and of partial sums.
+ * Reductions along rows, along columns, and of partial sums.
  *
  * @module
  */
@@ -19,9 +19,9 @@ export interface Reduction {
   readonly length: number;
   /** Product of the sizes after the reduced axes. */
   readonly inner: number;
-  /** How elements are joined. */
+  /** How elements are combined. */
   readonly kind: "sum" | "max";
-  /** Threads that share one row when `inner` is 1, a power of two; `reduceThreads` recommends. 1 is a thread a row or column. */
+  /** Threads that share a row when `inner` is 1, a power of two; `reduceThreads` recommends. 1 gives each row or column one thread. */
   readonly threads: number;
   /** Whether the result is stored as f16; f32 when absent. */
   readonly half?: boolean;
@@ -33,11 +33,11 @@ const LOWEST = -3.4028234663852886e38;
 
 /** Threads of a workgroup that sums short rows. */
 const ROW_THREADS = 64;
-/** Columns, or groups of four, and rows that a workgroup takes at once. */
+/** Columns (or groups of four) and rows of a workgroup. */
 const TILE = { columns: 32, rows: 8 };
-/** Workgroups that fill the processors of a large GPU. */
+/** Workgroups that fill a large GPU. */
 const MANY_GROUPS = 512;
-/** Sums of columns that are long and few are shared by several threads. */
+/** Whether several threads share a column: when columns are long and few. */
 const isShared = ({ outer, length, inner, threads }: ColumnSizes): boolean =>
   threads > 1 && length > TILE.rows && outer * inner < 65536;
 
@@ -45,10 +45,10 @@ const isShared = ({ outer, length, inner, threads }: ColumnSizes): boolean =>
 export type ColumnSizes = Pick<Reduction, "outer" | "length" | "inner" | "threads">;
 
 /**
- * Columns are reduced in this many pieces, whose results a second launch reduces.
+ * Chooses the number of pieces of a column reduction, whose results a second launch reduces.
  *
  * @param reduction The reduction
- * @returns 1 when a single launch is enough, at most 64
+ * @returns 1 when one launch is enough; at most 64
  */
 export function columnPieces(sizes: ColumnSizes): number {
   const { outer, length, inner } = sizes;
@@ -108,7 +108,7 @@ ${shared ? treeJoin(threads, join) : ""}if (lane == 0u && row == wanted) { o[row
   };
 }
 
-/** Joins the `part` of neighbouring threads in a fixed order: the first of them ends with the result. */
+/** Combines the `part` of neighbouring threads in a fixed order; the first thread holds the result. */
 function treeJoin(threads: number, join: (a: string, b: string) => string): string {
   let text = "tree[lid] = part;\nworkgroupBarrier();\n";
   for (let half = threads / 2; half >= 1; half /= 2) {
@@ -120,7 +120,7 @@ function treeJoin(threads: number, join: (a: string, b: string) => string): stri
 }
 
 /**
- * Threads that suit the sums of rows on a GPU: several rows share a workgroup where they are short.
+ * Chooses the threads of a row on a GPU; short rows share a workgroup.
  *
  * @param length Elements of a row
  * @returns A power of two
@@ -130,12 +130,12 @@ export function reduceThreads(length: number): number {
   return Math.min(128, Math.max(4, 2 ** Math.ceil(Math.log2(loads / 4))));
 }
 
-/** A thread a column, or tiles of threads whose rows are joined in workgroup memory, in a fixed order. */
+/** One thread per column, or tiles of threads whose rows are combined in workgroup memory in a fixed order. */
 function reduceColumns(reduction: Reduction): Kernel {
   const { expression, outer, length, inner, kind, label, half: wanted = false } = reduction;
   const shared = isShared(reduction);
   const pieces = columnPieces(reduction);
-  // Pieces are to be reduced again.
+  // Pieces stay f32, as they are reduced again.
   const half = wanted && pieces === 1;
   const perPiece = Math.ceil(length / pieces);
   const { lanes, types, body } = render(expression, { lanes: inner % 4 === 0 ? 4 : 1 });
@@ -194,28 +194,27 @@ function declarations(types: readonly string[], output = "f32"): string {
   return f16Header([...types, output]) + all.join("\n");
 }
 
-/** Neighbouring numbers of one buffer that are added up. */
+/** A range of one buffer to add up. */
 export interface Run {
-  /** Number of the buffer among the inputs. */
+  /** Index of the buffer among the inputs. */
   readonly input: number;
   /** First element. */
   readonly start: number;
-  /** How many; the sum of none is 0. */
+  /** Number of elements; an empty sum is 0. */
   readonly count: number;
-  /** Place of the sum in the output. */
+  /** Index of the sum in the output. */
   readonly place: number;
 }
 
-/** Numbers of a {@link Run} in the table that {@link collect} reads. */
+/** The order of a {@link Run}'s fields in the table that {@link collect} reads. */
 export const RUN_FIELDS = ["input", "start", "count", "place"] as const satisfies readonly (keyof Run)[];
 
 /**
- * Adds runs of partial sums, one workgroup a run. What is added is told by a table, so that the text is the same for any
- * runs.
+ * Adds up runs of partial sums, one workgroup per run. A table lists the runs, so that the text does not depend on them.
  *
  * Bindings: a0 `table[R,4]` u32, the fields of R runs in the order of {@link RUN_FIELDS}; the inputs; the output.
  *
- * @param options `inputs`: how many buffers; `runs`: what to add, of which the text only depends on whether all are short
+ * @param options `inputs`: number of buffers; `runs`: what to add, of which the text depends only on whether all are short
  * @returns The kernel
  */
 export function collect(options: { readonly inputs: number; readonly runs: readonly Run[] }): Kernel {

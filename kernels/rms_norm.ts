@@ -18,7 +18,7 @@ export interface RmsNormOptions {
   readonly eps: number;
   /** Threads of a row; `rowThreads` recommends. */
   readonly threads: Threads;
-  /** Whether to write the factor of each row for the gradient. */
+  /** Whether to store the factor of each row for the gradient. */
   readonly saveScale: boolean;
   /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
   readonly f16?: F16Bindings;
@@ -67,7 +67,7 @@ export interface RmsNormGradOptions {
   readonly width: number;
   /** Threads of a row; `rowThreads` recommends. */
   readonly threads: Threads;
-  /** Whether one more input is added to the result. */
+  /** Whether a further input is added to the result. */
   readonly residual?: boolean;
   /** Which of the bindings `a0`, `a2`, `a4` and `o0` hold f16; none when absent. */
   readonly f16?: F16Bindings;

@@ -18,21 +18,21 @@ export interface RotaryOptions {
   readonly heads: number;
   /** Elements of a head, D. */
   readonly dim: number;
-  /** Leading elements of a head that turn, R: even, at most D; D if absent. The others are copied. */
+  /** Leading elements of a head to rotate, R: even, at most D; D when absent. The others are copied. */
   readonly rotaryDim?: number;
-  /** Whether to turn back: the gradient, as a rotation's inverse is its transpose. */
+  /** Whether to rotate back. That is the gradient, as the inverse of a rotation is its transpose. */
   readonly inverse?: boolean;
-  /** Position of the first element of time: a constant (0 if absent), or `"input"` to read it from a buffer. */
+  /** Position of the first token: a constant (0 when absent), or `"input"` to read it from a buffer. */
   readonly offset?: number | "input";
   /** Which of the bindings `a0` and `o0` hold f16; none when absent. */
   readonly f16?: F16Bindings;
 }
 
 /**
- * Turns each pair (i, i + R/2) of a head by the angle of its position.
+ * Rotates each pair (i, i + R/2) of a head by the angle of its position.
  *
  * This is the "rotate half" pairing of Hugging Face checkpoints, not the interleaved one of the paper. Row p of the
- * tables belongs to position p, so they hold `offset + T` rows at least.
+ * tables belongs to position p, so they need at least `offset + T` rows.
  *
  * Bindings: a0 `x[B,T,H,D]`, a1 `cos[P,R/2]`, a2 `sin[P,R/2]`, with `offset: "input"` a3 `offset[1]` u32; o0 `y[B,T,H,D]`.
  *
@@ -40,7 +40,7 @@ export interface RotaryOptions {
  *
  * @param options Sizes
  * @returns The kernel
- * @throws RangeError if `rotaryDim` is odd or above `dim`
+ * @throws {RangeError} When `rotaryDim` is odd or above `dim`
  */
 export function rotary(options: RotaryOptions): Kernel {
   const { batch, time, heads, dim, rotaryDim, inverse, offset, f16 } = options;

@@ -1,5 +1,5 @@
 /**
- * Text shared by the kernels that walk over rows, and by those that touch each item once.
+ * WGSL shared by kernels that reduce rows, and by kernels that write each item once.
  *
  * @module
  */
@@ -7,23 +7,23 @@
 import type { F16Bindings } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
 
-/** Threads that share a row: 1 is a thread for each row, more is a workgroup for each row. */
+/** Threads that share a row: 1 gives each row a thread, more gives each row a workgroup. */
 export type Threads = 1 | 32 | 64 | 128 | 256;
 
-/** Rows of a workgroup when each thread has its own row. */
+/** Rows of a workgroup when each row has one thread. */
 const ROWS_OF_ONE = 32;
 
-/** Threads of a workgroup in kernels that touch each item once. */
+/** Threads of a workgroup in kernels that write each item once. */
 const FLAT_THREADS = 256;
 
-/** The lowest value that masks: WGSL has no literal for minus infinity. */
+/** The value of masked scores, as WGSL has no literal for minus infinity. */
 export const LOWEST = "-3.4e38f";
 
-/** WGSL `nan()`: a quiet NaN made at run time, as constant expressions must be finite. */
+/** WGSL `nan()`: a NaN computed at run time, as constant expressions must be finite. */
 export const NAN_FUNCTION = "fn nan() -> f32 { var bits = 0x7fc00000u; return bitcast<f32>(bits); }\n";
 
 /**
- * Chooses how many threads share a row. Software adapters pay for barriers and have few lanes: one is best there.
+ * Chooses how many threads share a row: one on software adapters, where barriers are expensive.
  *
  * @param software Whether the adapter is a software rasteriser
  * @param width Elements of a row
@@ -37,7 +37,7 @@ export function rowThreads(software: boolean, width: number): Threads {
   return loads <= 512 ? 128 : 256;
 }
 
-/** How elements of a contiguous dimension are loaded: four at a time where four divides it. */
+/** How elements of a contiguous dimension are loaded: four at a time if four divides its size. */
 export interface Lanes {
   /** Elements of one load: 4 or 1. */
   readonly lanes: 4 | 1;
@@ -52,7 +52,7 @@ export interface Lanes {
 }
 
 /**
- * Chooses vec4 loads for dimensions that are a multiple of four, scalar ones for all others.
+ * Chooses vec4 loads for sizes that are a multiple of four, scalar loads for others.
  *
  * @param size Elements of the contiguous dimension
  * @returns The kind of load
@@ -71,7 +71,7 @@ export function lanesOf(size: number): Lanes {
 
 /** Rows and the threads that share one. */
 export interface RowWork {
-  /** How many rows. */
+  /** Number of rows. */
   readonly rows: number;
   /** Threads of a row. */
   readonly threads: Threads;
@@ -88,7 +88,7 @@ export function rowGrid({ rows, threads }: RowWork): readonly [number, number, n
 }
 
 /**
- * Opens `main` of a row kernel: declares `row` and leaves when it is past the last.
+ * Opens `main` of a row kernel: declares `row`, and returns when it is past the last.
  *
  * @param work Rows and threads
  * @returns WGSL up to the body, without the closing brace
@@ -103,10 +103,10 @@ fn main(${GROUP_BUILTINS}) {
 }
 
 /**
- * Visits the items of a row, each by one of its threads, several to an iteration.
+ * Loops over the items of a row, divided among its threads, several items per iteration.
  *
  * @param work Items of a row and threads that share it
- * @param body WGSL for a bunch of items, given the names of their indices (u32, from 0 in the row)
+ * @param body WGSL for several items, given the names of their indices (u32, from 0 in the row)
  * @returns WGSL
  */
 export function rowEach(
@@ -151,10 +151,10 @@ export function rowMemory(threads: Threads): string {
 }
 
 /**
- * Combines a variable over the threads of a row in a fixed order, so that every thread holds the result.
+ * Combines a variable over the threads of a row in a fixed order; every thread holds the result.
  *
  * @param threads Threads of a row
- * @param options The f32 `var` to combine, and how
+ * @param options `name`: the f32 `var` to combine; `by`: how
  * @returns WGSL with two barriers, empty for one thread
  */
 export function rowReduce(
@@ -184,24 +184,24 @@ function half(threads: Threads): number {
 export interface FlatWork {
   /** Name of the kernel. */
   readonly name: string;
-  /** Items, one thread each. */
+  /** Number of items, one thread each. */
   readonly items: number;
   /** Element types of the inputs. */
   readonly inputs: readonly string[];
   /** Element types of the outputs. */
   readonly outputs: readonly string[];
-  /** Bindings that hold f16; none when absent. */
+  /** Names of bindings that hold f16; none when absent. */
   readonly f16?: F16Bindings;
   /** WGSL for item `i` (u32). */
   readonly body: string;
   /** Declarations before `main`. */
   readonly functions?: string;
-  /** Floating-point operations, none if absent. */
+  /** Floating-point operations; 0 when absent. */
   readonly flops?: number;
 }
 
 /**
- * Makes a kernel with a thread for each item.
+ * Makes a kernel with one thread per item.
  *
  * @param work Items, bindings and the body
  * @returns The kernel

@@ -8,7 +8,7 @@
 
 import { ShapeError } from "../errors.ts";
 import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
-import { countedFirstOp, gatherCountedOp, spreadRowsOp } from "./compact_rows.ts";
+import { compactOrderOp, gatherRowsOp, scatterRowsOp } from "./compact_rows.ts";
 import { crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
 import { cast, divide } from "./arithmetic.ts";
 import { maximum } from "./comparison.ts";
@@ -44,7 +44,7 @@ interface Chunk {
 
 /** The rows, those that count before all others. */
 function orderOf(labels: Tensor): Tensor {
-  return apply(countedFirstOp, [labels], null);
+  return apply(compactOrderOp, [labels], null);
 }
 
 function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs): Chunk[] {
@@ -52,7 +52,7 @@ function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs):
   const layout = { transposeA: false, transposeB: true, padOut: padOf(classes), limit: "m" } as const;
   return Array.from({ length: Math.ceil(all / rows) }, (_, i) => {
     const places = { start: i * rows, count: Math.min(rows, all - i * rows) };
-    const own = apply(gatherCountedOp, [hidden, labels, order, pick(order, 1)], places);
+    const own = apply(gatherRowsOp, [hidden, labels, order, pick(order, 1)], places);
     const chunk = { hidden: own, labels: pick(own, 1), limit: pick(own, 2) };
     const logits = apply(matmulOp, [chunk.hidden, weight, chunk.limit], layout);
     return { ...chunk, logits, losses: apply(crossEntropyOp, [logits, chunk.labels], { classes }) };
@@ -75,7 +75,7 @@ function hiddenGradient(context: PullbackContext<Attrs>): Tensor {
   const { inputs: [, weight, labels] } = context;
   const layout = { transposeA: false, transposeB: false, padA: padOf(weight.shape[0]), limit: "m" } as const;
   const rows = slopesOf(context).map(({ slope, limit }) => apply(matmulOp, [slope, weight, limit], layout));
-  return apply(spreadRowsOp, [concat(rows, 0), orderOf(labels)], null);
+  return apply(scatterRowsOp, [concat(rows, 0), orderOf(labels)], null);
 }
 
 function weightGradient(context: PullbackContext<Attrs>): Tensor {

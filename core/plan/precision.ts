@@ -11,7 +11,7 @@
 import { rebuild } from "../graph.ts";
 import { attentionGradKVOp, attentionGradQOp, attentionOp } from "../ops/attention.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
-import { gatherCountedOp, spreadRowsOp } from "../ops/compact_rows.ts";
+import { gatherRowsOp, scatterRowsOp } from "../ops/compact_rows.ts";
 import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
 import { accumulateOp } from "../ops/matmul.ts";
 import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
@@ -68,8 +68,8 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [sliceOp, MOVES],
   [padOp, MOVES],
   [concatOp, { ...MOVES, reads: "all" }],
-  [gatherCountedOp, MOVES],
-  [spreadRowsOp, MOVES],
+  [gatherRowsOp, MOVES],
+  [scatterRowsOp, MOVES],
 ]);
 
 /** Ops whose first input is never stored as f16, and neither is anything that is computed from their output. */

@@ -66,7 +66,7 @@ export function groupBy(
 const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
   ["matmul", /^(matmul|join)\b/],
   ["attention", /^attention/],
-  ["cross entropy", /^(cross_entropy|shift_labels|counted_first|gather_counted|spread_rows)/],
+  ["cross entropy", /^(cross_entropy|shift_labels|compact_order|gather_rows|scatter_rows)/],
   ["norm", /^(rms|layer)_?norm/i],
   ["embedding", /^embedding/],
   ["rotary", /^rotary/],

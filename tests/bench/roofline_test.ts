@@ -37,7 +37,7 @@ Deno.test("familyOf goes by the names that kernels have", () => {
     "join 4 512x344": "matmul",
     "attention_grad_kv 8x64x4x32": "attention",
     "cross_entropy_grad 512x2048": "cross entropy",
-    "gather_counted 64x128 of 512 at 0": "cross entropy",
+    "gather_rows 64x128 of 512 at 0": "cross entropy",
     "rms_norm_grad 512x128": "norm",
     "embedding_order 512": "embedding",
     "rotary 8x64x4x32": "rotary",

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { countedFirst, gatherCounted, spreadRows } from "../../kernels/compact_rows.ts";
+import { compactOrder, gatherRows, scatterRows } from "../../kernels/compact_rows.ts";
 import { blank, runKernel, values } from "./run_kernel.ts";
 
 const IGNORE = -100;
@@ -19,10 +19,10 @@ function order(labels: Int32Array): { readonly order: number[]; readonly count: 
 }
 
 for (const rows of [1, 5, 255, 256, 257, 1300, 4100]) {
-  Deno.test(`countedFirst keeps the order of ${rows} rows among those that count and among the others`, async () => {
+  Deno.test(`compactOrder keeps the order of ${rows} rows among those that count and among the others`, async () => {
     for (const counts of PATTERNS) {
       const labels = Int32Array.from({ length: rows }, (_, i) => counts(i) ? i : IGNORE);
-      const [places, count] = await runKernel(countedFirst({ rows, ignore: IGNORE }), {
+      const [places, count] = await runKernel(compactOrder({ rows, ignore: IGNORE }), {
         inputs: [labels],
         outputs: [new Uint32Array(rows).fill(rows), new Uint32Array(1)],
       });
@@ -33,14 +33,14 @@ for (const rows of [1, 5, 255, 256, 257, 1300, 4100]) {
 }
 
 for (const width of [3, 8]) {
-  Deno.test(`gatherCounted copies rows of ${width} that count and leaves zeros, spreadRows puts them back`, async () => {
+  Deno.test(`gatherRows copies rows of ${width} that count and leaves zeros, scatterRows puts them back`, async () => {
     const rows = 11, x = values(rows * width, 1);
     const labels = Int32Array.from({ length: rows }, (_, i) => i % 3 === 0 ? IGNORE : i);
     const { order: places, count } = order(labels);
     const inputs = [x, labels, Uint32Array.from(places), Uint32Array.of(count)] as const;
     const all: number[] = [];
     for (const [start, size, limit] of [[0, 4, 4], [4, 4, 3], [8, 3, 0]]) {
-      const kernel = gatherCounted({ rows, width, ignore: IGNORE, start, count: size });
+      const kernel = gatherRows({ rows, width, ignore: IGNORE, start, count: size });
       const [gathered, own, most] = await runKernel(kernel, {
         inputs,
         outputs: [blank(size * width), new Int32Array(size), new Uint32Array(1)],
@@ -53,7 +53,7 @@ for (const width of [3, 8]) {
       assertEquals([...most], [limit]);
       all.push(...gathered);
     }
-    const [spread] = await runKernel(spreadRows({ rows, width }), {
+    const [spread] = await runKernel(scatterRows({ rows, width }), {
       inputs: [Float32Array.from(all), inputs[2]],
       outputs: [blank(rows * width)],
     });

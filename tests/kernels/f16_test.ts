@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { fromF16, toF16 } from "../../core/data/floats.ts";
 import { attention } from "../../kernels/attention/forward.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
-import { gatherCounted, spreadRows } from "../../kernels/compact_rows.ts";
+import { gatherRows, scatterRows } from "../../kernels/compact_rows.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
 import type { Operand } from "../../kernels/expression.ts";
@@ -72,7 +72,7 @@ for (const width of [24, 21]) {
     }
   });
 
-  Deno.test(`embedding, embeddingGrad, gatherCounted and spreadRows of rows of ${width} read and write f16`, async () => {
+  Deno.test(`embedding, embeddingGrad, gatherRows and scatterRows of rows of ${width} read and write f16`, async () => {
     const rows = 6, vocab = 9, size = rows * width;
     const ids = Int32Array.of(3, 0, 8, 3, 3, 5);
     await assertTwins({
@@ -90,13 +90,13 @@ for (const width of [24, 21]) {
     const order = Uint32Array.of(1, 3, 4, 0, 2, 5);
     for (const f16 of choices(["a0", "o0"])) {
       await assertTwins({
-        kernel: (f16) => spreadRows({ rows, width, f16 }),
+        kernel: (f16) => scatterRows({ rows, width, f16 }),
         inputs: [values(size, 1), order],
         outputs: [size],
         f16,
-      }, "spread_rows");
+      }, "scatter_rows");
       const kernel = (f16: F16Bindings): Kernel =>
-        gatherCounted({ rows, ignore: -100, start: 1, count: 4, width, f16 });
+        gatherRows({ rows, ignore: -100, start: 1, count: 4, width, f16 });
       const inputs = [values(size, 1), ids, order, Uint32Array.of(3)];
       const small = [Int32Array.of(9, 9, 9, 9), Uint32Array.of(9)] as const;
       const rounded = fromF16(toF16(inputs[0] as Float32Array));
