@@ -20,7 +20,6 @@ import { bits, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;
 /** Keys of a block, as `LlamaForCausalLM` of transformers names them. */
 const BLOCK = [
   "input_layernorm",
@@ -110,19 +109,6 @@ for (const tied of [false, true]) {
     });
   });
 }
-
-Deno.test("saveModel gives back a folder of transformers to the bit", async () => {
-  await withFolder(async (folder) => {
-    await saveModel(gpu, await loadModel(gpu, FIXTURE), { folder });
-    await using before = await openSafetensors(`${FIXTURE}/model.safetensors`);
-    await using after = await openSafetensors(`${folder}/model.safetensors`);
-    assertEquals([...after.names].toSorted(), [...before.names].toSorted());
-    for (const name of before.names) assertEquals(await after.read(name), await before.read(name), name);
-    const config = async (at: string): Promise<unknown> =>
-      JSON.parse(await Deno.readTextFile(`${at}/config.json`));
-    assertEquals(await config(folder), await config(FIXTURE));
-  });
-});
 
 Deno.test("saveModel replaces an older model and its other files", async () => {
   await withFolder(async (folder) => {

@@ -1,0 +1,67 @@
+/**
+ * Comparisons of what was computed with what another implementation computed.
+ *
+ * @module
+ */
+
+import type { HostData, Path } from "@firn/train";
+import type { SafetensorsFile } from "@firn/train/data";
+
+/**
+ * Largest difference as a share of the largest expected value; infinite when sizes differ or a value is NaN. Only what
+ * counts is compared.
+ */
+export function compare(
+  seen: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  counts: (index: number) => boolean = () => true,
+): number {
+  if (seen.length !== expected.length) return Infinity;
+  let difference = 0, scale = 0;
+  for (let i = 0; i < seen.length; i++) {
+    if (!counts(i)) continue;
+    const d = Math.abs(seen[i] - expected[i]);
+    difference = Number.isNaN(d) ? Infinity : Math.max(difference, d);
+    scale = Math.max(scale, Math.abs(expected[i]));
+  }
+  return difference === 0 ? 0 : difference / scale;
+}
+
+/** Largest relative difference, number by number. */
+export function compareEach(seen: readonly number[], expected: readonly number[]): number {
+  if (seen.length !== expected.length) return Infinity;
+  return Math.max(...seen.map((s, i) => compare([s], [expected[i]])));
+}
+
+/** A gradient that is at most this share of the largest of its tensor is rounding noise. */
+const NOISE = 1e-6;
+
+/**
+ * Compares every stored tensor of a prefix; infinite when the two sides have not the same names, undefined when nothing
+ * of that prefix is stored. With `gradients`, the prefix of gradients, only where those are no noise.
+ */
+export async function compareAll(
+  file: SafetensorsFile,
+  values: readonly [Path, HostData][],
+  { prefix, gradients }: { readonly prefix: string; readonly gradients?: string },
+): Promise<number | undefined> {
+  const seen = new Map(values);
+  let worst = 0, count = 0;
+  for (const name of file.names) {
+    if (!name.startsWith(prefix)) continue;
+    const key = name.slice(prefix.length);
+    // PEFT wraps the model and names its adapter.
+    const path = key.replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1.");
+    if (!seen.has(path)) return Infinity;
+    count++;
+    const counts = gradients === undefined ? undefined : aboveNoise(await file.readF32(gradients + key));
+    worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name), counts));
+  }
+  if (count === 0) return undefined;
+  return count === seen.size ? worst : Infinity;
+}
+
+function aboveNoise(gradient: Float32Array): (index: number) => boolean {
+  const largest = gradient.reduce((most, g) => Math.max(most, Math.abs(g)), 0);
+  return (i) => Math.abs(gradient[i]) > NOISE * largest;
+}

@@ -1,0 +1,86 @@
+/**
+ * Folders of every family: what `transformers` and PEFT have written is read, and written back as it was.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { flatten, logits, type Model, openGpu, read } from "@firn/train";
+import { openSafetensors } from "@firn/train/data";
+import { loadAdapter, loadModel, mergeAdapter, saveAdapter, saveModel } from "@firn/train/hub";
+import { families } from "@firn/train/models";
+import { tokenBatch } from "../train/tiny.ts";
+
+const gpu = await openGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const FIXTURES = new URL("../fixtures", import.meta.url).pathname;
+const { inputIds } = tokenBatch([2, 8]);
+
+async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
+  const parent = await Deno.makeTempDir();
+  try {
+    await body(`${parent}/copy`);
+  } finally {
+    await Deno.remove(parent, { recursive: true });
+  }
+}
+
+/** Refuses two files of which any tensor differs in name, type or bits. */
+async function assertSameTensors(seen: string, expected: string): Promise<void> {
+  await using after = await openSafetensors(seen);
+  await using before = await openSafetensors(expected);
+  assertEquals(after.names.toSorted(), before.names.toSorted());
+  for (const name of before.names) {
+    assertEquals(after.specs.get(name)!.dtype, before.specs.get(name)!.dtype, name);
+    assertEquals(await after.read(name), await before.read(name), name);
+  }
+}
+
+const configOf = async (file: string): Promise<Record<string, unknown>> =>
+  JSON.parse(await Deno.readTextFile(file));
+
+const scores = async (model: Model): Promise<number[]> => [...await read(gpu, logits(model, inputIds))];
+
+for (const name of Object.keys(families)) {
+  const fixture = `${FIXTURES}/${name}`;
+
+  Deno.test(`saveModel gives back a folder of transformers to the bit: ${name}`, async () => {
+    await withFolder(async (folder) => {
+      await saveModel(gpu, await loadModel(gpu, fixture), { folder });
+      await assertSameTensors(`${folder}/model.safetensors`, `${fixture}/model.safetensors`);
+      const config = await configOf(`${folder}/config.json`);
+      assertEquals(config, await configOf(`${fixture}/config.json`));
+      assertEquals([config.model_type, config.architectures], [name, Object.keys(families[name].heads)]);
+    });
+  });
+
+  Deno.test(`saveAdapter gives back an adapter of PEFT to the bit: ${name}`, async () => {
+    await withFolder(async (folder) => {
+      const adapted = await loadAdapter(gpu, await loadModel(gpu, fixture), `${fixture}/adapter`);
+      await saveAdapter(gpu, adapted, { folder });
+      await assertSameTensors(
+        `${folder}/adapter_model.safetensors`,
+        `${fixture}/adapter/adapter_model.safetensors`,
+      );
+      const seen = await configOf(`${folder}/adapter_config.json`);
+      const expected = await configOf(`${fixture}/adapter/adapter_config.json`);
+      for (const key of ["peft_type", "task_type", "r", "lora_alpha", "bias", "fan_in_fan_out"]) {
+        assertEquals(seen[key], expected[key], key);
+      }
+      const modules = (config: Record<string, unknown>) => (config.target_modules as string[]).toSorted();
+      assertEquals(modules(seen), modules(expected));
+    });
+  });
+
+  Deno.test(`mergeAdapter gives the scores of the model with its pairs: ${name}`, async () => {
+    const base = await loadModel(gpu, fixture), plain = await scores(base);
+    const adapted = await loadAdapter(gpu, base, `${fixture}/adapter`), before = await scores(adapted);
+    assert(before.some((score, i) => Math.abs(score - plain[i]) > 1e-2), "the pairs must change scores");
+    const merged = await mergeAdapter(gpu, adapted), after = await scores(merged);
+    assertEquals([...flatten(merged.params).keys()], [...flatten(base.params).keys()]);
+    // f32 rounds `x W + (x A) B` and `x (W + A B)` differently: some 1e-7 a layer of scores below 1.
+    const most = Math.max(...before.map((score, i) => Math.abs(after[i] - score)));
+    assert(most < 1e-5, `off by ${most}`);
+  });
+}
