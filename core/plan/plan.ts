@@ -1,21 +1,26 @@
 /**
  * From a graph to a flat list of launches with a static memory plan. A function of the graph and the target alone.
  *
- * Read this file first: {@link REWRITES} makes a graph of ops that have a kernel, {@link prepare} decides which nodes share
- * a launch and how values are stored, and {@link plan} writes the kernels, orders them and gives their buffers memory.
+ * Read this file first. The passes, in order:
+ *
+ * 1. `REWRITES`: equivalent graphs, in the end of ops that have a kernel.
+ * 2. {@link prepare}: `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
+ *    what is stored as f16, `batchMatmuls` which products share a launch.
+ * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
+ *    the front, `layoutMemory` lets buffers share memory, `costOf` adds up.
  *
  * @module
  */
 
 import type { Tensor } from "../tensor.ts";
-import { allocatedBytes, costOf } from "./cost.ts";
+import { type Allocated, allocatedBytes, costOf } from "./cost.ts";
 import { fuse } from "./fuse/fuse.ts";
 import { batchMatmuls } from "./lower/batch_matmuls.ts";
 import { lower } from "./lower/lower.ts";
 import { type Layout, layoutMemory, temporaryBytes } from "./memory/layout.ts";
 import { schedule } from "./memory/order.ts";
 import { copyWeights, halfValues } from "./precision.ts";
-import { type Cut, cutPrefix } from "./prefix/cut.ts";
+import { type Cut, cutPrefix, type Planned } from "./prefix/cut.ts";
 import { expandDefinitions } from "./rewrite/expand_definitions.ts";
 import { fuseResidual } from "./rewrite/fuse_residual.ts";
 import { materializeInputs, materializeRoots } from "./rewrite/materialize.ts";
@@ -64,39 +69,52 @@ export function prepare(roots: readonly Tensor[], options: PlanOptions): Prepare
  * @throws {TypeError} When two updates need each other's old value
  */
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
-  const prepared = prepare(roots, options), { fusion, doubleBuffered } = prepared;
-  const { units, buffers, scalars, bufferOf } = lower(prepared, options);
+  const prepared = prepare(roots, options);
+  const lowered = lower(prepared, options), { units, buffers, scalars, bufferOf } = lowered;
   const results = prepared.roots.map(bufferOf);
   const scheduled = schedule(units, { roots: results, bytesOf: temporaryBytes(buffers) });
-  const cut = options.prefix === undefined
-    ? undefined
-    : cutPrefix(scheduled, { ...options.prefix, fusion, buffers, bufferOf, roots: results });
+  const cut = cutAt(scheduled, { ...options, ...lowered, fusion: prepared.fusion, roots: results });
   const { order, kept } = typeof cut === "object" ? cut : { order: scheduled, kept: [] };
-  const swapped = new Map([...doubleBuffered].map(([i, leaf]) => [results[i], bufferOf(leaf)]));
   const layout = layoutMemory(order, {
     buffers,
     roots: results,
     kept: new Set(kept.map(({ buffer }) => buffer)),
-    swapped,
+    swapped: new Map([...prepared.doubleBuffered].map(([i, leaf]) => [results[i], bufferOf(leaf)])),
   });
   const launches = launchesOf(order, layout), allocated = allocatedBytes(launches, layout);
-  const updating = launches.findIndex((_, at) => updatesLeaf(order[at], layout));
-  const prefixOf = ({ order: _, ...cut }: Cut): Prefix => ({
-    ...cut,
-    samples: options.prefix!.samples,
-    rest: costOf(launches.toSpliced(cut.head, cut.launches), allocated),
-  });
+  const firstUpdate = order.findIndex((unit) => updatesLeaf(unit, layout));
   return {
     launches,
-    firstUpdate: updating < 0 ? launches.length : updating,
+    firstUpdate: firstUpdate < 0 ? launches.length : firstUpdate,
     buffers: layout.buffers,
     slots: layout.slots,
     roots: results,
     doubleBuffers: layout.doubleBuffers,
     scalars,
     cost: costOf(launches, allocated),
-    ...(cut !== undefined && { prefix: typeof cut === "object" ? prefixOf(cut) : cut }),
+    ...(cut !== undefined && {
+      prefix: typeof cut === "string" ? cut : prefixOf(cut, { launches, allocated, ...options.prefix! }),
+    }),
   };
+}
+
+/** Moves the frozen bottom of a step to the front, where options ask for that. */
+function cutAt(
+  scheduled: readonly Unit[],
+  { prefix, ...planned }: Planned & Pick<PlanOptions, "prefix">,
+): Cut | string | undefined {
+  return prefix && cutPrefix(scheduled, { ...planned, ...prefix });
+}
+
+function prefixOf(
+  { order: _, ...cut }: Cut,
+  { launches, allocated, samples }: {
+    readonly launches: readonly Launch[];
+    readonly allocated: Allocated;
+    readonly samples: number;
+  },
+): Prefix {
+  return { ...cut, samples, rest: costOf(launches.toSpliced(cut.head, cut.launches), allocated) };
 }
 
 function launchesOf(order: readonly Unit[], { texts, buffers }: Layout): Launch[] {
