@@ -3,7 +3,7 @@
  *
  * Read this file first. The passes, in order:
  *
- * 1. `REWRITES`: equivalent graphs, in the end of ops that have a kernel.
+ * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel.
  * 2. {@link prepare}: `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
  *    what is stored as f16, `batchMatmuls` which products share a launch.
  * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
