@@ -1,6 +1,42 @@
 /**
  * The optimizer contract, and how optimizers are chained.
  *
+ * An optimizer of one's own is a record: it declares what it keeps for each parameter, and builds the graph of a step.
+ *
+ * @example Adagrad
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import {
+ *   add, divide, initMoments, type Moment, momentPath, multiply, openGpu, type Optimizer, read, sqrt, tensor,
+ * } from "@firn/train";
+ *
+ * function adagrad(learningRate: number): Optimizer {
+ *   const squares: Moment = { name: "squares", meaning: "other" };
+ *   return {
+ *     name: `adagrad(${learningRate})`,
+ *     learningRate: () => learningRate,
+ *     moments: [squares],
+ *     init: (params) => initMoments([squares], params),
+ *     next(state, grads) {
+ *       const next = new Map([...grads].map(([path, g]) => {
+ *         const name = momentPath(squares, path);
+ *         return [name, add(state.get(name)!, multiply(g, g))];
+ *       }));
+ *       const updates = new Map([...grads].map(([path, g]) => {
+ *         const root = sqrt(next.get(momentPath(squares, path))!);
+ *         return [path, divide(multiply(g, -learningRate), add(root, 1e-10))];
+ *       }));
+ *       return { updates, state: next };
+ *     },
+ *   };
+ * }
+ *
+ * await using gpu = await openGpu();
+ * const params = new Map([["w", tensor([1])]]), grads = new Map([["w", tensor([5])]]);
+ * const optimizer = adagrad(0.1), { updates } = optimizer.next(optimizer.init(params), grads, params);
+ * assertAlmostEquals((await read(gpu, updates.get("w")!))[0], -0.1, 1e-6);
+ * ```
+ *
  * @module
  */
 

@@ -36,6 +36,34 @@ const PARAMS = "params.", LEAVES = "leaves.";
  * @throws {ConsumedError} When a step has consumed the state
  *
  * @see {@link loadCheckpoint}
+ *
+ * @example A run that is interrupted
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import {
+ *   adamW, defineTraining, loadCheckpoint, multiply, openGpu, read, saveCheckpoint, sum, type Tensor, tensor,
+ * } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const define = () =>
+ *   defineTraining(gpu, ({ w }: { w: Tensor }, { x }: { x: Tensor }) => sum(multiply(multiply(w, w), x)), {
+ *     optimizer: adamW({ learningRate: 0.1 }),
+ *     steps: 4,
+ *   });
+ * const batch = { x: tensor([1, 2]) }, path = await Deno.makeTempFile();
+ * const first = define();
+ * let state = await first.init({ w: tensor([3, 4]) });
+ * while (state.step < 2) state = await first.next(state, batch);
+ * await saveCheckpoint(gpu, state, { path, extra: { seed: 1 } });
+ * while (!state.done) state = await first.next(state, batch);
+ *
+ * const second = define(), { extra, ...saved } = await loadCheckpoint(path);
+ * let again = await second.resume(saved);
+ * while (!again.done) again = await second.next(again, batch);
+ * assertEquals(await read(gpu, again.params.w), await read(gpu, state.params.w));
+ * assertEquals([again.step, extra], [4, { seed: 1 }]);
+ * await Deno.remove(path);
+ * ```
  */
 export async function saveCheckpoint<P extends TensorTree>(
   gpu: Gpu,

@@ -15,6 +15,25 @@ import type { Training, TrainingState } from "./types.ts";
  * @param state Where to start
  * @param batches One batch a step
  * @returns The states, in order
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { defineTraining, multiply, openGpu, scan, sgd, sum, type Tensor, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const training = defineTraining(
+ *   gpu,
+ *   ({ w }: { w: Tensor }, { x }: { x: Tensor }) => sum(multiply(w, x)),
+ *   { optimizer: sgd({ learningRate: 1 }), steps: 3, lookEvery: 1 },
+ * );
+ * const batches = [1, 2, 3, 4].map((x) => ({ x: tensor([x]) }));
+ * const losses: number[] = [];
+ * for await (const state of scan(training, await training.init({ w: tensor([0]) }), batches)) {
+ *   losses.push(...state.look!.loss);
+ * }
+ * assertEquals(losses, [0, -2, -9]);
+ * ```
  */
 export async function* scan<P extends TensorTree, B extends TensorTree>(
   training: Training<P, B>,

@@ -32,14 +32,16 @@ export async function takeStep<P extends TensorTree>(
   const leaves = leavesOf(trainer, { state, run: begun });
   const run: Run = begun.checked ? begun : { ...begun, checked: true };
   const { components, owner } = run, { frozen, probed, since } = state;
-  const policyState = state.step === 0 ? initPolicy(policy, { components, run: trainer.run }) : state.policy;
+  const policyState = state.step === 0
+    ? initPolicy(policy, { components, run: { steps: trainer.steps } })
+    : state.policy;
   checkGoesOn(trainer, { state, run });
   const request = { run, batch, frozen, probed, since };
   trainer.last.request = request;
   const waiting = compiler.choose(request);
   if (waiting !== null) await waiting;
   const compiled = compiler.compile(request);
-  // A software adapter works on this very CPU, so it is never idle.
+  // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
   const { cost, moved } = await executor.execute({ compiled, params, leaves, batch, step, idle, owner });
 
@@ -54,7 +56,7 @@ export async function takeStep<P extends TensorTree>(
   const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
   const taken = { request, compiled, step, params: nextParams, leaves: nextLeaves, policyState };
   const { lookEvery } = trainer.definition;
-  const after = step % lookEvery === 0 || step === trainer.run.steps
+  const after = step % lookEvery === 0 || step === trainer.steps
     ? await takeLook(trainer, { state, taken })
     : withoutLook(state, { step, leaves: nextLeaves, policyState });
   return runs.register({
@@ -69,7 +71,7 @@ export async function takeStep<P extends TensorTree>(
   }, run);
 }
 
-/** What stays as it is after a step without a look. */
+/** The state after a step without a look: the policy decides nothing. */
 function withoutLook<P extends TensorTree>(
   { frozen, probed, since, validation, best, ending }: TrainingState<P>,
   { step, leaves, policyState }: Pick<TrainingState<P>, "step" | "leaves"> & {
@@ -80,7 +82,7 @@ function withoutLook<P extends TensorTree>(
   return { ...unchanged, policy: policyState, leaves, look: null, event: null };
 }
 
-/** The leaves of a step. The first step adds readings, once it is known what is measured. A resumed run is checked. */
+/** The leaves of a step. The first step adds those of readings; leaves of a resumed run are checked. */
 function leavesOf<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, run }: { readonly state: TrainingState<P>; readonly run: Run },

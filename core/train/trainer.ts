@@ -1,10 +1,10 @@
 /**
- * What one training holds on to from step to step: its definition, and caches that no result depends on.
+ * What all runs of one training share: its definition, the recorded step, and caches.
  *
  * @module
  */
 
-import type { FreezePolicy, RunInfo } from "../policy.ts";
+import type { FreezePolicy } from "../policy.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Spec, Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
@@ -28,12 +28,13 @@ import { type StepExecutor, stepExecutor } from "./step/executor.ts";
 import { type Validator, validatorOf } from "./step/validation.ts";
 import type { Ending, TrainingOptions } from "./types.ts";
 
-/** A training. The state of a run is not in it, but in a {@link Run} that functions hand on. */
+/** A training. What belongs to one run is in a {@link Run}, which functions pass on. */
 export interface Trainer<P extends TensorTree> {
   readonly gpu: Gpu;
   readonly definition: StepDefinition;
   readonly policy: FreezePolicy | undefined;
-  readonly run: RunInfo;
+  /** Planned steps. */
+  readonly steps: number;
   /** All settings as text. */
   readonly settings: string;
   /** Plans of steps. */
@@ -46,11 +47,11 @@ export interface Trainer<P extends TensorTree> {
   readonly validator: Validator<P> | null;
   /** Which run a state belongs to. */
   readonly runs: RunRegistry;
-  /** What was found out about models, by layout of the parameters. */
+  /** Components and measured signals, by layout of the parameters. */
   readonly models: Map<string, Pick<Run, "components" | "isMeasured">>;
-  /** Active parameters of a frozen set, computed once for each. */
+  /** Active parameters of a frozen set. */
   readonly activePaths: (run: Run, frozen: readonly Path[]) => readonly Path[];
-  /** Run and batch of the last step that was asked for: what `costOf` is told for. */
+  /** Run and batch of the last requested step, which `components` and `costOf` describe. */
   readonly last: { request: Pick<StepRequest, "run" | "batch"> | null };
 }
 
@@ -76,7 +77,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     gpu,
     definition,
     policy,
-    run: { steps },
+    steps,
     settings: settingsOf(options),
     compiler: stepCompiler(gpu, definition),
     executor: stepExecutor(gpu, cache),
@@ -84,13 +85,13 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     validator: validatorOf(gpu, loss, options),
     runs: runRegistry(),
     models: new Map(),
-    activePaths: rememberActive(definition),
+    activePaths: memoizedActivePaths(definition),
     last: { request: null },
   };
 }
 
-/** {@link activePaths}, which remembers its last answer: it is the same for all steps between two changes. */
-function rememberActive(definition: StepDefinition): Trainer<TensorTree>["activePaths"] {
+/** {@link activePaths} with a memory of the last answer, which holds for all steps between two changes. */
+function memoizedActivePaths(definition: StepDefinition): Trainer<TensorTree>["activePaths"] {
   let last: { layout: string; frozen: readonly Path[]; paths: readonly Path[] } | null = null;
   return (run, frozen) => {
     if (last === null || last.frozen !== frozen || last.layout !== run.layout) {
@@ -122,10 +123,10 @@ export function withComponents<P extends TensorTree>(
 }
 
 /**
- * Specs of the leaves that a state needs: those of its frozen set, and of the best weights that it has.
+ * Specs of the leaves that a state needs: state of the active parameters, and the copies of the best weights.
  *
  * @param trainer The training
- * @param options The run, the frozen set, and the leaves that there are
+ * @param options The run, the frozen set, and the leaves so far
  * @returns Specs by path
  */
 export function neededLeaves<P extends TensorTree>(
@@ -142,7 +143,7 @@ export function neededLeaves<P extends TensorTree>(
   ]);
 }
 
-/** Leaves for a frozen set, made of those that there are. */
+/** The leaves of a frozen set, made from the leaves so far. */
 export function leavesFor<P extends TensorTree>(
   trainer: Trainer<P>,
   options: {
@@ -168,5 +169,5 @@ export function reasonToEnd<P extends TensorTree>(
 ): Ending["reason"] | null {
   if (stopped) return "stopped";
   if (trainer.activePaths(run, frozen).length === 0) return "frozen";
-  return step >= trainer.run.steps ? "steps" : null;
+  return step >= trainer.steps ? "steps" : null;
 }

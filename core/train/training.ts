@@ -28,6 +28,23 @@ import type { Training, TrainingOptions } from "./types.ts";
  * @throws {RangeError} When a number is out of its range, or validation has no batches, or of different shapes
  * @throws {TypeError} When the precision is f16 and the adapter has no shader-f16, or validation batches differ in names
  * or types
+ *
+ * @example A line through three points
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { defineTraining, matmul, mean, multiply, openGpu, read, sgd, subtract, type Tensor, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const training = defineTraining(gpu, ({ slope }: { slope: Tensor }, { x, y }: { x: Tensor; y: Tensor }) => {
+ *   const error = subtract(matmul(x, slope), y); // [3, 1]
+ *   return mean(multiply(error, error));
+ * }, { optimizer: sgd({ learningRate: 0.1 }), steps: 50 });
+ *
+ * const batch = { x: tensor([1, 2, 3], [3, 1]), y: tensor([2, 4, 6], [3, 1]) };
+ * let state = await training.init({ slope: tensor([0], [1, 1]) });
+ * while (!state.done) state = await training.next(state, batch);
+ * assertAlmostEquals((await read(gpu, state.params.slope))[0], 2, 1e-5);
+ * ```
  */
 export function defineTraining<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,

@@ -19,6 +19,23 @@ import type { TrainingState } from "../types.ts";
  * @param state The state, not consumed
  * @returns A state equal to it, in buffers of its own
  * @throws {ConsumedError} When a step has consumed the state
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { defineTraining, multiply, openGpu, read, sgd, snapshot, sum, type Tensor, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const training = defineTraining(
+ *   gpu,
+ *   ({ w }: { w: Tensor }, { x }: { x: Tensor }) => sum(multiply(w, x)),
+ *   { optimizer: sgd({ learningRate: 1 }), steps: 3 },
+ * );
+ * const start = await training.init({ w: tensor([5]) }), copy = snapshot(gpu, start);
+ * const next = await training.next(start, { x: tensor([1]) });
+ * assertEquals([...await read(gpu, next.params.w)], [4]);
+ * assertEquals([...await read(gpu, copy.params.w)], [5]);
+ * ```
  */
 export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>): TrainingState<P> {
   gpu.check();

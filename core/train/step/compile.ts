@@ -33,7 +33,7 @@ export interface CompiledStep {
   readonly starts: readonly number[];
 }
 
-/** Plans steps, and keeps the plans. All of it is a cache: what it returns depends on the request alone. */
+/** Plans steps, and caches the plans. */
 export interface StepCompiler {
   /** Plans a step. */
   compile(request: StepRequest): CompiledStep;
