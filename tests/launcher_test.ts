@@ -140,6 +140,25 @@ Deno.test("firn uses the stand-ins when JSR does not answer, and says so", () =>
   assertEquals(deno.calls, [`deno {${MAP}} [check] [${MAP}] [mod.ts]`]);
 });
 
+Deno.test("firn test runs one file for each core at a time, four at most, or as many as DENO_JOBS says", () => {
+  const jobs = (env: Record<string, string>, cores: number): string => {
+    const folder = Deno.makeTempDirSync();
+    try {
+      Deno.copyFileSync(new URL("firn", ROOT), `${folder}/firn`);
+      Deno.mkdirSync(`${folder}/bin`);
+      script(`${folder}/bin/getconf`, `#!/bin/sh\necho ${cores}\n`);
+      script(
+        `${folder}/bin/deno`,
+        '#!/bin/sh\ncase "$*" in --version) echo deno 2.9.6 ;; task*) echo "$DENO_JOBS" ;; esac\n',
+      );
+      return new TextDecoder().decode(run(folder, ["firn", "test"], env).stdout).trim();
+    } finally {
+      Deno.removeSync(folder, { recursive: true });
+    }
+  };
+  assertEquals([jobs({}, 2), jobs({}, 64), jobs({ DENO_JOBS: "7" }, 2)], ["2", "4", "7"]);
+});
+
 Deno.test("firn deno leaves the arguments alone when JSR answers", () => {
   assertEquals(launch(["deno", "check", "mod.ts"]).calls, ["deno {} [check] [mod.ts]"]);
 });
@@ -199,38 +218,71 @@ Deno.test("firn keeps nothing of a Deno that does not run, and says how to insta
   assertMatch(stderr, /Install 2\.9 or later: curl/);
 });
 
+/** A JUnit report as `deno test` writes it, of tests that took 0, 1, ... seconds. */
+const REPORT = Array.from(
+  { length: 22 },
+  (_, i) =>
+    `<testcase name="test &quot;${i}&quot; &amp; more" classname="./tests/a_test.ts" time="${i}.250" line="1" col="6">`,
+);
+
+interface Checks {
+  readonly code: number;
+  /** The lines that it printed, and the last of them. */
+  readonly lines: readonly string[];
+  readonly last: string;
+}
+
 /** Runs `.ci/run` with a launcher whose test command prints a summary, and whose `broken` step fails. */
-function runChecks(summary: string, status: number, broken = "none"): { code: number; last: string } {
+function runChecks(summary: string, status: number, broken = "none"): Checks {
   const folder = Deno.makeTempDirSync();
   try {
     Deno.mkdirSync(`${folder}/.ci`);
     Deno.copyFileSync(new URL(".ci/run", ROOT), `${folder}/.ci/run`);
+    Deno.writeTextFileSync(`${folder}/report.xml`, REPORT.join("\n"));
     script(
       `${folder}/firn`,
-      `#!/bin/sh\ncase "$*" in test) echo "${summary}"; exit ${status} ;; *${broken}*) exit 1 ;; esac\n`,
+      `#!/bin/sh
+case "$*" in
+  "test --junit-path="*) cp report.xml "\${2#--junit-path=}"; echo "${summary}"; exit ${status} ;;
+  *${broken}*) exit 1 ;;
+esac
+`,
     );
     const { code, stdout } = run(folder, [".ci/run"]);
-    return { code, last: new TextDecoder().decode(stdout).trimEnd().split("\n").at(-1)! };
+    const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
+    return { code, lines, last: lines.at(-1)! };
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
 }
 
+/** The exit status of {@link runChecks} and the last line. */
+function outcome(...args: Parameters<typeof runChecks>): [number, string] {
+  const { code, last } = runChecks(...args);
+  return [code, last];
+}
+
 Deno.test(".ci/run counts the tests and its five other checks", () => {
-  assertEquals(runChecks("ok | 12 passed (3 steps) | 0 failed (1s)", 0), {
-    code: 0,
-    last: "17 passed, 0 failed",
-  });
+  assertEquals(outcome("ok | 12 passed (3 steps) | 0 failed (1s)", 0), [0, "17 passed, 0 failed"]);
+});
+
+Deno.test(".ci/run names the twenty slowest tests, the slowest first", () => {
+  const { lines } = runChecks("ok | 12 passed | 0 failed (1s)", 0);
+  const begin = lines.indexOf("--- slowest tests") + 1;
+  const expected = Array.from(
+    { length: 20 },
+    (_, i) => `${21 - i}.250 s  ./tests/a_test.ts  test "${21 - i}" & more`,
+  );
+  assertEquals(lines.slice(begin, -1), expected);
 });
 
 Deno.test(".ci/run fails with a test, and with a run that broke off", () => {
-  assertEquals(runChecks("FAILED | 12 passed | 2 failed (1s)", 1), { code: 1, last: "17 passed, 2 failed" });
-  assertEquals(runChecks("error: Type checking failed.", 1), { code: 1, last: "5 passed, 1 failed" });
-  assertEquals(runChecks("ok | 12 passed | 0 failed (1s)", 1), { code: 1, last: "17 passed, 1 failed" });
-  assertEquals(runChecks("", 0), { code: 1, last: "5 passed, 1 failed" });
+  assertEquals(outcome("FAILED | 12 passed | 2 failed (1s)", 1), [1, "17 passed, 2 failed"]);
+  assertEquals(outcome("error: Type checking failed.", 1), [1, "5 passed, 1 failed"]);
+  assertEquals(outcome("ok | 12 passed | 0 failed (1s)", 1), [1, "17 passed, 1 failed"]);
+  assertEquals(outcome("", 0), [1, "5 passed, 1 failed"]);
 });
 
 Deno.test(".ci/run goes on after a check that failed", () => {
-  const { code, last } = runChecks("ok | 12 passed | 0 failed (1s)", 0, "fmt");
-  assertEquals({ code, last }, { code: 1, last: "16 passed, 1 failed" });
+  assertEquals(outcome("ok | 12 passed | 0 failed (1s)", 0, "fmt"), [1, "16 passed, 1 failed"]);
 });
