@@ -1,19 +1,19 @@
 /**
- * The errors of Firn that carry data. Everything else throws the nearest built-in class.
+ * The errors of Firn that carry data. Other failures throw the nearest built-in class.
  *
  * @module
  */
 
 /** Shapes that do not fit an operation. */
 export class ShapeError extends RangeError {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "ShapeError";
   /** Name of the operation. */
   readonly op: string;
-  /** Shapes that it was given. */
+  /** The shapes. */
   readonly shapes: readonly (readonly number[])[];
 
-  /** Says which operation refuses which shapes, and by what rule. */
+  /** Names the operation, the rule and the shapes. */
   constructor(op: string, rule: string, shapes: readonly (readonly number[])[]) {
     super(`Cannot apply "${op}" as ${rule}: got ${shapes.map((s) => `[${s.join(", ")}]`).join(" and ")}`);
     this.op = op;
@@ -21,34 +21,34 @@ export class ShapeError extends RangeError {
   }
 }
 
-/** Data that is not as its format or its use asks for, such as a damaged file. */
+/** Data that does not match its format or its use, such as a damaged file. */
 export class DataError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "DataError";
 }
 
 /** A file or folder that does not exist. */
 export class NotFoundError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "NotFoundError";
 }
 
-/** Something is in the way, and would be lost. */
+/** A file or folder exists already, and would be lost. */
 export class AlreadyExistsError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "AlreadyExistsError";
 }
 
 /** A state was used after the step that consumed it. */
 export class ConsumedError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "ConsumedError";
   /** Step that produced the state. */
   readonly producedAt: number;
   /** Step that consumed it. */
   readonly consumedBy: number;
 
-  /** Says which step used up the state, and how to keep one. */
+  /** Names the step that consumed the state, and how to keep one. */
   constructor(producedAt: number, consumedBy: number) {
     super(
       `Cannot use the state of step ${producedAt} as step ${consumedBy} consumed it: ` +
@@ -59,16 +59,16 @@ export class ConsumedError extends Error {
   }
 }
 
-/** The device has no room for a buffer. */
+/** The device is out of memory. */
 export class OutOfMemoryError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "OutOfMemoryError";
-  /** What was being allocated. */
+  /** Name of the allocation. */
   readonly label: string;
-  /** How large it was to be. */
+  /** Its size in bytes. */
   readonly bytes: number;
 
-  /** Says what was too large, and what the device said. */
+  /** Names the allocation, and what the device reported. */
   constructor(label: string, bytes: number, seen: string) {
     super(
       `Cannot allocate "${label}" of ${
@@ -80,20 +80,20 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** The device went away: a driver crash, a reset, an unplugged card, or it was closed. */
+/** The device was lost: a driver crash, a reset, an unplugged card, or it was closed. */
 export class DeviceLostError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "DeviceLostError";
 }
 
-/** A value that must be finite is not. */
+/** A value that must be finite is infinite or NaN. */
 export class NonFiniteError extends Error {
-  /** Name of the class, kept where code is minified. */
+  /** Name of the class, kept when code is minified. */
   override name = "NonFiniteError";
-  /** Step at which it was seen first. */
+  /** Step at which it was first seen. */
   readonly step: number;
 
-  /** Says which value went wrong at which step, and what to try. */
+  /** Names the value and the step, and what to try. */
   constructor(what: string, step: number, value: number) {
     super(
       `Cannot go on training as the ${what} of step ${step} is ${value}: ` +

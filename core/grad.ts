@@ -1,5 +1,5 @@
 /**
- * Reverse-mode differentiation: the only file that knows about it.
+ * Reverse-mode differentiation.
  *
  * @module
  */
@@ -9,17 +9,16 @@ import { fill, type Pullback, type Tensor } from "./tensor.ts";
 import { add } from "./ops/arithmetic.ts";
 
 /**
- * Builds the gradients of a scalar with respect to some nodes, and nothing else.
+ * Builds the gradients of a scalar with respect to some nodes.
  *
- * Only nodes on a path from a wanted node to the loss get a gradient, and only those pullbacks are called. Freezing
- * a parameter means leaving it out of `wanted`: its product, its buffers and, below the lowest wanted
- * node, the whole chain are then never built.
+ * Only nodes on a path from a wanted node to the loss get a gradient, and only their pullbacks are called. To freeze a
+ * parameter, leave it out of `wanted`: its gradient is not built, and below the lowest wanted node no gradients are.
  *
  * Source: Griewank and Walther, "Evaluating Derivatives" (2008), reverse mode.
  *
  * @param loss A scalar, shape []
  * @param wanted The nodes to differentiate by, usually leaves
- * @returns One gradient for each wanted node, of its shape; a zero where the loss does not depend on it
+ * @returns One gradient for each wanted node, of its shape; zeros when the loss does not depend on it
  * @throws {RangeError} When the loss is not a scalar
  * @throws {TypeError} When an op on the path has no gradient, or a wanted node is stored as bf16
  *

@@ -1,5 +1,5 @@
 /**
- * Walks over graphs: order and rebuilding.
+ * Walks over graphs: topological order and rebuilding.
  *
  * @module
  */
@@ -7,10 +7,10 @@
 import type { Tensor } from "./tensor.ts";
 
 /**
- * Lists the nodes that the roots need, each after its inputs.
+ * Lists the nodes that the roots depend on, each after its inputs.
  *
  * @param roots Where to start
- * @returns Nodes in dependency order, without repeats
+ * @returns Nodes in topological order, without repeats
  */
 export function topological(roots: readonly Tensor[]): Tensor[] {
   const order: Tensor[] = [], seen = new Set<Tensor>();

@@ -1,5 +1,5 @@
 /**
- * Tensors: immutable nodes that say what is computed, never where.
+ * Tensors: immutable nodes of a graph. They say what is computed, not where.
  *
  * @module
  */
@@ -12,15 +12,15 @@ import type { MatmulVariant } from "../kernels/matmul/types.ts";
 export type Path = string;
 
 /**
- * Element type of a tensor. Everything differentiable is `f32`; `bf16` is how the device may store frozen weights, which
- * few ops read.
+ * Element type of a tensor. Everything differentiable is `f32`. The device may store frozen weights as `bf16`, which few ops
+ * read.
  */
 export type DType = "f32" | "i32" | "u32" | "bf16";
 
-/** How the elements of a buffer are stored: a plan may store f32 as f16, which no tensor of a graph is. */
+/** How the elements of a buffer are stored: a plan may store f32 tensors as f16. */
 export type StorageType = DType | "f16";
 
-/** Bytes of an element on the device. */
+/** Bytes per element on the device. */
 export const ELEMENT_BYTES: { readonly [type in StorageType]: number } = {
   f32: 4,
   i32: 4,
@@ -37,7 +37,7 @@ export interface Spec {
   readonly dtype: DType;
 }
 
-/** Shape, and how the elements are stored. */
+/** Shape and storage type. */
 export interface StoredSpec {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];
@@ -45,17 +45,17 @@ export interface StoredSpec {
   readonly dtype: StorageType;
 }
 
-/** A node of a graph: one output of an operation on other nodes. */
+/** A node of a graph: one output of an operation on other nodes. It prints in one line (see `inspect.ts`). */
 export interface Tensor extends Spec {
-  /** The operation that makes it. */
+  /** The operation that computes it. */
   readonly op: Op;
-  /** What the operation reads. */
+  /** Inputs of the operation. */
   readonly inputs: readonly Tensor[];
-  /** What else the operation needs to know: axes, constants, a name. */
+  /** Further arguments of the operation: axes, constants, a name. */
   readonly attrs: unknown;
 }
 
-/** What a pullback may look at. */
+/** The arguments of a pullback. */
 export interface PullbackContext<A = unknown> {
   /** Inputs of the node. */
   readonly inputs: readonly Tensor[];
@@ -72,10 +72,10 @@ export interface PullbackContext<A = unknown> {
 /** Builds the gradient of one input. Called only when that gradient is wanted. */
 export type Pullback<A = unknown> = (context: PullbackContext<A>) => Tensor;
 
-/** One value of an elementwise expression, as WGSL text: `type` is `f32` or `vec4<f32>`. */
+/** WGSL for one value of an elementwise expression; `type` is `f32` or `vec4<f32>`. */
 export type ElementText = (args: readonly string[], type: string) => string;
 
-/** A kernel as an op needs it: plain text and a grid (see `kernels/kernel.ts`). */
+/** A compute shader: WGSL and a grid (see `kernels/kernel.ts`). */
 export interface KernelText {
   /** Short name for the profiler. */
   readonly name: string;
@@ -87,48 +87,48 @@ export interface KernelText {
   readonly flops: number;
 }
 
-/** What a kernel may depend on besides shapes. */
+/** The properties of a device that kernels depend on. */
 export interface Target {
-  /** A CPU that plays a GPU: no workgroup memory, few threads, large blocks. */
+  /** Whether the adapter is a software rasteriser, which prefers few threads and no workgroup memory. */
   readonly software: boolean;
-  /** At least eight neighbouring threads can broadcast values to each other. */
+  /** Whether at least eight neighbouring threads can broadcast values to each other. */
   readonly subgroups: boolean;
-  /** At least sixteen can; fewer when absent. */
+  /** Whether at least sixteen can; false when absent. */
   readonly wideSubgroups?: boolean;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
-  /** Storage buffers one kernel can bind. */
+  /** Storage buffers that one kernel can bind. */
   readonly maxBindings: number;
-  /** How products were measured to be fastest, by `productKey`; a rule decides about all others. */
+  /** The fastest variants of measured products, by `productKey`; a cost model chooses for others. */
   readonly variants?: ReadonlyMap<string, MatmulVariant>;
 }
 
-/** One launch that an op asks for. */
+/** A launch of a kernel. */
 export interface KernelCall {
-  /** What to launch. */
+  /** The kernel. */
   readonly kernel: KernelText;
-  /** Indices of the inputs that it binds, in order; all when absent. */
+  /** Indices of the inputs to bind, in order; all when absent. */
   readonly reads?: readonly number[];
-  /** Indices of the outputs that it binds, in order; the wanted ones when absent. */
+  /** Indices of the outputs to bind, in order; the wanted ones when absent. */
   readonly writes?: readonly number[];
   /**
    * An input whose buffer the only output may share, and the kernel for that case: it binds the other inputs in order,
-   * then the shared buffer. The planner uses it where nobody reads the input later. None when absent.
+   * then the shared buffer. The planner uses it when nothing reads the input later. None when absent.
    */
   readonly alias?: { readonly input: number; readonly kernel: () => KernelText };
 }
 
-/** What an op's `kernel` is told. */
+/** The argument of an op's `kernel`. */
 export interface KernelRequest<A = unknown> {
-  /** Shapes of the inputs and how they are stored: f16 only where the planner knows that the kernel reads it. */
+  /** Shapes and storage types of the inputs; f16 only if the planner knows that the kernel reads it. */
   readonly inputs: readonly StoredSpec[];
-  /** Shapes of the outputs, wanted or not, and how they are to be stored. */
+  /** Shapes and storage types of all outputs, wanted or not. */
   readonly outputs: readonly StoredSpec[];
-  /** Which outputs somebody reads; only those are bound. */
+  /** Which outputs are read; only those are bound. */
   readonly wanted: readonly boolean[];
   /** Attributes of the node. */
   readonly attrs: A;
-  /** What the device can do. */
+  /** The device. */
   readonly target: Target;
 }
 
@@ -149,8 +149,8 @@ export type ParameterRole = "matrix" | "table" | "gain" | "bias";
 /**
  * An operation as a record.
  *
- * Exactly one of `element`, `kernel` and `definition` is needed; a fused op has a `kernel` and, as its meaning
- * and test oracle, a `definition` made of simpler ops.
+ * It needs an `element`, a `kernel` or a `definition`. A fused op has a `kernel`, and a `definition` in simpler ops as its
+ * documentation and test oracle. The doc of `@firn/train/ops` shows how to write one.
  */
 // deno-lint-ignore no-explicit-any
 export interface Op<A = any> {
@@ -161,15 +161,15 @@ export interface Op<A = any> {
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**
-   * One for each input; the last serves all further inputs. `null` refuses to differentiate; `"flat"` says that the
-   * output does not change with the input, or in jumps only, so that no gradient flows.
+   * One for each input; the last serves all further inputs. `null` refuses to differentiate; `"flat"` means that the
+   * output is piecewise constant in the input, so that no gradient flows.
    */
   readonly pullbacks?: readonly (Pullback<A> | "flat" | null)[];
-  /** An elementwise op: its WGSL and its value. */
+  /** For an elementwise op: its WGSL, and its value in JavaScript. */
   readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
-  /** The fused kernel. */
+  /** The kernel for given shapes. */
   readonly kernel?: (request: KernelRequest<A>) => KernelCall;
-  /** The same in simpler ops: one tensor for each output. */
+  /** The same computation in simpler ops: one tensor for each output. */
   readonly definition?: (inputs: readonly Tensor[], attrs: A) => readonly Tensor[];
   /** Floating-point operations of the matrix products inside, for the cost model. */
   readonly matmulFlops?: (
@@ -178,20 +178,20 @@ export interface Op<A = any> {
     attrs: A,
     wanted: readonly boolean[],
   ) => number;
-  /** How it treats a batch; null, or absent, where an element of the output may depend on several samples. */
+  /** How it treats a batch; null or absent when an element of the output may depend on several samples. */
   readonly batch?: (inputs: readonly Spec[], attrs: A) => BatchRule | null;
-  /** What each input is where a parameter is given for it; null, or absent, for inputs that are data. */
+  /** The role of a parameter as each input; null or absent for inputs that are data. */
   readonly roles?: readonly (ParameterRole | null)[];
 }
 
 /**
- * Applies an op to tensors: the one constructor of graph nodes.
+ * Applies an op to tensors. This is the only constructor of graph nodes.
  *
  * @param op The operation
  * @param inputs Its inputs
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
- * @throws {ShapeError} When the shapes do not fit, or an input is stored as bf16 and the op does not read that
+ * @throws {ShapeError} When the shapes do not fit, or an input is bf16 and the op does not read bf16
  */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
   const packed = inputs.findIndex(({ dtype }, i) => dtype === "bf16" && !op.bf16?.includes(i));
@@ -211,7 +211,7 @@ export const pickOp: Op<{ index: number; spec: Spec }> = {
 };
 
 /**
- * A later output of an op with several.
+ * Selects an output of an op with several outputs.
  *
  * @param node What {@link apply} returned
  * @param index Which output; 0 is `node` itself
@@ -223,11 +223,11 @@ export function pick(node: Tensor, index: number): Tensor {
   return apply(pickOp, [node], { index, spec: { shape: spec.shape, dtype: spec.dtype } });
 }
 
-/** The op of a leaf: a value that is supplied when the graph runs. */
+/** The op of {@link leaf}. */
 export const leafOp: Op<{ path: Path; spec: Spec }> = { name: "leaf", infer: (_, { spec }) => [spec] };
 
 /**
- * A leaf: a parameter, an optimizer moment or a batch entry, supplied by name when the graph runs.
+ * Makes a leaf: a parameter, an optimizer moment or a batch entry that is supplied by name when the graph runs.
  *
  * @param path Its dotted name
  * @param spec Shape and element type
@@ -252,7 +252,7 @@ export type HostData = Float32Array | Int32Array | Uint32Array;
 export const hostOp: Op<{ data: HostData; spec: Spec }> = { name: "host", infer: (_, { spec }) => [spec] };
 
 /**
- * A tensor from values that live in JavaScript.
+ * Makes a tensor from values in JavaScript.
  *
  * @param values Numbers (stored as f32) or a typed array, row-major
  * @param shape Its shape; `[values.length]` when absent
@@ -283,7 +283,7 @@ export function isHost({ op }: Tensor): boolean {
 }
 
 /**
- * The values of a tensor that was made from values.
+ * Returns the values of a tensor that was made by {@link tensor}.
  *
  * @param tensor A tensor of {@link tensor}
  * @param what Its name, for the error
@@ -306,7 +306,7 @@ export const fillOp: Op<{ value: number; shape: readonly number[] }> = {
 };
 
 /**
- * A tensor of one repeated value, written into the kernels that read it.
+ * Makes a tensor of one repeated value, which becomes a constant in the kernels that read it.
  *
  * @param value The value
  * @param shape Its shape; a scalar when absent
@@ -324,22 +324,22 @@ export function fill(value: number, shape: readonly number[] = []): Tensor {
   return apply(fillOp, [], { value, shape });
 }
 
-/** A number that the host computes for a step, and for the age of some parameters' moments in it. */
+/** A number that the host computes for each step; `age` counts the updates of a parameter. */
 export type StepFunction = (step: number, age: number) => number;
 
-/** The op of {@link stepScalar}; `group` tells whose age it depends on: 0 is what was trained from the first step on. */
+/** The op of {@link stepScalar}; `group` selects the parameters whose age it depends on; 0 are those trained from the first step. */
 export const stepScalarOp: Op<{ value: StepFunction; group: number }> = {
   name: "stepScalar",
   infer: () => [{ shape: [], dtype: "f32" }],
 };
 
 /**
- * A scalar that the host computes for each step: a learning rate, a bias correction.
+ * Makes a scalar that the host computes for each step: a learning rate, a bias correction.
  *
- * Computed in float64, uploaded with the step's other scalars in one write.
+ * It is computed in float64 and uploaded with the other scalars of the step in one write.
  *
- * @param value From the 1-based number of the step to the scalar. In an optimizer it is told an age too: which update of
- * a parameter this is since its state began, at the first step or when it thawed last; elsewhere that is the step
+ * @param value Maps the 1-based step to the scalar. In an optimizer its second argument is the age of a parameter: the number
+ * of its updates since its state began, at the first step or at its last thaw. Elsewhere that is the step
  * @returns The node, f32, shape []
  *
  * @example

@@ -1,5 +1,5 @@
 /**
- * Trees of named tensors and the dotted paths of their leaves.
+ * Trees of named tensors, and the dotted paths of their leaves.
  *
  * @module
  */
@@ -14,16 +14,16 @@ export type Tree = Tensor | { readonly [key: string]: Tree };
 /** A record of tensors: a type of one's own, such as the parameters of a model. */
 export type TensorTree = object;
 
-/** Flat view of a tree. */
+/** The leaves of a tree by path. */
 export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
 
 /**
  * Lists the leaves of a tree by dotted path, in key order of the records.
  *
  * @param tree The tree
- * @param prefix Put before every path, joined by a dot
+ * @param prefix Prepended to every path, joined by a dot
  * @returns Path to tensor
- * @throws {TypeError} When the tree holds something else, or two tensors have one path
+ * @throws {TypeError} When the tree holds something that is neither a tensor nor a record, or two tensors have one path
  *
  * @example
  * ```ts
@@ -62,13 +62,13 @@ function join(path: Path, key: string): Path {
   return path === "" ? key : `${path}.${key}`;
 }
 
-/** The shape of a tree with something else in place of each tensor. */
+/** The type of a tree with `R` in place of each tensor. */
 export type Mapped<T, R> = T extends Tensor ? R
   : T extends object ? { readonly [K in keyof T]: Mapped<T[K], R> }
   : T;
 
 /**
- * Replaces every tensor of a tree; the records and their types stay.
+ * Maps every tensor of a tree; the records keep their keys and their types.
  *
  * @param tree The tree
  * @param replace Called with each tensor and its dotted path, in key order of the records
@@ -105,7 +105,7 @@ export function mapTree<T extends Tree | object, R>(
 }
 
 /**
- * Builds the tree whose leaves have the given paths: the inverse of {@link flatten}.
+ * Builds a tree from its leaves: the inverse of {@link flatten}.
  *
  * @param leaves Path to tensor
  * @returns Nested records; numbered layers become records with numeric keys
@@ -122,7 +122,7 @@ export function mapTree<T extends Tree | object, R>(
  */
 export function unflatten(leaves: Leaves): Tree {
   if (leaves.size === 1 && leaves.has("")) return leaves.get("")!;
-  // Maps, not records: a path may name what every object inherits.
+  // Maps, not records, as a path may name a property that every object inherits.
   const root: Branch = new Map();
   for (const [path, value] of leaves) {
     const keys = path.split(".");
@@ -151,7 +151,7 @@ function toRecord(branch: Branch): Tree {
 }
 
 /**
- * Whether a value is a tensor, and not a record of tensors.
+ * Tells a tensor from a record of tensors.
  *
  * @param value Anything
  * @returns True for a tensor

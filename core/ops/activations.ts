@@ -50,7 +50,7 @@ export function relu(x: Tensor): Tensor {
 }
 
 /**
- * GELU in its tanh form, as GPT-2 has it.
+ * GELU in its tanh approximation, as in GPT-2.
  *
  * Source: Hendrycks and Gimpel, arXiv 1606.08415.
  *
@@ -68,6 +68,6 @@ export function relu(x: Tensor): Tensor {
  */
 export function gelu(x: Tensor): Tensor {
   const cubic = add(x, multiply(0.044715, multiply(x, multiply(x, x))));
-  // (1 + tanh(u)) / 2 is the logistic function of 2u, which loses no digits far below zero.
+  // (1 + tanh(u)) / 2 is the logistic function of 2u, which stays precise far below zero.
   return multiply(x, sigmoid(multiply(2 * Math.sqrt(2 / Math.PI), cubic)));
 }

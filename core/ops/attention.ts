@@ -23,9 +23,9 @@ import { permute, reshape } from "./movement.ts";
 export interface AttentionOptions {
   /** Factor of the scores; `1 / sqrt(D)` when absent. */
   readonly scale?: number;
-  /** Whether a position sees only itself and what is before; true when absent. */
+  /** Whether a position sees only itself and earlier positions; true when absent. */
   readonly causal?: boolean;
-  /** How many positions one sees, itself included; all when absent or null. */
+  /** Number of positions visible to each, itself included; all when absent or null. */
   readonly window?: number | null;
 }
 
@@ -36,24 +36,24 @@ export interface AttentionAttrs {
   readonly window: number | null;
 }
 
-/** Of a gradient: in how many parts it comes, one after the other, to be added up; whole when absent. */
+/** Attributes of the gradients: the number of partial results to add up; a single result when absent. */
 export interface AttentionGradAttrs extends AttentionAttrs {
   readonly parts?: number;
 }
 
-/** Sizes of queries and keys, as kernels take them. */
+/** Sizes of queries and keys, as the kernels need them. */
 export function attentionSizes([q, k]: readonly StoredSpec[], attrs: AttentionAttrs) {
   const [batch, time, heads, dim] = q.shape;
   return { batch, time, keys: k.shape[1], heads, kvHeads: k.shape[2], dim, ...attrs };
 }
 
-/** Pairs of a query and a key that it sees. */
+/** Number of visible pairs of a query and a key. */
 function pairs(inputs: readonly StoredSpec[], attrs: AttentionAttrs): number {
   const shape = attentionSizes(inputs, attrs), { keys, causal, window } = shape;
   return visiblePairs({ shape, keys, causal: causal || window !== null, window });
 }
 
-/** Inputs queries, keys and values; outputs the result and the log-sum-exp of each row of scores. */
+/** Inputs: queries, keys and values. Outputs: the result, and the log-sum-exp of each row of scores. */
 export const attentionOp: Op<AttentionAttrs> = {
   name: "attention",
   batch: ([q]) => ({ parts: q.shape[0], inputs: ["split"] }),
@@ -139,7 +139,7 @@ function gradInputs({ inputs, output, gradient }: GradContext): Tensor[] {
   return [...inputs, gradient, pick(output, 1), sum(multiply(gradient, output), -1)];
 }
 
-/** From the shares of the query heads [B, S, H, D] to the gradient [B, S, G, D]. */
+/** Sums gradients of query heads [B, S, H, D] to gradients of key heads [B, S, G, D]. */
 function addHeads(shares: Tensor, shape: readonly number[]): Tensor {
   const [batch, keys, kvHeads, dim] = shape;
   return reshape(sum(reshape(shares, [batch, keys, kvHeads, shares.shape[2] / kvHeads, dim]), 3), shape);
@@ -148,7 +148,7 @@ function addHeads(shares: Tensor, shape: readonly number[]): Tensor {
 const inParts = (shape: readonly number[], { parts }: AttentionGradAttrs): readonly number[] =>
   parts === undefined ? shape : [parts, ...shape];
 
-/** Inputs of {@link gradInputs}; output the gradient by the queries. */
+/** Inputs: those of {@link gradInputs}. Output: the gradient by the queries. */
 export const attentionGradQOp: Op<AttentionGradAttrs> = {
   name: "attentionGradQ",
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
@@ -160,7 +160,7 @@ export const attentionGradQOp: Op<AttentionGradAttrs> = {
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * pairs(inputs, attrs),
 };
 
-/** Inputs of {@link gradInputs}; outputs the gradients by keys and by values, one share for each query head. */
+/** Inputs: those of {@link gradInputs}. Outputs: the gradients by keys and by values, one for each query head. */
 export const attentionGradKVOp: Op<AttentionGradAttrs> = {
   name: "attentionGradKV",
   infer([q, k], attrs) {
@@ -180,13 +180,13 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
 };
 
 /**
- * Attention: `softmax(q k^T * scale) v`, one pass, no T x S matrix in memory.
+ * Attention: `softmax(q k^T * scale) v`, in one pass without a T x S matrix in memory.
  *
  * Source: Vaswani et al., arXiv 1706.03762, equation 1; Ainslie et al., arXiv 2305.13245 (grouped heads); Dao et al.,
  * arXiv 2205.14135 (online softmax).
  *
  * @param q f32 [B, T, H, D]
- * @param options Keys f32 [B, S, G, D] and values of the same shape, and how they are seen; G divides H
+ * @param options Keys f32 [B, S, G, D], values of the same shape, and which of them are visible; G divides H
  * @returns f32 [B, T, H, D]
  * @throws {ShapeError} When the shapes do not fit
  *

@@ -1,15 +1,15 @@
 /**
- * Broadcasting and summation: each is the transpose of the other, so the gradient of one is the other.
+ * Broadcasting and summation. Each is the transpose of the other, so the gradient of one is the other.
  *
  * @module
  */
 
 import { ShapeError } from "../errors.ts";
 import { apply, type BatchRule, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
-import { reshape, slice } from "./movement.ts";
+import { reshape, reshapeOp, slice } from "./movement.ts";
 
 /**
- * The shape that NumPy broadcasting gives.
+ * Broadcasts shapes as NumPy does.
  *
  * @param name The operation, for the error
  * @param shapes Shapes of its inputs
@@ -80,6 +80,19 @@ export function broadcast(x: Tensor, shape: readonly number[]): Tensor {
   return apply(broadcastOp, [x], { shape });
 }
 
+/**
+ * Finds the scalar that a tensor repeats.
+ *
+ * @param x A tensor, such as the gradient of a sum
+ * @returns The scalar, shape [1]; null when `x` is not a broadcast scalar
+ */
+export function repeatedScalar(x: Tensor): Tensor | null {
+  if (x.op === reshapeOp) return repeatedScalar(x.inputs[0]);
+  if (x.op !== broadcastOp) return null;
+  const [source] = x.inputs;
+  return sizeOf(source.shape) === 1 ? reshape(source, [1]) : null;
+}
+
 /** Attributes of a reduction of neighbouring axes. */
 export interface ReduceAttrs {
   /** First axis. */
@@ -127,7 +140,7 @@ export function keptShape(
   return shape.map((d, i) => i >= axis && i < axis + count ? 1 : d);
 }
 
-/** A reduction treats what lies before its axes as a batch. */
+/** A reduction treats the axes before its own as a batch. */
 export function batchReduce([{ shape }]: readonly Spec[], { axis }: ReduceAttrs): BatchRule {
   return { parts: sizeOf(shape.slice(0, axis)), inputs: ["split"] };
 }
@@ -143,7 +156,7 @@ export const reduceSumOp: Op<ReduceAttrs> = {
   ],
 };
 
-/** Sums each of many tensors to one number; the planner adds them up inside the kernels that make them. */
+/** Sums each of many tensors to one number; the planner fuses the sums into the kernels that compute the tensors. */
 export const sumEachOp: Op<{ size: number }> = {
   name: "sumEach",
   infer(inputs, { size }) {
@@ -165,10 +178,10 @@ export const sumEachOp: Op<{ size: number }> = {
  * The totals of many tensors.
  *
  * @param tensors Tensors of any shape, f32
- * @param options `size`: length of the result, which is zero after the totals; as many as `tensors` when absent. What reads
- * a result of one size is the same kernel for any number of tensors
+ * @param options `size`: length of the result, padded with zeros; the number of tensors when absent. With a fixed size,
+ * kernels that read the result do not depend on the number of tensors
  * @returns f32 [size]
- * @throws {RangeError} When there are more tensors, or the size is not whole
+ * @throws {RangeError} When there are more tensors than `size`, or it is not a whole number
  *
  * @example
  * ```ts
@@ -185,7 +198,7 @@ export function sumEach(tensors: readonly Tensor[], options: { readonly size?: n
 }
 
 /**
- * Reduces axes, one run of neighbours after the other, the last first.
+ * Reduces axes: one run of neighbouring axes at a time, the last first.
  *
  * @param x f32
  * @param options The record of the reduction, its kind, and the axes to remove (negative from the end, all when absent)
@@ -230,7 +243,7 @@ function runsOf(
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
- * @throws {ShapeError} When an axis is not there or named twice
+ * @throws {ShapeError} When an axis does not exist or is named twice
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * Rows that count, moved to the front: what follows can leave the others out.
+ * Compaction: labelled rows move to the front, so that later products can skip the ignored ones.
  *
  * Legend: N rows, C channels, R rows of a chunk.
  *
@@ -15,7 +15,7 @@ import type { Op } from "../tensor.ts";
 import { IGNORE } from "./cross_entropy.ts";
 import { f16Bindings } from "./half_precision.ts";
 
-/** Input labels [N]; outputs the order u32 [N], rows that count first, and how many do, u32 [1]. */
+/** Input: labels [N]. Outputs: the order u32 [N], labelled rows first, and their number, u32 [1]. */
 export const compactOrderOp: Op<null> = {
   name: "compactOrder",
   infer: ([labels]) => [{ shape: labels.shape, dtype: "u32" }, { shape: [1], dtype: "u32" }],
@@ -25,15 +25,15 @@ export const compactOrderOp: Op<null> = {
   }),
 };
 
-/** Places of an order. */
+/** A range of places in an order. */
 export interface Places {
   readonly start: number;
   readonly count: number;
 }
 
 /**
- * Inputs x [N, C], labels [N], an order and how many rows count; outputs the rows x [R, C] at some places, zeros where
- * they do not count, their labels [R], and how many of them count, u32 [1].
+ * Inputs: x [N, C], labels [N], an order, and the number of labelled rows. Outputs: the rows x [R, C] at a range of places,
+ * zero where ignored, their labels [R], and the number of labelled ones, u32 [1].
  */
 export const gatherRowsOp: Op<Places> = {
   name: "gatherRows",
@@ -51,7 +51,7 @@ export const gatherRowsOp: Op<Places> = {
   },
 };
 
-/** Inputs x [N, C] and an order [N]; output the rows back in their places. */
+/** Inputs: x [N, C] and an order [N]. Output: the rows back in their original places. */
 export const scatterRowsOp: Op<null> = {
   name: "scatterRows",
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],

@@ -1,5 +1,5 @@
 /**
- * Comparison and choice, element by element, with NumPy broadcasting.
+ * Elementwise comparison and selection, with NumPy broadcasting.
  *
  * @module
  */
@@ -66,7 +66,7 @@ const whereOp: Op<null> = elementwise("where", {
 });
 
 /**
- * Chooses between two tensors at every place.
+ * Selects elements of two tensors by a condition.
  *
  * @param condition Tensor or number; no gradient flows through it
  * @param a Result where the condition is not 0
@@ -93,7 +93,7 @@ const maximumOp: Op<null> = elementwise("maximum", {
 });
 
 /**
- * Larger of two tensors at every place. At a tie the gradient goes to the first.
+ * Elementwise maximum of two tensors. At a tie the gradient goes to the first.
  *
  * @param a Tensor or number
  * @param b Tensor or number; shapes broadcast
@@ -119,7 +119,7 @@ const minimumOp: Op<null> = elementwise("minimum", {
 });
 
 /**
- * Smaller of two tensors at every place. At a tie the gradient goes to the first.
+ * Elementwise minimum of two tensors. At a tie the gradient goes to the first.
  *
  * @param a Tensor or number
  * @param b Tensor or number; shapes broadcast

@@ -13,13 +13,13 @@ import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { apply, fill, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
 import { add, cast, divide, multiply, subtract } from "./arithmetic.ts";
-import { broadcast, sum } from "./broadcast.ts";
+import { broadcast, repeatedScalar, sum } from "./broadcast.ts";
 import { equal, maximum, where } from "./comparison.ts";
 import { exp, log } from "./functions.ts";
 import { max } from "./reduce.ts";
 import { pad, reshape, slice } from "./movement.ts";
 
-/** The label that does not count, as in PyTorch. */
+/** The label to ignore, as in PyTorch. */
 export const IGNORE: number = -100;
 
 function column(x: Tensor): Tensor {
@@ -32,11 +32,11 @@ function classIds(classes: number): Tensor {
 
 /** Attributes of {@link crossEntropyOp} and {@link crossEntropyGradOp}. */
 export interface CrossEntropyAttrs {
-  /** Classes V; what rows of scores hold behind them counts for nothing. */
+  /** Classes V; scores past them are ignored. */
   readonly classes: number;
 }
 
-/** Inputs logits [N, V or more] and labels [N]; outputs the loss and the log-sum-exp of each row, 0 where ignored. */
+/** Inputs: logits [N, V or more] and labels [N]. Outputs: the loss and the log-sum-exp of each row, 0 where ignored. */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropy",
   infer([logits, labels]) {
@@ -51,7 +51,7 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
     return [rows, rows];
   },
   pullbacks: [({ inputs: [logits, labels], output, gradient, attrs }) => {
-    const scalar = uniform(gradient);
+    const scalar = repeatedScalar(gradient);
     const rows = (scale: Tensor): Tensor =>
       apply(crossEntropyGradOp, [logits, labels, pick(output, 1), scale], attrs);
     return scalar !== null ? rows(scalar) : multiply(rows(fill(1, [1])), column(gradient));
@@ -74,15 +74,7 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   },
 };
 
-/** The one number that a broadcast gradient repeats, or null. */
-function uniform(gradient: Tensor): Tensor | null {
-  if (gradient.op.name === "reshape") return uniform(gradient.inputs[0]);
-  if (gradient.op.name !== "broadcast") return null;
-  const [source] = gradient.inputs;
-  return sizeOf(source.shape) === 1 ? reshape(source, [1]) : null;
-}
-
-/** Inputs logits, labels, log-sum-exp and a factor [1]; output the gradient by the logits, 0 behind the classes. */
+/** Inputs: logits, labels, log-sum-exp and a factor [1]. Output: the gradient by the logits, 0 past the classes. */
 export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropyGrad",
   infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
@@ -109,8 +101,8 @@ export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
  * Mean negative log-likelihood of the labels, over the rows whose label is not -100.
  *
  * @param logits f32 [..., V], scores before softmax
- * @param labels i32 [...], class ids; -100 does not count
- * @returns f32 scalar, nats; 0 when no label counts
+ * @param labels i32 [...], class ids; -100 is ignored
+ * @returns f32 scalar, nats; 0 when all labels are ignored
  *
  * @example
  * ```ts
@@ -129,7 +121,7 @@ export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
   return divide(sum(rows), counted(flat));
 }
 
-/** How many labels count, 1 at least. */
+/** Number of labels that are not ignored, at least 1. */
 function counted(labels: Tensor): Tensor {
   return maximum(sum(subtract(1, equal(cast(labels), IGNORE))), 1);
 }
@@ -144,7 +136,7 @@ const nextLabelsOp: Op<null> = {
 };
 
 /**
- * Labels for next-token prediction: each position gets its right neighbour's label, the last -100.
+ * Labels for next-token prediction: each position gets the label of the next one, the last position -100.
  *
  * @param labels i32 [B, T]
  * @returns i32 [B, T]

@@ -1,5 +1,5 @@
 /**
- * How elementwise operations are made: NumPy broadcasting, and gradients that are summed to the shapes of the inputs.
+ * Makes elementwise operations: NumPy broadcasting, and gradients summed to the shapes of the inputs.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { broadcastShape, sumTo } from "./broadcast.ts";
 export type Operand = Tensor | number;
 
 /**
- * A number as a tensor.
+ * Converts a number to a tensor.
  *
  * @param x A tensor or a number
  * @returns The tensor, or a scalar of that value

@@ -1,5 +1,5 @@
 /**
- * Rows of a table by id.
+ * Embedding: rows of a table by id.
  *
  * @module
  */
@@ -28,13 +28,13 @@ import { f16Bindings } from "./half_precision.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./movement.ts";
 
-/** 1 where a row's id is the column: f32 [N, V]. */
+/** One-hot rows of ids: f32 [N, V]. */
 function oneHot(ids: Tensor, classes: number): Tensor {
   const columns = tensor(Float32Array.from({ length: classes }, (_, i) => i), [1, classes]);
   return equal(cast(reshape(ids, [sizeOf(ids.shape), 1])), columns);
 }
 
-/** Rows of a table. */
+/** Inputs: a table and ids. Output: the rows of the ids. */
 export const embeddingOp: Op<null> = {
   name: "embedding",
   bf16: [0],
@@ -70,7 +70,7 @@ export const embeddingOp: Op<null> = {
   ],
 };
 
-/** Places of the ids in sorted order, and the sorted ids. */
+/** Input: ids. Outputs: the indices that sort them, and the sorted ids. */
 const orderOp: Op<null> = {
   name: "embeddingOrder",
   infer([ids]) {
@@ -83,7 +83,7 @@ const orderOp: Op<null> = {
   }),
 };
 
-/** Inputs the gradient of the output and both outputs of {@link orderOp}. */
+/** Inputs: the gradient of the output, and both outputs of {@link orderOp}. Output: the gradient by the table. */
 export const embeddingGradOp: Op<{ vocab: number }> = {
   name: "embeddingGrad",
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
@@ -92,7 +92,7 @@ export const embeddingGradOp: Op<{ vocab: number }> = {
   }),
 };
 
-/** The same with a table before the inputs, which is added: the other gradient of a table that is the head as well. */
+/** {@link embeddingGradOp} with a further first input to add: the gradient of a tied table by its other use. */
 export const embeddingGradOntoOp: Op<null> = {
   name: "embeddingGradOnto",
   infer: ([table]) => [{ shape: table.shape, dtype: "f32" }],
@@ -120,7 +120,7 @@ function gradSizes(
  * @param table f32 or bf16 [V, C]
  * @param ids i32 [...]; an id outside the table gives a row of NaN
  * @returns f32 [..., C]
- * @throws {ShapeError} When the table is no matrix or the ids are not i32
+ * @throws {ShapeError} When the table is not a matrix or the ids are not i32
  *
  * @example
  * ```ts

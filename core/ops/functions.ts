@@ -1,5 +1,5 @@
 /**
- * Functions of one number, applied to every element.
+ * Elementwise functions of one tensor.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * How ops tell their kernels what is stored as f16.
+ * Half-precision storage: which bindings of a kernel hold f16.
  *
  * @module
  */
@@ -10,8 +10,8 @@ import type { StoredSpec } from "../tensor.ts";
 /**
  * Names the bindings of a kernel that hold f16.
  *
- * @param inputs What it binds to read, in order
- * @param outputs What it binds to write, in order
+ * @param inputs Inputs that it binds, in order
+ * @param outputs Outputs that it binds, in order
  * @returns The names: `a0` for the first input, `o0` for the first output
  */
 export function f16Bindings(inputs: readonly StoredSpec[], outputs: readonly StoredSpec[]): F16Bindings {

@@ -1,5 +1,5 @@
 /**
- * Cross-entropy of a linear map's scores, without ever holding all scores.
+ * Cross-entropy of a linear map's scores, computed in chunks so that not all scores are in memory.
  *
  * Legend: N rows, C channels, V classes.
  *
@@ -18,11 +18,11 @@ import { concat, reshape } from "./movement.ts";
 
 /** Options of {@link linearCrossEntropy}. */
 export interface LinearCrossEntropyOptions {
-  /** f32 or bf16 [V, C], the map. */
+  /** Weight of the map, f32 or bf16 [V, C]. */
   readonly weight: Tensor;
-  /** i32 [...], class ids; -100 does not count. */
+  /** i32 [...], class ids; -100 is ignored. */
   readonly labels: Tensor;
-  /** Most bytes of scores to hold at a time; 128 MiB when absent, which every adapter can bind. */
+  /** Most bytes of scores in memory at a time; 128 MiB when absent, which every adapter can bind. */
   readonly bytes?: number;
 }
 
@@ -31,18 +31,18 @@ interface Attrs {
   readonly rows: number;
 }
 
-/** Some rows, those that count first, and the loss of each. */
+/** A chunk of rows, labelled ones first, and their losses. */
 interface Chunk {
-  /** Zeros in rows that do not count. */
+  /** Zeros in ignored rows. */
   readonly hidden: Tensor;
   readonly labels: Tensor;
-  /** u32 [1]: how many rows count. Products end there. */
+  /** u32 [1]: number of labelled rows, where the products end. */
   readonly limit: Tensor;
   readonly logits: Tensor;
   readonly losses: Tensor;
 }
 
-/** The rows, those that count before all others. */
+/** The order of rows: labelled ones first. */
 function orderOf(labels: Tensor): Tensor {
   return apply(compactOrderOp, [labels], null);
 }
@@ -59,7 +59,7 @@ function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs):
   });
 }
 
-/** Gradient of the total by the scores of each chunk. */
+/** Gradients of the sum of losses by the scores of each chunk. */
 function slopesOf(
   { inputs, attrs, gradient }: PullbackContext<Attrs>,
 ): (Pick<Chunk, "hidden" | "limit"> & { readonly slope: Tensor })[] {
@@ -89,13 +89,13 @@ function weightGradient(context: PullbackContext<Attrs>): Tensor {
 }
 
 /**
- * Inputs hidden [N, C], weight [V, C] and labels [N]; output the sum of the losses of all rows.
+ * Inputs: hidden [N, C], weight [V, C] and labels [N]. Output: the sum of the losses of all rows.
  *
- * Each chunk is independent of the others: its scores can be dropped before the next chunk's are computed. A gradient
- * repeats the nodes of the forward pass, which the planner merges.
+ * Chunks are independent: the scores of one can be dropped before those of the next are computed. A gradient repeats the
+ * nodes of the forward pass; the planner merges them.
  *
- * Rows that count come first, so that tiles of rows that do not are left out of all three products. That takes no launch
- * more than cutting out chunks does, and one more where there is but one chunk: too few to ask whether many rows count.
+ * Labelled rows come first, so that all three products skip tiles of ignored rows. This needs no more launches than slicing
+ * chunks does, and one more for a single chunk.
  */
 export const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
@@ -110,26 +110,26 @@ export const linearCrossEntropyOp: Op<Attrs> = {
   definition: (inputs, attrs) => [sum(concat(chunksOf(inputs, attrs).map(({ losses }) => losses), 0))],
 };
 
-/** Elements of a memory sector, 32 bytes: where rows of scores begin with one, every load is whole. */
+/** Elements of a memory sector of 32 bytes: rows of scores that start at a sector load without waste. */
 const SECTOR = 8;
 
-/** How much longer a row of scores is than its classes: nothing where four classes can be loaded at once as they are. */
+/** Padding of a row of scores; none when the number of classes is a multiple of four. */
 function padOf(classes: number): number | undefined {
   return classes % 4 === 0 ? undefined : Math.ceil(classes / SECTOR) * SECTOR - classes;
 }
 
-/** How many labels count, 1 at least. */
+/** Number of labels that are not ignored, at least 1. */
 function countOf(labels: Tensor): Tensor {
   return maximum(cast(reshape(pick(orderOf(labels), 1), [])), 1);
 }
 
-/** Whole tiles of the kernels for matrix products. */
+/** Rows of a tile of the matrix product kernels. */
 const ROWS = 64;
 const BYTES = 128 * 2 ** 20;
-/** Chunks this much smaller than they could be are worth that all are alike: one set of kernels then serves them all. */
+/** Chunks may be smaller by this factor if all are then equal, so that one set of kernels serves them. */
 const LEAST_SHARE = 0.75;
 
-/** Rows of a chunk, of `most` at most. */
+/** Rows of a chunk, at most `most`. */
 function chunkRows(all: number, most: number): number {
   const whole = most < ROWS ? 1 : ROWS, top = most - most % whole;
   for (let rows = top; rows >= LEAST_SHARE * most; rows -= whole) if (all % rows === 0) return rows;
@@ -140,13 +140,13 @@ function chunkRows(all: number, most: number): number {
  * Mean negative log-likelihood of labels under the scores `hidden W^T`, over the rows whose label is not -100.
  *
  * The same as `crossEntropy(matmul(hidden, weight, { transposeB: true }), labels)`, in chunks of rows whose scores are
- * used and dropped one after the other, in the backward pass as well. Rows that do not count cost next to nothing.
+ * dropped one after the other, in the backward pass too. Ignored rows cost almost nothing.
  *
  * Source: Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", arXiv 2410.10989, FusedLinearCrossEntropy.
  *
  * @param hidden f32 [..., C]
- * @param options Weight, labels and how much memory scores may take
- * @returns f32 scalar, nats; 0 when no label counts
+ * @param options Weight, labels, and most memory for scores
+ * @returns f32 scalar, nats; 0 when all labels are ignored
  * @throws {ShapeError} When the shapes do not fit
  *
  * @example

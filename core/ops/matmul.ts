@@ -19,17 +19,17 @@ export interface MatmulAttrs {
   readonly transposeB: boolean;
 }
 
-/** Attributes of {@link matmulOp}: a product with pads has no gradient. */
+/** Attributes of {@link matmulOp}. A padded product has no gradient. */
 export interface ProductAttrs extends MatmulAttrs {
-  /** Zeros at the end of each stored row of the first operand, which take no part; none when absent. */
+  /** Padding at the end of each stored row of the first operand; none when absent. */
   readonly padA?: number;
-  /** Columns that the product has beyond those of the second operand, finite numbers without meaning; none when absent. */
+  /** Padding columns of the product, which hold meaningless finite numbers; none when absent. */
   readonly padOut?: number;
-  /** A third operand, u32 [1], tells from where on rows of the first are zeros (`m`), or summands are (`k`). */
+  /** What a third operand, u32 [1], limits: rows of the first (`m`) or summands (`k`) from there on are zeros. */
   readonly limit?: "m" | "k";
 }
 
-/** Sizes of a matrix product, and how its operands are stored: `batch` times `[M, K] x [K, N]`. */
+/** Sizes of `batch` products `[M, K] x [K, N]`, and how their operands are stored. */
 export function matmulSizes([a, b]: readonly StoredSpec[], attrs: ProductAttrs): {
   readonly batch: number;
   readonly m: number;
@@ -55,7 +55,7 @@ export function matmulSizes([a, b]: readonly StoredSpec[], attrs: ProductAttrs):
   };
 }
 
-/** The product; the planner chooses its kernel and fuses what follows. */
+/** The matrix product; the planner chooses its kernel and fuses elementwise readers into it. */
 export const matmulOp: Op<ProductAttrs> = {
   name: "matmul",
   bf16: [1],
@@ -95,7 +95,7 @@ export const matmulOp: Op<ProductAttrs> = {
 };
 
 /**
- * Matrix product, in any of the four layouts without moving memory.
+ * Matrix product, in all four layouts without moving memory.
  *
  * @param a f32 [..., M, K], or [..., K, M] with `transposeA`
  * @param b f32 or bf16 [..., K, N], or [..., N, K] with `transposeB`; as many leading sizes as `a`
@@ -118,11 +118,11 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
   return apply(matmulOp, [a, b], { transposeA, transposeB });
 }
 
-/** Products that one {@link matmulSumOp} adds up at most. */
+/** Most products that one {@link matmulSumOp} adds up. */
 export const MOST_SUMMED = 6;
 
 /**
- * The sum of products of alike operands: all first operands, then all second ones, which may be bf16. Made by the planner.
+ * The sum of products of equal shapes. Inputs: all first operands, then all second ones. Made by the planner.
  */
 export const matmulSumOp: Op<MatmulAttrs> = {
   name: "matmulSum",
@@ -141,7 +141,7 @@ export const matmulSumOp: Op<MatmulAttrs> = {
   },
 };
 
-/** Inputs a sum so far [M, N] and two matrices; output the sum with their product. */
+/** Inputs: a sum so far [M, N] and two matrices. Output: the sum plus their product. */
 export const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
@@ -159,7 +159,7 @@ export const accumulateOp: Op<ProductAttrs> = {
       ],
     };
     const product = { ...sizes, ...attrs };
-    // Sums that several workgroups share would need a launch more.
+    // A split-K product would need a further launch.
     const known = target.variants?.get(productKey(product));
     const variant = known !== undefined && (known.kind === "direct" || known.split === 1)
       ? known
@@ -180,8 +180,8 @@ export const accumulateOp: Op<ProductAttrs> = {
 };
 
 /**
- * Adds a product to a sum so far, in one launch: the planner would fuse additions of many products into one kernel,
- * which needs all products at once.
+ * Adds a product to a sum so far, in one launch. An `add` would be fused with others into one kernel that needs all
+ * products in memory at once.
  *
  * @param total f32 [M, N]
  * @param options Operands and attributes of {@link matmulOp}

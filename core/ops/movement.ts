@@ -14,7 +14,7 @@ import {
   slice as sliceKernel,
 } from "../../kernels/movement.ts";
 
-/** The same elements in another shape; no kernel runs. */
+/** The record of {@link reshape}: the planner runs no kernel for it. */
 export const reshapeOp: Op<{ shape: readonly number[] }> = {
   name: "reshape",
   infer([input], { shape }) {
@@ -27,7 +27,7 @@ export const reshapeOp: Op<{ shape: readonly number[] }> = {
 };
 
 /**
- * The same elements in another shape; free, nothing moves.
+ * Changes the shape of a tensor without moving elements; it is free.
  *
  * @param x The tensor
  * @param shape New shape with as many elements
@@ -46,7 +46,7 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return apply(reshapeOp, [x], { shape });
 }
 
-/** Its elements with the dimensions in another order. */
+/** The record of {@link permute}. */
 export const permuteOp: Op<{ axes: readonly number[] }> = {
   name: "permute",
   batch: ([{ shape }], { axes }) => axes[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
@@ -68,7 +68,7 @@ export const permuteOp: Op<{ axes: readonly number[] }> = {
  * @param x The tensor
  * @param axes `axes[i]` is the dimension of `x` that becomes dimension `i`
  * @returns A copy in the new order
- * @throws {ShapeError} When `axes` is no permutation
+ * @throws {ShapeError} When `axes` is not a permutation
  *
  * @example
  * ```ts
@@ -84,7 +84,7 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
   return apply(permuteOp, [x], { axes });
 }
 
-/** A block of a tensor. */
+/** The record of {@link slice}. */
 export const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
   name: "slice",
   batch: ([{ shape }], { sizes }) => sizes[0] === shape[0] ? { parts: shape[0], inputs: ["split"] } : null,
@@ -105,7 +105,7 @@ export const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }
 };
 
 /**
- * A block of a tensor.
+ * Copies a block of a tensor.
  *
  * @param x The tensor
  * @param options `starts` and `sizes` along every dimension
@@ -129,7 +129,7 @@ export function slice(
   return apply(sliceOp, [x], { starts: options.starts, sizes: options.sizes });
 }
 
-/** A tensor among zeros. */
+/** The record of {@link pad}. */
 export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
   name: "pad",
   batch: ([{ shape }], { before, after }) =>
@@ -146,7 +146,7 @@ export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> 
 };
 
 /**
- * Surrounds a tensor with zeros.
+ * Pads a tensor with zeros.
  *
  * @param x The tensor
  * @param options Zeros `before` and `after` along every dimension
@@ -168,10 +168,10 @@ export function pad(
   return apply(padOp, [x], { before: options.before, after: options.after });
 }
 
-/** Every WebGPU adapter binds eight buffers in a kernel: seven inputs and the output. */
+/** Most inputs of one kernel: every WebGPU adapter can bind eight buffers. */
 const MOST_JOINED = 7;
 
-/** Tensors joined along an axis. */
+/** The record of {@link concat}. */
 export const concatOp: Op<{ axis: number }> = {
   name: "concat",
   batch: ([{ shape }], { axis }) => axis > 0 ? { parts: shape[0], inputs: ["split"] } : null,
@@ -202,12 +202,12 @@ export const concatOp: Op<{ axis: number }> = {
 };
 
 /**
- * Joins tensors along an axis.
+ * Concatenates tensors along an axis.
  *
- * @param tensors At least one, of one dtype, and of one shape but for their sizes along the axis
+ * @param tensors At least one, of equal dtype, and of equal shape except along the axis
  * @param axis The axis
- * @returns All in order
- * @throws {ShapeError} When they differ elsewhere, or the axis is not there
+ * @returns The tensors in order, as one
+ * @throws {ShapeError} When they differ elsewhere, or the axis does not exist
  *
  * @example
  * ```ts

@@ -15,11 +15,11 @@ import { apply, type Op, sizeOf, type Spec, stepScalar, type Tensor, tensor } fr
 import { multiply } from "./arithmetic.ts";
 import { less, where } from "./comparison.ts";
 
-/** What tells one draw from another. */
+/** Identifies a draw. */
 export interface RandomOptions {
   /** A whole number from 0 to 2^32 - 1. */
   readonly seed: number;
-  /** Tells draws with one seed apart, a whole number from 0 to 2^32 - 1; 0 when absent. */
+  /** Distinguishes draws with the same seed, a whole number from 0 to 2^32 - 1; 0 when absent. */
   readonly stream?: number;
   /** Whether each training step draws anew; false when absent. */
   readonly eachStep?: boolean;
@@ -29,10 +29,10 @@ interface Attrs {
   readonly shape: readonly number[];
 }
 
-/** One node, so that all draws of a step share one upload. */
+/** One shared node, so that all draws of a step share one upload. */
 const stepNumber = stepScalar((step) => step);
 
-/** Inputs: the key, and the number of the step where each step draws anew. */
+/** Inputs of a draw: the key, and the step if each step draws anew. */
 function sources({ seed, stream = 0, eachStep = false }: RandomOptions): Tensor[] {
   for (const [name, word] of [["seed", seed], ["stream", stream]] as const) {
     if (!Number.isInteger(word) || word < 0 || word >= 2 ** 32) {
@@ -62,7 +62,7 @@ const normalOp: Op<Attrs> = {
   }),
 };
 
-/** Inputs key, step, x. */
+/** Inputs: key, step and x. */
 const dropoutOp: Op<{ readonly rate: number }> = {
   name: "dropout",
   infer: ([, , { shape }]) => [{ shape, dtype: "f32" }],
@@ -81,7 +81,7 @@ const dropoutOp: Op<{ readonly rate: number }> = {
 };
 
 /**
- * Uniformly distributed values in [0, 1), multiples of 2^-24, the same bits on every device.
+ * Uniformly distributed values in [0, 1), multiples of 2^-24, with the same bits on every device.
  *
  * @param shape Its shape
  * @param options Seed and stream, and whether each step draws anew
@@ -129,12 +129,12 @@ export function randomNormal(shape: readonly number[], options: RandomOptions): 
 /**
  * Zeroes a random share of the elements and scales the others by `1 / (1 - rate)`, for training only.
  *
- * Each step drops other elements. The gradient draws the same numbers again, so no mask is kept.
+ * Each step drops different elements. The gradient draws the same numbers again, so no mask is stored.
  *
  * Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
  *
  * @param x f32 of any shape
- * @param options `rate`: the share of zeros, at least 0 and below 1; a seed, and a stream for each place that drops
+ * @param options `rate`: the share of zeros, at least 0 and below 1; a seed, and a stream for each use
  * @returns f32 of that shape; `x` itself when the rate is 0
  * @throws {RangeError} When rate, seed or stream is out of range
  *

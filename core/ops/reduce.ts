@@ -1,5 +1,5 @@
 /**
- * Reductions.
+ * Reductions: maximum, mean, softmax; `broadcast.ts` has the sum.
  *
  * @module
  */
@@ -37,7 +37,7 @@ export const reduceMaxOp: Op<ReduceAttrs> = {
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
- * @throws {ShapeError} When an axis is not there or named twice
+ * @throws {ShapeError} When an axis does not exist or is named twice
  *
  * @example
  * ```ts
@@ -60,7 +60,7 @@ export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
- * @throws {ShapeError} When an axis is not there or named twice
+ * @throws {ShapeError} When an axis does not exist or is named twice
  *
  * @example
  * ```ts

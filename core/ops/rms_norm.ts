@@ -24,7 +24,7 @@ function scaleOf(x: Tensor, eps: number): Tensor {
   return reshape(rsqrt(add(mean(multiply(x, x), -1), eps)), [...x.shape.slice(0, -1), 1]);
 }
 
-/** Inputs x and gain; outputs the result and the scale of each row. */
+/** Inputs: x and gain. Outputs: the result, and the scale of each row. */
 export const rmsNormOp: Op<Attrs> = {
   name: "rmsNorm",
   batch: ([{ shape }]) => ({ parts: sizeOf(shape.slice(0, -1)), inputs: ["split", "shared"] }),
@@ -63,8 +63,8 @@ export const rmsNormOp: Op<Attrs> = {
 };
 
 /**
- * Inputs x, gain, gradient of the output, scale of each row, and perhaps a tensor to add; output the gradient by x, with
- * that added.
+ * Inputs: x, gain, gradient of the output, scale of each row, and optionally a tensor to add. Output: the gradient by x,
+ * plus that tensor.
  */
 export const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",

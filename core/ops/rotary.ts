@@ -15,7 +15,7 @@ interface Attrs {
   readonly inverse: boolean;
 }
 
-/** Inputs x and the tables of cosines and sines. */
+/** Inputs: x, and the tables of cosines and sines. */
 export const rotaryOp: Op<Attrs> = {
   name: "rotary",
   batch: ([x]) => ({ parts: x.shape[0], inputs: ["split", "shared"] }),
