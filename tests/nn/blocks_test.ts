@@ -1,6 +1,15 @@
-import { assertThrows } from "@std/assert";
-import { type Tensor, tensor } from "@firn/train";
-import { gatedMlp, layerNorm, linear, mlp, selfAttention, type SelfAttentionOptions } from "@firn/train/nn";
+import { assertEquals, assertThrows } from "@std/assert";
+import { leaf, sum, type Tensor, tensor } from "@firn/train";
+import {
+  gatedMlp,
+  layerNorm,
+  linear,
+  mlp,
+  rmsNorm,
+  selfAttention,
+  type SelfAttentionOptions,
+} from "@firn/train/nn";
+import { findComponents } from "../../core/train/freeze/components.ts";
 import { checkOps, type Input, type OpCase } from "../reference/check_ops.ts";
 import * as reference from "../reference/ops.ts";
 import { at, build, type Values } from "../reference/values.ts";
@@ -124,4 +133,17 @@ Deno.test("selfAttention refuses heads that do not fit the projections", () => {
     RangeError,
     "reshape",
   );
+});
+
+Deno.test("policies see layerNorm and rmsNorm as norms", () => {
+  const x = leaf("x", { shape: [2, C], dtype: "f32" });
+  const names = ["weight", "bias"].map((name) => `norm.${name}`);
+  const [weight, bias] = names.map((path) => leaf(path, { shape: [C], dtype: "f32" }));
+  const kinds = (y: Tensor, leaves: readonly [string, Tensor][]): (string | number)[][] =>
+    findComponents(sum(y), { leaves: new Map(leaves), trainable: () => true }).map((
+      { path, kind, size },
+    ) => [path, kind, size]);
+  const both = kinds(layerNorm(x, { weight, bias }, { eps: EPS }), [[names[0], weight], [names[1], bias]]);
+  assertEquals(both, [["norm", "norm", 2 * C]]);
+  assertEquals(kinds(rmsNorm(x, { weight }, { eps: EPS }), [[names[0], weight]]), [["norm", "norm", C]]);
 });
