@@ -34,6 +34,18 @@ export interface NewModelOptions {
  * @param options Configuration and seed
  * @returns The model
  * @throws {TypeError} When the family is unknown or a value of the configuration does not fit
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { flatten, newModel, openGpu, read } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const { params } = await newModel(gpu, { source, seed: 1 });
+ * assertEquals([...await read(gpu, flatten(params).get("model.norm.weight")!)], Array(8).fill(1));
+ * ```
  */
 export async function newModel<P extends object = object, I extends object = TokenInput>(
   gpu: Gpu,

@@ -52,6 +52,17 @@ export interface Evaluation {
  * @throws {ShapeError} When batches differ in shape: pad the last one
  * @throws {TypeError} When they differ in names or types
  * @throws {ConsumedError} When a training step consumes the parameters before they are read
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { evaluate, mean, multiply, openGpu, type Tensor, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const loss = ({ w }: { w: Tensor }, { x }: { x: Tensor }): Tensor => mean(multiply(w, x));
+ * const batches = [{ x: tensor([1, 3]) }, { x: tensor([2, 4]) }];
+ * assertEquals([...await evaluate(gpu, { loss, params: { w: tensor([1, 1]) }, batches })], [2, 3]);
+ * ```
  */
 export async function evaluate<P extends object, B extends object>(
   gpu: Gpu,

@@ -47,6 +47,19 @@ export interface GenerateOptions {
  * @returns The new ids, as they come
  * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
  * @throws {ConsumedError} When a training step consumes the parameters, also between two tokens
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { generate, newModel, openGpu } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const model = await newModel(gpu, { source, seed: 1 });
+ * const tokens = await Array.fromAsync(generate(gpu, model, { prompt: [1, 2], maxTokens: 3, temperature: 1 }));
+ * assertEquals(tokens.length, 3);
+ * ```
  */
 export async function* generate(
   gpu: Gpu,

@@ -32,6 +32,15 @@ export interface ConfigReader {
  * @param json Its content
  * @param file Its path, for errors
  * @returns The reader; each getter throws when a value is missing or of the wrong kind
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { configReader } from "@firn/train/models";
+ *
+ * const read = configReader({ hidden_size: 32 }, "config.json");
+ * assertEquals([read.count("hidden_size"), read.boolean("attention_bias", false)], [32, false]);
+ * ```
  */
 export function configReader(json: Readonly<Record<string, unknown>>, file: string): ConfigReader {
   const error = (key: string, rule: string, seen: unknown): Error =>

@@ -1,6 +1,43 @@
 /**
  * Model families and tasks.
  *
+ * A family is a configuration, a declaration of parameters and a function to hidden states; heads say what it is for.
+ * One of your own is loaded, trained and saved like those of this package:
+ *
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { classLoss, type Family, mean, newModel, openGpu, type TokenInput } from "@firn/train";
+ * import { embedding, embeddingParams, type EmbeddingSpec, linearParams, type LinearSpec, type ParamsOf } from "@firn/train/nn";
+ *
+ * interface Config {
+ *   readonly size: number;
+ *   readonly classes: number;
+ * }
+ * const words = (c: Config) => ({ words: embeddingParams([100, c.size]) as EmbeddingSpec });
+ * const head = (c: Config) => ({ classifier: linearParams([c.classes, c.size]) as LinearSpec });
+ *
+ * const bagOfWords: Family<Config, ParamsOf<typeof words> & ParamsOf<typeof head>, TokenInput> = {
+ *   name: "bag_of_words",
+ *   parse: (read) => ({ size: read.count("hidden_size"), classes: read.count("num_labels") }),
+ *   params: words,
+ *   hidden: (params, { inputIds }) => embedding(inputIds, params.words), // [B, T, C]
+ *   heads: {
+ *     BagOfWordsForSequenceClassification: {
+ *       task: "sequenceClass",
+ *       params: head,
+ *       features: (hidden) => mean(hidden, 1), // [B, C]
+ *       output: (params) => params.classifier,
+ *     },
+ *   },
+ * };
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "bag_of_words", hidden_size: 8, num_labels: 2 };
+ * const model = await newModel(gpu, { source, seed: 1, families: { bag_of_words: bagOfWords } });
+ * const loss = classLoss(model); // for defineTraining
+ * assertEquals([model.architecture, typeof loss], ["BagOfWordsForSequenceClassification", "function"]);
+ * ```
+ *
  * @module
  */
 

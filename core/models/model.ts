@@ -48,6 +48,17 @@ export type ModelDescription<I extends object = TokenInput> = Omit<Model<object,
  * @param options The families to choose from, and the file's path for errors
  * @returns The model without parameters; it is up to the caller to know what it reads
  * @throws {TypeError} When the family is unknown, or a value is missing or of the wrong kind
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { describeModel, families } from "@firn/train/models";
+ *
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const model = describeModel(source, { families, file: "config.json" });
+ * assertEquals([model.architecture, model.maxLength], ["LlamaForCausalLM", 2048]);
+ * ```
  */
 export function describeModel<I extends object = TokenInput>(
   source: Readonly<Record<string, unknown>>,
@@ -89,6 +100,17 @@ export function headOf<I extends object>(
  *
  * @param model The model, with or without parameters
  * @returns Path to declaration, tied parameters left out
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { describeModel, families, modelParams } from "@firn/train/models";
+ *
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const model = describeModel(source, { families, file: "config.json" });
+ * assertEquals(modelParams(model).get("model.embed_tokens.weight")!.shape, [10, 8]);
+ * ```
  */
 export function modelParams<I extends object>(
   model: Pick<Model<object, I>, "family" | "architecture" | "config">,
@@ -115,6 +137,19 @@ export function declaredParams<I extends object>(
  * @param input What it reads: of a model of text `{ inputIds }`, i32 [B, T]
  * @returns f32 [B, T, C]
  * @throws {RangeError} When the sequence is longer than the model allows
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { hiddenStates, newModel, openGpu, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const model = await newModel(gpu, { source, seed: 1 });
+ * const inputIds = tensor(new Int32Array([1, 2, 3]), [1, 3]);
+ * assertEquals(hiddenStates(model, { inputIds }).shape, [1, 3, 8]);
+ * ```
  */
 export function hiddenStates<I extends object>(model: Model<object, I>, input: I): Tensor {
   const { family, config, params, maxLength, loraScale } = model;

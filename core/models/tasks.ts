@@ -49,6 +49,18 @@ export function features<I extends object>(model: Model<object, I>, input: I): T
  * @param input What it reads; of a model of text the ids alone, i32 [B, T], will do
  * @returns f32 [..., V]; for the next token [B, T, V]
  * @throws {RangeError} When the sequence is longer than the model allows
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { logits, newModel, openGpu, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const model = await newModel(gpu, { source, seed: 1 });
+ * assertEquals(logits(model, tensor(new Int32Array([1, 2, 3]), [1, 3])).shape, [1, 3, 10]);
+ * ```
  */
 export function logits<I extends object>(
   model: Model<object, I>,
@@ -64,6 +76,21 @@ export function logits<I extends object>(
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
  * @throws {TypeError} When the model's head is for another task
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { newModel, nextTokenLoss, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
+ *   num_attention_heads: 2, vocab_size: 10, tie_word_embeddings: true };
+ * const model = await newModel(gpu, { source, seed: 1 });
+ * const ids = tensor(new Int32Array([1, 2, 3]), [1, 3]);
+ * const loss = nextTokenLoss(model)(model.params, { inputIds: ids, labels: ids });
+ * // A new model knows nothing: each of 10 ids is as likely as any other.
+ * assertAlmostEquals((await read(gpu, loss))[0], Math.log(10), 0.1);
+ * ```
  */
 export function nextTokenLoss<P extends object, I extends TokenInput = TokenInput>(
   model: Model<P, I>,

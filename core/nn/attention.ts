@@ -65,6 +65,15 @@ export interface SelfAttentionOptions extends HeadSizes, LoraOptions {
  * @param sizes Channels, heads
  * @param options Which projections add a bias, and whether queries and keys are normalised; none when absent
  * @returns The declaration
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { attentionParams } from "@firn/train/nn";
+ *
+ * const spec = attentionParams({ hiddenSize: 8, heads: 4, kvHeads: 2, headDim: 2 }, { qkNorm: true });
+ * assertEquals([spec.k_proj.weight.shape, spec.q_norm!.weight.shape], [[4, 8], [2]]);
+ * ```
  */
 export function attentionParams(
   { hiddenSize: c, heads, kvHeads, headDim: d }: HeadSizes & { readonly hiddenSize: number },
@@ -88,6 +97,19 @@ export function attentionParams(
  * @param params Projections and norms
  * @param options Heads, positions, what a position sees
  * @returns f32 [B, T, C]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill, ropeTables } from "@firn/train";
+ * import { selfAttention } from "@firn/train/nn";
+ *
+ * const weight = fill(0.1, [8, 8]), key = fill(0.1, [4, 8]);
+ * const params = { q_proj: { weight }, k_proj: { weight: key }, v_proj: { weight: key }, o_proj: { weight } };
+ * const rope = ropeTables({ theta: 10000, dim: 2 }, { length: 3 });
+ * const y = selfAttention(fill(1, [1, 3, 8]), params, { heads: 4, kvHeads: 2, headDim: 2, rope, window: 2 });
+ * assertEquals(y.shape, [1, 3, 8]);
+ * ```
  */
 export function selfAttention(x: Tensor, params: AttentionParams, options: SelfAttentionOptions): Tensor {
   const { heads, kvHeads, headDim, rope, causal, window, eps = 1e-6 } = options;

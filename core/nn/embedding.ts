@@ -22,6 +22,14 @@ export type EmbeddingSpec = Embedding<ParamSpec>;
  *
  * @param sizes Rows and channels
  * @returns The declaration
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { embeddingParams } from "@firn/train/nn";
+ *
+ * assertEquals(embeddingParams([100, 4]).weight.shape, [100, 4]);
+ * ```
  */
 export function embeddingParams([rows, size]: readonly [rows: number, size: number]): EmbeddingSpec {
   return { weight: normal([rows, size]) };
@@ -33,6 +41,16 @@ export function embeddingParams([rows, size]: readonly [rows: number, size: numb
  * @param ids i32 [...]
  * @param params The table
  * @returns f32 [..., C]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor } from "@firn/train";
+ * import { embedding } from "@firn/train/nn";
+ *
+ * const table = { weight: tensor([1, 2, 3, 4], [2, 2]) };
+ * assertEquals(embedding(tensor(new Int32Array([1, 0, 1])), table).shape, [3, 2]);
+ * ```
  */
 export function embedding(ids: Tensor, { weight }: Embedding<Tensor>): Tensor {
   return embeddingOp(weight, ids);

@@ -40,6 +40,14 @@ export interface LoraOptions {
  * @param sizes Channels of output and input
  * @param options `bias`: whether it adds one; false when absent
  * @returns The declaration
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { linearParams } from "@firn/train/nn";
+ *
+ * assertEquals(linearParams([8, 4], { bias: true }).bias!.shape, [8]);
+ * ```
  */
 export function linearParams(
   [out, width]: readonly [out: number, width: number],

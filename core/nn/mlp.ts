@@ -52,6 +52,14 @@ export interface MlpSizes {
  * @param sizes Channels outside and inside
  * @param options `bias`: whether both linear layers add one; false when absent
  * @returns The declaration
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mlpParams } from "@firn/train/nn";
+ *
+ * assertEquals(mlpParams({ hiddenSize: 4, intermediateSize: 16 }).down_proj.weight.shape, [4, 16]);
+ * ```
  */
 export function mlpParams(
   { hiddenSize: c, intermediateSize: f }: MlpSizes,
@@ -66,6 +74,15 @@ export function mlpParams(
  * @param sizes Channels outside and inside
  * @param options `bias`: whether the linear layers add one; false when absent
  * @returns The declaration
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { gatedMlpParams } from "@firn/train/nn";
+ *
+ * const spec = gatedMlpParams({ hiddenSize: 4, intermediateSize: 16 });
+ * assertEquals(Object.keys(spec), ["gate_proj", "up_proj", "down_proj"]);
+ * ```
  */
 export function gatedMlpParams(
   sizes: MlpSizes,
@@ -82,6 +99,16 @@ export function gatedMlpParams(
  * @param params Both linear layers
  * @param options The activation, `gelu` when absent
  * @returns f32 [..., C]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill } from "@firn/train";
+ * import { mlp } from "@firn/train/nn";
+ *
+ * const params = { up_proj: { weight: fill(0.1, [8, 4]) }, down_proj: { weight: fill(0.1, [4, 8]) } };
+ * assertEquals(mlp(fill(1, [2, 3, 4]), params).shape, [2, 3, 4]);
+ * ```
  */
 export function mlp(x: Tensor, params: Mlp<Tensor>, options: MlpOptions = {}): Tensor {
   const { activation = gelu } = options;
@@ -97,6 +124,17 @@ export function mlp(x: Tensor, params: Mlp<Tensor>, options: MlpOptions = {}): T
  * @param params The three linear layers
  * @param options The activation, `silu` when absent
  * @returns f32 [..., C]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill } from "@firn/train";
+ * import { gatedMlp } from "@firn/train/nn";
+ *
+ * const up = { weight: fill(0.1, [8, 4]) }, down_proj = { weight: fill(0.1, [4, 8]) };
+ * const y = gatedMlp(fill(1, [2, 3, 4]), { gate_proj: up, up_proj: up, down_proj });
+ * assertEquals(y.shape, [2, 3, 4]);
+ * ```
  */
 export function gatedMlp(x: Tensor, params: GatedMlp<Tensor>, options: MlpOptions = {}): Tensor {
   const { activation = silu } = options;

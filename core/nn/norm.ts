@@ -38,6 +38,14 @@ export interface NormOptions {
  * @param size Channels
  * @param options `bias`: whether it adds one; false when absent
  * @returns The declaration
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { normParams } from "@firn/train/nn";
+ *
+ * assertEquals(normParams(4).weight, { shape: [4], init: "ones" });
+ * ```
  */
 export function normParams(size: number, { bias = false }: { readonly bias?: boolean } = {}): NormSpec {
   return { weight: ones([size]), bias: optional(bias, zeros([size])) };
@@ -52,6 +60,17 @@ export function normParams(size: number, { bias = false }: { readonly bias?: boo
  * @param params The gain
  * @param options The constant in the root
  * @returns f32 [..., C]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { rmsNorm } from "@firn/train/nn";
+ *
+ * await using gpu = await openGpu();
+ * const y = rmsNorm(tensor([3, 3], [1, 2]), { weight: tensor([1, 2]) }, { eps: 0 });
+ * assertEquals([...await read(gpu, y)], [1, 2]);
+ * ```
  */
 export function rmsNorm(x: Tensor, { weight }: NormParams, { eps }: NormOptions): Tensor {
   return rmsNormOp(x, weight, { eps });

@@ -75,6 +75,14 @@ export function zeros(shape: readonly number[]): ParamSpec {
  * @param present Whether this one has it
  * @param spec The declaration
  * @returns The declaration, or undefined
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { listParams, optional, zeros } from "@firn/train/nn";
+ *
+ * assertEquals(listParams({ bias: optional(false, zeros([4])) }).size, 0);
+ * ```
  */
 export function optional<S>(present: boolean, spec: S): S | undefined {
   return present ? spec : undefined;
@@ -86,6 +94,15 @@ export function optional<S>(present: boolean, spec: S): S | undefined {
  * @param count How many
  * @param spec The declaration of each
  * @returns Declarations by index
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { listParams, ones, repeat } from "@firn/train/nn";
+ *
+ * const spec = { layers: repeat(2, { gain: ones([4]) }) };
+ * assertEquals([...listParams(spec).keys()], ["layers.0.gain", "layers.1.gain"]);
+ * ```
  */
 export function repeat<S>(count: number, spec: S): Layers<S> {
   return Object.fromEntries(Array.from({ length: count }, (_, i) => [i, spec]));
@@ -117,6 +134,16 @@ export function stored<S extends object>(key: string, spec: S): S {
  * @param path Where in the tree the others are
  * @param spec What is declared in their place; its parameters have the same names
  * @returns The declaration; its type says that parameters may be absent
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { listParams, normal, tiedTo } from "@firn/train/nn";
+ *
+ * const table = { weight: normal([8, 4]) };
+ * const declared = listParams({ table, head: tiedTo("table", table) });
+ * assertEquals(declared.get("head.weight")!.tiedTo, "table.weight");
+ * ```
  */
 export function tiedTo<S extends object>(path: Path, spec: S): S | undefined {
   return Object.fromEntries(
@@ -139,6 +166,18 @@ export interface ListedParam extends ParamSpec {
  *
  * @param spec The declaration
  * @returns Path to declared parameter, tied ones included
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { listParams, normal, zeros } from "@firn/train/nn";
+ *
+ * const declared = listParams({ up: { weight: normal([8, 4]), bias: zeros([8]) } });
+ * assertEquals([...declared].map(([path, { shape, init }]) => [path, shape, init]), [
+ *   ["up.weight", [8, 4], "normal"],
+ *   ["up.bias", [8], "zeros"],
+ * ]);
+ * ```
  */
 export function listParams(spec: object): Map<Path, ListedParam> {
   const found = new Map<Path, ListedParam>();

@@ -46,6 +46,14 @@ export interface RopeTables {
  *
  * @param config Base, head size, scaling
  * @returns Radians a position, D / 2 numbers
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { ropeFrequencies } from "@firn/train/nn";
+ *
+ * assertEquals(ropeFrequencies({ theta: 100, dim: 4 }), [1, 0.1]);
+ * ```
  */
 export function ropeFrequencies({ theta, dim, scaling }: RopeConfig): readonly number[] {
   return Array.from({ length: dim / 2 }, (_, i) => {
