@@ -54,9 +54,8 @@ function launchSize(
     shape: nodes[0].shape,
   });
   const { loads } = code;
-  const overwritten = written.flatMap((node) => {
-    const buffer = targets.has(node) ? table.bufferOf(node) : -1;
-    const inputs = loads.flatMap((load, k) => load === buffer ? [k] : []);
+  const overwritten = written.filter((node) => targets.has(node)).flatMap((node) => {
+    const buffer = table.bufferOf(node), inputs = loads.flatMap((load, k) => load === buffer ? [k] : []);
     return inputs.length === 0 ? [] : [inputs];
   });
   const fresh = written.length - overwritten.length;

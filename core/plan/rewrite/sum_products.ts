@@ -53,8 +53,15 @@ export function sumProducts(
   for (const node of order) node.inputs.forEach(use);
   const once = (node: Tensor): boolean => uses.get(node) === 1;
   /** The terms of a sum, and of inner sums that only it reads. */
-  const termsOf = (node: Tensor): Tensor[] =>
-    node.inputs.flatMap((input) => isPlainAdd(input) && once(input) ? termsOf(input) : [input]);
+  const termsOf = (node: Tensor): Tensor[] => {
+    const terms: Tensor[] = [], open = node.inputs.toReversed();
+    while (open.length > 0) {
+      const input = open.pop()!;
+      if (isPlainAdd(input) && once(input)) open.push(...input.inputs.toReversed());
+      else terms.push(input);
+    }
+    return terms;
+  };
   const inner = new Set(
     order.filter(isPlainAdd).flatMap(({ inputs }) => inputs.filter((x) => isPlainAdd(x) && once(x))),
   );
