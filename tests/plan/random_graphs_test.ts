@@ -110,7 +110,7 @@ function withValues({ roots, leaves }: Pick<RandomGraph, "roots" | "leaves">): T
 
 Deno.test("readAll of random graphs with 8 and 10 bindings gives what the graphs mean", async () => {
   await using gpu = await openGpu();
-  for (let seed = 0; seed < 2 * KIND_NAMES.length; seed++) {
+  for (let seed = 0; seed < KIND_NAMES.length; seed++) {
     const graph = randomGraph(seed), expected = evaluate(graph.roots, graph.leaves);
     const limited = { ...gpu, target: { ...gpu.target, maxBindings: seed % 2 === 0 ? 8 : 10 } };
     const seen = await readAll(limited, withValues(graph));
