@@ -32,8 +32,8 @@ const TASK_TYPES: { readonly [task in Task]: string | null } = {
 };
 
 /**
- * Adds the LoRA pairs of a PEFT adapter to a model: the pairs are trained, all else is not. `lora_dropout` is not
- * applied, as when PEFT evaluates.
+ * Adds the LoRA pairs of a PEFT adapter to a model. Only the pairs are trained. `lora_dropout` is not applied, as in PEFT's
+ * evaluation mode.
  *
  * Source: Hu et al., "LoRA", arXiv 2106.09685; the file layout is that of `peft`.
  *
@@ -106,7 +106,7 @@ interface Adaptable {
   readonly shape: readonly number[];
 }
 
-/** Layers that can take a pair, by their name in checkpoints: those with a matrix, but for the head. */
+/** Layers that can take a pair, by their name in checkpoints: all that have a matrix, except the head. */
 function adaptable<I extends object>(model: Model<object, I>): Map<string, Adaptable> {
   const head = headOf(model).output(model.params).weight, leaves = flatten(model.params);
   return new Map(

@@ -1,5 +1,5 @@
 /**
- * Models from Hugging Face folders, and new ones.
+ * Loads models from Hugging Face folders.
  *
  * @module
  */
@@ -29,8 +29,8 @@ import { type Path, unflatten } from "../tree.ts";
 /** Options of {@link loadModel}. */
 export interface LoadOptions extends FileSystemOptions {
   /**
-   * How the device stores the parameters. `f32`, as when absent: all may be trained. `file`: matrices that the file
-   * stores as bfloat16 stay so, in half the memory; they cannot be trained, LoRA pairs beside them can.
+   * How the device stores the parameters. `f32`, the default: all can be trained. `file`: matrices that the file stores as
+   * bfloat16 stay bfloat16, in half the memory; they cannot be trained, but LoRA pairs beside them can.
    */
   readonly storage?: "f32" | "file";
   /** Families by `model_type`; those of this package when absent. */
@@ -40,12 +40,12 @@ export interface LoadOptions extends FileSystemOptions {
 /**
  * Loads a model from a Hugging Face folder: `config.json` and `model.safetensors` (or its shards).
  *
- * Tensors are read one by one and widened to f32; a tied head is one parameter, that of the embedding. With storage
- * `file`, matrices of bfloat16 are widened where a kernel reads them: results have the same bits for the same kernels.
+ * Tensors are read one by one and widened to f32. A tied head is the parameter of the embedding. With storage `file`,
+ * kernels widen matrices of bfloat16 as they read them; the same kernels give the same bits.
  *
  * @param gpu The device that will hold the parameters
  * @param folder The folder
- * @param options How the device stores the parameters
+ * @param options Storage on the device, families, file system
  * @returns The model; any parameter type can be asked for, `loadModel<LlamaParams>(...)`
  * @throws {TypeError} When the family is unknown or a value of `config.json` does not fit
  * @throws {DataError} When a tensor is missing, unexpected or of another shape

@@ -1,5 +1,5 @@
 /**
- * LoRA pairs as part of the weights that they adapt.
+ * Merges LoRA pairs into the weights that they adapt.
  *
  * @module
  */
@@ -22,22 +22,22 @@ export interface MergeOptions {
 }
 
 /**
- * Merges LoRA pairs into the weights that they adapt: `W + scale B A`, in f32 on the device. A merged pair takes no time
- * any more, in training or generation; what stays is trained as before. Between two runs this is worth it for pairs
- * that a policy has frozen.
+ * Merges LoRA pairs into the weights that they adapt: `W + scale B A`, in f32 on the device. A merged pair costs no time in
+ * training or generation. Pairs that are not merged are trained as before. Merge pairs between two runs, once a policy
+ * has frozen them.
  *
  * Source: Hu et al., "LoRA", arXiv 2106.09685, section 4.1, "no additional inference latency".
  *
  * @param gpu The device that holds the parameters
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options Which pairs; all when absent
- * @returns The model without those pairs, with new weights in place of those that they adapt; all else is shared with
- * `model`. Without any pair left, nothing of it is about LoRA: all parameters are trainable
+ * @returns The model without those pairs, with new weights in place of those that they adapt. All else is shared with
+ * `model`. If no pair is left, all parameters are trainable
  * @throws {TypeError} When there is no pair to merge, one is not whole, or its weight is stored as bf16
  * @throws {RangeError} When the model has no module of a given path
  * @throws {OutOfMemoryError} When the device has no room for the new weights
  *
- * @example After a run that froze the pairs of some modules, the next one does without them
+ * @example The pairs of a frozen module are merged before the next run
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import {

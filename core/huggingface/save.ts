@@ -1,5 +1,5 @@
 /**
- * Models to Hugging Face folders.
+ * Saves models to Hugging Face folders.
  *
  * @module
  */
@@ -20,8 +20,8 @@ export type SaveDType = "float32" | "bfloat16" | "float16";
 /** Options of {@link saveModel}. */
 export interface SaveOptions extends FileSystemOptions {
   /**
-   * That of the model's `config.json` when absent, else float32; parameters that the device stores as bf16 are then
-   * written as bfloat16, to the bit.
+   * The stored type of floats. When absent: the type that the model's `config.json` names, else float32, and bfloat16 for
+   * parameters that the device stores as bf16, bit for bit.
    */
   readonly dtype?: SaveDType;
   /** Other files of the folder by name, such as `tokenizer.json`. */

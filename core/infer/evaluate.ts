@@ -28,10 +28,10 @@ export interface EvaluateOptions<P extends object, B extends object> {
   readonly batches: readonly B[];
 }
 
-/** A recorded evaluation: what the buffers of its parameters hold now decides. */
+/** A recorded evaluation. It reads what the buffers of its parameters hold when it runs. */
 export interface Evaluation {
   /**
-   * Refuses values that are no longer those of its parameters.
+   * Checks that the buffers still hold the parameters.
    *
    * @throws {ConsumedError} When a training step has consumed them since it was recorded
    */
@@ -78,7 +78,7 @@ export async function evaluate<P extends object, B extends object>(
 }
 
 /**
- * Records an evaluation, to be repeated as the parameters change.
+ * Records an evaluation that can be repeated as the parameters change.
  *
  * @param gpu The device
  * @param options The loss, parameters and batches
@@ -117,7 +117,7 @@ export async function recordEvaluation<P extends object, B extends object>(
     async losses() {
       batches.forEach((batch, i) => {
         for (const [path, t] of flatten(batch)) {
-          // The loss may not read it.
+          // The loss does not have to read every tensor.
           const buffer = buffers.get(`batch.${path}`);
           if (buffer === undefined) continue;
           writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
@@ -135,7 +135,7 @@ export async function recordEvaluation<P extends object, B extends object>(
 }
 
 /**
- * Refuses batches that one recording cannot take.
+ * Checks that all batches have the same names, shapes and types.
  *
  * @param batches The batches, at least one
  * @throws {ShapeError} When they differ in shape

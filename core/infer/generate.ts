@@ -39,7 +39,7 @@ export interface GenerateOptions {
 /**
  * Continues a sequence of token ids, one at a time.
  *
- * The window slides when the model's longest sequence is reached.
+ * Beyond the model's longest sequence, only the last tokens are read.
  *
  * @param gpu The device
  * @param model The model, with parameters on the host or the device
@@ -69,7 +69,7 @@ export async function* generate(
   const { prompt, maxTokens, temperature = 0, topK, seed = 0, stop = [] } = options;
   const ids = [...prompt];
   checkOptions(model, { ids, maxTokens, temperature, topK });
-  // One length serves the whole text, and a power of two serves many texts: each is planned and compiled once.
+  // Sequences are padded to a power of two, so that few lengths have to be planned and compiled.
   const length = Math.min(2 ** Math.ceil(Math.log2(ids.length + maxTokens)), model.maxLength);
   const runner = await createRunner(gpu, model, length);
   try {
@@ -120,7 +120,7 @@ interface Runner {
   destroy(): void;
 }
 
-/** The forward pass for one padded length. A causal model never looks at the padding. */
+/** The forward pass for one padded length. Causal attention never reads the padding. */
 async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Runner> {
   const idLeaf = leaf("ids", { shape: [1, length], dtype: "i32" });
   const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });

@@ -20,7 +20,7 @@ export interface ConfigReader {
   strings(key: string): readonly string[] | null;
   /** A record, or null where the key is absent. */
   record(key: string): Readonly<Record<string, unknown>> | null;
-  /** Refuses every value but one; absent is as good as that one. */
+  /** Throws unless the key is absent or has this value. */
   only(key: string, value: string | number | boolean): void;
   /** An error that names the file, the key, the rule and what was seen. */
   error(key: string, rule: string, seen: unknown): Error;

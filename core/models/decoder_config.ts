@@ -1,5 +1,5 @@
 /**
- * What the configurations of decoders with gated feed-forward layers and rotary positions have in common.
+ * The part of `config.json` that Llama-like decoders share.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { RopeConfig } from "../nn/rope.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { readRope } from "./rope_config.ts";
 
-/** What of `config.json` such a decoder depends on. */
+/** The values of `config.json` that Llama-like decoders share. */
 export interface DecoderConfig {
   /** Channels C. */
   readonly hiddenSize: number;
@@ -34,7 +34,7 @@ export interface DecoderConfig {
   readonly tied: boolean;
 }
 
-/** What `transformers` takes for keys that are absent, where families differ. */
+/** The defaults of `transformers` for absent keys, where families differ. */
 export interface DecoderDefaults {
   /** `max_position_embeddings`. */
   readonly maxLength: number;
@@ -48,7 +48,7 @@ export interface DecoderDefaults {
  * Reads the common part of a decoder's configuration.
  *
  * @param read The configuration
- * @param defaults What absent keys mean
+ * @param defaults Values of absent keys
  * @returns Sizes, rotary positions, whether the head is tied
  * @throws {TypeError} When a value is missing, of the wrong kind or not supported
  */
@@ -77,12 +77,12 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
 }
 
 /**
- * Reads how many positions the attention of each layer sees, as `layer_types` says.
+ * Reads the attention window of each layer from `layer_types`.
  *
  * @param read The configuration
- * @param options `layers`: how many; `window`: positions of sliding layers, null for none; `sliding`: which layers slide
- * where the configuration has no `layer_types`
- * @returns The window of each layer, null where it sees all positions
+ * @param options `layers`: how many; `window`: positions that sliding layers see, null for none; `sliding`: whether a
+ * layer is a sliding one, used when the configuration has no `layer_types`
+ * @returns Positions that each layer sees, null for all
  * @throws {TypeError} When a kind of layer is not supported, or a sliding layer has no window
  */
 export function readWindows(
@@ -110,12 +110,12 @@ export function readWindows(
 }
 
 /**
- * Reads the windows of families that slide in their upper layers: from layer `max_window_layers` on, and only where
- * `use_sliding_window` says so.
+ * Reads the attention windows of families whose upper layers may slide: layers from `max_window_layers` on have a window
+ * if `use_sliding_window` is true.
  *
  * @param read The configuration
  * @param options `layers`: how many
- * @returns The window of each layer, null where it sees all positions
+ * @returns Positions that each layer sees, null for all
  * @throws {TypeError} As {@link readWindows}
  */
 export function readUpperWindows(

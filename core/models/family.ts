@@ -1,5 +1,5 @@
 /**
- * What a model family is: a configuration, parameters, hidden states, and the heads that tasks need.
+ * The interface of a model family: configuration, parameters, hidden states, and a head for each task.
  *
  * @module
  */
@@ -8,16 +8,16 @@ import type { LinearParams } from "../nn/linear.ts";
 import type { Tensor } from "../tensor.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
-/** What a model is for: the next token, a class of a sequence, of each token or of an image. */
+/** What a model predicts: the next token, or the class of a sequence, of each token or of an image. */
 export type Task = "nextToken" | "sequenceClass" | "tokenClass" | "imageClass";
 
-/** What a model of text reads. */
+/** Input of models of text. */
 export interface TokenInput {
   /** i32 [B, T]. */
   readonly inputIds: Tensor;
 }
 
-/** What a model of images reads. */
+/** Input of models of images. */
 export interface ImageInput {
   /** f32 [B, channels, height, width]. */
   readonly pixelValues: Tensor;
@@ -32,8 +32,8 @@ export interface HiddenOptions<C extends object = object> {
 }
 
 /**
- * A model family: one file, and one row of the table in `models/mod.ts`. It says nothing about ids, a vocabulary or a
- * loss: `I` is what it reads, and heads say what it is for.
+ * A model family: one file, and one row of the table in `models/mod.ts`. It needs neither ids nor a vocabulary: `I` is
+ * the type of its input. It has no loss: that is up to the task of a head.
  */
 export interface Family<C extends object = object, P extends object = object, I extends object = object> {
   /** `model_type` of `config.json`. */
@@ -52,19 +52,19 @@ export interface Family<C extends object = object, P extends object = object, I 
   readonly heads: { readonly [architecture: string]: Head<C, P, I> };
 }
 
-/** What a task adds to a family: parameters of its own, and a last linear layer. */
+/** The part of a model that depends on the task: its own parameters, and the last linear layer. */
 export interface Head<C extends object = object, P extends object = object, I extends object = object> {
-  /** What the head is for. */
+  /** What it predicts. */
   readonly task: Task;
-  /** Declares the parameters that the family alone does not have. */
+  /** Declares the parameters of the head. */
   params(config: C): object;
-  /** What the last linear layer reads, f32 [..., C], from hidden states f32 [B, T, C]; those when absent. */
+  /** From hidden states f32 [B, T, C] to the input of the last linear layer, f32 [..., C]; the identity when absent. */
   features?(hidden: Tensor, options: FeatureOptions<C, P, I>): Tensor;
-  /** The last linear layer: scores are what it makes of features. */
+  /** The last linear layer, which maps features to scores. */
   output(params: P): LinearParams;
 }
 
-/** What a head's features may depend on besides hidden states. */
+/** Options of a head's features. */
 export interface FeatureOptions<
   C extends object = object,
   P extends object = object,
@@ -72,6 +72,6 @@ export interface FeatureOptions<
 > extends HiddenOptions<C> {
   /** Parameters of family and head. */
   readonly params: P;
-  /** What the family has read. */
+  /** Input of the model. */
   readonly input: I;
 }

@@ -21,7 +21,7 @@ import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
-/** What of `config.json` the model depends on. */
+/** The values of `config.json` that the model depends on. */
 export interface LlamaConfig extends DecoderConfig {
   /** Projections of the attention have a bias. */
   readonly attentionBias: boolean;

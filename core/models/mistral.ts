@@ -1,5 +1,5 @@
 /**
- * Mistral: Llama whose attention sees a sliding window of positions.
+ * Mistral: Llama with sliding-window attention.
  *
  * Source: Jiang et al., "Mistral 7B", arXiv 2310.06825, section 2; names are those of `transformers`.
  *
@@ -21,7 +21,7 @@ import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.t
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
-/** What of `config.json` the model depends on. */
+/** The values of `config.json` that the model depends on. */
 export interface MistralConfig extends DecoderConfig {
   /** How many positions the attention of each layer sees; null for all. */
   readonly windows: readonly (number | null)[];

@@ -1,8 +1,8 @@
 /**
  * Model families and tasks.
  *
- * A family is a configuration, a declaration of parameters and a function to hidden states; heads say what it is for.
- * One of your own is loaded, trained and saved like those of this package:
+ * A family is a configuration, a declaration of parameters and a function from input to hidden states. Its heads serve
+ * tasks. A family of your own is loaded, trained and saved like those of this package:
  *
  * ```ts
  * import { assertEquals } from "@std/assert";

@@ -10,11 +10,11 @@ import type { Path } from "../tree.ts";
 import { type ConfigReader, configReader } from "./config_reader.ts";
 import type { Family, Head, TokenInput } from "./family.ts";
 
-/** A model: what `I` it reads depends on its family. */
+/** A model; `I` is the type of its input. */
 export interface Model<P extends object = object, I extends object = TokenInput> {
   /** What kind of model it is. */
   readonly family: Family<object, object, I>;
-  /** Entry of `architectures` in `config.json`: the family's head that it has. */
+  /** Entry of `architectures` in `config.json`; it selects the family's head. */
   readonly architecture: string;
   /** The family's view of `config.json`. */
   readonly config: object;
@@ -46,7 +46,7 @@ export type ModelDescription<I extends object = TokenInput> = Omit<Model<object,
  *
  * @param source Content of `config.json`
  * @param options The families to choose from, and the file's path for errors
- * @returns The model without parameters; it is up to the caller to know what it reads
+ * @returns The model without parameters; the type `I` of its input is not checked
  * @throws {TypeError} When the family is unknown, or a value is missing or of the wrong kind
  *
  * @example
@@ -134,7 +134,7 @@ export function declaredParams<I extends object>(
  * Hidden states before the head.
  *
  * @param model The model; `params` may be any tree of its shape
- * @param input What it reads: of a model of text `{ inputIds }`, i32 [B, T]
+ * @param input Its input; for models of text `{ inputIds }`, i32 [B, T]
  * @returns f32 [B, T, C]
  * @throws {RangeError} When the sequence is longer than the model allows
  *

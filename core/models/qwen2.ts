@@ -1,5 +1,5 @@
 /**
- * Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and sliding windows in upper layers if wanted.
+ * Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and optional sliding windows in upper layers.
  *
  * Source: Yang et al., "Qwen2 Technical Report", arXiv 2407.10671, section 2.2; names are those of `transformers`.
  *
@@ -21,7 +21,7 @@ import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_con
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
-/** What of `config.json` the model depends on. */
+/** The values of `config.json` that the model depends on. */
 export interface Qwen2Config extends DecoderConfig {
   /** How many positions the attention of each layer sees; null for all. */
   readonly windows: readonly (number | null)[];

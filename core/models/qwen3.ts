@@ -1,5 +1,5 @@
 /**
- * Qwen3: Llama whose queries and keys are normalised in each head, with sliding windows in upper layers if wanted.
+ * Qwen3: Llama with norms of queries and keys in each head, and optional sliding windows in upper layers.
  *
  * Source: Yang et al., "Qwen3 Technical Report", arXiv 2505.09388, section 2; names are those of `transformers`.
  *
@@ -21,7 +21,7 @@ import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_con
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
-/** What of `config.json` the model depends on. */
+/** The values of `config.json` that the model depends on. */
 export interface Qwen3Config extends DecoderConfig {
   /** How many positions the attention of each layer sees; null for all. */
   readonly windows: readonly (number | null)[];

@@ -7,7 +7,7 @@
 import type { Llama3Scaling, RopeConfig } from "../nn/rope.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
-/** All keys that mean something for the supported kinds; any other would change the angles. */
+/** The keys of the supported kinds; any other could change the angles, so it is refused. */
 const KEYS = [
   "rope_type",
   "type",

@@ -29,10 +29,10 @@ export type ClassBatch<I extends object = TokenInput> = I & {
 export type ImageBatch = ClassBatch<ImageInput>;
 
 /**
- * What the head's linear layer reads.
+ * The input of the head's linear layer.
  *
  * @param model The model
- * @param input What it reads
+ * @param input Its input
  * @returns f32 [..., C]: a row for each position, or each sequence or image
  * @throws {RangeError} When the sequence is longer than the model allows
  */
@@ -46,7 +46,7 @@ export function features<I extends object>(model: Model<object, I>, input: I): T
  * Scores of a model's head: of the next token at every position, or of classes.
  *
  * @param model The model; `params` may be any tree of its shape
- * @param input What it reads; of a model of text the ids alone, i32 [B, T], will do
+ * @param input Its input; models of text also take the ids alone, i32 [B, T]
  * @returns f32 [..., V]; for the next token [B, T, V]
  * @throws {RangeError} When the sequence is longer than the model allows
  *

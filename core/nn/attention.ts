@@ -91,11 +91,11 @@ export function attentionParams(
 }
 
 /**
- * Self-attention: projections to heads, norms of queries and keys, rotary positions, attention, projection back.
+ * Projects to heads, normalises queries and keys, applies rotary positions and attention, and projects back.
  *
  * @param x f32 [B, T, C]
  * @param params Projections and norms
- * @param options Heads, positions, what a position sees
+ * @param options Heads, rotary tables, causality and window
  * @returns f32 [B, T, C]
  *
  * @example

@@ -1,9 +1,9 @@
 /**
- * Declarations of parameters: a tree that says shape, initial value and checkpoint name of each. The types of the
- * parameters follow from it, see {@link ParamsOf}.
+ * Parameter declarations. A tree holds the shape, initial value and checkpoint name of each parameter; the type of the
+ * tree of tensors is derived from it with {@link ParamsOf}.
  *
- * A family declares its tree in an arrow function that returns an object literal, each entry cast to the type that its
- * builder returns: JSR infers types from such literals, but not from calls.
+ * A family declares its tree in an arrow function that returns an object literal. Each entry is cast to the type that its
+ * builder returns, because JSR infers types from such literals but not from calls.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface ParamSpec {
   readonly shape: readonly number[];
   /** What it holds before training. */
   readonly init: Init;
-  /** The parameter whose values it shares: the model does not have it, a checkpoint may repeat it. */
+  /** The parameter that takes its place. The model has only that one; a checkpoint may hold both. */
   readonly tiedTo?: Path;
 }
 
@@ -36,7 +36,7 @@ export type ParamsOf<S> = S extends undefined ? undefined
   : S extends (...config: never[]) => infer R ? ParamsOf<R>
   : { readonly [K in keyof S]: ParamsOf<S[K]> };
 
-/** Replaces a name of the tree in checkpoint keys. */
+/** Holds the name that replaces a name of the tree in checkpoint keys. */
 const KEY = Symbol("checkpoint key");
 
 /**
@@ -111,7 +111,7 @@ export function repeat<S>(count: number, spec: S): Layers<S> {
 /**
  * Renames a part of the tree in checkpoints.
  *
- * @param key Its name there, which may have dots; `""` leaves the name out, so that its members move up
+ * @param key Its name in checkpoints, which may have dots; `""` drops the name, so that its members move up
  * @param spec The declaration
  * @returns The same declaration under another checkpoint name
  *
@@ -129,11 +129,11 @@ export function stored<S extends object>(key: string, spec: S): S {
 }
 
 /**
- * Shares the values of other parameters: the model does not have these, but a checkpoint may repeat them.
+ * Ties parameters to others. The model has only the others; a checkpoint may hold both.
  *
- * @param path Where in the tree the others are
- * @param spec What is declared in their place; its parameters have the same names
- * @returns The declaration; its type says that parameters may be absent
+ * @param path Path of the others in the tree
+ * @param spec The tied declaration; its parameters have the same names as the others
+ * @returns The declaration; its type allows the parameters to be absent
  *
  * @example
  * ```ts
