@@ -11,7 +11,7 @@ import { groupNodes } from "./groups.ts";
 import { fusionGraph } from "./levels.ts";
 import { splitClusters } from "./split.ts";
 
-/** Cuts of a group that save bindings; a group that is still too large after these is split. */
+/** Rounds of cuts that save bindings; groups that are still too large after these are split. */
 const MOST_CUTS = 32;
 
 /**
@@ -22,13 +22,15 @@ const MOST_CUTS = 32;
  *
  * @param roots Values that must exist in memory
  * @param options Which nodes overwrite a leaf, and what the device is
- * @returns The groups; one binds too many buffers only where one of its nodes alone does
+ * @returns The groups; a group binds too many buffers only where one of its nodes alone does
  */
 export function fuse(roots: readonly Tensor[], options: FuseOptions): Fusion {
   const graph = fusionGraph(roots), cuts = new Set<Tensor>();
   for (let round = 0;; round++) {
-    const grouping = groupNodes(graph, { ...options, cuts }), { fusion, full } = grouping;
-    const found = round < MOST_CUTS ? full.flatMap((cluster) => cutOf(cluster, fusion, options) ?? []) : [];
+    const grouping = groupNodes(graph, { ...options, cuts }), { fusion, crowded } = grouping;
+    const found = round < MOST_CUTS
+      ? crowded.flatMap((cluster) => cutOf(cluster, fusion, options) ?? [])
+      : [];
     if (found.length === 0) return splitClusters(grouping, options);
     for (const node of found) cuts.add(node);
   }

@@ -28,7 +28,7 @@ interface LaunchSize extends Code {
  * @param limits Which nodes overwrite a leaf, and what the device is
  * @returns Some of the groups
  */
-export function crowded(fusion: Pick<Fusion, "clusters" | "stored">, limits: Limits): Cluster[] {
+export function crowdedClusters(fusion: Pick<Fusion, "clusters" | "stored">, limits: Limits): Cluster[] {
   return fusion.clusters.filter((cluster) => isCrowded(cluster, { ...limits, stored: fusion.stored }));
 }
 

@@ -9,10 +9,10 @@ import { isElement, isReduction, isReshape, isSource } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { clustersOf } from "./clusters.ts";
 import { cycles } from "./cycles.ts";
-import { crowded, isCrowded } from "./fusion_limits.ts";
+import { crowdedClusters, isCrowded } from "./fusion_limits.ts";
 import { type FusionGraph, levelsOf } from "./levels.ts";
 
-/** Joined groups are taken apart one by one up to what this many launches bind; larger ones are left to be split. */
+/** A joined group that is too large loses one part after the other; one that binds more than so many launches is split. */
 const MOST_LAUNCHES = 8;
 
 /** Groups that can be merged. */
@@ -28,7 +28,7 @@ function disjointGroups(parent: Map<Tensor, Tensor>): Groups {
   const find = (node: Tensor): Tensor => {
     let top = node;
     for (let above = parent.get(top)!; above !== top; above = parent.get(top)!) top = above;
-    // All on the way lead there at once from now on.
+    // Shortens the way for all nodes on it.
     for (let on = node; on !== top;) {
       const above = parent.get(on)!;
       parent.set(on, top);
@@ -47,9 +47,9 @@ function disjointGroups(parent: Map<Tensor, Tensor>): Groups {
 export interface Grouping {
   readonly fusion: Fusion;
   /** Groups that bind more buffers than a launch can. */
-  readonly full: readonly Cluster[];
-  /** Groups that wait for each other, for one another's values or to overwrite a leaf. */
-  readonly waiting: readonly (readonly Cluster[])[];
+  readonly crowded: readonly Cluster[];
+  /** Groups that wait for each other: for a value, or to overwrite a leaf that another one reads. */
+  readonly blocked: readonly (readonly Cluster[])[];
 }
 
 /**
@@ -80,31 +80,31 @@ export function groupNodes(
   const fixed = fixedGroups(graph, { ...options, level, groups: alongEdges });
   const neighbours = neighboursOf(graph, level);
 
-  /** How many groups of a value's readers each joined node had to leave. */
+  /** How often each node had to leave the group that it joined; only nodes with the same count join. */
   const left = new Map<Tensor, number>();
   for (;;) {
     const groups = alongEdges.copy();
     const joined = joinNeighbours(graph, { neighbours, groups, fixed, left });
     const made = clustersOf(graph, { groupOf: groups.find, cuts });
     const fusion: Fusion = { roots, order, readers, level, ...made };
-    const full = crowded(fusion, options);
-    const waiting = joined.length + options.targets.size === 0 ? [] : cycles(fusion, options);
+    const crowded = crowdedClusters(fusion, options);
+    const blocked = joined.length + options.targets.size === 0 ? [] : cycles(fusion, options);
     const { stored } = fusion, leaving = new Set<Tensor>();
-    const near = full.filter((cluster) =>
+    const near = crowded.filter((cluster) =>
       !isCrowded(cluster, { ...options, stored, launches: MOST_LAUNCHES })
     );
-    for (const clusters of [...near.map((cluster) => [cluster]), ...waiting]) {
+    for (const clusters of [...near.map((cluster) => [cluster]), ...blocked]) {
       const last = joined.findLast((node) => clusters.includes(fusion.clusterOf.get(node)!));
       if (last !== undefined) leaving.add(last);
     }
-    if (leaving.size === 0) return { fusion, full, waiting };
+    if (leaving.size === 0) return { fusion, crowded, blocked };
     for (const node of leaving) left.set(node, (left.get(node) ?? 0) + 1);
   }
 }
 
 /**
- * Groups that overwrite a leaf which is read at a later level: they wait for all who read it, so what those need must not
- * join them.
+ * Groups that overwrite a leaf which is read at a later level. Such a group waits for all readers of the leaf, so it must
+ * not compute what they need: no other group joins it.
  */
 function fixedGroups(
   { readers }: FusionGraph,
@@ -132,7 +132,7 @@ function lastRead(
   while (open.length > 0) {
     const node = open.pop()!;
     for (const reader of readers.get(node)!) {
-      // Elements and reductions may compute an element again that they read: the leaf is read there.
+      // An elementwise node or a reduction may recompute what it reads, and then reads the leaf itself.
       if (seen.has(reader) || (isElement(node) && !isElement(reader) && !isReduction(reader))) continue;
       seen.add(reader);
       last = Math.max(last, level.get(reader)!);
@@ -142,7 +142,7 @@ function lastRead(
   return last;
 }
 
-/** Readers of one value, of its shape and on one level, of which some may join the group of another. */
+/** Sets of nodes that read the same value, have its shape and run at one level; groups of some may join another's. */
 function neighboursOf(
   { order, readers, ending }: FusionGraph,
   level: ReadonlyMap<Tensor, number>,

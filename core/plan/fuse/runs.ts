@@ -1,5 +1,5 @@
 /**
- * Cuts a group into a run of launches, each of which fits.
+ * Computes a group in several launches, each of which fits.
  *
  * @module
  */
@@ -28,14 +28,16 @@ export interface Run {
 
 /** A launch that takes results until it is full. */
 interface OpenLaunch {
-  /** Adds a result if it fits, or is the first one. */
+  /** Adds a result if it fits; the first one in any case. */
   add(result: Tensor): boolean;
+  /** What it computes, results included. */
   readonly computed: ReadonlySet<Tensor>;
 }
 
 /**
- * Puts the results of a group into launches in the order of the graph: each takes as many as fit. Results that overwrite a
- * leaf come last, in launches of their own: those may have to wait for readers of the leaf, and nobody waits for them.
+ * Puts the results of a group into launches in the order of the graph; each launch takes as many as fit. Results that
+ * overwrite a leaf come last, in launches of their own: these may have to wait for readers of the leaf, and no launch waits
+ * for them.
  *
  * @param cluster The group
  * @param options Values in memory, and limits

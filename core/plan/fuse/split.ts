@@ -20,86 +20,94 @@ import { storeOperands } from "./store_operands.ts";
 /** Rounds in which a costly value that several launches of a group need is stored; later ones compute it again. */
 const MOST_ROUNDS = 8;
 
-/** What splitting decides. */
+/** What is being split, and what is decided so far. */
 interface Splitting extends FuseOptions {
   readonly fusion: Fusion;
+  /** All groups, also those that have nothing to write yet. */
+  readonly all: readonly Cluster[];
+  /** Groups that bind too many buffers as they were found. */
+  readonly crowded: ReadonlySet<Cluster>;
   /** Elementwise nodes that are in memory; grows. */
   readonly stored: Set<Tensor>;
-  /** Groups that overwrite leaves in launches of their own; grows. */
-  readonly apart: Set<Cluster>;
+  /** Groups whose updates of leaves run in launches of their own; grows. */
+  readonly detached: Set<Cluster>;
   readonly keyOf: LoadKey;
-  /** Groups that are as they were found, and fit. */
-  readonly fitting: ReadonlySet<Cluster>;
 }
 
 /**
  * Splits groups until each fits a launch, and until no launches wait for each other.
  *
  * A group becomes a run of launches in the order of its values, so that no other group changes. Where one value alone, or
- * a reduction, reads too many buffers, some of what it is computed from is stored.
+ * a reduction, reads too many buffers, some of its operands are stored.
  *
  * @param grouping Groups, some of which bind too many buffers
  * @param options Which nodes overwrite a leaf, and what the device is
  * @returns The same groups, or smaller ones
  */
-export function splitClusters({ fusion, full, waiting }: Grouping, options: FuseOptions): Fusion {
-  const crowded = new Set(full), all = [...new Set(fusion.clusterOf.values())];
+export function splitClusters({ fusion, crowded, blocked }: Grouping, options: FuseOptions): Fusion {
+  const stored = new Set(fusion.stored), detached = new Set<Cluster>();
   const splitting: Splitting = {
     ...options,
     fusion,
-    stored: new Set(fusion.stored),
-    apart: new Set(),
+    all: [...new Set(fusion.clusterOf.values())],
+    crowded: new Set(crowded),
+    stored,
+    detached,
     keyOf: loadKeys(),
-    fitting: new Set(all.filter((cluster) => !crowded.has(cluster))),
   };
-  const { stored, apart } = splitting;
   for (let round = 0;; round++) {
     const before = stored.size;
     storeForReductions(splitting);
-    const runs = runsOf(all, splitting, round);
+    const runs = runsOf(splitting, round);
+    // What is in memory decides what fits.
     if (stored.size > before) continue;
     const changed = stored.size > fusion.stored.size || runs.some(({ length }) => length > 1);
     const result = changed ? withRuns(fusion, { runs, stored }) : fusion;
-    const blocked = changed ? cycles(result, options) : waiting;
-    const decided = stored.size + apart.size;
-    for (const cluster of blocked.flat()) separateUpdates(cluster, splitting);
-    if (stored.size + apart.size === decided) return result;
+    const decided = stored.size + detached.size;
+    for (const cluster of (changed ? cycles(result, options) : blocked).flat()) {
+      separateUpdates(cluster, splitting);
+    }
+    if (stored.size + detached.size === decided) return result;
   }
 }
 
-/** Stores what a reduction reads where it would read too many buffers. */
+/** Stores operands of what a reduction reads, where that needs too many buffers. */
 function storeForReductions({ fusion: { order }, target, stored, keyOf }: Splitting): void {
-  for (const { op, inputs: [x], ...node } of order) {
-    if (!isReduction({ op, inputs: [x], ...node }) || !isElement(x) || stored.has(x)) continue;
-    const keys = new Set<number>();
+  const most = target.maxBindings - 1;
+  for (const node of order) {
+    if (!isReduction(node)) continue;
+    const [x] = node.inputs, keys = new Set<number>();
+    if (!isElement(x) || stored.has(x)) continue;
     walkComputed([x], {
-      isComputed: (node) => !stored.has(node),
+      isComputed: (value) => !stored.has(value),
       seen: new Set(),
-      visit(node, computed) {
-        const key = computed ? null : keyOf(node);
+      visit(value, computed) {
+        const key = computed ? null : keyOf(value);
         if (key !== null) keys.add(key);
       },
     });
-    const most = target.maxBindings - 1;
     if (keys.size > most) storeOperands([x], { stored, keyOf, most: () => most });
   }
 }
 
-/** The launches of each group, as lists of nodes. Stores what they share or cannot compute alone: then they are not final. */
-function runsOf(all: readonly Cluster[], splitting: Splitting, round: number): (readonly Tensor[])[][] {
-  const { fusion, target, stored, apart, fitting } = splitting, before = stored.size;
-  const untouched = before === fusion.stored.size;
+/**
+ * The launches of each group, as lists of nodes. It stores costly values that several launches need, and operands of values
+ * that need too many; when it does, the launches are not final.
+ */
+function runsOf(splitting: Splitting, round: number): (readonly Tensor[])[][] {
+  const { fusion, all, crowded, target, stored, detached } = splitting;
+  const unchanged = stored.size === fusion.stored.size;
   let costly: ReadonlySet<Tensor> | undefined = round < MOST_ROUNDS ? undefined : new Set();
-  return all.map((old) => {
-    const cluster = untouched ? old : clusterOfNodes(old.nodes, { ...fusion, stored });
-    const fits = untouched ? fitting.has(old) : !isCrowded(cluster, splitting);
-    if (fits && !apart.has(old) && summingBytes(cluster.summed.length) <= target.workgroupBytes) {
+  return all.map((group) => {
+    const cluster = unchanged ? group : clusterOfNodes(group.nodes, { ...fusion, stored });
+    const fits = unchanged ? !crowded.has(group) : !isCrowded(cluster, splitting);
+    if (fits && !detached.has(group) && summingBytes(cluster.summed.length) <= target.workgroupBytes) {
       return [cluster.nodes];
     }
     const sums = new Set(cluster.summed);
     storeOperands([...new Set([...cluster.stored, ...cluster.summed])], {
       ...splitting,
-      // The node itself and its partial sums are outputs.
+      // Outputs are the node itself, and partial sums.
       most: (node) => target.maxBindings - (stored.has(node) && sums.has(node) ? 2 : 1),
     });
     costly ??= costlyValues(fusion.order, stored);
@@ -134,14 +142,14 @@ function withRuns(
 }
 
 /**
- * Makes a group that waits for itself through others wait no more: it overwrites leaves in launches of their own; and where
- * it does already, those do no more than copy what is in memory.
+ * Changes a group so that it no longer waits for itself through other launches: first its updates of leaves run apart from
+ * its other results; if they do already, they only copy values that are in memory.
  */
 function separateUpdates({ nodes, stored: written, summed }: Cluster, splitting: Splitting): void {
-  const { fusion, targets, stored, apart } = splitting;
+  const { fusion, targets, stored, detached } = splitting;
   const updates = written.filter((node) => targets.has(node));
   if (updates.length === 0) return;
   const group = fusion.clusterOf.get(nodes[0])!;
-  if (!apart.has(group) && written.length + summed.length > updates.length) return void apart.add(group);
-  for (const { inputs } of updates) for (const x of inputs) if (isElement(x)) stored.add(x);
+  if (!detached.has(group) && written.length + summed.length > updates.length) detached.add(group);
+  else for (const { inputs } of updates) for (const x of inputs) if (isElement(x)) stored.add(x);
 }
