@@ -36,8 +36,18 @@ const momentum = (learningRate: number): Optimizer => sgd({ learningRate, moment
 /** The bottom by AdamW without decay, the top by SGD. */
 const parted = partition([["bottom.*", adamW({ learningRate: 0.05, weightDecay: 0 })], ["*", momentum(0.1)]]);
 
-function define(optimizer: Optimizer, policy = scheduled([])): Training<Mlp, Pairs> {
-  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, { optimizer, steps: STEPS, lookEvery: 1, policy });
+function define(
+  optimizer: Optimizer,
+  policy = scheduled([]),
+  precision: "f32" | "f16" = "f32",
+): Training<Mlp, Pairs> {
+  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+    optimizer,
+    steps: STEPS,
+    lookEvery: 1,
+    policy,
+    precision,
+  });
 }
 
 async function run(
@@ -145,24 +155,26 @@ const sharing = partition([
   ["*", chain(clipByGlobalNorm(0.2, { over: "all" }), momentum(0.1))],
 ]);
 
-Deno.test("next frees the moments of a group that freezes, and keeps its shared state as it is", async () => {
-  const training = define(sharing, freezing), shared = "optimizer.group0/squares";
-  let state = await run(training, undefined, 2);
-  const before = (await bitsOf(gpu, state))[shared];
-  assert(before.some((bits) => bits !== 0));
-  const optimizerState = (): Path[] =>
-    [...state.leaves.keys()].filter((path) => path.startsWith("optimizer."));
-  assertEquals(optimizerState().sort(), [
-    shared,
-    "optimizer.group1/squares",
-    "optimizer.velocity.top.weight",
-  ]);
-  state = await run(training, state, 5);
-  assertEquals((await bitsOf(gpu, state))[shared], before);
-  assertEquals(optimizerState().includes("optimizer.m.bottom.weight"), true);
-  state = await run(training, state, 6);
-  assert((await bitsOf(gpu, state))[shared].join() !== before.join());
-});
+for (const precision of ["f32", "f16"] as const) {
+  Deno.test(`next frees the moments of a group that freezes, and keeps its shared state as it is: ${precision}`, async () => {
+    const training = define(sharing, freezing, precision), shared = "optimizer.group0/squares";
+    let state = await run(training, undefined, 2);
+    const before = (await bitsOf(gpu, state))[shared];
+    assert(before.some((bits) => bits !== 0));
+    const optimizerState = (): Path[] =>
+      [...state.leaves.keys()].filter((path) => path.startsWith("optimizer."));
+    assertEquals(optimizerState().sort(), [
+      shared,
+      "optimizer.group1/squares",
+      "optimizer.velocity.top.weight",
+    ]);
+    state = await run(training, state, 5);
+    assertEquals((await bitsOf(gpu, state))[shared], before);
+    assertEquals(optimizerState().includes("optimizer.m.bottom.weight"), true);
+    state = await run(training, state, 6);
+    assert((await bitsOf(gpu, state))[shared].join() !== before.join());
+  });
+}
 
 Deno.test("resume continues a partition as an undisturbed run does, also while a group is frozen", async () => {
   const expected = await bitsOf(gpu, await run(define(sharing, freezing)));
