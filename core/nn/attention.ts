@@ -55,7 +55,7 @@ export interface SelfAttentionOptions extends HeadSizes, LoraOptions {
   readonly causal?: boolean;
   /** How many positions one sees, itself included; all when absent or null. */
   readonly window?: number | null;
-  /** Added to the mean square in the norms of queries and keys; needed where there are any. */
+  /** Added to the mean square in the norms of queries and keys; 1e-6 when absent. */
   readonly eps?: number;
 }
 
