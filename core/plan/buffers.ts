@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { HostData, Tensor } from "../tensor.ts";
+import { type HostData, isHost, type Tensor } from "../tensor.ts";
 import { pickedBy } from "./alias.ts";
-import { isHostData, isPick, isReshape, isSource } from "./predicates.ts";
+import { dataOf, isPick, isReshape, isSource } from "./predicates.ts";
 import { bytesOf, storedSpec } from "./storage.ts";
 import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
 
@@ -45,8 +45,8 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
     if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
     else {
       const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
-      const source: Source | null = isHostData(node)
-        ? { kind: "host", data: (node.attrs as { data: HostData }).data }
+      const source: Source | null = isHost(node)
+        ? { kind: "host", data: dataOf(node) }
         : isSource(node)
         ? { kind: "leaf", node }
         : null;

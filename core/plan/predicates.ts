@@ -9,7 +9,7 @@ import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
 import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceMaxOp } from "../ops/reduce.ts";
 import { reshapeOp } from "../ops/movement.ts";
-import { fillOp, hostOp, leafOp, pickOp, sameShape, stepScalarOp, type Tensor } from "../tensor.ts";
+import { fillOp, type HostData, leafOp, pickOp, sameShape, stepScalarOp, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 
 /** Whether a node is elementwise. */
@@ -33,9 +33,14 @@ export function pathOf(leaf: Tensor): Path {
   return (leaf.attrs as { path: Path }).path;
 }
 
-/** Whether a node holds values that were given in JavaScript. */
-export function isHostData({ op }: Tensor): boolean {
-  return op === hostOp;
+/** The values of a node that was made from values. */
+export function dataOf(node: Tensor): HostData {
+  return (node.attrs as { data: HostData }).data;
+}
+
+/** Whether two nodes apply the same op. */
+export function isSameOp(a: Tensor, b: Tensor): boolean {
+  return a.op === b.op;
 }
 
 /** Whether a node is a scalar that the host computes for each step. */

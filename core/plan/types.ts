@@ -122,8 +122,8 @@ export interface Prefix {
   readonly samples: number;
   /** Its values that launches after it read. */
   readonly kept: readonly KeptValue[];
-  /** A description of each value that it reads from the head, by buffer; equal values have equal descriptions. */
-  readonly given: ReadonlyMap<number, string>;
+  /** The node of each value that it reads from the head, by buffer. */
+  readonly given: ReadonlyMap<number, Tensor>;
   /** Paths of the leaves that it depends on. */
   readonly reads: readonly Path[];
   /** What a step costs that skips it. */

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { add, grad, leaf, matmul, mean, multiply, silu, subtract, type Tensor, tensor } from "@firn/train";
-import type { Plan } from "../../core/plan/types.ts";
+import { apply, type Op } from "../../core/tensor.ts";
+import type { Plan, Prefix } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";
-import type { Prefix } from "../../core/plan/types.ts";
 import { samePrefix } from "../../core/plan/prefix/same_prefix.ts";
 
 const target = { software: true, subgroups: false, workgroupBytes: 16384, maxBindings: 8 };
@@ -73,4 +73,25 @@ Deno.test("samePrefix is false where a kernel, a leaf or a constant differs", ()
   assertEquals(samePrefix(stepPlan(), stepPlan({ twice: true })), false);
   assertEquals(samePrefix(stepPlan(), stepPlan({ bottom: "other" })), false);
   assertEquals(samePrefix(stepPlan(), stepPlan({ shift: [1, 2, 3, 5] })), false);
+});
+
+/** Two ops of one name and one shape, of which a plan reads the result both below and above the frozen bottom. */
+const [plainOp, otherOp] = ["1", "2"].map((factor): Op<null> => ({
+  name: "own",
+  infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
+  kernel: () => ({ kernel: { name: "own", code: `// times ${factor}`, grid: [1, 1, 1], flops: 0 } }),
+}));
+
+Deno.test("samePrefix is false where another op of the same name makes what the prefix reads", () => {
+  const planWith = (op: Op<null>): Plan => {
+    const x = weight("batch.x", [ROWS, 4]), top = weight("top", [4, 4]);
+    const made = apply(op, [weight("bottom", [4, 4])], null);
+    const y = matmul(matmul(matmul(x, made), top), made);
+    const root = subtract(top, grad(mean(multiply(y, y)), [top])[0]);
+    const kindOf = (path: string) => path === "top" ? null : path.startsWith("batch.") ? "batch" : "fixed";
+    return plan([root], { target, updates: new Map([[0, top]]), prefix: { samples: ROWS, kindOf } });
+  };
+  assertEquals((planWith(plainOp).prefix as Prefix).given.size, 1);
+  assert(samePrefix(planWith(plainOp), planWith(plainOp)));
+  assert(!samePrefix(planWith(plainOp), planWith(otherOp)));
 });

@@ -8,8 +8,8 @@
  * @module
  */
 
-import { sizeOf, type Tensor } from "../../tensor.ts";
-import { isAlias, isConstant, isElement, isHostData, isLeaf, pathOf } from "../predicates.ts";
+import { isHost, sizeOf, type Tensor } from "../../tensor.ts";
+import { isAlias, isConstant, isElement, isLeaf, pathOf } from "../predicates.ts";
 import type { LeafKind } from "../types.ts";
 
 /**
@@ -51,7 +51,7 @@ function dependenceOf(node: Tensor, { samples, kindOf, known }: Options): Depend
     return kind;
   }
   if (isConstant(node)) return sizeOf(shape) % samples === 0 ? "repeated" : "fixed";
-  if (isHostData(node)) return "fixed";
+  if (isHost(node)) return "fixed";
   if (inputs.length === 0) return null;
   const of = inputs.map((input) => known.get(input));
   if (of.some((dependence) => dependence === undefined)) return null;

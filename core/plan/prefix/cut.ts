@@ -8,8 +8,8 @@
  */
 
 import { topological } from "../../graph.ts";
-import { type HostData, sizeOf, type Tensor } from "../../tensor.ts";
-import { isConstant, isElement, isHostData, isLeaf, isReshape, isSource, pathOf } from "../predicates.ts";
+import { isHost, sizeOf, type Tensor } from "../../tensor.ts";
+import { isConstant, isElement, isLeaf, isReshape, isSource, pathOf } from "../predicates.ts";
 import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
 import { type Dependence, dependences } from "./batch_dependence.ts";
 
@@ -61,7 +61,7 @@ export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptio
     head: head.size,
     launches: prefix.size,
     kept,
-    given: new Map(given.map((b) => [b, describe(nodeIn.get(b)!)])),
+    given: new Map(given.map((b) => [b, nodeIn.get(b)!])),
     reads: topological(kept.map(({ buffer }) => nodeIn.get(buffer)!))
       .flatMap((node) => isLeaf(node) ? [pathOf(node)] : []),
   };
@@ -181,14 +181,6 @@ function cutsOf(
   return found;
 }
 
-/** Describes a value that depends on parameters and constants alone; equal values have equal descriptions. */
-function describe(node: Tensor): string {
-  const { op, inputs, attrs, shape } = node;
-  if (isLeaf(node)) return pathOf(node);
-  if (isHostData(node)) return `[${(attrs as { data: HostData }).data.join()}]`;
-  return `${op.name} ${shape} ${JSON.stringify(attrs)} (${inputs.map(describe).join(", ")})`;
-}
-
 /** The reason why there is no cut. */
 function whyNone(
   { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & Pick<Known, "known">,
@@ -196,7 +188,7 @@ function whyNone(
   // Nodes that depend on the batch and on fixed values alone.
   const constant = new Set<Tensor>();
   for (const node of order) {
-    const own = isLeaf(node) ? kindOf(pathOf(node)) !== null : isHostData(node) || isConstant(node) ||
+    const own = isLeaf(node) ? kindOf(pathOf(node)) !== null : isHost(node) || isConstant(node) ||
       (node.inputs.length > 0 && node.inputs.every((input) => constant.has(input)));
     if (own) constant.add(node);
   }

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { pathOf } from "../predicates.ts";
+import { type HostData, isHost, sameShape, type Tensor } from "../../tensor.ts";
+import { dataOf, isLeaf, isSameOp, pathOf } from "../predicates.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 
 /**
@@ -24,7 +25,7 @@ export function samePrefix(a: Plan, b: Plan): boolean {
     if (twin.has(x) || back.has(y)) return twin.get(x) === y && back.get(y) === x;
     twin.set(x, y);
     back.set(y, x);
-    return p.given.get(x) === q.given.get(y) && a.buffers[x].bytes === b.buffers[y].bytes &&
+    return sameValue(p.given.get(x), q.given.get(y)) && a.buffers[x].bytes === b.buffers[y].bytes &&
       sameSource(a.buffers[x].source, b.buffers[y].source);
   };
   for (let i = 0; i < p.launches; i++) {
@@ -36,13 +37,23 @@ export function samePrefix(a: Plan, b: Plan): boolean {
   return p.kept.every(({ buffer, bytes }, i) => alike(buffer, q.kept[i].buffer) && bytes === q.kept[i].bytes);
 }
 
+/** Whether two values that depend on parameters and constants alone are computed in the same way. */
+function sameValue(a: Tensor | undefined, b: Tensor | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  if (isLeaf(a) && isLeaf(b)) return pathOf(a) === pathOf(b);
+  if (isHost(a) && isHost(b)) return sameShape(a.shape, b.shape) && sameBytes(dataOf(a), dataOf(b));
+  return isSameOp(a, b) && sameShape(a.shape, b.shape) &&
+    JSON.stringify(a.attrs) === JSON.stringify(b.attrs) &&
+    a.inputs.length === b.inputs.length && a.inputs.every((input, i) => sameValue(input, b.inputs[i]));
+}
+
 function sameSource(a: Source, b: Source): boolean {
-  if (a.kind === "leaf" && b.kind === "leaf") {
-    return pathOf(a.node) === pathOf(b.node);
-  }
-  if (a.kind === "host" && b.kind === "host") {
-    const [x, y] = [a, b].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    return x === y || (x.length === y.length && x.every((byte, i) => byte === y[i]));
-  }
+  if (a.kind === "leaf" && b.kind === "leaf") return pathOf(a.node) === pathOf(b.node);
+  if (a.kind === "host" && b.kind === "host") return sameBytes(a.data, b.data);
   return a.kind === b.kind;
+}
+
+function sameBytes(a: HostData, b: HostData): boolean {
+  const [x, y] = [a, b].map((data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return x.length === y.length && x.every((byte, i) => byte === y[i]);
 }

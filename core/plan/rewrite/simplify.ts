@@ -9,13 +9,14 @@ import { addOp, divideOp, multiplyOp, negateOp, subtractOp } from "../../ops/ari
 import { broadcastOp, reduceSumOp } from "../../ops/broadcast.ts";
 import { concat, concatOp, pad, padOp, reshape, reshapeOp, sliceOp } from "../../ops/movement.ts";
 import { reduceMaxOp } from "../../ops/reduce.ts";
-import { fill, type Op, sameShape, sizeOf, type Tensor } from "../../tensor.ts";
+import { fill, isHost, type Op, sameShape, sizeOf, type Tensor } from "../../tensor.ts";
 import {
   constant,
+  dataOf,
   isConstant,
   isElement,
-  isHostData,
   isLeaf,
+  isSameOp,
   isSource,
   isStepScalar,
 } from "../predicates.ts";
@@ -49,7 +50,7 @@ function nodeKeys(): (node: Tensor) => string | null {
   return (node) => {
     const { op, inputs, attrs, shape } = node;
     if (inputs.length === 0 && isSource(node)) {
-      if (isHostData(node)) return `host ${id((attrs as { data: unknown }).data)} ${shape}`;
+      if (isHost(node)) return `host ${id(dataOf(node))} ${shape}`;
       if (isStepScalar(node)) {
         const { value, group } = attrs as { value: unknown; group: number };
         return `step ${id(value)} ${group}`;
@@ -99,7 +100,7 @@ function sameAsInput(node: Tensor): Tensor | null {
 /** A reshape of a reshape is one reshape, or none. */
 function joinReshapes(node: Tensor): Tensor | null {
   const [inner] = node.inputs;
-  if (inner.op !== node.op) return null;
+  if (!isSameOp(inner, node)) return null;
   return fits(inner.inputs[0], node) ? inner.inputs[0] : { ...node, inputs: inner.inputs };
 }
 
@@ -127,7 +128,7 @@ function reduceOnes(node: Tensor): Tensor | null {
 /** An op that undoes itself, done twice. */
 function undo(node: Tensor): Tensor | null {
   const [inner] = node.inputs;
-  return inner.op === node.op && fits(inner.inputs[0], node) ? inner.inputs[0] : null;
+  return isSameOp(inner, node) && fits(inner.inputs[0], node) ? inner.inputs[0] : null;
 }
 
 /** Computes an elementwise node of constants; any other node stays. */
