@@ -10,7 +10,8 @@
 import { topological } from "../../graph.ts";
 import { multiply } from "../../ops/arithmetic.ts";
 import { type Moment, momentPath, type OptimizerStep } from "../../optim/optimizer.ts";
-import { stepScalarOp, type Tensor } from "../../tensor.ts";
+import { isStepScalar } from "../../plan/predicates.ts";
+import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { moduleOf } from "./components.ts";
 import type { ThawSteps } from "../types.ts";
@@ -96,7 +97,7 @@ function regrouped(group: number, stop: ReadonlySet<Tensor>): (node: Tensor) => 
     return made;
   };
   const rebuilt = (node: Tensor): Tensor => {
-    if (node.op === stepScalarOp) return { ...node, attrs: { ...(node.attrs as object), group } };
+    if (isStepScalar(node)) return { ...node, attrs: { ...(node.attrs as object), group } };
     const inputs = node.inputs.map(visit);
     return inputs.some((input, i) => input !== node.inputs[i]) ? { ...node, inputs } : node;
   };

@@ -11,7 +11,7 @@ import { bytesOf } from "../../plan/storage.ts";
 import { checkUnconsumed, isResident, resident, storageOf } from "../../runtime/residents.ts";
 import { planFor } from "../../infer/read.ts";
 import { record } from "../../runtime/record.ts";
-import { hostOp, hostValues, type Spec, type Tensor } from "../../tensor.ts";
+import { hostValues, isHost, type Spec, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { HostTensor } from "../types.ts";
 
@@ -43,7 +43,7 @@ export async function copyToDevice(
   options: { readonly path: Path; readonly source: Tensor },
 ): Promise<Tensor> {
   const { path, source } = options, { shape, dtype } = source;
-  if (source.op === hostOp) {
+  if (isHost(source)) {
     return uploadLeaf(gpu, { path, value: { shape, dtype, data: hostValues(source, path) }, step: 0 });
   }
   const made = zeros(gpu, { path, spec: source, step: 0 });
