@@ -192,6 +192,21 @@ export interface Op<A = any> {
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
  * @throws {ShapeError} When the shapes do not fit, or an input is bf16 and the op does not read bf16
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { apply, type Op } from "@firn/train/ops";
+ *
+ * const squareOp: Op<null> = {
+ *   name: "square",
+ *   infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
+ *   element: { text: ([x]) => `${x} * ${x}`, value: (x) => x * x },
+ * };
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, apply(squareOp, [tensor([1, -3])], null))], [1, 9]);
+ * ```
  */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
   const packed = inputs.findIndex(({ dtype }, i) => dtype === "bf16" && !op.bf16?.includes(i));
@@ -216,6 +231,23 @@ export const pickOp: Op<{ index: number; spec: Spec }> = {
  * @param node What {@link apply} returned
  * @param index Which output; 0 is `node` itself
  * @returns That output
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { add, apply, type Op, pick, subtract } from "@firn/train/ops";
+ *
+ * // Two outputs: a + b and a - b.
+ * const sumAndDifferenceOp: Op<null> = {
+ *   name: "sumAndDifference",
+ *   infer: ([{ shape }]) => [{ shape, dtype: "f32" }, { shape, dtype: "f32" }],
+ *   definition: ([a, b]) => [add(a, b), subtract(a, b)],
+ * };
+ * await using gpu = await openGpu();
+ * const both = apply(sumAndDifferenceOp, [tensor([5]), tensor([2])], null);
+ * assertEquals([...await read(gpu, both), ...await read(gpu, pick(both, 1))], [7, 3]);
+ * ```
  */
 export function pick(node: Tensor, index: number): Tensor {
   if (index === 0) return node;
