@@ -6,13 +6,13 @@
  * without clipping, and of a LoRA `adapter/`), or `grades.json` (a run of GradES). Prints one JSON line a folder with the
  * largest relative errors, null where the folder has no such data. Exit status 1 when any folder is not ok.
  *
- * Where `input.attention_mask` is 0, logits mean nothing and are not compared. Where the gradient of the first step is
- * rounding noise, at most 1e-6 of the largest of its tensor, Adam's first step has an arbitrary sign, and the parameter
- * after five steps is not compared.
+ * Logits are compared only where `input.attention_mask` is 1, if there is a mask. Parameters after five steps are compared
+ * only where the first gradient is above 1e-6 of the largest of its tensor: below, it is rounding noise, and the sign of
+ * Adam's first step is arbitrary.
  *
- * With `--tiles` every folder is checked once for each way in which a GPU may cut up products, all of them at once: each
- * tile with whole sums, then with sums that three workgroups share, whatever the adapter would choose. A line then says
- * `tile`, such as `"64x64x16 split 3"`. A small model takes some seconds a tile on a software adapter.
+ * With `--tiles`, each folder is checked once for every tile of matrix products, whatever the adapter would choose: first
+ * with whole sums, then with sums split over three workgroups. A line then has `tile`, such as `"64x64x16 split 3"`. A
+ * small model takes some seconds a tile on a software adapter.
  *
  * @module
  */
@@ -143,10 +143,10 @@ async function readIfThere<T>(path: string): Promise<T | null> {
   }
 }
 
-/** What a model is to read, and which of its rows of logits mean something. */
+/** The batch, and which rows of its logits are compared. */
 interface Inputs {
   readonly batch: TokenBatch;
-  /** Whether each position is no padding. */
+  /** False where a position is padding. */
   readonly mask: readonly boolean[];
 }
 
@@ -159,7 +159,7 @@ async function readInputs(folder: string): Promise<Inputs> {
   const [, time] = inputIds.shape, all = sizeOf(inputIds.shape), name = "input.attention_mask";
   if (!file.specs.has(name)) return { batch, mask: Array(all).fill(true) };
   const mask = Array.from(await file.readF32(name), (value) => value === 1);
-  // Causal attention never looks at padding on the right; on the left it would.
+  // Causal attention never reads padding on the right, but it would read padding on the left.
   const left = mask.findIndex((seen, i) => seen && i % time > 0 && !mask[i - 1]);
   if (left >= 0) {
     const rule = "padding must be on the right";
@@ -247,7 +247,7 @@ async function checkGradES(
   frozen.readings.forEach((readings, i) => {
     for (const [path, expected] of Object.entries(grades.metric_per_step[i])) {
       const seen = readings[metric]![path.replace(/\.weight$/, "")][0];
-      // Absent on one side only is as wrong as a number can be.
+      // A reading that only one side has is an infinite error.
       const error = expected === null
         ? (Number.isNaN(seen) ? 0 : Infinity)
         : Math.abs(seen - expected) / Math.abs(expected);
@@ -310,7 +310,7 @@ async function run(
  * Checks folders, one after the other.
  *
  * @param gpu The device
- * @param options The folders, and whether each is checked with every tile instead of what the device chooses
+ * @param options The folders, and whether to check each with every tile
  * @returns A line a folder, or a line a folder and tile
  */
 export async function* conformAll(
@@ -329,7 +329,7 @@ export async function* conformAll(
   }
 }
 
-/** What the command line asks for. */
+/** Parses the command line. */
 export function asked(
   args: readonly string[],
 ): { readonly folders: readonly string[]; readonly tiles: boolean; readonly help: boolean } {

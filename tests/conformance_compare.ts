@@ -1,5 +1,5 @@
 /**
- * Comparisons of what was computed with what another implementation computed.
+ * Compares results with those of another implementation.
  *
  * @module
  */
@@ -8,8 +8,8 @@ import type { HostData, Path } from "@firn/train";
 import type { SafetensorsFile } from "@firn/train/data";
 
 /**
- * Largest difference as a share of the largest expected value; infinite when sizes differ or a value is NaN. Only what
- * counts is compared.
+ * Largest difference as a share of the largest expected value, over the elements that count; infinite when sizes differ
+ * or a value is NaN.
  */
 export function compare(
   seen: ArrayLike<number>,
@@ -37,8 +37,8 @@ export function compareEach(seen: readonly number[], expected: readonly number[]
 const NOISE = 1e-6;
 
 /**
- * Compares every stored tensor of a prefix; infinite when the two sides have not the same names, undefined when nothing
- * of that prefix is stored. With `gradients`, the prefix of gradients, only where those are no noise.
+ * Compares every stored tensor of a prefix. Infinite when the names differ, undefined when nothing of that prefix is
+ * stored. `gradients` is the prefix of the first gradients: only elements whose gradient is above the noise are compared.
  */
 export async function compareAll(
   file: SafetensorsFile,

@@ -8,7 +8,7 @@ const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 const FIXTURES = new URL("fixtures", import.meta.url).pathname;
 
-/** Quantities that a folder with an adapter has, but for those that the fixture leaves out. */
+/** Quantities that a folder with an adapter has, and which of them a fixture leaves out. */
 const COMPARED = ["logits", "grads", "after5", "losses_plain", "losses_clip", "lora_logits", "lora_grads"];
 const LEFT_OUT: Readonly<Record<string, readonly string[]>> = { qwen3: ["after5"], qwen2: ["lora_after5"] };
 
@@ -56,7 +56,7 @@ interface Change {
   readonly alter?: (name: string, values: Float32Array) => void;
 }
 
-/** A folder of the least that can be compared, changed; it is gone after `check`. */
+/** Makes a folder with the fewest files that can be compared, runs `check` on it, and deletes it. */
 async function withGolden(
   { fixture = "llama", factor = 1, alter }: Change,
   check: (folder: string) => Promise<void>,
@@ -94,7 +94,7 @@ Deno.test("conform refuses a loss that is off by more than its tolerance", async
 });
 
 Deno.test("conform compares logits only where the attention mask is 1", async () => {
-  // Of the second row of 16 positions, 11 are no padding.
+  // The second row has 11 tokens and 5 positions of padding.
   const last = (position: number) => (name: string, values: Float32Array): void => {
     if (name === "logits") values[position * 96] += 1;
   };
@@ -122,7 +122,7 @@ Deno.test("conform refuses padding on the left, which causal attention would loo
 });
 
 Deno.test("conform judges parameters after five steps only where the first gradient is no noise", async () => {
-  // No text has the id 0, so that the head, which is not tied, leaves its row of the embedding without a gradient.
+  // The id 0 is not in the batch and the head is not tied, so its row of the embedding has no gradient.
   const change = (id: number) => (name: string, values: Float32Array): void => {
     if (name === "after5.model.embed_tokens.weight") values[id * 32] += 1;
   };
@@ -146,7 +146,7 @@ Deno.test("conformAll checks a folder with each tile in turn, the products of tr
     }
     const texts = [...own.pipelines.keys()];
     const tiled = texts.filter((text) => text.includes("let m0 = tile.x * 128u;")).length;
-    // Logits, loss and gradients need some, and the step of a training others: it computes no logits alone.
+    // Logits, loss and gradients use some pipelines, and the step of a training uses others.
     assert(tiled > 10, `${tiled} of ${texts.length}`);
     assertEquals(texts.some((text) => text.includes("subgroupBroadcast")), false, "blocks instead of tiles");
   });

@@ -17,7 +17,7 @@ interface Alterations {
   readonly tensors?: (tensors: Map<string, TensorToStore>) => void;
 }
 
-/** Loads a copy of the fixture's adapter that was altered. */
+/** Loads an altered copy of the fixture's adapter. */
 async function loadAltered({ config, tensors: alter }: Alterations, folder: string): Promise<Model> {
   const json = JSON.parse(await Deno.readTextFile(`${FIXTURE}/adapter/adapter_config.json`));
   await Deno.writeTextFile(`${folder}/adapter_config.json`, JSON.stringify({ ...json, ...config }));
@@ -36,7 +36,7 @@ Deno.test("loadAdapter trains the pairs of the adapter and nothing else", async 
   const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
   assertEquals(adapted.loraScale, 8 / 4);
   const trained = [...flatten(adapted.params).keys()].filter(adapted.trainable!);
-  // Two layers of seven maps, a pair each.
+  // Two layers with seven projections, each with a pair.
   assertEquals(trained.length, 2 * 7 * 2);
   assertEquals(trained.every((path) => /\.lora_[AB]\.weight$/.test(path)), true);
   assertEquals(flatten(adapted.params).size, flatten(model.params).size + trained.length);

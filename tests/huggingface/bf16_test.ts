@@ -55,7 +55,7 @@ const source = { ...llamaSource({ layers: 2, tied: false }), intermediate_size: 
 await saveModel(gpu, await newModel(gpu, { source, seed: 3 }), { folder, dtype: "bfloat16" });
 await saveAdapter(gpu, withPairs(await loadModel(gpu, folder)), { folder: adapter });
 
-/** Adds a pair of rank 2 to every map of the blocks. */
+/** Adds a pair of rank 2 to every projection of the blocks. */
 function withPairs(model: Model): Model {
   const base = flatten(model.params), pairs = new Map<Path, Tensor>();
   for (const [path, { shape: [out, width] }] of base) {
@@ -103,7 +103,7 @@ Deno.test("scores and losses of a model stored as bf16 have the bits of the same
   assertEquals(bits(await losses(small)), bits(await losses(wide)));
 });
 
-/** Trains an adapter, and looks at the state of a step. */
+/** Trains an adapter and returns the state of a step. */
 async function train(
   model: Model,
   look: (state: TrainingState<object>) => Promise<void> = async () => {},

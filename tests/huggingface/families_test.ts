@@ -1,5 +1,5 @@
 /**
- * Folders of every family: what `transformers` and PEFT have written is read, and written back as it was.
+ * Folders of every family: files of `transformers` and PEFT are read and written back unchanged.
  *
  * @module
  */
@@ -26,7 +26,7 @@ async function withFolder(body: (folder: string) => Promise<void>): Promise<void
   }
 }
 
-/** Refuses two files of which any tensor differs in name, type or bits. */
+/** Asserts that two files have the same tensors: names, types and bits. */
 async function assertSameTensors(seen: string, expected: string): Promise<void> {
   await using after = await openSafetensors(seen);
   await using before = await openSafetensors(expected);

@@ -37,7 +37,7 @@ function model(tied: boolean): Promise<Model> {
   return newModel(gpu, { source: llamaSource({ layers: 1, tied }), seed: 5 });
 }
 
-/** Runs a body with the path of a folder that does not exist, in one that is gone afterwards. */
+/** Runs a body with the path of a folder that does not exist yet, and deletes it afterwards. */
 async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const parent = await Deno.makeTempDir();
   try {
@@ -69,7 +69,7 @@ for (const tied of [false, true]) {
         }
         await using file = await openSafetensors(`${folder}/model.safetensors`);
         assertEquals(new Set([...file.specs.values()].map((spec) => spec.dtype)), new Set([stored]));
-        // And again without an option: the folder says how.
+        // Without the option, config.json names the type.
         await saveModel(gpu, loaded, { folder: `${folder}2` });
         const [first, second] = await Promise.all(
           [folder, `${folder}2`].map((f) => Deno.readFile(`${f}/model.safetensors`)),
@@ -228,7 +228,7 @@ Deno.test("newModel gives one seed the same bits and another seed others", async
   assertEquals(new Set(first.get("model.norm.weight")), new Set([1]));
   const matrix = first.get(UP) as Float32Array;
   const deviation = Math.sqrt(matrix.reduce((sum, x) => sum + x * x, 0) / matrix.length);
-  // 2048 draws: the deviation is known to 0.02 / sqrt(2 * 2048), of which four.
+  // Four standard errors of the deviation of 2048 draws.
   assert(Math.abs(deviation - 0.02) < 4 * 0.02 / 64, `deviation ${deviation}`);
 });
 

@@ -20,7 +20,7 @@ function probabilities(scores: ArrayLike<number>, { temperature, topK }: Partial
   return weights.map((w) => w / total);
 }
 
-/** The id at which the probabilities of better ids, added up, exceed a number: what a draw with that number gives. */
+/** The id that a draw of this number from [0, 1) gives: the first at which the sum of probabilities, best first, exceeds it. */
 function drawn(chances: readonly number[], uniform: number): number {
   const order = [...chances.keys()].sort((a, b) => chances[b] - chances[a] || a - b);
   let sum = 0;
@@ -59,7 +59,7 @@ for (
       counts[sampleToken(SCORES, { temperature, topK, seed, position: 0 })]++;
     }
     chances.forEach((p, id) => {
-      // Five deviations of a binomial count.
+      // Five standard deviations of a binomial count.
       const most = 5 * Math.sqrt(DRAWS * p * (1 - p));
       assert(
         Math.abs(counts[id] - DRAWS * p) <= most,

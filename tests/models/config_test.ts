@@ -29,7 +29,7 @@ Deno.test("describeModel reads the rotary base where either version of transform
 
 const NAMES = "llama, mistral, qwen2, qwen3";
 
-/** Value of a key that replaces the good one, and how the error goes on after naming key and file. */
+/** A key, a bad value, and the end of the error, after the names of key and file. */
 const BAD: readonly (readonly [string, unknown, string])[] = [
   ["model_type", "gpt9", `it must be one of ${NAMES}: "gpt9"`],
   ["model_type", undefined, "it must be a string: it is missing"],
@@ -58,7 +58,7 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
 
 for (const [key, value, rest] of BAD) {
   Deno.test(`describeModel refuses ${key} ${JSON.stringify(value) ?? "that is missing"}`, () => {
-    // Heads that do not divide the width show as the head size that follows from them.
+    // The head size is the width divided by the number of heads, so the error names the head size.
     const named = key === "num_attention_heads" ? "head_dim" : key;
     const message = `Cannot read "${named}" of "${FILE}" as ${rest}`;
     assertEquals(assertThrows(() => describe({ ...GOOD, [key]: value }), TypeError).message, message);
@@ -105,7 +105,7 @@ for (
 
 type Source = Readonly<Record<string, unknown>>;
 
-/** A configuration of another family, with four heads of two groups in 32 channels and four layers. */
+/** A configuration of any family: 32 channels, 4 heads, 2 key heads, 4 layers. */
 function sourceOf(model_type: string, changes: Source = {}): Source {
   return { ...llamaSource({ layers: 4, tied: false }), model_type, ...changes };
 }

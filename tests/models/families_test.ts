@@ -1,5 +1,5 @@
 /**
- * What the graphs of families are made of, found without a GPU.
+ * The graphs of families, checked without a GPU.
  *
  * @module
  */
@@ -49,7 +49,7 @@ for (
   });
 }
 
-/** Which parameters of the first layer are there besides weights of projections and of the two norms. */
+/** Parameters of the first layer, except weights of projections and of the two norms. */
 function extras(paths: readonly string[]): string[] {
   const plain = /(_proj|input_layernorm|post_attention_layernorm)\.weight$/;
   return paths.filter((path) => path.startsWith("model.layers.0.") && !plain.test(path))

@@ -1,5 +1,6 @@
 /**
- * Families and tasks that no model file has yet: images without ids or a vocabulary, classes of sequences and of tokens.
+ * Toy families for tasks that no model file has yet: classes of images, without ids or a vocabulary, of sequences and of
+ * tokens.
  *
  * @module
  */
@@ -71,7 +72,7 @@ const classSpec = (c: Config) => ({
 });
 type ImageParams = ParamsOf<typeof patchSpec> & ParamsOf<typeof classSpec>;
 
-/** A linear map of each patch: it reads no ids, and has no vocabulary and no longest sequence. */
+/** A linear layer on each patch: a family without ids, vocabulary or longest sequence. */
 const patches: Family<Config, ImageParams, ImageInput> = {
   name: "patches",
   parse,
@@ -222,7 +223,7 @@ for (
     ]);
     assertNear(scores, Float64Array.from(expected.flat()), { tolerance: 1e-6, what: "scores" });
     assertNear(value, [lossOf(expected, labels)], { tolerance: 1e-6, what: "the loss" });
-    // Softmax minus one-hot, summed over rows, adds up to nothing.
+    // The gradient of the bias is softmax minus one-hot, summed over rows: its elements add up to 0.
     assert(
       Math.abs(Array.from(slope).reduce((a, b) => a + b, 0)) < 1e-6 &&
         Array.from(slope).some((x) => Math.abs(x) > 1e-3),

@@ -68,7 +68,7 @@ Deno.test("tiedTo names for each parameter the one whose values it shares", () =
 });
 
 Deno.test("ParamsOf has a tensor for each declared parameter, and nothing else", () => {
-  // What is checked is that this compiles, and that the lines marked do not.
+  // This test checks types: it must compile, and the marked lines must not.
   const use = (params: ParamsOf<typeof declare>): readonly (Tensor | undefined)[] => [
     params.layers[0].up.weight,
     params.layers[0].up.bias,

@@ -1,5 +1,5 @@
 /**
- * Frequencies of rotary positions against the formulas of the papers and of `transformers`, written out again.
+ * Rotary frequencies against an independent float64 copy of the formulas of `transformers`.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import { leaf } from "../../core/tensor.ts";
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-/** Numbers of Llama 3.1, but for an original length that suits a head of 16 elements. */
+/** The values of Llama 3.1, with a shorter original length to suit a head of 16 elements. */
 const LLAMA3 = {
   rope_type: "llama3",
   rope_theta: 5e5,
@@ -84,7 +84,7 @@ Deno.test("ropeTables gives one configuration and length the same tensors, and o
   assertNotStrictEquals(ropeTables({ ...config }, { length: 3 }).cos, ropeTables(config, { length: 3 }).cos);
 });
 
-/** Tables that the hidden states of a model read: the constants of its graph. */
+/** The rotary tables in the graph of the hidden states of a model. */
 function tablesOf(source: Readonly<Record<string, unknown>>, length: number): readonly Tensor[] {
   const model = describeModel(source, { families, file: "config.json" });
   const leaves = new Map(
