@@ -197,7 +197,7 @@ export function copyWeights(
   };
   return rebuild(roots, (node) => {
     if (!isProduct(node)) return node;
-    // The second operand, or those of a sum of products.
+    // The second operand, or all second operands of a sum of products.
     const [from, to] = isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
     return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
   });

@@ -20,7 +20,7 @@ export interface LowerContext {
   readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
   /** The products that share a launch. */
   readonly sharing: ReadonlySet<Tensor>;
-  /** The level of a launch: that of its last product where several share it. */
+  /** The level at which a node is computed: products that share a launch are computed at the level of the last one. */
   readonly launchLevel: ReadonlyMap<Tensor, number>;
   readonly target: Target;
   readonly texts: TextCache;
@@ -35,7 +35,7 @@ export interface LowerContext {
   readonly units: Unit[];
 }
 
-/** Makes the context of a graph that nothing of is lowered yet. */
+/** Makes the context of a graph, without any launch yet. */
 export function lowerContext(
   prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "batched">,
   { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
@@ -63,7 +63,7 @@ export function lowerContext(
   };
 }
 
-/** A launch to be added. `bindings` are the reads and then the writes when absent. */
+/** A launch to be added. When `bindings` is absent, it binds its reads and then its writes. */
 export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "priority"> {
   readonly bindings?: readonly number[];
   readonly overwrites?: readonly number[];

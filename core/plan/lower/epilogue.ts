@@ -24,7 +24,7 @@ interface ClusterInputs {
  *
  * @param context What is lowered
  * @param cluster A cluster
- * @returns The product: the last value that the cluster waits for; undefined when there is none
+ * @returns The product, which is computed last of all inputs; undefined when there is none
  */
 export function epilogueHost(context: LowerContext, cluster: Cluster): Tensor | undefined {
   const { targets, epilogues, sharing } = context;
@@ -53,7 +53,7 @@ function inputsOf({ fusion: { stored } }: LowerContext, cluster: Cluster): Clust
   return { computed, given };
 }
 
-/** Whether one launch can bind the operands, what else the cluster reads, and the results. */
+/** Whether one launch can bind the operands, the other inputs of the cluster, and the results. */
 function fits(
   context: LowerContext,
   { product, cluster, inputs: { computed, given } }: {
@@ -69,8 +69,8 @@ function fits(
 }
 
 /**
- * Whether an input of a cluster is there before a product runs. Nothing depends on another node of its level; of several
- * products on one level the last one waits for the others.
+ * Whether an input of a cluster is computed before a product. Nodes of one level do not depend on each other; of several
+ * products on one level, the last one runs after the others.
  */
 function isBefore(
   { fusion: { level, clusterOf }, launchLevel, places }: LowerContext,
@@ -83,12 +83,12 @@ function isBefore(
 }
 
 /**
- * Whether a node, in this shape or another, is wanted itself or read outside of some nodes. A reader outside also reads it
- * when it computes again what one of the nodes makes of it and does not store.
+ * Whether the value of a node is needed outside of some nodes. A reader outside also needs it when it recomputes a node
+ * inside that is not stored.
  *
  * @param context What is lowered
  * @param options The node, and the nodes
- * @returns True when the value of the node must be in memory
+ * @returns True when the value must be in memory: it is a root, or somebody outside reads it, perhaps reshaped
  */
 export function isReadOutside(
   context: LowerContext,

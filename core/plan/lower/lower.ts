@@ -43,7 +43,7 @@ export function lower(
   return { units, buffers, scalars, bufferOf: (node) => bufferOf(node) };
 }
 
-/** Adds the launches of clusters, but for those that a product's kernel computes. */
+/** Adds the launches of clusters, except those that become the epilogue of a product. */
 function lowerClusters(context: LowerContext): void {
   const { fusion, targets, texts, target: { maxBindings }, epilogues } = context;
   const { clusters, level } = fusion, programs: Program[] = [];

@@ -1,5 +1,5 @@
 /**
- * Launches of reductions, and of sums whose terms other kernels have added up in part.
+ * Launches of reductions, and of sums of partial sums that elementwise kernels write.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import { storedSpec } from "../storage.ts";
 import { loadAll } from "../strides.ts";
 import { addUnit, type LowerContext } from "./context.ts";
 
-/** Adds the launch of a reduction, which computes its input where nobody stores that: two launches for long columns. */
+/** Adds the launch of a reduction, which also computes an input that is not stored: two launches for long columns. */
 export function addReduction(context: LowerContext, node: Tensor): void {
   const { table, places, target, isHalf, texts } = context, reduce = texts.remembered(reduceText);
   const { axis, count, kind } = node.attrs as ReduceAttrs, [{ shape }] = node.inputs;
@@ -55,7 +55,7 @@ export function addReduction(context: LowerContext, node: Tensor): void {
   addUnit(context, { kernel: join, reads: [scratch], writes: [table.bufferOf(node)], priority });
 }
 
-/** What computes or loads the input of a reduction. */
+/** The expression that computes or loads the input of a reduction. */
 function inputOf(
   { fusion: { stored }, table, isHalf }: LowerContext,
   x: Tensor,
@@ -72,14 +72,14 @@ function inputOf(
   });
 }
 
-/** Adds the launches that add up partial sums: each writes as many totals as it can bind the partial sums of. */
+/** Adds the launches that add up partial sums. Each writes as many totals as its bindings allow. */
 export function addSums(context: LowerContext, node: Tensor): void {
   const { table, places, target } = context;
   const most = target.maxBindings - 2, { size } = node.attrs as { size: number };
   for (let place = 0; place < size;) {
     const { reads, runs } = runsFrom(context, { node, place, most });
     place += runs.length;
-    // As many inputs as a power of two, of which some are the same: few texts for any number of sums.
+    // The number of inputs is rounded up to a power of two, and one is repeated: few kernels serve any number of sums.
     const inputs = Math.min(most, 2 ** Math.ceil(Math.log2(reads.length)));
     const filled = Array.from({ length: inputs }, (_, i) => reads[Math.min(i, reads.length - 1)]);
     const numbers = table.constant(
@@ -96,7 +96,7 @@ export function addSums(context: LowerContext, node: Tensor): void {
   }
 }
 
-/** The runs of partial sums from a place on that one launch can read. */
+/** The partial sums that one launch can read, from a total on. */
 function runsFrom(
   { fusion: { clusterOf }, partials, target }: LowerContext,
   { node, place, most }: { readonly node: Tensor; readonly place: number; readonly most: number },

@@ -1,5 +1,5 @@
 /**
- * Where every buffer of a plan lies: in a slot that several values share, or on its own.
+ * Assigns memory to the buffers of a plan: a slot that several values share, or memory of their own.
  *
  * @module
  */

@@ -20,8 +20,8 @@ const SMALL = 16384;
 const SHARE = 1 / 8;
 
 /**
- * Orders the units that roots need: each after what it reads, and an overwriting unit after every other reader of its
- * target.
+ * Orders the units that roots need: each unit after the units that write its inputs, and a unit that overwrites a buffer
+ * after every other reader of it.
  *
  * The order is depth-first from the first unit, with one exception: a unit that frees at least as many bytes as it
  * allocates, or allocates little, runs as soon as its inputs exist. So the gradient of a weight does not wait for the end
@@ -118,7 +118,7 @@ function predecessors(units: readonly Unit[]): number[][] {
   });
 }
 
-/** Units by priority, each after what must run before it. */
+/** Units by priority, each after the units that must run before it. */
 function depthFirst(units: readonly Unit[]): Unit[] {
   const before = predecessors(units);
   const order: Unit[] = [], state: ("open" | "done" | undefined)[] = [];

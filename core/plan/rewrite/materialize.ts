@@ -1,5 +1,5 @@
 /**
- * Gives a launch to values that need a buffer and have none.
+ * Adds copies, so that every value that needs a buffer is computed by a launch.
  *
  * @module
  */

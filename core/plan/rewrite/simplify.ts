@@ -39,7 +39,7 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
   });
 }
 
-/** Makes the function whose strings are equal for equal nodes; null for a value that only the device knows. */
+/** Makes a function that gives equal nodes equal strings, and null to a source whose value only the runtime knows. */
 function nodeKeys(): (node: Tensor) => string | null {
   const ids = new Map<unknown, number>();
   const id = (value: unknown): number => {
@@ -63,7 +63,7 @@ function nodeKeys(): (node: Tensor) => string | null {
   };
 }
 
-/** JSON has no word for infinities, NaN and negative zero. */
+/** Makes strings of numbers that JSON cannot tell apart: infinities, NaN and negative zero. */
 function exactNumber(_: string, value: unknown): unknown {
   return typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))
     ? `number ${Object.is(value, -0) ? "-0" : value}`
