@@ -4,10 +4,27 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import * as firn from "@firn/train";
-import { add, openGpu, read, tensor, type WebGpu } from "@firn/train";
+import {
+  adamW,
+  add,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  fill,
+  flatten,
+  newModel,
+  nextTokenLoss,
+  openGpu,
+  read,
+  type Tensor,
+  tensor,
+  unflatten,
+  type WebGpu,
+} from "@firn/train";
 import { differenceOf, tinyRun } from "../browser/tiny_run.ts";
+import { ALL_SIGNALS, llamaSource, tokenBatch } from "../train/tiny.ts";
 import { wrappedGpu } from "./wrapped_gpu.ts";
 
 /**
@@ -33,6 +50,45 @@ for (const bindings of [8, 10]) {
     assert(difference < ROUNDING, `the runs differ by ${difference}`);
   });
 }
+
+Deno.test("an adapter trains in f16 with every signal measured, with 8 bindings as on Deno's own", async () => {
+  const losses: number[][] = [];
+  for (const options of [{}, { gpu: wrappedGpu({ bindings: 8 }) }]) {
+    await using gpu = await openGpu(options);
+    const base = await newModel(gpu, { source: llamaSource({ layers: 1, tied: false }), seed: 1 });
+    const pairs = new Map<string, Tensor>(
+      [...flatten(base.params)].filter(([path]) => /_proj\.weight$/.test(path)).flatMap(
+        ([path, { shape }]) => {
+          const at = path.slice(0, -".weight".length);
+          return [
+            [`${at}.lora_A.weight`, fill(0.01, [4, shape[1]])],
+            [`${at}.lora_B.weight`, fill(0.01, [shape[0], 4])],
+          ] as const;
+        },
+      ),
+    );
+    const params = unflatten(new Map([...flatten(base.params), ...pairs]));
+    const policy = {
+      name: "all",
+      signals: ALL_SIGNALS,
+      init: () => null,
+      next: () => null,
+      frozen: () => [],
+    };
+    const training = defineTraining(gpu, nextTokenLoss({ ...base, params, loraScale: 2 }), {
+      optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-3 })),
+      trainable: (path) => pairs.has(path),
+      precision: gpu.features.has("shader-f16") ? "f16" : "f32",
+      steps: 2,
+      lookEvery: 2,
+      policy,
+    });
+    let state = await training.init(params);
+    for (const seed of [1, 2]) state = await training.next(state, tokenBatch([2, 12], seed));
+    losses.push([...state.look!.loss]);
+  }
+  losses[0].forEach((loss, i) => assertAlmostEquals(losses[1][i], loss, ROUNDING * loss));
+});
 
 Deno.test("openGpu begins shaders with the directive of subgroups where the compiler asks for it", async () => {
   await using own = await openGpu();
