@@ -52,7 +52,7 @@ export function crossEntropy(options: CrossEntropyOptions): Kernel {
   const { rows, classes, stride = classes, ignore, threads } = options;
   const { lanes, type, loads, sum, top } = lanesOf(stride);
   const whole = Math.floor(classes / lanes), rest = classes % lanes;
-  const bunch = (at: readonly string[], own = (x: string): string => x): string => {
+  const accumulate = (at: readonly string[], own = (x: string): string => x): string => {
     const read = at.map((i, k) => `    let x${k} = ${own(`a0[base + ${i}]`)};`).join("\n");
     const highest = at.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`);
     const exps = at.map((_, k) => `exp(x${k} - next)`).join(" + ");
@@ -65,7 +65,7 @@ export function crossEntropy(options: CrossEntropyOptions): Kernel {
   };
   const inside = [0, 1, 2, 3].map((c) => c < rest).join(", ");
   const last = rest === 0 ? "" : `  ${threads === 1 ? "" : "if (lid == 0u) "}{
-${bunch([`${whole}u`], (x) => `select(vec4f(${LOWEST}), ${x}, vec4<bool>(${inside}))`)}
+${accumulate([`${whole}u`], (x) => `select(vec4f(${LOWEST}), ${x}, vec4<bool>(${inside}))`)}
   }
 `;
   const picked = lanes === 4 ? "a0[base + u32(label) / 4u][u32(label) % 4u]" : "a0[base + u32(label)]";
@@ -82,7 +82,7 @@ ${rowMain({ rows, threads })}  let label = a1[row];
   let base = row * ${loads}u;
   var high = ${LOWEST};
   var total = 0.0f;
-${rowEach({ items: whole, threads }, (at) => bunch(at))}${last}
+${rowEach({ items: whole, threads }, (at) => accumulate(at))}${last}
   var highest = high;
 ${rowReduce(threads, { name: "highest", by: "max" })}
   total *= exp(high - highest);

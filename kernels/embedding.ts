@@ -105,7 +105,7 @@ export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | 
   /** Threads of a row of the table; `rowThreads` recommends. */
   readonly threads: Threads;
   /** Whether a table is added to the result, from a buffer of its own or in place; no table when absent. */
-  readonly residual?: "beside" | "in place";
+  readonly residual?: "separate" | "in place";
   /** `["a0"]` when that binding holds f16. */
   readonly f16?: F16Bindings;
 }
@@ -114,7 +114,7 @@ export interface EmbeddingGradOptions extends Omit<EmbeddingOptions, "stored" | 
  * Gradient of {@link embedding} by the table: each row sums its occurrences in a fixed order; other rows are zero.
  *
  * Bindings: a0 `dOut[N,C]`, a1 `order[N]` u32, a2 `sorted[N]` i32, both of {@link embeddingOrder}; with a residual
- * `"beside"`, a3 `more[V,C]`, which is added; o0 `dTable[V,C]`. With a residual `"in place"` o0 holds it, and only rows that
+ * `"separate"`, a3 `more[V,C]`, which is added; o0 `dTable[V,C]`. With a residual `"in place"` o0 holds it, and only rows that
  * occur are updated. Ids outside the table are ignored.
  *
  * @param options Sizes and tuning
@@ -136,7 +136,7 @@ export function embeddingGrad(options: EmbeddingGradOptions): Kernel {
       }
       for (; p < last; p += 1u) { total += ${read(0)}; }
       let at = u32(id) * ${loads}u + column;
-      o0[at] = ${residual === undefined ? "total" : `${residual === "beside" ? "a3" : "o0"}[at] + total`};
+      o0[at] = ${residual === undefined ? "total" : `${residual === "separate" ? "a3" : "o0"}[at] + total`};
     }`;
   // Both ends of the segment by bisection: the first index whose id is at or above the bound.
   const bisect = (name: string, bound: string): string =>
@@ -160,7 +160,7 @@ ${
   if (id < 0 || id >= ${vocab} || (row > 0u && a2[max(row, 1u) - 1u] == id)) { return; }
 `
     : `  let id = i32(row);\n${bisect("first", "id")}`;
-  const inputs = [type, "u32", "i32", ...(residual === "beside" ? [type] : [])];
+  const inputs = [type, "u32", "i32", ...(residual === "separate" ? [type] : [])];
   return {
     name: `embedding_grad ${rows}x${width} to ${vocab}`,
     grid: rowGrid(work),

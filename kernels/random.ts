@@ -37,9 +37,9 @@ export function threefry2x32(key: Pair, counter: Pair): Pair {
   let x = (counter[0] + keys[0]) >>> 0;
   let y = (counter[1] + keys[1]) >>> 0;
   for (let round = 0; round < ROUNDS; round++) {
-    const turn = ROTATIONS[round % 8];
+    const rotation = ROTATIONS[round % 8];
     x = (x + y) >>> 0;
-    y = (((y << turn) | (y >>> (32 - turn))) ^ x) >>> 0;
+    y = (((y << rotation) | (y >>> (32 - rotation))) ^ x) >>> 0;
     if (round % 4 === 3) {
       const group = (round + 1) / 4;
       x = (x + keys[group % 3]) >>> 0;
@@ -58,10 +58,10 @@ export const THREEFRY: string = `fn threefry2x32(key: vec2u, counter: vec2u) -> 
   var y = counter.y + k1;
 ${
   repeat(ROUNDS, (round) => {
-    const turn = ROTATIONS[round % 8];
+    const rotation = ROTATIONS[round % 8];
     const group = (round + 1) / 4;
     const inject = round % 4 === 3 ? ` x += k${group % 3}; y += k${(group + 1) % 3} + ${group}u;` : "";
-    return `  x += y; y = ((y << ${turn}u) | (y >> ${32 - turn}u)) ^ x;${inject}\n`;
+    return `  x += y; y = ((y << ${rotation}u) | (y >> ${32 - rotation}u)) ^ x;${inject}\n`;
   })
 }  return vec2u(x, y);
 }

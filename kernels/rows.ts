@@ -113,7 +113,7 @@ export function rowEach(
   { items, threads }: { readonly items: number; readonly threads: Threads },
   body: (indices: readonly string[]) => string,
 ): string {
-  const bunch = 4;
+  const unroll = 4;
   const full = Math.floor(items / threads);
   const start = threads === 1 ? "0u" : "lid";
   const some = (count: number, first: string): string => {
@@ -121,19 +121,19 @@ export function rowEach(
     const lets = names.map((name, k) => `let ${name} = ${first} + ${k * threads}u;`).join(" ");
     return `  { ${lets}\n${body(names)} }\n`;
   };
-  const bunches = Math.floor(full / bunch);
-  const looped = bunches > 2;
+  const iterations = Math.floor(full / unroll);
+  const looped = iterations > 2;
   const parts: string[] = [];
   if (looped) {
-    const step = bunch * threads;
+    const step = unroll * threads;
     parts.push(
-      `  for (var n = 0u; n < ${bunches}u; n += 1u) {\n${some(bunch, `${start} + n * ${step}u`)}  }\n`,
+      `  for (var n = 0u; n < ${iterations}u; n += 1u) {\n${some(unroll, `${start} + n * ${step}u`)}  }\n`,
     );
   } else {
-    parts.push(repeat(bunches, (k) => some(bunch, `${start} + ${k * bunch * threads}u`)));
+    parts.push(repeat(iterations, (k) => some(unroll, `${start} + ${k * unroll * threads}u`)));
   }
-  const left = full % bunch;
-  if (left > 0) parts.push(some(left, `${start} + ${bunches * bunch * threads}u`));
+  const left = full % unroll;
+  if (left > 0) parts.push(some(left, `${start} + ${iterations * unroll * threads}u`));
   const rest = items - full * threads;
   if (rest > 0) parts.push(`  if (lid < ${rest}u) {\n${some(1, `${start} + ${full * threads}u`)}  }\n`);
   return parts.join("");

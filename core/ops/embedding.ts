@@ -99,7 +99,7 @@ export const embeddingGradOntoOp: Op<null> = {
   kernel({ inputs: [table, ...inputs], target }) {
     const sizes = gradSizes(inputs, { vocab: table.shape[0], target });
     return {
-      kernel: embeddingGradKernel({ ...sizes, residual: "beside" }),
+      kernel: embeddingGradKernel({ ...sizes, residual: "separate" }),
       reads: [1, 2, 3, 0],
       alias: { input: 0, kernel: () => embeddingGradKernel({ ...sizes, residual: "in place" }) },
     };

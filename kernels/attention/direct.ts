@@ -12,7 +12,7 @@ import { LOWEST } from "../rows.ts";
 /** Writes the forward kernel; `offset` is WGSL for the position of query 0. */
 export function directForward(frame: Frame, { offset }: { readonly offset: string }): string {
   const { type, each, causal, loads, shape, load, put } = frame;
-  const soften = (m: number): string =>
+  const updateSoftmax = (m: number): string =>
     `    let visible${m} = ${queryVisible(frame, m)};
     s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
     let next${m} = max(high${m}, max(max(s${m}.x, s${m}.y), max(s${m}.z, s${m}.w)));
@@ -36,7 +36,7 @@ ${
   }${repeat(each, (m) => `  var high${m} = ${LOWEST};\n  var total${m} = 0.0f;\n`)}${
     streamRows({
       address: (j) => keyAddress(frame, j),
-      body: products(frame, { name: "s", own: "q", stream: "a1" }) + repeat(each, soften) +
+      body: products(frame, { name: "s", own: "q", stream: "a1" }) + repeat(each, updateSoftmax) +
         registers(frame, (m, i) => `    y${m}_${i} *= fade${m};\n`) +
         accumulate(frame, { own: "y", weights: "p", stream: "a2" }),
     })

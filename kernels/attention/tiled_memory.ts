@@ -62,7 +62,7 @@ export function declareTile(frame: Frame, { name, groups, line }: Tile): string 
 /** Declares `tx`, `ty`, their swizzled quads, and `ownQuad`, the first quad of own rows of a thread. */
 export function declareSwizzles(frame: Frame): string {
   const { x, y, unit, high } = blocksOf(frame);
-  const turns = ({ name, span }: Side): string =>
+  const swizzles = ({ name, span }: Side): string =>
     repeat(Math.min(BANKS, span), (t) => {
       const at = `t${name} ^ ${t}u`;
       if (span === unit) return `  let ${name}${t} = ${at};\n`;
@@ -71,7 +71,7 @@ export function declareSwizzles(frame: Frame): string {
   return `  let tx = lid % ${x.span}u;
   let ty = lid / ${x.span}u;
   let ownQuad = ty / ${high}u * ${high}u + ty % ${high}u;
-${turns(x)}${turns(y)}`;
+${swizzles(x)}${swizzles(y)}`;
 }
 
 /** Number of distinct swizzles along a side. */
@@ -100,8 +100,8 @@ function index({ unit }: Blocks, span: number, quad: string): string {
 }
 
 /** WGSL for the quad of a thread under a constant swizzle. */
-function swizzled({ unit }: Blocks, { name, span }: Side, turn: number): string {
-  return span === unit ? `[${name}${turn}]` : `[${name}${turn}h][${name}${turn}l]`;
+function swizzled({ unit }: Blocks, { name, span }: Side, swizzle: number): string {
+  return span === unit ? `[${name}${swizzle}]` : `[${name}${swizzle}h][${name}${swizzle}l]`;
 }
 
 /**
@@ -120,19 +120,19 @@ export function swizzledQuad(frame: Frame, { tile, side, sub, group, c }: {
 }): string {
   const blocks = blocksOf(frame);
   const { name, span, quads } = side;
-  const turns = swizzlesOf(side);
+  const swizzles = swizzlesOf(side);
   if (typeof group === "number") {
-    const turn = group % turns;
-    const at = group * quads + (sub ^ Math.floor(turn / span));
-    return place(blocks, tile, { span, group: at, c, quad: swizzled(blocks, side, turn % span) });
+    const swizzle = group % swizzles;
+    const at = group * quads + (sub ^ Math.floor(swizzle / span));
+    return place(blocks, tile, { span, group: at, c, quad: swizzled(blocks, side, swizzle % span) });
   }
-  const turn = `(${group}) % ${turns}u`;
-  const at = `(${group}) * ${quads}u + (${sub}u ^ (${turn} / ${span}u))`;
+  const swizzle = `(${group}) % ${swizzles}u`;
+  const at = `(${group}) * ${quads}u + (${sub}u ^ (${swizzle} / ${span}u))`;
   return place(blocks, tile, {
     span,
     group: at,
     c,
-    quad: index(blocks, span, `(t${name} ^ (${turn})) % ${span}u`),
+    quad: index(blocks, span, `(t${name} ^ (${swizzle})) % ${span}u`),
   });
 }
 
@@ -227,7 +227,7 @@ export function loadOwnRows(frame: Frame, { tile, rows: { buffer, address }, fac
       quad: "loadRow",
       values: (c) => transposedLine("own", c),
     });
-  return loadRounds(frame, rows).map((turn) => withRound(turn, rows, block)).join("");
+  return loadRounds(frame, rows).map((round) => withRound(round, rows, block)).join("");
 }
 
 /** Declares the registers `name` of {@link prefetch}. */
@@ -250,9 +250,9 @@ export function prefetch(frame: Frame, { rows: { buffer, address }, base, to }: 
   readonly to: string;
 }): string {
   const row = (r: number): string => address(`u32(min(${base} + i32(loadRow * 4u) + ${r}, last))`);
-  return loadRounds(frame, frame.tile).map((turn, l) =>
+  return loadRounds(frame, frame.tile).map((round, l) =>
     withRound(
-      turn,
+      round,
       frame.tile,
       repeat(FOUR, (r) => `      ${to}${l}_${r} = ${frame.load(buffer, `${row(r)} + loadQuad`)};\n`),
     )
@@ -264,9 +264,9 @@ export function storeTransposed(
   frame: Frame,
   { from, tile }: { readonly from: string; readonly tile: Tile },
 ): string {
-  return loadRounds(frame, frame.tile).map((turn, l) =>
+  return loadRounds(frame, frame.tile).map((round, l) =>
     withRound(
-      turn,
+      round,
       frame.tile,
       storeSwizzled(frame, {
         tile,
@@ -291,9 +291,9 @@ export function storeRows(
     group: `loadRow * ${blocks.dimQuads}u + loadQuad / ${span}u`,
     quad: index(blocks, span, `loadQuad % ${span}u`),
   };
-  return loadRounds(frame, frame.tile).map((turn, l) =>
+  return loadRounds(frame, frame.tile).map((round, l) =>
     withRound(
-      turn,
+      round,
       frame.tile,
       repeat(FOUR, (c) => `      ${place(blocks, tile, { ...at, c })} = ${from}${l}_${c};\n`),
     )

@@ -61,7 +61,7 @@ const CASES: readonly (readonly [rows: number, vocab: number, width: number, thr
 ];
 
 for (const [rows, vocab, width, threads] of CASES) {
-  for (const residual of [undefined, "beside", "in place"] as const) {
+  for (const residual of [undefined, "separate", "in place"] as const) {
     const what = residual === undefined ? "" : `, a table ${residual}`;
     Deno.test(`embeddingGrad adds up ${rows} rows of ${width} to ${vocab}, ${threads} threads a row${what}`, async () => {
       const ids = someIds(rows, vocab);
@@ -70,7 +70,7 @@ for (const [rows, vocab, width, threads] of CASES) {
       const order = Uint32Array.from(Array.from(ids.keys()).sort((a, b) => ids[a] - ids[b] || a - b));
       const sorted = Int32Array.from(order, (place) => ids[place]);
       const [dTable] = await runKernel(embeddingGrad({ rows, vocab, width, threads, residual }), {
-        inputs: [dOut, order, sorted, ...(residual === "beside" ? [more] : [])],
+        inputs: [dOut, order, sorted, ...(residual === "separate" ? [more] : [])],
         outputs: [residual === "in place" ? more : blank(vocab * width)],
       });
       const expected = residual === undefined ? new Float64Array(vocab * width) : Float64Array.from(more);
