@@ -53,6 +53,19 @@ const norms: Record<string, (x: Tensor) => Tensor> = {
   "LayerNorm of broadcast parameters": (x) =>
     add(multiply(normalised(x), broadcast(gain, x.shape)), broadcast(bias, x.shape)),
   "LayerNorm with a gain that counts from one": (x) => add(multiply(normalised(x), add(gain, 1)), bias),
+  "LayerNorm with its gain in the root": (x) => {
+    const scale = multiply(column(rsqrt(add(variance(x), 1e-5))), gain);
+    return add(multiply(centered(x), scale), bias);
+  },
+  "LayerNorm whose shift is one tensor": (x) => {
+    const scale = multiply(column(rsqrt(add(variance(x), 1e-5))), gain);
+    return add(multiply(x, scale), subtract(bias, multiply(column(mean(x, -1)), scale)));
+  },
+  "LayerNorm with its gain before the mean is taken off": (x) => {
+    const moved = subtract(multiply(x, gain), multiply(column(mean(x, -1)), gain));
+    return add(multiply(moved, column(rsqrt(variance(x)))), bias);
+  },
+  "RMSNorm by division": (x) => add(multiply(divide(x, column(sqrt(mean(multiply(x, x), -1)))), gain), bias),
   "LayerNorm of heads": (x) =>
     reshape(add(multiply(reshape(normalised(x), [2, ROWS / 2, C]), gain), bias), [ROWS, C]),
 };
@@ -62,9 +75,30 @@ for (const [name, norm] of Object.entries(norms)) {
   });
 }
 
+Deno.test("findComponents takes gain and bias of a LayerNorm over two axes for a norm", () => {
+  const wide = ["norm.weight", "norm.bias"].map((path) => leaf(path, { shape: [3, C], dtype: "f32" }));
+  const own = new Map([["norm.weight", wide[0]], ["norm.bias", wide[1]]]);
+  const x = leaf("batch.x", { shape: [2, 3, C], dtype: "f32" });
+  const average: readonly ((x: Tensor) => Tensor)[] = [(y) => mean(y, [1, 2]), (y) => mean(mean(y, -1), -1)];
+  for (const over of average) {
+    const cell = (y: Tensor): Tensor => reshape(over(y), [2, 1, 1]);
+    const moved = subtract(x, cell(x));
+    const scaled = multiply(moved, rsqrt(cell(multiply(moved, moved))));
+    const [component] = findComponents(sum(add(multiply(scaled, wide[0]), wide[1])), {
+      leaves: own,
+      trainable: () => true,
+    });
+    assertEquals([component.path, component.kind], ["norm", "norm"]);
+  }
+});
+
 const others: Record<string, (x: Tensor) => Tensor> = {
   "a scale and a shift of what no norm made": (x) => add(multiply(x, gain), bias),
   "a scale of probabilities": (x) => add(multiply(softmax(x), gain), bias),
+  "a scale that is measured too": (x) => {
+    const scaled = add(multiply(x, gain), bias);
+    return multiply(scaled, column(rsqrt(mean(multiply(scaled, scaled), -1))));
+  },
   "a scale by statistics of other rows": (x) => {
     const other = leaf("batch.other", { shape: [ROWS, C], dtype: "f32" });
     return add(multiply(multiply(x, column(rsqrt(variance(other)))), gain), bias);
