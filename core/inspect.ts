@@ -7,7 +7,7 @@
  * @module
  */
 
-/** What a line says of a tensor. */
+/** The parts of a tensor that are printed. */
 interface Printed {
   readonly op: { readonly name: string };
   readonly attrs: unknown;
@@ -18,10 +18,10 @@ interface Printed {
 /** Deno, Node and Bun call the method of this name to print an object. */
 export const INSPECT: symbol = Symbol.for("nodejs.util.inspect.custom");
 
-/** Notebooks call the method of this name for what to show, by MIME type. */
+/** Notebooks call the method of this name; it returns texts by MIME type. */
 export const DISPLAY: symbol = Symbol.for("Jupyter.display");
 
-/** `Tensor "layer.weight" f32 [2, 3]` of a tensor with a path, `Tensor matmul f32 [2, 3]` of a result. */
+/** Prints `Tensor "layer.weight" f32 [2, 3]` for a tensor with a path, and `Tensor matmul f32 [2, 3]` for a result. */
 export function lineOf(this: Printed): string {
   const { op, attrs, shape, dtype } = this;
   const path = typeof attrs === "object" && attrs !== null && "path" in attrs ? attrs.path : undefined;
@@ -29,7 +29,7 @@ export function lineOf(this: Printed): string {
   return `Tensor ${name} ${dtype} [${shape.join(", ")}]`;
 }
 
-/** The same line for a notebook. */
+/** Prints the same line in a notebook. */
 export function displayOf(this: Printed): { readonly [mime: string]: string } {
   return { "text/plain": lineOf.call(this) };
 }

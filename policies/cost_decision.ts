@@ -5,7 +5,7 @@ import type { StepLook } from "./define_policy.ts";
 import { type AdamDecays, expectedGain, type Moments, nextSquare } from "./moments.ts";
 import { shareOf } from "./share_of.ts";
 
-/** What `costAware` decides by. */
+/** The options of `costAware` with their defaults. */
 export interface Rules extends Required<AdamDecays> {
   readonly targetSpeedup?: number;
   readonly maxSaving?: number;
@@ -61,7 +61,7 @@ function follow(
   return after.length === 0 ? before : Object.fromEntries(after);
 }
 
-/** Takes the readings of a step into the averages. */
+/** Adds the readings of a step to the averages. */
 export function observe(
   { worth, weight, beta1, beta2 }: Rules,
   state: CostState,
@@ -94,7 +94,7 @@ export function decide(
   const part = (step - times.first) / times.every + 1;
   const due = Number.isInteger(part) && part >= 1 && part <= times.count;
   if (!due || prices.some(({ path }) => averages[path] === undefined)) return state;
-  // What this step did not measure grows by curiosity.
+  // Remembered worths grow by curiosity.
   const rested = Object.keys(frozen).filter((path) => thaw !== undefined && averages[path] === before[path])
     .map((path) => [path, { mean: averages[path].mean * (1 + curiosity), total: 0 }] as const);
   const next: Averages = { ...averages, ...Object.fromEntries(rested) };
@@ -111,7 +111,7 @@ export function decide(
   return { ...state, averages: next, frozen: Object.fromEntries(left) };
 }
 
-/** The paths of the components to train while a part of the budget is due. */
+/** Chooses the components to train while a part of the budget is due. */
 function choose(
   { targetSpeedup, maxSaving }: Pick<Rules, "targetSpeedup" | "maxSaving">,
   prices: readonly Priced[],

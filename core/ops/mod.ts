@@ -16,9 +16,9 @@
  *   `writes` names it.
  * - `alias` offers a second kernel that overwrites an input with the output: it binds the other inputs, then the shared
  *   buffer, `read_write`. The planner uses it when nothing reads that input afterwards.
- * - Inputs and outputs are row-major f32 (or the integers that `infer` says), never f16: a plan with half-precision storage
- *   converts at the border of an operation that it does not know. An input is bf16 only if `bf16` lists it.
- * - Gradients flow through output 0. Later outputs, which {@link pick} returns, hold what the pullbacks need again.
+ * - Inputs and outputs are row-major, of the dtypes of the tensors. With half-precision storage (`precision: "f16"`) the
+ *   planner keeps everything that such a kernel reads or writes in f32. An input may be bf16 only if `bf16` lists it.
+ * - Gradients flow through output 0 only. Further outputs ({@link pick}) hold values that the pullbacks need again.
  *
  * @example An elementwise operation, a reduction with its own kernel, and an operation with two outputs
  * ```ts
@@ -74,7 +74,7 @@
  *     return [divide(x, across(length, x)), length];
  *   },
  *   kernel({ inputs: [{ shape: [rows, width] }], wanted }) {
- *     // The lengths have a binding only where somebody reads them.
+ *     // This kernel always writes the rows. The lengths have a binding only if something reads them.
  *     const code = `
  *       @group(0) @binding(0) var<storage, read> x: array<f32>;
  *       @group(0) @binding(1) var<storage, read_write> y: array<f32>;
