@@ -19,7 +19,7 @@ function order(labels: Int32Array): { readonly order: number[]; readonly count: 
 }
 
 for (const rows of [1, 5, 255, 256, 257, 1300, 4100]) {
-  Deno.test(`compactOrder keeps the order of ${rows} rows among those that count and among the others`, async () => {
+  Deno.test(`compactOrder keeps the order of ${rows} rows among the labelled and among the ignored ones`, async () => {
     for (const counts of PATTERNS) {
       const labels = Int32Array.from({ length: rows }, (_, i) => counts(i) ? i : IGNORE);
       const [places, count] = await runKernel(compactOrder({ rows, ignore: IGNORE }), {
@@ -33,7 +33,7 @@ for (const rows of [1, 5, 255, 256, 257, 1300, 4100]) {
 }
 
 for (const width of [3, 8]) {
-  Deno.test(`gatherRows copies rows of ${width} that count and leaves zeros, scatterRows puts them back`, async () => {
+  Deno.test(`gatherRows copies labelled rows of ${width} and leaves zeros, scatterRows puts them back`, async () => {
     const rows = 11, x = values(rows * width, 1);
     const labels = Int32Array.from({ length: rows }, (_, i) => i % 3 === 0 ? IGNORE : i);
     const { order: places, count } = order(labels);

@@ -56,7 +56,7 @@ export async function compute(
   return widened(await runKernel(reduceSplits({ ...product, variant }), { inputs: sums, outputs: [out] }));
 }
 
-/** Results of several products, their parts joined. */
+/** Results of a group of products, their splits reduced. */
 export async function computeGroup(
   product: Matmul,
   inputs: readonly Data[],

@@ -1,5 +1,5 @@
 /**
- * Products whose sums several workgroups share, and several products in one launch.
+ * Split-K products, and groups of products in one launch.
  *
  * @module
  */
@@ -57,7 +57,7 @@ const SEVERAL = [[false, true, "a"], [true, false, "b"], [false, false, undefine
   undefined,
 ]] as const;
 
-/** Checks several products at once against what each is alone. */
+/** Checks a group of products against what each is alone. */
 async function checkGroup(
   { layout, k, variants }: {
     readonly layout: (typeof SEVERAL)[number];
@@ -87,7 +87,7 @@ async function checkGroup(
 }
 
 for (const [i, { bm, bn, bk, deep = false }] of MATMUL_TILES.entries()) {
-  Deno.test(`matmul computes several products at once, apart and summed: ${bm}x${bn}x${bk}`, async () => {
+  Deno.test(`matmul computes a group of products, separate and summed: ${bm}x${bn}x${bk}`, async () => {
     // All tiles are filled by the same text: one of them shows all layouts.
     for (const layout of i === 2 ? SEVERAL : SEVERAL.slice(0, 2)) {
       const whole = [tiles(1)[i]];
@@ -95,7 +95,7 @@ for (const [i, { bm, bn, bk, deep = false }] of MATMUL_TILES.entries()) {
     }
   });
 
-  Deno.test(`matmul computes several products whose sums workgroups share: ${bm}x${bn}x${bk}`, async () => {
+  Deno.test(`matmul computes a group of products by split-K, separate and summed: ${bm}x${bn}x${bk}`, async () => {
     for (const layout of SEVERAL.slice(0, deep ? 1 : 2)) {
       const by = (splits: readonly number[]): MatmulVariant[] => splits.map((split) => tiles(split)[i]);
       // As many as the sums are long enough for; those of three products go on from one to the next.

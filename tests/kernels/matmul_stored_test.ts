@@ -47,7 +47,7 @@ Deno.test("productKey tells products apart by how B is stored", () => {
   );
 });
 
-Deno.test("matmul reads B of several products as bf16", async () => {
+Deno.test("matmul reads B of a group of products as bf16", async () => {
   const [m, n, k] = [20, 24, 64], variant = tiles(1)[2];
   const as = [1, 2].map((seed) => values(m * k, seed));
   const codes = [3, 4].map((seed) => toBf16(values(n * k, seed)));

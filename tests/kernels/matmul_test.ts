@@ -40,7 +40,7 @@ for (const variant of VARIANTS) {
   });
 }
 
-Deno.test("canGroup refuses what has a tile in two products, stacks, limits and single elements", () => {
+Deno.test("canGroup refuses products that share a tile, stacks, limits and loads of single elements", () => {
   const fine = { batch: 1, m: 8, n: 8, k: 32, transposeA: false, transposeB: true };
   assert(canGroup(fine));
   const refused: readonly Partial<Matmul>[] = [
