@@ -5,7 +5,7 @@
  * @module
  */
 
-import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat } from "../kernel.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, MAX_GROUPS, repeat } from "../kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, loadElement, type MatmulOperand, operandsOf, sumLength } from "./frame.ts";
 
@@ -58,16 +58,18 @@ export function direct(
     };
     return rows + repeat(depth, one);
   };
-  const whole = k - k % LANES;
+  const whole = k - k % LANES, groups = across * Math.ceil(m / tm);
+  // A longer stack than the z axis takes lies along the others.
+  const folded = batch > MAX_GROUPS;
   const { declare, reach } = sumLength(product);
   const code = `${declarations}
 @compute @workgroup_size(${LANES}) fn main(${GROUP_BUILTINS}) {
-let z = wid.z;
+${folded ? `let at = ${GROUP_INDEX};\nlet z = at / ${groups}u;` : "let z = wid.z;"}
 ${batchOffsets(product, [a, b])}
-let group = ${GROUP_INDEX};
+let group = ${folded ? `at % ${groups}u` : GROUP_INDEX};
 let m0 = (group / ${across}u) * ${tm}u;
 let n0 = (group % ${across}u) * ${LANES * tn}u + lid;
-if (m0 >= ${m}u) { return; }
+if (m0 >= ${m}u${folded ? ` || z >= ${batch}u` : ""}) { return; }
 ${declare}${repeat(tm, (i) => repeat(tn, (j) => `var c${i}_${j} = 0.0f;\n`))}
 for (var k0 = 0u; k0 < min(${whole}u, ${reach}); k0 += ${LANES}u) {
 ${block(LANES)}}
@@ -75,6 +77,6 @@ ${k === whole ? "" : `if (${reach} > ${whole}u) {\nlet k0 = ${whole}u;\n${block(
 ${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, columns: tn })}
 }`;
   const name = `matmul ${productKey(product)} direct ${tm}x${tn}`;
-  const [x, y] = foldGrid(across * Math.ceil(m / tm));
-  return { name, code, grid: [x, y, batch], flops: 2 * batch * m * b.size * k };
+  const [x, y] = foldGrid(folded ? groups * batch : groups);
+  return { name, code, grid: [x, y, folded ? 1 : batch], flops: 2 * batch * m * b.size * k };
 }

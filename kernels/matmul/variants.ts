@@ -125,8 +125,11 @@ function combinedSizes({ group, ...sizes }: ProductSizes): ProductSizes {
   return group.as === "summed" ? { ...sizes, k: k * group.count } : { ...sizes, batch: batch * group.count };
 }
 
+/** Stacks of more products than a grid has along z are direct on any device: that kernel folds its grid. */
 const candidatesOf = (sizes: ProductSizes, options: VariantOptions): Candidate[] =>
-  options.software ? directCandidates(sizes, options) : tiledCandidates(combinedSizes(sizes), options);
+  options.software || sizes.batch > MAX_GROUPS
+    ? directCandidates(sizes, options)
+    : tiledCandidates(combinedSizes(sizes), options);
 
 /**
  * The variants of a product that are worth measuring, the fastest predicted first.
