@@ -199,7 +199,7 @@ Deno.test("what thaws in a group counts its own updates", async () => {
   assertEquals(two, one);
 });
 
-/** Adam under other names: signals find moments by what they mean. */
+/** Adam whose moments have other names and stand in the other order: signals find them by what they mean. */
 function renamed(adam: Optimizer): Optimizer {
   const names = new Map([["m", "mean"], ["v", "variance"]]);
   const rename = (leaves: Leaves, from: (name: string) => string): Leaves =>
@@ -211,7 +211,7 @@ function renamed(adam: Optimizer): Optimizer {
   return {
     ...adam,
     name: `renamed ${adam.name}`,
-    moments: adam.moments.map((moment) => ({ ...moment, name: names.get(moment.name)! })),
+    moments: adam.moments.map((moment) => ({ ...moment, name: names.get(moment.name)! })).toReversed(),
     init: (params) => rename(adam.init(params), (name) => names.get(name)!),
     next(state, grads, params) {
       const step = adam.next(rename(state, (name) => back.get(name)!), grads, params);

@@ -209,11 +209,11 @@ Deno.test("withThawGroups leaves the scalars of the loss and those of other grou
   const update = (g: Tensor): Tensor => multiply(g, rate);
   const step = {
     updates: new Map([["a", update(noise)], ["b", update(noise)]]),
-    state: new Map([["m.a", update(noise)], ["m.b", noise]]),
+    state: new Map([["ema.a", update(noise)], ["ema.b", noise]]),
   };
   const { updates, state } = withThawGroups(step, {
     grads,
-    moments: [{ name: "m", meaning: "firstMoment" }],
+    moments: [{ name: "ema", meaning: "firstMoment" }],
     groups: new Map([["a", 1]]),
     warmup: stepScalar((_, age) => age / 2),
   });
@@ -221,9 +221,9 @@ Deno.test("withThawGroups leaves the scalars of the loss and those of other grou
     topological([root]).filter((node) => node.op === stepScalarOp)
       .map((node) => (node.attrs as { group: number }).group).toSorted();
   assertEquals(groupsIn(updates.get("a")!), [0, 1, 1]);
-  assertEquals(groupsIn(state.get("m.a")!), [0, 1]);
+  assertEquals(groupsIn(state.get("ema.a")!), [0, 1]);
   assertEquals(updates.get("b"), step.updates.get("b"));
-  assertEquals(state.get("m.b"), noise);
+  assertEquals(state.get("ema.b"), noise);
 });
 
 for (const thawWarmup of [-1, 0.5, NaN, Infinity]) {
