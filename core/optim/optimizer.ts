@@ -58,6 +58,7 @@ export type MomentMeaning = "firstMoment" | "secondMoment" | "momentum" | "other
 export interface Moment {
   /** First part of its path: the moment of the parameter `p` has the path `<name>.<p>`. */
   readonly name: string;
+  /** What the moment measures. */
   readonly meaning: MomentMeaning;
   /** Its shape, given the shape of the parameter; the same shape when absent. */
   readonly shape?: (parameter: readonly number[]) => readonly number[];
