@@ -13,8 +13,11 @@ export interface Case {
   readonly title: string;
   readonly shape: AttentionShape;
   readonly tiling: AttentionTiling;
-  /** Gradients at this size would only show again what the other cases show, and take seconds to compile. */
-  readonly forwardOnly?: true;
+  /**
+   * The shape of the gradients that are compared, that of the case when absent; null where they would only show again what
+   * the other cases show, and take ten seconds to compile.
+   */
+  readonly gradients?: AttentionShape | null;
 }
 const HALVES = { ...SHAPE, batch: 1, dim: 32 };
 const HEADS_64 = { ...HALVES, dim: 64, scale: 0.2 };
@@ -73,12 +76,13 @@ export const CASES: readonly Case[] = [
     title: "tiles of 64 by 32, 4 threads a row, dim 48, two key heads, a window of 9",
     shape: { ...GROUPED, time: 70 },
     tiling: tiles(64, 32, 4),
+    gradients: { ...GROUPED, time: 70, dim: 16 },
   },
   {
     title: "tiles of 64 by 16, dim 80, a window of 40",
     shape: { ...HALVES, time: 70, dim: 80, window: 40, scale: 0.2 },
     tiling: tiles(64, 16, 4),
-    forwardOnly: true,
+    gradients: null,
   },
   {
     title: "tiles of 64 by 16, dim 16, 130 queries after 7 earlier keys",
@@ -94,7 +98,7 @@ export const CASES: readonly Case[] = [
     title: "tiles of 32 by 32, dim 128",
     shape: { ...HALVES, time: 21, dim: 128, scale: 0.1 },
     tiling: tiles(32, 32, 8),
-    forwardOnly: true,
+    gradients: null,
   },
   {
     title: "tiles of 32 by 16, dim 16",
@@ -115,11 +119,13 @@ export const CASES: readonly Case[] = [
     title: "staged, 64 by 64, dim 64, whole tiles",
     shape: { ...HEADS_64, time: 128 },
     tiling: stages(64, 64, 16),
+    gradients: null,
   },
   {
     title: "staged, 64 by 64, dim 64, a window of 70",
     shape: { ...HEADS_64, time: 150, window: 70 },
     tiling: stages(64, 64, 16),
+    gradients: null,
   },
   {
     title: "staged, 128 by 64, dim 64, 130 queries after 9 earlier keys",
@@ -130,6 +136,7 @@ export const CASES: readonly Case[] = [
     title: "staged, 128 by 32, 8 threads a row, 130 positions",
     shape: { ...HALVES, time: 130 },
     tiling: stages(128, 32, 8),
+    gradients: null,
   },
   {
     title: "staged, 128 by 32, 8 threads a row, 64 queries after 64 earlier keys, whole tiles",
@@ -145,6 +152,7 @@ export const CASES: readonly Case[] = [
     title: "staged, 128 by 32, 4 threads a row, dim 48, two key heads, a window of 9",
     shape: { ...GROUPED, batch: 1, time: 130 },
     tiling: stages(128, 32, 4),
+    gradients: { ...GROUPED, batch: 1, time: 130, dim: 16 },
   },
   {
     title: "three parts, some of them without a row",

@@ -25,11 +25,11 @@ import {
 import type { LlamaParams } from "@firn/train/models";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { ALL_SIGNALS, llamaSource, scheduled, tokenBatch, valuesOf } from "../train/tiny.ts";
+import { cutBy, tile } from "./cut.ts";
 import { assertNear } from "../reference/values.ts";
 
 const SOURCE = { ...llamaSource({ layers: 2, tied: false }), num_key_value_heads: 4, hidden_size: 64 };
 const STEPS = 3;
-const TILE = { kind: "tiled", bm: 64, bn: 64, bk: 16, tm: 8, tn: 8 } as const;
 
 interface Run {
   readonly values: ReadonlyMap<string, ArrayLike<number>>;
@@ -70,6 +70,11 @@ async function train(
   return { values, products, flops, launches };
 }
 
+/** A device that plans as for a GPU, in tiles that compile quickly. */
+function asHardware(gpu: Gpu): Gpu {
+  return { ...gpu, target: cutBy({ ...gpu.target, software: false }, tile(1)) };
+}
+
 const FROZEN: readonly (readonly string[])[] = [
   [],
   ["model.layers.0.self_attn.k_proj", "model.layers.0.mlp.up_proj", "model.layers.1.mlp.gate_proj"],
@@ -79,7 +84,7 @@ Deno.test("training is the same with products that share a launch, whatever is f
   await using gpu = await openGpu({ tune: false });
   for (const frozen of FROZEN) {
     const apart = await train({ ...gpu, target: { ...gpu.target, software: true } }, frozen);
-    const together = await train({ ...gpu, target: { ...gpu.target, software: false } }, frozen);
+    const together = await train(asHardware(gpu), frozen);
     assertEquals(together.flops, apart.flops);
     for (const [path, values] of apart.values) {
       // Sums in another order, and Adam divides small gradients by their own size: 1e-2 is the rate.
@@ -93,7 +98,7 @@ Deno.test("grad gives the same bits without frozen weights where products share 
   // As if measuring had found another way for each number of products.
   const split = (key: string): number => key.startsWith("3") ? 2 : key.startsWith("2") ? 3 : 4;
   const variants = Object.assign(new Map<string, MatmulVariant>(), {
-    get: (key: string): MatmulVariant => ({ ...TILE, split: split(key) }),
+    get: (key: string): MatmulVariant => tile(split(key)),
   });
   const device = { ...gpu, target: { ...gpu.target, software: false, variants } };
   const model = await newModel<LlamaParams>(gpu, { source: SOURCE, seed: 3 });
@@ -114,7 +119,7 @@ Deno.test("grad gives the same bits without frozen weights where products share 
 
 Deno.test("plan gives query, key and value one launch forward, one by weights and one by what they read", async () => {
   await using gpu = await openGpu({ tune: false });
-  const { products } = await train({ ...gpu, target: { ...gpu.target, software: false } }, []);
+  const { products } = await train(asHardware(gpu), []);
   const count = (name: string): number => products.filter((p) => p.startsWith(name)).length;
   assertEquals(count("matmul 3 separate 32x64x64 NT"), 2);
   assertEquals(count("matmul 3 separate 64x64x32 TN"), 2);
@@ -128,7 +133,7 @@ Deno.test("products of f16 share a launch where all are stored alike, and give t
   await using gpu = await openGpu({ tune: false });
   const precision = "f16";
   const apart = await train({ ...gpu, target: { ...gpu.target, software: true } }, [], [], precision);
-  const one = { ...gpu, target: { ...gpu.target, software: false } };
+  const one = asHardware(gpu);
   const together = await train(one, [], [], precision);
   const count = (name: string): number => together.products.filter((p) => p.startsWith(name)).length;
   assertEquals(count("matmul 3 separate 32x64x64 NT f16 f16"), 2);
@@ -148,7 +153,7 @@ const ASKED: readonly (readonly Signal[])[] = [
 for (const software of [true, false]) {
   Deno.test(`plan measures any signals by the launches that clip and update, ${software ? "apart" : "shared"}`, async () => {
     await using gpu = await openGpu({ tune: false });
-    const device = { ...gpu, target: { ...gpu.target, software } };
+    const device = software ? { ...gpu, target: { ...gpu.target, software } } : asHardware(gpu);
     const plain = await train(device, []);
     for (const signals of ASKED) {
       // What collects their sums takes the place of what writes the loss.

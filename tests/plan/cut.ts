@@ -7,7 +7,6 @@
 import type { Gpu } from "../../core/runtime/device.ts";
 import type { Target } from "../../core/tensor.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
-import { tiles } from "../kernels/matmul_reference.ts";
 
 /** A target that cuts up every product in one way. */
 export function cutBy(target: Target, variant: MatmulVariant): Target {
@@ -20,7 +19,7 @@ export function cutAll(gpu: Gpu, variant: MatmulVariant): Gpu {
   return { ...gpu, tuning, target: cutBy(gpu.target, variant) };
 }
 
-/** The tile of 64 by 64. */
+/** A tile whose kernel compiles in half the time of those that a GPU gets. */
 export function tile(split: number): MatmulVariant {
-  return tiles(split).find(({ bm, bn }) => bm === 64 && bn === 64)!;
+  return { kind: "tiled", bm: 32, bn: 32, bk: 16, tm: 4, tn: 4, split };
 }
