@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { openGpu } from "@firn/train";
 import { openSafetensors } from "@firn/train/data";
 import { type TensorToStore, writeSafetensors } from "../core/data/safetensors_write.ts";
 import { asked, conform, conformAll, TOLERANCES } from "./conformance.ts";
+import { openTestGpu } from "./reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 const FIXTURES = new URL("fixtures", import.meta.url).pathname;
 

@@ -1,11 +1,12 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { NotFoundError } from "@firn/train";
-import { flatten, type Model, openGpu, readAll } from "@firn/train";
+import { flatten, type Model, readAll } from "@firn/train";
 import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;

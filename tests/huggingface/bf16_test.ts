@@ -22,7 +22,6 @@ import {
   type Model,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Path,
   read,
   reshape,
@@ -39,8 +38,9 @@ import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub"
 import { normalValues } from "@firn/train/kernels";
 import { upload } from "../../core/runtime/upload.ts";
 import { bits, bitsOf, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 const root = await Deno.makeTempDir();
 Deno.test.afterAll(async () => {
   await Deno.remove(root, { recursive: true });

@@ -7,14 +7,14 @@ import {
   logits,
   type Model,
   nextTokenLoss,
-  openGpu,
   read,
   unflatten,
 } from "@firn/train";
 import { loadAdapter, loadModel, mergeAdapter, saveModel } from "@firn/train/hub";
 import { tokenBatch } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;

@@ -9,15 +9,15 @@ import {
   type Model,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Path,
 } from "@firn/train";
 import { fromBf16, fromF16, openSafetensors, toBf16, toF16 } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
 import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
 import { bits, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 /** Keys of a block, as `LlamaForCausalLM` of transformers names them. */

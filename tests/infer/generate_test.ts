@@ -1,10 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { generate, type GenerateOptions, logits, type Model, openGpu, read, tensor } from "@firn/train";
+import { generate, type GenerateOptions, logits, type Model, read, tensor } from "@firn/train";
 import { loadModel } from "@firn/train/hub";
 import { threefry2x32 } from "@firn/train/kernels";
 import { type SampleOptions, sampleToken } from "../../core/infer/sample.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const FIXTURES = new URL("../fixtures", import.meta.url).pathname;

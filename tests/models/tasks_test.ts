@@ -21,7 +21,6 @@ import {
   type Model,
   newModel,
   nextTokenLoss,
-  openGpu,
   read,
   readAll,
   reshape,
@@ -47,8 +46,9 @@ import { openSafetensors } from "@firn/train/data";
 import { upload } from "../../core/runtime/upload.ts";
 import { assertNear } from "../reference/values.ts";
 import { valuesOf } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 interface Config {

@@ -6,13 +6,13 @@ import {
   type Gpu,
   type Leaves,
   linearRate,
-  openGpu,
   type Optimizer,
   sgd,
   tensor,
 } from "@firn/train";
 import { readStep } from "../reference/read_step.ts";
 import { assertNear, random } from "../reference/values.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 const SHAPES: Readonly<Record<string, readonly number[]>> = { "layer.weight": [5, 7], "layer.bias": [3] };
 const STEPS = 5;
@@ -67,7 +67,7 @@ function assertParams(actual: ReadonlyMap<string, Float32Array>, expected: Numbe
 }
 
 Deno.test("adamW equals algorithm 2 of its paper in float64 over five steps", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const rate = linearRate({ peak: 0.1, warmup: 2, steps: 6 });
   const [beta1, beta2, eps, weightDecay] = [0.8, 0.95, 1e-6, 0.1];
   const params = numbers(1);
@@ -88,7 +88,7 @@ Deno.test("adamW equals algorithm 2 of its paper in float64 over five steps", as
 
 for (const momentum of [0, 0.9]) {
   Deno.test(`sgd with momentum ${momentum} equals its definition in float64 over five steps`, async () => {
-    await using gpu = await openGpu();
+    await using gpu = await openTestGpu();
     const params = numbers(1);
     for (const [path, p] of params) {
       const velocity = new Float64Array(p.length);
@@ -105,7 +105,7 @@ for (const momentum of [0, 0.9]) {
 }
 
 Deno.test("clipByGlobalNorm scales all gradients by one factor, and leaves small ones alone", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const grads = numbers(3);
   const norm = Math.hypot(...[...grads.values()].flatMap((g) => [...g]));
   for (const limit of [norm / 2, 2 * norm]) {
@@ -119,13 +119,13 @@ Deno.test("clipByGlobalNorm scales all gradients by one factor, and leaves small
 });
 
 Deno.test("clipByGlobalNorm leaves gradients of zero at zero", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const { updates } = clipByGlobalNorm(1).next(new Map(), new Map([["w", tensor([0, 0])]]), new Map());
   assertEquals(await readStep(gpu, [...updates.values()], 1), [new Float32Array(2)]);
 });
 
 Deno.test("chain hands the updates of one part to the next and keeps the state of all", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const optimizer = chain(clipByGlobalNorm(1), sgd({ learningRate: 0.05, momentum: 0.9 }));
   assertEquals([...optimizer.init(tensors(numbers(1))).keys()], [
     "velocity.layer.weight",

@@ -15,7 +15,6 @@ import {
   type Leaves,
   linearRate,
   loadCheckpoint,
-  openGpu,
   type Optimizer,
   partition,
   type Path,
@@ -26,8 +25,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 8;

@@ -12,7 +12,6 @@ import {
   max,
   mean,
   multiply,
-  openGpu,
   pad,
   permute,
   readAll,
@@ -34,8 +33,9 @@ import { topological } from "../../core/graph.ts";
 import { expandDefinitions } from "../../core/plan/rewrite/expand_definitions.ts";
 import { simplify } from "../../core/plan/rewrite/simplify.ts";
 import { bits } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const B = 3, T = 4, C = 8;

@@ -6,12 +6,12 @@ import {
   type Cost,
   defineTraining,
   loadCheckpoint,
-  openGpu,
   saveCheckpoint,
   type TrainingState,
 } from "@firn/train";
 import { type ComponentCost, definePolicy, type Reason } from "../../policies/mod.ts";
 import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "../train/tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 const STEPS = 6;
 const batches = pairs(STEPS);
@@ -45,7 +45,7 @@ const policy = definePolicy<State>({
 });
 
 Deno.test("a policy keeps the costs of components in its state, through a checkpoint and a resume", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
     optimizer: adamW({ learningRate: 0.01 }),
     steps: STEPS,

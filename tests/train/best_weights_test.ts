@@ -7,7 +7,6 @@ import {
   type FreezePolicy,
   type Json,
   loadCheckpoint,
-  openGpu,
   type Path,
   saveCheckpoint,
   snapshot,
@@ -15,8 +14,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { bits, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, valuesOf } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 8;

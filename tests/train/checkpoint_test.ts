@@ -12,7 +12,6 @@ import {
   type Json,
   loadCheckpoint,
   NotFoundError,
-  openGpu,
   type Optimizer,
   read,
   saveCheckpoint,
@@ -23,8 +22,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 8, LOOK = 3;

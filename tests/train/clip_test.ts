@@ -9,7 +9,6 @@ import {
   defineTraining,
   grad,
   loadCheckpoint,
-  openGpu,
   type Optimizer,
   read,
   readAll,
@@ -20,8 +19,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 8, LIMIT = 0.1;

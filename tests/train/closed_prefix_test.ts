@@ -1,9 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
-import { adamW, defineTraining, newModel, nextTokenLoss, openGpu } from "@firn/train";
+import { adamW, defineTraining, newModel, nextTokenLoss } from "@firn/train";
 import { closePrefix, type FreezePolicy, layerLinears, only, stopAt } from "@firn/train/policies";
 import { llamaSource, tokenBatch } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const model = await newModel(gpu, { source: llamaSource({ layers: 2, tied: false }), seed: 1 });

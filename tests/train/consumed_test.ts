@@ -14,7 +14,6 @@ import {
   matmul,
   newModel,
   nextTokenLoss,
-  openGpu,
   read,
   sgd,
   type TokenBatch,
@@ -22,8 +21,9 @@ import {
 import type { LlamaParams } from "@firn/train/models";
 import { waiting } from "./device_hooks.ts";
 import { llamaSource, type Mlp, mlpLoss, newMlp, type Pairs, pairs, tokenBatch } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 Deno.test("generate throws ConsumedError when a step consumes its parameters between two tokens", async () => {

@@ -12,7 +12,6 @@ import {
   type Component,
   defineTraining,
   type FreezePolicy,
-  openGpu,
   type Path,
   tensor,
   type Training,
@@ -20,8 +19,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { bitsOf, type Mlp, mlpLoss, type Pairs } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 9, LOOK = 2;

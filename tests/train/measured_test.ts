@@ -14,7 +14,6 @@ import {
   loadCheckpoint,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Path,
   saveCheckpoint,
   type Signal,
@@ -41,8 +40,9 @@ import {
   scheduled,
   tokenBatch,
 } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 /** No linear map has the shape of the embedding and the head: these are updated in launches of their own. */

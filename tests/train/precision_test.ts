@@ -17,7 +17,6 @@ import {
   newModel,
   nextTokenLoss,
   NonFiniteError,
-  openGpu,
   read,
   saveCheckpoint,
   type Signal,
@@ -38,8 +37,9 @@ import {
   scheduled,
   tokenBatch,
 } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const SIGNALS: readonly Signal[] = ["gradNorm", "gradDelta", "weightDelta", "benefit"];

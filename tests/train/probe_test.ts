@@ -13,7 +13,6 @@ import {
   loadCheckpoint,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Path,
   readAll,
   type Reason,
@@ -36,8 +35,9 @@ import {
   tokenBatch,
   valuesOf,
 } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 8;

@@ -5,11 +5,12 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { adamW, defineTraining, type Gpu, openGpu, OutOfMemoryError, type Training } from "@firn/train";
+import { adamW, defineTraining, type Gpu, OutOfMemoryError, type Training } from "@firn/train";
 import { refusing } from "./device_hooks.ts";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const ignore = !gpu.features.has("timestamp-query");

@@ -7,7 +7,6 @@ import {
   grad,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Path,
   readAll,
   type Tensor,
@@ -17,8 +16,9 @@ import {
 import type { LlamaParams, Model, TokenBatch } from "@firn/train/models";
 import { backwardOf } from "./llama_cost.ts";
 import { bits, llamaSource, randomFrom, scheduled, tokenBatch, valuesOf } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const opened = await openGpu();
+const opened = await openTestGpu();
 Deno.test.afterAll(async () => await opened[Symbol.asyncDispose]());
 /** Binds so little that each parameter has an update of its own, which can be counted. */
 const gpu = { ...opened, target: { ...opened.target, maxBindings: 8 } };

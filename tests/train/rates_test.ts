@@ -17,7 +17,6 @@ import {
   matmul,
   mean,
   multiply,
-  openGpu,
   type Schedule,
   type Signal,
   silu,
@@ -28,8 +27,9 @@ import {
 import { gradES, type Normalise, snr } from "@firn/train/policies";
 import { normalValues } from "../../kernels/random.ts";
 import { ALL_SIGNALS, type Mlp, type Pairs, scheduled } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 /** Values around a mean with a spread, the same for one key. */

@@ -13,7 +13,6 @@ import {
   matmul,
   mean,
   multiply,
-  openGpu,
   saveCheckpoint,
   silu,
   subtract,
@@ -25,8 +24,9 @@ import {
 } from "@firn/train";
 import { anyOf, below, costAware, earlyStopping, only, rotate, sticky, thaw } from "@firn/train/policies";
 import { bitsOf, type Pairs, pairs } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 /** Two layers with biases and a head, above a matrix that is never trained. */

@@ -4,7 +4,6 @@ import {
   defineTraining,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Path,
   scan,
   type TensorTree,
@@ -12,8 +11,9 @@ import {
 } from "@firn/train";
 import { type FreezePolicy, randomSubset, rotate } from "@firn/train/policies";
 import { bitsOf, llamaSource, tokenBatch } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 12, LOOK = 2;

@@ -11,7 +11,6 @@ import {
   clipByGlobalNorm,
   defineTraining,
   grad,
-  openGpu,
   readAll,
   sgd,
   type Signal,
@@ -19,8 +18,9 @@ import {
   tensor,
 } from "@firn/train";
 import { ALL_SIGNALS, type Mlp, mlpLoss, newMlp, pairs, scheduled } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const COMPONENTS = ["bottom", "top"] as const;

@@ -10,7 +10,6 @@ import {
   multiply,
   newModel,
   nextTokenLoss,
-  openGpu,
   type Optimizer,
   saveCheckpoint,
   scan,
@@ -39,8 +38,9 @@ import {
   tokenBatch,
   valuesOf,
 } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 12, THAW = 5;

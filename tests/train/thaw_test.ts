@@ -1,16 +1,9 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import {
-  adamW,
-  defineTraining,
-  openGpu,
-  type Path,
-  scan,
-  type Signal,
-  type TrainingState,
-} from "@firn/train";
+import { adamW, defineTraining, type Path, scan, type Signal, type TrainingState } from "@firn/train";
 import { bits, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 8;

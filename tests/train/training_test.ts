@@ -13,7 +13,6 @@ import {
   mean,
   multiply,
   NonFiniteError,
-  openGpu,
   type Path,
   read,
   scan,
@@ -27,8 +26,9 @@ import {
 } from "@firn/train";
 import { keepActive, patience, untilFrozen } from "@firn/train/policies";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const SIGNALS: readonly Signal[] = ["gradNorm", "gradDelta", "weightDelta"];

@@ -9,7 +9,6 @@ import {
   loadCheckpoint,
   type Look,
   NonFiniteError,
-  openGpu,
   saveCheckpoint,
   ShapeError,
   snapshot,
@@ -19,8 +18,9 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
-const gpu = await openGpu();
+const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
 const STEPS = 9;
@@ -98,7 +98,7 @@ Deno.test("validation leaves training as it is, to the bit", async () => {
 });
 
 Deno.test("validation makes nothing anew but the first time, and dispose frees what it made", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const bytes = async (validation: TrainingOptions<Pairs>["validation"]): Promise<number> => {
     const training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
       optimizer: adamW({ learningRate: 0.05 }),
