@@ -18,6 +18,8 @@
  *   buffer, `read_write`. The planner uses it when nothing reads that input afterwards.
  * - Inputs and outputs are row-major, of the dtypes of the tensors. With half-precision storage (`precision: "f16"`) the
  *   planner keeps everything that such a kernel reads or writes in f32. An input may be bf16 only if `bf16` lists it.
+ * - Attributes are numbers, strings, lists and records. Two nodes of one operation with equal inputs and equal attributes
+ *   are computed once. A node whose attributes hold a function, a `Map` or an object of a class is computed each time.
  * - Gradients flow through output 0 only. Further outputs ({@link pick}) hold values that the pullbacks need again.
  *
  * @example An elementwise operation, a reduction with its own kernel, and an operation with two outputs

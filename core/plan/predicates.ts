@@ -109,6 +109,18 @@ export function isAlias(node: Tensor): boolean {
   return isReshape(node) || isPick(node);
 }
 
+/**
+ * Whether attributes are data that text tells apart: numbers, strings, lists and records. A function or a `Map` is not; such
+ * nodes are never taken for equal.
+ */
+export function isPlainData(value: unknown): boolean {
+  if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") return false;
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return true;
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== null && prototype !== Object.prototype && !Array.isArray(value)) return false;
+  return Object.values(value).every(isPlainData);
+}
+
 /** Whether the planner can lower a node as it is, without its definition. */
 export function isPlannable(node: Tensor): boolean {
   return isElement(node) || isSource(node) || node.op.kernel !== undefined || isAlias(node) ||

@@ -104,6 +104,35 @@ Deno.test("simplify keeps sources apart that it knows nothing about, and merges 
   assert(one === other);
 });
 
+Deno.test("plan keeps nodes apart whose attributes are functions, maps or objects of a class", () => {
+  class Gain {
+    readonly #gain: number;
+    constructor(gain: number) {
+      this.#gain = gain;
+    }
+    get(_: string): number {
+      return this.#gain;
+    }
+  }
+  const gainOp: Op<{ get(name: string): number | undefined }> = {
+    name: "gain",
+    infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
+    kernel: ({ inputs: [{ shape }], attrs }) => ({
+      kernel: { name: "gain", code: `gain ${attrs.get("gain")}`, grid: [1, 1, 1], flops: sizeOf(shape) },
+    }),
+  };
+  const kinds = [
+    (gain: number) => new Map([["gain", gain]]),
+    (gain: number) => new Gain(gain),
+    (gain: number) => ({ get: () => gain }),
+  ];
+  for (const attrs of kinds) {
+    const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 8 };
+    const { launches } = plan([2, 3].map((gain) => apply(gainOp, [x], attrs(gain))), { target });
+    assertEquals(launches.map(({ kernel }) => kernel.code), ["gain 2", "gain 3"]);
+  }
+});
+
 Deno.test("dependences takes an op that says nothing of its batch to mix samples, and believes one that does", () => {
   const B = 4, input = leaf("x", { shape: [B, 8], dtype: "f32" });
   const dependenceOf = (op: Op<null>): string | undefined => {

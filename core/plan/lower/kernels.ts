@@ -6,7 +6,7 @@
 
 import type { Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
-import { isPick } from "../predicates.ts";
+import { isPick, isPlainData } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import { addUnit, type LowerContext } from "./context.ts";
 
@@ -17,7 +17,8 @@ export function addKernel(context: LowerContext, node: Tensor): void {
   const outputs = specs.map((spec, k) => storedSpec(spec, isHalf(node, k)));
   const wanted = outputs.map((_, k) => isRead(context, { node, output: k }));
   const stored = inputs.map((x) => storedSpec(x, isHalf(x)));
-  const call = texts.remembered(op.kernel!)({ inputs: stored, outputs, wanted, attrs, target });
+  const kernel = isPlainData(attrs) ? texts.remembered(op.kernel!) : op.kernel!;
+  const call = kernel({ inputs: stored, outputs, wanted, attrs, target });
   const { reads = inputs.map((_, i) => i), writes = outputs.flatMap((_, k) => wanted[k] ? [k] : []) } = call;
   addUnit(context, {
     kernel: call.kernel,

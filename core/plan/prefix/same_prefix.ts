@@ -5,7 +5,7 @@
  */
 
 import { type HostData, isHost, sameShape, type Tensor } from "../../tensor.ts";
-import { dataOf, isLeaf, isSameOp, pathOf } from "../predicates.ts";
+import { dataOf, isLeaf, isPlainData, isSameOp, pathOf } from "../predicates.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 
 /**
@@ -43,7 +43,7 @@ function sameValue(a: Tensor | undefined, b: Tensor | undefined): boolean {
   if (isLeaf(a) && isLeaf(b)) return pathOf(a) === pathOf(b);
   if (isHost(a) && isHost(b)) return sameShape(a.shape, b.shape) && sameBytes(dataOf(a), dataOf(b));
   return isSameOp(a, b) && sameShape(a.shape, b.shape) &&
-    JSON.stringify(a.attrs) === JSON.stringify(b.attrs) &&
+    isPlainData(a.attrs) && JSON.stringify(a.attrs) === JSON.stringify(b.attrs) &&
     a.inputs.length === b.inputs.length && a.inputs.every((input, i) => sameValue(input, b.inputs[i]));
 }
 

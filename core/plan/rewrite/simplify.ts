@@ -16,6 +16,7 @@ import {
   isConstant,
   isElement,
   isLeaf,
+  isPlainData,
   isSameOp,
   isSource,
   isStepScalar,
@@ -39,7 +40,10 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
   });
 }
 
-/** Makes a function that gives equal nodes equal strings, and null to a source whose value only the runtime knows. */
+/**
+ * Makes a function that gives equal nodes equal strings, and null to nodes that may differ although they look alike: a
+ * source whose value only the runtime knows, or a node whose attributes are not plain data.
+ */
 function nodeKeys(): (node: Tensor) => string | null {
   const ids = new Map<unknown, number>();
   const id = (value: unknown): number => {
@@ -57,6 +61,7 @@ function nodeKeys(): (node: Tensor) => string | null {
       }
       if (!isLeaf(node) && !isConstant(node)) return null;
     }
+    if (!isPlainData(attrs)) return null;
     let key = `${id(op)} ${shape}`;
     for (const input of inputs) key += ` ${id(input)}`;
     return attrs === null ? key : key + JSON.stringify(attrs, exactNumber);
