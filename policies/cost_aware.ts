@@ -120,7 +120,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const first = Math.max(1, Math.ceil(shareOf(alpha, steps)));
       const interval = every ?? Math.max(1, Math.floor(steps / 4));
       const sizes = Object.fromEntries(components.map(({ path, size }) => [path, size]));
-      const times = { first, every: interval, count: Math.floor((steps - first) / interval) };
+      const times = { first, apart: interval, count: Math.floor((steps - first) / interval) };
       return { prices, sizes, times, moments: {}, averages: {}, frozen: {} };
     },
     next: (state, now) => decide(rules, observe(rules, state, now), { before: state.averages, now }),

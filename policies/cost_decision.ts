@@ -21,7 +21,7 @@ export type CostState = {
   /** Elements of each component. */
   readonly sizes: { readonly [path: string]: number };
   /** Step of the first decision, steps between decisions, and how many there are. */
-  readonly times: { readonly first: number; readonly every: number; readonly count: number };
+  readonly times: { readonly first: number; readonly apart: number; readonly count: number };
   readonly moments: Followed;
   /** Running average of the worth of each component. */
   readonly averages: Averages;
@@ -91,7 +91,7 @@ export function decide(
   { before, now: { step } }: { readonly before: Averages; readonly now: StepLook },
 ): CostState {
   const { prices, times, averages, frozen } = state, { thaw, curiosity } = rules;
-  const part = (step - times.first) / times.every + 1;
+  const part = (step - times.first) / times.apart + 1;
   const due = Number.isInteger(part) && part >= 1 && part <= times.count;
   if (!due || prices.some(({ path }) => averages[path] === undefined)) return state;
   // Remembered worths grow by curiosity.

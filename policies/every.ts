@@ -38,13 +38,13 @@ export function every(n: number, policy: FreezePolicy): FreezePolicy {
     name: `every(${n}, ${policy.name})`,
     init(components, run) {
       const inner = policy.init(components, run);
-      return { inner, reasons: addReasons({}, policy, inner) };
+      return { inner, held: addReasons({}, policy, inner) };
     },
     next(state, { step, look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, reasons: step % n === 0 ? addReasons({}, policy, inner) : state.reasons };
+      return { inner, held: step % n === 0 ? addReasons({}, policy, inner) : state.held };
     },
-    frozen: ({ reasons }) => Object.keys(reasons),
-    reason: ({ reasons }, path) => reasons[path],
+    frozen: ({ held }) => Object.keys(held),
+    reason: ({ held }, path) => held[path],
   });
 }

@@ -71,16 +71,16 @@ export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePo
     init: (components, run) => ({
       cold: cold.init(components, run),
       cool: cool.init(components, run),
-      reasons: {} as FrozenReasons,
+      held: {} as FrozenReasons,
     }),
     next(state, { read, look }) {
       const next = { cold: cold.next(state.cold, look), cool: cool.next(state.cool, look) };
       const cooled = cool.frozen(next.cool);
-      const kept = Object.entries(state.reasons)
+      const kept = Object.entries(state.held)
         .filter(([path]) => Number.isNaN(read(signal, path)) || cooled.includes(path));
-      return { ...next, reasons: addReasons(Object.fromEntries(kept), cold, next.cold) };
+      return { ...next, held: addReasons(Object.fromEntries(kept), cold, next.cold) };
     },
-    frozen: ({ reasons }) => Object.keys(reasons),
-    reason: ({ reasons }, path) => reasons[path] && { ...reasons[path], rule: name },
+    frozen: ({ held }) => Object.keys(held),
+    reason: ({ held }, path) => held[path] && { ...held[path], rule: name },
   });
 }

@@ -27,12 +27,12 @@ import { wrapPolicy } from "./wrap_policy.ts";
 export function sticky(policy: FreezePolicy): FreezePolicy {
   return wrapPolicy(policy, {
     name: `sticky(${policy.name})`,
-    init: (components, run) => ({ inner: policy.init(components, run), reasons: {} as FrozenReasons }),
+    init: (components, run) => ({ inner: policy.init(components, run), held: {} as FrozenReasons }),
     next(state, { look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, reasons: addReasons(state.reasons, policy, inner) };
+      return { inner, held: addReasons(state.held, policy, inner) };
     },
-    frozen: ({ reasons }) => Object.keys(reasons),
-    reason: ({ reasons }, path) => reasons[path],
+    frozen: ({ held }) => Object.keys(held),
+    reason: ({ held }, path) => held[path],
   });
 }

@@ -102,7 +102,7 @@ export interface Matmul {
  * - "512x768x50257 NN 50264": rows of A are 50264 elements apart
  * - "1024x768x2048 NT bf16": B is stored as bf16
  * - "1024x768x2048 NT f16 f32": A is stored as f16, B as f32
- * - "3 separate 1024x768x768 NT": a group of three products
+ * - "3 apart 1024x768x768 NT": a group of three separate products; checkpoints and caches of choices have this word
  *
  * @param product The product
  * @returns The name
@@ -116,7 +116,9 @@ export function productKey(
   const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
     strideA === undefined ? "" : ` ${strideA}`
   }${both}`;
-  const count = group === undefined ? batch === 1 ? "" : `${batch}x` : `${group.count} ${group.as} `;
+  const count = group === undefined
+    ? batch === 1 ? "" : `${batch}x`
+    : `${group.count} ${group.as === "separate" ? "apart" : "summed"} `;
   return `${count}${m}x${n}x${k} ${layout}`;
 }
 

@@ -84,7 +84,7 @@ Deno.test("products of the same two tensors in other shapes share a launch, whic
   const [x, w] = [square("x"), square("w")];
   const stacked = matmul(reshape(x, [1, 32, 32]), reshape(w, [1, 32, 32]));
   const [only, ...rest] = plan([matmul(x, w), stacked], { target: TARGET }).launches;
-  assertEquals(products([only.kernel.name]), ["matmul 2 separate 32x32x32 NN"]);
+  assertEquals(products([only.kernel.name]), ["matmul 2 apart 32x32x32 NN"]);
   assertEquals([only.bindings.length, rest.length], [5, 0]);
 });
 
@@ -93,7 +93,7 @@ Deno.test("products share no launch where one needs what overwrites an operand o
   const roots = [wider, matmul(x, weight), matmul(x, silu(wider))];
   const names = launches(roots, { updates: new Map([[0, weight]]) });
   assertEquals(products(names), ["matmul 32x32x32 NN", "matmul 32x32x32 NN"]);
-  assertEquals(products(launches(roots)), ["matmul 2 separate 32x32x32 NN"]);
+  assertEquals(products(launches(roots)), ["matmul 2 apart 32x32x32 NN"]);
 });
 
 Deno.test("an update of a leaf rides with no group that a reader of the leaf waits for", () => {
@@ -120,5 +120,5 @@ Deno.test("a product computes nothing as it stores that waits, through others, f
   const late = below(second), later = below(below(late));
   // The host's kernel could multiply; but it would wait for the first product, which shares a launch with the second one.
   const roots = [sumEach([seen, late]), matmul(multiply(seen, host), later)];
-  assert(products(launches(roots)).includes("matmul 2 separate 32x32x32 NN"));
+  assert(products(launches(roots)).includes("matmul 2 apart 32x32x32 NN"));
 });

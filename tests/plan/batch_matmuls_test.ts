@@ -121,8 +121,8 @@ Deno.test("plan gives query, key and value one launch forward, one by weights an
   await using gpu = await openGpu({ tune: false });
   const { products } = await train(asHardware(gpu), []);
   const count = (name: string): number => products.filter((p) => p.startsWith(name)).length;
-  assertEquals(count("matmul 3 separate 32x64x64 NT"), 2);
-  assertEquals(count("matmul 3 separate 64x64x32 TN"), 2);
+  assertEquals(count("matmul 3 apart 32x64x64 NT"), 2);
+  assertEquals(count("matmul 3 apart 64x64x32 TN"), 2);
   assertEquals(count("matmul 3 summed 32x64x64 NN"), 2);
   // Gate and up: forward the gate's kernel multiplies both, so that they stay apart.
   assertEquals(count("matmul 2 summed 32x64x64 NN"), 2);
@@ -136,8 +136,8 @@ Deno.test("products of f16 share a launch where all are stored alike, and give t
   const one = asHardware(gpu);
   const together = await train(one, [], [], precision);
   const count = (name: string): number => together.products.filter((p) => p.startsWith(name)).length;
-  assertEquals(count("matmul 3 separate 32x64x64 NT f16 f16"), 2);
-  assertEquals(count("matmul 3 separate 64x64x32 TN f16 f16"), 2);
+  assertEquals(count("matmul 3 apart 32x64x64 NT f16 f16"), 2);
+  assertEquals(count("matmul 3 apart 64x64x32 TN f16 f16"), 2);
   assertEquals(count("matmul 3 summed 32x64x64 NN f16 f16"), 2);
   // A loss of 4.2 after steps that differ by roundings of gradients to 2^-11.
   assertNear(together.values.get("loss")!, apart.values.get("loss")!, { tolerance: 2e-3, what: "loss" });
