@@ -78,19 +78,9 @@
  */
 
 export * from "./core/errors.ts";
-export {
-  type DType,
-  fill,
-  type HostData,
-  leaf,
-  type Op,
-  sizeOf,
-  type Spec,
-  type StepFunction,
-  stepScalar,
-  type Tensor,
-  tensor,
-} from "./core/tensor.ts";
+export { fill, type HostData, leaf, type StepFunction, stepScalar, tensor } from "./core/sources.ts";
+export { type DType, sizeOf, type Spec } from "./core/spec.ts";
+export type { Op, Tensor } from "./core/tensor.ts";
 export {
   flatten,
   type Leaves,

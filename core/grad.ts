@@ -5,7 +5,8 @@
  */
 
 import { topological } from "./graph.ts";
-import { fill, type Pullback, type Tensor } from "./tensor.ts";
+import { fill } from "./sources.ts";
+import type { Pullback, Tensor } from "./tensor.ts";
 import { add } from "./ops/arithmetic.ts";
 
 /**

@@ -9,7 +9,7 @@
 import { threefry2x32 } from "../../kernels/random.ts";
 import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
-import { hostValues, tensor } from "../tensor.ts";
+import { hostValues, tensor } from "../sources.ts";
 
 /** Options of {@link tokenWindows}. */
 export interface TokenWindowsOptions {

@@ -18,7 +18,8 @@ import { upload } from "../runtime/upload.ts";
 import { configReader } from "../models/config_reader.ts";
 import type { Task, TokenInput } from "../models/family.ts";
 import { headOf, type Model, modelParams } from "../models/model.ts";
-import { sameShape, type Tensor } from "../tensor.ts";
+import { sameShape } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 
 const PREFIX = "base_model.model.", WEIGHT = ".weight";

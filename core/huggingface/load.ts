@@ -23,7 +23,8 @@ import {
   type ModelDescription,
   modelParams,
 } from "../models/model.ts";
-import { sameShape, type Tensor } from "../tensor.ts";
+import { sameShape } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
 
 /** Options of {@link loadModel}. */

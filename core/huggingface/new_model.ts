@@ -12,7 +12,8 @@ import { describeModel, type Families, type Model, modelParams } from "../models
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
-import { sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
 
 /** Options of {@link newModel}. */

@@ -15,7 +15,9 @@ import { record } from "../runtime/record.ts";
 import { broadcast } from "../ops/broadcast.ts";
 import { equal, where } from "../ops/comparison.ts";
 import { reshape } from "../ops/movement.ts";
-import { hostValues, leaf, sameShape, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { hostValues, leaf, stepScalar, tensor } from "../sources.ts";
+import { sameShape } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 
 /** What {@link evaluate} computes. */

@@ -16,7 +16,8 @@ import { features } from "../models/tasks.ts";
 import { linear } from "../nn/linear.ts";
 import { embedding } from "../ops/embedding.ts";
 import { reshape } from "../ops/movement.ts";
-import { leaf, type Tensor } from "../tensor.ts";
+import { leaf } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { sampleToken } from "./sample.ts";
 

@@ -11,15 +11,9 @@ import type { Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { record } from "../runtime/record.ts";
 import { checkUnconsumed, isResident, storageOf } from "../runtime/residents.ts";
-import {
-  type DType,
-  ELEMENT_BYTES,
-  type HostData,
-  hostValues,
-  isHost,
-  sizeOf,
-  type Tensor,
-} from "../tensor.ts";
+import { type HostData, hostValues, isHost } from "../sources.ts";
+import { type DType, ELEMENT_BYTES, sizeOf } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 
 /**
  * Plans roots for a device.

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Tensor, tensor } from "../tensor.ts";
+import { tensor } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 
 /** Interpolation between frequencies as they are and divided by a factor, as in Llama 3.1. */
 export interface Llama3Scaling {

@@ -9,7 +9,9 @@ import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backwar
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { visiblePairs } from "../../kernels/attention/frame.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, type StoredSpec, type Tensor, tensor } from "../tensor.ts";
+import { tensor } from "../sources.ts";
+import type { StoredSpec } from "../spec.ts";
+import { apply, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, sum } from "./broadcast.ts";
 import { where } from "./comparison.ts";

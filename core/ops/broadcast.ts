@@ -5,7 +5,8 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { apply, type BatchRule, type Op, sameShape, sizeOf, type Spec, type Tensor } from "../tensor.ts";
+import { sameShape, sizeOf, type Spec } from "../spec.ts";
+import { apply, type BatchRule, type Op, type Tensor } from "../tensor.ts";
 import { reshape, reshapeOp, slice } from "./movement.ts";
 
 /**

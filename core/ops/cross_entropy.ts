@@ -11,7 +11,9 @@ import {
 import { shiftLabels } from "../../kernels/movement.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, fill, type Op, pick, sizeOf, type Tensor, tensor } from "../tensor.ts";
+import { fill, tensor } from "../sources.ts";
+import { sizeOf } from "../spec.ts";
+import { apply, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, cast, divide, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, repeatedScalar, sum } from "./broadcast.ts";
 import { equal, maximum, where } from "./comparison.ts";

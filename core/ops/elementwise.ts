@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type ElementText, fill, type Op, type Pullback, type Tensor } from "../tensor.ts";
+import { fill } from "../sources.ts";
+import type { ElementText, Op, Pullback, Tensor } from "../tensor.ts";
 import { broadcastShape, sumTo } from "./broadcast.ts";
 
 /** A tensor, or a number that stands for a scalar. Integers are read as f32, exact below 2^24. */

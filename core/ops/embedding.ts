@@ -12,16 +12,10 @@ import {
 } from "../../kernels/embedding.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
-import {
-  apply,
-  type Op,
-  pick,
-  sizeOf,
-  type StoredSpec,
-  type Target,
-  type Tensor,
-  tensor,
-} from "../tensor.ts";
+import type { Target } from "../kernel_call.ts";
+import { tensor } from "../sources.ts";
+import { sizeOf, type StoredSpec } from "../spec.ts";
+import { apply, type Op, pick, type Tensor } from "../tensor.ts";
 import { cast } from "./arithmetic.ts";
 import { equal } from "./comparison.ts";
 import { f16Bindings } from "./half_precision.ts";

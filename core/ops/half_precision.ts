@@ -5,7 +5,7 @@
  */
 
 import type { F16Bindings } from "../../kernels/f16.ts";
-import type { StoredSpec } from "../tensor.ts";
+import type { StoredSpec } from "../spec.ts";
 
 /**
  * Names the bindings of a kernel that hold f16.

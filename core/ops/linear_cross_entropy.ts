@@ -7,7 +7,8 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, type PullbackContext, sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf } from "../spec.ts";
+import { apply, type Op, pick, type PullbackContext, type Tensor } from "../tensor.ts";
 import { compactOrderOp, gatherRowsOp, scatterRowsOp } from "./compact_rows.ts";
 import { crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
 import { cast, divide } from "./arithmetic.ts";

@@ -8,7 +8,8 @@ import { matmul as matmulKernel } from "../../kernels/matmul/matmul.ts";
 import { productKey } from "../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../kernels/matmul/variants.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, sameShape, sizeOf, type StoredSpec, type Tensor } from "../tensor.ts";
+import { sameShape, sizeOf, type StoredSpec } from "../spec.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
 import { add } from "./arithmetic.ts";
 
 /** Attributes of {@link matmulOp}: which operands are stored transposed. */

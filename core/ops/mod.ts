@@ -132,22 +132,16 @@ export { dropout, randomNormal, type RandomOptions, randomUniform } from "./rand
 export { max, mean, softmax } from "./reduce.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rotary } from "./rotary.ts";
+export type { KernelCall, KernelRequest, KernelText, Target } from "../kernel_call.ts";
+export type { DType, Spec, StorageType, StoredSpec } from "../spec.ts";
 export {
   apply,
   type BatchRule,
-  type DType,
   type ElementText,
-  type KernelCall,
-  type KernelRequest,
-  type KernelText,
   type Op,
   type ParameterRole,
   pick,
   type Pullback,
   type PullbackContext,
-  type Spec,
-  type StorageType,
-  type StoredSpec,
-  type Target,
   type Tensor,
 } from "../tensor.ts";

@@ -5,7 +5,8 @@
  */
 
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf } from "../spec.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
 import { f16Bindings } from "./half_precision.ts";
 import {
   concat as concatKernel,

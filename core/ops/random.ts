@@ -11,7 +11,9 @@ import {
   normal as normalKernel,
   uniform as uniformKernel,
 } from "../../kernels/random.ts";
-import { apply, type Op, sizeOf, type Spec, stepScalar, type Tensor, tensor } from "../tensor.ts";
+import { stepScalar, tensor } from "../sources.ts";
+import { sizeOf, type Spec } from "../spec.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
 import { multiply } from "./arithmetic.ts";
 import { less, where } from "./comparison.ts";
 

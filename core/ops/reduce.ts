@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf } from "../spec.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { divide, multiply, subtract } from "./arithmetic.ts";
 import {
   batchReduce,

@@ -7,7 +7,8 @@
 import { rmsNorm as rmsNormKernel, rmsNormGradX as rmsNormGradKernel } from "../../kernels/rms_norm.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, pick, sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf } from "../spec.ts";
+import { apply, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./arithmetic.ts";
 import { rsqrt } from "./functions.ts";
 import { f16Bindings } from "./half_precision.ts";

@@ -6,7 +6,8 @@
 
 import { add, divide, multiply, negate } from "../ops/arithmetic.ts";
 import { sqrt } from "../ops/functions.ts";
-import { stepScalar, type Tensor } from "../tensor.ts";
+import { stepScalar } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule } from "./schedules.ts";
 

@@ -10,7 +10,8 @@ import { embedding } from "../ops/embedding.ts";
 import { sqrt } from "../ops/functions.ts";
 import { sum, sumEach } from "../ops/broadcast.ts";
 import { reshape } from "../ops/movement.ts";
-import { fill, type Tensor, tensor } from "../tensor.ts";
+import { fill, tensor } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Optimizer } from "./optimizer.ts";
 

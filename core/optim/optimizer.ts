@@ -40,7 +40,8 @@
  * @module
  */
 
-import { fill, type Tensor } from "../tensor.ts";
+import { fill } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Schedule } from "./schedules.ts";
 

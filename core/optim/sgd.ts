@@ -5,7 +5,8 @@
  */
 
 import { add, multiply } from "../ops/arithmetic.ts";
-import { stepScalar, type Tensor } from "../tensor.ts";
+import { stepScalar } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule } from "./schedules.ts";
 

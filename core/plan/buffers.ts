@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type HostData, isHost, type Tensor } from "../tensor.ts";
+import { type HostData, isHost } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import { pickedBy } from "./alias.ts";
 import { dataOf, isPick, isReshape, isSource } from "./predicates.ts";
 import { bytesOf, storedSpec } from "./storage.ts";

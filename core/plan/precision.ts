@@ -18,7 +18,8 @@ import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
 import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
 import { rotaryOp } from "../ops/rotary.ts";
 import { unscaleOp } from "../ops/unscale.ts";
-import { apply, type Op, sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf } from "../spec.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
 import { outputOf } from "./alias.ts";
 import {
   isAdd,

@@ -9,7 +9,9 @@ import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
 import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceMaxOp } from "../ops/reduce.ts";
 import { reshapeOp } from "../ops/movement.ts";
-import { fillOp, type HostData, leafOp, pickOp, sameShape, stepScalarOp, type Tensor } from "../tensor.ts";
+import { fillOp, type HostData, leafOp, stepScalarOp } from "../sources.ts";
+import { sameShape } from "../spec.ts";
+import { pickOp, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 
 /** Whether a node is elementwise. */

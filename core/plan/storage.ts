@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ELEMENT_BYTES, sizeOf, type Spec, type StorageType, type StoredSpec } from "../tensor.ts";
+import { ELEMENT_BYTES, sizeOf, type Spec, type StorageType, type StoredSpec } from "../spec.ts";
 
 /** Bytes of a buffer that holds a tensor, rounded up to groups of four elements, which kernels load at once. */
 export function bytesOf(

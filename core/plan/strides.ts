@@ -5,7 +5,7 @@
  */
 
 import type { Expression, Operand } from "../../kernels/expression.ts";
-import type { StoredSpec } from "../tensor.ts";
+import type { StoredSpec } from "../spec.ts";
 
 /** The expression that loads every element of a tensor. */
 export function loadAll(x: StoredSpec): Expression {

@@ -4,7 +4,9 @@
  * @module
  */
 
-import type { HostData, KernelText, StepFunction, Target, Tensor } from "../tensor.ts";
+import type { KernelText, Target } from "../kernel_call.ts";
+import type { HostData, StepFunction } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 
 /** Where the contents of a buffer come from. */

@@ -5,7 +5,7 @@
  */
 
 import { OutOfMemoryError } from "../errors.ts";
-import type { HostData } from "../tensor.ts";
+import type { HostData } from "../sources.ts";
 import type { Counts, Gpu } from "./device.ts";
 
 const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST

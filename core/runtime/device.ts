@@ -9,7 +9,7 @@ import { DeviceLostError } from "../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
-import type { Target } from "../tensor.ts";
+import type { Target } from "../kernel_call.ts";
 import { requestDevice, subgroupsOf } from "./features.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Target } from "../tensor.ts";
+import type { Target } from "../kernel_call.ts";
 
 /** Features that are always requested, as an adapter may grant them without listing them. */
 const OPTIONAL = ["timestamp-query", "subgroups"];

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { KernelText } from "../tensor.ts";
+import type { KernelText } from "../kernel_call.ts";
 import type { Gpu } from "./device.ts";
 
 /**

@@ -7,7 +7,8 @@
 import { ConsumedError } from "../errors.ts";
 import type { Plan } from "../plan/types.ts";
 import { flatten } from "../tree.ts";
-import { apply, type Op, type Path, type Spec, type Tensor } from "../tensor.ts";
+import type { Spec } from "../spec.ts";
+import { apply, type Op, type Path, type Tensor } from "../tensor.ts";
 import { destroyBuffer } from "./buffers.ts";
 
 /** The buffer of a resident tensor. */

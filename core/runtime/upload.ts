@@ -5,7 +5,9 @@
  */
 
 import { bytesOf } from "../plan/storage.ts";
-import type { DType, HostData, Tensor } from "../tensor.ts";
+import type { HostData } from "../sources.ts";
+import type { DType } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import { createBuffer, writeValues } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { resident } from "./residents.ts";

@@ -7,7 +7,7 @@
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
 import { SIGNALS } from "../policy.ts";
-import type { Spec } from "../tensor.ts";
+import type { Spec } from "../spec.ts";
 import type { Path, TensorTree } from "../tree.ts";
 import type { TrainingOptions } from "./types.ts";
 

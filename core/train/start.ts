@@ -5,7 +5,8 @@
  */
 
 import { checkAllocations } from "../runtime/buffers.ts";
-import type { Spec, Tensor } from "../tensor.ts";
+import type { Spec } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
 import { checkMoments, checkSignals } from "./freeze/signals.ts";
 import { checkSettings, checkTrained } from "./options.ts";

@@ -6,7 +6,8 @@
 
 import type { FreezePolicy } from "../policy.ts";
 import type { Gpu } from "../runtime/device.ts";
-import type { Spec, Tensor } from "../tensor.ts";
+import type { Spec } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";

@@ -9,7 +9,9 @@ import type { KernelTime } from "../runtime/profile.ts";
 import type { Cost, Precision } from "../plan/types.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
-import type { HostData, Spec, Tensor } from "../tensor.ts";
+import type { HostData } from "../sources.ts";
+import type { Spec } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
 
 /** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */

@@ -13,8 +13,10 @@ import type { Offence, Source } from "./source.ts";
  */
 export const LAYERS: readonly (readonly string[])[] = [
   ["kernels/"],
-  ["core/errors.ts", "core/inspect.ts"],
+  ["core/errors.ts", "core/inspect.ts", "core/spec.ts"],
+  ["core/kernel_call.ts"],
   ["core/tensor.ts"],
+  ["core/sources.ts"],
   ["core/tree.ts"],
   ["core/policy.ts"],
   ["core/ops/"],

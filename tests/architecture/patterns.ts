@@ -24,6 +24,7 @@ const COLLECTION = /^(?:export )?const (\w+)[^=]*= (?:new (?:Map|Set)\b|\[\]|\{\
  */
 export const OP_TABLES: readonly string[] = [
   "core/ops/",
+  "core/sources.ts",
   "core/tensor.ts",
   "core/plan/predicates.ts",
   "core/plan/precision.ts",

@@ -6,7 +6,7 @@
 
 import { flatten, type Gpu, type TrainingState } from "@firn/train";
 import { bytesOf } from "../../core/plan/storage.ts";
-import type { Spec } from "../../core/tensor.ts";
+import type { Spec } from "../../core/spec.ts";
 
 /** Bytes that a training plans. */
 export interface Planned {

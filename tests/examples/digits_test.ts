@@ -22,7 +22,7 @@ import {
 } from "@firn/train";
 import { costAware, gradES, prefix, rotate, snr, stepCost, thaw } from "@firn/train/policies";
 import { findComponents } from "../../core/train/freeze/components.ts";
-import { hostValues } from "../../core/tensor.ts";
+import { hostValues } from "../../core/sources.ts";
 import { accuracy, digitTraining, MODELS } from "../../examples/digits.ts";
 import { digitBatches, type Digits, holdOut, PIXELS, readDigits, SIDE } from "../../examples/digits_data.ts";
 import type { DigitModel } from "../../examples/layers.ts";

@@ -5,7 +5,7 @@
  */
 
 import { subgroupsOf } from "../../core/runtime/features.ts";
-import type { Target } from "../../core/tensor.ts";
+import type { Target } from "../../core/kernel_call.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 
 /** Arrays a kernel reads. */

@@ -8,7 +8,7 @@ import { assertEquals } from "@std/assert";
 import { type LinearParams, type Tensor, unflatten } from "@firn/train";
 import { describeModel, families, hiddenStates, modelParams } from "@firn/train/models";
 import { topological } from "../../core/graph.ts";
-import { leaf } from "../../core/tensor.ts";
+import { leaf } from "../../core/sources.ts";
 import { llamaSource } from "../train/tiny.ts";
 
 /** Nodes of the hidden states of eight tokens, and the parameters as leaves. */

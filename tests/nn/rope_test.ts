@@ -17,7 +17,7 @@ import {
 import { describeModel, families, hiddenStates, modelParams } from "@firn/train/models";
 import { type RopeConfig, ropeFrequencies } from "@firn/train/nn";
 import { topological } from "../../core/graph.ts";
-import { leaf } from "../../core/tensor.ts";
+import { leaf } from "../../core/sources.ts";
 
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());

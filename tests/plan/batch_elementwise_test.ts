@@ -28,7 +28,7 @@ import {
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
 import { plan } from "../../core/plan/plan.ts";
-import { leaf } from "../../core/tensor.ts";
+import { leaf } from "../../core/sources.ts";
 
 type Layers = { readonly [name: string]: Tensor };
 

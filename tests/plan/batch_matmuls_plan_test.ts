@@ -24,7 +24,8 @@ import { plan } from "../../core/plan/plan.ts";
 import type { PlanOptions } from "../../core/plan/types.ts";
 import { upload } from "../../core/runtime/upload.ts";
 import { sumEach } from "../../core/ops/broadcast.ts";
-import type { DType, Target } from "../../core/tensor.ts";
+import type { Target } from "../../core/kernel_call.ts";
+import type { DType } from "../../core/spec.ts";
 import { assertNear, random } from "../reference/values.ts";
 
 const TARGET: Target = { software: false, subgroups: false, workgroupBytes: 32768, maxBindings: 16 };

@@ -5,7 +5,7 @@
  */
 
 import type { Gpu } from "../../core/runtime/device.ts";
-import type { Target } from "../../core/tensor.ts";
+import type { Target } from "../../core/kernel_call.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 
 /** A target that cuts up every product in one way. */

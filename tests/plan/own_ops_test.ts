@@ -7,7 +7,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { matmul, multiply, openGpu, read, rmsNorm, type Tensor, tensor } from "@firn/train";
 import { fill } from "@firn/train";
-import { apply, leaf, type Op, pick, sizeOf } from "../../core/tensor.ts";
+import { leaf } from "../../core/sources.ts";
+import { sizeOf } from "../../core/spec.ts";
+import { apply, type Op, pick } from "../../core/tensor.ts";
 import { plan } from "../../core/plan/plan.ts";
 import type { Precision } from "../../core/plan/types.ts";
 import { dependences } from "../../core/plan/prefix/batch_dependence.ts";

@@ -12,7 +12,7 @@ import { openGpu, readAll, type Tensor, tensor } from "@firn/train";
 import { rebuild } from "../../core/graph.ts";
 import { plan } from "../../core/plan/plan.ts";
 import type { Plan } from "../../core/plan/types.ts";
-import type { Target } from "../../core/tensor.ts";
+import type { Target } from "../../core/kernel_call.ts";
 import { evaluate } from "../reference/evaluate.ts";
 import { assertNear, type Values } from "../reference/values.ts";
 import { KIND_NAMES, type RandomGraph, randomGraph } from "./random_graphs.ts";

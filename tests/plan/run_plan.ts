@@ -16,7 +16,7 @@ import { type Matmul, partialSize } from "../../kernels/matmul/types.ts";
 import { columnPieces, reduce, type Reduction } from "../../kernels/reduce.ts";
 import { textCache } from "../../core/plan/lower/kernel_cache.ts";
 import type { Launch, Plan, TextCache } from "../../core/plan/types.ts";
-import type { KernelText } from "../../core/tensor.ts";
+import type { KernelText } from "../../core/kernel_call.ts";
 import { ELEMENT } from "../reference/evaluate.ts";
 import * as reference from "../reference/ops.ts";
 import type { Values } from "../reference/values.ts";

@@ -24,7 +24,7 @@ import {
 } from "@firn/train";
 import { rotate } from "@firn/train/policies";
 import { topological } from "../../core/graph.ts";
-import { stepScalarOp } from "../../core/tensor.ts";
+import { stepScalarOp } from "../../core/sources.ts";
 import { thawGroupsOf, thawStepsAfter, withThawGroups } from "../../core/train/freeze/thaw.ts";
 import {
   bitsOf,

@@ -26,7 +26,7 @@ import {
   type Training,
 } from "@firn/train";
 import { normalValues } from "@firn/train/kernels";
-import { leaf } from "../../core/tensor.ts";
+import { leaf } from "../../core/sources.ts";
 import { prepare } from "../../core/plan/plan.ts";
 import { productsOf } from "../../core/plan/lower/products.ts";
 import { fastest, tune } from "../../core/tune/tune.ts";

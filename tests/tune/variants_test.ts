@@ -15,7 +15,7 @@ import {
   type TokenBatch,
 } from "@firn/train";
 import { plan } from "../../core/plan/plan.ts";
-import { leaf } from "../../core/tensor.ts";
+import { leaf } from "../../core/sources.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 import { assertNear, random } from "../reference/values.ts";
 import { cutAll, cutBy, tile } from "../plan/cut.ts";

@@ -5,7 +5,8 @@
  */
 
 import type { Elementwise } from "../../../kernels/elementwise.ts";
-import { sizeOf, type Tensor } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { isWeightCopy } from "../precision.ts";
 import type { Cluster, Fusion } from "../types.ts";

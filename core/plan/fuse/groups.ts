@@ -4,7 +4,8 @@
  * @module
  */
 
-import { sameShape, type Tensor } from "../../tensor.ts";
+import { sameShape } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { isElement, isReduction, isReshape, isSource } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { clustersOf } from "./clusters.ts";

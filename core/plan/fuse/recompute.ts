@@ -4,7 +4,8 @@
  * @module
  */
 
-import { sizeOf, type Tensor } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { isConstant, isElement } from "../predicates.ts";
 
 /** Recomputing an elementwise node is cheaper than a round trip through memory up to this many operations. */

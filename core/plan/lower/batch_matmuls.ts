@@ -5,7 +5,8 @@
  * @module
  */
 
-import type { Target, Tensor } from "../../tensor.ts";
+import type { Target } from "../../kernel_call.ts";
+import type { Tensor } from "../../tensor.ts";
 import { baseOf, readersOf } from "../alias.ts";
 import { isElement } from "../predicates.ts";
 import { batchKey } from "../rewrite/sum_products.ts";

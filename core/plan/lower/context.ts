@@ -5,7 +5,8 @@
  */
 
 import { MAX_GROUPS } from "../../../kernels/kernel.ts";
-import type { KernelText, Target, Tensor } from "../../tensor.ts";
+import type { KernelText, Target } from "../../kernel_call.ts";
+import type { Tensor } from "../../tensor.ts";
 import { type BufferTable, bufferTable } from "../buffers.ts";
 import type { Cluster, Fusion, IsHalf, PlanOptions, Prepared, TextCache, Unit } from "../types.ts";
 import { textCache } from "./kernel_cache.ts";

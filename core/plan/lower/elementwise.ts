@@ -5,7 +5,7 @@
  */
 
 import { elementwise as elementwiseText, partialCount } from "../../../kernels/elementwise.ts";
-import { sizeOf } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
 import { type Program, sharedInputs } from "../fuse/batch_elementwise.ts";
 import { codegen } from "../fuse/codegen.ts";
 import { isBroadcast } from "../predicates.ts";

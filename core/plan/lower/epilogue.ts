@@ -4,7 +4,8 @@
  * @module
  */
 
-import { sizeOf, type Tensor } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { isElement, isProduct, isReshape, isSource } from "../predicates.ts";
 import type { Cluster } from "../types.ts";

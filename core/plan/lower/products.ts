@@ -7,7 +7,8 @@
 import { type Matmul, type MatmulVariant, productKey } from "../../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../../kernels/matmul/variants.ts";
 import { matmulSizes, type ProductAttrs } from "../../ops/matmul.ts";
-import type { Target, Tensor } from "../../tensor.ts";
+import type { Target } from "../../kernel_call.ts";
+import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { isProduct, isProductSum } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";

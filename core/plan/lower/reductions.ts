@@ -15,7 +15,8 @@ import {
   RUN_FIELDS,
 } from "../../../kernels/reduce.ts";
 import type { ReduceAttrs } from "../../ops/broadcast.ts";
-import { sizeOf, type Tensor } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { codegen } from "../fuse/codegen.ts";
 import { isElement } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";

@@ -8,7 +8,9 @@
  * @module
  */
 
-import { isHost, sizeOf, type Tensor } from "../../tensor.ts";
+import { isHost } from "../../sources.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { isAlias, isConstant, isElement, isLeaf, pathOf } from "../predicates.ts";
 import type { LeafKind } from "../types.ts";
 

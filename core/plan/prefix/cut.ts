@@ -8,7 +8,9 @@
  */
 
 import { topological } from "../../graph.ts";
-import { isHost, sizeOf, type Tensor } from "../../tensor.ts";
+import { isHost } from "../../sources.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { isConstant, isElement, isLeaf, isReshape, isSource, pathOf } from "../predicates.ts";
 import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
 import { type Dependence, dependences } from "./batch_dependence.ts";

@@ -4,7 +4,9 @@
  * @module
  */
 
-import { type HostData, isHost, sameShape, type Tensor } from "../../tensor.ts";
+import { type HostData, isHost } from "../../sources.ts";
+import { sameShape } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import { dataOf, isLeaf, isPlainData, isSameOp, pathOf } from "../predicates.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 

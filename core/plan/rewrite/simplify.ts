@@ -9,7 +9,9 @@ import { addOp, divideOp, multiplyOp, negateOp, subtractOp } from "../../ops/ari
 import { broadcastOp, reduceSumOp } from "../../ops/broadcast.ts";
 import { concat, concatOp, pad, padOp, reshape, reshapeOp, sliceOp } from "../../ops/movement.ts";
 import { reduceMaxOp } from "../../ops/reduce.ts";
-import { fill, isHost, type Op, sameShape, sizeOf, type Tensor } from "../../tensor.ts";
+import { fill, isHost } from "../../sources.ts";
+import { sameShape, sizeOf } from "../../spec.ts";
+import type { Op, Tensor } from "../../tensor.ts";
 import {
   constant,
   dataOf,

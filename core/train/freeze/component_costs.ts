@@ -12,7 +12,9 @@ import { expandDefinitions } from "../../plan/rewrite/expand_definitions.ts";
 import { simplify } from "../../plan/rewrite/simplify.ts";
 import { topological } from "../../graph.ts";
 import type { ComponentCost } from "../../policy.ts";
-import { leaf, type Op, type Pullback, sizeOf, type Tensor } from "../../tensor.ts";
+import { leaf } from "../../sources.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Op, Pullback, Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 
 /** What a parameter belongs to. */

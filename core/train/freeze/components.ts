@@ -7,7 +7,8 @@
 import { topological } from "../../graph.ts";
 import { baseOf } from "../../plan/alias.ts";
 import type { Component } from "../../policy.ts";
-import { sizeOf, type Tensor } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { componentCosts } from "./component_costs.ts";
 import { normParameters } from "./norm_parameters.ts";

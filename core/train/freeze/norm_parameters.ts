@@ -10,7 +10,8 @@
 import { addOp, divideOp, multiplyOp, subtractOp } from "../../ops/arithmetic.ts";
 import { rsqrtOp, sqrtOp } from "../../ops/functions.ts";
 import { isBroadcast, isConstant, isElement, isLeaf, isReduction, isReshape } from "../../plan/predicates.ts";
-import { type Op, sizeOf, type Tensor } from "../../tensor.ts";
+import { sizeOf } from "../../spec.ts";
+import type { Op, Tensor } from "../../tensor.ts";
 
 const SCALING: ReadonlySet<Op> = new Set([multiplyOp, divideOp]);
 const AFFINE: ReadonlySet<Op> = new Set([multiplyOp, divideOp, addOp, subtractOp]);

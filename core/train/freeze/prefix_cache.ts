@@ -15,7 +15,8 @@ import { samePrefix } from "../../plan/prefix/same_prefix.ts";
 import type { Plan } from "../../plan/types.ts";
 import type { PrefixCopies } from "../../runtime/replay.ts";
 import type { Recording } from "../../runtime/record.ts";
-import { hostValues, type Spec } from "../../tensor.ts";
+import { hostValues } from "../../sources.ts";
+import type { Spec } from "../../spec.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { CachedPrefix } from "../types.ts";
 

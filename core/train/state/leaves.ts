@@ -7,7 +7,8 @@
 import { destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { storageOf } from "../../runtime/residents.ts";
-import { sameShape, sizeOf, type Spec, type Tensor } from "../../tensor.ts";
+import { sameShape, sizeOf, type Spec } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { isReading, type StateSpec } from "./specs.ts";
 import { uploadLeaf, zeros } from "./upload.ts";

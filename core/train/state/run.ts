@@ -6,7 +6,7 @@
 
 import { ConsumedError } from "../../errors.ts";
 import type { Component } from "../../policy.ts";
-import type { Spec } from "../../tensor.ts";
+import type { Spec } from "../../spec.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { IsMeasured } from "../freeze/signals.ts";
 

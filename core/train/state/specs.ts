@@ -7,7 +7,8 @@
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
-import { leaf, type Spec } from "../../tensor.ts";
+import { leaf } from "../../sources.ts";
+import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
 import type { IsMeasured } from "../freeze/signals.ts";
 

@@ -11,7 +11,9 @@ import { bytesOf } from "../../plan/storage.ts";
 import { checkUnconsumed, isResident, resident, storageOf } from "../../runtime/residents.ts";
 import { planFor } from "../../infer/read.ts";
 import { record } from "../../runtime/record.ts";
-import { hostValues, isHost, type Spec, type Tensor } from "../../tensor.ts";
+import { hostValues, isHost } from "../../sources.ts";
+import type { Spec } from "../../spec.ts";
+import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { HostTensor } from "../types.ts";
 

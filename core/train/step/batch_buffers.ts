@@ -7,7 +7,8 @@
 import { bytesOf } from "../../plan/storage.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
-import { type HostData, hostValues, type Spec } from "../../tensor.ts";
+import { type HostData, hostValues } from "../../sources.ts";
+import type { Spec } from "../../spec.ts";
 import type { Leaves, Path } from "../../tree.ts";
 
 /** The buffers of the last batch. Batches of the same shapes share them. */

@@ -9,7 +9,7 @@ import { plan, prepare } from "../../plan/plan.ts";
 import type { Plan, PrefixOptions } from "../../plan/types.ts";
 import { productsOf } from "../../plan/lower/products.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
-import type { Spec } from "../../tensor.ts";
+import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";

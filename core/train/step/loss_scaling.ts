@@ -15,7 +15,9 @@ import { add, divide, multiply } from "../../ops/arithmetic.ts";
 import { equal, less, maximum, where } from "../../ops/comparison.ts";
 import { sum, sumEach } from "../../ops/broadcast.ts";
 import { unscale } from "../../ops/unscale.ts";
-import { apply, leaf, type Op, type Spec, type Tensor, tensor } from "../../tensor.ts";
+import { leaf, tensor } from "../../sources.ts";
+import type { Spec } from "../../spec.ts";
+import { apply, type Op, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import { GOOD_STEPS, SCALE } from "../state/specs.ts";
 

@@ -9,7 +9,7 @@ import type { MatmulVariant } from "../../../kernels/matmul/types.ts";
 import { chooseMatmul, isVariant } from "../../../kernels/matmul/variants.ts";
 import type { Product } from "../../plan/lower/products.ts";
 import type { Gpu } from "../../runtime/device.ts";
-import type { Target } from "../../tensor.ts";
+import type { Target } from "../../kernel_call.ts";
 import { tune } from "../../tune/tune.ts";
 import type { ChosenVariants } from "../types.ts";
 

@@ -1,0 +1,65 @@
+/**
+ * What an op's kernel is told, and what it answers.
+ *
+ * @module
+ */
+
+import type { MatmulVariant } from "../kernels/matmul/types.ts";
+import type { StoredSpec } from "./spec.ts";
+
+/** A compute shader: WGSL and a grid (see `kernels/kernel.ts`). */
+export interface KernelText {
+  /** Short name for the profiler. */
+  readonly name: string;
+  /** WGSL with the entry point `main`. */
+  readonly code: string;
+  /** Workgroups in x, y and z. */
+  readonly grid: readonly [number, number, number];
+  /** Floating-point operations of one launch. */
+  readonly flops: number;
+}
+
+/** The properties of a device that kernels depend on. */
+export interface Target {
+  /** Whether the adapter is a software rasteriser, which prefers few threads and no workgroup memory. */
+  readonly software: boolean;
+  /** Whether at least eight neighbouring threads can broadcast values to each other. */
+  readonly subgroups: boolean;
+  /** Whether at least sixteen can; false when absent. */
+  readonly wideSubgroups?: boolean;
+  /** Bytes of workgroup memory. */
+  readonly workgroupBytes: number;
+  /** Storage buffers that one kernel can bind. */
+  readonly maxBindings: number;
+  /** The fastest variants of measured products, by `productKey`; a cost model chooses for others. */
+  readonly variants?: ReadonlyMap<string, MatmulVariant>;
+}
+
+/** A launch of a kernel. */
+export interface KernelCall {
+  /** The kernel. */
+  readonly kernel: KernelText;
+  /** Indices of the inputs to bind, in order; all when absent. */
+  readonly reads?: readonly number[];
+  /** Indices of the outputs to bind, in order; the wanted ones when absent. */
+  readonly writes?: readonly number[];
+  /**
+   * An input whose buffer the only output may share, and the kernel for that case: it binds the other inputs in order,
+   * then the shared buffer. The planner uses it when nothing reads the input later. None when absent.
+   */
+  readonly alias?: { readonly input: number; readonly kernel: () => KernelText };
+}
+
+/** The argument of an op's `kernel`. */
+export interface KernelRequest<A = unknown> {
+  /** Shapes and storage types of the inputs; f16 only if the planner knows that the kernel reads it. */
+  readonly inputs: readonly StoredSpec[];
+  /** Shapes and storage types of all outputs, wanted or not. */
+  readonly outputs: readonly StoredSpec[];
+  /** Which outputs are read; only those are bound. */
+  readonly wanted: readonly boolean[];
+  /** Attributes of the node. */
+  readonly attrs: A;
+  /** The device. */
+  readonly target: Target;
+}

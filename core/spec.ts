@@ -1,0 +1,49 @@
+/**
+ * Shapes and element types.
+ *
+ * @module
+ */
+
+/**
+ * Element type of a tensor. Everything differentiable is `f32`. The device may store frozen weights as `bf16`, which few ops
+ * read.
+ */
+export type DType = "f32" | "i32" | "u32" | "bf16";
+
+/** How the elements of a buffer are stored: a plan may store f32 tensors as f16. */
+export type StorageType = DType | "f16";
+
+/** Bytes per element on the device. */
+export const ELEMENT_BYTES: { readonly [type in StorageType]: number } = {
+  f32: 4,
+  i32: 4,
+  u32: 4,
+  bf16: 2,
+  f16: 2,
+};
+
+/** Shape and element type. */
+export interface Spec {
+  /** Sizes, outermost first; `[]` is a scalar. */
+  readonly shape: readonly number[];
+  /** Element type. */
+  readonly dtype: DType;
+}
+
+/** Shape and storage type. */
+export interface StoredSpec {
+  /** Sizes, outermost first. */
+  readonly shape: readonly number[];
+  /** How the elements are stored. */
+  readonly dtype: StorageType;
+}
+
+/** Number of elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((n, d) => n * d, 1);
+}
+
+/** Whether two shapes are the same. */
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((d, i) => d === b[i]);
+}
