@@ -13,7 +13,7 @@ import { planFor } from "../../core/infer/read.ts";
 import { record } from "../../core/runtime/record.ts";
 import { upload } from "../../core/runtime/upload.ts";
 import { allocationsOn, plannedOf } from "./allocated.ts";
-import { settle } from "./clock.ts";
+import { settle } from "./timestamps.ts";
 import type { Contender } from "./measure.ts";
 import { batchOf, oneLayer, type OneLayerBatch, type OneLayerSize } from "./one_layer.ts";
 import { closeWork, type Shape, workOf } from "./shapes.ts";

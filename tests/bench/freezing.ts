@@ -1,8 +1,8 @@
 /**
- * Whether the time of a step follows the cost model: what frozen sets save, against the FLOPs that they remove.
+ * Compares the time that frozen sets save with the FLOPs that they remove.
  *
- * One training goes through all sets by turns, round after round, timed by the device's own clock. A set of no layer's
- * matrices, then rising shares of them scattered at random, then layers from the bottom with all that lies below them.
+ * One training goes through all sets, round after round, timed by the device. The sets: nothing, growing random shares of the
+ * layers' matrices, then growing numbers of layers from the bottom with everything below them.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { plan } from "../../core/plan/plan.ts";
 import { record, type Recording } from "../../core/runtime/record.ts";
 import { upload } from "../../core/runtime/upload.ts";
 import { randomOrder } from "../../policies/random.ts";
-import { openClock } from "./clock.ts";
+import { openClock } from "./timestamps.ts";
 import { type Spread, spreadOf } from "./measure.ts";
 import { closeWork, type Shape, SHAPES, type Work, workOf } from "./shapes.ts";
 

@@ -1,6 +1,6 @@
 /**
- * Wall time of steps, fairly: contenders take turns, each turn has one wait at its end, and what a wait costs on an
- * empty queue is taken off.
+ * Measures the wall time of steps. Contenders take turns. Each turn waits for the device once, at its end, and the time
+ * that such a wait takes on an empty queue is subtracted.
  *
  * @module
  */

@@ -12,7 +12,7 @@ import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/f
 import { GPU_FLAGS } from "../../examples/gpu.ts";
 import { hostFileSystem } from "@firn/train/data";
 import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
-import { openClock, settle } from "./clock.ts";
+import { openClock, settle } from "./timestamps.ts";
 import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
 import { idleWait, median, turn, warm } from "./measure.ts";
 import { checkOutput } from "./output.ts";

@@ -6,7 +6,7 @@
 
 import { assertGreater, assertLess } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { openClock, settle } from "./clock.ts";
+import { openClock, settle } from "./timestamps.ts";
 import { firnProduct } from "./contenders.ts";
 import { idleWait } from "./measure.ts";
 

@@ -1,5 +1,5 @@
 /**
- * The device's own clock, and waiting for the device.
+ * Time measured by the device, and waiting for the device.
  *
  * @module
  */
@@ -7,16 +7,16 @@
 import type { Gpu } from "@firn/train";
 import { readBuffers } from "../../core/runtime/readback.ts";
 
-/** Two readings of the device's clock, taken by whatever is submitted between. */
+/** Measures the time between two points of the queue by the device's timestamps. */
 export interface Clock extends Disposable {
-  /** Takes a reading when all that was submitted before is done: 0 begins, 1 ends. */
+  /** Writes a timestamp when all work submitted before is done: 0 is the start, 1 the end. */
   mark(which: 0 | 1): void;
-  /** Milliseconds between the two; waits for the device. */
+  /** Waits for the device, then returns the milliseconds between start and end. */
   read(): Promise<number>;
 }
 
 /**
- * Makes a clock.
+ * Opens a clock on a device.
  *
  * @throws {TypeError} When the device has no timestamps
  */
@@ -52,12 +52,12 @@ export function openClock(gpu: Gpu): Clock {
   };
 }
 
-/** What is read to wait. */
+/** A buffer of 4 bytes per device, which {@link settle} reads. */
 const read = new WeakMap<Gpu, GPUBuffer>();
 
 /**
- * Waits for all queued work. `onSubmittedWorkDone` would answer at the next of Deno's pauses of 10 ms, a hundredth of a
- * turn of one second, and that would be the same pause in each round; reading a number answers at once.
+ * Waits for all queued work by reading a number. `onSubmittedWorkDone` is polled every 10 ms in Deno, which would add up
+ * to 1 % to a turn of one second, in every round alike.
  *
  * @param gpu The device
  */
