@@ -5,8 +5,9 @@
  */
 
 import { assertAlmostEquals, assertEquals, assertGreater } from "@std/assert";
-import { type Component, openGpu } from "@firn/train";
+import type { Component } from "@firn/train";
 import { freezingLines, measureFreezing, rowsOf, setsOf, takingTurns } from "./freezing.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 const part = (path: string, kind: Component["kind"], layer: number | null): Component => ({
   path,
@@ -71,7 +72,7 @@ Deno.test("rowsOf holds the saved time against that of the FLOPs removed", () =>
 });
 
 Deno.test("measureFreezing times every set in every round, and its FLOPs fall as sets grow", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const shape = { hidden: 32, mlp: 64, layers: 4, heads: 2, kvHeads: 1, vocabulary: 64 };
   const before = gpu.counts.bytes;
   const { rows, components } = await measureFreezing(gpu, {

@@ -5,11 +5,12 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { logits, openGpu, read, tensor } from "@firn/train";
+import { logits, read, tensor } from "@firn/train";
 import { loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
 import { labelTask, textTask } from "./policies_tasks.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 const FOLDER = "examples/models/sotu";
 const ROWS = Array.from({ length: 90 }, (_, i) => ({
@@ -83,7 +84,7 @@ Deno.test("readIntents joins the parts of queries, tests on the validate files, 
 });
 
 Deno.test("labelTask learns and judges the letter after the question, and nothing else", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const model = await loadModel(gpu, FOLDER), tokenizer = await loadTokenizer(FOLDER);
   const examples: Labelled = {
     train: ROWS.slice(0, 60),
@@ -130,7 +131,7 @@ Deno.test("labelTask learns and judges the letter after the question, and nothin
 });
 
 Deno.test("labelTask gives each seed an order of its own, and every text once an epoch", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const model = await loadModel(gpu, FOLDER), tokenizer = await loadTokenizer(FOLDER);
   const examples: Labelled = {
     train: ROWS.slice(0, 7),
@@ -156,7 +157,7 @@ Deno.test("labelTask gives each seed an order of its own, and every text once an
 });
 
 Deno.test("textTask holds out a tenth, half of it for the test", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const model = await loadModel(gpu, FOLDER), tokenizer = await loadTokenizer(FOLDER);
   const text = Array.from({ length: 400 }, (_, i) => `Article ${i} of the treaty.`).join(" ");
   const task = textTask([text], { gpu, model, tokenizer, batch: 2, length: 16, watch: 1 });

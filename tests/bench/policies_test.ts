@@ -12,13 +12,14 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { type Gpu, type Model, newModel, openGpu } from "@firn/train";
+import { type Gpu, type Model, newModel } from "@firn/train";
 import { earlyStopping, stopAt } from "@firn/train/policies";
 import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";
 import { type Lab, type Run, type Runner, runnerOf } from "./policies_run.ts";
 import { fittingSteps, probe, study, type StudyOptions, type Threshold, twinsOf } from "./policies_study.ts";
 import { rangeOf, summarise, tableLines } from "./policies_table.ts";
 import { type Task, textTask } from "./policies_tasks.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 const SOURCE = {
   model_type: "llama",
@@ -73,7 +74,7 @@ const OPTIONS: Omit<StudyOptions, "candidates" | "onRun"> = {
 };
 
 Deno.test("study runs a policy beside baselines of the lengths they claim, and the same seed gives the same bits", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const lab = await labOf(gpu), runner = runnerOf(lab);
   const candidates = [
     await candidateOf("schedule"),
@@ -175,7 +176,7 @@ Deno.test("study begins no run that would pass the limit, and says which seed it
 });
 
 Deno.test("early stopping ends after three validations without a fall and is judged by its best weights", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const losses = [3, 2, 1.9996, 2.1, 2.2, 1];
   const scripted = (task: Task): Task => ({
     ...task,
@@ -197,7 +198,7 @@ Deno.test("early stopping ends after three validations without a fall and is jud
 });
 
 Deno.test("probe sets tau between the middle readings at the end of the grace period", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const runner = runnerOf(await labOf(gpu));
   const [norm, delta] = await probe(runner, ["gradNorm", "weightDelta"], OPTIONS);
   const about = ({ signal, step, over, below, of }: Threshold) => [signal, step, over, below, of];
@@ -211,7 +212,7 @@ Deno.test("probe sets tau between the middle readings at the end of the grace pe
 });
 
 Deno.test("candidateOf makes policies that train, freeze, and are told apart by their names", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const runner = runnerOf(await labOf(gpu)), tau = { gradNorm: 1e3, gradDelta: 1e3, weightDelta: 1e3 };
   const names: (string | null)[] = [];
   for (const name of POLICIES) {

@@ -6,9 +6,9 @@
 
 import { assertEquals, assertLess } from "@std/assert";
 import type { Component, TrainingState } from "@firn/train";
-import { openGpu } from "@firn/train";
 import { anyOf, gradES } from "@firn/train/policies";
 import { bottomUp, train } from "../../examples/custom_policy.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 function component(path: string, kind: Component["kind"], layer: number | null): Component {
   return { path, kind, layer, parameters: [`${path}.weight`], size: 4 };
@@ -38,7 +38,7 @@ Deno.test("bottomUp freezes the embedding, then the layers in order, and never w
 });
 
 Deno.test("train with bottomUp and gradES learns, and a step loses half of its cost", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   // Nothing falls below this threshold, so that only bottomUp decides: at the look of step 10, four layers of five.
   const policy = anyOf(gradES({ tau: 1e-9 }), bottomUp(2));
   const states: TrainingState<object>[] = await Array.fromAsync(train(gpu, { policy, steps: 11 }));

@@ -13,7 +13,6 @@ import {
   free,
   type FreezePolicy,
   leaf,
-  openGpu,
   scan,
   slice,
   type Tensor,
@@ -28,6 +27,7 @@ import { digitBatches, type Digits, holdOut, PIXELS, readDigits, SIDE } from "..
 import type { DigitModel } from "../../examples/layers.ts";
 import { inFolder } from "../data/files.ts";
 import { example } from "./process.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
 
 /** Images of one bright pixel, in place `7 + 5 i` of row 10, so that movement can be seen. */
 function dots(count: number): Digits {
@@ -107,7 +107,7 @@ interface Run {
 
 /** Trains a model on digits; gives the components that thawed on the way. */
 async function learn(model: DigitModel, runs: readonly Run[]): Promise<string[][]> {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const { train } = await readDigits(), thawed: string[][] = [];
   for (const { policy, steps, batch } of runs) {
     using training = digitTraining(gpu, model, { steps, rate: 2e-3, policy });
@@ -161,7 +161,7 @@ for (const name of ["mlp", "mixer", "vit"] as const) {
 }
 
 Deno.test("digitTraining of the mlp under costAware ends at the smallest speed-up above its target", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const { train } = await readDigits(), steps = 60, batch = 16;
   using training = digitTraining(gpu, MODELS.mlp, {
     steps,
@@ -182,7 +182,7 @@ Deno.test("digitTraining of the mlp under costAware ends at the smallest speed-u
 });
 
 Deno.test("accuracy is that of chance before training, and counts each digit once", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openTestGpu();
   const { test } = await readDigits();
   const untrained = await accuracy(gpu, MODELS.mlp, { params: MODELS.mlp.init(0), digits: test });
   assertEquals(Number.isInteger(Math.round(untrained * 2000 * 1e6) / 1e6), true);
