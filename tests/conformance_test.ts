@@ -93,6 +93,17 @@ Deno.test("conform refuses a loss that is off by more than its tolerance", async
   });
 });
 
+Deno.test("conform compares all logits where there is no attention mask", async () => {
+  const alter = (name: string, values: Float32Array): void => {
+    if (name === "logits") values[0] += 1;
+  };
+  await withGolden({ alter }, async (folder) => {
+    const line = await conform(gpu, folder);
+    assertEquals(line.ok, false);
+    assert(line.logits as number > TOLERANCES.logits, JSON.stringify(line));
+  });
+});
+
 Deno.test("conform compares logits only where the attention mask is 1", async () => {
   // The second row has 11 tokens and 5 positions of padding.
   const last = (position: number) => (name: string, values: Float32Array): void => {
