@@ -5,6 +5,7 @@ import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backwar
 import { type Case, CASES, SHAPE, stages, tiles } from "./attention_cases.ts";
 import { addHeads, addParts, arrays, reference } from "./attention_reference.ts";
 import { assertClose, blank, type Data, runKernel, testSubgroups } from "./run_kernel.ts";
+import { ALL_CASES } from "../reference/all_cases.ts";
 
 const { subgroups: SUBGROUPS, wideSubgroups: WIDE_SUBGROUPS, least: LEAST } = await testSubgroups();
 
@@ -22,9 +23,9 @@ function isFirst({ tiling }: Case): boolean {
 }
 
 for (const one of CASES) {
-  const { title, shape, tiling, gradients = shape } = one;
+  const { title, shape, tiling } = one, { gradients = shape } = ALL_CASES ? { gradients: shape } : one;
   const { tile, split = 8 } = tiling;
-  const ways = tile === 0 ? [false] : isFirst(one) ? [true, false] : [held(split)];
+  const ways = tile === 0 ? [false] : ALL_CASES || isFirst(one) ? [true, false] : [held(split)];
   for (const subgroups of ways) {
     const missing = subgroups && !held(split);
     const how = tile === 0 ? "" : subgroups ? `, subgroups of ${split} threads` : ", no subgroups";

@@ -10,6 +10,7 @@ import { type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import { isVariant, MATMUL_SPLITS, MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { compute, computeGroup, definition, LAYOUTS, tiles } from "./matmul_reference.ts";
 import { assertClose, values } from "./run_kernel.ts";
+import { ALL_CASES } from "../reference/all_cases.ts";
 
 /** GPUs of much workgroup memory and of little. */
 const GPUS = [49152, 32768].map((workgroupBytes) => ({ software: false, subgroups: true, workgroupBytes }));
@@ -38,14 +39,15 @@ for (const [i, { deep = false }] of MATMUL_TILES.entries()) {
     const layouts = [...LAYOUTS.keys()].filter((layout) => !(deep && LAYOUTS[layout][0]));
     for (const [s, split] of MATMUL_SPLITS.entries()) {
       // What a layout loads does not depend on how many share it: all tiles together show every pair.
-      const layout = layouts[(s + i) % layouts.length];
-      const { product, a, b, expected } = exampleOf((s + (s >> 2)) % 2, layout);
-      const variant = tiles(split)[i];
-      const chosen = GPUS.some((options) => isVariant(variant, { sizes: product, options }));
-      assert(chosen, `the tuner may choose ${JSON.stringify(variant)}`);
-      const out = await compute({ ...product, variant }, { a, b });
-      // Sums of a thousand such products stay below 64, where each step rounds by 2^-19 at most, and most of that cancels.
-      assertClose(out, expected, { tolerance: 2e-4, what: `${productKey(product)} split ${split}` });
+      for (const layout of ALL_CASES ? layouts : [layouts[(s + i) % layouts.length]]) {
+        const { product, a, b, expected } = exampleOf((s + (s >> 2)) % 2, layout);
+        const variant = tiles(split)[i];
+        const chosen = GPUS.some((options) => isVariant(variant, { sizes: product, options }));
+        assert(chosen, `the tuner may choose ${JSON.stringify(variant)}`);
+        const out = await compute({ ...product, variant }, { a, b });
+        // Sums of a thousand such products stay below 64, where each step rounds by 2^-19 at most, and most of that cancels.
+        assertClose(out, expected, { tolerance: 2e-4, what: `${productKey(product)} split ${split}` });
+      }
     }
   });
 }
@@ -100,7 +102,7 @@ for (const [i, { bm, bn, bk, deep = false }] of MATMUL_TILES.entries()) {
     for (const [l, layout] of layouts.entries()) {
       // As many as the sums are long enough for; those of three products go on from one to the next. Layouts take turns.
       const by = (splits: readonly number[]): MatmulVariant[] =>
-        splits.filter((_, s) => (s + i) % layouts.length === l).map((split) => tiles(split)[i]);
+        splits.filter((_, s) => ALL_CASES || (s + i) % layouts.length === l).map((split) => tiles(split)[i]);
       await checkGroup({ layout, k: 192, variants: { separate: by([2, 3]), summed: by([2, 3, 4, 6, 8]) } });
     }
   });

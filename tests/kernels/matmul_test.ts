@@ -5,6 +5,7 @@ import type { Expression } from "../../kernels/expression.ts";
 import { chooseMatmul, MATMUL_BLOCKS, MATMUL_TILES, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { compute, definition, LAYOUTS, SIZES, tiles } from "./matmul_reference.ts";
 import { assertClose, blank, runKernel, testSubgroups, values } from "./run_kernel.ts";
+import { ALL_CASES } from "../reference/all_cases.ts";
 
 const { subgroups: SUBGROUPS } = await testSubgroups();
 const GPU = { software: false, subgroups: true, workgroupBytes: 49152 };
@@ -30,7 +31,9 @@ for (const [i, variant] of VARIANTS.entries()) {
     for (const [s, { batch, m, n, k }] of SIZES.entries()) {
       // Sums too short to share: some parts are empty. Those that are long enough have tests of their own. The others
       // take two layouts of a size and two of the other one, in turns, as each takes a second to compile.
-      const layouts = LAYOUTS.filter((_, l) => shared ? l === 1 : (l + (l >> 1) + s + i) % 2 === 0);
+      const layouts = LAYOUTS.filter((_, l) =>
+        shared ? l === 1 : ALL_CASES || (l + (l >> 1) + s + i) % 2 === 0
+      );
       for (const [transposeA, transposeB] of layouts) {
         const a = values(batch * m * k, 1), b = values(batch * k * n, 2);
         const product = { batch, m, n, k, transposeA, transposeB };

@@ -6,6 +6,7 @@
 
 import { type Gpu, openGpu } from "@firn/train";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
+import { ALL_CASES } from "./all_cases.ts";
 
 /**
  * Opens the device. A software adapter computes matrix products in blocks of 4 rows, whose kernels compile in a fifth
@@ -13,7 +14,7 @@ import type { MatmulVariant } from "../../kernels/matmul/types.ts";
  */
 export async function openTestGpu(): Promise<Gpu> {
   const gpu = await openGpu(), { software, subgroups } = gpu.target;
-  if (!software) return gpu;
+  if (!software || ALL_CASES) return gpu;
   const get = (key: string): MatmulVariant => {
     const [m, n] = key.match(/(\d+)x(\d+)x\d+ [NT]/)!.slice(1).map(Number);
     return { kind: "direct", tm: Math.min(4, m), tn: Math.min(2, Math.ceil(n / 8)), subgroups };
