@@ -54,7 +54,7 @@ export interface Rendering {
  * @param expression The expression
  * @returns The same expression over as few dimensions as possible
  */
-export function collapse(expression: Expression): Expression {
+function collapse(expression: Expression): Expression {
   const shape: number[] = [], strides: number[][] = expression.inputs.map(() => []);
   expression.shape.forEach((size, d) => {
     const last = shape.length - 1;

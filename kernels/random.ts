@@ -50,7 +50,7 @@ export function threefry2x32(key: Pair, counter: Pair): Pair {
 }
 
 /** WGSL `threefry2x32(key: vec2u, counter: vec2u) -> vec2u`, the same function as {@link threefry2x32}. */
-export const THREEFRY: string = `fn threefry2x32(key: vec2u, counter: vec2u) -> vec2u {
+const THREEFRY: string = `fn threefry2x32(key: vec2u, counter: vec2u) -> vec2u {
   let k0 = key.x;
   let k1 = key.y;
   let k2 = ${PARITY}u ^ key.x ^ key.y;

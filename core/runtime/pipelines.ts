@@ -14,7 +14,7 @@ import type { Gpu } from "./device.ts";
  * @param kernel Name and WGSL
  * @returns The pipeline; its bind group layout has all declared buffers, used or not
  */
-export function pipelineFor(
+function pipelineFor(
   gpu: Gpu,
   kernel: { readonly name: string; readonly code: string },
 ): GPUComputePipeline {

@@ -30,7 +30,7 @@ export interface PrefixCopies {
 export const PORTION = 32;
 
 /** Encodes launches into one compute pass. */
-export function encodePass(encoder: GPUCommandEncoder, launches: readonly BoundKernel[]): void {
+function encodePass(encoder: GPUCommandEncoder, launches: readonly BoundKernel[]): void {
   const pass = encoder.beginComputePass();
   dispatchAll(pass, launches);
   pass.end();

@@ -27,7 +27,7 @@ export function declareQueryPositions(frame: Frame): string {
 }
 
 /** Declares `live`, whether any row of the subgroup sees the tile, where some may not; `seen` returns the WGSL test. */
-export function declareLive(frame: Frame, seen: (first: string, rows: number) => string): string {
+function declareLive(frame: Frame, seen: (first: string, rows: number) => string): string {
   const { y, high, skips } = blocksOf(frame);
   const rows = 4 * high * y.quads;
   return skips ? `    let live = ${seen(`i32(first + ty / ${high}u * ${rows}u)`, rows)};\n` : "";
@@ -50,7 +50,7 @@ export function declareLiveQueries(frame: Frame): string {
  * @param options `partly`: WGSL, true for tiles with hidden pairs; `visible`: WGSL for which rows of quad i see column `j` (i32)
  * @returns WGSL
  */
-export function maskBlock(frame: Frame, { name, partly, visible }: {
+function maskBlock(frame: Frame, { name, partly, visible }: {
   readonly name: string;
   readonly partly: string;
   readonly visible: (i: number) => string;

@@ -26,7 +26,7 @@ var<workgroup> ${name}: array<array<Group_${name}, ${GROUPS}>, ${lines / STAGE_D
 }
 
 /** Whether half of the threads load own rows and the other half streamed rows, into the same registers. */
-export function loadsInHalves({ rows, tile, threads }: Frame): boolean {
+function loadsInHalves({ rows, tile, threads }: Frame): boolean {
   return Math.max(rows, tile) * 2 <= threads && threads % (2 * SUBGROUP) === 0;
 }
 

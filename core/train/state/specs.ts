@@ -40,7 +40,7 @@ const FIRST_SCALE = 2 ** 16;
 const SCALAR: Spec = { shape: [], dtype: "f32" };
 
 /** State of loss scaling. */
-export const SCALING_SPECS: ReadonlyMap<Path, StateSpec> = new Map<Path, StateSpec>([
+const SCALING_SPECS: ReadonlyMap<Path, StateSpec> = new Map<Path, StateSpec>([
   [SCALE, { ...SCALAR, initial: FIRST_SCALE }],
   [GOOD_STEPS, SCALAR],
 ]);
