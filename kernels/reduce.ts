@@ -214,7 +214,8 @@ export const RUN_FIELDS = ["input", "start", "count", "place"] as const satisfie
  *
  * Bindings: a0 `table[R,4]` u32, the fields of R runs in the order of {@link RUN_FIELDS}; the inputs; the output.
  *
- * @param options `inputs`: number of buffers; `runs`: what to add, of which the text depends only on whether all are short
+ * @param options `inputs`: number of buffers; `runs`: what to add. The text depends only on whether all are
+ * short
  * @returns The kernel
  */
 export function collect(options: { readonly inputs: number; readonly runs: readonly Run[] }): Kernel {

@@ -124,8 +124,8 @@ export function tileBytes(
 }
 
 /**
- * Groups of four lines in the tile that holds streamed rows, then weights; a line has a quad for each thread along the
- * rows, or along the columns if those are more.
+ * The size of the tile that holds streamed rows first and weights later, in groups of four lines. A line has one quad for
+ * each thread along the rows or along the columns, whichever are more.
  *
  * @param tile The tiling and elements of a head
  * @returns Groups

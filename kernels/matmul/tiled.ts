@@ -87,7 +87,7 @@ function wholeSums(reach: string): string {
   return `let instance = wid.z; let begin = 0u; let end = ${reach};`;
 }
 
-/** WGSL for a workgroup that computes one part of the sums. The grid tells how many parts: one text serves all. */
+/** WGSL for a workgroup that computes one part of the sums. The grid gives the number of parts, so the text does not depend on it. */
 function splitSums(
   { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
 ): string {

@@ -78,8 +78,8 @@ export function batchElementwise(programs: readonly Program[], options: BatchOpt
 }
 
 /**
- * Takes batches apart whose programs cannot share a launch: one must run before a third program that must run before
- * another one, as each overwrites a leaf that the one before it reads.
+ * Splits batches whose programs cannot share a launch: program A must run before C, and C before B, as each overwrites a
+ * leaf that the one before it reads. Then A and B need two launches.
  */
 function withoutCycles(batches: Program[][], options: BatchOptions): Program[][] {
   const writer = new Map(

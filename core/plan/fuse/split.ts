@@ -142,8 +142,8 @@ function withRuns(
 }
 
 /**
- * Changes a group so that it no longer waits for itself through other launches: first its updates of leaves run apart from
- * its other results; if they do already, they only copy values that are in memory.
+ * Breaks a cycle of launches through a group. The first time, updates of leaves get launches of their own. If they have
+ * them already, what they read is stored, so that they only copy it.
  */
 function separateUpdates({ nodes, stored: written, summed }: Cluster, splitting: Splitting): void {
   const { fusion, targets, stored, detached } = splitting;

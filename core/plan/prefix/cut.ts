@@ -104,8 +104,8 @@ interface Known {
 }
 
 /**
- * What units depend on: `early` units on no sample, so that they may run first; `apart` units on samples and fixed values
- * alone. All other units are absent.
+ * What units depend on. `early`: on no sample, so that they may run first. `apart`: on samples and fixed values only. All
+ * other units are absent.
  */
 type Kinds = ReadonlyMap<Unit, "early" | "apart">;
 

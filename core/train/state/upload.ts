@@ -23,14 +23,14 @@ export interface LeafName {
   readonly step: number;
 }
 
-/** A tensor of zeros in a buffer of its own. */
+/** Makes a tensor of zeros in a new buffer. */
 export function zeros(gpu: Gpu, options: LeafName & { readonly spec: Spec }): Tensor {
   const { path, spec, step } = options;
   const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
   return resident(spec, { buffer, label: path, producedAt: step });
 }
 
-/** Values of the host in a buffer of their own. */
+/** Uploads values to a new buffer. */
 export function uploadLeaf(gpu: Gpu, options: LeafName & { readonly value: HostTensor }): Tensor {
   const { path, value, step } = options;
   const made = zeros(gpu, { path, spec: value, step });

@@ -193,8 +193,8 @@ function nextRing(
   const valuesOf = (probed: boolean): Tensor[] =>
     readings.filter((reading) => reading.probed === probed).map(({ value }) => value);
   const now = [...first, ...valuesOf(false)], below = valuesOf(true);
-  // Probed parameters lie below the active ones. In one sum with them, the other readings would have to wait for the
-  // gradients below, in launches of their own.
+  // Gradients of probed parameters come last, as these are below the active ones. One sum of all readings would wait for
+  // them, in a launch of its own.
   const sums = below.length === 0
     ? sumEach(now, { size: width })
     : concat([sumEach(now), sumEach(below, { size: width - now.length })], 0);
