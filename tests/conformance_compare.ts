@@ -37,14 +37,14 @@ export function compareEach(seen: readonly number[], expected: readonly number[]
 const NOISE = 1e-6;
 
 /**
- * Compares every stored tensor of a prefix. Infinite when the names differ, undefined when nothing of that prefix is
- * stored. `gradients` is the prefix of the first gradients: only elements whose gradient is above the noise are compared.
+ * Compares every stored tensor of a prefix. Infinite when the names differ. `gradients` is the prefix of the first
+ * gradients: only elements whose gradient is above the noise are compared.
  */
 export async function compareAll(
   file: SafetensorsFile,
   values: readonly [Path, HostData][],
   { prefix, gradients }: { readonly prefix: string; readonly gradients?: string },
-): Promise<number | undefined> {
+): Promise<number> {
   const seen = new Map(values);
   let worst = 0, count = 0;
   for (const name of file.names) {
@@ -57,7 +57,6 @@ export async function compareAll(
     const counts = gradients === undefined ? undefined : aboveNoise(await file.readF32(gradients + key));
     worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name), counts));
   }
-  if (count === 0) return undefined;
   return count === seen.size ? worst : Infinity;
 }
 

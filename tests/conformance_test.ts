@@ -54,11 +54,13 @@ interface Change {
   readonly factor?: number;
   /** Changes values of `golden.safetensors`. */
   readonly alter?: (name: string, values: Float32Array) => void;
+  /** Leaves out the tensors of this prefix. */
+  readonly drop?: string;
 }
 
 /** Makes a folder with the fewest files that can be compared, runs `check` on it, and deletes it. */
 async function withGolden(
-  { fixture = "llama", factor = 1, alter }: Change,
+  { fixture = "llama", factor = 1, alter, drop }: Change,
   check: (folder: string) => Promise<void>,
 ): Promise<void> {
   const folder = await Deno.makeTempDir(), source = `${FIXTURES}/${fixture}`;
@@ -66,18 +68,20 @@ async function withGolden(
     for (const name of ["config.json", "model.safetensors", "golden.safetensors"]) {
       await Deno.copyFile(`${source}/${name}`, `${folder}/${name}`);
     }
-    if (alter !== undefined) {
+    if (alter !== undefined || drop !== undefined) {
       await using file = await openSafetensors(`${source}/golden.safetensors`);
       const tensors: TensorToStore[] = [];
       for (const name of file.names) {
+        if (drop !== undefined && name.startsWith(drop)) continue;
         const data = await file.readF32(name);
-        alter(name, data);
+        alter?.(name, data);
         tensors.push({ name, dtype: "F32", shape: file.specs.get(name)!.shape, data });
       }
       await writeSafetensors(`${folder}/golden.safetensors`, tensors);
     }
-    const { loss, adamw } = JSON.parse(await Deno.readTextFile(`${source}/golden.json`));
-    await Deno.writeTextFile(`${folder}/golden.json`, JSON.stringify({ loss: loss * factor, adamw }));
+    const { loss, adamw, left_out } = JSON.parse(await Deno.readTextFile(`${source}/golden.json`));
+    const golden = { loss: loss * factor, adamw, left_out };
+    await Deno.writeTextFile(`${folder}/golden.json`, JSON.stringify(golden));
     await check(folder);
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -115,6 +119,25 @@ Deno.test("conform compares logits only where the attention mask is 1", async ()
   });
   await withGolden({ fixture: "qwen3", alter: last(27) }, async (folder) => {
     assertEquals((await conform(gpu, folder)).ok, true);
+  });
+});
+
+Deno.test("conform refuses a folder without the tensors of a quantity that golden.json does not leave out", async () => {
+  await withGolden({ drop: "after5." }, async (folder) => {
+    const line = await conform(gpu, folder);
+    assertEquals([line.ok, line.after5], [false, "names, sizes or NaN differ"]);
+  });
+});
+
+Deno.test("conform refuses a mask that counts no position, and a file where a folder must be", async () => {
+  const alter = (name: string, values: Float32Array): void => {
+    if (name === "input.attention_mask") values.fill(0);
+  };
+  await withGolden({ fixture: "qwen3", alter }, async (folder) => {
+    const { ok, error } = await conform(gpu, folder);
+    assertEquals(ok, false);
+    assertMatch(error as string, /as some position must count: all are padding$/);
+    assertEquals((await conform(gpu, `${folder}/config.json`)).ok, false);
   });
 });
 
