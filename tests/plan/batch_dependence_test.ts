@@ -142,7 +142,7 @@ async function partsOf(make: (inputs: Inputs) => Tensor): Promise<(readonly numb
 
 for (const [name, make] of Object.entries(apart)) {
   Deno.test(`dependences finds that samples stay apart in ${name}, and they do to the bit`, async () => {
-    assertEquals(dependenceOf(make), "apart");
+    assertEquals(dependenceOf(make), "perSample");
     const [first, other] = await partsOf(make);
     assertEquals(other, ORDER.map((from) => first[from]));
   });

@@ -142,11 +142,14 @@ Deno.test("dependences takes an op that says nothing of its batch to mix samples
     return dependences(topological([root]), { samples: B, kindOf: () => "batch" }).get(root);
   };
   assertEquals(dependenceOf(kernelOp), undefined);
-  assertEquals(dependenceOf({ ...kernelOp, batch: () => ({ parts: 2 * B, inputs: ["split"] }) }), "apart");
+  assertEquals(
+    dependenceOf({ ...kernelOp, batch: () => ({ parts: 2 * B, inputs: ["split"] }) }),
+    "perSample",
+  );
   assertEquals(dependenceOf({ ...kernelOp, batch: () => ({ parts: 2, inputs: ["split"] }) }), undefined);
   assertEquals(dependenceOf({ ...kernelOp, batch: () => ({ parts: B, inputs: ["shared"] }) }), undefined);
-  assertEquals(dependenceOf(elementOp), "apart");
+  assertEquals(dependenceOf(elementOp), "perSample");
   const root = rmsNorm(input, leaf("gain", { shape: [8], dtype: "f32" }), { eps: 1e-5 });
   const kindOf = (path: string) => path === "x" ? "batch" as const : "fixed" as const;
-  assertEquals(dependences(topological([root]), { samples: B, kindOf }).get(root), "apart");
+  assertEquals(dependences(topological([root]), { samples: B, kindOf }).get(root), "perSample");
 });

@@ -15,10 +15,10 @@ import { isAlias, isConstant, isElement, isLeaf, pathOf } from "../predicates.ts
 import type { LeafKind } from "../types.ts";
 
 /**
- * What a value depends on. `apart`: on the batch, each part on its own sample. `fixed`: on nothing that changes between
+ * What a value depends on. `perSample`: on the batch, each part on its own sample. `fixed`: on nothing that changes between
  * steps. `repeated`: fixed, and all of its parts are equal.
  */
-export type Dependence = "apart" | "fixed" | "repeated";
+export type Dependence = "perSample" | "fixed" | "repeated";
 
 /**
  * Tells what the values of a graph depend on.
@@ -49,7 +49,7 @@ function dependenceOf(node: Tensor, { samples, kindOf, known }: Options): Depend
   const { inputs, shape } = node;
   if (isLeaf(node)) {
     const kind = kindOf(pathOf(node));
-    if (kind === "batch") return shape[0] === samples ? "apart" : null;
+    if (kind === "batch") return shape[0] === samples ? "perSample" : null;
     return kind;
   }
   if (isConstant(node)) return sizeOf(shape) % samples === 0 ? "repeated" : "fixed";
@@ -58,12 +58,12 @@ function dependenceOf(node: Tensor, { samples, kindOf, known }: Options): Depend
   const of = inputs.map((input) => known.get(input));
   if (of.some((dependence) => dependence === undefined)) return null;
   if (isAlias(node)) return of[0]!;
-  if (of.every((dependence) => dependence !== "apart")) {
+  if (of.every((dependence) => dependence !== "perSample")) {
     return isElement(node) && isRepeated(node, { samples, known }) ? "repeated" : "fixed";
   }
   // One sample cannot mix with another.
-  if (samples === 1) return "apart";
-  return keepsApart(node, { samples, of: of as Dependence[] }) ? "apart" : null;
+  if (samples === 1) return "perSample";
+  return isPerSample(node, { samples, of: of as Dependence[] }) ? "perSample" : null;
 }
 
 /** Whether an elementwise node of fixed values has equal parts. */
@@ -89,12 +89,12 @@ function sizeAlong(
 
 interface Inputs {
   readonly samples: number;
-  /** What each input depends on; at least one is `apart`. */
+  /** What each input depends on; at least one is `perSample`. */
   readonly of: readonly Dependence[];
 }
 
 /** Whether a node keeps the samples of its inputs apart. */
-function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
+function isPerSample(node: Tensor, { samples, of }: Inputs): boolean {
   const { op, inputs, attrs } = node;
   if (isElement(node)) return keepsElementsApart(node, { samples, of });
   const rule = op.batch?.(inputs, attrs) ?? null;
@@ -102,7 +102,7 @@ function keepsApart(node: Tensor, { samples, of }: Inputs): boolean {
   return of.every((dependence, i) =>
     rule.inputs[Math.min(i, rule.inputs.length - 1)] === "split"
       ? dependence !== "fixed"
-      : dependence !== "apart"
+      : dependence !== "perSample"
   );
 }
 

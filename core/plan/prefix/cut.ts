@@ -104,26 +104,26 @@ interface Known {
 }
 
 /**
- * What units depend on. `early`: on no sample, so that they may run first. `apart`: on samples and fixed values only. All
+ * What units depend on. `early`: on no sample, so that they may run first. `perSample`: on samples and fixed values only. All
  * other units are absent.
  */
-type Kinds = ReadonlyMap<Unit, "early" | "apart">;
+type Kinds = ReadonlyMap<Unit, "early" | "perSample">;
 
 function kindsOf(
   units: readonly Unit[],
   { buffers, nodeIn, known }: Pick<Planned, "buffers"> & Known,
 ): Kinds {
-  const kinds = new Map<Unit, "early" | "apart">(), writer = new Map<number, Unit>();
+  const kinds = new Map<Unit, "early" | "perSample">(), writer = new Map<number, Unit>();
   const isEarly = (b: number): boolean => {
     const { source } = buffers[b];
-    if (source?.kind === "leaf") return known.get(source.node) !== "apart";
+    if (source?.kind === "leaf") return known.get(source.node) !== "perSample";
     return source !== null || kinds.get(writer.get(b)!) === "early";
   };
   const isConstant = (b: number): boolean => {
     const { source } = buffers[b], unit = writer.get(b), node = nodeIn.get(b);
     if (source !== null) return source.kind === "host" || (source.kind === "leaf" && known.has(source.node));
     // A buffer without a node holds partial results, which depend only on what their unit reads.
-    return node === undefined ? kinds.get(unit!) === "apart" : known.has(node) && kinds.has(unit!);
+    return node === undefined ? kinds.get(unit!) === "perSample" : known.has(node) && kinds.has(unit!);
   };
   for (const unit of units) {
     const { reads, writes } = unit;
@@ -131,7 +131,7 @@ function kindsOf(
     if (writes.some((b) => buffers[b].source !== null)) continue;
     if (reads.every(isEarly)) kinds.set(unit, "early");
     else if (reads.every(isConstant) && writes.every((b) => !nodeIn.has(b) || known.has(nodeIn.get(b)!))) {
-      kinds.set(unit, "apart");
+      kinds.set(unit, "perSample");
     }
   }
   return kinds;
@@ -154,7 +154,7 @@ function cutsOf(
   /** Bytes of one sample in a buffer; null when a sample cannot be copied on its own. */
   const partOf = (b: number): number | null => {
     const node = nodeIn.get(b);
-    if (node === undefined || known.get(node) !== "apart") return null;
+    if (node === undefined || known.get(node) !== "perSample") return null;
     const elements = sizeOf(node.shape), bytes = buffers[b].bytes / samples;
     // Buffers are rounded up to groups of four elements, and copies are of whole words.
     return elements % 4 === 0 && elements >= 8 && bytes % 4 === 0 ? bytes : null;
@@ -171,7 +171,7 @@ function cutsOf(
   const taken: Unit[] = [], open = new Set<number>(), found: Candidate[] = [];
   let saved = 0;
   for (const unit of units) {
-    if (kinds.get(unit) !== "apart") continue;
+    if (kinds.get(unit) !== "perSample") continue;
     taken.push(unit);
     saved += unit.matmulFlops;
     for (const b of new Set(unit.reads)) if (count(b, -1) === 0) open.delete(b);
@@ -195,7 +195,8 @@ function whyNone(
     if (own) constant.add(node);
   }
   const product = order.find((node) =>
-    node.op.matmulFlops !== undefined && constant.has(node) && (known.get(node) ?? "apart") === "apart"
+    node.op.matmulFlops !== undefined && constant.has(node) &&
+    (known.get(node) ?? "perSample") === "perSample"
   );
   if (product === undefined) return "no matrix product lies below all that is trained";
   const mixed = topological([product]).find((node) => !known.has(node));
