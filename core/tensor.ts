@@ -101,6 +101,7 @@ export interface Op<A = any> {
  * @param inputs Its inputs
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
+ * @throws {TypeError} When an input is no tensor
  * @throws {ShapeError} When the shapes do not fit, or an input is bf16 and the op does not read bf16
  *
  * @example
@@ -119,6 +120,12 @@ export interface Op<A = any> {
  * ```
  */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
+  const missing = inputs.findIndex((input) => input?.op === undefined);
+  if (missing >= 0) {
+    throw new TypeError(
+      `Cannot apply "${op.name}" as input ${missing} must be a tensor: got ${inputs[missing]}`,
+    );
+  }
   const packed = inputs.findIndex(({ dtype }, i) => dtype === "bf16" && !op.bf16?.includes(i));
   if (packed >= 0) {
     const rule = `it does not read bf16, which input ${packed} is; load the model with storage "f32"`;

@@ -4,9 +4,9 @@ import { wrapPolicy } from "./wrap_policy.ts";
 /**
  * Ends training once a policy has frozen every component that it was shown.
  *
- * Training ends by itself only when nothing at all is left to train. With this inside {@link only}, it ends although
- * other components would train on; not while a wrapper outside, such as `patience`, `keepActive` or `thaw`, keeps one
- * active.
+ * Training ends by itself only when nothing is left to train. Inside {@link only}, this ends it although other components
+ * are still active. A wrapper outside that keeps one of its components active, such as `patience`, `keepActive` or `thaw`,
+ * keeps training going.
  *
  * @param policy The policy
  * @returns The policy that ends training

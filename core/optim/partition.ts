@@ -23,6 +23,7 @@ export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimize
  * @param groups Patterns and optimizers; the last pattern is `"*"` for all others
  * @returns One optimizer; its learning rate is that of the last group that has one. Its `init` throws a `RangeError` when
  * a parameter matches no group
+ * @throws {RangeError} When there is no group
  * @throws {TypeError} When two groups keep moments of one name but of different meaning or shape
  *
  * @example No weight decay for norms and biases
@@ -46,6 +47,11 @@ export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimize
  * ```
  */
 export function partition(groups: readonly ParameterGroup[]): Optimizer {
+  if (groups.length === 0) {
+    throw new RangeError(
+      'Cannot partition parameters as there must be a group: give at least ["*", optimizer]',
+    );
+  }
   const parts = groups.map(([pattern, optimizer], i): Part => ({
     patterns: typeof pattern === "string" ? [pattern] : pattern,
     optimizer,

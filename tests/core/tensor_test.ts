@@ -21,6 +21,12 @@ Deno.test("tensor refuses a shape of another size, as a ShapeError with its data
   assertEquals(error.shapes, [[2, 2]]);
 });
 
+Deno.test("apply names the input that is no tensor, as a batch without an entry gives", () => {
+  const { labels } = {} as { labels: ReturnType<typeof leaf> };
+  const error = assertThrows(() => matmul(leaf("x", { shape: [2, 2], dtype: "f32" }), labels), TypeError);
+  assertEquals(error.message, 'Cannot apply "matmul" as input 1 must be a tensor: got undefined');
+});
+
 Deno.test("apply takes shape and dtype from what infer says, and nothing else", () => {
   const x = leaf("x", { shape: [2], dtype: "f32" });
   const node = apply({ name: "same", infer: ([input]) => [input] }, [x], null);

@@ -235,6 +235,22 @@ Deno.test("signals of moments are found by their meaning, whatever their names",
   assertEquals(looks[1], looks[0]);
 });
 
+Deno.test("training refuses to measure moments of parameters whose group keeps none", async () => {
+  const optimizer = partition([["bottom*", adamW({ learningRate: 0.05 })], [
+    "*",
+    sgd({ learningRate: 0.1 }),
+  ]]);
+  await assertRejects(
+    () => run(define(optimizer, scheduled([], ["firstMoment"])), undefined, 1),
+    TypeError,
+    'Cannot measure the moments of "top.weight" as "partition(',
+  );
+});
+
+Deno.test("partition refuses to have no group", () => {
+  assertThrows(() => partition([]), RangeError, "there must be a group");
+});
+
 Deno.test("what thaws has bias corrections of its own age, whatever the names of the moments", async () => {
   const weights = [];
   for (const optimizer of [adamW({ learningRate: 0.05 }), renamed(adamW({ learningRate: 0.05 }))]) {

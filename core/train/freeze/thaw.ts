@@ -51,10 +51,10 @@ export function thawStepsAfter(
 /**
  * Gives thawed parameters the step scalars of their own group, such as bias corrections, and a warm-up.
  *
- * @param step What the optimizer does, as if all parameters were as old as the run
- * @param options Gradients by path, what the optimizer keeps, the groups, and a factor for the updates of a group: none when
- * null
- * @returns The step; parameters of group 0 are unchanged
+ * @param step The optimizer's step, in which no parameter has thawed
+ * @param options Gradients by path, the optimizer's state, the groups, and the factor of a group's updates; null for no
+ * factor
+ * @returns The step; it is the same for parameters of group 0
  */
 export function withThawGroups(
   step: OptimizerStep,

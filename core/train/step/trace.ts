@@ -10,7 +10,7 @@ import { broadcast, sumEach } from "../../ops/broadcast.ts";
 import { equal, where } from "../../ops/comparison.ts";
 import { abs } from "../../ops/functions.ts";
 import { concat, reshape } from "../../ops/movement.ts";
-import { momentPath, type Optimizer, type OptimizerStep } from "../../optim/optimizer.ts";
+import { type Moment, momentPath, type Optimizer, type OptimizerStep } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, stepScalar, tensor } from "../../sources.ts";
@@ -162,18 +162,27 @@ function readingsOf(
     measure("gradNorm", path, () => abs(gradient));
     measure("gradSquare", path, () => multiply(gradient, gradient));
   };
-  const [first, second] = (["firstMoment", "secondMoment"] as const).map((s) =>
-    momentFor(options.optimizer, s)
-  );
+  const { optimizer } = options, first = momentFor(optimizer, "firstMoment");
+  const second = momentFor(optimizer, "secondMoment");
+  /** A moment of a parameter. A group of a partition may keep none. */
+  const momentOf = (moment: Moment | undefined, path: Path): Tensor => {
+    const value = moment && step.state.get(momentPath(moment, path));
+    if (value !== undefined) return value;
+    throw new TypeError(
+      `Cannot measure the moments of "${path}" as "${optimizer.name}" keeps none for it: train it with adamW, or wrap the policy in except(...)`,
+    );
+  };
   for (const [path, gradient] of grads) {
     const update = step.updates.get(path)!;
     measureGradient(path, gradient);
     measure("gradDelta", path, () => abs(subtract(gradient, leaves.get(PREVIOUS + path)!)));
     measure("weightDelta", path, () => abs(update));
     measure("benefit", path, () => abs(multiply(gradient, update)));
-    const [m, v] = [first, second].map((moment) => moment && step.state.get(momentPath(moment, path)));
-    if (m !== undefined) measure("firstMoment", path, () => multiply(m, m));
-    if (v !== undefined) measure("secondMoment", path, () => v);
+    measure("firstMoment", path, () => {
+      const m = momentOf(first, path);
+      return multiply(m, m);
+    });
+    measure("secondMoment", path, () => momentOf(second, path));
   }
   for (const [path, gradient] of probedGrads) measureGradient(path, gradient);
   return readings;
