@@ -50,7 +50,7 @@
  * | `kernels` | WGSL as pure functions of shapes and choices: elementwise, reductions, embedding, cross-entropy, random numbers |
  * | `kernels/attention` | attention and its gradients: direct, tiled, staged |
  * | `kernels/matmul` | matrix products: direct, tiled, their variants and epilogues |
- * | `core` | tensors, op records, trees, errors, graph walks, `grad`, the interface of policies |
+ * | `core` | shapes, tensors and op records, the sources of a graph, trees, errors, graph walks, `grad`, the interface of policies |
  * | `core/ops` | public functions on tensors, each beside its record and its pullbacks |
  * | `core/nn` | parameter specifications and blocks that families share: linear with LoRA, attention, MLP, norms, rotary tables |
  * | `core/models` | families (Llama, Mistral, Qwen2, Qwen3) and tasks (next token, classes, images) |
