@@ -34,7 +34,7 @@ export function leaf(path: Path, { shape, dtype }: Spec): Tensor {
 export type HostData = Float32Array | Int32Array | Uint32Array;
 
 /** The op of {@link tensor}. */
-export const hostOp: Op<{ data: HostData; spec: Spec }> = { name: "host", infer: (_, { spec }) => [spec] };
+const hostOp: Op<{ data: HostData; spec: Spec }> = { name: "host", infer: (_, { spec }) => [spec] };
 
 /**
  * Makes a tensor from values in JavaScript.

@@ -98,7 +98,7 @@ function weightGradient(context: PullbackContext<Attrs>): Tensor {
  * Labelled rows come first, so that all three products skip tiles of ignored rows. This needs no more launches than slicing
  * chunks does, and one more for a single chunk.
  */
-export const linearCrossEntropyOp: Op<Attrs> = {
+const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
   bf16: [1],
   roles: ["matrix", "matrix"],
