@@ -1,11 +1,38 @@
 /**
- * The errors of Firn that carry data. Other failures throw the nearest built-in class.
+ * The errors of Firn. Each is a {@link FirnError}: its message says what cannot be done, by which rule, what was seen, and
+ * what to try. A defect of Firn throws an error of another class.
  *
  * @module
  */
 
+/**
+ * An error that a person can act on.
+ *
+ * @example Telling such errors from defects
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { FirnError, tensor } from "@firn/train";
+ *
+ * try {
+ *   tensor([]);
+ * } catch (error) {
+ *   assert(error instanceof FirnError);
+ * }
+ * ```
+ */
+export class FirnError extends Error {
+  /** Name of the class, kept when code is minified. */
+  override name = "FirnError";
+}
+
+/** An argument, an option or a flag that a function cannot take. */
+export class InputError extends FirnError {
+  /** Name of the class, kept when code is minified. */
+  override name = "InputError";
+}
+
 /** Shapes that do not fit an operation. */
-export class ShapeError extends RangeError {
+export class ShapeError extends InputError {
   /** Name of the class, kept when code is minified. */
   override name = "ShapeError";
   /** Name of the operation. */
@@ -22,25 +49,25 @@ export class ShapeError extends RangeError {
 }
 
 /** Data that does not match its format or its use, such as a damaged file. */
-export class DataError extends Error {
+export class DataError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "DataError";
 }
 
 /** A file or folder that does not exist. */
-export class NotFoundError extends Error {
+export class NotFoundError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "NotFoundError";
 }
 
 /** A file or folder exists already, and would be lost. */
-export class AlreadyExistsError extends Error {
+export class AlreadyExistsError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "AlreadyExistsError";
 }
 
 /** A state was used after the step that consumed it. */
-export class ConsumedError extends Error {
+export class ConsumedError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "ConsumedError";
   /** Step that produced the state. */
@@ -60,7 +87,7 @@ export class ConsumedError extends Error {
 }
 
 /** The device is out of memory. */
-export class OutOfMemoryError extends Error {
+export class OutOfMemoryError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "OutOfMemoryError";
   /** Name of the allocation. */
@@ -81,13 +108,13 @@ export class OutOfMemoryError extends Error {
 }
 
 /** The device was lost: a driver crash, a reset, an unplugged card, or it was closed. */
-export class DeviceLostError extends Error {
+export class DeviceLostError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "DeviceLostError";
 }
 
 /** A value that must be finite is infinite or NaN. */
-export class NonFiniteError extends Error {
+export class NonFiniteError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "NonFiniteError";
   /** Step at which it was first seen. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "./errors.ts";
 import { topological } from "./graph.ts";
 import { fill } from "./sources.ts";
 import type { Pullback, Tensor } from "./tensor.ts";
@@ -20,8 +21,8 @@ import { add } from "./ops/arithmetic.ts";
  * @param loss A scalar, shape []
  * @param wanted The nodes to differentiate by, usually leaves
  * @returns One gradient for each wanted node, of its shape; zeros when the loss does not depend on it
- * @throws {RangeError} When the loss is not a scalar
- * @throws {TypeError} When an op on the path has no gradient, or a wanted node is stored as bf16
+ * @throws {InputError} When the loss is not a scalar
+ * @throws {InputError} When an op on the path has no gradient, or a wanted node is stored as bf16
  *
  * @example
  * ```ts
@@ -36,11 +37,11 @@ import { add } from "./ops/arithmetic.ts";
  */
 export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
   if (loss.shape.length !== 0) {
-    throw new RangeError(`Cannot differentiate "${loss.op.name}" as a loss is a scalar: got [${loss.shape}]`);
+    throw new InputError(`Cannot differentiate "${loss.op.name}" as a loss is a scalar: got [${loss.shape}]`);
   }
   const packed = wanted.find(({ dtype }) => dtype === "bf16");
   if (packed !== undefined) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot differentiate by "${packed.op.name}" [${packed.shape}] as bf16 cannot be trained: ` +
         'train a LoRA adapter, or load the model with storage "f32"',
     );
@@ -71,7 +72,7 @@ function ruleOf(node: Tensor, index: number): Pullback | "flat" {
   const rules = node.op.pullbacks;
   const rule = rules === undefined ? null : rules[Math.min(index, rules.length - 1)];
   if (rule === null) {
-    throw new TypeError(`Cannot differentiate "${node.op.name}" as it has no gradient for input ${index}`);
+    throw new InputError(`Cannot differentiate "${node.op.name}" as it has no gradient for input ${index}`);
   }
   return rule;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ShapeError } from "./errors.ts";
+import { InputError, ShapeError } from "./errors.ts";
 import { sizeOf, type Spec } from "./spec.ts";
 import { apply, type Op, type Path, type Tensor } from "./tensor.ts";
 
@@ -73,11 +73,11 @@ export function isHost({ op }: Tensor): boolean {
  * @param tensor A tensor of {@link tensor}
  * @param what Its name, for the error
  * @returns Its values, row-major, not a copy
- * @throws {TypeError} When it is computed, or lives on the device
+ * @throws {InputError} When it is computed, or lives on the device
  */
 export function hostValues(tensor: Tensor, what: string): HostData {
   if (tensor.op !== hostOp) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot upload "${what}" as it must hold values: it is a result of "${tensor.op.name}"; make it with tensor(values, shape)`,
     );
   }

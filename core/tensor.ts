@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ShapeError } from "./errors.ts";
+import { InputError, ShapeError } from "./errors.ts";
 import { DISPLAY, displayOf, INSPECT, lineOf } from "./inspect.ts";
 import type { KernelCall, KernelRequest } from "./kernel_call.ts";
 import type { Spec } from "./spec.ts";
@@ -101,7 +101,7 @@ export interface Op<A = any> {
  * @param inputs Its inputs
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
- * @throws {TypeError} When an input is no tensor
+ * @throws {InputError} When an input is no tensor
  * @throws {ShapeError} When the shapes do not fit, or an input is bf16 and the op does not read bf16
  *
  * @example
@@ -122,7 +122,7 @@ export interface Op<A = any> {
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
   const missing = inputs.findIndex((input) => input?.op === undefined);
   if (missing >= 0) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot apply "${op.name}" as input ${missing} must be a tensor: got ${inputs[missing]}`,
     );
   }

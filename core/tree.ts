@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "./errors.ts";
 import type { Path, Tensor } from "./tensor.ts";
 
 export type { Path } from "./tensor.ts";
@@ -23,7 +24,7 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
  * @param tree The tree
  * @param prefix Prepended to every path, joined by a dot
  * @returns Path to tensor
- * @throws {TypeError} When the tree holds something that is neither a tensor nor a record, or two tensors have one path
+ * @throws {InputError} When the tree holds something that is neither a tensor nor a record, or two tensors have one path
  *
  * @example
  * ```ts
@@ -38,7 +39,7 @@ export function flatten(tree: Tree | object, prefix = ""): Map<Path, Tensor> {
   const leaves = new Map<Path, Tensor>();
   const walk = (node: unknown, path: Path): void => {
     if (isTensor(node)) {
-      if (leaves.has(path)) throw new TypeError(`Cannot flatten "${path}" as two tensors have that path`);
+      if (leaves.has(path)) throw new InputError(`Cannot flatten "${path}" as two tensors have that path`);
       leaves.set(path, node);
       return;
     }
@@ -53,7 +54,7 @@ export function flatten(tree: Tree | object, prefix = ""): Map<Path, Tensor> {
 /** Checks that a branch of a tree is a record. */
 function recordOf(node: unknown, { path, action }: { readonly path: Path; readonly action: string }): object {
   if (typeof node !== "object" || node === null) {
-    throw new TypeError(`Cannot ${action} "${path}" as a tree holds tensors and records: got ${node}`);
+    throw new InputError(`Cannot ${action} "${path}" as a tree holds tensors and records: got ${node}`);
   }
   return node;
 }
@@ -73,7 +74,7 @@ export type Mapped<T, R> = T extends Tensor ? R
  * @param tree The tree
  * @param replace Called with each tensor and its dotted path, in key order of the records
  * @returns A tree of the same keys
- * @throws {TypeError} When the tree holds something that is neither a tensor nor a record
+ * @throws {InputError} When the tree holds something that is neither a tensor nor a record
  *
  * @example
  * ```ts
@@ -109,7 +110,7 @@ export function mapTree<T extends Tree | object, R>(
  *
  * @param leaves Path to tensor
  * @returns Nested records; numbered layers become records with numeric keys
- * @throws {TypeError} When one path is the prefix of another
+ * @throws {InputError} When one path is the prefix of another
  *
  * @example
  * ```ts
@@ -131,12 +132,12 @@ export function unflatten(leaves: Leaves): Tree {
     for (const key of keys) {
       const child = branch.get(key) ?? new Map();
       if (!(child instanceof Map)) {
-        throw new TypeError(`Cannot place "${path}" as a shorter path is a tensor: "${key}"`);
+        throw new InputError(`Cannot place "${path}" as a shorter path is a tensor: "${key}"`);
       }
       branch.set(key, child);
       branch = child;
     }
-    if (branch.has(last)) throw new TypeError(`Cannot place "${path}" as it holds other tensors already`);
+    if (branch.has(last)) throw new InputError(`Cannot place "${path}" as it holds other tensors already`);
     branch.set(last, value);
   }
   return toRecord(root);

@@ -10,6 +10,8 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
+
 /** Ends every document. */
 export const END_OF_TEXT = "<|endoftext|>";
 
@@ -49,7 +51,7 @@ interface Pair {
  * @param documents The text
  * @param options `vocabSize`: entries of the vocabulary, 257 or more; fewer come out when the text has no more pairs
  * @returns Contents of `tokenizer.json` and `tokenizer_config.json`
- * @throws {RangeError} When the size is too small or there is no text
+ * @throws {InputError} When the size is too small or there is no text
  */
 export function trainBpe(
   documents: Iterable<string>,
@@ -58,11 +60,11 @@ export function trainBpe(
   if (!(Number.isSafeInteger(vocabSize) && vocabSize >= ALPHABET.length && vocabSize <= 2 ** 24)) {
     const rule =
       `"vocabSize" must be a whole number from ${ALPHABET.length}, one entry a byte and the end, to 2^24`;
-    throw new RangeError(`Cannot train a tokenizer as ${rule}: got ${vocabSize}`);
+    throw new InputError(`Cannot train a tokenizer as ${rule}: got ${vocabSize}`);
   }
   const words = countWords(documents);
   if (words.length === 0) {
-    throw new RangeError("Cannot train a tokenizer as there is no text: give at least one word");
+    throw new InputError("Cannot train a tokenizer as there is no text: give at least one word");
   }
   const pairs = new Map<number, Pair>();
   for (const word of words) addPairs(pairs, word);

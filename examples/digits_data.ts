@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Tensor, tensor } from "@firn/train";
+import { InputError, type Tensor, tensor } from "@firn/train";
 
 /** Pixels on a side. */
 export const SIDE = 28;
@@ -97,14 +97,14 @@ export interface DigitBatches {
  * @param digits The digits
  * @param options `batch`: images in a batch; `seed`: of order and movement
  * @returns The batches, a function of seed and step
- * @throws {RangeError} When there are fewer digits than a batch has
+ * @throws {InputError} When there are fewer digits than a batch has
  */
 export function digitBatches(
   digits: Digits,
   { batch, seed }: { readonly batch: number; readonly seed: number },
 ): DigitBatches {
   if (batch > digits.count) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot fill a batch of ${batch} images as there are ${digits.count}: use a smaller batch`,
     );
   }

@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   } catch (error) {
     if (!(error instanceof NotFoundError || error instanceof Deno.errors.NotFound)) throw error;
     const rule = "it must be the output folder of a run, or its metrics.jsonl";
-    throw new Deno.errors.NotFound(`Cannot explain "${place}" as ${rule}: it is not there`, { cause: error });
+    throw new NotFoundError(`Cannot explain "${place}" as ${rule}: it is not there`, { cause: error });
   }
 }
 

@@ -14,10 +14,12 @@ import {
   type Checkpoint,
   clipByGlobalNorm,
   cosine,
+  DataError,
   defineTraining,
   free,
   generate,
   type Gpu,
+  InputError,
   type Json,
   loadCheckpoint,
   type Model,
@@ -107,7 +109,7 @@ async function main(): Promise<void> {
   console.log(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
   if (flags.length > base.maxLength) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
@@ -157,7 +159,7 @@ async function main(): Promise<void> {
   } else console.log(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
   const [start] = log.lines;
   if (start?.kind !== "start" || start.perplexity === undefined || start.sample === undefined) {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
     );
   }
@@ -237,7 +239,7 @@ async function checkpointOf(folder: string): Promise<Checkpoint> {
     return await loadCheckpoint(lastCheckpoint(folder));
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
-    throw new Deno.errors.NotFound(
+    throw new NotFoundError(
       `Cannot resume "${folder}" as there is no "${
         lastCheckpoint(folder)
       }": the run is finished or never began; start another`,

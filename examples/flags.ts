@@ -4,6 +4,7 @@
  * @module
  */
 
+import { FirnError } from "@firn/train";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** One flag. */
@@ -23,7 +24,7 @@ type Table = { readonly [name: string]: Flag<unknown> };
 export type Values<F extends Table> = { readonly [K in keyof F]: F[K]["fallback"] };
 
 /** A command line that cannot be understood. */
-export class UsageError extends Error {
+export class UsageError extends FirnError {
   override name = "UsageError";
 }
 
@@ -185,9 +186,8 @@ export async function runMain(main: () => Promise<void>, name: string): Promise<
       console.error(`${name}: ${error.message}\nSee --help`);
       Deno.exit(2);
     }
-    // An error without a rule for the user is a defect: show where.
-    const told = error instanceof Error && /^(Cannot|The device) /.test(error.message);
-    console.error(told ? `${name}: ${error.message}` : error);
+    // Any other error is a defect: show where.
+    console.error(error instanceof FirnError ? `${name}: ${error.message}` : error);
     Deno.exit(1);
   }
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { AlreadyExistsError, InputError } from "@firn/train";
+
 const CHECKPOINT = "checkpoint.safetensors";
 
 /** Path of the checkpoint in an output folder; there is none once the run is finished. */
@@ -17,8 +19,8 @@ export function lastCheckpoint(folder: string): string {
  * @param folder The folder
  * @param options `resumed`: it holds a run that goes on
  * @returns The folder
- * @throws {Deno.errors.AlreadyExists} When it holds something: nothing is overwritten
- * @throws {Deno.errors.PermissionDenied} When it cannot be written
+ * @throws {AlreadyExistsError} When it holds something: nothing is overwritten
+ * @throws {InputError} When it cannot be written
  */
 export async function claimFolder(
   folder: string,
@@ -31,7 +33,7 @@ export async function claimFolder(
     await Deno.remove(probe);
   } catch (error) {
     const seen = (error as Error).message;
-    throw new Deno.errors.PermissionDenied(
+    throw new InputError(
       `Cannot write to "${place}" as it must be a folder that can be written: ${seen}; choose another --out`,
       {
         cause: error,
@@ -41,7 +43,7 @@ export async function claimFolder(
   const held = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
   if (held.length > 0) {
     const resumable = held.some(({ name }) => name === CHECKPOINT);
-    throw new Deno.errors.AlreadyExists(
+    throw new AlreadyExistsError(
       `Cannot write to "${place}" as it must be empty: it holds "${held[0].name}"; choose another --out${
         resumable ? `, or go on with --resume ${place}` : ""
       }`,

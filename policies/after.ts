@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { shareOf } from "./share_of.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
@@ -10,7 +11,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @param alpha Share of the planned steps in which nothing freezes, 0 to 1
  * @param policy The policy
  * @returns The policy that starts late
- * @throws {RangeError} When `alpha` is outside 0 to 1
+ * @throws {InputError} When `alpha` is outside 0 to 1
  *
  * @example
  * ```ts
@@ -28,7 +29,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  */
 export function after(alpha: number, policy: FreezePolicy): FreezePolicy {
   if (!(alpha >= 0 && alpha <= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot delay "${policy.name}" as "alpha" is a share of all steps, 0 to 1: got ${alpha}`,
     );
   }

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { shareOf } from "./share_of.ts";
@@ -14,7 +15,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @param policy The policy
  * @param options What the share is of; `elements` when absent
  * @returns The bounded policy
- * @throws {RangeError} When `share` is outside 0 to 1
+ * @throws {InputError} When `share` is outside 0 to 1
  *
  * @example
  * ```ts
@@ -35,7 +36,7 @@ export function atMost(
   { of = "elements" }: { readonly of?: "elements" | "components" } = {},
 ): FreezePolicy {
   if (!(share >= 0 && share <= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot bound "${policy.name}" as "share" is a share of the ${of}, 0 to 1: got ${share}`,
     );
   }

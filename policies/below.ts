@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 import { labelOfThreshold, type Threshold, thresholdsOf } from "./threshold.ts";
@@ -25,8 +26,8 @@ export interface BelowOptions {
  * @param tau Threshold, above 0, in units of the signal after normalisation; one for all components, or one for
  * each kind
  * @param options Normalisation
- * @returns The policy; its `init` throws a RangeError when a component has no threshold, or a selector no component
- * @throws {RangeError} When `tau` is not a number above 0; during training, when `"lr*size"` meets an optimizer
+ * @returns The policy; its `init` throws an InputError when a component has no threshold, or a selector no component
+ * @throws {InputError} When `tau` is not a number above 0; during training, when `"lr*size"` meets an optimizer
  * that has no learning rate
  *
  * @example One threshold for all
@@ -74,7 +75,7 @@ export function below(signal: Signal, tau: Threshold, options: BelowOptions = {}
     },
     next({ components }, { step, learningRate, read }) {
       if (normalise === "lr*size" && Number.isNaN(learningRate)) {
-        throw new RangeError(
+        throw new InputError(
           `Cannot normalise "${signal}" of step ${step} by "lr*size" as the optimizer has no learning rate: ` +
             `use "size" or "none"`,
         );

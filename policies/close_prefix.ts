@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { shareOf } from "./share_of.ts";
@@ -16,7 +17,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @param policy The policy
  * @param options `share` of the elements of a block, above 0 and at most 1; 0.9 when absent: all but norms and biases
  * @returns The policy that freezes as much, or more
- * @throws {RangeError} When `share` is not above 0 and at most 1
+ * @throws {InputError} When `share` is not above 0 and at most 1
  *
  * @example
  * ```ts
@@ -40,7 +41,7 @@ export function closePrefix(
   { share = 0.9 }: { readonly share?: number } = {},
 ): FreezePolicy {
   if (!(share > 0 && share <= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot close the prefix of "${policy.name}" as "share" must be above 0 and at most 1: got ${share}`,
     );
   }

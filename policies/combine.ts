@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy, Json, Reason } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 import { measuredPaths } from "./measured_paths.ts";
@@ -9,7 +10,7 @@ import { measuredPaths } from "./measured_paths.ts";
  *
  * @param policies One policy or more
  * @returns Their union
- * @throws {TypeError} When there is no policy
+ * @throws {InputError} When there is no policy
  *
  * @example
  * ```ts
@@ -39,7 +40,7 @@ export function anyOf(...policies: readonly FreezePolicy[]): FreezePolicy {
  *
  * @param policies One policy or more
  * @returns Their intersection
- * @throws {TypeError} When there is no policy
+ * @throws {InputError} When there is no policy
  *
  * @example
  * ```ts
@@ -73,7 +74,7 @@ interface Rules {
 
 function combine(name: string, policies: readonly FreezePolicy[], { merge, ends }: Rules): FreezePolicy {
   if (policies.length === 0) {
-    throw new TypeError(`Cannot combine policies with "${name}" as it was given none`);
+    throw new InputError(`Cannot combine policies with "${name}" as it was given none`);
   }
   const has = (part: "measured" | "probed" | "stopped" | "best"): boolean =>
     policies.some((policy) => policy[part] !== undefined);

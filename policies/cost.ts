@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { Component, ComponentCost } from "../core/policy.ts";
 
 /** The cost of a component, with its path. */
@@ -8,12 +9,12 @@ export type Priced = { readonly path: string } & ComponentCost;
  *
  * @param components All components
  * @returns Path and cost of each
- * @throws {TypeError} When one has no cost
+ * @throws {InputError} When one has no cost
  */
 export function pricesOf(components: readonly Component[]): readonly Priced[] {
   return components.map(({ path, cost }) => {
     if (cost !== undefined) return { path, ...cost };
-    throw new TypeError(
+    throw new InputError(
       `Cannot tell what a step costs as "${path}" has no cost: take components from training, or give each a "cost"`,
     );
   });
@@ -29,7 +30,7 @@ export function pricesOf(components: readonly Component[]): readonly Priced[] {
  * @param components All components
  * @param frozen Paths of those that are frozen
  * @returns FLOPs of the step
- * @throws {TypeError} When a component has no cost
+ * @throws {InputError} When a component has no cost
  *
  * @example
  * ```ts

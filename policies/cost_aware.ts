@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { costOf, pricesOf } from "./cost.ts";
 import { type CostState, decide, observe, type Rules } from "./cost_decision.ts";
@@ -67,10 +68,10 @@ export interface CostAwareOptions extends AdamDecays {
  * no rounding of costs up to 4000 different ones.
  *
  * @param options Budget, time, worth
- * @returns The policy; its `init` throws a TypeError when a component has no cost, and a RangeError when no step can be
+ * @returns The policy; its `init` throws an InputError when a component has no cost, and one when no step can be
  * that cheap
- * @throws {RangeError} When an option is out of its range
- * @throws {TypeError} When there is not exactly one budget
+ * @throws {InputError} When an option is out of its range
+ * @throws {InputError} When there is not exactly one budget
  *
  * @example
  * ```ts
@@ -112,7 +113,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
       const prices = pricesOf(components), full = costOf(prices, () => true);
       const most = full / Math.min(...prices.map(({ path }) => costOf(prices, (active) => active === path)));
       if (targetSpeedup !== undefined && !(targetSpeedup <= most)) {
-        throw new RangeError(
+        throw new InputError(
           `Cannot choose by cost as "targetSpeedup" is ${targetSpeedup} and a step that trains the cheapest component ` +
             `alone is ${most.toFixed(3)} times as cheap as a whole one: lower it`,
         );
@@ -138,7 +139,7 @@ export function costAware(options: CostAwareOptions): FreezePolicy {
 function check(options: CostAwareOptions): void {
   const { targetSpeedup, maxSaving } = options;
   if ((targetSpeedup === undefined) === (maxSaving === undefined)) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot choose by cost as one of "targetSpeedup" and "maxSaving" must be given: got ${
         targetSpeedup === undefined ? "none" : "both"
       }`,
@@ -147,7 +148,7 @@ function check(options: CostAwareOptions): void {
   const within = (name: keyof CostAwareOptions, holds: (value: number) => boolean, rule: string): void => {
     const value = options[name];
     if (value === undefined || holds(value as number)) return;
-    throw new RangeError(`Cannot choose by cost as "${name}" must be ${rule}: got ${value}`);
+    throw new InputError(`Cannot choose by cost as "${name}" must be ${rule}: got ${value}`);
   };
   within("targetSpeedup", (value) => value > 1 && value < Infinity, "a number above 1");
   within("maxSaving", (value) => value > 0 && value < 1, "above 0 and below 1");

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { Component, FreezePolicy, Json, Look, Reason, RunInfo, Signal } from "../core/policy.ts";
 
 /** A look of a single step. */
@@ -14,7 +15,7 @@ export interface StepLook {
    * The reading of a component, by its path.
    *
    * @returns The reading; NaN when it was not measured
-   * @throws {RangeError} When the policy does not declare the signal
+   * @throws {InputError} When the policy does not declare the signal
    */
   read(signal: Signal, path: string): number;
   /** The same step as a {@link Look}, to hand to an inner policy. */
@@ -101,7 +102,7 @@ export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): F
       validation: look.validation?.[i],
       read(signal, path) {
         if (!signals.includes(signal)) {
-          throw new RangeError(
+          throw new InputError(
             `Cannot read "${signal}" as "${name}" does not declare it: its signals are [${
               signals.join(", ")
             }]`,

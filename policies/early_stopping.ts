@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 
@@ -22,8 +23,8 @@ export interface EarlyStoppingOptions {
  * paper (arXiv 2509.01842), which validates after every 5 % of the steps.
  *
  * @param options Patience, and what counts as an improvement
- * @returns The policy; its `next` throws a TypeError when training has no validation data
- * @throws {RangeError} When an option is out of its range
+ * @returns The policy; its `next` throws an InputError when training has no validation data
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts
@@ -42,10 +43,10 @@ export interface EarlyStoppingOptions {
 export function earlyStopping(options: EarlyStoppingOptions = {}): FreezePolicy {
   const { patience = 3, minDelta = 5e-4, restoreBest = true } = options;
   if (!(Number.isInteger(patience) && patience >= 1)) {
-    throw new RangeError(`Cannot stop early as "patience" must be a whole number above 0: got ${patience}`);
+    throw new InputError(`Cannot stop early as "patience" must be a whole number above 0: got ${patience}`);
   }
   if (!(minDelta >= 0 && minDelta < Infinity)) {
-    throw new RangeError(`Cannot stop early as "minDelta" must be a number, 0 or more: got ${minDelta}`);
+    throw new InputError(`Cannot stop early as "minDelta" must be a number, 0 or more: got ${minDelta}`);
   }
   const fate = restoreBest ? "restore best" : "keep last";
   return definePolicy<State>({
@@ -53,7 +54,7 @@ export function earlyStopping(options: EarlyStoppingOptions = {}): FreezePolicy 
     init: () => ({ reference: null, lowest: null, failures: 0 }),
     next(state, { step, validation }) {
       if (validation === undefined) {
-        throw new TypeError(
+        throw new InputError(
           `Cannot stop early in step ${step} as training has no validation data: give it batches as "validation"`,
         );
       }

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { addReasons } from "./frozen_reasons.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
@@ -12,7 +13,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @param n Steps, a whole number above 0
  * @param policy The policy
  * @returns The policy that decides less often
- * @throws {RangeError} When `n` is not a whole number above 0
+ * @throws {InputError} When `n` is not a whole number above 0
  *
  * @example
  * ```ts
@@ -30,7 +31,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  */
 export function every(n: number, policy: FreezePolicy): FreezePolicy {
   if (!(Number.isInteger(n) && n >= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot ask "${policy.name}" every n steps as "n" must be a whole number above 0: got ${n}`,
     );
   }

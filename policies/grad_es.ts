@@ -49,7 +49,7 @@ export interface GradESOptions {
  *
  * @param options Threshold, grace period, metric, end
  * @returns The policy
- * @throws {RangeError} When an option is out of its range
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy, Signal } from "../core/policy.ts";
 import { below, type BelowOptions, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
@@ -21,7 +22,7 @@ export interface HysteresisOptions extends BelowOptions {
  * @param signal What to measure
  * @param options Thresholds, in units of the signal after normalisation
  * @returns The policy
- * @throws {RangeError} When a threshold is not a number above 0, or `high` lies below `low`
+ * @throws {InputError} When a threshold is not a number above 0, or `high` lies below `low`
  *
  * @example On readings of every step
  * ```ts
@@ -56,13 +57,13 @@ export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePo
   const { low, high, normalise } = options;
   for (const [name, value] of Object.entries({ low, high })) {
     if (value > 0 && value < Infinity) continue;
-    throw new RangeError(
+    throw new InputError(
       `Cannot compare "${signal}" with a threshold as "${name}" must be a number above 0: got ${value}`,
     );
   }
   const cold = below(signal, low, { normalise }), cool = below(signal, high, { normalise });
   if (low > high) {
-    throw new RangeError(`Cannot thaw by "${signal}" as "high" must be at least "low", ${low}: got ${high}`);
+    throw new InputError(`Cannot thaw by "${signal}" as "high" must be at least "low", ${low}: got ${high}`);
   }
   const name = `hysteresis(${readingLabel(signal, normalise)}, ${low}, ${high})`;
   return definePolicy({

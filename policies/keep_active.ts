@@ -10,7 +10,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  *
  * @param selector Which components stay active
  * @param policy The policy
- * @returns The policy without them; its `init` throws a RangeError when no component matches
+ * @returns The policy without them; its `init` throws an InputError when no component matches
  *
  * @example
  * ```ts

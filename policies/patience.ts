@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
@@ -9,7 +10,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @param k Consecutive steps, a whole number above 0
  * @param policy The policy
  * @returns The policy that waits
- * @throws {RangeError} When `k` is not a whole number above 0
+ * @throws {InputError} When `k` is not a whole number above 0
  *
  * @example
  * ```ts
@@ -27,7 +28,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  */
 export function patience(k: number, policy: FreezePolicy): FreezePolicy {
   if (!(Number.isInteger(k) && k >= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot be patient with "${policy.name}" as "k" must be a whole number above 0: got ${k}`,
     );
   }

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { definePolicy } from "./define_policy.ts";
@@ -27,7 +28,7 @@ export interface PrefixOptions {
  *
  * @param options Intervals and percentile
  * @returns The policy
- * @throws {RangeError} When an option is out of its range
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts
@@ -47,12 +48,12 @@ export interface PrefixOptions {
 export function prefix(options: PrefixOptions = {}): FreezePolicy {
   const { intervals = 10, percentile = 50 } = options;
   if (!(Number.isInteger(intervals) && intervals >= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot compare intervals as "intervals" must be a whole number above 0: got ${intervals}`,
     );
   }
   if (!(percentile >= 0 && percentile <= 100)) {
-    throw new RangeError(`Cannot compare layers as "percentile" must be 0 to 100: got ${percentile}`);
+    throw new InputError(`Cannot compare layers as "percentile" must be 0 to 100: got ${percentile}`);
   }
   const name = `prefix(${intervals} intervals, percentile ${percentile})`;
   return definePolicy({

@@ -1,3 +1,5 @@
+import { InputError } from "../core/errors.ts";
+
 /** Identifies one of many independent orders. */
 export interface Draw {
   /** A whole number; only its lower 32 bits matter. */
@@ -32,5 +34,5 @@ function mix(value: number): number {
 /** Throws unless a seed is a whole number. */
 export function checkSeed(seed: number): void {
   if (Number.isSafeInteger(seed)) return;
-  throw new RangeError(`Cannot draw at random as "seed" must be a whole number: got ${seed}`);
+  throw new InputError(`Cannot draw at random as "seed" must be a whole number: got ${seed}`);
 }

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 import { shareOf } from "./share_of.ts";
@@ -25,7 +26,7 @@ export interface RandomSubsetOptions {
  *
  * @param options Share, time and seed
  * @returns The policy
- * @throws {RangeError} When an option is out of its range
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts
@@ -45,12 +46,12 @@ export interface RandomSubsetOptions {
 export function randomSubset(options: RandomSubsetOptions): FreezePolicy {
   const { share, every, seed = 0 } = options;
   if (!(share >= 0 && share <= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot freeze at random as "share" is a share of the components, 0 to 1: got ${share}`,
     );
   }
   if (!(Number.isInteger(every) && every >= 1)) {
-    throw new RangeError(`Cannot freeze at random as "every" must be a whole number above 0: got ${every}`);
+    throw new InputError(`Cannot freeze at random as "every" must be a whole number above 0: got ${every}`);
   }
   checkSeed(seed);
   const name = `randomSubset(${share}, every ${every}, seed ${seed})`;

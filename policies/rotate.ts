@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { definePolicy } from "./define_policy.ts";
@@ -36,8 +37,8 @@ export interface RotateOptions {
  * components start with empty moments, as in BAdam, and a short warm-up, as in neither.
  *
  * @param options Turns, order, seed
- * @returns The policy; its `init` throws a RangeError when the model has fewer blocks than `active`
- * @throws {RangeError} When an option is out of its range
+ * @returns The policy; its `init` throws an InputError when the model has fewer blocks than `active`
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts
@@ -58,7 +59,7 @@ export function rotate(options: RotateOptions): FreezePolicy {
   const { every, active = 1, order = "up", seed = 0, always } = options;
   for (const [name, value] of [["every", every], ["active", active]] as const) {
     if (!(Number.isInteger(value) && value >= 1)) {
-      throw new RangeError(`Cannot rotate blocks as "${name}" must be a whole number above 0: got ${value}`);
+      throw new InputError(`Cannot rotate blocks as "${name}" must be a whole number above 0: got ${value}`);
     }
   }
   checkSeed(seed);
@@ -73,7 +74,7 @@ export function rotate(options: RotateOptions): FreezePolicy {
       const blocks = [below, ...layers, above]
         .map((paths) => paths.filter((path) => !kept.includes(path))).filter((paths) => paths.length > 0);
       if (blocks.length >= active) return { turn: 0, blocks };
-      throw new RangeError(
+      throw new InputError(
         `Cannot rotate ${active} blocks at a time as the model has ${blocks.length}: lower "active"`,
       );
     },

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { definePolicy } from "./define_policy.ts";
@@ -27,7 +28,7 @@ export interface ScheduleOptions {
  *
  * @param options Times
  * @returns The policy
- * @throws {RangeError} When `first` is outside 0 to 1
+ * @throws {InputError} When `first` is outside 0 to 1
  *
  * @example
  * ```ts
@@ -49,7 +50,7 @@ export interface ScheduleOptions {
 export function schedule(options: ScheduleOptions): FreezePolicy {
   const { first, spacing = "linear" } = options;
   if (!(first >= 0 && first <= 1)) {
-    throw new RangeError(`Cannot schedule freezing as "first" is a share of all steps, 0 to 1: got ${first}`);
+    throw new InputError(`Cannot schedule freezing as "first" is a share of all steps, 0 to 1: got ${first}`);
   }
   const name = `schedule(${first}, ${spacing})`;
   return definePolicy({

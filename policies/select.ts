@@ -13,6 +13,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @example
  * ```ts
  * import { assertEquals, assertThrows } from "@std/assert";
+ * import { InputError } from "@firn/train";
  * import { below, only } from "@firn/train/policies";
  *
  * const q = { path: "layers.0.q_proj", layer: 0, parameters: [], kind: "linear", size: 4 } as const;
@@ -23,7 +24,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * const state = policy.next(start, { steps: [1], loss: [1], learningRate: [0.1], readings });
  * assertEquals(policy.frozen(state), ["layers.0.q_proj"]);
  * assertEquals(policy.measured?.("gradNorm", components), ["layers.0.q_proj"]);
- * assertThrows(() => only("*.qproj", policy).init(components, { steps: 1 }), RangeError, "layers.0.q_proj");
+ * assertThrows(() => only("*.qproj", policy).init(components, { steps: 1 }), InputError, "layers.0.q_proj");
  * ```
  */
 export function only(selector: Selector, policy: FreezePolicy): FreezePolicy {

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { Component } from "../core/policy.ts";
 
 /**
@@ -17,13 +18,13 @@ export function labelOf(selector: Selector): string {
  * @param selector Which components
  * @param components All components
  * @returns Paths of those that match
- * @throws {RangeError} When none matches, as that is a typing error
+ * @throws {InputError} When none matches, as that is a typing error
  */
 export function select(selector: Selector, components: readonly Component[]): readonly string[] {
   const found = components.filter(typeof selector === "string" ? glob(selector) : selector);
   if (found.length === 0) {
     const first = components.length === 0 ? "there are none" : `the first is "${components[0].path}"`;
-    throw new RangeError(`Cannot select components by "${labelOf(selector)}" as none matches: ${first}`);
+    throw new InputError(`Cannot select components by "${labelOf(selector)}" as none matches: ${first}`);
   }
   return found.map(({ path }) => path);
 }

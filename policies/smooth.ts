@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { addReading, type Average } from "./average.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
@@ -12,7 +13,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  * @param weight Weight of a new reading, above 0 and at most 1 (no smoothing); 0.1 averages about 10 steps
  * @param policy The policy
  * @returns The policy that sees averages
- * @throws {RangeError} When `weight` is not above 0 and at most 1
+ * @throws {InputError} When `weight` is not above 0 and at most 1
  *
  * @example
  * ```ts
@@ -30,7 +31,7 @@ import { wrapPolicy } from "./wrap_policy.ts";
  */
 export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
   if (!(weight > 0 && weight <= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot smooth what "${policy.name}" reads as "weight" must be above 0 and at most 1: got ${weight}`,
     );
   }

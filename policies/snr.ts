@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { Component, FreezePolicy } from "../core/policy.ts";
 import { after } from "./after.ts";
 import { addReading, type Average } from "./average.ts";
@@ -100,7 +101,7 @@ export interface SnrOptions {
  *
  * @param options Shares, smoothing, grace period, decays of the optimizer
  * @returns The policy
- * @throws {RangeError} When an option is out of its range
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts
@@ -120,7 +121,7 @@ export function snr(options: SnrOptions = {}): FreezePolicy {
   const { beta1 = 0.9, beta2 = 0.999 } = options;
   const within = (name: keyof SnrOptions, holds: boolean, rule: string): void => {
     if (holds) return;
-    throw new RangeError(`Cannot tell noise from signal as "${name}" must be ${rule}: got ${options[name]}`);
+    throw new InputError(`Cannot tell noise from signal as "${name}" must be ${rule}: got ${options[name]}`);
   };
   within("share", share > 0 && share <= 1, "above 0 and at most 1");
   within("left", left > 0 && left < Infinity, "a number above 0");

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 
@@ -9,7 +10,7 @@ import { definePolicy } from "./define_policy.ts";
  *
  * @param step Last step to take, a whole number above 0
  * @returns The policy
- * @throws {RangeError} When `step` is not a whole number above 0
+ * @throws {InputError} When `step` is not a whole number above 0
  *
  * @example
  * ```ts
@@ -26,7 +27,7 @@ import { definePolicy } from "./define_policy.ts";
  */
 export function stopAt(step: number): FreezePolicy {
   if (!(Number.isInteger(step) && step >= 1)) {
-    throw new RangeError(`Cannot stop training as "step" must be a whole number above 0: got ${step}`);
+    throw new InputError(`Cannot stop training as "step" must be a whole number above 0: got ${step}`);
   }
   const name = `stopAt(${step})`;
   return definePolicy({

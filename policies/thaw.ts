@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { measuredPaths } from "./measured_paths.ts";
 import { frozenOf, judge, measure, probeFrom, type ThawState, wakeUp } from "./thaw_state.ts";
@@ -38,8 +39,8 @@ export interface ThawOptions {
  *
  * @param policy The policy
  * @param options When to probe and to wake
- * @returns The policy that thaws; with `drop` its `next` throws a RangeError when the optimizer has no learning rate
- * @throws {RangeError} When an option is out of its range
+ * @returns The policy that thaws; with `drop` its `next` throws an InputError when the optimizer has no learning rate
+ * @throws {InputError} When an option is out of its range
  *
  * @example
  * ```ts
@@ -60,13 +61,13 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
   const { count = 4, every = 50, readings = 3, wake = 2, drop } = options;
   for (const [name, value] of Object.entries({ count, every, readings })) {
     if (Number.isInteger(value) && value >= 1) continue;
-    throw new RangeError(
+    throw new InputError(
       `Cannot thaw what "${policy.name}" freezes as "${name}" must be a whole number above 0: got ${value}`,
     );
   }
   for (const [name, value] of Object.entries({ wake, drop: drop ?? 2 })) {
     if (value > 1 && value < Infinity) continue;
-    throw new RangeError(
+    throw new InputError(
       `Cannot thaw what "${policy.name}" freezes as "${name}" must be a number above 1: got ${value}`,
     );
   }
@@ -89,7 +90,7 @@ export function thaw(policy: FreezePolicy, options: ThawOptions = {}): FreezePol
     next(state, now) {
       const { step, learningRate } = now;
       if (drop !== undefined && Number.isNaN(learningRate)) {
-        throw new RangeError(
+        throw new InputError(
           `Cannot tell a fall of the learning rate in step ${step} as the optimizer has none: leave out "drop"`,
         );
       }

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.ts";
 import type { Component } from "../core/policy.ts";
 import { labelOf, select, type Selector } from "./selector.ts";
 
@@ -16,17 +17,17 @@ export type Threshold =
  * @param threshold One or many
  * @param signal What is compared with it
  * @returns Its label in the name of a policy
- * @throws {RangeError} When one is not a number above 0, or there is none
+ * @throws {InputError} When one is not a number above 0, or there is none
  */
 export function labelOfThreshold(threshold: Threshold, signal: string): string {
   const pairs = pairsOf(threshold);
   if (pairs.length === 0) {
-    throw new RangeError(`Cannot compare "${signal}" with a threshold as "tau" is empty: add "*"`);
+    throw new InputError(`Cannot compare "${signal}" with a threshold as "tau" is empty: add "*"`);
   }
   for (const [selector, tau] of pairs) {
     if (Number.isFinite(tau) && tau > 0) continue;
     const whose = typeof threshold === "object" ? ` of "${labelOf(selector)}"` : "";
-    throw new RangeError(
+    throw new InputError(
       `Cannot compare "${signal}" with a threshold as "tau"${whose} must be a number above 0: got ${tau}`,
     );
   }
@@ -40,7 +41,7 @@ export function labelOfThreshold(threshold: Threshold, signal: string): string {
  * @param threshold One or many
  * @param components All components
  * @returns One number per component
- * @throws {RangeError} When a selector matches no component, or a component no selector
+ * @throws {InputError} When a selector matches no component, or a component no selector
  */
 export function thresholdsOf(threshold: Threshold, components: readonly Component[]): number[] {
   if (typeof threshold === "number") return components.map(() => threshold);
@@ -49,7 +50,7 @@ export function thresholdsOf(threshold: Threshold, components: readonly Componen
     const found = pairs.find(({ paths }) => paths.includes(path));
     if (found !== undefined) return found.tau;
     const selectors = pairsOf(threshold).map(([selector]) => `"${labelOf(selector)}"`).join(", ");
-    throw new RangeError(
+    throw new InputError(
       `Cannot compare "${path}" with a threshold as it matches none of ${selectors}: add "*" as the last`,
     );
   });

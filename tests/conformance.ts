@@ -26,6 +26,7 @@ import {
   type Gpu,
   grad,
   type HostData,
+  InputError,
   logits,
   type Model,
   nextTokenLoss,
@@ -162,7 +163,7 @@ async function readInputs(folder: string): Promise<Inputs> {
   if (!file.specs.has(name)) return { batch, mask: Array(all).fill(true) };
   const mask = Array.from(await file.readF32(name), (value) => value === 1);
   if (!mask.includes(true)) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot compare "${name}" of "${file.path}" as some position must count: all are padding`,
     );
   }
@@ -171,7 +172,7 @@ async function readInputs(folder: string): Promise<Inputs> {
   if (left >= 0) {
     const rule = "padding must be on the right";
     const row = mask.slice(left - left % time, left - left % time + time).map(Number);
-    throw new TypeError(`Cannot compare "${name}" of "${file.path}" as ${rule}: [${row}]`);
+    throw new InputError(`Cannot compare "${name}" of "${file.path}" as ${rule}: [${row}]`);
   }
   return { batch, mask };
 }

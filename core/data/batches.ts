@@ -6,6 +6,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { threefry2x32 } from "../../kernels/random.ts";
 import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
@@ -39,7 +40,7 @@ export interface TokenWindows {
  * @param ids The stream
  * @param options Sizes and seed
  * @returns Batches of i32 [B, T], by step
- * @throws {RangeError} When the stream is shorter than one window, or a size is not a whole number above 0
+ * @throws {InputError} When the stream is shorter than one window, or a size is not a whole number above 0
  *
  * @example
  * ```ts
@@ -57,18 +58,18 @@ export function tokenWindows(
   { length, batch, seed = 0 }: TokenWindowsOptions,
 ): TokenWindows {
   if (!(Number.isSafeInteger(length) && length >= 2)) {
-    throw new RangeError(`Cannot cut windows as "length" must be a whole number above 1: got ${length}`);
+    throw new InputError(`Cannot cut windows as "length" must be a whole number above 1: got ${length}`);
   }
   if (!(Number.isSafeInteger(batch) && batch >= 1)) {
-    throw new RangeError(`Cannot cut windows as "batch" must be a whole number above 0: got ${batch}`);
+    throw new InputError(`Cannot cut windows as "batch" must be a whole number above 0: got ${batch}`);
   }
   if (!(Number.isSafeInteger(seed) && seed >= 0)) {
-    throw new RangeError(`Cannot cut windows as "seed" must be a whole number from 0: got ${seed}`);
+    throw new InputError(`Cannot cut windows as "seed" must be a whole number from 0: got ${seed}`);
   }
   const count = Math.floor(ids.length / length);
   if (count === 0) {
     const mend = ids.length < 2 ? "give more text" : `give more text, or a "length" of at most ${ids.length}`;
-    throw new RangeError(
+    throw new InputError(
       `Cannot cut windows of ${length} tokens as the text must fill one: it has ${ids.length}; ${mend}`,
     );
   }
@@ -90,7 +91,7 @@ export function tokenWindows(
   }
   function at(step: number): TokenBatch {
     if (!(Number.isSafeInteger(step) && step >= 1)) {
-      throw new RangeError(
+      throw new InputError(
         `Cannot take the batch of step ${step} as steps are whole numbers from 1: use state.step + 1`,
       );
     }
@@ -140,7 +141,7 @@ export function predictions({ labels }: TokenBatch): number {
  * @param documents Token ids of each document
  * @param eos Id of the token that ends a document; added after each
  * @returns The stream
- * @throws {RangeError} When there is no document
+ * @throws {InputError} When there is no document
  *
  * @example
  * ```ts
@@ -152,7 +153,7 @@ export function predictions({ labels }: TokenBatch): number {
  */
 export function packDocuments(documents: readonly ArrayLike<number>[], eos: number): Int32Array<ArrayBuffer> {
   if (documents.length === 0) {
-    throw new RangeError('Cannot pack "documents" as there is none: give at least one');
+    throw new InputError('Cannot pack "documents" as there is none: give at least one');
   }
   const stream = new Int32Array(documents.reduce((n, document) => n + document.length + 1, 0)).fill(eos);
   let at = 0;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { FileSystemOptions, OpenFile } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { fromBf16, fromF16 } from "./floats.ts";
@@ -81,7 +82,7 @@ function openTensors(file: OpenFile, { path, data, metadata, specs }: Opened): S
   function specOf(name: string): StoredSpec {
     const spec = specs.get(name);
     if (spec === undefined) {
-      throw new RangeError(`Cannot read tensor "${name}" as "${path}" has none of that name: see its names`);
+      throw new InputError(`Cannot read tensor "${name}" as "${path}" has none of that name: see its names`);
     }
     return spec;
   }
@@ -122,7 +123,7 @@ function toF32(
     for (let i = 0; i < values.length; i++) {
       result[i] = Number(values[i]);
       if (typeof values[i] === "bigint" ? BigInt(result[i]) !== values[i] : result[i] !== values[i]) {
-        throw new RangeError(
+        throw new InputError(
           `Cannot read tensor "${name}" of "${path}" as f32 holds whole numbers exactly to 2^24 only: ` +
             `element ${i} is ${values[i]}; use read()`,
         );

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import {
@@ -41,7 +42,7 @@ const ORDER = Object.keys(BYTES_PER_ELEMENT);
  * @param path Where; an existing file is replaced
  * @param tensors What, in any order
  * @param options Metadata, and the file system
- * @throws {TypeError} When two tensors share a name or the data does not fit the shape; an existing file stays
+ * @throws {InputError} When two tensors share a name or the data does not fit the shape; an existing file stays
  */
 export async function writeSafetensors(
   path: string,
@@ -64,7 +65,7 @@ async function* chunksOf(
   for (const { name, dtype, shape, data } of sorted) {
     const view = typeof data === "function" ? await data() : data;
     if (view.byteLength !== byteLength(dtype, shape)) {
-      throw new TypeError(
+      throw new InputError(
         `Cannot write tensor "${name}" to "${path}" as ${dtype} [${shape.join(", ")}] takes ` +
           `${byteLength(dtype, shape)} bytes: its data has ${view.byteLength}`,
       );
@@ -83,7 +84,7 @@ function headerOf(path: string, { sorted, metadata }: HeaderParts): Uint8Array {
   let at = 0;
   for (const { name, dtype, shape } of sorted) {
     const fail = (rule: string, seen: string) =>
-      new TypeError(`Cannot write tensor "${name}" to "${path}" as ${rule}: ${seen}`);
+      new InputError(`Cannot write tensor "${name}" to "${path}" as ${rule}: ${seen}`);
     if (!ORDER.includes(dtype)) throw fail(`its type must be one of ${ORDER.join(", ")}`, `got "${dtype}"`);
     const bytes = shape.every(isCount) ? byteLength(dtype, shape) : null;
     if (bytes === null) throw fail("its shape must be of whole numbers", `got [${shape.join(", ")}]`);
@@ -99,7 +100,7 @@ function headerOf(path: string, { sorted, metadata }: HeaderParts): Uint8Array {
   const json = new TextEncoder().encode(`{${fields.join(",")}}`);
   const length = Math.ceil(json.length / 8) * 8;
   if (length > MAX_HEADER_BYTES) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot write "${path}" as a header can have ${MAX_HEADER_BYTES} bytes: it needs ${length}`,
     );
   }

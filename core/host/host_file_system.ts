@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { denoFileSystem } from "./deno_file_system.ts";
 import type { FileSystem } from "./file_system.ts";
 
@@ -11,7 +12,7 @@ import type { FileSystem } from "./file_system.ts";
  * Finds the file system of the machine. It is looked up when a file is used, not when a module is loaded.
  *
  * @returns The file system
- * @throws {TypeError} When the runtime has none, such as a browser
+ * @throws {InputError} When the runtime has none, such as a browser
  *
  * @example
  * ```ts
@@ -25,7 +26,7 @@ import type { FileSystem } from "./file_system.ts";
 export function hostFileSystem(): FileSystem {
   const { Deno: deno } = globalThis;
   if (deno === undefined) {
-    throw new TypeError(
+    throw new InputError(
       'Cannot use files as this runtime must have a file system: it is not Deno; give a "fileSystem" of your own',
     );
   }

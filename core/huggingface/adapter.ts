@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DataError } from "../errors.ts";
+import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { replaceFolder } from "../host/replace_folder.ts";
@@ -43,7 +43,7 @@ const TASK_TYPES: { readonly [task in Task]: string | null } = {
  * @param folder Folder with `adapter_config.json` and `adapter_model.safetensors`
  * @param options The file system
  * @returns The model with the pairs in its parameters
- * @throws {TypeError} When the adapter is no plain LoRA
+ * @throws {InputError} When the adapter is no plain LoRA
  * @throws {DataError} When a pair does not fit the model
  */
 export async function loadAdapter<P extends object, I extends object = TokenInput>(
@@ -135,7 +135,7 @@ function checkWhole(pairs: ReadonlyMap<Path, Tensor>, file: string): void {
  * @param gpu The device that holds the pairs
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older adapter, refused when it holds anything else
- * @throws {TypeError} When the model has no pairs
+ * @throws {InputError} When the model has no pairs
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveAdapter<I extends object>(
@@ -145,7 +145,7 @@ export async function saveAdapter<I extends object>(
 ): Promise<void> {
   const pairs = [...flatten(model.params)].filter(([path]) => path.includes(".lora_"));
   if (pairs.length === 0) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot save an adapter to "${folder}" as the model must have LoRA pairs: use saveModel`,
     );
   }

@@ -48,7 +48,7 @@ export interface LoadOptions extends FileSystemOptions {
  * @param folder The folder
  * @param options Storage on the device, families, file system
  * @returns The model; any parameter type can be asked for, `loadModel<LlamaParams>(...)`
- * @throws {TypeError} When the family is unknown or a value of `config.json` does not fit
+ * @throws {InputError} When the family is unknown or a value of `config.json` does not fit
  * @throws {DataError} When a tensor is missing, unexpected or of another shape
  * @throws {OutOfMemoryError} When the device has no room
  *

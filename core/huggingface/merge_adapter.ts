@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { TokenInput } from "../models/family.ts";
@@ -33,8 +34,8 @@ export interface MergeOptions {
  * @param options Which pairs; all when absent
  * @returns The model without those pairs, with new weights in place of those that they adapt. All else is shared with
  * `model`. If no pair is left, all parameters are trainable
- * @throws {TypeError} When there is no pair to merge, one is not whole, or its weight is stored as bf16
- * @throws {RangeError} When the model has no module of a given path
+ * @throws {InputError} When there is no pair to merge, one is not whole, or its weight is stored as bf16
+ * @throws {InputError} When the model has no module of a given path
  * @throws {OutOfMemoryError} When the device has no room for the new weights
  *
  * @example The pairs of a frozen module are merged before the next run
@@ -86,13 +87,13 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
   const leaves = flatten(model.params), modules = new Set([...leaves.keys()].map(moduleOf));
   const unknown = paths?.find((path) => !modules.has(path));
   if (unknown !== undefined) {
-    throw new RangeError(`Cannot merge "${unknown}" as the model must have it: its modules have other paths`);
+    throw new InputError(`Cannot merge "${unknown}" as the model must have it: its modules have other paths`);
   }
   const adapted = [...modules].filter((path) =>
     [halfOf(path, "A"), halfOf(path, "B")].some((half) => leaves.has(half)) && (paths?.includes(path) ?? true)
   );
   if (adapted.length === 0) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot merge the adapter as there must be LoRA pairs to merge: ${
         paths === undefined ? "the model has none" : "the given modules have none"
       }`,
@@ -124,13 +125,13 @@ function merged(
   const names = [`${path}.weight`, halfOf(path, "A"), halfOf(path, "B")];
   const missing = names.find((name) => !leaves.has(name));
   if (missing !== undefined) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot merge "${path}" as a pair must be whole and adapt a weight: "${missing}" is missing`,
     );
   }
   const [weight, a, b] = names.map((name) => leaves.get(name)!);
   if (weight.dtype === "bf16") {
-    throw new TypeError(
+    throw new InputError(
       `Cannot merge "${path}" as its weight is stored as bf16, which holds no small changes: ` +
         'load the model with storage "f32"',
     );

@@ -34,7 +34,7 @@ export interface NewModelOptions {
  * @param gpu The device that will hold the parameters
  * @param options Configuration and seed
  * @returns The model
- * @throws {TypeError} When the family is unknown or a value of the configuration does not fit
+ * @throws {InputError} When the family is unknown or a value of the configuration does not fit
  *
  * @example
  * ```ts

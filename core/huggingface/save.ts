@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { replaceFolder } from "../host/replace_folder.ts";
@@ -36,8 +37,8 @@ const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
  * @param gpu The device that holds the parameters
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
- * @throws {TypeError} When the model holds LoRA pairs: they are saved as an adapter
- * @throws {RangeError} When a value is not finite
+ * @throws {InputError} When the model holds LoRA pairs: they are saved as an adapter
+ * @throws {InputError} When a value is not finite
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveModel<I extends object>(
@@ -50,7 +51,7 @@ export async function saveModel<I extends object>(
   const leaves = flatten(model.params);
   const pair = [...leaves.keys()].find((path) => path.includes(".lora_"));
   if (pair !== undefined) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: use saveAdapter`,
     );
   }
@@ -58,7 +59,7 @@ export async function saveModel<I extends object>(
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
     [...leaves.keys()].forEach((name, i) => {
       if (values[i].every(Number.isFinite)) return;
-      throw new RangeError(
+      throw new InputError(
         `Cannot save "${name}" to "${folder}" as its values must be finite: train again from a checkpoint before they were not`,
       );
     });

@@ -6,7 +6,7 @@
 
 import { openSafetensors, type SafetensorsFile, type StoredSpec } from "../data/safetensors.ts";
 import { invalid } from "../data/safetensors_header.ts";
-import { NotFoundError } from "../errors.ts";
+import { InputError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { readJson } from "../host/json_file.ts";
@@ -70,7 +70,7 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
   const fileOf = (name: string): SafetensorsFile => {
     const shard = shardOf.get(name);
     if (shard === undefined) {
-      throw new RangeError(
+      throw new InputError(
         `Cannot read tensor "${name}" as "${folder}" has none of that name: see its names`,
       );
     }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ShapeError } from "../errors.ts";
+import { InputError, ShapeError } from "../errors.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
@@ -50,9 +50,9 @@ export interface Evaluation {
  * @param gpu The device
  * @param options The loss, parameters (of a training state, or any tensors) and batches
  * @returns The loss of each batch
- * @throws {RangeError} When there is no batch
+ * @throws {InputError} When there is no batch
  * @throws {ShapeError} When batches differ in shape: pad the last one
- * @throws {TypeError} When they differ in names or types
+ * @throws {InputError} When they differ in names or types
  * @throws {ConsumedError} When a training step consumes the parameters before they are read
  *
  * @example
@@ -85,16 +85,16 @@ export async function evaluate<P extends object, B extends object>(
  * @param gpu The device
  * @param options The loss, parameters and batches
  * @returns The evaluation
- * @throws {RangeError} When there is no batch
+ * @throws {InputError} When there is no batch
  * @throws {ShapeError} When batches differ in shape
- * @throws {TypeError} When they differ in names or types
+ * @throws {InputError} When they differ in names or types
  */
 export async function recordEvaluation<P extends object, B extends object>(
   gpu: Gpu,
   options: EvaluateOptions<P, B>,
 ): Promise<Evaluation> {
   const { loss, params, batches } = options;
-  if (batches.length === 0) throw new RangeError('Cannot evaluate as "batches" is empty: give at least one');
+  if (batches.length === 0) throw new InputError('Cannot evaluate as "batches" is empty: give at least one');
   checkAlike(batches);
   const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
   const buffers = new Map<Path, GPUBuffer>();
@@ -141,7 +141,7 @@ export async function recordEvaluation<P extends object, B extends object>(
  *
  * @param batches The batches, at least one
  * @throws {ShapeError} When they differ in shape
- * @throws {TypeError} When they differ in names or types
+ * @throws {InputError} When they differ in names or types
  */
 export function checkAlike(batches: readonly object[]): void {
   const first = flatten(batches[0]), kindOf = (t: Tensor | undefined): string => t?.dtype ?? "nothing";
@@ -149,7 +149,7 @@ export function checkAlike(batches: readonly object[]): void {
     for (const path of new Set([...first.keys(), ...other.keys()])) {
       const a = first.get(path), b = other.get(path), rule = `"${path}" must be alike in all batches`;
       if (kindOf(a) !== kindOf(b)) {
-        throw new TypeError(`Cannot apply "evaluate" as ${rule}: got ${kindOf(a)} and ${kindOf(b)}`);
+        throw new InputError(`Cannot apply "evaluate" as ${rule}: got ${kindOf(a)} and ${kindOf(b)}`);
       }
       if (!sameShape(a!.shape, b!.shape)) throw new ShapeError("evaluate", rule, [a!.shape, b!.shape]);
     }

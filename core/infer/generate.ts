@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { createBuffer, destroyBuffer } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
@@ -46,7 +47,7 @@ export interface GenerateOptions {
  * @param model The model, with parameters on the host or the device
  * @param options Prompt, length, sampling
  * @returns The new ids, as they come
- * @throws {RangeError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
+ * @throws {InputError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
  * @throws {ConsumedError} When a training step consumes the parameters, also between two tokens
  *
  * @example
@@ -97,18 +98,18 @@ function checkOptions(
 ): void {
   const head = headOf(model);
   if (head.task !== "nextToken") {
-    throw new TypeError(
+    throw new InputError(
       `Cannot generate with "${model.architecture}" as its task must be nextToken: it is ${head.task}`,
     );
   }
-  if (ids.length === 0) throw new RangeError('Cannot generate as "prompt" is empty: give at least one id');
+  if (ids.length === 0) throw new InputError('Cannot generate as "prompt" is empty: give at least one id');
   const [vocabSize] = head.output(model.params).weight.shape;
   const bad = ids.find((id) => !(id >= 0 && id < vocabSize));
   if (bad !== undefined) {
-    throw new RangeError(`Cannot generate as prompt ids are below ${vocabSize}: got ${bad}`);
+    throw new InputError(`Cannot generate as prompt ids are below ${vocabSize}: got ${bad}`);
   }
   const must = (holds: boolean, name: string, rule: string, seen: unknown): void => {
-    if (!holds) throw new RangeError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
+    if (!holds) throw new InputError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
   };
   must(Number.isSafeInteger(maxTokens) && maxTokens >= 0, "maxTokens", "a whole number from 0", maxTokens);
   must(temperature >= 0 && temperature < Infinity, "temperature", "a number from 0", temperature);

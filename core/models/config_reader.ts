@@ -4,7 +4,9 @@
  * @module
  */
 
-/** A checked view of a JSON record. Getters treat null as absent and throw a `TypeError` that names file and key. */
+import { InputError } from "../errors.ts";
+
+/** A checked view of a JSON record. Getters treat null as absent and throw an `InputError` that names file and key. */
 export interface ConfigReader {
   /** A number above 0. */
   number(key: string, fallback?: number): number;
@@ -44,7 +46,9 @@ export interface ConfigReader {
  */
 export function configReader(json: Readonly<Record<string, unknown>>, file: string): ConfigReader {
   const error = (key: string, rule: string, seen: unknown): Error =>
-    new TypeError(`Cannot read "${key}" of "${file}" as ${rule}: ${JSON.stringify(seen) ?? "it is missing"}`);
+    new InputError(
+      `Cannot read "${key}" of "${file}" as ${rule}: ${JSON.stringify(seen) ?? "it is missing"}`,
+    );
   function value<T>(key: string, rule: Rule<T>, fallback?: T): T {
     const seen = json[key] ?? fallback;
     if (!rule.holds(seen)) throw error(key, rule.text, seen);

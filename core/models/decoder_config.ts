@@ -50,7 +50,7 @@ export interface DecoderDefaults {
  * @param read The configuration
  * @param defaults Values of absent keys
  * @returns Sizes, rotary positions, whether the head is tied
- * @throws {TypeError} When a value is missing, of the wrong kind or not supported
+ * @throws {InputError} When a value is missing, of the wrong kind or not supported
  */
 export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): DecoderConfig {
   const hiddenSize = read.count("hidden_size"), heads = read.count("num_attention_heads");
@@ -83,7 +83,7 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
  * @param options `layers`: how many; `window`: positions that sliding layers see, null for none; `sliding`: whether a
  * layer is a sliding one, used when the configuration has no `layer_types`
  * @returns Positions that each layer sees, null for all
- * @throws {TypeError} When a kind of layer is not supported, or a sliding layer has no window
+ * @throws {InputError} When a kind of layer is not supported, or a sliding layer has no window
  */
 export function readWindows(
   read: ConfigReader,
@@ -116,7 +116,7 @@ export function readWindows(
  * @param read The configuration
  * @param options `layers`: how many
  * @returns Positions that each layer sees, null for all
- * @throws {TypeError} As {@link readWindows}
+ * @throws {InputError} As {@link readWindows}
  */
 export function readUpperWindows(
   read: ConfigReader,

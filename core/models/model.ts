@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { type ListedParam, listParams } from "../nn/params.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
@@ -47,7 +48,7 @@ export type ModelDescription<I extends object = TokenInput> = Omit<Model<object,
  * @param source Content of `config.json`
  * @param options The families to choose from, and the file's path for errors
  * @returns The model without parameters; the type `I` of its input is not checked
- * @throws {TypeError} When the family is unknown, or a value is missing or of the wrong kind
+ * @throws {InputError} When the family is unknown, or a value is missing or of the wrong kind
  *
  * @example
  * ```ts
@@ -136,7 +137,7 @@ export function declaredParams<I extends object>(
  * @param model The model; `params` may be any tree of its shape
  * @param input Its input; for models of text `{ inputIds }`, i32 [B, T]
  * @returns f32 [B, T, C]
- * @throws {RangeError} When the sequence is longer than the model allows
+ * @throws {InputError} When the sequence is longer than the model allows
  *
  * @example
  * ```ts
@@ -155,7 +156,7 @@ export function hiddenStates<I extends object>(model: Model<object, I>, input: I
   const { family, config, params, maxLength, loraScale } = model;
   const length = "inputIds" in input ? (input as TokenInput).inputIds.shape[1] : 0;
   if (length > maxLength) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot run "${family.name}" on ${length} tokens as max_position_embeddings is ${maxLength}: use shorter sequences`,
     );
   }

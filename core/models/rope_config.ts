@@ -26,7 +26,7 @@ const KEYS = [
  * @param read The configuration
  * @param options `dim`: elements of a head
  * @returns Base, head size, scaling
- * @throws {TypeError} When the kind is not supported or a value is missing or of the wrong kind
+ * @throws {InputError} When the kind is not supported or a value is missing or of the wrong kind
  */
 export function readRope(read: ConfigReader, { dim }: { readonly dim: number }): RopeConfig {
   if (dim % 2 !== 0) throw read.error("head_dim", "rotary positions need an even number", dim);

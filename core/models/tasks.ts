@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { linear } from "../nn/linear.ts";
 import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
 import { linearCrossEntropy } from "../ops/linear_cross_entropy.ts";
@@ -35,7 +36,7 @@ export type ImageBatch = ClassBatch<ImageInput>;
  * @param model The model
  * @param input Its input
  * @returns f32 [..., C]: a row for each position, or each sequence or image
- * @throws {RangeError} When the sequence is longer than the model allows
+ * @throws {InputError} When the sequence is longer than the model allows
  */
 export function features<I extends object>(model: Model<object, I>, input: I): Tensor {
   const { params, config, loraScale } = model;
@@ -49,7 +50,7 @@ export function features<I extends object>(model: Model<object, I>, input: I): T
  * @param model The model; `params` may be any tree of its shape
  * @param input Its input; models of text also take the ids alone, i32 [B, T]
  * @returns f32 [..., V]; for the next token [B, T, V]
- * @throws {RangeError} When the sequence is longer than the model allows
+ * @throws {InputError} When the sequence is longer than the model allows
  *
  * @example
  * ```ts
@@ -76,7 +77,7 @@ export function logits<I extends object>(
  *
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
- * @throws {TypeError} When the model's head is for another task
+ * @throws {InputError} When the model's head is for another task
  *
  * @example
  * ```ts
@@ -112,7 +113,7 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
  *
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled rows, in nats
- * @throws {TypeError} When the model's head is for another task
+ * @throws {InputError} When the model's head is for another task
  */
 export function classLoss<P extends object, I extends object>(
   model: Model<P, I>,
@@ -135,7 +136,7 @@ function checkTask(
 ): void {
   const { task } = family.heads[architecture];
   if (!tasks.includes(task)) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot make a loss of "${architecture}" as its task must be ${tasks.join(", ")}: it is ${task}`,
     );
   }

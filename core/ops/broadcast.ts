@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ShapeError } from "../errors.ts";
+import { InputError, ShapeError } from "../errors.ts";
 import { sameShape, sizeOf, type Spec } from "../spec.ts";
 import { apply, type BatchRule, type Op, type Tensor } from "../tensor.ts";
 import { reshape, reshapeOp, slice } from "./movement.ts";
@@ -162,7 +162,7 @@ export const sumEachOp: Op<{ size: number }> = {
   name: "sumEach",
   infer(inputs, { size }) {
     if (!Number.isInteger(size) || size < inputs.length) {
-      throw new RangeError(
+      throw new InputError(
         `Cannot apply "sumEach" as "size" must be whole and at least the number of tensors, ${inputs.length}: got ${size}`,
       );
     }
@@ -182,7 +182,7 @@ export const sumEachOp: Op<{ size: number }> = {
  * @param options `size`: length of the result, padded with zeros; the number of tensors when absent. With a fixed size,
  * kernels that read the result do not depend on the number of tensors
  * @returns f32 [size]
- * @throws {RangeError} When there are more tensors than `size`, or it is not a whole number
+ * @throws {InputError} When there are more tensors than `size`, or it is not a whole number
  *
  * @example
  * ```ts

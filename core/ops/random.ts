@@ -6,6 +6,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import {
   dropout as dropoutKernel,
   normal as normalKernel,
@@ -38,7 +39,7 @@ const stepNumber = stepScalar((step) => step);
 function sources({ seed, stream = 0, eachStep = false }: RandomOptions): Tensor[] {
   for (const [name, word] of [["seed", seed], ["stream", stream]] as const) {
     if (!Number.isInteger(word) || word < 0 || word >= 2 ** 32) {
-      throw new RangeError(
+      throw new InputError(
         `Cannot draw random numbers as "${name}" must be a whole number from 0 to 2^32 - 1: ${word}`,
       );
     }
@@ -88,7 +89,7 @@ const dropoutOp: Op<{ readonly rate: number }> = {
  * @param shape Its shape
  * @param options Seed and stream, and whether each step draws anew
  * @returns f32 of that shape
- * @throws {RangeError} When seed or stream is not a whole number of 32 bits
+ * @throws {InputError} When seed or stream is not a whole number of 32 bits
  *
  * @example
  * ```ts
@@ -112,7 +113,7 @@ export function randomUniform(shape: readonly number[], options: RandomOptions):
  * @param shape Its shape
  * @param options Seed and stream, and whether each step draws anew
  * @returns f32 of that shape
- * @throws {RangeError} When seed or stream is not a whole number of 32 bits
+ * @throws {InputError} When seed or stream is not a whole number of 32 bits
  *
  * @example
  * ```ts
@@ -138,7 +139,7 @@ export function randomNormal(shape: readonly number[], options: RandomOptions): 
  * @param x f32 of any shape
  * @param options `rate`: the share of zeros, at least 0 and below 1; a seed, and a stream for each use
  * @returns f32 of that shape; `x` itself when the rate is 0
- * @throws {RangeError} When rate, seed or stream is out of range
+ * @throws {InputError} When rate, seed or stream is out of range
  *
  * @example
  * ```ts
@@ -156,7 +157,7 @@ export function dropout(
 ): Tensor {
   const { rate, seed, stream } = options;
   if (!(rate >= 0 && rate < 1)) {
-    throw new RangeError(`Cannot drop elements as "rate" must be at least 0 and below 1: ${rate}`);
+    throw new InputError(`Cannot drop elements as "rate" must be at least 0 and below 1: ${rate}`);
   }
   return rate === 0 ? x : apply(dropoutOp, [...sources({ seed, stream, eachStep: true }), x], { rate });
 }

@@ -40,6 +40,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { fill } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
@@ -159,7 +160,7 @@ export function initMoments(moments: readonly Moment[], params: Leaves): Map<Pat
  * Chains transformations: the updates of one are the gradients of the next.
  *
  * @param parts Optimizers, first to last
- * @returns One optimizer; its `init` throws a `TypeError` when two parts keep state under one path
+ * @returns One optimizer; its `init` throws an `InputError` when two parts keep state under one path
  *
  * @example
  * ```ts
@@ -180,7 +181,7 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
       for (const part of parts) {
         for (const [path, value] of part.init(params, trainable)) {
           if (state.has(path)) {
-            throw new TypeError(`Cannot chain "${part.name}" as another part keeps "${path}" too`);
+            throw new InputError(`Cannot chain "${part.name}" as another part keeps "${path}" too`);
           }
           state.set(path, value);
         }

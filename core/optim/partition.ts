@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { type Moment, momentPath, type Optimizer } from "./optimizer.ts";
@@ -21,10 +22,10 @@ export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimize
  * such as clipping by the global norm, is chained before the partition; inside a group it sees that group alone.
  *
  * @param groups Patterns and optimizers; the last pattern is `"*"` for all others
- * @returns One optimizer; its learning rate is that of the last group that has one. Its `init` throws a `RangeError` when
+ * @returns One optimizer; its learning rate is that of the last group that has one. Its `init` throws an `InputError` when
  * a parameter matches no group
- * @throws {RangeError} When there is no group
- * @throws {TypeError} When two groups keep moments of one name but of different meaning or shape
+ * @throws {InputError} When there is no group
+ * @throws {InputError} When two groups keep moments of one name but of different meaning or shape
  *
  * @example No weight decay for norms and biases
  * ```ts
@@ -48,7 +49,7 @@ export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimize
  */
 export function partition(groups: readonly ParameterGroup[]): Optimizer {
   if (groups.length === 0) {
-    throw new RangeError(
+    throw new InputError(
       'Cannot partition parameters as there must be a group: give at least ["*", optimizer]',
     );
   }
@@ -119,7 +120,7 @@ function matcher(parts: readonly Part[], name: string): (path: Path) => Part {
   return (path) => {
     const found = known.get(path) ?? parts.find((_, i) => tests[i].some((test) => test.test(path)));
     if (found === undefined) {
-      throw new RangeError(
+      throw new InputError(
         `Cannot train "${path}" by ${name} as no group matches it: end with the group "*"`,
       );
     }
@@ -140,7 +141,7 @@ function momentsOf(parts: readonly Part[]): readonly Moment[] {
     for (const moment of optimizer.moments) {
       const known = byName.get(moment.name) ?? moment;
       if (known.meaning !== moment.meaning || known.shape !== moment.shape) {
-        throw new TypeError(
+        throw new InputError(
           `Cannot partition by "${optimizer.name}" as another group keeps "${moment.name}" with another meaning or shape`,
         );
       }

@@ -66,7 +66,7 @@ export function prepare(roots: readonly Tensor[], options: PlanOptions): Prepare
  * @param roots What to compute
  * @param options Target, which roots overwrite a leaf, and the precision
  * @returns The plan
- * @throws {TypeError} When two updates need each other's old value
+ * @throws {InputError} When two updates need each other's old value
  */
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const prepared = prepare(roots, options);

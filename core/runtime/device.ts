@@ -5,7 +5,7 @@
  */
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
-import { DeviceLostError } from "../errors.ts";
+import { DeviceLostError, InputError } from "../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
@@ -92,7 +92,7 @@ const MOST_BINDINGS = 32;
  *
  * @param options Where the device comes from, and how matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
- * @throws {TypeError} When `gpu` does not speak WebGPU, or `tune` is set and the adapter has no timestamps
+ * @throws {InputError} When `gpu` does not speak WebGPU, or `tune` is set and the adapter has no timestamps
  * @throws {Error} When there is no adapter, with the command that installs a software one
  *
  * @example
@@ -119,7 +119,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   const { tune = !software && features.has("timestamp-query"), onTune } = options;
   if (tune && !features.has("timestamp-query")) {
     device.destroy();
-    throw new TypeError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
+    throw new InputError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
   }
   const { limits } = device;
   return {
@@ -152,7 +152,7 @@ function apiOf(gpu: GpuOptions["gpu"] = "auto"): WebGpu {
     );
   }
   if (typeof gpu?.requestAdapter === "function") return gpu;
-  throw new TypeError(
+  throw new InputError(
     'Cannot open a GPU as "gpu" must be "auto" or speak WebGPU: it has no requestAdapter; give what navigator.gpu is in a browser',
   );
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { Gpu } from "./device.ts";
 import type { Recording } from "./record.ts";
 import { MAX_PASSES, timePasses } from "./timestamps.ts";
@@ -24,11 +25,11 @@ export interface KernelTime {
  * Refuses a device without timestamps.
  *
  * @param gpu The device
- * @throws {TypeError} When it has none
+ * @throws {InputError} When it has none
  */
 export function checkTimestamps(gpu: Gpu): void {
   if (gpu.features.has("timestamp-query")) return;
-  throw new TypeError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
+  throw new InputError(`Cannot profile as "${gpu.name}" has no timestamp-query`);
 }
 
 /**
@@ -38,7 +39,7 @@ export function checkTimestamps(gpu: Gpu): void {
  * @param gpu The device; needs the feature `timestamp-query`
  * @param options The recording, the step whose scalars it uses, and the start of each group
  * @returns One row a launch, in order
- * @throws {TypeError} When the device has no timestamps
+ * @throws {InputError} When the device has no timestamps
  */
 export async function profile(
   gpu: Gpu,

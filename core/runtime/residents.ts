@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ConsumedError } from "../errors.ts";
+import { ConsumedError, InputError } from "../errors.ts";
 import type { Plan } from "../plan/types.ts";
 import { flatten } from "../tree.ts";
 import type { Spec } from "../spec.ts";
@@ -46,10 +46,10 @@ export function isResident(tensor: Tensor): boolean {
 export function storageOf(tensor: Tensor): Storage {
   const storage = storages.get(tensor);
   if (storage === undefined) {
-    throw new TypeError(`Cannot read "${tensor.op.name}" as it is not on the device`);
+    throw new InputError(`Cannot read "${tensor.op.name}" as it is not on the device`);
   }
   if (storage.freed) {
-    throw new TypeError(`Cannot use "${storage.label}" as it was freed: load or compute it again`);
+    throw new InputError(`Cannot use "${storage.label}" as it was freed: load or compute it again`);
   }
   if (storage.consumedBy !== null) throw new ConsumedError(storage.producedAt, storage.consumedBy);
   return storage;
@@ -80,13 +80,13 @@ export function consume(tensor: Tensor, step: number): void {
  * @example
  * ```ts
  * import { assertRejects } from "@std/assert";
- * import { free, openGpu, type LlamaParams, read } from "@firn/train";
+ * import { free, InputError, openGpu, type LlamaParams, read } from "@firn/train";
  * import { loadModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const { params } = await loadModel<LlamaParams>(gpu, "examples/models/sotu");
  * free(params);
- * await assertRejects(() => read(gpu, params.model.norm.weight), TypeError, 'Cannot use "model.norm.weight" as it was freed');
+ * await assertRejects(() => read(gpu, params.model.norm.weight), InputError, 'Cannot use "model.norm.weight" as it was freed');
  * ```
  */
 export function free(tree: object): void {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { Gpu } from "./device.ts";
 import { type BoundKernel, dispatchAll, submit } from "./pipelines.ts";
 import { mapped } from "./readback.ts";
@@ -24,11 +25,11 @@ export const MAX_PASSES = 2048;
  * @param gpu The device; needs the feature `timestamp-query`
  * @param passes At most {@link MAX_PASSES}
  * @returns Milliseconds of one repetition of each
- * @throws {RangeError} When there are more
+ * @throws {InputError} When there are more
  */
 export async function timePasses(gpu: Gpu, passes: readonly TimedPass[]): Promise<number[]> {
   if (passes.length > MAX_PASSES) {
-    throw new RangeError(`Cannot time ${passes.length} passes as ${MAX_PASSES} is the limit`);
+    throw new InputError(`Cannot time ${passes.length} passes as ${MAX_PASSES} is the limit`);
   }
   const { device } = gpu;
   const count = passes.length;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
 import { SIGNALS } from "../policy.ts";
@@ -19,15 +20,15 @@ export const LOOK_EVERY = 10;
 /**
  * Refuses options that training cannot follow.
  *
- * @throws {RangeError} When a number is out of its range, or the policy asks for an unknown signal
+ * @throws {InputError} When a number is out of its range, or the policy asks for an unknown signal
  */
 export function checkOptions(options: TrainingOptions<TensorTree>): void {
   const { steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   if (!(Number.isInteger(steps) && steps >= 1)) {
-    throw new RangeError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
+    throw new InputError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);
   }
   if (!(Number.isInteger(lookEvery) && lookEvery >= 1)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
     );
   }
@@ -35,18 +36,18 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   if (
     typeof cachePrefix === "object" && !(Number.isSafeInteger(cachePrefix.bytes) && cachePrefix.bytes >= 1)
   ) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot cache ${cachePrefix.bytes} bytes as "cachePrefix.bytes" must be a whole number above 0`,
     );
   }
   if (!(Number.isInteger(thawWarmup) && thawWarmup >= 0)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
     );
   }
   const unknown = policy?.signals.find((signal) => !SIGNALS.includes(signal));
   if (unknown !== undefined) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot measure "${unknown}" for "${policy!.name}" as the signals are ${SIGNALS.join(", ")}`,
     );
   }
@@ -55,11 +56,11 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
 /**
  * Refuses a precision that a device does not support.
  *
- * @throws {TypeError} When it is f16 and the adapter has no shader-f16
+ * @throws {InputError} When it is f16 and the adapter has no shader-f16
  */
 export function checkPrecision({ name, features }: Gpu, precision: Precision = "f32"): void {
   if (precision === "f32" || features.has("shader-f16")) return;
-  throw new TypeError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
+  throw new InputError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
 }
 
 /** The settings of a training as text: a saved state can continue only under equal settings. */
@@ -82,11 +83,11 @@ export function settingsOf(options: TrainingOptions<TensorTree>): string {
  *
  * @param saved Settings of the saved state
  * @param settings Settings of this training
- * @throws {TypeError} When they differ
+ * @throws {InputError} When they differ
  */
 export function checkSettings(saved: string, settings: string): void {
   if (saved === settings || saved === briefly(settings)) return;
-  throw new TypeError(
+  throw new InputError(
     `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved}"`,
   );
 }
@@ -100,11 +101,11 @@ function briefly(settings: string): string {
 /**
  * Refuses to train a parameter that is stored as bf16.
  *
- * @throws {TypeError} When it is
+ * @throws {InputError} When it is
  */
 export function checkTrained(path: Path, { dtype }: Spec): void {
   if (dtype !== "bf16") return;
-  throw new TypeError(
+  throw new InputError(
     `Cannot train "${path}" as it is stored as bf16, which holds no small changes: ` +
       'train a LoRA adapter, or load the model with storage "f32"',
   );

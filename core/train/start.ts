@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -33,7 +34,7 @@ export async function initState<P extends TensorTree>(
   }
   const trained = new Map([...given].filter(([path]) => trainable(path)));
   if (trained.size === 0) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot train as "trainable" selects none of ${given.size} parameters: the first is "${
         [...given.keys()][0]
       }"`,

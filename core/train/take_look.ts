@@ -43,7 +43,7 @@ export type Looked<P extends TensorTree> = Pick<
  * @param options The state before the step, and the step
  * @returns What becomes of the state
  * @throws {NonFiniteError} When a loss is not finite
- * @throws {RangeError} When the policy calls a step the best whose parameters were not kept
+ * @throws {InputError} When the policy calls a step the best whose parameters were not kept
  */
 export async function takeLook<P extends TensorTree>(
   trainer: Trainer<P>,

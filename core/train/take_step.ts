@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { consume, resident, storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type TensorTree, unflatten } from "../tree.ts";
@@ -98,7 +99,7 @@ function leavesOf<P extends TensorTree>(
 /**
  * Refuses a step after the end of training.
  *
- * @throws {RangeError} When everything is frozen, the policy stopped, or the parameters are those of an earlier step
+ * @throws {InputError} When everything is frozen, the policy stopped, or the parameters are those of an earlier step
  */
 function checkGoesOn<P extends TensorTree>(
   trainer: Trainer<P>,
@@ -106,7 +107,7 @@ function checkGoesOn<P extends TensorTree>(
 ): void {
   const { ending, frozen } = state, step = state.step + 1;
   if (trainer.activePaths(run, frozen).length === 0) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot take step ${step} as all ${run.components.length} components are frozen: stop when state.done is true`,
     );
   }
@@ -114,7 +115,7 @@ function checkGoesOn<P extends TensorTree>(
   const [who, how] = ending.reason === "stopped"
     ? ["the policy ended training", ""]
     : ["training ended", ` with the parameters of step ${ending.best}`];
-  throw new RangeError(
+  throw new InputError(
     `Cannot take step ${step} as ${who} after step ${ending.step}${how}: stop when state.done is true`,
   );
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { Cost } from "../plan/types.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
@@ -25,8 +26,8 @@ import type { Training, TrainingOptions } from "./types.ts";
  * @param loss From parameters and a batch to a scalar
  * @param options Optimizer, policy, length
  * @returns The reducer
- * @throws {RangeError} When a number is out of its range, or validation has no batches, or of different shapes
- * @throws {TypeError} When the precision is f16 and the adapter has no shader-f16, or validation batches differ in names
+ * @throws {InputError} When a number is out of its range, or validation has no batches, or of different shapes
+ * @throws {InputError} When the precision is f16 and the adapter has no shader-f16, or validation batches differ in names
  * or types
  *
  * @example A line through three points
@@ -79,7 +80,7 @@ function costOf<P extends TensorTree>(
   { frozen, probed }: { readonly frozen: readonly Path[]; readonly probed: readonly Path[] },
 ): Cost {
   if (last.request === null) {
-    throw new TypeError("Cannot tell the cost as no step was taken: take one first");
+    throw new InputError("Cannot tell the cost as no step was taken: take one first");
   }
   return compiler.compile({ ...last.request, frozen, probed, since: {} }).plan.cost;
 }

@@ -170,7 +170,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
    * Copies parameters to the device and makes the state of step 0.
    *
-   * @throws {TypeError} When a parameter to be trained is stored as bf16
+   * @throws {InputError} When a parameter to be trained is stored as bf16
    */
   init(params: P): Promise<TrainingState<P>>;
   /**
@@ -182,13 +182,13 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * @throws {ConsumedError} When the state was consumed before
    * @throws {NonFiniteError} When a look finds a loss that is not finite, or with `precision: "f16"` gradients that
    * overflow whatever the loss is scaled by
-   * @throws {RangeError} When everything is frozen, the policy stopped, or the weights of its best step were not kept
+   * @throws {InputError} When everything is frozen, the policy stopped, or the weights of its best step were not kept
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
   /**
    * Continues from a saved state.
    *
-   * @throws {TypeError} When optimizer, policy, length or looks are not those of the saved run, or a parameter to be
+   * @throws {InputError} When optimizer, policy, length or looks are not those of the saved run, or a parameter to be
    * trained is stored as bf16
    */
   resume(saved: SavedState): Promise<TrainingState<P>>;
@@ -200,7 +200,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * Measures the time of each kernel of the last step: takes the step once more, then restores what it changed. Other steps
    * wait meanwhile.
    *
-   * @throws {TypeError} When the last step was of another state, or froze something, or the device has no timestamps
+   * @throws {InputError} When the last step was of another state, or froze something, or the device has no timestamps
    * @throws {ConsumedError} When a step has consumed the state
    * @throws {OutOfMemoryError} When the device has no room for a copy of the state
    */
@@ -208,7 +208,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
    * What the last step would cost with other components frozen, and some of them probed.
    *
-   * @throws {TypeError} Before the first step
+   * @throws {InputError} Before the first step
    */
   costOf(frozen: readonly Path[], probed?: readonly Path[]): Cost;
   /** Frees the recorded step and its intermediate values. States stay, and the next step records it anew. */

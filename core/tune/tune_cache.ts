@@ -5,7 +5,7 @@
  */
 
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
-import { DataError, NotFoundError } from "../errors.ts";
+import { DataError, InputError, NotFoundError } from "../errors.ts";
 import type { FileSystem } from "../host/file_system.ts";
 
 /** A file of measured variants. */
@@ -40,7 +40,7 @@ async function readAdapters({ path, fileSystem }: TuneCache): Promise<Record> {
   try {
     const value: unknown = JSON.parse(text);
     if (isRecord(value)) return value;
-    throw new TypeError(`it holds ${text.slice(0, 40)}`);
+    throw new InputError(`it holds ${text.slice(0, 40)}`);
   } catch (error) {
     throw unusable(path, error as Error);
   }

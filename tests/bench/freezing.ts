@@ -110,7 +110,7 @@ export function takingTurns(turn: number): FreezePolicy {
  * @param gpu The device, with timestamps
  * @param options Model, batch and length of the measurement
  * @returns A row for each set, and one for evaluation, where everything is frozen
- * @throws {TypeError} When the device has no timestamps
+ * @throws {InputError} When the device has no timestamps
  */
 export async function measureFreezing(gpu: Gpu, options: FreezingOptions): Promise<FreezingTable> {
   const { name, batch, length, rounds, turn = 8 } = options;

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type Gpu, type Model, modelParams, newModel, type Signal, sizeOf } from "@firn/train";
+import { type Gpu, InputError, type Model, modelParams, newModel, type Signal, sizeOf } from "@firn/train";
 import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { earlyStopping } from "@firn/train/policies";
@@ -100,7 +100,7 @@ async function main(): Promise<void> {
   const machine = machineOf(gpu);
   const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
   if (flags.length > base.maxLength) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
@@ -179,7 +179,7 @@ async function main(): Promise<void> {
       await save();
     },
   }, thresholds);
-  if (runs.length === 0) throw new RangeError(`Cannot compare as no run was made: ${ended}; raise --limit`);
+  if (runs.length === 0) throw new InputError(`Cannot compare as no run was made: ${ended}; raise --limit`);
   await save();
   say("");
   for (const line of tableLines(summarise(runs))) say(line);

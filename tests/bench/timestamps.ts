@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import type { Gpu } from "@firn/train";
 import { readBuffers } from "../../core/runtime/readback.ts";
 
@@ -18,11 +19,11 @@ export interface Clock extends Disposable {
 /**
  * Opens a clock on a device.
  *
- * @throws {TypeError} When the device has no timestamps
+ * @throws {InputError} When the device has no timestamps
  */
 export function openClock(gpu: Gpu): Clock {
   if (!gpu.features.has("timestamp-query")) {
-    throw new TypeError(`Cannot read the clock of "${gpu.name}" as it has no timestamp-query`);
+    throw new InputError(`Cannot read the clock of "${gpu.name}" as it has no timestamp-query`);
   }
   const { device } = gpu;
   const queries = device.createQuerySet({ type: "timestamp", count: 2 });

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import type { Gpu, Signal } from "@firn/train";
 import { SIGNALS } from "../../core/policy.ts";
 import { firnLayer, firnModel, firnProduct, type Product, watching } from "./contenders.ts";
@@ -179,7 +180,7 @@ export const WORKS: Readonly<Record<string, Work>> = {
  * @param asked Names with commas between them; null for what suits the adapter
  * @param gpu The adapter
  * @returns Names
- * @throws {RangeError} When there is no such work, or it is made for a GPU and this is none
+ * @throws {InputError} When there is no such work, or it is made for a GPU and this is none
  */
 export function chooseWorks(
   asked: string | null,
@@ -192,10 +193,10 @@ export function chooseWorks(
   const suited = names.filter((name) => WORKS[name].suits !== "gpu");
   return asked.split(",").map((name) => {
     if (!names.includes(name)) {
-      throw new RangeError(`Cannot run the work "${name}" as the works are ${names.join(", ")}`);
+      throw new InputError(`Cannot run the work "${name}" as the works are ${names.join(", ")}`);
     }
     if (gpu.software && WORKS[name].suits === "gpu") {
-      throw new RangeError(
+      throw new InputError(
         `Cannot run the work "${name}" as "${gpu.name}" is a software adapter and the work is made for a GPU: choose --work ${
           suited.join(",")
         } or a machine with a GPU and its Vulkan driver`,

@@ -1,9 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
-import { ConsumedError, DeviceLostError, NonFiniteError, OutOfMemoryError, ShapeError } from "@firn/train";
+import {
+  ConsumedError,
+  DeviceLostError,
+  InputError,
+  NonFiniteError,
+  OutOfMemoryError,
+  ShapeError,
+} from "@firn/train";
 
-Deno.test("ShapeError is a RangeError that names operation, rule and shapes", () => {
+Deno.test("ShapeError is a InputError that names operation, rule and shapes", () => {
   const error = new ShapeError("matmul", "inner sizes must be equal", [[2, 3], []]);
-  assert(error instanceof RangeError);
+  assert(error instanceof InputError);
   assertEquals(
     `${error}`,
     'ShapeError: Cannot apply "matmul" as inner sizes must be equal: got [2, 3] and []',

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { fill, leaf, ShapeError, stepScalar, tensor } from "@firn/train";
+import { fill, InputError, leaf, ShapeError, stepScalar, tensor } from "@firn/train";
 import { broadcast, matmul, permute, reshape, rmsNorm, slice } from "@firn/train/ops";
 import { apply, pick } from "../../core/tensor.ts";
 
@@ -23,7 +23,7 @@ Deno.test("tensor refuses a shape of another size, as a ShapeError with its data
 
 Deno.test("apply names the input that is no tensor, as a batch without an entry gives", () => {
   const { labels } = {} as { labels: ReturnType<typeof leaf> };
-  const error = assertThrows(() => matmul(leaf("x", { shape: [2, 2], dtype: "f32" }), labels), TypeError);
+  const error = assertThrows(() => matmul(leaf("x", { shape: [2, 2], dtype: "f32" }), labels), InputError);
   assertEquals(error.message, 'Cannot apply "matmul" as input 1 must be a tensor: got undefined');
 });
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { flatten, mapTree, type Tensor, tensor, type Tree, unflatten } from "@firn/train";
+import { flatten, InputError, mapTree, type Tensor, tensor, type Tree, unflatten } from "@firn/train";
 
 const [a, b, c] = [tensor([1]), tensor([2]), tensor([3])];
 
@@ -19,13 +19,13 @@ Deno.test("flatten skips keys that are undefined", () => {
 });
 
 Deno.test("flatten refuses what is neither tensor nor record", () => {
-  assertThrows(() => flatten({ layer: { scale: 2 } }), TypeError, 'Cannot flatten "layer.scale"');
-  assertThrows(() => flatten({ name: "text" }), TypeError, 'Cannot flatten "name"');
-  assertThrows(() => flatten({ weight: null }), TypeError, 'Cannot flatten "weight"');
+  assertThrows(() => flatten({ layer: { scale: 2 } }), InputError, 'Cannot flatten "layer.scale"');
+  assertThrows(() => flatten({ name: "text" }), InputError, 'Cannot flatten "name"');
+  assertThrows(() => flatten({ weight: null }), InputError, 'Cannot flatten "weight"');
 });
 
 Deno.test("flatten refuses two tensors of one path", () => {
-  assertThrows(() => flatten({ "a.b": a, a: { b } }), TypeError, "two tensors have that path");
+  assertThrows(() => flatten({ "a.b": a, a: { b } }), InputError, "two tensors have that path");
 });
 
 Deno.test("unflatten is the inverse of flatten", () => {
@@ -36,8 +36,8 @@ Deno.test("unflatten is the inverse of flatten", () => {
 
 Deno.test("unflatten refuses a path that is the prefix of another, in both orders", () => {
   const both: [string, Tensor][] = [["layer", a], ["layer.weight", b]];
-  assertThrows(() => unflatten(new Map(both)), TypeError, 'Cannot place "layer.weight" as a shorter path');
-  assertThrows(() => unflatten(new Map(both.toReversed())), TypeError, 'Cannot place "layer" as it holds');
+  assertThrows(() => unflatten(new Map(both)), InputError, 'Cannot place "layer.weight" as a shorter path');
+  assertThrows(() => unflatten(new Map(both.toReversed())), InputError, 'Cannot place "layer" as it holds');
 });
 
 Deno.test("unflatten takes paths that name what every object inherits", () => {
@@ -72,5 +72,5 @@ Deno.test("mapTree keeps the type of a tree", () => {
 });
 
 Deno.test("mapTree refuses what is neither tensor nor record", () => {
-  assertThrows(() => mapTree({ layer: { scale: 2 } }, (x) => x), TypeError, 'Cannot map "layer.scale"');
+  assertThrows(() => mapTree({ layer: { scale: 2 } }, (x) => x), InputError, 'Cannot map "layer.scale"');
 });

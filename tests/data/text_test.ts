@@ -1,3 +1,4 @@
+import { InputError } from "@firn/train";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readText, split } from "../../examples/text.ts";
 import { inFolder } from "./files.ts";
@@ -35,7 +36,7 @@ Deno.test("readText names the file, and the line, that holds no text", async () 
 
 Deno.test("readText refuses files that do not exist and sources of unknown kind", async () => {
   await assertRejects(() => readText("no/such.txt"), Deno.errors.NotFound, '"no/such.txt"');
-  await assertRejects(() => readText("sonnets"), RangeError, '"sonnets"');
+  await assertRejects(() => readText("sonnets"), InputError, '"sonnets"');
 });
 
 Deno.test("split holds out the last tenth, cut at white space, and loses nothing", () => {
@@ -53,7 +54,7 @@ Deno.test("split cuts between documents where it can and inside one where it mus
 });
 
 Deno.test("split refuses to leave a part empty", () => {
-  assertThrows(() => split(["oneword"]), RangeError, "give more text");
-  assertThrows(() => split([]), RangeError, "give more text");
-  assertThrows(() => split(["a b"], 1), RangeError, '"holdOut"');
+  assertThrows(() => split(["oneword"]), InputError, "give more text");
+  assertThrows(() => split([]), InputError, "give more text");
+  assertThrows(() => split(["a b"], 1), InputError, '"holdOut"');
 });

@@ -12,6 +12,7 @@ import {
   flatten,
   free,
   type FreezePolicy,
+  InputError,
   leaf,
   scan,
   slice,
@@ -85,7 +86,7 @@ Deno.test("digitBatches gives each image once an epoch, moved by a pixel at most
   }
   const again = digitBatches(dots(4), { batch: 2, seed: 3 }).from(3);
   assertEquals([3, 4].map(() => again.next().value), taken.slice(2));
-  assertThrows(() => digitBatches(dots(4), { batch: 5, seed: 0 }), RangeError, "as there are 4");
+  assertThrows(() => digitBatches(dots(4), { batch: 5, seed: 0 }), InputError, "as there are 4");
 });
 
 Deno.test("digitBatches gives every image in place for evaluation, and labels what is missing with -100", () => {

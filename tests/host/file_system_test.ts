@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { NotFoundError } from "@firn/train";
+import { InputError, NotFoundError } from "@firn/train";
 import { type FileSystem, hostFileSystem, memoryFileSystem } from "@firn/train/data";
 import { denoFileSystem, writeAll } from "../../core/host/deno_file_system.ts";
 import { inFolder } from "../data/files.ts";
@@ -53,7 +53,7 @@ for (const [name, using] of Object.entries(SYSTEMS)) {
         yield await Promise.resolve(new Uint8Array([1]));
         throw new TypeError("full disk");
       }
-      await assertRejects(() => fileSystem.write(`${folder}x`, failing()), TypeError, "full disk");
+      await assertRejects(() => fileSystem.write(`${folder}x`, failing()), InputError, "full disk");
       assertEquals(text(await fileSystem.read(`${folder}x`)), "old");
       await fileSystem.makeFolder(`${folder}taken`);
       await assertRejects(() => fileSystem.write(`${folder}taken`, "new"));
@@ -125,7 +125,7 @@ Deno.test("denoFileSystem removes its temporary file when renaming fails", async
   await inFolder(async (folder) => {
     const rename: typeof Deno.rename = () => Promise.reject(new TypeError("in use"));
     const fileSystem = denoFileSystem({ ...Deno, rename });
-    await assertRejects(() => fileSystem.write(`${folder}/x`, "new"), TypeError, "in use");
+    await assertRejects(() => fileSystem.write(`${folder}/x`, "new"), InputError, "in use");
     assertEquals(await names(fileSystem, folder), []);
   });
 });
@@ -135,7 +135,7 @@ Deno.test("hostFileSystem says that a runtime without Deno has none", () => {
   const { defineProperty } = Object;
   delete (globalThis as { Deno?: typeof Deno }).Deno;
   try {
-    assertThrows(hostFileSystem, TypeError, 'give a "fileSystem" of your own');
+    assertThrows(hostFileSystem, InputError, 'give a "fileSystem" of your own');
   } finally {
     defineProperty(globalThis, "Deno", own);
   }

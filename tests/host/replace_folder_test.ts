@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { AlreadyExistsError } from "@firn/train";
+import { AlreadyExistsError, InputError } from "@firn/train";
 import { replaceFolder } from "@firn/train/data";
 import { denoFileSystem } from "../../core/host/deno_file_system.ts";
 import { inFolder } from "../data/files.ts";
@@ -28,7 +28,7 @@ Deno.test("replaceFolder keeps the old folder when filling fails", async () => {
     await Deno.writeTextFile(`${folder}/model/x`, "old");
     await assertRejects(
       () => replaceFolder(`${folder}/model`, () => Promise.reject(new TypeError("no"))),
-      TypeError,
+      InputError,
     );
     assertEquals(await Deno.readTextFile(`${folder}/model/x`), "old");
     assertEquals(await listing(folder), ["model"]);
@@ -43,7 +43,7 @@ Deno.test("replaceFolder puts the old folder back when the new one cannot take i
       String(from).endsWith(".tmp") ? Promise.reject(new TypeError("in use")) : Deno.rename(from, to);
     const fileSystem = denoFileSystem({ ...Deno, rename });
     const fill = (temporary: string) => Deno.writeTextFile(`${temporary}/x`, "new");
-    await assertRejects(() => replaceFolder(`${folder}/model`, fill, { fileSystem }), TypeError, "in use");
+    await assertRejects(() => replaceFolder(`${folder}/model`, fill, { fileSystem }), InputError, "in use");
     assertEquals(await Deno.readTextFile(`${folder}/model/x`), "old");
     assertEquals(await listing(folder), ["model"]);
   });

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { NotFoundError } from "@firn/train";
+import { InputError, NotFoundError } from "@firn/train";
 import { flatten, type Model, readAll } from "@firn/train";
 import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
@@ -137,7 +137,7 @@ Deno.test("saveModel refuses LoRA pairs, as a model folder has no place for them
   const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
   await assertRejects(
     () => saveModel(gpu, adapted, { folder: "never written" }),
-    TypeError,
+    InputError,
     'to "never written" as a model folder has no LoRA pairs',
   );
 });
@@ -158,5 +158,5 @@ Deno.test("saveAdapter writes what loadAdapter reads, to the bit", async () => {
 });
 
 Deno.test("saveAdapter refuses a model without pairs", async () => {
-  await assertRejects(() => saveAdapter(gpu, model, { folder: "none" }), TypeError, "use saveModel");
+  await assertRejects(() => saveAdapter(gpu, model, { folder: "none" }), InputError, "use saveModel");
 });

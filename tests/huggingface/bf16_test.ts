@@ -14,6 +14,7 @@ import {
   flatten,
   free,
   grad,
+  InputError,
   linearCrossEntropy,
   loadCheckpoint,
   logits,
@@ -83,7 +84,7 @@ Deno.test("loadModel keeps matrices as bf16, in half the memory, and vectors as 
   for (const [path, values] of seen) assertEquals(bits(values), bits(expected.get(path)!), path);
   free(small.params);
   free(wide.params);
-  await assertRejects(() => read(gpu, all[0]), TypeError, `Cannot use "${EMBEDDING}" as it was freed`);
+  await assertRejects(() => read(gpu, all[0]), InputError, `Cannot use "${EMBEDDING}" as it was freed`);
 });
 
 Deno.test("loadModel widens what the file stores otherwise, whatever the storage", async () => {
@@ -146,7 +147,7 @@ Deno.test("an adapter beside bf16 trains, is copied and goes on from a file with
 
   // All of it, of a model that trains its base.
   using other = defineTraining(gpu, nextTokenLoss(small), { ...options(small), trainable: undefined });
-  await assertRejects(() => other.resume(checkpoint), TypeError, "as it is stored as bf16");
+  await assertRejects(() => other.resume(checkpoint), InputError, "as it is stored as bf16");
 });
 
 Deno.test("saveModel writes bf16 back to the bit, unless another type is asked for", async () => {
@@ -170,7 +171,7 @@ Deno.test("init refuses to train what is stored as bf16, by name and before it c
   const training = defineTraining(gpu, nextTokenLoss(small), options(small));
   await assertRejects(
     () => training.init(small.params),
-    TypeError,
+    InputError,
     `Cannot train "${EMBEDDING}" as it is stored as bf16, which holds no small changes: ` +
       'train a LoRA adapter, or load the model with storage "f32"',
   );
@@ -193,7 +194,11 @@ Deno.test("ops that do not read bf16 refuse it by name and say how to load the m
     ShapeError,
     'Cannot apply "matmul" as it does not read bf16, which input 0 is; load the model with storage "f32": got [3, 3] and [3, 3]',
   );
-  assertThrows(() => grad(mean(matmul(x, weight)), [weight]), TypeError, 'load the model with storage "f32"');
+  assertThrows(
+    () => grad(mean(matmul(x, weight)), [weight]),
+    InputError,
+    'load the model with storage "f32"',
+  );
 });
 
 Deno.test("a bf16 matrix with an odd number of elements is read to its last one", async () => {

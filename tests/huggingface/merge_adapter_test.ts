@@ -4,6 +4,7 @@ import {
   defineTraining,
   flatten,
   free,
+  InputError,
   logits,
   type Model,
   nextTokenLoss,
@@ -88,28 +89,28 @@ Deno.test("mergeAdapter refuses weights that are stored as bf16", async () => {
   const params = unflatten(new Map([...flatten(packed.params), ...pair]));
   await assertRejects(
     () => mergeAdapter(gpu, { ...packed, params }),
-    TypeError,
+    InputError,
     `Cannot merge "${q}" as its weight is stored as bf16, which holds no small changes: load the model with storage "f32"`,
   );
 });
 
 Deno.test("mergeAdapter refuses a model without pairs, half a pair, and modules that it has not", async () => {
-  await assertRejects(() => mergeAdapter(gpu, base), TypeError, "the model has none");
+  await assertRejects(() => mergeAdapter(gpu, base), InputError, "the model has none");
   await assertRejects(
     () => mergeAdapter(gpu, adapted, { paths: ["model.norm"] }),
-    TypeError,
+    InputError,
     "Cannot merge the adapter as there must be LoRA pairs to merge: the given modules have none",
   );
   await assertRejects(
     () => mergeAdapter(gpu, adapted, { paths: ["model.layers.9.mlp.down_proj"] }),
-    RangeError,
+    InputError,
     'Cannot merge "model.layers.9.mlp.down_proj" as the model must have it',
   );
   const leaves = flatten(adapted.params);
   leaves.delete(`${q}.lora_B.weight`);
   await assertRejects(
     () => mergeAdapter(gpu, { ...adapted, params: unflatten(leaves) }),
-    TypeError,
+    InputError,
     `Cannot merge "${q}" as a pair must be whole and adapt a weight: "${q}.lora_B.weight" is missing`,
   );
 });

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { generate, type GenerateOptions, logits, type Model, read, tensor } from "@firn/train";
+import { generate, type GenerateOptions, InputError, logits, type Model, read, tensor } from "@firn/train";
 import { loadModel } from "@firn/train/hub";
 import { threefry2x32 } from "@firn/train/kernels";
 import { type SampleOptions, sampleToken } from "../../core/infer/sample.ts";
@@ -147,6 +147,6 @@ for (
 ) {
   Deno.test(`generate refuses ${Object.entries(options).map(([key, value]) => `${key} ${value}`)}`, async () => {
     const run = () => Array.fromAsync(generate(gpu, llama, { prompt: PROMPT, maxTokens: 2, ...options }));
-    await assertRejects(run, RangeError, message);
+    await assertRejects(run, InputError, message);
   });
 }

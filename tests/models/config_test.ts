@@ -1,3 +1,4 @@
+import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
 import { describeModel, families, type LlamaConfig } from "@firn/train/models";
 import { llamaSource } from "../train/tiny.ts";
@@ -61,7 +62,7 @@ for (const [key, value, rest] of BAD) {
     // The head size is the width divided by the number of heads, so the error names the head size.
     const named = key === "num_attention_heads" ? "head_dim" : key;
     const message = `Cannot read "${named}" of "${FILE}" as ${rest}`;
-    assertEquals(assertThrows(() => describe({ ...GOOD, [key]: value }), TypeError).message, message);
+    assertEquals(assertThrows(() => describe({ ...GOOD, [key]: value }), InputError).message, message);
   });
 }
 
@@ -99,7 +100,7 @@ for (
 ) {
   Deno.test(`describeModel refuses ${place} ${JSON.stringify(rope)}`, () => {
     const message = `Cannot read "${place}.${key}" of "${FILE}" as ${rest}`;
-    assertEquals(assertThrows(() => describe({ ...GOOD, [place]: rope }), TypeError).message, message);
+    assertEquals(assertThrows(() => describe({ ...GOOD, [place]: rope }), InputError).message, message);
   });
 }
 
@@ -176,6 +177,6 @@ for (
 ) {
   Deno.test(`describeModel refuses ${type} with ${JSON.stringify(changes)}`, () => {
     const message = `Cannot read "${key}" of "${FILE}" as ${rest}`;
-    assertThrows(() => describe(sourceOf(type, changes)), TypeError, message);
+    assertThrows(() => describe(sourceOf(type, changes)), InputError, message);
   });
 }

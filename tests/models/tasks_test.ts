@@ -16,6 +16,7 @@ import {
   grad,
   type ImageBatch,
   type ImageInput,
+  InputError,
   logits,
   mean,
   type Model,
@@ -235,7 +236,7 @@ Deno.test("losses and generate refuse a head for another task", async () => {
   const words = await newModel(gpu, { source: source("words"), seed: 4, families });
   assertThrows(
     () => nextTokenLoss(words),
-    TypeError,
+    InputError,
     'Cannot make a loss of "WordsForSequenceClassification" as its task must be nextToken: it is sequenceClass',
   );
   const message = 'Cannot generate with "WordsForSequenceClassification" as its task must be nextToken';

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { leaf, sum, type Tensor, tensor } from "@firn/train";
+import { InputError, leaf, sum, type Tensor, tensor } from "@firn/train";
 import {
   gatedMlp,
   layerNorm,
@@ -130,7 +130,7 @@ Deno.test("selfAttention refuses heads that do not fit the projections", () => {
   };
   assertThrows(
     () => selfAttention(x, params, { heads: H + 1, kvHeads: G, headDim: D }),
-    RangeError,
+    InputError,
     "reshape",
   );
 });

@@ -4,6 +4,7 @@ import {
   chain,
   clipByGlobalNorm,
   type Gpu,
+  InputError,
   type Leaves,
   linearRate,
   type Optimizer,
@@ -161,7 +162,7 @@ Deno.test("chain refuses two parts with state of one name", () => {
   const part = sgd({ learningRate: 1, momentum: 0.9 });
   assertThrows(
     () => chain(part, part).init(tensors(numbers(1))),
-    TypeError,
+    InputError,
     'keeps "velocity.layer.weight" too',
   );
 });

@@ -12,6 +12,7 @@ import {
   defineTraining,
   flatten,
   initMoments,
+  InputError,
   type Leaves,
   linearRate,
   loadCheckpoint,
@@ -86,7 +87,7 @@ Deno.test("partition refuses a parameter that no group matches, and names it", (
   const optimizer = partition([["a.*", sgd({ learningRate: 1 })]]);
   assertThrows(
     () => optimizer.init(leavesLike(["a.weight", "b.weight"])),
-    RangeError,
+    InputError,
     'Cannot train "b.weight" by partition(["a.*"]: sgd(1, momentum 0)) as no group matches it: end with the group "*"',
   );
 });
@@ -95,7 +96,7 @@ Deno.test("partition refuses groups whose moments of one name differ in meaning"
   const other: Optimizer = { ...momentum(1), moments: [{ name: "m", meaning: "momentum" }] };
   assertThrows(
     () => partition([["a.*", adamW({ learningRate: 1 })], ["*", other]]),
-    TypeError,
+    InputError,
     'keeps "m" with another meaning or shape',
   );
 });
@@ -242,13 +243,13 @@ Deno.test("training refuses to measure moments of parameters whose group keeps n
   ]]);
   await assertRejects(
     () => run(define(optimizer, scheduled([], ["firstMoment"])), undefined, 1),
-    TypeError,
+    InputError,
     'Cannot measure the moments of "top.weight" as "partition(',
   );
 });
 
 Deno.test("partition refuses to have no group", () => {
-  assertThrows(() => partition([]), RangeError, "there must be a group");
+  assertThrows(() => partition([]), InputError, "there must be a group");
 });
 
 Deno.test("what thaws has bias corrections of its own age, whatever the names of the moments", async () => {
@@ -279,7 +280,7 @@ Deno.test("a moment of another shape than its parameter is kept, freed when it f
   assertEquals(state.leaves.has("optimizer.rows.bottom.weight"), false);
   await assertRejects(
     () => define(factored, scheduled([], ["secondMoment"])).init(newMlp()),
-    TypeError,
+    InputError,
     'as "factored" keeps no such moment',
   );
 });
@@ -288,7 +289,7 @@ Deno.test("init refuses an optimizer with state that it does not declare", async
   const undeclared: Optimizer = { ...momentum(0.1), moments: [] };
   await assertRejects(
     () => define(undeclared).init(newMlp()),
-    TypeError,
+    InputError,
     'Cannot train with "sgd(0.1, momentum 0.9)" as its state "velocity.bottom.weight" must be one of its "moments"',
   );
 });

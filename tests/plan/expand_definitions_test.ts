@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { add, leaf, linearCrossEntropy, multiply, rmsNorm } from "@firn/train";
+import { add, InputError, leaf, linearCrossEntropy, multiply, rmsNorm } from "@firn/train";
 import { topological } from "../../core/graph.ts";
 import { apply, type Op, pick } from "../../core/tensor.ts";
 import { expandDefinitions } from "../../core/plan/rewrite/expand_definitions.ts";
@@ -36,7 +36,7 @@ Deno.test("expandDefinitions refuses an op that nothing computes", () => {
   const op: Op<null> = { name: "bare", infer };
   assertThrows(
     () => expandDefinitions([apply(op, [x], null)]),
-    TypeError,
+    InputError,
     'Cannot plan "bare" as it has neither a kernel nor a definition',
   );
 });

@@ -1,3 +1,4 @@
+import { InputError } from "@firn/train";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Unit } from "../../core/plan/types.ts";
 import { planMemory } from "../../core/plan/memory/slots.ts";
@@ -94,7 +95,7 @@ Deno.test("schedule waits for every unit that writes a part of a buffer", () => 
 
 Deno.test("schedule refuses two updates that need each other's old value", () => {
   const units = [unit("a", { reads: [1], overwrites: [0] }), unit("b", { reads: [0], overwrites: [1] })];
-  assertThrows(() => namesOf(units, [0, 1], [0, 0]), TypeError, "each need the other's old value");
+  assertThrows(() => namesOf(units, [0, 1], [0, 0]), InputError, "each need the other's old value");
 });
 
 Deno.test("schedule keeps every dependency of 50 random graphs", () => {

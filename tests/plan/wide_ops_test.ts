@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { leaf, type Op, type Tensor } from "@firn/train";
+import { InputError, leaf, type Op, type Tensor } from "@firn/train";
 import { add, apply, sum, tanh } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 
@@ -37,7 +37,7 @@ Deno.test("plan gives an op of seven inputs, each made of many, a launch of eigh
 Deno.test("plan says how many buffers an op of eight inputs needs where a device binds no more", () => {
   assertThrows(
     () => plan([total(leaves(8))], { target }),
-    RangeError,
+    InputError,
     'Cannot launch "total 4" as the adapter binds 8 buffers: it needs 9',
   );
 });

@@ -1,3 +1,4 @@
+import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
 import type { FreezePolicy } from "../../core/policy.ts";
 import { after, anyOf, earlyStopping, type EarlyStoppingOptions, gradES, only } from "../../policies/mod.ts";
@@ -78,21 +79,21 @@ Deno.test("earlyStopping says what is missing when training does not validate", 
   const policy = earlyStopping(), start = policy.init([], { steps: 5 });
   const message =
     `Cannot stop early in step 4 as training has no validation data: give it batches as "validation"`;
-  assertThrows(() => policy.next(start, lookOf({}, [4])), TypeError, message);
+  assertThrows(() => policy.next(start, lookOf({}, [4])), InputError, message);
 });
 
 Deno.test("earlyStopping wants a patience and a minDelta in their ranges", () => {
   for (const patience of [0, 1.5, NaN]) {
     assertThrows(
       () => earlyStopping({ patience }),
-      RangeError,
+      InputError,
       `"patience" must be a whole number above 0: got ${patience}`,
     );
   }
   for (const minDelta of [-1, NaN, Infinity]) {
     assertThrows(
       () => earlyStopping({ minDelta }),
-      RangeError,
+      InputError,
       `"minDelta" must be a number, 0 or more: got ${minDelta}`,
     );
   }

@@ -1,5 +1,6 @@
 /** Of which components policies want their signals measured. */
 
+import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
 import type { FreezePolicy, Look, Signal } from "../../core/policy.ts";
 import {
@@ -105,7 +106,7 @@ Deno.test("only wants no reading of what it hides, though its policy asks for it
 });
 
 Deno.test("measured of only throws when no component matches, as its init does", () => {
-  assertThrows(() => only("*.qproj", norm).measured!("gradNorm", COMPONENTS), RangeError, '"*.qproj"');
+  assertThrows(() => only("*.qproj", norm).measured!("gradNorm", COMPONENTS), InputError, '"*.qproj"');
 });
 
 for (const [name, combine] of Object.entries({ anyOf, allOf })) {

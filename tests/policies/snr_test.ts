@@ -1,3 +1,4 @@
+import { InputError } from "@firn/train";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { normalValues } from "../../kernels/random.ts";
 import { type FreezePolicy, type Json, signalToNoise, snr } from "../../policies/mod.ts";
@@ -305,13 +306,13 @@ Deno.test("snr takes a reading that is not finite for none, so that its state is
 });
 
 Deno.test("snr refuses shares, weights and decays out of their range by name", () => {
-  assertThrows(() => snr({ share: 0 }), RangeError, '"share"');
-  assertThrows(() => snr({ left: 0 }), RangeError, '"left" must be a number above 0: got 0');
-  assertThrows(() => snr({ window: 1.5 }), RangeError, '"window" must be above 0 and at most 1: got 1.5');
-  assertThrows(() => snr({ beta1: 1 }), RangeError, '"beta1" must be above 0 and below 1: got 1');
-  assertThrows(() => snr({ beta2: -1 }), RangeError, '"beta2" must be above 0 and below 1: got -1');
-  assertThrows(() => snr({ watch: 2 }), RangeError, '"watch" must be 0 to 1: got 2');
-  assertThrows(() => snr({ alpha: NaN }), RangeError, '"alpha" must be 0 to 1: got NaN');
+  assertThrows(() => snr({ share: 0 }), InputError, '"share"');
+  assertThrows(() => snr({ left: 0 }), InputError, '"left" must be a number above 0: got 0');
+  assertThrows(() => snr({ window: 1.5 }), InputError, '"window" must be above 0 and at most 1: got 1.5');
+  assertThrows(() => snr({ beta1: 1 }), InputError, '"beta1" must be above 0 and below 1: got 1');
+  assertThrows(() => snr({ beta2: -1 }), InputError, '"beta2" must be above 0 and below 1: got -1');
+  assertThrows(() => snr({ watch: 2 }), InputError, '"watch" must be 0 to 1: got 2');
+  assertThrows(() => snr({ alpha: NaN }), InputError, '"alpha" must be 0 to 1: got NaN');
 });
 
 Deno.test("snr's name prints the decays where they are not Adam's usual ones", () => {

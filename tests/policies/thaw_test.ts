@@ -1,3 +1,4 @@
+import { InputError } from "@firn/train";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { FreezePolicy, Json, Look } from "../../core/policy.ts";
 import {
@@ -322,20 +323,20 @@ Deno.test("thaw wants whole numbers and factors above 1, and a learning rate to 
     for (const value of [0, 1.5, NaN]) {
       const message =
         `Cannot thaw what "${small.name}" freezes as "${name}" must be a whole number above 0: got ${value}`;
-      assertThrows(() => thaw(small, { [name]: value }), RangeError, message);
+      assertThrows(() => thaw(small, { [name]: value }), InputError, message);
     }
   }
   for (const name of ["wake", "drop"]) {
     for (const value of [1, 0.5, NaN, Infinity]) {
       assertThrows(
         () => thaw(small, { [name]: value }),
-        RangeError,
+        InputError,
         `"${name}" must be a number above 1: got ${value}`,
       );
     }
   }
   const blind = () => train(thaw(small, { drop: 2 }), { truth: quiet, steps: 1, rate: () => NaN });
-  assertThrows(blind, RangeError, `in step 1 as the optimizer has none: leave out "drop"`);
+  assertThrows(blind, InputError, `in step 1 as the optimizer has none: leave out "drop"`);
 });
 
 Deno.test("thaw's name prints its policy and options", () => {

@@ -14,6 +14,7 @@ import {
   defineTraining,
   fill,
   flatten,
+  InputError,
   newModel,
   nextTokenLoss,
   openGpu,
@@ -137,7 +138,7 @@ Deno.test("openGpu refuses what does not speak WebGPU, and says so", async () =>
   for (const gpu of [{}, null, 7, "webgl"] as unknown as WebGpu[]) {
     await assertRejects(
       () => openGpu({ gpu }),
-      TypeError,
+      InputError,
       'Cannot open a GPU as "gpu" must be "auto" or speak WebGPU: it has no requestAdapter',
     );
   }

@@ -5,6 +5,7 @@ import {
   adamW,
   defineTraining,
   type FreezePolicy,
+  InputError,
   type Json,
   loadCheckpoint,
   type Path,
@@ -148,7 +149,7 @@ Deno.test("next ends when the policy stops, and refuses to go on", async () => {
     assertEquals(weights(taken.at(-1)!), weights(best === undefined ? taken[5] : taken[3]));
     await assertRejects(
       () => training.next(state, batches[5]),
-      RangeError,
+      InputError,
       "Cannot take step 6 as the policy ended training after step 5: stop when state.done is true",
     );
   }
@@ -159,7 +160,7 @@ Deno.test("next refuses to go on from the parameters of the best step", async ()
   const { state } = (await run(training)).at(-1)!;
   await assertRejects(
     () => training.next(state, batches[0]),
-    RangeError,
+    InputError,
     "Cannot take step 9 as training ended after step 8 with the parameters of step 3: stop when state.done is true",
   );
 });
@@ -173,7 +174,7 @@ Deno.test("next says that everything is frozen, and still ends with the best ste
 Deno.test("next refuses a best step whose parameters are gone", async () => {
   await assertRejects(
     () => run(define([{ from: 4, best: 3 }], 2)),
-    RangeError,
+    InputError,
     'Cannot keep the parameters of step 3 as "scripted" must call a step the best at its own look: the look is that of step 4',
   );
 });
@@ -207,7 +208,7 @@ Deno.test("resume knows that a policy stopped, and refuses a state without its b
   const leaves = new Map([...saved.leaves].filter(([name]) => name !== "best.top.weight"));
   await assertRejects(
     () => define(wishes).resume({ ...saved, leaves }),
-    TypeError,
+    InputError,
     'Cannot resume "best.top.weight" as the saved state must have the shape that this training needs',
   );
   state = await training.next(state, batches[4]);

@@ -6,6 +6,7 @@ import {
   type FreezePolicy,
   gelu,
   type Gpu,
+  InputError,
   loadCheckpoint,
   matmul,
   mean,
@@ -333,7 +334,7 @@ Deno.test("prefix is null without cachePrefix", () => {
 Deno.test("defineTraining refuses a cache of no whole number of bytes", () => {
   assertThrows(
     () => defineTraining<LlamaParams, TokenBatch>(gpu, loss, { ...options, cachePrefix: { bytes: 0.5 } }),
-    RangeError,
+    InputError,
     'Cannot cache 0.5 bytes as "cachePrefix.bytes" must be a whole number above 0',
   );
 });

@@ -9,6 +9,7 @@ import {
   DataError,
   defineTraining,
   type FreezePolicy,
+  InputError,
   type Json,
   loadCheckpoint,
   NotFoundError,
@@ -146,7 +147,7 @@ for (
     await withFile(async (path) => {
       const saved = await checkpointAt(path);
       const rule = "Cannot resume as the training must be that of the saved run: it is ";
-      await assertRejects(() => define(options).resume(saved), TypeError, rule);
+      await assertRejects(() => define(options).resume(saved), InputError, rule);
     });
   });
 }
@@ -155,7 +156,7 @@ Deno.test("resume refuses a state that lacks a value, and names it", async () =>
   await withFile(async (path) => {
     const saved = await checkpointAt(path);
     const leaves = new Map([...saved.leaves].filter(([name]) => name !== "ring"));
-    await assertRejects(() => define().resume({ ...saved, leaves }), TypeError, 'Cannot resume "ring"');
+    await assertRejects(() => define().resume({ ...saved, leaves }), InputError, 'Cannot resume "ring"');
   });
 });
 
@@ -280,11 +281,15 @@ Deno.test("resume takes a checkpoint whose settings name neither schedules nor b
   const settings = saved.settings.replace(/adamW\(.*\)(?=, no policy)/, "adamW(schedule, weightDecay 0.01)");
   assertEquals((await training.resume({ ...saved, settings })).step, 1);
   const other = defineWith(chain(clipByGlobalNorm(1), adamW({ learningRate: 0.05 })));
-  await assertRejects(() => other.resume({ ...saved, settings }), TypeError, "must be that of the saved run");
+  await assertRejects(
+    () => other.resume({ ...saved, settings }),
+    InputError,
+    "must be that of the saved run",
+  );
   const faster = defineWith(
     chain(clipByGlobalNorm(1), adamW({ learningRate: cosine({ peak: 1, steps: STEPS }) })),
   );
-  await assertRejects(() => faster.resume(saved), TypeError, "must be that of the saved run");
+  await assertRejects(() => faster.resume(saved), InputError, "must be that of the saved run");
   await Deno.remove(path);
 });
 

@@ -9,6 +9,7 @@ import {
   defineTraining,
   flatten,
   type FreezePolicy,
+  InputError,
   leaf,
   type LlamaParams,
   loadCheckpoint,
@@ -266,7 +267,7 @@ Deno.test("a run that measured more than its policy wants is refused at its next
   const training = define(topOnly()), state = await training.resume(await loadCheckpoint(path));
   await assertRejects(
     () => training.next(state, pairs(1)[0]),
-    TypeError,
+    InputError,
     'Cannot resume "ring" as the saved state must have the shape that this training needs: it has [2, 5], not [2, 3]; ' +
       "resume with the policy and the version of Firn of the saved run",
   );

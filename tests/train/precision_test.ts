@@ -11,6 +11,7 @@ import {
   clipByGlobalNorm,
   defineTraining,
   type HostData,
+  InputError,
   loadCheckpoint,
   type Look,
   multiply,
@@ -184,7 +185,7 @@ Deno.test("training with f16 resumes from a checkpoint, in the middle of overflo
     using wide = define({ lookEvery: 4, precision: "f32" });
     await assertRejects(
       async () => wide.resume(await loadCheckpoint(path)),
-      TypeError,
+      InputError,
       "Cannot resume as the training must be that of the saved run",
     );
   } finally {
@@ -228,7 +229,7 @@ Deno.test("defineTraining refuses f16 where the adapter has no shader-f16", () =
   const without = { ...gpu, name: "an old card", features: new Set(["subgroups"]) };
   assertThrows(
     () => defineTraining(without, mlpLoss, { optimizer, steps: 1, precision: "f16" }),
-    TypeError,
+    InputError,
     'Cannot train with precision "f16" as "an old card" has no shader-f16: use "f32"',
   );
 });

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { adamW, defineTraining, type Gpu, OutOfMemoryError, type Training } from "@firn/train";
+import { adamW, defineTraining, type Gpu, InputError, OutOfMemoryError, type Training } from "@firn/train";
 import { refusing } from "./device_hooks.ts";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
@@ -28,7 +28,7 @@ Deno.test("profile refuses a device without timestamps, and leaves nothing there
   const training = define({ ...gpu, features: new Set() });
   const state = await training.next(await training.init(newMlp()), first);
   const held = gpu.counts.bytes;
-  await assertRejects(() => training.profile(state), TypeError, "has no timestamp-query");
+  await assertRejects(() => training.profile(state), InputError, "has no timestamp-query");
   assertEquals(gpu.counts.bytes, held);
 });
 

@@ -11,6 +11,7 @@ import {
   clipByGlobalNorm,
   defineTraining,
   grad,
+  InputError,
   readAll,
   sgd,
   type Signal,
@@ -84,7 +85,7 @@ Deno.test("init refuses a policy that asks for moments which the optimizer does 
   const { bytes } = gpu.counts;
   await assertRejects(
     () => training.init(newMlp()),
-    TypeError,
+    InputError,
     'Cannot measure "secondMoment" for "scheduled" as "sgd(0.05, momentum 0.9)" keeps no such moment: train with adamW',
   );
   assertEquals(gpu.counts.bytes, bytes, "nothing is allocated for it");
@@ -94,7 +95,7 @@ Deno.test("defineTraining refuses a policy that asks for a signal which there is
   const policy = scheduled([], ["gradnorm" as Signal]);
   assertThrows(
     () => defineTraining(gpu, mlpLoss, { optimizer: sgd({ learningRate: 0.05 }), policy, steps: 1 }),
-    RangeError,
+    InputError,
     'Cannot measure "gradnorm" for "scheduled" as the signals are gradNorm, gradSquare',
   );
 });

@@ -6,6 +6,7 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
+  InputError,
   loadCheckpoint,
   multiply,
   newModel,
@@ -230,7 +231,7 @@ for (const thawWarmup of [-1, 0.5, NaN, Infinity]) {
   Deno.test(`defineTraining refuses a warm-up of ${thawWarmup} steps`, () => {
     assertThrows(
       () => define({ thawWarmup }),
-      RangeError,
+      InputError,
       `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
     );
   });

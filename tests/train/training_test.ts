@@ -8,6 +8,7 @@ import {
   defineTraining,
   evaluate,
   type FreezePolicy,
+  InputError,
   type Json,
   type Look,
   mean,
@@ -166,7 +167,7 @@ Deno.test("next is done when all components are frozen, and refuses to go on", a
   assertEquals(last.event!.after.launches, 0);
   await assertRejects(
     () => training.next(last, pairs(1)[0]),
-    RangeError,
+    InputError,
     "Cannot take step 3 as all 2 components are frozen: stop when state.done is true",
   );
 });
@@ -203,7 +204,7 @@ Deno.test("next consumes the given state where the policy throws: a snapshot fro
   };
   const training = define({ policy, lookEvery: 1 }), [batch] = pairs(1);
   const start = await training.init(newMlp()), kept = snapshot(gpu, start);
-  await assertRejects(() => training.next(start, batch), RangeError, "not now");
+  await assertRejects(() => training.next(start, batch), InputError, "not now");
   throws = false;
   await assertRejects(() => training.next(start, batch), ConsumedError);
   const { last } = await run(define({ policy: once, lookEvery: 1 }), [batch]);
@@ -212,12 +213,12 @@ Deno.test("next consumes the given state where the policy throws: a snapshot fro
 
 for (const steps of [0, -1, 1.5, NaN, Infinity]) {
   Deno.test(`defineTraining refuses ${steps} steps`, () => {
-    assertThrows(() => define({ steps }), RangeError, `"steps" must be a whole number above 0`);
+    assertThrows(() => define({ steps }), InputError, `"steps" must be a whole number above 0`);
   });
   Deno.test(`defineTraining refuses a look every ${steps} steps`, () => {
     assertThrows(
       () => define({ lookEvery: steps }),
-      RangeError,
+      InputError,
       `"lookEvery" must be a whole number above 0`,
     );
   });
@@ -226,7 +227,7 @@ for (const steps of [0, -1, 1.5, NaN, Infinity]) {
 Deno.test("init refuses to train nothing and names a parameter", async () => {
   await assertRejects(
     () => define({ trainable: () => false }).init(newMlp()),
-    RangeError,
+    InputError,
     'Cannot train as "trainable" selects none of 2 parameters: the first is "bottom.weight"',
   );
 });
@@ -274,7 +275,7 @@ Deno.test("next refuses a state that is not JSON, as a saved run would go on oth
       const start = await training.init(newMlp());
       await assertRejects(
         () => training.next(start, pairs(1)[0]),
-        TypeError,
+        InputError,
         `Cannot keep the state of "scheduled" as it must be JSON, null where there is no number: ${seen}`,
       );
     }
@@ -287,7 +288,7 @@ Deno.test("next refuses a policy that freezes no list", async () => {
   const start = await training.init(newMlp());
   await assertRejects(
     () => training.next(start, pairs(1)[0]),
-    TypeError,
+    InputError,
     'Cannot freeze by "scheduled" as "frozen" must return a list of paths: got undefined',
   );
 });
@@ -306,7 +307,7 @@ Deno.test("next does not end training while a wrapper keeps active what its poli
 Deno.test("costOf refuses before the first step", async () => {
   const training = define();
   await training.init(newMlp());
-  assertThrows(() => training.costOf([]), TypeError, "Cannot tell the cost as no step was taken");
+  assertThrows(() => training.costOf([]), InputError, "Cannot tell the cost as no step was taken");
 });
 
 Deno.test("next refuses a batch that is computed and names it", async () => {
@@ -315,7 +316,7 @@ Deno.test("next refuses a batch that is computed and names it", async () => {
   const [batch] = pairs(1);
   await assertRejects(
     () => training.next(state, { ...batch, x: add(batch.x, 1) }),
-    TypeError,
+    InputError,
     'Cannot upload "batch.x" as it must hold values: it is a result of "add"',
   );
 });
@@ -333,7 +334,7 @@ Deno.test("profile leaves the state as it is, to the bit", async () => {
 
 Deno.test("init refuses a parameter under a name of its own", async () => {
   const params = { ...newMlp(), loss: tensor([1]) };
-  await assertRejects(() => define().init(params), TypeError, 'Cannot train "loss"');
+  await assertRejects(() => define().init(params), InputError, 'Cannot train "loss"');
 });
 
 Deno.test("evaluate refuses batches of another shape and ignores what the loss does not read", async () => {
@@ -343,7 +344,7 @@ Deno.test("evaluate refuses batches of another shape and ignores what the loss d
   assertEquals([...await evaluate(gpu, { loss, params, batches: [batch(1, 1), batch(5, 7)] })], [1, 6]);
   await assertRejects(
     () => evaluate(gpu, { loss, params, batches: [batch(1, 1), batch(5)] }),
-    RangeError,
+    InputError,
     'Cannot apply "evaluate" as "x" must be alike in all batches: got [2] and [1]',
   );
 });

@@ -6,6 +6,7 @@ import {
   defineTraining,
   evaluate,
   free,
+  InputError,
   loadCheckpoint,
   type Look,
   NonFiniteError,
@@ -167,13 +168,13 @@ Deno.test("next throws NonFiniteError when the validation loss is not finite", a
 Deno.test("defineTraining refuses validation without batches, or never", () => {
   assertThrows(
     () => define({ validation: { batches: [], every: 1 } }),
-    RangeError,
+    InputError,
     'Cannot validate as "batches" is empty',
   );
   for (const every of [0, 0.5, NaN]) {
     assertThrows(
       () => define({ validation: { batches: held, every } }),
-      RangeError,
+      InputError,
       `Cannot validate every ${every} steps`,
     );
   }
@@ -184,10 +185,10 @@ Deno.test("defineTraining refuses validation batches that are not alike", () => 
     define({ validation: { batches: [held[0], second as Pairs], every: 1 } });
   const refused = (path: string): string => `as "${path}" must be alike in all batches: got `;
   assertThrows(() => define2(pairs(1, 3)[0]), ShapeError, refused("x") + "[2, 4] and [3, 4]");
-  assertThrows(() => define2({ x: held[1].x }), TypeError, refused("y") + "f32 and nothing");
-  assertThrows(() => define2({ ...held[1], z: held[1].x }), TypeError, refused("z") + "nothing and f32");
+  assertThrows(() => define2({ x: held[1].x }), InputError, refused("y") + "f32 and nothing");
+  assertThrows(() => define2({ ...held[1], z: held[1].x }), InputError, refused("z") + "nothing and f32");
   const whole = tensor(new Int32Array(8), [2, 4]);
-  assertThrows(() => define2({ ...held[1], x: whole }), TypeError, refused("x") + "f32 and i32");
+  assertThrows(() => define2({ ...held[1], x: whole }), InputError, refused("x") + "f32 and i32");
 });
 
 Deno.test("evaluate keeps a batch entry called results apart from its own", async () => {
@@ -207,7 +208,7 @@ Deno.test("evaluate frees the buffers of batches where it cannot be recorded", a
   free({ top: state.params.top });
   const before = gpu.counts.bytes;
   const evaluated = evaluate(gpu, { loss: mlpLoss, params: state.params, batches: held });
-  await assertRejects(() => evaluated, TypeError, "was freed");
+  await assertRejects(() => evaluated, InputError, "was freed");
   assertEquals(gpu.counts.bytes, before);
   training[Symbol.dispose]();
   free({ bottom: state.params.bottom });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import { MAX_GROUPS } from "../../../kernels/kernel.ts";
 import type { KernelText, Target } from "../../kernel_call.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -75,13 +76,13 @@ export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "pri
 /**
  * Adds a launch.
  *
- * @throws {RangeError} When the device takes neither as many workgroups nor as many buffers
+ * @throws {InputError} When the device takes neither as many workgroups nor as many buffers
  */
 export function addUnit({ units, target: { maxBindings } }: LowerContext, unit: NewUnit): void {
   const { bindings = [...unit.reads, ...unit.writes], overwrites = [], matmulFlops = 0, inPlace } = unit;
   checkGrid(unit.kernel);
   if (bindings.length > maxBindings) {
-    throw new RangeError(
+    throw new InputError(
       `Cannot launch "${unit.kernel.name}" as the adapter binds ${maxBindings} buffers: it needs ${bindings.length}`,
     );
   }
@@ -90,7 +91,7 @@ export function addUnit({ units, target: { maxBindings } }: LowerContext, unit: 
 
 function checkGrid({ name, grid }: KernelText): void {
   if (grid.every((groups) => groups <= MAX_GROUPS)) return;
-  throw new RangeError(
+  throw new InputError(
     `Cannot launch "${name}" as WebGPU takes ${MAX_GROUPS} workgroups in a dimension: it needs ${
       grid.join(" x ")
     }; use smaller batches or a shorter stack`,

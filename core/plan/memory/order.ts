@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import type { Unit } from "../types.ts";
 
 /** What a schedule depends on besides the units. */
@@ -30,7 +31,7 @@ const SHARE = 1 / 8;
  * @param units Units in any order
  * @param options Roots, and sizes of buffers
  * @returns The units that roots need, in order; the same for the same units
- * @throws {TypeError} When two updates need each other's old value
+ * @throws {InputError} When two updates need each other's old value
  */
 export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit[] {
   const { roots, bytesOf } = options;
@@ -125,7 +126,7 @@ function depthFirst(units: readonly Unit[]): Unit[] {
   const visit = (at: number): void => {
     if (state[at] === "done") return;
     if (state[at] === "open") {
-      throw new TypeError(
+      throw new InputError(
         `Cannot plan "${units[at].kernel.name}" as two updates each need the other's old value`,
       );
     }

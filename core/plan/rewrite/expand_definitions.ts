@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import { rebuild } from "../../graph.ts";
 import type { Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
@@ -14,7 +15,7 @@ import { isPick, isPlannable } from "../predicates.ts";
  *
  * @param roots Roots of the graph
  * @returns Equivalent roots in ops that the planner can lower
- * @throws {TypeError} When an op has neither a kernel nor a definition
+ * @throws {InputError} When an op has neither a kernel nor a definition
  */
 export function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
   const outputs = new Map<Tensor, readonly Tensor[]>();
@@ -24,7 +25,7 @@ export function expandDefinitions(roots: readonly Tensor[]): Tensor[] {
     }
     if (isPlannable(node)) return node;
     if (node.op.definition === undefined) {
-      throw new TypeError(`Cannot plan "${node.op.name}" as it has neither a kernel nor a definition`);
+      throw new InputError(`Cannot plan "${node.op.name}" as it has neither a kernel nor a definition`);
     }
     const parts = expandDefinitions(node.op.definition(node.inputs, node.attrs));
     outputs.set(parts[0], parts);

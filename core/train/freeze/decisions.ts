@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import type { Cost } from "../../plan/types.ts";
 import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../../policy.ts";
 import type { Path } from "../../tree.ts";
@@ -40,7 +41,7 @@ export const NO_DECISION: Decision = {
  * Makes the first state of a policy.
  *
  * @returns Its state before the first step; null without a policy
- * @throws {TypeError} When the state is not JSON
+ * @throws {InputError} When the state is not JSON
  */
 export function initPolicy(
   policy: FreezePolicy | undefined,
@@ -57,7 +58,7 @@ export function initPolicy(
  * @param policy The policy
  * @param now Its state, the look, and all components. Paths that the policy names beside them are ignored
  * @returns The decision
- * @throws {TypeError} When its state is not JSON, or `frozen` returns no list
+ * @throws {InputError} When its state is not JSON, or `frozen` returns no list
  */
 export function decide(
   policy: FreezePolicy,
@@ -67,7 +68,7 @@ export function decide(
   checkJson(state, policy.name);
   const named = policy.frozen(state);
   if (!Array.isArray(named)) {
-    throw new TypeError(
+    throw new InputError(
       `Cannot freeze by "${policy.name}" as "frozen" must return a list of paths: got ${named}`,
     );
   }
@@ -87,14 +88,14 @@ export function decide(
  *
  * @param state The state of a policy
  * @param name The policy
- * @throws {TypeError} When it is not JSON
+ * @throws {InputError} When it is not JSON
  */
 function checkJson(state: unknown, name: string): void {
   const stray = strayIn(state);
   if (stray === null) return;
   const { keys, value } = stray;
   const seen = typeof value === "object" ? value?.constructor?.name : String(value);
-  throw new TypeError(
+  throw new InputError(
     `Cannot keep the state of "${name}" as it must be JSON, null where there is no number: ` +
       `"${keys.join(".")}" is ${seen}`,
   );
@@ -119,14 +120,14 @@ function strayIn(value: unknown): { readonly keys: readonly string[]; readonly v
  *
  * @param best The step that the policy calls the best
  * @param now The step just taken, and the best step so far, whose parameters are kept
- * @throws {RangeError} When it is neither of them
+ * @throws {InputError} When it is neither of them
  */
 export function checkBest(
   best: number | null,
   { step, kept, policy }: { readonly step: number; readonly kept: number | null; readonly policy: string },
 ): void {
   if (best === null || best === step || best === kept) return;
-  throw new RangeError(
+  throw new InputError(
     `Cannot keep the parameters of step ${best} as "${policy}" must call a step the best at its own look: ` +
       `the look is that of step ${step}; look at every step, or judge by the validation loss`,
   );

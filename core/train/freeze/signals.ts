@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import { type Moment, momentPath, type Optimizer } from "../../optim/optimizer.ts";
 import type { Component, FreezePolicy, Signal } from "../../policy.ts";
 import type { Leaves, Path } from "../../tree.ts";
@@ -47,12 +48,12 @@ export function momentFor(
 /**
  * Refuses a policy that needs a moment which the optimizer does not keep: it would wait for readings forever.
  *
- * @throws {TypeError} When it does
+ * @throws {InputError} When it does
  */
 export function checkSignals(policy: FreezePolicy | undefined, optimizer: Optimizer): void {
   for (const signal of policy?.signals ?? []) {
     if ((signal !== "firstMoment" && signal !== "secondMoment") || momentFor(optimizer, signal)) continue;
-    throw new TypeError(
+    throw new InputError(
       `Cannot measure "${signal}" for "${
         policy!.name
       }" as "${optimizer.name}" keeps no such moment: train with adamW`,
@@ -65,7 +66,7 @@ export function checkSignals(policy: FreezePolicy | undefined, optimizer: Optimi
  *
  * @param optimizer The optimizer
  * @param params Parameters that are trained
- * @throws {TypeError} When a piece of its state is neither a declared moment nor shared state
+ * @throws {InputError} When a piece of its state is neither a declared moment nor shared state
  */
 export function checkMoments(optimizer: Optimizer, params: Leaves): void {
   const trainable = [...params.keys()];
@@ -75,7 +76,7 @@ export function checkMoments(optimizer: Optimizer, params: Leaves): void {
   );
   for (const path of optimizer.init(params, trainable).keys()) {
     if (shared.has(path) || declared.has(path)) continue;
-    throw new TypeError(
+    throw new InputError(
       `Cannot train with "${optimizer.name}" as its state "${path}" must be one of its "moments", ` +
         "or shared state that is there without parameters too",
     );

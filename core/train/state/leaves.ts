@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import { destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { storageOf } from "../../runtime/residents.ts";
@@ -46,14 +47,14 @@ function newLeaf(
  *
  * @param wanted Specs of the training's leaves
  * @param saved The saved ones
- * @throws {TypeError} When one is missing, superfluous or of another shape
+ * @throws {InputError} When one is missing, superfluous or of another shape
  */
 export function checkLeaves(wanted: ReadonlyMap<Path, Spec>, saved: ReadonlyMap<Path, Spec>): void {
   for (const path of new Set([...wanted.keys(), ...saved.keys()])) {
     const needed = wanted.get(path)?.shape, seen = saved.get(path)?.shape;
     if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
     const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
-    throw new TypeError(
+    throw new InputError(
       `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
         `it has ${show(seen)}, not ${show(needed)}; resume with the ${
           isReading(path) ? "policy and the version of Firn" : "model"

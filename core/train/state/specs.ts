@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
@@ -48,11 +49,11 @@ const SCALING_SPECS: ReadonlyMap<Path, StateSpec> = new Map<Path, StateSpec>([
 /**
  * Refuses a parameter whose path training needs for its own state.
  *
- * @throws {TypeError} When it does
+ * @throws {InputError} When it does
  */
 export function checkName(path: Path): void {
   if (!RESERVED.test(path)) return;
-  throw new TypeError(
+  throw new InputError(
     `Cannot train "${path}" as training keeps values of its own under that name: rename it`,
   );
 }

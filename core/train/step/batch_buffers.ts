@@ -55,7 +55,7 @@ export function batchBuffers(gpu: Gpu): BatchBuffers {
  *
  * @param batch Its entries
  * @returns Their values
- * @throws {TypeError} When one is not a tensor of host values
+ * @throws {InputError} When one is not a tensor of host values
  */
 export function batchValues(batch: Leaves): Map<Path, HostData> {
   return new Map([...batch].map(([path, tensor]) => [path, hostValues(tensor, `batch.${path}`)]));

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { checkTimestamps, type KernelTime, profile } from "../../runtime/profile.ts";
 import { withRollback } from "../state/snapshot.ts";
@@ -17,7 +18,7 @@ import type { StepExecutor } from "./executor.ts";
  * @param gpu The device
  * @param options What took the step, the state after it, and the owner of its buffers
  * @returns One row a launch, in order
- * @throws {TypeError} When the device has no timestamps, or the last step was of another run or froze something
+ * @throws {InputError} When the device has no timestamps, or the last step was of another run or froze something
  * @throws {ConsumedError} When a step has consumed the state
  * @throws {OutOfMemoryError} When the device has no room for a copy of the state
  */
@@ -33,7 +34,7 @@ export async function profileStep<P extends TensorTree>(
   return await executor.exclusive(async () => {
     const last = executor.lastOf(owner);
     if (last === null || state.event !== null) {
-      throw new TypeError(
+      throw new InputError(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import { grad } from "../../grad.ts";
 import { add, multiply, subtract } from "../../ops/arithmetic.ts";
 import { broadcast, sumEach } from "../../ops/broadcast.ts";
@@ -168,7 +169,7 @@ function readingsOf(
   const momentOf = (moment: Moment | undefined, path: Path): Tensor => {
     const value = moment && step.state.get(momentPath(moment, path));
     if (value !== undefined) return value;
-    throw new TypeError(
+    throw new InputError(
       `Cannot measure the moments of "${path}" as "${optimizer.name}" keeps none for it: train it with adamW, or wrap the policy in except(...)`,
     );
   };

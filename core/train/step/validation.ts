@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NonFiniteError } from "../../errors.ts";
+import { InputError, NonFiniteError } from "../../errors.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import type { Tensor } from "../../tensor.ts";
 import { checkAlike, type Evaluation, recordEvaluation } from "../../infer/evaluate.ts";
@@ -32,8 +32,8 @@ export interface Validator<P extends TensorTree> {
  * @param loss The loss of the training
  * @param options Batches, steps between validations, and the number of steps
  * @returns The validator; null without batches
- * @throws {RangeError} When there are no batches, `every` is not a whole number above 0, or batches differ in shape
- * @throws {TypeError} When batches differ in names or types
+ * @throws {InputError} When there are no batches, `every` is not a whole number above 0, or batches differ in shape
+ * @throws {InputError} When batches differ in names or types
  */
 export function validatorOf<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
@@ -43,10 +43,10 @@ export function validatorOf<P extends TensorTree, B extends TensorTree>(
   if (validation === undefined) return null;
   const { batches, every } = validation;
   if (batches.length === 0) {
-    throw new RangeError('Cannot validate as "batches" is empty: give at least one, or no "validation"');
+    throw new InputError('Cannot validate as "batches" is empty: give at least one, or no "validation"');
   }
   if (!(Number.isInteger(every) && every >= 1)) {
-    throw new RangeError(`Cannot validate every ${every} steps as "every" must be a whole number above 0`);
+    throw new InputError(`Cannot validate every ${every} steps as "every" must be a whole number above 0`);
   }
   checkAlike(batches);
   let known: { readonly owner: object; readonly evaluation: Evaluation } | null = null;
