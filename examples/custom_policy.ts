@@ -28,6 +28,7 @@ import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { anyOf, definePolicy, gradES } from "@firn/train/policies";
 import { runMain } from "./flags.ts";
+import { print } from "./print.ts";
 import { readText } from "./text.ts";
 
 /**
@@ -79,7 +80,7 @@ function costText({ launches, matmulFlops }: Cost): string {
 async function main(): Promise<void> {
   await using gpu = await openGpu();
   const policy = anyOf(gradES({ tau: 20, alpha: 0.4 }), bottomUp(20));
-  console.log(`${policy.name}\n`);
+  print(`${policy.name}\n`);
   let loss = NaN;
   for await (const { step, look, event } of train(gpu, { policy, steps: 70 })) {
     // Every tenth step brings the numbers of the last ten, and what the policy made of them.
@@ -87,10 +88,10 @@ async function main(): Promise<void> {
     if (event === null) continue;
     const { frozen, before, after } = event;
     const ends = frozen.length === 1 ? frozen : [frozen[0], frozen.at(-1)];
-    console.log(`step ${step}, loss ${loss.toFixed(2)}: froze ${frozen.length}, ${ends.join(" to ")}`);
-    console.log(`    a step: ${costText(before)} → ${costText(after)}`);
+    print(`step ${step}, loss ${loss.toFixed(2)}: froze ${frozen.length}, ${ends.join(" to ")}`);
+    print(`    a step: ${costText(before)} → ${costText(after)}`);
   }
-  console.log(`\nloss ${loss.toFixed(2)}, the mean of the last ten steps`);
+  print(`\nloss ${loss.toFixed(2)}, the mean of the last ten steps`);
 }
 
 if (import.meta.main) await runMain(main, "custom_policy");

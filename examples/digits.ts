@@ -50,6 +50,7 @@ import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
 import { claimFolder, nextFree } from "./output.ts";
 import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { print } from "./print.ts";
 import { clock, progress } from "./progress.ts";
 import { vit } from "./vit.ts";
 
@@ -132,13 +133,13 @@ export async function accuracy(
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
   const model = MODELS[flags.model];
   const { steps, batch, rate, tau } = { ...model.recipe, ...given(flags) };
   const policy = await policyOf(flags.policy, { steps, tau, alpha: flags.alpha });
   await using gpu = await openDevice(flags);
-  console.log(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const { train: all, test } = await readDigits();
   const every = validateEvery({ ...flags, steps });
   // What decides when to stop is not what the run is judged by.
@@ -149,10 +150,10 @@ async function main(): Promise<void> {
   const training = digitTraining(gpu, model, { steps, rate, policy, validation });
   let state = await training.init(model.init(flags.seed));
   const before = await accuracy(gpu, model, { params: state.params, digits: test });
-  console.log(`model      ${flags.model}`);
-  console.log(`data       ${train.count} digits to train on, ${test.count} to test with`);
-  if (validation) console.log(`validation ${held.count} digits, every ${every} steps`);
-  console.log(`policy     ${policy?.name ?? "none"}\n`);
+  print(`model      ${flags.model}`);
+  print(`data       ${train.count} digits to train on, ${test.count} to test with`);
+  if (validation) print(`validation ${held.count} digits, every ${every} steps`);
+  print(`policy     ${policy?.name ?? "none"}\n`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/digits"), { resumed: false });
   const log = await openLog(`${folder}/metrics.jsonl`);
@@ -199,10 +200,10 @@ async function main(): Promise<void> {
   const threshold = flags.policy === "gradES" ? { signal: "gradNorm", tau } : undefined;
   const report = reportOf(log.lines, { title: `${flags.model} on digits`, summary, components, threshold });
   await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
-  console.log();
-  for (const [label, value] of summary) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
-  console.log(`${"written".padEnd(15)} ${folder}/metrics.jsonl, report.html`);
-  console.log(`${"what froze why".padEnd(15)} ./firn explain ${folder}`);
+  print();
+  for (const [label, value] of summary) print(`${label.toLowerCase().padEnd(15)} ${value}`);
+  print(`${"written".padEnd(15)} ${folder}/metrics.jsonl, report.html`);
+  print(`${"what froze why".padEnd(15)} ./firn explain ${folder}`);
 }
 
 /** The numbers of a recipe that the command line gives. */

@@ -11,6 +11,7 @@
 import { NotFoundError } from "@firn/train";
 import { explain, explanationText, readLog } from "@firn/train/report";
 import { runMain, UsageError } from "./flags.ts";
+import { print } from "./print.ts";
 
 const USAGE = `usage: ./firn explain FOLDER
        deno run --allow-read examples/explain.ts FOLDER
@@ -26,7 +27,7 @@ async function logOf(place: string): Promise<string> {
 
 async function main(): Promise<void> {
   const [place, ...rest] = Deno.args;
-  if (["--help", "-h"].includes(place)) return console.log(USAGE);
+  if (["--help", "-h"].includes(place)) return print(USAGE);
   if (place === undefined) throw new UsageError("name the output folder of a run");
   if (rest.length > 0) throw new UsageError(`one run at a time: "${rest[0]}" is too much`);
   try {

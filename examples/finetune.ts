@@ -56,6 +56,7 @@ import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder, lastCheckpoint, modelFiles, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { print } from "./print.ts";
 import { clock, progress } from "./progress.ts";
 import { readText, split } from "./text.ts";
 
@@ -93,7 +94,7 @@ type Flags = Values<typeof FLAGS>;
 
 async function main(): Promise<void> {
   const { values, given, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS));
   if (values.resume !== null && given.length > 1) {
     throw new UsageError(
       `--resume keeps the flags of its run: drop --${given.find((name) => name !== "resume")}`,
@@ -106,7 +107,7 @@ async function main(): Promise<void> {
     : { ...checkpoint.extra as unknown as Flags, out: values.resume };
 
   await using gpu = await openDevice(flags);
-  console.log(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
   if (flags.length > base.maxLength) {
     throw new InputError(
@@ -138,12 +139,12 @@ async function main(): Promise<void> {
     precision: flags.precision,
     validation,
   });
-  console.log(`model       ${flags.model}, ${base.family.name}`);
-  console.log(
+  print(`model       ${flags.model}, ${base.family.name}`);
+  print(
     `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
   );
-  if (validation) console.log(`validation  ${validation.batches.length} batches, every ${every} steps`);
-  console.log(`policy      ${policy?.name ?? "none"}`);
+  if (validation) print(`validation  ${validation.batches.length} batches, every ${every} steps`);
+  print(`policy      ${policy?.name ?? "none"}`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
     resumed: checkpoint !== null,
@@ -156,14 +157,14 @@ async function main(): Promise<void> {
     const before = { perplexity: await perplexity(gpu, base, held), sample: await sample(base) };
     const config = { ...flags, out: folder, policy: policy?.name ?? "none" };
     await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
-  } else console.log(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
+  } else print(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
   const [start] = log.lines;
   if (start?.kind !== "start" || start.perplexity === undefined || start.sample === undefined) {
     throw new DataError(
       `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
     );
   }
-  console.log(`perplexity  ${start.perplexity.toFixed(2)} before\nsample      ${quote(start.sample)}\n`);
+  print(`perplexity  ${start.perplexity.toFixed(2)} before\nsample      ${quote(start.sample)}\n`);
 
   let state = checkpoint === null
     ? await training.init(base.params)
@@ -228,10 +229,10 @@ async function main(): Promise<void> {
   await Deno.remove(lastCheckpoint(folder)).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
-  console.log(`\nsample      ${quote(after.sample)}\n`);
+  print(`\nsample      ${quote(after.sample)}\n`);
   const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
-  for (const [label, value] of lines) console.log(`${label.toLowerCase().padEnd(15)} ${value}`);
-  console.log(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
+  for (const [label, value] of lines) print(`${label.toLowerCase().padEnd(15)} ${value}`);
+  print(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
 }
 
 async function checkpointOf(folder: string): Promise<Checkpoint> {

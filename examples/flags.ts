@@ -5,6 +5,7 @@
  */
 
 import { FirnError } from "@firn/train";
+import { printError } from "./print.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** One flag. */
@@ -183,11 +184,11 @@ export async function runMain(main: () => Promise<void>, name: string): Promise<
     await main();
   } catch (error) {
     if (error instanceof UsageError) {
-      console.error(`${name}: ${error.message}\nSee --help`);
+      printError(`${name}: ${error.message}\nSee --help`);
       Deno.exit(2);
     }
     // Any other error is a defect: show where.
-    console.error(error instanceof FirnError ? `${name}: ${error.message}` : error);
+    printError(error instanceof FirnError ? `${name}: ${error.message}` : Deno.inspect(error));
     Deno.exit(1);
   }
 }

@@ -28,6 +28,7 @@ import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
+import { print } from "./print.ts";
 import { clock, progress } from "./progress.ts";
 import { readText, split } from "./text.ts";
 
@@ -54,9 +55,9 @@ Trains a tokenizer and a Llama from scratch; the last tenth of the text is held 
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS));
   await using gpu = await openDevice(flags);
-  console.log(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
 
   const { train, heldOut } = split(await readText(flags.data));
   const folder = await claimFolder(flags.out, { resumed: false });
@@ -88,8 +89,8 @@ async function main(): Promise<void> {
     };
     const model = await newModel(gpu, { source, seed: flags.seed });
     const parameters = [...flatten(model.params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
-    console.log(`model      ${(parameters / 1e6).toFixed(2)} M parameters`);
-    console.log(
+    print(`model      ${(parameters / 1e6).toFixed(2)} M parameters`);
+    print(
       `text       ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
     );
 
@@ -122,19 +123,19 @@ async function main(): Promise<void> {
     bar.end();
 
     const trained = { ...model, params };
-    console.log(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
-    console.log(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
+    print(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
+    print(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
     const prompt = tokenizer.encode("My fellow citizens"), sample = [...prompt];
     for await (const id of generate(gpu, trained, { prompt, maxTokens: 48, temperature: 0.8, topK: 40 })) {
       sample.push(id);
     }
-    console.log(`sample     ${tokenizer.decode(sample)}`);
+    print(`sample     ${tokenizer.decode(sample)}`);
     const files = new Map<string, Uint8Array>();
     for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
       files.set(name, await Deno.readFile(`${work}/${name}`));
     }
     await saveModel(gpu, trained, { folder, files });
-    console.log(`saved      ${folder}`);
+    print(`saved      ${folder}`);
   } finally {
     await Deno.remove(work, { recursive: true });
   }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { printable } from "@firn/train/report";
+
 /** Prints progress and, between its updates, ordinary lines. */
 export interface Progress {
   /** Shows how far a run is; `facts` follow the bar. */
@@ -43,7 +45,7 @@ export function progress(
         ? "?"
         : clock((performance.now() - started) / (step - first) * (steps - step));
       const bar = "█".repeat(done) + "░".repeat(WIDTH - done);
-      shown = [`${bar} ${step}/${steps}`, ...facts, `ETA ${left}`].join("  ");
+      shown = printable([`${bar} ${step}/${steps}`, ...facts, `ETA ${left}`].join("  "));
       if (live) write(`\r\x1b[K${shown}`);
       else if (Math.floor(10 * step / steps) > tenth) {
         tenth = Math.floor(10 * step / steps);
@@ -51,8 +53,8 @@ export function progress(
       }
     },
     say(line) {
-      if (live) write(`\r\x1b[K${line}\n${shown}`);
-      else write(`${line}\n`);
+      if (live) write(`\r\x1b[K${printable(line)}\n${shown}`);
+      else write(`${printable(line)}\n`);
     },
     end() {
       if (live) write("\n");

@@ -45,6 +45,7 @@ import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { parseArgs } from "@std/cli/parse-args";
+import { print, printError } from "../examples/print.ts";
 import { compare, compareAll, compareEach } from "./conformance_compare.ts";
 import { cutAll } from "./plan/cut.ts";
 import { tiles as everyTile } from "./kernels/matmul_reference.ts";
@@ -351,17 +352,17 @@ if (import.meta.main) {
   const { folders, tiles, help } = asked(Deno.args);
   const usage = "usage: deno run <permissions> tests/conformance.ts [--tiles] DIR...";
   if (help) {
-    console.log(`${usage}\n\n  --tiles  check each folder with every tile that products may be cut into`);
+    print(`${usage}\n\n  --tiles  check each folder with every tile that products may be cut into`);
     Deno.exit(0);
   }
   if (folders.length === 0) {
-    console.error(usage);
+    printError(usage);
     Deno.exit(2);
   }
   await using gpu = await openGpu();
-  console.error(`${gpu.name}${gpu.software ? " (software)" : ""}`);
+  printError(`${gpu.name}${gpu.software ? " (software)" : ""}`);
   for await (const line of conformAll(gpu, { folders, tiles })) {
-    console.log(JSON.stringify(line));
+    print(JSON.stringify(line));
     if (!line.ok) Deno.exitCode = 1;
   }
 }

@@ -7,6 +7,7 @@
 import type { Cost } from "../plan/types.ts";
 import type { Ending, FreezeEvent } from "../train/types.ts";
 import { scaled } from "./numbers.ts";
+import { printable } from "./printable.ts";
 
 /** The relative change of a number, `"-18 %"`; empty when it was 0. */
 export function percent(before: number, after: number): string {
@@ -34,9 +35,11 @@ export function costText({ launches, matmulFlops, bytes }: Cost): string {
 /** A change of the frozen set, and the cost of a step before and after. */
 export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeEvent, "reasons">): string {
   const list = (verb: string, paths: readonly string[]): string[] =>
-    paths.length === 0
-      ? []
-      : [`${verb} ${paths.slice(0, 3).join(", ")}${paths.length > 3 ? ` and ${paths.length - 3} more` : ""}`];
+    paths.length === 0 ? [] : [
+      `${verb} ${printable(paths.slice(0, 3).join(", "))}${
+        paths.length > 3 ? ` and ${paths.length - 3} more` : ""
+      }`,
+    ];
   return `step ${step}: ${[...list("froze", frozen), ...list("thawed", thawed)].join("; ")}\n    a step: ${
     costText(before)
   } → ${after.launches === 0 ? "training ends" : costText(after)}`;

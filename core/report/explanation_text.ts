@@ -6,6 +6,7 @@
 
 import { endingText, flopText, percent } from "./cost_text.ts";
 import { short } from "./numbers.ts";
+import { printable } from "./printable.ts";
 import type { Change, Explanation, Moved, Paid } from "./types.ts";
 
 /** How text is styled. */
@@ -14,7 +15,7 @@ export interface Style {
   readonly color: boolean;
 }
 
-type Cell = readonly [text: string, align?: "right"];
+type Cell = readonly [text: string, align?: "right" | undefined];
 
 /**
  * Writes an explanation as text with aligned columns.
@@ -39,7 +40,12 @@ export function explanationText(explanation: Explanation, style: Style): string 
 }
 
 function facts(rows: readonly (readonly string[])[]): string {
-  return rows.map(([label, value]) => `${label.padEnd(11)} ${value}`).join("\n");
+  return rows.map(([label, value]) => `${label.padEnd(11)} ${oneLine(value)}`).join("\n");
+}
+
+/** Text of a log in a row of its own: a log may come from a stranger. */
+function oneLine(text: string): string {
+  return printable(text).replace(/\s+/g, " ");
 }
 
 function changeText(
@@ -82,7 +88,8 @@ function rowOf({ path, reason, flops }: Moved, full: number): Cell[] {
 }
 
 /** Rows in columns of equal width. Only the last cell of a row may be wider than its column. */
-function table(rows: readonly (readonly Cell[])[]): string[] {
+function table(given: readonly (readonly Cell[])[]): string[] {
+  const rows = given.map((row) => row.map(([text, align]): Cell => [oneLine(text), align]));
   const widths = rows[0].map((_, i) =>
     Math.max(...rows.map((row) => i < row.length - 1 ? row[i][0].length : 0))
   );

@@ -34,6 +34,7 @@
 export { change, costText, endingText, flopText, freezeText, percent } from "./cost_text.ts";
 export { explain } from "./explain.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
+export { printable } from "./printable.ts";
 export { renderReport } from "./render_report.ts";
 export { reportOf, type ReportOptions } from "./report_of.ts";
 export { type LogOptions, openLog, readLog, type RunLog, stepLines } from "./run_log.ts";

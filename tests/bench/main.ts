@@ -10,6 +10,7 @@
 
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
+import { print, printError } from "../../examples/print.ts";
 import { hostFileSystem } from "@firn/train/data";
 import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";
 import { freezingLines, type FreezingTable, measureFreezing, sizeOfFreezing } from "./freezing.ts";
@@ -54,9 +55,9 @@ const WARM_UP = 300;
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS));
   // Where JSON is asked for on standard output, all else goes beside it.
-  const say = flags.json === "-" ? console.error : console.log;
+  const say = flags.json === "-" ? printError : print;
   if (flags.json !== null && flags.json !== "-") await checkOutput(flags.json);
   await using gpu = await openBenchDevice(flags);
   const works = chooseWorks(flags.work, gpu);
@@ -126,7 +127,7 @@ async function main(): Promise<void> {
   }
   say("");
   for (const text of [...summary(rows()), ...memoryLines(rows()), ...fairness(rows())]) say(text);
-  if (flags.json === "-") console.log(JSON.stringify(results()));
+  if (flags.json === "-") print(JSON.stringify(results()));
 }
 
 if (import.meta.main) {

@@ -26,6 +26,7 @@ import {
 } from "../../examples/flags.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { claimFolder } from "../../examples/output.ts";
+import { print } from "../../examples/print.ts";
 import { readText } from "../../examples/text.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { readIntents, readRows, readSpam } from "./policies_data.ts";
@@ -87,7 +88,7 @@ function modelsOf(gpu: Gpu, base: Model, fresh: boolean): (seed: number) => Prom
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS));
   const names = flags.policies.split(",").filter((name) => name !== "");
   if (names.length === 0) throw new UsageError("--policies needs at least one");
   const candidates: Candidate[] = [];
@@ -107,7 +108,7 @@ async function main(): Promise<void> {
   const task = await taskOf(flags, { ...flags, gpu, model: base, tokenizer });
   const folder = await claimFolder(flags.out, { resumed: false });
   const say = (line: string): void => {
-    console.log(line);
+    print(line);
     printed.push(line);
   };
   const printed: string[] = [];
@@ -172,7 +173,7 @@ async function main(): Promise<void> {
     candidates,
     async onRun(run) {
       runs.push(run);
-      console.log(
+      print(
         `seed ${run.seed}  ${run.label.padEnd(28)} ${run.steps} steps  ${run.total.toFixed(2)} s  ` +
           `loss ${run.test.loss.toFixed(4)}${percent(run.test.accuracy)}  frozen ${run.frozen}`,
       );
@@ -189,7 +190,7 @@ async function main(): Promise<void> {
   await hostFileSystem().write(`${folder}/table.txt`, `${printed.join("\n")}\n`);
   const title = `${flags.task}, ${(parameters / 1e6).toFixed(1)} M parameters, ${gpu.name}`;
   await hostFileSystem().write(`${folder}/plot.svg`, await drawPolicies(runs, title));
-  console.log(`written   ${folder}/results.json, table.txt, plot.svg`);
+  print(`written   ${folder}/results.json, table.txt, plot.svg`);
 }
 
 /** Steps that fit into the time left, from the pace of a short run after one in which kernels are compiled. */

@@ -10,6 +10,7 @@
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
 import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
+import { print, printError } from "../../examples/print.ts";
 import { hostFileSystem } from "@firn/train/data";
 import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
 import { openClock, settle } from "./timestamps.ts";
@@ -181,9 +182,9 @@ const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);
 
 async function main(): Promise<void> {
   const { values: flags, help } = readFlags(Deno.args, FLAGS);
-  if (help) return console.log(helpOf("usage: ./firn profile [flags]", FLAGS));
+  if (help) return print(helpOf("usage: ./firn profile [flags]", FLAGS));
   const { shape, batch, length, steps, precision } = flags;
-  const say = flags.json === "-" ? console.error : console.log;
+  const say = flags.json === "-" ? printError : print;
   if (flags.json !== null && flags.json !== "-") await checkOutput(flags.json);
   await using gpu = await openBenchDevice(flags);
   const machine = machineOf(gpu);
@@ -204,7 +205,7 @@ async function main(): Promise<void> {
     null,
     2,
   );
-  if (flags.json === "-") console.log(json);
+  if (flags.json === "-") print(json);
   else await hostFileSystem().write(flags.json, json);
 }
 
