@@ -5,7 +5,7 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { logits, read, tensor } from "@firn/train";
+import { DataError, logits, NotFoundError, read, tensor } from "@firn/train";
 import { loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
@@ -45,8 +45,8 @@ Deno.test("readRows names the line that is no example", async () => {
     await Deno.writeTextFile(path, `${ROWS.map((row) => JSON.stringify(row)).join("\n")}\n\n`);
     assertEquals((await readRows(path)).train, divided(ROWS).train);
     await Deno.writeTextFile(path, '{"text": "a", "label": "b"}\n{"text": "a"}\n');
-    await assertRejects(() => readRows(path), Deno.errors.InvalidData, `Cannot read line 2 of "${path}"`);
-    await assertRejects(() => readRows(`${path}.no`), Deno.errors.NotFound, "there is no such file");
+    await assertRejects(() => readRows(path), DataError, `Cannot read line 2 of "${path}"`);
+    await assertRejects(() => readRows(`${path}.no`), NotFoundError, "there is no such file");
   } finally {
     await Deno.remove(path);
   }
@@ -58,7 +58,7 @@ Deno.test("readIntents joins the parts of queries, tests on the validate files, 
   try {
     await assertRejects(
       () => readIntents(folder),
-      Deno.errors.NotFound,
+      NotFoundError,
       "must hold files train_INTENT_full.json",
     );
     for (const intent of ["Play", "Book"]) {

@@ -222,7 +222,11 @@ Deno.test("writeSafetensors keeps the old file and leaves nothing behind when it
       ["whole numbers", [{ ...F32, shape: [-2, -3] }]],
       ["metadata", [{ ...F32, name: "__metadata__" }]],
       ["surrogate", [{ ...F32, name: "\ud800" }]],
-      ["device lost", [F32, { ...F32, name: "b", data: () => Promise.reject(new TypeError("device lost")) }]],
+      ["device lost", [F32, {
+        ...F32,
+        name: "b",
+        data: () => Promise.reject(new InputError("device lost")),
+      }]],
     ];
     for (const [seen, tensors] of wrong) {
       await assertRejects(() => writeSafetensors(path, tensors), InputError, seen);

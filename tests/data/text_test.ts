@@ -1,4 +1,4 @@
-import { InputError } from "@firn/train";
+import { DataError, InputError, NotFoundError } from "@firn/train";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { readText, split } from "../../examples/text.ts";
 import { inFolder } from "./files.ts";
@@ -28,14 +28,14 @@ Deno.test("readText names the file, and the line, that holds no text", async () 
     await inFolder(async (folder) => {
       const path = `${folder}/${name}`;
       await Deno.writeFile(path, typeof content === "string" ? new TextEncoder().encode(content) : content);
-      const error = await assertRejects(() => readText(path), Deno.errors.InvalidData, seen);
+      const error = await assertRejects(() => readText(path), DataError, seen);
       assertEquals(error.message.includes(`"${path}"`), true, error.message);
     });
   }
 });
 
 Deno.test("readText refuses files that do not exist and sources of unknown kind", async () => {
-  await assertRejects(() => readText("no/such.txt"), Deno.errors.NotFound, '"no/such.txt"');
+  await assertRejects(() => readText("no/such.txt"), NotFoundError, '"no/such.txt"');
   await assertRejects(() => readText("sonnets"), InputError, '"sonnets"');
 });
 

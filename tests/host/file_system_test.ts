@@ -51,9 +51,9 @@ for (const [name, using] of Object.entries(SYSTEMS)) {
       await fileSystem.write(`${folder}x`, "old");
       async function* failing() {
         yield await Promise.resolve(new Uint8Array([1]));
-        throw new TypeError("full disk");
+        throw new RangeError("full disk");
       }
-      await assertRejects(() => fileSystem.write(`${folder}x`, failing()), InputError, "full disk");
+      await assertRejects(() => fileSystem.write(`${folder}x`, failing()), RangeError, "full disk");
       assertEquals(text(await fileSystem.read(`${folder}x`)), "old");
       await fileSystem.makeFolder(`${folder}taken`);
       await assertRejects(() => fileSystem.write(`${folder}taken`, "new"));
@@ -123,9 +123,9 @@ Deno.test("writeAll goes on until every byte is written", async () => {
 
 Deno.test("denoFileSystem removes its temporary file when renaming fails", async () => {
   await inFolder(async (folder) => {
-    const rename: typeof Deno.rename = () => Promise.reject(new TypeError("in use"));
+    const rename: typeof Deno.rename = () => Promise.reject(new RangeError("in use"));
     const fileSystem = denoFileSystem({ ...Deno, rename });
-    await assertRejects(() => fileSystem.write(`${folder}/x`, "new"), InputError, "in use");
+    await assertRejects(() => fileSystem.write(`${folder}/x`, "new"), RangeError, "in use");
     assertEquals(await names(fileSystem, folder), []);
   });
 });

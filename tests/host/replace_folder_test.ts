@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { AlreadyExistsError, InputError } from "@firn/train";
+import { AlreadyExistsError } from "@firn/train";
 import { replaceFolder } from "@firn/train/data";
 import { denoFileSystem } from "../../core/host/deno_file_system.ts";
 import { inFolder } from "../data/files.ts";
@@ -27,8 +27,8 @@ Deno.test("replaceFolder keeps the old folder when filling fails", async () => {
     await Deno.mkdir(`${folder}/model`);
     await Deno.writeTextFile(`${folder}/model/x`, "old");
     await assertRejects(
-      () => replaceFolder(`${folder}/model`, () => Promise.reject(new TypeError("no"))),
-      InputError,
+      () => replaceFolder(`${folder}/model`, () => Promise.reject(new RangeError("no"))),
+      RangeError,
     );
     assertEquals(await Deno.readTextFile(`${folder}/model/x`), "old");
     assertEquals(await listing(folder), ["model"]);
@@ -40,10 +40,10 @@ Deno.test("replaceFolder puts the old folder back when the new one cannot take i
     await Deno.mkdir(`${folder}/model`);
     await Deno.writeTextFile(`${folder}/model/x`, "old");
     const rename: typeof Deno.rename = (from, to) =>
-      String(from).endsWith(".tmp") ? Promise.reject(new TypeError("in use")) : Deno.rename(from, to);
+      String(from).endsWith(".tmp") ? Promise.reject(new RangeError("in use")) : Deno.rename(from, to);
     const fileSystem = denoFileSystem({ ...Deno, rename });
     const fill = (temporary: string) => Deno.writeTextFile(`${temporary}/x`, "new");
-    await assertRejects(() => replaceFolder(`${folder}/model`, fill, { fileSystem }), InputError, "in use");
+    await assertRejects(() => replaceFolder(`${folder}/model`, fill, { fileSystem }), RangeError, "in use");
     assertEquals(await Deno.readTextFile(`${folder}/model/x`), "old");
     assertEquals(await listing(folder), ["model"]);
   });

@@ -204,7 +204,7 @@ Deno.test("next consumes the given state where the policy throws: a snapshot fro
   };
   const training = define({ policy, lookEvery: 1 }), [batch] = pairs(1);
   const start = await training.init(newMlp()), kept = snapshot(gpu, start);
-  await assertRejects(() => training.next(start, batch), InputError, "not now");
+  await assertRejects(() => training.next(start, batch), RangeError, "not now");
   throws = false;
   await assertRejects(() => training.next(start, batch), ConsumedError);
   const { last } = await run(define({ policy: once, lookEvery: 1 }), [batch]);
