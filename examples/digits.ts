@@ -49,7 +49,7 @@ import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
 import { claimFolder, nextFree } from "./output.ts";
-import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import { clock, progress } from "./progress.ts";
 import { vit } from "./vit.ts";
@@ -60,7 +60,7 @@ export const MODELS: { readonly [name in "mlp" | "mixer" | "vit"]: DigitModel } 
 const OWN = "that of the model when absent";
 const FLAGS = {
   model: oneOf(["mlp", "mixer", "vit"], "what is trained", "mlp"),
-  policy: text("NAME|FILE", `${POLICY_NAMES}, or a module whose default export is a freeze policy`, "gradES"),
+  policy: POLICY,
   steps: whole(`optimizer steps; ${OWN}`, null),
   batch: whole(`images in a batch; ${OWN}`, null),
   rate: positive(`largest learning rate; ${OWN}`, null),
@@ -137,7 +137,7 @@ async function main(): Promise<void> {
   const began = performance.now();
   const model = MODELS[flags.model];
   const { steps, batch, rate, tau } = { ...model.recipe, ...given(flags) };
-  const policy = await policyOf(flags.policy, { steps, tau, alpha: flags.alpha });
+  const { policy } = await policyOf(flags.policy, { tau, alpha: flags.alpha });
   await using gpu = await openDevice(flags);
   print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const { train: all, test } = await readDigits();

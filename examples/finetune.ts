@@ -11,7 +11,6 @@
 import {
   adamW,
   chain,
-  type Checkpoint,
   clipByGlobalNorm,
   cosine,
   DataError,
@@ -20,11 +19,8 @@ import {
   generate,
   type Gpu,
   InputError,
-  type Json,
-  loadCheckpoint,
   type Model,
   nextTokenLoss,
-  NotFoundError,
   saveCheckpoint,
   scan,
   type TrainingState,
@@ -40,24 +36,15 @@ import {
   reportOf,
   stepLines,
 } from "@firn/train/report";
-import {
-  helpOf,
-  oneOf,
-  positive,
-  readFlags,
-  runMain,
-  share,
-  text,
-  UsageError,
-  type Values,
-  whole,
-} from "./flags.ts";
+import { helpOf, oneOf, positive, runMain, share, text, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder, lastCheckpoint, modelFiles, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
-import { POLICY_NAMES, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
+import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import { clock, progress } from "./progress.ts";
+import { extraOf, readRun, RUN_FLAGS } from "./saved_flags.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
@@ -66,13 +53,12 @@ const FLAGS = {
   steps: whole("optimizer steps", 120),
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
-  lr: positive("largest learning rate, after warm-up and before the cosine falls", 2e-3),
-  precision: oneOf(["f32", "f16"], "how values are stored between kernels; f16 takes half the memory", "f32"),
-  policy: text(
-    "NAME|FILE",
-    `${POLICY_NAMES}, or a module whose default export is a freeze policy`,
-    "gradES",
+  lr: positive(
+    `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
+    null,
   ),
+  precision: oneOf(["f32", "f16"], "how values are stored between kernels; f16 takes half the memory", "f32"),
+  policy: POLICY,
   tau: positive("threshold of gradES", 30),
   alpha: share("share of the steps in which gradES freezes nothing", 0.5),
   metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
@@ -80,8 +66,7 @@ const FLAGS = {
   prompt: text("TEXT", "beginning of the generated samples", "The whale"),
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
   validate: VALIDATE,
-  checkpoint: whole("steps between checkpoints", 50),
-  resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
+  ...RUN_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -90,21 +75,22 @@ const USAGE = `usage: ./firn finetune [flags]
 
 Fine-tunes a model on text, the last tenth held out, and writes the model, metrics.jsonl and report.html.`;
 
-type Flags = Values<typeof FLAGS>;
+type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
+
+const WORSE =
+  "held-out text is predicted worse than before: lower --lr, take fewer --steps, or give more text";
 
 async function main(): Promise<void> {
-  const { values, given, help } = readFlags(Deno.args, FLAGS);
+  const { values, checkpoint, policyHash, help } = await readRun(Deno.args, {
+    command: "finetune",
+    table: FLAGS,
+  });
   if (help) return print(helpOf(USAGE, FLAGS));
-  if (values.resume !== null && given.length > 1) {
-    throw new UsageError(
-      `--resume keeps the flags of its run: drop --${given.find((name) => name !== "resume")}`,
-    );
-  }
   const began = performance.now();
-  const checkpoint = values.resume === null ? null : await checkpointOf(values.resume);
-  const flags: Flags = checkpoint === null
-    ? values
-    : { ...checkpoint.extra as unknown as Flags, out: values.resume };
+  const { rate, why } = await rateOf(values.model, values.lr);
+  const flags: Flags = { ...values, lr: rate };
+  const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
+  if (checkpoint !== null) print(`resume      ${flags.out}: reads ${flags.model}, ${flags.data}`);
 
   await using gpu = await openDevice(flags);
   print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
@@ -124,13 +110,12 @@ async function main(): Promise<void> {
   const validation = every === null
     ? undefined
     : { batches: tokenWindows(encode(tokenizer, parts.heldOut), flags).all(), every };
-  const policy = await policyOf(flags.policy, flags);
   const lookEvery = Math.min(10, flags.steps);
   const training = defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
       clipByGlobalNorm(1),
       adamW({
-        learningRate: cosine({ peak: flags.lr, warmup: Math.ceil(flags.steps / 20), steps: flags.steps }),
+        learningRate: cosine({ peak: rate, warmup: Math.ceil(flags.steps / 20), steps: flags.steps }),
       }),
     ),
     policy,
@@ -145,6 +130,7 @@ async function main(): Promise<void> {
   );
   if (validation) print(`validation  ${validation.batches.length} batches, every ${every} steps`);
   print(`policy      ${policy?.name ?? "none"}`);
+  print(`rate        ${rate}, ${checkpoint === null ? why : "that of the run"}`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
     resumed: checkpoint !== null,
@@ -172,7 +158,7 @@ async function main(): Promise<void> {
   const save = (now: TrainingState<object>): Promise<void> =>
     saveCheckpoint(gpu, now, {
       path: lastCheckpoint(folder),
-      extra: { ...flags, out: folder } as unknown as Json,
+      extra: extraOf("finetune", { flags: { ...flags, out: folder }, policyHash: hash }),
     });
   // A run can be resumed from its very beginning.
   if (checkpoint === null) await save(state);
@@ -218,6 +204,8 @@ async function main(): Promise<void> {
     ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
     ["Adapter", gpu.name],
   ];
+  const worse = after.perplexity > start.perplexity;
+  if (worse) summary.push(["Worse than before", WORSE]);
   const threshold = flags.policy === "gradES" ? { signal: flags.metric, tau: flags.tau } : undefined;
   const report = reportOf(log.lines, {
     title: `${flags.model} on ${flags.data}`,
@@ -232,21 +220,8 @@ async function main(): Promise<void> {
   print(`\nsample      ${quote(after.sample)}\n`);
   const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
   for (const [label, value] of lines) print(`${label.toLowerCase().padEnd(15)} ${value}`);
+  if (worse) print(`${"worse".padEnd(15)} ${WORSE}`, { color: "red" });
   print(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
-}
-
-async function checkpointOf(folder: string): Promise<Checkpoint> {
-  try {
-    return await loadCheckpoint(lastCheckpoint(folder));
-  } catch (error) {
-    if (!(error instanceof NotFoundError)) throw error;
-    throw new NotFoundError(
-      `Cannot resume "${folder}" as there is no "${
-        lastCheckpoint(folder)
-      }": the run is finished or never began; start another`,
-      { cause: error },
-    );
-  }
 }
 
 function encode(tokenizer: Tokenizer, documents: readonly string[]): Int32Array {

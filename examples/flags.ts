@@ -4,7 +4,7 @@
  * @module
  */
 
-import { FirnError } from "@firn/train";
+import { FirnError, InputError } from "@firn/train";
 import { printError } from "./print.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
@@ -15,11 +15,12 @@ export interface Flag<T> {
   readonly about: string;
   /** Value when the flag is absent. */
   readonly fallback: T;
-  /** Reads the value; throws a RangeError that says what was expected. */
+  /** Reads the value; throws an InputError that says what was expected. */
   readonly read: (text: string) => T;
 }
 
-type Table = { readonly [name: string]: Flag<unknown> };
+/** Flags by name. */
+export type Table = { readonly [name: string]: Flag<unknown> };
 
 /** The value of every flag of a table. */
 export type Values<F extends Table> = { readonly [K in keyof F]: F[K]["fallback"] };
@@ -79,7 +80,7 @@ export function oneOf<T extends string>(words: readonly T[], about: string, fall
     fallback,
     read: (value) => {
       const found = words.find((word) => word === value);
-      if (found === undefined) throw new RangeError(`one of ${words.join(", ")}`);
+      if (found === undefined) throw new InputError(`one of ${words.join(", ")}`);
       return found;
     },
   };
@@ -101,7 +102,7 @@ function number<T extends number | null>(
     fallback,
     read: (value) => {
       const n = value.trim() === "" ? NaN : Number(value);
-      if (!holds(n)) throw new RangeError(rule);
+      if (!holds(n)) throw new InputError(rule);
       return n;
     },
   };
@@ -149,7 +150,7 @@ export function readFlags<F extends Table>(
     try {
       values[name] = flag.read(String(value));
     } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
+      if (!(error instanceof InputError)) throw error;
       throw new UsageError(`--${name} must be ${error.message}: got "${value}"`);
     }
   }

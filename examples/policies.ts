@@ -4,15 +4,14 @@
  * @module
  */
 
-import { InputError } from "@firn/train";
-import type { FreezePolicy } from "@firn/train";
+import { type FreezePolicy, InputError, NotFoundError } from "@firn/train";
 import { costAware, earlyStopping, gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
-import { type Flag, UsageError, whole } from "./flags.ts";
+import { type Flag, text, UsageError, whole } from "./flags.ts";
 
-/** Those that need no number which depends on the model; from the planned steps. */
-const POLICIES = new Map<
+/** Those that need no number which depends on the model. */
+const POLICIES: ReadonlyMap<string, () => FreezePolicy | undefined> = new Map<
   string,
-  (steps: number) => FreezePolicy | undefined
+  () => FreezePolicy | undefined
 >([
   ["snr", () => snr()],
   ["prefix", () => prefix()],
@@ -24,30 +23,98 @@ const POLICIES = new Map<
 /** The names, for the help. */
 export const POLICY_NAMES: string = `gradES, ${[...POLICIES.keys()].join(", ")}`;
 
+/** The flag about the policy. */
+export const POLICY: Flag<string> = text(
+  "NAME|FILE",
+  `${POLICY_NAMES}, or a module of this machine whose default export is a freeze policy`,
+  "gradES",
+);
+
+/** A policy and, when a module made it, the hash of the text of that module. */
+export interface LoadedPolicy {
+  readonly policy: FreezePolicy | undefined;
+  readonly hash: string | null;
+}
+
+/**
+ * Says whether a value of `--policy` names a module, not a policy of this table.
+ *
+ * @param name The value
+ * @returns Whether it must be a path
+ */
+export function isModule(name: string): boolean {
+  return name !== "gradES" && !POLICIES.has(name);
+}
+
 /**
  * Makes a policy.
  *
  * @param name One of {@link POLICY_NAMES}, or the path of a module whose default export is a policy
- * @param options Planned steps, and the options of gradES
- * @returns The policy; undefined for `none`
- * @throws {UsageError} When there is no such name
- * @throws {InputError} When the module is missing or exports no policy
+ * @param options The options of gradES; `hash`: what the module must have, in a run that is resumed
+ * @returns The policy, undefined for `none`, and the SHA-256 of the module
+ * @throws {UsageError} When there is no such name, or it is the address of a module elsewhere
+ * @throws {NotFoundError} When there is no such module
+ * @throws {InputError} When the module exports no policy, or has another hash; then nothing of it has run
  */
 export async function policyOf(
   name: string,
-  { steps, ...options }: GradESOptions & { readonly steps: number },
-): Promise<FreezePolicy | undefined> {
-  if (name === "gradES") return gradES(options);
+  { hash: expected = null, ...options }: GradESOptions & { readonly hash?: string | null },
+): Promise<LoadedPolicy> {
+  if (name === "gradES") return { policy: gradES(options), hash: null };
   const named = POLICIES.get(name);
-  if (named !== undefined) return named(steps);
-  if (!/\.[jt]s$/.test(name)) {
-    throw new UsageError(`--policy must be one of ${POLICY_NAMES}, or a module: got "${name}"`);
+  if (named !== undefined) return { policy: named(), hash: null };
+  checkPolicyName(name);
+  const hash = await hashOf(name);
+  if (expected !== null && hash !== expected) {
+    throw new InputError(
+      `Cannot resume with "${name}" as the policy must be the module that the run began with: ` +
+        `its SHA-256 is ${hash}, that was ${expected}; take the module back to that text, or start another run`,
+    );
   }
   const made = await importDefault(name, "--policy");
-  if (isPolicy(made)) return made;
+  if (isPolicy(made)) return { policy: made, hash };
   throw new InputError(
-    `Cannot use "${name}" as its default export must be a freeze policy: got ${typeof made}`,
+    `Cannot use "${name}" as its default export must be a freeze policy: got ${typeof made}; make one with definePolicy`,
   );
+}
+
+/**
+ * Refuses what is neither a name nor a path of a module.
+ *
+ * @param name A value of `--policy`
+ * @throws {UsageError} When there is no such name, or it is the address of a module elsewhere
+ */
+export function checkPolicyName(name: string): void {
+  if (!isModule(name)) return;
+  // A scheme of one letter is a drive of Windows.
+  if (/^[a-z][a-z0-9+.-]+:/i.test(name)) {
+    throw new UsageError(
+      `--policy takes a name or a path, no address: got "${
+        name.slice(0, 60)
+      }"; save the module as a file first`,
+    );
+  }
+  if (!/\.m?[jt]s$/.test(name)) {
+    throw new UsageError(`--policy must be one of ${POLICY_NAMES}, or a module: got "${name.slice(0, 200)}"`);
+  }
+}
+
+async function hashOf(path: string): Promise<string> {
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new NotFoundError(`Cannot use "${path}" as there is no such module: check --policy`, {
+        cause: error,
+      });
+    }
+    throw new InputError(
+      `Cannot use "${path}" as it must be a module that can be read: ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
 /**
@@ -56,23 +123,37 @@ export async function policyOf(
  * @param path Its path, from the current folder
  * @param flag The flag that named it
  * @returns The export
- * @throws {InputError} When there is no such module
+ * @throws {InputError} When there is no such module, or it cannot be parsed
  */
 export async function importDefault(path: string, flag: string): Promise<unknown> {
-  const url = new URL(path, `file://${Deno.cwd()}/`);
-  const module = await import(url.href).catch((cause) => {
-    if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    throw new InputError(`Cannot use "${path}" as it must be a module: ${cause.message} Check ${flag}`, {
-      cause,
-    });
-  });
-  return module.default;
+  try {
+    return (await import(fileUrl(path).href)).default;
+  } catch (cause) {
+    // What the module itself throws keeps its stack, which its author needs.
+    const { code, message } = cause as { readonly code?: string; readonly message?: string };
+    if (code !== "ERR_MODULE_NOT_FOUND") throw cause;
+    throw new InputError(`Cannot use "${path}" as it must be a module: ${message} Check ${flag}`, { cause });
+  }
+}
+
+/**
+ * Makes the URL of a file. Characters that mean something in a URL, such as `#`, `%` and `?`, stay part of the name.
+ *
+ * @param path The path, from the current folder
+ * @returns The URL
+ */
+export function fileUrl(path: string): URL {
+  const whole = /^([a-z]:)?[\\/]/i.test(path) ? path : `${Deno.cwd()}/${path}`;
+  const parts = Deno.build.os === "windows" ? whole.split(/[\\/]/) : whole.split("/");
+  const [root, ...names] = parts.map((part, i) => i === 0 ? part : encodeURIComponent(part));
+  return new URL(`file://${root === "" ? "" : `/${root}`}/${names.join("/")}`);
 }
 
 /** Whether something is a freeze policy, as far as one can see. */
 export function isPolicy(made: unknown): made is FreezePolicy {
   const policy = made as Partial<FreezePolicy> | null | undefined;
-  return typeof policy?.next === "function" && typeof policy?.frozen === "function";
+  return typeof policy?.name === "string" && Array.isArray(policy.signals) &&
+    [policy.init, policy.next, policy.frozen].every((part) => typeof part === "function");
 }
 
 /** The flag about validation. */

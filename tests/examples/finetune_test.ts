@@ -168,7 +168,7 @@ const REFUSALS: readonly Refusal[] = [
     when: "flags are given beside --resume",
     code: 2,
     args: ["--resume", "@"],
-    message: usage("--resume keeps the flags of its run: drop --data"),
+    message: usage("--resume keeps the flags of its run: drop --steps"),
   },
   {
     when: "the policy has an unknown name",
@@ -262,13 +262,13 @@ const REFUSALS: readonly Refusal[] = [
   {
     when: "there is no module of the policy",
     args: ["--policy", "@/nowhere.ts"],
-    message: 'Cannot use "@/nowhere.ts" as it must be a module: Module not found "file://@/nowhere.ts". ' +
-      "Check --policy",
+    message: 'Cannot use "@/nowhere.ts" as there is no such module: check --policy',
   },
   {
     when: "the module has no policy",
     args: ["--policy", "@/none.ts"],
-    message: 'Cannot use "@/none.ts" as its default export must be a freeze policy: got undefined',
+    message:
+      'Cannot use "@/none.ts" as its default export must be a freeze policy: got undefined; make one with definePolicy',
   },
   {
     when: "the output lies below a file",

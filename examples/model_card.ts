@@ -1,0 +1,64 @@
+/**
+ * What the card of a model, its `README.md`, recommends.
+ *
+ * @module
+ */
+
+import { DataError } from "@firn/train";
+
+/** Rate of full fine-tuning where nothing else is known: between those of the field, 2e-5 and 5e-5. */
+export const PRETRAINED_RATE = 5e-5;
+
+/** More of a card is not read. */
+const MOST_BYTES = 2 ** 16;
+
+/** A learning rate, and why it is that. */
+export interface Rate {
+  readonly rate: number;
+  readonly why: string;
+}
+
+/**
+ * Decides the largest learning rate of a fine-tune.
+ *
+ * @param folder The model's folder
+ * @param given The rate that the command line gives; null for none
+ * @returns The rate: as given, or `learning_rate` of the front matter of the card, or that of pretrained models
+ * @throws {DataError} When the card recommends no number from 1e-7 to 0.1
+ */
+export async function rateOf(folder: string, given: number | null): Promise<Rate> {
+  if (given !== null) return { rate: given, why: "as --lr says" };
+  const path = `${folder}/README.md`;
+  const text = recommended(await beginningOf(path));
+  if (text === null) return { rate: PRETRAINED_RATE, why: "usual for pretrained models; --lr sets another" };
+  const rate = Number(text);
+  if (!(rate >= 1e-7 && rate <= 0.1)) {
+    throw new DataError(
+      `Cannot take "learning_rate" from "${path}" as it must be a number from 1e-7 to 0.1: got ${
+        JSON.stringify(text.slice(0, 40))
+      }; give --lr`,
+    );
+  }
+  return { rate, why: "as the model's card recommends; --lr sets another" };
+}
+
+/** The value of `learning_rate` in the front matter; null when there is none. */
+function recommended(card: string): string | null {
+  const [, front] = card.match(/^---\r?\n([^]*?)\r?\n---/) ?? [];
+  return front?.match(/^learning_rate:[ \t]*([^#\r\n]*?)[ \t]*(?:#.*)?$/m)?.[1] ?? null;
+}
+
+async function beginningOf(path: string): Promise<string> {
+  let file: Deno.FsFile;
+  try {
+    const { isFile } = await Deno.stat(path);
+    if (!isFile) return "";
+    file = await Deno.open(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw error;
+  }
+  using open = file;
+  const bytes = new Uint8Array(MOST_BYTES), count = await open.read(bytes) ?? 0;
+  return new TextDecoder().decode(bytes.subarray(0, count));
+}

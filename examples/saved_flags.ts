@@ -1,0 +1,188 @@
+/**
+ * The flags of a run that goes on. A checkpoint is data that anyone may have written: its flags are read as those of a
+ * command line are, and a policy that is a module runs only when the command line names it again.
+ *
+ * @module
+ */
+
+import {
+  type Checkpoint,
+  DataError,
+  InputError,
+  type Json,
+  loadCheckpoint,
+  NotFoundError,
+} from "@firn/train";
+import { type Flag, readFlags, type Table, text, UsageError, type Values, whole } from "./flags.ts";
+import { lastCheckpoint } from "./output.ts";
+import { checkPolicyName, isModule } from "./policies.ts";
+
+/** Flags of every command that can go on with a run. */
+export const RUN_FLAGS: {
+  readonly checkpoint: Flag<number>;
+  readonly resume: Flag<string | null>;
+} = {
+  checkpoint: whole("steps between checkpoints", 50),
+  resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
+};
+
+/** Flags that may stand beside `--resume`: where things lie now, and what changes no result. */
+const BESIDE_RESUME: readonly string[] = [
+  "resume",
+  "policy",
+  "model",
+  "data",
+  "checkpoint",
+  "no-tune",
+  "no-sample",
+];
+
+type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };
+
+/** What a command line asks for. */
+export interface Run<F extends RunTable> {
+  readonly values: Values<F>;
+  /** Where the run goes on; null when it begins. */
+  readonly checkpoint: Checkpoint | null;
+  /** SHA-256 of the module of its policy, of a run that goes on; null for a policy with a name. */
+  readonly policyHash: string | null;
+  /** Whether `--help` was asked for. */
+  readonly help: boolean;
+}
+
+/**
+ * Reads a command line, and with `--resume` the flags of the checkpoint.
+ *
+ * @param args The arguments
+ * @param options `command`: its name; `table`: its flags
+ * @returns Values, and the checkpoint
+ * @throws {UsageError} When the command line cannot be understood, or changes what the run is
+ * @throws {NotFoundError} When there is no checkpoint
+ * @throws {DataError} When the checkpoint is damaged, or not of this command
+ */
+export async function readRun<F extends RunTable>(
+  args: readonly string[],
+  { command, table }: { readonly command: string; readonly table: F },
+): Promise<Run<F>> {
+  const { values, given, help } = readFlags(args, table);
+  const folder = values.resume as string | null;
+  if (folder === null || help) return { values, checkpoint: null, policyHash: null, help };
+  const odd = given.find((name) => !BESIDE_RESUME.includes(String(name)));
+  if (odd !== undefined) throw new UsageError(`--resume keeps the flags of its run: drop --${String(odd)}`);
+  const checkpoint = await checkpointOf(folder);
+  const { flags, policyHash } = savedFlags(checkpoint.extra, {
+    command,
+    table,
+    path: lastCheckpoint(folder),
+  });
+  checkPolicy(flags as { readonly policy?: unknown }, {
+    ...given.includes("policy") && { policy: String(values.policy) },
+    policyHash,
+    folder,
+  });
+  const now = Object.fromEntries(given.map((name) => [name, values[name]]));
+  return { values: { ...flags, ...now, out: folder }, checkpoint, policyHash, help };
+}
+
+/**
+ * What a checkpoint keeps of a run, for {@link readRun}.
+ *
+ * @param command The name of the command
+ * @param flags Values of its flags
+ * @param policyHash SHA-256 of the module of its policy
+ * @returns JSON
+ */
+export function extraOf(
+  command: string,
+  { flags, policyHash }: { readonly flags: Values<Table>; readonly policyHash: string | null },
+): Json {
+  return { ...flags, resume: null, command, policyHash } as Json;
+}
+
+async function checkpointOf(folder: string): Promise<Checkpoint> {
+  const path = lastCheckpoint(folder);
+  try {
+    return await loadCheckpoint(path);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    throw new NotFoundError(
+      `Cannot resume "${folder}" as there is no "${path}": the run is finished or never began; start another`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Reads the flags that a checkpoint keeps, each as its flag on a command line would be.
+ *
+ * @param extra What was saved beside the state
+ * @param options The command, its flags, and the path of the checkpoint
+ * @returns Values, and the SHA-256 of the module of the policy
+ * @throws {DataError} When a flag is unknown, or a value is not one that the flag takes
+ */
+export function savedFlags<F extends Table>(
+  extra: Json,
+  { command, table, path }: { readonly command: string; readonly table: F; readonly path: string },
+): { readonly flags: Values<F>; readonly policyHash: string | null } {
+  const refuse = (what: string, seen: unknown): never => {
+    const shown = JSON.stringify(seen)?.slice(0, 60);
+    throw new DataError(`Cannot resume from "${path}" as ${what}: got ${shown}; start another run`);
+  };
+  if (typeof extra !== "object" || extra === null || Array.isArray(extra)) {
+    return refuse(`it must keep the flags of ${command}`, extra);
+  }
+  const { command: of = command, policyHash = null, ...saved } = extra as { readonly [name: string]: Json };
+  if (of !== command) return refuse(`it must be of ${command}`, of);
+  if (policyHash !== null && !(typeof policyHash === "string" && /^[0-9a-f]{64}$/.test(policyHash))) {
+    return refuse("the hash of its policy must be a SHA-256", policyHash);
+  }
+  const unknown = Object.keys(saved).find((name) => !Object.hasOwn(table, name));
+  if (unknown !== undefined) return refuse(`${command} must have the flags that it keeps`, unknown);
+  const flags = Object.entries(table).map(([name, flag]) => {
+    const value = Object.hasOwn(saved, name) ? saved[name] : flag.fallback;
+    if (value === flag.fallback) return [name, value];
+    return [name, readSaved(flag, value) ?? refuse(`its "${name}" must be one that --${name} takes`, value)];
+  });
+  return { flags: Object.fromEntries(flags), policyHash: policyHash as string | null };
+}
+
+/** The value, when the flag takes it; else undefined. */
+function readSaved(flag: Flag<unknown>, value: unknown): unknown {
+  if (value === "" || !["string", "number", "boolean"].includes(typeof value)) return undefined;
+  try {
+    return flag.read(String(value)) === value ? value : undefined;
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+/** Refuses a policy other than that of the run, and one that is a module and was not named again. */
+function checkPolicy(
+  flags: { readonly policy?: unknown },
+  { policy, policyHash, folder }: {
+    readonly policy?: string;
+    readonly policyHash: string | null;
+    readonly folder: string;
+  },
+): void {
+  if (flags.policy === undefined) return;
+  const saved = String(flags.policy);
+  if (!isModule(saved)) {
+    if (policy === undefined || policy === saved) return;
+    throw new UsageError(`--resume keeps the policy of its run, ${saved}: got --policy "${policy}"`);
+  }
+  if (policy === undefined) {
+    throw new InputError(
+      `Cannot resume "${folder}" as what a checkpoint names is never run, and its policy is a module, ` +
+        `"${saved.slice(0, 200)}": look at that file and name it again with --policy FILE`,
+    );
+  }
+  checkPolicyName(policy);
+  if (policyHash !== null && isModule(policy)) return;
+  throw new InputError(
+    `Cannot resume "${folder}" as its policy is a module, ${
+      policyHash === null ? "and it keeps no hash of it" : `not "${policy}"`
+    }: ${policyHash === null ? "start another run" : "name that file with --policy FILE"}`,
+  );
+}

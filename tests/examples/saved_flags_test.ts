@@ -1,0 +1,77 @@
+/**
+ * What a resumed run takes from its checkpoint, and which policies it runs.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DataError, InputError, type Json } from "@firn/train";
+import { text, UsageError, whole } from "../../examples/flags.ts";
+import { fileUrl, policyOf } from "../../examples/policies.ts";
+import { savedFlags } from "../../examples/saved_flags.ts";
+import { rateOf } from "../../examples/model_card.ts";
+import { inFolder } from "../data/files.ts";
+
+const TABLE = {
+  steps: whole("steps", 120),
+  policy: text("NAME", "policy", "gradES"),
+  out: text("D", "out", null),
+};
+
+Deno.test("savedFlags refuses values that no command line could give", () => {
+  const read = (extra: Json) => savedFlags(extra, { command: "finetune", table: TABLE, path: "c" }).flags;
+  assertEquals(read({ steps: 3, command: "finetune" }), { steps: 3, policy: "gradES", out: null });
+  const bad: Json[] = [
+    null,
+    "x",
+    [],
+    { steps: "3" },
+    { steps: -1 },
+    { steps: 1.5 },
+    { steps: null },
+    { steps: [] },
+    { policy: 3 },
+    { policy: "" },
+    { toString: 1 },
+    { command: "digits" },
+    { policyHash: "x" },
+  ];
+  for (const extra of bad) assertThrows(() => read(extra), DataError, "Cannot resume", JSON.stringify(extra));
+});
+
+Deno.test("policyOf takes no address, runs a module of another hash not at all, and paths with # % ?", async () => {
+  for (
+    const name of [
+      "data:text/javascript,x//.ts",
+      "https://a.b/p.ts",
+      "npm:p.ts",
+      "jsr:@a/p.ts",
+      "file:///p.ts",
+    ]
+  ) {
+    await assertRejects(() => policyOf(name, { tau: 1 }), UsageError, "no address");
+  }
+  await inFolder(async (folder) => {
+    const path = `${folder}/a #1 50%25?.ts`;
+    await Deno.writeTextFile(
+      path,
+      `export default { name: "own", signals: [], init: () => 0, next: (s) => s, frozen: () => [] };`,
+    );
+    const { policy, hash } = await policyOf(path, { tau: 1 });
+    assertEquals([policy!.name, hash!.length, decodeURIComponent(fileUrl(path).pathname)], ["own", 64, path]);
+    assertEquals((await policyOf(path, { tau: 1, hash })).policy!.name, "own");
+    const marker = `${folder}/other.ts`;
+    await Deno.writeTextFile(marker, `throw new Error("it ran")`);
+    await assertRejects(() => policyOf(marker, { tau: 1, hash }), InputError, "SHA-256");
+  });
+});
+
+Deno.test("rateOf takes the rate of the command line, of the card, or that of pretrained models", async () => {
+  assertEquals((await rateOf("examples/models/sotu", 1)).rate, 1);
+  assertEquals((await rateOf("examples/models/sotu", null)).rate, 2e-3);
+  await inFolder(async (folder) => {
+    assertEquals((await rateOf(folder, null)).rate, 5e-5);
+    await Deno.writeTextFile(`${folder}/README.md`, "---\nlearning_rate: 1e9\n---\n");
+    await assertRejects(() => rateOf(folder, null), DataError, "learning_rate");
+  });
+});
