@@ -146,5 +146,5 @@ export { type Checkpoint, loadCheckpoint, saveCheckpoint } from "./core/train/ch
 export { snapshot } from "./core/train/state/snapshot.ts";
 export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";
-export { evaluate, type EvaluateOptions } from "./core/infer/evaluate.ts";
+export { evaluate, type Evaluated, type EvaluateOptions } from "./core/infer/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/infer/generate.ts";

@@ -117,15 +117,32 @@ export class DeviceLostError extends FirnError {
 export class NonFiniteError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "NonFiniteError";
-  /** Step at which it was first seen. */
+  /** What is not finite: `loss`, `validation loss`, `gradNorm of "layers.0.mlp.up_proj"`. */
+  readonly what: string;
+  /** Step at which it was first seen; 0 where no step was taken. */
   readonly step: number;
 
-  /** Names the value and the step, and what to try. */
-  constructor(what: string, step: number, value: number) {
-    super(
-      `Cannot go on training as the ${what} of step ${step} is ${value}: ` +
-        `go back to a checkpoint and lower the learning rate, clip gradients, or look at the batch of that step`,
-    );
+  /**
+   * Names the value and the step, and what to try.
+   *
+   * @param what What is not finite
+   * @param step Step at which it was first seen; 0 where no step was taken
+   * @param value Its value
+   * @param more What cannot be done, and what was found and is to be tried; by default what helps once steps were taken
+   */
+  constructor(
+    what: string,
+    step: number,
+    value: number,
+    more: { readonly action?: string; readonly mend?: string } = {},
+  ) {
+    const { action = "go on training", mend = LOWER_THE_RATE } = more;
+    super(`Cannot ${action} as the ${what}${step > 0 ? ` of step ${step}` : ""} is ${value}: ${mend}`);
+    this.what = what;
     this.step = step;
   }
 }
+
+/** What helps when a number was finite until some step. */
+const LOWER_THE_RATE =
+  "go back to a checkpoint and lower the learning rate, clip gradients, or look at the batch of that step";

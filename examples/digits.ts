@@ -15,6 +15,7 @@ import {
   chain,
   clipByGlobalNorm,
   cosine,
+  countLabels,
   crossEntropy,
   defineTraining,
   equal,
@@ -94,17 +95,17 @@ export function digitTraining(
   },
 ): Training<object, DigitBatch> {
   const learningRate = cosine({ peak: rate, warmup: Math.ceil(steps / 20), steps });
-  return defineTraining(
-    gpu,
-    (params: object, { images, labels }: DigitBatch) => crossEntropy(model.logits(params, images), labels),
-    {
-      optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate })),
-      policy,
-      steps,
-      lookEvery: Math.min(10, steps),
-      validation,
-    },
-  );
+  const loss = (params: object, { images, labels }: DigitBatch): Tensor =>
+    crossEntropy(model.logits(params, images), labels);
+  // A last batch of few digits weighs as much as it has.
+  loss.count = ({ labels }: DigitBatch): number => countLabels(labels);
+  return defineTraining(gpu, loss, {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate })),
+    policy,
+    steps,
+    lookEvery: Math.min(10, steps),
+    validation,
+  });
 }
 
 /**
@@ -127,8 +128,8 @@ export async function accuracy(
     return sum(multiply(best, equal(reshape(cast(labels), column), classes)));
   };
   const batches = digitBatches(digits, { batch: Math.min(100, digits.count), seed: 0 }).all();
-  const counts = await evaluate(gpu, { loss: hits, params, batches });
-  return counts.reduce((a, b) => a + b) / digits.count;
+  const { losses } = await evaluate(gpu, { loss: hits, params, batches });
+  return losses.reduce((a, b) => a + b) / digits.count;
 }
 
 async function main(): Promise<void> {

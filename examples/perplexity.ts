@@ -5,7 +5,6 @@
  */
 
 import { evaluate, type Gpu, type Model, nextTokenLoss, type TokenBatch } from "@firn/train";
-import { predictions } from "@firn/train/data";
 
 /**
  * Computes e to the mean loss over all predicted tokens.
@@ -14,10 +13,9 @@ import { predictions } from "@firn/train/data";
  * @param model The model
  * @param batches Batches of one shape, padded with label -100
  * @returns The perplexity
+ * @throws {NonFiniteError} When it is not finite; it names the first parameter that is not
  */
 export async function perplexity(gpu: Gpu, model: Model, batches: readonly TokenBatch[]): Promise<number> {
-  const losses = await evaluate(gpu, { loss: nextTokenLoss(model), params: model.params, batches });
-  const counts = batches.map(predictions);
-  const total = counts.reduce((a, b) => a + b, 0);
-  return Math.exp(counts.reduce((sum, n, i) => sum + n * losses[i], 0) / total);
+  const { loss } = await evaluate(gpu, { loss: nextTokenLoss(model), params: model.params, batches });
+  return Math.exp(loss);
 }

@@ -302,7 +302,6 @@ async function run(
   const training = defineTraining(gpu, nextTokenLoss(model), {
     optimizer,
     policy,
-    trainable: model.trainable,
     steps: batches.length,
     lookEvery: policy === undefined ? batches.length : 1,
   });

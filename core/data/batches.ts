@@ -10,7 +10,7 @@ import { InputError } from "../errors.ts";
 import { threefry2x32 } from "../../kernels/random.ts";
 import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
-import { hostValues, tensor } from "../sources.ts";
+import { tensor } from "../sources.ts";
 
 /** Options of {@link tokenWindows}. */
 export interface TokenWindowsOptions {
@@ -113,26 +113,6 @@ export function tokenWindows(
       );
     },
   };
-}
-
-/**
- * Counts the tokens that a batch asks to predict. A mean loss over several batches is weighted by this.
- *
- * @param batch A batch of {@link tokenWindows}
- * @returns Positions with a label, except the first of each window, which nothing precedes
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { predictions, tokenWindows } from "@firn/train/data";
- *
- * const batches = tokenWindows(new Int32Array(11), { length: 8, batch: 1 }).all();
- * assertEquals(batches.map(predictions), [7, 2]);
- * ```
- */
-export function predictions({ labels }: TokenBatch): number {
-  const values = hostValues(labels, "labels") as Int32Array;
-  return values.reduce((n, label, i) => i % labels.shape[1] !== 0 && label !== IGNORE ? n + 1 : n, 0);
 }
 
 /**

@@ -15,13 +15,8 @@
  * @module
  */
 
-export {
-  packDocuments,
-  predictions,
-  type TokenWindows,
-  tokenWindows,
-  type TokenWindowsOptions,
-} from "./batches.ts";
+export { packDocuments, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
+export { predictions } from "../models/loss.ts";
 export { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
 export type { Content, Entry, FileSystem, FileSystemOptions, OpenFile } from "../host/file_system.ts";
 export { hostFileSystem } from "../host/host_file_system.ts";

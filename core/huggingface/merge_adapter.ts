@@ -63,7 +63,6 @@ export interface MergeOptions {
  * const training = defineTraining(gpu, nextTokenLoss(model), {
  *   optimizer: adamW({ learningRate: 0.01 }),
  *   policy: only(({ path }) => path === q, stopAt(1)),
- *   trainable: model.trainable,
  *   steps: 2,
  *   lookEvery: 1,
  * });

@@ -1,15 +1,17 @@
 /**
- * Evaluation: the loss of many batches with one read at the end.
+ * Evaluation: the loss of many batches with one read at the end. Batches weigh as much as they have labels.
  *
  * @module
  */
 
-import { InputError, ShapeError } from "../errors.ts";
+import { InputError, NonFiniteError, ShapeError } from "../errors.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed } from "../runtime/residents.ts";
+import { countOf, type Loss } from "../models/loss.ts";
+import { sourceOfNonFinite } from "./non_finite.ts";
 import { planFor } from "./read.ts";
 import { record } from "../runtime/record.ts";
 import { broadcast } from "../ops/broadcast.ts";
@@ -22,12 +24,24 @@ import { flatten, type Path, unflatten } from "../tree.ts";
 
 /** What {@link evaluate} computes. */
 export interface EvaluateOptions<P extends object, B extends object> {
-  /** From parameters and a batch to a scalar. */
-  readonly loss: (params: P, batch: B) => Tensor;
+  /** The loss. Its `count` says how much a batch weighs. */
+  readonly loss: Loss<P, B>;
   /** Parameters of a training state, or any tensors. */
   readonly params: P;
   /** Batches of one shape. */
   readonly batches: readonly B[];
+}
+
+/** The loss over some batches. */
+export interface Evaluated {
+  /** The mean over all labels; each batch counts as many as the loss says, by default 1. */
+  readonly loss: number;
+  /** Labels counted. */
+  readonly count: number;
+  /** The loss of each batch; NaN of one without labels. */
+  readonly losses: readonly number[];
+  /** The labels of each batch. */
+  readonly counts: readonly number[];
 }
 
 /** A recorded evaluation. It reads what the buffers of its parameters hold when it runs. */
@@ -38,8 +52,8 @@ export interface Evaluation {
    * @throws {ConsumedError} When a training step has consumed them since it was recorded
    */
   check(): void;
-  /** Computes the loss of each batch. */
-  losses(): Promise<Float32Array>;
+  /** Computes the loss of each batch, and their mean. They may be infinite or NaN. */
+  run(): Promise<Evaluated>;
   /** Frees its buffers. */
   destroy(): void;
 }
@@ -49,10 +63,11 @@ export interface Evaluation {
  *
  * @param gpu The device
  * @param options The loss, parameters (of a training state, or any tensors) and batches
- * @returns The loss of each batch
- * @throws {InputError} When there is no batch
+ * @returns The mean loss over all labels, and the loss of each batch
+ * @throws {InputError} When there is no batch, or none with a label
  * @throws {ShapeError} When batches differ in shape: pad the last one
  * @throws {InputError} When they differ in names or types
+ * @throws {NonFiniteError} When a loss is not finite; it names the first parameter that is not
  * @throws {ConsumedError} When a training step consumes the parameters before they are read
  *
  * @example
@@ -63,20 +78,30 @@ export interface Evaluation {
  * await using gpu = await openGpu();
  * const loss = ({ w }: { w: Tensor }, { x }: { x: Tensor }): Tensor => mean(multiply(w, x));
  * const batches = [{ x: tensor([1, 3]) }, { x: tensor([2, 4]) }];
- * assertEquals([...await evaluate(gpu, { loss, params: { w: tensor([1, 1]) }, batches })], [2, 3]);
+ * const { loss: value, losses } = await evaluate(gpu, { loss, params: { w: tensor([1, 1]) }, batches });
+ * assertEquals([value, losses], [2.5, [2, 3]]);
  * ```
  */
 export async function evaluate<P extends object, B extends object>(
   gpu: Gpu,
   options: EvaluateOptions<P, B>,
-): Promise<Float32Array> {
+): Promise<Evaluated> {
   const evaluation = await recordEvaluation(gpu, options);
   try {
     evaluation.check();
-    return await evaluation.losses();
+    const evaluated = await evaluation.run();
+    await checkFinite(gpu, options.params, evaluated);
+    return evaluated;
   } finally {
     evaluation.destroy();
   }
+}
+
+async function checkFinite(gpu: Gpu, params: object, { loss, losses, counts }: Evaluated): Promise<void> {
+  if (Number.isFinite(loss)) return;
+  const bad = losses.findIndex((value, i) => counts[i] > 0 && !Number.isFinite(value));
+  const mend = await sourceOfNonFinite(gpu, flatten(params), "that batch");
+  throw new NonFiniteError(`loss of batch ${bad + 1}`, 0, losses[bad], { action: "evaluate", mend });
 }
 
 /**
@@ -85,7 +110,7 @@ export async function evaluate<P extends object, B extends object>(
  * @param gpu The device
  * @param options The loss, parameters and batches
  * @returns The evaluation
- * @throws {InputError} When there is no batch
+ * @throws {InputError} When there is no batch, or none with a label
  * @throws {ShapeError} When batches differ in shape
  * @throws {InputError} When they differ in names or types
  */
@@ -96,6 +121,7 @@ export async function recordEvaluation<P extends object, B extends object>(
   const { loss, params, batches } = options;
   if (batches.length === 0) throw new InputError('Cannot evaluate as "batches" is empty: give at least one');
   checkAlike(batches);
+  const counts = countsOf(loss, batches);
   const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
   const buffers = new Map<Path, GPUBuffer>();
   const count = batches.length;
@@ -116,8 +142,9 @@ export async function recordEvaluation<P extends object, B extends object>(
   });
   return {
     check: () => checkUnconsumed(plan),
-    async losses() {
+    async run() {
       batches.forEach((batch, i) => {
+        if (counts[i] === 0) return;
         for (const [path, t] of flatten(batch)) {
           // The loss does not have to read every tensor.
           const buffer = buffers.get(`batch.${path}`);
@@ -127,12 +154,43 @@ export async function recordEvaluation<P extends object, B extends object>(
         recording.replay(i + 1);
       });
       const [bytes] = await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]);
-      return new Float32Array(bytes);
+      return evaluatedOf([...new Float32Array(bytes)], counts);
     },
     destroy() {
       recording.destroy();
       free();
     },
+  };
+}
+
+/**
+ * The weight of each batch.
+ *
+ * @param loss The loss, which counts
+ * @param batches The batches
+ * @returns Their counts
+ * @throws {InputError} When no batch has a label
+ */
+export function countsOf<P extends object, B extends object>(
+  loss: Loss<P, B>,
+  batches: readonly B[],
+): number[] {
+  const counts = batches.map((batch) => countOf(loss, batch));
+  if (counts.some((count) => count > 0)) return counts;
+  throw new InputError(
+    `Cannot evaluate as a loss is a mean over labels: none of ${batches.length} batches has one that counts`,
+  );
+}
+
+/** The mean over labels. A batch without labels has no loss. */
+function evaluatedOf(losses: readonly number[], counts: readonly number[]): Evaluated {
+  const count = counts.reduce((a, b) => a + b);
+  const total = losses.reduce((sum, loss, i) => counts[i] === 0 ? sum : sum + counts[i] * loss, 0);
+  return {
+    loss: total / count,
+    count,
+    losses: losses.map((loss, i) => counts[i] === 0 ? NaN : loss),
+    counts,
   };
 }
 

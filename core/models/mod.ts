@@ -52,6 +52,7 @@ export type { DecoderConfig } from "./decoder_config.ts";
 export type { Family, FeatureOptions, Head, HiddenOptions, ImageInput, Task, TokenInput } from "./family.ts";
 export { llama, type LlamaConfig, llamaLayer, llamaModel, type LlamaParams } from "./llama.ts";
 export { lmHead, type LmHeadParams, type LmHeadSpec, type LmParams } from "./lm_head.ts";
+export { countLabels, type Loss, type LossOn } from "./loss.ts";
 export { mistral, type MistralConfig, mistralLayer, mistralModel, type MistralParams } from "./mistral.ts";
 export {
   describeModel,

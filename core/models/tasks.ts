@@ -13,6 +13,7 @@ import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
 import type { ImageInput, Task, TokenInput } from "./family.ts";
+import { countLabels, type Loss, predictions } from "./loss.ts";
 import { headOf, hiddenStates, type Model } from "./model.ts";
 
 /** A batch of token ids. */
@@ -73,7 +74,8 @@ export function logits<I extends object>(
 }
 
 /**
- * The loss of next-token prediction, for training and evaluation.
+ * The loss of next-token prediction, for training and evaluation. It counts the tokens that it predicts, and has the
+ * model's `trainable`.
  *
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
@@ -96,9 +98,9 @@ export function logits<I extends object>(
  */
 export function nextTokenLoss<P extends object, I extends TokenInput = TokenInput>(
   model: Model<P, I>,
-): (params: P, batch: I & { readonly labels: Tensor }) => Tensor {
+): Loss<P, I & { readonly labels: Tensor }> {
   checkTask(model, ["nextToken"]);
-  return (params, batch) => {
+  const loss = (params: P, batch: I & { readonly labels: Tensor }): Tensor => {
     const rows = features({ ...model, params }, batch), labels = nextLabels(batch.labels);
     const { weight, ...more } = headOf(model).output(params);
     if (Object.values(more).every((other) => other === undefined)) {
@@ -106,10 +108,12 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
     }
     return rowLoss(linear(rows, { weight, ...more }, model), labels);
   };
+  return Object.assign(loss, { count: predictions, trainable: model.trainable });
 }
 
 /**
- * The loss of classification: of sequences, of tokens or of images.
+ * The loss of classification: of sequences, of tokens or of images. It counts the labels that are not ignored, and has the
+ * model's `trainable`.
  *
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled rows, in nats
@@ -117,12 +121,14 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
  */
 export function classLoss<P extends object, I extends object>(
   model: Model<P, I>,
-): (params: P, batch: ClassBatch<I>) => Tensor {
+): Loss<P, ClassBatch<I>> {
   checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
-  return (params, batch) => {
+  const loss = (params: P, batch: ClassBatch<I>): Tensor => {
     const rows = features({ ...model, params }, batch);
     return rowLoss(linear(rows, headOf(model).output(params), model), batch.labels);
   };
+  const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
+  return Object.assign(loss, { count, trainable: model.trainable });
 }
 
 function rowLoss(scores: Tensor, labels: Tensor): Tensor {

@@ -5,6 +5,7 @@
  */
 
 import type { FreezePolicy } from "../policy.ts";
+import { countOf, type Loss } from "../models/loss.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -59,16 +60,17 @@ export interface Trainer<P extends TensorTree> {
 /** Makes a training of checked options. */
 export function newTrainer<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
-  loss: (params: P, batch: B) => Tensor,
+  loss: Loss<P, B>,
   options: TrainingOptions<B>,
 ): Trainer<P> {
   const { optimizer, steps, policy, cachePrefix = false } = options;
   const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
   const definition: StepDefinition = {
+    count: (batch: Tree) => countOf(loss, batch as TensorTree as B),
     loss: (params: Tree, batch: Tree) => loss(params as TensorTree as P, batch as TensorTree as B),
     optimizer,
     signals: policy?.signals ?? [],
-    trainable: options.trainable ?? (() => true),
+    trainable: options.trainable ?? loss.trainable ?? (() => true),
     lookEvery: options.lookEvery ?? LOOK_EVERY,
     thawWarmup: options.thawWarmup ?? THAW_WARMUP,
     precision: options.precision ?? "f32",

@@ -8,7 +8,7 @@ import { InputError } from "../errors.ts";
 import type { Cost } from "../plan/types.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Loss } from "../models/loss.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
 import { checkOptions, checkPrecision } from "./options.ts";
 import { initState, resumeState } from "./start.ts";
@@ -23,7 +23,7 @@ import type { Training, TrainingOptions } from "./types.ts";
  * The step is traced once for each frozen set and batch shape, and replayed from then on.
  *
  * @param gpu The device
- * @param loss From parameters and a batch to a scalar
+ * @param loss From parameters and a batch to a scalar. It may say how many labels it is the mean of, and what is trained
  * @param options Optimizer, policy, length
  * @returns The reducer
  * @throws {InputError} When a number is out of its range, or validation has no batches, or of different shapes
@@ -49,7 +49,7 @@ import type { Training, TrainingOptions } from "./types.ts";
  */
 export function defineTraining<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
-  loss: (params: P, batch: B) => Tensor,
+  loss: Loss<P, B>,
   options: TrainingOptions<B>,
 ): Training<P, B> {
   checkOptions(options);

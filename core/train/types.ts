@@ -11,6 +11,7 @@ import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData } from "../sources.ts";
 import type { Spec } from "../spec.ts";
+import type { LossOn } from "../models/loss.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
 
@@ -41,7 +42,7 @@ export type FreezeEvent = {
   readonly after: Cost;
 };
 
-/** The mean loss over the validation batches after a step. */
+/** The mean loss over the labels of all validation batches after a step. */
 export type Validation = {
   /** The step. */
   readonly step: number;
@@ -121,7 +122,7 @@ export interface TrainingOptions<B extends TensorTree = never> {
   readonly steps: number;
   /** Freezes components; none when absent. */
   readonly policy?: FreezePolicy;
-  /** Which parameters are trained; all when absent. */
+  /** Which parameters are trained; those of the loss when absent: `nextTokenLoss(model)` has the model's. */
   readonly trainable?: (path: Path) => boolean;
   /** Steps between looks; 10 when absent. With 1 the policy acts after each step; the device is idle during a look, which short steps notice. */
   readonly lookEvery?: number;
@@ -147,10 +148,15 @@ export interface TrainingOptions<B extends TensorTree = never> {
   readonly cachePrefix?: boolean | { readonly bytes: number };
   /**
    * Batches of one shape, whose mean loss is computed at the first look after `every` steps, and after the last planned
-   * step; never when absent. The policy sees the mean. Values are stored as f32, whatever `precision` is. The recording
+   * step; never when absent. It is the mean over the labels of all batches, as the loss counts them, and what the policy
+   * sees. `loss` is the one to compute where it is not that of training, which may have dropout or regularization. Values are stored as f32, whatever `precision` is. The recording
    * stays on the device until the training is disposed of.
    */
-  readonly validation?: { readonly batches: readonly B[]; readonly every: number };
+  readonly validation?: {
+    readonly batches: readonly B[];
+    readonly every: number;
+    readonly loss?: LossOn<NoInfer<B>>;
+  };
   /**
    * How values are stored between kernels; `"f32"` when absent. Parameters, moments and signals stay f32, and kernels
    * compute in f32.

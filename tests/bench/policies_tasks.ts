@@ -165,7 +165,7 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
   const accuracyOver = async (batches: readonly LabelledBatch[], params: object): Promise<Measure> => {
     const evaluation = await recordEvaluation(gpu, { loss: right, params, batches });
     const total = batches.reduce((n, one) => n + predictions(one), 0);
-    const value = async () => (await evaluation.losses()).reduce((a, b) => a + b, 0) / total;
+    const value = async () => (await evaluation.run()).losses.reduce((a, b) => a + b, 0) / total;
     return { value, close: evaluation.destroy };
   };
   const shares = names.map((name) =>
@@ -291,10 +291,6 @@ async function lossOf(
   },
 ): Promise<Measure> {
   const evaluation = await recordEvaluation(gpu, { loss: nextTokenLoss(model), params, batches });
-  const counts = batches.map(predictions), total = counts.reduce((a, b) => a + b, 0);
-  const value = async (): Promise<number> => {
-    const losses = await evaluation.losses();
-    return counts.reduce((mean, n, i) => mean + n * losses[i] / total, 0);
-  };
+  const value = async (): Promise<number> => (await evaluation.run()).loss;
   return { value, close: evaluation.destroy };
 }

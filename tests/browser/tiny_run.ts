@@ -54,7 +54,7 @@ export async function tinyRun(module: typeof firn, gpu: firn.Gpu): Promise<TinyR
   const values = await readAll(gpu, [...flatten(params).values()]);
   return {
     losses: [...last.look!.loss],
-    evaluated: [...await evaluate(gpu, { loss, params, batches })],
+    evaluated: (await evaluate(gpu, { loss, params, batches })).losses,
     generated,
     params: Float32Array.from(values.flatMap((part) => [...part])),
     bindings: Math.max(...[...gpu.pipelines.keys()].map((code) => code.match(/var<storage/g)?.length ?? 0)),

@@ -1,6 +1,6 @@
 import { InputError } from "@firn/train";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { packDocuments, predictions, tokenWindows } from "../../core/data/batches.ts";
+import { packDocuments, predictions, tokenWindows } from "@firn/train/data";
 import type { TokenBatch } from "../../core/models/tasks.ts";
 import type { Tensor } from "../../core/tensor.ts";
 

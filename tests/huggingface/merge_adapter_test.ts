@@ -56,7 +56,6 @@ Deno.test("mergeAdapter merges the pairs of given modules alone; the others are 
   using training = defineTraining(gpu, nextTokenLoss(merged), {
     optimizer: adamW({ learningRate: 0.01 }),
     steps: 1,
-    trainable: merged.trainable,
   });
   const state = await training.next(await training.init(merged.params), batch);
   assertEquals(training.components().length, 2 * 7 - 2);

@@ -67,7 +67,6 @@ async function stepped(model: Model<LlamaParams>): Promise<Subject> {
   const training = defineTraining<LlamaParams, TokenBatch>(gpu, nextTokenLoss(model), {
     optimizer: adamW({ learningRate: 0.01 }),
     steps: 2,
-    trainable: model.trainable,
   });
   await training.next(await training.init(model.params), tokenBatch([2, 8]));
   return training;

@@ -23,6 +23,8 @@ import { type StepGraph, traceStep } from "./trace.ts";
 export interface StepDefinition {
   /** From parameters and a batch to a scalar. */
   readonly loss: (params: Tree, batch: Tree) => Tensor;
+  /** Labels of a batch that the loss is the mean of. */
+  readonly count: (batch: Tree) => number;
   readonly optimizer: Optimizer;
   readonly signals: readonly Signal[];
   readonly trainable: (path: Path) => boolean;

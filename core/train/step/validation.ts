@@ -1,14 +1,15 @@
 /**
- * Computes the loss on validation batches during training.
+ * Computes the loss on validation batches during training: the mean over all their labels.
  *
  * @module
  */
 
 import { InputError, NonFiniteError } from "../../errors.ts";
 import type { Gpu } from "../../runtime/device.ts";
-import type { Tensor } from "../../tensor.ts";
-import { checkAlike, type Evaluation, recordEvaluation } from "../../infer/evaluate.ts";
-import type { TensorTree } from "../../tree.ts";
+import { checkAlike, countsOf, type Evaluation, recordEvaluation } from "../../infer/evaluate.ts";
+import { firstNonFinite } from "../../infer/non_finite.ts";
+import type { Loss } from "../../models/loss.ts";
+import { flatten, type TensorTree } from "../../tree.ts";
 import type { TrainingOptions, Validation } from "../types.ts";
 
 /** Computes validation losses. Its recording is kept from one to the next. */
@@ -16,9 +17,9 @@ export interface Validator<P extends TensorTree> {
   /** Whether a validation is due at the look of a step. */
   due(step: number, last: Validation | null): boolean;
   /**
-   * Computes the mean loss of the batches.
+   * Computes the mean loss over the labels of all batches.
    *
-   * @throws {NonFiniteError} When it is not finite
+   * @throws {NonFiniteError} When it is not finite; it names the first parameter that is not
    */
   validate(now: { readonly step: number; readonly params: P; readonly owner: object }): Promise<Validation>;
   /** Frees the recording. */
@@ -29,19 +30,19 @@ export interface Validator<P extends TensorTree> {
  * Makes a validator.
  *
  * @param gpu The device
- * @param loss The loss of the training
- * @param options Batches, steps between validations, and the number of steps
+ * @param trained The loss of the training
+ * @param options Batches, their loss, steps between validations, and the number of steps
  * @returns The validator; null without batches
- * @throws {InputError} When there are no batches, `every` is not a whole number above 0, or batches differ in shape
+ * @throws {InputError} When there are no batches, or none with a label, `every` is not a whole number above 0, or batches differ in shape
  * @throws {InputError} When batches differ in names or types
  */
 export function validatorOf<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
-  loss: (params: P, batch: B) => Tensor,
+  trained: Loss<P, B>,
   { validation, steps }: Pick<TrainingOptions<B>, "validation" | "steps">,
 ): Validator<P> | null {
   if (validation === undefined) return null;
-  const { batches, every } = validation;
+  const { batches, every } = validation, loss: Loss<P, B> = validation.loss ?? trained;
   if (batches.length === 0) {
     throw new InputError('Cannot validate as "batches" is empty: give at least one, or no "validation"');
   }
@@ -49,6 +50,7 @@ export function validatorOf<P extends TensorTree, B extends TensorTree>(
     throw new InputError(`Cannot validate every ${every} steps as "every" must be a whole number above 0`);
   }
   checkAlike(batches);
+  countsOf(loss, batches);
   let known: { readonly owner: object; readonly evaluation: Evaluation } | null = null;
   const forget = (): void => {
     known?.evaluation.destroy();
@@ -64,10 +66,13 @@ export function validatorOf<P extends TensorTree, B extends TensorTree>(
         forget();
         known = { owner, evaluation };
       }
-      const losses = await known!.evaluation.losses();
-      const mean = losses.reduce((sum, x) => sum + x, 0) / losses.length;
-      if (!Number.isFinite(mean)) throw new NonFiniteError("validation loss", step, mean);
-      return { step, loss: mean };
+      const { loss: mean } = await known!.evaluation.run();
+      if (Number.isFinite(mean)) return { step, loss: mean };
+      const bad = await firstNonFinite(gpu, flatten(params));
+      const mend = bad === null
+        ? "all parameters are finite; look at the validation batches"
+        : `so is the parameter "${bad.path}"; go back to a checkpoint and lower the learning rate, or clip gradients`;
+      throw new NonFiniteError("validation loss", step, mean, { mend });
     },
     forget,
   };
