@@ -19,6 +19,7 @@ import { configReader } from "../models/config_reader.ts";
 import type { Task, TokenInput } from "../models/family.ts";
 import { headOf, type Model, modelParams } from "../models/model.ts";
 import { sameShape } from "../spec.ts";
+import { checkStorable } from "./check_storable.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 
@@ -135,7 +136,7 @@ function checkWhole(pairs: ReadonlyMap<Path, Tensor>, file: string): void {
  * @param gpu The device that holds the pairs
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older adapter, refused when it holds anything else
- * @throws {InputError} When the model has no pairs
+ * @throws {InputError} When the model has no pairs, or a value is not finite
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveAdapter<I extends object>(
@@ -162,6 +163,7 @@ export async function saveAdapter<I extends object>(
     target_modules: [...new Set(names.map((name) => name.split(".").at(-3)!))],
   };
   const values = await readAll(gpu, pairs.map(([, t]) => t)) as Float32Array<ArrayBuffer>[];
+  pairs.forEach(([name], i) => checkStorable(values[i], { name, folder, dtype: "float32" }));
   await replaceFolder(folder, async (temporary) => {
     await writeSafetensors(
       `${temporary}/adapter_model.safetensors`,

@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { replaceFolder } from "../host/replace_folder.ts";
+import { checkStorable } from "./check_storable.ts";
 import { toBf16, toF16 } from "../data/floats.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -38,7 +39,7 @@ const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
  * @throws {InputError} When the model holds LoRA pairs: they are saved as an adapter
- * @throws {InputError} When a value is not finite
+ * @throws {InputError} When a value is not finite, or rounds to infinity in the stored type
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveModel<I extends object>(
@@ -57,15 +58,10 @@ export async function saveModel<I extends object>(
   }
   await replaceFolder(folder, async (temporary) => {
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
-    [...leaves.keys()].forEach((name, i) => {
-      if (values[i].every(Number.isFinite)) return;
-      throw new InputError(
-        `Cannot save "${name}" to "${folder}" as its values must be finite: train again from a checkpoint before they were not`,
-      );
-    });
     const declared = modelParams(model);
     const tensors = [...leaves].map(([path, leaf], i) => {
       const as = options.dtype === undefined && leaf.dtype === "bf16" ? "bfloat16" : dtype;
+      checkStorable(values[i], { name: path, folder, dtype: as });
       const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
       return { name: declared.get(path)?.key ?? path, shape: leaf.shape, dtype: STORED[as], data };
     });
