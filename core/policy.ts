@@ -91,15 +91,15 @@ export interface RunInfo {
 export interface Look {
   /** 1-based numbers of the steps that `loss`, `learningRate` and `readings` cover. */
   readonly steps: readonly number[];
-  /** Loss of each step. */
+  /** Loss of each step; NaN when its batch has no labels. */
   readonly loss: readonly number[];
   /** Learning rate of each step; NaN when the optimizer has none. */
   readonly learningRate: readonly number[];
   /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
   readonly readings: { readonly [S in Signal]?: { readonly [path: Path]: readonly number[] } };
   /**
-   * The steps that changed nothing because gradients overflowed in f16; their readings are NaN. Absent when everything is
-   * stored as f32.
+   * The steps that changed nothing, as gradients overflowed in f16 or the batch has no labels; their readings are NaN. Absent
+   * when everything is stored as f32 and all batches have labels.
    */
   readonly skipped?: readonly number[];
   /** Validation loss after each step; NaN when none was computed. Absent when training has no validation data. */
@@ -131,18 +131,21 @@ export interface FreezePolicy<S extends Json = Json> {
   /**
    * Paths of the components to measure a signal for; all when absent. Readings of the others are NaN, and cost neither
    * time nor memory. Training asks once, at the first batch of a run or of a resumed one, so the answer may depend only on
-   * the components. Unknown paths are ignored.
+   * the components. Each path must be that of a component.
    */
   measured?(signal: Signal, components: readonly Component[]): readonly Path[];
   /** The state before the first step. */
   init(components: readonly Component[], run: RunInfo): S;
   /** The state after a look. */
   next(state: S, look: Look): S;
-  /** Paths of the components that are frozen now. Training asks after each look; until the first one everything trains. */
+  /**
+   * Paths of the components that are frozen now. Training asks after each look; until the first one everything trains. Each
+   * path must be that of a component.
+   */
   frozen(state: S): readonly Path[];
   /**
    * Frozen components that the next steps measure without training them: they get a gradient, and the signals that need
-   * nothing else, `gradNorm` and `gradSquare`. None when absent.
+   * nothing else, `gradNorm` and `gradSquare`. None when absent. Components that are active are left out.
    */
   probed?(state: S): readonly Path[];
   /**

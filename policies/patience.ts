@@ -5,7 +5,8 @@ import { wrapPolicy } from "./wrap_policy.ts";
 /**
  * Freezes a component when a policy has wanted it frozen for k steps in a row.
  *
- * A step at which the policy does not want it, or at which it was not measured, starts the count again.
+ * A step at which the policy does not want it, or at which it was not measured, starts the count again. A skipped step, such
+ * as one whose batch has no labels, does neither.
  *
  * @param k Consecutive steps, a whole number above 0
  * @param policy The policy
@@ -38,8 +39,10 @@ export function patience(k: number, policy: FreezePolicy): FreezePolicy {
       inner: policy.init(components, run),
       counts: {} as { readonly [path: string]: number },
     }),
-    next(state, { look }) {
+    next(state, { step, look }) {
       const inner = policy.next(state.inner, look);
+      // A skipped step says nothing of any component.
+      if (look.skipped?.includes(step)) return { ...state, inner };
       const counts = policy.frozen(inner).map((path) => [path, Math.min(k, (state.counts[path] ?? 0) + 1)]);
       return { inner, counts: Object.fromEntries(counts) };
     },

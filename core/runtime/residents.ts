@@ -38,6 +38,12 @@ export function isResident(tensor: Tensor): boolean {
   return storages.has(tensor);
 }
 
+/** Whether the values of a tensor can be read: they were neither freed nor consumed. */
+export function isReadable(tensor: Tensor): boolean {
+  const storage = storages.get(tensor);
+  return storage === undefined || !storage.freed && storage.consumedBy === null;
+}
+
 /**
  * The storage of a resident tensor.
  *

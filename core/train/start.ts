@@ -44,6 +44,7 @@ export async function initState<P extends TensorTree>(
   checkSignals(policy, optimizer);
   for (const [path, tensor] of given) copies.set(path, await copyToDevice(gpu, { path, source: tensor }));
   const run = newRun(copies), none = new Map<Path, Tensor>();
+  trainer.given.set(run.owner, given);
   await checkAllocations(gpu);
   const wanted = beforeFirstBatch(trainer, neededLeaves(trainer, { run, frozen: [], leaves: none }));
   return trainer.runs.register({

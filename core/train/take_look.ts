@@ -6,10 +6,12 @@
 
 import { NonFiniteError } from "../errors.ts";
 import type { Json, Look } from "../policy.ts";
+import { sourceOfNonFinite } from "../infer/non_finite.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
+import { isReadable } from "../runtime/residents.ts";
 import { type Leaves, type TensorTree, unflatten } from "../tree.ts";
 import { checkBest, decide, type Decision, freezeChange, NO_COST, NO_DECISION } from "./freeze/decisions.ts";
-import { readLook } from "./freeze/look.ts";
+import { type NonFiniteReading, readLook } from "./freeze/look.ts";
 import { thawStepsAfter } from "./freeze/thaw.ts";
 import { keepBestWeights, restoreBestWeights } from "./state/best_weights.ts";
 import { RING } from "./state/specs.ts";
@@ -42,8 +44,8 @@ export type Looked<P extends TensorTree> = Pick<
  * @param trainer The training
  * @param options The state before the step, and the step
  * @returns What becomes of the state
- * @throws {NonFiniteError} When a loss is not finite
- * @throws {InputError} When the policy calls a step the best whose parameters were not kept
+ * @throws {NonFiniteError} When a loss or a gradient is not finite; it names the first step
+ * @throws {InputError} When the policy names what is no component, or calls a step the best whose parameters were not kept
  */
 export async function takeLook<P extends TensorTree>(
   trainer: Trainer<P>,
@@ -70,12 +72,13 @@ export async function takeLook<P extends TensorTree>(
 
 /** Reads the ring, and validates when that is due. */
 async function readings<P extends TensorTree>(
-  { gpu, definition, validator }: Trainer<P>,
+  trainer: Trainer<P>,
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
 ): Promise<{ readonly look: Look; readonly validation: Validation | null }> {
+  const { gpu, definition, validator } = trainer;
   const { request: { run: { components, owner } }, compiled, step, params } = taken;
   const { signals, optimizer: { learningRate }, precision } = definition;
-  const look = await readLook(gpu, taken.leaves.get(RING)!, {
+  const { look, nonFinite } = await readLook(gpu, taken.leaves.get(RING)!, {
     step,
     columns: compiled.columns,
     components,
@@ -83,8 +86,8 @@ async function readings<P extends TensorTree>(
     learningRate,
     precision,
   });
-  const bad = look.loss.findIndex((l) => !Number.isFinite(l));
-  if (bad >= 0) throw new NonFiniteError("loss", look.steps[bad], look.loss[bad]);
+  if (nonFinite !== null) throw await errorOf(trainer, { nonFinite, owner });
+  trainer.given.delete(owner);
   if (validator === null) return { look, validation: state.validation };
   const due = validator.due(step, state.validation);
   const validation = due
@@ -92,6 +95,22 @@ async function readings<P extends TensorTree>(
     : state.validation;
   const losses = look.steps.map((s) => due && s === step ? validation!.loss : NaN);
   return { look: { ...look, validation: losses }, validation };
+}
+
+/** Names the tensor that a number comes from, where no weight had changed. */
+async function errorOf<P extends TensorTree>(
+  { gpu, given }: Trainer<P>,
+  { nonFinite: { what, step, value }, owner }: {
+    readonly nonFinite: NonFiniteReading;
+    readonly owner: object;
+  },
+): Promise<NonFiniteError> {
+  if (step > 1) return new NonFiniteError(what, step, value);
+  const params = given.get(owner), known = params !== undefined && [...params.values()].every(isReadable);
+  const mend = known
+    ? await sourceOfNonFinite(gpu, params, "the batch of that step, and at the loss")
+    : "no weight had changed; load weights that are finite, or look at the batch of that step";
+  return new NonFiniteError(what, step, value, { action: "begin training", mend });
 }
 
 /** The frozen set after a look, its plan, and why training ends with it. */

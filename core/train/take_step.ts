@@ -7,7 +7,7 @@
 import { InputError } from "../errors.ts";
 import { consume, resident, storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Leaves, type TensorTree, unflatten } from "../tree.ts";
+import { flatten, type Leaves, type TensorTree, type Tree, unflatten } from "../tree.ts";
 import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
 import { newRun, type Run } from "./state/run.ts";
@@ -17,7 +17,8 @@ import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer
 import type { TrainingState } from "./types.ts";
 
 /**
- * Takes a step. The state is consumed: its buffers hold the next one.
+ * Takes a step. The state is consumed: its buffers hold the next one. A batch without labels changes no weight and no moment,
+ * and its readings are absent.
  *
  * @param trainer The training
  * @param options The state, not consumed, and the batch
@@ -37,6 +38,7 @@ export async function takeStep<P extends TensorTree>(
     ? initPolicy(policy, { components, run: { steps: trainer.steps } })
     : state.policy;
   checkGoesOn(trainer, { state, run });
+  const counted = trainer.definition.count(tree as Tree);
   const request = { run, batch, frozen, probed, since };
   trainer.last.request = request;
   const waiting = compiler.choose(request);
@@ -44,7 +46,9 @@ export async function takeStep<P extends TensorTree>(
   const compiled = compiler.compile(request);
   // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
-  const { cost, moved } = await executor.execute({ compiled, params, leaves, batch, step, idle, owner });
+  const { cost, moved } = counted === 0
+    ? await executor.pass({ leaves, step })
+    : await executor.execute({ compiled, params, leaves, batch, step, idle, owner });
 
   const renew = (tensor: Tensor): Tensor => {
     const { buffer, label } = storageOf(tensor);

@@ -51,6 +51,8 @@ export interface Trainer<P extends TensorTree> {
   readonly runs: RunRegistry;
   /** Components and measured signals, by layout of the parameters. */
   readonly models: Map<string, Pick<Run, "components" | "isMeasured">>;
+  /** The parameters that a run began with, by its owner, until its first look: errors name one that is not finite. */
+  readonly given: WeakMap<object, Leaves>;
   /** Active parameters of a frozen set. */
   readonly activePaths: (run: Run, frozen: readonly Path[]) => readonly Path[];
   /** Run and batch of the last requested step, which `components` and `costOf` describe. */
@@ -88,6 +90,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     validator: validatorOf(gpu, loss, options),
     runs: runRegistry(),
     models: new Map(),
+    given: new WeakMap(),
     activePaths: memoizedActivePaths(definition),
     last: { request: null },
   };

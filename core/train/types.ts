@@ -186,7 +186,9 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * no next one: continue from a checkpoint, or from a `snapshot` taken before the step.
    *
    * @throws {ConsumedError} When the state was consumed before
-   * @throws {NonFiniteError} When a look finds a loss that is not finite, or with `precision: "f16"` gradients that
+   * A batch of which the loss counts no label is a step that changes no weight and no moment; its loss and signals are NaN.
+   *
+   * @throws {NonFiniteError} When a look finds a loss or a measured gradient that is not finite, or with `precision: "f16"` gradients that
    * overflow whatever the loss is scaled by
    * @throws {InputError} When everything is frozen, the policy stopped, or the weights of its best step were not kept
    */

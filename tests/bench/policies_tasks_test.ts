@@ -5,7 +5,7 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DataError, logits, NotFoundError, read, tensor } from "@firn/train";
+import { DataError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
 import { loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
@@ -26,7 +26,7 @@ Deno.test("divided splits by text alone: whatever the order, and no text in two 
   assertEquals(texts(divided(ROWS.toReversed()).test), texts(test));
   assertThrows(
     () => divided(ROWS.map((row) => ({ ...row, label: "one" }))),
-    RangeError,
+    InputError,
     "there are 1 labels",
   );
 });
@@ -127,7 +127,7 @@ Deno.test("labelTask learns and judges the letter after the question, and nothin
     await ownTest.test(model.params),
   );
   watch.close();
-  assertThrows(() => labelTask(examples, { ...sizes, length: 6 }), RangeError, "--length is 6");
+  assertThrows(() => labelTask(examples, { ...sizes, length: 6 }), InputError, "--length is 6");
 });
 
 Deno.test("labelTask gives each seed an order of its own, and every text once an epoch", async () => {

@@ -12,7 +12,7 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { type Gpu, type Model, newModel } from "@firn/train";
+import { type Gpu, InputError, type Model, newModel } from "@firn/train";
 import { earlyStopping, stopAt } from "@firn/train/policies";
 import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";
 import { type Lab, type Run, type Runner, runnerOf } from "./policies_run.ts";
@@ -230,11 +230,11 @@ Deno.test("candidateOf refuses what is no policy, early", async () => {
   const module = (text: string) => `data:text/javascript,${encodeURIComponent(text)}//.js`;
   await assertRejects(
     () => candidateOf("best"),
-    RangeError,
+    InputError,
     'Cannot compare "best" as a policy is one of gradES, ',
   );
-  await assertRejects(() => candidateOf("./none.ts"), TypeError, "it must be a module");
-  await assertRejects(() => candidateOf(module("export default 3")), TypeError, "got number");
+  await assertRejects(() => candidateOf("./none.ts"), InputError, "it must be a module");
+  await assertRejects(() => candidateOf(module("export default 3")), InputError, "got number");
   const { label, make } = await candidateOf(
     module("export default ({ seed }) => ({ name: `own ${seed}`, next() {}, frozen() {} })"),
   );
@@ -247,7 +247,7 @@ Deno.test("fittingSteps cuts steps down to whole looks within the limit, and say
   const steps = fittingSteps({ ...plan, limit: 100 });
   // 34 runs with lengths of 28 full ones.
   assertEquals(steps, Math.floor((80 - 34) / 0.28 / 10) * 10);
-  const refused = assertThrows(() => fittingSteps({ ...plan, limit: 50 }), RangeError).message;
+  const refused = assertThrows(() => fittingSteps({ ...plan, limit: 50 }), InputError).message;
   const enough = Number(/take --limit (\d+),/.exec(refused)![1]);
   assertEquals(fittingSteps({ ...plan, limit: enough }), 40);
 });

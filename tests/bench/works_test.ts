@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertGreater, assertLess, assertMatch, assertThrows } from "@std/assert";
-import { openGpu } from "@firn/train";
+import { InputError, openGpu } from "@firn/train";
 import type { Memory } from "./allocated.ts";
 import { measureEntry } from "./bench.ts";
 import { firnModel, watching } from "./contenders.ts";
@@ -26,14 +26,14 @@ Deno.test("chooseWorks takes what suits the adapter", () => {
 });
 
 Deno.test("chooseWorks refuses work made for a GPU on a software adapter, and names the mend", () => {
-  const refused = assertThrows(() => chooseWorks("layer-128,gpt2", SOFTWARE), RangeError).message;
+  const refused = assertThrows(() => chooseWorks("layer-128,gpt2", SOFTWARE), InputError).message;
   assertMatch(
     refused,
     /^Cannot run the work "gpt2" as "llvmpipe" is a software adapter .* --work layer-128,freezing or/,
   );
   assertThrows(
     () => chooseWorks("gpt3", GPU),
-    RangeError,
+    InputError,
     'Cannot run the work "gpt3" as the works are layer-128',
   );
 });

@@ -251,12 +251,6 @@ Deno.test("next begins a policy once, also where its state becomes null", async 
   assertEquals([last.policy, last.frozen, begun], [null, ["bottom"], 1]);
 });
 
-Deno.test("next ignores components that a policy made up", async () => {
-  const policy: FreezePolicy = scheduled([{ from: 1, frozen: ["nowhere", "top"] }]);
-  const { last } = await run(define({ policy, lookEvery: 1 }), pairs(2));
-  assertEquals(last.frozen, ["top"]);
-});
-
 Deno.test("next refuses a state that is not JSON, as a saved run would go on otherwise, and says where", async () => {
   const states: readonly [state: unknown, seen: string][] = [
     [{ last: { "l.0": [1, NaN] } }, '"last.l.0.1" is NaN'],

@@ -9,6 +9,7 @@ import type { Cost } from "../../plan/types.ts";
 import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../../policy.ts";
 import type { Path } from "../../tree.ts";
 import type { FreezeEvent } from "../types.ts";
+import { checkPaths } from "./check_paths.ts";
 
 /** The cost of no step. */
 export const NO_COST: Cost = { launches: 0, flops: 0, matmulFlops: 0, bytes: 0, memory: 0, constants: 0 };
@@ -56,15 +57,15 @@ export function initPolicy(
  * Asks a policy.
  *
  * @param policy The policy
- * @param now Its state, the look, and all components. Paths that the policy names beside them are ignored
- * @returns The decision
- * @throws {InputError} When its state is not JSON, or `frozen` returns no list
+ * @param now Its state, the look, and all components
+ * @returns The decision. Components that are probed and not frozen are left out
+ * @throws {InputError} When its state is not JSON, or `frozen` returns no list of components
  */
 export function decide(
   policy: FreezePolicy,
   now: { readonly state: Json; readonly look: Look; readonly components: readonly Component[] },
 ): Decision {
-  const state = policy.next(now.state, now.look), known = new Set(now.components.map(({ path }) => path));
+  const state = policy.next(now.state, now.look);
   checkJson(state, policy.name);
   const named = policy.frozen(state);
   if (!Array.isArray(named)) {
@@ -72,11 +73,13 @@ export function decide(
       `Cannot freeze by "${policy.name}" as "frozen" must return a list of paths: got ${named}`,
     );
   }
-  const frozen = [...new Set(named)].filter((path) => known.has(path));
+  const frozen = [...new Set(named)], probed = [...new Set(policy.probed?.(state))];
+  checkPaths(frozen, { policy, from: "frozen", components: now.components });
+  checkPaths(probed, { policy, from: "probed", components: now.components });
   return {
     policy: state,
     frozen,
-    probed: [...new Set(policy.probed?.(state))].filter((path) => frozen.includes(path)),
+    probed: probed.filter((path) => frozen.includes(path)),
     stopped: policy.stopped?.(state, frozen) ?? false,
     best: policy.best?.(state) ?? null,
     reason: (path) => policy.reason?.(state, path) ?? null,

@@ -13,7 +13,8 @@ import type { Schedule } from "../../optim/schedules.ts";
 import type { Component, Look, Signal } from "../../policy.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import { type Column, columnsBefore } from "./ring.ts";
+import { moduleOf } from "./components.ts";
+import { type Column, columnsBefore, NO_LABELS } from "./ring.ts";
 
 /** What the numbers of a ring mean. */
 export interface LookOptions {
@@ -27,16 +28,32 @@ export interface LookOptions {
   readonly precision: Precision;
 }
 
+/** A number that must be finite and is not. */
+export interface NonFiniteReading {
+  /** The loss, or a signal of a component. */
+  readonly what: string;
+  /** The step. */
+  readonly step: number;
+  readonly value: number;
+}
+
+/** The steps since the last look, and the first number among their readings that is not finite. */
+export interface Readings {
+  readonly look: Look;
+  /** Null when all are finite. The loss of a step comes before its signals. */
+  readonly nonFinite: NonFiniteReading | null;
+}
+
 /**
  * Reads the steps since the last look. A component's reading is the sum over its parameters.
  *
  * @param gpu The device
  * @param ring f32 [steps between looks, 1 + signals], with `"f16"` one column more
  * @param options What the numbers mean
- * @returns The look; NaN where nothing was measured
+ * @returns The look; NaN where nothing was measured, and in steps whose batch has no labels
  * @throws {NonFiniteError} When a gradient is not finite at a loss scale of 1
  */
-export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Promise<Look> {
+export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Promise<Readings> {
   const { step, columns, components, signals, learningRate, precision } = options;
   const [rows, width] = ring.shape;
   const [bytes] = await readBuffers(gpu, [{ buffer: storageOf(ring).buffer, bytes: 4 * rows * width }]);
@@ -44,9 +61,11 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   const count = (step - 1) % rows + 1;
   const steps = Array.from({ length: count }, (_, i) => step - count + 1 + i);
   const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];
-  const before = columnsBefore(precision), skipped = before === 1 ? [] : steps.filter((s) => at(s, 1) > 0);
+  const before = columnsBefore(precision), overflowed = before === 1 ? [] : steps.filter((s) => at(s, 1) > 0);
+  const bare = steps.filter((s) => at(s, 0) === NO_LABELS);
+  const skipped = steps.filter((s) => overflowed.includes(s) || bare.includes(s));
   // At a scale of 1, a smaller one would not help.
-  const lost = skipped.find((s) => at(s, 1) <= 1);
+  const lost = overflowed.find((s) => at(s, 1) <= 1);
   if (lost !== undefined) throw new NonFiniteError("gradient", lost, Infinity);
   const readings: { [S in Signal]?: Record<Path, number[]> } = {};
   for (const signal of signals) {
@@ -57,15 +76,40 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
       const own = parameters.flatMap((p) => columnOf.get(p) ?? []);
       return [
         path,
-        steps.map((s) => own.length === 0 ? NaN : own.reduce((sum, column) => sum + at(s, column), 0)),
+        steps.map((s) =>
+          own.length === 0 || bare.includes(s) ? NaN : own.reduce((sum, column) => sum + at(s, column), 0)
+        ),
       ];
     }));
   }
-  return {
+  const look: Look = {
     steps,
-    loss: steps.map((s) => at(s, 0)),
+    loss: steps.map((s) => bare.includes(s) ? NaN : at(s, 0)),
     learningRate: steps.map((s) => learningRate?.(s) ?? NaN),
     readings,
-    ...(precision === "f16" && { skipped }),
+    ...((precision === "f16" || bare.length > 0) && { skipped }),
   };
+  return { look, nonFinite: firstNonFinite(look, { bare, columns }) };
+}
+
+/**
+ * The first number of a look that must be finite and is not. A gradient that is not finite makes the weights so, and the loss
+ * only of the next step. `gradDelta` is NaN where there is no gradient before.
+ */
+function firstNonFinite(
+  { steps, loss, readings, skipped = [] }: Look,
+  { bare, columns }: { readonly bare: readonly number[]; readonly columns: readonly Column[] },
+): NonFiniteReading | null {
+  const measured = new Map(
+    columns.filter(({ signal }) => signal !== "gradDelta")
+      .map(({ signal, path }) => [`${signal} of "${moduleOf(path)}"`, readings[signal]![moduleOf(path)]]),
+  );
+  for (const [i, step] of steps.entries()) {
+    if (!bare.includes(step) && !Number.isFinite(loss[i])) return { what: "loss", step, value: loss[i] };
+    if (skipped.includes(step)) continue;
+    for (const [what, values] of measured) {
+      if (!Number.isFinite(values[i])) return { what, step, value: values[i] };
+    }
+  }
+  return null;
 }

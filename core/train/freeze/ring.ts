@@ -1,13 +1,17 @@
 /**
  * The ring buffer of readings: one row a step, as many rows as there are steps between looks.
  *
- * A row holds the loss, with f16 the overflow, and one column for each signal of each parameter that is measured.
+ * A row holds the loss, with f16 the overflow, and one column for each signal of each parameter that is measured. The row of
+ * a step whose batch has no labels is written by the host.
  *
  * @module
  */
 
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
+import type { Gpu } from "../../runtime/device.ts";
+import { storageOf } from "../../runtime/residents.ts";
+import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { IsMeasured } from "./signals.ts";
 
@@ -47,4 +51,20 @@ export function ringShape(
   const { lookEvery, signals, isMeasured, precision } = options;
   const columns = signals.map((signal) => paths.filter((path) => isMeasured(signal, path)).length);
   return [lookEvery, columns.reduce((a, b) => a + b, columnsBefore(precision))];
+}
+
+/** In place of the loss of a step whose batch has no labels: the lowest f32, as compilers of shaders may change a NaN. */
+export const NO_LABELS: number = -(2 - 2 ** -23) * 2 ** 127;
+
+/**
+ * Writes the row of a step that was not taken, as its batch has no labels.
+ *
+ * @param gpu The device
+ * @param ring The ring
+ * @param step The step, 1-based
+ */
+export function writeNoLabels(gpu: Gpu, ring: Tensor, step: number): void {
+  const [rows, width] = ring.shape, row = new Float32Array(width).fill(NaN);
+  row[0] = NO_LABELS;
+  gpu.device.queue.writeBuffer(storageOf(ring).buffer, 4 * width * ((step - 1) % rows), row);
 }

@@ -8,6 +8,7 @@ import { InputError } from "../../errors.ts";
 import { type Moment, momentPath, type Optimizer } from "../../optim/optimizer.ts";
 import type { Component, FreezePolicy, Signal } from "../../policy.ts";
 import type { Leaves, Path } from "../../tree.ts";
+import { checkPaths } from "./check_paths.ts";
 import { moduleOf } from "./components.ts";
 
 /** Whether a step measures a signal of a parameter. */
@@ -17,17 +18,20 @@ export type IsMeasured = (signal: Signal, path: Path) => boolean;
  * Asks a policy what to measure.
  *
  * @param policy The policy; without one nothing is measured
- * @param components All components. Paths that the policy names beside them are ignored
+ * @param components All components
  * @returns Which signals of which parameters are measured
+ * @throws {InputError} When the policy names what is no component
  */
 export function measuredSignals(
   policy: FreezePolicy | undefined,
   components: readonly Component[],
 ): IsMeasured {
-  const paths = components.map(({ path }) => path);
-  const asked = new Map(
-    policy?.signals.map((signal) => [signal, new Set(policy.measured?.(signal, components) ?? paths)]),
-  );
+  const paths = components.map(({ path }) => path), asked = new Map<Signal, ReadonlySet<Path>>();
+  for (const signal of policy?.signals ?? []) {
+    const named = policy!.measured?.(signal, components) ?? paths;
+    checkPaths(named, { policy: policy!, from: "measured", components });
+    asked.set(signal, new Set(named));
+  }
   return (signal, path) => asked.get(signal)?.has(moduleOf(path)) ?? false;
 }
 

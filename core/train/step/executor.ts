@@ -5,14 +5,17 @@
  */
 
 import type { Cost } from "../../plan/types.ts";
-import { checkAllocations, destroyBuffer } from "../../runtime/buffers.ts";
+import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { keepFor } from "../../runtime/plan_buffers.ts";
 import { record, type Recording } from "../../runtime/record.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
+import { NO_COST } from "../freeze/decisions.ts";
 import type { PrefixCache } from "../freeze/prefix_cache.ts";
+import { writeNoLabels } from "../freeze/ring.ts";
+import { LOSS, RING } from "../state/specs.ts";
 import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
 import type { CompiledStep } from "./compile.ts";
 import { type Lock, lock } from "./lock.ts";
@@ -54,6 +57,8 @@ export interface StepExecutor {
    * @throws When the device reports an error before all is submitted. Then the step was not taken, and can be tried again
    */
   execute(options: Execution): Promise<Executed>;
+  /** Takes a step whose batch has no labels: it changes nothing but the readings, which are absent. */
+  pass(options: Pick<Execution, "leaves" | "step">): Promise<Executed>;
   /** Runs work while no step is taken. */
   readonly exclusive: Lock["exclusive"];
   /** The last step, when it was one of a run. */
@@ -89,6 +94,7 @@ export function stepExecutor(gpu: Gpu, cache: PrefixCache | null): StepExecutor 
   const { exclusive } = lock();
   return {
     execute: (step) => exclusive(() => execute(device, step)),
+    pass: (step) => exclusive(() => pass(device, step)),
     exclusive,
     lastOf: (owner) => device.current !== null && device.current.owner === owner ? device.current : null,
     prepareFor({ compiled, owner }) {
@@ -140,6 +146,13 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   device.current = { compiled, owner, recording };
   const cost = taking === undefined ? await replay(device, step, recording) : compiled.plan.cost;
   return { cost, moved: recording.moved };
+}
+
+function pass({ gpu }: Device, { leaves, step }: Pick<Execution, "leaves" | "step">): Executed {
+  gpu.check();
+  writeNoLabels(gpu, leaves.get(RING)!, step);
+  writeValues(gpu, storageOf(leaves.get(LOSS)!).buffer, Float32Array.of(NaN));
+  return { cost: NO_COST, moved: new Map() };
 }
 
 async function recordStep(
