@@ -4,10 +4,11 @@
  * @module
  */
 
+import { shown } from "./arguments.ts";
 import { InputError } from "./errors.ts";
 import { topological } from "./graph.ts";
 import { fill } from "./sources.ts";
-import type { Pullback, Tensor } from "./tensor.ts";
+import { isTensor, type Pullback, type Tensor } from "./tensor.ts";
 import { add } from "./ops/arithmetic.ts";
 
 /**
@@ -36,6 +37,14 @@ import { add } from "./ops/arithmetic.ts";
  * ```
  */
 export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
+  if (!isTensor(loss)) {
+    throw new InputError(`Cannot differentiate as the loss must be a tensor: got ${shown(loss)}`);
+  }
+  if (!Array.isArray(wanted) || !wanted.every(isTensor)) {
+    throw new InputError(
+      `Cannot differentiate "${loss.op.name}" as "wanted" must be a list of tensors: got ${shown(wanted)}`,
+    );
+  }
   if (loss.shape.length !== 0) {
     throw new InputError(`Cannot differentiate "${loss.op.name}" as a loss is a scalar: got [${loss.shape}]`);
   }

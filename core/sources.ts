@@ -4,8 +4,9 @@
  * @module
  */
 
+import { checkOptions, checkShape, refuse } from "./arguments.ts";
 import { InputError, ShapeError } from "./errors.ts";
-import { sizeOf, type Spec } from "./spec.ts";
+import { ELEMENT_BYTES, sizeOf, type Spec } from "./spec.ts";
 import { apply, type Op, type Path, type Tensor } from "./tensor.ts";
 
 /** The op of {@link leaf}. */
@@ -17,6 +18,7 @@ export const leafOp: Op<{ path: Path; spec: Spec }> = { name: "leaf", infer: (_,
  * @param path Its dotted name
  * @param spec Shape and element type
  * @returns The node
+ * @throws {InputError} When the spec is not one
  *
  * @example
  * ```ts
@@ -26,7 +28,13 @@ export const leafOp: Op<{ path: Path; spec: Spec }> = { name: "leaf", infer: (_,
  * assertEquals(leaf("layer.weight", { shape: [2, 3], dtype: "f32" }).shape, [2, 3]);
  * ```
  */
-export function leaf(path: Path, { shape, dtype }: Spec): Tensor {
+export function leaf(path: Path, spec: Spec): Tensor {
+  if (typeof path !== "string") refuse("leaf", "a path is a text", path);
+  checkOptions("leaf", spec, "its spec must be a record of shape and dtype");
+  const { shape, dtype } = spec;
+  if (!Object.hasOwn(ELEMENT_BYTES, dtype)) {
+    refuse("leaf", `"dtype" must be one of ${Object.keys(ELEMENT_BYTES)}`, dtype);
+  }
   return apply(leafOp, [], { path, spec: { shape, dtype } });
 }
 
@@ -36,12 +44,25 @@ export type HostData = Float32Array | Int32Array | Uint32Array;
 /** The op of {@link tensor}. */
 const hostOp: Op<{ data: HostData; spec: Spec }> = { name: "host", infer: (_, { spec }) => [spec] };
 
+/** Numbers that {@link tensor} converts: to f32, or whole ones of few bits to i32. */
+export type ConvertedData =
+  | readonly number[]
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Uint16Array;
+
 /**
  * Makes a tensor from values in JavaScript.
  *
- * @param values Numbers (stored as f32) or a typed array, row-major
+ * Lists and `Float64Array` are rounded to f32; whole numbers of 8 and 16 bits become i32.
+ *
+ * @param values Numbers, row-major
  * @param shape Its shape; `[values.length]` when absent
- * @returns The node; the values are not copied and must not change
+ * @returns The node; a `Float32Array`, `Int32Array` or `Uint32Array` is not copied and must not change
+ * @throws {InputError} When the values are not numbers, or one is beyond the range of f32
  * @throws {ShapeError} When the shape does not hold as many values
  *
  * @example
@@ -52,14 +73,38 @@ const hostOp: Op<{ data: HostData; spec: Spec }> = { name: "host", infer: (_, { 
  * assertEquals(tensor([1, 2, 3, 4], [2, 2]).shape, [2, 2]);
  * ```
  */
-export function tensor(values: readonly number[] | HostData, shape?: readonly number[]): Tensor {
-  const data = ArrayBuffer.isView(values) ? values : new Float32Array(values);
-  const dims = shape ?? [data.length];
+export function tensor(values: HostData | ConvertedData, shape?: readonly number[]): Tensor {
+  const data = dataOf(values), dims = shape ?? [data.length];
+  checkShape("tensor", dims);
   if (sizeOf(dims) !== data.length) {
     throw new ShapeError("tensor", `the shape must hold all ${data.length} values`, [dims]);
   }
   const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
   return apply(hostOp, [], { data, spec: { shape: dims, dtype } });
+}
+
+const HELD = [Float32Array, Int32Array, Uint32Array];
+const SMALL_INTEGERS = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array];
+
+function dataOf(values: HostData | ConvertedData): HostData {
+  if (HELD.some((kind) => values instanceof kind)) return values as HostData;
+  if (SMALL_INTEGERS.some((kind) => values instanceof kind)) return Int32Array.from(values);
+  if (!Array.isArray(values) && !(values instanceof Float64Array)) {
+    refuse("tensor", "values are a list of numbers, a Float32Array, an Int32Array or a Uint32Array", values);
+  }
+  const data = new Float32Array(values.length);
+  for (let i = 0; i < values.length; i++) {
+    const value: unknown = values[i];
+    if (typeof value !== "number") {
+      const mend = Array.isArray(value) ? ", not lists; use flat() and give the shape" : "";
+      refuse("tensor", `values must be numbers${mend}`, value);
+    }
+    data[i] = value;
+    if (!Number.isFinite(data[i]) && Number.isFinite(value)) {
+      refuse("tensor", "values must be in the range of f32, up to 3.4e38", value);
+    }
+  }
+  return data;
 }
 
 /** Whether a tensor was made from values, which {@link hostValues} gives. */
@@ -96,6 +141,7 @@ export const fillOp: Op<{ value: number; shape: readonly number[] }> = {
  * @param value The value
  * @param shape Its shape; a scalar when absent
  * @returns The node, f32
+ * @throws {InputError} When the value is not a number, or the shape is none
  *
  * @example
  * ```ts
@@ -106,6 +152,7 @@ export const fillOp: Op<{ value: number; shape: readonly number[] }> = {
  * ```
  */
 export function fill(value: number, shape: readonly number[] = []): Tensor {
+  if (typeof value !== "number") refuse("fill", "its value must be a number", value);
   return apply(fillOp, [], { value, shape });
 }
 
@@ -138,5 +185,6 @@ export const stepScalarOp: Op<{ value: StepFunction; group: number }> = {
  * ```
  */
 export function stepScalar(value: StepFunction): Tensor {
+  if (typeof value !== "function") refuse("stepScalar", "its value must be a function of the step", value);
   return apply(stepScalarOp, [], { value, group: 0 });
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { refuse } from "./arguments.ts";
+
 /**
  * Element type of a tensor. Everything differentiable is `f32`. The device may store frozen weights as `bf16`, which few ops
  * read.
@@ -38,8 +40,25 @@ export interface StoredSpec {
   readonly dtype: StorageType;
 }
 
-/** Number of elements of a shape. */
+/**
+ * Number of elements of a shape.
+ *
+ * @param shape Sizes
+ * @returns Their product; 1 for a scalar
+ * @throws {InputError} When it is not a list
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { sizeOf } from "@firn/train";
+ *
+ * assertEquals(sizeOf([2, 3]), 6);
+ * ```
+ */
 export function sizeOf(shape: readonly number[]): number {
+  if (!Array.isArray(shape) || shape.some((size) => typeof size !== "number")) {
+    refuse("sizeOf", "a shape is a list of sizes", shape);
+  }
   return shape.reduce((n, d) => n * d, 1);
 }
 

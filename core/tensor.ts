@@ -4,7 +4,8 @@
  * @module
  */
 
-import { InputError, ShapeError } from "./errors.ts";
+import { checkShape, refuse } from "./arguments.ts";
+import { ShapeError } from "./errors.ts";
 import { DISPLAY, displayOf, INSPECT, lineOf } from "./inspect.ts";
 import type { KernelCall, KernelRequest } from "./kernel_call.ts";
 import type { Spec } from "./spec.ts";
@@ -102,7 +103,7 @@ export interface Op<A = any> {
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
  * @throws {InputError} When an input is no tensor
- * @throws {ShapeError} When the shapes do not fit, or an input is bf16 and the op does not read bf16
+ * @throws {ShapeError} When the shapes do not fit, the result has 2^32 elements or more, or an input is bf16 and the op does not read bf16
  *
  * @example
  * ```ts
@@ -120,19 +121,74 @@ export interface Op<A = any> {
  * ```
  */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
-  const missing = inputs.findIndex((input) => input?.op === undefined);
-  if (missing >= 0) {
-    throw new InputError(
-      `Cannot apply "${op.name}" as input ${missing} must be a tensor: got ${inputs[missing]}`,
-    );
-  }
-  const packed = inputs.findIndex(({ dtype }, i) => dtype === "bf16" && !op.bf16?.includes(i));
-  if (packed >= 0) {
-    const rule = `it does not read bf16, which input ${packed} is; load the model with storage "f32"`;
-    throw new ShapeError(op.name, rule, inputs.map(({ shape }) => shape));
-  }
+  if (typeof op?.infer !== "function") refuse("apply", "an op is a record with a name and infer", op);
+  if (!Array.isArray(inputs)) refuse(op.name, "its inputs must be a list of tensors", inputs);
+  inputs.forEach((input, i) => {
+    if (!isTensor(input)) {
+      refuse(op.name, `input ${i} must be a tensor${op.element === undefined ? "" : " or a number"}`, input);
+    }
+    if (input.dtype === "bf16" && !op.bf16?.includes(i)) {
+      const rule = `it does not read bf16, which input ${i} is; load the model with storage "f32"`;
+      throw new ShapeError(op.name, rule, inputs.map(({ shape }) => shape));
+    }
+  });
   const [{ shape, dtype }] = op.infer(inputs, attrs);
+  checkShape(op.name, shape);
   return { op, inputs, attrs, shape, dtype, [INSPECT]: lineOf, [DISPLAY]: displayOf };
+}
+
+/**
+ * Tells a tensor from all else.
+ *
+ * @param value Anything
+ * @returns True for a tensor
+ */
+export function isTensor(value: unknown): value is Tensor {
+  return typeof value === "object" && value !== null && "op" in value && "inputs" in value;
+}
+
+/**
+ * Checks that an argument is a tensor.
+ *
+ * @param op The function that was called
+ * @param value What it got
+ * @param name What it calls the argument
+ * @throws {InputError} When it is not
+ */
+export function checkTensor(op: string, value: Tensor, name: string): void {
+  if (!isTensor(value)) refuse(op, `"${name}" must be a tensor`, value);
+}
+
+/**
+ * Checks that an argument is a tensor that can be computed with.
+ *
+ * @param op The function that was called
+ * @param value What it got
+ * @param name What it calls the argument
+ * @throws {InputError} When it is not, or is stored as bf16
+ */
+export function checkOperand(op: string, value: Tensor, name: string): void {
+  checkTensor(op, value, name);
+  if (value.dtype === "bf16") {
+    throw new ShapeError(op, `it does not read bf16, which "${name}" is; load the model with storage "f32"`, [
+      value.shape,
+    ]);
+  }
+}
+
+/**
+ * Checks that inputs hold f32, so that a kernel does not take the bits of integers for numbers.
+ *
+ * @param op The function that was called
+ * @param inputs Its inputs
+ * @throws {InputError} When one holds integers
+ */
+export function checkFloats(op: string, inputs: readonly Spec[]): void {
+  const other = inputs.findIndex(({ dtype }) => dtype === "i32" || dtype === "u32");
+  if (other >= 0) {
+    const { dtype, shape } = inputs[other];
+    throw new ShapeError(op, `input ${other} must be f32, not ${dtype}; convert it with cast`, [shape]);
+  }
 }
 
 /** The op of {@link pick}. */
@@ -148,6 +204,7 @@ export const pickOp: Op<{ index: number; spec: Spec }> = {
  * @param node What {@link apply} returned
  * @param index Which output; 0 is `node` itself
  * @returns That output
+ * @throws {InputError} When there is no such output
  *
  * @example
  * ```ts
@@ -167,7 +224,9 @@ export const pickOp: Op<{ index: number; spec: Spec }> = {
  * ```
  */
 export function pick(node: Tensor, index: number): Tensor {
+  checkTensor("pick", node, "node");
   if (index === 0) return node;
-  const spec = node.op.infer(node.inputs, node.attrs)[index];
+  const specs = node.op.infer(node.inputs, node.attrs), spec = specs[index];
+  if (spec === undefined) refuse("pick", `"${node.op.name}" has the outputs 0 to ${specs.length - 1}`, index);
   return apply(pickOp, [node], { index, spec: { shape: spec.shape, dtype: spec.dtype } });
 }

@@ -4,16 +4,17 @@
  * @module
  */
 
+import { shown } from "./arguments.ts";
 import { InputError } from "./errors.ts";
-import type { Path, Tensor } from "./tensor.ts";
+import { isTensor, type Path, type Tensor } from "./tensor.ts";
 
-export type { Path } from "./tensor.ts";
+export { isTensor, type Path } from "./tensor.ts";
 
 /** A tensor, or a record of trees. */
 export type Tree = Tensor | { readonly [key: string]: Tree };
 
-/** A record of tensors: a type of one's own, such as the parameters of a model. */
-export type TensorTree = object;
+/** A record of tensors: a type of one's own, such as the parameters of a model. Lists are not; a record has names. */
+export type TensorTree = object & { readonly [Symbol.iterator]?: never };
 
 /** The leaves of a tree by path. */
 export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
@@ -24,7 +25,8 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
  * @param tree The tree
  * @param prefix Prepended to every path, joined by a dot
  * @returns Path to tensor
- * @throws {InputError} When the tree holds something that is neither a tensor nor a record, or two tensors have one path
+ * @throws {InputError} When the tree holds a list or anything else that is neither a tensor nor a record, or two tensors have
+ * one path
  *
  * @example
  * ```ts
@@ -35,36 +37,53 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
  * assertEquals([...leaves.keys()], ["layer.weight", "layer.bias"]);
  * ```
  */
-export function flatten(tree: Tree | object, prefix = ""): Map<Path, Tensor> {
+export function flatten(tree: Tree | TensorTree, prefix = ""): Map<Path, Tensor> {
   const leaves = new Map<Path, Tensor>();
-  const walk = (node: unknown, path: Path): void => {
+  const walk = (node: unknown, path: Path, above: readonly unknown[]): void => {
     if (isTensor(node)) {
       if (leaves.has(path)) throw new InputError(`Cannot flatten "${path}" as two tensors have that path`);
       leaves.set(path, node);
       return;
     }
-    for (const [key, child] of Object.entries(recordOf(node, { path, action: "flatten" }))) {
-      if (child !== undefined) walk(child, join(path, key));
+    const record = recordOf(node, { path, action: "flatten", above }), inner = [...above, node];
+    for (const [key, child] of Object.entries(record)) {
+      if (child !== undefined) walk(child, join(path, key), inner);
     }
   };
-  walk(tree, prefix);
+  walk(tree, prefix, []);
   return leaves;
 }
 
-/** Checks that a branch of a tree is a record. */
-function recordOf(node: unknown, { path, action }: { readonly path: Path; readonly action: string }): object {
-  if (typeof node !== "object" || node === null) {
-    throw new InputError(`Cannot ${action} "${path}" as a tree holds tensors and records: got ${node}`);
+/** Checks that a branch of a tree is a record, and none of those above it. */
+function recordOf(
+  node: unknown,
+  { path, action, above }: {
+    readonly path: Path;
+    readonly action: string;
+    readonly above: readonly unknown[];
+  },
+): object {
+  const refuse = (rule: string): never => {
+    throw new InputError(`Cannot ${action} ${path === "" ? "a tree" : `"${path}"`} as ${rule}`);
+  };
+  if (Array.isArray(node)) {
+    refuse(`a tree has no lists: got ${shown(node)}; name its tensors, as in { 0: first, 1: second }`);
   }
-  return node;
+  const prototype = typeof node === "object" && node !== null ? Object.getPrototypeOf(node) : undefined;
+  if (prototype !== null && prototype !== Object.prototype) {
+    refuse(`a tree holds tensors and records: got ${shown(node)}`);
+  }
+  if (above.includes(node)) refuse("a record of the tree holds itself");
+  return node as object;
 }
 
 function join(path: Path, key: string): Path {
   return path === "" ? key : `${path}.${key}`;
 }
 
-/** The type of a tree with `R` in place of each tensor. */
+/** The type of a tree with `R` in place of each tensor; lists are not part of a tree. */
 export type Mapped<T, R> = T extends Tensor ? R
+  : T extends readonly unknown[] ? never
   : T extends object ? { readonly [K in keyof T]: Mapped<T[K], R> }
   : T;
 
@@ -74,7 +93,7 @@ export type Mapped<T, R> = T extends Tensor ? R
  * @param tree The tree
  * @param replace Called with each tensor and its dotted path, in key order of the records
  * @returns A tree of the same keys
- * @throws {InputError} When the tree holds something that is neither a tensor nor a record
+ * @throws {InputError} When the tree holds a list or anything else that is neither a tensor nor a record
  *
  * @example
  * ```ts
@@ -89,20 +108,24 @@ export type Mapped<T, R> = T extends Tensor ? R
  * });
  * ```
  */
-export function mapTree<T extends Tree | object, R>(
+export function mapTree<T extends Tree | TensorTree, R>(
   tree: T,
   replace: (tensor: Tensor, path: Path) => R,
 ): Mapped<T, R> {
-  const walk = (node: unknown, path: Path): unknown => {
+  if (typeof replace !== "function") {
+    throw new InputError(`Cannot map a tree as "replace" must be a function: got ${shown(replace)}`);
+  }
+  const walk = (node: unknown, path: Path, above: readonly unknown[]): unknown => {
     if (isTensor(node)) return replace(node, path);
+    const record = recordOf(node, { path, action: "map", above }), inner = [...above, node];
     return Object.fromEntries(
-      Object.entries(recordOf(node, { path, action: "map" })).map(([key, child]) => [
+      Object.entries(record).map(([key, child]) => [
         key,
-        child === undefined ? undefined : walk(child, join(path, key)),
+        child === undefined ? undefined : walk(child, join(path, key), inner),
       ]),
     );
   };
-  return walk(tree, "") as Mapped<T, R>;
+  return walk(tree, "", []) as Mapped<T, R>;
 }
 
 /**
@@ -110,7 +133,7 @@ export function mapTree<T extends Tree | object, R>(
  *
  * @param leaves Path to tensor
  * @returns Nested records; numbered layers become records with numeric keys
- * @throws {InputError} When one path is the prefix of another
+ * @throws {InputError} When `leaves` is not a `Map` of tensors, or one path is the prefix of another
  *
  * @example
  * ```ts
@@ -122,22 +145,34 @@ export function mapTree<T extends Tree | object, R>(
  * ```
  */
 export function unflatten(leaves: Leaves): Tree {
+  if (!(leaves instanceof Map)) {
+    throw new InputError(
+      `Cannot unflatten as "leaves" must be a Map of paths to tensors: got ${shown(leaves)}`,
+    );
+  }
   if (leaves.size === 1 && leaves.has("")) return leaves.get("")!;
   // Maps, not records, as a path may name a property that every object inherits.
   const root: Branch = new Map();
   for (const [path, value] of leaves) {
+    if (typeof path !== "string" || !isTensor(value)) {
+      throw new InputError(
+        `Cannot unflatten ${shown(path)} as a path leads to a tensor: got ${shown(value)}`,
+      );
+    }
     const keys = path.split(".");
     const last = keys.pop()!;
     let branch = root;
     for (const key of keys) {
       const child = branch.get(key) ?? new Map();
       if (!(child instanceof Map)) {
-        throw new InputError(`Cannot place "${path}" as a shorter path is a tensor: "${key}"`);
+        throw new InputError(`Cannot unflatten "${path}" as a shorter path is a tensor: "${key}"`);
       }
       branch.set(key, child);
       branch = child;
     }
-    if (branch.has(last)) throw new InputError(`Cannot place "${path}" as it holds other tensors already`);
+    if (branch.has(last)) {
+      throw new InputError(`Cannot unflatten "${path}" as it holds other tensors already`);
+    }
     branch.set(last, value);
   }
   return toRecord(root);
@@ -149,14 +184,4 @@ function toRecord(branch: Branch): Tree {
   return Object.fromEntries(
     [...branch].map(([key, child]) => [key, child instanceof Map ? toRecord(child) : child]),
   );
-}
-
-/**
- * Tells a tensor from a record of tensors.
- *
- * @param value Anything
- * @returns True for a tensor
- */
-export function isTensor(value: unknown): value is Tensor {
-  return typeof value === "object" && value !== null && "op" in value && "inputs" in value;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Tensor } from "../tensor.ts";
+import { checkOperand, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./arithmetic.ts";
 import { maximum } from "./comparison.ts";
 import { sigmoid } from "./functions.ts";
@@ -27,6 +27,7 @@ import { sigmoid } from "./functions.ts";
  * ```
  */
 export function silu(x: Tensor): Tensor {
+  checkOperand("silu", x, "x");
   return multiply(x, sigmoid(x));
 }
 
@@ -46,6 +47,7 @@ export function silu(x: Tensor): Tensor {
  * ```
  */
 export function relu(x: Tensor): Tensor {
+  checkOperand("relu", x, "x");
   return maximum(x, 0);
 }
 
@@ -67,6 +69,7 @@ export function relu(x: Tensor): Tensor {
  * ```
  */
 export function gelu(x: Tensor): Tensor {
+  checkOperand("gelu", x, "x");
   const cubic = add(x, multiply(0.044715, multiply(x, multiply(x, x))));
   // (1 + tanh(u)) / 2 is the logistic function of 2u, which stays precise far below zero.
   return multiply(x, sigmoid(multiply(2 * Math.sqrt(2 / Math.PI), cubic)));

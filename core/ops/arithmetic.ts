@@ -4,7 +4,7 @@
  * @module
  */
 
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { elementwise, lift, type Operand } from "./elementwise.ts";
 
 /** The sum of two tensors. */
@@ -159,5 +159,6 @@ const castOp: Op<null> = elementwise("cast", { text: ([a]) => a, value: (a) => a
  * ```
  */
 export function cast(x: Tensor): Tensor {
+  checkTensor("cast", x, "x");
   return x.dtype === "f32" ? x : apply(castOp, [x], null);
 }

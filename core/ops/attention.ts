@@ -8,10 +8,11 @@ import { attention as attentionKernel } from "../../kernels/attention/forward.ts
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { visiblePairs } from "../../kernels/attention/frame.ts";
+import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { tensor } from "../sources.ts";
-import type { StoredSpec } from "../spec.ts";
-import { apply, type Op, pick, type Tensor } from "../tensor.ts";
+import { sameShape, type StoredSpec } from "../spec.ts";
+import { apply, checkFloats, checkTensor, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, sum } from "./broadcast.ts";
 import { where } from "./comparison.ts";
@@ -59,18 +60,20 @@ function pairs(inputs: readonly StoredSpec[], attrs: AttentionAttrs): number {
 export const attentionOp: Op<AttentionAttrs> = {
   name: "attention",
   batch: ([q]) => ({ parts: q.shape[0], inputs: ["split"] }),
-  infer([q, k, v]) {
-    const fits = q.shape.length === 4 && k.shape.length === 4 && k.shape.every((d, i) => d === v.shape[i]) &&
+  infer([q, k, v], { causal, window }) {
+    const shapes = [q.shape, k.shape, v.shape];
+    checkFloats("attention", [q, k, v]);
+    const fits = q.shape.length === 4 && k.shape.length === 4 && sameShape(k.shape, v.shape) &&
       q.shape[0] === k.shape[0] && q.shape[3] === k.shape[3] && q.shape[2] % k.shape[2] === 0;
     if (!fits) {
+      const rule = "queries must be [B, T, H, D], keys and values [B, S, G, D] with G dividing H";
+      throw new ShapeError("attention", rule, shapes);
+    }
+    if ((causal || window !== null) && k.shape[1] < q.shape[1]) {
       throw new ShapeError(
         "attention",
-        "queries must be [B, T, H, D], keys and values [B, S, G, D] with G dividing H",
-        [
-          q.shape,
-          k.shape,
-          v.shape,
-        ],
+        "a causal query needs a key at its position, so S must be at least T",
+        shapes,
       );
     }
     return [{ shape: q.shape, dtype: "f32" }, { shape: q.shape.slice(0, 3), dtype: "f32" }];
@@ -190,7 +193,8 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
  * @param q f32 [B, T, H, D]
  * @param options Keys f32 [B, S, G, D], values of the same shape, and which of them are visible; G divides H
  * @returns f32 [B, T, H, D]
- * @throws {ShapeError} When the shapes do not fit
+ * @throws {ShapeError} When the shapes do not fit, or a causal query has no key at its position
+ * @throws {InputError} When an option is out of range
  *
  * @example
  * ```ts
@@ -207,6 +211,13 @@ export function attention(
   q: Tensor,
   options: { readonly k: Tensor; readonly v: Tensor } & AttentionOptions,
 ): Tensor {
-  const { k, v, scale = 1 / Math.sqrt(q.shape[3]), causal = true, window = null } = options;
+  checkTensor("attention", q, "q");
+  checkOptions("attention", options, "its second argument must be a record of k, v and options");
+  const { k, v, scale = 1 / Math.sqrt(q.shape[3] ?? 1), causal = true, window = null } = options;
+  if (!Number.isFinite(scale)) refuse("attention", '"scale" must be a number', scale);
+  if (typeof causal !== "boolean") refuse("attention", '"causal" must be true or false', causal);
+  if (window !== null && !(Number.isInteger(window) && window >= 1)) {
+    refuse("attention", '"window" must be a whole number above 0, or null', window);
+  }
   return apply(attentionOp, [q, k, v], { scale, causal, window });
 }

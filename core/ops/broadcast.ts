@@ -4,9 +4,10 @@
  * @module
  */
 
-import { InputError, ShapeError } from "../errors.ts";
+import { axesOf, checkOptions, checkShape, refuse } from "../arguments.ts";
+import { ShapeError } from "../errors.ts";
 import { sameShape, sizeOf, type Spec } from "../spec.ts";
-import { apply, type BatchRule, type Op, type Tensor } from "../tensor.ts";
+import { apply, type BatchRule, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
 import { reshape, reshapeOp, slice } from "./movement.ts";
 
 /**
@@ -51,6 +52,7 @@ export function sumTo(gradient: Tensor, shape: readonly number[]): Tensor {
 export const broadcastOp: Op<{ shape: readonly number[] }> = {
   name: "broadcast",
   infer([input], { shape }) {
+    checkShape("broadcast", shape);
     if (!sameShape(broadcastShape("broadcast", [input.shape, shape]), shape)) {
       throw new ShapeError("broadcast", "the input must broadcast to the shape", [input.shape, shape]);
     }
@@ -161,10 +163,9 @@ export const reduceSumOp: Op<ReduceAttrs> = {
 export const sumEachOp: Op<{ size: number }> = {
   name: "sumEach",
   infer(inputs, { size }) {
+    checkFloats("sumEach", inputs);
     if (!Number.isInteger(size) || size < inputs.length) {
-      throw new InputError(
-        `Cannot apply "sumEach" as "size" must be whole and at least the number of tensors, ${inputs.length}: got ${size}`,
-      );
+      refuse("sumEach", `"size" must be whole and at least the number of tensors, ${inputs.length}`, size);
     }
     return [{ shape: [size], dtype: "f32" }];
   },
@@ -194,6 +195,10 @@ export const sumEachOp: Op<{ size: number }> = {
  * ```
  */
 export function sumEach(tensors: readonly Tensor[], options: { readonly size?: number } = {}): Tensor {
+  if (!Array.isArray(tensors) || tensors.length === 0) {
+    refuse("sumEach", "it takes a list of at least one tensor", tensors);
+  }
+  checkOptions("sumEach", options);
   const { size = tensors.length } = options;
   return apply(sumEachOp, tensors, { size });
 }
@@ -202,35 +207,26 @@ export function sumEach(tensors: readonly Tensor[], options: { readonly size?: n
  * Reduces axes: one run of neighbouring axes at a time, the last first.
  *
  * @param x f32
- * @param options The record of the reduction, its kind, and the axes to remove (negative from the end, all when absent)
+ * @param options The record of the reduction, its kind, and the axes to remove, counted from 0
  * @returns f32 without those axes
- * @throws {ShapeError} When an axis does not exist or is named twice
  */
 export function reduceAxes(
   x: Tensor,
   { op, kind, axes }: {
     readonly op: Op<ReduceAttrs>;
     readonly kind: ReduceAttrs["kind"];
-    readonly axes?: number | readonly number[];
+    readonly axes: readonly number[];
   },
 ): Tensor {
   let result = x;
-  for (const { axis, count } of runsOf(x.shape, axes)) result = apply(op, [result], { axis, count, kind });
+  for (const { axis, count } of runsOf(axes)) result = apply(op, [result], { axis, count, kind });
   return result;
 }
 
 /** Runs of neighbouring axes, the last first. */
-function runsOf(
-  shape: readonly number[],
-  axes: number | readonly number[] = shape.map((_, d) => d),
-): Pick<ReduceAttrs, "axis" | "count">[] {
-  const list = [axes].flat();
-  const sorted = list.map((a) => a < 0 ? a + shape.length : a).toSorted((a, b) => b - a);
-  if (new Set(sorted).size !== sorted.length) {
-    throw new ShapeError("reduce", `axes [${list}] must differ`, [shape]);
-  }
+function runsOf(axes: readonly number[]): Pick<ReduceAttrs, "axis" | "count">[] {
   const runs: { axis: number; count: number }[] = [];
-  for (const axis of sorted) {
+  for (const axis of axes.toSorted((a, b) => b - a)) {
     const last = runs.at(-1);
     if (last?.axis === axis + 1) runs[runs.length - 1] = { axis, count: last.count + 1 };
     else runs.push({ axis, count: 1 });
@@ -239,9 +235,24 @@ function runsOf(
 }
 
 /**
+ * The axes that a reduction removes.
+ *
+ * @param op The function that was called
+ * @param x Its tensor
+ * @param axes What it got; all when absent
+ * @returns Axes counted from 0
+ * @throws {InputError} When `x` is not a tensor, or an axis is not a whole number
+ * @throws {ShapeError} When an axis does not exist or is named twice
+ */
+export function reducedAxes(op: string, x: Tensor, axes?: number | readonly number[]): number[] {
+  checkOperand(op, x, "x");
+  return axesOf(op, axes ?? x.shape.map((_, d) => d), x.shape);
+}
+
+/**
  * Sum over axes.
  *
- * @param x f32 tensor
+ * @param x f32 tensor; integers are read as f32
  * @param axes Axes to remove, negative from the end; all when absent
  * @returns f32, without those axes
  * @throws {ShapeError} When an axis does not exist or is named twice
@@ -257,8 +268,8 @@ function runsOf(
  * ```
  */
 export function sum(x: Tensor, axes?: number | readonly number[]): Tensor {
-  const runs = runsOf(x.shape, axes), rank = x.shape.length;
-  const all = rank === 0 || (runs.length === 1 && runs[0].axis === 0 && runs[0].count === rank);
-  if (all) return reshape(sumEach([x]), []);
-  return reduceAxes(x, { op: reduceSumOp, kind: "sum", axes });
+  const removed = reducedAxes("sum", x, axes);
+  const floats = x.dtype === "f32" ? x : broadcast(x, x.shape);
+  if (removed.length === x.shape.length) return reshape(sumEach([floats]), []);
+  return reduceAxes(floats, { op: reduceSumOp, kind: "sum", axes: removed });
 }

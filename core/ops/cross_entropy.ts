@@ -12,12 +12,13 @@ import { shiftLabels } from "../../kernels/movement.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { fill, tensor } from "../sources.ts";
-import { sizeOf } from "../spec.ts";
-import { apply, type Op, pick, type Tensor } from "../tensor.ts";
+import { sizeOf, type Spec } from "../spec.ts";
+import { apply, checkFloats, checkOperand, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, cast, divide, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, repeatedScalar, sum } from "./broadcast.ts";
 import { equal, maximum, where } from "./comparison.ts";
 import { exp, log } from "./functions.ts";
+import { checkIds } from "./ids.ts";
 import { max } from "./reduce.ts";
 import { pad, reshape, slice } from "./movement.ts";
 
@@ -38,17 +39,20 @@ export interface CrossEntropyAttrs {
   readonly classes: number;
 }
 
+function checkLabels(op: string, { dtype, shape }: Spec): void {
+  if (dtype !== "i32") throw new ShapeError(op, `labels must be i32, not ${dtype}`, [shape]);
+}
+
 /** Inputs: logits [N, V or more] and labels [N]. Outputs: the loss and the log-sum-exp of each row, 0 where ignored. */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropy",
   infer([logits, labels]) {
     const shapes = [logits.shape, labels.shape];
+    checkFloats("crossEntropy", [logits]);
     if (logits.shape.length !== 2 || labels.shape.length !== 1 || labels.shape[0] !== logits.shape[0]) {
       throw new ShapeError("crossEntropy", "logits must be [N, V] and labels [N]", shapes);
     }
-    if (labels.dtype !== "i32") {
-      throw new ShapeError("crossEntropy", `labels must be i32, not ${labels.dtype}`, shapes);
-    }
+    checkLabels("crossEntropy", labels);
     const rows = { shape: labels.shape, dtype: "f32" as const };
     return [rows, rows];
   },
@@ -103,8 +107,11 @@ export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
  * Mean negative log-likelihood of the labels, over the rows whose label is not -100.
  *
  * @param logits f32 [..., V], scores before softmax
- * @param labels i32 [...], class ids; -100 is ignored
+ * @param labels i32 [...], class ids; -100 is ignored; an id that is no class is refused in a tensor of values, and gives NaN
+ * in all others
  * @returns f32 scalar, nats; 0 when all labels are ignored
+ * @throws {ShapeError} When the shapes do not fit or the labels are not i32
+ * @throws {InputError} When a tensor of values has a label that is no class
  *
  * @example
  * ```ts
@@ -117,8 +124,17 @@ export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
  * ```
  */
 export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
-  const classes = logits.shape.at(-1)!;
-  const flat = reshape(labels, [sizeOf(labels.shape)]);
+  checkOperand("crossEntropy", logits, "logits");
+  checkOperand("crossEntropy", labels, "labels");
+  const classes = logits.shape.at(-1) ?? 0, count = sizeOf(labels.shape);
+  if (sizeOf(logits.shape) !== count * classes) {
+    throw new ShapeError("crossEntropy", "logits must be [..., V] and labels [...]", [
+      logits.shape,
+      labels.shape,
+    ]);
+  }
+  checkIds("crossEntropy", labels, { classes, ignore: IGNORE });
+  const flat = reshape(labels, [count]);
   const rows = apply(crossEntropyOp, [reshape(logits, [flat.shape[0], classes]), flat], { classes });
   return divide(sum(rows), counted(flat));
 }
@@ -130,7 +146,13 @@ function counted(labels: Tensor): Tensor {
 
 const nextLabelsOp: Op<null> = {
   name: "nextLabels",
-  infer: ([labels]) => [{ shape: labels.shape, dtype: "i32" }],
+  infer([labels]) {
+    checkLabels("nextLabels", labels);
+    if (labels.shape.length !== 2) {
+      throw new ShapeError("nextLabels", "labels must be [B, T]", [labels.shape]);
+    }
+    return [{ shape: labels.shape, dtype: "i32" }];
+  },
   kernel({ inputs: [labels] }) {
     const [batch, time] = labels.shape;
     return { kernel: shiftLabels({ batch, time, ignore: IGNORE }) };
@@ -142,6 +164,7 @@ const nextLabelsOp: Op<null> = {
  *
  * @param labels i32 [B, T]
  * @returns i32 [B, T]
+ * @throws {ShapeError} When the labels are not a matrix of i32
  *
  * @example
  * ```ts

@@ -15,10 +15,11 @@ import { ShapeError } from "../errors.ts";
 import type { Target } from "../kernel_call.ts";
 import { tensor } from "../sources.ts";
 import { sizeOf, type StoredSpec } from "../spec.ts";
-import { apply, type Op, pick, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, type Op, pick, type Tensor } from "../tensor.ts";
 import { cast } from "./arithmetic.ts";
 import { equal } from "./comparison.ts";
 import { f16Bindings } from "./half_precision.ts";
+import { checkIds } from "./ids.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./movement.ts";
 
@@ -35,6 +36,7 @@ export const embeddingOp: Op<null> = {
   roles: ["table"],
   batch: ([, ids]) => ({ parts: sizeOf(ids.shape), inputs: ["shared", "split"] }),
   infer([table, ids]) {
+    checkFloats("embedding", [table]);
     if (table.shape.length !== 2 || ids.dtype !== "i32") {
       throw new ShapeError("embedding", `the table must be [V, C] and the ids i32, not ${ids.dtype}`, [
         table.shape,
@@ -112,9 +114,10 @@ function gradSizes(
  * Looks up rows of a table. The gradient sums each row's contributions in a fixed order: no float atomics.
  *
  * @param table f32 or bf16 [V, C]
- * @param ids i32 [...]; an id outside the table gives a row of NaN
+ * @param ids i32 [...]; an id outside the table is refused in a tensor of values, and gives a row of NaN in all others
  * @returns f32 [..., C]
  * @throws {ShapeError} When the table is not a matrix or the ids are not i32
+ * @throws {InputError} When a tensor of values has an id outside the table
  *
  * @example
  * ```ts
@@ -127,5 +130,7 @@ function gradSizes(
  * ```
  */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
-  return apply(embeddingOp, [table, ids], null);
+  const rows = apply(embeddingOp, [table, ids], null);
+  checkIds("embedding", ids, { classes: table.shape[0] });
+  return rows;
 }

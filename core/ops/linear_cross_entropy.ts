@@ -6,13 +6,24 @@
  * @module
  */
 
+import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf } from "../spec.ts";
-import { apply, type Op, pick, type PullbackContext, type Tensor } from "../tensor.ts";
+import {
+  apply,
+  checkFloats,
+  checkOperand,
+  checkTensor,
+  type Op,
+  pick,
+  type PullbackContext,
+  type Tensor,
+} from "../tensor.ts";
 import { compactOrderOp, gatherRowsOp, scatterRowsOp } from "./compact_rows.ts";
-import { crossEntropyGradOp, crossEntropyOp } from "./cross_entropy.ts";
+import { crossEntropyGradOp, crossEntropyOp, IGNORE } from "./cross_entropy.ts";
 import { cast, divide } from "./arithmetic.ts";
 import { maximum } from "./comparison.ts";
+import { checkIds } from "./ids.ts";
 import { accumulate, matmulOp } from "./matmul.ts";
 import { sum } from "./broadcast.ts";
 import { concat, reshape } from "./movement.ts";
@@ -21,7 +32,7 @@ import { concat, reshape } from "./movement.ts";
 export interface LinearCrossEntropyOptions {
   /** Weight of the map, f32 or bf16 [V, C]. */
   readonly weight: Tensor;
-  /** i32 [...], class ids; -100 is ignored. */
+  /** i32 [...], class ids; -100 is ignored. An id that is no class is refused in a tensor of values, and else gives NaN. */
   readonly labels: Tensor;
   /** Most bytes of scores in memory at a time; 128 MiB when absent, which every adapter can bind. */
   readonly bytes?: number;
@@ -102,9 +113,11 @@ const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
   bf16: [1],
   roles: ["matrix", "matrix"],
-  infer([, weight, labels]) {
-    const [classes] = weight.shape;
-    crossEntropyOp.infer([{ shape: [labels.shape[0], classes], dtype: "f32" }, labels], { classes });
+  infer([hidden, weight, labels]) {
+    checkFloats("linearCrossEntropy", [hidden, weight]);
+    if (labels.dtype !== "i32") {
+      throw new ShapeError("linearCrossEntropy", `labels must be i32, not ${labels.dtype}`, [labels.shape]);
+    }
     return [{ shape: [], dtype: "f32" }];
   },
   pullbacks: [hiddenGradient, weightGradient, null],
@@ -148,7 +161,8 @@ function chunkRows(all: number, most: number): number {
  * @param hidden f32 [..., C]
  * @param options Weight, labels, and most memory for scores
  * @returns f32 scalar, nats; 0 when all labels are ignored
- * @throws {ShapeError} When the shapes do not fit
+ * @throws {ShapeError} When the shapes do not fit or the labels are not i32
+ * @throws {InputError} When a tensor of values has a label that is no class
  *
  * @example
  * ```ts
@@ -163,7 +177,14 @@ function chunkRows(all: number, most: number): number {
  * ```
  */
 export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOptions): Tensor {
+  checkOperand("linearCrossEntropy", hidden, "hidden");
+  checkOptions("linearCrossEntropy", options, "its second argument must be a record of weight and labels");
   const { weight, bytes = BYTES } = options;
+  checkTensor("linearCrossEntropy", weight, "weight");
+  checkOperand("linearCrossEntropy", options.labels, "labels");
+  if (!(typeof bytes === "number" && bytes > 0)) {
+    refuse("linearCrossEntropy", '"bytes" must be a number above 0', bytes);
+  }
   const [classes, width] = weight.shape, all = sizeOf(options.labels.shape);
   if (weight.shape.length !== 2 || hidden.shape.at(-1) !== width || sizeOf(hidden.shape) !== all * width) {
     throw new ShapeError("linearCrossEntropy", "hidden must be [..., C], weight [V, C] and labels [...]", [
@@ -172,6 +193,7 @@ export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOp
       options.labels.shape,
     ]);
   }
+  checkIds("linearCrossEntropy", options.labels, { classes, ignore: IGNORE });
   const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
   const most = Math.max(1, Math.floor(bytes / (4 * (classes + (padOf(classes) ?? 0)))));
   const chunk = all <= most ? all : chunkRows(all, most);

@@ -7,10 +7,13 @@
 import { matmul as matmulKernel } from "../../kernels/matmul/matmul.ts";
 import { productKey } from "../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../kernels/matmul/variants.ts";
+import { checkOptions } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape, sizeOf, type StoredSpec } from "../spec.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkOperand, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { add } from "./arithmetic.ts";
+import { broadcast, broadcastShape } from "./broadcast.ts";
+import { permute, reshape } from "./movement.ts";
 
 /** Attributes of {@link matmulOp}: which operands are stored transposed. */
 export interface MatmulAttrs {
@@ -62,6 +65,7 @@ export const matmulOp: Op<ProductAttrs> = {
   bf16: [1],
   infer(inputs, attrs) {
     const [a, b] = inputs;
+    checkFloats("matmul", [a, b]);
     const shapes = [a.shape, b.shape];
     if (a.shape.length < 2 || a.shape.length !== b.shape.length) {
       throw new ShapeError("matmul", "operands must be matrices, or stacks of as many", shapes);
@@ -96,13 +100,14 @@ export const matmulOp: Op<ProductAttrs> = {
 };
 
 /**
- * Matrix product, in all four layouts without moving memory.
+ * Matrix product, in all four layouts without moving memory. Leading sizes broadcast as in NumPy: a matrix serves a whole
+ * stack of others.
  *
  * @param a f32 [..., M, K], or [..., K, M] with `transposeA`
- * @param b f32 or bf16 [..., K, N], or [..., N, K] with `transposeB`; as many leading sizes as `a`
+ * @param b f32 or bf16 [..., K, N], or [..., N, K] with `transposeB`
  * @param options Which operands are stored transposed
  * @returns f32 [..., M, N]
- * @throws {ShapeError} When the inner sizes differ
+ * @throws {ShapeError} When the inner sizes differ, or the leading sizes do not broadcast
  *
  * @example
  * ```ts
@@ -115,8 +120,43 @@ export const matmulOp: Op<ProductAttrs> = {
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {}): Tensor {
+  checkOperand("matmul", a, "a");
+  checkTensor("matmul", b, "b");
+  checkOptions("matmul", options);
   const { transposeA = false, transposeB = false } = options;
-  return apply(matmulOp, [a, b], { transposeA, transposeB });
+  const attrs = { transposeA, transposeB }, shapes = [a.shape, b.shape];
+  const [leadA, leadB] = shapes.map((shape) => shape.slice(0, -2));
+  if (sameShape(leadA, leadB) || shapes.some(({ length }) => length < 2)) {
+    return apply(matmulOp, [a, b], attrs);
+  }
+  if (leadB.length === 0) return rowsTimes(a, { b, attrs });
+  const lead = broadcastShape("matmul", [leadA, leadB]);
+  const stack = (x: Tensor): Tensor => {
+    const shape = [...lead, ...x.shape.slice(-2)];
+    return sameShape(x.shape, shape) ? x : broadcast(x, shape);
+  };
+  checkBroadcast(b);
+  return apply(matmulOp, [stack(a), stack(b)], attrs);
+}
+
+/** A stack times one matrix: all its rows are the rows of one product. */
+function rowsTimes(
+  a: Tensor,
+  { b, attrs: { transposeA, transposeB } }: { readonly b: Tensor; readonly attrs: MatmulAttrs },
+): Tensor {
+  const rank = a.shape.length;
+  const turned = transposeA ? permute(a, [...a.shape.keys()].with(-2, rank - 1).with(-1, rank - 2)) : a;
+  const k = turned.shape[rank - 1], lead = turned.shape.slice(0, -1);
+  const product = apply(matmulOp, [reshape(turned, [sizeOf(lead), k]), b], { transposeA: false, transposeB });
+  return reshape(product, [...lead, product.shape[1]]);
+}
+
+/** A stack is a copy, which bf16 cannot be written to. */
+function checkBroadcast({ dtype, shape }: Tensor): void {
+  if (dtype !== "bf16") return;
+  const rule =
+    'a bf16 operand must have the leading sizes of the other, or none; load the model with storage "f32"';
+  throw new ShapeError("matmul", rule, [shape]);
 }
 
 /** Most products that one {@link matmulSumOp} adds up. */

@@ -4,9 +4,10 @@
  * @module
  */
 
+import { axesOf, axisOf, checkLists, checkOptions, checkShape, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
-import { sizeOf } from "../spec.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { sizeOf, type Spec } from "../spec.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { f16Bindings } from "./half_precision.ts";
 import {
   concat as concatKernel,
@@ -15,10 +16,18 @@ import {
   slice as sliceKernel,
 } from "../../kernels/movement.ts";
 
+/** Axes that the kernels of this file index. */
+const MOST_AXES = 6;
+
+function checkRank(op: string, { shape }: Spec): void {
+  if (shape.length > MOST_AXES) throw new ShapeError(op, `it moves up to ${MOST_AXES} axes`, [shape]);
+}
+
 /** The record of {@link reshape}: the planner runs no kernel for it. */
 export const reshapeOp: Op<{ shape: readonly number[] }> = {
   name: "reshape",
   infer([input], { shape }) {
+    checkShape("reshape", shape);
     if (sizeOf(input.shape) !== sizeOf(shape)) {
       throw new ShapeError("reshape", "both shapes must hold as many elements", [input.shape, shape]);
     }
@@ -52,7 +61,8 @@ export const permuteOp: Op<{ axes: readonly number[] }> = {
   name: "permute",
   batch: ([{ shape }], { axes }) => axes[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { axes }) {
-    if (axes.toSorted((a, b) => a - b).some((a, i) => a !== i) || axes.length !== input.shape.length) {
+    checkRank("permute", input);
+    if (axes.length !== input.shape.length) {
       throw new ShapeError("permute", `axes must name every dimension once, not [${axes}]`, [input.shape]);
     }
     return [{ shape: axes.map((a) => input.shape[a]), dtype: input.dtype }];
@@ -67,7 +77,7 @@ export const permuteOp: Op<{ axes: readonly number[] }> = {
  * Reorders dimensions.
  *
  * @param x The tensor
- * @param axes `axes[i]` is the dimension of `x` that becomes dimension `i`
+ * @param axes `axes[i]` is the dimension of `x` that becomes dimension `i`, negative from the end
  * @returns A copy in the new order
  * @throws {ShapeError} When `axes` is not a permutation
  *
@@ -82,7 +92,8 @@ export const permuteOp: Op<{ axes: readonly number[] }> = {
  * ```
  */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
-  return apply(permuteOp, [x], { axes });
+  checkTensor("permute", x, "x");
+  return apply(permuteOp, [x], { axes: axesOf("permute", axes, x.shape) });
 }
 
 /** The record of {@link slice}. */
@@ -90,7 +101,9 @@ export const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }
   name: "slice",
   batch: ([{ shape }], { sizes }) => sizes[0] === shape[0] ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { starts, sizes }) {
-    if (input.shape.some((d, i) => !(starts[i] >= 0 && sizes[i] >= 1 && starts[i] + sizes[i] <= d))) {
+    checkRank("slice", input);
+    checkLists("slice", { starts, sizes }, input.shape);
+    if (input.shape.some((d, i) => sizes[i] < 1 || starts[i] + sizes[i] > d)) {
       throw new ShapeError("slice", `[${starts}] + [${sizes}] must lie inside`, [input.shape]);
     }
     return [{ shape: sizes, dtype: input.dtype }];
@@ -127,6 +140,7 @@ export function slice(
   x: Tensor,
   options: { readonly starts: readonly number[]; readonly sizes: readonly number[] },
 ): Tensor {
+  checkOptions("slice", options, "its options must be a record of starts and sizes");
   return apply(sliceOp, [x], { starts: options.starts, sizes: options.sizes });
 }
 
@@ -135,9 +149,11 @@ export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> 
   name: "pad",
   batch: ([{ shape }], { before, after }) =>
     before[0] === 0 && after[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
-  infer: ([input], { before, after }) => [
-    { shape: input.shape.map((d, i) => before[i] + d + after[i]), dtype: input.dtype },
-  ],
+  infer([input], { before, after }) {
+    checkRank("pad", input);
+    checkLists("pad", { before, after }, input.shape);
+    return [{ shape: input.shape.map((d, i) => before[i] + d + after[i]), dtype: input.dtype }];
+  },
   pullbacks: [
     ({ inputs, gradient, attrs }) => slice(gradient, { starts: attrs.before, sizes: inputs[0].shape }),
   ],
@@ -152,6 +168,7 @@ export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> 
  * @param x The tensor
  * @param options Zeros `before` and `after` along every dimension
  * @returns The larger tensor
+ * @throws {ShapeError} When a list does not have a whole number from 0 for each dimension
  *
  * @example
  * ```ts
@@ -166,6 +183,7 @@ export function pad(
   x: Tensor,
   options: { readonly before: readonly number[]; readonly after: readonly number[] },
 ): Tensor {
+  checkOptions("pad", options, "its options must be a record of before and after");
   return apply(padOp, [x], { before: options.before, after: options.after });
 }
 
@@ -177,14 +195,16 @@ export const concatOp: Op<{ axis: number }> = {
   name: "concat",
   batch: ([{ shape }], { axis }) => axis > 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer(inputs, { axis }) {
+    checkRank("concat", inputs[0]);
     const [{ shape, dtype }] = inputs;
     const fits = inputs.every((input) =>
       input.dtype === dtype && input.shape.length === shape.length &&
       input.shape.every((size, d) => d === axis || size === shape[d])
     );
-    if (!(axis >= 0 && axis < shape.length) || !fits) {
+    if (!fits) {
       const shapes = inputs.map((input) => input.shape);
-      throw new ShapeError("concat", `all must be alike but for their sizes along axis ${axis}`, shapes);
+      const rule = `all must be ${dtype} and alike but for their sizes along axis ${axis}`;
+      throw new ShapeError("concat", rule, shapes);
     }
     return [{ shape: shape.with(axis, inputs.reduce((n, input) => n + input.shape[axis], 0)), dtype }];
   },
@@ -206,7 +226,7 @@ export const concatOp: Op<{ axis: number }> = {
  * Concatenates tensors along an axis.
  *
  * @param tensors At least one, of equal dtype, and of equal shape except along the axis
- * @param axis The axis
+ * @param axis The axis, negative from the end
  * @returns The tensors in order, as one
  * @throws {ShapeError} When they differ elsewhere, or the axis does not exist
  *
@@ -220,11 +240,19 @@ export const concatOp: Op<{ axis: number }> = {
  * ```
  */
 export function concat(tensors: readonly Tensor[], axis: number): Tensor {
+  if (!Array.isArray(tensors) || tensors.length === 0) {
+    refuse("concat", "it takes a list of at least one tensor", tensors);
+  }
+  checkTensor("concat", tensors[0], "tensors[0]");
+  return joined(tensors, axisOf("concat", axis, tensors[0].shape));
+}
+
+function joined(tensors: readonly Tensor[], axis: number): Tensor {
   if (tensors.length === 1) return tensors[0];
   if (tensors.length <= MOST_JOINED) return apply(concatOp, tensors, { axis });
   const parts = Array.from(
     { length: Math.ceil(tensors.length / MOST_JOINED) },
-    (_, i) => concat(tensors.slice(i * MOST_JOINED, (i + 1) * MOST_JOINED), axis),
+    (_, i) => joined(tensors.slice(i * MOST_JOINED, (i + 1) * MOST_JOINED), axis),
   );
-  return concat(parts, axis);
+  return joined(parts, axis);
 }

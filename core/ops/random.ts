@@ -6,7 +6,7 @@
  * @module
  */
 
-import { InputError } from "../errors.ts";
+import { checkOptions, checkShape, refuse } from "../arguments.ts";
 import {
   dropout as dropoutKernel,
   normal as normalKernel,
@@ -14,7 +14,7 @@ import {
 } from "../../kernels/random.ts";
 import { stepScalar, tensor } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
 import { multiply } from "./arithmetic.ts";
 import { less, where } from "./comparison.ts";
 
@@ -36,12 +36,12 @@ interface Attrs {
 const stepNumber = stepScalar((step) => step);
 
 /** Inputs of a draw: the key, and the step if each step draws anew. */
-function sources({ seed, stream = 0, eachStep = false }: RandomOptions): Tensor[] {
+function sources(op: string, options: RandomOptions): Tensor[] {
+  checkOptions(op, options, "its options must be a record with seed");
+  const { seed, stream = 0, eachStep = false } = options;
   for (const [name, word] of [["seed", seed], ["stream", stream]] as const) {
-    if (!Number.isInteger(word) || word < 0 || word >= 2 ** 32) {
-      throw new InputError(
-        `Cannot draw random numbers as "${name}" must be a whole number from 0 to 2^32 - 1: ${word}`,
-      );
+    if (!(Number.isInteger(word) && word >= 0 && word < 2 ** 32)) {
+      refuse(op, `"${name}" must be a whole number from 0 to 2^32 - 1`, word);
     }
   }
   return [tensor(new Uint32Array([seed, stream])), ...(eachStep ? [stepNumber] : [])];
@@ -68,7 +68,10 @@ const normalOp: Op<Attrs> = {
 /** Inputs: key, step and x. */
 const dropoutOp: Op<{ readonly rate: number }> = {
   name: "dropout",
-  infer: ([, , { shape }]) => [{ shape, dtype: "f32" }],
+  infer([, , x]) {
+    checkFloats("dropout", [x]);
+    return [{ shape: x.shape, dtype: "f32" }];
+  },
   pullbacks: [
     null,
     null,
@@ -102,7 +105,8 @@ const dropoutOp: Op<{ readonly rate: number }> = {
  * ```
  */
 export function randomUniform(shape: readonly number[], options: RandomOptions): Tensor {
-  return apply(uniformOp, sources(options), { shape });
+  checkShape("randomUniform", shape);
+  return apply(uniformOp, sources("randomUniform", options), { shape });
 }
 
 /**
@@ -126,7 +130,8 @@ export function randomUniform(shape: readonly number[], options: RandomOptions):
  * ```
  */
 export function randomNormal(shape: readonly number[], options: RandomOptions): Tensor {
-  return apply(normalOp, sources(options), { shape });
+  checkShape("randomNormal", shape);
+  return apply(normalOp, sources("randomNormal", options), { shape });
 }
 
 /**
@@ -155,9 +160,12 @@ export function dropout(
   x: Tensor,
   options: { readonly rate: number; readonly seed: number; readonly stream?: number },
 ): Tensor {
+  checkOperand("dropout", x, "x");
+  checkOptions("dropout", options, "its options must be a record with rate and seed");
   const { rate, seed, stream } = options;
-  if (!(rate >= 0 && rate < 1)) {
-    throw new InputError(`Cannot drop elements as "rate" must be at least 0 and below 1: ${rate}`);
+  if (!(typeof rate === "number" && rate >= 0 && rate < 1)) {
+    refuse("dropout", '"rate" must be at least 0 and below 1', rate);
   }
-  return rate === 0 ? x : apply(dropoutOp, [...sources({ seed, stream, eachStep: true }), x], { rate });
+  const key = sources("dropout", { seed, stream, eachStep: true });
+  return rate === 0 ? x : apply(dropoutOp, [...key, x], { rate });
 }

@@ -4,8 +4,9 @@
  * @module
  */
 
+import { axisOf } from "../arguments.ts";
 import { sizeOf } from "../spec.ts";
-import type { Op, Tensor } from "../tensor.ts";
+import { checkOperand, type Op, type Tensor } from "../tensor.ts";
 import { divide, multiply, subtract } from "./arithmetic.ts";
 import {
   batchReduce,
@@ -14,6 +15,7 @@ import {
   keptShape,
   type ReduceAttrs,
   reduceAxes,
+  reducedAxes,
   sum,
 } from "./broadcast.ts";
 import { equal } from "./comparison.ts";
@@ -51,7 +53,7 @@ export const reduceMaxOp: Op<ReduceAttrs> = {
  * ```
  */
 export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
-  const total = sum(x, axes);
+  const total = sum(x, reducedAxes("mean", x, axes));
   return divide(total, sizeOf(x.shape) / sizeOf(total.shape));
 }
 
@@ -74,14 +76,16 @@ export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
  * ```
  */
 export function max(x: Tensor, axes?: number | readonly number[]): Tensor {
-  return reduceAxes(x, { op: reduceMaxOp, kind: "max", axes });
+  return reduceAxes(x, { op: reduceMaxOp, kind: "max", axes: reducedAxes("max", x, axes) });
 }
 
 /**
- * Softmax over the last axis: `exp(x - max x) / sum exp(x - max x)`.
+ * Softmax over an axis: `exp(x - max x) / sum exp(x - max x)`.
  *
- * @param x f32 [..., C]
- * @returns f32 [..., C]
+ * @param x f32
+ * @param axis The axis, negative from the end; the last when absent
+ * @returns f32 of the same shape
+ * @throws {ShapeError} When the axis does not exist
  *
  * @example
  * ```ts
@@ -92,8 +96,9 @@ export function max(x: Tensor, axes?: number | readonly number[]): Tensor {
  * assertEquals([...await read(gpu, softmax(tensor([3, 3])))], [0.5, 0.5]);
  * ```
  */
-export function softmax(x: Tensor): Tensor {
-  const kept = [...x.shape.slice(0, -1), 1];
-  const e = exp(subtract(x, reshape(max(x, -1), kept)));
-  return divide(e, reshape(sum(e, -1), kept));
+export function softmax(x: Tensor, axis = -1): Tensor {
+  checkOperand("softmax", x, "x");
+  const along = axisOf("softmax", axis, x.shape), kept = x.shape.with(along, 1);
+  const e = exp(subtract(x, reshape(max(x, along), kept)));
+  return divide(e, reshape(sum(e, along), kept));
 }

@@ -6,9 +6,10 @@
 
 import { rmsNorm as rmsNormKernel, rmsNormGradX as rmsNormGradKernel } from "../../kernels/rms_norm.ts";
 import { rowThreads } from "../../kernels/rows.ts";
+import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf } from "../spec.ts";
-import { apply, type Op, pick, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./arithmetic.ts";
 import { rsqrt } from "./functions.ts";
 import { f16Bindings } from "./half_precision.ts";
@@ -31,8 +32,9 @@ export const rmsNormOp: Op<Attrs> = {
   batch: ([{ shape }]) => ({ parts: sizeOf(shape.slice(0, -1)), inputs: ["split", "shared"] }),
   roles: [null, "gain"],
   infer([x, gain]) {
-    const width = x.shape.at(-1)!;
-    if (gain.shape.length !== 1 || gain.shape[0] !== width) {
+    checkFloats("rmsNorm", [x, gain]);
+    const width = x.shape.at(-1);
+    if (width === undefined || gain.shape.length !== 1 || gain.shape[0] !== width) {
       throw new ShapeError("rmsNorm", "the gain must have one value for each channel", [x.shape, gain.shape]);
     }
     return [{ shape: x.shape, dtype: "f32" }, { shape: [...x.shape.slice(0, -1), 1], dtype: "f32" }];
@@ -94,6 +96,7 @@ export const rmsNormGradOp: Op<null> = {
  * @param options `eps` is added to the mean square
  * @returns f32 [..., C]
  * @throws {ShapeError} When the gain has another length
+ * @throws {InputError} When `eps` is not a number from 0
  *
  * @example
  * ```ts
@@ -106,5 +109,8 @@ export const rmsNormGradOp: Op<null> = {
  * ```
  */
 export function rmsNorm(x: Tensor, gain: Tensor, options: { readonly eps: number }): Tensor {
-  return apply(rmsNormOp, [x, gain], { eps: options.eps });
+  checkOptions("rmsNorm", options, "its third argument must be a record with eps");
+  const { eps } = options;
+  if (!(Number.isFinite(eps) && eps >= 0)) refuse("rmsNorm", '"eps" must be a number from 0', eps);
+  return apply(rmsNormOp, [x, gain], { eps });
 }

@@ -5,8 +5,9 @@
  */
 
 import { rotary as rotaryKernel } from "../../kernels/rotary.ts";
+import { checkOptions } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, type Op, type Tensor } from "../tensor.ts";
 import { add, multiply, subtract } from "./arithmetic.ts";
 import { f16Bindings } from "./half_precision.ts";
 import { pad, reshape, slice } from "./movement.ts";
@@ -20,6 +21,7 @@ export const rotaryOp: Op<Attrs> = {
   name: "rotary",
   batch: ([x]) => ({ parts: x.shape[0], inputs: ["split", "shared"] }),
   infer([x, cos, sin]) {
+    checkFloats("rotary", [x, cos, sin]);
     const [, time, , dim] = x.shape;
     if (x.shape.length !== 4 || dim % 2 !== 0) {
       throw new ShapeError("rotary", "the input must be [B, T, H, D] with D even", [x.shape]);
@@ -80,5 +82,6 @@ export const rotaryOp: Op<Attrs> = {
  * ```
  */
 export function rotary(x: Tensor, tables: { readonly cos: Tensor; readonly sin: Tensor }): Tensor {
+  checkOptions("rotary", tables, "its tables must be a record of cos and sin");
   return apply(rotaryOp, [x, tables.cos, tables.sin], { inverse: false });
 }

@@ -13,7 +13,9 @@ import type { Offence, Source } from "./source.ts";
  */
 export const LAYERS: readonly (readonly string[])[] = [
   ["kernels/"],
-  ["core/errors.ts", "core/inspect.ts", "core/spec.ts"],
+  ["core/errors.ts", "core/inspect.ts"],
+  ["core/arguments.ts"],
+  ["core/spec.ts"],
   ["core/kernel_call.ts"],
   ["core/tensor.ts"],
   ["core/sources.ts"],

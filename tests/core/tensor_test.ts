@@ -24,7 +24,7 @@ Deno.test("tensor refuses a shape of another size, as a ShapeError with its data
 Deno.test("apply names the input that is no tensor, as a batch without an entry gives", () => {
   const { labels } = {} as { labels: ReturnType<typeof leaf> };
   const error = assertThrows(() => matmul(leaf("x", { shape: [2, 2], dtype: "f32" }), labels), InputError);
-  assertEquals(error.message, 'Cannot apply "matmul" as input 1 must be a tensor: got undefined');
+  assertEquals(error.message, 'Cannot apply "matmul" as "b" must be a tensor: got undefined');
 });
 
 Deno.test("apply takes shape and dtype from what infer says, and nothing else", () => {
@@ -53,9 +53,13 @@ Deno.test("operations refuse shapes that do not fit, and say the rule", () => {
     ShapeError,
     'Cannot apply "reshape" as both shapes must hold as many elements',
   );
-  assertThrows(() => permute(x, [0, 0]), ShapeError, "axes must name every dimension once, not [0,0]");
+  assertThrows(() => permute(x, [0, 0]), ShapeError, "axes [0,0] must differ");
   assertThrows(() => slice(x, { starts: [0, 2], sizes: [2, 2] }), ShapeError, "must lie inside");
   assertThrows(() => broadcast(x, [2, 4]), ShapeError, "shapes must broadcast: got [2, 3] and [2, 4]");
   assertThrows(() => matmul(x, fill(1, [3])), ShapeError, "operands must be matrices");
-  assertThrows(() => matmul(fill(1, [2, 2, 3]), fill(1, [3, 3, 2])), ShapeError, "stacks must be alike");
+  assertThrows(
+    () => matmul(fill(1, [2, 2, 3]), fill(1, [3, 3, 2])),
+    ShapeError,
+    '"matmul" as shapes must broadcast',
+  );
 });

@@ -19,9 +19,38 @@ Deno.test("flatten skips keys that are undefined", () => {
 });
 
 Deno.test("flatten refuses what is neither tensor nor record", () => {
-  assertThrows(() => flatten({ layer: { scale: 2 } }), InputError, 'Cannot flatten "layer.scale"');
-  assertThrows(() => flatten({ name: "text" }), InputError, 'Cannot flatten "name"');
-  assertThrows(() => flatten({ weight: null }), InputError, 'Cannot flatten "weight"');
+  const refuses = (tree: object, text: string): void => {
+    assertThrows(() => flatten(tree as Tree), InputError, text);
+  };
+  refuses({ layer: { scale: 2 } }, 'Cannot flatten "layer.scale"');
+  refuses({ name: "text" }, 'Cannot flatten "name" as a tree holds tensors and records: got "text"');
+  refuses({ weight: null }, 'Cannot flatten "weight"');
+  refuses({ layer: new Map([["weight", a]]) }, "got an object of the class Map");
+  refuses({ layer: Promise.resolve(a) }, "got a Promise, which must be awaited first");
+});
+
+Deno.test("trees refuse lists, in types and at run time", () => {
+  const tree = { norm: a, layers: [{ weight: b }, { weight: c }] };
+  const text = "as a tree has no lists: got a list of 2; name its tensors, as in { 0: first, 1: second }";
+  assertThrows(() => flatten(tree), InputError, `Cannot flatten "layers" ${text}`);
+  assertThrows(() => mapTree(tree, (x) => x), InputError, `Cannot map "layers" ${text}`);
+  // @ts-expect-error: a list is no tree
+  assertThrows(() => flatten([a, b]), InputError, "Cannot flatten a tree as a tree has no lists");
+  // @ts-expect-error: a list is no tree
+  assertThrows(() => mapTree([a, b], (x) => x), InputError, "Cannot map a tree as a tree has no lists");
+  // @ts-expect-error: nothing is made of a list in a tree
+  assertThrows(() => mapTree(tree, (x) => x).layers[0].weight.shape, InputError);
+});
+
+Deno.test("flatten refuses a record that holds itself", () => {
+  const layer: { weight: Tensor; self?: object } = { weight: a };
+  layer.self = layer;
+  assertThrows(
+    () => flatten({ layer } as object as Tree),
+    InputError,
+    'Cannot flatten "layer.self" as a record of the tree holds itself',
+  );
+  assertEquals([...flatten({ one: { a }, two: { a } }).keys()], ["one.a", "two.a"]);
 });
 
 Deno.test("flatten refuses two tensors of one path", () => {
@@ -36,8 +65,16 @@ Deno.test("unflatten is the inverse of flatten", () => {
 
 Deno.test("unflatten refuses a path that is the prefix of another, in both orders", () => {
   const both: [string, Tensor][] = [["layer", a], ["layer.weight", b]];
-  assertThrows(() => unflatten(new Map(both)), InputError, 'Cannot place "layer.weight" as a shorter path');
-  assertThrows(() => unflatten(new Map(both.toReversed())), InputError, 'Cannot place "layer" as it holds');
+  assertThrows(
+    () => unflatten(new Map(both)),
+    InputError,
+    'Cannot unflatten "layer.weight" as a shorter path',
+  );
+  assertThrows(
+    () => unflatten(new Map(both.toReversed())),
+    InputError,
+    'Cannot unflatten "layer" as it holds',
+  );
 });
 
 Deno.test("unflatten takes paths that name what every object inherits", () => {

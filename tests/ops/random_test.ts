@@ -72,7 +72,7 @@ Deno.test("dropout and randomUniform refuse rates and seeds out of range", () =>
   assertThrows(
     () => dropout(x, { rate: 1, seed: 1 }),
     InputError,
-    '"rate" must be at least 0 and below 1: 1',
+    '"rate" must be at least 0 and below 1: got 1',
   );
   assertThrows(() => randomUniform([3], { seed: -1 }), InputError, '"seed" must be a whole number');
   assertThrows(

@@ -133,7 +133,7 @@ Deno.test("sumEach refuses a size below the number of tensors, or that is not wh
 });
 
 Deno.test("sum refuses an axis that is not there", () => {
-  assertThrows(() => sum(fill(1, [2, 3]), 2), InputError, 'Cannot apply "reduce"');
+  assertThrows(() => sum(fill(1, [2, 3]), 2), InputError, 'Cannot apply "sum"');
 });
 
 Deno.test("sum refuses an axis that is named twice", () => {
