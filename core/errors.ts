@@ -66,6 +66,26 @@ export class AlreadyExistsError extends FirnError {
   override name = "AlreadyExistsError";
 }
 
+/** The machine refuses work on a file or a folder: a full disk, a missing permission, a folder where a file must be. */
+export class FileError extends FirnError {
+  /** Name of the class, kept when code is minified. */
+  override name = "FileError";
+  /** The file or folder. */
+  readonly path: string;
+  /** What is wrong, in the system's words: `ENOSPC`, `EACCES`, `EISDIR` and so on. */
+  readonly code: string;
+
+  /** Keeps the path and the code as data. */
+  constructor(
+    message: string,
+    { path, code, cause }: { readonly path: string; readonly code: string; readonly cause?: unknown },
+  ) {
+    super(message, { cause });
+    this.path = path;
+    this.code = code;
+  }
+}
+
 /** A state was used after the step that consumed it. */
 export class ConsumedError extends FirnError {
   /** Name of the class, kept when code is minified. */

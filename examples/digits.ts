@@ -49,6 +49,7 @@ import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
+import { lockFolder } from "@firn/train/data";
 import { claimFolder, nextFree } from "./output.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
@@ -157,6 +158,7 @@ async function main(): Promise<void> {
   print(`policy     ${policy?.name ?? "none"}\n`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/digits"), { resumed: false });
+  await using _lock = await lockFolder(folder);
   const log = await openLog(`${folder}/metrics.jsonl`);
   const config = { ...flags, steps, batch, rate, tau, out: folder, policy: policy?.name ?? "none" };
   await log.add([{ kind: "start", config, adapter: gpu.name, accuracy: before }]);

@@ -25,7 +25,14 @@ import {
   scan,
   type TrainingState,
 } from "@firn/train";
-import { hostFileSystem, loadTokenizer, packDocuments, type Tokenizer, tokenWindows } from "@firn/train/data";
+import {
+  hostFileSystem,
+  loadTokenizer,
+  lockFolder,
+  packDocuments,
+  type Tokenizer,
+  tokenWindows,
+} from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
 import {
   change,
@@ -135,6 +142,7 @@ async function main(): Promise<void> {
   const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
     resumed: checkpoint !== null,
   });
+  await using _lock = await lockFolder(folder);
   // The look after the checkpoint brings all steps since the one before it once more.
   const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
   const log = await openLog(`${folder}/metrics.jsonl`, { upTo });

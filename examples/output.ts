@@ -5,6 +5,7 @@
  */
 
 import { AlreadyExistsError, InputError } from "@firn/train";
+import { LOCK_FILE } from "@firn/train/data";
 
 const CHECKPOINT = "checkpoint.safetensors";
 
@@ -40,7 +41,9 @@ export async function claimFolder(
       },
     );
   }
-  const held = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
+  // A lock tells who has the folder.
+  const entries = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
+  const held = entries.filter(({ name }) => name !== LOCK_FILE);
   if (held.length > 0) {
     const resumable = held.some(({ name }) => name === CHECKPOINT);
     throw new AlreadyExistsError(

@@ -18,9 +18,19 @@
 export { packDocuments, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
 export { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
-export type { Content, Entry, FileSystem, FileSystemOptions, OpenFile } from "../host/file_system.ts";
+export type {
+  Content,
+  Entry,
+  FileInfo,
+  FileKind,
+  FileSystem,
+  FileSystemOptions,
+  OpenFile,
+} from "../host/file_system.ts";
 export { hostFileSystem } from "../host/host_file_system.ts";
+export { LOCK_FILE, lockFolder } from "../host/lock_folder.ts";
 export { memoryFileSystem } from "../host/memory_file_system.ts";
+export { pathInFolder } from "../host/path_in_folder.ts";
 export { replaceFolder } from "../host/replace_folder.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./floats.ts";
 export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./safetensors.ts";

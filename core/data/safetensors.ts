@@ -48,7 +48,7 @@ export async function openSafetensors(
   path: string,
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<SafetensorsFile> {
-  if ((await fileSystem.stat(path))?.isFolder) {
+  if ((await fileSystem.stat(path))?.kind === "folder") {
     throw invalid(path, "it must be a file", "it is a folder; give the path of a file in it");
   }
   const file = await fileSystem.open(path);

@@ -8,6 +8,9 @@ import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
 
+/** JSON of a model folder has 100 MB at most; the tokenizers of the largest vocabularies have 40 MB. */
+const LIMIT = 100_000_000;
+
 /**
  * Reads a file that holds a JSON object.
  *
@@ -15,13 +18,14 @@ import { hostFileSystem } from "./host_file_system.ts";
  * @param options The file system
  * @returns The object
  * @throws {NotFoundError} When there is no such file
+ * @throws {FileError} When it has more than 100 MB
  * @throws {DataError} When it does not hold a JSON object
  */
 export async function readJson(
   path: string,
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<Record<string, unknown>> {
-  const bytes = await fileSystem.read(path);
+  const bytes = await fileSystem.read(path, { limit: LIMIT });
   const rule = `Cannot read "${path}" as it must be a JSON object in UTF-8`;
   let value: unknown;
   try {

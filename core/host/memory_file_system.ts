@@ -4,8 +4,16 @@
  * @module
  */
 
-import { AlreadyExistsError } from "../errors.ts";
-import { chunksOf, type Entry, type FileSystem, notFound, type OpenFile } from "./file_system.ts";
+import { type Attempt, fileError } from "./file_errors.ts";
+import {
+  chunksOf,
+  type Entry,
+  type FileInfo,
+  type FileSystem,
+  type OpenFile,
+  READ_LIMIT,
+} from "./file_system.ts";
+import { checkSize } from "./limits.ts";
 
 /**
  * Makes a file system in memory.
@@ -29,26 +37,56 @@ export function memoryFileSystem(files: Readonly<Record<string, string | Uint8Ar
   const tree: Tree = new Map([["", null]]);
   for (const [path, content] of Object.entries(files)) {
     makeFolder(tree, parentOf(normal(path)), { parents: true });
-    put(tree, path, joined(typeof content === "string" ? [new TextEncoder().encode(content)] : [content]));
+    const bytes = joined(typeof content === "string" ? [new TextEncoder().encode(content)] : [content]);
+    put(tree, bytes, { action: "write", path });
   }
+  const locked = new Set<string>();
+  // Methods are asynchronous so that their errors arrive as rejections.
   return {
-    read: (path) => Promise.try(() => bytesOf(tree, path).slice()),
-    open: (path) => Promise.try(() => openBytes(bytesOf(tree, path))),
+    // deno-lint-ignore require-await
+    async read(path, { limit = READ_LIMIT } = {}) {
+      const bytes = bytesOf(tree, path);
+      checkSize(path, { size: bytes.length, limit });
+      return bytes.slice();
+    },
+    // deno-lint-ignore require-await
+    open: async (path) => openBytes(bytesOf(tree, path)),
     async write(path, content) {
-      put(tree, path, joined(await Array.fromAsync(chunksOf(content))));
+      put(tree, joined(await Array.fromAsync(chunksOf(content))), { action: "write", path });
     },
     async append(path, content) {
       const old = tree.get(normal(path)) ?? new Uint8Array();
-      put(tree, path, joined([old, ...await Array.fromAsync(chunksOf(content))]));
+      put(tree, joined([old, ...await Array.fromAsync(chunksOf(content))]), { action: "append to", path });
     },
-    stat(path) {
-      const entry = tree.get(normal(path));
-      return Promise.resolve(entry === undefined ? null : { isFolder: entry === null });
+    // deno-lint-ignore require-await
+    stat: async (path) => infoOf(tree, path),
+    // deno-lint-ignore require-await
+    async realPath(path) {
+      if (infoOf(tree, path) === null) throw fileError("ENOENT", { action: "find", path });
+      return normal(path);
     },
-    list: (folder) => Promise.try(() => list(tree, folder)),
-    makeFolder: (path, options) => Promise.try(() => makeFolder(tree, path, options)),
-    rename: (from, to) => Promise.try(() => rename(tree, { from, to })),
-    remove: (path) => Promise.try(() => below(tree, path).forEach((entry) => tree.delete(entry))),
+    // deno-lint-ignore require-await
+    list: async (folder) => list(tree, folder),
+    // deno-lint-ignore require-await
+    makeFolder: async (path, options) => makeFolder(tree, path, options),
+    // deno-lint-ignore require-await
+    rename: async (from, to) => rename(tree, { from, to }),
+    // deno-lint-ignore require-await
+    remove: async (path) => below(tree, path, "remove").forEach((entry) => tree.delete(entry)),
+    // deno-lint-ignore require-await
+    async lock(path, holder) {
+      const at = normal(path);
+      if (locked.has(at)) return null;
+      put(tree, joined([new TextEncoder().encode(holder)]), { action: "lock", path });
+      locked.add(at);
+      return {
+        [Symbol.asyncDispose]() {
+          locked.delete(at);
+          tree.delete(at);
+          return Promise.resolve();
+        },
+      };
+    },
   };
 }
 
@@ -57,8 +95,16 @@ type Tree = Map<string, Uint8Array<ArrayBuffer> | null>;
 
 function bytesOf(tree: Tree, path: string): Uint8Array<ArrayBuffer> {
   const bytes = tree.get(normal(path));
-  if (bytes === undefined || bytes === null) throw notFound(path, "file");
+  const attempt: Attempt = { action: "open", path, kind: "file" };
+  if (bytes === undefined) throw fileError("ENOENT", attempt);
+  if (bytes === null) throw fileError("EISDIR", attempt);
   return bytes;
+}
+
+function infoOf(tree: Tree, path: string): FileInfo | null {
+  const entry = tree.get(normal(path));
+  if (entry === undefined) return null;
+  return entry === null ? { kind: "folder", size: 0 } : { kind: "file", size: entry.length };
 }
 
 function openBytes(bytes: Uint8Array<ArrayBuffer>): OpenFile {
@@ -69,16 +115,16 @@ function openBytes(bytes: Uint8Array<ArrayBuffer>): OpenFile {
   };
 }
 
-function checkParent(tree: Tree, path: string): void {
-  if (tree.get(parentOf(normal(path))) !== null) throw notFound(parentOf(path), "folder");
+function checkParent(tree: Tree, attempt: Attempt): void {
+  const parent = tree.get(parentOf(normal(attempt.path)));
+  if (parent !== null) throw fileError(parent === undefined ? "ENOENT" : "ENOTDIR", attempt);
 }
 
-function put(tree: Tree, path: string, bytes: Uint8Array<ArrayBuffer>): void {
-  checkParent(tree, path);
-  if (tree.get(normal(path)) === null) {
-    throw new AlreadyExistsError(`Cannot write "${path}" as it must be a file: it is a folder`);
-  }
-  tree.set(normal(path), bytes);
+function put(tree: Tree, bytes: Uint8Array<ArrayBuffer>, attempt: Attempt): void {
+  checkParent(tree, attempt);
+  const at = normal(attempt.path);
+  if (tree.get(at) === null) throw fileError("EISDIR", attempt);
+  tree.set(at, bytes);
 }
 
 function makeFolder(
@@ -88,45 +134,55 @@ function makeFolder(
 ): void {
   const at = normal(path), known = tree.get(at);
   if (parents && known === null) return;
-  if (known !== undefined) {
-    throw new AlreadyExistsError(`Cannot make "${path}" as nothing may be there: it exists`);
-  }
+  const attempt: Attempt = { action: "make", path, kind: "folder" };
+  if (known !== undefined) throw fileError("EEXIST", attempt);
   if (parents) makeFolder(tree, parentOf(at), { parents });
-  checkParent(tree, at);
+  checkParent(tree, attempt);
   tree.set(at, null);
 }
 
 /** Paths of an entry and of its content. */
-function below(tree: Tree, path: string): string[] {
+function below(tree: Tree, path: string, action: Attempt["action"]): string[] {
   const at = normal(path);
-  if (!tree.has(at)) throw notFound(path, "file");
+  if (!tree.has(at)) throw fileError("ENOENT", { action, path });
   return [...tree.keys()].filter((other) => other === at || other.startsWith(`${at}/`));
 }
 
 function list(tree: Tree, folder: string): Entry[] {
-  const at = normal(folder);
-  if (tree.get(at) !== null) throw notFound(folder, "folder");
+  const at = normal(folder), there = tree.get(at);
+  if (there !== null) {
+    throw fileError(there === undefined ? "ENOENT" : "ENOTDIR", {
+      action: "list",
+      path: folder,
+      kind: "folder",
+    });
+  }
   return [...tree].flatMap(([path, bytes]): Entry[] =>
-    path !== "" && parentOf(path) === at ? [{ name: nameOf(path), isFolder: bytes === null }] : []
+    path !== "" && parentOf(path) === at
+      ? [{ name: nameOf(path), kind: bytes === null ? "folder" : "file" }]
+      : []
   );
 }
 
 function rename(tree: Tree, { from, to }: { readonly from: string; readonly to: string }): void {
-  checkParent(tree, to);
   const [source, target] = [normal(from), normal(to)], there = tree.get(target);
-  if (there === null || there !== undefined && tree.get(source) === null) {
-    throw new AlreadyExistsError(
-      `Cannot rename "${from}" to "${to}" as only a file replaces a file: it exists`,
-    );
+  const paths = below(tree, from, "rename");
+  checkParent(tree, { action: "rename", path: to });
+  if (there === null) {
+    const empty = !paths.includes(target) && below(tree, to, "rename").length === 1;
+    if (tree.get(source) !== null) throw fileError("EISDIR", { action: "rename", path: from });
+    if (!empty) throw fileError("ENOTEMPTY", { action: "rename", path: to });
+  } else if (there !== undefined && tree.get(source) === null) {
+    throw fileError("ENOTDIR", { action: "rename", path: from, kind: "folder" });
   }
-  for (const path of below(tree, from)) {
+  for (const path of paths) {
     tree.set(target + path.slice(source.length), tree.get(path)!);
     tree.delete(path);
   }
 }
 
 function normal(path: string): string {
-  return path.replace(/(?<=.)\/+$/, "").replace(/^\.\//, "");
+  return path.replace(/(?<=.)\/+$/, "").replace(/^\.(\/+|$)/, "");
 }
 
 function parentOf(path: string): string {

@@ -5,13 +5,16 @@
  */
 
 import { AlreadyExistsError } from "../errors.ts";
+import { fileError } from "./file_errors.ts";
 import type { FileSystem, FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
+import { finishReplacement, temporaryPath } from "./temporary.ts";
 
 /**
  * Replaces a folder as a whole. First a temporary folder beside it is filled. Then the old folder is renamed, the new one
  * takes its path, and the old one is removed, so one complete version exists at any time. When the process dies between
- * the two renames, both remain beside the path, as `<folder>.<id>.old` and `<folder>.<id>.tmp`.
+ * the two renames, the next call for the same folder, or {@link lockFolder} of the folder that holds it, moves the new
+ * one to its path.
  *
  * @param folder The folder; its parent must exist
  * @param fill Writes the new content into the folder that it gets
@@ -35,28 +38,28 @@ export async function replaceFolder(
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<void> {
   const path = folder.replace(/(?<=.)[\\/]+$/, "");
-  const id = crypto.randomUUID();
-  const [temporary, old] = [`${path}.${id}.tmp`, `${path}.${id}.old`];
-  await fileSystem.makeFolder(temporary);
+  await finishReplacement(path, fileSystem);
+  const there = await fileSystem.stat(path);
+  if (there !== null && there.kind !== "folder") {
+    throw fileError("ENOTDIR", { action: "write", path, kind: "folder" });
+  }
+  const { fresh, old } = temporaryPath(path);
+  await fileSystem.makeFolder(fresh);
   let replaced = false;
   try {
-    await fill(temporary);
-    replaced = (await fileSystem.stat(path))?.isFolder ?? false;
-    if (replaced) {
-      await checkSuperseded(fileSystem, { old: path, fresh: temporary });
-      await fileSystem.rename(path, old);
-    }
-    try {
-      await fileSystem.rename(temporary, path);
-    } catch (error) {
-      if (replaced) await fileSystem.rename(old, path);
-      throw error;
-    }
+    await fill(fresh);
+    if (there !== null) await checkSuperseded(fileSystem, { old: path, fresh });
+    if (there !== null) await fileSystem.rename(path, old);
+    replaced = there !== null;
+    await fileSystem.rename(fresh, path);
   } catch (error) {
-    await fileSystem.remove(temporary);
+    // The first error counts. What cannot be mended now is mended when the folder is replaced again.
+    if (replaced) await fileSystem.rename(old, path).catch(() => {});
+    await fileSystem.remove(fresh).catch(() => {});
     throw error;
   }
-  if (replaced) await fileSystem.remove(old);
+  // The new folder is in place. What cannot be removed now goes when the folder that holds it is locked again.
+  if (replaced) await fileSystem.remove(old).catch(() => {});
 }
 
 /** Refuses to lose an entry that the old folder has and the new one does not. */
@@ -64,13 +67,15 @@ async function checkSuperseded(
   fileSystem: FileSystem,
   { old, fresh }: { readonly old: string; readonly fresh: string },
 ): Promise<void> {
-  const kept = new Map((await fileSystem.list(fresh)).map(({ name, isFolder }) => [name, isFolder]));
-  for (const { name, isFolder } of await fileSystem.list(old)) {
-    if (kept.get(name) !== isFolder) {
+  const kept = new Map((await fileSystem.list(fresh)).map(({ name, kind }) => [name, kind === "folder"]));
+  for (const { name, kind } of await fileSystem.list(old)) {
+    if (kept.get(name) !== (kind === "folder")) {
       throw new AlreadyExistsError(
         `Cannot replace "${old}" as it holds "${name}", which would be lost: choose another folder or move it away`,
       );
     }
-    if (isFolder) await checkSuperseded(fileSystem, { old: `${old}/${name}`, fresh: `${fresh}/${name}` });
+    if (kind === "folder") {
+      await checkSuperseded(fileSystem, { old: `${old}/${name}`, fresh: `${fresh}/${name}` });
+    }
   }
 }

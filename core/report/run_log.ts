@@ -34,6 +34,7 @@ const textOf = (lines: readonly Line[]): string => lines.map((line) => JSON.stri
  * @param path The file
  * @param options Which lines of an older log are kept, and the file system
  * @returns The log, with the lines that are kept
+ * @throws {DataError} When an older log is no log, or does not reach the step up to which it is kept
  */
 export async function openLog(path: string, options: LogOptions = {}): Promise<RunLog> {
   const { upTo, fileSystem = hostFileSystem() } = options;
@@ -41,13 +42,21 @@ export async function openLog(path: string, options: LogOptions = {}): Promise<R
   if (upTo !== undefined) {
     const kept = (line: Line): boolean => line.kind !== "end" && (!("step" in line) || line.step <= upTo);
     lines.push(...(await readLog(path, options)).filter(kept));
+    const reached = lines.reduce((last, line) => line.kind === "step" ? Math.max(last, line.step) : last, 0);
+    if (reached < upTo) {
+      throw new DataError(
+        `Cannot go on with the log "${path}" as it must reach step ${upTo} of the checkpoint: it ends at step ${reached}; ` +
+          "it was cut short, so start another run",
+      );
+    }
   }
   await fileSystem.write(path, textOf(lines));
   return {
     lines,
     async add(more) {
       lines.push(...more);
-      await fileSystem.append(path, textOf(more));
+      // On the disk before the checkpoint that follows: a checkpoint is never ahead of its log.
+      await fileSystem.append(path, textOf(more), { flush: true });
     },
   };
 }

@@ -13,7 +13,8 @@ import { inFolder } from "../data/files.ts";
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
 async function names(fileSystem: FileSystem, folder: string): Promise<string[]> {
-  return (await fileSystem.list(folder)).map(({ name, isFolder }) => isFolder ? `${name}/` : name).toSorted();
+  return (await fileSystem.list(folder)).map(({ name, kind }) => kind === "folder" ? `${name}/` : name)
+    .toSorted();
 }
 
 async function inMemory(test: (folder: string, fileSystem: FileSystem) => Promise<void>): Promise<void> {
@@ -93,8 +94,8 @@ for (const [name, using] of Object.entries(SYSTEMS)) {
       await fileSystem.makeFolder(`${folder}a/b/`, { parents: true });
       await assertRejects(() => fileSystem.makeFolder(`${folder}a`));
       await fileSystem.write(`${folder}a/b/x`, "deep");
-      assertEquals(await fileSystem.stat(`${folder}a/b`), { isFolder: true });
-      assertEquals(await fileSystem.stat(`${folder}a/b/x`), { isFolder: false });
+      assertEquals((await fileSystem.stat(`${folder}a/b`))?.kind, "folder");
+      assertEquals(await fileSystem.stat(`${folder}a/b/x`), { kind: "file", size: 4 });
       await fileSystem.rename(`${folder}a`, `${folder}c`);
       assertEquals(text(await fileSystem.read(`${folder}c/b/x`)), "deep");
       await fileSystem.write(`${folder}file`, "in the way");
