@@ -61,22 +61,24 @@ export async function probe(
   if (signals.length === 0) return [];
   const end = Math.min(steps, wholeLooks(alpha * steps, lookEvery));
   const over = Math.min(end, Math.max(lookEvery, Math.round(end / 10)));
-  const sums = new Map<string, number>();
+  const means = new Map<string, Mean>();
   let linears: readonly Component[] = [];
   const policy = definePolicy({
     name: `probe(${signals.join(", ")}, until ${end})`,
     signals,
     init(components) {
       linears = components.filter(layerLinears);
-      sums.clear();
+      means.clear();
       return { step: 0, paths: components.map(({ path }) => path) };
     },
     next(state, { step, read }) {
       if (step > end - over && step <= end) {
         for (const { path } of linears) {
           for (const signal of signals) {
-            const key = `${signal} ${path}`;
-            sums.set(key, (sums.get(key) ?? 0) + read(signal, path) / over);
+            const key = `${signal} ${path}`, reading = read(signal, path);
+            const { sum, count } = means.get(key) ?? { sum: 0, count: 0 };
+            // A skipped step has no readings.
+            if (Number.isFinite(reading)) means.set(key, { sum: sum + reading, count: count + 1 });
           }
         }
       }
@@ -86,12 +88,18 @@ export async function probe(
   });
   await runner.run({ label: "probe", steps, seed: 0, policy, once: true });
   return signals.map((signal) => {
-    const values = linears.map(({ path }) => sums.get(`${signal} ${path}`)!).toSorted((a, b) => a - b);
+    const values = linears.map(({ path }) => means.get(`${signal} ${path}`)!)
+      .map(({ sum, count }) => sum / count).toSorted((a, b) => a - b);
     const middle = values.length >> 1;
     // Between two readings, so that none is equal to it.
     const tau = Number(((values[middle - 1] + values[middle]) / 2).toPrecision(4));
     return { signal, tau, step: end, over, below: values.filter((v) => v < tau).length, of: values.length };
   });
+}
+
+interface Mean {
+  readonly sum: number;
+  readonly count: number;
 }
 
 /** Share of the time that is kept for what cannot be foreseen, such as kernels that a frozen set is the first to need. */

@@ -78,6 +78,38 @@ Deno.test("no policy that measures freezes on readings that are absent, as NaN o
   }
 });
 
+Deno.test("nothing freezes by a step that was skipped: what decides at set times uses the steps before", () => {
+  const nothing = Object.fromEntries(PATHS.map((path) => [path, [NaN]]));
+  const timed = /(every|prefix|costAware|thaw)\(/;
+  for (const policy of [...MEASURING, ...ENDING].filter(({ name }) => !timed.test(name))) {
+    const readings = Object.fromEntries(policy.signals.map((signal) => [signal, nothing]));
+    for (const look of LOOKS) {
+      statesOf(policy, look).slice(0, STEPS).forEach((state, step) => {
+        const steps = [step + 1], absent = { loss: [NaN], validation: [NaN], skipped: steps };
+        const next = policy.next(state, { ...lookOf(readings, steps), ...absent });
+        const before = policy.frozen(state),
+          added = policy.frozen(next).filter((path) => !before.includes(path));
+        assertEquals(added, [], `${policy.name} in step ${step + 1}`);
+        assertEquals(ends(policy, next), ends(policy, state), policy.name);
+        assertEquals(policy.best?.(next), policy.best?.(state), policy.name);
+      });
+    }
+  }
+});
+
+Deno.test("patience counts over a skipped step as if it had not been", () => {
+  const policy = patience(3, p), low = Object.fromEntries(PATHS.map((path) => [path, [0.1]]));
+  const nothing = Object.fromEntries(PATHS.map((path) => [path, [NaN]]));
+  const frozenAfter = (course: readonly (typeof low)[]): readonly string[] =>
+    policy.frozen(course.reduce((state, gradNorm, i) => {
+      const look = lookOf({ gradNorm }, [i + 1]);
+      return policy.next(state, gradNorm === nothing ? { ...look, skipped: [i + 1] } : look);
+    }, policy.init(COMPONENTS, { steps: STEPS })));
+  assertEquals(frozenAfter([low, low, nothing]), []);
+  assertEquals(frozenAfter([low, nothing, low, low]), PATHS);
+  assertEquals(frozenAfter([low, low, low, nothing]), PATHS);
+});
+
 Deno.test("no policy freezes on the absent first readings of a resume past alpha * T", () => {
   const state = gradES({ tau: 0.5, alpha: 0.5, metric: "gradDelta" });
   const [look] = LOOKS;
