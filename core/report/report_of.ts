@@ -47,7 +47,7 @@ export function reportOf(
     title,
     summary,
     config: start.config,
-    rows: steps.map((line) => ({ ...line, learningRate: line.learningRate ?? NaN })),
+    rows: steps.map((line) => ({ ...line, loss: line.loss ?? NaN, learningRate: line.learningRate ?? NaN })),
     events,
     changes: explain(lines).changes,
     components,

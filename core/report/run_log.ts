@@ -106,7 +106,7 @@ export function stepLines(
   return steps.map((step, i) => ({
     kind: "step",
     step,
-    loss: loss[i],
+    loss: Number.isNaN(loss[i]) ? null : loss[i],
     ...Number.isFinite(validation?.[i]) && { validation: validation![i] },
     learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
     ...pace,

@@ -13,7 +13,7 @@ import type { Path } from "../tree.ts";
 export interface MetricRow {
   /** 1-based number of the step. */
   readonly step: number;
-  /** Loss of the step. */
+  /** Loss of the step; NaN when the batch has no labels. */
   readonly loss: number;
   /** Absent where none was computed. */
   readonly validation?: number;
@@ -60,9 +60,11 @@ export interface ComponentsLine {
 }
 
 /** A step, and what the policy read in it. */
-export interface StepLine extends Omit<MetricRow, "learningRate"> {
+export interface StepLine extends Omit<MetricRow, "loss" | "learningRate"> {
   /** Marks the line. */
   readonly kind: "step";
+  /** Null when the batch has no labels. */
+  readonly loss: number | null;
   /** Null when the optimizer has none. */
   readonly learningRate: number | null;
   /** By signal and component; only what was measured. */

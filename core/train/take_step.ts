@@ -47,7 +47,7 @@ export async function takeStep<P extends TensorTree>(
   // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
   const { cost, moved } = counted === 0
-    ? await executor.pass({ leaves, step })
+    ? await executor.pass({ compiled, leaves, step })
     : await executor.execute({ compiled, params, leaves, batch, step, idle, owner });
 
   const renew = (tensor: Tensor): Tensor => {

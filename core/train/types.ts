@@ -96,7 +96,10 @@ export interface TrainingState<P extends TensorTree> {
   readonly look: Look | null;
   /** The change of the frozen set after this step; null when there was none. */
   readonly event: FreezeEvent | null;
-  /** What the last step cost, without launches that `cachePrefix` left out; null before the first step. JSON. */
+  /**
+   * What the last step cost, without launches that `cachePrefix` left out; null before the first step. Of a step whose batch
+   * has no labels: what it would cost with labels. JSON.
+   */
   readonly cost: Cost | null;
   /** Which kernels compute the products of its steps; none before the first step. */
   readonly chosen: ChosenVariants;

@@ -217,6 +217,7 @@ for (
       labels: tensor(Int32Array.from(labels), shape),
     };
     const loss = classLoss(model)(model.params, tokens);
+    assertEquals(classLoss(model).count!(tokens), labels.filter((label) => label !== -100).length);
     const [scores, value, slope] = await readAll(gpu, [
       logits(model, tokens.inputIds),
       loss,

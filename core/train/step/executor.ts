@@ -12,7 +12,6 @@ import { record, type Recording } from "../../runtime/record.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
-import { NO_COST } from "../freeze/decisions.ts";
 import type { PrefixCache } from "../freeze/prefix_cache.ts";
 import { writeNoLabels } from "../freeze/ring.ts";
 import { LOSS, RING } from "../state/specs.ts";
@@ -33,6 +32,9 @@ export interface Execution {
   /** The run whose buffers these are. */
   readonly owner: object;
 }
+
+/** A step to pass over. */
+export type Passed = Pick<Execution, "compiled" | "leaves" | "step">;
 
 /** What became of a step. */
 export interface Executed {
@@ -58,7 +60,7 @@ export interface StepExecutor {
    */
   execute(options: Execution): Promise<Executed>;
   /** Takes a step whose batch has no labels: it changes nothing but the readings, which are absent. */
-  pass(options: Pick<Execution, "leaves" | "step">): Promise<Executed>;
+  pass(options: Passed): Promise<Executed>;
   /** Runs work while no step is taken. */
   readonly exclusive: Lock["exclusive"];
   /** The last step, when it was one of a run. */
@@ -148,11 +150,12 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   return { cost, moved: recording.moved };
 }
 
-function pass({ gpu }: Device, { leaves, step }: Pick<Execution, "leaves" | "step">): Executed {
+/** Writes what is absent. The cost is that of a step with labels, as what is frozen decides about it. */
+function pass({ gpu }: Device, { compiled, leaves, step }: Passed): Executed {
   gpu.check();
   writeNoLabels(gpu, leaves.get(RING)!, step);
   writeValues(gpu, storageOf(leaves.get(LOSS)!).buffer, Float32Array.of(NaN));
-  return { cost: NO_COST, moved: new Map() };
+  return { cost: compiled.plan.cost, moved: new Map() };
 }
 
 async function recordStep(
