@@ -33,7 +33,7 @@ import {
   type Tokenizer,
   tokenWindows,
 } from "@firn/train/data";
-import { loadModel, saveModel } from "@firn/train/hub";
+import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import {
   change,
   endingText,
@@ -45,7 +45,7 @@ import {
 } from "@firn/train/report";
 import { helpOf, oneOf, positive, runMain, share, text, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
-import { claimFolder, lastCheckpoint, modelFiles, nextFree } from "./output.ts";
+import { claimFolder, lastCheckpoint, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
@@ -107,7 +107,7 @@ async function main(): Promise<void> {
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
-  const files = await modelFiles(flags.model);
+  const files = await companionFiles(flags.model);
   const { train, heldOut } = split(await readText(flags.data));
   const every = validateEvery(flags);
   // What decides when to stop is not what the run is judged by.
@@ -132,6 +132,7 @@ async function main(): Promise<void> {
     validation,
   });
   print(`model       ${flags.model}, ${base.family.name}`);
+  for (const note of base.notes ?? []) print(`note        ${note}`);
   print(
     `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
   );

@@ -71,30 +71,3 @@ export async function nextFree(stem: string): Promise<string> {
     }
   }
 }
-
-/** Files that belong to a model beside its weights and configuration. */
-const COMPANIONS = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "generation_config.json",
-  "chat_template.jinja",
-];
-
-/**
- * Reads the files that go along when a model is saved again.
- *
- * @param folder A model folder
- * @returns Those that exist, by name
- */
-export async function modelFiles(folder: string): Promise<Map<string, Uint8Array>> {
-  const files = new Map<string, Uint8Array>();
-  for (const name of COMPANIONS) {
-    try {
-      files.set(name, await Deno.readFile(`${folder}/${name}`));
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
-  return files;
-}

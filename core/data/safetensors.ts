@@ -158,5 +158,10 @@ function toF32(
       return exact(new BigUint64Array(buffer));
     case "I64":
       return exact(new BigInt64Array(buffer));
+    default:
+      throw new InputError(
+        `Cannot read tensor "${name}" of "${path}" as f32 as its type must be a number of at least 8 bits: it is ${dtype}; ` +
+          "use read(), or save it as F32",
+      );
   }
 }

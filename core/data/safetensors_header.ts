@@ -13,6 +13,9 @@ export type StoredDType =
   | "BOOL"
   | "U8"
   | "I8"
+  | "F8_E4M3"
+  | "F8_E5M2"
+  | "F8_E8M0"
   | "I16"
   | "U16"
   | "F16"
@@ -22,13 +25,17 @@ export type StoredDType =
   | "F32"
   | "F64"
   | "I64"
-  | "U64";
+  | "U64"
+  | "C64";
 
-/** Element types that Firn reads and writes, in the order of the format. */
+/** Element types that Firn reads and writes, in the order of the format. 8-bit floats and complex numbers are read as bytes only. */
 export const BYTES_PER_ELEMENT: Readonly<Record<StoredDType, number>> = {
   BOOL: 1,
   U8: 1,
   I8: 1,
+  F8_E5M2: 1,
+  F8_E4M3: 1,
+  F8_E8M0: 1,
   I16: 2,
   U16: 2,
   F16: 2,
@@ -39,6 +46,7 @@ export const BYTES_PER_ELEMENT: Readonly<Record<StoredDType, number>> = {
   F64: 8,
   I64: 8,
   U64: 8,
+  C64: 8,
 };
 
 /** Type, shape and byte range of a tensor. */
@@ -83,7 +91,8 @@ export function parseHeader(
   bytes: Uint8Array,
   { path, dataBytes }: { readonly path: string; readonly dataBytes: number },
 ): Header {
-  const { __metadata__: metadata = {}, ...entries } = parseObject(bytes, path);
+  const { __metadata__, ...entries } = parseObject(bytes, path);
+  const metadata = __metadata__ ?? {};
   if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
     throw invalid(path, '"__metadata__" must map text to text', `got ${show(metadata)}; ${MEND}`);
   }

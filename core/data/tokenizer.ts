@@ -8,6 +8,7 @@ import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { DataError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
+import { pathInFolder } from "../host/path_in_folder.ts";
 
 /** Converts text to token ids and back. */
 export interface Tokenizer {
@@ -34,9 +35,9 @@ export interface Tokenizer {
  * @throws {DataError} When a file is damaged or of an unsupported kind
  */
 export async function loadTokenizer(folder: string, options: FileSystemOptions = {}): Promise<Tokenizer> {
-  const path = `${folder}/tokenizer.json`;
-  const settings = await readOptional(`${folder}/tokenizer_config.json`, options);
-  const model = await readOptional(`${folder}/config.json`, options);
+  const path = await pathInFolder(folder, "tokenizer.json", options);
+  const settings = await readOptional(folder, "tokenizer_config.json", options);
+  const model = await readOptional(folder, "config.json", options);
   const tokenizer = construct(path, await readJson(path, options), settings);
   const ids = [...tokenizer.get_vocab().values()];
   return {
@@ -51,9 +52,9 @@ export async function loadTokenizer(folder: string, options: FileSystemOptions =
 
 type JsonObject = Record<string, unknown>;
 
-async function readOptional(path: string, options: FileSystemOptions): Promise<JsonObject> {
+async function readOptional(folder: string, name: string, options: FileSystemOptions): Promise<JsonObject> {
   try {
-    return await readJson(path, options);
+    return await readJson(await pathInFolder(folder, name, options), options);
   } catch (error) {
     if (error instanceof NotFoundError) return {};
     throw error;

@@ -9,6 +9,8 @@ import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { replaceFolder } from "../host/replace_folder.ts";
 import { readJson } from "../host/json_file.ts";
+import { pathInFolder } from "../host/path_in_folder.ts";
+import { checkModelFolder } from "./model_folder.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
@@ -53,10 +55,15 @@ export async function loadAdapter<P extends object, I extends object = TokenInpu
   folder: string,
   options: FileSystemOptions = {},
 ): Promise<Model<P, I>> {
-  const file = `${folder}/adapter_config.json`;
-  const { rank, loraScale } = readAdapterConfig(await readJson(file, options), file);
+  await checkModelFolder(folder, options);
+  const file = await pathInFolder(folder, "adapter_config.json", options);
+  const adapterSource = await readJson(file, options);
+  const { rank, loraScale } = readAdapterConfig(adapterSource, file);
   const base = flatten(model.params), layers = adaptable(model), pairs = new Map<Path, Tensor>();
-  await using weights = await openSafetensors(`${folder}/adapter_model.safetensors`, options);
+  await using weights = await openSafetensors(
+    await pathInFolder(folder, "adapter_model.safetensors", options),
+    options,
+  );
   for (const name of weights.names) {
     const match = /^(.*)\.lora_([AB])\.weight$/.exec(
       name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name,
@@ -74,12 +81,13 @@ export async function loadAdapter<P extends object, I extends object = TokenInpu
       throw invalid(`model and "r" of "${file}" give it the shape [${expected.join(", ")}]`);
     }
     const path = `${layer.path}.lora_${half}.weight`;
+    if (pairs.has(path)) throw invalid("a pair must come once: another name of it is there too");
     pairs.set(path, upload(gpu, await weights.readF32(name), { shape, label: path }));
   }
   checkWhole(pairs, weights.path);
   await checkAllocations(gpu);
   const params = unflatten(new Map([...base, ...pairs])) as P;
-  return { ...model, params, loraScale, trainable: (path) => pairs.has(path) };
+  return { ...model, params, loraScale, adapterSource, trainable: (path) => pairs.has(path) };
 }
 
 /** Rank and scale of a plain LoRA adapter; refuses every other kind. */
@@ -95,6 +103,13 @@ function readAdapterConfig(
   for (const key of ["rank_pattern", "alpha_pattern"]) {
     const pattern = config.record(key) ?? {};
     if (Object.keys(pattern).length > 0) throw config.error(key, "one rank serves all pairs", pattern);
+  }
+  config.only("bias", "none");
+  for (const key of ["modules_to_save", "trainable_token_indices", "exclude_modules", "megatron_config"]) {
+    const value = json[key] ?? null;
+    if (value !== null && !(Array.isArray(value) && value.length === 0)) {
+      throw config.error(key, "only LoRA pairs are supported", value);
+    }
   }
   const rank = config.count("r");
   return { rank, loraScale: config.number("lora_alpha") / rank };
@@ -121,6 +136,11 @@ function adaptable<I extends object>(model: Model<object, I>): Map<string, Adapt
 }
 
 function checkWhole(pairs: ReadonlyMap<Path, Tensor>, file: string): void {
+  if (pairs.size === 0) {
+    throw new DataError(
+      `Cannot load "${file}" as an adapter must have pairs: it has no tensor; get it again`,
+    );
+  }
   for (const path of pairs.keys()) {
     const other = path.replace(/lora_([AB])/, (_, half) => `lora_${half === "A" ? "B" : "A"}`);
     if (pairs.has(other)) continue;
@@ -152,15 +172,18 @@ export async function saveAdapter<I extends object>(
   }
   const names = storedNames(model, pairs.map(([path]) => path));
   const r = pairs.find(([path]) => path.includes(".lora_A."))![1].shape[0];
+  const { adapterSource: source = {}, loraScale = 1 } = model, written = source.lora_alpha;
   const config = {
     peft_type: "LORA",
     task_type: TASK_TYPES[headOf(model).task],
+    ...source,
     r,
-    lora_alpha: (model.loraScale ?? 1) * r,
-    lora_dropout: 0,
+    // As it was written: the product would be a rounding away.
+    lora_alpha: typeof written === "number" && written / r === loraScale ? written : loraScale * r,
+    lora_dropout: source.lora_dropout ?? 0,
     bias: "none",
     fan_in_fan_out: false,
-    target_modules: [...new Set(names.map((name) => name.split(".").at(-3)!))],
+    target_modules: source.target_modules ?? [...new Set(names.map((name) => name.split(".").at(-3)!))],
   };
   const values = await readAll(gpu, pairs.map(([, t]) => t)) as Float32Array<ArrayBuffer>[];
   pairs.forEach(([name], i) => checkStorable(values[i], { name, folder, dtype: "float32" }));

@@ -4,12 +4,14 @@
  * @module
  */
 
+import { checkModelFolder } from "./model_folder.ts";
 import { scoreBytes } from "./new_model.ts";
 import { openCheckpoint } from "./shards.ts";
 import type { SafetensorsFile } from "../data/safetensors.ts";
 import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
+import { pathInFolder } from "../host/path_in_folder.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
@@ -41,7 +43,9 @@ export interface LoadOptions extends FileSystemOptions {
 /**
  * Loads a model from a Hugging Face folder: `config.json` and `model.safetensors` (or its shards).
  *
- * Tensors are read one by one and widened to f32. A tied head is the parameter of the embedding. With storage `file`,
+ * Tensors are read one by one and widened to f32. A tied head is the parameter of the embedding; a file may hold it under
+ * either name. Where a file holds a head that differs from the embedding it is tied to, the two are untied, and `notes` of
+ * the model says so. With storage `file`,
  * kernels widen matrices of bfloat16 as they read them; the same kernels give the same bits.
  *
  * @param gpu The device that will hold the parameters
@@ -50,6 +54,7 @@ export interface LoadOptions extends FileSystemOptions {
  * @returns The model; any parameter type can be asked for, `loadModel<LlamaParams>(...)`
  * @throws {InputError} When the family is unknown or a value of `config.json` does not fit
  * @throws {DataError} When a tensor is missing, unexpected or of another shape
+ * @throws {NotFoundError} When there is no such folder, or it lacks a file
  * @throws {OutOfMemoryError} When the device has no room
  *
  * @example
@@ -73,12 +78,16 @@ export async function loadModel<P extends object = object, I extends object = To
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
   const { storage = "f32", families = known } = options;
-  const file = `${folder}/config.json`;
-  const model = describeModel<I>(await readJson(file, options), { families, file });
+  await checkModelFolder(folder, options);
+  const file = await pathInFolder(folder, "config.json", options);
+  const described = describeModel<I>(await readJson(file, options), { families, file });
   await using checkpoint = await openCheckpoint(folder, options);
-  checkCheckpoint(checkpoint, { model, file });
+  checkCheckpoint(checkpoint, { model: described, file });
+  const model = await untied(checkpoint, described, { families, file });
+  const stored = storedKeys(checkpoint, model);
   const params = new Map<Path, Tensor>();
-  for (const [path, { key, shape }] of modelParams(model)) {
+  for (const [path, { shape }] of modelParams(model)) {
+    const key = stored.get(path)!;
     const packed = storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
     const values = packed
       ? new Uint16Array((await checkpoint.read(key)).buffer)
@@ -89,6 +98,36 @@ export async function loadModel<P extends object = object, I extends object = To
   return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
 }
 
+/** The key under which each parameter is stored: a tied one may have only the name of the other. */
+function storedKeys<I extends object>(
+  { specs }: SafetensorsFile,
+  model: ModelDescription<I>,
+): Map<Path, string> {
+  const declared = [...declaredParams(model)];
+  return new Map(declared.map(([path, { key }]) => {
+    const twin = specs.has(key) ? undefined : declared.find(([, { tiedTo }]) => tiedTo === path)?.[1].key;
+    return [path, twin !== undefined && specs.has(twin) ? twin : key];
+  }));
+}
+
+/** The description, with a head of its own when the file holds one that differs from what it is tied to. */
+async function untied<I extends object>(
+  checkpoint: SafetensorsFile,
+  model: ModelDescription<I>,
+  options: { readonly families: Families; readonly file: string },
+): Promise<ModelDescription<I>> {
+  const declared = declaredParams(model);
+  for (const { key, tiedTo } of declared.values()) {
+    const other = tiedTo === undefined ? undefined : declared.get(tiedTo)!.key;
+    if (other === undefined || !checkpoint.specs.has(key) || !checkpoint.specs.has(other)) continue;
+    const [a, b] = [await checkpoint.readF32(key), await checkpoint.readF32(other)];
+    if (a.every((value, i) => Object.is(value, b[i]))) continue;
+    const note = `"${key}" differs from "${other}", so it is not tied to it as "${options.file}" says`;
+    return { ...describeModel<I>({ ...model.source, tie_word_embeddings: false }, options), notes: [note] };
+  }
+  return model;
+}
+
 /** Refuses a checkpoint whose tensors are not those that the model declares. */
 function checkCheckpoint<I extends object>(
   checkpoint: SafetensorsFile,
@@ -97,15 +136,17 @@ function checkCheckpoint<I extends object>(
   const { name: family, ignored = [] } = model.family;
   const invalid = (key: string, rule: string, seen: string): Error =>
     new DataError(`Cannot load "${key}" of "${checkpoint.path}" as ${rule}: ${seen}`);
-  const declared = [...declaredParams(model).values()], keys = new Set(declared.map(({ key }) => key));
+  const listed = declaredParams(model), declared = [...listed.values()];
+  const keys = new Set(declared.map(({ key }) => key));
   for (const name of checkpoint.names) {
     if (keys.has(name) || ignored.some((pattern) => pattern.test(name))) continue;
     throw invalid(name, `"${file}" describes a ${family} without it`, "check that both belong together");
   }
-  for (const { key, shape, tiedTo } of declared) {
+  for (const [path, { key, shape, tiedTo }] of listed) {
     const stored = checkpoint.specs.get(key);
     if (stored === undefined) {
-      if (tiedTo !== undefined) continue;
+      const twin = [...declared].find((other) => other.tiedTo === path)?.key;
+      if (tiedTo !== undefined || twin !== undefined && checkpoint.specs.has(twin)) continue;
       const seen = "it is missing; check that both belong together";
       throw invalid(key, `"${file}" describes a ${family} that needs it`, seen);
     }

@@ -17,6 +17,7 @@
  * @module
  */
 
+export { companionFiles } from "./companions.ts";
 export { loadModel, type LoadOptions } from "./load.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./save.ts";
 export { loadAdapter, saveAdapter } from "./adapter.ts";

@@ -69,12 +69,13 @@ export async function saveModel<I extends object>(
       metadata: { format: "pt" },
       fileSystem,
     });
-    const { torch_dtype: _, ...source } = model.source;
+    // Older versions of transformers read torch_dtype: the key keeps its name.
+    const key = "torch_dtype" in model.source && !("dtype" in model.source) ? "torch_dtype" : "dtype";
     const config = {
-      ...source,
+      ...model.source,
       architectures: [model.architecture],
       model_type: model.family.name,
-      dtype,
+      [key]: dtype,
     };
     await fileSystem.write(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
     for (const [name, content] of files) await fileSystem.write(`${temporary}/${name}`, content);

@@ -10,6 +10,7 @@ import { InputError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { readJson } from "../host/json_file.ts";
+import { pathInFolder } from "../host/path_in_folder.ts";
 
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
@@ -30,7 +31,7 @@ export async function openCheckpoint(
 ): Promise<SafetensorsFile> {
   const { fileSystem = hostFileSystem() } = options;
   const entries = new Set((await fileSystem.list(folder)).map(({ name }) => name));
-  if (entries.has(SINGLE)) return await openSafetensors(`${folder}/${SINGLE}`, options);
+  if (entries.has(SINGLE)) return await openSafetensors(await pathInFolder(folder, SINGLE, options), options);
   if (!entries.has(INDEX)) {
     throw new NotFoundError(
       `Cannot open "${folder}" as a checkpoint has ${SINGLE} or ${INDEX}: it has neither; ` +
@@ -41,12 +42,12 @@ export async function openCheckpoint(
 }
 
 async function openShards(folder: string, options: FileSystemOptions): Promise<SafetensorsFile> {
-  const index = `${folder}/${INDEX}`;
+  const index = await pathInFolder(folder, INDEX, options);
   const shardOf = new Map(Object.entries(weightMap(index, await readJson(index, options))));
   await using opened = new AsyncDisposableStack();
   const shards = new Map<string, SafetensorsFile>();
   for (const shard of new Set(shardOf.values())) {
-    shards.set(shard, opened.use(await openSafetensors(`${folder}/${shard}`, options)));
+    shards.set(shard, opened.use(await openSafetensors(await pathInFolder(folder, shard, options), options)));
   }
   const specs = new Map<string, StoredSpec>();
   for (const [shard, { names, specs: own }] of shards) {

@@ -47,7 +47,9 @@ export interface ConfigReader {
 export function configReader(json: Readonly<Record<string, unknown>>, file: string): ConfigReader {
   const error = (key: string, rule: string, seen: unknown): Error =>
     new InputError(
-      `Cannot read "${key}" of "${file}" as ${rule}: ${JSON.stringify(seen) ?? "it is missing"}`,
+      `Cannot read "${key}" of "${file}" as ${rule}: ${
+        seen === Infinity ? "it is infinite" : shorten(JSON.stringify(seen) ?? "it is missing")
+      }`,
     );
   function value<T>(key: string, rule: Rule<T>, fallback?: T): T {
     const seen = json[key] ?? fallback;
@@ -75,6 +77,10 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
   };
 }
 
+function shorten(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
 interface Rule<T> {
   readonly text: string;
   holds(value: unknown): value is T;
@@ -82,7 +88,7 @@ interface Rule<T> {
 
 const NUMBER: Rule<number> = {
   text: "it must be a positive number",
-  holds: (value): value is number => typeof value === "number" && value > 0,
+  holds: (value): value is number => typeof value === "number" && value > 0 && value < Infinity,
 };
 const COUNT: Rule<number> = {
   text: "it must be a whole number above 0",

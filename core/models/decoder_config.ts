@@ -34,6 +34,9 @@ export interface DecoderConfig {
   readonly tied: boolean;
 }
 
+/** A bound on work before the file is compared with the configuration. */
+const MOST_LAYERS = 10_000;
+
 /** The defaults of `transformers` for absent keys, where families differ. */
 export interface DecoderDefaults {
   /** `max_position_embeddings`. */
@@ -61,13 +64,18 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
   }
   read.only("hidden_act", "silu");
   read.only("attention_dropout", 0);
+  read.only("pretraining_tp", 1);
+  const layers = read.count("num_hidden_layers");
+  if (layers > MOST_LAYERS) {
+    throw read.error("num_hidden_layers", `it must be at most ${MOST_LAYERS}`, layers);
+  }
   return {
     hiddenSize,
     heads,
     kvHeads,
     headDim,
     intermediateSize: read.count("intermediate_size"),
-    layers: read.count("num_hidden_layers"),
+    layers,
     vocabSize: read.count("vocab_size"),
     maxLength: read.count("max_position_embeddings", defaults.maxLength),
     eps: read.number("rms_norm_eps", 1e-6),

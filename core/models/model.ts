@@ -29,6 +29,10 @@ export interface Model<P extends object = object, I extends object = TokenInput>
   readonly loraScale?: number;
   /** Most bytes of scores that its loss holds at a time; 128 MiB, which every adapter can bind, when absent. */
   readonly scoreBytes?: number;
+  /** The `adapter_config.json` of its LoRA pairs, kept when they are saved again. */
+  readonly adapterSource?: Readonly<Record<string, unknown>>;
+  /** What loading found that its user should know; none when absent. */
+  readonly notes?: readonly string[];
   /** Which parameters are to be trained; all when absent. */
   readonly trainable?: (path: Path) => boolean;
 }
@@ -69,6 +73,14 @@ export function describeModel<I extends object = TokenInput>(
   const type = read.string("model_type");
   if (!Object.hasOwn(families, type)) {
     throw read.error("model_type", `it must be one of ${Object.keys(families).join(", ")}`, type);
+  }
+  const quantized = source.quantization_config ?? null;
+  if (quantized !== null) {
+    throw read.error(
+      "quantization_config",
+      "weights must be plain numbers: save the model unquantized",
+      quantized,
+    );
   }
   const family = families[type];
   const config = family.parse(read), architecture = readArchitecture(read, family);

@@ -21,7 +21,7 @@ const KEYS = [
 
 /**
  * Reads the base and the scaling of rotary positions, where either version of `transformers` writes them:
- * `rope_parameters`, or `rope_theta` with `rope_scaling`.
+ * `rope_parameters`, or `rope_theta` with `rope_scaling`. Where both stand, `rope_scaling` counts, as in transformers 5.
  *
  * @param read The configuration
  * @param options `dim`: elements of a head
@@ -30,7 +30,8 @@ const KEYS = [
  */
 export function readRope(read: ConfigReader, { dim }: { readonly dim: number }): RopeConfig {
   if (dim % 2 !== 0) throw read.error("head_dim", "rotary positions need an even number", dim);
-  const place = read.record("rope_parameters") === null ? "rope_scaling" : "rope_parameters";
+  const legacy = read.record("rope_scaling"), empty = Object.keys(legacy ?? {}).length === 0;
+  const place = empty && read.record("rope_parameters") !== null ? "rope_parameters" : "rope_scaling";
   const rope = read.record(place) ?? {};
   const unknown = Object.keys(rope).find((key) => !KEYS.includes(key) && rope[key] !== null);
   if (unknown !== undefined) {
@@ -42,7 +43,7 @@ export function readRope(read: ConfigReader, { dim }: { readonly dim: number }):
   }
   const number = (key: string): number => {
     const value = rope[key];
-    if (typeof value === "number" && value > 0) return value;
+    if (typeof value === "number" && value > 0 && value < Infinity) return value;
     throw read.error(`${place}.${key}`, "it must be a positive number", value);
   };
   const type = rope.rope_type ?? rope.type ?? "default";
@@ -58,5 +59,9 @@ export function readRope(read: ConfigReader, { dim }: { readonly dim: number }):
     highFreqFactor: number("high_freq_factor"),
     originalLength: number("original_max_position_embeddings"),
   };
+  if (scaling.highFreqFactor <= scaling.lowFreqFactor) {
+    const rule = `it must be above low_freq_factor ${scaling.lowFreqFactor}`;
+    throw read.error(`${place}.high_freq_factor`, rule, scaling.highFreqFactor);
+  }
   return { theta, dim, scaling };
 }

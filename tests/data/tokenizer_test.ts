@@ -108,5 +108,5 @@ Deno.test("loadTokenizer names the file that is missing or broken", async () => 
       await assertRejects(() => loadTokenizer(folder), DataError, seen);
     });
   }
-  await assertRejects(() => loadTokenizer("no/where"), NotFoundError, '"no/where/tokenizer.json"');
+  await assertRejects(() => loadTokenizer("no/where"), NotFoundError, '"no/where"');
 });

@@ -131,7 +131,7 @@ Deno.test("finetune stops at a loss that is NaN and says that the learning rate 
     assertEquals(code, 1);
     assertMatch(
       stderr,
-      /^finetune: Cannot go on .* the loss of step \d is NaN: go back to a checkpoint and lower the learning rate, .*\n$/,
+      /^finetune: Cannot go on .* the .* of step \d is NaN: go back to a checkpoint and lower the learning rate, .*\n$/,
     );
     assertEquals(await exists(`${folder}/out/model`), false);
   });
@@ -181,7 +181,8 @@ const REFUSALS: readonly Refusal[] = [
   {
     when: "there is no model folder",
     args: ownModel,
-    message: 'Cannot open "@/model/config.json" as there is no such file: check the path',
+    message:
+      'Cannot load "@/model" as a model is a folder of Hugging Face on this machine: there is none; check the path',
   },
   {
     when: "the weights are cut short",
@@ -225,7 +226,7 @@ const REFUSALS: readonly Refusal[] = [
     prepare: async (folder) => {
       await Deno.remove(`${await copyModel(folder)}/tokenizer.json`);
     },
-    message: 'Cannot open "@/model/tokenizer.json" as there is no such file: check the path',
+    message: 'Cannot find "@/model/tokenizer.json" as there is no such file or folder: check the path',
   },
   {
     when: "there is no text file",

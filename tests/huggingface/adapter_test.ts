@@ -129,7 +129,7 @@ Deno.test("loadAdapter names the file that is not there", async () => {
   await assertRejects(
     () => loadAdapter(gpu, model, "nowhere"),
     NotFoundError,
-    '"nowhere/adapter_config.json"',
+    '"nowhere"',
   );
 });
 

@@ -1,0 +1,64 @@
+/**
+ * The files of a model folder beside its weights and its configuration.
+ *
+ * @module
+ */
+
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
+import { pathInFolder } from "../host/path_in_folder.ts";
+
+/** Tokenizers, templates and settings; no weights and no code. */
+const COMPANIONS: readonly string[] = [
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "LICENSE",
+  "merges.txt",
+  "preprocessor_config.json",
+  "processor_config.json",
+  "sentencepiece.bpe.model",
+  "special_tokens_map.json",
+  "spiece.model",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "vocab.json",
+  "vocab.txt",
+];
+
+/** Bytes that one of them may have. */
+const LIMIT = 2 ** 28;
+
+/**
+ * Reads the files that go along when a model is saved again: its tokenizer, its templates, its settings.
+ *
+ * @param folder A model folder
+ * @param options The file system
+ * @returns Those that exist, by name
+ * @throws {DataError} When one is a link that leads out of the folder
+ * @throws {FileError} When one is no file, or is too large
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { companionFiles } from "@firn/train/hub";
+ *
+ * const files = await companionFiles("examples/models/sotu");
+ * assertEquals(files.has("tokenizer.json"), true);
+ * ```
+ */
+export async function companionFiles(
+  folder: string,
+  options: FileSystemOptions = {},
+): Promise<ReadonlyMap<string, Uint8Array>> {
+  const { fileSystem = hostFileSystem() } = options;
+  const there = new Set((await fileSystem.list(folder)).map(({ name }) => name));
+  const files = new Map<string, Uint8Array>();
+  for (const name of COMPANIONS) {
+    if (!there.has(name)) continue;
+    files.set(name, await fileSystem.read(await pathInFolder(folder, name, options), { limit: LIMIT }));
+  }
+  return files;
+}
