@@ -142,7 +142,12 @@ export type {
 export * from "./core/train/types.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export { defineTraining } from "./core/train/training.ts";
-export { type Checkpoint, loadCheckpoint, saveCheckpoint } from "./core/train/checkpoint.ts";
+export {
+  type Checkpoint,
+  loadCheckpoint,
+  removeCheckpoint,
+  saveCheckpoint,
+} from "./core/train/checkpoint.ts";
 export { snapshot } from "./core/train/state/snapshot.ts";
 export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";

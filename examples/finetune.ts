@@ -21,6 +21,7 @@ import {
   InputError,
   type Model,
   nextTokenLoss,
+  removeCheckpoint,
   saveCheckpoint,
   scan,
   type TrainingState,
@@ -88,7 +89,7 @@ const WORSE =
   "held-out text is predicted worse than before: lower --lr, take fewer --steps, or give more text";
 
 async function main(): Promise<void> {
-  const { values, checkpoint, policyHash, help } = await readRun(Deno.args, {
+  const { values, checkpoint, policyHash, newRate, help } = await readRun(Deno.args, {
     command: "finetune",
     table: FLAGS,
   });
@@ -130,6 +131,7 @@ async function main(): Promise<void> {
     lookEvery,
     precision: flags.precision,
     validation,
+    data: batches.fingerprint,
   });
   print(`model       ${flags.model}, ${base.family.name}`);
   for (const note of base.notes ?? []) print(`note        ${note}`);
@@ -138,7 +140,7 @@ async function main(): Promise<void> {
   );
   if (validation) print(`validation  ${validation.batches.length} batches, every ${every} steps`);
   print(`policy      ${policy?.name ?? "none"}`);
-  print(`rate        ${rate}, ${checkpoint === null ? why : "that of the run"}`);
+  print(`rate        ${rate}, ${checkpoint === null || newRate ? why : "that of the run"}`);
 
   const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
     resumed: checkpoint !== null,
@@ -163,7 +165,7 @@ async function main(): Promise<void> {
 
   let state = checkpoint === null
     ? await training.init(base.params)
-    : await training.resume(checkpoint) as TrainingState<object>;
+    : await training.resume(checkpoint, { newRate }) as TrainingState<object>;
   const save = (now: TrainingState<object>): Promise<void> =>
     saveCheckpoint(gpu, now, {
       path: lastCheckpoint(folder),
@@ -223,9 +225,7 @@ async function main(): Promise<void> {
     threshold,
   });
   await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
-  await Deno.remove(lastCheckpoint(folder)).catch((error) => {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  });
+  await removeCheckpoint(lastCheckpoint(folder));
   print(`\nsample      ${quote(after.sample)}\n`);
   const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
   for (const [label, value] of lines) print(`${label.toLowerCase().padEnd(15)} ${value}`);

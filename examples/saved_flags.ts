@@ -30,6 +30,7 @@ export const RUN_FLAGS: {
 const BESIDE_RESUME: readonly string[] = [
   "resume",
   "policy",
+  "lr",
   "model",
   "data",
   "checkpoint",
@@ -46,6 +47,8 @@ export interface Run<F extends RunTable> {
   readonly checkpoint: Checkpoint | null;
   /** SHA-256 of the module of its policy, of a run that goes on; null for a policy with a name. */
   readonly policyHash: string | null;
+  /** Whether a run that goes on gets another learning rate. */
+  readonly newRate: boolean;
   /** Whether `--help` was asked for. */
   readonly help: boolean;
 }
@@ -66,7 +69,7 @@ export async function readRun<F extends RunTable>(
 ): Promise<Run<F>> {
   const { values, given, help } = readFlags(args, table);
   const folder = values.resume as string | null;
-  if (folder === null || help) return { values, checkpoint: null, policyHash: null, help };
+  if (folder === null || help) return { values, checkpoint: null, policyHash: null, newRate: false, help };
   const odd = given.find((name) => !BESIDE_RESUME.includes(String(name)));
   if (odd !== undefined) throw new UsageError(`--resume keeps the flags of its run: drop --${String(odd)}`);
   const checkpoint = await checkpointOf(folder);
@@ -81,7 +84,13 @@ export async function readRun<F extends RunTable>(
     folder,
   });
   const now = Object.fromEntries(given.map((name) => [name, values[name]]));
-  return { values: { ...flags, ...now, out: folder }, checkpoint, policyHash, help };
+  return {
+    values: { ...flags, ...now, out: folder },
+    checkpoint,
+    policyHash,
+    newRate: given.includes("lr"),
+    help,
+  };
 }
 
 /**

@@ -7,6 +7,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import { fingerprint } from "../fingerprint.ts";
 import { threefry2x32 } from "../../kernels/random.ts";
 import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
@@ -26,6 +27,8 @@ export interface TokenWindowsOptions {
 export interface TokenWindows {
   /** Whole windows in the stream. An epoch takes `count / batch` steps. */
   readonly count: number;
+  /** Fingerprint of the tokens and of how they are cut and shuffled, for the option `data` of training. */
+  readonly fingerprint: string;
   /** The batch of a step, counted from 1. Windows are shuffled in each epoch. */
   at(step: number): TokenBatch;
   /** The batches from a step on, without end. */
@@ -99,6 +102,7 @@ export function tokenWindows(
   }
   return {
     count,
+    fingerprint: fingerprint([ids, length, batch, seed, Math.floor(seed / 2 ** 32)]),
     at,
     *from(step) {
       while (true) yield at(step++);

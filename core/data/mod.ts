@@ -15,6 +15,7 @@
  * @module
  */
 
+export { fingerprint } from "../fingerprint.ts";
 export { packDocuments, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
 export { loadTokenizer, type Tokenizer } from "./tokenizer.ts";

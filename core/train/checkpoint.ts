@@ -5,14 +5,19 @@
  */
 
 import { toBf16 } from "../data/floats.ts";
-import { DataError } from "../errors.ts";
+import { DataError, InputError, NonFiniteError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
-import { openSafetensors } from "../data/safetensors.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
+import { openSafetensors, type SafetensorsFile } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../infer/read.ts";
 import type { Json } from "../policy.ts";
+import type { HostData } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
+import { parseRecord, type SavedRecord, VERSION } from "./saved_record.ts";
+import { BEST, OPTIMIZER } from "./state/specs.ts";
 import type { HostTensor, SavedState, TrainingState } from "./types.ts";
 
 /** A training state read from a file. */
@@ -21,8 +26,6 @@ export interface Checkpoint extends SavedState {
   readonly extra: Json;
 }
 
-/** Version of the layout. Other versions are refused. */
-const VERSION = 1;
 const PARAMS = "params.", LEAVES = "leaves.";
 
 /**
@@ -32,7 +35,9 @@ const PARAMS = "params.", LEAVES = "leaves.";
  *
  * @param gpu The device
  * @param state The state, not consumed
- * @param options `path`: the file, replaced whole or not at all; `extra`: JSON to keep beside it, such as the seed
+ * @param options `path`: the file, replaced whole or not at all; `extra`: JSON to keep beside it, such as the seed; `keep`:
+ * how many checkpoints stay, 2 when absent: the one before `run.safetensors` is `run.1.safetensors`
+ * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite; the files stay as they were
  * @throws {ConsumedError} When a step has consumed the state
  *
  * @see {@link loadCheckpoint}
@@ -41,7 +46,7 @@ const PARAMS = "params.", LEAVES = "leaves.";
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import {
- *   adamW, defineTraining, loadCheckpoint, multiply, openGpu, read, saveCheckpoint, sum, type Tensor, tensor,
+ *   adamW, defineTraining, loadCheckpoint, multiply, openGpu, read, removeCheckpoint, saveCheckpoint, sum, type Tensor, tensor,
  * } from "@firn/train";
  *
  * await using gpu = await openGpu();
@@ -62,13 +67,13 @@ const PARAMS = "params.", LEAVES = "leaves.";
  * while (!again.done) again = await second.next(again, batch);
  * assertEquals(await read(gpu, again.params.w), await read(gpu, state.params.w));
  * assertEquals([again.step, extra], [4, { seed: 1 }]);
- * await Deno.remove(path);
+ * await removeCheckpoint(path);
  * ```
  */
 export async function saveCheckpoint<P extends TensorTree>(
   gpu: Gpu,
   state: TrainingState<P>,
-  options: FileSystemOptions & { readonly path: string; readonly extra?: Json },
+  options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
   const { settings, step, policy, frozen, probed, since, validation, best, ending, chosen } = state;
   const named = [
@@ -76,6 +81,7 @@ export async function saveCheckpoint<P extends TensorTree>(
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
   ];
   const values = await readAll(gpu, named.map(([, t]) => t));
+  checkFinite(named, values, step);
   const tensors = named.map(([name, { shape, dtype }], i) => {
     const data = values[i] as Float32Array<ArrayBuffer>;
     return dtype === "bf16"
@@ -85,30 +91,96 @@ export async function saveCheckpoint<P extends TensorTree>(
   const order = [...flatten(state.params).keys()];
   const { path, extra = null, fileSystem } = options;
   const plain = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
-  const record: Stored = { version: VERSION, ...plain, order, extra };
-  await writeSafetensors(path, tensors, { metadata: { firn: JSON.stringify(record) }, fileSystem });
+  const record: SavedRecord = { version: VERSION, ...plain, order, extra };
+  await keepOlder(path, {
+    keep: options.keep ?? 2,
+    fileSystem,
+    write: (fresh) =>
+      writeSafetensors(fresh, tensors, { metadata: { firn: JSON.stringify(record) }, fileSystem }),
+  });
+}
+
+/** Path of an older checkpoint: `run.safetensors` was kept as `run.1.safetensors`, and before that as `run.2.safetensors`. */
+function olderPath(path: string, age: number): string {
+  return age === 0 ? path : path.replace(/(\.[^./\\]*)?$/, (extension) => `.${age}${extension}`);
+}
+
+/** Writes the new checkpoint, then moves the older ones on, so that a whole one is there at any time. */
+async function keepOlder(
+  path: string,
+  { keep, write, fileSystem = hostFileSystem() }: FileSystemOptions & {
+    readonly keep: number;
+    readonly write: (fresh: string) => Promise<void>;
+  },
+): Promise<void> {
+  if (!(Number.isSafeInteger(keep) && keep >= 1)) {
+    throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
+  }
+  if (keep === 1) return await write(path);
+  const fresh = `${path}.new`;
+  await write(fresh);
+  for (let age = keep - 1; age > 0; age--) {
+    const from = olderPath(path, age - 1);
+    if (await fileSystem.stat(from) !== null) await fileSystem.rename(from, olderPath(path, age));
+  }
+  await fileSystem.rename(fresh, path);
+}
+
+/**
+ * Removes a checkpoint, and the older ones that were kept.
+ *
+ * @param path The file
+ * @param options The file system
+ */
+export async function removeCheckpoint(
+  path: string,
+  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
+): Promise<void> {
+  const at = path.lastIndexOf("/") + 1, [stem, extension = ""] = path.slice(at).split(/(?=\.[^.]*$)/);
+  for (const { name } of await fileSystem.list(path.slice(0, at) || ".")) {
+    const age = name.startsWith(stem) && name.endsWith(extension)
+      ? name.slice(stem.length, name.length - extension.length)
+      : null;
+    if (age === "" || age !== null && /^\.\d+$/.test(age)) await fileSystem.remove(path.slice(0, at) + name);
+  }
+}
+
+/** The newest checkpoint: the one before when a process died between moving that and putting the new one there. */
+async function openNewest(path: string, options: FileSystemOptions): Promise<SafetensorsFile> {
+  const { fileSystem = hostFileSystem() } = options, older = olderPath(path, 1);
+  const gone = await fileSystem.stat(path) === null && await fileSystem.stat(older) !== null;
+  return await openSafetensors(gone ? older : path, options);
+}
+
+/** Refuses a state that a run could not go on from. Readings, the loss and gradients before may be absent, which is NaN. */
+function checkFinite(
+  named: readonly (readonly [string, Tensor])[],
+  values: readonly HostData[],
+  step: number,
+): void {
+  named.forEach(([name], i) => {
+    if (name.startsWith(LEAVES) && ![OPTIMIZER, BEST].some((part) => name.startsWith(LEAVES + part))) return;
+    const at = (values[i] as Float32Array).findIndex((value) => !Number.isFinite(value));
+    if (at < 0) return;
+    const what = name.slice(name.indexOf(".") + 1);
+    throw new NonFiniteError(`element ${at} of "${what}"`, step, values[i][at], {
+      action: "save a checkpoint",
+    });
+  });
 }
 
 /**
  * Reads a checkpoint, for `training.resume`.
  *
- * @param path The file
+ * @param path The file; the one that was kept before it is read when a process died while it was replaced
  * @param options The file system
  * @returns The saved state on the host
  * @throws {NotFoundError} When there is no such file
  * @throws {DataError} When it is damaged, or not a checkpoint
  */
 export async function loadCheckpoint(path: string, options: FileSystemOptions = {}): Promise<Checkpoint> {
-  await using file = await openSafetensors(path, options);
-  const text = Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null;
-  const record = text === null ? null : parse(text, path);
-  if (record === null || record.version !== VERSION) {
-    throw new DataError(
-      `Cannot resume from "${path}" as it must be a checkpoint of layout ${VERSION}: ${
-        record === null ? "its metadata has no training state" : `it is of layout ${record.version}`
-      }`,
-    );
-  }
+  await using file = await openNewest(path, options);
+  const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
   for (const name of file.names) {
     const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
@@ -116,26 +188,14 @@ export async function loadCheckpoint(path: string, options: FileSystemOptions = 
     map.set(name.slice(prefix.length), { shape, dtype: dtype === "BF16" ? "bf16" : "f32", data });
   }
   const { version: _, order, ...rest } = record;
-  const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { ...rest, params: ordered, leaves };
-}
-
-interface Stored extends Omit<SavedState, "params" | "leaves"> {
-  readonly version: number;
-  /** Paths of the parameters in the order of the model, which the columns of the ring follow. The file is sorted. */
-  readonly order: readonly Path[];
-  readonly extra: Json;
-}
-
-function parse(text: string, path: string): Stored {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
+  const missing = order.find((path) => !params.has(path)), more = params.size > order.length;
+  if (missing !== undefined || more) {
     throw new DataError(
-      `Cannot resume from "${path}" as its training state must be JSON: ${(cause as Error).message}`,
-      {
-        cause,
-      },
+      `Cannot resume from "${file.path}" as its tensors must be the parameters that it lists: ${
+        missing === undefined ? "it has more" : `"${missing}" is missing`
+      }; use another checkpoint`,
     );
   }
+  const ordered = new Map(order.map((path) => [path, params.get(path)!]));
+  return { ...rest, params: ordered, leaves };
 }

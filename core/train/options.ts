@@ -9,7 +9,9 @@ import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
 import { SIGNALS } from "../policy.ts";
 import type { Spec } from "../spec.ts";
-import type { Path, TensorTree } from "../tree.ts";
+import { fingerprint } from "../fingerprint.ts";
+import { type HostData, hostValues } from "../sources.ts";
+import { flatten, type Path, type TensorTree } from "../tree.ts";
 import type { TrainingOptions } from "./types.ts";
 
 /** Default number of warm-up updates after a thaw. */
@@ -73,9 +75,41 @@ export function settingsOf(options: TrainingOptions<TensorTree>): string {
     `${steps} steps`,
     `a look every ${lookEvery}`,
     ...(thawWarmup === THAW_WARMUP ? [] : [`${thawWarmup} steps of warm-up after a thaw`]),
-    ...(validation === undefined ? [] : [`a validation every ${validation.every}`]),
+    ...(validation === undefined
+      ? []
+      : [`a validation every ${validation.every}`, `validated by ${fingerprintOf(validation.batches)}`]),
     ...(precision === "f32" ? [] : [precision]),
+    ...(options.data === undefined ? [] : [`data ${options.data}`]),
   ].join(", ");
+}
+
+/** A fingerprint of batches: their names, shapes and values. */
+function fingerprintOf(batches: readonly TensorTree[]): string {
+  function* parts(): Generator<HostData | number> {
+    for (const batch of batches) {
+      for (const [path, t] of flatten(batch)) {
+        yield new TextEncoder().encode(path).reduce((hash, byte) => Math.imul(hash, 31) + byte | 0, 7);
+        yield* t.shape;
+        yield hostValues(t, path);
+      }
+    }
+  }
+  return fingerprint(parts());
+}
+
+/** Parts of settings: what stands between commas outside of parentheses. */
+function partsOf(settings: string): string[] {
+  const parts: string[] = [];
+  let depth = 0, begin = 0;
+  for (let i = 0; i < settings.length; i++) {
+    if (settings[i] === "(") depth++;
+    else if (settings[i] === ")") depth--;
+    else if (depth === 0 && settings.startsWith(", ", i)) {
+      parts.push(settings.slice(begin, i));
+      begin = i + 2;
+    }
+  }
+  return [...parts, settings.slice(begin)];
 }
 
 /**
@@ -83,13 +117,43 @@ export function settingsOf(options: TrainingOptions<TensorTree>): string {
  *
  * @param saved Settings of the saved state
  * @param settings Settings of this training
- * @throws {InputError} When they differ
+ * @param options `newRate`: whether the learning rate may be another
+ * @throws {InputError} When they differ; the error names what differs
  */
-export function checkSettings(saved: string, settings: string): void {
-  if (saved === settings || saved === briefly(settings)) return;
+export function checkSettings(
+  saved: string,
+  settings: string,
+  { newRate = false }: { readonly newRate?: boolean } = {},
+): void {
+  const plain = newRate ? withoutRate : (text: string): string => text;
+  const differ = (now: string): readonly (readonly string[])[] => differences(plain(saved), plain(now));
+  if (/\(schedule\b/.test(saved) && differ(briefly(settings)).flat().length === 0) return;
+  const [gone, come] = differ(settings);
+  if (gone.length + come.length === 0) return;
+  const list = (parts: readonly string[]): string => parts.map((part) => `"${part}"`).join(", ") || "nothing";
   throw new InputError(
-    `Cannot resume as the training must be that of the saved run: it is "${settings}", that was "${saved}"`,
+    `Cannot resume as the training must be that of the saved run: it has ${list(come)} where that had ${
+      list(gone)
+    }`,
   );
+}
+
+/** Parts that only saved settings have, and parts that only the present ones have. */
+function differences(saved: string, settings: string): readonly [readonly string[], readonly string[]] {
+  const before = partsOf(saved), now = partsOf(settings);
+  const isData = (part: string): boolean => /^(validated by|data) /.test(part);
+  // Older checkpoints do not say what they were validated by, nor on which data they were trained.
+  const older = !before.some(isData);
+  return [
+    before.filter((part) => !now.includes(part)),
+    now.filter((part) => !before.includes(part) && !(older && isData(part))),
+  ];
+}
+
+/** Settings without learning rates: schedules, and the numbers that optimizers begin with. */
+function withoutRate(settings: string): string {
+  return settings.replace(/\b(constantRate|linearRate|cosine)\([^)]*\)/g, "rate")
+    .replace(/\b(adamW|sgd)\((?:[\d.e+-]+|schedule)/g, "$1(rate");
 }
 
 /** Settings as older checkpoints have them, which say only `schedule` for a schedule, and nothing of Adam's betas and eps. */

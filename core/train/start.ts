@@ -13,10 +13,10 @@ import { checkMoments, checkSignals } from "./freeze/signals.ts";
 import { checkSettings, checkTrained } from "./options.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
 import { newRun, type Run } from "./state/run.ts";
-import { BEST, checkName, type StateSpec, withoutReadings } from "./state/specs.ts";
+import { BEST, checkName, OPTIMIZER, type StateSpec, withoutReadings } from "./state/specs.ts";
 import { copyToDevice, uploadLeaf } from "./state/upload.ts";
 import { neededLeaves, reasonToEnd, type Trainer } from "./trainer.ts";
-import type { HostTensor, SavedState, TrainingState } from "./types.ts";
+import type { HostTensor, ResumeOptions, SavedState, TrainingState } from "./types.ts";
 
 /** What no step has filled in yet. */
 const NO_STEP = { loss: null, look: null, event: null, cost: null };
@@ -69,10 +69,11 @@ export async function initState<P extends TensorTree>(
 export async function resumeState<P extends TensorTree>(
   trainer: Trainer<P>,
   saved: SavedState,
+  options?: ResumeOptions,
 ): Promise<TrainingState<P>> {
   const { gpu, definition, settings, compiler, executor } = trainer;
   const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
-  checkSettings(saved.settings, settings);
+  checkSettings(saved.settings, settings, options);
   for (const [path, value] of saved.params) if (definition.trainable(path)) checkTrained(path, value);
   const upload = (values: ReadonlyMap<Path, HostTensor>): Map<Path, Tensor> =>
     new Map([...values].map(([path, value]) => [path, uploadLeaf(gpu, { path, value, step })]));
@@ -114,6 +115,15 @@ function checkSavedLeaves<P extends TensorTree>(
     ...neededLeaves(trainer, { run, frozen, leaves }),
     ...copied.map((path) => [BEST + path, run.params.get(path)!] as const),
   ]);
+  const more = done
+    ? undefined
+    : [...leaves.keys()].find((path) => path.startsWith(OPTIMIZER) && !wanted.has(path));
+  if (more !== undefined) {
+    throw new InputError(
+      `Cannot resume as the training must train the parameters of the saved run: it does not use "${more}"; ` +
+        'give the same "trainable"',
+    );
+  }
   checkLeaves(beforeFirstBatch(trainer, wanted), beforeFirstBatch(trainer, leaves));
 }
 

@@ -62,7 +62,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       for (const tensor of flatten(state.params).values()) storageOf(tensor);
       return await runs.consume(state, () => takeStep(trainer, { state, batch }));
     },
-    resume: (saved) => resumeState(trainer, saved),
+    resume: (saved, options) => resumeState(trainer, saved, options),
     profile: (state) => profileStep(gpu, { executor, state, owner: runs.runOf(state)?.owner }),
     prefix: () => cache?.state() ?? null,
     components: () => last.request?.run.components ?? [],

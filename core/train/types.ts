@@ -160,6 +160,8 @@ export interface TrainingOptions<B extends TensorTree = never> {
     readonly every: number;
     readonly loss?: LossOn<NoInfer<B>>;
   };
+  /** Fingerprint of the data, such as that of `tokenWindows`: a saved run goes on only with the same. Not compared when absent. */
+  readonly data?: string;
   /**
    * How values are stored between kernels; `"f32"` when absent. Parameters, moments and signals stay f32, and kernels
    * compute in f32.
@@ -172,6 +174,12 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * gradients of active parameters by a rounding; with `"f32"` it changes no bit.
    */
   readonly precision?: Precision;
+}
+
+/** What a run that goes on may change. */
+export interface ResumeOptions {
+  /** Whether the learning rate may be another than that of the saved run; false when absent. */
+  readonly newRate?: boolean;
 }
 
 /** The reducer. */
@@ -197,12 +205,12 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    */
   next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
   /**
-   * Continues from a saved state.
+   * Continues from a saved state. The error for another training names what differs.
    *
    * @throws {InputError} When optimizer, policy, length or looks are not those of the saved run, or a parameter to be
    * trained is stored as bf16
    */
-  resume(saved: SavedState): Promise<TrainingState<P>>;
+  resume(saved: SavedState, options?: ResumeOptions): Promise<TrainingState<P>>;
   /** What `cachePrefix` holds; null without that option. */
   prefix(): CachedPrefix | null;
   /** Components of the model of the last step; empty before the first step. */

@@ -113,3 +113,11 @@ Deno.test("tokenWindows does not share buffers between batches", () => {
     true,
   );
 });
+
+Deno.test("tokenWindows has a fingerprint of its tokens, sizes and seed", () => {
+  const of = (ids: Int32Array, more = {}) => tokenWindows(ids, { ...SIZES, ...more }).fingerprint;
+  const same = of(IDS);
+  assertEquals(of(IDS.slice()), same);
+  const others = [of(IDS.with(7, 99)), of(IDS.subarray(1)), of(IDS, { seed: 5 }), of(IDS, { batch: 1 })];
+  assertEquals(new Set([same, ...others]).size, 5);
+});

@@ -48,7 +48,7 @@ Deno.test("a model and its adapter are saved to memory and loaded from it", asyn
     ...model.params,
     model: {
       ...model.params.model,
-      layers: [{ ...layer, self_attn: { ...layer.self_attn, q_proj: { ...q_proj, ...pair } } }],
+      layers: { 0: { ...layer, self_attn: { ...layer.self_attn, q_proj: { ...q_proj, ...pair } } } },
     },
   };
   await saveAdapter(gpu, { ...model, params }, { folder: "adapter", fileSystem });

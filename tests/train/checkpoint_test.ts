@@ -146,7 +146,7 @@ for (
   Deno.test(`resume refuses ${what}`, async () => {
     await withFile(async (path) => {
       const saved = await checkpointAt(path);
-      const rule = "Cannot resume as the training must be that of the saved run: it is ";
+      const rule = "Cannot resume as the training must be that of the saved run: it has ";
       await assertRejects(() => define(options).resume(saved), InputError, rule);
     });
   });

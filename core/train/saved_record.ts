@@ -1,0 +1,108 @@
+/**
+ * The record of a checkpoint: it may come from anyone, so every field is checked before it is used.
+ *
+ * @module
+ */
+
+import { DataError } from "../errors.ts";
+import type { Json } from "../policy.ts";
+import type { Path } from "../tree.ts";
+import type { SavedState } from "./types.ts";
+
+/** Version of the layout. Other versions are refused. */
+export const VERSION = 1;
+
+/** What a checkpoint keeps beside its tensors. */
+export interface SavedRecord extends Omit<SavedState, "params" | "leaves"> {
+  /** Version of the layout. */
+  readonly version: number;
+  /** Paths of the parameters in the order of the model, which the columns of the ring follow. The file is sorted. */
+  readonly order: readonly Path[];
+  /** What was saved beside the state. */
+  readonly extra: Json;
+}
+
+interface Rule {
+  readonly text: string;
+  holds(value: unknown): boolean;
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const isStep = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+const isPaths = (value: unknown): boolean =>
+  Array.isArray(value) && value.every((path) => typeof path === "string") &&
+  new Set(value).size === value.length;
+const orAbsent = ({ text, holds }: Rule): Rule => ({
+  text: `${text}, or absent`,
+  holds: (value) => value === undefined || value === null || holds(value),
+});
+
+const STEP: Rule = { text: "a whole number from 0", holds: isStep };
+const PATHS: Rule = { text: "a list of different paths", holds: isPaths };
+const JSON_VALUE: Rule = { text: "JSON", holds: (value) => value !== undefined };
+
+/** What each field must be. */
+const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
+  settings: { text: "a text", holds: (value) => typeof value === "string" },
+  step: STEP,
+  policy: JSON_VALUE,
+  frozen: PATHS,
+  probed: orAbsent(PATHS),
+  since: orAbsent({
+    text: "a step for each component",
+    holds: (value) => isRecord(value) && Object.values(value).every(isStep),
+  }),
+  validation: orAbsent({
+    text: "a step and a finite loss",
+    holds: (value) => isRecord(value) && isStep(value.step) && Number.isFinite(value.loss),
+  }),
+  best: orAbsent(STEP),
+  ending: orAbsent({
+    text: 'a reason, "steps", "frozen" or "stopped", with its step',
+    holds: (value) =>
+      isRecord(value) && ["steps", "frozen", "stopped"].includes(value.reason as string) &&
+      isStep(value.step) &&
+      (value.best === null || isStep(value.best)),
+  }),
+  chosen: orAbsent({
+    text: "an adapter and its variants",
+    holds: (value) =>
+      isRecord(value) && typeof value.adapter === "string" && isRecord(value.variants) &&
+      Object.values(value.variants).every(isRecord),
+  }),
+  order: PATHS,
+  extra: JSON_VALUE,
+};
+
+/**
+ * Reads the record of a checkpoint.
+ *
+ * @param text What the file keeps; null when it keeps none
+ * @param path The file, for errors
+ * @returns The record
+ * @throws {DataError} When it is not JSON, of another version, or a field is not what it must be; the error names it
+ */
+export function parseRecord(text: string | null, path: string): SavedRecord {
+  const refuse = (rule: string, seen: string): DataError =>
+    new DataError(`Cannot resume from "${path}" as ${rule}: ${seen}`);
+  const layout = `it must be a checkpoint of layout ${VERSION}`;
+  if (text === null) throw refuse(layout, "its metadata has no training state");
+  let record: unknown;
+  try {
+    record = JSON.parse(text);
+  } catch (cause) {
+    throw new DataError(
+      `Cannot resume from "${path}" as its training state must be JSON: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+  if (!isRecord(record)) throw refuse(layout, "its training state is no record");
+  if (record.version !== VERSION) throw refuse(layout, `it is of layout ${record.version}`);
+  for (const [field, { text: rule, holds }] of Object.entries(RULES)) {
+    if (holds(record[field])) continue;
+    const seen = JSON.stringify(record[field])?.slice(0, 60) ?? "nothing";
+    throw refuse(`"${field}" of its training state must be ${rule}`, `got ${seen}; use another checkpoint`);
+  }
+  return record as unknown as SavedRecord;
+}

@@ -1,0 +1,151 @@
+/** The files of checkpoints: what is refused, what is kept, and which run goes on. */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  DataError,
+  defineTraining,
+  InputError,
+  loadCheckpoint,
+  NonFiniteError,
+  removeCheckpoint,
+  saveCheckpoint,
+  type Training,
+  type TrainingOptions,
+  type TrainingState,
+} from "@firn/train";
+import { openSafetensors, type TensorToStore, writeSafetensors } from "@firn/train/data";
+import { inFolder } from "../data/files.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "./tiny.ts";
+
+const gpu = await openTestGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const STEPS = 8, batches = pairs(STEPS);
+
+function define(options: Partial<TrainingOptions<Pairs>> = {}): Training<Mlp, Pairs> {
+  return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+    optimizer: chain(clipByGlobalNorm(0.5), adamW({ learningRate: 0.1 })),
+    steps: STEPS,
+    ...options,
+  });
+}
+
+/** Steps on from a state to a given one. */
+async function advance(
+  training: Training<Mlp, Pairs>,
+  state: TrainingState<Mlp>,
+  to: number,
+): Promise<TrainingState<Mlp>> {
+  let current = state;
+  while (current.step < to) current = await training.next(current, batches[current.step]);
+  return current;
+}
+
+const withFile = (body: (path: string) => Promise<void>): Promise<void> =>
+  inFolder((folder) => body(`${folder}/state.safetensors`));
+
+Deno.test("saveCheckpoint refuses a state that is not finite, and keeps the files as they were", async () => {
+  await withFile(async (path) => {
+    using training = define({ lookEvery: STEPS });
+    let state = await advance(training, await training.init(newMlp()), 2);
+    await saveCheckpoint(gpu, state, { path });
+    const good = await Deno.readFile(path);
+    using wild = define({ lookEvery: STEPS, optimizer: adamW({ learningRate: 1e38 }) });
+    state = await advance(wild, await wild.init(newMlp()), 3);
+    const error = await assertRejects(
+      () => saveCheckpoint(gpu, state, { path }),
+      NonFiniteError,
+      "Cannot save",
+    );
+    assertEquals(error.step, 3);
+    assertEquals(await Deno.readFile(path), good);
+  });
+});
+
+Deno.test("saveCheckpoint keeps the checkpoint before, which is read when the newest is gone; removeCheckpoint removes all", async () => {
+  await withFile(async (path) => {
+    using training = define();
+    let state = await training.init(newMlp());
+    const older = path.replace(".safetensors", ".1.safetensors");
+    for (const step of [1, 2, 3]) {
+      state = await advance(training, state, step);
+      await saveCheckpoint(gpu, state, { path });
+    }
+    assertEquals([(await loadCheckpoint(path)).step, (await loadCheckpoint(older)).step], [3, 2]);
+    await Deno.remove(path);
+    assertEquals((await loadCheckpoint(path)).step, 2);
+    await saveCheckpoint(gpu, state, { path, keep: 3 });
+    await removeCheckpoint(path);
+    assertEquals(await Array.fromAsync(Deno.readDir(path.replace(/\/[^/]*$/, ""))), []);
+    await assertRejects(() => saveCheckpoint(gpu, state, { path, keep: 0 }), InputError, '"keep"');
+  });
+});
+
+Deno.test("resume names what differs, and takes another learning rate only when asked", async () => {
+  await withFile(async (path) => {
+    const held = pairs(2);
+    const options = { validation: { batches: held, every: 3 }, data: "abc" };
+    const rate = (learningRate: number, more = {}) =>
+      chain(clipByGlobalNorm(0.5), adamW({ learningRate, ...more }));
+    using training = define({ ...options, optimizer: rate(0.1) });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+    const { extra: _, ...saved } = await loadCheckpoint(path);
+    const others: readonly [Partial<TrainingOptions<Pairs>>, string][] = [
+      [{ ...options, optimizer: rate(0.2) }, "adamW(0.2"],
+      [{ ...options, optimizer: rate(0.1, { beta2: 0.95 }) }, "beta2 0.95"],
+      [{ ...options, optimizer: rate(0.1), data: "other" }, '"data other" where that had "data abc"'],
+      [{ ...options, optimizer: rate(0.1), validation: { batches: pairs(3), every: 3 } }, "validated by"],
+      [{ ...options, optimizer: rate(0.1), trainable: (name) => !name.startsWith("top") }, "trainable"],
+    ];
+    for (const [other, seen] of others) {
+      using changed = define(other);
+      await assertRejects(() => changed.resume(saved), InputError, seen, seen);
+    }
+    using faster = define({ ...options, optimizer: rate(0.2) });
+    assertEquals((await faster.resume(saved, { newRate: true })).step, 1);
+    using other = define({ ...options, optimizer: rate(0.2, { eps: 1e-3 }) });
+    await assertRejects(() => other.resume(saved, { newRate: true }), InputError, "eps 0.001");
+  });
+});
+
+Deno.test("loadCheckpoint names the field that is not what it must be", async () => {
+  await withFile(async (path) => {
+    using training = define();
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+    const { fields, tensors } = await storedIn(path);
+    const wrong: Readonly<Record<string, unknown>> = {
+      step: 1.5,
+      settings: 1,
+      frozen: "bottom",
+      since: { bottom: -1 },
+      ending: "x",
+      validation: { step: 1, loss: null },
+      best: "1",
+      chosen: [],
+      order: ["a", "a"],
+      extra: undefined,
+    };
+    for (const [field, value] of Object.entries(wrong)) {
+      const metadata = { firn: JSON.stringify({ ...fields, [field]: value }) };
+      await writeSafetensors(path, tensors, { metadata });
+      await assertRejects(() => loadCheckpoint(path), DataError, `"${field}" of its training state must be`);
+    }
+    const metadata = { firn: JSON.stringify({ ...fields, order: ["nowhere"] }) };
+    await writeSafetensors(path, tensors, { metadata });
+    await assertRejects(() => loadCheckpoint(path), DataError, '"nowhere" is missing');
+  });
+});
+
+/** The record and the tensors of a checkpoint. */
+async function storedIn(path: string): Promise<{ fields: object; tensors: TensorToStore[] }> {
+  await using file = await openSafetensors(path);
+  const tensors = await Promise.all(file.names.map(async (name): Promise<TensorToStore> => {
+    const { shape } = file.specs.get(name)!;
+    return { name, shape, dtype: "F32", data: await file.readF32(name) };
+  }));
+  return { fields: JSON.parse(file.metadata.firn), tensors };
+}
