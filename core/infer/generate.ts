@@ -34,20 +34,22 @@ export interface GenerateOptions {
   readonly topK?: number;
   /** Seed of the draws; 0 when absent. */
   readonly seed?: number;
-  /** Ids that end the text. */
+  /** Ids that end the text; `eos_token_id` of the model's `config.json` when absent. None of them is returned. */
   readonly stop?: readonly number[];
 }
 
 /**
  * Continues a sequence of token ids, one at a time.
  *
- * Beyond the model's longest sequence, only the last tokens are read.
+ * Ends after `maxTokens`, or before a token that stops the text, which is not returned. Beyond the model's longest
+ * sequence, only the last tokens are read.
  *
  * @param gpu The device
  * @param model The model, with parameters on the host or the device
  * @param options Prompt, length, sampling
  * @returns The new ids, as they come
- * @throws {InputError} When the prompt is empty or has an id outside the vocabulary, or an option is out of its range
+ * @throws {InputError} When the prompt is empty or an id is not in the vocabulary, or an option is out of its range
+ * @throws {NonFiniteError} When the scores of a token are not finite
  * @throws {ConsumedError} When a training step consumes the parameters, also between two tokens
  *
  * @example
@@ -68,9 +70,9 @@ export async function* generate(
   model: Model,
   options: GenerateOptions,
 ): AsyncGenerator<number, void, undefined> {
-  const { prompt, maxTokens, temperature = 0, topK, seed = 0, stop = [] } = options;
+  const { prompt, maxTokens, temperature = 0, topK, seed = 0, stop = endsOf(model) } = options;
   const ids = [...prompt];
-  checkOptions(model, { ids, maxTokens, temperature, topK });
+  checkOptions(model, { ids, maxTokens, temperature, topK, seed, stop });
   // Sequences are padded to a power of two, so that few lengths have to be planned and compiled.
   const length = Math.min(2 ** Math.ceil(Math.log2(ids.length + maxTokens)), model.maxLength);
   const runner = await createRunner(gpu, model, length);
@@ -78,22 +80,29 @@ export async function* generate(
     for (let position = 0; position < maxTokens; position++) {
       const scores = await runner.scores(ids.slice(-length));
       const id = sampleToken(scores, { temperature, topK, seed, position });
+      if (stop.includes(id)) return;
       ids.push(id);
       yield id;
-      if (stop.includes(id)) return;
     }
   } finally {
     runner.destroy();
   }
 }
 
+/** `eos_token_id` of a model: one, a list, or none. */
+function endsOf({ source }: Model): readonly number[] {
+  return [source.eos_token_id ?? []].flat() as number[];
+}
+
 function checkOptions(
   model: Model,
-  { ids, maxTokens, temperature, topK }: {
+  { ids, maxTokens, temperature, topK, seed, stop }: {
     readonly ids: readonly number[];
     readonly maxTokens: number;
     readonly temperature: number;
     readonly topK: number | undefined;
+    readonly seed: number;
+    readonly stop: readonly number[];
   },
 ): void {
   const head = headOf(model);
@@ -104,9 +113,12 @@ function checkOptions(
   }
   if (ids.length === 0) throw new InputError('Cannot generate as "prompt" is empty: give at least one id');
   const [vocabSize] = head.output(model.params).weight.shape;
-  const bad = ids.find((id) => !(id >= 0 && id < vocabSize));
-  if (bad !== undefined) {
-    throw new InputError(`Cannot generate as prompt ids are below ${vocabSize}: got ${bad}`);
+  for (const [name, list] of [["prompt", ids], ["stop", stop]] as const) {
+    const bad = list.find((id) => !(Number.isSafeInteger(id) && id >= 0 && id < vocabSize));
+    if (bad === undefined) continue;
+    throw new InputError(
+      `Cannot generate as "${name}" must hold whole numbers from 0 to ${vocabSize - 1}: got ${bad}`,
+    );
   }
   const must = (holds: boolean, name: string, rule: string, seen: unknown): void => {
     if (!holds) throw new InputError(`Cannot generate as "${name}" must be ${rule}: got ${seen}`);
@@ -115,6 +127,7 @@ function checkOptions(
   must(temperature >= 0 && temperature < Infinity, "temperature", "a number from 0", temperature);
   const counts = topK === undefined || (Number.isSafeInteger(topK) && topK >= 1);
   must(counts, "topK", "a whole number above 0", topK);
+  must(Number.isSafeInteger(seed) && seed >= 0, "seed", "a whole number from 0", seed);
 }
 
 interface Runner {

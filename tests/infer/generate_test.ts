@@ -1,5 +1,17 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { generate, type GenerateOptions, InputError, logits, type Model, read, tensor } from "@firn/train";
+import {
+  generate,
+  type GenerateOptions,
+  InputError,
+  logits,
+  mapTree,
+  type Model,
+  NonFiniteError,
+  read,
+  sizeOf,
+  tensor,
+  type TensorTree,
+} from "@firn/train";
 import { loadModel } from "@firn/train/hub";
 import { threefry2x32 } from "@firn/train/kernels";
 import { type SampleOptions, sampleToken } from "../../core/infer/sample.ts";
@@ -33,7 +45,7 @@ function uniformOf(seed: number, position: number): number {
 }
 
 async function tokens(model: Model, options: Omit<GenerateOptions, "prompt">): Promise<number[]> {
-  return await Array.fromAsync(generate(gpu, model, { prompt: PROMPT, ...options }));
+  return await Array.fromAsync(generate(gpu, model, { prompt: PROMPT, stop: [], ...options }));
 }
 
 async function lastScores(model: Model, ids: readonly number[]): Promise<Float32Array> {
@@ -120,9 +132,30 @@ Deno.test("generate draws from the best tokens alone", async () => {
   );
 });
 
-Deno.test("generate ends after a token that stops it", async () => {
+Deno.test("generate ends before a token that stops it", async () => {
   const all = await tokens(llama, { maxTokens: 8 });
-  assertEquals(await tokens(llama, { maxTokens: 8, stop: [all[2]] }), all.slice(0, all.indexOf(all[2]) + 1));
+  assertEquals(await tokens(llama, { maxTokens: 8, stop: [all[2]] }), all.slice(0, all.indexOf(all[2])));
+});
+
+Deno.test("generate ends at eos_token_id of the model, one or a list", async () => {
+  const all = await tokens(llama, { maxTokens: 8 }), end = all[3];
+  for (const eos_token_id of [end, [95, end]]) {
+    const model = { ...llama, source: { ...llama.source, eos_token_id } };
+    assertEquals(await tokens(model, { maxTokens: 8, stop: undefined }), all.slice(0, all.indexOf(end)));
+  }
+});
+
+Deno.test("generate over parameters of NaN names the token that it cannot draw", async () => {
+  const embedding = "model.embed_tokens.weight";
+  const params = mapTree(
+    llama.params as TensorTree,
+    (t, path) => path === embedding ? tensor(new Float32Array(sizeOf(t.shape)).fill(NaN), t.shape) : t,
+  );
+  await assertRejects(
+    () => tokens({ ...llama, params }, { maxTokens: 2 }),
+    NonFiniteError,
+    "Cannot generate as the scores of token 1 is NaN",
+  );
 });
 
 Deno.test("generate goes on where the longest sequence is reached, on the last tokens", async () => {
@@ -138,7 +171,10 @@ Deno.test("generate goes on where the longest sequence is reached, on the last t
 for (
   const [options, message] of [
     [{ prompt: [] }, 'Cannot generate as "prompt" is empty: give at least one id'],
-    [{ prompt: [1, 96] }, "Cannot generate as prompt ids are below 96: got 96"],
+    [{ prompt: [1, 96] }, 'Cannot generate as "prompt" must hold whole numbers from 0 to 95: got 96'],
+    [{ prompt: [1.5] }, 'Cannot generate as "prompt" must hold whole numbers from 0 to 95: got 1.5'],
+    [{ stop: [1e308] }, 'Cannot generate as "stop" must hold whole numbers from 0 to 95: got 1e+308'],
+    [{ seed: 0.5 }, 'Cannot generate as "seed" must be a whole number from 0: got 0.5'],
     [{ maxTokens: 1.5 }, 'Cannot generate as "maxTokens" must be a whole number from 0: got 1.5'],
     [{ temperature: -1 }, 'Cannot generate as "temperature" must be a number from 0: got -1'],
     [{ temperature: NaN }, 'Cannot generate as "temperature" must be a number from 0: got NaN'],
