@@ -17,7 +17,7 @@ const DENO = `#!/bin/sh
 case "$*" in
   --version) echo "deno $VERSION (fake)" ;;
   *requestAdapter*) [ "$ADAPTER" = yes ] || [ -e installed ] || exit 3 ;;
-  *@std/assert*) [ "$JSR" = yes ] || exit 3 ;;
+  *probe_jsr*) [ "$JSR" = yes ] || exit 3 ;;
   *) ls -ld "$XDG_RUNTIME_DIR" ;;
 esac
 `;
@@ -31,6 +31,9 @@ echo "npm $*" >>"$CALLS"
 mkdir package && cp ../../fetched package/deno && tar -czf deno.tgz package && rm -r package
 `;
 
+/** The hash in the launcher of the package for Linux on x86. */
+const HASH = /linux-x64-glibc\s+npm_hash=([0-9a-f]{128})/;
+
 interface Machine {
   /** The version of the Deno on PATH. */
   readonly version?: string;
@@ -40,6 +43,8 @@ interface Machine {
   /** Whether JSR answers. */
   readonly jsr?: "yes" | "no";
   readonly user?: "root" | "other";
+  /** Whether the package has the hash that was published. */
+  readonly hash?: "right" | "wrong";
   /** The program that npm's package of Deno holds. */
   readonly fetched?: string;
 }
@@ -76,6 +81,9 @@ function launch(args: readonly string[], machine: Machine = {}): Outcome {
     script(`${folder}/bin/deno`, DENO);
     script(`${folder}/bin/apt-get`, APT_GET);
     script(`${folder}/bin/npm`, NPM);
+    script(`${folder}/bin/uname`, '#!/bin/sh\n[ "$1" = -s ] && echo Linux || echo x86_64\n');
+    const hash = machine.hash === "wrong" ? "0" : HASH.exec(Deno.readTextFileSync(`${folder}/firn`))![1];
+    script(`${folder}/bin/sha512sum`, `#!/bin/sh\necho "${hash}  $1"\n`);
     script(`${folder}/bin/id`, `#!/bin/sh\necho ${machine.user === "other" ? 1000 : 0}\n`);
     script(`${folder}/fetched`, machine.fetched ?? "");
     const { code, stdout, stderr } = run(folder, ["firn", ...args], {
@@ -92,7 +100,7 @@ function launch(args: readonly string[], machine: Machine = {}): Outcome {
       code,
       stdout: text.decode(stdout),
       stderr: text.decode(stderr),
-      calls: calls.filter((call) => !/\[--version\]|\[eval\] \[-q\]/.test(call)),
+      calls: calls.filter((call) => !/\[--version\]|\[--no-prompt\]/.test(call)),
       kept: calls.some((call) => call.startsWith("npm"))
         ? [...Deno.readDirSync(`${folder}/.deno`)].map(({ name }) => name).filter((name) => name !== "run")
         : [],
@@ -123,9 +131,36 @@ Deno.test("firn help shows the usage and succeeds", () => {
   assertMatch(stdout, /^usage: \.\/firn COMMAND/);
 });
 
-Deno.test("firn hands its arguments to the task of deno.json as they are", () => {
-  const { code, calls } = launch(["finetune", "--out", "a b", "$HOME", ""]);
-  assertEquals([code, calls], [0, ["deno {} [task] [-q] [finetune] [--out] [a b] [$HOME] []"]]);
+Deno.test("firn hands its arguments on as they are", () => {
+  const { code, calls } = launch(["bench", "--json", "a b", "$HOME", ""]);
+  assertEquals([code, calls], [0, ["deno {} [task] [-q] [bench] [--json] [a b] [$HOME] []"]]);
+});
+
+Deno.test("firn lets a run write to its output folder alone, and asks nothing with permissions", () => {
+  const callOf = (...args: string[]) => launch(args).calls.join();
+  const run = (write: string, rest: string) =>
+    `deno {} [run] [--allow-read] [--allow-write${write}] [examples/finetune.ts]${rest}`;
+  assertEquals(callOf("finetune", "--out", "a b"), run("=.firn,out,a b", " [--out] [a b]"));
+  assertEquals(callOf("finetune", "--resume=x#%?"), run("=.firn,out,x#%?", " [--resume=x#%?]"));
+  assertEquals(callOf("finetune", "--out", "a,/etc"), run("", " [--out] [a,/etc]"));
+  assertEquals(callOf("finetune"), run("=.firn,out", ""));
+  assertEquals(Deno.readTextFileSync(new URL("firn", ROOT)).includes("deno eval -q"), false);
+});
+
+Deno.test("a signal to firn is a signal to the trainer", () => {
+  const folder = Deno.makeTempDirSync();
+  try {
+    Deno.copyFileSync(new URL("firn", ROOT), `${folder}/firn`);
+    Deno.mkdirSync(`${folder}/bin`);
+    const fake =
+      'case "$*" in --version) echo deno 2.9.6 ;; *--no-prompt*) ;; *) echo $$; kill -TERM $$; sleep 5 ;; esac';
+    script(`${folder}/bin/deno`, `#!/bin/sh\n${fake}\n`);
+    const { stdout } = run(folder, ["-c", 'sh firn finetune & wait $!; echo "$! $?"']);
+    const [trainer, launcher, code] = new TextDecoder().decode(stdout).split(/\s+/);
+    assertEquals([trainer === launcher, code], [true, "143"]);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 Deno.test("firn gives the driver a private runtime folder when the session has none", () => {
@@ -170,7 +205,7 @@ Deno.test("firn deno fmt needs neither an adapter nor JSR", () => {
 
 Deno.test("firn explain reads a log, which needs no adapter", () => {
   const { code, calls } = launch(["explain", "out/finetune-1"], { adapter: "no", user: "other" });
-  assertEquals([code, calls], [0, ["deno {} [task] [-q] [explain] [out/finetune-1]"]]);
+  assertEquals([code, calls], [0, ["deno {} [run] [--allow-read] [examples/explain.ts] [out/finetune-1]"]]);
 });
 
 Deno.test("firn tells anyone but root what to install when there is no adapter", () => {
@@ -183,7 +218,7 @@ Deno.test("firn installs a driver as root when there is no adapter", () => {
   assertEquals([code, calls], [0, [
     "apt-get -qq update",
     "apt-get -qq install -y --no-install-recommends mesa-vulkan-drivers libvulkan1",
-    "deno {} [task] [-q] [finetune]",
+    "deno {} [run] [--allow-read] [--allow-write=.firn,out] [examples/finetune.ts]",
   ]]);
 });
 
@@ -216,6 +251,12 @@ Deno.test("firn keeps nothing of a Deno that does not run, and says how to insta
   });
   assertEquals([code, calls.length, kept], [1, 1, []]);
   assertMatch(stderr, /Install 2\.9 or later: curl/);
+});
+
+Deno.test("firn keeps nothing of a Deno whose package has another hash, and says so", () => {
+  const { code, stderr, calls, kept } = launch(["test"], { version: "2.8.9", fetched: DENO, hash: "wrong" });
+  assertEquals([code, calls.length, kept], [1, 1, []]);
+  assertStringIncludes(stderr, "its SHA-512 differs");
 });
 
 /** A JUnit report as `deno test` writes it, of tests that took 0, 1, ... seconds. */

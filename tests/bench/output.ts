@@ -4,15 +4,17 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
+
 /**
  * Finds out whether a file can be written, before what it shall hold is measured; a file that is there stays as it is.
  *
  * @param path The file
- * @throws {Error} When it cannot: why
+ * @throws {InputError} When it cannot: why
  */
 export async function checkOutput(path: string): Promise<void> {
   const refuse = (rule: string, error: unknown = null): never => {
-    throw new Error(`Cannot write "${path}" as ${rule}; choose another file`, { cause: error });
+    throw new InputError(`Cannot write "${path}" as ${rule}; choose another file`, { cause: error });
   };
   const folder = path.match(/^(.+)[/\\][^/\\]*$/)?.[1] ?? ".";
   const known = await Deno.stat(path).catch((error) => {
