@@ -12,7 +12,7 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { type Gpu, InputError, type Model, newModel } from "@firn/train";
+import { FirnError, type Gpu, InputError, type Model, newModel } from "@firn/train";
 import { earlyStopping, stopAt } from "@firn/train/policies";
 import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";
 import { type Lab, type Run, type Runner, runnerOf } from "./policies_run.ts";
