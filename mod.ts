@@ -78,7 +78,15 @@
  */
 
 export * from "./core/errors.ts";
-export { fill, type HostData, leaf, type StepFunction, stepScalar, tensor } from "./core/sources.ts";
+export {
+  type ConvertedData,
+  fill,
+  type HostData,
+  leaf,
+  type StepFunction,
+  stepScalar,
+  tensor,
+} from "./core/sources.ts";
 export { type DType, sizeOf, type Spec } from "./core/spec.ts";
 export type { Op, Tensor } from "./core/tensor.ts";
 export {

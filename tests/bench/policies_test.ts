@@ -239,7 +239,7 @@ Deno.test("candidateOf refuses what is no policy, early", async () => {
   );
   await assertRejects(() => candidateOf("./none.ts"), FirnError, "none.ts");
   await assertRejects(() => candidateOf(module("export default 3", "number.ts")), InputError, "got number");
-  const { label, make } = await candidateOf(
+  const { make } = await candidateOf(
     module(
       "export default ({ seed }) => ({ name: `own ${seed}`, signals: [], init() {}, next() {}, frozen() {} })",
       "own.ts",
