@@ -245,10 +245,7 @@ Deno.test("candidateOf refuses what is no policy, early", async () => {
       "own.ts",
     ),
   );
-  assertEquals([
-    label.includes("own.ts") || label === "",
-    make({ steps: 1, alpha: 0.5, seed: 3, tau: {} }).name,
-  ], [true, "own 3"]);
+  assertEquals(make({ steps: 1, alpha: 0.5, seed: 3, tau: {} }).name, "own 3");
   await Deno.remove(folder, { recursive: true });
 });
 
