@@ -179,3 +179,8 @@ Deno.test("the architecture in the doc of mod.ts names every folder of kernels, 
   const lines = doc.split("## Architecture")[1].split("| folder |")[0].trim().split("\n");
   assert(lines.length <= 25, `the architecture takes ${lines.length} lines before its table`);
 });
+
+Deno.test("the package uses nothing that Node 22 lacks", () => {
+  const newer = /\b(Promise\.try|RegExp\.escape|Math\.sumPrecise|Iterator\.concat)\(/;
+  assertNone(LIBRARY.filter(({ bare }) => newer.test(bare)).map(({ path }) => path));
+});

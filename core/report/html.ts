@@ -4,9 +4,19 @@
  * @module
  */
 
-/** Text that is HTML. */
-export interface Html {
-  readonly text: string;
+/** Text that is HTML. A class, so that no record of a log passes for one. */
+export class Html {
+  readonly #text: string;
+
+  /** Marks text as HTML. */
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  /** The text. */
+  get text(): string {
+    return this.#text;
+  }
 }
 
 /** A value that {@link html} inserts. */
@@ -14,7 +24,7 @@ export type Part = string | number | Html | readonly Part[];
 
 /** Marks text as HTML, which is not escaped. */
 export function raw(text: string): Html {
-  return { text };
+  return new Html(text);
 }
 
 /** Inserts values into HTML. All values are escaped, except {@link Html}. */
@@ -32,6 +42,8 @@ const ENTITIES: Record<string, string> = {
 
 function escape(part: Part): string {
   if (typeof part === "string") return part.replace(/[&<>"']/g, (character) => ENTITIES[character]);
-  if (typeof part === "number") return String(part);
-  return "text" in part ? part.text : part.map(escape).join("");
+  if (part instanceof Html) return part.text;
+  if (Array.isArray(part)) return part.map(escape).join("");
+  // What comes from a log may be anything.
+  return escape(String(part));
 }

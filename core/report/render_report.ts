@@ -38,7 +38,8 @@ export async function renderReport(run: RunReport): Promise<string> {
         <meta charset="utf-8">
         <meta name="viewport" content="width=device-width, initial-scale=1">
         <meta name="color-scheme" content="light dark">
-        <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+        <meta http-equiv="Content-Security-Policy"
+          content="default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'">
         <title>${run.title}</title>
         <style>${raw(STYLE)}</style>
       </head>

@@ -20,7 +20,8 @@ export function lock(): Lock {
   let tail: Promise<unknown> | null = null;
   return {
     exclusive<T>(work: () => T | Promise<T>): Promise<T> {
-      const done = tail === null ? Promise.try(work) : tail.then(work);
+      // Work begins at once when the lock is free. Node 22 has no Promise.try.
+      const done = tail === null ? new Promise<T>((resolve) => resolve(work())) : tail.then(work);
       const over: Promise<unknown> = done.catch(() => {}).then(() => {
         if (tail === over) tail = null;
       });
