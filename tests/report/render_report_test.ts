@@ -153,7 +153,8 @@ Deno.test("renderReport refers to nothing outside its page and runs nothing", as
   const visible = page.replace(/ xmlns(:\w+)?="[^"]*"/g, "");
   assertEquals(visible.match(/https?:|src=|href=|@import|<script|<link|<iframe| on\w+=/gi), null);
   assertEquals(visible.match(/url\((?!#frozen\))/g), null);
-  assertStringIncludes(page, `content="default-src 'none'; style-src 'unsafe-inline'"`);
+  const policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'";
+  assertStringIncludes(page, `content="${policy}"`);
 });
 
 Deno.test("renderReport defines every colour that it uses, for light and for dark", async () => {
