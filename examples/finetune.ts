@@ -52,6 +52,7 @@ import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import { clock, progress } from "./progress.ts";
+import { catchSignals, InterruptedError } from "./signals.ts";
 import { extraOf, readRun, RUN_FLAGS } from "./saved_flags.ts";
 import { readText, split } from "./text.ts";
 
@@ -175,6 +176,7 @@ async function main(): Promise<void> {
   if (checkpoint === null) await save(state);
   const bar = progress(flags.steps, { first: state.step });
   let clockAt = performance.now(), looked = state.step;
+  const signals = catchSignals("finetune");
   for await (state of scan(training, state, batches.from(state.step + 1))) {
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([{ kind: "components", components: training.components() }]);
@@ -194,8 +196,15 @@ async function main(): Promise<void> {
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));
     }
-    if (state.step % flags.checkpoint === 0 && !state.done) await save(state);
+    const signal = signals.caught();
+    if ((signal !== null || state.step % flags.checkpoint === 0) && !state.done) await save(state);
+    if (signal !== null && !state.done) {
+      bar.end();
+      throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);
+    }
   }
+  // From here on the run can be ended at any time: the last checkpoint stays until all is written.
+  signals[Symbol.dispose]();
   bar.end();
 
   await saveModel(gpu, { ...base, params: state.params }, { folder: `${folder}/model`, files });

@@ -6,6 +6,7 @@
 
 import { FirnError, InputError } from "@firn/train";
 import { printError } from "./print.ts";
+import { InterruptedError } from "./signals.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** One flag. */
@@ -187,6 +188,10 @@ export async function runMain(main: () => Promise<void>, name: string): Promise<
     if (error instanceof UsageError) {
       printError(`${name}: ${error.message}\nSee --help`);
       Deno.exit(2);
+    }
+    if (error instanceof InterruptedError) {
+      printError(`${name}: ${error.message}`);
+      Deno.exit(error.code);
     }
     // Any other error is a defect: show where.
     printError(error instanceof FirnError ? `${name}: ${error.message}` : Deno.inspect(error));

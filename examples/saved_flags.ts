@@ -35,7 +35,6 @@ const BESIDE_RESUME: readonly string[] = [
   "data",
   "checkpoint",
   "no-tune",
-  "no-sample",
 ];
 
 type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };

@@ -46,7 +46,7 @@ export async function readText(source: string): Promise<string[]> {
 }
 
 /**
- * Holds out the last part of some documents, cut at white space.
+ * Holds out the last part of some documents, cut at white space, or between characters where there is none.
  *
  * @param documents The documents; the one in which the cut falls is split
  * @param holdOut Share of the characters to hold out, between 0 and 1
@@ -68,8 +68,9 @@ export function split(
   const heldOut = documents.slice(index);
   if (left > 0) {
     const document = heldOut[0];
-    const space = document.slice(left).search(/\s/);
-    const cut = space < 0 ? document.length : left + space;
+    const space = document.slice(left, left + SPACE_WITHIN).search(/\s/);
+    // Text without spaces, such as Chinese or DNA, is cut between characters.
+    const cut = space >= 0 ? left + space : left + (isLowSurrogate(document.charCodeAt(left)) ? 1 : 0);
     train.push(document.slice(0, cut));
     heldOut[0] = document.slice(cut);
   }
@@ -81,6 +82,11 @@ export function split(
   }
   return { train: parts[0], heldOut: parts[1] };
 }
+
+/** Characters after the cut among which white space is looked for. */
+const SPACE_WITHIN = 1000;
+
+const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code < 0xe000;
 
 async function readUtf8(path: string): Promise<string> {
   let bytes: Uint8Array;

@@ -53,8 +53,16 @@ Deno.test("split cuts between documents where it can and inside one where it mus
   assertEquals(split([document, document], 0.3), { train: [document, "ab"], heldOut: [" cd"] });
 });
 
+Deno.test("split cuts text without spaces between characters", () => {
+  for (const text of ["ACGT".repeat(50), "\u4eba".repeat(100), "\u{1f433}".repeat(101)]) {
+    const { train, heldOut } = split([text]);
+    assertEquals(train.length * heldOut.length, 1);
+    assertEquals(train[0] + heldOut[0], text);
+    assertEquals([train[0].isWellFormed(), heldOut[0].isWellFormed()], [true, true]);
+  }
+});
+
 Deno.test("split refuses to leave a part empty", () => {
-  assertThrows(() => split(["oneword"]), InputError, "give more text");
   assertThrows(() => split([]), InputError, "give more text");
   assertThrows(() => split(["a b"], 1), InputError, '"holdOut"');
 });

@@ -95,3 +95,23 @@ Deno.test("finetune --resume ends with the same bits and the same log as a run t
     assertEquals(await versionOf(checkpoint), null);
   });
 });
+
+Deno.test("finetune finishes its step at a signal, saves, says how to go on and exits with 143 or 130", async () => {
+  await inFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/text.txt`, TEXT);
+    const out = `${folder}/out`, log = `${out}/metrics.jsonl`;
+    const args = [...SMALL, "--steps", "120", "--data", `${folder}/text.txt`, "--out", out];
+    for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
+      const begun = signal === "SIGINT";
+      const process = startExample("finetune", begun ? ["--resume", out] : args, folder);
+      const steps = begun ? 20 : 10;
+      while (await versionOf(log) === null || !(await Deno.readTextFile(log)).includes(`"step":${steps},`)) {
+        await pause(1);
+      }
+      process.kill(signal);
+      const ended = await process.output(), stderr = new TextDecoder().decode(ended.stderr);
+      assertEquals(ended.code, code, stderr);
+      assertEquals(stderr.includes(`is saved: go on with --resume ${out}`), true, stderr);
+    }
+  });
+});
