@@ -115,12 +115,10 @@ export class OutOfMemoryError extends FirnError {
   /** Its size in bytes. */
   readonly bytes: number;
 
-  /** Names the allocation, and what the device reported. */
-  constructor(label: string, bytes: number, seen: string) {
+  /** Names the allocation, what the device reported, and what to try. */
+  constructor(label: string, bytes: number, seen: string, mend: string = SMALLER_BATCH) {
     super(
-      `Cannot allocate "${label}" of ${
-        (bytes / 2 ** 20).toFixed(1)
-      } MiB on the device: ${seen}; lower the batch or its length, or use a larger device`,
+      `Cannot allocate "${label}" of ${(bytes / 2 ** 20).toFixed(1)} MiB on the device: ${seen}; ${mend}`,
     );
     this.label = label;
     this.bytes = bytes;
@@ -162,6 +160,9 @@ export class NonFiniteError extends FirnError {
     this.step = step;
   }
 }
+
+/** What helps when the values of a step are too large. */
+const SMALLER_BATCH = "lower the batch or its length, or use a larger device";
 
 /** What helps when a number was finite until some step. */
 const LOWER_THE_RATE =

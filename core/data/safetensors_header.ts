@@ -13,7 +13,12 @@ export type StoredDType =
   | "BOOL"
   | "U8"
   | "I8"
+  | "F4"
+  | "F6_E2M3"
+  | "F6_E3M2"
   | "F8_E4M3"
+  | "F8_E4M3FNUZ"
+  | "F8_E5M2FNUZ"
   | "F8_E5M2"
   | "F8_E8M0"
   | "I16"
@@ -28,14 +33,22 @@ export type StoredDType =
   | "U64"
   | "C64";
 
-/** Element types that Firn reads and writes, in the order of the format. 8-bit floats and complex numbers are read as bytes only. */
+/**
+ * Element types that Firn reads and writes, in the order of the format. Floats of 8 bits
+ * or fewer and complex numbers are read as bytes only.
+ */
 export const BYTES_PER_ELEMENT: Readonly<Record<StoredDType, number>> = {
   BOOL: 1,
+  F4: 0.5,
+  F6_E2M3: 0.75,
+  F6_E3M2: 0.75,
   U8: 1,
   I8: 1,
   F8_E5M2: 1,
   F8_E4M3: 1,
   F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
   I16: 2,
   U16: 2,
   F16: 2,
@@ -173,7 +186,7 @@ function specOf(path: string, name: string, entry: unknown): StoredSpec {
   }
   const [begin, end] = offsets;
   const bytes = byteLength(dtype as StoredDType, shape);
-  if (bytes === null) throw fail("must have a size below 2^53 bytes", `the shape is ${show(shape)}; ${MEND}`);
+  if (bytes === null) throw fail("must have whole bytes, below 2^53", `the shape is ${show(shape)}; ${MEND}`);
   if (bytes !== end - begin) {
     throw fail(
       `must take ${bytes} bytes as ${dtype} ${show(shape)}`,

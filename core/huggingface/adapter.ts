@@ -17,11 +17,11 @@ import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../infer/read.ts";
 import { upload } from "../runtime/upload.ts";
-import { configReader } from "../models/config_reader.ts";
 import type { Task, TokenInput } from "../models/family.ts";
 import { headOf, type Model, modelParams } from "../models/model.ts";
 import { sameShape } from "../spec.ts";
-import { checkStorable } from "./check_storable.ts";
+import { readAdapterConfig } from "./adapter_config.ts";
+import { checkLoaded, checkStorable } from "./check_storable.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 
@@ -58,8 +58,14 @@ export async function loadAdapter<P extends object, I extends object = TokenInpu
   await checkModelFolder(folder, options);
   const file = await pathInFolder(folder, "adapter_config.json", options);
   const adapterSource = await readJson(file, options);
-  const { rank, loraScale } = readAdapterConfig(adapterSource, file);
-  const base = flatten(model.params), layers = adaptable(model), pairs = new Map<Path, Tensor>();
+  const { rank, loraScale, layers: chosen } = readAdapterConfig(adapterSource, file);
+  const base = flatten(model.params), held = [...base.keys()].find((path) => path.includes(".lora_"));
+  if (held !== undefined) {
+    throw new InputError(
+      `Cannot load "${folder}" as a model holds one adapter at a time: it has "${held}"; merge that one with mergeAdapter`,
+    );
+  }
+  const layers = adaptable(model), pairs = new Map<Path, Tensor>();
   await using weights = await openSafetensors(
     await pathInFolder(folder, "adapter_model.safetensors", options),
     options,
@@ -80,39 +86,32 @@ export async function loadAdapter<P extends object, I extends object = TokenInpu
     if (!sameShape(shape, expected)) {
       throw invalid(`model and "r" of "${file}" give it the shape [${expected.join(", ")}]`);
     }
+    const index = /(?:^|\.)layers\.(\d+)\./.exec(match![1])?.[1];
+    if (chosen !== null && index !== undefined && !chosen.includes(Number(index))) {
+      throw invalid(`"layers_to_transform" of "${file}" leaves layer ${index} out`);
+    }
     const path = `${layer.path}.lora_${half}.weight`;
     if (pairs.has(path)) throw invalid("a pair must come once: another name of it is there too");
-    pairs.set(path, upload(gpu, await weights.readF32(name), { shape, label: path }));
+    const values = await weights.readF32(name);
+    checkLoaded(values, { name, path: weights.path });
+    pairs.set(path, upload(gpu, values, { shape, label: path }));
   }
   checkWhole(pairs, weights.path);
   await checkAllocations(gpu);
   const params = unflatten(new Map([...base, ...pairs])) as P;
-  return { ...model, params, loraScale, adapterSource, trainable: (path) => pairs.has(path) };
-}
-
-/** Rank and scale of a plain LoRA adapter; refuses every other kind. */
-function readAdapterConfig(
-  json: Readonly<Record<string, unknown>>,
-  file: string,
-): { readonly rank: number; readonly loraScale: number } {
-  const config = configReader(json, file);
-  config.only("peft_type", "LORA");
-  for (const key of ["use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out"]) {
-    if (config.boolean(key, false)) throw config.error(key, "only plain LoRA is supported", true);
-  }
-  for (const key of ["rank_pattern", "alpha_pattern"]) {
-    const pattern = config.record(key) ?? {};
-    if (Object.keys(pattern).length > 0) throw config.error(key, "one rank serves all pairs", pattern);
-  }
-  config.only("bias", "none");
-  for (const key of ["modules_to_save", "trainable_token_indices", "exclude_modules", "megatron_config"]) {
-    const value = json[key] ?? null;
-    if (value !== null && !(Array.isArray(value) && value.length === 0)) {
-      throw config.error(key, "only LoRA pairs are supported", value);
-    }
-  }
-  const rank = config.count("r");
-  return { rank, loraScale: config.number("lora_alpha") / rank };
+  const dropout = adapterSource.lora_dropout ?? 0;
+  const notes = [
+    ...model.notes ?? [],
+    ...dropout === 0 ? [] : [`"lora_dropout" ${dropout} of "${file}" is not applied in training`],
+  ];
+  return {
+    ...model,
+    params,
+    loraScale,
+    adapterSource,
+    trainable: (path) => pairs.has(path),
+    ...notes.length > 0 && { notes },
+  };
 }
 
 /** A linear layer that can take a pair. */
@@ -171,15 +170,21 @@ export async function saveAdapter<I extends object>(
     );
   }
   const names = storedNames(model, pairs.map(([path]) => path));
-  const r = pairs.find(([path]) => path.includes(".lora_A."))![1].shape[0];
-  const { adapterSource: source = {}, loraScale = 1 } = model, written = source.lora_alpha;
+  const ranks = new Set(pairs.map(([path, { shape }]) => shape[path.includes(".lora_A.") ? 0 : 1]));
+  if (ranks.size > 1) {
+    throw new InputError(
+      `Cannot save an adapter to "${folder}" as its pairs must have one rank: they have ${
+        [...ranks].join(", ")
+      }`,
+    );
+  }
+  const [r] = ranks, { adapterSource: source = {}, loraScale = 1 } = model;
   const config = {
     peft_type: "LORA",
     task_type: TASK_TYPES[headOf(model).task],
     ...source,
     r,
-    // As it was written: the product would be a rounding away.
-    lora_alpha: typeof written === "number" && written / r === loraScale ? written : loraScale * r,
+    lora_alpha: alphaOf(source, { r, loraScale }),
     lora_dropout: source.lora_dropout ?? 0,
     bias: "none",
     fan_in_fan_out: false,
@@ -195,6 +200,17 @@ export async function saveAdapter<I extends object>(
     );
     await fileSystem.write(`${temporary}/adapter_config.json`, JSON.stringify(config, null, 2) + "\n");
   }, { fileSystem });
+}
+
+/** Alpha as it was written, while it still gives the scale; else the shortest number that does. */
+function alphaOf(
+  source: Readonly<Record<string, unknown>>,
+  { r, loraScale }: { readonly r: number; readonly loraScale: number },
+): number {
+  const { lora_alpha: written, use_rslora: stable } = source, divisor = stable === true ? Math.sqrt(r) : r;
+  const alpha = loraScale * divisor, short = Number(alpha.toPrecision(15));
+  if (typeof written === "number" && written / divisor === loraScale) return written;
+  return short / divisor === loraScale ? short : alpha;
 }
 
 /** Names of LoRA pairs in checkpoints: those of the layers that they adapt. */

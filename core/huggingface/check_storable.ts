@@ -1,10 +1,36 @@
 /**
- * Keeps values that are not numbers out of files.
+ * Keeps values that are not numbers out of models and files.
  *
  * @module
  */
 
-import { InputError } from "../errors.ts";
+import { DataError, InputError } from "../errors.ts";
+
+/** Where values come from, for errors. */
+export interface ValueSource {
+  /** Name of the tensor. */
+  readonly name: string;
+  /** The file that holds it. */
+  readonly path: string;
+}
+
+/**
+ * Refuses values of a file that are NaN or infinite, or were too large for f32.
+ *
+ * @param values The values, f32
+ * @param source Names of the tensor and of its file
+ * @throws {DataError} When a value is not finite
+ */
+export function checkLoaded(values: Float32Array, { name, path }: ValueSource): void {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < bits.length; i++) {
+    if ((bits[i] & 0x7f800000) !== 0x7f800000) continue;
+    throw new DataError(
+      `Cannot load "${name}" of "${path}" as its values must be finite in f32: value ${i} is ${values[i]}; ` +
+        "get the file again, or an earlier checkpoint of it",
+    );
+  }
+}
 
 /** From where on a magnitude rounds to infinity. */
 const OVERFLOW = { float32: Infinity, bfloat16: 2 ** 128 - 2 ** 119, float16: 65520 } as const;
@@ -30,7 +56,9 @@ export function checkStorable(
   const seen = `value ${at} is ${values[at]}`;
   throw new InputError(
     Number.isFinite(values[at])
-      ? `Cannot save "${name}" to "${folder}" as ${dtype} must hold its values: ${seen}; save as float32 or bfloat16`
+      ? `Cannot save "${name}" to "${folder}" as ${dtype} must hold its values: ${seen}; save as ${
+        dtype === "float16" ? "bfloat16 or " : ""
+      }float32`
       : `Cannot save "${name}" to "${folder}" as its values must be finite: ${seen}; ` +
         "train again from a checkpoint before they were not",
   );

@@ -14,19 +14,25 @@ const COMPANIONS: readonly string[] = [
   "chat_template.jinja",
   "chat_template.json",
   "generation_config.json",
-  "LICENSE",
   "merges.txt",
   "preprocessor_config.json",
   "processor_config.json",
   "sentencepiece.bpe.model",
   "special_tokens_map.json",
   "spiece.model",
+  "tekken.json",
   "tokenizer.json",
   "tokenizer.model",
   "tokenizer_config.json",
   "vocab.json",
   "vocab.txt",
 ];
+
+/** Files with other endings: licences, which go where weights go, and vocabularies of tiktoken. */
+const PATTERN = /^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(txt|md))?$|^[\w-]+\.tiktoken$/;
+
+/** A folder of named chat templates. */
+const TEMPLATES = "additional_chat_templates";
 
 /** Bytes that one of them may have. */
 const LIMIT = 2 ** 28;
@@ -54,10 +60,12 @@ export async function companionFiles(
   options: FileSystemOptions = {},
 ): Promise<ReadonlyMap<string, Uint8Array>> {
   const { fileSystem = hostFileSystem() } = options;
-  const there = new Set((await fileSystem.list(folder)).map(({ name }) => name));
+  const there = (await fileSystem.list(folder)).map(({ name }) => name);
+  const names = there.filter((name) => COMPANIONS.includes(name) || PATTERN.test(name));
+  const templates = there.includes(TEMPLATES) ? await fileSystem.list(`${folder}/${TEMPLATES}`) : [];
+  for (const { name } of templates) if (/^[\w-]+\.jinja$/.test(name)) names.push(`${TEMPLATES}/${name}`);
   const files = new Map<string, Uint8Array>();
-  for (const name of COMPANIONS) {
-    if (!there.has(name)) continue;
+  for (const name of names.toSorted()) {
     files.set(name, await fileSystem.read(await pathInFolder(folder, name, options), { limit: LIMIT }));
   }
   return files;

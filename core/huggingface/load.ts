@@ -4,10 +4,12 @@
  * @module
  */
 
-import { checkModelFolder } from "./model_folder.ts";
-import { scoreBytes } from "./new_model.ts";
+import { checkLoaded } from "./check_storable.ts";
+import { checkModelFiles, checkModelFolder } from "./model_folder.ts";
+import { checkBindable, scoreBytes } from "./new_model.ts";
 import { openCheckpoint } from "./shards.ts";
-import type { SafetensorsFile } from "../data/safetensors.ts";
+import { fromBf16 } from "../data/floats.ts";
+import type { SafetensorsFile, StoredDType } from "../data/safetensors.ts";
 import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
@@ -79,23 +81,40 @@ export async function loadModel<P extends object = object, I extends object = To
 ): Promise<Model<P, I>> {
   const { storage = "f32", families = known } = options;
   await checkModelFolder(folder, options);
+  await checkModelFiles(folder, options);
   const file = await pathInFolder(folder, "config.json", options);
-  const described = describeModel<I>(await readJson(file, options), { families, file });
+  const source = await readJson(file, options);
+  const described = describeModel<I>(source, { families, file });
   await using checkpoint = await openCheckpoint(folder, options);
-  checkCheckpoint(checkpoint, { model: described, file });
+  checkLayers(checkpoint, { source, file });
+  const left = checkCheckpoint(checkpoint, { model: described, file });
   const model = await untied(checkpoint, described, { families, file });
+  const notes = [...model.notes ?? [], ...left];
   const stored = storedKeys(checkpoint, model);
   const params = new Map<Path, Tensor>();
+  const isPacked = (shape: readonly number[], key: string): boolean =>
+    storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
   for (const [path, { shape }] of modelParams(model)) {
-    const key = stored.get(path)!;
-    const packed = storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
+    checkBindable(gpu, { path, shape, bytes: isPacked(shape, stored.get(path)!) ? 2 : 4 });
+  }
+  for (const [path, { shape }] of modelParams(model)) {
+    const key = stored.get(path)!, packed = isPacked(shape, key);
     const values = packed
       ? new Uint16Array((await checkpoint.read(key)).buffer)
       : await checkpoint.readF32(key);
+    checkLoaded(values instanceof Uint16Array ? fromBf16(values) : values, {
+      name: key,
+      path: checkpoint.path,
+    });
     params.set(path, upload(gpu, values, { shape, label: path }));
   }
   await checkAllocations(gpu);
-  return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
+  return {
+    ...model,
+    params: unflatten(params) as P,
+    scoreBytes: scoreBytes(gpu),
+    ...notes.length > 0 && { notes },
+  };
 }
 
 /** The key under which each parameter is stored: a tied one may have only the name of the other. */
@@ -128,18 +147,46 @@ async function untied<I extends object>(
   return model;
 }
 
-/** Refuses a checkpoint whose tensors are not those that the model declares. */
+/** Refuses more layers than the file has tensors, before their parameters are listed. */
+function checkLayers(
+  { names, path }: SafetensorsFile,
+  { source, file }: { readonly source: Readonly<Record<string, unknown>>; readonly file: string },
+): void {
+  const { num_hidden_layers: layers } = source;
+  if (typeof layers !== "number" || layers <= names.length) return;
+  throw new DataError(
+    `Cannot load "${path}" as "num_hidden_layers" of "${file}" is ${layers}: ` +
+      `it has ${names.length} tensors; check that both belong together`,
+  );
+}
+
+/** Types of stored parameters. A tensor of another type that no family declares is a buffer of another tool. */
+const PARAMETERS: readonly StoredDType[] = ["F16", "BF16", "F32", "F64"];
+
+/**
+ * Refuses a checkpoint whose tensors are not those that the model declares.
+ *
+ * @returns A note on each tensor that is left out
+ */
 function checkCheckpoint<I extends object>(
   checkpoint: SafetensorsFile,
   { model, file }: { readonly model: ModelDescription<I>; readonly file: string },
-): void {
+): string[] {
   const { name: family, ignored = [] } = model.family;
   const invalid = (key: string, rule: string, seen: string): Error =>
     new DataError(`Cannot load "${key}" of "${checkpoint.path}" as ${rule}: ${seen}`);
   const listed = declaredParams(model), declared = [...listed.values()];
   const keys = new Set(declared.map(({ key }) => key));
+  const notes: string[] = [];
   for (const name of checkpoint.names) {
     if (keys.has(name) || ignored.some((pattern) => pattern.test(name))) continue;
+    const { dtype } = checkpoint.specs.get(name)!;
+    if (!PARAMETERS.includes(dtype)) {
+      notes.push(
+        `"${name}" (${dtype}) of "${checkpoint.path}" is no parameter of a ${family} and is left out`,
+      );
+      continue;
+    }
     throw invalid(name, `"${file}" describes a ${family} without it`, "check that both belong together");
   }
   for (const [path, { key, shape, tiedTo }] of listed) {
@@ -154,5 +201,10 @@ function checkCheckpoint<I extends object>(
       const rule = `"${file}" gives it the shape [${shape.join(", ")}]`;
       throw invalid(key, rule, `it has [${stored.shape.join(", ")}]`);
     }
+    if (!PARAMETERS.includes(stored.dtype)) {
+      const rule = `a parameter must be stored as ${PARAMETERS.join(", ")}`;
+      throw invalid(key, rule, `it is ${stored.dtype}; save the model unquantized`);
+    }
   }
+  return notes;
 }

@@ -4,13 +4,16 @@
  * @module
  */
 
-import { InputError } from "../errors.ts";
+import { DataError, InputError } from "../errors.ts";
+import { read, readAll } from "../infer/read.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
+import { free } from "../runtime/residents.ts";
 import type { TokenInput } from "../models/family.ts";
 import type { Model } from "../models/model.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
+import { sum } from "../ops/broadcast.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, unflatten } from "../tree.ts";
 import { moduleOf } from "../train/freeze/components.ts";
@@ -36,6 +39,7 @@ export interface MergeOptions {
  * `model`. If no pair is left, all parameters are trainable
  * @throws {InputError} When there is no pair to merge, one is not whole, or its weight is stored as bf16
  * @throws {InputError} When the model has no module of a given path
+ * @throws {DataError} When a new weight is not finite
  * @throws {OutOfMemoryError} When the device has no room for the new weights
  *
  * @example The pairs of a frozen module are merged before the next run
@@ -106,10 +110,26 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
     for (const half of ["A", "B"] as const) next.delete(halfOf(path, half));
   }
   await checkAllocations(gpu);
+  await checkFinite(gpu, [...sums.keys()].map((path) => [path, next.get(`${path}.weight`)!]));
   const params = unflatten(next) as P;
   if ([...next.keys()].some((path) => path.includes(".lora_"))) return { ...model, params };
-  const { loraScale: _, trainable: __, ...plain } = model;
+  const { loraScale: _, trainable: __, adapterSource: ___, ...plain } = model;
   return { ...plain, params };
+}
+
+/** Refuses merged weights that are not finite, and frees them all. One sum a weight tells; only its weight is read. */
+async function checkFinite(gpu: Gpu, weights: readonly (readonly [Path, Tensor])[]): Promise<void> {
+  const sums = await readAll(gpu, weights.map(([, weight]) => sum(weight)));
+  for (const [i, [path, weight]] of weights.entries()) {
+    if (Number.isFinite(sums[i][0])) continue;
+    const values = await read(gpu, weight), at = values.findIndex((value) => !Number.isFinite(value));
+    if (at < 0) continue;
+    free(Object.fromEntries(weights));
+    throw new DataError(
+      `Cannot merge "${path}" as its sum with the pair must be finite: value ${at} is ${values[at]}; ` +
+        "take the adapter from a checkpoint before it was not",
+    );
+  }
 }
 
 function halfOf(path: Path, half: "A" | "B"): Path {

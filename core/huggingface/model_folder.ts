@@ -34,3 +34,36 @@ export async function checkModelFolder(
     : "it is not a folder; give the folder that holds it";
   throw new InputError(`${rule}: ${seen}`);
 }
+
+/**
+ * Refuses a folder without the files of a model, and says what it holds instead.
+ *
+ * @param folder The folder
+ * @param options The file system
+ * @throws {NotFoundError} When `config.json` is missing, or the weights are not safetensors
+ */
+export async function checkModelFiles(
+  folder: string,
+  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
+): Promise<void> {
+  const names = (await fileSystem.list(folder)).map(({ name }) => name);
+  const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
+  const fail = (rule: string, seen: string) =>
+    new NotFoundError(`Cannot load "${folder}" as ${rule}: ${seen}`);
+  if (!names.includes("config.json")) {
+    const seen = names.includes("adapter_config.json")
+      ? "it holds an adapter; load its base model, then the adapter with loadAdapter"
+      : has(/\.gguf$/i)
+      ? "it holds GGUF, which is not read; give the folder it was made from"
+      : "it has none; give the folder that has it, or download the model again";
+    throw fail("a model folder has a config.json", seen);
+  }
+  if (!has(/^model\.safetensors(\.index\.json)?$/) && has(/^pytorch_model.*\.bin(\.index\.json)?$/)) {
+    const command = "from transformers import AutoModelForCausalLM as M; " +
+      `M.from_pretrained('${folder}').save_pretrained('${folder}-safetensors')`;
+    throw fail(
+      "weights must be safetensors",
+      `it has pytorch_model.bin; convert it with python -c "${command}"`,
+    );
+  }
+}

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { OutOfMemoryError } from "../errors.ts";
 import { normalValues } from "../../kernels/random.ts";
 import { configReader } from "../models/config_reader.ts";
 import type { TokenInput } from "../models/family.ts";
@@ -35,6 +36,7 @@ export interface NewModelOptions {
  * @param options Configuration and seed
  * @returns The model
  * @throws {InputError} When the family is unknown or a value of the configuration does not fit
+ * @throws {OutOfMemoryError} When a parameter is larger than the device can bind
  *
  * @example
  * ```ts
@@ -55,6 +57,7 @@ export async function newModel<P extends object = object, I extends object = Tok
   const file = "config.json";
   const model = describeModel<I>(source, { families, file });
   const deviation = configReader(source, file).number("initializer_range", 0.02);
+  for (const [path, { shape }] of modelParams(model)) checkBindable(gpu, { path, shape, bytes: 4 });
   const params = new Map<Path, Tensor>();
   let stream = 0;
   for (const [path, { shape, init }] of modelParams(model)) {
@@ -66,6 +69,24 @@ export async function newModel<P extends object = object, I extends object = Tok
   }
   await checkAllocations(gpu);
   return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
+}
+
+/**
+ * Refuses a parameter that the device cannot bind, before memory is taken for it.
+ *
+ * @param gpu The device
+ * @param parameter Its path and shape, and the bytes of an element
+ * @throws {OutOfMemoryError} When it is larger than one binding
+ */
+export function checkBindable(
+  { device: { limits }, name }: Gpu,
+  { path, shape, bytes }: { readonly path: Path; readonly shape: readonly number[]; readonly bytes: 2 | 4 },
+): void {
+  const size = bytes * sizeOf(shape);
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  if (size <= most) return;
+  const seen = `"${name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most, and a parameter is bound whole`;
+  throw new OutOfMemoryError(path, size, seen, "use a smaller model, or a device that binds more");
 }
 
 /** More scores at a time make the products of the head faster, up to a point. */

@@ -39,6 +39,7 @@ const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
  * @param model The model; of a training run `{ ...model, params: state.params }`
  * @param options `folder`: where; replaced when it holds an older model, refused when it holds anything else
  * @throws {InputError} When the model holds LoRA pairs: they are saved as an adapter
+ * @throws {InputError} When a name in `files` leads out of the folder or is that of the model's own files
  * @throws {InputError} When a value is not finite, or rounds to infinity in the stored type
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
@@ -56,6 +57,7 @@ export async function saveModel<I extends object>(
       `Cannot save "${pair}" to "${folder}" as a model folder has no LoRA pairs: use saveAdapter`,
     );
   }
+  for (const name of files.keys()) checkName(name, folder);
   await replaceFolder(folder, async (temporary) => {
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
     const declared = modelParams(model);
@@ -78,8 +80,22 @@ export async function saveModel<I extends object>(
       [key]: dtype,
     };
     await fileSystem.write(`${temporary}/config.json`, JSON.stringify(config, null, 2) + "\n");
-    for (const [name, content] of files) await fileSystem.write(`${temporary}/${name}`, content);
+    for (const [name, content] of files) {
+      const parent = name.slice(0, Math.max(0, name.lastIndexOf("/")));
+      if (parent !== "") await fileSystem.makeFolder(`${temporary}/${parent}`, { parents: true });
+      await fileSystem.write(`${temporary}/${name}`, content);
+    }
   }, { fileSystem });
+}
+
+/** Refuses names that lead out of the folder, and those of the model's own files. */
+function checkName(name: string, folder: string): void {
+  const outside = name.split(/[\\/]/).some((part) => ["", ".", ".."].includes(part)) || /[\\:]/.test(name);
+  if (!outside && !["config.json", "model.safetensors"].includes(name)) return;
+  throw new InputError(
+    `Cannot save "${name}" to "${folder}" as other files lie in the folder beside config.json and model.safetensors: ` +
+      "give it another name",
+  );
 }
 
 function savedDType({ dtype, torch_dtype }: Readonly<Record<string, unknown>>): SaveDType {

@@ -15,6 +15,9 @@ import { pathInFolder } from "../host/path_in_folder.ts";
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 
+/** All are open at a time; systems allow 1024 files. */
+const MOST_SHARDS = 900;
+
 /**
  * Opens the weights of a checkpoint folder: `model.safetensors`, or the shards that
  * `model.safetensors.index.json` lists.
@@ -45,8 +48,15 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
   const index = await pathInFolder(folder, INDEX, options);
   const shardOf = new Map(Object.entries(weightMap(index, await readJson(index, options))));
   await using opened = new AsyncDisposableStack();
-  const shards = new Map<string, SafetensorsFile>();
-  for (const shard of new Set(shardOf.values())) {
+  const shards = new Map<string, SafetensorsFile>(), names = new Set(shardOf.values());
+  if (names.size > MOST_SHARDS) {
+    throw invalid(
+      index,
+      `a checkpoint has at most ${MOST_SHARDS} shards`,
+      `it lists ${names.size}; save it in larger ones`,
+    );
+  }
+  for (const shard of names) {
     shards.set(shard, opened.use(await openSafetensors(await pathInFolder(folder, shard, options), options)));
   }
   const specs = new Map<string, StoredSpec>();

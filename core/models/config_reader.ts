@@ -22,8 +22,8 @@ export interface ConfigReader {
   strings(key: string): readonly string[] | null;
   /** A record, or null where the key is absent. */
   record(key: string): Readonly<Record<string, unknown>> | null;
-  /** Throws unless the key is absent or has this value. */
-  only(key: string, value: string | number | boolean): void;
+  /** Throws unless the key is absent or has this value; with null, unless it is absent. */
+  only(key: string, value: string | number | boolean | null): void;
   /** An error that names the file, the key, the rule and what was seen. */
   error(key: string, rule: string, seen: unknown): Error;
 }
@@ -88,7 +88,8 @@ interface Rule<T> {
 
 const NUMBER: Rule<number> = {
   text: "it must be a positive number",
-  holds: (value): value is number => typeof value === "number" && value > 0 && value < Infinity,
+  // Up to what f32 holds.
+  holds: (value): value is number => typeof value === "number" && value > 0 && Math.fround(value) < Infinity,
 };
 const COUNT: Rule<number> = {
   text: "it must be a whole number above 0",

@@ -34,6 +34,36 @@ export interface DecoderConfig {
   readonly tied: boolean;
 }
 
+/**
+ * Fields of `transformers` that change what a model computes or how it is trained, each with the one value that changes
+ * nothing. Null stands for a field that must be absent. What families compute themselves is read where they are parsed.
+ */
+const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
+  hidden_act: "silu",
+  hidden_activation: "silu",
+  attention_dropout: 0,
+  attn_pdrop: 0,
+  embd_pdrop: 0,
+  hidden_dropout: 0,
+  resid_pdrop: 0,
+  add_cross_attention: false,
+  is_encoder_decoder: false,
+  rope_interleaved: false,
+  use_mrope: false,
+  embedding_multiplier: 1,
+  logit_scale: 1,
+  logits_scaling: 1,
+  residual_multiplier: 1,
+  attention_multiplier: null,
+  attn_logit_softcapping: null,
+  clip_qkv: null,
+  compression_config: null,
+  final_logit_softcapping: null,
+  no_rope_layers: null,
+  per_layer_config: null,
+  query_pre_attn_scalar: null,
+};
+
 /** A bound on work before the file is compared with the configuration. */
 const MOST_LAYERS = 10_000;
 
@@ -58,17 +88,17 @@ export interface DecoderDefaults {
 export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): DecoderConfig {
   const hiddenSize = read.count("hidden_size"), heads = read.count("num_attention_heads");
   const headDim = read.count("head_dim", defaults.headDim ?? hiddenSize / heads);
-  const kvHeads = read.count("num_key_value_heads", defaults.kvHeads ?? heads);
+  // In transformers, null is as many as query heads, and an absent key is the default of the family.
+  const kvHeads = read.countOrNull("num_key_value_heads", defaults.kvHeads ?? heads) ?? heads;
   if (heads % kvHeads !== 0) {
     throw read.error("num_key_value_heads", `it must divide num_attention_heads ${heads}`, kvHeads);
   }
-  read.only("hidden_act", "silu");
-  read.only("attention_dropout", 0);
-  read.only("pretraining_tp", 1);
+  for (const [key, value] of Object.entries(NEUTRAL)) read.only(key, value);
   const layers = read.count("num_hidden_layers");
   if (layers > MOST_LAYERS) {
     throw read.error("num_hidden_layers", `it must be at most ${MOST_LAYERS}`, layers);
   }
+  const maxLength = read.count("max_position_embeddings", defaults.maxLength);
   return {
     hiddenSize,
     heads,
@@ -77,9 +107,9 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
     intermediateSize: read.count("intermediate_size"),
     layers,
     vocabSize: read.count("vocab_size"),
-    maxLength: read.count("max_position_embeddings", defaults.maxLength),
+    maxLength,
     eps: read.number("rms_norm_eps", 1e-6),
-    rope: readRope(read, { dim: headDim }),
+    rope: readRope(read, { dim: headDim, maxLength }),
     tied: read.boolean("tie_word_embeddings", false),
   };
 }

@@ -57,9 +57,9 @@ const REFUSED: readonly (readonly [string, Alterations, (folder: string) => stri
   [
     "DoRA",
     { config: { use_dora: true } },
-    (f) => `Cannot read "use_dora" of "${f}/adapter_config.json" as only plain LoRA is supported: true`,
+    (f) =>
+      `Cannot read "use_dora" of "${f}/adapter_config.json" as only LoRA pairs of one rank and one factor are supported: true`,
   ],
-  ["rank-stabilised LoRA", { config: { use_rslora: true } }, () => 'Cannot read "use_rslora"'],
   ["ranks by module", { config: { rank_pattern: { q_proj: 2 } } }, () => 'Cannot read "rank_pattern"'],
   ["factors by module", { config: { alpha_pattern: { q_proj: 2 } } }, () => 'Cannot read "alpha_pattern"'],
   [

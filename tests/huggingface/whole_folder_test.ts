@@ -94,7 +94,12 @@ Deno.test("describeModel refuses configurations that change the mathematics, or 
   const rope = { rope_type: "llama3", factor: 8, original_max_position_embeddings: 64 };
   const rows: readonly [Record<string, unknown>, string][] = [
     [{ quantization_config: { quant_method: "fp8" } }, "quantization_config"],
-    [{ pretraining_tp: 2 }, "pretraining_tp"],
+    [{ final_logit_softcapping: 30 }, "final_logit_softcapping"],
+    [{ per_layer_config: { 0: { hidden_size: 4 } } }, "per_layer_config"],
+    [{ rope_interleaved: true }, "rope_interleaved"],
+    [{ rope_theta: 1e39 }, "rope_theta"],
+    [{ rope_theta: 1e-320 }, "rope_theta"],
+    [{ rope_scaling: { ...rope, factor: 0.5, low_freq_factor: 1, high_freq_factor: 4 } }, "factor"],
     [{ partial_rotary_factor: 0.5 }, "partial_rotary_factor"],
     [{ rope_theta: Infinity }, "rope_theta"],
     [{ rope_scaling: { ...rope, low_freq_factor: 4, high_freq_factor: 1 } }, "high_freq_factor"],
@@ -155,8 +160,10 @@ Deno.test("companionFiles reads what belongs to a tokenizer, and neither weights
   const files = Object.fromEntries(
     [...names, "model.safetensors", "modeling.py", "notes"].map((n) => [`m/${n}`, n]),
   );
+  const more = ["LICENSE.md", "NOTICE", "additional_chat_templates/tool.jinja"];
+  for (const name of more) files[`m/${name}`] = name;
   const found = await companionFiles("m", { fileSystem: memoryFileSystem(files) });
-  assertEquals([...found.keys()].toSorted(), names.toSorted());
+  assertEquals([...found.keys()].toSorted(), [...names, ...more].toSorted());
 });
 
 /** An adapter folder of rank 49, whose alpha divided by the rank is not exact. */
@@ -211,6 +218,11 @@ Deno.test("loadAdapter refuses what it would ignore, and pairs that are missing 
     [{ modules_to_save: ["lm_head"] }, "modules_to_save"],
     [{ trainable_token_indices: [1] }, "trainable_token_indices"],
     [{ use_dora: true }, "use_dora"],
+    [{ layer_replication: [[0, 1]] }, "layer_replication"],
+    [{ target_parameters: ["x"] }, "target_parameters"],
+    [{ init_lora_weights: "pissa" }, "init_lora_weights"],
+    [{ a_field_of_tomorrow: true }, "a_field_of_tomorrow"],
+    [{ lora_alpha: 1e39 }, "lora_alpha"],
   ];
   for (const [config, key] of rows) {
     const { model, fileSystem } = await adapterFolder(config);

@@ -28,6 +28,19 @@ Deno.test("describeModel reads the rotary base where either version of transform
   );
 });
 
+Deno.test("describeModel finds the pretraining length of llama3 where transformers 5 does", () => {
+  const length = (source: Source): unknown =>
+    describe({ ...GOOD, rope_scaling: STRETCHED, ...source }).rope.scaling?.originalLength;
+  assertEquals(length({}), GOOD.max_position_embeddings);
+  const within = { rope_scaling: { ...STRETCHED, original_max_position_embeddings: 12 } };
+  assertEquals(length(within), 12);
+  assertEquals(length({ ...within, original_max_position_embeddings: 8 }), 8);
+});
+
+Deno.test("describeModel takes as many key heads as query heads where num_key_value_heads is null", () => {
+  assertEquals(describe({ ...GOOD, model_type: "mistral", num_key_value_heads: null }).kvHeads, 4);
+});
+
 const NAMES = "llama, mistral, qwen2, qwen3";
 
 /** A key, a bad value, and the end of the error, after the names of key and file. */
@@ -74,12 +87,6 @@ for (
       { type: "linear", factor: 2 },
       "rope_type",
       'it must be "default" or "llama3": "linear"',
-    ],
-    [
-      "rope_scaling",
-      STRETCHED,
-      "original_max_position_embeddings",
-      "it must be a positive number: it is missing",
     ],
     ["rope_parameters", { ...STRETCHED, factor: "8" }, "factor", 'it must be a positive number: "8"'],
     [
