@@ -247,7 +247,8 @@ const REFUSALS: readonly Refusal[] = [
   {
     when: "the text is too short to hold some out",
     args: ["--data", "@/short.txt"],
-    message: "Cannot split the text as both parts must hold some: it has 16 characters; give more text",
+    message: "Cannot cut windows of 16 tokens as the text must fill one: it has 10; give more text, " +
+      'or a "length" of at most 10',
   },
   {
     when: "the text does not fill one sequence",
