@@ -61,7 +61,8 @@ async function main(): Promise<void> {
 
   const { train, heldOut } = split(await readText(flags.data));
   const folder = await claimFolder(flags.out, { resumed: false });
-  const work = await Deno.makeTempDir({ prefix: "firn-" });
+  await Deno.mkdir(".firn", { recursive: true });
+  const work = await Deno.makeTempDir({ dir: ".firn" });
   try {
     await writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab }));
     const tokenizer = await loadTokenizer(work);

@@ -6,7 +6,7 @@ import { openTestGpu } from "./reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
-const FIXTURES = new URL("fixtures", import.meta.url).pathname;
+const FIXTURES = `${import.meta.dirname}/fixtures`;
 
 /** Quantities that a folder with an adapter has, and which of them a fixture leaves out. */
 const COMPARED = ["logits", "grads", "after5", "losses_plain", "losses_clip", "lora_logits", "lora_grads"];

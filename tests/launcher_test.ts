@@ -7,7 +7,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 
 const ROOT = new URL("../", import.meta.url);
-const MAP = "--import-map=tests/stand_ins/import_map.json";
+const MAP = "--import-map=tests/stand_ins/import_map.json", STAND_INS = `--frozen ${MAP}`;
 const APT =
   "sudo apt-get update && sudo apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1";
 
@@ -43,6 +43,8 @@ interface Machine {
   /** Whether JSR answers. */
   readonly jsr?: "yes" | "no";
   readonly user?: "root" | "other";
+  /** What `deno.lock` holds. */
+  readonly lock?: string;
   /** Whether the package has the hash that was published. */
   readonly hash?: "right" | "wrong";
   /** The program that npm's package of Deno holds. */
@@ -85,6 +87,7 @@ function launch(args: readonly string[], machine: Machine = {}): Outcome {
     const hash = machine.hash === "wrong" ? "0" : HASH.exec(Deno.readTextFileSync(`${folder}/firn`))![1];
     script(`${folder}/bin/sha512sum`, `#!/bin/sh\necho "${hash}  $1"\n`);
     script(`${folder}/bin/id`, `#!/bin/sh\necho ${machine.user === "other" ? 1000 : 0}\n`);
+    Deno.writeTextFileSync(`${folder}/deno.lock`, machine.lock ?? '{ "specifiers": {} }');
     script(`${folder}/fetched`, machine.fetched ?? "");
     const { code, stdout, stderr } = run(folder, ["firn", ...args], {
       CALLS: `${folder}/calls`,
@@ -132,19 +135,107 @@ Deno.test("firn help shows the usage and succeeds", () => {
 });
 
 Deno.test("firn hands its arguments on as they are", () => {
-  const { code, calls } = launch(["bench", "--json", "a b", "$HOME", ""]);
-  assertEquals([code, calls], [0, ["deno {} [task] [-q] [bench] [--json] [a b] [$HOME] []"]]);
+  const { code, calls } = launch(["check", "--json", "a b", "$HOME", ""]);
+  assertEquals([code, calls], [0, ["deno {} [task] [-q] [check] [--json] [a b] [$HOME] []"]]);
 });
 
-Deno.test("firn lets a run write to its output folder alone, and asks nothing with permissions", () => {
-  const callOf = (...args: string[]) => launch(args).calls.join();
-  const run = (write: string, rest: string) =>
-    `deno {} [run] [--allow-read] [--allow-write${write}] [examples/finetune.ts]${rest}`;
-  assertEquals(callOf("finetune", "--out", "a b"), run("=.firn,out,a b", " [--out] [a b]"));
-  assertEquals(callOf("finetune", "--resume=x#%?"), run("=.firn,out,x#%?", " [--resume=x#%?]"));
-  assertEquals(callOf("finetune", "--out", "a,/etc"), run("", " [--out] [a,/etc]"));
-  assertEquals(callOf("finetune"), run("=.firn,out", ""));
-  assertEquals(Deno.readTextFileSync(new URL("firn", ROOT)).includes("deno eval -q"), false);
+/** What the launcher lets a command read, write and run, from the call of Deno. */
+function permissionsOf(...args: string[]): { read?: string; write?: string; run?: string; rest: string[] } {
+  const { calls: [call, ...others] } = launch(args);
+  assertEquals(others, []);
+  const granted = [...call.matchAll(/\[--allow-(\w+)(?:=([^\]]*))?\]/g)].map(([, name, list]) =>
+    [name, list?.replace(/^\.,[^,]*\/deno/, ".") ?? "all"] as const
+  );
+  const { read, write, run, ...rest } = Object.fromEntries(granted);
+  return { ...{ read, write, run }, rest: Object.keys(rest) };
+}
+
+Deno.test("firn lets a run read and write what its flags name, and nothing else", () => {
+  const none = { write: ".firn,out", run: undefined, rest: [] };
+  const cases: readonly (readonly [string[], Partial<ReturnType<typeof permissionsOf>>])[] = [
+    [["finetune"], { read: "." }],
+    [["finetune", "--out", "a b"], { read: ".,a b", write: ".firn,out,a b" }],
+    [["finetune", "--out=x#%?"], { read: ".,x#%?", write: ".firn,out,x#%?" }],
+    [["finetune", "--model", "/m", "--data=d=1.txt"], { read: ".,/m,d=1.txt" }],
+    [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
+    [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
+    [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a" }],
+    [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
+    [["pretrain", "--out", "/a/b"], { read: ".,/a/b,/a", write: ".firn,out,/a/b,/a" }],
+    [["explain", "/a/b"], { read: ".,/a/b", write: undefined }],
+    [["conformance", "--tiles", "/a", "b"], { read: ".,/a,b", write: undefined }],
+    [["bench"], { read: ".", rest: ["env"] }],
+    [["bench", "--torch"], { read: ".", run: "python3", rest: ["env"] }],
+    [["profile", "--json", "/a/b.json"], { read: ".,/a/b.json", write: ".firn,out,/a", rest: ["env"] }],
+    [["profile", "--json=-"], { read: ".", rest: ["env"] }],
+  ];
+  for (const [args, expected] of cases) {
+    assertEquals(permissionsOf(...args), { ...none, ...expected }, args.join(" "));
+  }
+});
+
+Deno.test("firn opens no path with a comma, which Deno would take for two", () => {
+  const { code, stderr, calls } = launch(["finetune", "--out", "a,/etc"]);
+  assertEquals([code, calls], [1, []]);
+  assertStringIncludes(stderr, 'cannot open "a,/etc" alone to finetune');
+});
+
+Deno.test("firn probes with no permission and leaves the lock alone", () => {
+  const source = Deno.readTextFileSync(new URL("firn", ROOT));
+  assertEquals(source.includes("deno eval -q"), false);
+  assertMatch(source, /deno run -q --no-prompt --no-lock tests\/stand_ins\/probe_jsr\.ts/);
+});
+
+Deno.test("firn freezes the lock once it has the packages of JSR", () => {
+  const lock = '{ "specifiers": {\n"jsr:@std/cli@1": "1.0.0"\n} }';
+  assertEquals(
+    launch(["explain", "a"], { lock }).calls[0].startsWith("deno {--frozen} [run] [--frozen] "),
+    true,
+  );
+});
+
+Deno.test("a policy of one's own reads its folder and the project, and writes nothing but the output", () => {
+  const folder = Deno.makeTempDirSync(), project = `${folder}/a #%25?b`;
+  try {
+    for (const path of ["examples", "tests/stand_ins", "out"]) {
+      Deno.mkdirSync(`${project}/${path}`, { recursive: true });
+    }
+    Deno.copyFileSync(new URL("firn", ROOT), `${project}/firn`);
+    Deno.writeTextFileSync(`${project}/tests/stand_ins/probe_jsr.ts`, "");
+    Deno.writeTextFileSync(`${project}/examples/finetune.ts`, "await import(`file://${Deno.args[1]}`);");
+    Deno.writeTextFileSync(`${folder}/secret`, "");
+    Deno.mkdirSync(`${folder}/own`);
+    Deno.writeTextFileSync(`${folder}/own/beside.txt`, "");
+    const tries = {
+      "read beside": `Deno.readTextFileSync("${folder}/own/beside.txt")`,
+      "write out": 'Deno.writeTextFileSync("out/a", "")',
+      "read secret": `Deno.readTextFileSync("${folder}/secret")`,
+      "write beside": `Deno.writeTextFileSync("${folder}/own/beside.txt", "")`,
+      "write project": 'Deno.writeTextFileSync("firn", "")',
+      "environment": 'Deno.env.get("HOME")',
+      "run": 'new Deno.Command("sh").outputSync()',
+      "network": "await Deno.connect({ port: 80 })",
+    };
+    Deno.writeTextFileSync(
+      `${folder}/own/policy.ts`,
+      Object.entries(tries).map(([name, code]) =>
+        `try { ${code}; console.log("${name}: yes"); } catch (e) { console.log("${name}:", e.name); }`
+      ).join("\n"),
+    );
+    const { code, stdout, stderr } = run(
+      project,
+      ["firn", "finetune", "--policy", `${folder}/own/policy.ts`],
+      {
+        HOME: folder,
+      },
+    );
+    const text = new TextDecoder();
+    const [first, second, ...refused] = text.decode(stdout).trim().split("\n");
+    assertEquals([code, first, second], [0, "read beside: yes", "write out: yes"], text.decode(stderr));
+    assertEquals(refused, Object.keys(tries).slice(2).map((name) => `${name}: NotCapable`));
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 Deno.test("a signal to firn is a signal to the trainer", () => {
@@ -169,10 +260,10 @@ Deno.test("firn gives the driver a private runtime folder when the session has n
 
 Deno.test("firn uses the stand-ins when JSR does not answer, and says so", () => {
   const task = launch(["test"], { jsr: "no" });
-  assertEquals(task.calls, [`deno {${MAP}} [task] [-q] [test]`]);
+  assertEquals(task.calls, [`deno {${STAND_INS}} [task] [-q] [test]`]);
   assertMatch(task.stderr, /^firn: JSR does not answer/);
   const deno = launch(["deno", "check", "mod.ts"], { jsr: "no" });
-  assertEquals(deno.calls, [`deno {${MAP}} [check] [${MAP}] [mod.ts]`]);
+  assertEquals(deno.calls, [`deno {${STAND_INS}} [check] [--frozen] [${MAP}] [mod.ts]`]);
 });
 
 Deno.test("firn test runs one file for each core at a time, four at most, or as many as DENO_JOBS says", () => {
@@ -205,7 +296,9 @@ Deno.test("firn deno fmt needs neither an adapter nor JSR", () => {
 
 Deno.test("firn explain reads a log, which needs no adapter", () => {
   const { code, calls } = launch(["explain", "out/finetune-1"], { adapter: "no", user: "other" });
-  assertEquals([code, calls], [0, ["deno {} [run] [--allow-read] [examples/explain.ts] [out/finetune-1]"]]);
+  assertEquals([code, calls], [0, [
+    "deno {} [run] [--allow-read=.,./.cache/deno,out/finetune-1] [examples/explain.ts] [out/finetune-1]",
+  ]]);
 });
 
 Deno.test("firn tells anyone but root what to install when there is no adapter", () => {
@@ -218,7 +311,7 @@ Deno.test("firn installs a driver as root when there is no adapter", () => {
   assertEquals([code, calls], [0, [
     "apt-get -qq update",
     "apt-get -qq install -y --no-install-recommends mesa-vulkan-drivers libvulkan1",
-    "deno {} [run] [--allow-read] [--allow-write=.firn,out] [examples/finetune.ts]",
+    "deno {} [run] [--allow-read=.,./.cache/deno] [--allow-write=.firn,out] [examples/finetune.ts]",
   ]]);
 });
 

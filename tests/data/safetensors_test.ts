@@ -72,7 +72,7 @@ Deno.test("writeSafetensors writes what the npm package safetensors reads", asyn
 
 Deno.test("writeSafetensors repeats the bytes of a file that Hugging Face wrote", async () => {
   for (const name of ["llama/model", "llama/golden", "llama/adapter/adapter_model"]) {
-    const source = new URL(`../fixtures/${name}.safetensors`, import.meta.url).pathname;
+    const source = `${import.meta.dirname}/../fixtures/${name}.safetensors`;
     await inFolder(async (folder) => {
       await using file = await openSafetensors(source);
       const tensors = file.names.map((name): TensorToStore => ({

@@ -9,7 +9,7 @@ import { openTestGpu } from "../reference/open_gpu.ts";
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;
+const FIXTURE = `${import.meta.dirname}/../fixtures/llama`;
 const PREFIX = "base_model.model.model.layers.0.self_attn.q_proj";
 const model = await loadModel(gpu, FIXTURE);
 

@@ -14,7 +14,7 @@ import { tokenBatch } from "../train/tiny.ts";
 const gpu = await openGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-const FIXTURES = new URL("../fixtures", import.meta.url).pathname;
+const FIXTURES = `${import.meta.dirname}/../fixtures`;
 const { inputIds } = tokenBatch([2, 8]);
 
 async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {

@@ -18,7 +18,7 @@ import { openTestGpu } from "../reference/open_gpu.ts";
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-const FIXTURE = new URL("../fixtures/llama", import.meta.url).pathname;
+const FIXTURE = `${import.meta.dirname}/../fixtures/llama`;
 const base = await loadModel(gpu, FIXTURE);
 const adapted = await loadAdapter(gpu, base, `${FIXTURE}/adapter`);
 const batch = tokenBatch([2, 8]);

@@ -15,7 +15,7 @@ async function writeShards(folder: string, weightMap: unknown): Promise<void> {
 }
 
 Deno.test("openCheckpoint opens a single file", async () => {
-  await using checkpoint = await openCheckpoint(new URL("../fixtures/llama", import.meta.url).pathname);
+  await using checkpoint = await openCheckpoint(`${import.meta.dirname}/../fixtures/llama`);
   assertEquals(checkpoint.specs.get("model.embed_tokens.weight")?.dtype, "F32");
   assertEquals(checkpoint.metadata, { format: "pt" });
 });

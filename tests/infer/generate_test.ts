@@ -20,7 +20,7 @@ import { openTestGpu } from "../reference/open_gpu.ts";
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
 
-const FIXTURES = new URL("../fixtures", import.meta.url).pathname;
+const FIXTURES = `${import.meta.dirname}/../fixtures`;
 const llama = await loadModel(gpu, `${FIXTURES}/llama`);
 const PROMPT = [15, 4, 25];
 

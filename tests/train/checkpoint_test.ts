@@ -195,7 +195,7 @@ Deno.test("loadCheckpoint refuses another layout and what is no checkpoint", asy
     const rule = `Cannot resume from "${path}" as it must be a checkpoint of layout 1`;
     await assertRejects(() => loadCheckpoint(path), DataError, `${rule}: it is of layout 2`);
   });
-  const model = new URL("../fixtures/llama/model.safetensors", import.meta.url).pathname;
+  const model = `${import.meta.dirname}/../fixtures/llama/model.safetensors`;
   await assertRejects(
     () => loadCheckpoint(model),
     DataError,

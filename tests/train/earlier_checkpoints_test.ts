@@ -116,7 +116,7 @@ for (const [name, optionsOf] of Object.entries(RUNS)) {
     await using gpu = await openGpu();
     const model = await newModel(gpu, { source: SOURCE, seed: 1 });
     using training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), optionsOf());
-    const saved = await loadCheckpoint(new URL(`${name}.safetensors`, FOLDER).pathname);
+    const saved = await loadCheckpoint(decodeURIComponent(new URL(`${name}.safetensors`, FOLDER).pathname));
     let state = await training.resume(saved);
     assertEquals(state.step, 7);
     for (const [i, loss] of expected.loss.entries()) {
