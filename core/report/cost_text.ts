@@ -9,9 +9,9 @@ import type { Ending, FreezeEvent } from "../train/types.ts";
 import { scaled } from "./numbers.ts";
 import { printable } from "./printable.ts";
 
-/** The relative change of a number, `"-18 %"`; empty when it was 0. */
+/** The relative change of a number, `"-18 %"`; empty when it was 0, or is not a number. */
 export function percent(before: number, after: number): string {
-  if (before === 0) return "";
+  if (before === 0 || !Number.isFinite(after / before)) return "";
   const change = Math.round(100 * (after / before - 1));
   // Rounding may give -0.
   return change === 0 ? "0 %" : `${change < 0 ? "" : "+"}${change} %`;
@@ -19,7 +19,9 @@ export function percent(before: number, after: number): string {
 
 /** A number before and after, and its relative change: `"3.78 → 3.10 (-18 %)"`. */
 export function change(before: number, after: number, digits: number): string {
-  return `${before.toFixed(digits)} → ${after.toFixed(digits)} (${percent(before, after)})`;
+  const text = (value: number): string => Number.isFinite(value) ? value.toFixed(digits) : "–";
+  const relative = percent(before, after);
+  return `${text(before)} → ${text(after)}${relative === "" ? "" : ` (${relative})`}`;
 }
 
 /** Floating-point operations, `"3.78 GFLOP"`. */

@@ -87,9 +87,12 @@ function rowOf({ path, reason, flops }: Moved, full: number): Cell[] {
   ];
 }
 
+/** Characters of a cell. */
+const WIDEST = 400;
+
 /** Rows in columns of equal width. Only the last cell of a row may be wider than its column. */
 function table(given: readonly (readonly Cell[])[]): string[] {
-  const rows = given.map((row) => row.map(([text, align]): Cell => [oneLine(text), align]));
+  const rows = given.map((row) => row.map(([text, align]): Cell => [oneLine(text).slice(0, WIDEST), align]));
   const widths = rows[0].map((_, i) =>
     Math.max(...rows.map((row) => i < row.length - 1 ? row[i][0].length : 0))
   );

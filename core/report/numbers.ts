@@ -10,9 +10,9 @@ export interface Point {
   readonly y: number;
 }
 
-/** A number with three significant digits, or another number of digits. */
+/** A number with three significant digits, or another number of digits; a dash for none. */
 export function short(value: number, digits = 3): string {
-  return String(Number(value.toPrecision(digits)));
+  return Number.isFinite(value) ? String(Number(value.toPrecision(digits))) : "–";
 }
 
 /** A rounded number, with commas at thousands. */
@@ -22,6 +22,7 @@ export function whole(value: number): string {
 
 /** A number with three significant digits and an SI prefix, to be followed by a unit. */
 export function scaled(value: number): string {
+  if (!Number.isFinite(value)) return "– ";
   const power = value === 0 ? 0 : Math.max(0, Math.min(5, Math.floor(Math.log10(Math.abs(value)) / 3)));
   return `${short(value / 1000 ** power)} ${["", "k", "M", "G", "T", "P"][power]}`;
 }

@@ -10,6 +10,7 @@ import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Look } from "../policy.ts";
 import type { TrainingState } from "../train/types.ts";
+import { lineFault, measuredOnly } from "./log_line.ts";
 import type { Line, StepLine } from "./types.ts";
 
 /** An open log. */
@@ -38,10 +39,10 @@ const textOf = (lines: readonly Line[]): string => lines.map((line) => JSON.stri
  */
 export async function openLog(path: string, options: LogOptions = {}): Promise<RunLog> {
   const { upTo, fileSystem = hostFileSystem() } = options;
-  const lines: Line[] = [];
+  let lines: Line[] = [];
   if (upTo !== undefined) {
     const kept = (line: Line): boolean => line.kind !== "end" && (!("step" in line) || line.step <= upTo);
-    lines.push(...(await readLog(path, options)).filter(kept));
+    lines = (await readLog(path, options)).filter(kept);
     const reached = lines.reduce((last, line) => line.kind === "step" ? Math.max(last, line.step) : last, 0);
     if (reached < upTo) {
       throw new DataError(
@@ -75,16 +76,29 @@ export async function readLog(
 ): Promise<Line[]> {
   // A line that is being written, or was cut short by the end of the process, has no newline.
   const rows = new TextDecoder().decode(await fileSystem.read(path)).split("\n").slice(0, -1);
+  if (rows.length === 0) {
+    throw new DataError(
+      `Cannot read the log "${path}" as it must begin with the start of a run: it is empty; wait until the run has begun`,
+    );
+  }
   return rows.map((row, i) => {
-    let line: Partial<Line> | null = null;
+    const refuse = (seen: string, cause?: unknown): never => {
+      const rule = `line ${i + 1} must be ${i === 0 ? "the start" : "a step, a freeze or the end"} of a run`;
+      throw new DataError(
+        `Cannot read the log "${path}" as ${rule}: ${seen}; take the line back from a copy`,
+        { cause },
+      );
+    };
+    let line: Line | null = null;
     try {
       line = JSON.parse(row);
     } catch (error) {
-      if (!(error instanceof SyntaxError)) throw error;
+      refuse(`it is no JSON, ${JSON.stringify(row.slice(0, 40))}`, error);
     }
-    if (typeof line?.kind === "string" && (line.kind === "start") === (i === 0)) return line as Line;
-    const rule = `line ${i + 1} must be ${i === 0 ? "the start" : "a step, a freeze or the end"} of a run`;
-    throw new DataError(`Cannot read the log "${path}" as ${rule}: ${row.slice(0, 40)}`);
+    const fault = lineFault(line);
+    if (fault !== null) refuse(fault);
+    if ((line!.kind === "start") !== (i === 0)) refuse(`kind is "${line!.kind}"`);
+    return measuredOnly(line!);
   });
 }
 

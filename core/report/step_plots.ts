@@ -38,7 +38,7 @@ export async function lossPlot({ rows }: RunReport): Promise<Plot> {
   sentences.push(`It ends at ${short(smooth[rows.length - 1])}.`);
 
   if (judged.length > 0) {
-    const least = Math.min(...judged.map(({ validation }) => validation!));
+    const least = judged.reduce((best, { validation }) => Math.min(best, validation!), Infinity);
     sentences.push(`Orange: loss of the validation batches, ${short(least)} at best.`);
   }
 
