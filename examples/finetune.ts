@@ -155,7 +155,7 @@ async function main(): Promise<void> {
     const before = { perplexity: await perplexity(gpu, base, held), sample: await sample(base) };
     const config = { ...flags, out: folder, policy: policy?.name ?? "none" };
     await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
-  } else print(`resumed     at step ${checkpoint.step} of ${flags.steps}`);
+  } else print(`resumed     at step ${checkpoint.step} of ${flags.steps}, from ${checkpoint.path}`);
   const [start] = log.lines;
   if (start?.kind !== "start" || start.perplexity === undefined || start.sample === undefined) {
     throw new DataError(

@@ -5,10 +5,10 @@
  */
 
 import { toBf16 } from "../data/floats.ts";
-import { DataError, InputError, NonFiniteError } from "../errors.ts";
+import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
-import { openSafetensors, type SafetensorsFile } from "../data/safetensors.ts";
+import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../infer/read.ts";
@@ -16,7 +16,7 @@ import type { Json } from "../policy.ts";
 import type { HostData } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
-import { parseRecord, type SavedRecord, VERSION } from "./saved_record.ts";
+import { parseRecord, type SavedRecord, textOf, VERSION } from "./saved_record.ts";
 import { BEST, OPTIMIZER } from "./state/specs.ts";
 import type { HostTensor, SavedState, TrainingState } from "./types.ts";
 
@@ -24,6 +24,8 @@ import type { HostTensor, SavedState, TrainingState } from "./types.ts";
 export interface Checkpoint extends SavedState {
   /** What was saved beside the state. */
   readonly extra: Json;
+  /** The file that it was read from: an older one when the newest is damaged. */
+  readonly path: string;
 }
 
 const PARAMS = "params.", LEAVES = "leaves.";
@@ -95,8 +97,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   await keepOlder(path, {
     keep: options.keep ?? 2,
     fileSystem,
-    write: (fresh) =>
-      writeSafetensors(fresh, tensors, { metadata: { firn: JSON.stringify(record) }, fileSystem }),
+    write: (fresh) => writeSafetensors(fresh, tensors, { metadata: { firn: textOf(record) }, fileSystem }),
   });
 }
 
@@ -145,13 +146,6 @@ export async function removeCheckpoint(
   }
 }
 
-/** The newest checkpoint: the one before when a process died between moving that and putting the new one there. */
-async function openNewest(path: string, options: FileSystemOptions): Promise<SafetensorsFile> {
-  const { fileSystem = hostFileSystem() } = options, older = olderPath(path, 1);
-  const gone = await fileSystem.stat(path) === null && await fileSystem.stat(older) !== null;
-  return await openSafetensors(gone ? older : path, options);
-}
-
 /** Refuses a state that a run could not go on from. Readings, the loss and gradients before may be absent, which is NaN. */
 function checkFinite(
   named: readonly (readonly [string, Tensor])[],
@@ -160,7 +154,7 @@ function checkFinite(
 ): void {
   named.forEach(([name], i) => {
     if (name.startsWith(LEAVES) && ![OPTIMIZER, BEST].some((part) => name.startsWith(LEAVES + part))) return;
-    const at = (values[i] as Float32Array).findIndex((value) => !Number.isFinite(value));
+    const at = firstNotFinite(values[i]);
     if (at < 0) return;
     const what = name.slice(name.indexOf(".") + 1);
     throw new NonFiniteError(`element ${at} of "${what}"`, step, values[i][at], {
@@ -169,17 +163,41 @@ function checkFinite(
   });
 }
 
+/** Index of the first value that is infinite or NaN, which alone differ from 0 when taken from themselves; -1 for none. */
+function firstNotFinite(values: HostData): number {
+  // A loop takes 0.16 s for 100 million values, findIndex 1.5 s; to write them takes 1.9 s (two cores).
+  for (let i = 0; i < values.length; i++) if (values[i] - values[i] !== 0) return i;
+  return -1;
+}
+
 /**
  * Reads a checkpoint, for `training.resume`.
  *
- * @param path The file; the one that was kept before it is read when a process died while it was replaced
+ * @param path The file. When it is damaged, or gone as a process died while it was replaced, the newest whole one of those
+ * that were kept before it is read
  * @param options The file system
- * @returns The saved state on the host
+ * @returns The saved state on the host, and the file that it was read from
  * @throws {NotFoundError} When there is no such file
  * @throws {DataError} When it is damaged, or not a checkpoint
  */
 export async function loadCheckpoint(path: string, options: FileSystemOptions = {}): Promise<Checkpoint> {
-  await using file = await openNewest(path, options);
+  const { fileSystem = hostFileSystem() } = options;
+  let failure: unknown;
+  for (let age = 0;; age++) {
+    const file = olderPath(path, age);
+    if (age > 1 && await fileSystem.stat(file) === null) throw failure;
+    try {
+      return await loadFile(file, options);
+    } catch (error) {
+      failure ??= error;
+      const next = error instanceof DataError || age === 0 && error instanceof NotFoundError;
+      if (!next) throw failure;
+    }
+  }
+}
+
+async function loadFile(path: string, options: FileSystemOptions): Promise<Checkpoint> {
+  await using file = await openSafetensors(path, options);
   const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
   for (const name of file.names) {
@@ -197,5 +215,5 @@ export async function loadCheckpoint(path: string, options: FileSystemOptions = 
     );
   }
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { ...rest, params: ordered, leaves };
+  return { ...rest, params: ordered, leaves, path };
 }

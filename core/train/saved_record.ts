@@ -5,8 +5,10 @@
  */
 
 import { DataError } from "../errors.ts";
+import { fingerprint } from "../fingerprint.ts";
 import type { Json } from "../policy.ts";
 import type { Path } from "../tree.ts";
+import { moduleOf } from "./freeze/components.ts";
 import type { SavedState } from "./types.ts";
 
 /** Version of the layout. Other versions are refused. */
@@ -104,5 +106,51 @@ export function parseRecord(text: string | null, path: string): SavedRecord {
     const seen = JSON.stringify(record[field])?.slice(0, 60) ?? "nothing";
     throw refuse(`"${field}" of its training state must be ${rule}`, `got ${seen}; use another checkpoint`);
   }
-  return record as unknown as SavedRecord;
+  const { checksum, ...rest } = record as unknown as SavedRecord & { readonly checksum?: string };
+  const wrong = disagreement(rest);
+  if (wrong !== null) {
+    throw refuse(
+      `"${wrong[0]}" of its training state must fit the others`,
+      `${wrong[1]}; use another checkpoint`,
+    );
+  }
+  // Earlier versions wrote none.
+  if (checksum !== undefined && checksum !== checksumOf(JSON.stringify(rest))) {
+    throw refuse("its training state must be as it was saved", "it was changed; use another checkpoint");
+  }
+  return rest;
+}
+
+/** The text that a file keeps of a record, with a checksum. */
+export function textOf(record: SavedRecord): string {
+  const text = JSON.stringify(record);
+  return `${text.slice(0, -1)},"checksum":"${checksumOf(text)}"}`;
+}
+
+function checksumOf(text: string): string {
+  return fingerprint([Uint32Array.from(new TextEncoder().encode(text))]);
+}
+
+/** The first field that contradicts others, and how; null when there is none. */
+function disagreement(record: SavedRecord): readonly [field: string, seen: string] | null {
+  const { step, order, frozen, since, best, validation, ending } = record;
+  const probed = record.probed ?? [], components = new Set(order.map(moduleOf));
+  for (const [field, paths] of Object.entries({ frozen, probed, since: Object.keys(since ?? {}) })) {
+    const stray = paths.find((path) => !components.has(path));
+    if (stray !== undefined) return [field, `no parameter belongs to "${stray}"`];
+  }
+  const active = probed.find((path) => !frozen.includes(path));
+  if (active !== undefined) return ["probed", `"${active}" is not frozen`];
+  const steps: readonly (readonly [string, number])[] = [
+    ...Object.values(since ?? {}).map((at) => ["since", at] as const),
+    ["best", best ?? 0],
+    ["validation", validation?.step ?? 0],
+    ["ending", ending?.best ?? 0],
+  ];
+  const late = steps.find(([, at]) => at > step);
+  if (late !== undefined) return [late[0], `it names step ${late[1]}, the state is of step ${step}`];
+  if (ending && ending.step !== step) {
+    return ["ending", `it is of step ${ending.step}, the state is of step ${step}`];
+  }
+  return null;
 }

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { InputError } from "../errors.ts";
+import { DataError, FirnError, InputError } from "../errors.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
 import { checkMoments, checkSignals } from "./freeze/signals.ts";
-import { checkSettings, checkTrained } from "./options.ts";
+import { checkSettings, checkTrained, settingsOfRun } from "./options.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
 import { newRun, type Run } from "./state/run.ts";
 import { BEST, checkName, OPTIMIZER, type StateSpec, withoutReadings } from "./state/specs.ts";
@@ -26,7 +26,7 @@ export async function initState<P extends TensorTree>(
   trainer: Trainer<P>,
   params: P,
 ): Promise<TrainingState<P>> {
-  const { gpu, definition: { trainable, optimizer }, policy, settings } = trainer;
+  const { gpu, definition: { trainable, optimizer }, policy } = trainer;
   const given = flatten(params), copies = new Map<Path, Tensor>();
   for (const [path, tensor] of given) {
     checkName(path);
@@ -49,7 +49,7 @@ export async function initState<P extends TensorTree>(
   const wanted = beforeFirstBatch(trainer, neededLeaves(trainer, { run, frozen: [], leaves: none }));
   return trainer.runs.register({
     ...NO_STEP,
-    settings,
+    settings: settingsOfRun(trainer.settings, given.keys(), trainable),
     step: 0,
     params: unflatten(copies) as TensorTree as P,
     leaves: adjustLeaves(gpu, { leaves: none, wanted, step: 0 }),
@@ -71,10 +71,13 @@ export async function resumeState<P extends TensorTree>(
   saved: SavedState,
   options?: ResumeOptions,
 ): Promise<TrainingState<P>> {
-  const { gpu, definition, settings, compiler, executor } = trainer;
+  const { gpu, definition, compiler, executor } = trainer, { trainable } = definition;
   const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
+  const settings = settingsOfRun(trainer.settings, saved.params.keys(), trainable);
   checkSettings(saved.settings, settings, options);
-  for (const [path, value] of saved.params) if (definition.trainable(path)) checkTrained(path, value);
+  checkLength(saved, trainer.steps);
+  checkPolicyState(trainer, saved);
+  for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
   const upload = (values: ReadonlyMap<Path, HostTensor>): Map<Path, Tensor> =>
     new Map([...values].map(([path, value]) => [path, uploadLeaf(gpu, { path, value, step })]));
   const params = upload(saved.params), run = newRun(params);
@@ -103,6 +106,38 @@ export async function resumeState<P extends TensorTree>(
     chosen: saved.chosen ?? compiler.chosen(),
     done: ending !== null,
   }, run);
+}
+
+/** Refuses a step that does not fit the planned steps and the ending. */
+function checkLength({ step, ending }: SavedState, steps: number): void {
+  const early = ending?.reason === "steps" && step < steps, late = ending === null && step >= steps;
+  if (!early && !late) return;
+  throw new DataError(
+    `Cannot resume from step ${step} as the run has ${steps} steps: the saved state says that it ${
+      early ? "ended by them" : "goes on"
+    }; use another checkpoint`,
+  );
+}
+
+/** Refuses a policy state that its policy cannot read. */
+function checkPolicyState<P extends TensorTree>(
+  { policy }: Pick<Trainer<P>, "policy">,
+  saved: SavedState,
+): void {
+  if (policy === undefined || saved.step === 0) return;
+  try {
+    policy.frozen(saved.policy);
+    policy.probed?.(saved.policy);
+    policy.best?.(saved.policy);
+  } catch (cause) {
+    if (cause instanceof FirnError) throw cause;
+    throw new DataError(
+      `Cannot resume as "policy" of the saved state must be a state of "${policy.name}": ${
+        (cause as Error).message
+      }; use another checkpoint`,
+      { cause },
+    );
+  }
 }
 
 function checkSavedLeaves<P extends TensorTree>(

@@ -65,7 +65,7 @@ export async function takeStep<P extends TensorTree>(
     ? await takeLook(trainer, { state, taken })
     : withoutLook(state, { step, leaves: nextLeaves, policyState });
   return runs.register({
-    settings: trainer.settings,
+    settings: state.settings,
     step,
     params: unflatten(nextParams) as TensorTree as P,
     loss: after.leaves.get(LOSS)!,

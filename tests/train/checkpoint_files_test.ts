@@ -12,10 +12,13 @@ import {
   NonFiniteError,
   removeCheckpoint,
   saveCheckpoint,
+  type Schedule,
+  sgd,
   type Training,
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { below, sticky } from "@firn/train/policies";
 import { openSafetensors, type TensorToStore, writeSafetensors } from "@firn/train/data";
 import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
@@ -134,9 +137,92 @@ Deno.test("loadCheckpoint names the field that is not what it must be", async ()
       await writeSafetensors(path, tensors, { metadata });
       await assertRejects(() => loadCheckpoint(path), DataError, `"${field}" of its training state must be`);
     }
-    const metadata = { firn: JSON.stringify({ ...fields, order: ["nowhere"] }) };
+    const metadata = { firn: JSON.stringify({ ...fields, order: ["nowhere"], checksum: undefined }) };
     await writeSafetensors(path, tensors, { metadata });
     await assertRejects(() => loadCheckpoint(path), DataError, '"nowhere" is missing');
+  });
+});
+
+Deno.test("loadCheckpoint refuses fields that contradict each other, and a record that was changed", async () => {
+  await withFile(async (path) => {
+    using training = define();
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 5), { path });
+    const { fields, tensors } = await storedIn(path);
+    const wrong: readonly [Record<string, unknown>, string][] = [
+      [{ frozen: ["nowhere"] }, '"frozen" of its training state must fit the others'],
+      [{ since: JSON.parse('{"__proto__": 1}') }, '"since"'],
+      [{ probed: ["top"] }, '"probed"'],
+      [{ since: { top: 6 } }, '"since"'],
+      [{ best: 6 }, '"best"'],
+      [{ validation: { step: 6, loss: 1 } }, '"validation"'],
+      [{ ending: { reason: "stopped", step: 2, best: null } }, '"ending"'],
+      [{ step: 1 }, "it was changed"],
+      [{ step: 1e9 }, "it was changed"],
+      [{ policy: 5 }, "it was changed"],
+    ];
+    for (const [change, seen] of wrong) {
+      await writeSafetensors(path, tensors, { metadata: { firn: JSON.stringify({ ...fields, ...change }) } });
+      await assertRejects(() => loadCheckpoint(path), DataError, seen, seen);
+    }
+  });
+});
+
+Deno.test("loadCheckpoint reads the checkpoint before when the newest is damaged, and says which", async () => {
+  await withFile(async (path) => {
+    using training = define();
+    let state = await training.init(newMlp());
+    for (const step of [1, 2]) {
+      await saveCheckpoint(gpu, state = await advance(training, state, step), { path });
+    }
+    const bytes = await Deno.readFile(path), older = path.replace(".safetensors", ".1.safetensors");
+    await Deno.writeFile(path, bytes.slice(0, 50));
+    const found = await loadCheckpoint(path);
+    assertEquals([found.step, found.path], [1, older]);
+    await Deno.writeFile(older, bytes.slice(0, 50));
+    await assertRejects(() => loadCheckpoint(path), DataError, `"${path}"`);
+  });
+});
+
+Deno.test("resume compares the rates of a schedule without a name, and the trained parameters without moments", async () => {
+  await withFile(async (path) => {
+    const falling: Schedule = (step) => 0.1 / step, wild: Schedule = () => 50;
+    using training = define({ optimizer: adamW({ learningRate: falling }) });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+    const saved = await loadCheckpoint(path);
+    using same = define({ optimizer: adamW({ learningRate: (step) => 0.1 / step }) });
+    assertEquals((await same.resume(saved)).step, 1);
+    using other = define({ optimizer: adamW({ learningRate: wild }) });
+    await assertRejects(() => other.resume(saved), InputError, "rates");
+    assertEquals((await other.resume(saved, { newRate: true })).step, 1);
+    const named = Object.assign(wild, { description: "stairs(50, by (1))" });
+    using stairs = define({ optimizer: adamW({ learningRate: named }) });
+    assertEquals((await stairs.resume(saved, { newRate: true })).step, 1);
+    using betas = define({ optimizer: adamW({ learningRate: falling, beta1: 0.5 }) });
+    await assertRejects(() => betas.resume(saved), InputError, "beta1 0.5");
+    using plain = define({ optimizer: sgd({ learningRate: 0.1 }) });
+    await saveCheckpoint(gpu, await plain.init(newMlp()), { path });
+    using part = define({
+      optimizer: sgd({ learningRate: 0.1 }),
+      trainable: (name) => name.startsWith("top"),
+    });
+    await assertRejects(
+      async () => await part.resume(await loadCheckpoint(path)),
+      InputError,
+      "trainable 1 of 2",
+    );
+  });
+});
+
+Deno.test("resume refuses a step beyond the run and a state that the policy cannot read", async () => {
+  await withFile(async (path) => {
+    const policy = sticky(below("gradNorm", 1e-9));
+    using training = define({ policy });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 2), { path });
+    const saved = await loadCheckpoint(path);
+    await assertRejects(() => training.resume({ ...saved, step: 1e9, ending: null }), DataError, "8 steps");
+    const ending = { reason: "steps", step: 2, best: null } as const;
+    await assertRejects(() => training.resume({ ...saved, ending }), DataError, "8 steps");
+    await assertRejects(() => training.resume({ ...saved, policy: null }), DataError, '"policy"');
   });
 });
 
