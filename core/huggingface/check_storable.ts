@@ -4,6 +4,7 @@
  * @module
  */
 
+import { indexOfNonFinite } from "../data/floats.ts";
 import { DataError, InputError } from "../errors.ts";
 
 /** Where values come from, for errors. */
@@ -22,14 +23,12 @@ export interface ValueSource {
  * @throws {DataError} When a value is not finite
  */
 export function checkLoaded(values: Float32Array, { name, path }: ValueSource): void {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  for (let i = 0; i < bits.length; i++) {
-    if ((bits[i] & 0x7f800000) !== 0x7f800000) continue;
-    throw new DataError(
-      `Cannot load "${name}" of "${path}" as its values must be finite in f32: value ${i} is ${values[i]}; ` +
-        "get the file again, or an earlier checkpoint of it",
-    );
-  }
+  const at = indexOfNonFinite(values);
+  if (at < 0) return;
+  throw new DataError(
+    `Cannot load "${name}" of "${path}" as its values must be finite in f32: value ${at} is ${values[at]}; ` +
+      "get the file again, or an earlier checkpoint of it",
+  );
 }
 
 /** From where on a magnitude rounds to infinity. */
@@ -50,8 +49,7 @@ export function checkStorable(
     readonly dtype: keyof typeof OVERFLOW;
   },
 ): void {
-  const limit = OVERFLOW[dtype];
-  const at = values.findIndex((value) => !(Math.abs(value) < limit));
+  const at = indexOfNonFinite(values, OVERFLOW[dtype]);
   if (at < 0) return;
   const seen = `value ${at} is ${values[at]}`;
   throw new InputError(

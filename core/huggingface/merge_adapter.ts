@@ -4,6 +4,7 @@
  * @module
  */
 
+import { indexOfNonFinite } from "../data/floats.ts";
 import { DataError, InputError } from "../errors.ts";
 import { read, readAll } from "../infer/read.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
@@ -122,7 +123,7 @@ async function checkFinite(gpu: Gpu, weights: readonly (readonly [Path, Tensor])
   const sums = await readAll(gpu, weights.map(([, weight]) => sum(weight)));
   for (const [i, [path, weight]] of weights.entries()) {
     if (Number.isFinite(sums[i][0])) continue;
-    const values = await read(gpu, weight), at = values.findIndex((value) => !Number.isFinite(value));
+    const values = await read(gpu, weight), at = indexOfNonFinite(values);
     if (at < 0) continue;
     free(Object.fromEntries(weights));
     throw new DataError(

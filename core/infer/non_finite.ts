@@ -4,6 +4,7 @@
  * @module
  */
 
+import { indexOfNonFinite } from "../data/floats.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { read } from "./read.ts";
@@ -27,7 +28,7 @@ export interface NonFinite {
  */
 export async function firstNonFinite(gpu: Gpu, tensors: Leaves): Promise<NonFinite | null> {
   for (const [path, tensor] of tensors) {
-    const values = await read(gpu, tensor), index = values.findIndex((value) => !Number.isFinite(value));
+    const values = await read(gpu, tensor), index = indexOfNonFinite(values);
     if (index >= 0) return { path, index, value: values[index] };
   }
   return null;

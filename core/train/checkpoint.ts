@@ -4,7 +4,7 @@
  * @module
  */
 
-import { toBf16 } from "../data/floats.ts";
+import { indexOfNonFinite, toBf16 } from "../data/floats.ts";
 import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
@@ -154,20 +154,13 @@ function checkFinite(
 ): void {
   named.forEach(([name], i) => {
     if (name.startsWith(LEAVES) && ![OPTIMIZER, BEST].some((part) => name.startsWith(LEAVES + part))) return;
-    const at = firstNotFinite(values[i]);
+    const at = indexOfNonFinite(values[i]);
     if (at < 0) return;
     const what = name.slice(name.indexOf(".") + 1);
     throw new NonFiniteError(`element ${at} of "${what}"`, step, values[i][at], {
       action: "save a checkpoint",
     });
   });
-}
-
-/** Index of the first value that is infinite or NaN, which alone differ from 0 when taken from themselves; -1 for none. */
-function firstNotFinite(values: HostData): number {
-  // A loop takes 0.16 s for 100 million values, findIndex 1.5 s; to write them takes 1.9 s (two cores).
-  for (let i = 0; i < values.length; i++) if (values[i] - values[i] !== 0) return i;
-  return -1;
 }
 
 /**
