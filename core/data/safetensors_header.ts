@@ -7,6 +7,7 @@
  */
 
 import { DataError } from "../errors.ts";
+import { isCount, isRecord, shorten } from "../json_rules.ts";
 
 /** Element type of a stored tensor. */
 export type StoredDType =
@@ -209,19 +210,6 @@ export function byteLength(dtype: StoredDType, shape: readonly number[]): number
   return Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-/** Whether a value is a safe integer of at least 0. */
-export function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function show(value: unknown): string {
   return value === undefined ? "nothing" : shorten(JSON.stringify(value));
-}
-
-function shorten(text: string): string {
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

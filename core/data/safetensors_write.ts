@@ -4,16 +4,11 @@
  * @module
  */
 
+import { isCount } from "../json_rules.ts";
 import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
-import {
-  byteLength,
-  BYTES_PER_ELEMENT,
-  isCount,
-  MAX_HEADER_BYTES,
-  type StoredDType,
-} from "./safetensors_header.ts";
+import { byteLength, BYTES_PER_ELEMENT, MAX_HEADER_BYTES, type StoredDType } from "./safetensors_header.ts";
 
 /** A tensor to store. */
 export interface TensorToStore {

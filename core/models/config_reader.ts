@@ -5,6 +5,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import { isRecord, shorten } from "../json_rules.ts";
 
 /** A checked view of a JSON record. Getters treat null as absent and throw an `InputError` that names file and key. */
 export interface ConfigReader {
@@ -77,10 +78,6 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
   };
 }
 
-function shorten(text: string): string {
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
-}
-
 interface Rule<T> {
   readonly text: string;
   holds(value: unknown): value is T;
@@ -109,6 +106,5 @@ const STRINGS: Rule<readonly string[]> = {
 };
 const RECORD: Rule<Readonly<Record<string, unknown>>> = {
   text: "it must be a record",
-  holds: (value): value is Record<string, unknown> =>
-    typeof value === "object" && value !== null && !Array.isArray(value),
+  holds: isRecord,
 };

@@ -6,6 +6,7 @@
 
 import { DataError } from "../errors.ts";
 import { fingerprint } from "../fingerprint.ts";
+import { COUNT, is, isCount, isRecord, maybe, type Rule, TEXT } from "../json_rules.ts";
 import type { Json } from "../policy.ts";
 import type { Path } from "../tree.ts";
 import { moduleOf } from "./freeze/components.ts";
@@ -24,55 +25,47 @@ export interface SavedRecord extends Omit<SavedState, "params" | "leaves"> {
   readonly extra: Json;
 }
 
-interface Rule {
-  readonly text: string;
-  holds(value: unknown): boolean;
-}
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-const isStep = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-const isPaths = (value: unknown): boolean =>
-  Array.isArray(value) && value.every((path) => typeof path === "string") &&
-  new Set(value).size === value.length;
-const orAbsent = ({ text, holds }: Rule): Rule => ({
-  text: `${text}, or absent`,
-  holds: (value) => value === undefined || value === null || holds(value),
-});
-
-const STEP: Rule = { text: "a whole number from 0", holds: isStep };
-const PATHS: Rule = { text: "a list of different paths", holds: isPaths };
-const JSON_VALUE: Rule = { text: "JSON", holds: (value) => value !== undefined };
+const PATHS = is(
+  "a list of different paths",
+  (value) =>
+    Array.isArray(value) && value.every((path) => typeof path === "string") &&
+    new Set(value).size === value.length,
+);
+const JSON_VALUE = is("JSON", (value) => value !== undefined);
 
 /** What each field must be. */
 const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
-  settings: { text: "a text", holds: (value) => typeof value === "string" },
-  step: STEP,
+  settings: TEXT,
+  step: COUNT,
   policy: JSON_VALUE,
   frozen: PATHS,
-  probed: orAbsent(PATHS),
-  since: orAbsent({
-    text: "a step for each component",
-    holds: (value) => isRecord(value) && Object.values(value).every(isStep),
-  }),
-  validation: orAbsent({
-    text: "a step and a finite loss",
-    holds: (value) => isRecord(value) && isStep(value.step) && Number.isFinite(value.loss),
-  }),
-  best: orAbsent(STEP),
-  ending: orAbsent({
-    text: 'a reason, "steps", "frozen" or "stopped", with its step',
-    holds: (value) =>
-      isRecord(value) && ["steps", "frozen", "stopped"].includes(value.reason as string) &&
-      isStep(value.step) &&
-      (value.best === null || isStep(value.best)),
-  }),
-  chosen: orAbsent({
-    text: "an adapter and its variants",
-    holds: (value) =>
-      isRecord(value) && typeof value.adapter === "string" && isRecord(value.variants) &&
-      Object.values(value.variants).every(isRecord),
-  }),
+  probed: maybe(PATHS),
+  since: maybe(
+    is("a step for each component", (value) => isRecord(value) && Object.values(value).every(isCount)),
+  ),
+  validation: maybe(
+    is(
+      "a step and a finite loss",
+      (value) => isRecord(value) && isCount(value.step) && Number.isFinite(value.loss),
+    ),
+  ),
+  best: maybe(COUNT),
+  ending: maybe(
+    is(
+      'a reason, "steps", "frozen" or "stopped", with its step',
+      (value) =>
+        isRecord(value) && ["steps", "frozen", "stopped"].includes(value.reason as string) &&
+        isCount(value.step) && (value.best === null || isCount(value.best)),
+    ),
+  ),
+  chosen: maybe(
+    is(
+      "an adapter and its variants",
+      (value) =>
+        isRecord(value) && typeof value.adapter === "string" && isRecord(value.variants) &&
+        Object.values(value.variants).every(isRecord),
+    ),
+  ),
   order: PATHS,
   extra: JSON_VALUE,
 };
@@ -101,10 +94,11 @@ export function parseRecord(text: string | null, path: string): SavedRecord {
   }
   if (!isRecord(record)) throw refuse(layout, "its training state is no record");
   if (record.version !== VERSION) throw refuse(layout, `it is of layout ${record.version}`);
-  for (const [field, { text: rule, holds }] of Object.entries(RULES)) {
-    if (holds(record[field])) continue;
-    const seen = JSON.stringify(record[field])?.slice(0, 60) ?? "nothing";
-    throw refuse(`"${field}" of its training state must be ${rule}`, `got ${seen}; use another checkpoint`);
+  for (const [field, rule] of Object.entries(RULES)) {
+    const fault = rule(record[field], `"${field}" of its training state`);
+    if (fault !== null) {
+      throw new DataError(`Cannot resume from "${path}" as ${fault}; use another checkpoint`);
+    }
   }
   const { checksum, ...rest } = record as unknown as SavedRecord & { readonly checksum?: string };
   const wrong = disagreement(rest);

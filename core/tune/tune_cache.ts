@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isRecord } from "../json_rules.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { DataError, InputError, NotFoundError } from "../errors.ts";
 import type { FileSystem } from "../host/file_system.ts";
@@ -16,10 +17,7 @@ export interface TuneCache {
   readonly fileSystem: FileSystem;
 }
 
-type Record = { readonly [name: string]: unknown };
-
-const isRecord = (value: unknown): value is Record =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+type Entries = { readonly [name: string]: unknown };
 
 /** The error of a file that cannot be read, parsed or written. */
 function unusable(path: string, cause: Error): Error {
@@ -29,7 +27,7 @@ function unusable(path: string, cause: Error): Error {
   );
 }
 
-async function readAdapters({ path, fileSystem }: TuneCache): Promise<Record> {
+async function readAdapters({ path, fileSystem }: TuneCache): Promise<Entries> {
   let text: string;
   try {
     text = new TextDecoder().decode(await fileSystem.read(path));
@@ -46,7 +44,7 @@ async function readAdapters({ path, fileSystem }: TuneCache): Promise<Record> {
   }
 }
 
-const entriesOf = (adapters: Record, adapter: string): Record => {
+const entriesOf = (adapters: Entries, adapter: string): Entries => {
   const own = Object.hasOwn(adapters, adapter) ? adapters[adapter] : null;
   return isRecord(own) ? own : {};
 };

@@ -1,0 +1,85 @@
+/**
+ * Rules for JSON that comes from elsewhere: each says what is wrong with a value.
+ *
+ * @module
+ */
+
+/** What is wrong with a value, which has a name in the text; null for nothing. */
+export type Rule = (value: unknown, name: string) => string | null;
+
+/** Entries of a list or a record: more than any model has components. */
+const MOST = 50_000;
+
+/**
+ * Whether a value is a record: an object that is no list.
+ *
+ * @param value Any value
+ * @returns Whether it is one
+ */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Whether a value is a whole number from 0. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** Text that is cut to 80 characters. */
+export function shorten(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** The rule of a condition. */
+export const is = (what: string, holds: (value: unknown) => boolean): Rule => (value, name) =>
+  holds(value) ? null : `${name} must be ${what}: it is ${shown(value)}`;
+
+/** A whole number from 0. */
+export const COUNT: Rule = is("a whole number from 0", isCount);
+/** Any text. */
+export const TEXT: Rule = is("text", (value) => typeof value === "string");
+/** A record. */
+export const OBJECT: Rule = is("an object", isRecord);
+
+/** A rule for a value that may be absent or null. */
+export const maybe = (rule: Rule): Rule => (value, name) => value == null ? null : rule(value, name);
+
+/** A rule for every entry of a list. */
+export const list = (rule: Rule): Rule => (value, name) => {
+  if (!Array.isArray(value)) return `${name} must be a list: it is ${shown(value)}`;
+  if (value.length > MOST) return `${name} must have ${MOST} entries at most: it has ${value.length}`;
+  return first(value.entries(), (entry, i) => rule(entry, `${name}[${i}]`));
+};
+
+/** A rule for every entry of a record. */
+export const each = (rule: Rule): Rule => (value, name) => {
+  if (!isRecord(value)) return OBJECT(value, name);
+  const entries = Object.entries(value);
+  if (entries.length > MOST) return `${name} must have ${MOST} entries at most: it has ${entries.length}`;
+  return first(entries, (entry, key) => rule(entry, `${name}[${JSON.stringify(key.slice(0, 40))}]`));
+};
+
+/** Rules for named entries of a record. */
+export const fields = (rules: Readonly<Record<string, Rule>>): Rule => (value, name) =>
+  isRecord(value)
+    ? first(Object.entries(rules), (rule, key) => rule(value[key], name === "" ? key : `${name}.${key}`))
+    : OBJECT(value, name);
+
+/** The first fault among named values. */
+function first<K, V>(
+  entries: Iterable<readonly [K, V]>,
+  fault: (value: V, key: K) => string | null,
+): string | null {
+  for (const [key, value] of entries) {
+    const found = fault(value, key);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/** A value in a message: short, whatever it is. */
+export function shown(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (Array.isArray(value)) return "a list";
+  return isRecord(value) ? "an object" : String(JSON.stringify(value)).slice(0, 40);
+}
