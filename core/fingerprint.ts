@@ -21,7 +21,7 @@
  * ```
  */
 export function fingerprint(parts: Iterable<Float32Array | Int32Array | Uint32Array | number>): string {
-  // Two FNV-1a hashes with other primes, over words and their index.
+  // FNV-1a over words, and a second hash that mixes in the index: together 64 bits.
   let a = 0x811c9dc5, b = 0x9747b28c, count = 0;
   const add = (word: number): void => {
     a = Math.imul(a ^ word, 0x01000193);
@@ -35,4 +35,14 @@ export function fingerprint(parts: Iterable<Float32Array | Int32Array | Uint32Ar
     for (let i = 0; i < words.length; i++) add(words[i]);
   }
   return [a ^ (a >>> 16), b ^ (b >>> 13)].map((n) => (n >>> 0).toString(16).padStart(8, "0")).join("");
+}
+
+/**
+ * Text for {@link fingerprint}.
+ *
+ * @param text Any text
+ * @returns Its bytes in UTF-8, one a word
+ */
+export function wordsOf(text: string): Uint32Array {
+  return Uint32Array.from(new TextEncoder().encode(text));
 }

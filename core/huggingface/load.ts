@@ -47,8 +47,8 @@ export interface LoadOptions extends FileSystemOptions {
  *
  * Tensors are read one by one and widened to f32. A tied head is the parameter of the embedding; a file may hold it under
  * either name. Where a file holds a head that differs from the embedding it is tied to, the two are untied, and `notes` of
- * the model says so. With storage `file`,
- * kernels widen matrices of bfloat16 as they read them; the same kernels give the same bits.
+ * the model says so. With storage `file`, kernels widen matrices of bfloat16 as they read them; the same kernels give the
+ * same bits.
  *
  * @param gpu The device that will hold the parameters
  * @param folder The folder

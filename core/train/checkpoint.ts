@@ -8,6 +8,7 @@ import { indexOfNonFinite, toBf16 } from "../data/floats.ts";
 import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
+import { temporaryPath } from "../host/temporary.ts";
 import { openSafetensors } from "../data/safetensors.ts";
 import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -118,7 +119,8 @@ async function keepOlder(
     throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
   }
   if (keep === 1) return await write(path);
-  const fresh = `${path}.new`;
+  // A temporary file, which the lock of the folder removes when this process dies here.
+  const { fresh } = temporaryPath(path);
   await write(fresh);
   for (let age = keep - 1; age > 0; age--) {
     const from = olderPath(path, age - 1);

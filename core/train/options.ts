@@ -10,7 +10,7 @@ import type { Precision } from "../plan/types.ts";
 import type { Schedule } from "../optim/schedules.ts";
 import { SIGNALS } from "../policy.ts";
 import type { Spec } from "../spec.ts";
-import { fingerprint } from "../fingerprint.ts";
+import { fingerprint, wordsOf } from "../fingerprint.ts";
 import { type HostData, hostValues } from "../sources.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
 import type { TrainingOptions } from "./types.ts";
@@ -100,7 +100,7 @@ export function settingsOfRun(
   trainable: (path: Path) => boolean,
 ): string {
   const all = [...params], trained = all.filter(trainable);
-  const hash = fingerprint(trained.map((path) => new Uint32Array(new TextEncoder().encode(path))));
+  const hash = fingerprint(trained.map(wordsOf));
   return `${settings}, trainable ${trained.length} of ${all.length} parameters ${hash}`;
 }
 
@@ -116,7 +116,7 @@ function fingerprintOf(batches: readonly TensorTree[]): string {
   function* parts(): Generator<HostData | number> {
     for (const batch of batches) {
       for (const [path, t] of flatten(batch)) {
-        yield new TextEncoder().encode(path).reduce((hash, byte) => Math.imul(hash, 31) + byte | 0, 7);
+        yield wordsOf(path);
         yield* t.shape;
         yield hostValues(t, path);
       }

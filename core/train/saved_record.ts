@@ -5,7 +5,7 @@
  */
 
 import { DataError } from "../errors.ts";
-import { fingerprint } from "../fingerprint.ts";
+import { fingerprint, wordsOf } from "../fingerprint.ts";
 import { COUNT, is, isCount, isRecord, maybe, type Rule, TEXT } from "../json_rules.ts";
 import type { Json } from "../policy.ts";
 import type { Path } from "../tree.ts";
@@ -122,7 +122,7 @@ export function textOf(record: SavedRecord): string {
 }
 
 function checksumOf(text: string): string {
-  return fingerprint([Uint32Array.from(new TextEncoder().encode(text))]);
+  return fingerprint([wordsOf(text)]);
 }
 
 /** The first field that contradicts others, and how; null when there is none. */

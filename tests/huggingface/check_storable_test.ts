@@ -7,16 +7,9 @@ import { saveAdapter, saveModel } from "@firn/train/hub";
 import { checkStorable } from "../../core/huggingface/check_storable.ts";
 import { flatten, unflatten } from "../../core/tree.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
+import { llamaSource } from "../train/tiny.ts";
 
-const SOURCE = {
-  model_type: "llama",
-  hidden_size: 8,
-  intermediate_size: 16,
-  num_hidden_layers: 1,
-  num_attention_heads: 2,
-  vocab_size: 10,
-  tie_word_embeddings: true,
-};
+const SOURCE = llamaSource({ layers: 1, tied: true });
 
 Deno.test("checkStorable refuses exactly the values that rounding makes infinite, and those that are", () => {
   const bits = new Float32Array(new Uint32Array([0x7f7f7fff, 0x7f7f8000]).buffer);

@@ -16,13 +16,12 @@ import {
   sgd,
   type Training,
   type TrainingOptions,
-  type TrainingState,
 } from "@firn/train";
 import { below, sticky } from "@firn/train/policies";
 import { openSafetensors, type TensorToStore, writeSafetensors } from "@firn/train/data";
 import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
-import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "./tiny.ts";
+import { advance, type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "./tiny.ts";
 
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -37,28 +36,17 @@ function define(options: Partial<TrainingOptions<Pairs>> = {}): Training<Mlp, Pa
   });
 }
 
-/** Steps on from a state to a given one. */
-async function advance(
-  training: Training<Mlp, Pairs>,
-  state: TrainingState<Mlp>,
-  to: number,
-): Promise<TrainingState<Mlp>> {
-  let current = state;
-  while (current.step < to) current = await training.next(current, batches[current.step]);
-  return current;
-}
-
 const withFile = (body: (path: string) => Promise<void>): Promise<void> =>
   inFolder((folder) => body(`${folder}/state.safetensors`));
 
 Deno.test("saveCheckpoint refuses a state that is not finite, and keeps the files as they were", async () => {
   await withFile(async (path) => {
     using training = define({ lookEvery: STEPS });
-    let state = await advance(training, await training.init(newMlp()), 2);
+    let state = await advance(training, await training.init(newMlp()), { to: 2, batches });
     await saveCheckpoint(gpu, state, { path });
     const good = await Deno.readFile(path);
     using wild = define({ lookEvery: STEPS, optimizer: adamW({ learningRate: 1e38 }) });
-    state = await advance(wild, await wild.init(newMlp()), 3);
+    state = await advance(wild, await wild.init(newMlp()), { to: 3, batches });
     const error = await assertRejects(
       () => saveCheckpoint(gpu, state, { path }),
       NonFiniteError,
@@ -75,7 +63,7 @@ Deno.test("saveCheckpoint keeps the checkpoint before, which is read when the ne
     let state = await training.init(newMlp());
     const older = path.replace(".safetensors", ".1.safetensors");
     for (const step of [1, 2, 3]) {
-      state = await advance(training, state, step);
+      state = await advance(training, state, { to: step, batches });
       await saveCheckpoint(gpu, state, { path });
     }
     assertEquals([(await loadCheckpoint(path)).step, (await loadCheckpoint(older)).step], [3, 2]);
@@ -95,7 +83,9 @@ Deno.test("resume names what differs, and takes another learning rate only when 
     const rate = (learningRate: number, more = {}) =>
       chain(clipByGlobalNorm(0.5), adamW({ learningRate, ...more }));
     using training = define({ ...options, optimizer: rate(0.1) });
-    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), { to: 1, batches }), {
+      path,
+    });
     const { extra: _, ...saved } = await loadCheckpoint(path);
     const others: readonly [Partial<TrainingOptions<Pairs>>, string][] = [
       [{ ...options, optimizer: rate(0.2) }, "adamW(0.2"],
@@ -118,7 +108,9 @@ Deno.test("resume names what differs, and takes another learning rate only when 
 Deno.test("loadCheckpoint names the field that is not what it must be", async () => {
   await withFile(async (path) => {
     using training = define();
-    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), { to: 1, batches }), {
+      path,
+    });
     const { fields, tensors } = await storedIn(path);
     const wrong: Readonly<Record<string, unknown>> = {
       step: 1.5,
@@ -146,7 +138,9 @@ Deno.test("loadCheckpoint names the field that is not what it must be", async ()
 Deno.test("loadCheckpoint refuses fields that contradict each other, and a record that was changed", async () => {
   await withFile(async (path) => {
     using training = define();
-    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 5), { path });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), { to: 5, batches }), {
+      path,
+    });
     const { fields, tensors } = await storedIn(path);
     const wrong: readonly [Record<string, unknown>, string][] = [
       [{ frozen: ["nowhere"] }, '"frozen" of its training state must fit the others'],
@@ -172,7 +166,7 @@ Deno.test("loadCheckpoint reads the checkpoint before when the newest is damaged
     using training = define();
     let state = await training.init(newMlp());
     for (const step of [1, 2]) {
-      await saveCheckpoint(gpu, state = await advance(training, state, step), { path });
+      await saveCheckpoint(gpu, state = await advance(training, state, { to: step, batches }), { path });
     }
     const bytes = await Deno.readFile(path), older = path.replace(".safetensors", ".1.safetensors");
     await Deno.writeFile(path, bytes.slice(0, 50));
@@ -187,7 +181,9 @@ Deno.test("resume compares the rates of a schedule without a name, and the train
   await withFile(async (path) => {
     const falling: Schedule = (step) => 0.1 / step, wild: Schedule = () => 50;
     using training = define({ optimizer: adamW({ learningRate: falling }) });
-    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), { to: 1, batches }), {
+      path,
+    });
     const saved = await loadCheckpoint(path);
     using same = define({ optimizer: adamW({ learningRate: (step) => 0.1 / step }) });
     assertEquals((await same.resume(saved)).step, 1);
@@ -217,7 +213,9 @@ Deno.test("resume refuses a step beyond the run and a state that the policy cann
   await withFile(async (path) => {
     const policy = sticky(below("gradNorm", 1e-9));
     using training = define({ policy });
-    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 2), { path });
+    await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), { to: 2, batches }), {
+      path,
+    });
     const saved = await loadCheckpoint(path);
     await assertRejects(() => training.resume({ ...saved, step: 1e9, ending: null }), DataError, "8 steps");
     const ending = { reason: "steps", step: 2, best: null } as const;

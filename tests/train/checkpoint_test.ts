@@ -20,9 +20,19 @@ import {
   snapshot,
   type Training,
   type TrainingOptions,
-  type TrainingState,
 } from "@firn/train";
-import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
+import {
+  advance,
+  bitsOf,
+  type Mlp,
+  mlpLoss,
+  newMlp,
+  type Pairs,
+  pairs,
+  scheduled,
+  valuesOf,
+} from "./tiny.ts";
+import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -57,26 +67,9 @@ function define(options: Partial<TrainingOptions> = {}): Training<Mlp, Pairs> {
   });
 }
 
-/** Steps on from a state to a given one. */
-async function advance(
-  training: Training<Mlp, Pairs>,
-  state: TrainingState<Mlp>,
-  to: number,
-): Promise<TrainingState<Mlp>> {
-  let current = state;
-  while (current.step < to) current = await training.next(current, batches[current.step]);
-  return current;
-}
-
 /** Runs a body with the path of a file that is gone afterwards. */
-async function withFile(body: (path: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(`${folder}/state.safetensors`);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+const withFile = (body: (path: string) => Promise<void>): Promise<void> =>
+  inFolder((folder) => body(`${folder}/state.safetensors`));
 
 // With a look every 3 steps and a freeze at step 3: before any step, between looks, right before one, at the one that
 // freezes, and between looks after it.
@@ -84,12 +77,17 @@ for (const [name, optimizer] of Object.entries(OPTIMIZERS)) {
   for (const at of [0, 1, 2, 3, 4, 6]) {
     Deno.test(`resume from step ${at} ends with the bits of an undisturbed run, ${name}`, async () => {
       const undisturbed = define({ optimizer, policy });
-      const expected = await advance(undisturbed, await undisturbed.init(newMlp()), STEPS);
+      const expected = await advance(undisturbed, await undisturbed.init(newMlp()), { to: STEPS, batches });
       await withFile(async (path) => {
         const first = define({ optimizer, policy });
-        await saveCheckpoint(gpu, await advance(first, await first.init(newMlp()), at), { path });
+        await saveCheckpoint(gpu, await advance(first, await first.init(newMlp()), { to: at, batches }), {
+          path,
+        });
         const second = define({ optimizer, policy });
-        const last = await advance(second, await second.resume(await loadCheckpoint(path)), STEPS);
+        const last = await advance(second, await second.resume(await loadCheckpoint(path)), {
+          to: STEPS,
+          batches,
+        });
         assertEquals(await bitsOf(gpu, last), await bitsOf(gpu, expected));
         assertEquals([last.policy, last.look, last.frozen], [expected.policy, expected.look, ["bottom"]]);
         assertEquals((last.policy as { looks: number }).looks, 3);
@@ -101,7 +99,7 @@ for (const [name, optimizer] of Object.entries(OPTIMIZERS)) {
 Deno.test("saveCheckpoint keeps step, policy, frozen set and what is put beside them", async () => {
   await withFile(async (path) => {
     const training = define({ policy });
-    const state = await advance(training, await training.init(newMlp()), 4);
+    const state = await advance(training, await training.init(newMlp()), { to: 4, batches });
     await saveCheckpoint(gpu, state, { path, extra: { seed: 7, text: "\u00e9" } });
     const saved = await loadCheckpoint(path);
     assertEquals([saved.step, saved.frozen, saved.policy], [4, ["bottom"], state.policy]);
@@ -111,7 +109,7 @@ Deno.test("saveCheckpoint keeps step, policy, frozen set and what is put beside 
 
 Deno.test("resume knows that a finished run is done", async () => {
   const training = define();
-  const last = await advance(training, await training.init(newMlp()), STEPS);
+  const last = await advance(training, await training.init(newMlp()), { to: STEPS, batches });
   await withFile(async (path) => {
     await saveCheckpoint(gpu, last, { path });
     assertEquals((await define().resume(await loadCheckpoint(path))).done, true);
@@ -121,7 +119,7 @@ Deno.test("resume knows that a finished run is done", async () => {
 Deno.test("resume knows that a run with everything frozen is done", async () => {
   const all = scheduled([{ from: 3, frozen: ["bottom", "top"] }]);
   const training = define({ policy: all });
-  const last = await advance(training, await training.init(newMlp()), 3);
+  const last = await advance(training, await training.init(newMlp()), { to: 3, batches });
   await withFile(async (path) => {
     await saveCheckpoint(gpu, last, { path });
     assertEquals((await define({ policy: all }).resume(await loadCheckpoint(path))).done, true);
@@ -131,7 +129,9 @@ Deno.test("resume knows that a run with everything frozen is done", async () => 
 /** A checkpoint of the first step. */
 async function checkpointAt(path: string): Promise<Checkpoint> {
   const training = define();
-  await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), 1), { path });
+  await saveCheckpoint(gpu, await advance(training, await training.init(newMlp()), { to: 1, batches }), {
+    path,
+  });
   return await loadCheckpoint(path);
 }
 
@@ -213,29 +213,30 @@ Deno.test("loadCheckpoint says which file is not there", async () => {
 
 Deno.test("snapshot survives the step that consumes the original", async () => {
   const training = define();
-  const state = await advance(training, await training.init(newMlp()), 2);
+  const state = await advance(training, await training.init(newMlp()), { to: 2, batches });
   const copy = snapshot(gpu, state);
   const before = await bitsOf(gpu, state);
-  const first = await advance(training, state, STEPS);
+  const first = await advance(training, state, { to: STEPS, batches });
   assertEquals(await bitsOf(gpu, copy), before);
   // And training goes on from it as from the original.
-  const second = await advance(training, copy, STEPS);
+  const second = await advance(training, copy, { to: STEPS, batches });
   assertEquals(await bitsOf(gpu, second), await bitsOf(gpu, first));
 });
 
 Deno.test("snapshot lets two runs go on from one state, step by step", async () => {
   const training = define();
-  let left = await advance(training, await training.init(newMlp()), 2), right = snapshot(gpu, left);
+  let left = await advance(training, await training.init(newMlp()), { to: 2, batches }),
+    right = snapshot(gpu, left);
   for (let step = 3; step <= STEPS; step++) {
-    left = await advance(training, left, step);
-    right = await advance(training, right, step);
+    left = await advance(training, left, { to: step, batches });
+    right = await advance(training, right, { to: step, batches });
   }
   assertEquals(await bitsOf(gpu, left), await bitsOf(gpu, right));
 });
 
 Deno.test("a consumed state throws ConsumedError with both steps, whatever it is used for", async () => {
   const training = define();
-  const state = await advance(training, await training.init(newMlp()), 2);
+  const state = await advance(training, await training.init(newMlp()), { to: 2, batches });
   await training.next(state, batches[2]);
   const uses: Readonly<Record<string, () => Promise<unknown>>> = {
     next: () => training.next(state, batches[2]),
@@ -261,7 +262,7 @@ Deno.test("init leaves what it copies usable", async () => {
   const training = define();
   const start = await training.init(newMlp());
   const copy = await training.init(start.params);
-  await advance(training, copy, 2);
+  await advance(training, copy, { to: 2, batches });
   assertEquals(await valuesOf(gpu, start.params), await valuesOf(gpu, newMlp()));
   assert(start.step === 0);
 });
@@ -307,7 +308,7 @@ Deno.test("what a state tells about its step is JSON: a policy and a log can kee
     await advance(
       training,
       await training.init(newMlp()),
-      2,
+      { to: 2, batches },
     );
   // The type says so too.
   const kept: Json = { step, settings, cost, event, validation, ending, frozen, probed, since, best, done };

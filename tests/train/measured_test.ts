@@ -30,6 +30,7 @@ import { anyOf, gradES, only } from "@firn/train/policies";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import {
+  advance,
   ALL_SIGNALS,
   bitsOf,
   llamaSource,
@@ -190,16 +191,6 @@ function define(policy: FreezePolicy, options: Partial<TrainingOptions<Pairs>> =
   return defineTraining<Mlp, Pairs>(gpu, mlpLoss, { ...fixed, ...options });
 }
 
-async function advance(
-  training: Training<Mlp, Pairs>,
-  state: TrainingState<Mlp>,
-  to: number,
-): Promise<TrainingState<Mlp>> {
-  let now = state;
-  while (now.step < to) now = await training.next(now, pairs(STEPS)[now.step]);
-  return now;
-}
-
 /** Wants readings of `top` alone. */
 function topOnly(more: Partial<FreezePolicy> = {}): FreezePolicy {
   return { ...scheduled([], ["gradNorm", "gradDelta"]), measured: () => ["top"], ...more };
@@ -215,19 +206,22 @@ Deno.test("next asks a policy what to measure once, of all components, also in a
   });
   const expected: typeof asked = [["gradNorm", ["bottom", "top"]], ["gradDelta", ["bottom", "top"]]];
   const first = define(policy), path = await Deno.makeTempFile();
-  const state = await advance(first, await first.init(newMlp()), 3);
-  await advance(first, await first.init(newMlp()), 3);
+  const state = await advance(first, await first.init(newMlp()), { to: 3, batches: pairs(STEPS) });
+  await advance(first, await first.init(newMlp()), { to: 3, batches: pairs(STEPS) });
   assertEquals(asked.splice(0), expected);
   await saveCheckpoint(gpu, state, { path });
   const second = define(policy);
-  await advance(second, await second.resume(await loadCheckpoint(path)), STEPS);
+  await advance(second, await second.resume(await loadCheckpoint(path)), {
+    to: STEPS,
+    batches: pairs(STEPS),
+  });
   assertEquals(asked, expected);
   await Deno.remove(path);
 });
 
 Deno.test("next measures nothing where a policy wants nothing measured", async () => {
   const training = define(topOnly({ measured: () => [] }));
-  const state = await advance(training, await training.init(newMlp()), LOOK);
+  const state = await advance(training, await training.init(newMlp()), { to: LOOK, batches: pairs(STEPS) });
   assertEquals(state.look!.readings, {
     gradNorm: { bottom: [NaN, NaN], top: [NaN, NaN] },
     gradDelta: { bottom: [NaN, NaN], top: [NaN, NaN] },
@@ -241,7 +235,7 @@ Deno.test("next spends nothing on a probe of what is not measured", async () => 
   // With f16 every gradient of a step is searched for overflows.
   for (const precision of ["f32", "f16"] as const) {
     const training = define(policy, { lookEvery: 1, precision });
-    const state = await advance(training, await training.init(newMlp()), 3);
+    const state = await advance(training, await training.init(newMlp()), { to: 3, batches: pairs(STEPS) });
     assertEquals(state.probed, ["bottom"]);
     assertEquals(state.look!.readings.gradNorm!.bottom, [NaN]);
     assertEquals(state.cost, training.costOf(["bottom"]));
@@ -252,18 +246,26 @@ Deno.test("a run begins from a copy and from a checkpoint of its first state too
   const training = define(topOnly()), start = await training.init(newMlp()), path = await Deno.makeTempFile();
   await saveCheckpoint(gpu, start, { path });
   const copy = snapshot(gpu, start), saved = await loadCheckpoint(path);
-  const expected = await bitsOf(gpu, await advance(training, start, STEPS));
+  const expected = await bitsOf(gpu, await advance(training, start, { to: STEPS, batches: pairs(STEPS) }));
   const other = define(topOnly());
   for (const state of [copy, await training.resume(saved)]) {
-    assertEquals(await bitsOf(gpu, await advance(training, state, STEPS)), expected);
+    assertEquals(
+      await bitsOf(gpu, await advance(training, state, { to: STEPS, batches: pairs(STEPS) })),
+      expected,
+    );
   }
-  assertEquals(await bitsOf(gpu, await advance(other, await other.resume(saved), STEPS)), expected);
+  assertEquals(
+    await bitsOf(gpu, await advance(other, await other.resume(saved), { to: STEPS, batches: pairs(STEPS) })),
+    expected,
+  );
   await Deno.remove(path);
 });
 
 Deno.test("a run that measured more than its policy wants is refused at its next step, with the way out", async () => {
   const path = await Deno.makeTempFile(), all = define(topOnly({ measured: undefined }));
-  await saveCheckpoint(gpu, await advance(all, await all.init(newMlp()), 1), { path });
+  await saveCheckpoint(gpu, await advance(all, await all.init(newMlp()), { to: 1, batches: pairs(STEPS) }), {
+    path,
+  });
   const training = define(topOnly()), state = await training.resume(await loadCheckpoint(path));
   await assertRejects(
     () => training.next(state, pairs(1)[0]),

@@ -19,6 +19,7 @@ import {
   tensor,
   type TensorTree,
   type TokenBatch,
+  type Training,
   type TrainingState,
 } from "@firn/train";
 
@@ -128,4 +129,15 @@ export function bits(values: HostData): readonly number[] {
 export function randomFrom(seed: number): () => number {
   let state = seed;
   return () => (state = state * 48271 % 2147483647) / 2147483647;
+}
+
+/** Steps on from a state to a given one; each step has the batch of its number. */
+export async function advance(
+  training: Training<Mlp, Pairs>,
+  state: TrainingState<Mlp>,
+  { to, batches }: { readonly to: number; readonly batches: readonly Pairs[] },
+): Promise<TrainingState<Mlp>> {
+  let current = state;
+  while (current.step < to) current = await training.next(current, batches[current.step]);
+  return current;
 }

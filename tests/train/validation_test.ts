@@ -16,9 +16,8 @@ import {
   tensor,
   type Training,
   type TrainingOptions,
-  type TrainingState,
 } from "@firn/train";
-import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
+import { advance, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -39,16 +38,6 @@ function define(options: Partial<TrainingOptions<Pairs>> = {}): Training<Mlp, Pa
   });
 }
 
-async function advance(
-  training: Training<Mlp, Pairs>,
-  state: TrainingState<Mlp>,
-  to: number,
-): Promise<TrainingState<Mlp>> {
-  let current = state;
-  while (current.step < to) current = await training.next(current, batches[current.step]);
-  return current;
-}
-
 /** What a policy would see, and the mean loss of the held batches after each step. */
 async function run(
   training: Training<Mlp, Pairs>,
@@ -56,7 +45,7 @@ async function run(
   let state = await training.init(newMlp());
   const looks: Look[] = [], expected: number[] = [], shown: unknown[] = [];
   while (!state.done) {
-    state = await advance(training, state, state.step + 1);
+    state = await advance(training, state, { to: state.step + 1, batches });
     expected.push((await evaluate(gpu, { loss: mlpLoss, params: state.params, batches: held })).loss);
     shown.push(state.validation);
     if (state.look !== null) looks.push(state.look);
@@ -92,7 +81,9 @@ Deno.test("validation leaves training as it is, to the bit", async () => {
   const ends: unknown[] = [];
   for (const validation of [undefined, { batches: held, every: 1 }]) {
     const training = define({ validation });
-    ends.push(await bitsOf(gpu, await advance(training, await training.init(newMlp()), STEPS)));
+    ends.push(
+      await bitsOf(gpu, await advance(training, await training.init(newMlp()), { to: STEPS, batches })),
+    );
   }
   assertEquals(ends[0], ends[1]);
 });
@@ -126,9 +117,10 @@ Deno.test("validation makes nothing anew but the first time, and dispose frees w
 
 Deno.test("validation sees the parameters of the state that is trained, where two are trained in alternation", async () => {
   const training = define({ lookEvery: 1, validation: { batches: held, every: 1 } });
-  let left = await advance(training, await training.init(newMlp()), 2), right = snapshot(gpu, left);
+  let left = await advance(training, await training.init(newMlp()), { to: 2, batches }),
+    right = snapshot(gpu, left);
   for (let step = 3; step <= 5; step++) {
-    left = await advance(training, left, step);
+    left = await advance(training, left, { to: step, batches });
     right = await training.next(right, batches[0]);
     for (const state of [left, right]) {
       const { loss } = await evaluate(gpu, { loss: mlpLoss, params: state.params, batches: held });
@@ -138,14 +130,16 @@ Deno.test("validation sees the parameters of the state that is trained, where tw
 });
 
 Deno.test("resume validates at the steps at which an undisturbed run does", async () => {
-  const expected = await advance(define(), await define().init(newMlp()), STEPS);
+  const expected = await advance(define(), await define().init(newMlp()), { to: STEPS, batches });
   const folder = await Deno.makeTempDir();
   for (const at of [3, 5, 8, 9]) {
     const first = define(), path = `${folder}/${at}.safetensors`;
-    await saveCheckpoint(gpu, await advance(first, await first.init(newMlp()), at), { path });
+    await saveCheckpoint(gpu, await advance(first, await first.init(newMlp()), { to: at, batches }), {
+      path,
+    });
     const second = define(), state = await second.resume(await loadCheckpoint(path));
     assertEquals(state.validation?.step ?? null, at === 3 ? null : at === 5 ? 4 : at);
-    const last = await advance(second, state, STEPS);
+    const last = await advance(second, state, { to: STEPS, batches });
     assertEquals([last.validation, await bitsOf(gpu, last)], [
       expected.validation,
       await bitsOf(gpu, expected),
@@ -158,7 +152,7 @@ Deno.test("next throws NonFiniteError when the validation loss is not finite", a
   const bad = [{ ...held[0], x: tensor(new Float32Array(8).fill(NaN), [2, 4]) }];
   const training = define({ validation: { batches: bad, every: 1 } });
   await assertRejects(
-    async () => await advance(training, await training.init(newMlp()), STEPS),
+    async () => await advance(training, await training.init(newMlp()), { to: STEPS, batches }),
     NonFiniteError,
     "Cannot go on training as the validation loss of step 2 is NaN",
   );
