@@ -74,10 +74,10 @@ export async function resumeState<P extends TensorTree>(
   const { gpu, definition, compiler, executor } = trainer, { trainable } = definition;
   const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
   const settings = settingsOfRun(trainer.settings, saved.params.keys(), trainable);
+  for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
   checkSettings(saved.settings, settings, options);
   checkLength(saved, trainer.steps);
   checkPolicyState(trainer, saved);
-  for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
   const upload = (values: ReadonlyMap<Path, HostTensor>): Map<Path, Tensor> =>
     new Map([...values].map(([path, value]) => [path, uploadLeaf(gpu, { path, value, step })]));
   const params = upload(saved.params), run = newRun(params);
