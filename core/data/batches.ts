@@ -13,6 +13,9 @@ import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
 import { tensor } from "../sources.ts";
 
+/** Tokens of a batch: no device has the memory for more, and no list of JavaScript for 16 times as many. */
+const MOST_TOKENS = 2 ** 28;
+
 /** Options of {@link tokenWindows}. */
 export interface TokenWindowsOptions {
   /** Tokens in a window, T, at least 2. */
@@ -65,6 +68,14 @@ export function tokenWindows(
   }
   if (!(Number.isSafeInteger(batch) && batch >= 1)) {
     throw new InputError(`Cannot cut windows as "batch" must be a whole number above 0: got ${batch}`);
+  }
+  if (length * batch > MOST_TOKENS) {
+    throw new InputError(
+      `Cannot cut windows as a batch may have ${MOST_TOKENS} tokens: ${batch} of ${length} have ${
+        length * batch
+      }; ` +
+        'lower "batch" or "length"',
+    );
   }
   if (!(Number.isSafeInteger(seed) && seed >= 0)) {
     throw new InputError(`Cannot cut windows as "seed" must be a whole number from 0: got ${seed}`);

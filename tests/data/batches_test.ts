@@ -121,3 +121,7 @@ Deno.test("tokenWindows has a fingerprint of its tokens, sizes and seed", () => 
   const others = [of(IDS.with(7, 99)), of(IDS.subarray(1)), of(IDS, { seed: 5 }), of(IDS, { batch: 1 })];
   assertEquals(new Set([same, ...others]).size, 5);
 });
+
+Deno.test("tokenWindows refuses a batch that no device could hold, before it is made", () => {
+  assertThrows(() => tokenWindows(IDS, { length: 9, batch: 1e9 }), InputError, 'lower "batch" or "length"');
+});
