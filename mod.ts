@@ -56,7 +56,8 @@
  * | `core/models` | families (Llama, Mistral, Qwen2, Qwen3) and tasks (next token, classes, images) |
  * | `core/optim` | optimizers, clipping, schedules of rates |
  * | `core/host` | the only folder that touches the machine: files behind an interface |
- * | `core/data` | safetensors, tokenizers, batches |
+ * | `core/data` | safetensors, batches |
+ * | `core/data/tokenizer` | tokenizers of Hugging Face, and what begins and ends a text |
  * | `core/plan` | from a graph to launches: the list of passes, types, predicates, precision |
  * | `core/plan/rewrite` | passes that rewrite the graph: definitions, simplification, parts of attention, residuals |
  * | `core/plan/fuse` | which nodes share a kernel, within the limits of bindings, and their expressions |

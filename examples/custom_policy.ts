@@ -65,7 +65,7 @@ export async function* train(
   const model = await loadModel(gpu, "examples/models/sotu");
   const tokenizer = await loadTokenizer("examples/models/sotu");
   const chapters = await readText("moby-dick");
-  const ids = packDocuments(chapters.map((chapter) => tokenizer.encode(chapter)), tokenizer.eos!);
+  const ids = packDocuments(tokenizer, chapters);
   const batches = tokenWindows(ids, { batch: 4, length: 64 });
 
   const optimizer = adamW({ learningRate: 1e-3 });

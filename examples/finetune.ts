@@ -27,6 +27,7 @@ import {
   type TrainingState,
 } from "@firn/train";
 import {
+  encodePrompt,
   hostFileSystem,
   loadTokenizer,
   lockFolder,
@@ -103,7 +104,8 @@ async function main(): Promise<void> {
 
   await using gpu = await openDevice(flags);
   print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
-  const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
+  const base = await loadModel(gpu, flags.model),
+    tokenizer = await loadTokenizer(flags.model, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
@@ -114,11 +116,11 @@ async function main(): Promise<void> {
   const every = validateEvery(flags);
   // What decides when to stop is not what the run is judged by.
   const parts = every === null ? { train, heldOut: [] } : split(train);
-  const batches = tokenWindows(encode(tokenizer, parts.train), flags),
-    held = tokenWindows(encode(tokenizer, heldOut), flags).all();
+  const batches = tokenWindows(packDocuments(tokenizer, parts.train), flags),
+    held = tokenWindows(packDocuments(tokenizer, heldOut), flags).all();
   const validation = every === null
     ? undefined
-    : { batches: tokenWindows(encode(tokenizer, parts.heldOut), flags).all(), every };
+    : { batches: tokenWindows(packDocuments(tokenizer, parts.heldOut), flags).all(), every };
   const lookEvery = Math.min(10, flags.steps);
   const training = defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
@@ -242,12 +244,6 @@ async function main(): Promise<void> {
   print(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
 }
 
-function encode(tokenizer: Tokenizer, documents: readonly string[]): Int32Array {
-  const end = tokenizer.eos ?? tokenizer.bos;
-  if (end === null) return Int32Array.from(tokenizer.encode(documents.join("\n\n")));
-  return packDocuments(documents.map((document) => tokenizer.encode(document)), end);
-}
-
 async function continueText(
   gpu: Gpu,
   { model, tokenizer, flags }: {
@@ -256,10 +252,11 @@ async function continueText(
     readonly flags: Flags;
   },
 ): Promise<string> {
-  const ids = [...tokenizer.encode(flags.prompt)];
+  const ids = encodePrompt(tokenizer, flags.prompt);
   if (ids.length === 0) throw new UsageError("--prompt must not be empty");
   const maxTokens = 48, { seed } = flags;
-  for await (const id of generate(gpu, model, { prompt: ids, maxTokens, temperature: 0.8, topK: 40, seed })) {
+  const { stop } = tokenizer, sampling = { temperature: 0.8, topK: 40, seed };
+  for await (const id of generate(gpu, model, { prompt: [...ids], maxTokens, stop, ...sampling })) {
     ids.push(id);
   }
   return tokenizer.decode(ids);

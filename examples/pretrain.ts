@@ -21,7 +21,7 @@ import {
   scan,
   sizeOf,
 } from "@firn/train";
-import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+import { encodePrompt, loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
 import { saveModel } from "@firn/train/hub";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
 import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     await writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab }));
     const tokenizer = await loadTokenizer(work);
     const windows = (documents: readonly string[]) =>
-      tokenWindows(packDocuments(documents.map((d) => tokenizer.encode(d)), tokenizer.eos!), flags);
+      tokenWindows(packDocuments(tokenizer, documents), flags);
     const batches = windows(train), held = windows(heldOut).all();
     const source = {
       model_type: "llama",
@@ -126,7 +126,7 @@ async function main(): Promise<void> {
     const trained = { ...model, params };
     print(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
     print(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
-    const prompt = tokenizer.encode("My fellow citizens"), sample = [...prompt];
+    const prompt = encodePrompt(tokenizer, "My fellow citizens"), sample = [...prompt];
     for await (const id of generate(gpu, trained, { prompt, maxTokens: 48, temperature: 0.8, topK: 40 })) {
       sample.push(id);
     }

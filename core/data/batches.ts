@@ -130,35 +130,6 @@ export function tokenWindows(
   };
 }
 
-/**
- * Packs documents into one stream for {@link tokenWindows}.
- *
- * @param documents Token ids of each document
- * @param eos Id of the token that ends a document; added after each
- * @returns The stream
- * @throws {InputError} When there is no document
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { packDocuments } from "@firn/train/data";
- *
- * assertEquals(packDocuments([[5, 6], [7]], 0), new Int32Array([5, 6, 0, 7, 0]));
- * ```
- */
-export function packDocuments(documents: readonly ArrayLike<number>[], eos: number): Int32Array<ArrayBuffer> {
-  if (documents.length === 0) {
-    throw new InputError('Cannot pack "documents" as there is none: give at least one');
-  }
-  const stream = new Int32Array(documents.reduce((n, document) => n + document.length + 1, 0)).fill(eos);
-  let at = 0;
-  for (const document of documents) {
-    stream.set(document, at);
-    at += document.length + 1;
-  }
-  return stream;
-}
-
 /** A Fisher-Yates shuffle of 0 to count - 1. Each draw depends on seed, epoch and index alone. */
 function permutation(
   count: number,

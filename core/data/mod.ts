@@ -7,7 +7,7 @@
  *
  * const tokenizer = await loadTokenizer("examples/models/sotu");
  * const documents = ["We are not content to stand still.", "The state of the union is strong."];
- * const stream = packDocuments(documents.map((text) => tokenizer.encode(text)), tokenizer.eos ?? 0);
+ * const stream = packDocuments(tokenizer, documents);
  * const windows = tokenWindows(stream, { length: 4, batch: 2, seed: 1 });
  * assertEquals(windows.at(1).inputIds.shape, [2, 4]);
  * ```
@@ -16,9 +16,10 @@
  */
 
 export { fingerprint } from "../fingerprint.ts";
-export { packDocuments, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
+export { type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
-export { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
+export { encodeDocument, encodePrompt, type Encoder, packDocuments } from "./tokenizer/documents.ts";
+export { loadTokenizer, type LoadTokenizerOptions, type Tokenizer } from "./tokenizer/load_tokenizer.ts";
 export type {
   Content,
   Entry,

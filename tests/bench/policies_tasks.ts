@@ -25,7 +25,7 @@ import {
   tensor,
   type TokenBatch,
 } from "@firn/train";
-import { packDocuments, predictions, type Tokenizer, tokenWindows } from "@firn/train/data";
+import { encodePrompt, packDocuments, predictions, type Tokenizer, tokenWindows } from "@firn/train/data";
 import { recordEvaluation } from "../../core/infer/evaluate.ts";
 import { split } from "../../examples/text.ts";
 import { randomOrder } from "../../policies/random.ts";
@@ -85,8 +85,7 @@ export function textTask(documents: readonly string[], options: TaskOptions): Ta
   const { gpu, model, tokenizer, watch } = options;
   const { train, heldOut } = split(documents);
   const { train: validation, heldOut: test } = split(heldOut, 0.5);
-  const end = tokenizer.eos ?? tokenizer.bos ?? 0;
-  const idsOf = (part: readonly string[]) => packDocuments(part.map((text) => tokenizer.encode(text)), end);
+  const idsOf = (part: readonly string[]) => packDocuments(tokenizer, part);
   const trainIds = idsOf(train), windows = tokenWindows(trainIds, options);
   const watched = tokenWindows(idsOf(validation), options).all().slice(0, watch);
   const judged = tokenWindows(idsOf(test), options).all();
@@ -205,16 +204,10 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
 /** The token of a letter: after a space where that is one token, else alone. */
 function letterId(tokenizer: Tokenizer, letter: string): number {
   for (const text of [` ${letter}`, letter]) {
-    const ids = withoutBegin(tokenizer, text);
+    const ids = tokenizer.encode(text);
     if (ids.length === 1) return ids[0];
   }
   throw new InputError(`Cannot classify as the tokenizer must have a token for "${letter}": it has none`);
-}
-
-/** Ids of a text that goes on, without the token that begins one. */
-function withoutBegin(tokenizer: Tokenizer, text: string): number[] {
-  const ids = tokenizer.encode(text);
-  return ids.length > 0 && ids[0] === tokenizer.bos ? ids.slice(1) : ids;
 }
 
 /** An example as tokens; the last is the label's. */
@@ -229,7 +222,7 @@ function rowMaker(
     readonly letters: readonly number[];
   },
 ): (example: Example) => Row {
-  const question = withoutBegin(tokenizer, QUESTION), room = length - question.length - 1;
+  const question = tokenizer.encode(QUESTION), room = length - question.length - 1;
   if (room < 1) {
     throw new InputError(
       `Cannot classify as a sequence must hold a text and ${question.length + 1} tokens after it: ` +
@@ -240,7 +233,7 @@ function rowMaker(
   const most = 8 * length;
   return ({ text, label }) => {
     const index = names.indexOf(label);
-    const ids = tokenizer.encode(text.slice(0, most)).slice(0, room);
+    const ids = encodePrompt(tokenizer, text.slice(0, most)).slice(0, room);
     return { ids: [...ids, ...question, letters[index]], label: index };
   };
 }

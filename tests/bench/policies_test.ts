@@ -38,6 +38,9 @@ const TOKENIZER = {
   vocabSize: 64,
   bos: null,
   eos: 0,
+  before: [],
+  after: [],
+  stop: [0],
 };
 const TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. ".repeat(12);
 

@@ -1,6 +1,6 @@
 import { InputError } from "@firn/train";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { packDocuments, predictions, tokenWindows } from "@firn/train/data";
+import { predictions, tokenWindows } from "@firn/train/data";
 import type { TokenBatch } from "../../core/models/tasks.ts";
 import type { Tensor } from "../../core/tensor.ts";
 
@@ -98,11 +98,6 @@ Deno.test("tokenWindows refuses text that fills no window and sizes that are non
   assertThrows(() => tokenWindows(IDS, { ...SIZES, batch: 0 }), InputError, '"batch"');
   assertThrows(() => tokenWindows(IDS, { ...SIZES, seed: -1 }), InputError, '"seed"');
   assertThrows(() => tokenWindows(IDS, SIZES).at(0), InputError, "steps are whole numbers from 1");
-});
-
-Deno.test("packDocuments ends each document, empty ones too", () => {
-  assertEquals(packDocuments([[1, 2], [], new Int32Array([3])], 9), new Int32Array([1, 2, 9, 9, 3, 9]));
-  assertThrows(() => packDocuments([], 9), InputError, "give at least one");
 });
 
 Deno.test("tokenWindows does not share buffers between batches", () => {

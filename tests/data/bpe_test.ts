@@ -1,6 +1,6 @@
 import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
-import { loadTokenizer, type Tokenizer } from "../../core/data/tokenizer.ts";
+import { loadTokenizer, type Tokenizer } from "../../core/data/tokenizer/load_tokenizer.ts";
 import { type TokenizerFiles, trainBpe, writeTokenizer } from "../../examples/bpe.ts";
 import { inFolder } from "./files.ts";
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { DataError, NotFoundError } from "@firn/train";
-import { loadTokenizer } from "../../core/data/tokenizer.ts";
+import { loadTokenizer, memoryFileSystem, type Tokenizer } from "@firn/train/data";
 import { inFolder } from "./files.ts";
 
 /** A tokenizer in the manner of SentencePiece: words begin with U+2581, unknown characters fall back to bytes. */
@@ -67,7 +67,7 @@ async function inTokenizerFolder(
 Deno.test("loadTokenizer encodes as the file says and decodes back", async () => {
   await inTokenizerFolder({ "tokenizer.json": CONTENT }, async (folder) => {
     const { encode, decode, vocabSize } = await loadTokenizer(folder);
-    assertEquals(encode("ab a .ä"), [1, 11, 9, 5, 8, 3, 4]);
+    assertEquals(encode("ab a .ä"), [11, 9, 5, 8, 3, 4]);
     assertEquals(decode(encode("ab a .ä")), "ab a .ä");
     assertEquals(decode(new Int32Array([11, 6])), "aba");
     assertEquals(decode([]), "");
@@ -101,7 +101,10 @@ Deno.test("loadTokenizer names the file that is missing or broken", async () => 
     [{ "tokenizer.json": { ...CONTENT, model: { type: "Unheard" } } }, "tokenizer.json"],
     [{ "tokenizer.json": { model: 1 } }, "tokenizer.json"],
     [{ "tokenizer.json": CONTENT, "tokenizer_config.json": "" }, "tokenizer_config.json"],
-    [{ "tokenizer.json": CONTENT, "tokenizer_config.json": { eos_token: "<end>" } }, '"<end>" is not'],
+    [
+      { "tokenizer.json": CONTENT, "tokenizer_config.json": { eos_token: "<end>" } },
+      '"eos_token" must be a token of tokenizer.json: got "<end>"',
+    ],
   ];
   for (const [files, seen] of broken) {
     await inTokenizerFolder(files, async (folder) => {
@@ -109,4 +112,105 @@ Deno.test("loadTokenizer names the file that is missing or broken", async () => 
     });
   }
   await assertRejects(() => loadTokenizer("no/where"), NotFoundError, '"no/where"');
+});
+
+/** What `loadTokenizer` says of files in memory. */
+async function loaded(files: Readonly<Record<string, unknown>>, options: object = {}): Promise<Tokenizer> {
+  const stored = { "tokenizer.json": CONTENT, ...files };
+  const fileSystem = memoryFileSystem(
+    Object.fromEntries(Object.entries(stored).map(([name, json]) => [`m/${name}`, JSON.stringify(json)])),
+  );
+  return await loadTokenizer("m", { fileSystem, ...options });
+}
+
+const withAdded = (token: object) => ({
+  ...CONTENT,
+  added_tokens: [...CONTENT.added_tokens, { content: "<new>", special: true, ...token }],
+});
+const withModel = (model: object) => ({ ...CONTENT, model: { ...CONTENT.model, ...model } });
+const withCut = (pattern: string) => ({
+  ...CONTENT,
+  pre_tokenizer: { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false },
+});
+
+const REFUSED: readonly (readonly [what: string, files: Record<string, unknown>, seen: string])[] = [
+  [
+    "a tokenizer larger than the model",
+    { "config.json": { vocab_size: 11 } },
+    'must be below the vocab_size 11 of the model: "▁ab" has 11',
+  ],
+  ["an added id of 2^31", { "tokenizer.json": withAdded({ id: 2 ** 31 }) }, "got 2147483648"],
+  ["a negative added id", { "tokenizer.json": withAdded({ id: -1 }) }, "got -1"],
+  ["a fractional added id", { "tokenizer.json": withAdded({ id: 12.5 }) }, "got 12.5"],
+  ["an added id of another token", { "tokenizer.json": withAdded({ id: 5 }) }, "ids of their own"],
+  [
+    "an id of 2^31 in the vocabulary",
+    { "tokenizer.json": withModel({ vocab: { a: 2 ** 31 }, merges: [] }) },
+    "vocab",
+  ],
+  [
+    "one id twice",
+    { "tokenizer.json": withModel({ vocab: { a: 1, b: 1 }, merges: [] }) },
+    "an id of its own",
+  ],
+  ["a merge of unknown tokens", { "tokenizer.json": withModel({ merges: ["q r"] }) }, "merges"],
+  ["dropout", { "tokenizer.json": withModel({ dropout: 0.1 }) }, '"model.dropout" must be null or 0'],
+  ["nested quantifiers", { "tokenizer.json": withCut("(a+)+b") }, "linear time"],
+  [
+    "an unknown pre-tokenizer",
+    { "tokenizer.json": { ...CONTENT, pre_tokenizer: { type: "UnicodeScripts" } } },
+    'got "UnicodeScripts"',
+  ],
+  ...["bos_token_id", "eos_token_id", "pad_token_id"].flatMap((key) =>
+    ["config.json", "generation_config.json"].flatMap((file) =>
+      [1.5, 1e308, 99999, -1, "2", [2, 99999]].map((id) =>
+        [
+          `${key} ${JSON.stringify(id)} in ${file}`,
+          { "config.json": { vocab_size: 12 }, [file]: { vocab_size: 12, [key]: id } },
+          `"${key}" must be an id of the vocabulary, a whole number from 0 to 11`,
+        ] as const
+      )
+    )
+  ),
+];
+
+for (const [what, files, seen] of REFUSED) {
+  Deno.test(`loadTokenizer refuses ${what}`, async () => {
+    await assertRejects(() => loaded(files), DataError, seen);
+  });
+}
+
+Deno.test("loadTokenizer compares with the model that it is given", async () => {
+  await loaded({ "config.json": { vocab_size: 12 } });
+  await loaded({}, { model: { source: { vocab_size: 64 } } });
+  await assertRejects(() => loaded({}, { model: { source: { vocab_size: 5 } } }), DataError, "vocab_size 5");
+});
+
+Deno.test("loadTokenizer says what the tokenizer puts around a text, and add_bos_token decides", async () => {
+  const frame = async (settings: object, post: object | null = CONTENT.post_processor) => {
+    const files = {
+      "tokenizer.json": { ...CONTENT, post_processor: post },
+      "tokenizer_config.json": settings,
+    };
+    const { before, after } = await loaded(files);
+    return [before, after];
+  };
+  const bert = { type: "BertProcessing", sep: ["</s>", 2], cls: ["<s>", 1] };
+  assertEquals(await frame({}), [[1], []]);
+  assertEquals(await frame({}, null), [[], []]);
+  assertEquals(await frame({}, bert), [[1], [2]]);
+  assertEquals(await frame({}, { type: "Sequence", processors: [{ type: "ByteLevel" }, bert] }), [[1], [2]]);
+  assertEquals(await frame({ bos_token: "<s>", add_bos_token: false }), [[], []]);
+  assertEquals(await frame({ bos_token: "<s>", add_bos_token: true }, null), [[1], []]);
+  await assertRejects(() => frame({ add_bos_token: true }), DataError, "add_bos_token");
+  await assertRejects(() => frame({}, { ...bert, sep: ["</s>", 99] }), DataError, "got 99");
+});
+
+Deno.test("loadTokenizer lists every id that ends a generated text", async () => {
+  const { stop } = await loaded({
+    "tokenizer_config.json": { eos_token: "</s>" },
+    "config.json": { eos_token_id: 2 },
+    "generation_config.json": { eos_token_id: [2, 6] },
+  });
+  assertEquals(stop, [2, 6]);
 });
