@@ -99,7 +99,8 @@ async function main(): Promise<void> {
 
   await using gpu = await openDevice(flags);
   const machine = machineOf(gpu);
-  const base = await loadModel(gpu, flags.model), tokenizer = await loadTokenizer(flags.model);
+  const base = await loadModel(gpu, flags.model),
+    tokenizer = await loadTokenizer(flags.model, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,

@@ -32,6 +32,11 @@ const KNOWN: ReadonlySet<string> = new Set([
   "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
 ]);
 
+/** An expression that matches a text, with the flags `gu`. */
+export function literal(text: string): RegExp {
+  return new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "gu");
+}
+
 /**
  * Compiles the `pattern` of a part.
  *
@@ -42,7 +47,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 export function compilePattern(fields: Fields): RegExp {
   const pattern = fields.object("pattern");
   const text = pattern?.json.String, source = pattern?.json.Regex;
-  if (typeof text === "string" && text !== "") return new RegExp(RegExp.escape(text), "gu");
+  if (typeof text === "string" && text !== "") return literal(text);
   if (typeof source !== "string" || source === "") {
     throw fields.error("pattern", `{ "String" } or { "Regex" } with a text`, pattern?.json);
   }

@@ -6,7 +6,7 @@
 
 import { bytesAsCharacters } from "./byte_characters.ts";
 import type { Fields } from "./fields.ts";
-import { compilePattern, PUNCTUATION, SPACE } from "./pattern.ts";
+import { compilePattern, literal, PUNCTUATION, SPACE } from "./pattern.ts";
 
 /** Cuts a text into words. `first` says that it stands at the very beginning. */
 export type PreTokenizer = (text: string, first: boolean) => readonly string[];
@@ -71,13 +71,13 @@ const KINDS: Readonly<Record<string, (fields: Fields) => PreTokenizer>> = {
     return (text) => splitSpace(text).flatMap((word) => split(word, { pattern, behavior: "Isolated" }));
   },
   CharDelimiterSplit(fields) {
-    const pattern = new RegExp(RegExp.escape(fields.text("delimiter")), "gu");
+    const pattern = literal(fields.text("delimiter"));
     return (text) => split(text, { pattern, behavior: "Removed" });
   },
   Metaspace(fields) {
     const replacement = fields.text("replacement", "▁");
     const scheme = fields.word("prepend_scheme", ["always", "first", "never"], schemeOf(fields));
-    const cut = fields.flag("split", true), pattern = new RegExp(RegExp.escape(replacement), "gu");
+    const cut = fields.flag("split", true), pattern = literal(replacement);
     return (text, first) => {
       const prepend = scheme === "always" || (scheme === "first" && first);
       let whole = text.replaceAll(" ", () => replacement);

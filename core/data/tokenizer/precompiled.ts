@@ -20,7 +20,7 @@ export function precompiled(fields: Fields): (text: string) => string {
   const bad = () => fields.error("precompiled_charsmap", "a table of SentencePiece in base 64", encoded);
   let bytes: Uint8Array<ArrayBuffer>;
   try {
-    bytes = Uint8Array.fromBase64(encoded);
+    bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
   } catch {
     throw bad();
   }
