@@ -6,9 +6,9 @@
 
 import { shown } from "./arguments.ts";
 import { InputError } from "./errors.ts";
-import { topological } from "./graph.ts";
-import { fill } from "./sources.ts";
-import { isTensor, type Pullback, type Tensor } from "./tensor.ts";
+import { rebuild, topological } from "./graph.ts";
+import { fill, leaf } from "./sources.ts";
+import { isTensor, type Output, outputOf, type Pullback, type Tensor } from "./tensor.ts";
 import { add } from "./ops/arithmetic.ts";
 
 /**
@@ -16,6 +16,9 @@ import { add } from "./ops/arithmetic.ts";
  *
  * Only nodes on a path from a wanted node to the loss get a gradient, and only their pullbacks are called. To freeze a
  * parameter, leave it out of `wanted`: its gradient is not built, and below the lowest wanted node no gradients are.
+ *
+ * A gradient can be differentiated again. An op without pullbacks, and an output that {@link pick} takes, are
+ * differentiated through the definition of the op.
  *
  * Source: Griewank and Walther, "Evaluating Derivatives" (2008), reverse mode.
  *
@@ -55,21 +58,34 @@ export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
         'train a LoRA adapter, or load the model with storage "f32"',
     );
   }
-  const order = topological([loss]);
-  const active = new Set<Tensor>(wanted);
-  const flows = (node: Tensor, i: number): boolean =>
-    active.has(node.inputs[i]) && ruleOf(node, i) !== "flat";
-  for (const node of order) if (node.inputs.some((_, i) => flows(node, i))) active.add(node);
+  return pullBack(loss, { gradient: fill(1), wanted });
+}
 
+/** Gradients of some nodes by the gradient of a root. */
+function pullBack(
+  root: Tensor,
+  { gradient, wanted }: { readonly gradient: Tensor; readonly wanted: readonly Tensor[] },
+): Tensor[] {
+  const order = topological([root]);
+  const active = new Set<Tensor>(wanted);
+  const flows = (output: Output, i: number): boolean =>
+    active.has(output.node.inputs[i]) && ruleOf(output, i) !== "flat";
+  for (const node of order) {
+    const output = outputOf(node);
+    // Further outputs that are integers are orders and counts.
+    if (output.index > 0 && node.dtype !== "f32") continue;
+    if (output.node.inputs.some((_, i) => flows(output, i))) active.add(node);
+  }
   const gradients = new Map<Tensor, Tensor>();
-  if (active.has(loss)) gradients.set(loss, fill(1));
+  if (active.has(root)) gradients.set(root, gradient);
   for (const node of order.toReversed()) {
     const gradient = gradients.get(node);
     if (gradient === undefined) continue;
-    node.inputs.forEach((input, i) => {
-      if (!flows(node, i)) return;
-      const pullback = ruleOf(node, i) as Pullback;
-      const part = pullback({ inputs: node.inputs, output: node, gradient, attrs: node.attrs, index: i });
+    const output = outputOf(node), { inputs, attrs } = output.node;
+    inputs.forEach((input, i) => {
+      if (!flows(output, i)) return;
+      const rule = ruleOf(output, i) as Pullback;
+      const part = rule({ inputs, output: output.node, gradient, attrs, index: i });
       const sum = gradients.get(input);
       gradients.set(input, sum === undefined ? part : add(sum, part));
     });
@@ -77,11 +93,25 @@ export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
   return wanted.map((node) => gradients.get(node) ?? fill(0, node.shape));
 }
 
-function ruleOf(node: Tensor, index: number): Pullback | "flat" {
-  const rules = node.op.pullbacks;
-  const rule = rules === undefined ? null : rules[Math.min(index, rules.length - 1)];
-  if (rule === null) {
-    throw new InputError(`Cannot differentiate "${node.op.name}" as it has no gradient for input ${index}`);
+/** How a gradient flows from an output of a node to one of its inputs. */
+function ruleOf({ node: { op }, index }: Output, input: number): Pullback | "flat" {
+  const rule = op.pullbacks?.[Math.min(input, op.pullbacks.length - 1)];
+  if (rule === "flat" || (typeof rule === "function" && index === 0)) return rule;
+  if (rule === null || (op.definition === undefined && index === 0)) {
+    throw new InputError(`Cannot differentiate "${op.name}" as it has no gradient for input ${input}`);
   }
-  return rule;
+  if (op.definition === undefined) {
+    throw new InputError(`Cannot differentiate output ${index} of "${op.name}" as the op has no definition`);
+  }
+  return throughDefinition(index);
+}
+
+/** The pullback that the definition of an op implies. Leaves stand for the inputs, as one may depend on another. */
+function throughDefinition(index: number): Pullback {
+  return ({ inputs, output: { op }, gradient, attrs, index: input }) => {
+    const places = inputs.map((x, i) => leaf(`input ${i}`, x)), own = leaf("gradient", gradient);
+    const [part] = pullBack(op.definition!(places, attrs)[index], { gradient: own, wanted: [places[input]] });
+    const given = new Map([[own, gradient], ...places.map((place, i) => [place, inputs[i]] as const)]);
+    return rebuild([part], (node) => given.get(node) ?? node)[0];
+  };
 }

@@ -73,7 +73,7 @@ export interface Op<A = any> {
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**
    * One for each input; the last serves all further inputs. `null` refuses to differentiate; `"flat"` means that the
-   * output is piecewise constant in the input, so that no gradient flows.
+   * output is piecewise constant in the input, so that no gradient flows. When absent, the definition is differentiated.
    */
   readonly pullbacks?: readonly (Pullback<A> | "flat" | null)[];
   /** For an elementwise op: its WGSL, and its value in JavaScript. */
@@ -191,11 +191,28 @@ export function checkFloats(op: string, inputs: readonly Spec[]): void {
   }
 }
 
-/** The op of {@link pick}. */
+/** An output of a node. */
+export interface Output {
+  readonly node: Tensor;
+  /** Its index among the outputs of the node. */
+  readonly index: number;
+}
+
+/**
+ * Finds the node that computes a tensor.
+ *
+ * @param tensor Any tensor
+ * @returns The node, and which of its outputs the tensor is
+ */
+export function outputOf(tensor: Tensor): Output {
+  const { op, inputs: [node], attrs } = tensor;
+  return op === pickOp ? { node, index: (attrs as { index: number }).index } : { node: tensor, index: 0 };
+}
+
+/** The op of {@link pick}. It has no pullbacks: `grad` looks through it. */
 export const pickOp: Op<{ index: number; spec: Spec }> = {
   name: "pick",
   infer: (_, { spec }) => [spec],
-  pullbacks: [null],
 };
 
 /**

@@ -48,7 +48,7 @@ export const embeddingOp: Op<null> = {
   pullbacks: [
     ({ inputs: [table, ids], gradient }) => {
       const order = apply(orderOp, [ids], null);
-      return apply(embeddingGradOp, [gradient, order, pick(order, 1)], { vocab: table.shape[0] });
+      return apply(embeddingGradOp, [gradient, order, pick(order, 1), ids], { vocab: table.shape[0] });
     },
     null,
   ],
@@ -79,12 +79,17 @@ const orderOp: Op<null> = {
   }),
 };
 
-/** Inputs: the gradient of the output, and both outputs of {@link orderOp}. Output: the gradient by the table. */
+/**
+ * Inputs: the gradient of the output, both outputs of {@link orderOp}, and the ids, which its own gradient reads. Output: the
+ * gradient by the table.
+ */
 export const embeddingGradOp: Op<{ vocab: number }> = {
   name: "embeddingGrad",
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
+  pullbacks: [({ inputs: [, , , ids], gradient }) => apply(embeddingOp, [gradient, ids], null), "flat"],
   kernel: ({ inputs, attrs: { vocab }, target }) => ({
     kernel: embeddingGradKernel(gradSizes(inputs, { vocab, target })),
+    reads: [0, 1, 2],
   }),
 };
 

@@ -87,7 +87,8 @@ function hiddenGradient(context: PullbackContext<Attrs>): Tensor {
   const { inputs: [, weight, labels] } = context;
   const layout = { transposeA: false, transposeB: false, padA: padOf(weight.shape[0]), limit: "m" } as const;
   const rows = slopesOf(context).map(({ slope, limit }) => apply(matmulOp, [slope, weight, limit], layout));
-  return apply(scatterRowsOp, [concat(rows, 0), orderOf(labels)], null);
+  const order = orderOf(labels);
+  return apply(scatterRowsOp, [concat(rows, 0), order, labels, pick(order, 1)], null);
 }
 
 function weightGradient(context: PullbackContext<Attrs>): Tensor {

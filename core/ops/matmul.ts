@@ -23,7 +23,10 @@ export interface MatmulAttrs {
   readonly transposeB: boolean;
 }
 
-/** Attributes of {@link matmulOp}. A padded product has no gradient. */
+/**
+ * Attributes of {@link matmulOp}. Padding and limits are for one matrix times another; `limit` is `"k"` where the first
+ * operand is transposed, and `"m"` elsewhere, so that it limits the rows that it is stored in.
+ */
 export interface ProductAttrs extends MatmulAttrs {
   /** Padding at the end of each stored row of the first operand; none when absent. */
   readonly padA?: number;
@@ -80,10 +83,14 @@ export const matmulOp: Op<ProductAttrs> = {
     return [{ shape: [...lead, m, n], dtype: "f32" }];
   },
   pullbacks: [
-    ({ inputs: [, b], gradient: g, attrs: { transposeA: ta, transposeB: tb } }) =>
-      ta ? matmul(b, g, { transposeA: tb, transposeB: true }) : matmul(g, b, { transposeB: !tb }),
-    ({ inputs: [a], gradient: g, attrs: { transposeA: ta, transposeB: tb } }) =>
-      tb ? matmul(g, a, { transposeA: true, transposeB: ta }) : matmul(a, g, { transposeA: !ta }),
+    ({ inputs: [, b, ...limit], gradient: g, attrs: { transposeA: ta, transposeB: tb, padA, padOut } }) =>
+      ta
+        ? product([b, g, ...limit], { transposeA: tb, transposeB: true, padOut: padA })
+        : product([g, b, ...limit], { transposeA: false, transposeB: !tb, padA: padOut, padOut: padA }),
+    ({ inputs: [a, , ...limit], gradient: g, attrs: { transposeA: ta, transposeB: tb, padA, padOut } }) =>
+      tb
+        ? product([g, a, ...limit], { transposeA: true, transposeB: ta, padA: padOut })
+        : product([a, g, ...limit], { transposeA: !ta, transposeB: false, padA }),
   ],
   matmulFlops(inputs, _, attrs) {
     const { batch, m, n, k, columnsB = n } = matmulSizes(inputs, attrs);
@@ -137,6 +144,14 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
   };
   checkBroadcast(b);
   return apply(matmulOp, [stack(a), stack(b)], attrs);
+}
+
+/** A product that is a gradient: the limit of rows holds for it too. */
+function product([a, b, limit]: readonly Tensor[], attrs: ProductAttrs): Tensor {
+  const { transposeA, transposeB, padA, padOut } = attrs;
+  if (limit === undefined) return matmul(a, b, { transposeA, transposeB });
+  const set = { transposeA, transposeB, ...(padA && { padA }), ...(padOut && { padOut }) };
+  return apply(matmulOp, [a, b, limit], { ...set, limit: transposeA ? "k" : "m" });
 }
 
 /** A stack times one matrix: all its rows are the rows of one product. */

@@ -20,7 +20,8 @@
  *   planner keeps everything that such a kernel reads or writes in f32. An input may be bf16 only if `bf16` lists it.
  * - Attributes are numbers, strings, lists and records. Two nodes of one operation with equal inputs and equal attributes
  *   are computed once. A node whose attributes hold a function, a `Map` or an object of a class is computed each time.
- * - Gradients flow through output 0 only. Further outputs ({@link pick}) hold values that the pullbacks need again.
+ * - Pullbacks are those of output 0. Further outputs ({@link pick}) hold values that the pullbacks need again; second
+ *   derivatives go through them by the `definition`. An op without pullbacks is differentiated by its `definition` too.
  *
  * @example An elementwise operation, a reduction with its own kernel, and an operation with two outputs
  * ```ts

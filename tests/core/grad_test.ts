@@ -1,8 +1,23 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { grad, InputError, leaf, sum, type Tensor } from "@firn/train";
-import { add, exp, less, matmul, multiply, nextLabels, rotary, sign, where } from "@firn/train/ops";
+import {
+  add,
+  apply,
+  exp,
+  less,
+  matmul,
+  multiply,
+  nextLabels,
+  type Op,
+  pick,
+  rotary,
+  sign,
+  where,
+} from "@firn/train/ops";
 import { constant } from "../../core/plan/predicates.ts";
 import { topological } from "../../core/graph.ts";
+import { evaluate } from "../reference/evaluate.ts";
+import { build } from "../reference/values.ts";
 
 const vector = (path: string): Tensor => leaf(path, { shape: [3], dtype: "f32" });
 const matrix = (path: string): Tensor => leaf(path, { shape: [3, 3], dtype: "f32" });
@@ -98,4 +113,25 @@ Deno.test("grad refuses an input that has no gradient, and names op and input", 
   assertEquals(grad(sum(y), [x]).length, 1);
   const labels = leaf("labels", { shape: [1, 3], dtype: "i32" });
   assertThrows(() => grad(sum(nextLabels(labels)), [labels]), InputError, '"nextLabels"');
+});
+
+Deno.test("grad differentiates an op without pullbacks, and its further outputs, through the definition", () => {
+  const op: Op<null> = {
+    name: "both",
+    infer: ([x]) => [x, x].map(({ shape }) => ({ shape, dtype: "f32" })),
+    definition: ([a, b]) => [multiply(a, a), multiply(exp(a), b)],
+  };
+  const x = vector("x");
+  // The second input is the first one in another role: both parts must count once.
+  const y = apply(op, [x, multiply(2, x)], null);
+  const slopes = [y, pick(y, 1)].map((output) => grad(sum(output), [x])[0]);
+  const [first, second] = evaluate(slopes, new Map([["x", build([3], ([i]) => i)]]));
+  assertEquals([...first.data], [0, 2, 4]);
+  assertEquals([...second.data], [0, 1, 2].map((a) => Math.exp(a) * 2 * a + 2 * Math.exp(a)));
+  assertThrows(
+    () =>
+      grad(sum(pick(apply({ ...op, definition: undefined, pullbacks: [() => x] }, [x, x], null), 1)), [x]),
+    InputError,
+    'Cannot differentiate output 1 of "both" as the op has no definition',
+  );
 });

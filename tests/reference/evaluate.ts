@@ -21,6 +21,7 @@ export const ELEMENT: Readonly<Record<string, (...args: number[]) => number>> = 
   where: (condition, a, b) => condition !== 0 ? a : b,
   negate: (a) => -a,
   exp: (a) => Math.exp(a),
+  log: (a) => Math.log(a),
   sqrt: (a) => Math.sqrt(a),
   rsqrt: (a) => 1 / Math.sqrt(a),
   abs: (a) => a < 0 ? -a : a,

@@ -1,0 +1,155 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { grad, InputError, leaf, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
+import * as ops from "@firn/train/ops";
+import { unfuse } from "../reference/check_ops.ts";
+import { evaluate } from "../reference/evaluate.ts";
+import { assertNear, random, slopes, type Values } from "../reference/values.ts";
+
+type Call = (...inputs: Tensor[]) => Tensor;
+
+/** A function, and how it is checked. */
+interface Row {
+  readonly call: Call;
+  /** Shapes of the inputs to differentiate by. */
+  readonly shapes: readonly (readonly number[])[];
+  readonly low?: number;
+  readonly high?: number;
+  /** The same in simpler ops; `call` when absent. */
+  readonly plain?: Call;
+  /** Whether the device computes the second derivative with its kernels; its definitions in float64 when absent. */
+  readonly device?: true;
+}
+
+const vector = [[3]], two = [[2, 3], [3]];
+const ids = tensor(new Int32Array([2, 0, 2]));
+const labels = tensor(new Int32Array([1, -100, 4]));
+const table = (seed: number): Tensor => tensor(Float32Array.from(random([2, 2], { seed }).data), [2, 2]);
+const { linearCrossEntropy, crossEntropy, matmul } = ops;
+
+const ROWS: Readonly<Record<string, Row>> = {
+  ...Object.fromEntries(
+    (["gelu", "silu", "negate", "abs", "exp", "sigmoid", "tanh"] as const)
+      .map((name) => [name, { call: ops[name], shapes: vector }]),
+  ),
+  ...Object.fromEntries(
+    (["relu", "log", "rsqrt", "sqrt"] as const)
+      .map((name) => [name, { call: ops[name], shapes: vector, low: 0.5, high: 2 }]),
+  ),
+  ...Object.fromEntries(
+    (["add", "subtract", "multiply", "maximum", "minimum"] as const)
+      .map((name) => [name, { call: ops[name], shapes: two }]),
+  ),
+  divide: { call: ops.divide, shapes: two, low: 0.5, high: 2 },
+  where: { call: (a, b) => ops.where(tensor([1, 0, 1]), a, b), shapes: two },
+  broadcast: { call: (x) => ops.broadcast(x, [2, 3]), shapes: vector },
+  sum: { call: (x) => ops.sum(x, 0), shapes: two.slice(0, 1) },
+  sumEach: { call: (a, b) => ops.sumEach([a, b], { size: 3 }), shapes: two },
+  mean: { call: (x) => ops.mean(x, -1), shapes: two.slice(0, 1) },
+  max: { call: (x) => ops.max(x, -1), shapes: two.slice(0, 1) },
+  softmax: { call: (x) => ops.softmax(x), shapes: two.slice(0, 1) },
+  matmul: { call: (a, b) => matmul(a, b, { transposeA: true }), shapes: [[3, 2], [3, 2]] },
+  concat: { call: (a, b) => ops.concat([a, b], -1), shapes: [[2, 3], [2, 1]] },
+  pad: { call: (x) => ops.pad(x, { before: [1], after: [0] }), shapes: vector },
+  permute: { call: (x) => ops.permute(x, [1, 0]), shapes: two.slice(0, 1) },
+  reshape: { call: (x) => ops.reshape(x, [3, 2]), shapes: two.slice(0, 1) },
+  slice: { call: (x) => ops.slice(x, { starts: [0, 1], sizes: [2, 2] }), shapes: two.slice(0, 1) },
+  pick: { call: (x, gain) => ops.pick(ops.rmsNorm(x, gain, { eps: 0.1 }), 1), shapes: two },
+  rotary: { call: (x) => ops.rotary(x, { cos: table(7), sin: table(8) }), shapes: [[1, 2, 1, 4]] },
+  crossEntropy: { call: (x) => crossEntropy(x, labels), shapes: [[3, 5]], device: true },
+  rmsNorm: { call: (x, gain) => ops.rmsNorm(x, gain, { eps: 0.1 }), shapes: two, device: true },
+  embedding: { call: (x) => ops.embedding(x, ids), shapes: [[3, 2]], device: true },
+  linearCrossEntropy: {
+    // Chunks of two rows, whose scores are padded from five to eight.
+    call: (hidden, weight) => linearCrossEntropy(hidden, { weight, labels, bytes: 64 }),
+    plain: (hidden, weight) => crossEntropy(matmul(hidden, weight, { transposeB: true }), labels),
+    shapes: [[3, 2], [5, 2]],
+    device: true,
+  },
+};
+
+/** Functions whose second derivatives are refused, and the op that the error names. */
+const REFUSED: Readonly<Record<string, readonly [op: string, call: Call, ...shapes: (readonly number[])[]]>> =
+  {
+    attention: ["attentionGradQ", (x) => ops.attention(x, { k: x, v: x }), [1, 2, 1, 2]],
+  };
+
+/** Functions through which no gradient flows, or that make no tensor of numbers, and dropout, whose factors are constant. */
+const FLAT = "equal less sign cast nextLabels randomNormal randomUniform dropout apply".split(" ");
+
+/** The gradients of a loss that is not linear in the output. */
+function gradients(y: Tensor, inputs: readonly Tensor[]): Tensor[] {
+  const weight = tensor(Float32Array.from(random(y.shape, { seed: 90, low: 0.5 }).data), y.shape);
+  return grad(sum(ops.multiply(weight, ops.multiply(y, y))), inputs);
+}
+
+/** A scalar that depends on all gradients. */
+function mixed(parts: readonly Tensor[]): Tensor {
+  return parts
+    .map((part, i) => tensor(Float32Array.from(random(part.shape, { seed: 80 + i }).data), part.shape))
+    .map((factor, i) => sum(ops.multiply(factor, parts[i])))
+    .reduce(ops.add);
+}
+
+function valuesOf({ shapes, low, high }: Row): Values[] {
+  return shapes.map((shape, i) => random(shape, { seed: i + 1, low, high }));
+}
+
+function twice({ call }: Row, inputs: readonly Tensor[]): Tensor[] {
+  return grad(mixed(gradients(call(...inputs), inputs)), inputs);
+}
+
+/** Central differences of the first derivative in float64. */
+function expected(row: Row): number[][] {
+  const { call, plain = call } = row, values = valuesOf(row);
+  const leaves = values.map(({ shape }, i) => leaf(`${i}`, { shape, dtype: "f32" }));
+  const once = mixed(gradients(unfuse([plain(...leaves)])[0], leaves));
+  const loss = (inputs: readonly Values[]): number => {
+    const [value] = evaluate([once], new Map(inputs.map((x, i) => [`${i}`, x])));
+    return value.data[0];
+  };
+  return values.map(({ data }, index) => slopes(loss, { inputs: values, index, elements: [...data.keys()] }));
+}
+
+Deno.test("the table of second derivatives has every function of /ops", () => {
+  const functions = Object.keys(ops).filter((name) => typeof ops[name as "gelu"] === "function");
+  const known = [...Object.keys(ROWS), ...Object.keys(REFUSED), ...FLAT];
+  assertEquals(functions.filter((name) => !known.includes(name)), []);
+});
+
+Deno.test("second derivatives equal float64 differences of the first ones, for every function", () => {
+  for (const [name, row] of Object.entries(ROWS)) {
+    if (row.device) continue;
+    const values = valuesOf(row);
+    const leaves = values.map(({ shape }, i) => leaf(`${i}`, { shape, dtype: "f32" }));
+    const seen = evaluate(unfuse(twice(row, leaves)), new Map(values.map((x, i) => [`${i}`, x])));
+    // Differences of first derivatives keep about eight digits.
+    expected(row).forEach((slope, i) =>
+      assertNear(seen[i].data, slope, { tolerance: 1e-6, what: `${name}, input ${i}` })
+    );
+  }
+});
+
+Deno.test("kernels of gradients have gradients: cross-entropies, rmsNorm and embedding on the device", async () => {
+  await using gpu = await openGpu();
+  const rows = Object.entries(ROWS).filter(([, { device }]) => device);
+  const roots = rows.map(([, row]) =>
+    twice(row, valuesOf(row).map(({ shape, data }) => tensor(Float32Array.from(data), shape)))
+  );
+  const seen = await readAll(gpu, roots.flat());
+  let at = 0;
+  for (const [name, row] of rows) {
+    for (const [i, slope] of expected(row).entries()) {
+      // f32 after two passes of some tens of terms.
+      assertNear(seen[at++], slope, { tolerance: 2e-5, what: `${name}, input ${i}` });
+      assert(slope.some((x) => x !== 0));
+    }
+  }
+});
+
+for (const [name, [op, call, ...shapes]] of Object.entries(REFUSED)) {
+  Deno.test(`the second derivative of ${name} is refused, and the error names ${op}`, () => {
+    const inputs = shapes.map((shape, i) => leaf(`${i}`, { shape, dtype: "f32" }));
+    const first = mixed(gradients(call(...inputs), inputs));
+    assertThrows(() => grad(first, inputs), InputError, `Cannot differentiate "${op}"`);
+  });
+}
