@@ -108,6 +108,7 @@ export {
   type Counts,
   type Gpu,
   type GpuOptions,
+  type OnProgress,
   openGpu,
   type Tuning,
   type WebGpu,

@@ -24,6 +24,7 @@ import {
   type Gpu,
   max,
   multiply,
+  type OnProgress,
   reshape,
   scan,
   sum,
@@ -53,7 +54,7 @@ import { lockFolder } from "@firn/train/data";
 import { claimFolder, nextFree } from "./output.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
-import { clock, progress } from "./progress.ts";
+import { clock, progress, stage } from "./progress.ts";
 import { vit } from "./vit.ts";
 
 /** The models by name. */
@@ -114,13 +115,17 @@ export function digitTraining(
  *
  * @param gpu The device
  * @param model The model
- * @param options Parameters and digits
+ * @param options Parameters and digits; who is told of the batches that are done
  * @returns The share, 0 to 1
  */
 export async function accuracy(
   gpu: Gpu,
   model: DigitModel,
-  { params, digits }: { readonly params: object; readonly digits: Digits },
+  { params, digits, onProgress }: {
+    readonly params: object;
+    readonly digits: Digits;
+    readonly onProgress?: OnProgress;
+  },
 ): Promise<number> {
   const classes = tensor(Float32Array.from({ length: CLASSES }, (_, i) => i), [1, CLASSES]);
   const hits = (params: object, { images, labels }: DigitBatch): Tensor => {
@@ -129,7 +134,7 @@ export async function accuracy(
     return sum(multiply(best, equal(reshape(cast(labels), column), classes)));
   };
   const batches = digitBatches(digits, { batch: Math.min(100, digits.count), seed: 0 }).all();
-  const { losses } = await evaluate(gpu, { loss: hits, params, batches });
+  const { losses } = await evaluate(gpu, { loss: hits, params, batches, onProgress });
   return losses.reduce((a, b) => a + b) / digits.count;
 }
 
@@ -142,7 +147,7 @@ async function main(): Promise<void> {
   const { policy } = await policyOf(flags.policy, { tau, alpha: flags.alpha });
   await using gpu = await openDevice(flags);
   print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
-  const { train: all, test } = await readDigits();
+  const { train: all, test } = await stage("reading     digits", readDigits);
   const every = validateEvery({ ...flags, steps });
   // What decides when to stop is not what the run is judged by.
   const { rest: train, held } = holdOut(all, every === null ? 0 : 0.1);
@@ -151,7 +156,14 @@ async function main(): Promise<void> {
     : { batches: digitBatches(held, { batch: 100, seed: 0 }).all(), every };
   const training = digitTraining(gpu, model, { steps, rate, policy, validation });
   let state = await training.init(model.init(flags.seed));
-  const before = await accuracy(gpu, model, { params: state.params, digits: test });
+  const tested = () =>
+    stage(`testing     on ${test.count} digits`, (say) =>
+      accuracy(gpu, model, {
+        params: state.params,
+        digits: test,
+        onProgress: ({ done, total }) => say(`${done} of ${total} batches done`),
+      }));
+  const before = await tested();
   print(`model      ${flags.model}`);
   print(`data       ${train.count} digits to train on, ${test.count} to test with`);
   if (validation) print(`validation ${held.count} digits, every ${every} steps`);
@@ -163,6 +175,7 @@ async function main(): Promise<void> {
   const config = { ...flags, steps, batch, rate, tau, out: folder, policy: policy?.name ?? "none" };
   await log.add([{ kind: "start", config, adapter: gpu.name, accuracy: before }]);
   const bar = progress(steps);
+  bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = 0;
   for await (state of scan(training, state, digitBatches(train, { batch, seed: flags.seed }).from(1))) {
     if (state.step === 1) await log.add([{ kind: "components", components: training.components() }]);
@@ -176,14 +189,14 @@ async function main(): Promise<void> {
         `${stepMs.toFixed(1)} ms`,
         `frozen ${state.frozen.length}`,
       ]);
-    }
+    } else bar.move(state.step);
     if (state.event === null) continue;
     await log.add([{ kind: "freeze", ...state.event }]);
     bar.say(freezeText(state.event));
   }
   bar.end();
 
-  const after = await accuracy(gpu, model, { params: state.params, digits: test });
+  const after = await tested();
   await log.add([{ kind: "end", accuracy: after, ...state.ending && { ending: state.ending } }]);
   const [first, last] = [training.costOf([]), state.cost!];
   const components = training.components();

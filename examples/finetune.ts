@@ -16,8 +16,6 @@ import {
   DataError,
   defineTraining,
   free,
-  generate,
-  type Gpu,
   InputError,
   type Model,
   nextTokenLoss,
@@ -26,17 +24,10 @@ import {
   scan,
   type TrainingState,
 } from "@firn/train";
+import { hostFileSystem, loadTokenizer, lockFolder, packDocuments, tokenWindows } from "@firn/train/data";
+import { companionFiles, saveModel } from "@firn/train/hub";
 import {
-  encodePrompt,
-  hostFileSystem,
-  loadTokenizer,
-  lockFolder,
-  packDocuments,
-  type Tokenizer,
-  tokenWindows,
-} from "@firn/train/data";
-import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
-import {
+  bytesText,
   change,
   endingText,
   freezeText,
@@ -45,14 +36,27 @@ import {
   reportOf,
   stepLines,
 } from "@firn/train/report";
-import { helpOf, oneOf, positive, runMain, share, text, UsageError, type Values, whole } from "./flags.ts";
+import {
+  helpOf,
+  oneOf,
+  positive,
+  runMain,
+  share,
+  text,
+  toggle,
+  UsageError,
+  type Values,
+  whole,
+} from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
+import { loadShown } from "./load_model.ts";
 import { claimFolder, lastCheckpoint, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
-import { clock, progress } from "./progress.ts";
+import { clock, progress, stage } from "./progress.ts";
+import { continueText, quoted } from "./sample.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
 import { extraOf, readRun, RUN_FLAGS } from "./saved_flags.ts";
 import { readText, split } from "./text.ts";
@@ -67,13 +71,24 @@ const FLAGS = {
     `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
     null,
   ),
-  precision: oneOf(["f32", "f16"], "how values are stored between kernels; f16 takes half the memory", "f32"),
+  precision: oneOf(
+    ["f32", "f16"],
+    "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
+      "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32",
+    "f32",
+  ),
   policy: POLICY,
   tau: positive("threshold of gradES", 30),
   alpha: share("share of the steps in which gradES freezes nothing", 0.5),
   metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
   seed: whole("seed of batches and samples", 0, 0),
   prompt: text("TEXT", "beginning of the generated samples", "The whale"),
+  "no-sample": toggle("generate no samples before and after"),
+  "eval-tokens": whole(
+    "most tokens of the held-out text that perplexity is computed on; all when absent",
+    null,
+    2,
+  ),
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
   validate: VALIDATE,
   ...RUN_FLAGS,
@@ -83,7 +98,9 @@ const FLAGS = {
 const USAGE = `usage: ./firn finetune [flags]
        deno run --allow-read --allow-write examples/finetune.ts [flags]
 
-Fine-tunes a model on text, the last tenth held out, and writes the model, metrics.jsonl and report.html.`;
+Fine-tunes a model on text, the last tenth held out, and writes the model, metrics.jsonl and report.html.
+Traffic is what the kernels of a step read and write by plan; device memory is the most that buffers took at a
+time, for weights, Adam's moments and intermediate values.`;
 
 type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
 
@@ -97,6 +114,10 @@ async function main(): Promise<void> {
   });
   if (help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
+  const evaluated = values["eval-tokens"] ?? Infinity;
+  if (evaluated < values.length) {
+    throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
+  }
   const { rate, why } = await rateOf(values.model, values.lr);
   const flags: Flags = { ...values, lr: rate };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
@@ -104,23 +125,29 @@ async function main(): Promise<void> {
 
   await using gpu = await openDevice(flags);
   print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
-  const base = await loadModel(gpu, flags.model),
-    tokenizer = await loadTokenizer(flags.model, { model: base });
+  const base = await loadShown(gpu, flags.model);
+  const tokenizer = await loadTokenizer(flags.model, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
   const files = await companionFiles(flags.model);
-  const { train, heldOut } = split(await readText(flags.data));
+  const documents = await stage(`reading     ${flags.data}`, () => readText(flags.data));
+  const { train, heldOut } = split(documents);
   const every = validateEvery(flags);
   // What decides when to stop is not what the run is judged by.
   const parts = every === null ? { train, heldOut: [] } : split(train);
-  const batches = tokenWindows(packDocuments(tokenizer, parts.train), flags),
-    held = tokenWindows(packDocuments(tokenizer, heldOut), flags).all();
+  const tokens = await stage(`tokenizing  ${flags.data}`, () => ({
+    train: packDocuments(tokenizer, parts.train),
+    validation: every === null ? null : packDocuments(tokenizer, parts.heldOut),
+    heldOut: packDocuments(tokenizer, heldOut),
+  }));
+  const batches = tokenWindows(tokens.train, flags),
+    held = tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all();
   const validation = every === null
     ? undefined
-    : { batches: tokenWindows(packDocuments(tokenizer, parts.heldOut), flags).all(), every };
+    : { batches: tokenWindows(tokens.validation!, flags).all(), every };
   const lookEvery = Math.min(10, flags.steps);
   const training = defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
@@ -141,6 +168,11 @@ async function main(): Promise<void> {
   print(
     `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
   );
+  if (evaluated < tokens.heldOut.length) {
+    print(
+      `evaluation  first ${evaluated} of ${tokens.heldOut.length} held-out tokens, as --eval-tokens says`,
+    );
+  }
   if (validation) print(`validation  ${validation.batches.length} batches, every ${every} steps`);
   print(`policy      ${policy?.name ?? "none"}`);
   print(`rate        ${rate}, ${checkpoint === null || newRate ? why : "that of the run"}`);
@@ -152,19 +184,22 @@ async function main(): Promise<void> {
   // The look after the checkpoint brings all steps since the one before it once more.
   const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
   const log = await openLog(`${folder}/metrics.jsonl`, { upTo });
-  const sample = (model: Model) => continueText(gpu, { model, tokenizer, flags });
+  const sample = async (model: Model): Promise<{ readonly sample?: string }> =>
+    flags["no-sample"] ? {} : { sample: await continueText(gpu, model, { tokenizer, ...flags }) };
   if (checkpoint === null) {
-    const before = { perplexity: await perplexity(gpu, base, held), sample: await sample(base) };
+    const before = { perplexity: await perplexity(gpu, base, held), ...await sample(base) };
     const config = { ...flags, out: folder, policy: policy?.name ?? "none" };
     await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
   } else print(`resumed     at step ${checkpoint.step} of ${flags.steps}, from ${checkpoint.path}`);
   const [start] = log.lines;
-  if (start?.kind !== "start" || start.perplexity === undefined || start.sample === undefined) {
+  if (start?.kind !== "start" || start.perplexity === undefined) {
     throw new DataError(
       `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
     );
   }
-  print(`perplexity  ${start.perplexity.toFixed(2)} before\nsample      ${quote(start.sample)}\n`);
+  print(`perplexity  ${start.perplexity.toFixed(2)} before`);
+  if (start.sample !== undefined) print(`sample      ${quoted(start.sample)}`);
+  print();
 
   let state = checkpoint === null
     ? await training.init(base.params)
@@ -177,6 +212,7 @@ async function main(): Promise<void> {
   // A run can be resumed from its very beginning.
   if (checkpoint === null) await save(state);
   const bar = progress(flags.steps, { first: state.step });
+  bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
   const signals = catchSignals("finetune");
   for await (state of scan(training, state, batches.from(state.step + 1))) {
@@ -193,7 +229,7 @@ async function main(): Promise<void> {
         `${tokensPerSecond} tokens/s`,
         `frozen ${state.frozen.length}`,
       ]);
-    }
+    } else bar.move(state.step);
     if (state.event !== null) {
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));
@@ -209,13 +245,18 @@ async function main(): Promise<void> {
   signals[Symbol.dispose]();
   bar.end();
 
-  await saveModel(gpu, { ...base, params: state.params }, { folder: `${folder}/model`, files });
+  const trained = { ...base, params: state.params };
+  await stage(
+    `saving      ${folder}/model`,
+    () => saveModel(gpu, trained, { folder: `${folder}/model`, files }),
+  );
+  const memory = gpu.counts.peakBytes;
   training[Symbol.dispose]();
   free(base.params);
   free(state.params);
   // What is judged is what was saved.
-  const saved = await loadModel(gpu, `${folder}/model`);
-  const after = { perplexity: await perplexity(gpu, saved, held), sample: await sample(saved) };
+  const saved = await loadShown(gpu, `${folder}/model`);
+  const after = { perplexity: await perplexity(gpu, saved, held), ...await sample(saved) };
   await log.add([{ kind: "end", ...after, ...state.ending && { ending: state.ending } }]);
   const components = training.components();
   const [first, last] = [training.costOf([]), state.cost!];
@@ -223,6 +264,8 @@ async function main(): Promise<void> {
     ["Frozen", `${state.frozen.length} of ${components.length} components`],
     ["GFLOP a step", change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)],
     ["Launches a step", change(first.launches, last.launches, 0)],
+    ["Traffic a step", `${bytesText(first.bytes)} → ${bytesText(last.bytes)} read and written by kernels`],
+    ["Device memory", `${bytesText(memory)} at most, ${bytesText(first.memory)} of it intermediate values`],
     ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
     ["Adapter", gpu.name],
   ];
@@ -237,31 +280,12 @@ async function main(): Promise<void> {
   });
   await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
   await removeCheckpoint(lastCheckpoint(folder));
-  print(`\nsample      ${quote(after.sample)}\n`);
+  print();
+  if (after.sample !== undefined) print(`sample      ${quoted(after.sample)}\n`);
   const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
   for (const [label, value] of lines) print(`${label.toLowerCase().padEnd(15)} ${value}`);
   if (worse) print(`${"worse".padEnd(15)} ${WORSE}`, { color: "red" });
   print(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
 }
-
-async function continueText(
-  gpu: Gpu,
-  { model, tokenizer, flags }: {
-    readonly model: Model;
-    readonly tokenizer: Tokenizer;
-    readonly flags: Flags;
-  },
-): Promise<string> {
-  const ids = encodePrompt(tokenizer, flags.prompt);
-  if (ids.length === 0) throw new UsageError("--prompt must not be empty");
-  const maxTokens = 48, { seed } = flags;
-  const { stop } = tokenizer, sampling = { temperature: 0.8, topK: 40, seed };
-  for await (const id of generate(gpu, model, { prompt: [...ids], maxTokens, stop, ...sampling })) {
-    ids.push(id);
-  }
-  return tokenizer.decode(ids);
-}
-
-const quote = (sample: string): string => `“${sample.replace(/\s+/g, " ").trim()}”`;
 
 if (import.meta.main) await runMain(main, "finetune");

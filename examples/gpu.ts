@@ -6,7 +6,7 @@
 
 import { type Gpu, openGpu } from "@firn/train";
 import { toggle } from "./flags.ts";
-import { progress, type Stream } from "./progress.ts";
+import { progress, stage, type Stream } from "./progress.ts";
 
 /** Measured variants, by adapter. */
 const CACHE = ".firn/tune.json";
@@ -28,15 +28,16 @@ export function openDevice(
   { to }: { readonly to?: Stream } = {},
 ): Promise<Gpu> {
   let line: ReturnType<typeof progress> | null = null;
-  return openGpu({
-    ...flags["no-tune"] && { tune: false },
-    tuneCache: CACHE,
-    onTune({ done, total }) {
-      line ??= progress(total, { to });
-      line.update(done, ["tuning matrix products, once for this GPU"]);
-      if (done < total) return;
-      line.end();
-      line = null;
-    },
-  });
+  return stage("opening     the GPU", () =>
+    openGpu({
+      ...flags["no-tune"] && { tune: false },
+      tuneCache: CACHE,
+      onTune({ done, total }) {
+        line ??= progress(total, { to });
+        line.update(done, ["tuning matrix products, once for this GPU"]);
+        if (done < total) return;
+        line.end();
+        line = null;
+      },
+    }), { to });
 }

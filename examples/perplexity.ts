@@ -5,9 +5,10 @@
  */
 
 import { evaluate, type Gpu, type Model, nextTokenLoss, type TokenBatch } from "@firn/train";
+import { stage } from "./progress.ts";
 
 /**
- * Computes e to the mean loss over all predicted tokens.
+ * Computes e to the mean loss over all predicted tokens; a line shows how far it is.
  *
  * @param gpu The device
  * @param model The model
@@ -15,7 +16,15 @@ import { evaluate, type Gpu, type Model, nextTokenLoss, type TokenBatch } from "
  * @returns The perplexity
  * @throws {NonFiniteError} When it is not finite; it names the first parameter that is not
  */
-export async function perplexity(gpu: Gpu, model: Model, batches: readonly TokenBatch[]): Promise<number> {
-  const { loss } = await evaluate(gpu, { loss: nextTokenLoss(model), params: model.params, batches });
-  return Math.exp(loss);
+export function perplexity(gpu: Gpu, model: Model, batches: readonly TokenBatch[]): Promise<number> {
+  return stage(`evaluating  ${batches.length} batches of held-out text`, async (say) => {
+    say("compiling its kernels");
+    const { loss } = await evaluate(gpu, {
+      loss: nextTokenLoss(model),
+      params: model.params,
+      batches,
+      onProgress: ({ done, total }) => say(`${done} of ${total} done`),
+    });
+    return Math.exp(loss);
+  });
 }

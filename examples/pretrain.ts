@@ -15,13 +15,12 @@ import {
   cosine,
   defineTraining,
   flatten,
-  generate,
   newModel,
   nextTokenLoss,
   scan,
   sizeOf,
 } from "@firn/train";
-import { encodePrompt, loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
 import { saveModel } from "@firn/train/hub";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
 import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
@@ -29,7 +28,8 @@ import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { claimFolder } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { print } from "./print.ts";
-import { clock, progress } from "./progress.ts";
+import { clock, progress, stage } from "./progress.ts";
+import { continueText } from "./sample.ts";
 import { readText, split } from "./text.ts";
 
 const FLAGS = {
@@ -59,16 +59,22 @@ async function main(): Promise<void> {
   await using gpu = await openDevice(flags);
   print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
 
-  const { train, heldOut } = split(await readText(flags.data));
+  const { train, heldOut } = split(await stage(`reading     ${flags.data}`, () => readText(flags.data)));
   const folder = await claimFolder(flags.out, { resumed: false });
   await Deno.mkdir(".firn", { recursive: true });
   const work = await Deno.makeTempDir({ dir: ".firn" });
   try {
-    await writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab }));
+    await stage(
+      `learning    a tokenizer of ${flags.vocab} entries`,
+      () => writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab })),
+    );
     const tokenizer = await loadTokenizer(work);
     const windows = (documents: readonly string[]) =>
       tokenWindows(packDocuments(tokenizer, documents), flags);
-    const batches = windows(train), held = windows(heldOut).all();
+    const [batches, held] = await stage(
+      `tokenizing  ${flags.data}`,
+      () => [windows(train), windows(heldOut).all()] as const,
+    );
     const source = {
       model_type: "llama",
       hidden_size: flags.hidden,
@@ -88,7 +94,10 @@ async function main(): Promise<void> {
       eos_token_id: tokenizer.eos,
       dtype: "bfloat16",
     };
-    const model = await newModel(gpu, { source, seed: flags.seed });
+    const model = await stage(
+      "drawing     the first weights",
+      () => newModel(gpu, { source, seed: flags.seed }),
+    );
     const parameters = [...flatten(model.params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
     print(`model      ${(parameters / 1e6).toFixed(2)} M parameters`);
     print(
@@ -114,10 +123,14 @@ async function main(): Promise<void> {
       lookEvery: Math.min(50, steps),
     });
     const bar = progress(steps), started = performance.now();
+    bar.update(0, ["compiling the training step"]);
     let params = model.params;
     for await (const state of scan(training, await training.init(model.params), batches.from(1))) {
       params = state.params;
-      if (state.look === null) continue;
+      if (state.look === null) {
+        bar.move(state.step);
+        continue;
+      }
       const pace = state.step * flags.batch * flags.length / (performance.now() - started) * 1000;
       bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `${Math.round(pace)} tokens/s`]);
     }
@@ -126,16 +139,13 @@ async function main(): Promise<void> {
     const trained = { ...model, params };
     print(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
     print(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
-    const prompt = encodePrompt(tokenizer, "My fellow citizens"), sample = [...prompt];
-    for await (const id of generate(gpu, trained, { prompt, maxTokens: 48, temperature: 0.8, topK: 40 })) {
-      sample.push(id);
-    }
-    print(`sample     ${tokenizer.decode(sample)}`);
+    const sample = await continueText(gpu, trained, { tokenizer, prompt: "My fellow citizens", seed: 0 });
+    print(`sample     ${sample}`);
     const files = new Map<string, Uint8Array>();
     for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
       files.set(name, await Deno.readFile(`${work}/${name}`));
     }
-    await saveModel(gpu, trained, { folder, files });
+    await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
     print(`saved      ${folder}`);
   } finally {
     await Deno.remove(work, { recursive: true });

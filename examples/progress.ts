@@ -1,5 +1,5 @@
 /**
- * A line of progress that redraws itself on a terminal and is printed now and then elsewhere.
+ * What moves on the screen: a line that redraws itself on a terminal and is printed now and then elsewhere.
  *
  * @module
  */
@@ -10,6 +10,8 @@ import { printable } from "@firn/train/report";
 export interface Progress {
   /** Shows how far a run is; `facts` follow the bar. */
   update(step: number, facts: readonly string[]): void;
+  /** Moves the bar on a terminal; the facts stay. */
+  move(step: number): void;
   /** Prints a line that stays. */
   say(line: string): void;
   /** Ends the progress line. */
@@ -20,6 +22,12 @@ export interface Progress {
 export type Stream = Pick<typeof Deno.stdout, "isTerminal" | "writeSync">;
 
 const WIDTH = 24;
+
+/** Empties the line of a terminal. */
+const ERASE = "\r\x1b[K";
+
+/** Milliseconds between two lines of a stage where they stay. */
+const STAGE_EVERY = 10_000;
 
 /**
  * Makes a progress line.
@@ -34,32 +42,67 @@ export function progress(
 ): Progress {
   const live = to.isTerminal(), encoder = new TextEncoder();
   const started = performance.now();
-  let shown = "", tenth = -1;
+  let shown = "", tenth = -1, known: readonly string[] = [], pace = NaN;
   const write = (text: string): void => {
     to.writeSync(encoder.encode(text));
   };
+  const draw = (step: number): void => {
+    const done = Math.round(WIDTH * step / steps);
+    const left = Number.isFinite(pace) ? clock(pace * (steps - step)) : "?";
+    const bar = "█".repeat(done) + "░".repeat(WIDTH - done);
+    shown = printable([`${bar} ${step}/${steps}`, ...known, `ETA ${left}`].join("  "));
+    if (live) write(`${ERASE}${shown}`);
+  };
   return {
     update(step, facts) {
-      const done = Math.round(WIDTH * step / steps);
-      const left = step === first
-        ? "?"
-        : clock((performance.now() - started) / (step - first) * (steps - step));
-      const bar = "█".repeat(done) + "░".repeat(WIDTH - done);
-      shown = printable([`${bar} ${step}/${steps}`, ...facts, `ETA ${left}`].join("  "));
-      if (live) write(`\r\x1b[K${shown}`);
-      else if (Math.floor(10 * step / steps) > tenth) {
-        tenth = Math.floor(10 * step / steps);
-        write(`${shown}\n`);
-      }
+      known = facts;
+      // Steps are queued: only where something was read is it known how long they take.
+      pace = (performance.now() - started) / (step - first);
+      draw(step);
+      if (live || Math.floor(10 * step / steps) <= tenth) return;
+      tenth = Math.floor(10 * step / steps);
+      write(`${shown}\n`);
     },
+    move: draw,
     say(line) {
-      if (live) write(`\r\x1b[K${printable(line)}\n${shown}`);
+      if (live) write(`${ERASE}${printable(line)}\n${shown}`);
       else write(`${printable(line)}\n`);
     },
     end() {
       if (live) write("\n");
     },
   };
+}
+
+/**
+ * Shows a stage of a run while it lasts: a line that redraws itself and is gone afterwards on a terminal, lines elsewhere.
+ *
+ * @param text What is done: its name in 12 columns, and to what
+ * @param work Does it; it is handed a function that shows how far it is
+ * @param options `to`: where the line is drawn; standard output when absent
+ * @returns What the work returns
+ */
+export async function stage<T>(
+  text: string,
+  work: (say: (fact: string) => void) => T | Promise<T>,
+  { to = Deno.stdout }: { readonly to?: Stream } = {},
+): Promise<T> {
+  const live = to.isTerminal(), encoder = new TextEncoder();
+  let last = performance.now();
+  const draw = (fact = ""): void => {
+    const line = printable(fact === "" ? text : `${text}: ${fact}`);
+    to.writeSync(encoder.encode(live ? ERASE + line : `${line}\n`));
+  };
+  draw();
+  try {
+    return await work((fact) => {
+      if (!live && performance.now() - last < STAGE_EVERY) return;
+      last = performance.now();
+      draw(fact);
+    });
+  } finally {
+    if (live) to.writeSync(encoder.encode(ERASE));
+  }
 }
 
 /** Minutes and seconds of milliseconds, `"1:05"`. */

@@ -10,12 +10,13 @@ import { checkBindable, scoreBytes } from "./new_model.ts";
 import { openCheckpoint } from "./shards.ts";
 import { fromBf16 } from "../data/floats.ts";
 import type { SafetensorsFile, StoredDType } from "../data/safetensors.ts";
+import { byteLength } from "../data/safetensors_header.ts";
 import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
-import type { Gpu } from "../runtime/device.ts";
+import type { Gpu, OnProgress } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import type { TokenInput } from "../models/family.ts";
 import { families as known } from "../models/mod.ts";
@@ -40,6 +41,8 @@ export interface LoadOptions extends FileSystemOptions {
   readonly storage?: "f32" | "file";
   /** Families by `model_type`; those of this package when absent. */
   readonly families?: Families;
+  /** Called with the bytes of parameters that were read, of those that the files hold. */
+  readonly onProgress?: OnProgress;
 }
 
 /**
@@ -79,7 +82,7 @@ export async function loadModel<P extends object = object, I extends object = To
   folder: string,
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
-  const { storage = "f32", families = known } = options;
+  const { storage = "f32", families = known, onProgress } = options;
   await checkModelFolder(folder, options);
   await checkModelFiles(folder, options);
   const file = await pathInFolder(folder, "config.json", options);
@@ -97,6 +100,12 @@ export async function loadModel<P extends object = object, I extends object = To
   for (const [path, { shape }] of modelParams(model)) {
     checkBindable(gpu, { path, shape, bytes: isPacked(shape, stored.get(path)!) ? 2 : 4 });
   }
+  const sizeIn = (key: string): number => {
+    const { shape, dtype } = checkpoint.specs.get(key)!;
+    return byteLength(dtype, shape)!;
+  };
+  const total = [...modelParams(model).keys()].reduce((sum, path) => sum + sizeIn(stored.get(path)!), 0);
+  let done = 0;
   for (const [path, { shape }] of modelParams(model)) {
     const key = stored.get(path)!, packed = isPacked(shape, key);
     const values = packed
@@ -107,6 +116,7 @@ export async function loadModel<P extends object = object, I extends object = To
       path: checkpoint.path,
     });
     params.set(path, upload(gpu, values, { shape, label: path }));
+    onProgress?.({ done: done += sizeIn(key), total });
   }
   await checkAllocations(gpu);
   return {

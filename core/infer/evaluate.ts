@@ -6,7 +6,7 @@
 
 import { InputError, NonFiniteError, ShapeError } from "../errors.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../runtime/buffers.ts";
-import type { Gpu } from "../runtime/device.ts";
+import type { Gpu, OnProgress } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed } from "../runtime/residents.ts";
@@ -30,6 +30,8 @@ export interface EvaluateOptions<P extends object, B extends object> {
   readonly params: P;
   /** Batches of one shape. */
   readonly batches: readonly B[];
+  /** Called with the batches that the device has done: with 0 once its kernels are compiled, then about twice a second. */
+  readonly onProgress?: OnProgress;
 }
 
 /** The loss over some batches. */
@@ -62,7 +64,7 @@ export interface Evaluation {
  * Computes a loss on batches of one shape.
  *
  * @param gpu The device
- * @param options The loss, parameters (of a training state, or any tensors) and batches
+ * @param options The loss, parameters (of a training state, or any tensors) and batches; who is told of the progress
  * @returns The mean loss over all labels, and the loss of each batch
  * @throws {InputError} When there is no batch, or none with a label
  * @throws {ShapeError} When batches differ in shape: pad the last one
@@ -118,7 +120,7 @@ export async function recordEvaluation<P extends object, B extends object>(
   gpu: Gpu,
   options: EvaluateOptions<P, B>,
 ): Promise<Evaluation> {
-  const { loss, params, batches } = options;
+  const { loss, params, batches, onProgress } = options;
   if (batches.length === 0) throw new InputError('Cannot evaluate as "batches" is empty: give at least one');
   checkAlike(batches);
   const counts = countsOf(loss, batches);
@@ -143,16 +145,19 @@ export async function recordEvaluation<P extends object, B extends object>(
   return {
     check: () => checkUnconsumed(plan),
     async run() {
-      batches.forEach((batch, i) => {
-        if (counts[i] === 0) return;
-        for (const [path, t] of flatten(batch)) {
-          // The loss does not have to read every tensor.
-          const buffer = buffers.get(`batch.${path}`);
-          if (buffer === undefined) continue;
-          writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
+      const report = progressOf(gpu, { total: count, onProgress });
+      for (const [i, batch] of batches.entries()) {
+        if (counts[i] > 0) {
+          for (const [path, t] of flatten(batch)) {
+            // The loss does not have to read every tensor.
+            const buffer = buffers.get(`batch.${path}`);
+            if (buffer === undefined) continue;
+            writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
+          }
+          recording.replay(i + 1);
         }
-        recording.replay(i + 1);
-      });
+        await report?.(i + 1);
+      }
       const [bytes] = await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]);
       return evaluatedOf([...new Float32Array(bytes)], counts);
     },
@@ -160,6 +165,27 @@ export async function recordEvaluation<P extends object, B extends object>(
       recording.destroy();
       free();
     },
+  };
+}
+
+/** Milliseconds between two reports. To know how far it is, the host waits for the device, which costs 10 ms. */
+const REPORT_EVERY = 500;
+
+/** Reports after more and more batches, until these take as long as they should. */
+function progressOf(
+  gpu: Gpu,
+  { total, onProgress }: { readonly total: number; readonly onProgress?: OnProgress },
+): ((done: number) => Promise<void>) | null {
+  if (onProgress === undefined) return null;
+  let next = 1, portion = 1, at = performance.now();
+  onProgress({ done: 0, total });
+  return async (done) => {
+    if (done < next && done < total) return;
+    await gpu.device.queue.onSubmittedWorkDone();
+    onProgress({ done, total });
+    if (performance.now() - at < REPORT_EVERY) portion *= 2;
+    next = done + portion;
+    at = performance.now();
   };
 }
 

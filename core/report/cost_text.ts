@@ -29,9 +29,14 @@ export function flopText(flops: number): string {
   return `${scaled(flops)}FLOP`;
 }
 
-/** The cost of a step. */
+/** Bytes, `"212 MiB"`, `"4.45 GiB"`. */
+export function bytesText(bytes: number): string {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}
+
+/** The cost of a step. Traffic is what kernels read and write, not what is allocated. */
 export function costText({ launches, matmulFlops, bytes }: Cost): string {
-  return `${launches} launches, ${flopText(matmulFlops)}, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  return `${launches} launches, ${flopText(matmulFlops)}, ${bytesText(bytes)} of traffic`;
 }
 
 /** A change of the frozen set, and the cost of a step before and after. */

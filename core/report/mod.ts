@@ -31,7 +31,7 @@
  * @module
  */
 
-export { change, costText, endingText, flopText, freezeText, percent } from "./cost_text.ts";
+export { bytesText, change, costText, endingText, flopText, freezeText, percent } from "./cost_text.ts";
 export { explain } from "./explain.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
 export { printable } from "./printable.ts";

@@ -16,8 +16,8 @@ const COSTS = [
   ["Launches", "launches", ""],
   ["FLOPs", "flops", ""],
   ["FLOPs of matmul", "matmulFlops", ""],
-  ["Traffic", "bytes", "B"],
-  ["Working memory", "memory", "B"],
+  ["Memory traffic", "bytes", "B"],
+  ["Memory of intermediate values", "memory", "B"],
 ] as const;
 
 /**

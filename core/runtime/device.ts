@@ -41,6 +41,9 @@ export interface Gpu extends AsyncDisposable {
   check(): void;
 }
 
+/** Called with how far work is. */
+export type OnProgress = (progress: { readonly done: number; readonly total: number }) => void;
+
 /** How matrix products are chosen: by measuring them before the first step of a training, or by their sizes. */
 export interface Tuning {
   /** Whether products are measured. */
@@ -48,7 +51,7 @@ export interface Tuning {
   /** File that keeps the measurements; null keeps them in this process only. */
   readonly cache: { readonly path: string; readonly fileSystem: FileSystem } | null;
   /** Called with the progress of measuring. */
-  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+  readonly onProgress?: OnProgress;
   /** The fastest variant of each product measured so far. */
   readonly variants: Map<string, MatmulVariant>;
 }

@@ -26,6 +26,7 @@ Deno.test("openDevice draws how far tuning is where it is told to", async () => 
     },
   };
   await using gpu = await openDevice({ "no-tune": true }, { to });
+  assertEquals(written.splice(0), ["\r\x1b[Kopening     the GPU", "\r\x1b[K"]);
   gpu.tuning.onProgress!({ done: 1, total: 2 });
   gpu.tuning.onProgress!({ done: 2, total: 2 });
   assertEquals(written.map((text) => text.match(/\d\/\d {2}tuning matrix products|\n$/)?.[0]), [

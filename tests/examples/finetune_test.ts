@@ -63,7 +63,7 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
     assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
-      ..."model data steps batch length lr precision policy tau alpha metric seed prompt out validate checkpoint resume no-tune help"
+      ..."model data steps batch length lr precision policy tau alpha metric seed prompt no-sample eval-tokens out validate checkpoint resume no-tune help"
         .split(" "),
     ]);
   });
@@ -76,7 +76,18 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
     const args = [...SMALL, "--data", `${folder}/text.txt`, "--out", out, "--tau", "1e9"];
     const { code, stdout, stderr } = await finetune(args, folder);
     assertEquals([code, stderr], [0, ""]);
-    assertMatch(stdout, /^adapter {5}\S/m);
+    assertMatch(
+      stdout,
+      /^opening {5}the GPU\nadapter {5}\S.*\nloading {5}examples\/models\/sotu, 2\.3 MB\nreading {5}/,
+    );
+    assertMatch(
+      stdout,
+      /^tokenizing .*\n[^]*^evaluating .*\n[^]*^sampling .*\n[^]*0\/6 {2}compiling .*\n[^]*^saving /m,
+    );
+    // deno-lint-ignore no-control-regex
+    assertEquals(/\x1b|\r/.test(stdout), false);
+    assertMatch(stdout, /^traffic a step {2}\d+ MiB → \d+ MiB read and written by kernels$/m);
+    assertMatch(stdout, /^device memory {3}\d+ MiB at most, \d+ MiB of it intermediate values$/m);
     const [, before] = stdout.match(/^perplexity {2}([\d.]+) before$/m)!;
     const [, first, after] = stdout.match(/^perplexity {6}([\d.]+) → ([\d.]+) \(-\d+ %\)$/m)!;
     assertEquals(first, before);
@@ -114,8 +125,15 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
 Deno.test("finetune ends with a model and a report when the policy freezes everything", async () => {
   await withInputs(async (folder) => {
     const args = [...SMALL, "--steps", "12", "--data", `${folder}/text.txt`, "--out", `${folder}/out`];
-    const { code, stdout, stderr } = await finetune([...args, "--policy", `${folder}/all.ts`], folder);
+    const quick = ["--no-sample", "--eval-tokens", "32"];
+    const { code, stdout, stderr } = await finetune(
+      [...args, ...quick, "--policy", `${folder}/all.ts`],
+      folder,
+    );
     assertEquals([code, stderr], [0, ""]);
+    assertMatch(stdout, /^evaluation {2}first 32 of \d+ held-out tokens, as --eval-tokens says$/m);
+    assertMatch(stdout, /^evaluating {2}1 batches of held-out text$/m);
+    assertEquals(/^sampl/m.test(stdout), false);
     // A policy acts at a look, and the first is that of step 10.
     assertMatch(stdout, /^frozen {10}47 of 47 components$/m);
     assertMatch(stdout, /^steps {11}10 in /m);
@@ -260,6 +278,12 @@ const REFUSALS: readonly Refusal[] = [
     when: "sequences are longer than the model takes",
     args: ["--length", "257"],
     message: 'Cannot train on 257 tokens as "examples/models/sotu" allows 256: lower --length',
+  },
+  {
+    when: "the evaluation would have no sequence",
+    code: 2,
+    args: ["--eval-tokens", "15"],
+    message: usage("--eval-tokens must fill a sequence of --length 16: got 15"),
   },
   {
     when: "there is no module of the policy",

@@ -1,0 +1,38 @@
+/**
+ * Loading a model, with a line that shows how far it is.
+ *
+ * @module
+ */
+
+import type { Gpu, Model } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
+import { stage } from "./progress.ts";
+
+/**
+ * Loads a model.
+ *
+ * @param gpu The device
+ * @param folder Its folder
+ * @returns The model
+ */
+export async function loadShown(gpu: Gpu, folder: string): Promise<Model> {
+  return await stage(
+    `loading     ${folder}, ${megabytes(await weightBytes(folder))}`,
+    (say) =>
+      loadModel(gpu, folder, {
+        onProgress: ({ done, total }) => say(`${megabytes(done)} of ${megabytes(total)}`),
+      }),
+  );
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+
+/** What the weights of a folder take; 0 where there is none, which is refused when it is loaded. */
+async function weightBytes(folder: string): Promise<number> {
+  const files = hostFileSystem();
+  if ((await files.stat(folder))?.kind !== "folder") return 0;
+  const weights = (await files.list(folder)).filter(({ name }) => name.endsWith(".safetensors"));
+  const infos = await Promise.all(weights.map(({ name }) => files.stat(`${folder}/${name}`)));
+  return infos.reduce((sum, info) => sum + (info?.size ?? 0), 0);
+}

@@ -1,0 +1,83 @@
+/**
+ * What moves on the screen: stages and the bar of a run.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { evaluate, mean, multiply, type Tensor, tensor } from "@firn/train";
+import { loadModel } from "@firn/train/hub";
+import { progress, stage, type Stream } from "../../examples/progress.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+
+/** A stream that keeps what is written, as a terminal or as a file. */
+function stream(terminal: boolean): Stream & { readonly written: string[] } {
+  const written: string[] = [];
+  const writeSync = (bytes: Uint8Array): number => {
+    written.push(new TextDecoder().decode(bytes));
+    return bytes.length;
+  };
+  return { written, isTerminal: () => terminal, writeSync };
+}
+
+Deno.test("stage says what begins before any work, redraws on a terminal and leaves nothing there", async () => {
+  const to = stream(true);
+  const result = await stage("loading  a model", (say) => {
+    assertEquals(to.written, ["\r\x1b[Kloading  a model"]);
+    say("1 of 2 MB");
+    return 7;
+  }, { to });
+  assertEquals(result, 7);
+  assertEquals(to.written.slice(1), ["\r\x1b[Kloading  a model: 1 of 2 MB", "\r\x1b[K"]);
+  await assertRejects(() => stage("a", () => Promise.reject(new Error("b")), { to }), Error, "b");
+  assertEquals(to.written.at(-1), "\r\x1b[K");
+});
+
+Deno.test("stage prints one line without an escape code where there is no terminal", async () => {
+  const to = stream(false);
+  await stage("loading  \x1b[31ma model", (say) => say("1 of 2 MB"), { to });
+  assertEquals(to.written, ["loading  a model\n"]);
+});
+
+Deno.test("progress moves at each step on a terminal, and keeps facts and pace of the last look", () => {
+  const [live, file] = [stream(true), stream(false)];
+  for (const to of [live, file]) {
+    const bar = progress(100, { to });
+    bar.update(0, ["compiling"]);
+    bar.move(1);
+    bar.update(10, ["loss 2"]);
+    bar.move(11);
+    bar.end();
+  }
+  // deno-lint-ignore no-control-regex
+  const seen = live.written.map((text) => text.replace(/[█░\r]|\x1b\[K/g, "").trim());
+  assertEquals(seen, [
+    "0/100  compiling  ETA ?",
+    "1/100  compiling  ETA ?",
+    "10/100  loss 2  ETA 0:00",
+    "11/100  loss 2  ETA 0:00",
+    "",
+  ]);
+  assertEquals(file.written.length, 2);
+  assertEquals(file.written.some((text) => text.includes("\x1b")), false);
+});
+
+Deno.test("loadModel tells of the bytes of all parameters, one after the other", async () => {
+  await using gpu = await openTestGpu();
+  const seen: { done: number; total: number }[] = [];
+  await loadModel(gpu, "examples/models/sotu", { onProgress: (now) => seen.push(now) });
+  assertEquals(seen.length, 47);
+  assertEquals(seen.every(({ done }, i) => done > (seen[i - 1]?.done ?? 0)), true);
+  assertEquals(seen.at(-1), { done: 2339584, total: 2339584 });
+});
+
+Deno.test("evaluate tells of the batches that are done, and gives the same loss as in silence", async () => {
+  await using gpu = await openTestGpu();
+  const loss = ({ w }: { w: Tensor }, { x }: { x: Tensor }): Tensor => mean(multiply(w, x));
+  const batches = Array.from({ length: 9 }, (_, i) => ({ x: tensor([i, 3 * i]) }));
+  const options = { loss, params: { w: tensor([1, 1]) }, batches }, seen: number[] = [];
+  const told = await evaluate(gpu, { ...options, onProgress: ({ done, total }) => seen.push(done / total) });
+  assertEquals(told, await evaluate(gpu, options));
+  // Portions double while they are quick.
+  assertEquals(seen, [0, 1, 3, 7, 9].map((done) => done / 9));
+});
