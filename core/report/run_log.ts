@@ -55,9 +55,9 @@ export async function openLog(path: string, options: LogOptions = {}): Promise<R
   return {
     lines,
     async add(more) {
-      lines.push(...more);
       // On the disk before the checkpoint that follows: a checkpoint is never ahead of its log.
       await fileSystem.append(path, textOf(more), { flush: true });
+      lines.push(...more);
     },
   };
 }

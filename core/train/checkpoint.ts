@@ -122,11 +122,17 @@ async function keepOlder(
   // A temporary file, which the lock of the folder removes when this process dies here.
   const { fresh } = temporaryPath(path);
   await write(fresh);
-  for (let age = keep - 1; age > 0; age--) {
-    const from = olderPath(path, age - 1);
-    if (await fileSystem.stat(from) !== null) await fileSystem.rename(from, olderPath(path, age));
+  try {
+    for (let age = keep - 1; age > 0; age--) {
+      const from = olderPath(path, age - 1);
+      if (await fileSystem.stat(from) !== null) await fileSystem.rename(from, olderPath(path, age));
+    }
+    await fileSystem.rename(fresh, path);
+  } catch (error) {
+    // The first error counts. The checkpoint before is there, perhaps under its next name, which readers try too.
+    await fileSystem.remove(fresh).catch(() => {});
+    throw error;
   }
-  await fileSystem.rename(fresh, path);
 }
 
 /**

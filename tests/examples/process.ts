@@ -29,12 +29,33 @@ const ROOT = new URL("../../", import.meta.url);
  * @returns The process
  */
 export function startExample(name: string, args: readonly string[], folder: string): Deno.ChildProcess {
+  return startDeno(["--allow-read", "--allow-write", `examples/${name}.ts`, ...args], folder);
+}
+
+/**
+ * Starts a program of this repository in Deno.
+ *
+ * @param args Permissions, the program, and its arguments
+ * @param folder Folder that the driver may use at run time
+ * @returns The process
+ */
+export function startDeno(args: readonly string[], folder: string): Deno.ChildProcess {
   // Where these tests run with stand-ins, the process needs them too.
   const standIns = import.meta.resolve("@std/assert").startsWith("file:");
   const map = standIns ? ["--import-map=tests/stand_ins/import_map.json"] : [];
+  return startProgram([Deno.execPath(), "run", ...map, ...args], folder);
+}
+
+/**
+ * Starts a program. The shell is replaced by it, so that a signal to the child reaches it.
+ *
+ * @param command The program and its arguments, seen from the root of the repository
+ * @param folder Folder that the driver may use at run time
+ * @returns The process
+ */
+export function startProgram(command: readonly string[], folder: string): Deno.ChildProcess {
   return new Deno.Command("sh", {
-    args: ["-c", 'exec "$0" "$@"', Deno.execPath(), "run", ...map]
-      .concat(["--allow-read", "--allow-write", `examples/${name}.ts`, ...args]),
+    args: ["-c", 'exec "$0" "$@"', ...command],
     cwd: ROOT,
     env: { XDG_RUNTIME_DIR: folder, NO_COLOR: "1" },
     stdin: "null",

@@ -5,13 +5,15 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { FileError, FirnError, newModel } from "@firn/train";
-import { type FileSystem, hostFileSystem, lockFolder, writeSafetensors } from "@firn/train/data";
+import { FileError, FirnError, loadCheckpoint, newModel, saveCheckpoint } from "@firn/train";
+import { hostFileSystem, lockFolder, writeSafetensors } from "@firn/train/data";
 import { saveModel } from "@firn/train/hub";
 import { openLog } from "@firn/train/report";
 import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
-import { type Fault, faultyFiles, KilledError } from "./faulty_deno.ts";
+import { define, stateAt } from "../torture/small_training.ts";
+import { contentOf, failEverywhere, type Save } from "./fail_everywhere.ts";
+import { type Fault, faultyFiles } from "./faulty_deno.ts";
 
 const SOURCE = {
   model_type: "llama",
@@ -23,95 +25,52 @@ const SOURCE = {
   tie_word_embeddings: true,
 };
 
-/** The content of every file below a folder, by path. */
-async function contentOf(folder: string): Promise<Map<string, string>> {
-  const content = new Map<string, string>();
-  for await (const { name, isDirectory } of Deno.readDir(folder)) {
-    const path = `${folder}/${name}`;
-    if (isDirectory) {
-      for (const [inner, text] of await contentOf(path)) content.set(`${name}/${inner}`, text);
-    } else content.set(name, (await Deno.readFile(path)).toString());
-  }
-  return content;
-}
-
-const same = (a: Map<string, string>, b: Map<string, string>): boolean =>
-  JSON.stringify([...a].toSorted()) === JSON.stringify([...b].toSorted());
-
-/** A save: what it writes below a folder, before and after. */
-type Save = (folder: string, version: number, fileSystem: FileSystem) => Promise<void>;
-
-/** Fails every operation of a save in turn. */
-async function failEverywhere(save: Save, fault: Fault): Promise<number> {
-  for (let at = 1;; at++) {
-    const done = await inTurn(save, { fault, at });
-    if (done) return at - 1;
-  }
-}
-
-async function inTurn(
-  save: Save,
-  { fault, at }: { readonly fault: Fault; readonly at: number },
-): Promise<boolean> {
-  let done = false;
-  await inFolder(async (folder) => {
-    await save(folder, 1, hostFileSystem());
-    const before = await contentOf(folder);
-    const { fileSystem, operations } = faultyFiles(fault, at);
-    const error = await save(folder, 2, fileSystem).then(() => null, (error: unknown) => error);
-    if (operations() < at) {
-      assertEquals(error, null);
-      done = true;
-      return;
-    }
-    if (fault === "kill") {
-      assert(error === null || error instanceof KilledError, `${at}: ${error}`);
-      // The next start puts the folder in order.
-      await using _lock = await lockFolder(folder);
-    } else if (error !== null) {
-      assert(error instanceof FileError && error.message.includes(folder), `${at}: ${error}`);
-    }
-    const left = await contentOf(folder);
-    left.delete(".firn.lock");
-    // What could not be removed at the end of a save that succeeded goes at the next start.
-    if (error === null) {
-      for (const path of left.keys()) if (/\.(tmp|old)(\/|$)/.test(path)) left.delete(path);
-    }
-    if (same(left, before)) return;
-    await save(folder, 2, hostFileSystem());
-    const after = await contentOf(folder);
-    after.delete(".firn.lock");
-    for (const path of after.keys()) if (/\.(tmp|old)\//.test(path)) after.delete(path);
-    assertEquals([...left.keys()].toSorted(), [...after.keys()].toSorted(), `${fault} at ${at}`);
-    assert(same(left, after), `${fault} at ${at} left something torn`);
-  });
-  return done;
-}
-
 const SAVES: Readonly<Record<string, Save>> = {
-  async "writeSafetensors"(folder, version, fileSystem) {
-    const tensor = { name: "x", dtype: "F32", shape: [2], data: new Float32Array([version, 2]) } as const;
-    await writeSafetensors(`${folder}/x.safetensors`, [tensor], { fileSystem });
+  writeSafetensors: {
+    async write(folder, version, fileSystem) {
+      const tensor = { name: "x", dtype: "F32", shape: [2], data: new Float32Array([version, 2]) } as const;
+      await writeSafetensors(`${folder}/x.safetensors`, [tensor], { fileSystem });
+    },
   },
-  async "write of a report"(folder, version, fileSystem) {
-    await fileSystem.write(`${folder}/report.html`, `<p>${version}</p>`);
+  "write of a report": {
+    write: (folder, version, fileSystem) => fileSystem.write(`${folder}/report.html`, `<p>${version}</p>`),
   },
 };
+
+/** Fails every operation of a save and finds no damage. */
+async function assertWhole(save: Save, fault: Fault): Promise<number> {
+  const { operations, damage } = await failEverywhere(save, fault);
+  assertEquals(damage, [], fault);
+  return operations;
+}
 
 for (const fault of ["ENOSPC", "EIO", "kill"] as const) {
   for (const [name, save] of Object.entries(SAVES)) {
     Deno.test(`${name} keeps the old file or has the new one when any operation fails: ${fault}`, async () => {
-      assert(await failEverywhere(save, fault) >= 3);
+      assert(await assertWhole(save, fault) >= 3);
     });
   }
 }
 
 Deno.test("saveModel keeps the old folder or has the new one when any operation fails", async () => {
   await using gpu = await openTestGpu();
-  const models = await Promise.all([1, 2].map((seed) => newModel(gpu, { source: SOURCE, seed })));
-  const save: Save = (folder, version, fileSystem) =>
-    saveModel(gpu, models[version - 1], { folder: `${folder}/model`, fileSystem });
-  for (const fault of ["ENOSPC", "kill"] as const) assert(await failEverywhere(save, fault) >= 10);
+  const models = await Promise.all([1, 2, 3].map((seed) => newModel(gpu, { source: SOURCE, seed })));
+  const save: Save = {
+    write: (folder, version, fileSystem) =>
+      saveModel(gpu, models[version - 1], { folder: `${folder}/model`, fileSystem }),
+  };
+  for (const fault of ["ENOSPC", "kill"] as const) assert(await assertWhole(save, fault) >= 10);
+});
+
+Deno.test("saveCheckpoint keeps a checkpoint to go on with, and no temporary file, when any operation fails", async () => {
+  await using gpu = await openTestGpu();
+  const states = await Promise.all([1, 2, 3].map((step) => stateAt(define(gpu), step)));
+  const save: Save = {
+    write: (folder, version, fileSystem) =>
+      saveCheckpoint(gpu, states[version - 1], { path: `${folder}/run.safetensors`, fileSystem }),
+    read: async (folder) => String((await loadCheckpoint(`${folder}/run.safetensors`)).step),
+  };
+  for (const fault of ["EIO", "kill"] as const) assert(await assertWhole(save, fault) >= 5);
 });
 
 Deno.test("a log whose append fails has whole lines, and goes on", async () => {
@@ -125,6 +84,7 @@ Deno.test("a log whose append fails has whole lines, and goes on", async () => {
       );
       assert(error === null || error instanceof FirnError);
       const text = await Deno.readTextFile(path);
+      assertEquals(log.lines.length, text.split("\n").length - 1);
       assert(text === "" || text.endsWith("\n"), text);
     });
   }
@@ -136,12 +96,13 @@ Deno.test("lockFolder lets one run have a folder, takes over that of a dead one,
     await Deno.writeTextFile(`${folder}/x.1-0123456789ab.tmp`, "half");
     await Deno.mkdir(`${folder}/model.1-ba9876543210.old`);
     await Deno.writeTextFile(`${folder}/model.1-ba9876543210.old/config.json`, "old");
+    const held = `model/config.json ${new TextEncoder().encode("old").toHex()}`;
     {
       await using _lock = await lockFolder(folder);
       await assertRejects(() => lockFolder(folder), FileError, `process ${Deno.pid}`);
-      assertEquals([...(await contentOf(folder)).keys()].toSorted(), [".firn.lock", "model/config.json"]);
+      assertEquals(await contentOf(folder), held);
     }
-    assertEquals([...(await contentOf(folder)).keys()], ["model/config.json"]);
+    assertEquals((await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name), ["model"]);
   });
 });
 
