@@ -33,6 +33,7 @@ const TASK_TYPES: { readonly [task in Task]: string | null } = {
   sequenceClass: "SEQ_CLS",
   tokenClass: "TOKEN_CLS",
   imageClass: null,
+  features: "FEATURE_EXTRACTION",
 };
 
 /**
@@ -124,7 +125,7 @@ interface Adaptable {
 
 /** Layers that can take a pair, by their name in checkpoints: all that have a matrix, except the head. */
 function adaptable<I extends object>(model: Model<object, I>): Map<string, Adaptable> {
-  const head = headOf(model).output(model.params).weight, leaves = flatten(model.params);
+  const head = headOf(model).output?.(model.params).weight, leaves = flatten(model.params);
   return new Map(
     [...modelParams(model)].flatMap(([path, { key, shape }]): [string, Adaptable][] =>
       path.endsWith(WEIGHT) && shape.length === 2 && leaves.get(path) !== head

@@ -6,12 +6,14 @@
 
 import { checkLoaded } from "./check_storable.ts";
 import { checkModelFiles, checkModelFolder } from "./model_folder.ts";
-import { checkBindable, scoreBytes } from "./new_model.ts";
+import { compareHead, type HeadDifference, headNotes, type HeadOptions, withHead } from "./new_head.ts";
+import { checkBindable, deviationOf, drawing, scoreBytes } from "./new_model.ts";
 import { openCheckpoint } from "./shards.ts";
+import { type NamedCheckpoint, underDeclaredNames } from "./stored_names.ts";
 import { fromBf16 } from "../data/floats.ts";
 import type { SafetensorsFile, StoredDType } from "../data/safetensors.ts";
 import { byteLength } from "../data/safetensors_header.ts";
-import { DataError } from "../errors.ts";
+import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
@@ -24,6 +26,7 @@ import {
   declaredParams,
   describeModel,
   type Families,
+  headOf,
   type Model,
   type ModelDescription,
   modelParams,
@@ -33,7 +36,7 @@ import type { Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
 
 /** Options of {@link loadModel}. */
-export interface LoadOptions extends FileSystemOptions {
+export interface LoadOptions extends FileSystemOptions, HeadOptions {
   /**
    * How the device stores the parameters. `f32`, the default: all can be trained. `file`: matrices that the file stores as
    * bfloat16 stay bfloat16, in half the memory; they cannot be trained, but LoRA pairs beside them can.
@@ -55,7 +58,7 @@ export interface LoadOptions extends FileSystemOptions {
  *
  * @param gpu The device that will hold the parameters
  * @param folder The folder
- * @param options Storage on the device, families, file system
+ * @param options Storage on the device, another head, families, file system
  * @returns The model; any parameter type can be asked for, `loadModel<LlamaParams>(...)`
  * @throws {InputError} When the family is unknown or a value of `config.json` does not fit
  * @throws {DataError} When a tensor is missing, unexpected or of another shape
@@ -82,49 +85,90 @@ export async function loadModel<P extends object = object, I extends object = To
   folder: string,
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
-  const { storage = "f32", families = known, onProgress } = options;
+  const { families = known } = options;
   await checkModelFolder(folder, options);
   await checkModelFiles(folder, options);
   const file = await pathInFolder(folder, "config.json", options);
-  const source = await readJson(file, options);
+  const source = withHead(await readJson(file, options), options), { seed = 0 } = options;
   const described = describeModel<I>(source, { families, file });
-  await using checkpoint = await openCheckpoint(folder, options);
-  checkLayers(checkpoint, { source, file });
-  const left = checkCheckpoint(checkpoint, { model: described, file });
+  if (options.labels !== undefined) checkClasses(described);
+  await using stored = await openCheckpoint(folder, options);
+  checkLayers(stored, { source, file });
+  const checkpoint = underDeclaredNames(stored, described);
+  const head = compareHead(checkpoint, described, options);
+  const left = checkCheckpoint(checkpoint, { model: described, file, head });
   const model = await untied(checkpoint, described, { families, file });
-  const notes = [...model.notes ?? [], ...left];
-  const stored = storedKeys(checkpoint, model);
-  const params = new Map<Path, Tensor>();
-  const isPacked = (shape: readonly number[], key: string): boolean =>
-    storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
-  for (const [path, { shape }] of modelParams(model)) {
-    checkBindable(gpu, { path, shape, bytes: isPacked(shape, stored.get(path)!) ? 2 : 4 });
-  }
-  const sizeIn = (key: string): number => {
-    const { shape, dtype } = checkpoint.specs.get(key)!;
-    return byteLength(dtype, shape)!;
-  };
-  const total = [...modelParams(model).keys()].reduce((sum, path) => sum + sizeIn(stored.get(path)!), 0);
-  let done = 0;
-  for (const [path, { shape }] of modelParams(model)) {
-    const key = stored.get(path)!, packed = isPacked(shape, key);
-    const values = packed
-      ? new Uint16Array((await checkpoint.read(key)).buffer)
-      : await checkpoint.readF32(key);
-    checkLoaded(values instanceof Uint16Array ? fromBf16(values) : values, {
-      name: key,
-      path: checkpoint.path,
-    });
-    params.set(path, upload(gpu, values, { shape, label: path }));
-    onProgress?.({ done: done += sizeIn(key), total });
-  }
+  const notes = [
+    ...model.notes ?? [],
+    ...left,
+    ...headNotes(head, { path: checkpoint.path, architecture: model.architecture, seed }),
+  ];
+  const { params, keys } = await readParams(gpu, { ...options, checkpoint, model, head, file });
   await checkAllocations(gpu);
   return {
     ...model,
     params: unflatten(params) as P,
     scoreBytes: scoreBytes(gpu),
     ...notes.length > 0 && { notes },
+    // With another head, keys without a prefix would no longer tell what belongs to the head.
+    ...keys.size > 0 && options.architecture === undefined && { keys },
   };
+}
+
+/** Reads parameters, draws those of a new head, and tells the names that differ in the file. */
+async function readParams<I extends object>(
+  gpu: Gpu,
+  { checkpoint, model, head, file, storage = "f32", seed = 0, onProgress }: LoadOptions & {
+    readonly checkpoint: NamedCheckpoint;
+    readonly model: ModelDescription<I>;
+    readonly head: HeadDifference;
+    readonly file: string;
+  },
+): Promise<{ readonly params: ReadonlyMap<Path, Tensor>; readonly keys: ReadonlyMap<Path, string> }> {
+  const stored = storedKeys(checkpoint, model);
+  const params = new Map<Path, Tensor>(), keys = new Map<Path, string>();
+  const isPacked = (shape: readonly number[], key: string): boolean =>
+    storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
+  const listed = [...modelParams(model)].filter(([path, { spare }]) =>
+    !spare || checkpoint.specs.has(stored.get(path)!)
+  );
+  for (const [path, { shape }] of listed) {
+    const packed = !head.fresh.has(path) && isPacked(shape, stored.get(path)!);
+    checkBindable(gpu, { path, shape, bytes: packed ? 2 : 4 });
+  }
+  const sizeIn = (path: Path): number => {
+    const spec = checkpoint.specs.get(stored.get(path)!);
+    return head.fresh.has(path) || spec === undefined ? 0 : byteLength(spec.dtype, spec.shape)!;
+  };
+  const total = listed.reduce((sum, [path]) => sum + sizeIn(path), 0);
+  let done = 0;
+  const draw = drawing({ seed, deviation: deviationOf(model.source, file) });
+  for (const [path, spec] of listed) {
+    const key = stored.get(path)!, { shape } = spec;
+    if (head.fresh.has(path)) {
+      params.set(path, upload(gpu, draw(spec), { shape, label: path }));
+      continue;
+    }
+    const values = isPacked(shape, key)
+      ? new Uint16Array((await checkpoint.read(key)).buffer)
+      : await checkpoint.readF32(key);
+    checkLoaded(values instanceof Uint16Array ? fromBf16(values) : values, {
+      name: checkpoint.storedName(key),
+      path: checkpoint.path,
+    });
+    params.set(path, upload(gpu, values, { shape, label: path }));
+    onProgress?.({ done: done += sizeIn(path), total });
+    if (key === spec.key && checkpoint.storedName(key) !== key) keys.set(path, checkpoint.storedName(key));
+  }
+  return { params, keys };
+}
+
+/** Refuses labels for a head without classes. */
+function checkClasses<I extends object>(model: ModelDescription<I>): void {
+  if (/Class$/.test(headOf(model).task)) return;
+  throw new InputError(
+    `Cannot give "labels" to "${model.architecture}" as its head must be for classes: choose another "architecture"`,
+  );
 }
 
 /** The key under which each parameter is stored: a tied one may have only the name of the other. */
@@ -179,17 +223,22 @@ const PARAMETERS: readonly StoredDType[] = ["F16", "BF16", "F32", "F64"];
  * @returns A note on each tensor that is left out
  */
 function checkCheckpoint<I extends object>(
-  checkpoint: SafetensorsFile,
-  { model, file }: { readonly model: ModelDescription<I>; readonly file: string },
+  checkpoint: NamedCheckpoint,
+  { model, file, head }: {
+    readonly model: ModelDescription<I>;
+    readonly file: string;
+    readonly head: HeadDifference;
+  },
 ): string[] {
   const { name: family, ignored = [] } = model.family;
   const invalid = (key: string, rule: string, seen: string): Error =>
-    new DataError(`Cannot load "${key}" of "${checkpoint.path}" as ${rule}: ${seen}`);
+    new DataError(`Cannot load "${checkpoint.storedName(key)}" of "${checkpoint.path}" as ${rule}: ${seen}`);
+  const left = new Set(head.left);
   const listed = declaredParams(model), declared = [...listed.values()];
   const keys = new Set(declared.map(({ key }) => key));
   const notes: string[] = [];
   for (const name of checkpoint.names) {
-    if (keys.has(name) || ignored.some((pattern) => pattern.test(name))) continue;
+    if (keys.has(name) || left.has(name) || ignored.some((pattern) => pattern.test(name))) continue;
     const { dtype } = checkpoint.specs.get(name)!;
     if (!PARAMETERS.includes(dtype)) {
       notes.push(
@@ -199,9 +248,11 @@ function checkCheckpoint<I extends object>(
     }
     throw invalid(name, `"${file}" describes a ${family} without it`, "check that both belong together");
   }
-  for (const [path, { key, shape, tiedTo }] of listed) {
+  for (const [path, { key, shape, tiedTo, spare }] of listed) {
+    if (head.fresh.has(path)) continue;
     const stored = checkpoint.specs.get(key);
     if (stored === undefined) {
+      if (spare) continue;
       const twin = [...declared].find((other) => other.tiedTo === path)?.key;
       if (tiedTo !== undefined || twin !== undefined && checkpoint.specs.has(twin)) continue;
       const seen = "it is missing; check that both belong together";

@@ -9,6 +9,7 @@ import { normalValues } from "../../kernels/random.ts";
 import { configReader } from "../models/config_reader.ts";
 import type { TokenInput } from "../models/family.ts";
 import { families as known } from "../models/mod.ts";
+import type { ParamSpec } from "../nn/params.ts";
 import { describeModel, type Families, type Model, modelParams } from "../models/model.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -56,19 +57,45 @@ export async function newModel<P extends object = object, I extends object = Tok
 ): Promise<Model<P, I>> {
   const file = "config.json";
   const model = describeModel<I>(source, { families, file });
-  const deviation = configReader(source, file).number("initializer_range", 0.02);
+  const deviation = deviationOf(source, file);
   for (const [path, { shape }] of modelParams(model)) checkBindable(gpu, { path, shape, bytes: 4 });
+  const draw = drawing({ seed, deviation });
   const params = new Map<Path, Tensor>();
-  let stream = 0;
-  for (const [path, { shape, init }] of modelParams(model)) {
-    const size = sizeOf(shape);
-    const values = init === "normal"
-      ? normalValues({ size, key: [seed >>> 0, stream++] }).map((x) => x * deviation)
-      : new Float32Array(size).fill(init === "ones" ? 1 : 0);
-    params.set(path, upload(gpu, values, { shape, label: path }));
+  for (const [path, spec] of modelParams(model)) {
+    params.set(path, upload(gpu, draw(spec), { shape: spec.shape, label: path }));
   }
   await checkAllocations(gpu);
   return { ...model, params: unflatten(params) as P, scoreBytes: scoreBytes(gpu) };
+}
+
+/**
+ * The standard deviation of new matrices.
+ *
+ * @param source Content of `config.json`
+ * @param file Its path, for errors
+ * @returns Its `initializer_range`, 0.02 when absent
+ * @throws {InputError} When it is not above 0
+ */
+export function deviationOf(source: Readonly<Record<string, unknown>>, file: string): number {
+  return configReader(source, file).number("initializer_range", 0.02);
+}
+
+/**
+ * Draws the initial values of one parameter after another.
+ *
+ * @param options The seed, and the standard deviation of normal values
+ * @returns From a declaration to values, other ones at each call
+ */
+export function drawing(
+  { seed, deviation }: { readonly seed: number; readonly deviation: number },
+): (spec: ParamSpec) => Float32Array<ArrayBuffer> {
+  let stream = 0;
+  return ({ shape, init }) => {
+    const size = sizeOf(shape);
+    return init === "normal"
+      ? normalValues({ size, key: [seed >>> 0, stream++] }).map((x) => x * deviation)
+      : new Float32Array(size).fill(init === "ones" ? 1 : 0);
+  };
 }
 
 /**

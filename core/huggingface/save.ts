@@ -65,7 +65,12 @@ export async function saveModel<I extends object>(
       const as = options.dtype === undefined && leaf.dtype === "bf16" ? "bfloat16" : dtype;
       checkStorable(values[i], { name: path, folder, dtype: as });
       const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
-      return { name: declared.get(path)?.key ?? path, shape: leaf.shape, dtype: STORED[as], data };
+      return {
+        name: model.keys?.get(path) ?? declared.get(path)?.key ?? path,
+        shape: leaf.shape,
+        dtype: STORED[as],
+        data,
+      };
     });
     await writeSafetensors(`${temporary}/model.safetensors`, tensors, {
       metadata: { format: "pt" },

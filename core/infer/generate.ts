@@ -12,7 +12,7 @@ import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed } from "../runtime/residents.ts";
 import { planFor } from "./read.ts";
 import { record, type Recording } from "../runtime/record.ts";
-import { headOf, type Model } from "../models/model.ts";
+import { headOf, type Model, outputOf } from "../models/model.ts";
 import { features } from "../models/tasks.ts";
 import { linear } from "../nn/linear.ts";
 import { embedding } from "../ops/embedding.ts";
@@ -112,7 +112,7 @@ function checkOptions(
     );
   }
   if (ids.length === 0) throw new InputError('Cannot generate as "prompt" is empty: give at least one id');
-  const [vocabSize] = head.output(model.params).weight.shape;
+  const [vocabSize] = outputOf(model).weight.shape;
   for (const [name, list] of [["prompt", ids], ["stop", stop]] as const) {
     const bad = list.find((id) => !(Number.isSafeInteger(id) && id >= 0 && id < vocabSize));
     if (bad === undefined) continue;
@@ -141,7 +141,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
   const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });
   const states = features(model, { inputIds: idLeaf });
   const last = embedding(reshape(states, [length, states.shape[2]]), lastLeaf); // [1, C]
-  const scores = linear(last, headOf(model).output(model.params), model); // [1, V]
+  const scores = linear(last, outputOf(model), model); // [1, V]
   const plan = planFor(gpu, [scores]);
   const buffers = new Map<Path, GPUBuffer>(
     [idLeaf, lastLeaf].map((l) => {

@@ -8,13 +8,20 @@ import type { LinearParams } from "../nn/linear.ts";
 import type { Tensor } from "../tensor.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
-/** What a model predicts: the next token, or the class of a sequence, of each token or of an image. */
-export type Task = "nextToken" | "sequenceClass" | "tokenClass" | "imageClass";
+/**
+ * What a model predicts: the next token, or the class of a sequence, of each token or of an image. A model for `features`
+ * predicts nothing and gives its hidden states.
+ */
+export type Task = "nextToken" | "sequenceClass" | "tokenClass" | "imageClass" | "features";
 
 /** Input of models of text. */
 export interface TokenInput {
   /** i32 [B, T]. */
   readonly inputIds: Tensor;
+  /** i32 [B, T]: 1 for a token, 0 for padding, which stands before or after all tokens of its row; no padding when absent. */
+  readonly attentionMask?: Tensor;
+  /** i32 [B, T]: which text of several each token belongs to, where the family has such types; 0 when absent. */
+  readonly tokenTypeIds?: Tensor;
 }
 
 /** Input of models of images. */
@@ -42,6 +49,15 @@ export interface Family<C extends object = object, P extends object = object, I 
   parse(read: ConfigReader): C;
   /** Declares the parameters, all but those of heads (see `core/nn/params.ts`). */
   params(config: C): object;
+  /**
+   * The first part of the names of the family's parameters, such as `bert`. A checkpoint may lack it, as one without a head
+   * does.
+   */
+  readonly basePrefix?: string;
+  /** Other names of parameters in checkpoints: patterns in order, and what replaces a match of each. */
+  readonly aliases?: readonly (readonly [pattern: RegExp, replacement: string])[];
+  /** What a user should know of values that are read and not used, such as a dropout. */
+  notes?(read: ConfigReader): readonly string[];
   /** Checkpoint keys that are no parameters, such as stored tables. */
   readonly ignored?: readonly RegExp[];
   /** Longest sequence, in positions; no limit when absent. */
@@ -60,8 +76,8 @@ export interface Head<C extends object = object, P extends object = object, I ex
   params(config: C): object;
   /** From hidden states f32 [B, T, C] to the input of the last linear layer, f32 [..., C]; the identity when absent. */
   features?(hidden: Tensor, options: FeatureOptions<C, P, I>): Tensor;
-  /** The last linear layer, which maps features to scores. */
-  output(params: P): LinearParams;
+  /** The last linear layer, which maps features to scores; a head for `features` has none. */
+  output?(params: P): LinearParams;
 }
 
 /** Options of a head's features. */

@@ -5,6 +5,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import type { LinearParams } from "../nn/linear.ts";
 import { type ListedParam, listParams } from "../nn/params.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
@@ -35,6 +36,8 @@ export interface Model<P extends object = object, I extends object = TokenInput>
   readonly notes?: readonly string[];
   /** Which parameters are to be trained; all when absent. */
   readonly trainable?: (path: Path) => boolean;
+  /** Names that its file has for parameters, where they are not those of the family; kept when it is saved. */
+  readonly keys?: ReadonlyMap<Path, string>;
 }
 
 /** Families by `model_type`. */
@@ -84,14 +87,20 @@ export function describeModel<I extends object = TokenInput>(
   }
   const family = families[type];
   const config = family.parse(read), architecture = readArchitecture(read, family);
-  return { family, architecture, config, source, maxLength: family.maxLength?.(config) ?? Infinity };
+  const notes = family.notes?.(read) ?? [];
+  const maxLength = family.maxLength?.(config) ?? Infinity;
+  return { family, architecture, config, source, maxLength, ...notes.length > 0 && { notes } };
 }
 
 function readArchitecture(read: ConfigReader, { heads }: Family): string {
   const names = Object.keys(heads), wanted = read.strings("architectures") ?? [names[0]];
   const found = wanted.find((name) => Object.hasOwn(heads, name));
   if (found === undefined) {
-    throw read.error("architectures", `it must have one of ${names.join(", ")}`, wanted);
+    throw read.error(
+      "architectures",
+      `it must have one of ${names.join(", ")}, which loadModel can be given`,
+      wanted,
+    );
   }
   return found;
 }
@@ -106,6 +115,24 @@ export function headOf<I extends object>(
   { family, architecture }: Pick<Model<object, I>, "family" | "architecture">,
 ): Head<object, object, I> {
   return family.heads[architecture];
+}
+
+/**
+ * The last linear layer of a model.
+ *
+ * @param model The model
+ * @returns Its parameters
+ * @throws {InputError} When the model has hidden states only
+ */
+export function outputOf<I extends object>(
+  model: Pick<Model<object, I>, "family" | "architecture" | "params">,
+): LinearParams {
+  const output = headOf(model).output?.(model.params);
+  if (output !== undefined) return output;
+  throw new InputError(
+    `Cannot compute scores of "${model.architecture}" as it must have a head: it gives hidden states; ` +
+      "load it with another architecture",
+  );
 }
 
 /**
@@ -140,7 +167,31 @@ export function modelParams<I extends object>(
 export function declaredParams<I extends object>(
   model: Pick<Model<object, I>, "family" | "architecture" | "config">,
 ): Map<Path, ListedParam> {
-  return listParams({ ...model.family.params(model.config), ...headOf(model).params(model.config) });
+  const listed = listParams({ ...model.family.params(model.config), ...headOf(model).params(model.config) });
+  const { basePrefix } = model.family;
+  if (basePrefix === undefined || headOf(model).task !== "features") return listed;
+  return new Map(
+    [...listed].map(([path, param]) => [path, { ...param, key: withoutPrefix(param.key, basePrefix) }]),
+  );
+}
+
+/**
+ * One name for all that checkpoints call a parameter: aliases of the family replaced, and without its prefix.
+ *
+ * @param family The family
+ * @param name A name in a checkpoint
+ * @returns Its common name
+ */
+export function commonName(
+  { basePrefix, aliases = [] }: Pick<Family, "basePrefix" | "aliases">,
+  name: string,
+): string {
+  const renamed = aliases.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), name);
+  return basePrefix === undefined ? renamed : withoutPrefix(renamed, basePrefix);
+}
+
+function withoutPrefix(name: string, prefix: string): string {
+  return name.startsWith(`${prefix}.`) ? name.slice(prefix.length + 1) : name;
 }
 
 /**

@@ -14,7 +14,7 @@ import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
 import type { ImageInput, Task, TokenInput } from "./family.ts";
 import { countLabels, type Loss, predictions } from "./loss.ts";
-import { headOf, hiddenStates, type Model } from "./model.ts";
+import { headOf, hiddenStates, type Model, outputOf } from "./model.ts";
 
 /** A batch of token ids. */
 export interface TokenBatch extends TokenInput {
@@ -70,7 +70,7 @@ export function logits<I extends object>(
   input: I | (I extends TokenInput ? Tensor : never),
 ): Tensor {
   const record = (isTensor(input) ? { inputIds: input } : input) as I;
-  return linear(features(model, record), headOf(model).output(model.params), model);
+  return linear(features(model, record), outputOf(model), model);
 }
 
 /**
@@ -102,7 +102,7 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
   checkTask(model, ["nextToken"]);
   const loss = (params: P, batch: I & { readonly labels: Tensor }): Tensor => {
     const rows = features({ ...model, params }, batch), labels = nextLabels(batch.labels);
-    const { weight, ...more } = headOf(model).output(params);
+    const { weight, ...more } = outputOf({ ...model, params });
     if (Object.values(more).every((other) => other === undefined)) {
       return linearCrossEntropy(rows, { weight, labels, bytes: model.scoreBytes });
     }
@@ -125,7 +125,7 @@ export function classLoss<P extends object, I extends object>(
   checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
   const loss = (params: P, batch: ClassBatch<I>): Tensor => {
     const rows = features({ ...model, params }, batch);
-    return rowLoss(linear(rows, headOf(model).output(params), model), batch.labels);
+    return rowLoss(linear(rows, outputOf({ ...model, params }), model), batch.labels);
   };
   const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
   return Object.assign(loss, { count, trainable: model.trainable });

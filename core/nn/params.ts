@@ -22,6 +22,8 @@ export interface ParamSpec {
   readonly init: Init;
   /** The parameter that takes its place. The model has only that one; a checkpoint may hold both. */
   readonly tiedTo?: Path;
+  /** A checkpoint may lack it, as nothing reads it; the model has it where the checkpoint does, to give it back. */
+  readonly spare?: true;
 }
 
 /** Repeated layers by index. */
@@ -126,6 +128,44 @@ export function repeat<S>(count: number, spec: S): Layers<S> {
  */
 export function stored<S extends object>(key: string, spec: S): S {
   return { ...spec, [KEY]: key };
+}
+
+/**
+ * Renames members of a part of the tree in checkpoints, as {@link stored} does with each.
+ *
+ * @param keys The name in checkpoints of each member that has another there
+ * @param spec The declaration
+ * @returns The same declaration under other checkpoint names
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { listParams, normal, storedAs } from "@firn/train/nn";
+ *
+ * const spec = { mlp: storedAs({ up: "fc1" }, { up: { weight: normal([8, 4]) }, down: { weight: normal([4, 8]) } }) };
+ * assertEquals([...listParams(spec).values()].map(({ key }) => key), ["mlp.fc1.weight", "mlp.down.weight"]);
+ * ```
+ */
+export function storedAs<S extends object>(keys: { readonly [K in keyof S]?: string }, spec: S): S {
+  const rename = ([name, child]: [string, unknown]): [string, unknown] => {
+    const key = (keys as Record<string, string | undefined>)[name];
+    return [name, key === undefined || child === undefined ? child : stored(key, child as object)];
+  };
+  return { ...spec, ...Object.fromEntries(Object.entries(spec).map(rename)) };
+}
+
+/**
+ * Declares parameters that nothing reads: a checkpoint may have them, and a model gives them back.
+ *
+ * @param spec The declaration
+ * @returns The same declaration; its type allows the parameters to be absent
+ */
+export function spare<S extends object>(spec: S): S | undefined {
+  if (isParamSpec(spec)) return { ...spec, spare: true };
+  const members = Object.entries(spec).map((
+    [name, child],
+  ) => [name, child === undefined ? child : spare(child)]);
+  return { ...spec, ...Object.fromEntries(members) };
 }
 
 /**

@@ -154,7 +154,7 @@ export function labelTask(examples: Labelled, options: TaskOptions): Task {
   const right = (params: object, { inputIds, places, wanted }: LabelledBatch): Tensor => {
     const hidden = hiddenStates({ ...model, params }, { inputIds }); // [B, T, C]
     const states = embedding(reshape(hidden, [batch * length, hidden.shape[2]]), places); // [B, C]
-    const { weight } = headOf(model).output(params);
+    const { weight } = headOf(model).output!(params);
     const scores = matmul(states, embedding(weight, ids), { transposeB: true }); // [B, K]
     const own = sum(multiply(scores, wanted), 1), counts = sum(wanted, 1);
     return sum(multiply(equal(own, max(scores, 1)), counts));

@@ -88,7 +88,7 @@ for (const tied of [true, false]) {
       [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
     );
     assertEquals(leaves.has("lm_head.weight"), !tied);
-    const output: LinearParams = model.family.heads[model.architecture].output(unflatten(leaves));
+    const output: LinearParams = model.family.heads[model.architecture].output!(unflatten(leaves));
     assertEquals(output.weight, leaves.get(path));
   });
 }
