@@ -11,6 +11,8 @@ import { isRecord, shorten } from "../json_rules.ts";
 export interface ConfigReader {
   /** A number above 0. */
   number(key: string, fallback?: number): number;
+  /** A number above 0, or null where the record says null; the fallback only where the key is absent. */
+  numberOrNull(key: string, fallback: number | null): number | null;
   /** A whole number above 0. */
   count(key: string, fallback?: number): number;
   /** A whole number above 0, or null where the record says null; the fallback only where the key is absent. */
@@ -21,6 +23,8 @@ export interface ConfigReader {
   boolean(key: string, fallback: boolean): boolean;
   /** A list of texts, or null where the key is absent. */
   strings(key: string): readonly string[] | null;
+  /** A list of numbers, or null where the key is absent. */
+  numbers(key: string): readonly number[] | null;
   /** A record, or null where the key is absent. */
   record(key: string): Readonly<Record<string, unknown>> | null;
   /** Throws unless the key is absent or has this value; with null, unless it is absent. */
@@ -57,19 +61,20 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     if (!rule.holds(seen)) throw error(key, rule.text, seen);
     return seen;
   }
+  const orNull = <T>(key: string, rule: Rule<T>, fallback: T | null): T | null => {
+    const absent = json[key] === undefined && fallback === null;
+    return json[key] === null || absent ? null : value(key, rule, fallback ?? undefined);
+  };
   return {
     error,
     number: (key, fallback) => value(key, NUMBER, fallback),
     count: (key, fallback) => value(key, COUNT, fallback),
-    countOrNull: (key, fallback) =>
-      json[key] === null
-        ? null
-        : fallback === null && json[key] === undefined
-        ? null
-        : value(key, COUNT, fallback ?? undefined),
+    countOrNull: (key, fallback) => orNull(key, COUNT, fallback),
+    numberOrNull: (key, fallback) => orNull(key, NUMBER, fallback),
     string: (key, fallback) => value(key, STRING, fallback),
     boolean: (key, fallback) => value(key, BOOLEAN, fallback),
     strings: (key) => (json[key] ?? null) === null ? null : value(key, STRINGS),
+    numbers: (key) => (json[key] ?? null) === null ? null : value(key, NUMBERS),
     record: (key) => (json[key] ?? null) === null ? null : value(key, RECORD),
     only(key, allowed) {
       const seen = json[key] ?? allowed;
@@ -103,6 +108,10 @@ const BOOLEAN: Rule<boolean> = {
 const STRINGS: Rule<readonly string[]> = {
   text: "it must be a list of strings",
   holds: (value): value is string[] => Array.isArray(value) && value.every((one) => typeof one === "string"),
+};
+const NUMBERS: Rule<readonly number[]> = {
+  text: "it must be a list of numbers",
+  holds: (value): value is number[] => Array.isArray(value) && value.every((one) => typeof one === "number"),
 };
 const RECORD: Rule<Readonly<Record<string, unknown>>> = {
   text: "it must be a record",

@@ -5,8 +5,9 @@
  */
 
 import type { RopeConfig } from "../nn/rope.ts";
+import { type ActivationName, type ActivationOptions, readActivation } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { readRope } from "./rope_config.ts";
+import { readRope, type RopeOptions } from "./rope_config.ts";
 
 /** The values of `config.json` that Llama-like decoders share. */
 export interface DecoderConfig {
@@ -32,6 +33,8 @@ export interface DecoderConfig {
   readonly rope: RopeConfig;
   /** The head is the embedding. */
   readonly tied: boolean;
+  /** The activation of the feed-forward layers. */
+  readonly activation: ActivationName;
 }
 
 /**
@@ -39,8 +42,6 @@ export interface DecoderConfig {
  * nothing. Null stands for a field that must be absent. What families compute themselves is read where they are parsed.
  */
 const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
-  hidden_act: "silu",
-  hidden_activation: "silu",
   attention_dropout: 0,
   attn_pdrop: 0,
   embd_pdrop: 0,
@@ -56,6 +57,7 @@ const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
   residual_multiplier: 1,
   attention_multiplier: null,
   attn_logit_softcapping: null,
+  use_bidirectional_attention: false,
   clip_qkv: null,
   compression_config: null,
   final_logit_softcapping: null,
@@ -75,7 +77,20 @@ export interface DecoderDefaults {
   readonly kvHeads?: number;
   /** `head_dim`; channels divided by heads when absent. */
   readonly headDim?: number;
+  /** `rms_norm_eps`; 1e-6 when absent. */
+  readonly eps?: number;
+  /** `tie_word_embeddings`; false when absent. */
+  readonly tied?: boolean;
+  /** Rotary positions: base, rotated share, names of kinds. */
+  readonly rope?: Pick<RopeOptions, "theta" | "partial" | "original" | "layer" | "aliases">;
+  /** Key and value of the activation; `hidden_act` and silu when absent. */
+  readonly activation?: ActivationOptions;
+  /** Keys that the family reads itself, though others must have the neutral value. */
+  readonly own?: readonly string[];
 }
+
+/** The activation of a configuration that names none. */
+const SILU = { key: "hidden_act", name: "silu" } as const;
 
 /**
  * Reads the common part of a decoder's configuration.
@@ -93,12 +108,17 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
   if (heads % kvHeads !== 0) {
     throw read.error("num_key_value_heads", `it must divide num_attention_heads ${heads}`, kvHeads);
   }
-  for (const [key, value] of Object.entries(NEUTRAL)) read.only(key, value);
+  for (const [key, value] of Object.entries(NEUTRAL)) if (!defaults.own?.includes(key)) read.only(key, value);
   const layers = read.count("num_hidden_layers");
   if (layers > MOST_LAYERS) {
     throw read.error("num_hidden_layers", `it must be at most ${MOST_LAYERS}`, layers);
   }
-  const maxLength = read.count("max_position_embeddings", defaults.maxLength);
+  const positions = read.count("max_position_embeddings", defaults.maxLength);
+  const rope = readRope(read, { ...defaults.rope, dim: headDim, maxLength: positions });
+  // Dynamic positions are made for sequences that are longer by the factor.
+  const maxLength = rope.scaling?.type === "dynamic"
+    ? Math.floor(positions * rope.scaling.factor)
+    : positions;
   return {
     hiddenSize,
     heads,
@@ -108,9 +128,10 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
     layers,
     vocabSize: read.count("vocab_size"),
     maxLength,
-    eps: read.number("rms_norm_eps", 1e-6),
-    rope: readRope(read, { dim: headDim, maxLength }),
-    tied: read.boolean("tie_word_embeddings", false),
+    eps: read.number("rms_norm_eps", defaults.eps ?? 1e-6),
+    rope,
+    tied: read.boolean("tie_word_embeddings", defaults.tied ?? false),
+    activation: readActivation(read, defaults.activation ?? SILU),
   };
 }
 

@@ -78,6 +78,8 @@ export interface Head<C extends object = object, P extends object = object, I ex
   features?(hidden: Tensor, options: FeatureOptions<C, P, I>): Tensor;
   /** The last linear layer, which maps features to scores; a head for `features` has none. */
   output?(params: P): LinearParams;
+  /** A bound of the scores, `cap * tanh(scores / cap)`; none when absent or null. */
+  softCap?(config: C): number | null;
 }
 
 /** Options of a head's features. */

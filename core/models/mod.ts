@@ -41,15 +41,26 @@
  * @module
  */
 
+import { gemma } from "./gemma.ts";
+import { gemma2 } from "./gemma2.ts";
+import { gemma3 } from "./gemma3.ts";
+import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import type { Families } from "./model.ts";
+import { olmo2 } from "./olmo2.ts";
+import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { smollm3 } from "./smollm3.ts";
 
 export { type ConfigReader, configReader } from "./config_reader.ts";
 export type { DecoderConfig } from "./decoder_config.ts";
 export type { Family, FeatureOptions, Head, HiddenOptions, ImageInput, Task, TokenInput } from "./family.ts";
+export { gemma, type GemmaConfig, gemmaLayer, gemmaModel, type GemmaParams } from "./gemma.ts";
+export { gemma2, type Gemma2Config, gemma2Layer, gemma2Model, type Gemma2Params } from "./gemma2.ts";
+export { gemma3, type Gemma3Config, gemma3Layer, gemma3Model, type Gemma3Params } from "./gemma3.ts";
+export { granite, type GraniteConfig } from "./granite.ts";
 export { llama, type LlamaConfig, llamaLayer, llamaModel, type LlamaParams } from "./llama.ts";
 export { lmHead, type LmHeadParams, type LmHeadSpec, type LmParams } from "./lm_head.ts";
 export { countLabels, type Loss, type LossOn } from "./loss.ts";
@@ -63,8 +74,11 @@ export {
   type ModelDescription,
   modelParams,
 } from "./model.ts";
+export { olmo2, type Olmo2Config, olmo2Layer, olmo2Model, type Olmo2Params } from "./olmo2.ts";
+export { phi3, type Phi3Config, phi3Layer, phi3Model, type Phi3Params } from "./phi3.ts";
 export { qwen2, type Qwen2Config, qwen2Layer, qwen2Model, type Qwen2Params } from "./qwen2.ts";
 export { qwen3, type Qwen3Config, qwen3Layer, qwen3Model, type Qwen3Params } from "./qwen3.ts";
+export { smollm3, type Smollm3Config } from "./smollm3.ts";
 export {
   type ClassBatch,
   classLoss,
@@ -76,4 +90,16 @@ export {
 } from "./tasks.ts";
 
 /** Families by `model_type`. A new one adds a file and a row. */
-export const families: Families = { llama, mistral, qwen2, qwen3 };
+export const families: Families = {
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  phi3,
+  gemma,
+  gemma2,
+  gemma3_text: gemma3,
+  smollm3,
+  olmo2,
+  granite,
+};

@@ -16,6 +16,7 @@ import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
+import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
@@ -49,7 +50,7 @@ export const qwen3Layer = (c: Qwen3Config) => ({
   self_attn: attentionParams(c, {
     qkvBias: c.attentionBias,
     outBias: c.attentionBias,
-    qkNorm: true,
+    qkNorm: "head",
   }) as AttentionSpec,
   post_attention_layernorm: normParams(c.hiddenSize) as NormSpec,
   mlp: gatedMlpParams(c) as GatedMlpSpec,
@@ -77,12 +78,13 @@ function hidden(
   { config, loraScale }: HiddenOptions<Qwen3Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
+  const activation = activationOf(config.activation);
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     const options = { ...config, rope, loraScale, window: config.windows[i] };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
-    x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { loraScale }));
+    x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
   return rmsNorm(x, model.norm, config);
 }

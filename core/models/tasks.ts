@@ -7,7 +7,7 @@
 import { InputError } from "../errors.ts";
 import { linear } from "../nn/linear.ts";
 import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
-import { linearCrossEntropy } from "../ops/linear_cross_entropy.ts";
+import { linearCrossEntropy, softCapped } from "../ops/linear_cross_entropy.ts";
 import { reshape } from "../ops/movement.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -70,7 +70,7 @@ export function logits<I extends object>(
   input: I | (I extends TokenInput ? Tensor : never),
 ): Tensor {
   const record = (isTensor(input) ? { inputIds: input } : input) as I;
-  return linear(features(model, record), outputOf(model), model);
+  return softCapped(linear(features(model, record), outputOf(model), model), softCapOf(model));
 }
 
 /**
@@ -102,11 +102,11 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
   checkTask(model, ["nextToken"]);
   const loss = (params: P, batch: I & { readonly labels: Tensor }): Tensor => {
     const rows = features({ ...model, params }, batch), labels = nextLabels(batch.labels);
-    const { weight, ...more } = outputOf({ ...model, params });
+    const { weight, ...more } = outputOf({ ...model, params }), softCap = softCapOf(model);
     if (Object.values(more).every((other) => other === undefined)) {
-      return linearCrossEntropy(rows, { weight, labels, bytes: model.scoreBytes });
+      return linearCrossEntropy(rows, { weight, labels, softCap, bytes: model.scoreBytes });
     }
-    return rowLoss(linear(rows, { weight, ...more }, model), labels);
+    return rowLoss(softCapped(linear(rows, { weight, ...more }, model), softCap), labels);
   };
   return Object.assign(loss, { count: predictions, trainable: model.trainable });
 }
@@ -129,6 +129,10 @@ export function classLoss<P extends object, I extends object>(
   };
   const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
   return Object.assign(loss, { count, trainable: model.trainable });
+}
+
+function softCapOf<I extends object>(model: Model<object, I>): number | null {
+  return headOf(model).softCap?.(model.config) ?? null;
 }
 
 function rowLoss(scores: Tensor, labels: Tensor): Tensor {

@@ -11,7 +11,7 @@ import { rotary } from "../ops/rotary.ts";
 import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Linear, linear, linearParams, type LoraOptions } from "./linear.ts";
-import { type Norm, normParams, rmsNorm } from "./norm.ts";
+import { type Norm, type NormOptions, type NormParams, normParams, type NormSpec, rmsNorm } from "./norm.ts";
 import { optional, type ParamSpec } from "./params.ts";
 import type { RopeTables } from "./rope.ts";
 
@@ -25,9 +25,9 @@ export interface Attention<T> {
   readonly v_proj: Linear<T>;
   /** H D to C. */
   readonly o_proj: Linear<T>;
-  /** [D], over each head of the queries. */
+  /** [D], over each head of the queries, or [H D], over all of them. */
   readonly q_norm?: Norm<T>;
-  /** [D], over each head of the keys. */
+  /** [D], over each head of the keys, or [G D], over all of them. */
   readonly k_norm?: Norm<T>;
 }
 
@@ -47,23 +47,32 @@ export interface HeadSizes {
   readonly headDim: number;
 }
 
-/** Options of {@link selfAttention}. */
-export interface SelfAttentionOptions extends HeadSizes, LoraOptions {
+/** Options of {@link attend}. */
+export interface AttendOptions {
   /** Tables of rotary positions; no position enters when absent. */
   readonly rope?: RopeTables;
   /** Whether a position sees only itself and what is before; true when absent. */
   readonly causal?: boolean;
   /** How many positions one sees, itself included; all when absent or null. */
   readonly window?: number | null;
+  /** Factor of the scores; `1 / sqrt(D)` when absent. */
+  readonly scale?: number;
+}
+
+/** Options of {@link selfAttention}. */
+export interface SelfAttentionOptions extends HeadSizes, AttendOptions, LoraOptions {
   /** Added to the mean square in the norms of queries and keys; 1e-6 when absent. */
   readonly eps?: number;
+  /** The norm of queries and keys where the parameters have one; {@link rmsNorm} when absent. */
+  readonly norm?: (x: Tensor, params: NormParams, options: NormOptions) => Tensor;
 }
 
 /**
  * Declares self-attention.
  *
  * @param sizes Channels, heads
- * @param options Which projections add a bias, and whether queries and keys are normalised; none when absent
+ * @param options Which projections add a bias, and whether queries and keys are normalised, each head for itself or all
+ * heads together; none when absent
  * @returns The declaration
  *
  * @example
@@ -71,22 +80,24 @@ export interface SelfAttentionOptions extends HeadSizes, LoraOptions {
  * import { assertEquals } from "@std/assert";
  * import { attentionParams } from "@firn/train/nn";
  *
- * const spec = attentionParams({ hiddenSize: 8, heads: 4, kvHeads: 2, headDim: 2 }, { qkNorm: true });
+ * const spec = attentionParams({ hiddenSize: 8, heads: 4, kvHeads: 2, headDim: 2 }, { qkNorm: "head" });
  * assertEquals([spec.k_proj.weight.shape, spec.q_norm!.weight.shape], [[4, 8], [2]]);
  * ```
  */
 export function attentionParams(
   { hiddenSize: c, heads, kvHeads, headDim: d }: HeadSizes & { readonly hiddenSize: number },
-  options: { readonly qkvBias?: boolean; readonly outBias?: boolean; readonly qkNorm?: boolean } = {},
+  options: { readonly qkvBias?: boolean; readonly outBias?: boolean; readonly qkNorm?: "head" | "all" } = {},
 ): AttentionSpec {
-  const { qkvBias: bias, outBias, qkNorm = false } = options;
+  const { qkvBias: bias, outBias, qkNorm } = options;
+  const norm = (count: number): NormSpec | undefined =>
+    optional(qkNorm !== undefined, normParams(qkNorm === "all" ? count * d : d));
   return {
     q_proj: linearParams([heads * d, c], { bias }),
     k_proj: linearParams([kvHeads * d, c], { bias }),
     v_proj: linearParams([kvHeads * d, c], { bias }),
     o_proj: linearParams([c, heads * d], { bias: outBias }),
-    q_norm: optional(qkNorm, normParams(d)),
-    k_norm: optional(qkNorm, normParams(d)),
+    q_norm: norm(heads),
+    k_norm: norm(kvHeads),
   };
 }
 
@@ -112,17 +123,55 @@ export function attentionParams(
  * ```
  */
 export function selfAttention(x: Tensor, params: AttentionParams, options: SelfAttentionOptions): Tensor {
-  const { heads, kvHeads, headDim, rope, causal, window, eps = 1e-6 } = options;
+  const { heads, kvHeads, headDim, eps = 1e-6, norm = rmsNorm } = options;
   const [batch, time] = x.shape;
-  const project = (layer: Linear<Tensor>, count: number): Tensor =>
-    reshape(linear(x, layer, options), [batch, time, count, headDim]);
-  const place = (y: Tensor, norm?: Norm<Tensor>): Tensor => {
-    const scaled = norm === undefined ? y : rmsNorm(y, norm, { eps });
-    return rope === undefined ? scaled : rotary(scaled, rope);
+  const project = (layer: Linear<Tensor>, count: number, gain?: Norm<Tensor>): Tensor => {
+    const y = linear(x, layer, options), shape = [batch, time, count, headDim];
+    if (gain === undefined) return reshape(y, shape);
+    // A gain as wide as a head is for each head, a wider one for all of them.
+    return gain.weight.shape[0] === headDim
+      ? norm(reshape(y, shape), gain, { eps })
+      : reshape(norm(y, gain, { eps }), shape);
   };
-  const q = place(project(params.q_proj, heads), params.q_norm); // [B, T, H, D]
-  const k = place(project(params.k_proj, kvHeads), params.k_norm); // [B, T, G, D]
-  const v = project(params.v_proj, kvHeads); // [B, T, G, D]
-  const mixed = attention(q, { k, v, causal, window });
-  return linear(reshape(mixed, [batch, time, heads * headDim]), params.o_proj, options);
+  const mixed = attend({
+    q: project(params.q_proj, heads, params.q_norm),
+    k: project(params.k_proj, kvHeads, params.k_norm),
+    v: project(params.v_proj, kvHeads),
+  }, options);
+  return linear(mixed, params.o_proj, options);
+}
+
+/** Queries, keys and values by head. */
+export interface HeadTensors {
+  /** f32 [B, T, H, D]. */
+  readonly q: Tensor;
+  /** f32 [B, T, G, D]. */
+  readonly k: Tensor;
+  /** f32 [B, T, G, D]. */
+  readonly v: Tensor;
+}
+
+/**
+ * Applies rotary positions and attention, and joins the heads.
+ *
+ * @param heads Queries, keys and values
+ * @param options Rotary tables, causality, window, scale
+ * @returns f32 [B, T, H D]
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fill } from "@firn/train";
+ * import { attend } from "@firn/train/nn";
+ *
+ * const k = fill(1, [1, 3, 2, 8]);
+ * assertEquals(attend({ q: fill(1, [1, 3, 4, 8]), k, v: k }).shape, [1, 3, 32]);
+ * ```
+ */
+export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
+  const { rope, causal, window, scale } = options;
+  const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
+  const [batch, time, heads, dim] = q.shape;
+  const mixed = attention(place(q), { k: place(k), v, causal, window, scale });
+  return reshape(mixed, [batch, time, heads * dim]);
 }

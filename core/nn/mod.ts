@@ -26,3 +26,11 @@ export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./params.ts";
 export * from "./rope.ts";
+export type {
+  DynamicScaling,
+  LinearScaling,
+  Llama3Scaling,
+  LongRopeScaling,
+  RopeScaling,
+  YarnScaling,
+} from "./rope_scaling.ts";

@@ -6,47 +6,34 @@
 
 import { tensor } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
-
-/** Interpolation between frequencies as they are and divided by a factor, as in Llama 3.1. */
-export interface Llama3Scaling {
-  /** Which rule it is. */
-  readonly type: "llama3";
-  /** Divisor of low frequencies. */
-  readonly factor: number;
-  /** A frequency with fewer periods than this in the original length is divided. */
-  readonly lowFreqFactor: number;
-  /** A frequency with more periods than this in the original length stays. */
-  readonly highFreqFactor: number;
-  /** Positions that the model was pretrained on. */
-  readonly originalLength: number;
-}
+import { plainFrequencies, type RopeScaling, scaledFrequencies } from "./rope_scaling.ts";
 
 /** How positions become angles. */
 export interface RopeConfig {
   /** Base of the geometric series of frequencies, 10000 in the paper. */
   readonly theta: number;
-  /** Elements of a head, D; even. */
+  /** Leading elements of a head that are rotated, R; even. The others stay as they are. */
   readonly dim: number;
   /** How frequencies change for sequences longer than in pretraining; they stay when absent. */
-  readonly scaling?: Llama3Scaling;
+  readonly scaling?: RopeScaling;
 }
 
 /** Cosines and sines of the angle of each position and pair of channels. */
 export interface RopeTables {
-  /** f32 [T, D / 2]. */
+  /** f32 [T, R / 2]. */
   readonly cos: Tensor;
-  /** f32 [T, D / 2]. */
+  /** f32 [T, R / 2]. */
   readonly sin: Tensor;
 }
 
 /**
  * The frequency of each pair of channels.
  *
- * Source: Su et al., "RoFormer", arXiv 2104.09864, section 3.4.2; for `llama3` the code of `transformers`,
- * `_compute_llama3_parameters`.
+ * Source: Su et al., "RoFormer", arXiv 2104.09864, section 3.4.2.
  *
- * @param config Base, head size, scaling
- * @returns Radians a position, D / 2 numbers
+ * @param config Base, rotated elements, scaling
+ * @param options `length`: positions of the sequence, which some kinds of scaling depend on; 0 when absent
+ * @returns Radians a position, R / 2 numbers
  *
  * @example
  * ```ts
@@ -56,16 +43,13 @@ export interface RopeTables {
  * assertEquals(ropeFrequencies({ theta: 100, dim: 4 }), [1, 0.1]);
  * ```
  */
-export function ropeFrequencies({ theta, dim, scaling }: RopeConfig): readonly number[] {
-  return Array.from({ length: dim / 2 }, (_, i) => {
-    const frequency = theta ** (-2 * i / dim);
-    if (scaling === undefined) return frequency;
-    const { factor, lowFreqFactor, highFreqFactor, originalLength } = scaling;
-    const periods = originalLength * frequency / (2 * Math.PI);
-    const mix = (periods - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
-    const share = Math.min(1, Math.max(0, mix));
-    return share * frequency + (1 - share) * frequency / factor;
-  });
+export function ropeFrequencies(
+  { theta, dim, scaling }: RopeConfig,
+  { length = 0 }: { readonly length?: number } = {},
+): readonly number[] {
+  return scaling === undefined
+    ? plainFrequencies({ theta, dim })
+    : scaledFrequencies(scaling, { theta, dim, length });
 }
 
 /** Tables by configuration and length. Equal tensors are one constant of a plan only if they are the same object. */
@@ -74,9 +58,9 @@ const computed = new WeakMap<RopeConfig, Map<number, RopeTables>>();
 /**
  * Tables of cosines and sines, computed in float64. The same configuration object and length give the same tensors.
  *
- * @param config Base, head size, scaling
+ * @param config Base, rotated elements, scaling
  * @param options `length`: positions T
- * @returns f32 [T, D / 2] each
+ * @returns f32 [T, R / 2] each
  *
  * @example
  * ```ts
@@ -91,17 +75,21 @@ const computed = new WeakMap<RopeConfig, Map<number, RopeTables>>();
 export function ropeTables(config: RopeConfig, { length }: { readonly length: number }): RopeTables {
   const known = computed.get(config) ?? new Map<number, RopeTables>();
   computed.set(config, known);
-  if (!known.has(length)) known.set(length, tablesOf(ropeFrequencies(config), length));
+  if (!known.has(length)) known.set(length, tablesOf(config, length));
   return known.get(length)!;
 }
 
-function tablesOf(frequencies: readonly number[], length: number): RopeTables {
+function tablesOf(config: RopeConfig, length: number): RopeTables {
+  const frequencies = ropeFrequencies(config, { length });
+  const factor = config.scaling !== undefined && "attentionFactor" in config.scaling
+    ? config.scaling.attentionFactor
+    : 1;
   const half = frequencies.length;
   const cos = new Float32Array(length * half), sin = new Float32Array(length * half);
   for (let t = 0; t < length; t++) {
     frequencies.forEach((frequency, i) => {
-      cos[t * half + i] = Math.cos(t * frequency);
-      sin[t * half + i] = Math.sin(t * frequency);
+      cos[t * half + i] = factor * Math.cos(t * frequency);
+      sin[t * half + i] = factor * Math.sin(t * frequency);
     });
   }
   return { cos: tensor(cos, [length, half]), sin: tensor(sin, [length, half]) };

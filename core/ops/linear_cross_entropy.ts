@@ -21,8 +21,9 @@ import {
 } from "../tensor.ts";
 import { compactOrderOp, gatherRowsOp, scatterRowsOp } from "./compact_rows.ts";
 import { crossEntropyGradOp, crossEntropyOp, IGNORE } from "./cross_entropy.ts";
-import { cast, divide } from "./arithmetic.ts";
+import { cast, divide, multiply, subtract } from "./arithmetic.ts";
 import { maximum } from "./comparison.ts";
+import { tanh } from "./functions.ts";
 import { checkIds } from "./ids.ts";
 import { accumulate, matmulOp } from "./matmul.ts";
 import { sum } from "./broadcast.ts";
@@ -34,6 +35,8 @@ export interface LinearCrossEntropyOptions {
   readonly weight: Tensor;
   /** i32 [...], class ids; -100 is ignored. An id that is no class is refused in a tensor of values, and else gives NaN. */
   readonly labels: Tensor;
+  /** A bound of the scores, `cap * tanh(scores / cap)`; none when absent or null. */
+  readonly softCap?: number | null;
   /** Most bytes of scores in memory at a time; 128 MiB when absent, which every adapter can bind. */
   readonly bytes?: number;
 }
@@ -41,6 +44,8 @@ export interface LinearCrossEntropyOptions {
 interface Attrs {
   /** Rows of a chunk; the last may have fewer. */
   readonly rows: number;
+  /** A bound of the scores. */
+  readonly softCap: number | null;
 }
 
 /** A chunk of rows, labelled ones first, and their losses. */
@@ -50,6 +55,7 @@ interface Chunk {
   readonly labels: Tensor;
   /** u32 [1]: number of labelled rows, where the products end. */
   readonly limit: Tensor;
+  /** With the bound of the scores. */
   readonly logits: Tensor;
   readonly losses: Tensor;
 }
@@ -59,14 +65,14 @@ function orderOf(labels: Tensor): Tensor {
   return apply(compactOrderOp, [labels], null);
 }
 
-function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs): Chunk[] {
+function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows, softCap }: Attrs): Chunk[] {
   const [all] = hidden.shape, [classes] = weight.shape, order = orderOf(labels);
   const layout = { transposeA: false, transposeB: true, padOut: padOf(classes), limit: "m" } as const;
   return Array.from({ length: Math.ceil(all / rows) }, (_, i) => {
     const places = { start: i * rows, count: Math.min(rows, all - i * rows) };
     const own = apply(gatherRowsOp, [hidden, labels, order, pick(order, 1)], places);
     const chunk = { hidden: own, labels: pick(own, 1), limit: pick(own, 2) };
-    const logits = apply(matmulOp, [chunk.hidden, weight, chunk.limit], layout);
+    const logits = softCapped(apply(matmulOp, [chunk.hidden, weight, chunk.limit], layout), softCap);
     return { ...chunk, logits, losses: apply(crossEntropyOp, [logits, chunk.labels], { classes }) };
   });
 }
@@ -75,12 +81,13 @@ function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows }: Attrs):
 function slopesOf(
   { inputs, attrs, gradient }: PullbackContext<Attrs>,
 ): (Pick<Chunk, "hidden" | "limit"> & { readonly slope: Tensor })[] {
-  const scale = reshape(gradient, [1]), [classes] = inputs[1].shape;
-  return chunksOf(inputs, attrs).map(({ hidden, labels, limit, logits, losses }) => ({
-    hidden,
-    limit,
-    slope: apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], { classes }),
-  }));
+  const scale = reshape(gradient, [1]), [classes] = inputs[1].shape, { softCap } = attrs;
+  return chunksOf(inputs, attrs).map(({ hidden, labels, limit, logits, losses }) => {
+    const slope = apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], { classes });
+    if (softCap === null) return { hidden, limit, slope };
+    const share = divide(logits, softCap);
+    return { hidden, limit, slope: multiply(slope, subtract(1, multiply(share, share))) };
+  });
 }
 
 function hiddenGradient(context: PullbackContext<Attrs>): Tensor {
@@ -124,6 +131,19 @@ const linearCrossEntropyOp: Op<Attrs> = {
   pullbacks: [hiddenGradient, weightGradient, null],
   definition: (inputs, attrs) => [sum(concat(chunksOf(inputs, attrs).map(({ losses }) => losses), 0))],
 };
+
+/**
+ * Scores within a bound: `cap * tanh(scores / cap)`.
+ *
+ * Source: Gemma Team, "Gemma 2", arXiv 2408.00118, section 2.
+ *
+ * @param scores f32
+ * @param cap The bound, or null for none
+ * @returns f32 of the same shape
+ */
+export function softCapped(scores: Tensor, cap: number | null): Tensor {
+  return cap === null ? scores : multiply(tanh(divide(scores, cap)), cap);
+}
 
 /** Elements of a memory sector of 32 bytes: rows of scores that start at a sector load without waste. */
 const SECTOR = 8;
@@ -180,11 +200,14 @@ function chunkRows(all: number, most: number): number {
 export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOptions): Tensor {
   checkOperand("linearCrossEntropy", hidden, "hidden");
   checkOptions("linearCrossEntropy", options, "its second argument must be a record of weight and labels");
-  const { weight, bytes = BYTES } = options;
+  const { weight, bytes = BYTES, softCap = null } = options;
   checkTensor("linearCrossEntropy", weight, "weight");
   checkOperand("linearCrossEntropy", options.labels, "labels");
   if (!(typeof bytes === "number" && bytes > 0)) {
     refuse("linearCrossEntropy", '"bytes" must be a number above 0', bytes);
+  }
+  if (softCap !== null && !(typeof softCap === "number" && softCap > 0 && softCap < Infinity)) {
+    refuse("linearCrossEntropy", '"softCap" must be a number above 0', softCap);
   }
   const [classes, width] = weight.shape, all = sizeOf(options.labels.shape);
   if (weight.shape.length !== 2 || hidden.shape.at(-1) !== width || sizeOf(hidden.shape) !== all * width) {
@@ -198,5 +221,8 @@ export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOp
   const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
   const most = Math.max(1, Math.floor(bytes / (4 * (classes + (padOf(classes) ?? 0)))));
   const chunk = all <= most ? all : chunkRows(all, most);
-  return divide(apply(linearCrossEntropyOp, [rows, weight, labels], { rows: chunk }), countOf(labels));
+  return divide(
+    apply(linearCrossEntropyOp, [rows, weight, labels], { rows: chunk, softCap }),
+    countOf(labels),
+  );
 }

@@ -26,8 +26,11 @@ export const rotaryOp: Op<Attrs> = {
     if (x.shape.length !== 4 || dim % 2 !== 0) {
       throw new ShapeError("rotary", "the input must be [B, T, H, D] with D even", [x.shape]);
     }
-    if ([cos, sin].some((t) => t.shape.length !== 2 || t.shape[0] < time || t.shape[1] !== dim / 2)) {
-      throw new ShapeError("rotary", "the tables must be [at least T, D / 2]", [
+    const fits = [cos, sin].every(({ shape: [rows, pairs, ...more] }) =>
+      more.length === 0 && rows >= time && pairs >= 1 && pairs <= dim / 2 && pairs === cos.shape[1]
+    );
+    if (!fits) {
+      throw new ShapeError("rotary", "the tables must be [at least T, at most D / 2], both alike", [
         x.shape,
         cos.shape,
         sin.shape,
@@ -42,34 +45,37 @@ export const rotaryOp: Op<Attrs> = {
     null,
   ],
   kernel({ inputs, outputs, attrs }) {
-    const [batch, time, heads, dim] = inputs[0].shape, f16 = f16Bindings(inputs, outputs);
-    return { kernel: rotaryKernel({ batch, time, heads, dim, inverse: attrs.inverse, f16 }) };
+    const [batch, time, heads, dim] = inputs[0].shape, rotaryDim = 2 * inputs[1].shape[1];
+    const f16 = f16Bindings(inputs, outputs);
+    return { kernel: rotaryKernel({ batch, time, heads, dim, rotaryDim, inverse: attrs.inverse, f16 }) };
   },
   definition([x, cosTable, sinTable], { inverse }) {
     const [batch, time, heads, dim] = x.shape;
-    const half = dim / 2;
-    const part = (from: number): Tensor =>
-      slice(x, { starts: [0, 0, 0, from], sizes: [batch, time, heads, half] });
+    const half = cosTable.shape[1], rest = dim - 2 * half;
+    const part = (from: number, size = half): Tensor =>
+      slice(x, { starts: [0, 0, 0, from], sizes: [batch, time, heads, size] });
     const rows = (table: Tensor): Tensor =>
       reshape(slice(table, { starts: [0, 0], sizes: [time, half] }), [1, time, 1, half]);
     const [a, b] = [part(0), part(half)];
     const cos = rows(cosTable), sin = inverse ? multiply(rows(sinTable), -1) : rows(sinTable);
     const low = subtract(multiply(a, cos), multiply(b, sin)), high = add(multiply(b, cos), multiply(a, sin));
     const place = (y: Tensor, before: number): Tensor =>
-      pad(y, { before: [0, 0, 0, before], after: [0, 0, 0, half - before] });
-    return [add(place(low, 0), place(high, half))];
+      pad(y, { before: [0, 0, 0, before], after: [0, 0, 0, dim - before - y.shape[3]] });
+    const turned = add(place(low, 0), place(high, half));
+    return [rest === 0 ? turned : add(turned, place(part(2 * half, rest), 2 * half))];
   },
 };
 
 /**
- * Rotates pairs of channels `(i, i + D/2)` by the angle of their position ("rotate half", as in Hugging Face models).
+ * Rotates pairs of channels `(i, i + R/2)` by the angle of their position ("rotate half", as in Hugging Face models).
+ * R is twice the width of the tables; channels from R on stay as they are.
  *
  * Source: Su et al., "RoFormer", arXiv 2104.09864, equation 34.
  *
  * @param x f32 [B, T, H, D], D even
- * @param tables `cos` and `sin`, f32 [at least T, D / 2]; row t belongs to position t
+ * @param tables `cos` and `sin`, f32 [at least T, R / 2]; row t belongs to position t
  * @returns f32 [B, T, H, D]
- * @throws {ShapeError} When D is odd or the tables are too short
+ * @throws {ShapeError} When D is odd, or the tables are too short or too wide
  *
  * @example
  * ```ts

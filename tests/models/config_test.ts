@@ -1,12 +1,16 @@
 import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
 import { describeModel, families, type LlamaConfig } from "@firn/train/models";
+import type { Llama3Scaling } from "@firn/train/nn";
 import { llamaSource } from "../train/tiny.ts";
 
 const FILE = "folder/config.json";
 const GOOD = llamaSource({ layers: 2, tied: false });
-const ROPE_KEYS = "rope_type, type, rope_theta, factor, low_freq_factor, high_freq_factor, " +
-  "original_max_position_embeddings, partial_rotary_factor";
+const ROPE_KEYS =
+  "rope_type, type, rope_theta, partial_rotary_factor, original_max_position_embeddings, factor, " +
+  "low_freq_factor, high_freq_factor";
+const ROPE_KINDS = 'it must be one of "default", "linear", "dynamic", "llama3", "yarn", "longrope"';
+const YARN = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 4 };
 const STRETCHED = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
 
 function describe(source: Readonly<Record<string, unknown>>): LlamaConfig {
@@ -30,7 +34,7 @@ Deno.test("describeModel reads the rotary base where either version of transform
 
 Deno.test("describeModel finds the pretraining length of llama3 where transformers 5 does", () => {
   const length = (source: Source): unknown =>
-    describe({ ...GOOD, rope_scaling: STRETCHED, ...source }).rope.scaling?.originalLength;
+    (describe({ ...GOOD, rope_scaling: STRETCHED, ...source }).rope.scaling as Llama3Scaling).originalLength;
   assertEquals(length({}), GOOD.max_position_embeddings);
   const within = { rope_scaling: { ...STRETCHED, original_max_position_embeddings: 12 } };
   assertEquals(length(within), 12);
@@ -41,7 +45,7 @@ Deno.test("describeModel takes as many key heads as query heads where num_key_va
   assertEquals(describe({ ...GOOD, model_type: "mistral", num_key_value_heads: null }).kvHeads, 4);
 });
 
-const NAMES = "llama, mistral, qwen2, qwen3";
+const NAMES = Object.keys(families).join(", ");
 
 /** A key, a bad value, and the end of the error, after the names of key and file. */
 const BAD: readonly (readonly [string, unknown, string])[] = [
@@ -59,7 +63,7 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["num_key_value_heads", 3, "it must divide num_attention_heads 4: 3"],
   ["rms_norm_eps", 0, "it must be a positive number: 0"],
   ["rope_theta", "10000", 'it must be a positive number: "10000"'],
-  ["hidden_act", "gelu", 'it must be "silu": "gelu"'],
+  ["hidden_act", "mish", 'it must be one of silu, swish, relu, gelu_new, gelu_pytorch_tanh: "mish"'],
   ["tie_word_embeddings", "yes", 'it must be true or false: "yes"'],
   ["attention_bias", 1, "it must be true or false: 1"],
   ["rope_scaling", "yarn", 'it must be a record: "yarn"'],
@@ -81,12 +85,29 @@ for (const [key, value, rest] of BAD) {
 
 for (
   const [place, rope, key, rest] of [
-    ["rope_scaling", { rope_type: "yarn" }, "rope_type", 'it must be "default" or "llama3": "yarn"'],
+    ["rope_scaling", { rope_type: "axial" }, "rope_type", `${ROPE_KINDS}: "axial"`],
+    ["rope_scaling", { type: 2 }, "rope_type", `${ROPE_KINDS}: 2`],
+    ["rope_scaling", { type: "linear" }, "factor", "it must be a positive number: it is missing"],
+    ["rope_scaling", { type: "dynamic", factor: 0.5 }, "factor", "it must be at least 1: 0.5"],
+    ["rope_scaling", { ...YARN, beta_fast: 1 }, "beta_fast", "it must be above beta_slow 1: 1"],
+    ["rope_scaling", { ...YARN, truncate: 1 }, "truncate", "it must be true or false: 1"],
     [
       "rope_scaling",
-      { type: "linear", factor: 2 },
-      "rope_type",
-      'it must be "default" or "llama3": "linear"',
+      { ...YARN, attention_factor: -1 },
+      "attention_factor",
+      "it must be a positive number: -1",
+    ],
+    [
+      "rope_scaling",
+      { type: "longrope", short_factor: [1, 1, 1, 1], long_factor: [1, 2, 0, 4] },
+      "long_factor",
+      "it must be a list of 4 positive numbers: [1,2,0,4]",
+    ],
+    [
+      "rope_scaling",
+      { type: "linear", factor: 2, beta_fast: 32 },
+      "beta_fast",
+      "only rope_type, type, rope_theta, partial_rotary_factor, factor, original_max_position_embeddings are supported: 32",
     ],
     ["rope_parameters", { ...STRETCHED, factor: "8" }, "factor", 'it must be a positive number: "8"'],
     [
@@ -174,12 +195,12 @@ for (
     ["qwen3", { mlp_bias: true }, "mlp_bias", "it must be false: true"],
     [
       "qwen2",
-      { rope_scaling: { type: "yarn", factor: 4 } },
-      "rope_scaling.rope_type",
-      'it must be "default" or ',
+      { rope_scaling: { type: "yarn", factor: 4, original_max_position_embeddings: 4, mscale: -1 } },
+      "rope_scaling.mscale",
+      "it must be a positive number: -1",
     ],
     ["qwen3", { attention_dropout: 0.1 }, "attention_dropout", "it must be 0: 0.1"],
-    ["mistral", { hidden_act: "gelu" }, "hidden_act", 'it must be "silu": "gelu"'],
+    ["mistral", { hidden_act: "mish" }, "hidden_act", "it must be one of silu, "],
   ] as const
 ) {
   Deno.test(`describeModel refuses ${type} with ${JSON.stringify(changes)}`, () => {

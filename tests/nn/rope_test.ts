@@ -77,6 +77,72 @@ Deno.test("ropeFrequencies scales as Llama 3 does: high ones stay, low ones are 
   near(ropeFrequencies(config), expected, 1e-14);
 });
 
+/** `_compute_yarn_parameters` of transformers, line by line. */
+function yarnFrequencies(
+  { dim, base, factor, original }: Readonly<Record<"dim" | "base" | "factor" | "original", number>>,
+): number[] {
+  const correction = (rotations: number): number =>
+    (dim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(base));
+  const low = Math.max(Math.floor(correction(32)), 0), high = Math.min(Math.ceil(correction(1)), dim - 1);
+  return Array.from({ length: dim / 2 }, (_, i) => {
+    const ramp = Math.min(1, Math.max(0, (i - low) / (high - low)));
+    const extrapolation = 1 / base ** (2 * i / dim), interpolation = 1 / (factor * base ** (2 * i / dim));
+    return interpolation * ramp + extrapolation * (1 - ramp);
+  });
+}
+
+Deno.test("ropeFrequencies scales as YaRN does: a ramp between stretched and plain frequencies", () => {
+  const scaling = {
+    type: "yarn",
+    factor: 4,
+    betaFast: 32,
+    betaSlow: 1,
+    truncate: true,
+    attentionFactor: 1.2,
+    originalLength: 2048,
+  } as const;
+  const expected = yarnFrequencies({ dim: 16, base: 1e4, factor: 4, original: 2048 });
+  const shares = expected.map((f, i) => f * 1e4 ** (2 * i / 16));
+  assert(
+    shares.some((s) => s === 1) && shares.some((s) => s > 0.26 && s < 0.99) && shares.some((s) => s < 0.26),
+  );
+  near(ropeFrequencies({ theta: 1e4, dim: 16, scaling }), expected, 1e-14);
+});
+
+Deno.test("ropeFrequencies divides all of them where the scaling is linear", () => {
+  const scaling = { type: "linear", factor: 2.5 } as const;
+  near(ropeFrequencies({ theta: 1e4, dim: 8, scaling }), [0.4, 0.04, 0.004, 0.0004], 1e-14);
+});
+
+Deno.test("ropeFrequencies raises the base with the length where the scaling is dynamic", () => {
+  const config: RopeConfig = {
+    theta: 1e4,
+    dim: 8,
+    scaling: { type: "dynamic", factor: 2, originalLength: 16 },
+  };
+  near(ropeFrequencies(config, { length: 16 }), [1, 0.1, 0.01, 0.001], 1e-14);
+  const base = 1e4 * ((2 * 40 / 16) - 1) ** (8 / 6);
+  near(ropeFrequencies(config, { length: 40 }), [0, 2, 4, 6].map((i) => base ** (-i / 8)), 1e-14);
+});
+
+Deno.test("ropeTables of longrope takes the short divisors up to the original length, then the long ones", async () => {
+  const config: RopeConfig = {
+    theta: 100,
+    dim: 4,
+    scaling: {
+      type: "longrope",
+      shortFactor: [1, 2],
+      longFactor: [3, 5],
+      attentionFactor: 1.5,
+      originalLength: 4,
+    },
+  };
+  near(ropeFrequencies(config, { length: 4 }), [1, 0.05], 1e-14);
+  near(ropeFrequencies(config, { length: 5 }), [1 / 3, 0.02], 1e-14);
+  const cos = await read(gpu, ropeTables(config, { length: 2 }).cos);
+  near(cos, [1.5, 1.5, 1.5 * Math.cos(1), 1.5 * Math.cos(0.05)], 1e-7);
+});
+
 Deno.test("ropeTables gives one configuration and length the same tensors, and others their own", () => {
   const config = { theta: 100, dim: 4 };
   assertStrictEquals(ropeTables(config, { length: 3 }).cos, ropeTables(config, { length: 3 }).cos);

@@ -24,14 +24,14 @@ function rmsNormCase(shape: readonly number[]): OpCase {
   };
 }
 
-function rotaryCase([batch, time, heads, dim]: readonly number[]): OpCase {
+function rotaryCase([batch, time, heads, dim, turned = dim]: readonly number[]): OpCase {
   const angle = ([t, i]: readonly number[]): number => t / 100 ** (2 * i / dim);
-  const cos = build([time + 2, dim / 2], (place) => Math.fround(Math.cos(angle(place))));
-  const sin = build([time + 2, dim / 2], (place) => Math.fround(Math.sin(angle(place))));
+  const cos = build([time + 2, turned / 2], (place) => Math.fround(Math.cos(angle(place))));
+  const sin = build([time + 2, turned / 2], (place) => Math.fround(Math.sin(angle(place))));
   const table = (x: typeof cos): Tensor => tensor(Float32Array.from(x.data), x.shape);
   const tables = { cos: table(cos), sin: table(sin) };
   return {
-    name: `rotary ${batch}x${time}x${heads}x${dim}`,
+    name: `rotary ${batch}x${time}x${heads}x${dim}, ${turned} turned`,
     inputs: [{ shape: [batch, time, heads, dim] }],
     op: (x) => rotary(x, tables),
     reference: (x) => reference.rotary(x, cos, sin),
@@ -81,6 +81,8 @@ checkOps([
   rmsNormCase([1, 1]),
   rotaryCase([2, 5, 3, 6]),
   rotaryCase([1, 1, 1, 8]),
+  rotaryCase([2, 3, 2, 8, 2]),
+  rotaryCase([1, 3, 2, 16, 8]),
   attentionCase({ sizes: [1, 1, 1, 1, 1, 1] }),
   attentionCase({ sizes: [2, 5, 5, 3, 1, 6] }),
   attentionCase({ sizes: [1, 13, 13, 4, 2, 8], window: 4 }),

@@ -127,8 +127,9 @@ export function rmsNorm(x: Values, gain: Values, eps: number): Values {
 
 /** Turns elements i and i + D/2 of each head by the angle of their position: x [B, T, H, D], tables [T, D/2]. */
 export function rotary(x: Values, cos: Values, sin: Values): Values {
-  const half = x.shape[3] / 2;
+  const half = cos.shape[1];
   return build(x.shape, ([b, t, h, d]) => {
+    if (d >= 2 * half) return at(x, [b, t, h, d]);
     const other = at(x, [b, t, h, d < half ? d + half : d - half]);
     const angle = [t, d % half];
     return at(x, [b, t, h, d]) * at(cos, angle) + (d < half ? -other : other) * at(sin, angle);

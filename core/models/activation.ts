@@ -1,0 +1,55 @@
+/**
+ * Activations by the names of `transformers`.
+ *
+ * @module
+ */
+
+import { gelu, relu, silu } from "../ops/activations.ts";
+import type { Tensor } from "../tensor.ts";
+import type { ConfigReader } from "./config_reader.ts";
+
+const ACTIVATIONS = {
+  silu,
+  swish: silu,
+  relu,
+  gelu_new: gelu,
+  gelu_pytorch_tanh: gelu,
+} as const satisfies Readonly<Record<string, (x: Tensor) => Tensor>>;
+
+/** The name of an activation in `config.json`. */
+export type ActivationName = keyof typeof ACTIVATIONS;
+
+/**
+ * The function of a name.
+ *
+ * @param name The name
+ * @returns From f32 to f32 of the same shape
+ */
+export function activationOf(name: ActivationName): (x: Tensor) => Tensor {
+  return ACTIVATIONS[name];
+}
+
+/** Where a configuration names its activation. */
+export interface ActivationOptions {
+  /** The key. */
+  readonly key: string;
+  /** The name where the key is absent. */
+  readonly name: ActivationName;
+  /** Names that the family takes for others. */
+  readonly aliases?: Readonly<Record<string, ActivationName>>;
+}
+
+/**
+ * Reads the name of an activation.
+ *
+ * @param read The configuration
+ * @param options The key, and what differs between families
+ * @returns The name
+ * @throws {InputError} When no activation has this name
+ */
+export function readActivation(read: ConfigReader, options: ActivationOptions): ActivationName {
+  const { key, aliases = {} } = options, seen = read.string(key, options.name);
+  const name = Object.hasOwn(aliases, seen) ? aliases[seen] : seen;
+  if (Object.hasOwn(ACTIVATIONS, name)) return name as ActivationName;
+  throw read.error(key, `it must be one of ${Object.keys(ACTIVATIONS).join(", ")}`, name);
+}
