@@ -70,7 +70,11 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["rope_parameters", [1], "it must be a record: [1]"],
   ["attention_dropout", 0.1, "it must be 0: 0.1"],
   ["partial_rotary_factor", 0.5, "it must be 1: 0.5"],
-  ["architectures", ["LlamaModel"], 'it must have one of LlamaForCausalLM: ["LlamaModel"]'],
+  [
+    "architectures",
+    ["LlamaModel"],
+    'it must have one of LlamaForCausalLM, which loadModel can be given: ["LlamaModel"]',
+  ],
   ["architectures", "LlamaForCausalLM", 'it must be a list of strings: "LlamaForCausalLM"'],
 ];
 

@@ -168,6 +168,7 @@ const LENGTH = 40;
 
 for (const model_type of Object.keys(families)) {
   for (const place of ["rope_parameters", "rope_scaling"] as const) {
+    const layered = model_type === "gemma3_text";
     Deno.test(`hiddenStates of ${model_type} turns by the angles of Llama 3 that ${place} asks for`, async () => {
       const { rope_theta, ...scaling } = LLAMA3;
       const source = {
@@ -179,7 +180,11 @@ for (const model_type of Object.keys(families)) {
         num_key_value_heads: 2,
         head_dim: 16,
         vocab_size: 8,
-        ...(place === "rope_scaling" ? { rope_theta, rope_scaling: scaling } : { rope_parameters: LLAMA3 }),
+        ...(place === "rope_scaling"
+          ? { rope_theta, rope_scaling: scaling }
+          : { rope_parameters: layered ? { full_attention: LLAMA3 } : LLAMA3 }),
+        // Layers of one kind, so that all have the same tables.
+        ...layered && { layer_types: ["full_attention", "full_attention"] },
       };
       const tables = tablesOf(source, LENGTH);
       assertEquals(tables.length, 2, "one cosine and one sine for all layers");
