@@ -6,9 +6,12 @@
  * without clipping, and of a LoRA `adapter/`), or `grades.json` (a run of GradES). Prints one JSON line a folder with the
  * largest relative errors, null where the folder has no such data. Exit status 1 when any folder is not ok.
  *
+ * The batch holds token ids, images, or both; the head tells whether labels are next tokens or classes.
+ *
  * Logits are compared only where `input.attention_mask` is 1, if there is a mask. Parameters after five steps are compared
  * only where the first gradient is above 1e-6 of the largest of its tensor: below, it is rounding noise, and the sign of
- * Adam's first step is arbitrary.
+ * Adam's first step is arbitrary. A whole tensor may be such noise, as the bias of keys before a softmax is: its gradients
+ * must be as small.
  *
  * With `--tiles`, each folder is checked once for every tile of matrix products, whatever the adapter would choose: first
  * with whole sums, then with sums split over three workgroups. A line then has `tile`, such as `"64x64x16 split 3"`. A
@@ -20,14 +23,17 @@
 import {
   adamW,
   chain,
+  classLoss,
   clipByGlobalNorm,
   defineTraining,
   flatten,
   type Gpu,
   grad,
   type HostData,
+  type ImageInput,
   InputError,
   logits,
+  type Loss,
   type Model,
   nextTokenLoss,
   openGpu,
@@ -35,10 +41,9 @@ import {
   type Path,
   readAll,
   scan,
-  sizeOf,
   type Tensor,
   tensor,
-  type TokenBatch,
+  type TokenInput,
   type TrainingState,
 } from "@firn/train";
 import { openSafetensors } from "@firn/train/data";
@@ -47,6 +52,7 @@ import { gradES } from "@firn/train/policies";
 import { parseArgs } from "@std/cli/parse-args";
 import { print, printError } from "../examples/print.ts";
 import { compare, compareAll, compareEach } from "./conformance_compare.ts";
+import { commonName, declaredParams } from "../core/models/model.ts";
 import { cutAll } from "./plan/cut.ts";
 import { tiles as everyTile } from "./kernels/matmul_reference.ts";
 
@@ -71,6 +77,9 @@ type Quantity = keyof typeof TOLERANCES;
 
 /** A line of the report: errors, and for GradES folders where each component froze. */
 export type Line = { readonly name: string; readonly ok: boolean } & Readonly<Record<string, unknown>>;
+
+/** A model of any input. */
+type ConformModel = Model<object, never>;
 
 interface Golden {
   readonly loss: number;
@@ -113,10 +122,10 @@ export async function conform(gpu: Gpu, folder: string): Promise<Line> {
   const errors: Partial<Record<Quantity, number>> = {};
   let extra: Readonly<Record<string, unknown>> = { frozen_at: null, metric: null };
   const golden = await readIfThere<Golden>(`${folder}/golden.json`);
-  let model: Model, inputs: Inputs | null;
+  let model: ConformModel, inputs: Inputs | null;
   try {
     model = await loadModel(gpu, folder);
-    inputs = golden === null ? null : await readInputs(folder);
+    inputs = golden === null ? null : await readInputs(folder, model);
   } catch (error) {
     return { name, ok: false, error: (error as Error).message };
   }
@@ -147,60 +156,97 @@ async function readIfThere<T>(path: string): Promise<T | null> {
   }
 }
 
+/** What a batch may hold: text, images, or both, and labels. */
+type Batch = { readonly labels: Tensor } & Partial<TokenInput & ImageInput>;
+
 /** The batch, and which rows of its logits are compared. */
 interface Inputs {
-  readonly batch: TokenBatch;
-  /** False where a position is padding. */
-  readonly mask: readonly boolean[];
+  readonly batch: Batch;
+  /** False where a position is padding; absent where all positions count. */
+  readonly mask?: readonly boolean[];
 }
 
-async function readInputs(folder: string): Promise<Inputs> {
+/** Tensors of a batch, by their names in `golden.safetensors`. */
+const INPUTS = {
+  input_ids: "inputIds",
+  attention_mask: "attentionMask",
+  token_type_ids: "tokenTypeIds",
+  pixel_values: "pixelValues",
+  labels: "labels",
+} as const;
+
+async function readInputs(folder: string, { family }: ConformModel): Promise<Inputs> {
   await using file = await openSafetensors(`${folder}/golden.safetensors`);
-  const ids = async (name: string): Promise<Tensor> =>
-    tensor(Int32Array.from(await file.readF32(name)), file.specs.get(name)!.shape);
-  const inputIds = await ids("input.input_ids");
-  const batch = { inputIds, labels: await ids("input.labels") };
-  const [, time] = inputIds.shape, all = sizeOf(inputIds.shape), name = "input.attention_mask";
-  if (!file.specs.has(name)) return { batch, mask: Array(all).fill(true) };
+  const tensors = new Map<string, Tensor>();
+  for (const name of file.names) {
+    if (!name.startsWith("input.")) continue;
+    const key = name.slice("input.".length), { dtype, shape } = file.specs.get(name)!;
+    if (!Object.hasOwn(INPUTS, key)) {
+      throw new InputError(
+        `Cannot compare "${name}" of "${file.path}" as inputs are ${Object.keys(INPUTS).join(", ")}: ${key}`,
+      );
+    }
+    const values = await file.readF32(name);
+    tensors.set(
+      INPUTS[key as keyof typeof INPUTS],
+      tensor(dtype === "F32" ? values : Int32Array.from(values), shape),
+    );
+  }
+  const batch = Object.fromEntries(tensors) as object as Batch;
+  const { attentionMask, ...rest } = batch, name = "input.attention_mask";
+  if (attentionMask === undefined) return { batch: rest };
   const mask = Array.from(await file.readF32(name), (value) => value === 1);
   if (!mask.includes(true)) {
     throw new InputError(
       `Cannot compare "${name}" of "${file.path}" as some position must count: all are padding`,
     );
   }
+  if (family.inputs?.includes("attentionMask")) return { batch, mask };
   // Causal attention never reads padding on the right, but it would read padding on the left.
-  const left = mask.findIndex((seen, i) => seen && i % time > 0 && !mask[i - 1]);
+  const time = attentionMask.shape[1],
+    left = mask.findIndex((seen, i) => seen && i % time > 0 && !mask[i - 1]);
   if (left >= 0) {
     const rule = "padding must be on the right";
     const row = mask.slice(left - left % time, left - left % time + time).map(Number);
     throw new InputError(`Cannot compare "${name}" of "${file.path}" as ${rule}: [${row}]`);
   }
-  return { batch, mask };
+  return { batch: rest, mask };
+}
+
+/** The loss of a model, by the task of its head. */
+function lossOf(model: ConformModel): Loss<object, Batch> {
+  const loss = model.family.heads[model.architecture].task === "nextToken"
+    ? nextTokenLoss(model as Model)
+    : classLoss(model as Model);
+  return loss as Loss<object, Batch>;
 }
 
 async function checkGolden(
   gpu: Gpu,
-  { folder, model, golden, batch, mask }: Inputs & { folder: string; model: Model; golden: Golden },
+  { folder, model, golden, batch, mask }: Inputs & { folder: string; model: ConformModel; golden: Golden },
 ): Promise<Partial<Record<Quantity, number>>> {
   await using file = await openSafetensors(`${folder}/golden.safetensors`);
-  const check = async (subject: Model, prefix: string): Promise<[number, number, number]> => {
+  const pathOf = pathsByName(model);
+  const check = async (subject: ConformModel, prefix: string): Promise<[number, number, number]> => {
     const leaves = [...flatten(subject.params)].filter(([path]) => subject.trainable?.(path) ?? true);
-    const loss = nextTokenLoss(subject)(subject.params, batch);
+    const loss = lossOf(subject)(subject.params, batch);
     const [scores, value, ...grads] = await readAll(gpu, [
-      logits(subject, batch),
+      logits(subject as Model<object, Batch>, batch),
       loss,
       ...grad(loss, leaves.map(([, t]) => t)),
     ]);
     const gradErrors = await compareAll(file, leaves.map(([path], i) => [path, grads[i]]), {
       prefix: `${prefix}grad.`,
+      pathOf,
     });
-    const width = scores.length / mask.length;
-    const counts = (i: number): boolean => mask[Math.floor(i / width)];
+    // A mask covers positions, and the scores of a class of a whole sequence have none.
+    const rows = file.specs.get(`${prefix}logits`)!.shape.length === 3 ? mask : undefined;
+    const counts = (i: number): boolean => rows?.[Math.floor(i / (scores.length / rows.length))] ?? true;
     const error = compare(scores, await file.readF32(`${prefix}logits`), counts);
     return [error, value[0], gradErrors];
   };
   const five = async (
-    subject: Model,
+    subject: ConformModel,
     clip: number | null,
   ): Promise<{ losses: number[]; params: [Path, HostData][] }> => {
     const states = await run(gpu, {
@@ -218,7 +264,7 @@ async function checkGolden(
   const after = async (prefix: string, params: readonly [Path, HostData][]): Promise<number | undefined> =>
     golden.left_out?.includes(`${prefix}after5`)
       ? undefined
-      : await compareAll(file, params, { prefix: `${prefix}after5.`, gradients: `${prefix}grad.` });
+      : await compareAll(file, params, { prefix: `${prefix}after5.`, gradients: `${prefix}grad.`, pathOf });
   const errors: Partial<Record<Quantity, number>> = {
     logits: logitsError,
     loss: compare([loss], [golden.loss]),
@@ -241,11 +287,23 @@ async function checkGolden(
   return errors;
 }
 
+/** The path of a parameter or of half of a pair, by any name that another implementation may have for it. */
+function pathsByName(model: ConformModel): (name: string) => Path {
+  const byName = new Map(
+    [...declaredParams(model)].map(([path, { key }]) => [commonName(model.family, key), path]),
+  );
+  return (name) => {
+    const [layer, half] = name.split(/(?=\.lora_[AB]\.)/);
+    const path = byName.get(commonName(model.family, half === undefined ? name : `${layer}.weight`));
+    return path === undefined || half === undefined ? path ?? name : path.replace(/\.weight$/, half);
+  };
+}
+
 async function checkGradES(
   gpu: Gpu,
-  { model, grades }: { model: Model; grades: GradES },
+  { model, grades }: { model: ConformModel; grades: GradES },
 ): Promise<{ errors: Partial<Record<Quantity, number>>; extra: Record<string, unknown> }> {
-  const batches = Array.from({ length: grades.steps }, (_, i): TokenBatch => {
+  const batches = Array.from({ length: grades.steps }, (_, i): Batch => {
     const rows = grades.batches[i % grades.batches.length];
     const ids = tensor(Int32Array.from(rows.flat()), [rows.length, rows[0].length]);
     return { inputIds: ids, labels: ids };
@@ -288,9 +346,9 @@ function optimizerOf({ lr, betas, eps, weight_decay }: Golden["adamw"], clip: nu
 async function run(
   gpu: Gpu,
   { model, optimizer, batches, policy }: {
-    model: Model;
+    model: ConformModel;
     optimizer: Optimizer;
-    batches: readonly TokenBatch[];
+    batches: readonly Batch[];
     policy?: ReturnType<typeof gradES>;
   },
 ): Promise<{
@@ -299,7 +357,7 @@ async function run(
   frozenAt: Record<Path, number>;
   last: TrainingState<object>;
 }> {
-  const training = defineTraining(gpu, nextTokenLoss(model), {
+  const training = defineTraining(gpu, lossOf(model), {
     optimizer,
     policy,
     steps: batches.length,

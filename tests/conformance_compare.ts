@@ -33,31 +33,51 @@ export function compareEach(seen: readonly number[], expected: readonly number[]
   return Math.max(...seen.map((s, i) => compare([s], [expected[i]])));
 }
 
-/** A gradient that is at most this share of the largest of its tensor is rounding noise. */
+/** A gradient that is at most this share of the largest of its tensor, or of all tensors, is rounding noise. */
 const NOISE = 1e-6;
 
 /**
  * Compares every stored tensor of a prefix. Infinite when the names differ. `gradients` is the prefix of the first
- * gradients: only elements whose gradient is above the noise are compared.
+ * gradients: only elements whose gradient is above the noise are compared. `pathOf` translates the names of the file.
  */
 export async function compareAll(
   file: SafetensorsFile,
   values: readonly [Path, HostData][],
-  { prefix, gradients }: { readonly prefix: string; readonly gradients?: string },
+  { prefix, gradients = prefix, pathOf }: {
+    readonly prefix: string;
+    readonly gradients?: string;
+    readonly pathOf: (name: string) => Path;
+  },
 ): Promise<number> {
   const seen = new Map(values);
-  let worst = 0, count = 0;
-  for (const name of file.names) {
-    if (!name.startsWith(prefix)) continue;
+  const names = file.names.filter((name) => name.startsWith(prefix));
+  const largest = await largestOf(file, names.map((name) => gradients + name.slice(prefix.length)));
+  const noise = NOISE * Math.max(0, ...largest);
+  let worst = 0;
+  for (const [i, name] of names.entries()) {
     const key = name.slice(prefix.length);
     // PEFT wraps the model and names its adapter.
-    const path = key.replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1.");
+    const path = pathOf(key.replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1."));
     if (!seen.has(path)) return Infinity;
-    count++;
-    const counts = gradients === undefined ? undefined : aboveNoise(await file.readF32(gradients + key));
-    worst = Math.max(worst, compare(seen.get(path)!, await file.readF32(name), counts));
+    const own = seen.get(path)!, expected = await file.readF32(name);
+    if (largest[i] <= noise) {
+      // Nothing but noise, which Adam turns into steps of either sign.
+      if (gradients === prefix && [...own].some((g) => !(Math.abs(g) <= noise))) return Infinity;
+      continue;
+    }
+    const counts = gradients === prefix ? undefined : aboveNoise(await file.readF32(gradients + key));
+    worst = Math.max(worst, compare(own, expected, counts));
   }
-  return count === seen.size ? worst : Infinity;
+  return names.length === seen.size ? worst : Infinity;
+}
+
+/** The largest magnitude of each tensor. */
+async function largestOf(file: SafetensorsFile, names: readonly string[]): Promise<number[]> {
+  const found: number[] = [];
+  for (const name of names) {
+    found.push((await file.readF32(name)).reduce((most, x) => Math.max(most, Math.abs(x)), 0));
+  }
+  return found;
 }
 
 function aboveNoise(gradient: Float32Array): (index: number) => boolean {

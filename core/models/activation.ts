@@ -12,6 +12,7 @@ const ACTIVATIONS = {
   silu,
   swish: silu,
   relu,
+  gelu,
   gelu_new: gelu,
   gelu_pytorch_tanh: gelu,
 } as const satisfies Readonly<Record<string, (x: Tensor) => Tensor>>;

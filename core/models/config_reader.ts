@@ -15,6 +15,8 @@ export interface ConfigReader {
   numberOrNull(key: string, fallback: number | null): number | null;
   /** A whole number above 0. */
   count(key: string, fallback?: number): number;
+  /** Two whole numbers above 0, such as height and width; one stands for both. */
+  counts(key: string, fallback?: number): readonly [number, number];
   /** A whole number above 0, or null where the record says null; the fallback only where the key is absent. */
   countOrNull(key: string, fallback: number | null): number | null;
   /** A text. */
@@ -71,6 +73,10 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     count: (key, fallback) => value(key, COUNT, fallback),
     countOrNull: (key, fallback) => orNull(key, COUNT, fallback),
     numberOrNull: (key, fallback) => orNull(key, NUMBER, fallback),
+    counts: (key, fallback) => {
+      const seen = value(key, COUNTS, fallback);
+      return typeof seen === "number" ? [seen, seen] : [seen[0], seen[1]];
+    },
     string: (key, fallback) => value(key, STRING, fallback),
     boolean: (key, fallback) => value(key, BOOLEAN, fallback),
     strings: (key) => (json[key] ?? null) === null ? null : value(key, STRINGS),
@@ -96,6 +102,11 @@ const NUMBER: Rule<number> = {
 const COUNT: Rule<number> = {
   text: "it must be a whole number above 0",
   holds: (value): value is number => Number.isSafeInteger(value) && value as number > 0,
+};
+const COUNTS: Rule<number | readonly number[]> = {
+  text: "it must be one or two whole numbers above 0",
+  holds: (value): value is number | readonly number[] =>
+    Array.isArray(value) ? value.length === 2 && value.every((one) => COUNT.holds(one)) : COUNT.holds(value),
 };
 const STRING: Rule<string> = {
   text: "it must be a string",

@@ -6,6 +6,7 @@
 
 import type { LinearParams } from "../nn/linear.ts";
 import type { Tensor } from "../tensor.ts";
+import type { ProblemType } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /**
@@ -57,9 +58,11 @@ export interface Family<C extends object = object, P extends object = object, I 
   /** Other names of parameters in checkpoints: patterns in order, and what replaces a match of each. */
   readonly aliases?: readonly (readonly [pattern: RegExp, replacement: string])[];
   /** What a user should know of values that are read and not used, such as a dropout. */
-  notes?(read: ConfigReader): readonly string[];
+  notes?(source: Readonly<Record<string, unknown>>): readonly string[];
   /** Checkpoint keys that are no parameters, such as stored tables. */
   readonly ignored?: readonly RegExp[];
+  /** Which optional tensors of its input it reads; none when absent. */
+  readonly inputs?: readonly ("attentionMask" | "tokenTypeIds")[];
   /** Longest sequence, in positions; no limit when absent. */
   maxLength?(config: C): number;
   /** From input to hidden states, f32 [B, T, C]. */
@@ -74,6 +77,8 @@ export interface Head<C extends object = object, P extends object = object, I ex
   readonly task: Task;
   /** Declares the parameters of the head. */
   params(config: C): object;
+  /** What the scores of a head for classes mean; one class of each row when absent. */
+  problem?(config: C): ProblemType | null;
   /** From hidden states f32 [B, T, C] to the input of the last linear layer, f32 [..., C]; the identity when absent. */
   features?(hidden: Tensor, options: FeatureOptions<C, P, I>): Tensor;
   /** The last linear layer, which maps features to scores; a head for `features` has none. */

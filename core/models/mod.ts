@@ -53,6 +53,7 @@ import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { smollm3 } from "./smollm3.ts";
+import { vit } from "./vit.ts";
 
 export { type ConfigReader, configReader } from "./config_reader.ts";
 export type { DecoderConfig } from "./decoder_config.ts";
@@ -88,6 +89,7 @@ export {
   nextTokenLoss,
   type TokenBatch,
 } from "./tasks.ts";
+export { vit, type VitConfig, vitLayer, vitModel, type VitParams } from "./vit.ts";
 
 /** Families by `model_type`. A new one adds a file and a row. */
 export const families: Families = {
@@ -102,4 +104,5 @@ export const families: Families = {
   smollm3,
   olmo2,
   granite,
+  vit,
 };

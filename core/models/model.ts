@@ -87,7 +87,7 @@ export function describeModel<I extends object = TokenInput>(
   }
   const family = families[type];
   const config = family.parse(read), architecture = readArchitecture(read, family);
-  const notes = family.notes?.(read) ?? [];
+  const notes = family.notes?.(source) ?? [];
   const maxLength = family.maxLength?.(config) ?? Infinity;
   return { family, architecture, config, source, maxLength, ...notes.length > 0 && { notes } };
 }
@@ -98,7 +98,7 @@ function readArchitecture(read: ConfigReader, { heads }: Family): string {
   if (found === undefined) {
     throw read.error(
       "architectures",
-      `it must have one of ${names.join(", ")}, which loadModel can be given`,
+      `it must have one of ${names.join(", ")}`,
       wanted,
     );
   }
@@ -200,7 +200,7 @@ function withoutPrefix(name: string, prefix: string): string {
  * @param model The model; `params` may be any tree of its shape
  * @param input Its input; for models of text `{ inputIds }`, i32 [B, T]
  * @returns f32 [B, T, C]
- * @throws {InputError} When the sequence is longer than the model allows
+ * @throws {InputError} When the sequence is longer than the model allows, or the family does not read a tensor of it
  *
  * @example
  * ```ts
@@ -221,6 +221,12 @@ export function hiddenStates<I extends object>(model: Model<object, I>, input: I
   if (length > maxLength) {
     throw new InputError(
       `Cannot run "${family.name}" on ${length} tokens as max_position_embeddings is ${maxLength}: use shorter sequences`,
+    );
+  }
+  for (const name of ["attentionMask", "tokenTypeIds"] as const) {
+    if ((input as Partial<TokenInput>)[name] === undefined || family.inputs?.includes(name)) continue;
+    throw new InputError(
+      `Cannot run "${family.name}" on "${name}" as it must read it: it does not; leave it out`,
     );
   }
   return family.hidden(params, input, { config, loraScale });

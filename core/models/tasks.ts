@@ -6,12 +6,11 @@
 
 import { InputError } from "../errors.ts";
 import { linear } from "../nn/linear.ts";
-import { crossEntropy, nextLabels } from "../ops/cross_entropy.ts";
+import { nextLabels } from "../ops/cross_entropy.ts";
 import { linearCrossEntropy, softCapped } from "../ops/linear_cross_entropy.ts";
-import { reshape } from "../ops/movement.ts";
-import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
+import { classRowLoss, rowLoss } from "./class_loss.ts";
 import type { ImageInput, Task, TokenInput } from "./family.ts";
 import { countLabels, type Loss, predictions } from "./loss.ts";
 import { headOf, hiddenStates, type Model, outputOf } from "./model.ts";
@@ -24,7 +23,10 @@ export interface TokenBatch extends TokenInput {
 
 /** A batch of inputs and the classes that they belong to. */
 export type ClassBatch<I extends object = TokenInput> = I & {
-  /** i32 [B], or [B, T] for a class of each token; -100 where nothing is to be learned. */
+  /**
+   * i32 [B], or [B, T] for a class of each token; -100 where nothing is to be learned. For several classes of a row, f32
+   * [B, K] of 0 and 1; for a regression, f32 [B] or [B, K].
+   */
   readonly labels: Tensor;
 };
 
@@ -123,9 +125,10 @@ export function classLoss<P extends object, I extends object>(
   model: Model<P, I>,
 ): Loss<P, ClassBatch<I>> {
   checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
+  const problem = headOf(model).problem?.(model.config) ?? null;
   const loss = (params: P, batch: ClassBatch<I>): Tensor => {
     const rows = features({ ...model, params }, batch);
-    return rowLoss(linear(rows, outputOf({ ...model, params }), model), batch.labels);
+    return classRowLoss(linear(rows, outputOf({ ...model, params }), model), { ...batch, problem });
   };
   const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
   return Object.assign(loss, { count, trainable: model.trainable });
@@ -133,11 +136,6 @@ export function classLoss<P extends object, I extends object>(
 
 function softCapOf<I extends object>(model: Model<object, I>): number | null {
   return headOf(model).softCap?.(model.config) ?? null;
-}
-
-function rowLoss(scores: Tensor, labels: Tensor): Tensor {
-  const rows = sizeOf(labels.shape);
-  return crossEntropy(reshape(scores, [rows, scores.shape.at(-1)!]), reshape(labels, [rows]));
 }
 
 function checkTask(

@@ -25,6 +25,7 @@ export * from "./linear.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./params.ts";
+export * from "./patches.ts";
 export * from "./rope.ts";
 export type {
   DynamicScaling,

@@ -1,0 +1,63 @@
+/**
+ * Losses of scores of classes.
+ *
+ * @module
+ */
+
+import { InputError } from "../errors.ts";
+import { abs, exp, log } from "../ops/functions.ts";
+import { add, multiply, negate, subtract } from "../ops/arithmetic.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
+import { maximum } from "../ops/comparison.ts";
+import { mean } from "../ops/reduce.ts";
+import { reshape } from "../ops/movement.ts";
+import { sizeOf } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
+import type { ProblemType } from "./class_head.ts";
+
+/**
+ * The loss of scores by what they mean.
+ *
+ * @param scores f32 [..., K]
+ * @param options `labels`: i32 [...] or f32 [..., K]; `problem`: what the scores mean, which labels tell where it is null
+ * @returns f32 scalar: a mean over rows, or over all scores of a regression or of several classes a row
+ * @throws {InputError} When labels are of the wrong type
+ */
+export function classRowLoss(
+  scores: Tensor,
+  { labels, problem }: { readonly labels: Tensor; readonly problem: ProblemType | null },
+): Tensor {
+  const meaning = problem ??
+    (labels.dtype === "f32" ? "multi_label_classification" : "single_label_classification");
+  const wanted = meaning === "single_label_classification" ? "i32" : "f32";
+  if (labels.dtype !== wanted) {
+    throw new InputError(
+      `Cannot make a loss of ${meaning} as its labels must be ${wanted}: they are ${labels.dtype}`,
+    );
+  }
+  if (wanted === "i32") return rowLoss(scores, labels);
+  const targets = reshape(labels, scores.shape);
+  return meaning === "regression" ? squaredError(scores, targets) : binaryCrossEntropy(scores, targets);
+}
+
+function squaredError(scores: Tensor, targets: Tensor): Tensor {
+  const difference = subtract(scores, targets);
+  return mean(multiply(difference, difference));
+}
+
+function binaryCrossEntropy(scores: Tensor, targets: Tensor): Tensor {
+  const soft = add(maximum(scores, 0), log(add(1, exp(negate(abs(scores)))))); // log(1 + e^x)
+  return mean(subtract(soft, multiply(scores, targets)));
+}
+
+/**
+ * Cross-entropy of rows of scores.
+ *
+ * @param scores f32 [..., K]
+ * @param labels i32 [...]
+ * @returns f32 scalar
+ */
+export function rowLoss(scores: Tensor, labels: Tensor): Tensor {
+  const rows = sizeOf(labels.shape);
+  return crossEntropy(reshape(scores, [rows, scores.shape.at(-1)!]), reshape(labels, [rows]));
+}

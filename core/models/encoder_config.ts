@@ -1,0 +1,114 @@
+/**
+ * The part of `config.json` that encoders share.
+ *
+ * @module
+ */
+
+import { type ActivationName, readActivation } from "./activation.ts";
+import type { ConfigReader } from "./config_reader.ts";
+
+/** The values of `config.json` that encoders share. */
+export interface EncoderConfig {
+  /** Channels C. */
+  readonly hiddenSize: number;
+  /** Channels of the feed-forward layers. */
+  readonly intermediateSize: number;
+  /** Blocks. */
+  readonly layers: number;
+  /** Heads H. */
+  readonly heads: number;
+  /** Key and value heads; as many as H. */
+  readonly kvHeads: number;
+  /** Elements of a head D. */
+  readonly headDim: number;
+  /** Added to the variance in norms. */
+  readonly eps: number;
+  /** The activation of the feed-forward layers. */
+  readonly activation: ActivationName;
+}
+
+/** Keys of `config.json`, where a family has its own. */
+export interface EncoderKeys {
+  readonly hiddenSize: string;
+  readonly intermediateSize: string;
+  readonly layers: string;
+  readonly heads: string;
+  readonly activation: string;
+}
+
+const KEYS: EncoderKeys = {
+  hiddenSize: "hidden_size",
+  intermediateSize: "intermediate_size",
+  layers: "num_hidden_layers",
+  heads: "num_attention_heads",
+  activation: "hidden_act",
+};
+
+/** What would make an encoder another model, each with the one value that changes nothing; null stands for an absent field. */
+const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
+  add_cross_attention: false,
+  is_decoder: false,
+  is_encoder_decoder: false,
+  position_embedding_type: "absolute",
+  embedding_size: null,
+  head_dim: null,
+};
+
+/** A bound on work before the file is compared with the configuration. */
+const MOST_LAYERS = 10_000;
+
+/** The defaults of `transformers` for absent keys, where families differ. */
+export interface EncoderDefaults {
+  /** `layer_norm_eps`; 1e-12 when absent. */
+  readonly eps?: number;
+  /** The activation; exact gelu when absent. */
+  readonly activation?: ActivationName;
+  /** Names of keys; those of BERT when absent. */
+  readonly keys?: EncoderKeys;
+}
+
+/**
+ * Reads the common part of an encoder's configuration.
+ *
+ * @param read The configuration
+ * @param defaults Values of absent keys, and names of keys
+ * @returns Sizes, activation
+ * @throws {InputError} When a value is missing, of the wrong kind or not supported
+ */
+export function readEncoder(read: ConfigReader, defaults: EncoderDefaults = {}): EncoderConfig {
+  const { keys = KEYS, activation = "gelu", eps = 1e-12 } = defaults;
+  const hiddenSize = read.count(keys.hiddenSize), heads = read.count(keys.heads);
+  if (hiddenSize % heads !== 0) {
+    throw read.error(keys.heads, `it must divide ${keys.hiddenSize} ${hiddenSize}`, heads);
+  }
+  for (const [key, value] of Object.entries(NEUTRAL)) read.only(key, value);
+  const layers = read.count(keys.layers);
+  if (layers > MOST_LAYERS) throw read.error(keys.layers, `it must be at most ${MOST_LAYERS}`, layers);
+  return {
+    hiddenSize,
+    heads,
+    kvHeads: heads,
+    headDim: hiddenSize / heads,
+    intermediateSize: read.count(keys.intermediateSize),
+    layers,
+    eps: read.number("layer_norm_eps", eps),
+    activation: readActivation(read, { key: keys.activation, name: activation }),
+  };
+}
+
+/**
+ * Says which rates of dropout are read and not used.
+ *
+ * @param source Content of `config.json`
+ * @param defaults The keys, and the rate of each where it is absent
+ * @returns Notes for the user
+ */
+export function dropoutNotes(
+  source: Readonly<Record<string, unknown>>,
+  defaults: Readonly<Record<string, number>>,
+): string[] {
+  return Object.entries(defaults).flatMap(([key, fallback]) => {
+    const rate = source[key] ?? fallback;
+    return rate === 0 ? [] : [`"${key}" ${rate} is not applied in training`];
+  });
+}
