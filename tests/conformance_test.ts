@@ -13,7 +13,6 @@ const COMPARED = ["logits", "grads", "after5", "losses_plain", "losses_clip", "l
 const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
   qwen3: ["after5"],
   qwen2: ["lora_after5"],
-  phi3: ["losses_clip"],
   gemma2: ["lora_logits", "lora_grads", "lora_after5"],
 };
 
