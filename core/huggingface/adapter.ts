@@ -87,7 +87,8 @@ export async function loadAdapter<P extends object, I extends object = TokenInpu
     if (!sameShape(shape, expected)) {
       throw invalid(`model and "r" of "${file}" give it the shape [${expected.join(", ")}]`);
     }
-    const index = /(?:^|\.)layers\.(\d+)\./.exec(match![1])?.[1];
+    // The last number in a name is that of the layer, as in PEFT.
+    const index = /^.*\.(\d+)\./.exec(`.${match![1]}`)?.[1];
     if (chosen !== null && index !== undefined && !chosen.includes(Number(index))) {
       throw invalid(`"layers_to_transform" of "${file}" leaves layer ${index} out`);
     }
@@ -119,7 +120,7 @@ export async function loadAdapter<P extends object, I extends object = TokenInpu
 interface Adaptable {
   /** Its path in the tree. */
   readonly path: Path;
-  /** That of its weight, [out, in]. */
+  /** [out, in]. */
   readonly shape: readonly number[];
 }
 
@@ -127,11 +128,11 @@ interface Adaptable {
 function adaptable<I extends object>(model: Model<object, I>): Map<string, Adaptable> {
   const head = headOf(model).output?.(model.params).weight, leaves = flatten(model.params);
   return new Map(
-    [...modelParams(model)].flatMap(([path, { key, shape }]): [string, Adaptable][] =>
-      path.endsWith(WEIGHT) && shape.length === 2 && leaves.get(path) !== head
-        ? [[key.slice(0, -WEIGHT.length), { path: path.slice(0, -WEIGHT.length), shape }]]
-        : []
-    ),
+    [...modelParams(model)].flatMap(([path, { key, shape, layout }]): [string, Adaptable][] => {
+      if (!path.endsWith(WEIGHT) || shape.length !== 2 || leaves.get(path) === head) return [];
+      const outIn = layout === "inOut" ? shape.toReversed() : shape;
+      return [[key.slice(0, -WEIGHT.length), { path: path.slice(0, -WEIGHT.length), shape: outIn }]];
+    }),
   );
 }
 
@@ -179,7 +180,7 @@ export async function saveAdapter<I extends object>(
       }`,
     );
   }
-  const [r] = ranks, { adapterSource: source = {}, loraScale = 1 } = model;
+  const declared = modelParams(model), [r] = ranks, { adapterSource: source = {}, loraScale = 1 } = model;
   const config = {
     peft_type: "LORA",
     task_type: TASK_TYPES[headOf(model).task],
@@ -188,7 +189,10 @@ export async function saveAdapter<I extends object>(
     lora_alpha: alphaOf(source, { r, loraScale }),
     lora_dropout: source.lora_dropout ?? 0,
     bias: "none",
-    fan_in_fan_out: false,
+    // PEFT's name for weights that are [in, out].
+    fan_in_fan_out: pairs.some(([path]) =>
+      declared.get(path.replace(/\.lora_[AB]\..*$/, WEIGHT))?.layout === "inOut"
+    ),
     target_modules: source.target_modules ?? [...new Set(names.map((name) => name.split(".").at(-3)!))],
   };
   const values = await readAll(gpu, pairs.map(([, t]) => t)) as Float32Array<ArrayBuffer>[];

@@ -28,6 +28,8 @@ const KNOWN: readonly string[] = [
   "ensure_weight_tying",
   "eva_config",
   "exclude_modules",
+  // The model knows which of its weights are [in, out].
+  "fan_in_fan_out",
   "inference_mode",
   "init_lora_weights",
   "layers_pattern",

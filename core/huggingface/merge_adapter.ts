@@ -11,7 +11,8 @@ import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { free } from "../runtime/residents.ts";
 import type { TokenInput } from "../models/family.ts";
-import type { Model } from "../models/model.ts";
+import { type Model, modelParams } from "../models/model.ts";
+import type { Layout } from "../nn/params.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
 import { sum } from "../ops/broadcast.ts";
@@ -103,7 +104,11 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
       }`,
     );
   }
-  const sums = new Map(adapted.map((path) => [path, merged(path, { leaves, scale: model.loraScale ?? 1 })]));
+  const declared = modelParams(model);
+  const sums = new Map(adapted.map((path) => [
+    path,
+    merged(path, { leaves, scale: model.loraScale ?? 1, layout: declared.get(`${path}.weight`)?.layout }),
+  ]));
   const next = new Map(leaves);
   for (const [path, source] of sums) {
     const at = `${path}.weight`;
@@ -140,7 +145,11 @@ function halfOf(path: Path, half: "A" | "B"): Path {
 /** The weight of a module with its pair, to be computed. */
 function merged(
   path: Path,
-  { leaves, scale }: { readonly leaves: ReadonlyMap<Path, Tensor>; readonly scale: number },
+  { leaves, scale, layout }: {
+    readonly leaves: ReadonlyMap<Path, Tensor>;
+    readonly scale: number;
+    readonly layout: Layout | undefined;
+  },
 ): Tensor {
   const names = [`${path}.weight`, halfOf(path, "A"), halfOf(path, "B")];
   const missing = names.find((name) => !leaves.has(name));
@@ -156,5 +165,6 @@ function merged(
         'load the model with storage "f32"',
     );
   }
-  return add(weight, multiply(matmul(b, a), scale));
+  const product = layout === "inOut" ? matmul(a, b, { transposeA: true, transposeB: true }) : matmul(b, a);
+  return add(weight, multiply(product, scale));
 }

@@ -13,8 +13,7 @@ import { checkUnconsumed } from "../runtime/residents.ts";
 import { planFor } from "./read.ts";
 import { record, type Recording } from "../runtime/record.ts";
 import { headOf, type Model, outputOf } from "../models/model.ts";
-import { features } from "../models/tasks.ts";
-import { linear } from "../nn/linear.ts";
+import { features, scoresOf } from "../models/tasks.ts";
 import { embedding } from "../ops/embedding.ts";
 import { reshape } from "../ops/movement.ts";
 import { leaf } from "../sources.ts";
@@ -141,7 +140,7 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
   const lastLeaf = leaf("last", { shape: [1], dtype: "i32" });
   const states = features(model, { inputIds: idLeaf });
   const last = embedding(reshape(states, [length, states.shape[2]]), lastLeaf); // [1, C]
-  const scores = linear(last, outputOf(model), model); // [1, V]
+  const scores = scoresOf(model, last); // [1, V]
   const plan = planFor(gpu, [scores]);
   const buffers = new Map<Path, GPUBuffer>(
     [idLeaf, lastLeaf].map((l) => {

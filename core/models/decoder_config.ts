@@ -66,7 +66,6 @@ const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
   query_pre_attn_scalar: null,
 };
 
-/** A bound on work before the file is compared with the configuration. */
 const MOST_LAYERS = 10_000;
 
 /** The defaults of `transformers` for absent keys, where families differ. */
@@ -108,11 +107,8 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
   if (heads % kvHeads !== 0) {
     throw read.error("num_key_value_heads", `it must divide num_attention_heads ${heads}`, kvHeads);
   }
-  for (const [key, value] of Object.entries(NEUTRAL)) if (!defaults.own?.includes(key)) read.only(key, value);
-  const layers = read.count("num_hidden_layers");
-  if (layers > MOST_LAYERS) {
-    throw read.error("num_hidden_layers", `it must be at most ${MOST_LAYERS}`, layers);
-  }
+  checkNeutral(read, defaults.own);
+  const layers = readLayers(read, "num_hidden_layers");
   const positions = read.count("max_position_embeddings", defaults.maxLength);
   const rope = readRope(read, { ...defaults.rope, dim: headDim, maxLength: positions });
   // Dynamic positions are made for sequences that are longer by the factor.
@@ -133,6 +129,31 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
     tied: read.boolean("tie_word_embeddings", defaults.tied ?? false),
     activation: readActivation(read, defaults.activation ?? SILU),
   };
+}
+
+/**
+ * Refuses fields that change what a model computes in a way that its family does not know.
+ *
+ * @param read The configuration
+ * @param own Keys that the family reads itself
+ * @throws {InputError} When one has another value than the neutral one
+ */
+export function checkNeutral(read: ConfigReader, own: readonly string[] = []): void {
+  for (const [key, value] of Object.entries(NEUTRAL)) if (!own.includes(key)) read.only(key, value);
+}
+
+/**
+ * Reads the number of layers, within a bound on work that is done before the file is compared with the configuration.
+ *
+ * @param read The configuration
+ * @param key Where the number stands
+ * @returns The number
+ * @throws {InputError} When it is missing or out of bounds
+ */
+export function readLayers(read: ConfigReader, key: string): number {
+  const layers = read.count(key);
+  if (layers > MOST_LAYERS) throw read.error(key, `it must be at most ${MOST_LAYERS}`, layers);
+  return layers;
 }
 
 /**

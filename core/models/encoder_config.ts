@@ -6,6 +6,7 @@
 
 import { type ActivationName, readActivation } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
+import { readLayers } from "./decoder_config.ts";
 
 /** The values of `config.json` that encoders share. */
 export interface EncoderConfig {
@@ -54,9 +55,6 @@ const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
   head_dim: null,
 };
 
-/** A bound on work before the file is compared with the configuration. */
-const MOST_LAYERS = 10_000;
-
 /** The defaults of `transformers` for absent keys, where families differ. */
 export interface EncoderDefaults {
   /** `layer_norm_eps`; 1e-12 when absent. */
@@ -82,15 +80,13 @@ export function readEncoder(read: ConfigReader, defaults: EncoderDefaults = {}):
     throw read.error(keys.heads, `it must divide ${keys.hiddenSize} ${hiddenSize}`, heads);
   }
   for (const [key, value] of Object.entries(NEUTRAL)) read.only(key, value);
-  const layers = read.count(keys.layers);
-  if (layers > MOST_LAYERS) throw read.error(keys.layers, `it must be at most ${MOST_LAYERS}`, layers);
   return {
     hiddenSize,
     heads,
     kvHeads: heads,
     headDim: hiddenSize / heads,
     intermediateSize: read.count(keys.intermediateSize),
-    layers,
+    layers: readLayers(read, keys.layers),
     eps: read.number("layer_norm_eps", eps),
     activation: readActivation(read, { key: keys.activation, name: activation }),
   };

@@ -8,6 +8,7 @@ import type { Embedding } from "../nn/embedding.ts";
 import { type LinearParams, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { type ParamsOf, tiedTo } from "../nn/params.ts";
 import type { Tensor } from "../tensor.ts";
+import type { Path } from "../tree.ts";
 import type { DecoderConfig } from "./decoder_config.ts";
 import type { Head, TokenInput } from "./family.ts";
 
@@ -27,11 +28,35 @@ export interface LmParams extends LmHeadParams {
 }
 
 /** The head for the next token: `lm_head`, or the embedding where both are tied. */
-export const lmHead: Head<DecoderConfig, LmParams, TokenInput> = {
-  task: "nextToken",
-  params({ vocabSize, hiddenSize, tied }): LmHeadSpec {
-    const spec = linearParams([vocabSize, hiddenSize]);
-    return { lm_head: tied ? tiedTo("model.embed_tokens", spec) : spec };
-  },
-  output: ({ lm_head, model }): LinearParams => lm_head ?? model.embed_tokens,
-};
+export const lmHead: Head<DecoderConfig, LmParams, TokenInput> = tokenHead("lm_head", {
+  embedding: "model.embed_tokens",
+  output: ({ lm_head, model }) => lm_head ?? model.embed_tokens,
+});
+
+/** What the head of a decoder depends on. */
+interface HeadConfig {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly tied: boolean;
+}
+
+/**
+ * A head for the next token.
+ *
+ * @param name Its name in checkpoints
+ * @param options `embedding`: path of the table that it may be tied to; `output`: the layer in the parameters
+ * @returns The head
+ */
+export function tokenHead<C extends HeadConfig, P extends object>(
+  name: string,
+  { embedding, output }: { readonly embedding: Path; readonly output: (params: P) => LinearParams },
+): Head<C, P, TokenInput> {
+  return {
+    task: "nextToken",
+    params({ vocabSize, hiddenSize, tied }): object {
+      const spec = linearParams([vocabSize, hiddenSize]);
+      return { [name]: tied ? tiedTo(embedding, spec) : spec };
+    },
+    output,
+  };
+}

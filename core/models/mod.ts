@@ -44,6 +44,7 @@
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gemma3 } from "./gemma3.ts";
+import { gpt2 } from "./gpt2.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -61,6 +62,7 @@ export type { Family, FeatureOptions, Head, HiddenOptions, ImageInput, Task, Tok
 export { gemma, type GemmaConfig, gemmaLayer, gemmaModel, type GemmaParams } from "./gemma.ts";
 export { gemma2, type Gemma2Config, gemma2Layer, gemma2Model, type Gemma2Params } from "./gemma2.ts";
 export { gemma3, type Gemma3Config, gemma3Layer, gemma3Model, type Gemma3Params } from "./gemma3.ts";
+export { gpt2, type Gpt2Config, type Gpt2HeadSpec, gpt2Layer, gpt2Model, type Gpt2Params } from "./gpt2.ts";
 export { granite, type GraniteConfig } from "./granite.ts";
 export { llama, type LlamaConfig, llamaLayer, llamaModel, type LlamaParams } from "./llama.ts";
 export { lmHead, type LmHeadParams, type LmHeadSpec, type LmParams } from "./lm_head.ts";
@@ -104,5 +106,6 @@ export const families: Families = {
   smollm3,
   olmo2,
   granite,
+  gpt2,
   vit,
 };

@@ -72,7 +72,18 @@ export function logits<I extends object>(
   input: I | (I extends TokenInput ? Tensor : never),
 ): Tensor {
   const record = (isTensor(input) ? { inputIds: input } : input) as I;
-  return softCapped(linear(features(model, record), outputOf(model), model), softCapOf(model));
+  return scoresOf(model, features(model, record));
+}
+
+/**
+ * Scores of rows that the head's linear layer reads.
+ *
+ * @param model The model
+ * @param rows Its {@link features}, f32 [..., C]
+ * @returns f32 [..., V]
+ */
+export function scoresOf<I extends object>(model: Model<object, I>, rows: Tensor): Tensor {
+  return softCapped(linear(rows, outputOf(model), model), headOf(model).softCap?.(model.config) ?? null);
 }
 
 /**
@@ -104,11 +115,12 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
   checkTask(model, ["nextToken"]);
   const loss = (params: P, batch: I & { readonly labels: Tensor }): Tensor => {
     const rows = features({ ...model, params }, batch), labels = nextLabels(batch.labels);
-    const { weight, ...more } = outputOf({ ...model, params }), softCap = softCapOf(model);
+    const { weight, ...more } = outputOf({ ...model, params });
     if (Object.values(more).every((other) => other === undefined)) {
+      const softCap = headOf(model).softCap?.(model.config);
       return linearCrossEntropy(rows, { weight, labels, softCap, bytes: model.scoreBytes });
     }
-    return rowLoss(softCapped(linear(rows, { weight, ...more }, model), softCap), labels);
+    return rowLoss(scoresOf({ ...model, params }, rows), labels);
   };
   return Object.assign(loss, { count: predictions, trainable: model.trainable });
 }
@@ -128,14 +140,10 @@ export function classLoss<P extends object, I extends object>(
   const problem = headOf(model).problem?.(model.config) ?? null;
   const loss = (params: P, batch: ClassBatch<I>): Tensor => {
     const rows = features({ ...model, params }, batch);
-    return classRowLoss(linear(rows, outputOf({ ...model, params }), model), { ...batch, problem });
+    return classRowLoss(scoresOf({ ...model, params }, rows), { ...batch, problem });
   };
   const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
   return Object.assign(loss, { count, trainable: model.trainable });
-}
-
-function softCapOf<I extends object>(model: Model<object, I>): number | null {
-  return headOf(model).softCap?.(model.config) ?? null;
 }
 
 function checkTask(

@@ -8,11 +8,11 @@ import { add, multiply } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
 import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
-import { normal, optional, type ParamSpec, zeros } from "./params.ts";
+import { type Layout, normal, optional, type ParamSpec, zeros } from "./params.ts";
 
 /** A linear layer, named as in PyTorch and PEFT. */
 export interface Linear<T> {
-  /** f32 or bf16 [out, in]. */
+  /** f32 or bf16 [out, in], or [in, out] in the layout of that name. */
   readonly weight: T;
   /** f32 [out]. */
   readonly bias?: T;
@@ -34,11 +34,17 @@ export interface LoraOptions {
   readonly loraScale?: number;
 }
 
+/** Options of {@link linear}. */
+export interface LinearOptions extends LoraOptions {
+  /** Which axis of the weight comes first: [out, in] when absent, or [in, out] as in GPT-2. */
+  readonly layout?: Layout;
+}
+
 /**
  * Declares a linear layer.
  *
  * @param sizes Channels of output and input
- * @param options `bias`: whether it adds one; false when absent
+ * @param options `bias`: whether it adds one, false when absent; `layout`: as in {@link linear}
  * @returns The declaration
  *
  * @example
@@ -51,9 +57,10 @@ export interface LoraOptions {
  */
 export function linearParams(
   [out, width]: readonly [out: number, width: number],
-  { bias = false }: { readonly bias?: boolean } = {},
+  { bias = false, layout = "outIn" }: { readonly bias?: boolean; readonly layout?: Layout } = {},
 ): LinearSpec {
-  return { weight: normal([out, width]), bias: optional(bias, zeros([out])) };
+  const weight = layout === "inOut" ? { ...normal([width, out]), layout } : normal([out, width]);
+  return { weight, bias: optional(bias, zeros([out])) };
 }
 
 /**
@@ -63,7 +70,7 @@ export function linearParams(
  *
  * @param x f32 [..., in]
  * @param params The layer's parameters
- * @param options The factor of LoRA pairs
+ * @param options The factor of LoRA pairs, and the layout of the weight
  * @returns f32 [..., out]
  *
  * @example
@@ -76,15 +83,15 @@ export function linearParams(
  * assertEquals([...await read(gpu, y)], [16]);
  * ```
  */
-export function linear(x: Tensor, params: LinearParams, options: LoraOptions = {}): Tensor {
-  const { weight, bias, lora_A, lora_B } = params;
+export function linear(x: Tensor, params: LinearParams, options: LinearOptions = {}): Tensor {
+  const { weight, bias, lora_A, lora_B } = params, outFirst = options.layout !== "inOut";
   const width = x.shape.at(-1)!;
   const rows = reshape(x, [x.shape.reduce((n, d) => n * d, 1) / width, width]);
-  let y = matmul(rows, weight, { transposeB: true });
+  let y = matmul(rows, weight, { transposeB: outFirst });
   if (lora_A !== undefined && lora_B !== undefined) {
     const low = matmul(rows, lora_A.weight, { transposeB: true });
     y = add(y, multiply(matmul(low, lora_B.weight, { transposeB: true }), options.loraScale ?? 1));
   }
   if (bias !== undefined) y = add(y, bias);
-  return reshape(y, [...x.shape.slice(0, -1), weight.shape[0]]);
+  return reshape(y, [...x.shape.slice(0, -1), weight.shape[outFirst ? 0 : 1]]);
 }

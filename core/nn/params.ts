@@ -14,12 +14,17 @@ import type { Path } from "../tree.ts";
 /** What a new parameter holds: one constant, or draws with mean 0 and the model's `initializer_range` as deviation. */
 export type Init = "normal" | "ones" | "zeros";
 
+/** Which axis of a matrix comes first: that of the output, or that of the input. */
+export type Layout = "outIn" | "inOut";
+
 /** The declaration of one parameter. */
 export interface ParamSpec {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];
   /** What it holds before training. */
   readonly init: Init;
+  /** Which axis of a matrix comes first; [out, in] when absent. */
+  readonly layout?: Layout;
   /** The parameter that takes its place. The model has only that one; a checkpoint may hold both. */
   readonly tiedTo?: Path;
   /** A checkpoint may lack it, as nothing reads it; the model has it where the checkpoint does, to give it back. */
