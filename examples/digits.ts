@@ -51,7 +51,7 @@ import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
 import { lockFolder } from "@firn/train/data";
-import { claimFolder, nextFree } from "./output.ts";
+import { checkOutput, claimFolder, nextFree } from "./output.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
@@ -138,13 +138,20 @@ export async function accuracy(
   return losses.reduce((a, b) => a + b) / digits.count;
 }
 
-async function main(): Promise<void> {
-  const { values: flags, help } = readFlags(Deno.args, FLAGS);
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values: flags, help } = readFlags(args, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
   const model = MODELS[flags.model];
   const { steps, batch, rate, tau } = { ...model.recipe, ...given(flags) };
   const { policy } = await policyOf(flags.policy, { tau, alpha: flags.alpha });
+  const out = flags.out ?? await nextFree("out/digits");
+  await checkOutput(out, { resumed: false });
   await using gpu = await openDevice(flags);
   print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   const { train: all, test } = await stage("reading     digits", readDigits);
@@ -154,6 +161,7 @@ async function main(): Promise<void> {
   const validation = every === null
     ? undefined
     : { batches: digitBatches(held, { batch: 100, seed: 0 }).all(), every };
+  const batches = digitBatches(train, { batch, seed: flags.seed });
   const training = digitTraining(gpu, model, { steps, rate, policy, validation });
   let state = await training.init(model.init(flags.seed));
   const tested = () =>
@@ -169,7 +177,7 @@ async function main(): Promise<void> {
   if (validation) print(`validation ${held.count} digits, every ${every} steps`);
   print(`policy     ${policy?.name ?? "none"}\n`);
 
-  const folder = await claimFolder(flags.out ?? await nextFree("out/digits"), { resumed: false });
+  const folder = await claimFolder(out, { resumed: false });
   await using _lock = await lockFolder(folder);
   const log = await openLog(`${folder}/metrics.jsonl`);
   const config = { ...flags, steps, batch, rate, tau, out: folder, policy: policy?.name ?? "none" };
@@ -177,7 +185,7 @@ async function main(): Promise<void> {
   const bar = progress(steps);
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = 0;
-  for await (state of scan(training, state, digitBatches(train, { batch, seed: flags.seed }).from(1))) {
+  for await (state of scan(training, state, batches.from(1))) {
     if (state.step === 1) await log.add([{ kind: "components", components: training.components() }]);
     if (state.look !== null) {
       const stepMs = (performance.now() - clockAt) / (state.step - looked);

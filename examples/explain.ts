@@ -9,6 +9,7 @@
  */
 
 import { NotFoundError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
 import { explain, explanationText, readLog } from "@firn/train/report";
 import { runMain, UsageError } from "./flags.ts";
 import { print } from "./print.ts";
@@ -22,13 +23,20 @@ gradients that pass through included, and the median of the measured millisecond
 `;
 
 async function logOf(place: string): Promise<string> {
-  return (await Deno.stat(place)).isDirectory ? `${place.replace(/(?<=.)\/+$/, "")}/metrics.jsonl` : place;
+  const info = await hostFileSystem().stat(place);
+  return info?.kind === "folder" ? `${place.replace(/(?<=.)\/+$/, "")}/metrics.jsonl` : place;
 }
 
-async function main(): Promise<void> {
-  const [place, ...rest] = Deno.args;
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const [place, ...rest] = args;
   if (["--help", "-h"].includes(place)) return print(USAGE);
-  if (place === undefined) throw new UsageError("name the output folder of a run");
+  if (!place) throw new UsageError("name the output folder of a run");
+  if (place.startsWith("-")) throw new UsageError(`there is no flag "${place}"`);
   if (rest.length > 0) throw new UsageError(`one run at a time: "${rest[0]}" is too much`);
   try {
     const lines = await readLog(await logOf(place));
@@ -36,7 +44,7 @@ async function main(): Promise<void> {
     const color = !Deno.noColor && Deno.stdout.isTerminal();
     console.log(explanationText(explain(lines), { color }).trimEnd());
   } catch (error) {
-    if (!(error instanceof NotFoundError || error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof NotFoundError)) throw error;
     const rule = "it must be the output folder of a run, or its metrics.jsonl";
     throw new NotFoundError(`Cannot explain "${place}" as ${rule}: it is not there`, { cause: error });
   }

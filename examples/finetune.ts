@@ -50,7 +50,7 @@ import {
 } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { loadShown } from "./load_model.ts";
-import { claimFolder, lastCheckpoint, nextFree } from "./output.ts";
+import { checkOutput, claimFolder, lastCheckpoint, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
@@ -107,8 +107,13 @@ type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
 const WORSE =
   "held-out text is predicted worse than before: lower --lr, take fewer --steps, or give more text";
 
-async function main(): Promise<void> {
-  const { values, checkpoint, policyHash, newRate, help } = await readRun(Deno.args, {
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values, checkpoint, policyHash, newRate, help } = await readRun(args, {
     command: "finetune",
     table: FLAGS,
   });
@@ -121,7 +126,10 @@ async function main(): Promise<void> {
   const { rate, why } = await rateOf(values.model, values.lr);
   const flags: Flags = { ...values, lr: rate };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
-  if (checkpoint !== null) print(`resume      ${flags.out}: reads ${flags.model}, ${flags.data}`);
+  const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
+  await checkOutput(out, { resumed, model: flags.model });
+  if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data}`);
+  const documents = await stage(`reading     ${flags.data}`, () => readText(flags.data));
 
   await using gpu = await openDevice(flags);
   print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
@@ -133,7 +141,6 @@ async function main(): Promise<void> {
     );
   }
   const files = await companionFiles(flags.model);
-  const documents = await stage(`reading     ${flags.data}`, () => readText(flags.data));
   const { train, heldOut } = split(documents);
   const every = validateEvery(flags);
   // What decides when to stop is not what the run is judged by.
@@ -177,9 +184,7 @@ async function main(): Promise<void> {
   print(`policy      ${policy?.name ?? "none"}`);
   print(`rate        ${rate}, ${checkpoint === null || newRate ? why : "that of the run"}`);
 
-  const folder = await claimFolder(flags.out ?? await nextFree("out/finetune"), {
-    resumed: checkpoint !== null,
-  });
+  const folder = await claimFolder(out, { resumed, model: flags.model });
   await using _lock = await lockFolder(folder);
   // The look after the checkpoint brings all steps since the one before it once more.
   const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;

@@ -115,15 +115,16 @@ function number<T extends number | null>(
  * @param args The arguments
  * @param table The flags
  * @returns Values, and which flags were given; `help` when `--help` was asked for
- * @throws {UsageError} On an unknown flag, a missing or wrong value, or a stray argument
+ * @throws {UsageError} On an unknown flag, one that is given twice, a missing or wrong value, or a stray argument
  */
 export function readFlags<F extends Table>(
   args: readonly string[],
   table: F,
 ): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
+  checkNames(args, ["help", ...Object.keys(table)]);
   const names = Object.keys(table), toggles = names.filter((name) => table[name].placeholder === "");
   const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
-    [...args],
+    joined(args),
     {
       string: names.filter((name) => !toggles.includes(name)),
       boolean: ["help", ...toggles],
@@ -158,6 +159,48 @@ export function readFlags<F extends Table>(
   return { values: values as Values<F>, given, help: parsed.help === true };
 }
 
+/** Arguments with each negative number joined to the flag before it, as it looks like a flag itself. */
+function joined(args: readonly string[]): string[] {
+  return args.flatMap((arg, i) => {
+    const next = args[i + 1];
+    if (/^-[\d.]/.test(arg) && /^--[^=]+$/.test(args[i - 1] ?? "")) return [];
+    return /^--[^=]+$/.test(arg) && /^-[\d.]/.test(next ?? "") ? [`${arg}=${next}`] : [arg];
+  });
+}
+
+/** Refuses flags that are unknown or given twice. */
+function checkNames(args: readonly string[], known: readonly string[]): void {
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const names = args.slice(0, end).flatMap((arg) => arg.match(/^--([^=]+)/)?.[1] ?? []);
+  for (const [i, name] of names.entries()) {
+    if (!known.includes(name)) {
+      const near = known.find((other) => distance(name, other) <= Math.min(2, name.length / 2));
+      throw new UsageError(
+        `there is no flag "--${name}"${near === undefined ? "" : `; did you mean --${near}?`}`,
+      );
+    }
+    if (names.indexOf(name) < i) throw new UsageError(`--${name} is given twice: give it once`);
+  }
+}
+
+/** Letters to insert, drop, replace or swap with their neighbour to make one word of another. */
+function distance(a: string, b: string): number {
+  const rows = Array.from({ length: a.length + 1 }, (_, i) => [i]);
+  for (let j = 0; j <= b.length; j++) rows[0][j] = j;
+  for (let i = 1; i <= a.length; i++) {
+    for (let j = 1; j <= b.length; j++) {
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      rows[i][j] = Math.min(
+        rows[i - 1][j] + 1,
+        rows[i][j - 1] + 1,
+        rows[i - 1][j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1),
+        swapped ? rows[i - 2][j - 2] + 1 : Infinity,
+      );
+    }
+  }
+  return rows[a.length][b.length];
+}
+
 /**
  * Writes the help text of a table.
  *
@@ -178,23 +221,33 @@ export function helpOf(usage: string, table: Table): string {
 /**
  * Runs an example's main function; failures that a user can mend become one line and an exit status.
  *
- * @param main The example
+ * @param main The example, which takes a command line
  * @param name Its name, before the message
  */
-export async function runMain(main: () => Promise<void>, name: string): Promise<void> {
+export async function runMain(
+  main: (args: readonly string[]) => Promise<void>,
+  name: string,
+): Promise<void> {
   try {
-    await main();
+    await main(Deno.args);
   } catch (error) {
-    if (error instanceof UsageError) {
-      printError(`${name}: ${error.message}\nSee --help`);
-      Deno.exit(2);
-    }
-    if (error instanceof InterruptedError) {
-      printError(`${name}: ${error.message}`);
-      Deno.exit(error.code);
-    }
-    // Any other error is a defect: show where.
-    printError(error instanceof FirnError ? `${name}: ${error.message}` : Deno.inspect(error));
-    Deno.exit(1);
+    const { code, text } = failureOf(error, name);
+    printError(text);
+    Deno.exit(code);
   }
+}
+
+/**
+ * What a failed example says, and exits with.
+ *
+ * @param error What it threw
+ * @param name Its name, before the message
+ * @returns The exit status and the text
+ */
+export function failureOf(error: unknown, name: string): { readonly code: number; readonly text: string } {
+  if (error instanceof UsageError) return { code: 2, text: `${name}: ${error.message}\nSee --help` };
+  if (error instanceof InterruptedError) return { code: error.code, text: `${name}: ${error.message}` };
+  if (error instanceof FirnError) return { code: 1, text: `${name}: ${error.message}` };
+  // Any other error is a defect: show where.
+  return { code: 1, text: Deno.inspect(error) };
 }

@@ -5,6 +5,7 @@
  */
 
 import { DataError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
 
 /** Rate of full fine-tuning where nothing else is known: between those of the field, 2e-5 and 5e-5. */
 export const PRETRAINED_RATE = 5e-5;
@@ -49,16 +50,8 @@ function recommended(card: string): string | null {
 }
 
 async function beginningOf(path: string): Promise<string> {
-  let file: Deno.FsFile;
-  try {
-    const { isFile } = await Deno.stat(path);
-    if (!isFile) return "";
-    file = await Deno.open(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return "";
-    throw error;
-  }
-  using open = file;
-  const bytes = new Uint8Array(MOST_BYTES), count = await open.read(bytes) ?? 0;
-  return new TextDecoder().decode(bytes.subarray(0, count));
+  const files = hostFileSystem();
+  if ((await files.stat(path))?.kind !== "file") return "";
+  await using file = await files.open(path);
+  return new TextDecoder().decode(await file.read(0, MOST_BYTES));
 }

@@ -5,9 +5,15 @@
  */
 
 import { AlreadyExistsError, InputError } from "@firn/train";
-import { LOCK_FILE } from "@firn/train/data";
+import { type FileSystem, hostFileSystem, LOCK_FILE } from "@firn/train/data";
+import { fileUrl } from "./policies.ts";
 
 const CHECKPOINT = "checkpoint.safetensors";
+
+/** Where the files are; the machine's file system when absent. */
+interface Files {
+  readonly fileSystem?: FileSystem;
+}
 
 /** Path of the checkpoint in an output folder; there is none once the run is finished. */
 export function lastCheckpoint(folder: string): string {
@@ -15,43 +21,87 @@ export function lastCheckpoint(folder: string): string {
 }
 
 /**
+ * Finds out whether a folder can be that of a run, before any work and without writing.
+ *
+ * @param folder The folder
+ * @param options `resumed`: it holds a run that goes on; `model`: the folder of the model that the run begins with
+ * @throws {AlreadyExistsError} When it holds something: nothing is overwritten
+ * @throws {InputError} When it is no folder, or one of the two folders holds the other
+ * @throws {FileError} When it cannot be read
+ */
+export async function checkOutput(
+  folder: string,
+  { resumed, model, fileSystem = hostFileSystem() }: Files & {
+    readonly resumed: boolean;
+    readonly model?: string;
+  },
+): Promise<void> {
+  const info = await fileSystem.stat(folder);
+  if (info !== null && info.kind !== "folder") {
+    const seen = info.kind === "file" ? "file" : "device, a pipe or a socket";
+    throw new InputError(
+      `Cannot write to "${folder}" as it must be a folder: it is a ${seen}; choose another --out`,
+    );
+  }
+  if (model !== undefined) await checkApart(folder, { model, fileSystem });
+  // A lock tells who has the folder.
+  const entries = resumed || info === null ? [] : await fileSystem.list(folder);
+  const held = entries.filter(({ name }) => name !== LOCK_FILE);
+  if (held.length === 0) return;
+  const resumable = held.some(({ name }) => name === CHECKPOINT);
+  throw new AlreadyExistsError(
+    `Cannot write to "${folder}" as it must be empty: it holds "${held[0].name}"; choose another --out${
+      resumable ? `, or go on with --resume ${folder}` : ""
+    }`,
+  );
+}
+
+/** Refuses an output folder that holds the model's or lies in it, by the names of both and by where their links lead. */
+async function checkApart(
+  folder: string,
+  { model, fileSystem }: { readonly model: string; readonly fileSystem: FileSystem },
+): Promise<void> {
+  const placesOf = async (path: string): Promise<readonly string[]> =>
+    [path, ...await fileSystem.stat(path) === null ? [] : [await fileSystem.realPath(path)]]
+      .map((one) => fileUrl(one).pathname.replace(/\/*$/, "/"));
+  const models = await placesOf(model);
+  const overlap = (await placesOf(folder)).some((a) =>
+    models.some((b) => a.startsWith(b) || b.startsWith(a))
+  );
+  if (!overlap) return;
+  throw new InputError(
+    `Cannot write to "${folder}" as it must lie apart from the model's folder: that is "${model}"; choose another --out`,
+  );
+}
+
+/**
  * Makes an output folder, and finds out early whether it can be written.
  *
  * @param folder The folder
- * @param options `resumed`: it holds a run that goes on
+ * @param options As of {@link checkOutput}
  * @returns The folder
  * @throws {AlreadyExistsError} When it holds something: nothing is overwritten
- * @throws {InputError} When it cannot be written
+ * @throws {FileError} When it cannot be written
  */
 export async function claimFolder(
   folder: string,
-  { resumed }: { readonly resumed: boolean },
+  options: Files & { readonly resumed: boolean; readonly model?: string },
 ): Promise<string> {
+  const { fileSystem = hostFileSystem() } = options;
   const place = folder.replace(/(?<=.)\/+$/, "");
+  await checkOutput(place, options);
+  const isNew = await fileSystem.stat(place) === null;
+  await fileSystem.makeFolder(place, { parents: true });
   try {
-    await Deno.mkdir(place, { recursive: true });
-    const probe = await Deno.makeTempFile({ dir: place, prefix: ".firn-" });
-    await Deno.remove(probe);
+    // Only now is it known where a link in the path leads.
+    if (options.model !== undefined) await checkApart(place, { model: options.model, fileSystem });
   } catch (error) {
-    const seen = (error as Error).message;
-    throw new InputError(
-      `Cannot write to "${place}" as it must be a folder that can be written: ${seen}; choose another --out`,
-      {
-        cause: error,
-      },
-    );
+    if (isNew) await fileSystem.remove(place);
+    throw error;
   }
-  // A lock tells who has the folder.
-  const entries = resumed ? [] : await Array.fromAsync(Deno.readDir(place));
-  const held = entries.filter(({ name }) => name !== LOCK_FILE);
-  if (held.length > 0) {
-    const resumable = held.some(({ name }) => name === CHECKPOINT);
-    throw new AlreadyExistsError(
-      `Cannot write to "${place}" as it must be empty: it holds "${held[0].name}"; choose another --out${
-        resumable ? `, or go on with --resume ${place}` : ""
-      }`,
-    );
-  }
+  const probe = `${place}/.firn-${crypto.randomUUID()}`;
+  await fileSystem.write(probe, "");
+  await fileSystem.remove(probe);
   return place;
 }
 
@@ -59,15 +109,10 @@ export async function claimFolder(
  * Finds a name for an output folder.
  *
  * @param stem What comes before the number
+ * @param options The file system
  * @returns The first of `stem-1`, `stem-2` and so on that does not exist
+ * @throws {FileError} When it cannot be told
  */
-export async function nextFree(stem: string): Promise<string> {
-  for (let n = 1;; n++) {
-    try {
-      await Deno.lstat(`${stem}-${n}`);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return `${stem}-${n}`;
-      throw error;
-    }
-  }
+export async function nextFree(stem: string, { fileSystem = hostFileSystem() }: Files = {}): Promise<string> {
+  for (let n = 1;; n++) if (await fileSystem.stat(`${stem}-${n}`) === null) return `${stem}-${n}`;
 }

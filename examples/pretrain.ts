@@ -23,9 +23,9 @@ import {
 import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
 import { saveModel } from "@firn/train/hub";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
-import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
+import { helpOf, positive, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
-import { claimFolder } from "./output.ts";
+import { checkOutput, claimFolder } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
@@ -53,14 +53,26 @@ const USAGE = `usage: deno run --allow-read --allow-write examples/pretrain.ts [
 
 Trains a tokenizer and a Llama from scratch; the last tenth of the text is held out.`;
 
-async function main(): Promise<void> {
-  const { values: flags, help } = readFlags(Deno.args, FLAGS);
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values: flags, help } = readFlags(args, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS));
+  if (flags.hidden % flags.heads !== 0) {
+    throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
+  }
+  if (flags.heads % flags["kv-heads"] !== 0) {
+    throw new UsageError(`--kv-heads must divide --heads ${flags.heads}: got ${flags["kv-heads"]}`);
+  }
+  await checkOutput(flags.out, { resumed: false });
+  const documents = await stage(`reading     ${flags.data}`, () => readText(flags.data));
   await using gpu = await openDevice(flags);
   print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
 
-  const { train, heldOut } = split(await stage(`reading     ${flags.data}`, () => readText(flags.data)));
-  const folder = await claimFolder(flags.out, { resumed: false });
+  const { train, heldOut } = split(documents);
   await Deno.mkdir(".firn", { recursive: true });
   const work = await Deno.makeTempDir({ dir: ".firn" });
   try {
@@ -122,6 +134,7 @@ async function main(): Promise<void> {
       steps,
       lookEvery: Math.min(50, steps),
     });
+    const folder = await claimFolder(flags.out, { resumed: false });
     const bar = progress(steps), started = performance.now();
     bar.update(0, ["compiling the training step"]);
     let params = model.params;

@@ -50,6 +50,7 @@ import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { parseArgs } from "@std/cli/parse-args";
+import { runMain, UsageError } from "../examples/flags.ts";
 import { print, printError } from "../examples/print.ts";
 import { compare, compareAll, compareEach } from "./conformance_compare.ts";
 import { commonName, declaredParams } from "../core/models/model.ts";
@@ -397,25 +398,39 @@ export async function* conformAll(
   }
 }
 
-/** Parses the command line. */
+/**
+ * Parses the command line.
+ *
+ * @param args The arguments
+ * @returns The folders, and what is asked for
+ * @throws {UsageError} On an unknown flag
+ */
 export function asked(
   args: readonly string[],
 ): { readonly folders: readonly string[]; readonly tiles: boolean; readonly help: boolean } {
-  const { tiles, help, _ } = parseArgs([...args], { boolean: ["tiles", "help"] });
+  const { tiles, help, _ } = parseArgs([...args], {
+    boolean: ["tiles", "help"],
+    alias: { help: "h" },
+    unknown(arg) {
+      if (arg.startsWith("-")) throw new UsageError(`there is no flag "${arg.split("=")[0]}"`);
+    },
+  });
   return { folders: _.map(String), tiles, help };
 }
 
-if (import.meta.main) {
-  const { folders, tiles, help } = asked(Deno.args);
-  const usage = "usage: deno run <permissions> tests/conformance.ts [--tiles] DIR...";
-  if (help) {
-    print(`${usage}\n\n  --tiles  check each folder with every tile that products may be cut into`);
-    Deno.exit(0);
-  }
-  if (folders.length === 0) {
-    printError(usage);
-    Deno.exit(2);
-  }
+const USAGE = `usage: deno run <permissions> tests/conformance.ts [--tiles] DIR...
+
+  --tiles  check each folder with every tile that products may be cut into`;
+
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { folders, tiles, help } = asked(args);
+  if (help) return print(USAGE);
+  if (folders.length === 0) throw new UsageError("name the folders of reference results");
   await using gpu = await openGpu();
   printError(`${gpu.name}${gpu.software ? " (software)" : ""}`);
   for await (const line of conformAll(gpu, { folders, tiles })) {
@@ -423,3 +438,5 @@ if (import.meta.main) {
     if (!line.ok) Deno.exitCode = 1;
   }
 }
+
+if (import.meta.main) await runMain(main, "conformance");

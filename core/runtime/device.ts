@@ -5,7 +5,7 @@
  */
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
-import { DeviceLostError, InputError } from "../errors.ts";
+import { DeviceLostError, InputError, NotFoundError } from "../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
@@ -96,7 +96,7 @@ const MOST_BINDINGS = 32;
  * @param options Where the device comes from, and how matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
  * @throws {InputError} When `gpu` does not speak WebGPU, or `tune` is set and the adapter has no timestamps
- * @throws {Error} When there is no adapter, with the command that installs a software one
+ * @throws {NotFoundError} When there is no adapter, with the command that installs a software one
  *
  * @example
  * ```ts
@@ -111,7 +111,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   const api = apiOf(options.gpu);
   const adapter = await api.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) {
-    throw new Error(
+    throw new NotFoundError(
       'Cannot open a GPU as WebGPU has no adapter: install a driver (on Debian or Ubuntu "apt-get install mesa-vulkan-drivers" gives a software one)',
     );
   }
@@ -150,7 +150,7 @@ function apiOf(gpu: GpuOptions["gpu"] = "auto"): WebGpu {
   if (gpu === "auto") {
     const api: WebGpu | undefined = globalThis.navigator?.gpu;
     if (api !== undefined) return api;
-    throw new Error(
+    throw new NotFoundError(
       'Cannot open a GPU as this runtime must speak WebGPU: "navigator.gpu" is missing; use Deno 2.9 or later, a browser with WebGPU, or give "gpu"',
     );
   }

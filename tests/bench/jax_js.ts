@@ -9,6 +9,7 @@
 // Named in full, so that deno.json need not carry what only the benchmark uses.
 // deno-lint-ignore no-import-prefix
 import * as jax from "npm:@jax-js/jax@0.1.25";
+import { InputError } from "@firn/train";
 import type { Contender } from "./measure.ts";
 import { JAX_LAYER } from "./sides.ts";
 import {
@@ -28,7 +29,7 @@ type Params = Record<string, Array>;
 export async function jaxJs(size: OneLayerSize, device: "webgpu" | "wasm"): Promise<Contender> {
   const devices = await jax.init(device);
   if (!devices.includes(device)) {
-    throw new Error(`Cannot run jax-js as it finds no ${device}: it finds ${devices.join(", ")}`);
+    throw new InputError(`Cannot run jax-js as it finds no ${device}: it finds ${devices.join(", ")}`);
   }
   jax.defaultDevice(device);
   const { width, time, batch } = size;

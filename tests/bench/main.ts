@@ -11,6 +11,7 @@
 import { helpOf, readFlags, runMain, text, toggle, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
 import { print, printError } from "../../examples/print.ts";
+import { InputError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";
 import { freezingLines, type FreezingTable, measureFreezing, sizeOfFreezing } from "./freezing.ts";
@@ -62,7 +63,7 @@ async function main(): Promise<void> {
   await using gpu = await openBenchDevice(flags);
   const works = chooseWorks(flags.work, gpu);
   if (flags.torch && gpu.software) {
-    throw new Error(
+    throw new InputError(
       `Cannot run PyTorch beside "${gpu.name}" as a CPU plays the GPU: run both on a machine with a GPU`,
     );
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import type { Product } from "./contenders.ts";
 import type { OneLayerSize } from "./one_layer.ts";
 import type { Lengths } from "./measure.ts";
@@ -88,7 +89,7 @@ export function parseTwin(stdout: string, works: number): TwinReply {
  * @param lengths How long
  * @param command Program and arguments before the question
  * @returns What it measured; no works ask only whether it can run
- * @throws {Error} When Python or PyTorch is missing, or the twin fails
+ * @throws {InputError} When Python or PyTorch is missing, or the twin fails
  */
 export async function askTwin(
   works: readonly (TwinWork & { readonly lossAt: number })[],
@@ -100,7 +101,7 @@ export async function askTwin(
   const text = new TextDecoder();
   if (code !== 0) {
     const last = text.decode(stderr).trim().split("\n").at(-1);
-    throw new Error(`Cannot run the PyTorch twin as "${program}" ended with status ${code}: ${last}`);
+    throw new InputError(`Cannot run the PyTorch twin as "${program}" ended with status ${code}: ${last}`);
   }
   return parseTwin(text.decode(stdout), works.length);
 }
@@ -115,6 +116,6 @@ async function run(program: string, args: string[]): Promise<Deno.CommandOutput>
       ? `give Deno -A, as the task lets it start python3 only and with no LD_ variable set: ${error.message}`
       : null;
     if (mend === null) throw error;
-    throw new Error(`Cannot run the PyTorch twin as "${program}" does not start: ${mend}`);
+    throw new InputError(`Cannot run the PyTorch twin as "${program}" does not start: ${mend}`);
   }
 }

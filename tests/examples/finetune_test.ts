@@ -9,7 +9,7 @@ import { openGpu } from "@firn/train";
 import { loadTokenizer, openSafetensors } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { inFolder } from "../data/files.ts";
-import { finetune, type Outcome, SMALL, TEXT } from "./process.ts";
+import { finetune, type Outcome, overridden, small, TEXT } from "./process.ts";
 
 const MODEL = "examples/models/sotu";
 const FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
@@ -73,12 +73,12 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
   await withInputs(async (folder) => {
     const out = `${folder}/new/out`;
     // The threshold lies above every reading, so that all 35 matrices freeze at the one look.
-    const args = [...SMALL, "--data", `${folder}/text.txt`, "--out", out, "--tau", "1e9"];
+    const args = small(["--data", `${folder}/text.txt`, "--out", out, "--tau", "1e9"]);
     const { code, stdout, stderr } = await finetune(args, folder);
     assertEquals([code, stderr], [0, ""]);
     assertMatch(
       stdout,
-      /^opening {5}the GPU\nadapter {5}\S.*\nloading {5}examples\/models\/sotu, 2\.3 MB\nreading {5}/,
+      /^reading {5}.*\nopening {5}the GPU\nadapter {5}\S.*\nloading {5}examples\/models\/sotu, 2\.3 MB\n/,
     );
     assertMatch(
       stdout,
@@ -124,7 +124,7 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
 
 Deno.test("finetune ends with a model and a report when the policy freezes everything", async () => {
   await withInputs(async (folder) => {
-    const args = [...SMALL, "--steps", "12", "--data", `${folder}/text.txt`, "--out", `${folder}/out`];
+    const args = small(["--steps", "12", "--data", `${folder}/text.txt`, "--out", `${folder}/out`]);
     const quick = ["--no-sample", "--eval-tokens", "32"];
     const { code, stdout, stderr } = await finetune(
       [...args, ...quick, "--policy", `${folder}/all.ts`],
@@ -144,7 +144,7 @@ Deno.test("finetune ends with a model and a report when the policy freezes every
 
 Deno.test("finetune stops at a loss that is NaN and says that the learning rate is too high", async () => {
   await withInputs(async (folder) => {
-    const args = [...SMALL, "--data", `${folder}/text.txt`, "--out", `${folder}/out`, "--lr", "1e30"];
+    const args = small(["--data", `${folder}/text.txt`, "--out", `${folder}/out`, "--lr", "1e30"]);
     const { code, stderr } = await finetune(args, folder);
     assertEquals(code, 1);
     assertMatch(
@@ -174,7 +174,7 @@ const REFUSALS: readonly Refusal[] = [
     when: "a flag is unknown",
     code: 2,
     args: ["--stpes", "6"],
-    message: usage('there is no flag "--stpes"'),
+    message: usage('there is no flag "--stpes"; did you mean --steps?'),
   },
   {
     when: "a value is out of range",
@@ -299,8 +299,8 @@ const REFUSALS: readonly Refusal[] = [
   {
     when: "the output lies below a file",
     args: ["--out", "@/text.txt/out"],
-    message: 'Cannot write to "@/text.txt/out" as it must be a folder that can be written: ' +
-      "Not a directory (os error 20): mkdir '@/text.txt/out'; choose another --out",
+    message:
+      'Cannot make "@/text.txt/out" as it must be a folder: it, or a part of its path, is a file; check the path',
   },
   {
     when: "the output folder holds something",
@@ -329,7 +329,7 @@ for (const { when, args, message, code = 1, prepare } of REFUSALS) {
     await withInputs(async (folder) => {
       await prepare?.(folder);
       const before = await names(folder);
-      const all = [...SMALL, "--data", "@/text.txt", "--out", "@/out", ...args];
+      const all = small(overridden(["--data", "@/text.txt", "--out", "@/out"], args));
       const seen: Outcome = await finetune(all.map((arg) => arg.replace("@", folder)), folder);
       // Which families there are is not the matter of this test.
       const stderr = seen.stderr.replace(/(?<=must be one of ).*(?=: "mamba")/, "…");

@@ -62,8 +62,8 @@ Deno.test("readFlags keeps a value that is a number or a sentence as text where 
   assertEquals(readFlags(["--model", "Call me Ishmael."], TABLE).values.model, "Call me Ishmael.");
 });
 
-Deno.test("readFlags lets the last value of a flag stand", () => {
-  assertEquals(readFlags(["--steps", "6", "--steps", "7"], TABLE).values.steps, 7);
+Deno.test("readFlags takes a negative number for a value, not for a flag", () => {
+  assertEquals(readFlags(["--model", "-1.5", "--steps", "7"], TABLE).values.model, "-1.5");
 });
 
 Deno.test("readFlags leaves a number that is absent null where it has no default", () => {
@@ -91,8 +91,13 @@ Deno.test("readFlags reads a toggle as given or not, and it takes no value", () 
 
 /** Arguments that must be refused, and the whole message. */
 const REFUSED: readonly (readonly [args: readonly string[], message: string])[] = [
-  [["--stpes", "6"], 'there is no flag "--stpes"'],
-  [["--stpes=6"], 'there is no flag "--stpes"'],
+  [["--stpes", "6"], 'there is no flag "--stpes"; did you mean --steps?'],
+  [["--mode", "x"], 'there is no flag "--mode"; did you mean --model?'],
+  [["--sedations"], 'there is no flag "--sedations"'],
+  [["--steps", "6", "--steps", "7"], "--steps is given twice: give it once"],
+  [["--steps=6", "--steps=6"], "--steps is given twice: give it once"],
+  [["--steps", "-1"], '--steps must be a whole number from 1: got "-1"'],
+  [["--stpes=6"], 'there is no flag "--stpes"; did you mean --steps?'],
   [["-s", "6"], 'there is no flag "-s"'],
   [["--no-steps"], 'there is no flag "--no-steps"'],
   [["finetune"], '"finetune" belongs to no flag'],

@@ -4,8 +4,25 @@
  * @module
  */
 
-/** Arguments that keep a run short; later ones win over them. */
-export const SMALL = ["--steps", "6", "--batch", "2", "--length", "16"];
+/** Flags that keep a run short. */
+const SMALL = ["--steps", "6", "--batch", "2", "--length", "16"];
+
+/**
+ * Flags in place of others, as a command line may give each once.
+ *
+ * @param flags Names and values by turns
+ * @param own Flags that take the place of those of the same name
+ * @returns Flags that each stand once, `own` last
+ */
+export function overridden(flags: readonly string[], own: readonly string[]): string[] {
+  const given = own.map((arg) => arg.split("=")[0]);
+  return [...flags.filter((_, i) => !given.includes(flags[i - i % 2])), ...own];
+}
+
+/** A command line that keeps a run short but for the flags that it gives itself. */
+export function small(args: readonly string[]): string[] {
+  return overridden(SMALL, args);
+}
 
 /** A text in which the bundled model soon finds its way: one sentence, again and again. */
 export const TEXT = "The people of the United States have the honor to report that the whale was seen again. "

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { inFolder } from "../data/files.ts";
-import { finetune, SMALL, startExample, TEXT } from "./process.ts";
+import { finetune, small, startExample, TEXT } from "./process.ts";
 
 const STEPS = 28;
 
@@ -68,7 +68,7 @@ Deno.test("finetune --resume ends with the same bits and the same log as a run t
     // Looks lie between checkpoints, the signal needs the gradient of the step before, and some matrices fall below tau
     // at the look of step 10 and more at that of step 20.
     const flags = `--steps ${STEPS} --checkpoint 7 --metric gradDelta --tau 5 --alpha 0.3`.split(" ");
-    const run = (out: string): string[] => [...SMALL, ...flags, "--data", `${folder}/text.txt`, "--out", out];
+    const run = (out: string): string[] => small([...flags, "--data", `${folder}/text.txt`, "--out", out]);
     const undisturbed = await finetune(run(whole), folder);
     assertEquals([undisturbed.code, undisturbed.stderr], [0, ""]);
 
@@ -109,7 +109,7 @@ Deno.test("finetune finishes its step at a signal, saves, says how to go on and 
   await inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/text.txt`, TEXT);
     const out = `${folder}/out`, log = `${out}/metrics.jsonl`;
-    const args = [...SMALL, "--steps", "120", "--data", `${folder}/text.txt`, "--out", out];
+    const args = small(["--steps", "120", "--data", `${folder}/text.txt`, "--out", out]);
     for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
       const begun = signal === "SIGINT";
       const process = startExample("finetune", begun ? ["--resume", out] : args, folder);
