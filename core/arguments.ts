@@ -59,6 +59,30 @@ export function checkOptions(op: string, options: unknown, rule = "options must 
 }
 
 /**
+ * Checks an option that is true or false.
+ *
+ * @param op The function that was called
+ * @param name Name of the option
+ * @param value What it got
+ * @throws {InputError} When it is neither
+ */
+export function checkFlag(op: string, name: string, value: unknown): void {
+  if (typeof value !== "boolean") refuse(op, `"${name}" must be true or false`, value);
+}
+
+/**
+ * Checks an option that is a number.
+ *
+ * @param op The function that was called
+ * @param name Name of the option
+ * @param value What it got
+ * @throws {InputError} When it is none, or not finite
+ */
+export function checkNumber(op: string, name: string, value: unknown): void {
+  if (!Number.isFinite(value)) refuse(op, `"${name}" must be a number`, value);
+}
+
+/**
  * Checks a shape.
  *
  * @param op The function that was called

@@ -4,10 +4,14 @@
  * @module
  */
 
-import { checkOperand, type Tensor } from "../tensor.ts";
+import { checkFlag, checkNumber, checkOptions } from "../arguments.ts";
+import { apply, checkOperand, type Op, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./arithmetic.ts";
-import { maximum } from "./comparison.ts";
+import { less, maximum, where } from "./comparison.ts";
+import { composed, elementwise } from "./elementwise.ts";
 import { sigmoid } from "./functions.ts";
+import { polynomial } from "./polynomial.ts";
+import { normalCdfOp } from "./special.ts";
 
 /**
  * SiLU (swish): `x * sigmoid(x)`.
@@ -52,11 +56,12 @@ export function relu(x: Tensor): Tensor {
 }
 
 /**
- * GELU in its tanh approximation, as in GPT-2.
+ * GELU, `x` times the probability that a normal variable is below `x`: in its tanh approximation, as in GPT-2, or exact.
  *
  * Source: Hendrycks and Gimpel, arXiv 1606.08415.
  *
  * @param x f32
+ * @param options `approximate`: whether to use tanh; true when absent, as in JAX. `false` is `nn.GELU()` of PyTorch
  * @returns f32 of the same shape
  *
  * @example
@@ -66,11 +71,81 @@ export function relu(x: Tensor): Tensor {
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, gelu(tensor([1]))))[0], 0.841192, 1e-6);
+ * assertAlmostEquals((await read(gpu, gelu(tensor([1]), { approximate: false })))[0], 0.841345, 1e-6);
  * ```
  */
-export function gelu(x: Tensor): Tensor {
+export function gelu(x: Tensor, options: { readonly approximate?: boolean } = {}): Tensor {
   checkOperand("gelu", x, "x");
+  checkOptions("gelu", options);
+  const { approximate = true } = options;
+  checkFlag("gelu", "approximate", approximate);
+  if (!approximate) return multiply(x, apply(normalCdfOp, [x], null));
   const cubic = add(x, multiply(0.044715, multiply(x, multiply(x, x))));
   // (1 + tanh(u)) / 2 is the logistic function of 2u, which stays precise far below zero.
   return multiply(x, sigmoid(multiply(2 * Math.sqrt(2 / Math.PI), cubic)));
+}
+
+/**
+ * Leaky rectifier: `x` where it is positive, else `negativeSlope * x`.
+ *
+ * @param x f32
+ * @param options `negativeSlope`; 0.01 when absent
+ * @returns f32 of the same shape
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { leakyRelu, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, leakyRelu(tensor([2, -4]), { negativeSlope: 0.25 }))], [2, -1]);
+ * ```
+ */
+export function leakyRelu(x: Tensor, options: { readonly negativeSlope?: number } = {}): Tensor {
+  checkOperand("leakyRelu", x, "x");
+  checkOptions("leakyRelu", options);
+  const { negativeSlope = 0.01 } = options;
+  checkNumber("leakyRelu", "negativeSlope", negativeSlope);
+  return where(less(x, 0), multiply(negativeSlope, x), x);
+}
+
+/** `2 artanh(s) / s` by `s^2`: terms of its series up to s = 1/3. */
+const ARTANH = polynomial([1 / 15, 1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3, 1].map((c) => 2 * c));
+
+const shareOp: Op<null> = elementwise("softplusShare", {
+  text: ([x], t) => `exp(-abs(${x})) / (${t}(2.0f) + exp(-abs(${x})))`,
+  value: (x) => Math.exp(-Math.abs(x)) / (2 + Math.exp(-Math.abs(x))),
+  derivatives: [null],
+});
+
+const softplusPartsOp: Op<null> = elementwise("softplusParts", {
+  // log(1 + e) = 2 artanh(e / (2 + e)) keeps its digits where e is small.
+  text: ([x, s], t) => `fma(${ARTANH.text(`(${s} * ${s})`, t)}, ${s}, max(${x}, ${t}()))`,
+  value: (x, s) => Math.max(x, 0) + ARTANH.value(s * s) * s,
+  derivatives: [null],
+});
+
+const softplusOp: Op<null> = composed("softplus", {
+  definition: (x) => apply(softplusPartsOp, [x, apply(shareOp, [x], null)], null),
+  derivative: ([x], _, g) => multiply(g, sigmoid(x)),
+});
+
+/**
+ * Softplus, `log(1 + e^x)`: a smooth rectifier, precise also far below zero.
+ *
+ * @param x f32
+ * @returns f32 of the same shape
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { openGpu, read, softplus, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertAlmostEquals((await read(gpu, softplus(tensor([0]))))[0], Math.LN2, 1e-6);
+ * ```
+ */
+export function softplus(x: Tensor): Tensor {
+  checkOperand("softplus", x, "x");
+  return apply(softplusOp, [x], null);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { axesOf, checkOptions, checkShape, refuse } from "../arguments.ts";
+import { axesOf, checkFlag, checkOptions, checkShape, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape, sizeOf, type Spec } from "../spec.ts";
 import { apply, type BatchRule, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
@@ -234,6 +234,12 @@ function runsOf(axes: readonly number[]): Pick<ReduceAttrs, "axis" | "count">[] 
   return runs;
 }
 
+/** Options of a reduction. */
+export interface ReduceOptions {
+  /** Whether reduced axes stay, with size 1; false when absent. */
+  readonly keepDims?: boolean;
+}
+
 /**
  * The axes that a reduction removes.
  *
@@ -250,10 +256,35 @@ export function reducedAxes(op: string, x: Tensor, axes?: number | readonly numb
 }
 
 /**
+ * Gives a reduced tensor the axes back that options ask to keep.
+ *
+ * @param op The function that was called
+ * @param reduced f32 without the axes
+ * @param options What the function got, the shape before the reduction, and the axes counted from 0
+ * @returns The same elements
+ * @throws {InputError} When the options are not a record with a flag
+ */
+export function keepAxes(
+  op: string,
+  reduced: Tensor,
+  { options, shape, axes }: {
+    readonly options: ReduceOptions;
+    readonly shape: readonly number[];
+    readonly axes: readonly number[];
+  },
+): Tensor {
+  checkOptions(op, options);
+  const { keepDims = false } = options;
+  checkFlag(op, "keepDims", keepDims);
+  return keepDims ? reshape(reduced, shape.map((size, d) => axes.includes(d) ? 1 : size)) : reduced;
+}
+
+/**
  * Sum over axes.
  *
  * @param x f32 tensor; integers are read as f32
  * @param axes Axes to remove, negative from the end; all when absent
+ * @param options Whether they stay with size 1
  * @returns f32, without those axes
  * @throws {ShapeError} When an axis does not exist or is named twice
  *
@@ -265,11 +296,14 @@ export function reducedAxes(op: string, x: Tensor, axes?: number | readonly numb
  * await using gpu = await openGpu();
  * const x = tensor([1, 2, 3, 5], [2, 2]);
  * assertEquals([...await read(gpu, sum(x, 0))], [4, 7]);
+ * assertEquals(sum(x, 0, { keepDims: true }).shape, [1, 2]);
  * ```
  */
-export function sum(x: Tensor, axes?: number | readonly number[]): Tensor {
+export function sum(x: Tensor, axes?: number | readonly number[], options: ReduceOptions = {}): Tensor {
   const removed = reducedAxes("sum", x, axes);
   const floats = x.dtype === "f32" ? x : broadcast(x, x.shape);
-  if (removed.length === x.shape.length) return reshape(sumEach([floats]), []);
-  return reduceAxes(floats, { op: reduceSumOp, kind: "sum", axes: removed });
+  const total = removed.length === x.shape.length
+    ? reshape(sumEach([floats]), [])
+    : reduceAxes(floats, { op: reduceSumOp, kind: "sum", axes: removed });
+  return keepAxes("sum", total, { options, shape: x.shape, axes: removed });
 }

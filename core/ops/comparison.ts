@@ -4,8 +4,10 @@
  * @module
  */
 
+import { checkOptions, refuse } from "../arguments.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
-import { elementwise, lift, type Operand } from "./elementwise.ts";
+import { broadcastShape } from "./broadcast.ts";
+import { elementwise, lift, type Operand, operandOf } from "./elementwise.ts";
 
 const lessOp: Op<null> = elementwise("less", {
   text: ([a, b], t) => `select(${t}(), ${t}(1.0f), ${a} < ${b})`,
@@ -136,4 +138,32 @@ const minimumOp: Op<null> = elementwise("minimum", {
  */
 export function minimum(a: Operand, b: Operand): Tensor {
   return apply(minimumOp, [lift(a), lift(b)], null);
+}
+
+/**
+ * Limits elements to a range. The gradient of an element outside is 0.
+ *
+ * @param x Tensor or number
+ * @param range `min` and `max`, each a tensor or a number; at least one of them. Shapes broadcast
+ * @returns f32 of the broadcast shape
+ * @throws {InputError} When neither is given
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { clamp, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, clamp(tensor([-3, 0.5, 4]), { min: -1, max: 1 }))], [-1, 0.5, 1]);
+ * ```
+ */
+export function clamp(x: Operand, range: { readonly min?: Operand; readonly max?: Operand }): Tensor {
+  checkOptions("clamp", range, "its range must be a record of min and max");
+  const { min, max } = range;
+  if (min === undefined && max === undefined) refuse("clamp", "it takes min or max", range);
+  const value = operandOf("clamp", x, "x");
+  const low = min === undefined ? [] : [operandOf("clamp", min, "min")];
+  const high = max === undefined ? [] : [operandOf("clamp", max, "max")];
+  broadcastShape("clamp", [value, ...low, ...high].map(({ shape }) => shape));
+  return high.reduce(minimum, low.reduce(maximum, value));
 }

@@ -5,7 +5,7 @@
  */
 
 import { fill } from "../sources.ts";
-import type { ElementText, Op, Pullback, Tensor } from "../tensor.ts";
+import { checkOperand, type ElementText, type Op, type Pullback, type Tensor } from "../tensor.ts";
 import { broadcastShape, sumTo } from "./broadcast.ts";
 
 /** A tensor, or a number that stands for a scalar. Integers are read as f32, exact below 2^24. */
@@ -19,6 +19,21 @@ export type Operand = Tensor | number;
  */
 export function lift(x: Operand): Tensor {
   return typeof x === "number" ? fill(x) : x;
+}
+
+/**
+ * Converts an argument of a function that is composed of others, so that an error names the function.
+ *
+ * @param op The function that was called
+ * @param x What it got
+ * @param name What it calls the argument
+ * @returns The tensor, or a scalar of that value
+ * @throws {InputError} When it is neither a number nor a tensor, or stored as bf16
+ */
+export function operandOf(op: string, x: Operand, name: string): Tensor {
+  if (typeof x === "number") return fill(x);
+  checkOperand(op, x, name);
+  return x;
 }
 
 /** Builds the gradient of one input, in the shape of the output. */
@@ -51,5 +66,27 @@ export function elementwise(
     infer: (inputs) => [{ shape: broadcastShape(name, inputs.map((i) => i.shape)), dtype: "f32" }],
     pullbacks,
     element: { text, value },
+  };
+}
+
+/**
+ * Defines an elementwise function of one tensor that is composed of others, with a derivative of its own.
+ *
+ * @param name Its name, in errors
+ * @param options `definition`: the composition; `derivative`: the gradient, which the composition does not give as exactly
+ * @returns The op
+ */
+export function composed(
+  name: string,
+  { definition, derivative }: {
+    readonly definition: (x: Tensor) => Tensor;
+    readonly derivative: Derivative;
+  },
+): Op<null> {
+  return {
+    name,
+    infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
+    pullbacks: [({ inputs, output, gradient }) => derivative(inputs, output, gradient)],
+    definition: ([x]) => [definition(x)],
   };
 }

@@ -13,21 +13,13 @@ import {
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import type { Target } from "../kernel_call.ts";
-import { tensor } from "../sources.ts";
 import { sizeOf, type StoredSpec } from "../spec.ts";
 import { apply, checkFloats, type Op, pick, type Tensor } from "../tensor.ts";
-import { cast } from "./arithmetic.ts";
-import { equal } from "./comparison.ts";
 import { f16Bindings } from "./half_precision.ts";
 import { checkIds } from "./ids.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./movement.ts";
-
-/** One-hot rows of ids: f32 [N, V]. */
-function oneHot(ids: Tensor, classes: number): Tensor {
-  const columns = tensor(Float32Array.from({ length: classes }, (_, i) => i), [1, classes]);
-  return equal(cast(reshape(ids, [sizeOf(ids.shape), 1])), columns);
-}
+import { oneHot } from "./one_hot.ts";
 
 /** Inputs: a table and ids. Output: the rows of the ids. */
 export const embeddingOp: Op<null> = {
@@ -61,9 +53,10 @@ export const embeddingOp: Op<null> = {
       stored: table.dtype === "bf16" ? "bf16" : "f32",
     }),
   }),
-  definition: ([table, ids]) => [
-    reshape(matmul(oneHot(ids, table.shape[0]), table), [...ids.shape, table.shape[1]]),
-  ],
+  definition([table, ids]) {
+    const [vocab, width] = table.shape, hot = oneHot(ids, vocab);
+    return [reshape(matmul(reshape(hot, [-1, vocab]), table), [...ids.shape, width])];
+  },
 };
 
 /** Input: ids. Outputs: the indices that sort them, and the sorted ids. */

@@ -117,22 +117,31 @@
  * @module
  */
 
-export { gelu, relu, silu } from "./activations.ts";
+export { gelu, leakyRelu, relu, silu, softplus } from "./activations.ts";
+export { arange, type ArangeOptions } from "./arange.ts";
 export { add, cast, divide, multiply, negate, subtract } from "./arithmetic.ts";
 export { attention, type AttentionOptions } from "./attention.ts";
-export { broadcast, sum, sumEach } from "./broadcast.ts";
-export { equal, less, maximum, minimum, where } from "./comparison.ts";
+export { expandDims, split, squeeze, stack } from "./axes.ts";
+export { broadcast, type ReduceOptions, sum, sumEach } from "./broadcast.ts";
+export { clamp, equal, less, maximum, minimum, where } from "./comparison.ts";
 export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
 export type { Operand } from "./elementwise.ts";
 export { embedding } from "./embedding.ts";
 export { abs, exp, log, rsqrt, sigmoid, sign, sqrt, tanh } from "./functions.ts";
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./linear_cross_entropy.ts";
+export { logSoftmax, logSumExp } from "./log_sum_exp.ts";
+export { binaryCrossEntropy, meanSquaredError } from "./losses.ts";
 export { matmul, type MatmulAttrs } from "./matmul.ts";
 export { concat, pad, permute, reshape, slice } from "./movement.ts";
+export { oneHot } from "./one_hot.ts";
+export { pow } from "./power.ts";
 export { dropout, randomNormal, type RandomOptions, randomUniform } from "./random.ts";
-export { max, mean, softmax } from "./reduce.ts";
+export { max, mean, min, softmax, variance, type VarianceOptions } from "./reduce.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rotary } from "./rotary.ts";
+export { erf } from "./special.ts";
+export { stopGradient } from "./stop_gradient.ts";
+export { cos, sin } from "./trigonometry.ts";
 export type { KernelCall, KernelRequest, KernelText, Target } from "../kernel_call.ts";
 export type { DType, Spec, StorageType, StoredSpec } from "../spec.ts";
 export {

@@ -40,7 +40,7 @@ export const reshapeOp: Op<{ shape: readonly number[] }> = {
  * Changes the shape of a tensor without moving elements; it is free.
  *
  * @param x The tensor
- * @param shape New shape with as many elements
+ * @param shape New shape with as many elements; one size may be -1, which stands for what is left
  * @returns `x` in that shape, same dtype
  * @throws {ShapeError} When the number of elements differs
  *
@@ -49,11 +49,26 @@ export const reshapeOp: Op<{ shape: readonly number[] }> = {
  * import { assertEquals } from "@std/assert";
  * import { fill, reshape } from "@firn/train";
  *
- * assertEquals(reshape(fill(1, [2, 3]), [3, 2]).shape, [3, 2]);
+ * assertEquals(reshape(fill(1, [2, 3]), [3, -1]).shape, [3, 2]);
  * ```
  */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
-  return apply(reshapeOp, [x], { shape });
+  return apply(reshapeOp, [x], {
+    shape: Array.isArray(shape) && shape.includes(-1) ? filled(x, shape) : shape,
+  });
+}
+
+/** A shape whose size -1 is replaced by what is left. */
+function filled(x: Tensor, shape: readonly number[]): readonly number[] {
+  checkTensor("reshape", x, "x");
+  const at = shape.indexOf(-1), rest = sizeOf(x.shape) / shape.reduce((n, d, i) => i === at ? n : n * d, 1);
+  if (shape.lastIndexOf(-1) !== at) {
+    throw new ShapeError("reshape", "one size alone may be -1", [x.shape, shape]);
+  }
+  if (!Number.isInteger(rest) || rest < 1) {
+    throw new ShapeError("reshape", "the other sizes must divide the number of elements", [x.shape, shape]);
+  }
+  return shape.with(at, rest);
 }
 
 /** The record of {@link permute}. */

@@ -1,21 +1,23 @@
 /**
- * Reductions: maximum, mean, softmax; `broadcast.ts` has the sum.
+ * Reductions: maximum, minimum, mean, variance, softmax; `broadcast.ts` has the sum.
  *
  * @module
  */
 
-import { axisOf } from "../arguments.ts";
+import { axisOf, checkOptions, refuse } from "../arguments.ts";
 import { sizeOf } from "../spec.ts";
 import { checkOperand, type Op, type Tensor } from "../tensor.ts";
-import { divide, multiply, subtract } from "./arithmetic.ts";
+import { divide, multiply, negate, subtract } from "./arithmetic.ts";
 import {
   batchReduce,
   expandReduced,
   inferReduce,
+  keepAxes,
   keptShape,
   type ReduceAttrs,
   reduceAxes,
   reducedAxes,
+  type ReduceOptions,
   sum,
 } from "./broadcast.ts";
 import { equal } from "./comparison.ts";
@@ -39,6 +41,7 @@ export const reduceMaxOp: Op<ReduceAttrs> = {
  *
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
+ * @param options Whether they stay with size 1
  * @returns f32, without those axes
  * @throws {ShapeError} When an axis does not exist or is named twice
  *
@@ -52,16 +55,18 @@ export const reduceMaxOp: Op<ReduceAttrs> = {
  * assertEquals([...await read(gpu, mean(x, -1))], [1.5, 4]);
  * ```
  */
-export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
-  const total = sum(x, reducedAxes("mean", x, axes));
-  return divide(total, sizeOf(x.shape) / sizeOf(total.shape));
+export function mean(x: Tensor, axes?: number | readonly number[], options: ReduceOptions = {}): Tensor {
+  const removed = reducedAxes("mean", x, axes), total = sum(x, removed);
+  const result = divide(total, sizeOf(x.shape) / sizeOf(total.shape));
+  return keepAxes("mean", result, { options, shape: x.shape, axes: removed });
 }
 
 /**
- * Largest element over axes.
+ * Largest element over axes. Its gradient goes to all elements that are the largest.
  *
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
+ * @param options Whether they stay with size 1
  * @returns f32, without those axes
  * @throws {ShapeError} When an axis does not exist or is named twice
  *
@@ -75,8 +80,79 @@ export function mean(x: Tensor, axes?: number | readonly number[]): Tensor {
  * assertEquals([...await read(gpu, max(x))], [5]);
  * ```
  */
-export function max(x: Tensor, axes?: number | readonly number[]): Tensor {
-  return reduceAxes(x, { op: reduceMaxOp, kind: "max", axes: reducedAxes("max", x, axes) });
+export function max(x: Tensor, axes?: number | readonly number[], options: ReduceOptions = {}): Tensor {
+  const removed = reducedAxes("max", x, axes);
+  return keepAxes("max", largest(x, removed), { options, shape: x.shape, axes: removed });
+}
+
+function largest(x: Tensor, axes: readonly number[]): Tensor {
+  return reduceAxes(x, { op: reduceMaxOp, kind: "max", axes });
+}
+
+/**
+ * Smallest element over axes. Its gradient goes to all elements that are the smallest.
+ *
+ * @param x f32 tensor
+ * @param axes Axes to remove, negative from the end; all when absent
+ * @param options Whether they stay with size 1
+ * @returns f32, without those axes
+ * @throws {ShapeError} When an axis does not exist or is named twice
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { min, openGpu, read, tensor } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * const x = tensor([1, 2, 3, 5], [2, 2]);
+ * assertEquals([...await read(gpu, min(x, 0))], [1, 2]);
+ * ```
+ */
+export function min(x: Tensor, axes?: number | readonly number[], options: ReduceOptions = {}): Tensor {
+  const removed = reducedAxes("min", x, axes), smallest = negate(largest(negate(x), removed));
+  return keepAxes("min", smallest, { options, shape: x.shape, axes: removed });
+}
+
+/** Options of {@link variance}. */
+export interface VarianceOptions extends ReduceOptions {
+  /** What the number of elements is reduced by before the division, less than it; 0 when absent, 1 for a sample. */
+  readonly correction?: number;
+}
+
+/**
+ * Variance over axes: the mean of squared differences from the mean.
+ *
+ * @param x f32 tensor
+ * @param axes Axes to remove, negative from the end; all when absent
+ * @param options Correction of the divisor, 0 as in NumPy (PyTorch has 1), and whether the axes stay with size 1
+ * @returns f32, without those axes
+ * @throws {ShapeError} When an axis does not exist or is named twice
+ * @throws {InputError} When the correction leaves no divisor
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openGpu, read, tensor, variance } from "@firn/train";
+ *
+ * await using gpu = await openGpu();
+ * assertEquals([...await read(gpu, variance(tensor([1, 3])))], [1]);
+ * assertEquals([...await read(gpu, variance(tensor([1, 3]), 0, { correction: 1 }))], [2]);
+ * ```
+ */
+export function variance(
+  x: Tensor,
+  axes?: number | readonly number[],
+  options: VarianceOptions = {},
+): Tensor {
+  const removed = reducedAxes("variance", x, axes);
+  checkOptions("variance", options);
+  const { correction = 0 } = options;
+  const off = subtract(x, mean(x, removed, { keepDims: true })), total = sum(multiply(off, off), removed);
+  const count = sizeOf(x.shape) / sizeOf(total.shape);
+  if (!(Number.isFinite(correction) && correction < count)) {
+    refuse("variance", `"correction" must be a number below the number of elements, ${count}`, correction);
+  }
+  return keepAxes("variance", divide(total, count - correction), { options, shape: x.shape, axes: removed });
 }
 
 /**

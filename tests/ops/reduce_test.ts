@@ -1,8 +1,26 @@
-import { assertThrows } from "@std/assert";
-import { fill, InputError } from "@firn/train";
-import { exp, max, mean, softmax, sum, sumEach } from "@firn/train/ops";
-import { checkOps } from "../reference/check_ops.ts";
-import { fold, softmax as softmaxReference, total } from "../reference/ops.ts";
+import { assertEquals, assertThrows } from "@std/assert";
+import { fill, InputError, openGpu, readAll, tensor } from "@firn/train";
+import {
+  concat,
+  exp,
+  logSoftmax,
+  logSumExp,
+  max,
+  mean,
+  min,
+  softmax,
+  sum,
+  sumEach,
+  variance,
+} from "@firn/train/ops";
+import { checkOps, type OpCase } from "../reference/check_ops.ts";
+import {
+  concat as concatReference,
+  fold,
+  map,
+  softmax as softmaxReference,
+  total,
+} from "../reference/ops.ts";
 import type { Values } from "../reference/values.ts";
 
 const largest = (parts: readonly number[]): number => Math.max(...parts);
@@ -99,6 +117,44 @@ checkOps([
     op: (x) => softmax(x),
     reference: softmaxReference,
   },
+  ...[[], [1], [0, -1]].map((axes): OpCase => ({
+    name: `min, mean, variance and logSumExp of axes [${axes}], kept`,
+    inputs: [{ shape: [3, 5, 2], low: -3, high: 3 }],
+    op: (x) => {
+      const own = axes.length === 0 ? undefined : axes, keepDims = true;
+      const all = [
+        min(x, own, { keepDims }),
+        max(x, own, { keepDims }),
+        mean(x, own, { keepDims }),
+        variance(x, own, { keepDims, correction: 1 }),
+        logSumExp(x, own, { keepDims }),
+        sum(x, own, { keepDims }),
+      ];
+      return concat(all, 0);
+    },
+    reference: (x) => {
+      const own = (axes.length === 0 ? [0, 1, 2] : axes).map((d) => d < 0 ? d + 3 : d);
+      const kept = x.shape.map((size, d) => own.includes(d) ? 1 : size);
+      const joins = [
+        (parts: readonly number[]) => Math.min(...parts),
+        largest,
+        average,
+        (parts: readonly number[]) => total(parts.map((p) => (p - average(parts)) ** 2)) / (parts.length - 1),
+        (parts: readonly number[]) => Math.log(total(parts.map(Math.exp))),
+        total,
+      ];
+      return concatReference(joins.map((join) => ({ ...fold(x, { axes: own, join }), shape: kept })), 0);
+    },
+  })),
+  {
+    name: "logSoftmax of an inner axis",
+    inputs: [{ shape: [2, 5, 3], low: -3, high: 3 }],
+    op: (x) => logSoftmax(x, 1),
+    reference: (x) => {
+      const sums = fold(x, { axes: [1], join: (parts) => Math.log(total(parts.map(Math.exp))) });
+      return map((a, b) => a - b, x, { ...sums, shape: [2, 1, 3] });
+    },
+  },
   {
     name: "sumEach",
     inputs: [{ shape: [5], constant: true }, { shape: [2, 3], constant: true }, {
@@ -138,4 +194,27 @@ Deno.test("sum refuses an axis that is not there", () => {
 
 Deno.test("sum refuses an axis that is named twice", () => {
   assertThrows(() => sum(fill(1, [2, 3]), [1, -1]), InputError, "axes [1,-1] must differ");
+});
+
+Deno.test("variance refuses a correction that leaves no divisor", () => {
+  assertThrows(
+    () => variance(fill(1, [3, 2]), 0, { correction: 3 }),
+    InputError,
+    'Cannot apply "variance" as "correction" must be a number below the number of elements, 3: got 3',
+  );
+});
+
+Deno.test("logSumExp and logSoftmax of large and of masked scores are finite where their value is", async () => {
+  await using gpu = await openGpu();
+  const x = tensor([1000, 1000, -Infinity, -Infinity, -Infinity, 2], [2, 3]);
+  const [sums, logs] = await readAll(gpu, [logSumExp(x, 1), logSoftmax(x)]);
+  assertEquals([...sums], [Math.fround(1000 + Math.LN2), 2]);
+  assertEquals([...logs].map((v) => Math.round(v * 100) / 100), [
+    -0.69,
+    -0.69,
+    -Infinity,
+    -Infinity,
+    -Infinity,
+    0,
+  ]);
 });

@@ -26,9 +26,24 @@ const labels = tensor(new Int32Array([1, -100, 4]));
 const table = (seed: number): Tensor => tensor(Float32Array.from(random([2, 2], { seed }).data), [2, 2]);
 const { linearCrossEntropy, crossEntropy, matmul } = ops;
 
+const logSums = (x: Tensor): Tensor => ops.log(ops.sum(ops.exp(x), -1));
+
 const ROWS: Readonly<Record<string, Row>> = {
   ...Object.fromEntries(
-    (["gelu", "silu", "negate", "abs", "exp", "sigmoid", "tanh"] as const)
+    ([
+      "gelu",
+      "silu",
+      "negate",
+      "abs",
+      "exp",
+      "sigmoid",
+      "tanh",
+      "erf",
+      "sin",
+      "cos",
+      "softplus",
+      "leakyRelu",
+    ] as const)
       .map((name) => [name, { call: ops[name], shapes: vector }]),
   ),
   ...Object.fromEntries(
@@ -39,6 +54,24 @@ const ROWS: Readonly<Record<string, Row>> = {
     (["add", "subtract", "multiply", "maximum", "minimum"] as const)
       .map((name) => [name, { call: ops[name], shapes: two }]),
   ),
+  "exact gelu": { call: (x) => ops.gelu(x, { approximate: false }), shapes: vector },
+  pow: { call: ops.pow, shapes: two, low: 0.5, high: 2 },
+  clamp: { call: (x) => ops.clamp(x, { min: -0.2, max: 0.3 }), shapes: vector },
+  stopGradient: { call: (x) => ops.multiply(x, ops.stopGradient(tensor([1, 2, 3]))), shapes: vector },
+  min: { call: (x) => ops.min(x, -1), shapes: two.slice(0, 1) },
+  variance: { call: (x) => ops.variance(x, -1), shapes: two.slice(0, 1) },
+  logSumExp: { call: (x) => ops.logSumExp(x, -1), shapes: two.slice(0, 1), plain: logSums },
+  logSoftmax: {
+    call: (x) => ops.logSoftmax(x),
+    plain: (x) => ops.subtract(x, ops.expandDims(logSums(x), -1)),
+    shapes: two.slice(0, 1),
+  },
+  expandDims: { call: (x) => ops.expandDims(x, 0), shapes: vector },
+  squeeze: { call: (x) => ops.squeeze(ops.reshape(x, [1, 3])), shapes: vector },
+  split: { call: (x) => ops.split(x, [1, 2])[1], shapes: vector },
+  stack: { call: (a, b) => ops.stack([a, b], -1), shapes: [[3], [3]] },
+  meanSquaredError: { call: ops.meanSquaredError, shapes: [[3], [3]] },
+  binaryCrossEntropy: { call: ops.binaryCrossEntropy, shapes: [[3], [3]] },
   divide: { call: ops.divide, shapes: two, low: 0.5, high: 2 },
   where: { call: (a, b) => ops.where(tensor([1, 0, 1]), a, b), shapes: two },
   broadcast: { call: (x) => ops.broadcast(x, [2, 3]), shapes: vector },
@@ -74,7 +107,9 @@ const REFUSED: Readonly<Record<string, readonly [op: string, call: Call, ...shap
   };
 
 /** Functions through which no gradient flows, or that make no tensor of numbers, and dropout, whose factors are constant. */
-const FLAT = "equal less sign cast nextLabels randomNormal randomUniform dropout apply".split(" ");
+const FLAT = "equal less sign cast arange oneHot nextLabels randomNormal randomUniform dropout apply".split(
+  " ",
+);
 
 /** The gradients of a loss that is not linear in the output. */
 function gradients(y: Tensor, inputs: readonly Tensor[]): Tensor[] {

@@ -5,6 +5,7 @@
  */
 
 import type { StepFunction, Tensor } from "@firn/train";
+import { erf, erfc } from "./erf.ts";
 import { concat, fold, map, matmul, pad, permute, reshape, slice, total } from "./ops.ts";
 import { build, type Values } from "./values.ts";
 
@@ -29,6 +30,13 @@ export const ELEMENT: Readonly<Record<string, (...args: number[]) => number>> = 
   tanh: (a) => Math.tanh(a),
   sigmoid: (a) => 1 / (1 + Math.exp(-a)),
   cast: (a) => a,
+  stopGradient: (a) => a,
+  pow: (a, b) => Math.pow(a, b),
+  sin: (a) => Math.sin(a),
+  cos: (a) => Math.cos(a),
+  erf,
+  normalCdf: (a) => erfc(-a / Math.SQRT2) / 2,
+  softplus: (a) => Math.log1p(Math.exp(a)),
 };
 
 // deno-lint-ignore no-explicit-any

@@ -9,6 +9,7 @@ import { addOp, divideOp, multiplyOp, negateOp, subtractOp } from "../../ops/ari
 import { broadcastOp, reduceSumOp } from "../../ops/broadcast.ts";
 import { concat, concatOp, pad, padOp, reshape, reshapeOp, sliceOp } from "../../ops/movement.ts";
 import { reduceMaxOp } from "../../ops/reduce.ts";
+import { stopGradientOp } from "../../ops/stop_gradient.ts";
 import { fill, isHost } from "../../sources.ts";
 import { sameShape, sizeOf } from "../../spec.ts";
 import type { Op, Tensor } from "../../tensor.ts";
@@ -83,6 +84,7 @@ type Rule = (node: Tensor) => Tensor | null;
 const RULES: ReadonlyMap<Op, Rule> = new Map<Op, Rule>([
   [reshapeOp, (node) => sameAsInput(node) ?? joinReshapes(node) ?? repeatConstant(node)],
   [broadcastOp, (node) => sameAsInput(node) ?? repeatConstant(node)],
+  [stopGradientOp, sameAsInput],
   [padOp, sameAsInput],
   [sliceOp, sameAsInput],
   [addOp, (node) => dropNeutral(node, { value: 0 }) ?? joinPads(node)],
