@@ -398,13 +398,7 @@ export async function* conformAll(
   }
 }
 
-/**
- * Parses the command line.
- *
- * @param args The arguments
- * @returns The folders, and what is asked for
- * @throws {UsageError} On an unknown flag
- */
+/** Parses the command line; an unknown flag is a {@link UsageError}. */
 export function asked(
   args: readonly string[],
 ): { readonly folders: readonly string[]; readonly tiles: boolean; readonly help: boolean } {
@@ -422,11 +416,7 @@ const USAGE = `usage: deno run <permissions> tests/conformance.ts [--tiles] DIR.
 
   --tiles  check each folder with every tile that products may be cut into`;
 
-/**
- * Runs the command.
- *
- * @param args The command line
- */
+/** Runs a command line. */
 export async function main(args: readonly string[]): Promise<void> {
   const { folders, tiles, help } = asked(args);
   if (help) return print(USAGE);

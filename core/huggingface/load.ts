@@ -7,7 +7,7 @@
 import { checkLoaded } from "./check_storable.ts";
 import { checkModelFiles, checkModelFolder } from "./model_folder.ts";
 import { compareHead, type HeadDifference, headNotes, type HeadOptions, withHead } from "./new_head.ts";
-import { checkBindable, deviationOf, drawing, scoreBytes } from "./new_model.ts";
+import { deviationOf, drawing, scoreBytes } from "./new_model.ts";
 import { openCheckpoint } from "./shards.ts";
 import { type NamedCheckpoint, underDeclaredNames } from "./stored_names.ts";
 import { fromBf16 } from "../data/floats.ts";
@@ -17,7 +17,7 @@ import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
-import { checkAllocations } from "../runtime/buffers.ts";
+import { checkAllocations, checkBindable, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import type { TokenInput } from "../models/family.ts";
@@ -31,7 +31,7 @@ import {
   type ModelDescription,
   modelParams,
 } from "../models/model.ts";
-import { sameShape } from "../spec.ts";
+import { sameShape, sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Path, unflatten } from "../tree.ts";
 
@@ -134,7 +134,7 @@ async function readParams<I extends object>(
   );
   for (const [path, { shape }] of listed) {
     const packed = !head.fresh.has(path) && isPacked(shape, stored.get(path)!);
-    checkBindable(gpu, { path, shape, bytes: packed ? 2 : 4 });
+    checkBindable(gpu, { label: path, bytes: (packed ? 2 : 4) * sizeOf(shape), mend: SMALLER_MODEL });
   }
   const sizeIn = (path: Path): number => {
     const spec = checkpoint.specs.get(stored.get(path)!);

@@ -4,14 +4,13 @@
  * @module
  */
 
-import { OutOfMemoryError } from "../errors.ts";
 import { normalValues } from "../../kernels/random.ts";
 import { configReader } from "../models/config_reader.ts";
 import type { TokenInput } from "../models/family.ts";
 import { families as known } from "../models/mod.ts";
 import type { ParamSpec } from "../nn/params.ts";
 import { describeModel, type Families, type Model, modelParams } from "../models/model.ts";
-import { checkAllocations } from "../runtime/buffers.ts";
+import { checkAllocations, checkBindable, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import { sizeOf } from "../spec.ts";
@@ -58,7 +57,9 @@ export async function newModel<P extends object = object, I extends object = Tok
   const file = "config.json";
   const model = describeModel<I>(source, { families, file });
   const deviation = deviationOf(source, file);
-  for (const [path, { shape }] of modelParams(model)) checkBindable(gpu, { path, shape, bytes: 4 });
+  for (const [path, { shape }] of modelParams(model)) {
+    checkBindable(gpu, { label: path, bytes: 4 * sizeOf(shape), mend: SMALLER_MODEL });
+  }
   const draw = drawing({ seed, deviation });
   const params = new Map<Path, Tensor>();
   for (const [path, spec] of modelParams(model)) {
@@ -96,24 +97,6 @@ export function drawing(
       ? normalValues({ size, key: [seed >>> 0, stream++] }).map((x) => x * deviation)
       : new Float32Array(size).fill(init === "ones" ? 1 : 0);
   };
-}
-
-/**
- * Refuses a parameter that the device cannot bind, before memory is taken for it.
- *
- * @param gpu The device
- * @param parameter Its path and shape, and the bytes of an element
- * @throws {OutOfMemoryError} When it is larger than one binding
- */
-export function checkBindable(
-  { device: { limits }, name }: Gpu,
-  { path, shape, bytes }: { readonly path: Path; readonly shape: readonly number[]; readonly bytes: 2 | 4 },
-): void {
-  const size = bytes * sizeOf(shape);
-  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  if (size <= most) return;
-  const seen = `"${name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most, and a parameter is bound whole`;
-  throw new OutOfMemoryError(path, size, seen, "use a smaller model, or a device that binds more");
 }
 
 /** More scores at a time make the products of the head faster, up to a point. */

@@ -10,31 +10,46 @@ import type { Counts, Gpu } from "./device.ts";
 
 const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
 
+/** What helps where a tensor of a training state does not fit: its size does not depend on the batch. */
+export const SMALLER_MODEL = "use a smaller model, train less of it (a LoRA adapter), or use a larger device";
+
+/** A buffer to be created. */
+interface NewBuffer {
+  readonly label: string;
+  readonly bytes: number;
+  readonly mend?: string;
+}
+
+/**
+ * Refuses what the device cannot bind, before memory is taken for it.
+ *
+ * @param gpu The device
+ * @param options As of {@link createBuffer}
+ * @throws {OutOfMemoryError} When it is larger than one binding
+ */
+export function checkBindable({ device: { limits }, name }: Gpu, { label, bytes, mend }: NewBuffer): void {
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  if (bytes <= most) return;
+  const seen = `"${name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most, and a tensor is bound whole`;
+  // What has a mend of its own does not shrink with the batch.
+  throw new OutOfMemoryError(label, bytes, seen, mend && "use a smaller model, or a device that binds more");
+}
+
 /**
  * Creates a storage buffer.
  *
  * @param gpu The device
- * @param options Its label and size in bytes
+ * @param options Its label and size in bytes; `mend`: what helps where there is no room, a smaller batch when absent
  * @returns The buffer, filled with zeros
  * @throws {OutOfMemoryError} When the adapter cannot bind that much
  */
-export function createBuffer(
-  gpu: Gpu,
-  options: { readonly label: string; readonly bytes: number },
-): GPUBuffer {
-  const { label, bytes } = options;
-  const most = Math.min(gpu.device.limits.maxStorageBufferBindingSize, gpu.device.limits.maxBufferSize);
-  if (bytes > most) {
-    throw new OutOfMemoryError(
-      label,
-      bytes,
-      `"${gpu.name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most`,
-    );
-  }
+export function createBuffer(gpu: Gpu, options: NewBuffer): GPUBuffer {
+  const { label, bytes, mend } = options;
+  checkBindable(gpu, options);
   gpu.device.pushErrorScope("out-of-memory");
   const buffer = allocate(gpu, { label, size: bytes, usage: USAGE });
   const refusal = gpu.device.popErrorScope().then((error) =>
-    error === null ? null : new OutOfMemoryError(label, bytes, error.message)
+    error === null ? null : new OutOfMemoryError(label, bytes, error.message, mend)
   );
   if (pending.has(gpu)) pending.get(gpu)!.push(refusal);
   else pending.set(gpu, [refusal]);

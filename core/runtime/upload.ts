@@ -8,7 +8,7 @@ import { bytesOf } from "../plan/storage.ts";
 import type { HostData } from "../sources.ts";
 import type { DType } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { createBuffer, writeValues } from "./buffers.ts";
+import { createBuffer, SMALLER_MODEL, writeValues } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { resident } from "./residents.ts";
 
@@ -19,7 +19,7 @@ export function upload(
   options: { shape: readonly number[]; label: string },
 ): Tensor {
   const { shape, label } = options, spec = { shape, dtype: dtypeOf(data) };
-  const buffer = createBuffer(gpu, { label, bytes: bytesOf(spec) });
+  const buffer = createBuffer(gpu, { label, bytes: bytesOf(spec), mend: SMALLER_MODEL });
   writeValues(gpu, buffer, data);
   return resident(spec, { buffer, label, producedAt: 0 });
 }

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import {
   add,
   defineTraining,
@@ -17,6 +17,9 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import { checkAllocations, createBuffer } from "../../core/runtime/buffers.ts";
+import { upload } from "../../core/runtime/upload.ts";
+import { zeros } from "../../core/train/state/upload.ts";
 import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "../train/tiny.ts";
 
 const gpu = await openGpu();
@@ -88,7 +91,7 @@ Deno.test("read throws OutOfMemoryError with what was too large and how large", 
   const size = (error.bytes / 2 ** 20).toFixed(1), limit = (most / 2 ** 20).toFixed(0);
   assertEquals(
     error.message,
-    `Cannot allocate "${error.label}" of ${size} MiB on the device: "${gpu.name}" binds ${limit} MiB at most; lower the batch or its length, or use a larger device`,
+    `Cannot allocate "${error.label}" of ${size} MiB on the device: "${gpu.name}" binds ${limit} MiB at most, and a tensor is bound whole; lower the batch or its length, or use a larger device`,
   );
   assertEquals([...await read(gpu, fill(1, [1]))], [1], "the device still works");
 });
@@ -105,6 +108,29 @@ Deno.test("init throws OutOfMemoryError with the name of the parameter", async (
     'Cannot allocate "table.weight" of',
   );
   assertEquals([error.label, error.bytes], ["table.weight", Math.ceil(side * side / 4) * 16]);
+  assertMatch(error.message, /a tensor is bound whole; use a smaller model, or a device that binds more$/);
+});
+
+Deno.test("OutOfMemoryError names a smaller batch only for what depends on the batch", async () => {
+  const { pushErrorScope, popErrorScope } = gpu.device;
+  const refusal = { message: "no room" } as GPUError;
+  try {
+    gpu.device.pushErrorScope = () => {};
+    gpu.device.popErrorScope = () => Promise.resolve(refusal);
+    const refused = async (make: () => unknown): Promise<string> => {
+      make();
+      return (await assertRejects(() => checkAllocations(gpu), OutOfMemoryError)).message;
+    };
+    const spec = { shape: [2], dtype: "f32" } as const;
+    const state = await refused(() => zeros(gpu, { path: "adamW.m.w", spec, step: 0 }));
+    assertEquals(/batch/.test(state), false, state);
+    assertMatch(state, /"adamW\.m\.w" .*: no room; use a smaller model/);
+    const parameter = await refused(() => upload(gpu, new Float32Array(2), { shape: [2], label: "w" }));
+    assertEquals(/batch/.test(parameter), false, parameter);
+    assertMatch(await refused(() => createBuffer(gpu, { label: "values", bytes: 8 })), /lower the batch/);
+  } finally {
+    Object.assign(gpu.device, { pushErrorScope, popErrorScope });
+  }
 });
 
 for (const lookEvery of [1, 10]) {

@@ -93,7 +93,8 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
     slots.set(key, slot);
     if (Math.floor(slot / perPage) === pages.length) {
       const size = Math.min(perPage, room - slot) * bytes;
-      pages.push(createBuffer(gpu, { label: "values of a prefix", bytes: size }));
+      const mend = 'lower the bytes of "cachePrefix", or use a larger device';
+      pages.push(createBuffer(gpu, { label: "values of a prefix", bytes: size, mend }));
     }
     return slot;
   }

@@ -43,7 +43,7 @@ export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>
   const pairs: Pair[] = [];
   const copy = (tensor: Tensor): Tensor => {
     const { buffer, label, producedAt } = storageOf(tensor);
-    const made = createBuffer(gpu, { label, bytes: bytesOf(tensor) });
+    const made = createBuffer(gpu, { label, bytes: bytesOf(tensor), mend: WITHOUT_COPY });
     pairs.push([buffer, made]);
     return resident(tensor, { buffer: made, label, producedAt });
   };
@@ -72,7 +72,7 @@ export async function withRollback<P extends TensorTree, R>(
   const storages = tensorsOf(state).map(storageOf);
   const pairs = storages.map(({ buffer, label }): Pair => [
     buffer,
-    createBuffer(gpu, { label, bytes: buffer.size }),
+    createBuffer(gpu, { label, bytes: buffer.size, mend: WITHOUT_COPY }),
   ]);
   try {
     await checkAllocations(gpu);
@@ -84,6 +84,9 @@ export async function withRollback<P extends TensorTree, R>(
     for (const [, copy] of pairs) destroyBuffer(copy);
   }
 }
+
+/** What helps where there is no room for a second state. */
+const WITHOUT_COPY = "a copy of the state takes its memory once more: do without it, or use a larger device";
 
 /** A buffer, and one of its size that gets its values. */
 type Pair = readonly [from: GPUBuffer, to: GPUBuffer];

@@ -5,7 +5,7 @@
  */
 
 import { toBf16 } from "../../data/floats.ts";
-import { createBuffer, writeValues } from "../../runtime/buffers.ts";
+import { createBuffer, SMALLER_MODEL, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import { checkUnconsumed, isResident, resident, storageOf } from "../../runtime/residents.ts";
@@ -26,7 +26,7 @@ export interface LeafName {
 /** Makes a tensor of zeros in a new buffer. */
 export function zeros(gpu: Gpu, options: LeafName & { readonly spec: Spec }): Tensor {
   const { path, spec, step } = options;
-  const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec) });
+  const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec), mend: SMALLER_MODEL });
   return resident(spec, { buffer, label: path, producedAt: step });
 }
 
