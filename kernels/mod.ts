@@ -24,8 +24,15 @@ export {
   type AttentionGradOptions,
   attentionGradQ,
 } from "./attention/backward.ts";
-export { type AttentionPass, attentionTiling } from "./attention/tiling.ts";
-export type { AttentionShape, AttentionTiling } from "./attention/frame.ts";
+export { attentionGradBias, type AttentionGradBiasOptions } from "./attention/bias_gradient.ts";
+export { attentionTiling } from "./attention/tiling.ts";
+export {
+  attentionRanges,
+  type AttentionRangesOptions,
+  attentionRows,
+  type Limit,
+} from "./attention/visibility.ts";
+export type { AttentionPass, AttentionShape, AttentionTiling } from "./attention/frame.ts";
 export {
   compactOrder,
   type CompactOrderOptions,

@@ -9,7 +9,8 @@
  */
 
 import { rebuild } from "../graph.ts";
-import { attentionGradKVOp, attentionGradQOp, attentionOp } from "../ops/attention.ts";
+import { attentionOp } from "../ops/attention.ts";
+import { attentionGradBiasOp, attentionGradKVOp, attentionGradQOp } from "../ops/attention_gradients.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
 import { gatherRowsOp, scatterRowsOp } from "../ops/compact_rows.ts";
 import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
@@ -57,6 +58,7 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [attentionOp, { reads: [0, 1, 2], writes: [0] }],
   [attentionGradQOp, { reads: [0, 1, 2, 3], writes: [0] }],
   [attentionGradKVOp, { reads: [0, 1, 2, 3], writes: [0, 1] }],
+  [attentionGradBiasOp, { reads: [0, 1, 2, 3], writes: [] }],
   [rmsNormOp, { reads: [0], writes: [0] }],
   [rmsNormGradOp, { reads: [0, 2, 4], writes: [0] }],
   [rotaryOp, { reads: [0], writes: [0] }],

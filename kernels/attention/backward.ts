@@ -24,7 +24,8 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
  * Gradient of attention by the queries.
  *
  * Bindings: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`, a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`,
- * a5 `delta[B,T,H]`, the sum over D of dOut * out; o0 `dq[B,T,H,D]`, or `[P,B,T,H,D]` with P parts.
+ * a5 `delta[B,T,H]`, the sum over D of dOut * out; with `ranges` or a `bias` instead a4 `rows[B,T,H,4]`: lse, delta, and the
+ * first key that the query sees and the end of those keys; with `bias` last `bias[B|1,H|1,T|1,S]`; o0 `dq[B,T,H,D]`, or `[P,B,T,H,D]` with P parts.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *
@@ -34,14 +35,14 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
  */
 export function attentionGradQ(options: AttentionGradOptions): Kernel {
   const { batch, time, heads, dim, f16 } = options;
-  const frame = attentionFrame(options, { tiling: options, count: time });
-  const { type, tile, staged } = frame;
+  const frame = attentionFrame(options, { tiling: options, pass: "gradQ" });
+  const { type, tile, staged, inputs } = frame;
   const tiled = staged ? stagedGradQ : tiledGradQ;
   return {
     name: `attention_grad_q ${batch}x${time}x${heads}x${dim}`,
     grid: attentionGrid(frame),
     flops: 6 * dim * visiblePairs(frame),
-    code: storage([type, type, type, type, "f32", "f32"], [type], f16) +
+    code: storage(inputs.types, [type], f16) +
       (tile === 0 ? directGradQ(frame) : tiled(frame)),
   };
 }
@@ -58,7 +59,7 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  *
  * Bindings where the gradient by the keys is wanted: a0 `q[B,T,H,D]`, a1 `k[B,S,G,D]`, a2 `v[B,S,G,D]`,
  * a3 `dOut[B,T,H,D]`, a4 `lse[B,T,H]`, a5 `delta[B,T,H]` as in {@link attentionGradQ}; o0 `dk[B,S,H,D]`, and o1
- * `dv[B,S,H,D]` if wanted too, with P in front when there are parts. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse`; o0 `dv`.
+ * `dv[B,S,H,D]` if wanted too, with P in front when there are parts. Values only: a0 `q`, a1 `k`, a2 `dOut`, a3 `lse` or `rows`; o0 `dv`.
  *
  * Source: Dao et al. 2022, algorithm 4.
  *
@@ -67,23 +68,20 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  * @throws {RangeError} When no output is wanted, or sizes or tiling do not fit
  */
 export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
-  const { batch, time, heads, dim, outputs, f16 } = options;
+  const { batch, heads, dim, outputs, f16 } = options;
   if (!outputs.k && !outputs.v) {
     throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
   }
-  const frame = attentionFrame(options, { tiling: options, count: options.keys ?? time });
-  const { keys, type, tile, staged } = frame;
+  const frame = attentionFrame(options, { tiling: options, pass: "gradKV", valuesOnly: !outputs.k });
+  const { keys, type, tile, staged, inputs } = frame;
   const tiled = staged ? stagedGradKV : tiledGradKV;
-  const [grad, lse] = outputs.k ? ["a3", "a4"] : ["a2", "a3"];
-  const inputs = outputs.k ? [type, type, type, type, "f32", "f32"] : [type, type, type, "f32"];
   const written = [...(outputs.k ? [type] : []), ...(outputs.v ? [type] : [])];
   const which = [...(outputs.k ? ["k"] : []), ...(outputs.v ? ["v"] : [])].join("");
-  const buffers = { outputs, grad, lse };
   return {
     name: `attention_grad_${which} ${batch}x${keys}x${heads}x${dim}`,
     grid: attentionGrid(frame),
     flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
-    code: storage(inputs, written, f16) +
-      (tile === 0 ? directGradKV(frame, buffers) : tiled(frame, buffers)),
+    code: storage(inputs.types, written, f16) +
+      (tile === 0 ? directGradKV(frame, { outputs }) : tiled(frame, { outputs })),
   };
 }

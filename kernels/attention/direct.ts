@@ -6,14 +6,17 @@
  */
 
 import { f32, repeat } from "../kernel.ts";
-import { attentionMain, type Frame, keyAddress, keyRange, queryRange, queryRow } from "./frame.ts";
+import { attentionMain, type Frame, keyAddress, queryRow } from "./frame.ts";
+import { keyRange, queryRange } from "./ranges.ts";
+import { biasIndex, finishScore, scoreFactor, timesSlope } from "./scores.ts";
+import { lseOf, shareOf } from "./softmax.ts";
 import { LOWEST } from "../rows.ts";
 
-/** Writes the forward kernel; `offset` is WGSL for the position of query 0. */
-export function directForward(frame: Frame, { offset }: { readonly offset: string }): string {
-  const { type, each, causal, loads, shape, load, put } = frame;
+/** Writes the forward kernel. */
+export function directForward(frame: Frame): string {
+  const { type, each, causal, loads, load, put } = frame;
   const updateSoftmax = (m: number): string =>
-    `    let visible${m} = ${queryVisible(frame, m)};
+    `${finish(frame, { m, slope: false })}    let visible${m} = ${queryVisible(frame, m)};
     s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
     let next${m} = max(high${m}, max(max(s${m}.x, s${m}.y), max(s${m}.z, s${m}.w)));
     let p${m} = select(vec4f(), exp2(s${m} - next${m}), visible${m});
@@ -23,15 +26,15 @@ export function directForward(frame: Frame, { offset }: { readonly offset: strin
 `;
   const write = (m: number): string =>
     `  if (row${m} == wanted${m}) {
-    let share = 1.0f / total${m};
-${
-      repeat(loads, (i) => `    ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * share`)}\n`)
-    }    o1[query${m}] = (high${m} + log2(total${m})) * ${f32(Math.LN2)};
+    let share = ${shareOf(frame, `row${m}`, `total${m}`)};
+${repeat(loads, (i) => `    ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * share`)}\n`)}    o1[query${m}] = ${
+      lseOf(frame, `row${m}`, `high${m} + log2(total${m})`)
+    };
   }
 `;
-  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame, offset)}${ownQueries(frame)}${
+  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
     registers(frame, (m, i) =>
-      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};
+      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${scoreFactor(frame)};
   var y${m}_${i} = ${type}();\n`)
   }${repeat(each, (m) => `  var high${m} = ${LOWEST};\n  var total${m} = 0.0f;\n`)}${
     streamRows({
@@ -46,18 +49,20 @@ ${
 
 /** Writes the gradient by the queries. */
 export function directGradQ(frame: Frame): string {
-  const { keys, type, each, causal, shape, load, put } = frame;
+  const { type, each, causal, shape, load, put, inputs: { lse, delta } } = frame;
   const open = (m: number): string =>
-    `  let lse${m} = a4[query${m}] * ${f32(Math.LOG2E)};\n  let delta${m} = a5[query${m}];\n`;
+    `  let lse${m} = ${lse(`query${m}`)} * ${f32(Math.LOG2E)};\n  let delta${m} = ${delta(`query${m}`)};\n`;
   const slope = (m: number): string =>
-    `    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m} - delta${m}), ${
-      queryVisible(frame, m)
-    });\n`;
-  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame, `${keys - shape.time}`)}${
-    ownQueries(frame)
-  }${repeat(each, open)}${
+    `${
+      finish(frame, { m, slope: true })
+    }    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m} - delta${m})${
+      timesSlope(frame, `c${m}`)
+    }, ${queryVisible(frame, m)});\n`;
+  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
+    repeat(each, open)
+  }${
     registers(frame, (m, i) =>
-      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};
+      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${scoreFactor(frame)};
   let g${m}_${i} = ${load("a3", `at${m} + ${i}u`)};
   var y${m}_${i} = ${type}();\n`)
   }${
@@ -74,21 +79,22 @@ export function directGradQ(frame: Frame): string {
 `;
 }
 
-/** Writes the gradients by keys and values; `grad` and `lse` name the buffers of dOut and lse. */
+/** Writes the gradients by keys and values. */
 export function directGradKV(
   frame: Frame,
-  { outputs, grad, lse }: {
-    readonly outputs: { readonly k: boolean; readonly v: boolean };
-    readonly grad: string;
-    readonly lse: string;
-  },
+  { outputs }: { readonly outputs: { readonly k: boolean; readonly v: boolean } },
 ): string {
-  const { keys, type, each, loads, shape, load, put } = frame;
+  const { keys, type, each, loads, shape, load, put, inputs: { grad, lse, delta, range } } = frame;
   const vOut = outputs.k ? "o1" : "o0";
-  const four = (buffer: string): string => `vec4f(${[0, 1, 2, 3].map((k) => `${buffer}[h${k}]`).join(", ")})`;
+  const four = (value: (row: string) => string): string =>
+    `vec4f(${[0, 1, 2, 3].map((k) => value(`h${k}`)).join(", ")})`;
+  const bounds = (lane: string): string =>
+    `vec4i(${[0, 1, 2, 3].map((k) => `${range(`j${k}`)}.${lane}`).join(", ")})`;
   const weigh = (m: number): string =>
-    `    let p${m} = select(vec4f(), exp2(s${m} - lse), ${keyVisible(frame, m)});\n` +
-    (outputs.k ? `    let ds${m} = p${m} * (dp${m} - delta);\n` : "");
+    `${finish(frame, { m, slope: outputs.k })}    let p${m} = select(vec4f(), exp2(s${m} - lse), ${
+      keyVisible(frame, m)
+    });\n` +
+    (outputs.k ? `    let ds${m} = p${m} * (dp${m} - delta)${timesSlope(frame, `c${m}`)};\n` : "");
   const query = (i: string): string => queryRow(frame, { i, count: shape.time });
   const stream = streamRows({
     address: (i) => `${query(i)} * ${loads}u`,
@@ -96,13 +102,14 @@ export function directGradKV(
       (outputs.k ? products(frame, { name: "dp", own: "v", stream: grad }) : "") +
       repeat(4, (k) => `    let h${k} = ${query(`j${k}`)};\n`) +
       `    let lse = ${four(lse)} * ${f32(Math.LOG2E)};\n` +
-      (outputs.k ? `    let delta = ${four("a5")};\n` : "") +
+      (outputs.k ? `    let delta = ${four(delta)};\n` : "") +
+      (shape.ranges ? `    let starts = ${bounds("x")};\n    let ends = ${bounds("y")};\n` : "") +
       repeat(each, weigh) +
       (outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad }) : "") +
       (outputs.k ? accumulate(frame, { own: "y", weights: "ds", stream: "a0" }) : ""),
   });
   const open = (m: number, i: number): string =>
-    `  let k${m}_${i} = ${load("a1", `at${m} + ${i}u`)} * ${f32(shape.scale * Math.LOG2E)};\n` +
+    `  let k${m}_${i} = ${load("a1", `at${m} + ${i}u`)} * ${scoreFactor(frame)};\n` +
     (outputs.k
       ? `  let v${m}_${i} = ${load("a2", `at${m} + ${i}u`)};\n  var y${m}_${i} = ${type}();\n`
       : "") +
@@ -133,15 +140,31 @@ function ownRows({ rows, each, count }: Frame): string {
 /** Declares the queries of a thread, their positions and addresses. */
 function ownQueries(frame: Frame): string {
   return ownRows(frame) +
-    repeat(frame.each, (m) =>
-      `  let position${m} = min(i32(row${m}) + offset, hi - 1);
-  let query${m} = ${queryRow(frame, { i: `row${m}`, count: frame.count })};
-  let at${m} = query${m} * ${frame.loads}u;\n`);
+    repeat(
+      frame.each,
+      (m) =>
+        `${
+          frame.shape.ranges
+            ? `  let seen${m} = ${frame.inputs.range(`row${m}`)};\n`
+            : `  let position${m} = min(i32(row${m}) + offset, hi - 1);\n`
+        }  let query${m} = ${queryRow(frame, { i: `row${m}`, count: frame.count })};
+  let at${m} = query${m} * ${frame.loads}u;\n`,
+    );
+}
+
+/** Turns the products `s{m}` of a thread's row and the four streamed rows into scores to base 2. */
+function finish(frame: Frame, { m, slope }: { readonly m: number; readonly slope: boolean }): string {
+  const { pass, inputs: { bias } } = frame;
+  const place = (j: string): string =>
+    pass === "gradKV" ? biasIndex(frame, j, `row${m}`) : biasIndex(frame, `row${m}`, j);
+  const value = `vec4f(${[0, 1, 2, 3].map((k) => `${bias}[${place(`j${k}`)}]`).join(", ")})`;
+  return finishScore(frame, { name: `s${m}`, type: "vec4f", slope: slope ? `c${m}` : null, value });
 }
 
 /** WGSL for which of the keys j to j + 3 are visible to query row m of a thread. */
-function queryVisible({ causal, window }: Frame, m: number): string {
+function queryVisible({ causal, window, shape }: Frame, m: number): string {
   const at = "vec4i(j, j + 1, j + 2, j + 3)";
+  if (shape.ranges) return `(${at} >= vec4i(seen${m}.x)) & (${at} < vec4i(seen${m}.y))`;
   const tests = [
     causal ? `(${at} <= vec4i(position${m}))` : `(${at} < vec4i(hi))`,
     ...(window === null ? [] : [`(${at} > vec4i(position${m} - ${window}))`]),
@@ -150,8 +173,12 @@ function queryVisible({ causal, window }: Frame, m: number): string {
 }
 
 /** WGSL for which of the queries j to j + 3 see key row m of a thread. */
-function keyVisible({ causal, window }: Frame, m: number): string {
+function keyVisible({ causal, window, shape }: Frame, m: number): string {
   const at = "vec4i(j, j + 1, j + 2, j + 3)";
+  if (shape.ranges) {
+    const key = `vec4i(i32(row${m}))`;
+    return `(${at} < vec4i(hi)) & (${key} >= starts) & (${key} < ends)`;
+  }
   const tests = [
     `(${at} < vec4i(hi))`,
     ...(causal ? [`(${at} >= vec4i(i32(row${m}) - offset))`] : []),

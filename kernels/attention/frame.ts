@@ -1,5 +1,5 @@
 /**
- * What all attention kernels share: sizes, tiling, and the ranges of rows that a workgroup owns and sees.
+ * What all attention kernels share: sizes, tiling, inputs, and the addresses of rows.
  *
  * @module
  */
@@ -28,6 +28,15 @@ export interface AttentionShape {
   readonly causal: boolean;
   /** Keys a query sees, its own included; all before it if absent. Makes the attention causal. */
   readonly window?: number | null;
+  /** Bound of the scores, which become `softCap * tanh(score / softCap)`; none when absent. */
+  readonly softCap?: number;
+  /**
+   * Whether a buffer says which keys each query sees: those from a first one to before an end, which never fall from one
+   * query to the next. `causal` and `window` then only order the work and count it.
+   */
+  readonly ranges?: boolean;
+  /** Shape [B|1, H|1, T|1, S] of what is added to the scores; nothing is when absent. */
+  readonly bias?: readonly number[];
   /** Which bindings with rows of D elements hold f16; none when absent. */
   readonly f16?: F16Bindings;
 }
@@ -59,9 +68,30 @@ export interface AttentionTiling {
   readonly parts?: number;
 }
 
+/** Which of the attention kernels: its workgroups own rows of queries, or in `"gradKV"` of keys. */
+export type AttentionPass = "forward" | "gradQ" | "gradKV";
+
+/** What a kernel reads besides queries, keys and values: each is WGSL. */
+export interface Inputs {
+  /** Element types of all inputs. */
+  readonly types: readonly string[];
+  /** The buffer of dOut. */
+  readonly grad: string;
+  /** The buffer of the bias. */
+  readonly bias: string;
+  /** The log-sum-exp of a row, which is a query and head. */
+  readonly lse: (row: string) => string;
+  /** The sum of dOut * out of a row. */
+  readonly delta: (row: string) => string;
+  /** The first key that a query sees, and the end of those keys (vec2i). */
+  readonly range: (query: string) => string;
+}
+
 /** A shape and a tiling with all defaults resolved. */
 export interface Frame extends Lanes, Access {
   readonly shape: AttentionShape;
+  readonly pass: AttentionPass;
+  readonly inputs: Inputs;
   /** Keys S. */
   readonly keys: number;
   /** Query heads of a key head. */
@@ -89,15 +119,19 @@ export interface Frame extends Lanes, Access {
  * Resolves and checks the choices of a kernel.
  *
  * @param shape Sizes
- * @param options Tiling, and how many rows each sequence and head has
+ * @param options Tiling, which kernel, and whether it makes the gradient by the values only
  * @returns The frame
  * @throws RangeError if heads, window or tiling do not fit
  */
 export function attentionFrame(
   shape: AttentionShape,
-  { tiling, count }: { readonly tiling: AttentionTiling; readonly count: number },
+  { tiling, pass, valuesOnly = false }: {
+    readonly tiling: AttentionTiling;
+    readonly pass: AttentionPass;
+    readonly valuesOnly?: boolean;
+  },
 ): Frame {
-  const keys = shape.keys ?? shape.time;
+  const keys = shape.keys ?? shape.time, count = pass === "gradKV" ? keys : shape.time;
   const causal = shape.causal || (shape.window ?? null) !== null;
   const { rows: wanted = 64, tile, subgroups = false, staged = false, parts = 1 } = tiling;
   const most = tile === 0 ? tiling.each ?? 1 : rowsEach(staged);
@@ -106,7 +140,10 @@ export function attentionFrame(
     shape.heads % shape.kvHeads === 0,
     `"heads" must be a multiple of "kvHeads": ${shape.heads}, ${shape.kvHeads}`,
   );
-  check(!causal || keys >= shape.time, `a causal query needs a key at its position: ${shape.time}, ${keys}`);
+  check(
+    !causal || shape.ranges || keys >= shape.time,
+    `a causal query needs a key at its position: ${shape.time}, ${keys}`,
+  );
   check(Number.isInteger(parts) && parts >= 1, `"parts" must be a whole number above 0: ${parts}`);
   check(parts === 1 || tile > 0, `"parts" need a "tile": ${parts}`);
   check((shape.window ?? 1) >= 1, `"window" must be at least 1: ${shape.window}`);
@@ -118,6 +155,8 @@ export function attentionFrame(
     ...lanesOf(shape.dim),
     ...access(lanesOf(shape.dim).type, shape.f16),
     shape,
+    pass,
+    inputs: attentionInputs(shape, { pass, valuesOnly }),
     keys,
     ratio: shape.heads / shape.kvHeads,
     window: shape.window ?? null,
@@ -132,6 +171,39 @@ export function attentionFrame(
     threads: across * split,
     blocks: Math.ceil(count / (across * each)),
     parts,
+  };
+}
+
+/** Names the inputs. Gradients read the numbers of a row from one buffer where there are ranges or a bias: a device may bind only eight. */
+function attentionInputs(
+  shape: AttentionShape,
+  { pass, valuesOnly }: { readonly pass: AttentionPass; readonly valuesOnly: boolean },
+): Inputs {
+  const { type } = lanesOf(shape.dim), { ranges = false } = shape;
+  const joined = ranges || shape.bias !== undefined;
+  const rows = Array(pass === "forward" || valuesOnly ? 3 : 4).fill(type);
+  const numbers = pass === "forward"
+    ? ranges ? ["vec2i"] : []
+    : joined
+    ? ["vec4f"]
+    : valuesOnly
+    ? ["f32"]
+    : ["f32", "f32"];
+  const types = [...rows, ...numbers, ...(shape.bias === undefined ? [] : ["f32"])];
+  const first = `a${rows.length}`;
+  const value = (lane: string, other: number) => (row: string): string =>
+    joined ? `${first}[${row}].${lane}` : `a${rows.length + other}[${row}]`;
+  const range = (i: string): string =>
+    pass === "forward"
+      ? `${first}[batch * ${shape.time}u + ${i}]`
+      : `vec2i(${first}[${queryRow({ shape }, { i, count: shape.time })}].zw)`;
+  return {
+    types,
+    grad: `a${rows.length - 1}`,
+    bias: `a${types.length - 1}`,
+    lse: value("x", 0),
+    delta: value("y", 1),
+    range,
   };
 }
 
@@ -220,62 +292,9 @@ fn main(${GROUP_BUILTINS}) {
 ${parts === 1 ? "" : `  let part = group / ${lanes}u % ${parts}u;\n`}`;
 }
 
-/** WGSL for the range `lo` to `hi` of streamed rows, divided into whole tiles among the parts. */
-function range({ parts, tile }: Frame, lo: string, hi: string): string {
-  if (parts === 1) return `  let lo = ${lo};\n  let hi = ${hi};\n`;
-  return `  let begin = ${lo};
-  let end = ${hi};
-  let reach = (max(end - begin, 0) + ${tile * parts - 1}) / ${tile * parts} * ${tile};
-  let lo = begin + i32(part) * reach;
-  let hi = min(end, lo + reach);
-`;
-}
-
-/**
- * Declares the first query of the block, the position `offset` of query 0, and the keys `lo` to `hi` the block sees.
- *
- * @param frame The frame, of queries
- * @param offset WGSL for the position of query 0
- * @returns WGSL
- */
-export function queryRange(frame: Frame, offset: string): string {
-  const { rows, keys, causal, window, count } = frame;
-  return `  let first = block * ${rows}u;
-  let offset = ${offset};
-${
-    range(
-      frame,
-      window === null ? "0" : `max(0, i32(first) + offset - ${window - 1})`,
-      causal ? `min(${keys}, offset + i32(min(first + ${rows}u, ${count}u)))` : `${keys}`,
-    )
-  }`;
-}
-
-/**
- * Declares the first key of the block, the position `offset` of query 0, and the queries `lo` to `hi` that see a key of
- * the block.
- *
- * @param frame The frame, of keys
- * @returns WGSL
- */
-export function keyRange(frame: Frame): string {
-  const { rows, keys, causal, window, shape } = frame;
-  const offset = keys - shape.time;
-  const end = `i32(min(first + ${rows}u, ${keys}u))`;
-  return `  let first = block * ${rows}u;
-  let offset = ${offset};
-${
-    range(
-      frame,
-      causal ? `max(0, i32(first) - ${offset})` : "0",
-      window === null ? `${shape.time}` : `min(${shape.time}, ${end} + ${window - 1 - offset})`,
-    )
-  }`;
-}
-
 /** WGSL for the row of position `i` of `count` and the current query head, in rows of D elements. */
 export function queryRow(
-  { shape }: Frame,
+  { shape }: Pick<Frame, "shape">,
   { i, count }: { readonly i: string; readonly count: number },
 ): string {
   return `((batch * ${count}u + ${i}) * ${shape.heads}u + head)`;

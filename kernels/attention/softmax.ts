@@ -78,10 +78,24 @@ export function combineRows(
 export function queryStatistics(frame: Frame): string {
   const row = (i: number, lane: string): string =>
     queryRow(frame, { i: `min(u32(at${i}.${lane} - offset), ${frame.count - 1}u)`, count: frame.count });
-  const four = (i: number, buffer: string): string =>
-    `vec4f(${[..."xyzw"].map((lane) => `${buffer}[${row(i, lane)}]`).join(", ")})`;
+  const { lse, delta } = frame.inputs;
+  const four = (i: number, value: (row: string) => string): string =>
+    `vec4f(${[..."xyzw"].map((lane) => value(row(i, lane))).join(", ")})`;
   return repeat(
     blocksOf(frame).y.quads,
-    (i) => `  let lse${i} = ${four(i, "a4")} * ${f32(Math.LOG2E)};\n  let delta${i} = ${four(i, "a5")};\n`,
+    (i) => `  let lse${i} = ${four(i, lse)} * ${f32(Math.LOG2E)};\n  let delta${i} = ${four(i, delta)};\n`,
   );
+}
+
+/** WGSL for one divided by `total`, the sum of the weights of a query; 0 for one that sees no key, as only ranges allow. */
+export function shareOf({ shape, inputs: { range } }: Frame, query: string, total: string): string {
+  if (!shape.ranges) return `1.0f / ${total}`;
+  const seen = range(query);
+  return `select(0.0f, 1.0f / ${total}, ${seen}.x < ${seen}.y)`;
+}
+
+/** WGSL for a log-sum-exp, given to base 2; 0 for a query that sees no key. */
+export function lseOf({ shape, inputs: { range } }: Frame, query: string, value: string): string {
+  const natural = `(${value}) * ${f32(Math.LN2)}`, seen = range(query);
+  return shape.ranges ? `select(0.0f, ${natural}, ${seen}.x < ${seen}.y)` : natural;
 }

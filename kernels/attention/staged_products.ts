@@ -127,18 +127,18 @@ export function eachColumnPlace(
   });
 }
 
-/** Declares `name{j}`, the value of a per-query buffer for column j. */
+/** Declares `name{j}`, the value of the query in column j. */
 export function columnValues(
   frame: Frame,
-  { name, buffer }: { readonly name: string; readonly buffer: string },
+  { name, value }: { readonly name: string; readonly value: (row: string) => string },
 ): string {
   const count = frame.shape.time;
   return repeat(
     4 * blocksOf(frame).x.quads,
     (j) =>
-      `    let ${name}${j} = ${buffer}[${
-        queryRow(frame, { i: `u32(min(${columnAt(frame, j)}, last))`, count })
-      }];\n`,
+      `    let ${name}${j} = ${
+        value(queryRow(frame, { i: `u32(min(${columnAt(frame, j)}, last))`, count }))
+      };\n`,
   );
 }
 

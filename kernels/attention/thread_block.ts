@@ -54,7 +54,7 @@ export type Group = number | string;
  * @param frame The frame
  * @returns The blocks
  */
-export function blocksOf({ rows, each, tile, split, loads, causal }: Frame): Blocks {
+export function blocksOf({ rows, each, tile, split, loads, causal, shape }: Frame): Blocks {
   const down = rows / each, high = Math.min(SUBGROUP / split, down);
   return {
     x: { name: "x", span: split, quads: tile / FOUR / split },
@@ -62,7 +62,7 @@ export function blocksOf({ rows, each, tile, split, loads, causal }: Frame): Blo
     dimQuads: loads / split,
     unit: Math.min(split, down),
     high,
-    skips: causal && high < down,
+    skips: (causal || shape.ranges === true) && high < down,
   };
 }
 

@@ -4,10 +4,7 @@
  * @module
  */
 
-import { type AttentionShape, type AttentionTiling, rowsEach } from "./frame.ts";
-
-/** Which of the attention kernels. */
-export type AttentionPass = "forward" | "gradQ" | "gradKV";
+import { type AttentionPass, type AttentionShape, type AttentionTiling, rowsEach } from "./frame.ts";
 
 /** Workgroups that keep a large GPU busy with staged kernels: about three for each processor. */
 const MANY = 384;

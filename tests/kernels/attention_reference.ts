@@ -12,12 +12,24 @@ export interface Arrays {
   readonly k: ArrayLike<number>;
   readonly v: ArrayLike<number>;
   readonly dOut: ArrayLike<number>;
+  readonly bias?: ArrayLike<number>;
 }
 
-/** Attention and its gradients by their definitions, in float64. */
-export function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?: number) {
+/** Whether query i of sequence b sees key j. */
+export type Sees = (b: number, i: number, j: number) => boolean;
+
+/** What causality and the window of a shape let queries see. */
+function seesOf(s: AttentionShape): Sees {
+  const before = (s.keys ?? s.time) - s.time;
+  return (_, i, j) =>
+    (!s.causal || j <= i + before) && (!s.window || (j <= i + before && j > i + before - s.window));
+}
+
+/** Attention and its gradients by their definitions, in float64; the gradient by the bias is of each query. */
+export function reference(s: AttentionShape, { q, k, v, dOut, bias = [] }: Arrays, sees: Sees = seesOf(s)) {
   const keys = s.keys ?? s.time;
-  const before = offset ?? keys - s.time;
+  const [batches, biasHeads, queries] = s.bias ?? [1, 1, 1];
+  const dBias = new Float64Array(batches * biasHeads * s.time * keys);
   const out = new Float64Array(s.batch * s.time * s.heads * s.dim);
   const lse = new Float64Array(s.batch * s.time * s.heads);
   const delta = new Float64Array(lse.length);
@@ -27,22 +39,25 @@ export function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?:
   for (let b = 0; b < s.batch; b++) {
     for (let h = 0; h < s.heads; h++) {
       const g = Math.floor(h * s.kvHeads / s.heads);
+      const plane = (b % batches) * biasHeads + h % biasHeads;
       for (let i = 0; i < s.time; i++) {
         const query = (b * s.time + i) * s.heads + h;
-        const seen: { key: number; score: number }[] = [];
+        const seen: { key: number; j: number; score: number; tanh: number }[] = [];
         for (let j = 0; j < keys; j++) {
-          const position = i + before;
-          if (s.causal && j > position) continue;
-          if (s.window && (j > position || j <= position - s.window)) continue;
+          if (!sees(b, i, j)) continue;
           const key = (b * keys + j) * s.kvHeads + g;
-          let score = 0;
-          for (let d = 0; d < s.dim; d++) score += q[query * s.dim + d] * k[key * s.dim + d];
-          seen.push({ key, score: score * s.scale });
+          let product = 0;
+          for (let d = 0; d < s.dim; d++) product += q[query * s.dim + d] * k[key * s.dim + d];
+          const tanh = s.softCap === undefined ? 0 : Math.tanh(product * s.scale / s.softCap);
+          const score = s.softCap === undefined ? product * s.scale : tanh * s.softCap;
+          const more = s.bias === undefined ? 0 : bias[(plane * queries + i % queries) * keys + j];
+          seen.push({ key, j, score: score + more, tanh });
         }
+        if (seen.length === 0) continue;
         const highest = Math.max(...seen.map(({ score }) => score));
         const total = seen.reduce((sum, { score }) => sum + Math.exp(score - highest), 0);
         lse[query] = highest + Math.log(total);
-        const slopes = seen.map(({ key, score }) => {
+        const slopes = seen.map(({ key, j, score, tanh }) => {
           const weight = Math.exp(score - lse[query]);
           let dWeight = 0;
           for (let d = 0; d < s.dim; d++) {
@@ -50,11 +65,13 @@ export function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?:
             dWeight += dOut[query * s.dim + d] * v[key * s.dim + d];
             dv[key * s.dim + d] += weight * dOut[query * s.dim + d];
           }
-          return { key, weight, dWeight };
+          return { key, j, weight, dWeight, tanh };
         });
         delta[query] = slopes.reduce((sum, { weight, dWeight }) => sum + weight * dWeight, 0);
-        for (const { key, weight, dWeight } of slopes) {
-          const slope = weight * (dWeight - delta[query]) * s.scale;
+        for (const { key, j, weight, dWeight, tanh } of slopes) {
+          const change = weight * (dWeight - delta[query]);
+          dBias[(plane * s.time + i) * keys + j] += change;
+          const slope = change * (1 - tanh * tanh) * s.scale;
           for (let d = 0; d < s.dim; d++) {
             dq[query * s.dim + d] += slope * k[key * s.dim + d];
             dk[key * s.dim + d] += slope * q[query * s.dim + d];
@@ -63,7 +80,7 @@ export function reference(s: AttentionShape, { q, k, v, dOut }: Arrays, offset?:
       }
     }
   }
-  return { out, lse, delta, dq, dk, dv };
+  return { out, lse, delta, dq, dk, dv, dBias };
 }
 
 /** Adds up the parts of a gradient. */

@@ -99,8 +99,8 @@ for (
   });
 }
 
-Deno.test("attention with an input offset ignores the slots of a cache that are not filled", async () => {
-  const shape = { ...WIDE, time: 3, keys: 40 };
+Deno.test("attention with ranges of keys ignores the slots of a cache that are not filled", async () => {
+  const shape = { ...WIDE, time: 3, keys: 40, ranges: true };
   const { q, k, v, dOut } = arrays(shape);
   const filled = 9; // positions 6, 7, 8 are the queries
   const slot = shape.kvHeads * shape.dim;
@@ -109,11 +109,12 @@ Deno.test("attention with an input offset ignores the slots of a cache that are 
       cache.fill(NaN, (b * shape.keys + filled) * slot, (b + 1) * shape.keys * slot);
     }
   }
-  const expected = reference(shape, { q, k, v, dOut }, 6);
+  const expected = reference(shape, { q, k, v, dOut }, (_, i, j) => j <= i + 6);
+  const ranges = Int32Array.from({ length: 12 }, (_, n) => n % 2 === 0 ? 0 : 7 + (n >> 1) % 3);
   for (const tiling of [{ tile: 0 }, SMALL_TILES, SMALL_STAGES]) {
     const { tile } = tiling;
-    const [out, lse] = await runKernel(attention({ ...shape, ...tiling, offset: "input" }), {
-      inputs: [q, k, v, new Uint32Array([6])],
+    const [out, lse] = await runKernel(attention({ ...shape, ...tiling }), {
+      inputs: [q, k, v, ranges],
       outputs: [blank(expected.out.length), blank(expected.lse.length)],
     });
     assertClose(out, expected.out, { tolerance: TOLERANCE, what: `out, tile ${tile}` });

@@ -136,13 +136,18 @@ export function rotary(x: Values, cos: Values, sin: Values): Values {
   });
 }
 
-/** Softmax attention: q [B, T, H, D], k and v [B, S, G, D]; query i sits at position i + S - T. */
+/**
+ * Softmax attention: q [B, T, H, D], k and v [B, S, G, D], bias [B|1, H|1, T|1, S]; query i sits at position i + S - T.
+ * `sees` replaces causality and window; a query that sees nothing gives 0.
+ */
 export function attention(
-  [q, k, v]: readonly Values[],
-  { scale, causal = true, window = null }: {
+  [q, k, v, bias]: readonly Values[],
+  { scale, causal = true, window = null, softCap = null, sees: given }: {
     readonly scale?: number;
     readonly causal?: boolean;
     readonly window?: number | null;
+    readonly softCap?: number | null;
+    readonly sees?: (b: number, i: number, j: number) => boolean;
   } = {},
 ): Values {
   const [batch, time, heads, dim] = q.shape, [, keys, groups] = k.shape;
@@ -156,13 +161,20 @@ export function attention(
         const position = i + keys - time;
         const row = (j: number): number => ((b * keys + j) * groups + g) * dim;
         const sees = (j: number): boolean =>
-          (!(causal || window !== null) || j <= position) && (window === null || j > position - window);
+          given !== undefined
+            ? given(b, i, j)
+            : (!(causal || window !== null) || j <= position) && (window === null || j > position - window);
         const weights = Array.from({ length: keys }, (_, j) => {
           let score = 0;
           for (let d = 0; d < dim; d++) score += q.data[query + d] * k.data[row(j) + d];
-          return sees(j) ? Math.exp(score * factor) : 0;
+          if (!sees(j)) return 0;
+          score *= factor;
+          if (softCap !== null) score = softCap * Math.tanh(score / softCap);
+          const [batches, biasHeads, queries] = bias?.shape ?? [];
+          if (bias !== undefined) score += at(bias, [b % batches, h % biasHeads, i % queries, j]);
+          return Math.exp(score);
         });
-        const sum = total(weights);
+        const sum = total(weights) || 1;
         weights.forEach((w, j) => {
           for (let d = 0; d < dim; d++) data[query + d] += w / sum * v.data[row(j) + d];
         });

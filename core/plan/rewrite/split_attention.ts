@@ -10,8 +10,8 @@ import {
   type AttentionGradAttrs,
   attentionGradKVOp,
   attentionGradQOp,
-  attentionSizes,
-} from "../../ops/attention.ts";
+} from "../../ops/attention_gradients.ts";
+import { attentionSizes } from "../../ops/attention_sizes.ts";
 import { sum } from "../../ops/broadcast.ts";
 import { apply, type Op, pick, type Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
