@@ -23,27 +23,20 @@
 import {
   adamW,
   chain,
-  classLoss,
   clipByGlobalNorm,
   defineTraining,
   flatten,
   type Gpu,
   grad,
   type HostData,
-  type ImageInput,
-  InputError,
   logits,
-  type Loss,
   type Model,
-  nextTokenLoss,
   openGpu,
   type Optimizer,
   type Path,
   readAll,
   scan,
-  type Tensor,
   tensor,
-  type TokenInput,
   type TrainingState,
 } from "@firn/train";
 import { openSafetensors } from "@firn/train/data";
@@ -53,7 +46,14 @@ import { parseArgs } from "@std/cli/parse-args";
 import { runMain, UsageError } from "../examples/flags.ts";
 import { print, printError } from "../examples/print.ts";
 import { compare, compareAll, compareEach } from "./conformance_compare.ts";
-import { commonName, declaredParams } from "../core/models/model.ts";
+import {
+  type Batch,
+  type ConformModel,
+  type Inputs,
+  lossOf,
+  pathsByName,
+  readInputs,
+} from "./conformance_inputs.ts";
 import { cutAll } from "./plan/cut.ts";
 import { tiles as everyTile } from "./kernels/matmul_reference.ts";
 
@@ -78,9 +78,6 @@ type Quantity = keyof typeof TOLERANCES;
 
 /** A line of the report: errors, and for GradES folders where each component froze. */
 export type Line = { readonly name: string; readonly ok: boolean } & Readonly<Record<string, unknown>>;
-
-/** A model of any input. */
-type ConformModel = Model<object, never>;
 
 interface Golden {
   readonly loss: number;
@@ -157,71 +154,6 @@ async function readIfThere<T>(path: string): Promise<T | null> {
   }
 }
 
-/** What a batch may hold: text, images, or both, and labels. */
-type Batch = { readonly labels: Tensor } & Partial<TokenInput & ImageInput>;
-
-/** The batch, and which rows of its logits are compared. */
-interface Inputs {
-  readonly batch: Batch;
-  /** False where a position is padding; absent where all positions count. */
-  readonly mask?: readonly boolean[];
-}
-
-/** Tensors of a batch, by their names in `golden.safetensors`. */
-const INPUTS = {
-  input_ids: "inputIds",
-  attention_mask: "attentionMask",
-  token_type_ids: "tokenTypeIds",
-  pixel_values: "pixelValues",
-  labels: "labels",
-} as const;
-
-async function readInputs(folder: string, { family }: ConformModel): Promise<Inputs> {
-  await using file = await openSafetensors(`${folder}/golden.safetensors`);
-  const tensors = new Map<string, Tensor>();
-  for (const name of file.names) {
-    if (!name.startsWith("input.")) continue;
-    const key = name.slice("input.".length), { dtype, shape } = file.specs.get(name)!;
-    if (!Object.hasOwn(INPUTS, key)) {
-      throw new InputError(
-        `Cannot compare "${name}" of "${file.path}" as inputs are ${Object.keys(INPUTS).join(", ")}: ${key}`,
-      );
-    }
-    const values = await file.readF32(name);
-    tensors.set(
-      INPUTS[key as keyof typeof INPUTS],
-      tensor(dtype === "F32" ? values : Int32Array.from(values), shape),
-    );
-  }
-  const batch = Object.fromEntries(tensors) as object as Batch;
-  const { attentionMask, ...rest } = batch, name = "input.attention_mask";
-  if (attentionMask === undefined) return { batch: rest };
-  const mask = Array.from(await file.readF32(name), (value) => value === 1);
-  if (!mask.includes(true)) {
-    throw new InputError(
-      `Cannot compare "${name}" of "${file.path}" as some position must count: all are padding`,
-    );
-  }
-  if (family.inputs?.includes("attentionMask")) return { batch, mask };
-  // Causal attention never reads padding on the right, but it would read padding on the left.
-  const time = attentionMask.shape[1],
-    left = mask.findIndex((seen, i) => seen && i % time > 0 && !mask[i - 1]);
-  if (left >= 0) {
-    const rule = "padding must be on the right";
-    const row = mask.slice(left - left % time, left - left % time + time).map(Number);
-    throw new InputError(`Cannot compare "${name}" of "${file.path}" as ${rule}: [${row}]`);
-  }
-  return { batch: rest, mask };
-}
-
-/** The loss of a model, by the task of its head. */
-function lossOf(model: ConformModel): Loss<object, Batch> {
-  const loss = model.family.heads[model.architecture].task === "nextToken"
-    ? nextTokenLoss(model as Model)
-    : classLoss(model as Model);
-  return loss as Loss<object, Batch>;
-}
-
 async function checkGolden(
   gpu: Gpu,
   { folder, model, golden, batch, mask }: Inputs & { folder: string; model: ConformModel; golden: Golden },
@@ -286,18 +218,6 @@ async function checkGolden(
     errors.losses_lora = compareEach(trained.losses, golden.losses_lora);
   }
   return errors;
-}
-
-/** The path of a parameter or of half of a pair, by any name that another implementation may have for it. */
-function pathsByName(model: ConformModel): (name: string) => Path {
-  const byName = new Map(
-    [...declaredParams(model)].map(([path, { key }]) => [commonName(model.family, key), path]),
-  );
-  return (name) => {
-    const [layer, half] = name.split(/(?=\.lora_[AB]\.)/);
-    const path = byName.get(commonName(model.family, half === undefined ? name : `${layer}.weight`));
-    return path === undefined || half === undefined ? path ?? name : path.replace(/\.weight$/, half);
-  };
 }
 
 async function checkGradES(

@@ -84,7 +84,9 @@ async function withGolden(
         if (drop !== undefined && name.startsWith(drop)) continue;
         const data = await file.readF32(name);
         alter?.(name, data);
-        tensors.push({ name, dtype: "F32", shape: file.specs.get(name)!.shape, data });
+        const { shape, dtype } = file.specs.get(name)!;
+        const stored = dtype === "I32" ? Int32Array.from(data) : data;
+        tensors.push({ name, dtype: dtype === "I32" ? "I32" : "F32", shape, data: stored });
       }
       await writeSafetensors(`${folder}/golden.safetensors`, tensors);
     }
