@@ -57,6 +57,7 @@ export {
 } from "./embedding.ts";
 export type { Expression, Operand, Step } from "./expression.ts";
 export type { F16Bindings } from "./f16.ts";
+export { integers } from "./integers.ts";
 export type { Kernel } from "./kernel.ts";
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";

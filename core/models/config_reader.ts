@@ -15,6 +15,8 @@ export interface ConfigReader {
   numberOrNull(key: string, fallback: number | null): number | null;
   /** A whole number above 0. */
   count(key: string, fallback?: number): number;
+  /** A whole number from 0. */
+  id(key: string, fallback?: number): number;
   /** Two whole numbers above 0, such as height and width; one stands for both. */
   counts(key: string, fallback?: number): readonly [number, number];
   /** A whole number above 0, or null where the record says null; the fallback only where the key is absent. */
@@ -73,6 +75,7 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     count: (key, fallback) => value(key, COUNT, fallback),
     countOrNull: (key, fallback) => orNull(key, COUNT, fallback),
     numberOrNull: (key, fallback) => orNull(key, NUMBER, fallback),
+    id: (key, fallback) => value(key, ID, fallback),
     counts: (key, fallback) => {
       const seen = value(key, COUNTS, fallback);
       return typeof seen === "number" ? [seen, seen] : [seen[0], seen[1]];
@@ -102,6 +105,10 @@ const NUMBER: Rule<number> = {
 const COUNT: Rule<number> = {
   text: "it must be a whole number above 0",
   holds: (value): value is number => Number.isSafeInteger(value) && value as number > 0,
+};
+const ID: Rule<number> = {
+  text: "it must be a whole number from 0",
+  holds: (value): value is number => Number.isSafeInteger(value) && value as number >= 0,
 };
 const COUNTS: Rule<number | readonly number[]> = {
   text: "it must be one or two whole numbers above 0",

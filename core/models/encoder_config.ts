@@ -4,6 +4,8 @@
  * @module
  */
 
+import { reshape, slice } from "../ops/movement.ts";
+import type { Tensor } from "../tensor.ts";
 import { type ActivationName, readActivation } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { readLayers } from "./decoder_config.ts";
@@ -107,4 +109,15 @@ export function dropoutNotes(
     const rate = source[key] ?? fallback;
     return rate === 0 ? [] : [`"${key}" ${rate} is not applied in training`];
   });
+}
+
+/**
+ * The hidden state of the first position, a class token.
+ *
+ * @param hidden f32 [B, T, C]
+ * @returns f32 [B, C]
+ */
+export function firstOf(hidden: Tensor): Tensor {
+  const [batch, , size] = hidden.shape;
+  return reshape(slice(hidden, { starts: [0, 0, 0], sizes: [batch, 1, size] }), [batch, size]);
 }

@@ -41,6 +41,8 @@
  * @module
  */
 
+import { bert } from "./bert.ts";
+import { distilBert } from "./distilbert.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gemma3 } from "./gemma3.ts";
@@ -53,11 +55,16 @@ import { olmo2 } from "./olmo2.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { roberta } from "./roberta.ts";
 import { smollm3 } from "./smollm3.ts";
 import { vit } from "./vit.ts";
 
+export { bert, type BertConfig, type BertParams } from "./bert.ts";
+export type { ClassConfig, ProblemType } from "./class_head.ts";
 export { type ConfigReader, configReader } from "./config_reader.ts";
 export type { DecoderConfig } from "./decoder_config.ts";
+export { distilBert, type DistilBertConfig, type DistilBertParams } from "./distilbert.ts";
+export type { EncoderConfig } from "./encoder_config.ts";
 export type { Family, FeatureOptions, Head, HiddenOptions, ImageInput, Task, TokenInput } from "./family.ts";
 export { gemma, type GemmaConfig, gemmaLayer, gemmaModel, type GemmaParams } from "./gemma.ts";
 export { gemma2, type Gemma2Config, gemma2Layer, gemma2Model, type Gemma2Params } from "./gemma2.ts";
@@ -81,6 +88,7 @@ export { olmo2, type Olmo2Config, olmo2Layer, olmo2Model, type Olmo2Params } fro
 export { phi3, type Phi3Config, phi3Layer, phi3Model, type Phi3Params } from "./phi3.ts";
 export { qwen2, type Qwen2Config, qwen2Layer, qwen2Model, type Qwen2Params } from "./qwen2.ts";
 export { qwen3, type Qwen3Config, qwen3Layer, qwen3Model, type Qwen3Params } from "./qwen3.ts";
+export { roberta, type RobertaConfig, type RobertaParams } from "./roberta.ts";
 export { smollm3, type Smollm3Config } from "./smollm3.ts";
 export {
   type ClassBatch,
@@ -107,5 +115,8 @@ export const families: Families = {
   olmo2,
   granite,
   gpt2,
+  bert,
+  distilbert: distilBert,
+  roberta,
   vit,
 };

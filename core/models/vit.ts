@@ -26,12 +26,12 @@ import {
 import { patches, type PatchesSpec, patchParams } from "../nn/patches.ts";
 import { add } from "../ops/arithmetic.ts";
 import { broadcast } from "../ops/broadcast.ts";
-import { concat, reshape, slice } from "../ops/movement.ts";
+import { concat } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { dropoutNotes, type EncoderConfig, readEncoder } from "./encoder_config.ts";
+import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
 import type { Family, Head, HiddenOptions, ImageInput } from "./family.ts";
 import { checkImages, type ImageConfig, patchCount, readImages } from "./image_config.ts";
 
@@ -137,17 +137,6 @@ const classHead: Head<VitConfig, VitParams, ImageInput> = {
   features: firstOf,
   output: ({ classifier }) => classifier!,
 };
-
-/**
- * The hidden state of the first position, a class token.
- *
- * @param hidden f32 [B, T, C]
- * @returns f32 [B, C]
- */
-export function firstOf(hidden: Tensor): Tensor {
-  const [batch, , size] = hidden.shape;
-  return reshape(slice(hidden, { starts: [0, 0, 0], sizes: [batch, 1, size] }), [batch, size]);
-}
 
 /** The ViT family, `"model_type": "vit"`. */
 export const vit: Family<VitConfig, VitParams, ImageInput> = {

@@ -12,6 +12,7 @@ import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Linear, linear, linearParams, type LoraOptions } from "./linear.ts";
 import { type Norm, type NormOptions, type NormParams, normParams, type NormSpec, rmsNorm } from "./norm.ts";
+import { maskedAttention } from "./masked_attention.ts";
 import { optional, type ParamSpec } from "./params.ts";
 import type { RopeTables } from "./rope.ts";
 
@@ -57,6 +58,8 @@ export interface AttendOptions {
   readonly window?: number | null;
   /** Factor of the scores; `1 / sqrt(D)` when absent. */
   readonly scale?: number;
+  /** i32 [B, T]: 0 for padding, which no query sees; there is none when absent. */
+  readonly mask?: Tensor;
 }
 
 /** Options of {@link selfAttention}. */
@@ -169,9 +172,11 @@ export interface HeadTensors {
  * ```
  */
 export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
-  const { rope, causal, window, scale } = options;
+  const { rope, causal, window, scale, mask } = options;
   const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
   const [batch, time, heads, dim] = q.shape;
-  const mixed = attention(place(q), { k: place(k), v, causal, window, scale });
+  const mixed = mask === undefined
+    ? attention(place(q), { k: place(k), v, causal, window, scale })
+    : maskedAttention(place(q), { k: place(k), v, mask, scale });
   return reshape(mixed, [batch, time, heads * dim]);
 }

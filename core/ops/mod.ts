@@ -129,6 +129,7 @@ export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
 export type { Operand } from "./elementwise.ts";
 export { embedding } from "./embedding.ts";
 export { abs, exp, log, rsqrt, sigmoid, sign, sqrt, tanh } from "./functions.ts";
+export { integers } from "./integers.ts";
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./linear_cross_entropy.ts";
 export { logSoftmax, logSumExp } from "./log_sum_exp.ts";
 export { binaryCrossEntropy, meanSquaredError } from "./losses.ts";

@@ -35,6 +35,7 @@ const CALLS: Readonly<
       "sqrt",
       "tanh",
       "cast",
+      "integers",
     ]
       .map((name) => [name, { call: ops[name as "gelu"], args: [x] }]),
   ),

@@ -1,0 +1,203 @@
+/**
+ * BERT: an encoder of text, post-norm, with learned positions and types of tokens.
+ *
+ * Source: Devlin et al., "BERT", arXiv 1810.04805, section 3; names are those of `transformers`.
+ *
+ * Axes: B batch, T time, C channels.
+ *
+ * @module
+ */
+
+import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
+import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
+import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
+import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
+import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
+import { type Layers, type ParamsOf, repeat, spare, stored, storedAs } from "../nn/params.ts";
+import { add } from "../ops/arithmetic.ts";
+import { tanh } from "../ops/functions.ts";
+import { reshape, slice } from "../ops/movement.ts";
+import type { Tensor } from "../tensor.ts";
+import { activationOf } from "./activation.ts";
+import { type ClassConfig, readClasses } from "./class_head.ts";
+import type { ConfigReader } from "./config_reader.ts";
+import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
+import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
+
+/** The values of `config.json` that the model depends on. */
+export interface BertConfig extends EncoderConfig, ClassConfig {
+  /** Entries of the vocabulary V. */
+  readonly vocabSize: number;
+  /** Rows of the table of positions. */
+  readonly positions: number;
+  /** Types of tokens, one for each text of an input. */
+  readonly types: number;
+}
+
+/**
+ * Reads the configuration.
+ *
+ * @internal
+ */
+export function readBert(read: ConfigReader): BertConfig {
+  return {
+    ...readEncoder(read),
+    ...readClasses(read),
+    vocabSize: read.count("vocab_size"),
+    positions: read.count("max_position_embeddings", 512),
+    types: read.count("type_vocab_size", 2),
+  };
+}
+
+/**
+ * Declares a block.
+ *
+ * @internal
+ */
+export const bertLayer = (c: BertConfig) => ({
+  attention: storedAs(
+    { q_proj: "self.query", k_proj: "self.key", v_proj: "self.value", o_proj: "output.dense" },
+    attentionParams(c, { qkvBias: true, outBias: true }),
+  ) as AttentionSpec,
+  attention_norm: stored("attention.output.LayerNorm", normParams(c.hiddenSize, { bias: true })) as NormSpec,
+  mlp: stored(
+    "",
+    storedAs({ up_proj: "intermediate.dense", down_proj: "output.dense" }, mlpParams(c, { bias: true })),
+  ) as MlpSpec,
+  mlp_norm: stored("output.LayerNorm", normParams(c.hiddenSize, { bias: true })) as NormSpec,
+});
+
+/**
+ * Declares the encoder.
+ *
+ * @internal
+ */
+export const bertEncoder = (c: BertConfig) => ({
+  embeddings: {
+    word_embeddings: embeddingParams([c.vocabSize, c.hiddenSize]) as EmbeddingSpec,
+    position_embeddings: embeddingParams([c.positions, c.hiddenSize]) as EmbeddingSpec,
+    token_type_embeddings: embeddingParams([c.types, c.hiddenSize]) as EmbeddingSpec,
+    norm: stored("LayerNorm", normParams(c.hiddenSize, { bias: true })) as NormSpec,
+  },
+  layers: stored("encoder.layer", repeat(c.layers, bertLayer(c))) as Layers<ReturnType<typeof bertLayer>>,
+});
+
+/** Parameters of the encoder. */
+export type BertEncoder = ParamsOf<typeof bertEncoder>;
+
+/**
+ * Declares all parameters but the head.
+ *
+ * @internal
+ */
+export const bertModel = (c: BertConfig) => ({
+  bert: bertEncoder(c) as ReturnType<typeof bertEncoder>,
+});
+
+const pooler = (c: BertConfig) => ({
+  pooler: stored("bert.pooler", {
+    dense: linearParams([c.hiddenSize, c.hiddenSize], { bias: true }),
+  }) as { dense: LinearSpec },
+});
+
+const classifier = (c: BertConfig) => ({
+  classifier: linearParams([c.classes, c.hiddenSize], { bias: true }) as LinearSpec,
+});
+
+/** Parameters of the model; paths are those of blocks, keys those of checkpoints. */
+export type BertParams =
+  & ParamsOf<typeof bertModel>
+  & Partial<ParamsOf<typeof pooler> & ParamsOf<typeof classifier>>;
+
+/**
+ * Hidden states of the encoder.
+ *
+ * @param encoder Its parameters
+ * @param input Token ids
+ * @param options The configuration, and the rows of the table of positions, f32 [B or 1, T, C]
+ * @returns f32 [B, T, C]
+ */
+export function encode(
+  { embeddings, layers }: BertEncoder,
+  { inputIds, attentionMask: mask, tokenTypeIds }: TokenInput,
+  { config, loraScale, places }: HiddenOptions<BertConfig> & { readonly places: Tensor },
+): Tensor {
+  const { word_embeddings, token_type_embeddings, norm } = embeddings;
+  const activation = activationOf(config.activation);
+  const types = tokenTypeIds === undefined
+    ? firstRows(token_type_embeddings.weight, 1)
+    : embedding(tokenTypeIds, token_type_embeddings);
+  const words = embedding(inputIds, word_embeddings); // [B, T, C]
+  let x = layerNorm(add(add(words, types), places), norm, config);
+  for (let i = 0; i < config.layers; i++) {
+    const { attention, attention_norm, mlp: feedForward, mlp_norm } = layers[i];
+    const seen = selfAttention(x, attention, { ...config, causal: false, mask, loraScale });
+    x = layerNorm(add(x, seen), attention_norm, config);
+    x = layerNorm(add(x, mlp(x, feedForward, { activation, loraScale })), mlp_norm, config);
+  }
+  return x;
+}
+
+/**
+ * The first rows of a table, for each sequence of a batch.
+ *
+ * @param table f32 [V, C]
+ * @param count How many, T
+ * @returns f32 [1, T, C]
+ */
+export function firstRows(table: Tensor, count: number): Tensor {
+  const size = table.shape[1];
+  return reshape(slice(table, { starts: [0, 0], sizes: [count, size] }), [1, count, size]);
+}
+
+function hidden({ bert }: BertParams, input: TokenInput, options: HiddenOptions<BertConfig>): Tensor {
+  const places = firstRows(bert.embeddings.position_embeddings.weight, input.inputIds.shape[1]);
+  return encode(bert, input, { ...options, places });
+}
+
+const sequenceHead: Head<BertConfig, BertParams, TokenInput> = {
+  task: "sequenceClass",
+  params: (c) => ({ ...pooler(c), ...classifier(c) }),
+  problem: ({ problem }) => problem,
+  features: (hidden, { params, loraScale }) =>
+    tanh(linear(firstOf(hidden), params.pooler!.dense, { loraScale })),
+  output: (params) => params.classifier!,
+};
+
+const tokenHead: Head<BertConfig, BertParams, TokenInput> = {
+  task: "tokenClass",
+  params: classifier,
+  output: (params) => params.classifier!,
+};
+
+/** Older names of norms in checkpoints. */
+export const OLD_NORMS: readonly (readonly [RegExp, string])[] = [
+  [/\bLayerNorm\.gamma$/, "LayerNorm.weight"],
+  [/\bLayerNorm\.beta$/, "LayerNorm.bias"],
+];
+
+/** Rates of dropout of BERT and RoBERTa, with their defaults. */
+export const DROPOUT: Readonly<Record<string, number>> = {
+  hidden_dropout_prob: 0.1,
+  attention_probs_dropout_prob: 0.1,
+  classifier_dropout: 0,
+};
+
+/** The BERT family, `"model_type": "bert"`. */
+export const bert: Family<BertConfig, BertParams, TokenInput> = {
+  name: "bert",
+  parse: readBert,
+  params: bertModel,
+  basePrefix: "bert",
+  aliases: OLD_NORMS,
+  ignored: [/(^|\.)embeddings\.position_ids$/],
+  inputs: ["attentionMask", "tokenTypeIds"],
+  notes: (source) => dropoutNotes(source, DROPOUT),
+  maxLength: (config) => config.positions,
+  hidden,
+  heads: {
+    BertForSequenceClassification: sequenceHead,
+    BertForTokenClassification: tokenHead,
+    BertModel: { task: "features", params: (c) => spare(pooler(c))! },
+  },
+};

@@ -1,0 +1,124 @@
+/**
+ * RoBERTa: BERT whose positions count the tokens that are no padding, from behind the id of the padding.
+ *
+ * Source: Liu et al., "RoBERTa", arXiv 1907.11692; names and positions are those of `transformers`.
+ *
+ * Axes: B batch, T time, C channels.
+ *
+ * @module
+ */
+
+import { embedding } from "../nn/embedding.ts";
+import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
+import { type ParamsOf, spare, stored } from "../nn/params.ts";
+import { add, cast, multiply, subtract } from "../ops/arithmetic.ts";
+import { equal } from "../ops/comparison.ts";
+import { tanh } from "../ops/functions.ts";
+import { integers } from "../ops/integers.ts";
+import { matmul } from "../ops/matmul.ts";
+import { tensor } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
+import { type BertConfig, bertEncoder, DROPOUT, encode, OLD_NORMS, readBert } from "./bert.ts";
+import type { ConfigReader } from "./config_reader.ts";
+import { dropoutNotes, firstOf } from "./encoder_config.ts";
+import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
+
+/** The values of `config.json` that the model depends on. */
+export interface RobertaConfig extends BertConfig {
+  /** The id of the padding. */
+  readonly padding: number;
+}
+
+function parse(read: ConfigReader): RobertaConfig {
+  const config = readBert(read), padding = read.id("pad_token_id", 1);
+  if (padding >= config.positions - 1) {
+    throw read.error("pad_token_id", `it must leave positions of ${config.positions}`, padding);
+  }
+  return { ...config, padding };
+}
+
+/**
+ * Declares all parameters but the head.
+ *
+ * @internal
+ */
+export const robertaModel = (c: RobertaConfig) => ({
+  roberta: bertEncoder(c) as ReturnType<typeof bertEncoder>,
+});
+
+const pooler = (c: RobertaConfig) => ({
+  pooler: stored("roberta.pooler", {
+    dense: linearParams([c.hiddenSize, c.hiddenSize], { bias: true }),
+  }) as { dense: LinearSpec },
+});
+
+const sequenceParams = (c: RobertaConfig) => ({
+  classifier: {
+    dense: linearParams([c.hiddenSize, c.hiddenSize], { bias: true }) as LinearSpec,
+    out_proj: linearParams([c.classes, c.hiddenSize], { bias: true }) as LinearSpec,
+  },
+});
+
+const tokenParams = (c: RobertaConfig) => ({
+  classifier: linearParams([c.classes, c.hiddenSize], { bias: true }) as LinearSpec,
+});
+
+/** Parameters of the model without its head; paths are those of blocks, keys those of checkpoints. */
+export type RobertaParams = ParamsOf<typeof robertaModel>;
+
+function hidden(
+  { roberta }: RobertaParams,
+  input: TokenInput,
+  options: HiddenOptions<RobertaConfig>,
+): Tensor {
+  const places = embedding(
+    positionsOf(input.inputIds, options.config),
+    roberta.embeddings.position_embeddings,
+  );
+  return encode(roberta, input, { ...options, places });
+}
+
+/** Positions of ids [B, T]: that of the n-th token of a row is the padding's id plus n, and padding keeps its id. */
+function positionsOf(ids: Tensor, { padding }: RobertaConfig): Tensor {
+  const [, time] = ids.shape;
+  const before = Float32Array.from(
+    { length: time * time },
+    (_, i) => Math.floor(i / time) <= i % time ? 1 : 0,
+  );
+  const counts = subtract(1, equal(cast(ids), padding)); // [B, T]
+  return integers(add(multiply(matmul(counts, tensor(before, [time, time])), counts), padding));
+}
+
+const sequenceHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof sequenceParams>, TokenInput> = {
+  task: "sequenceClass",
+  params: sequenceParams,
+  problem: ({ problem }) => problem,
+  features: (hidden, { params, loraScale }) =>
+    tanh(linear(firstOf(hidden), params.classifier.dense, { loraScale })),
+  output: (params) => params.classifier.out_proj,
+};
+
+const tokenHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof tokenParams>, TokenInput> = {
+  task: "tokenClass",
+  params: tokenParams,
+  output: (params) => params.classifier,
+};
+
+/** The RoBERTa family, `"model_type": "roberta"`. */
+export const roberta: Family<RobertaConfig, RobertaParams, TokenInput> = {
+  name: "roberta",
+  parse,
+  params: robertaModel,
+  basePrefix: "roberta",
+  aliases: OLD_NORMS,
+  ignored: [/(^|\.)embeddings\.position_ids$/],
+  inputs: ["attentionMask", "tokenTypeIds"],
+  notes: (source) => dropoutNotes(source, DROPOUT),
+  maxLength: (config) => config.positions - config.padding - 1,
+  hidden,
+  heads: {
+    RobertaForSequenceClassification: sequenceHead as Head<RobertaConfig, RobertaParams, TokenInput>,
+    RobertaForTokenClassification: tokenHead as Head<RobertaConfig, RobertaParams, TokenInput>,
+    RobertaModel: { task: "features", params: (c) => spare(pooler(c))! },
+  },
+};
