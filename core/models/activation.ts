@@ -8,11 +8,15 @@ import { gelu, relu, silu } from "../ops/activations.ts";
 import type { Tensor } from "../tensor.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
+const exactGelu = (x: Tensor): Tensor => gelu(x, { approximate: false });
+
 const ACTIVATIONS = {
   silu,
   swish: silu,
   relu,
-  gelu,
+  gelu: exactGelu,
+  gelu_python: exactGelu,
+  gelu_fast: gelu,
   gelu_new: gelu,
   gelu_pytorch_tanh: gelu,
 } as const satisfies Readonly<Record<string, (x: Tensor) => Tensor>>;

@@ -5,11 +5,8 @@
  */
 
 import { InputError } from "../errors.ts";
-import { abs, exp, log } from "../ops/functions.ts";
-import { add, multiply, negate, subtract } from "../ops/arithmetic.ts";
+import { binaryCrossEntropy, meanSquaredError } from "../ops/losses.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
-import { maximum } from "../ops/comparison.ts";
-import { mean } from "../ops/reduce.ts";
 import { reshape } from "../ops/movement.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -37,17 +34,7 @@ export function classRowLoss(
   }
   if (wanted === "i32") return rowLoss(scores, labels);
   const targets = reshape(labels, scores.shape);
-  return meaning === "regression" ? squaredError(scores, targets) : binaryCrossEntropy(scores, targets);
-}
-
-function squaredError(scores: Tensor, targets: Tensor): Tensor {
-  const difference = subtract(scores, targets);
-  return mean(multiply(difference, difference));
-}
-
-function binaryCrossEntropy(scores: Tensor, targets: Tensor): Tensor {
-  const soft = add(maximum(scores, 0), log(add(1, exp(negate(abs(scores)))))); // log(1 + e^x)
-  return mean(subtract(soft, multiply(scores, targets)));
+  return meaning === "regression" ? meanSquaredError(scores, targets) : binaryCrossEntropy(scores, targets);
 }
 
 /**
