@@ -32,6 +32,17 @@ for (
   });
 }
 
+for (const family of ["bert", "bert-tokens", "distilbert", "roberta", "vit"]) {
+  Deno.test(`conform agrees with transformers on classes, gradients, steps and clipping: ${family}`, async () => {
+    const line = await conform(gpu, `${FIXTURES}/${family}`);
+    assertEquals(line.ok, true, JSON.stringify(line));
+    for (const quantity of ["logits", "loss", "grads", "losses_plain", "losses_clip"]) {
+      assertEquals(typeof line[quantity], "number", `"${quantity}" of ${JSON.stringify(line)}`);
+    }
+    assertEquals(typeof line.after5, family === "bert-tokens" ? "number" : "object");
+  });
+}
+
 for (const metric of ["norm", "delta"]) {
   Deno.test(`conform freezes the components that GradES froze, at the same steps, by ${metric}`, async () => {
     const line = await conform(gpu, `${FIXTURES}/grades-${metric}`);

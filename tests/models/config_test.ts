@@ -63,7 +63,11 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["num_key_value_heads", 3, "it must divide num_attention_heads 4: 3"],
   ["rms_norm_eps", 0, "it must be a positive number: 0"],
   ["rope_theta", "10000", 'it must be a positive number: "10000"'],
-  ["hidden_act", "mish", 'it must be one of silu, swish, relu, gelu, gelu_new, gelu_pytorch_tanh: "mish"'],
+  [
+    "hidden_act",
+    "mish",
+    'it must be one of silu, swish, relu, gelu, gelu_python, gelu_fast, gelu_new, gelu_pytorch_tanh: "mish"',
+  ],
   ["tie_word_embeddings", "yes", 'it must be true or false: "yes"'],
   ["attention_bias", 1, "it must be true or false: 1"],
   ["rope_scaling", "yarn", 'it must be a record: "yarn"'],
