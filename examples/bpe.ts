@@ -11,6 +11,7 @@
  */
 
 import { InputError } from "@firn/train";
+import type { Corpus } from "@firn/train/data";
 
 /** Ends every document. */
 export const END_OF_TEXT = "<|endoftext|>";
@@ -48,24 +49,21 @@ interface Pair {
 /**
  * Learns merges from text, the most frequent pair of neighbouring tokens first.
  *
- * @param documents The text
+ * @param corpus The text
  * @param options `vocabSize`: entries of the vocabulary, 257 or more; fewer come out when the text has no more pairs
  * @returns Contents of `tokenizer.json` and `tokenizer_config.json`
- * @throws {InputError} When the size is too small or there is no text
+ * @throws {InputError} When the size is too small
  */
-export function trainBpe(
-  documents: Iterable<string>,
+export async function trainBpe(
+  corpus: Corpus,
   { vocabSize }: { readonly vocabSize: number },
-): TokenizerFiles {
+): Promise<TokenizerFiles> {
   if (!(Number.isSafeInteger(vocabSize) && vocabSize >= ALPHABET.length && vocabSize <= 2 ** 24)) {
     const rule =
       `"vocabSize" must be a whole number from ${ALPHABET.length}, one entry a byte and the end, to 2^24`;
     throw new InputError(`Cannot train a tokenizer as ${rule}: got ${vocabSize}`);
   }
-  const words = countWords(documents);
-  if (words.length === 0) {
-    throw new InputError("Cannot train a tokenizer as there is no text: give at least one word");
-  }
+  const words = await countWords(corpus);
   const pairs = new Map<number, Pair>();
   for (const word of words) addPairs(pairs, word);
   const vocabulary = [...ALPHABET];
@@ -98,10 +96,10 @@ export async function writeTokenizer(folder: string, files: TokenizerFiles): Pro
   }
 }
 
-function countWords(documents: Iterable<string>): Word[] {
+async function countWords(corpus: Corpus): Promise<Word[]> {
   const counts = new Map<string, number>();
-  for (const document of documents) {
-    for (const [word] of document.matchAll(WORD)) counts.set(word, (counts.get(word) ?? 0) + 1);
+  for await (const { text } of corpus.pieces()) {
+    for (const [word] of text.matchAll(WORD)) counts.set(word, (counts.get(word) ?? 0) + 1);
   }
   const ids = new Map(ALPHABET.map((token, id) => [token, id]));
   const encoder = new TextEncoder();

@@ -24,12 +24,12 @@ import {
   scan,
   type TrainingState,
 } from "@firn/train";
-import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+import { loadTokenizer, packCorpus, tokenWindows } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { anyOf, definePolicy, gradES } from "@firn/train/policies";
 import { runMain } from "./flags.ts";
 import { print } from "./print.ts";
-import { readText } from "./text.ts";
+import { openText } from "./text.ts";
 
 /**
  * Freezes the embedding first and then layer after layer, the lowest first.
@@ -64,8 +64,7 @@ export async function* train(
 ): AsyncGenerator<TrainingState<object>> {
   const model = await loadModel(gpu, "examples/models/sotu");
   const tokenizer = await loadTokenizer("examples/models/sotu");
-  const chapters = await readText("moby-dick");
-  const ids = packDocuments(tokenizer, chapters);
+  const ids = await packCorpus(tokenizer, await openText("moby-dick"));
   const batches = tokenWindows(ids, { batch: 4, length: 64 });
 
   const optimizer = adamW({ learningRate: 1e-3 });

@@ -24,7 +24,15 @@ import {
   scan,
   type TrainingState,
 } from "@firn/train";
-import { hostFileSystem, loadTokenizer, lockFolder, packDocuments, tokenWindows } from "@firn/train/data";
+import {
+  type Corpus,
+  hostFileSystem,
+  loadTokenizer,
+  lockFolder,
+  packCorpus,
+  splitCorpus,
+  tokenWindows,
+} from "@firn/train/data";
 import { companionFiles, saveModel } from "@firn/train/hub";
 import {
   bytesText,
@@ -59,7 +67,7 @@ import { clock, progress, stage } from "./progress.ts";
 import { continueText, quoted } from "./sample.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
 import { extraOf, readRun, RUN_FLAGS } from "./saved_flags.ts";
-import { readText, split } from "./text.ts";
+import { openText } from "./text.ts";
 
 const FLAGS = {
   model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
@@ -129,7 +137,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
   await checkOutput(out, { resumed, model: flags.model });
   if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data}`);
-  const documents = await stage(`reading     ${flags.data}`, () => readText(flags.data));
+  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
 
   await using gpu = await openDevice(flags);
   print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
@@ -141,15 +149,19 @@ export async function main(args: readonly string[]): Promise<void> {
     );
   }
   const files = await companionFiles(flags.model);
-  const { train, heldOut } = split(documents);
+  const { train, heldOut } = await splitCorpus(corpus);
   const every = validateEvery(flags);
   // What decides when to stop is not what the run is judged by.
-  const parts = every === null ? { train, heldOut: [] } : split(train);
-  const tokens = await stage(`tokenizing  ${flags.data}`, () => ({
-    train: packDocuments(tokenizer, parts.train),
-    validation: every === null ? null : packDocuments(tokenizer, parts.heldOut),
-    heldOut: packDocuments(tokenizer, heldOut),
-  }));
+  const parts = every === null ? { train, heldOut: null } : await splitCorpus(train);
+  const tokens = await stage(`tokenizing  ${flags.data}`, async (say) => {
+    const pack = (corpus: Corpus, what: string) =>
+      packCorpus(tokenizer, corpus, { progress: (share) => say(`${what}, ${Math.floor(100 * share)} %`) });
+    return {
+      train: await pack(parts.train, "to train on"),
+      validation: parts.heldOut && await pack(parts.heldOut, "to validate on"),
+      heldOut: await pack(heldOut, "held out"),
+    };
+  });
   const batches = tokenWindows(tokens.train, flags),
     held = tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all();
   const validation = every === null

@@ -20,7 +20,7 @@ import {
   scan,
   sizeOf,
 } from "@firn/train";
-import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
+import { type Corpus, loadTokenizer, packCorpus, splitCorpus, tokenWindows } from "@firn/train/data";
 import { saveModel } from "@firn/train/hub";
 import { trainBpe, writeTokenizer } from "./bpe.ts";
 import { helpOf, positive, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
@@ -30,7 +30,7 @@ import { perplexity } from "./perplexity.ts";
 import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
 import { continueText } from "./sample.ts";
-import { readText, split } from "./text.ts";
+import { openText } from "./text.ts";
 
 const FLAGS = {
   data: text("NAME|FILE", "sotu, moby-dick, or a .txt or .jsonl file", "sotu"),
@@ -68,24 +68,23 @@ export async function main(args: readonly string[]): Promise<void> {
     throw new UsageError(`--kv-heads must divide --heads ${flags.heads}: got ${flags["kv-heads"]}`);
   }
   await checkOutput(flags.out, { resumed: false });
-  const documents = await stage(`reading     ${flags.data}`, () => readText(flags.data));
+  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
   await using gpu = await openDevice(flags);
   print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
 
-  const { train, heldOut } = split(documents);
+  const { train, heldOut } = await splitCorpus(corpus);
   await Deno.mkdir(".firn", { recursive: true });
   const work = await Deno.makeTempDir({ dir: ".firn" });
   try {
     await stage(
       `learning    a tokenizer of ${flags.vocab} entries`,
-      () => writeTokenizer(work, trainBpe(train, { vocabSize: flags.vocab })),
+      async () => await writeTokenizer(work, await trainBpe(train, { vocabSize: flags.vocab })),
     );
     const tokenizer = await loadTokenizer(work);
-    const windows = (documents: readonly string[]) =>
-      tokenWindows(packDocuments(tokenizer, documents), flags);
+    const windows = async (corpus: Corpus) => tokenWindows(await packCorpus(tokenizer, corpus), flags);
     const [batches, held] = await stage(
       `tokenizing  ${flags.data}`,
-      () => [windows(train), windows(heldOut).all()] as const,
+      async () => [await windows(train), (await windows(heldOut)).all()] as const,
     );
     const source = {
       model_type: "llama",

@@ -27,7 +27,7 @@ import {
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { claimFolder } from "../../examples/output.ts";
 import { print } from "../../examples/print.ts";
-import { readText } from "../../examples/text.ts";
+import { openText } from "../../examples/text.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { readIntents, readRows, readSpam } from "./policies_data.ts";
 import { type Candidate, candidateOf, POLICIES } from "./policies_list.ts";
@@ -66,7 +66,7 @@ type Flags = Values<typeof FLAGS>;
 
 async function taskOf(flags: Flags, options: TaskOptions): Promise<Task> {
   const { task, data } = flags;
-  if (task === "lm") return textTask(await readText(data ?? "moby-dick"), options);
+  if (task === "lm") return await textTask(await openText(data ?? "moby-dick"), options);
   if (task === "spam") return labelTask(await readSpam(), options);
   if (/\.jsonl$/i.test(task)) return labelTask(await readRows(task), options);
   if (task !== "intents") {

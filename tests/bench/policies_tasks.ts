@@ -25,9 +25,16 @@ import {
   tensor,
   type TokenBatch,
 } from "@firn/train";
-import { encodePrompt, packDocuments, predictions, type Tokenizer, tokenWindows } from "@firn/train/data";
+import {
+  type Corpus,
+  encodePrompt,
+  packCorpus,
+  predictions,
+  splitCorpus,
+  type Tokenizer,
+  tokenWindows,
+} from "@firn/train/data";
 import { recordEvaluation } from "../../core/infer/evaluate.ts";
-import { split } from "../../examples/text.ts";
 import { randomOrder } from "../../policies/random.ts";
 import type { Example, Labelled } from "./policies_data.ts";
 
@@ -77,18 +84,18 @@ export interface TaskOptions {
  * Prediction of the next token. The last tenth of the text is held out: its first half for validation, its second for the
  * test.
  *
- * @param documents The text
+ * @param corpus The text
  * @param options Model and sizes
  * @returns The task
  */
-export function textTask(documents: readonly string[], options: TaskOptions): Task {
+export async function textTask(corpus: Corpus, options: TaskOptions): Promise<Task> {
   const { gpu, model, tokenizer, watch } = options;
-  const { train, heldOut } = split(documents);
-  const { train: validation, heldOut: test } = split(heldOut, 0.5);
-  const idsOf = (part: readonly string[]) => packDocuments(tokenizer, part);
-  const trainIds = idsOf(train), windows = tokenWindows(trainIds, options);
-  const watched = tokenWindows(idsOf(validation), options).all().slice(0, watch);
-  const judged = tokenWindows(idsOf(test), options).all();
+  const { train, heldOut } = await splitCorpus(corpus);
+  const { train: validation, heldOut: test } = await splitCorpus(heldOut, 0.5);
+  const idsOf = (part: Corpus) => packCorpus(tokenizer, part);
+  const trainIds = await idsOf(train), windows = tokenWindows(trainIds, options);
+  const watched = tokenWindows(await idsOf(validation), options).all().slice(0, watch);
+  const judged = tokenWindows(await idsOf(test), options).all();
   const lossOver = (batches: readonly TokenBatch[], params: object) =>
     lossOf(gpu, { model, params, batches });
   return {

@@ -6,7 +6,7 @@
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DataError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
-import { loadTokenizer } from "@firn/train/data";
+import { corpusOf, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
 import { labelTask, textTask } from "./policies_tasks.ts";
@@ -160,7 +160,7 @@ Deno.test("textTask holds out a tenth, half of it for the test", async () => {
   await using gpu = await openTestGpu();
   const model = await loadModel(gpu, FOLDER), tokenizer = await loadTokenizer(FOLDER);
   const text = Array.from({ length: 400 }, (_, i) => `Article ${i} of the treaty.`).join(" ");
-  const task = textTask([text], { gpu, model, tokenizer, batch: 2, length: 16, watch: 1 });
+  const task = await textTask(corpusOf([text]), { gpu, model, tokenizer, batch: 2, length: 16, watch: 1 });
   const tested = Math.ceil(tokenizer.encode(text.slice(-text.length / 20)).length / (2 * 16));
   assertEquals(task.about[1], `1 batches of 2 to validate on, ${tested} to test on`);
   const { loss, accuracy } = await task.test(model.params);

@@ -13,6 +13,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { FirnError, type Gpu, InputError, type Model, newModel } from "@firn/train";
+import { corpusOf } from "@firn/train/data";
 import { earlyStopping, stopAt } from "@firn/train/policies";
 import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";
 import { type Lab, type Run, type Runner, runnerOf } from "./policies_run.ts";
@@ -47,7 +48,7 @@ const TEXT = "It was the best of times, it was the worst of times, it was the ag
 async function labOf(gpu: Gpu, change: (task: Task) => Task = (task) => task): Promise<Lab> {
   const model: Model = await newModel(gpu, { source: SOURCE, seed: 0 });
   const sizes = { batch: 2, length: 12, watch: 2 };
-  const task = change(textTask([TEXT], { gpu, model, tokenizer: TOKENIZER, ...sizes }));
+  const task = change(await textTask(corpusOf([TEXT]), { gpu, model, tokenizer: TOKENIZER, ...sizes }));
   return { gpu, task, learningRate: 1e-2, lookEvery: 2, modelOf: () => Promise.resolve(model) };
 }
 

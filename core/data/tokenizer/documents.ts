@@ -11,6 +11,7 @@
 
 import { InputError } from "../../errors.ts";
 import type { Tokenizer } from "./load_tokenizer.ts";
+import { tokenList } from "./token_list.ts";
 
 /** What the rule needs of a tokenizer. */
 export type Encoder = Pick<Tokenizer, "encode" | "eos" | "before" | "after">;
@@ -85,20 +86,56 @@ export function packDocuments(tokenizer: Encoder, documents: readonly string[]):
   if (documents.length === 0) {
     throw new InputError('Cannot pack "documents" as there is none: give at least one');
   }
-  const { before, after, eos } = tokenizer;
-  if (eos === null && before.length + after.length === 0) {
-    return Int32Array.from(tokenizer.encode(documents.join("\n\n")));
+  const packed = packer(tokenizer);
+  const texts = packed.framed ? documents : [documents.join("\n\n")];
+  for (const text of texts) packed.add(tokenizer.encode(text), { ends: true });
+  return packed.take();
+}
+
+/** Packs documents that may come in pieces. */
+export interface Packer {
+  /** Whether something begins or ends a document. Otherwise all documents are to come as one, with blank lines between. */
+  readonly framed: boolean;
+  /** Adds the ids of the next piece of a document, and ends the document. */
+  add(ids: readonly number[], options: { readonly ends: boolean }): void;
+  /** Returns the stream. */
+  take(): Int32Array<ArrayBuffer>;
+}
+
+/**
+ * Makes what packs the ids of documents into one stream, as {@link packDocuments} does.
+ *
+ * @param tokenizer The tokenizer
+ * @returns The packer
+ */
+export function packer({ before, after, eos }: Encoder): Packer {
+  const shared = eos !== null && before.length === 1 && before[0] === eos, list = tokenList();
+  let documents = 0, begun = false;
+  // EOS that were read and not added: those at the end of a document become one.
+  let held = 0;
+  function put(ids: readonly number[]): void {
+    const end = ids.findLastIndex((id) => id !== eos) + 1;
+    if (end > 0) {
+      list.push(Array(held).fill(eos));
+      list.push(ids.slice(0, end));
+      held = 0;
+    }
+    held += ids.length - end;
   }
-  const shared = eos !== null && before.length === 1 && before[0] === eos;
-  const parts = documents.map((text, i) => {
-    const ids = encodeDocument(tokenizer, text);
-    return Int32Array.from(shared && i > 0 ? ids.slice(1) : ids);
-  });
-  const stream = new Int32Array(parts.reduce((n, part) => n + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    stream.set(part, at);
-    at += part.length;
-  }
-  return stream;
+  return {
+    framed: eos !== null || before.length + after.length > 0,
+    add(ids, { ends }) {
+      if (!begun && (ids.length > 0 || ends)) {
+        begun = true;
+        if (!shared || documents === 0) list.push(before);
+        if (before.every((id, i) => ids[i] === id)) ids = ids.slice(before.length);
+      }
+      put(ids);
+      if (!ends) return;
+      put(after);
+      if (eos !== null) list.push([eos]);
+      [documents, begun, held] = [documents + 1, false, 0];
+    },
+    take: list.take,
+  };
 }
