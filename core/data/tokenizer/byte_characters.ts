@@ -17,8 +17,18 @@ const BYTES: ReadonlyMap<string, number> = new Map(CHARACTERS.map((character, by
 /** A character for each byte of a text in UTF-8. */
 export function bytesAsCharacters(text: string): string {
   let result = "";
+  if (isAscii(text)) {
+    for (let i = 0; i < text.length; i++) result += CHARACTERS[text.charCodeAt(i)];
+    return result;
+  }
   for (const byte of new TextEncoder().encode(text)) result += CHARACTERS[byte];
   return result;
+}
+
+/** Whether each character is one byte. */
+function isAscii(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 127) return false;
+  return true;
 }
 
 /** The bytes that a token stands for; a token with other characters stands for itself. */

@@ -16,6 +16,7 @@ import { modelOf, MOST_ENTRIES } from "./model.ts";
 import { normalizerOf } from "./normalizer.ts";
 import { preTokenizerOf } from "./pre_tokenizer.ts";
 import { stretches } from "./stretches.ts";
+import { cached } from "./word_cache.ts";
 
 /** Converts text to token ids and back. */
 export interface Tokenizer {
@@ -139,7 +140,7 @@ function build(fields: Fields, { clean }: { readonly clean: boolean }): Built {
   const join = decoderOf(fields.object("decoder"));
   const special = new Set(added.filter((token) => token.special).map(({ id }) => id));
   const vocabSize = [...tokens.keys()].reduce((top, id) => Math.max(top, id), -1) + 1;
-  const apart = stretches(model.vocabulary.keys());
+  const apart = stretches(model.vocabulary.keys()), encodeWord = cached(model.encode);
   return {
     vocabSize,
     frame: frameOf(fields.object("post_processor"), vocabSize - 1),
@@ -154,7 +155,7 @@ function build(fields: Fields, { clean }: { readonly clean: boolean }): Built {
         }
         apart(section.text).forEach((part, i) => {
           for (const word of words(part, section.first && i === 0)) {
-            for (const id of model.encode(word)) result.push(id);
+            for (const id of encodeWord(word)) result.push(id);
           }
         });
       }
