@@ -155,7 +155,9 @@ export async function main(args: readonly string[]): Promise<void> {
   const parts = every === null ? { train, heldOut: null } : await splitCorpus(train);
   const tokens = await stage(`tokenizing  ${flags.data}`, async (say) => {
     const pack = (corpus: Corpus, what: string) =>
-      packCorpus(tokenizer, corpus, { progress: (share) => say(`${what}, ${Math.floor(100 * share)} %`) });
+      packCorpus(tokenizer, corpus, {
+        onProgress: ({ done, total }) => say(`${what}, ${Math.floor(100 * done / total)} %`),
+      });
     return {
       train: await pack(parts.train, "to train on"),
       validation: parts.heldOut && await pack(parts.heldOut, "to validate on"),

@@ -10,8 +10,8 @@ import { MOST_PIECE, type Piece, type PieceSizes, piecesOf } from "./pieces.ts";
 
 /** Options of {@link packCorpus}. */
 export interface PackCorpusOptions {
-  /** Is told the share of the characters that is encoded, from 0 to 1. */
-  readonly progress?: (share: number) => void;
+  /** Is called after each piece with the characters that are encoded. */
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
 }
 
 /**
@@ -38,7 +38,7 @@ export interface PackCorpusOptions {
 export async function packCorpus(
   tokenizer: Encoder,
   corpus: Corpus,
-  { progress, sizes }: PackCorpusOptions & { readonly sizes?: PieceSizes } = {},
+  { onProgress, sizes }: PackCorpusOptions & { readonly sizes?: PieceSizes } = {},
 ): Promise<Int32Array<ArrayBuffer>> {
   const packed = packer(tokenizer);
   let done = 0;
@@ -46,7 +46,7 @@ export async function packCorpus(
   for await (const { ids, ends, length } of encoded(tokenizer, pieces, sizes)) {
     packed.add(ids, { ends });
     done += length;
-    progress?.(Math.min(1, done / corpus.length));
+    onProgress?.({ done: Math.min(done, corpus.length), total: corpus.length });
   }
   return packed.take();
 }
