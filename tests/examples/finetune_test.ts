@@ -249,7 +249,7 @@ const REFUSALS: readonly Refusal[] = [
   {
     when: "there is no text file",
     args: ["--data", "@/nowhere.txt"],
-    message: 'Cannot read "@/nowhere.txt" as there is no such file: check the path',
+    message: 'Cannot open "@/nowhere.txt" as there is no such file: check the path',
   },
   {
     when: "the text is empty",
