@@ -10,7 +10,18 @@ import type { ConfigReader } from "./config_reader.ts";
 
 const exactGelu = (x: Tensor): Tensor => gelu(x, { approximate: false });
 
-const ACTIVATIONS = {
+/** The name of an activation in `config.json`. */
+export type ActivationName =
+  | "silu"
+  | "swish"
+  | "relu"
+  | "gelu"
+  | "gelu_python"
+  | "gelu_fast"
+  | "gelu_new"
+  | "gelu_pytorch_tanh";
+
+const ACTIVATIONS: { readonly [name in ActivationName]: (x: Tensor) => Tensor } = {
   silu,
   swish: silu,
   relu,
@@ -19,10 +30,7 @@ const ACTIVATIONS = {
   gelu_fast: gelu,
   gelu_new: gelu,
   gelu_pytorch_tanh: gelu,
-} as const satisfies Readonly<Record<string, (x: Tensor) => Tensor>>;
-
-/** The name of an activation in `config.json`. */
-export type ActivationName = keyof typeof ACTIVATIONS;
+};
 
 /**
  * The function of a name.

@@ -22,7 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { checkNeutral, readLayers } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
-import { tokenHead } from "./lm_head.ts";
+import { type LmHeadParams, tokenHead } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Gpt2Config {
@@ -106,14 +106,8 @@ export const gpt2Model = (c: Gpt2Config) => ({
   },
 });
 
-/** Declaration of the head; absent where it is the embedding. */
-export interface Gpt2HeadSpec {
-  /** V scores of C channels. */
-  readonly lm_head?: LinearSpec;
-}
-
 /** Parameters of the model, named as in the checkpoint. */
-export type Gpt2Params = ParamsOf<typeof gpt2Model> & ParamsOf<Gpt2HeadSpec>;
+export type Gpt2Params = ParamsOf<typeof gpt2Model> & LmHeadParams;
 
 function hidden(
   { transformer: model }: Gpt2Params,
@@ -153,7 +147,7 @@ export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {
-    GPT2LMHeadModel: tokenHead("lm_head", {
+    GPT2LMHeadModel: tokenHead({
       embedding: "transformer.wte",
       output: ({ lm_head, transformer }) => lm_head ?? transformer.wte,
     }),

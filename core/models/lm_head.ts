@@ -6,7 +6,7 @@
 
 import type { Embedding } from "../nn/embedding.ts";
 import { type LinearParams, linearParams, type LinearSpec } from "../nn/linear.ts";
-import { type ParamsOf, tiedTo } from "../nn/params.ts";
+import { type ParamsOf, stored, tiedTo } from "../nn/params.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import type { DecoderConfig } from "./decoder_config.ts";
@@ -28,7 +28,7 @@ export interface LmParams extends LmHeadParams {
 }
 
 /** The head for the next token: `lm_head`, or the embedding where both are tied. */
-export const lmHead: Head<DecoderConfig, LmParams, TokenInput> = tokenHead("lm_head", {
+export const lmHead: Head<DecoderConfig, LmParams, TokenInput> = tokenHead({
   embedding: "model.embed_tokens",
   output: ({ lm_head, model }) => lm_head ?? model.embed_tokens,
 });
@@ -43,19 +43,22 @@ interface HeadConfig {
 /**
  * A head for the next token.
  *
- * @param name Its name in checkpoints
- * @param options `embedding`: path of the table that it may be tied to; `output`: the layer in the parameters
+ * @param options `embedding`: path of the table that it may be tied to; `key`: its name in checkpoints, `lm_head` when absent;
+ * `output`: the layer in the parameters
  * @returns The head
  */
 export function tokenHead<C extends HeadConfig, P extends object>(
-  name: string,
-  { embedding, output }: { readonly embedding: Path; readonly output: (params: P) => LinearParams },
+  { embedding, key = "lm_head", output }: {
+    readonly embedding: Path;
+    readonly key?: string;
+    readonly output: (params: P) => LinearParams;
+  },
 ): Head<C, P, TokenInput> {
   return {
     task: "nextToken",
-    params({ vocabSize, hiddenSize, tied }): object {
+    params({ vocabSize, hiddenSize, tied }): LmHeadSpec {
       const spec = linearParams([vocabSize, hiddenSize]);
-      return { [name]: tied ? tiedTo(embedding, spec) : spec };
+      return { lm_head: stored(key, tied ? tiedTo(embedding, spec)! : spec) };
     },
     output,
   };

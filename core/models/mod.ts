@@ -47,6 +47,7 @@ import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gemma3 } from "./gemma3.ts";
 import { gpt2 } from "./gpt2.ts";
+import { gptNeox } from "./gpt_neox.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -69,7 +70,8 @@ export type { Family, FeatureOptions, Head, HiddenOptions, ImageInput, Task, Tok
 export { gemma, type GemmaConfig, gemmaLayer, gemmaModel, type GemmaParams } from "./gemma.ts";
 export { gemma2, type Gemma2Config, gemma2Layer, gemma2Model, type Gemma2Params } from "./gemma2.ts";
 export { gemma3, type Gemma3Config, gemma3Layer, gemma3Model, type Gemma3Params } from "./gemma3.ts";
-export { gpt2, type Gpt2Config, type Gpt2HeadSpec, gpt2Layer, gpt2Model, type Gpt2Params } from "./gpt2.ts";
+export { gpt2, type Gpt2Config, gpt2Layer, gpt2Model, type Gpt2Params } from "./gpt2.ts";
+export { gptNeox, type GptNeoxConfig, gptNeoxLayer, gptNeoxModel, type GptNeoxParams } from "./gpt_neox.ts";
 export { granite, type GraniteConfig } from "./granite.ts";
 export { llama, type LlamaConfig, llamaLayer, llamaModel, type LlamaParams } from "./llama.ts";
 export { lmHead, type LmHeadParams, type LmHeadSpec, type LmParams } from "./lm_head.ts";
@@ -115,6 +117,7 @@ export const families: Families = {
   olmo2,
   granite,
   gpt2,
+  gpt_neox: gptNeox,
   bert,
   distilbert: distilBert,
   roberta,

@@ -7,6 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { type LinearParams, type Tensor, unflatten } from "@firn/train";
 import { describeModel, families, hiddenStates, modelParams } from "@firn/train/models";
+import { declaredParams } from "../../core/models/model.ts";
 import { topological } from "../../core/graph.ts";
 import { leaf } from "../../core/sources.ts";
 import { llamaSource } from "../train/tiny.ts";
@@ -92,3 +93,18 @@ for (const tied of [true, false]) {
     assertEquals(output.weight, leaves.get(path));
   });
 }
+
+Deno.test("a tied head keeps its name in checkpoints", () => {
+  const source = {
+    model_type: "gpt_neox",
+    hidden_size: 8,
+    intermediate_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 1,
+    vocab_size: 10,
+    tie_word_embeddings: true,
+  };
+  const { key, tiedTo } = declaredParams(describeModel(source, { families, file: "config.json" }))
+    .get("lm_head.weight")!;
+  assertEquals([key, tiedTo], ["embed_out.weight", "gpt_neox.embed_in.weight"]);
+});
