@@ -59,6 +59,7 @@ export type { Expression, Operand, Step } from "./expression.ts";
 export type { F16Bindings } from "./f16.ts";
 export { integers } from "./integers.ts";
 export type { Kernel } from "./kernel.ts";
+export { layerNorm, type LayerNormGradOptions, layerNormGradX, type LayerNormOptions } from "./layer_norm.ts";
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";
 export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul/variants.ts";
@@ -87,3 +88,4 @@ export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } f
 export type { Stored } from "./packed.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";
+export { softmax, softmaxGrad, type SoftmaxOptions } from "./softmax.ts";

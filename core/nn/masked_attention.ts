@@ -8,7 +8,7 @@ import { cast, multiply } from "../ops/arithmetic.ts";
 import { where } from "../ops/comparison.ts";
 import { matmul } from "../ops/matmul.ts";
 import { permute, reshape } from "../ops/movement.ts";
-import { softmax } from "../ops/reduce.ts";
+import { softmax } from "../ops/softmax.ts";
 import type { Tensor } from "../tensor.ts";
 
 /**

@@ -4,11 +4,8 @@
  * @module
  */
 
-import { add, multiply, subtract } from "../ops/arithmetic.ts";
-import { rsqrt } from "../ops/functions.ts";
-import { mean } from "../ops/reduce.ts";
+import { layerNorm as layerNormOp } from "../ops/layer_norm.ts";
 import { rmsNorm as rmsNormOp } from "../ops/rms_norm.ts";
-import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { ones, optional, type ParamSpec, zeros } from "./params.ts";
 
@@ -98,9 +95,5 @@ export function rmsNorm(x: Tensor, { weight }: NormParams, { eps }: NormOptions)
  * ```
  */
 export function layerNorm(x: Tensor, { weight, bias }: NormParams, { eps }: NormOptions): Tensor {
-  const column = [...x.shape.slice(0, -1), 1];
-  const centred = subtract(x, reshape(mean(x, -1), column));
-  const variance = reshape(mean(multiply(centred, centred), -1), column);
-  const scaled = multiply(multiply(centred, rsqrt(add(variance, eps))), weight);
-  return bias === undefined ? scaled : add(scaled, bias);
+  return layerNormOp(x, { weight, bias, eps });
 }

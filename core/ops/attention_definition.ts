@@ -13,7 +13,8 @@ import { less, where } from "./comparison.ts";
 import { exp, log, tanh } from "./functions.ts";
 import { matmul } from "./matmul.ts";
 import { permute, reshape, slice } from "./movement.ts";
-import { max, softmax } from "./reduce.ts";
+import { max } from "./reduce.ts";
+import { softmax } from "./softmax.ts";
 
 /**
  * Computes attention with all scores in memory.

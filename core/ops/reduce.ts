@@ -1,12 +1,12 @@
 /**
- * Reductions: maximum, minimum, mean, variance, softmax; `broadcast.ts` has the sum.
+ * Reductions: maximum, minimum, mean, variance; `broadcast.ts` has the sum.
  *
  * @module
  */
 
-import { axisOf, checkOptions, refuse } from "../arguments.ts";
+import { checkOptions, refuse } from "../arguments.ts";
 import { sizeOf } from "../spec.ts";
-import { checkOperand, type Op, type Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { divide, multiply, negate, subtract } from "./arithmetic.ts";
 import {
   batchReduce,
@@ -21,7 +21,6 @@ import {
   sum,
 } from "./broadcast.ts";
 import { equal } from "./comparison.ts";
-import { exp } from "./functions.ts";
 import { reshape } from "./movement.ts";
 
 /** Takes the largest element along neighbouring axes; the planner fuses the elementwise operations that feed it. */
@@ -153,28 +152,4 @@ export function variance(
     refuse("variance", `"correction" must be a number below the number of elements, ${count}`, correction);
   }
   return keepAxes("variance", divide(total, count - correction), { options, shape: x.shape, axes: removed });
-}
-
-/**
- * Softmax over an axis: `exp(x - max x) / sum exp(x - max x)`.
- *
- * @param x f32
- * @param axis The axis, negative from the end; the last when absent
- * @returns f32 of the same shape
- * @throws {ShapeError} When the axis does not exist
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { openGpu, read, softmax, tensor } from "@firn/train";
- *
- * await using gpu = await openGpu();
- * assertEquals([...await read(gpu, softmax(tensor([3, 3])))], [0.5, 0.5]);
- * ```
- */
-export function softmax(x: Tensor, axis = -1): Tensor {
-  checkOperand("softmax", x, "x");
-  const along = axisOf("softmax", axis, x.shape), kept = x.shape.with(along, 1);
-  const e = exp(subtract(x, reshape(max(x, along), kept)));
-  return divide(e, reshape(sum(e, along), kept));
 }

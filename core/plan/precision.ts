@@ -14,10 +14,12 @@ import { attentionGradBiasOp, attentionGradKVOp, attentionGradQOp } from "../ops
 import type { ReduceAttrs } from "../ops/broadcast.ts";
 import { gatherRowsOp, scatterRowsOp } from "../ops/compact_rows.ts";
 import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
+import { layerNormGradOp, layerNormOp } from "../ops/layer_norm.ts";
 import { accumulateOp } from "../ops/matmul.ts";
 import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
 import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
 import { rotaryOp } from "../ops/rotary.ts";
+import { softmaxGradOp, softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import { sizeOf } from "../spec.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
@@ -61,6 +63,11 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [attentionGradBiasOp, { reads: [0, 1, 2, 3], writes: [] }],
   [rmsNormOp, { reads: [0], writes: [0] }],
   [rmsNormGradOp, { reads: [0, 2, 4], writes: [0] }],
+  [layerNormOp, { reads: [0], writes: [0] }],
+  // The gain is at 4 or absent, the residual at 4 or 5.
+  [layerNormGradOp, { reads: [0, 1, 4, 5], writes: [0] }],
+  [softmaxOp, { reads: [0], writes: [0] }],
+  [softmaxGradOp, { reads: [0, 1], writes: [0] }],
   [rotaryOp, { reads: [0], writes: [0] }],
   [embeddingOp, { reads: [], writes: [0] }],
   [embeddingGradOp, { reads: [0], writes: [] }],

@@ -8,10 +8,12 @@ import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
 import type { Operand } from "../../kernels/expression.ts";
 import type { F16Bindings } from "../../kernels/f16.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
+import { layerNorm, layerNormGradX } from "../../kernels/layer_norm.ts";
 import { concat, pad, permute, slice } from "../../kernels/movement.ts";
 import { reduce } from "../../kernels/reduce.ts";
 import { rmsNorm, rmsNormGradX } from "../../kernels/rms_norm.ts";
 import { rotary } from "../../kernels/rotary.ts";
+import { softmax, softmaxGrad } from "../../kernels/softmax.ts";
 import { blank, type Data, runKernel, values } from "./run_kernel.ts";
 
 /** A kernel in both forms, and what it binds: each f32 input is rounded to f16 before either reads it. */
@@ -69,6 +71,44 @@ for (const width of [24, 21]) {
           f16,
         }, "rms_norm_grad");
       }
+    }
+  });
+
+  Deno.test(`layerNorm, softmax and their gradients of rows of ${width} read and write f16`, async () => {
+    const rows = 5, size = rows * width, inputs = [values(size, 1), values(width, 2), values(width, 3)];
+    const norm = {
+      rows,
+      width,
+      eps: 1e-5,
+      threads: 1,
+      gain: true,
+      bias: true,
+      saveStatistics: true,
+    } as const;
+    await assertTwins({
+      kernel: (f16) => layerNorm({ ...norm, f16 }),
+      inputs,
+      outputs: [size, rows, rows],
+      f16: ["a0", "o0"],
+    }, "layer_norm");
+    await assertTwins({
+      kernel: (f16) => layerNormGradX({ rows, width, threads: 1, gain: true, residual: true, f16 }),
+      inputs: [1, 2, 3, 4, 5, 6].map((seed) => values([size, size, rows, rows, width, size][seed - 1], seed)),
+      outputs: [size],
+      f16: ["a0", "a1", "a4", "a5", "o0"],
+    }, "layer_norm_grad");
+    for (const axis of [{ outer: rows, length: width, inner: 1 }, { outer: 1, length: rows, inner: width }]) {
+      const options = { ...axis, threads: 1 } as const, f16 = ["a0", "o0"];
+      await assertTwins(
+        { kernel: (f16) => softmax({ ...options, f16 }), inputs: [inputs[0]], outputs: [size], f16 },
+        "softmax",
+      );
+      await assertTwins({
+        kernel: (f16) => softmaxGrad({ ...options, f16 }),
+        inputs: [inputs[0], values(size, 2)],
+        outputs: [size],
+        f16: ["a0", "a1", "o0"],
+      }, "softmax_grad");
     }
   });
 

@@ -87,6 +87,7 @@ const CALLS: Readonly<
   mean: { call: ops.mean, args: [x, [0], { keepDims: true }] },
   softmax: { call: ops.softmax, args: [x, 0] },
   rmsNorm: { call: ops.rmsNorm, args: [x, fill(1, [3]), { eps: 0 }] },
+  layerNorm: { call: ops.layerNorm, args: [x, { weight: fill(1, [3]), bias: fill(1, [3]), eps: 0 }] },
   rotary: { call: ops.rotary, args: [heads, { cos: table, sin: table }] },
   pick: { call: ops.pick, args: [ops.rmsNorm(x, fill(1, [3]), { eps: 0 }), 1] },
   apply: { call: (op, inputs) => ops.apply(op, inputs, null), args: [ops.exp(x).op, [x]], says: "" },

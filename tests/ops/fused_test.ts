@@ -1,13 +1,16 @@
 import { assertThrows } from "@std/assert";
 import { fill, InputError, type Tensor, tensor } from "@firn/train";
 import {
+  add,
   attention,
   type AttentionOptions,
   crossEntropy,
   embedding,
+  layerNorm,
   multiply,
   rmsNorm,
   rotary,
+  softmax,
 } from "@firn/train/ops";
 import { checkOps, type OpCase } from "../reference/check_ops.ts";
 import * as reference from "../reference/ops.ts";
@@ -21,6 +24,32 @@ function rmsNormCase(shape: readonly number[]): OpCase {
     inputs: [{ shape }, { shape: [shape.at(-1)!], low: 0.5, high: 1.5 }],
     op: (x, gain) => rmsNorm(x, gain, { eps: EPS }),
     reference: (x, gain) => reference.rmsNorm(x, gain, EPS),
+  };
+}
+
+function layerNormCase(shape: readonly number[], vectors: readonly ("weight" | "bias")[]): OpCase {
+  const own = { shape: [shape.at(-1)!], low: 0.5, high: 1.5 };
+  return {
+    name: `layerNorm [${shape}] with ${vectors.join(" and ") || "nothing else"}`,
+    // A mean that is far larger than the deviation.
+    inputs: [{ shape, low: 2, high: 4 }, ...vectors.map(() => own)],
+    op: (x, ...rest) =>
+      layerNorm(x, { eps: EPS, ...Object.fromEntries(vectors.map((name, i) => [name, rest[i]])) }),
+    reference: (x, ...rest) =>
+      vectors.reduce(
+        (y, name, i) => reference.map(name === "weight" ? (a, b) => a * b : (a, b) => a + b, y, rest[i]),
+        reference.layerNorm(x, EPS),
+      ),
+    tolerance: 3e-5,
+  };
+}
+
+function softmaxCase(shape: readonly number[], axis: number): OpCase {
+  return {
+    name: `softmax [${shape}] along ${axis}`,
+    inputs: [{ shape, low: -3, high: 3 }],
+    op: (x) => softmax(x, axis),
+    reference: (x) => reference.softmax(x, axis < 0 ? axis + shape.length : axis),
   };
 }
 
@@ -100,6 +129,20 @@ checkOps([
   rmsNormCase([5, 7]),
   rmsNormCase([2, 3, 8]),
   rmsNormCase([1, 1]),
+  layerNormCase([5, 7], ["weight", "bias"]),
+  layerNormCase([2, 3, 8], ["weight"]),
+  layerNormCase([3, 5], []),
+  layerNormCase([3, 12], ["bias"]),
+  {
+    name: "layerNorm beside a residual, whose gradient its kernel adds",
+    inputs: [{ shape: [3, 8] }, { shape: [8] }],
+    op: (x, weight) => add(x, layerNorm(x, { weight, eps: EPS })),
+    reference: (x, weight) => reference.map((a, n, w) => a + n * w, x, reference.layerNorm(x, EPS), weight),
+    tolerance: 3e-5,
+  },
+  softmaxCase([3, 7], -1),
+  softmaxCase([2, 9, 3], 1),
+  softmaxCase([5, 3, 4], 0),
   rotaryCase([2, 5, 3, 6]),
   rotaryCase([1, 1, 1, 8]),
   rotaryCase([2, 3, 2, 8, 2]),

@@ -3,6 +3,7 @@ import { fill, InputError } from "@firn/train";
 import { add, gelu, matmul } from "@firn/train/ops";
 import { checkOps, type OpCase } from "../reference/check_ops.ts";
 import { map, matmul as reference } from "../reference/ops.ts";
+import type { Values } from "../reference/values.ts";
 
 // The last is deep enough for several workgroups to share its sums.
 const SIZES = [[1, 1, 1], [7, 5, 3], [33, 17, 65], [8, 12, 16], [3, 5, 301]] as const;
@@ -28,6 +29,16 @@ checkOps([
     inputs: [{ shape: [3, 4, 5] }, { shape: [3, 6, 4] }],
     op: (a, b) => matmul(a, b, { transposeA: true, transposeB: true }),
     reference: (a, b) => reference(a, b, { transposeA: true, transposeB: true }),
+  },
+  {
+    name: "matmul of stacks that broadcast on both sides",
+    inputs: [{ shape: [2, 1, 3, 5] }, { shape: [3, 5, 2] }],
+    op: (a, b) => matmul(a, b),
+    reference: (a, b) => {
+      const stack = (x: Values, [m, n]: readonly number[]): Values =>
+        map((p) => p, x, { shape: [2, 3, m, n], data: new Float64Array(6 * m * n) });
+      return reference(stack(a, [3, 5]), stack(b, [5, 2]));
+    },
   },
   ...[6, 300].map((k): OpCase => ({
     name: `matmul of depth ${k} with what follows fused into it`,

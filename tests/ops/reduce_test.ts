@@ -109,13 +109,13 @@ checkOps([
     name: "softmax",
     inputs: [{ shape: [2, 3, 7], low: -3, high: 3 }],
     op: (x) => softmax(x),
-    reference: softmaxReference,
+    reference: (x) => softmaxReference(x),
   },
   {
     name: "softmax of rows of four lanes",
     inputs: [{ shape: [3, 8], low: -3, high: 3 }],
     op: (x) => softmax(x),
-    reference: softmaxReference,
+    reference: (x) => softmaxReference(x),
   },
   ...[[], [1], [0, -1]].map((axes): OpCase => ({
     name: `min, mean, variance and logSumExp of axes [${axes}], kept`,

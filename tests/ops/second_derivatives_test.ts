@@ -90,6 +90,11 @@ const ROWS: Readonly<Record<string, Row>> = {
   rotary: { call: (x) => ops.rotary(x, { cos: table(7), sin: table(8) }), shapes: [[1, 2, 1, 4]] },
   crossEntropy: { call: (x) => crossEntropy(x, labels), shapes: [[3, 5]], device: true },
   rmsNorm: { call: (x, gain) => ops.rmsNorm(x, gain, { eps: 0.1 }), shapes: two, device: true },
+  layerNorm: {
+    call: (x, weight, bias) => ops.layerNorm(x, { weight, bias, eps: 0.1 }),
+    shapes: [[2, 3], [3], [3]],
+    device: true,
+  },
   embedding: { call: (x) => ops.embedding(x, ids), shapes: [[3, 2]], device: true },
   linearCrossEntropy: {
     // Chunks of two rows, whose scores are padded from five to eight.

@@ -154,7 +154,7 @@ function isFused({ op }: { readonly op: Op }): boolean {
   return op.kernel !== undefined && op.definition !== undefined;
 }
 
-/** Replaces fused ops by their definitions. */
+/** Replaces fused ops by their definitions, and those in them by theirs. */
 export function unfuse(roots: readonly Tensor[]): Tensor[] {
   const outputs = new Map<Tensor, readonly Tensor[]>();
   return rebuild(roots, (node) => {
@@ -162,7 +162,7 @@ export function unfuse(roots: readonly Tensor[]): Tensor[] {
       return outputs.get(node.inputs[0])![(node.attrs as { index: number }).index];
     }
     if (!isFused(node)) return node;
-    const parts = node.op.definition!(node.inputs, node.attrs);
+    const parts = unfuse(node.op.definition!(node.inputs, node.attrs));
     outputs.set(parts[0], parts);
     return parts[0];
   });

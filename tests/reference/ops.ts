@@ -38,14 +38,10 @@ export function total(parts: readonly number[]): number {
   return parts.reduce((a, b) => a + b, 0);
 }
 
-/** Softmax over the last axis. */
-export function softmax(x: Values): Values {
-  const width = x.shape.at(-1)!;
-  const data = Float64Array.from(x.data, Math.exp);
-  return {
-    shape: x.shape,
-    data: data.map((e, i) => e / total([...data.subarray(i - i % width, i - i % width + width)])),
-  };
+/** Softmax over an axis, the last when absent. */
+export function softmax(x: Values, axis = x.shape.length - 1): Values {
+  const powers = map(Math.exp, x), sums = fold(powers, { axes: [axis], join: total });
+  return map((e, sum) => e / sum, powers, { ...sums, shape: x.shape.with(axis, 1) });
 }
 
 /** The same elements in another shape. */
@@ -123,6 +119,18 @@ export function rmsNorm(x: Values, gain: Values, eps: number): Values {
     x.shape,
     (place) => at(x, place) / Math.sqrt(at(squares, place.slice(0, -1)) + eps) * gain.data[place.at(-1)!],
   );
+}
+
+/** `(x - mean) / sqrt(variance + eps)` over the last axis. */
+export function layerNorm(x: Values, eps: number): Values {
+  const mean = (row: readonly number[]): number => total(row) / row.length;
+  const axes = [x.shape.length - 1];
+  const means = fold(x, { axes, join: mean });
+  const squares = fold(x, { axes, join: (row) => mean(row.map((v) => (v - mean(row)) ** 2)) });
+  return build(x.shape, (place) => {
+    const row = place.slice(0, -1);
+    return (at(x, place) - at(means, row)) / Math.sqrt(at(squares, row) + eps);
+  });
 }
 
 /** Turns elements i and i + D/2 of each head by the angle of their position: x [B, T, H, D], tables [T, D/2]. */

@@ -6,6 +6,7 @@
 
 import { topological } from "../../graph.ts";
 import { embeddingGradOntoOp, embeddingGradOp } from "../../ops/embedding.ts";
+import { type LayerNormGradAttrs, layerNormGradOp } from "../../ops/layer_norm.ts";
 import { rmsNormGradOp } from "../../ops/rms_norm.ts";
 import { apply, type Op, type Tensor } from "../../tensor.ts";
 import { isPlainAdd } from "../predicates.ts";
@@ -16,6 +17,10 @@ type Fused = (node: Tensor, other: Tensor) => Tensor;
 /** The ops whose kernels can add a tensor to their result. */
 const FUSED: ReadonlyMap<Op, Fused> = new Map<Op, Fused>([
   [rmsNormGradOp, ({ inputs }, other) => apply(rmsNormGradOp, [...inputs, other], null)],
+  [
+    layerNormGradOp,
+    ({ inputs, attrs }, other) => apply(layerNormGradOp, [...inputs, other], attrs as LayerNormGradAttrs),
+  ],
   [embeddingGradOp, ({ inputs }, other) => apply(embeddingGradOntoOp, [other, ...inputs], null)],
 ]);
 
