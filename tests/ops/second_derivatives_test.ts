@@ -112,9 +112,10 @@ const REFUSED: Readonly<Record<string, readonly [op: string, call: Call, ...shap
   };
 
 /** Functions through which no gradient flows, or that make no tensor of numbers, and dropout, whose factors are constant. */
-const FLAT = "equal less sign cast arange oneHot nextLabels randomNormal randomUniform dropout apply".split(
-  " ",
-);
+const FLAT = "equal less sign cast integers arange oneHot nextLabels randomNormal randomUniform dropout apply"
+  .split(
+    " ",
+  );
 
 /** The gradients of a loss that is not linear in the output. */
 function gradients(y: Tensor, inputs: readonly Tensor[]): Tensor[] {
