@@ -23,6 +23,20 @@
 export class FirnError extends Error {
   /** Name of the class, kept when code is minified. */
   override name = "FirnError";
+
+  /** Keeps the message on one line, whatever names of strangers it quotes: controls become escapes such as `\\u001b`. */
+  constructor(message: string, options?: ErrorOptions) {
+    super(message.replace(CONTROLS, escaped), options);
+  }
+}
+
+/** What ends a line, moves the cursor of a terminal or turns the order of text. */
+// deno-lint-ignore no-control-regex
+const CONTROLS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+
+function escaped(control: string): string {
+  if (control === "\n") return "\\n";
+  return `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
 /** An argument, an option or a flag that a function cannot take. */

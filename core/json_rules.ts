@@ -41,8 +41,20 @@ export const TEXT: Rule = is("text", (value) => typeof value === "string");
 /** A record. */
 export const OBJECT: Rule = is("an object", isRecord);
 
+/** JSON whose lists and objects nest so deep at most: what walks through it must not exhaust the stack. */
+export const nested = (deepest: number): Rule => (value, name) =>
+  shallow(value, deepest) ? null : `${name} must nest ${deepest} deep at most: it is deeper`;
+
+function shallow(value: unknown, left: number): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return left > 0 && Object.values(value).every((inner) => shallow(inner, left - 1));
+}
+
 /** A rule for a value that may be absent or null. */
 export const maybe = (rule: Rule): Rule => (value, name) => value == null ? null : rule(value, name);
+
+/** A rule for a value that may be absent, but not null. */
+export const optional = (rule: Rule): Rule => (value, name) => value === undefined ? null : rule(value, name);
 
 /** A rule for every entry of a list. */
 export const list = (rule: Rule): Rule => (value, name) => {

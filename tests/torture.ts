@@ -11,6 +11,7 @@
 import { helpOf, oneOf, readFlags, runMain, UsageError, whole } from "../examples/flags.ts";
 import { print } from "../examples/print.ts";
 import { failSaves } from "./torture/faults.ts";
+import { loadInputs } from "./torture/inputs.ts";
 import { killRuns } from "./torture/kills.ts";
 import { type Row, tableOf } from "./torture/tally.ts";
 
@@ -39,6 +40,9 @@ async function main(): Promise<void> {
     rows.push(await killRuns({ seed, kills: KILLS, until: share(0.5), folder }));
   }
   if (only === "all" || only === "faults") rows.push(...await failSaves(folder));
+  if (only === "all" || only === "inputs") {
+    rows.push(...await loadInputs({ seed, until: share(0.4), share: seconds === null ? 1 : 0.2, folder }));
+  }
   const failures = rows.flatMap((row) => row.failures);
   for (const { part, number, column, detail } of failures) {
     print(`${column}: ${part} ${number} of --seed ${seed}: ${detail}`);

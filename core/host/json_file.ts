@@ -5,11 +5,15 @@
  */
 
 import { DataError } from "../errors.ts";
+import { isRecord, nested } from "../json_rules.ts";
 import type { FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
 
 /** JSON of a model folder has 100 MB at most; the tokenizers of the largest vocabularies have 40 MB. */
 const LIMIT = 100_000_000;
+
+/** What walks through its lists and objects must not exhaust the stack. */
+const DEEPEST = nested(200);
 
 /**
  * Reads a file that holds a JSON object.
@@ -33,8 +37,10 @@ export async function readJson(
   } catch (error) {
     throw new DataError(`${rule}: ${(error as Error).message}; get the file again`, { cause: error });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  const fault = DEEPEST(value, "it");
+  if (fault !== null) throw new DataError(`Cannot read "${path}" as ${fault}; get the file again`);
+  if (!isRecord(value)) {
     throw new DataError(`${rule}: got ${JSON.stringify(value).slice(0, 40)}; get the file again`);
   }
-  return value as Record<string, unknown>;
+  return value;
 }

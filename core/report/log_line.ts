@@ -9,9 +9,11 @@ import {
   each,
   fields,
   is,
+  isCount,
   isRecord,
   list,
   maybe,
+  nested,
   OBJECT,
   type Rule,
   shown,
@@ -31,7 +33,7 @@ const REASON = fields({ signal: TEXT, value: MEASURED, threshold: MEASURED, rule
 const ENDING = fields({
   reason: is("steps, frozen or stopped", (value) => ["steps", "frozen", "stopped"].includes(value as string)),
   step: COUNT,
-  best: maybe(COUNT),
+  best: is("a whole number from 0 or null", (value) => value === null || isCount(value)),
 });
 const COMPONENT = fields({
   path: TEXT,
@@ -76,7 +78,8 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
  */
 export function lineFault(line: unknown): string | null {
   if (!isRecord(line)) return OBJECT(line, "it");
-  if (!shallow(line, DEEPEST)) return `its objects must nest ${DEEPEST} deep at most`;
+  const deep = nested(DEEPEST)(line, "its objects");
+  if (deep !== null) return deep;
   const { kind } = line;
   if (typeof kind !== "string" || !Object.hasOwn(LINES, kind)) {
     return `kind must be one of ${Object.keys(LINES).join(", ")}: it is ${shown(kind)}`;
@@ -98,9 +101,4 @@ export function measuredOnly(line: Line): Line {
   const readings = Object.entries(line.readings).map(([signal, values]) => [signal, known(values)]);
   const { loss, learningRate } = line;
   return { ...known(line), loss, learningRate, readings: Object.fromEntries(readings) };
-}
-
-function shallow(value: unknown, left: number): boolean {
-  if (typeof value !== "object" || value === null) return true;
-  return left > 0 && Object.values(value).every((inner) => shallow(inner, left - 1));
 }

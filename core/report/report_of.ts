@@ -19,7 +19,7 @@ export interface ReportOptions extends Pick<RunReport, "title" | "summary"> {
 /**
  * Makes the content of the report.
  *
- * @param lines The whole log
+ * @param lines The log, from its start; the run may be under way
  * @param options What the log does not say
  * @returns The content, for {@link renderReport}
  */
@@ -29,7 +29,7 @@ export function reportOf(
 ): RunReport {
   const { title, summary, components } = options;
   const start = lines.find((line) => line.kind === "start")!,
-    end = lines.find((line) => line.kind === "end")!;
+    end = lines.find((line) => line.kind === "end");
   const steps = lines.filter((line) => line.kind === "step"),
     events = lines.filter((line) => line.kind === "freeze");
   const threshold = options.threshold ?? thresholdOf(events, steps);
@@ -53,8 +53,8 @@ export function reportOf(
     components,
     frozenAt,
     readings: threshold === undefined ? undefined : { ...threshold, values },
-    samples: pair(start.sample, end.sample),
-    perplexity: pair(start.perplexity, end.perplexity),
+    samples: pair(start.sample, end?.sample),
+    perplexity: pair(start.perplexity, end?.perplexity),
   };
 }
 

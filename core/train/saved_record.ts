@@ -6,7 +6,18 @@
 
 import { DataError } from "../errors.ts";
 import { fingerprint, wordsOf } from "../fingerprint.ts";
-import { COUNT, is, isCount, isRecord, maybe, type Rule, TEXT } from "../json_rules.ts";
+import {
+  COUNT,
+  is,
+  isCount,
+  isRecord,
+  maybe,
+  nested,
+  optional,
+  type Rule,
+  shown,
+  TEXT,
+} from "../json_rules.ts";
 import type { Json } from "../policy.ts";
 import type { Path } from "../tree.ts";
 import { moduleOf } from "./freeze/components.ts";
@@ -31,7 +42,10 @@ const PATHS = is(
     Array.isArray(value) && value.every((path) => typeof path === "string") &&
     new Set(value).size === value.length,
 );
-const JSON_VALUE = is("JSON", (value) => value !== undefined);
+/** Wrappers of policies nest, each by two. */
+const DEEPEST = 100;
+const JSON_VALUE: Rule = (value, name) =>
+  is("JSON", (seen) => seen !== undefined)(value, name) ?? nested(DEEPEST)(value, name);
 
 /** What each field must be. */
 const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
@@ -39,8 +53,8 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   step: COUNT,
   policy: JSON_VALUE,
   frozen: PATHS,
-  probed: maybe(PATHS),
-  since: maybe(
+  probed: optional(PATHS),
+  since: optional(
     is("a step for each component", (value) => isRecord(value) && Object.values(value).every(isCount)),
   ),
   validation: maybe(
@@ -58,7 +72,7 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
         isCount(value.step) && (value.best === null || isCount(value.best)),
     ),
   ),
-  chosen: maybe(
+  chosen: optional(
     is(
       "an adapter and its variants",
       (value) =>
@@ -93,7 +107,7 @@ export function parseRecord(text: string | null, path: string): SavedRecord {
     );
   }
   if (!isRecord(record)) throw refuse(layout, "its training state is no record");
-  if (record.version !== VERSION) throw refuse(layout, `it is of layout ${record.version}`);
+  if (record.version !== VERSION) throw refuse(layout, `it is of layout ${shown(record.version)}`);
   for (const [field, rule] of Object.entries(RULES)) {
     const fault = rule(record[field], `"${field}" of its training state`);
     if (fault !== null) {

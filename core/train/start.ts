@@ -4,11 +4,12 @@
  * @module
  */
 
-import { DataError, FirnError, InputError } from "../errors.ts";
+import { DataError, InputError } from "../errors.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
+import { readSaved } from "./freeze/decisions.ts";
 import { checkMoments, checkSignals } from "./freeze/signals.ts";
 import { checkSettings, checkTrained, settingsOfRun } from "./options.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
@@ -80,7 +81,7 @@ export async function resumeState<P extends TensorTree>(
   checkPolicyState(trainer, saved);
   const upload = (values: ReadonlyMap<Path, HostTensor>): Map<Path, Tensor> =>
     new Map([...values].map(([path, value]) => [path, uploadLeaf(gpu, { path, value, step })]));
-  const params = upload(saved.params), run = newRun(params);
+  const params = upload(saved.params), run = newRun(params, { resumed: true });
   const reason = reasonToEnd(trainer, { run, step, frozen, stopped: false });
   const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
   checkSavedLeaves(trainer, { run, saved, done: ending !== null });
@@ -125,19 +126,11 @@ function checkPolicyState<P extends TensorTree>(
   saved: SavedState,
 ): void {
   if (policy === undefined || saved.step === 0) return;
-  try {
+  readSaved(policy, () => {
     policy.frozen(saved.policy);
     policy.probed?.(saved.policy);
     policy.best?.(saved.policy);
-  } catch (cause) {
-    if (cause instanceof FirnError) throw cause;
-    throw new DataError(
-      `Cannot resume as "policy" of the saved state must be a state of "${policy.name}": ${
-        (cause as Error).message
-      }; use another checkpoint`,
-      { cause },
-    );
-  }
+  });
 }
 
 function checkSavedLeaves<P extends TensorTree>(

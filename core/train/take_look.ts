@@ -55,7 +55,7 @@ export async function takeLook<P extends TensorTree>(
   const { look, validation } = await readings(trainer, { state, taken });
   const decision: Decision = policy === undefined
     ? { ...NO_DECISION, frozen: state.frozen, probed: state.probed }
-    : decide(policy, { state: taken.policyState, look, components: run.components });
+    : decide(policy, { state: taken.policyState, look, ...run });
   const { best, probed, policy: policyState } = decision;
   checkBest(best, { step, kept: state.best, policy: policy?.name ?? "" });
   const { event, frozen, since, reason } = changeFrozenSet(trainer, { state, taken, decision });

@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import {
   ConsumedError,
   DeviceLostError,
+  FirnError,
   InputError,
   NonFiniteError,
   OutOfMemoryError,
@@ -49,4 +50,18 @@ Deno.test("NonFiniteError names the step and what to try", () => {
 
 Deno.test("errors print their class", () => {
   assertEquals(`${new DeviceLostError("gone")}`, "DeviceLostError: gone");
+});
+
+Deno.test("a message stays on one line and steers no terminal, whatever it quotes", () => {
+  const seen = "a\n\x1b[31mred\x1b[0m\x07\x9b2J\u202eb \u{1f40b}";
+  for (
+    const error of [new FirnError(seen), new ShapeError(seen, seen, []), new NonFiniteError(seen, 1, NaN)]
+  ) {
+    // deno-lint-ignore no-control-regex
+    assertEquals(/[\x00-\x1f\x7f-\x9f\u202a-\u202e]/.test(error.message), false);
+    assert(
+      error.message.includes("a\\n\\u001b[31mred\\u001b[0m\\u0007\\u009b2J\\u202eb \u{1f40b}"),
+      error.message,
+    );
+  }
 });

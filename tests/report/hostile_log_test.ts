@@ -120,6 +120,7 @@ const DAMAGED: readonly (readonly [readonly unknown[], number, string])[] = [
     "thawed must have 50000 entries at most",
   ],
   [[LOG.start, { kind: "components", components: [{}] }], 2, "components[0].path must be text"],
+  [[LOG.start, { ...LOG.end, ending: { reason: "steps", step: 1 } }], 2, "ending.best must be"],
   [[LOG.start, { ...LOG.end, ending: { reason: "x" } }], 2, "ending.reason must be steps, frozen or stopped"],
 ];
 
@@ -129,6 +130,10 @@ Deno.test("a damaged line is refused by file, line and field", async () => {
     assert(message.startsWith(`Cannot read the log "run/metrics.jsonl" as line ${number} must be `), message);
     assertStringIncludes(message, seen);
   }
+});
+
+Deno.test("a log of a run that is under way has a report", async () => {
+  assertStringIncludes(await pageOf(await read([LOG.start, LOG.components, STEP])), "<h1>");
 });
 
 Deno.test("a log that is empty is refused", async () => {

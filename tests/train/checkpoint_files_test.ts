@@ -1,12 +1,13 @@
 /** The files of checkpoints: what is refused, what is kept, and which run goes on. */
 
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   adamW,
   chain,
   clipByGlobalNorm,
   DataError,
   defineTraining,
+  type FreezePolicy,
   InputError,
   loadCheckpoint,
   NonFiniteError,
@@ -120,7 +121,8 @@ Deno.test("loadCheckpoint names the field that is not what it must be", async ()
       ending: "x",
       validation: { step: 1, loss: null },
       best: "1",
-      chosen: [],
+      chosen: null,
+      probed: null,
       order: ["a", "a"],
       extra: undefined,
     };
@@ -128,6 +130,12 @@ Deno.test("loadCheckpoint names the field that is not what it must be", async ()
       const metadata = { firn: JSON.stringify({ ...fields, [field]: value }) };
       await writeSafetensors(path, tensors, { metadata });
       await assertRejects(() => loadCheckpoint(path), DataError, `"${field}" of its training state must be`);
+    }
+    const deep = "[".repeat(200_000) + "]".repeat(200_000), text = JSON.stringify(fields);
+    for (const [field, seen] of [["version", "layout a list"], ["policy", "nest 100 deep"]]) {
+      const firn = text.replace(new RegExp(`"${field}":[^,]*`), `"${field}":${deep}`);
+      await writeSafetensors(path, tensors, { metadata: { firn } });
+      await assertRejects(() => loadCheckpoint(path), DataError, seen);
     }
     const metadata = { firn: JSON.stringify({ ...fields, order: ["nowhere"], checksum: undefined }) };
     await writeSafetensors(path, tensors, { metadata });
@@ -221,6 +229,30 @@ Deno.test("resume refuses a step beyond the run and a state that the policy cann
     const ending = { reason: "steps", step: 2, best: null } as const;
     await assertRejects(() => training.resume({ ...saved, ending }), DataError, "8 steps");
     await assertRejects(() => training.resume({ ...saved, policy: null }), DataError, '"policy"');
+  });
+});
+
+Deno.test("a saved state that the policy cannot go on from is refused at the next look, and a defect of a policy stays one", async () => {
+  await withFile(async (path) => {
+    const policy: FreezePolicy<{ readonly seen: readonly number[] }> = {
+      name: "counting",
+      signals: [],
+      init: () => ({ seen: [] }),
+      next: ({ seen }, { steps }) => ({ seen: seen.concat(steps) }),
+      frozen: () => [],
+    };
+    using training = define({ policy: policy as FreezePolicy, lookEvery: 1 });
+    let state = await advance(training, await training.init(newMlp()), { to: 1, batches });
+    await saveCheckpoint(gpu, state, { path });
+    state = await training.resume({ ...await loadCheckpoint(path), policy: {} });
+    const error = await assertRejects(() => training.next(state, batches[1]), DataError, '"policy"');
+    assert(error.cause instanceof TypeError);
+    using broken = define({
+      policy: { ...policy, init: () => ({}) } as unknown as FreezePolicy,
+      lookEvery: 1,
+    });
+    state = await broken.init(newMlp());
+    await assertRejects(() => broken.next(state, batches[0]), TypeError);
   });
 });
 

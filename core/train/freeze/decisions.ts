@@ -4,7 +4,7 @@
  * @module
  */
 
-import { InputError } from "../../errors.ts";
+import { DataError, FirnError, InputError } from "../../errors.ts";
 import type { Cost } from "../../plan/types.ts";
 import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../../policy.ts";
 import type { Path } from "../../tree.ts";
@@ -61,10 +61,44 @@ export function initPolicy(
  * @returns The decision. Components that are probed and not frozen are left out
  * @throws {InputError} When its state is not JSON, or `frozen` returns no list of components
  */
-export function decide(
-  policy: FreezePolicy,
-  now: { readonly state: Json; readonly look: Look; readonly components: readonly Component[] },
-): Decision {
+export function decide(policy: FreezePolicy, now: Now): Decision {
+  if (!now.resumed) return decision(policy, now);
+  const { reason, ...decided } = readSaved(policy, () => decision(policy, now));
+  return { ...decided, reason: (path) => readSaved(policy, () => reason(path)) };
+}
+
+/** A look, and the state before it. */
+interface Now {
+  readonly state: Json;
+  readonly look: Look;
+  readonly components: readonly Component[];
+  /** Whether the state goes back to a saved one. */
+  readonly resumed: boolean;
+}
+
+/**
+ * Lets a policy use a saved state, which may hold anything.
+ *
+ * @param policy The policy
+ * @param use What it does with the state
+ * @returns What that returns
+ * @throws {DataError} When the policy fails
+ */
+export function readSaved<T>(policy: FreezePolicy, use: () => T): T {
+  try {
+    return use();
+  } catch (cause) {
+    if (cause instanceof FirnError) throw cause;
+    throw new DataError(
+      `Cannot resume as "policy" of the saved state must be a state of "${policy.name}": ${
+        (cause as Error).message
+      }; use another checkpoint`,
+      { cause },
+    );
+  }
+}
+
+function decision(policy: FreezePolicy, now: Now): Decision {
   const state = policy.next(now.state, now.look);
   checkJson(state, policy.name);
   const named = policy.frozen(state);

@@ -24,10 +24,12 @@ export interface Run {
   readonly isMeasured: IsMeasured;
   /** Whether the leaves of its states are known to be those that its steps need. */
   readonly checked: boolean;
+  /** Whether it goes on from a saved state, which may come from anyone. */
+  readonly resumed: boolean;
 }
 
-/** Begins a run with some parameters. */
-export function newRun(params: Leaves): Run {
+/** Begins a run with some parameters, or goes on with one. */
+export function newRun(params: Leaves, { resumed = false }: { readonly resumed?: boolean } = {}): Run {
   return {
     owner: {},
     params: new Map([...params].map(([path, { shape, dtype }]) => [path, { shape, dtype }])),
@@ -35,6 +37,7 @@ export function newRun(params: Leaves): Run {
     components: [],
     isMeasured: () => true,
     checked: false,
+    resumed,
   };
 }
 

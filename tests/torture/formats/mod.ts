@@ -1,0 +1,26 @@
+/**
+ * All formats that Firn reads.
+ *
+ * @module
+ */
+
+import { adapter } from "./adapter.ts";
+import { checkpoint } from "./checkpoint.ts";
+import { log } from "./log.ts";
+import { model } from "./model.ts";
+import { body, header } from "./safetensors.ts";
+import { text } from "./text.ts";
+import { tokenizer } from "./tokenizer.ts";
+import type { Format } from "./types.ts";
+
+/** The formats, in the order of the table. */
+export const FORMATS: readonly Format[] = [
+  header,
+  body,
+  ...model,
+  ...tokenizer,
+  ...adapter,
+  ...checkpoint,
+  log,
+  ...text,
+];
