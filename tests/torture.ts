@@ -37,11 +37,11 @@ async function main(): Promise<void> {
   const rows: Row[] = [];
   const share = (of: number): number => seconds === null ? Infinity : performance.now() + of * seconds * 1000;
   if (only === "all" || only === "kills") {
-    rows.push(await killRuns({ seed, kills: KILLS, until: share(0.5), folder }));
+    rows.push(await killRuns({ seed, kills: KILLS, until: share(0.45), folder }));
   }
   if (only === "all" || only === "faults") rows.push(...await failSaves(folder));
   if (only === "all" || only === "inputs") {
-    rows.push(...await loadInputs({ seed, until: share(0.4), share: seconds === null ? 1 : 0.2, folder }));
+    rows.push(...await loadInputs({ seed, until: share(0.4), share: seconds === null ? 1 : 0.15, folder }));
   }
   const failures = rows.flatMap((row) => row.failures);
   for (const { part, number, column, detail } of failures) {
