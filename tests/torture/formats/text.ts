@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type Encoder, packDocuments, tokenWindows } from "@firn/train/data";
+import { type Encoder, packCorpus, splitCorpus, tokenWindows } from "@firn/train/data";
 import { rateOf } from "../../../examples/model_card.ts";
-import { readText, split } from "../../../examples/text.ts";
+import { openText } from "../../../examples/text.ts";
 import type { Draw } from "../draw.ts";
 import { oneOf } from "../draw.ts";
 import { mutateBytes } from "../mutate_bytes.ts";
@@ -25,18 +25,17 @@ const LETTERS: Encoder = {
 };
 
 async function load({ folder }: Context, name: string): Promise<void> {
-  const path = `${folder}/${name}`, documents = await readText(path);
-  demand(documents.every((text) => typeof text === "string" && text.trim() !== ""), "an empty document");
-  if (name.endsWith(".txt")) {
-    const bytes = await Deno.readFile(path), text = new TextEncoder().encode(documents.join(""));
-    demand(
-      [bytes, bytes.subarray(3)].some((one) => one.toHex() === text.toHex()),
-      "another text than the file's",
-    );
-  }
-  const { train, heldOut } = split(documents);
-  demand(heldOut.length > 0, "nothing is held out");
-  tokenWindows(packDocuments(LETTERS, train), { length: 4, batch: 1, seed: 0 });
+  const path = `${folder}/${name}`, corpus = await openText(path), file = await Deno.readFile(path);
+  const text = (await Array.fromAsync(corpus.pieces(), ({ text }) => text)).join("");
+  demand(corpus.length === text.length, `${text.length} characters of ${corpus.length}`);
+  const expected = name.endsWith(".txt")
+    ? new TextDecoder().decode(file)
+    : new TextDecoder().decode(file).split("\n").map((row) => row.trim() === "" ? "" : JSON.parse(row).text)
+      .join("");
+  demand(text === expected, "another text than the file's");
+  const { train, heldOut } = await splitCorpus(corpus);
+  demand(train.length > 0 && heldOut.length > 0, "a part without text");
+  tokenWindows(await packCorpus(LETTERS, train), { length: 4, batch: 1, seed: 0 });
 }
 
 /** Damages one row, as JSON. */
