@@ -85,6 +85,7 @@ export {
   type Run,
 } from "./reduce.ts";
 export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } from "./rms_norm.ts";
+export { tanhText } from "./tanh.ts";
 export type { Stored } from "./packed.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";

@@ -58,6 +58,8 @@ export interface AttendOptions {
   readonly window?: number | null;
   /** Factor of the scores; `1 / sqrt(D)` when absent. */
   readonly scale?: number;
+  /** Bound of the scores; none when absent or null. */
+  readonly softCap?: number | null;
   /** i32 [B, T]: 0 for padding, which no query sees; there is none when absent. */
   readonly mask?: Tensor;
 }
@@ -172,11 +174,11 @@ export interface HeadTensors {
  * ```
  */
 export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
-  const { rope, causal, window, scale, mask } = options;
+  const { rope, causal, window, scale, softCap, mask } = options;
   const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
   const [batch, time, heads, dim] = q.shape;
   const mixed = mask === undefined
-    ? attention(place(q), { k: place(k), v, causal, window, scale })
+    ? attention(place(q), { k: place(k), v, causal, window, scale, softCap })
     : maskedAttention(place(q), { k: place(k), v, mask, scale });
   return reshape(mixed, [batch, time, heads * dim]);
 }

@@ -7,6 +7,7 @@
  */
 
 import { f32, repeat } from "../kernel.ts";
+import { tanhText } from "../tanh.ts";
 import type { Frame } from "./frame.ts";
 import { blocksOf, columnAt, eachColumn } from "./thread_block.ts";
 
@@ -31,11 +32,9 @@ export function finishScore(
     readonly value: string;
   },
 ): string {
-  const capped = softCap === undefined
-    ? ""
-    : `    ${name} = tanh(clamp(${name}, ${type}(-15.0f), ${type}(15.0f)));\n` +
-      (slope === null ? "" : `    let ${slope} = fma(-${name}, ${name}, ${type}(1.0f));\n`) +
-      `    ${name} *= ${f32(softCap * Math.LOG2E)};\n`;
+  const capped = softCap === undefined ? "" : `    ${name} = ${tanhText(name, type)};\n` +
+    (slope === null ? "" : `    let ${slope} = fma(-${name}, ${name}, ${type}(1.0f));\n`) +
+    `    ${name} *= ${f32(softCap * Math.LOG2E)};\n`;
   return capped +
     (bias === undefined ? "" : `    ${name} = fma(${value}, ${type}(${f32(Math.LOG2E)}), ${name});\n`);
 }

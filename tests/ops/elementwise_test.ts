@@ -58,6 +58,7 @@ const TABLE: readonly Row[] = [
   ["rsqrt", ops.rsqrt, (a) => 1 / Math.sqrt(a), positive],
   ["abs", ops.abs, Math.abs, any],
   ["tanh", ops.tanh, Math.tanh, any],
+  ["tanh near zero", ops.tanh, Math.tanh, { shape: [40], low: -1e-3, high: 1e-3 }],
   ["tanh far out", ops.tanh, Math.tanh, { shape: [6], low: -90, high: 90 }],
   ["sigmoid", ops.sigmoid, sigmoid, any],
   ["sigmoid far out", ops.sigmoid, sigmoid, { shape: [6], low: -90, high: 90 }],
