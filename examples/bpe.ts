@@ -85,15 +85,18 @@ export async function trainBpe(
 }
 
 /**
- * Writes the files of a tokenizer.
+ * The files of a tokenizer as they lie in a model folder.
  *
- * @param folder An existing folder
  * @param files From {@link trainBpe}
+ * @returns Their bytes, by name
  */
-export async function writeTokenizer(folder: string, files: TokenizerFiles): Promise<void> {
-  for (const [name, content] of Object.entries(files)) {
-    await Deno.writeTextFile(`${folder}/${name}`, `${JSON.stringify(content, null, 2)}\n`);
-  }
+export function encodeFiles(files: TokenizerFiles): ReadonlyMap<string, Uint8Array> {
+  const encoder = new TextEncoder();
+  return new Map(
+    Object.entries(files).map((
+      [name, content],
+    ) => [name, encoder.encode(`${JSON.stringify(content, null, 2)}\n`)]),
+  );
 }
 
 async function countWords(corpus: Corpus): Promise<Word[]> {

@@ -26,39 +26,39 @@ import {
   multiply,
   type OnProgress,
   reshape,
-  scan,
   sum,
   type Tensor,
   tensor,
   type Training,
 } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
+import { flopText, percent } from "@firn/train/report";
 import {
-  change,
-  endingText,
-  flopText,
-  freezeText,
-  openLog,
-  percent,
-  renderReport,
-  reportOf,
-  stepLines,
-} from "@firn/train/report";
-import { CLASSES, type DigitBatch, digitBatches, type Digits, holdOut, readDigits } from "./digits_data.ts";
-import { helpOf, oneOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";
-import { GPU_FLAGS, openDevice } from "./gpu.ts";
+  CLASSES,
+  type DigitBatch,
+  type DigitBatches,
+  digitBatches,
+  type Digits,
+  holdOut,
+  readDigits,
+} from "./digits_data.ts";
+import { helpOf, oneOf, positive, runMain, share, text, type Values, whole } from "./flags.ts";
+import { GPU_FLAGS, openShown } from "./gpu.ts";
 import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
-import { lockFolder } from "@firn/train/data";
-import { checkOutput, claimFolder, nextFree } from "./output.ts";
+import { checkOutput, nextFree } from "./output.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
+import { stage } from "./progress.ts";
+import { costRows, finishRun, openRun, printSummary, type Summary, trainRun } from "./run.ts";
+import { readRun, RUN_FLAGS } from "./saved_flags.ts";
 import { vit } from "./vit.ts";
 
 /** The models by name. */
 export const MODELS: { readonly [name in "mlp" | "mixer" | "vit"]: DigitModel } = { mlp, mixer, vit };
+
+/** Steps between looks. */
+const LOOK_EVERY = 10;
 
 const OWN = "that of the model when absent";
 const FLAGS = {
@@ -72,6 +72,7 @@ const FLAGS = {
   validate: VALIDATE,
   seed: whole("seed of parameters and batches", 0, 0),
   out: text("DIR", "output folder, new or empty; out/digits-N when absent", null),
+  ...RUN_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -105,7 +106,7 @@ export function digitTraining(
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate })),
     policy,
     steps,
-    lookEvery: Math.min(10, steps),
+    lookEvery: Math.min(LOOK_EVERY, steps),
     validation,
   });
 }
@@ -144,90 +145,96 @@ export async function accuracy(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
-  const began = performance.now();
-  const model = MODELS[flags.model];
-  const { steps, batch, rate, tau } = { ...model.recipe, ...given(flags) };
-  const { policy } = await policyOf(flags.policy, { tau, alpha: flags.alpha });
+  const request = await readRun(args, { command: "digits", table: FLAGS, rate: "rate", beside: ["policy"] });
+  if (request.help) return print(helpOf(USAGE, FLAGS));
+  const began = performance.now(), { values, checkpoint, policyHash } = request;
+  const model = MODELS[values.model], recipe = { ...model.recipe, ...given(values) };
+  const flags = { ...values, ...recipe };
+  const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
   const out = flags.out ?? await nextFree("out/digits");
-  await checkOutput(out, { resumed: false });
-  await using gpu = await openDevice(flags);
-  print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
-  const { train: all, test } = await stage("reading     digits", readDigits);
-  const every = validateEvery({ ...flags, steps });
-  // What decides when to stop is not what the run is judged by.
-  const { rest: train, held } = holdOut(all, every === null ? 0 : 0.1);
-  const validation = every === null
-    ? undefined
-    : { batches: digitBatches(held, { batch: 100, seed: 0 }).all(), every };
-  const batches = digitBatches(train, { batch, seed: flags.seed });
-  const training = digitTraining(gpu, model, { steps, rate, policy, validation });
-  let state = await training.init(model.init(flags.seed));
-  const tested = () =>
-    stage(`testing     on ${test.count} digits`, (say) =>
+  await checkOutput(out, { resumed: checkpoint !== null });
+
+  await using gpu = await openShown(flags);
+  const data = await readData(flags), lookEvery = Math.min(LOOK_EVERY, flags.steps);
+  const training = digitTraining(gpu, model, { ...recipe, policy, validation: data.validation });
+  print(`model       ${flags.model}`);
+  print(`data        ${data.count} digits to train on, ${data.test.count} to test with`);
+  if (data.validation) print(`validation  ${data.held} digits, every ${data.validation.every} steps`);
+  print(`policy      ${policy?.name ?? "none"}\n`);
+
+  const measure = (params: object): Promise<number> =>
+    stage(`testing     on ${data.test.count} digits`, (say) =>
       accuracy(gpu, model, {
-        params: state.params,
-        digits: test,
+        params,
+        digits: data.test,
         onProgress: ({ done, total }) => say(`${done} of ${total} batches done`),
       }));
-  const before = await tested();
-  print(`model      ${flags.model}`);
-  print(`data       ${train.count} digits to train on, ${test.count} to test with`);
-  if (validation) print(`validation ${held.count} digits, every ${every} steps`);
-  print(`policy     ${policy?.name ?? "none"}\n`);
-
-  const folder = await claimFolder(out, { resumed: false });
-  await using _lock = await lockFolder(folder);
-  const log = await openLog(`${folder}/metrics.jsonl`);
-  const config = { ...flags, steps, batch, rate, tau, out: folder, policy: policy?.name ?? "none" };
-  await log.add([{ kind: "start", config, adapter: gpu.name, accuracy: before }]);
-  const bar = progress(steps);
-  bar.update(state.step, ["compiling the training step"]);
-  let clockAt = performance.now(), looked = 0;
-  for await (state of scan(training, state, batches.from(1))) {
-    if (state.step === 1) await log.add([{ kind: "components", components: training.components() }]);
-    if (state.look !== null) {
-      const stepMs = (performance.now() - clockAt) / (state.step - looked);
-      [clockAt, looked] = [performance.now(), state.step];
-      await log.add(stepLines(state, { stepMs }));
-      const loss = state.look.loss.reduce((a, b) => a + b) / state.look.loss.length;
-      bar.update(state.step, [
-        `loss ${loss.toFixed(3)}`,
-        `${stepMs.toFixed(1)} ms`,
-        `frozen ${state.frozen.length}`,
-      ]);
-    } else bar.move(state.step);
-    if (state.event === null) continue;
-    await log.add([{ kind: "freeze", ...state.event }]);
-    bar.say(freezeText(state.event));
-  }
-  bar.end();
-
-  const after = await tested();
-  await log.add([{ kind: "end", accuracy: after, ...state.ending && { ending: state.ending } }]);
-  const [first, last] = [training.costOf([]), state.cost!];
-  const components = training.components();
-  const summary: [string, string][] = [
-    ["Accuracy", `${(100 * after).toFixed(2)} % of ${test.count} digits`],
-    ["Frozen", `${state.frozen.length} of ${components.length} components`],
-    [
-      "FLOP a step",
-      `${flopText(first.matmulFlops)} → ${flopText(last.matmulFlops)} (${
-        percent(first.matmulFlops, last.matmulFlops)
-      })`,
+  const params = model.init(flags.seed);
+  await using run = await openRun(gpu, {
+    out,
+    checkpoint,
+    lookEvery,
+    config: { ...flags, policy: policy?.name ?? "none" },
+    before: async () => ({ accuracy: await measure(params) }),
+  });
+  const state = await trainRun(gpu, run, {
+    command: "digits",
+    request,
+    flags,
+    policyHash: hash,
+    training,
+    params,
+    batches: data.batches,
+    facts: (losses, { stepMs }) => [
+      `loss ${(losses.reduce((a, b) => a + b) / losses.length).toFixed(3)}`,
+      `${stepMs.toFixed(1)} ms`,
     ],
-    ["Launches a step", change(first.launches, last.launches, 0)],
-    ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
-    ["Adapter", gpu.name],
+  });
+  const after = await measure(state.params);
+  const summary: Summary = [
+    ["Accuracy", `${(100 * after).toFixed(2)} % of ${data.test.count} digits`],
+    ...costRows(gpu, { training, state, began, flops: flopRow }),
   ];
-  const threshold = flags.policy === "gradES" ? { signal: "gradNorm", tau } : undefined;
-  const report = reportOf(log.lines, { title: `${flags.model} on digits`, summary, components, threshold });
-  await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
+  const title = `${flags.model} on digits`;
+  const threshold = flags.policy === "gradES" ? { signal: "gradNorm", tau: flags.tau } : undefined;
+  await finishRun(run, { state, training, after: { accuracy: after }, title, summary, threshold });
   print();
-  for (const [label, value] of summary) print(`${label.toLowerCase().padEnd(15)} ${value}`);
-  print(`${"written".padEnd(15)} ${folder}/metrics.jsonl, report.html`);
-  print(`${"what froze why".padEnd(15)} ./firn explain ${folder}`);
+  printSummary(summary);
+  print(`${"written".padEnd(15)} ${run.folder}/metrics.jsonl, report.html`);
+  print(`${"what froze why".padEnd(15)} ./firn explain ${run.folder}`);
+}
+
+/** What a model is trained on, and what it is judged by. */
+interface Data {
+  /** Digits to train on. */
+  readonly count: number;
+  readonly batches: DigitBatches;
+  readonly test: Digits;
+  /** Digits to validate on. */
+  readonly held: number;
+  readonly validation: { readonly batches: readonly DigitBatch[]; readonly every: number } | undefined;
+}
+
+async function readData(
+  flags: Pick<Values<typeof FLAGS>, "policy" | "validate" | "seed"> & Recipe,
+): Promise<Data> {
+  const { train: all, test } = await stage("reading     digits", readDigits);
+  const every = validateEvery(flags);
+  // What decides when to stop is not what the run is judged by.
+  const { rest: train, held } = holdOut(all, every === null ? 0 : 0.1);
+  return {
+    count: train.count,
+    batches: digitBatches(train, flags),
+    test,
+    held: held.count,
+    validation: every === null
+      ? undefined
+      : { batches: digitBatches(held, { batch: 100, seed: 0 }).all(), every },
+  };
+}
+
+function flopRow(first: number, last: number): Summary[number] {
+  return ["FLOP a step", `${flopText(first)} → ${flopText(last)} (${percent(first, last)})`];
 }
 
 /** The numbers of a recipe that the command line gives. */

@@ -16,34 +16,26 @@ import {
   DataError,
   defineTraining,
   free,
+  type FreezePolicy,
+  type Gpu,
   InputError,
   type Model,
   nextTokenLoss,
-  removeCheckpoint,
-  saveCheckpoint,
-  scan,
+  type TokenBatch,
+  type Training,
   type TrainingState,
 } from "@firn/train";
 import {
   type Corpus,
-  hostFileSystem,
   loadTokenizer,
-  lockFolder,
   packCorpus,
   splitCorpus,
+  type Tokenizer,
+  type TokenWindows,
   tokenWindows,
 } from "@firn/train/data";
 import { companionFiles, saveModel } from "@firn/train/hub";
-import {
-  bytesText,
-  change,
-  endingText,
-  freezeText,
-  openLog,
-  renderReport,
-  reportOf,
-  stepLines,
-} from "@firn/train/report";
+import { change, type Quality } from "@firn/train/report";
 import {
   helpOf,
   oneOf,
@@ -56,17 +48,17 @@ import {
   type Values,
   whole,
 } from "./flags.ts";
-import { GPU_FLAGS, openDevice } from "./gpu.ts";
+import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { loadShown } from "./load_model.ts";
-import { checkOutput, claimFolder, lastCheckpoint, nextFree } from "./output.ts";
+import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
+import { stage } from "./progress.ts";
+import { costRows, finishRun, openRun, printSummary, type Run, type Summary, trainRun } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
-import { catchSignals, InterruptedError } from "./signals.ts";
-import { extraOf, readRun, RUN_FLAGS } from "./saved_flags.ts";
+import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
 
 const FLAGS = {
@@ -121,12 +113,86 @@ const WORSE =
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values, checkpoint, policyHash, newRate, help } = await readRun(args, {
+  const request = await readRun(args, {
     command: "finetune",
     table: FLAGS,
+    rate: "lr",
+    beside: ["model", "data", "policy"],
   });
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (request.help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
+  const plan = await planOf(request), { flags, policy } = plan, { checkpoint } = request;
+
+  await using gpu = await openShown(flags);
+  const subject = await loadSubject(gpu, plan), { base } = subject;
+  const data = await readData(subject, plan);
+  const training = trainingOf(gpu, { plan, base, data });
+  printSetup({ plan, base, data });
+
+  const measure = async (model: Model): Promise<Quality & { readonly perplexity: number }> => ({
+    perplexity: await perplexity(gpu, model, data.held),
+    ...!flags["no-sample"] && { sample: await continueText(gpu, model, { ...subject, ...flags }) },
+  });
+  await using run = await openRun(gpu, {
+    out: plan.out,
+    model: flags.model,
+    checkpoint,
+    lookEvery: plan.lookEvery,
+    config: { ...flags, policy: policy?.name ?? "none" },
+    before: () => measure(base),
+  });
+  const before = printBefore(run);
+  const state = await trainRun(gpu, run, {
+    command: "finetune",
+    request,
+    flags,
+    policyHash: plan.policyHash,
+    training,
+    params: base.params,
+    batches: data.batches,
+    tokens: flags.batch * flags.length,
+    facts: (
+      losses,
+      { tokensPerSecond },
+    ) => [`loss ${losses.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`],
+  });
+  await saveTrained(gpu, run, { subject, state });
+  training[Symbol.dispose]();
+  for (const params of [base.params, state.params]) free(params);
+  // What is judged is what was saved.
+  const after = await measure(await loadShown(gpu, `${run.folder}/model`));
+
+  const flops = (first: number, last: number) =>
+    ["GFLOP a step", change(first / 1e9, last / 1e9, 2)] as const;
+  const worse = after.perplexity > before, costs = costRows(gpu, { training, state, began, flops });
+  await finishRun(run, {
+    state,
+    training,
+    after,
+    title: `${flags.model} on ${flags.data}`,
+    summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
+    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
+  });
+  printAfter(run, { before, after, costs });
+}
+
+/** What is known before a device is opened. */
+interface Plan {
+  readonly flags: Flags;
+  /** Why the learning rate is what it is. */
+  readonly why: string;
+  readonly policy: FreezePolicy | undefined;
+  readonly policyHash: string | null;
+  readonly out: string;
+  readonly corpus: Corpus;
+  /** Steps between looks. */
+  readonly lookEvery: number;
+  /** Most tokens of the held-out text that are evaluated. */
+  readonly evaluated: number;
+}
+
+/** Refuses what can be seen to be wrong from the flags, the folders and the text alone. */
+async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<typeof FLAGS>): Promise<Plan> {
   const evaluated = values["eval-tokens"] ?? Infinity;
   if (evaluated < values.length) {
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
@@ -137,10 +203,27 @@ export async function main(args: readonly string[]): Promise<void> {
   const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
   await checkOutput(out, { resumed, model: flags.model });
   if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data}`);
-  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
+  return {
+    flags,
+    why: resumed && !newRate ? "that of the run" : why,
+    policy,
+    policyHash: hash,
+    out,
+    corpus: await stage(`reading     ${flags.data}`, () => openText(flags.data)),
+    lookEvery: Math.min(10, flags.steps),
+    evaluated,
+  };
+}
 
-  await using gpu = await openDevice(flags);
-  print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+/** The model that is trained, and what goes with it. */
+interface Subject {
+  readonly base: Model;
+  readonly tokenizer: Tokenizer;
+  /** Files that go along into the folder of the trained model. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+}
+
+async function loadSubject(gpu: Gpu, { flags }: Plan): Promise<Subject> {
   const base = await loadShown(gpu, flags.model);
   const tokenizer = await loadTokenizer(flags.model, { model: base });
   if (flags.length > base.maxLength) {
@@ -148,9 +231,20 @@ export async function main(args: readonly string[]): Promise<void> {
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
-  const files = await companionFiles(flags.model);
-  const { train, heldOut } = await splitCorpus(corpus);
-  const every = validateEvery(flags);
+  return { base, tokenizer, files: await companionFiles(flags.model) };
+}
+
+/** What the model is trained on, and what it is judged by. */
+interface Data {
+  readonly batches: TokenWindows;
+  readonly held: readonly TokenBatch[];
+  /** Held-out tokens, evaluated or not. */
+  readonly heldTokens: number;
+  readonly validation: { readonly batches: readonly TokenBatch[]; readonly every: number } | undefined;
+}
+
+async function readData({ tokenizer }: Subject, { flags, corpus, evaluated }: Plan): Promise<Data> {
+  const { train, heldOut } = await splitCorpus(corpus), every = validateEvery(flags);
   // What decides when to stop is not what the run is judged by.
   const parts = every === null ? { train, heldOut: null } : await splitCorpus(train);
   const tokens = await stage(`tokenizing  ${flags.data}`, async (say) => {
@@ -164,146 +258,96 @@ export async function main(args: readonly string[]): Promise<void> {
       heldOut: await pack(heldOut, "held out"),
     };
   });
-  const batches = tokenWindows(tokens.train, flags),
-    held = tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all();
-  const validation = every === null
-    ? undefined
-    : { batches: tokenWindows(tokens.validation!, flags).all(), every };
-  const lookEvery = Math.min(10, flags.steps);
-  const training = defineTraining(gpu, nextTokenLoss(base), {
+  return {
+    batches: tokenWindows(tokens.train, flags),
+    held: tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all(),
+    heldTokens: tokens.heldOut.length,
+    validation: every === null
+      ? undefined
+      : { batches: tokenWindows(tokens.validation!, flags).all(), every },
+  };
+}
+
+function trainingOf(
+  gpu: Gpu,
+  { plan: { flags, policy, lookEvery }, base, data }: {
+    readonly plan: Plan;
+    readonly base: Model;
+    readonly data: Data;
+  },
+): Training<object, TokenBatch> {
+  const { steps, lr } = flags;
+  return defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
       clipByGlobalNorm(1),
-      adamW({
-        learningRate: cosine({ peak: rate, warmup: Math.ceil(flags.steps / 20), steps: flags.steps }),
-      }),
+      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
     ),
     policy,
-    steps: flags.steps,
+    steps,
     lookEvery,
     precision: flags.precision,
-    validation,
-    data: batches.fingerprint,
+    validation: data.validation,
+    data: data.batches.fingerprint,
   });
+}
+
+function printSetup(
+  { plan: { flags, policy, evaluated, why }, base, data: { batches, held, heldTokens, validation } }: {
+    readonly plan: Plan;
+    readonly base: Model;
+    readonly data: Data;
+  },
+): void {
   print(`model       ${flags.model}, ${base.family.name}`);
   for (const note of base.notes ?? []) print(`note        ${note}`);
   print(
     `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
   );
-  if (evaluated < tokens.heldOut.length) {
-    print(
-      `evaluation  first ${evaluated} of ${tokens.heldOut.length} held-out tokens, as --eval-tokens says`,
-    );
+  if (evaluated < heldTokens) {
+    print(`evaluation  first ${evaluated} of ${heldTokens} held-out tokens, as --eval-tokens says`);
   }
-  if (validation) print(`validation  ${validation.batches.length} batches, every ${every} steps`);
+  if (validation) print(`validation  ${validation.batches.length} batches, every ${validation.every} steps`);
   print(`policy      ${policy?.name ?? "none"}`);
-  print(`rate        ${rate}, ${checkpoint === null || newRate ? why : "that of the run"}`);
+  print(`rate        ${flags.lr}, ${why}`);
+}
 
-  const folder = await claimFolder(out, { resumed, model: flags.model });
-  await using _lock = await lockFolder(folder);
-  // The look after the checkpoint brings all steps since the one before it once more.
-  const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
-  const log = await openLog(`${folder}/metrics.jsonl`, { upTo });
-  const sample = async (model: Model): Promise<{ readonly sample?: string }> =>
-    flags["no-sample"] ? {} : { sample: await continueText(gpu, model, { tokenizer, ...flags }) };
-  if (checkpoint === null) {
-    const before = { perplexity: await perplexity(gpu, base, held), ...await sample(base) };
-    const config = { ...flags, out: folder, policy: policy?.name ?? "none" };
-    await log.add([{ kind: "start", config, adapter: gpu.name, ...before }]);
-  } else print(`resumed     at step ${checkpoint.step} of ${flags.steps}, from ${checkpoint.path}`);
-  const [start] = log.lines;
-  if (start?.kind !== "start" || start.perplexity === undefined) {
+/** Prints what the model was like before the first step; returns its perplexity. */
+function printBefore({ folder, start: { perplexity, sample } }: Run): number {
+  if (perplexity === undefined) {
     throw new DataError(
-      `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
+      `Cannot resume as the first line of "${folder}/metrics.jsonl" must have a perplexity: it was changed`,
     );
   }
-  print(`perplexity  ${start.perplexity.toFixed(2)} before`);
-  if (start.sample !== undefined) print(`sample      ${quoted(start.sample)}`);
+  print(`perplexity  ${perplexity.toFixed(2)} before`);
+  if (sample !== undefined) print(`sample      ${quoted(sample)}`);
   print();
+  return perplexity;
+}
 
-  let state = checkpoint === null
-    ? await training.init(base.params)
-    : await training.resume(checkpoint, { newRate }) as TrainingState<object>;
-  const save = (now: TrainingState<object>): Promise<void> =>
-    saveCheckpoint(gpu, now, {
-      path: lastCheckpoint(folder),
-      extra: extraOf("finetune", { flags: { ...flags, out: folder }, policyHash: hash }),
-    });
-  // A run can be resumed from its very beginning.
-  if (checkpoint === null) await save(state);
-  const bar = progress(flags.steps, { first: state.step });
-  bar.update(state.step, ["compiling the training step"]);
-  let clockAt = performance.now(), looked = state.step;
-  const signals = catchSignals("finetune");
-  for await (state of scan(training, state, batches.from(state.step + 1))) {
-    if (log.lines.every(({ kind }) => kind !== "components")) {
-      await log.add([{ kind: "components", components: training.components() }]);
-    }
-    if (state.look !== null) {
-      const stepMs = (performance.now() - clockAt) / (state.step - looked);
-      [clockAt, looked] = [performance.now(), state.step];
-      const tokensPerSecond = Math.round(flags.batch * flags.length / stepMs * 1000);
-      await log.add(stepLines(state, { stepMs, tokensPerSecond }));
-      bar.update(state.step, [
-        `loss ${state.look.loss.at(-1)!.toFixed(3)}`,
-        `${tokensPerSecond} tokens/s`,
-        `frozen ${state.frozen.length}`,
-      ]);
-    } else bar.move(state.step);
-    if (state.event !== null) {
-      await log.add([{ kind: "freeze", ...state.event }]);
-      bar.say(freezeText(state.event));
-    }
-    const signal = signals.caught();
-    if ((signal !== null || state.step % flags.checkpoint === 0) && !state.done) await save(state);
-    if (signal !== null && !state.done) {
-      bar.end();
-      throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);
-    }
-  }
-  // From here on the run can be ended at any time: the last checkpoint stays until all is written.
-  signals[Symbol.dispose]();
-  bar.end();
+async function saveTrained(
+  gpu: Gpu,
+  { folder }: Run,
+  { subject: { base, files }, state }: {
+    readonly subject: Subject;
+    readonly state: TrainingState<object>;
+  },
+): Promise<void> {
+  const model = { ...base, params: state.params }, to = `${folder}/model`;
+  await stage(`saving      ${to}`, () => saveModel(gpu, model, { folder: to, files }));
+}
 
-  const trained = { ...base, params: state.params };
-  await stage(
-    `saving      ${folder}/model`,
-    () => saveModel(gpu, trained, { folder: `${folder}/model`, files }),
-  );
-  const memory = gpu.counts.peakBytes;
-  training[Symbol.dispose]();
-  free(base.params);
-  free(state.params);
-  // What is judged is what was saved.
-  const saved = await loadShown(gpu, `${folder}/model`);
-  const after = { perplexity: await perplexity(gpu, saved, held), ...await sample(saved) };
-  await log.add([{ kind: "end", ...after, ...state.ending && { ending: state.ending } }]);
-  const components = training.components();
-  const [first, last] = [training.costOf([]), state.cost!];
-  const summary: [string, string][] = [
-    ["Frozen", `${state.frozen.length} of ${components.length} components`],
-    ["GFLOP a step", change(first.matmulFlops / 1e9, last.matmulFlops / 1e9, 2)],
-    ["Launches a step", change(first.launches, last.launches, 0)],
-    ["Traffic a step", `${bytesText(first.bytes)} → ${bytesText(last.bytes)} read and written by kernels`],
-    ["Device memory", `${bytesText(memory)} at most, ${bytesText(first.memory)} of it intermediate values`],
-    ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
-    ["Adapter", gpu.name],
-  ];
-  const worse = after.perplexity > start.perplexity;
-  if (worse) summary.push(["Worse than before", WORSE]);
-  const threshold = flags.policy === "gradES" ? { signal: flags.metric, tau: flags.tau } : undefined;
-  const report = reportOf(log.lines, {
-    title: `${flags.model} on ${flags.data}`,
-    summary,
-    components,
-    threshold,
-  });
-  await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
-  await removeCheckpoint(lastCheckpoint(folder));
+function printAfter(
+  { folder }: Run,
+  { before, after, costs }: {
+    readonly before: number;
+    readonly after: Quality & { readonly perplexity: number };
+    readonly costs: Summary;
+  },
+): void {
   print();
   if (after.sample !== undefined) print(`sample      ${quoted(after.sample)}\n`);
-  const lines = [["Perplexity", change(start.perplexity, after.perplexity, 2)], ...summary];
-  for (const [label, value] of lines) print(`${label.toLowerCase().padEnd(15)} ${value}`);
-  if (worse) print(`${"worse".padEnd(15)} ${WORSE}`, { color: "red" });
+  printSummary([["Perplexity", change(before, after.perplexity, 2)], ...costs]);
+  if (after.perplexity > before) print(`${"worse".padEnd(15)} ${WORSE}`, { color: "red" });
   print(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
 }
 

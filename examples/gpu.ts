@@ -6,6 +6,7 @@
 
 import { type Gpu, openGpu } from "@firn/train";
 import { toggle } from "./flags.ts";
+import { print } from "./print.ts";
 import { progress, stage, type Stream } from "./progress.ts";
 
 /** Measured variants, by adapter. */
@@ -40,4 +41,16 @@ export function openDevice(
         line = null;
       },
     }), { to });
+}
+
+/**
+ * Opens the best adapter, and prints which one that is.
+ *
+ * @param flags Values of {@link GPU_FLAGS}
+ * @returns The device
+ */
+export async function openShown(flags: { readonly "no-tune": boolean }): Promise<Gpu> {
+  const gpu = await openDevice(flags);
+  print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  return gpu;
 }

@@ -15,21 +15,37 @@ import {
   cosine,
   defineTraining,
   flatten,
+  type Gpu,
+  type Model,
   newModel,
   nextTokenLoss,
-  scan,
   sizeOf,
+  type TokenBatch,
+  type Training,
 } from "@firn/train";
-import { type Corpus, loadTokenizer, packCorpus, splitCorpus, tokenWindows } from "@firn/train/data";
-import { saveModel } from "@firn/train/hub";
-import { trainBpe, writeTokenizer } from "./bpe.ts";
-import { helpOf, positive, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
-import { GPU_FLAGS, openDevice } from "./gpu.ts";
-import { checkOutput, claimFolder } from "./output.ts";
+import {
+  type Corpus,
+  hostFileSystem,
+  loadTokenizer,
+  memoryFileSystem,
+  packCorpus,
+  splitCorpus,
+  type Tokenizer,
+  type TokenWindows,
+  tokenWindows,
+} from "@firn/train/data";
+import { companionFiles, saveModel } from "@firn/train/hub";
+import { change, type Quality } from "@firn/train/report";
+import { encodeFiles, trainBpe } from "./bpe.ts";
+import { helpOf, positive, runMain, text, UsageError, type Values, whole } from "./flags.ts";
+import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
-import { continueText } from "./sample.ts";
+import { stage } from "./progress.ts";
+import { costRows, finishRun, openRun, printSummary, trainRun } from "./run.ts";
+import { continueText, quoted } from "./sample.ts";
+import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
 
 const FLAGS = {
@@ -45,13 +61,18 @@ const FLAGS = {
   "kv-heads": whole("key and value heads", 2),
   mlp: whole("channels of the MLP", 344),
   seed: whole("seed of weights and batches", 0, 0),
-  out: text("DIR", "folder of the new model", "out/pretrained"),
+  out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null),
+  ...RUN_FLAGS,
   ...GPU_FLAGS,
 };
 
-const USAGE = `usage: deno run --allow-read --allow-write examples/pretrain.ts [flags]
+const USAGE = `usage: ./firn pretrain [flags]
+       deno run --allow-read --allow-write examples/pretrain.ts [flags]
 
-Trains a tokenizer and a Llama from scratch; the last tenth of the text is held out.`;
+Trains a tokenizer and a Llama from scratch, the last tenth of the text held out, and writes the model, metrics.jsonl
+and report.html.`;
+
+type Flags = Values<typeof FLAGS>;
 
 /**
  * Runs the command.
@@ -59,109 +80,162 @@ Trains a tokenizer and a Llama from scratch; the last tenth of the text is held 
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  const request = await readRun(args, { command: "pretrain", table: FLAGS, rate: "lr", beside: ["data"] });
+  if (request.help) return print(helpOf(USAGE, FLAGS));
+  const began = performance.now(), { values: flags, checkpoint } = request;
+  const out = await checkPlan(request);
+  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
+
+  await using gpu = await openShown(flags);
+  const { train, heldOut } = await splitCorpus(corpus);
+  const files = checkpoint === null
+    ? await newTokenizer(train, flags)
+    : await companionFiles(tokenizerIn(out));
+  const tokenizer = await loadTokenizer(".", { fileSystem: memoryFileSystem(Object.fromEntries(files)) });
+  const data = await stage(`tokenizing  ${flags.data}`, async (): Promise<Data> => ({
+    batches: tokenWindows(await packCorpus(tokenizer, train), flags),
+    held: tokenWindows(await packCorpus(tokenizer, heldOut), flags).all(),
+  }));
+  const model = await modelOf(gpu, { flags, tokenizer });
+  printSetup(model, { flags, data });
+  const lookEvery = Math.min(50, flags.steps), training = trainingOf(gpu, { flags, model, data, lookEvery });
+
+  await using run = await openRun(gpu, {
+    out,
+    checkpoint,
+    lookEvery,
+    config: { ...flags, policy: "none" },
+    before: () => Promise.resolve({}),
+  });
+  if (checkpoint === null) await writeFiles(tokenizerIn(run.folder), files);
+  const state = await trainRun(gpu, run, {
+    command: "pretrain",
+    request,
+    flags,
+    policyHash: null,
+    training,
+    params: model.params,
+    batches: data.batches,
+    tokens: flags.batch * flags.length,
+    facts: (
+      losses,
+      { tokensPerSecond },
+    ) => [`loss ${losses.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`],
+  });
+  const trained = { ...model, params: state.params }, folder = `${run.folder}/model`;
+  await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
+  const after = await measured(gpu, trained, { tokenizer, data });
+  const flops = (first: number, last: number) =>
+    ["GFLOP a step", change(first / 1e9, last / 1e9, 2)] as const;
+  const summary = costRows(gpu, { training, state, began, flops });
+  await finishRun(run, { state, training, after, title: `a Llama on ${flags.data}`, summary });
+  await hostFileSystem().remove(tokenizerIn(run.folder));
+  print(`\nsample      ${quoted(after.sample)}\n`);
+  printSummary([["Perplexity", `${after.perplexity.toFixed(2)} on held-out text`], ...summary]);
+  print(`${"written".padEnd(15)} ${run.folder}/model, metrics.jsonl, report.html`);
+}
+
+/** Refuses what can be seen to be wrong from the flags and the output folder alone; returns that folder. */
+async function checkPlan({ values: flags, checkpoint }: RunRequest<typeof FLAGS>): Promise<string> {
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
   }
   if (flags.heads % flags["kv-heads"] !== 0) {
     throw new UsageError(`--kv-heads must divide --heads ${flags.heads}: got ${flags["kv-heads"]}`);
   }
-  await checkOutput(flags.out, { resumed: false });
-  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
-  await using gpu = await openDevice(flags);
-  print(`adapter    ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  const out = flags.out ?? await nextFree("out/pretrain");
+  await checkOutput(out, { resumed: checkpoint !== null });
+  if (checkpoint !== null) print(`resume      ${out}: reads ${flags.data}`);
+  return out;
+}
 
-  const { train, heldOut } = await splitCorpus(corpus);
-  await Deno.mkdir(".firn", { recursive: true });
-  const work = await Deno.makeTempDir({ dir: ".firn" });
-  try {
-    await stage(
-      `learning    a tokenizer of ${flags.vocab} entries`,
-      async () => await writeTokenizer(work, await trainBpe(train, { vocabSize: flags.vocab })),
-    );
-    const tokenizer = await loadTokenizer(work);
-    const windows = async (corpus: Corpus) => tokenWindows(await packCorpus(tokenizer, corpus), flags);
-    const [batches, held] = await stage(
-      `tokenizing  ${flags.data}`,
-      async () => [await windows(train), (await windows(heldOut)).all()] as const,
-    );
-    const source = {
-      model_type: "llama",
-      hidden_size: flags.hidden,
-      intermediate_size: flags.mlp,
-      num_hidden_layers: flags.layers,
-      num_attention_heads: flags.heads,
-      num_key_value_heads: flags["kv-heads"],
-      vocab_size: tokenizer.vocabSize,
-      max_position_embeddings: flags.length,
-      rms_norm_eps: 1e-5,
-      rope_theta: 10000,
-      hidden_act: "silu",
-      tie_word_embeddings: true,
-      attention_bias: false,
-      mlp_bias: false,
-      bos_token_id: tokenizer.eos,
-      eos_token_id: tokenizer.eos,
-      dtype: "bfloat16",
-    };
-    const model = await stage(
-      "drawing     the first weights",
-      () => newModel(gpu, { source, seed: flags.seed }),
-    );
-    const parameters = [...flatten(model.params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
-    print(`model      ${(parameters / 1e6).toFixed(2)} M parameters`);
-    print(
-      `text       ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
-    );
+/** Where the tokenizer of a run lies until the model has it. */
+function tokenizerIn(out: string): string {
+  return `${out.replace(/\/+$/, "")}/tokenizer`;
+}
 
-    const { steps } = flags;
-    const training = defineTraining(gpu, nextTokenLoss(model), {
-      optimizer: chain(
-        clipByGlobalNorm(1),
-        adamW({
-          learningRate: cosine({
-            peak: flags.lr,
-            warmup: Math.ceil(steps / 50),
-            steps,
-            floor: flags.lr / 20,
-          }),
-          beta2: 0.95,
-          weightDecay: 0.1,
-        }),
-      ),
-      steps,
-      lookEvery: Math.min(50, steps),
-    });
-    const folder = await claimFolder(flags.out, { resumed: false });
-    const bar = progress(steps), started = performance.now();
-    bar.update(0, ["compiling the training step"]);
-    let params = model.params;
-    for await (const state of scan(training, await training.init(model.params), batches.from(1))) {
-      params = state.params;
-      if (state.look === null) {
-        bar.move(state.step);
-        continue;
-      }
-      const pace = state.step * flags.batch * flags.length / (performance.now() - started) * 1000;
-      bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `${Math.round(pace)} tokens/s`]);
-    }
-    bar.end();
+function newTokenizer(train: Corpus, { vocab }: Flags): Promise<ReadonlyMap<string, Uint8Array>> {
+  return stage(
+    `learning    a tokenizer of ${vocab} entries`,
+    async () => encodeFiles(await trainBpe(train, { vocabSize: vocab })),
+  );
+}
 
-    const trained = { ...model, params };
-    print(`trained    ${steps} steps in ${clock(performance.now() - started)}`);
-    print(`perplexity ${(await perplexity(gpu, trained, held)).toFixed(2)} on held-out text`);
-    const sample = await continueText(gpu, trained, { tokenizer, prompt: "My fellow citizens", seed: 0 });
-    print(`sample     ${sample}`);
-    const files = new Map<string, Uint8Array>();
-    for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
-      files.set(name, await Deno.readFile(`${work}/${name}`));
-    }
-    await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
-    print(`saved      ${folder}`);
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  await hostFileSystem().makeFolder(folder, { parents: true });
+  for (const [name, content] of files) await hostFileSystem().write(`${folder}/${name}`, content);
+}
+
+/** What the model is trained on, and what it is judged by. */
+interface Data {
+  readonly batches: TokenWindows;
+  readonly held: readonly TokenBatch[];
+}
+
+function modelOf(
+  gpu: Gpu,
+  { flags, tokenizer }: { readonly flags: Flags; readonly tokenizer: Tokenizer },
+): Promise<Model> {
+  const source = {
+    model_type: "llama",
+    hidden_size: flags.hidden,
+    intermediate_size: flags.mlp,
+    num_hidden_layers: flags.layers,
+    num_attention_heads: flags.heads,
+    num_key_value_heads: flags["kv-heads"],
+    vocab_size: tokenizer.vocabSize,
+    max_position_embeddings: flags.length,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    hidden_act: "silu",
+    tie_word_embeddings: true,
+    attention_bias: false,
+    mlp_bias: false,
+    bos_token_id: tokenizer.eos,
+    eos_token_id: tokenizer.eos,
+    dtype: "bfloat16",
+  };
+  return stage("drawing     the first weights", () => newModel(gpu, { source, seed: flags.seed }));
+}
+
+function printSetup(
+  { params }: Model,
+  { flags, data: { batches, held } }: { readonly flags: Flags; readonly data: Data },
+): void {
+  const parameters = [...flatten(params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
+  print(`model       ${(parameters / 1e6).toFixed(2)} M parameters`);
+  print(
+    `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
+  );
+}
+
+function trainingOf(
+  gpu: Gpu,
+  { flags: { steps, lr }, model, data, lookEvery }: {
+    readonly flags: Flags;
+    readonly model: Model;
+    readonly data: Data;
+    readonly lookEvery: number;
+  },
+): Training<object, TokenBatch> {
+  const learningRate = cosine({ peak: lr, warmup: Math.ceil(steps / 50), steps, floor: lr / 20 });
+  return defineTraining(gpu, nextTokenLoss(model), {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate, beta2: 0.95, weightDecay: 0.1 })),
+    steps,
+    lookEvery,
+    data: data.batches.fingerprint,
+  });
+}
+
+async function measured(
+  gpu: Gpu,
+  model: Model,
+  { tokenizer, data }: { readonly tokenizer: Tokenizer; readonly data: Data },
+): Promise<Required<Pick<Quality, "perplexity" | "sample">>> {
+  return {
+    perplexity: await perplexity(gpu, model, data.held),
+    sample: await continueText(gpu, model, { tokenizer, prompt: "My fellow citizens", seed: 0 }),
+  };
 }
 
 if (import.meta.main) await runMain(main, "pretrain");

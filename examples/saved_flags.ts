@@ -26,21 +26,25 @@ export const RUN_FLAGS: {
   resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
 };
 
-/** Flags that may stand beside `--resume`: where things lie now, and what changes no result. */
-const BESIDE_RESUME: readonly string[] = [
-  "resume",
-  "policy",
-  "lr",
-  "model",
-  "data",
-  "checkpoint",
-  "no-tune",
-];
+/** Flags of every command that may stand beside `--resume`: they change no result. */
+const BESIDE_RESUME: readonly string[] = ["resume", "checkpoint", "no-tune"];
 
-type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };
+/** Flags of a command that can go on with a run. */
+export type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };
+
+/** A command that can go on with a run. */
+export interface RunCommand<F extends RunTable> {
+  /** Its name. */
+  readonly command: string;
+  readonly table: F;
+  /** The flag of the learning rate, which a run that goes on may get anew. */
+  readonly rate: keyof F & string;
+  /** Flags that may stand beside `--resume`, as they say where things lie now. */
+  readonly beside: readonly (keyof F & string)[];
+}
 
 /** What a command line asks for. */
-export interface Run<F extends RunTable> {
+export interface RunRequest<F extends RunTable> {
   readonly values: Values<F>;
   /** Where the run goes on; null when it begins. */
   readonly checkpoint: Checkpoint | null;
@@ -56,7 +60,7 @@ export interface Run<F extends RunTable> {
  * Reads a command line, and with `--resume` the flags of the checkpoint.
  *
  * @param args The arguments
- * @param options `command`: its name; `table`: its flags
+ * @param options The command
  * @returns Values, and the checkpoint
  * @throws {UsageError} When the command line cannot be understood, or changes what the run is
  * @throws {NotFoundError} When there is no checkpoint
@@ -64,12 +68,13 @@ export interface Run<F extends RunTable> {
  */
 export async function readRun<F extends RunTable>(
   args: readonly string[],
-  { command, table }: { readonly command: string; readonly table: F },
-): Promise<Run<F>> {
+  { command, table, rate, beside }: RunCommand<F>,
+): Promise<RunRequest<F>> {
   const { values, given, help } = readFlags(args, table);
   const folder = values.resume as string | null;
   if (folder === null || help) return { values, checkpoint: null, policyHash: null, newRate: false, help };
-  const odd = given.find((name) => !BESIDE_RESUME.includes(String(name)));
+  const may = [...BESIDE_RESUME, rate, ...beside];
+  const odd = given.find((name) => !may.includes(String(name)));
   if (odd !== undefined) throw new UsageError(`--resume keeps the flags of its run: drop --${String(odd)}`);
   const checkpoint = await checkpointOf(folder);
   const { flags, policyHash } = savedFlags(checkpoint.extra, {
@@ -87,7 +92,7 @@ export async function readRun<F extends RunTable>(
     values: { ...flags, ...now, out: folder },
     checkpoint,
     policyHash,
-    newRate: given.includes("lr"),
+    newRate: given.includes(rate),
     help,
   };
 }

@@ -147,7 +147,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
     [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a" }],
     [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
-    [["pretrain", "--out", "/a/b"], { read: ".,/a/b,/a", write: ".firn,out,/a/b,/a" }],
+    [["pretrain", "--out", "/a/b"], { read: ".,/a/b", write: ".firn,out,/a/b" }],
     [["explain", "/a/b"], { read: ".,/a/b", write: undefined }],
     [["conformance", "--tiles", "/a", "b"], { read: ".,/a,b", write: undefined }],
     [["bench"], { read: ".", rest: ["env"] }],

@@ -1,8 +1,7 @@
 import { InputError } from "@firn/train";
 import { assertEquals, assertRejects } from "@std/assert";
-import { corpusOf, loadTokenizer, type Tokenizer } from "@firn/train/data";
-import { type TokenizerFiles, trainBpe as train, writeTokenizer } from "../../examples/bpe.ts";
-import { inFolder } from "./files.ts";
+import { corpusOf, loadTokenizer, memoryFileSystem, type Tokenizer } from "@firn/train/data";
+import { encodeFiles, type TokenizerFiles, trainBpe as train } from "../../examples/bpe.ts";
 
 const TEXT = "the thin cat in the hat, the cat in the den — naïve, 日本 😀\n\n  it's 1995 then\r\n";
 
@@ -14,13 +13,8 @@ function merges(files: TokenizerFiles): readonly string[] {
   return (files["tokenizer.json"].model as { merges: string[] }).merges;
 }
 
-async function load(files: TokenizerFiles): Promise<Tokenizer> {
-  let tokenizer: Tokenizer | undefined;
-  await inFolder(async (folder) => {
-    await writeTokenizer(folder, files);
-    tokenizer = await loadTokenizer(folder);
-  });
-  return tokenizer!;
+function load(files: TokenizerFiles): Promise<Tokenizer> {
+  return loadTokenizer(".", { fileSystem: memoryFileSystem(Object.fromEntries(encodeFiles(files))) });
 }
 
 Deno.test("trainBpe merges the most frequent pair first, ties by lower ids", async () => {

@@ -290,7 +290,7 @@ Deno.test("digits under earlyStopping validates on digits of its own and ends wi
     assertEquals([code, stderr], [0, ""]);
     assertMatch(
       stdout,
-      /^data {7}7201 digits to train on, 2000 to test with\nvalidation 799 digits, every 10 steps$/m,
+      /^data {8}7201 digits to train on, 2000 to test with\nvalidation {2}799 digits, every 10 steps$/m,
     );
     const lines = await readLog(`${out}/metrics.jsonl`);
     const validations = lines.flatMap((line) => line.kind === "step" && line.validation ? [line] : []);

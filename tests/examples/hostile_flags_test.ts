@@ -17,7 +17,7 @@ import { checkOutput, claimFolder, nextFree } from "../../examples/output.ts";
 import { main as pretrain } from "../../examples/pretrain.ts";
 import { main as conformance } from "../conformance.ts";
 import { inFolder } from "../data/files.ts";
-import { overridden, TEXT } from "./process.ts";
+import { call, overridden, TEXT } from "./process.ts";
 
 const COMMANDS = { finetune, pretrain, digits, explain, conformance } as const;
 
@@ -54,7 +54,20 @@ const SHARED: readonly Case[] = [
   ],
 ];
 
+const RESUME: readonly Case[] = [
+  ["--resume", 2, "--resume needs a value: --resume DIR"],
+  ["--resume @/nowhere", 1, 'Cannot resume "@/nowhere" as there is no "@/nowhere/checkpoint.safetensors"'],
+  [
+    "--resume @/file",
+    1,
+    '"@/file/checkpoint.safetensors" as what holds it must be a folder: a part of its path is a file',
+  ],
+  ["--resume @/full", 1, 'Cannot resume "@/full" as there is no "@/full/checkpoint.safetensors"'],
+  ["--resume @/full --steps 3", 2, "--resume keeps the flags of its run: drop --steps"],
+];
+
 const DATA: readonly Case[] = [
+  ["--data @/folder.txt", 1, '"@/folder.txt" as it must be a file: it is a folder; give the path of a file'],
   ["--data @/full", 1, 'Cannot read "@/full" as text is "sotu", "moby-dick", or a path'],
   ["--data @/nowhere.txt", 1, '"@/nowhere.txt" as there is no such file'],
   ["--data -", 1, 'Cannot read "-" as text is'],
@@ -65,6 +78,7 @@ const DATA: readonly Case[] = [
 const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = {
   finetune: [
     ...SHARED,
+    ...RESUME,
     ...DATA,
     ["--model @/file", 1, `Cannot load "@/file" as ${MODEL}: it is not a folder`],
     ["--model @/x.gguf", 1, `Cannot load "@/x.gguf" as ${MODEL}: a GGUF file is not read`],
@@ -94,18 +108,10 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
     ["--policy data:,x", 2, "--policy takes a name or a path, no address"],
     ["--policy @/full", 2, "--policy must be one of gradES"],
     ["--prompt=", 2, "--prompt needs a value: --prompt TEXT"],
-    ["--resume", 2, "--resume needs a value: --resume DIR"],
-    ["--resume @/nowhere", 1, 'Cannot resume "@/nowhere" as there is no "@/nowhere/checkpoint.safetensors"'],
-    [
-      "--resume @/file",
-      1,
-      '"@/file/checkpoint.safetensors" as what holds it must be a folder: a part of its path is a file',
-    ],
-    ["--resume @/full", 1, 'Cannot resume "@/full" as there is no "@/full/checkpoint.safetensors"'],
-    ["--resume @/full --steps 3", 2, "--resume keeps the flags of its run: drop --steps"],
   ],
   pretrain: [
     ...SHARED,
+    ...RESUME,
     ...DATA,
     ["--batch 1e9", 1, "Cannot cut windows as a batch may have 268435456 tokens"],
     ["--length 1e9", 1, "Cannot cut windows as a batch may have 268435456 tokens"],
@@ -118,6 +124,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
   ],
   digits: [
     ...SHARED,
+    ...RESUME,
     ["--model cnn", 2, '--model must be one of mlp, mixer, vit: got "cnn"'],
     ["--batch 1e9", 1, "Cannot fill a batch of 1000000000 images as there are 8000: use a smaller batch"],
     ["--rate 0", 2, '--rate must be a number above 0: got "0"'],
@@ -180,22 +187,6 @@ async function paths(folder: string): Promise<string[]> {
   return found.sort();
 }
 
-/** Runs a command that fails, in silence. */
-async function failureIn(command: keyof typeof COMMANDS, args: readonly string[]): Promise<unknown> {
-  const { log } = console;
-  try {
-    console.log = () => {};
-    Deno.stdout.writeSync = (bytes) => bytes.length;
-    await COMMANDS[command](args);
-    return null;
-  } catch (error) {
-    return error;
-  } finally {
-    console.log = log;
-    Reflect.deleteProperty(Deno.stdout, "writeSync");
-  }
-}
-
 for (const [command, cases] of Object.entries(CASES) as [keyof typeof COMMANDS, readonly Case[]][]) {
   Deno.test(`${command} answers ${cases.length} command lines that cannot be right with one line each, and writes nothing`, async () => {
     await withInputs(async (folder) => {
@@ -203,7 +194,7 @@ for (const [command, cases] of Object.entries(CASES) as [keyof typeof COMMANDS, 
       let before = await paths(folder);
       for (const [line, code, message] of cases) {
         const args = lineOf(BEFORE[command] ?? "", line).map((arg) => arg.replace("@", folder));
-        const error = await failureIn(command, args);
+        const error = await call(COMMANDS[command], args);
         const seen = failureOf(error, command);
         const [first, ...rest] = seen.text.replaceAll(folder, "@").split("\n");
         const written = (await paths(folder)).filter((path) => !before.includes(path));

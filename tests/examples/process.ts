@@ -35,6 +35,37 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+/**
+ * Calls the main function of a command, in silence.
+ *
+ * @param main The function
+ * @param args The command line
+ * @param onWrite Called with what it writes besides whole lines, such as the bar
+ * @returns What it threw; null when it ended well
+ */
+export async function call(
+  main: (args: readonly string[]) => Promise<void>,
+  args: readonly string[],
+  onWrite: (text: string) => void = () => {},
+): Promise<unknown> {
+  const { log, error: print } = console;
+  try {
+    console.log = console.error = () => {};
+    Deno.stdout.writeSync = (bytes) => {
+      onWrite(new TextDecoder().decode(bytes));
+      return bytes.length;
+    };
+    await main(args);
+    return null;
+  } catch (error) {
+    return error;
+  } finally {
+    Object.assign(console, { log, error: print });
+    // What stands before the prototype's.
+    Reflect.deleteProperty(Deno.stdout, "writeSync");
+  }
+}
+
 const ROOT = new URL("../../", import.meta.url);
 
 /**

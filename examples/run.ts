@@ -1,0 +1,233 @@
+/**
+ * A run of a training, from its folder to its report: what all commands that train have in common.
+ *
+ * @module
+ */
+
+import {
+  type Checkpoint,
+  DataError,
+  type Gpu,
+  removeCheckpoint,
+  saveCheckpoint,
+  scan,
+  type TensorTree,
+  type Training,
+  type TrainingState,
+} from "@firn/train";
+import { hostFileSystem, lockFolder } from "@firn/train/data";
+import {
+  bytesText,
+  change,
+  endingText,
+  freezeText,
+  openLog,
+  type Quality,
+  renderReport,
+  reportOf,
+  type RunLog,
+  type StartLine,
+  stepLines,
+} from "@firn/train/report";
+import { claimFolder, lastCheckpoint } from "./output.ts";
+import { print } from "./print.ts";
+import { clock, progress } from "./progress.ts";
+import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
+import { catchSignals, InterruptedError } from "./signals.ts";
+
+/** A folder that one run has for itself, and its log. */
+export interface Run extends AsyncDisposable {
+  readonly folder: string;
+  readonly log: RunLog;
+  /** What stood before the first step. */
+  readonly start: StartLine;
+}
+
+/**
+ * Takes the output folder and begins the log, or goes on with that of an interrupted run.
+ *
+ * @param gpu The device
+ * @param options `out`: the folder; `model`: that of the model, if there is one; `checkpoint`: where the run goes on;
+ * `config`: what the log says of the run; `before`: measures the model before the first step
+ * @returns The run; its folder is locked until it is disposed of
+ * @throws {AlreadyExistsError} When the folder holds something else
+ * @throws {FileError} When it cannot be written, or another run has it
+ * @throws {DataError} When the log of an interrupted run does not fit its checkpoint
+ */
+export async function openRun(
+  gpu: Gpu,
+  { out, model, checkpoint, lookEvery, config, before }: {
+    readonly out: string;
+    readonly model?: string;
+    readonly checkpoint: Checkpoint | null;
+    readonly lookEvery: number;
+    readonly config: StartLine["config"];
+    readonly before: () => Promise<Quality>;
+  },
+): Promise<Run> {
+  const folder = await claimFolder(out, { resumed: checkpoint !== null, model });
+  await using stack = new AsyncDisposableStack();
+  stack.use(await lockFolder(folder));
+  // The look after the checkpoint brings all steps since the one before it once more.
+  const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
+  const log = await openLog(`${folder}/metrics.jsonl`, { upTo });
+  if (checkpoint === null) {
+    const line = { kind: "start", config: { ...config, out: folder }, adapter: gpu.name } as const;
+    await log.add([{ ...line, ...await before() }]);
+  } else print(`resumed     at step ${checkpoint.step} of ${config.steps}, from ${checkpoint.path}`);
+  const [start] = log.lines;
+  if (start?.kind !== "start") {
+    throw new DataError(
+      `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
+    );
+  }
+  const held = stack.move();
+  return { folder, log, start, [Symbol.asyncDispose]: () => held.disposeAsync() };
+}
+
+/** How fast steps are, since the look before. */
+export interface Pace {
+  readonly stepMs: number;
+  readonly tokensPerSecond?: number;
+}
+
+/** What {@link trainRun} needs besides the run. */
+export interface TrainOptions<B extends TensorTree> {
+  /** Name of the command. */
+  readonly command: string;
+  /** What the command line asked for. */
+  readonly request: Pick<RunRequest<RunTable>, "checkpoint" | "newRate">;
+  /** Flags that a checkpoint keeps. */
+  readonly flags: RunRequest<RunTable>["values"] & { readonly steps: number };
+  /** SHA-256 of the module of the policy; null without one. */
+  readonly policyHash: string | null;
+  readonly training: Training<object, B>;
+  /** Parameters before the first step. */
+  readonly params: object;
+  readonly batches: { from(step: number): Iterable<B> | AsyncIterable<B> };
+  /** Tokens in a step, where tokens are counted. */
+  readonly tokens?: number;
+  /** What stands beside the bar after a look. */
+  readonly facts: (losses: readonly number[], pace: Pace) => readonly string[];
+}
+
+/**
+ * Takes the steps of a run: logs them, saves checkpoints, and ends after the step in which a signal comes.
+ *
+ * @param gpu The device
+ * @param run The run
+ * @param options The training, its batches, and how it goes on
+ * @returns The last state
+ * @throws {InterruptedError} At SIGINT or SIGTERM, once the state is saved
+ */
+export async function trainRun<B extends TensorTree>(
+  gpu: Gpu,
+  run: Run,
+  options: TrainOptions<B>,
+): Promise<TrainingState<object>> {
+  const { command, request: { checkpoint, newRate }, flags, policyHash, training, tokens } = options;
+  const { folder, log } = run;
+  const extra = extraOf(command, { flags: { ...flags, out: folder }, policyHash });
+  const save = (now: TrainingState<object>): Promise<void> =>
+    saveCheckpoint(gpu, now, { path: lastCheckpoint(folder), extra });
+  let state = checkpoint === null
+    ? await training.init(options.params)
+    : await training.resume(checkpoint, { newRate }) as TrainingState<object>;
+  // A run can be resumed from its very beginning.
+  if (checkpoint === null) await save(state);
+  const bar = progress(flags.steps, { first: state.step });
+  bar.update(state.step, ["compiling the training step"]);
+  let clockAt = performance.now(), looked = state.step;
+  using signals = catchSignals(command);
+  for await (state of scan(training, state, options.batches.from(state.step + 1))) {
+    if (log.lines.every(({ kind }) => kind !== "components")) {
+      await log.add([{ kind: "components", components: training.components() }]);
+    }
+    if (state.look !== null) {
+      const stepMs = (performance.now() - clockAt) / (state.step - looked);
+      [clockAt, looked] = [performance.now(), state.step];
+      const pace: Pace = {
+        stepMs,
+        ...tokens !== undefined && { tokensPerSecond: Math.round(tokens / stepMs * 1000) },
+      };
+      await log.add(stepLines(state, pace));
+      bar.update(state.step, [...options.facts(state.look.loss, pace), `frozen ${state.frozen.length}`]);
+    } else bar.move(state.step);
+    if (state.event !== null) {
+      await log.add([{ kind: "freeze", ...state.event }]);
+      bar.say(freezeText(state.event));
+    }
+    const signal = signals.caught();
+    if ((signal !== null || state.step % flags.checkpoint === 0) && !state.done) await save(state);
+    if (signal !== null && !state.done) {
+      bar.end();
+      throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);
+    }
+  }
+  bar.end();
+  // From here on the run can be ended at any time: the last checkpoint stays until all is written.
+  return state;
+}
+
+/** Rows of a summary: what each is called, and its text. */
+export type Summary = readonly (readonly [label: string, text: string])[];
+
+/**
+ * Sums up what a run cost.
+ *
+ * @param gpu The device
+ * @param options The training, its last state, when the command began, as `performance.now()` counts, and the row of the
+ * floating-point operations of a step, from those of the first and the last one
+ * @returns The rows
+ */
+export function costRows(
+  gpu: Gpu,
+  { training, state, began, flops }: {
+    readonly training: Pick<Training<object, never>, "components" | "costOf">;
+    readonly state: TrainingState<object>;
+    readonly began: number;
+    readonly flops: (first: number, last: number) => Summary[number];
+  },
+): Summary {
+  const [first, last] = [training.costOf([]), state.cost!];
+  return [
+    ["Frozen", `${state.frozen.length} of ${training.components().length} components`],
+    flops(first.matmulFlops, last.matmulFlops),
+    ["Launches a step", change(first.launches, last.launches, 0)],
+    ["Traffic a step", `${bytesText(first.bytes)} → ${bytesText(last.bytes)} read and written by kernels`],
+    [
+      "Device memory",
+      `${bytesText(gpu.counts.peakBytes)} at most, ${bytesText(first.memory)} of it intermediate values`,
+    ],
+    ["Steps", `${state.step} in ${clock(performance.now() - began)}${endingText(state.ending)}`],
+    ["Adapter", gpu.name],
+  ];
+}
+
+/**
+ * Ends a run: the last line of the log, then the report, and no checkpoint any more.
+ *
+ * @param run The run
+ * @param options The last state, the training, the model after it, and what the report says
+ */
+export async function finishRun(
+  { folder, log }: Run,
+  { state, training, after, title, summary, threshold }: {
+    readonly state: TrainingState<object>;
+    readonly training: Pick<Training<object, never>, "components">;
+    readonly after: Quality;
+    readonly title: string;
+    readonly summary: Summary;
+    readonly threshold?: { readonly signal: string; readonly tau: number };
+  },
+): Promise<void> {
+  await log.add([{ kind: "end", ...after, ...state.ending && { ending: state.ending } }]);
+  const report = reportOf(log.lines, { title, summary, components: training.components(), threshold });
+  await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
+  await removeCheckpoint(lastCheckpoint(folder));
+}
+
+/** Prints a summary. */
+export function printSummary(summary: Summary): void {
+  for (const [label, text] of summary) print(`${label.toLowerCase().padEnd(15)} ${text}`);
+}
