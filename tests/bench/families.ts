@@ -1,0 +1,154 @@
+/**
+ * A training step of each family at about 10M parameters, beside PyTorch.
+ *
+ * ```sh
+ * deno run --allow-read tests/bench/families.ts --sources > sources.json
+ * deno run --allow-read tests/bench/families.ts > firn.jsonl
+ * python3 tests/bench/families_twin.py sources.json > torch.jsonl
+ * ```
+ *
+ * Shapes are those of `tests/fixtures`, made wider. f32, AdamW, one batch of 8 rows of 256 tokens, or 32 images of 64 x 64. A
+ * line of JSON a family: parameters, milliseconds of a step (after {@link WARM_UP} steps), peak memory, the loss after all steps.
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  classLoss,
+  defineTraining,
+  flatten,
+  type Gpu,
+  type LossOn,
+  type Model,
+  newModel,
+  nextTokenLoss,
+  scan,
+  sizeOf,
+  tensor,
+} from "@firn/train";
+import { describeModel, families, headOf } from "@firn/train/models";
+import { runMain } from "../../examples/flags.ts";
+import { openDevice } from "../../examples/gpu.ts";
+import { print } from "../../examples/print.ts";
+
+const WARM_UP = 20, STEPS = 60;
+const ROWS = 8, LENGTH = 256, IMAGES = 32, VOCABULARY = 8192;
+
+/** Sizes of every shape, by each name that a family has for it. */
+const SIZES: Readonly<Record<string, number>> = {
+  hidden_size: 256,
+  n_embd: 256,
+  dim: 256,
+  intermediate_size: 768,
+  hidden_dim: 768,
+  num_hidden_layers: 8,
+  n_layer: 8,
+  n_layers: 8,
+  num_attention_heads: 8,
+  n_head: 8,
+  n_heads: 8,
+  num_key_value_heads: 4,
+  head_dim: 32,
+  query_pre_attn_scalar: 32,
+  vocab_size: VOCABULARY,
+  max_position_embeddings: LENGTH + 2,
+  n_positions: LENGTH,
+  original_max_position_embeddings: LENGTH + 2,
+  sliding_window: 64,
+  image_size: 64,
+  patch_size: 8,
+  pooler_output_size: 256,
+};
+
+/** Lists with an entry a layer; the defaults of the family take their place. */
+const BY_LAYER = ["layer_types", "no_rope_layers"];
+
+type Source = Readonly<Record<string, unknown>>;
+
+async function sources(): Promise<Readonly<Record<string, Source>>> {
+  const found: Record<string, Source> = {};
+  for (const name of Object.keys(families)) {
+    const path = new URL(`../fixtures/${name}/config.json`, import.meta.url);
+    let source: Source;
+    try {
+      source = JSON.parse(await Deno.readTextFile(path));
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) continue;
+      throw error;
+    }
+    const entries = Object.entries(source).filter(([key]) => !BY_LAYER.includes(key));
+    found[name] = Object.fromEntries(
+      entries.map(([key, value]) => [key, typeof value === "number" ? SIZES[key] ?? value : value]),
+    );
+  }
+  return found;
+}
+
+/** One batch, the same in the twin: ids and pixels by a rule instead of random numbers. */
+function batchOf(
+  source: Source,
+): { readonly labels: Int32Array; readonly values: Float32Array | Int32Array } {
+  const images = source.patch_size !== undefined;
+  const size = images ? IMAGES * 3 * 64 * 64 : ROWS * LENGTH;
+  const values = images
+    ? Float32Array.from({ length: size }, (_, i) => i * 7919 % 1009 / 504.5 - 1)
+    : Int32Array.from({ length: size }, (_, i) => 3 + i * 7919 % (VOCABULARY - 3));
+  const decoder = headOf(describeModel(source, { families, file: "config.json" })).task === "nextToken";
+  const rows = images ? IMAGES : ROWS;
+  return {
+    values,
+    labels: decoder ? values as Int32Array : Int32Array.from({ length: rows }, (_, i) => i % 3),
+  };
+}
+
+async function measure(gpu: Gpu, name: string, source: Source): Promise<void> {
+  const model = await newModel(gpu, { source, seed: 1 }) as Model<object, object>;
+  const { values, labels } = batchOf(source), images = values instanceof Float32Array;
+  const decoder = headOf(model).task === "nextToken";
+  const batch = {
+    ...images
+      ? { pixelValues: tensor(values, [IMAGES, 3, 64, 64]) }
+      : { inputIds: tensor(values, [ROWS, LENGTH]) },
+    labels: tensor(labels, decoder ? [ROWS, LENGTH] : [labels.length]),
+  };
+  const loss = decoder ? nextTokenLoss(model as never) : classLoss(model as never);
+  using training = defineTraining(gpu, loss as LossOn<typeof batch>, {
+    optimizer: adamW({ learningRate: 1e-4 }),
+    steps: STEPS,
+    lookEvery: WARM_UP,
+  });
+  const parameters = [...flatten(model.params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
+  let began = 0;
+  for await (
+    const state of scan(training, await training.init(model.params), Array(STEPS).fill(batch))
+  ) {
+    if (state.step === WARM_UP) began = performance.now();
+    if (state.step < STEPS) continue;
+    const ms = (performance.now() - began) / (STEPS - WARM_UP);
+    const MiB = Math.round(state.cost!.memory / 2 ** 20);
+    const line = { name, parameters, ms, MiB, loss: state.look!.loss.at(-1), launches: state.cost!.launches };
+    print(JSON.stringify(line));
+  }
+}
+
+async function main(): Promise<void> {
+  const all = await sources();
+  if (Deno.args.includes("--sources")) {
+    return print(JSON.stringify(
+      Object.fromEntries(
+        Object.entries(all).map(([name, source]) => {
+          const { values, labels } = batchOf(source);
+          return [name, { source, values: [...values], labels: [...labels] }];
+        }),
+      ),
+    ));
+  }
+  const chosen = Deno.args.filter((arg) => !arg.startsWith("-"));
+  await using gpu = await openDevice({ "no-tune": false }, { to: Deno.stderr });
+  for (const [name, source] of Object.entries(all)) {
+    if (chosen.length === 0 || chosen.includes(name)) await measure(gpu, name, source);
+  }
+}
+
+if (import.meta.main) await runMain(main, "families");
