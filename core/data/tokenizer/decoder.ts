@@ -6,7 +6,7 @@
 
 import { charactersAsBytes } from "./byte_characters.ts";
 import type { Fields } from "./fields.ts";
-import { compilePattern } from "./pattern.ts";
+import { patternOf, replaced } from "./pattern.ts";
 
 /** From tokens to parts of a text. */
 type Decoder = (tokens: readonly string[]) => readonly string[];
@@ -38,8 +38,8 @@ const KINDS: Readonly<Record<string, (fields: Fields) => Decoder>> = {
   ByteFallback: () => byteFallback,
   Fuse: () => (tokens) => [tokens.join("")],
   Replace(fields) {
-    const pattern = compilePattern(fields), content = fields.text("content");
-    return (tokens) => tokens.map((token) => token.replace(pattern, () => content));
+    const pattern = patternOf(fields), content = fields.text("content");
+    return (tokens) => tokens.map((token) => replaced(token, { pattern, content }));
   },
   Strip(fields) {
     const content = fields.text("content"), most = 1024;

@@ -6,7 +6,7 @@
 
 import { bytesAsCharacters } from "./byte_characters.ts";
 import type { Fields } from "./fields.ts";
-import { compilePattern, SPACE } from "./pattern.ts";
+import { patternOf, replaced, SPACE } from "./pattern.ts";
 import { precompiled } from "./precompiled.ts";
 
 /** A function from text to text. */
@@ -41,8 +41,8 @@ const KINDS: Readonly<Record<string, (fields: Fields) => Normalizer>> = {
     return (text) => text === "" ? "" : prefix + text;
   },
   Replace(fields) {
-    const pattern = compilePattern(fields), content = fields.text("content");
-    return (text) => text.replace(pattern, () => content);
+    const pattern = patternOf(fields), content = fields.text("content");
+    return (text) => replaced(text, { pattern, content });
   },
   Strip(fields) {
     const left = fields.flag("strip_left", true), right = fields.flag("strip_right", true);

@@ -6,7 +6,7 @@
 
 import { bytesAsCharacters } from "./byte_characters.ts";
 import type { Fields } from "./fields.ts";
-import { compilePattern, literal, PUNCTUATION, SPACE } from "./pattern.ts";
+import { literal, type Pattern, patternOf, PUNCTUATION, SPACE } from "./pattern.ts";
 
 /** Cuts a text into words. `first` says that it stands at the very beginning. */
 export type PreTokenizer = (text: string, first: boolean) => readonly string[];
@@ -50,7 +50,7 @@ const KINDS: Readonly<Record<string, (fields: Fields) => PreTokenizer>> = {
     };
   },
   Split(fields) {
-    const pattern = compilePattern(fields), behavior = fields.word("behavior", BEHAVIORS);
+    const pattern = patternOf(fields), behavior = fields.word("behavior", BEHAVIORS);
     const invert = fields.flag("invert", false);
     return (text) => split(text, { pattern, behavior, invert });
   },
@@ -97,16 +97,20 @@ function splitSpace(text: string): readonly string[] {
 }
 
 interface SplitOptions {
-  readonly pattern: RegExp;
+  readonly pattern: RegExp | Pattern;
   readonly behavior: Behavior;
   readonly invert?: boolean;
+}
+
+function matches(text: string, pattern: RegExp | Pattern): Iterable<RegExpExecArray> {
+  return typeof pattern === "function" ? pattern(text) : text.matchAll(pattern);
 }
 
 /** Cuts a text at matches; what becomes of a match is its behavior. */
 function split(text: string, { pattern, behavior, invert = false }: SplitOptions): string[] {
   const pieces: { start: number; end: number; readonly match: boolean }[] = [];
   let at = 0;
-  for (const { index, 0: { length } } of text.matchAll(pattern)) {
+  for (const { index, 0: { length } } of matches(text, pattern)) {
     if (index > at) pieces.push({ start: at, end: index, match: invert });
     if (length > 0) pieces.push({ start: index, end: index + length, match: !invert });
     at = index + length;
