@@ -63,6 +63,7 @@ const REFUSED: readonly (readonly [expression: string, reason: string])[] = [
   [String.raw`\w+\w+x`, WAYS],
   [String.raw`\w+\p{L}+$`, WAYS],
   [String.raw`[ก-ฮ]+\p{Thai}+x`, WAYS],
+  ["😀*😀*x", WAYS],
   ["(?:a*b?)a*c", WAYS],
   [String.raw`\s+(?=\s*x)`, "look ahead without bound"],
   [String.raw`(\w)\1+`, String.raw`the escape "\1"`],

@@ -8,6 +8,9 @@ import { type Fields, isWhole } from "./fields.ts";
 import type { Normalizer } from "./normalizer.ts";
 import { type Trie, trieOf } from "./trie.ts";
 
+/** A text is compared with added tokens from each of its characters. */
+const MOST_CHARACTERS = 256;
+
 /** An added token. */
 export interface AddedToken {
   readonly id: number;
@@ -38,16 +41,18 @@ export interface Section {
  * @param fields The whole file
  * @param most The highest id
  * @returns The tokens
- * @throws {DataError} When an id is not a whole number up to the limit, or a text is empty
+ * @throws {DataError} When an id is not a whole number up to the limit, or a text is empty or long
  */
 export function addedTokensOf(fields: Fields, most: number): readonly AddedToken[] {
   if ((fields.json.added_tokens ?? null) === null) return [];
-  return fields.objects("added_tokens").map((token) => {
+  return fields.objects("added_tokens", most + 1).map((token) => {
     if (!isWhole(token.json.id, most)) {
       throw token.error("id", `a whole number from 0 to ${most}`, token.json.id);
     }
     const special = token.flag("special", false), content = token.text("content");
-    if (content === "") throw token.error("content", "a text that is not empty", content);
+    if (content === "" || content.length > MOST_CHARACTERS) {
+      throw token.error("content", `a text of 1 to ${MOST_CHARACTERS} characters`, content);
+    }
     return {
       id: token.json.id,
       content,

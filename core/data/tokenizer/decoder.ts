@@ -5,7 +5,8 @@
  */
 
 import { charactersAsBytes } from "./byte_characters.ts";
-import type { Fields } from "./fields.ts";
+import { type Fields, oneCharacter, shortText } from "./fields.ts";
+import { checkGrowth } from "./growth.ts";
 import { patternOf, replaced } from "./pattern.ts";
 
 /** From tokens to parts of a text. */
@@ -32,13 +33,21 @@ function partOf(fields: Fields): Decoder {
 const KINDS: Readonly<Record<string, (fields: Fields) => Decoder>> = {
   Sequence(fields) {
     const parts = fields.objects("decoders").map(partOf);
-    return (tokens) => parts.reduce((result, part) => part(result), tokens);
+    const size = (texts: readonly string[]): number => texts.reduce((n, { length }) => n + length + 1, 0);
+    return (tokens) => {
+      const before = size(tokens);
+      return parts.reduce((result, part) => {
+        const decoded = part(result);
+        checkGrowth(size(decoded), before);
+        return decoded;
+      }, tokens);
+    };
   },
   ByteLevel: () => (tokens) => [lossy(tokens.flatMap((token) => [...charactersAsBytes(token)]))],
   ByteFallback: () => byteFallback,
   Fuse: () => (tokens) => [tokens.join("")],
   Replace(fields) {
-    const pattern = patternOf(fields), content = fields.text("content");
+    const pattern = patternOf(fields), content = shortText(fields, "content");
     return (tokens) => tokens.map((token) => replaced(token, { pattern, content }));
   },
   Strip(fields) {
@@ -47,7 +56,7 @@ const KINDS: Readonly<Record<string, (fields: Fields) => Decoder>> = {
     return (tokens) => tokens.map((token) => strip([...token], { content, start, stop }));
   },
   Metaspace(fields) {
-    const replacement = fields.text("replacement", "▁");
+    const replacement = oneCharacter(fields, "replacement", "▁");
     const prefix = fields.word("prepend_scheme", ["always", "first", "never"], "always") !== "never";
     return (tokens) => tokens.map((token, i) => token.replaceAll(replacement, i === 0 && prefix ? "" : " "));
   },

@@ -6,6 +6,9 @@
 
 import { DataError } from "../../errors.ts";
 
+/** Objects in objects, and parts of a sequence; published tokenizers have 4 and 12. */
+const MOST_DEPTH = 16, MOST_PARTS = 64;
+
 /** A checked view of a JSON object. Each getter throws a `DataError` that names the file, the key and the rule. */
 export interface Fields {
   /** The object itself. */
@@ -16,12 +19,12 @@ export interface Fields {
   flag(key: string, fallback: boolean): boolean;
   /** A whole number from 0 to a limit; the fallback where the key is absent or null. */
   whole(key: string, options: { readonly most: number; readonly fallback?: number }): number;
-  /** A list. */
-  list(key: string): readonly unknown[];
+  /** A list of so many at most; 64 when no limit is given. */
+  list(key: string, most?: number): readonly unknown[];
   /** An object, or null where the key is absent or null. */
   object(key: string): Fields | null;
-  /** Objects of a list. */
-  objects(key: string): readonly Fields[];
+  /** Objects of a list of so many at most; 64 when no limit is given. */
+  objects(key: string, most?: number): readonly Fields[];
   /** One of some words; the fallback where the key is absent or null. */
   word<W extends string>(key: string, words: readonly W[], fallback?: W): W;
   /** An error about a key. */
@@ -38,7 +41,7 @@ export interface Fields {
  */
 export function fieldsOf(
   value: unknown,
-  { path, name = "" }: { readonly path: string; readonly name?: string },
+  { path, name = "", depth = 0 }: { readonly path: string; readonly name?: string; readonly depth?: number },
 ): Fields {
   const nameOf = (key: string): string => name === "" ? key : key === "" ? name : `${name}.${key}`;
   const error = (key: string, rule: string, seen: unknown): DataError =>
@@ -49,11 +52,13 @@ export function fieldsOf(
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw error("", "an object", value);
   }
+  if (depth > MOST_DEPTH) throw error("", `in at most ${MOST_DEPTH} other objects`, value);
   const json = value as Readonly<Record<string, unknown>>;
   const seen = (key: string): unknown => Object.hasOwn(json, key) ? json[key] ?? undefined : undefined;
-  function list(key: string): readonly unknown[] {
+  const inner = (name: string): Parameters<typeof fieldsOf>[1] => ({ path, name, depth: depth + 1 });
+  function list(key: string, most = MOST_PARTS): readonly unknown[] {
     const found = seen(key);
-    if (!Array.isArray(found)) throw error(key, "a list", found);
+    if (!Array.isArray(found) || found.length > most) throw error(key, `a list of at most ${most}`, found);
     return found;
   }
   return {
@@ -75,8 +80,8 @@ export function fieldsOf(
       if (!isWhole(found, most)) throw error(key, `a whole number from 0 to ${most}`, found);
       return found;
     },
-    object: (key) => seen(key) === undefined ? null : fieldsOf(json[key], { path, name: nameOf(key) }),
-    objects: (key) => list(key).map((one, i) => fieldsOf(one, { path, name: `${nameOf(key)}[${i}]` })),
+    object: (key) => seen(key) === undefined ? null : fieldsOf(json[key], inner(nameOf(key))),
+    objects: (key, most) => list(key, most).map((one, i) => fieldsOf(one, inner(`${nameOf(key)}[${i}]`))),
     word<W extends string>(key: string, words: readonly W[], fallback?: W): W {
       const found = seen(key) ?? fallback;
       if (!words.includes(found as W)) throw error(key, `one of ${words.join(", ")}`, found);
@@ -90,7 +95,23 @@ export function isWhole(value: unknown, most: number): value is number {
   return Number.isSafeInteger(value) && value as number >= 0 && value as number <= most;
 }
 
+/** A text that is put into others. */
+export function shortText(fields: Fields, key: string): string {
+  const text = fields.text(key);
+  if (text.length > 64) throw fields.error(key, "a text of at most 64 characters", text);
+  return text;
+}
+
+/** A text of one character; the fallback where the key is absent or null. */
+export function oneCharacter(fields: Fields, key: string, fallback?: string): string {
+  const text = fields.text(key, fallback);
+  if ([...text.slice(0, 3)].length !== 1) throw fields.error(key, "one character", text);
+  return text;
+}
+
 function shortly(value: unknown): string {
-  const text = JSON.stringify(value) ?? "nothing";
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "an object";
+  const text = JSON.stringify(typeof value === "string" ? value.slice(0, 64) : value) ?? "nothing";
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

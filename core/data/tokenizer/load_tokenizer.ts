@@ -15,6 +15,14 @@ import { type Frame, frameOf } from "./frame.ts";
 import { modelOf, MOST_ENTRIES } from "./model.ts";
 import { normalizerOf } from "./normalizer.ts";
 import { preTokenizerOf } from "./pre_tokenizer.ts";
+import {
+  checkSettings,
+  framed,
+  namedId,
+  placeholders,
+  statedIds,
+  type Vocabulary,
+} from "./special_tokens.ts";
 import { stretches } from "./stretches.ts";
 import { cached } from "./word_cache.ts";
 
@@ -49,7 +57,7 @@ export interface LoadTokenizerOptions extends FileSystemOptions {
  *
  * `bos` and `eos` come from `tokenizer_config.json`, or else from `config.json`. What the tokenizer puts around a text
  * comes from its post-processor, and `add_bos_token` of `tokenizer_config.json` where it is given. Every id is compared
- * with the model's `vocab_size`. Ids and texts are those of the Rust library `tokenizers`; a part of `tokenizer.json`
+ * with the model's `vocab_size`; a token for images or sounds that a model of text has no id for is left out. Ids and texts are those of the Rust library `tokenizers`; a part of `tokenizer.json`
  * that would come out otherwise is refused.
  *
  * @param folder The checkpoint
@@ -79,8 +87,8 @@ export async function loadTokenizer(
   ];
   const fields = fieldsOf(await readJson(path, options), { path });
   const { source = config.json } = options.model ?? {};
-  const size = isWhole(source.vocab_size, Infinity) ? source.vocab_size : null;
-  const built = build(fields, { clean: settings.flag("clean_up_tokenization_spaces", false) });
+  const size = sizeOf(fieldsOf(source, { path: `${folder}/config.json` }));
+  const built = build(fields, { settings, size });
   if (size !== null && built.vocabSize > size) {
     const top = built.vocabSize - 1;
     throw new DataError(
@@ -89,17 +97,25 @@ export async function loadTokenizer(
       }" has ${top}; take tokenizer and model from one checkpoint, or remove the token`,
     );
   }
+  checkSettings(settings, built);
   const most = (size ?? MOST_ENTRIES) - 1;
   const stated = (name: string): readonly number[] =>
     [config, generation].flatMap((file) => statedIds(file, name, most));
   const [bos, eos] = (["bos", "eos"] as const).map((which) =>
-    namedId(settings, { which, idOf: built.idOf }) ?? statedIds(config, `${which}_token_id`, most)[0] ?? null
+    namedId(settings, { which, vocabulary: built }) ?? statedIds(config, `${which}_token_id`, most)[0] ?? null
   );
   stated("bos_token_id");
   stated("pad_token_id");
   const stop = [...new Set([...eos === null ? [] : [eos], ...stated("eos_token_id")])];
   const { encode, decode, vocabSize } = built;
-  return { encode, decode, vocabSize, bos, eos, stop, ...withBos(built.frame, { settings, bos }) };
+  return { encode, decode, vocabSize, bos, eos, stop, ...framed(built.frame, { settings, bos, eos }) };
+}
+
+/** `vocab_size`, of the part for text where a model has several; null where there is none. */
+function sizeOf(config: Fields): number | null {
+  if ((config.json.vocab_size ?? null) !== null) return config.whole("vocab_size", { most: 2 ** 31 });
+  const text = config.object("text_config");
+  return text === null || (text.json.vocab_size ?? null) === null ? null : sizeOf(text);
 }
 
 /** A file that need not be there. */
@@ -113,34 +129,38 @@ async function readOptional(folder: string, name: string, options: FileSystemOpt
   }
 }
 
-interface Built extends Pick<Tokenizer, "encode" | "decode" | "vocabSize"> {
+interface Built extends Pick<Tokenizer, "encode" | "decode" | "vocabSize">, Vocabulary {
   readonly frame: Frame;
-  idOf(token: string): number | undefined;
-  tokenOf(id: number): string | undefined;
 }
 
 /** Puts the parts of `tokenizer.json` together. */
-function build(fields: Fields, { clean }: { readonly clean: boolean }): Built {
+function build(
+  fields: Fields,
+  { settings, size }: { readonly settings: Fields; readonly size: number | null },
+): Built {
+  const clean = settings.flag("clean_up_tokenization_spaces", false), images = placeholders(settings);
   const description = fields.object("model");
   if (description === null) throw fields.error("model", "an object", null);
-  const model = modelOf(description), added = addedTokensOf(fields, MOST_ENTRIES - 1);
+  const model = modelOf(description);
+  const added = addedTokensOf(fields, MOST_ENTRIES - 1)
+    .filter(({ id, content }) => size === null || id < size || !images.has(content));
   const ids = new Map(model.vocabulary), tokens = new Map([...ids].map(([token, id]) => [id, token]));
   for (const { id, content } of added) {
     const other = ids.get(content) ?? id, holder = tokens.get(id) ?? content;
     if (other !== id) throw fields.error("added_tokens", `a list whose "${content}" has its id ${other}`, id);
     if (holder !== content) {
-      throw fields.error("added_tokens", `a list with ids of their own`, [holder, content]);
+      throw fields.error("added_tokens", "a list with ids of their own", [holder, content]);
     }
     ids.set(content, id);
     tokens.set(id, content);
   }
   const normalize = normalizerOf(fields.object("normalizer")), cut = cutter(added, normalize);
-  for (const token of added) if (token.normalized) tokens.set(token.id, normalize(token.content));
-  const words = preTokenizerOf(fields.object("pre_tokenizer"));
+  const texts = new Map(tokens), before = fields.object("pre_tokenizer"), words = preTokenizerOf(before);
+  for (const token of added) if (token.normalized) texts.set(token.id, normalize(token.content));
   const join = decoderOf(fields.object("decoder"));
   const special = new Set(added.filter((token) => token.special).map(({ id }) => id));
   const vocabSize = [...tokens.keys()].reduce((top, id) => Math.max(top, id), -1) + 1;
-  const apart = stretches(model.vocabulary.keys()), encodeWord = cached(model.encode);
+  const apart = stretches(model, before), encodeWord = cached(model.encode);
   return {
     vocabSize,
     frame: frameOf(fields.object("post_processor"), vocabSize - 1),
@@ -166,45 +186,9 @@ function build(fields: Fields, { clean }: { readonly clean: boolean }): Built {
       if (bad !== undefined) {
         throw new InputError(`Cannot decode as ids are whole numbers from 0: got ${bad}`);
       }
-      const shown = list.filter((id) => tokens.has(id) && !special.has(id)).map((id) => tokens.get(id)!);
+      const shown = list.filter((id) => texts.has(id) && !special.has(id)).map((id) => texts.get(id)!);
       const text = join(shown);
       return clean ? cleanUp(text) : text;
     },
   };
-}
-
-/** The id of `bos_token` or `eos_token`, or null when the settings name none. */
-function namedId(
-  settings: Fields,
-  { which, idOf }: { readonly which: "bos" | "eos"; readonly idOf: (token: string) => number | undefined },
-): number | null {
-  const key = `${which}_token`, named = settings.json[key];
-  if ((named ?? null) === null) return null;
-  const text = typeof named === "string" ? named : settings.object(key)!.text("content");
-  const id = idOf(text);
-  if (id === undefined) throw settings.error(key, "a token of tokenizer.json", text);
-  return id;
-}
-
-/** The ids that a file states under a name: one, a list, or none. */
-function statedIds(file: Fields, key: string, most: number): readonly number[] {
-  const ids = [file.json[key] ?? []].flat();
-  const bad = ids.find((id) => !isWhole(id, most));
-  if (bad !== undefined) {
-    throw file.error(key, `an id of the vocabulary, a whole number from 0 to ${most}`, bad);
-  }
-  return ids as number[];
-}
-
-/** `add_bos_token` goes before what the post-processor says. */
-function withBos(
-  frame: Frame,
-  { settings, bos }: { readonly settings: Fields; readonly bos: number | null },
-): Frame {
-  if ((settings.json.add_bos_token ?? null) === null) return frame;
-  const wanted = settings.flag("add_bos_token", false), others = frame.before.filter((id) => id !== bos);
-  if (wanted && bos === null) {
-    throw settings.error("add_bos_token", "false where there is no bos_token", true);
-  }
-  return { ...frame, before: wanted ? [bos!, ...others] : others };
 }

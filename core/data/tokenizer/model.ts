@@ -12,11 +12,14 @@ import { unigramEncoder } from "./unigram.ts";
 /** Entries that a vocabulary may have; the largest published ones have about 260,000. */
 export const MOST_ENTRIES = 2 ** 21;
 
-const MOST_MERGES = 2 ** 22, MOST_TOKEN = 4096;
+/** Every word is compared with pieces of a unigram model from each of its characters. */
+const MOST_MERGES = 2 ** 22, MOST_TOKEN = 4096, MOST_PIECE = 256;
 
 /** A model: its vocabulary, and from a word to ids. */
 export interface WordModel {
   readonly vocabulary: ReadonlyMap<string, number>;
+  /** A word that it does not know becomes one token, however long. */
+  readonly byWord: boolean;
   /** Ids of a word. */
   readonly encode: (word: string) => readonly number[];
 }
@@ -38,7 +41,7 @@ export function modelOf(fields: Fields): WordModel {
       return unigram(fields);
     case "WordLevel": {
       const vocabulary = vocabularyOf(fields), unknown = unknownOf(fields, vocabulary, "<unk>");
-      return { vocabulary, encode: (word) => [vocabulary.get(word) ?? unknown ?? []].flat() };
+      return { vocabulary, byWord: true, encode: (word) => [vocabulary.get(word) ?? unknown ?? []].flat() };
     }
   }
 }
@@ -88,10 +91,7 @@ function unknownOf(
 
 function bpe(fields: Fields): WordModel {
   const vocabulary = vocabularyOf(fields), unknown = unknownOf(fields, vocabulary);
-  const merges = fields.list("merges");
-  if (merges.length > MOST_MERGES) {
-    throw fields.error("merges", `a list of at most ${MOST_MERGES}`, merges.length);
-  }
+  const merges = fields.list("merges", MOST_MERGES);
   const prefix = fields.text("continuing_subword_prefix", "");
   if (prefix !== "") throw fields.error("continuing_subword_prefix", "empty or null", prefix);
   if ((fields.json.dropout ?? 0) !== 0) throw fields.error("dropout", "null or 0", fields.json.dropout);
@@ -119,7 +119,7 @@ function bpe(fields: Fields): WordModel {
     byte_fallback: fields.flag("byte_fallback", false),
     ignore_merges: fields.flag("ignore_merges", false),
   });
-  return { vocabulary, encode: (word) => idsOf(model([word]), { vocabulary, unknown }) };
+  return { vocabulary, byWord: false, encode: (word) => idsOf(model([word]), { vocabulary, unknown }) };
 }
 
 function wordPiece(fields: Fields): WordModel {
@@ -133,19 +133,17 @@ function wordPiece(fields: Fields): WordModel {
     continuing_subword_prefix: fields.text("continuing_subword_prefix", "##"),
     max_input_chars_per_word: fields.whole("max_input_chars_per_word", { most: 1000, fallback: 100 }),
   });
-  return { vocabulary, encode: (word) => idsOf(model([word]), { vocabulary, unknown }) };
+  return { vocabulary, byWord: true, encode: (word) => idsOf(model([word]), { vocabulary, unknown }) };
 }
 
 function unigram(fields: Fields): WordModel {
-  const entries = fields.list("vocab");
-  if (entries.length === 0 || entries.length > MOST_ENTRIES) {
-    throw fields.error("vocab", `a list of 1 to ${MOST_ENTRIES} entries`, entries.length);
-  }
+  const entries = fields.list("vocab", MOST_ENTRIES);
+  if (entries.length === 0) throw fields.error("vocab", "a list that is not empty", entries);
   const vocabulary = new Map<string, number>();
   entries.forEach((entry, id) => {
     const [token, score] = Array.isArray(entry) && entry.length === 2 ? entry : [];
-    if (typeof token !== "string" || token.length > MOST_TOKEN || !Number.isFinite(score)) {
-      throw fields.error(`vocab[${id}]`, "a token and its score", entry);
+    if (typeof token !== "string" || token.length > MOST_PIECE || !Number.isFinite(score)) {
+      throw fields.error(`vocab[${id}]`, `a token of at most ${MOST_PIECE} characters and its score`, entry);
     }
     if (vocabulary.has(token)) throw fields.error(`vocab[${id}]`, "a token of its own", token);
     vocabulary.set(token, id);
@@ -155,7 +153,7 @@ function unigram(fields: Fields): WordModel {
     ? Array.from({ length: 256 }, (_, byte) => byteId(fields, { vocabulary, byte }))
     : null;
   const scored = entries as readonly (readonly [string, number])[];
-  return { vocabulary, encode: unigramEncoder({ entries: scored, unknown, bytes }) };
+  return { vocabulary, byWord: false, encode: unigramEncoder({ entries: scored, unknown, bytes }) };
 }
 
 function byteId(
@@ -164,7 +162,7 @@ function byteId(
 ): number {
   const token = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, id = vocabulary.get(token);
   if (id === undefined) {
-    throw fields.error("vocab", `a list with "${token}", as byte_fallback is true`, fields.json.vocab);
+    throw fields.error("vocab", `a list with "${token}", as byte_fallback is true`, null);
   }
   return id;
 }

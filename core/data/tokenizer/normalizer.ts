@@ -5,7 +5,8 @@
  */
 
 import { bytesAsCharacters } from "./byte_characters.ts";
-import type { Fields } from "./fields.ts";
+import { type Fields, shortText } from "./fields.ts";
+import { checkGrowth } from "./growth.ts";
 import { patternOf, replaced, SPACE } from "./pattern.ts";
 import { precompiled } from "./precompiled.ts";
 
@@ -34,14 +35,19 @@ const KINDS: Readonly<Record<string, (fields: Fields) => Normalizer>> = {
   NFKD: form("NFKD"),
   Sequence(fields) {
     const parts = fields.objects("normalizers").map(normalizerOf);
-    return (text) => parts.reduce((result, part) => part(result), text);
+    return (text) =>
+      parts.reduce((result, part) => {
+        const grown = part(result);
+        checkGrowth(grown.length, text.length);
+        return grown;
+      }, text);
   },
   Prepend(fields) {
-    const prefix = fields.text("prepend");
+    const prefix = shortText(fields, "prepend");
     return (text) => text === "" ? "" : prefix + text;
   },
   Replace(fields) {
-    const pattern = patternOf(fields), content = fields.text("content");
+    const pattern = patternOf(fields), content = shortText(fields, "content");
     return (text) => replaced(text, { pattern, content });
   },
   Strip(fields) {

@@ -20,7 +20,7 @@ export const PUNCTUATION = "\\p{P}!-\\/:-@\\[-`\\{-~";
 export type Pattern = (text: string) => Iterable<RegExpExecArray>;
 
 /** Characters of a run from which a start again at each of them takes too long. */
-const MOST_RUN = 4096;
+const MOST_RUN = 1024;
 
 const MOST_SOURCE = 4096;
 
@@ -64,7 +64,7 @@ export function patternOf(fields: Fields): Pattern {
     throw fields.error(
       "pattern",
       `{ "String" } or { "Regex" } with a text of 1 to ${MOST_SOURCE} characters`,
-      given?.json,
+      source ?? text,
     );
   }
   try {

@@ -164,7 +164,8 @@ function openOf(
     readonly ambiguous?: boolean;
   },
 ): Open {
-  const set = union(sources.map((source) => sets.get(source)!));
+  const found = sources.map((source) => sets.get(source)!),
+    set = found.length === 1 ? found[0] : union(found);
   return { set, source: classOf(sources), ways, ambiguous };
 }
 

@@ -5,7 +5,8 @@
  */
 
 import { bytesAsCharacters } from "./byte_characters.ts";
-import type { Fields } from "./fields.ts";
+import { type Fields, oneCharacter } from "./fields.ts";
+import { checkGrowth } from "./growth.ts";
 import { literal, type Pattern, patternOf, PUNCTUATION, SPACE } from "./pattern.ts";
 
 /** Cuts a text into words. `first` says that it stands at the very beginning. */
@@ -36,10 +37,11 @@ const KINDS: Readonly<Record<string, (fields: Fields) => PreTokenizer>> = {
   Sequence(fields) {
     const parts = fields.objects("pretokenizers").map(preTokenizerOf);
     return (text, first) =>
-      parts.reduce<readonly string[]>(
-        (words, part) => words.flatMap((word, i) => part(word, first && i === 0)),
-        [text],
-      );
+      parts.reduce<readonly string[]>((words, part) => {
+        const cut = words.flatMap((word, i) => part(word, first && i === 0));
+        checkGrowth(cut.reduce((n, { length }) => n + length, 0), text.length);
+        return cut;
+      }, [text]);
   },
   ByteLevel(fields) {
     const prefix = fields.flag("add_prefix_space", true), cut = fields.flag("use_regex", true);
@@ -71,11 +73,11 @@ const KINDS: Readonly<Record<string, (fields: Fields) => PreTokenizer>> = {
     return (text) => splitSpace(text).flatMap((word) => split(word, { pattern, behavior: "Isolated" }));
   },
   CharDelimiterSplit(fields) {
-    const pattern = literal(fields.text("delimiter"));
+    const pattern = literal(oneCharacter(fields, "delimiter"));
     return (text) => split(text, { pattern, behavior: "Removed" });
   },
   Metaspace(fields) {
-    const replacement = fields.text("replacement", "▁");
+    const replacement = oneCharacter(fields, "replacement", "▁");
     const scheme = fields.word("prepend_scheme", ["always", "first", "never"], schemeOf(fields));
     const cut = fields.flag("split", true), pattern = literal(replacement);
     return (text, first) => {
