@@ -1,5 +1,5 @@
-import { assertEquals, assertRejects } from "@std/assert";
-import { DataError, NotFoundError } from "@firn/train";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DataError, InputError, NotFoundError } from "@firn/train";
 import { loadTokenizer, memoryFileSystem, type Tokenizer } from "@firn/train/data";
 import { inFolder } from "./files.ts";
 
@@ -118,7 +118,11 @@ Deno.test("loadTokenizer names the file that is missing or broken", async () => 
 async function loaded(files: Readonly<Record<string, unknown>>, options: object = {}): Promise<Tokenizer> {
   const stored = { "tokenizer.json": CONTENT, ...files };
   const fileSystem = memoryFileSystem(
-    Object.fromEntries(Object.entries(stored).map(([name, json]) => [`m/${name}`, JSON.stringify(json)])),
+    Object.fromEntries(
+      Object.entries(stored).map((
+        [name, json],
+      ) => [`m/${name}`, typeof json === "string" ? json : JSON.stringify(json)]),
+    ),
   );
   return await loadTokenizer("m", { fileSystem, ...options });
 }
@@ -132,6 +136,16 @@ const withCut = (pattern: string) => ({
   ...CONTENT,
   pre_tokenizer: { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false },
 });
+
+/** Sequences in sequences. */
+function nested(key: string, depth: number): object {
+  let part: object = { type: "NFC" };
+  for (let i = 0; i < depth; i++) part = { type: "Sequence", [key]: [part] };
+  return part;
+}
+
+/** Lists in lists, as JSON that `JSON.stringify` cannot write. */
+const DEEP = '{"model": ' + "[".repeat(100_000) + "]".repeat(100_000) + "}";
 
 const REFUSED: readonly (readonly [what: string, files: Record<string, unknown>, seen: string])[] = [
   [
@@ -160,6 +174,66 @@ const REFUSED: readonly (readonly [what: string, files: Record<string, unknown>,
     "an unknown pre-tokenizer",
     { "tokenizer.json": { ...CONTENT, pre_tokenizer: { type: "UnicodeScripts" } } },
     'got "UnicodeScripts"',
+  ],
+  ["an added token of 257 characters", {
+    "tokenizer.json": withAdded({ id: 12, content: "a".repeat(257) }),
+  }, "1 to 256 characters"],
+  [
+    "a merge list that is none",
+    { "tokenizer.json": withModel({ merges: 1 }) },
+    '"model.merges" must be a list',
+  ],
+  ["a vocab_size of 12.5", { "config.json": { vocab_size: 12.5 } }, '"vocab_size" must be a whole number'],
+  [
+    "a tokenizer larger than the text part of a model",
+    { "config.json": { text_config: { vocab_size: 11 } } },
+    "vocab_size 11",
+  ],
+  [
+    "parts in parts without end",
+    { "tokenizer.json": { ...CONTENT, normalizer: nested("normalizers", 1000) } },
+    "in at most 16 other objects",
+  ],
+  [
+    "a sequence of 65 parts",
+    { "tokenizer.json": { ...CONTENT, normalizer: { type: "Sequence", normalizers: Array(65).fill({}) } } },
+    '"normalizer.normalizers" must be a list of at most 64',
+  ],
+  [
+    "a replacement of 65 characters",
+    {
+      "tokenizer.json": {
+        ...CONTENT,
+        normalizer: { type: "Replace", pattern: { String: "a" }, content: "b".repeat(65) },
+      },
+    },
+    "at most 64 characters",
+  ],
+  ["alternatives that match the same", { "tokenizer.json": withCut("(a|a)*b") }, "linear time"],
+  ["a repeated repetition", { "tokenizer.json": withCut("(a*)*") }, "linear time"],
+  ["a long list in place of an object", { "tokenizer.json": DEEP }, "got a list of 1"],
+  ...["bos", "eos", "unk", "pad", "sep", "cls", "mask"].map((which) =>
+    [
+      `${which}_token that the tokenizer does not have`,
+      { "tokenizer_config.json": { [`${which}_token`]: "[NONE]" } },
+      `"${which}_token" must be a token of tokenizer.json: got "[NONE]"`,
+    ] as const
+  ),
+  [
+    "settings with another token for an id",
+    { "tokenizer_config.json": { added_tokens_decoder: { 2: { content: "<end>" } } } },
+    '"added_tokens_decoder.2" must be "</s>", as in tokenizer.json: got "<end>"',
+  ],
+  [
+    "settings with an id that the tokenizer does not have",
+    { "tokenizer_config.json": { added_tokens_decoder: { 99: { content: "<end>" } } } },
+    '"added_tokens_decoder.99" must be an id of tokenizer.json',
+  ],
+  ["add_eos_token without one", { "tokenizer_config.json": { add_eos_token: true } }, "add_eos_token"],
+  [
+    "settings of another type",
+    { "tokenizer_config.json": { clean_up_tokenization_spaces: "yes" } },
+    "true or false",
   ],
   ...["bos_token_id", "eos_token_id", "pad_token_id"].flatMap((key) =>
     ["config.json", "generation_config.json"].flatMap((file) =>
@@ -213,4 +287,48 @@ Deno.test("loadTokenizer lists every id that ends a generated text", async () =>
     "generation_config.json": { eos_token_id: [2, 6] },
   });
   assertEquals(stop, [2, 6]);
+});
+
+Deno.test("loadTokenizer leaves out a token for images that a model of text has no id for", async () => {
+  const files = (settings: object) => ({
+    "tokenizer.json": withAdded({ id: 12, content: "<image>" }),
+    "tokenizer_config.json": settings,
+    "config.json": { vocab_size: 12 },
+  });
+  const { encode, vocabSize } = await loaded(files({ image_token: "<image>" }));
+  assertEquals(vocabSize, 12);
+  assertEquals(encode("<image>").every((id) => id < 12), true);
+  await assertRejects(() => loaded(files({})), DataError, '"<image>" has 12');
+});
+
+Deno.test("a text that would take an expression quadratic time is refused, others are not", async () => {
+  const { encode } = await loaded({ "tokenizer.json": withCut(String.raw`\s+$`) });
+  assertEquals(encode("ab".repeat(1e5)).length > 0, true);
+  assertThrows(
+    () => encode("a" + "▁".repeat(5) + " ".repeat(2000) + "b"),
+    InputError,
+    "2000 characters in a row",
+  );
+});
+
+Deno.test("a tokenizer whose parts double a text again and again is stopped", async () => {
+  const double = { type: "Replace", pattern: { String: "a" }, content: "aa" };
+  const normalizer = { type: "Sequence", normalizers: Array(40).fill(double) };
+  const grown = await loaded({ "tokenizer.json": { ...CONTENT, normalizer } });
+  assertThrows(() => grown.encode("a"), InputError, "64 times as many");
+  const pre_tokenizer = { type: "Sequence", pretokenizers: Array(40).fill({ type: "ByteLevel" }) };
+  const cut = await loaded({ "tokenizer.json": { ...CONTENT, pre_tokenizer } });
+  assertThrows(() => cut.encode("é"), InputError, "64 times as many");
+});
+
+Deno.test("a long text is not cut where the pre-tokenizer looks over the border", async () => {
+  const pre_tokenizer = {
+    type: "Split",
+    pattern: { Regex: "a b" },
+    behavior: "Removed",
+    invert: false,
+  };
+  const normalizer = { type: "NFC" };
+  const { encode } = await loaded({ "tokenizer.json": { ...CONTENT, normalizer, pre_tokenizer } });
+  assertEquals(encode("a b".repeat(30_000)), []);
 });
