@@ -47,6 +47,7 @@ export {
   type CrossEntropyOptions,
   type Scores,
 } from "./cross_entropy.ts";
+export { cumsum, type CumsumOptions } from "./cumsum.ts";
 export { type Elementwise, elementwise, partialCount } from "./elementwise.ts";
 export {
   embedding,
@@ -59,6 +60,8 @@ export type { Expression, Operand, Step } from "./expression.ts";
 export type { F16Bindings } from "./f16.ts";
 export { integers } from "./integers.ts";
 export type { Kernel } from "./kernel.ts";
+export { flip, type FlipOptions } from "./flip.ts";
+export { gather, type GatherOptions, scatterAdd } from "./gather.ts";
 export { layerNorm, type LayerNormGradOptions, layerNormGradX, type LayerNormOptions } from "./layer_norm.ts";
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";
@@ -90,3 +93,4 @@ export type { Stored } from "./packed.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";
 export { softmax, softmaxGrad, type SoftmaxOptions } from "./softmax.ts";
+export { topK, type TopKOptions } from "./top_k.ts";

@@ -9,11 +9,10 @@ import {
   softmaxGrad as softmaxGradKernel,
   type SoftmaxOptions,
 } from "../../kernels/softmax.ts";
-import { rowThreads } from "../../kernels/rows.ts";
 import { axisOf } from "../arguments.ts";
 import type { KernelRequest } from "../kernel_call.ts";
-import { sizeOf, type Spec } from "../spec.ts";
-import { apply, type BatchRule, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { along, batchAlong, columnThreads } from "./along.ts";
 import { divide, multiply, subtract } from "./arithmetic.ts";
 import { sum } from "./broadcast.ts";
 import { exp } from "./functions.ts";
@@ -25,24 +24,14 @@ interface Attrs {
 }
 
 function sizes({ inputs, outputs, attrs: { axis }, target }: KernelRequest<Attrs>): SoftmaxOptions {
-  const [{ shape }] = inputs, length = shape[axis];
-  return {
-    outer: sizeOf(shape.slice(0, axis)),
-    length,
-    inner: sizeOf(shape.slice(axis + 1)),
-    threads: rowThreads(target.software, length),
-    f16: f16Bindings(inputs, outputs),
-  };
-}
-
-function batch(inputs: readonly Spec[], { axis }: Attrs): BatchRule {
-  return { parts: sizeOf(inputs[0].shape.slice(0, axis)), inputs: ["split"] };
+  const sizes = along(inputs[0].shape, axis);
+  return { ...sizes, threads: columnThreads(target, sizes), f16: f16Bindings(inputs, outputs) };
 }
 
 /** Input: scores. Output: their softmax along an axis. */
 export const softmaxOp: Op<Attrs> = {
   name: "softmax",
-  batch,
+  batch: batchAlong,
   infer(inputs) {
     checkFloats("softmax", inputs);
     return [{ shape: inputs[0].shape, dtype: "f32" }];
@@ -58,7 +47,7 @@ export const softmaxOp: Op<Attrs> = {
 /** Inputs: the output of {@link softmaxOp} and its gradient. Output: the gradient by the scores. */
 export const softmaxGradOp: Op<Attrs> = {
   name: "softmaxGrad",
-  batch,
+  batch: batchAlong,
   infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
   kernel: (request) => ({ kernel: softmaxGradKernel(sizes(request)) }),
   definition: ([y, gradient], { axis }) => [

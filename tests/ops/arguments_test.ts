@@ -10,6 +10,7 @@ import * as reference from "../reference/ops.ts";
 type Call = (...args: any[]) => unknown;
 
 const [x, y, ids] = [fill(1, [2, 3]), fill(2, [3, 4]), tensor(new Int32Array([0, 1]))];
+const indices = tensor(new Int32Array([0, 2, 1, 1]), [2, 2]);
 const heads = fill(1, [1, 2, 2, 4]), table = fill(1, [2, 2]);
 
 /** Arguments that each function takes. Errors name the function, or what is given here. */
@@ -87,6 +88,17 @@ const CALLS: Readonly<
   mean: { call: ops.mean, args: [x, [0], { keepDims: true }] },
   softmax: { call: ops.softmax, args: [x, 0] },
   rmsNorm: { call: ops.rmsNorm, args: [x, fill(1, [3]), { eps: 0 }] },
+  gather: { call: ops.gather, args: [x, indices, { axis: 1 }] },
+  scatterAdd: { call: ops.scatterAdd, args: [x, { indices, updates: fill(1, [2, 2]) }, { axis: -1 }] },
+  topK: { call: ops.topK, args: [x, 2, { axis: -1 }] },
+  argmax: { call: ops.argmax, args: [x, 0, { keepDims: true }] },
+  argmin: { call: ops.argmin, args: [x, 0, { keepDims: true }] },
+  cumsum: { call: ops.cumsum, args: [x, 0, { reverse: true }] },
+  flip: { call: ops.flip, args: [x, [0, -1]] },
+  associativeScan: {
+    call: ops.associativeScan,
+    args: [([a]: Tensor[], [b]: Tensor[]) => [ops.add(a, b)], [x], { axis: -1, reverse: true }],
+  },
   layerNorm: { call: ops.layerNorm, args: [x, { weight: fill(1, [3]), bias: fill(1, [3]), eps: 0 }] },
   rotary: { call: ops.rotary, args: [heads, { cos: table, sin: table }] },
   pick: { call: ops.pick, args: [ops.rmsNorm(x, fill(1, [3]), { eps: 0 }), 1] },

@@ -26,6 +26,15 @@ const labels = tensor(new Int32Array([1, -100, 4]));
 const table = (seed: number): Tensor => tensor(Float32Array.from(random([2, 2], { seed }).data), [2, 2]);
 const { linearCrossEntropy, crossEntropy, matmul } = ops;
 
+const places = tensor(new Int32Array([2, 0, 2, 1, 0, 0, 1, 0]), [2, 4]);
+const upper = tensor([1, 1, 1, 0, 1, 1, 0, 0, 1], [3, 3]),
+  turned = tensor([0, 0, 1, 0, 1, 0, 1, 0, 0], [3, 3]);
+/** The second of three numbers in order. */
+function middle(x: Tensor): Tensor {
+  const rest = ops.add(ops.max(x, -1, { keepDims: true }), ops.min(x, -1, { keepDims: true }));
+  return ops.subtract(ops.sum(x, -1, { keepDims: true }), rest);
+}
+
 const logSums = (x: Tensor): Tensor => ops.log(ops.sum(ops.exp(x), -1));
 
 const ROWS: Readonly<Record<string, Row>> = {
@@ -95,6 +104,30 @@ const ROWS: Readonly<Record<string, Row>> = {
     shapes: [[2, 3], [3], [3]],
     device: true,
   },
+  gather: { call: (x) => ops.gather(x, places), shapes: [[2, 3]], device: true },
+  scatterAdd: {
+    call: (x, updates) => ops.scatterAdd(x, { indices: places, updates }),
+    shapes: [[2, 3], [2, 4]],
+    plain: (x, updates) =>
+      ops.add(x, ops.sum(ops.multiply(ops.expandDims(updates, -1), ops.oneHot(places, 3)), 1)),
+    device: true,
+  },
+  topK: {
+    call: (x) => ops.topK(x, 2).values,
+    plain: (x) => ops.concat([ops.max(x, -1, { keepDims: true }), middle(x)], -1),
+    shapes: [[2, 3]],
+    device: true,
+  },
+  cumsum: { call: (x) => ops.cumsum(x), shapes: [[2, 3]], plain: (x) => matmul(x, upper), device: true },
+  flip: { call: (x) => ops.flip(x, -1), shapes: [[2, 3]], plain: (x) => matmul(x, turned), device: true },
+  associativeScan: {
+    call: (a, b) =>
+      ops.associativeScan(
+        ([a, b], [c, d]) => [ops.multiply(a, c), ops.add(ops.multiply(b, c), d)],
+        [a, b],
+      )[1],
+    shapes: [[3], [3]],
+  },
   embedding: { call: (x) => ops.embedding(x, ids), shapes: [[3, 2]], device: true },
   linearCrossEntropy: {
     // Chunks of two rows, whose scores are padded from five to eight.
@@ -112,10 +145,11 @@ const REFUSED: Readonly<Record<string, readonly [op: string, call: Call, ...shap
   };
 
 /** Functions through which no gradient flows, or that make no tensor of numbers, and dropout, whose factors are constant. */
-const FLAT = "equal less sign cast integers arange oneHot nextLabels randomNormal randomUniform dropout apply"
-  .split(
-    " ",
-  );
+const FLAT =
+  "equal less sign argmax argmin cast integers arange oneHot nextLabels randomNormal randomUniform dropout apply"
+    .split(
+      " ",
+    );
 
 /** The gradients of a loss that is not linear in the output. */
 function gradients(y: Tensor, inputs: readonly Tensor[]): Tensor[] {
