@@ -159,6 +159,7 @@ export {
   removeCheckpoint,
   saveCheckpoint,
 } from "./core/train/checkpoint.ts";
+export { freeState } from "./core/train/state/free_state.ts";
 export { snapshot } from "./core/train/state/snapshot.ts";
 export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";

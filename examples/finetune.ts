@@ -16,6 +16,7 @@ import {
   DataError,
   defineTraining,
   free,
+  freeState,
   type FreezePolicy,
   type Gpu,
   InputError,
@@ -158,7 +159,8 @@ export async function main(args: readonly string[]): Promise<void> {
   });
   await saveTrained(gpu, run, { subject, state });
   training[Symbol.dispose]();
-  for (const params of [base.params, state.params]) free(params);
+  free(base.params);
+  freeState(state);
   // What is judged is what was saved.
   const after = await measure(await loadShown(gpu, `${run.folder}/model`));
 

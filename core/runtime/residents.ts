@@ -81,7 +81,8 @@ export function consume(tensor: Tensor, step: number): void {
 /**
  * Frees the buffers of tensors now, not when the tensors are garbage collected.
  *
- * @param tree Tensors, such as the parameters of a model or of a state; those not on the device are left alone
+ * @param tree Tensors, such as the parameters of a model; those that are not on the device or that a step consumed are left
+ * alone. `freeState` frees all that a training state holds
  *
  * @example
  * ```ts
@@ -98,7 +99,8 @@ export function consume(tensor: Tensor, step: number): void {
 export function free(tree: object): void {
   for (const tensor of flatten(tree).values()) {
     const storage = storages.get(tensor);
-    if (storage === undefined) continue;
+    // The buffer of what a step consumed belongs to the state after it.
+    if (storage === undefined || storage.consumedBy !== null) continue;
     destroyBuffer(storage.buffer);
     storage.freed = true;
   }

@@ -12,6 +12,7 @@ import {
   defineTraining,
   flatten,
   free,
+  freeState,
   type Gpu,
   grad,
   type HostData,
@@ -66,7 +67,8 @@ async function train(
   ]);
   const { matmulFlops: flops, launches } = state.cost!;
   training[Symbol.dispose]();
-  for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
+  free(model.params);
+  freeState(state);
   return { values, products, flops, launches };
 }
 

@@ -9,6 +9,7 @@ import {
   adamW,
   defineTraining,
   free,
+  freeState,
   type Gpu,
   newModel,
   nextTokenLoss,
@@ -63,7 +64,8 @@ async function train(opened: Gpu): Promise<{
   }
   for (const one of await valuesOf(gpu, state.params as Parameters<typeof valuesOf>[1])) values.set(...one);
   training[Symbol.dispose]();
-  for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
+  free(model.params);
+  freeState(state);
   return { values, texts: [...gpu.pipelines.keys()] };
 }
 

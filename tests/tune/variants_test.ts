@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import {
   defineTraining,
   free,
+  freeState,
   type Gpu,
   grad,
   linearCrossEntropy,
@@ -48,7 +49,8 @@ async function train(gpu: Gpu): Promise<ReadonlyMap<string, ArrayLike<number>>> 
     ["loss", (await readAll(gpu, [state.loss!]))[0]],
   ]);
   training[Symbol.dispose]();
-  for (const tree of [model.params, state.params, Object.fromEntries(state.leaves)]) free(tree);
+  free(model.params);
+  freeState(state);
   return result;
 }
 
