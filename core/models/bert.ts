@@ -13,6 +13,7 @@ import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat, spare, stored, storedAs } from "../nn/params.ts";
 import { add } from "../ops/arithmetic.ts";
 import { tanh } from "../ops/functions.ts";
@@ -28,6 +29,8 @@ import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
 export interface BertConfig extends EncoderConfig, ClassConfig {
   /** Entries of the vocabulary V. */
   readonly vocabSize: number;
+  /** The id of the padding, whose embedding is not trained; null for none. */
+  readonly padding: number | null;
   /** Rows of the table of positions. */
   readonly positions: number;
   /** Types of tokens, one for each text of an input. */
@@ -39,14 +42,33 @@ export interface BertConfig extends EncoderConfig, ClassConfig {
  *
  * @internal
  */
-export function readBert(read: ConfigReader): BertConfig {
+export function readBert(
+  read: ConfigReader,
+  { padding }: { readonly padding: number } = { padding: 0 },
+): BertConfig {
+  const vocabSize = read.count("vocab_size");
   return {
     ...readEncoder(read),
     ...readClasses(read),
-    vocabSize: read.count("vocab_size"),
+    vocabSize,
+    padding: readPadding(read, { padding, vocabSize }),
     positions: read.count("max_position_embeddings", 512),
     types: read.count("type_vocab_size", 2),
   };
+}
+
+/**
+ * Reads the id of the padding.
+ *
+ * @internal
+ */
+export function readPadding(
+  read: ConfigReader,
+  { padding, vocabSize }: { readonly padding: number; readonly vocabSize: number },
+): number | null {
+  const id = read.idOrNull("pad_token_id", padding);
+  if (id === null || id < vocabSize) return id;
+  throw read.error("pad_token_id", `it must be below vocab_size ${vocabSize}`, id);
 }
 
 /**
@@ -119,19 +141,19 @@ export type BertParams =
  */
 export function encode(
   { embeddings, layers }: BertEncoder,
-  { inputIds, attentionMask: mask, tokenTypeIds }: TokenInput,
+  { inputIds, attentionMask, tokenTypeIds }: TokenInput,
   { config, loraScale, places }: HiddenOptions<BertConfig> & { readonly places: Tensor },
 ): Tensor {
   const { word_embeddings, token_type_embeddings, norm } = embeddings;
-  const activation = activationOf(config.activation);
+  const activation = activationOf(config.activation), limits = paddingLimits(attentionMask);
   const types = tokenTypeIds === undefined
     ? firstRows(token_type_embeddings.weight, 1)
     : embedding(tokenTypeIds, token_type_embeddings);
-  const words = embedding(inputIds, word_embeddings); // [B, T, C]
+  const words = embedding(inputIds, word_embeddings, config); // [B, T, C]
   let x = layerNorm(add(add(words, types), places), norm, config);
   for (let i = 0; i < config.layers; i++) {
     const { attention, attention_norm, mlp: feedForward, mlp_norm } = layers[i];
-    const seen = selfAttention(x, attention, { ...config, causal: false, mask, loraScale });
+    const seen = selfAttention(x, attention, { ...config, causal: false, limits, loraScale });
     x = layerNorm(add(x, seen), attention_norm, config);
     x = layerNorm(add(x, mlp(x, feedForward, { activation, loraScale })), mlp_norm, config);
   }

@@ -17,6 +17,8 @@ export interface ConfigReader {
   count(key: string, fallback?: number): number;
   /** A whole number from 0. */
   id(key: string, fallback?: number): number;
+  /** A whole number from 0, or null where the record says null; the fallback only where the key is absent. */
+  idOrNull(key: string, fallback: number | null): number | null;
   /** Two whole numbers above 0, such as height and width; one stands for both. */
   counts(key: string, fallback?: number): readonly [number, number];
   /** A whole number above 0, or null where the record says null; the fallback only where the key is absent. */
@@ -31,6 +33,8 @@ export interface ConfigReader {
   numbers(key: string): readonly number[] | null;
   /** A record, or null where the key is absent. */
   record(key: string): Readonly<Record<string, unknown>> | null;
+  /** The record of a key, an empty one where it is absent, under the same rules; errors name both keys. */
+  sub(key: string): ConfigReader;
   /** Throws unless the key is absent or has this value; with null, unless it is absent. */
   only(key: string, value: string | number | boolean | null): void;
   /** An error that names the file, the key, the rule and what was seen. */
@@ -42,6 +46,7 @@ export interface ConfigReader {
  *
  * @param json Its content
  * @param file Its path, for errors
+ * @param options `under`: what precedes its keys in errors, such as `text_config.`; nothing when absent
  * @returns The reader; each getter throws when a value is missing or of the wrong kind
  *
  * @example
@@ -53,10 +58,14 @@ export interface ConfigReader {
  * assertEquals([read.count("hidden_size"), read.boolean("attention_bias", false)], [32, false]);
  * ```
  */
-export function configReader(json: Readonly<Record<string, unknown>>, file: string): ConfigReader {
+export function configReader(
+  json: Readonly<Record<string, unknown>>,
+  file: string,
+  { under = "" }: { readonly under?: string } = {},
+): ConfigReader {
   const error = (key: string, rule: string, seen: unknown): Error =>
     new InputError(
-      `Cannot read "${key}" of "${file}" as ${rule}: ${
+      `Cannot read "${under}${key}" of "${file}" as ${rule}: ${
         seen === Infinity ? "it is infinite" : shorten(JSON.stringify(seen) ?? "it is missing")
       }`,
     );
@@ -76,6 +85,7 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     countOrNull: (key, fallback) => orNull(key, COUNT, fallback),
     numberOrNull: (key, fallback) => orNull(key, NUMBER, fallback),
     id: (key, fallback) => value(key, ID, fallback),
+    idOrNull: (key, fallback) => orNull(key, ID, fallback),
     counts: (key, fallback) => {
       const seen = value(key, COUNTS, fallback);
       return typeof seen === "number" ? [seen, seen] : [seen[0], seen[1]];
@@ -85,6 +95,10 @@ export function configReader(json: Readonly<Record<string, unknown>>, file: stri
     strings: (key) => (json[key] ?? null) === null ? null : value(key, STRINGS),
     numbers: (key) => (json[key] ?? null) === null ? null : value(key, NUMBERS),
     record: (key) => (json[key] ?? null) === null ? null : value(key, RECORD),
+    sub(key) {
+      const inner = (json[key] ?? null) === null ? {} : value(key, RECORD);
+      return configReader(inner, file, { under: `${under}${key}.` });
+    },
     only(key, allowed) {
       const seen = json[key] ?? allowed;
       if (seen !== allowed) throw error(key, `it must be ${JSON.stringify(allowed)}`, seen);

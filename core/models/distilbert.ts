@@ -13,12 +13,13 @@ import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat, stored, storedAs } from "../nn/params.ts";
 import { relu } from "../ops/activations.ts";
 import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
-import { firstRows } from "./bert.ts";
+import { firstRows, readPadding } from "./bert.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
@@ -28,6 +29,8 @@ import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
 export interface DistilBertConfig extends EncoderConfig, ClassConfig {
   /** Entries of the vocabulary V. */
   readonly vocabSize: number;
+  /** The id of the padding, whose embedding is not trained; null for none. */
+  readonly padding: number | null;
   /** Rows of the table of positions. */
   readonly positions: number;
 }
@@ -46,11 +49,13 @@ const EPS = 1e-12;
 function parse(read: ConfigReader): DistilBertConfig {
   // Such positions are a table like any other, but are not trained.
   read.only("sinusoidal_pos_embds", false);
+  const vocabSize = read.count("vocab_size");
   return {
     ...readEncoder(read, { keys: KEYS }),
     ...readClasses(read),
     eps: EPS,
-    vocabSize: read.count("vocab_size"),
+    vocabSize,
+    padding: readPadding(read, { padding: 0, vocabSize }),
     positions: read.count("max_position_embeddings", 512),
   };
 }
@@ -106,16 +111,16 @@ export type DistilBertParams =
 
 function hidden(
   { distilbert: { embeddings, layers } }: DistilBertParams,
-  { inputIds, attentionMask: mask }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<DistilBertConfig>,
 ): Tensor {
   const { word_embeddings, position_embeddings, norm } = embeddings;
-  const activation = activationOf(config.activation);
+  const activation = activationOf(config.activation), limits = paddingLimits(attentionMask);
   const places = firstRows(position_embeddings.weight, inputIds.shape[1]);
-  let x = layerNorm(add(embedding(inputIds, word_embeddings), places), norm, config); // [B, T, C]
+  let x = layerNorm(add(embedding(inputIds, word_embeddings, config), places), norm, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { attention, attention_norm, mlp: feedForward, mlp_norm } = layers[i];
-    const seen = selfAttention(x, attention, { ...config, causal: false, mask, loraScale });
+    const seen = selfAttention(x, attention, { ...config, causal: false, limits, loraScale });
     x = layerNorm(add(x, seen), attention_norm, config);
     x = layerNorm(add(x, mlp(x, feedForward, { activation, loraScale })), mlp_norm, config);
   }

@@ -63,6 +63,8 @@ export interface EncoderDefaults {
   readonly eps?: number;
   /** The activation; exact gelu when absent. */
   readonly activation?: ActivationName;
+  /** Sizes; they must be there when absent. */
+  readonly sizes?: Readonly<Partial<Record<"hiddenSize" | "intermediateSize" | "layers" | "heads", number>>>;
   /** Names of keys; those of BERT when absent. */
   readonly keys?: EncoderKeys;
 }
@@ -76,8 +78,9 @@ export interface EncoderDefaults {
  * @throws {InputError} When a value is missing, of the wrong kind or not supported
  */
 export function readEncoder(read: ConfigReader, defaults: EncoderDefaults = {}): EncoderConfig {
-  const { keys = KEYS, activation = "gelu", eps = 1e-12 } = defaults;
-  const hiddenSize = read.count(keys.hiddenSize), heads = read.count(keys.heads);
+  const { keys = KEYS, sizes = {}, activation = "gelu", eps = 1e-12 } = defaults;
+  const hiddenSize = read.count(keys.hiddenSize, sizes.hiddenSize),
+    heads = read.count(keys.heads, sizes.heads);
   if (hiddenSize % heads !== 0) {
     throw read.error(keys.heads, `it must divide ${keys.hiddenSize} ${hiddenSize}`, heads);
   }
@@ -87,7 +90,7 @@ export function readEncoder(read: ConfigReader, defaults: EncoderDefaults = {}):
     heads,
     kvHeads: heads,
     headDim: hiddenSize / heads,
-    intermediateSize: read.count(keys.intermediateSize),
+    intermediateSize: read.count(keys.intermediateSize, sizes.intermediateSize),
     layers: readLayers(read, keys.layers),
     eps: read.number("layer_norm_eps", eps),
     activation: readActivation(read, { key: keys.activation, name: activation }),

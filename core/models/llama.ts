@@ -12,6 +12,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import { normParams, type NormSpec, rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
@@ -30,7 +31,12 @@ export interface LlamaConfig extends DecoderConfig {
   readonly mlpBias: boolean;
 }
 
-function parse(read: ConfigReader): LlamaConfig {
+/**
+ * Reads the configuration.
+ *
+ * @internal
+ */
+export function readLlama(read: ConfigReader): LlamaConfig {
   return {
     ...readDecoder(read, { maxLength: 2048 }),
     attentionBias: read.boolean("attention_bias", false),
@@ -66,28 +72,42 @@ export const llamaModel = (c: LlamaConfig) => ({
 /** Parameters of the model, named as in the checkpoint. */
 export type LlamaParams = ParamsOf<typeof llamaModel> & LmHeadParams;
 
-function hidden(
-  { model }: LlamaParams,
-  { inputIds }: TokenInput,
-  { config, loraScale }: HiddenOptions<LlamaConfig>,
+/**
+ * Hidden states from embedded tokens.
+ *
+ * @param model Parameters without the head
+ * @param x f32 [B, T, C]
+ * @param options The configuration, and which positions are padding
+ * @returns f32 [B, T, C]
+ */
+export function decode(
+  { layers, norm }: Pick<LlamaParams["model"], "layers" | "norm">,
+  x: Tensor,
+  { config, loraScale, attentionMask }: HiddenOptions<LlamaConfig> & Pick<TokenInput, "attentionMask">,
 ): Tensor {
-  const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
+  const rope = ropeTables(config.rope, { length: x.shape[1] }), limits = paddingLimits(attentionMask);
   const activation = activationOf(config.activation);
-  let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
-    const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, { ...config, rope, loraScale }));
+    const { input_layernorm, self_attn, post_attention_layernorm, mlp } = layers[i];
+    const options = { ...config, rope, limits, loraScale };
+    x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
-  return rmsNorm(x, model.norm, config);
+  return rmsNorm(x, norm, config);
+}
+
+function hidden({ model }: LlamaParams, input: TokenInput, options: HiddenOptions<LlamaConfig>): Tensor {
+  const x = embedding(input.inputIds, model.embed_tokens); // [B, T, C]
+  return decode(model, x, { ...options, attentionMask: input.attentionMask });
 }
 
 /** The Llama family, `"model_type": "llama"`. */
 export const llama: Family<LlamaConfig, LlamaParams, TokenInput> = {
   name: "llama",
-  parse,
+  parse: readLlama,
   params: llamaModel,
   ignored: [/\.rotary_emb\.inv_freq$/],
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { LlamaForCausalLM: lmHead },

@@ -57,6 +57,7 @@ import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { roberta } from "./roberta.ts";
+import { idefics3, smolVlm } from "./smolvlm.ts";
 import { smollm3 } from "./smollm3.ts";
 import { vit } from "./vit.ts";
 
@@ -91,6 +92,7 @@ export { phi3, type Phi3Config, phi3Layer, phi3Model, type Phi3Params } from "./
 export { qwen2, type Qwen2Config, qwen2Layer, qwen2Model, type Qwen2Params } from "./qwen2.ts";
 export { qwen3, type Qwen3Config, qwen3Layer, qwen3Model, type Qwen3Params } from "./qwen3.ts";
 export { roberta, type RobertaConfig, type RobertaParams } from "./roberta.ts";
+export { type SentenceEmbeddingOptions, sentenceEmbeddings } from "./sentence_embeddings.ts";
 export { smollm3, type Smollm3Config } from "./smollm3.ts";
 export {
   type ClassBatch,
@@ -101,6 +103,7 @@ export {
   nextTokenLoss,
   type TokenBatch,
 } from "./tasks.ts";
+export { idefics3, type ImageTextInput, smolVlm, type SmolVlmConfig, type SmolVlmParams } from "./smolvlm.ts";
 export { vit, type VitConfig, vitLayer, vitModel, type VitParams } from "./vit.ts";
 
 /** Families by `model_type`. A new one adds a file and a row. */
@@ -122,4 +125,6 @@ export const families: Families = {
   distilbert: distilBert,
   roberta,
   vit,
+  idefics3,
+  smolvlm: smolVlm,
 };

@@ -11,12 +11,11 @@
 import { embedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { type ParamsOf, spare, stored } from "../nn/params.ts";
+import { runningCount } from "../nn/running_count.ts";
 import { add, cast, multiply, subtract } from "../ops/arithmetic.ts";
 import { equal } from "../ops/comparison.ts";
 import { tanh } from "../ops/functions.ts";
 import { integers } from "../ops/integers.ts";
-import { matmul } from "../ops/matmul.ts";
-import { tensor } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { type BertConfig, bertEncoder, DROPOUT, encode, OLD_NORMS, readBert } from "./bert.ts";
 import type { ConfigReader } from "./config_reader.ts";
@@ -30,7 +29,10 @@ export interface RobertaConfig extends BertConfig {
 }
 
 function parse(read: ConfigReader): RobertaConfig {
-  const config = readBert(read), padding = read.id("pad_token_id", 1);
+  const config = readBert(read, { padding: 1 }), { padding } = config;
+  if (padding === null) {
+    throw read.error("pad_token_id", "positions count from it, so it must be a number", padding);
+  }
   if (padding >= config.positions - 1) {
     throw read.error("pad_token_id", `it must leave positions of ${config.positions}`, padding);
   }
@@ -71,22 +73,19 @@ function hidden(
   input: TokenInput,
   options: HiddenOptions<RobertaConfig>,
 ): Tensor {
+  const { config } = options;
   const places = embedding(
-    positionsOf(input.inputIds, options.config),
+    positionsOf(input.inputIds, config),
     roberta.embeddings.position_embeddings,
+    config,
   );
   return encode(roberta, input, { ...options, places });
 }
 
 /** Positions of ids [B, T]: that of the n-th token of a row is the padding's id plus n, and padding keeps its id. */
 function positionsOf(ids: Tensor, { padding }: RobertaConfig): Tensor {
-  const [, time] = ids.shape;
-  const before = Float32Array.from(
-    { length: time * time },
-    (_, i) => Math.floor(i / time) <= i % time ? 1 : 0,
-  );
-  const counts = subtract(1, equal(cast(ids), padding)); // [B, T]
-  return integers(add(multiply(matmul(counts, tensor(before, [time, time])), counts), padding));
+  const tokens = subtract(1, equal(cast(ids), padding)); // [B, T]
+  return integers(add(multiply(runningCount(tokens), tokens), padding));
 }
 
 const sequenceHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof sequenceParams>, TokenInput> = {

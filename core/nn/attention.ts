@@ -7,12 +7,12 @@
  */
 
 import { attention } from "../ops/attention.ts";
+import type { AttentionLimits } from "../ops/attention_ranges.ts";
 import { rotary } from "../ops/rotary.ts";
 import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Linear, linear, linearParams, type LoraOptions } from "./linear.ts";
 import { type Norm, type NormOptions, type NormParams, normParams, type NormSpec, rmsNorm } from "./norm.ts";
-import { maskedAttention } from "./masked_attention.ts";
 import { optional, type ParamSpec } from "./params.ts";
 import type { RopeTables } from "./rope.ts";
 
@@ -60,8 +60,8 @@ export interface AttendOptions {
   readonly scale?: number;
   /** Bound of the scores; none when absent or null. */
   readonly softCap?: number | null;
-  /** i32 [B, T]: 0 for padding, which no query sees; there is none when absent. */
-  readonly mask?: Tensor;
+  /** Which keys each sequence has, besides what causality and window say; all when absent. */
+  readonly limits?: AttentionLimits;
 }
 
 /** Options of {@link selfAttention}. */
@@ -174,11 +174,9 @@ export interface HeadTensors {
  * ```
  */
 export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
-  const { rope, causal, window, scale, softCap, mask } = options;
+  const { rope, causal, window, scale, softCap, limits } = options;
   const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
   const [batch, time, heads, dim] = q.shape;
-  const mixed = mask === undefined
-    ? attention(place(q), { k: place(k), v, causal, window, scale, softCap })
-    : maskedAttention(place(q), { k: place(k), v, mask, scale });
+  const mixed = attention(place(q), { ...limits, k: place(k), v, causal, window, scale, softCap });
   return reshape(mixed, [batch, time, heads * dim]);
 }

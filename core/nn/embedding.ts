@@ -4,7 +4,11 @@
  * @module
  */
 
+import { cast } from "../ops/arithmetic.ts";
+import { equal, where } from "../ops/comparison.ts";
 import { embedding as embeddingOp } from "../ops/embedding.ts";
+import { reshape } from "../ops/movement.ts";
+import { stopGradient } from "../ops/stop_gradient.ts";
 import type { Tensor } from "../tensor.ts";
 import { normal, type ParamSpec } from "./params.ts";
 
@@ -40,6 +44,7 @@ export function embeddingParams([rows, size]: readonly [rows: number, size: numb
  *
  * @param ids i32 [...]
  * @param params The table
+ * @param options `padding`: an id whose row is not trained by its use here, as in PyTorch; null or absent for none
  * @returns f32 [..., C]
  *
  * @example
@@ -52,6 +57,13 @@ export function embeddingParams([rows, size]: readonly [rows: number, size: numb
  * assertEquals(embedding(tensor(new Int32Array([1, 0, 1])), table).shape, [3, 2]);
  * ```
  */
-export function embedding(ids: Tensor, { weight }: Embedding<Tensor>): Tensor {
-  return embeddingOp(weight, ids);
+export function embedding(
+  ids: Tensor,
+  { weight }: Embedding<Tensor>,
+  { padding = null }: { readonly padding?: number | null } = {},
+): Tensor {
+  const rows = embeddingOp(weight, ids);
+  if (padding === null) return rows;
+  const isPadding = reshape(equal(cast(ids), padding), [...ids.shape, 1]);
+  return where(isPadding, stopGradient(rows), rows);
 }

@@ -24,9 +24,11 @@ export * from "./embedding.ts";
 export * from "./linear.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
+export * from "./padding.ts";
 export * from "./params.ts";
 export * from "./patches.ts";
 export * from "./rope.ts";
+export * from "./running_count.ts";
 export type {
   DynamicScaling,
   LinearScaling,

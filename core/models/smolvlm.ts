@@ -1,0 +1,200 @@
+/**
+ * Idefics3 and SmolVLM: an image tower whose states take the place of image tokens in a Llama.
+ *
+ * Source: Laurencon et al., "Building and better understanding vision-language models", arXiv 2408.12637, section 3;
+ * Marafioti et al., "SmolVLM", arXiv 2504.05299; names are those of `transformers`.
+ *
+ * Axes: B batch, T time, I images of a sequence, S states of an image, C channels.
+ *
+ * @module
+ */
+
+import { InputError, ShapeError } from "../errors.ts";
+import { embedding } from "../nn/embedding.ts";
+import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
+import { type ParamsOf, stored } from "../nn/params.ts";
+import { runningCount } from "../nn/running_count.ts";
+import { add, cast, subtract } from "../ops/arithmetic.ts";
+import { equal, less, where } from "../ops/comparison.ts";
+import { embedding as rowsOf } from "../ops/embedding.ts";
+import { integers } from "../ops/integers.ts";
+import { permute, reshape } from "../ops/movement.ts";
+import { hostValues, isHost, tensor } from "../sources.ts";
+import type { Tensor } from "../tensor.ts";
+import type { ConfigReader } from "./config_reader.ts";
+import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { decode, type LlamaConfig, llamaModel, readLlama } from "./llama.ts";
+import { type LmHeadParams, tokenHead } from "./lm_head.ts";
+import { readSiglip, siglip, type SiglipConfig, siglipModel } from "./siglip.ts";
+
+/** Text with images in it. */
+export interface ImageTextInput extends TokenInput {
+  /**
+   * f32 [B, I, channels, height, width]: the images of each sequence, in the order of their tokens. A sequence with fewer
+   * is filled up behind them. No images when absent.
+   */
+  readonly pixelValues?: Tensor;
+}
+
+/** The values of `config.json` that the model depends on. */
+export interface SmolVlmConfig {
+  /** The decoder. */
+  readonly text: LlamaConfig;
+  /** The image tower. */
+  readonly vision: SiglipConfig;
+  /** The token that stands for a state of an image. */
+  readonly imageToken: number;
+  /** A square of this many patches on a side becomes one state. */
+  readonly scale: number;
+  /** Entries of the vocabulary V. */
+  readonly vocabSize: number;
+  /** Channels of the decoder C. */
+  readonly hiddenSize: number;
+  /** The head is the embedding. */
+  readonly tied: boolean;
+}
+
+function parse(read: ConfigReader): SmolVlmConfig {
+  const text = read.sub("text_config");
+  text.only("model_type", "llama");
+  const decoder = readLlama(text), vision = readSiglip(read.sub("vision_config"));
+  const scale = read.count("scale_factor", 2);
+  if (vision.side % scale !== 0) {
+    throw read.error(
+      "scale_factor",
+      `it must divide the ${vision.side} patches on a side of an image`,
+      scale,
+    );
+  }
+  const imageToken = read.id("image_token_id", 128257);
+  if (imageToken >= decoder.vocabSize) {
+    throw read.error(
+      "image_token_id",
+      `it must be below text_config.vocab_size ${decoder.vocabSize}`,
+      imageToken,
+    );
+  }
+  return {
+    text: decoder,
+    vision,
+    imageToken,
+    scale,
+    vocabSize: decoder.vocabSize,
+    hiddenSize: decoder.hiddenSize,
+    tied: read.boolean("tie_word_embeddings", false),
+  };
+}
+
+/**
+ * Declares all parameters but the head.
+ *
+ * @internal
+ */
+export const smolVlmModel = (c: SmolVlmConfig) => ({
+  model: {
+    vision_model: siglipModel(c.vision) as ReturnType<typeof siglipModel>,
+    connector: stored("connector.modality_projection", {
+      proj: linearParams([c.hiddenSize, c.vision.hiddenSize * c.scale ** 2]),
+    }) as { proj: LinearSpec },
+    text_model: llamaModel(c.text).model as ReturnType<typeof llamaModel>["model"],
+  },
+});
+
+/** Parameters of the model; paths are those of blocks, keys those of checkpoints. */
+export type SmolVlmParams = ParamsOf<typeof smolVlmModel> & LmHeadParams;
+
+function hidden(
+  { model: { vision_model, connector, text_model } }: SmolVlmParams,
+  { inputIds, pixelValues, attentionMask }: ImageTextInput,
+  { config, loraScale }: HiddenOptions<SmolVlmConfig>,
+): Tensor {
+  const words = embedding(inputIds, text_model.embed_tokens); // [B, T, C]
+  const options = { config: config.text, loraScale, attentionMask };
+  if (pixelValues === undefined) return decode(text_model, words, options);
+  const [batch, images, ...image] = pixelValues.shape;
+  if (image.length !== 3 || batch !== inputIds.shape[0]) {
+    const rule = '"pixelValues" must be [B, I, channels, height, width] with B that of "inputIds"';
+    throw new ShapeError("hiddenStates", rule, [pixelValues.shape, inputIds.shape]);
+  }
+  const pixels = reshape(pixelValues, [batch * images, ...image]);
+  const seen = siglip(vision_model, pixels, { config: config.vision, loraScale });
+  const states = linear(shuffled(seen, config), connector.proj, { loraScale }); // [B I, S, C]
+  const each = states.shape[1];
+  checkTokens(inputIds, { config, images, each });
+  const rows = reshape(states, [batch * images * each, config.hiddenSize]);
+  const isImage = equal(cast(inputIds), config.imageToken); // [B, T]
+  const found = rowsOf(rows, stateIndices(isImage, images * each));
+  return decode(text_model, where(reshape(isImage, [...inputIds.shape, 1]), found, words), options);
+}
+
+/**
+ * The state that each position takes: the n-th image token of a sequence takes its n-th state. Other positions take the
+ * first one, which is not used.
+ *
+ * @param isImage f32 [B, T]
+ * @param states States of a sequence
+ * @returns i32 [B, T], rows of all states; -1, which no table has, where a sequence has too many image tokens
+ */
+function stateIndices(isImage: Tensor, states: number): Tensor {
+  const [batch] = isImage.shape;
+  const first = tensor(Float32Array.from({ length: batch }, (_, b) => b * states), [batch, 1]);
+  const place = subtract(runningCount(isImage), 1);
+  const own = where(less(place, states), add(place, first), -1);
+  return integers(where(isImage, own, 0));
+}
+
+/** Refuses ids of values whose image tokens are not whole images, or more than there are. */
+function checkTokens(
+  inputIds: Tensor,
+  { config, images, each }: {
+    readonly config: SmolVlmConfig;
+    readonly images: number;
+    readonly each: number;
+  },
+): void {
+  if (!isHost(inputIds)) return;
+  const time = inputIds.shape[1], ids = hostValues(inputIds, "inputIds");
+  for (let start = 0; start < ids.length; start += time) {
+    const count = Array.from(ids.subarray(start, start + time)).filter((id) =>
+      id === config.imageToken
+    ).length;
+    if (count % each === 0 && count <= images * each) continue;
+    throw new InputError(
+      `Cannot run on row ${
+        start / time
+      } of "inputIds" as each of up to ${images} images takes ${each} tokens ` +
+        `${config.imageToken}: it has ${count}`,
+    );
+  }
+}
+
+/** Joins the channels of each square of patches: f32 [B, N, C] to [B, N / scale^2, C scale^2]. */
+function shuffled(x: Tensor, { vision: { side, hiddenSize }, scale }: SmolVlmConfig): Tensor {
+  const few = side / scale;
+  const squares = reshape(x, [x.shape[0], few, scale, few, scale * hiddenSize]);
+  return reshape(permute(squares, [0, 1, 3, 2, 4]), [x.shape[0], few * few, scale * scale * hiddenSize]);
+}
+
+const head = tokenHead<SmolVlmConfig, SmolVlmParams>("lm_head", {
+  embedding: "model.text_model.embed_tokens",
+  output: ({ lm_head, model }) => lm_head ?? model.text_model.embed_tokens,
+});
+
+/** The Idefics3 family, `"model_type": "idefics3"`. */
+export const idefics3: Family<SmolVlmConfig, SmolVlmParams, ImageTextInput> = {
+  name: "idefics3",
+  parse,
+  params: smolVlmModel,
+  ignored: [/\.rotary_emb\.inv_freq$/, /\.embeddings\.position_ids$/],
+  inputs: ["attentionMask"],
+  maxLength: (config) => config.text.maxLength,
+  hidden,
+  heads: { Idefics3ForConditionalGeneration: head },
+};
+
+/** The SmolVLM family, `"model_type": "smolvlm"`: Idefics3 under another name. */
+export const smolVlm: Family<SmolVlmConfig, SmolVlmParams, ImageTextInput> = {
+  ...idefics3,
+  name: "smolvlm",
+  heads: { SmolVLMForConditionalGeneration: head },
+};
