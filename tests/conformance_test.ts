@@ -32,8 +32,8 @@ for (
   });
 }
 
-for (const family of ["bert", "bert-tokens", "distilbert", "roberta", "vit"]) {
-  Deno.test(`conform agrees with transformers on classes, gradients, steps and clipping: ${family}`, async () => {
+for (const family of ["bert", "bert-tokens", "distilbert", "roberta", "vit", "smolvlm"]) {
+  Deno.test(`conform agrees with transformers on scores, gradients, steps and clipping: ${family}`, async () => {
     const line = await conform(gpu, `${FIXTURES}/${family}`);
     assertEquals(line.ok, true, JSON.stringify(line));
     for (const quantity of ["logits", "loss", "grads", "losses_plain", "losses_clip"]) {

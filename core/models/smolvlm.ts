@@ -175,7 +175,7 @@ function shuffled(x: Tensor, { vision: { side, hiddenSize }, scale }: SmolVlmCon
   return reshape(permute(squares, [0, 1, 3, 2, 4]), [x.shape[0], few * few, scale * scale * hiddenSize]);
 }
 
-const head = tokenHead<SmolVlmConfig, SmolVlmParams>("lm_head", {
+const head = tokenHead<SmolVlmConfig, SmolVlmParams>({
   embedding: "model.text_model.embed_tokens",
   output: ({ lm_head, model }) => lm_head ?? model.text_model.embed_tokens,
 });

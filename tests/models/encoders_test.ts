@@ -1,0 +1,264 @@
+/** Encoders: what is honoured of a configuration, and what padding, types and problem types change. */
+
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import {
+  classLoss,
+  describeModel,
+  families,
+  flatten,
+  grad,
+  hiddenStates,
+  InputError,
+  logits,
+  type Model,
+  newModel,
+  read,
+  readAll,
+  sentenceEmbeddings,
+  ShapeError,
+  sum,
+  tensor,
+} from "@firn/train";
+import { positions } from "../../core/models/siglip.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+import { assertNear } from "../reference/values.ts";
+
+const gpu = await openTestGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const SIZES = {
+  hidden_size: 6,
+  intermediate_size: 10,
+  num_hidden_layers: 1,
+  num_attention_heads: 3,
+  vocab_size: 11,
+  max_position_embeddings: 9,
+  initializer_range: 0.5,
+};
+const BERT = { ...SIZES, model_type: "bert", architectures: ["BertForSequenceClassification"] };
+const ROBERTA = { ...SIZES, model_type: "roberta", architectures: ["RobertaForSequenceClassification"] };
+const DISTIL = {
+  model_type: "distilbert",
+  architectures: ["DistilBertForSequenceClassification"],
+  dim: 6,
+  hidden_dim: 10,
+  n_layers: 1,
+  n_heads: 3,
+  vocab_size: 11,
+  max_position_embeddings: 9,
+  initializer_range: 0.5,
+};
+const VIT = {
+  model_type: "vit",
+  hidden_size: 6,
+  intermediate_size: 10,
+  num_hidden_layers: 1,
+  num_attention_heads: 3,
+  image_size: [7, 4],
+  patch_size: [3, 2],
+  num_channels: 2,
+};
+
+const ids = (rows: readonly number[][]) =>
+  tensor(Int32Array.from(rows.flat()), [rows.length, rows[0].length]);
+const scoresOf = async (model: Model, input: Parameters<typeof hiddenStates>[1]): Promise<number[]> => [
+  ...await read(gpu, logits(model as Model<object, typeof input>, input)),
+];
+
+for (const source of [BERT, DISTIL, ROBERTA]) {
+  Deno.test(`padding on the right changes no score, whatever its ids are: ${source.model_type}`, async () => {
+    const model = await newModel(gpu, { source, seed: 1 });
+    const plain = await scoresOf(model, { inputIds: ids([[5, 7, 3]]) });
+    const inputIds = ids([[5, 7, 3, 9, 4]]);
+    const padded = await scoresOf(model, { inputIds, attentionMask: ids([[1, 1, 1, 0, 0]]) });
+    assertNear(padded, plain, { tolerance: 1e-6, what: "scores" });
+    assertNotEquals(await scoresOf(model, { inputIds }), padded);
+  });
+}
+
+Deno.test("positions of RoBERTa count tokens, so that padding may stand on either side", async () => {
+  const source = { ...ROBERTA, architectures: ["RobertaModel"] };
+  const model = await newModel(gpu, { source, seed: 1 });
+  const right = sentenceEmbeddings(model, {
+    inputIds: ids([[5, 7, 3, 1, 1]]),
+    attentionMask: ids([[1, 1, 1, 0, 0]]),
+  });
+  const left = sentenceEmbeddings(model, {
+    inputIds: ids([[1, 1, 5, 7, 3]]),
+    attentionMask: ids([[0, 0, 1, 1, 1]]),
+  });
+  const [a, b] = await readAll(gpu, [right, left]);
+  assertNear(a, [...b], { tolerance: 1e-6, what: "vectors" });
+  assertEquals(model.maxLength, 7, "two rows of nine are for the padding and what is before it");
+});
+
+Deno.test("sentenceEmbeddings is the mean of hidden states of tokens, with length 1 unless told not to", async () => {
+  const model = await newModel(gpu, { source: { ...BERT, architectures: ["BertModel"] }, seed: 1 });
+  const input = {
+    inputIds: ids([[5, 7, 3, 9], [2, 4, 6, 8]]),
+    attentionMask: ids([[1, 1, 1, 0], [1, 1, 1, 1]]),
+  };
+  const [hidden, means, vectors] = await readAll(gpu, [
+    hiddenStates(model, input),
+    sentenceEmbeddings(model, input, { normalize: false }),
+    sentenceEmbeddings(model, input),
+  ]);
+  const expected = [3, 4].flatMap((count, row) =>
+    Array.from({ length: 6 }, (_, c) => {
+      const states = Array.from({ length: count }, (_, t) => hidden[(row * 4 + t) * 6 + c]);
+      return states.reduce((a, b) => a + b) / count;
+    })
+  );
+  assertNear(means, expected, { tolerance: 1e-6, what: "means" });
+  const unit = expected.map((x, i) => x / Math.hypot(...expected.slice(i - i % 6, i - i % 6 + 6)));
+  assertNear(vectors, unit, { tolerance: 1e-6, what: "vectors" });
+});
+
+Deno.test("types of tokens select rows of their table, 0 when absent", async () => {
+  const model = await newModel(gpu, { source: BERT, seed: 1 }), inputIds = ids([[5, 7, 3]]);
+  const absent = await scoresOf(model, { inputIds });
+  assertEquals(await scoresOf(model, { inputIds, tokenTypeIds: ids([[0, 0, 0]]) }), absent);
+  assertNotEquals(await scoresOf(model, { inputIds, tokenTypeIds: ids([[0, 1, 1]]) }), absent);
+  const other = await newModel(gpu, { source: DISTIL, seed: 1 });
+  assertThrows(
+    () => logits(other, { inputIds, tokenTypeIds: inputIds }),
+    InputError,
+    'Cannot run "distilbert" on "tokenTypeIds" as it must read it: it does not; leave it out',
+  );
+});
+
+Deno.test("the embedding of the padding is not trained, as in PyTorch", async () => {
+  for (const [pad_token_id, trained] of [[3, [5, 7]], [null, [3, 5, 7]]] as const) {
+    const model = await newModel(gpu, { source: { ...BERT, pad_token_id }, seed: 1 });
+    const table = flatten(model.params).get("bert.embeddings.word_embeddings.weight")!;
+    const loss = sum(logits(model, ids([[5, 7, 3]])));
+    const slope = await read(gpu, grad(loss, [table])[0]);
+    const rows = Array.from({ length: 11 }, (_, id) => id).filter((id) =>
+      slope.subarray(6 * id, 6 * id + 6).some((x) => x !== 0)
+    );
+    assertEquals(rows, [...trained]);
+  }
+});
+
+Deno.test("a mask of values with padding between tokens is refused", async () => {
+  const model = await newModel(gpu, { source: BERT, seed: 1 });
+  assertThrows(
+    () => logits(model, { inputIds: ids([[5, 7, 3]]), attentionMask: ids([[1, 0, 1]]) }),
+    InputError,
+    'Cannot use row 0 of "attentionMask" as it must be 1 for tokens and 0 for padding before or after them: [1,0,1]',
+  );
+});
+
+Deno.test("problem_type and the type of labels choose the loss: squares, several classes a row, one class a row", async () => {
+  const target = [0.25, 1, 0, 1, 0, 0.5], batch = { inputIds: ids([[5, 7, 3], [2, 4, 6]]) };
+  const of = async (problem_type: string | null, labels: ReturnType<typeof tensor>, num_labels = 3) => {
+    const model = await newModel(gpu, { source: { ...BERT, problem_type, num_labels }, seed: 1 });
+    const loss = classLoss(model)(model.params, { ...batch, labels });
+    const [scores, value] = await readAll(gpu, [logits(model, batch), loss]);
+    return { scores: [...scores], value };
+  };
+  const average = (values: readonly number[]): number => values.reduce((a, b) => a + b) / values.length;
+  const squares = (scores: readonly number[]) => average(scores.map((s, i) => (s - target[i]) ** 2));
+  const binary = (scores: readonly number[]) =>
+    average(scores.map((s, i) => Math.log1p(Math.exp(s)) - s * target[i]));
+  const floats = tensor(target, [2, 3]);
+  for (
+    const [type, loss] of [
+      ["regression", squares],
+      ["multi_label_classification", binary],
+      [null, binary],
+    ] as const
+  ) {
+    const { scores, value } = await of(type, floats);
+    assertNear(value, [loss(scores)], { tolerance: 1e-6, what: `the loss of ${type}` });
+  }
+  const one = await of(null, tensor(target.slice(0, 2)), 1);
+  assertNear(one.value, [squares(one.scores)], { tolerance: 1e-6, what: "a regression of one value" });
+  const classes = await of("single_label_classification", tensor(new Int32Array([2, 0])));
+  const log = (row: readonly number[], label: number) =>
+    Math.log(row.reduce((n, s) => n + Math.exp(s), 0)) - row[label];
+  const expected = average([log(classes.scores.slice(0, 3), 2), log(classes.scores.slice(3), 0)]);
+  assertNear(classes.value, [expected], { tolerance: 1e-6, what: "cross-entropy" });
+  const refused = await of("regression", tensor(new Int32Array([2, 0]))).catch((error) => error);
+  assertEquals(refused.message, "Cannot make a loss of regression as its labels must be f32: they are i32");
+});
+
+Deno.test("ViT takes images and patches that are not square, and refuses images of another size", async () => {
+  const model = await newModel<object, { pixelValues: ReturnType<typeof tensor> }>(gpu, {
+    source: VIT,
+    seed: 1,
+  });
+  const pixels = (shape: readonly number[]) =>
+    tensor(Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => Math.sin(i)), shape);
+  // 7 / 3 by 4 / 2 whole patches and the class token; the last row of pixels is in none.
+  assertEquals(hiddenStates(model, { pixelValues: pixels([2, 2, 7, 4]) }).shape, [2, 5, 6]);
+  const [a, b] = [new Float32Array(56), new Float32Array(56)];
+  for (const last of [52, 53, 54, 55, 24, 25, 26, 27]) b[last] = 9;
+  const [left, right] = await readAll(
+    gpu,
+    [a, b].map((x) => logits(model, { pixelValues: tensor(x, [1, 2, 7, 4]) })),
+  );
+  assertEquals(left, right);
+  assertThrows(
+    () => hiddenStates(model, { pixelValues: pixels([1, 2, 4, 7]) }),
+    ShapeError,
+    '"pixelValues" must be [B, 2, 7, 4]',
+  );
+});
+
+const MODELS = { bert: BERT, roberta: ROBERTA, distilbert: DISTIL, vit: VIT } as const;
+for (
+  const [name, changes, message] of [
+    ["bert", { is_decoder: true }, '"is_decoder" of "config.json" as it must be false: true'],
+    ["bert", { position_embedding_type: "relative_key" }, 'as it must be "absolute": "relative_key"'],
+    ["bert", { hidden_act: "gelu_quick" }, '"hidden_act" of "config.json" as it must be one of silu, '],
+    [
+      "bert",
+      { num_attention_heads: 4 },
+      '"num_attention_heads" of "config.json" as it must divide hidden_size 6: 4',
+    ],
+    [
+      "bert",
+      { problem_type: "ranking" },
+      '"problem_type" of "config.json" as it must be one of single_label',
+    ],
+    [
+      "bert",
+      { id2label: { 0: "a" }, num_labels: 2 },
+      "as it must be the number of entries of id2label, 1: 2",
+    ],
+    ["bert", { id2label: {} }, '"id2label" of "config.json" as it must have an entry: {}'],
+    ["bert", { pad_token_id: 11 }, '"pad_token_id" of "config.json" as it must be below vocab_size 11: 11'],
+    ["roberta", { pad_token_id: null }, "as positions count from it, so it must be a number: null"],
+    ["roberta", { pad_token_id: 8 }, "as it must leave positions of 9: 8"],
+    [
+      "distilbert",
+      { sinusoidal_pos_embds: true },
+      '"sinusoidal_pos_embds" of "config.json" as it must be false',
+    ],
+    ["vit", { patch_size: 5 }, '"patch_size" of "config.json" as it must fit into image_size 7 x 4: [5,5]'],
+    ["vit", { image_size: [1, 2, 3] }, "as it must be one or two whole numbers above 0: [1,2,3]"],
+  ] as const
+) {
+  Deno.test(`${name} refuses ${JSON.stringify(changes)} by name`, () => {
+    const source = { ...MODELS[name], ...changes };
+    const error = assertThrows(() => describeModel(source, { families, file: "config.json" }), InputError);
+    assert(error.message.includes(message), error.message);
+  });
+}
+
+Deno.test("rates of dropout are noted, those that are absent by their default", () => {
+  const notes = (source: Record<string, unknown>) =>
+    describeModel(source, { families, file: "config.json" }).notes;
+  assertEquals(notes({ ...BERT, attention_probs_dropout_prob: 0 }), [
+    '"hidden_dropout_prob" 0.1 is not applied in training',
+  ]);
+  assertEquals(notes(VIT), undefined);
+});
+
+Deno.test("positions of patches round as transformers does", () => {
+  assertEquals([...positions(3)], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+  // NumPy's searchsorted on the same numbers in f32 gives these columns of 25 the row of the one before.
+  const first = [...positions(25).subarray(0, 25)];
+  assertEquals(first.flatMap((row, i) => row === i ? [] : [i]), [5, 9, 10, 15, 18, 20, 23]);
+});
