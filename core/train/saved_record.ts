@@ -8,11 +8,14 @@ import { DataError } from "../errors.ts";
 import { fingerprint, wordsOf } from "../fingerprint.ts";
 import {
   COUNT,
+  each,
+  fields,
   is,
   isCount,
   isRecord,
   maybe,
   nested,
+  OBJECT,
   optional,
   type Rule,
   shown,
@@ -47,9 +50,34 @@ const DEEPEST = 100;
 const JSON_VALUE: Rule = (value, name) =>
   is("JSON", (seen) => seen !== undefined)(value, name) ?? nested(DEEPEST)(value, name);
 
+/** What a field of the settings may be that a later version adds. */
+const SCALAR = is("no list and no object", (value) => value === null || typeof value !== "object");
+
+/** Earlier versions wrote a text. */
+const SETTINGS = fields({
+  optimizer: TEXT,
+  rates: maybe(TEXT),
+  policy: maybe(TEXT),
+  steps: COUNT,
+  lookEvery: COUNT,
+  thawWarmup: COUNT,
+  precision: TEXT,
+  validateEvery: maybe(COUNT),
+  validation: maybe(TEXT),
+  data: maybe(TEXT),
+  trained: COUNT,
+  parameters: COUNT,
+  trainable: TEXT,
+});
+
+function settingsFault(value: unknown, name: string): string | null {
+  if (typeof value === "string") return null;
+  return OBJECT(value, name) ?? SETTINGS(value, '"settings"') ?? each(SCALAR)(value, '"settings"');
+}
+
 /** What each field must be. */
 const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
-  settings: TEXT,
+  settings: settingsFault,
   step: COUNT,
   policy: JSON_VALUE,
   frozen: PATHS,

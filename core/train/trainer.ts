@@ -13,7 +13,8 @@ import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
 import { measuredSignals } from "./freeze/signals.ts";
-import { LOOK_EVERY, settingsOf, THAW_WARMUP } from "./options.ts";
+import { LOOK_EVERY, THAW_WARMUP } from "./options.ts";
+import { settingsOf, type TrainingSettings } from "./settings.ts";
 import { bestWeightSpecs } from "./state/best_weights.ts";
 import { adjustLeaves } from "./state/leaves.ts";
 import { type Run, type RunRegistry, runRegistry } from "./state/run.ts";
@@ -37,8 +38,8 @@ export interface Trainer<P extends TensorTree> {
   readonly policy: FreezePolicy | undefined;
   /** Planned steps. */
   readonly steps: number;
-  /** All settings as text. */
-  readonly settings: string;
+  /** What its runs have in common. */
+  readonly settings: TrainingSettings;
   /** Plans of steps. */
   readonly compiler: StepCompiler;
   /** The recorded step. */

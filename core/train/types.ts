@@ -72,10 +72,40 @@ export type Ending = {
   readonly best: number | null;
 };
 
+/** What a run is: a saved state goes on only where each field is equal. JSON. */
+export type RunSettings = {
+  /** Name of the optimizer, with all its settings. */
+  readonly optimizer: string;
+  /** Fingerprint of the learning rates of all planned steps; null where the optimizer has none. */
+  readonly rates: string | null;
+  /** Name of the freeze policy, with all its settings; null without one. */
+  readonly policy: string | null;
+  /** Planned steps. */
+  readonly steps: number;
+  /** Steps between looks. */
+  readonly lookEvery: number;
+  /** Warm-up updates after a thaw. */
+  readonly thawWarmup: number;
+  /** How values are stored between kernels. */
+  readonly precision: string;
+  /** Steps between validations; null for none. */
+  readonly validateEvery: number | null;
+  /** Fingerprint of the validation batches; null for none. */
+  readonly validation: string | null;
+  /** Fingerprint of the data, as the option `data` gives it; null without one. */
+  readonly data: string | null;
+  /** How many parameters are trained. */
+  readonly trained: number;
+  /** How many there are. */
+  readonly parameters: number;
+  /** Fingerprint of the paths of those that are trained. */
+  readonly trainable: string;
+};
+
 /** Everything that the next step needs, and that a checkpoint holds. */
 export interface TrainingState<P extends TensorTree> {
-  /** Settings of the training as text: optimizer, policy, length, looks, validation. A state resumes only under equal ones. */
-  readonly settings: string;
+  /** What the run is. A state resumes only under equal settings. */
+  readonly settings: RunSettings;
   /** Steps taken. */
   readonly step: number;
   /** Parameters on the device: f32, or bf16 when they are not trained. */
@@ -236,8 +266,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
-  /** Settings of the training as text. */
-  readonly settings: string;
+  /** What the run is; a text of an earlier version of Firn. */
+  readonly settings: RunSettings | string;
   /** Steps taken. */
   readonly step: number;
   /** Parameters. */

@@ -91,8 +91,17 @@ Deno.test("resume names what differs, and takes another learning rate only when 
     const others: readonly [Partial<TrainingOptions<Pairs>>, string][] = [
       [{ ...options, optimizer: rate(0.2) }, "adamW(0.2"],
       [{ ...options, optimizer: rate(0.1, { beta2: 0.95 }) }, "beta2 0.95"],
-      [{ ...options, optimizer: rate(0.1), data: "other" }, '"data other" where that had "data abc"'],
-      [{ ...options, optimizer: rate(0.1), validation: { batches: pairs(3), every: 3 } }, "validated by"],
+      [{ ...options, optimizer: rate(0.1), data: "other" }, '"data" is "other" where that had "abc"'],
+      [
+        { ...options, optimizer: rate(0.1), validation: { batches: pairs(3), every: 3 } },
+        '"validation" is "',
+      ],
+      [
+        { ...options, optimizer: rate(0.1), validation: { batches: held, every: 4 } },
+        '"validateEvery" is 4 where that had 3',
+      ],
+      [{ ...options, optimizer: rate(0.1), lookEvery: 7 }, '"lookEvery" is 7'],
+      [{ ...options, optimizer: rate(0.1), thawWarmup: 3 }, '"thawWarmup" is 3 where that had 10'],
       [{ ...options, optimizer: rate(0.1), trainable: (name) => !name.startsWith("top") }, "trainable"],
     ];
     for (const [other, seen] of others) {
@@ -131,8 +140,16 @@ Deno.test("loadCheckpoint names the field that is not what it must be", async ()
       await writeSafetensors(path, tensors, { metadata });
       await assertRejects(() => loadCheckpoint(path), DataError, `"${field}" of its training state must be`);
     }
+    for (
+      const [field, seen] of [["steps", '"settings".steps must be'], ["ema", '"settings"["ema"] must be']]
+    ) {
+      const { settings } = fields as unknown as { readonly settings: object };
+      const firn = JSON.stringify({ ...fields, settings: { ...settings, [field]: [] } });
+      await writeSafetensors(path, tensors, { metadata: { firn } });
+      await assertRejects(() => loadCheckpoint(path), DataError, seen);
+    }
     const deep = "[".repeat(200_000) + "]".repeat(200_000), text = JSON.stringify(fields);
-    for (const [field, seen] of [["version", "layout a list"], ["policy", "nest 100 deep"]]) {
+    for (const [field, seen] of [["version", "layout a list"], ["extra", "nest 100 deep"]]) {
       const firn = text.replace(new RegExp(`"${field}":[^,]*`), `"${field}":${deep}`);
       await writeSafetensors(path, tensors, { metadata: { firn } });
       await assertRejects(() => loadCheckpoint(path), DataError, seen);
@@ -212,7 +229,7 @@ Deno.test("resume compares the rates of a schedule without a name, and the train
     await assertRejects(
       async () => await part.resume(await loadCheckpoint(path)),
       InputError,
-      "trainable 1 of 2",
+      '"trained" is 1 where that had 2',
     );
   });
 });

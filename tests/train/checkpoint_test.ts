@@ -146,7 +146,7 @@ for (
   Deno.test(`resume refuses ${what}`, async () => {
     await withFile(async (path) => {
       const saved = await checkpointAt(path);
-      const rule = "Cannot resume as the training must be that of the saved run: it has ";
+      const rule = 'Cannot resume as the training must be that of the saved run: "';
       await assertRejects(() => define(options).resume(saved), InputError, rule);
     });
   });
@@ -278,9 +278,9 @@ Deno.test("resume takes a checkpoint whose settings name neither schedules nor b
   const state = await training.next(await training.init(newMlp()), batches[0]);
   await saveCheckpoint(gpu, state, { path });
   const saved = await loadCheckpoint(path);
-  assertStringIncludes(saved.settings, "adamW(cosine(0.05, warmup 1, steps");
-  const settings = saved.settings.replace(/adamW\(.*\)(?=, no policy)/, "adamW(schedule, weightDecay 0.01)")
-    .replace(/, rates .*/, "");
+  assertStringIncludes(state.settings.optimizer, "adamW(cosine(0.05, warmup 1, steps");
+  const settings =
+    `clipByGlobalNorm(1) > adamW(schedule, weightDecay 0.01), no policy, ${STEPS} steps, a look every 10`;
   assertEquals((await training.resume({ ...saved, settings })).step, 1);
   const other = defineWith(chain(clipByGlobalNorm(1), adamW({ learningRate: 0.05 })));
   await assertRejects(
