@@ -1,11 +1,11 @@
 /**
- * Models of `tokenizer.json`: how a word becomes ids. The algorithms are those of `@huggingface/tokenizers`; their
- * data is checked first, as the library takes whatever it is given.
+ * Models of `tokenizer.json`: how a word becomes ids. Their data is checked first.
  *
  * @module
  */
 
-import { BPE, WordPiece } from "@huggingface/tokenizers";
+import { WordPiece } from "@huggingface/tokenizers";
+import { bpeEncoder } from "./bpe_encoder.ts";
 import { type Fields, isWhole } from "./fields.ts";
 import { unigramEncoder } from "./unigram.ts";
 
@@ -108,18 +108,16 @@ function bpe(fields: Fields): WordModel {
     }
     return pair as [string, string];
   });
-  const suffix = fields.text("end_of_word_suffix", "");
-  const model = new BPE({
-    type: "BPE",
-    vocab: fields.json.vocab as Record<string, number>,
+  const encode = bpeEncoder({
+    vocabulary,
     merges: pairs,
-    unk_token: fields.json.unk_token as string | null,
-    end_of_word_suffix: suffix === "" ? null : suffix,
-    fuse_unk: fields.flag("fuse_unk", false),
-    byte_fallback: fields.flag("byte_fallback", false),
-    ignore_merges: fields.flag("ignore_merges", false),
+    unknown,
+    fuseUnknown: fields.flag("fuse_unk", false),
+    byteFallback: fields.flag("byte_fallback", false),
+    ignoreMerges: fields.flag("ignore_merges", false),
+    suffix: fields.text("end_of_word_suffix", ""),
   });
-  return { vocabulary, byWord: false, encode: (word) => idsOf(model([word]), { vocabulary, unknown }) };
+  return { vocabulary, byWord: false, encode };
 }
 
 function wordPiece(fields: Fields): WordModel {
