@@ -1,8 +1,8 @@
 /**
  * Trains a byte-level BPE tokenizer and describes it in the files of Hugging Face.
  *
- * Own code, as no kept npm package trains one: `@huggingface/tokenizers` only encodes and decodes, and `train` of the
- * native `tokenizers` takes no size of the vocabulary.
+ * Own code, as no kept npm package trains one: `@huggingface/tokenizers` does not, and `train` of the native `tokenizers`
+ * takes no size of the vocabulary.
  *
  * Source: Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword units", algorithm 1;
  * the alphabet of bytes and the split into words are those of GPT-2.

@@ -1,8 +1,6 @@
 /**
  * Byte-pair encoding: of all neighbours, those of the first merge in the list become one token, until none is left.
  *
- * Own code, as that of `@huggingface/tokenizers` takes a kilobyte for each character of a long word.
- *
  * Source: Sennrich 2016, "Neural Machine Translation of Rare Words with Subword Units"; the Rust crate `tokenizers`.
  *
  * @module

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { WordPiece } from "@huggingface/tokenizers";
 import { bpeEncoder } from "./bpe_encoder.ts";
 import { type Fields, isWhole } from "./fields.ts";
 import { unigramEncoder } from "./unigram.ts";
@@ -124,14 +123,38 @@ function wordPiece(fields: Fields): WordModel {
   const vocabulary = vocabularyOf(fields), unk = fields.text("unk_token", "[UNK]");
   const unknown = vocabulary.get(unk);
   if (unknown === undefined) throw fields.error("unk_token", "a token of the vocabulary", unk);
-  const model = new WordPiece({
-    type: "WordPiece",
-    vocab: fields.json.vocab as Record<string, number>,
-    unk_token: unk,
-    continuing_subword_prefix: fields.text("continuing_subword_prefix", "##"),
-    max_input_chars_per_word: fields.whole("max_input_chars_per_word", { most: 1000, fallback: 100 }),
-  });
-  return { vocabulary, byWord: true, encode: (word) => idsOf(model([word]), { vocabulary, unknown }) };
+  const prefix = fields.text("continuing_subword_prefix", "##");
+  const most = fields.whole("max_input_chars_per_word", { most: 1000, fallback: 100 });
+  return {
+    vocabulary,
+    byWord: true,
+    encode: (word) => piecesOf(word, { vocabulary, prefix, most }) ?? [unknown],
+  };
+}
+
+/** The longest tokens from the left; null where there is none or the word has too many characters. */
+function piecesOf(
+  word: string,
+  { vocabulary, prefix, most }: {
+    readonly vocabulary: ReadonlyMap<string, number>;
+    readonly prefix: string;
+    readonly most: number;
+  },
+): readonly number[] | null {
+  // A character has two units at most.
+  const characters = word.length > 2 * most ? null : [...word], ids: number[] = [];
+  if (characters === null || characters.length > most) return null;
+  for (let start = 0; start < characters.length;) {
+    let end = characters.length, id: number | undefined;
+    for (; end > start; end--) {
+      id = vocabulary.get((start > 0 ? prefix : "") + characters.slice(start, end).join(""));
+      if (id !== undefined) break;
+    }
+    if (id === undefined) return null;
+    ids.push(id);
+    start = end;
+  }
+  return ids;
 }
 
 function unigram(fields: Fields): WordModel {
@@ -163,11 +186,4 @@ function byteId(
     throw fields.error("vocab", `a list with "${token}", as byte_fallback is true`, null);
   }
   return id;
-}
-
-function idsOf(
-  tokens: readonly string[],
-  { vocabulary, unknown }: { readonly vocabulary: ReadonlyMap<string, number>; readonly unknown?: number },
-): number[] {
-  return tokens.flatMap((token) => vocabulary.get(token) ?? unknown ?? []);
 }

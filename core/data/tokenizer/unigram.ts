@@ -1,8 +1,6 @@
 /**
  * Unigram models: of all ways to divide a word into tokens, the one with the highest sum of scores.
  *
- * Own code, as that of `@huggingface/tokenizers` overflows the stack on long words and has no byte fallback.
- *
  * Source: Kudo 2018, "Subword regularization", by the algorithm of Viterbi; the penalty of unknown characters is that of
  * SentencePiece.
  *
