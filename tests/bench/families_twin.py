@@ -18,8 +18,10 @@ transformers.logging.set_verbosity_error()
 
 with open(sys.argv[1]) as file:
     works = json.load(file)
+# Fields that must be floats; JSON of JavaScript has no 30.0.
+FLOATS = ("attn_logit_softcapping", "final_logit_softcapping", "embedding_multiplier", "logits_scaling")
 for name, work in works.items():
-    source = work["source"]
+    source = {k: float(v) if k in FLOATS and v is not None else v for k, v in work["source"].items()}
     config = transformers.AutoConfig.for_model(**source)
     torch.manual_seed(1)
     model = getattr(transformers, source["architectures"][0])(config).cuda().train()
