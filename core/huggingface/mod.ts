@@ -22,3 +22,4 @@ export { loadModel, type LoadOptions } from "./load.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./save.ts";
 export { loadAdapter, saveAdapter } from "./adapter.ts";
 export { mergeAdapter, type MergeOptions } from "./merge_adapter.ts";
+export { resizeEmbeddings } from "./resize_embeddings.ts";
