@@ -123,7 +123,7 @@ export async function conform(gpu: Gpu, folder: string): Promise<Line> {
   let model: ConformModel, inputs: Inputs | null;
   try {
     model = await loadModel(gpu, folder);
-    inputs = golden === null ? null : await readInputs(folder, model);
+    inputs = golden === null ? null : await readInputs(folder);
   } catch (error) {
     return { name, ok: false, error: (error as Error).message };
   }

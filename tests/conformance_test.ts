@@ -163,17 +163,14 @@ Deno.test("conform refuses a mask that counts no position, and a file where a fo
   });
 });
 
-Deno.test("conform refuses padding on the left, which causal attention would look at", async () => {
+Deno.test("conform gives the mask to the model, so that padding on the left changes what is seen", async () => {
   const alter = (name: string, values: Float32Array): void => {
     if (name === "input.attention_mask") values.reverse();
   };
   await withGolden({ fixture: "qwen3", alter }, async (folder) => {
-    const { ok, error } = await conform(gpu, folder);
+    const { ok, logits } = await conform(gpu, folder);
     assertEquals(ok, false);
-    assertMatch(
-      error as string,
-      /^Cannot compare "input.attention_mask" of ".*" as padding must be on the right: \[0,0,0,0,0,1,1,1,1,1,1,1,1,1,1,1\]$/,
-    );
+    assert(logits as number > TOLERANCES.logits, `${logits}`);
   });
 });
 

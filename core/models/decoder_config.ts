@@ -6,11 +6,12 @@
 
 import type { RopeConfig } from "../nn/rope.ts";
 import { type ActivationName, type ActivationOptions, readActivation } from "./activation.ts";
+import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { readRope, type RopeOptions } from "./rope_config.ts";
 
 /** The values of `config.json` that Llama-like decoders share. */
-export interface DecoderConfig {
+export interface DecoderConfig extends ClassConfig {
   /** Channels C. */
   readonly hiddenSize: number;
   /** Channels of the feed-forward layers. */
@@ -116,6 +117,7 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
     ? Math.floor(positions * rope.scaling.factor)
     : positions;
   return {
+    ...readClasses(read),
     hiddenSize,
     heads,
     kvHeads,

@@ -12,6 +12,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import type { NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
@@ -21,6 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -70,17 +72,18 @@ export type GemmaParams = ParamsOf<typeof gemmaModel> & LmHeadParams;
 
 function hidden(
   { model }: GemmaParams,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<GemmaConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
+  const limits = paddingLimits(attentionMask);
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     x = add(
       x,
-      selfAttention(gemmaNorm(x, input_layernorm, config), self_attn, { ...config, rope, loraScale }),
+      selfAttention(gemmaNorm(x, input_layernorm, config), self_attn, { ...config, rope, limits, loraScale }),
     );
     x = add(x, gatedMlp(gemmaNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -92,7 +95,8 @@ export const gemma: Family<GemmaConfig, GemmaParams, TokenInput> = {
   name: "gemma",
   parse,
   params: gemmaModel,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { GemmaForCausalLM: lmHead },
+  heads: { GemmaForCausalLM: lmHead, GemmaForSequenceClassification: lastTokenHead() },
 };

@@ -13,6 +13,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import type { NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
@@ -23,6 +24,7 @@ import { readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import type { GemmaConfig } from "./gemma.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -89,16 +91,17 @@ export type Gemma2Params = ParamsOf<typeof gemma2Model> & LmHeadParams;
 
 function hidden(
   { model }: Gemma2Params,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Gemma2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
   const scale = 1 / Math.sqrt(config.queryScalar), softCap = config.attentionCap;
+  const limits = paddingLimits(attentionMask);
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const layer = model.layers[i];
-    const options = { ...config, rope, loraScale, scale, softCap, window: config.windows[i] };
+    const options = { ...config, rope, limits, loraScale, scale, softCap, window: config.windows[i] };
     const seen = selfAttention(gemmaNorm(x, layer.input_layernorm, config), layer.self_attn, options);
     x = add(x, gemmaNorm(seen, layer.post_attention_layernorm, config));
     const rows = gemmaNorm(x, layer.pre_feedforward_layernorm, config);
@@ -113,7 +116,11 @@ export const gemma2: Family<Gemma2Config, Gemma2Params, TokenInput> = {
   name: "gemma2",
   parse,
   params: gemma2Model,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Gemma2ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap } },
+  heads: {
+    Gemma2ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap },
+    Gemma2ForSequenceClassification: lastTokenHead(),
+  },
 };

@@ -13,6 +13,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import type { NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { type RopeConfig, ropeTables } from "../nn/rope.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
@@ -23,6 +24,7 @@ import { readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import type { Gemma2Config } from "./gemma2.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 import { readRope } from "./rope_config.ts";
 
@@ -95,12 +97,13 @@ export type Gemma3Params = ParamsOf<typeof gemma3Model> & LmHeadParams;
 
 function hidden(
   { model }: Gemma3Params,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Gemma3Config>,
 ): Tensor {
   const length = inputIds.shape[1], activation = activationOf(config.activation);
   const [full, sliding] = [config.rope, config.slidingRope].map((rope) => ropeTables(rope, { length }));
-  const shared = { ...config, loraScale, scale: 1 / Math.sqrt(config.queryScalar), norm: gemmaNorm };
+  const limits = paddingLimits(attentionMask);
+  const shared = { ...config, limits, loraScale, scale: 1 / Math.sqrt(config.queryScalar), norm: gemmaNorm };
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const layer = model.layers[i], window = config.windows[i];
@@ -119,7 +122,11 @@ export const gemma3: Family<Gemma3Config, Gemma3Params, TokenInput> = {
   name: "gemma3_text",
   parse,
   params: gemma3Model,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Gemma3ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap } },
+  heads: {
+    Gemma3ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap },
+    Gemma3TextForSequenceClassification: lastTokenHead(),
+  },
 };

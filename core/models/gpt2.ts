@@ -13,19 +13,22 @@ import { attend } from "../nn/attention.ts";
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { add } from "../ops/arithmetic.ts";
 import { reshape, slice } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { type ActivationName, activationOf, readActivation } from "./activation.ts";
+import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { checkNeutral, readLayers } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { type LmHeadParams, tokenHead } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
-export interface Gpt2Config {
+export interface Gpt2Config extends ClassConfig {
   /** Channels C. */
   readonly hiddenSize: number;
   /** Channels of the feed-forward layers. */
@@ -59,6 +62,7 @@ function parse(read: ConfigReader): Gpt2Config {
   const scale = read.boolean("scale_attn_weights", true) ? 1 / Math.sqrt(hiddenSize / heads) : 1;
   const byLayer = read.boolean("scale_attn_by_inverse_layer_idx", false);
   return {
+    ...readClasses(read),
     hiddenSize,
     heads,
     intermediateSize: read.countOrNull("n_inner", null) ?? 4 * hiddenSize,
@@ -111,12 +115,13 @@ export type Gpt2Params = ParamsOf<typeof gpt2Model> & LmHeadParams;
 
 function hidden(
   { transformer: model }: Gpt2Params,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Gpt2Config>,
 ): Tensor {
   const { heads, hiddenSize } = config, [batch, time] = inputIds.shape, dim = hiddenSize / heads;
   const activation = activationOf(config.activation), options = { loraScale, layout: "inOut" } as const;
   const positions = slice(model.wpe.weight, { starts: [0, 0], sizes: [time, hiddenSize] });
+  const limits = paddingLimits(attentionMask);
   let x = add(embedding(inputIds, model.wte), positions); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { ln_1, attn, ln_2, mlp } = model.h[i];
@@ -129,7 +134,7 @@ function hidden(
     const [q, k, v] = [0, 1, 2].map((part) =>
       slice(all, { starts: [0, 0, part * heads, 0], sizes: [batch, time, heads, dim] })
     );
-    x = add(x, linear(attend({ q, k, v }, { scale: config.scales[i] }), attn.c_proj, options));
+    x = add(x, linear(attend({ q, k, v }, { scale: config.scales[i], limits }), attn.c_proj, options));
     const inner = activation(linear(layerNorm(x, ln_2, config), mlp.c_fc, options));
     x = add(x, linear(inner, mlp.c_proj, options));
   }
@@ -144,6 +149,7 @@ export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
   basePrefix: "transformer",
   notes: (source) => dropoutNotes(source, DROPOUTS),
   ignored: [/\.attn\.(bias|masked_bias)$/],
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {
@@ -151,5 +157,6 @@ export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
       embedding: "transformer.wte",
       output: ({ lm_head, transformer }) => lm_head ?? transformer.wte,
     }),
+    GPT2ForSequenceClassification: lastTokenHead(),
   },
 };

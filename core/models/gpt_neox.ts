@@ -12,21 +12,24 @@ import { attend, type AttendOptions } from "../nn/attention.ts";
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec, type LoraOptions } from "../nn/linear.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { type RopeConfig, ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
 import { reshape, slice } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { type ActivationName, activationOf, readActivation } from "./activation.ts";
+import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { checkNeutral, readLayers } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { type LmHeadParams, tokenHead } from "./lm_head.ts";
 import { readRope } from "./rope_config.ts";
 
 /** The values of `config.json` that the model depends on. */
-export interface GptNeoxConfig {
+export interface GptNeoxConfig extends ClassConfig {
   /** Channels C. */
   readonly hiddenSize: number;
   /** Channels of the feed-forward layers. */
@@ -64,6 +67,7 @@ function parse(read: ConfigReader): GptNeoxConfig {
   }
   const maxLength = read.count("max_position_embeddings", 2048);
   return {
+    ...readClasses(read),
     hiddenSize,
     heads,
     intermediateSize: read.count("intermediate_size"),
@@ -138,10 +142,11 @@ function feedForward(x: Tensor, { dense_h_to_4h, dense_4h_to_h }: Layer["mlp"], 
 
 function hidden(
   { gpt_neox: model }: GptNeoxParams,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<GptNeoxConfig>,
 ): Tensor {
-  const options = { config, loraScale, rope: ropeTables(config.rope, { length: inputIds.shape[1] }) };
+  const limits = paddingLimits(attentionMask);
+  const options = { config, loraScale, limits, rope: ropeTables(config.rope, { length: inputIds.shape[1] }) };
   let x = embedding(inputIds, model.embed_in); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, attention, post_attention_layernorm, mlp } = model.layers[i];
@@ -160,6 +165,7 @@ export const gptNeox: Family<GptNeoxConfig, GptNeoxParams, TokenInput> = {
   basePrefix: "gpt_neox",
   notes: (source) => dropoutNotes(source, DROPOUTS),
   ignored: [/\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/],
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {
@@ -168,5 +174,6 @@ export const gptNeox: Family<GptNeoxConfig, GptNeoxParams, TokenInput> = {
       embedding: "gpt_neox.embed_in",
       output: ({ lm_head, gpt_neox }) => lm_head ?? gpt_neox.embed_in,
     }),
+    GPTNeoXForSequenceClassification: lastTokenHead(),
   },
 };

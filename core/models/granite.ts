@@ -12,6 +12,7 @@ import { selfAttention } from "../nn/attention.ts";
 import { embedding } from "../nn/embedding.ts";
 import { gatedMlp } from "../nn/mlp.ts";
 import { rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add, divide, multiply } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
@@ -49,16 +50,17 @@ function parse(read: ConfigReader): GraniteConfig {
 
 function hidden(
   { model }: LlamaParams,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<GraniteConfig>,
 ): Tensor {
   const { residualMultiplier, attentionMultiplier: scale } = config;
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
+  const limits = paddingLimits(attentionMask);
   let x = multiply(embedding(inputIds, model.embed_tokens), config.embeddingMultiplier); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { ...config, rope, loraScale, scale };
+    const options = { ...config, rope, limits, loraScale, scale };
     const seen = selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options);
     x = add(x, multiply(seen, residualMultiplier));
     const fed = gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale });
@@ -72,6 +74,7 @@ export const granite: Family<GraniteConfig, LlamaParams, TokenInput> = {
   name: "granite",
   parse,
   params: llamaModel,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {

@@ -21,6 +21,7 @@ import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -110,5 +111,5 @@ export const llama: Family<LlamaConfig, LlamaParams, TokenInput> = {
   inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { LlamaForCausalLM: lmHead },
+  heads: { LlamaForCausalLM: lmHead, LlamaForSequenceClassification: lastTokenHead() },
 };

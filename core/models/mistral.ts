@@ -12,6 +12,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import { normParams, type NormSpec, rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
@@ -20,6 +21,7 @@ import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -65,15 +67,16 @@ export type MistralParams = ParamsOf<typeof mistralModel> & LmHeadParams;
 
 function hidden(
   { model }: MistralParams,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<MistralConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
+  const limits = paddingLimits(attentionMask);
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { ...config, rope, loraScale, window: config.windows[i] };
+    const options = { ...config, rope, limits, loraScale, window: config.windows[i] };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -86,7 +89,8 @@ export const mistral: Family<MistralConfig, MistralParams, TokenInput> = {
   parse,
   params: mistralModel,
   ignored: [/\.rotary_emb\.inv_freq$/],
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { MistralForCausalLM: lmHead },
+  heads: { MistralForCausalLM: lmHead, MistralForSequenceClassification: lastTokenHead() },
 };

@@ -12,6 +12,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import { normParams, type NormSpec, rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
@@ -20,6 +21,7 @@ import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -70,15 +72,16 @@ export type Olmo2Params = ParamsOf<typeof olmo2Model> & LmHeadParams;
 
 function hidden(
   { model }: Olmo2Params,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Olmo2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
+  const limits = paddingLimits(attentionMask);
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { self_attn, post_attention_layernorm, mlp, post_feedforward_layernorm } = model.layers[i];
-    const seen = selfAttention(x, self_attn, { ...config, rope, loraScale });
+    const seen = selfAttention(x, self_attn, { ...config, rope, limits, loraScale });
     x = add(x, rmsNorm(seen, post_attention_layernorm, config));
     x = add(x, rmsNorm(gatedMlp(x, mlp, { activation, loraScale }), post_feedforward_layernorm, config));
   }
@@ -90,7 +93,8 @@ export const olmo2: Family<Olmo2Config, Olmo2Params, TokenInput> = {
   name: "olmo2",
   parse,
   params: olmo2Model,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Olmo2ForCausalLM: lmHead },
+  heads: { Olmo2ForCausalLM: lmHead, Olmo2ForSequenceClassification: lastTokenHead() },
 };

@@ -12,6 +12,7 @@ import { attend, type AttendOptions } from "../nn/attention.ts";
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { normParams, type NormSpec, rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
@@ -21,6 +22,7 @@ import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -100,14 +102,15 @@ function feedForward(
 
 function hidden(
   { model }: Phi3Params,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Phi3Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
+  const limits = paddingLimits(attentionMask);
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { config, loraScale, rope, window: config.windows[i] };
+    const options = { config, loraScale, rope, limits, window: config.windows[i] };
     x = add(x, attentionOf(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, feedForward(rmsNorm(x, post_attention_layernorm, config), mlp, options));
   }
@@ -119,7 +122,8 @@ export const phi3: Family<Phi3Config, Phi3Params, TokenInput> = {
   name: "phi3",
   parse,
   params: phi3Model,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Phi3ForCausalLM: lmHead },
+  heads: { Phi3ForCausalLM: lmHead, Phi3ForSequenceClassification: lastTokenHead() },
 };

@@ -12,6 +12,7 @@ import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attent
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import { normParams, type NormSpec, rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
@@ -20,6 +21,7 @@ import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -74,15 +76,16 @@ export type Qwen3Params = ParamsOf<typeof qwen3Model> & LmHeadParams;
 
 function hidden(
   { model }: Qwen3Params,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Qwen3Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
+  const limits = paddingLimits(attentionMask);
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { ...config, rope, loraScale, window: config.windows[i] };
+    const options = { ...config, rope, limits, loraScale, window: config.windows[i] };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -94,7 +97,8 @@ export const qwen3: Family<Qwen3Config, Qwen3Params, TokenInput> = {
   name: "qwen3",
   parse,
   params: qwen3Model,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Qwen3ForCausalLM: lmHead },
+  heads: { Qwen3ForCausalLM: lmHead, Qwen3ForSequenceClassification: lastTokenHead() },
 };

@@ -13,6 +13,7 @@ import { selfAttention } from "../nn/attention.ts";
 import { embedding } from "../nn/embedding.ts";
 import { gatedMlp } from "../nn/mlp.ts";
 import { rmsNorm } from "../nn/norm.ts";
+import { paddingLimits } from "../nn/padding.ts";
 import { ropeTables } from "../nn/rope.ts";
 import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
@@ -21,6 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { type LlamaConfig, llamaModel, type LlamaParams } from "./llama.ts";
+import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -62,16 +64,17 @@ function readRotates(read: ConfigReader, layers: number): readonly boolean[] {
 
 function hidden(
   { model }: LlamaParams,
-  { inputIds }: TokenInput,
+  { inputIds, attentionMask }: TokenInput,
   { config, loraScale }: HiddenOptions<Smollm3Config>,
 ): Tensor {
   const tables = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
+  const limits = paddingLimits(attentionMask);
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     const rope = config.rotates[i] ? tables : undefined;
-    const options = { ...config, rope, loraScale, window: config.windows[i] };
+    const options = { ...config, rope, limits, loraScale, window: config.windows[i] };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -83,7 +86,8 @@ export const smollm3: Family<Smollm3Config, LlamaParams, TokenInput> = {
   name: "smollm3",
   parse,
   params: llamaModel,
+  inputs: ["attentionMask"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { SmolLM3ForCausalLM: lmHead },
+  heads: { SmolLM3ForCausalLM: lmHead, SmolLM3ForSequenceClassification: lastTokenHead() },
 };

@@ -77,7 +77,7 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   [
     "architectures",
     ["LlamaModel"],
-    'it must have one of LlamaForCausalLM: ["LlamaModel"]',
+    'it must have one of LlamaForCausalLM, LlamaForSequenceClassification: ["LlamaModel"]',
   ],
   ["architectures", "LlamaForCausalLM", 'it must be a list of strings: "LlamaForCausalLM"'],
 ];

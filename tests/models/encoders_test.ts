@@ -76,6 +76,42 @@ for (const source of [BERT, DISTIL, ROBERTA]) {
   });
 }
 
+const DECODERS = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"];
+for (const model_type of [...DECODERS, "smollm3", "olmo2", "gpt2", "gpt_neox"]) {
+  Deno.test(`a class of a sequence is read off its last token, and left padding is not seen: ${model_type}`, async () => {
+    const { hidden_size: n_embd, num_hidden_layers: n_layer, vocab_size } = SIZES;
+    const source = {
+      ...SIZES,
+      model_type,
+      head_dim: 2,
+      rotary_pct: 1,
+      num_key_value_heads: 3,
+      n_embd,
+      n_layer,
+      n_head: 3,
+      n_positions: 9,
+      num_labels: 4,
+      pad_token_id: null,
+      architectures: [classHeadOf(model_type)],
+    };
+    const model = await newModel(gpu, { source, seed: 1 });
+    const plain = await scoresOf(model, { inputIds: ids([[5, 7, 3]]) });
+    assertEquals([plain.length, vocab_size], [4, 11]);
+    const right = { inputIds: ids([[5, 7, 3, 9, 4]]), attentionMask: ids([[1, 1, 1, 0, 0]]) };
+    assertNear(await scoresOf(model, right), plain, { tolerance: 1e-6, what: "scores" });
+    const attentionMask = ids([[0, 0, 1, 1, 1]]);
+    const [a, b] = await Promise.all(
+      [[2, 6, 5, 7, 3], [8, 1, 5, 7, 3]].map((row) =>
+        scoresOf(model, { inputIds: ids([row]), attentionMask })
+      ),
+    );
+    assertEquals(a, b);
+  });
+}
+
+const classHeadOf = (model_type: string): string =>
+  Object.keys(families[model_type].heads).find((name) => name.endsWith("ForSequenceClassification"))!;
+
 Deno.test("positions of RoBERTa count tokens, so that padding may stand on either side", async () => {
   const source = { ...ROBERTA, architectures: ["RobertaModel"] };
   const model = await newModel(gpu, { source, seed: 1 });
