@@ -6,9 +6,9 @@
 
 import { InputError } from "../errors.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
-import { hostValues } from "../sources.ts";
+import { hostValues, isHost } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Path } from "../tree.ts";
+import { flatten, type Path } from "../tree.ts";
 
 /**
  * From parameters and a batch to a scalar: a mean over the labels of the batch. A plain function is a loss; the properties
@@ -22,7 +22,8 @@ export interface Loss<P extends object, B extends object> {
   (params: P, batch: B): Tensor;
   /**
    * How many labels of a batch the loss is the mean of, a number from 0; 1 when absent. Means over batches are weighted by
-   * it. A batch that counts 0 has no loss: training does not move by it, and evaluation leaves it out.
+   * it. A batch that counts 0 has no loss: training does not move by it, and evaluation leaves it out. Without this
+   * function, a batch whose labels are all -100 is refused.
    */
   count?(batch: B): number;
   /** Which parameters are trained, where the options of training do not say it; all when absent. */
@@ -86,12 +87,26 @@ export function predictions({ labels }: { readonly labels: Tensor }): number {
  * @param loss The loss
  * @param batch The batch
  * @returns What the loss counts; 1 when it does not count
- * @throws {InputError} When the count is not a number from 0
+ * @throws {InputError} When the count is not a number from 0, or the loss does not count and all labels are ignored
  */
 export function countOf<P extends object, B extends object>(loss: Loss<P, B>, batch: B): number {
+  if (loss.count === undefined) checkLabels(batch);
   const count = loss.count === undefined ? 1 : loss.count(batch);
   if (count >= 0 && count < Infinity) return count;
   throw new InputError(
     `Cannot weigh a batch as the "count" of its loss must be a number from 0: got ${count}`,
   );
+}
+
+/** Refuses labels that are all ignored: their loss of 0 would pass for a measured one, and freeze what it has no gradient for. */
+function checkLabels(batch: object): void {
+  for (const [path, tensor] of flatten(batch)) {
+    if (tensor.dtype !== "i32" || !isHost(tensor)) continue;
+    const values = hostValues(tensor, path) as Int32Array;
+    if (values.length === 0 || !values.every((label) => label === IGNORE)) continue;
+    throw new InputError(
+      `Cannot weigh a batch as its loss must be the mean of some labels: those of "${path}" are all ${IGNORE}, and the loss ` +
+        'does not count them; leave the batch out, or give the loss a "count", as of countLabels',
+    );
+  }
 }

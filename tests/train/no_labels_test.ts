@@ -8,6 +8,7 @@ import {
   countLabels,
   crossEntropy,
   defineTraining,
+  evaluate,
   type FreezePolicy,
   InputError,
   loadCheckpoint,
@@ -125,6 +126,49 @@ Deno.test("nothing freezes by a batch without labels", async () => {
   let state = await training.init(params());
   for (const batch of [NONE, FULL, NONE]) state = await training.next(state, batch);
   assertEquals([state.frozen, state.done], [[], false]);
+});
+
+Deno.test("a loss that does not count its labels refuses a batch without any, in training and evaluation", async () => {
+  const plain = (p: Params, b: Batch): Tensor => loss(p, b);
+  const seen = `those of "labels" are all -100, and the loss does not count them`;
+  const training = defineTraining<Params, Batch>(gpu, plain, {
+    optimizer: sgd({ learningRate: 0.1 }),
+    policy: gradES({ tau: 1e-6, alpha: 0, components: "*" }),
+    lookEvery: 1,
+    steps: 3,
+  });
+  let state = await training.init(params());
+  state = await training.next(state, FULL);
+  await assertRejects(() => training.next(state, NONE), InputError, seen);
+  // The state was not consumed.
+  state = await training.next(state, FULL);
+  assertEquals([state.step, state.frozen], [2, []]);
+  await assertRejects(
+    () => evaluate(gpu, { loss: plain, params: params(), batches: [FULL, NONE] }),
+    InputError,
+    seen,
+  );
+  const validated = (validation: TrainingOptions<Batch>["validation"]) =>
+    defineTraining<Params, Batch>(gpu, plain, {
+      optimizer: sgd({ learningRate: 0.1 }),
+      steps: 3,
+      validation,
+    });
+  await assertRejects(
+    async () => {
+      const other = validated({ batches: [NONE], every: 1 });
+      await other.next(await other.init(params()), FULL);
+    },
+    InputError,
+    seen,
+  );
+  // One label is enough.
+  const { losses } = await evaluate(gpu, {
+    loss: plain,
+    params: params(),
+    batches: [batchOf(-100, 1, -100)],
+  });
+  assert(losses[0] > 0);
 });
 
 Deno.test("next names the parameter that was not finite before any step, and the batch where all were", async () => {
