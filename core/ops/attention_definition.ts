@@ -8,7 +8,7 @@ import { tensor } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { add, cast, multiply, subtract } from "./arithmetic.ts";
 import { type AttentionAttrs, attentionSizes } from "./attention_sizes.ts";
-import { broadcast, sum } from "./broadcast.ts";
+import { broadcast, sum, sumTo } from "./broadcast.ts";
 import { less, where } from "./comparison.ts";
 import { exp, log, tanh } from "./functions.ts";
 import { matmul } from "./matmul.ts";
@@ -24,32 +24,14 @@ import { softmax } from "./softmax.ts";
  * @returns The result and the log-sum-exp of each row of scores
  */
 export function defineAttention(inputs: readonly Tensor[], attrs: AttentionAttrs): readonly Tensor[] {
-  const [q, k, v] = inputs;
-  const { batch, time, keys, heads, kvHeads, dim } = attentionSizes(inputs, attrs);
-  const ahead = (x: Tensor): Tensor =>
-    reshape(permute(x, [0, 2, 1, 3]), [batch * x.shape[2], x.shape[1], dim]);
-  const repeated = (x: Tensor): Tensor =>
-    reshape(
-      broadcast(reshape(permute(x, [0, 2, 1, 3]), [batch, kvHeads, 1, keys, dim]), [
-        batch,
-        kvHeads,
-        heads / kvHeads,
-        keys,
-        dim,
-      ]),
-      [batch * heads, keys, dim],
-    );
-  const scores = finish(
-    multiply(matmul(ahead(q), repeated(k), { transposeB: true }), attrs.scale),
-    { ...attrs, bias: attrs.bias && spread(inputs.at(-1)!, [batch, heads, time, keys]) },
-  );
-  const range = attrs.ranges ? boundsOf(inputs[3], [batch, heads, time]) : null;
-  const seen = range === null ? visible(time, keys, attrs) : inRange(range, keys);
-  const masked = where(seen, scores, -1e30);
-  const all = matmul(softmax(masked), repeated(v));
+  const [, , v] = inputs, sizes = attentionSizes(inputs, attrs), { batch, heads, time, dim } = sizes;
+  const range = attrs.ranges ? boundsOf(cast(inputs[3]), sizes) : null;
+  const { scores } = scoresOf(inputs, attrs);
+  const masked = where(seenOf(range, sizes), scores, -1e30);
+  const all = matmul(softmax(masked), byHead(v, sizes));
   const top = max(masked, -1);
   const every = add(top, log(sum(exp(subtract(masked, reshape(top, [...top.shape, 1]))), -1)));
-  const some = range === null ? null : less(range.from, range.to); // [B H, T, 1], 0 where nothing is seen
+  const some = range === null ? null : less(range.first, range.end); // [B H, T, 1], 0 where nothing is seen
   const out = some === null ? all : where(some, all, 0);
   const lse = some === null ? every : where(reshape(some, every.shape), every, 0);
   return [
@@ -58,13 +40,70 @@ export function defineAttention(inputs: readonly Tensor[], attrs: AttentionAttrs
   ];
 }
 
-/** Caps scores [B H, T, S], and adds the bias. */
-function finish(
-  scores: Tensor,
-  { softCap, bias }: { readonly softCap?: number; readonly bias?: Tensor },
-): Tensor {
-  const capped = softCap === undefined ? scores : multiply(tanh(multiply(scores, 1 / softCap)), softCap);
-  return bias === undefined ? capped : add(capped, bias);
+/**
+ * Computes the gradients of attention with all scores in memory.
+ *
+ * @param inputs Queries, keys, values, gradient of the output, log-sum-exp and the sum of gradient * output of each row; or both
+ * numbers with the range of the row [B, T, H, 4], and a bias if there is one
+ * @param attrs Masks and cap
+ * @returns The gradients by queries, by keys and values (of each query head), and by the bias (of each query)
+ */
+export function defineAttentionGradients(
+  inputs: readonly Tensor[],
+  attrs: AttentionAttrs,
+): { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor; readonly bias: Tensor } {
+  const [q, k, v, gradient, first] = inputs, sizes = attentionSizes(inputs, attrs);
+  const { batch, heads, time, keys, dim, scale, bias } = sizes;
+  const joined = attrs.ranges || attrs.bias;
+  const number = (at: number): Tensor => {
+    const lane = joined
+      ? slice(first, { starts: [0, 0, 0, at], sizes: [batch, time, heads, 1] })
+      : inputs[4 + at];
+    return reshape(permute(reshape(lane, [batch, time, heads]), [0, 2, 1]), [batch * heads, time, 1]);
+  };
+  const seen = seenOf(attrs.ranges ? { first: number(2), end: number(3) } : null, sizes);
+  const { scores, slope } = scoresOf(inputs, attrs);
+  const weights = exp(where(seen, subtract(scores, number(0)), -1e30));
+  const ahead = byHead(gradient, sizes);
+  const changes = multiply(
+    weights,
+    subtract(matmul(ahead, byHead(v, sizes), { transposeB: true }), number(1)),
+  );
+  const products = multiply(slope === null ? changes : multiply(changes, slope), scale);
+  const back = (x: Tensor, count: number): Tensor =>
+    permute(reshape(x, [batch, heads, count, dim]), [0, 2, 1, 3]);
+  return {
+    q: back(matmul(products, byHead(k, sizes)), time),
+    k: back(matmul(products, byHead(q, sizes), { transposeA: true }), keys),
+    v: back(matmul(weights, ahead, { transposeA: true }), keys),
+    bias: sumTo(reshape(changes, [batch, heads, time, keys]), [bias?.[0] ?? 1, bias?.[1] ?? 1, time, keys]),
+  };
+}
+
+type Sizes = ReturnType<typeof attentionSizes>;
+
+/** Rows [B, N, H or G, D] of each query head, [B H, N, D]: query heads share the rows of a key head. */
+function byHead(x: Tensor, { heads }: Sizes): Tensor {
+  const [batch, rows, own, dim] = x.shape, ahead = permute(x, [0, 2, 1, 3]);
+  if (own === heads) return reshape(ahead, [batch * heads, rows, dim]);
+  const shared = reshape(ahead, [batch, own, 1, rows, dim]);
+  return reshape(broadcast(shared, [batch, own, heads / own, rows, dim]), [batch * heads, rows, dim]);
+}
+
+/** Scores [B H, T, S] of the first two inputs, and the last if it is a bias, and the derivative of the cap if there is one. */
+function scoresOf(
+  inputs: readonly Tensor[],
+  attrs: AttentionAttrs,
+): { readonly scores: Tensor; readonly slope: Tensor | null } {
+  const sizes = attentionSizes(inputs, attrs), { batch, heads, time, keys, softCap, scale } = sizes;
+  const scaled = multiply(
+    matmul(byHead(inputs[0], sizes), byHead(inputs[1], sizes), { transposeB: true }),
+    scale,
+  );
+  const level = softCap === undefined ? null : tanh(multiply(scaled, 1 / softCap));
+  const capped = level === null ? scaled : multiply(level, softCap!);
+  const scores = attrs.bias ? add(capped, spread(inputs.at(-1)!, [batch, heads, time, keys])) : capped;
+  return { scores, slope: level === null ? null : subtract(1, multiply(level, level)) };
 }
 
 /** Repeats a tensor to [B, H, T, S], as [B H, T, S]. */
@@ -72,29 +111,35 @@ function spread(x: Tensor, [batch, heads, time, keys]: readonly number[]): Tenso
   return reshape(broadcast(x, [batch, heads, time, keys]), [batch * heads, time, keys]);
 }
 
+/** The first key that a query sees, and the end of those keys: f32 [B H, T, 1]. */
 interface Bounds {
-  readonly from: Tensor;
-  readonly to: Tensor;
+  readonly first: Tensor;
+  readonly end: Tensor;
 }
 
-/** The bounds of ranges [B, T, 2] for all heads: f32 [B H, T, 1]. */
-function boundsOf(ranges: Tensor, [batch, heads, time]: readonly number[]): Bounds {
+/** The bounds of ranges [B, T, 2]. */
+function boundsOf(ranges: Tensor, { batch, heads, time }: Sizes): Bounds {
   const bound = (at: number): Tensor =>
     spread(
-      reshape(slice(cast(ranges), { starts: [0, 0, at], sizes: [batch, time, 1] }), [batch, 1, time, 1]),
+      reshape(slice(ranges, { starts: [0, 0, at], sizes: [batch, time, 1] }), [batch, 1, time, 1]),
       [batch, heads, time, 1],
     );
-  return { from: bound(0), to: bound(1) };
+  return { first: bound(0), end: bound(1) };
 }
 
-/** 1 where a key is within the range of a query: f32 [B H, T, S]. */
-function inRange({ from, to }: Bounds, keys: number): Tensor {
+/** 1 where a query sees a key: f32 [B H, T, S] or [1, T, S]. */
+function seenOf(bounds: Bounds | null, { time, keys, causal, window }: Sizes): Tensor {
+  if (bounds === null) return visible(time, keys, { causal, window });
   const key = tensor(Float32Array.from({ length: keys }, (_, j) => j), [1, 1, keys]);
-  return where(less(key, from), 0, less(key, to));
+  return where(less(key, bounds.first), 0, less(key, bounds.end));
 }
 
 /** 1 where query i may see key j: f32 [1, T, S]. */
-function visible(time: number, keys: number, { causal, window }: AttentionAttrs): Tensor {
+function visible(
+  time: number,
+  keys: number,
+  { causal, window }: Pick<AttentionAttrs, "causal" | "window">,
+): Tensor {
   const mask = new Float32Array(time * keys);
   for (let i = 0; i < time; i++) {
     const at = i + keys - time;

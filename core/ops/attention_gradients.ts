@@ -8,13 +8,15 @@ import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backwar
 import { attentionGradBias } from "../../kernels/attention/bias_gradient.ts";
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { attentionRows } from "../../kernels/attention/visibility.ts";
+import { fill } from "../sources.ts";
 import { sizeOf } from "../spec.ts";
 import { apply, type Op, pick, type PullbackContext, type Tensor } from "../tensor.ts";
-import { multiply } from "./arithmetic.ts";
+import { cast, multiply } from "./arithmetic.ts";
+import { defineAttentionGradients } from "./attention_definition.ts";
 import { type AttentionAttrs, attentionPairs, attentionSizes } from "./attention_sizes.ts";
-import { sum } from "./broadcast.ts";
+import { broadcast, sum } from "./broadcast.ts";
 import { f16Bindings } from "./half_precision.ts";
-import { reshape } from "./movement.ts";
+import { concat, reshape } from "./movement.ts";
 
 /** Attributes of the gradients: the number of partial results to add up; a single result when absent. */
 export interface AttentionGradAttrs extends AttentionAttrs {
@@ -73,6 +75,14 @@ const attentionRowsOp: Op<null> = {
   kernel: ({ inputs: [{ shape }, , ranges] }) => ({
     kernel: attentionRows({ rows: sizeOf(shape), heads: shape[2], ranges: ranges !== undefined }),
   }),
+  definition([lse, delta, ranges]) {
+    const of = (x: Tensor): Tensor => reshape(x, [...lse.shape, 1]);
+    const [batch, time, heads] = lse.shape, bounds = [batch, time, heads, 2];
+    const range = ranges === undefined
+      ? fill(0, bounds)
+      : broadcast(reshape(cast(ranges), [batch, time, 1, 2]), bounds);
+    return [concat([of(lse), of(delta), range], 3)];
+  },
 };
 
 /** Inputs: those of {@link gradInputs}. Output: the gradient by the queries. */
@@ -84,6 +94,7 @@ export const attentionGradQOp: Op<AttentionGradAttrs> = {
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ" }), parts: attrs.parts };
     return { kernel: attentionGradQ({ ...size, ...tiling, f16 }) };
   },
+  definition: (inputs, attrs) => [defineAttentionGradients(inputs, attrs).q],
   matmulFlops: (inputs, _, attrs) => 6 * inputs[0].shape[3] * attentionPairs(inputs, attrs),
 };
 
@@ -103,6 +114,10 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
     const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV" }), parts: attrs.parts };
     return { kernel: attentionGradKV({ ...size, ...tiling, f16, outputs: { k, v } }), reads };
   },
+  definition(inputs, attrs) {
+    const { k, v } = defineAttentionGradients(inputs, attrs);
+    return [k, v];
+  },
   matmulFlops(inputs, _, attrs, wanted) {
     const products = wanted[0] ? (wanted[1] ? 8 : 6) : 4;
     return products * inputs[0].shape[3] * attentionPairs(inputs, attrs);
@@ -120,5 +135,6 @@ export const attentionGradBiasOp: Op<AttentionAttrs> = {
     const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
     return { kernel: attentionGradBias({ ...size, bias: size.bias!, f16 }) };
   },
+  definition: (inputs, attrs) => [defineAttentionGradients(inputs, attrs).bias],
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * attentionPairs(inputs, attrs),
 };

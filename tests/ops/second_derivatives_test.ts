@@ -1,5 +1,5 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { grad, InputError, leaf, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
+import { assert, assertEquals } from "@std/assert";
+import { grad, leaf, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
 import * as ops from "@firn/train/ops";
 import { unfuse } from "../reference/check_ops.ts";
 import { evaluate } from "../reference/evaluate.ts";
@@ -24,7 +24,9 @@ const vector = [[3]], two = [[2, 3], [3]];
 const ids = tensor(new Int32Array([2, 0, 2]));
 const labels = tensor(new Int32Array([1, -100, 4]));
 const table = (seed: number): Tensor => tensor(Float32Array.from(random([2, 2], { seed }).data), [2, 2]);
-const { linearCrossEntropy, crossEntropy, matmul } = ops;
+const { attention, linearCrossEntropy, crossEntropy, matmul } = ops;
+
+const firstTwo = (x: Tensor): Tensor => ops.slice(x, { starts: [0, 0, 0, 0], sizes: [1, 2, 1, 2] });
 
 const places = tensor(new Int32Array([2, 0, 2, 1, 0, 0, 1, 0]), [2, 4]);
 const upper = tensor([1, 1, 1, 0, 1, 1, 0, 0, 1], [3, 3]),
@@ -97,6 +99,16 @@ const ROWS: Readonly<Record<string, Row>> = {
   slice: { call: (x) => ops.slice(x, { starts: [0, 1], sizes: [2, 2] }), shapes: two.slice(0, 1) },
   pick: { call: (x, gain) => ops.pick(ops.rmsNorm(x, gain, { eps: 0.1 }), 1), shapes: two },
   rotary: { call: (x) => ops.rotary(x, { cos: table(7), sin: table(8) }), shapes: [[1, 2, 1, 4]] },
+  attention: {
+    call: (q, k, v, bias) => attention(q, { k, v, bias, softCap: 1.2, window: 2 }),
+    shapes: [[1, 2, 2, 2], [1, 3, 1, 2], [1, 3, 1, 2], [1, 2, 1, 3]],
+  },
+  "attention to keys without padding": {
+    call: (q, k, v) => attention(q, { k, v, lengths: tensor(new Int32Array([2])), causal: false }),
+    plain: (q, k, v) => attention(q, { k: firstTwo(k), v: firstTwo(v), causal: false }),
+    shapes: [[1, 2, 2, 2], [1, 3, 1, 2], [1, 3, 1, 2]],
+    device: true,
+  },
   crossEntropy: { call: (x) => crossEntropy(x, labels), shapes: [[3, 5]], device: true },
   rmsNorm: { call: (x, gain) => ops.rmsNorm(x, gain, { eps: 0.1 }), shapes: two, device: true },
   layerNorm: {
@@ -137,12 +149,6 @@ const ROWS: Readonly<Record<string, Row>> = {
     device: true,
   },
 };
-
-/** Functions whose second derivatives are refused, and the op that the error names. */
-const REFUSED: Readonly<Record<string, readonly [op: string, call: Call, ...shapes: (readonly number[])[]]>> =
-  {
-    attention: ["attentionGradQ", (x) => ops.attention(x, { k: x, v: x }), [1, 2, 1, 2]],
-  };
 
 /** Functions through which no gradient flows, or that make no tensor of numbers, and dropout, whose factors are constant. */
 const FLAT =
@@ -187,7 +193,7 @@ function expected(row: Row): number[][] {
 
 Deno.test("the table of second derivatives has every function of /ops", () => {
   const functions = Object.keys(ops).filter((name) => typeof ops[name as "gelu"] === "function");
-  const known = [...Object.keys(ROWS), ...Object.keys(REFUSED), ...FLAT];
+  const known = [...Object.keys(ROWS), ...FLAT];
   assertEquals(functions.filter((name) => !known.includes(name)), []);
 });
 
@@ -204,7 +210,7 @@ Deno.test("second derivatives equal float64 differences of the first ones, for e
   }
 });
 
-Deno.test("kernels of gradients have gradients: cross-entropies, rmsNorm and embedding on the device", async () => {
+Deno.test("kernels of gradients have gradients: cross-entropies, rmsNorm, embedding and attention on the device", async () => {
   await using gpu = await openGpu();
   const rows = Object.entries(ROWS).filter(([, { device }]) => device);
   const roots = rows.map(([, row]) =>
@@ -220,11 +226,3 @@ Deno.test("kernels of gradients have gradients: cross-entropies, rmsNorm and emb
     }
   }
 });
-
-for (const [name, [op, call, ...shapes]] of Object.entries(REFUSED)) {
-  Deno.test(`the second derivative of ${name} is refused, and the error names ${op}`, () => {
-    const inputs = shapes.map((shape, i) => leaf(`${i}`, { shape, dtype: "f32" }));
-    const first = mixed(gradients(call(...inputs), inputs));
-    assertThrows(() => grad(first, inputs), InputError, `Cannot differentiate "${op}"`);
-  });
-}
