@@ -18,9 +18,12 @@ export interface Case {
    * the other cases show, and take ten seconds to compile.
    */
   readonly gradients?: AttentionShape | null;
+  /** Whether it is computed only with `--all`, as it takes tens of seconds to compile. */
+  readonly slow?: true;
 }
 const HALVES = { ...SHAPE, batch: 1, dim: 32 };
 const HEADS_64 = { ...HALVES, dim: 64, scale: 0.2 };
+const ONE_HEAD = { ...SHAPE, batch: 1, time: 19, heads: 1, scale: 0.1 };
 const GROUPED = { ...SHAPE, heads: 4, kvHeads: 2, dim: 48, window: 9, scale: 0.2 };
 
 /** A tiling as {@link attentionTiling} returns it, but for subgroups. */
@@ -61,6 +64,26 @@ export const CASES: readonly Case[] = [
     title: "5 queries over 12 keys, direct, all visible",
     shape: { ...SHAPE, time: 5, keys: 12, causal: false },
     tiling: { tile: 0 },
+  },
+  { title: "dim 72, direct", shape: { ...ONE_HEAD, dim: 72 }, tiling: { tile: 0, rows: 8 } },
+  { title: "dim 256, direct", shape: { ...ONE_HEAD, dim: 256 }, tiling: { tile: 0, rows: 8 } },
+  {
+    title: "dim 255 (scalar), direct",
+    shape: { ...ONE_HEAD, dim: 255 },
+    tiling: { tile: 0, rows: 8 },
+    slow: true,
+  },
+  {
+    title: "tiles of 16 by 16, dim 112",
+    shape: { ...ONE_HEAD, dim: 112 },
+    tiling: tiles(16, 16, 4),
+    slow: true,
+  },
+  {
+    title: "staged, 64 by 64, dim 256",
+    shape: { ...ONE_HEAD, dim: 256 },
+    tiling: stages(64, 64, 16),
+    slow: true,
   },
   {
     title: "tiles of 64 by 32, 8 threads a row, 130 positions",
