@@ -80,7 +80,7 @@ function checkLimit(
   { dtype, shape }: Spec,
   { batch, keys }: { readonly batch: number; readonly keys: number },
 ): void {
-  const each = limit === "segments" || limit === "positions";
+  const each = placed(limit);
   const allowed = each ? [[batch, keys]] : limit === "offset" ? [[batch], [1]] : [[batch]];
   if ((dtype === "i32" || dtype === "u32") && allowed.some((one) => sameShape(one, shape))) return;
   const shapes = allowed.map((one) => `[${one}]`).join(" or ");
@@ -111,7 +111,10 @@ export function rangesOf(
     return [{ limit, input }];
   });
   const most = keys - time;
-  if (given === undefined && inputs.length > 0 && most < 0 && inputs.some(({ limit }) => placed(limit))) {
+  if (
+    given === undefined && inputs.length > 0 && most < 0 &&
+    inputs.some(({ limit }) => placed(limit))
+  ) {
     refuse("attention", "segments and positions need a key for each query, so S must be at least T", keys);
   }
   if (typeof given === "number" && !(Number.isInteger(given) && given >= 0 && given <= most)) {

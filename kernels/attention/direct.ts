@@ -6,7 +6,7 @@
  */
 
 import { f32, repeat } from "../kernel.ts";
-import { attentionMain, type Frame, keyAddress, queryRow } from "./frame.ts";
+import { attentionMain, type Frame, keyAddress, NONE, queryRow } from "./frame.ts";
 import { keyRange, queryRange } from "./ranges.ts";
 import { biasIndex, finishScore, scoreFactor, timesSlope } from "./scores.ts";
 import { lseOf, shareOf } from "./softmax.ts";
@@ -14,7 +14,7 @@ import { LOWEST } from "../rows.ts";
 
 /** Writes the forward kernel. */
 export function directForward(frame: Frame): string {
-  const { type, each, causal, loads, load, put } = frame;
+  const { each, causal, load, put } = frame;
   const updateSoftmax = (m: number): string =>
     `${finish(frame, { m, slope: false })}    let visible${m} = ${queryVisible(frame, m)};
     s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
@@ -27,20 +27,19 @@ export function directForward(frame: Frame): string {
   const write = (m: number): string =>
     `  if (row${m} == wanted${m}) {
     let share = ${shareOf(frame, `row${m}`, `total${m}`)};
-${repeat(loads, (i) => `    ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * share`)}\n`)}    o1[query${m}] = ${
-      lseOf(frame, `row${m}`, `high${m} + log2(total${m})`)
-    };
+${
+      eachLoad(frame, (at) => `    ${put("o0", `at${m} + ${at.index}`, `${at.of(`y${m}`)} * share`)}\n`)
+    }    o1[query${m}] = ${lseOf(frame, `row${m}`, `high${m} + log2(total${m})`)};
   }
 `;
-  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
-    registers(frame, (m, i) =>
-      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${scoreFactor(frame)};
-  var y${m}_${i} = ${type}();\n`)
+  return `${directMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
+    registers(frame, ["q", "y"], (m, at) =>
+      at.set(`q${m}`, `${load("a0", `at${m} + ${at.index}`)} * ${scoreFactor(frame)}`) + at.zero(`y${m}`))
   }${repeat(each, (m) => `  var high${m} = ${LOWEST};\n  var total${m} = 0.0f;\n`)}${
     streamRows({
       address: (j) => keyAddress(frame, j),
       body: products(frame, { name: "s", own: "q", stream: "a1" }) + repeat(each, updateSoftmax) +
-        registers(frame, (m, i) => `    y${m}_${i} *= fade${m};\n`) +
+        repeat(each, (m) => eachLoad(frame, (at) => `    ${at.of(`y${m}`)} *= fade${m};\n`)) +
         accumulate(frame, { own: "y", weights: "p", stream: "a2" }),
     })
   }${repeat(each, write)}}
@@ -49,7 +48,7 @@ ${repeat(loads, (i) => `    ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * share`)}
 
 /** Writes the gradient by the queries. */
 export function directGradQ(frame: Frame): string {
-  const { type, each, causal, shape, load, put, inputs: { lse, delta } } = frame;
+  const { each, causal, shape, load, put, inputs: { lse, delta } } = frame;
   const open = (m: number): string =>
     `  let lse${m} = ${lse(`query${m}`)} * ${f32(Math.LOG2E)};\n  let delta${m} = ${delta(`query${m}`)};\n`;
   const slope = (m: number): string =>
@@ -58,13 +57,12 @@ export function directGradQ(frame: Frame): string {
     }    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m} - delta${m})${
       timesSlope(frame, `c${m}`)
     }, ${queryVisible(frame, m)});\n`;
-  return `${attentionMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
+  return `${directMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
     repeat(each, open)
   }${
-    registers(frame, (m, i) =>
-      `  let q${m}_${i} = ${load("a0", `at${m} + ${i}u`)} * ${scoreFactor(frame)};
-  let g${m}_${i} = ${load("a3", `at${m} + ${i}u`)};
-  var y${m}_${i} = ${type}();\n`)
+    registers(frame, ["q", "g", "y"], (m, at) =>
+      at.set(`q${m}`, `${load("a0", `at${m} + ${at.index}`)} * ${scoreFactor(frame)}`) +
+      at.set(`g${m}`, load("a3", `at${m} + ${at.index}`)) + at.zero(`y${m}`))
   }${
     streamRows({
       address: (j) => keyAddress(frame, j),
@@ -73,8 +71,10 @@ export function directGradQ(frame: Frame): string {
         accumulate(frame, { own: "y", weights: "ds", stream: "a1" }),
     })
   }${
-    registers(frame, (m, i) =>
-      `  if (row${m} == wanted${m}) { ${put("o0", `at${m} + ${i}u`, `y${m}_${i} * ${f32(shape.scale)}`)} }\n`)
+    registers(frame, [], (m, at) => {
+      const value = `${at.of(`y${m}`)} * ${f32(shape.scale)}`;
+      return `  if (row${m} == wanted${m}) { ${put("o0", `at${m} + ${at.index}`, value)} }\n`;
+    })
   }}
 `;
 }
@@ -84,7 +84,7 @@ export function directGradKV(
   frame: Frame,
   { outputs }: { readonly outputs: { readonly k: boolean; readonly v: boolean } },
 ): string {
-  const { keys, type, each, loads, shape, load, put, inputs: { grad, lse, delta, range } } = frame;
+  const { keys, each, loads, shape, load, put, inputs: { grad, lse, delta, range } } = frame;
   const vOut = outputs.k ? "o1" : "o0";
   const four = (value: (row: string) => string): string =>
     `vec4f(${[0, 1, 2, 3].map((k) => value(`h${k}`)).join(", ")})`;
@@ -108,22 +108,26 @@ export function directGradKV(
       (outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad }) : "") +
       (outputs.k ? accumulate(frame, { own: "y", weights: "ds", stream: "a0" }) : ""),
   });
-  const open = (m: number, i: number): string =>
-    `  let k${m}_${i} = ${load("a1", `at${m} + ${i}u`)} * ${scoreFactor(frame)};\n` +
-    (outputs.k
-      ? `  let v${m}_${i} = ${load("a2", `at${m} + ${i}u`)};\n  var y${m}_${i} = ${type}();\n`
-      : "") +
-    (outputs.v ? `  var z${m}_${i} = ${type}();\n` : "");
-  const close = (m: number, i: number): string =>
+  const open = (m: number, at: Place): string =>
+    at.set(`k${m}`, `${load("a1", `at${m} + ${at.index}`)} * ${scoreFactor(frame)}`) +
+    (outputs.k ? at.set(`v${m}`, load("a2", `at${m} + ${at.index}`)) + at.zero(`y${m}`) : "") +
+    (outputs.v ? at.zero(`z${m}`) : "");
+  const close = (m: number, { index, of }: Place): string =>
     `  if (row${m} == wanted${m}) {${
-      outputs.k ? ` ${put("o0", `to${m} + ${i}u`, `y${m}_${i} * ${f32(shape.scale)}`)}` : ""
-    }${outputs.v ? ` ${put(vOut, `to${m} + ${i}u`, `z${m}_${i}`)}` : ""} }\n`;
-  return `${attentionMain(frame, { reversed: false })}${keyRange(frame)}${ownRows(frame)}${
+      outputs.k ? ` ${put("o0", `to${m} + ${index}`, `${of(`y${m}`)} * ${f32(shape.scale)}`)}` : ""
+    }${outputs.v ? ` ${put(vOut, `to${m} + ${index}`, of(`z${m}`))}` : ""} }\n`;
+  const own = ["k", ...(outputs.k ? ["v", "y"] : []), ...(outputs.v ? ["z"] : [])];
+  return `${directMain(frame, { reversed: false })}${keyRange(frame)}${ownRows(frame)}${
     repeat(each, (m) =>
       `  let at${m} = ${keyAddress(frame, `row${m}`)};
   let to${m} = ${queryRow(frame, { i: `row${m}`, count: keys })} * ${loads}u;\n`)
-  }${registers(frame, open)}${stream}${registers(frame, close)}}
+  }${registers(frame, own, open)}${stream}${registers(frame, [], close)}}
 `;
+}
+
+/** Opens `main`; where there are loops over a row, with a zero that a compiler cannot see, as it would unroll them. */
+function directMain(frame: Frame, options: { readonly reversed: boolean }): string {
+  return attentionMain(frame, options) + (frame.unrolled ? "" : NONE);
 }
 
 /** Declares the rows of a thread: `wanted{m}`, and `row{m}`, the same clamped to the last row. */
@@ -204,37 +208,82 @@ ${
 
 /** Declares `name0`, `name1`, ... for each row of the thread: its products with the four streamed rows. */
 function products(
-  { each, type, sum, loads, load: read }: Frame,
+  frame: Frame,
   { name, own, stream }: { readonly name: string; readonly own: string; readonly stream: string },
 ): string {
+  const { each, type, sum, load: read } = frame;
   const start = (m: number): string => repeat(4, (k) => `    var ${name}${m}_${k} = ${type}();\n`);
-  const add = (m: number, k: number, i: number): string =>
-    ` ${name}${m}_${k} = fma(${own}${m}_${i}, x, ${name}${m}_${k});`;
-  const load = (k: number, i: number): string =>
-    `    { let x = ${read(stream, `r${k} + ${i}u`)};${repeat(each, (m) => add(m, k, i))} }\n`;
+  const add = (m: number, k: number, { of }: Place): string =>
+    ` ${name}${m}_${k} = fma(${of(`${own}${m}`)}, x, ${name}${m}_${k});`;
+  const load = (k: number, at: Place): string =>
+    `    { let x = ${read(stream, `r${k} + ${at.index}`)};${repeat(each, (m) => add(m, k, at))} }\n`;
   const whole = (m: number): string =>
     `    var ${name}${m} = vec4f(${[0, 1, 2, 3].map((k) => sum(`${name}${m}_${k}`)).join(", ")});\n`;
-  return repeat(each, start) + repeat(4, (k) => repeat(loads, (i) => load(k, i))) + repeat(each, whole);
+  const all = frame.unrolled
+    ? repeat(4, (k) => eachLoad(frame, (at) => load(k, at)))
+    : eachLoad(frame, (at) => repeat(4, (k) => load(k, at)));
+  return repeat(each, start) + all + repeat(each, whole);
 }
 
 /** Adds the four streamed rows, weighted, to own registers. */
 function accumulate(
-  { each, type, loads, load }: Frame,
+  frame: Frame,
   { own, weights, stream }: { readonly own: string; readonly weights: string; readonly stream: string },
 ): string {
-  const add = (m: number, k: number, i: number): string =>
-    ` ${own}${m}_${i} = fma(${type}(${weights}${m}.${"xyzw"[k]}), x, ${own}${m}_${i});`;
-  return repeat(
-    loads,
-    (i) =>
-      repeat(
-        4,
-        (k) => `    { let x = ${load(stream, `r${k} + ${i}u`)};${repeat(each, (m) => add(m, k, i))} }\n`,
-      ),
-  );
+  const { each, type, load } = frame;
+  const add = (m: number, k: number, { of }: Place): string => {
+    const sum = of(`${own}${m}`);
+    return ` ${sum} = fma(${type}(${weights}${m}.${"xyzw"[k]}), x, ${sum});`;
+  };
+  return eachLoad(frame, (at) =>
+    repeat(
+      4,
+      (k) => `    { let x = ${load(stream, `r${k} + ${at.index}`)};${repeat(each, (m) => add(m, k, at))} }\n`,
+    ));
 }
 
-/** Writes text for every register of every row of a thread. */
-function registers({ each, loads }: Frame, body: (m: number, i: number) => string): string {
-  return repeat(each, (m) => repeat(loads, (i) => body(m, i)));
+/** A load of a row. */
+interface Place {
+  /** WGSL for its number. */
+  readonly index: string;
+  /** WGSL for the register of it in `name`. */
+  readonly of: (name: string) => string;
+  /** Declares the register, or sets it where it is in an array. */
+  readonly set: (name: string, value: string) => string;
+  /** Declares the register of a sum, unless it is in an array, which is zero at first. */
+  readonly zero: (name: string) => string;
+}
+
+/** Loads of an iteration, where there is a loop over those of a row. */
+const LOOPED = 4;
+
+/** Writes text for every load of a row: all of them, or a loop over most of them. */
+function eachLoad({ loads, type, unrolled }: Frame, body: (at: Place) => string): string {
+  if (unrolled) {
+    const place = (i: number): Place => ({
+      index: `${i}u`,
+      of: (name) => `${name}_${i}`,
+      set: (name, value) => `  let ${name}_${i} = ${value};\n`,
+      zero: (name) => `  var ${name}_${i} = ${type}();\n`,
+    });
+    return repeat(loads, (i) => body(place(i)));
+  }
+  const place = (index: string): Place => ({
+    index,
+    of: (name) => `${name}[${index}]`,
+    set: (name, value) => `  ${name}[${index}] = ${value};\n`,
+    zero: () => "",
+  });
+  const rest = loads % LOOPED, looped = loads - rest;
+  return `    for (var d = 0u; d < ${looped}u + none; d += ${LOOPED}u) {\n${
+    repeat(LOOPED, (k) => body(place(`d + ${k}u`)))
+  }    }\n${repeat(rest, (k) => body(place(`${looped + k}u`)))}`;
+}
+
+/** Writes text for every register of every row of a thread; `names` are those of its arrays, where there is a loop. */
+function registers(frame: Frame, names: readonly string[], body: (m: number, at: Place) => string): string {
+  const { each, loads, type, unrolled } = frame;
+  const declare = (m: number): string =>
+    unrolled ? "" : names.map((name) => `  var ${name}${m}: array<${type}, ${loads}>;\n`).join("");
+  return repeat(each, (m) => declare(m) + eachLoad(frame, (at) => body(m, at)));
 }

@@ -87,6 +87,12 @@ export interface Inputs {
   readonly range: (query: string) => string;
 }
 
+/**
+ * Most loads of a row that direct kernels unroll. Loops run up to three times slower, but lavapipe compiles 64 unrolled loads
+ * for half a minute to a minute, 32 for 8 to 14 s (one core), and the time grows with the square.
+ */
+const MOST_UNROLLED = 32;
+
 /** A shape and a tiling with all defaults resolved. */
 export interface Frame extends Lanes, Access {
   readonly shape: AttentionShape;
@@ -105,6 +111,8 @@ export interface Frame extends Lanes, Access {
   /** Rows of a thread. */
   readonly each: number;
   readonly tile: number;
+  /** Whether a direct kernel unrolls the loads of a row. */
+  readonly unrolled: boolean;
   readonly split: number;
   readonly subgroups: boolean;
   readonly staged: boolean;
@@ -165,6 +173,7 @@ export function attentionFrame(
     rows: across * each,
     each,
     tile,
+    unrolled: lanesOf(shape.dim).loads <= MOST_UNROLLED,
     split,
     subgroups,
     staged,
@@ -265,6 +274,9 @@ export function visiblePairs(
 export function attentionGrid({ blocks, shape, parts }: Frame): readonly [number, number, number] {
   return foldGrid(blocks * parts * shape.heads * shape.batch);
 }
+
+/** Declares a zero that the compiler cannot see, so that it does not unroll loops beyond its instruction cache. */
+export const NONE = "  let none = (nwg.x * nwg.z) >> 31u;\n";
 
 /**
  * Opens `main` and declares `block`, `head` (of the queries) and `batch`, and `part` where there are several.

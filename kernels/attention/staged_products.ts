@@ -5,7 +5,7 @@
  */
 
 import { repeat } from "../kernel.ts";
-import { attentionMain, type Frame, queryRow } from "./frame.ts";
+import { attentionMain, type Frame, NONE, queryRow } from "./frame.ts";
 import {
   declareLines,
   GROUPS,
@@ -38,9 +38,6 @@ interface Stage extends StageLoad {
   /** WGSL that multiplies stage `c`. */
   readonly product: string;
 }
-
-/** Declares a zero that the compiler cannot see, so that it does not unroll loops beyond its instruction cache. */
-const NONE = "  let none = (nwg.x * nwg.z) >> 31u;\n";
 
 /** Lines of `ta` when it also holds weights: those of one quad of columns of every thread. */
 export function weightLines({ split }: Frame): number {

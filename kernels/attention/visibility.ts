@@ -46,6 +46,7 @@ export interface AttentionRangesOptions {
  */
 export function attentionRanges(options: AttentionRangesOptions): Kernel {
   const { batch, time, keys, inputs, offset } = options;
+  const has = (limit: Limit): boolean => inputs.some((one) => one.limit === limit);
   const of = (limit: Limit, otherwise: string): string => {
     const at = inputs.findIndex((one) => one.limit === limit);
     return at < 0 ? otherwise : `i32(a${at}[${inputs[at].shared ? "0" : "batch"}])`;
@@ -57,11 +58,9 @@ export function attentionRanges(options: AttentionRangesOptions): Kernel {
     outputs: ["vec2i"],
     body: `  let batch = i / ${time}u;
   let place = i32(i % ${time}u) + ${of("offset", `${offset}`)};
-${
-      inputs.some(({ limit }) => limit === "segments" || limit === "positions")
-        ? run(options)
-        : line(options)
-    }  o0[i] = vec2i(max(low, ${of("starts", "0")}), min(to, ${of("lengths", `${keys}`)}));
+${has("segments") || has("positions") ? run(options) : line(options)}  o0[i] = vec2i(max(low, ${
+      of("starts", "0")
+    }), min(to, ${of("lengths", `${keys}`)}));
 `,
   });
 }

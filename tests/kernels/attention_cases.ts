@@ -65,8 +65,13 @@ export const CASES: readonly Case[] = [
     shape: { ...SHAPE, time: 5, keys: 12, causal: false },
     tiling: { tile: 0 },
   },
-  { title: "dim 72, direct", shape: { ...ONE_HEAD, dim: 72 }, tiling: { tile: 0, rows: 8 } },
-  { title: "dim 256, direct", shape: { ...ONE_HEAD, dim: 256 }, tiling: { tile: 0, rows: 8 } },
+  {
+    title: "dim 35 (scalar), direct, in loops",
+    shape: { ...ONE_HEAD, dim: 35 },
+    tiling: { tile: 0, rows: 8 },
+  },
+  { title: "dim 72, direct", shape: { ...ONE_HEAD, dim: 72 }, tiling: { tile: 0, rows: 8 }, slow: true },
+  { title: "dim 256, direct", shape: { ...ONE_HEAD, dim: 256 }, tiling: { tile: 0, rows: 8 }, slow: true },
   {
     title: "dim 255 (scalar), direct",
     shape: { ...ONE_HEAD, dim: 255 },

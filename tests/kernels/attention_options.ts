@@ -140,7 +140,8 @@ function seenBy(
   return (b, i, j) => {
     const place = i + of("offset", b, keys - time);
     const own = of("positions", b * keys + place, place), other = of("positions", b * keys + j, j);
-    return j >= of("starts", b, 0) && j < of("lengths", b, keys) && document(b, place) === document(b, j) &&
+    return j >= of("starts", b, 0) && j < of("lengths", b, keys) &&
+      document(b, place) === document(b, j) &&
       (!causal || other <= own) && (window === null || other > own - window);
   };
 }

@@ -78,7 +78,9 @@ interface AttentionCase extends Omit<AttentionOptions, "bias" | keyof Limits | "
 }
 
 /** Integers for each sequence or each key. */
-type Limits = Partial<Readonly<Record<"lengths" | "starts" | "segments" | "positions" | "offset", number[]>>>;
+type Limits = Partial<
+  Readonly<Record<"lengths" | "starts" | "segments" | "positions" | "offset", number[]>>
+>;
 
 function attentionCase({ sizes, bias, limits = {}, sees, ...options }: AttentionCase): OpCase {
   const [batch, time, keys, heads, groups, dim] = sizes;
