@@ -53,7 +53,7 @@
  * | `core` | shapes, tensors and op records, the sources of a graph, trees, errors, graph walks, `grad`, the interface of policies |
  * | `core/ops` | public functions on tensors, each beside its record and its pullbacks |
  * | `core/nn` | parameter specifications and blocks that families share: linear with LoRA, attention, MLP, norms, rotary tables |
- * | `core/models` | families (Llama, Mistral, Qwen2, Qwen3) and tasks (next token, classes, images) |
+ * | `core/models` | families (one file each) and tasks (next token, classes, images) |
  * | `core/optim` | optimizers, clipping, schedules of rates |
  * | `core/host` | the only folder that touches the machine: files behind an interface |
  * | `core/data` | safetensors, batches |

@@ -208,6 +208,7 @@ export const DROPOUT: Readonly<Record<string, number>> = {
 /** The BERT family, `"model_type": "bert"`. */
 export const bert: Family<BertConfig, BertParams, TokenInput> = {
   name: "bert",
+  title: "BERT",
   parse: readBert,
   params: bertModel,
   basePrefix: "bert",

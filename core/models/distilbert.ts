@@ -145,6 +145,7 @@ const tokenHead: Head<DistilBertConfig, DistilBertParams, TokenInput> = {
 /** The DistilBERT family, `"model_type": "distilbert"`. */
 export const distilBert: Family<DistilBertConfig, DistilBertParams, TokenInput> = {
   name: "distilbert",
+  title: "DistilBERT",
   parse,
   params: distilBertModel,
   basePrefix: "distilbert",

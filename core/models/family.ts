@@ -46,6 +46,8 @@ export interface HiddenOptions<C extends object = object> {
 export interface Family<C extends object = object, P extends object = object, I extends object = object> {
   /** `model_type` of `config.json`. */
   readonly name: string;
+  /** What people call it; its `name` when absent. */
+  readonly title?: string;
   /** Reads and checks the configuration. */
   parse(read: ConfigReader): C;
   /** Declares the parameters, all but those of heads (see `core/nn/params.ts`). */

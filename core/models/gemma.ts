@@ -93,6 +93,7 @@ function hidden(
 /** The Gemma family, `"model_type": "gemma"`. */
 export const gemma: Family<GemmaConfig, GemmaParams, TokenInput> = {
   name: "gemma",
+  title: "Gemma",
   parse,
   params: gemmaModel,
   inputs: ["attentionMask"],

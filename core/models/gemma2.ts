@@ -114,6 +114,7 @@ function hidden(
 /** The Gemma 2 family, `"model_type": "gemma2"`. */
 export const gemma2: Family<Gemma2Config, Gemma2Params, TokenInput> = {
   name: "gemma2",
+  title: "Gemma 2",
   parse,
   params: gemma2Model,
   inputs: ["attentionMask"],

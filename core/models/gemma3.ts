@@ -120,6 +120,7 @@ function hidden(
 /** The text model of the Gemma 3 family, `"model_type": "gemma3_text"`. */
 export const gemma3: Family<Gemma3Config, Gemma3Params, TokenInput> = {
   name: "gemma3_text",
+  title: "Gemma 3 (text)",
   parse,
   params: gemma3Model,
   inputs: ["attentionMask"],

@@ -144,6 +144,7 @@ function hidden(
 /** The GPT-2 family, `"model_type": "gpt2"`. */
 export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
   name: "gpt2",
+  title: "GPT-2",
   parse,
   params: gpt2Model,
   basePrefix: "transformer",

@@ -160,6 +160,7 @@ function hidden(
 /** The GPT-NeoX family, `"model_type": "gpt_neox"`, Pythia included. */
 export const gptNeox: Family<GptNeoxConfig, GptNeoxParams, TokenInput> = {
   name: "gpt_neox",
+  title: "GPT-NeoX and Pythia",
   parse,
   params: gptNeoxModel,
   basePrefix: "gpt_neox",

@@ -72,6 +72,7 @@ function hidden(
 /** The Granite family, `"model_type": "granite"`. */
 export const granite: Family<GraniteConfig, LlamaParams, TokenInput> = {
   name: "granite",
+  title: "Granite",
   parse,
   params: llamaModel,
   inputs: ["attentionMask"],

@@ -105,6 +105,7 @@ function hidden({ model }: LlamaParams, input: TokenInput, options: HiddenOption
 /** The Llama family, `"model_type": "llama"`. */
 export const llama: Family<LlamaConfig, LlamaParams, TokenInput> = {
   name: "llama",
+  title: "Llama 1 to 3",
   parse: readLlama,
   params: llamaModel,
   ignored: [/\.rotary_emb\.inv_freq$/],

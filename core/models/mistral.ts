@@ -86,6 +86,7 @@ function hidden(
 /** The Mistral family, `"model_type": "mistral"`. */
 export const mistral: Family<MistralConfig, MistralParams, TokenInput> = {
   name: "mistral",
+  title: "Mistral",
   parse,
   params: mistralModel,
   ignored: [/\.rotary_emb\.inv_freq$/],

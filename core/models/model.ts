@@ -75,7 +75,9 @@ export function describeModel<I extends object = TokenInput>(
   const read = configReader(source, file);
   const type = read.string("model_type");
   if (!Object.hasOwn(families, type)) {
-    throw read.error("model_type", `it must be one of ${Object.keys(families).join(", ")}`, type);
+    const known = Object.keys(families).join(", "), rule = `it must be one of ${known}`;
+    const page = 'the doc of "@firn/train/models" shows how to add a family';
+    throw new InputError(`${read.error("model_type", rule, type).message}; ${page}`);
   }
   const quantized = source.quantization_config ?? null;
   if (quantized !== null) {

@@ -91,6 +91,7 @@ function hidden(
 /** The OLMo 2 family, `"model_type": "olmo2"`. */
 export const olmo2: Family<Olmo2Config, Olmo2Params, TokenInput> = {
   name: "olmo2",
+  title: "OLMo 2",
   parse,
   params: olmo2Model,
   inputs: ["attentionMask"],

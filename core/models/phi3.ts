@@ -120,6 +120,7 @@ function hidden(
 /** The Phi-3 family, `"model_type": "phi3"`. */
 export const phi3: Family<Phi3Config, Phi3Params, TokenInput> = {
   name: "phi3",
+  title: "Phi-3 and 3.5",
   parse,
   params: phi3Model,
   inputs: ["attentionMask"],

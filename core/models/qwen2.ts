@@ -86,6 +86,7 @@ function hidden(
 /** The Qwen2 and Qwen2.5 family, `"model_type": "qwen2"`. */
 export const qwen2: Family<Qwen2Config, Qwen2Params, TokenInput> = {
   name: "qwen2",
+  title: "Qwen2 and 2.5",
   parse,
   params: qwen2Model,
   inputs: ["attentionMask"],

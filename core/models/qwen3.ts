@@ -95,6 +95,7 @@ function hidden(
 /** The Qwen3 family, `"model_type": "qwen3"`. */
 export const qwen3: Family<Qwen3Config, Qwen3Params, TokenInput> = {
   name: "qwen3",
+  title: "Qwen3",
   parse,
   params: qwen3Model,
   inputs: ["attentionMask"],

@@ -106,6 +106,7 @@ const tokenHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof tokenParams
 /** The RoBERTa family, `"model_type": "roberta"`. */
 export const roberta: Family<RobertaConfig, RobertaParams, TokenInput> = {
   name: "roberta",
+  title: "RoBERTa",
   parse,
   params: robertaModel,
   basePrefix: "roberta",

@@ -84,6 +84,7 @@ function hidden(
 /** The SmolLM3 family, `"model_type": "smollm3"`. */
 export const smollm3: Family<Smollm3Config, LlamaParams, TokenInput> = {
   name: "smollm3",
+  title: "SmolLM3",
   parse,
   params: llamaModel,
   inputs: ["attentionMask"],

@@ -183,6 +183,7 @@ const head = tokenHead<SmolVlmConfig, SmolVlmParams>({
 /** The Idefics3 family, `"model_type": "idefics3"`. */
 export const idefics3: Family<SmolVlmConfig, SmolVlmParams, ImageTextInput> = {
   name: "idefics3",
+  title: "SmolVLM and Idefics3",
   parse,
   params: smolVlmModel,
   ignored: [/\.rotary_emb\.inv_freq$/, /\.embeddings\.position_ids$/],

@@ -141,6 +141,7 @@ const classHead: Head<VitConfig, VitParams, ImageInput> = {
 /** The ViT family, `"model_type": "vit"`. */
 export const vit: Family<VitConfig, VitParams, ImageInput> = {
   name: "vit",
+  title: "ViT",
   parse,
   params: vitModel,
   basePrefix: "vit",

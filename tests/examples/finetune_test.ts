@@ -236,7 +236,8 @@ const REFUSALS: readonly Refusal[] = [
     when: "the family of the model is unknown",
     args: ownModel,
     prepare: (folder) => copyModel(folder, { model_type: "mamba" }),
-    message: 'Cannot read "model_type" of "@/model/config.json" as it must be one of …: "mamba"',
+    message:
+      'Cannot read "model_type" of "@/model/config.json" as it must be one of …: "mamba"; the doc of "@firn/train/models" shows how to add a family',
   },
   {
     when: "the model has no tokenizer",

@@ -45,13 +45,14 @@ Deno.test("describeModel takes as many key heads as query heads where num_key_va
   assertEquals(describe({ ...GOOD, model_type: "mistral", num_key_value_heads: null }).kvHeads, 4);
 });
 
+const PAGE = 'the doc of "@firn/train/models" shows how to add a family';
 const NAMES = Object.keys(families).join(", ");
 
 /** A key, a bad value, and the end of the error, after the names of key and file. */
 const BAD: readonly (readonly [string, unknown, string])[] = [
-  ["model_type", "gpt9", `it must be one of ${NAMES}: "gpt9"`],
+  ["model_type", "gpt9", `it must be one of ${NAMES}: "gpt9"; ${PAGE}`],
   ["model_type", undefined, "it must be a string: it is missing"],
-  ["model_type", "toString", `it must be one of ${NAMES}: "toString"`],
+  ["model_type", "toString", `it must be one of ${NAMES}: "toString"; ${PAGE}`],
   ["hidden_size", undefined, "it must be a whole number above 0: it is missing"],
   ["hidden_size", "32", 'it must be a whole number above 0: "32"'],
   ["hidden_size", -32, "it must be a whole number above 0: -32"],
