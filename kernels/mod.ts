@@ -94,3 +94,10 @@ export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";
 export { softmax, softmaxGrad, type SoftmaxOptions } from "./softmax.ts";
 export { topK, type TopKOptions } from "./top_k.ts";
+export {
+  foldWindows,
+  type Pair as WindowPair,
+  windowCounts,
+  type WindowOptions,
+  windows,
+} from "./windows.ts";

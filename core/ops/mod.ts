@@ -126,8 +126,10 @@ export type { AttentionLimits } from "./attention_ranges.ts";
 export { expandDims, split, squeeze, stack } from "./axes.ts";
 export { broadcast, type ReduceOptions, sum, sumEach } from "./broadcast.ts";
 export { clamp, equal, less, maximum, minimum, where } from "./comparison.ts";
+export { conv1d, conv2d, type ConvolutionOptions } from "./convolution.ts";
 export { crossEntropy, IGNORE, nextLabels } from "./cross_entropy.ts";
 export { cumsum } from "./cumsum.ts";
+export { einsum } from "./einsum.ts";
 export type { Operand } from "./elementwise.ts";
 export { embedding } from "./embedding.ts";
 export { flip } from "./flip.ts";
@@ -141,6 +143,14 @@ export { binaryCrossEntropy, meanSquaredError } from "./losses.ts";
 export { matmul, type MatmulAttrs } from "./matmul.ts";
 export { concat, pad, permute, reshape, slice } from "./movement.ts";
 export { oneHot } from "./one_hot.ts";
+export {
+  type AveragePoolOptions,
+  avgPool1d,
+  avgPool2d,
+  maxPool1d,
+  maxPool2d,
+  type PoolOptions,
+} from "./pooling.ts";
 export { pow } from "./power.ts";
 export { dropout, randomNormal, type RandomOptions, randomUniform } from "./random.ts";
 export { max, mean, min, variance, type VarianceOptions } from "./reduce.ts";

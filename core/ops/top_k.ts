@@ -18,6 +18,9 @@ interface Attrs {
   readonly count: number;
 }
 
+/** Elements that one thread looks at sooner than many share them: windows of pooling. */
+const SHORT = 32;
+
 /** Input: x [..., L, ...]. Outputs: the largest elements [..., K, ...], and their indices. */
 const topKOp: Op<Attrs> = {
   name: "topK",
@@ -32,8 +35,8 @@ const topKOp: Op<Attrs> = {
       apply(scatterAddOp, [gradient, pick(output, 1)], { axis, size: x.shape[axis] }),
   ],
   kernel({ inputs: [{ shape }], attrs: { axis, count }, target }) {
-    const sizes = along(shape, axis);
-    return { kernel: topKKernel({ ...sizes, count, threads: columnThreads(target, sizes) }), writes: [0, 1] };
+    const sizes = along(shape, axis), threads = sizes.length <= SHORT ? 1 : columnThreads(target, sizes);
+    return { kernel: topKKernel({ ...sizes, count, threads }), writes: [0, 1] };
   },
 };
 
@@ -115,7 +118,7 @@ export function argmax(x: Tensor, axis = -1, options: ReduceOptions = {}): Tenso
  * import { argmin, openGpu, read, tensor } from "@firn/train";
  *
  * await using gpu = await openGpu();
- * assertEquals([...await read(gpu, argmin(tensor([5, 1, 9, 7], [2, 2]), 0))], [0, 1]);
+ * assertEquals([...await read(gpu, argmin(tensor([5, 8, 9, 7], [2, 2]), 0))], [0, 1]);
  * ```
  */
 export function argmin(x: Tensor, axis = -1, options: ReduceOptions = {}): Tensor {

@@ -13,6 +13,9 @@ const [x, y, ids] = [fill(1, [2, 3]), fill(2, [3, 4]), tensor(new Int32Array([0,
 const indices = tensor(new Int32Array([0, 2, 1, 1]), [2, 2]);
 const heads = fill(1, [1, 2, 2, 4]), table = fill(1, [2, 2]);
 
+const signal = fill(1, [2, 4, 5]), image = fill(1, [2, 4, 5, 6]);
+const CONVOLUTION = { stride: 2, padding: 1, dilation: 2, groups: 2 };
+
 /** Arguments that each function takes. Errors name the function, or what is given here. */
 const CALLS: Readonly<
   Record<string, { readonly call: Call; readonly args: readonly unknown[]; readonly says?: string }>
@@ -99,6 +102,16 @@ const CALLS: Readonly<
     call: ops.associativeScan,
     args: [([a]: Tensor[], [b]: Tensor[]) => [ops.add(a, b)], [x], { axis: -1, reverse: true }],
   },
+  conv1d: { call: ops.conv1d, args: [signal, fill(1, [6, 2, 3]), { ...CONVOLUTION, bias: fill(1, [6]) }] },
+  conv2d: { call: ops.conv2d, args: [image, fill(1, [6, 2, 3, 3]), { ...CONVOLUTION, stride: [1, 2] }] },
+  maxPool1d: { call: ops.maxPool1d, args: [signal, { size: 2, stride: 1, padding: 1 }] },
+  avgPool1d: { call: ops.avgPool1d, args: [signal, { size: 2, padding: 1, countIncludePad: false }] },
+  maxPool2d: { call: ops.maxPool2d, args: [image, { size: 2, stride: 1, padding: [0, 1] }] },
+  avgPool2d: {
+    call: ops.avgPool2d,
+    args: [image, { size: [1, 2], padding: [0, 1], countIncludePad: false }],
+  },
+  einsum: { call: ops.einsum, args: ["ij,jk->ki", [x, y]] },
   layerNorm: { call: ops.layerNorm, args: [x, { weight: fill(1, [3]), bias: fill(1, [3]), eps: 0 }] },
   rotary: { call: ops.rotary, args: [heads, { cos: table, sin: table }] },
   pick: { call: ops.pick, args: [ops.rmsNorm(x, fill(1, [3]), { eps: 0 }), 1] },

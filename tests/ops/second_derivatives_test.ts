@@ -140,6 +140,49 @@ const ROWS: Readonly<Record<string, Row>> = {
       )[1],
     shapes: [[3], [3]],
   },
+  conv1d: {
+    call: (x, w) => ops.conv1d(x, w, { padding: 1 }),
+    // Three windows of two with a zero on both sides.
+    plain: (x, w) => {
+      const all = ops.pad(x, { before: [0, 0, 1], after: [0, 0, 1] });
+      const parts = [0, 1].map((k) =>
+        ops.multiply(
+          ops.slice(all, { starts: [0, 0, k], sizes: [1, 1, 3] }),
+          ops.slice(w, { starts: [0, 0, k], sizes: [1, 1, 1] }),
+        )
+      );
+      return ops.add(parts[0], parts[1]);
+    },
+    shapes: [[1, 1, 2], [1, 1, 2]],
+    device: true,
+  },
+  maxPool1d: {
+    call: (x) => ops.maxPool1d(x, { size: 2 }),
+    plain: (x) => ops.max(ops.reshape(x, [1, 1, 2, 2]), -1),
+    shapes: [[1, 1, 4]],
+    device: true,
+  },
+  avgPool1d: {
+    call: (x) => ops.avgPool1d(x, { size: 2 }),
+    plain: (x) => ops.mean(ops.reshape(x, [1, 1, 2, 2]), -1),
+    shapes: [[1, 1, 4]],
+    device: true,
+  },
+  ...Object.fromEntries(
+    (["maxPool2d", "avgPool2d"] as const).map((name) => [name, {
+      call: (x: Tensor) => ops[name](x, { size: 1 }),
+      plain: (x: Tensor) => x,
+      shapes: [[1, 1, 2, 2]],
+      device: true as const,
+    }]),
+  ),
+  conv2d: {
+    call: (x, w) => ops.conv2d(x, w),
+    plain: (x, w) => ops.reshape(matmul(ops.reshape(w, [2, 3]), ops.reshape(x, [3, 4])), [1, 2, 2, 2]),
+    shapes: [[1, 3, 2, 2], [2, 3, 1, 1]],
+    device: true,
+  },
+  einsum: { call: (a, b) => ops.einsum("ij,kj->ki", [a, b]), shapes: [[2, 3], [2, 3]] },
   embedding: { call: (x) => ops.embedding(x, ids), shapes: [[3, 2]], device: true },
   linearCrossEntropy: {
     // Chunks of two rows, whose scores are padded from five to eight.
