@@ -41,13 +41,29 @@ export const TEXT: Rule = is("text", (value) => typeof value === "string");
 /** A record. */
 export const OBJECT: Rule = is("an object", isRecord);
 
-/** JSON whose lists and objects nest so deep at most: what walks through it must not exhaust the stack. */
-export const nested = (deepest: number): Rule => (value, name) =>
-  shallow(value, deepest) ? null : `${name} must nest ${deepest} deep at most: it is deeper`;
+/**
+ * JSON that nests so deep at most, as what walks through it must not exhaust the stack, and whose numbers are finite:
+ * `1e999` is read as infinity, and would be written as null.
+ */
+export const plain = (deepest: number): Rule => (value, name) => {
+  const fault = faultIn(value, { left: deepest, key: name });
+  if (fault === null) return null;
+  return fault === DEEP
+    ? `${name} must nest ${deepest} deep at most: it is deeper`
+    : `numbers of ${name} must be finite: ${JSON.stringify(fault.key.slice(0, 40))} is not`;
+};
 
-function shallow(value: unknown, left: number): boolean {
-  if (typeof value !== "object" || value === null) return true;
-  return left > 0 && Object.values(value).every((inner) => shallow(inner, left - 1));
+const DEEP = { key: "" };
+
+/** Where the first number is that is not finite, or that it is too deep; null for neither. */
+function faultIn(
+  value: unknown,
+  { left, key }: { readonly left: number; readonly key: string },
+): { readonly key: string } | null {
+  if (typeof value === "number" && !Number.isFinite(value)) return { key };
+  if (typeof value !== "object" || value === null) return null;
+  if (left === 0) return DEEP;
+  return first(Object.entries(value), (inner, at) => faultIn(inner, { left: left - 1, key: at }));
 }
 
 /** A rule for a value that may be absent or null. */
@@ -78,10 +94,10 @@ export const fields = (rules: Readonly<Record<string, Rule>>): Rule => (value, n
     : OBJECT(value, name);
 
 /** The first fault among named values. */
-function first<K, V>(
+function first<K, V, F>(
   entries: Iterable<readonly [K, V]>,
-  fault: (value: V, key: K) => string | null,
-): string | null {
+  fault: (value: V, key: K) => F | null,
+): F | null {
   for (const [key, value] of entries) {
     const found = fault(value, key);
     if (found !== null) return found;

@@ -5,15 +5,15 @@
  */
 
 import { DataError } from "../errors.ts";
-import { isRecord, nested } from "../json_rules.ts";
+import { isRecord, plain } from "../json_rules.ts";
 import type { FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
 
 /** JSON of a model folder has 100 MB at most; the tokenizers of the largest vocabularies have 40 MB. */
 const LIMIT = 100_000_000;
 
-/** What walks through its lists and objects must not exhaust the stack. */
-const DEEPEST = nested(200);
+/** Lists and objects in lists and objects. */
+const DEEPEST = plain(200);
 
 /**
  * Reads a file that holds a JSON object.

@@ -13,8 +13,8 @@ import {
   isRecord,
   list,
   maybe,
-  nested,
   OBJECT,
+  plain,
   type Rule,
   shown,
   TEXT,
@@ -78,8 +78,8 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
  */
 export function lineFault(line: unknown): string | null {
   if (!isRecord(line)) return OBJECT(line, "it");
-  const deep = nested(DEEPEST)(line, "its objects");
-  if (deep !== null) return deep;
+  const wild = plain(DEEPEST)(line, "it");
+  if (wild !== null) return wild;
   const { kind } = line;
   if (typeof kind !== "string" || !Object.hasOwn(LINES, kind)) {
     return `kind must be one of ${Object.keys(LINES).join(", ")}: it is ${shown(kind)}`;

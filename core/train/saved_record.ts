@@ -14,9 +14,9 @@ import {
   isCount,
   isRecord,
   maybe,
-  nested,
   OBJECT,
   optional,
+  plain,
   type Rule,
   shown,
   TEXT,
@@ -48,7 +48,7 @@ const PATHS = is(
 /** Wrappers of policies nest, each by two. */
 const DEEPEST = 100;
 const JSON_VALUE: Rule = (value, name) =>
-  is("JSON", (seen) => seen !== undefined)(value, name) ?? nested(DEEPEST)(value, name);
+  is("JSON", (seen) => seen !== undefined)(value, name) ?? plain(DEEPEST)(value, name);
 
 /** What a field of the settings may be that a later version adds. */
 const SCALAR = is("no list and no object", (value) => value === null || typeof value !== "object");

@@ -7,14 +7,14 @@
 import { startDeno, startProgram } from "../examples/process.ts";
 import { FORMATS } from "./formats/mod.ts";
 import type { Format } from "./formats/types.ts";
-import type { Outcome } from "./load_inputs.ts";
+import { type Outcome, READY } from "./load_inputs.ts";
 import type { Failure, Row } from "./tally.ts";
 
 /** Processes at a time, and inputs of one process. */
 const WORKERS = 2, BATCH = 60;
 
 /** Milliseconds until a process that starts, and one that loads, hangs. */
-const START = 60_000, LOAD = 8_000;
+const START = 60_000, LOAD = 15_000;
 
 /** Memory of a process that is too much. */
 const TOO_MUCH = 2 ** 30;
@@ -103,15 +103,17 @@ async function loadSome(
   };
   const stderr = new Response(process.stderr).text();
   const watched = watchMemory(process.pid, (bytes) => stop({ kind: "over1GB", detail: `${bytes} bytes` }));
-  let timer = setTimeout(stop, START, { kind: "hangs", detail: "it did not start" });
+  let timer = setTimeout(stop, START, { kind: "hangs", detail: "it did not start" }), ready = false;
   for await (const line of linesOf(process.stdout)) {
     clearTimeout(timer);
-    done.push(JSON.parse(line));
+    if (ready) done.push(JSON.parse(line));
+    ready ||= line === READY;
     timer = setTimeout(stop, LOAD, { kind: "hangs", detail: `it took more than ${LOAD / 1000} s` });
   }
   clearTimeout(timer);
   const { code } = await process.status;
   await watched;
+  if (!ready) throw new Error(`files of ${args[1]} that are whole did not load: ${await stderr}`);
   return { done, end: end ?? (code === 0 ? null : { kind: "raw", detail: `it died: ${await stderr}` }) };
 }
 

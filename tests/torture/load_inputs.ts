@@ -20,6 +20,9 @@ export interface Outcome {
   readonly detail: string;
 }
 
+/** The line before the first outcome: what is whole has loaded. */
+export const READY = "ready";
+
 /** What a terminal would obey, or what ends a line. */
 // deno-lint-ignore no-control-regex
 const CONTROLS = /[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/;
@@ -58,6 +61,7 @@ async function main(): Promise<void> {
   await format.make(context);
   const path = `${folder}/${format.file}`, whole = await Deno.readFile(path);
   await format.load(context);
+  console.log(READY);
   for (let number = Number(from); number < Number(to); number++) {
     await Deno.writeFile(path, inputOf(format, { whole, seed: Number(seed), number }));
     console.log(JSON.stringify({ number, ...await outcomeOf(format, context) }));

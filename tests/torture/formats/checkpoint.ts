@@ -17,6 +17,8 @@ import {
   snr,
   thaw,
 } from "@firn/train/policies";
+import { oneOf, positive, share, text, toggle, whole } from "../../../examples/flags.ts";
+import { readRun, RUN_FLAGS } from "../../../examples/saved_flags.ts";
 import { mutateBytes } from "../mutate_bytes.ts";
 import { mutateJson } from "../mutate_json.ts";
 import { joinFile, mutateBody, mutateHeader, splitFile } from "../mutate_safetensors.ts";
@@ -28,7 +30,7 @@ const FILE = "checkpoint.safetensors";
 async function makeWith({ folder, gpu }: Context, policy: FreezePolicy | undefined): Promise<void> {
   const device = await gpu();
   using training = define(device, policy);
-  await saveCheckpoint(device, await stateAt(training, 5), { path: `${folder}/${FILE}`, extra: { seed: 1 } });
+  await saveCheckpoint(device, await stateAt(training, 5), { path: `${folder}/${FILE}`, extra: EXTRA });
 }
 
 async function loadWith({ folder, gpu }: Context, policy: FreezePolicy | undefined): Promise<void> {
@@ -53,6 +55,50 @@ function mutateRecord(bytes: Uint8Array, edit: (record: string) => string): Uint
 
 const plain = { file: FILE, make: (context: Context) => makeWith(context, snr()) };
 const load = (context: Context): Promise<void> => loadWith(context, snr());
+
+/** Flags of a command that goes on with runs. */
+const TABLE = {
+  model: text("DIR", "a folder", "small"),
+  steps: whole("steps", 120),
+  lr: positive("rate", null),
+  alpha: share("a share", 0.5),
+  precision: oneOf(["f32", "f16"], "how values are stored", "f32"),
+  policy: text("NAME", "what freezes", "gradES"),
+  out: text("DIR", "a folder", null),
+  "no-tune": toggle("a switch"),
+  ...RUN_FLAGS,
+};
+
+const EXTRA = {
+  model: "a",
+  steps: 9,
+  lr: 0.1,
+  alpha: 0.2,
+  precision: "f16",
+  policy: "snr",
+  command: "test",
+  policyHash: null,
+};
+
+/** Goes on with a run whose flags stand in its checkpoint. */
+async function loadFlags({ folder }: Context): Promise<void> {
+  const { values } = await readRun(["--resume", folder], {
+    command: "test",
+    table: TABLE,
+    rate: "lr",
+    beside: ["model"],
+  });
+  const { steps, lr, alpha, precision } = values,
+    out = Object.keys(values).find((name) => !Object.hasOwn(TABLE, name));
+  demand(out === undefined, `the flag ${out}`);
+  demand(Number.isSafeInteger(steps) && steps >= 1, `steps ${steps}`);
+  demand(lr === null || lr > 0 && lr < Infinity, `lr ${lr}`);
+  demand(alpha >= 0 && alpha <= 1, `alpha ${alpha}`);
+  demand(["f32", "f16"].includes(precision), `precision ${precision}`);
+  for (const name of ["model", "policy", "out"] as const) {
+    demand(typeof values[name] === "string", `${name} ${values[name]}`);
+  }
+}
 
 const POLICIES: Readonly<Record<string, () => FreezePolicy>> = {
   gradES: () => gradES({ tau: 0.1, alpha: 0.2, patience: 2 }),
@@ -81,6 +127,13 @@ export const checkpoint: readonly Format[] = [
     ...plain,
     mutate: (bytes, draw) => mutateRecord(bytes, (record) => mutateJson(record, draw)),
     load,
+  },
+  {
+    name: "flags of a run",
+    count: 80,
+    ...plain,
+    mutate: (bytes, draw) => mutateRecord(bytes, (record) => mutateJson(record, draw, ["extra"])),
+    load: loadFlags,
   },
   ...Object.entries(POLICIES).map(([name, policy]): Format => ({
     name: `state of ${name}`,

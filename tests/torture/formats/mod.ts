@@ -6,6 +6,7 @@
 
 import { adapter } from "./adapter.ts";
 import { checkpoint } from "./checkpoint.ts";
+import { families } from "./families.ts";
 import { log } from "./log.ts";
 import { model } from "./model.ts";
 import { body, header } from "./safetensors.ts";
@@ -18,6 +19,7 @@ export const FORMATS: readonly Format[] = [
   header,
   body,
   ...model,
+  families,
   ...tokenizer,
   ...adapter,
   ...checkpoint,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { evaluate, generate, type Model, nextTokenLoss, tensor } from "@firn/train";
+import { evaluate, generate, type Gpu, type Model, nextTokenLoss, tensor } from "@firn/train";
 import { loadTokenizer, memoryFileSystem, writeSafetensors } from "@firn/train/data";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { mutateBytes } from "../mutate_bytes.ts";
@@ -17,7 +17,7 @@ import { type Context, demand, type Format } from "./types.ts";
 /** Computes scores and goes on with a text, as users do: numbers that are none must not come out. */
 export async function useModel(context: Context, model: Model): Promise<void> {
   const gpu = await context.gpu(), ids = tensor(new Int32Array([1, 2, 3, 0]), [1, 4]);
-  const batches = [{ inputIds: ids, labels: ids }], size = CONFIG.vocab_size as number;
+  const batches = [{ inputIds: ids, labels: ids }], size = model.source.vocab_size as number;
   const { loss } = await evaluate(gpu, { loss: nextTokenLoss(model), params: model.params, batches });
   demand(Number.isFinite(loss), `the loss ${loss}`);
   for await (const id of generate(gpu, model, { prompt: [1, 2], maxTokens: 2 })) {
@@ -55,15 +55,23 @@ async function load(context: Context): Promise<void> {
     const value = Object.hasOwn(config, key) ? config[key] : null;
     demand(value === null || holds(value), `${key} ${JSON.stringify(value)?.slice(0, 60)}`);
   }
-  const files = await companionFiles(folder), fileSystem = memoryFileSystem({ "a/b": "" });
-  await saveModel(gpu, model, { folder: "a/model", files, fileSystem });
-  await loadModel(gpu, "a/model", { fileSystem }).catch((error) =>
+  await checkSaved(gpu, model, await companionFiles(folder));
+}
+
+/** Saves a model: what Firn has loaded comes out whole. */
+export async function checkSaved(
+  gpu: Gpu,
+  model: Model,
+  files: ReadonlyMap<string, Uint8Array>,
+): Promise<void> {
+  const fileSystem = memoryFileSystem({ "a/b": "" }), folder = "a/model";
+  await saveModel(gpu, model, { folder, files, fileSystem });
+  for (const [name, bytes] of files) {
+    demand((await fileSystem.read(`${folder}/${name}`)).toHex() === bytes.toHex(), `another ${name}`);
+  }
+  await loadModel(gpu, folder, { fileSystem }).catch((error) =>
     demand(false, `saved, it does not load: ${error}`)
   );
-  for (const name of files.keys()) {
-    const [copy, base] = [await fileSystem.read(`a/model/${name}`), await Deno.readFile(`${folder}/${name}`)];
-    demand(copy.toHex() === base.toHex(), `another ${name}`);
-  }
 }
 
 const make = ({ folder }: Context): Promise<void> => makeModel(folder);

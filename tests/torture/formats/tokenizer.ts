@@ -6,7 +6,8 @@
 
 import { encodeDocument, encodePrompt, loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { CONFIG, makeModel, TEXT } from "../small_model.ts";
-import { mutateJsonFile } from "../mutate_json.ts";
+import { type Draw, oneOf } from "../draw.ts";
+import { mutateJson, mutateJsonFile } from "../mutate_json.ts";
 import { type Context, demand, type Format } from "./types.ts";
 
 const TEXTS = [
@@ -31,8 +32,9 @@ export function useTokenizer(tokenizer: Tokenizer, size: number): void {
   }
 }
 
-async function load({ folder }: Context): Promise<void> {
-  useTokenizer(await loadTokenizer(folder), CONFIG.vocab_size as number);
+/** Loads a tokenizer for a model of some entries. */
+async function load({ folder }: Context, size = CONFIG.vocab_size as number): Promise<void> {
+  useTokenizer(await loadTokenizer(folder, { model: { source: { vocab_size: size } } }), size);
 }
 
 const format = (name: string, count: number): Format => ({
@@ -41,11 +43,58 @@ const format = (name: string, count: number): Format => ({
   file: name,
   make: ({ folder }) => makeModel(folder),
   mutate: mutateJsonFile,
-  load,
+  load: (context) => load(context),
 });
+
+/** Tokenizers of all kinds, as `tokenizers` of Rust writes them. */
+const KINDS: readonly string[] = JSON.parse(
+  Deno.readTextFileSync(new URL("../../fixtures/tokenizers/cases.json", import.meta.url)),
+).map(({ tokenizer }: { readonly tokenizer: unknown }) => JSON.stringify(tokenizer));
+
+/** Expressions that are slow, wrong, or mean something else in Rust. */
+const EXPRESSIONS = [
+  "(a+)+$",
+  "(a|a)*b",
+  "(\\w+\\s?)*$",
+  "([a-z]+)*\\d",
+  "(.*)*z",
+  "a{1,9999}{1,9999}",
+  "(?=(a+))\\1+b",
+]
+  .concat([
+    "[",
+    "(?<n>a)\\k<n>+",
+    "(?i:",
+    "",
+    "^",
+    "\\b",
+    "\\p{Greek}+",
+    "(?s).",
+    "a*?a*?a*?a*?a*?b",
+    "(x+x+)+y",
+  ])
+  .map((expression) => JSON.stringify(expression));
+
+/** Damages a tokenizer of any kind: an expression, or anything else. */
+function mutateKind(_: Uint8Array, draw: Draw): Uint8Array {
+  const text = oneOf(draw, KINDS), expression = /(?<="Regex":)"(?:[^"\\]|\\.)*"/;
+  return new TextEncoder().encode(
+    draw(4) === 0 && expression.test(text)
+      ? text.replace(expression, () => oneOf(draw, EXPRESSIONS))
+      : mutateJson(text, draw),
+  );
+}
 
 /** The formats of tokenizers. */
 export const tokenizer: readonly Format[] = [
   format("tokenizer.json", 180),
   format("tokenizer_config.json", 80),
+  {
+    name: "tokenizers of all kinds",
+    count: 400,
+    file: "tokenizer.json",
+    make: ({ folder }) => Deno.writeTextFile(`${folder}/tokenizer.json`, KINDS[0]),
+    mutate: mutateKind,
+    load: (context) => load(context, 300),
+  },
 ];
