@@ -1,4 +1,5 @@
 import { DataError, InputError, NotFoundError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
 
 /**
  * Labelled texts for the comparison of policies: mails, intents, own files.
@@ -61,26 +62,36 @@ export function subjectAndBody(mail: string): string {
  * @param path The file
  * @returns The examples, divided by their texts
  * @throws {NotFoundError} When there is no such file
- * @throws {DataError} When a row is not such an object
+ * @throws {DataError} When it is not UTF-8, or a row is not such an object
  */
 export async function readRows(path: string): Promise<Labelled> {
-  const lines = new TextDecoder().decode(await readBytes(path)).split("\n");
-  return divided(lines.flatMap((line, i): Example[] => {
-    if (line.trim() === "") return [];
-    let row: { text?: unknown; label?: unknown } | null = null;
-    try {
-      row = JSON.parse(line);
-    } catch { /* told below, like every other row that is none */ }
-    if (typeof row?.text === "string" && typeof row.label === "string") {
-      return [{ text: row.text, label: row.label }];
-    }
-    throw new DataError(
-      `Cannot read line ${
-        i + 1
-      } of "${path}" as a row must be a JSON object with texts in "text" and "label": ` +
-        `${line.slice(0, 60)}; mend the line`,
-    );
-  }));
+  const bytes = await hostFileSystem().read(path);
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new DataError(`Cannot read "${path}" as text must be UTF-8: it is not; save it as UTF-8`, {
+      cause: error,
+    });
+  }
+  return divided(
+    text.split("\n").flatMap((line, i): Example[] => {
+      if (line.trim() === "") return [];
+      let row: { text?: unknown; label?: unknown } | null = null;
+      try {
+        row = JSON.parse(line);
+      } catch { /* told below, like every other row that is none */ }
+      if (typeof row?.text === "string" && typeof row.label === "string") {
+        return [{ text: row.text, label: row.label }];
+      }
+      throw new DataError(
+        `Cannot read line ${
+          i + 1
+        } of "${path}" as a row must be a JSON object with texts in "text" and "label": ` +
+          `${line.slice(0, 60)}; mend the line`,
+      );
+    }),
+  );
 }
 
 /**
@@ -93,15 +104,7 @@ export async function readRows(path: string): Promise<Labelled> {
  * @throws {DataError} When a file has another form
  */
 export async function readIntents(folder: string): Promise<Labelled> {
-  const names: string[] = [];
-  try {
-    for await (const { name } of Deno.readDir(folder)) names.push(name);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new NotFoundError(`Cannot read "${folder}" as there is no such folder: check --data`, {
-      cause: error,
-    });
-  }
+  const names = (await hostFileSystem().list(folder)).map(({ name }) => name);
   const partOf = async (pattern: RegExp): Promise<Example[]> => {
     const files = names.filter((name) => pattern.test(name)).sort();
     if (files.length === 0) {
@@ -124,7 +127,7 @@ export async function readIntents(folder: string): Promise<Labelled> {
 }
 
 async function readIntent(path: string): Promise<Example[]> {
-  const bytes = await readBytes(path);
+  const bytes = await hostFileSystem().read(path);
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -143,17 +146,6 @@ async function readIntent(path: string): Promise<Example[]> {
       );
     })
   );
-}
-
-async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new NotFoundError(`Cannot read "${path}" as there is no such file: check the path`, {
-      cause: error,
-    });
-  }
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DataError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
+import { DataError, FileError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
 import { corpusOf, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
@@ -47,6 +47,9 @@ Deno.test("readRows names the line that is no example", async () => {
     await Deno.writeTextFile(path, '{"text": "a", "label": "b"}\n{"text": "a"}\n');
     await assertRejects(() => readRows(path), DataError, `Cannot read line 2 of "${path}"`);
     await assertRejects(() => readRows(`${path}.no`), NotFoundError, "there is no such file");
+    await assertRejects(() => readRows("tests"), FileError, "it is a folder");
+    await Deno.writeFile(path, new Uint8Array([0xff]));
+    await assertRejects(() => readRows(path), DataError, "must be UTF-8");
   } finally {
     await Deno.remove(path);
   }
@@ -77,7 +80,7 @@ Deno.test("readIntents joins the parts of queries, tests on the validate files, 
     ]);
     assertEquals(train.length + validation.length, 2 * 59);
     assertEquals([...train, ...validation].filter(({ text }) => text.endsWith("number 3")), []);
-    assertEquals(await readIntents(`${folder}/none`).catch((e) => e.message.slice(0, 11)), "Cannot read");
+    assertEquals(await readIntents(`${folder}/none`).catch((e) => e.message.slice(0, 11)), "Cannot list");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
