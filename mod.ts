@@ -6,14 +6,14 @@
  *
  * ```ts
  * import { adamW, defineTraining, nextTokenLoss, openGpu, scan } from "@firn/train";
- * import { loadTokenizer, tokenWindows } from "@firn/train/data";
+ * import { loadTokenizer, packDocuments, tokenWindows } from "@firn/train/data";
  * import { loadModel } from "@firn/train/hub";
  * import { gradES } from "@firn/train/policies";
  *
  * await using gpu = await openGpu();
  * const folder = "examples/models/sotu"; // any Hugging Face folder of a Llama
  * const model = await loadModel(gpu, folder), tokenizer = await loadTokenizer(folder);
- * const ids = Int32Array.from(tokenizer.encode("Call me Ishmael. ".repeat(100)));
+ * const ids = packDocuments(tokenizer, Array(100).fill("Call me Ishmael."));
  * const batches = tokenWindows(ids, { length: 16, batch: 2 });
  * const training = defineTraining(gpu, nextTokenLoss(model), {
  *   optimizer: adamW({ learningRate: 1e-3 }),
