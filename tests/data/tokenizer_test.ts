@@ -327,7 +327,14 @@ Deno.test("a long text is not cut where the pre-tokenizer looks over the border"
     behavior: "Removed",
     invert: false,
   };
-  const normalizer = { type: "NFC" };
-  const { encode } = await loaded({ "tokenizer.json": { ...CONTENT, normalizer, pre_tokenizer } });
+  const vocab = { ...CONTENT.model.vocab, " ": 12 }, normalizer = { type: "NFC" };
+  const { encode } = await loaded({
+    "tokenizer.json": { ...withModel({ vocab }), normalizer, pre_tokenizer },
+  });
   assertEquals(encode("a b".repeat(30_000)), []);
+});
+
+Deno.test("an expression that matches nothing does not cut a character in two", async () => {
+  const { encode } = await loaded({ "tokenizer.json": withCut(String.raw`(?!\S)`) });
+  assertEquals(encode("😀"), [5, 0]);
 });

@@ -248,7 +248,7 @@ function isTaken(
   const takes = (part: Part | undefined): boolean =>
     part?.kind === "repeat" && part.part.kind === "character" && part.least <= 1 && part.most === Infinity &&
     !part.source.endsWith("?") && holds(sets.get(part.part.source)!, set);
-  if (!takes(begin) || run !== classOf(charactersIn([[begin]]))) return false;
+  if (begin === undefined || run !== classOf(charactersIn([[begin]]))) return false;
   for (const [first, second, ...more] of [parts, ...later]) {
     const ends = second === undefined && more.length === 0;
     if (takes(first) && ends) return true;
