@@ -57,7 +57,17 @@ import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
-import { costRows, finishRun, openRun, printSummary, type Run, type Summary, trainRun } from "./run.ts";
+import {
+  costRows,
+  finishRun,
+  gflopRow,
+  openRun,
+  printSummary,
+  type Run,
+  type Summary,
+  tokenFacts,
+  trainRun,
+} from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
@@ -152,10 +162,7 @@ export async function main(args: readonly string[]): Promise<void> {
     params: base.params,
     batches: data.batches,
     tokens: flags.batch * flags.length,
-    facts: (
-      losses,
-      { tokensPerSecond },
-    ) => [`loss ${losses.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`],
+    facts: tokenFacts,
   });
   await saveTrained(gpu, run, { subject, state });
   training[Symbol.dispose]();
@@ -164,9 +171,7 @@ export async function main(args: readonly string[]): Promise<void> {
   // What is judged is what was saved.
   const after = await measure(await loadShown(gpu, `${run.folder}/model`));
 
-  const flops = (first: number, last: number) =>
-    ["GFLOP a step", change(first / 1e9, last / 1e9, 2)] as const;
-  const worse = after.perplexity > before, costs = costRows(gpu, { training, state, began, flops });
+  const worse = after.perplexity > before, costs = costRows(gpu, { training, state, began, flops: gflopRow });
   await finishRun(run, {
     state,
     training,

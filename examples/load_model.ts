@@ -17,8 +17,9 @@ import { stage } from "./progress.ts";
  * @returns The model
  */
 export async function loadShown(gpu: Gpu, folder: string): Promise<Model> {
+  const bytes = await weightBytes(folder);
   return await stage(
-    `loading     ${folder}, ${megabytes(await weightBytes(folder))}`,
+    `loading     ${folder}${bytes === 0 ? "" : `, ${megabytes(bytes)}`}`,
     (say) =>
       loadModel(gpu, folder, {
         onProgress: ({ done, total }) => say(`${megabytes(done)} of ${megabytes(total)}`),

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { AlreadyExistsError, InputError } from "@firn/train";
+import { AlreadyExistsError, InputError, NotFoundError } from "@firn/train";
 import { type FileSystem, hostFileSystem, LOCK_FILE } from "@firn/train/data";
 import { fileUrl } from "./policies.ts";
 
@@ -43,6 +43,7 @@ export async function checkOutput(
       `Cannot write to "${folder}" as it must be a folder: it is a ${seen}; choose another --out`,
     );
   }
+  if (info === null) await checkWay(folder, fileSystem);
   if (model !== undefined) await checkApart(folder, { model, fileSystem });
   // A lock tells who has the folder.
   const entries = resumed || info === null ? [] : await fileSystem.list(folder);
@@ -54,6 +55,15 @@ export async function checkOutput(
       resumable ? `, or go on with --resume ${folder}` : ""
     }`,
   );
+}
+
+/** Refuses the path of a folder that cannot come to be, as a part of it is a file or may not be read. */
+async function checkWay(folder: string, fileSystem: FileSystem): Promise<void> {
+  try {
+    await fileSystem.realPath(folder);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+  }
 }
 
 /** Refuses an output folder that holds the model's or lies in it, by the names of both and by where their links lead. */
@@ -96,7 +106,7 @@ export async function claimFolder(
     // Only now is it known where a link in the path leads.
     if (options.model !== undefined) await checkApart(place, { model: options.model, fileSystem });
   } catch (error) {
-    if (isNew) await fileSystem.remove(place);
+    if (isNew && (await fileSystem.list(place)).length === 0) await fileSystem.remove(place);
     throw error;
   }
   const probe = `${place}/.firn-${crypto.randomUUID()}`;

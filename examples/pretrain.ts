@@ -35,7 +35,7 @@ import {
   tokenWindows,
 } from "@firn/train/data";
 import { companionFiles, saveModel } from "@firn/train/hub";
-import { change, type Quality } from "@firn/train/report";
+import type { Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
 import { helpOf, positive, runMain, text, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
@@ -43,7 +43,7 @@ import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
-import { costRows, finishRun, openRun, printSummary, trainRun } from "./run.ts";
+import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
@@ -117,17 +117,12 @@ export async function main(args: readonly string[]): Promise<void> {
     params: model.params,
     batches: data.batches,
     tokens: flags.batch * flags.length,
-    facts: (
-      losses,
-      { tokensPerSecond },
-    ) => [`loss ${losses.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`],
+    facts: tokenFacts,
   });
   const trained = { ...model, params: state.params }, folder = `${run.folder}/model`;
   await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
   const after = await measured(gpu, trained, { tokenizer, data });
-  const flops = (first: number, last: number) =>
-    ["GFLOP a step", change(first / 1e9, last / 1e9, 2)] as const;
-  const summary = costRows(gpu, { training, state, began, flops });
+  const summary = costRows(gpu, { training, state, began, flops: gflopRow });
   await finishRun(run, { state, training, after, title: `a Llama on ${flags.data}`, summary });
   await hostFileSystem().remove(tokenizerIn(run.folder));
   print(`\nsample      ${quoted(after.sample)}\n`);

@@ -169,8 +169,18 @@ export async function trainRun<B extends TensorTree>(
   return state;
 }
 
+/** What stands beside the bar where tokens are counted: the last loss, and the pace. */
+export function tokenFacts(losses: readonly number[], { tokensPerSecond }: Pace): readonly string[] {
+  return [`loss ${losses.at(-1)!.toFixed(3)}`, `${tokensPerSecond} tokens/s`];
+}
+
 /** Rows of a summary: what each is called, and its text. */
 export type Summary = readonly (readonly [label: string, text: string])[];
+
+/** The row of the products of a step, in GFLOP. */
+export function gflopRow(first: number, last: number): Summary[number] {
+  return ["GFLOP a step", change(first / 1e9, last / 1e9, 2)];
+}
 
 /**
  * Sums up what a run cost.

@@ -301,7 +301,7 @@ const REFUSALS: readonly Refusal[] = [
     when: "the output lies below a file",
     args: ["--out", "@/text.txt/out"],
     message:
-      'Cannot make "@/text.txt/out" as it must be a folder: it, or a part of its path, is a file; check the path',
+      'Cannot find "@/text.txt/out" as what holds it must be a folder: a part of its path is a file; check the path',
   },
   {
     when: "the output folder holds something",

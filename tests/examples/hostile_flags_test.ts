@@ -98,7 +98,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
     [
       "--out @/file/new",
       1,
-      'Cannot make "@/file/new" as it must be a folder: it, or a part of its path, is a file',
+      'Cannot find "@/file/new" as what holds it must be a folder: a part of its path is a file',
     ],
     ["--batch 1e9", 1, "Cannot cut windows as a batch may have 268435456 tokens"],
     ["--length 1e9", 1, 'Cannot train on 1000000000 tokens as "@/model" allows 256: lower --length'],
