@@ -20,7 +20,7 @@ export function scoreFactor({ shape: { scale, softCap } }: Frame): string {
  * Turns products into scores to base 2.
  *
  * @param frame The frame
- * @param options `name`: the variable; `type`: its type; `slope`: what to call the derivative of the cap, if it is wanted; `bias`: WGSL for the bias
+ * @param options `name`: the variable; `type`: its type; `slope`: what to call the derivative of the cap, if it is wanted; `value`: WGSL for the bias
  * @returns WGSL, empty without cap and bias
  */
 export function finishScore(

@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { fromF16, toF16 } from "../../core/data/floats.ts";
 import { attention } from "../../kernels/attention/forward.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
+import { attentionGradBias } from "../../kernels/attention/bias_gradient.ts";
 import { gatherRows, scatterRows } from "../../kernels/compact_rows.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
@@ -323,6 +324,30 @@ for (
     }, "gradV");
   });
 }
+
+Deno.test("attention with ranges, a cap and a bias reads and writes rows of f16", async () => {
+  const [time, heads, dim] = [9, 2, 8], bias = [1, heads, time, time];
+  const options = { ...SHAPE, time, heads, dim, tile: 0, rows: 8, softCap: 2, ranges: true, bias };
+  const own = time * heads * dim, stats = time * heads;
+  const operands = [values(own, 1), values(own / heads, 2), values(own / heads, 3)];
+  const ranges = Int32Array.from({ length: 2 * time }, (_, i) => i % 2 === 0 ? i >> 2 : i >> 1);
+  const rows = Float32Array.from({ length: 4 * stats }, (_, i) => {
+    const query = Math.floor(i / 4 / heads);
+    return [1 + query / 9, 0.1, ranges[2 * query], ranges[2 * query + 1]][i % 4];
+  });
+  const added = values(heads * time * time, 5), inputs = [...operands, values(own, 4), rows, added];
+  const f16 = ["a0", "a1", "a2", "a3"];
+  const forward = (f16: F16Bindings): Kernel => attention({ ...options, f16 });
+  const read = { inputs: [...operands, ranges, added], f16: ["a0", "a1", "a2", "o0"] };
+  await assertTwins({ kernel: forward, ...read, outputs: [own, stats] }, "attention");
+  const query = (f16: F16Bindings): Kernel => attentionGradQ({ ...options, f16 });
+  await assertTwins({ kernel: query, inputs, outputs: [own], f16: [...f16, "o0"] }, "gradQ");
+  const both = { k: true, v: true };
+  const key = (f16: F16Bindings): Kernel => attentionGradKV({ ...options, outputs: both, f16 });
+  await assertTwins({ kernel: key, inputs, outputs: [own, own], f16: [...f16, "o0", "o1"] }, "gradKV");
+  const score = (f16: F16Bindings): Kernel => attentionGradBias({ ...options, f16 });
+  await assertTwins({ kernel: score, inputs, outputs: [added.length], f16 }, "gradBias");
+});
 
 Deno.test("what is too large for f16 is stored as infinity, and NaN as NaN, four at a time and one by one", async () => {
   const some = [65504, 65519, 65520, 1e9, -65520, Infinity, NaN, 2 ** -24, 1e-9, -0, 1 + 2 ** -11];

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { attention, grad, multiply, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
+import { attention, grad, leaf, multiply, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
 import { plan } from "../../core/plan/plan.ts";
 import { assertNear, random } from "../reference/values.ts";
 
@@ -47,4 +47,16 @@ Deno.test("a plan counts the products of attention for the keys that queries see
     );
     assertEquals(launches.map((l) => l.matmulFlops), launches.map(({ kernel }) => kernel.flops));
   }
+});
+
+Deno.test("layers that see the same documents share one launch that finds the ranges of their keys", () => {
+  const target = { software: true, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };
+  const x = leaf("x", { shape: [2, 9, 2, 4], dtype: "f32" });
+  const segments = leaf("segments", { shape: [2, 9], dtype: "i32" });
+  const bias = leaf("bias", { shape: [1, 2, 1, 9], dtype: "f32" });
+  const layer = (y: Tensor): Tensor => attention(y, { k: y, v: y, segments, bias });
+  const roots = grad(sum(layer(layer(x))), [x, bias]);
+  const names = plan(roots, { target }).launches.map(({ kernel }) => kernel.name.split(" ")[0]);
+  assertEquals(names.filter((name) => name === "attention_ranges").length, 1);
+  assertEquals(names.filter((name) => name === "attention").length, 2);
 });

@@ -78,6 +78,8 @@ const apart: Record<string, (inputs: Inputs) => Tensor> = {
   "an embedding": ({ ids, weight }) => embedding(weight, ids),
   "a norm": ({ x, gain }) => rmsNorm(x, gain, { eps: 1e-5 }),
   "attention": ({ x }) => attention(heads(x), { k: heads(x), v: heads(x) }),
+  "attention with a bias that all samples share": ({ x }) =>
+    attention(heads(x), { k: heads(x), v: heads(x), bias: values([1, 2, 1, T], 5) }),
   "rotary positions": ({ x }) => rotary(heads(x), ropeTables({ theta: 100, dim: C / 2 }, { length: T })),
   "a sum over channels": ({ x }) => sum(x, -1),
   "a largest value over time and channels": ({ x }) => max(reshape(x, [B, T * C]), -1),
@@ -108,6 +110,12 @@ const mixed: Record<string, (inputs: Inputs) => Tensor> = {
   "joined with other numbers in each row": ({ x }) => exp(concat([x, values([B, T, C], 5)], 2)),
   "attention to what each row has for itself": ({ x }) =>
     attention(heads(x), { k: heads(x), v: values([B, T, 2, C / 2], 5) }),
+  "attention to as many keys as each row has": ({ x }) =>
+    attention(heads(x), {
+      k: heads(x),
+      v: heads(x),
+      lengths: tensor(Int32Array.from({ length: B }, (_, b) => 1 + b % T)),
+    }),
   "what a step draws": ({ x }) => dropout(x, { rate: 0.5, seed: 1 }),
 };
 
