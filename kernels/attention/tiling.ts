@@ -86,9 +86,15 @@ export function attentionTiling(
   const fits = (t: GpuTiling): boolean =>
     t.rows < 2 * count && accumulators({ ...t, dim, pass }) <= MOST_ACCUMULATORS &&
     (!t.staged || groups(t) * partsOf(t) >= MANY);
-  // If every block is too large for the registers, the last is the smallest, and still faster than the direct kernels.
-  const found = stored.find(fits) ?? stored.at(-1);
+  // Where every block is too large for the registers, the smallest is still faster than the direct kernels.
+  const found = stored.find(fits) ?? smallest(stored, (t) => accumulators({ ...t, dim, pass }));
   return found === undefined ? { rows: 64, tile: 0 } : { ...found, parts: partsOf(found) };
+}
+
+/** The last of the tiled tilings, which is the smallest; else the staged one with the fewest accumulators. */
+function smallest<T extends GpuTiling>(tilings: readonly T[], count: (tiling: T) => number): T | undefined {
+  const fewest = Math.min(...tilings.map(count));
+  return tilings.findLast(({ staged }) => !staged) ?? tilings.findLast((tiling) => count(tiling) === fewest);
 }
 
 interface Tile {

@@ -52,6 +52,17 @@ Deno.test("attentionTiling tiles the head sizes of common models on a GPU", () =
   }
 });
 
+Deno.test("attentionTiling spares the registers of a thread where heads have more than 128 elements", () => {
+  const split = (dim: number, pass: typeof PASSES[number]): (number | undefined)[] => {
+    const sizes = { ...SHAPE, batch: 8, heads: 8, time: 1024, dim };
+    const { rows, tile, split, staged } = attentionTiling(sizes, { ...H100, workgroupBytes: 49152, pass });
+    assert(staged);
+    return [rows, tile, split];
+  };
+  assertEquals(split(256, "gradKV"), [64, 64, 16]);
+  assertEquals(split(224, "gradQ"), [128, 32, 8]);
+});
+
 Deno.test("attentionTiling tiles as the cases do whose results are compared", () => {
   const name = ({ rows, tile, split, staged }: AttentionTiling, subgroups: boolean | undefined): string =>
     `${rows} ${tile} ${split} ${staged} ${subgroups}`;
