@@ -17,7 +17,11 @@ const powOp: Op<null> = elementwise("pow", {
     const whole = `select(${t}(1.0f), ${t}(-1.0f), fract(abs(${b}) * 0.5f) != ${t}())`;
     const sign = `select((${a} - ${a}) / (${b} - ${b}), ${whole}, fract(${b}) == ${t}())`;
     const power = `pow(abs(${a}), ${b}) * select(${t}(1.0f), ${sign}, ${a} < ${t}())`;
-    return `select(${power}, ${t}(1.0f), ${b} == ${t}())`;
+    // Some devices give 0 for a power of NaN, and take no number to differ from itself: its bits tell.
+    const word = t === "f32" ? "u32" : "vec4<u32>";
+    const isNan = (x: string): string =>
+      `((bitcast<${word}>(${x}) & ${word}(0x7fffffffu)) > ${word}(0x7f800000u))`;
+    return `select(select(${power}, ${a} + ${b}, ${isNan(a)} | ${isNan(b)}), ${t}(1.0f), ${b} == ${t}())`;
   },
   value: Math.pow,
   derivatives: [

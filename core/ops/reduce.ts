@@ -10,7 +10,6 @@ import type { Op, Tensor } from "../tensor.ts";
 import { divide, multiply, negate, subtract } from "./arithmetic.ts";
 import {
   batchReduce,
-  expandReduced,
   inferReduce,
   keepAxes,
   keptShape,
@@ -28,11 +27,12 @@ export const reduceMaxOp: Op<ReduceAttrs> = {
   name: "reduce",
   infer: inferReduce,
   batch: batchReduce,
-  pullbacks: [({ inputs: [x], output, gradient, attrs: { axis, count } }) =>
-    multiply(
-      expandReduced(gradient, { shape: x.shape, axis, count }),
-      equal(x, reshape(output, keptShape(x.shape, { axis, count }))),
-    )],
+  pullbacks: [({ inputs: [x], output, gradient, attrs: { axis, count } }) => {
+    const kept = keptShape(x.shape, { axis, count }), largest = equal(x, reshape(output, kept));
+    const axes = Array.from({ length: count }, (_, i) => axis + i);
+    const share = divide(reshape(gradient, kept), sum(largest, axes, { keepDims: true }));
+    return multiply(share, largest);
+  }],
 };
 
 /**
@@ -61,7 +61,7 @@ export function mean(x: Tensor, axes?: number | readonly number[], options: Redu
 }
 
 /**
- * Largest element over axes. Its gradient goes to all elements that are the largest.
+ * Largest element over axes. Equal elements share the gradient.
  *
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent
@@ -89,7 +89,7 @@ function largest(x: Tensor, axes: readonly number[]): Tensor {
 }
 
 /**
- * Smallest element over axes. Its gradient goes to all elements that are the smallest.
+ * Smallest element over axes. Equal elements share the gradient.
  *
  * @param x f32 tensor
  * @param axes Axes to remove, negative from the end; all when absent

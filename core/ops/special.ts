@@ -42,10 +42,11 @@ const erfPartsOp: Op<null> = elementwise("erfParts", {
   text: ([x, a, square], t) => {
     const near = `fma(${NEAR.text(square, t)}, ${x}, ${x})`;
     const far = `sign(${x}) * (${t}(1.0f) - exp(fma(${FAR.text(a, t)}, ${a}, -${a})))`;
-    return `select(${far}, ${near}, ${a} <= ${t}(${f32(MIDDLE)}))`;
+    // NaN is near: min(NaN, 4) may be 4.
+    return `select(${near}, ${far}, abs(${x}) > ${t}(${f32(MIDDLE)}))`;
   },
   value: (x, a, square) =>
-    a <= MIDDLE ? NEAR.value(square) * x + x : Math.sign(x) * (1 - Math.exp(FAR.value(a) * a - a)),
+    Math.abs(x) > MIDDLE ? Math.sign(x) * (1 - Math.exp(FAR.value(a) * a - a)) : NEAR.value(square) * x + x,
   derivatives: [null],
 });
 
@@ -92,7 +93,8 @@ const SCALED = polynomial([
 /** Input: x. Output: `(a - 2) / (a + 2)` with `a = |x| / sqrt(2)`. */
 const ratioOp: Op<null> = elementwise("normalCdfRatio", {
   text: ([x], t) => {
-    const a = `abs(${x}) * ${f32(Math.SQRT1_2)}`;
+    // The limit keeps infinity from becoming NaN.
+    const a = `min(abs(${x}) * ${f32(Math.SQRT1_2)}, ${t}(100.0f))`;
     return `(${a} - ${t}(2.0f)) / (${a} + ${t}(2.0f))`;
   },
   value: (x) => 1 - 4 / (Math.abs(x) * Math.SQRT1_2 + 2),

@@ -212,6 +212,24 @@ Deno.test("axes count from the end in every function that takes them", () => {
   assertEquals(permute(z, [-1, 0, -2]).shape, [5, 2, 3]);
   assertEquals([sum(z, [-1, 0]), mean(z, -2), max(z, -3)].map(({ shape }) => shape), [[3], [2, 5], [3, 5]]);
   assertEquals(softmax(z, -2).shape, z.shape);
+  assertEquals([ops.min(z, -1), ops.variance(z, [-2]), ops.logSumExp(z, -3)].map(({ shape }) => shape), [
+    [2, 3],
+    [2, 5],
+    [3, 5],
+  ]);
+  assertEquals(
+    [ops.argmax(z, -2), ops.argmin(z, -3), ops.topK(z, 2, { axis: -2 }).values].map((t) => t.shape),
+    [
+      [2, 5],
+      [3, 5],
+      [2, 2, 5],
+    ],
+  );
+  assertEquals([ops.cumsum(z, -2), ops.flip(z, -1), ops.logSoftmax(z, -3)].map(({ shape }) => shape), [
+    z.shape,
+    z.shape,
+    z.shape,
+  ]);
   for (
     const call of [() => concat([z], 3), () => permute(z, [0, 1, -4]), () => softmax(z, 3), () => max(z, -4)]
   ) {

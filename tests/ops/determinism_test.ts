@@ -1,6 +1,17 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { type Gpu, grad, type HostData, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
-import { attention, crossEntropy, embedding, matmul, multiply, softmax } from "@firn/train/ops";
+import {
+  attention,
+  conv2d,
+  crossEntropy,
+  cumsum,
+  embedding,
+  gather,
+  layerNorm,
+  matmul,
+  multiply,
+  softmax,
+} from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 import { cutBy, tile } from "../plan/cut.ts";
 import { random } from "../reference/values.ts";
@@ -22,12 +33,17 @@ function roots(): Tensor[] {
   const table = host([9, 12], 4), ids = tensor(Int32Array.from({ length: 70 }, (_, i) => i * i % 9));
   const rows = embedding(table, ids);
   const logits = host([33, 65], 5), labels = tensor(Int32Array.from({ length: 33 }, (_, i) => i % 65));
-  const x = host([257, 33], 6);
+  const x = host([257, 33], 6), image = host([2, 2, 9, 7], 14);
+  const hot = tensor(Int32Array.from({ length: 70 * 12 }, (_, i) => i * i % 9), [70, 12]);
   return [
     ...products(),
     ...grad(sum(multiply(out, host(out.shape, 7))), [q, k, v]),
     ...grad(sum(multiply(rows, host(rows.shape, 8))), [table]),
     ...grad(crossEntropy(logits, labels), [logits]),
+    ...grad(sum(multiply(layerNorm(x, { weight: host([33], 11), bias: host([33], 12) }), x)), [x]),
+    ...grad(sum(multiply(gather(table, hot, { axis: 0 }), host([70, 12], 13))), [table]),
+    ...grad(sum(conv2d(image, host([3, 2, 3, 3], 15), { stride: 2, padding: 1 })), [image]),
+    cumsum(x, 0),
     sum(x),
     sum(x, 0),
     sum(x, 1),

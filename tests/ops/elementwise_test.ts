@@ -146,3 +146,22 @@ Deno.test("no gradient flows through stopGradient, and no launch computes it", a
       launches(ops.matmul(ops.reshape(y, [1, 1]), tensor([1], [1, 1]))),
   );
 });
+
+Deno.test("NaN stays NaN, and infinities have their limits", async () => {
+  await using gpu = await openGpu();
+  const x = tensor([NaN, Infinity, -Infinity]);
+  const seen = await readAll(gpu, [
+    ops.erf(x),
+    ops.softplus(x),
+    ops.gelu(x, { approximate: false }),
+    ops.sin(x),
+    ops.pow(x, tensor([1.5, 1.5, 3])),
+    ops.softmax(tensor([NaN, 1, 2])),
+    ops.layerNorm(tensor([NaN, 1, 2])),
+  ]);
+  const [errors, logs, gelus, sines, powers, shares, norms] = seen.map((data) => [...data]);
+  assertEquals([errors, logs], [[NaN, 1, -1], [NaN, Infinity, 0]]);
+  assertEquals(gelus.slice(0, 2), [NaN, Infinity]);
+  assertEquals([sines, shares, norms], [[NaN, NaN, NaN], [NaN, NaN, NaN], [NaN, NaN, NaN]]);
+  assertEquals(powers, [NaN, Infinity, -Infinity]);
+});

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { fill, InputError, openGpu, readAll, tensor } from "@firn/train";
+import { fill, grad, InputError, openGpu, readAll, tensor } from "@firn/train";
 import {
   concat,
   exp,
@@ -217,4 +217,17 @@ Deno.test("logSumExp and logSoftmax of large and of masked scores are finite whe
     -Infinity,
     0,
   ]);
+});
+
+Deno.test("max and min share the gradient among equal elements", async () => {
+  await using gpu = await openGpu();
+  const x = tensor([3, 1, 3, 1, 1, 0, 2, 2, 2], [3, 3]);
+  const [high, low, all] = await readAll(gpu, [
+    ...grad(sum(max(x, 1)), [x]),
+    ...grad(sum(min(x, 0)), [x]),
+    ...grad(max(x), [x]),
+  ]);
+  assertEquals([...high], [0.5, 0, 0.5, 0.5, 0.5, 0, 1 / 3, 1 / 3, 1 / 3].map(Math.fround));
+  assertEquals([...low], [0, 0.5, 0, 1, 0.5, 1, 0, 0, 0]);
+  assertEquals([...all], [0.5, 0, 0.5, 0, 0, 0, 0, 0, 0]);
 });
