@@ -17,6 +17,7 @@ import { features, scoresOf } from "../models/tasks.ts";
 import { embedding } from "../ops/embedding.ts";
 import { reshape } from "../ops/movement.ts";
 import { leaf } from "../sources.ts";
+import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { sampleToken } from "./sample.ts";
@@ -158,9 +159,9 @@ async function createRunner(gpu: Gpu, model: Model, length: number): Promise<Run
       gpu.device.queue.writeBuffer(buffers.get("last")!, 0, new Int32Array([ids.length - 1]));
       checkUnconsumed(plan);
       recording.replay(1);
-      return new Float32Array(
-        (await readBuffers(gpu, [{ buffer: recording.roots[0], bytes: bytesOf(scores) }]))[0],
-      );
+      // The buffer ends in padding, whose zeros are no scores.
+      const bytes = 4 * sizeOf(scores.shape);
+      return new Float32Array((await readBuffers(gpu, [{ buffer: recording.roots[0], bytes }]))[0]);
     },
     destroy() {
       recording.destroy();

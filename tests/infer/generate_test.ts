@@ -6,6 +6,7 @@ import {
   logits,
   mapTree,
   type Model,
+  newModel,
   NonFiniteError,
   read,
   sizeOf,
@@ -52,6 +53,32 @@ async function lastScores(model: Model, ids: readonly number[]): Promise<Float32
   const all = await read(gpu, logits(model, tensor(Int32Array.from(ids), [1, ids.length])));
   return all.slice(-all.length / ids.length) as Float32Array;
 }
+
+Deno.test("generate gives only ids of a vocabulary that fills no group of four, also where all scores are negative", async () => {
+  const source = {
+    model_type: "llama",
+    hidden_size: 4,
+    intermediate_size: 4,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    vocab_size: 5,
+    tie_word_embeddings: false,
+  };
+  const model = await newModel(gpu, { source, seed: 1 });
+  // Hidden values are alike for all ids, and the rows of the head are negative.
+  const constants: Readonly<Record<string, (row: number) => number>> = {
+    "lm_head.weight": (row) => row - 5,
+    "model.embed_tokens.weight": () => 1,
+  };
+  const params = mapTree(model.params as TensorTree, (t, path) => {
+    const value = constants[path];
+    if (value === undefined) return t;
+    return tensor(Float32Array.from({ length: 20 }, (_, i) => value(Math.floor(i / 4))), t.shape);
+  });
+  const negative = { ...model, params };
+  const options = { prompt: [1, 2], maxTokens: 3, stop: [] };
+  assertEquals(await Array.fromAsync(generate(gpu, negative, options)), [4, 4, 4]);
+});
 
 const SCORES = Float32Array.of(0.5, -1, 2, 1.5, 0, 1.9, -3, 0.25);
 const DRAWS = 4000;
