@@ -21,6 +21,11 @@ export interface TokenInput {
   readonly inputIds: Tensor;
   /** i32 [B, T]: 1 for a token, 0 for padding, which stands before or after all tokens of its row; no padding when absent. */
   readonly attentionMask?: Tensor;
+  /**
+   * i32 [B, T]: the documents of packed rows, each a run of equal numbers; no token sees another document. A row is one when
+   * absent. Label the first token of a document -100, or the token before it learns to predict it.
+   */
+  readonly segments?: Tensor;
   /** i32 [B, T]: which text of several each token belongs to, where the family has such types; 0 when absent. */
   readonly tokenTypeIds?: Tensor;
 }
@@ -64,7 +69,7 @@ export interface Family<C extends object = object, P extends object = object, I 
   /** Checkpoint keys that are no parameters, such as stored tables. */
   readonly ignored?: readonly RegExp[];
   /** Which optional tensors of its input it reads; none when absent. */
-  readonly inputs?: readonly ("attentionMask" | "tokenTypeIds")[];
+  readonly inputs?: readonly ("attentionMask" | "segments" | "tokenTypeIds")[];
   /** Longest sequence, in positions; no limit when absent. */
   maxLength?(config: C): number;
   /** From input to hidden states, f32 [B, T, C]. */

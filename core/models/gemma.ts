@@ -72,12 +72,12 @@ export type GemmaParams = ParamsOf<typeof gemmaModel> & LmHeadParams;
 
 function hidden(
   { model }: GemmaParams,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<GemmaConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -96,7 +96,7 @@ export const gemma: Family<GemmaConfig, GemmaParams, TokenInput> = {
   title: "Gemma",
   parse,
   params: gemmaModel,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { GemmaForCausalLM: lmHead, GemmaForSequenceClassification: lastTokenHead() },

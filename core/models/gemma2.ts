@@ -91,13 +91,13 @@ export type Gemma2Params = ParamsOf<typeof gemma2Model> & LmHeadParams;
 
 function hidden(
   { model }: Gemma2Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Gemma2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
   const scale = 1 / Math.sqrt(config.queryScalar), softCap = config.attentionCap;
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const layer = model.layers[i];
@@ -117,7 +117,7 @@ export const gemma2: Family<Gemma2Config, Gemma2Params, TokenInput> = {
   title: "Gemma 2",
   parse,
   params: gemma2Model,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {

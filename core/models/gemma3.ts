@@ -97,12 +97,12 @@ export type Gemma3Params = ParamsOf<typeof gemma3Model> & LmHeadParams;
 
 function hidden(
   { model }: Gemma3Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Gemma3Config>,
 ): Tensor {
   const length = inputIds.shape[1], activation = activationOf(config.activation);
   const [full, sliding] = [config.rope, config.slidingRope].map((rope) => ropeTables(rope, { length }));
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   const shared = { ...config, limits, loraScale, scale: 1 / Math.sqrt(config.queryScalar), norm: gemmaNorm };
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
@@ -123,7 +123,7 @@ export const gemma3: Family<Gemma3Config, Gemma3Params, TokenInput> = {
   title: "Gemma 3 (text)",
   parse,
   params: gemma3Model,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {

@@ -142,10 +142,10 @@ function feedForward(x: Tensor, { dense_h_to_4h, dense_4h_to_h }: Layer["mlp"], 
 
 function hidden(
   { gpt_neox: model }: GptNeoxParams,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<GptNeoxConfig>,
 ): Tensor {
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   const options = { config, loraScale, limits, rope: ropeTables(config.rope, { length: inputIds.shape[1] }) };
   let x = embedding(inputIds, model.embed_in); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
@@ -166,7 +166,7 @@ export const gptNeox: Family<GptNeoxConfig, GptNeoxParams, TokenInput> = {
   basePrefix: "gpt_neox",
   notes: (source) => dropoutNotes(source, DROPOUTS),
   ignored: [/\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/],
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {

@@ -50,13 +50,13 @@ function parse(read: ConfigReader): GraniteConfig {
 
 function hidden(
   { model }: LlamaParams,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<GraniteConfig>,
 ): Tensor {
   const { residualMultiplier, attentionMultiplier: scale } = config;
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = multiply(embedding(inputIds, model.embed_tokens), config.embeddingMultiplier); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -75,7 +75,7 @@ export const granite: Family<GraniteConfig, LlamaParams, TokenInput> = {
   title: "Granite",
   parse,
   params: llamaModel,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {

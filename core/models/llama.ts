@@ -78,15 +78,16 @@ export type LlamaParams = ParamsOf<typeof llamaModel> & LmHeadParams;
  *
  * @param model Parameters without the head
  * @param x f32 [B, T, C]
- * @param options The configuration, and which positions are padding
+ * @param options The configuration, which positions are padding, and the documents of packed rows
  * @returns f32 [B, T, C]
  */
 export function decode(
   { layers, norm }: Pick<LlamaParams["model"], "layers" | "norm">,
   x: Tensor,
-  { config, loraScale, attentionMask }: HiddenOptions<LlamaConfig> & Pick<TokenInput, "attentionMask">,
+  { config, loraScale, attentionMask, segments }: HiddenOptions<LlamaConfig> & Omit<TokenInput, "inputIds">,
 ): Tensor {
-  const rope = ropeTables(config.rope, { length: x.shape[1] }), limits = paddingLimits(attentionMask);
+  const rope = ropeTables(config.rope, { length: x.shape[1] });
+  const limits = { ...paddingLimits(attentionMask), segments };
   const activation = activationOf(config.activation);
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = layers[i];
@@ -97,9 +98,13 @@ export function decode(
   return rmsNorm(x, norm, config);
 }
 
-function hidden({ model }: LlamaParams, input: TokenInput, options: HiddenOptions<LlamaConfig>): Tensor {
-  const x = embedding(input.inputIds, model.embed_tokens); // [B, T, C]
-  return decode(model, x, { ...options, attentionMask: input.attentionMask });
+function hidden(
+  { model }: LlamaParams,
+  { inputIds, ...limits }: TokenInput,
+  { config, loraScale }: HiddenOptions<LlamaConfig>,
+): Tensor {
+  const x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  return decode(model, x, { ...limits, config, loraScale });
 }
 
 /** The Llama family, `"model_type": "llama"`. */
@@ -109,7 +114,7 @@ export const llama: Family<LlamaConfig, LlamaParams, TokenInput> = {
   parse: readLlama,
   params: llamaModel,
   ignored: [/\.rotary_emb\.inv_freq$/],
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { LlamaForCausalLM: lmHead, LlamaForSequenceClassification: lastTokenHead() },

@@ -67,12 +67,12 @@ export type MistralParams = ParamsOf<typeof mistralModel> & LmHeadParams;
 
 function hidden(
   { model }: MistralParams,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<MistralConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -90,7 +90,7 @@ export const mistral: Family<MistralConfig, MistralParams, TokenInput> = {
   parse,
   params: mistralModel,
   ignored: [/\.rotary_emb\.inv_freq$/],
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { MistralForCausalLM: lmHead, MistralForSequenceClassification: lastTokenHead() },

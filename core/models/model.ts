@@ -225,7 +225,7 @@ export function hiddenStates<I extends object>(model: Model<object, I>, input: I
       `Cannot run "${family.name}" on ${length} tokens as max_position_embeddings is ${maxLength}: use shorter sequences`,
     );
   }
-  for (const name of ["attentionMask", "tokenTypeIds"] as const) {
+  for (const name of ["attentionMask", "segments", "tokenTypeIds"] as const) {
     if ((input as Partial<TokenInput>)[name] === undefined || family.inputs?.includes(name)) continue;
     throw new InputError(
       `Cannot run "${family.name}" on "${name}" as it must read it: it does not; leave it out`,

@@ -72,12 +72,12 @@ export type Olmo2Params = ParamsOf<typeof olmo2Model> & LmHeadParams;
 
 function hidden(
   { model }: Olmo2Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Olmo2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { self_attn, post_attention_layernorm, mlp, post_feedforward_layernorm } = model.layers[i];
@@ -94,7 +94,7 @@ export const olmo2: Family<Olmo2Config, Olmo2Params, TokenInput> = {
   title: "OLMo 2",
   parse,
   params: olmo2Model,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { Olmo2ForCausalLM: lmHead, Olmo2ForSequenceClassification: lastTokenHead() },

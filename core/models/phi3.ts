@@ -102,11 +102,11 @@ function feedForward(
 
 function hidden(
   { model }: Phi3Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Phi3Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -123,7 +123,7 @@ export const phi3: Family<Phi3Config, Phi3Params, TokenInput> = {
   title: "Phi-3 and 3.5",
   parse,
   params: phi3Model,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { Phi3ForCausalLM: lmHead, Phi3ForSequenceClassification: lastTokenHead() },

@@ -67,12 +67,12 @@ export type Qwen2Params = ParamsOf<typeof qwen2Model> & LmHeadParams;
 
 function hidden(
   { model }: Qwen2Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Qwen2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -89,7 +89,7 @@ export const qwen2: Family<Qwen2Config, Qwen2Params, TokenInput> = {
   title: "Qwen2 and 2.5",
   parse,
   params: qwen2Model,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { Qwen2ForCausalLM: lmHead, Qwen2ForSequenceClassification: lastTokenHead() },

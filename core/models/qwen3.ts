@@ -76,12 +76,12 @@ export type Qwen3Params = ParamsOf<typeof qwen3Model> & LmHeadParams;
 
 function hidden(
   { model }: Qwen3Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Qwen3Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -98,7 +98,7 @@ export const qwen3: Family<Qwen3Config, Qwen3Params, TokenInput> = {
   title: "Qwen3",
   parse,
   params: qwen3Model,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { Qwen3ForCausalLM: lmHead, Qwen3ForSequenceClassification: lastTokenHead() },

@@ -64,12 +64,12 @@ function readRotates(read: ConfigReader, layers: number): readonly boolean[] {
 
 function hidden(
   { model }: LlamaParams,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Smollm3Config>,
 ): Tensor {
   const tables = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
-  const limits = paddingLimits(attentionMask);
+  const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
@@ -87,7 +87,7 @@ export const smollm3: Family<Smollm3Config, LlamaParams, TokenInput> = {
   title: "SmolLM3",
   parse,
   params: llamaModel,
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: { SmolLM3ForCausalLM: lmHead, SmolLM3ForSequenceClassification: lastTokenHead() },

@@ -109,6 +109,18 @@ for (const model_type of [...DECODERS, "smollm3", "olmo2", "gpt2", "gpt_neox"]) 
   });
 }
 
+for (const model_type of [...DECODERS, "smollm3", "olmo2", "granite", "gpt_neox"]) {
+  Deno.test(`documents of a packed row get the scores that each gets alone: ${model_type}`, async () => {
+    const source = { ...SIZES, model_type, head_dim: 2, rotary_pct: 1, num_key_value_heads: 3 };
+    const model = await newModel(gpu, { source, seed: 1 });
+    const alone = [[5, 7, 3], [9, 4]].map((row) => scoresOf(model, { inputIds: ids([row]) }));
+    const inputIds = ids([[5, 7, 3, 9, 4]]), segments = ids([[1, 1, 1, 2, 2]]);
+    const packed = await scoresOf(model, { inputIds, segments });
+    assertNear(packed, (await Promise.all(alone)).flat(), { tolerance: 2e-6, what: "scores" });
+    assertNotEquals(await scoresOf(model, { inputIds }), packed);
+  });
+}
+
 const classHeadOf = (model_type: string): string =>
   Object.keys(families[model_type].heads).find((name) => name.endsWith("ForSequenceClassification"))!;
 
