@@ -28,6 +28,8 @@ export interface Loss<P extends object, B extends object> {
   count?(batch: B): number;
   /** Which parameters are trained, where the options of training do not say it; all when absent. */
   readonly trainable?: (path: Path) => boolean;
+  /** Fingerprint of the model that it is the loss of; a saved state goes on only where it is equal. */
+  readonly model?: string;
 }
 
 /**

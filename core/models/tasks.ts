@@ -5,6 +5,8 @@
  */
 
 import { InputError } from "../errors.ts";
+import { fingerprint, wordsOf } from "../fingerprint.ts";
+import { isRecord } from "../json_rules.ts";
 import { linear } from "../nn/linear.ts";
 import { nextLabels } from "../ops/cross_entropy.ts";
 import { linearCrossEntropy, softCapped } from "../ops/linear_cross_entropy.ts";
@@ -88,7 +90,7 @@ export function scoresOf<I extends object>(model: Model<object, I>, rows: Tensor
 
 /**
  * The loss of next-token prediction, for training and evaluation. It counts the tokens that it predicts, and has the
- * model's `trainable`.
+ * model's `trainable` and a fingerprint of its configuration.
  *
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
@@ -122,12 +124,12 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
     }
     return rowLoss(scoresOf({ ...model, params }, rows), labels);
   };
-  return Object.assign(loss, { count: predictions, trainable: model.trainable });
+  return Object.assign(loss, { count: predictions, trainable: model.trainable, model: fingerprintOf(model) });
 }
 
 /**
  * The loss of classification: of sequences, of tokens or of images. It counts the labels that are not ignored, and has the
- * model's `trainable`.
+ * model's `trainable` and a fingerprint of its configuration.
  *
  * @param model The model
  * @returns From parameters and a batch to the mean loss over labelled rows, in nats
@@ -143,7 +145,14 @@ export function classLoss<P extends object, I extends object>(
     return classRowLoss(scoresOf({ ...model, params }, rows), { ...batch, problem });
   };
   const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
-  return Object.assign(loss, { count, trainable: model.trainable });
+  return Object.assign(loss, { count, trainable: model.trainable, model: fingerprintOf(model) });
+}
+
+/** A fingerprint of what a model computes, its parameters aside. The order of keys in its configuration does not count. */
+function fingerprintOf<I extends object>({ architecture, source, loraScale }: Model<object, I>): string {
+  const sorted = (_: string, value: unknown): unknown =>
+    isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value;
+  return fingerprint([wordsOf(JSON.stringify([architecture, source, loraScale ?? null], sorted))]);
 }
 
 function checkTask(

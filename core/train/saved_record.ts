@@ -65,6 +65,8 @@ const SETTINGS = fields({
   validateEvery: maybe(COUNT),
   validation: maybe(TEXT),
   data: maybe(TEXT),
+  // Earlier versions wrote none.
+  model: maybe(TEXT),
   trained: COUNT,
   parameters: COUNT,
   trainable: TEXT,

@@ -16,8 +16,11 @@ import type { RunSettings, TrainingOptions } from "./types.ts";
 /** The settings of a training: those of its runs, but for the parameters, which a run brings. */
 export type TrainingSettings = Omit<RunSettings, "trained" | "parameters" | "trainable">;
 
-/** The settings of a training. */
-export function settingsOf(options: TrainingOptions<TensorTree>): TrainingSettings {
+/** The settings of a training, `model` as its loss gives it. */
+export function settingsOf(
+  options: TrainingOptions<TensorTree>,
+  { model = null }: { readonly model?: string | null } = {},
+): TrainingSettings {
   const { optimizer, steps, policy, validation, data } = options, { learningRate } = optimizer;
   return {
     optimizer: optimizer.name,
@@ -31,6 +34,7 @@ export function settingsOf(options: TrainingOptions<TensorTree>): TrainingSettin
     validateEvery: validation?.every ?? null,
     validation: validation === undefined ? null : fingerprintOf(validation.batches),
     data: data ?? null,
+    model,
   };
 }
 

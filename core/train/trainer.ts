@@ -84,7 +84,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     definition,
     policy,
     steps,
-    settings: settingsOf(options),
+    settings: settingsOf(options, loss),
     compiler: stepCompiler(gpu, definition),
     executor: stepExecutor(gpu, cache),
     cache,

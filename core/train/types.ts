@@ -94,6 +94,8 @@ export type RunSettings = {
   readonly validation: string | null;
   /** Fingerprint of the data, as the option `data` gives it; null without one. */
   readonly data: string | null;
+  /** Fingerprint of the model's configuration, as the loss gives it; null where it gives none. */
+  readonly model: string | null;
   /** How many parameters are trained. */
   readonly trained: number;
   /** How many there are. */

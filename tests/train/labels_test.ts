@@ -7,17 +7,22 @@ import {
   defineTraining,
   evaluate,
   InputError,
+  loadCheckpoint,
   type Loss,
   matmul,
   newModel,
   nextTokenLoss,
   NonFiniteError,
   read,
+  type RunSettings,
+  saveCheckpoint,
+  type SavedState,
   sgd,
   type Tensor,
   tensor,
   type TrainingOptions,
 } from "@firn/train";
+import { memoryFileSystem } from "@firn/train/data";
 import { llamaSource, tokenBatch } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -132,4 +137,28 @@ Deno.test("training honours what its loss says is trainable, and the option firs
   };
   assertEquals(await moved({}), [false, true]);
   assertEquals(await moved({ trainable: () => true }), [true, true]);
+});
+
+Deno.test("resume refuses a model of another configuration, which its parameters do not show", async () => {
+  const fileSystem = memoryFileSystem(), path = "run.safetensors";
+  const source = llamaSource({ layers: 1, tied: true }), model = await newModel(gpu, { source, seed: 1 });
+  const trainingOf = (changes: object) =>
+    defineTraining(gpu, nextTokenLoss({ ...model, ...changes }), {
+      optimizer: sgd({ learningRate: 0.1 }),
+      steps: 4,
+    });
+  await saveCheckpoint(gpu, await trainingOf({}).init(model.params), { path, fileSystem });
+  const saved = await loadCheckpoint(path, { fileSystem });
+  const { model_type, ...others } = source;
+  for (const changes of [{ source: { ...source, rope_theta: 500 } }, { loraScale: 2 }]) {
+    await assertRejects(() => trainingOf(changes).resume(saved), InputError, '"model" is "');
+  }
+  // Neither the order of its keys nor a version before, which kept nothing of the model, is another run.
+  const reordered = trainingOf({ source: { ...others, model_type } });
+  assertEquals((await reordered.resume(saved)).step, 0);
+  const { model: _, ...settings } = saved.settings as RunSettings;
+  assertEquals(
+    (await trainingOf({ loraScale: 2 }).resume({ ...saved, settings } as unknown as SavedState)).step,
+    0,
+  );
 });

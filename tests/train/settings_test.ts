@@ -21,19 +21,21 @@ const SETTINGS: RunSettings = {
   validateEvery: 2,
   validation: "0123456789abcdef",
   data: "fedcba9876543210",
+  model: "1122334455667788",
   trained: 5,
   parameters: 7,
   trainable: "ffeeddccbbaa9988",
 };
 
-/** What the version before records wrote of them. */
+/** What the version before records wrote of them: all but the model. */
 const TEXT =
   `${SETTINGS.optimizer}, ${SETTINGS.policy}, 9 steps, a look every 3, 4 steps of warm-up after a thaw, ` +
   "a validation every 2, validated by 0123456789abcdef, f16, data fedcba9876543210, rates 00112233aabbccdd, " +
   "trainable 5 of 7 parameters ffeeddccbbaa9988";
 
 Deno.test("earlierSettings reads each field of the text of an earlier version, and absent ones of still earlier ones", () => {
-  assertEquals(earlierSettings(TEXT), SETTINGS);
+  const { model: _, ...written } = SETTINGS;
+  assertEquals(earlierSettings(TEXT), written);
   assertEquals(earlierSettings("sgd(0.1), no policy, 9 steps, a look every 10"), {
     optimizer: "sgd(0.1)",
     policy: null,
@@ -52,6 +54,7 @@ Deno.test("checkSettings names each field that differs with both values, of a re
   for (const saved of [SETTINGS, TEXT]) {
     checkSettings(saved, SETTINGS);
     for (const [field, value] of Object.entries(SETTINGS)) {
+      if (saved === TEXT && field === "model") continue;
       const other = typeof value === "number" ? value + 1 : "another";
       const error = assertThrows(() => checkSettings(saved, { ...SETTINGS, [field]: other }), InputError);
       const difference = `"${field}" is ${JSON.stringify(other)} where that had ${JSON.stringify(value)}`;
