@@ -5,6 +5,7 @@
  */
 
 import { type FreezePolicy, InputError, NotFoundError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
 import { costAware, earlyStopping, gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
 import { type Flag, text, UsageError, whole } from "./flags.ts";
 
@@ -54,6 +55,7 @@ export function isModule(name: string): boolean {
  * @returns The policy, undefined for `none`, and the SHA-256 of the module
  * @throws {UsageError} When there is no such name, or it is the address of a module elsewhere
  * @throws {NotFoundError} When there is no such module
+ * @throws {FileError} When it cannot be read
  * @throws {InputError} When the module exports no policy, or has another hash; then nothing of it has run
  */
 export async function policyOf(
@@ -102,17 +104,12 @@ export function checkPolicyName(name: string): void {
 async function hashOf(path: string): Promise<string> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
-    bytes = await Deno.readFile(path);
+    bytes = await hostFileSystem().read(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      throw new NotFoundError(`Cannot use "${path}" as there is no such module: check --policy`, {
-        cause: error,
-      });
-    }
-    throw new InputError(
-      `Cannot use "${path}" as it must be a module that can be read: ${(error as Error).message}`,
-      { cause: error },
-    );
+    if (!(error instanceof NotFoundError)) throw error;
+    throw new NotFoundError(`Cannot use "${path}" as there is no such module: check --policy`, {
+      cause: error,
+    });
   }
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }

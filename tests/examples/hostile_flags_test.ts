@@ -105,6 +105,11 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
     ["--length 1", 2, '--length must be a whole number from 2: got "1"'],
     ["--lr NaN", 2, '--lr must be a number above 0: got "NaN"'],
     ["--precision bf16", 2, '--precision must be one of f32, f16: got "bf16"'],
+    [
+      "--policy @/folder.ts",
+      1,
+      '"@/folder.ts" as it must be a file: it is a folder; give the path of a file',
+    ],
     ["--policy data:,x", 2, "--policy takes a name or a path, no address"],
     ["--policy @/full", 2, "--policy must be one of gradES"],
     ["--prompt=", 2, "--prompt needs a value: --prompt TEXT"],
@@ -165,7 +170,7 @@ function lineOf(before: string, line: string): string[] {
 
 async function withInputs(test: (folder: string) => Promise<void>): Promise<void> {
   await inFolder(async (folder) => {
-    for (const name of ["full", "folder.txt", "model"]) await Deno.mkdir(`${folder}/${name}`);
+    for (const name of ["full", "folder.txt", "folder.ts", "model"]) await Deno.mkdir(`${folder}/${name}`);
     for (const name of ["file", "x.gguf", "full/diary.txt"]) {
       await Deno.writeTextFile(`${folder}/${name}`, "");
     }
