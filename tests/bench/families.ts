@@ -77,6 +77,8 @@ async function sources(): Promise<Readonly<Record<string, Source>>> {
       if (error instanceof Deno.errors.NotFound) continue;
       throw error;
     }
+    // A model of several parts has its sizes within them.
+    if (source.text_config !== undefined) continue;
     const entries = Object.entries(source).filter(([key]) => !BY_LAYER.includes(key));
     found[name] = Object.fromEntries(
       entries.map(([key, value]) => [key, typeof value === "number" ? SIZES[key] ?? value : value]),

@@ -42,9 +42,9 @@ const configOf = async (file: string): Promise<Record<string, unknown>> =>
 
 const scores = async (model: Model): Promise<number[]> => [...await read(gpu, logits(model, inputIds))];
 
-/** Families with a head for the next token. */
+/** Families that read text alone and predict the next token. */
 const DECODERS = Object.keys(families).filter((name) =>
-  Object.values(families[name].heads)[0].task === "nextToken"
+  Object.values(families[name].heads)[0].task === "nextToken" && name !== "idefics3" && name !== "smolvlm"
 );
 
 for (const name of DECODERS) {

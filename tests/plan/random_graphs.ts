@@ -24,7 +24,6 @@ import {
   reshape,
   sigmoid,
   slice,
-  softmax,
   subtract,
   sum,
   sumEach,
@@ -33,6 +32,12 @@ import {
 } from "@firn/train/ops";
 
 import { count, random, type Values } from "../reference/values.ts";
+
+/** The softmax of rows out of ops that are fused; `softmax` itself is one kernel. */
+function softmax(x: Tensor): Tensor {
+  const powers = exp(subtract(x, max(x, -1, { keepDims: true })));
+  return divide(powers, sum(powers, -1, { keepDims: true }));
+}
 
 /** A graph to plan, and what its leaves hold before. */
 export interface RandomGraph {
