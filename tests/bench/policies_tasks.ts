@@ -36,7 +36,7 @@ import {
 } from "@firn/train/data";
 import { recordEvaluation } from "../../core/infer/evaluate.ts";
 import { randomOrder } from "../../policies/random.ts";
-import type { Example, Labelled } from "./policies_data.ts";
+import type { Example, Labelled } from "../../examples/labelled_text.ts";
 
 /** How good a model is on a part of the data. */
 export interface Quality {

@@ -8,7 +8,8 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { DataError, FileError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
 import { corpusOf, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
-import { divided, type Labelled, readIntents, readRows, subjectAndBody } from "./policies_data.ts";
+import { divided, type Labelled, readRows, subjectAndBody } from "../../examples/labelled_text.ts";
+import { readIntents } from "./policies_data.ts";
 import { labelTask, textTask } from "./policies_tasks.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

@@ -1,0 +1,132 @@
+/**
+ * Trains a ViT of the library on handwritten digits.
+ *
+ * ```sh
+ * deno run --allow-read --allow-write examples/vision.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  argmax,
+  chain,
+  classLoss,
+  clipByGlobalNorm,
+  cosine,
+  defineTraining,
+  type Gpu,
+  type ImageBatch,
+  type ImageInput,
+  logits,
+  type Model,
+  newModel,
+  read,
+  scan,
+  tensor,
+} from "@firn/train";
+import { saveModel } from "@firn/train/hub";
+import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
+import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
+import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { checkOutput } from "./output.ts";
+import { print } from "./print.ts";
+import { clock, progress, stage } from "./progress.ts";
+import { confusionLines, scoresOf } from "./scores.ts";
+
+const FLAGS = {
+  steps: whole("optimizer steps", 300),
+  batch: whole("images in a batch", 32),
+  lr: positive("largest learning rate, after warm-up", 2e-3),
+  seed: whole("seed of parameters and batches", 0, 0),
+  out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+  ...GPU_FLAGS,
+};
+
+const USAGE = `usage: ./firn vision [flags]
+       deno run --allow-read --allow-write examples/vision.ts [flags]
+
+Trains a small ViT on 8,000 digits and tests it on 2,000.`;
+
+/** The `config.json` of a ViT of 16 patches. */
+const SOURCE = {
+  model_type: "vit",
+  architectures: ["ViTForImageClassification"],
+  hidden_size: 64,
+  intermediate_size: 128,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  image_size: SIDE,
+  patch_size: 7,
+  num_channels: 1,
+  id2label: Object.fromEntries(Array.from({ length: CLASSES }, (_, digit) => [digit, `${digit}`])),
+};
+
+function imageBatch(images: Float32Array, labels: Int32Array): ImageBatch {
+  return { pixelValues: tensor(images, [labels.length, 1, SIDE, SIDE]), labels: tensor(labels) };
+}
+
+/**
+ * The digit that a model sees in each image.
+ *
+ * @param gpu The device
+ * @param model The model
+ * @param digits The images
+ * @returns A digit for each
+ */
+export async function digitsOf(
+  gpu: Gpu,
+  model: Model<object, ImageInput>,
+  digits: Digits,
+): Promise<number[]> {
+  const batches = digitBatches(digits, { batch: Math.min(200, digits.count), seed: 0, make: imageBatch })
+    .all();
+  const found: number[] = [];
+  for (const batch of batches) found.push(...await read(gpu, argmax(logits(model, batch), -1)));
+  return found.slice(0, digits.count);
+}
+
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values: flags, help } = readFlags(args, FLAGS);
+  if (help) return print(helpOf(USAGE, FLAGS));
+  const began = performance.now(), { steps, batch, lr, seed } = flags;
+  if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
+  const { train, test } = await stage("reading     digits", readDigits);
+  await using gpu = await openShown(flags);
+  const model = await newModel<object, ImageInput>(gpu, { source: SOURCE, seed });
+  print(`model       ViT, ${SOURCE.num_hidden_layers} blocks of ${SOURCE.hidden_size} channels`);
+  print(`data        ${train.count} digits to train on, ${test.count} to test with\n`);
+  const training = defineTraining(gpu, classLoss(model), {
+    optimizer: chain(
+      clipByGlobalNorm(1),
+      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
+    ),
+    steps,
+    lookEvery: Math.min(10, steps),
+  });
+  const bar = progress(steps);
+  let state = await training.init(model.params);
+  for await (state of scan(training, state, digitBatches(train, { batch, seed, make: imageBatch }).from(1))) {
+    if (state.look !== null) bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`]);
+  }
+  bar.end();
+  const after = { ...model, params: state.params };
+  const scores = scoresOf(test.labels, await digitsOf(gpu, after, test), CLASSES);
+  print();
+  for (const line of confusionLines(scores, Object.values(SOURCE.id2label))) print(line);
+  print();
+  print(`${"accuracy".padEnd(15)} ${(100 * scores.accuracy).toFixed(2)} % of ${test.count} digits`);
+  if (flags.out !== null) {
+    await saveModel(gpu, after, { folder: flags.out });
+    print(`${"written".padEnd(15)} ${flags.out}`);
+  }
+  print(`${"steps".padEnd(15)} ${steps} in ${clock(performance.now() - began)}`);
+}
+
+if (import.meta.main) await runMain(main, "vision");

@@ -1,0 +1,202 @@
+/**
+ * Trains a small SmolVLM from nothing to answer questions about handwritten digits, and freezes each tower by a threshold of
+ * its own.
+ *
+ * Source: the GradES paper freezes vision-language models so, arXiv 2509.01842.
+ *
+ * ```sh
+ * deno run --allow-read --allow-write examples/vlm.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  argmax,
+  chain,
+  clipByGlobalNorm,
+  cosine,
+  defineTraining,
+  type Gpu,
+  type ImageTextInput,
+  logits,
+  type Model,
+  newModel,
+  nextTokenLoss,
+  read,
+  scan,
+  type Tensor,
+  tensor,
+} from "@firn/train";
+import { saveModel } from "@firn/train/hub";
+import { gradES } from "@firn/train/policies";
+import { freezeText } from "@firn/train/report";
+import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
+import { helpOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";
+import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { checkOutput } from "./output.ts";
+import { print } from "./print.ts";
+import { clock, progress, stage } from "./progress.ts";
+
+const FLAGS = {
+  steps: whole("optimizer steps", 300),
+  batch: whole("images in a batch", 32, 2),
+  lr: positive("largest learning rate, after warm-up", 3e-3),
+  "tau-vision": positive("threshold of gradES for the image tower", 0.5),
+  "tau-text": positive("threshold of gradES for the decoder", 2),
+  alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+  seed: whole("seed of parameters and batches", 0, 0),
+  out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+  ...GPU_FLAGS,
+};
+
+const USAGE = `usage: ./firn vlm [flags]
+       deno run --allow-read --allow-write examples/vlm.ts [flags]
+
+Trains a small SmolVLM to say which digit an image shows and whether it is even, and tests it on 2,000 digits.`;
+
+const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+/** All words that the model knows; the first stands for a state of the image. */
+const WORDS = ["<image>", ...DIGITS, "what", "is", "the", "number", "even", "yes", "no", "?"];
+const idOf = (word: string): number => WORDS.indexOf(word);
+
+/** States of an image: 4 by 4 patches, of which squares of 2 by 2 are joined. */
+const STATES = 4;
+const QUESTIONS = ["what is the number ?", "is the number even ?"];
+const LENGTH = STATES + QUESTIONS[0].split(" ").length + 1;
+
+/** The `config.json` of the model. */
+const SOURCE = {
+  model_type: "smolvlm",
+  architectures: ["SmolVLMForConditionalGeneration"],
+  image_token_id: 0,
+  scale_factor: 2,
+  tie_word_embeddings: true,
+  vision_config: {
+    hidden_size: 48,
+    intermediate_size: 96,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    image_size: SIDE,
+    patch_size: 7,
+    num_channels: 1,
+  },
+  text_config: {
+    model_type: "llama",
+    hidden_size: 64,
+    intermediate_size: 128,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    vocab_size: WORDS.length,
+    max_position_embeddings: 32,
+  },
+};
+
+/** Images with questions and answers. */
+interface Batch extends ImageTextInput {
+  /** i32 [B, T]: the answer, -100 elsewhere. */
+  readonly labels: Tensor;
+}
+
+/** The answer to a question. */
+function answerTo(question: number, digit: number): string {
+  return question === 0 ? DIGITS[digit] : digit % 2 === 0 ? "yes" : "no";
+}
+
+/** Asks one question about every image, or both by turns where `only` is null. */
+const batchOf = (only: number | null) => (images: Float32Array, digits: Int32Array): Batch => {
+  const rows = digits.length,
+    ids = new Int32Array(rows * LENGTH),
+    labels = new Int32Array(rows * LENGTH).fill(-100);
+  digits.forEach((digit, row) => {
+    const question = only ?? row % QUESTIONS.length, answer = idOf(answerTo(question, Math.max(0, digit)));
+    const words = QUESTIONS[question].split(" ").map(idOf);
+    ids.set([...Array(STATES).fill(idOf("<image>")), ...words, answer], row * LENGTH);
+    if (digit >= 0) labels[(row + 1) * LENGTH - 1] = answer;
+  });
+  return {
+    inputIds: tensor(ids, [rows, LENGTH]),
+    pixelValues: tensor(images, [rows, 1, 1, SIDE, SIDE]),
+    labels: tensor(labels, [rows, LENGTH]),
+  };
+};
+
+/**
+ * How often a model answers a question right.
+ *
+ * @param gpu The device
+ * @param model The model
+ * @param options Digits, and which question
+ * @returns The share, 0 to 1
+ */
+export async function answersRight(
+  gpu: Gpu,
+  model: Model<object, ImageTextInput>,
+  { digits, question }: { readonly digits: Digits; readonly question: number },
+): Promise<number> {
+  const batch = Math.min(200, digits.count), found: number[] = [];
+  for (const input of digitBatches(digits, { batch, seed: 0, make: batchOf(question) }).all()) {
+    const said = await read(gpu, argmax(logits(model, input), -1)); // [B, T]
+    for (let row = 0; row < batch; row++) found.push(said[(row + 1) * LENGTH - 2]);
+  }
+  const right = digits.labels.filter((digit, i) => found[i] === idOf(answerTo(question, digit)));
+  return right.length / digits.count;
+}
+
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values: flags, help } = readFlags(args, FLAGS);
+  if (help) return print(helpOf(USAGE, FLAGS));
+  const began = performance.now(), { steps, batch, lr, seed, alpha } = flags;
+  if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
+  const { train, test } = await stage("reading     digits", readDigits);
+  await using gpu = await openShown(flags);
+  const model = await newModel<object, ImageTextInput>(gpu, { source: SOURCE, seed });
+  print(`model       SmolVLM, 2 blocks for images and 2 for text, ${WORDS.length} words`);
+  print(`data        ${train.count} digits to train on, ${test.count} to test with\n`);
+  const tau = { "*.vision_model.*": flags["tau-vision"], "*.text_model.*": flags["tau-text"] };
+  const training = defineTraining(gpu, nextTokenLoss<object, ImageTextInput>(model), {
+    optimizer: chain(
+      clipByGlobalNorm(1),
+      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
+    ),
+    policy: gradES({ tau, alpha }),
+    steps,
+    lookEvery: Math.min(10, steps),
+  });
+  const bar = progress(steps);
+  let state = await training.init(model.params);
+  for await (
+    state of scan(training, state, digitBatches(train, { batch, seed, make: batchOf(null) }).from(1))
+  ) {
+    if (state.look !== null) {
+      bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `frozen ${state.frozen.length}`]);
+    }
+    if (state.event !== null) bar.say(freezeText(state.event));
+  }
+  bar.end();
+  const after = { ...model, params: state.params };
+  print();
+  for (const [question, words] of QUESTIONS.entries()) {
+    const right = await answersRight(gpu, after, { digits: test, question });
+    print(`${words.padEnd(22)} ${(100 * right).toFixed(2)} % right of ${test.count}`);
+  }
+  for (const tower of ["vision_model", "text_model"]) {
+    const mine = (path: string): boolean => path.includes(`.${tower}.`);
+    const count = training.components().filter(({ path }) => mine(path)).length;
+    print(`${`frozen in ${tower}`.padEnd(22)} ${state.frozen.filter(mine).length} of ${count} components`);
+  }
+  if (flags.out !== null) {
+    await saveModel(gpu, after, { folder: flags.out });
+    print(`${"written".padEnd(22)} ${flags.out}`);
+  }
+  print(`${"steps".padEnd(22)} ${steps} in ${clock(performance.now() - began)}`);
+}
+
+if (import.meta.main) await runMain(main, "vlm");
