@@ -36,7 +36,7 @@ import { clock, progress, stage } from "./progress.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
 
 const FLAGS = {
-  steps: whole("optimizer steps", 300),
+  steps: whole("optimizer steps", 600),
   batch: whole("images in a batch", 32),
   lr: positive("largest learning rate, after warm-up", 2e-3),
   seed: whole("seed of parameters and batches", 0, 0),
@@ -60,6 +60,8 @@ const SOURCE = {
   image_size: SIDE,
   patch_size: 7,
   num_channels: 1,
+  // A narrow model learns little from matrices as small as those of large ones.
+  initializer_range: 0.1,
   id2label: Object.fromEntries(Array.from({ length: CLASSES }, (_, digit) => [digit, `${digit}`])),
 };
 

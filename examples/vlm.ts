@@ -73,6 +73,8 @@ const SOURCE = {
   image_token_id: 0,
   scale_factor: 2,
   tie_word_embeddings: true,
+  // A narrow model learns little from matrices as small as those of large ones.
+  initializer_range: 0.1,
   vision_config: {
     hidden_size: 48,
     intermediate_size: 96,
