@@ -31,6 +31,10 @@ export interface Target {
   readonly workgroupBytes: number;
   /** Storage buffers that one kernel can bind. */
   readonly maxBindings: number;
+  /** Bytes that one of these bindings can have; no limit when absent. */
+  readonly maxBindingBytes?: number;
+  /** A binding begins at a multiple of so many bytes of its buffer; 256 when absent, which every adapter can do. */
+  readonly bindingAlignment?: number;
   /** The fastest variants of measured products, by `productKey`; a cost model chooses for others. */
   readonly variants?: ReadonlyMap<string, MatmulVariant>;
 }

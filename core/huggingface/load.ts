@@ -17,7 +17,7 @@ import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
-import { checkAllocations, checkBindable, SMALLER_MODEL } from "../runtime/buffers.ts";
+import { checkAllocations, checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import type { TokenInput } from "../models/family.ts";
@@ -134,7 +134,7 @@ async function readParams<I extends object>(
   );
   for (const [path, { shape }] of listed) {
     const packed = !head.fresh.has(path) && isPacked(shape, stored.get(path)!);
-    checkBindable(gpu, { label: path, bytes: (packed ? 2 : 4) * sizeOf(shape), mend: SMALLER_MODEL });
+    checkSize(gpu, { label: path, bytes: (packed ? 2 : 4) * sizeOf(shape), mend: SMALLER_MODEL });
   }
   const sizeIn = (path: Path): number => {
     const spec = checkpoint.specs.get(stored.get(path)!);

@@ -10,7 +10,7 @@ import type { TokenInput } from "../models/family.ts";
 import { families as known } from "../models/mod.ts";
 import type { ParamSpec } from "../nn/params.ts";
 import { describeModel, type Families, type Model, modelParams } from "../models/model.ts";
-import { checkAllocations, checkBindable, SMALLER_MODEL } from "../runtime/buffers.ts";
+import { checkAllocations, checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { upload } from "../runtime/upload.ts";
 import { sizeOf } from "../spec.ts";
@@ -36,7 +36,7 @@ export interface NewModelOptions {
  * @param options Configuration and seed
  * @returns The model
  * @throws {InputError} When the family is unknown or a value of the configuration does not fit
- * @throws {OutOfMemoryError} When a parameter is larger than the device can bind
+ * @throws {OutOfMemoryError} When a parameter is larger than a buffer of the device can be
  *
  * @example
  * ```ts
@@ -58,7 +58,7 @@ export async function newModel<P extends object = object, I extends object = Tok
   const model = describeModel<I>(source, { families, file });
   const deviation = deviationOf(source, file);
   for (const [path, { shape }] of modelParams(model)) {
-    checkBindable(gpu, { label: path, bytes: 4 * sizeOf(shape), mend: SMALLER_MODEL });
+    checkSize(gpu, { label: path, bytes: 4 * sizeOf(shape), mend: SMALLER_MODEL });
   }
   const draw = drawing({ seed, deviation });
   const params = new Map<Path, Tensor>();
@@ -108,6 +108,6 @@ const SCORES = 2 ** 29;
  * @param gpu The device
  * @returns Bytes that one binding can have
  */
-export function scoreBytes({ device: { limits } }: Gpu): number {
-  return Math.min(SCORES, limits.maxStorageBufferBindingSize);
+export function scoreBytes({ target: { maxBindingBytes = Infinity } }: Gpu): number {
+  return Math.min(SCORES, maxBindingBytes);
 }

@@ -8,6 +8,7 @@ import { type HostData, isHost } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { pickedBy } from "./alias.ts";
 import { dataOf, isPick, isReshape, isSource } from "./predicates.ts";
+import { isResult } from "./rows.ts";
 import { bytesOf, storedSpec } from "./storage.ts";
 import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
 
@@ -49,7 +50,7 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
       const source: Source | null = isHost(node)
         ? { kind: "host", data: dataOf(node) }
         : isSource(node)
-        ? { kind: "leaf", node }
+        ? { kind: isResult(node) ? "result" : "leaf", node }
         : null;
       known[output] = add({ bytes: bytesOf(storedSpec(spec, isHalf(node, output))), source });
     }

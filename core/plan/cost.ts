@@ -42,7 +42,7 @@ export function allocatedBytes(
   const used = new Set(launches.flatMap(({ bindings }) => bindings));
   let memory = slots.reduce((n, bytes) => n + bytes, 0), constants = 0;
   buffers.forEach(({ source: { kind }, bytes }, b) => {
-    if (kind === "kept") memory += bytes;
+    if (kind === "kept" || kind === "result") memory += bytes;
     if (used.has(b) && (kind === "host" || kind === "scalars")) constants += bytes;
   });
   return { memory, constants };

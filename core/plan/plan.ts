@@ -3,7 +3,8 @@
  *
  * Read this file first. The passes, in order:
  *
- * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel.
+ * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel. `splitRows` is among them only where a
+ *    tensor in memory is larger than one binding.
  * 2. {@link prepare}: `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
  *    what is stored as f16, `batchMatmuls` which products share a launch.
  * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
@@ -15,6 +16,7 @@
 import type { Tensor } from "../tensor.ts";
 import { type Allocated, allocatedBytes, costOf } from "./cost.ts";
 import { fuse } from "./fuse/fuse.ts";
+import { fitsBindings } from "./fuse/fits_bindings.ts";
 import { batchMatmuls } from "./lower/batch_matmuls.ts";
 import { lower } from "./lower/lower.ts";
 import { type Layout, layoutMemory, temporaryBytes } from "./memory/layout.ts";
@@ -26,16 +28,21 @@ import { fuseResidual } from "./rewrite/fuse_residual.ts";
 import { materializeInputs, materializeRoots } from "./rewrite/materialize.ts";
 import { simplify } from "./rewrite/simplify.ts";
 import { splitAttention } from "./rewrite/split_attention.ts";
+import { splitRows } from "./rewrite/split_rows.ts";
 import { sumProducts } from "./rewrite/sum_products.ts";
 import type { Launch, Plan, PlanOptions, Prefix, Prepared, Unit } from "./types.ts";
 
 /** A pass that gives equivalent roots. */
 type Rewrite = (roots: readonly Tensor[], options: PlanOptions) => readonly Tensor[];
 
-/** The passes that rewrite a graph, in order. */
-const REWRITES: readonly Rewrite[] = [
+/** The first passes that rewrite a graph, in order. */
+const SIMPLER: readonly Rewrite[] = [
   expandDefinitions, // an op without a kernel becomes simpler ops
   simplify, // equal nodes become one, arithmetic that changes nothing goes
+];
+
+/** The other passes that rewrite a graph, in order. */
+const REWRITES: readonly Rewrite[] = [
   splitAttention, // gradients of attention are computed in parts that fill the device
   sumProducts, // a sum of matrix products becomes one product over more terms
   fuseResidual, // a kernel adds the residual to its own result
@@ -51,13 +58,31 @@ const REWRITES: readonly Rewrite[] = [
  * @returns The graph
  */
 export function prepare(roots: readonly Tensor[], options: PlanOptions): Prepared {
-  const { target, precision = "f32" } = options;
-  const rewritten = REWRITES.reduce((graph, rewrite) => rewrite(graph, options), roots);
-  const written = materializeRoots(rewritten, options), { targets } = written;
+  const simple = rewritten(roots, SIMPLER, options);
+  const prepared = prepareSimple(simple, { ...options, places: roots.map((_, i) => i) });
+  if (fitsBindings(prepared, options)) return prepared;
+  const split = splitRows(simple, options);
+  return prepareSimple(simplify(split.roots), { ...options, ...split });
+}
+
+function rewritten(
+  roots: readonly Tensor[],
+  passes: readonly Rewrite[],
+  options: PlanOptions,
+): readonly Tensor[] {
+  return passes.reduce((graph, rewrite) => rewrite(graph, options), roots);
+}
+
+function prepareSimple(
+  roots: readonly Tensor[],
+  options: PlanOptions & Pick<Prepared, "places">,
+): Prepared {
+  const { target, precision = "f32", places } = options;
+  const written = materializeRoots(rewritten(roots, REWRITES, options), options), { targets } = written;
   const fusion = fuse(written.roots, { targets, target });
   const isHalf = precision === "f16" ? halfValues(fusion) : () => false;
   const batched = batchMatmuls(fusion, { targets, target, isHalf });
-  return { ...written, fusion, isHalf, batched };
+  return { ...written, places, fusion, isHalf, batched };
 }
 
 /**
@@ -67,6 +92,7 @@ export function prepare(roots: readonly Tensor[], options: PlanOptions): Prepare
  * @param options Target, which roots overwrite a leaf, and the precision
  * @returns The plan
  * @throws {InputError} When two updates need each other's old value
+ * @throws {OutOfMemoryError} When a tensor is larger than one binding and cannot be split by rows
  */
 export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const prepared = prepare(roots, options);
@@ -88,7 +114,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     firstUpdate: firstUpdate < 0 ? launches.length : firstUpdate,
     buffers: layout.buffers,
     slots: layout.slots,
-    roots: results,
+    roots: prepared.places.map((i) => results[i]),
     doubleBuffers: layout.doubleBuffers,
     scalars,
     cost: costOf(launches, allocated),

@@ -13,6 +13,7 @@ import { fillOp, type HostData, leafOp, stepScalarOp } from "../sources.ts";
 import { sameShape } from "../spec.ts";
 import { pickOp, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
+import { isPart } from "./rows.ts";
 
 /** Whether a node is elementwise. */
 export function isElement(node: Tensor): boolean {
@@ -25,9 +26,9 @@ export function isSource({ op, inputs }: Tensor): boolean {
     op.definition === undefined;
 }
 
-/** Whether a node is a parameter, an optimizer moment or a batch entry. */
-export function isLeaf({ op }: Tensor): boolean {
-  return op === leafOp;
+/** Whether a node is a parameter, an optimizer moment or a batch entry, or some rows of one. */
+export function isLeaf(node: Tensor): boolean {
+  return node.op === leafOp || isPart(node);
 }
 
 /** The path of a leaf. */

@@ -9,10 +9,11 @@ import type { HostData, StepFunction } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 
-/** Where the contents of a buffer come from. */
+/** Where the contents of a buffer come from. A leaf, or the result of a root, may be some rows of a larger buffer. */
 export type Source =
   | { readonly kind: "slot"; readonly slot: number }
   | { readonly kind: "leaf"; readonly node: Tensor }
+  | { readonly kind: "result"; readonly node: Tensor }
   | { readonly kind: "kept" }
   | { readonly kind: "host"; readonly data: HostData }
   | { readonly kind: "scalars" };
@@ -226,6 +227,8 @@ export interface WrittenRoots {
 
 /** A graph in ops that have a kernel, with the decisions which nodes share a launch and how values are stored. */
 export interface Prepared extends WrittenRoots {
+  /** For each root that was asked for, its first one here: a root may be computed by rows. */
+  readonly places: readonly number[];
   readonly fusion: Fusion;
   readonly isHalf: IsHalf;
   /** Products that share a launch, by the first of them. */

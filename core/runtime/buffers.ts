@@ -21,18 +21,24 @@ interface NewBuffer {
 }
 
 /**
- * Refuses what the device cannot bind, before memory is taken for it.
+ * Refuses what is larger than any buffer of the device, before memory is taken for it. A buffer may be larger than one
+ * binding: plans bind ranges of it.
  *
  * @param gpu The device
  * @param options As of {@link createBuffer}
- * @throws {OutOfMemoryError} When it is larger than one binding
+ * @throws {OutOfMemoryError} When it is larger than one buffer
  */
-export function checkBindable({ device: { limits }, name }: Gpu, { label, bytes, mend }: NewBuffer): void {
-  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+export function checkSize({ device: { limits }, name }: Gpu, { label, bytes, mend }: NewBuffer): void {
+  const most = limits.maxBufferSize;
   if (bytes <= most) return;
-  const seen = `"${name}" binds ${(most / 2 ** 20).toFixed(0)} MiB at most, and a tensor is bound whole`;
+  const seen = `"${name}" has buffers of ${(most / 2 ** 20).toFixed(0)} MiB at most, and a tensor has one`;
   // What has a mend of its own does not shrink with the batch.
-  throw new OutOfMemoryError(label, bytes, seen, mend && "use a smaller model, or a device that binds more");
+  throw new OutOfMemoryError(
+    label,
+    bytes,
+    seen,
+    mend && "use a smaller model, or a device with larger buffers",
+  );
 }
 
 /**
@@ -41,11 +47,11 @@ export function checkBindable({ device: { limits }, name }: Gpu, { label, bytes,
  * @param gpu The device
  * @param options Its label and size in bytes; `mend`: what helps where there is no room, a smaller batch when absent
  * @returns The buffer, filled with zeros
- * @throws {OutOfMemoryError} When the adapter cannot bind that much
+ * @throws {OutOfMemoryError} When the adapter has no buffers of that size
  */
 export function createBuffer(gpu: Gpu, options: NewBuffer): GPUBuffer {
   const { label, bytes, mend } = options;
-  checkBindable(gpu, options);
+  checkSize(gpu, options);
   gpu.device.pushErrorScope("out-of-memory");
   const buffer = allocate(gpu, { label, size: bytes, usage: USAGE });
   const refusal = gpu.device.popErrorScope().then((error) =>

@@ -138,6 +138,8 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
       ...subgroupsOf(features, adapter.info),
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, limits.maxStorageBuffersPerShaderStage),
+      maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+      bindingAlignment: limits.minStorageBufferOffsetAlignment,
     },
     tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { wholeOf } from "../plan/rows.ts";
+import { bytesOf } from "../plan/storage.ts";
 import type { Plan, Source } from "../plan/types.ts";
 import type { Tensor } from "../tensor.ts";
 import { createBuffer, destroyBuffer, writeValues } from "./buffers.ts";
@@ -33,7 +35,7 @@ type Slot = Extract<Source, { kind: "slot" }>;
  * @param options The plan, the buffers of its leaves, a name for errors, and buffers of an earlier recording to reuse.
  * `owned`: every buffer that is created here is added, also when this throws
  * @returns The buffers
- * @throws {OutOfMemoryError} When one is larger than the device can bind
+ * @throws {OutOfMemoryError} When one is larger than a buffer of the device can be
  */
 export function planBuffers(
   gpu: Gpu,
@@ -53,12 +55,21 @@ export function planBuffers(
   const slots = keepFor(plan, spare);
   owned.push(...slots.filter((buffer) => buffer !== undefined));
   let scalars: GPUBuffer | null = null;
+  const results = new Map<Tensor, GPUBuffer>();
+  const resultIn = (whole: Tensor): GPUBuffer => {
+    if (!results.has(whole)) {
+      results.set(whole, own({ label: `a result of "${label}"`, bytes: bytesOf(whole) }));
+    }
+    return results.get(whole)!;
+  };
   const used = new Set([...plan.launches.flatMap(({ bindings }) => bindings), ...plan.roots]);
   const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
     if (!used.has(i) || source.kind === "slot") return null;
     if (source.kind === "leaf") {
-      return isResident(source.node) ? storageOf(source.node).buffer : resolve!(source.node);
+      const whole = wholeOf(source.node);
+      return isResident(whole) ? storageOf(whole).buffer : resolve!(whole);
     }
+    if (source.kind === "result") return resultIn(wholeOf(source.node));
     const buffer = own({ label: `${label} ${source.kind}`, bytes });
     if (source.kind === "scalars") scalars = buffer;
     else if (source.kind === "host") writeValues(gpu, buffer, source.data);

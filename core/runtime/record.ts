@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { Launch, Plan } from "../plan/types.ts";
+import { offsetOf } from "../plan/rows.ts";
+import type { Launch, Plan, PlannedBuffer } from "../plan/types.ts";
 import { checkAllocations, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { doubleBuffers } from "./double_buffers.ts";
@@ -77,7 +78,7 @@ async function build(
 ): Promise<Recording> {
   const { slots, owned } = memory;
   const bind = ({ kernel, bindings }: Launch): BoundKernel =>
-    bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), size: plan.buffers[b].bytes })));
+    bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), ...rangeOf(plan.buffers[b]) })));
   const uploadScalars = scalarUpload(gpu, { plan, buffer: memory.scalars });
   const bound: BoundKernel[] = [];
   const bindUpTo = (end: number): void => {
@@ -123,6 +124,11 @@ async function build(
       return rest;
     },
   };
+}
+
+/** What a launch binds of the buffer that a planned buffer is in. */
+function rangeOf({ source, bytes }: PlannedBuffer): Omit<GPUBufferBinding, "buffer"> {
+  return { offset: "node" in source ? offsetOf(source.node) : 0, size: bytes };
 }
 
 /** The launches of a recording. With double buffers, every other step binds the other buffer of each pair. */

@@ -5,6 +5,7 @@
  */
 
 import { ConsumedError, InputError } from "../errors.ts";
+import { wholeOf } from "../plan/rows.ts";
 import type { Plan } from "../plan/types.ts";
 import { flatten } from "../tree.ts";
 import type { Spec } from "../spec.ts";
@@ -69,7 +70,9 @@ export function storageOf(tensor: Tensor): Storage {
  */
 export function checkUnconsumed({ buffers }: Plan): void {
   for (const { source } of buffers) {
-    if (source.kind === "leaf" && isResident(source.node)) storageOf(source.node);
+    if (source.kind !== "leaf") continue;
+    const whole = wholeOf(source.node);
+    if (isResident(whole)) storageOf(whole);
   }
 }
 

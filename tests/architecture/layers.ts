@@ -37,6 +37,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "core/plan/predicates.ts",
     "core/plan/storage.ts",
     "core/plan/cost.ts",
+    "core/plan/rows.ts",
   ],
   ["core/plan/buffers.ts"],
   ["core/plan/rewrite/"],

@@ -30,6 +30,7 @@ export const ELEMENT: Readonly<Record<string, (...args: number[]) => number>> = 
   tanh: (a) => Math.tanh(a),
   sigmoid: (a) => 1 / (1 + Math.exp(-a)),
   cast: (a) => a,
+  integers: (a) => Math.round(a),
   stopGradient: (a) => a,
   pow: (a, b) => Math.pow(a, b),
   sin: (a) => Math.sin(a),

@@ -4,11 +4,12 @@
  * @module
  */
 
-import { InputError } from "../../errors.ts";
+import { InputError, OutOfMemoryError } from "../../errors.ts";
 import { MAX_GROUPS } from "../../../kernels/kernel.ts";
 import type { KernelText, Target } from "../../kernel_call.ts";
 import type { Tensor } from "../../tensor.ts";
 import { type BufferTable, bufferTable } from "../buffers.ts";
+import { bindingLimit } from "../rows.ts";
 import type { Cluster, Fusion, IsHalf, PlanOptions, Prepared, TextCache, Unit } from "../types.ts";
 import { textCache } from "./kernel_cache.ts";
 
@@ -78,15 +79,26 @@ export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "pri
  *
  * @throws {InputError} When the device takes neither as many workgroups nor as many buffers
  */
-export function addUnit({ units, target: { maxBindings } }: LowerContext, unit: NewUnit): void {
+export function addUnit(context: LowerContext, unit: NewUnit): void {
+  const { units, target: { maxBindings } } = context;
   const { bindings = [...unit.reads, ...unit.writes], overwrites = [], matmulFlops = 0, inPlace } = unit;
   checkGrid(unit.kernel);
+  checkBytes(context, { kernel: unit.kernel, bindings });
   if (bindings.length > maxBindings) {
     throw new InputError(
       `Cannot launch "${unit.kernel.name}" as the adapter binds ${maxBindings} buffers: it needs ${bindings.length}`,
     );
   }
   units.push({ ...unit, bindings, overwrites, matmulFlops, inPlace });
+}
+
+function checkBytes({ table, target: { maxBindingBytes = Infinity } }: LowerContext, { kernel, bindings }: {
+  readonly kernel: KernelText;
+  readonly bindings: readonly number[];
+}): void {
+  const bytes = Math.max(...bindings.map((b) => table.buffers[b].bytes));
+  if (bytes <= maxBindingBytes) return;
+  throw new OutOfMemoryError(`values of "${kernel.name}"`, bytes, bindingLimit(maxBindingBytes));
 }
 
 function checkGrid({ name, grid }: KernelText): void {

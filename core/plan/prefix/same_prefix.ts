@@ -8,6 +8,7 @@ import { type HostData, isHost } from "../../sources.ts";
 import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { dataOf, isLeaf, isPlainData, isSameOp, pathOf } from "../predicates.ts";
+import { offsetOf } from "../rows.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 
 /**
@@ -42,7 +43,7 @@ export function samePrefix(a: Plan, b: Plan): boolean {
 /** Whether two values that depend on parameters and constants alone are computed in the same way. */
 function sameValue(a: Tensor | undefined, b: Tensor | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
-  if (isLeaf(a) && isLeaf(b)) return pathOf(a) === pathOf(b);
+  if (isLeaf(a) && isLeaf(b)) return sameLeaf(a, b);
   if (isHost(a) && isHost(b)) return sameShape(a.shape, b.shape) && sameBytes(dataOf(a), dataOf(b));
   return isSameOp(a, b) && sameShape(a.shape, b.shape) &&
     isPlainData(a.attrs) && JSON.stringify(a.attrs) === JSON.stringify(b.attrs) &&
@@ -50,9 +51,14 @@ function sameValue(a: Tensor | undefined, b: Tensor | undefined): boolean {
 }
 
 function sameSource(a: Source, b: Source): boolean {
-  if (a.kind === "leaf" && b.kind === "leaf") return pathOf(a.node) === pathOf(b.node);
+  if (a.kind === "leaf" && b.kind === "leaf") return sameLeaf(a.node, b.node);
   if (a.kind === "host" && b.kind === "host") return sameBytes(a.data, b.data);
   return a.kind === b.kind;
+}
+
+/** Whether two leaves, or rows of leaves, hold the same values. */
+function sameLeaf(a: Tensor, b: Tensor): boolean {
+  return pathOf(a) === pathOf(b) && offsetOf(a) === offsetOf(b);
 }
 
 function sameBytes(a: HostData, b: HostData): boolean {
