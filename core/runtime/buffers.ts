@@ -101,6 +101,9 @@ export async function checkAllocations(gpu: Gpu): Promise<void> {
   gpu.check();
 }
 
+/** Bytes of one upload: implementations keep each on the host in one staging buffer. */
+const UPLOAD = 2 ** 28;
+
 /** Uploads values, or bf16 codes, to the start of a buffer. The last word is filled up with zero. */
 export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16Array): void {
   let whole = data;
@@ -108,5 +111,8 @@ export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16
     whole = new Uint16Array(data.length + 1);
     whole.set(data);
   }
-  gpu.device.queue.writeBuffer(buffer, 0, whole as Float32Array<ArrayBuffer>);
+  const words = new Uint8Array(whole.buffer as ArrayBuffer, whole.byteOffset, whole.byteLength);
+  for (let at = 0; at < words.length; at += UPLOAD) {
+    gpu.device.queue.writeBuffer(buffer, at, words, at, Math.min(UPLOAD, words.length - at));
+  }
 }

@@ -34,6 +34,9 @@ function mayMapInCall(gpu: Gpu, { awaited }: Staging): boolean {
 /** Largest staging buffer in bytes, so that reading a model needs no second copy of it. */
 const STAGING = 64 * 2 ** 20;
 
+/** Most bytes of a staging buffer. */
+const LARGEST = 2 ** 30;
+
 /** A buffer, and how many bytes of it to read. */
 export interface Source {
   readonly buffer: GPUBuffer;
@@ -50,6 +53,32 @@ export interface Source {
  * @throws {DeviceLostError} When the device is gone or closed
  */
 export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise<ArrayBuffer[]> {
+  const pieces = sources.map(piecesOf), values = (await readPieces(gpu, pieces.flat())).values();
+  return sources.map(({ bytes }, i) => {
+    const [{ bytes: first }] = pieces[i], begin = values.next().value!;
+    if (pieces[i].length === 1) return begin;
+    const all = new Uint8Array(bytes);
+    all.set(new Uint8Array(begin));
+    for (let at = first; at < bytes; at += first) all.set(new Uint8Array(values.next().value!), at);
+    return all.buffer;
+  });
+}
+
+/** Some bytes of a buffer. */
+interface Piece extends Source {
+  readonly from: number;
+}
+
+/** A source as pieces that staging buffers can hold: all but the last are equal. */
+function piecesOf({ buffer, bytes }: Source): Piece[] {
+  return Array.from({ length: Math.max(1, Math.ceil(bytes / LARGEST)) }, (_, i) => ({
+    buffer,
+    from: i * LARGEST,
+    bytes: Math.min(LARGEST, bytes - i * LARGEST),
+  }));
+}
+
+async function readPieces(gpu: Gpu, sources: readonly Piece[]): Promise<ArrayBuffer[]> {
   gpu.check();
   const results: ArrayBuffer[] = [];
   for (let from = 0; from < sources.length;) {
@@ -65,7 +94,7 @@ export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise
       gpu,
       (encoder) =>
         part.forEach((s, i) =>
-          encoder.copyBufferToBuffer(s.buffer, 0, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
+          encoder.copyBufferToBuffer(s.buffer, s.from, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
         ),
     );
     target.busy = true;

@@ -27,6 +27,7 @@ export const OP_TABLES: readonly string[] = [
   "core/sources.ts",
   "core/tensor.ts",
   "core/plan/predicates.ts",
+  "core/plan/rows.ts",
   "core/plan/precision.ts",
   "core/plan/rewrite/simplify.ts",
 ];

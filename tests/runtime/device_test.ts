@@ -93,7 +93,7 @@ Deno.test("read throws OutOfMemoryError with what was too large and how large", 
   const size = (error.bytes / 2 ** 20).toFixed(1), limit = (most / 2 ** 20).toFixed(0);
   assertEquals(
     error.message,
-    `Cannot allocate "matmul [${side}, ${side}]" of ${size} MiB on the device: a launch binds ${limit} MiB of a tensor at most, and "permute" cannot read it by rows; lower the batch or its length, or use a larger device`,
+    `Cannot allocate "permute [${side}, ${side}]" of ${size} MiB on the device: a launch binds ${limit} MiB of a tensor at most, and it cannot be split by rows; lower the batch or its length, or use a larger device`,
   );
   assertEquals([...await read(gpu, fill(1, [1]))], [1], "the device still works");
 });

@@ -5,7 +5,7 @@
  */
 
 import { add, cast, subtract } from "../../ops/arithmetic.ts";
-import { broadcastOp, type ReduceAttrs, reduceSumOp } from "../../ops/broadcast.ts";
+import { type ReduceAttrs, reduceSumOp } from "../../ops/broadcast.ts";
 import { less, maximum, minimum, where } from "../../ops/comparison.ts";
 import { embeddingGradOp, embeddingOp } from "../../ops/embedding.ts";
 import { integers } from "../../ops/integers.ts";
@@ -15,6 +15,7 @@ import { reduceMaxOp } from "../../ops/reduce.ts";
 import { fill } from "../../sources.ts";
 import { sizeOf } from "../../spec.ts";
 import { apply, type Op, type Tensor } from "../../tensor.ts";
+import { isBroadcast } from "../predicates.ts";
 import type { Rows, Splitting } from "../rows.ts";
 
 /** Which rows of a node are asked for. */
@@ -45,13 +46,14 @@ export const ROWS: ReadonlyMap<Op, RowsRule> = new Map<Op, RowsRule>([
 ]);
 
 /** Some rows of an elementwise node. */
-export function elementRows({ op, inputs, attrs, shape }: Tensor, { rows, splitting }: RowsRequest): Tensor {
+export function elementRows(node: Tensor, { rows, splitting }: RowsRequest): Tensor {
+  const { op, inputs, attrs, shape } = node;
   const own = inputs.map((x) =>
     x.shape.length < shape.length || (x.shape[0] === 1 && shape[0] !== 1)
       ? splitting.whole(x)
       : splitting.rows(x, rows)
   );
-  return apply(op, own, op === broadcastOp ? { shape: shape.with(0, rows.size) } : attrs);
+  return apply(op, own, isBroadcast(node) ? { shape: shape.with(0, rows.size) } : attrs);
 }
 
 function matmulRows({ inputs, attrs, shape }: Tensor, { rows, splitting }: RowsRequest): Tensor | null {
