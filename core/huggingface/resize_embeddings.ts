@@ -10,7 +10,7 @@ import { isRecord } from "../json_rules.ts";
 import type { TokenInput } from "../models/family.ts";
 import { describeModel, type Model, modelParams } from "../models/model.ts";
 import { bytesOf } from "../plan/storage.ts";
-import { checkAllocations, checkBindable, SMALLER_MODEL } from "../runtime/buffers.ts";
+import { checkAllocations, checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { sameShape } from "../spec.ts";
 import { uploadLeaf } from "../train/state/upload.ts";
@@ -72,7 +72,7 @@ export async function resizeEmbeddings<P extends object, I extends object = Toke
       );
     }
     const weight = leaves.get(path)!, spec = { shape, dtype: weight.dtype };
-    checkBindable(gpu, { label: path, bytes: bytesOf(spec), mend: SMALLER_MODEL });
+    checkSize(gpu, { label: path, bytes: bytesOf(spec), mend: SMALLER_MODEL });
     const value = {
       ...spec,
       data: grown(await read(gpu, weight) as Float32Array, { rows: old.shape[0], shape }),
