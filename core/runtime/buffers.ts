@@ -111,8 +111,9 @@ export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16
     whole = new Uint16Array(data.length + 1);
     whole.set(data);
   }
-  const words = new Uint8Array(whole.buffer as ArrayBuffer, whole.byteOffset, whole.byteLength);
-  for (let at = 0; at < words.length; at += UPLOAD) {
-    gpu.device.queue.writeBuffer(buffer, at, words, at, Math.min(UPLOAD, words.length - at));
+  const size = UPLOAD / whole.BYTES_PER_ELEMENT;
+  for (let at = 0; at < whole.length; at += size) {
+    const part = whole.length <= size ? whole : whole.subarray(at, at + size);
+    gpu.device.queue.writeBuffer(buffer, at * whole.BYTES_PER_ELEMENT, part as Float32Array<ArrayBuffer>);
   }
 }

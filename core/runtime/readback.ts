@@ -49,11 +49,17 @@ export interface Source {
  *
  * @param gpu The device
  * @param sources What to read
+ * @param options `most`: bytes of the largest staging buffer, a multiple of 4; 1 GiB when absent
  * @returns A copy of the bytes of each
  * @throws {DeviceLostError} When the device is gone or closed
  */
-export async function readBuffers(gpu: Gpu, sources: readonly Source[]): Promise<ArrayBuffer[]> {
-  const pieces = sources.map(piecesOf), values = (await readPieces(gpu, pieces.flat())).values();
+export async function readBuffers(
+  gpu: Gpu,
+  sources: readonly Source[],
+  { most = LARGEST }: { readonly most?: number } = {},
+): Promise<ArrayBuffer[]> {
+  const pieces = sources.map((source) => piecesOf(source, most)),
+    values = (await readPieces(gpu, pieces.flat())).values();
   return sources.map(({ bytes }, i) => {
     const [{ bytes: first }] = pieces[i], begin = values.next().value!;
     if (pieces[i].length === 1) return begin;
@@ -70,11 +76,11 @@ interface Piece extends Source {
 }
 
 /** A source as pieces that staging buffers can hold: all but the last are equal. */
-function piecesOf({ buffer, bytes }: Source): Piece[] {
-  return Array.from({ length: Math.max(1, Math.ceil(bytes / LARGEST)) }, (_, i) => ({
+function piecesOf({ buffer, bytes }: Source, most: number): Piece[] {
+  return Array.from({ length: Math.max(1, Math.ceil(bytes / most)) }, (_, i) => ({
     buffer,
-    from: i * LARGEST,
-    bytes: Math.min(LARGEST, bytes - i * LARGEST),
+    from: i * most,
+    bytes: Math.min(most, bytes - i * most),
   }));
 }
 

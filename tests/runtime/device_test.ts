@@ -5,6 +5,7 @@ import {
   DeviceLostError,
   evaluate,
   fill,
+  type Gpu,
   matmul,
   multiply,
   openGpu,
@@ -18,7 +19,9 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
-import { checkAllocations, createBuffer } from "../../core/runtime/buffers.ts";
+import { checkAllocations, createBuffer, writeValues } from "../../core/runtime/buffers.ts";
+import { readBuffers } from "../../core/runtime/readback.ts";
+import { storageOf } from "../../core/runtime/residents.ts";
 import { upload } from "../../core/runtime/upload.ts";
 import { zeros } from "../../core/train/state/upload.ts";
 import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "../train/tiny.ts";
@@ -96,6 +99,25 @@ Deno.test("read throws OutOfMemoryError with what was too large and how large", 
     `Cannot allocate "permute [${side}, ${side}]" of ${size} MiB on the device: a launch binds ${limit} MiB of a tensor at most, and it cannot be split by rows; lower the batch or its length, or use a larger device`,
   );
   assertEquals([...await read(gpu, fill(1, [1]))], [1], "the device still works");
+});
+
+Deno.test("what is larger than one staging buffer is uploaded and read in pieces", async () => {
+  const values = Float32Array.from({ length: 23 }, (_, i) => i), bytes = 4 * values.length;
+  const { buffer } = storageOf(upload(gpu, values, { shape: [23], label: "values" }));
+  const sources = [{ buffer, bytes }, { buffer, bytes: 12 }, { buffer, bytes: 32 }];
+  for (const most of [16, 32, 92]) {
+    const read = await readBuffers(gpu, sources, { most });
+    assertEquals(
+      read.map((b) => [...new Float32Array(b)]),
+      sources.map((s) => [...values.slice(0, s.bytes / 4)]),
+    );
+  }
+  const seen: number[][] = [];
+  const writeBuffer = (_: GPUBuffer, at: number, { byteOffset, byteLength }: Uint32Array): void =>
+    void seen.push([at, byteOffset, byteLength]);
+  // Never touched, so it takes no memory.
+  writeValues({ device: { queue: { writeBuffer } } } as unknown as Gpu, buffer, new Uint32Array(2 ** 26 + 5));
+  assertEquals(seen, [[0, 0, 2 ** 28], [2 ** 28, 2 ** 28, 20]]);
 });
 
 Deno.test("init throws OutOfMemoryError with the name of the parameter", async () => {
