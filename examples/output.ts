@@ -8,7 +8,7 @@ import { AlreadyExistsError, InputError, NotFoundError } from "@firn/train";
 import { type FileSystem, hostFileSystem, LOCK_FILE } from "@firn/train/data";
 import { fileUrl } from "./policies.ts";
 
-const CHECKPOINT = "checkpoint.safetensors";
+const CHECKPOINT = "checkpoint.safetensors", LOG = "metrics.jsonl";
 
 /** Where the files are; the machine's file system when absent. */
 interface Files {
@@ -49,6 +49,9 @@ export async function checkOutput(
   const entries = resumed || info === null ? [] : await fileSystem.list(folder);
   const held = entries.filter(({ name }) => name !== LOCK_FILE);
   if (held.length === 0) return;
+  // A run that failed before it began leaves an empty log.
+  const [{ name }] = held, neverBegan = held.length === 1 && name === LOG;
+  if (neverBegan && (await fileSystem.stat(`${folder}/${LOG}`))?.size === 0) return;
   const resumable = held.some(({ name }) => name === CHECKPOINT);
   throw new AlreadyExistsError(
     `Cannot write to "${folder}" as it must be empty: it holds "${held[0].name}"; choose another --out${

@@ -7,7 +7,8 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { FileError } from "@firn/train";
+import { AlreadyExistsError, FileError } from "@firn/train";
+import { LOCK_FILE, memoryFileSystem } from "@firn/train/data";
 import { denoFileSystem } from "../../core/host/deno_file_system.ts";
 import { main as digits } from "../../examples/digits.ts";
 import { main as explain } from "../../examples/explain.ts";
@@ -228,4 +229,16 @@ Deno.test("an output folder that Deno may not read or write is refused with the 
     [() => claimFolder("o", { resumed: false, fileSystem: unwritable }), '--allow-write="o"'],
   ] as const;
   for (const [attempt, flag] of attempts) await assertRejects(attempt, FileError, flag);
+});
+
+Deno.test("the folder of a run that failed before it began can be taken again, with a lock and an empty log in it", async () => {
+  const fileSystem = memoryFileSystem(), at = { resumed: false, fileSystem };
+  await fileSystem.makeFolder("o");
+  for (const name of [LOCK_FILE, "metrics.jsonl"]) await fileSystem.write(`o/${name}`, "");
+  assertEquals(await claimFolder("o", at), "o");
+  await fileSystem.write("o/metrics.jsonl", "{}\n");
+  await assertRejects(() => claimFolder("o", at), AlreadyExistsError, 'it holds "metrics.jsonl"');
+  await fileSystem.write("o/metrics.jsonl", "");
+  await fileSystem.write("o/diary.txt", "");
+  await assertRejects(() => claimFolder("o", at), AlreadyExistsError, "it must be empty");
 });
