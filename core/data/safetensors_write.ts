@@ -48,7 +48,8 @@ export async function writeSafetensors(
     ORDER.indexOf(b.dtype) - ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
   );
   const header = headerOf(path, { sorted, metadata });
-  await fileSystem.write(path, chunksOf(path, { header, sorted }));
+  const bytes = sorted.reduce((sum, { dtype, shape }) => sum + byteLength(dtype, shape)!, header.length);
+  await fileSystem.write(path, chunksOf(path, { header, sorted }), { bytes });
 }
 
 /** The header, then the bytes of each tensor. */

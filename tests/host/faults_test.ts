@@ -119,3 +119,17 @@ Deno.test("pipes, devices and folders are refused before they are opened", async
     await assertRejects(() => files.read(`${folder}/big`, { limit: 4 }), FileError, "it has 5");
   });
 });
+
+Deno.test("a full disk is named with the bytes that a file of tensors takes, its header included", async () => {
+  const folder = await Deno.makeTempDir(), path = `${folder}/a.safetensors`, messages: string[] = [];
+  const tensors = [{ name: "w", dtype: "F32", shape: [1000], data: new Float32Array(1000) }] as const;
+  for (let at = 1; at <= 8; at++) {
+    const { fileSystem } = faultyFiles("ENOSPC", at);
+    await writeSafetensors(path, tensors, { fileSystem }).catch((error) => messages.push(error.message));
+  }
+  await writeSafetensors(path, tensors);
+  const { size } = await Deno.stat(path);
+  const rule = `as the disk must have room for ${size.toLocaleString("en-US")} bytes: it is full`;
+  assert(messages.length > 0 && messages.every((message) => message.includes(rule)), messages.join("\n"));
+  await Deno.remove(folder, { recursive: true });
+});
