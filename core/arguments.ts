@@ -83,6 +83,29 @@ export function checkNumber(op: string, name: string, value: unknown): void {
 }
 
 /**
+ * Checks a number that has a range.
+ *
+ * @param op The function that was called
+ * @param values What it got, by name of the option
+ * @param range `least`: the smallest; `below`: what it stays below, Infinity when absent
+ * @throws {InputError} When one is no number, or out of the range
+ */
+export function checkRange(
+  op: string,
+  values: Readonly<Record<string, unknown>>,
+  { least, below = Infinity }: { readonly least: number; readonly below?: number },
+): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (typeof value === "number" && value >= least && value < below) continue;
+    refuse(
+      op,
+      `"${name}" must be a number from ${least}${below < Infinity ? ` and below ${below}` : ""}`,
+      value,
+    );
+  }
+}
+
+/**
  * Checks a shape.
  *
  * @param op The function that was called

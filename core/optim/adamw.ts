@@ -4,12 +4,13 @@
  * @module
  */
 
+import { checkOptions, checkRange } from "../arguments.ts";
 import { add, divide, multiply, negate } from "../ops/arithmetic.ts";
 import { sqrt } from "../ops/functions.ts";
 import { stepScalar } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
-import { printRate, type Schedule } from "./schedules.ts";
+import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
 
 /** Options of {@link adamW}; the defaults are PyTorch's. */
 export interface AdamWOptions {
@@ -37,6 +38,7 @@ const MOMENTS: readonly Moment[] = [
  *
  * @param options Learning rate and hyperparameters
  * @returns The optimizer; its moments are `m.<path>` and `v.<path>`
+ * @throws {InputError} When a number is out of its range
  *
  * @example
  * ```ts
@@ -52,9 +54,11 @@ const MOMENTS: readonly Moment[] = [
  * ```
  */
 export function adamW(options: AdamWOptions): Optimizer {
+  checkOptions("adamW", options);
   const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01 } = options;
-  const { learningRate } = options;
-  const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
+  const { learningRate } = options, rate = scheduleOf("adamW", learningRate);
+  checkRange("adamW", { beta1, beta2 }, { least: 0, below: 1 });
+  checkRange("adamW", { eps, weightDecay }, { least: 0 });
   // One tensor a scalar, which all parameters share. Bias corrections are computed in float64, as in PyTorch. They count
   // the updates of the moments: fewer than the steps where a parameter was frozen.
   const stepSize = stepScalar((step, age) => rate(step) / (1 - beta1 ** age));

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { refuse } from "../arguments.ts";
 import { add, divide, multiply } from "../ops/arithmetic.ts";
 import { minimum, where } from "../ops/comparison.ts";
 import { embedding } from "../ops/embedding.ts";
@@ -57,6 +58,7 @@ export interface ClipOptions {
  * @param options Whose gradients count
  * @returns An optimizer for {@link chain}. Over `all` it has shared state: `squares`, the last squared norm of each
  * trainable parameter
+ * @throws {InputError} When the limit is no number above 0
  *
  * @example
  * ```ts
@@ -71,6 +73,9 @@ export interface ClipOptions {
  */
 export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Optimizer {
   const { over = "active" } = options;
+  if (!(typeof limit === "number" && limit > 0 && limit < Infinity)) {
+    refuse("clipByGlobalNorm", "the limit must be a number above 0", limit);
+  }
   return {
     name: `clipByGlobalNorm(${limit}${over === "all" ? ", over all" : ""})`,
     moments: [],

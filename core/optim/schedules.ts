@@ -4,11 +4,29 @@
  * @module
  */
 
+import { checkRange, refuse } from "../arguments.ts";
+
 /** Learning rate by 1-based step. A function of one's own may add the description. */
 export interface Schedule {
   (step: number): number;
   /** The call that makes it, with all settings; names of optimizers print it. They print `schedule` when it is absent. */
   readonly description?: string;
+}
+
+/**
+ * Makes a schedule of a learning rate.
+ *
+ * @param op The function that was called
+ * @param rate Rate, or rate by step
+ * @returns Rate by step; those of a schedule are checked when training is defined
+ * @throws {InputError} When it is neither a number from 0 nor a function
+ */
+export function scheduleOf(op: string, rate: number | Schedule): Schedule {
+  if (typeof rate === "function") return rate;
+  if (!(typeof rate === "number" && rate >= 0 && rate < Infinity)) {
+    refuse(op, '"learningRate" must be a number from 0, or a schedule', rate);
+  }
+  return () => rate;
 }
 
 /**
@@ -43,6 +61,7 @@ function withWarmup(
   rest: { readonly name: string; readonly settings: string; readonly after: (step: number) => number },
 ): Schedule {
   const { name, settings, after } = rest;
+  checkRange(name, { peak, warmup }, { least: 0 });
   return Object.assign((step: number): number => step <= warmup ? peak * step / warmup : after(step), {
     description: `${name}(${peak}, warmup ${warmup}${settings})`,
   });
@@ -54,6 +73,8 @@ function decay(
   { name, share }: { readonly name: string; readonly share: (progress: number) => number },
 ): Schedule {
   const { peak, steps, floor = 0 } = options;
+  checkRange(name, { floor }, { least: 0 });
+  checkRange(name, { steps }, { least: 1 });
   return withWarmup(options, {
     name,
     settings: `, steps ${steps}, floor ${floor}`,

@@ -4,11 +4,12 @@
  * @module
  */
 
+import { checkOptions, checkRange } from "../arguments.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
 import { stepScalar } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
-import { printRate, type Schedule } from "./schedules.ts";
+import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
 
 /** Options of {@link sgd}. */
 export interface SgdOptions {
@@ -25,6 +26,7 @@ const VELOCITY: readonly Moment[] = [{ name: "velocity", meaning: "momentum" }];
  *
  * @param options Learning rate and momentum
  * @returns The optimizer; its moment is `velocity.<path>`, with momentum only
+ * @throws {InputError} When a number is out of its range
  *
  * @example
  * ```ts
@@ -38,8 +40,10 @@ const VELOCITY: readonly Moment[] = [{ name: "velocity", meaning: "momentum" }];
  * ```
  */
 export function sgd(options: SgdOptions): Optimizer {
+  checkOptions("sgd", options);
   const { learningRate, momentum = 0 } = options;
-  const rate: Schedule = typeof learningRate === "number" ? () => learningRate : learningRate;
+  const rate = scheduleOf("sgd", learningRate);
+  checkRange("sgd", { momentum }, { least: 0 });
   const down = stepScalar((step) => -rate(step));
   const moments = momentum === 0 ? [] : VELOCITY;
   return {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shown } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
@@ -23,6 +24,9 @@ export const LOOK_EVERY = 10;
  * @throws {InputError} When a number is out of its range, or the policy asks for an unknown signal
  */
 export function checkOptions(options: TrainingOptions<TensorTree>): void {
+  if (typeof options !== "object" || options === null) {
+    throw new InputError(`Cannot train as "options" must be a record: got ${shown(options)}`);
+  }
   const { steps, lookEvery = LOOK_EVERY, thawWarmup = THAW_WARMUP } = options;
   if (!(Number.isInteger(steps) && steps >= 1)) {
     throw new InputError(`Cannot train for ${steps} steps as "steps" must be a whole number above 0`);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shown } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import { fingerprint, wordsOf } from "../fingerprint.ts";
 import type { Schedule } from "../optim/schedules.ts";
@@ -16,7 +17,11 @@ import type { RunSettings, TrainingOptions } from "./types.ts";
 /** The settings of a training: those of its runs, but for the parameters, which a run brings. */
 export type TrainingSettings = Omit<RunSettings, "trained" | "parameters" | "trainable">;
 
-/** The settings of a training, `model` as its loss gives it. */
+/**
+ * The settings of a training, `model` as its loss gives it.
+ *
+ * @throws {InputError} When a learning rate is no number from 0
+ */
 export function settingsOf(
   options: TrainingOptions<TensorTree>,
   { model = null }: { readonly model?: string | null } = {},
@@ -63,7 +68,13 @@ export function settingsOfRun(
 /** The bits of the rates of the planned steps; of some of them, evenly spaced, when there are many. */
 function ratesOf(rate: Schedule, steps: number): Uint32Array[] {
   const length = Math.min(steps, 10_000);
-  const rates = Float64Array.from({ length }, (_, i) => rate(Math.ceil((i + 1) * steps / length)));
+  const rates = Float64Array.from({ length }, (_, i) => {
+    const step = Math.ceil((i + 1) * steps / length), value: unknown = rate(step);
+    if (typeof value === "number" && value >= 0 && value < Infinity) return value;
+    throw new InputError(
+      `Cannot train as learning rates must be numbers from 0: that of step ${step} is ${shown(value)}`,
+    );
+  });
   return [new Uint32Array(rates.buffer)];
 }
 
@@ -104,11 +115,11 @@ export function checkSettings(
   if (keys.length === 0) return;
   // The name of a schedule says more than the fingerprint of its rates.
   const named = keys.length > 1 ? keys.filter((key) => key !== "rates") : keys;
-  const shown = (value: unknown): string =>
+  const printed = (value: unknown): string =>
     value === undefined ? "absent" : JSON.stringify(value).slice(0, 400);
   throw new InputError(
     `Cannot resume as the training must be that of the saved run: ${
-      named.map((key) => `"${key}" is ${shown(now[key])} where that had ${shown(old[key])}`).join("; ")
+      named.map((key) => `"${key}" is ${printed(now[key])} where that had ${printed(old[key])}`).join("; ")
     }`,
   );
 }

@@ -61,7 +61,7 @@ const MAKERS: Readonly<Record<string, Row>> = {
 };
 
 /** What core/optim exports beside makers that have options. */
-const OTHERS = ["chain", "globalNorm", "initMoments", "momentPath", "partition", "printRate"];
+const OTHERS = ["chain", "globalNorm", "initMoments", "momentPath", "partition", "printRate", "scheduleOf"];
 
 Deno.test("MAKERS holds every function of core/optim that makes something of options", async () => {
   const folder = new URL("../../core/optim/", import.meta.url), found: string[] = [];
