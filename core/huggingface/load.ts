@@ -13,6 +13,7 @@ import { type NamedCheckpoint, underDeclaredNames } from "./stored_names.ts";
 import { fromBf16 } from "../data/floats.ts";
 import type { SafetensorsFile, StoredDType } from "../data/safetensors.ts";
 import { byteLength } from "../data/safetensors_header.ts";
+import { shown } from "../arguments.ts";
 import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
@@ -85,7 +86,10 @@ export async function loadModel<P extends object = object, I extends object = To
   folder: string,
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
-  const { families = known } = options;
+  const { families = known, storage = "f32" } = options;
+  if (storage !== "f32" && storage !== "file") {
+    throw new InputError(`Cannot load "${folder}" as "storage" must be f32 or file: got ${shown(storage)}`);
+  }
   await checkModelFolder(folder, options);
   await checkModelFiles(folder, options);
   const file = await pathInFolder(folder, "config.json", options);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shown } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
@@ -58,6 +59,10 @@ export async function saveModel<I extends object>(
     );
   }
   for (const name of files.keys()) checkName(name, folder);
+  if (!Object.hasOwn(STORED, dtype)) {
+    const types = Object.keys(STORED).join(", ");
+    throw new InputError(`Cannot save "${folder}" as "dtype" must be one of ${types}: got ${shown(dtype)}`);
+  }
   await replaceFolder(folder, async (temporary) => {
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
     const declared = modelParams(model);

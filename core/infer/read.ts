@@ -4,6 +4,7 @@
  * @module
  */
 
+import { refuse } from "../arguments.ts";
 import { fromBf16 } from "../data/floats.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, PlanOptions } from "../plan/types.ts";
@@ -14,6 +15,7 @@ import { checkUnconsumed, isResident, storageOf } from "../runtime/residents.ts"
 import { type HostData, hostValues, isHost } from "../sources.ts";
 import { type DType, ELEMENT_BYTES, sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
+import { isTensor } from "../tree.ts";
 
 /**
  * Plans roots for a device.
@@ -32,9 +34,11 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
  * @param gpu The device
  * @param tensor What to compute, or a tensor of a training state
  * @returns Its values, row-major; bf16 is widened to f32
+ * @throws {InputError} When it is no tensor
  * @throws {ConsumedError} When a training step has reused its buffer
  */
 export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
+  if (!isTensor(tensor)) refuse("read", "it takes a tensor", tensor);
   const [values] = await readAll(gpu, [tensor]);
   return values;
 }

@@ -1,9 +1,9 @@
 /** Values that are not numbers reach no file. */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { InputError, newModel, tensor } from "@firn/train";
+import { InputError, newModel, read, type Tensor, tensor } from "@firn/train";
 import { memoryFileSystem, toBf16, toF16 } from "@firn/train/data";
-import { saveAdapter, saveModel } from "@firn/train/hub";
+import { loadModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { checkStorable } from "../../core/huggingface/check_storable.ts";
 import { flatten, unflatten } from "../../core/tree.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
@@ -52,4 +52,24 @@ Deno.test("saveModel and saveAdapter write nothing when a value cannot be stored
   );
   assertEquals((await fileSystem.list("")).map(({ name }) => name), ["out"]);
   assertEquals(new TextDecoder().decode(await fileSystem.read("out/config.json")), "old");
+});
+
+Deno.test("saveModel and loadModel refuse types that they do not know, and read what is no tensor", async () => {
+  await using gpu = await openTestGpu();
+  const model = await newModel(gpu, { source: SOURCE, seed: 1 });
+  const fileSystem = memoryFileSystem(), dtype = "int8" as "float16", storage = "int4" as "file";
+  await assertRejects(
+    () => saveModel(gpu, model, { folder: "model", dtype, fileSystem }),
+    InputError,
+    'Cannot save "model" as "dtype" must be one of float32, bfloat16, float16: got "int8"',
+  );
+  assertEquals(await fileSystem.stat("model"), null);
+  await assertRejects(
+    () => loadModel(gpu, "examples/models/sotu", { storage }),
+    InputError,
+    '"storage" must be f32 or file: got "int4"',
+  );
+  for (const wrong of [undefined, null, 1, [1]]) {
+    await assertRejects(() => read(gpu, wrong as unknown as Tensor), InputError, 'Cannot apply "read"');
+  }
 });
