@@ -39,13 +39,14 @@ const CODES: Readonly<Record<Kill["signal"], number>> = { SIGKILL: 137, SIGTERM:
  * Starts a run and kills it.
  *
  * @param args Its arguments
- * @param options `place`: the folder in which all its files are; `launcher`: whether `./firn` starts it; `kill`: when;
+ * @param options `command`: its command; `place`: the folder in which all its files are; `launcher`: whether `./firn` starts it; `kill`: when;
  * never when absent
  * @returns How it ended
  */
 export async function attempt(
   args: readonly string[],
-  { place, launcher, kill }: {
+  { command, place, launcher, kill }: {
+    readonly command: string;
     readonly place: string;
     readonly launcher: boolean;
     readonly kill?: Kill;
@@ -54,8 +55,8 @@ export async function attempt(
   using watcher = Deno.watchFs(place);
   const began = performance.now();
   const process = launcher
-    ? startProgram(["./firn", "finetune", ...args], place)
-    : startDeno(["--allow-read", "--allow-write", "examples/finetune.ts", ...args], place);
+    ? startProgram(["./firn", command, ...args], place)
+    : startDeno(["--allow-read", "--allow-write", `examples/${command}.ts`, ...args], place);
   let alive = true, hung = false, changes = 0, timer: ReturnType<typeof setTimeout> | undefined;
   const send = (signal: Deno.Signal): void => {
     if (alive) process.kill(signal);

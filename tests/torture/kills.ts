@@ -20,17 +20,36 @@ const KILLS_A_RUN = 5;
 /** Milliseconds that no run takes whose shaders are compiled. */
 const SLOW = 4_000;
 
-const SHORT = "--batch 2 --length 8 --lr 0.02 --prompt ab";
+/** A run, and what it saves. */
+interface Recipe {
+  readonly command: string;
+  /** Its arguments; `@` is the folder of the files. */
+  readonly args: string;
+}
 
-/** Runs that differ in what is saved: frozen sets, best weights, and a checkpoint after each step. */
-const RECIPES: readonly string[] = [
-  "--steps 36 --checkpoint 3 --metric gradDelta --tau 0.4 --alpha 0.3",
-  "--steps 30 --checkpoint 4 --policy earlyStopping",
-  "--steps 24 --checkpoint 1 --policy snr",
+const finetune = (args: string): Recipe => ({
+  command: "finetune",
+  args: `--model @/base --data @/text.txt --batch 2 --length 8 --lr 0.02 --prompt ab ${args}`,
+});
+
+/** Runs that differ in what is saved: frozen sets, best weights, a checkpoint after each step, a tokenizer of its own. */
+const RECIPES: readonly Recipe[] = [
+  finetune("--steps 36 --checkpoint 3 --metric gradDelta --tau 0.4 --alpha 0.3"),
+  finetune("--steps 30 --checkpoint 4 --policy earlyStopping"),
+  finetune("--steps 24 --checkpoint 1 --policy snr"),
+  {
+    command: "pretrain",
+    args: "--data @/text.txt --vocab 258 --hidden 8 --layers 1 --heads 2 --kv-heads 1 --mlp 16 " +
+      "--length 8 --batch 2 --steps 24 --checkpoint 3",
+  },
 ];
+
+/** Takes several times as long, as it reads and tests 10,000 digits: only where time is not short. */
+const DIGITS: Recipe = { command: "digits", args: "--steps 24 --batch 8 --checkpoint 2 --policy snr" };
 
 /** A run that nobody killed. */
 interface Whole {
+  readonly command: string;
   readonly args: readonly string[];
   readonly content: ReadonlyMap<string, string>;
   readonly took: number;
@@ -44,6 +63,8 @@ export interface KillOptions {
   readonly kills: number;
   /** Time at which no other run is begun, as `performance.now()` counts. */
   readonly until: number;
+  /** Whether slow runs are killed too. */
+  readonly slow: boolean;
   /** A folder for all files. */
   readonly folder: string;
 }
@@ -54,10 +75,11 @@ export interface KillOptions {
  * @param options How many, and until when
  * @returns The row of the table
  */
-export async function killRuns({ seed, kills, until, folder }: KillOptions): Promise<Row> {
+export async function killRuns({ seed, kills, until, slow, folder }: KillOptions): Promise<Row> {
   await makeModel(`${folder}/base`);
   await Deno.writeTextFile(`${folder}/text.txt`, TEXT);
-  const whole = await Promise.all(RECIPES.map((recipe) => undisturbed(recipe, folder)));
+  const recipes = slow ? [...RECIPES, DIGITS] : RECIPES;
+  const whole = await Promise.all(recipes.map((recipe) => undisturbed(recipe, folder)));
   let done = 0, runs = 0;
   const failures: Failure[] = [];
   await Promise.all(Array.from({ length: WORKERS }, async () => {
@@ -72,23 +94,18 @@ export async function killRuns({ seed, kills, until, folder }: KillOptions): Pro
       failures.push(...one.failures.map((failure) => ({ ...failure, part: "kills", number })));
     }
   }));
-  return { part: "finetune, killed", tried: `${runs} runs`, kills: done, failures };
+  return { part: "runs, killed", tried: `${runs} runs`, kills: done, failures };
 }
 
-async function undisturbed(recipe: string, folder: string): Promise<Whole> {
-  const place = await Deno.makeTempDir({ dir: folder });
-  const args = `${SHORT} ${recipe}`.split(" ").concat([
-    "--model",
-    `${folder}/base`,
-    "--data",
-    `${folder}/text.txt`,
-  ]);
-  const run = (out: string): Promise<Ended> => attempt([...args, "--out", out], { place, launcher: false });
+async function undisturbed({ command, args: text }: Recipe, folder: string): Promise<Whole> {
+  const place = await Deno.makeTempDir({ dir: folder }), args = text.replaceAll("@", folder).split(" ");
+  const run = (out: string): Promise<Ended> =>
+    attempt([...args, "--out", out], { command, place, launcher: false });
   const first = await run(`${place}/first`);
   // The first run may have compiled shaders, which the driver keeps on the disk: then it says nothing of the time of others.
   const { code, stderr, took, changes } = first.took > SLOW ? await run(`${place}/second`) : first;
   if (code !== 0) throw new Error(`a run that nobody killed failed: ${stderr}`);
-  return { args, content: await contentOf(`${place}/first`), took, changes };
+  return { command, args, content: await contentOf(`${place}/first`), took, changes };
 }
 
 type Found = Pick<Failure, "column" | "detail">;
@@ -98,7 +115,7 @@ async function killRun(
   whole: Whole,
   { draw, folder, number }: { readonly draw: Draw; readonly folder: string; readonly number: number },
 ): Promise<{ readonly kills: number; readonly failures: readonly Found[] }> {
-  const place = `${folder}/run-${number}`, out = `${place}/out`, history: string[] = [];
+  const place = `${folder}/run-${number}`, out = `${place}/out`, history: string[] = [whole.command];
   const failures: Found[] = [];
   const fail = (column: Failure["column"], seen: string): void => {
     failures.push({ column, detail: `${history.join("; ")}: ${seen}` });
@@ -112,7 +129,12 @@ async function killRun(
     if (progress === "clean") await Deno.remove(out, { recursive: true }).catch(() => {});
     const launcher = draw(6) === 0, kill = killOf(draw, whole);
     const args = progress === "clean" ? [...whole.args, "--out", out] : ["--resume", out];
-    const ended = await attempt(args, { place, launcher, ...kills < KILLS_A_RUN && { kill } });
+    const ended = await attempt(args, {
+      command: whole.command,
+      place,
+      launcher,
+      ...kills < KILLS_A_RUN && { kill },
+    });
     history.push(
       `${progress}${launcher ? ", ./firn" : ""}, ${ended.killed ? shown(kill) : `exit ${ended.code}`}`,
     );

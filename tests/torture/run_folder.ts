@@ -45,8 +45,8 @@ export async function progressOf(folder: string): Promise<Progress> {
 /** What two runs with the same flags must share, by name: files of the model, and the log without pace and folder. */
 export async function contentOf(folder: string): Promise<ReadonlyMap<string, string>> {
   const content = new Map<string, string>();
-  // The lock of a killed run stays until the next one.
-  const names = (await namesIn(folder)).filter((name) => name !== ".firn.lock");
+  // The lock of a run that was killed at its very end stays, and so does the tokenizer of a pretraining.
+  const names = (await namesIn(folder)).filter((name) => name !== ".firn.lock" && name !== "tokenizer");
   content.set("names", names.join(" "));
   for (const name of await namesIn(`${folder}/model`)) {
     content.set(`model/${name}`, (await Deno.readFile(`${folder}/model/${name}`)).toHex());
