@@ -9,7 +9,7 @@ import { addHeads, addParts, arrays, reference } from "./attention_reference.ts"
 import { assertClose, blank, type Data, runKernel } from "./run_kernel.ts";
 
 /** Those of every test run: the quickest to compile that have each kind of tile, and each option in two of them. */
-const SEEDS = ALL_CASES ? Array.from({ length: 200 }, (_, seed) => seed) : [2, 34, 46, 109, 132, 175];
+const SEEDS = ALL_CASES ? Array.from({ length: 200 }, (_, seed) => seed) : [2, 34, 46, 73, 132, 175];
 
 // Scores reach a few units, and sums have up to 180 terms below one in some heads: float32 keeps them to about 1e-5.
 const TOLERANCE = 1e-4;

@@ -122,6 +122,37 @@ Deno.test("attention with ranges of keys ignores the slots of a cache that are n
   }
 });
 
+Deno.test("attention and its gradients read no tile of another document", async () => {
+  const half = 64, shape = { ...WIDE, batch: 1, time: 2 * half, heads: 1, ranges: true }, { dim } = shape;
+  const { q, k, v, dOut } = arrays(shape), first = half * dim;
+  const sees = (_: number, i: number, j: number): boolean => j <= i && (i < half) === (j < half);
+  const expected = reference(shape, { q, k, v, dOut }, sees);
+  // A number of the other document would reach what is compared as NaN, even with a weight of 0.
+  for (const data of [q, k, v, dOut]) data.fill(NaN, first);
+  const bounds = (i: number): number[] => [i < half ? 0 : half, i + 1];
+  const queries = Array.from({ length: 2 * half }, (_, i) => i);
+  const ranges = Int32Array.from(queries.flatMap(bounds));
+  const rows = Float32Array.from(
+    queries.flatMap((i) => [expected.lse[i], expected.delta[i], ...bounds(i)]),
+  );
+  const empty = blank(q.length), inputs = [q, k, v, dOut, rows];
+  const tilings = [{ tile: 0, rows: 16 }, ...(ALL_CASES ? [SMALL_TILES, { ...SMALL_STAGES, rows: 32 }] : [])];
+  for (const tiling of tilings) {
+    const options = { ...shape, ...tiling };
+    const [out] = await runKernel(attention(options), {
+      inputs: [q, k, v, ranges],
+      outputs: [empty, blank(2 * half)],
+    });
+    const [dq] = await runKernel(attentionGradQ(options), { inputs, outputs: [empty] });
+    const both = attentionGradKV({ ...options, outputs: { k: true, v: true } });
+    const [dk, dv] = await runKernel(both, { inputs, outputs: [empty, empty] });
+    for (const [what, seen] of Object.entries({ out, dq, dk, dv })) {
+      const wanted = expected[what as "out"].subarray(0, first);
+      assertClose(seen.subarray(0, first), wanted, { tolerance: 4 * TOLERANCE, what });
+    }
+  }
+});
+
 Deno.test("attention keeps scores of a thousand finite", async () => {
   const shape = { ...SHAPE, scale: 1000 };
   const { q, k, v, dOut } = arrays(shape);
