@@ -15,6 +15,7 @@
  * @module
  */
 
+export { type ImageProcessor, imageProcessor, pixelsOf, type RawImage, type Resample } from "./images.ts";
 export { fingerprint } from "../fingerprint.ts";
 export { type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";

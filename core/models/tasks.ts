@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import { fingerprint, wordsOf } from "../fingerprint.ts";
 import { isRecord } from "../json_rules.ts";
 import { linear } from "../nn/linear.ts";
+import { checkPadding } from "../nn/padding.ts";
 import { nextLabels } from "../ops/cross_entropy.ts";
 import { linearCrossEntropy, softCapped } from "../ops/linear_cross_entropy.ts";
 import type { Tensor } from "../tensor.ts";
@@ -144,7 +145,11 @@ export function classLoss<P extends object, I extends object>(
     const rows = features({ ...model, params }, batch);
     return classRowLoss(scoresOf({ ...model, params }, rows), { ...batch, problem });
   };
-  const count = ({ labels }: { readonly labels: Tensor }): number => countLabels(labels);
+  const count = (batch: ClassBatch<I>): number => {
+    const { attentionMask } = batch as Partial<TokenInput>;
+    if (attentionMask !== undefined) checkPadding(attentionMask);
+    return countLabels(batch.labels);
+  };
   return Object.assign(loss, { count, trainable: model.trainable, model: fingerprintOf(model) });
 }
 

@@ -188,8 +188,14 @@ Deno.test("the embedding of the padding is not trained, as in PyTorch", async ()
   }
 });
 
-Deno.test("a mask of values with padding between tokens is refused", async () => {
+Deno.test("a mask of values with padding between tokens is refused, in training too", async () => {
   const model = await newModel(gpu, { source: BERT, seed: 1 });
+  const batch = {
+    inputIds: ids([[5, 7, 3]]),
+    attentionMask: ids([[1, 0, 1]]),
+    labels: tensor(new Int32Array([1])),
+  };
+  assertThrows(() => classLoss(model).count!(batch), InputError, 'Cannot use row 0 of "attentionMask"');
   assertThrows(
     () => logits(model, { inputIds: ids([[5, 7, 3]]), attentionMask: ids([[1, 0, 1]]) }),
     InputError,
