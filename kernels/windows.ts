@@ -18,7 +18,9 @@ export const LOWEST_F32 = -3.4028234663852886e38;
 
 /** Windows of images. */
 export interface WindowOptions {
+  /** Images. */
   readonly batch: number;
+  /** Channels of each. */
   readonly channels: number;
   /** Size of an image. */
   readonly size: Pair;

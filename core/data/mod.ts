@@ -19,9 +19,9 @@ export { type ImageProcessor, imageProcessor, pixelsOf, type RawImage, type Resa
 export { fingerprint } from "../fingerprint.ts";
 export { type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
-export { type Corpus, corpusOf, openCorpus } from "./text/corpus.ts";
+export { type Corpus, corpusOf, type CorpusSizes, openCorpus } from "./text/corpus.ts";
 export { packCorpus, type PackCorpusOptions } from "./text/pack_corpus.ts";
-export type { Piece } from "./text/pieces.ts";
+export type { Piece, PieceSizes } from "./text/pieces.ts";
 export { splitCorpus } from "./text/split_corpus.ts";
 export { encodeDocument, encodePrompt, type Encoder, packDocuments } from "./tokenizer/documents.ts";
 export { loadTokenizer, type LoadTokenizerOptions, type Tokenizer } from "./tokenizer/load_tokenizer.ts";

@@ -19,6 +19,7 @@
 
 export { companionFiles } from "./companions.ts";
 export { loadModel, type LoadOptions } from "./load.ts";
+export type { HeadOptions } from "./new_head.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./save.ts";
 export { loadAdapter, saveAdapter } from "./adapter.ts";
 export { mergeAdapter, type MergeOptions } from "./merge_adapter.ts";

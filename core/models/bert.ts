@@ -116,20 +116,30 @@ export const bertModel = (c: BertConfig) => ({
   bert: bertEncoder(c) as ReturnType<typeof bertEncoder>,
 });
 
-const pooler = (c: BertConfig) => ({
+/**
+ * Declares the pooler.
+ *
+ * @internal
+ */
+export const bertPooler = (c: BertConfig) => ({
   pooler: stored("bert.pooler", {
     dense: linearParams([c.hiddenSize, c.hiddenSize], { bias: true }),
   }) as { dense: LinearSpec },
 });
 
-const classifier = (c: BertConfig) => ({
+/**
+ * Declares the head for classes.
+ *
+ * @internal
+ */
+export const bertClassifier = (c: BertConfig) => ({
   classifier: linearParams([c.classes, c.hiddenSize], { bias: true }) as LinearSpec,
 });
 
 /** Parameters of the model; paths are those of blocks, keys those of checkpoints. */
 export type BertParams =
   & ParamsOf<typeof bertModel>
-  & Partial<ParamsOf<typeof pooler> & ParamsOf<typeof classifier>>;
+  & Partial<ParamsOf<typeof bertPooler> & ParamsOf<typeof bertClassifier>>;
 
 /**
  * Hidden states of the encoder.
@@ -179,7 +189,7 @@ function hidden({ bert }: BertParams, input: TokenInput, options: HiddenOptions<
 
 const sequenceHead: Head<BertConfig, BertParams, TokenInput> = {
   task: "sequenceClass",
-  params: (c) => ({ ...pooler(c), ...classifier(c) }),
+  params: (c) => ({ ...bertPooler(c), ...bertClassifier(c) }),
   problem: ({ problem }) => problem,
   features: (hidden, { params, loraScale }) =>
     tanh(linear(firstOf(hidden), params.pooler!.dense, { loraScale })),
@@ -188,7 +198,7 @@ const sequenceHead: Head<BertConfig, BertParams, TokenInput> = {
 
 const tokenHead: Head<BertConfig, BertParams, TokenInput> = {
   task: "tokenClass",
-  params: classifier,
+  params: bertClassifier,
   output: (params) => params.classifier!,
 };
 
@@ -221,6 +231,6 @@ export const bert: Family<BertConfig, BertParams, TokenInput> = {
   heads: {
     BertForSequenceClassification: sequenceHead,
     BertForTokenClassification: tokenHead,
-    BertModel: { task: "features", params: (c) => spare(pooler(c))! },
+    BertModel: { task: "features", params: (c) => spare(bertPooler(c))! },
   },
 };

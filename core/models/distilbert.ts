@@ -96,18 +96,28 @@ export const distilBertModel = (c: DistilBertConfig) => ({
   },
 });
 
-const preClassifier = (c: DistilBertConfig) => ({
+/**
+ * Declares the layer before the head.
+ *
+ * @internal
+ */
+export const distilBertPreClassifier = (c: DistilBertConfig) => ({
   pre_classifier: linearParams([c.hiddenSize, c.hiddenSize], { bias: true }) as LinearSpec,
 });
 
-const classifier = (c: DistilBertConfig) => ({
+/**
+ * Declares the head for classes.
+ *
+ * @internal
+ */
+export const distilBertClassifier = (c: DistilBertConfig) => ({
   classifier: linearParams([c.classes, c.hiddenSize], { bias: true }) as LinearSpec,
 });
 
 /** Parameters of the model; paths are those of blocks, keys those of checkpoints. */
 export type DistilBertParams =
   & ParamsOf<typeof distilBertModel>
-  & Partial<ParamsOf<typeof preClassifier> & ParamsOf<typeof classifier>>;
+  & Partial<ParamsOf<typeof distilBertPreClassifier> & ParamsOf<typeof distilBertClassifier>>;
 
 function hidden(
   { distilbert: { embeddings, layers } }: DistilBertParams,
@@ -129,7 +139,7 @@ function hidden(
 
 const sequenceHead: Head<DistilBertConfig, DistilBertParams, TokenInput> = {
   task: "sequenceClass",
-  params: (c) => ({ ...preClassifier(c), ...classifier(c) }),
+  params: (c) => ({ ...distilBertPreClassifier(c), ...distilBertClassifier(c) }),
   problem: ({ problem }) => problem,
   features: (hidden, { params, loraScale }) =>
     relu(linear(firstOf(hidden), params.pre_classifier!, { loraScale })),
@@ -138,7 +148,7 @@ const sequenceHead: Head<DistilBertConfig, DistilBertParams, TokenInput> = {
 
 const tokenHead: Head<DistilBertConfig, DistilBertParams, TokenInput> = {
   task: "tokenClass",
-  params: classifier,
+  params: distilBertClassifier,
   output: (params) => params.classifier!,
 };
 

@@ -61,11 +61,19 @@ import { idefics3, smolVlm } from "./smolvlm.ts";
 import { smollm3 } from "./smollm3.ts";
 import { vit } from "./vit.ts";
 
-export { bert, type BertConfig, type BertParams } from "./bert.ts";
+export type { ActivationName } from "./activation.ts";
+export { bert, bertClassifier, type BertConfig, bertModel, type BertParams, bertPooler } from "./bert.ts";
 export type { ClassConfig, ProblemType } from "./class_head.ts";
 export { type ConfigReader, configReader } from "./config_reader.ts";
 export type { DecoderConfig } from "./decoder_config.ts";
-export { distilBert, type DistilBertConfig, type DistilBertParams } from "./distilbert.ts";
+export {
+  distilBert,
+  distilBertClassifier,
+  type DistilBertConfig,
+  distilBertModel,
+  type DistilBertParams,
+  distilBertPreClassifier,
+} from "./distilbert.ts";
 export type { EncoderConfig } from "./encoder_config.ts";
 export type { Family, FeatureOptions, Head, HiddenOptions, ImageInput, Task, TokenInput } from "./family.ts";
 export { gemma, type GemmaConfig, gemmaLayer, gemmaModel, type GemmaParams } from "./gemma.ts";
@@ -91,7 +99,7 @@ export { olmo2, type Olmo2Config, olmo2Layer, olmo2Model, type Olmo2Params } fro
 export { phi3, type Phi3Config, phi3Layer, phi3Model, type Phi3Params } from "./phi3.ts";
 export { qwen2, type Qwen2Config, qwen2Layer, qwen2Model, type Qwen2Params } from "./qwen2.ts";
 export { qwen3, type Qwen3Config, qwen3Layer, qwen3Model, type Qwen3Params } from "./qwen3.ts";
-export { roberta, type RobertaConfig, type RobertaParams } from "./roberta.ts";
+export { roberta, type RobertaConfig, robertaModel, type RobertaParams } from "./roberta.ts";
 export { type SentenceEmbeddingOptions, sentenceEmbeddings } from "./sentence_embeddings.ts";
 export { smollm3, type Smollm3Config } from "./smollm3.ts";
 export {
@@ -103,8 +111,17 @@ export {
   nextTokenLoss,
   type TokenBatch,
 } from "./tasks.ts";
-export { idefics3, type ImageTextInput, smolVlm, type SmolVlmConfig, type SmolVlmParams } from "./smolvlm.ts";
-export { vit, type VitConfig, vitLayer, vitModel, type VitParams } from "./vit.ts";
+export {
+  idefics3,
+  type ImageTextInput,
+  smolVlm,
+  type SmolVlmConfig,
+  smolVlmModel,
+  type SmolVlmParams,
+} from "./smolvlm.ts";
+export type { ImageConfig } from "./image_config.ts";
+export type { SiglipConfig } from "./siglip.ts";
+export { vit, vitClassifier, type VitConfig, vitLayer, vitModel, type VitParams } from "./vit.ts";
 
 /** Families by `model_type`. A new one adds a file and a row. */
 export const families: Families = {

@@ -95,7 +95,12 @@ export const vitModel = (c: VitConfig) => ({
   },
 });
 
-const classes = (c: VitConfig) => ({
+/**
+ * Declares the head for classes.
+ *
+ * @internal
+ */
+export const vitClassifier = (c: VitConfig) => ({
   classifier: linearParams([c.classes, c.hiddenSize], { bias: true }) as LinearSpec,
 });
 
@@ -109,7 +114,7 @@ const pooler = (c: VitConfig) => ({
 });
 
 /** Parameters of the model; paths are those of modules, keys those of checkpoints. */
-export type VitParams = ParamsOf<typeof vitModel> & Partial<ParamsOf<typeof classes>>;
+export type VitParams = ParamsOf<typeof vitModel> & Partial<ParamsOf<typeof vitClassifier>>;
 
 function hidden(
   { vit: { embeddings, layers, layernorm } }: VitParams,
@@ -132,7 +137,7 @@ function hidden(
 
 const classHead: Head<VitConfig, VitParams, ImageInput> = {
   task: "imageClass",
-  params: classes,
+  params: vitClassifier,
   problem: ({ problem }) => problem,
   features: firstOf,
   output: ({ classifier }) => classifier!,

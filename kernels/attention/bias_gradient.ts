@@ -19,6 +19,7 @@ import { biasIndex, finishScore, scoreFactor } from "./scores.ts";
 
 /** Options of {@link attentionGradBias}. */
 export interface AttentionGradBiasOptions extends AttentionShape {
+  /** [B|1, H|1, T|1, S]. */
   readonly bias: readonly number[];
 }
 

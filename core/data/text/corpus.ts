@@ -23,7 +23,7 @@ export interface Corpus {
 const MOST_BYTES = 2 ** 31;
 
 /** How a file is read in parts. */
-interface Sizes extends PieceSizes {
+export interface CorpusSizes extends PieceSizes {
   /** Bytes to read at once. */
   readonly chunk?: number;
 }
@@ -53,7 +53,7 @@ interface Sizes extends PieceSizes {
  */
 export async function openCorpus(
   path: string,
-  { fileSystem = hostFileSystem(), sizes = {} }: FileSystemOptions & { readonly sizes?: Sizes } = {},
+  { fileSystem = hostFileSystem(), sizes = {} }: FileSystemOptions & { readonly sizes?: CorpusSizes } = {},
 ): Promise<Corpus> {
   let size: number | null = null;
   async function* pieces(): AsyncGenerator<Piece, void, undefined> {
