@@ -28,7 +28,9 @@ export type Resample = "lanczos" | "bilinear" | "bicubic";
 export interface RawImage {
   /** Bytes row by row, the channels of a pixel side by side. */
   readonly data: Uint8Array | Uint8ClampedArray;
+  /** Pixels of a row. */
   readonly width: number;
+  /** Rows. */
   readonly height: number;
 }
 
