@@ -4,19 +4,36 @@
  * @module
  */
 
+import { DataError } from "../errors.ts";
 import type { Reason } from "../policy.ts";
 import type { Path } from "../tree.ts";
 import { median } from "./numbers.ts";
-import type { Change, Explanation, FreezeLine, Line, Moved, StepLine } from "./types.ts";
+import type { Change, Explanation, FreezeLine, Line, Moved, StartLine, StepLine } from "./types.ts";
+
+/**
+ * Finds the line that says what a run is.
+ *
+ * @param lines Its log
+ * @returns The line
+ * @throws {DataError} When there is none
+ */
+export function startOf(lines: readonly Line[]): StartLine {
+  const start = lines.find((line) => line.kind === "start");
+  if (start !== undefined) return start;
+  throw new DataError(
+    `Cannot tell of a run as its log must begin with its start: none of ${lines.length} lines is; wait until the run has begun`,
+  );
+}
 
 /**
  * Explains a run.
  *
  * @param lines Its log, in order; the run may be under way
  * @returns The explanation
+ * @throws {DataError} When no line is the start of a run
  */
 export function explain(lines: readonly Line[]): Explanation {
-  const start = lines.find((line) => line.kind === "start")!;
+  const start = startOf(lines);
   const end = lines.find((line) => line.kind === "end") ?? null;
   const steps = lines.filter((line) => line.kind === "step");
   const events = lines.filter((line) => line.kind === "freeze");

@@ -29,8 +29,8 @@ export function explanationText(explanation: Explanation, style: Style): string 
   const state = finished ? "finished" : "under way, or interrupted";
   const head = [
     ["run", `${state}, ${steps}${planned === null ? "" : ` of ${planned}`} steps${endingText(ending)}`],
-    ["model", String(config.model ?? "–")],
-    ["policy", String(config.policy ?? "–")],
+    ["model", valueText(config.model)],
+    ["policy", valueText(config.policy)],
     ["adapter", adapter],
   ];
   const sections = [facts(head), ...changes.map((change) => changeText(change, { changes, style }))];
@@ -41,6 +41,11 @@ export function explanationText(explanation: Explanation, style: Style): string 
 
 function facts(rows: readonly (readonly string[])[]): string {
   return rows.map(([label, value]) => `${label.padEnd(11)} ${oneLine(value)}`).join("\n");
+}
+
+/** A value of a log: text as it is, all else as JSON. */
+function valueText(value: unknown): string {
+  return typeof value === "string" ? value : value == null ? "–" : JSON.stringify(value);
 }
 
 /** Text of a log in a row of its own: a log may come from a stranger. */

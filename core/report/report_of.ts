@@ -5,7 +5,7 @@
  */
 
 import type { Component } from "../policy.ts";
-import { explain } from "./explain.ts";
+import { explain, startOf } from "./explain.ts";
 import type { FreezeLine, Line, RunReport, StepLine } from "./types.ts";
 
 /** Options of {@link reportOf}. */
@@ -22,14 +22,14 @@ export interface ReportOptions extends Pick<RunReport, "title" | "summary"> {
  * @param lines The log, from its start; the run may be under way
  * @param options What the log does not say
  * @returns The content, for {@link renderReport}
+ * @throws {DataError} When no line is the start of a run
  */
 export function reportOf(
   lines: readonly Line[],
   options: ReportOptions,
 ): RunReport {
   const { title, summary, components } = options;
-  const start = lines.find((line) => line.kind === "start")!,
-    end = lines.find((line) => line.kind === "end");
+  const start = startOf(lines), end = lines.find((line) => line.kind === "end");
   const steps = lines.filter((line) => line.kind === "step"),
     events = lines.filter((line) => line.kind === "freeze");
   const threshold = options.threshold ?? thresholdOf(events, steps);

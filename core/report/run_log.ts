@@ -5,7 +5,7 @@
  * @module
  */
 
-import { DataError } from "../errors.ts";
+import { AlreadyExistsError, DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Look } from "../policy.ts";
@@ -35,6 +35,7 @@ const textOf = (lines: readonly Line[]): string => lines.map((line) => JSON.stri
  * @param path The file
  * @param options Which lines of an older log are kept, and the file system
  * @returns The log, with the lines that are kept
+ * @throws {AlreadyExistsError} When the file holds something, and `upTo` does not say what of it is kept
  * @throws {DataError} When an older log is no log, or does not reach the step up to which it is kept
  */
 export async function openLog(path: string, options: LogOptions = {}): Promise<RunLog> {
@@ -50,6 +51,10 @@ export async function openLog(path: string, options: LogOptions = {}): Promise<R
           "it was cut short, so start another run",
       );
     }
+  } else if (((await fileSystem.stat(path))?.size ?? 0) > 0) {
+    throw new AlreadyExistsError(
+      `Cannot begin the log "${path}" as it must be new or empty: it holds a run; choose another path, or go on with "upTo"`,
+    );
   }
   await fileSystem.write(path, textOf(lines));
   return {

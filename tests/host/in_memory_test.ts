@@ -6,6 +6,7 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import {
+  AlreadyExistsError,
   defineTraining,
   flatten,
   type LlamaParams,
@@ -87,6 +88,13 @@ Deno.test("the log of a run is kept in memory, and cut where a resumed run begin
   await log.add([{ kind: "start", config: {}, adapter: "any" }]);
   await log.add([{ ...step, step: 1 }, { ...step, step: 2 }, { kind: "end" }]);
   assertEquals(explain(await readLog("log", { fileSystem })).steps, 2);
+  // Another run does not empty it.
+  await assertRejects(
+    () => openLog("log", { fileSystem }),
+    AlreadyExistsError,
+    'the log "log" as it must be new',
+  );
+  assertEquals((await readLog("log", { fileSystem })).length, 4);
   assertEquals((await openLog("log", { upTo: 1, fileSystem })).lines.length, 2);
   assertEquals((await readLog("log", { fileSystem })).length, 2);
 });

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { DataError } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import { explain, explanationText, type Line, readLog, renderReport, reportOf } from "@firn/train/report";
@@ -150,4 +150,19 @@ Deno.test("a log of 200,000 steps with validation is explained and drawn", async
   lines.push({ kind: "end" });
   assertEquals(explain(lines).steps, 200_000);
   assertStringIncludes(await pageOf(lines), "1 at best");
+});
+
+Deno.test("a record in the place of the model's name is shown as JSON, whatever its fields are", async () => {
+  const start = { ...LOG.start, config: { model: { toString: "x", valueOf: 1 }, policy: ["a"] } };
+  const lines = await read([start, LOG.step]), text = explanationText(explain(lines), { color: false });
+  assertStringIncludes(text, '{"toString":"x","valueOf":1}');
+  assertStringIncludes(text, '["a"]');
+  assert((await pageOf(lines)).includes("&quot;toString&quot;"));
+});
+
+Deno.test("explain and reportOf refuse lines without the start of a run", () => {
+  for (const lines of [[], [LOG.step, LOG.end]] as unknown as Line[][]) {
+    assertThrows(() => explain(lines), DataError, `none of ${lines.length} lines is`);
+    assertThrows(() => reportOf(lines, { title: "", summary: [], components: [] }), DataError, "must begin");
+  }
 });
