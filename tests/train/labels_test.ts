@@ -162,3 +162,15 @@ Deno.test("resume refuses a model of another configuration, which its parameters
     0,
   );
 });
+
+Deno.test("training refuses a loss that returns no tensor", async () => {
+  for (const wrong of [undefined, 3]) {
+    const training = define({}, () => wrong as unknown as Tensor);
+    const state = await training.init(params());
+    await assertRejects(
+      () => training.next(state, FULL),
+      InputError,
+      `must return a tensor, a scalar: it gave ${wrong}`,
+    );
+  }
+});

@@ -4,13 +4,15 @@
  * @module
  */
 
+import { shown } from "../../arguments.ts";
+import { InputError } from "../../errors.ts";
 import { topological } from "../../graph.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, stepScalar } from "../../sources.ts";
 import type { Tensor } from "../../tensor.ts";
-import { type Leaves, type Path, type Tree, unflatten } from "../../tree.ts";
+import { isTensor, type Leaves, type Path, type Tree, unflatten } from "../../tree.ts";
 import { moduleOf } from "../freeze/components.ts";
 import { ringShape } from "../freeze/ring.ts";
 import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
@@ -81,7 +83,9 @@ export function traceLoss(
 ): { readonly loss: Tensor; readonly leaves: Leaves } {
   const leaves = new Map([...run.params].map(([path, spec]) => [path, leaf(path, spec)]));
   const entries = new Map([...batch].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
-  return { loss: loss(unflatten(leaves), unflatten(entries)), leaves };
+  const value: unknown = loss(unflatten(leaves), unflatten(entries));
+  if (isTensor(value)) return { loss: value, leaves };
+  throw new InputError(`Cannot train as the loss must return a tensor, a scalar: it gave ${shown(value)}`);
 }
 
 /** Groups of the thawed parameters of a step. */
