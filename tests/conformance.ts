@@ -120,14 +120,16 @@ export async function conform(gpu: Gpu, folder: string): Promise<Line> {
   const errors: Partial<Record<Quantity, number>> = {};
   let extra: Readonly<Record<string, unknown>> = { frozen_at: null, metric: null };
   const golden = await readIfThere<Golden>(`${folder}/golden.json`);
-  let model: ConformModel, inputs: Inputs | null;
+  let model: ConformModel;
   try {
     model = await loadModel(gpu, folder);
-    inputs = golden === null ? null : await readInputs(folder);
+    if (golden !== null) {
+      const inputs = await readInputs(folder);
+      Object.assign(errors, await checkGolden(gpu, { folder, model, golden, ...inputs }));
+    }
   } catch (error) {
     return { name, ok: false, error: (error as Error).message };
   }
-  if (golden !== null) Object.assign(errors, await checkGolden(gpu, { folder, model, golden, ...inputs! }));
   const grades = await readIfThere<GradES>(`${folder}/grades.json`);
   if (grades !== null) {
     const found = await checkGradES(gpu, { model, grades });

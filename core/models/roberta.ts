@@ -11,10 +11,10 @@
 import { embedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { type ParamsOf, spare, stored } from "../nn/params.ts";
-import { runningCount } from "../nn/running_count.ts";
 import { add, cast, multiply, subtract } from "../ops/arithmetic.ts";
 import { equal } from "../ops/comparison.ts";
 import { tanh } from "../ops/functions.ts";
+import { cumsum } from "../ops/cumsum.ts";
 import { integers } from "../ops/integers.ts";
 import type { Tensor } from "../tensor.ts";
 import { type BertConfig, bertEncoder, DROPOUT, encode, OLD_NORMS, readBert } from "./bert.ts";
@@ -85,7 +85,7 @@ function hidden(
 /** Positions of ids [B, T]: that of the n-th token of a row is the padding's id plus n, and padding keeps its id. */
 function positionsOf(ids: Tensor, { padding }: RobertaConfig): Tensor {
   const tokens = subtract(1, equal(cast(ids), padding)); // [B, T]
-  return integers(add(multiply(runningCount(tokens), tokens), padding));
+  return integers(add(multiply(cumsum(tokens, 1), tokens), padding));
 }
 
 const sequenceHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof sequenceParams>, TokenInput> = {

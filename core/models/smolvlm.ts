@@ -13,10 +13,10 @@ import { InputError, ShapeError } from "../errors.ts";
 import { embedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { type ParamsOf, stored } from "../nn/params.ts";
-import { runningCount } from "../nn/running_count.ts";
 import { add, cast, subtract } from "../ops/arithmetic.ts";
 import { equal, less, where } from "../ops/comparison.ts";
 import { embedding as rowsOf } from "../ops/embedding.ts";
+import { cumsum } from "../ops/cumsum.ts";
 import { integers } from "../ops/integers.ts";
 import { permute, reshape } from "../ops/movement.ts";
 import { hostValues, isHost, tensor } from "../sources.ts";
@@ -138,7 +138,7 @@ function hidden(
 function stateIndices(isImage: Tensor, states: number): Tensor {
   const [batch] = isImage.shape;
   const first = tensor(Float32Array.from({ length: batch }, (_, b) => b * states), [batch, 1]);
-  const place = subtract(runningCount(isImage), 1);
+  const place = subtract(cumsum(isImage, 1), 1);
   const own = where(less(place, states), add(place, first), -1);
   return integers(where(isImage, own, 0));
 }

@@ -28,7 +28,6 @@ export * from "./padding.ts";
 export * from "./params.ts";
 export * from "./patches.ts";
 export * from "./rope.ts";
-export * from "./running_count.ts";
 export type {
   DynamicScaling,
   LinearScaling,
