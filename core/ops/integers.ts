@@ -15,6 +15,7 @@ const integersOp: Op<null> = {
     if (dtype !== "f32") throw new ShapeError("integers", `the numbers must be f32, not ${dtype}`, [shape]);
     return [{ shape, dtype: "i32" }];
   },
+  batch: ([{ shape }]) => ({ parts: sizeOf(shape), inputs: ["split"] }),
   kernel: ({ inputs: [{ shape }] }) => ({ kernel: integersKernel({ items: sizeOf(shape) }) }),
 };
 

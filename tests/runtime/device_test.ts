@@ -10,11 +10,11 @@ import {
   multiply,
   openGpu,
   OutOfMemoryError,
-  permute,
   read,
   readAll,
   sgd,
   snapshot,
+  softmax,
   sum,
   type Tensor,
   tensor,
@@ -89,14 +89,14 @@ Deno.test("read throws OutOfMemoryError with what was too large and how large", 
   // An outer product of this side is just above what one binding holds, and never allocated.
   const side = Math.floor(Math.sqrt(most / 4)) + 1;
   const product = matmul(fill(1, [side, 1]), fill(1, [1, side]));
-  // Nothing turns a matrix by rows.
-  const turned = () => read(gpu, sum(multiply(permute(product, [1, 0]), product)));
-  const error = await assertRejects(turned, OutOfMemoryError);
+  // No rule of softmax is by rows.
+  const scores = () => read(gpu, sum(multiply(softmax(product), product)));
+  const error = await assertRejects(scores, OutOfMemoryError);
   assertEquals(error.bytes >= most, true);
   const size = (error.bytes / 2 ** 20).toFixed(1), limit = (most / 2 ** 20).toFixed(0);
   assertEquals(
     error.message,
-    `Cannot allocate "permute [${side}, ${side}]" of ${size} MiB on the device: a launch binds ${limit} MiB of a tensor at most, and it cannot be split by rows; lower the batch or its length, or use a larger device`,
+    `Cannot allocate "softmax [${side}, ${side}]" of ${size} MiB on the device: a launch binds ${limit} MiB of a tensor at most, and it cannot be split by rows; lower the batch or its length, or use a larger device`,
   );
   assertEquals([...await read(gpu, fill(1, [1]))], [1], "the device still works");
 });

@@ -10,7 +10,18 @@ import { less, maximum, minimum, where } from "../../ops/comparison.ts";
 import { embeddingGradOp, embeddingOp } from "../../ops/embedding.ts";
 import { integers } from "../../ops/integers.ts";
 import { accumulateOp, matmulOp, type ProductAttrs } from "../../ops/matmul.ts";
-import { concat, concatOp, pad, padOp, reshape, reshapeOp, slice, sliceOp } from "../../ops/movement.ts";
+import {
+  concat,
+  concatOp,
+  pad,
+  padOp,
+  permute,
+  permuteOp,
+  reshape,
+  reshapeOp,
+  slice,
+  sliceOp,
+} from "../../ops/movement.ts";
 import { reduceMaxOp } from "../../ops/reduce.ts";
 import { fill } from "../../sources.ts";
 import { sizeOf } from "../../spec.ts";
@@ -41,6 +52,7 @@ export const ROWS: ReadonlyMap<Op, RowsRule> = new Map<Op, RowsRule>([
   [concatOp, concatRows],
   [sliceOp, sliceRows],
   [padOp, padRows],
+  [permuteOp, permuteRows],
   [reduceSumOp, reduceRows],
   [reduceMaxOp, reduceRows],
 ]);
@@ -197,6 +209,15 @@ export function slicePieces(
     pieces.map((piece) => slice(piece, { starts: starts.with(0, 0), sizes: sizes.with(0, piece.shape[0]) })),
     0,
   );
+}
+
+/** A permutation: its rows are places along another axis before it. */
+function permuteRows({ inputs: [x], attrs }: Tensor, { rows, splitting }: RowsRequest): Tensor {
+  const { axes } = attrs as { axes: readonly number[] }, [axis] = axes;
+  if (axis === 0) return permute(splitting.rows(x, rows), axes);
+  const starts = x.shape.map((_, d) => d === axis ? rows.start : 0);
+  const pieces = splitting.pieces(x, { start: 0, size: x.shape[0] });
+  return permute(slicePieces(pieces, { starts, sizes: x.shape.with(axis, rows.size) }), axes);
 }
 
 function padRows({ inputs: [x], attrs, shape }: Tensor, { rows, splitting }: RowsRequest): Tensor | null {
