@@ -27,7 +27,7 @@ import { flatten, unflatten } from "../tree.ts";
  * @param options `vocabSize`: ids of the new vocabulary, at least as many as before
  * @returns The model with new tensors in place of those that grew; all else is shared with `model`. Free the old ones with `free`
  * @throws {InputError} When the vocabulary would shrink, or the model holds LoRA pairs
- * @throws {OutOfMemoryError} When a table would be larger than the device can bind
+ * @throws {OutOfMemoryError} When a table would be larger than a buffer of the device can be
  *
  * @example
  * ```ts

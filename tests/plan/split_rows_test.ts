@@ -186,6 +186,15 @@ Deno.test("plans of tensors that fit are not split", () => {
   assert(texts(93 * 32 * 4 - 16) !== texts());
 });
 
+Deno.test("a frozen table that is split is below the cut of a prefix all the same", () => {
+  const entries = leaf("batch.ids", { shape: [2, 4], dtype: "i32" });
+  const below = matmul(reshape(embedding(table, entries), [8, 32]), given([32, 16], 3));
+  const top = leaf("top", { shape: [16, 4], dtype: "f32" });
+  const kindOf = (path: string) => path === "batch.ids" ? "batch" : path === "top" ? null : "fixed";
+  const { prefix } = plan(grad(sum(matmul(below, top)), [top]), { target, prefix: { samples: 2, kindOf } });
+  assert(typeof prefix === "object" && prefix.launches > 3 && prefix.reads.includes("table"), `${prefix}`);
+});
+
 Deno.test("values that no launch stores may be larger than one binding", () => {
   // Of [93, 93, 1] only sums are in memory.
   const pairs = multiply(given([93, 1], 1), given([1, 93], 2));
