@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shown } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import { createBuffer, destroyBuffer } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -114,6 +115,9 @@ function checkOptions(
   if (ids.length === 0) throw new InputError('Cannot generate as "prompt" is empty: give at least one id');
   const [vocabSize] = outputOf(model).weight.shape;
   for (const [name, list] of [["prompt", ids], ["stop", stop]] as const) {
+    if (!Array.isArray(list)) {
+      throw new InputError(`Cannot generate as "${name}" must be a list of ids: got ${shown(list)}`);
+    }
     const bad = list.find((id) => !(Number.isSafeInteger(id) && id >= 0 && id < vocabSize));
     if (bad === undefined) continue;
     throw new InputError(

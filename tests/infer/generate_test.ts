@@ -200,6 +200,7 @@ for (
     [{ prompt: [] }, 'Cannot generate as "prompt" is empty: give at least one id'],
     [{ prompt: [1, 96] }, 'Cannot generate as "prompt" must hold whole numbers from 0 to 95: got 96'],
     [{ prompt: [1.5] }, 'Cannot generate as "prompt" must hold whole numbers from 0 to 95: got 1.5'],
+    [{ stop: "x" as unknown as number[] }, 'Cannot generate as "stop" must be a list of ids: got "x"'],
     [{ stop: [1e308] }, 'Cannot generate as "stop" must hold whole numbers from 0 to 95: got 1e+308'],
     [{ seed: 0.5 }, 'Cannot generate as "seed" must be a whole number from 0: got 0.5'],
     [{ maxTokens: 1.5 }, 'Cannot generate as "maxTokens" must be a whole number from 0: got 1.5'],
