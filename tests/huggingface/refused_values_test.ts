@@ -86,7 +86,7 @@ Deno.test("loadModel compares layers and sizes with the file before it makes any
   await assertRejects(
     () => newModel(gpu, { source, seed: 1 }),
     OutOfMemoryError,
-    "and a tensor is bound whole; use a smaller model, or a device that binds more",
+    "and a tensor has one; use a smaller model, or a device with larger buffers",
   );
   const weight_map = Object.fromEntries(Array.from({ length: 901 }, (_, i) => [`t${i}`, `${i}.safetensors`]));
   const index = {
