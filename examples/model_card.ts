@@ -5,10 +5,12 @@
  */
 
 import { DataError } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
+import { hostFileSystem, pathInFolder } from "@firn/train/data";
 
 /** Rate of full fine-tuning where nothing else is known: between those of the field, 2e-5 and 5e-5. */
 export const PRETRAINED_RATE = 5e-5;
+
+const CARD = "README.md";
 
 /** More of a card is not read. */
 const MOST_BYTES = 2 ** 16;
@@ -25,12 +27,13 @@ export interface Rate {
  * @param folder The model's folder
  * @param given The rate that the command line gives; null for none
  * @returns The rate: as given, or `learning_rate` of the front matter of the card, or that of pretrained models
- * @throws {DataError} When the card recommends no number from 1e-7 to 0.1
+ * @throws {DataError} When the card recommends no number from 1e-7 to 0.1, or is a link that leads out of the folder
+ * @throws {FileError} When the card is no file
  */
 export async function rateOf(folder: string, given: number | null): Promise<Rate> {
   if (given !== null) return { rate: given, why: "as --lr says" };
-  const path = `${folder}/README.md`;
-  const text = recommended(await beginningOf(path));
+  const path = `${folder}/${CARD}`;
+  const text = recommended(await beginningOf(folder));
   if (text === null) return { rate: PRETRAINED_RATE, why: "usual for pretrained models; --lr sets another" };
   const rate = Number(text);
   if (!(rate >= 1e-7 && rate <= 0.1)) {
@@ -49,9 +52,9 @@ function recommended(card: string): string | null {
   return front?.match(/^learning_rate:[ \t]*([^#\r\n]*?)[ \t]*(?:#.*)?$/m)?.[1] ?? null;
 }
 
-async function beginningOf(path: string): Promise<string> {
+async function beginningOf(folder: string): Promise<string> {
   const files = hostFileSystem();
-  if ((await files.stat(path))?.kind !== "file") return "";
-  await using file = await files.open(path);
+  if (await files.stat(`${folder}/${CARD}`) === null) return "";
+  await using file = await files.open(await pathInFolder(folder, CARD));
   return new TextDecoder().decode(await file.read(0, MOST_BYTES));
 }

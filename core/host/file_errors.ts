@@ -5,6 +5,7 @@
  */
 
 import { AlreadyExistsError, FileError, type FirnError, NotFoundError } from "../errors.ts";
+import { finalPath } from "./temporary.ts";
 
 /** What was tried. */
 export interface Attempt {
@@ -88,7 +89,8 @@ export function fileError(code: string, attempt: Attempt): FirnError {
   const { action, path, cause } = attempt;
   const reason = REASONS[code]?.(attempt) ??
     `the system must be able to: ${cause instanceof Error ? cause.message : code}; mend what it says`;
-  const message = `Cannot ${action} "${path}" as ${reason}`;
+  // A temporary file stands for the one whose place it takes.
+  const message = `Cannot ${action} "${finalPath(path)}" as ${reason}`;
   if (code === "ENOENT") return new NotFoundError(message, { cause });
   if (code === "EEXIST" || code === "ENOTEMPTY") return new AlreadyExistsError(message, { cause });
   return new FileError(message, { path, code, cause });

@@ -17,6 +17,16 @@ export interface TemporaryPaths {
 const LEFTOVER = /^(.+)\.(\d+-[0-9a-f]{12})\.(tmp|old)$/s;
 
 /**
+ * The path whose place a temporary file takes.
+ *
+ * @param path A path
+ * @returns That path, or the same one when it is not that of a temporary file
+ */
+export function finalPath(path: string): string {
+  return path.replace(LEFTOVER, "$1");
+}
+
+/**
  * Names temporary files: after the path, with the id of the process, for who finds one, and a random part.
  *
  * @param path The path

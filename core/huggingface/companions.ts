@@ -62,7 +62,9 @@ export async function companionFiles(
   const { fileSystem = hostFileSystem() } = options;
   const there = (await fileSystem.list(folder)).map(({ name }) => name);
   const names = there.filter((name) => COMPANIONS.includes(name) || PATTERN.test(name));
-  const templates = there.includes(TEMPLATES) ? await fileSystem.list(`${folder}/${TEMPLATES}`) : [];
+  const templates = there.includes(TEMPLATES)
+    ? await fileSystem.list(await pathInFolder(folder, TEMPLATES, options))
+    : [];
   for (const { name } of templates) if (/^[\w-]+\.jinja$/.test(name)) names.push(`${TEMPLATES}/${name}`);
   const files = new Map<string, Uint8Array>();
   for (const name of names.toSorted()) {

@@ -73,5 +73,8 @@ Deno.test("rateOf takes the rate of the command line, of the card, or that of pr
     assertEquals((await rateOf(folder, null)).rate, 5e-5);
     await Deno.writeTextFile(`${folder}/README.md`, "---\nlearning_rate: 1e9\n---\n");
     await assertRejects(() => rateOf(folder, null), DataError, "learning_rate");
+    await Deno.remove(`${folder}/README.md`);
+    await Deno.symlink("/dev/zero", `${folder}/README.md`);
+    await assertRejects(() => rateOf(folder, null), DataError, "README.md");
   });
 });

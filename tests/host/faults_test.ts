@@ -131,5 +131,7 @@ Deno.test("a full disk is named with the bytes that a file of tensors takes, its
   const { size } = await Deno.stat(path);
   const rule = `as the disk must have room for ${size.toLocaleString("en-US")} bytes: it is full`;
   assert(messages.length > 0 && messages.every((message) => message.includes(rule)), messages.join("\n"));
+  // The path is the one that was asked for, not that of the temporary file.
+  assert(messages.every((message) => message.includes(`"${path}"`)), messages.join("\n"));
   await Deno.remove(folder, { recursive: true });
 });

@@ -166,6 +166,18 @@ Deno.test("companionFiles reads what belongs to a tokenizer, and neither weights
   assertEquals([...found.keys()].toSorted(), [...names, ...more].toSorted());
 });
 
+Deno.test("companionFiles refuses a folder of templates that lies elsewhere", async () => {
+  const parent = await Deno.makeTempDir();
+  try {
+    await Deno.mkdir(`${parent}/model`);
+    await Deno.mkdir(`${parent}/elsewhere`);
+    await Deno.symlink(`${parent}/elsewhere`, `${parent}/model/additional_chat_templates`);
+    await assertRejects(() => companionFiles(`${parent}/model`), DataError, "additional_chat_templates");
+  } finally {
+    await Deno.remove(parent, { recursive: true });
+  }
+});
+
 /** An adapter folder of rank 49, whose alpha divided by the rank is not exact. */
 async function adapterFolder(
   config: Record<string, unknown>,
