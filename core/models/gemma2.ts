@@ -9,7 +9,12 @@
  * @module
  */
 
-import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
+import {
+  attentionParams,
+  type AttentionSpec,
+  selfAttention,
+  type SelfAttentionOptions,
+} from "../nn/attention.ts";
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import type { NormSpec } from "../nn/norm.ts";
@@ -89,24 +94,40 @@ export const gemma2Model = (c: Gemma2Config) => ({
 /** Parameters of the model, named as in the checkpoint. */
 export type Gemma2Params = ParamsOf<typeof gemma2Model> & LmHeadParams;
 
+/** Parameters of a block. */
+type Block = ParamsOf<typeof gemma2Layer>;
+
+/**
+ * Computes a block: norms before and after each part, inside the residual.
+ *
+ * @internal
+ */
+export function gemma2Block(
+  x: Tensor,
+  layer: Block,
+  { attention, config, loraScale }: HiddenOptions<Gemma2Config> & {
+    readonly attention: SelfAttentionOptions;
+  },
+): Tensor {
+  const seen = selfAttention(gemmaNorm(x, layer.input_layernorm, config), layer.self_attn, attention);
+  const y = add(x, gemmaNorm(seen, layer.post_attention_layernorm, config));
+  const rows = gemmaNorm(y, layer.pre_feedforward_layernorm, config);
+  const fed = gatedMlp(rows, layer.mlp, { activation: activationOf(config.activation), loraScale });
+  return add(y, gemmaNorm(fed, layer.post_feedforward_layernorm, config));
+}
+
 function hidden(
   { model }: Gemma2Params,
   { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Gemma2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
-  const activation = activationOf(config.activation);
   const scale = 1 / Math.sqrt(config.queryScalar), softCap = config.attentionCap;
   const limits = { ...paddingLimits(attentionMask), segments };
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
-    const layer = model.layers[i];
     const options = { ...config, rope, limits, loraScale, scale, softCap, window: config.windows[i] };
-    const seen = selfAttention(gemmaNorm(x, layer.input_layernorm, config), layer.self_attn, options);
-    x = add(x, gemmaNorm(seen, layer.post_attention_layernorm, config));
-    const rows = gemmaNorm(x, layer.pre_feedforward_layernorm, config);
-    const fed = gatedMlp(rows, layer.mlp, { activation, loraScale });
-    x = add(x, gemmaNorm(fed, layer.post_feedforward_layernorm, config));
+    x = gemma2Block(x, model.layers[i], { attention: options, config, loraScale });
   }
   return gemmaNorm(x, model.norm, config);
 }

@@ -9,20 +9,18 @@
  * @module
  */
 
-import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
+import { attentionParams, type AttentionSpec } from "../nn/attention.ts";
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
-import { gatedMlp, gatedMlpParams, type GatedMlpSpec } from "../nn/mlp.ts";
 import type { NormSpec } from "../nn/norm.ts";
 import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { type RopeConfig, ropeTables } from "../nn/rope.ts";
-import { add, multiply } from "../ops/arithmetic.ts";
+import { multiply } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
-import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
-import type { Gemma2Config } from "./gemma2.ts";
+import { gemma2Block, type Gemma2Config, gemma2Layer } from "./gemma2.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { lmHead, type LmHeadParams } from "./lm_head.ts";
@@ -67,16 +65,12 @@ function parse(read: ConfigReader): Gemma3Config {
  * @internal
  */
 export const gemma3Layer = (c: Gemma3Config) => ({
-  input_layernorm: gemmaNormParams(c.hiddenSize) as NormSpec,
+  ...gemma2Layer(c) as ReturnType<typeof gemma2Layer>,
   self_attn: {
     ...attentionParams(c, { qkvBias: c.attentionBias, outBias: c.attentionBias }),
     q_norm: gemmaNormParams(c.headDim),
     k_norm: gemmaNormParams(c.headDim),
   } as AttentionSpec,
-  post_attention_layernorm: gemmaNormParams(c.hiddenSize) as NormSpec,
-  pre_feedforward_layernorm: gemmaNormParams(c.hiddenSize) as NormSpec,
-  mlp: gatedMlpParams(c) as GatedMlpSpec,
-  post_feedforward_layernorm: gemmaNormParams(c.hiddenSize) as NormSpec,
 });
 
 /**
@@ -100,19 +94,15 @@ function hidden(
   { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Gemma3Config>,
 ): Tensor {
-  const length = inputIds.shape[1], activation = activationOf(config.activation);
+  const length = inputIds.shape[1];
   const [full, sliding] = [config.rope, config.slidingRope].map((rope) => ropeTables(rope, { length }));
   const limits = { ...paddingLimits(attentionMask), segments };
   const shared = { ...config, limits, loraScale, scale: 1 / Math.sqrt(config.queryScalar), norm: gemmaNorm };
   let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
-    const layer = model.layers[i], window = config.windows[i];
-    const options = { ...shared, window, rope: window === null ? full : sliding };
-    const seen = selfAttention(gemmaNorm(x, layer.input_layernorm, config), layer.self_attn, options);
-    x = add(x, gemmaNorm(seen, layer.post_attention_layernorm, config));
-    const rows = gemmaNorm(x, layer.pre_feedforward_layernorm, config);
-    const fed = gatedMlp(rows, layer.mlp, { activation, loraScale });
-    x = add(x, gemmaNorm(fed, layer.post_feedforward_layernorm, config));
+    const window = config.windows[i];
+    const attention = { ...shared, window, rope: window === null ? full : sliding };
+    x = gemma2Block(x, model.layers[i], { attention, config, loraScale });
   }
   return gemmaNorm(x, model.norm, config);
 }
