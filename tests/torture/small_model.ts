@@ -4,6 +4,7 @@
  * @module
  */
 
+import { BYTE_CHARACTERS } from "../../core/data/tokenizer/byte_characters.ts";
 import { type TensorToStore, writeSafetensors } from "@firn/train/data";
 import { type Draw, drawFrom } from "./draw.ts";
 
@@ -63,7 +64,7 @@ export function weights(draw: Draw = drawFrom(7, 0)): TensorToStore[] {
 export function tokenizer(): Record<string, unknown> {
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
   const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-  const tokens = [...byteCharacters(), END, "Ġt", "he"];
+  const tokens = [...BYTE_CHARACTERS, END, "Ġt", "he"];
   return {
     version: "1.0",
     truncation: null,
@@ -85,15 +86,6 @@ export function tokenizer(): Record<string, unknown> {
       merges: [["Ġ", "t"], ["h", "e"]],
     },
   };
-}
-
-/** The characters that byte-level BPE writes for the bytes: GPT-2's table. */
-function byteCharacters(): string[] {
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => {
-    const shown = byte > 32 && byte < 127 || byte > 160 && byte !== 173;
-    return String.fromCodePoint(shown ? byte : next++);
-  });
 }
 
 /** Files of the folder that are text, by name. */

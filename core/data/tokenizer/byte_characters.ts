@@ -6,22 +6,25 @@
  * @module
  */
 
-const CHARACTERS: readonly string[] = (() => {
+/** The character of each byte. */
+export const BYTE_CHARACTERS: readonly string[] = (() => {
   let next = 256;
   const printable = (byte: number): boolean => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : next++));
 })();
 
-const BYTES: ReadonlyMap<string, number> = new Map(CHARACTERS.map((character, byte) => [character, byte]));
+const BYTES: ReadonlyMap<string, number> = new Map(
+  BYTE_CHARACTERS.map((character, byte) => [character, byte]),
+);
 
 /** A character for each byte of a text in UTF-8. */
 export function bytesAsCharacters(text: string): string {
   let result = "";
   if (isAscii(text)) {
-    for (let i = 0; i < text.length; i++) result += CHARACTERS[text.charCodeAt(i)];
+    for (let i = 0; i < text.length; i++) result += BYTE_CHARACTERS[text.charCodeAt(i)];
     return result;
   }
-  for (const byte of new TextEncoder().encode(text)) result += CHARACTERS[byte];
+  for (const byte of new TextEncoder().encode(text)) result += BYTE_CHARACTERS[byte];
   return result;
 }
 
