@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { DataError } from "@firn/train";
 import {
   adamW,
@@ -105,9 +105,10 @@ Deno.test("fastest takes the best round of each way, and an earlier way where a 
 Deno.test("openGpu does not measure on software adapters unless told to", async () => {
   await using gpu = await openGpu();
   assertEquals(gpu.tuning.enabled, !gpu.software);
-  const { chosen } = await train({ tune: false });
-  // What the rule says: the largest blocks.
-  assertEquals([...chosen.values()].map((v) => (v as { tm: number }).tm), [16, 24]);
+  const onTune = (): void => assert(false, "it measured");
+  const { chosen } = await train({ tune: false, onTune });
+  // What the rule says of software adapters: the largest blocks.
+  if (gpu.software) assertEquals([...chosen.values()].map((v) => (v as { tm: number }).tm), [16, 24]);
 });
 
 Deno.test("next measures the products of a step once, tells how far it is, and keeps the choice in the file", async () => {
@@ -187,20 +188,15 @@ async function started(gpu: Gpu): Promise<Training<Params, { readonly x: Tensor 
 
 Deno.test("resume computes as the saved run did, whatever was compiled before, and without measuring", async () => {
   const path = await Deno.makeTempFile();
-  await using gpu = await openGpu();
+  await using gpu = await openGpu({ tune: false });
   const training = await started(gpu);
   let state = await training.init({ w: tensor(values(40 * 24, 1), [40, 24]) });
   state = await training.next(state, { x: tensor(values(16 * 40, 2), [16, 40]) });
   await saveCheckpoint(gpu, state, { path });
   const saved = await loadCheckpoint(path);
   const key = "16x24x40 NN";
-  assertEquals(saved.chosen!.variants[key], {
-    kind: "direct",
-    tm: 16,
-    tn: 3,
-    subgroups: gpu.target.subgroups,
-  });
   const other = { kind: "direct", tm: 8, tn: 3, subgroups: gpu.target.subgroups } as const;
+  assertNotEquals(saved.chosen!.variants[key], other);
   const choice = { ...saved.chosen!, variants: { ...saved.chosen!.variants, [key]: other } };
 
   await using measuring = await openGpu({ tune: true, onTune: () => assert(false, "it measured") });
@@ -220,7 +216,7 @@ Deno.test("resume computes as the saved run did, whatever was compiled before, a
 });
 
 Deno.test("resume chooses anew what the saved run chose on another adapter, or what no product can have", async () => {
-  await using gpu = await openGpu();
+  await using gpu = await openGpu({ tune: false });
   const training = await started(gpu);
   const path = await Deno.makeTempFile();
   let state = await training.init({ w: tensor(values(40 * 24, 1), [40, 24]) });
