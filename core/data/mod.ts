@@ -40,5 +40,11 @@ export { memoryFileSystem } from "../host/memory_file_system.ts";
 export { pathInFolder } from "../host/path_in_folder.ts";
 export { replaceFolder } from "../host/replace_folder.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./floats.ts";
-export { openSafetensors, type SafetensorsFile, type StoredDType, type StoredSpec } from "./safetensors.ts";
+export {
+  openSafetensors,
+  type RowRange,
+  type SafetensorsFile,
+  type StoredDType,
+  type StoredSpec,
+} from "./safetensors.ts";
 export { type TensorToStore, writeSafetensors, type WriteSafetensorsOptions } from "./safetensors_write.ts";

@@ -19,6 +19,14 @@ import {
 
 export type { StoredDType, StoredSpec } from "./safetensors_header.ts";
 
+/** Some entries along the first axis of a tensor. */
+export interface RowRange {
+  /** The first. */
+  readonly from: number;
+  /** The one after the last. */
+  readonly to: number;
+}
+
 /** An open file or sharded checkpoint. A tensor is read when it is asked for. */
 export interface SafetensorsFile extends AsyncDisposable {
   /** Path of the file, or folder of the checkpoint. */
@@ -29,10 +37,10 @@ export interface SafetensorsFile extends AsyncDisposable {
   readonly metadata: Readonly<Record<string, string>>;
   /** Type, shape and byte range of every tensor. */
   readonly specs: ReadonlyMap<string, StoredSpec>;
-  /** The bytes of a tensor as stored: row-major, little-endian, in a buffer of their own. */
-  read(name: string): Promise<Uint8Array<ArrayBuffer>>;
-  /** The values of a tensor. F64 is rounded to nearest; BOOL is 0 or 1; other types are exact or throw. */
-  readF32(name: string): Promise<Float32Array<ArrayBuffer>>;
+  /** The bytes of a tensor, or of some rows, as stored: row-major, little-endian, in a buffer of their own. */
+  read(name: string, rows?: RowRange): Promise<Uint8Array<ArrayBuffer>>;
+  /** The values of a tensor, or of some rows. F64 is rounded to nearest; BOOL is 0 or 1; other types are exact or throw. */
+  readF32(name: string, rows?: RowRange): Promise<Float32Array<ArrayBuffer>>;
 }
 
 /**
@@ -86,9 +94,9 @@ function openTensors(file: OpenFile, { path, data, metadata, specs }: Opened): S
     }
     return spec;
   }
-  async function read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const { begin, end } = specOf(name);
-    return await readAt(file, { path, begin: data + begin, end: data + end });
+  async function read(name: string, rows?: RowRange): Promise<Uint8Array<ArrayBuffer>> {
+    const spec = specOf(name), begin = data + spec.begin, [from, to] = rangeOf({ ...spec, name, path }, rows);
+    return await readAt(file, { path, begin: begin + from, end: begin + to });
   }
   return {
     path,
@@ -96,9 +104,27 @@ function openTensors(file: OpenFile, { path, data, metadata, specs }: Opened): S
     metadata,
     specs,
     read,
-    readF32: async (name) => toF32(await read(name), { path, name, dtype: specOf(name).dtype }),
+    readF32: async (name, rows) => toF32(await read(name, rows), { path, name, dtype: specOf(name).dtype }),
     [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
   };
+}
+
+/** First and last byte of some rows, from the beginning of the tensor. */
+function rangeOf(
+  { shape: [rows = 1], begin, end, name, path }: StoredSpec & {
+    readonly name: string;
+    readonly path: string;
+  },
+  { from, to }: RowRange = { from: 0, to: rows },
+): readonly [from: number, to: number] {
+  const row = rows === 0 ? 0 : (end - begin) / rows;
+  const whole = [from, to, from * row, to * row].every(Number.isInteger);
+  if (whole && 0 <= from && from <= to && to <= rows) {
+    return [from * row, to * row];
+  }
+  throw new InputError(
+    `Cannot read rows ${from} to ${to} of "${name}" of "${path}" as they must be whole bytes of its ${rows} rows`,
+  );
 }
 
 interface Range {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { indexOfNonFinite } from "../data/floats.ts";
+import { fromBf16, indexOfNonFinite, indexOfNonFiniteBf16 } from "../data/floats.ts";
 import { DataError, InputError } from "../errors.ts";
 
 /** Where values come from, for errors. */
@@ -13,20 +13,28 @@ export interface ValueSource {
   readonly name: string;
   /** The file that holds it. */
   readonly path: string;
+  /** Index of the first value in the tensor, where only a part of it is looked at. */
+  readonly first?: number;
 }
 
 /**
  * Refuses values of a file that are NaN or infinite, or were too large for f32.
  *
- * @param values The values, f32
+ * @param values The values, f32 or codes of bf16
  * @param source Names of the tensor and of its file
  * @throws {DataError} When a value is not finite
  */
-export function checkLoaded(values: Float32Array, { name, path }: ValueSource): void {
-  const at = indexOfNonFinite(values);
+export function checkLoaded(
+  values: Float32Array | Uint16Array,
+  { name, path, first = 0 }: ValueSource,
+): void {
+  const at = values instanceof Uint16Array ? indexOfNonFiniteBf16(values) : indexOfNonFinite(values);
   if (at < 0) return;
+  const value = values instanceof Uint16Array ? fromBf16(values.subarray(at, at + 1))[0] : values[at];
   throw new DataError(
-    `Cannot load "${name}" of "${path}" as its values must be finite in f32: value ${at} is ${values[at]}; ` +
+    `Cannot load "${name}" of "${path}" as its values must be finite in f32: value ${
+      first + at
+    } is ${value}; ` +
       "get the file again, or an earlier checkpoint of it",
   );
 }

@@ -4,23 +4,20 @@
  * @module
  */
 
-import { checkLoaded } from "./check_storable.ts";
 import { checkModelFiles, checkModelFolder } from "./model_folder.ts";
 import { compareHead, type HeadDifference, headNotes, type HeadOptions, withHead } from "./new_head.ts";
-import { deviationOf, drawing, scoreBytes } from "./new_model.ts";
+import { scoreBytes } from "./new_model.ts";
+import { readParams, sameValues } from "./read_params.ts";
 import { openCheckpoint } from "./shards.ts";
 import { type NamedCheckpoint, underDeclaredNames } from "./stored_names.ts";
-import { fromBf16 } from "../data/floats.ts";
 import type { SafetensorsFile, StoredDType } from "../data/safetensors.ts";
-import { byteLength } from "../data/safetensors_header.ts";
 import { shown } from "../arguments.ts";
 import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
-import { checkAllocations, checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
+import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
-import { upload } from "../runtime/upload.ts";
 import type { TokenInput } from "../models/family.ts";
 import { families as known } from "../models/mod.ts";
 import {
@@ -30,11 +27,9 @@ import {
   headOf,
   type Model,
   type ModelDescription,
-  modelParams,
 } from "../models/model.ts";
-import { sameShape, sizeOf } from "../spec.ts";
-import type { Tensor } from "../tensor.ts";
-import { type Path, unflatten } from "../tree.ts";
+import { sameShape } from "../spec.ts";
+import { unflatten } from "../tree.ts";
 
 /** Options of {@link loadModel}. */
 export interface LoadOptions extends FileSystemOptions, HeadOptions {
@@ -119,72 +114,12 @@ export async function loadModel<P extends object = object, I extends object = To
   };
 }
 
-/** Reads parameters, draws those of a new head, and tells the names that differ in the file. */
-async function readParams<I extends object>(
-  gpu: Gpu,
-  { checkpoint, model, head, file, storage = "f32", seed = 0, onProgress }: LoadOptions & {
-    readonly checkpoint: NamedCheckpoint;
-    readonly model: ModelDescription<I>;
-    readonly head: HeadDifference;
-    readonly file: string;
-  },
-): Promise<{ readonly params: ReadonlyMap<Path, Tensor>; readonly keys: ReadonlyMap<Path, string> }> {
-  const stored = storedKeys(checkpoint, model);
-  const params = new Map<Path, Tensor>(), keys = new Map<Path, string>();
-  const isPacked = (shape: readonly number[], key: string): boolean =>
-    storage === "file" && shape.length === 2 && checkpoint.specs.get(key)!.dtype === "BF16";
-  const listed = [...modelParams(model)].filter(([path, { spare }]) =>
-    !spare || checkpoint.specs.has(stored.get(path)!)
-  );
-  for (const [path, { shape }] of listed) {
-    const packed = !head.fresh.has(path) && isPacked(shape, stored.get(path)!);
-    checkSize(gpu, { label: path, bytes: (packed ? 2 : 4) * sizeOf(shape), mend: SMALLER_MODEL });
-  }
-  const sizeIn = (path: Path): number => {
-    const spec = checkpoint.specs.get(stored.get(path)!);
-    return head.fresh.has(path) || spec === undefined ? 0 : byteLength(spec.dtype, spec.shape)!;
-  };
-  const total = listed.reduce((sum, [path]) => sum + sizeIn(path), 0);
-  let done = 0;
-  const draw = drawing({ seed, deviation: deviationOf(model.source, file) });
-  for (const [path, spec] of listed) {
-    const key = stored.get(path)!, { shape } = spec;
-    if (head.fresh.has(path)) {
-      params.set(path, upload(gpu, draw(spec), { shape, label: path }));
-      continue;
-    }
-    const values = isPacked(shape, key)
-      ? new Uint16Array((await checkpoint.read(key)).buffer)
-      : await checkpoint.readF32(key);
-    checkLoaded(values instanceof Uint16Array ? fromBf16(values) : values, {
-      name: checkpoint.storedName(key),
-      path: checkpoint.path,
-    });
-    params.set(path, upload(gpu, values, { shape, label: path }));
-    onProgress?.({ done: done += sizeIn(path), total });
-    if (key === spec.key && checkpoint.storedName(key) !== key) keys.set(path, checkpoint.storedName(key));
-  }
-  return { params, keys };
-}
-
 /** Refuses labels for a head without classes. */
 function checkClasses<I extends object>(model: ModelDescription<I>): void {
   if (/Class$/.test(headOf(model).task)) return;
   throw new InputError(
     `Cannot give "labels" to "${model.architecture}" as its head must be for classes: choose another "architecture"`,
   );
-}
-
-/** The key under which each parameter is stored: a tied one may have only the name of the other. */
-function storedKeys<I extends object>(
-  { specs }: SafetensorsFile,
-  model: ModelDescription<I>,
-): Map<Path, string> {
-  const declared = [...declaredParams(model)];
-  return new Map(declared.map(([path, { key }]) => {
-    const twin = specs.has(key) ? undefined : declared.find(([, { tiedTo }]) => tiedTo === path)?.[1].key;
-    return [path, twin !== undefined && specs.has(twin) ? twin : key];
-  }));
 }
 
 /** The description, with a head of its own when the file holds one that differs from what it is tied to. */
@@ -197,8 +132,7 @@ async function untied<I extends object>(
   for (const { key, tiedTo } of declared.values()) {
     const other = tiedTo === undefined ? undefined : declared.get(tiedTo)!.key;
     if (other === undefined || !checkpoint.specs.has(key) || !checkpoint.specs.has(other)) continue;
-    const [a, b] = [await checkpoint.readF32(key), await checkpoint.readF32(other)];
-    if (a.every((value, i) => Object.is(value, b[i]))) continue;
+    if (await sameValues(checkpoint, [key, other])) continue;
     const note = `"${key}" differs from "${other}", so it is not tied to it as "${options.file}" says`;
     return { ...describeModel<I>({ ...model.source, tie_word_embeddings: false }, options), notes: [note] };
   }

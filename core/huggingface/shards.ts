@@ -93,8 +93,8 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
     names: [...specs.keys()],
     metadata: shards.values().next().value?.metadata ?? {},
     specs,
-    read: async (name) => await fileOf(name).read(name),
-    readF32: async (name) => await fileOf(name).readF32(name),
+    read: async (name, rows) => await fileOf(name).read(name, rows),
+    readF32: async (name, rows) => await fileOf(name).readF32(name, rows),
     [Symbol.asyncDispose]: () => files.disposeAsync(),
   };
 }

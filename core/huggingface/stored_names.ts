@@ -38,8 +38,8 @@ export function underDeclaredNames<I extends object>(
     ...file,
     names: [...storedNames.keys()],
     specs: new Map([...storedNames].map(([name, stored]) => [name, file.specs.get(stored)!])),
-    read: (name) => file.read(storedName(name)),
-    readF32: (name) => file.readF32(storedName(name)),
+    read: (name, rows) => file.read(storedName(name), rows),
+    readF32: (name, rows) => file.readF32(storedName(name), rows),
     storedName,
   };
 }

@@ -104,8 +104,20 @@ export async function checkAllocations(gpu: Gpu): Promise<void> {
 /** Bytes of one upload: implementations keep each on the host in one staging buffer. */
 const UPLOAD = 2 ** 28;
 
-/** Uploads values, or bf16 codes, to the start of a buffer. The last word is filled up with zero. */
-export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16Array): void {
+/**
+ * Uploads values, or bf16 codes, to a buffer. The last word is filled up with zero.
+ *
+ * @param gpu The device
+ * @param buffer The buffer
+ * @param data The values
+ * @param options `offset`: first byte, a multiple of 4; 0 when absent
+ */
+export function writeValues(
+  gpu: Gpu,
+  buffer: GPUBuffer,
+  data: HostData | Uint16Array,
+  { offset = 0 }: { readonly offset?: number } = {},
+): void {
   let whole = data;
   if (data.byteLength % 4 !== 0) {
     whole = new Uint16Array(data.length + 1);
@@ -114,6 +126,10 @@ export function writeValues(gpu: Gpu, buffer: GPUBuffer, data: HostData | Uint16
   const size = UPLOAD / whole.BYTES_PER_ELEMENT;
   for (let at = 0; at < whole.length; at += size) {
     const part = whole.length <= size ? whole : whole.subarray(at, at + size);
-    gpu.device.queue.writeBuffer(buffer, at * whole.BYTES_PER_ELEMENT, part as Float32Array<ArrayBuffer>);
+    gpu.device.queue.writeBuffer(
+      buffer,
+      offset + at * whole.BYTES_PER_ELEMENT,
+      part as Float32Array<ArrayBuffer>,
+    );
   }
 }
