@@ -50,6 +50,7 @@ import {
   whole,
 } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { locateModel, MODEL, shortName } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
@@ -73,7 +74,7 @@ import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
 
 const FLAGS = {
-  model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
+  model: MODEL,
   data: text("NAME|FILE", "moby-dick, sotu, or a .txt or .jsonl file", "moby-dick"),
   steps: whole("optimizer steps", 120),
   batch: whole("sequences in a batch", 8),
@@ -146,7 +147,7 @@ export async function main(args: readonly string[]): Promise<void> {
   });
   await using run = await openRun(gpu, {
     out: plan.out,
-    model: flags.model,
+    model: plan.folder,
     checkpoint,
     lookEvery: plan.lookEvery,
     config: { ...flags, policy: policy?.name ?? "none" },
@@ -176,7 +177,7 @@ export async function main(args: readonly string[]): Promise<void> {
     state,
     training,
     after,
-    title: `${flags.model} on ${flags.data}`,
+    title: `${shortName(flags.model)} on ${flags.data}`,
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
     ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
   });
@@ -186,6 +187,8 @@ export async function main(args: readonly string[]): Promise<void> {
 /** What is known before a device is opened. */
 interface Plan {
   readonly flags: Flags;
+  /** Folder of the model. */
+  readonly folder: string;
   /** Why the learning rate is what it is. */
   readonly why: string;
   readonly policy: FreezePolicy | undefined;
@@ -204,14 +207,16 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
   if (evaluated < values.length) {
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
   }
-  const { rate, why } = await rateOf(values.model, values.lr);
-  const flags: Flags = { ...values, lr: rate };
+  const { name, folder } = await locateModel(values.model);
+  const { rate, why } = await rateOf(folder, values.lr);
+  const flags: Flags = { ...values, model: name, lr: rate };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
   const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
-  await checkOutput(out, { resumed, model: flags.model });
+  await checkOutput(out, { resumed, model: folder });
   if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data}`);
   return {
     flags,
+    folder,
     why: resumed && !newRate ? "that of the run" : why,
     policy,
     policyHash: hash,
@@ -230,15 +235,15 @@ interface Subject {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
-async function loadSubject(gpu: Gpu, { flags }: Plan): Promise<Subject> {
-  const base = await loadShown(gpu, flags.model);
-  const tokenizer = await loadTokenizer(flags.model, { model: base });
+async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
+  const base = await loadShown(gpu, folder);
+  const tokenizer = await loadTokenizer(folder, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
-  return { base, tokenizer, files: await companionFiles(flags.model) };
+  return { base, tokenizer, files: await companionFiles(folder) };
 }
 
 /** What the model is trained on, and what it is judged by. */

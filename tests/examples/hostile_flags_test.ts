@@ -83,7 +83,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
     ...DATA,
     ["--model @/file", 1, `Cannot load "@/file" as ${MODEL}: it is not a folder`],
     ["--model @/x.gguf", 1, `Cannot load "@/x.gguf" as ${MODEL}: a GGUF file is not read`],
-    ["--model HuggingFaceTB/SmolLM2-135M", 1, "download it first (hf download HuggingFaceTB/SmolLM2-135M"],
+    ["--model HuggingFaceTB/SmolLM2-135M", 1, "run it through ./firn, or with --allow-env --allow-net"],
     ["--model @/nowhere", 1, `Cannot load "@/nowhere" as ${MODEL}: there is none; check the path`],
     ["--model @/full", 1, 'Cannot load "@/full" as a model folder has a config.json: it has none'],
     [
