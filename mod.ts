@@ -57,6 +57,8 @@
  * | `core/optim` | optimizers, clipping, schedules of rates |
  * | `core/host` | the only folder that touches the machine: files behind an interface |
  * | `core/data` | safetensors, batches |
+ * | `core/data/rows` | rows of files: JSON, CSV, Parquet; what each teaches |
+ * | `core/data/samples` | token ids of rows, padded or packed to batches |
  * | `core/data/text` | text that is read and tokenized piece by piece |
  * | `core/data/tokenizer` | tokenizers of Hugging Face, and what begins and ends a text |
  * | `core/plan` | from a graph to launches: the list of passes, types, predicates, precision |
