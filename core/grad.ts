@@ -8,6 +8,7 @@ import { shown } from "./arguments.ts";
 import { InputError } from "./errors.ts";
 import { rebuild, topological } from "./graph.ts";
 import { fill, leaf } from "./sources.ts";
+import { isPacked } from "./spec.ts";
 import { isTensor, type Output, outputOf, type Pullback, type Tensor } from "./tensor.ts";
 import { add } from "./ops/arithmetic.ts";
 
@@ -26,7 +27,7 @@ import { add } from "./ops/arithmetic.ts";
  * @param wanted The nodes to differentiate by, usually leaves
  * @returns One gradient for each wanted node, of its shape; zeros when the loss does not depend on it
  * @throws {InputError} When the loss is not a scalar
- * @throws {InputError} When an op on the path has no gradient, or a wanted node is stored as bf16
+ * @throws {InputError} When an op on the path has no gradient, or a wanted node is stored in fewer bytes than f32
  *
  * @example
  * ```ts
@@ -51,10 +52,10 @@ export function grad(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
   if (loss.shape.length !== 0) {
     throw new InputError(`Cannot differentiate "${loss.op.name}" as a loss is a scalar: got [${loss.shape}]`);
   }
-  const packed = wanted.find(({ dtype }) => dtype === "bf16");
+  const packed = wanted.find(({ dtype }) => isPacked(dtype));
   if (packed !== undefined) {
     throw new InputError(
-      `Cannot differentiate by "${packed.op.name}" [${packed.shape}] as bf16 cannot be trained: ` +
+      `Cannot differentiate by "${packed.op.name}" [${packed.shape}] as ${packed.dtype} cannot be trained: ` +
         'train a LoRA adapter, or load the model with storage "f32"',
     );
   }

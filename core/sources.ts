@@ -6,7 +6,7 @@
 
 import { checkOptions, checkShape, refuse } from "./arguments.ts";
 import { InputError, ShapeError } from "./errors.ts";
-import { ELEMENT_BYTES, sizeOf, type Spec } from "./spec.ts";
+import { DTYPES, sizeOf, type Spec } from "./spec.ts";
 import { apply, type Op, type Path, type Tensor } from "./tensor.ts";
 
 /** The op of {@link leaf}. */
@@ -32,8 +32,8 @@ export function leaf(path: Path, spec: Spec): Tensor {
   if (typeof path !== "string") refuse("leaf", "a path is a text", path);
   checkOptions("leaf", spec, "its spec must be a record of shape and dtype");
   const { shape, dtype } = spec;
-  if (!Object.hasOwn(ELEMENT_BYTES, dtype)) {
-    refuse("leaf", `"dtype" must be one of ${Object.keys(ELEMENT_BYTES)}`, dtype);
+  if (!DTYPES.includes(dtype)) {
+    refuse("leaf", `"dtype" must be one of ${DTYPES}`, dtype);
   }
   return apply(leafOp, [], { path, spec: { shape, dtype } });
 }

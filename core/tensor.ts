@@ -8,7 +8,9 @@ import { checkShape, refuse } from "./arguments.ts";
 import { ShapeError } from "./errors.ts";
 import { DISPLAY, displayOf, INSPECT, lineOf } from "./inspect.ts";
 import type { KernelCall, KernelRequest } from "./kernel_call.ts";
-import type { Spec } from "./spec.ts";
+import { dequantize as dequantizeKernel } from "../kernels/dequantize.ts";
+import type { Stored } from "../kernels/packed.ts";
+import { isPacked, sizeOf, type Spec } from "./spec.ts";
 
 /** The dotted name of a leaf: checkpoint key, component name, error text, buffer label. */
 export type Path = string;
@@ -67,8 +69,8 @@ export type ParameterRole = "matrix" | "table" | "gain" | "bias";
 export interface Op<A = any> {
   /** Its name, in errors and profiles. */
   readonly name: string;
-  /** Inputs that may be stored as bf16; all others are refused. */
-  readonly bf16?: readonly number[];
+  /** Inputs that it reads as they are stored (see `PackedType`); all others are widened to f32 first. */
+  readonly packed?: readonly number[];
   /** Specs of the outputs; throws {@link ShapeError} on shapes that do not fit. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**
@@ -103,7 +105,7 @@ export interface Op<A = any> {
  * @param attrs Its attributes
  * @returns The first output; {@link pick} gives the others
  * @throws {InputError} When an input is no tensor
- * @throws {ShapeError} When the shapes do not fit, the result has 2^32 elements or more, or an input is bf16 and the op does not read bf16
+ * @throws {ShapeError} When the shapes do not fit, or the result has 2^32 elements or more
  *
  * @example
  * ```ts
@@ -127,15 +129,26 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor
     if (!isTensor(input)) {
       refuse(op.name, `input ${i} must be a tensor${op.element === undefined ? "" : " or a number"}`, input);
     }
-    if (input.dtype === "bf16" && !op.bf16?.includes(i)) {
-      const rule = `it does not read bf16, which input ${i} is; load the model with storage "f32"`;
-      throw new ShapeError(op.name, rule, inputs.map(({ shape }) => shape));
-    }
   });
-  const [{ shape, dtype }] = op.infer(inputs, attrs);
+  const read = inputs.some((input, i) => isPacked(input.dtype) && !op.packed?.includes(i))
+    ? inputs.map((x, i) => isPacked(x.dtype) && !op.packed?.includes(i) ? apply(dequantizeOp, [x], null) : x)
+    : inputs;
+  const [{ shape, dtype }] = op.infer(read, attrs);
   checkShape(op.name, shape);
-  return { op, inputs, attrs, shape, dtype, [INSPECT]: lineOf, [DISPLAY]: displayOf };
+  return { op, inputs: read, attrs, shape, dtype, [INSPECT]: lineOf, [DISPLAY]: displayOf };
 }
+
+/** Widens a tensor that is stored in fewer bytes. It has no pullback: such tensors are not trained. */
+export const dequantizeOp: Op<null> = {
+  name: "dequantize",
+  packed: [0],
+  infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
+  pullbacks: [null],
+  kernel({ inputs: [{ shape, dtype }] }) {
+    const width = shape.at(-1) ?? 1, rows = sizeOf(shape.slice(0, -1));
+    return { kernel: dequantizeKernel({ rows, width, stored: dtype as Exclude<Stored, "f32" | "f16"> }) };
+  },
+};
 
 /**
  * Tells a tensor from all else.
@@ -157,23 +170,6 @@ export function isTensor(value: unknown): value is Tensor {
  */
 export function checkTensor(op: string, value: Tensor, name: string): void {
   if (!isTensor(value)) refuse(op, `"${name}" must be a tensor`, value);
-}
-
-/**
- * Checks that an argument is a tensor that can be computed with.
- *
- * @param op The function that was called
- * @param value What it got
- * @param name What it calls the argument
- * @throws {InputError} When it is not, or is stored as bf16
- */
-export function checkOperand(op: string, value: Tensor, name: string): void {
-  checkTensor(op, value, name);
-  if (value.dtype === "bf16") {
-    throw new ShapeError(op, `it does not read bf16, which "${name}" is; load the model with storage "f32"`, [
-      value.shape,
-    ]);
-  }
 }
 
 /**

@@ -8,8 +8,18 @@
 
 import { access, type F16Bindings } from "./f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
-import { bf16At, bf16Reader, packedQuad } from "./packed.ts";
-import { flatKernel, lanesOf, NAN_FUNCTION, rowEach, rowGrid, rowMain, type Threads } from "./rows.ts";
+import { blockedAt, blockedFunctions, blockedLoad, blockedQuad, blockedReader, isBlocked } from "./blocks.ts";
+import { halfAt, halfReader, packedQuad, type Stored } from "./packed.ts";
+import {
+  flatKernel,
+  type Lanes,
+  lanesOf,
+  NAN_FUNCTION,
+  rowEach,
+  rowGrid,
+  rowMain,
+  type Threads,
+} from "./rows.ts";
 
 /** Options of {@link embedding}. */
 export interface EmbeddingOptions {
@@ -20,7 +30,7 @@ export interface EmbeddingOptions {
   /** Elements of a row, C. */
   readonly width: number;
   /** How the table is stored; `f32` when absent. */
-  readonly stored?: "f32" | "bf16";
+  readonly stored?: Exclude<Stored, "f16">;
   /** `["o0"]` when that binding holds f16. */
   readonly f16?: F16Bindings;
 }
@@ -28,7 +38,7 @@ export interface EmbeddingOptions {
 /**
  * Gathers rows of a table by id; an id outside the table gives a row of NaN.
  *
- * Bindings: a0 `table[V,C]`, as f32 or as words of two bf16; a1 `ids[N]` i32; o0 `out[N,C]`.
+ * Bindings: a0 `table[V,C]`, as it is stored; a1 `ids[N]` i32; o0 `out[N,C]`.
  *
  * @param options Sizes, and how the table is stored
  * @returns The kernel
@@ -36,24 +46,46 @@ export interface EmbeddingOptions {
 export function embedding({ rows, vocab, width, stored = "f32", f16 }: EmbeddingOptions): Kernel {
   const { type, loads, lanes } = lanesOf(width);
   const { put } = access(type, f16);
-  const table = stored === "f32" ? type : lanes === 4 ? "vec2u" : "u32";
-  const load = (at: string): string =>
-    stored === "f32" ? `a0[${at}]` : lanes === 4 ? packedQuad(`a0[${at}]`, stored) : bf16At("a0", at);
+  const reader = tableReader({ type, loads, lanes, width, stored });
   return flatKernel({
     name: `embedding ${rows}x${width} of ${vocab}${stored === "f32" ? "" : ` ${stored}`}`,
     items: rows * loads,
-    inputs: [table, "i32"],
+    inputs: [reader.table, "i32"],
     outputs: [type],
     f16,
-    functions: NAN_FUNCTION + (stored === "bf16" && lanes === 1 ? bf16Reader("a0") : ""),
+    functions: NAN_FUNCTION + reader.functions,
     body: `  let row = i / ${loads}u;
   let id = a1[row];
   var value = ${type}(nan());
-  let at = u32(id) * ${loads}u + (i - row * ${loads}u);
-  if (id >= 0 && id < ${vocab}) { value = ${load("at")}; }
+${reader.index}
+  if (id >= 0 && id < ${vocab}) { value = ${reader.load}; }
   ${put("o0", "i", "value")}
 `,
   });
+}
+
+/** How a thread reads its load `i` of the output from the row `id` of a table. */
+function tableReader(
+  { type, loads, lanes, width, stored }: Pick<Lanes, "type" | "loads" | "lanes"> & {
+    readonly width: number;
+    readonly stored: Exclude<Stored, "f16">;
+  },
+): { readonly table: string; readonly functions: string; readonly index: string; readonly load: string } {
+  if (isBlocked(stored)) {
+    const place = { name: "a0", width, row: "u32(id)", column: "column" };
+    const quad = blockedQuad(stored, blockedLoad(stored, place), "column");
+    return {
+      table: "u32",
+      functions: blockedFunctions(stored) + (lanes === 4 ? "" : blockedReader(stored, place)),
+      index: `  let column = (i - row * ${loads}u) * ${lanes}u;`,
+      load: lanes === 4 ? quad : blockedAt("a0", "u32(id)", "column"),
+    };
+  }
+  const index = `  let at = u32(id) * ${loads}u + (i - row * ${loads}u);`;
+  if (stored === "f32") return { table: type, functions: "", index, load: "a0[at]" };
+  return lanes === 4
+    ? { table: "vec2u", functions: "", index, load: packedQuad("a0[at]", stored) }
+    : { table: "u32", functions: halfReader("a0", stored), index, load: halfAt("a0", "at") };
 }
 
 /**

@@ -89,7 +89,8 @@ export {
 } from "./reduce.ts";
 export { rmsNorm, type RmsNormGradOptions, rmsNormGradX, type RmsNormOptions } from "./rms_norm.ts";
 export { tanhText } from "./tanh.ts";
-export type { Stored } from "./packed.ts";
+export type { Packed, Stored } from "./packed.ts";
+export type { Blocked } from "./blocks.ts";
 export { rotary, type RotaryOptions } from "./rotary.ts";
 export { rowThreads, type Threads } from "./rows.ts";
 export { softmax, softmaxGrad, type SoftmaxOptions } from "./softmax.ts";

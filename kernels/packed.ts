@@ -7,20 +7,29 @@
  * @module
  */
 
-/** How the elements of a matrix are stored. */
-export type Stored = "f32" | "bf16" | "f16";
-
-/** Storage types of 16 bits. */
-export type Packed = Exclude<Stored, "f32">;
+import type { Blocked } from "./blocks.ts";
 
 /**
- * Declares the function, called by {@link bf16At}, that reads one bfloat16 of a binding of words.
+ * Storage types of 16 bits. `half` is `f16` in words of 32 bits, two in each, which a kernel reads without the feature that
+ * f16 bindings need.
+ */
+export type Packed = "bf16" | "f16" | "half";
+
+/** How the elements of a matrix are stored. */
+export type Stored = "f32" | Packed | Blocked;
+
+/**
+ * Declares the function, called by {@link halfAt}, that reads one number of 16 bits of a binding of words.
  *
  * @param name The binding, an `array<u32>`
+ * @param stored What the numbers are
  * @returns WGSL
  */
-export function bf16Reader(name: string): string {
-  return `fn ${name}_at(i: u32) -> f32 { return bitcast<f32>((${name}[i / 2u] >> (i % 2u * 16u)) << 16u); }\n`;
+export function halfReader(name: string, stored: Exclude<Packed, "f16">): string {
+  const value = stored === "bf16"
+    ? `bitcast<f32>((${name}[i / 2u] >> (i % 2u * 16u)) << 16u)`
+    : `unpack2x16float(${name}[i / 2u] >> (i % 2u * 16u)).x`;
+  return `fn ${name}_at(i: u32) -> f32 { return ${value}; }\n`;
 }
 
 /**
@@ -30,7 +39,7 @@ export function bf16Reader(name: string): string {
  * @param index WGSL of the element's index
  * @returns WGSL, f32
  */
-export function bf16At(name: string, index: string): string {
+export function halfAt(name: string, index: string): string {
   return `${name}_at(${index})`;
 }
 

@@ -19,6 +19,7 @@ import { pathInFolder } from "../host/path_in_folder.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
 import type { TokenInput } from "../models/family.ts";
+import { type Storage, STORAGES } from "./storage.ts";
 import { families as known } from "../models/mod.ts";
 import {
   declaredParams,
@@ -34,10 +35,10 @@ import { unflatten } from "../tree.ts";
 /** Options of {@link loadModel}. */
 export interface LoadOptions extends FileSystemOptions, HeadOptions {
   /**
-   * How the device stores the parameters. `f32`, the default: all can be trained. `file`: matrices that the file stores as
-   * bfloat16 stay bfloat16, in half the memory; they cannot be trained, but LoRA pairs beside them can.
+   * How the device stores the parameters: `f32`, the default, `file`, `int8` or `nf4`. What is not f32 cannot be trained, but
+   * LoRA pairs beside it can.
    */
-  readonly storage?: "f32" | "file";
+  readonly storage?: Storage;
   /** Families by `model_type`; those of this package when absent. */
   readonly families?: Families;
   /** Called with the bytes of parameters that were read, of those that the files hold. */
@@ -49,8 +50,7 @@ export interface LoadOptions extends FileSystemOptions, HeadOptions {
  *
  * Tensors are read one by one and widened to f32. A tied head is the parameter of the embedding; a file may hold it under
  * either name. Where a file holds a head that differs from the embedding it is tied to, the two are untied, and `notes` of
- * the model says so. With storage `file`, kernels widen matrices of bfloat16 as they read them; the same kernels give the
- * same bits.
+ * the model says so. Kernels widen what is stored in fewer bytes as they read it.
  *
  * @param gpu The device that will hold the parameters
  * @param folder The folder
@@ -82,8 +82,9 @@ export async function loadModel<P extends object = object, I extends object = To
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
   const { families = known, storage = "f32" } = options;
-  if (storage !== "f32" && storage !== "file") {
-    throw new InputError(`Cannot load "${folder}" as "storage" must be f32 or file: got ${shown(storage)}`);
+  if (!STORAGES.includes(storage)) {
+    const rule = `"storage" must be one of ${STORAGES.join(", ")}`;
+    throw new InputError(`Cannot load "${folder}" as ${rule}: got ${shown(storage)}`);
   }
   await checkModelFolder(folder, options);
   await checkModelFiles(folder, options);

@@ -39,7 +39,7 @@ export interface MergeOptions {
  * @param options Which pairs; all when absent
  * @returns The model without those pairs, with new weights in place of those that they adapt. All else is shared with
  * `model`. If no pair is left, all parameters are trainable
- * @throws {InputError} When there is no pair to merge, one is not whole, or its weight is stored as bf16
+ * @throws {InputError} When there is no pair to merge, or one is not whole
  * @throws {InputError} When the model has no module of a given path
  * @throws {DataError} When a new weight is not finite
  * @throws {OutOfMemoryError} When the device has no room for the new weights
@@ -159,12 +159,6 @@ function merged(
     );
   }
   const [weight, a, b] = names.map((name) => leaves.get(name)!);
-  if (weight.dtype === "bf16") {
-    throw new InputError(
-      `Cannot merge "${path}" as its weight is stored as bf16, which holds no small changes: ` +
-        'load the model with storage "f32"',
-    );
-  }
   const product = layout === "inOut" ? matmul(a, b, { transposeA: true, transposeB: true }) : matmul(b, a);
   return add(weight, multiply(product, scale));
 }

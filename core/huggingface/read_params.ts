@@ -4,18 +4,21 @@
  * @module
  */
 
+import { packValues } from "../data/packed_values.ts";
 import type { RowRange, SafetensorsFile } from "../data/safetensors.ts";
 import { declaredParams, type ModelDescription, modelParams } from "../models/model.ts";
 import type { ListedParam } from "../nn/params.ts";
 import { checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
 import { partUpload, reserve, upload } from "../runtime/upload.ts";
-import { sizeOf } from "../spec.ts";
+import { bytesOf } from "../plan/storage.ts";
+import { type DType, elementBytes, sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { checkLoaded } from "./check_storable.ts";
 import type { HeadDifference } from "./new_head.ts";
 import { deviationOf, drawing } from "./new_model.ts";
+import { type Storage, storedIn } from "./storage.ts";
 import type { NamedCheckpoint } from "./stored_names.ts";
 
 /** What to read. */
@@ -26,7 +29,7 @@ export interface ReadOptions<I extends object> {
   readonly head: HeadDifference;
   /** Path of the configuration, for errors. */
   readonly file: string;
-  readonly storage?: "f32" | "file";
+  readonly storage?: Storage;
   readonly seed?: number;
   readonly onProgress?: OnProgress;
 }
@@ -36,8 +39,10 @@ interface Stored extends ListedParam {
   readonly path: Path;
   /** Its name in the checkpoint. */
   readonly name: string;
-  /** It stays bfloat16. */
-  readonly packed: boolean;
+  /** How the device stores it. */
+  readonly dtype: DType;
+  /** Whether the file stores it so, too. */
+  readonly asIs: boolean;
 }
 
 /** Some rows of a parameter. */
@@ -70,25 +75,29 @@ export async function readParams<I extends object>(
   for (const [path, param] of modelParams(model)) {
     const name = names.get(path)!, spec = checkpoint.specs.get(name), fresh = head.fresh.has(path);
     if (param.spare && spec === undefined) continue;
-    const packed = !fresh && storage === "file" && param.shape.length === 2 && spec!.dtype === "BF16";
-    const bytes = (packed ? 2 : 4) * sizeOf(param.shape);
-    checkSize(gpu, { label: path, bytes, mend: SMALLER_MODEL });
-    if (!fresh) found.push({ ...param, path, name, packed });
+    const { shape } = param, dtype = fresh ? "f32" : storedIn(storage, { path, shape, dtype: spec!.dtype });
+    checkSize(gpu, { label: path, bytes: bytesOf({ shape, dtype }), mend: SMALLER_MODEL });
+    if (!fresh) found.push({ ...param, path, name, dtype, asIs: dtype === "bf16" && spec!.dtype === "BF16" });
   }
   for (const [path, param] of modelParams(model)) {
     if (!head.fresh.has(path)) continue;
     params.set(path, upload(gpu, draw(param), { shape: param.shape, label: path }));
   }
   const send = partUpload(gpu);
-  const total = found.reduce((sum, { name }) => sum + bytesOf(checkpoint, name), 0);
+  const total = found.reduce((sum, { name }) => sum + bytesIn(checkpoint, name), 0);
   let done = 0;
-  for await (const { of: { path, name, key, shape, packed }, rows, values } of ahead(checkpoint, found)) {
-    const first = rows === undefined ? 0 : rows.from * sizeOf(shape.slice(1));
-    const source = { name: checkpoint.storedName(name), path: checkpoint.path, first };
+  for await (const { of: { path, name, key, shape, dtype }, rows, values } of ahead(checkpoint, found)) {
+    const from = rows?.from ?? 0, width = shape.at(-1) ?? 1;
+    const source = {
+      name: checkpoint.storedName(name),
+      path: checkpoint.path,
+      first: from * sizeOf(shape.slice(1)),
+    };
     checkLoaded(values, source);
-    if (!params.has(path)) params.set(path, reserve(gpu, { shape, dtype: packed ? "bf16" : "f32" }, path));
-    await send(params.get(path)!, values, { offset: (packed ? 2 : 4) * first });
-    done += bytesOf(checkpoint, name) * values.length / sizeOf(shape);
+    const codes = values instanceof Uint16Array ? values : packValues(values, { dtype, width, name });
+    if (!params.has(path)) params.set(path, reserve(gpu, { shape, dtype }, path));
+    await send(params.get(path)!, codes, { offset: from * elementBytes({ shape: shape.slice(1), dtype }) });
+    done += bytesIn(checkpoint, name) * values.length / sizeOf(shape);
     onProgress?.({ done, total });
     if (name === key && source.name !== key) keys.set(path, source.name);
   }
@@ -96,7 +105,7 @@ export async function readParams<I extends object>(
   return { params: new Map(ordered.map((path) => [path, params.get(path)!])), keys };
 }
 
-function bytesOf({ specs }: SafetensorsFile, name: string): number {
+function bytesIn({ specs }: SafetensorsFile, name: string): number {
   const { begin, end } = specs.get(name)!;
   return end - begin;
 }
@@ -106,11 +115,9 @@ async function* ahead(
   checkpoint: SafetensorsFile,
   stored: readonly Stored[],
 ): AsyncGenerator<Part & { readonly values: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> }> {
-  const parts = stored.flatMap((of): Part[] =>
-    partsOf(of.shape, of.packed ? 2 : 4).map((rows) => ({ of, rows }))
-  );
-  const start = async ({ of: { name, packed }, rows }: Part) => {
-    if (packed) return new Uint16Array((await checkpoint.read(name, rows)).buffer);
+  const parts = stored.flatMap((of): Part[] => rangesOf(of).map((rows) => ({ of, rows })));
+  const start = async ({ of: { name, asIs }, rows }: Part) => {
+    if (asIs) return new Uint16Array((await checkpoint.read(name, rows)).buffer);
     return await checkpoint.readF32(name, rows);
   };
   let next = parts.length === 0 ? null : start(parts[0]);
@@ -121,6 +128,11 @@ async function* ahead(
     next?.catch(() => {});
     yield { ...part, values };
   }
+}
+
+/** The rows of each part of a parameter: all at once where the mean of all of its scales counts. */
+function rangesOf({ shape, dtype, asIs }: Stored): (RowRange | undefined)[] {
+  return dtype === "nf4" ? [undefined] : partsOf(shape, asIs ? 2 : 4);
 }
 
 /** The rows of each part of a tensor. Their number is even, so that each part begins at a whole word. */

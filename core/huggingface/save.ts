@@ -15,6 +15,7 @@ import { writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { readAll } from "../infer/read.ts";
 import { type Model, modelParams } from "../models/model.ts";
+import type { DType } from "../spec.ts";
 import { flatten } from "../tree.ts";
 
 /** How {@link saveModel} stores floats, in the words of `config.json`. */
@@ -23,14 +24,17 @@ export type SaveDType = "float32" | "bfloat16" | "float16";
 /** Options of {@link saveModel}. */
 export interface SaveOptions extends FileSystemOptions {
   /**
-   * The stored type of floats. When absent: the type that the model's `config.json` names, else float32, and bfloat16 for
-   * parameters that the device stores as bf16, bit for bit.
+   * The stored type of floats. When absent: the type that the model's `config.json` names, else float32; and for parameters
+   * that the device stores as bf16 or f16 that type, bit for bit. What it stores as int8 or nf4 is saved as the values that
+   * these stand for.
    */
   readonly dtype?: SaveDType;
   /** Other files of the folder by name, such as `tokenizer.json`. */
   readonly files?: ReadonlyMap<string, string | Uint8Array>;
 }
 
+/** Types of the device that a file has, too. */
+const SAME: { readonly [dtype in DType]?: SaveDType } = { bf16: "bfloat16", f16: "float16" };
 const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 
 /**
@@ -67,7 +71,7 @@ export async function saveModel<I extends object>(
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
     const declared = modelParams(model);
     const tensors = [...leaves].map(([path, leaf], i) => {
-      const as = options.dtype === undefined && leaf.dtype === "bf16" ? "bfloat16" : dtype;
+      const as = options.dtype ?? SAME[leaf.dtype] ?? dtype;
       checkStorable(values[i], { name: path, folder, dtype: as });
       const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
       return {

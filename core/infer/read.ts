@@ -4,8 +4,9 @@
  * @module
  */
 
+import { isBlocked } from "../../kernels/blocks.ts";
 import { refuse } from "../arguments.ts";
-import { fromBf16 } from "../data/floats.ts";
+import { unpackValues } from "../data/packed_values.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, PlanOptions } from "../plan/types.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -13,7 +14,7 @@ import { readBuffers } from "../runtime/readback.ts";
 import { record } from "../runtime/record.ts";
 import { checkUnconsumed, isResident, storageOf } from "../runtime/residents.ts";
 import { type HostData, hostValues, isHost } from "../sources.ts";
-import { type DType, ELEMENT_BYTES, sizeOf } from "../spec.ts";
+import { elementBytes, type Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
 
@@ -33,7 +34,7 @@ export function planFor(gpu: Gpu, roots: readonly Tensor[], updates?: PlanOption
  *
  * @param gpu The device
  * @param tensor What to compute, or a tensor of a training state
- * @returns Its values, row-major; bf16 is widened to f32
+ * @returns Its values, row-major; f32 where they are stored in fewer bytes
  * @throws {InputError} When it is no tensor
  * @throws {ConsumedError} When a training step has reused its buffer
  */
@@ -48,9 +49,32 @@ export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
  *
  * @param gpu The device
  * @param tensors What to compute
- * @returns The values of each, row-major; bf16 is widened to f32
+ * @returns The values of each, row-major; f32 where they are stored in fewer bytes
  */
 export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
+  return await readAs(gpu, tensors, unpackValues);
+}
+
+/**
+ * Copies tensors to the host as {@link readAll} does, but those of int8 and nf4 as the words that the device stores.
+ *
+ * @param gpu The device
+ * @param tensors What to read
+ * @returns Values, or words of blocks
+ */
+export async function readStored(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
+  return await readAs(
+    gpu,
+    tensors,
+    (bytes, spec) => isBlocked(spec.dtype) ? new Uint32Array(bytes) : unpackValues(bytes, spec),
+  );
+}
+
+async function readAs(
+  gpu: Gpu,
+  tensors: readonly Tensor[],
+  valuesOf: (bytes: ArrayBuffer, spec: Spec) => HostData,
+): Promise<HostData[]> {
   const stored = tensors.filter((t) => !isHost(t));
   const computed = stored.filter((t) => !isResident(t));
   const recording = computed.length > 0
@@ -63,27 +87,13 @@ export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<Hos
     }
     const sources = stored.map((t) => ({
       buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
-      bytes: ELEMENT_BYTES[t.dtype] * sizeOf(t.shape),
+      bytes: elementBytes(t),
     }));
     const values = await readBuffers(gpu, sources);
     return tensors.map((t) =>
-      isHost(t) ? hostValues(t, "read").slice() : view(values[stored.indexOf(t)], t.dtype)
+      isHost(t) ? hostValues(t, "read").slice() : valuesOf(values[stored.indexOf(t)], t)
     );
   } finally {
     recording?.destroy();
-  }
-}
-
-/** Bytes as values of a dtype; bf16 is widened to f32. */
-function view(bytes: ArrayBuffer, dtype: DType): HostData {
-  switch (dtype) {
-    case "f32":
-      return new Float32Array(bytes);
-    case "i32":
-      return new Int32Array(bytes);
-    case "u32":
-      return new Uint32Array(bytes);
-    case "bf16":
-      return fromBf16(new Uint16Array(bytes));
   }
 }

@@ -14,7 +14,7 @@ import { normal, type ParamSpec } from "./params.ts";
 
 /** A table, named as in PyTorch. */
 export interface Embedding<T> {
-  /** f32 or bf16 [V, C]. */
+  /** f32, or stored in fewer bytes, [V, C]. */
   readonly weight: T;
 }
 

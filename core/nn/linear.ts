@@ -12,7 +12,7 @@ import { type Layout, normal, optional, type ParamSpec, zeros } from "./params.t
 
 /** A linear layer, named as in PyTorch and PEFT. */
 export interface Linear<T> {
-  /** f32 or bf16 [out, in], or [in, out] in the layout of that name. */
+  /** f32 or stored in fewer bytes, [out, in], or [in, out] in the layout of that name. */
   readonly weight: T;
   /** f32 [out]. */
   readonly bias?: T;

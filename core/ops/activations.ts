@@ -5,7 +5,7 @@
  */
 
 import { checkFlag, checkNumber, checkOptions } from "../arguments.ts";
-import { apply, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { add, multiply } from "./arithmetic.ts";
 import { less, maximum, where } from "./comparison.ts";
 import { composed, elementwise } from "./elementwise.ts";
@@ -31,7 +31,7 @@ import { normalCdfOp } from "./special.ts";
  * ```
  */
 export function silu(x: Tensor): Tensor {
-  checkOperand("silu", x, "x");
+  checkTensor("silu", x, "x");
   return multiply(x, sigmoid(x));
 }
 
@@ -51,7 +51,7 @@ export function silu(x: Tensor): Tensor {
  * ```
  */
 export function relu(x: Tensor): Tensor {
-  checkOperand("relu", x, "x");
+  checkTensor("relu", x, "x");
   return maximum(x, 0);
 }
 
@@ -75,7 +75,7 @@ export function relu(x: Tensor): Tensor {
  * ```
  */
 export function gelu(x: Tensor, options: { readonly approximate?: boolean } = {}): Tensor {
-  checkOperand("gelu", x, "x");
+  checkTensor("gelu", x, "x");
   checkOptions("gelu", options);
   const { approximate = true } = options;
   checkFlag("gelu", "approximate", approximate);
@@ -102,7 +102,7 @@ export function gelu(x: Tensor, options: { readonly approximate?: boolean } = {}
  * ```
  */
 export function leakyRelu(x: Tensor, options: { readonly negativeSlope?: number } = {}): Tensor {
-  checkOperand("leakyRelu", x, "x");
+  checkTensor("leakyRelu", x, "x");
   checkOptions("leakyRelu", options);
   const { negativeSlope = 0.01 } = options;
   checkNumber("leakyRelu", "negativeSlope", negativeSlope);
@@ -146,6 +146,6 @@ const softplusOp: Op<null> = composed("softplus", {
  * ```
  */
 export function softplus(x: Tensor): Tensor {
-  checkOperand("softplus", x, "x");
+  checkTensor("softplus", x, "x");
   return apply(softplusOp, [x], null);
 }

@@ -7,7 +7,7 @@
 import { axisOf, checkFlag, checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape } from "../spec.ts";
-import { checkFloats, checkOperand, type Tensor } from "../tensor.ts";
+import { checkFloats, checkTensor, type Tensor } from "../tensor.ts";
 import { along } from "./along.ts";
 import { flip } from "./flip.ts";
 import { concat, reshape, slice } from "./movement.ts";
@@ -61,7 +61,7 @@ export function associativeScan(
   if (!Array.isArray(elements) || elements.length === 0) {
     refuse("associativeScan", "elements are a list of at least one tensor", elements);
   }
-  elements.forEach((x, i) => checkOperand("associativeScan", x, `elements[${i}]`));
+  elements.forEach((x, i) => checkTensor("associativeScan", x, `elements[${i}]`));
   checkFloats("associativeScan", elements);
   checkOptions("associativeScan", options);
   const { reverse = false } = options;
@@ -83,7 +83,7 @@ function checked(combine: Combine): Combine {
     if (!Array.isArray(all) || all.length !== before.length) {
       refuse("associativeScan", `"combine" must give a list of ${before.length} tensors`, all);
     }
-    all.forEach((x, i) => checkOperand("associativeScan", x, `combine(...)[${i}]`));
+    all.forEach((x, i) => checkTensor("associativeScan", x, `combine(...)[${i}]`));
     checkFloats("associativeScan", all);
     const wrong = all.findIndex((x, i) => !sameShape(x.shape, before[i].shape));
     if (wrong < 0) return all;

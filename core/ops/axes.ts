@@ -7,7 +7,7 @@
 import { axesOf, axisOf, checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape } from "../spec.ts";
-import { checkOperand, type Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { concat, reshape, slice } from "./movement.ts";
 
 /**
@@ -28,7 +28,7 @@ import { concat, reshape, slice } from "./movement.ts";
  * ```
  */
 export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
-  checkOperand("squeeze", x, "x");
+  checkTensor("squeeze", x, "x");
   const { shape } = x;
   const removed = axes === undefined
     ? shape.flatMap((size, d) => size === 1 ? [d] : [])
@@ -57,7 +57,7 @@ export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
  * ```
  */
 export function expandDims(x: Tensor, axes: number | readonly number[]): Tensor {
-  checkOperand("expandDims", x, "x");
+  checkTensor("expandDims", x, "x");
   const count = Array.isArray(axes) ? axes.length : 1;
   const shape = Array.from({ length: x.shape.length + count }, () => 1);
   const added = new Set(axesOf("expandDims", axes, shape)), sizes = x.shape.values();
@@ -85,7 +85,7 @@ export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
   if (!Array.isArray(tensors) || tensors.length === 0) {
     refuse("stack", "it takes a list of at least one tensor", tensors);
   }
-  tensors.forEach((x, i) => checkOperand("stack", x, `tensors[${i}]`));
+  tensors.forEach((x, i) => checkTensor("stack", x, `tensors[${i}]`));
   const [{ shape, dtype }] = tensors;
   if (!tensors.every((x) => sameShape(x.shape, shape) && x.dtype === dtype)) {
     throw new ShapeError("stack", `all must be ${dtype} of one shape`, tensors.map((x) => x.shape));
@@ -117,7 +117,7 @@ export function split(
   parts: number | readonly number[],
   options: { readonly axis?: number } = {},
 ): Tensor[] {
-  checkOperand("split", x, "x");
+  checkTensor("split", x, "x");
   checkOptions("split", options);
   const { shape } = x, axis = axisOf("split", options.axis ?? 0, shape);
   const sizes = typeof parts === "number"

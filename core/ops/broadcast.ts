@@ -7,7 +7,7 @@
 import { axesOf, checkFlag, checkOptions, checkShape, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape, sizeOf, type Spec } from "../spec.ts";
-import { apply, type BatchRule, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, type BatchRule, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { reshape, reshapeOp, slice } from "./movement.ts";
 
 /**
@@ -251,7 +251,7 @@ export interface ReduceOptions {
  * @throws {ShapeError} When an axis does not exist or is named twice
  */
 export function reducedAxes(op: string, x: Tensor, axes?: number | readonly number[]): number[] {
-  checkOperand(op, x, "x");
+  checkTensor(op, x, "x");
   return axesOf(op, axes ?? x.shape.map((_, d) => d), x.shape);
 }
 

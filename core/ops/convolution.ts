@@ -8,7 +8,7 @@
 
 import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
-import { checkFloats, checkOperand, type Tensor } from "../tensor.ts";
+import { checkFloats, checkTensor, type Tensor } from "../tensor.ts";
 import { add } from "./arithmetic.ts";
 import { matmul } from "./matmul.ts";
 import { permute, reshape } from "./movement.ts";
@@ -84,8 +84,8 @@ interface Convolution {
 }
 
 function convolve(op: string, { x, weight, options, axes }: Convolution): Tensor {
-  checkOperand(op, x, "x");
-  checkOperand(op, weight, "weight");
+  checkTensor(op, x, "x");
+  checkTensor(op, weight, "weight");
   checkFloats(op, [x, weight]);
   checkOptions(op, options);
   const { bias, stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
@@ -125,7 +125,7 @@ function convolve(op: string, { x, weight, options, axes }: Convolution): Tensor
 }
 
 function checkBias(op: string, bias: Tensor, outputs: number): void {
-  checkOperand(op, bias, "bias");
+  checkTensor(op, bias, "bias");
   if (bias.shape.length !== 1 || bias.shape[0] !== outputs) {
     throw new ShapeError(op, `the bias must have one value for each of ${outputs} outputs`, [bias.shape]);
   }

@@ -13,7 +13,7 @@ import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import { fill, tensor } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
-import { apply, checkFloats, checkOperand, type Op, pick, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, pick, type Tensor } from "../tensor.ts";
 import { add, cast, divide, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, repeatedScalar, sum } from "./broadcast.ts";
 import { equal, maximum, where } from "./comparison.ts";
@@ -124,8 +124,8 @@ export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
  * ```
  */
 export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
-  checkOperand("crossEntropy", logits, "logits");
-  checkOperand("crossEntropy", labels, "labels");
+  checkTensor("crossEntropy", logits, "logits");
+  checkTensor("crossEntropy", labels, "labels");
   const classes = logits.shape.at(-1) ?? 0, count = sizeOf(labels.shape);
   if (sizeOf(logits.shape) !== count * classes) {
     throw new ShapeError("crossEntropy", "logits must be [..., V] and labels [...]", [

@@ -6,7 +6,7 @@
 
 import { cumsum as cumsumKernel } from "../../kernels/cumsum.ts";
 import { axisOf, checkFlag, checkOptions } from "../arguments.ts";
-import { apply, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { along, batchAlong, columnThreads } from "./along.ts";
 
 interface Attrs {
@@ -49,7 +49,7 @@ const cumsumOp: Op<Attrs> = {
  * ```
  */
 export function cumsum(x: Tensor, axis = -1, options: { readonly reverse?: boolean } = {}): Tensor {
-  checkOperand("cumsum", x, "x");
+  checkTensor("cumsum", x, "x");
   checkOptions("cumsum", options);
   const { reverse = false } = options;
   checkFlag("cumsum", "reverse", reverse);

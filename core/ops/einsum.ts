@@ -7,7 +7,7 @@
 import { refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf } from "../spec.ts";
-import { checkFloats, checkOperand, type Tensor } from "../tensor.ts";
+import { checkFloats, checkTensor, type Tensor } from "../tensor.ts";
 import { arange } from "./arange.ts";
 import { multiply } from "./arithmetic.ts";
 import { sum } from "./broadcast.ts";
@@ -49,7 +49,7 @@ export function einsum(equation: string, tensors: readonly Tensor[]): Tensor {
   if (!Array.isArray(tensors) || tensors.length === 0) {
     refuse("einsum", "it takes a list of at least one tensor", tensors);
   }
-  tensors.forEach((x, i) => checkOperand("einsum", x, `tensors[${i}]`));
+  tensors.forEach((x, i) => checkTensor("einsum", x, `tensors[${i}]`));
   checkFloats("einsum", tensors);
   const { terms, result } = parse(equation, tensors.length);
   checkSizes(terms, tensors);

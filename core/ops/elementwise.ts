@@ -5,7 +5,7 @@
  */
 
 import { fill } from "../sources.ts";
-import { checkOperand, type ElementText, type Op, type Pullback, type Tensor } from "../tensor.ts";
+import { checkTensor, type ElementText, type Op, type Pullback, type Tensor } from "../tensor.ts";
 import { broadcastShape, sumTo } from "./broadcast.ts";
 
 /** A tensor, or a number that stands for a scalar. Integers are read as f32, exact below 2^24. */
@@ -28,11 +28,11 @@ export function lift(x: Operand): Tensor {
  * @param x What it got
  * @param name What it calls the argument
  * @returns The tensor, or a scalar of that value
- * @throws {InputError} When it is neither a number nor a tensor, or stored as bf16
+ * @throws {InputError} When it is neither a number nor a tensor
  */
 export function operandOf(op: string, x: Operand, name: string): Tensor {
   if (typeof x === "number") return fill(x);
-  checkOperand(op, x, name);
+  checkTensor(op, x, name);
   return x;
 }
 

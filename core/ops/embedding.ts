@@ -10,6 +10,7 @@ import {
   type EmbeddingGradOptions,
   embeddingOrder as embeddingOrderKernel,
 } from "../../kernels/embedding.ts";
+import type { Stored } from "../../kernels/packed.ts";
 import { rowThreads } from "../../kernels/rows.ts";
 import { ShapeError } from "../errors.ts";
 import type { Target } from "../kernel_call.ts";
@@ -24,7 +25,7 @@ import { oneHot } from "./one_hot.ts";
 /** Inputs: a table and ids. Output: the rows of the ids. */
 export const embeddingOp: Op<null> = {
   name: "embedding",
-  bf16: [0],
+  packed: [0],
   roles: ["table"],
   batch: ([, ids]) => ({ parts: sizeOf(ids.shape), inputs: ["shared", "split"] }),
   infer([table, ids]) {
@@ -50,7 +51,7 @@ export const embeddingOp: Op<null> = {
       rows: sizeOf(ids.shape),
       vocab: table.shape[0],
       width: table.shape[1],
-      stored: table.dtype === "bf16" ? "bf16" : "f32",
+      stored: table.dtype as Exclude<Stored, "f16">,
     }),
   }),
   definition([table, ids]) {
@@ -111,7 +112,7 @@ function gradSizes(
 /**
  * Looks up rows of a table. The gradient sums each row's contributions in a fixed order: no float atomics.
  *
- * @param table f32 or bf16 [V, C]
+ * @param table f32, or stored in fewer bytes, [V, C]
  * @param ids i32 [...]; an id outside the table is refused in a tensor of values, and gives a row of NaN in all others
  * @returns f32 [..., C]
  * @throws {ShapeError} When the table is not a matrix or the ids are not i32

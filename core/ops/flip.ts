@@ -6,7 +6,7 @@
 
 import { flip as flipKernel } from "../../kernels/flip.ts";
 import { axesOf } from "../arguments.ts";
-import { apply, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { along, batchAlong } from "./along.ts";
 
 interface Attrs {
@@ -39,7 +39,7 @@ const flipOp: Op<Attrs> = {
  * ```
  */
 export function flip(x: Tensor, axes?: number | readonly number[]): Tensor {
-  checkOperand("flip", x, "x");
+  checkTensor("flip", x, "x");
   return axesOf("flip", axes ?? [...x.shape.keys()], x.shape)
     .reduce((y, axis) => apply(flipOp, [y], { axis }), x);
 }

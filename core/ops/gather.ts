@@ -12,7 +12,7 @@ import {
 import { axisOf, checkOptions } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape, type Spec } from "../spec.ts";
-import { apply, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { along, batchAlong } from "./along.ts";
 import { add, multiply } from "./arithmetic.ts";
 import { expandDims } from "./axes.ts";
@@ -127,8 +127,8 @@ export interface GatherAxis {
  * ```
  */
 export function gather(x: Tensor, indices: Tensor, options: GatherAxis = {}): Tensor {
-  checkOperand("gather", x, "x");
-  checkOperand("gather", indices, "indices");
+  checkTensor("gather", x, "x");
+  checkTensor("gather", indices, "indices");
   checkOptions("gather", options);
   const axis = axisOf("gather", options.axis ?? -1, x.shape);
   const result = apply(gatherOp, [x, indices], { axis });
@@ -164,11 +164,11 @@ export function scatterAdd(
   scatter: { readonly indices: Tensor; readonly updates: Tensor },
   options: GatherAxis = {},
 ): Tensor {
-  checkOperand("scatterAdd", x, "x");
+  checkTensor("scatterAdd", x, "x");
   checkOptions("scatterAdd", scatter, "its second argument must be a record of indices and updates");
   const { indices, updates } = scatter;
-  checkOperand("scatterAdd", indices, "indices");
-  checkOperand("scatterAdd", updates, "updates");
+  checkTensor("scatterAdd", indices, "indices");
+  checkTensor("scatterAdd", updates, "updates");
   checkOptions("scatterAdd", options);
   checkFloats("scatterAdd", [x, updates]);
   const axis = axisOf("scatterAdd", options.axis ?? -1, x.shape);

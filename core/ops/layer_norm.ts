@@ -15,7 +15,7 @@ import { sizeOf } from "../spec.ts";
 import {
   apply,
   checkFloats,
-  checkOperand,
+  checkTensor,
   type Op,
   pick,
   type PullbackContext,
@@ -157,13 +157,13 @@ export interface LayerNormOptions {
  * ```
  */
 export function layerNorm(x: Tensor, options: LayerNormOptions = {}): Tensor {
-  checkOperand("layerNorm", x, "x");
+  checkTensor("layerNorm", x, "x");
   checkOptions("layerNorm", options);
   const { weight, bias, eps = 1e-5 } = options;
   if (!(Number.isFinite(eps) && eps >= 0)) refuse("layerNorm", '"eps" must be a number from 0', eps);
-  if (weight !== undefined) checkOperand("layerNorm", weight, "weight");
+  if (weight !== undefined) checkTensor("layerNorm", weight, "weight");
   if (bias === undefined) return apply(layerNormOp, weight === undefined ? [x] : [x, weight], { eps });
-  checkOperand("layerNorm", bias, "bias");
+  checkTensor("layerNorm", bias, "bias");
   if (weight !== undefined) return apply(layerNormOp, [x, weight, bias], { eps });
   // The kernel adds a bias after a gain.
   layerNormOp.infer([x, bias], { eps });

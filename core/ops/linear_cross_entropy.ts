@@ -12,7 +12,6 @@ import { sizeOf } from "../spec.ts";
 import {
   apply,
   checkFloats,
-  checkOperand,
   checkTensor,
   type Op,
   pick,
@@ -31,7 +30,7 @@ import { concat, reshape } from "./movement.ts";
 
 /** Options of {@link linearCrossEntropy}. */
 export interface LinearCrossEntropyOptions {
-  /** Weight of the map, f32 or bf16 [V, C]. */
+  /** Weight of the map, f32 or stored in fewer bytes, [V, C]. */
   readonly weight: Tensor;
   /** i32 [...], class ids; -100 is ignored. An id that is no class is refused in a tensor of values, and else gives NaN. */
   readonly labels: Tensor;
@@ -119,7 +118,7 @@ function weightGradient(context: PullbackContext<Attrs>): Tensor {
  */
 const linearCrossEntropyOp: Op<Attrs> = {
   name: "linearCrossEntropy",
-  bf16: [1],
+  packed: [1],
   roles: ["matrix", "matrix"],
   infer([hidden, weight, labels]) {
     checkFloats("linearCrossEntropy", [hidden, weight]);
@@ -198,11 +197,11 @@ function chunkRows(all: number, most: number): number {
  * ```
  */
 export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOptions): Tensor {
-  checkOperand("linearCrossEntropy", hidden, "hidden");
+  checkTensor("linearCrossEntropy", hidden, "hidden");
   checkOptions("linearCrossEntropy", options, "its second argument must be a record of weight and labels");
   const { weight, bytes = BYTES, softCap = null } = options;
   checkTensor("linearCrossEntropy", weight, "weight");
-  checkOperand("linearCrossEntropy", options.labels, "labels");
+  checkTensor("linearCrossEntropy", options.labels, "labels");
   if (!(typeof bytes === "number" && bytes > 0)) {
     refuse("linearCrossEntropy", '"bytes" must be a number above 0', bytes);
   }

@@ -5,7 +5,7 @@
  */
 
 import { axisOf } from "../arguments.ts";
-import { checkOperand, type Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, subtract } from "./arithmetic.ts";
 import { keepAxes, reducedAxes, type ReduceOptions, sum } from "./broadcast.ts";
 import { exp, log } from "./functions.ts";
@@ -61,6 +61,6 @@ export function logSumExp(
  * ```
  */
 export function logSoftmax(x: Tensor, axis = -1): Tensor {
-  checkOperand("logSoftmax", x, "x");
+  checkTensor("logSoftmax", x, "x");
   return subtract(x, logSumExp(x, axisOf("logSoftmax", axis, x.shape), { keepDims: true }));
 }

@@ -6,14 +6,14 @@
 
 import { ShapeError } from "../errors.ts";
 import { sameShape } from "../spec.ts";
-import { checkOperand, type Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { multiply, subtract } from "./arithmetic.ts";
 import { softplus } from "./activations.ts";
 import { mean } from "./reduce.ts";
 
 /** Checks that both arguments of a loss have one shape: broadcasting would count elements several times. */
 function checkPair(op: string, pair: Readonly<Record<string, Tensor>>): void {
-  for (const [name, x] of Object.entries(pair)) checkOperand(op, x, name);
+  for (const [name, x] of Object.entries(pair)) checkTensor(op, x, name);
   const [a, b] = Object.values(pair);
   if (!sameShape(a.shape, b.shape)) {
     throw new ShapeError(op, `${Object.keys(pair).join(" and ")} must have one shape`, [a.shape, b.shape]);

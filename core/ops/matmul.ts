@@ -7,10 +7,11 @@
 import { matmul as matmulKernel } from "../../kernels/matmul/matmul.ts";
 import { productKey } from "../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../kernels/matmul/variants.ts";
+import type { Stored } from "../../kernels/packed.ts";
 import { checkOptions } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
-import { sameShape, sizeOf, type StoredSpec } from "../spec.ts";
-import { apply, checkFloats, checkOperand, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { isPacked, sameShape, sizeOf, type StoredSpec } from "../spec.ts";
+import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { add } from "./arithmetic.ts";
 import { broadcast, broadcastShape } from "./broadcast.ts";
 import { permute, reshape } from "./movement.ts";
@@ -45,7 +46,7 @@ export function matmulSizes([a, b]: readonly StoredSpec[], attrs: ProductAttrs):
   readonly strideA?: number;
   readonly columnsB?: number;
   readonly storedA?: "f16";
-  readonly storedB?: "bf16" | "f16";
+  readonly storedB?: Exclude<Stored, "f32">;
 } {
   const { transposeA, transposeB, padA = 0, padOut = 0 } = attrs;
   const [a0, a1] = a.shape.slice(-2), [b0, b1] = b.shape.slice(-2);
@@ -58,14 +59,14 @@ export function matmulSizes([a, b]: readonly StoredSpec[], attrs: ProductAttrs):
     ...(padA > 0 && { strideA: a1 }),
     ...(padOut > 0 && { columnsB: columns }),
     ...(a.dtype === "f16" && { storedA: a.dtype }),
-    ...((b.dtype === "bf16" || b.dtype === "f16") && { storedB: b.dtype }),
+    ...((b.dtype === "half" || isPacked(b.dtype)) && { storedB: b.dtype }),
   };
 }
 
 /** The matrix product; the planner chooses its kernel and fuses elementwise readers into it. */
 export const matmulOp: Op<ProductAttrs> = {
   name: "matmul",
-  bf16: [1],
+  packed: [1],
   infer(inputs, attrs) {
     const [a, b] = inputs;
     checkFloats("matmul", [a, b]);
@@ -111,7 +112,7 @@ export const matmulOp: Op<ProductAttrs> = {
  * stack of others.
  *
  * @param a f32 [..., M, K], or [..., K, M] with `transposeA`
- * @param b f32 or bf16 [..., K, N], or [..., N, K] with `transposeB`
+ * @param b f32, or stored in fewer bytes, [..., K, N], or [..., N, K] with `transposeB`
  * @param options Which operands are stored transposed
  * @returns f32 [..., M, N]
  * @throws {ShapeError} When the inner sizes differ, or the leading sizes do not broadcast
@@ -127,7 +128,7 @@ export const matmulOp: Op<ProductAttrs> = {
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {}): Tensor {
-  checkOperand("matmul", a, "a");
+  checkTensor("matmul", a, "a");
   checkTensor("matmul", b, "b");
   checkOptions("matmul", options);
   const { transposeA = false, transposeB = false } = options;
@@ -142,7 +143,6 @@ export function matmul(a: Tensor, b: Tensor, options: Partial<MatmulAttrs> = {})
     const shape = [...lead, ...x.shape.slice(-2)];
     return sameShape(x.shape, shape) ? x : broadcast(x, shape);
   };
-  checkBroadcast(b);
   return apply(matmulOp, [stack(a), stack(b)], attrs);
 }
 
@@ -166,14 +166,6 @@ function rowsTimes(
   return reshape(product, [...lead, product.shape[1]]);
 }
 
-/** A stack is a copy, which bf16 cannot be written to. */
-function checkBroadcast({ dtype, shape }: Tensor): void {
-  if (dtype !== "bf16") return;
-  const rule =
-    'a bf16 operand must have the leading sizes of the other, or none; load the model with storage "f32"';
-  throw new ShapeError("matmul", rule, [shape]);
-}
-
 /** Most products that one {@link matmulSumOp} adds up. */
 export const MOST_SUMMED = 6;
 
@@ -182,7 +174,7 @@ export const MOST_SUMMED = 6;
  */
 export const matmulSumOp: Op<MatmulAttrs> = {
   name: "matmulSum",
-  bf16: Array.from({ length: 2 * MOST_SUMMED }, (_, i) => i),
+  packed: Array.from({ length: 2 * MOST_SUMMED }, (_, i) => i),
   infer: (inputs, attrs) => matmulOp.infer([inputs[0], inputs[inputs.length / 2]], attrs),
   definition: (inputs, attrs) => [
     inputs.slice(0, inputs.length / 2)

@@ -17,7 +17,8 @@
  * - `alias` offers a second kernel that overwrites an input with the output: it binds the other inputs, then the shared
  *   buffer, `read_write`. The planner uses it when nothing reads that input afterwards.
  * - Inputs and outputs are row-major, of the dtypes of the tensors. With half-precision storage (`precision: "f16"`) the
- *   planner keeps everything that such a kernel reads or writes in f32. An input may be bf16 only if `bf16` lists it.
+ *   planner keeps everything that such a kernel reads or writes in f32. Inputs that `packed` lists may be bf16, f16, int8 or
+ *   nf4; others are widened to f32 first.
  * - Attributes are numbers, strings, lists and records. Two nodes of one operation with equal inputs and equal attributes
  *   are computed once. A node whose attributes hold a function, a `Map` or an object of a class is computed each time.
  * - Pullbacks are those of output 0. Further outputs ({@link pick}) hold values that the pullbacks need again; second
@@ -162,7 +163,8 @@ export { stopGradient } from "./stop_gradient.ts";
 export { argmax, argmin, type TopK, topK } from "./top_k.ts";
 export { cos, sin } from "./trigonometry.ts";
 export type { KernelCall, KernelRequest, KernelText, Target } from "../kernel_call.ts";
-export type { DType, Spec, StorageType, StoredSpec } from "../spec.ts";
+export type { DType, PackedType, Spec, StorageType, StoredSpec } from "../spec.ts";
+export { dequantize } from "./dequantize.ts";
 export {
   apply,
   type BatchRule,

@@ -6,7 +6,7 @@
 
 import { refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
-import { checkOperand, type Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { arange } from "./arange.ts";
 import { cast } from "./arithmetic.ts";
 import { equal } from "./comparison.ts";
@@ -32,7 +32,7 @@ import { reshape } from "./movement.ts";
  * ```
  */
 export function oneHot(ids: Tensor, classes: number): Tensor {
-  checkOperand("oneHot", ids, "ids");
+  checkTensor("oneHot", ids, "ids");
   if (ids.dtype !== "i32") throw new ShapeError("oneHot", `ids must be i32, not ${ids.dtype}`, [ids.shape]);
   if (!(Number.isInteger(classes) && classes > 0 && classes < 2 ** 24)) {
     refuse("oneHot", '"classes" must be a whole number above 0 and below 2^24', classes);

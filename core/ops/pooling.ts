@@ -8,7 +8,7 @@ import { LOWEST_F32 } from "../../kernels/windows.ts";
 import { checkFlag, checkOptions } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { tensor } from "../sources.ts";
-import { checkFloats, checkOperand, type Tensor } from "../tensor.ts";
+import { checkFloats, checkTensor, type Tensor } from "../tensor.ts";
 import { divide } from "./arithmetic.ts";
 import { sum } from "./broadcast.ts";
 import { reshape } from "./movement.ts";
@@ -136,7 +136,7 @@ function poolOf(
   x: Tensor,
   { options, axes, value }: Pooling<PoolOptions> & { readonly value: number },
 ): Pool {
-  checkOperand(op, x, "x");
+  checkTensor(op, x, "x");
   checkFloats(op, [x]);
   checkOptions(op, options, "its second argument must be a record with size");
   if (x.shape.length !== axes + 2) {

@@ -14,7 +14,7 @@ import {
 } from "../../kernels/random.ts";
 import { stepScalar, tensor } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
-import { apply, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { multiply } from "./arithmetic.ts";
 import { less, where } from "./comparison.ts";
 
@@ -160,7 +160,7 @@ export function dropout(
   x: Tensor,
   options: { readonly rate: number; readonly seed: number; readonly stream?: number },
 ): Tensor {
-  checkOperand("dropout", x, "x");
+  checkTensor("dropout", x, "x");
   checkOptions("dropout", options, "its options must be a record with rate and seed");
   const { rate, seed, stream } = options;
   if (!(typeof rate === "number" && rate >= 0 && rate < 1)) {

@@ -11,7 +11,7 @@ import {
 } from "../../kernels/softmax.ts";
 import { axisOf } from "../arguments.ts";
 import type { KernelRequest } from "../kernel_call.ts";
-import { apply, checkFloats, checkOperand, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { along, batchAlong, columnThreads } from "./along.ts";
 import { divide, multiply, subtract } from "./arithmetic.ts";
 import { sum } from "./broadcast.ts";
@@ -73,6 +73,6 @@ export const softmaxGradOp: Op<Attrs> = {
  * ```
  */
 export function softmax(x: Tensor, axis = -1): Tensor {
-  checkOperand("softmax", x, "x");
+  checkTensor("softmax", x, "x");
   return apply(softmaxOp, [x], { axis: axisOf("softmax", axis, x.shape) });
 }

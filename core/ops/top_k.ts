@@ -6,7 +6,7 @@
 
 import { topK as topKKernel } from "../../kernels/top_k.ts";
 import { axisOf, checkFlag, checkOptions, refuse } from "../arguments.ts";
-import { apply, checkFloats, checkOperand, type Op, pick, type Tensor } from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, pick, type Tensor } from "../tensor.ts";
 import { along, batchAlong, columnThreads } from "./along.ts";
 import { negate } from "./arithmetic.ts";
 import type { ReduceOptions } from "./broadcast.ts";
@@ -71,7 +71,7 @@ export interface TopK {
  * ```
  */
 export function topK(x: Tensor, k: number, options: { readonly axis?: number } = {}): TopK {
-  checkOperand("topK", x, "x");
+  checkTensor("topK", x, "x");
   checkOptions("topK", options);
   const axis = axisOf("topK", options.axis ?? -1, x.shape), length = x.shape[axis];
   if (!(Number.isInteger(k) && k >= 1 && k <= length)) {
@@ -134,7 +134,7 @@ function indexOfTop(
     readonly order?: (x: Tensor) => Tensor;
   },
 ): Tensor {
-  checkOperand(op, x, "x");
+  checkTensor(op, x, "x");
   checkFloats(op, [x]);
   checkOptions(op, options);
   const { keepDims = false } = options, place = axisOf(op, axis, x.shape);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ELEMENT_BYTES, sizeOf, type Spec } from "../spec.ts";
+import { elementBytes, type Spec } from "../spec.ts";
 import { apply, type Op, type Path, type Tensor } from "../tensor.ts";
 
 /** A range of rows: of places along the first axis. */
@@ -77,7 +77,7 @@ export function offsetOf(node: Tensor): number {
 
 /** Bytes of one row. */
 export function rowBytes({ shape, dtype }: Spec): number {
-  return ELEMENT_BYTES[dtype] * sizeOf(shape.slice(1));
+  return elementBytes({ shape: shape.with(0, 1), dtype });
 }
 
 /** What a device binds, for an error. */

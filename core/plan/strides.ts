@@ -16,7 +16,7 @@ export function loadAll(x: StoredSpec): Expression {
   };
 }
 
-/** Element type of an operand of an expression. It is never bf16, as `apply` refuses that for elementwise ops. */
+/** Element type of an operand of an expression. `apply` widens what is stored in fewer bytes. */
 export function operandType({ dtype }: StoredSpec): Operand["type"] {
   return dtype as Operand["type"];
 }

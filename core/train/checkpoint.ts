@@ -4,17 +4,19 @@
  * @module
  */
 
-import { indexOfNonFinite, toBf16 } from "../data/floats.ts";
+import { isBlocked } from "../../kernels/blocks.ts";
+import { indexOfNonFinite, toBf16, toF16 } from "../data/floats.ts";
 import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { temporaryPath } from "../host/temporary.ts";
-import { openSafetensors } from "../data/safetensors.ts";
-import { writeSafetensors } from "../data/safetensors_write.ts";
+import { openSafetensors, type StoredDType } from "../data/safetensors.ts";
+import { type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
-import { readAll } from "../infer/read.ts";
+import { readStored } from "../infer/read.ts";
 import type { Json } from "../policy.ts";
 import type { HostData } from "../sources.ts";
+import { type DType, elementBytes } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
 import { parseRecord, type SavedRecord, textOf, VERSION } from "./saved_record.ts";
@@ -34,7 +36,7 @@ const PARAMS = "params.", LEAVES = "leaves.";
 /**
  * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step, readings
  * since the last look, and the best weights so far. Training that resumes from it ends with the same bits. Values are
- * stored as on the device, f32 or bf16.
+ * stored as on the device.
  *
  * @param gpu The device
  * @param state The state, not consumed
@@ -83,24 +85,47 @@ export async function saveCheckpoint<P extends TensorTree>(
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
   ];
-  const values = await readAll(gpu, named.map(([, t]) => t));
+  const values = await readStored(gpu, named.map(([, t]) => t));
   checkFinite(named, values, step);
-  const tensors = named.map(([name, { shape, dtype }], i) => {
-    const data = values[i] as Float32Array<ArrayBuffer>;
-    return dtype === "bf16"
-      ? { name, shape, dtype: "BF16" as const, data: toBf16(data) }
-      : { name, shape, dtype: "F32" as const, data };
-  });
+  const tensors = named.map(([name, tensor], i) => stored(name, { ...tensor, data: values[i] }));
+  const blocks = Object.fromEntries(
+    named.flatMap(([name, { shape, dtype }]) => isBlocked(dtype) ? [[name, { shape, dtype }] as const] : []),
+  );
   const order = [...flatten(state.params).keys()];
   const { path, extra = null, fileSystem } = options;
   const plain = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
-  const record: SavedRecord = { version: VERSION, ...plain, order, extra };
+  const record: SavedRecord = {
+    version: VERSION,
+    ...plain,
+    order,
+    extra,
+    ...Object.keys(blocks).length > 0 && { blocks },
+  };
   await keepOlder(path, {
     keep: options.keep ?? 2,
     fileSystem,
     write: (fresh) => writeSafetensors(fresh, tensors, { metadata: { firn: textOf(record) }, fileSystem }),
   });
 }
+
+/** How a file stores a tensor: blocks as rows of words, whose spec the record has. */
+function stored(name: string, { shape, dtype, data }: HostTensor): TensorToStore {
+  const values = data as Float32Array<ArrayBuffer>;
+  switch (dtype) {
+    case "bf16":
+      return { name, shape, dtype: "BF16", data: toBf16(values) };
+    case "f16":
+      return { name, shape, dtype: "F16", data: toF16(values) };
+    case "int8":
+    case "nf4":
+      return { name, shape: [data.length], dtype: "U32", data };
+    default:
+      return { name, shape, dtype: "F32", data };
+  }
+}
+
+/** Types of a device that files have, too. */
+const SAME: { readonly [stored in StoredDType]?: DType } = { BF16: "bf16", F16: "f16" };
 
 /** Path of an older checkpoint: `run.safetensors` was kept as `run.1.safetensors`, and before that as `run.2.safetensors`. */
 function olderPath(path: string, age: number): string {
@@ -201,12 +226,25 @@ async function loadFile(path: string, options: FileSystemOptions): Promise<Check
   await using file = await openSafetensors(path, options);
   const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
+  const { version: _, order, blocks = {}, ...rest } = record;
   for (const name of file.names) {
     const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
-    const data = await file.readF32(name), { shape, dtype } = file.specs.get(name)!;
-    map.set(name.slice(prefix.length), { shape, dtype: dtype === "BF16" ? "bf16" : "f32", data });
+    const { shape, dtype } = file.specs.get(name)!;
+    map.set(
+      name.slice(prefix.length),
+      Object.hasOwn(blocks, name)
+        ? { ...blocks[name], data: new Uint32Array((await file.read(name)).buffer) }
+        : { shape, dtype: SAME[dtype] ?? "f32", data: await file.readF32(name) },
+    );
   }
-  const { version: _, order, ...rest } = record;
+  for (const [name, spec] of Object.entries(blocks)) {
+    const seen = file.specs.get(name), bytes = elementBytes(spec);
+    if (seen !== undefined && seen.dtype === "U32" && seen.end - seen.begin === bytes) continue;
+    throw new DataError(
+      `Cannot resume from "${file.path}" as "${name}" must have ${bytes} bytes of ${spec.dtype}: it does not; ` +
+        "use another checkpoint",
+    );
+  }
   const missing = order.find((path) => !params.has(path)), more = params.size > order.length;
   if (missing !== undefined || more) {
     throw new DataError(

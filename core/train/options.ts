@@ -9,7 +9,7 @@ import { InputError } from "../errors.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
 import { SIGNALS } from "../policy.ts";
-import type { Spec } from "../spec.ts";
+import { isPacked, type Spec } from "../spec.ts";
 import type { Path, TensorTree } from "../tree.ts";
 import type { TrainingOptions } from "./types.ts";
 
@@ -68,14 +68,14 @@ export function checkPrecision({ name, features }: Gpu, precision: Precision = "
 }
 
 /**
- * Refuses to train a parameter that is stored as bf16.
+ * Refuses to train a parameter that is stored in fewer bytes than f32.
  *
  * @throws {InputError} When it is
  */
 export function checkTrained(path: Path, { dtype }: Spec): void {
-  if (dtype !== "bf16") return;
+  if (!isPacked(dtype)) return;
   throw new InputError(
-    `Cannot train "${path}" as it is stored as bf16, which holds no small changes: ` +
+    `Cannot train "${path}" as it is stored as ${dtype}, which holds no small changes: ` +
       'train a LoRA adapter, or load the model with storage "f32"',
   );
 }

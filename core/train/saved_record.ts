@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type Blocked, isBlocked } from "../../kernels/blocks.ts";
 import { DataError } from "../errors.ts";
 import { fingerprint, wordsOf } from "../fingerprint.ts";
 import {
@@ -22,6 +23,7 @@ import {
   TEXT,
 } from "../json_rules.ts";
 import type { Json } from "../policy.ts";
+import type { Spec } from "../spec.ts";
 import type { Path } from "../tree.ts";
 import { moduleOf } from "./freeze/components.ts";
 import type { SavedState } from "./types.ts";
@@ -37,6 +39,8 @@ export interface SavedRecord extends Omit<SavedState, "params" | "leaves"> {
   readonly order: readonly Path[];
   /** What was saved beside the state. */
   readonly extra: Json;
+  /** Tensors that are stored as words of blocks; none when absent. */
+  readonly blocks?: { readonly [name: string]: Spec & { readonly dtype: Blocked } };
 }
 
 const PATHS = is(
@@ -49,6 +53,15 @@ const PATHS = is(
 const DEEPEST = 100;
 const JSON_VALUE: Rule = (value, name) =>
   is("JSON", (seen) => seen !== undefined)(value, name) ?? plain(DEEPEST)(value, name);
+
+/** The spec of a tensor that is stored as words of blocks. */
+const BLOCKS: Rule = is(
+  "a shape and int8 or nf4",
+  (value) =>
+    isRecord(value) && isBlocked(value.dtype as string) && Array.isArray(value.shape) &&
+    value.shape.length > 0 &&
+    value.shape.every(isCount),
+);
 
 /** What a field of the settings may be that a later version adds. */
 const SCALAR = is("no list and no object", (value) => value === null || typeof value !== "object");
@@ -112,6 +125,7 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   ),
   order: PATHS,
   extra: JSON_VALUE,
+  blocks: optional(each(BLOCKS)),
 };
 
 /**

@@ -110,7 +110,7 @@ export interface TrainingState<P extends TensorTree> {
   readonly settings: RunSettings;
   /** Steps taken. */
   readonly step: number;
-  /** Parameters on the device: f32, or bf16 when they are not trained. */
+  /** Parameters on the device: f32, or in fewer bytes when they are not trained. */
   readonly params: P;
   /** Loss of the last step, f32 scalar; null before the first step. Reading it waits for the device. */
   readonly loss: Tensor | null;
@@ -219,7 +219,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
    * Copies parameters to the device and makes the state of step 0.
    *
-   * @throws {InputError} When a parameter to be trained is stored as bf16
+   * @throws {InputError} When a parameter to be trained is stored in fewer bytes than f32
    */
   init(params: P): Promise<TrainingState<P>>;
   /**
@@ -240,7 +240,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * Continues from a saved state. The error for another training names what differs.
    *
    * @throws {InputError} When optimizer, policy, length or looks are not those of the saved run, or a parameter to be
-   * trained is stored as bf16
+   * trained is stored in fewer bytes than f32
    */
   resume(saved: SavedState, options?: ResumeOptions): Promise<TrainingState<P>>;
   /** What `cachePrefix` holds; null without that option. */
@@ -296,6 +296,6 @@ export interface SavedState {
 
 /** Values on the host with their spec. */
 export interface HostTensor extends Spec {
-  /** Row-major; f32 for bf16. */
+  /** Row-major; f32 where the device stores fewer bytes, or the words that it stores for int8 and nf4. */
   readonly data: HostData;
 }

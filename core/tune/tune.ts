@@ -176,7 +176,10 @@ function allocate(
     ),
     b: buffer(
       "b",
-      ({ batch, n, k, columnsB = n, storedB }) => ({ shape: [batch, columnsB, k], dtype: storedB }),
+      ({ batch, n, k, columnsB = n, transposeB, storedB }) => ({
+        shape: transposeB ? [batch, columnsB, k] : [batch, k, columnsB],
+        dtype: storedB,
+      }),
     ),
     parts: each((least) =>
       buffer("parts", (p) => ({

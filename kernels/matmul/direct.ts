@@ -6,6 +6,7 @@
  */
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, MAX_GROUPS, repeat } from "../kernel.ts";
+import { blockedLoad, blockedQuad, isBlocked } from "../blocks.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, loadElement, type MatmulOperand, operandsOf, sumLength } from "./frame.ts";
 
@@ -25,12 +26,7 @@ export function direct(
   const { declarations, store } = frame(product, { pair: [a, b], lanes: 1 });
   const across = Math.ceil(n / (LANES * tn));
   const load = (side: MatmulOperand, o: string, at: string): string =>
-    loadElement(
-      side,
-      side.kContiguous
-        ? `z${side.name} + ${o} * ${side.stride}u + ${at}`
-        : `z${side.name} + (${at}) * ${side.stride}u + ${o}`,
-    );
+    loadElement(side, side.kContiguous ? { row: o, column: at } : { row: `(${at})`, column: o });
   const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
   const column = (j: number): string => `min(n0 + ${LANES * j}u, ${b.size - 1}u)`;
   /** `depth` steps along k, from `k0` on. Neighbouring lanes load neighbours in memory: along k, or along rows. */
@@ -39,6 +35,16 @@ export function direct(
     const rows = !subgroups || !alongK
       ? ""
       : repeat(tm, (i) => `let s${i} = ${load(a, row(i), `min(k0 + lid, ${k - 1}u)`)};\n`);
+    // Quads of blocks are widened at once where four neighbours along k are one.
+    const quads = b.kContiguous && isBlocked(b.stored) ? b.stored : null;
+    const widened = quads === null ? "" : repeat(tn, (j) =>
+      repeat(Math.ceil(depth / 4), (h) => {
+        const at = `k0 + ${4 * h}u`,
+          place = { name: "b", row: `(zb + ${column(j)})`, width: k, column: `(${at})` };
+        return `let w${j}_${h} = ${blockedQuad(quads, blockedLoad(quads, place), at)};\n`;
+      }));
+    const right = (j: number, q: number): string =>
+      quads === null ? load(b, column(j), `k0 + ${q}u`) : `w${j}_${q >> 2}.${"xyzw"[q & 3]}`;
     const one = (q: number): string => {
       const lanes = !subgroups || alongK ? "" : repeat(Math.ceil(tm / LANES), (g) => {
         return `let s${g} = ${load(a, `min(m0 + ${LANES * g}u + lid, ${m - 1}u)`, `k0 + ${q}u`)};\n`;
@@ -49,14 +55,14 @@ export function direct(
           : alongK
           ? `subgroupBroadcast(s${i}, ${q}u)`
           : `subgroupBroadcast(s${Math.floor(i / LANES)}, ${i % LANES}u)`;
-      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${load(b, column(j), `k0 + ${q}u`)};\n`)}${
+      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${right(j, q)};\n`)}${
         repeat(tm, (i) =>
           `let x${i} = ${shared(i)};\n${
             repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)
           }`)
       }}\n`;
     };
-    return rows + repeat(depth, one);
+    return rows + widened + repeat(depth, one);
   };
   const whole = k - k % LANES, groups = across * Math.ceil(m / tm);
   // A longer stack than the z axis takes lies along the others.

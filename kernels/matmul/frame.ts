@@ -8,7 +8,8 @@ import { render } from "../expression.ts";
 import { f16Header, halfType, toHalf } from "../f16.ts";
 import { repeat } from "../kernel.ts";
 import { type Epilogue, type Matmul, partialSize } from "./types.ts";
-import { bf16At, bf16Reader, type Stored } from "../packed.ts";
+import { blockedAt, blockedFunctions, blockedReader, isBlocked } from "../blocks.ts";
+import { halfAt, halfReader, type Stored } from "../packed.ts";
 
 /** The epilogue that stores a product unchanged, as f16 when `half`. */
 export function identityEpilogue(shape: readonly number[], half = false): Epilogue {
@@ -53,7 +54,8 @@ export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
     kContiguous,
     stride,
     stored,
-    wide: stride % 4 === 0,
+    // Rows of blocks are padded.
+    wide: stride % 4 === 0 || isBlocked(stored),
   });
   return [
     side("a", [m, !transposeA], { stored: storedA, stride: strideA }),
@@ -63,13 +65,19 @@ export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
 
 /** The WGSL type of one load of an operand. */
 export function loadType({ stored, wide }: MatmulOperand): string {
+  if (isBlocked(stored)) return "u32";
   if (wide) return stored === "f32" ? "vec4<f32>" : "vec2<u32>";
-  return stored === "bf16" ? "u32" : stored;
+  return stored === "bf16" || stored === "half" ? "u32" : stored;
 }
 
-/** One element of an operand that is loaded element by element, as f32. */
-export function loadElement({ name, stored }: MatmulOperand, index: string): string {
-  if (stored === "bf16") return bf16At(name, index);
+/** One element of an operand that is loaded element by element, as f32: its row and column as they are stored. */
+export function loadElement(
+  { name, stored, stride }: MatmulOperand,
+  { row, column }: { readonly row: string; readonly column: string },
+): string {
+  if (isBlocked(stored)) return blockedAt(name, `z${name} + ${row}`, column);
+  const index = `z${name} + ${row} * ${stride}u + ${column}`;
+  if (stored === "bf16" || stored === "half") return halfAt(name, index);
   return stored === "f32" ? `${name}[${index}]` : `f32(${name}[${index}])`;
 }
 
@@ -123,7 +131,7 @@ export function frame(
     } }`;
   return {
     declarations: f16Header(all) + all.map((d, i) => `@group(0) @binding(${i}) ${d}`).join("\n") +
-      [a, b].map((side) => loadType(side) === "u32" ? `\n${bf16Reader(side.name)}` : "").join(""),
+      [a, b].map(readerOf).join(""),
     store(row, column, { rows, columns, fits = false }) {
       const one = (i: number, j: number): string => {
         const base = `(z * ${m}u + ${row(i)}) * ${n}u + ${column(j)}`;
@@ -140,6 +148,15 @@ export function frame(
       return repeat(rows, (i) => repeat(columns, (j) => one(i, j)));
     },
   };
+}
+
+/** Declares what loads of an operand call. */
+function readerOf(side: MatmulOperand): string {
+  const { name, stored, stride: width, wide } = side;
+  if (isBlocked(stored)) {
+    return `\n${blockedFunctions(stored)}${wide ? "" : blockedReader(stored, { name, width })}`;
+  }
+  return (stored === "bf16" || stored === "half") && !wide ? `\n${halfReader(name, stored)}` : "";
 }
 
 /** WGSL that uses the buffer of product `which` of a group. */
@@ -163,10 +180,11 @@ export function sumLength(
   return { declare: `let reach = ${reach};\n${leave}`, reach: "reach" };
 }
 
-/** Batch offsets of both operands, in the units of their arrays. */
+/** Batch offsets of both operands, in the units of their arrays; in rows where those are blocks. */
 export function batchOffsets(product: Matmul, pair: readonly MatmulOperand[]): string {
   return pair.map((s) => {
-    const stride = s.stride * (s.kContiguous ? s.size : s.k) / (s.wide ? 4 : 1);
+    const rows = s.kContiguous ? s.size : s.k;
+    const stride = isBlocked(s.stored) ? rows : s.stride * rows / (s.wide ? 4 : 1);
     return product.batch === 1 ? `let z${s.name} = 0u;` : `let z${s.name} = z * ${stride}u;`;
   }).join(" ");
 }

@@ -8,6 +8,7 @@
 import { repeat } from "../kernel.ts";
 import type { MatmulTile } from "./types.ts";
 import { loadElement, loadType, type MatmulOperand, selectBuffer } from "./frame.ts";
+import { blockedLoad, blockedQuad, isBlocked, RAW } from "../blocks.ts";
 import { packedPart, packedQuad } from "../packed.ts";
 
 /** A tile of an operand: WGSL for its first row or column, and how many it has. */
@@ -24,6 +25,8 @@ export interface LoadOptions {
   readonly threads: number;
   /** WGSL for the position along k, within one product of a group. */
   readonly at: string;
+  /** The same where registers are stored. */
+  readonly storedAt: string;
 }
 
 /** WGSL that loads both tiles: first into registers, from `k0` on, then from there into workgroup memory. */
@@ -125,9 +128,11 @@ interface RegisterFormat {
   part(register: string, part: number): string;
   /** All four, as vec4<f32>. */
   quad(register: string): string;
+  /** Widens a register that holds a quad of blocks, before its elements are taken; others need none. */
+  readonly widen?: (register: string, column: string) => string;
 }
 
-/** Whether registers hold 16-bit words: widening right after the load would stall on it before the products. */
+/** Whether registers hold words as stored: widening right after the load would stall on it before the products. */
 function isPacked({ stored, wide }: MatmulOperand): boolean {
   return stored !== "f32" && wide;
 }
@@ -135,6 +140,10 @@ function isPacked({ stored, wide }: MatmulOperand): boolean {
 /** The format of registers that hold one operand. */
 function registerFormat(side: MatmulOperand): RegisterFormat {
   const { stored, wide } = side;
+  if (isBlocked(stored)) {
+    const type = RAW[stored], words = stored === "int8" ? ".xy" : "";
+    return { ...AS_IS, type, widen: (register, column) => blockedQuad(stored, register + words, column) };
+  }
   return stored !== "f32" && wide
     ? {
       type: loadType(side),
@@ -142,19 +151,23 @@ function registerFormat(side: MatmulOperand): RegisterFormat {
       part: (register, part) => packedPart(register, { part, stored }),
       quad: (register) => packedQuad(register, stored),
     }
-    : {
-      type: "vec4<f32>",
-      pack: (loaded) => loaded,
-      part: (register, part) => `${register}.${"xyzw"[part]}`,
-      quad: (register) => register,
-    };
+    : AS_IS;
 }
+
+/** Registers that hold f32. */
+const AS_IS: RegisterFormat = {
+  type: "vec4<f32>",
+  pack: (loaded) => loaded,
+  part: (register, part) => `${register}.${"xyzw"[part]}`,
+  quad: (register) => register,
+};
 
 /** The format of registers that hold one operand in some threads and the other in the rest; `packed` when one of them is. */
 function sharedFormat(side: MatmulOperand, packed: boolean): RegisterFormat {
   const alone = registerFormat(side);
   if (!packed) return alone;
   const type = "vec4<u32>";
+  if (alone.type === type) return alone;
   return isPacked(side) ? { ...alone, type, pack: (loaded) => `${type}(${loaded}, 0u, 0u)` } : {
     type,
     pack: (loaded) => `bitcast<${type}>(${loaded})`,
@@ -171,14 +184,14 @@ function withBlock(count: number, threads: number, text: string): string {
 /** Writes the load of one block: `id` is its number, `to` the prefix of its registers, `tag` the suffix of its indices. */
 function loadBlock(
   { side, origin, width }: Tile,
-  { bk, at: k0, id, to, tag, format }: LoadOptions & {
+  { bk, at: k0, storedAt, id, to, tag, format }: LoadOptions & {
     readonly id: string;
     readonly to: string;
     readonly tag: string;
     readonly format: RegisterFormat;
   },
 ): TileLoad {
-  const { name, buffers, size, k, kContiguous, stride, wide } = side;
+  const { name, buffers, size, k, kContiguous, stride, stored, wide } = side;
   const deep = bk / GROUP, quads = width / 4;
   const kq = `kq${tag}`, q = `q${tag}`, at = (r: number): string => `i${tag}_${r}`;
   const fits = size % width === 0;
@@ -188,30 +201,47 @@ function loadBlock(
       ? `let ${kq} = id${tag} % ${deep}u;\nlet ${q} = id${tag} / ${deep}u;\n`
       : `let ${q} = id${tag} % ${quads}u;\nlet ${kq} = id${tag} / ${quads}u;\n`);
   const first = `${origin} + ${q} * 4u`;
+  const rows = isBlocked(stored) ? { stored, width: stride } : null;
+  const edge = rows && !kContiguous ? clamp(`(${first})`, Math.ceil(size / 4) * 4 - 3) : "";
   const declare = !wide
     ? ""
+    : rows
+    ? kContiguous
+      ? repeat(GROUP, (r) => `let ${at(r)} = z${name} + ${clamp(`${first} + ${r}u`, size)};\n`)
+      : `let ${at(0)} = ${edge};\n`
     : kContiguous
     ? repeat(GROUP, (r) =>
       `let ${at(r)} = z${name} + (${clamp(`${first} + ${r}u`, size)}) * ${stride / 4}u + ${kq};\n`)
     : `let ${at(0)} = z${name} + ${kq} * ${stride}u + ${clamp(`(${first}) / 4u`, Math.ceil(size / 4))};\n`;
   const quad = (r: number, buffer: string): string => {
     if (!wide) return scalarQuad(side, { first, k: `(k0 + ${kq} * 4u)`, r });
+    if (rows) {
+      const depth = `(${k0} + ${kq} * 4u)`, reach = kContiguous ? depth : `(${k0} + ${kq} * 4u + ${r}u)`;
+      const place = kContiguous
+        ? { row: at(r), column: depth }
+        : { row: `(z${name} + ${reach})`, column: at(0) };
+      const text = blockedLoad(rows.stored, { name: buffer, width: rows.width, ...place });
+      return k % bk === 0 ? text : `select(${RAW[rows.stored]}(), ${text}, ${reach} < ${k}u)`;
+    }
     const [text, reach] = kContiguous
       ? [`${buffer}[${at(r)} + ${k0} / 4u]`, `${k0} + ${kq} * 4u`]
       : [`${buffer}[${at(0)} + (${k0} + ${r}u) * ${stride / 4}u]`, `${k0} + ${kq} * 4u + ${r}u`];
     return k % bk === 0 ? text : `select(${loadType(side)}(), ${text}, ${reach} < ${k}u)`;
   };
+  const { widen } = format, held = (r: number): string => widen ? `${to}w_${r}` : `${to}_${r}`;
+  const column = kContiguous ? `${storedAt} + ${kq} * 4u` : at(0);
+  const widened = widen ? repeat(GROUP, (r) => `let ${held(r)} = ${widen(`${to}_${r}`, column)};\n`) : "";
   const row = (c: number): string =>
     kContiguous
-      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => format.part(`${to}_${r}`, c)).join(", ")})`
-      : format.quad(`${to}_${c}`);
+      ? `vec4<f32>(${[0, 1, 2, 3].map((r) => format.part(held(r), c)).join(", ")})`
+      : format.quad(held(c));
   return {
     declare: base + declare,
     load: selectBuffer(
       buffers,
       (buffer) => repeat(GROUP, (r) => `${to}_${r} = ${format.pack(quad(r, buffer))};\n`),
     ),
-    store: repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
+    store: widened + repeat(GROUP, (c) => `t${name}[${kq}].row[${c}][${q}] = ${row(c)};\n`),
   };
 }
 
@@ -220,12 +250,12 @@ function scalarQuad(
   side: MatmulOperand,
   at: { readonly first: string; readonly k: string; readonly r: number },
 ): string {
-  const { name, size, k, kContiguous, stride } = side;
+  const { size, k, kContiguous } = side;
   const one = (c: number): string => {
     const [o, kk] = kContiguous ? [at.r, c] : [c, at.r];
     const row = `(${at.first} + ${o}u)`, depth = `(${at.k} + ${kk}u)`;
-    const index = kContiguous ? `${row} * ${stride}u + ${depth}` : `${depth} * ${stride}u + ${row}`;
-    return `select(0.0f, ${loadElement(side, `z${name} + ${index}`)}, ${row} < ${size}u && ${depth} < ${k}u)`;
+    const place = kContiguous ? { row, column: depth } : { row: depth, column: row };
+    return `select(0.0f, ${loadElement(side, place)}, ${row} < ${size}u && ${depth} < ${k}u)`;
   };
   return `vec4<f32>(${[0, 1, 2, 3].map(one).join(", ")})`;
 }

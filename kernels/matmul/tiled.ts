@@ -34,7 +34,10 @@ export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "
     origin: "n0",
     width: bn,
   }];
-  const fill = loadTiles(tiles, { ...cut, at: summed ? "kk" : "k0" });
+  const fill = loadTiles(tiles, {
+    ...cut,
+    ...(summed ? { at: "kk", storedAt: `k0 % ${k}u` } : { at: "k0", storedAt: "k0" }),
+  });
   // Tiles end where products do, so that each belongs to one product.
   const load = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${fill.load}` : fill.load;
   const quads = (count: number, each: number, at: string): string =>

@@ -67,7 +67,7 @@ Deno.test("saveModel and loadModel refuse types that they do not know, and read 
   await assertRejects(
     () => loadModel(gpu, "examples/models/sotu", { storage }),
     InputError,
-    '"storage" must be f32 or file: got "int4"',
+    '"storage" must be one of f32, file, int8, nf4: got "int4"',
   );
   for (const wrong of [undefined, null, 1, [1]]) {
     await assertRejects(() => read(gpu, wrong as unknown as Tensor), InputError, 'Cannot apply "read"');

@@ -9,9 +9,12 @@ import {
   type Model,
   nextTokenLoss,
   read,
+  tensor,
   unflatten,
 } from "@firn/train";
+import { fromBf16, toBf16 } from "@firn/train/data";
 import { loadAdapter, loadModel, mergeAdapter, saveModel } from "@firn/train/hub";
+import { upload } from "../../core/runtime/upload.ts";
 import { tokenBatch } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -81,16 +84,17 @@ Deno.test("mergeAdapter takes memory for the new weights alone", async () => {
   assertEquals(gpu.counts.bytes, before);
 });
 
-Deno.test("mergeAdapter refuses weights that are stored as bf16", async () => {
-  const packed = await loadModel(gpu, "examples/models/sotu", { storage: "file" });
-  const half = flatten(adapted.params).get(`${q}.lora_A.weight`)!;
-  const pair = ["A", "B"].map((name) => [`${q}.lora_${name}.weight`, half] as const);
-  const params = unflatten(new Map([...flatten(packed.params), ...pair]));
-  await assertRejects(
-    () => mergeAdapter(gpu, { ...packed, params }),
-    InputError,
-    `Cannot merge "${q}" as its weight is stored as bf16, which holds no small changes: load the model with storage "f32"`,
-  );
+Deno.test("mergeAdapter merges into weights that are stored as bf16 as into their values", async () => {
+  const at = `${q}.weight`, leaves = flatten(adapted.params), { shape } = leaves.get(at)!;
+  const codes = toBf16(await read(gpu, leaves.get(at)!) as Float32Array);
+  const [packed, wide] = [upload(gpu, codes, { shape, label: at }), tensor(fromBf16(codes), shape)];
+  const values = [packed, wide].map(async (weight) => {
+    const params = unflatten(new Map([...leaves, [at, weight]]));
+    const merged = await mergeAdapter(gpu, { ...adapted, params }, { paths: [q] });
+    return await read(gpu, flatten(merged.params).get(at)!);
+  });
+  const [seen, expected] = await Promise.all(values);
+  assertEquals(seen, expected);
 });
 
 Deno.test("mergeAdapter refuses a model without pairs, half a pair, and modules that it has not", async () => {

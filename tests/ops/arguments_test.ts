@@ -96,6 +96,7 @@ const CALLS: Readonly<
   topK: { call: ops.topK, args: [x, 2, { axis: -1 }] },
   argmax: { call: ops.argmax, args: [x, 0, { keepDims: true }] },
   argmin: { call: ops.argmin, args: [x, 0, { keepDims: true }] },
+  dequantize: { call: ops.dequantize, args: [x] },
   cumsum: { call: ops.cumsum, args: [x, 0, { reverse: true }] },
   flip: { call: ops.flip, args: [x, [0, -1]] },
   associativeScan: {

@@ -25,7 +25,7 @@ import {
 import { reduceMaxOp } from "../../ops/reduce.ts";
 import { fill } from "../../sources.ts";
 import { sizeOf } from "../../spec.ts";
-import { apply, type Op, type Tensor } from "../../tensor.ts";
+import { apply, dequantizeOp, type Op, type Tensor } from "../../tensor.ts";
 import { isBroadcast } from "../predicates.ts";
 import type { Rows, Splitting } from "../rows.ts";
 
@@ -42,6 +42,10 @@ export type RowsRule = (node: Tensor, request: RowsRequest) => Tensor | null;
 export const ROWS: ReadonlyMap<Op, RowsRule> = new Map<Op, RowsRule>([
   [matmulOp, matmulRows],
   [accumulateOp, accumulateRows],
+  [
+    dequantizeOp,
+    ({ inputs: [x] }, { rows, splitting }) => apply(dequantizeOp, [splitting.rows(x, rows)], null),
+  ],
   [
     embeddingOp,
     ({ inputs: [table, ids] }, { rows, splitting }) =>

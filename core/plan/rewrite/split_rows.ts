@@ -8,6 +8,7 @@
  * @module
  */
 
+import { rowLayout, SHARED_SCALES } from "../../../kernels/blocks.ts";
 import { OutOfMemoryError } from "../../errors.ts";
 import { topological } from "../../graph.ts";
 import { concat, slice } from "../../ops/movement.ts";
@@ -149,7 +150,10 @@ function cutsOf(
   const cuts = new Map<number, readonly Rows[]>();
   for (const [count, alike] of Map.groupBy(large, ({ shape }) => shape[0])) {
     const widths = alike.map(rowBytes);
-    const unit = Math.max(...alike.map((x) => alignmentOf(x) / commonPower(rowBytes(x), alignmentOf(x))));
+    const unit = Math.max(
+      ...alike.map((x) => alignmentOf(x) / commonPower(rowBytes(x), alignmentOf(x))),
+      ...alike.map(sharingRows),
+    );
     const fitting = Math.floor(most / Math.max(...widths) / unit);
     if (fitting === 0) continue;
     const parts = Math.ceil(count / (fitting * unit)), size = Math.ceil(count / parts / unit) * unit;
@@ -162,6 +166,12 @@ function cutsOf(
     );
   }
   return cuts;
+}
+
+/** The rows after which blocks of nf4 begin to share a scale anew: parts are counted from there. */
+function sharingRows({ shape, dtype }: Tensor): number {
+  if (dtype !== "nf4") return 1;
+  return SHARED_SCALES / commonPower(rowLayout(dtype, shape.at(-1)!).blocks, SHARED_SCALES);
 }
 
 /** The largest power of two that divides a number, up to `most`, itself a power of two. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { toBf16 } from "../../data/floats.ts";
+import { packValues } from "../../data/packed_values.ts";
 import { createBuffer, SMALLER_MODEL, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { bytesOf } from "../../plan/storage.ts";
@@ -34,8 +34,8 @@ export function zeros(gpu: Gpu, options: LeafName & { readonly spec: Spec }): Te
 export function uploadLeaf(gpu: Gpu, options: LeafName & { readonly value: HostTensor }): Tensor {
   const { path, value, step } = options;
   const made = zeros(gpu, { path, spec: value, step });
-  const data = value.dtype === "bf16" ? toBf16(value.data as Float32Array) : value.data;
-  writeValues(gpu, storageOf(made).buffer, data);
+  const { dtype, shape } = value, width = shape.at(-1) ?? 1;
+  writeValues(gpu, storageOf(made).buffer, packValues(value.data, { dtype, width, name: path }));
   return made;
 }
 

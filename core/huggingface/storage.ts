@@ -1,0 +1,40 @@
+/**
+ * How the device stores the parameters of a model that is loaded.
+ *
+ * @module
+ */
+
+import type { StoredDType } from "../data/safetensors.ts";
+import type { DType } from "../spec.ts";
+import type { Path } from "../tree.ts";
+
+/**
+ * How the device stores parameters. Vectors, such as biases and the gains of norms, are f32 in all of them.
+ *
+ * - `f32`: all can be trained.
+ * - `file`: matrices that the file stores as bfloat16 or float16 stay so.
+ * - `int8`: matrices have 8 bits and a scale for 32 of them, as in Q8_0 of GGUF.
+ * - `nf4`: matrices of layers have 4 bits and, for 64 of them, a scale that is quantized again, as in QLoRA; other matrices,
+ *   such as the table of embeddings and the head, are bfloat16.
+ */
+export type Storage = "f32" | "file" | "int8" | "nf4";
+
+/** All of them. */
+export const STORAGES: readonly Storage[] = ["f32", "file", "int8", "nf4"];
+
+/** A parameter that is to be stored. */
+interface StoredParam {
+  readonly path: Path;
+  readonly shape: readonly number[];
+  /** Its type in the file. */
+  readonly dtype: StoredDType;
+}
+
+/** The type that the device stores a parameter in. */
+export function storedIn(storage: Storage, { path, shape, dtype }: StoredParam): DType {
+  if (shape.length !== 2 || storage === "f32") return "f32";
+  if (storage === "int8") return "int8";
+  // Layers are numbered.
+  if (storage === "nf4") return /\.\d+\./.test(path) ? "nf4" : "bf16";
+  return dtype === "BF16" ? "bf16" : dtype === "F16" ? "f16" : "f32";
+}
