@@ -57,6 +57,8 @@
  * | `core/optim` | optimizers, clipping, schedules of rates |
  * | `core/host` | the only folder that touches the machine: files behind an interface |
  * | `core/data` | safetensors, batches |
+ * | `core/data/rows` | rows of files: JSON, CSV, Parquet; what each teaches |
+ * | `core/data/samples` | token ids of rows, padded or packed to batches |
  * | `core/data/text` | text that is read and tokenized piece by piece |
  * | `core/data/tokenizer` | tokenizers of Hugging Face, and what begins and ends a text |
  * | `core/plan` | from a graph to launches: the list of passes, types, predicates, precision |
@@ -72,6 +74,7 @@
  * | `core/train/freeze` | components, their costs and signals, looks, decisions, thawing, the prefix cache |
  * | `core/train/state` | the tensors of a state, snapshots, best weights |
  * | `core/train/step` | the graph of a step, its plans, its executor, loss scaling |
+ * | `core/hub` | a model hub and the cache of Hugging Face: names, requests, transfers |
  * | `core/huggingface` | model folders and adapters of Hugging Face: load, save, merge |
  * | `core/report` | the log of a run, and the page and the explanation made of it |
  * | `policies` | freeze policies: plain functions of plain data |

@@ -100,6 +100,23 @@ export class FileError extends FirnError {
   }
 }
 
+/** A model hub that cannot be reached, or that refuses what was asked of it. */
+export class HubError extends FirnError {
+  /** Name of the class, kept when code is minified. */
+  override name = "HubError";
+  /** The status of its answer; null when there was none. */
+  readonly status: number | null;
+
+  /** Keeps the status as data. */
+  constructor(
+    message: string,
+    { status, cause }: { readonly status: number | null; readonly cause?: unknown },
+  ) {
+    super(message, { cause });
+    this.status = status;
+  }
+}
+
 /** A state was used after the step that consumed it. */
 export class ConsumedError extends FirnError {
   /** Name of the class, kept when code is minified. */

@@ -31,6 +31,7 @@ import { encodeDocument, hostFileSystem, loadTokenizer, type Tokenizer } from "@
 import { helpOf, positive, readFlags, runMain, text, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords } from "./bag_of_words.ts";
+import { locateModel, MODEL } from "./hub.ts";
 import { type Example, type Labelled, readRows, readSpam } from "./labelled_text.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
@@ -38,7 +39,7 @@ import { clock, progress, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
 
 const FLAGS = {
-  model: text("DIR", "Hugging Face folder of a model of text, of any family", "examples/models/sotu"),
+  model: MODEL,
   data: text("NAME|FILE", "spam, or a .jsonl file whose rows have text and label", "spam"),
   steps: whole("optimizer steps", 100),
   batch: whole("texts in a batch", 16),
@@ -188,16 +189,17 @@ export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = readFlags(args, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
-  if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: flags.model });
+  const { folder } = await locateModel(flags.model);
+  if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: folder });
   const data: Labelled = await stage(
     `reading     ${flags.data}`,
     () => flags.data === "spam" ? readSpam() : readRows(flags.data),
   );
   const { train, test } = data, names = [...new Set(train.map(({ label }) => label))].sort();
-  const architecture = await classArchitecture(flags.model);
+  const architecture = await classArchitecture(folder);
   await using gpu = await openShown(flags);
-  const model = await loadModel(gpu, flags.model, { architecture, labels: names, seed: flags.seed });
-  const classifier = { model, tokenizer: await loadTokenizer(flags.model, { model }), names };
+  const model = await loadModel(gpu, folder, { architecture, labels: names, seed: flags.seed });
+  const classifier = { model, tokenizer: await loadTokenizer(folder, { model }), names };
   print(`model       ${flags.model}, ${architecture}`);
   for (const note of model.notes ?? []) print(`note        ${note}`);
   print(`data        ${train.length} texts to train on, ${test.length} to test with: ${names.join(", ")}\n`);
@@ -217,7 +219,7 @@ export async function main(args: readonly string[]): Promise<void> {
   for (const line of confusionLines(scores, names)) print(line);
   print();
   if (flags.out !== null) {
-    await saveModel(gpu, after, { folder: flags.out, files: await companionFiles(flags.model) });
+    await saveModel(gpu, after, { folder: flags.out, files: await companionFiles(folder) });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
   print(`${"steps".padEnd(15)} ${flags.steps} in ${clock(performance.now() - began)}`);

@@ -26,15 +26,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
-import {
-  type Corpus,
-  loadTokenizer,
-  packCorpus,
-  splitCorpus,
-  type Tokenizer,
-  type TokenWindows,
-  tokenWindows,
-} from "@firn/train/data";
+import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles, saveModel } from "@firn/train/hub";
 import { change, type Quality } from "@firn/train/report";
 import {
@@ -50,6 +42,7 @@ import {
   whole,
 } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { locateModel, MODEL, shortName } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
@@ -70,11 +63,11 @@ import {
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
-import { openText } from "./text.ts";
+import { DATA_FLAGS, openData, type OpenedData, readData, type TrainData } from "./train_data.ts";
 
 const FLAGS = {
-  model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
-  data: text("NAME|FILE", "moby-dick, sotu, or a .txt or .jsonl file", "moby-dick"),
+  model: MODEL,
+  ...DATA_FLAGS,
   steps: whole("optimizer steps", 120),
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
@@ -95,11 +88,6 @@ const FLAGS = {
   seed: whole("seed of batches and samples", 0, 0),
   prompt: text("TEXT", "beginning of the generated samples", "The whale"),
   "no-sample": toggle("generate no samples before and after"),
-  "eval-tokens": whole(
-    "most tokens of the held-out text that perplexity is computed on; all when absent",
-    null,
-    2,
-  ),
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
   validate: VALIDATE,
   ...RUN_FLAGS,
@@ -109,7 +97,7 @@ const FLAGS = {
 const USAGE = `usage: ./firn finetune [flags]
        deno run --allow-read --allow-write examples/finetune.ts [flags]
 
-Fine-tunes a model on text, the last tenth held out, and writes the model, metrics.jsonl and report.html.
+Fine-tunes a model on text or rows, a tenth held out, and writes the model, metrics.jsonl and report.html.
 Traffic is what the kernels of a step read and write by plan; device memory is the most that buffers took at a
 time, for weights, Adam's moments and intermediate values.`;
 
@@ -128,7 +116,7 @@ export async function main(args: readonly string[]): Promise<void> {
     command: "finetune",
     table: FLAGS,
     rate: "lr",
-    beside: ["model", "data", "policy"],
+    beside: ["model", "data", "validation", "policy"],
   });
   if (request.help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
@@ -136,7 +124,8 @@ export async function main(args: readonly string[]): Promise<void> {
 
   await using gpu = await openShown(flags);
   const subject = await loadSubject(gpu, plan), { base } = subject;
-  const data = await readData(subject, plan);
+  const every = validateEvery(flags),
+    data = await readData(plan.opened, { ...subject, model: base, flags, every });
   const training = trainingOf(gpu, { plan, base, data });
   printSetup({ plan, base, data });
 
@@ -146,10 +135,10 @@ export async function main(args: readonly string[]): Promise<void> {
   });
   await using run = await openRun(gpu, {
     out: plan.out,
-    model: flags.model,
+    model: plan.folder,
     checkpoint,
     lookEvery: plan.lookEvery,
-    config: { ...flags, policy: policy?.name ?? "none" },
+    config: { ...flags, data: flags.data.join(", "), policy: policy?.name ?? "none" },
     before: () => measure(base),
   });
   const before = printBefore(run);
@@ -161,7 +150,7 @@ export async function main(args: readonly string[]): Promise<void> {
     training,
     params: base.params,
     batches: data.batches,
-    tokens: flags.batch * flags.length,
+    tokens: data.tokensPerStep,
     facts: tokenFacts,
   });
   await saveTrained(gpu, run, { subject, state });
@@ -176,7 +165,7 @@ export async function main(args: readonly string[]): Promise<void> {
     state,
     training,
     after,
-    title: `${flags.model} on ${flags.data}`,
+    title: `${shortName(flags.model)} on ${flags.data.join(", ")}`,
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
     ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
   });
@@ -186,16 +175,16 @@ export async function main(args: readonly string[]): Promise<void> {
 /** What is known before a device is opened. */
 interface Plan {
   readonly flags: Flags;
+  /** Folder of the model. */
+  readonly folder: string;
   /** Why the learning rate is what it is. */
   readonly why: string;
   readonly policy: FreezePolicy | undefined;
   readonly policyHash: string | null;
   readonly out: string;
-  readonly corpus: Corpus;
+  readonly opened: OpenedData;
   /** Steps between looks. */
   readonly lookEvery: number;
-  /** Most tokens of the held-out text that are evaluated. */
-  readonly evaluated: number;
 }
 
 /** Refuses what can be seen to be wrong from the flags, the folders and the text alone. */
@@ -204,21 +193,22 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
   if (evaluated < values.length) {
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
   }
-  const { rate, why } = await rateOf(values.model, values.lr);
-  const flags: Flags = { ...values, lr: rate };
+  const { name, folder } = await locateModel(values.model);
+  const { rate, why } = await rateOf(folder, values.lr);
+  const flags: Flags = { ...values, model: name, lr: rate };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
   const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
-  await checkOutput(out, { resumed, model: flags.model });
-  if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data}`);
+  await checkOutput(out, { resumed, model: folder });
+  if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data.join(", ")}`);
   return {
     flags,
+    folder,
     why: resumed && !newRate ? "that of the run" : why,
     policy,
     policyHash: hash,
     out,
-    corpus: await stage(`reading     ${flags.data}`, () => openText(flags.data)),
+    opened: await openData(flags),
     lookEvery: Math.min(10, flags.steps),
-    evaluated,
   };
 }
 
@@ -230,49 +220,15 @@ interface Subject {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
-async function loadSubject(gpu: Gpu, { flags }: Plan): Promise<Subject> {
-  const base = await loadShown(gpu, flags.model);
-  const tokenizer = await loadTokenizer(flags.model, { model: base });
+async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
+  const base = await loadShown(gpu, folder);
+  const tokenizer = await loadTokenizer(folder, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
     );
   }
-  return { base, tokenizer, files: await companionFiles(flags.model) };
-}
-
-/** What the model is trained on, and what it is judged by. */
-interface Data {
-  readonly batches: TokenWindows;
-  readonly held: readonly TokenBatch[];
-  /** Held-out tokens, evaluated or not. */
-  readonly heldTokens: number;
-  readonly validation: { readonly batches: readonly TokenBatch[]; readonly every: number } | undefined;
-}
-
-async function readData({ tokenizer }: Subject, { flags, corpus, evaluated }: Plan): Promise<Data> {
-  const { train, heldOut } = await splitCorpus(corpus), every = validateEvery(flags);
-  // What decides when to stop is not what the run is judged by.
-  const parts = every === null ? { train, heldOut: null } : await splitCorpus(train);
-  const tokens = await stage(`tokenizing  ${flags.data}`, async (say) => {
-    const pack = (corpus: Corpus, what: string) =>
-      packCorpus(tokenizer, corpus, {
-        onProgress: ({ done, total }) => say(`${what}, ${Math.floor(100 * done / total)} %`),
-      });
-    return {
-      train: await pack(parts.train, "to train on"),
-      validation: parts.heldOut && await pack(parts.heldOut, "to validate on"),
-      heldOut: await pack(heldOut, "held out"),
-    };
-  });
-  return {
-    batches: tokenWindows(tokens.train, flags),
-    held: tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all(),
-    heldTokens: tokens.heldOut.length,
-    validation: every === null
-      ? undefined
-      : { batches: tokenWindows(tokens.validation!, flags).all(), every },
-  };
+  return { base, tokenizer, files: await companionFiles(folder) };
 }
 
 function trainingOf(
@@ -280,7 +236,7 @@ function trainingOf(
   { plan: { flags, policy, lookEvery }, base, data }: {
     readonly plan: Plan;
     readonly base: Model;
-    readonly data: Data;
+    readonly data: TrainData;
   },
 ): Training<object, TokenBatch> {
   const { steps, lr } = flags;
@@ -299,21 +255,15 @@ function trainingOf(
 }
 
 function printSetup(
-  { plan: { flags, policy, evaluated, why }, base, data: { batches, held, heldTokens, validation } }: {
+  { plan: { flags, policy, why }, base, data }: {
     readonly plan: Plan;
     readonly base: Model;
-    readonly data: Data;
+    readonly data: TrainData;
   },
 ): void {
   print(`model       ${flags.model}, ${base.family.name}`);
   for (const note of base.notes ?? []) print(`note        ${note}`);
-  print(
-    `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
-  );
-  if (evaluated < heldTokens) {
-    print(`evaluation  first ${evaluated} of ${heldTokens} held-out tokens, as --eval-tokens says`);
-  }
-  if (validation) print(`validation  ${validation.batches.length} batches, every ${validation.every} steps`);
+  for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
   print(`policy      ${policy?.name ?? "none"}`);
   print(`rate        ${flags.lr}, ${why}`);
 }

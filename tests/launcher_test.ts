@@ -145,7 +145,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--model", "/m", "--data=d=1.txt"], { read: ".,/m,d=1.txt" }],
     [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
-    [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a" }],
+    [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
     [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
     [["classify", "--model", "/m", "--data", "/d.jsonl"], { read: ".,/m,/d.jsonl" }],
     [["vlm", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
@@ -159,6 +159,30 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
   ];
   for (const [args, expected] of cases) {
     assertEquals(permissionsOf(...args), { ...none, ...expected }, args.join(" "));
+  }
+});
+
+const DOWNLOAD = "[--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH] " +
+  "[--allow-net=huggingface.co,*.huggingface.co,*.hf.co] " +
+  "[--allow-read=.,./.cache/huggingface/hub,./.cache/huggingface/token,./.cache/deno] " +
+  "[--allow-write=./.cache/huggingface/hub] [examples/download.ts]";
+
+Deno.test("firn downloads a model of a hub in a process of its own: what trains gets neither network nor token", () => {
+  const { calls } = launch(["finetune", "--model", "org/name@v1.0"]);
+  assertEquals(calls, [
+    `deno {} [run] ${DOWNLOAD} [--if-missing] [org/name@v1.0]`,
+    "deno {} [run] [--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE] [--allow-read=.,./.cache/deno,./.cache/huggingface/hub] " +
+    "[--allow-write=.firn,out] [examples/finetune.ts] [--model] [org/name@v1.0]",
+  ]);
+  assertEquals(launch(["download", "org/name"]).calls, [`deno {} [run] ${DOWNLOAD} [org/name]`]);
+  assertEquals(launch(["classify", "--model=org/name", "--help"]).calls.length, 1);
+});
+
+Deno.test("firn asks a hub for nothing that is here or that can be no name", () => {
+  for (
+    const name of ["bin/deno", "/org/name", "./org/name", "../org/name", "name", "org/na me", "org//name"]
+  ) {
+    assertEquals(launch(["finetune", "--model", name]).calls.length, 1, name);
   }
 });
 

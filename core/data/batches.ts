@@ -8,10 +8,10 @@
 
 import { InputError } from "../errors.ts";
 import { fingerprint } from "../fingerprint.ts";
-import { threefry2x32 } from "../../kernels/random.ts";
 import type { TokenBatch } from "../models/tasks.ts";
 import { IGNORE } from "../ops/cross_entropy.ts";
 import { tensor } from "../sources.ts";
+import { keyOf, permutation } from "./samples/permutation.ts";
 
 /** Tokens of a batch: no device has the memory for more, and no list of JavaScript for 16 times as many. */
 const MOST_TOKENS = 2 ** 28;
@@ -26,12 +26,22 @@ export interface TokenWindowsOptions {
   readonly seed?: number;
 }
 
+/** Batches by step. Each is a function of its step alone, so that a resumed run sees the same. */
+export interface Batches<B extends object> {
+  /** Rows, or windows, of an epoch; null where only reading all would tell. */
+  readonly count: number | null;
+  /** Fingerprint of the data and of how batches are made of it, for the option `data` of training. */
+  readonly fingerprint: string;
+  /** The batch of a step, counted from 1. */
+  at(step: number): B | Promise<B>;
+  /** The batches from a step on, without end. */
+  from(step: number): Iterable<B> | AsyncIterable<B>;
+}
+
 /** A stream of tokens cut into windows. */
-export interface TokenWindows {
+export interface TokenWindows extends Batches<TokenBatch> {
   /** Whole windows in the stream. An epoch takes `count / batch` steps. */
   readonly count: number;
-  /** Fingerprint of the tokens and of how they are cut and shuffled, for the option `data` of training. */
-  readonly fingerprint: string;
   /** The batch of a step, counted from 1. Windows are shuffled in each epoch. */
   at(step: number): TokenBatch;
   /** The batches from a step on, without end. */
@@ -63,23 +73,7 @@ export function tokenWindows(
   ids: Int32Array,
   { length, batch, seed = 0 }: TokenWindowsOptions,
 ): TokenWindows {
-  if (!(Number.isSafeInteger(length) && length >= 2)) {
-    throw new InputError(`Cannot cut windows as "length" must be a whole number above 1: got ${length}`);
-  }
-  if (!(Number.isSafeInteger(batch) && batch >= 1)) {
-    throw new InputError(`Cannot cut windows as "batch" must be a whole number above 0: got ${batch}`);
-  }
-  if (length * batch > MOST_TOKENS) {
-    throw new InputError(
-      `Cannot cut windows as a batch may have ${MOST_TOKENS} tokens: ${batch} of ${length} have ${
-        length * batch
-      }; ` +
-        'lower "batch" or "length"',
-    );
-  }
-  if (!(Number.isSafeInteger(seed) && seed >= 0)) {
-    throw new InputError(`Cannot cut windows as "seed" must be a whole number from 0: got ${seed}`);
-  }
+  checkSizes({ length, batch, seed });
   const count = Math.floor(ids.length / length);
   if (count === 0) {
     const mend = ids.length < 2 ? "give more text" : `give more text, or a "length" of at most ${ids.length}`;
@@ -87,10 +81,11 @@ export function tokenWindows(
       `Cannot cut windows of ${length} tokens as the text must fill one: it has ${ids.length}; ${mend}`,
     );
   }
+  const key = keyOf(seed);
   let order = { epoch: -1, indices: new Uint32Array() };
   function windowAt(position: number): number {
     const epoch = Math.floor(position / count);
-    if (order.epoch !== epoch) order = { epoch, indices: permutation(count, { seed, epoch }) };
+    if (order.epoch !== epoch) order = { epoch, indices: permutation(count, { key, epoch }) };
     return order.indices[position % count];
   }
   function batchOf(windows: readonly number[]): TokenBatch {
@@ -104,11 +99,7 @@ export function tokenWindows(
     return { inputIds: tensor(inputIds, [batch, length]), labels: tensor(labels, [batch, length]) };
   }
   function at(step: number): TokenBatch {
-    if (!(Number.isSafeInteger(step) && step >= 1)) {
-      throw new InputError(
-        `Cannot take the batch of step ${step} as steps are whole numbers from 1: use state.step + 1`,
-      );
-    }
+    checkStep(step);
     return batchOf(Array.from({ length: batch }, (_, row) => windowAt((step - 1) * batch + row)));
   }
   return {
@@ -130,17 +121,42 @@ export function tokenWindows(
   };
 }
 
-/** A Fisher-Yates shuffle of 0 to count - 1. Each draw depends on seed, epoch and index alone. */
-function permutation(
-  count: number,
-  { seed, epoch }: { readonly seed: number; readonly epoch: number },
-): Uint32Array<ArrayBuffer> {
-  const order = Uint32Array.from({ length: count }, (_, i) => i);
-  const key = [seed >>> 0, Math.floor(seed / 2 ** 32)] as const;
-  for (let i = count - 1; i > 0; i--) {
-    const [word] = threefry2x32(key, [epoch, i]);
-    const j = Math.floor(word / 2 ** 32 * (i + 1));
-    [order[i], order[j]] = [order[j], order[i]];
+/**
+ * Refuses sizes of batches that are out of range.
+ *
+ * @param sizes Tokens of a row, rows, seed
+ * @throws {InputError} When one is
+ */
+export function checkSizes({ length, batch, seed }: Required<TokenWindowsOptions>): void {
+  if (!(Number.isSafeInteger(length) && length >= 2)) {
+    throw new InputError(`Cannot make batches as "length" must be a whole number above 1: got ${length}`);
   }
-  return order;
+  if (!(Number.isSafeInteger(batch) && batch >= 1)) {
+    throw new InputError(`Cannot make batches as "batch" must be a whole number above 0: got ${batch}`);
+  }
+  if (length * batch > MOST_TOKENS) {
+    throw new InputError(
+      `Cannot make batches as a batch may have ${MOST_TOKENS} tokens: ${batch} of ${length} have ${
+        length * batch
+      }; ` +
+        'lower "batch" or "length"',
+    );
+  }
+  if (!(Number.isSafeInteger(seed) && seed >= 0)) {
+    throw new InputError(`Cannot make batches as "seed" must be a whole number from 0: got ${seed}`);
+  }
+}
+
+/**
+ * Refuses a step that is none.
+ *
+ * @param step The step
+ * @throws {InputError} When it is no whole number from 1
+ */
+export function checkStep(step: number): void {
+  if (!(Number.isSafeInteger(step) && step >= 1)) {
+    throw new InputError(
+      `Cannot take the batch of step ${step} as steps are whole numbers from 1: use state.step + 1`,
+    );
+  }
 }

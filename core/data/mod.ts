@@ -17,9 +17,44 @@
 
 export { type ImageProcessor, imageProcessor, pixelsOf, type RawImage, type Resample } from "./images.ts";
 export { fingerprint } from "../fingerprint.ts";
-export { type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
+export { type Batches, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
-export { type Corpus, corpusOf, type CorpusSizes, openCorpus } from "./text/corpus.ts";
+export { type Conversation, type Message, messagesOf, toolsOf } from "./rows/conversation.ts";
+export {
+  type ChatExample,
+  type Columns,
+  type CompletionExample,
+  type Example,
+  type ExampleKind,
+  type ExampleOf,
+  exampleOf,
+  type ImageExample,
+  type LabelExample,
+  type PreferenceExample,
+  type TextExample,
+} from "./rows/example.ts";
+export { openRows, type OpenRowsOptions, type Placed, type Rows } from "./rows/open_rows.ts";
+export { splitRows } from "./rows/part_of_rows.ts";
+export { type Row, RowError, type RowPlace } from "./rows/row.ts";
+export { bestFit } from "./samples/best_fit.ts";
+export {
+  type PackedBatch,
+  type PackOptions,
+  packSamples,
+  type PadOptions,
+  padSamples,
+} from "./samples/collate.ts";
+export { fitSamples, type Long } from "./samples/fit.ts";
+export type { BatchShape } from "./samples/plan_batches.ts";
+export {
+  type RowBatches,
+  rowBatches,
+  type RowBatchesOptions,
+  type SampleCounts,
+} from "./samples/row_batches.ts";
+export { encodeExample, type Learned, type Sample, type SampleTokenizer } from "./samples/sample.ts";
+export { encodeHere, type EncodeRows, type SampleSource, sampleSource } from "./samples/sample_source.ts";
+export { type Corpus, corpusOf, corpusOfRows, type CorpusSizes, openCorpus } from "./text/corpus.ts";
 export { packCorpus, type PackCorpusOptions } from "./text/pack_corpus.ts";
 export type { Piece, PieceSizes } from "./text/pieces.ts";
 export { splitCorpus } from "./text/split_corpus.ts";

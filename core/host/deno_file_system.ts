@@ -21,7 +21,17 @@ import { temporaryPath } from "./temporary.ts";
 /** The part of the namespace `Deno` that is used. */
 export type DenoFiles = Pick<
   typeof Deno,
-  "mkdir" | "open" | "readDir" | "realPath" | "remove" | "rename" | "SeekMode" | "stat"
+  | "link"
+  | "mkdir"
+  | "open"
+  | "permissions"
+  | "readDir"
+  | "realPath"
+  | "remove"
+  | "rename"
+  | "SeekMode"
+  | "stat"
+  | "symlink"
 >;
 
 /**
@@ -54,6 +64,7 @@ export function denoFileSystem(deno: DenoFiles): FileSystem {
       }),
     makeFolder: (path, { parents = false } = {}) =>
       trying({ action: "make", path, kind: "folder" }, () => deno.mkdir(path, { recursive: parents })),
+    link: (path, { to }) => link(deno, path, to),
     rename: (from, to) => trying({ action: "rename", path: from }, () => deno.rename(from, to)),
     remove: (path) => trying({ action: "remove", path }, () => deno.remove(path, { recursive: true })),
     lock: (path, holder) => lockFile(deno, path, holder),
@@ -196,6 +207,47 @@ export async function writeAll(file: Pick<Deno.FsFile, "write">, bytes: Uint8Arr
     if (count === 0) throw Object.assign(new Error("nothing was written"), { code: "EIO" });
     done += count;
   }
+}
+
+/** Codes of systems and disks on which links of a kind are not permitted. */
+const NO_LINKS: readonly (string | null)[] = [
+  "EPERM",
+  "EACCES",
+  "EOPNOTSUPP",
+  "ENOSYS",
+  "EXDEV",
+  "UNKNOWN",
+  "NotCapable",
+];
+
+async function link(deno: DenoFiles, path: string, to: string): Promise<boolean> {
+  const attempt: Attempt = { action: "link", path };
+  const permitted = async (work: () => Promise<void>): Promise<boolean> => {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (NO_LINKS.includes(codeOf(error))) return false;
+      throw machineError(error, attempt);
+    }
+  };
+  // Deno wants permission for all files before it makes a symbolic link, and would ask for it.
+  const states = [
+    await deno.permissions.query({ name: "read" }),
+    await deno.permissions.query({ name: "write" }),
+  ];
+  const symbolic = states.every(({ state }) => state === "granted");
+  return symbolic && await permitted(() => deno.symlink(relativePath(path, to), path)) ||
+    await permitted(() => deno.link(to, path));
+}
+
+/** The way from the folder of a path to another path; a link of it still leads there when both are moved. */
+function relativePath(path: string, to: string): string {
+  const from = path.split("/").slice(0, -1), parts = to.split("/");
+  if (path.startsWith("/") !== to.startsWith("/")) return to;
+  const differs = from.findIndex((part, i) => part !== parts[i]),
+    shared = differs < 0 ? from.length : differs;
+  return [...from.slice(shared).map(() => ".."), ...parts.slice(shared)].join("/");
 }
 
 /** A lock of the system ends with its process, so that none is ever left behind. */

@@ -10,7 +10,17 @@ import { finalPath } from "./temporary.ts";
 /** What was tried. */
 export interface Attempt {
   /** The verb, as in "Cannot open". */
-  readonly action: "append to" | "find" | "list" | "lock" | "make" | "open" | "remove" | "rename" | "write";
+  readonly action:
+    | "append to"
+    | "find"
+    | "link"
+    | "list"
+    | "lock"
+    | "make"
+    | "open"
+    | "remove"
+    | "rename"
+    | "write";
   /** The file or folder that was asked for. */
   readonly path: string;
   /** What it should be. */
@@ -62,7 +72,8 @@ const REASONS: Readonly<Record<string, (attempt: Attempt) => string>> = {
   ENFILE: () => "the system limits the number of open files: too many are open; end other programs",
   ENODEV: () => "it must be a file or a folder: it is a device, a pipe or a socket; give the path of a file",
   ENOENT: ({ action, kind = "file or folder" }) =>
-    action === "write" || action === "append to" || action === "make" || action === "lock"
+    action === "write" || action === "append to" || action === "make" || action === "lock" ||
+      action === "link"
       ? "the folder that holds it must exist: it does not; make it, or check the path"
       : `there is no such ${kind}: check the path`,
   ENOLCK: () => "its file system must support locks: it does not; choose another disk",

@@ -86,6 +86,14 @@ export interface FileSystem {
   list(folder: string): Promise<readonly Entry[]>;
   /** Makes a folder. With `parents`, missing parents are made too, and the folder may exist already. */
   makeFolder(path: string, options?: { readonly parents?: boolean }): Promise<void>;
+  /**
+   * Makes a link to a file where nothing is yet: a symbolic one, else, where those are not permitted, a hard one. Absent
+   * where there are no links.
+   *
+   * @returns Whether it was made; false when neither kind is permitted
+   * @throws {AlreadyExistsError} When something is there
+   */
+  link?(path: string, options: { readonly to: string }): Promise<boolean>;
   /** Moves a file or a folder to another path. */
   rename(from: string, to: string): Promise<void>;
   /** Removes a file, or a folder with its content. */

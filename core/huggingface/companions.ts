@@ -33,6 +33,14 @@ const PATTERN = /^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(txt|md))?$|^[\w-]+\.tiktoken
 
 /** A folder of named chat templates. */
 const TEMPLATES = "additional_chat_templates";
+const TEMPLATE = /^[\w-]+\.jinja$/;
+
+/** Whether a file of that name, or path in the folder, goes along with the weights. */
+export function isCompanion(path: string): boolean {
+  const [folder, name = "", ...rest] = path.split("/");
+  if (folder === TEMPLATES) return rest.length === 0 && TEMPLATE.test(name);
+  return COMPANIONS.includes(path) || PATTERN.test(path);
+}
 
 /** Bytes that one of them may have. */
 const LIMIT = 2 ** 28;
@@ -61,11 +69,11 @@ export async function companionFiles(
 ): Promise<ReadonlyMap<string, Uint8Array>> {
   const { fileSystem = hostFileSystem() } = options;
   const there = (await fileSystem.list(folder)).map(({ name }) => name);
-  const names = there.filter((name) => COMPANIONS.includes(name) || PATTERN.test(name));
+  const names = there.filter(isCompanion);
   const templates = there.includes(TEMPLATES)
     ? await fileSystem.list(await pathInFolder(folder, TEMPLATES, options))
     : [];
-  for (const { name } of templates) if (/^[\w-]+\.jinja$/.test(name)) names.push(`${TEMPLATES}/${name}`);
+  for (const { name } of templates) if (TEMPLATE.test(name)) names.push(`${TEMPLATES}/${name}`);
   const files = new Map<string, Uint8Array>();
   for (const name of names.toSorted()) {
     files.set(name, await fileSystem.read(await pathInFolder(folder, name, options), { limit: LIMIT }));

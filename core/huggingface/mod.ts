@@ -18,6 +18,10 @@
  */
 
 export { companionFiles } from "./companions.ts";
+export { downloadModel, isModelName, pinnedName } from "./download_model.ts";
+export type { DownloadOptions } from "../hub/fetch_files.ts";
+export type { HubOptions } from "../hub/settings.ts";
+export type { Environment } from "../host/environment.ts";
 export { loadModel, type LoadOptions } from "./load.ts";
 export type { Storage } from "./storage.ts";
 export type { HeadOptions } from "./new_head.ts";

@@ -24,7 +24,7 @@ export async function checkModelFolder(
   const info = await fileSystem.stat(folder);
   if (info === null) {
     const mend = /^[\w.-]+\/[\w.-]+$/.test(folder)
-      ? `download it first (hf download ${folder} --local-dir DIR), or check the path`
+      ? `bring it here with await downloadModel("${folder}"), or check the path`
       : "check the path";
     throw new NotFoundError(`${rule}: there is none; ${mend}`);
   }

@@ -99,7 +99,11 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
   };
 }
 
-function weightMap(index: string, { weight_map: map }: Record<string, unknown>): Record<string, string> {
+/** Checks what an index says: the file of each tensor. */
+export function weightMap(
+  index: string,
+  { weight_map: map }: Record<string, unknown>,
+): Record<string, string> {
   if (typeof map !== "object" || map === null || Array.isArray(map)) {
     throw invalid(index, '"weight_map" must map tensors to files', "it does not; get the file again");
   }

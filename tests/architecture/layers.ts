@@ -56,6 +56,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/train/state/"],
   ["core/train/step/"],
   ["core/train/"],
+  ["core/hub/"],
   ["core/huggingface/"],
   ["core/report/"],
   ["policies/"],

@@ -27,6 +27,7 @@ import {
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { claimFolder } from "../../examples/output.ts";
 import { print } from "../../examples/print.ts";
+import { locateModel, MODEL } from "../../examples/hub.ts";
 import { openText } from "../../examples/text.ts";
 import { machineOf, SOFTWARE } from "./machine.ts";
 import { readRows, readSpam } from "../../examples/labelled_text.ts";
@@ -39,7 +40,7 @@ import { summarise, tableLines } from "./policies_table.ts";
 import { labelTask, type Task, type TaskOptions, textTask } from "./policies_tasks.ts";
 
 const FLAGS = {
-  model: text("DIR", "Hugging Face folder of the model", "examples/models/sotu"),
+  model: MODEL,
   task: text("NAME|FILE", "lm, spam, intents, or a .jsonl file of rows with text and label", "lm"),
   data: text("NAME|FILE|DIR", "text of lm [moby-dick], as in finetune; folder of intents", null),
   policies: text("NAMES", `with commas: ${POLICIES.join(", ")}, or paths of modules`, "gradES,snr,prefix"),
@@ -100,8 +101,9 @@ async function main(): Promise<void> {
 
   await using gpu = await openDevice(flags);
   const machine = machineOf(gpu);
-  const base = await loadModel(gpu, flags.model),
-    tokenizer = await loadTokenizer(flags.model, { model: base });
+  const located = await locateModel(flags.model);
+  const base = await loadModel(gpu, located.folder),
+    tokenizer = await loadTokenizer(located.folder, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
       `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,

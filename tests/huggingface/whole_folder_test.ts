@@ -146,7 +146,7 @@ Deno.test("loadModel says what a path is that is no model folder", async () => {
   const fileSystem = memoryFileSystem({ "x.gguf": "GGUF" });
   await assertRejects(() => loadModel(gpu, "x.gguf", { fileSystem }), InputError, "GGUF");
   const hub = () => loadModel(gpu, "org/name", { fileSystem });
-  await assertRejects(hub, NotFoundError, "hf download org/name");
+  await assertRejects(hub, NotFoundError, 'downloadModel("org/name")');
 });
 
 Deno.test("companionFiles reads what belongs to a tokenizer, and neither weights nor code", async () => {

@@ -7,8 +7,9 @@
 import { DataError, FileError, InputError } from "../../errors.ts";
 import type { FileSystemOptions } from "../../host/file_system.ts";
 import { hostFileSystem } from "../../host/host_file_system.ts";
+import { openRows, type Rows } from "../rows/open_rows.ts";
+import { isRows } from "../rows/row_file.ts";
 import { PIECE, type Piece, type PieceSizes, piecesOf } from "./pieces.ts";
-import { rowsOf } from "./rows.ts";
 import { readUtf8 } from "./utf8.ts";
 
 /** Documents, of which none is blank. */
@@ -32,12 +33,12 @@ export interface CorpusSizes extends PieceSizes {
  * Opens a file of text. It is read once, so that what is wrong with it comes out before any work is done, and again
  * whenever its pieces are needed. Reading takes a few MB of memory, and a few times the longest row of a `.jsonl` file.
  *
- * @param path A `.jsonl` file, with a document a row in its field `text`; any other file is one document
+ * @param path A `.txt` file, which is one document, or any file of rows with a document in the column `text` of each
  * @param options The file system
  * @returns The documents
  * @throws {NotFoundError} When there is no such file
  * @throws {FileError} When it is no file, may not be read, or has more than 2 GiB
- * @throws {DataError} When it is blank, not UTF-8, or has a row without text or with more than 64 million characters
+ * @throws {DataError} When it is blank, not UTF-8, or has a row without text or with more than 64 MiB
  *
  * @example
  * ```ts
@@ -55,13 +56,13 @@ export async function openCorpus(
   path: string,
   { fileSystem = hostFileSystem(), sizes = {} }: FileSystemOptions & { readonly sizes?: CorpusSizes } = {},
 ): Promise<Corpus> {
+  if (isRows(path)) return await corpusOfRows(await openRows(path, { kind: "text", fileSystem }), sizes);
   let size: number | null = null;
   async function* pieces(): AsyncGenerator<Piece, void, undefined> {
     await using file = await fileSystem.open(path);
     size ??= file.size;
     checkSize(path, { size: file.size, before: size });
-    const chunks = readUtf8(file, { path, chunk: sizes.chunk });
-    yield* /\.jsonl$/i.test(path) ? documentPieces(rowsOf(chunks, { path }), sizes) : piecesOf(chunks, sizes);
+    yield* piecesOf(readUtf8(file, { path, chunk: sizes.chunk }), sizes);
   }
   let length = 0, blank = true;
   for await (const { text } of pieces()) {
@@ -72,6 +73,27 @@ export async function openCorpus(
     throw new DataError(`Cannot read "${path}" as there must be text: it is empty; give another file`);
   }
   return { length, pieces };
+}
+
+/**
+ * Makes a corpus of rows.
+ *
+ * @param rows Rows of text
+ * @param sizes Sizes of pieces
+ * @returns A document for each row
+ * @throws {FileError} When they have more than 2 GiB
+ */
+export async function corpusOfRows(rows: Rows<"text">, sizes: PieceSizes = {}): Promise<Corpus> {
+  const bytes = rows.blocks.reduce((n, block) => n + block.bytes, 0);
+  if (bytes > MOST_BYTES) throw tooLarge("the rows", bytes);
+  async function* documents(): AsyncGenerator<string, void, undefined> {
+    for (const block of rows.blocks.keys()) {
+      for (const { example } of await rows.read(block)) yield example.text;
+    }
+  }
+  let length = 0;
+  for await (const text of documents()) length += text.length;
+  return { length, pieces: () => documentPieces(documents(), sizes) };
 }
 
 /**
@@ -124,7 +146,6 @@ export async function* documentPieces(
 }
 
 function checkSize(path: string, { size, before }: { readonly size: number; readonly before: number }): void {
-  const count = (n: number): string => n.toLocaleString("en-US");
   if (size !== before) {
     throw new DataError(
       `Cannot read "${path}" as it must stay as it is while it is used: it had ${
@@ -132,12 +153,18 @@ function checkSize(path: string, { size, before }: { readonly size: number; read
       } bytes and has ${count(size)}; start again`,
     );
   }
-  if (size > MOST_BYTES) {
-    throw new FileError(
-      `Cannot read "${path}" as text may have ${count(MOST_BYTES)} bytes: it has ${
-        count(size)
-      }; give a part of it`,
-      { path, code: "EFBIG" },
-    );
-  }
+  if (size > MOST_BYTES) throw tooLarge(path, size);
+}
+
+function tooLarge(path: string, size: number): FileError {
+  return new FileError(
+    `Cannot read "${path}" as text may have ${count(MOST_BYTES)} bytes: it has ${
+      count(size)
+    }; give a part of it`,
+    { path, code: "EFBIG" },
+  );
+}
+
+function count(n: number): string {
+  return n.toLocaleString("en-US");
 }

@@ -1,0 +1,76 @@
+/**
+ * Files by pattern.
+ *
+ * @module
+ */
+
+import { NotFoundError } from "../../errors.ts";
+import type { FileSystem } from "../../host/file_system.ts";
+
+/**
+ * The files that a pattern names: `*` and `?` stand for characters of a name, `**` for folders, `[ab]` and `{a,b}` for
+ * choices. A path that exists is itself, whatever its characters.
+ *
+ * @param pattern The pattern
+ * @param fileSystem Where the files are
+ * @returns Their paths, in order of their names
+ * @throws {NotFoundError} When there is none
+ */
+export async function filesOf(pattern: string, fileSystem: FileSystem): Promise<readonly string[]> {
+  if (!/[*?[{]/.test(pattern) || await fileSystem.stat(pattern) !== null) return [pattern];
+  const [first, ...rest] = pattern.split("/");
+  const begin = first === "" ? "/" : "";
+  const parts = first === "" ? rest : [first, ...rest];
+  const found = [...new Set(await matches(begin, parts.filter((part) => part !== ""), fileSystem))].sort();
+  if (found.length > 0) return found;
+  throw new NotFoundError(`Cannot find a file as "${pattern}" matches none: check the pattern`);
+}
+
+async function matches(
+  folder: string,
+  [part, ...rest]: readonly string[],
+  fileSystem: FileSystem,
+): Promise<string[]> {
+  const join = (name: string): string =>
+    folder === "" || folder.endsWith("/") ? folder + name : `${folder}/${name}`;
+  if (!/[*?[{]/.test(part)) {
+    const path = join(part), info = await fileSystem.stat(path);
+    if (info === null) return [];
+    if (rest.length > 0) return info.kind === "folder" ? matches(path, rest, fileSystem) : [];
+    return info.kind === "file" ? [path] : [];
+  }
+  const entries = await fileSystem.list(folder === "" ? "." : folder);
+  const result = part === "**" && rest.length > 0 ? await matches(folder, rest, fileSystem) : [];
+  const named = part === "**" ? /^[^.]/ : nameOf(part);
+  for (const { name, kind } of entries) {
+    // As in a shell, what is hidden is matched only by a pattern that begins with a dot.
+    if (!named.test(name) || (name.startsWith(".") && !part.startsWith("."))) continue;
+    const path = join(name), info = await fileSystem.stat(path);
+    if (part === "**") {
+      // A link may lead back up.
+      if (kind === "folder") result.push(...await matches(path, ["**", ...rest], fileSystem));
+      else if (info?.kind === "file" && rest.length === 0) result.push(path);
+    } else if (info?.kind === "folder" && rest.length > 0) {
+      result.push(...await matches(path, rest, fileSystem));
+    } else if (info?.kind === "file" && rest.length === 0) result.push(path);
+  }
+  return result;
+}
+
+/** Marks of a pattern as marks of an expression; all other characters stand for themselves. */
+const MARKS: ReadonlyMap<string, string> = new Map([["*", ".*"], ["?", "."]]);
+
+/** The expression of a part of a pattern. */
+function nameOf(part: string): RegExp {
+  const source = part.replace(
+    /\{([^{}]*)\}|\[(!?)([^\]]+)\]|./gsu,
+    (mark, choices?: string, not?: string, set?: string) => {
+      if (choices !== undefined) {
+        return `(?:${choices.split(",").map((text) => nameOf(text).source.slice(1, -1)).join("|")})`;
+      }
+      if (set !== undefined) return `[${not === "" ? "" : "^"}${set.replace(/[\\\]^]/g, "\\$&")}]`;
+      return MARKS.get(mark) ?? mark.replace(/[\\^$.|?*+()[\]{}\/]/g, "\\$&");
+    },
+  );
+  return new RegExp(`^${source}$`, "su");
+}

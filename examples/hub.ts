@@ -1,0 +1,51 @@
+/**
+ * Models of a hub on the command line: a name stands where a folder may.
+ *
+ * @module
+ */
+
+import { hostFileSystem } from "@firn/train/data";
+import { downloadModel, isModelName, pinnedName } from "@firn/train/hub";
+import { bytesText } from "@firn/train/report";
+import { type Flag, text } from "./flags.ts";
+import { stage, type Stream } from "./progress.ts";
+
+/** The flag of a model. */
+export const MODEL: Flag<string> = text(
+  "DIR|NAME",
+  "Hugging Face folder of the model, or its name on the hub: owner/name, owner/name@revision",
+  "examples/models/sotu",
+);
+
+/** A name for people: of a commit its first 7 digits. */
+export const shortName = (name: string): string => name.replace(/(@[0-9a-f]{7})[0-9a-f]{33}$/, "$1");
+
+/** A model as a command line names it, and where it lies. */
+export interface Located {
+  /** As it was named; of a model of a hub with its commit, so that a run that goes on takes the same one. */
+  readonly name: string;
+  readonly folder: string;
+}
+
+/**
+ * Finds a model: a local folder, or a name of a hub, which is brought into the cache of Hugging Face when it is not there.
+ *
+ * @param model A folder, or `owner/name`, or `owner/name@revision`
+ * @param options `refresh`: whether the hub is asked for what is new; `to`: where a line shows how far it is
+ * @returns Its name and its folder
+ */
+export async function locateModel(
+  model: string,
+  { refresh = false, to }: { readonly refresh?: boolean; readonly to?: Stream } = {},
+): Promise<Located> {
+  // What is no name is refused where it is opened, as a folder that there is not.
+  if (await hostFileSystem().stat(model) !== null || !isModelName(model)) {
+    return { name: model, folder: model };
+  }
+  const folder = await stage(`finding     ${model}`, (say) =>
+    downloadModel(model, {
+      refresh,
+      onProgress: ({ done, total }) => say(`${bytesText(done)} of ${bytesText(total)}`),
+    }), { to });
+  return { name: pinnedName(model, folder), folder };
+}

@@ -1,0 +1,282 @@
+/**
+ * What a language model is trained on: running text, or rows.
+ *
+ * @module
+ */
+
+import { InputError, type Model, type TokenBatch } from "@firn/train";
+import {
+  type Batches,
+  type Columns,
+  type Corpus,
+  corpusOfRows,
+  encodeExample,
+  encodeHere,
+  openRows,
+  packCorpus,
+  type RowBatches,
+  rowBatches,
+  type Rows,
+  sampleSource,
+  splitCorpus,
+  splitRows,
+  type Tokenizer,
+  tokenWindows,
+} from "@firn/train/data";
+import { type Flag, oneOf, text, texts, toggle, UsageError, type Values, whole } from "./flags.ts";
+import { print } from "./print.ts";
+import { stage } from "./progress.ts";
+import { isText, openText } from "./text.ts";
+
+/** Flags about data. */
+export const DATA_FLAGS = {
+  data: texts(
+    "NAME|FILE",
+    "moby-dick, sotu, or files: .txt, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns such as " +
+      "'d/*.jsonl' may name; may be given several times",
+    ["moby-dick"],
+  ),
+  columns: columnsFlag(),
+  loss: oneOf(
+    ["auto", "completion", "all"],
+    "which tokens of rows are learned; auto: those of the completion where a row has one",
+    "auto",
+  ),
+  pack: toggle("put several rows, which do not see each other, into one sequence"),
+  long: oneOf(
+    ["cutEnd", "cutStart", "drop", "split"],
+    "what becomes of rows that are longer than --length",
+    "cutEnd",
+  ),
+  "skip-bad-rows": whole("rows that may be left out as they cannot be used", 0, 0),
+  validation: text("FILE", "text or rows to judge the model by; a tenth of --data when absent", null),
+  "eval-tokens": whole(
+    "most tokens of held-out text that perplexity is computed on; all when absent",
+    null,
+    2,
+  ),
+} as const;
+
+/** Values of {@link DATA_FLAGS}, and the flags beside them that say how large a batch is. */
+export type DataFlags = Values<typeof DATA_FLAGS> & {
+  readonly batch: number;
+  readonly length: number;
+  readonly seed: number;
+};
+
+function columnsFlag(): Flag<string> {
+  const rule = "names and columns, such as prompt=question,completion=answer";
+  return {
+    placeholder: "NAME=COLUMN,...",
+    about: "the columns that rows are made of, by the names that they get",
+    fallback: "",
+    read: (value) => {
+      if (columnsIn(value) === null) throw new InputError(rule);
+      return value;
+    },
+  };
+}
+
+/** The columns of a flag; null when it cannot be understood. */
+function columnsIn(value: string): Columns | null {
+  const pairs = value === ""
+    ? []
+    : value.split(",").map((pair) => pair.split("=").map((word) => word.trim()));
+  const names = pairs.map(([name]) => name);
+  const fine = pairs.every((pair) => pair.length === 2 && pair.every((word) => word !== "")) &&
+    new Set(names).size === names.length;
+  return fine ? Object.fromEntries(pairs) : null;
+}
+
+/** Text or rows that were read once and found to be good. */
+export type OpenData = { readonly corpus: Corpus } | { readonly rows: Rows };
+
+/** What a run reads, opened. */
+export interface OpenedData {
+  readonly data: OpenData;
+  /** What judges the model; null for a part of `data`. */
+  readonly validation: OpenData | null;
+}
+
+/**
+ * Opens what the flags name, before any model is loaded.
+ *
+ * @param flags The flags
+ * @returns Text or rows
+ * @throws {FirnError} When a file is missing or damaged, or a row cannot be used
+ */
+export async function openData(flags: DataFlags): Promise<OpenedData> {
+  const { validation, data } = flags;
+  return {
+    data: await stage(`reading     ${data.join(", ")}`, () => openOne(data, flags)),
+    validation: validation === null
+      ? null
+      : await stage(`reading     ${validation}`, () => openOne([validation], flags)),
+  };
+}
+
+async function openOne(sources: readonly string[], flags: DataFlags): Promise<OpenData> {
+  if (sources.length === 1 && isText(sources[0])) return { corpus: await openText(sources[0]) };
+  const rows = await openRows(sources, {
+    columns: columnsIn(flags.columns)!,
+    skipBadRows: flags["skip-bad-rows"],
+  });
+  if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
+  if (rows.kind === "text" && !flags.pack) return { corpus: await corpusOfRows(rows as Rows<"text">) };
+  if (rows.kind === "text" || rows.kind === "completion") return { rows };
+  throw new UsageError(
+    `--data must hold text, or prompts and completions: it holds rows of kind ${rows.kind}`,
+  );
+}
+
+/** What the model is trained on, and what it is judged by. */
+export interface TrainData {
+  readonly batches: Batches<TokenBatch>;
+  readonly held: readonly TokenBatch[];
+  /** Tokens of a step, in the mean. */
+  readonly tokensPerStep: number;
+  readonly validation: { readonly batches: readonly TokenBatch[]; readonly every: number } | undefined;
+  /** What is printed about it. */
+  readonly notes: readonly (readonly [name: string, text: string])[];
+}
+
+/** What {@link readData} needs. */
+export interface ReadOptions {
+  readonly flags: DataFlags;
+  readonly tokenizer: Tokenizer;
+  readonly model: Model;
+  /** Steps between validations; null for none. */
+  readonly every: number | null;
+}
+
+/**
+ * Makes batches of text or rows.
+ *
+ * @param opened What was opened
+ * @param options Tokenizer, model, flags
+ * @returns The batches
+ */
+export async function readData(opened: OpenedData, options: ReadOptions): Promise<TrainData> {
+  return "corpus" in opened.data
+    ? await readText({ data: opened.data, validation: opened.validation }, options)
+    : await readRows({ data: opened.data, validation: opened.validation }, options);
+}
+
+interface Text {
+  readonly data: { readonly corpus: Corpus };
+  readonly validation: OpenData | null;
+}
+
+async function readText({ data, validation }: Text, options: ReadOptions): Promise<TrainData> {
+  const { flags, tokenizer, every } = options, evaluated = flags["eval-tokens"] ?? Infinity;
+  const { train, heldOut } = validation === null
+    ? await splitCorpus(data.corpus)
+    : { train: data.corpus, heldOut: null };
+  // What decides when to stop is not what the run is judged by.
+  const parts = every === null ? { train, heldOut: null } : await splitCorpus(train);
+  const tokens = await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
+    const pack = (corpus: Corpus, what: string) =>
+      packCorpus(tokenizer, corpus, {
+        onProgress: ({ done, total }) => say(`${what}, ${Math.floor(100 * done / total)} %`),
+      });
+    return {
+      train: await pack(parts.train, "to train on"),
+      validation: parts.heldOut && await pack(parts.heldOut, "to validate on"),
+      heldOut: heldOut && await pack(heldOut, "held out"),
+    };
+  });
+  const batches = tokenWindows(tokens.train, flags);
+  const held = tokens.heldOut === null
+    ? await heldFrom(validation!, options)
+    : tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all();
+  const heldTokens = tokens.heldOut?.length ?? 0,
+    watched = tokens.validation && tokenWindows(tokens.validation, flags).all();
+  return {
+    batches,
+    held,
+    tokensPerStep: flags.batch * flags.length,
+    validation: watched === null ? undefined : { batches: watched, every: every! },
+    notes: [
+      [
+        "data",
+        `${
+          flags.data.join(", ")
+        }, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
+      ],
+      ...evaluated < heldTokens
+        ? [
+          [
+            "evaluation",
+            `first ${evaluated} of ${heldTokens} held-out tokens, as --eval-tokens says`,
+          ] as const,
+        ]
+        : [],
+      ...watched === null ? [] : [["validation", `${watched.length} batches, every ${every} steps`] as const],
+    ],
+  };
+}
+
+/** Batches of a file that judges the model. */
+async function heldFrom(opened: OpenData, options: ReadOptions): Promise<readonly TokenBatch[]> {
+  const { flags, tokenizer } = options, tokens = flags["eval-tokens"] ?? Infinity;
+  if ("rows" in opened) return await (await batchesOf(opened.rows, options)).all({ tokens });
+  const stream = await packCorpus(tokenizer, opened.corpus);
+  return tokenWindows(stream.subarray(0, tokens), flags).all();
+}
+
+function batchesOf(rows: Rows, { flags, tokenizer, model }: ReadOptions): Promise<RowBatches> {
+  const { loss, pack, long, batch, length, seed } = flags;
+  if (pack && !model.family.inputs?.includes("segments")) {
+    throw new UsageError(`--pack needs a model that keeps documents apart: "${model.family.name}" does not`);
+  }
+  const learned = loss === "auto" ? undefined : loss;
+  const encode = encodeHere((example) => encodeExample(tokenizer, example, { loss: learned }));
+  const source = sampleSource(rows, { encode, skipBadRows: flags["skip-bad-rows"] });
+  return rowBatches(source, { length, batch, pack, long, seed, pad: tokenizer.eos ?? 0 });
+}
+
+interface RowData {
+  readonly data: { readonly rows: Rows };
+  readonly validation: OpenData | null;
+}
+
+async function readRows({ data: { rows }, validation }: RowData, options: ReadOptions): Promise<TrainData> {
+  const { flags, every } = options, tokens = flags["eval-tokens"] ?? Infinity;
+  const split = validation === null ? splitRows(rows) : { train: rows, heldOut: null };
+  // What decides when to stop is not what the run is judged by.
+  const parts = every === null ? { train: split.train, heldOut: null } : splitRows(split.train);
+  return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
+    say(`${rows.count} rows`);
+    const batches = await batchesOf(parts.train, options), { first } = batches;
+    const heldRows = split.heldOut && await batchesOf(split.heldOut, options);
+    const held = heldRows === null ? await heldFrom(validation!, options) : await heldRows.all({ tokens });
+    const watched = parts.heldOut && await (await batchesOf(parts.heldOut, options)).all({ tokens });
+    const steps = batches.steps ?? Math.ceil(first.rows / flags.batch);
+    return {
+      batches,
+      held,
+      tokensPerStep: Math.round(first.tokens / steps),
+      validation: watched === null ? undefined : { batches: watched, every: every! },
+      notes: [
+        [
+          "data",
+          `${
+            flags.data.join(", ")
+          }, ${parts.train.count} rows of kind ${rows.kind}, ${held.length} batches held out`,
+        ],
+        [
+          "rows",
+          `${
+            flags.pack ? `${first.samples} packed in ${first.rows}` : `${first.rows}`
+          } of at most ${flags.length} tokens, ` +
+          `${first.tokens} tokens, ${first.learned} of them learned${
+            batches.steps === null ? ", in the first buffer" : ""
+          }`,
+        ],
+        ...watched === null
+          ? []
+          : [["validation", `${watched.length} batches, every ${every} steps`] as const],
+      ],
+    };
+  });
+}

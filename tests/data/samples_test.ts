@@ -1,0 +1,191 @@
+/**
+ * Samples and their batches: masks, packing, order, resuming.
+ *
+ * @module
+ */
+
+import { InputError, type TokenBatch } from "@firn/train";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  bestFit,
+  encodeExample,
+  fingerprint,
+  packSamples,
+  padSamples,
+  rowBatches,
+  type RowBatchesOptions,
+  type Sample,
+  type SampleSource,
+} from "@firn/train/data";
+import { hostValues } from "../../core/sources.ts";
+import type { Tensor } from "../../core/tensor.ts";
+
+const valuesOf = (tensor: Tensor): number[] => [...hostValues(tensor, "values")] as number[];
+
+/** A tokenizer of characters, in which "ab" is one token. */
+const CHARACTERS = {
+  encode: (text: string) =>
+    text.match(/ab|./gsu)?.map((part) => part === "ab" ? 1 : part.codePointAt(0)!) ?? [],
+  eos: 2,
+  before: [3],
+  after: [],
+};
+
+function sample(length: number, first = 10): Sample {
+  return {
+    ids: Int32Array.from({ length }, (_, i) => first + i),
+    learned: new Uint8Array(length).fill(1, 1),
+  };
+}
+
+/** A source whose samples are told apart by their first id. */
+function sourceOf(blocks: readonly (readonly number[])[]): SampleSource & { reads: number[] } {
+  const reads: number[] = [];
+  return {
+    reads,
+    blocks: blocks.map((block) => ({ count: block.length, bytes: 100 })),
+    fingerprint: "f",
+    // deno-lint-ignore require-await
+    async read(block) {
+      reads.push(block);
+      return blocks[block].map((length, i) => sample(length, 1000 * (block + 1) + 100 * i));
+    },
+  };
+}
+
+const idsOf = (batches: readonly TokenBatch[]): number[][] =>
+  batches.map(({ inputIds }) => valuesOf(inputIds));
+
+/** The batches of steps, one after another. */
+async function take(
+  source: SampleSource,
+  options: RowBatchesOptions,
+  { from = 1, count = 8 } = {},
+): Promise<number[][]> {
+  const batches: TokenBatch[] = [];
+  for await (const batch of (await rowBatches(source, options)).from(from)) {
+    if (batches.push(batch) === count) break;
+  }
+  return idsOf(batches);
+}
+
+Deno.test("a completion is learned with what ends it, from the first token that holds some of it", () => {
+  const masked = (prompt: string, completion: string) => {
+    const { ids, learned } = encodeExample(CHARACTERS, { kind: "completion", prompt, completion });
+    return [[...ids], [...learned]];
+  };
+  assertEquals(masked("xy", "z"), [[3, 120, 121, 122, 2], [0, 0, 0, 1, 1]]);
+  // The token of "a" and "b" together is neither's alone.
+  assertEquals(masked("xa", "bz"), [[3, 120, 1, 122, 2], [0, 0, 1, 1, 1]]);
+  const all = encodeExample(CHARACTERS, { kind: "completion", prompt: "x", completion: "y" }, {
+    loss: "all",
+  });
+  assertEquals([...all.learned], [1, 1, 1, 1]);
+});
+
+Deno.test("padSamples pads either side, masks padding, and makes up for missing rows", () => {
+  const left = padSamples([sample(2), sample(3)], { side: "left", batch: 3, length: 4, pad: 9 });
+  assertEquals(valuesOf(left.inputIds), [9, 9, 10, 11, 9, 10, 11, 12, 9, 9, 9, 9]);
+  assertEquals(valuesOf(left.attentionMask!), [0, 0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0]);
+  assertEquals(valuesOf(left.labels), [-100, -100, -100, 11, -100, -100, 11, 12, -100, -100, -100, -100]);
+  assertEquals(padSamples([sample(2)], { mask: false }).attentionMask, undefined);
+  assertThrows(() => padSamples([sample(5)], { length: 4 }), InputError, "a row has 4 tokens: got one of 5");
+});
+
+Deno.test("bestFit packs every item once, no bin too full, the fullest that fits first", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const lengths = Array.from({ length: 200 }, (_, i) => 1 + (seed * 7919 * (i + 1) ** 2) % 20);
+    const bins = bestFit(lengths, 50), fill = bins.map((bin) => bin.reduce((n, i) => n + lengths[i], 0));
+    assertEquals(bins.flat().toSorted((a, b) => a - b), lengths.map((_, i) => i));
+    assert(fill.every((n) => n <= 50));
+    const least = Math.ceil(lengths.reduce((a, b) => a + b) / 50);
+    assert(bins.length <= Math.ceil(least * 11 / 9) + 1);
+  }
+  // First fit would put the 2 into the first bin.
+  assertEquals(bestFit([6, 7, 2], 9), [[1, 2], [0]]);
+});
+
+Deno.test("packSamples gives no sample a label for its first token", () => {
+  const { labels, segments } = packSamples([[sample(2), sample(3)]], { length: 6, batch: 2 });
+  assertEquals(valuesOf(labels).slice(0, 6), [-100, 11, -100, 11, 12, -100]);
+  assertEquals(valuesOf(segments), [1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0]);
+});
+
+const SHAPES: readonly Omit<RowBatchesOptions, "length" | "batch">[] = [{}, { pack: true }, { buckets: 1 }, {
+  long: "split",
+}];
+
+Deno.test("an epoch has every sample once, in another order in the next", async () => {
+  for (const shape of SHAPES) {
+    const source = sourceOf([[3, 4, 5, 6], [2, 2, 9], [8]]);
+    for (const buffer of [1, 150, 1e6]) {
+      const options = { length: 9, batch: 2, seed: 5, buffer, ...shape };
+      const { steps } = await rowBatches(source, options);
+      const count = steps ?? (await take(source, options, { count: 40 })).findIndex((_, i, all) => {
+            const first = all.slice(0, i + 1).flat().filter((id) => id >= 1000 && id % 100 === 0);
+            return new Set(first).size === 8;
+          }) + 1;
+      const epochs = await take(source, options, { count: 2 * count });
+      const firsts = (part: number[][]) => part.flat().filter((id) => id >= 1000 && id % 100 === 0);
+      assertEquals(
+        firsts(epochs.slice(0, count)).toSorted(),
+        [1000, 1100, 1200, 1300, 2000, 2100, 2200, 3000].toSorted(),
+      );
+      assertNotEquals(firsts(epochs.slice(0, count)), firsts(epochs.slice(count)));
+    }
+  }
+});
+
+Deno.test("batches from any step on are those of a run that was not interrupted, whatever the buffer", async () => {
+  for (const shape of SHAPES) {
+    for (const buffer of [1, 150, 1e6]) {
+      const source = sourceOf([[3, 4, 5, 6], [2, 2, 9], [8], [7, 3]]);
+      const options = { length: 9, batch: 2, seed: 5, buffer, ...shape },
+        all = await take(source, options, { count: 15 });
+      const batches = await rowBatches(source, options);
+      for (const step of [1, 2, 5, 9, 14]) {
+        assertEquals(await take(source, options, { from: step, count: 2 }), all.slice(step - 1, step + 1));
+        assertEquals(valuesOf((await batches.at(step)).inputIds), all[step - 1]);
+      }
+    }
+  }
+});
+
+Deno.test("a padded batch is as short as its samples let it be", async () => {
+  const source = sourceOf([[2, 9, 3, 16, 4, 2, 10, 1 + 15]]),
+    batches = await rowBatches(source, { length: 16, batch: 2 });
+  const shapes = await Promise.all(
+    [1, 2, 3, 4].map(async (step) => (await batches.at(step)).inputIds.shape[1]),
+  );
+  assertEquals(shapes.toSorted(), [16, 16, 4, 4].toSorted());
+  assertEquals((await batches.all()).map(({ inputIds }) => inputIds.shape), Array(4).fill([2, 16]));
+});
+
+Deno.test("a buffer is filled while the batches of the one before are used, and no earlier", async () => {
+  const source = sourceOf([[3, 3], [3, 3], [3, 3], [3, 3]]);
+  const batches = (await rowBatches(source, { length: 4, batch: 1, buffer: 1 })).from(1);
+  await batches.next();
+  await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(source.reads.length, 2);
+});
+
+Deno.test("the fingerprint of batches tells samples, sizes and seeds apart", async () => {
+  const options = { length: 8, batch: 2, seed: 1 }, source = sourceOf([[3, 4, 5]]);
+  const of = async (source: SampleSource, options: RowBatchesOptions) =>
+    (await rowBatches(source, options)).fingerprint;
+  const own = await of(source, options);
+  assertEquals(await of(sourceOf([[3, 4, 5]]), options), own);
+  for (const other of [{ seed: 2 }, { pack: true }, { length: 7 }, { batch: 1 }, { long: "drop" as const }]) {
+    assertNotEquals(await of(source, { ...options, ...other }), own);
+  }
+  assertNotEquals(await of(sourceOf([[3, 4, 6]]), options), own);
+  assertNotEquals(await of({ ...source, fingerprint: fingerprint([1]) }, options), own);
+});
+
+Deno.test("rowBatches refuses samples of which none can be learned", async () => {
+  await assertRejects(
+    () => rowBatches(sourceOf([[12, 13]]), { length: 4, batch: 1, long: "drop" }),
+    InputError,
+    "none has",
+  );
+});
