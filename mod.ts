@@ -59,6 +59,7 @@
  * | `core/data` | safetensors, batches |
  * | `core/data/rows` | rows of files: JSON, CSV, Parquet; what each teaches |
  * | `core/data/samples` | token ids of rows, padded or packed to batches |
+ * | `core/data/gguf` | files of llama.cpp: their metadata as the files of a model folder, their tensors under its names |
  * | `core/data/text` | text that is read and tokenized piece by piece |
  * | `core/data/tokenizer` | tokenizers of Hugging Face, and what begins and ends a text |
  * | `core/plan` | from a graph to launches: the list of passes, types, predicates, precision |

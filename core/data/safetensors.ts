@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import type { FileSystemOptions, OpenFile } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { fromBf16, fromF16 } from "./floats.ts";
+import { rangeOf, readAt, type RowRange } from "./row_range.ts";
 import {
   type Header,
   invalid,
@@ -17,15 +18,8 @@ import {
   type StoredSpec,
 } from "./safetensors_header.ts";
 
+export type { RowRange } from "./row_range.ts";
 export type { StoredDType, StoredSpec } from "./safetensors_header.ts";
-
-/** Some entries along the first axis of a tensor. */
-export interface RowRange {
-  /** The first. */
-  readonly from: number;
-  /** The one after the last. */
-  readonly to: number;
-}
 
 /** An open file or sharded checkpoint. A tensor is read when it is asked for. */
 export interface SafetensorsFile extends AsyncDisposable {
@@ -107,37 +101,6 @@ function openTensors(file: OpenFile, { path, data, metadata, specs }: Opened): S
     readF32: async (name, rows) => toF32(await read(name, rows), { path, name, dtype: specOf(name).dtype }),
     [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
   };
-}
-
-/** First and last byte of some rows, from the beginning of the tensor. */
-function rangeOf(
-  { shape: [rows = 1], begin, end, name, path }: StoredSpec & {
-    readonly name: string;
-    readonly path: string;
-  },
-  { from, to }: RowRange = { from: 0, to: rows },
-): readonly [from: number, to: number] {
-  const row = rows === 0 ? 0 : (end - begin) / rows;
-  const whole = [from, to, from * row, to * row].every(Number.isInteger);
-  if (whole && 0 <= from && from <= to && to <= rows) {
-    return [from * row, to * row];
-  }
-  throw new InputError(
-    `Cannot read rows ${from} to ${to} of "${name}" of "${path}" as they must be whole bytes of its ${rows} rows`,
-  );
-}
-
-interface Range {
-  readonly path: string;
-  readonly begin: number;
-  readonly end: number;
-}
-
-async function readAt(file: OpenFile, { path, begin, end }: Range): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = await file.read(begin, end);
-  if (bytes.length === end - begin) return bytes;
-  const seen = `it ends at ${begin + bytes.length}; it was cut while open: get it again`;
-  throw invalid(path, `it must have ${end} bytes`, seen);
 }
 
 function toF32(

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { findGguf } from "../data/gguf/find_gguf.ts";
+import { ggufFiles } from "../data/gguf/gguf_files.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
@@ -48,7 +50,7 @@ const LIMIT = 2 ** 28;
 /**
  * Reads the files that go along when a model is saved again: its tokenizer, its templates, its settings.
  *
- * @param folder A model folder
+ * @param folder A model folder, or a GGUF file, of which they are made
  * @param options The file system
  * @returns Those that exist, by name
  * @throws {DataError} When one is a link that leads out of the folder
@@ -67,7 +69,11 @@ export async function companionFiles(
   folder: string,
   options: FileSystemOptions = {},
 ): Promise<ReadonlyMap<string, Uint8Array>> {
-  const { fileSystem = hostFileSystem() } = options;
+  const { fileSystem = hostFileSystem() } = options, gguf = await findGguf(folder, options);
+  if (gguf !== null) {
+    const made = [...await ggufFiles(gguf, options)].filter(([name]) => COMPANIONS.includes(name));
+    return new Map(made.map(([name, text]) => [name, new TextEncoder().encode(text)]));
+  }
   const there = (await fileSystem.list(folder)).map(({ name }) => name);
   const names = there.filter(isCompanion);
   const templates = there.includes(TEMPLATES)

@@ -4,18 +4,16 @@
  * @module
  */
 
-import { checkModelFiles, checkModelFolder } from "./model_folder.ts";
 import { compareHead, type HeadDifference, headNotes, type HeadOptions, withHead } from "./new_head.ts";
 import { scoreBytes } from "./new_model.ts";
+import { openModel } from "./open_model.ts";
 import { readParams, sameValues } from "./read_params.ts";
-import { openCheckpoint } from "./shards.ts";
 import { type NamedCheckpoint, underDeclaredNames } from "./stored_names.ts";
-import type { SafetensorsFile, StoredDType } from "../data/safetensors.ts";
+import { TENSOR_TYPES } from "../data/gguf/types.ts";
+import type { Weights } from "../data/weights.ts";
 import { shown } from "../arguments.ts";
 import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
-import { readJson } from "../host/json_file.ts";
-import { pathInFolder } from "../host/path_in_folder.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
 import type { TokenInput } from "../models/family.ts";
@@ -46,14 +44,15 @@ export interface LoadOptions extends FileSystemOptions, HeadOptions {
 }
 
 /**
- * Loads a model from a Hugging Face folder: `config.json` and `model.safetensors` (or its shards).
+ * Loads a model from a Hugging Face folder: `config.json` and `model.safetensors` (or its shards). Or from a GGUF file of
+ * llama.cpp, of the architectures `llama`, `qwen2` and `qwen3`: its metadata become the configuration.
  *
- * Tensors are read one by one and widened to f32. A tied head is the parameter of the embedding; a file may hold it under
+ * Tensors are read in parts and widened to f32. A tied head is the parameter of the embedding; a file may hold it under
  * either name. Where a file holds a head that differs from the embedding it is tied to, the two are untied, and `notes` of
  * the model says so. Kernels widen what is stored in fewer bytes as they read it.
  *
  * @param gpu The device that will hold the parameters
- * @param folder The folder
+ * @param folder The folder, a GGUF file, or a folder that has one GGUF file and no `config.json`
  * @param options Storage on the device, another head, families, file system
  * @returns The model; any parameter type can be asked for, `loadModel<LlamaParams>(...)`
  * @throws {InputError} When the family is unknown or a value of `config.json` does not fit
@@ -86,13 +85,11 @@ export async function loadModel<P extends object = object, I extends object = To
     const rule = `"storage" must be one of ${STORAGES.join(", ")}`;
     throw new InputError(`Cannot load "${folder}" as ${rule}: got ${shown(storage)}`);
   }
-  await checkModelFolder(folder, options);
-  await checkModelFiles(folder, options);
-  const file = await pathInFolder(folder, "config.json", options);
-  const source = withHead(await readJson(file, options), options), { seed = 0 } = options;
+  const { source: own, file, open } = await openModel(folder, options);
+  const source = withHead(own, options), { seed = 0 } = options;
   const described = describeModel<I>(source, { families, file });
   if (options.labels !== undefined) checkClasses(described);
-  await using stored = await openCheckpoint(folder, options);
+  await using stored = await open();
   checkLayers(stored, { source, file });
   const checkpoint = underDeclaredNames(stored, described);
   const head = compareHead(checkpoint, described, options);
@@ -125,7 +122,7 @@ function checkClasses<I extends object>(model: ModelDescription<I>): void {
 
 /** The description, with a head of its own when the file holds one that differs from what it is tied to. */
 async function untied<I extends object>(
-  checkpoint: SafetensorsFile,
+  checkpoint: Weights,
   model: ModelDescription<I>,
   options: { readonly families: Families; readonly file: string },
 ): Promise<ModelDescription<I>> {
@@ -142,7 +139,7 @@ async function untied<I extends object>(
 
 /** Refuses more layers than the file has tensors, before their parameters are listed. */
 function checkLayers(
-  { names, path }: SafetensorsFile,
+  { names, path }: Weights,
   { source, file }: { readonly source: Readonly<Record<string, unknown>>; readonly file: string },
 ): void {
   const { num_hidden_layers: layers } = source;
@@ -154,7 +151,7 @@ function checkLayers(
 }
 
 /** Types of stored parameters. A tensor of another type that no family declares is a buffer of another tool. */
-const PARAMETERS: readonly StoredDType[] = ["F16", "BF16", "F32", "F64"];
+const PARAMETERS: readonly string[] = Object.keys(TENSOR_TYPES);
 
 /**
  * Refuses a checkpoint whose tensors are not those that the model declares.
@@ -202,7 +199,7 @@ function checkCheckpoint<I extends object>(
       throw invalid(key, rule, `it has [${stored.shape.join(", ")}]`);
     }
     if (!PARAMETERS.includes(stored.dtype)) {
-      const rule = `a parameter must be stored as ${PARAMETERS.join(", ")}`;
+      const rule = "a parameter must be stored as F32, F16, BF16 or F64";
       throw invalid(key, rule, `it is ${stored.dtype}; save the model unquantized`);
     }
   }

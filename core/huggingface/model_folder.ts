@@ -29,10 +29,7 @@ export async function checkModelFolder(
     throw new NotFoundError(`${rule}: there is none; ${mend}`);
   }
   if (info.kind === "folder") return;
-  const seen = /\.gguf$/i.test(folder)
-    ? "a GGUF file is not read; give the folder it was made from"
-    : "it is not a folder; give the folder that holds it";
-  throw new InputError(`${rule}: ${seen}`);
+  throw new InputError(`${rule}, or a GGUF file: it is neither; give the folder that holds it`);
 }
 
 /**
@@ -53,8 +50,6 @@ export async function checkModelFiles(
   if (!names.includes("config.json")) {
     const seen = names.includes("adapter_config.json")
       ? "it holds an adapter; load its base model, then the adapter with loadAdapter"
-      : has(/\.gguf$/i)
-      ? "it holds GGUF, which is not read; give the folder it was made from"
       : "it has none; give the folder that has it, or download the model again";
     throw fail("a model folder has a config.json", seen);
   }

@@ -5,7 +5,8 @@
  */
 
 import { packValues } from "../data/packed_values.ts";
-import type { RowRange, SafetensorsFile } from "../data/safetensors.ts";
+import type { RowRange } from "../data/row_range.ts";
+import type { Weights } from "../data/weights.ts";
 import { declaredParams, type ModelDescription, modelParams } from "../models/model.ts";
 import type { ListedParam } from "../nn/params.ts";
 import { checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
@@ -105,14 +106,14 @@ export async function readParams<I extends object>(
   return { params: new Map(ordered.map((path) => [path, params.get(path)!])), keys };
 }
 
-function bytesIn({ specs }: SafetensorsFile, name: string): number {
+function bytesIn({ specs }: Weights, name: string): number {
   const { begin, end } = specs.get(name)!;
   return end - begin;
 }
 
 /** Reads part after part, each while the one before it is looked at. */
 async function* ahead(
-  checkpoint: SafetensorsFile,
+  checkpoint: Weights,
   stored: readonly Stored[],
 ): AsyncGenerator<Part & { readonly values: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> }> {
   const parts = stored.flatMap((of): Part[] => rangesOf(of).map((rows) => ({ of, rows })));
@@ -147,7 +148,7 @@ function partsOf([rows = 1, ...row]: readonly number[], elementBytes: number): (
 
 /** The key under which each parameter is stored: a tied one may have only the name of the other. */
 function storedKeys<I extends object>(
-  { specs }: SafetensorsFile,
+  { specs }: Weights,
   model: ModelDescription<I>,
 ): Map<Path, string> {
   const declared = [...declaredParams(model)];
@@ -165,7 +166,7 @@ function storedKeys<I extends object>(
  * @returns Whether they do
  */
 export async function sameValues(
-  checkpoint: SafetensorsFile,
+  checkpoint: Weights,
   [one, other]: readonly [string, string],
 ): Promise<boolean> {
   const { shape } = checkpoint.specs.get(one)!;

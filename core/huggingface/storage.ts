@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { StoredDType } from "../data/safetensors.ts";
+import type { WeightSpec } from "../data/weights.ts";
 import type { DType } from "../spec.ts";
 import type { Path } from "../tree.ts";
 
@@ -27,7 +27,7 @@ interface StoredParam {
   readonly path: Path;
   readonly shape: readonly number[];
   /** Its type in the file. */
-  readonly dtype: StoredDType;
+  readonly dtype: WeightSpec["dtype"];
 }
 
 /** The type that the device stores a parameter in. */

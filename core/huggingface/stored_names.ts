@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { SafetensorsFile } from "../data/safetensors.ts";
+import type { Weights } from "../data/weights.ts";
 import { commonName, declaredParams, type ModelDescription } from "../models/model.ts";
 
 /** A checkpoint under the names that a model declares. */
-export interface NamedCheckpoint extends SafetensorsFile {
+export interface NamedCheckpoint extends Weights {
   /** The name in the file of a tensor. */
   storedName(name: string): string;
 }
@@ -21,7 +21,7 @@ export interface NamedCheckpoint extends SafetensorsFile {
  * @returns The same tensors; disposing of the file disposes of them
  */
 export function underDeclaredNames<I extends object>(
-  file: SafetensorsFile,
+  file: Weights,
   model: ModelDescription<I>,
 ): NamedCheckpoint {
   const declared = [...declaredParams(model).values()].map(({ key }) => key), known = new Set(declared);

@@ -143,8 +143,8 @@ Deno.test("openSafetensors reads metadata that is null, and a file with tensors 
 });
 
 Deno.test("loadModel says what a path is that is no model folder", async () => {
-  const fileSystem = memoryFileSystem({ "x.gguf": "GGUF" });
-  await assertRejects(() => loadModel(gpu, "x.gguf", { fileSystem }), InputError, "GGUF");
+  const fileSystem = memoryFileSystem({ "x.bin": "" });
+  await assertRejects(() => loadModel(gpu, "x.bin", { fileSystem }), InputError, "GGUF");
   const hub = () => loadModel(gpu, "org/name", { fileSystem });
   await assertRejects(hub, NotFoundError, 'downloadModel("org/name")');
 });

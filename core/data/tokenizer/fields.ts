@@ -9,6 +9,8 @@ import { DataError } from "../../errors.ts";
 /** Objects in objects, and parts of a sequence; published tokenizers have 4 and 12. */
 const MOST_DEPTH = 5, MOST_PARTS = 32;
 
+const MEND = "get the file again, or save the tokenizer with a current version of its tool";
+
 /** A checked view of a JSON object. Each getter throws a `DataError` that names the file, the key and the rule. */
 export interface Fields {
   /** The object itself. */
@@ -35,19 +37,24 @@ export interface Fields {
  * Wraps a value that must be an object.
  *
  * @param value The value
- * @param place `path`: its file; `name`: where it stands in it, empty for the whole file
+ * @param place `path`: its file; `name`: where it stands in it, empty for the whole file; `mend`: what helps where a value
+ * is wrong
  * @returns The view
  * @throws {DataError} When it is no object
  */
 export function fieldsOf(
   value: unknown,
-  { path, name = "", depth = 0 }: { readonly path: string; readonly name?: string; readonly depth?: number },
+  { path, name = "", depth = 0, mend = MEND }: {
+    readonly path: string;
+    readonly name?: string;
+    readonly depth?: number;
+    readonly mend?: string;
+  },
 ): Fields {
   const nameOf = (key: string): string => name === "" ? key : key === "" ? name : `${name}.${key}`;
   const error = (key: string, rule: string, seen: unknown): DataError =>
     new DataError(
-      `Cannot use "${path}" as "${nameOf(key)}" must be ${rule}: got ${shortly(seen)}; ` +
-        "get the file again, or save the tokenizer with a current version of its tool",
+      `Cannot use "${path}" as "${nameOf(key)}" must be ${rule}: got ${shortly(seen)}; ${mend}`,
     );
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw error("", "an object", value);
@@ -55,7 +62,7 @@ export function fieldsOf(
   if (depth > MOST_DEPTH) throw error("", `in at most ${MOST_DEPTH} other objects`, value);
   const json = value as Readonly<Record<string, unknown>>;
   const seen = (key: string): unknown => Object.hasOwn(json, key) ? json[key] ?? undefined : undefined;
-  const inner = (name: string): Parameters<typeof fieldsOf>[1] => ({ path, name, depth: depth + 1 });
+  const inner = (name: string): Parameters<typeof fieldsOf>[1] => ({ path, name, depth: depth + 1, mend });
   function list(key: string, most = MOST_PARTS): readonly unknown[] {
     const found = seen(key);
     if (!Array.isArray(found) || found.length > most) throw error(key, `a list of at most ${most}`, found);

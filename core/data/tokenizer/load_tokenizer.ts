@@ -7,7 +7,10 @@
 import { DataError, InputError, NotFoundError } from "../../errors.ts";
 import type { FileSystemOptions } from "../../host/file_system.ts";
 import { readJson } from "../../host/json_file.ts";
+import { memoryFileSystem } from "../../host/memory_file_system.ts";
 import { pathInFolder } from "../../host/path_in_folder.ts";
+import { findGguf } from "../gguf/find_gguf.ts";
+import { ggufFiles } from "../gguf/gguf_files.ts";
 import { addedTokensOf, cutter } from "./added_tokens.ts";
 import { cleanUp, decoderOf } from "./decoder.ts";
 import { type Fields, fieldsOf, isWhole } from "./fields.ts";
@@ -53,14 +56,15 @@ export interface LoadTokenizerOptions extends FileSystemOptions {
 }
 
 /**
- * Loads the tokenizer of a checkpoint folder: `tokenizer.json`, and `tokenizer_config.json` where there is one.
+ * Loads the tokenizer of a checkpoint folder: `tokenizer.json`, and `tokenizer_config.json` where there is one. That of a
+ * GGUF file is made from its metadata.
  *
  * `bos` and `eos` come from `tokenizer_config.json`, or else from `config.json`. What the tokenizer puts around a text
  * comes from its post-processor, and `add_bos_token` of `tokenizer_config.json` where it is given. Every id is compared
  * with the model's `vocab_size`; a token for images or sounds that a model of text has no id for is left out. Ids and texts are those of the Rust library `tokenizers`; a part of `tokenizer.json`
  * that would come out otherwise is refused.
  *
- * @param folder The checkpoint
+ * @param folder The checkpoint: a folder, or a GGUF file
  * @param options The model and the file system
  * @returns The tokenizer
  * @throws {NotFoundError} When the folder has no `tokenizer.json`
@@ -79,6 +83,11 @@ export async function loadTokenizer(
   folder: string,
   options: LoadTokenizerOptions = {},
 ): Promise<Tokenizer> {
+  const gguf = await findGguf(folder, options);
+  return gguf === null ? await fromFolder(folder, options) : await fromGguf(gguf, options);
+}
+
+async function fromFolder(folder: string, options: LoadTokenizerOptions): Promise<Tokenizer> {
   const path = await pathInFolder(folder, "tokenizer.json", options);
   const [settings, config, generation] = [
     await readOptional(folder, "tokenizer_config.json", options),
@@ -109,6 +118,20 @@ export async function loadTokenizer(
   const stop = [...new Set([...eos === null ? [] : [eos], ...stated("eos_token_id")])];
   const { encode, decode, vocabSize } = built;
   return { encode, decode, vocabSize, bos, eos, stop, ...framed(built.frame, { settings, bos, eos }) };
+}
+
+async function fromGguf(path: string, options: LoadTokenizerOptions): Promise<Tokenizer> {
+  const files = [...await ggufFiles(path, options)];
+  if (!files.some(([name]) => name === "tokenizer.json")) {
+    throw new DataError(
+      `Cannot load the tokenizer of "${path}" as it must have one: it has none; load that of its folder`,
+    );
+  }
+  const fileSystem = memoryFileSystem(
+    Object.fromEntries(files.map(([name, text]) => [`${path}/${name}`, text])),
+  );
+  // In errors, the files stand in the path of the GGUF file.
+  return await fromFolder(path, { ...options, fileSystem });
 }
 
 /** `vocab_size`, of the part for text where a model has several; null where there is none. */
