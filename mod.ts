@@ -169,3 +169,13 @@ export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts"
 export { scan } from "./core/train/scan.ts";
 export { evaluate, type Evaluated, type EvaluateOptions } from "./core/infer/evaluate.ts";
 export { generate, type GenerateOptions } from "./core/infer/generate.ts";
+export { defineGeneration } from "./core/infer/generation.ts";
+export type {
+  Generation,
+  GenerationOptions,
+  GenerationState,
+  PromptOptions,
+  Sequence,
+} from "./core/infer/generation_types.ts";
+export type { Processor, ProcessorContext } from "./core/infer/sampler.ts";
+export type { Sampling } from "./core/infer/sampling.ts";

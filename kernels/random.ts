@@ -50,7 +50,7 @@ export function threefry2x32(key: Pair, counter: Pair): Pair {
 }
 
 /** WGSL `threefry2x32(key: vec2u, counter: vec2u) -> vec2u`, the same function as {@link threefry2x32}. */
-const THREEFRY: string = `fn threefry2x32(key: vec2u, counter: vec2u) -> vec2u {
+export const THREEFRY: string = `fn threefry2x32(key: vec2u, counter: vec2u) -> vec2u {
   let k0 = key.x;
   let k1 = key.y;
   let k2 = ${PARITY}u ^ key.x ^ key.y;
@@ -152,7 +152,7 @@ export function dropout({ size, rate }: { readonly size: number; readonly rate: 
 }
 
 /** WGSL that maps a word to [0, 1). */
-const unit = (word: string): string => `f32(${word} >> 8u) * 0x1p-24f`;
+export const unit = (word: string): string => `f32(${word} >> 8u) * 0x1p-24f`;
 
 /** A kernel with one thread per two values; `values` is WGSL that computes `first` and `second` from `words`. */
 function randomKernel(

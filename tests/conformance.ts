@@ -3,7 +3,8 @@
  *
  * A folder holds a model (`config.json`, `model.safetensors`) and what another implementation computed for it:
  * `golden.json` with `golden.safetensors` (logits, gradients, parameters and losses of five AdamW steps, with and
- * without clipping, and of a LoRA `adapter/`), or `grades.json` (a run of GradES). Prints one JSON line a folder with the
+ * without clipping, and of a LoRA `adapter/`), `grades.json` (a run of GradES), or `generate.json` (tokens that follow
+ * prompts: `generated` tells whether all are the same, in a batch and alone). Prints one JSON line a folder with the
  * largest relative errors, null where the folder has no such data. Exit status 1 when any folder is not ok.
  *
  * The batch holds token ids, images, or both; the head tells whether labels are next tokens or classes.
@@ -54,6 +55,7 @@ import {
   pathsByName,
   readInputs,
 } from "./conformance_inputs.ts";
+import { checkGenerated, type Generated } from "./conformance_generate.ts";
 import { cutAll } from "./plan/cut.ts";
 import { tiles as everyTile } from "./kernels/matmul_reference.ts";
 
@@ -72,6 +74,7 @@ export const TOLERANCES = {
   losses: 1e-4,
   losses_no_freeze: 1e-4,
   metric_values: 1e-3,
+  first_logprobs: 1e-5,
 } as const;
 
 type Quantity = keyof typeof TOLERANCES;
@@ -136,10 +139,17 @@ export async function conform(gpu: Gpu, folder: string): Promise<Line> {
     Object.assign(errors, found.errors);
     extra = found.extra;
   }
+  const generate = await readIfThere<Generated>(`${folder}/generate.json`);
+  if (generate !== null) {
+    const { first_logprobs, ...found } = await checkGenerated(gpu, model as Model, generate);
+    if (first_logprobs !== null) errors.first_logprobs = first_logprobs;
+    extra = { ...extra, ...found };
+  }
   const within = Object.entries(errors).every(([key, e]) =>
     e === undefined || e <= TOLERANCES[key as Quantity]
   );
-  const ok = (golden !== null || grades !== null) && within && extra.frozen_matches !== false;
+  const compared = golden !== null || grades !== null || generate !== null;
+  const ok = compared && within && extra.frozen_matches !== false && extra.generated !== false;
   const quantities = Object.keys(TOLERANCES).map((key) => {
     const error = errors[key as Quantity] ?? null;
     return [key, error === Infinity ? "names, sizes or NaN differ" : error];

@@ -52,6 +52,33 @@ for (const metric of ["norm", "delta"]) {
   });
 }
 
+for (const family of ["llama", "gemma3"]) {
+  Deno.test(`conform generates the tokens of transformers, in a batch and alone: ${family}`, async () => {
+    const line = await conform(gpu, `${FIXTURES}/generate-${family}`);
+    assertEquals([line.ok, line.generated], [true, true], JSON.stringify(line));
+    assert(typeof line.first_logprobs === "number");
+  });
+}
+
+Deno.test("conform tells which tokens differ", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const name of ["config.json", "model.safetensors"]) {
+      await Deno.copyFile(`${FIXTURES}/generate-llama/${name}`, `${folder}/${name}`);
+    }
+    const wanted = { prompts: [[59, 45, 74, 70, 48], [77]], greedy: [[10, 56, 57], [0, 0, 0]] };
+    await Deno.writeTextFile(`${folder}/generate.json`, JSON.stringify(wanted));
+    const { ok, generated, differs } = await conform(gpu, folder);
+    assertEquals({ ok, generated, differs }, {
+      ok: false,
+      generated: false,
+      differs: ["greedy of 0,1", "greedy of 1"],
+    });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("conform reports a family it does not know and goes on", async () => {
   const folder = await Deno.makeTempDir();
   try {

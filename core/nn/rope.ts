@@ -52,6 +52,11 @@ export function ropeFrequencies(
     : scaledFrequencies(scaling, { theta, dim, length });
 }
 
+/** Whether the angle of a position depends on how long the sequence is. */
+export function dependsOnLength({ scaling }: RopeConfig): boolean {
+  return scaling?.type === "dynamic" || scaling?.type === "longrope";
+}
+
 /** Tables by configuration and length. Equal tensors are one constant of a plan only if they are the same object. */
 const computed = new WeakMap<RopeConfig, Map<number, RopeTables>>();
 
@@ -79,18 +84,51 @@ export function ropeTables(config: RopeConfig, { length }: { readonly length: nu
   return known.get(length)!;
 }
 
+/** Configurations by their table of cosines. */
+const configs = new WeakMap<Tensor, RopeConfig>();
+
+/**
+ * The configuration that tables were made from.
+ *
+ * @param cos Cosines of {@link ropeTables}
+ * @returns The configuration; undefined for any other tensor
+ */
+export function ropeConfigOf(cos: Tensor): RopeConfig | undefined {
+  return configs.get(cos);
+}
+
 function tablesOf(config: RopeConfig, length: number): RopeTables {
-  const frequencies = ropeFrequencies(config, { length });
+  const half = config.dim / 2, places = Array.from({ length }, (_, position) => ({ position, length }));
+  const { cos, sin } = ropeRows(config, places);
+  const tables = { cos: tensor(cos, [length, half]), sin: tensor(sin, [length, half]) };
+  configs.set(tables.cos, config);
+  return tables;
+}
+
+/**
+ * Cosines and sines of some positions, each in a sequence of its own length.
+ *
+ * @param config Base, rotated elements, scaling
+ * @param places Positions, and how many positions their sequence has
+ * @returns Rows of R / 2 numbers each
+ */
+export function ropeRows(
+  config: RopeConfig,
+  places: readonly { readonly position: number; readonly length: number }[],
+): { readonly cos: Float32Array; readonly sin: Float32Array } {
   const factor = config.scaling !== undefined && "attentionFactor" in config.scaling
     ? config.scaling.attentionFactor
     : 1;
-  const half = frequencies.length;
-  const cos = new Float32Array(length * half), sin = new Float32Array(length * half);
-  for (let t = 0; t < length; t++) {
+  const half = config.dim / 2;
+  const cos = new Float32Array(places.length * half), sin = new Float32Array(places.length * half);
+  let frequencies = ropeFrequencies(config), last = 0;
+  places.forEach(({ position, length }, t) => {
+    if (length !== last) frequencies = ropeFrequencies(config, { length });
+    last = length;
     frequencies.forEach((frequency, i) => {
-      cos[t * half + i] = factor * Math.cos(t * frequency);
-      sin[t * half + i] = factor * Math.sin(t * frequency);
+      cos[t * half + i] = factor * Math.cos(position * frequency);
+      sin[t * half + i] = factor * Math.sin(position * frequency);
     });
-  }
-  return { cos: tensor(cos, [length, half]), sin: tensor(sin, [length, half]) };
+  });
+  return { cos, sin };
 }

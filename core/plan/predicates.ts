@@ -9,6 +9,7 @@ import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
 import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceMaxOp } from "../ops/reduce.ts";
 import { reshapeOp } from "../ops/movement.ts";
+import { writeRowsOp } from "../ops/write_rows.ts";
 import { fillOp, type HostData, leafOp, stepScalarOp } from "../sources.ts";
 import { sameShape } from "../spec.ts";
 import { pickOp, type Tensor } from "../tensor.ts";
@@ -105,6 +106,11 @@ export function isReshape({ op }: Tensor): boolean {
 /** Whether a node is an output of its input, which has several. */
 export function isPick({ op }: Tensor): boolean {
   return op === pickOp;
+}
+
+/** Whether a node is its first input after a launch that changes some of it, in the same buffer. */
+export function isWrite({ op }: Tensor): boolean {
+  return op === writeRowsOp;
 }
 
 /** Whether a node is another name for a buffer, so that no launch computes it. */

@@ -6,13 +6,13 @@
 
 import type { Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
-import { isPick, isPlainData } from "../predicates.ts";
+import { isPick, isPlainData, isWrite } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import { addUnit, type LowerContext } from "./context.ts";
 
 /** Adds the launch of an op's own kernel, which binds the outputs that somebody reads. */
 export function addKernel(context: LowerContext, node: Tensor): void {
-  const { texts, table, places, target, isHalf } = context;
+  const { texts, table, places, target, targets, isHalf } = context;
   const { op, inputs, attrs } = node, specs = op.infer(inputs, attrs);
   const outputs = specs.map((spec, k) => storedSpec(spec, isHalf(node, k)));
   const wanted = outputs.map((_, k) => isRead(context, { node, output: k }));
@@ -20,11 +20,13 @@ export function addKernel(context: LowerContext, node: Tensor): void {
   const kernel = isPlainData(attrs) ? texts.remembered(op.kernel!) : op.kernel!;
   const call = kernel({ inputs: stored, outputs, wanted, attrs, target });
   const { reads = inputs.map((_, i) => i), writes = outputs.flatMap((_, k) => wanted[k] ? [k] : []) } = call;
+  const overwritten = isWrite(node) ? inputs[0] : targets.get(node);
   addUnit(context, {
     kernel: call.kernel,
     reads: reads.map((i) => table.bufferOf(inputs[i])),
     writes: writes.map((k) => table.bufferOf(node, k)),
     priority: places.get(node)!,
+    overwrites: overwritten === undefined ? [] : [table.bufferOf(overwritten)],
     matmulFlops: op.matmulFlops?.(inputs, specs, attrs, wanted),
     inPlace: call.alias && { ...call.alias, input: table.bufferOf(inputs[call.alias.input]) },
   });

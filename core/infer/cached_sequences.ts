@@ -1,0 +1,103 @@
+/**
+ * The cache of some sequences: grows with them, and holds the last tokens where they are longer than the model allows.
+ *
+ * @module
+ */
+
+import type { Model } from "../models/model.ts";
+import type { Gpu } from "../runtime/device.ts";
+import { UNREAD } from "./generation_graph.ts";
+import { type GenerationRun, generationRun } from "./generation_run.ts";
+import type { GenerationOptions, Sequence } from "./generation_types.ts";
+import type { Text } from "./prompt_chunks.ts";
+import { type Sampling, stepsOf } from "./sampling.ts";
+import { alike } from "./sequences.ts";
+
+/** Fewest places of a cache. */
+const SMALLEST = 32;
+
+/** The cache of some sequences, and the tokens that were drawn and not read. */
+export interface CachedSequences {
+  /** Reads sequences and draws a token of each. `before`: sequences that the cache holds, in the same order. */
+  prompt(
+    sequences: readonly Sequence[],
+    options: { readonly samplings: readonly Sampling[]; readonly before?: readonly Sequence[] },
+  ): Promise<void>;
+  /** Draws at most so many tokens of each sequence, at least one, and reads them. */
+  draw(sequences: readonly Sequence[], most: number): Promise<readonly (readonly number[])[]>;
+  /** Throws if a training step consumed the parameters. */
+  check(): void;
+  /** Frees all buffers. */
+  destroy(): void;
+}
+
+/**
+ * Makes the cache of a generation, empty at first.
+ *
+ * @param gpu The device
+ * @param model The model
+ * @param options Own steps, and how long sequences are expected to become
+ * @returns The cache
+ */
+export function cachedSequences(
+  gpu: Gpu,
+  model: Model,
+  { processors = [], expected = 0 }: Pick<GenerationOptions, "processors" | "expected">,
+): CachedSequences {
+  let run: GenerationRun | null = null, samplings: readonly Sampling[] = [], unread = 0;
+  /** Makes room for sequences of a length; false when what the cache held is gone. */
+  function reserve(batch: number, length: number): boolean {
+    const steps = stepsOf(samplings), wanted = Math.max(length, expected, SMALLEST);
+    const capacity = Math.min(2 ** Math.ceil(Math.log2(wanted)), model.maxLength);
+    const kept = run?.options.batch === batch && String(run.options.steps) === String(steps);
+    if (!kept) {
+      run?.destroy();
+      run = generationRun(gpu, model, { batch, capacity, steps, processors });
+    } else if (run!.options.capacity < length) run = run!.grow(capacity);
+    return kept;
+  }
+  async function read(sequences: readonly Sequence[], before: readonly Sequence[]): Promise<void> {
+    const texts = sequences.map(({ tokens, generated }, r): Text => {
+      const dropped = Math.max(0, tokens.length - model.maxLength), kept = tokens.slice(dropped);
+      const cached = Math.max(0, dropped > 0 ? 0 : alike(kept, cachedOf(before[r])));
+      return { tokens: kept, dropped, cached, generated: Math.min(generated, kept.length) };
+    });
+    const kept = reserve(sequences.length, longestOf(texts));
+    await run!.prompt(kept ? texts : texts.map((text) => ({ ...text, cached: 0 })), samplings);
+    unread = 1;
+  }
+  /** The tokens that the cache surely holds: the last one may not have been read. */
+  function cachedOf(sequence: Sequence | undefined): readonly number[] {
+    return sequence === undefined || sequence.tokens.length > model.maxLength
+      ? []
+      : sequence.tokens.slice(0, -1);
+  }
+  return {
+    async prompt(sequences, { samplings: wanted, before = [] }) {
+      samplings = wanted;
+      await read(sequences, before.length === sequences.length ? before : []);
+    },
+    async draw(sequences, most) {
+      const longest = longestOf(sequences.filter(({ ended }) => !ended));
+      if (longest > model.maxLength && unread === 0) await read(sequences, []);
+      // A step reads the token that was drawn last, which the cache must have a place for.
+      const wanted = Math.max(1, Math.min(most, UNREAD, model.maxLength - longest + 1));
+      while (unread < wanted) {
+        reserve(sequences.length, longest + unread);
+        await run!.step(unread++);
+      }
+      const drawn = await run!.read(unread), count = unread, batch = sequences.length;
+      unread = 0;
+      return sequences.map((_, r) => Array.from({ length: count }, (_, i) => drawn[i * batch + r]));
+    },
+    check: () => run?.check(),
+    destroy() {
+      run?.destroy();
+      run = null;
+    },
+  };
+}
+
+function longestOf(texts: readonly { readonly tokens: readonly number[] }[]): number {
+  return Math.max(...texts.map(({ tokens }) => tokens.length));
+}

@@ -1,0 +1,136 @@
+/**
+ * Generation with a cache: the tokens of every family are those that the forward pass over all tokens gives.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { ConsumedError, defineGeneration, InputError, logits, type Model, read, tensor } from "@firn/train";
+import { loadModel } from "@firn/train/hub";
+import { openTestGpu } from "../reference/open_gpu.ts";
+
+const gpu = await openTestGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const FIXTURES = `${import.meta.dirname}/../fixtures`;
+const PROMPTS = [[15, 4, 25, 7, 2], [3, 9]];
+
+/** The best token after each token of sequences, by the forward pass over all of them. */
+async function bestAfter(model: Model, sequences: readonly (readonly number[])[]): Promise<number[][]> {
+  const length = Math.max(...sequences.map(({ length }) => length)),
+    ids = new Int32Array(sequences.length * length);
+  sequences.forEach((tokens, r) => ids.set(tokens, r * length));
+  const scores = await read(gpu, logits(model, tensor(ids, [sequences.length, length])));
+  const vocab = scores.length / ids.length;
+  return sequences.map((tokens, r) =>
+    tokens.map((_, t) => {
+      const row = scores.slice((r * length + t) * vocab, (r * length + t + 1) * vocab) as Float32Array;
+      return row.indexOf(row.reduce((a, b) => Math.max(a, b)));
+    })
+  );
+}
+
+for (
+  const family of [
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "granite",
+    "llama",
+    "mistral",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+  ]
+) {
+  Deno.test(`generation with a cache gives the tokens of the forward pass over all: ${family}`, async () => {
+    const model = await loadModel(gpu, `${FIXTURES}/${family}`);
+    using generation = defineGeneration(gpu, model, { stop: [] });
+    let state = await generation.init(PROMPTS);
+    for (let n = 0; n < 2; n++) state = await generation.next(state, 12);
+    const sequences = state.sequences.map(({ tokens }) => tokens);
+    assertEquals(sequences.map(({ length }, r) => length - PROMPTS[r].length), [24, 24]);
+    const best = await bestAfter(model, sequences);
+    sequences.forEach((tokens, r) => {
+      assertEquals(tokens.slice(PROMPTS[r].length), best[r].slice(PROMPTS[r].length - 1, -1));
+    });
+  });
+}
+
+const llama = await loadModel(gpu, `${FIXTURES}/llama`);
+
+/** The tokens that follow prompts, chosen greedily. */
+async function greedy(prompts: readonly (readonly number[])[], count: number): Promise<number[][]> {
+  using generation = defineGeneration(gpu, llama, { stop: [] });
+  const state = await generation.next(await generation.init(prompts), count);
+  return state.sequences.map(({ tokens, generated }) => tokens.slice(tokens.length - generated));
+}
+
+Deno.test("generation gives a batch the tokens of each prompt alone, however many are read at once, while the cache grows", async () => {
+  using generation = defineGeneration(gpu, llama, { stop: [] });
+  let state = await generation.init(PROMPTS);
+  for (const count of [1, 2, 37]) state = await generation.next(state, count);
+  for (const [r, prompt] of PROMPTS.entries()) {
+    const [alone] = await greedy([prompt], 40);
+    assertEquals(state.sequences[r].tokens, [...prompt, ...alone]);
+  }
+});
+
+Deno.test("a sequence ends before a token that stops it, and the others go on", async () => {
+  const [first, second] = await greedy(PROMPTS, 6), end = first.find((id) => !second.includes(id))!;
+  using generation = defineGeneration(gpu, llama, { stop: [end] });
+  let state = await generation.next(await generation.init(PROMPTS), 4);
+  state = await generation.next(state, 2);
+  assertEquals(state.sequences.map(({ tokens, generated }) => tokens.slice(tokens.length - generated)), [
+    first.slice(0, first.indexOf(end)),
+    second,
+  ]);
+  assertEquals([state.done, ...state.sequences.map(({ ended }) => ended)], [false, true, false]);
+});
+
+Deno.test("init from a state reads only what is new, and gives the tokens of the whole prompt", async () => {
+  using generation = defineGeneration(gpu, llama, { stop: [] });
+  const first = await generation.next(await generation.init([PROMPTS[0]]), 5);
+  const { tokens } = first.sequences[0];
+  let state = first;
+  for (const prompt of [[...tokens, 8, 1, 2], [...tokens.slice(0, 7), 8], tokens.slice(0, 3)]) {
+    state = await generation.next(await generation.init([prompt], { from: state }), 4);
+    assertEquals(state.sequences[0].tokens, [...prompt, ...(await greedy([prompt], 4))[0]]);
+  }
+});
+
+Deno.test("a generation refuses a state that was used", async () => {
+  using generation = defineGeneration(gpu, llama, { stop: [] });
+  const state = await generation.init([[1, 2]]);
+  const next = await generation.next(state);
+  await assertRejects(
+    () => generation.next(state),
+    ConsumedError,
+    "Cannot use the state of step 0 as step 1 consumed it",
+  );
+  await generation.init([[3]]);
+  await assertRejects(
+    () => generation.next(next),
+    ConsumedError,
+    "Cannot use the state of step 1 as step 2 consumed it",
+  );
+});
+
+Deno.test("a generation refuses no prompts, and samplings of other prompts", async () => {
+  using generation = defineGeneration(gpu, llama);
+  await assertRejects(
+    () => generation.init([]),
+    InputError,
+    'as "prompts" must be a list of at least one: got []',
+  );
+  const options = { sampling: [{ seed: 1 }] };
+  await assertRejects(
+    () => generation.init([[1], [2]], options),
+    InputError,
+    "an entry for each of 2 prompts: got 1",
+  );
+});
