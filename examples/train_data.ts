@@ -24,6 +24,7 @@ import {
   tokenWindows,
 } from "@firn/train/data";
 import { type Flag, oneOf, text, texts, toggle, UsageError, type Values, whole } from "./flags.ts";
+import { locateData } from "./hub.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { isText, openText } from "./text.ts";
@@ -33,7 +34,7 @@ export const DATA_FLAGS = {
   data: texts(
     "NAME|FILE",
     "moby-dick, sotu, or files: .txt, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns such as " +
-      "'d/*.jsonl' may name; may be given several times",
+      "'d/*.jsonl' may name, or hub:owner/name[/path][@revision]; may be given several times",
     ["moby-dick"],
   ),
   columns: columnsFlag(),
@@ -115,7 +116,8 @@ export async function openData(flags: DataFlags): Promise<OpenedData> {
   };
 }
 
-async function openOne(sources: readonly string[], flags: DataFlags): Promise<OpenData> {
+async function openOne(named: readonly string[], flags: DataFlags): Promise<OpenData> {
+  const sources = await locateData(named);
   if (sources.length === 1 && isText(sources[0])) return { corpus: await openText(sources[0]) };
   const rows = await openRows(sources, {
     columns: columnsIn(flags.columns)!,

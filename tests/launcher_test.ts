@@ -143,6 +143,8 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--out", "a b"], { read: ".,a b", write: ".firn,out,a b" }],
     [["finetune", "--out=x#%?"], { read: ".,x#%?", write: ".firn,out,x#%?" }],
     [["finetune", "--model", "/m", "--data=d=1.txt"], { read: ".,/m,d=1.txt" }],
+    [["finetune", "--data", "/d/*.jsonl", "--validation", "/v.jsonl"], { read: ".,/d/,/v.jsonl" }],
+    [["finetune", "--data", "*.jsonl"], { read: "." }],
     [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
     [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
@@ -176,6 +178,9 @@ Deno.test("firn downloads a model of a hub in a process of its own: what trains 
   ]);
   assertEquals(launch(["download", "org/name"]).calls, [`deno {} [run] ${DOWNLOAD} [org/name]`]);
   assertEquals(launch(["classify", "--model=org/name", "--help"]).calls.length, 1);
+  const { calls: [first, second] } = launch(["pretrain", "--data", "hub:org/rows/data/*.jsonl"]);
+  assertEquals(first, `deno {} [run] ${DOWNLOAD} [--if-missing] [hub:org/rows/data/*.jsonl]`);
+  assertEquals(second.includes("[--allow-read=.,./.cache/deno,./.cache/huggingface/hub]"), true);
 });
 
 Deno.test("firn asks a hub for nothing that is here or that can be no name", () => {

@@ -84,8 +84,10 @@ export function unreachable(error: unknown, { url, question }: Asked): unknown {
   if (!(error instanceof Error)) return error;
   const { host } = new URL(url);
   if (error.name === "NotCapable") {
+    // The hub may have led elsewhere.
+    const blocked = /net access to "([^"]+)"/.exec(error.message)?.[1] ?? host;
     return new InputError(
-      `Cannot ${question.action} as Deno must be allowed to use the network: it is not; run with --allow-net=${host}`,
+      `Cannot ${question.action} as Deno must be allowed to ask ${blocked}: it is not; run with --allow-net=${blocked}`,
       { cause: error },
     );
   }

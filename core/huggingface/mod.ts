@@ -19,6 +19,7 @@
 
 export { companionFiles } from "./companions.ts";
 export { downloadModel, isModelName, pinnedName } from "./download_model.ts";
+export { downloadDataset } from "./download_dataset.ts";
 export type { DownloadOptions } from "../hub/fetch_files.ts";
 export type { HubOptions } from "../hub/settings.ts";
 export type { Environment } from "../host/environment.ts";

@@ -69,7 +69,7 @@ const RESUME: readonly Case[] = [
 
 const DATA: readonly Case[] = [
   ["--data @/folder.txt", 1, '"@/folder.txt" as it must be a file: it is a folder; give the path of a file'],
-  ["--data @/full", 1, 'Cannot read "@/full" as text is "sotu", "moby-dick", or a path'],
+  ["--data @/full", 1, 'Cannot read "@/full" as text is "sotu", "moby-dick", hub:owner/name, or a path'],
   ["--data @/nowhere.txt", 1, '"@/nowhere.txt" as there is no such file'],
   ["--data -", 1, 'Cannot read "-" as text is'],
   ["--data=", 2, "--data needs a value: --data NAME|FILE"],
