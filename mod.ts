@@ -108,6 +108,7 @@ export {
 export { grad } from "./core/grad.ts";
 export * from "./core/ops/mod.ts";
 export { linear, type LinearParams, type LoraOptions } from "./core/nn/linear.ts";
+export type { LoraDropout, LoraSettings } from "./core/nn/lora.ts";
 export { type RopeConfig, type RopeTables, ropeTables } from "./core/nn/rope.ts";
 export {
   type Counts,

@@ -56,8 +56,9 @@ export async function compareAll(
   let worst = 0;
   for (const [i, name] of names.entries()) {
     const key = name.slice(prefix.length);
-    // PEFT wraps the model and names its adapter.
-    const path = pathOf(key.replace(/^base_model\.model\./, "").replace(/(\.lora_[AB])\.default\./, "$1."));
+    // PEFT wraps the model and what it adapts, and names its adapter.
+    const plain = key.replace(/^base_model\.model\./, "").replace(/\.(base_layer|modules_to_save)(?=\.)/, "");
+    const path = pathOf(plain.replace(/\.default(?=\.|$)/, ""));
     if (!seen.has(path)) return Infinity;
     const own = seen.get(path)!, expected = await file.readF32(name);
     if (largest[i] <= noise) {

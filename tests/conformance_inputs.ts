@@ -79,14 +79,15 @@ export function lossOf(model: ConformModel): Loss<object, Batch> {
   return loss as Loss<object, Batch>;
 }
 
-/** The path of a parameter or of half of a pair, by any name that another implementation may have for it. */
+/** The path of a parameter or of a part of a pair, by any name that another implementation may have for it. */
 export function pathsByName(model: ConformModel): (name: string) => Path {
   const byName = new Map(
     [...declaredParams(model)].map(([path, { key }]) => [commonName(model.family, key), path]),
   );
   return (name) => {
-    const [layer, half] = name.split(/(?=\.lora_[AB]\.)/);
-    const path = byName.get(commonName(model.family, half === undefined ? name : `${layer}.weight`));
-    return path === undefined || half === undefined ? path ?? name : path.replace(/\.weight$/, half);
+    const [layer, member] = name.split(/(?=\.lora_(?:[AB]|embedding_[AB]|magnitude_vector)(?:\.|$))/);
+    const path = byName.get(commonName(model.family, member === undefined ? name : `${layer}.weight`));
+    if (path === undefined || member === undefined) return path ?? name;
+    return path.replace(/\.weight$/, member.replace(/(magnitude_vector)\.weight$/, "$1"));
   };
 }

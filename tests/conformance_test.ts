@@ -32,6 +32,16 @@ for (
   });
 }
 
+for (const kind of ["llama-dora", "llama-saved-modules"]) {
+  Deno.test(`conform agrees with PEFT on logits, gradients and steps of an adapter: ${kind}`, async () => {
+    const line = await conform(gpu, `${FIXTURES}/${kind}`);
+    assertEquals(line.ok, true, JSON.stringify(line));
+    for (const quantity of ["lora_logits", "lora_grads", "lora_after5", "losses_lora"]) {
+      assertEquals(typeof line[quantity], "number", `"${quantity}" of ${JSON.stringify(line)}`);
+    }
+  });
+}
+
 for (const family of ["bert", "bert-tokens", "distilbert", "roberta", "vit", "smolvlm"]) {
   Deno.test(`conform agrees with transformers on scores, gradients, steps and clipping: ${family}`, async () => {
     const line = await conform(gpu, `${FIXTURES}/${family}`);

@@ -10,14 +10,15 @@ import { read, readAll } from "../infer/read.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { free } from "../runtime/residents.ts";
-import type { TokenInput } from "../models/family.ts";
-import { type Model, modelParams } from "../models/model.ts";
+import type { Family, TokenInput } from "../models/family.ts";
+import { declaredParams, describeModel, type Model, tiedParams } from "../models/model.ts";
+import { adaptedWeight } from "../nn/lora.ts";
 import type { Layout } from "../nn/params.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
-import { matmul } from "../ops/matmul.ts";
 import { sum } from "../ops/broadcast.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Path, unflatten } from "../tree.ts";
+import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
+import { heldPair } from "./adapter_layout.ts";
 import { moduleOf } from "../train/freeze/components.ts";
 import { copyToDevice } from "../train/state/upload.ts";
 
@@ -28,9 +29,9 @@ export interface MergeOptions {
 }
 
 /**
- * Merges LoRA pairs into the weights that they adapt: `W + scale B A`, in f32 on the device. A merged pair costs no time in
- * training or generation. Pairs that are not merged are trained as before. Merge pairs between two runs, once a policy
- * has frozen them.
+ * Merges LoRA pairs into the weights that they adapt: `W + scale B A`, with DoRA at the length that its magnitudes say, in f32
+ * on the device. A merged pair costs no time in training or generation. Pairs that are not merged are trained as before.
+ * Merge pairs between two runs, once a policy has frozen them. A head that is tied to an adapted table is untied.
  *
  * Source: Hu et al., "LoRA", arXiv 2106.09685, section 4.1, "no additional inference latency".
  *
@@ -95,7 +96,7 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
     throw new InputError(`Cannot merge "${unknown}" as the model must have it: its modules have other paths`);
   }
   const adapted = [...modules].filter((path) =>
-    [halfOf(path, "A"), halfOf(path, "B")].some((half) => leaves.has(half)) && (paths?.includes(path) ?? true)
+    [...leaves.keys()].some((leaf) => leaf.startsWith(`${path}.lora_`)) && (paths?.includes(path) ?? true)
   );
   if (adapted.length === 0) {
     throw new InputError(
@@ -104,23 +105,54 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
       }`,
     );
   }
-  const declared = modelParams(model);
-  const sums = new Map(adapted.map((path) => [
-    path,
-    merged(path, { leaves, scale: model.loraScale ?? 1, layout: declared.get(`${path}.weight`)?.layout }),
-  ]));
+  const declared = declaredParams(model), tied = tiedParams(model);
+  const sums = new Map(adapted.flatMap((path) => {
+    const { layout, table } = declared.get(`${path}.weight`) ?? {};
+    const scale = model.adapter?.layers.get(path)?.scale ?? model.loraScale ?? 1;
+    return merged(path, { leaves, scale, tied, layout: table || layout === "inOut" ? "inOut" : "outIn" });
+  }));
   const next = new Map(leaves);
+  // A head that was tied to a table keeps the table that it had.
+  for (const [path, source] of tied) {
+    if (sums.has(source) && !next.has(path)) next.set(path, leaves.get(source)!);
+  }
   for (const [path, source] of sums) {
-    const at = `${path}.weight`;
-    next.set(at, await copyToDevice(gpu, { path: at, source }));
-    for (const half of ["A", "B"] as const) next.delete(halfOf(path, half));
+    next.set(path, await copyToDevice(gpu, { path, source }));
+    for (const leaf of leaves.keys()) if (leaf.startsWith(`${moduleOf(path)}.lora_`)) next.delete(leaf);
   }
   await checkAllocations(gpu);
-  await checkFinite(gpu, [...sums.keys()].map((path) => [path, next.get(`${path}.weight`)!]));
-  const params = unflatten(next) as P;
-  if ([...next.keys()].some((path) => path.includes(".lora_"))) return { ...model, params };
-  const { loraScale: _, trainable: __, adapterSource: ___, ...plain } = model;
-  return { ...plain, params };
+  await checkFinite(gpu, [...sums.keys()].map((path) => [path, next.get(path)!]));
+  return withoutMerged(model, { next, sums: new Set(sums.keys()) });
+}
+
+/** The model with other parameters, and what is left of its adapter. */
+function withoutMerged<P extends object, I extends object>(
+  model: Model<P, I>,
+  { next, sums }: { readonly next: Leaves; readonly sums: ReadonlySet<Path> },
+): Model<P, I> {
+  const { adapter, loraScale: _, trainable: __, ...plain } = model, params = unflatten(next) as P;
+  const { family, source } = model, untied = [...tiedParams(model).keys()].some((path) => next.has(path));
+  const described = untied
+    ? describeModel<I>({ ...source, tie_word_embeddings: false }, {
+      families: { [String(source.model_type)]: family as unknown as Family },
+      file: "config.json",
+    })
+    : {};
+  if (heldPair(next) === undefined) return { ...plain, ...described, params };
+  if (adapter === undefined) return { ...model, ...described, params };
+  const own = new Set([...adapter.paths].filter((path) => next.has(path) && !sums.has(path)));
+  const merged = new Set([...sums].map(moduleOf));
+  return {
+    ...model,
+    ...described,
+    params,
+    adapter: {
+      ...adapter,
+      layers: new Map([...adapter.layers].filter(([path]) => !merged.has(path))),
+      paths: own,
+      replaced: new Map([...adapter.replaced].filter(([path]) => own.has(path))),
+    },
+  };
 }
 
 /** Refuses merged weights that are not finite, and frees them all. One sum a weight tells; only its weight is read. */
@@ -132,26 +164,28 @@ async function checkFinite(gpu: Gpu, weights: readonly (readonly [Path, Tensor])
     if (at < 0) continue;
     free(Object.fromEntries(weights));
     throw new DataError(
-      `Cannot merge "${path}" as its sum with the pair must be finite: value ${at} is ${values[at]}; ` +
+      `Cannot merge "${moduleOf(path)}" as its sum with the pair must be finite: value ${at} is ${
+        values[at]
+      }; ` +
         "take the adapter from a checkpoint before it was not",
     );
   }
 }
 
-function halfOf(path: Path, half: "A" | "B"): Path {
-  return `${path}.lora_${half}.weight`;
-}
-
-/** The weight of a module with its pair, to be computed. */
+/** The weight of a module with its pair, and its bias where the pair has one, to be computed. */
 function merged(
   path: Path,
-  { leaves, scale, layout }: {
-    readonly leaves: ReadonlyMap<Path, Tensor>;
+  { leaves, scale, layout, tied }: {
+    readonly leaves: Leaves;
     readonly scale: number;
-    readonly layout: Layout | undefined;
+    readonly layout: Layout;
+    readonly tied: ReadonlyMap<Path, Path>;
   },
-): Tensor {
-  const names = [`${path}.weight`, halfOf(path, "A"), halfOf(path, "B")];
+): (readonly [Path, Tensor])[] {
+  const at = `${path}.weight`, source = leaves.has(at) ? at : tied.get(at) ?? at;
+  const isTable = leaves.has(`${path}.lora_embedding_A`) || leaves.has(`${path}.lora_embedding_B`);
+  const halves = isTable ? ["lora_embedding_A", "lora_embedding_B"] : ["lora_A.weight", "lora_B.weight"];
+  const names = [source, ...halves.map((half) => `${path}.${half}`)];
   const missing = names.find((name) => !leaves.has(name));
   if (missing !== undefined) {
     throw new InputError(
@@ -159,6 +193,14 @@ function merged(
     );
   }
   const [weight, a, b] = names.map((name) => leaves.get(name)!);
-  const product = layout === "inOut" ? matmul(a, b, { transposeA: true, transposeB: true }) : matmul(b, a);
-  return add(weight, multiply(product, scale));
+  const pair = { a, b, magnitude: leaves.get(`${path}.lora_magnitude_vector`) };
+  const sum = [at, adaptedWeight(weight, pair, { scale, layout })] as const;
+  const more = leaves.get(`${path}.lora_B.bias`), bias = leaves.get(`${path}.bias`);
+  if (more === undefined) return [sum];
+  if (bias === undefined) {
+    throw new InputError(
+      `Cannot merge "${path}" as a bias of its pair must have one to be added to: it has none`,
+    );
+  }
+  return [sum, [`${path}.bias`, add(bias, multiply(more, scale))]];
 }

@@ -9,7 +9,7 @@
  */
 
 import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
-import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
+import { embedding, embeddingParams, type EmbeddingSpec, firstRows } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
@@ -17,7 +17,6 @@ import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat, spare, stored, storedAs } from "../nn/params.ts";
 import { add } from "../ops/arithmetic.ts";
 import { tanh } from "../ops/functions.ts";
-import { reshape, slice } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
@@ -157,7 +156,7 @@ export function encode(
   const { word_embeddings, token_type_embeddings, norm } = embeddings;
   const activation = activationOf(config.activation), limits = paddingLimits(attentionMask);
   const types = tokenTypeIds === undefined
-    ? firstRows(token_type_embeddings.weight, 1)
+    ? firstRows(token_type_embeddings, 1)
     : embedding(tokenTypeIds, token_type_embeddings);
   const words = embedding(inputIds, word_embeddings, config); // [B, T, C]
   let x = layerNorm(add(add(words, types), places), norm, config);
@@ -170,20 +169,8 @@ export function encode(
   return x;
 }
 
-/**
- * The first rows of a table, for each sequence of a batch.
- *
- * @param table f32 [V, C]
- * @param count How many, T
- * @returns f32 [1, T, C]
- */
-export function firstRows(table: Tensor, count: number): Tensor {
-  const size = table.shape[1];
-  return reshape(slice(table, { starts: [0, 0], sizes: [count, size] }), [1, count, size]);
-}
-
 function hidden({ bert }: BertParams, input: TokenInput, options: HiddenOptions<BertConfig>): Tensor {
-  const places = firstRows(bert.embeddings.position_embeddings.weight, input.inputIds.shape[1]);
+  const places = firstRows(bert.embeddings.position_embeddings, input.inputIds.shape[1]);
   return encode(bert, input, { ...options, places });
 }
 

@@ -10,14 +10,13 @@
  */
 
 import { attend } from "../nn/attention.ts";
-import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
+import { embedding, embeddingParams, type EmbeddingSpec, positionEmbedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
 import { paddingLimits } from "../nn/padding.ts";
 import { type Layers, type ParamsOf, repeat } from "../nn/params.ts";
 import { add } from "../ops/arithmetic.ts";
 import { reshape, slice } from "../ops/movement.ts";
-import { positionRows } from "../ops/position_rows.ts";
 import type { Tensor } from "../tensor.ts";
 import { type ActivationName, activationOf, readActivation } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
@@ -122,7 +121,7 @@ function hidden(
   const { heads, hiddenSize } = config, [batch, time] = inputIds.shape, dim = hiddenSize / heads;
   const activation = activationOf(config.activation), options = { loraScale, layout: "inOut" } as const;
   const limits = paddingLimits(attentionMask);
-  let x = add(embedding(inputIds, model.wte), positionRows(model.wpe.weight, inputIds)); // [B, T, C]
+  let x = add(embedding(inputIds, model.wte), positionEmbedding(inputIds, model.wpe)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { ln_1, attn, ln_2, mlp } = model.h[i];
     const all = reshape(linear(layerNorm(x, ln_1, config), attn.c_attn, options), [

@@ -18,8 +18,8 @@ import { flatten, type Path } from "../tree.ts";
  * @typeParam B A batch
  */
 export interface Loss<P extends object, B extends object> {
-  /** Builds the graph of the loss, f32 scalar. */
-  (params: P, batch: B): Tensor;
+  /** Builds the graph of the loss, f32 scalar. Training says so, for losses with dropout; evaluation and validation do not. */
+  (params: P, batch: B, mode?: LossMode): Tensor;
   /**
    * How many labels of a batch the loss is the mean of, a number from 0; 1 when absent. Means over batches are weighted by
    * it. A batch that counts 0 has no loss: training does not move by it, and evaluation leaves it out. Without this
@@ -30,6 +30,12 @@ export interface Loss<P extends object, B extends object> {
   readonly trainable?: (path: Path) => boolean;
   /** Fingerprint of the model that it is the loss of; a saved state goes on only where it is equal. */
   readonly model?: string;
+}
+
+/** What a loss is computed for. */
+export interface LossMode {
+  /** Whether it is to be trained by; false when absent. */
+  readonly training?: boolean;
 }
 
 /**

@@ -62,6 +62,7 @@ import { smollm3 } from "./smollm3.ts";
 import { vit } from "./vit.ts";
 
 export type { ActivationName } from "./activation.ts";
+export type { Adapter, AdapterSettings, ModelAdapter, StoredTensor } from "./adapter.ts";
 export { bert, bertClassifier, type BertConfig, bertModel, type BertParams, bertPooler } from "./bert.ts";
 export type { ClassConfig, ProblemType } from "./class_head.ts";
 export { type ConfigReader, configReader } from "./config_reader.ts";
@@ -84,7 +85,7 @@ export { gptNeox, type GptNeoxConfig, gptNeoxLayer, gptNeoxModel, type GptNeoxPa
 export { granite, type GraniteConfig } from "./granite.ts";
 export { llama, type LlamaConfig, llamaLayer, llamaModel, type LlamaParams } from "./llama.ts";
 export { lmHead, type LmHeadParams, type LmHeadSpec, type LmParams } from "./lm_head.ts";
-export { countLabels, type Loss, type LossOn } from "./loss.ts";
+export { countLabels, type Loss, type LossMode, type LossOn } from "./loss.ts";
 export { mistral, type MistralConfig, mistralLayer, mistralModel, type MistralParams } from "./mistral.ts";
 export {
   describeModel,
@@ -121,6 +122,7 @@ export {
 } from "./smolvlm.ts";
 export type { ImageConfig } from "./image_config.ts";
 export type { SiglipConfig } from "./siglip.ts";
+export { adapterOf, withAdapter, withoutAdapter } from "./with_adapter.ts";
 export { vit, vitClassifier, type VitConfig, vitLayer, vitModel, type VitParams } from "./vit.ts";
 
 /** Families by `model_type`. A new one adds a file and a row. */

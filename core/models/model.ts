@@ -10,6 +10,7 @@ import { type ListedParam, listParams } from "../nn/params.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { type ConfigReader, configReader } from "./config_reader.ts";
+import { adaptedParams, type ModelAdapter } from "./adapter.ts";
 import type { Family, Head, TokenInput } from "./family.ts";
 
 /** A model; `I` is the type of its input. */
@@ -26,12 +27,14 @@ export interface Model<P extends object = object, I extends object = TokenInput>
   readonly maxLength: number;
   /** Content of its `config.json`, written back when it is saved. */
   readonly source: Readonly<Record<string, unknown>>;
-  /** alpha / r where the parameters hold LoRA pairs. */
+  /** alpha / r of LoRA pairs that were put into the parameters by hand; those of an adapter have their own. */
   readonly loraScale?: number;
+  /** The adapter whose tensors are among the parameters. */
+  readonly adapter?: ModelAdapter;
+  /** Whether it is run to be trained, with the dropout of its adapter; false when absent. */
+  readonly training?: boolean;
   /** Most bytes of scores that its loss holds at a time; 128 MiB, which every adapter can bind, when absent. */
   readonly scoreBytes?: number;
-  /** The `adapter_config.json` of its LoRA pairs, kept when they are saved again. */
-  readonly adapterSource?: Readonly<Record<string, unknown>>;
   /** What loading found that its user should know; none when absent. */
   readonly notes?: readonly string[];
   /** Which parameters are to be trained; all when absent. */
@@ -127,9 +130,9 @@ export function headOf<I extends object>(
  * @throws {InputError} When the model has hidden states only
  */
 export function outputOf<I extends object>(
-  model: Pick<Model<object, I>, "family" | "architecture" | "params">,
+  model: Pick<Model<object, I>, "family" | "architecture" | "config" | "params" | "adapter" | "training">,
 ): LinearParams {
-  const output = headOf(model).output?.(model.params);
+  const output = headOf(model).output?.(readParams(model));
   if (output !== undefined) return output;
   throw new InputError(
     `Cannot compute scores of "${model.architecture}" as it must have a head: it gives hidden states; ` +
@@ -192,6 +195,34 @@ export function commonName(
   return basePrefix === undefined ? renamed : withoutPrefix(renamed, basePrefix);
 }
 
+/**
+ * Lists the parameters that others take the place of.
+ *
+ * @param model The model, with or without parameters
+ * @returns Path to the path of the other
+ */
+export function tiedParams<I extends object>(
+  model: Pick<Model<object, I>, "family" | "architecture" | "config">,
+): Map<Path, Path> {
+  return new Map(
+    [...declaredParams(model)].flatMap(([path, { tiedTo }]) => tiedTo === undefined ? [] : [[path, tiedTo]]),
+  );
+}
+
+/**
+ * The parameters of a model as its family reads them.
+ *
+ * @param model The model
+ * @returns Its parameters, with the settings of its adapter
+ */
+export function readParams<I extends object>(
+  model: Pick<Model<object, I>, "family" | "architecture" | "config" | "params" | "adapter" | "training">,
+): object {
+  const { adapter, params, training = false } = model;
+  if (adapter === undefined) return params;
+  return adaptedParams({ params, adapter, training, tied: tiedParams(model) });
+}
+
 function withoutPrefix(name: string, prefix: string): string {
   return name.startsWith(`${prefix}.`) ? name.slice(prefix.length + 1) : name;
 }
@@ -218,7 +249,7 @@ function withoutPrefix(name: string, prefix: string): string {
  * ```
  */
 export function hiddenStates<I extends object>(model: Model<object, I>, input: I): Tensor {
-  const { family, config, params, maxLength, loraScale } = model;
+  const { family, config, maxLength, loraScale } = model;
   const length = "inputIds" in input ? (input as TokenInput).inputIds.shape[1] : 0;
   if (length > maxLength) {
     throw new InputError(
@@ -231,5 +262,5 @@ export function hiddenStates<I extends object>(model: Model<object, I>, input: I
       `Cannot run "${family.name}" on "${name}" as it must read it: it does not; leave it out`,
     );
   }
-  return family.hidden(params, input, { config, loraScale });
+  return family.hidden(readParams(model), input, { config, loraScale });
 }

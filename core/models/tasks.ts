@@ -16,7 +16,7 @@ import { isTensor } from "../tree.ts";
 import { classRowLoss, rowLoss } from "./class_loss.ts";
 import type { ImageInput, Task, TokenInput } from "./family.ts";
 import { countLabels, type Loss, predictions } from "./loss.ts";
-import { headOf, hiddenStates, type Model, outputOf } from "./model.ts";
+import { headOf, hiddenStates, type Model, outputOf, readParams } from "./model.ts";
 
 /** A batch of token ids. */
 export interface TokenBatch extends TokenInput {
@@ -45,9 +45,8 @@ export type ImageBatch = ClassBatch<ImageInput>;
  * @throws {InputError} When the sequence is longer than the model allows
  */
 export function features<I extends object>(model: Model<object, I>, input: I): Tensor {
-  const { params, config, loraScale } = model;
-  const hidden = hiddenStates(model, input);
-  return headOf(model).features?.(hidden, { params, input, config, loraScale }) ?? hidden;
+  const { config, loraScale } = model, hidden = hiddenStates(model, input);
+  return headOf(model).features?.(hidden, { params: readParams(model), input, config, loraScale }) ?? hidden;
 }
 
 /**
@@ -116,14 +115,15 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
   model: Model<P, I>,
 ): Loss<P, I & { readonly labels: Tensor }> {
   checkTask(model, ["nextToken"]);
-  const loss = (params: P, batch: I & { readonly labels: Tensor }): Tensor => {
-    const rows = features({ ...model, params }, batch), labels = nextLabels(batch.labels);
-    const { weight, ...more } = outputOf({ ...model, params });
+  const loss = (params: P, batch: I & { readonly labels: Tensor }, { training = false } = {}): Tensor => {
+    const subject = { ...model, params, training };
+    const rows = features(subject, batch), labels = nextLabels(batch.labels);
+    const { weight, ...more } = outputOf(subject);
     if (Object.values(more).every((other) => other === undefined)) {
       const softCap = headOf(model).softCap?.(model.config);
       return linearCrossEntropy(rows, { weight, labels, softCap, bytes: model.scoreBytes });
     }
-    return rowLoss(scoresOf({ ...model, params }, rows), labels);
+    return rowLoss(scoresOf(subject, rows), labels);
   };
   return Object.assign(loss, { count: predictions, trainable: model.trainable, model: fingerprintOf(model) });
 }
@@ -141,9 +141,9 @@ export function classLoss<P extends object, I extends object>(
 ): Loss<P, ClassBatch<I>> {
   checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
   const problem = headOf(model).problem?.(model.config) ?? null;
-  const loss = (params: P, batch: ClassBatch<I>): Tensor => {
-    const rows = features({ ...model, params }, batch);
-    return classRowLoss(scoresOf({ ...model, params }, rows), { ...batch, problem });
+  const loss = (params: P, batch: ClassBatch<I>, { training = false } = {}): Tensor => {
+    const subject = { ...model, params, training };
+    return classRowLoss(scoresOf(subject, features(subject, batch)), { ...batch, problem });
   };
   const count = (batch: ClassBatch<I>): number => {
     const { attentionMask } = batch as Partial<TokenInput>;
@@ -154,10 +154,18 @@ export function classLoss<P extends object, I extends object>(
 }
 
 /** A fingerprint of what a model computes, its parameters aside. The order of keys in its configuration does not count. */
-function fingerprintOf<I extends object>({ architecture, source, loraScale }: Model<object, I>): string {
+function fingerprintOf<I extends object>(
+  { architecture, source, loraScale, adapter }: Model<object, I>,
+): string {
   const sorted = (_: string, value: unknown): unknown =>
     isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value;
-  return fingerprint([wordsOf(JSON.stringify([architecture, source, loraScale ?? null], sorted))]);
+  const said = [
+    architecture,
+    source,
+    loraScale ?? null,
+    ...adapter === undefined ? [] : [[...adapter.layers]],
+  ];
+  return fingerprint([wordsOf(JSON.stringify(said, sorted))]);
 }
 
 function checkTask(

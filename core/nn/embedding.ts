@@ -7,15 +7,24 @@
 import { cast } from "../ops/arithmetic.ts";
 import { equal, where } from "../ops/comparison.ts";
 import { embedding as embeddingOp } from "../ops/embedding.ts";
-import { reshape } from "../ops/movement.ts";
+import { permute, reshape, slice } from "../ops/movement.ts";
+import { positionRows } from "../ops/position_rows.ts";
 import { stopGradient } from "../ops/stop_gradient.ts";
+import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
+import { loraSettings, withPair } from "./lora.ts";
 import { normal, type ParamSpec } from "./params.ts";
 
 /** A table, named as in PyTorch. */
 export interface Embedding<T> {
   /** f32, or stored in fewer bytes, [V, C]. */
   readonly weight: T;
+  /** f32 [r, V]; an adapter adds it. */
+  readonly lora_embedding_A?: T;
+  /** f32 [C, r]; an adapter adds it. */
+  readonly lora_embedding_B?: T;
+  /** f32 [C]; an adapter with DoRA adds it. */
+  readonly lora_magnitude_vector?: T;
 }
 
 /** Declaration of a table. */
@@ -36,7 +45,7 @@ export type EmbeddingSpec = Embedding<ParamSpec>;
  * ```
  */
 export function embeddingParams([rows, size]: readonly [rows: number, size: number]): EmbeddingSpec {
-  return { weight: normal([rows, size]) };
+  return { weight: { ...normal([rows, size]), table: true } };
 }
 
 /**
@@ -59,11 +68,46 @@ export function embeddingParams([rows, size]: readonly [rows: number, size: numb
  */
 export function embedding(
   ids: Tensor,
-  { weight }: Embedding<Tensor>,
+  params: Embedding<Tensor>,
   { padding = null }: { readonly padding?: number | null } = {},
 ): Tensor {
-  const rows = embeddingOp(weight, ids);
-  if (padding === null) return rows;
-  const isPadding = reshape(equal(cast(ids), padding), [...ids.shape, 1]);
-  return where(isPadding, stopGradient(rows), rows);
+  return adapted(params, (table) => {
+    const rows = embeddingOp(table, ids);
+    if (padding === null) return rows;
+    const isPadding = reshape(equal(cast(ids), padding), [...ids.shape, 1]);
+    return where(isPadding, stopGradient(rows), rows);
+  });
+}
+
+/**
+ * The first rows of a table, such as those of positions.
+ *
+ * @param params The table
+ * @param count How many, T
+ * @returns f32 [T, C]
+ */
+export function firstRows(params: Embedding<Tensor>, count: number): Tensor {
+  return adapted(params, (table) => slice(table, { starts: [0, 0], sizes: [count, table.shape[1]] }));
+}
+
+/**
+ * The row of each position of sequences that begin at position 0.
+ *
+ * @param ids Ids of tokens, [B, T]
+ * @param params The table
+ * @returns f32 [B, T, C]
+ */
+export function positionEmbedding(ids: Tensor, params: Embedding<Tensor>): Tensor {
+  return adapted(params, (table) => positionRows(table, ids));
+}
+
+/** Rows of a table with its pair: a linear layer whose input is one of V. */
+function adapted(table: Embedding<Tensor>, rowsOf: (table: Tensor) => Tensor): Tensor {
+  const { weight, lora_embedding_A: a, lora_embedding_B: b, lora_magnitude_vector: magnitude } = table;
+  const rows = rowsOf(weight);
+  if (a === undefined || b === undefined) return rows;
+  const flat = (x: Tensor): Tensor => reshape(x, [sizeOf(x.shape) / x.shape.at(-1)!, x.shape.at(-1)!]);
+  const low = flat(rowsOf(permute(a, [1, 0]))), { scale } = loraSettings(table) ?? { scale: 1 };
+  const y = withPair({ a, b, magnitude }, { y: flat(rows), low, weight, layout: "inOut", scale });
+  return reshape(y, rows.shape);
 }

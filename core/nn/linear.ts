@@ -1,13 +1,15 @@
 /**
- * The linear layer: the one place that knows LoRA.
+ * The linear layer, with the pair that an adapter may add to it.
  *
  * @module
  */
 
-import { add, multiply } from "../ops/arithmetic.ts";
+import { add } from "../ops/arithmetic.ts";
 import { matmul } from "../ops/matmul.ts";
 import { reshape } from "../ops/movement.ts";
+import { dropout } from "../ops/random.ts";
 import type { Tensor } from "../tensor.ts";
+import { loraSettings, withPair } from "./lora.ts";
 import { type Layout, normal, optional, type ParamSpec, zeros } from "./params.ts";
 
 /** A linear layer, named as in PyTorch and PEFT. */
@@ -18,8 +20,10 @@ export interface Linear<T> {
   readonly bias?: T;
   /** f32 [r, in]; an adapter adds it. */
   readonly lora_A?: { readonly weight: T };
-  /** f32 [out, r]; an adapter adds it. */
-  readonly lora_B?: { readonly weight: T };
+  /** f32 [out, r], and f32 [out] where the adapter has such biases; an adapter adds it. */
+  readonly lora_B?: { readonly weight: T; readonly bias?: T };
+  /** f32 [out]; an adapter with DoRA adds it. */
+  readonly lora_magnitude_vector?: T;
 }
 
 /** Declaration of a linear layer. */
@@ -28,9 +32,9 @@ export type LinearSpec = Linear<ParamSpec>;
 /** Parameters of a linear layer. */
 export type LinearParams = Linear<Tensor>;
 
-/** The factor of LoRA pairs. */
+/** The factor of LoRA pairs that are no adapter's. */
 export interface LoraOptions {
-  /** alpha / r; 1 when absent. */
+  /** alpha / r of pairs whose layer does not say it, as those that were put into a tree by hand; 1 when absent. */
   readonly loraScale?: number;
 }
 
@@ -64,7 +68,7 @@ export function linearParams(
 }
 
 /**
- * `x W^T + b`, plus `loraScale (x A^T) B^T` where the layer has a LoRA pair.
+ * `x W^T + b`, plus `scale (x A^T) B^T` where the layer has a LoRA pair.
  *
  * Source: Hu et al., "LoRA", arXiv 2106.09685, equation 3.
  *
@@ -84,14 +88,25 @@ export function linearParams(
  * ```
  */
 export function linear(x: Tensor, params: LinearParams, options: LinearOptions = {}): Tensor {
-  const { weight, bias, lora_A, lora_B } = params, outFirst = options.layout !== "inOut";
-  const width = x.shape.at(-1)!;
+  const { weight, bias } = params, outFirst = options.layout !== "inOut", width = x.shape.at(-1)!;
   const rows = reshape(x, [x.shape.reduce((n, d) => n * d, 1) / width, width]);
-  let y = matmul(rows, weight, { transposeB: outFirst });
-  if (lora_A !== undefined && lora_B !== undefined) {
-    const low = matmul(rows, lora_A.weight, { transposeB: true });
-    y = add(y, multiply(matmul(low, lora_B.weight, { transposeB: true }), options.loraScale ?? 1));
-  }
+  let y = adapted(rows, params, options);
   if (bias !== undefined) y = add(y, bias);
   return reshape(y, [...x.shape.slice(0, -1), weight.shape[outFirst ? 0 : 1]]);
+}
+
+/** The products with the weight and with its pair, without the bias: f32 [N, in] to [N, out]. */
+function adapted(
+  rows: Tensor,
+  layer: LinearParams,
+  { layout = "outIn", loraScale = 1 }: LinearOptions,
+): Tensor {
+  const { weight, lora_A, lora_B, lora_magnitude_vector: magnitude } = layer;
+  const base = (x: Tensor): Tensor => matmul(x, weight, { transposeB: layout === "outIn" }), y = base(rows);
+  if (lora_A === undefined || lora_B === undefined) return y;
+  const { scale, dropout: drop } = loraSettings(layer) ?? { scale: loraScale };
+  const input = drop === undefined ? rows : dropout(rows, drop), a = lora_A.weight;
+  const dropped = drop === undefined || magnitude === undefined ? undefined : base(input);
+  const low = matmul(input, a, { transposeB: true }), b = { b: lora_B.weight, bias: lora_B.bias };
+  return withPair({ a, ...b, magnitude }, { y, low, weight, layout, scale, dropped });
 }

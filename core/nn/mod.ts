@@ -22,6 +22,7 @@
 export * from "./attention.ts";
 export * from "./embedding.ts";
 export * from "./linear.ts";
+export type { LoraDropout, LoraSettings } from "./lora.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./padding.ts";

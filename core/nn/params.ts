@@ -25,6 +25,8 @@ export interface ParamSpec {
   readonly init: Init;
   /** Which axis of a matrix comes first; [out, in] when absent. */
   readonly layout?: Layout;
+  /** Whether it is a table whose rows are looked up, no matrix of products. */
+  readonly table?: true;
   /** The parameter that takes its place. The model has only that one; a checkpoint may hold both. */
   readonly tiedTo?: Path;
   /** A checkpoint may lack it, as nothing reads it; the model has it where the checkpoint does, to give it back. */

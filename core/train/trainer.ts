@@ -70,7 +70,8 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
   const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
   const definition: StepDefinition = {
     count: (batch: Tree) => countOf(loss, batch as TensorTree as B),
-    loss: (params: Tree, batch: Tree) => loss(params as TensorTree as P, batch as TensorTree as B),
+    loss: (params: Tree, batch: Tree) =>
+      loss(params as TensorTree as P, batch as TensorTree as B, { training: true }),
     optimizer,
     signals: policy?.signals ?? [],
     trainable: options.trainable ?? loss.trainable ?? (() => true),

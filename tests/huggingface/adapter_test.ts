@@ -35,7 +35,7 @@ async function loadAltered({ config, tensors: alter }: Alterations, folder: stri
 
 Deno.test("loadAdapter trains the pairs of the adapter and nothing else", async () => {
   const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
-  assertEquals(adapted.loraScale, 8 / 4);
+  assertEquals([...adapted.adapter!.layers.values()], Array(2 * 7).fill({ scale: 8 / 4 }));
   const trained = [...flatten(adapted.params).keys()].filter(adapted.trainable!);
   // Two layers with seven projections, each with a pair.
   assertEquals(trained.length, 2 * 7 * 2);
@@ -55,13 +55,32 @@ const REFUSED: readonly (readonly [string, Alterations, (folder: string) => stri
     (f) => `Cannot read "peft_type" of "${f}/adapter_config.json" as it must be "LORA": "IA3"`,
   ],
   [
-    "DoRA",
+    "an adapter of tokens",
+    { config: { trainable_token_indices: [1] } },
+    (f) =>
+      `Cannot read "trainable_token_indices" of "${f}/adapter_config.json" as adapters of that kind are not supported: [1]`,
+  ],
+  [
+    "DoRA without magnitudes",
     { config: { use_dora: true } },
     (f) =>
-      `Cannot read "use_dora" of "${f}/adapter_config.json" as only LoRA pairs of one rank and one factor are supported: true`,
+      `Cannot load "${f}/adapter_model.safetensors" as pairs must be whole: "model.layers.0.mlp.down_proj.lora_magnitude_vector" is missing`,
   ],
-  ["ranks by module", { config: { rank_pattern: { q_proj: 2 } } }, () => 'Cannot read "rank_pattern"'],
-  ["factors by module", { config: { alpha_pattern: { q_proj: 2 } } }, () => 'Cannot read "alpha_pattern"'],
+  [
+    "ranks by module that are not those of the pairs",
+    { config: { rank_pattern: { "layers\\.0.*q_proj": 2 } } },
+    () => `Cannot load "${PREFIX}.lora_A.weight"`,
+  ],
+  [
+    "an expression that takes for ever",
+    { config: { alpha_pattern: { "(?:(?:.*)*)*x": 2 } } },
+    () => 'Cannot match by the expression "(?:.*\\\\.)?(?:(?:(?:.*)*)*x)" as a match may take 100000 steps',
+  ],
+  [
+    "pairs of modules that its configuration does not adapt",
+    { config: { target_modules: ["v_proj"] } },
+    (f) => `of "${f}/adapter_model.safetensors" as "${f}/adapter_config.json" adapts other modules: it has [`,
+  ],
   [
     "a missing alpha",
     { config: { lora_alpha: undefined } },
@@ -97,9 +116,9 @@ const REFUSED: readonly (readonly [string, Alterations, (folder: string) => stri
   ],
   [
     "a tensor that is no pair",
-    { tensors: rename(`${PREFIX}.lora_A.weight`, "base_model.model.lm_head.weight") },
+    { tensors: rename(`${PREFIX}.lora_A.weight`, "base_model.model.lm_head.gain") },
     (f) =>
-      `Cannot load "base_model.model.lm_head.weight" of "${f}/adapter_model.safetensors" as it must be half of a LoRA pair of the model`,
+      `Cannot load "base_model.model.lm_head.gain" of "${f}/adapter_model.safetensors" as it must belong to a module of the model that takes it`,
   ],
   [
     "a pair of another width",
@@ -148,7 +167,7 @@ Deno.test("saveAdapter writes what loadAdapter reads, to the bit", async () => {
     const adapted = await loadAdapter(gpu, model, `${FIXTURE}/adapter`);
     await saveAdapter(gpu, adapted, { folder: `${folder}/adapter` });
     const again = await loadAdapter(gpu, model, `${folder}/adapter`);
-    assertEquals(again.loraScale, adapted.loraScale);
+    assertEquals(again.adapter!.layers, adapted.adapter!.layers);
     const values = async ({ params }: Model) =>
       await readAll(gpu, [...flatten(params)].toSorted(([a], [b]) => a < b ? -1 : 1).map(([, t]) => t));
     assertEquals(await values(again), await values(adapted));

@@ -59,25 +59,25 @@ for (const name of DECODERS) {
       assertEquals([config.model_type, config.architectures], [name, [Object.keys(families[name].heads)[0]]]);
     });
   });
+}
 
-  // PEFT had no part in this one.
-  if (name === "gemma2") continue;
+/** Folders with an adapter of PEFT. */
+const ADAPTED = [...DECODERS.filter((name) => name !== "gemma2"), "llama-dora", "llama-saved-modules"];
+
+for (const name of ADAPTED) {
+  const fixture = `${FIXTURES}/${name}`;
 
   Deno.test(`saveAdapter gives back an adapter of PEFT to the bit: ${name}`, async () => {
     await withFolder(async (folder) => {
-      const adapted = await loadAdapter(gpu, await loadModel(gpu, fixture), `${fixture}/adapter`);
-      await saveAdapter(gpu, adapted, { folder });
-      await assertSameTensors(
-        `${folder}/adapter_model.safetensors`,
-        `${fixture}/adapter/adapter_model.safetensors`,
-      );
-      const seen = await configOf(`${folder}/adapter_config.json`);
-      const expected = await configOf(`${fixture}/adapter/adapter_config.json`);
-      for (const key of ["peft_type", "task_type", "r", "lora_alpha", "bias", "fan_in_fan_out"]) {
-        assertEquals(seen[key], expected[key], key);
+      await saveAdapter(gpu, await loadAdapter(gpu, await loadModel(gpu, fixture), `${fixture}/adapter`), {
+        folder,
+      });
+      for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
+        assertEquals(
+          await Deno.readFile(`${folder}/${file}`),
+          await Deno.readFile(`${fixture}/adapter/${file}`),
+        );
       }
-      const modules = (config: Record<string, unknown>) => (config.target_modules as string[]).toSorted();
-      assertEquals(modules(seen), modules(expected));
     });
   });
 

@@ -78,9 +78,9 @@ const patches: Family<Config, ImageParams, ImageInput> = {
   name: "patches",
   parse,
   params: patchSpec,
-  hidden(params, { pixelValues }) {
+  hidden(params, { pixelValues }, { loraScale }) {
     const [batch, count] = pixelValues.shape;
-    return linear(reshape(pixelValues, [batch, count, PATCH]), params.patches); // [B, T, C]
+    return linear(reshape(pixelValues, [batch, count, PATCH]), params.patches, { loraScale }); // [B, T, C]
   },
   heads: {
     PatchesForImageClassification: {

@@ -69,10 +69,10 @@ async function modelSave(gpu: Gpu, base: string): Promise<Save> {
 
 async function adapterSave(gpu: Gpu, base: string): Promise<Save> {
   const model = await loadModel(gpu, `${base}/faults`);
-  const adapted = await three(async (version) => ({
-    ...await loadAdapter(gpu, model, `${base}/faults-adapter`),
-    loraScale: version,
-  }));
+  const adapted = await three(async (version) => {
+    const loaded = await loadAdapter(gpu, model, `${base}/faults-adapter`), adapter = loaded.adapter!;
+    return { ...loaded, adapter: { ...adapter, source: { ...adapter.source, lora_alpha: version } } };
+  });
   return {
     write: (folder, version, fileSystem) =>
       saveAdapter(gpu, adapted(version), { folder: `${folder}/adapter`, fileSystem }),

@@ -13,9 +13,12 @@ import type { Leaves, Path } from "../../tree.ts";
 import { componentCosts } from "./component_costs.ts";
 import { normParameters } from "./norm_parameters.ts";
 
-/** The module that a parameter belongs to: `a.b` for `a.b.weight`, `a.b.bias` and `a.b.lora_A.weight`. */
+/** What the path of a parameter adds to that of its module. */
+const MEMBER = /(\.lora_[AB]|)\.(weight|bias)$|\.lora_(embedding_[AB]|magnitude_vector)$/;
+
+/** The module that a parameter belongs to: `a.b` for `a.b.weight`, `a.b.bias`, and all that an adapter adds to it. */
 export function moduleOf(path: Path): Path {
-  return path.replace(/(\.lora_[AB])?\.(weight|bias)$/, "");
+  return path.replace(MEMBER, "");
 }
 
 /**

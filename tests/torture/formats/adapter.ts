@@ -21,15 +21,14 @@ async function load(context: Context): Promise<void> {
   const { folder } = context, gpu = await context.gpu();
   const base = await loadModel(gpu, `${folder}/base`),
     adapted = await loadAdapter(gpu, base, `${folder}/adapter`);
-  demand(Number.isFinite(adapted.loraScale), `the factor ${adapted.loraScale}`);
+  const scales = [...adapted.adapter!.layers.values()].map(({ scale }) => scale);
+  demand(scales.every(Number.isFinite), `the factors ${scales}`);
   await useModel(context, adapted);
   const fileSystem = memoryFileSystem({ "a/b": "" });
   await saveAdapter(gpu, adapted, { folder: "a/adapter", fileSystem });
-  const { loraScale } = await loadAdapter(gpu, base, "a/adapter", { fileSystem });
-  demand(
-    loraScale === adapted.loraScale,
-    `saved with the factor ${adapted.loraScale}, loaded with ${loraScale}`,
-  );
+  const again = await loadAdapter(gpu, base, "a/adapter", { fileSystem });
+  const saved = [...again.adapter!.layers.values()].map(({ scale }) => scale);
+  demand(saved.join() === scales.join(), `saved with the factors ${scales}, loaded with ${saved}`);
 }
 
 /** The formats of an adapter folder. */
