@@ -15,37 +15,42 @@ import {
   type ClassBatch,
   classLoss,
   clipByGlobalNorm,
-  cosine,
+  DataError,
   defineTraining,
   families,
   type Gpu,
   InputError,
+  linearRate,
   logits,
   type Model,
   read,
   scan,
-  tensor,
 } from "@firn/train";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
-import { encodeDocument, hostFileSystem, loadTokenizer, type Tokenizer } from "@firn/train/data";
+import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { helpOf, positive, readFlags, runMain, text, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords } from "./bag_of_words.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
-import { type Example, type Labelled, readRows, readSpam } from "./labelled_text.ts";
+import { type Example, type Labelled, readExamples, readRows, readSpam } from "./labelled_text.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
+import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
+import { columnsFlag, columnsIn } from "./train_data.ts";
 
 const FLAGS = {
   model: MODEL,
   data: text(
     "NAME|FILE",
-    "spam, or a .jsonl file whose rows have text and label, here or as hub:owner/name/file.jsonl",
+    "spam, or rows of text and label: .jsonl, .json, .csv, .tsv or .parquet, here or as hub:owner/name/file",
     "spam",
   ),
+  validation: text("FILE", "rows to test on; a tenth of the data, which is held out, when absent", null),
+  columns: columnsFlag(),
   steps: whole("optimizer steps", 100),
+  epochs: positive("passes over the texts, in place of --steps", null),
   batch: whole("texts in a batch", 16),
   length: whole("tokens of a text; longer ones are cut", 64, 2),
   lr: positive("largest learning rate, after warm-up", 1e-3),
@@ -61,12 +66,10 @@ Gives a model a head for classes, fine-tunes both on labelled texts, and tests t
 
 type Flags = Values<typeof FLAGS>;
 
-/** A model, and how texts become its input. */
-interface Classifier {
-  readonly model: Model;
-  readonly tokenizer: Tokenizer;
-  readonly names: readonly string[];
-}
+/** Share of the steps in which the learning rate rises. */
+const WARMUP = 0.1;
+/** Classes of which the whole confusion matrix fits a screen. */
+const FEW = 12;
 
 /**
  * The architecture of a folder's family that classifies sequences.
@@ -87,39 +90,6 @@ export async function classArchitecture(folder: string): Promise<string> {
 }
 
 /**
- * Batches of texts: ids padded on the right, the mask, and labels, -100 in rows that fill the last batch.
- *
- * @param examples The texts
- * @param classifier Tokenizer, names of classes, and the model, whose configuration may name the padding
- * @param sizes Texts in a batch and tokens in a text
- * @returns The batches
- */
-export function textBatches(
-  examples: readonly Example[],
-  { model, tokenizer, names }: Classifier,
-  { batch, length }: Pick<Flags, "batch" | "length">,
-): ClassBatch[] {
-  const padding = Number(model.source.pad_token_id ?? 0);
-  const rows = examples.map((example) => {
-    const ids = encodeDocument(tokenizer, example.text);
-    // What ends a text ends one that is cut.
-    return ids.length <= length ? ids : [...ids.slice(0, length - 1), ids.at(-1)!];
-  });
-  return Array.from({ length: Math.ceil(rows.length / batch) }, (_, b) => {
-    const ids = new Int32Array(batch * length).fill(padding), mask = new Int32Array(batch * length);
-    const labels = new Int32Array(batch).fill(-100);
-    for (let i = 0; i < batch; i++) {
-      const row = rows[b * batch + i] ?? [padding];
-      ids.set(row, i * length);
-      mask.fill(1, i * length, i * length + row.length);
-      if (b * batch + i < rows.length) labels[i] = names.indexOf(examples[b * batch + i].label);
-    }
-    const shape = [batch, length];
-    return { inputIds: tensor(ids, shape), attentionMask: tensor(mask, shape), labels: tensor(labels) };
-  });
-}
-
-/**
  * The class that a model gives each text.
  *
  * @param gpu The device
@@ -137,51 +107,48 @@ export async function predict(
   return found.slice(0, count);
 }
 
-/** The examples in another order for each seed: position by a hash of seed and text. */
-function shuffled(examples: readonly Example[], seed: number): Example[] {
-  const keyOf = ({ text }: Example): number =>
-    [...`${seed} ${text.slice(0, 80)}`].reduce(
-      (h, c) => Math.imul(h ^ c.codePointAt(0)!, 16777619),
-      2166136261,
-    ) >>> 0;
-  return examples.map((example) => ({ example, key: keyOf(example) })).sort((a, b) => a.key - b.key)
-    .map(({ example }) => example);
-}
-
-/** The file of labelled rows that a flag names. */
-async function oneFile(source: string): Promise<string> {
-  const files = await locateData([source]);
-  if (files.length === 1) return files[0];
-  throw new UsageError(`--data must name one file: "${source}" names ${files.length}; name one of them`);
-}
-
 /** Trains and returns the model with new parameters. */
 async function trained(
   gpu: Gpu,
-  classifier: Classifier,
-  { flags, train }: { readonly flags: Flags; readonly train: readonly Example[] },
+  model: Model,
+  { batches, steps, lr }: {
+    readonly batches: Iterable<ClassBatch>;
+    readonly steps: number;
+    readonly lr: number;
+  },
 ): Promise<Model> {
-  const { model } = classifier, { steps, lr } = flags;
-  const batches = textBatches(shuffled(train, flags.seed).slice(0, steps * flags.batch), classifier, flags);
+  const warmup = Math.ceil(WARMUP * steps);
   const training = defineTraining(gpu, classLoss(model), {
-    optimizer: chain(
-      clipByGlobalNorm(1),
-      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 10), steps }) }),
-    ),
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: linearRate({ peak: lr, warmup, steps }) })),
     steps,
     lookEvery: Math.min(10, steps),
   });
-  function* repeated(): Generator<ClassBatch> {
-    while (true) yield* batches;
-  }
   const bar = progress(steps);
   let state = await training.init(model.params);
-  for await (state of scan(training, state, repeated())) {
+  for await (state of scan(training, state, batches)) {
     if (state.look === null) continue;
     bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`]);
   }
   bar.end();
   return { ...model, params: state.params };
+}
+
+/** Reads the texts that the flags name. */
+async function dataOf(flags: Flags): Promise<Pick<Labelled, "train" | "test">> {
+  const columns = columnsIn(flags.columns)!, { data, validation } = flags;
+  if (validation === null) {
+    return data === "spam" ? await readSpam() : await readRows(await locateData([data]), columns);
+  }
+  const train = data === "spam"
+    ? (await readSpam()).train
+    : await readExamples(await locateData([data]), columns);
+  const test = await readExamples(await locateData([validation]), columns);
+  const names = new Set(train.map(({ label }) => label)), stray = test.find(({ label }) => !names.has(label));
+  if (stray === undefined) return { train, test };
+  throw new DataError(
+    `Cannot test on "${validation}" as each label must be one of "${data}": "${stray.label}" is none; ` +
+      "check that both belong together",
+  );
 }
 
 /** A line of the table of results. */
@@ -191,49 +158,96 @@ function resultLine(name: string, { accuracy, macroF1 }: Scores): string {
   } (mean of classes)`;
 }
 
+/** What the model is compared with: the class of most texts, and words of what the model reads and of whole texts. */
+function baselineLines(
+  { train, test }: Pick<Labelled, "train" | "test">,
+  { names, seen }: {
+    readonly names: readonly string[];
+    /** What the model reads of a text. */
+    readonly seen: (example: Example) => Example;
+  },
+): string[] {
+  const labels = test.map(({ label }) => names.indexOf(label));
+  const counts = names.map((name) => train.filter(({ label }) => label === name).length);
+  const major = counts.indexOf(Math.max(...counts));
+  const line = (name: string, found: readonly number[]): string =>
+    resultLine(name, scoresOf(labels, found, names.length));
+  const words = (read: (example: Example) => Example): number[] => {
+    const classOf = bagOfWords(train.map(read), names);
+    return test.map((example) => classOf(read(example).text));
+  };
+  return [
+    line("majority class", labels.map(() => major)),
+    line("bag of words", words(seen)),
+    line("of whole texts", words((example) => example)),
+  ];
+}
+
+/** The confusion matrix, or the classes that are taken for another most often, where there are many. */
+function mistakeLines(scores: Scores, names: readonly string[]): string[] {
+  if (names.length <= FEW) return confusionLines(scores, names);
+  const pairs = scores.confusion.flatMap((row, k) =>
+    row.map((count, said) => ({ count: k === said ? 0 : count, k, said }))
+  );
+  const most = pairs.filter(({ count }) => count > 0).sort((a, b) => b.count - a.count).slice(0, FEW);
+  return most.map(({ count, k, said }) =>
+    `${String(count).padStart(4)} times ${names[k]} is taken for ${names[said]}`
+  );
+}
+
 /**
  * Runs the command.
  *
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = readFlags(args, FLAGS);
+  const { values: flags, given, help } = readFlags(args, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS));
-  const began = performance.now();
+  if (given.includes("steps") && given.includes("epochs")) {
+    throw new UsageError("--steps and --epochs both say how long training is: give one");
+  }
+  const began = performance.now(), { batch, lr, seed } = flags;
   const { folder } = await locateModel(flags.model);
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: folder });
-  const data: Labelled = await stage(
-    `reading     ${flags.data}`,
-    async () => flags.data === "spam" ? await readSpam() : await readRows(await oneFile(flags.data)),
-  );
-  const { train, test } = data, names = [...new Set(train.map(({ label }) => label))].sort();
+  const { train, test } = await stage(`reading     ${flags.data}`, () => dataOf(flags));
+  const names = [...new Set(train.map(({ label }) => label))].sort();
   const architecture = await classArchitecture(folder);
   await using gpu = await openShown(flags);
-  const model = await loadModel(gpu, folder, { architecture, labels: names, seed: flags.seed });
-  const classifier = { model, tokenizer: await loadTokenizer(folder, { model }), names };
+  const model = await loadModel(gpu, folder, { architecture, labels: names, seed });
+  const tokenizer = await loadTokenizer(folder, { model });
   print(`model       ${flags.model}, ${architecture}`);
   for (const note of model.notes ?? []) print(`note        ${note}`);
-  print(`data        ${train.length} texts to train on, ${test.length} to test with: ${names.join(", ")}\n`);
+  print(`data        ${train.length} texts to train on, ${test.length} to test with, ${labelsLine(names)}`);
+  const rows = encodeRows(train, { ...flags, tokenizer, names });
+  const held = encodeRows(test, { ...flags, tokenizer, names });
+  const length = Math.max(...[...rows, ...held].map(({ ids }) => ids.length));
+  const steps = flags.epochs === null ? flags.steps : Math.ceil(flags.epochs * rows.length / batch);
+  print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
 
-  const after = await trained(gpu, classifier, { flags, train });
-  const labels = test.map(({ label }) => names.indexOf(label));
-  const batches = textBatches(test, classifier, flags);
-  const scores = scoresOf(labels, await predict(gpu, after, { batches, count: test.length }), names.length);
-  const counts = names.map((name) => train.filter(({ label }) => label === name).length);
-  const major = counts.indexOf(Math.max(...counts));
-  const words = bagOfWords(train, names);
+  const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };
+  const after = await trained(gpu, model, { batches: shuffledBatches(rows, { ...sizes, seed }), steps, lr });
+  const found = await predict(gpu, after, { batches: allBatches(held, sizes), count: held.length });
+  const scores = scoresOf(held.map(({ label }) => label), found, names.length);
+  const seen = ({ text, label }: Example): Example => ({
+    text: tokenizer.decode(cutIds(tokenizer, text, flags.length)),
+    label,
+  });
   print();
-  print(resultLine("majority class", scoresOf(labels, labels.map(() => major), names.length)));
-  print(resultLine("bag of words", scoresOf(labels, test.map(({ text }) => words(text)), names.length)));
+  for (const line of baselineLines({ train, test }, { names, seen })) print(line);
   print(resultLine("model", scores));
   print();
-  for (const line of confusionLines(scores, names)) print(line);
+  for (const line of mistakeLines(scores, names)) print(line);
   print();
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out, files: await companionFiles(folder) });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
-  print(`${"steps".padEnd(15)} ${flags.steps} in ${clock(performance.now() - began)}`);
+  print(`${"steps".padEnd(15)} ${steps} in ${clock(performance.now() - began)}`);
+}
+
+/** Names of classes, or how many there are. */
+function labelsLine(names: readonly string[]): string {
+  return names.length <= FEW ? `labels ${names.join(", ")}` : `${names.length} labels`;
 }
 
 if (import.meta.main) await runMain(main, "classify");

@@ -5,6 +5,7 @@
  */
 
 import { InputError, type Tensor, tensor } from "@firn/train";
+import { draws, shuffled } from "./shuffle.ts";
 
 /** Pixels on a side. */
 export const SIDE = 28;
@@ -156,26 +157,4 @@ function moved(image: Float32Array, [down, right]: readonly [number, number]): F
     result.set(row, y * SIDE + Math.max(0, right));
   }
   return result;
-}
-
-/** Whole numbers below n, which follow from a text (FNV-1a, then xorshift32). */
-function draws(seed: string): (n: number) => number {
-  let state = 2166136261;
-  for (const character of seed) state = Math.imul(state ^ character.charCodeAt(0), 16777619);
-  return (n) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % n;
-  };
-}
-
-/** Whole numbers below `count` in another order (Fisher and Yates). */
-function shuffled(count: number, below: (n: number) => number): Uint32Array<ArrayBuffer> {
-  const order = Uint32Array.from({ length: count }, (_, i) => i);
-  for (let i = count - 1; i > 0; i--) {
-    const j = below(i + 1);
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
 }

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { DataError, InputError } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
+import { InputError } from "@firn/train";
+import { type Columns, openRows } from "@firn/train/data";
 
 /** A text and its class. */
 export interface Example {
@@ -57,41 +57,32 @@ export function subjectAndBody(mail: string): string {
 }
 
 /**
- * Reads rows of a `.jsonl` file, each with `text` and `label`.
+ * Reads labelled texts, divided by their texts.
  *
- * @param path The file
- * @returns The examples, divided by their texts
- * @throws {NotFoundError} When there is no such file
- * @throws {DataError} When it is not UTF-8, or a row is not such an object
+ * @param source Files, as {@link readExamples} reads them
+ * @param columns The columns of `text` and `label`, where they have other names
+ * @returns Three parts
  */
-export async function readRows(path: string): Promise<Labelled> {
-  const bytes = await hostFileSystem().read(path);
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw new DataError(`Cannot read "${path}" as text must be UTF-8: it is not; save it as UTF-8`, {
-      cause: error,
-    });
-  }
-  return divided(
-    text.split("\n").flatMap((line, i): Example[] => {
-      if (line.trim() === "") return [];
-      let row: { text?: unknown; label?: unknown } | null = null;
-      try {
-        row = JSON.parse(line);
-      } catch { /* told below, like every other row that is none */ }
-      if (typeof row?.text === "string" && typeof row.label === "string") {
-        return [{ text: row.text, label: row.label }];
-      }
-      throw new DataError(
-        `Cannot read line ${
-          i + 1
-        } of "${path}" as a row must be a JSON object with texts in "text" and "label": ` +
-          `${line.slice(0, 60)}; mend the line`,
-      );
-    }),
-  );
+export async function readRows(source: string | readonly string[], columns: Columns = {}): Promise<Labelled> {
+  return divided(await readExamples(source, columns));
+}
+
+/**
+ * Reads labelled texts from a file of rows.
+ *
+ * @param source Files, or patterns, that `openRows` reads
+ * @param columns The columns of `text` and `label`, where they have other names
+ * @returns The examples in order
+ * @throws {NotFoundError} When there is no such file
+ * @throws {DataError} When a row has no text or no label
+ */
+export async function readExamples(
+  source: string | readonly string[],
+  columns: Columns = {},
+): Promise<Example[]> {
+  const rows = await openRows(source, { kind: "label", columns });
+  const blocks = await Promise.all(rows.blocks.map((_, block) => rows.read(block)));
+  return blocks.flat().map(({ example: { text, label } }) => ({ text, label }));
 }
 
 /**

@@ -65,7 +65,8 @@ export type DataFlags = Values<typeof DATA_FLAGS> & {
   readonly seed: number;
 };
 
-function columnsFlag(): Flag<string> {
+/** The flag of columns. */
+export function columnsFlag(): Flag<string> {
   const rule = "names and columns, such as prompt=question,completion=answer";
   return {
     placeholder: "NAME=COLUMN,...",
@@ -79,7 +80,7 @@ function columnsFlag(): Flag<string> {
 }
 
 /** The columns of a flag; null when it cannot be understood. */
-function columnsIn(value: string): Columns | null {
+export function columnsIn(value: string): Columns | null {
   const pairs = value === ""
     ? []
     : value.split(",").map((pair) => pair.split("=").map((word) => word.trim()));

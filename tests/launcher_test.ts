@@ -149,7 +149,9 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
     [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
     [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
-    [["classify", "--model", "/m", "--data", "/d.jsonl"], { read: ".,/m,/d.jsonl" }],
+    [["classify", "--model", "/m", "--data", "/d.jsonl", "--validation=/v.csv"], {
+      read: ".,/m,/d.jsonl,/v.csv",
+    }],
     [["vlm", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
     [["pretrain", "--out", "/a/b"], { read: ".,/a/b", write: ".firn,out,/a/b" }],
     [["explain", "/a/b"], { read: ".,/a/b", write: undefined }],

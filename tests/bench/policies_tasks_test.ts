@@ -5,7 +5,7 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DataError, FileError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
+import { DataError, InputError, logits, NotFoundError, read, tensor } from "@firn/train";
 import { corpusOf, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { divided, type Labelled, readRows, subjectAndBody } from "../../examples/labelled_text.ts";
@@ -46,11 +46,8 @@ Deno.test("readRows names the line that is no example", async () => {
     await Deno.writeTextFile(path, `${ROWS.map((row) => JSON.stringify(row)).join("\n")}\n\n`);
     assertEquals((await readRows(path)).train, divided(ROWS).train);
     await Deno.writeTextFile(path, '{"text": "a", "label": "b"}\n{"text": "a"}\n');
-    await assertRejects(() => readRows(path), DataError, `Cannot read line 2 of "${path}"`);
-    await assertRejects(() => readRows(`${path}.no`), NotFoundError, "there is no such file");
-    await assertRejects(() => readRows("tests"), FileError, "it is a folder");
-    await Deno.writeFile(path, new Uint8Array([0xff]));
-    await assertRejects(() => readRows(path), DataError, "must be UTF-8");
+    await assertRejects(() => readRows(path), DataError, `Cannot use line 2 of "${path}"`);
+    await assertRejects(() => readRows(`no-${path.slice(1)}`), NotFoundError, "there is no such file");
   } finally {
     await Deno.remove(path);
   }
