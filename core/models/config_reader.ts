@@ -19,6 +19,8 @@ export interface ConfigReader {
   id(key: string, fallback?: number): number;
   /** A whole number from 0, or null where the record says null; the fallback only where the key is absent. */
   idOrNull(key: string, fallback: number | null): number | null;
+  /** A whole number of either sign, or null where the record says null; the fallback only where the key is absent. */
+  wholeOrNull(key: string, fallback: number | null): number | null;
   /** Two whole numbers above 0, such as height and width; one stands for both. */
   counts(key: string, fallback?: number): readonly [number, number];
   /** A whole number above 0, or null where the record says null; the fallback only where the key is absent. */
@@ -86,6 +88,7 @@ export function configReader(
     numberOrNull: (key, fallback) => orNull(key, NUMBER, fallback),
     id: (key, fallback) => value(key, ID, fallback),
     idOrNull: (key, fallback) => orNull(key, ID, fallback),
+    wholeOrNull: (key, fallback) => orNull(key, WHOLE, fallback),
     counts: (key, fallback) => {
       const seen = value(key, COUNTS, fallback);
       return typeof seen === "number" ? [seen, seen] : [seen[0], seen[1]];
@@ -123,6 +126,10 @@ const COUNT: Rule<number> = {
 const ID: Rule<number> = {
   text: "it must be a whole number from 0",
   holds: (value): value is number => Number.isSafeInteger(value) && value as number >= 0,
+};
+const WHOLE: Rule<number> = {
+  text: "it must be a whole number",
+  holds: (value): value is number => Number.isSafeInteger(value),
 };
 const COUNTS: Rule<number | readonly number[]> = {
   text: "it must be one or two whole numbers above 0",

@@ -8,7 +8,7 @@ import type { RopeConfig } from "../nn/rope.ts";
 import { type ActivationName, type ActivationOptions, readActivation } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { readRope, type RopeOptions } from "./rope_config.ts";
+import { longest, readRope, type RopeOptions } from "./rope_config.ts";
 
 /** The values of `config.json` that Llama-like decoders share. */
 export interface DecoderConfig extends ClassConfig {
@@ -26,6 +26,8 @@ export interface DecoderConfig extends ClassConfig {
   readonly headDim: number;
   /** Entries of the vocabulary V. */
   readonly vocabSize: number;
+  /** The id of the padding, whose embedding is not trained; null for none. */
+  readonly padding: number | null;
   /** Longest sequence, in tokens. */
   readonly maxLength: number;
   /** Added to the mean square in norms. */
@@ -79,6 +81,8 @@ export interface DecoderDefaults {
   readonly headDim?: number;
   /** `rms_norm_eps`; 1e-6 when absent. */
   readonly eps?: number;
+  /** `pad_token_id`; none when absent. */
+  readonly padding?: number;
   /** `tie_word_embeddings`; false when absent. */
   readonly tied?: boolean;
   /** Rotary positions: base, rotated share, names of kinds. */
@@ -109,13 +113,9 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
     throw read.error("num_key_value_heads", `it must divide num_attention_heads ${heads}`, kvHeads);
   }
   checkNeutral(read, defaults.own);
-  const layers = readLayers(read, "num_hidden_layers");
+  const layers = readLayers(read, "num_hidden_layers"), vocabSize = read.count("vocab_size");
   const positions = read.count("max_position_embeddings", defaults.maxLength);
   const rope = readRope(read, { ...defaults.rope, dim: headDim, maxLength: positions });
-  // Dynamic positions are made for sequences that are longer by the factor.
-  const maxLength = rope.scaling?.type === "dynamic"
-    ? Math.floor(positions * rope.scaling.factor)
-    : positions;
   return {
     ...readClasses(read),
     hiddenSize,
@@ -124,13 +124,27 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
     headDim,
     intermediateSize: read.count("intermediate_size"),
     layers,
-    vocabSize: read.count("vocab_size"),
-    maxLength,
+    vocabSize,
+    padding: readPadding(read, { vocabSize, padding: defaults.padding }),
+    maxLength: longest(rope, positions),
     eps: read.number("rms_norm_eps", defaults.eps ?? 1e-6),
     rope,
     tied: read.boolean("tie_word_embeddings", defaults.tied ?? false),
     activation: readActivation(read, defaults.activation ?? SILU),
   };
+}
+
+/**
+ * Reads the id of the padding. PyTorch counts a negative one from the end of the table. A table without such a row has none
+ * to leave untrained.
+ */
+function readPadding(
+  read: ConfigReader,
+  { padding = null, vocabSize }: { readonly padding?: number | null; readonly vocabSize: number },
+): number | null {
+  const seen = read.wholeOrNull("pad_token_id", padding);
+  const id = seen !== null && seen < 0 ? vocabSize + seen : seen;
+  return id !== null && id >= 0 && id < vocabSize ? id : null;
 }
 
 /**
@@ -205,7 +219,7 @@ export function readUpperWindows(
   { layers }: { readonly layers: number },
 ): readonly (number | null)[] {
   const window = read.boolean("use_sliding_window", false) ? read.countOrNull("sliding_window", 4096) : null;
-  const first = read.countOrNull("max_window_layers", 28) ?? 0;
+  const first = read.idOrNull("max_window_layers", 28) ?? 0;
   return readWindows(read, { layers, window, sliding: (layer) => layer >= first });
 }
 

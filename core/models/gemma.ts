@@ -34,10 +34,11 @@ export interface GemmaConfig extends DecoderConfig {
 function parse(read: ConfigReader): GemmaConfig {
   const config = readDecoder(read, {
     maxLength: 8192,
+    padding: 0,
     kvHeads: 16,
     headDim: 256,
     tied: true,
-    activation: { key: "hidden_act", name: "gelu_pytorch_tanh", aliases: { gelu: "gelu_pytorch_tanh" } },
+    activation: { key: "hidden_act", name: "gelu_pytorch_tanh" },
   });
   return { ...config, attentionBias: read.boolean("attention_bias", false) };
 }
@@ -78,7 +79,7 @@ function hidden(
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
+  let x = multiply(embedding(inputIds, model.embed_tokens, config), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     x = add(

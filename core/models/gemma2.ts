@@ -47,6 +47,7 @@ export interface Gemma2Config extends GemmaConfig {
 function parse(read: ConfigReader): Gemma2Config {
   const config = readDecoder(read, {
     maxLength: 8192,
+    padding: 0,
     kvHeads: 4,
     headDim: 256,
     tied: true,
@@ -124,7 +125,7 @@ function hidden(
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const scale = 1 / Math.sqrt(config.queryScalar), softCap = config.attentionCap;
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
+  let x = multiply(embedding(inputIds, model.embed_tokens, config), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const options = { ...config, rope, limits, loraScale, scale, softCap, window: config.windows[i] };
     x = gemma2Block(x, model.layers[i], { attention: options, config, loraScale });

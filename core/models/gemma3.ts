@@ -35,6 +35,7 @@ export interface Gemma3Config extends Gemma2Config {
 function parse(read: ConfigReader): Gemma3Config {
   const config = readDecoder(read, {
     maxLength: 131072,
+    padding: 0,
     kvHeads: 4,
     headDim: 256,
     tied: true,
@@ -98,7 +99,7 @@ function hidden(
   const [full, sliding] = [config.rope, config.slidingRope].map((rope) => ropeTables(rope, { length }));
   const limits = { ...paddingLimits(attentionMask), segments };
   const shared = { ...config, limits, loraScale, scale: 1 / Math.sqrt(config.queryScalar), norm: gemmaNorm };
-  let x = multiply(embedding(inputIds, model.embed_tokens), Math.sqrt(config.hiddenSize)); // [B, T, C]
+  let x = multiply(embedding(inputIds, model.embed_tokens, config), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const window = config.windows[i];
     const attention = { ...shared, window, rope: window === null ? full : sliding };

@@ -26,7 +26,7 @@ import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { type LmHeadParams, tokenHead } from "./lm_head.ts";
-import { readRope } from "./rope_config.ts";
+import { longest, readRope } from "./rope_config.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface GptNeoxConfig extends ClassConfig {
@@ -65,7 +65,13 @@ function parse(read: ConfigReader): GptNeoxConfig {
   if (hiddenSize % heads !== 0) {
     throw read.error("num_attention_heads", `it must divide hidden_size ${hiddenSize}`, heads);
   }
-  const maxLength = read.count("max_position_embeddings", 2048);
+  const positions = read.count("max_position_embeddings", 2048);
+  const rope = readRope(read, {
+    dim: hiddenSize / heads,
+    maxLength: positions,
+    theta: read.number("rotary_emb_base", 10000),
+    partial: read.number("rotary_pct", 0.25),
+  });
   return {
     ...readClasses(read),
     hiddenSize,
@@ -73,14 +79,9 @@ function parse(read: ConfigReader): GptNeoxConfig {
     intermediateSize: read.count("intermediate_size"),
     layers: readLayers(read, "num_hidden_layers"),
     vocabSize: read.count("vocab_size"),
-    maxLength,
+    maxLength: longest(rope, positions),
     eps: read.number("layer_norm_eps", 1e-5),
-    rope: readRope(read, {
-      dim: hiddenSize / heads,
-      maxLength,
-      theta: read.number("rotary_emb_base", 10000),
-      partial: read.number("rotary_pct", 0.25),
-    }),
+    rope,
     tied: read.boolean("tie_word_embeddings", false),
     attentionBias: read.boolean("attention_bias", true),
     parallel: read.boolean("use_parallel_residual", true),

@@ -103,7 +103,7 @@ function hidden(
   { inputIds, ...limits }: TokenInput,
   { config, loraScale }: HiddenOptions<LlamaConfig>,
 ): Tensor {
-  const x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  const x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   return decode(model, x, { ...limits, config, loraScale });
 }
 

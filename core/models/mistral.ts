@@ -73,7 +73,7 @@ function hidden(
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     const options = { ...config, rope, limits, loraScale, window: config.windows[i] };

@@ -253,7 +253,7 @@ export function hiddenStates<I extends object>(model: Model<object, I>, input: I
   const length = "inputIds" in input ? (input as TokenInput).inputIds.shape[1] : 0;
   if (length > maxLength) {
     throw new InputError(
-      `Cannot run "${family.name}" on ${length} tokens as max_position_embeddings is ${maxLength}: use shorter sequences`,
+      `Cannot run "${family.name}" on ${length} tokens as it takes at most ${maxLength}: use shorter sequences`,
     );
   }
   for (const name of ["attentionMask", "segments", "tokenTypeIds"] as const) {

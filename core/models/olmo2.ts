@@ -33,7 +33,7 @@ export interface Olmo2Config extends DecoderConfig {
 function parse(read: ConfigReader): Olmo2Config {
   read.only("mlp_bias", false);
   return {
-    ...readDecoder(read, { maxLength: 2048, eps: 1e-5 }),
+    ...readDecoder(read, { maxLength: 2048, eps: 1e-5, padding: 1 }),
     attentionBias: read.boolean("attention_bias", false),
   };
 }
@@ -78,7 +78,7 @@ function hidden(
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { self_attn, post_attention_layernorm, mlp, post_feedforward_layernorm } = model.layers[i];
     const seen = selfAttention(x, self_attn, { ...config, rope, limits, loraScale });

@@ -34,6 +34,7 @@ export interface Phi3Config extends DecoderConfig {
 function parse(read: ConfigReader): Phi3Config {
   const config = readDecoder(read, {
     maxLength: 4096,
+    padding: 32000,
     eps: 1e-5,
     // Checkpoints of the first versions have other names for the same kind.
     rope: { partial: 1, original: 4096, aliases: { su: "longrope", yarn: "longrope" } },
@@ -107,7 +108,7 @@ function hidden(
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     const options = { config, loraScale, rope, limits, window: config.windows[i] };

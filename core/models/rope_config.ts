@@ -74,6 +74,17 @@ export function readRope(read: ConfigReader, options: RopeOptions): RopeConfig {
   return ropeOf(read, { ...options, place, rope: read.record(place) ?? {} });
 }
 
+/**
+ * The longest sequence of a model. Dynamic positions are made for sequences that are longer by their factor.
+ *
+ * @param rope Rotary positions
+ * @param positions `max_position_embeddings`
+ * @returns Positions
+ */
+export function longest({ scaling }: RopeConfig, positions: number): number {
+  return scaling?.type === "dynamic" ? Math.floor(positions * scaling.factor) : positions;
+}
+
 /** The record of one kind of layers. */
 function readLayerRope(read: ConfigReader, options: RopeOptions & { readonly layer: LayerKind }): RopeConfig {
   const all = read.record("rope_parameters") ?? {}, { layer } = options;
@@ -132,12 +143,10 @@ function rotated(read: ConfigReader, { place, rope, dim, partial }: Found): numb
     throw read.error(at, "it must be a number above 0 and at most 1", share);
   }
   const turned = Math.floor(dim * share);
-  if (turned % 2 !== 0 || turned === 0) {
-    const rule = "rotary positions need an even number";
-    throw share === 1
-      ? read.error("head_dim", rule, dim)
-      : read.error(at, `${rule} of a head of ${dim}`, turned);
+  if (share === 1 && turned % 2 !== 0) {
+    throw read.error("head_dim", "rotary positions need an even number", dim);
   }
+  if (turned === 0) throw read.error(at, `rotary positions need at least 1 of a head of ${dim}`, share);
   return turned;
 }
 
@@ -188,6 +197,9 @@ const SCALINGS: {
       throw read.error(`${place}.beta_fast`, `it must be above beta_slow ${betaSlow}`, betaFast);
     }
     if (found.theta <= 1) throw read.error(`${place}.rope_theta`, "yarn needs more than 1", found.theta);
+    if (found.dim % 2 !== 0) {
+      throw read.error(`${place}.partial_rotary_factor`, "yarn needs an even number of elements", found.dim);
+    }
     const truncate = rope.truncate ?? true;
     if (typeof truncate !== "boolean") {
       throw read.error(`${place}.truncate`, "it must be true or false", truncate);
@@ -249,7 +261,7 @@ function originalLength(read: ConfigReader, found: Found): number {
 }
 
 function divisors(read: ConfigReader, { found, key }: At): readonly number[] {
-  const value = found.rope[key], pairs = found.dim / 2;
+  const value = found.rope[key], pairs = Math.ceil(found.dim / 2);
   if (Array.isArray(value) && value.length === pairs && value.every(isPositive)) return value;
   throw read.error(`${found.place}.${key}`, `it must be a list of ${pairs} positive numbers`, value);
 }

@@ -36,6 +36,7 @@ export interface Smollm3Config extends LlamaConfig {
 function parse(read: ConfigReader): Smollm3Config {
   const config = readDecoder(read, {
     maxLength: 32768,
+    padding: 128004,
     kvHeads: 4,
     tied: true,
     rope: { theta: 2e6 },
@@ -70,7 +71,7 @@ function hidden(
   const tables = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = embedding(inputIds, model.embed_tokens); // [B, T, C]
+  let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     const rope = config.rotates[i] ? tables : undefined;

@@ -108,7 +108,7 @@ function hidden(
   { inputIds, pixelValues, attentionMask }: ImageTextInput,
   { config, loraScale }: HiddenOptions<SmolVlmConfig>,
 ): Tensor {
-  const words = embedding(inputIds, text_model.embed_tokens); // [B, T, C]
+  const words = embedding(inputIds, text_model.embed_tokens, config.text); // [B, T, C]
   const options = { config: config.text, loraScale, attentionMask };
   if (pixelValues === undefined) return decode(text_model, words, options);
   const [batch, images, ...image] = pixelValues.shape;

@@ -4,12 +4,9 @@
  * @module
  */
 
-import { cast } from "../ops/arithmetic.ts";
-import { equal, where } from "../ops/comparison.ts";
 import { embedding as embeddingOp } from "../ops/embedding.ts";
 import { permute, reshape, slice } from "../ops/movement.ts";
 import { positionRows } from "../ops/position_rows.ts";
-import { stopGradient } from "../ops/stop_gradient.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { loraSettings, withPair } from "./lora.ts";
@@ -69,14 +66,9 @@ export function embeddingParams([rows, size]: readonly [rows: number, size: numb
 export function embedding(
   ids: Tensor,
   params: Embedding<Tensor>,
-  { padding = null }: { readonly padding?: number | null } = {},
+  options: { readonly padding?: number | null } = {},
 ): Tensor {
-  return adapted(params, (table) => {
-    const rows = embeddingOp(table, ids);
-    if (padding === null) return rows;
-    const isPadding = reshape(equal(cast(ids), padding), [...ids.shape, 1]);
-    return where(isPadding, stopGradient(rows), rows);
-  });
+  return adapted(params, (table) => embeddingOp(table, ids, options));
 }
 
 /**

@@ -12,7 +12,7 @@ import { plainFrequencies, type RopeScaling, scaledFrequencies } from "./rope_sc
 export interface RopeConfig {
   /** Base of the geometric series of frequencies, 10000 in the paper. */
   readonly theta: number;
-  /** Leading elements of a head that are rotated, R; even. The others stay as they are. */
+  /** Leading elements of a head that are rotated, R; one more where it is odd. The others stay as they are. */
   readonly dim: number;
   /** How frequencies change for sequences longer than in pretraining; they stay when absent. */
   readonly scaling?: RopeScaling;
@@ -33,7 +33,7 @@ export interface RopeTables {
  *
  * @param config Base, rotated elements, scaling
  * @param options `length`: positions of the sequence, which some kinds of scaling depend on; 0 when absent
- * @returns Radians a position, R / 2 numbers
+ * @returns Radians a position, R / 2 numbers, rounded up
  *
  * @example
  * ```ts

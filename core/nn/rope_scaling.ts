@@ -124,10 +124,10 @@ export function scaledFrequencies(scaling: RopeScaling, turn: Turn): readonly nu
  * The geometric series of frequencies.
  *
  * @param turn Base and rotated elements of a head
- * @returns Radians a position, dim / 2 numbers
+ * @returns Radians a position, dim / 2 numbers, rounded up
  */
 export function plainFrequencies({ theta, dim }: Omit<Turn, "length">): readonly number[] {
-  return Array.from({ length: dim / 2 }, (_, i) => theta ** (-2 * i / dim));
+  return Array.from({ length: Math.ceil(dim / 2) }, (_, i) => theta ** (-2 * i / dim));
 }
 
 /** A share, held between 0 and 1, of a frequency as it is, and the rest of it divided. */

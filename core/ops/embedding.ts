@@ -18,12 +18,18 @@ import { sizeOf, type StoredSpec } from "../spec.ts";
 import { apply, checkFloats, type Op, pick, type Tensor } from "../tensor.ts";
 import { f16Bindings } from "./half_precision.ts";
 import { checkIds } from "./ids.ts";
+import { cast } from "./arithmetic.ts";
+import { equal, less, maximum, where } from "./comparison.ts";
+import { integers } from "./integers.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./movement.ts";
 import { oneHot } from "./one_hot.ts";
 
-/** Inputs: a table and ids. Output: the rows of the ids. */
-export const embeddingOp: Op<null> = {
+/** Attributes of {@link embeddingOp}; null for an id of padding that is none. */
+export type EmbeddingAttrs = { readonly padding: number } | null;
+
+/** Inputs: a table and ids. Output: the rows of the ids. No gradient reaches the row of the padding. */
+export const embeddingOp: Op<EmbeddingAttrs> = {
   name: "embedding",
   packed: [0],
   roles: ["table"],
@@ -39,9 +45,13 @@ export const embeddingOp: Op<null> = {
     return [{ shape: [...ids.shape, table.shape[1]], dtype: "f32" }];
   },
   pullbacks: [
-    ({ inputs: [table, ids], gradient }) => {
-      const order = apply(orderOp, [ids], null);
-      return apply(embeddingGradOp, [gradient, order, pick(order, 1), ids], { vocab: table.shape[0] });
+    ({ inputs: [table, ids], gradient, attrs }) => {
+      const trained = attrs === null ? ids : withoutPadding(ids, attrs);
+      const order = apply(orderOp, [trained], null);
+      return apply(embeddingGradOp, [gradient, order, pick(order, 1), trained], {
+        vocab: table.shape[0],
+        ...attrs,
+      });
     },
     null,
   ],
@@ -60,6 +70,12 @@ export const embeddingOp: Op<null> = {
   },
 };
 
+/** Ids with -1, which no row has, in place of the padding. */
+function withoutPadding(ids: Tensor, { padding }: { readonly padding: number }): Tensor {
+  const values = cast(ids);
+  return integers(where(equal(values, padding), -1, values));
+}
+
 /** Input: ids. Outputs: the indices that sort them, and the sorted ids. */
 const orderOp: Op<null> = {
   name: "embeddingOrder",
@@ -77,10 +93,14 @@ const orderOp: Op<null> = {
  * Inputs: the gradient of the output, both outputs of {@link orderOp}, and the ids, which its own gradient reads. Output: the
  * gradient by the table.
  */
-export const embeddingGradOp: Op<{ vocab: number }> = {
+export const embeddingGradOp: Op<{ vocab: number; padding?: number }> = {
   name: "embeddingGrad",
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
-  pullbacks: [({ inputs: [, , , ids], gradient }) => apply(embeddingOp, [gradient, ids], null), "flat"],
+  pullbacks: [({ inputs: [, , , ids], gradient, attrs: { padding } }) => {
+    if (padding === undefined) return apply(embeddingOp, [gradient, ids], null);
+    const trained = reshape(less(-1, cast(ids)), [...ids.shape, 1]);
+    return where(trained, apply(embeddingOp, [gradient, integers(maximum(cast(ids), 0))], null), 0);
+  }, "flat"],
   kernel: ({ inputs, attrs: { vocab }, target }) => ({
     kernel: embeddingGradKernel(gradSizes(inputs, { vocab, target })),
     reads: [0, 1, 2],
@@ -114,6 +134,7 @@ function gradSizes(
  *
  * @param table f32, or stored in fewer bytes, [V, C]
  * @param ids i32 [...]; an id outside the table is refused in a tensor of values, and gives a row of NaN in all others
+ * @param options `padding`: an id whose row gets no gradient from here, as in PyTorch; null or absent for none
  * @returns f32 [..., C]
  * @throws {ShapeError} When the table is not a matrix or the ids are not i32
  * @throws {InputError} When a tensor of values has an id outside the table
@@ -128,8 +149,12 @@ function gradSizes(
  * assertEquals([...await read(gpu, embedding(table, tensor(new Int32Array([1]))))], [3, 4]);
  * ```
  */
-export function embedding(table: Tensor, ids: Tensor): Tensor {
-  const rows = apply(embeddingOp, [table, ids], null);
+export function embedding(
+  table: Tensor,
+  ids: Tensor,
+  { padding = null }: { readonly padding?: number | null } = {},
+): Tensor {
+  const rows = apply(embeddingOp, [table, ids], padding === null ? null : { padding });
   checkIds("embedding", ids, { classes: table.shape[0] });
   return rows;
 }

@@ -23,8 +23,8 @@ export const rotaryOp: Op<Attrs> = {
   infer([x, cos, sin]) {
     checkFloats("rotary", [x, cos, sin]);
     const [, time, , dim] = x.shape;
-    if (x.shape.length !== 4 || dim % 2 !== 0) {
-      throw new ShapeError("rotary", "the input must be [B, T, H, D] with D even", [x.shape]);
+    if (x.shape.length !== 4) {
+      throw new ShapeError("rotary", "the input must be [B, T, H, D]", [x.shape]);
     }
     const fits = [cos, sin].every(({ shape: [rows, pairs, ...more] }) =>
       more.length === 0 && rows >= time && pairs >= 1 && pairs <= dim / 2 && pairs === cos.shape[1]
@@ -72,10 +72,10 @@ export const rotaryOp: Op<Attrs> = {
  *
  * Source: Su et al., "RoFormer", arXiv 2104.09864, equation 34.
  *
- * @param x f32 [B, T, H, D], D even
+ * @param x f32 [B, T, H, D]
  * @param tables `cos` and `sin`, f32 [at least T, R / 2]; row t belongs to position t
  * @returns f32 [B, T, H, D]
- * @throws {ShapeError} When D is odd, or the tables are too short or too wide
+ * @throws {ShapeError} When x has other axes, or the tables are too short or too wide
  *
  * @example
  * ```ts

@@ -234,7 +234,7 @@ Deno.test("newModel gives one seed the same bits and another seed others", async
 
 Deno.test("logits and next refuse sequences above max_position_embeddings", async () => {
   const long = await model(true), { inputIds, labels } = tokenBatch([1, 17]);
-  const message = 'Cannot run "llama" on 17 tokens as max_position_embeddings is 16: use shorter sequences';
+  const message = 'Cannot run "llama" on 17 tokens as it takes at most 16: use shorter sequences';
   assertThrows(() => logits(long, inputIds), InputError, message);
   const training = defineTraining(gpu, nextTokenLoss(long), {
     optimizer: adamW({ learningRate: 0.01 }),

@@ -66,8 +66,9 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["rope_theta", "10000", 'it must be a positive number: "10000"'],
   [
     "hidden_act",
-    "mish",
-    'it must be one of silu, swish, relu, gelu, gelu_python, gelu_fast, gelu_new, gelu_pytorch_tanh: "mish"',
+    "prelu",
+    "it must be one of silu, swish, relu, relu2, relu6, leaky_relu, gelu, gelu_python, gelu_10, gelu_fast, gelu_new, " +
+    'gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, quick_gelu, mish, hardswish, sigmoid, tanh, linear: "prelu"',
   ],
   ["tie_word_embeddings", "yes", 'it must be true or false: "yes"'],
   ["attention_bias", 1, "it must be true or false: 1"],
@@ -182,6 +183,18 @@ for (const type of ["qwen2", "qwen3"]) {
   });
 }
 
+Deno.test("describeModel slides a window over all layers from max_window_layers 0 on", () => {
+  const used = { use_sliding_window: true, sliding_window: 8, max_window_layers: 0 };
+  assertEquals(windowsOf(sourceOf("qwen2", used)), [8, 8, 8, 8]);
+});
+
+Deno.test("describeModel reads the id of the padding, from the end where it is negative, and none where no row has it", () => {
+  const paddings = [3, -1, 100_000, null].map((pad_token_id) => describe({ ...GOOD, pad_token_id }).padding);
+  assertEquals(paddings, [3, GOOD.vocab_size as number - 1, null, null]);
+  const { pad_token_id: _, ...none } = sourceOf("olmo2");
+  assertEquals(describe(none).padding, 1);
+});
+
 const SLIDING = Array(4).fill("sliding_attention");
 for (
   const [type, changes, key, rest] of [
@@ -209,7 +222,7 @@ for (
       "it must be a positive number: -1",
     ],
     ["qwen3", { attention_dropout: 0.1 }, "attention_dropout", "it must be 0: 0.1"],
-    ["mistral", { hidden_act: "mish" }, "hidden_act", "it must be one of silu, "],
+    ["mistral", { hidden_act: "prelu" }, "hidden_act", "it must be one of silu, "],
   ] as const
 ) {
   Deno.test(`describeModel refuses ${type} with ${JSON.stringify(changes)}`, () => {

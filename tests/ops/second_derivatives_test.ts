@@ -3,6 +3,7 @@ import { grad, leaf, openGpu, readAll, sum, type Tensor, tensor } from "@firn/tr
 import * as ops from "@firn/train/ops";
 import { unfuse } from "../reference/check_ops.ts";
 import { evaluate } from "../reference/evaluate.ts";
+import { evaluateFused } from "../reference/evaluate_fused.ts";
 import { assertNear, random, slopes, type Values } from "../reference/values.ts";
 
 type Call = (...inputs: Tensor[]) => Tensor;
@@ -268,4 +269,14 @@ Deno.test("kernels of gradients have gradients: cross-entropies, rmsNorm, embedd
       assert(slope.some((x) => x !== 0));
     }
   }
+});
+
+Deno.test("no gradient of either order reaches the row of the padding", () => {
+  const table = leaf("table", { shape: [3, 2], dtype: "f32" }), seen = tensor(Int32Array.of(0, 2, 1, 2));
+  const rows = ops.embedding(table, seen, { padding: 2 });
+  const [first] = grad(ops.sum(ops.multiply(rows, rows)), [table]);
+  const [second] = grad(ops.sum(ops.multiply(first, first)), [table]);
+  const values = { shape: [3, 2], data: Float64Array.of(1, 2, 3, 4, 5, 6) };
+  const [once, twice] = evaluateFused([first, second], new Map([[table, values]]));
+  assertEquals([...once.data, ...twice.data], [2, 4, 6, 8, 0, 0, 8, 16, 24, 32, 0, 0]);
 });
