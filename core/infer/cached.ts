@@ -134,7 +134,7 @@ function noDecoder(why: string): InputError {
 }
 
 function angleLeaves(config: RopeConfig, { positions }: CachePlaces, index: number): RopeTables {
-  const spec = { shape: [positions.shape[0], config.dim / 2], dtype: "f32" } as const;
+  const spec = { shape: [positions.shape[0], Math.ceil(config.dim / 2)], dtype: "f32" } as const;
   return { cos: leaf(`angles.${index}.cos`, spec), sin: leaf(`angles.${index}.sin`, spec) };
 }
 
@@ -148,6 +148,6 @@ function angleRows(config: RopeConfig, { positions, capacity }: CachePlaces): Ro
 /** Tables whose row p has the angles of the last of p + 1 tokens: keys stay as they were when they were new. */
 function lastAngles(config: RopeConfig, capacity: number): RopeTables {
   const places = Array.from({ length: capacity }, (_, position) => ({ position, length: position + 1 }));
-  const { cos, sin } = ropeRows(config, places), shape = [capacity, config.dim / 2];
+  const { cos, sin } = ropeRows(config, places), shape = [capacity, Math.ceil(config.dim / 2)];
   return { cos: tensor(cos, shape), sin: tensor(sin, shape) };
 }

@@ -98,7 +98,8 @@ export function ropeConfigOf(cos: Tensor): RopeConfig | undefined {
 }
 
 function tablesOf(config: RopeConfig, length: number): RopeTables {
-  const half = config.dim / 2, places = Array.from({ length }, (_, position) => ({ position, length }));
+  const half = Math.ceil(config.dim / 2),
+    places = Array.from({ length }, (_, position) => ({ position, length }));
   const { cos, sin } = ropeRows(config, places);
   const tables = { cos: tensor(cos, [length, half]), sin: tensor(sin, [length, half]) };
   configs.set(tables.cos, config);
@@ -119,7 +120,7 @@ export function ropeRows(
   const factor = config.scaling !== undefined && "attentionFactor" in config.scaling
     ? config.scaling.attentionFactor
     : 1;
-  const half = config.dim / 2;
+  const half = Math.ceil(config.dim / 2);
   const cos = new Float32Array(places.length * half), sin = new Float32Array(places.length * half);
   let frequencies = ropeFrequencies(config), last = 0;
   places.forEach(({ position, length }, t) => {
