@@ -46,7 +46,7 @@ import { locateModel, MODEL, shortName } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
-import { PRETRAINED_RATE, rateOf } from "./model_card.ts";
+import { licenseOf, PRETRAINED_RATE, rateOf } from "./model_card.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
@@ -138,7 +138,12 @@ export async function main(args: readonly string[]): Promise<void> {
     model: plan.folder,
     checkpoint,
     lookEvery: plan.lookEvery,
-    config: { ...flags, data: flags.data.join(", "), policy: policy?.name ?? "none" },
+    config: {
+      ...flags,
+      data: flags.data.join(", "),
+      policy: policy?.name ?? "none",
+      license: await licenseOf(plan.folder),
+    },
     before: () => measure(base),
   });
   const before = printBefore(run);

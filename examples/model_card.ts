@@ -33,7 +33,7 @@ export interface Rate {
 export async function rateOf(folder: string, given: number | null): Promise<Rate> {
   if (given !== null) return { rate: given, why: "as --lr says" };
   const path = `${folder}/${CARD}`;
-  const text = recommended(await beginningOf(folder));
+  const text = fieldOf(await beginningOf(folder), "learning_rate");
   if (text === null) return { rate: PRETRAINED_RATE, why: "usual for pretrained models; --lr sets another" };
   const rate = Number(text);
   if (!(rate >= 1e-7 && rate <= 0.1)) {
@@ -46,10 +46,20 @@ export async function rateOf(folder: string, given: number | null): Promise<Rate
   return { rate, why: "as the model's card recommends; --lr sets another" };
 }
 
-/** The value of `learning_rate` in the front matter; null when there is none. */
-function recommended(card: string): string | null {
+/**
+ * The license of a model, which goes where its weights go.
+ *
+ * @param folder The model's folder
+ * @returns As the front matter of the card names it; null when it does not
+ */
+export async function licenseOf(folder: string): Promise<string | null> {
+  return fieldOf(await beginningOf(folder), "license")?.replace(/^(["'])(.*)\1$/, "$2") || null;
+}
+
+/** The value of a field in the front matter; null when there is none. */
+function fieldOf(card: string, field: "learning_rate" | "license"): string | null {
   const [, front] = card.match(/^---\r?\n([^]*?)\r?\n---/) ?? [];
-  return front?.match(/^learning_rate:[ \t]*([^#\r\n]*?)[ \t]*(?:#.*)?$/m)?.[1] ?? null;
+  return front?.match(new RegExp(`^${field}:[ \\t]*([^#\\r\\n]*?)[ \\t]*(?:#.*)?$`, "m"))?.[1] ?? null;
 }
 
 async function beginningOf(folder: string): Promise<string> {

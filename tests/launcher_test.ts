@@ -185,6 +185,13 @@ Deno.test("firn downloads a model of a hub in a process of its own: what trains 
   assertEquals(second.includes("[--allow-read=.,./.cache/deno,./.cache/huggingface/hub]"), true);
 });
 
+Deno.test("firn push reads the folder and the log beside it, writes nothing but the cache, and asks the hub", () => {
+  const { calls } = launch(["push", "bin", "me/whales", "--private"]);
+  const download = DOWNLOAD.replace("*.hf.co]", "*.hf.co,*.s3-accelerate.amazonaws.com,*.s3.amazonaws.com]")
+    .replace("./.cache/deno]", "./.cache/deno,bin,bin/../metrics.jsonl]").replace("download.ts", "push.ts");
+  assertEquals(calls, [`deno {} [run] ${download} [bin] [me/whales] [--private]`]);
+});
+
 Deno.test("firn asks a hub for nothing that is here or that can be no name", () => {
   for (
     const name of ["bin/deno", "/org/name", "./org/name", "../org/name", "name", "org/na me", "org//name"]

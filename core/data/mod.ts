@@ -72,6 +72,7 @@ export type {
 export { hostFileSystem } from "../host/host_file_system.ts";
 export { LOCK_FILE, lockFolder } from "../host/lock_folder.ts";
 export { memoryFileSystem } from "../host/memory_file_system.ts";
+export { readJson } from "../host/json_file.ts";
 export { pathInFolder } from "../host/path_in_folder.ts";
 export { replaceFolder } from "../host/replace_folder.ts";
 export { fromBlocks, toBlocks } from "./blocks.ts";

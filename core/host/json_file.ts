@@ -24,6 +24,14 @@ const DEEPEST = plain(200);
  * @throws {NotFoundError} When there is no such file
  * @throws {FileError} When it has more than 100 MB
  * @throws {DataError} When it does not hold a JSON object
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { readJson } from "@firn/train/data";
+ *
+ * assertEquals((await readJson("examples/models/sotu/config.json")).model_type, "llama");
+ * ```
  */
 export async function readJson(
   path: string,

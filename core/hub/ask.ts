@@ -12,8 +12,11 @@ import { type Question, refusal, unreachable } from "./refusal.ts";
 /** Requests until one is given up. */
 const TRIES = 6;
 
-/** Milliseconds until a hub that does not answer is asked again. */
-const SILENCE = 30_000;
+/** Milliseconds until a hub that does not answer is asked again: to a question, and to what it has to work on. */
+const SILENCE = 30_000, WORK = 600_000;
+
+/** Bytes a second that an upload has at least. */
+const SLOWEST = 20_000;
 
 /** Seconds that a hub may ask to wait. */
 const LONGEST_WAIT = 120;
@@ -79,7 +82,10 @@ export function fetchFrom(hub: Hub, question: Question): typeof fetch {
     const url = input instanceof Request ? input.url : String(input);
     const answer = await ask(hub, { url, init }, question);
     const bytes = await bytesOf(answer, { limit: MOST_BYTES, question });
-    return new Response(bytes, { status: answer.status, headers: answer.headers });
+    return new Response(bytes.length === 0 ? null : bytes, {
+      status: answer.status,
+      headers: answer.headers,
+    });
   };
 }
 
@@ -107,10 +113,11 @@ export async function understood<T>({ action }: Question, work: () => Promise<T>
 
 /** Waits for the head of an answer, but not for ever. */
 async function answerTo(url: string, init: RequestInit): Promise<Response> {
-  const controller = new AbortController();
+  const controller = new AbortController(), { body } = init;
+  const limit = body == null ? SILENCE : WORK + 1000 * (body instanceof Blob ? body.size : 0) / SLOWEST;
   const timer = setTimeout(
     () => controller.abort(new DOMException("it does not answer", "TimeoutError")),
-    SILENCE,
+    Math.min(limit, 2 ** 31 - 1),
   );
   const { signal } = init;
   const stop = (): void => controller.abort(signal!.reason);

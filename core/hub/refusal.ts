@@ -64,7 +64,7 @@ export async function refusal(answer: Response, { hub, question }: Asked): Promi
   // The hub tells a stranger nothing of what is private: it answers 401 for what does not exist, too.
   if (status === 401) return fail(`${endpoint} must have it and let you`, `check the name, and ${who}`);
   if (status === 403) return fail(`${endpoint} must let you`, who);
-  if (status === 409) {
+  if (status === 409 || status === 412) {
     return fail(`${endpoint} must be able to`, "it was changed meanwhile, or exists; try again");
   }
   if (status === 413) return fail(`${endpoint} limits what it takes`, "send less");

@@ -96,3 +96,18 @@ export function fileOf(entry: unknown): HubFile | "none" | null {
   if (typeof path !== "string" || typeof hash !== "string" || !isCount(bytes)) return null;
   return (large ? /^[0-9a-f]{64}$/ : COMMIT).test(hash) ? { path, size: bytes, hash } : null;
 }
+
+/** The address of the content of a file. Where it is large, the hub leads on to a store; Xet's is read the same way. */
+export function addressOf(
+  { endpoint }: Hub,
+  { name: { kind, repository }, commit, path }: {
+    readonly name: HubName;
+    readonly commit: string;
+    readonly path: string;
+  },
+): string {
+  const prefix = kind === "model" ? "" : `${kind}s/`;
+  return `${endpoint}/${prefix}${repository}/resolve/${commit}/${
+    path.split("/").map(encodeURIComponent).join("/")
+  }`;
+}

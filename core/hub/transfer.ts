@@ -12,7 +12,7 @@ import { type Place, snapshotOf } from "./cache.ts";
 import { type HubName, isSafePath } from "./name.ts";
 import { openPartial, type PartialFile } from "./partial.ts";
 import { type Question, unreachable } from "./refusal.ts";
-import type { HubFile } from "./repository.ts";
+import { addressOf, type HubFile } from "./repository.ts";
 import type { Hub } from "./settings.ts";
 
 /** What is transferred, and who is told. */
@@ -199,19 +199,4 @@ async function* chunksOf(
     if ((size += read.value.length) >= CHUNK) yield await joined();
   }
   if (size > 0) yield await joined();
-}
-
-/** The address of the content of a file. Where it is large, the hub leads on to a store; Xet's is read the same way. */
-function addressOf(
-  { endpoint }: Hub,
-  { name: { kind, repository }, commit, path }: {
-    readonly name: HubName;
-    readonly commit: string;
-    readonly path: string;
-  },
-): string {
-  const prefix = kind === "model" ? "" : `${kind}s/`;
-  return `${endpoint}/${prefix}${repository}/resolve/${commit}/${
-    path.split("/").map(encodeURIComponent).join("/")
-  }`;
 }

@@ -23,6 +23,11 @@ const SETTINGS: readonly string[] = [
 ];
 const POOLING = /^\d+_[A-Z][A-Za-z]+\/config\.json$/;
 
+/** Whether a file, by its path in the folder, is one that is read beside weights and companions. */
+export function isSetting(path: string): boolean {
+  return SETTINGS.includes(path) || POOLING.test(path);
+}
+
 const SINGLE = "model.safetensors", INDEX = "model.safetensors.index.json";
 const ADAPTER = ["adapter_config.json", "adapter_model.safetensors"];
 
@@ -115,9 +120,7 @@ function oneFile(name: string, path: string): Wanted {
 function filesOf(name: string, options: DownloadOptions): Wanted {
   return {
     async *choose(paths, folder) {
-      const small = paths.filter((path) =>
-        SETTINGS.includes(path) || POOLING.test(path) || isCompanion(path) || path === ADAPTER[0]
-      );
+      const small = paths.filter((path) => isSetting(path) || isCompanion(path) || path === ADAPTER[0]);
       const single = [paths.includes(SINGLE) ? SINGLE : "", paths.includes(ADAPTER[1]) ? ADAPTER[1] : ""];
       const weights = single.filter((path) => path !== ""),
         isSharded = weights.length === 0 && paths.includes(INDEX);

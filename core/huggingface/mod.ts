@@ -21,6 +21,7 @@ export { companionFiles } from "./companions.ts";
 export { downloadModel, isModelName, pinnedName } from "./download_model.ts";
 export { downloadDataset } from "./download_dataset.ts";
 export type { DownloadOptions } from "../hub/fetch_files.ts";
+export { type Pushed, pushFolder, type PushOptions } from "./push_folder.ts";
 export type { HubOptions } from "../hub/settings.ts";
 export type { Environment } from "../host/environment.ts";
 export { loadModel, type LoadOptions } from "./load.ts";

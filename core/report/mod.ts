@@ -34,6 +34,7 @@
 export { bytesText, change, costText, endingText, flopText, freezeText, percent } from "./cost_text.ts";
 export { explain } from "./explain.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
+export { type CardFacts, modelCard } from "./model_card.ts";
 export { printable } from "./printable.ts";
 export { renderReport } from "./render_report.ts";
 export { reportOf, type ReportOptions } from "./report_of.ts";

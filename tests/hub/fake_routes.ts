@@ -20,6 +20,7 @@ const ROUTES: readonly (readonly [method: string, pattern: RegExp, route: Route]
   ["GET", new RegExp(`^/api/(models|datasets)/${NAME}(?:/revision/([^/]+))?$`), info],
   ["POST", new RegExp(`^/api/(models|datasets)/${NAME}/preupload/([^/]+)$`), preupload],
   ["POST", new RegExp(`^/api/(models|datasets)/${NAME}/commit/([^/]+)$`), commit],
+  ["POST", new RegExp(`^/api/(models|datasets)/${NAME}/branch/([^/]+)$`), branch],
   ["GET", new RegExp(`^/(datasets/)?${NAME}/resolve/([^/]+)/(.+)$`), resolve],
 ];
 
@@ -167,6 +168,14 @@ async function create(call: Call): Promise<Response> {
   return json({ url, id, name: id });
 }
 
+function branch(call: Call): Response {
+  if (!isKnown(call)) return json({ error: "Invalid username or password." }, { status: 401 });
+  const [kind, name, branch] = call.groups as [string, string, string];
+  const { refs } = call.state.repositories.get(`${kind}/${name}`)!;
+  refs.set(branch, refs.get("main")!);
+  return json({}, { status: 201 });
+}
+
 async function preupload(call: Call): Promise<Response> {
   if (!isKnown(call)) return json({ error: "Invalid username or password." }, { status: 401 });
   const [kind, name, revision] = call.groups as [string, string, string];
@@ -212,6 +221,9 @@ async function commit(call: Call): Promise<Response> {
   const files = Object.fromEntries(repository.commits.get(commitOf(repository, revision)!)!);
   const lines = (await call.request.text()).split("\n").map((line) => JSON.parse(line));
   for (const { key: kind, value } of lines) {
+    if (kind === "header" && value.parentCommit && value.parentCommit !== commitOf(repository, revision)) {
+      return json({ error: "A commit has happened since." }, { status: 412 });
+    }
     if (kind === "file") files[value.path] = Uint8Array.from(atob(value.content), (c) => c.charCodeAt(0));
     if (kind === "lfsFile") {
       if (!call.state.store.has(value.oid)) return json({ error: `no ${value.oid}` }, { status: 400 });
