@@ -57,6 +57,7 @@
  * | `core/optim` | optimizers, clipping, schedules of rates |
  * | `core/host` | the only folder that touches the machine: files behind an interface |
  * | `core/data` | safetensors, batches |
+ * | `core/data/chat` | templates of chats, and which tokens are answers |
  * | `core/data/rows` | rows of files: JSON, CSV, Parquet; what each teaches |
  * | `core/data/samples` | token ids of rows, padded or packed to batches |
  * | `core/data/gguf` | files of llama.cpp: their metadata as the files of a model folder, their tensors under its names |

@@ -19,6 +19,15 @@ export { type ImageProcessor, imageProcessor, pixelsOf, type RawImage, type Resa
 export { fingerprint } from "../fingerprint.ts";
 export { type Batches, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
+export {
+  type ChatTemplate,
+  chatTemplate,
+  type ChatTemplateOptions,
+  type RenderedChat,
+  type RenderOptions,
+} from "./chat/chat_template.ts";
+export { answersOf, encodeChat, type Span } from "./chat/encode_chat.ts";
+export { loadChatTemplate, type LoadChatTemplateOptions } from "./chat/load_chat_template.ts";
 export { type Conversation, type Message, messagesOf, toolsOf } from "./rows/conversation.ts";
 export {
   type ChatExample,

@@ -1,0 +1,281 @@
+/**
+ * Templates of chats beside those of transformers, their limits, and which tokens are answers.
+ *
+ * @module
+ */
+
+import { DataError, InputError, NotFoundError } from "@firn/train";
+import { assert, assertEquals, assertLess, assertRejects, assertThrows } from "@std/assert";
+import {
+  answersOf,
+  type ChatTemplate,
+  chatTemplate,
+  type Conversation,
+  encodeChat,
+  loadChatTemplate,
+  loadTokenizer,
+  memoryFileSystem,
+  type Message,
+  messagesOf,
+  type Sample,
+  type Tokenizer,
+} from "@firn/train/data";
+
+const FOLDER = "tests/fixtures/chat", NOW = new Date(2026, 10, 29, 9, 5, 7);
+
+interface Expected {
+  readonly text?: string;
+  readonly ids?: readonly number[];
+  readonly mask?: string;
+  readonly error?: string;
+}
+
+interface Recorded {
+  readonly tokens: readonly string[];
+  readonly conversations: Readonly<Record<string, Conversation & { add_generation_prompt?: boolean }>>;
+  readonly expected: Readonly<Record<string, Readonly<Record<string, Expected>>>>;
+}
+
+const RECORDED: Recorded = JSON.parse(await Deno.readTextFile(`${FOLDER}/expected.json`));
+const TOKENS = { bos_token: "<s>", eos_token: "</s>" };
+
+/** The bundled tokenizer, with the special tokens of all templates. */
+async function tokenizerOf(): Promise<Tokenizer> {
+  const json = JSON.parse(await Deno.readTextFile("examples/models/sotu/tokenizer.json"));
+  const first = Object.keys(json.model.vocab).length;
+  const added = RECORDED.tokens.map((content, i) => ({ ...json.added_tokens[0], id: first + i, content }));
+  const settings = { bos_token: "<s>", eos_token: "</s>" };
+  const fileSystem = memoryFileSystem({
+    "m/tokenizer.json": JSON.stringify({ ...json, added_tokens: [...json.added_tokens, ...added] }),
+    "m/tokenizer_config.json": JSON.stringify(settings),
+    "m/generation_config.json": JSON.stringify({
+      eos_token_id: ["</s>", "<|im_end|>", "<|eot_id|>"].map((token) =>
+        first + RECORDED.tokens.indexOf(token)
+      ),
+    }),
+  });
+  return await loadTokenizer("m", { fileSystem });
+}
+
+async function templateOf(name: string): Promise<ChatTemplate> {
+  return chatTemplate(await Deno.readTextFile(`${FOLDER}/${name}.jinja`), {
+    path: name,
+    tokens: TOKENS,
+    now: NOW,
+  });
+}
+
+const exampleOf = ({ messages, tools }: Conversation) =>
+  ({ kind: "chat", messages: messagesOf(messages), ...tools && { tools } }) as const;
+
+/** The texts of what is learned, stretch by stretch. */
+function learnedOf({ ids, learned }: Sample, { decode, stop }: Tokenizer): string[] {
+  const texts: string[] = [];
+  ids.forEach((id, i) => {
+    if (learned[i] === 0) return;
+    if (learned[i - 1] !== 1) texts.push("");
+    texts[texts.length - 1] += stop.includes(id) ? "$" : decode([id]);
+  });
+  return texts;
+}
+
+Deno.test("templates of ten shapes give the texts, ids and masks of transformers", async () => {
+  const tokenizer = await tokenizerOf();
+  let rendered = 0, masked = 0;
+  for (const [name, cases] of Object.entries(RECORDED.expected)) {
+    const template = await templateOf(name);
+    for (const [which, { text, ids, mask, error }] of Object.entries(cases)) {
+      const { add_generation_prompt: addGenerationPrompt, ...conversation } = RECORDED.conversations[which];
+      const example = exampleOf(conversation), label = `${name} ${which}`;
+      if (error !== undefined) {
+        if (!/alternate|not supported/.test(error)) continue;
+        const refused = assertThrows(() => template.render(example, { addGenerationPrompt }), DataError);
+        assert(refused.message.includes(error), label);
+        continue;
+      }
+      const own = template.render(example, { addGenerationPrompt }).text;
+      assertEquals(own, text, label);
+      assertEquals(tokenizer.encode(own), ids, label);
+      rendered++;
+      if (mask === undefined || addGenerationPrompt) continue;
+      const { learned } = encodeChat({ ...tokenizer, stop: [] }, example, { template });
+      assertEquals(learned.join(""), mask, label);
+      masked++;
+    }
+  }
+  assertLess(45, rendered);
+  assertLess(8, masked);
+});
+
+const CHAT: readonly Message[] = [
+  { role: "user", content: "One" },
+  { role: "assistant", content: "First" },
+  { role: "user", content: "Two" },
+  { role: "assistant", content: "Second" },
+];
+
+Deno.test("answers are found by rendering again where a template does not mark them, up to what stops", async () => {
+  const tokenizer = await tokenizerOf(), example = { kind: "chat", messages: CHAT } as const;
+  const cases: readonly (readonly [string, readonly string[]])[] = [
+    ["chatml", ["First$", "Second$"]],
+    ["chatml_marked", ["First$", "Second$"]],
+    ["llama3", ["First$", "Second$"]],
+    ["mistral", [" First$", " Second$"]],
+    ["zephyr", ["First$", "Second$"]],
+    // The token of "First" begins with the space before it.
+    ["vicuna", [" First$", " Second$"]],
+    ["gemma", ["First\n", "Second\n"]],
+  ];
+  for (const [name, texts] of cases) {
+    const template = await templateOf(name),
+      learned = (options: Parameters<typeof encodeChat>[2]) =>
+        learnedOf(encodeChat(tokenizer, example, options), tokenizer);
+    assertEquals(learned({ template }), texts, name);
+    assertEquals(learned({ template, loss: "completion" }), texts.slice(1), name);
+    const { ids } = encodeChat(tokenizer, example, { template });
+    assertEquals(encodeChat(tokenizer, example, { template, loss: "all" }), {
+      ids,
+      learned: new Uint8Array(ids.length).fill(1),
+    });
+    const later = encodeChat(tokenizer, { ...example, answersFrom: 2 }, { template });
+    assertEquals(learnedOf(later, tokenizer), texts.slice(1), name);
+  }
+});
+
+Deno.test("a template that does not keep the beginning of a text is refused by name, and one with marks is not", async () => {
+  const forgets = "{% for m in messages %}{{ m.content if loop.last else '...' }};{% endfor %}";
+  const template = chatTemplate(forgets, { path: "forgets.jinja" });
+  assertThrows(
+    () => answersOf(template, { messages: CHAT }),
+    DataError,
+    'Cannot find the answers in what the chat template of "forgets.jinja" makes as that up to the end of message 2 must',
+  );
+  const opens =
+    "{% for m in messages %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}Think!{% endif %}";
+  assertThrows(
+    () => answersOf(chatTemplate(opens), { messages: CHAT }),
+    DataError,
+    "the beginning of message 2",
+  );
+  const marks = forgets.replace("{{", "{% generation %}{{").replace("}};", "}}{% endgeneration %};");
+  assertEquals(answersOf(chatTemplate(marks), { messages: CHAT }).answers.length, 4);
+  // Qwen 3 leaves out the thoughts of all answers but the last.
+  const thoughts = CHAT.map((message) => ({
+    ...message,
+    content: `<think>\nhm\n</think>\n\n${message.content}`,
+  }));
+  const qwen = await templateOf("qwen3");
+  assertThrows(() => answersOf(qwen, { messages: thoughts }), DataError, '"qwen3"');
+});
+
+const HOSTILE: readonly (readonly [what: string, source: string, seen: string])[] = [
+  [
+    "doubles a text",
+    "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "characters",
+  ],
+  [
+    "adds texts",
+    "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "characters",
+  ],
+  [
+    "replaces texts",
+    "{% set n = namespace(s='aaaa') %}{% for i in range(9) %}{% set n.s = n.s | replace('a', n.s) %}{% endfor %}",
+    "characters",
+  ],
+  [
+    "calls replace",
+    "{% set n = namespace(s='aaaa') %}{% for i in range(9) %}{% set n.s = n.s.replace('', n.s) %}{% endfor %}",
+    "characters",
+  ],
+  [
+    "prints much",
+    `{% for i in range(9999) %}${"0123456789".repeat(40)}{% endfor %}`,
+    "characters",
+  ],
+  [
+    "doubles a list",
+    "{% set n = namespace(s=[1]) %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "steps",
+  ],
+  ["loops in loops", "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "steps"],
+  ["makes a long range", "{{ range(10 ** 12) | length }}", ""],
+  ["makes an endless range", "{% for i in range(0, 1000000000) %}{% endfor %}", "a range may have"],
+  ["has a range without steps", "{{ range(1, 5, 0) }}", ""],
+  ["calls itself", "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", ""],
+  ["nests", "(".repeat(1e5).replace(/^/, "{{ ") + " }}", ""],
+  [
+    "reaches for classes",
+    "{{ messages.__class__.__mro__ }}{{ ''.__class__ }}{{ range.constructor('x')() }}",
+    "",
+  ],
+  ["reaches for prototypes", "{{ messages[0].constructor.constructor('return Deno')() }}", ""],
+  ["names globals", "{{ Deno.readTextFileSync('/etc/passwd') }}", ""],
+  [
+    "marks an answer twice",
+    "{% generation %}{% generation %}a{% endgeneration %}",
+    "must begin and end once",
+  ],
+  ["does not end an answer", "{% generation %}a", "each answer must end"],
+  ["has much space", `{{ ${" ".repeat(2500)} }}`, "spaces in a row"],
+  ["is long", "x".repeat(2 ** 18 + 1), "it may have 262144 characters"],
+  ["is broken", "{% for x in %}", "must be a template of Jinja"],
+  ["refuses", "{{ raise_exception('Only tools!') }}", "it refuses the conversation: Only tools!"],
+];
+
+Deno.test("a template has access to nothing, and ends within its limits", () => {
+  for (const [what, source, seen] of HOSTILE) {
+    const began = performance.now();
+    assertThrows(() => chatTemplate(source, { path: "m" }).render({ messages: CHAT }), DataError, seen, what);
+    assertLess(performance.now() - began, 4000, what);
+  }
+});
+
+Deno.test("loadChatTemplate takes the template where transformers takes it", async () => {
+  const text = (name: string) => JSON.stringify({ eos_token: { content: "</s>" }, chat_template: name });
+  const named = [{ name: "default", template: "d{{ eos_token }}" }, { name: "tool_use", template: "t" }];
+  const render = async (
+    files: Record<string, string>,
+    conversation: Conversation = { messages: CHAT },
+    file?: string,
+  ) => {
+    const template = await loadChatTemplate("m", {
+      file,
+      fileSystem: memoryFileSystem({ "m/config.json": "{}", ...files }),
+    });
+    return template && template.render(conversation).text;
+  };
+  assertEquals(await render({}), null);
+  assertEquals(await render({ "m/tokenizer_config.json": text("own{{ eos_token }}") }), "own</s>");
+  assertEquals(
+    await render({ "m/tokenizer_config.json": text("own"), "m/chat_template.jinja": "file" }),
+    "file",
+  );
+  assertEquals(
+    await render({ "m/tokenizer_config.json": text("own"), "m/chat_template.json": text("json") }),
+    "json",
+  );
+  assertEquals(
+    await render({ "m/tokenizer_config.json": text("own"), "f.jinja": "flag" }, undefined, "f.jinja"),
+    "flag",
+  );
+  const list = JSON.stringify({ chat_template: named }),
+    tools = { messages: CHAT, tools: [{ type: "function" }] };
+  assertEquals(await render({ "m/tokenizer_config.json": list }), "d");
+  assertEquals(await render({ "m/tokenizer_config.json": list }, tools), "t");
+  const more = { "m/chat_template.jinja": "file", "m/additional_chat_templates/tool_use.jinja": "more" };
+  assertEquals(await render(more, tools), "more");
+  await assertRejects(() => render({}, undefined, "none.jinja"), NotFoundError);
+  await assertRejects(
+    () => render({ "m/tokenizer_config.json": '{"chat_template":[1]}' }),
+    DataError,
+    "must be a text",
+  );
+  const other = JSON.stringify({ chat_template: [{ name: "rag", template: "x" }] });
+  await assertRejects(
+    () => render({ "m/tokenizer_config.json": other }),
+    InputError,
+    'must be called "default"',
+  );
+});
