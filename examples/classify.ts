@@ -38,7 +38,7 @@ import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
 import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
-import { columnsFlag, columnsIn } from "./train_data.ts";
+import { columnsFlag, columnsIn } from "./data_flags.ts";
 
 const FLAGS = {
   model: MODEL,

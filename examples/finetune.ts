@@ -63,7 +63,9 @@ import {
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
-import { DATA_FLAGS, openData, type OpenedData, readData, type TrainData } from "./train_data.ts";
+import { DATA_FLAGS, today } from "./data_flags.ts";
+import { showBatches } from "./show_batches.ts";
+import { openData, type OpenedData, readData, type TrainData } from "./train_data.ts";
 
 const FLAGS = {
   model: MODEL,
@@ -116,16 +118,17 @@ export async function main(args: readonly string[]): Promise<void> {
     command: "finetune",
     table: FLAGS,
     rate: "lr",
-    beside: ["model", "data", "validation", "policy"],
+    beside: ["model", "data", "validation", "chat-template", "policy"],
   });
   if (request.help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
   const plan = await planOf(request), { flags, policy } = plan, { checkpoint } = request;
+  if (flags["show-batch"] !== null) return await showData(plan, flags["show-batch"]);
 
   await using gpu = await openShown(flags);
   const subject = await loadSubject(gpu, plan), { base } = subject;
-  const every = validateEvery(flags),
-    data = await readData(plan.opened, { ...subject, model: base, flags, every });
+  const { family } = base, { folder, opened } = plan, every = validateEvery(flags);
+  const data = await readData(opened, { ...subject, folder, family, flags, every });
   const training = trainingOf(gpu, { plan, base, data });
   printSetup({ plan, base, data });
 
@@ -200,7 +203,7 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
   }
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
-  const flags: Flags = { ...values, model: name, lr: rate };
+  const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
   const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
   await checkOutput(out, { resumed, model: folder });
@@ -234,6 +237,14 @@ async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> 
     );
   }
   return { base, tokenizer, files: await companionFiles(folder) };
+}
+
+/** Prints batches and ends. The model is not needed for it. */
+async function showData({ flags, folder, opened }: Plan, count: number): Promise<void> {
+  const tokenizer = await loadTokenizer(folder), family = { name: "", inputs: ["segments"] };
+  const { batches, notes } = await readData(opened, { tokenizer, folder, family, flags, every: null });
+  for (const [name, text] of notes) print(`${name.padEnd(11)} ${text}`);
+  await showBatches(batches, { count, tokenizer });
 }
 
 function trainingOf(

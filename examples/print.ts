@@ -17,6 +17,20 @@ export function print(text = "", { color }: { readonly color?: "red" } = {}): vo
   else console.log("%c%s", `color: ${color}`, printable(text));
 }
 
+/**
+ * Prints texts side by side, some of them marked: green, or in brackets where standard output has no colours.
+ *
+ * @param runs The texts
+ */
+export function printRuns(runs: readonly { readonly text: string; readonly marked: boolean }[]): void {
+  const texts = runs.map(({ text, marked }) => {
+    const plain = printable(text);
+    return marked && Deno.noColor ? `[${plain}]` : plain;
+  });
+  const colors = runs.map(({ marked }) => marked ? "color: green" : "color: gray");
+  console.log("%c%s".repeat(runs.length), ...texts.flatMap((text, i) => [colors[i], text]));
+}
+
 /** Prints a line on standard error, stripped of terminal escapes. */
 export function printError(text: string): void {
   console.error(printable(text));

@@ -4,91 +4,33 @@
  * @module
  */
 
-import { InputError, type Model, type TokenBatch } from "@firn/train";
+import { InputError, type TokenBatch } from "@firn/train";
 import {
   type Batches,
-  type Columns,
+  type ChatTemplate,
   type Corpus,
   corpusOfRows,
-  encodeExample,
   encodeHere,
+  type ExampleKind,
+  loadChatTemplate,
   openRows,
   packCorpus,
   type RowBatches,
   rowBatches,
   type Rows,
+  sampleEncoder,
   sampleSource,
   splitCorpus,
   splitRows,
   type Tokenizer,
   tokenWindows,
 } from "@firn/train/data";
-import { type Flag, oneOf, text, texts, toggle, UsageError, type Values, whole } from "./flags.ts";
+import { columnsIn, type DataFlags } from "./data_flags.ts";
+import { UsageError } from "./flags.ts";
 import { locateData } from "./hub.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { isText, openText } from "./text.ts";
-
-/** Flags about data. */
-export const DATA_FLAGS = {
-  data: texts(
-    "NAME|FILE",
-    "moby-dick, sotu, or files: .txt, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns such as " +
-      "'d/*.jsonl' may name, or hub:owner/name[/path][@revision]; may be given several times",
-    ["moby-dick"],
-  ),
-  columns: columnsFlag(),
-  loss: oneOf(
-    ["auto", "completion", "all"],
-    "which tokens of rows are learned; auto: those of the completion where a row has one",
-    "auto",
-  ),
-  pack: toggle("put several rows, which do not see each other, into one sequence"),
-  long: oneOf(
-    ["cutEnd", "cutStart", "drop", "split"],
-    "what becomes of rows that are longer than --length",
-    "cutEnd",
-  ),
-  "skip-bad-rows": whole("rows that may be left out as they cannot be used", 0, 0),
-  validation: text("FILE", "text or rows to judge the model by; a tenth of --data when absent", null),
-  "eval-tokens": whole(
-    "most tokens of held-out text that perplexity is computed on; all when absent",
-    null,
-    2,
-  ),
-} as const;
-
-/** Values of {@link DATA_FLAGS}, and the flags beside them that say how large a batch is. */
-export type DataFlags = Values<typeof DATA_FLAGS> & {
-  readonly batch: number;
-  readonly length: number;
-  readonly seed: number;
-};
-
-/** The flag of columns. */
-export function columnsFlag(): Flag<string> {
-  const rule = "names and columns, such as prompt=question,completion=answer";
-  return {
-    placeholder: "NAME=COLUMN,...",
-    about: "the columns that rows are made of, by the names that they get",
-    fallback: "",
-    read: (value) => {
-      if (columnsIn(value) === null) throw new InputError(rule);
-      return value;
-    },
-  };
-}
-
-/** The columns of a flag; null when it cannot be understood. */
-export function columnsIn(value: string): Columns | null {
-  const pairs = value === ""
-    ? []
-    : value.split(",").map((pair) => pair.split("=").map((word) => word.trim()));
-  const names = pairs.map(([name]) => name);
-  const fine = pairs.every((pair) => pair.length === 2 && pair.every((word) => word !== "")) &&
-    new Set(names).size === names.length;
-  return fine ? Object.fromEntries(pairs) : null;
-}
 
 /** Text or rows that were read once and found to be good. */
 export type OpenData = { readonly corpus: Corpus } | { readonly rows: Rows };
@@ -126,9 +68,12 @@ async function openOne(named: readonly string[], flags: DataFlags): Promise<Open
   });
   if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
   if (rows.kind === "text" && !flags.pack) return { corpus: await corpusOfRows(rows as Rows<"text">) };
-  if (rows.kind === "text" || rows.kind === "completion") return { rows };
+  if (["text", "completion", "chat"].includes(rows.kind)) return { rows };
+  const mend = rows.kind === "preference"
+    ? "; name the better answer: --columns prompt=prompt,completion=chosen"
+    : "";
   throw new UsageError(
-    `--data must hold text, or prompts and completions: it holds rows of kind ${rows.kind}`,
+    `--data must hold text, prompts and completions, or conversations: it holds rows of kind ${rows.kind}${mend}`,
   );
 }
 
@@ -147,7 +92,10 @@ export interface TrainData {
 export interface ReadOptions {
   readonly flags: DataFlags;
   readonly tokenizer: Tokenizer;
-  readonly model: Model;
+  /** Folder of the model. */
+  readonly folder: string;
+  /** The model's name, and what its input may have. */
+  readonly family: { readonly name: string; readonly inputs?: readonly string[] };
   /** Steps between validations; null for none. */
   readonly every: number | null;
 }
@@ -227,15 +175,29 @@ async function heldFrom(opened: OpenData, options: ReadOptions): Promise<readonl
   return tokenWindows(stream.subarray(0, tokens), flags).all();
 }
 
-function batchesOf(rows: Rows, { flags, tokenizer, model }: ReadOptions): Promise<RowBatches> {
-  const { loss, pack, long, batch, length, seed } = flags;
-  if (pack && !model.family.inputs?.includes("segments")) {
-    throw new UsageError(`--pack needs a model that keeps documents apart: "${model.family.name}" does not`);
+async function batchesOf(rows: Rows, options: ReadOptions): Promise<RowBatches> {
+  const { flags, tokenizer, family } = options, { loss, pack, long, batch, length, seed } = flags;
+  if (pack && !family.inputs?.includes("segments")) {
+    throw new UsageError(`--pack needs a model that keeps documents apart: "${family.name}" does not`);
   }
-  const learned = loss === "auto" ? undefined : loss;
-  const encode = encodeHere((example) => encodeExample(tokenizer, example, { loss: learned }));
-  const source = sampleSource(rows, { encode, skipBadRows: flags["skip-bad-rows"] });
-  return rowBatches(source, { length, batch, pack, long, seed, pad: tokenizer.eos ?? 0 });
+  const encode = sampleEncoder(tokenizer, {
+    template: rows.kind === "chat" ? await templateOf(options) : null,
+    loss: loss === "auto" ? undefined : loss,
+  });
+  const source = sampleSource(rows, {
+    encode: encodeHere<ExampleKind>(encode),
+    skipBadRows: flags["skip-bad-rows"],
+  });
+  return await rowBatches(source, { length, batch, pack, long, seed, pad: tokenizer.eos ?? 0 });
+}
+
+async function templateOf({ flags, folder }: ReadOptions): Promise<ChatTemplate> {
+  const file = flags["chat-template"] ?? undefined, now = new Date(`${flags.date}T12:00`);
+  const template = await loadChatTemplate(folder, { file, now });
+  if (template !== null) return template;
+  throw new InputError(
+    `Cannot train on conversations as "${folder}" must have a chat template: it has none; name one with --chat-template FILE`,
+  );
 }
 
 interface RowData {

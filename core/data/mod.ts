@@ -62,6 +62,8 @@ export {
   type SampleCounts,
 } from "./samples/row_batches.ts";
 export { encodeExample, type Learned, type Sample, type SampleTokenizer } from "./samples/sample.ts";
+export { sampleEncoder, type SampleEncoderOptions } from "./samples/sample_encoder.ts";
+export { type TokenRun, tokenRuns } from "./samples/token_runs.ts";
 export { encodeHere, type EncodeRows, type SampleSource, sampleSource } from "./samples/sample_source.ts";
 export { type Corpus, corpusOf, corpusOfRows, type CorpusSizes, openCorpus } from "./text/corpus.ts";
 export { packCorpus, type PackCorpusOptions } from "./text/pack_corpus.ts";

@@ -148,14 +148,15 @@ Deno.test("a template that does not keep the beginning of a text is refused by n
   assertThrows(
     () => answersOf(template, { messages: CHAT }),
     DataError,
-    'Cannot find the answers in what the chat template of "forgets.jinja" makes as that up to the end of message 2 must',
+    'as the chat template of "forgets.jinja" must make the beginning of its text of the beginning of the conversation: ' +
+      "it does not up to the end of message 2; mark",
   );
   const opens =
     "{% for m in messages %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}Think!{% endif %}";
   assertThrows(
     () => answersOf(chatTemplate(opens), { messages: CHAT }),
     DataError,
-    "the beginning of message 2",
+    "up to the beginning of message 2",
   );
   const marks = forgets.replace("{{", "{% generation %}{{").replace("}};", "}}{% endgeneration %};");
   assertEquals(answersOf(chatTemplate(marks), { messages: CHAT }).answers.length, 4);

@@ -63,7 +63,7 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
     assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
-      ..."model data columns loss pack long skip-bad-rows validation eval-tokens steps batch length lr precision policy tau alpha metric seed prompt no-sample out validate checkpoint resume no-tune help"
+      ..."model data columns loss chat-template date pack long skip-bad-rows show-batch validation eval-tokens steps batch length lr precision policy tau alpha metric seed prompt no-sample out validate checkpoint resume no-tune help"
         .split(" "),
     ]);
   });
@@ -119,32 +119,6 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
     await using saved = await openSafetensors(`${out}/model/model.safetensors`);
     await using started = await openSafetensors(`${MODEL}/model.safetensors`);
     assertEquals(saved.names.toSorted(), started.names.toSorted());
-  });
-});
-
-Deno.test("finetune learns completions of rows by name of column, and judges by a file of its own", async () => {
-  await withInputs(async (folder) => {
-    const lines = Array.from(
-      { length: 24 },
-      (_, i) => `"Number ${i}, in words?",the people of the United States`,
-    );
-    await Deno.writeTextFile(`${folder}/a.csv`, ["question,answer", ...lines.slice(0, 12)].join("\n"));
-    await Deno.writeTextFile(
-      `${folder}/b.csv`,
-      ["question,answer", ...lines.slice(12), "only one"].join("\n"),
-    );
-    await Deno.writeTextFile(`${folder}/held.csv`, ["question,answer", ...lines.slice(0, 4)].join("\n"));
-    const args = small(["--data", `${folder}/[ab].csv`, "--length", "32", "--out", `${folder}/out`]);
-    const { code, stdout, stderr } = await finetune([
-      ...[...args, "--columns", "prompt=question,completion=answer", "--skip-bad-rows", "1"],
-      ...["--validation", `${folder}/held.csv`, "--no-sample", "--pack"],
-    ], folder);
-    assertEquals([code, stderr], [0, ""]);
-    assertMatch(stdout, /^skipped {5}1 rows that cannot be used$/m);
-    assertMatch(stdout, /^data .*, 24 rows of kind completion, \d batches held out$/m);
-    assertMatch(stdout, /^rows {8}24 packed in \d+ of at most 32 tokens, \d+ tokens, \d+ of them learned$/m);
-    const [, before, after] = stdout.match(/^perplexity {6}([\d.]+) → ([\d.]+) \(-\d+ %\)$/m)!;
-    assertLess(Number(after), 0.7 * Number(before));
   });
 });
 

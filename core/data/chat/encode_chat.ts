@@ -51,18 +51,19 @@ export function answersOf(
   }
   const refuse = (message: number, what: string): never => {
     throw new DataError(
-      `Cannot find the answers in what the chat template of "${template.path}" makes as ${what} message ${
-        message + 1
-      } must be ` +
-        "the beginning of the whole text: it is not; mark answers with {% generation %} in a template of your own, or learn all",
+      `Cannot find the answers of a conversation as the chat template of "${template.path}" must make the beginning of its ` +
+        `text of the beginning of the conversation: it does not ${what} message ${
+          message + 1
+        }; mark answers with ` +
+        "{% generation %} in a template of your own, or learn all",
     );
   };
   const answers = messages.flatMap(({ role }, i): Span[] => {
     if (role !== "assistant" || i < from) return [];
     const before = i === 0 ? "" : template.render(upTo(i), { addGenerationPrompt: true }).text;
     const after = i === messages.length - 1 ? rendered.text : template.render(upTo(i + 1)).text;
-    if (!rendered.text.startsWith(after)) refuse(i, "that up to the end of");
-    if (!after.startsWith(before)) refuse(i, "that up to the beginning of");
+    if (!rendered.text.startsWith(after)) refuse(i, "up to the end of");
+    if (!after.startsWith(before)) refuse(i, "up to the beginning of");
     return [[before.length, after.length]];
   });
   return { text: rendered.text, answers };

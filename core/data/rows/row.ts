@@ -31,10 +31,8 @@ export class RowError extends DataError {
   /** Names the place and the rule. */
   constructor(place: RowPlace, rule: string, options?: ErrorOptions) {
     const { file, unit, line } = place;
-    super(
-      `Cannot use ${unit} ${line} of "${file}" as ${rule}; mend the ${unit}, or allow bad rows to be skipped`,
-      options,
-    );
+    const mend = rule.includes("; ") ? "" : `; mend the ${unit}, or allow bad rows to be skipped`;
+    super(`Cannot use ${unit} ${line} of "${file}" as ${rule}${mend}`, options);
     this.place = place;
     this.rule = rule;
   }

@@ -39,10 +39,15 @@ export function encodeHere<K extends ExampleKind>(encode: (example: ExampleOf<K>
       try {
         return encode(example);
       } catch (error) {
-        if (error instanceof FirnError) return error.message;
+        if (error instanceof FirnError) return ruleOf(error);
         throw error;
       }
     });
+}
+
+/** What an error says behind "Cannot do it as": its place is told elsewhere. */
+function ruleOf({ message }: FirnError): string {
+  return message.replace(/^Cannot .+? as /, "");
 }
 
 /**

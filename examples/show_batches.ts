@@ -1,0 +1,30 @@
+/**
+ * Batches to look at, before a run is begun.
+ *
+ * @module
+ */
+
+import type { TokenBatch } from "@firn/train";
+import { type Batches, type Tokenizer, type TokenRun, tokenRuns } from "@firn/train/data";
+import { print, printRuns } from "./print.ts";
+
+/**
+ * Prints the first batches: learned tokens in green, or in brackets where there are no colours.
+ *
+ * @param batches The batches
+ * @param options How many, and what decodes them
+ */
+export async function showBatches(
+  batches: Batches<TokenBatch>,
+  { count, tokenizer }: { readonly count: number; readonly tokenizer: Tokenizer },
+): Promise<void> {
+  for (let step = 1; step <= count; step++) {
+    const batch = await batches.at(step), [rows, length] = batch.inputIds.shape;
+    print(`batch ${step}, ${rows} rows of ${length} tokens`);
+    for (const [row, runs] of tokenRuns(batch, tokenizer).entries()) {
+      const of = (chosen: readonly TokenRun[]): number => chosen.reduce((n, { tokens }) => n + tokens, 0);
+      print(`row ${row + 1}, ${of(runs)} tokens, ${of(runs.filter(({ learned }) => learned))} learned`);
+      printRuns(runs.map(({ text, learned }) => ({ text, marked: learned })));
+    }
+  }
+}

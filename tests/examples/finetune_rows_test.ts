@@ -1,0 +1,60 @@
+/**
+ * The example `finetune` on rows: completions, conversations, packing.
+ *
+ * @module
+ */
+
+import { assertEquals, assertLess, assertMatch } from "@std/assert";
+import { inFolder } from "../data/files.ts";
+import { finetune, small } from "./process.ts";
+
+Deno.test("finetune learns completions of rows by name of column, and judges by a file of its own", async () => {
+  await inFolder(async (folder) => {
+    const lines = Array.from(
+      { length: 24 },
+      (_, i) => `"Number ${i}, in words?",the people of the United States`,
+    );
+    await Deno.writeTextFile(`${folder}/a.csv`, ["question,answer", ...lines.slice(0, 12)].join("\n"));
+    await Deno.writeTextFile(
+      `${folder}/b.csv`,
+      ["question,answer", ...lines.slice(12), "only one"].join("\n"),
+    );
+    await Deno.writeTextFile(`${folder}/held.csv`, ["question,answer", ...lines.slice(0, 4)].join("\n"));
+    const args = small(["--data", `${folder}/[ab].csv`, "--length", "32", "--out", `${folder}/out`]);
+    const { code, stdout, stderr } = await finetune([
+      ...[...args, "--columns", "prompt=question,completion=answer", "--skip-bad-rows", "1"],
+      ...["--validation", `${folder}/held.csv`, "--no-sample", "--pack"],
+    ], folder);
+    assertEquals([code, stderr], [0, ""]);
+    assertMatch(stdout, /^skipped {5}1 rows that cannot be used$/m);
+    assertMatch(stdout, /^data .*, 24 rows of kind completion, \d batches held out$/m);
+    assertMatch(stdout, /^rows {8}24 packed in \d+ of at most 32 tokens, \d+ tokens, \d+ of them learned$/m);
+    const [, before, after] = stdout.match(/^perplexity {6}([\d.]+) → ([\d.]+) \(-\d+ %\)$/m)!;
+    assertLess(Number(after), 0.7 * Number(before));
+  });
+});
+
+Deno.test("finetune --show-batch prints conversations, learned tokens in brackets, and trains nothing", async () => {
+  await inFolder(async (folder) => {
+    const messages = [{ from: "human", value: "Who?" }, { from: "gpt", value: "We, the people." }];
+    const rows = Array(4).fill(JSON.stringify({ conversations: messages })).join("\n");
+    await Deno.writeTextFile(`${folder}/chat.jsonl`, rows);
+    const template =
+      "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if not loop.last %}; {% endif %}{% endfor %}" +
+      "{% if add_generation_prompt %}; assistant: {% endif %}";
+    const args = small(["--data", `${folder}/chat.jsonl`, "--length", "64", "--show-batch", "1"]);
+    const none = await finetune(args, folder);
+    assertMatch(none.stderr, /must have a chat template: it has none; name one with --chat-template FILE$/m);
+    await Deno.writeTextFile(`${folder}/chat.jinja`, template.replace("; {% endif %}", "{% endif %}"));
+    const other = await finetune([...args, "--chat-template", `${folder}/chat.jinja`], folder);
+    assertMatch(
+      other.stderr,
+      /Cannot use line 1 of ".*chat\.jsonl" as .*chat\.jinja" must make the beginning/,
+    );
+    await Deno.writeTextFile(`${folder}/chat.jinja`, template);
+    const { code, stdout } = await finetune([...args, "--chat-template", `${folder}/chat.jinja`], folder);
+    assertEquals(code, 0);
+    assertMatch(stdout, /^row 1, \d+ tokens, \d+ learned\nuser: Who\?; assistant:\[ We, the people\.\]$/m);
+    assertEquals((await Array.fromAsync(Deno.readDir(folder))).some(({ name }) => name === "out"), false);
+  });
+});
