@@ -9,11 +9,18 @@
  */
 
 import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
-import { embedding, embeddingParams, type EmbeddingSpec, firstRows } from "../nn/embedding.ts";
+import {
+  type Embedding,
+  embedding,
+  embeddingParams,
+  type EmbeddingSpec,
+  firstRows,
+} from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
 import { paddingLimits } from "../nn/padding.ts";
+import { segmentPositions } from "../nn/segments.ts";
 import { type Layers, type ParamsOf, repeat, spare, stored, storedAs } from "../nn/params.ts";
 import { add } from "../ops/arithmetic.ts";
 import { tanh } from "../ops/functions.ts";
@@ -150,11 +157,11 @@ export type BertParams =
  */
 export function encode(
   { embeddings, layers }: BertEncoder,
-  { inputIds, attentionMask, tokenTypeIds }: TokenInput,
+  { inputIds, attentionMask, segments, tokenTypeIds }: TokenInput,
   { config, loraScale, places }: HiddenOptions<BertConfig> & { readonly places: Tensor },
 ): Tensor {
   const { word_embeddings, token_type_embeddings, norm } = embeddings;
-  const activation = activationOf(config.activation), limits = paddingLimits(attentionMask);
+  const activation = activationOf(config.activation), limits = { ...paddingLimits(attentionMask), segments };
   const types = tokenTypeIds === undefined
     ? firstRows(token_type_embeddings, 1)
     : embedding(tokenTypeIds, token_type_embeddings);
@@ -170,8 +177,20 @@ export function encode(
 }
 
 function hidden({ bert }: BertParams, input: TokenInput, options: HiddenOptions<BertConfig>): Tensor {
-  const places = firstRows(bert.embeddings.position_embeddings, input.inputIds.shape[1]);
+  const places = placesOf(input, bert.embeddings.position_embeddings);
   return encode(bert, input, { ...options, places });
+}
+
+/**
+ * Rows of a table of positions, which begin at 0 in each document.
+ *
+ * @param input Token ids, and the documents of packed rows
+ * @param table The table
+ * @returns f32 [T, C] or [B, T, C]
+ */
+export function placesOf({ inputIds, segments }: TokenInput, table: Embedding<Tensor>): Tensor {
+  if (segments === undefined) return firstRows(table, inputIds.shape[1]);
+  return embedding(segmentPositions(segments), table);
 }
 
 const sequenceHead: Head<BertConfig, BertParams, TokenInput> = {
@@ -211,7 +230,7 @@ export const bert: Family<BertConfig, BertParams, TokenInput> = {
   basePrefix: "bert",
   aliases: OLD_NORMS,
   ignored: [/(^|\.)embeddings\.position_ids$/],
-  inputs: ["attentionMask", "tokenTypeIds"],
+  inputs: ["attentionMask", "segments", "tokenTypeIds"],
   notes: (source) => dropoutNotes(source, DROPOUT),
   maxLength: (config) => config.positions,
   hidden,

@@ -9,7 +9,7 @@
  */
 
 import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
-import { embedding, embeddingParams, type EmbeddingSpec, firstRows } from "../nn/embedding.ts";
+import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
@@ -19,7 +19,7 @@ import { relu } from "../ops/activations.ts";
 import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
-import { readPadding } from "./bert.ts";
+import { placesOf, readPadding } from "./bert.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
@@ -121,12 +121,12 @@ export type DistilBertParams =
 
 function hidden(
   { distilbert: { embeddings, layers } }: DistilBertParams,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<DistilBertConfig>,
 ): Tensor {
   const { word_embeddings, position_embeddings, norm } = embeddings;
-  const activation = activationOf(config.activation), limits = paddingLimits(attentionMask);
-  const places = firstRows(position_embeddings, inputIds.shape[1]);
+  const activation = activationOf(config.activation), limits = { ...paddingLimits(attentionMask), segments };
+  const places = placesOf({ inputIds, segments }, position_embeddings);
   let x = layerNorm(add(embedding(inputIds, word_embeddings, config), places), norm, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { attention, attention_norm, mlp: feedForward, mlp_norm } = layers[i];
@@ -160,7 +160,7 @@ export const distilBert: Family<DistilBertConfig, DistilBertParams, TokenInput> 
   params: distilBertModel,
   basePrefix: "distilbert",
   ignored: [/(^|\.)embeddings\.position_ids$/],
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   notes: (source) => dropoutNotes(source, { dropout: 0.1, attention_dropout: 0.1, seq_classif_dropout: 0.2 }),
   maxLength: (config) => config.positions,
   hidden,

@@ -115,13 +115,13 @@ export type Gpt2Params = ParamsOf<typeof gpt2Model> & LmHeadParams;
 
 function hidden(
   { transformer: model }: Gpt2Params,
-  { inputIds, attentionMask }: TokenInput,
+  { inputIds, attentionMask, segments }: TokenInput,
   { config, loraScale }: HiddenOptions<Gpt2Config>,
 ): Tensor {
   const { heads, hiddenSize } = config, [batch, time] = inputIds.shape, dim = hiddenSize / heads;
   const activation = activationOf(config.activation), options = { loraScale, layout: "inOut" } as const;
-  const limits = paddingLimits(attentionMask);
-  let x = add(embedding(inputIds, model.wte), positionEmbedding(inputIds, model.wpe)); // [B, T, C]
+  const limits = { ...paddingLimits(attentionMask), segments };
+  let x = add(embedding(inputIds, model.wte), positionEmbedding(inputIds, model.wpe, { segments })); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { ln_1, attn, ln_2, mlp } = model.h[i];
     const all = reshape(linear(layerNorm(x, ln_1, config), attn.c_attn, options), [
@@ -149,7 +149,7 @@ export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
   basePrefix: "transformer",
   notes: (source) => dropoutNotes(source, DROPOUTS),
   ignored: [/\.attn\.(bias|masked_bias)$/],
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {

@@ -11,10 +11,10 @@
 import { embedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { type ParamsOf, spare, stored } from "../nn/params.ts";
+import { countInSegments } from "../nn/segments.ts";
 import { add, cast, multiply, subtract } from "../ops/arithmetic.ts";
 import { equal } from "../ops/comparison.ts";
 import { tanh } from "../ops/functions.ts";
-import { cumsum } from "../ops/cumsum.ts";
 import { integers } from "../ops/integers.ts";
 import type { Tensor } from "../tensor.ts";
 import { type BertConfig, bertEncoder, DROPOUT, encode, OLD_NORMS, readBert } from "./bert.ts";
@@ -75,17 +75,17 @@ function hidden(
 ): Tensor {
   const { config } = options;
   const places = embedding(
-    positionsOf(input.inputIds, config),
+    positionsOf(input, config),
     roberta.embeddings.position_embeddings,
     config,
   );
   return encode(roberta, input, { ...options, places });
 }
 
-/** Positions of ids [B, T]: that of the n-th token of a row is the padding's id plus n, and padding keeps its id. */
-function positionsOf(ids: Tensor, { padding }: RobertaConfig): Tensor {
-  const tokens = subtract(1, equal(cast(ids), padding)); // [B, T]
-  return integers(add(multiply(cumsum(tokens, 1), tokens), padding));
+/** Positions [B, T]: that of the n-th token of a document is the padding's id plus n, and padding keeps its id. */
+function positionsOf({ inputIds, segments }: TokenInput, { padding }: RobertaConfig): Tensor {
+  const tokens = subtract(1, equal(cast(inputIds), padding)); // [B, T]
+  return integers(add(multiply(countInSegments(tokens, segments), tokens), padding));
 }
 
 const sequenceHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof sequenceParams>, TokenInput> = {
@@ -112,7 +112,7 @@ export const roberta: Family<RobertaConfig, RobertaParams, TokenInput> = {
   basePrefix: "roberta",
   aliases: OLD_NORMS,
   ignored: [/(^|\.)embeddings\.position_ids$/],
-  inputs: ["attentionMask", "tokenTypeIds"],
+  inputs: ["attentionMask", "segments", "tokenTypeIds"],
   notes: (source) => dropoutNotes(source, DROPOUT),
   maxLength: (config) => config.positions - config.padding - 1,
   hidden,

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { add, cast, divide, multiply } from "../ops/arithmetic.ts";
 import { sum } from "../ops/broadcast.ts";
 import { maximum } from "../ops/comparison.ts";
@@ -31,7 +32,7 @@ export interface SentenceEmbeddingOptions {
  * @param input Token ids, and which of them are padding
  * @param options Whether vectors have length 1
  * @returns f32 [B, C]
- * @throws {InputError} When the sequence is longer than the model allows, or the mask has gaps
+ * @throws {InputError} When the sequence is longer than the model allows, the mask has gaps, or rows are packed
  *
  * @example
  * ```ts
@@ -53,6 +54,11 @@ export function sentenceEmbeddings<I extends TokenInput>(
   input: I,
   { normalize = true }: SentenceEmbeddingOptions = {},
 ): Tensor {
+  if (input.segments !== undefined) {
+    throw new InputError(
+      'Cannot make sentence embeddings on "segments" as each row gets one vector: give each document a row of its own',
+    );
+  }
   const hidden = hiddenStates(model, input), { attentionMask } = input; // [B, T, C]
   const [batch, time] = hidden.shape, column = [batch, 1];
   const pooled = attentionMask === undefined ? mean(hidden, 1) : divide(

@@ -105,11 +105,11 @@ export type SmolVlmParams = ParamsOf<typeof smolVlmModel> & LmHeadParams;
 
 function hidden(
   { model: { vision_model, connector, text_model } }: SmolVlmParams,
-  { inputIds, pixelValues, attentionMask }: ImageTextInput,
+  { inputIds, pixelValues, attentionMask, segments }: ImageTextInput,
   { config, loraScale }: HiddenOptions<SmolVlmConfig>,
 ): Tensor {
   const words = embedding(inputIds, text_model.embed_tokens, config.text); // [B, T, C]
-  const options = { config: config.text, loraScale, attentionMask };
+  const options = { config: config.text, loraScale, attentionMask, segments };
   if (pixelValues === undefined) return decode(text_model, words, options);
   const [batch, images, ...image] = pixelValues.shape;
   if (image.length !== 3 || batch !== inputIds.shape[0]) {
@@ -187,7 +187,7 @@ export const idefics3: Family<SmolVlmConfig, SmolVlmParams, ImageTextInput> = {
   parse,
   params: smolVlmModel,
   ignored: [/\.rotary_emb\.inv_freq$/, /\.embeddings\.position_ids$/],
-  inputs: ["attentionMask"],
+  inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.text.maxLength,
   hidden,
   heads: { Idefics3ForConditionalGeneration: head },

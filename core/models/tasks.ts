@@ -42,9 +42,15 @@ export type ImageBatch = ClassBatch<ImageInput>;
  * @param model The model
  * @param input Its input
  * @returns f32 [..., C]: a row for each position, or each sequence or image
- * @throws {InputError} When the sequence is longer than the model allows
+ * @throws {InputError} When the sequence is longer than the model allows, or packed rows are to get one class each
  */
 export function features<I extends object>(model: Model<object, I>, input: I): Tensor {
+  if (headOf(model).task === "sequenceClass" && (input as Partial<TokenInput>).segments !== undefined) {
+    throw new InputError(
+      `Cannot classify with "${model.architecture}" on "segments" as it gives each row one class: ` +
+        "give each document a row of its own",
+    );
+  }
   const { config, loraScale } = model, hidden = hiddenStates(model, input);
   return headOf(model).features?.(hidden, { params: readParams(model), input, config, loraScale }) ?? hidden;
 }

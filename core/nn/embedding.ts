@@ -11,6 +11,7 @@ import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { loraSettings, withPair } from "./lora.ts";
 import { normal, type ParamSpec } from "./params.ts";
+import { segmentPositions } from "./segments.ts";
 
 /** A table, named as in PyTorch. */
 export interface Embedding<T> {
@@ -87,9 +88,16 @@ export function firstRows(params: Embedding<Tensor>, count: number): Tensor {
  *
  * @param ids Ids of tokens, [B, T]
  * @param params The table
+ * @param options `segments`: the documents of packed rows, i32 [B, T], in each of which positions begin at 0; a row is one
+ * when absent
  * @returns f32 [B, T, C]
  */
-export function positionEmbedding(ids: Tensor, params: Embedding<Tensor>): Tensor {
+export function positionEmbedding(
+  ids: Tensor,
+  params: Embedding<Tensor>,
+  { segments }: { readonly segments?: Tensor } = {},
+): Tensor {
+  if (segments !== undefined) return embedding(segmentPositions(segments), params);
   return adapted(params, (table) => positionRows(table, ids));
 }
 

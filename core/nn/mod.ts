@@ -29,6 +29,7 @@ export * from "./padding.ts";
 export * from "./params.ts";
 export * from "./patches.ts";
 export * from "./rope.ts";
+export * from "./segments.ts";
 export type {
   DynamicScaling,
   LinearScaling,

@@ -109,9 +109,33 @@ for (const model_type of [...DECODERS, "smollm3", "olmo2", "gpt2", "gpt_neox"]) 
   });
 }
 
-for (const model_type of [...DECODERS, "smollm3", "olmo2", "granite", "gpt_neox"]) {
+const PACKED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  ...Object.fromEntries(
+    [...DECODERS, "smollm3", "olmo2", "granite", "gpt_neox", "gpt2"].map((model_type) => [model_type, {
+      ...SIZES,
+      model_type,
+      head_dim: 2,
+      rotary_pct: 1,
+      num_key_value_heads: 3,
+      n_embd: 6,
+      n_layer: 1,
+      n_head: 3,
+      n_positions: 9,
+    }]),
+  ),
+  smolvlm: {
+    model_type: "smolvlm",
+    image_token_id: 10,
+    initializer_range: 0.5,
+    vision_config: { ...SIZES, image_size: 4, patch_size: 2, num_channels: 1 },
+    text_config: { ...SIZES, num_key_value_heads: 1 },
+  },
+  bert: { ...BERT, architectures: ["BertForTokenClassification"], num_labels: 4 },
+  distilbert: { ...DISTIL, architectures: ["DistilBertForTokenClassification"], num_labels: 4 },
+  roberta: { ...ROBERTA, architectures: ["RobertaForTokenClassification"], num_labels: 4 },
+};
+for (const [model_type, source] of Object.entries(PACKED)) {
   Deno.test(`documents of a packed row get the scores that each gets alone: ${model_type}`, async () => {
-    const source = { ...SIZES, model_type, head_dim: 2, rotary_pct: 1, num_key_value_heads: 3 };
     const model = await newModel(gpu, { source, seed: 1 });
     const alone = [[5, 7, 3], [9, 4]].map((row) => scoresOf(model, { inputIds: ids([row]) }));
     const inputIds = ids([[5, 7, 3, 9, 4]]), segments = ids([[1, 1, 1, 2, 2]]);
@@ -120,6 +144,30 @@ for (const model_type of [...DECODERS, "smollm3", "olmo2", "granite", "gpt_neox"
     assertNotEquals(await scoresOf(model, { inputIds }), packed);
   });
 }
+
+Deno.test("every family of text keeps documents apart, and packed rows get no class or vector each", async () => {
+  const text = Object.values(families).filter(({ name }) => name !== "vit");
+  assertEquals(text.filter(({ inputs }) => !inputs?.includes("segments")).map(({ name }) => name), []);
+  const input = { inputIds: ids([[5, 7, 3]]), segments: ids([[1, 1, 2]]) };
+  for (const source of [BERT, { ...PACKED.llama, architectures: ["LlamaForSequenceClassification"] }]) {
+    const model = await newModel(gpu, { source, seed: 1 });
+    assertThrows(() => logits(model, input), InputError, 'on "segments" as it gives each row one class');
+    assertThrows(() => sentenceEmbeddings(model, input), InputError, "each row gets one vector");
+  }
+});
+
+Deno.test("positions of RoBERTa count the tokens of each packed document, padding left out", async () => {
+  const model = await newModel(gpu, { source: PACKED.roberta, seed: 1 });
+  const alone = await Promise.all(
+    [[5, 1, 3], [1, 4]].map((row) => scoresOf(model, { inputIds: ids([row]) })),
+  );
+  const packed = {
+    inputIds: ids([[5, 1, 3, 1, 4], [1, 4, 5, 1, 3]]),
+    segments: ids([[1, 1, 1, 2, 2], [2, 2, 1, 1, 1]]),
+  };
+  const found = await scoresOf(model, packed);
+  assertNear(found, [...alone.flat(), ...alone[1], ...alone[0]], { tolerance: 2e-6, what: "scores" });
+});
 
 const classHeadOf = (model_type: string): string =>
   Object.keys(families[model_type].heads).find((name) => name.endsWith("ForSequenceClassification"))!;
