@@ -8,62 +8,17 @@ import { DataError, InputError, NotFoundError } from "@firn/train";
 import { assert, assertEquals, assertLess, assertRejects, assertThrows } from "@std/assert";
 import {
   answersOf,
-  type ChatTemplate,
   chatTemplate,
   type Conversation,
   encodeChat,
   loadChatTemplate,
-  loadTokenizer,
   memoryFileSystem,
   type Message,
   messagesOf,
   type Sample,
   type Tokenizer,
 } from "@firn/train/data";
-
-const FOLDER = "tests/fixtures/chat", NOW = new Date(2026, 10, 29, 9, 5, 7);
-
-interface Expected {
-  readonly text?: string;
-  readonly ids?: readonly number[];
-  readonly mask?: string;
-  readonly error?: string;
-}
-
-interface Recorded {
-  readonly tokens: readonly string[];
-  readonly conversations: Readonly<Record<string, Conversation & { add_generation_prompt?: boolean }>>;
-  readonly expected: Readonly<Record<string, Readonly<Record<string, Expected>>>>;
-}
-
-const RECORDED: Recorded = JSON.parse(await Deno.readTextFile(`${FOLDER}/expected.json`));
-const TOKENS = { bos_token: "<s>", eos_token: "</s>" };
-
-/** The bundled tokenizer, with the special tokens of all templates. */
-async function tokenizerOf(): Promise<Tokenizer> {
-  const json = JSON.parse(await Deno.readTextFile("examples/models/sotu/tokenizer.json"));
-  const first = Object.keys(json.model.vocab).length;
-  const added = RECORDED.tokens.map((content, i) => ({ ...json.added_tokens[0], id: first + i, content }));
-  const settings = { bos_token: "<s>", eos_token: "</s>" };
-  const fileSystem = memoryFileSystem({
-    "m/tokenizer.json": JSON.stringify({ ...json, added_tokens: [...json.added_tokens, ...added] }),
-    "m/tokenizer_config.json": JSON.stringify(settings),
-    "m/generation_config.json": JSON.stringify({
-      eos_token_id: ["</s>", "<|im_end|>", "<|eot_id|>"].map((token) =>
-        first + RECORDED.tokens.indexOf(token)
-      ),
-    }),
-  });
-  return await loadTokenizer("m", { fileSystem });
-}
-
-async function templateOf(name: string): Promise<ChatTemplate> {
-  return chatTemplate(await Deno.readTextFile(`${FOLDER}/${name}.jinja`), {
-    path: name,
-    tokens: TOKENS,
-    now: NOW,
-  });
-}
+import { chatTokenizer, RECORDED, templateOf } from "./chat.ts";
 
 const exampleOf = ({ messages, tools }: Conversation) =>
   ({ kind: "chat", messages: messagesOf(messages), ...tools && { tools } }) as const;
@@ -80,7 +35,7 @@ function learnedOf({ ids, learned }: Sample, { decode, stop }: Tokenizer): strin
 }
 
 Deno.test("templates of ten shapes give the texts, ids and masks of transformers", async () => {
-  const tokenizer = await tokenizerOf();
+  const tokenizer = await chatTokenizer();
   let rendered = 0, masked = 0;
   for (const [name, cases] of Object.entries(RECORDED.expected)) {
     const template = await templateOf(name);
@@ -115,7 +70,7 @@ const CHAT: readonly Message[] = [
 ];
 
 Deno.test("answers are found by rendering again where a template does not mark them, up to what stops", async () => {
-  const tokenizer = await tokenizerOf(), example = { kind: "chat", messages: CHAT } as const;
+  const tokenizer = await chatTokenizer(), example = { kind: "chat", messages: CHAT } as const;
   const cases: readonly (readonly [string, readonly string[]])[] = [
     ["chatml", ["First$", "Second$"]],
     ["chatml_marked", ["First$", "Second$"]],

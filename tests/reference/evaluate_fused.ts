@@ -116,13 +116,21 @@ function ranges(
   shape: readonly number[],
 ): Values {
   const limit = (name: string): Float64Array | undefined => inputs[limits.indexOf(name)]?.data;
-  const [starts, lengths] = [limit("starts"), limit("lengths")];
+  const [starts, lengths, segments] = [limit("starts"), limit("lengths"), limit("segments")];
+  /** Where the run of equal numbers begins, or ends, in which a key lies. */
+  const run = (b: number, at: number, step: number): number => {
+    if (segments === undefined) return step < 0 ? 0 : keys;
+    const own = segments.subarray(b * keys, (b + 1) * keys);
+    let end = at;
+    while (own[end + step] === own[at]) end += step;
+    return step < 0 ? end : end + 1;
+  };
   return {
     shape,
     data: Float64Array.from({ length: count(shape) }, (_, i) => {
       const row = i >> 1, b = Math.floor(row / time), at = row % time + keys - time;
-      if (i % 2 === 0) return Math.max(starts?.[b] ?? 0, window ? at - window + 1 : 0);
-      return Math.min(lengths?.[b] ?? keys, causal || window ? at + 1 : keys);
+      if (i % 2 === 0) return Math.max(starts?.[b] ?? 0, window ? at - window + 1 : 0, run(b, at, -1));
+      return Math.min(lengths?.[b] ?? keys, causal || window ? at + 1 : keys, run(b, at, 1));
     }),
   };
 }
