@@ -24,6 +24,9 @@ const LONGEST_WAIT = 120;
 /** Bytes of an answer that is no file. */
 const MOST_BYTES = 2 ** 26;
 
+/** Requests of one piece of work, such as the pages of a list of files. */
+const MOST_REQUESTS = 20_000;
+
 /** What passes: too many requests, and a hub that is down for a while. */
 const PASSING: readonly number[] = [408, 429, 500, 502, 503, 504];
 
@@ -78,7 +81,14 @@ export async function ask(
  * @returns The function
  */
 export function fetchFrom(hub: Hub, question: Question): typeof fetch {
+  let count = 0;
   return async (input, init) => {
+    if (++count > MOST_REQUESTS) {
+      throw new DataError(
+        `Cannot ${question.action} as a hub must come to an end: it leads on after ${MOST_REQUESTS} requests; ` +
+          "check HF_ENDPOINT",
+      );
+    }
     const url = input instanceof Request ? input.url : String(input);
     const answer = await ask(hub, { url, init }, question);
     const bytes = await bytesOf(answer, { limit: MOST_BYTES, question });

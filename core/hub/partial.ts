@@ -69,7 +69,11 @@ export async function openPartial(
       size += bytes.length;
     },
     isRight: () => size === file.size && hash.digest("hex") === file.hash,
-    finish: () => fileSystem.rename(path, blob),
+    async finish() {
+      // On the disk before it has its name: a blob is whole, even after a loss of power.
+      await fileSystem.append(path, "", { flush: true });
+      await fileSystem.rename(path, blob);
+    },
   };
 }
 

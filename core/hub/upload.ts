@@ -4,11 +4,12 @@
  * @module
  */
 
-import { InputError, NotFoundError } from "../errors.ts";
+import { DataError, InputError, NotFoundError } from "../errors.ts";
+import { shown } from "../json_rules.ts";
 import { ask, bytesOf, fetchFrom, understood } from "./ask.ts";
 import type { HubName } from "./name.ts";
 import type { Question } from "./refusal.ts";
-import { addressOf, library, type Repository, repositoryAt } from "./repository.ts";
+import { addressOf, COMMIT, library, type Repository, repositoryAt } from "./repository.ts";
 import type { Hub } from "./settings.ts";
 
 /** What is uploaded. */
@@ -108,8 +109,8 @@ export async function readRemote(
 export async function uploadFiles(hub: Hub, upload: Upload): Promise<string> {
   const { name, contents, removed, parent, message, question, onBytes } = upload;
   const { commit } = await library(), send = fetchFrom(hub, question);
-  const output = await understood(question, () =>
-    commit({
+  return await understood(question, async () => {
+    const output = await commit({
       hubUrl: hub.endpoint,
       repo: name.repository,
       branch: name.revision,
@@ -129,6 +130,13 @@ export async function uploadFiles(hub: Hub, upload: Upload): Promise<string> {
         })),
         ...removed.map((path) => ({ operation: "delete" as const, path })),
       ],
-    }));
-  return String(output?.commit.oid);
+    });
+    const oid: unknown = output?.commit.oid;
+    if (typeof oid === "string" && COMMIT.test(oid)) return oid;
+    throw new DataError(
+      `Cannot ${question.action} as the hub must name the commit that it made: got ${
+        shown(oid)
+      }; look at the repository`,
+    );
+  });
 }

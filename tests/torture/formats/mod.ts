@@ -7,6 +7,7 @@
 import { adapter } from "./adapter.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { families } from "./families.ts";
+import { hub } from "./hub.ts";
 import { log } from "./log.ts";
 import { model } from "./model.ts";
 import { body, header } from "./safetensors.ts";
@@ -24,5 +25,6 @@ export const FORMATS: readonly Format[] = [
   ...adapter,
   ...checkpoint,
   log,
+  ...hub,
   ...text,
 ];
