@@ -12,18 +12,12 @@
 
 import { InputError } from "../errors.ts";
 import { rebuild } from "../graph.ts";
-import {
-  dependsOnLength,
-  type RopeConfig,
-  ropeConfigOf,
-  ropeRows,
-  type RopeTables,
-  ropeTables,
-} from "../nn/rope.ts";
+import { dependsOnLength, type RopeConfig, ropeConfigOf, ropeRows } from "../nn/rope.ts";
 import { attention, attentionOp } from "../ops/attention.ts";
 import type { AttentionAttrs } from "../ops/attention_sizes.ts";
 import { embedding } from "../ops/embedding.ts";
-import { reshape } from "../ops/movement.ts";
+import { reshape, slice } from "../ops/movement.ts";
+import { placeHeads } from "../ops/place_heads.ts";
 import { positionRowsOp } from "../ops/position_rows.ts";
 import { rotary, rotaryOp } from "../ops/rotary.ts";
 import { writeRows } from "../ops/write_rows.ts";
@@ -45,8 +39,8 @@ export interface CachePlaces {
 /** Angles that the host fills in, as they depend on the length of each sequence. */
 export interface HostAngles {
   readonly config: RopeConfig;
-  /** Leaves f32 [B T, R / 2]. */
-  readonly tables: RopeTables;
+  /** A leaf f32 [B T, R]: cosines, and then sines. */
+  readonly leaf: Tensor;
 }
 
 /** A graph that reads a cache. */
@@ -67,23 +61,24 @@ export interface CachedGraph {
  * @throws {InputError} When the graph is not that of a decoder
  */
 export function withCache(root: Tensor, places: CachePlaces): CachedGraph {
-  const caches: Tensor[] = [], angles = new Map<RopeConfig, RopeTables>(), hostAngles: HostAngles[] = [];
+  const caches: Tensor[] = [], angles = new Map<RopeConfig, Tensor>(), hostAngles: HostAngles[] = [];
   const context: CacheContext = {
     ...places,
+    turned: new Map(),
     anglesOf(config) {
       if (!angles.has(config)) {
         const filled = dependsOnLength(config) && places.time > 1;
-        const tables = filled ? angleLeaves(config, places, hostAngles.length) : angleRows(config, places);
-        if (filled) hostAngles.push({ config, tables });
-        angles.set(config, tables);
+        const rows = filled ? angleLeaf(config, places, hostAngles.length) : angleRows(config, places);
+        if (filled) hostAngles.push({ config, leaf: rows });
+        angles.set(config, rows);
       }
       return angles.get(config)!;
     },
-    write(rows) {
+    cacheFor(rows) {
       const name = `cache.${caches.length >> 1}.${caches.length % 2 === 0 ? "keys" : "values"}`;
       const into = leaf(name, { shape: rows.shape.with(1, places.capacity), dtype: "f32" });
       caches.push(into);
-      return writeRows(into, { rows, at: places.start });
+      return into;
     },
   };
   const [cached] = rebuild([root], (node) => CACHED.get(node.op)?.(node, context) ?? node);
@@ -93,10 +88,12 @@ export function withCache(root: Tensor, places: CachePlaces): CachedGraph {
 
 /** What rules ask for. */
 interface CacheContext extends CachePlaces {
-  /** Rows of angles, one for each new token. */
-  anglesOf(config: RopeConfig): RopeTables;
-  /** Writes rows [B, T, G, D] into the next cache, and gives that cache. */
-  write(rows: Tensor): Tensor;
+  /** What the rotated heads of the new graph are made from. */
+  readonly turned: Map<Tensor, { readonly x: Tensor; readonly angles: Tensor }>;
+  /** Cosines and sines of each new token, f32 [B T, R]. */
+  anglesOf(config: RopeConfig): Tensor;
+  /** The next leaf of the cache, for rows [B, T, G, D]. */
+  cacheFor(rows: Tensor): Tensor;
 }
 
 /** What a node becomes. */
@@ -110,19 +107,27 @@ const CACHED: ReadonlyMap<Op, CacheRule> = new Map<Op, CacheRule>([
 ]);
 
 /** Queries see the keys of the cache, up to their own position. */
-function attended({ inputs: [q, k, v, ...more], attrs }: Tensor, { write, start }: CacheContext): Tensor {
-  const { bias: _, ...options } = attrs as AttentionAttrs;
+function attended({ inputs, attrs }: Tensor, { turned, cacheFor, start: at }: CacheContext): Tensor {
+  const [q, k, v, ...more] = inputs, { bias: _, ...options } = attrs as AttentionAttrs;
   if (more.length > 0 || !(options.causal || options.window !== null)) {
     throw noDecoder("its attention is not causal");
   }
-  return attention(q, { ...options, k: write(k), v: write(v), offset: start });
+  const caches = { keys: cacheFor(k), values: cacheFor(v) }, [ownQ, ownK] = [turned.get(q), turned.get(k)];
+  const placed = ownQ !== undefined && ownQ.angles === ownK?.angles
+    ? placeHeads(caches, { q: ownQ.x, k: ownK.x, v, angles: ownQ.angles, at })
+    : { q, k: writeRows(caches.keys, { rows: k, at }), v: writeRows(caches.values, { rows: v, at }) };
+  return attention(placed.q, { ...options, k: placed.k, v: placed.v, offset: at });
 }
 
 /** Each token is turned by the angles of its own position. */
-function rotated({ inputs: [x, cos] }: Tensor, { anglesOf }: CacheContext): Tensor {
+function rotated({ inputs: [x, cos] }: Tensor, { anglesOf, turned }: CacheContext): Tensor {
   const config = ropeConfigOf(cos), [batch, time, heads, dim] = x.shape;
   if (config === undefined) throw noDecoder("its rotary tables are not those of ropeTables");
-  return reshape(rotary(reshape(x, [1, batch * time, heads, dim]), anglesOf(config)), x.shape);
+  const angles = anglesOf(config), half = pairsOf(config), rows = batch * time;
+  const [c, s] = [0, half].map((from) => slice(angles, { starts: [0, from], sizes: [rows, half] }));
+  const result = reshape(rotary(reshape(x, [1, rows, heads, dim]), { cos: c, sin: s }), x.shape);
+  turned.set(result, { x, angles });
+  return result;
 }
 
 function positioned({ inputs: [table], shape: [batch, time] }: Tensor, { positions }: CacheContext): Tensor {
@@ -133,21 +138,44 @@ function noDecoder(why: string): InputError {
   return new InputError(`Cannot generate as each token must depend on those before alone: ${why}`);
 }
 
-function angleLeaves(config: RopeConfig, { positions }: CachePlaces, index: number): RopeTables {
-  const spec = { shape: [positions.shape[0], Math.ceil(config.dim / 2)], dtype: "f32" } as const;
-  return { cos: leaf(`angles.${index}.cos`, spec), sin: leaf(`angles.${index}.sin`, spec) };
+function angleLeaf(config: RopeConfig, { positions }: CachePlaces, index: number): Tensor {
+  return leaf(`angles.${index}`, { shape: [positions.shape[0], 2 * pairsOf(config)], dtype: "f32" });
 }
 
-function angleRows(config: RopeConfig, { positions, capacity }: CachePlaces): RopeTables {
-  const { cos, sin } = dependsOnLength(config)
-    ? lastAngles(config, capacity)
-    : ropeTables(config, { length: capacity });
-  return { cos: embedding(cos, positions), sin: embedding(sin, positions) };
+/** Pairs of channels that are rotated; the last one of an odd number has a partner, too. */
+function pairsOf({ dim }: RopeConfig): number {
+  return Math.ceil(dim / 2);
 }
 
-/** Tables whose row p has the angles of the last of p + 1 tokens: keys stay as they were when they were new. */
-function lastAngles(config: RopeConfig, capacity: number): RopeTables {
-  const places = Array.from({ length: capacity }, (_, position) => ({ position, length: position + 1 }));
-  const { cos, sin } = ropeRows(config, places), shape = [capacity, Math.ceil(config.dim / 2)];
-  return { cos: tensor(cos, shape), sin: tensor(sin, shape) };
+/**
+ * Rows of a table with the angles of each position. Where they depend on the length of a sequence, a token is the last one of
+ * its own: keys stay as they were when they were new.
+ */
+function angleRows(config: RopeConfig, { positions, capacity }: CachePlaces): Tensor {
+  const grows = dependsOnLength(config);
+  const places = Array.from(
+    { length: capacity },
+    (_, position) => ({ position, length: grows ? position + 1 : 0 }),
+  );
+  return embedding(tensor(joinedRows(config, places), [capacity, 2 * pairsOf(config)]), positions);
+}
+
+/**
+ * Cosines and then sines of some positions, in one row each.
+ *
+ * @param config Base, rotated elements, scaling
+ * @param places Positions, and how many positions their sequence has
+ * @returns Rows of R numbers
+ */
+export function joinedRows(
+  config: RopeConfig,
+  places: readonly { readonly position: number; readonly length: number }[],
+): Float32Array {
+  const { cos, sin } = ropeRows(config, places), half = pairsOf(config);
+  const rows = new Float32Array(2 * cos.length);
+  for (let at = 0; at < cos.length; at += half) {
+    rows.set(cos.subarray(at, at + half), 2 * at);
+    rows.set(sin.subarray(at, at + half), 2 * at + half);
+  }
+  return rows;
 }

@@ -4,8 +4,10 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
 import type { Gpu } from "../runtime/device.ts";
+import { checkTimestamps, type KernelTime } from "../runtime/profile.ts";
 import { UNREAD } from "./generation_graph.ts";
 import { type GenerationRun, generationRun } from "./generation_run.ts";
 import type { GenerationOptions, Sequence } from "./generation_types.ts";
@@ -25,6 +27,8 @@ export interface CachedSequences {
   ): Promise<void>;
   /** Draws at most so many tokens of each sequence, at least one, and reads them. */
   draw(sequences: readonly Sequence[], most: number): Promise<readonly (readonly number[])[]>;
+  /** Draws a token of each sequence that the next call of `draw` reads, and times each launch. */
+  profile(sequences: readonly Sequence[]): Promise<KernelTime[]>;
   /** Throws if a training step consumed the parameters. */
   check(): void;
   /** Frees all buffers. */
@@ -89,6 +93,17 @@ export function cachedSequences(
       const drawn = await run!.read(unread), count = unread, batch = sequences.length;
       unread = 0;
       return sequences.map((_, r) => Array.from({ length: count }, (_, i) => drawn[i * batch + r]));
+    },
+    async profile(sequences) {
+      checkTimestamps(gpu);
+      const longest = longestOf(sequences) + unread;
+      if (unread === UNREAD || longest > model.maxLength) {
+        throw new InputError(
+          "Cannot profile as a step must draw a token: call next first, or use shorter sequences",
+        );
+      }
+      reserve(sequences.length, longest);
+      return await run!.profile(unread++);
     },
     check: () => run?.check(),
     destroy() {

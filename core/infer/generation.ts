@@ -56,8 +56,11 @@ export function defineGeneration(gpu: Gpu, model: Model, options: GenerationOpti
   let live: GenerationState | null = null;
   /** The steps that consumed states. */
   const consumed = new WeakMap<GenerationState, number>();
-  function consume(state: GenerationState): void {
+  function checkLive(state: GenerationState): void {
     if (state !== live) throw new ConsumedError(state.step, consumed.get(state) ?? state.step + 1);
+  }
+  function consume(state: GenerationState): void {
+    checkLive(state);
     consumed.set(state, state.step + 1);
     live = null;
   }
@@ -88,6 +91,10 @@ export function defineGeneration(gpu: Gpu, model: Model, options: GenerationOpti
         left -= drawn[0].length;
       }
       return born(sequences, state.step + 1);
+    },
+    async profile(state) {
+      checkLive(state);
+      return await cache.profile(state.sequences);
     },
     check: cache.check,
     [Symbol.dispose]() {

@@ -5,11 +5,12 @@
  */
 
 import { type Model, outputOf } from "../models/model.ts";
-import { ropeRows } from "../nn/rope.ts";
 import type { Gpu } from "../runtime/device.ts";
+import { type KernelTime, profile } from "../runtime/profile.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { record, type Recording } from "../runtime/record.ts";
 import { checkUnconsumed } from "../runtime/residents.ts";
+import { joinedRows } from "./cached.ts";
 import { type GenerationGraph, type GraphOptions, promptGraph, stepGraph } from "./generation_graph.ts";
 import { type LeafBuffers, leafBuffers, pathOf } from "./leaf_buffers.ts";
 import { type PromptChunk, promptChunks, type Text } from "./prompt_chunks.ts";
@@ -24,6 +25,8 @@ export interface GenerationRun {
   prompt(texts: readonly Text[], samplings: readonly Sampling[]): Promise<void>;
   /** Draws a further token, where so many are unread. */
   step(unread: number): Promise<void>;
+  /** The same as {@link step}, with the time of each launch. */
+  profile(unread: number): Promise<KernelTime[]>;
   /** The unread tokens, a row for each of so many steps; see `Choice.log`. */
   read(count: number): Promise<Float32Array>;
   /** Throws if a training step consumed the parameters. */
@@ -92,6 +95,11 @@ export function generationRun(
       buffers.write("position", Int32Array.from(texts, ({ tokens }) => tokens.length));
     },
     step: async (unread) => replay(await recordingFor(0), unread + 1),
+    async profile(unread) {
+      const { recording } = await recordingFor(0);
+      checkUnconsumed(recording.plan);
+      return await profile(gpu, { recording, step: unread + 1 });
+    },
     async read(count) {
       const [bytes] = await readBuffers(gpu, [{
         buffer: buffers.of(now!.graph.log),
@@ -124,15 +132,11 @@ function writeChunk(
 ): void {
   const { time, ...places } = chunk;
   for (const [name, values] of Object.entries(places)) write(`prompt.${name}`, values);
-  for (const { config, tables } of graph.angles) {
-    const rows = ropeRows(
-      config,
-      Array.from(places.positions, (position, i) => ({
-        position,
-        length: texts[Math.floor(i / time)].tokens.length,
-      })),
-    );
-    write(pathOf(tables.cos), rows.cos);
-    write(pathOf(tables.sin), rows.sin);
+  for (const { config, leaf } of graph.angles) {
+    const ofToken = Array.from(places.positions, (position, i) => ({
+      position,
+      length: texts[Math.floor(i / time)].tokens.length,
+    }));
+    write(pathOf(leaf), joinedRows(config, ofToken));
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { KernelTime } from "../runtime/profile.ts";
 import type { Processor } from "./sampler.ts";
 import type { Sampling } from "./sampling.ts";
 
@@ -69,6 +70,14 @@ export interface Generation extends Disposable {
    * @returns The next state
    */
   next(state: GenerationState, count?: number): Promise<GenerationState>;
+  /**
+   * Draws a token that the next call of `next` reads, and measures the time of each launch. It needs the feature
+   * `timestamp-query`.
+   *
+   * @param state The last state; it stays
+   * @returns One row a launch, in order
+   */
+  profile(state: GenerationState): Promise<KernelTime[]>;
   /**
    * Checks that no training step has consumed the parameters since the last call.
    *

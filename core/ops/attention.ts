@@ -5,6 +5,7 @@
  */
 
 import { attention as attentionKernel } from "../../kernels/attention/forward.ts";
+import { singleQueryAttention } from "../../kernels/attention/single_query.ts";
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
@@ -68,6 +69,10 @@ export const attentionOp: Op<AttentionAttrs> = {
   pullbacks: [attentionQueryGradient, attentionKeyGradient, attentionValueGradient, attentionBiasGradient],
   kernel({ inputs, outputs, attrs, target }) {
     const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
+    if (size.time === 1 && size.bias === undefined && f16.length === 0) {
+      const threads = target.software ? 32 : 256;
+      return { kernel: singleQueryAttention({ ...size, threads }), writes: [0, 1] };
+    }
     const tiling = attentionTiling(size, { ...target, pass: "forward" });
     return { kernel: attentionKernel({ ...size, ...tiling, f16 }), writes: [0, 1] };
   },

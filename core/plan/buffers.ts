@@ -7,7 +7,7 @@
 import { type HostData, isHost } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { pickedBy } from "./alias.ts";
-import { dataOf, isPick, isReshape, isSource, isWrite } from "./predicates.ts";
+import { dataOf, isPick, isReshape, isSource, writtenBy } from "./predicates.ts";
 import { isResult } from "./rows.ts";
 import { bytesOf, storedSpec } from "./storage.ts";
 import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
@@ -46,10 +46,13 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
     if (known[output] !== undefined) return known[output];
     if (targets.has(node)) known[output] = bufferOf(targets.get(node)!);
     else {
+      const written = writtenBy(node)[output];
       const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
-      const source: Source | null = isHost(node) ? { kind: "host", data: dataOf(node) } : isWrite(node)
+      const source: Source | null = isHost(node)
+        ? { kind: "host", data: dataOf(node) }
+        : written !== undefined
         // A number of its own for the same memory, so that readers of the new value come after the launch.
-        ? { kind: "leaf", node: node.inputs[0] }
+        ? { kind: "leaf", node: written }
         : isSource(node)
         ? { kind: isResult(node) ? "result" : "leaf", node }
         : null;

@@ -6,7 +6,7 @@
 
 import type { Tensor } from "../../tensor.ts";
 import { pickedBy } from "../alias.ts";
-import { isPick, isPlainData, isWrite } from "../predicates.ts";
+import { isPick, isPlainData, writtenBy } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import { addUnit, type LowerContext } from "./context.ts";
 
@@ -20,13 +20,13 @@ export function addKernel(context: LowerContext, node: Tensor): void {
   const kernel = isPlainData(attrs) ? texts.remembered(op.kernel!) : op.kernel!;
   const call = kernel({ inputs: stored, outputs, wanted, attrs, target });
   const { reads = inputs.map((_, i) => i), writes = outputs.flatMap((_, k) => wanted[k] ? [k] : []) } = call;
-  const overwritten = isWrite(node) ? inputs[0] : targets.get(node);
+  const overwritten = [...writtenBy(node), ...(targets.has(node) ? [targets.get(node)!] : [])];
   addUnit(context, {
     kernel: call.kernel,
     reads: reads.map((i) => table.bufferOf(inputs[i])),
     writes: writes.map((k) => table.bufferOf(node, k)),
     priority: places.get(node)!,
-    overwrites: overwritten === undefined ? [] : [table.bufferOf(overwritten)],
+    overwrites: overwritten.map((leaf) => table.bufferOf(leaf)),
     matmulFlops: op.matmulFlops?.(inputs, specs, attrs, wanted),
     inPlace: call.alias && { ...call.alias, input: table.bufferOf(inputs[call.alias.input]) },
   });
