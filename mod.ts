@@ -136,6 +136,7 @@ export {
   type Optimizer,
   type OptimizerStep,
 } from "./core/optim/optimizer.ts";
+export { loraPlus, type LoraPlusOptions } from "./core/optim/lora_plus.ts";
 export { type ParameterGroup, partition, type PathPattern } from "./core/optim/partition.ts";
 export {
   constantRate,

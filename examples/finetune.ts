@@ -20,6 +20,7 @@ import {
   type FreezePolicy,
   type Gpu,
   InputError,
+  loraPlus,
   type Model,
   nextTokenLoss,
   type TokenBatch,
@@ -27,7 +28,7 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
-import { companionFiles, saveModel } from "@firn/train/hub";
+import { companionFiles, loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { change, type Quality } from "@firn/train/report";
 import {
   helpOf,
@@ -44,6 +45,15 @@ import {
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateModel, MODEL, shortName } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
+import {
+  adapterLine,
+  adaptModel,
+  checkLora,
+  hiddenParams,
+  isLora,
+  LORA_FLAGS,
+  storageOf,
+} from "./lora_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { licenseOf, PRETRAINED_RATE, rateOf } from "./model_card.ts";
@@ -77,6 +87,7 @@ const FLAGS = {
     `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
     null,
   ),
+  ...LORA_FLAGS,
   precision: oneOf(
     ["f32", "f16"],
     "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
@@ -99,7 +110,8 @@ const FLAGS = {
 const USAGE = `usage: ./firn finetune [flags]
        deno run --allow-read --allow-write examples/finetune.ts [flags]
 
-Fine-tunes a model on text or rows, a tenth held out, and writes the model, metrics.jsonl and report.html.
+Fine-tunes a model on text or rows, a tenth held out, and writes the model, metrics.jsonl and report.html. With --lora, the
+model stays as it is, and what is written is an adapter of PEFT; ./firn merge makes a model of both.
 Traffic is what the kernels of a step read and write by plan; device memory is the most that buffers took at a
 time, for weights, Adam's moments and intermediate values.`;
 
@@ -118,7 +130,7 @@ export async function main(args: readonly string[]): Promise<void> {
     command: "finetune",
     table: FLAGS,
     rate: "lr",
-    beside: ["model", "data", "validation", "chat-template", "policy"],
+    beside: ["model", "data", "validation", "chat-template", "policy", "adapter"],
   });
   if (request.help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
@@ -161,12 +173,14 @@ export async function main(args: readonly string[]): Promise<void> {
     tokens: data.tokensPerStep,
     facts: tokenFacts,
   });
-  await saveTrained(gpu, run, { subject, state });
+  const saved = await saveTrained(gpu, run, { subject, state });
   training[Symbol.dispose]();
   free(base.params);
+  free(hiddenParams(base));
   freeState(state);
   // What is judged is what was saved.
-  const after = await measure(await loadShown(gpu, `${run.folder}/model`));
+  const judged = await loadShown(gpu, isLora(flags) ? folder : saved, { storage: storageOf(flags) });
+  const after = await measure(isLora(flags) ? await loadAdapter(gpu, judged, saved) : judged);
 
   const worse = after.perplexity > before, costs = costRows(gpu, { training, state, began, flops: gflopRow });
   await finishRun(run, {
@@ -177,7 +191,7 @@ export async function main(args: readonly string[]): Promise<void> {
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
     ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
   });
-  printAfter(run, { before, after, costs });
+  printAfter({ before, after, costs, saved });
 }
 
 /** What is known before a device is opened. */
@@ -201,6 +215,7 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
   if (evaluated < values.length) {
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
   }
+  checkLora(values);
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
@@ -229,7 +244,8 @@ interface Subject {
 }
 
 async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
-  const base = await loadShown(gpu, folder);
+  const loaded = await loadShown(gpu, folder, { storage: storageOf(flags) });
+  const base = await adaptModel(gpu, loaded, { flags, seed: flags.seed, name: flags.model });
   const tokenizer = await loadTokenizer(folder, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(
@@ -255,11 +271,12 @@ function trainingOf(
     readonly data: TrainData;
   },
 ): Training<object, TokenBatch> {
-  const { steps, lr } = flags;
+  const { steps, lr, "lora-plus": ratio } = flags;
+  const learningRate = cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps });
   return defineTraining(gpu, nextTokenLoss(base), {
     optimizer: chain(
       clipByGlobalNorm(1),
-      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
+      ratio === null ? adamW({ learningRate }) : loraPlus({ learningRate, ratio }),
     ),
     policy,
     steps,
@@ -279,6 +296,7 @@ function printSetup(
 ): void {
   print(`model       ${flags.model}, ${base.family.name}`);
   for (const note of base.notes ?? []) print(`note        ${note}`);
+  if (base.adapter !== undefined) print(`adapter     ${adapterLine(base)}`);
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
   print(`policy      ${policy?.name ?? "none"}`);
   print(`rate        ${flags.lr}, ${why}`);
@@ -297,6 +315,7 @@ function printBefore({ folder, start: { perplexity, sample } }: Run): number {
   return perplexity;
 }
 
+/** Saves the model, or the adapter alone; returns where. */
 async function saveTrained(
   gpu: Gpu,
   { folder }: Run,
@@ -304,24 +323,29 @@ async function saveTrained(
     readonly subject: Subject;
     readonly state: TrainingState<object>;
   },
-): Promise<void> {
-  const model = { ...base, params: state.params }, to = `${folder}/model`;
-  await stage(`saving      ${to}`, () => saveModel(gpu, model, { folder: to, files }));
+): Promise<string> {
+  const model = { ...base, params: state.params }, isAdapter = base.adapter !== undefined;
+  const to = `${folder}/${isAdapter ? "adapter" : "model"}`;
+  await stage(
+    `saving      ${to}`,
+    () => isAdapter ? saveAdapter(gpu, model, { folder: to }) : saveModel(gpu, model, { folder: to, files }),
+  );
+  return to;
 }
 
 function printAfter(
-  { folder }: Run,
-  { before, after, costs }: {
+  { before, after, costs, saved }: {
     readonly before: number;
     readonly after: Quality & { readonly perplexity: number };
     readonly costs: Summary;
+    readonly saved: string;
   },
 ): void {
   print();
   if (after.sample !== undefined) print(`sample      ${quoted(after.sample)}\n`);
   printSummary([["Perplexity", change(before, after.perplexity, 2)], ...costs]);
   if (after.perplexity > before) print(`${"worse".padEnd(15)} ${WORSE}`, { color: "red" });
-  print(`${"written".padEnd(15)} ${folder}/model, metrics.jsonl, report.html`);
+  print(`${"written".padEnd(15)} ${saved}, metrics.jsonl, report.html`);
 }
 
 if (import.meta.main) await runMain(main, "finetune");

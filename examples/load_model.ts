@@ -6,7 +6,7 @@
 
 import type { Gpu, Model } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import { loadModel } from "@firn/train/hub";
+import { loadModel, type Storage } from "@firn/train/hub";
 import { stage } from "./progress.ts";
 
 /**
@@ -14,14 +14,20 @@ import { stage } from "./progress.ts";
  *
  * @param gpu The device
  * @param folder Its folder
+ * @param options How the device stores it
  * @returns The model
  */
-export async function loadShown(gpu: Gpu, folder: string): Promise<Model> {
+export async function loadShown(
+  gpu: Gpu,
+  folder: string,
+  options: { readonly storage?: Storage } = {},
+): Promise<Model> {
   const bytes = await weightBytes(folder);
   return await stage(
     `loading     ${folder}${bytes === 0 ? "" : `, ${megabytes(bytes)}`}`,
     (say) =>
       loadModel(gpu, folder, {
+        ...options,
         onProgress: ({ done, total }) => say(`${megabytes(done)} of ${megabytes(total)}`),
       }),
   );

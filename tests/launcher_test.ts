@@ -146,6 +146,8 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--data", "/d/*.jsonl", "--validation", "/v.jsonl"], { read: ".,/d/,/v.jsonl" }],
     [["finetune", "--data", "*.jsonl"], { read: "." }],
     [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
+    [["finetune", "--adapter=/a", "--lora", "8"], { read: ".,/a" }],
+    [["merge", "/m", "/a", "/o/x", "--no-tune"], { read: ".,/m,/a,/o/x,/o", write: ".firn,out,/o" }],
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
     [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
     [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],

@@ -71,11 +71,11 @@ export function settingsFor<I extends object>(
         "it is true",
     );
   }
-  const layers = modules.flatMap((module, stream): [Path, LoraSettings][] => {
-    if (!pairs.has(module.path)) return [];
-    const drops = config.dropout > 0 && module.kind === "linear";
+  const layers = modules.flatMap(({ path, kind }, stream): [Path, LoraSettings][] => {
+    if (!pairs.has(path)) return [];
+    const drops = config.dropout > 0 && kind === "linear";
     const dropout = drops ? { rate: config.dropout, seed, stream } : undefined;
-    return [[module.path, { scale: scaleOf(config, module.name), ...dropout && { dropout } }]];
+    return [[path, { scale: scaleOf(config, pairs.get(path)!.module.name), ...dropout && { dropout } }]];
   });
   // MiCA trains the first matrix alone.
   const isTrained = (member: string): boolean => config.start !== "mica" || !/_B(\.|$)/.test(member);

@@ -87,13 +87,12 @@ export function targeting<I extends object>(
   const { excluded, saved, layers, layersPattern } = config;
   const targets = config.targets ?? DEFAULT_TARGETS[model.family.name] ?? ALL_LINEAR;
   const isExcluded = matcher(excluded), isTarget = matcher(targets);
-  const copies = saved.map((name) => expression(`(?:.*\\.)?(?:${name})(?:\\..*)?`));
   const holders = layersPattern.map((pattern) => expression(`(?:.*\\.)?(?:${pattern})`));
   const head = headOf(model).output?.(model.params).weight;
   const isHead = ({ path }: Module): boolean => head !== undefined && weightAt(model.params, path) === head;
   return (module) => {
     const { name } = module;
-    if (isExcluded(name) || copies.some((holds) => holds(name))) return false;
+    if (isExcluded(name) || isCopied(name, saved)) return false;
     if (typeof targets === "string" && targets.toLowerCase() === ALL_LINEAR) {
       return module.kind === "linear" && !module.tied && !isHead(module);
     }
@@ -143,14 +142,15 @@ function layerOf(name: string, holders: readonly ((name: string) => boolean)[]):
  * @returns Their paths: all parameters of modules whose names end in a name of `modules_to_save`
  */
 export function copiedPaths<I extends object>(model: Described<I>, { saved }: AdapterConfig): Path[] {
-  return [...declaredParams(model)].flatMap(([path, { key }]) => {
-    const parts = key.split(".").slice(0, -1);
-    const inside = parts.some((_, i) => {
-      const name = parts.slice(0, i + 1).join(".");
-      return saved.some((end) => name.endsWith(end));
-    });
-    return inside ? [path] : [];
-  });
+  return [...declaredParams(model)].flatMap(([path, { key }]) =>
+    isCopied(key.slice(0, key.lastIndexOf(".")), saved) ? [path] : []
+  );
+}
+
+/** Whether a module, or one that holds it, has a name that ends as a module does of which an adapter has a copy. */
+function isCopied(module: string, saved: readonly string[]): boolean {
+  const parts = module.split(".");
+  return parts.some((_, i) => saved.some((end) => parts.slice(0, i + 1).join(".").endsWith(end)));
 }
 
 /**

@@ -181,7 +181,9 @@ function placing<I extends object>(
   model: Model<object, I>,
   config: AdapterConfig,
 ): (name: string) => Place | undefined {
-  const moduleNamed = byAnyName(model, modulesOf(model)), copies = copiedPaths(model, config);
+  // Other names of a family are those of whole parameters.
+  const weights = new Map([...modulesOf(model)].map(([name, module]) => [`${name}.weight`, module]));
+  const weightNamed = byAnyName(model, weights), copies = copiedPaths(model, config);
   const declared = byAnyName(
     model,
     new Map([...declaredParams(model)].map(([path, { key, shape, tiedTo }]): [string, Place] => [
@@ -195,9 +197,10 @@ function placing<I extends object>(
       const wrapper = WRAPPERS.exec(name)?.[1], found = declared(name.replace(WRAPPERS, ""));
       return found === undefined || wrapper !== "original_module" ? found : { ...found, ofBase: true };
     }
-    const module = moduleNamed(own[1]);
-    if (module === undefined) return undefined;
-    const pair = { module, config }, shapes = memberShapes(pair);
+    const found = weightNamed(`${own[1]}.weight`);
+    if (found === undefined) return undefined;
+    // What the configuration says of names, it says of those in its own file.
+    const module = { ...found, name: own[1] }, pair = { module, config }, shapes = memberShapes(pair);
     const member = own[2] === "lora_magnitude_vector" ? own[2] : `${own[2]}${own[3] ?? ""}`;
     const shape = shapes.get(member);
     return shape === undefined ? undefined : { path: `${module.path}.${member}`, shape, pair };

@@ -5,12 +5,16 @@ import {
   defineTraining,
   flatten,
   InputError,
+  loadCheckpoint,
   logits,
+  loraPlus,
   type Model,
   newModel,
   nextTokenLoss,
   read,
   readAll,
+  saveCheckpoint,
+  type SavedState,
   tensor,
   withAdapter,
   withoutAdapter,
@@ -178,6 +182,28 @@ Deno.test("dropout of an adapter draws anew at each step, goes on when training 
     nextTokenLoss(withoutDropout(model))(model.params, batch),
   ]);
   assertEquals(plain, same);
+});
+
+Deno.test("training of an adapter with dropout goes on from a checkpoint to the bit", async () => {
+  const fileSystem = memoryFileSystem({ "c/x": "" }), path = "c/checkpoint.safetensors";
+  const make = (): Promise<Model> =>
+    newAdapter(gpu, llama, { rank: 2, targets: ["v_proj", "up_proj"], dropout: 0.3, dora: true, seed: 5 });
+  const end = async (from: SavedState | null, stopAt: number): Promise<Float32Array[]> => {
+    const model = await make();
+    using training = defineTraining(gpu, nextTokenLoss(model), {
+      optimizer: loraPlus({ learningRate: 0.02, ratio: 4 }),
+      steps: 4,
+      lookEvery: 2,
+    });
+    let state = from === null ? await training.init(model.params) : await training.resume(from) as never;
+    while (state.step < stopAt) state = await training.next(state, batch);
+    if (stopAt < 4) await saveCheckpoint(gpu, state, { path, extra: null, fileSystem });
+    const trained = [...flatten(state.params)].filter(([name]) => model.trainable!(name));
+    return await readAll(gpu, trained.map(([, t]) => t)) as Float32Array[];
+  };
+  const whole = await end(null, 4);
+  await end(null, 2);
+  assertEquals(await end(await loadCheckpoint(path, { fileSystem }), 4), whole);
 });
 
 function withoutDropout(model: Model): Model {
