@@ -40,7 +40,13 @@ export function checkLoaded(
 }
 
 /** From where on a magnitude rounds to infinity. */
-const OVERFLOW = { float32: Infinity, bfloat16: 2 ** 128 - 2 ** 119, float16: 65520 } as const;
+const OVERFLOW = {
+  float32: Infinity,
+  bfloat16: 2 ** 128 - 2 ** 119,
+  float16: 65520,
+  // The scale of a block is an f16.
+  q8_0: 127 * 65520,
+} as const;
 
 /**
  * Refuses values that a file would hold as NaN or as infinity.

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Fields } from "../tokenizer/fields.ts";
+import { type Fields, fieldsOf } from "../tokenizer/fields.ts";
 import { TOKEN, type TokenizerParts, type Tokens } from "./token_types.ts";
 
 const SCORES = "tokenizer.ggml.scores";
@@ -100,4 +100,44 @@ function mergesOf(
     for (const [left, right] of pairs) merges.push({ left, right, score: scores[id] as number });
   });
   return merges.sort((a, b) => b.score - a.score).map(({ left, right }) => [left, right] as const);
+}
+
+/** Whether a `tokenizer.json` holds pieces of SentencePiece: merges over texts whose spaces are U+2581. */
+export function isSentencePiece({ normalizer, pre_tokenizer }: Readonly<Record<string, unknown>>): boolean {
+  return JSON.stringify([normalizer, pre_tokenizer]).includes(SPACE);
+}
+
+/**
+ * Scores that give the merges of a `tokenizer.json`.
+ *
+ * @param fields The file
+ * @param tokens Its tokens
+ * @returns Scores by id: the earlier a piece is merged, the higher
+ * @throws {DataError} When no scores give its merges
+ */
+export function sentencePieceScores(fields: Fields, { texts, types }: Tokens): readonly number[] {
+  const model = fields.object("model")!;
+  const merges = model.list("merges", 2 ** 22).map((merge) =>
+    typeof merge === "string" ? merge.split(" ") : merge as string[]
+  );
+  const ranks = new Map<string, number>();
+  merges.forEach(([left, right], rank) => {
+    if (!ranks.has(left + right)) ranks.set(left + right, rank);
+  });
+  const scores = texts.map((text, id) =>
+    types[id] === TOKEN.normal ? -(ranks.get(text) ?? merges.length + id) : 0
+  );
+  const metadata = { [SCORES]: scores };
+  const made = mergesOf(
+    fieldsOf(metadata, { path: "tokenizer.json" }),
+    { texts, types },
+    new Map(texts.map((text, id) => [text, id])),
+  );
+  const own = new Set(merges.map(([left, right]) => `${left} ${right}`));
+  const same = made.length === merges.length &&
+    made.every(([left, right], i) => own.has(`${left} ${right}`) && left + right === merges[i].join(""));
+  if (!same) {
+    throw fields.error("model.merges", "the merges of SentencePiece, which follow from scores", merges);
+  }
+  return scores;
 }

@@ -24,8 +24,7 @@ const KEY = "tokenizer.ggml.";
  * @throws {DataError} When the tokenizer is of another kind, or a value is missing or wrong
  */
 export function tokenizerFiles(fields: MetadataFields): JsonFiles {
-  const none = (fields.json[`${KEY}model`] ?? "none") === "none";
-  if (none) return {};
+  if (["none", "no_vocab"].includes(String(fields.json[`${KEY}model`] ?? "none"))) return {};
   const kind = fields.word(`${KEY}model`, ["gpt2", "llama"]), tokens = tokensOf(fields);
   const parts = kind === "gpt2" ? byteLevelParts(fields, tokens) : sentencePieceParts(fields, tokens);
   const special = specialTokens(fields, tokens), { bos, eos } = special;
