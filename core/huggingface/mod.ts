@@ -27,6 +27,7 @@ export type { Environment } from "../host/environment.ts";
 export { loadModel, type LoadOptions } from "./load.ts";
 export type { Storage } from "./storage.ts";
 export type { HeadOptions } from "./new_head.ts";
+export { saveGgufAdapter, type SaveGgufAdapterOptions } from "./save_gguf_adapter.ts";
 export { type GgufType, saveGguf, type SaveGgufOptions } from "./save_gguf.ts";
 export { type SaveDType, saveModel, type SaveOptions } from "./save.ts";
 export { loadAdapter, type LoadAdapterOptions, readAdapter } from "./read_adapter.ts";

@@ -8,7 +8,7 @@ import { shown } from "../arguments.ts";
 import { ROPE_FACTORS } from "../data/gguf/names.ts";
 import { quantize, type WrittenDType } from "../data/gguf/quantize.ts";
 import { halvesTogether, isInterleaved } from "../data/gguf/rotary_rows.ts";
-import { tokenizerMetadata, type TokenizerTexts } from "../data/gguf/tokenizer_metadata.ts";
+import { tokenizerMetadata } from "../data/gguf/tokenizer_metadata.ts";
 import { type GgufTensor, writeGguf } from "../data/gguf/write_gguf.ts";
 import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";

@@ -1,7 +1,15 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DataError, flatten, InputError, type Model, newModel, readAll } from "@firn/train";
-import { loadTokenizer, memoryFileSystem, type Tokenizer } from "@firn/train/data";
-import { companionFiles, type GgufType, loadModel, saveGguf } from "@firn/train/hub";
+import { loadTokenizer, memoryFileSystem, openSafetensors, type Tokenizer } from "@firn/train/data";
+import {
+  companionFiles,
+  type GgufType,
+  loadAdapter,
+  loadModel,
+  newAdapter,
+  saveGguf,
+  saveGgufAdapter,
+} from "@firn/train/hub";
 import { openGguf } from "../../core/data/gguf/open_gguf.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -217,4 +225,74 @@ Deno.test("a SentencePiece tokenizer goes through a GGUF file and gives the same
   const other = { ...tokenizer, model: { ...tokenizer.model, merges: merges.slice(0, 4) } };
   const save = () => saveGguf(gpu, model, { path: "x.gguf", files: filesOf(other), fileSystem });
   await assertRejects(save, DataError, "SentencePiece");
+});
+
+Deno.test("a LoRA adapter goes into a GGUF file: alpha, both halves, rows of queries and keys in the order of llama.cpp", async () => {
+  await using gpu = await openTestGpu();
+  const fileSystem = memoryFileSystem(), folder = `${FIXTURES}/llama/adapter`;
+  const base = await loadModel(gpu, `${FIXTURES}/llama`), model = await loadAdapter(gpu, base, folder);
+  await saveGgufAdapter(gpu, model, { path: "a.gguf", fileSystem });
+  await using file = await openGguf("a.gguf", { fileSystem });
+  await using source = await openSafetensors(`${folder}/adapter_model.safetensors`);
+  const { metadata } = file;
+  assertEquals(
+    ["general.architecture", "general.type", "adapter.type", "adapter.lora.alpha"].map((key) =>
+      metadata[key]
+    ),
+    ["llama", "adapter", "lora", 8],
+  );
+  assertEquals(file.names.length, source.names.length);
+  const layer = "base_model.model.model.layers.1", rank = 4, dim = 8;
+  const pairs = [["blk.1.ffn_down", "mlp.down_proj"], ["blk.1.attn_v", "self_attn.v_proj"], [
+    "blk.1.attn_k",
+    "self_attn.k_proj",
+  ], ["blk.1.attn_q", "self_attn.q_proj"]];
+  for (const [gguf, name] of pairs) {
+    const [a, b] = [
+      await source.readF32(`${layer}.${name}.lora_A.weight`),
+      await source.readF32(`${layer}.${name}.lora_B.weight`),
+    ];
+    assertEquals(await file.readF32(`${gguf}.weight.lora_a`), a, gguf);
+    const rows = Array.from(
+      { length: b.length / rank },
+      (_, row) => b.subarray(row * rank, (row + 1) * rank),
+    );
+    const halves = rows.map((_, row) => {
+      const head = row - row % dim, at = row % dim;
+      return rows[head + (at % 2) * dim / 2 + Math.floor(at / 2)];
+    });
+    const ordered = /attn_[qk]$/.test(gguf) ? halves : rows;
+    assertEquals([...await file.readF32(`${gguf}.weight.lora_b`)], ordered.flatMap((row) => [...row]), gguf);
+  }
+});
+
+Deno.test("saveGgufAdapter gives pairs of other factors the same product, and refuses what is no pair", async () => {
+  await using gpu = await openTestGpu();
+  const fileSystem = memoryFileSystem(), base = await newModel(gpu, { source: LLAMA, seed: 1 });
+  const save = (model: Model) => saveGgufAdapter(gpu, model, { path: "a.gguf", fileSystem });
+  const some = {
+    rank: 4,
+    alpha: 8,
+    rankPattern: { v_proj: 2 },
+    rslora: true,
+    init: false,
+    targets: ["q_proj", "v_proj"],
+  };
+  const model = await newAdapter(gpu, base, some);
+  await save(model);
+  await using file = await openGguf("a.gguf", { fileSystem });
+  const alpha = file.metadata["adapter.lora.alpha"] as number;
+  const leaves = flatten(model.params), layer = "model.layers.0.self_attn.v_proj";
+  const [b] = await readAll(gpu, [leaves.get(`${layer}.lora_B.weight`)!]);
+  const stored = await file.readF32("blk.0.attn_v.weight.lora_b");
+  // alpha / sqrt(2) here, and llama.cpp multiplies by alpha / 2.
+  for (const [i, value] of stored.entries()) {
+    assert(Math.abs(value * alpha / 2 - b[i] * 8 / Math.sqrt(2)) < 1e-5);
+  }
+  assert(stored.some((value) => value !== 0));
+  await assertRejects(() => save(base), InputError, "saveGguf");
+  const dora = await newAdapter(gpu, base, { rank: 2, dora: true });
+  await assertRejects(() => save(dora), InputError, "magnitude");
+  const head = await newAdapter(gpu, base, { rank: 2, modulesToSave: ["lm_head"] });
+  await assertRejects(() => save(head), InputError, "lm_head");
 });
