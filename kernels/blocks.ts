@@ -68,6 +68,14 @@ function isWhole(blocks: number): boolean {
   return SHARED_SCALES % blocks === 0;
 }
 
+/** WGSL for which scale of scales a block has, of those of its row. */
+export function sharedScale(
+  blocks: number,
+  { row, block }: { readonly row: string; readonly block: string },
+): string {
+  return isWhole(blocks) ? "0u" : `(${row} * ${blocks}u % ${SHARED_SCALES}u + ${block}) / ${SHARED_SCALES}u`;
+}
+
 /** The values of NF4. Source: Dettmers et al., "QLoRA", arXiv 2305.14314, appendix E. */
 export const NF4: readonly number[] = [
   -1,
@@ -106,10 +114,12 @@ const bits = (code: string, count: number): string =>
 
 /** A code of a scale: sign, a power of ten, and a place between the tenth of it and it. See `core/data/nf4.ts`. */
 const FUNCTIONS: Readonly<Record<Blocked, string>> = {
-  int8: `fn int8_quad(raw: vec2<u32>, column: u32) -> vec4<f32> {
-let codes = bitcast<vec4<i32>>(vec4<u32>(raw.x) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u);
+  int8: `fn int8_codes(word: u32) -> vec4<f32> {
+return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+fn int8_quad(raw: vec2<u32>, column: u32) -> vec4<f32> {
 let scales = unpack2x16float(raw.y);
-return vec4<f32>(codes) * select(scales.x, scales.y, (column & 32u) != 0u);
+return int8_codes(raw.x) * select(scales.x, scales.y, (column & 32u) != 0u);
 }
 `,
   nf4: `fn nf4_value(code: u32) -> f32 {
@@ -124,10 +134,12 @@ let place = (f32(size - (1u << power)) + 0.5f) / f32(1u << power);
 let value = select(ten * fma(place, 0.9f, 0.1f), 1.0f, size == 128u);
 return select(select(value, -value, code < 127u), 0.0f, size == 0u);
 }
+fn nf4_codes(codes: u32) -> vec4<f32> {
+return vec4<f32>(nf4_value(codes), nf4_value(codes >> 4u), nf4_value(codes >> 8u), nf4_value(codes >> 12u));
+}
 fn nf4_quad(raw: vec4<u32>, column: u32) -> vec4<f32> {
-let codes = raw.x >> (column % 8u * 4u);
 let scale = fma(nf4_scale(raw.y >> (column / 64u % 4u * 8u) & 255u), bitcast<f32>(raw.z), bitcast<f32>(raw.w));
-return vec4<f32>(nf4_value(codes), nf4_value(codes >> 4u), nf4_value(codes >> 8u), nf4_value(codes >> 12u)) * scale;
+return nf4_codes(raw.x >> (column % 8u * 4u)) * scale;
 }
 `,
 };
@@ -157,11 +169,9 @@ export function blockedLoad(stored: Blocked, { name, row, width, column }: QuadP
   const { scales, offset, blocks, words } = rowLayout(stored, width);
   const at = (place: string): string => `${name}[${row} * ${words}u + ${place}]`;
   if (stored === "int8") return `${RAW.int8}(${at(`${column} / 4u`)}, ${at(`${scales}u + ${column} / 64u`)})`;
-  const shared = isWhole(blocks)
-    ? ""
-    : ` + (${row} * ${blocks}u % ${SHARED_SCALES}u + ${column} / 64u) / ${SHARED_SCALES}u`;
+  const shared = sharedScale(blocks, { row, block: `${column} / 64u` });
   return `${RAW.nf4}(${at(`${column} / 8u`)}, ${at(`${scales}u + ${column} / 256u`)}, ${
-    at(`${offset + 1}u${shared}`)
+    at(`${offset + 1}u + ${shared}`)
   }, ${at(`${offset}u`)})`;
 }
 

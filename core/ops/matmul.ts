@@ -209,7 +209,7 @@ export const accumulateOp: Op<ProductAttrs> = {
     const product = { ...sizes, ...attrs };
     // A split-K product would need a further launch.
     const known = target.variants?.get(productKey(product));
-    const variant = known !== undefined && (known.kind === "direct" || known.split === 1)
+    const variant = known !== undefined && (known.kind !== "tiled" || known.split === 1)
       ? known
       : chooseMatmul(product, { ...target, whole: true });
     const epilogue = { expression, outputs: [2] };

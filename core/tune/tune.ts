@@ -210,7 +210,7 @@ function candidatesOf(
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
   return variantsOf(gpu, product).map((variant) => {
-    if (variant.kind === "direct") {
+    if (variant.kind !== "tiled") {
       return {
         variant,
         pass: { launches: [bound(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },

@@ -8,8 +8,15 @@ import { render } from "../expression.ts";
 import { f16Header, halfType, toHalf } from "../f16.ts";
 import { repeat } from "../kernel.ts";
 import { type Epilogue, type Matmul, partialSize } from "./types.ts";
-import { blockedAt, blockedFunctions, blockedReader, isBlocked } from "../blocks.ts";
-import { halfAt, halfReader, type Stored } from "../packed.ts";
+import {
+  blockedAt,
+  blockedFunctions,
+  blockedLoad,
+  blockedQuad,
+  blockedReader,
+  isBlocked,
+} from "../blocks.ts";
+import { halfAt, halfReader, packedQuad, type Stored } from "../packed.ts";
 
 /** The epilogue that stores a product unchanged, as f16 when `half`. */
 export function identityEpilogue(shape: readonly number[], half = false): Epilogue {
@@ -34,6 +41,8 @@ export interface MatmulOperand {
   /** Whether groups of four along the contiguous direction can be loaded at once. */
   readonly wide: boolean;
   readonly stored: Stored;
+  /** The WGSL type of one load, where it is another than {@link loadType} tells. */
+  readonly type?: string;
 }
 
 /** Both operands of a product. */
@@ -64,7 +73,8 @@ export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
 }
 
 /** The WGSL type of one load of an operand. */
-export function loadType({ stored, wide }: MatmulOperand): string {
+export function loadType({ stored, wide, type }: MatmulOperand): string {
+  if (type !== undefined) return type;
   if (isBlocked(stored)) return "u32";
   if (wide) return stored === "f32" ? "vec4<f32>" : "vec2<u32>";
   return stored === "bf16" || stored === "half" ? "u32" : stored;
@@ -79,6 +89,19 @@ export function loadElement(
   const index = `z${name} + ${row} * ${stride}u + ${column}`;
   if (stored === "bf16" || stored === "half") return halfAt(name, index);
   return stored === "f32" ? `${name}[${index}]` : `f32(${name}[${index}])`;
+}
+
+/** Four elements of one matrix that can be loaded so, as vec4<f32>: their row, and the first column, as they are stored. */
+export function loadQuad(
+  { name, stored, stride }: MatmulOperand,
+  { row, column }: { readonly row: string; readonly column: string },
+): string {
+  if (isBlocked(stored)) {
+    const place = { name, row, width: stride, column };
+    return blockedQuad(stored, blockedLoad(stored, place), column);
+  }
+  const loaded = `${name}[${row} * ${stride / 4}u + ${column} / 4u]`;
+  return stored === "f32" ? loaded : packedQuad(loaded, stored);
 }
 
 /**

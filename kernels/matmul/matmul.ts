@@ -9,6 +9,7 @@ import type { Step } from "../expression.ts";
 import type { Kernel } from "../kernel.ts";
 import { direct } from "./direct.ts";
 import { identityEpilogue } from "./frame.ts";
+import { narrow } from "./narrow.ts";
 import { tiled } from "./tiled.ts";
 import { type Matmul, partialSize } from "./types.ts";
 
@@ -39,9 +40,15 @@ const DEEPEST = 32;
  * @returns The kernel
  */
 export function matmul(product: Matmul): Kernel {
-  return product.variant.kind === "direct"
-    ? direct(product, product.variant)
-    : tiled(product, product.variant);
+  const { variant } = product;
+  switch (variant.kind) {
+    case "direct":
+      return direct(product, variant);
+    case "narrow":
+      return narrow(product, variant);
+    case "tiled":
+      return tiled(product, variant);
+  }
 }
 
 /**

@@ -12,10 +12,19 @@ import type { Stored } from "../packed.ts";
  *
  * - `direct`: eight lanes compute `tm x 8 tn` elements straight from storage; with `subgroups` each lane loads another
  *   element of A and broadcasts it. Best when lanes are those of a CPU's vector registers.
+ * - `narrow`: for few rows; in a workgroup `along` threads share the sums of `each` columns, `across` times side by side.
  * - `tiled`: a workgroup computes `bm x bn` from tiles of depth `bk` in workgroup memory, `tm x tn` a thread.
  */
 export type MatmulVariant =
   | { readonly kind: "direct"; readonly tm: number; readonly tn: number; readonly subgroups: boolean }
+  | {
+    readonly kind: "narrow";
+    readonly across: number;
+    readonly along: number;
+    /** Columns of a thread. */
+    readonly each: number;
+    readonly subgroups: boolean;
+  }
   | (MatmulTile & {
     readonly kind: "tiled";
     /** Workgroups that share the sums of a tile (split-K); `reduceSplits` adds their partial sums. */

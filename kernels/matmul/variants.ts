@@ -4,26 +4,16 @@
  * @module
  */
 
-import { type MatmulTile, type MatmulVariant, partialSize, type ProductGroup } from "./types.ts";
+import { type Matmul, type MatmulTile, type MatmulVariant, partialSize } from "./types.ts";
+import { isNarrow } from "./narrow.ts";
 import { MAX_GROUPS } from "../kernel.ts";
 import { LANES } from "./direct.ts";
 import { tileBytes } from "./load_tiles.ts";
 
-/** Sizes of a product `[batch, m, k] x [batch, k, n]`. */
-export interface ProductSizes {
-  /** Products, one after the other in memory. */
-  readonly batch: number;
-  /** Rows. */
-  readonly m: number;
-  /** Columns. */
-  readonly n: number;
-  /** Length of the sums. */
-  readonly k: number;
-  /** Whether A is stored as [batch, k, m]; not when absent. */
-  readonly transposeA?: boolean;
-  /** A group of such products; a single product when absent. */
-  readonly group?: ProductGroup;
-}
+/** A product `[batch, m, k] x [batch, k, n]`: its sizes, and what else of it decides. Operands are not transposed when absent. */
+export type ProductSizes =
+  & Pick<Matmul, "batch" | "m" | "n" | "k">
+  & Partial<Omit<Matmul, "variant" | "epilogue">>;
 
 /** What the choice depends on besides sizes. */
 export interface VariantOptions {
@@ -125,11 +115,50 @@ function combinedSizes({ group, ...sizes }: ProductSizes): ProductSizes {
   return group.as === "summed" ? { ...sizes, k: k * group.count } : { ...sizes, batch: batch * group.count };
 }
 
+/** From so many weights on, their reading takes most of the time of a product of few rows. */
+const MANY_WEIGHTS = 2 ** 14;
+/** Most rows for which software adapters gain by reading each weight once. */
+const FEW_ROWS = 2;
+/** Threads that keep a large GPU busy with loads. */
+const BUSY = LARGE.processors * 512;
+/** How threads of a GPU share few rows, as `[across, along]`: where sums run along rows of B, and where they run across them. */
+const SHARED_ALONG = [[4, 32], [8, 16], [2, 64]] as const,
+  SHARED_ACROSS = [[32, 8], [16, 16], [32, 4]] as const;
+
+/** Ways to compute a product of few rows, the most promising first; none for other products. */
+function narrowVariants(
+  sizes: ProductSizes,
+  { software, subgroups }: VariantOptions,
+): MatmulVariant[] {
+  const { m, n, k, transposeB = false } = sizes;
+  if (!isNarrow(sizes) || n * k < MANY_WEIGHTS) return [];
+  const variant = ([across, along]: readonly [number, number], each: number): MatmulVariant => ({
+    kind: "narrow",
+    across,
+    along,
+    each,
+    subgroups: software && subgroups,
+  });
+  if (software) {
+    if (m > (transposeB ? FEW_ROWS : 1)) return [];
+    return [transposeB ? variant([1, LANES], 4) : variant([4, 2], 4)];
+  }
+  if (!transposeB) return SHARED_ACROSS.map((shared) => variant(shared, 4));
+  const enough = n * SHARED_ALONG[0][1] / BUSY, first = enough >= 4 ? 4 : enough >= 2 ? 2 : 1;
+  return [first, ...[1, 2, 4].filter((other) => other !== first)].flatMap((each) =>
+    SHARED_ALONG.slice(0, each === 1 ? 3 : 1).map((shared) => variant(shared, each))
+  );
+}
+
 /** Stacks of more products than a grid has along z are direct on any device: that kernel folds its grid. */
-const candidatesOf = (sizes: ProductSizes, options: VariantOptions): Candidate[] =>
-  options.software || sizes.batch > MAX_GROUPS
+function candidatesOf(sizes: ProductSizes, options: VariantOptions): Candidate[] {
+  const others = options.software || sizes.batch > MAX_GROUPS
     ? directCandidates(sizes, options)
     : tiledCandidates(combinedSizes(sizes), options);
+  // No model tells which is faster: they are measured beside the others.
+  const narrow = narrowVariants(sizes, options).map((variant) => ({ variant, seconds: others[0].seconds }));
+  return [...narrow, ...others];
+}
 
 /**
  * The variants of a product that are worth measuring, the fastest predicted first.

@@ -104,7 +104,7 @@ for (const variant of SOME) {
 for (const variant of SOME) {
   Deno.test(`matmul ends where a limit says: ${JSON.stringify(variant)}`, async () => {
     const [m, n, k] = [150, 20, 70];
-    const edge = variant.kind === "tiled" ? variant.bm : variant.tm;
+    const edge = variant.kind === "tiled" ? variant.bm : (variant as { readonly tm: number }).tm;
     const depth = variant.kind === "tiled" ? variant.bk : 8;
     for (const [limit, most, unit] of [["m", m, edge], ["k", k, depth]] as const) {
       const sizes = { batch: 1, m, n, k, transposeA: limit === "k", transposeB: false, variant } as const;

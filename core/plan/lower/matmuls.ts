@@ -33,7 +33,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
   const variant = variantOf(product, target);
   const priority = cluster === undefined ? places.get(node)! : clusterPriority(context, cluster);
   const matmul = context.texts.remembered(matmulText);
-  if (variant.kind === "direct" || variant.split === 1) {
+  if (variant.kind !== "tiled" || variant.split === 1) {
     const kernel = matmul({ ...product, variant, epilogue });
     addUnit(context, { kernel, reads: [...reads, ...loads], writes, priority, matmulFlops: kernel.flops });
     return;
@@ -51,7 +51,7 @@ export function addProducts(context: LowerContext, nodes: readonly Tensor[]): vo
   const variant = variantOf(product, target), { epilogue, writes } = storesOf(context, { nodes, product });
   const priority = Math.max(...nodes.map((node) => places.get(node)!));
   const matmul = context.texts.remembered(matmulText);
-  if (variant.kind === "direct" || variant.split === 1) {
+  if (variant.kind !== "tiled" || variant.split === 1) {
     const kernel = matmul({ ...product, variant, epilogue });
     addUnit(context, { kernel, reads, writes, priority, matmulFlops: kernel.flops });
     return;
