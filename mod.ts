@@ -49,6 +49,7 @@
  * | --- | --- |
  * | `kernels` | WGSL as pure functions of shapes and choices: elementwise, reductions, embedding, cross-entropy, random numbers |
  * | `kernels/attention` | attention and its gradients: direct, tiled, staged |
+ * | `kernels/experts` | rows sorted by expert, and their products with the matrices of experts |
  * | `kernels/matmul` | matrix products: direct, tiled, their variants and epilogues |
  * | `core` | shapes, tensors and op records, the sources of a graph, trees, errors, graph walks, `grad`, the interface of policies |
  * | `core/ops` | public functions on tensors, each beside its record and its pullbacks |

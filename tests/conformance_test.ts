@@ -19,7 +19,7 @@ const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
 for (
   const family of [
     ...["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma", "gemma2", "gemma3_text"],
-    ...["smollm3", "olmo2", "granite", "gpt2", "gpt_neox"],
+    ...["smollm3", "olmo2", "granite", "gpt2", "gpt_neox", "qwen3_moe"],
   ]
 ) {
   Deno.test(`conform agrees with transformers on logits, gradients, steps, clipping and LoRA: ${family}`, async () => {

@@ -87,7 +87,9 @@ export async function readParams<I extends object>(
   const send = partUpload(gpu);
   const total = found.reduce((sum, { name }) => sum + bytesIn(checkpoint, name), 0);
   let done = 0;
-  for await (const { of: { path, name, key, shape, dtype }, rows, values } of ahead(checkpoint, found)) {
+  for await (
+    const { of: { path, name, key, shape, dtype, parts }, rows, values } of ahead(checkpoint, found)
+  ) {
     const from = rows?.from ?? 0, width = shape.at(-1) ?? 1;
     const source = {
       name: checkpoint.storedName(name),
@@ -100,7 +102,9 @@ export async function readParams<I extends object>(
     await send(params.get(path)!, codes, { offset: from * elementBytes({ shape: shape.slice(1), dtype }) });
     done += bytesIn(checkpoint, name) * values.length / sizeOf(shape);
     onProgress?.({ done, total });
-    if (name === key && source.name !== key) keys.set(path, source.name);
+    // What is in one tensor here is saved as one again, though the family may have names for its parts.
+    const asOne = parts !== undefined && !checkpoint.inParts(name);
+    if (name === key && (source.name !== key || asOne)) keys.set(path, source.name);
   }
   const ordered = [...modelParams(model).keys()].filter((path) => params.has(path));
   return { params: new Map(ordered.map((path) => [path, params.get(path)!])), keys };

@@ -70,16 +70,18 @@ export async function saveModel<I extends object>(
   await replaceFolder(folder, async (temporary) => {
     const values = await readAll(gpu, [...leaves.values()]) as Float32Array<ArrayBuffer>[];
     const declared = modelParams(model);
-    const tensors = [...leaves].map(([path, leaf], i) => {
+    const tensors = [...leaves].flatMap(([path, leaf], i) => {
       const as = options.dtype ?? SAME[leaf.dtype] ?? dtype;
       checkStorable(values[i], { name: path, folder, dtype: as });
       const data = as === "bfloat16" ? toBf16(values[i]) : as === "float16" ? toF16(values[i]) : values[i];
-      return {
-        name: model.keys?.get(path) ?? declared.get(path)?.key ?? path,
-        shape: leaf.shape,
-        dtype: STORED[as],
-        data,
-      };
+      const { parts, key = path } = declared.get(path) ?? {}, name = model.keys?.get(path);
+      const one = { name: name ?? key, shape: leaf.shape, dtype: STORED[as], data };
+      if (parts === undefined || name !== undefined) return one;
+      const size = data.length / parts.length, width = leaf.shape.at(-1)!;
+      return parts.map((part, p) => {
+        const own = data.subarray(p * size, (p + 1) * size) as typeof data;
+        return { ...one, name: part, shape: [size / width, width], data: own };
+      });
     });
     await writeSafetensors(`${temporary}/model.safetensors`, tensors, {
       metadata: { format: "pt" },

@@ -53,9 +53,11 @@ import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import type { Families } from "./model.ts";
 import { olmo2 } from "./olmo2.ts";
+import { olmoe } from "./olmoe.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { qwen3Moe } from "./qwen3_moe.ts";
 import { roberta } from "./roberta.ts";
 import { idefics3, smolVlm } from "./smolvlm.ts";
 import { smollm3 } from "./smollm3.ts";
@@ -97,9 +99,18 @@ export {
   modelParams,
 } from "./model.ts";
 export { olmo2, type Olmo2Config, olmo2Layer, olmo2Model, type Olmo2Params } from "./olmo2.ts";
+export { olmoe, type OlmoeConfig, olmoeLayer, olmoeModel, type OlmoeParams } from "./olmoe.ts";
 export { phi3, type Phi3Config, phi3Layer, phi3Model, type Phi3Params } from "./phi3.ts";
 export { qwen2, type Qwen2Config, qwen2Layer, qwen2Model, type Qwen2Params } from "./qwen2.ts";
 export { qwen3, type Qwen3Config, qwen3Layer, qwen3Model, type Qwen3Params } from "./qwen3.ts";
+export {
+  qwen3Moe,
+  type Qwen3MoeConfig,
+  qwen3MoeLayer,
+  qwen3MoeModel,
+  type Qwen3MoeParams,
+} from "./qwen3_moe.ts";
+export type { MixtureConfig } from "./mixture_config.ts";
 export { roberta, type RobertaConfig, robertaModel, type RobertaParams } from "./roberta.ts";
 export { type SentenceEmbeddingOptions, sentenceEmbeddings } from "./sentence_embeddings.ts";
 export { smollm3, type Smollm3Config } from "./smollm3.ts";
@@ -131,12 +142,14 @@ export const families: Families = {
   mistral,
   qwen2,
   qwen3,
+  qwen3_moe: qwen3Moe,
   phi3,
   gemma,
   gemma2,
   gemma3_text: gemma3,
   smollm3,
   olmo2,
+  olmoe,
   granite,
   gpt2,
   gpt_neox: gptNeox,

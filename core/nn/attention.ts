@@ -8,6 +8,7 @@
 
 import { attention } from "../ops/attention.ts";
 import type { AttentionLimits } from "../ops/attention_ranges.ts";
+import { clamp } from "../ops/comparison.ts";
 import { rotary } from "../ops/rotary.ts";
 import { reshape } from "../ops/movement.ts";
 import type { Tensor } from "../tensor.ts";
@@ -68,6 +69,8 @@ export interface AttendOptions {
 export interface SelfAttentionOptions extends HeadSizes, AttendOptions, LoraOptions {
   /** Added to the mean square in the norms of queries and keys; 1e-6 when absent. */
   readonly eps?: number;
+  /** Bound of the elements of queries, keys and values; none when absent or null. */
+  readonly clip?: number | null;
   /** The norm of queries and keys where the parameters have one; {@link rmsNorm} when absent. */
   readonly norm?: (x: Tensor, params: NormParams, options: NormOptions) => Tensor;
 }
@@ -128,7 +131,8 @@ export function attentionParams(
  * ```
  */
 export function selfAttention(x: Tensor, params: AttentionParams, options: SelfAttentionOptions): Tensor {
-  const { heads, kvHeads, headDim, eps = 1e-6, norm = rmsNorm } = options;
+  const { heads, kvHeads, headDim, eps = 1e-6, norm = rmsNorm, clip = null } = options;
+  const bounded = (y: Tensor): Tensor => clip === null ? y : clamp(y, { min: -clip, max: clip });
   const [batch, time] = x.shape;
   const project = (layer: Linear<Tensor>, count: number, gain?: Norm<Tensor>): Tensor => {
     const y = linear(x, layer, options), shape = [batch, time, count, headDim];
@@ -139,9 +143,9 @@ export function selfAttention(x: Tensor, params: AttentionParams, options: SelfA
       : reshape(norm(y, gain, { eps }), shape);
   };
   const mixed = attend({
-    q: project(params.q_proj, heads, params.q_norm),
-    k: project(params.k_proj, kvHeads, params.k_norm),
-    v: project(params.v_proj, kvHeads),
+    q: bounded(project(params.q_proj, heads, params.q_norm)),
+    k: bounded(project(params.k_proj, kvHeads, params.k_norm)),
+    v: bounded(project(params.v_proj, kvHeads)),
   }, options);
   return linear(mixed, params.o_proj, options);
 }

@@ -23,6 +23,7 @@ export * from "./attention.ts";
 export * from "./embedding.ts";
 export * from "./linear.ts";
 export type { LoraDropout, LoraSettings } from "./lora.ts";
+export * from "./mixture.ts";
 export * from "./mlp.ts";
 export * from "./norm.ts";
 export * from "./padding.ts";

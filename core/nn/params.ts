@@ -27,6 +27,10 @@ export interface ParamSpec {
   readonly layout?: Layout;
   /** Whether it is a table whose rows are looked up, no matrix of products. */
   readonly table?: true;
+  /**
+   * Names of the tensors that checkpoints may have in its place, from its parent: its rows in order, as many in each.
+   */
+  readonly parts?: readonly string[];
   /** The parameter that takes its place. The model has only that one; a checkpoint may hold both. */
   readonly tiedTo?: Path;
   /** A checkpoint may lack it, as nothing reads it; the model has it where the checkpoint does, to give it back. */
@@ -206,6 +210,8 @@ export function tiedTo<S extends object>(path: Path, spec: S): S | undefined {
 export interface ListedParam extends ParamSpec {
   /** Its name in checkpoints. */
   readonly key: string;
+  /** Whole names of the tensors that checkpoints may have in its place. */
+  readonly parts?: readonly string[];
 }
 
 /**
@@ -231,7 +237,9 @@ export function listParams(spec: object): Map<Path, ListedParam> {
   const join = (...names: readonly string[]): string => names.filter((name) => name !== "").join(".");
   const walk = (node: object, { path, key }: { readonly path: Path; readonly key: string }): void => {
     if (isParamSpec(node)) {
-      found.set(path, { ...node, key });
+      const parent = key.split(".").slice(0, -1).join(".");
+      const parts = node.parts?.map((part) => join(parent, part));
+      found.set(path, { ...node, key, ...parts !== undefined && { parts } });
       return;
     }
     for (const [name, child] of Object.entries(node) as [string, Renamed | undefined][]) {

@@ -10,8 +10,8 @@ import { inFolder } from "../data/files.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { differenceOf, tinyRun } from "./tiny_run.ts";
 
-/** A page that uses everything waits for this much: 134 KB in November 2026, with 17 families and 90 ops. */
-const MOST_BYTES = 150_000;
+/** A page that uses everything waits for this much: 151 KB in November 2026, with 19 families and 90 ops. */
+const MOST_BYTES = 160_000;
 /** See `tests/runtime/web_gpu_test.ts`. */
 const ROUNDING = 2e-5;
 

@@ -165,6 +165,78 @@ function labelledRows([x, labels]: readonly Values[], { start }: Attrs, shape: r
   return { shape, data };
 }
 
+/** How many of a list come before a number. */
+const below = (list: Float64Array, end: number): number => list.reduce((n, x) => n + (x < end ? 1 : 0), 0);
+
+/** The pair of each row: sorted by expert, stably. */
+const sortedPairs = ({ data }: Values): number[] =>
+  [...data.keys()].toSorted((a, b) => data[a] - data[b] || a - b);
+
+/** The first row of each expert, and the end. */
+const groupsOf = ({ data }: Values, experts: number): Values => ({
+  shape: [experts + 1],
+  data: Float64Array.from({ length: experts + 1 }, (_, e) => below(data, e)),
+});
+
+function largest([x]: readonly Values[], { axis, count: k }: Attrs, wanted: "values" | "indices"): Values {
+  const length = x.shape[axis], rows = x.data.length / length, data = new Float64Array(rows * k);
+  if (axis !== x.shape.length - 1) {
+    throw new TypeError(`Cannot evaluate "topK" of axis ${axis}: not the last`);
+  }
+  for (let r = 0; r < rows; r++) {
+    const own = x.data.subarray(r * length, (r + 1) * length);
+    const best = [...own.keys()].toSorted((a, b) => own[b] - own[a] || a - b).slice(0, k);
+    data.set(wanted === "values" ? best.map((i) => own[i]) : best, r * k);
+  }
+  return { shape: x.shape.with(axis, k), data };
+}
+
+function pairRows([x, order]: readonly Values[], { each }: Attrs, shape: readonly number[]): Values {
+  const width = shape[1], data = new Float64Array(count(shape));
+  order.data.forEach((pair, row) => {
+    const token = Math.floor(pair / each);
+    data.set(x.data.subarray(token * width, (token + 1) * width), row * width);
+  });
+  return { shape, data };
+}
+
+function tokenSums([y, places]: readonly Values[], { each }: Attrs, shape: readonly number[]): Values {
+  const width = shape[1], data = new Float64Array(count(shape));
+  places.data.forEach((row, pair) => {
+    for (let c = 0; c < width; c++) data[Math.floor(pair / each) * width + c] += y.data[row * width + c];
+  });
+  return { shape, data };
+}
+
+/** Computed expert by expert, as if each were the only one. */
+function groupedProduct(
+  [x, w, , groups]: readonly Values[],
+  { transposeB }: Attrs,
+  shape: readonly number[],
+): Values {
+  const k = x.shape[1], [experts, ...matrix] = w.shape, data = new Float64Array(count(shape));
+  for (let e = 0; e < experts; e++) {
+    const [from, to] = groups.data.slice(e, e + 2), size = count(matrix);
+    const rows = { shape: [to - from, k], data: x.data.slice(from * k, to * k) };
+    const own = { shape: matrix, data: w.data.slice(e * size, (e + 1) * size) };
+    data.set(product([rows, own], { transposeB }, [to - from, shape[1]]).data, from * shape[1]);
+  }
+  return { shape, data };
+}
+
+function groupedGrad([a, b, , groups]: readonly Values[], _: unknown, shape: readonly number[]): Values {
+  const [experts, n, k] = shape, data = new Float64Array(count(shape));
+  for (let e = 0; e < experts; e++) {
+    const [from, to] = groups.data.slice(e, e + 2);
+    const rows = (x: Values, width: number): Values => ({
+      shape: [to - from, width],
+      data: x.data.slice(from * width, to * width),
+    });
+    data.set(product([rows(a, n), rows(b, k)], { transposeA: true }, [n, k]).data, e * n * k);
+  }
+  return { shape, data };
+}
+
 /** Ops that have no definition. */
 const OPS: Readonly<Record<string, Rule>> = {
   host: (_, { data }, shape) => ({ shape, data: Float64Array.from(data as Float32Array) }),
@@ -206,11 +278,27 @@ const OPS: Readonly<Record<string, Rule>> = {
   compactOrder: ([labels]) => labels,
   gatherRows: labelledRows,
   scatterRows: ([x]) => x,
+  topK: (inputs, attrs) => largest(inputs, attrs, "values"),
+  // The experts of pairs stand for their counts and places.
+  expertCounts: ([chosen]) => chosen,
+  expertStarts: ([chosen]) => chosen,
+  expertPlaces: ([chosen], _, shape) => ({ shape, data: Float64Array.from(sortedPairs(chosen)) }),
+  takeRows: pairRows,
+  sumRows: tokenSums,
+  groupedMatmul: groupedProduct,
+  groupedMatmulGrad: groupedGrad,
 };
 
 /** Further outputs of ops that have no definition. */
 const FURTHER: Readonly<Record<string, (inputs: readonly Values[], attrs: Attrs) => readonly Values[]>> = {
   embeddingOrder: ([ids]) => [ids],
+  topK: (inputs, attrs) => [largest(inputs, attrs, "indices")],
+  expertStarts: ([chosen], { experts }) => [groupsOf(chosen, experts), chosen],
+  expertPlaces([chosen]) {
+    const rows = new Float64Array(chosen.data.length);
+    sortedPairs(chosen).forEach((pair, row) => rows[pair] = row);
+    return [{ shape: chosen.shape, data: rows }];
+  },
   compactOrder: ([{ data }]) => [{ shape: [1], data: Float64Array.of(data.filter((x) => x >= 0).length) }],
   gatherRows([, labels], { start, count: rows }) {
     const own = labels.data.slice(start, start + rows);
