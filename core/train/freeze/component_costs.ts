@@ -10,7 +10,10 @@ import { pickedBy } from "../../plan/alias.ts";
 import { isBroadcast, isLeaf, isPick, isReshape } from "../../plan/predicates.ts";
 import { expandDefinitions } from "../../plan/rewrite/expand_definitions.ts";
 import { simplify } from "../../plan/rewrite/simplify.ts";
+import { grad } from "../../grad.ts";
 import { topological } from "../../graph.ts";
+import { multiply } from "../../ops/arithmetic.ts";
+import { sum } from "../../ops/broadcast.ts";
 import type { ComponentCost } from "../../policy.ts";
 import { leaf } from "../../sources.ts";
 import { sizeOf } from "../../spec.ts";
@@ -134,8 +137,10 @@ function productCounter(): (node: Tensor, wanted: Pick<Place, "streams" | "weigh
 function countProducts(node: Tensor, { streams, weights }: Pick<Place, "streams" | "weights">): Flops {
   const inputs = node.inputs.map((input, i) => leaf(`input ${i}`, input));
   const output = { ...node, inputs }, gradient = leaf("gradient", node);
-  const rules = node.op.pullbacks ?? [];
+  const rules = node.op.pullbacks;
   const pulled = (i: number): Tensor => {
+    // Without rules, the definition is differentiated.
+    if (rules === undefined) return grad(sum(multiply(output, gradient)), [inputs[i]])[0];
     const rule = rules[Math.min(i, rules.length - 1)] as Pullback;
     return rule({ inputs, output, gradient, attrs: node.attrs, index: i });
   };
@@ -176,8 +181,10 @@ function furthest(inputs: readonly Tensor[], reaches: ReadonlyMap<Tensor, Reach>
     );
 }
 
-function isFunction({ op: { pullbacks = [] } }: Tensor, index: number): boolean {
-  return typeof pullbacks[Math.min(index, pullbacks.length - 1)] === "function";
+function isFunction({ op: { pullbacks, definition } }: Tensor, index: number): boolean {
+  return pullbacks === undefined
+    ? definition !== undefined
+    : typeof pullbacks[Math.min(index, pullbacks.length - 1)] === "function";
 }
 
 /** Whether a node is a value as it is: a leaf, or a reshape or broadcast of its input. */
