@@ -6,9 +6,8 @@
 
 import { hostFileSystem } from "@firn/train/data";
 import { downloadDataset, downloadModel, isModelName, pinnedName } from "@firn/train/hub";
-import { bytesText } from "@firn/train/report";
 import { type Flag, text } from "./flags.ts";
-import { stage, type Stream } from "./progress.ts";
+import { stage, type Stream, transferBar } from "./progress.ts";
 
 /** The flag of a model. */
 export const MODEL: Flag<string> = text(
@@ -45,7 +44,7 @@ export async function locateModel(
   const folder = await stage(`finding     ${model}`, (say) =>
     downloadModel(model, {
       refresh,
-      onProgress: ({ done, total }) => say(`${bytesText(done)} of ${bytesText(total)}`),
+      onProgress: transferBar(say),
     }), { to });
   return { name: pinnedName(model, folder), folder };
 }
@@ -74,7 +73,7 @@ export async function locateData(
       ...await stage(`finding     ${source}`, (say) =>
         downloadDataset(source.slice(PREFIX.length), {
           refresh,
-          onProgress: ({ done, total }) => say(`${bytesText(done)} of ${bytesText(total)}`),
+          onProgress: transferBar(say),
         }), { to }),
     );
   }

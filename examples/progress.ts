@@ -105,6 +105,28 @@ export async function stage<T>(
   }
 }
 
+/**
+ * Shows a transfer of bytes as a bar.
+ *
+ * @param say Shows a fact, as {@link stage} hands it out
+ * @returns Takes how many bytes are there, of how many
+ */
+export function transferBar(
+  say: (fact: string) => void,
+): (progress: { readonly done: number; readonly total: number }) => void {
+  const began = performance.now();
+  let first: number | null = null;
+  return ({ done, total }) => {
+    // What was there already says nothing of the pace.
+    first ??= done;
+    const share = total === 0 ? 1 : Math.max(0, Math.min(1, done / total)), cells = Math.round(WIDTH * share);
+    const left = done > first ? (performance.now() - began) / (done - first) * (total - done) : NaN;
+    const bar = "█".repeat(cells) + "░".repeat(WIDTH - cells);
+    const eta = Number.isFinite(left) ? clock(left) : "?";
+    say(`${bar} ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB  ETA ${eta}`);
+  };
+}
+
 /** Minutes and seconds of milliseconds, `"1:05"`. */
 export function clock(milliseconds: number): string {
   const seconds = Math.round(milliseconds / 1000);

@@ -11,10 +11,10 @@
 import { InputError } from "@firn/train";
 import { hostFileSystem, pathInFolder, readJson } from "@firn/train/data";
 import { pushFolder } from "@firn/train/hub";
-import { bytesText, explain, modelCard, readLog } from "@firn/train/report";
+import { explain, modelCard, readLog } from "@firn/train/report";
 import { helpOf, readFlags, runMain, text, toggle, UsageError } from "./flags.ts";
 import { print } from "./print.ts";
-import { stage } from "./progress.ts";
+import { stage, transferBar } from "./progress.ts";
 
 const FLAGS = {
   private: toggle("make the repository private"),
@@ -86,7 +86,7 @@ export async function main(args: readonly string[]): Promise<void> {
         card,
         message: flags.message,
         replaceCard: flags["new-card"],
-        onProgress: ({ done, total }) => say(`${bytesText(done)} of ${bytesText(total)}`),
+        onProgress: transferBar(say),
       }),
   );
   for (const path of pushed.files) print(`${"sent".padEnd(11)} ${path}`);

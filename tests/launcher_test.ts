@@ -144,7 +144,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--out=x#%?"], { read: ".,x#%?", write: ".firn,out,x#%?" }],
     [["finetune", "--model", "/m", "--data=d=1.txt"], { read: ".,/m,d=1.txt" }],
     [["finetune", "--data", "/d/*.jsonl", "--validation", "/v.jsonl"], { read: ".,/d/,/v.jsonl" }],
-    [["finetune", "--data", "*.jsonl"], { read: "." }],
+    [["finetune", "--data", "*.jsonl", "--chat-template", "/t.jinja"], { read: ".,/t.jinja" }],
     [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
     [["finetune", "--adapter=/a", "--lora", "8"], { read: ".,/a" }],
     [["merge", "/m", "/a", "/o/x", "--no-tune"], { read: ".,/m,/a,/o/x,/o", write: ".firn,out,/o" }],

@@ -7,6 +7,7 @@
 import { normalValues, uniformValues } from "../../kernels/random.ts";
 import { shown } from "../arguments.ts";
 import { InputError } from "../errors.ts";
+import { hubName, isHubName } from "../hub/name.ts";
 import type { TokenInput } from "../models/family.ts";
 import { headOf, type Model, tiedParams } from "../models/model.ts";
 import { withAdapter, withoutAdapter } from "../models/with_adapter.ts";
@@ -65,7 +66,7 @@ export interface NewAdapterOptions extends AdapterSeed {
    * for classes, which is new for most of them.
    */
   readonly modulesToSave?: readonly string[];
-  /** The base as PEFT is to find it, a folder or `org/name`: `base_model_name_or_path`. */
+  /** The base as PEFT is to find it, a folder, `org/name` or `org/name@revision`: `base_model_name_or_path`, `revision`. */
   readonly base?: string;
 }
 
@@ -138,6 +139,16 @@ export async function newAdapter<P extends object, I extends object = TokenInput
   return withAdapter(base, { ...settings, tensors });
 }
 
+/** The name of the base and its revision, which PEFT keeps apart. */
+function baseOf(
+  base: string | undefined,
+): { readonly base: string | null; readonly revision: string | null } {
+  if (base === undefined) return { base: null, revision: null };
+  if (!base.includes("@") || !isHubName(base)) return { base, revision: null };
+  const { repository, revision } = hubName(base, "model");
+  return { base: repository, revision };
+}
+
 /** The content of `adapter_config.json` for the options, and what it says. */
 function configFor<I extends object>(
   model: Model<object, I>,
@@ -152,10 +163,10 @@ function configFor<I extends object>(
   must(Number.isSafeInteger(rank) && rank > 0, "rank", "a whole number above 0");
   must(typeof alpha === "number" && alpha > 0 && Math.fround(alpha) < Infinity, "alpha", "a number above 0");
   must(typeof init === "boolean" || init === "gaussian", "init", "true, false or gaussian");
-  const { seed = 0 } = options;
+  const { seed = 0 } = options, { base, revision } = baseOf(options.base);
   must(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32, "seed", "a whole number from 0 to 2^32 - 1");
   const source = {
-    base_model_name_or_path: options.base ?? null,
+    base_model_name_or_path: base,
     bias: options.bias ?? "none",
     exclude_modules: options.exclude ?? null,
     inference_mode: true,
@@ -169,7 +180,7 @@ function configFor<I extends object>(
     r: rank,
     rank_pattern: options.rankPattern ?? {},
     alpha_pattern: options.alphaPattern ?? {},
-    revision: null,
+    revision,
     target_modules: targetNames(model, targets),
     task_type: TASK_TYPES[headOf(model).task],
     use_dora: options.dora ?? false,

@@ -97,10 +97,14 @@ function baseOf(config: CardFacts["config"], run: Explanation | null): Base | nu
   }
   // A path with two parts looks like a name; those of this project are folders.
   const named = /^(examples|out|\.+)\//.test(found) ? null : NAME.exec(found);
-  if (named !== null) return { name: named[1], revision: named[2] ?? null, shown: named[1] };
+  if (named !== null) return { name: named[1], revision: named[2] ?? revisionIn(config), shown: named[1] };
   // No path of this machine goes out.
   return { name: null, revision: null, shown: found.replace(/[\\/]+$/, "").replace(/^.*[\\/]/, "") };
 }
+
+/** The revision that an adapter was made for. */
+const revisionIn = ({ revision }: CardFacts["config"]): string | null =>
+  typeof revision === "string" ? revision : null;
 
 function frontMatter(
   { config, run, base, isAdapter }: {

@@ -7,7 +7,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { evaluate, mean, multiply, type Tensor, tensor } from "@firn/train";
 import { loadModel } from "@firn/train/hub";
-import { progress, stage, type Stream } from "../../examples/progress.ts";
+import { progress, stage, type Stream, transferBar } from "../../examples/progress.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 /** A stream that keeps what is written, as a terminal or as a file. */
@@ -37,6 +37,16 @@ Deno.test("stage prints one line without an escape code where there is no termin
   const to = stream(false);
   await stage("loading  \x1b[31ma model", (say) => say("1 of 2 MB"), { to });
   assertEquals(to.written, ["loading  a model\n"]);
+});
+
+Deno.test("transferBar shows bytes and the time that is left, also when there is nothing to transfer", () => {
+  const said: string[] = [], bar = transferBar((fact) => said.push(fact));
+  bar({ done: 0, total: 8_000_000 });
+  bar({ done: 2_000_000, total: 8_000_000 });
+  bar({ done: 0, total: 0 });
+  assertEquals(said[0], `${"░".repeat(24)} 0.0 of 8.0 MB  ETA ?`);
+  assertEquals(said[1], `${"█".repeat(6)}${"░".repeat(18)} 2.0 of 8.0 MB  ETA 0:00`);
+  assertEquals(said[2], `${"█".repeat(24)} 0.0 of 0.0 MB  ETA ?`);
 });
 
 Deno.test("progress moves at each step on a terminal, and keeps facts and pace of the last look", () => {

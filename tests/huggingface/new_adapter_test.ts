@@ -141,6 +141,11 @@ Deno.test("newAdapter writes the names that it adapts, and all other fields of P
   );
   assertEquals([lora_alpha, fan_in_fan_out, task_type], [3, true, "CAUSAL_LM"]);
   assertEquals([use_dora, lora_dropout], [true, 0.25]);
+  const bases = ["org/base@v1", "org/base", "./folder@x"].map(async (base) => {
+    const { base_model_name_or_path: name, revision } = await sourceOf({ base });
+    return [name, revision];
+  });
+  assertEquals(await Promise.all(bases), [["org/base", "v1"], ["org/base", null], ["./folder@x", null]]);
 });
 
 Deno.test("dropout of an adapter draws anew at each step, goes on when training resumes, and is off elsewhere", async () => {
