@@ -7,6 +7,7 @@
 import type { Gpu, Model } from "@firn/train";
 import { loadAdapter, newAdapter, type Storage, type Targets } from "@firn/train/hub";
 import { type Flag, oneOf, positive, share, text, toggle, UsageError, type Values, whole } from "./flags.ts";
+import { locateModel } from "./hub.ts";
 
 /** Flags of commands that can train an adapter in place of the model. */
 export const LORA_FLAGS: {
@@ -33,7 +34,7 @@ export const LORA_FLAGS: {
   rslora: toggle("divide alpha by the root of the rank (rsLoRA)"),
   "lora-init": oneOf(["default", "gaussian"], "how the first matrices start: uniform, or normal", "default"),
   "lora-plus": positive("how many times faster second matrices learn (LoRA+)", null),
-  adapter: text("DIR", "go on training that LoRA adapter", null),
+  adapter: text("DIR|NAME", "go on training that LoRA adapter, of a folder or a hub", null),
   base: oneOf(
     ["f32", "bf16", "int8", "nf4"],
     "how the base of an adapter is stored; bf16: matrices in 16 bits, as their file has them",
@@ -92,7 +93,9 @@ export async function adaptModel(
   model: Model,
   { flags, seed, name }: { readonly flags: LoraFlags; readonly seed: number; readonly name: string },
 ): Promise<Model> {
-  if (flags.adapter !== null) return await loadAdapter(gpu, model, flags.adapter, { seed });
+  if (flags.adapter !== null) {
+    return await loadAdapter(gpu, model, (await locateModel(flags.adapter)).folder, { seed });
+  }
   if (flags.lora === null) return model;
   return await newAdapter(gpu, model, {
     rank: flags.lora,

@@ -30,7 +30,7 @@ const USAGE = `usage: ./firn merge MODEL ADAPTER OUT [flags]
        deno run --allow-read --allow-write examples/merge.ts MODEL ADAPTER OUT [flags]
 
 Adds the pairs of a LoRA adapter to the weights of its base, in f32, and writes a model that needs no adapter. MODEL is a
-Hugging Face folder or its name on the hub, ADAPTER a folder of PEFT, OUT a new or empty folder. The tokenizer and what else
+Hugging Face folder or its name on the hub, ADAPTER one of PEFT, OUT a new or empty folder. The tokenizer and what else
 belongs to the model goes along.`;
 
 /**
@@ -45,11 +45,11 @@ export async function main(args: readonly string[]): Promise<void> {
   if (help) return print(helpOf(USAGE, FLAGS));
   if (out === undefined) throw new UsageError("name the model, the adapter, and the folder to write");
   if (rest.length > 0) throw new UsageError(`two folders and one to write: "${rest[0]}" is too much`);
-  const { folder } = await locateModel(model);
-  for (const other of [folder, adapter]) await checkOutput(out, { resumed: false, model: other });
+  const { folder } = await locateModel(model), { folder: pairs } = await locateModel(adapter);
+  for (const other of [folder, pairs]) await checkOutput(out, { resumed: false, model: other });
   const files = await companionFiles(folder);
   await using gpu = await openShown(flags);
-  const adapted = await loadAdapter(gpu, await loadShown(gpu, folder), adapter);
+  const adapted = await loadAdapter(gpu, await loadShown(gpu, folder), pairs);
   for (const note of adapted.notes ?? []) print(`note        ${note}`);
   const merged = await stage(`merging     ${adapter}`, () => mergeAdapter(gpu, adapted));
   await stage(

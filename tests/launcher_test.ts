@@ -180,6 +180,12 @@ Deno.test("firn downloads a model of a hub in a process of its own: what trains 
     "deno {} [run] [--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE] [--allow-read=.,./.cache/deno,./.cache/huggingface/hub] " +
     "[--allow-write=.firn,out] [examples/finetune.ts] [--model] [org/name@v1.0]",
   ]);
+  const merged = launch(["merge", "org/name", "org/adapter", "out/x", "--no-tune"]).calls;
+  assertEquals(
+    merged.slice(0, 2),
+    ["org/name", "org/adapter"].map((name) => `deno {} [run] ${DOWNLOAD} [--if-missing] [${name}]`),
+  );
+  assertEquals(merged.length, 3);
   assertEquals(launch(["download", "org/name"]).calls, [`deno {} [run] ${DOWNLOAD} [org/name]`]);
   assertEquals(launch(["classify", "--model=org/name", "--help"]).calls.length, 1);
   const { calls: [first, second] } = launch(["pretrain", "--data", "hub:org/rows/data/*.jsonl"]);
