@@ -9,6 +9,7 @@
  * @module
  */
 
+import { ShapeError } from "../errors.ts";
 import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
 import { embedding, embeddingParams, type EmbeddingSpec } from "../nn/embedding.ts";
 import { mlp, mlpParams, type MlpSpec } from "../nn/mlp.ts";
@@ -17,12 +18,14 @@ import { type Layers, type ParamsOf, repeat, stored, storedAs } from "../nn/para
 import { patches, type PatchesSpec, patchParams } from "../nn/patches.ts";
 import { add } from "../ops/arithmetic.ts";
 import { tensor } from "../sources.ts";
+import { sameShape } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type EncoderConfig, readEncoder } from "./encoder_config.ts";
 import type { HiddenOptions } from "./family.ts";
-import { checkImages, type ImageConfig, patchCount, readImages } from "./image_config.ts";
+import { type ImageConfig, patchCount, readImages } from "./image_config.ts";
+import { type Grid, gridPlaces, maskedPatches } from "./image_places.ts";
 
 /** The values of `vision_config` that the tower depends on. */
 export interface SiglipConfig extends EncoderConfig, ImageConfig {
@@ -95,47 +98,48 @@ export type SiglipParams = ParamsOf<typeof siglipModel>;
  *
  * @param params The tower
  * @param pixels f32 [B, channels, height, width]
- * @param options Its configuration
+ * @param options Its configuration; `mask`: i32 [B, height, width], 1 for a pixel, 0 for padding, which stands below and to the
+ * right; no padding when absent
  * @returns f32 [B, N, C]
- * @throws {ShapeError} When the images have another size than the configuration says
+ * @throws {ShapeError} When the images have other channels, are smaller than a patch, or the mask is not of their shape
  */
 export function siglip(
   { embeddings, layers, post_layernorm }: SiglipParams,
   pixels: Tensor,
-  { config, loraScale }: HiddenOptions<SiglipConfig>,
+  { config, loraScale, mask }: HiddenOptions<SiglipConfig> & { readonly mask?: Tensor },
 ): Tensor {
-  checkImages(config, pixels);
+  const grid = gridOf(pixels, config), { side, patchSize } = config;
+  if (mask !== undefined && !sameShape(mask.shape, pixels.shape.toSpliced(1, 1))) {
+    const rule = '"pixelAttentionMask" must have the shape of "pixelValues" without channels';
+    throw new ShapeError("hiddenStates", rule, [mask.shape, pixels.shape]);
+  }
   const activation = activationOf(config.activation);
-  const places = embedding(
-    tensor(positions(config.side), [1, config.side ** 2]),
-    embeddings.position_embedding,
-  );
-  let x = add(patches(pixels, embeddings.patch_embedding), places);
+  const masked = mask === undefined ? undefined : maskedPatches(mask, { grid, patchSize, side });
+  const places = masked?.places ?? tensor(gridPlaces(grid, side), [1, grid[0] * grid[1]]);
+  let x = add(patches(pixels, embeddings.patch_embedding), embedding(places, embeddings.position_embedding));
   for (let i = 0; i < config.layers; i++) {
     const { layer_norm1, self_attn, layer_norm2, mlp: feedForward } = layers[i];
     const seen = layerNorm(x, layer_norm1, config);
-    x = add(x, selfAttention(seen, self_attn, { ...config, causal: false, loraScale }));
+    const options = { ...config, causal: false, bias: masked?.bias, loraScale };
+    x = add(x, selfAttention(seen, self_attn, options));
     x = add(x, mlp(layerNorm(x, layer_norm2, config), feedForward, { activation, loraScale }));
   }
   return layerNorm(x, post_layernorm, config);
 }
 
 /**
- * The row of the table of positions that each patch of a square image reads. `transformers` finds it by comparing fractions
- * in f32, whose rounding gives some patches the row of a neighbour.
+ * Rows and columns of patches of images.
  *
- * @param side Patches on a side
- * @returns i32, `side * side` rows
+ * @param pixels f32 [B, channels, height, width]
+ * @param config What the model takes; its size of images is that of the table of positions, others are stretched to it
+ * @returns Whole patches
+ * @throws {ShapeError} When the images have other channels, or are smaller than a patch
  */
-export function positions(side: number): Int32Array<ArrayBuffer> {
-  const step = 1 / side, borders = Math.ceil((1 - step) / step);
-  const bucket = Array.from({ length: side }, (_, i) => {
-    const place = Math.min(Math.fround(i * Math.fround(step)), Math.fround(1 - 1e-6));
-    return Array.from({ length: borders }, (_, b) => Math.fround(step + b * step)).filter((b) => b <= place)
-      .length;
-  });
-  return Int32Array.from(
-    { length: side * side },
-    (_, i) => bucket[Math.floor(i / side)] * side + bucket[i % side],
-  );
+export function gridOf({ shape }: Tensor, { channels, patchSize: [high, wide] }: SiglipConfig): Grid {
+  const [, depth, height, width] = shape;
+  if (shape.length === 4 && depth === channels && height >= high && width >= wide) {
+    return [Math.floor(height / high), Math.floor(width / wide)];
+  }
+  const rule = `"pixelValues" must be [B, ${channels}, at least ${high}, at least ${wide}]`;
+  throw new ShapeError("hiddenStates", rule, [shape]);
 }

@@ -25,7 +25,8 @@ import type { ConfigReader } from "./config_reader.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { decode, type LlamaConfig, llamaModel, readLlama } from "./llama.ts";
 import { type LmHeadParams, tokenHead } from "./lm_head.ts";
-import { readSiglip, siglip, type SiglipConfig, siglipModel } from "./siglip.ts";
+import type { Grid } from "./image_places.ts";
+import { gridOf, readSiglip, siglip, type SiglipConfig, siglipModel } from "./siglip.ts";
 
 /** Text with images in it. */
 export interface ImageTextInput extends TokenInput {
@@ -34,6 +35,11 @@ export interface ImageTextInput extends TokenInput {
    * is filled up behind them. No images when absent.
    */
   readonly pixelValues?: Tensor;
+  /**
+   * i32 [B, I, height, width]: 1 for a pixel, 0 for padding, which stands below and to the right of an image; no padding when
+   * absent.
+   */
+  readonly pixelAttentionMask?: Tensor;
 }
 
 /** The values of `config.json` that the model depends on. */
@@ -105,7 +111,7 @@ export type SmolVlmParams = ParamsOf<typeof smolVlmModel> & LmHeadParams;
 
 function hidden(
   { model: { vision_model, connector, text_model } }: SmolVlmParams,
-  { inputIds, pixelValues, attentionMask, segments }: ImageTextInput,
+  { inputIds, pixelValues, pixelAttentionMask, attentionMask, segments }: ImageTextInput,
   { config, loraScale }: HiddenOptions<SmolVlmConfig>,
 ): Tensor {
   const words = embedding(inputIds, text_model.embed_tokens, config.text); // [B, T, C]
@@ -117,8 +123,12 @@ function hidden(
     throw new ShapeError("hiddenStates", rule, [pixelValues.shape, inputIds.shape]);
   }
   const pixels = reshape(pixelValues, [batch * images, ...image]);
-  const seen = siglip(vision_model, pixels, { config: config.vision, loraScale });
-  const states = linear(shuffled(seen, config), connector.proj, { loraScale }); // [B I, S, C]
+  const mask = pixelAttentionMask === undefined
+    ? undefined
+    : reshape(pixelAttentionMask, [batch * images, ...pixelAttentionMask.shape.slice(2)]);
+  const grid = squareGrid(pixels, config);
+  const seen = siglip(vision_model, pixels, { config: config.vision, loraScale, mask });
+  const states = linear(shuffled(seen, { grid, ...config }), connector.proj, { loraScale }); // [B I, S, C]
   const each = states.shape[1];
   checkTokens(inputIds, { config, images, each });
   const rows = reshape(states, [batch * images * each, config.hiddenSize]);
@@ -168,11 +178,24 @@ function checkTokens(
   }
 }
 
+/** Patches on both sides of images, which must be as many, and whole squares. */
+function squareGrid(pixels: Tensor, { vision, scale }: SmolVlmConfig): Grid {
+  const grid = gridOf(pixels, vision), [rows, columns] = grid;
+  if (rows === columns && rows % scale === 0) return grid;
+  const rule =
+    `images must have as many patches down as across, a multiple of scale_factor ${scale}: they have ` +
+    `${rows} x ${columns}`;
+  throw new ShapeError("hiddenStates", rule, [pixels.shape]);
+}
+
 /** Joins the channels of each square of patches: f32 [B, N, C] to [B, N / scale^2, C scale^2]. */
-function shuffled(x: Tensor, { vision: { side, hiddenSize }, scale }: SmolVlmConfig): Tensor {
-  const few = side / scale;
-  const squares = reshape(x, [x.shape[0], few, scale, few, scale * hiddenSize]);
-  return reshape(permute(squares, [0, 1, 3, 2, 4]), [x.shape[0], few * few, scale * scale * hiddenSize]);
+function shuffled(
+  x: Tensor,
+  { grid: [side], scale }: { readonly grid: Grid; readonly scale: number },
+): Tensor {
+  const few = side / scale, [batch, , size] = x.shape;
+  const squares = reshape(x, [batch, few, scale, few, scale * size]);
+  return reshape(permute(squares, [0, 1, 3, 2, 4]), [batch, few * few, scale * scale * size]);
 }
 
 const head = tokenHead<SmolVlmConfig, SmolVlmParams>({

@@ -61,6 +61,8 @@ export interface AttendOptions {
   readonly scale?: number;
   /** Bound of the scores; none when absent or null. */
   readonly softCap?: number | null;
+  /** Added to the scores, f32 [B|1, H|1, T|1, S]; none when absent. */
+  readonly bias?: Tensor;
   /** Which keys each sequence has, besides what causality and window say; all when absent. */
   readonly limits?: AttentionLimits;
 }
@@ -178,9 +180,9 @@ export interface HeadTensors {
  * ```
  */
 export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
-  const { rope, causal, window, scale, softCap, limits } = options;
+  const { rope, causal, window, scale, softCap, bias, limits } = options;
   const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
   const [batch, time, heads, dim] = q.shape;
-  const mixed = attention(place(q), { ...limits, k: place(k), v, causal, window, scale, softCap });
+  const mixed = attention(place(q), { ...limits, k: place(k), v, causal, window, scale, softCap, bias });
   return reshape(mixed, [batch, time, heads * dim]);
 }

@@ -128,6 +128,24 @@ Deno.test("images of another shape, and configurations that are not supported, a
     ShapeError,
     '"pixelValues" must be [B, I, channels, height, width]',
   );
+  const one = ids([[3, ...states]]),
+    blanks = (shape: number[]): Tensor => tensor(new Float32Array(shape.reduce((a, b) => a * b)), shape);
+  for (
+    const [pixelValues, pixelAttentionMask, message] of [
+      [
+        blanks([1, 1, 1, 12, 6]),
+        undefined,
+        "as many patches down as across, a multiple of scale_factor 3: they have 6 x 3",
+      ],
+      [blanks([1, 1, 1, 8, 8]), undefined, "they have 4 x 4"],
+      [blanks([1, 1, 2, 12, 12]), undefined, '"pixelValues" must be [B, 1, at least 2, at least 2]'],
+      [
+        blanks([1, 1, 1, 12, 12]),
+        tensor(new Int32Array(72), [1, 1, 12, 6]),
+        '"pixelAttentionMask" must have the shape',
+      ],
+    ] as const
+  ) assertThrows(() => hidden({ inputIds: one, pixelValues, pixelAttentionMask }), ShapeError, message);
   for (
     const [changes, message] of [
       [

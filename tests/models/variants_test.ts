@@ -54,6 +54,17 @@ function batchOf({ batch, floats }: Line): Batch {
         const { data, shape } = random(value as number[], { seed: 7 });
         return ["pixelValues", tensor(Float32Array.from(data), shape)];
       }
+      if (key === "pixel_attention_mask") {
+        const sizes = value as [number, number][][],
+          [high, wide] = (batch.pixel_values as number[]).slice(-2);
+        const mask = sizes.flat().flatMap(([h, w]) =>
+          Array.from({ length: high * wide }, (_, i) => i < h * wide && i % wide < w ? 1 : 0)
+        );
+        return [
+          "pixelAttentionMask",
+          tensor(Int32Array.from(mask), [sizes.length, sizes[0].length, high, wide]),
+        ];
+      }
       const rows = value as number[] | number[][], numbers = rows.flat(), [row] = rows;
       const shape = [rows.length, ...Array.isArray(row) ? [row.length] : []];
       const real = key === "labels" && floats;
