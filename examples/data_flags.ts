@@ -32,6 +32,11 @@ export const DATA_FLAGS = {
     "cutEnd",
   ),
   "skip-bad-rows": whole("rows that may be left out as they cannot be used", 0, 0),
+  workers: whole(
+    "threads that tokenize rows; 0 for the main one; as many as are of use when absent",
+    null,
+    0,
+  ),
   "show-batch": whole("print so many batches, learned tokens in green or in brackets, and end", null),
   validation: text("FILE", "text or rows to judge the model by; a tenth of --data when absent", null),
   "eval-tokens": whole(

@@ -140,7 +140,7 @@ export async function main(args: readonly string[]): Promise<void> {
   await using gpu = await openShown(flags);
   const subject = await loadSubject(gpu, plan), { base } = subject;
   const { family } = base, { folder, opened } = plan, every = validateEvery(flags);
-  const data = await readData(opened, { ...subject, folder, family, flags, every });
+  using data = await readData(opened, { ...subject, folder, family, flags, every });
   const training = trainingOf(gpu, { plan, base, data });
   printSetup({ plan, base, data });
 
@@ -258,9 +258,9 @@ async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> 
 /** Prints batches and ends. The model is not needed for it. */
 async function showData({ flags, folder, opened }: Plan, count: number): Promise<void> {
   const tokenizer = await loadTokenizer(folder), family = { name: "", inputs: ["segments"] };
-  const { batches, notes } = await readData(opened, { tokenizer, folder, family, flags, every: null });
-  for (const [name, text] of notes) print(`${name.padEnd(11)} ${text}`);
-  await showBatches(batches, { count, tokenizer });
+  using data = await readData(opened, { tokenizer, folder, family, flags, every: null });
+  for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
+  await showBatches(data.batches, { count, tokenizer });
 }
 
 function trainingOf(

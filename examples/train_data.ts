@@ -7,18 +7,17 @@
 import { InputError, type TokenBatch } from "@firn/train";
 import {
   type Batches,
-  type ChatTemplate,
   type Corpus,
   corpusOfRows,
-  encodeHere,
-  type ExampleKind,
+  evaluationBatches,
   loadChatTemplate,
+  openEncoder,
   openRows,
   packCorpus,
   type RowBatches,
   rowBatches,
+  type RowEncoder,
   type Rows,
-  sampleEncoder,
   sampleSource,
   splitCorpus,
   splitRows,
@@ -31,6 +30,12 @@ import { locateData } from "./hub.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { isText, openText } from "./text.ts";
+
+/** Tokens of rows that judge the model, at most. */
+const MOST_HELD = 2 ** 22;
+
+/** Bytes of rows that are worth a worker. */
+const FOR_A_WORKER = 2 ** 20;
 
 /** Text or rows that were read once and found to be good. */
 export type OpenData = { readonly corpus: Corpus } | { readonly rows: Rows };
@@ -78,7 +83,7 @@ async function openOne(named: readonly string[], flags: DataFlags): Promise<Open
 }
 
 /** What the model is trained on, and what it is judged by. */
-export interface TrainData {
+export interface TrainData extends Disposable {
   readonly batches: Batches<TokenBatch>;
   readonly held: readonly TokenBatch[];
   /** Tokens of a step, in the mean. */
@@ -100,6 +105,8 @@ export interface ReadOptions {
   readonly every: number | null;
 }
 
+type WithEncoder = ReadOptions & { readonly encoder: RowEncoder };
+
 /**
  * Makes batches of text or rows.
  *
@@ -119,6 +126,7 @@ interface Text {
 }
 
 async function readText({ data, validation }: Text, options: ReadOptions): Promise<TrainData> {
+  using encoder = await encoderFor([validation], options);
   const { flags, tokenizer, every } = options, evaluated = flags["eval-tokens"] ?? Infinity;
   const { train, heldOut } = validation === null
     ? await splitCorpus(data.corpus)
@@ -138,11 +146,12 @@ async function readText({ data, validation }: Text, options: ReadOptions): Promi
   });
   const batches = tokenWindows(tokens.train, flags);
   const held = tokens.heldOut === null
-    ? await heldFrom(validation!, options)
+    ? await heldFrom(validation!, { ...options, encoder })
     : tokenWindows(tokens.heldOut.subarray(0, evaluated), flags).all();
   const heldTokens = tokens.heldOut?.length ?? 0,
     watched = tokens.validation && tokenWindows(tokens.validation, flags).all();
   return {
+    [Symbol.dispose]() {},
     batches,
     held,
     tokensPerStep: flags.batch * flags.length,
@@ -168,36 +177,55 @@ async function readText({ data, validation }: Text, options: ReadOptions): Promi
 }
 
 /** Batches of a file that judges the model. */
-async function heldFrom(opened: OpenData, options: ReadOptions): Promise<readonly TokenBatch[]> {
+async function heldFrom(
+  opened: OpenData,
+  options: WithEncoder,
+): Promise<readonly TokenBatch[]> {
   const { flags, tokenizer } = options, tokens = flags["eval-tokens"] ?? Infinity;
-  if ("rows" in opened) return await (await batchesOf(opened.rows, options)).all({ tokens });
+  if ("rows" in opened) return await heldRows(opened.rows, options);
   const stream = await packCorpus(tokenizer, opened.corpus);
   return tokenWindows(stream.subarray(0, tokens), flags).all();
 }
 
-async function batchesOf(rows: Rows, options: ReadOptions): Promise<RowBatches> {
-  const { flags, tokenizer, family } = options, { loss, pack, long, batch, length, seed } = flags;
+async function batchesOf(
+  rows: Rows,
+  { encoder, ...options }: WithEncoder,
+): Promise<RowBatches> {
+  const { flags, tokenizer, family } = options, { pack, long, batch, length, seed } = flags;
   if (pack && !family.inputs?.includes("segments")) {
     throw new UsageError(`--pack needs a model that keeps documents apart: "${family.name}" does not`);
   }
-  const encode = sampleEncoder(tokenizer, {
-    template: rows.kind === "chat" ? await templateOf(options) : null,
-    loss: loss === "auto" ? undefined : loss,
-  });
-  const source = sampleSource(rows, {
-    encode: encodeHere<ExampleKind>(encode),
-    skipBadRows: flags["skip-bad-rows"],
-  });
+  const source = sampleSource(rows, { encode: encoder.encode, skipBadRows: flags["skip-bad-rows"] });
   return await rowBatches(source, { length, batch, pack, long, seed, pad: tokenizer.eos ?? 0 });
 }
 
-async function templateOf({ flags, folder }: ReadOptions): Promise<ChatTemplate> {
+/** Batches of rows that judge the model, of which there are as many in memory as {@link MOST_HELD} says. */
+async function heldRows(
+  rows: Rows,
+  { encoder, flags, tokenizer }: WithEncoder,
+): Promise<readonly TokenBatch[]> {
+  const { pack, long, batch, length } = flags, tokens = Math.min(flags["eval-tokens"] ?? Infinity, MOST_HELD);
+  const source = sampleSource(rows, { encode: encoder.encode, skipBadRows: flags["skip-bad-rows"] });
+  return await evaluationBatches(source, { length, batch, pack, long, tokens, pad: tokenizer.eos ?? 0 });
+}
+
+/** Opens what encodes rows: in this thread where there are so few that to start another takes longer. */
+async function encoderFor(
+  opened: readonly (OpenData | null)[],
+  { flags, folder }: ReadOptions,
+): Promise<RowEncoder> {
+  const rows = opened.flatMap((data) => data !== null && "rows" in data ? [data.rows] : []);
+  const bytes = rows.reduce((n, { blocks }) => n + blocks.reduce((m, block) => m + block.bytes, 0), 0);
   const file = flags["chat-template"] ?? undefined, now = new Date(`${flags.date}T12:00`);
-  const template = await loadChatTemplate(folder, { file, now });
-  if (template !== null) return template;
-  throw new InputError(
-    `Cannot train on conversations as "${folder}" must have a chat template: it has none; name one with --chat-template FILE`,
-  );
+  if (rows.some(({ kind }) => kind === "chat") && await loadChatTemplate(folder, { file, now }) === null) {
+    throw new InputError(
+      `Cannot train on conversations as "${folder}" must have a chat template: it has none; name one with --chat-template FILE`,
+    );
+  }
+  const most = Math.max(1, Math.min(navigator.hardwareConcurrency - 1, 8));
+  const workers = flags.workers ?? Math.min(most, Math.floor(bytes / FOR_A_WORKER));
+  const loss = flags.loss === "auto" ? undefined : flags.loss;
+  return await openEncoder(folder, { chatTemplate: file, loss, now, workers });
 }
 
 interface RowData {
@@ -206,18 +234,24 @@ interface RowData {
 }
 
 async function readRows({ data: { rows }, validation }: RowData, options: ReadOptions): Promise<TrainData> {
-  const { flags, every } = options, tokens = flags["eval-tokens"] ?? Infinity;
+  using stack = new DisposableStack();
+  const encoder = stack.use(await encoderFor([{ rows }, validation], options)),
+    given = { ...options, encoder };
+  const { flags, every } = options;
   const split = validation === null ? splitRows(rows) : { train: rows, heldOut: null };
   // What decides when to stop is not what the run is judged by.
   const parts = every === null ? { train: split.train, heldOut: null } : splitRows(split.train);
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
     say(`${rows.count} rows`);
-    const batches = await batchesOf(parts.train, options), { first } = batches;
-    const heldRows = split.heldOut && await batchesOf(split.heldOut, options);
-    const held = heldRows === null ? await heldFrom(validation!, options) : await heldRows.all({ tokens });
-    const watched = parts.heldOut && await (await batchesOf(parts.heldOut, options)).all({ tokens });
+    const batches = await batchesOf(parts.train, given), { first } = batches;
+    const held = split.heldOut === null
+      ? await heldFrom(validation!, given)
+      : await heldRows(split.heldOut, given);
+    const watched = parts.heldOut && await heldRows(parts.heldOut, given);
     const steps = batches.steps ?? Math.ceil(first.rows / flags.batch);
+    const opened = stack.move();
     return {
+      [Symbol.dispose]: () => opened.dispose(),
       batches,
       held,
       tokensPerStep: Math.round(first.tokens / steps),

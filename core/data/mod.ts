@@ -56,12 +56,15 @@ export {
 export { fitSamples, type Long } from "./samples/fit.ts";
 export type { BatchShape } from "./samples/plan_batches.ts";
 export {
+  evaluationBatches,
   type RowBatches,
   rowBatches,
   type RowBatchesOptions,
   type SampleCounts,
 } from "./samples/row_batches.ts";
 export { encodeExample, type Learned, type Sample, type SampleTokenizer } from "./samples/sample.ts";
+export { type EncoderFiles, encoderFiles, encoderOf, type EncoderOptions } from "./samples/encoder_files.ts";
+export { openEncoder, type OpenEncoderOptions, type RowEncoder } from "./samples/open_encoder.ts";
 export { sampleEncoder, type SampleEncoderOptions } from "./samples/sample_encoder.ts";
 export { type TokenRun, tokenRuns } from "./samples/token_runs.ts";
 export { encodeHere, type EncodeRows, type SampleSource, sampleSource } from "./samples/sample_source.ts";

@@ -4,12 +4,14 @@
  * @module
  */
 
-import { InputError, type TokenBatch } from "@firn/train";
+import { DataError, InputError, type TokenBatch } from "@firn/train";
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   bestFit,
   encodeExample,
+  evaluationBatches,
   fingerprint,
+  openEncoder,
   packSamples,
   padSamples,
   rowBatches,
@@ -158,7 +160,10 @@ Deno.test("a padded batch is as short as its samples let it be", async () => {
     [1, 2, 3, 4].map(async (step) => (await batches.at(step)).inputIds.shape[1]),
   );
   assertEquals(shapes.toSorted(), [16, 16, 4, 4].toSorted());
-  assertEquals((await batches.all()).map(({ inputIds }) => inputIds.shape), Array(4).fill([2, 16]));
+  assertEquals(
+    (await evaluationBatches(source, { length: 16, batch: 2 })).map(({ inputIds }) => inputIds.shape),
+    Array(4).fill([2, 16]),
+  );
 });
 
 Deno.test("a buffer is filled while the batches of the one before are used, and no earlier", async () => {
@@ -188,4 +193,23 @@ Deno.test("rowBatches refuses samples of which none can be learned", async () =>
     InputError,
     "none has",
   );
+});
+
+Deno.test("workers make the samples that this thread makes, in order, and say what goes wrong", async () => {
+  const texts = Array.from({ length: 50 }, (_, i) => `The state of the union in the year ${i}.`);
+  const rows = texts.map((text, i) =>
+    ({ example: { kind: "text", text }, file: "a", unit: "line", line: i + 1 }) as const
+  );
+  const folder = "examples/models/sotu",
+    chat = { kind: "chat", messages: [{ role: "user", content: "Hi" }] } as const;
+  using here = await openEncoder(folder, { workers: 0 });
+  using there = await openEncoder(folder, { workers: 2 });
+  const parts = await Promise.all(
+    [0, 10, 20, 30, 40].map((from) => there.encode(rows.slice(from, from + 10))),
+  );
+  assertEquals(parts.flat(), await here.encode(rows));
+  const fault = "there must be a chat template: the model has none; name a file with one";
+  assertEquals(await there.encode([{ ...rows[0], example: chat }]), [fault]);
+  await assertRejects(() => openEncoder("nowhere", { workers: 1 }), DataError, "nowhere");
+  await assertRejects(() => openEncoder(folder, { workers: -1 }), InputError, "from 0 to 64");
 });

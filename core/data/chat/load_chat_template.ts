@@ -8,8 +8,11 @@ import { DataError, NotFoundError } from "../../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../../host/file_system.ts";
 import { hostFileSystem } from "../../host/host_file_system.ts";
 import { readJson } from "../../host/json_file.ts";
+import { memoryFileSystem } from "../../host/memory_file_system.ts";
 import { pathInFolder } from "../../host/path_in_folder.ts";
 import { isRecord } from "../../json_rules.ts";
+import { findGguf } from "../gguf/find_gguf.ts";
+import { ggufFiles } from "../gguf/gguf_files.ts";
 import { type ChatTemplate, chatTemplate, type ChatTemplateOptions } from "./chat_template.ts";
 
 /** Options of {@link loadChatTemplate}. */
@@ -26,7 +29,7 @@ const LIMIT = 2 ** 20;
 const TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"].map((name) => `${name}_token`);
 
 /**
- * Loads the template of a checkpoint folder: `chat_template.jinja` with those of `additional_chat_templates`, or else what
+ * Loads the template of a checkpoint, a GGUF file or a folder: `chat_template.jinja` with those of `additional_chat_templates`, or else what
  * `chat_template.json` or `tokenizer_config.json` has, a text or a list of texts with names.
  *
  * @param folder The checkpoint
@@ -49,13 +52,15 @@ const TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"].map((name) => 
  */
 export async function loadChatTemplate(
   folder: string,
-  { file, variables, now, fileSystem = hostFileSystem() }: LoadChatTemplateOptions = {},
+  { file, variables, now, fileSystem: given = hostFileSystem() }: LoadChatTemplateOptions = {},
 ): Promise<ChatTemplate | null> {
+  const gguf = await findGguf(folder, { fileSystem: given });
+  const fileSystem = gguf === null ? given : await filesOfGguf(gguf, { folder, fileSystem: given });
   const path = `${folder}/tokenizer_config.json`;
   const settings = await jsonIn(folder, "tokenizer_config.json", fileSystem) ?? {};
   const options = { tokens: tokensOf(settings), variables, now };
   if (file !== undefined) {
-    const text = await readText(file, fileSystem);
+    const text = await readText(file, given);
     return chatTemplate(/\.json$/i.test(file) ? sourcesOf(parsed(text, file), file)! : text, {
       ...options,
       path: file,
@@ -72,6 +77,15 @@ export async function loadChatTemplate(
   const processor = await jsonIn(folder, "chat_template.json", fileSystem);
   const found = sourcesOf(processor, `${folder}/chat_template.json`) ?? sourcesOf(settings, path);
   return found === null ? null : chatTemplate(found, { ...options, path });
+}
+
+/** The files of text that a GGUF file stands for. */
+async function filesOfGguf(
+  path: string,
+  { folder, fileSystem }: { readonly folder: string; readonly fileSystem: FileSystem },
+): Promise<FileSystem> {
+  const files = [...await ggufFiles(path, { fileSystem })];
+  return memoryFileSystem(Object.fromEntries(files.map(([name, text]) => [`${folder}/${name}`, text])));
 }
 
 /** Sources by name, from the key `chat_template`; null where there is none. */

@@ -48,12 +48,6 @@ export interface RowBatches extends Batches<TokenBatch> {
   at(step: number): Promise<TokenBatch>;
   /** The batches from a step on, without end. */
   from(step: number): AsyncGenerator<TokenBatch, never, undefined>;
-  /**
-   * Each sample once, in order, in batches of one shape, for evaluation.
-   *
-   * @param options `tokens`: at most about how many; all when absent
-   */
-  all(options?: { readonly tokens?: number }): Promise<readonly TokenBatch[]>;
 }
 
 /** Bytes of a buffer. */
@@ -97,11 +91,7 @@ export async function rowBatches(source: SampleSource, options: RowBatchesOption
   checkSizes({ length, batch, seed });
   const key = keyOf(seed), groups = sampleGroups(source, { key, buffer, length, long });
   const samples = await groups.read(0, 0);
-  if (samples.length === 0) {
-    throw new InputError(
-      `Cannot make batches as a sample must have a token to learn within ${length} tokens: none has; raise "length"`,
-    );
-  }
+  if (samples.length === 0) throw nothing(length);
   async function plan(epoch: number, group: number): Promise<readonly PlannedBatch[]> {
     const drawn = threefry2x32(key, [epoch, GROUP + group]);
     return planBatches(await groups.read(epoch, group), { ...options, key: drawn });
@@ -132,19 +122,39 @@ export async function rowBatches(source: SampleSource, options: RowBatchesOption
         index = 0;
       }
     },
-    async all({ tokens = Infinity } = {}) {
-      const taken: Sample[] = [];
-      let count = 0;
-      for (let block = 0; block < source.blocks.length && count < tokens; block++) {
-        for (const sample of fitSamples(await source.read(block), { length, long })) {
-          if (count >= tokens) break;
-          taken.push(sample);
-          count += sample.ids.length;
-        }
-      }
-      return planBatches(taken, options).map((planned) => collate(planned, options));
-    },
   };
+}
+
+/**
+ * Makes batches of one shape for evaluation: each sample once, in order.
+ *
+ * @param source The samples
+ * @param options Sizes, what a row is; `tokens`: at most about how many; all when absent. They are all in memory
+ * @returns The batches
+ * @throws {InputError} When a size is out of range, or no sample has a token to predict
+ */
+export async function evaluationBatches(
+  source: SampleSource,
+  { tokens = Infinity, ...options }: RowBatchesOptions & { readonly tokens?: number },
+): Promise<readonly TokenBatch[]> {
+  const { length, batch, long = "cutEnd" } = options, taken: Sample[] = [];
+  checkSizes({ length, batch, seed: 0 });
+  let count = 0;
+  for (let block = 0; block < source.blocks.length && count < tokens; block++) {
+    for (const sample of fitSamples(await source.read(block), { length, long })) {
+      if (count >= tokens) break;
+      taken.push(sample);
+      count += sample.ids.length;
+    }
+  }
+  if (taken.length === 0) throw nothing(length);
+  return planBatches(taken, options).map((planned) => collate(planned, options));
+}
+
+function nothing(length: number): InputError {
+  return new InputError(
+    `Cannot make batches as a sample must have a token to learn within ${length} tokens: none has; raise "length"`,
+  );
 }
 
 /** Finds the group of a step. How many batches a group has is remembered. */

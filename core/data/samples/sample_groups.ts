@@ -10,6 +10,9 @@ import { permutation } from "./permutation.ts";
 import type { Sample } from "./sample.ts";
 import type { SampleSource } from "./sample_source.ts";
 
+/** Blocks that are made at a time. */
+const AHEAD = 8;
+
 /** Groups of samples, each as large as a buffer. */
 export interface SampleGroups {
   /** Whether one group is all there is. */
@@ -58,9 +61,13 @@ export function sampleGroups(
     return groups;
   }
   async function make(indices: readonly number[]): Promise<readonly Sample[]> {
-    const samples: Sample[] = [];
-    for (const block of indices) {
-      for (const sample of fitSamples(await source.read(block), { length, long })) samples.push(sample);
+    const samples: Sample[] = [], reading: Promise<readonly Sample[]>[] = [];
+    for (let i = 0; i < indices.length; i++) {
+      // Several are made at a time.
+      while (reading.length < AHEAD && i + reading.length < indices.length) {
+        reading.push(begun(source.read(indices[i + reading.length])));
+      }
+      for (const sample of fitSamples(await reading.shift()!, { length, long })) samples.push(sample);
     }
     return samples;
   }
@@ -74,4 +81,10 @@ export function sampleGroups(
       return kept.samples;
     },
   };
+}
+
+/** A promise that is awaited later: what goes wrong is told then. */
+function begun<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }

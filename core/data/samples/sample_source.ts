@@ -45,8 +45,13 @@ export function encodeHere<K extends ExampleKind>(encode: (example: ExampleOf<K>
     });
 }
 
-/** What an error says behind "Cannot do it as": its place is told elsewhere. */
-function ruleOf({ message }: FirnError): string {
+/**
+ * What an error says behind "Cannot do it as": what cannot be done is told elsewhere.
+ *
+ * @param error The error
+ * @returns The rule, and what was seen
+ */
+export function ruleOf({ message }: FirnError): string {
   return message.replace(/^Cannot .+? as /, "");
 }
 
