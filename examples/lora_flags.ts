@@ -17,7 +17,7 @@ export const LORA_FLAGS: {
   readonly "lora-dropout": Flag<number>;
   readonly dora: Flag<boolean>;
   readonly rslora: Flag<boolean>;
-  readonly "lora-init": Flag<"default" | "gaussian">;
+  readonly "lora-init": Flag<"default" | "gaussian" | "pissa">;
   readonly "lora-plus": Flag<number | null>;
   readonly adapter: Flag<string | null>;
   readonly base: Flag<"f32" | "bf16" | "int8" | "nf4">;
@@ -32,7 +32,11 @@ export const LORA_FLAGS: {
   "lora-dropout": share("share of the input of pairs that a step drops", 0),
   dora: toggle("train magnitudes beside directions (DoRA)"),
   rslora: toggle("divide alpha by the root of the rank (rsLoRA)"),
-  "lora-init": oneOf(["default", "gaussian"], "how the first matrices start: uniform, or normal", "default"),
+  "lora-init": oneOf(
+    ["default", "gaussian", "pissa"],
+    "how pairs start: uniform and zero, normal and zero, or as the principal part of their weight",
+    "default",
+  ),
   "lora-plus": positive("how many times faster second matrices learn (LoRA+)", null),
   adapter: text("DIR|NAME", "go on training that LoRA adapter, of a folder or a hub", null),
   base: oneOf(

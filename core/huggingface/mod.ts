@@ -34,6 +34,6 @@ export { loadAdapter, type LoadAdapterOptions, readAdapter } from "./read_adapte
 export type { AdapterSeed } from "./adapter_layout.ts";
 export type { Targets } from "./adapter_targets.ts";
 export { newAdapter, type NewAdapterOptions } from "./new_adapter.ts";
-export { saveAdapter } from "./save_adapter.ts";
+export { saveAdapter, type SaveAdapterOptions } from "./save_adapter.ts";
 export { mergeAdapter, type MergeOptions } from "./merge_adapter.ts";
 export { resizeEmbeddings } from "./resize_embeddings.ts";

@@ -12,7 +12,7 @@ import type { TokenInput } from "../models/family.ts";
 import { headOf, type Model, tiedParams } from "../models/model.ts";
 import { withAdapter, withoutAdapter } from "../models/with_adapter.ts";
 import { listParams } from "../nn/params.ts";
-import { type LoraPair, weightLengths } from "../nn/lora.ts";
+import { weightLengths } from "../nn/lora.ts";
 import { dequantize } from "../ops/dequantize.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -21,10 +21,11 @@ import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { copyToDevice } from "../train/state/upload.ts";
 import { flatten, type Path } from "../tree.ts";
-import { type AdapterConfig, readAdapterConfig, scaleOf } from "./adapter_config.ts";
+import { type AdapterConfig, rankOf, readAdapterConfig, scaleOf } from "./adapter_config.ts";
 import { type AdapterSeed, heldPair, memberShapes, type PairOf, settingsFor } from "./adapter_layout.ts";
 import { copiedPaths } from "./adapter_modules.ts";
 import { savedTargets, targetModules, targetNames, type Targets } from "./adapter_targets.ts";
+import { isPissa, principalPair, residual } from "./pissa.ts";
 import { TASK_TYPES } from "./save_adapter.ts";
 
 /** Options of {@link newAdapter}, each under the name that its counterpart in PEFT's `LoraConfig` has, or a plainer one. */
@@ -48,9 +49,10 @@ export interface NewAdapterOptions extends AdapterSeed {
   readonly dropout?: number;
   /**
    * How pairs start: `init_lora_weights`. `true`, the default: the first matrix uniform, the second zero. `gaussian`: the
-   * first normal, with deviation 1 / rank. `false`: both uniform, so that the model changes at once.
+   * first normal, with deviation 1 / rank. `pissa`: pairs are the principal part of each weight, of which the base keeps the
+   * rest, in f32. `false`: both uniform, so that the model changes at once.
    */
-  readonly init?: boolean | "gaussian";
+  readonly init?: boolean | "gaussian" | "pissa";
   /** Other ranks for modules whose name, or the end of it, matches an expression: `rank_pattern`. */
   readonly rankPattern?: Readonly<Record<string, number>>;
   /** Other alphas in the same way: `alpha_pattern`. */
@@ -125,8 +127,7 @@ export async function newAdapter<P extends object, I extends object = TokenInput
   const tensors = new Map<Path, Tensor>(), draw = drawing(seed), tied = tiedParams(base);
   const leafAt = (path: Path): Tensor => leaves.get(path) ?? leaves.get(tied.get(path)!)!;
   for (const [path, pair] of pairs) {
-    const weight = leafAt(`${path}.weight`);
-    for (const [member, tensor] of await startOf(gpu, { pair, weight, draw })) {
+    for (const [member, tensor] of await startOf(gpu, { pair, weight: leafAt(`${path}.weight`), draw })) {
       tensors.set(`${path}.${member}`, tensor);
     }
   }
@@ -162,7 +163,11 @@ function configFor<I extends object>(
   };
   must(Number.isSafeInteger(rank) && rank > 0, "rank", "a whole number above 0");
   must(typeof alpha === "number" && alpha > 0 && Math.fround(alpha) < Infinity, "alpha", "a number above 0");
-  must(typeof init === "boolean" || init === "gaussian", "init", "true, false or gaussian");
+  must(
+    typeof init === "boolean" || ["gaussian", "pissa"].includes(init),
+    "init",
+    "true, false, gaussian or pissa",
+  );
   const { seed = 0 } = options, { base, revision } = baseOf(options.base);
   must(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32, "seed", "a whole number from 0 to 2^32 - 1");
   const source = {
@@ -232,17 +237,25 @@ async function startOf(
   gpu: Gpu,
   { pair, weight, draw }: { readonly pair: PairOf; readonly weight: Tensor; readonly draw: Drawing },
 ): Promise<Map<string, Tensor>> {
-  const { module, config } = pair, tensors = new Map<string, Tensor>();
+  const { module: { name, path, layout, kind }, config } = pair, tensors = new Map<string, Tensor>();
+  const scale = scaleOf(config, name), principal = isPissa(config.start) && kind === "linear";
+  if (principal) {
+    const own = { path, layout, scale, rank: rankOf(config, name) },
+      { a, b } = await principalPair(gpu, weight, own);
+    tensors.set("lora_A.weight", a).set("lora_B.weight", b);
+    tensors.set("weight", await residual(gpu, weight, { ...own, a, b }));
+  }
   for (const [member, shape] of memberShapes(pair)) {
-    if (member === "lora_magnitude_vector") continue;
+    if (member === "lora_magnitude_vector" || tensors.has(member)) continue;
     const values = startValues(member, { shape, start: config.start, draw });
-    tensors.set(member, upload(gpu, values, { shape, label: `${module.path}.${member}` }));
+    tensors.set(member, upload(gpu, values, { shape, label: `${path}.${member}` }));
   }
   if (!config.dora) return tensors;
-  const [a, b] = [...tensors.values()], path = `${module.path}.lora_magnitude_vector`;
-  const own: LoraPair = { a, b };
-  const length = weightLengths(weight, own, { scale: scaleOf(config, module.name), layout: module.layout });
-  return tensors.set("lora_magnitude_vector", await copyToDevice(gpu, { path, source: length }));
+  const [a, b] = [...tensors.values()],
+    start = tensors.get("weight") ?? weight,
+    at = `${path}.lora_magnitude_vector`;
+  const length = weightLengths(start, { a, b }, { scale, layout });
+  return tensors.set("lora_magnitude_vector", await copyToDevice(gpu, { path: at, source: length }));
 }
 
 /** Source: `reset_lora_parameters` of PEFT. PyTorch draws a linear layer up to the root of its inputs, a table from N(0, 1). */

@@ -16,11 +16,12 @@ import { declaredParams, type Model } from "../models/model.ts";
 import { withAdapter, withoutAdapter } from "../models/with_adapter.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
+import { free } from "../runtime/residents.ts";
 import { upload } from "../runtime/upload.ts";
 import { sameShape } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Path } from "../tree.ts";
-import { type AdapterConfig, readAdapterConfig, unknownFields } from "./adapter_config.ts";
+import { flatten, type Leaves, type Path } from "../tree.ts";
+import { type AdapterConfig, rankOf, readAdapterConfig, scaleOf, unknownFields } from "./adapter_config.ts";
 import {
   type AdapterSeed,
   heldPair,
@@ -32,6 +33,7 @@ import {
 import { byAnyName, copiedPaths, modulesOf, targeting } from "./adapter_modules.ts";
 import { checkLoaded } from "./check_storable.ts";
 import { checkModelFolder } from "./model_folder.ts";
+import { isPissa, principalPair, residual } from "./pissa.ts";
 
 /** Options of {@link loadAdapter}. */
 export interface LoadAdapterOptions extends FileSystemOptions, AdapterSeed {}
@@ -111,8 +113,28 @@ export async function readAdapter<I extends object = TokenInput>(
     // A bias that is trained, and that the file has not, is that of the base.
     tensors.set(path, own);
   }
+  if (isPissa(config.start)) await takePrincipalParts(gpu, { pairs, leaves, tensors });
   await checkAllocations(gpu);
   return { ...settings, stored, text, tensors };
+}
+
+/** Takes the principal parts out of adapted weights: the pairs that were trained are in their place, as PEFT loads them. */
+async function takePrincipalParts(
+  gpu: Gpu,
+  { pairs, leaves, tensors }: {
+    readonly pairs: ReadonlyMap<Path, PairOf>;
+    readonly leaves: Leaves;
+    readonly tensors: Map<Path, Tensor>;
+  },
+): Promise<void> {
+  for (const [path, { module: { name, kind, layout }, config }] of pairs) {
+    const weight = leaves.get(`${path}.weight`);
+    if (kind !== "linear" || weight === undefined) continue;
+    const own = { path, layout, rank: rankOf(config, name), scale: scaleOf(config, name) };
+    const first = await principalPair(gpu, weight, own);
+    tensors.set(`${path}.weight`, await residual(gpu, weight, { ...own, ...first }));
+    free(first);
+  }
 }
 
 /** Where a tensor of a file belongs. */

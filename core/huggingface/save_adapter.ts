@@ -21,6 +21,7 @@ import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path } from "../tree.ts";
 import { PREFIX } from "./adapter_layout.ts";
 import { modulesOf } from "./adapter_modules.ts";
+import { plainAdapter } from "./pissa.ts";
 import { checkStorable } from "./check_storable.ts";
 
 /** `task_type` of PEFT, which has none for classes of images. */
@@ -32,6 +33,17 @@ export const TASK_TYPES: { readonly [task in Task]: string | null } = {
   features: "FEATURE_EXTRACTION",
 };
 
+/** Options of {@link saveAdapter}. */
+export interface SaveAdapterOptions extends FileSystemOptions {
+  /** Where; replaced when it holds an older adapter, refused when it holds anything else. */
+  readonly folder: string;
+  /**
+   * Whether an adapter of PiSSA is saved as plain pairs of twice the rank, which fit the unchanged base and can be switched
+   * and merged anywhere. Without it, whoever loads the adapter takes the principal part out of the base again, as PEFT does.
+   */
+  readonly plain?: boolean;
+}
+
 /**
  * Saves the adapter of a model as PEFT does. The folder appears whole or not at all.
  *
@@ -40,16 +52,20 @@ export const TASK_TYPES: { readonly [task in Task]: string | null } = {
  *
  * @param gpu The device that holds the adapter
  * @param model The model; of a training run `{ ...model, params: state.params }`
- * @param options `folder`: where; replaced when it holds an older adapter, refused when it holds anything else
+ * @param options Where, and in which form
  * @throws {InputError} When the model has no adapter, or a value is not finite
  * @throws {AlreadyExistsError} When something in the folder would be lost
  */
 export async function saveAdapter<I extends object>(
   gpu: Gpu,
   model: Model<object, I>,
-  { folder, fileSystem = hostFileSystem() }: FileSystemOptions & { readonly folder: string },
+  { folder, plain = false, fileSystem = hostFileSystem() }: SaveAdapterOptions,
 ): Promise<void> {
-  const adapter = model.adapter === undefined ? pairsByHand(model, folder) : adapterOf(model);
+  const adapter = model.adapter === undefined
+    ? pairsByHand(model, folder)
+    : plain
+    ? await plainAdapter(gpu, model)
+    : adapterOf(model);
   const { tensors, source, text } = adapter;
   const stored = [...namesToStore(model, adapter)];
   const values = await readAll(

@@ -21,6 +21,7 @@ import {
 } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import { loadAdapter, mergeAdapter, newAdapter, type NewAdapterOptions, saveAdapter } from "@firn/train/hub";
+import { principalPart } from "../../core/huggingface/principal_part.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -68,6 +69,13 @@ const KINDS: readonly (readonly [string, Model, NewAdapterOptions])[] = [
     modulesToSave: ["lm_head", "model.norm"],
   }],
   ["a copy of the table", llama, { rank: 2, targets: ["k_proj"], modulesToSave: ["embed_tokens"] }],
+  ["principal parts", llama, { rank: 3, targets: ["q_proj", "down_proj"], init: "pissa" }],
+  ["principal parts of layers [in, out], with DoRA", gpt2, {
+    rank: 2,
+    init: "pissa",
+    dora: true,
+    rslora: true,
+  }],
   ["ranks and alphas by pattern, in one layer", llama, {
     ...{ rank: 2, targets: ["q_proj", "v_proj"], layers: [1], layersPattern: "layers" },
     ...{ rankPattern: { "layers\\.1.*v_proj": 3 }, alphaPattern: { q_proj: 5 } },
@@ -104,6 +112,54 @@ Deno.test("withAdapter switches between adapters of one base, whose tensors it s
   assertEquals(gpu.counts.bytes, bytes);
   const own = flatten(llama.params), path = "model.layers.0.self_attn.k_proj.weight";
   assertEquals(flatten(withAdapter(one, adapterOf(two)).params).get(path), own.get(path));
+});
+
+Deno.test("an adapter of PiSSA is saved as plain pairs of twice the rank for the unchanged base", async () => {
+  const options = {
+    rank: 2,
+    init: "pissa",
+    targets: ["c_attn", "mlp.c_proj"],
+    alphaPattern: { c_attn: 5 },
+  } as const;
+  const model = await trained(await newAdapter(gpu, gpt2, options)), fileSystem = memoryFileSystem();
+  await saveAdapter(gpu, model, { folder: "plain", plain: true, fileSystem });
+  const plain = await loadAdapter(gpu, gpt2, "plain", { fileSystem }), { source, replaced } = plain.adapter!;
+  assertEquals([source.init_lora_weights, source.r, source.lora_alpha, replaced.size], [true, 4, 8, 0]);
+  assertEquals(source.alpha_pattern, { c_attn: 10 });
+  assert(most(await scores(plain), await scores(model)) < 1e-5);
+});
+
+Deno.test("newAdapter takes the largest singular values out of the base, also of a weight that is too large to decompose", async () => {
+  const source = {
+    ...LLAMA,
+    hidden_size: 96,
+    intermediate_size: 160,
+    num_attention_heads: 4,
+    initializer_range: 0.1,
+  };
+  const base = await newModel(gpu, { source, seed: 2 }), path = "model.layers.0.mlp.down_proj";
+  const { params } = await newAdapter(gpu, base, {
+    rank: 4,
+    alpha: 6,
+    init: "pissa",
+    targets: ["0.mlp.down_proj"],
+  });
+  const leaves = flatten(params), names = ["lora_A.weight", "lora_B.weight", "weight"];
+  const [a, b, rest, whole] = await readAll(gpu, [
+    ...names.map((name) => leaves.get(`${path}.${name}`)!),
+    flatten(base.params).get(`${path}.weight`)!,
+  ]) as Float32Array[];
+  const lengths = Array.from({ length: 4 }, (_, j) => {
+    const row = a.subarray(160 * j, 160 * (j + 1)), column = b.filter((_, i) => i % 4 === j);
+    return 1.5 * Math.hypot(...row) * Math.hypot(...column); // the singular value: A and B share its root
+  });
+  assertEquals(lengths, lengths.toSorted((x, y) => y - x));
+  // What is left has lost the squares of those values, and no vector in it is longer than the next one.
+  const squares = (values: Float32Array): number => values.reduce((sum, x) => sum + x * x, 0);
+  const lost = lengths.reduce((sum, x) => sum + x * x, 0);
+  assert(Math.abs(squares(whole) - squares(rest) - lost) < 1e-4 * squares(whole));
+  const left = await principalPart(gpu, tensor(rest, [96, 160]), { rank: 1, layout: "outIn", path });
+  assert(left.values[0] <= lengths[3] * (1 + 1e-6), `${left.values[0]} ${lengths[3]}`);
 });
 
 Deno.test("newAdapter starts as PEFT does: the first matrix uniform or normal, the second zero", async () => {
@@ -229,7 +285,7 @@ Deno.test("newAdapter refuses targets and options that do not fit", async () => 
     ],
     [{ targets: "(?:.*)*(?:.*)*(?:.*)*y" }, "a match may take 100000 steps"],
     [{ modulesToSave: ["pooler"] }, 'Cannot save "pooler" with the adapter'],
-    [{ init: "loftq" as "gaussian" }, '"init" must be true, false or gaussian: got "loftq"'],
+    [{ init: "loftq" as "gaussian" }, '"init" must be true, false, gaussian or pissa: got "loftq"'],
     [{ dropout: 1 }, "it must be a number from 0, below 1"],
     [{ seed: -1 }, '"seed" must be a whole number from 0'],
   ];
