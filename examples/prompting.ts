@@ -1,0 +1,117 @@
+/**
+ * What the commands that generate text have in common: the model, its tokenizer, and flags for how tokens are chosen.
+ *
+ * @module
+ */
+
+import { type Gpu, type Model, type Sampling } from "@firn/train";
+import { loadTokenizer, type Tokenizer } from "@firn/train/data";
+import { loadAdapter, loadModel, type Storage } from "@firn/train/hub";
+import { type Flag, oneOf, positive, share, text, texts, UsageError, type Values, whole } from "./flags.ts";
+import { GPU_FLAGS, openDevice } from "./gpu.ts";
+import { locateModel } from "./hub.ts";
+import { stage, type Stream } from "./progress.ts";
+
+/** Flags of a model that is read, not trained. */
+export const READER_FLAGS = {
+  adapter: text("DIR|NAME", "LoRA adapter to put on the model", null),
+  storage: oneOf<Storage>(
+    ["file", "f32", "int8", "nf4"],
+    "how weights are stored on the device: as in the file, or in fewer bits",
+    "file",
+  ),
+  ...GPU_FLAGS,
+};
+
+/** Flags of the choice of tokens. */
+export const SAMPLING_FLAGS = {
+  temperature: numberFrom0(
+    "0 takes the best token; above, scores are divided by it before a token is drawn",
+    0.7,
+  ),
+  "top-k": whole("draw from this many best tokens", null),
+  "top-p": share("draw from the likeliest tokens whose probabilities add up to it", 1),
+  "min-p": share("draw from tokens at least this share as likely as the likeliest", 0),
+  "typical-p": share("draw from tokens of typical surprise whose probabilities add up to it", 1),
+  "repetition-penalty": positive("divide scores of tokens that the text has by it", 1),
+  "presence-penalty": numberFrom0("take it from scores of tokens that were generated", 0),
+  "frequency-penalty": numberFrom0("take it from scores of tokens for each time that they were generated", 0),
+  "unique-ngrams": whole("no run of so many tokens comes twice", null),
+  stop: texts("TEXT", "ends the text before it; may be given several times", []),
+  seed: whole("seed of the draws", 0, 0),
+};
+
+function numberFrom0(about: string, fallback: number): Flag<number> {
+  const { read, ...flag } = positive(about, fallback);
+  return { ...flag, read: (value) => Number(value) === 0 ? 0 : read(value) };
+}
+
+/** Reads how tokens are chosen. */
+export function samplingOf(flags: Values<typeof SAMPLING_FLAGS>): Sampling {
+  return {
+    temperature: flags.temperature,
+    topK: flags["top-k"] ?? undefined,
+    // A share of 0 would leave no token.
+    topP: flags["top-p"] || 1,
+    minP: flags["min-p"],
+    typicalP: flags["typical-p"] || 1,
+    repetitionPenalty: flags["repetition-penalty"],
+    presencePenalty: flags["presence-penalty"],
+    frequencyPenalty: flags["frequency-penalty"],
+    noRepeatNgram: flags["unique-ngrams"] ?? undefined,
+    seed: flags.seed,
+  };
+}
+
+/**
+ * Parts a command line into what stands before the first flag, and flags.
+ *
+ * @param args The command line
+ * @returns Both parts
+ */
+export function partArgs(
+  args: readonly string[],
+): { readonly words: readonly string[]; readonly flags: readonly string[] } {
+  const first = args.findIndex((arg) => arg.startsWith("-")), end = first < 0 ? args.length : first;
+  return { words: args.slice(0, end), flags: args.slice(end) };
+}
+
+/** A model that is read. */
+export interface Reader {
+  readonly gpu: Gpu;
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  readonly folder: string;
+}
+
+/**
+ * Opens the device, and loads a model with its tokenizer and perhaps an adapter.
+ *
+ * @param name The model: a folder, or a name of a hub
+ * @param flags Values of {@link READER_FLAGS}
+ * @param options `to`: where lines show how far it is; standard error when absent
+ * @returns The model; close its device with `gpu[Symbol.asyncDispose]()`
+ */
+export async function openReader(
+  name: string | undefined,
+  flags: Values<typeof READER_FLAGS>,
+  { to = Deno.stderr }: { readonly to?: Stream } = {},
+): Promise<Reader> {
+  if (name === undefined) throw new UsageError("name a model: a folder, or owner/name of a hub");
+  const { folder } = await locateModel(name, { to });
+  const gpu = await openDevice(flags, { to });
+  const model = await stage(`loading     ${folder}`, (say) =>
+    loadModel(gpu, folder, {
+      storage: flags.storage,
+      onProgress: ({ done, total }) => say(`${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`),
+    }), { to });
+  const tokenizer = await loadTokenizer(folder, { model });
+  if (flags.adapter === null) return { gpu, model, tokenizer, folder };
+  const { folder: adapter } = await locateModel(flags.adapter, { to });
+  return { gpu, model: await loadAdapter(gpu, model, adapter), tokenizer, folder };
+}
+
+/** Tokens per second as text. */
+export function paceText(tokens: number, milliseconds: number): string {
+  return `${tokens} tokens, ${(1000 * tokens / Math.max(milliseconds, 1)).toFixed(1)} per second`;
+}

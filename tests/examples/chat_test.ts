@@ -1,0 +1,62 @@
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { chatTemplate, loadTokenizer } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
+import { type ChatOptions, startChat, templateOf } from "../../examples/chat_turns.ts";
+import { main as generateMain } from "../../examples/generate.ts";
+import { partArgs } from "../../examples/prompting.ts";
+import { UsageError } from "../../examples/flags.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+
+const gpu = await openTestGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const folder = "examples/models/sotu";
+const model = await loadModel(gpu, folder), tokenizer = await loadTokenizer(folder, { model });
+const reader = { gpu, model, tokenizer, folder };
+const OPTIONS: ChatOptions = {
+  template: chatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"),
+  system: "Be brief.",
+  maxTokens: 8,
+  sampling: { temperature: 0 },
+  stop: [],
+};
+
+async function said(answer: AsyncIterable<string>): Promise<string> {
+  return (await Array.fromAsync(answer)).join("");
+}
+
+Deno.test("a chat gives the answers that a model gives without a cache of the turns before", async () => {
+  using chat = startChat(reader, OPTIONS);
+  const answers = [await said(chat.ask("The state of the Union?")), await said(chat.ask("And the people?"))];
+  assertEquals(chat.messages.map(({ role }) => role), ["system", "user", "assistant", "user", "assistant"]);
+  assertEquals([chat.messages[2].content, chat.messages[4].content], answers);
+  assert(chat.pace.tokens === 7 && chat.pace.milliseconds > 0);
+  // Another chat that begins with the first answer has to read it.
+  using other = startChat(reader, {
+    ...OPTIONS,
+    system: "Be brief.\nuser: The state of the Union?\nassistant: " + answers[0],
+  });
+  assertEquals(await said(other.ask("And the people?")), answers[1]);
+  chat.reset();
+  assertEquals(chat.messages.length, 1);
+  assertEquals(await said(chat.ask("The state of the Union?")), answers[0]);
+});
+
+Deno.test("a chat that is too long for the model leaves out its oldest turns", async () => {
+  const short = { ...model, maxLength: 64 };
+  using chat = startChat({ ...reader, model: short }, OPTIONS);
+  for (let turn = 0; turn < 4; turn++) {
+    assertMatch(await said(chat.ask("What of the navy and of the army?")), /\w/);
+  }
+  assertEquals(chat.messages.length, 9);
+});
+
+Deno.test("chat refuses a model without a template", async () => {
+  await assertRejects(() => templateOf(folder, null), Error, "as it must have a chat template: it has none");
+});
+
+Deno.test("generate asks for a model and a text, and knows its flags", async () => {
+  assertEquals(partArgs(["m", "a text", "--seed", "1"]), { words: ["m", "a text"], flags: ["--seed", "1"] });
+  await assertRejects(() => generateMain(["m"]), UsageError, "then the text to continue in quotes");
+  await assertRejects(() => generateMain(["m", "a", "--top-p", "2"]), UsageError, "--top-p must be");
+});
