@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Gpu, type Model, type Sampling } from "@firn/train";
+import type { Gpu, Model, Sampling } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { loadAdapter, loadModel, type Storage } from "@firn/train/hub";
 import { type Flag, oneOf, positive, share, text, texts, UsageError, type Values, whole } from "./flags.ts";
