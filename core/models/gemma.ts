@@ -23,7 +23,7 @@ import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface GemmaConfig extends DecoderConfig {
@@ -97,8 +97,13 @@ export const gemma: Family<GemmaConfig, GemmaParams, TokenInput> = {
   title: "Gemma",
   parse,
   params: gemmaModel,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { GemmaForCausalLM: lmHead, GemmaForSequenceClassification: lastTokenHead() },
+  heads: {
+    GemmaForCausalLM: lmHead,
+    GemmaForSequenceClassification: lastTokenHead(),
+    GemmaModel: baseHead(),
+  },
 };

@@ -30,7 +30,7 @@ import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import type { GemmaConfig } from "./gemma.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Gemma2Config extends GemmaConfig {
@@ -139,11 +139,13 @@ export const gemma2: Family<Gemma2Config, Gemma2Params, TokenInput> = {
   title: "Gemma 2",
   parse,
   params: gemma2Model,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {
     Gemma2ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap },
     Gemma2ForSequenceClassification: lastTokenHead(),
+    Gemma2Model: baseHead(),
   },
 };

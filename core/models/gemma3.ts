@@ -23,7 +23,7 @@ import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { gemma2Block, type Gemma2Config, gemma2Layer } from "./gemma2.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 import { readRope } from "./rope_config.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -114,11 +114,13 @@ export const gemma3: Family<Gemma3Config, Gemma3Params, TokenInput> = {
   title: "Gemma 3 (text)",
   parse,
   params: gemma3Model,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
   heads: {
     Gemma3ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap },
     Gemma3TextForSequenceClassification: lastTokenHead(),
+    Gemma3TextModel: baseHead(),
   },
 };

@@ -25,7 +25,7 @@ import { checkNeutral, readLayers } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { type LmHeadParams, tokenHead } from "./lm_head.ts";
+import { baseHead, type LmHeadParams, tokenHead } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Gpt2Config extends ClassConfig {
@@ -158,5 +158,6 @@ export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
       output: ({ lm_head, transformer }) => lm_head ?? transformer.wte,
     }),
     GPT2ForSequenceClassification: lastTokenHead(),
+    GPT2Model: baseHead(),
   },
 };

@@ -25,7 +25,7 @@ import { checkNeutral, readLayers } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { type LmHeadParams, tokenHead } from "./lm_head.ts";
+import { baseHead, type LmHeadParams, tokenHead } from "./lm_head.ts";
 import { longest, readRope } from "./rope_config.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -177,5 +177,6 @@ export const gptNeox: Family<GptNeoxConfig, GptNeoxParams, TokenInput> = {
       output: ({ lm_head, gpt_neox }) => lm_head ?? gpt_neox.embed_in,
     }),
     GPTNeoXForSequenceClassification: lastTokenHead(),
+    GPTNeoXModel: baseHead(),
   },
 };

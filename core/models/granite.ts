@@ -21,7 +21,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { type LlamaConfig, llamaModel, type LlamaParams } from "./llama.ts";
-import { lmHead } from "./lm_head.ts";
+import { baseHead, lmHead } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface GraniteConfig extends LlamaConfig {
@@ -75,6 +75,7 @@ export const granite: Family<GraniteConfig, LlamaParams, TokenInput> = {
   title: "Granite",
   parse,
   params: llamaModel,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
@@ -84,5 +85,6 @@ export const granite: Family<GraniteConfig, LlamaParams, TokenInput> = {
       // Scores are linear in the hidden states, so that these can be divided in their place.
       features: (hidden, { config }) => divide(hidden, config.logitsScaling),
     },
+    GraniteModel: baseHead(),
   },
 };

@@ -22,7 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface LlamaConfig extends DecoderConfig {
@@ -113,9 +113,14 @@ export const llama: Family<LlamaConfig, LlamaParams, TokenInput> = {
   title: "Llama 1 to 3",
   parse: readLlama,
   params: llamaModel,
+  basePrefix: "model",
   ignored: [/\.rotary_emb\.inv_freq$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { LlamaForCausalLM: lmHead, LlamaForSequenceClassification: lastTokenHead() },
+  heads: {
+    LlamaForCausalLM: lmHead,
+    LlamaForSequenceClassification: lastTokenHead(),
+    LlamaModel: baseHead(),
+  },
 };

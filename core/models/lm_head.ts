@@ -63,3 +63,12 @@ export function tokenHead<C extends HeadConfig, P extends object>(
     output,
   };
 }
+
+/**
+ * No head: hidden states alone, as in files of sentence encoders.
+ *
+ * @returns The head
+ */
+export function baseHead<C extends object, P extends object>(): Head<C, P, TokenInput> {
+  return { task: "features", params: () => ({}) };
+}

@@ -22,7 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface MistralConfig extends DecoderConfig {
@@ -89,9 +89,14 @@ export const mistral: Family<MistralConfig, MistralParams, TokenInput> = {
   title: "Mistral",
   parse,
   params: mistralModel,
+  basePrefix: "model",
   ignored: [/\.rotary_emb\.inv_freq$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { MistralForCausalLM: lmHead, MistralForSequenceClassification: lastTokenHead() },
+  heads: {
+    MistralForCausalLM: lmHead,
+    MistralForSequenceClassification: lastTokenHead(),
+    MistralModel: baseHead(),
+  },
 };

@@ -176,7 +176,11 @@ export function declaredParams<I extends object>(
   const { basePrefix } = model.family;
   if (basePrefix === undefined || headOf(model).task !== "features") return listed;
   return new Map(
-    [...listed].map(([path, param]) => [path, { ...param, key: withoutPrefix(param.key, basePrefix) }]),
+    [...listed].map(([path, { parts, ...param }]) => [path, {
+      ...param,
+      key: withoutPrefix(param.key, basePrefix),
+      ...parts !== undefined && { parts: parts.map((part) => withoutPrefix(part, basePrefix)) },
+    }]),
   );
 }
 

@@ -22,7 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Olmo2Config extends DecoderConfig {
@@ -94,8 +94,13 @@ export const olmo2: Family<Olmo2Config, Olmo2Params, TokenInput> = {
   title: "OLMo 2",
   parse,
   params: olmo2Model,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Olmo2ForCausalLM: lmHead, Olmo2ForSequenceClassification: lastTokenHead() },
+  heads: {
+    Olmo2ForCausalLM: lmHead,
+    Olmo2ForSequenceClassification: lastTokenHead(),
+    Olmo2Model: baseHead(),
+  },
 };

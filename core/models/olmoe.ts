@@ -21,7 +21,7 @@ import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 import { type MixtureConfig, readMixture } from "./mixture_config.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -97,8 +97,9 @@ export const olmoe: Family<OlmoeConfig, OlmoeParams, TokenInput> = {
   title: "OLMoE",
   parse,
   params: olmoeModel,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { OlmoeForCausalLM: lmHead },
+  heads: { OlmoeForCausalLM: lmHead, OlmoeModel: baseHead() },
 };

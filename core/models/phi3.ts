@@ -23,7 +23,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Phi3Config extends DecoderConfig {
@@ -124,8 +124,9 @@ export const phi3: Family<Phi3Config, Phi3Params, TokenInput> = {
   title: "Phi-3 and 3.5",
   parse,
   params: phi3Model,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Phi3ForCausalLM: lmHead, Phi3ForSequenceClassification: lastTokenHead() },
+  heads: { Phi3ForCausalLM: lmHead, Phi3ForSequenceClassification: lastTokenHead(), Phi3Model: baseHead() },
 };

@@ -22,7 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Qwen2Config extends DecoderConfig {
@@ -89,8 +89,13 @@ export const qwen2: Family<Qwen2Config, Qwen2Params, TokenInput> = {
   title: "Qwen2 and 2.5",
   parse,
   params: qwen2Model,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Qwen2ForCausalLM: lmHead, Qwen2ForSequenceClassification: lastTokenHead() },
+  heads: {
+    Qwen2ForCausalLM: lmHead,
+    Qwen2ForSequenceClassification: lastTokenHead(),
+    Qwen2Model: baseHead(),
+  },
 };

@@ -22,7 +22,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readUpperWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Qwen3Config extends DecoderConfig {
@@ -98,8 +98,13 @@ export const qwen3: Family<Qwen3Config, Qwen3Params, TokenInput> = {
   title: "Qwen3",
   parse,
   params: qwen3Model,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Qwen3ForCausalLM: lmHead, Qwen3ForSequenceClassification: lastTokenHead() },
+  heads: {
+    Qwen3ForCausalLM: lmHead,
+    Qwen3ForSequenceClassification: lastTokenHead(),
+    Qwen3Model: baseHead(),
+  },
 };

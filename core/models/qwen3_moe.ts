@@ -23,7 +23,7 @@ import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead, type LmHeadParams } from "./lm_head.ts";
+import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 import { type MixtureConfig, readMixture } from "./mixture_config.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -107,8 +107,13 @@ export const qwen3Moe: Family<Qwen3MoeConfig, Qwen3MoeParams, TokenInput> = {
   title: "Qwen3-MoE",
   parse,
   params: qwen3MoeModel,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { Qwen3MoeForCausalLM: lmHead, Qwen3MoeForSequenceClassification: lastTokenHead() },
+  heads: {
+    Qwen3MoeForCausalLM: lmHead,
+    Qwen3MoeForSequenceClassification: lastTokenHead(),
+    Qwen3MoeModel: baseHead(),
+  },
 };

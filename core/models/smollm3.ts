@@ -23,7 +23,7 @@ import { readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { type LlamaConfig, llamaModel, type LlamaParams } from "./llama.ts";
 import { lastTokenHead } from "./last_token_head.ts";
-import { lmHead } from "./lm_head.ts";
+import { baseHead, lmHead } from "./lm_head.ts";
 
 /** The values of `config.json` that the model depends on. */
 export interface Smollm3Config extends LlamaConfig {
@@ -88,8 +88,13 @@ export const smollm3: Family<Smollm3Config, LlamaParams, TokenInput> = {
   title: "SmolLM3",
   parse,
   params: llamaModel,
+  basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
   hidden,
-  heads: { SmolLM3ForCausalLM: lmHead, SmolLM3ForSequenceClassification: lastTokenHead() },
+  heads: {
+    SmolLM3ForCausalLM: lmHead,
+    SmolLM3ForSequenceClassification: lastTokenHead(),
+    SmolLM3Model: baseHead(),
+  },
 };

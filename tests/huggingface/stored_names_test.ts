@@ -13,6 +13,7 @@ import {
 } from "@firn/train";
 import { type FileSystem, memoryFileSystem, openSafetensors, writeSafetensors } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
+import { families } from "@firn/train/models";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -40,6 +41,10 @@ const SOURCES = [
     architectures: ["DistilBertForSequenceClassification"],
   },
   { ...SIZES, model_type: "vit", image_size: 4, patch_size: 2 },
+  // As encoders of sentences that were decoders are saved.
+  { ...SIZES, model_type: "llama", tie_word_embeddings: true },
+  { ...SIZES, model_type: "qwen3", head_dim: 2, num_key_value_heads: 1 },
+  { ...SIZES, model_type: "gpt2", n_embd: 4, n_layer: 1, n_head: 2 },
 ];
 const FILE = "model/model.safetensors";
 
@@ -75,8 +80,8 @@ const valuesOf = async (model: Model): Promise<Map<string, number[]>> => {
 };
 
 for (const source of SOURCES) {
-  const prefix = `${source.model_type}.`;
-  Deno.test(`a checkpoint without the prefix ${prefix} is the same model, and is saved as it was read`, async () => {
+  const prefix = `${families[source.model_type].basePrefix}.`;
+  Deno.test(`a checkpoint of ${source.model_type} without the prefix ${prefix} is the same model, and is saved as it was read`, async () => {
     const bare = (name: string): string => name.startsWith(prefix) ? name.slice(prefix.length) : name;
     const { fileSystem, model } = await folderOf(source, bare);
     const loaded = await loadModel(gpu, "model", { fileSystem });
@@ -95,6 +100,28 @@ Deno.test("a model of hidden states alone is saved without the prefix, and read 
   assertEquals(await valuesOf(loaded), await valuesOf(model));
   await saveModel(gpu, { ...loaded, keys: undefined }, { folder: "again", fileSystem });
   assert((await namesOf("again/model.safetensors", fileSystem)).includes("pooler.dense.weight"));
+});
+
+Deno.test("every decoder has an architecture of hidden states alone, saved without the prefix", async () => {
+  const decoders = Object.values(families).filter(({ heads }) =>
+    Object.values(heads)[0].task === "nextToken"
+  );
+  for (const { name, heads, basePrefix = "" } of decoders) {
+    if (name === "idefics3" || name === "smolvlm") continue;
+    const base = Object.keys(heads).find((head) => heads[head].task === "features");
+    assert(base !== undefined && basePrefix !== "", name);
+  }
+  const source = {
+    ...SIZES,
+    model_type: "olmoe",
+    num_experts: 2,
+    num_experts_per_tok: 1,
+    architectures: ["OlmoeModel"],
+  };
+  const { fileSystem, model } = await folderOf(source), names = await namesOf(FILE, fileSystem);
+  assert(names.includes("layers.0.mlp.experts.1.up_proj.weight") && names.includes("embed_tokens.weight"));
+  assert(!names.some((name) => name.startsWith("model.") || name.startsWith("lm_head.")));
+  assertEquals(await valuesOf(await loadModel(gpu, "model", { fileSystem })), await valuesOf(model));
 });
 
 Deno.test("what no hidden state reads may be absent, and what is there is given back", async () => {

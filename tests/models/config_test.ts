@@ -78,8 +78,8 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["partial_rotary_factor", 0.5, "it must be 1: 0.5"],
   [
     "architectures",
-    ["LlamaModel"],
-    'it must have one of LlamaForCausalLM, LlamaForSequenceClassification: ["LlamaModel"]',
+    ["LlamaForMaskedLM"],
+    'it must have one of LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel: ["LlamaForMaskedLM"]',
   ],
   ["architectures", "LlamaForCausalLM", 'it must be a list of strings: "LlamaForCausalLM"'],
 ];
