@@ -88,7 +88,7 @@ export { LOCK_FILE, lockFolder } from "../host/lock_folder.ts";
 export { memoryFileSystem } from "../host/memory_file_system.ts";
 export { readJson } from "../host/json_file.ts";
 export { pathInFolder } from "../host/path_in_folder.ts";
-export { replaceFolder } from "../host/replace_folder.ts";
+export { replaceFolder, type ReplaceOptions } from "../host/replace_folder.ts";
 export { fromBlocks, toBlocks } from "./blocks.ts";
 export type { Blocked } from "../../kernels/blocks.ts";
 export { fromBf16, fromF16, toBf16, toF16 } from "./floats.ts";

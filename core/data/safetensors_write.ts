@@ -18,8 +18,8 @@ export interface TensorToStore {
   readonly dtype: StoredDType;
   /** Sizes, outermost first; `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** Its bytes, row-major, or a function that gets them just before they are written, to keep one tensor in memory. */
-  readonly data: ArrayBufferView | (() => Promise<ArrayBufferView>);
+  /** Its bytes, row-major, or a function that gets them in parts just before they are written, to keep one in memory. */
+  readonly data: ArrayBufferView | (() => Promise<ArrayBufferView> | AsyncIterable<ArrayBufferView>);
 }
 
 /** Options of {@link writeSafetensors}. */
@@ -59,15 +59,26 @@ async function* chunksOf(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   yield header;
   for (const { name, dtype, shape, data } of sorted) {
-    const view = typeof data === "function" ? await data() : data;
-    if (view.byteLength !== byteLength(dtype, shape)) {
-      throw new InputError(
-        `Cannot write tensor "${name}" to "${path}" as ${dtype} [${shape.join(", ")}] takes ` +
-          `${byteLength(dtype, shape)} bytes: its data has ${view.byteLength}`,
-      );
+    const expected = byteLength(dtype, shape);
+    let bytes = 0;
+    for await (const view of partsOf(data)) {
+      bytes += view.byteLength;
+      yield new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
     }
-    yield new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    if (bytes === expected) continue;
+    throw new InputError(
+      `Cannot write tensor "${name}" to "${path}" as ${dtype} [${
+        shape.join(", ")
+      }] takes ${expected} bytes: ` +
+        `its data has ${bytes}`,
+    );
   }
+}
+
+async function* partsOf(data: TensorToStore["data"]): AsyncGenerator<ArrayBufferView, void, undefined> {
+  const found = typeof data === "function" ? data() : data;
+  if (Symbol.asyncIterator in found) yield* found;
+  else yield await found;
 }
 
 interface HeaderParts extends Pick<WriteSafetensorsOptions, "metadata"> {

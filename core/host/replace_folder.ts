@@ -10,6 +10,12 @@ import type { FileSystem, FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
 import { finishReplacement, temporaryPath } from "./temporary.ts";
 
+/** Options of {@link replaceFolder}. */
+export interface ReplaceOptions extends FileSystemOptions {
+  /** Whether a file of the old folder may go though the new one has none of its name; none may when absent. */
+  readonly superseded?: (name: string) => boolean;
+}
+
 /**
  * Replaces a folder as a whole. First a temporary folder beside it is filled. Then the old folder is renamed, the new one
  * takes its path, and the old one is removed, so one complete version exists at any time. When the process dies between
@@ -18,7 +24,7 @@ import { finishReplacement, temporaryPath } from "./temporary.ts";
  *
  * @param folder The folder; its parent must exist
  * @param fill Writes the new content into the folder that it gets
- * @param options The file system
+ * @param options The file system, and which files may go
  * @throws {AlreadyExistsError} When the old folder holds something that the new one lacks, which would be lost
  * @throws What `fill` throws; then the temporary folder is removed and the old folder stays as it was
  *
@@ -35,7 +41,7 @@ import { finishReplacement, temporaryPath } from "./temporary.ts";
 export async function replaceFolder(
   folder: string,
   fill: (temporary: string) => Promise<void>,
-  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
+  { fileSystem = hostFileSystem(), superseded = () => false }: ReplaceOptions = {},
 ): Promise<void> {
   const path = folder.replace(/(?<=.)[\\/]+$/, "");
   await finishReplacement(path, fileSystem);
@@ -48,7 +54,7 @@ export async function replaceFolder(
   let replaced = false;
   try {
     await fill(fresh);
-    if (there !== null) await checkSuperseded(fileSystem, { old: path, fresh });
+    if (there !== null) await checkSuperseded(fileSystem, { old: path, fresh, superseded });
     if (there !== null) await fileSystem.rename(path, old);
     replaced = there !== null;
     await fileSystem.rename(fresh, path);
@@ -65,17 +71,21 @@ export async function replaceFolder(
 /** Refuses to lose an entry that the old folder has and the new one does not. */
 async function checkSuperseded(
   fileSystem: FileSystem,
-  { old, fresh }: { readonly old: string; readonly fresh: string },
+  { old, fresh, superseded }: Required<Pick<ReplaceOptions, "superseded">> & {
+    readonly old: string;
+    readonly fresh: string;
+  },
 ): Promise<void> {
   const kept = new Map((await fileSystem.list(fresh)).map(({ name, kind }) => [name, kind === "folder"]));
   for (const { name, kind } of await fileSystem.list(old)) {
-    if (kept.get(name) !== (kind === "folder")) {
+    if (kept.get(name) !== (kind === "folder") && !(kind === "file" && superseded(name))) {
       throw new AlreadyExistsError(
         `Cannot replace "${old}" as it holds "${name}", which would be lost: choose another folder or move it away`,
       );
     }
     if (kind === "folder") {
-      await checkSuperseded(fileSystem, { old: `${old}/${name}`, fresh: `${fresh}/${name}` });
+      const never = { superseded: () => false };
+      await checkSuperseded(fileSystem, { ...never, old: `${old}/${name}`, fresh: `${fresh}/${name}` });
     }
   }
 }

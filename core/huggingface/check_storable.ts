@@ -52,20 +52,22 @@ const OVERFLOW = {
  * Refuses values that a file would hold as NaN or as infinity.
  *
  * @param values The values, f32
- * @param options `name` of the tensor, the `folder` it goes to, and the `dtype` it is stored as
+ * @param options `name` of the tensor, the `folder` it goes to, the `dtype` it is stored as, and the index of the `first`
+ * value in the tensor; 0 when absent
  * @throws {InputError} When a value is not finite, or rounds to infinity in the type
  */
 export function checkStorable(
   values: Float32Array,
-  { name, folder, dtype }: {
+  { name, folder, dtype, first = 0 }: {
     readonly name: string;
     readonly folder: string;
     readonly dtype: keyof typeof OVERFLOW;
+    readonly first?: number;
   },
 ): void {
   const at = indexOfNonFinite(values, OVERFLOW[dtype]);
   if (at < 0) return;
-  const seen = `value ${at} is ${values[at]}`;
+  const seen = `value ${first + at} is ${values[at]}`;
   throw new InputError(
     Number.isFinite(values[at])
       ? `Cannot save "${name}" to "${folder}" as ${dtype} must hold its values: ${seen}; save as ${

@@ -7,6 +7,8 @@
 import { InputError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
+import { otherWeights } from "./other_weights.ts";
+import { WEIGHTS } from "./split_shards.ts";
 
 /**
  * Refuses what is no model folder, and says how to get one.
@@ -44,21 +46,33 @@ export async function checkModelFiles(
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<void> {
   const names = (await fileSystem.list(folder)).map(({ name }) => name);
-  const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
+  const safe = names.some((name) => WEIGHTS.test(name)), other = safe ? null : otherWeights(folder, names);
   const fail = (rule: string, seen: string) =>
     new NotFoundError(`Cannot load "${folder}" as ${rule}: ${seen}`);
+  const adapter = names.includes("adapter_config.json");
+  if (other !== null && !adapter) throw fail("weights must be safetensors", other);
   if (!names.includes("config.json")) {
-    const seen = names.includes("adapter_config.json")
+    const seen = adapter
       ? "it holds an adapter; load its base model, then the adapter with loadAdapter"
       : "it has none; give the folder that has it, or download the model again";
     throw fail("a model folder has a config.json", seen);
   }
-  if (!has(/^model\.safetensors(\.index\.json)?$/) && has(/^pytorch_model.*\.bin(\.index\.json)?$/)) {
-    const command = "from transformers import AutoModelForCausalLM as M; " +
-      `M.from_pretrained('${folder}').save_pretrained('${folder}-safetensors')`;
-    throw fail(
-      "weights must be safetensors",
-      `it has pytorch_model.bin; convert it with python -c "${command}"`,
-    );
+}
+
+/**
+ * Refuses the folder of an adapter whose tensors are in a file of another kind.
+ *
+ * @param folder The folder
+ * @param options The file system
+ * @throws {NotFoundError} When its tensors are not safetensors
+ */
+export async function checkAdapterFiles(
+  folder: string,
+  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
+): Promise<void> {
+  const names = (await fileSystem.list(folder)).map(({ name }) => name);
+  const other = names.includes("adapter_model.safetensors") ? null : otherWeights(folder, names);
+  if (other !== null) {
+    throw new NotFoundError(`Cannot load "${folder}" as an adapter must be safetensors: ${other}`);
   }
 }

@@ -32,7 +32,7 @@ import {
 } from "./adapter_layout.ts";
 import { byAnyName, copiedPaths, modulesOf, targeting } from "./adapter_modules.ts";
 import { checkLoaded } from "./check_storable.ts";
-import { checkModelFolder } from "./model_folder.ts";
+import { checkAdapterFiles, checkModelFolder } from "./model_folder.ts";
 import { isPissa, principalPair, residual } from "./pissa.ts";
 
 /** Options of {@link loadAdapter}. */
@@ -95,6 +95,7 @@ export async function readAdapter<I extends object = TokenInput>(
       `Cannot load "${folder}" as a model holds one adapter at a time: it has "${held}"; merge that one with mergeAdapter`,
     );
   }
+  await checkAdapterFiles(folder, options);
   await using weights = await openSafetensors(
     await pathInFolder(folder, "adapter_model.safetensors", options),
     options,

@@ -11,9 +11,7 @@ import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { readJson } from "../host/json_file.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
-
-const SINGLE = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
+import { INDEX, SINGLE } from "./split_shards.ts";
 
 /** All are open at a time; systems allow 1024 files. */
 const MOST_SHARDS = 900;

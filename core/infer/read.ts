@@ -14,7 +14,7 @@ import { readBuffers } from "../runtime/readback.ts";
 import { record } from "../runtime/record.ts";
 import { checkUnconsumed, isResident, storageOf } from "../runtime/residents.ts";
 import { type HostData, hostValues, isHost } from "../sources.ts";
-import { elementBytes, type Spec } from "../spec.ts";
+import { elementBytes, sizeOf, type Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
 
@@ -68,6 +68,42 @@ export async function readStored(gpu: Gpu, tensors: readonly Tensor[]): Promise<
     tensors,
     (bytes, spec) => isBlocked(spec.dtype) ? new Uint32Array(bytes) : unpackValues(bytes, spec),
   );
+}
+
+/** Bytes of a part. */
+const PART = 2 ** 26;
+
+/** Some values of a tensor, row-major. */
+export interface ValueRange {
+  /** The first. */
+  readonly from: number;
+  /** How many. */
+  readonly count: number;
+}
+
+/**
+ * Copies values of a tensor to the host in parts, so that a large one is never there as a whole.
+ *
+ * @param gpu The device
+ * @param tensor What to read
+ * @param range Which values; all when absent
+ * @returns They in order, as of {@link readAll}; in one part where the tensor must be computed or has blocks
+ */
+export async function* readParts(
+  gpu: Gpu,
+  tensor: Tensor,
+  { from, count }: ValueRange = { from: 0, count: sizeOf(tensor.shape) },
+): AsyncGenerator<HostData, void, undefined> {
+  const size = elementBytes(tensor) / sizeOf(tensor.shape), begin = from * size, end = begin + count * size;
+  if (isHost(tensor) || !isResident(tensor) || isBlocked(tensor.dtype) || begin % 4 !== 0) {
+    yield (await read(gpu, tensor)).subarray(from, from + count);
+    return;
+  }
+  const { buffer } = storageOf(tensor);
+  for (let at = begin; at < end; at += PART) {
+    const [part] = await readBuffers(gpu, [{ buffer, from: at, bytes: Math.min(PART, end - at) }]);
+    yield unpackValues(part, tensor);
+  }
 }
 
 async function readAs(

@@ -41,6 +41,8 @@ const LARGEST = 2 ** 30;
 export interface Source {
   readonly buffer: GPUBuffer;
   readonly bytes: number;
+  /** The first byte, a multiple of 4; 0 when absent. */
+  readonly from?: number;
 }
 
 /**
@@ -76,10 +78,10 @@ interface Piece extends Source {
 }
 
 /** A source as pieces that staging buffers can hold: all but the last are equal. */
-function piecesOf({ buffer, bytes }: Source, most: number): Piece[] {
+function piecesOf({ buffer, bytes, from = 0 }: Source, most: number): Piece[] {
   return Array.from({ length: Math.max(1, Math.ceil(bytes / most)) }, (_, i) => ({
     buffer,
-    from: i * most,
+    from: from + i * most,
     bytes: Math.min(most, bytes - i * most),
   }));
 }

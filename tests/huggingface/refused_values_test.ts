@@ -100,12 +100,28 @@ Deno.test("loadModel says what a folder holds that holds no model", async () => 
   const rows: readonly [Record<string, string>, string][] = [
     [{ "m/config.json": "{}", "m/pytorch_model.bin": "" }, "save_pretrained('m-safetensors')"],
     [{ "m/adapter_config.json": "{}" }, "it holds an adapter; load its base model"],
-    [{ "m/model.Q4_K_M.gguf": "" }, "it holds GGUF, which is not read"],
+    [{ "m/config.json": "{}", "m/pytorch_model-00001-of-00002.bin": "" }, "m-safetensors"],
+    [{ "m/config.json": "{}", "m/tf_model.h5": "" }, "from_pretrained('m', from_tf=True)"],
+    [{ "m/config.json": "{}", "m/flax_model.msgpack": "" }, "from_pretrained('m', from_flax=True)"],
+    [{ "m/params.json": "{}", "m/consolidated.00.pth": "" }, "convert_llama_weights_to_hf --input_dir 'm'"],
+    [{ "m/config.json": "{}", "m/last.ckpt": "" }, "torch.load('m/last.ckpt'"],
+    [{ "m/config.json": "{}", "m/model.pt": "" }, "it has model.pt; convert it: python -c"],
+    [{ "m/optimizer.pt": "" }, "a model folder has a config.json: it has none"],
     [{ "m/model.safetensors": "" }, "a model folder has a config.json: it has none"],
   ];
   for (const [files, seen] of rows) {
     await assertRejects(() => load(memoryFileSystem(files)), NotFoundError, seen);
   }
+  const adapter = {
+    "a/adapter_config.json": '{"peft_type":"LORA","r":1,"lora_alpha":1}',
+    "a/adapter_model.bin": "",
+  };
+  const base = await newModel(gpu, { source: SOURCE, seed: 1 });
+  await assertRejects(
+    () => loadAdapter(gpu, base, "a", { fileSystem: memoryFileSystem(adapter) }),
+    NotFoundError,
+    "it has adapter_model.bin; convert it: python -c",
+  );
 });
 
 /** The model with pairs beside some projections, by their rank. */

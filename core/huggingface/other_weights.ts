@@ -1,0 +1,59 @@
+/**
+ * Weights in files of other kinds: what a folder holds in place of safetensors, and the command that converts it.
+ *
+ * @module
+ */
+
+/** A kind of files, and how it is converted. */
+interface Kind {
+  readonly files: RegExp;
+  /** The command, for a folder and the first file of the kind in it. */
+  readonly command: (folder: string, file: string) => string;
+}
+
+const convert = (setup: string, options: string) => (folder: string): string =>
+  `${setup}python -c "from transformers import AutoModelForCausalLM as M; ` +
+  `M.from_pretrained('${folder}'${options}).save_pretrained('${folder}-safetensors')"`;
+
+const OLDER = "pip install 'transformers<5'";
+
+/** The tensors of a pickle as safetensors, in the same folder. */
+const unpickle = (target: string) => (folder: string, file: string): string =>
+  `python -c "import torch; from safetensors.torch import save_file; ` +
+  `s = torch.load('${folder}/${file}', map_location='cpu', weights_only=True); s = s.get('state_dict', s); ` +
+  `save_file({k: v.contiguous().clone() for k, v in s.items()}, '${folder}/${target}', {'format': 'pt'})"`;
+
+const KINDS: readonly Kind[] = [
+  { files: /^pytorch_model.*\.bin(\.index\.json)?$/, command: convert("", "") },
+  { files: /^adapter_model\.bin$/, command: unpickle("adapter_model.safetensors") },
+  { files: /^tf_model.*\.h5$/, command: convert(`${OLDER} tensorflow tf-keras && `, ", from_tf=True") },
+  {
+    files: /^flax_model.*\.msgpack(\.index\.json)?$/,
+    command: convert(`${OLDER} flax && `, ", from_flax=True"),
+  },
+  {
+    files: /^consolidated(\.\d+)?\.pth$/,
+    command: (folder) =>
+      `${OLDER} torch && python -m transformers.models.llama.convert_llama_weights_to_hf ` +
+      `--input_dir '${folder}' --output_dir '${folder}-hf'`,
+  },
+  { files: /\.(pt|pth|ckpt|bin)$/, command: unpickle("model.safetensors") },
+];
+
+/**
+ * Says what a folder without safetensors holds.
+ *
+ * @param folder The folder
+ * @param names What lies in it
+ * @returns What it holds, and the command that converts it; null where it holds no weights of another kind
+ */
+export function otherWeights(folder: string, names: readonly string[]): string | null {
+  for (const { files, command } of KINDS) {
+    // Files of a training beside the weights, such as optimizer.pt, are no weights.
+    const file = names.toSorted().find((name) =>
+      files.test(name) && !/^(training_args|optimizer|scheduler|rng_state)/.test(name)
+    );
+    if (file !== undefined) return `it has ${file}; convert it: ${command(folder, file)}`;
+  }
+  return null;
+}
