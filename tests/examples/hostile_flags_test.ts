@@ -69,20 +69,31 @@ const RESUME: readonly Case[] = [
 
 const DATA: readonly Case[] = [
   ["--data @/folder.txt", 1, '"@/folder.txt" as it must be a file: it is a folder; give the path of a file'],
-  ["--data @/full", 1, 'Cannot read "@/full" as text is "sotu", "moby-dick", hub:owner/name, or a path'],
   ["--data @/nowhere.txt", 1, '"@/nowhere.txt" as there is no such file'],
-  ["--data -", 1, 'Cannot read "-" as text is'],
   ["--data=", 2, "--data needs a value: --data NAME|FILE"],
-  ["--data @/file", 1, 'Cannot read "@/file" as text is'],
+  ["--data hub:rows", 1, 'Cannot take "rows" for a dataset of a hub as its name must be owner/name'],
 ];
+
+const NO_TEXT: readonly Case[] = ["@/full", "-", "@/file"].map((path): Case => [
+  `--data ${path}`,
+  1,
+  `Cannot read "${path}" as text is "sotu", "moby-dick", hub:owner/name, or a path`,
+]);
+
+const NO_ROWS: readonly Case[] = ["@/full", "-", "@/file"].map((path): Case => [
+  `--data ${path}`,
+  1,
+  `Cannot read rows of "${path}" as its name must end in .jsonl`,
+]);
 
 const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = {
   finetune: [
     ...SHARED,
     ...RESUME,
     ...DATA,
-    ["--model @/file", 1, `Cannot load "@/file" as ${MODEL}: it is not a folder`],
-    ["--model @/x.gguf", 1, `Cannot load "@/x.gguf" as ${MODEL}: a GGUF file is not read`],
+    ...NO_ROWS,
+    ["--model @/file", 1, `Cannot load "@/file" as ${MODEL}, or a GGUF file: it is neither`],
+    ["--model @/x.gguf", 1, 'Cannot read "@/x.gguf" as its header must be in its first bytes'],
     ["--model HuggingFaceTB/SmolLM2-135M", 1, "run it through ./firn, or with --allow-env --allow-net"],
     ["--model @/nowhere", 1, `Cannot load "@/nowhere" as ${MODEL}: there is none; check the path`],
     ["--model @/full", 1, 'Cannot load "@/full" as a model folder has a config.json: it has none'],
@@ -119,6 +130,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
     ...SHARED,
     ...RESUME,
     ...DATA,
+    ...NO_TEXT,
     ["--batch 1e9", 1, "Cannot make batches as a batch may have 268435456 tokens"],
     ["--length 1e9", 1, "Cannot make batches as a batch may have 268435456 tokens"],
     ["--layers 1e9", 1, '"num_hidden_layers" of "config.json" as it must be at most 10000: 1000000000'],
