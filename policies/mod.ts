@@ -2,8 +2,7 @@
  * Freeze policies: plain functions over plain data that decide which components stop training.
  *
  * A policy reads numbers and names components; it never sees a tensor. Policies and wrappers nest in each other, as in
- * `atMost(0.8, closePrefix(smooth(0.1, gradES({ tau: 30 }))))`. {@link definePolicy} makes one of your own in about ten
- * lines. Nothing is frozen before the first look. The doc of each function names its source, when to use it and what it
+ * `atMost(0.8, closePrefix(smooth(0.1, gradES({ tau: 30 }))))`. Nothing is frozen before the first look. The doc of each function names its source, when to use it and what it
  * costs: `deno doc --filter gradES jsr:@firn/train/policies`.
  *
  * | policy | freezes |
@@ -40,7 +39,28 @@
  * frozen components (`probed`), end training (`stopped`), name the step to end with (`best`), and say why a component is
  * frozen (`reason`).
  *
- * @example
+ * ## Add a policy
+ *
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { definePolicy } from "@firn/train/policies";
+ *
+ * // Freezes everything while the loss is below a bound.
+ * const whileBelow = (bound: number) =>
+ *   definePolicy({
+ *     name: `whileBelow(${bound})`,
+ *     init: (components) => ({ paths: components.map(({ path }) => path), loss: Infinity }),
+ *     next: (state, { loss }) => ({ ...state, loss }),
+ *     frozen: ({ paths, loss }) => loss < bound ? paths : [],
+ *   });
+ *
+ * const policy = whileBelow(0.5), path = "layers.0.mlp.up_proj";
+ * const start = policy.init([{ path, layer: 0, parameters: [], kind: "linear", size: 4 }], { steps: 100 });
+ * const later = policy.next(start, { steps: [10], loss: [0.4], learningRate: [0.1], readings: {} });
+ * assertEquals([policy.frozen(start), policy.frozen(later)], [[], [path]]);
+ * ```
+ *
+ * @example Policies and wrappers nest
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { atMost, closePrefix, gradES } from "@firn/train/policies";

@@ -173,6 +173,17 @@ Deno.test("every public op and policy has an example in its doc", async () => {
   assertEquals(names.filter((name) => !shown(name)), []);
 });
 
+Deno.test("the docs of models, ops and policies show in a few lines how to add one", () => {
+  for (
+    const [path, title] of [["core/models", "a family"], ["core/ops", "an op"], ["policies", "a policy"]]
+  ) {
+    const [, page] = readText(`${path}/mod.ts`).split("*/")[0].split(`## Add ${title}\n`);
+    assert(page !== undefined, `${path}/mod.ts has no "## Add ${title}"`);
+    const [, example] = page.split(/```(?:ts)?/), lines = example.trim().split("\n").length;
+    assert(example.includes("assert") && lines <= 40, `the example of ${path}/mod.ts has ${lines} lines`);
+  }
+});
+
 Deno.test("the architecture in the doc of mod.ts names every folder of kernels, core and policies, and no other", () => {
   const doc = readText("mod.ts").split("*/")[0];
   const named = [...doc.matchAll(/^ \* \| `([^`]+)` \|/gm)].map(([, folder]) => folder);

@@ -2,7 +2,12 @@
  * Model families and tasks.
  *
  * A family is a configuration, a declaration of parameters and a function from input to hidden states. Its heads serve
- * tasks. A family of your own is loaded, trained and saved like those of this package:
+ * tasks.
+ *
+ * ## Add a family
+ *
+ * A family of your own is loaded, trained and saved like those of this package. `loadModel` and `newModel` take a table of
+ * families by `model_type`: `{ ...families, bag_of_words: bagOfWords }` adds one to those that are known.
  *
  * ```ts
  * import { assertEquals } from "@std/assert";
