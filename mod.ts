@@ -176,6 +176,7 @@ export { generate, type GenerateOptions } from "./core/infer/generate.ts";
 export { generateText, type GenerateTextOptions } from "./core/infer/generate_text.ts";
 export { type IdDecoder, textDecoder, type TokenText } from "./core/infer/text_decoder.ts";
 export { defineGeneration } from "./core/infer/generation.ts";
+export { type ImagePrompts, type PlacedImages, placeImages } from "./core/infer/place_images.ts";
 export type {
   Generation,
   GenerationOptions,

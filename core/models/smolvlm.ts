@@ -110,31 +110,52 @@ export const smolVlmModel = (c: SmolVlmConfig) => ({
 export type SmolVlmParams = ParamsOf<typeof smolVlmModel> & LmHeadParams;
 
 function hidden(
-  { model: { vision_model, connector, text_model } }: SmolVlmParams,
-  { inputIds, pixelValues, pixelAttentionMask, attentionMask, segments }: ImageTextInput,
-  { config, loraScale }: HiddenOptions<SmolVlmConfig>,
+  params: SmolVlmParams,
+  { inputIds, attentionMask, segments, ...images }: ImageTextInput,
+  options: HiddenOptions<SmolVlmConfig>,
 ): Tensor {
+  const { config, loraScale } = options, { text_model } = params.model, { pixelValues } = images;
   const words = embedding(inputIds, text_model.embed_tokens, config.text); // [B, T, C]
-  const options = { config: config.text, loraScale, attentionMask, segments };
-  if (pixelValues === undefined) return decode(text_model, words, options);
-  const [batch, images, ...image] = pixelValues.shape;
-  if (image.length !== 3 || batch !== inputIds.shape[0]) {
+  const text = { config: config.text, loraScale, attentionMask, segments };
+  if (pixelValues === undefined) return decode(text_model, words, text);
+  if (pixelValues.shape[0] !== inputIds.shape[0]) {
     const rule = '"pixelValues" must be [B, I, channels, height, width] with B that of "inputIds"';
     throw new ShapeError("hiddenStates", rule, [pixelValues.shape, inputIds.shape]);
   }
-  const pixels = reshape(pixelValues, [batch * images, ...image]);
-  const mask = pixelAttentionMask === undefined
-    ? undefined
-    : reshape(pixelAttentionMask, [batch * images, ...pixelAttentionMask.shape.slice(2)]);
-  const grid = squareGrid(pixels, config);
-  const seen = siglip(vision_model, pixels, { config: config.vision, loraScale, mask });
-  const states = linear(shuffled(seen, { grid, ...config }), connector.proj, { loraScale }); // [B I, S, C]
-  const each = states.shape[1];
-  checkTokens(inputIds, { config, images, each });
-  const rows = reshape(states, [batch * images * each, config.hiddenSize]);
+  const states = imageStates(params, { ...images, pixelValues }, options);
+  const [count, each] = states.shape, own = pixelValues.shape[1];
+  checkTokens(inputIds, { config, images: own, each });
+  const rows = reshape(states, [count * each, config.hiddenSize]);
   const isImage = equal(cast(inputIds), config.imageToken); // [B, T]
-  const found = rowsOf(rows, stateIndices(isImage, images * each));
-  return decode(text_model, where(reshape(isImage, [...inputIds.shape, 1]), found, words), options);
+  const found = rowsOf(rows, stateIndices(isImage, own * each));
+  return decode(text_model, where(reshape(isImage, [...inputIds.shape, 1]), found, words), text);
+}
+
+/**
+ * The states of images, which take the place of image tokens.
+ *
+ * @param params Parameters of the model
+ * @param input The images, and which of their pixels are padding
+ * @param options The configuration
+ * @returns f32 [B I, S, C]
+ * @throws {ShapeError} When the images have another shape than the model takes
+ */
+export function imageStates(
+  { model: { vision_model, connector } }: SmolVlmParams,
+  { pixelValues, pixelAttentionMask }:
+    & Required<Pick<ImageTextInput, "pixelValues">>
+    & Pick<ImageTextInput, "pixelAttentionMask">,
+  { config, loraScale }: HiddenOptions<SmolVlmConfig>,
+): Tensor {
+  const joined = (x: Tensor): Tensor => reshape(x, [x.shape[0] * x.shape[1], ...x.shape.slice(2)]);
+  if (pixelValues.shape.length !== 5) {
+    const rule = '"pixelValues" must be [B, I, channels, height, width]';
+    throw new ShapeError("hiddenStates", rule, [pixelValues.shape]);
+  }
+  const pixels = joined(pixelValues), grid = squareGrid(pixels, config);
+  const mask = pixelAttentionMask === undefined ? undefined : joined(pixelAttentionMask);
+  const seen = siglip(vision_model, pixels, { config: config.vision, loraScale, mask });
+  return linear(shuffled(seen, { grid, ...config }), connector.proj, { loraScale });
 }
 
 /**

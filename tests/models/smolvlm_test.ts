@@ -1,7 +1,8 @@
 /** Text with images: which token takes which state of which image, and what is refused. */
 
-import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  defineGeneration,
   describeModel,
   evaluate,
   families,
@@ -13,6 +14,8 @@ import {
   type Model,
   newModel,
   nextTokenLoss,
+  placeImages,
+  read,
   readAll,
   ShapeError,
   type Tensor,
@@ -179,5 +182,37 @@ Deno.test("images of another shape, and configurations that are not supported, a
       InputError,
       message,
     );
+  }
+});
+
+Deno.test("placeImages lets text be generated from images: as the scores of all tokens without a cache say", async () => {
+  const prompts = [[3, ...states, 5], [...states, 7, ...states, 2, 6]];
+  const pixelValues = images([[drawn(0), blank], [drawn(1), drawn(2)]]);
+  const placed = await placeImages(gpu, model, { prompts, pixelValues });
+  assertEquals(placed.prompts[0], [3, 12, 13, 14, 15, 5]); // 12 ids of the vocabulary, then eight states a prompt
+  assertEquals(placed.prompts[1].slice(-4), [26, 27, 2, 6]);
+  using generation = defineGeneration(gpu, placed.model, { stop: [], logitBias: { [IMAGE]: -1e9 } });
+  const { sequences } = await generation.next(await generation.init(placed.prompts), 3);
+  const own = [images([[drawn(0), blank]]), images([[drawn(1), drawn(2)]])];
+  for (const [b, prompt] of prompts.entries()) {
+    const tokens = [...prompt, ...sequences[b].added];
+    const scores = await read(gpu, logits(model, { inputIds: ids([tokens]), pixelValues: own[b] }));
+    const best = tokens.map((_, t) => {
+      const row = [...scores.subarray(12 * t, 12 * t + IMAGE)];
+      return row.indexOf(Math.max(...row));
+    });
+    assertEquals(sequences[b].added, best.slice(prompt.length - 1, -1));
+  }
+  const llama = await newModel<object, ImageTextInput>(gpu, {
+    source: { ...TEXT, model_type: "llama" },
+    seed: 1,
+  });
+  await assertRejects(() => placeImages(gpu, llama, { prompts, pixelValues }), InputError, "it is none");
+  const cases = [[[[3, IMAGE, 5], prompts[1]], "takes 4 tokens 11: it has 1"], [
+    [prompts[0]],
+    "those of 2 prompts, and there are 1",
+  ]] as const;
+  for (const [wrong, message] of cases) {
+    await assertRejects(() => placeImages(gpu, model, { prompts: wrong, pixelValues }), InputError, message);
   }
 });
