@@ -1,0 +1,222 @@
+/**
+ * Multiple choice by log-likelihood, as lm-evaluation-harness scores it.
+ *
+ * @module
+ */
+
+import {
+  DataError,
+  evaluate,
+  type Gpu,
+  type Model,
+  nextTokenLoss,
+  tensor,
+  type TokenBatch,
+} from "@firn/train";
+import { hostFileSystem, type Tokenizer } from "@firn/train/data";
+import { stage } from "./progress.ts";
+
+/** A question, and what may follow it. */
+export interface Question {
+  /** What stands before each choice; more than one where choices differ in what is before and not in what follows. */
+  readonly contexts: readonly string[];
+  /** What is scored: one for each choice. */
+  readonly continuations: readonly string[];
+  /** Index of the right one. */
+  readonly gold: number;
+}
+
+/** How good a model is at questions. */
+export interface ChoiceScores {
+  /** Share of questions whose right choice is the likeliest. */
+  readonly accuracy: number;
+  /** The same by log-likelihood for each byte of a choice. */
+  readonly accuracyByLength: number;
+  /** Share of questions whose right choice is right by chance, in the mean. */
+  readonly chance: number;
+  /** Questions. */
+  readonly count: number;
+}
+
+/** A row of a file. */
+type Row = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads questions: `{"question" | "query" | "context", "choices", "answer" | "label" | "gold" | "answerKey"}`, where choices are
+ * texts, or `{"text", "label"}` as those of ARC are; or `{"instruction", "answer"}` with the choices in the instruction, as in
+ * commonsense of LLM-Adapters.
+ *
+ * @param path A file of JSON or of lines of JSON
+ * @returns The questions; null when the first row is none
+ * @throws {DataError} When a row is none and the first is
+ */
+export async function readQuestions(path: string): Promise<readonly Question[] | null> {
+  const text = new TextDecoder().decode(await hostFileSystem().read(path));
+  let rows: readonly Row[];
+  try {
+    rows = path.endsWith(".json")
+      ? JSON.parse(text)
+      : text.split("\n").filter((line) => line.trim() !== "").map((line) => JSON.parse(line));
+  } catch (error) {
+    throw new DataError(`Cannot read "${path}" as it must be JSON: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (!Array.isArray(rows) || rows.length === 0 || questionOf(rows[0]) === null) return null;
+  return rows.map((row, i) => {
+    const question = questionOf(row);
+    if (question !== null) return question;
+    throw new DataError(
+      `Cannot use row ${i + 1} of "${path}" as it must be a question with choices and an answer`,
+    );
+  });
+}
+
+/** A question of any of the known forms; null for anything else. */
+export function questionOf(row: Row): Question | null {
+  if (typeof row !== "object" || row === null) return null;
+  if (typeof row.instruction === "string" && typeof row.answer === "string") {
+    return instructionOf(row.instruction, row.answer);
+  }
+  const asked = row.question ?? row.query ?? row.context;
+  const { texts, labels } = choicesOf(row.choices ?? row.endings ?? row.options);
+  const answer = row.answerKey ?? row.answer ?? row.label ?? row.gold;
+  const gold = typeof answer === "number"
+    ? answer
+    : [labels.indexOf(String(answer)), texts.indexOf(String(answer))].find((at) => at >= 0) ?? -1;
+  if (typeof asked !== "string" || texts.length < 2 || !(gold >= 0 && gold < texts.length)) return null;
+  return plain(asked, texts, gold);
+}
+
+function choicesOf(
+  value: unknown,
+): { readonly texts: readonly string[]; readonly labels: readonly string[] } {
+  const record = typeof value === "object" && value !== null && !Array.isArray(value) ? value as Row : null;
+  const list = (values: unknown): readonly string[] => Array.isArray(values) ? values.map(String) : [];
+  return { texts: list(record?.text ?? value), labels: list(record?.label) };
+}
+
+function plain(question: string, texts: readonly string[], gold: number): Question {
+  const context = `Question: ${question.trim()}\nAnswer:`;
+  return { contexts: texts.map(() => context), continuations: texts.map((text) => ` ${text.trim()}`), gold };
+}
+
+/** The forms of commonsense: choices follow the question, by name. */
+function instructionOf(instruction: string, answer: string): Question | null {
+  const [, names] = instruction.match(/Answer format:\s*(\S+)\s*$/) ?? [];
+  const labels = names?.split("/") ?? [], gold = labels.indexOf(answer);
+  if (gold < 0) return null;
+  const body = instruction.slice(0, instruction.lastIndexOf("Answer format:")).trim();
+  const begins = labels.map((label) => body.search(new RegExp(`\\b${label}:`, "i")));
+  const asked = body.replace(/^[^:]*?(?:question|sentence)[^:]*:\s*/i, "");
+  // Without choices of their own, the labels are what may be answered: true or false.
+  if (begins.some((at) => at < 0)) return plain(asked, labels, gold);
+  const texts = begins.map((at, i) => body.slice(at + labels[i].length + 1, begins[i + 1]).trim());
+  const question = asked.slice(0, asked.search(new RegExp(`\\b${labels[0]}:`, "i"))).trim();
+  const [before, after] = question.split("_");
+  // A blank to be filled: what follows it is scored, after each choice.
+  if (after !== undefined && /blank/i.test(body.slice(0, 80))) {
+    return {
+      contexts: texts.map((text) => before + text),
+      continuations: texts.map(() => after.trimEnd()),
+      gold,
+    };
+  }
+  return plain(question, texts, gold);
+}
+
+/** A sequence whose last tokens are scored. */
+interface Scored {
+  readonly ids: readonly number[];
+  readonly first: number;
+}
+
+/** The ids of a context and what follows. The border is that of both together, as tokens may not cross it. */
+function scoredOf({ encode, before }: Tokenizer, context: string, continuation: string): Scored {
+  // A space belongs to what follows it.
+  const trimmed = context.trimEnd(), moved = context.slice(trimmed.length) + continuation;
+  const head = encode(trimmed), all = encode(trimmed + moved);
+  return { ids: [...before, ...all], first: before.length + Math.min(head.length, all.length - 1) };
+}
+
+/** Rows of one length, padded on the right, as batches of one row each. */
+function batchOf({ ids, first }: Scored, length: number): TokenBatch {
+  const input = new Int32Array(length), labels = new Int32Array(length).fill(-100);
+  input.set(ids);
+  for (let i = Math.max(1, first); i < ids.length; i++) labels[i] = ids[i];
+  return { inputIds: tensor(input, [1, length]), labels: tensor(labels, [1, length]) };
+}
+
+/**
+ * The log-likelihood of each continuation.
+ *
+ * @param gpu The device
+ * @param model The model
+ * @param options Pairs of a context and what follows, and the tokenizer
+ * @returns Nats, one for each pair
+ */
+export async function logLikelihoods(
+  gpu: Gpu,
+  model: Model,
+  { tokenizer, pairs }: {
+    readonly tokenizer: Tokenizer;
+    readonly pairs: readonly (readonly [context: string, continuation: string])[];
+  },
+): Promise<readonly number[]> {
+  const scored = pairs.map(([context, continuation]) => {
+    const { ids, first } = scoredOf(tokenizer, context, continuation),
+      cut = Math.max(0, ids.length - model.maxLength);
+    return { ids: ids.slice(cut), first: Math.max(0, first - cut) };
+  });
+  // Sequences of about one length share kernels.
+  const byLength = Map.groupBy(
+    scored.keys(),
+    (i) => Math.min(model.maxLength, 16 * 2 ** Math.ceil(Math.log2(scored[i].ids.length / 16))),
+  );
+  const result = new Array<number>(pairs.length).fill(0), loss = nextTokenLoss(model);
+  let done = 0;
+  await stage(`scoring     ${pairs.length} answers`, async (say) => {
+    for (const [length, places] of [...byLength].sort(([a], [b]) => a - b)) {
+      const batches = places.map((i) => batchOf(scored[i], Math.max(length, scored[i].ids.length)));
+      const { losses, counts } = await evaluate(gpu, {
+        loss,
+        params: model.params,
+        batches,
+        onProgress: (progress) => say(`${done + progress.done} of ${pairs.length}`),
+      });
+      places.forEach((at, i) => result[at] = counts[i] === 0 ? 0 : -losses[i] * counts[i]);
+      done += places.length;
+    }
+  });
+  return result;
+}
+
+/**
+ * Scores a model on questions: the choice with the largest log-likelihood is its answer, in all and for each byte.
+ *
+ * @param gpu The device
+ * @param model The model
+ * @param options The questions, and the tokenizer
+ * @returns The scores
+ */
+export async function scoreChoices(
+  gpu: Gpu,
+  model: Model,
+  { questions, tokenizer }: { readonly questions: readonly Question[]; readonly tokenizer: Tokenizer },
+): Promise<ChoiceScores> {
+  const pairs = questions.flatMap(({ contexts, continuations }) =>
+    continuations.map((text, i) => [contexts[i], text] as const)
+  );
+  const likelihoods = await logLikelihoods(gpu, model, { tokenizer, pairs });
+  let at = 0, right = 0, rightByLength = 0, chance = 0;
+  for (const { continuations, gold } of questions) {
+    const values = likelihoods.slice(at, at += continuations.length);
+    const bytes = continuations.map((text) => new TextEncoder().encode(text.trim()).length);
+    const best = (scores: readonly number[]): number => scores.indexOf(Math.max(...scores));
+    if (best(values) === gold) right++;
+    if (best(values.map((value, i) => value / bytes[i])) === gold) rightByLength++;
+    chance += 1 / continuations.length;
+  }
+  const count = questions.length;
+  return { accuracy: right / count, accuracyByLength: rightByLength / count, chance: chance / count, count };
+}
