@@ -170,23 +170,23 @@ export function unknownFields(json: Readonly<Record<string, unknown>>): string[]
  * The rank of the pair of a module.
  *
  * @param config The configuration
- * @param name Name of the module
+ * @param names Names of the module
  * @returns That of the first pattern that matches; else that of all
  */
-export function rankOf({ rank, rankPattern }: AdapterConfig, name: string): number {
-  return rankPattern.find(({ holds }) => holds(name))?.value ?? rank;
+export function rankOf({ rank, rankPattern }: AdapterConfig, names: readonly string[]): number {
+  return rankPattern.find(({ holds }) => names.some(holds))?.value ?? rank;
 }
 
 /**
  * The factor of the pair of a module.
  *
  * @param config The configuration
- * @param name Name of the module
+ * @param names Names of the module
  * @returns alpha / r, or alpha / sqrt(r)
  */
-export function scaleOf(config: AdapterConfig, name: string): number {
-  const rank = rankOf(config, name);
-  const alpha = config.alphaPattern.find(({ holds }) => holds(name))?.value ?? config.alpha;
+export function scaleOf(config: AdapterConfig, names: readonly string[]): number {
+  const rank = rankOf(config, names);
+  const alpha = config.alphaPattern.find(({ holds }) => names.some(holds))?.value ?? config.alpha;
   return alpha / (config.stable ? Math.sqrt(rank) : rank);
 }
 

@@ -36,7 +36,7 @@ export interface PairOf {
  * @returns Their shapes; none for a module that takes no pair
  */
 export function memberShapes({ module, config }: PairOf): Map<string, readonly number[]> {
-  const [out, width] = module.shape, rank = rankOf(config, module.name);
+  const [out, width] = module.shape, rank = rankOf(config, module.names);
   if (module.kind === "other") return new Map();
   const isTable = module.kind === "table",
     members = new Map<string, readonly number[]>([
@@ -75,7 +75,7 @@ export function settingsFor<I extends object>(
     if (!pairs.has(path)) return [];
     const drops = config.dropout > 0 && kind === "linear";
     const dropout = drops ? { rate: config.dropout, seed, stream } : undefined;
-    return [[path, { scale: scaleOf(config, pairs.get(path)!.module.name), ...dropout && { dropout } }]];
+    return [[path, { scale: scaleOf(config, pairs.get(path)!.module.names), ...dropout && { dropout } }]];
   });
   // MiCA trains the first matrix alone.
   const isTrained = (member: string): boolean => config.start !== "mica" || !/_B(\.|$)/.test(member);

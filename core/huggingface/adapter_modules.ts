@@ -6,6 +6,7 @@
 
 import type { Layout } from "../nn/params.ts";
 import { commonName, declaredParams, headOf, type Model } from "../models/model.ts";
+import type { Family } from "../models/family.ts";
 import type { Path } from "../tree.ts";
 import type { AdapterConfig } from "./adapter_config.ts";
 import { expression } from "./expression.ts";
@@ -14,10 +15,14 @@ import { expression } from "./expression.ts";
 export interface Module {
   /** Its name in checkpoints, without `weight`. */
   readonly name: string;
+  /** All names that it has, that one first. */
+  readonly names: readonly string[];
   /** Its path in the tree. */
   readonly path: Path;
   /** What it does with its weight; `other` for norms and convolutions, which have no pairs. */
   readonly kind: "linear" | "table" | "other";
+  /** Whether it is a linear layer to `transformers`, too. */
+  readonly isLayer: boolean;
   /** Channels out and in; of a table, channels and rows. */
   readonly shape: readonly [out: number, width: number];
   /** Layout of its weight; a table is [in, out]. */
@@ -41,14 +46,16 @@ type Described<I extends object> = Pick<Model<object, I>, "family" | "architectu
 export function modulesOf<I extends object>(model: Described<I>): Map<string, Module> {
   const declared = declaredParams(model);
   return new Map(
-    [...declared].flatMap(([path, { key, shape, layout = "outIn", table, tiedTo }]): [string, Module][] => {
+    [...declared].flatMap(([path, { key, shape, layout = "outIn", use, tiedTo }]): [string, Module][] => {
       if (!path.endsWith(WEIGHT) || !key.endsWith(WEIGHT)) return [];
       const at = path.slice(0, -WEIGHT.length), name = key.slice(0, -WEIGHT.length);
-      const turned = table === true || layout === "inOut";
+      const turned = use === "table" || layout === "inOut";
       return [[name, {
         name,
+        names: namesOf(model.family, name),
         path: at,
-        kind: shape.length !== 2 ? "other" : table ? "table" : "linear",
+        kind: shape.length !== 2 ? "other" : use === "table" ? "table" : "linear",
+        isLayer: use === undefined,
         shape: (turned ? shape.toReversed() : shape) as unknown as readonly [number, number],
         layout: turned ? "inOut" : "outIn",
         biased: declared.has(`${at}.bias`),
@@ -56,6 +63,14 @@ export function modulesOf<I extends object>(model: Described<I>): Map<string, Mo
       }]];
     }),
   );
+}
+
+function namesOf({ moduleNames = [] }: Pick<Family, "moduleNames">, name: string): readonly string[] {
+  const other = moduleNames.reduce(
+    (text, [pattern, replacement]) => text.replace(pattern, replacement),
+    name,
+  );
+  return other === name ? [name] : [name, other];
 }
 
 /** What PEFT adapts where a configuration names no targets, by `model_type`. */
@@ -91,15 +106,17 @@ export function targeting<I extends object>(
   const head = headOf(model).output?.(model.params).weight;
   const isHead = ({ path }: Module): boolean => head !== undefined && weightAt(model.params, path) === head;
   return (module) => {
-    const { name } = module;
-    if (isExcluded(name) || isCopied(name, saved)) return false;
+    const { names, kind, isLayer, tied } = module;
+    if (names.some((name) => isExcluded(name) || isCopied(name, saved))) return false;
     if (typeof targets === "string" && targets.toLowerCase() === ALL_LINEAR) {
-      return module.kind === "linear" && !module.tied && !isHead(module);
+      return kind === "linear" && isLayer && !tied && !isHead(module);
     }
-    if (!isTarget(name)) return false;
-    if (layers === null || typeof targets === "string" || targets.includes(name)) return true;
-    const layer = layerOf(name, holders);
-    return layer !== null && layers.includes(layer);
+    return names.some((name) => {
+      if (!isTarget(name)) return false;
+      if (layers === null || typeof targets === "string" || targets.includes(name)) return true;
+      const layer = layerOf(name, holders);
+      return layer !== null && layers.includes(layer);
+    });
   };
 }
 

@@ -26,7 +26,7 @@ export function targetNames<I extends object>(model: Model<object, I>, targets: 
   const chosen = new Set<string>();
   for (const target of targets) {
     const holds = target.includes("*") ? glob(target) : ends(target);
-    const found = modules.filter(({ name, path }) => holds(name) || holds(path));
+    const found = modules.filter(({ names, path }) => [...names, path].some(holds));
     if (found.length === 0) {
       throw new InputError(
         `Cannot adapt "${target}" as the model must have it: it has ${endsOf(modules).join(", ")}`,
@@ -78,13 +78,17 @@ export function savedTargets<I extends object>(
 
 /** The last parts of names where they match no other module, else whole names. */
 function shortest(modules: readonly Module[], chosen: ReadonlySet<string>): string[] {
-  const ends = new Set([...chosen].map(lastOf));
-  const exact = modules.every(({ name }) => ends.has(lastOf(name)) === chosen.has(name));
-  return [...exact ? ends : chosen];
+  const all = modules.filter(({ name }) => chosen.has(name)).flatMap(({ names }) => names);
+  const ends = new Set(all.map(lastOf));
+  const exact = modules.every(({ name, names }) =>
+    names.some((one) => ends.has(lastOf(one))) === chosen.has(name)
+  );
+  return exact ? [...ends] : all;
 }
 
 function endsOf(modules: readonly Module[]): string[] {
-  return [...new Set(modules.filter(({ kind }) => kind !== "other").map(({ name }) => lastOf(name)))];
+  const taken = modules.filter(({ kind }) => kind !== "other");
+  return [...new Set(taken.flatMap(({ names }) => names.map(lastOf)))];
 }
 
 function lastOf(name: string): string {

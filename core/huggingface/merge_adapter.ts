@@ -107,9 +107,14 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
   }
   const declared = declaredParams(model), tied = tiedParams(model);
   const sums = new Map(adapted.flatMap((path) => {
-    const { layout, table } = declared.get(`${path}.weight`) ?? {};
+    const { layout, use } = declared.get(`${path}.weight`) ?? {};
     const scale = model.adapter?.layers.get(path)?.scale ?? model.loraScale ?? 1;
-    return merged(path, { leaves, scale, tied, layout: table || layout === "inOut" ? "inOut" : "outIn" });
+    return merged(path, {
+      leaves,
+      scale,
+      tied,
+      layout: use === "table" || layout === "inOut" ? "inOut" : "outIn",
+    });
   }));
   const next = new Map(leaves);
   // A head that was tied to a table keeps the table that it had.

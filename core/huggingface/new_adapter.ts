@@ -237,10 +237,10 @@ async function startOf(
   gpu: Gpu,
   { pair, weight, draw }: { readonly pair: PairOf; readonly weight: Tensor; readonly draw: Drawing },
 ): Promise<Map<string, Tensor>> {
-  const { module: { name, path, layout, kind }, config } = pair, tensors = new Map<string, Tensor>();
-  const scale = scaleOf(config, name), principal = isPissa(config.start) && kind === "linear";
+  const { module: { names, path, layout, kind }, config } = pair, tensors = new Map<string, Tensor>();
+  const scale = scaleOf(config, names), principal = isPissa(config.start) && kind === "linear";
   if (principal) {
-    const own = { path, layout, scale, rank: rankOf(config, name) },
+    const own = { path, layout, scale, rank: rankOf(config, names) },
       { a, b } = await principalPair(gpu, weight, own);
     tensors.set("lora_A.weight", a).set("lora_B.weight", b);
     tensors.set("weight", await residual(gpu, weight, { ...own, a, b }));

@@ -128,10 +128,10 @@ async function takePrincipalParts(
     readonly tensors: Map<Path, Tensor>;
   },
 ): Promise<void> {
-  for (const [path, { module: { name, kind, layout }, config }] of pairs) {
+  for (const [path, { module: { names, kind, layout }, config }] of pairs) {
     const weight = leaves.get(`${path}.weight`);
     if (kind !== "linear" || weight === undefined) continue;
-    const own = { path, layout, rank: rankOf(config, name), scale: scaleOf(config, name) };
+    const own = { path, layout, rank: rankOf(config, names), scale: scaleOf(config, names) };
     const first = await principalPair(gpu, weight, own);
     tensors.set(`${path}.weight`, await residual(gpu, weight, { ...own, ...first }));
     free(first);
@@ -222,8 +222,9 @@ function placing<I extends object>(
     }
     const found = weightNamed(`${own[1]}.weight`);
     if (found === undefined) return undefined;
-    // What the configuration says of names, it says of those in its own file.
-    const module = { ...found, name: own[1] }, pair = { module, config }, shapes = memberShapes(pair);
+    // What the configuration says of names, it may say of those in its own file.
+    const module = { ...found, names: [own[1], ...found.names] }, pair = { module, config };
+    const shapes = memberShapes(pair);
     const member = own[2] === "lora_magnitude_vector" ? own[2] : `${own[2]}${own[3] ?? ""}`;
     const shape = shapes.get(member);
     return shape === undefined ? undefined : { path: `${module.path}.${member}`, shape, pair };

@@ -64,6 +64,11 @@ export interface Family<C extends object = object, P extends object = object, I 
   readonly basePrefix?: string;
   /** Other names of parameters in checkpoints: patterns in order, and what replaces a match of each. */
   readonly aliases?: readonly (readonly [pattern: RegExp, replacement: string])[];
+  /**
+   * Names of modules in `transformers`, where checkpoints have others: patterns in order, and what replaces a match of each.
+   * Targets of adapters go by both.
+   */
+  readonly moduleNames?: readonly (readonly [pattern: RegExp, replacement: string])[];
   /** What a user should know of values that are read and not used, such as a dropout. */
   notes?(source: Readonly<Record<string, unknown>>): readonly string[];
   /** Checkpoint keys that are no parameters, such as stored tables. */

@@ -160,6 +160,15 @@ export const vit: Family<VitConfig, VitParams, ImageInput> = {
     [/\.mlp\.fc1\./, ".intermediate.dense."],
     [/\.mlp\.fc2\./, ".output.dense."],
   ],
+  moduleNames: [
+    [/\.encoder\.layer\./, ".layers."],
+    [/\.attention\.attention\.query$/, ".attention.q_proj"],
+    [/\.attention\.attention\.key$/, ".attention.k_proj"],
+    [/\.attention\.attention\.value$/, ".attention.v_proj"],
+    [/\.attention\.output\.dense$/, ".attention.o_proj"],
+    [/\.intermediate\.dense$/, ".mlp.fc1"],
+    [/\.output\.dense$/, ".mlp.fc2"],
+  ],
   notes: (source) => dropoutNotes(source, { hidden_dropout_prob: 0, attention_probs_dropout_prob: 0 }),
   hidden,
   heads: {

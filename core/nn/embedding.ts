@@ -43,7 +43,7 @@ export type EmbeddingSpec = Embedding<ParamSpec>;
  * ```
  */
 export function embeddingParams([rows, size]: readonly [rows: number, size: number]): EmbeddingSpec {
-  return { weight: { ...normal([rows, size]), table: true } };
+  return { weight: { ...normal([rows, size]), use: "table" } };
 }
 
 /**

@@ -15,7 +15,7 @@ import { softmax } from "../ops/softmax.ts";
 import { topK } from "../ops/top_k.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { type Linear, linear, linearParams, type LoraOptions } from "./linear.ts";
+import { type Linear, linear, type LoraOptions } from "./linear.ts";
 import { normal, type ParamSpec } from "./params.ts";
 
 /** A mixture of experts, named as in Hugging Face. */
@@ -69,7 +69,7 @@ export function mixtureParams(
   const parts = (names: readonly string[]): string[] =>
     Array.from({ length: experts }, (_, e) => names.map((name) => `${e}.${name}.weight`)).flat();
   return {
-    gate: linearParams([experts, c]),
+    gate: { weight: { ...normal([experts, c]), use: "router" } },
     experts: {
       gate_up_proj: { ...normal([experts, 2 * f, c]), parts: parts(["gate_proj", "up_proj"]) },
       down_proj: { ...normal([experts, c, f]), parts: parts(["down_proj"]) },

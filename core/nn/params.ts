@@ -25,8 +25,8 @@ export interface ParamSpec {
   readonly init: Init;
   /** Which axis of a matrix comes first; [out, in] when absent. */
   readonly layout?: Layout;
-  /** Whether it is a table whose rows are looked up, no matrix of products. */
-  readonly table?: true;
+  /** What a matrix is for where it is none of a linear layer: a table of rows, or the router of a mixture. */
+  readonly use?: "table" | "router";
   /**
    * Names of the tensors that checkpoints may have in its place, from its parent: its rows in order, as many in each.
    */

@@ -4,6 +4,7 @@ import {
   adapterOf,
   defineTraining,
   flatten,
+  type ImageInput,
   InputError,
   loadCheckpoint,
   logits,
@@ -20,7 +21,14 @@ import {
   withoutAdapter,
 } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
-import { loadAdapter, mergeAdapter, newAdapter, type NewAdapterOptions, saveAdapter } from "@firn/train/hub";
+import {
+  loadAdapter,
+  loadModel,
+  mergeAdapter,
+  newAdapter,
+  type NewAdapterOptions,
+  saveAdapter,
+} from "@firn/train/hub";
 import { principalPart } from "../../core/huggingface/principal_part.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -271,6 +279,45 @@ function withoutDropout(model: Model): Model {
   const layers = new Map([...model.adapter!.layers].map(([path, { scale }]) => [path, { scale }]));
   return { ...model, adapter: { ...model.adapter!, layers } };
 }
+
+Deno.test("a pair, its magnitude and the bias of its layer are one component", async () => {
+  const model = await newAdapter(gpu, gpt2, {
+    rank: 2,
+    dora: true,
+    targets: ["0.mlp.c_fc", "wte"],
+    bias: "lora_only",
+  });
+  using training = defineTraining(gpu, nextTokenLoss(model), {
+    optimizer: adamW({ learningRate: 0.1 }),
+    steps: 1,
+  });
+  await training.next(await training.init(model.params), batch);
+  const [table, layer] = ["transformer.wte", "transformer.h.0.mlp.c_fc"];
+  assertEquals(
+    new Map(training.components().map(({ path, parameters }) => [path, parameters.toSorted()])),
+    new Map([
+      [
+        layer,
+        ["bias", "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"].map((name) => `${layer}.${name}`),
+      ],
+      [table, ["embedding_A", "embedding_B", "magnitude_vector"].map((name) => `${table}.lora_${name}`)],
+    ]),
+  );
+});
+
+Deno.test("adapters of modules that transformers and its checkpoints name differently have both names as targets", async () => {
+  const base = await loadModel<object, ImageInput>(gpu, `${import.meta.dirname}/../fixtures/vit`);
+  const made = await newAdapter(gpu, base, {
+    rank: 2,
+    targets: ["q_proj", "*.value"],
+    rankPattern: { v_proj: 3 },
+  });
+  assertEquals(made.adapter!.source.target_modules, ["query", "q_proj", "value", "v_proj"]);
+  const fileSystem = memoryFileSystem();
+  await saveAdapter(gpu, made, { folder: "a", fileSystem });
+  const again = await loadAdapter(gpu, base, "a", { fileSystem });
+  assertEquals([...again.adapter!.layers], [...made.adapter!.layers]);
+});
 
 Deno.test("newAdapter refuses targets and options that do not fit", async () => {
   const rows: readonly (readonly [Partial<NewAdapterOptions>, string])[] = [
