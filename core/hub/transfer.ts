@@ -165,7 +165,10 @@ async function receive(
   }
 }
 
-/** The body of an answer in chunks of some size; what came before it broke comes before the error. */
+/**
+ * The body of an answer in chunks of some size; what came before it broke comes before the error. A chunk is good until the
+ * next one is asked for.
+ */
 async function* chunksOf(
   answer: Response,
   { controller, url, hub, question }: {
@@ -175,28 +178,30 @@ async function* chunksOf(
     readonly question: Question;
   },
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  const reader = (answer.body ?? new ReadableStream({ start: (c) => c.close() })).getReader();
-  let waiting: Uint8Array<ArrayBuffer>[] = [], size = 0;
-  const joined = async (): Promise<Uint8Array<ArrayBuffer>> => {
-    const bytes = new Uint8Array(await new Blob(waiting).arrayBuffer());
-    waiting = [], size = 0;
-    return bytes;
-  };
+  if (answer.body === null) return;
+  const reader = answer.body.getReader(), buffer = new Uint8Array(CHUNK);
   const silence = new DOMException("no byte came for a minute", "TimeoutError");
+  let size = 0;
   while (true) {
     const timer = setTimeout(() => controller.abort(silence), SILENCE);
-    let read: ReadableStreamReadResult<Uint8Array<ArrayBuffer>>;
+    let read: ReadableStreamReadResult<Uint8Array>;
     try {
       read = await reader.read();
     } catch (error) {
-      if (size > 0) yield await joined();
+      if (size > 0) yield buffer.subarray(0, size);
       throw unreachable(error, { hub, url, question });
     } finally {
       clearTimeout(timer);
     }
     if (read.done) break;
-    waiting.push(read.value);
-    if ((size += read.value.length) >= CHUNK) yield await joined();
+    for (let at = 0; at < read.value.length;) {
+      const part = read.value.subarray(at, at + CHUNK - size);
+      buffer.set(part, size);
+      at += part.length;
+      if ((size += part.length) < CHUNK) continue;
+      yield buffer;
+      size = 0;
+    }
   }
-  if (size > 0) yield await joined();
+  if (size > 0) yield buffer.subarray(0, size);
 }

@@ -14,6 +14,9 @@
  * await Deno.remove(parent, { recursive: true });
  * ```
  *
+ * {@link downloadModel} brings a model of a hub here, {@link pushFolder} uploads one:
+ * `loadModel(gpu, await downloadModel("HuggingFaceTB/SmolLM2-135M"))`.
+ *
  * @module
  */
 

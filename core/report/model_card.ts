@@ -210,7 +210,7 @@ function freezing({ changes, frozen, active, flopShare }: Explanation): string {
   if (changes.length === 0) return "## What froze\n\nNothing: every component was trained to the end.";
   const share = flopShare === null
     ? ""
-    : `, and the run took ${(100 * flopShare).toFixed(1)} % of the FLOPs without that`;
+    : `, and the run took ${(100 * flopShare).toFixed(1)} % of the FLOPs of one in which nothing freezes`;
   const rows = changes.map((
     change,
   ) => [String(change.step), movedText(change), reasonText(change), costText(change)]);
@@ -272,12 +272,15 @@ function usage(
   },
 ): string {
   const { auto } = autoOf(config), own = JSON.stringify(name);
+  const revision = base?.name == null || base.revision === null
+    ? ""
+    : `, revision=${JSON.stringify(base.revision)}`;
   const lines = isAdapter
     ? [
       "from peft import PeftModel",
       `from transformers import ${auto}`,
       "",
-      `base = ${auto}.from_pretrained(${JSON.stringify(base?.name ?? "PATH_OF_THE_BASE")})`,
+      `base = ${auto}.from_pretrained(${JSON.stringify(base?.name ?? "PATH_OF_THE_BASE") + revision})`,
       `model = PeftModel.from_pretrained(base, ${own})`,
     ]
     : [`from transformers import ${auto}`, "", `model = ${auto}.from_pretrained(${own})`];

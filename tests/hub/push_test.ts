@@ -126,6 +126,25 @@ Deno.test("weights that would be loaded in place of the new ones are removed", a
   });
 });
 
+Deno.test("shards go with their index, and other weights that the folder holds stay", async () => {
+  await withFolder(async ({ folder, push }) => {
+    await Deno.rename(`${folder}/model.safetensors`, `${folder}/part.safetensors`);
+    await Deno.copyFile(`${folder}/part.safetensors`, `${folder}/checkpoint.safetensors`);
+    const index = { weight_map: { x: "part.safetensors" } };
+    await Deno.writeTextFile(`${folder}/model.safetensors.index.json`, JSON.stringify(index));
+    const { files, left } = await push();
+    assertEquals(files, [
+      "config.json",
+      "model.safetensors.index.json",
+      "part.safetensors",
+      "tokenizer.json",
+    ]);
+    assertEquals(left, [".env", "checkpoint.safetensors", "notes"]);
+    await Deno.remove(`${folder}/part.safetensors`);
+    await assertRejects(() => push(), NotFoundError, 'it lacks "part.safetensors"');
+  });
+});
+
 Deno.test("a repository is made private on request, and a public one is not taken for it; a branch is made", async () => {
   await withFolder(async ({ hub, push, remote }) => {
     await push("me/whales", { private: true });

@@ -69,9 +69,15 @@ Deno.test("a card says base, data, settings, what froze and when, and the result
 });
 
 Deno.test("a card of an adapter names its base and library; without a log it says what the configuration says", () => {
-  const adapter = { peft_type: "LORA", task_type: "CAUSAL_LM", base_model_name_or_path: "org/base" };
+  const adapter = {
+    peft_type: "LORA",
+    task_type: "CAUSAL_LM",
+    base_model_name_or_path: "org/base",
+    revision: "v1",
+  };
   const card = modelCard({ name: "me/lora", config: adapter, run: null });
   assertStringIncludes(frontOf(card), "base_model_relation: adapter\nlibrary_name: peft");
+  assertStringIncludes(card, 'from_pretrained("org/base", revision="v1")');
   assertStringIncludes(card, 'PeftModel.from_pretrained(base, "me/lora")');
   const cached = "/c/hub/models--org--base/snapshots/0123456789abcdef0123456789abcdef01234567";
   assertStringIncludes(
