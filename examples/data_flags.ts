@@ -6,14 +6,15 @@
 
 import { InputError } from "@firn/train";
 import type { Columns } from "@firn/train/data";
-import { type Flag, oneOf, text, texts, toggle, type Values, whole } from "./flags.ts";
+import { type Flag, oneOf, text, texts, toggle, UsageError, type Values, whole } from "./flags.ts";
 
 /** Flags about data. */
 export const DATA_FLAGS = {
   data: texts(
     "NAME|FILE",
     "moby-dick, sotu, or files: .txt, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns such as " +
-      "'d/*.jsonl' may name, or hub:owner/name[/path][@revision]; may be given several times",
+      "'d/*.jsonl' may name, or hub:owner/name[/path][@revision]; given several times, all of them, or a mixture by weights: " +
+      "--data a.jsonl:0.7 --data b.jsonl:0.3",
     ["moby-dick"],
   ),
   columns: columnsFlag(),
@@ -27,9 +28,9 @@ export const DATA_FLAGS = {
   date: dateFlag(),
   pack: toggle("put several rows, which do not see each other, into one sequence"),
   long: oneOf(
-    ["cutEnd", "cutStart", "drop", "split"],
-    "what becomes of rows that are longer than --length",
-    "cutEnd",
+    ["auto", "cutEnd", "cutStart", "drop", "split"],
+    "what becomes of rows that are longer than --length; auto: texts are split, the end of others is cut",
+    "auto",
   ),
   "skip-bad-rows": whole("rows that may be left out as they cannot be used", 0, 0),
   workers: whole(
@@ -95,6 +96,28 @@ export function columnsIn(value: string): Columns | null {
   const fine = pairs.every((pair) => pair.length === 2 && pair.every((word) => word !== "")) &&
     new Set(names).size === names.length;
   return fine ? Object.fromEntries(pairs) : null;
+}
+
+/**
+ * Reads the weights of data: `FILE:0.7`.
+ *
+ * @param data What `--data` names
+ * @returns Names and their weights, in proportion; null where none has one
+ * @throws {UsageError} When some have a weight and others none, or a weight is 0
+ */
+export function weightsOf(
+  data: readonly string[],
+): readonly { readonly name: string; readonly weight: number }[] | null {
+  const parts = data.map((name) => /^(.+):(\d+(?:\.\d+)?)$/.exec(name));
+  if (parts.every((part) => part === null)) return null;
+  return parts.map((part, i) => {
+    if (part === null) {
+      throw new UsageError(`--data must have a weight for all or for none: "${data[i]}" has none`);
+    }
+    const weight = Number(part[2]);
+    if (weight === 0) throw new UsageError(`--data must have weights above 0: "${data[i]}" has 0`);
+    return { name: part[1], weight };
+  });
 }
 
 /** The day of this machine, for the flag `date`. */

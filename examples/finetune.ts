@@ -100,6 +100,7 @@ const FLAGS = {
   metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
   seed: whole("seed of batches and samples", 0, 0),
   prompt: text("TEXT", "beginning of the generated samples", "The whale"),
+  "sample-every": whole("steps between samples that are printed while it trains; none when absent", null),
   "no-sample": toggle("generate no samples before and after"),
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
   validate: VALIDATE,
@@ -172,6 +173,13 @@ export async function main(args: readonly string[]): Promise<void> {
     batches: data.batches,
     tokens: data.tokensPerStep,
     facts: tokenFacts,
+    ...flags["sample-every"] !== null && {
+      watch: {
+        every: flags["sample-every"],
+        show: async (params) =>
+          quoted(await continueText(gpu, { ...base, params }, { ...subject, ...flags, quiet: true })),
+      },
+    },
   });
   const saved = await saveTrained(gpu, run, { subject, state });
   training[Symbol.dispose]();

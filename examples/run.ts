@@ -107,6 +107,8 @@ export interface TrainOptions<B extends TensorTree> {
   readonly batches: { from(step: number): Iterable<B> | AsyncIterable<B> };
   /** Tokens in a step, where tokens are counted. */
   readonly tokens?: number;
+  /** What is printed every so many steps, such as a text that the model writes. */
+  readonly watch?: { readonly every: number; readonly show: (params: object) => Promise<string> };
   /** What stands beside the bar after a look. */
   readonly facts: (losses: readonly number[], pace: Pace) => readonly string[];
 }
@@ -139,7 +141,8 @@ export async function trainRun<B extends TensorTree>(
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
   using signals = catchSignals(command);
-  for await (state of scan(training, state, options.batches.from(state.step + 1))) {
+  const begun = performance.now(), waits = { ms: 0 };
+  for await (state of scan(training, state, waitingFor(options.batches.from(state.step + 1), waits))) {
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([{ kind: "components", components: training.components() }]);
     }
@@ -157,6 +160,9 @@ export async function trainRun<B extends TensorTree>(
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));
     }
+    if (options.watch !== undefined && state.step % options.watch.every === 0 && !state.done) {
+      bar.say(`step ${state.step}: ${await options.watch.show(state.params)}`);
+    }
     const signal = signals.caught();
     if ((signal !== null || state.step % flags.checkpoint === 0) && !state.done) await save(state);
     if (signal !== null && !state.done) {
@@ -165,8 +171,33 @@ export async function trainRun<B extends TensorTree>(
     }
   }
   bar.end();
+  if (waits.ms > 0) {
+    print(
+      `waiting     ${(100 * waits.ms / (performance.now() - begun)).toFixed(1)} % of the time was for data`,
+    );
+  }
   // From here on the run can be ended at any time: the last checkpoint stays until all is written.
   return state;
+}
+
+/** Adds up the time in which batches that are made elsewhere are waited for. */
+function waitingFor<B>(
+  batches: Iterable<B> | AsyncIterable<B>,
+  waits: { ms: number },
+): Iterable<B> | AsyncIterable<B> {
+  return Symbol.asyncIterator in batches ? timed(batches, waits) : batches;
+}
+
+async function* timed<B>(
+  batches: AsyncIterable<B>,
+  waits: { ms: number },
+): AsyncGenerator<B, void, undefined> {
+  let asked = performance.now();
+  for await (const batch of batches) {
+    waits.ms += performance.now() - asked;
+    yield batch;
+    asked = performance.now();
+  }
 }
 
 /** What stands beside the bar where tokens are counted: the last loss, and the pace. */

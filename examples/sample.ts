@@ -17,17 +17,18 @@ const TOKENS = 48;
  *
  * @param gpu The device
  * @param model The model
- * @param options Its tokenizer, the text to continue, and the seed of the draws
+ * @param options Its tokenizer, the text to continue, and the seed of the draws; `quiet`: no line
  * @returns The text and what follows it
  * @throws {UsageError} When the text has no token
  */
 export async function continueText(
   gpu: Gpu,
   model: Model,
-  { tokenizer, prompt, seed }: {
+  { tokenizer, prompt, seed, quiet = false }: {
     readonly tokenizer: Tokenizer;
     readonly prompt: string;
     readonly seed: number;
+    readonly quiet?: boolean;
   },
 ): Promise<string> {
   const given = encodePrompt(tokenizer, prompt), ids = [...given];
@@ -40,13 +41,14 @@ export async function continueText(
     seed,
     stop: tokenizer.stop,
   };
-  await stage("sampling    a text", async (say) => {
+  async function write(say: (fact: string) => void): Promise<void> {
     say("compiling its kernels");
     for await (const id of generate(gpu, model, options)) {
       ids.push(id);
       say(`${ids.length - given.length} of ${TOKENS} tokens`);
     }
-  });
+  }
+  await (quiet ? write(() => {}) : stage("sampling    a text", write));
   return tokenizer.decode(ids);
 }
 

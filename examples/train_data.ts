@@ -10,7 +10,10 @@ import {
   type Corpus,
   corpusOfRows,
   evaluationBatches,
+  joinSources,
   loadChatTemplate,
+  type Long,
+  mixSources,
   openEncoder,
   openRows,
   packCorpus,
@@ -18,13 +21,14 @@ import {
   rowBatches,
   type RowEncoder,
   type Rows,
+  type SampleSource,
   sampleSource,
   splitCorpus,
   splitRows,
   type Tokenizer,
   tokenWindows,
 } from "@firn/train/data";
-import { columnsIn, type DataFlags } from "./data_flags.ts";
+import { columnsIn, type DataFlags, weightsOf } from "./data_flags.ts";
 import { UsageError } from "./flags.ts";
 import { locateData } from "./hub.ts";
 import { print } from "./print.ts";
@@ -38,7 +42,12 @@ const MOST_HELD = 2 ** 22;
 const FOR_A_WORKER = 2 ** 20;
 
 /** Text or rows that were read once and found to be good. */
-export type OpenData = { readonly corpus: Corpus } | { readonly rows: Rows };
+export type OpenData = { readonly corpus: Corpus } | RowData;
+
+/** Rows of one or several files, and what share each is of a mixture. */
+export interface RowData {
+  readonly parts: readonly { readonly name: string; readonly rows: Rows; readonly weight: number }[];
+}
 
 /** What a run reads, opened. */
 export interface OpenedData {
@@ -65,15 +74,28 @@ export async function openData(flags: DataFlags): Promise<OpenedData> {
 }
 
 async function openOne(named: readonly string[], flags: DataFlags): Promise<OpenData> {
+  const mixture = weightsOf(named);
+  if (mixture !== null) {
+    const parts: RowData["parts"][number][] = [];
+    for (const { name, weight } of mixture) {
+      parts.push({ name, weight, rows: await openTrainRows(await locateData([name]), flags) });
+    }
+    return { parts };
+  }
   const sources = await locateData(named);
   if (sources.length === 1 && isText(sources[0])) return { corpus: await openText(sources[0]) };
+  const rows = await openTrainRows(sources, flags);
+  if (rows.kind === "text" && !flags.pack) return { corpus: await corpusOfRows(rows as Rows<"text">) };
+  return { parts: [{ name: named.join(", "), rows, weight: 1 }] };
+}
+
+async function openTrainRows(sources: readonly string[], flags: DataFlags): Promise<Rows> {
   const rows = await openRows(sources, {
     columns: columnsIn(flags.columns)!,
     skipBadRows: flags["skip-bad-rows"],
   });
   if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
-  if (rows.kind === "text" && !flags.pack) return { corpus: await corpusOfRows(rows as Rows<"text">) };
-  if (["text", "completion", "chat"].includes(rows.kind)) return { rows };
+  if (["text", "completion", "chat"].includes(rows.kind)) return rows;
   const mend = rows.kind === "preference"
     ? "; name the better answer: --columns prompt=prompt,completion=chosen"
     : "";
@@ -182,31 +204,48 @@ async function heldFrom(
   options: WithEncoder,
 ): Promise<readonly TokenBatch[]> {
   const { flags, tokenizer } = options, tokens = flags["eval-tokens"] ?? Infinity;
-  if ("rows" in opened) return await heldRows(opened.rows, options);
+  if ("parts" in opened) return await heldRows(opened, options);
   const stream = await packCorpus(tokenizer, opened.corpus);
   return tokenWindows(stream.subarray(0, tokens), flags).all();
 }
 
 async function batchesOf(
-  rows: Rows,
+  data: RowData,
   { encoder, ...options }: WithEncoder,
 ): Promise<RowBatches> {
-  const { flags, tokenizer, family } = options, { pack, long, batch, length, seed } = flags;
+  const { flags, tokenizer, family } = options, { pack, batch, length, seed } = flags;
   if (pack && !family.inputs?.includes("segments")) {
     throw new UsageError(`--pack needs a model that keeps documents apart: "${family.name}" does not`);
   }
-  const source = sampleSource(rows, { encode: encoder.encode, skipBadRows: flags["skip-bad-rows"] });
-  return await rowBatches(source, { length, batch, pack, long, seed, pad: tokenizer.eos ?? 0 });
+  const sources = sourcesOf(data, { encoder, ...options }), [only] = sources;
+  const mixed = sources.length === 1
+    ? only
+    : mixSources(sources.map((source, i) => ({ source, weight: data.parts[i].weight })), { seed });
+  return await rowBatches(mixed, {
+    length,
+    batch,
+    pack,
+    long: longOf(data, flags),
+    seed,
+    pad: tokenizer.eos ?? 0,
+  });
 }
 
 /** Batches of rows that judge the model, of which there are as many in memory as {@link MOST_HELD} says. */
-async function heldRows(
-  rows: Rows,
-  { encoder, flags, tokenizer }: WithEncoder,
-): Promise<readonly TokenBatch[]> {
-  const { pack, long, batch, length } = flags, tokens = Math.min(flags["eval-tokens"] ?? Infinity, MOST_HELD);
-  const source = sampleSource(rows, { encode: encoder.encode, skipBadRows: flags["skip-bad-rows"] });
+async function heldRows(data: RowData, options: WithEncoder): Promise<readonly TokenBatch[]> {
+  const { flags, tokenizer } = options, { pack, batch, length } = flags, long = longOf(data, flags);
+  const tokens = Math.min(flags["eval-tokens"] ?? Infinity, MOST_HELD);
+  const source = joinSources(sourcesOf(data, options));
   return await evaluationBatches(source, { length, batch, pack, long, tokens, pad: tokenizer.eos ?? 0 });
+}
+
+function sourcesOf({ parts }: RowData, { encoder, flags }: WithEncoder): SampleSource[] {
+  const skipBadRows = flags["skip-bad-rows"];
+  return parts.map(({ rows }) => sampleSource(rows, { encode: encoder.encode, skipBadRows }));
+}
+
+function longOf({ parts }: RowData, { long }: DataFlags): Long {
+  return long === "auto" ? parts.every(({ rows }) => rows.kind === "text") ? "split" : "cutEnd" : long;
 }
 
 /** Opens what encodes rows: in this thread where there are so few that to start another takes longer. */
@@ -214,7 +253,9 @@ async function encoderFor(
   opened: readonly (OpenData | null)[],
   { flags, folder }: ReadOptions,
 ): Promise<RowEncoder> {
-  const rows = opened.flatMap((data) => data !== null && "rows" in data ? [data.rows] : []);
+  const rows = opened.flatMap((data) =>
+    data !== null && "parts" in data ? data.parts.map(({ rows }) => rows) : []
+  );
   const bytes = rows.reduce((n, { blocks }) => n + blocks.reduce((m, block) => m + block.bytes, 0), 0);
   const file = flags["chat-template"] ?? undefined, now = new Date(`${flags.date}T12:00`);
   if (rows.some(({ kind }) => kind === "chat") && await loadChatTemplate(folder, { file, now }) === null) {
@@ -228,54 +269,64 @@ async function encoderFor(
   return await openEncoder(folder, { chatTemplate: file, loss, now, workers });
 }
 
-interface RowData {
-  readonly data: { readonly rows: Rows };
+interface Parts {
+  readonly data: RowData;
   readonly validation: OpenData | null;
 }
 
-async function readRows({ data: { rows }, validation }: RowData, options: ReadOptions): Promise<TrainData> {
+/** Holds out rows of each part. */
+function splitParts({ parts }: RowData): { readonly train: RowData; readonly heldOut: RowData } {
+  const split = parts.map(({ rows, ...part }) => ({ part, ...splitRows(rows) }));
+  return {
+    train: { parts: split.map(({ part, train }) => ({ ...part, rows: train })) },
+    heldOut: { parts: split.map(({ part, heldOut }) => ({ ...part, rows: heldOut })) },
+  };
+}
+
+async function readRows({ data, validation }: Parts, options: ReadOptions): Promise<TrainData> {
   using stack = new DisposableStack();
-  const encoder = stack.use(await encoderFor([{ rows }, validation], options)),
-    given = { ...options, encoder };
-  const { flags, every } = options;
-  const split = validation === null ? splitRows(rows) : { train: rows, heldOut: null };
+  const encoder = stack.use(await encoderFor([data, validation], options)), given = { ...options, encoder };
+  const { flags, every } = options, count = data.parts.reduce((n, { rows }) => n + rows.count, 0);
+  const split = validation === null ? splitParts(data) : { train: data, heldOut: null };
   // What decides when to stop is not what the run is judged by.
-  const parts = every === null ? { train: split.train, heldOut: null } : splitRows(split.train);
+  const parts = every === null ? { train: split.train, heldOut: null } : splitParts(split.train);
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
-    say(`${rows.count} rows`);
+    say(`${count} rows`);
     const batches = await batchesOf(parts.train, given), { first } = batches;
     const held = split.heldOut === null
       ? await heldFrom(validation!, given)
       : await heldRows(split.heldOut, given);
     const watched = parts.heldOut && await heldRows(parts.heldOut, given);
-    const steps = batches.steps ?? Math.ceil(first.rows / flags.batch);
     const opened = stack.move();
     return {
       [Symbol.dispose]: () => opened.dispose(),
       batches,
       held,
-      tokensPerStep: Math.round(first.tokens / steps),
+      tokensPerStep: Math.round(first.tokens / (batches.steps ?? Math.ceil(first.rows / flags.batch))),
       validation: watched === null ? undefined : { batches: watched, every: every! },
       notes: [
-        [
-          "data",
-          `${
-            flags.data.join(", ")
-          }, ${parts.train.count} rows of kind ${rows.kind}, ${held.length} batches held out`,
-        ],
-        [
-          "rows",
-          `${
-            flags.pack ? `${first.samples} packed in ${first.rows}` : `${first.rows}`
-          } of at most ${flags.length} tokens, ` +
-          `${first.tokens} tokens, ${first.learned} of them learned${
-            batches.steps === null ? ", in the first buffer" : ""
-          }`,
-        ],
+        ...notesOf(parts.train),
+        ["rows", rowsNote(batches, flags)],
+        ["held out", `${held.length} batches`],
         ...watched === null
           ? []
           : [["validation", `${watched.length} batches, every ${every} steps`] as const],
       ],
     };
   });
+}
+
+/** What each file is, and its share of a mixture. */
+function notesOf({ parts }: RowData): (readonly [string, string])[] {
+  const total = parts.reduce((n, { weight }) => n + weight, 0);
+  return parts.map(({ name, rows, weight }) => {
+    const share = parts.length === 1 ? "" : `, ${(100 * weight / total).toFixed(1)} % of the rows of a batch`;
+    return ["data", `${name}, ${rows.count} rows of kind ${rows.kind}${share}`];
+  });
+}
+
+function rowsNote({ first, steps }: RowBatches, { pack, length }: DataFlags): string {
+  const rows = pack ? `${first.samples} packed in ${first.rows}` : `${first.rows}`;
+  const part = steps === null ? ", in the first buffer" : "";
+  return `${rows} of at most ${length} tokens, ${first.tokens} tokens, ${first.learned} of them learned${part}`;
 }

@@ -64,6 +64,7 @@ export {
 } from "./samples/row_batches.ts";
 export { encodeExample, type Learned, type Sample, type SampleTokenizer } from "./samples/sample.ts";
 export { type EncoderFiles, encoderFiles, encoderOf, type EncoderOptions } from "./samples/encoder_files.ts";
+export { joinSources, mixSources, type WeightedSource } from "./samples/mix_sources.ts";
 export { openEncoder, type OpenEncoderOptions, type RowEncoder } from "./samples/open_encoder.ts";
 export { sampleEncoder, type SampleEncoderOptions } from "./samples/sample_encoder.ts";
 export { type TokenRun, tokenRuns } from "./samples/token_runs.ts";

@@ -7,6 +7,7 @@
 import { DataError, InputError, NotFoundError } from "@firn/train";
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import {
+  type ExampleKind,
   memoryFileSystem,
   openRows,
   type OpenRowsOptions,
@@ -18,7 +19,7 @@ import {
 import { blocksOf, recordsOf } from "../../core/data/rows/blocks.ts";
 import { delimitedLines, lines, listItems } from "../../core/data/rows/records.ts";
 
-async function allOf(rows: Rows): Promise<Placed[]> {
+async function allOf<K extends ExampleKind>(rows: Rows<K>): Promise<Placed<K>[]> {
   return (await Promise.all(rows.blocks.keys().map((block) => rows.read(block)))).flat();
 }
 
@@ -234,4 +235,22 @@ Deno.test("splitRows holds out one row of ten wherever it stands", async () => {
   assertEquals((await allOf(heldOut)).map(({ line }) => line), [10, 20]);
   assertEquals([train.count, heldOut.count, (await allOf(train)).length], [23, 2, 23]);
   assertNotEquals(train.fingerprint, heldOut.fingerprint);
+});
+
+Deno.test("openRows reads Parquet: lists of structs by blocks, and images as bytes", async () => {
+  const rows = await openRows("tests/fixtures/rows/chat.parquet");
+  assertEquals([rows.kind, rows.count, rows.blocks.map(({ count }) => count)], ["chat", 5, [2, 2, 1]]);
+  const all = await allOf(rows);
+  assertEquals(all.map(({ unit, line }) => [unit, line]), [1, 2, 3, 4, 5].map((line) => ["row", line]));
+  assertEquals(all[3].example, {
+    kind: "chat",
+    messages: [
+      { role: "user", content: "Question 3?" },
+      { role: "assistant", content: "Answer 3 \u2603." },
+    ],
+  });
+  const [{ example: { image, label } }] = await allOf(
+    await openRows("tests/fixtures/rows/images.parquet", { kind: "image" }),
+  );
+  assertEquals([label, String.fromCharCode(...(image as Uint8Array).subarray(1, 4))], ["3", "PNG"]);
 });

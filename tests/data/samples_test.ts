@@ -9,15 +9,23 @@ import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } fr
 import {
   bestFit,
   encodeExample,
+  encodeHere,
   evaluationBatches,
+  type ExampleKind,
   fingerprint,
+  joinSources,
+  memoryFileSystem,
+  mixSources,
   openEncoder,
+  type OpenFile,
+  openRows,
   packSamples,
   padSamples,
   rowBatches,
   type RowBatchesOptions,
   type Sample,
   type SampleSource,
+  sampleSource,
 } from "@firn/train/data";
 import { hostValues } from "../../core/sources.ts";
 import type { Tensor } from "../../core/tensor.ts";
@@ -212,4 +220,82 @@ Deno.test("workers make the samples that this thread makes, in order, and say wh
   assertEquals(await there.encode([{ ...rows[0], example: chat }]), [fault]);
   await assertRejects(() => openEncoder("nowhere", { workers: 1 }), DataError, "nowhere");
   await assertRejects(() => openEncoder(folder, { workers: -1 }), InputError, "from 0 to 64");
+});
+
+/** How many samples of each block of ids a mixture gives. */
+async function countsOf(source: SampleSource): Promise<Map<number, number>> {
+  const counts = new Map<number, number>();
+  for (const block of source.blocks.keys()) {
+    for (const { ids } of await source.read(block)) counts.set(ids[0], (counts.get(ids[0]) ?? 0) + 1);
+  }
+  return counts;
+}
+
+Deno.test("mixSources gives each source its share of every block, and every row its turn", async () => {
+  const large = (id: number, count: number): SampleSource => {
+    const { blocks, read, ...source } = sourceOf([Array(count).fill(2), Array(count).fill(2)]);
+    return {
+      ...source,
+      blocks: blocks.map((block) => ({ ...block, bytes: 2 ** 20 })),
+      read: async (block) =>
+        (await read(block)).map((one, i) => ({ ...one, ids: Int32Array.of(1e6 * id + 1000 * block + i, 0) })),
+    };
+  };
+  const parts = [{ source: large(1, 30), weight: 7 }, { source: large(2, 50), weight: 3 }];
+  const mixed = mixSources(parts, { seed: 4 });
+  assert(mixed.blocks.length > 4);
+  for (const block of mixed.blocks.keys()) {
+    const samples = await mixed.read(block), first = samples.filter(({ ids }) => ids[0] < 2e6).length;
+    assertEquals(samples.length, mixed.blocks[block].count);
+    assert(Math.abs(first - 0.7 * samples.length) <= 1);
+  }
+  const counts = [...await countsOf(mixed)];
+  // 100 rows are 30 %, so that the 60 others come up 233 times: 3 or 4 times each.
+  assertEquals(counts.filter(([id]) => id >= 2e6).map(([, n]) => n), Array(100).fill(1));
+  assertEquals([...new Set(counts.filter(([id]) => id < 2e6).map(([, n]) => n))].toSorted(), [3, 4]);
+  assertEquals(await countsOf(mixSources(parts, { seed: 4 })), await countsOf(mixed));
+  assertNotEquals(mixSources(parts, { seed: 5 }).fingerprint, mixed.fingerprint);
+  assertNotEquals(
+    mixSources([{ ...parts[0], weight: 6 }, parts[1]], { seed: 4 }).fingerprint,
+    mixed.fingerprint,
+  );
+  assertThrows(() => mixSources([{ source: parts[0].source, weight: 0 }]), InputError, "above 0: one is 0");
+  assertEquals(joinSources(parts.map(({ source }) => source)).blocks.length, 4);
+});
+
+Deno.test("rows larger than the memory are read block by block, and never held", async () => {
+  // 64 MB that are made as they are read.
+  const line = new TextEncoder().encode(
+    `${JSON.stringify({ prompt: "Say it", completion: "x".repeat(4000) })}\n`,
+  );
+  const size = line.length * 16_000,
+    open = (): OpenFile => ({
+      size,
+      // deno-lint-ignore require-await
+      async read(begin, end) {
+        const bytes = new Uint8Array(end - begin);
+        for (let at = begin - begin % line.length; at < end; at += line.length) {
+          const from = Math.max(0, begin - at);
+          bytes.set(line.subarray(from, Math.min(line.length, end - at)), at + from - begin);
+        }
+        return bytes;
+      },
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    });
+  const fileSystem = { ...memoryFileSystem({ "a.jsonl": "" }), open: () => Promise.resolve(open()) };
+  const rows = await openRows("a.jsonl", { fileSystem }),
+    held = () => {
+      const { heapUsed, external } = Deno.memoryUsage();
+      return heapUsed + external;
+    };
+  assertEquals(rows.count, 16_000);
+  const encode = encodeHere<ExampleKind>(() => sample(8));
+  const options = { length: 8, batch: 4, seed: 1, buffer: 2 ** 21 }, source = sampleSource(rows, { encode });
+  const before = held(), batches = (await rowBatches(source, options)).from(1);
+  let most = 0;
+  for (let step = 1; step <= 1000; step++) {
+    await batches.next();
+    most = Math.max(most, held() - before);
+  }
+  assert(most < 2 ** 25 + 2 ** 24, `${most} bytes`);
 });

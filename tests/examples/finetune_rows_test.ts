@@ -27,7 +27,7 @@ Deno.test("finetune learns completions of rows by name of column, and judges by 
     ], folder);
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^skipped {5}1 rows that cannot be used$/m);
-    assertMatch(stdout, /^data .*, 24 rows of kind completion, \d batches held out$/m);
+    assertMatch(stdout, /^data .*, 24 rows of kind completion$/m);
     assertMatch(stdout, /^rows {8}24 packed in \d+ of at most 32 tokens, \d+ tokens, \d+ of them learned$/m);
     const [, before, after] = stdout.match(/^perplexity {6}([\d.]+) → ([\d.]+) \(-\d+ %\)$/m)!;
     assertLess(Number(after), 0.7 * Number(before));
@@ -56,5 +56,32 @@ Deno.test("finetune --show-batch prints conversations, learned tokens in bracket
     assertEquals(code, 0);
     assertMatch(stdout, /^row 1, \d+ tokens, \d+ learned\nuser: Who\?; assistant:\[ We, the people\.\]$/m);
     assertEquals((await Array.fromAsync(Deno.readDir(folder))).some(({ name }) => name === "out"), false);
+  });
+});
+
+Deno.test("finetune mixes files by weight, tells the share of each, and shows samples on the way", async () => {
+  await inFolder(async (folder) => {
+    const row = (i: number) => JSON.stringify({ prompt: `Number ${i}.`, completion: " We, the people." });
+    const text = (i: number) =>
+      JSON.stringify({ text: `The state of the union is strong in the year ${i}.` });
+    await Deno.writeTextFile(`${folder}/a.jsonl`, Array.from({ length: 20 }, (_, i) => row(i)).join("\n"));
+    await Deno.writeTextFile(`${folder}/b.jsonl`, Array.from({ length: 10 }, (_, i) => text(i)).join("\n"));
+    const both = (
+      second: string,
+    ) => ["--data", `${folder}/a.jsonl:0.75`, `--data=${folder}/b.jsonl${second}`];
+    const args = (
+      second: string,
+    ) => [...both(second), "--steps", "4", "--batch", "2", "--length", "32", "--pack"];
+    const mixed = await finetune(args(""), folder);
+    assertMatch(mixed.stderr, /--data must have a weight for all or for none: ".*b\.jsonl" has none/);
+    const { code, stdout, stderr } = await finetune(
+      [...args(":0.25"), "--out", `${folder}/out`, "--sample-every", "2", "--policy", "none"],
+      folder,
+    );
+    assertEquals([code, stderr], [0, ""]);
+    assertMatch(stdout, /^data .*a\.jsonl, 18 rows of kind completion, 75\.0 % of the rows of a batch$/m);
+    assertMatch(stdout, /^data .*b\.jsonl, 9 rows of kind text, 25\.0 % of the rows of a batch$/m);
+    assertMatch(stdout, /^step 2: \u201cThe whale/m);
+    assertMatch(stdout, /^waiting {5}\d+\.\d % of the time was for data$/m);
   });
 });
