@@ -75,7 +75,7 @@ Deno.test("finetune mixes files by weight, tells the share of each, and shows sa
     const mixed = await finetune(args(""), folder);
     assertMatch(mixed.stderr, /--data must have a weight for all or for none: ".*b\.jsonl" has none/);
     const { code, stdout, stderr } = await finetune(
-      [...args(":0.25"), "--out", `${folder}/out`, "--sample-every", "2", "--policy", "none"],
+      [...args(":0.25"), "--out", `${folder}/out`, "--sample-every", "2", "--policy", "none", "--no-sample"],
       folder,
     );
     assertEquals([code, stderr], [0, ""]);
