@@ -1,0 +1,210 @@
+/**
+ * Trains a LoRA adapter on pairs: how sentences of a prompt go on, with the model itself left as it is.
+ *
+ * ```sh
+ * deno run --allow-read --allow-write examples/lora.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  cosine,
+  defineTraining,
+  evaluate,
+  flatten,
+  free,
+  type Gpu,
+  type Model,
+  nextTokenLoss,
+  scan,
+  type TokenBatch,
+} from "@firn/train";
+import {
+  type Corpus,
+  evaluationBatches,
+  loadTokenizer,
+  memoryFileSystem,
+  openEncoder,
+  openRows,
+  rowBatches,
+  type Rows,
+  type SampleSource,
+  sampleSource,
+  splitRows,
+} from "@firn/train/data";
+import { newAdapter, saveAdapter } from "@firn/train/hub";
+import { columnsFlag, columnsIn } from "./data_flags.ts";
+import { helpOf, positive, readFlags, runMain, text, UsageError, type Values, whole } from "./flags.ts";
+import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { locateData, locateModel, MODEL } from "./hub.ts";
+import { loadShown } from "./load_model.ts";
+import { checkOutput, claimFolder, nextFree } from "./output.ts";
+import { print } from "./print.ts";
+import { clock, progress, stage } from "./progress.ts";
+import { openText } from "./text.ts";
+
+const FLAGS = {
+  model: MODEL,
+  data: text(
+    "FILE",
+    "rows with a prompt and a completion; halves of sentences of Moby-Dick when absent",
+    null,
+  ),
+  columns: columnsFlag(),
+  rank: whole("rank of the adapter", 8),
+  targets: text("NAMES", "modules that get pairs, with * for any characters", "*_proj"),
+  steps: whole("optimizer steps", 40),
+  batch: whole("rows in a batch", 8),
+  length: whole("tokens of a row at most", 64, 2),
+  lr: positive("largest learning rate, after warm-up", 0.01),
+  seed: whole("seed of the adapter and of the order of rows", 0, 0),
+  out: text("DIR", "folder of the adapter, new or empty; out/lora-N when absent", null),
+  ...GPU_FLAGS,
+};
+
+/** Tokens of held-out rows that are judged, about. */
+const MOST_HELD = 8192;
+
+type Flags = Values<typeof FLAGS>;
+
+const USAGE = `usage: ./firn lora [flags]
+       deno run --allow-read --allow-write examples/lora.ts [flags]
+
+Trains a LoRA adapter on prompts and completions, of which only the completions are learned, a tenth held out, and saves
+the adapter as PEFT does. Prints how well held-out completions are predicted, beside two baselines: the model without the
+adapter, and how often each token stands in the completions that are learned.`;
+
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values: flags, help } = readFlags(args, FLAGS);
+  if (help) return print(helpOf(USAGE, FLAGS));
+  const began = performance.now(), { folder } = await locateModel(flags.model);
+  const out = flags.out ?? await nextFree("out/lora");
+  await checkOutput(out, { resumed: false, model: folder });
+  const rows = splitRows(await rowsOf(flags));
+
+  await using gpu = await openShown(flags);
+  const base = await loadShown(gpu, folder), tokenizer = await loadTokenizer(folder, { model: base });
+  using encoder = await openEncoder(folder, { workers: 0 });
+  const { length, batch, seed } = flags,
+    options = { length, batch, seed, buckets: 1, pad: tokenizer.eos ?? 0 };
+  const sources = [rows.train, rows.heldOut].map((part) => sampleSource(part, { encode: encoder.encode }));
+  const batches = await rowBatches(sources[0], options),
+    held = await evaluationBatches(sources[1], { ...options, tokens: MOST_HELD });
+  print(
+    `data        ${rows.train.count} pairs to learn, ${rows.heldOut.count} held out, ${batches.first.learned} tokens learned`,
+  );
+
+  const model = await newAdapter(gpu, base, {
+    rank: flags.rank,
+    alpha: 2 * flags.rank,
+    targets: flags.targets.split(","),
+    seed: flags.seed,
+    base: flags.model,
+  });
+  const leaves = [...flatten(model.params)], trained = leaves.filter(([path]) => model.trainable!(path));
+  const sizeOf = (list: typeof leaves): number =>
+    list.reduce((n, [, { shape }]) => n + shape.reduce((a, b) => a * b, 1), 0);
+  print(`adapter     rank ${flags.rank}, ${sizeOf(trained)} of ${sizeOf(leaves)} parameters are trained`);
+  const words = await countPerplexity(sources, { length: flags.length, vocabulary: tokenizer.vocabSize });
+  const before = await perplexity(gpu, model, held);
+  const params = await train(gpu, { model, batches: batches.from(1), flags });
+  const after = await perplexity(gpu, { ...model, params }, held);
+  await stage(`saving      ${out}`, async () => {
+    await claimFolder(out, { resumed: false, model: folder });
+    await saveAdapter(gpu, { ...model, params }, { folder: out });
+  });
+  free(params);
+  print();
+  print("perplexity of held-out completions");
+  print(`${"counts of tokens".padEnd(18)} ${words.toFixed(2)}, a baseline`);
+  print(`${"without adapter".padEnd(18)} ${before.toFixed(2)}, a baseline`);
+  print(`${"with the adapter".padEnd(18)} ${after.toFixed(2)}`);
+  print(`${"time".padEnd(18)} ${clock(performance.now() - began)}`);
+  print(`${"written".padEnd(18)} ${out}`);
+}
+
+/** Own pairs, or halves of sentences. */
+async function rowsOf({ data, columns }: Flags): Promise<Rows> {
+  if (data === null) {
+    const lines = (await halves(await openText("moby-dick"))).map((row) => JSON.stringify(row)).join("\n");
+    return await openRows("pairs.jsonl", { fileSystem: memoryFileSystem({ "pairs.jsonl": lines }) });
+  }
+  const rows = await openRows(await locateData([data]), { columns: columnsIn(columns)! });
+  if (rows.kind === "completion") return rows;
+  throw new UsageError(
+    `--data must hold prompts and completions: it holds rows of kind ${rows.kind}; name them by --columns`,
+  );
+}
+
+/** Sentences of some length, cut between two words. */
+async function halves(corpus: Corpus): Promise<{ readonly prompt: string; readonly completion: string }[]> {
+  const pieces = await Array.fromAsync(corpus.pieces(), ({ text }) => text);
+  const sentences = pieces.join("").replace(/\s+/g, " ").match(/[A-Z][^.!?]{60,200}[.!?]/g) ?? [];
+  return sentences.map((sentence) => {
+    const cut = sentence.indexOf(" ", sentence.length / 2);
+    return { prompt: sentence.slice(0, cut), completion: sentence.slice(cut) };
+  });
+}
+
+/** Takes the steps; returns the parameters after them. */
+async function train(
+  gpu: Gpu,
+  { model, batches, flags: { steps, lr } }: {
+    readonly model: Model;
+    readonly batches: AsyncIterable<TokenBatch>;
+    readonly flags: Flags;
+  },
+): Promise<object> {
+  using training = defineTraining(gpu, nextTokenLoss(model), {
+    optimizer: chain(
+      clipByGlobalNorm(1),
+      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
+    ),
+    steps,
+    lookEvery: Math.min(10, steps),
+  });
+  const bar = progress(steps, { first: 0 });
+  let state = await training.init(model.params);
+  for await (state of scan(training, state, batches)) {
+    if (state.look === null) bar.move(state.step);
+    else bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`]);
+  }
+  bar.end();
+  return state.params;
+}
+
+async function perplexity(gpu: Gpu, model: Model, batches: readonly TokenBatch[]): Promise<number> {
+  const { loss } = await evaluate(gpu, { loss: nextTokenLoss(model), params: model.params, batches });
+  return Math.exp(loss);
+}
+
+/** Perplexity of the second source by how often each token is learned in the first, each once more than it is. */
+async function countPerplexity(
+  [train, heldOut]: readonly SampleSource[],
+  { length, vocabulary }: { readonly length: number; readonly vocabulary: number },
+): Promise<number> {
+  const [learned, judged] = await Promise.all([train, heldOut].map((source) => learnedOf(source, length)));
+  const counts = new Float64Array(vocabulary).fill(1);
+  for (const id of learned) counts[id]++;
+  const nats = judged.reduce((n, id) => n - Math.log(counts[id] / (learned.length + vocabulary)), 0);
+  return Math.exp(nats / judged.length);
+}
+
+/** The tokens that are learned. */
+async function learnedOf(source: SampleSource, length: number): Promise<readonly number[]> {
+  const blocks = await Promise.all(source.blocks.map((_, block) => source.read(block)));
+  return blocks.flat().flatMap(({ ids, learned }) =>
+    [...ids.subarray(0, length)].filter((_, i) => learned[i] === 1)
+  );
+}
+
+if (import.meta.main) await runMain(main, "lora");
