@@ -1,0 +1,205 @@
+/**
+ * Requests in the form of OpenAI's chat and completion routes.
+ *
+ * @module
+ */
+
+import { InputError, type Sampling } from "@firn/train";
+import { type ChatTemplate, encodePrompt, messagesOf, type Tokenizer } from "@firn/train/data";
+
+/** What a request asks for. */
+export interface Asked {
+  /** Ids of each prompt. */
+  readonly prompts: readonly (readonly number[])[];
+  /** How tokens are chosen. */
+  readonly sampling: Sampling;
+  /** Most tokens to add; what there is room for when undefined. */
+  readonly maxTokens: number | undefined;
+  /** Texts that end an answer. */
+  readonly stop: readonly string[];
+  /** Answers to each prompt. */
+  readonly n: number;
+  /** Whether the text is sent as it comes. */
+  readonly stream: boolean;
+  /** Whether the last piece of a stream counts tokens. */
+  readonly usage: boolean;
+}
+
+/** A request that cannot be answered. */
+export class RequestError extends InputError {
+  override name = "RequestError";
+  /** Status of HTTP. */
+  readonly status: number;
+  /** The field that is wrong; null for none. */
+  readonly param: string | null;
+  /** OpenAI's code; null for none. */
+  readonly code: string | null;
+
+  /** Names what is wrong. */
+  constructor(
+    message: string,
+    { status = 400, param = null, code = null }: {
+      readonly status?: number;
+      readonly param?: string | null;
+      readonly code?: string | null;
+    } = {},
+  ) {
+    super(message);
+    [this.status, this.param, this.code] = [status, param, code];
+  }
+}
+
+type Body = Readonly<Record<string, unknown>>;
+
+/** Most answers, and texts that end one: limits of OpenAI, or above them. */
+const MOST_ANSWERS = 16, MOST_STOPS = 16;
+
+/** Fields that change what is answered in ways that are not known here, and their neutral values. */
+const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
+  logprobs: [false, null, 0],
+  top_logprobs: [null, 0],
+  echo: [false, null],
+  suffix: [null, ""],
+  best_of: [1, null],
+};
+
+/** Fields of numbers, by the name that sampling has for them. */
+const NUMBERS: Readonly<Record<string, keyof Sampling>> = {
+  temperature: "temperature",
+  top_p: "topP",
+  top_k: "topK",
+  min_p: "minP",
+  typical_p: "typicalP",
+  repetition_penalty: "repetitionPenalty",
+  presence_penalty: "presencePenalty",
+  frequency_penalty: "frequencyPenalty",
+  no_repeat_ngram_size: "noRepeatNgram",
+  seed: "seed",
+};
+
+/**
+ * Reads a request.
+ *
+ * @param body The body, parsed
+ * @param options Tokenizer, and the template of chats; without one, for the completion route
+ * @returns What it asks for
+ * @throws {RequestError} When a field is missing or of the wrong kind
+ */
+export function readRequest(
+  body: unknown,
+  { tokenizer, template }: { readonly tokenizer: Tokenizer; readonly template?: ChatTemplate | null },
+): Asked {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) {
+    throw new RequestError("the body must be a JSON object");
+  }
+  const fields = body as Body;
+  for (const [name, neutral] of Object.entries(NEUTRAL)) {
+    if (fields[name] === undefined || neutral.includes(fields[name])) continue;
+    throw new RequestError(`"${name}" is not supported`, { param: name, code: "unsupported_parameter" });
+  }
+  const format = (fields.response_format as Body | null | undefined)?.type ?? "text";
+  if (format !== "text") {
+    throw new RequestError('"response_format" must be of type text', {
+      param: "response_format",
+      code: "unsupported_parameter",
+    });
+  }
+  const prompts = template === undefined
+    ? promptsOf(fields.prompt, tokenizer)
+    : [chatOf(fields, { tokenizer, template })];
+  const stream = fields.stream === true;
+  return {
+    prompts,
+    sampling: samplingOf(fields),
+    maxTokens: whole(
+      fields,
+      fields.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
+    ),
+    stop: stopsOf(fields.stop),
+    n: Math.min(whole(fields, "n") ?? 1, MOST_ANSWERS),
+    stream,
+    usage: stream && (fields.stream_options as Body | null | undefined)?.include_usage === true,
+  };
+}
+
+function chatOf(
+  { messages, tools }: Body,
+  { tokenizer, template }: { readonly tokenizer: Tokenizer; readonly template: ChatTemplate | null },
+): readonly number[] {
+  if (template === null) {
+    throw new RequestError("the model has no chat template: use /v1/completions", {
+      code: "model_not_supported",
+    });
+  }
+  try {
+    const read = messagesOf(flattened(messages));
+    const conversation = { messages: read, ...Array.isArray(tools) && tools.length > 0 && { tools } };
+    return tokenizer.encode(template.render(conversation, { addGenerationPrompt: true }).text);
+  } catch (error) {
+    throw new RequestError((error as Error).message, { param: "messages" });
+  }
+}
+
+/** Messages whose content is a list of parts of text, as one text. */
+function flattened(messages: unknown): unknown {
+  if (!Array.isArray(messages)) return messages;
+  return messages.map((message) => {
+    const content: unknown = message?.content;
+    if (!Array.isArray(content)) return message;
+    const other = content.find((part) => part?.type !== "text");
+    if (other !== undefined) throw new RequestError(`content of type "${other?.type}" is not supported`);
+    return { ...message, content: content.map(({ text }) => text).join("") };
+  });
+}
+
+function promptsOf(prompt: unknown, tokenizer: Tokenizer): readonly (readonly number[])[] {
+  const isIds = (value: unknown): value is number[] =>
+    Array.isArray(value) && value.length > 0 && value.every((id) => Number.isSafeInteger(id));
+  const list = typeof prompt === "string" || isIds(prompt) ? [prompt] : prompt;
+  if (!Array.isArray(list) || list.length === 0) {
+    throw new RequestError('"prompt" must be a text, a list of texts, or ids of tokens', { param: "prompt" });
+  }
+  return list.map((one) => {
+    if (isIds(one)) return one;
+    if (typeof one !== "string") {
+      throw new RequestError('"prompt" must be a text or ids of tokens', { param: "prompt" });
+    }
+    const ids = encodePrompt(tokenizer, one);
+    if (ids.length === 0) throw new RequestError('"prompt" must not be empty', { param: "prompt" });
+    return ids;
+  });
+}
+
+function samplingOf(fields: Body): Sampling {
+  // What OpenAI draws with when nothing is said.
+  const sampling: Record<string, unknown> = { temperature: 1 };
+  for (const [field, name] of Object.entries(NUMBERS)) {
+    const value = fields[field] ?? null;
+    if (value === null) continue;
+    if (typeof value !== "number") throw new RequestError(`"${field}" must be a number`, { param: field });
+    // In other servers, a top_k below 1 takes all.
+    if (field === "top_k" && value < 1) continue;
+    sampling[name] = value;
+  }
+  // Without a seed, answers differ.
+  sampling.seed ??= crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
+  const bias = fields.logit_bias ?? null;
+  if (bias === null) return sampling;
+  if (typeof bias !== "object") {
+    throw new RequestError('"logit_bias" must be an object', { param: "logit_bias" });
+  }
+  return { ...sampling, logitBias: bias as Record<number, number> };
+}
+
+function stopsOf(stop: unknown): readonly string[] {
+  const list = stop === undefined || stop === null ? [] : [stop].flat();
+  if (list.length <= MOST_STOPS && list.every((text) => typeof text === "string")) return list as string[];
+  throw new RequestError(`"stop" must be a text, or a list of up to ${MOST_STOPS}`, { param: "stop" });
+}
+
+function whole(fields: Body, name: string): number | undefined {
+  const value = fields[name] ?? null;
+  if (value === null) return undefined;
+  if (Number.isSafeInteger(value) && (value as number) >= 1) return value as number;
+  throw new RequestError(`"${name}" must be a whole number above 0`, { param: name });
+}

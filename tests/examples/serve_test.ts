@@ -1,0 +1,164 @@
+/**
+ * The routes of OpenAI, asked without a network: what a server answers is a function of the request.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { chatTemplate, loadTokenizer } from "@firn/train/data";
+import { generate } from "@firn/train";
+import { loadModel } from "@firn/train/hub";
+import { openaiRoutes } from "../../examples/openai_routes.ts";
+import { requestQueue } from "../../examples/request_queue.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+
+const gpu = await openTestGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+const folder = "examples/models/sotu";
+const model = await loadModel(gpu, folder), tokenizer = await loadTokenizer(folder, { model });
+const reader = { gpu, model, tokenizer, folder };
+const queue = requestQueue(reader, { most: 4 });
+Deno.test.afterAll(() => queue[Symbol.dispose]());
+const template = chatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}");
+const options = { ...reader, queue, template, name: "sotu", maxTokens: 8 };
+const routes = openaiRoutes(options);
+const base = "http://127.0.0.1:8080/v1";
+
+// deno-lint-ignore no-explicit-any
+type Json = any;
+
+function post(path: string, body: unknown, more: RequestInit = {}): Promise<Response> {
+  const headers = { "content-type": "application/json", ...more.headers as Record<string, string> };
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  return routes(new Request(base + path, { method: "POST", body: text, ...more, headers }));
+}
+
+async function greedyText(prompt: string, maxTokens: number): Promise<string> {
+  const ids = await Array.fromAsync(
+    generate(gpu, model, { prompt: tokenizer.encode(prompt), maxTokens, stop: tokenizer.stop }),
+  );
+  return tokenizer.decode(ids);
+}
+
+/** The JSON of the events of a stream, and whether it ends as it should. */
+async function eventsOf(response: Response): Promise<Json[]> {
+  assertEquals(response.headers.get("content-type"), "text/event-stream");
+  const lines = (await response.text()).split("\n\n").filter((line) => line !== "");
+  assertEquals(lines.pop(), "data: [DONE]");
+  return lines.map((line) => JSON.parse(line.replace(/^data: /, "")));
+}
+
+Deno.test("the completion route gives the text that generate gives, and counts tokens", async () => {
+  const prompt = "The state of the",
+    response = await post("/completions", { prompt, temperature: 0, max_tokens: 6 });
+  assertEquals(response.status, 200);
+  const { object, model: name, choices: [choice], usage }: Json = await response.json();
+  assertEquals([object, name, choice.finish_reason], ["text_completion", "sotu", "length"]);
+  assertEquals(choice.text, await greedyText(prompt, 6));
+  const prompt_tokens = tokenizer.encode(prompt).length;
+  assertEquals(usage, { prompt_tokens, completion_tokens: 6, total_tokens: prompt_tokens + 6 });
+});
+
+Deno.test("the chat route renders messages, and streams the same text in pieces with usage at the end", async () => {
+  const messages = [{ role: "user", content: [{ type: "text", text: "The people of" }] }];
+  const asked = { messages, temperature: 0, max_tokens: 6 };
+  const { choices: [{ message, finish_reason }] }: Json = await (await post("/chat/completions", asked))
+    .json();
+  assertEquals([message.role, message.content], ["assistant", await greedyText("The people of\n", 6)]);
+  const events = await eventsOf(
+    await post("/chat/completions", { ...asked, stream: true, stream_options: { include_usage: true } }),
+  );
+  assertEquals(events[0].choices[0].delta, { role: "assistant", content: "" });
+  assertEquals(events.map((event) => event.choices[0]?.delta.content ?? "").join(""), message.content);
+  assertEquals(events.at(-2).choices[0].finish_reason, finish_reason);
+  assertEquals([events.at(-1).choices, events.at(-1).usage.completion_tokens], [[], 6]);
+  assert(events.every((event) => event.object === "chat.completion.chunk" && event.id === events[0].id));
+});
+
+Deno.test("requests that wait are one batch, each with its own options, stop and length", async () => {
+  const prompt = "The state of the", whole = await greedyText(prompt, 6), stop = whole.slice(4, 8);
+  const asked = [
+    { prompt, temperature: 0, max_tokens: 6 },
+    { prompt, temperature: 0, max_tokens: 6, stop: [stop] },
+    {
+      prompt: ["The people", tokenizer.encode("The navy")[0]].slice(0, 1),
+      temperature: 1,
+      seed: 3,
+      max_tokens: 2,
+      n: 2,
+    },
+  ];
+  const pending = asked.map((body) => post("/completions", body));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assertEquals(queue.working, 4);
+  const [first, second, third]: Json[] = await Promise.all(
+    (await Promise.all(pending)).map((one) => one.json()),
+  );
+  assertEquals(first.choices[0].text, whole);
+  assertEquals([second.choices[0].text, second.choices[0].finish_reason], [
+    whole.slice(0, whole.indexOf(stop)),
+    "stop",
+  ]);
+  assertEquals(third.choices.map(({ index }: Json) => index), [0, 1]);
+  assertEquals(third.usage.completion_tokens, 4);
+});
+
+Deno.test("a stream that nobody reads any more does not hold up others", async () => {
+  const response = await post("/completions", { prompt: "The", max_tokens: 400, stream: true });
+  const body = response.body!.getReader();
+  await body.read();
+  await body.cancel();
+  assertEquals((await post("/completions", { prompt: "The", max_tokens: 1 })).status, 200);
+});
+
+Deno.test("the server names its model", async () => {
+  const list: Json = await (await routes(new Request(`${base}/models`))).json();
+  assertEquals([list.object, list.data[0].id], ["list", "sotu"]);
+  assertEquals((await routes(new Request(`${base}/models/sotu`))).status, 200);
+});
+
+Deno.test("errors have OpenAI's form and status", async () => {
+  const cases: readonly (readonly [Promise<Response>, number, RegExp])[] = [
+    [post("/completions", "{"), 400, /must be JSON/],
+    [post("/completions", []), 400, /must be a JSON object/],
+    [post("/completions", {}), 400, /"prompt" must be a text/],
+    [post("/completions", { prompt: "" }), 400, /must not be empty/],
+    [post("/completions", { prompt: [99999] }), 400, /ids of tokens must be from 0/],
+    [post("/completions", { prompt: "a", top_p: 7 }), 400, /"topP" must be a number above 0/],
+    [post("/completions", { prompt: "a", temperature: "hot" }), 400, /"temperature" must be a number/],
+    [post("/completions", { prompt: "a", max_tokens: 0 }), 400, /"max_tokens" must be a whole number/],
+    [post("/completions", { prompt: "a", logprobs: 3 }), 400, /"logprobs" is not supported/],
+    [post("/completions", { prompt: "the ".repeat(3000) }), 400, /the model reads \d+ tokens at most/],
+    [post("/completions", "x".repeat(2 ** 22 + 1)), 413, /bytes at most/],
+    [post("/completions", "{}", { headers: { "content-type": "text/plain" } }), 415, /application\/json/],
+    [post("/chat/completions", { messages: [] }), 400, /"messages" must be a list/],
+    [post("/nowhere", {}), 404, /no route/],
+    [routes(new Request(`${base}/completions`)), 405, /GET is not allowed/],
+    [routes(new Request(`${base}/models/gpt`)), 404, /the model is called "sotu"/],
+    [routes(new Request("http://evil.example/v1/models")), 403, /its own machine/],
+    [
+      openaiRoutes({ ...options, template: null })(
+        new Request(`${base}/chat/completions`, {
+          method: "POST",
+          body: '{"messages":[]}',
+          headers: { "content-type": "application/json" },
+        }),
+      ),
+      400,
+      /no chat template/,
+    ],
+  ];
+  for (const [pending, status, message] of cases) {
+    const response = await pending, { error }: Json = await response.json();
+    assertMatch(error.message, message);
+    assertEquals([response.status, error.type], [status, "invalid_request_error"], error.message);
+  }
+});
+
+Deno.test("pages of this machine may read answers, those of others may not", async () => {
+  const ask = (origin: string) => routes(new Request(`${base}/models`, { headers: { origin } }));
+  const allowed = (response: Response): string | null => response.headers.get("access-control-allow-origin");
+  assertEquals(allowed(await ask("http://localhost:3000")), "http://localhost:3000");
+  assertEquals(allowed(await ask("https://evil.example")), null);
+});
