@@ -8,7 +8,15 @@
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, MAX_GROUPS, repeat } from "../kernel.ts";
 import { blockedLoad, blockedQuad, isBlocked } from "../blocks.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
-import { batchOffsets, frame, loadElement, type MatmulOperand, operandsOf, sumLength } from "./frame.ts";
+import {
+  batchOffsets,
+  frame,
+  loadElement,
+  loadQuad,
+  type MatmulOperand,
+  operandsOf,
+  sumLength,
+} from "./frame.ts";
 
 /** Lanes of a workgroup, and the elements along k that they load at once. */
 export const LANES = 8;
@@ -27,8 +35,11 @@ export function direct(
   const across = Math.ceil(n / (LANES * tn));
   const load = (side: MatmulOperand, o: string, at: string): string =>
     loadElement(side, side.kContiguous ? { row: o, column: at } : { row: `(${at})`, column: o });
+  // Where four neighbours of B across columns are one quad of blocks, a lane computes them.
+  const beside = !b.kContiguous && isBlocked(b.stored) && tn === 4;
   const row = (i: number): string => `min(m0 + ${i}u, ${m - 1}u)`;
-  const column = (j: number): string => `min(n0 + ${LANES * j}u, ${b.size - 1}u)`;
+  const place = (j: number): string => `n0 + ${beside ? j : LANES * j}u`;
+  const column = (j: number): string => `min(${place(j)}, ${b.size - 1}u)`;
   /** `depth` steps along k, from `k0` on. Neighbouring lanes load neighbours in memory: along k, or along rows. */
   const block = (depth: number): string => {
     const alongK = a.kContiguous;
@@ -55,7 +66,9 @@ export function direct(
           : alongK
           ? `subgroupBroadcast(s${i}, ${q}u)`
           : `subgroupBroadcast(s${Math.floor(i / LANES)}, ${i % LANES}u)`;
-      return `{\n${lanes}${repeat(tn, (j) => `let y${j} = ${right(j, q)};\n`)}${
+      return `{\n${lanes}${
+        beside ? `let y = ${loadQuad(b, { row: `(zb + k0 + ${q}u)`, column: "edge" })};\n` : ""
+      }${repeat(tn, (j) => `let y${j} = ${beside ? `y.${"xyzw"[j]}` : right(j, q)};\n`)}${
         repeat(tm, (i) =>
           `let x${i} = ${shared(i)};\n${
             repeat(tn, (j) => `c${i}_${j} = fma(x${i}, y${j}, c${i}_${j});\n`)
@@ -74,13 +87,15 @@ ${folded ? `let at = ${GROUP_INDEX};\nlet z = at / ${groups}u;` : "let z = wid.z
 ${batchOffsets(product, [a, b])}
 let group = ${folded ? `at % ${groups}u` : GROUP_INDEX};
 let m0 = (group / ${across}u) * ${tm}u;
-let n0 = (group % ${across}u) * ${LANES * tn}u + lid;
-if (m0 >= ${m}u${folded ? ` || z >= ${batch}u` : ""}) { return; }
+let n0 = (group % ${across}u) * ${LANES * tn}u + lid${beside ? " * 4u" : ""};
+${beside ? `let edge = min(n0, ${Math.ceil(b.size / 4) * 4 - 4}u);\n` : ""}if (m0 >= ${m}u${
+    folded ? ` || z >= ${batch}u` : ""
+  }) { return; }
 ${declare}${repeat(tm, (i) => repeat(tn, (j) => `var c${i}_${j} = 0.0f;\n`))}
 for (var k0 = 0u; k0 < min(${whole}u, ${reach}); k0 += ${LANES}u) {
 ${block(LANES)}}
 ${k === whole ? "" : `if (${reach} > ${whole}u) {\nlet k0 = ${whole}u;\n${block(k - whole)}}`}
-${store((i) => `(m0 + ${i}u)`, (j) => `(n0 + ${LANES * j}u)`, { rows: tm, columns: tn })}
+${store((i) => `(m0 + ${i}u)`, (j) => `(${place(j)})`, { rows: tm, columns: tn })}
 }`;
   const name = `matmul ${productKey(product)} direct ${tm}x${tn}`;
   const [x, y] = foldGrid(folded ? groups * batch : groups);
