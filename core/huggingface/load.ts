@@ -11,13 +11,12 @@ import { readParams, sameValues } from "./read_params.ts";
 import { type NamedCheckpoint, underDeclaredNames } from "./stored_names.ts";
 import { TENSOR_TYPES } from "../data/gguf/types.ts";
 import type { Weights } from "../data/weights.ts";
-import { shown } from "../arguments.ts";
 import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
 import type { TokenInput } from "../models/family.ts";
-import { type Storage, STORAGES } from "./storage.ts";
+import { checkStorage, type Storage } from "./storage.ts";
 import { families as known } from "../models/mod.ts";
 import {
   declaredParams,
@@ -81,10 +80,7 @@ export async function loadModel<P extends object = object, I extends object = To
   options: LoadOptions = {},
 ): Promise<Model<P, I>> {
   const { families = known, storage = "f32" } = options;
-  if (!STORAGES.includes(storage)) {
-    const rule = `"storage" must be one of ${STORAGES.join(", ")}`;
-    throw new InputError(`Cannot load "${folder}" as ${rule}: got ${shown(storage)}`);
-  }
+  checkStorage(storage, `load "${folder}"`);
   const { source: own, file, open } = await openModel(folder, options);
   const source = withHead(own, options), { seed = 0 } = options;
   const described = describeModel<I>(source, { families, file });

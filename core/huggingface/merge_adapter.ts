@@ -19,13 +19,16 @@ import { sum } from "../ops/broadcast.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { heldPair } from "./adapter_layout.ts";
+import { checkStorage, type Storage, storedIn } from "./storage.ts";
 import { moduleOf } from "../train/freeze/components.ts";
-import { copyToDevice } from "../train/state/upload.ts";
+import { copyToDevice, storedAs } from "../train/state/upload.ts";
 
 /** Options of {@link mergeAdapter}. */
 export interface MergeOptions {
   /** Paths of the modules whose pairs are merged, such as `state.frozen`; those without a pair stay. All when absent. */
   readonly paths?: readonly Path[];
+  /** How the device stores the new weights: f32 when absent; `file` stands for the 16-bit type that a weight had, or bf16. */
+  readonly storage?: Storage;
 }
 
 /**
@@ -37,7 +40,7 @@ export interface MergeOptions {
  *
  * @param gpu The device that holds the parameters
  * @param model The model; of a training run `{ ...model, params: state.params }`
- * @param options Which pairs; all when absent
+ * @param options Which pairs, all when absent; how the new weights are stored
  * @returns The model without those pairs, with new weights in place of those that they adapt. All else is shared with
  * `model`. If no pair is left, all parameters are trainable
  * @throws {InputError} When there is no pair to merge, or one is not whole
@@ -88,8 +91,9 @@ export interface MergeOptions {
 export async function mergeAdapter<P extends object, I extends object = TokenInput>(
   gpu: Gpu,
   model: Model<P, I>,
-  { paths }: MergeOptions = {},
+  { paths, storage = "f32" }: MergeOptions = {},
 ): Promise<Model<P, I>> {
+  checkStorage(storage, "merge the adapter");
   const leaves = flatten(model.params), modules = new Set([...leaves.keys()].map(moduleOf));
   const unknown = paths?.find((path) => !modules.has(path));
   if (unknown !== undefined) {
@@ -127,6 +131,14 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
   }
   await checkAllocations(gpu);
   await checkFinite(gpu, [...sums.keys()].map((path) => [path, next.get(path)!]));
+  for (const path of storage === "f32" ? [] : sums.keys()) {
+    const wide = next.get(path)!, had = leaves.get(path)?.dtype === "f16" ? "F16" : "BF16";
+    const dtype = storedIn(storage, { path, shape: wide.shape, dtype: had });
+    if (dtype === "f32") continue;
+    next.set(path, await storedAs(gpu, wide, { path, dtype }));
+    free({ wide });
+  }
+  await checkAllocations(gpu);
   return withoutMerged(model, { next, sums: new Set(sums.keys()) });
 }
 

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { shown } from "../arguments.ts";
+import { InputError } from "../errors.ts";
 import type { WeightSpec } from "../data/weights.ts";
 import type { DType } from "../spec.ts";
 import type { Path } from "../tree.ts";
@@ -19,8 +21,20 @@ import type { Path } from "../tree.ts";
  */
 export type Storage = "f32" | "file" | "int8" | "nf4";
 
-/** All of them. */
-export const STORAGES: readonly Storage[] = ["f32", "file", "int8", "nf4"];
+const STORAGES: readonly Storage[] = ["f32", "file", "int8", "nf4"];
+
+/**
+ * Refuses a storage that is none.
+ *
+ * @param storage What was given
+ * @param action What is refused: `load "folder"`
+ * @throws {InputError} When it is none
+ */
+export function checkStorage(storage: unknown, action: string): void {
+  if (STORAGES.some((known) => known === storage)) return;
+  const rule = `"storage" must be one of ${STORAGES.join(", ")}`;
+  throw new InputError(`Cannot ${action} as ${rule}: got ${shown(storage)}`);
+}
 
 /** A parameter that is to be stored. */
 interface StoredParam {

@@ -151,6 +151,13 @@ Deno.test("pairs beside int8 and nf4 train as beside their values, go on from a 
       ),
     );
     x.forEach((value, i) => assertAlmostEquals(value, y[i], 1e-5));
+
+    const again = await mergeAdapter(gpu, { ...small, params: seen.params }, { storage });
+    const types = (params: object): string[] => [...flatten(params).values()].map(({ dtype }) => dtype);
+    assertEquals(types(again.params), types((await load(name, storage)).params));
+    const packed = await read(gpu, logits(again, batches[0].inputIds));
+    const off = Math.max(...packed.map((value, i) => Math.abs(value - x[i])));
+    assert(off > 0 && off < (storage === "int8" ? 0.02 : 0.3), `${name} ${storage} is off by ${off}`);
   }
 });
 

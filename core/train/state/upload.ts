@@ -9,10 +9,10 @@ import { createBuffer, SMALLER_MODEL, writeValues } from "../../runtime/buffers.
 import type { Gpu } from "../../runtime/device.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import { checkUnconsumed, isResident, resident, storageOf } from "../../runtime/residents.ts";
-import { planFor } from "../../infer/read.ts";
+import { planFor, read } from "../../infer/read.ts";
 import { record } from "../../runtime/record.ts";
 import { hostValues, isHost } from "../../sources.ts";
-import type { Spec } from "../../spec.ts";
+import type { DType, Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { HostTensor } from "../types.ts";
@@ -37,6 +37,16 @@ export function uploadLeaf(gpu: Gpu, options: LeafName & { readonly value: HostT
   const { dtype, shape } = value, width = shape.at(-1) ?? 1;
   writeValues(gpu, storageOf(made).buffer, packValues(value.data, { dtype, width, name: path }));
   return made;
+}
+
+/** The values of a tensor, stored in another way. */
+export async function storedAs(
+  gpu: Gpu,
+  source: Tensor,
+  { path, dtype }: { readonly path: Path; readonly dtype: DType },
+): Promise<Tensor> {
+  const { shape } = source, data = await read(gpu, source);
+  return uploadLeaf(gpu, { path, value: { shape, dtype, data }, step: 0 });
 }
 
 /** A copy of any tensor on the device, as a tensor of step 0; a graph is computed. */
