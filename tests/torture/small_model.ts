@@ -121,23 +121,34 @@ export const ADAPTER_CONFIG: Readonly<Record<string, unknown>> = {
   fan_in_fan_out: false,
   use_rslora: false,
   init_lora_weights: true,
-  layers_to_transform: null,
+  layers_pattern: "layers",
+  layers_to_transform: [0],
   target_modules: ["q_proj", "v_proj"],
+  use_dora: true,
+  rank_pattern: { "layers\\.\\d+\\.(?:self_attn|mlp)\\.v_proj": 1 },
+  alpha_pattern: { "v_proj": 3.5 },
+  modules_to_save: ["norm"],
 };
 
-/** The pairs of an adapter of rank 2. */
+/** The tensors of an adapter: pairs of rank 2 and 1 with magnitudes, and copies of norms. */
 export function adapterWeights(draw: Draw = drawFrom(8, 0)): TensorToStore[] {
-  const half = (name: string, rows: number, columns: number): TensorToStore => ({
-    name: `base_model.model.model.layers.0.self_attn.${name}.weight`,
+  const tensor = (name: string, ...shape: readonly number[]): TensorToStore => ({
+    name: `base_model.model.model.${name}`,
     dtype: "F32",
-    shape: [rows, columns],
-    data: new Float32Array(rows * columns).map(() => draw(2 ** 16) / 2 ** 17 - 0.25),
+    shape,
+    data: new Float32Array(shape.reduce((a, b) => a * b)).map(() => draw(2 ** 16) / 2 ** 17 - 0.25),
   });
+  const layer = "layers.0", [q, v] = ["q_proj", "v_proj"].map((name) => `${layer}.self_attn.${name}.lora_`);
   return [
-    half("q_proj.lora_A", 2, CHANNELS),
-    half("q_proj.lora_B", CHANNELS, 2),
-    half("v_proj.lora_A", 2, CHANNELS),
-    half("v_proj.lora_B", CHANNELS / 2, 2),
+    tensor(`${q}A.weight`, 2, CHANNELS),
+    tensor(`${q}B.weight`, CHANNELS, 2),
+    tensor(`${q}magnitude_vector`, CHANNELS),
+    tensor(`${v}A.weight`, 1, CHANNELS),
+    tensor(`${v}B.weight`, CHANNELS / 2, 1),
+    tensor(`${v}magnitude_vector`, CHANNELS / 2),
+    tensor(`${layer}.input_layernorm.weight`, CHANNELS),
+    tensor(`${layer}.post_attention_layernorm.weight`, CHANNELS),
+    tensor("norm.weight", CHANNELS),
   ];
 }
 
