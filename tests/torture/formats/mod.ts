@@ -10,6 +10,7 @@ import { families } from "./families.ts";
 import { hub } from "./hub.ts";
 import { log } from "./log.ts";
 import { model } from "./model.ts";
+import { rows } from "./rows.ts";
 import { body, header } from "./safetensors.ts";
 import { text } from "./text.ts";
 import { tokenizer } from "./tokenizer.ts";
@@ -27,4 +28,5 @@ export const FORMATS: readonly Format[] = [
   log,
   ...hub,
   ...text,
+  ...rows,
 ];
