@@ -16,6 +16,7 @@
  */
 
 export { type ImageProcessor, imageProcessor, pixelsOf, type RawImage, type Resample } from "./images.ts";
+export { decodeImage, imageOfRow } from "./decode_image.ts";
 export { fingerprint } from "../fingerprint.ts";
 export { type Batches, type TokenWindows, tokenWindows, type TokenWindowsOptions } from "./batches.ts";
 export { predictions } from "../models/loss.ts";
