@@ -4,6 +4,7 @@
  * @module
  */
 
+import { fromBf16 } from "../data/floats.ts";
 import { packValues } from "../data/packed_values.ts";
 import type { RowRange } from "../data/row_range.ts";
 import type { Weights } from "../data/weights.ts";
@@ -42,8 +43,8 @@ interface Stored extends ListedParam {
   readonly name: string;
   /** How the device stores it. */
   readonly dtype: DType;
-  /** Whether the file stores it so, too. */
-  readonly asIs: boolean;
+  /** Whether the file has codes of bf16, which are half the bytes to read and to check. */
+  readonly codes: boolean;
 }
 
 /** Some rows of a parameter. */
@@ -78,7 +79,7 @@ export async function readParams<I extends object>(
     if (param.spare && spec === undefined) continue;
     const { shape } = param, dtype = fresh ? "f32" : storedIn(storage, { path, shape, dtype: spec!.dtype });
     checkSize(gpu, { label: path, bytes: bytesOf({ shape, dtype }), mend: SMALLER_MODEL });
-    if (!fresh) found.push({ ...param, path, name, dtype, asIs: dtype === "bf16" && spec!.dtype === "BF16" });
+    if (!fresh) found.push({ ...param, path, name, dtype, codes: spec!.dtype === "BF16" });
   }
   for (const [path, param] of modelParams(model)) {
     if (!head.fresh.has(path)) continue;
@@ -97,9 +98,10 @@ export async function readParams<I extends object>(
       first: from * sizeOf(shape.slice(1)),
     };
     checkLoaded(values, source);
-    const codes = values instanceof Uint16Array ? values : packValues(values, { dtype, width, name });
+    const wide = values instanceof Uint16Array && dtype !== "bf16" ? fromBf16(values) : values;
+    const stored = wide instanceof Uint16Array ? wide : packValues(wide, { dtype, width, name });
     if (!params.has(path)) params.set(path, reserve(gpu, { shape, dtype }, path));
-    await send(params.get(path)!, codes, { offset: from * elementBytes({ shape: shape.slice(1), dtype }) });
+    await send(params.get(path)!, stored, { offset: from * elementBytes({ shape: shape.slice(1), dtype }) });
     done += bytesIn(checkpoint, name) * values.length / sizeOf(shape);
     onProgress?.({ done, total });
     // What is in one tensor here is saved as one again, though the family may have names for its parts.
@@ -121,8 +123,8 @@ async function* ahead(
   stored: readonly Stored[],
 ): AsyncGenerator<Part & { readonly values: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> }> {
   const parts = stored.flatMap((of): Part[] => rangesOf(of).map((rows) => ({ of, rows })));
-  const start = async ({ of: { name, asIs }, rows }: Part) => {
-    if (asIs) return new Uint16Array((await checkpoint.read(name, rows)).buffer);
+  const start = async ({ of: { name, codes }, rows }: Part) => {
+    if (codes) return new Uint16Array((await checkpoint.read(name, rows)).buffer);
     return await checkpoint.readF32(name, rows);
   };
   let next = parts.length === 0 ? null : start(parts[0]);
@@ -136,8 +138,8 @@ async function* ahead(
 }
 
 /** The rows of each part of a parameter: all at once where the mean of all of its scales counts. */
-function rangesOf({ shape, dtype, asIs }: Stored): (RowRange | undefined)[] {
-  return dtype === "nf4" ? [undefined] : partsOf(shape, asIs ? 2 : 4);
+function rangesOf({ shape, dtype }: Stored): (RowRange | undefined)[] {
+  return dtype === "nf4" ? [undefined] : partsOf(shape, dtype === "bf16" ? 2 : 4);
 }
 
 /** The rows of each part of a tensor. Their number is even, so that each part begins at a whole word. */

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DataError, flatten, InputError, readAll } from "@firn/train";
 import { fromBf16, memoryFileSystem, openSafetensors, toBf16, writeSafetensors } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
+import { indexOfNonFiniteBf16 } from "../../core/data/floats.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const V = 140_001, C = 64; // the embedding takes three parts, or two as bf16, the last with an odd number of rows
@@ -104,5 +105,16 @@ Deno.test("fromBf16 widens an odd number of codes, from any place of a buffer", 
   for (const [from, to] of [[0, 9], [1, 9], [1, 8], [2, 5], [3, 3]]) {
     const one = Float32Array.from(codes.subarray(from, to), (code) => fromBf16(Uint16Array.of(code))[0]);
     assertEquals(fromBf16(codes.subarray(from, to)), one);
+  }
+});
+
+Deno.test("indexOfNonFiniteBf16 finds the first code that is no finite number, at each place", () => {
+  assertEquals(indexOfNonFiniteBf16(toBf16(new Float32Array([0, -1, 3.3e38]))), -1);
+  for (const bad of [0x7f80, 0xff80, 0x7fc0, 0xffff]) {
+    for (let at = 0; at < 8; at++) {
+      const some = new Uint16Array(9).fill(0x7f7f).with(at, bad).with(8, bad);
+      assertEquals(indexOfNonFiniteBf16(some), at);
+      assertEquals(indexOfNonFiniteBf16(some.subarray(1)), at === 0 ? 7 : at - 1);
+    }
   }
 });
