@@ -74,6 +74,7 @@ import {
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { DATA_FLAGS, today } from "./data_flags.ts";
+import { MAX_SHARD_SIZE, shardOptions } from "./shard_size.ts";
 import { showBatches } from "./show_batches.ts";
 import { openData, type OpenedData, readData, type TrainData } from "./train_data.ts";
 
@@ -103,6 +104,7 @@ const FLAGS = {
   "sample-every": whole("steps between samples that are printed while it trains; none when absent", null),
   "no-sample": toggle("generate no samples before and after"),
   out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
+  "max-shard-size": MAX_SHARD_SIZE,
   validate: VALIDATE,
   ...RUN_FLAGS,
   ...GPU_FLAGS,
@@ -181,7 +183,7 @@ export async function main(args: readonly string[]): Promise<void> {
       },
     },
   });
-  const saved = await saveTrained(gpu, run, { subject, state });
+  const saved = await saveTrained(gpu, run, { subject, state, flags });
   training[Symbol.dispose]();
   free(base.params);
   free(hiddenParams(base));
@@ -327,16 +329,18 @@ function printBefore({ folder, start: { perplexity, sample } }: Run): number {
 async function saveTrained(
   gpu: Gpu,
   { folder }: Run,
-  { subject: { base, files }, state }: {
+  { subject: { base, files }, state, flags }: {
     readonly subject: Subject;
     readonly state: TrainingState<object>;
+    readonly flags: Flags;
   },
 ): Promise<string> {
   const model = { ...base, params: state.params }, isAdapter = base.adapter !== undefined;
   const to = `${folder}/${isAdapter ? "adapter" : "model"}`;
+  const options = { folder: to, files, ...shardOptions(flags["max-shard-size"]) };
   await stage(
     `saving      ${to}`,
-    () => isAdapter ? saveAdapter(gpu, model, { folder: to }) : saveModel(gpu, model, { folder: to, files }),
+    () => isAdapter ? saveAdapter(gpu, model, { folder: to }) : saveModel(gpu, model, options),
   );
   return to;
 }

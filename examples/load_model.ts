@@ -7,7 +7,7 @@
 import type { Gpu, Model } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { loadModel, type Storage } from "@firn/train/hub";
-import { stage } from "./progress.ts";
+import { byteStage, megabytes } from "./progress.ts";
 
 /**
  * Loads a model.
@@ -23,23 +23,18 @@ export async function loadShown(
   options: { readonly storage?: Storage } = {},
 ): Promise<Model> {
   const bytes = await weightBytes(folder);
-  return await stage(
+  return await byteStage(
     `loading     ${folder}${bytes === 0 ? "" : `, ${megabytes(bytes)}`}`,
-    (say) =>
-      loadModel(gpu, folder, {
-        ...options,
-        onProgress: ({ done, total }) => say(`${megabytes(done)} of ${megabytes(total)}`),
-      }),
+    (onProgress) => loadModel(gpu, folder, { ...options, onProgress }),
   );
 }
 
-const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
-
-/** What the weights of a folder take; 0 where there is none, which is refused when it is loaded. */
+/** What the weights of a model take; 0 where there is none, which is refused when it is loaded. */
 async function weightBytes(folder: string): Promise<number> {
   const files = hostFileSystem();
-  if ((await files.stat(folder))?.kind !== "folder") return 0;
-  const weights = (await files.list(folder)).filter(({ name }) => name.endsWith(".safetensors"));
+  const there = await files.stat(folder);
+  if (there?.kind !== "folder") return there?.size ?? 0;
+  const weights = (await files.list(folder)).filter(({ name }) => /\.(safetensors|gguf)$/.test(name));
   const infos = await Promise.all(weights.map(({ name }) => files.stat(`${folder}/${name}`)));
   return infos.reduce((sum, info) => sum + (info?.size ?? 0), 0);
 }

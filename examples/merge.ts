@@ -16,13 +16,18 @@ import { loadShown } from "./load_model.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
+import { MAX_SHARD_SIZE, shardOptions } from "./shard_size.ts";
 
-const FLAGS: { readonly dtype: Flag<"same" | SaveDType> } & typeof GPU_FLAGS = {
+const FLAGS: {
+  readonly dtype: Flag<"same" | SaveDType>;
+  readonly "max-shard-size": typeof MAX_SHARD_SIZE;
+} & typeof GPU_FLAGS = {
   dtype: oneOf(
     ["same", "float32", "bfloat16", "float16"],
     "how weights are stored; same: as config.json of the model says",
     "same",
   ),
+  "max-shard-size": MAX_SHARD_SIZE,
   ...GPU_FLAGS,
 };
 
@@ -52,10 +57,11 @@ export async function main(args: readonly string[]): Promise<void> {
   const adapted = await loadAdapter(gpu, await loadShown(gpu, folder), pairs);
   for (const note of adapted.notes ?? []) print(`note        ${note}`);
   const merged = await stage(`merging     ${adapter}`, () => mergeAdapter(gpu, adapted));
-  await stage(
-    `saving      ${out}`,
-    () => saveModel(gpu, merged, { folder: out, files, ...flags.dtype !== "same" && { dtype: flags.dtype } }),
-  );
+  const options = {
+    ...shardOptions(flags["max-shard-size"]),
+    ...flags.dtype !== "same" && { dtype: flags.dtype },
+  };
+  await stage(`saving      ${out}`, () => saveModel(gpu, merged, { folder: out, files, ...options }));
   print(`${"written".padEnd(11)} ${out}, ${adapted.adapter!.layers.size} pairs merged`);
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { OnProgress } from "@firn/train";
 import { printable } from "@firn/train/report";
 
 /** Prints progress and, between its updates, ordinary lines. */
@@ -47,10 +48,10 @@ export function progress(
     to.writeSync(encoder.encode(text));
   };
   const draw = (step: number): void => {
-    const done = Math.round(WIDTH * step / steps);
     const left = Number.isFinite(pace) ? clock(pace * (steps - step)) : "?";
-    const bar = "█".repeat(done) + "░".repeat(WIDTH - done);
-    shown = printable([`${bar} ${step}/${steps}`, ...known, `ETA ${left}`].join("  "));
+    shown = printable(
+      [`${barOf(Math.round(WIDTH * step / steps))} ${step}/${steps}`, ...known, `ETA ${left}`].join("  "),
+    );
     if (live) write(`${ERASE}${shown}`);
   };
   return {
@@ -121,11 +122,32 @@ export function transferBar(
     first ??= done;
     const share = total === 0 ? 1 : Math.max(0, Math.min(1, done / total)), cells = Math.round(WIDTH * share);
     const left = done > first ? (performance.now() - began) / (done - first) * (total - done) : NaN;
-    const bar = "█".repeat(cells) + "░".repeat(WIDTH - cells);
     const eta = Number.isFinite(left) ? clock(left) : "?";
-    say(`${bar} ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB  ETA ${eta}`);
+    say(`${barOf(cells)} ${(done / 1e6).toFixed(1)} of ${megabytes(total)}  ETA ${eta}`);
   };
 }
+
+/** A bar of which some cells are filled. */
+const barOf = (cells: number): string => "█".repeat(cells) + "░".repeat(WIDTH - cells);
+
+/**
+ * Shows a stage with a bar of bytes on a terminal, and one plain line elsewhere.
+ *
+ * @param text What is done: its name in 12 columns, and to what
+ * @param work Does it; it is handed a function that is told how many bytes are done
+ * @param options `to`: where the line is drawn; standard output when absent
+ * @returns What the work returns
+ */
+export async function byteStage<T>(
+  text: string,
+  work: (onProgress: OnProgress) => Promise<T>,
+  { to = Deno.stdout }: { readonly to?: Stream } = {},
+): Promise<T> {
+  return await stage(text, (say) => work(to.isTerminal() ? transferBar(say) : () => {}), { to });
+}
+
+/** Bytes for people. */
+export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
 /** Minutes and seconds of milliseconds, `"1:05"`. */
 export function clock(milliseconds: number): string {

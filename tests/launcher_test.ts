@@ -148,6 +148,10 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
     [["finetune", "--adapter=/a", "--lora", "8"], { read: ".,/a" }],
     [["merge", "/m", "/a", "/o/x", "--no-tune"], { read: ".,/m,/a,/o/x,/o", write: ".firn,out,/o" }],
+    [["export", "/m", "/o/x.gguf", "--type", "q8_0", "--adapter=/a"], {
+      read: ".,/m,/o/x.gguf,/o,/a",
+      write: ".firn,out,/o",
+    }],
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
     [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
     [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],

@@ -5,9 +5,9 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { evaluate, mean, multiply, type Tensor, tensor } from "@firn/train";
+import { evaluate, mean, multiply, type OnProgress, type Tensor, tensor } from "@firn/train";
 import { loadModel } from "@firn/train/hub";
-import { progress, stage, type Stream, transferBar } from "../../examples/progress.ts";
+import { byteStage, progress, stage, type Stream, transferBar } from "../../examples/progress.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 /** A stream that keeps what is written, as a terminal or as a file. */
@@ -90,4 +90,26 @@ Deno.test("evaluate tells of the batches that are done, and gives the same loss 
   assertEquals(told, await evaluate(gpu, options));
   // Portions double while they are quick.
   assertEquals(seen, [0, 1, 3, 7, 9].map((done) => done / 9));
+});
+
+Deno.test("byteStage draws a bar on a terminal, and is one plain line elsewhere, however long it takes", async () => {
+  const [live, file] = [stream(true), stream(false)], now = performance.now;
+  for (const to of [live, file]) {
+    let passed = 0;
+    performance.now = () => passed;
+    const work = (onProgress: OnProgress) => {
+      for (const done of [1e6, 2e6, 4e6]) {
+        passed += 20_000;
+        onProgress({ done, total: 4e6 });
+      }
+      return Promise.resolve(1);
+    };
+    try {
+      assertEquals(await byteStage("loading     m, 4.0 MB", work, { to }), 1);
+    } finally {
+      performance.now = now;
+    }
+  }
+  assertEquals(file.written, ["loading     m, 4.0 MB\n"]);
+  assertEquals(live.written.at(-2)?.includes(`${"█".repeat(24)} 4.0 of 4.0 MB`), true);
 });
