@@ -234,6 +234,13 @@ Deno.test("what does not exist, is private or is gated says so, and what a folde
 
 Deno.test("the token goes to the hub, not to where the hub leads", async () => {
   await withHub(async ({ hub, get }) => {
+    // A list that goes on elsewhere.
+    hub.fault = ({ path }) =>
+      path.startsWith("/api/") && path.includes("/tree/")
+        ? Response.json([], { headers: { Link: `<${hub.cdn}/api/models/org/model/tree/x>; rel="next"` } })
+        : null;
+    await assertRejects(() => get("org/model", { token: TOKEN }));
+    hub.fault = () => null;
     await get("org/model", { token: TOKEN });
     const tokens = (
       at: RegExp,
@@ -252,25 +259,27 @@ Deno.test("two downloads at once transfer each file once", async () => {
 });
 
 Deno.test("a full disk names the file and the room that it needs, and the next run goes on", async () => {
-  await withHub(async ({ get }) => {
-    let full = true;
-    const host = hostFileSystem();
+  await withHub(async ({ hub, get }) => {
+    const weights = new Uint8Array(5_000_000), host = hostFileSystem();
+    addCommit(hub, "models/org/large", { files: { "config.json": CONFIG, "model.safetensors": weights } });
+    let appends = 0;
     const fileSystem: FileSystem = {
       ...host,
       async append(path, content, options) {
-        if (full && path.includes(sha256(WEIGHTS))) {
-          await faultyFiles("ENOSPC", 2).fileSystem.append(path, content, options);
-        } else await host.append(path, content, options);
+        // The second part of the weights is more than there is room for.
+        if (!path.includes(sha256(weights)) || ++appends !== 2) {
+          return await host.append(path, content, options);
+        }
+        await faultyFiles("ENOSPC", 2).fileSystem.append(path, content, options);
       },
     };
-    const error = await assertRejects(
-      () => get("org/model", { fileSystem }),
-      FileError,
-      "room for 300,000 bytes",
-    );
-    assertEquals(error.code, "ENOSPC");
-    full = false;
-    await get("org/model", { fileSystem });
+    const rest = (5_000_000 - 2 ** 22).toLocaleString("en-US");
+    const large = () => get("org/large", { fileSystem });
+    const error = await assertRejects(large, FileError, `room for ${rest} bytes`);
+    assertEquals([error.code, error.message.includes(".incomplete")], ["ENOSPC", false]);
+    await large();
+    const ranges = hub.asked.filter(({ path }) => path.startsWith("cdn/")).map(({ range }) => range);
+    assertEquals(ranges, [null, `bytes=${2 ** 22}-`]);
   });
 });
 

@@ -15,7 +15,6 @@ const NAME = "([^/]+/[^/]+?)";
 const ROUTES: readonly (readonly [method: string, pattern: RegExp, route: Route])[] = [
   ["POST", /^\/api\/repos\/create$/, create],
   ["POST", new RegExp(`^/(datasets/)?${NAME}\\.git/info/lfs/objects/batch$`), batch],
-  ["PUT", /^\/lfs\/([0-9a-f]{64})$/, put],
   ["GET", new RegExp(`^/api/(models|datasets)/${NAME}/tree/([^/]+)$`), tree],
   ["GET", new RegExp(`^/api/(models|datasets)/${NAME}(?:/revision/([^/]+))?$`), info],
   ["POST", new RegExp(`^/api/(models|datasets)/${NAME}/preupload/([^/]+)$`), preupload],
@@ -36,6 +35,10 @@ type Route = (call: Call) => Response | Promise<Response>;
 /** Answers a request. */
 export async function answerTo(state: FakeState, request: Request, place: "hub" | "cdn"): Promise<Response> {
   const url = new URL(request.url);
+  const upload = /^\/lfs\/([0-9a-f]{64})$/.exec(url.pathname);
+  if (place === "cdn" && request.method === "PUT" && upload !== null) {
+    return await put({ state, request, url, groups: upload.slice(1) });
+  }
   if (place === "cdn") {
     const bytes = state.store.get(url.pathname.slice(1));
     return bytes === undefined ? new Response("none", { status: 404 }) : part(request, bytes, {});
@@ -202,7 +205,7 @@ async function batch(call: Call): Promise<Response> {
     objects: objects.map(({ oid, size }) => ({
       oid,
       size,
-      ...!call.state.store.has(oid) && { actions: { upload: { href: `${call.state.endpoint}/lfs/${oid}` } } },
+      ...!call.state.store.has(oid) && { actions: { upload: { href: `${call.state.cdn}/lfs/${oid}` } } },
     })),
   });
 }

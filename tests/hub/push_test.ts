@@ -76,6 +76,8 @@ Deno.test("a pushed model comes back bit for bit, with its card, and without wha
       }
       assertEquals(await Deno.readTextFile(`${back}/README.md`), MADE);
     });
+    const tokens = hub.asked.filter(({ method }) => method === "PUT").map(({ token }) => token);
+    assertEquals(tokens, [null], "the store gets no token of the hub");
     hub.asked.length = 0;
     await push("me/whales", { card: MADE });
     assertEquals(hub.asked.filter(({ method }) => method === "PUT"), []);
