@@ -12,13 +12,13 @@ import {
   evaluationBatches,
   joinSources,
   loadChatTemplate,
-  type Long,
   mixSources,
   openEncoder,
   openRows,
   packCorpus,
   type RowBatches,
   rowBatches,
+  type RowBatchesOptions,
   type RowEncoder,
   type Rows,
   type SampleSource,
@@ -34,6 +34,9 @@ import { locateData } from "./hub.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { isText, openText } from "./text.ts";
+
+/** Bytes of text whose tokens are all kept in memory. */
+const IN_MEMORY = 2 ** 28;
 
 /** Tokens of rows that judge the model, at most. */
 const MOST_HELD = 2 ** 22;
@@ -85,7 +88,10 @@ async function openOne(named: readonly string[], flags: DataFlags): Promise<Open
   const sources = await locateData(named);
   if (sources.length === 1 && isText(sources[0])) return { corpus: await openText(sources[0]) };
   const rows = await openTrainRows(sources, flags);
-  if (rows.kind === "text" && !flags.pack) return { corpus: await corpusOfRows(rows as Rows<"text">) };
+  const bytes = rows.blocks.reduce((n, block) => n + block.bytes, 0);
+  if (rows.kind === "text" && !flags.pack && bytes <= IN_MEMORY) {
+    return { corpus: await corpusOfRows(rows as Rows<"text">) };
+  }
   return { parts: [{ name: named.join(", "), rows, weight: 1 }] };
 }
 
@@ -221,22 +227,21 @@ async function batchesOf(
   const mixed = sources.length === 1
     ? only
     : mixSources(sources.map((source, i) => ({ source, weight: data.parts[i].weight })), { seed });
-  return await rowBatches(mixed, {
-    length,
-    batch,
-    pack,
-    long: longOf(data, flags),
-    seed,
-    pad: tokenizer.eos ?? 0,
-  });
+  return await rowBatches(mixed, { length, batch, seed, pad: tokenizer.eos ?? 0, ...shapeOf(data, flags) });
 }
 
 /** Batches of rows that judge the model, of which there are as many in memory as {@link MOST_HELD} says. */
 async function heldRows(data: RowData, options: WithEncoder): Promise<readonly TokenBatch[]> {
-  const { flags, tokenizer } = options, { pack, batch, length } = flags, long = longOf(data, flags);
+  const { flags, tokenizer } = options, { batch, length } = flags;
   const tokens = Math.min(flags["eval-tokens"] ?? Infinity, MOST_HELD);
   const source = joinSources(sourcesOf(data, options));
-  return await evaluationBatches(source, { length, batch, pack, long, tokens, pad: tokenizer.eos ?? 0 });
+  return await evaluationBatches(source, {
+    length,
+    batch,
+    tokens,
+    pad: tokenizer.eos ?? 0,
+    ...shapeOf(data, flags),
+  });
 }
 
 function sourcesOf({ parts }: RowData, { encoder, flags }: WithEncoder): SampleSource[] {
@@ -244,8 +249,13 @@ function sourcesOf({ parts }: RowData, { encoder, flags }: WithEncoder): SampleS
   return parts.map(({ rows }) => sampleSource(rows, { encode: encoder.encode, skipBadRows }));
 }
 
-function longOf({ parts }: RowData, { long }: DataFlags): Long {
-  return long === "auto" ? parts.every(({ rows }) => rows.kind === "text") ? "split" : "cutEnd" : long;
+/** Text alone is a stream; all else keeps its rows. */
+function shapeOf(
+  { parts }: RowData,
+  { pack, long }: DataFlags,
+): Required<Pick<RowBatchesOptions, "pack" | "windows" | "long">> {
+  const onlyText = parts.every(({ rows }) => rows.kind === "text");
+  return { pack, windows: onlyText && !pack, long: long === "auto" ? onlyText ? "split" : "cutEnd" : long };
 }
 
 /** Opens what encodes rows: in this thread where there are so few that to start another takes longer. */

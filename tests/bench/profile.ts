@@ -13,6 +13,7 @@ import { GPU_FLAGS } from "../../examples/gpu.ts";
 import { print, printError } from "../../examples/print.ts";
 import { hostFileSystem } from "@firn/train/data";
 import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
+import { dataWaitOf } from "./data_wait.ts";
 import { openClock, settle } from "./timestamps.ts";
 import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
 import { idleWait, median, turn, warm } from "./measure.ts";
@@ -27,6 +28,7 @@ const FLAGS = {
   length: whole("tokens in a sequence", 64, 2),
   steps: whole("steps to time, three times over", 10),
   precision: oneOf(["f32", "f16"], "how values are stored between kernels", "f32"),
+  data: text("FILE", "rows to train on too, which tells how long a step waits for its batch", null),
   rows: whole("kernels to print", 30),
   json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
   ...GPU_FLAGS,
@@ -195,6 +197,15 @@ async function main(): Promise<void> {
   if (gpu.software) say(SOFTWARE);
   say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}, ${precision}`);
   for (const line of heading(found)) say(line);
+  if (flags.data !== null) {
+    const { wall, waited } = await dataWaitOf(gpu, { ...flags, shape: SHAPES[shape], file: flags.data });
+    say(
+      `data    ${(100 * waited / wall).toFixed(1)} % of a step of ${
+        wall.toFixed(2)
+      } ms is waited for its rows, which are ` +
+        "read, tokenized in a worker and padded while the device trains",
+    );
+  }
   say("");
   for (const line of tableOf("family", found.families, all)) say(line);
   say("");

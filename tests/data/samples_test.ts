@@ -299,3 +299,19 @@ Deno.test("rows larger than the memory are read block by block, and never held",
   }
   assert(most < 2 ** 25 + 2 ** 24, `${most} bytes`);
 });
+
+Deno.test("windows of a stream of samples lose no more than the rest of a buffer, and are resumed at any step", async () => {
+  const source = sourceOf([[3, 4, 5, 6], [2, 2, 9], [8], [7, 3]]);
+  for (const buffer of [1, 150, 1e6]) {
+    const options = { length: 5, batch: 2, seed: 2, buffer, windows: true },
+      all = await take(source, options, { count: 12 });
+    assertEquals(all.every((batch) => batch.length === 10), true);
+    assertEquals(await take(source, options, { from: 7, count: 3 }), all.slice(6, 9));
+    assertEquals(all.flat().filter((id) => id !== 0).length > 90, true);
+  }
+  const whole = await evaluationBatches(source, { length: 5, batch: 2, windows: true });
+  const stream = (await Promise.all([0, 1, 2, 3].map((block) => source.read(block)))).flat().flatMap((
+    { ids },
+  ) => [...ids]);
+  assertEquals(idsOf(whole).flat().slice(0, 45), stream.slice(0, 45));
+});

@@ -19,6 +19,8 @@ export interface BatchShape {
   readonly batch: number;
   /** Whether a row holds several samples that do not see each other; one and padding when absent. */
   readonly pack?: boolean;
+  /** Whether samples are one stream of tokens that is cut into whole rows, without regard to where one ends; else absent. */
+  readonly windows?: boolean;
   /**
    * How many lengths padded batches may have: `length`, its half, its quarter and so on. Each batch has the shortest that its
    * samples fit in. 3 when absent.
@@ -47,8 +49,12 @@ export function planBatches(
   samples: readonly Sample[],
   { key, ...shape }: BatchShape & { readonly key?: Pair },
 ): readonly PlannedBatch[] {
-  const { length, batch, pack = false, buckets = 3 } = shape;
+  const { length, batch, pack = false, windows = false, buckets = 3 } = shape;
   const shuffled = shuffle(samples, key, 0);
+  if (windows) {
+    const cut = shuffle(windowsOf(shuffled, length), key, 1).map((window) => [window]);
+    return chunks(cut, batch).map((rows) => ({ rows, length }));
+  }
   if (pack) {
     const rows = bestFit(shuffled.map(({ ids }) => ids.length), length).map((row) =>
       row.map((i) => shuffled[i])
@@ -80,6 +86,22 @@ export function collate(
   return pack
     ? packSamples(rows, { length, batch, pad })
     : padSamples(rows.map(([sample]) => sample), { length, batch, pad, mask });
+}
+
+/** Whole rows of the samples behind each other. What is left fills no row. */
+function windowsOf(samples: readonly Sample[], length: number): Sample[] {
+  const total = samples.reduce((n, { ids }) => n + ids.length, 0), stream = new Int32Array(total);
+  const learned = new Uint8Array(total);
+  let at = 0;
+  for (const sample of samples) {
+    stream.set(sample.ids, at);
+    learned.set(sample.learned, at);
+    at += sample.ids.length;
+  }
+  return Array.from({ length: Math.floor(total / length) }, (_, i) => ({
+    ids: stream.subarray(i * length, (i + 1) * length),
+    learned: learned.subarray(i * length, (i + 1) * length),
+  }));
 }
 
 /** The shortest length that batches may have and so many tokens fit in. */

@@ -62,7 +62,7 @@ const GROUP = 2 ** 31;
  * the step. The batches of a later step are found by making the samples of the buffers before it, once.
  *
  * Padded: samples of about the same length share a batch. Packed: as many samples share a row as {@link bestFit} finds room
- * for. The last batch of a buffer may have rows without a sample.
+ * for. Windows: the samples of a buffer are one stream. The last batch of a buffer may have rows without a sample.
  *
  * @param source The samples
  * @param options Sizes, seed, what a row is
@@ -87,9 +87,9 @@ const GROUP = 2 ** 31;
  * ```
  */
 export async function rowBatches(source: SampleSource, options: RowBatchesOptions): Promise<RowBatches> {
-  const { length, batch, seed = 0, buffer = BUFFER, long = "cutEnd" } = options;
+  const { length, batch, seed = 0, buffer = BUFFER } = options;
   checkSizes({ length, batch, seed });
-  const key = keyOf(seed), groups = sampleGroups(source, { key, buffer, length, long });
+  const key = keyOf(seed), groups = sampleGroups(source, { key, buffer, ...fitOf(options) });
   const samples = await groups.read(0, 0);
   if (samples.length === 0) throw nothing(length);
   async function plan(epoch: number, group: number): Promise<readonly PlannedBatch[]> {
@@ -97,7 +97,9 @@ export async function rowBatches(source: SampleSource, options: RowBatchesOption
     return planBatches(await groups.read(epoch, group), { ...options, key: drawn });
   }
   const locate = locator(groups, async (epoch, group) => (await plan(epoch, group)).length);
-  const first = await plan(0, 0), rows = first.reduce((n, { rows }) => n + rows.length, 0);
+  const first = await plan(0, 0);
+  if (first.length === 0) throw nothing(length);
+  const rows = first.reduce((n, { rows }) => n + rows.length, 0);
   return {
     count: groups.single ? rows : null,
     steps: groups.single ? first.length : null,
@@ -137,18 +139,26 @@ export async function evaluationBatches(
   source: SampleSource,
   { tokens = Infinity, ...options }: RowBatchesOptions & { readonly tokens?: number },
 ): Promise<readonly TokenBatch[]> {
-  const { length, batch, long = "cutEnd" } = options, taken: Sample[] = [];
+  const { length, batch } = options, taken: Sample[] = [];
   checkSizes({ length, batch, seed: 0 });
   let count = 0;
   for (let block = 0; block < source.blocks.length && count < tokens; block++) {
-    for (const sample of fitSamples(await source.read(block), { length, long })) {
+    for (const sample of fitSamples(await source.read(block), fitOf(options))) {
       if (count >= tokens) break;
       taken.push(sample);
       count += sample.ids.length;
     }
   }
-  if (taken.length === 0) throw nothing(length);
-  return planBatches(taken, options).map((planned) => collate(planned, options));
+  const planned = planBatches(taken, options);
+  if (planned.length === 0) throw nothing(length);
+  return planned.map((one) => collate(one, options));
+}
+
+/** What samples are made to fit: a row, but for a stream that is cut into rows. */
+function fitOf(
+  { windows, length, long = "cutEnd" }: RowBatchesOptions,
+): { readonly length: number; readonly long: Long } {
+  return windows ? { length: Infinity, long } : { length, long };
 }
 
 function nothing(length: number): InputError {
