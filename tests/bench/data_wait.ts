@@ -43,9 +43,9 @@ export async function dataWaitOf(
   },
 ): Promise<DataWait> {
   const { training, ...made } = await workOf(gpu, size);
-  using encoder = await openEncoder(TOKENIZER, { workers: 1 });
+  using encoder = await openEncoder(TOKENIZER, { workers: 1, loss: "all" });
   const source = sampleSource(await openRows(file), { encode: encoder.encode });
-  const batches = (await rowBatches(source, { ...size, buckets: 1, buffer: BUFFER })).from(1);
+  const batches = (await rowBatches(source, { ...size, windows: true, buffer: BUFFER })).from(1);
   let { state } = made, waited = 0;
   const runner = {
     async step() {

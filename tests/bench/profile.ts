@@ -203,7 +203,7 @@ async function main(): Promise<void> {
       `data    ${(100 * waited / wall).toFixed(1)} % of a step of ${
         wall.toFixed(2)
       } ms is waited for its rows, which are ` +
-        "read, tokenized in a worker and padded while the device trains",
+        "read, tokenized in a worker and cut while the device trains",
     );
   }
   say("");
