@@ -162,9 +162,9 @@ export function savedFlags<F extends Table>(
 /** The value, when the flag takes it; else undefined. */
 function readSaved(flag: Flag<unknown>, value: unknown): unknown {
   if (flag.many) {
-    const read = Array.isArray(value)
-      ? value.map((one) => readSaved({ ...flag, many: false }, one))
-      : [undefined];
+    // Before a flag could be given several times, its value was no list.
+    const list = Array.isArray(value) ? value : [value];
+    const read = list.map((one) => readSaved({ ...flag, many: false }, one));
     return read.includes(undefined) ? undefined : read.flat();
   }
   if (value === "" || !["string", "number", "boolean"].includes(typeof value)) return undefined;

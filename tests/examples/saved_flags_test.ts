@@ -6,7 +6,7 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DataError, InputError, type Json } from "@firn/train";
-import { text, UsageError, whole } from "../../examples/flags.ts";
+import { text, texts, UsageError, whole } from "../../examples/flags.ts";
 import { fileUrl, policyOf } from "../../examples/policies.ts";
 import { savedFlags } from "../../examples/saved_flags.ts";
 import { rateOf } from "../../examples/model_card.ts";
@@ -37,6 +37,14 @@ Deno.test("savedFlags refuses values that no command line could give", () => {
     { policyHash: "x" },
   ];
   for (const extra of bad) assertThrows(() => read(extra), DataError, "Cannot resume", JSON.stringify(extra));
+});
+
+Deno.test("savedFlags reads lists of a flag that may be given several times, and one text of earlier runs", () => {
+  const table = { data: texts("F", "files", ["a"]) };
+  const read = (data: Json) => savedFlags({ data }, { command: "finetune", table, path: "c" }).flags.data;
+  assertEquals(read(["b", "c"]), ["b", "c"]);
+  assertEquals(read("b"), ["b"]);
+  for (const bad of [[1], [""], [["b"]], 3, {}]) assertThrows(() => read(bad), DataError, "Cannot resume");
 });
 
 Deno.test("policyOf takes no address, runs a module of another hash not at all, and paths with # % ?", async () => {
