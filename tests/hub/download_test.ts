@@ -320,6 +320,22 @@ Deno.test("shards come as the index lists them, and an index that names what is 
   });
 });
 
+Deno.test("an adapter comes with its configuration, and without what a trainer left beside it", async () => {
+  await withHub(async ({ hub, get }) => {
+    const files = { "adapter_config.json": "{}", "adapter_model.safetensors": WEIGHTS, "README.md": "x" };
+    const beside = {
+      "adapter_model.bin": "pickle",
+      "optimizer.pt": "x",
+      "checkpoint-9/adapter_config.json": "{}",
+    };
+    addCommit(hub, "models/org/adapter", { files: { ...files, ...beside } });
+    assertEquals(await filesIn(await get("org/adapter")), Object.keys(files).toSorted());
+    hub.asked.length = 0;
+    await get("org/adapter");
+    assertEquals(hub.asked, []);
+  });
+});
+
 Deno.test("a model without safetensors says what to do, before anything is transferred", async () => {
   await withHub(async ({ hub, get }) => {
     addCommit(hub, "models/org/old", { files: { "config.json": CONFIG, "pytorch_model.bin": "x" } });
