@@ -7,6 +7,7 @@
 import { adapter } from "./adapter.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { families } from "./families.ts";
+import { gguf } from "./gguf.ts";
 import { hub } from "./hub.ts";
 import { log } from "./log.ts";
 import { model } from "./model.ts";
@@ -29,4 +30,5 @@ export const FORMATS: readonly Format[] = [
   ...hub,
   ...text,
   ...rows,
+  ...gguf,
 ];
