@@ -18,6 +18,8 @@ export interface Storage {
   readonly label: string;
   /** Step that computed the values. */
   readonly producedAt: number;
+  /** Whether no step ever writes into the buffer, so that several tensors may share it. */
+  readonly constant?: boolean;
   /** Step that reused the buffer; null when none did. */
   consumedBy: number | null;
   /** Whether its buffer was destroyed. */
@@ -26,12 +28,26 @@ export interface Storage {
 
 const residentOp: Op<{ path: Path; spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
 const storages = new WeakMap<Tensor, Storage>();
+/** How many tensors share a buffer, where there are several. */
+const holders = new WeakMap<GPUBuffer, number>();
 
 /** Makes a tensor from a buffer that holds its values. */
 export function resident(spec: Spec, storage: Omit<Storage, "consumedBy" | "freed">): Tensor {
   const node = apply(residentOp, [], { path: storage.label, spec: { shape: spec.shape, dtype: spec.dtype } });
   storages.set(node, { ...storage, consumedBy: null, freed: false });
   return node;
+}
+
+/** Whether the buffer of a tensor may be shared. */
+export function isConstant(tensor: Tensor): boolean {
+  return storages.get(tensor)?.constant ?? false;
+}
+
+/** Another tensor over the buffer of a constant one. The buffer is destroyed when both are freed. */
+export function share(tensor: Tensor): Tensor {
+  const { consumedBy: _, freed: __, ...storage } = storageOf(tensor);
+  holders.set(storage.buffer, (holders.get(storage.buffer) ?? 1) + 1);
+  return resident(tensor, storage);
 }
 
 /** Whether the values of a tensor are on the device. */
@@ -85,7 +101,8 @@ export function consume(tensor: Tensor, step: number): void {
  * Frees the buffers of tensors now, not when the tensors are garbage collected.
  *
  * @param tree Tensors, such as the parameters of a model; those that are not on the device or that a step consumed are left
- * alone. `freeState` frees all that a training state holds
+ * alone. What a model shares with training states is freed with the last of them. `freeState` frees all that a training state
+ * holds
  *
  * @example
  * ```ts
@@ -103,8 +120,10 @@ export function free(tree: object): void {
   for (const tensor of flatten(tree).values()) {
     const storage = storages.get(tensor);
     // The buffer of what a step consumed belongs to the state after it.
-    if (storage === undefined || storage.consumedBy !== null) continue;
-    destroyBuffer(storage.buffer);
+    if (storage === undefined || storage.consumedBy !== null || storage.freed) continue;
     storage.freed = true;
+    const others = (holders.get(storage.buffer) ?? 1) - 1;
+    if (others > 0) holders.set(storage.buffer, others);
+    else destroyBuffer(storage.buffer);
   }
 }

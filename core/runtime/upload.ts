@@ -27,7 +27,7 @@ export function upload(
 /** Makes a tensor whose values are uploaded later. It owns its buffer. */
 export function reserve(gpu: Gpu, spec: Spec, label: string): Tensor {
   const buffer = createBuffer(gpu, { label, bytes: bytesOf(spec), mend: SMALLER_MODEL });
-  return resident(spec, { buffer, label, producedAt: 0 });
+  return resident(spec, { buffer, label, producedAt: 0, constant: true });
 }
 
 /** Bytes that are handed over at a time. Until they are on the device, the host has a copy of them. */

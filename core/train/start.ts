@@ -6,6 +6,7 @@
 
 import { DataError, InputError } from "../errors.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
+import { isConstant, share } from "../runtime/residents.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
@@ -23,7 +24,7 @@ import type { HostTensor, ResumeOptions, SavedState, TrainingState } from "./typ
 /** What no step has filled in yet. */
 const NO_STEP = { loss: null, look: null, event: null, cost: null };
 
-/** Copies parameters to the device and makes the state of step 0. */
+/** Makes the state of step 0: parameters that are trained are copied, others shared with the model where it is on the device. */
 export async function initState<P extends TensorTree>(
   trainer: Trainer<P>,
   params: P,
@@ -44,7 +45,10 @@ export async function initState<P extends TensorTree>(
   }
   checkMoments(optimizer, trained);
   checkSignals(policy, optimizer);
-  for (const [path, tensor] of given) copies.set(path, await copyToDevice(gpu, { path, source: tensor }));
+  for (const [path, tensor] of given) {
+    const shared = !trained.has(path) && isConstant(tensor);
+    copies.set(path, shared ? share(tensor) : await copyToDevice(gpu, { path, source: tensor }));
+  }
   const run = newRun(copies), none = new Map<Path, Tensor>();
   trainer.given.set(run.owner, given);
   await checkAllocations(gpu);

@@ -217,7 +217,8 @@ export interface ResumeOptions {
 /** The reducer. */
 export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
-   * Copies parameters to the device and makes the state of step 0.
+   * Makes the state of step 0. Parameters that are trained are copied; those that are not share the memory of a model that was
+   * loaded or made on the device, which is freed with the last of both.
    *
    * @throws {InputError} When a parameter to be trained is stored in fewer bytes than f32
    */

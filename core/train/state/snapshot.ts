@@ -7,7 +7,7 @@
 import { bytesOf } from "../../plan/storage.ts";
 import { checkAllocations, createBuffer, destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
-import { resident, storageOf } from "../../runtime/residents.ts";
+import { isConstant, resident, share, storageOf } from "../../runtime/residents.ts";
 import type { Tensor } from "../../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../../tree.ts";
 import type { TrainingState } from "../types.ts";
@@ -42,6 +42,7 @@ export function snapshot<P extends TensorTree>(gpu: Gpu, state: TrainingState<P>
   for (const tensor of tensorsOf(state)) storageOf(tensor);
   const pairs: Pair[] = [];
   const copy = (tensor: Tensor): Tensor => {
+    if (isConstant(tensor)) return share(tensor);
     const { buffer, label, producedAt } = storageOf(tensor);
     const made = createBuffer(gpu, { label, bytes: bytesOf(tensor), mend: WITHOUT_COPY });
     pairs.push([buffer, made]);
@@ -69,7 +70,7 @@ export async function withRollback<P extends TensorTree, R>(
   state: TrainingState<P>,
   work: () => Promise<R>,
 ): Promise<R> {
-  const storages = tensorsOf(state).map(storageOf);
+  const storages = tensorsOf(state).filter((tensor) => !isConstant(tensor)).map(storageOf);
   const pairs = storages.map(({ buffer, label }): Pair => [
     buffer,
     createBuffer(gpu, { label, bytes: buffer.size, mend: WITHOUT_COPY }),
