@@ -26,19 +26,23 @@ export const SCALE_CODES: Float32Array<ArrayBuffer> = Float32Array.from(
 
 const VALUES = Float32Array.from(NF4);
 
+/** Cells of a table that tells where to begin: they are narrower than what lies between most middles. */
+const CELLS = 4096;
+
 /** Finds the nearest value of a sorted list, the lower of two that are as near, for numbers from -1 to 1. */
 function nearestIn(values: Float32Array): (x: number) => number {
-  const middles = Float32Array.from(values.subarray(1), (value, i) => (value + values[i]) / 2);
-  // A table tells where to begin: cells are narrower than what lies between most middles.
-  const CELLS = 4096,
-    first = Uint8Array.from({ length: CELLS + 1 }, (_, cell) => {
-      const low = 2 * cell / CELLS - 1;
-      return middles.findIndex((middle) => middle >= low) & 0xff;
-    });
+  // Nothing lies above the last value.
+  const middles = Float32Array.from(
+    values,
+    (value, i) => i + 1 < values.length ? (value + values[i + 1]) / 2 : Infinity,
+  );
+  const first = Uint8Array.from(
+    { length: CELLS + 1 },
+    (_, cell) => middles.findIndex((middle) => middle >= 2 * cell / CELLS - 1),
+  );
   return (x) => {
     let code = first[(x + 1) * (CELLS / 2) | 0];
-    if (code === 0xff) return middles.length;
-    while (code < middles.length && x > middles[code]) code++;
+    while (x > middles[code]) code++;
     return code;
   };
 }
@@ -61,9 +65,10 @@ export function toNf4(values: Float32Array, width: number): Uint32Array<ArrayBuf
       largest[row * blocks + block] = most;
       const inverse = most === 0 ? 0 : Math.fround(1 / most);
       const at = row * size * 4 + from / 2;
-      for (let i = from; i < from + BLOCK.nf4; i++) {
-        const code = i < to ? nearest(Math.fround(values[row * width + i] * inverse)) : ZERO_CODE.nf4;
-        bytes[at + (i - from >> 1)] |= code << (i % 2 * 4);
+      const codeOf = (i: number): number =>
+        i < to ? nearest(Math.fround(values[row * width + i] * inverse)) : ZERO_CODE.nf4;
+      for (let i = from; i < from + BLOCK.nf4; i += 2) {
+        bytes[at + (i - from >> 1)] = codeOf(i) | codeOf(i + 1) << 4;
       }
     }
   }

@@ -77,7 +77,8 @@ export async function readParams<I extends object>(
   for (const [path, param] of modelParams(model)) {
     const name = names.get(path)!, spec = checkpoint.specs.get(name), fresh = head.fresh.has(path);
     if (param.spare && spec === undefined) continue;
-    const { shape } = param, dtype = fresh ? "f32" : storedIn(storage, { path, shape, dtype: spec!.dtype });
+    const { shape, use } = param;
+    const dtype = fresh ? "f32" : storedIn(storage, { path, shape, dtype: spec!.dtype, use });
     checkSize(gpu, { label: path, bytes: bytesOf({ shape, dtype }), mend: SMALLER_MODEL });
     if (!fresh) found.push({ ...param, path, name, dtype, codes: spec!.dtype === "BF16" });
   }

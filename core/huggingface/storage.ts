@@ -7,11 +7,13 @@
 import { shown } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import type { WeightSpec } from "../data/weights.ts";
+import type { ParamSpec } from "../nn/params.ts";
 import type { DType } from "../spec.ts";
 import type { Path } from "../tree.ts";
 
 /**
- * How the device stores parameters. Vectors, such as biases and the gains of norms, are f32 in all of them.
+ * How the device stores parameters. Vectors, such as biases and the gains of norms, are f32 in all of them; routers of experts
+ * are in `int8` and `nf4`.
  *
  * - `f32`: all can be trained.
  * - `file`: matrices that the file stores as bfloat16 or float16 stay so.
@@ -42,13 +44,18 @@ interface StoredParam {
   readonly shape: readonly number[];
   /** Its type in the file. */
   readonly dtype: WeightSpec["dtype"];
+  /** What it is for, where its declaration tells. */
+  readonly use?: ParamSpec["use"];
 }
 
 /** The type that the device stores a parameter in. */
-export function storedIn(storage: Storage, { path, shape, dtype }: StoredParam): DType {
-  if (shape.length !== 2 || storage === "f32") return "f32";
+export function storedIn(storage: Storage, { path, shape, dtype, use }: StoredParam): DType {
+  // Layers are numbered. A stack of matrices in one is experts.
+  const inLayer = /\.\d+\./.test(path), isMatrix = shape.length === 2 || shape.length === 3 && inLayer;
+  if (!isMatrix || storage === "f32") return "f32";
+  // A router is small, and a wrong choice of an expert is a large error.
+  if (storage !== "file" && use === "router") return "f32";
   if (storage === "int8") return "int8";
-  // Layers are numbered.
-  if (storage === "nf4") return /\.\d+\./.test(path) ? "nf4" : "bf16";
+  if (storage === "nf4") return inLayer ? "nf4" : "bf16";
   return dtype === "BF16" ? "bf16" : dtype === "F16" ? "f16" : "f32";
 }

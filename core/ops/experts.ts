@@ -20,6 +20,7 @@ import {
   tileCount,
 } from "../../kernels/experts/order.ts";
 import { sumRows as sumRowsKernel, takeRows as takeRowsKernel } from "../../kernels/experts/rows.ts";
+import type { Stored } from "../../kernels/packed.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf } from "../spec.ts";
 import { apply, checkFloats, type Op, pick, type Tensor } from "../tensor.ts";
@@ -178,6 +179,7 @@ interface GroupedAttrs {
 /** Inputs: x [P, K], matrices [E, K, N] or [E, N, K], tiles, and groups. Output: [P, N]. */
 export const groupedMatmulOp: Op<GroupedAttrs> = {
   name: "groupedMatmul",
+  packed: [1],
   infer(inputs, { transposeB }) {
     const [x, w] = inputs, [, b0, b1] = w.shape;
     checkFloats("groupedMatmul", [x, w]);
@@ -200,7 +202,8 @@ export const groupedMatmulOp: Op<GroupedAttrs> = {
   ],
   kernel({ inputs: [x, w], outputs: [{ shape: [, n] }], attrs }) {
     const [rows, k] = x.shape, [experts] = w.shape;
-    return { kernel: groupedKernel({ rows, experts, n, k, ...attrs }), reads: [0, 1, 2] };
+    const stored = w.dtype as Exclude<Stored, "f16">;
+    return { kernel: groupedKernel({ rows, experts, n, k, stored, ...attrs }), reads: [0, 1, 2] };
   },
   matmulFlops: ([x], [y]) => 2 * sizeOf(x.shape) * y.shape[1],
   roles: [null, "matrix", null],

@@ -8,7 +8,9 @@
  * @module
  */
 
+import { blockedAt, blockedFunctions, blockedReader, isBlocked } from "../blocks.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "../kernel.ts";
+import { halfAt, halfReader, type Stored } from "../packed.ts";
 import { TILE_ROWS, tileCount } from "./order.ts";
 
 /** Sizes of {@link groupedMatmul} and {@link groupedMatmulGrad}. */
@@ -85,17 +87,21 @@ ${
  * @returns The kernel
  */
 export function groupedMatmul(
-  { rows, experts, n, k, transposeB }: GroupedSizes & { readonly transposeB: boolean },
+  { rows, experts, n, k, transposeB, stored = "f32" }: GroupedSizes & {
+    readonly transposeB: boolean;
+    /** How the matrices are stored; `f32` when absent. */
+    readonly stored?: Exclude<Stored, "f16">;
+  },
 ): Kernel {
   const columns = Math.ceil(n / SIDE), tiles = tileCount({ pairs: rows, experts });
-  const weight = transposeB
-    ? `base + (corner + place) * ${k}u + first + step`
-    : `base + (first + step) * ${n}u + corner + place`;
+  const weight = weightReader({ experts, n, k, transposeB, stored });
   return {
-    name: `grouped_matmul ${rows}x${n}x${k} of ${experts} ${transposeB ? "NT" : "NN"}`,
+    name: `grouped_matmul ${rows}x${n}x${k} of ${experts} ${transposeB ? "NT" : "NN"}${
+      stored === "f32" ? "" : ` ${stored}`
+    }`,
     grid: foldGrid(columns * tiles),
     flops: 2 * rows * n * k,
-    code: `${storage(["f32", "f32", "vec4u"], ["f32"])}${MEMORY}
+    code: `${storage(["f32", stored === "f32" ? "f32" : "u32", "vec4u"], ["f32"])}${weight.functions}${MEMORY}
 @compute @workgroup_size(256) fn main(${GROUP_BUILTINS}) {
   let group = ${GROUP_INDEX};
   if (group >= ${columns * tiles}u) { return; }
@@ -117,7 +123,7 @@ ${
       load(
         "right",
         transposeB ? "steps" : "places",
-        `select(0.0f, a1[min(${weight}, ${experts * n * k - 1}u)], ` +
+        `select(0.0f, ${weight.load}, ` +
           `corner + place < ${n}u && first + step < ${k}u)`,
       )
     }    }
@@ -127,6 +133,29 @@ ${MULTIPLY}  }
 ${store((i) => `tile.y + y * 4u + ${i}u`, { end: "tile.z", n })}}
 `,
   };
+}
+
+/** How a thread reads an element of the matrix at `base`. */
+function weightReader(
+  { experts, n, k, transposeB, stored }: Omit<GroupedSizes, "rows"> & {
+    readonly transposeB: boolean;
+    readonly stored: Exclude<Stored, "f16">;
+  },
+): { readonly functions: string; readonly load: string } {
+  const [row, column, width] = transposeB
+    ? ["(corner + place)", "first + step", k]
+    : ["(first + step)", "corner + place", n];
+  if (isBlocked(stored)) {
+    const flat = `min(tile.x * ${n * k / width}u + ${row}, ${experts * n * k / width - 1}u)`;
+    return {
+      functions: blockedFunctions(stored) + blockedReader(stored, { name: "a1", width }),
+      load: blockedAt("a1", flat, `min(${column}, ${width - 1}u)`),
+    };
+  }
+  const index = `min(base + ${row} * ${width}u + ${column}, ${experts * n * k - 1}u)`;
+  return stored === "f32"
+    ? { functions: "", load: `a1[${index}]` }
+    : { functions: halfReader("a1", stored), load: halfAt("a1", index) };
 }
 
 /**

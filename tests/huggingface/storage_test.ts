@@ -11,16 +11,20 @@ import {
   embedding,
   flatten,
   type Gpu,
+  grad,
   InputError,
   loadCheckpoint,
   logits,
   matmul,
   type Model,
+  multiply,
   newModel,
   nextTokenLoss,
   type Path,
   read,
+  readAll,
   saveCheckpoint,
+  sum,
   type Tensor,
   tensor,
   type TrainingState,
@@ -28,6 +32,7 @@ import {
 } from "@firn/train";
 import { fromBlocks, openSafetensors, toBlocks } from "@firn/train/data";
 import { loadModel, mergeAdapter, saveModel } from "@firn/train/hub";
+import { groupedMatmul, sortByExpert, toExperts } from "../../core/ops/experts.ts";
 import { elementBytes } from "../../core/spec.ts";
 import { copyToDevice, uploadLeaf } from "../../core/train/state/upload.ts";
 import { bits, bitsOf, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
@@ -115,6 +120,32 @@ Deno.test("scores are those of the values that int8 and nf4 stand for, in both l
       const off = Math.max(...a.map((value, i) => Math.abs(value - exact[i])));
       assert(off > 1e-6 && off < (storage === "int8" ? 0.01 : 0.15), `${name} ${storage} is off by ${off}`);
     }
+  }
+});
+
+Deno.test("experts are int8 and nf4, and their router f32; products and gradients are those of their values", async () => {
+  const [experts, out, width] = [3, 12, 70],
+    values = Float32Array.from({ length: 36 * width }, (_, i) => Math.sin(i));
+  const x = await copyToDevice(gpu, { path: "x", source: tensor(values.subarray(0, 5 * width), [5, width]) });
+  const order = sortByExpert(tensor(new Int32Array([2, 0, 0, 2, 2]), [5, 1]), { experts });
+  for (const storage of ["int8", "nf4"] as const) {
+    const leaves = [...flatten((await loadModel(gpu, "tests/fixtures/qwen3_moe", { storage })).params)];
+    const mlp = leaves.filter(([path]) => path.includes("layers.1.mlp")).map((
+      [path, { dtype }],
+    ) => [path, dtype]);
+    assertEquals(Object.fromEntries(mlp), {
+      "model.layers.1.mlp.gate.weight": "f32",
+      "model.layers.1.mlp.experts.gate_up_proj": storage,
+      "model.layers.1.mlp.experts.down_proj": storage,
+    });
+    const spec = { shape: [experts, out, width], dtype: storage };
+    const small = uploadLeaf(gpu, { path: "experts", value: { ...spec, data: values }, step: 0 });
+    const wide = tensor(await read(gpu, small) as Float32Array, spec.shape);
+    const [a, b] = await Promise.all([small, wide].map((weight) => {
+      const y = groupedMatmul(toExperts(x, order), { weight, order });
+      return readAll(gpu, [y, ...grad(sum(multiply(y, y)), [x])]);
+    }));
+    a.forEach((seen, i) => seen.forEach((value, at) => assertAlmostEquals(value, b[i][at], 1e-3)));
   }
 });
 

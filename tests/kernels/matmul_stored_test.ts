@@ -66,12 +66,14 @@ const STORED = {
   f32: (x: Float32Array<ArrayBuffer>) => [x, x],
   f16: (x: Float32Array<ArrayBuffer>) => [toF16(x), fromF16(toF16(x))],
   bf16: (x: Float32Array<ArrayBuffer>) => [packBf16(toBf16(x)), fromBf16(toBf16(x))],
+  // What a file stores as f16, in words.
+  half: (x: Float32Array<ArrayBuffer>) => [packBf16(toF16(x)), fromF16(toF16(x))],
 } as const satisfies Record<
   string,
   (x: Float32Array<ArrayBuffer>) => readonly [Data, Float32Array<ArrayBuffer>]
 >;
 
-const PAIRS = [["f16", "f16"], ["f32", "f16"], ["f16", "f32"], ["f16", "bf16"]] as const;
+const PAIRS = [["f16", "f16"], ["f32", "f16"], ["f16", "f32"], ["f16", "bf16"], ["f16", "half"]] as const;
 /** Layouts of the products of a step: forward, by what is read, and by weights. */
 const OF_A_STEP = [[false, true], [false, false], [true, false]] as const;
 
@@ -79,7 +81,7 @@ for (const [i, variant] of VARIANTS.entries()) {
   Deno.test(`matmul reads and writes f16 and adds in f32: ${JSON.stringify(variant)}`, async () => {
     for (const [p, [storedA, storedB]] of PAIRS.entries()) {
       // Weights are what is bf16, and those are no gradients. Each compiles for a second: layouts take turns.
-      const layouts = storedB === "bf16" ? 2 : 3;
+      const layouts = storedB === "bf16" || storedB === "half" ? 2 : 3;
       const turns = variant.kind === "tiled" && !ALL_CASES;
       for (const l of turns ? [(i + p) % layouts] : Array(layouts).keys()) {
         const [transposeA, transposeB] = OF_A_STEP[l];

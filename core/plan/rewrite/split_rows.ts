@@ -171,7 +171,8 @@ function cutsOf(
 /** The rows after which blocks of nf4 begin to share a scale anew: parts are counted from there. */
 function sharingRows({ shape, dtype }: Tensor): number {
   if (dtype !== "nf4") return 1;
-  return SHARED_SCALES / commonPower(rowLayout(dtype, shape.at(-1)!).blocks, SHARED_SCALES);
+  const blocks = rowLayout(dtype, shape.at(-1)!).blocks * sizeOf(shape.slice(1, -1));
+  return SHARED_SCALES / commonPower(blocks, SHARED_SCALES);
 }
 
 /** The largest power of two that divides a number, up to `most`, itself a power of two. */
