@@ -126,13 +126,21 @@ const SHARED_ALONG = [[4, 32], [8, 16], [2, 64]] as const,
   SHARED_ACROSS = [[32, 8], [16, 16], [32, 4]] as const;
 
 /** Ways to compute a product of few rows, the most promising first; none for other products. */
-function narrowVariants(
+function narrowVariants(sizes: ProductSizes, options: VariantOptions): NarrowVariant[] {
+  const fits = ({ across, along, each, subgroups }: NarrowVariant): boolean =>
+    subgroups || 4 * sizes.m * across * along * each <= options.workgroupBytes;
+  return allNarrow(sizes, options).filter(fits);
+}
+
+type NarrowVariant = Extract<MatmulVariant, { kind: "narrow" }>;
+
+function allNarrow(
   sizes: ProductSizes,
   { software, subgroups }: VariantOptions,
-): MatmulVariant[] {
+): NarrowVariant[] {
   const { m, n, k, transposeB = false } = sizes;
   if (!isNarrow(sizes) || n * k < MANY_WEIGHTS) return [];
-  const variant = ([across, along]: readonly [number, number], each: number): MatmulVariant => ({
+  const variant = ([across, along]: readonly [number, number], each: number): NarrowVariant => ({
     kind: "narrow",
     across,
     along,

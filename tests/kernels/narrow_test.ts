@@ -124,6 +124,12 @@ Deno.test("chooseMatmul reads many weights once where there are few rows, and no
   ) {
     assertEquals(kinds(other), ["direct", "tiled"], JSON.stringify(other));
   }
+  // What threads add up must fit the workgroup memory.
+  const most = { ...gpu, workgroupBytes: 16384 }, wide = { ...sizes, m: 8, transposeB: false };
+  for (const variant of matmulVariants(wide, most)) {
+    if (variant.kind === "narrow") assert(4 * 8 * variant.across * variant.along * variant.each <= 16384);
+  }
+  assert(matmulVariants(wide, most).some(({ kind }) => kind === "narrow"));
   const tried = matmulVariants(sizes, gpu).map(({ kind }) => kind);
   assert(tried.includes("tiled") && tried.indexOf("tiled") < 8, "a tuner must measure tiles, too");
 });
