@@ -15,7 +15,7 @@ import type { Tensor } from "../tensor.ts";
 import { type Linear, linear, linearParams, type LoraOptions } from "./linear.ts";
 import { type Norm, type NormOptions, type NormParams, normParams, type NormSpec, rmsNorm } from "./norm.ts";
 import { optional, type ParamSpec } from "./params.ts";
-import type { RopeTables } from "./rope.ts";
+import { checkPackedRope, type RopeTables } from "./rope.ts";
 
 /** Self-attention, named as in decoders of Hugging Face. */
 export interface Attention<T> {
@@ -181,6 +181,7 @@ export interface HeadTensors {
  */
 export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
   const { rope, causal, window, scale, softCap, bias, limits } = options;
+  if (rope !== undefined && limits?.segments !== undefined) checkPackedRope(rope, q.shape[1]);
   const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
   const [batch, time, heads, dim] = q.shape;
   const mixed = attention(place(q), { ...limits, k: place(k), v, causal, window, scale, softCap, bias });

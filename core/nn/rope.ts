@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../errors.ts";
 import { tensor } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { plainFrequencies, type RopeScaling, scaledFrequencies } from "./rope_scaling.ts";
@@ -55,6 +56,23 @@ export function ropeFrequencies(
 /** Whether the angle of a position depends on how long the sequence is. */
 export function dependsOnLength({ scaling }: RopeConfig): boolean {
   return scaling?.type === "dynamic" || scaling?.type === "longrope";
+}
+
+/**
+ * Refuses packed rows whose length would change the angles of the documents in them.
+ *
+ * @param tables Rotary tables
+ * @param length Tokens of a row
+ * @throws {InputError} When the kind of positions depends on the length, and rows are longer than those of training were
+ */
+export function checkPackedRope({ cos }: RopeTables, length: number): void {
+  const scaling = ropeConfigOf(cos)?.scaling;
+  if (scaling?.type !== "dynamic" && scaling?.type !== "longrope") return;
+  if (length <= scaling.originalLength) return;
+  throw new InputError(
+    `Cannot use rotary positions "${scaling.type}" on packed rows of ${length} tokens as they would be those of a text as ` +
+      `long as the row: use rows of at most ${scaling.originalLength}`,
+  );
 }
 
 /** Tables by configuration and length. Equal tensors are one constant of a plan only if they are the same object. */

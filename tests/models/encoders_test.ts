@@ -156,6 +156,41 @@ Deno.test("every family of text keeps documents apart, and packed rows get no cl
   }
 });
 
+Deno.test("rotary positions that depend on the length refuse packed rows for which they would change", async () => {
+  for (
+    const rope_scaling of [{ type: "dynamic", factor: 4 }, {
+      type: "longrope",
+      short_factor: [1, 1],
+      long_factor: [3, 3],
+    }]
+  ) {
+    const original = { max_position_embeddings: 4, original_max_position_embeddings: 4 };
+    const source = {
+      ...PACKED.phi3,
+      ...original,
+      head_dim: 4,
+      hidden_size: 12,
+      rope_scaling,
+      ...rope_scaling.type === "longrope" && { max_position_embeddings: 9 },
+    };
+    const model = await newModel(gpu, {
+      source: { ...source, model_type: rope_scaling.type === "dynamic" ? "llama" : "phi3" },
+      seed: 1,
+    });
+    const input = (count: number) => ({
+      inputIds: ids([[5, 7, 3, 9, 4].slice(0, count)]),
+      segments: ids([[1, 1, 2, 2, 2].slice(0, count)]),
+    });
+    assertEquals(hiddenStates(model, input(4)).shape, [1, 4, 12]);
+    assertEquals(hiddenStates(model, { inputIds: input(5).inputIds }).shape, [1, 5, 12]);
+    assertThrows(
+      () => hiddenStates(model, input(5)),
+      InputError,
+      `"${rope_scaling.type}" on packed rows of 5 tokens`,
+    );
+  }
+});
+
 Deno.test("positions of RoBERTa count the tokens of each packed document, padding left out", async () => {
   const model = await newModel(gpu, { source: PACKED.roberta, seed: 1 });
   const alone = await Promise.all(
