@@ -8,7 +8,15 @@
 
 import type { Example } from "./labelled_text.ts";
 
-const wordsOf = (text: string): string[] => text.toLowerCase().match(/[\p{L}\p{N}']+|[$!%]/gu) ?? [];
+/**
+ * The words of a text: letters and digits, and marks that advertisements like.
+ *
+ * @param text The text
+ * @returns Its words in order
+ */
+export function wordsOf(text: string): string[] {
+  return text.match(/[\p{L}\p{N}']+|[$!%]/gu) ?? [];
+}
 
 /**
  * Learns which words each class has.
@@ -26,14 +34,14 @@ export function bagOfWords(
   for (const { text, label } of examples) {
     const k = names.indexOf(label);
     documents[k]++;
-    for (const word of wordsOf(text)) {
+    for (const word of wordsOf(text.toLowerCase())) {
       counts[k].set(word, (counts[k].get(word) ?? 0) + 1);
       sizes[k]++;
       vocabulary.add(word);
     }
   }
   return (text) => {
-    const words = wordsOf(text).filter((word) => vocabulary.has(word));
+    const words = wordsOf(text.toLowerCase()).filter((word) => vocabulary.has(word));
     const scores = names.map((_, k) =>
       words.reduce(
         (sum, word) => sum + Math.log(((counts[k].get(word) ?? 0) + 1) / (sizes[k] + vocabulary.size)),
