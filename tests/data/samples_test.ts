@@ -115,10 +115,11 @@ Deno.test("bestFit packs every item once, no bin too full, the fullest that fits
   assertEquals(bestFit([6, 7, 2], 9), [[1, 2], [0]]);
 });
 
-Deno.test("packSamples gives no sample a label for its first token", () => {
-  const { labels, segments } = packSamples([[sample(2), sample(3)]], { length: 6, batch: 2 });
+Deno.test("packSamples gives no sample a label for its first token, and begins its positions at 0", () => {
+  const { labels, segments, positions } = packSamples([[sample(2), sample(3)]], { length: 6, batch: 2 });
   assertEquals(valuesOf(labels).slice(0, 6), [-100, 11, -100, 11, 12, -100]);
   assertEquals(valuesOf(segments), [1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0]);
+  assertEquals(valuesOf(positions), [0, 1, 0, 1, 2, 0, 0, 1, 2, 3, 4, 5]);
 });
 
 const SHAPES: readonly Omit<RowBatchesOptions, "length" | "batch">[] = [{}, { pack: true }, { buckets: 1 }, {

@@ -80,6 +80,8 @@ export function padSamples(samples: readonly Sample[], options: PadOptions = {})
 export interface PackedBatch extends TokenBatch {
   /** i32 [B, T]: the number of each sample in its row, from 1; 0 for padding. */
   readonly segments: Tensor;
+  /** i32 [B, T]: positions, which begin at 0 in each sample. Models find them by the segments; losses of one's own may not. */
+  readonly positions: Tensor;
 }
 
 /** Options of {@link packSamples}. */
@@ -123,18 +125,22 @@ export function packSamples(
   check(lengths, { length, batch, of: rows.length });
   const ids = new Int32Array(batch * length).fill(pad), labels = new Int32Array(batch * length).fill(IGNORE);
   const segments = new Int32Array(batch * length);
+  const positions = Int32Array.from({ length: batch * length }, (_, i) => i % length);
   rows.forEach((row, r) => {
     let begin = r * length;
     row.forEach((sample, i) => {
       put(sample, { ids, labels, begin });
       segments.fill(i + 1, begin, begin + sample.ids.length);
+      for (let t = 0; t < sample.ids.length; t++) positions[begin + t] = t;
       begin += sample.ids.length;
     });
+    for (let t = begin; t < (r + 1) * length; t++) positions[t] = t - begin;
   });
   const shape = [batch, length];
   return {
     inputIds: tensor(ids, shape),
     segments: tensor(segments, shape),
+    positions: tensor(positions, shape),
     labels: tensor(labels, shape),
   };
 }
