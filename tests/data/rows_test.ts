@@ -39,6 +39,7 @@ const FORMATS: Readonly<Record<string, string>> = {
   "c.json": JSON.stringify(TEXTS.map((text) => ({ text, other: { list: [1, "]"] } })), null, 2),
   "d.json": TEXTS.map((text) => JSON.stringify({ text })).join("\n"),
   "e.csv": `id,text\n${TEXTS.map((text, i) => `${i},${quote(text)}`).join("\n")}\n`,
+  "g.csv": `"id; or none";text\n${TEXTS.map((text, i) => `${i};${quote(text)}`).join("\n")}\n`,
   "f.tsv": `\ufefftext\tid\r\n${TEXTS.map((text, i) => `${quote(text)}\t${i}`).join("\r\n")}`,
 };
 

@@ -123,7 +123,8 @@ function jsonRows(path: string, fileSystem: FileSystem, { list }: { readonly lis
   });
 }
 
-async function delimitedRows(path: string, fileSystem: FileSystem, delimiter: string): Promise<RowFile> {
+async function delimitedRows(path: string, fileSystem: FileSystem, usual: string): Promise<RowFile> {
+  const delimiter = await delimiterOf(path, fileSystem, usual);
   const read = await delimitedReader(delimiter);
   return textRows(path, fileSystem, async (file) => {
     const begin = await mark(file), records = () => delimitedLines(delimiter);
@@ -148,6 +149,14 @@ async function delimitedRows(path: string, fileSystem: FileSystem, delimiter: st
     }
     return { records, begin, line: 1, parse: () => [] };
   });
+}
+
+/** The delimiter: a semicolon, as spreadsheets write in many countries, where the first line has one and not the usual. */
+async function delimiterOf(path: string, fileSystem: FileSystem, usual: string): Promise<string> {
+  await using file = await fileSystem.open(path);
+  const text = new TextDecoder().decode(await file.read(0, Math.min(file.size, 2 ** 16)));
+  const [first] = text.replace(/"[^"]*"/g, "").split("\n");
+  return !first.includes(usual) && first.includes(";") ? ";" : usual;
 }
 
 /** Where a file begins after U+FEFF, which marks its encoding. */
