@@ -158,6 +158,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["classify", "--model", "/m", "--data", "/d.jsonl", "--validation=/v.csv"], {
       read: ".,/m,/d.jsonl,/v.csv",
     }],
+    [["vision", "--data", "/a/b.csv"], { read: ".,/a/b.csv,/a", write: ".firn,out" }],
     [["lora", "--data", "/a/b.csv"], { read: ".,/a/b.csv", write: ".firn,out" }],
     [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], {
       read: ".,/a/b.jsonl,/c.txt",
