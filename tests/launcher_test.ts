@@ -160,10 +160,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     }],
     [["vision", "--data", "/a/b.csv"], { read: ".,/a/b.csv,/a", write: ".firn,out" }],
     [["lora", "--data", "/a/b.csv"], { read: ".,/a/b.csv", write: ".firn,out" }],
-    [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], {
-      read: ".,/a/b.jsonl,/c.txt",
-      write: ".firn,out",
-    }],
+    [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], { read: ".,/a/b.jsonl,/c.txt" }],
     [["vlm", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
     [["generate", "/m", "a text", "--prompt-file=/p.txt"], { read: ".,/m,/p.txt" }],
     [["chat", "/m", "--adapter", "/a", "--template", "/t.jinja"], { read: ".,/m,/a,/t.jinja" }],
