@@ -136,6 +136,15 @@ export function readAdapterConfig(json: Readonly<Record<string, unknown>>, file:
   if (typeof dropout !== "number" || !(dropout >= 0 && dropout < 1)) {
     throw config.error("lora_dropout", "it must be a number from 0, below 1", dropout);
   }
+  const targets = namesOf(config, { key: "target_modules", seen: json.target_modules });
+  const layers = readLayers(config, json.layers_to_transform ?? null);
+  if (layers !== null && typeof targets === "string") {
+    throw config.error(
+      "layers_to_transform",
+      '"target_modules" must then be a list',
+      json.layers_to_transform,
+    );
+  }
   const ofClasses = json.task_type === "SEQ_CLS" || json.task_type === "TOKEN_CLS";
   return {
     rank: config.count("r"),
@@ -146,9 +155,9 @@ export function readAdapterConfig(json: Readonly<Record<string, unknown>>, file:
     dora: config.boolean("use_dora", false),
     bias: config.boolean("lora_bias", false),
     dropout,
-    targets: namesOf(config, { key: "target_modules", seen: json.target_modules }),
+    targets,
     excluded: namesOf(config, { key: "exclude_modules", seen: json.exclude_modules }) ?? [],
-    layers: readLayers(config, json.layers_to_transform ?? null),
+    layers,
     layersPattern: [namesOf(config, { key: "layers_pattern", seen: json.layers_pattern }) ?? []].flat(),
     trainedBiases: bias,
     saved: [...config.strings("modules_to_save") ?? [], ...ofClasses ? CLASS_HEADS : []],

@@ -103,13 +103,12 @@ export function targeting<I extends object>(
   const targets = config.targets ?? DEFAULT_TARGETS[model.family.name] ?? ALL_LINEAR;
   const isExcluded = matcher(excluded), isTarget = matcher(targets);
   const holders = layersPattern.map((pattern) => expression(`(?:.*\\.)?(?:${pattern})`));
-  const head = headOf(model).output?.(model.params).weight;
-  const isHead = ({ path }: Module): boolean => head !== undefined && weightAt(model.params, path) === head;
+  const isLinear = allLinear(model);
   return (module) => {
-    const { names, kind, isLayer, tied } = module;
+    const { names } = module;
     if (names.some((name) => isExcluded(name) || isCopied(name, saved))) return false;
     if (typeof targets === "string" && targets.toLowerCase() === ALL_LINEAR) {
-      return kind === "linear" && isLayer && !tied && !isHead(module);
+      return isLinear(module);
     }
     return names.some((name) => {
       if (!isTarget(name)) return false;
@@ -118,6 +117,20 @@ export function targeting<I extends object>(
       return layer !== null && layers.includes(layer);
     });
   };
+}
+
+/**
+ * Tells which modules `all-linear` means: all linear layers but the head.
+ *
+ * @param model The model
+ * @returns From a module to whether it is one
+ */
+export function allLinear<I extends object>(
+  model: Described<I> & Pick<Model<object, I>, "params">,
+): (module: Module) => boolean {
+  const head = headOf(model).output?.(model.params).weight;
+  return ({ kind, isLayer, tied, path }) =>
+    kind === "linear" && isLayer && !tied && (head === undefined || weightAt(model.params, path) !== head);
 }
 
 /** The weight of a module in a tree. */

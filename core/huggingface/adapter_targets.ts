@@ -7,7 +7,7 @@
 import { InputError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
 import type { AdapterConfig } from "./adapter_config.ts";
-import { ALL_LINEAR, type Module, modulesOf, targeting } from "./adapter_modules.ts";
+import { ALL_LINEAR, allLinear, type Module, modulesOf, targeting } from "./adapter_modules.ts";
 
 /** Which modules get pairs: names, ends of names or globs; one expression; or all linear layers but the head. */
 export type Targets = string | readonly string[];
@@ -16,13 +16,24 @@ export type Targets = string | readonly string[];
  * The `target_modules` of PEFT for what a user asks for.
  *
  * @param model The model
- * @param targets What is asked for
- * @returns An expression and a plain list as they are; for globs the names that they match
- * @throws {InputError} When an entry of a list matches no module
+ * @param options What is asked for, and whether it is asked for in some layers alone
+ * @returns An expression and a plain list as they are; for globs, and for all linear layers of some layers, their names
+ * @throws {InputError} When an entry of a list matches no module, or layers are chosen beside an expression
  */
-export function targetNames<I extends object>(model: Model<object, I>, targets: Targets): Targets {
-  if (typeof targets === "string") return targets;
+export function targetNames<I extends object>(
+  model: Model<object, I>,
+  { targets, inLayers }: { readonly targets: Targets; readonly inLayers: boolean },
+): Targets {
   const modules = [...modulesOf(model).values()];
+  if (typeof targets === "string") {
+    if (!inLayers) return targets;
+    if (targets.toLowerCase() !== ALL_LINEAR) {
+      throw new InputError(
+        `Cannot make an adapter as "layers" are chosen for targets that are a list: they are an expression, which can say it`,
+      );
+    }
+    return shortest(modules, new Set(modules.filter(allLinear(model)).map(({ name }) => name)));
+  }
   const chosen = new Set<string>();
   for (const target of targets) {
     const holds = target.includes("*") ? glob(target) : ends(target);

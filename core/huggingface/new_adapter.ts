@@ -57,7 +57,7 @@ export interface NewAdapterOptions extends AdapterSeed {
   readonly rankPattern?: Readonly<Record<string, number>>;
   /** Other alphas in the same way: `alpha_pattern`. */
   readonly alphaPattern?: Readonly<Record<string, number>>;
-  /** Indices of the layers whose modules get pairs, for targets that are a list: `layers_to_transform`; all when absent. */
+  /** Indices of the layers whose modules get pairs, where targets are no expression: `layers_to_transform`; all when absent. */
   readonly layers?: number | readonly number[];
   /** Names of what holds those layers: `layers_pattern`; any when absent. */
   readonly layersPattern?: string | readonly string[];
@@ -186,7 +186,7 @@ function configFor<I extends object>(
     rank_pattern: options.rankPattern ?? {},
     alpha_pattern: options.alphaPattern ?? {},
     revision,
-    target_modules: targetNames(model, targets),
+    target_modules: targetNames(model, { targets, inLayers: options.layers !== undefined }),
     task_type: TASK_TYPES[headOf(model).task],
     use_dora: options.dora ?? false,
     use_rslora: options.rslora ?? false,

@@ -196,6 +196,8 @@ Deno.test("newAdapter writes the names that it adapts, and all other fields of P
   assertEquals((await sourceOf({})).target_modules, linear);
   assertEquals((await sourceOf({ targets: ["*.mlp.*"] })).target_modules, linear.slice(4));
   assertEquals((await sourceOf({ targets: ["*1.mlp.up*"] })).target_modules, ["model.layers.1.mlp.up_proj"]);
+  const top = await newAdapter(gpu, llama, { rank: 2, layers: 1 });
+  assertEquals([top.adapter!.source.target_modules, top.adapter!.layers.size], [linear, 7]);
   const expression = "model\\.layers\\.(?!0)\\d+\\.mlp\\.(up|down)_proj";
   assertEquals((await sourceOf({ targets: expression })).target_modules, expression);
   assertEquals(added(await newAdapter(gpu, llama, { rank: 2, targets: expression })).length, 4);
@@ -279,6 +281,20 @@ function withoutDropout(model: Model): Model {
   const layers = new Map([...model.adapter!.layers].map(([path, { scale }]) => [path, { scale }]));
   return { ...model, adapter: { ...model.adapter!, layers } };
 }
+
+Deno.test("adapters of every kind train over bases of few bits, and are merged into their values", async () => {
+  const kinds: readonly NewAdapterOptions[] = [
+    { rank: 2, dora: true, targets: ["0.mlp.up_proj", "embed_tokens"] },
+    { rank: 2, init: "pissa", targets: ["0.mlp.up_proj"], modulesToSave: ["1.mlp.up_proj"] },
+  ];
+  for (const storage of ["int8", "nf4"] as const) {
+    const base = await loadModel(gpu, "examples/models/sotu", { storage });
+    for (const options of kinds) {
+      const model = await trained(await newAdapter(gpu, base, options), 1), after = await scores(model);
+      assert(most(await scores(await mergeAdapter(gpu, model)), after) < 1e-4, storage);
+    }
+  }
+});
 
 Deno.test("a pair, its magnitude and the bias of its layer are one component", async () => {
   const model = await newAdapter(gpu, gpt2, {
