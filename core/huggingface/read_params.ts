@@ -86,7 +86,7 @@ export async function readParams<I extends object>(
     if (!head.fresh.has(path)) continue;
     params.set(path, upload(gpu, draw(param), { shape: param.shape, label: path }));
   }
-  const send = partUpload(gpu);
+  const send = partUpload(gpu), scratch = new Float32Array(found.some(({ codes }) => codes) ? PART / 4 : 0);
   const total = found.reduce((sum, { name }) => sum + bytesIn(checkpoint, name), 0);
   let done = 0;
   for await (
@@ -99,7 +99,8 @@ export async function readParams<I extends object>(
       first: from * sizeOf(shape.slice(1)),
     };
     checkLoaded(values, source);
-    const wide = values instanceof Uint16Array && dtype !== "bf16" ? fromBf16(values) : values;
+    // An upload copies at once, so all parts are widened in one place: fresh memory takes as long as the widening.
+    const wide = values instanceof Uint16Array && dtype !== "bf16" ? fromBf16(values, scratch) : values;
     const stored = wide instanceof Uint16Array ? wide : packValues(wide, { dtype, width, name });
     if (!params.has(path)) params.set(path, reserve(gpu, { shape, dtype }, path));
     await send(params.get(path)!, stored, { offset: from * elementBytes({ shape: shape.slice(1), dtype }) });

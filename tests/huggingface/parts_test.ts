@@ -105,6 +105,13 @@ Deno.test("fromBf16 widens an odd number of codes, from any place of a buffer", 
   for (const [from, to] of [[0, 9], [1, 9], [1, 8], [2, 5], [3, 3]]) {
     const one = Float32Array.from(codes.subarray(from, to), (code) => fromBf16(Uint16Array.of(code))[0]);
     assertEquals(fromBf16(codes.subarray(from, to)), one);
+    const into = new Float32Array(12).fill(7);
+    assertEquals(fromBf16(codes.subarray(from, to), into.subarray(1)), one);
+    assertEquals([into[0], ...into.subarray(1 + to - from)], Array(12 - to + from).fill(7));
+    assertEquals(
+      fromBf16(codes.subarray(from, to), new Float32Array(to - from - 1 < 0 ? 0 : to - from - 1)),
+      one,
+    );
   }
 });
 
