@@ -193,3 +193,14 @@ Deno.test("a SentencePiece tokenizer of a GGUF file merges by score, and falls b
   assertEquals(tokenizer.decode(tokenizer.encode("abc é a</s>")), "abc é a");
   assertEquals([tokenizer.before, tokenizer.after, tokenizer.bos, tokenizer.eos], [[1], [2], 1, 2]);
 });
+
+Deno.test("matrices of Q8_0 stay what they are with storage int8, bit for bit", async () => {
+  await using gpu = await openTestGpu();
+  const [wide, packed] = [await loadModel(gpu, MODEL), await loadModel(gpu, MODEL, { storage: "int8" })];
+  for (const path of ["model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]) {
+    const [one, other] = [wide, packed].map(({ params }) => flatten(params).get(path)!);
+    assertEquals([one.dtype, other.dtype], ["f32", "int8"]);
+    const [a, b] = await readAll(gpu, [one, other]);
+    assertEquals(new Uint32Array(a.buffer), new Uint32Array(b.buffer), path);
+  }
+});
