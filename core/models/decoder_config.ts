@@ -137,8 +137,13 @@ export function readDecoder(read: ConfigReader, defaults: DecoderDefaults): Deco
 /**
  * Reads the id of the padding. PyTorch counts a negative one from the end of the table. A table without such a row has none
  * to leave untrained.
+ *
+ * @param read The configuration
+ * @param options The id where the key is absent, none when absent, and the entries of the vocabulary
+ * @returns The id, or null for none
+ * @throws {InputError} When it is no whole number
  */
-function readPadding(
+export function readPadding(
   read: ConfigReader,
   { padding = null, vocabSize }: { readonly padding?: number | null; readonly vocabSize: number },
 ): number | null {

@@ -21,7 +21,7 @@ import type { Tensor } from "../tensor.ts";
 import { type ActivationName, activationOf, readActivation } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { checkNeutral, readLayers } from "./decoder_config.ts";
+import { checkNeutral, readLayers, readPadding } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
@@ -39,6 +39,8 @@ export interface Gpt2Config extends ClassConfig {
   readonly heads: number;
   /** Entries of the vocabulary V. */
   readonly vocabSize: number;
+  /** The id of the padding, behind which classes are read; null for none. */
+  readonly padding: number | null;
   /** Longest sequence, in tokens. */
   readonly maxLength: number;
   /** Added to the variance in norms. */
@@ -56,6 +58,7 @@ const DROPOUTS = { attn_pdrop: 0.1, embd_pdrop: 0.1, resid_pdrop: 0.1 };
 
 function parse(read: ConfigReader): Gpt2Config {
   checkNeutral(read, Object.keys(DROPOUTS));
+  const vocabSize = read.count("vocab_size");
   const hiddenSize = read.count("n_embd", 768), heads = read.count("n_head", 12);
   if (hiddenSize % heads !== 0) throw read.error("n_head", `it must divide n_embd ${hiddenSize}`, heads);
   const layers = readLayers(read, "n_layer");
@@ -67,7 +70,8 @@ function parse(read: ConfigReader): Gpt2Config {
     heads,
     intermediateSize: read.countOrNull("n_inner", null) ?? 4 * hiddenSize,
     layers,
-    vocabSize: read.count("vocab_size"),
+    vocabSize,
+    padding: readPadding(read, { vocabSize }),
     maxLength: read.count("n_positions", 1024),
     eps: read.number("layer_norm_epsilon", 1e-5),
     tied: read.boolean("tie_word_embeddings", true),

@@ -21,7 +21,7 @@ import type { Tensor } from "../tensor.ts";
 import { type ActivationName, activationOf, readActivation } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { checkNeutral, readLayers } from "./decoder_config.ts";
+import { checkNeutral, readLayers, readPadding } from "./decoder_config.ts";
 import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
@@ -40,6 +40,8 @@ export interface GptNeoxConfig extends ClassConfig {
   readonly heads: number;
   /** Entries of the vocabulary V. */
   readonly vocabSize: number;
+  /** The id of the padding, behind which classes are read; null for none. */
+  readonly padding: number | null;
   /** Longest sequence, in tokens. */
   readonly maxLength: number;
   /** Added to the variance in norms. */
@@ -61,6 +63,7 @@ const DROPOUTS = { attention_dropout: 0, hidden_dropout: 0 };
 
 function parse(read: ConfigReader): GptNeoxConfig {
   checkNeutral(read, Object.keys(DROPOUTS));
+  const vocabSize = read.count("vocab_size");
   const hiddenSize = read.count("hidden_size"), heads = read.count("num_attention_heads");
   if (hiddenSize % heads !== 0) {
     throw read.error("num_attention_heads", `it must divide hidden_size ${hiddenSize}`, heads);
@@ -78,7 +81,8 @@ function parse(read: ConfigReader): GptNeoxConfig {
     heads,
     intermediateSize: read.count("intermediate_size"),
     layers: readLayers(read, "num_hidden_layers"),
-    vocabSize: read.count("vocab_size"),
+    vocabSize,
+    padding: readPadding(read, { vocabSize }),
     maxLength: longest(rope, positions),
     eps: read.number("layer_norm_eps", 1e-5),
     rope,
