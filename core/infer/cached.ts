@@ -50,6 +50,8 @@ export interface CachedGraph {
   readonly caches: readonly Tensor[];
   /** Angles that the host fills in before the graph runs. */
   readonly angles: readonly HostAngles[];
+  /** Lengths of a sequence beyond which all of its angles are others, so that its tokens must be read again. */
+  readonly switches: readonly number[];
 }
 
 /**
@@ -83,7 +85,10 @@ export function withCache(root: Tensor, places: CachePlaces): CachedGraph {
   };
   const [cached] = rebuild([root], (node) => CACHED.get(node.op)?.(node, context) ?? node);
   if (caches.length === 0) throw noDecoder("it has no attention");
-  return { root: cached, caches, angles: hostAngles };
+  const switches = [...angles.keys()].flatMap(({ scaling }) =>
+    scaling?.type === "longrope" ? [scaling.originalLength] : []
+  );
+  return { root: cached, caches, angles: hostAngles, switches };
 }
 
 /** What rules ask for. */

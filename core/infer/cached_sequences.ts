@@ -63,18 +63,18 @@ export function cachedSequences(
   async function read(sequences: readonly Sequence[], before: readonly Sequence[]): Promise<void> {
     const texts = sequences.map(({ tokens, generated }, r): Text => {
       const dropped = Math.max(0, tokens.length - model.maxLength), kept = tokens.slice(dropped);
-      const cached = Math.max(0, dropped > 0 ? 0 : alike(kept, cachedOf(before[r])));
+      const cached = Math.max(0, dropped > 0 ? 0 : alike(kept, cachedOf(before[r], kept.length)));
       return { tokens: kept, dropped, cached, generated: Math.min(generated, kept.length) };
     });
     const kept = reserve(sequences.length, longestOf(texts));
     await run!.prompt(kept ? texts : texts.map((text) => ({ ...text, cached: 0 })), samplings);
     unread = 1;
   }
-  /** The tokens that the cache surely holds: the last one may not have been read. */
-  function cachedOf(sequence: Sequence | undefined): readonly number[] {
-    return sequence === undefined || sequence.tokens.length > model.maxLength
-      ? []
-      : sequence.tokens.slice(0, -1);
+  /** The tokens that the cache surely holds for a sequence of a length: the last one may not have been read. */
+  function cachedOf(sequence: Sequence | undefined, length: number): readonly number[] {
+    const tokens = sequence?.tokens ?? [], switches = run?.switches ?? [];
+    const other = switches.some((end) => (tokens.length > end) !== (length > end));
+    return tokens.length > model.maxLength || other ? [] : tokens.slice(0, -1);
   }
   return {
     async prompt(sequences, { samplings: wanted, before = [] }) {
@@ -82,10 +82,17 @@ export function cachedSequences(
       await read(sequences, before.length === sequences.length ? before : []);
     },
     async draw(sequences, most) {
-      const longest = longestOf(sequences.filter(({ ended }) => !ended));
-      if (longest > model.maxLength && unread === 0) await read(sequences, []);
-      // A step reads the token that was drawn last, which the cache must have a place for.
-      const wanted = Math.max(1, Math.min(most, UNREAD, model.maxLength - longest + 1));
+      const active = sequences.filter(({ ended }) => !ended), longest = longestOf(active);
+      const ends = active.flatMap(({ tokens }) =>
+        [model.maxLength, ...run!.switches].map((end) => end - tokens.length)
+      );
+      // The next token would be the first one beyond an end, or further ones beyond the longest sequence.
+      if (unread === 0 && (longest > model.maxLength || ends.includes(-1))) await read(sequences, []);
+      // A step reads the token that was drawn last, which must not be beyond an end.
+      const wanted = Math.max(
+        1,
+        Math.min(most, UNREAD, ...ends.filter((left) => left >= 0).map((left) => left + 1)),
+      );
       while (unread < wanted) {
         reserve(sequences.length, longest + unread);
         await run!.step(unread++);

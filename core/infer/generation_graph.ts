@@ -16,7 +16,7 @@ import { integers } from "../ops/integers.ts";
 import { reshape } from "../ops/movement.ts";
 import { leaf, stepScalar, tensor } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
-import { type CachedGraph, type HostAngles, withCache } from "./cached.ts";
+import { type CachedGraph, withCache } from "./cached.ts";
 import { chooseToken, type Processor } from "./sampler.ts";
 import type { SamplingStep } from "./sampling.ts";
 
@@ -36,7 +36,7 @@ export interface GraphOptions {
 }
 
 /** A graph, and what it overwrites. */
-export interface GenerationGraph {
+export interface GenerationGraph extends Pick<CachedGraph, "angles" | "switches"> {
   readonly roots: readonly Tensor[];
   /** Index of a root to the leaf that it overwrites. */
   readonly updates: ReadonlyMap<number, Tensor>;
@@ -44,8 +44,6 @@ export interface GenerationGraph {
   readonly growing: readonly Tensor[];
   /** The tokens that the host has not read, f32 [UNREAD, B]. */
   readonly log: Tensor;
-  /** Angles that the host fills in. */
-  readonly angles: readonly HostAngles[];
 }
 
 /** The last token of each sequence, which the device feeds to itself. */
@@ -111,7 +109,7 @@ export function promptGraph(
 type Update = readonly [root: Tensor, leaf: Tensor];
 
 function graphOf(
-  { caches, angles }: CachedGraph,
+  { caches, angles, switches }: CachedGraph,
   options: GraphOptions & {
     readonly scores: Tensor;
     readonly last: { readonly token: Tensor; readonly position: Tensor } | null;
@@ -136,5 +134,6 @@ function graphOf(
     growing: [...caches, ...(history === null ? [] : [history])],
     log: kept,
     angles,
+    switches,
   };
 }

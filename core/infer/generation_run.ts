@@ -21,6 +21,8 @@ import { noteValues, type Sampling, samplingValues } from "./sampling.ts";
 export interface GenerationRun {
   /** Sizes and steps. */
   readonly options: GraphOptions;
+  /** Lengths beyond which a sequence must be read again; known once there is a recording. */
+  readonly switches: readonly number[];
   /** Reads what the cache does not hold of some texts, and draws the first unread token of each. */
   prompt(texts: readonly Text[], samplings: readonly Sampling[]): Promise<void>;
   /** Draws a further token, where so many are unread. */
@@ -78,6 +80,9 @@ export function generationRun(
   }
   return {
     options,
+    get switches() {
+      return now?.graph.switches ?? [];
+    },
     async prompt(texts, samplings) {
       const chunks = promptChunks(texts, { capacity }), found = await recordingFor(chunks[0].time);
       const sizes = { ...options, vocab };
