@@ -113,13 +113,14 @@ export async function rowBatches(source: SampleSource, options: RowBatchesOption
       return collate((await plan(epoch, group))[index], options);
     },
     async *from(step) {
-      let { epoch, group, index } = await locate(step), next = plan(epoch, group);
+      let { epoch, group, index } = await locate(step), next: Promise<readonly PlannedBatch[]> | null = null;
       while (true) {
-        const batches = await next;
+        const batches: readonly PlannedBatch[] = await (next ?? plan(epoch, group));
         [epoch, group] = group + 1 < groups.count(epoch) ? [epoch, group + 1] : [epoch + 1, 0];
-        next = plan(epoch, group);
+        // Samples that are all in memory are planned in no time, so that only others are begun early.
+        next = groups.single ? null : plan(epoch, group);
         // What goes wrong is told when its turn comes.
-        next.catch(() => {});
+        next?.catch(() => {});
         for (; index < batches.length; index++) yield collate(batches[index], options);
         index = 0;
       }
