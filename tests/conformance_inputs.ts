@@ -38,6 +38,7 @@ const INPUTS = {
   attention_mask: "attentionMask",
   token_type_ids: "tokenTypeIds",
   pixel_values: "pixelValues",
+  pixel_attention_mask: "pixelAttentionMask",
   labels: "labels",
 } as const;
 
