@@ -8,6 +8,7 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import { loadChatTemplate } from "@firn/train/data";
 import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { openaiRoutes } from "./openai_routes.ts";
@@ -31,6 +32,27 @@ Answers POST /v1/chat/completions and /v1/completions, whole or streamed, as Ope
 base URL http://127.0.0.1:8080/v1, any key. Requests that wait become one batch. Ctrl-C ends it.`;
 
 const HOST = "127.0.0.1";
+
+/** Listens on a port of this machine; on any that is free for 0. */
+function listen(port: number, { signal, handler }: {
+  readonly signal: AbortSignal;
+  readonly handler: (request: Request) => Promise<Response>;
+}): Deno.HttpServer {
+  try {
+    return Deno.serve({
+      hostname: HOST,
+      port,
+      signal,
+      onListen: (address) => print(`listening   http://${HOST}:${address.port}/v1`),
+    }, handler);
+  } catch (error) {
+    throw new InputError(
+      `Cannot listen on port ${port} as it must be free, and allowed for you: ${(error as Error).message}; ` +
+        "choose another with --port",
+      { cause: error },
+    );
+  }
+}
 
 /**
  * Runs the command.
@@ -56,12 +78,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const ended = new AbortController(), stop = (): void => ended.abort();
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
-  const server = Deno.serve({
-    hostname: HOST,
-    port: flags.port,
-    signal: ended.signal,
-    onListen: ({ port }) => print(`listening   http://${HOST}:${port}/v1`),
-  }, handler);
+  const server = listen(flags.port, { signal: ended.signal, handler });
   if (template === null) {
     printError("the model has no chat template: /v1/chat/completions answers with an error");
   }
