@@ -34,7 +34,9 @@ import { packValues } from "../../core/data/packed_values.ts";
 import { storedIn } from "../../core/huggingface/storage.ts";
 import type { HostData } from "../../core/sources.ts";
 import { elementBytes } from "../../core/spec.ts";
-import { uploadLeaf } from "../../core/train/state/upload.ts";
+import { writeValues } from "../../core/runtime/buffers.ts";
+import { storageOf } from "../../core/runtime/residents.ts";
+import { reserve } from "../../core/runtime/upload.ts";
 import { runMain } from "../../examples/flags.ts";
 import { openDevice } from "../../examples/gpu.ts";
 import { print } from "../../examples/print.ts";
@@ -85,7 +87,9 @@ function baseOf(gpu: Gpu, { shape, storage }: Work): Model {
   for (const [path, { shape, init }] of modelParams(model)) {
     const dtype = storedIn(storage, { path, shape, dtype: "BF16" }), key = `${dtype} ${shape} ${init}`;
     if (!codes.has(key)) codes.set(key, valuesOf({ shape, dtype, init }));
-    params.set(path, uploadLeaf(gpu, { path, value: { shape, dtype, data: codes.get(key)! }, step: 0 }));
+    const made = reserve(gpu, { shape, dtype }, path), width = shape.at(-1) ?? 1;
+    writeValues(gpu, storageOf(made).buffer, packValues(codes.get(key)!, { dtype, width, name: path }));
+    params.set(path, made);
   }
   return { ...model, params: unflatten(params) };
 }
