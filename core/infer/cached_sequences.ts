@@ -89,10 +89,8 @@ export function cachedSequences(
       // The next token would be the first one beyond an end, or further ones beyond the longest sequence.
       if (unread === 0 && (longest > model.maxLength || ends.includes(-1))) await read(sequences, []);
       // A step reads the token that was drawn last, which must not be beyond an end.
-      const wanted = Math.max(
-        1,
-        Math.min(most, UNREAD, ...ends.filter((left) => left >= 0).map((left) => left + 1)),
-      );
+      const room = ends.filter((left) => left >= 0).map((left) => left + 1);
+      const wanted = longest > model.maxLength ? 1 : Math.max(1, Math.min(most, UNREAD, ...room));
       while (unread < wanted) {
         reserve(sequences.length, longest + unread);
         await run!.step(unread++);
