@@ -2,7 +2,7 @@
  * Fine-tunes a model of text to classify, and compares it with the majority class and a bag of words.
  *
  * Both learn from the same rows, and read the same tokens of each. Of mails, by default, that is how they begin: 24 tokens, so
- * that training takes less than two minutes in software. A bag of words of whole mails is right more often, 96.9 %.
+ * that training takes less than two minutes in software. A bag of words of whole mails reads more, and is right more often.
  *
  * ```sh
  * deno run --allow-read --allow-write examples/classify.ts --help
@@ -168,7 +168,7 @@ function resultLine(name: string, { accuracy, macroF1 }: Scores): string {
   } (mean of classes)`;
 }
 
-/** What the model is compared with: the class of most texts, and the words of what the model reads. */
+/** What the model is compared with: the class of most texts, and the words of what the model reads, or of whole texts. */
 function baselineLines(
   { train, test }: Pick<Labelled, "train" | "test">,
   { names, seen }: {
@@ -182,11 +182,14 @@ function baselineLines(
   const major = counts.indexOf(Math.max(...counts));
   const line = (name: string, found: readonly number[]): string =>
     resultLine(name, scoresOf(labels, found, names.length));
-  const classOf = bagOfWords(train.map(seen), names),
-    found = test.map((example) => classOf(seen(example).text));
+  const bagOf = (part: (example: Example) => Example): number[] => {
+    const classOf = bagOfWords(train.map(part), names);
+    return test.map((example) => classOf(part(example).text));
+  };
   return [
     line("majority class", labels.map(() => major)),
-    line("bag of words", found),
+    line("bag of words", bagOf(seen)),
+    line("of whole texts", bagOf((example) => example)),
   ];
 }
 
