@@ -9,6 +9,7 @@ import type { ChatTemplate } from "@firn/train/data";
 import { type Asked, readRequest, RequestError } from "./openai_request.ts";
 import type { Reader } from "./prompting.ts";
 import type { RequestQueue, TextEnd } from "./request_queue.ts";
+import { printError } from "./print.ts";
 
 /** What the routes answer with. */
 export interface RoutesOptions extends Pick<Reader, "gpu" | "model" | "tokenizer"> {
@@ -279,7 +280,7 @@ function errorBody(error: unknown) {
 }
 
 function errorResponse(error: unknown): Response {
-  if (!(error instanceof FirnError)) console.error(error);
+  if (!(error instanceof FirnError)) printError(Deno.inspect(error));
   // What the model refuses, such as an option out of its range, is a fault of the request.
   const status = error instanceof RequestError ? error.status : error instanceof FirnError ? 400 : 500;
   return json(errorBody(error), status);

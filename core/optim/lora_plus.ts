@@ -47,12 +47,17 @@ export function loraPlus({ ratio, embeddingRate = 1e-6, ...options }: LoraPlusOp
   checkRange("loraPlus", { ratio }, { least: 0 });
   const adam = { weightDecay: 0, ...options },
     fast = { ...adam, learningRate: times(options.learningRate, ratio) };
-  return partition([
+  const slow = adamW(adam);
+  const groups = partition([
     ["*.lora_embedding_*", adamW({ ...adam, learningRate: embeddingRate })],
     ["*.bias", adamW({ ...fast, weightDecay: 0 })],
     [["*.lora_B.*", "*.lora_magnitude_vector"], adamW(fast)],
-    ["*", adamW(adam)],
+    ["*", slow],
   ]);
+  return {
+    ...groups,
+    name: `loraPlus(ratio ${ratio}, embeddingRate ${printRate(embeddingRate)}, ${slow.name})`,
+  };
 }
 
 /** A multiple of a rate. */

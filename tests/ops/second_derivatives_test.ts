@@ -196,7 +196,7 @@ const ROWS: Readonly<Record<string, Row>> = {
 
 /** Functions through which no gradient flows, or that make no tensor of numbers. */
 const FLAT =
-  "equal less sign argmax argmin cast integers arange oneHot nextLabels randomNormal randomUniform apply"
+  "equal less sign argmax argmin cast dequantize integers arange oneHot nextLabels randomNormal randomUniform apply"
     .split(
       " ",
     );
