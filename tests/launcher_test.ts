@@ -158,6 +158,10 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["classify", "--model", "/m", "--data", "/d.jsonl", "--validation=/v.csv"], {
       read: ".,/m,/d.jsonl,/v.csv",
     }],
+    [["export", "/m", "/o/x.gguf", "--adapter", "/a"], {
+      read: ".,/m,/o/x.gguf,/o,/a",
+      write: ".firn,out,/o",
+    }],
     [["vision", "--data", "/a/b.csv"], { read: ".,/a/b.csv,/a", write: ".firn,out" }],
     [["lora", "--data", "/a/b.csv"], { read: ".,/a/b.csv", write: ".firn,out" }],
     [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], { read: ".,/a/b.jsonl,/c.txt" }],
@@ -198,6 +202,8 @@ Deno.test("firn downloads a model of a hub in a process of its own: what trains 
     ["org/name", "org/adapter"].map((name) => `deno {} [run] ${DOWNLOAD} [--if-missing] [${name}]`),
   );
   assertEquals(merged.length, 3);
+  const exported = launch(["export", "org/name", "out/x.gguf", "--adapter", "org/adapter"]).calls;
+  assertEquals(exported.slice(0, 2), merged.slice(0, 2));
   assertEquals(launch(["download", "org/name"]).calls, [`deno {} [run] ${DOWNLOAD} [org/name]`]);
   assertEquals(launch(["classify", "--model=org/name", "--help"]).calls.length, 1);
   const { calls: [first, second] } = launch(["pretrain", "--data", "hub:org/rows/data/*.jsonl"]);
