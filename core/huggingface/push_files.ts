@@ -19,7 +19,22 @@ const WEIGHTS = /^(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/;
 const INDEX = "model.safetensors.index.json", ADAPTER = "adapter_config.json";
 
 /** Whether a file holds weights that are loaded by its name, or lists those that do. */
-export const isWeights = (path: string): boolean => WEIGHTS.test(path);
+const isWeights = (path: string): boolean => WEIGHTS.test(path);
+
+/**
+ * Whether a file of a repository would be loaded in place of pushed weights, or over them: an adapter is, where there is
+ * its configuration.
+ *
+ * @param path The file of the repository
+ * @param pushed Paths of the files that are pushed
+ * @returns Whether it would
+ */
+export function isSuperseded(path: string, pushed: readonly string[]): boolean {
+  const weights = pushed.filter((one) => one.endsWith(".safetensors"));
+  if (weights.length === 0) return false;
+  const isAdapter = weights.every((one) => one.startsWith("adapter_"));
+  return isAdapter ? isWeights(path) && path.startsWith("adapter_") : isWeights(path) || path === ADAPTER;
+}
 
 /** What goes to a hub, and what stays. */
 export interface ToPush {

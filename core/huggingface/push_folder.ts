@@ -11,7 +11,7 @@ import { hubName } from "../hub/name.ts";
 import { hubOf, type HubOptions, isOffline } from "../hub/settings.ts";
 import { seeToRepository, uploadFiles } from "../hub/upload.ts";
 import { CARD, chooseCard } from "./push_card.ts";
-import { filesToPush, isWeights } from "./push_files.ts";
+import { filesToPush, isSuperseded } from "./push_files.ts";
 
 /** Options of {@link pushFolder}. */
 export interface PushOptions extends HubOptions {
@@ -35,7 +35,10 @@ export interface Pushed {
   readonly url: string;
   /** Files of the folder that are there now, by path. */
   readonly files: readonly string[];
-  /** Weights that were removed there, as they would be loaded in place of the new ones. */
+  /**
+   * What was removed there, as it would be loaded in place of the new weights: those of a model, and an adapter beside it,
+   * for the weights of a model; an adapter alone for an adapter; nothing for GGUF.
+   */
   readonly removed: readonly string[];
   /** What of the folder stays here, as it is no part of a model. */
   readonly left: readonly string[];
@@ -110,7 +113,7 @@ export async function pushFolder(folder: string, name: string, options: PushOpti
   }
   if (card.bytes !== null) contents.set(CARD, card.bytes);
   const removed = remote.files.map(({ path }) => path).filter((path) =>
-    isWeights(path) && !contents.has(path)
+    isSuperseded(path, files) && !contents.has(path)
   );
   const commit = await uploadFiles(hub, {
     name: parsed,

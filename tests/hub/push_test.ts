@@ -114,6 +114,7 @@ Deno.test("weights that would be loaded in place of the new ones are removed", a
     const old = [
       "model-00001-of-00002.safetensors",
       "model.safetensors.index.json",
+      "adapter_config.json",
       "adapter_model.safetensors",
     ];
     const files = Object.fromEntries([...old, "notes.md"].map((name) => [name, name]));
@@ -125,6 +126,23 @@ Deno.test("weights that would be loaded in place of the new ones are removed", a
       "notes.md",
       "tokenizer.json",
     ]);
+  });
+});
+
+Deno.test("an adapter or a GGUF file leaves the weights of the model in the repository alone", async () => {
+  await withFolder(async ({ hub, folder, push, remote }) => {
+    const there = ["adapter_model-00001-of-00002.safetensors", "config.json", "model.safetensors"];
+    addCommit(hub, "models/me/whales", { files: Object.fromEntries(there.map((name) => [name, name])) });
+    await Deno.mkdir(`${folder}/gguf`);
+    await Deno.writeTextFile(`${folder}/gguf/whales.gguf`, "GGUF");
+    const options = { endpoint: hub.endpoint, token: TOKEN, offline: false, retryDelay: 1 };
+    assertEquals((await pushFolder(`${folder}/gguf`, "me/whales", options)).removed, []);
+    assertEquals([...remote().keys()].toSorted(), [...there, "whales.gguf"]);
+    for (const name of ["config.json", "model.safetensors"]) await Deno.remove(`${folder}/${name}`);
+    await Deno.writeTextFile(`${folder}/adapter_config.json`, "{}");
+    await writeSafetensors(`${folder}/adapter_model.safetensors`, []);
+    assertEquals((await push()).removed, [there[0]]);
+    assertEquals(textOf(remote().get("model.safetensors")), "model.safetensors");
   });
 });
 
