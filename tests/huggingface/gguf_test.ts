@@ -90,6 +90,7 @@ const REFUSED: readonly (readonly [string, Readonly<Record<string, TypedValue | 
   ],
   ["experts", { "llama.expert_count": ["u32", 8] }, "llama.expert_count"],
   ["a window", { "llama.attention.sliding_window": ["u32", 32] }, "sliding_window"],
+  ["attention to what follows", { "llama.attention.causal": ["bool", false] }, "absent or true"],
   ["part of a head rotated", { "llama.rope.dimension_count": ["u32", 8] }, "rope.dimension_count"],
   ["layers that are not there", { "llama.block_count": ["u32", 2] }, "needs it"],
   ["2^31 layers", { "llama.block_count": ["u32", 2 ** 31] }, "num_hidden_layers"],
@@ -124,7 +125,11 @@ Deno.test("loadModel reads rotary scaling of GGUF metadata", async () => {
     original_max_position_embeddings: 16,
     attention_factor: 0.5 * (0.1 * Math.log(4) + 1),
   });
-  const linear = await changed({ [scaling("type")]: ["string", "linear"], [scaling("factor")]: ["f32", 2] });
+  const linear = await changed({
+    [scaling("type")]: ["string", "linear"],
+    [scaling("factor")]: ["f32", 2],
+    "llama.attention.causal": ["bool", true],
+  });
   const other = await loadModel(gpu, "x.gguf", { fileSystem: linear });
   assertEquals(other.source.rope_scaling, { rope_type: "linear", factor: 2 });
 });

@@ -70,6 +70,9 @@ export async function ggufConfig(file: GgufFile): Promise<GgufConfig> {
   const at = (key: string): string => `${architecture}.${key}`;
   for (const [key, value] of Object.entries(file.metadata)) {
     if (!key.startsWith(`${architecture}.`) || KNOWN.includes(key.slice(architecture.length + 1))) continue;
+    // Attention that sees what follows is another model; that it does not see it goes without saying.
+    if (key.endsWith(".attention.causal") && value === true) continue;
+    if (key.endsWith(".attention.causal")) throw fields.error(key, "absent or true", value);
     const neutral = !value || Array.isArray(value) && value.every((one) => !one);
     if (!neutral) throw fields.error(key, "absent or 0, as it changes what the model computes", value);
   }
