@@ -200,11 +200,15 @@ function settings({ config, steps, planned, adapter }: Explanation): string {
       ["setting", "value"],
       [...rows, ...taken, ["GPU", adapter] as const].map(([key, value]) => [
         plain(key),
-        plain(Array.isArray(value) ? value.join(", ") : String(value)),
+        plain((Array.isArray(value) ? value : [value]).map((one) => withoutFolder(String(one))).join(", ")),
       ]),
     )
   }`;
 }
+
+/** Of a path that says where things lie on a machine the last part: no other goes out. */
+const withoutFolder = (text: string): string =>
+  /^(\/|~|[a-z]:[\\/])/i.test(text) ? text.replace(/[\\/]+$/, "").replace(/^.*[\\/]/, "") : text;
 
 function freezing({ changes, frozen, active, flopShare }: Explanation): string {
   if (changes.length === 0) return "## What froze\n\nNothing: every component was trained to the end.";

@@ -13,6 +13,7 @@ const config = {
   license: "apache-2.0",
   out: "/home/me/out",
   prompt: "secret",
+  template: "/home/me/private/turns.jinja",
   lr: 0.002,
   policy: "after(0.5, below(gradNorm, 30))",
   steps: 20,
