@@ -90,8 +90,7 @@ export function fetchFrom(hub: Hub, question: Question): typeof fetch {
       );
     }
     const url = input instanceof Request ? input.url : String(input);
-    const answer = await ask(hub, { url, init }, question);
-    const bytes = await bytesOf(answer, { limit: MOST_BYTES, question });
+    const { answer, bytes } = await askAll(hub, { url, init, limit: MOST_BYTES }, question);
     return new Response(bytes.length === 0 ? null : bytes, {
       status: answer.status,
       headers: answer.headers,
@@ -139,16 +138,60 @@ async function answerTo(url: string, init: RequestInit): Promise<Response> {
   }
 }
 
-/** Reads a body that must not be larger than a limit. */
-export async function bytesOf(
+/**
+ * Asks for an answer that fits into memory, and asks again where a connection breaks in the middle of it.
+ *
+ * @param hub The hub
+ * @param request Address, what `fetch` takes, bytes of the answer at most, and milliseconds without any
+ * @param question What is asked, for errors
+ * @returns The answer and its body
+ * @throws {HubError} When the hub refuses, or cannot be reached
+ * @throws {DataError} When there are more bytes
+ */
+export async function askAll(
+  hub: Hub,
+  { url, init = {}, limit, silence = SILENCE }: {
+    readonly url: string;
+    readonly init?: RequestInit;
+    readonly limit: number;
+    readonly silence?: number;
+  },
+  question: Question,
+): Promise<{ readonly answer: Response; readonly bytes: Uint8Array<ArrayBuffer> }> {
+  for (let tried = 1;; tried++) {
+    const answer = await ask(hub, { url, init }, question);
+    try {
+      return { answer, bytes: await bytesOf(answer, { limit, silence, question }) };
+    } catch (error) {
+      const failure = unreachable(error, { hub, url, question });
+      if (!(failure instanceof HubError) || (init.method ?? "GET") !== "GET" || tried >= TRIES) throw failure;
+      await pause(hub.retryDelay * 2 ** (tried - 1));
+    }
+  }
+}
+
+/** Reads a body that must not be larger than a limit, nor pause for longer than `silence`. */
+async function bytesOf(
   answer: Response,
-  { limit, question }: { readonly limit: number; readonly question: Question },
+  { limit, silence, question }: {
+    readonly limit: number;
+    readonly silence: number;
+    readonly question: Question;
+  },
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
-  let size = 0;
-  for await (const chunk of answer.body ?? []) {
-    size += chunk.length;
+  const chunks: Uint8Array<ArrayBuffer>[] = [], reader = answer.body?.getReader();
+  let size = 0, isSilent = false;
+  while (reader !== undefined) {
+    const timer = setTimeout(() => {
+      isSilent = true;
+      reader.cancel().catch(() => {});
+    }, silence);
+    const { done, value } = await reader.read().finally(() => clearTimeout(timer));
+    if (isSilent) throw new DOMException("it stops in the middle of its answer", "TimeoutError");
+    if (done) break;
+    size += value.length;
     if (size > limit) {
+      await reader.cancel();
       throw new DataError(
         `Cannot ${question.action} as an answer may have ${
           limit.toLocaleString("en-US")
@@ -156,7 +199,7 @@ export async function bytesOf(
           "check HF_ENDPOINT",
       );
     }
-    chunks.push(chunk);
+    chunks.push(value);
   }
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }

@@ -6,7 +6,7 @@
 
 import { DataError, InputError, NotFoundError } from "../errors.ts";
 import { shown } from "../json_rules.ts";
-import { ask, bytesOf, fetchFrom, understood } from "./ask.ts";
+import { askAll, fetchFrom, understood } from "./ask.ts";
 import type { HubName } from "./name.ts";
 import type { Question } from "./refusal.ts";
 import { addressOf, COMMIT, library, type Repository, repositoryAt } from "./repository.ts";
@@ -93,8 +93,8 @@ export async function readRemote(
     readonly question: Question;
   },
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const answer = await ask(hub, { url: addressOf(hub, { name, commit, path }) }, question);
-  return await bytesOf(answer, { limit, question });
+  const { bytes } = await askAll(hub, { url: addressOf(hub, { name, commit, path }), limit }, question);
+  return bytes;
 }
 
 /**

@@ -11,6 +11,7 @@ import { pathInFolder } from "../host/path_in_folder.ts";
 import { type DownloadOptions, fetchFiles, type Wanted } from "../hub/fetch_files.ts";
 import { hubName, isHubName, nameText } from "../hub/name.ts";
 import { isCompanion } from "./companions.ts";
+import { otherRemoteWeights } from "./other_weights.ts";
 import { weightMap } from "./shards.ts";
 
 /** What is read of a model beside its weights and its companions: its card, and how sentences are embedded. */
@@ -144,12 +145,10 @@ function filesOf(name: string, options: DownloadOptions): Wanted {
 }
 
 function noWeights(name: string, paths: readonly string[]): Error {
-  const has = (pattern: RegExp): string | undefined => paths.find((path) => pattern.test(path));
-  const gguf = has(/\.gguf$/i), other = has(/\.(bin|pt|pth|ckpt|h5|msgpack|onnx)$/);
+  const gguf = paths.find((path) => /\.gguf$/i.test(path));
   const seen = gguf !== undefined
     ? `it has GGUF; name one of its files, as in "${name.replace(/@.*$/, "")}/${gguf}"`
-    : other !== undefined
-    ? `it has "${other}"; convert it with transformers (from_pretrained, then save_pretrained)`
-    : "it has no weights that can be read; check the name";
+    : otherRemoteWeights({ ...hubName(name, "model"), paths }) ??
+      "it has no weights that can be read; check the name";
   return new NotFoundError(`Cannot download "${name}" as weights must be safetensors: ${seen}`);
 }

@@ -11,9 +11,23 @@ interface Kind {
   readonly command: (folder: string, file: string) => string;
 }
 
+/** The model and its tokenizer, as transformers loads and saves both. */
 const convert = (setup: string, options: string) => (folder: string): string =>
-  `${setup}python -c "from transformers import AutoModelForCausalLM as M; ` +
-  `M.from_pretrained('${folder}'${options}).save_pretrained('${folder}-safetensors')"`;
+  conversion(folder, { setup, options, to: `${folder}-safetensors` });
+
+function conversion(
+  from: string,
+  { setup = "", options = "", revision = "", to }: {
+    readonly setup?: string;
+    readonly options?: string;
+    readonly revision?: string;
+    readonly to: string;
+  },
+): string {
+  return `${setup}python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; ` +
+    `M.from_pretrained('${from}'${revision}${options}).save_pretrained('${to}'); ` +
+    `T.from_pretrained('${from}'${revision}).save_pretrained('${to}')"`;
+}
 
 const OLDER = "pip install 'transformers<5'";
 
@@ -50,10 +64,44 @@ const KINDS: readonly Kind[] = [
 export function otherWeights(folder: string, names: readonly string[]): string | null {
   for (const { files, command } of KINDS) {
     // Files of a training beside the weights, such as optimizer.pt, are no weights.
-    const file = names.toSorted().find((name) =>
-      files.test(name) && !/^(training_args|optimizer|scheduler|rng_state)/.test(name)
-    );
-    if (file !== undefined) return `it has ${file}; convert it: ${command(folder, file)}`;
+    const file = names.toSorted().find((name) => files.test(name) && !isBeside(name));
+    if (file === undefined) continue;
+    // Names come from strangers: in a command, none may end its quotes.
+    const isPlain = /^[\w ./\\:@+,=~-]+$/.test(`${folder}/${file}`);
+    return `it has ${file}; convert it${
+      isPlain ? `: ${command(folder, file)}` : " to safetensors, under another name"
+    }`;
   }
   return null;
+}
+
+/** Whether a file is of a training beside the weights. */
+const isBeside = (name: string): boolean => /^(training_args|optimizer|scheduler|rng_state)/.test(name);
+
+/**
+ * Says what a repository of a hub without safetensors holds.
+ *
+ * @param options Its name and revision, and paths of its files
+ * @returns What it holds, and what converts it; null where it holds no weights of another kind
+ */
+export function otherRemoteWeights(
+  { repository, revision, paths }: {
+    readonly repository: string;
+    readonly revision: string;
+    readonly paths: readonly string[];
+  },
+): string | null {
+  const file = paths.find((path) =>
+    /\.(bin|pt|pth|ckpt|h5|msgpack|onnx)$/.test(path) && !isBeside(path.replace(/^.*\//, ""))
+  );
+  if (file === undefined) return null;
+  const how = /^pytorch_model.*\.bin$/.test(file)
+    ? `: ${
+      conversion(repository, {
+        to: `${repository.replace(/^.*\//, "")}-safetensors`,
+        revision: revision === "main" ? "" : `, revision='${revision}'`,
+      })
+    }`
+    : " with transformers (from_pretrained, then save_pretrained)";
+  return `it has "${file}"; convert it${how}`;
 }

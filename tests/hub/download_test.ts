@@ -8,6 +8,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { DataError, FileError, HubError, InputError, NotFoundError } from "@firn/train";
 import { type FileSystem, hostFileSystem, memoryFileSystem } from "@firn/train/data";
 import { downloadModel, type DownloadOptions } from "@firn/train/hub";
+import { askAll } from "../../core/hub/ask.ts";
 import { bringFile, type Transfer } from "../../core/hub/transfer.ts";
 import { inFolder } from "../data/files.ts";
 import { faultyFiles } from "../host/faulty_deno.ts";
@@ -201,6 +202,24 @@ Deno.test("more bytes than the hub told are refused", async () => {
   });
 });
 
+Deno.test("an answer that breaks off or falls silent is asked for again, and a hub that does so each time is named", async () => {
+  await withHub(async ({ hub, get }) => {
+    let broken = 2;
+    hub.fault = async ({ path }, answer) =>
+      path.includes("/tree/") && broken-- > 0 ? await cut(await answer(), 9) : null;
+    await get();
+    assertEquals(broken < 0, true);
+    hub.fault = async ({ path }, answer) => path.includes("/tree/") ? await cut(await answer(), 9) : null;
+    await assertRejects(() => get("org/model", { refresh: true }), HubError, "must be reachable");
+    hub.fault = () =>
+      new Response(new ReadableStream({ start: (stream) => stream.enqueue(new Uint8Array(9)) }));
+    const request = { url: `${hub.endpoint}/x`, limit: 99, silence: 20 };
+    const silent = () =>
+      askAll({ endpoint: hub.endpoint, token: null, retryDelay: 1 }, request, { action: "ask" });
+    await assertRejects(silent, HubError, "it stops in the middle of its answer");
+  });
+});
+
 Deno.test("a busy hub is asked again, but not for ever", async () => {
   await withHub(async ({ hub, get }) => {
     let busy = 3;
@@ -339,7 +358,15 @@ Deno.test("an adapter comes with its configuration, and without what a trainer l
 Deno.test("a model without safetensors says what to do, before anything is transferred", async () => {
   await withHub(async ({ hub, get }) => {
     addCommit(hub, "models/org/old", { files: { "config.json": CONFIG, "pytorch_model.bin": "x" } });
-    await assertRejects(() => get("org/old"), NotFoundError, "convert it with transformers");
+    await assertRejects(() => get("org/old"), NotFoundError, "convert it: python -c");
+    await assertRejects(
+      () => get("org/old@main"),
+      NotFoundError,
+      "M.from_pretrained('org/old').save_pretrained(",
+    );
+    const beside = { "config.json": CONFIG, "training_args.bin": "x", "onnx/model.onnx": "x" };
+    addCommit(hub, "models/org/old", { files: beside, revision: "v2" });
+    await assertRejects(() => get("org/old@v2"), NotFoundError, 'it has "onnx/model.onnx"; convert it with');
     addCommit(hub, "models/org/small-gguf", { files: { "q8.gguf": WEIGHTS } });
     await assertRejects(() => get("org/small-gguf"), NotFoundError, '"org/small-gguf/q8.gguf"');
     assertEquals(hub.asked.some(({ path }) => path.includes("resolve")), false);

@@ -106,6 +106,8 @@ Deno.test("loadModel says what a folder holds that holds no model", async () => 
     [{ "m/params.json": "{}", "m/consolidated.00.pth": "" }, "convert_llama_weights_to_hf --input_dir 'm'"],
     [{ "m/config.json": "{}", "m/last.ckpt": "" }, "torch.load('m/last.ckpt'"],
     [{ "m/config.json": "{}", "m/model.pt": "" }, "it has model.pt; convert it: python -c"],
+    [{ "m/config.json": "{}", "m/x'+y+'.pt": "" }, "convert it to safetensors, under another name"],
+    [{ "m/config.json": "{}", "m/$(x).bin": "" }, "convert it to safetensors, under another name"],
     [{ "m/optimizer.pt": "" }, "a model folder has a config.json: it has none"],
     [{ "m/model.safetensors": "" }, "a model folder has a config.json: it has none"],
   ];
