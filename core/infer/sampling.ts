@@ -15,7 +15,7 @@ export interface Sampling {
   readonly temperature?: number;
   /** Only this many best tokens are drawn from; all when absent. */
   readonly topK?: number;
-  /** Only the likeliest tokens whose probabilities add up to it are drawn from; 1, all, when absent. */
+  /** Only the likeliest tokens whose probabilities add up to it are drawn from, at least one; 1, all, when absent. */
   readonly topP?: number;
   /** Only tokens that are at least this share as likely as the likeliest are drawn from; 0, all, when absent. */
   readonly minP?: number;
@@ -65,19 +65,41 @@ interface Column {
 /** The lowest score: no score below it is a number. */
 export const LOWEST = -3.4e38;
 
+/** A change of a score that outweighs all others, and that f32 holds also after the division by a temperature. */
+const FAR = 1e28;
+
+/** A share of probability that the likeliest token has in any vocabulary. */
+const LEAST = 1e-9;
+
+function clamp(x: number, least: number, most: number): number {
+  return Math.min(Math.max(x, least), most);
+}
+
 /** Values of each sequence that the device reads, by name. */
 export const COLUMNS: Readonly<Record<string, Column>> = {
-  temperature: { steps: ["draw"], dtype: "f32", of: ({ temperature = 0 }) => temperature },
+  temperature: { steps: ["draw"], dtype: "f32", of: ({ temperature = 0 }) => Math.min(temperature, 1e20) },
   seed: { steps: ["draw"], dtype: "i32", of: ({ seed = 0 }) => seed },
   topK: { steps: ["topK"], dtype: "f32", of: ({ topK }) => topK ?? 2 ** 24 },
   // A sum of probabilities may be a little above 1.
-  topP: { steps: ["topP"], dtype: "f32", of: ({ topP = 1 }) => topP < 1 ? topP : 2 },
+  topP: { steps: ["topP"], dtype: "f32", of: ({ topP = 1 }) => topP < 1 ? Math.max(topP, LEAST) : 2 },
   logMinP: { steps: ["minP"], dtype: "f32", of: ({ minP = 0 }) => minP > 0 ? Math.log(minP) : LOWEST },
   typicalP: { steps: ["typicalP"], dtype: "f32", of: ({ typicalP = 1 }) => typicalP < 1 ? typicalP : 2 },
-  repetition: { steps: ["repetition"], dtype: "f32", of: ({ repetitionPenalty = 1 }) => repetitionPenalty },
-  presence: { steps: ["presence"], dtype: "f32", of: ({ presencePenalty = 0 }) => presencePenalty },
-  frequency: { steps: ["presence"], dtype: "f32", of: ({ frequencyPenalty = 0 }) => frequencyPenalty },
-  ngram: { steps: ["ngrams"], dtype: "i32", of: ({ noRepeatNgram = 0 }) => noRepeatNgram },
+  repetition: {
+    steps: ["repetition"],
+    dtype: "f32",
+    of: ({ repetitionPenalty = 1 }) => clamp(repetitionPenalty, 1e-20, 1e20),
+  },
+  presence: {
+    steps: ["presence"],
+    dtype: "f32",
+    of: ({ presencePenalty = 0 }) => clamp(presencePenalty, -FAR, FAR),
+  },
+  frequency: {
+    steps: ["presence"],
+    dtype: "f32",
+    of: ({ frequencyPenalty = 0 }) => clamp(frequencyPenalty, -FAR, FAR),
+  },
+  ngram: { steps: ["ngrams"], dtype: "i32", of: ({ noRepeatNgram = 0 }) => Math.min(noRepeatNgram, 2 ** 30) },
 };
 
 /** Which steps some sequences need, by what they ask for. */
@@ -113,7 +135,7 @@ export function stepsOf(samplings: readonly Sampling[]): readonly SamplingStep[]
 const RULES: Readonly<Record<string, { readonly rule: string; readonly holds: (x: number) => boolean }>> = {
   temperature: { rule: "a number from 0", holds: (x) => x >= 0 && x < Infinity },
   topK: { rule: "a whole number above 0", holds: (x) => Number.isSafeInteger(x) && x >= 1 },
-  topP: { rule: "a number above 0 and at most 1", holds: (x) => x > 0 && x <= 1 },
+  topP: { rule: "a number from 0 to 1", holds: (x) => x >= 0 && x <= 1 },
   minP: { rule: "a number from 0 to 1", holds: (x) => x >= 0 && x <= 1 },
   typicalP: { rule: "a number above 0 and at most 1", holds: (x) => x > 0 && x <= 1 },
   repetitionPenalty: { rule: "a number above 0", holds: (x) => x > 0 && x < Infinity },
@@ -191,7 +213,7 @@ export function samplingValues(
     const bias = new Float32Array(samplings.length * vocab);
     samplings.forEach(({ logitBias = {} }, r) => {
       for (const [id, value] of Object.entries(logitBias)) {
-        bias[r * vocab + Number(id)] = Math.max(value, LOWEST);
+        bias[r * vocab + Number(id)] = clamp(value, LOWEST, FAR);
       }
     });
     values["sampling.bias"] = bias;

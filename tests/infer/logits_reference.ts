@@ -27,8 +27,8 @@ function until(
   { chances, share }: { chances: readonly number[]; share: number },
 ): number[] {
   let sum = 0;
-  return order.filter((id) => {
-    const within = sum < share;
+  return order.filter((id, place) => {
+    const within = place === 0 || sum < share;
     sum += chances[id];
     return within;
   });

@@ -49,6 +49,7 @@ const CASES: readonly Sampling[] = [
   { temperature: 1, topK: 100 },
   { temperature: 1, topP: 0.6 },
   { temperature: 2, topP: 0.001 },
+  { temperature: 2, topP: 0 },
   { temperature: 1, minP: 0.2 },
   { temperature: 1, typicalP: 0.5 },
   { temperature: 1.2, topK: 20, topP: 0.9, minP: 0.02, typicalP: 0.8 },
@@ -67,6 +68,22 @@ for (const sampling of CASES) {
     assertEquals(seen, samplings.map(({ seed }) => drawn(scores, { seed, place: 3 })));
   });
 }
+
+Deno.test("options beyond the range of 32 bits do what the largest ones do", async () => {
+  const cases: readonly (readonly [Sampling, Sampling])[] = [
+    [{ presencePenalty: 1e300 }, { presencePenalty: 1e6 }],
+    [{ frequencyPenalty: 1e300 }, { frequencyPenalty: 1e6 }],
+    [{ repetitionPenalty: 1e300 }, { repetitionPenalty: 1e10 }],
+    [{ repetitionPenalty: 1e-300 }, { repetitionPenalty: 1e-10 }],
+    [{ logitBias: { 3: 1e300 } }, { logitBias: { 3: 1e6 } }],
+    [{ noRepeatNgram: 2 ** 32 + 1 }, {}],
+    [{ temperature: 1e300, logitBias: { 3: -Infinity } }, { temperature: 1e15, logitBias: { 3: -Infinity } }],
+  ];
+  const seeds = [1, 2, 3, 4];
+  const rowsOf = (side: 0 | 1): readonly Sampling[] =>
+    cases.flatMap((pair) => seeds.map((seed) => ({ temperature: 1, ...pair[side], seed })));
+  assertEquals(await chosen(rowsOf(0)), await chosen(rowsOf(1)));
+});
 
 Deno.test("sequences of a batch may each be sampled in their own way, greedily too", async () => {
   const samplings = CASES.flatMap((one) => [{ ...one, seed: 5 }, { ...one, temperature: 0 }]);
@@ -116,7 +133,7 @@ Deno.test("an own processor reads scores, tokens and lengths", async () => {
 
 for (
   const [sampling, message] of [
-    [{ topP: 0 }, '"topP" must be a number above 0 and at most 1: got 0'],
+    [{ topP: -0.1 }, '"topP" must be a number from 0 to 1: got -0.1'],
     [{ minP: 2 }, '"minP" must be a number from 0 to 1: got 2'],
     [{ typicalP: -1 }, '"typicalP" must be a number above 0 and at most 1: got -1'],
     [{ repetitionPenalty: 0 }, '"repetitionPenalty" must be a number above 0: got 0'],
