@@ -52,7 +52,7 @@ export class RequestError extends InputError {
 type Body = Readonly<Record<string, unknown>>;
 
 /** Most answers, and texts that end one: limits of OpenAI, or above them. */
-const MOST_ANSWERS = 16, MOST_STOPS = 16;
+const MOST_ANSWERS = 16, MOST_STOPS = 16, MOST_PROMPTS = 2048;
 
 /** Fields that change what is answered in ways that are not known here, and their neutral values. */
 const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
@@ -107,16 +107,20 @@ export function readRequest(
   const prompts = template === undefined
     ? promptsOf(fields.prompt, tokenizer)
     : [chatOf(fields, { tokenizer, template })];
-  const stream = fields.stream === true;
+  const stream = fields.stream ?? false;
+  if (typeof stream !== "boolean") {
+    throw new RequestError('"stream" must be true or false', { param: "stream" });
+  }
+  const n = whole(fields, "n") ?? 1;
+  if (n > MOST_ANSWERS) {
+    throw new RequestError(`"n" must be at most ${MOST_ANSWERS}: got ${n}`, { param: "n" });
+  }
   return {
     prompts,
     sampling: samplingOf(fields),
-    maxTokens: whole(
-      fields,
-      fields.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
-    ),
+    maxTokens: whole(fields, "max_completion_tokens") ?? whole(fields, "max_tokens"),
     stop: stopsOf(fields.stop),
-    n: Math.min(whole(fields, "n") ?? 1, MOST_ANSWERS),
+    n,
     stream,
     usage: stream && (fields.stream_options as Body | null | undefined)?.include_usage === true,
   };
@@ -140,6 +144,20 @@ function chatOf(
   }
 }
 
+/**
+ * An option of sampling that was refused, as a field of a request.
+ *
+ * @param error What was said of the option
+ * @returns The same of the field
+ */
+export function refusedField({ message }: InputError): RequestError {
+  const fields = [...Object.entries(NUMBERS), ["logit_bias", "logitBias"]];
+  const found = fields.find(([, name]) => message.includes(`"${name}"`));
+  if (found === undefined) return new RequestError(message);
+  const [field, name] = found;
+  return new RequestError(message.replace(`"${name}"`, `"${field}"`), { param: field });
+}
+
 /** Messages whose content is a list of parts of text, as one text. */
 function flattened(messages: unknown): unknown {
   if (!Array.isArray(messages)) return messages;
@@ -158,6 +176,9 @@ function promptsOf(prompt: unknown, tokenizer: Tokenizer): readonly (readonly nu
   const list = typeof prompt === "string" || isIds(prompt) ? [prompt] : prompt;
   if (!Array.isArray(list) || list.length === 0) {
     throw new RequestError('"prompt" must be a text, a list of texts, or ids of tokens', { param: "prompt" });
+  }
+  if (list.length > MOST_PROMPTS) {
+    throw new RequestError(`"prompt" must have ${MOST_PROMPTS} texts at most`, { param: "prompt" });
   }
   return list.map((one) => {
     if (isIds(one)) return one;

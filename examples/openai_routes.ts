@@ -4,9 +4,9 @@
  * @module
  */
 
-import { defineGeneration, FirnError } from "@firn/train";
+import { defineGeneration, FirnError, InputError } from "@firn/train";
 import type { ChatTemplate } from "@firn/train/data";
-import { type Asked, readRequest, RequestError } from "./openai_request.ts";
+import { type Asked, readRequest, refusedField, RequestError } from "./openai_request.ts";
 import type { Reader } from "./prompting.ts";
 import type { RequestQueue, TextEnd } from "./request_queue.ts";
 import { printError } from "./print.ts";
@@ -36,12 +36,11 @@ type Route = "chat" | "completion";
  */
 export function openaiRoutes(options: RoutesOptions): Handler {
   return async (request) => {
-    const allowed = originOf(request);
     try {
       checkHost(request);
-      return withOrigin(await respond(request, options), allowed);
+      return withOrigin(await respond(request, options), request);
     } catch (error) {
-      return withOrigin(errorResponse(error), allowed);
+      return withOrigin(errorResponse(error), request);
     }
   };
 }
@@ -62,13 +61,14 @@ async function respond(request: Request, options: RoutesOptions): Promise<Respon
   if (route === undefined) return models(pathname, options);
   const { tokenizer, template } = options, body = await bodyOf(request);
   const asked = readRequest(body, { tokenizer, ...route === "chat" && { template } });
-  return await answer(asked, { ...options, route });
+  return await answer(asked, { ...options, route, signal: request.signal });
 }
 
 function models(pathname: string, { name }: RoutesOptions): Response {
   const entry = { id: name, object: "model", created: 0, owned_by: "firn" };
   if (pathname === "/v1/models") return json({ object: "list", data: [entry] });
-  if (decodeURIComponent(pathname.slice("/v1/models/".length)) === name) return json(entry);
+  const asked = pathname.slice("/v1/models/".length);
+  if (asked === name || asked === encodeURIComponent(name)) return json(entry);
   throw new RequestError(`the model is called "${name}"`, {
     status: 404,
     param: "model",
@@ -102,12 +102,34 @@ async function bodyOf(request: Request): Promise<unknown> {
 
 interface AnswerOptions extends RoutesOptions {
   readonly route: Route;
+  /** Tells that the client has gone. */
+  readonly signal: AbortSignal;
 }
 
 /** What is known of an answer while it is made. */
 interface Choice {
   text: string;
   end: TextEnd | null;
+}
+
+/** A request that cannot be answered must not fail the others of its batch. */
+function checkAsked(
+  { prompts, sampling }: Pick<Asked, "prompts" | "sampling">,
+  { gpu, model, tokenizer: { vocabSize }, route }: AnswerOptions,
+): void {
+  const param = route === "chat" ? "messages" : "prompt";
+  if (prompts.some(({ length }) => length === 0)) {
+    throw new RequestError(`"${param}" must have at least one token`, { param });
+  }
+  const bad = prompts.flat().find((token) => !(token >= 0 && token < vocabSize));
+  if (bad !== undefined) {
+    throw new RequestError(`ids of tokens must be from 0 to ${vocabSize - 1}: got ${bad}`, { param });
+  }
+  try {
+    defineGeneration(gpu, model, sampling)[Symbol.dispose]();
+  } catch (error) {
+    throw error instanceof InputError ? refusedField(error) : error;
+  }
 }
 
 async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
@@ -119,13 +141,7 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
       code: "context_length_exceeded",
     });
   }
-  // A request that cannot be answered must not fail the others of its batch.
-  defineGeneration(options.gpu, model, sampling)[Symbol.dispose]();
-  const { vocabSize: vocab } = options.tokenizer,
-    bad = prompts.flat().find((token) => !(token >= 0 && token < vocab));
-  if (bad !== undefined) {
-    throw new RequestError(`ids of tokens must be from 0 to ${vocab - 1}: got ${bad}`, { param: "prompt" });
-  }
+  checkAsked(asked, options);
   const choices = requests.map((): Choice => ({ text: "", end: null }));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const listeners: ((index: number, piece: string) => void)[] = [];
@@ -134,7 +150,8 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
     queue.add(requests.map(({ ids, k }, index) => ({
       ids,
       stop,
-      sampling: { ...sampling, seed: (sampling.seed ?? 0) + k },
+      // The device takes 32 bits of a seed.
+      sampling: { ...sampling, seed: (sampling.seed ?? 0) % 2 ** 32 + k },
       maxTokens: Math.min(asked.maxTokens ?? options.maxTokens, model.maxLength - ids.length),
       onText(piece: string) {
         choices[index].text += piece;
@@ -150,6 +167,10 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
     })));
   const form = formOf(options, { prompts, choices });
   if (!asked.stream) {
+    options.signal.addEventListener("abort", () => {
+      gone = true;
+      reject(new RequestError("the client has gone", { status: 499 }));
+    });
     add();
     await promise;
     return json(form.whole());
@@ -256,10 +277,14 @@ function originOf(request: Request): string | null {
   return origin !== null && URL.canParse(origin) && isLoopback(new URL(origin).hostname) ? origin : null;
 }
 
-function withOrigin(response: Response, origin: string | null): Response {
+function withOrigin(response: Response, request: Request): Response {
+  const origin = originOf(request);
+  response.headers.set("vary", "origin");
   if (origin === null) return response;
+  // Clients of OpenAI send headers of their own.
+  const headers = request.headers.get("access-control-request-headers") ?? "authorization, content-type";
   response.headers.set("access-control-allow-origin", origin);
-  response.headers.set("access-control-allow-headers", "authorization, content-type");
+  response.headers.set("access-control-allow-headers", headers);
   response.headers.set("access-control-allow-methods", "GET, POST, OPTIONS");
   return response;
 }

@@ -83,7 +83,8 @@ export function requestQueue(
     active = true;
     while (waiting.length > 0 && !closed) {
       await new Promise((resolve) => setTimeout(resolve, GATHER));
-      const requests = waiting.splice(0, most);
+      const requests = waiting.splice(0, most).filter((request) => !request.cancelled());
+      if (requests.length === 0) continue;
       working = requests.length;
       try {
         await run(requests);

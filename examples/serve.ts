@@ -20,7 +20,11 @@ const FLAGS = {
   port: whole("port to listen on", 8080, 0),
   batch: whole("most requests that are answered at once", 8),
   "max-tokens": whole("most tokens of an answer to a request that names no number", 1024),
-  name: text("NAME", "what the model is called; its folder when absent", null),
+  name: text(
+    "NAME",
+    "what the model is called in answers; its folder, or its name on the hub, when absent",
+    null,
+  ),
   template: text("FILE", "chat template in place of the model's own", null),
   ...READER_FLAGS,
 };
@@ -29,7 +33,7 @@ const USAGE = `usage: ./firn serve MODEL [flags]
        deno run --allow-read --allow-write --allow-net=127.0.0.1 examples/serve.ts MODEL [flags]
 
 Answers POST /v1/chat/completions and /v1/completions, whole or streamed, as OpenAI's API does, for programs on this machine:
-base URL http://127.0.0.1:8080/v1, any key. Requests that wait become one batch. Ctrl-C ends it.`;
+base URL http://127.0.0.1:8080/v1, any key, any name of a model. Requests that wait become one batch. Ctrl-C ends it.`;
 
 const HOST = "127.0.0.1";
 
@@ -70,7 +74,7 @@ export async function main(args: readonly string[]): Promise<void> {
   using queue = requestQueue(reader, { most: flags.batch });
   const handler = openaiRoutes({
     ...reader,
-    name: flags.name ?? reader.folder.replace(/\/+$/, "").split("/").at(-1)!,
+    name: flags.name ?? (reader.folder === name ? name.replace(/\/+$/, "").split("/").at(-1)! : name!),
     template,
     queue,
     maxTokens: flags["max-tokens"],

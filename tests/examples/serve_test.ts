@@ -112,6 +112,34 @@ Deno.test("a stream that nobody reads any more does not hold up others", async (
   assertEquals((await post("/completions", { prompt: "The", max_tokens: 1 })).status, 200);
 });
 
+Deno.test("a client that has gone is not worked for any more, streamed or not", async () => {
+  const client = new AbortController(), { signal } = client;
+  const pending = post("/completions", { prompt: "The", max_tokens: 200, temperature: 0 }, { signal });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assertEquals(queue.working, 1);
+  client.abort();
+  assertEquals((await pending).status, 499);
+  assertEquals((await post("/completions", { prompt: "The", max_tokens: 1 })).status, 200);
+});
+
+Deno.test("the largest seed has several answers, and a null field is as one that is absent", async () => {
+  const asked = {
+    prompt: "The",
+    seed: 2 ** 53 - 1,
+    n: 2,
+    max_completion_tokens: null,
+    max_tokens: 1,
+    stream: null,
+  };
+  const response = await post("/completions", asked), { usage }: Json = await response.json();
+  assertEquals([response.status, usage.completion_tokens], [200, 2]);
+});
+
+Deno.test("a field that is refused is named as the request has it", async () => {
+  const { error }: Json = await (await post("/completions", { prompt: "a", top_p: 7 })).json();
+  assertEquals(error.param, "top_p");
+});
+
 Deno.test("the server names its model", async () => {
   const list: Json = await (await routes(new Request(`${base}/models`))).json();
   assertEquals([list.object, list.data[0].id], ["list", "sotu"]);
@@ -125,7 +153,23 @@ Deno.test("errors have OpenAI's form and status", async () => {
     [post("/completions", {}), 400, /"prompt" must be a text/],
     [post("/completions", { prompt: "" }), 400, /must not be empty/],
     [post("/completions", { prompt: [99999] }), 400, /ids of tokens must be from 0/],
-    [post("/completions", { prompt: "a", top_p: 7 }), 400, /"topP" must be a number above 0/],
+    [post("/completions", { prompt: "a", top_p: 7 }), 400, /"top_p" must be a number from 0 to 1/],
+    [post("/completions", { prompt: "a", logit_bias: { 9999: 1 } }), 400, /"logit_bias" must hold/],
+    [post("/completions", { prompt: "a", stream: "yes" }), 400, /"stream" must be true or false/],
+    [post("/completions", { prompt: "a", n: 17 }), 400, /"n" must be at most 16/],
+    [post("/completions", { prompt: Array(3000).fill("a") }), 400, /2048 texts at most/],
+    [
+      openaiRoutes({ ...options, template: chatTemplate("{{ '' }}") })(
+        new Request(`${base}/chat/completions`, {
+          method: "POST",
+          body: '{"messages":[{"role":"user","content":"a"}]}',
+          headers: { "content-type": "application/json" },
+        }),
+      ),
+      400,
+      /"messages" must have at least one token/,
+    ],
+    [routes(new Request(`${base}/models/%zz`)), 404, /the model is called "sotu"/],
     [post("/completions", { prompt: "a", temperature: "hot" }), 400, /"temperature" must be a number/],
     [post("/completions", { prompt: "a", max_tokens: 0 }), 400, /"max_tokens" must be a whole number/],
     [post("/completions", { prompt: "a", logprobs: 3 }), 400, /"logprobs" is not supported/],
@@ -161,4 +205,11 @@ Deno.test("pages of this machine may read answers, those of others may not", asy
   const allowed = (response: Response): string | null => response.headers.get("access-control-allow-origin");
   assertEquals(allowed(await ask("http://localhost:3000")), "http://localhost:3000");
   assertEquals(allowed(await ask("https://evil.example")), null);
+  // The client of OpenAI in a page sends headers of its own, which the browser asks about first.
+  const headers = {
+    origin: "http://localhost:3000",
+    "access-control-request-headers": "content-type,x-stainless-os",
+  };
+  const asked = await routes(new Request(`${base}/models`, { method: "OPTIONS", headers }));
+  assertEquals(asked.headers.get("access-control-allow-headers"), "content-type,x-stainless-os");
 });
