@@ -30,7 +30,7 @@ export interface Question {
 export interface ChoiceScores {
   /** Share of questions whose right choice is the likeliest. */
   readonly accuracy: number;
-  /** The same by log-likelihood for each byte of a choice. */
+  /** The same by log-likelihood for each character of a choice. */
   readonly accuracyByLength: number;
   /** Share of questions whose right choice is right by chance, in the mean. */
   readonly chance: number;
@@ -42,8 +42,9 @@ export interface ChoiceScores {
 type Row = Readonly<Record<string, unknown>>;
 
 /**
- * Reads questions: `{"question" | "query" | "context", "choices", "answer" | "label" | "gold" | "answerKey"}`, where choices are
- * texts, or `{"text", "label"}` as those of ARC are; or `{"instruction", "answer"}` with the choices in the instruction, as in
+ * Reads questions: `{"question" | "query" | "context" | "ctx", "choices" | "endings" | "options", "answer" | "label" | "gold" |
+ * "answerKey"}`, where choices are texts, or `{"text", "label"}` as those of ARC are, and the answer is a choice, its label,
+ * its letter or its index from 0; or `{"instruction", "answer"}` with the choices in the instruction, as in
  * commonsense of LLM-Adapters.
  *
  * @param path A file of JSON or of lines of JSON
@@ -52,24 +53,32 @@ type Row = Readonly<Record<string, unknown>>;
  */
 export async function readQuestions(path: string): Promise<readonly Question[] | null> {
   const text = new TextDecoder().decode(await hostFileSystem().read(path));
-  let rows: readonly Row[];
-  try {
-    rows = path.endsWith(".json")
-      ? JSON.parse(text)
-      : text.split("\n").filter((line) => line.trim() !== "").map((line) => JSON.parse(line));
-  } catch (error) {
-    throw new DataError(`Cannot read "${path}" as it must be JSON: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
-  if (!Array.isArray(rows) || rows.length === 0 || questionOf(rows[0]) === null) return null;
-  return rows.map((row, i) => {
+  const whole = /\.json$/i.test(path), parsed: unknown = whole ? parse(text, `"${path}"`) : null;
+  const rows = whole
+    ? (Array.isArray(parsed) ? parsed : []).map((row, i) => ({ row, place: `row ${i + 1}` }))
+    : text
+      .split("\n").map((line, i) => ({ line, place: `line ${i + 1}` })).filter(({ line }) =>
+        line.trim() !== ""
+      )
+      .map(({ line, place }) => ({ row: parse(line, `${place} of "${path}"`) as Row, place }));
+  if (rows.length === 0 || questionOf(rows[0].row) === null) return null;
+  return rows.map(({ row, place }) => {
     const question = questionOf(row);
     if (question !== null) return question;
     throw new DataError(
-      `Cannot use row ${i + 1} of "${path}" as it must be a question with choices and an answer`,
+      `Cannot use ${place} of "${path}" as it must be a question with choices and an answer`,
     );
   });
+}
+
+function parse(text: string, place: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new DataError(`Cannot read ${place} as it must be JSON: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
 }
 
 /** A question of any of the known forms; null for anything else. */
@@ -78,14 +87,26 @@ export function questionOf(row: Row): Question | null {
   if (typeof row.instruction === "string" && typeof row.answer === "string") {
     return instructionOf(row.instruction, row.answer);
   }
-  const asked = row.question ?? row.query ?? row.context;
+  const asked = row.question ?? row.query ?? row.context ?? row.ctx;
   const { texts, labels } = choicesOf(row.choices ?? row.endings ?? row.options);
   const answer = row.answerKey ?? row.answer ?? row.label ?? row.gold;
-  const gold = typeof answer === "number"
-    ? answer
-    : [labels.indexOf(String(answer)), texts.indexOf(String(answer))].find((at) => at >= 0) ?? -1;
+  const gold = goldOf(answer, { texts, labels });
   if (typeof asked !== "string" || texts.length < 2 || !(gold >= 0 && gold < texts.length)) return null;
+  if (texts.some((text) => text.trim() === "")) return null;
   return plain(asked, texts, gold);
+}
+
+/** The index that an answer names; -1 for none. */
+function goldOf(
+  answer: unknown,
+  { texts, labels }: { readonly texts: readonly string[]; readonly labels: readonly string[] },
+): number {
+  const name = String(answer), named = [labels.indexOf(name)];
+  if (typeof answer === "string") named.push(texts.indexOf(name));
+  if (labels.length === 0 || typeof answer === "number") {
+    named.push(/^\d+$/.test(name) ? Number(name) : -1, /^[A-Z]$/.test(name) ? name.charCodeAt(0) - 65 : -1);
+  }
+  return named.find((at) => at >= 0) ?? -1;
 }
 
 function choicesOf(
@@ -192,7 +213,7 @@ export async function logLikelihoods(
 }
 
 /**
- * Scores a model on questions: the choice with the largest log-likelihood is its answer, in all and for each byte.
+ * Scores a model on questions: the choice with the largest log-likelihood is its answer, in all and for each character.
  *
  * @param gpu The device
  * @param model The model
@@ -211,10 +232,10 @@ export async function scoreChoices(
   let at = 0, right = 0, rightByLength = 0, chance = 0;
   for (const { continuations, gold } of questions) {
     const values = likelihoods.slice(at, at += continuations.length);
-    const bytes = continuations.map((text) => new TextEncoder().encode(text.trim()).length);
+    const lengths = continuations.map((text) => [...text.trim()].length);
     const best = (scores: readonly number[]): number => scores.indexOf(Math.max(...scores));
     if (best(values) === gold) right++;
-    if (best(values.map((value, i) => value / bytes[i])) === gold) rightByLength++;
+    if (best(values.map((value, i) => value / lengths[i])) === gold) rightByLength++;
     chance += 1 / continuations.length;
   }
   const count = questions.length;

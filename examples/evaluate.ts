@@ -39,7 +39,7 @@ const USAGE = `usage: ./firn evaluate MODEL --data FILE [flags]
        deno run --allow-read --allow-write examples/evaluate.ts MODEL --data FILE [flags]
 
 Text, or rows of text, prompts and completions or conversations: perplexity of the tokens that would be learned.
-Questions with choices (.json, .jsonl): accuracy by log-likelihood, and by log-likelihood for each byte of a choice, as acc and
+Questions with choices (.json, .jsonl): accuracy by log-likelihood, and by log-likelihood for each character of a choice, as acc and
 acc_norm of lm-evaluation-harness. A model with a head for classes, and labelled texts: accuracy, F1, confusion matrix.`;
 
 /** Perplexity of all that is named. */

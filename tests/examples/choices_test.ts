@@ -84,12 +84,42 @@ Deno.test("questions are read in the forms of commonsense, ARC and plain lists",
   ], [1, null, null]);
 });
 
+Deno.test("an answer is a choice, its label, its letter or its index", () => {
+  const gold = (more: object): number | undefined =>
+    questionOf({ question: "What?", choices: ["a", "b"], ...more })?.gold;
+  const arc = { choices: { text: ["a", "b"], label: ["1", "2"] } };
+  assertEquals(
+    [{ answer: "b" }, { answer: "B" }, { answer: "1" }, { answer: 1 }, { ...arc, answer: "2" }, {
+      ...arc,
+      answer: 2,
+    }]
+      .map(gold),
+    Array(6).fill(1),
+  );
+  assertEquals(
+    [{ answer: 0.5 }, { answer: "C" }, { answer: 2 }, {}, { choices: ["a", " "], answer: 0 }].map(gold),
+    Array(5).fill(undefined),
+  );
+  const hellaswag = { ctx: "What?", endings: ["a", "b"], label: "1" };
+  assertEquals(questionOf(hellaswag), questionOf({ question: "What?", choices: ["a", "b"], answer: "b" }));
+});
+
+Deno.test("acc_norm divides by characters, as lm-evaluation-harness does, whatever bytes they take", async () => {
+  const question = { contexts: ["The", "The"], continuations: [" ——", " xqzj"], gold: 1 };
+  const pairs = question.continuations.map((text) => ["The", text] as const);
+  const found = await logLikelihoods(gpu, model, { tokenizer, pairs });
+  const best = (lengths: readonly number[]): number => found[0] / lengths[0] > found[1] / lengths[1] ? 0 : 1;
+  // The choice must be one where bytes and characters differ in what they find.
+  assertEquals([best([2, 4]), best([6, 4])], [1, 0]);
+  assertEquals((await scoreChoices(gpu, model, { questions: [question], tokenizer })).accuracyByLength, 1);
+});
+
 Deno.test("a row that is no question is named, unless the first is none either", async () => {
   const path = await Deno.makeTempFile({ suffix: ".jsonl" });
   try {
     const row = JSON.stringify({ question: "What?", choices: ["a", "b"], answer: "a" });
     await Deno.writeTextFile(path, `${row}\n\n{"question":"What?"}\n`);
-    await assertRejects(() => readQuestions(path), DataError, `Cannot use row 2 of "${path}"`);
+    await assertRejects(() => readQuestions(path), DataError, `Cannot use line 3 of "${path}"`);
     await Deno.writeTextFile(path, '{"text":"a"}\n');
     assertEquals(await readQuestions(path), null);
     await Deno.writeTextFile(path, "{");
