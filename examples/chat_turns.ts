@@ -73,12 +73,20 @@ export function startChat({ gpu, model, tokenizer }: Reader, options: ChatOption
   const first: readonly Message[] = system === null ? [] : [{ role: "system", content: system }];
   const generation: Generation = defineGeneration(gpu, model, { ...sampling, stop: tokenizer.stop });
   let messages = first, state: GenerationState | undefined, pace = { tokens: 0, milliseconds: 0 };
-  /** The ids of the messages. The oldest ones are left out where there is no room for all. */
-  function idsOf(): number[] {
+  // Long answers must not push out all that was said.
+  const kept = Math.min(maxTokens, model.maxLength >> 1);
+  /** The ids of messages. The oldest ones are left out where there is no room for all. */
+  function idsOf(all: readonly Message[]): number[] {
     for (let dropped = 0;; dropped += 2) {
-      const rest = [...first, ...messages.slice(first.length + dropped)];
+      const rest = [...first, ...all.slice(first.length + dropped)];
       const ids = tokenizer.encode(template.render({ messages: rest }, { addGenerationPrompt: true }).text);
-      if (ids.length + maxTokens <= model.maxLength || rest.length <= first.length + 1) return ids;
+      if (ids.length + kept <= model.maxLength) return ids;
+      if (rest.length > first.length + 2) continue;
+      if (ids.length < model.maxLength) return ids;
+      throw new InputError(
+        `Cannot answer as the model reads ${model.maxLength} tokens at most: the message has ${ids.length}; ` +
+          "write a shorter one",
+      );
     }
   }
   return {
@@ -92,9 +100,11 @@ export function startChat({ gpu, model, tokenizer }: Reader, options: ChatOption
       messages = first;
     },
     async *ask(question) {
-      messages = [...messages, { role: "user", content: question }];
-      const ids = idsOf(), decoder = textDecoder(tokenizer, { before: ids, stop });
+      const asked: readonly Message[] = [...messages, { role: "user", content: question }];
+      const ids = idsOf(asked), decoder = textDecoder(tokenizer, { before: ids, stop });
       let answer = "";
+      messages = asked;
+      pace = { tokens: 0, milliseconds: 0 };
       try {
         state = await generation.init([ids], { from: state });
         const room = Math.max(1, Math.min(maxTokens, model.maxLength - ids.length));
@@ -106,7 +116,7 @@ export function startChat({ gpu, model, tokenizer }: Reader, options: ChatOption
           state = await generation.next(state, Math.min(count, left));
           const { added, generated } = state.sequences[0];
           if (start === 0) start = performance.now();
-          pace = { tokens: generated - 1, milliseconds: performance.now() - start };
+          pace = { tokens: Math.max(0, generated - 1), milliseconds: performance.now() - start };
           const text = decoder.add(added);
           answer += text;
           if (text !== "") yield text;

@@ -13,7 +13,7 @@ import { hostFileSystem } from "@firn/train/data";
 import { printable } from "@firn/train/report";
 import { type Chat, startChat, templateOf } from "./chat_turns.ts";
 import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
-import { print } from "./print.ts";
+import { print, write } from "./print.ts";
 import { openReader, paceText, partArgs, READER_FLAGS, SAMPLING_FLAGS, samplingOf } from "./prompting.ts";
 
 const FLAGS = {
@@ -30,7 +30,7 @@ const USAGE = `usage: ./firn chat MODEL [flags]
 A conversation with a model: a Hugging Face folder, or its name on the hub. An empty line is no message. Ctrl-C ends an answer.`;
 
 const COMMANDS = `/reset       begin anew
-/save FILE   write the conversation as a line of JSON, out/chat.jsonl when no file is named
+/save FILE   add the conversation to a file, as a line of JSON; out/chat.jsonl when no file is named
 /help        show this
 /exit        end, as Ctrl-D does`;
 
@@ -50,13 +50,18 @@ async function* linesOf(input: ReadableStream<Uint8Array>): AsyncGenerator<strin
   if (rest !== "") yield rest;
 }
 
-/** Adds the conversation to a file of lines of JSON. */
-async function save(chat: Chat, path: string): Promise<void> {
+/**
+ * Adds a conversation to a file of lines of JSON.
+ *
+ * @param chat The conversation
+ * @param path The file; it and its folder are made when absent
+ */
+export async function save({ messages }: Pick<Chat, "messages">, path: string): Promise<void> {
   const files = hostFileSystem();
   const before = await files.stat(path) === null ? "" : new TextDecoder().decode(await files.read(path));
-  const line = JSON.stringify({ messages: chat.messages }), folder = path.replace(/\/?[^/]*$/, "");
+  const line = JSON.stringify({ messages }), folder = path.replace(/\/?[^/]*$/, "");
   if (folder !== "") await files.makeFolder(folder, { parents: true });
-  await files.write(path, new TextEncoder().encode(`${before}${line}\n`));
+  await files.write(path, new TextEncoder().encode(`${before}${/[^\n]$/.test(before) ? "\n" : ""}${line}\n`));
 }
 
 /** Obeys a line that begins with a slash; false when the conversation is over. */
@@ -101,10 +106,6 @@ async function answer(chat: Chat, question: string): Promise<void> {
   }
   const { tokens, milliseconds } = chat.pace;
   print(`\n(${paceText(tokens, milliseconds)})`);
-}
-
-function write(piece: string): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(piece));
 }
 
 /**

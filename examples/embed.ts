@@ -53,6 +53,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = readFlags(rest, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS));
   if (more.length > 0) throw new UsageError("give the query in quotes, as one argument");
+  if (query?.trim() === "") throw new UsageError("the query must not be empty");
   const began = performance.now();
   const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
   const passages = await passagesOf(corpus, { words: flags.words, most: flags.passages });
@@ -82,12 +83,14 @@ export async function main(args: readonly string[]): Promise<void> {
     for (const line of nearest(same, passages, flags.top)) print(line);
     return;
   }
-  const line = (name: string, similarity: (a: number, b: number) => number): void => {
+  const line = (name: string, similarity: (a: number, b: number) => number, note = ""): void => {
     const { meanReciprocalRank, first } = scoreSearch(passages.length, similarity);
-    print(`${name.padEnd(22)} MRR ${meanReciprocalRank.toFixed(3)}, first ${(100 * first).toFixed(1)} %`);
+    print(
+      `${name.padEnd(22)} MRR ${meanReciprocalRank.toFixed(3)}, first ${(100 * first).toFixed(1)} %${note}`,
+    );
   };
   print(`finding the next of ${passages.length} passages of ${flags.words} words`);
-  line("word counts", (a, b) => cosine(words[a], words[b]));
+  line("word counts", (a, b) => cosine(words[a], words[b]), ", the baseline");
   line("model", (a, b) => cosine(vectors[a], vectors[b]));
   line("model and word counts", (a, b) => cosine(vectors[a], vectors[b]) + cosine(words[a], words[b]));
   print(`in ${clock(performance.now() - began)}`);

@@ -28,6 +28,9 @@ export type Table = { readonly [name: string]: Flag<unknown> };
 /** The value of every flag of a table. */
 export type Values<F extends Table> = { readonly [K in keyof F]: F[K]["fallback"] };
 
+/** What a process exits with when nobody reads its output: 128 and the number of SIGPIPE. */
+const BROKEN_PIPE = 141;
+
 /** A command line that cannot be understood. */
 export class UsageError extends FirnError {
   override name = "UsageError";
@@ -257,7 +260,7 @@ export async function runMain(
     await main(Deno.args);
   } catch (error) {
     const { code, text } = failureOf(error, name);
-    printError(text);
+    if (text !== "") printError(text);
     Deno.exit(code);
   }
 }
@@ -273,6 +276,8 @@ export function failureOf(error: unknown, name: string): { readonly code: number
   if (error instanceof UsageError) return { code: 2, text: `${name}: ${error.message}\nSee --help` };
   if (error instanceof InterruptedError) return { code: error.code, text: `${name}: ${error.message}` };
   if (error instanceof FirnError) return { code: 1, text: `${name}: ${error.message}` };
+  // Who read the output, such as head, has gone: there is nothing to say, and nobody to hear it.
+  if (error instanceof Deno.errors.BrokenPipe) return { code: BROKEN_PIPE, text: "" };
   // Any other error is a defect: show where.
   return { code: 1, text: Deno.inspect(error) };
 }

@@ -12,7 +12,7 @@ import { generate, textDecoder } from "@firn/train";
 import { encodePrompt, hostFileSystem } from "@firn/train/data";
 import { printable } from "@firn/train/report";
 import { helpOf, readFlags, runMain, text, toggle, UsageError, whole } from "./flags.ts";
-import { print, printError } from "./print.ts";
+import { print, printError, write } from "./print.ts";
 import { openReader, paceText, partArgs, READER_FLAGS, SAMPLING_FLAGS, samplingOf } from "./prompting.ts";
 
 const FLAGS = {
@@ -27,7 +27,7 @@ const USAGE = `usage: ./firn generate MODEL "PROMPT" [flags]
        deno run --allow-read --allow-write examples/generate.ts MODEL "PROMPT" [flags]
 
 Continues a text with a model: a Hugging Face folder, or its name on the hub. The text comes as it is made; how fast stands on
-standard error.`;
+standard error. A text that begins with "-" stands last, after "--".`;
 
 async function promptOf(words: readonly string[], file: string | null): Promise<string> {
   if (file === null) {
@@ -53,9 +53,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const ids = encodePrompt(tokenizer, prompt);
   if (ids.length === 0) throw new UsageError("the text to continue must not be empty");
   const decoder = textDecoder(tokenizer, { before: ids, stop: flags.stop });
-  const out = (part: string): void => {
-    Deno.stdout.writeSync(new TextEncoder().encode(part.split("\n").map(printable).join("\n")));
-  };
+  const out = (part: string): void => write(printable(part));
   if (!flags["no-prompt"]) out(prompt);
   let count = 0, start = performance.now();
   const options = { ...samplingOf(flags), prompt: ids, maxTokens: flags["max-tokens"], stop: tokenizer.stop };

@@ -57,7 +57,7 @@ export function cosine(a: Float32Array, b: Float32Array): number {
 export async function embed(
   gpu: Gpu,
   model: Model,
-  { texts, tokenizer, batch, onBatch }: {
+  { texts, tokenizer, batch: largest, onBatch }: {
     readonly texts: readonly string[];
     readonly tokenizer: Tokenizer;
     readonly batch: number;
@@ -65,6 +65,7 @@ export async function embed(
   },
 ): Promise<Float32Array[]> {
   const most = Math.min(model.maxLength, 512), rows: Float32Array[] = [];
+  const batch = Math.min(largest, texts.length);
   const all = texts.map((text) => encodePrompt(tokenizer, text).slice(0, most));
   const length = Math.max(...all.map((ids) => ids.length));
   for (let from = 0; from < all.length; from += batch) {

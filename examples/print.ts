@@ -31,6 +31,12 @@ export function printRuns(runs: readonly { readonly text: string; readonly marke
   console.log("%c%s".repeat(runs.length), ...texts.flatMap((text, i) => [colors[i], text]));
 }
 
+/** Writes text to standard output as it stands, all of it. */
+export function write(text: string): void {
+  let left = new TextEncoder().encode(text);
+  while (left.length > 0) left = left.subarray(Deno.stdout.writeSync(left));
+}
+
 /** Prints a line on standard error, stripped of terminal escapes. */
 export function printError(text: string): void {
   console.error(printable(text));

@@ -30,13 +30,13 @@ export const SAMPLING_FLAGS = {
     0.7,
   ),
   "top-k": whole("draw from this many best tokens", null),
-  "top-p": share("draw from the likeliest tokens whose probabilities add up to it", 1),
+  "top-p": share("draw from the likeliest tokens whose probabilities add up to it; 0 takes the best one", 1),
   "min-p": share("draw from tokens at least this share as likely as the likeliest", 0),
   "typical-p": share("draw from tokens of typical surprise whose probabilities add up to it", 1),
   "repetition-penalty": positive("divide scores of tokens that the text has by it", 1),
   "presence-penalty": numberFrom0("take it from scores of tokens that were generated", 0),
   "frequency-penalty": numberFrom0("take it from scores of tokens for each time that they were generated", 0),
-  "unique-ngrams": whole("no run of so many tokens comes twice", null),
+  "no-repeat-ngram-size": whole("no run of so many tokens comes twice", null),
   stop: texts("TEXT", "ends the text before it; may be given several times", []),
   seed: whole("seed of the draws", 0, 0),
 };
@@ -51,20 +51,19 @@ export function samplingOf(flags: Values<typeof SAMPLING_FLAGS>): Sampling {
   return {
     temperature: flags.temperature,
     topK: flags["top-k"] ?? undefined,
-    // A share of 0 would leave no token.
-    topP: flags["top-p"] || 1,
+    topP: flags["top-p"],
     minP: flags["min-p"],
-    typicalP: flags["typical-p"] || 1,
+    typicalP: flags["typical-p"],
     repetitionPenalty: flags["repetition-penalty"],
     presencePenalty: flags["presence-penalty"],
     frequencyPenalty: flags["frequency-penalty"],
-    noRepeatNgram: flags["unique-ngrams"] ?? undefined,
+    noRepeatNgram: flags["no-repeat-ngram-size"] ?? undefined,
     seed: flags.seed,
   };
 }
 
 /**
- * Parts a command line into what stands before the first flag, and flags.
+ * Parts a command line into words, which stand before the first flag or after `--`, and flags.
  *
  * @param args The command line
  * @returns Both parts
@@ -72,8 +71,10 @@ export function samplingOf(flags: Values<typeof SAMPLING_FLAGS>): Sampling {
 export function partArgs(
   args: readonly string[],
 ): { readonly words: readonly string[]; readonly flags: readonly string[] } {
-  const first = args.findIndex((arg) => arg.startsWith("-")), end = first < 0 ? args.length : first;
-  return { words: args.slice(0, end), flags: args.slice(end) };
+  const border = args.indexOf("--"), before = border < 0 ? args : args.slice(0, border);
+  const first = before.findIndex((arg) => arg.startsWith("-")), end = first < 0 ? before.length : first;
+  const last = border < 0 ? [] : args.slice(border + 1);
+  return { words: [...before.slice(0, end), ...last], flags: before.slice(end) };
 }
 
 /** A model that is read. */
