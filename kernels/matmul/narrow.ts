@@ -89,14 +89,17 @@ interface Work {
   readonly each: number;
 }
 
-/** Repeats text for the steps of threads along sums: those that all take in a loop, and the last, which some may not. */
+/**
+ * Repeats text for the steps of threads along sums: those that all take in a loop, and the last, which some may not. `whole`
+ * tells that the last unit of all is in another step.
+ */
 function steps(
   { count, along, unroll }: { readonly count: number; readonly along: number; readonly unroll: number },
   one: (step: string, whole: boolean) => string,
 ): string {
   const stride = along * unroll, looped = Math.floor(count / stride) * stride;
   const loop = looped === 0 ? "" : `for (var s0 = 0u; s0 < ${looped}u; s0 += ${stride}u) {
-${repeat(unroll, (u) => `{ let s = s0 + ${u * along}u + along;\n${one("s", true)}}\n`)}}
+${repeat(unroll, (u) => `{ let s = s0 + ${u * along}u + along;\n${one("s", looped < count)}}\n`)}}
 `;
   return loop + repeat(Math.ceil((count - looped) / along), (u) => {
     const first = looped + u * along, last = first + along < count;
