@@ -11,6 +11,7 @@ import { InputError } from "../errors.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { type AdapterConfig, rankOf, scaleOf } from "./adapter_config.ts";
 import { biasPaths, copiedPaths, type Module, modulesOf } from "./adapter_modules.ts";
+import { isPissa } from "./pissa.ts";
 
 /** What PEFT puts before the names of tensors. */
 export const PREFIX = "base_model.model.";
@@ -54,7 +55,7 @@ export function memberShapes({ module, config }: PairOf): Map<string, readonly n
  * @param model The base
  * @param options The configuration, its content, the modules with pairs, and the seed of dropout
  * @returns The settings, without a file
- * @throws {InputError} When the pairs of a table and of a head would have to be one
+ * @throws {InputError} When the pairs of a table and of a head would have to be one, or PiSSA would take a part out of a tied head
  */
 export function settingsFor<I extends object>(
   model: Model<object, I>,
@@ -69,6 +70,11 @@ export function settingsFor<I extends object>(
     throw new InputError(
       `Cannot adapt a table that "${tied.name}" is tied to with "ensure_weight_tying" as both must have pairs of their own: ` +
         "it is true",
+    );
+  }
+  if (tied !== undefined && isPissa(config.start) && pairs.has(tied.path)) {
+    throw new InputError(
+      `Cannot adapt "${tied.name}" with PiSSA as its weight must be its own: it is that of a table, which would lose the same part`,
     );
   }
   const layers = modules.flatMap(({ path, kind }, stream): [Path, LoraSettings][] => {

@@ -133,7 +133,7 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
   await checkFinite(gpu, [...sums.keys()].map((path) => [path, next.get(path)!]));
   for (const path of storage === "f32" ? [] : sums.keys()) {
     const wide = next.get(path)!, had = leaves.get(path)?.dtype === "f16" ? "F16" : "BF16";
-    const dtype = storedIn(storage, { path, shape: wide.shape, dtype: had });
+    const dtype = storedIn(storage, { path, shape: wide.shape, dtype: had, use: declared.get(path)?.use });
     if (dtype === "f32") continue;
     next.set(path, await storedAs(gpu, wide, { path, dtype }));
     free({ wide });

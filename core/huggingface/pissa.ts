@@ -6,7 +6,7 @@
 
 import { InputError } from "../errors.ts";
 import type { Adapter } from "../models/adapter.ts";
-import type { Model } from "../models/model.ts";
+import { declaredParams, type Model } from "../models/model.ts";
 import { adapterOf } from "../models/with_adapter.ts";
 import { adaptedWeight } from "../nn/lora.ts";
 import type { Layout } from "../nn/params.ts";
@@ -116,13 +116,13 @@ export async function plainAdapter<I extends object>(gpu: Gpu, model: Model<obje
         "it has patterns of them",
     );
   }
-  const next = new Map(tensors);
+  const next = new Map(tensors), declared = declaredParams(model);
   for (const [path, { scale }] of layers) {
     const weight = model.adapter!.replaced.get(`${path}.weight`),
       names = ["A", "B"].map((half) => `${path}.lora_${half}.weight`);
     if (weight === undefined || !tensors.has(names[0])) continue;
     const [a, b] = names.map((name) => tensors.get(name)!), rank = a.shape[0];
-    const layout = a.shape[1] === weight.shape[1] && b.shape[0] === weight.shape[0] ? "outIn" : "inOut";
+    const { layout = "outIn" } = declared.get(`${path}.weight`) ?? {};
     const first = await principalPair(gpu, weight, { path, rank, scale, layout });
     next.set(names[0], concat([a, first.a], 0));
     next.set(names[1], concat([b, multiply(first.b, -1)], 1));

@@ -13,7 +13,7 @@ import {
   unflatten,
 } from "@firn/train";
 import { fromBf16, toBf16 } from "@firn/train/data";
-import { loadAdapter, loadModel, mergeAdapter, saveModel } from "@firn/train/hub";
+import { loadAdapter, loadModel, mergeAdapter, newAdapter, saveModel } from "@firn/train/hub";
 import { upload } from "../../core/runtime/upload.ts";
 import { tokenBatch } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
@@ -95,6 +95,17 @@ Deno.test("mergeAdapter merges into weights that are stored as bf16 as into thei
   });
   const [seen, expected] = await Promise.all(values);
   assertEquals(seen, expected);
+});
+
+Deno.test("mergeAdapter stores a router as loadModel does: in f32 where other weights have few bits", async () => {
+  const mixture = await loadModel(gpu, `${import.meta.dirname}/../fixtures/olmoe`, { storage: "int8" });
+  const { params } = await mergeAdapter(
+    gpu,
+    await newAdapter(gpu, mixture, { rank: 2, targets: ["0.mlp.gate", "0.self_attn.q_proj"] }),
+    { storage: "int8" },
+  );
+  const types = (tree: object): string[] => [...flatten(tree).values()].map(({ dtype }) => dtype);
+  assertEquals(types(params), types(mixture.params));
 });
 
 Deno.test("mergeAdapter refuses a model without pairs, half a pair, and modules that it has not", async () => {

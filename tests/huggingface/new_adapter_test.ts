@@ -126,7 +126,8 @@ Deno.test("an adapter of PiSSA is saved as plain pairs of twice the rank for the
   const options = {
     rank: 2,
     init: "pissa",
-    targets: ["c_attn", "mlp.c_proj"],
+    // The weight of attn.c_proj is square: its shape does not tell which axis comes first.
+    targets: ["c_attn", "attn.c_proj", "mlp.c_proj"],
     alphaPattern: { c_attn: 5 },
   } as const;
   const model = await trained(await newAdapter(gpu, gpt2, options)), fileSystem = memoryFileSystem();
@@ -349,6 +350,10 @@ Deno.test("newAdapter refuses targets and options that do not fit", async () => 
     [{ targets: "(?:.*)*(?:.*)*(?:.*)*y" }, "a match may take 100000 steps"],
     [{ modulesToSave: ["pooler"] }, 'Cannot save "pooler" with the adapter'],
     [{ init: "loftq" as "gaussian" }, '"init" must be true, false, gaussian or pissa: got "loftq"'],
+    [
+      { init: "pissa", targets: ["lm_head"] },
+      'Cannot adapt "lm_head" with PiSSA as its weight must be its own',
+    ],
     [{ dropout: 1 }, "it must be a number from 0, below 1"],
     [{ seed: -1 }, '"seed" must be a whole number from 0'],
   ];
