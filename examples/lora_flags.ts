@@ -128,9 +128,9 @@ function sizeAt(tree: object, path: string): number {
   return (leaf as { readonly shape: readonly number[] }).shape.reduce((a, b) => a * b, 1);
 }
 
-/** A list where there are commas or one plain name; an expression where signs of one stand. */
-function targetsOf(value: string): Targets {
-  if (value === "all-linear" || /[\\()[\]|^$+?{}]/.test(value)) return value;
+/** A list where there are commas or one plain name; an expression where signs of one stand, or `.*` where no name begins. */
+export function targetsOf(value: string): Targets {
+  if (value === "all-linear" || /^\.\*|[\\()[\]|^$+?{}]/.test(value)) return value;
   return value.split(",").map((one) => one.trim()).filter((one) => one !== "");
 }
 

@@ -51,7 +51,7 @@ export async function main(args: readonly string[]): Promise<void> {
   if (out === undefined) throw new UsageError("name the model, the adapter, and the folder to write");
   if (rest.length > 0) throw new UsageError(`two folders and one to write: "${rest[0]}" is too much`);
   const { folder } = await locateModel(model), { folder: pairs } = await locateModel(adapter);
-  for (const other of [folder, pairs]) await checkOutput(out, { resumed: false, model: other });
+  for (const other of [folder, pairs]) await checkOutput(out, { resumed: false, model: other, name: "OUT" });
   const files = await companionFiles(folder);
   await using gpu = await openShown(flags);
   const adapted = await loadAdapter(gpu, await loadShown(gpu, folder), pairs);

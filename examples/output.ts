@@ -24,37 +24,39 @@ export function lastCheckpoint(folder: string): string {
  * Finds out whether a folder can be that of a run, before any work and without writing.
  *
  * @param folder The folder
- * @param options `resumed`: it holds a run that goes on; `model`: the folder of the model that the run begins with
+ * @param options `resumed`: it holds a run that goes on; `model`: the folder of the model that the run begins with; `name`: of
+ * the argument that gave the folder, `--out` when absent
  * @throws {AlreadyExistsError} When it holds something: nothing is overwritten
  * @throws {InputError} When it is no folder, or one of the two folders holds the other
  * @throws {FileError} When it cannot be read
  */
 export async function checkOutput(
   folder: string,
-  { resumed, model, fileSystem = hostFileSystem() }: Files & {
+  { resumed, model, name = "--out", fileSystem = hostFileSystem() }: Files & {
     readonly resumed: boolean;
     readonly model?: string;
+    readonly name?: string;
   },
 ): Promise<void> {
   const info = await fileSystem.stat(folder);
   if (info !== null && info.kind !== "folder") {
     const seen = info.kind === "file" ? "file" : "device, a pipe or a socket";
     throw new InputError(
-      `Cannot write to "${folder}" as it must be a folder: it is a ${seen}; choose another --out`,
+      `Cannot write to "${folder}" as it must be a folder: it is a ${seen}; choose another ${name}`,
     );
   }
   if (info === null) await checkWay(folder, fileSystem);
-  if (model !== undefined) await checkApart(folder, { model, fileSystem });
+  if (model !== undefined) await checkApart(folder, { model, name, fileSystem });
   // A lock tells who has the folder.
   const entries = resumed || info === null ? [] : await fileSystem.list(folder);
   const held = entries.filter(({ name }) => name !== LOCK_FILE);
   if (held.length === 0) return;
   // A run that failed before it began leaves an empty log.
-  const [{ name }] = held, neverBegan = held.length === 1 && name === LOG;
+  const neverBegan = held.length === 1 && held[0].name === LOG;
   if (neverBegan && (await fileSystem.stat(`${folder}/${LOG}`))?.size === 0) return;
   const resumable = held.some(({ name }) => name === CHECKPOINT);
   throw new AlreadyExistsError(
-    `Cannot write to "${folder}" as it must be empty: it holds "${held[0].name}"; choose another --out${
+    `Cannot write to "${folder}" as it must be empty: it holds "${held[0].name}"; choose another ${name}${
       resumable ? `, or go on with --resume ${folder}` : ""
     }`,
   );
@@ -72,7 +74,11 @@ async function checkWay(folder: string, fileSystem: FileSystem): Promise<void> {
 /** Refuses an output folder that holds the model's or lies in it, by the names of both and by where their links lead. */
 async function checkApart(
   folder: string,
-  { model, fileSystem }: { readonly model: string; readonly fileSystem: FileSystem },
+  { model, name = "--out", fileSystem }: {
+    readonly model: string;
+    readonly name?: string;
+    readonly fileSystem: FileSystem;
+  },
 ): Promise<void> {
   const placesOf = async (path: string): Promise<readonly string[]> =>
     [path, ...await fileSystem.stat(path) === null ? [] : [await fileSystem.realPath(path)]]
@@ -83,7 +89,7 @@ async function checkApart(
   );
   if (!overlap) return;
   throw new InputError(
-    `Cannot write to "${folder}" as it must lie apart from the model's folder: that is "${model}"; choose another --out`,
+    `Cannot write to "${folder}" as it must lie apart from the model's folder: that is "${model}"; choose another ${name}`,
   );
 }
 

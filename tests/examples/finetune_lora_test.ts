@@ -9,6 +9,7 @@ import { logits, openGpu, read, tensor } from "@firn/train";
 import { loadAdapter, loadModel } from "@firn/train/hub";
 import { main as finetune } from "../../examples/finetune.ts";
 import { UsageError } from "../../examples/flags.ts";
+import { targetsOf } from "../../examples/lora_flags.ts";
 import { main as merge } from "../../examples/merge.ts";
 import { inFolder } from "../data/files.ts";
 import { makeModel, TEXT } from "../torture/small_model.ts";
@@ -75,7 +76,10 @@ Deno.test("finetune --lora writes an adapter, --adapter goes on with it, and mer
       await Deno.readFile(`${merged}/tokenizer.json`),
       await Deno.readFile(`${base}/tokenizer.json`),
     );
-    assertMatch(String(await call(merge, [base, `${two}/adapter`, merged])), /as it must be empty/);
+    assertMatch(
+      String(await call(merge, [base, `${two}/adapter`, merged])),
+      /it must be empty: .* choose another OUT$/,
+    );
   });
 });
 
@@ -95,5 +99,12 @@ Deno.test("finetune refuses flags of adapters that would do nothing", async () =
   }
   for (const args of [["a", "b"], ["a", "b", "c", "d"]]) {
     assert(await call(merge, args) instanceof UsageError);
+  }
+});
+
+Deno.test("--targets is a list of names and globs, or one expression as PEFT has them", () => {
+  assertEquals(targetsOf("q_proj, *.mlp.*"), ["q_proj", "*.mlp.*"]);
+  for (const one of ["all-linear", ".*q_proj", ".*\\.[qv]_proj", "model.*(q|v)_proj"]) {
+    assertEquals(targetsOf(one), one);
   }
 });
