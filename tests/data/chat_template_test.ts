@@ -156,6 +156,29 @@ const HOSTILE: readonly (readonly [what: string, source: string, seen: string])[
     "steps",
   ],
   ["loops in loops", "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "steps"],
+  [
+    "loops over lists that it has, without a body",
+    "{% set l = range(90000) %}{% for a in l %}{% for b in l %}{% endfor %}{% endfor %}",
+    "steps",
+  ],
+  [
+    "leaves loops at once",
+    "{% set l = range(90000) %}{% for a in l %}{% for b in l %}{% break %}{% endfor %}{% endfor %}",
+    "steps",
+  ],
+  [
+    "looks through lists",
+    "{% set l = range(90000) %}{% for a in l %}{% if 'x' in l %}{% endif %}{% endfor %}",
+    "steps",
+  ],
+  ...["{{ n.l | tojson }}", "{{ n.l }}", "{{ 'a' + n.l }}", "{{ 'a' ~ n.l }}", "{{ n.l | string | length }}"]
+    .map((
+      use,
+    ): readonly [string, string, string] => [
+      `writes out a list of lists with ${use}`,
+      `{% set n = namespace(l=[1]) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}${use}`,
+      "steps",
+    ]),
   ["makes a long range", "{{ range(10 ** 12) | length }}", ""],
   ["makes an endless range", "{% for i in range(0, 1000000000) %}{% endfor %}", "a range may have"],
   ["has a range without steps", "{{ range(1, 5, 0) }}", ""],

@@ -28,7 +28,7 @@ interface Base {
   run(program: unknown): Value;
   evaluate(node: Node | undefined, environment: Environment): Value;
   evaluateArguments(args: unknown, environment: Environment): [Value[], Map<string, Value>];
-  applyFilter(operand: Value, filter: unknown, environment: Environment): Value;
+  applyFilter(operand: Value, filter: Node, environment: Environment): Value;
 }
 
 const Parent = Interpreter as unknown as new (environment: Environment) => Base;
@@ -82,6 +82,8 @@ export class LimitedInterpreter extends Parent {
   /** Bodies of loops, and what the last turns of those that run had printed when they were left. */
   readonly #bodies = new Set<unknown>();
   readonly #left: string[] = [];
+  /** What loops run over: the library prepares a turn for each entry, used or not. */
+  readonly #iterated = new Set<unknown>();
   /** How a turn of a loop is being left, and what it had printed. */
   #control: { readonly kind: string; readonly text: string } | null = null;
 
@@ -97,8 +99,10 @@ export class LimitedInterpreter extends Parent {
 
   /** Evaluates a node. */
   override evaluate(node: Node | undefined, environment: Environment): Value {
+    if (node?.type === "Known") return node.value as Value;
     this.#count(1, 0);
     const result = this.#evaluate(node, environment);
+    if (this.#iterated.has(node)) this.#look(result);
     if (node !== undefined && MAKERS.has(node.type)) {
       const { value } = result;
       if (typeof value === "string") this.#count(0, value.length);
@@ -115,7 +119,7 @@ export class LimitedInterpreter extends Parent {
         const value = this.evaluate(node, environment);
         const printed = STATEMENTS.has(node.type)
           ? value.type === "StringValue" ? value.value as string : ""
-          : textOf(value);
+          : this.#textOf(value);
         text += printed;
         if (text.length > this.#limits.characters) this.#stop(`${this.#limits.characters} characters`);
       }
@@ -143,18 +147,60 @@ export class LimitedInterpreter extends Parent {
       const filtered = this.#filter(node, environment);
       if (filtered !== null) return filtered;
     }
-    if (node?.type === "BinaryExpression" && (node.operator as { readonly value: unknown }).value === "~") {
-      const [left, right] = [node.left, node.right].map((side) =>
-        textOf(this.evaluate(side as Node, environment))
-      );
+    if (node?.type === "BinaryExpression") return this.#binary(node, environment);
+    return super.evaluate(node, environment);
+  }
+
+  #binary(node: Node, environment: Environment): Value {
+    const { value: operator } = node.operator as { readonly value: string };
+    if (operator === "and" || operator === "or") return super.evaluate(node, environment);
+    const sides = [node.left, node.right].map((side) => this.evaluate(side as Node, environment));
+    if (operator === "~") {
+      const [left, right] = sides.map((side) => this.#textOf(side));
       this.#count(0, left.length + right.length);
       return this.#make(left + right);
     }
-    return super.evaluate(node, environment);
+    // A text and a list make a text; what is looked for is compared with every entry.
+    if (operator.endsWith("in")) this.#look(sides[1]);
+    else if (operator === "+" && sides.some(({ type }) => type === "StringValue")) {
+      sides.forEach((side) => this.#weigh(side));
+    }
+    const [left, right] = sides.map((value) => ({ type: "Known", value }));
+    return super.evaluate({ ...node, left, right }, environment);
+  }
+
+  /** Applies a filter. Some write out all that a value holds, which may be the same value many times. */
+  override applyFilter(operand: Value, filter: Node, environment: Environment): Value {
+    const { value: name } = (filter.type === "CallExpression" ? filter.callee : filter) as Node;
+    if (name === "tojson" || name === "join") this.#weigh(operand);
+    else this.#look(operand);
+    return super.applyFilter(operand, filter, environment);
+  }
+
+  /** Counts the entries of a value. */
+  #look(value: Value): void {
+    if (value.type === "StringValue") this.#count(0, (value.value as string).length);
+    else this.#count(entriesOf(value), 0);
+  }
+
+  #textOf(value: Value): string {
+    this.#weigh(value);
+    return textOf(value);
+  }
+
+  /** Counts what a value holds, through all levels. */
+  #weigh(value: Value): void {
+    this.#look(value);
+    const { value: held } = value;
+    if (Array.isArray(held) || held instanceof Map) {
+      for (const one of held.values() as Iterable<Value>) this.#weigh(one);
+    }
   }
 
   #loop(node: Node, environment: Environment): Value {
     this.#bodies.add(node.body);
+    const over = node.iterable as Node;
+    this.#iterated.add(over.type === "SelectExpression" ? over.lhs : over);
     this.#left.push("");
     const { value } = super.evaluate(node, environment);
     return this.#make(value as string + this.#left.pop()!);
@@ -186,7 +232,7 @@ export class LimitedInterpreter extends Parent {
     const filter = node.filter as Node, called = filter.type === "CallExpression";
     const { type, value: name } = (called ? filter.callee : filter) as Node;
     if (type !== "Identifier" || !TEXT_FILTERS.has(name as string)) return null;
-    const text = textOf(this.evaluate(node.operand as Node, environment));
+    const text = this.#textOf(this.evaluate(node.operand as Node, environment));
     if (name === "string") return this.#make(text);
     if (name === "capitalize") return this.#make(capitalized(text));
     if (name === "title") return this.#make(text.split(/([-\s({[<]+)/).map(capitalized).join(""));
@@ -219,6 +265,11 @@ export class LimitedInterpreter extends Parent {
   #stop(limit: string): never {
     throw new DataError(`a template may take ${limit}: it takes more`);
   }
+}
+
+/** Entries of a list or an object. */
+function entriesOf({ value }: Value): number {
+  return Array.isArray(value) ? value.length : value instanceof Map ? value.size : 0;
 }
 
 function replaced(
