@@ -104,12 +104,16 @@ const OTHERS: readonly (readonly [name: string, other: string])[] = [
  * Finds what kind of example a row is.
  *
  * @param row The row
+ * @param columns Columns that were asked for by name: of the kinds that fit, the one with most of them is meant
  * @returns The kind by its columns
  * @throws {DataError} When they are those of no kind
  */
-export function kindOf(row: Row): ExampleKind {
+export function kindOf(row: Row, columns: Columns = {}): ExampleKind {
   const named = withUsualNames(row);
-  const found = KINDS.find(([, columns]) => columns.every((name) => (named[name] ?? null) !== null));
+  const asked = (names: readonly string[]): number =>
+    names.filter((name) => Object.hasOwn(columns, name)).length;
+  const [found] = KINDS.filter(([, names]) => names.every((name) => (named[name] ?? null) !== null))
+    .toSorted(([, a], [, b]) => asked(b) - asked(a));
   if (found !== undefined) return found[0];
   throw new DataError(
     'a row must have "text", "prompt" and "completion", "messages", "chosen" and "rejected", or "image": ' +

@@ -92,7 +92,7 @@ export async function openRows<K extends ExampleKind = ExampleKind>(
     try {
       if (typeof parsed === "string") return new RowError(place, parsed);
       const row = withColumns(parsed, columns);
-      kind ??= kindOf(row);
+      kind ??= kindOf(row, columns);
       return { ...place, example: exampleOf(row, kind) as ExampleOf<K> };
     } catch (error) {
       if (error instanceof FirnError) return new RowError(place, error.message, { cause: error });
