@@ -79,6 +79,8 @@ Deno.test("a pattern names files in order, through folders", async () => {
   assertEquals(await texts("d/[!a].jsonl"), ["b"]);
   assertEquals(await texts("d/?.{txt,jsonl}"), ["a", "t", "b"]);
   await assertRejects(() => texts("d/*.csv"), NotFoundError, 'as "d/*.csv" matches none');
+  await assertRejects(() => texts("d/[b-a].csv"), InputError, 'as "[b-a].csv" must be a pattern');
+  await assertRejects(() => texts("d"), InputError, 'it is a folder; name its files, such as "d/*.jsonl"');
 });
 
 const KINDS: readonly (readonly [row: unknown, example: unknown])[] = [
@@ -150,6 +152,31 @@ Deno.test("openRows takes columns by other names, and from within objects", asyn
   assertEquals(example, { kind: "completion", prompt: "a", completion: "b" });
 });
 
+Deno.test("columns that are named say what a row is, whatever other columns it has", async () => {
+  const messages = [{ role: "user", content: "a" }, { role: "assistant", content: "b" }];
+  const content = JSON.stringify({ messages, prompt: "a", completion: "b", body: "c", text: "d" });
+  const of = async (columns: Record<string, string>) => {
+    const rows = await open({ "a.jsonl": content }, { columns });
+    return [rows.kind, (await allOf(rows))[0].example];
+  };
+  assertEquals(await of({ text: "body" }), ["text", { kind: "text", text: "c" }]);
+  const completion = { kind: "completion", prompt: "a", completion: "c" } as const;
+  assertEquals(await of({ completion: "body" }), ["completion", completion]);
+  assertEquals(await of({}), ["chat", { kind: "chat", messages }]);
+});
+
+Deno.test("a JSON list of long rows ends wherever its characters do", async () => {
+  for (const shift of [0, 1, 2]) {
+    const rows = [{ text: "\u65e5".repeat(5000) + "a".repeat(shift) }];
+    assertEquals((await open({ "a.json": JSON.stringify(rows) })).count, 1);
+  }
+});
+
+Deno.test("a column without a name is left out", async () => {
+  const [{ example }] = await allOf(await open({ "a.csv": ",text\n0,a\n" }));
+  assertEquals(example, { kind: "text", text: "a" });
+});
+
 const GOOD = '{"text":"a"}';
 const BAD: readonly (readonly [name: string, content: string | Uint8Array, seen: string])[] = [
   ["a.jsonl", `${GOOD}\n{"text":`, 'Cannot use line 2 of "a.jsonl" as a row must be a JSON object: '],
@@ -167,6 +194,7 @@ const BAD: readonly (readonly [name: string, content: string | Uint8Array, seen:
   ["a.csv", "text,b\na,b\nc\n", 'Cannot use line 3 of "a.csv" as a row must have the 2 columns'],
   ["a.csv", 'text\n"a\nb\n', 'Cannot use line 2 of "a.csv" as its quotes must close'],
   ["a.csv", "text,text\na,b\n", "must name the columns, each once"],
+  ["a.csv", ",\na,b\n", "must name the columns, each once"],
   ["a.jsonl", '{"messages":[]}', '"messages" must be a list with a message'],
   ["a.jsonl", '{"messages":[{"role":"user"}]}', 'message 1 must have text in "content"'],
   ["a.jsonl", '{"messages":[{"content":"a"}]}', 'message 1 must have a "role"'],

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NotFoundError } from "../../errors.ts";
+import { InputError, NotFoundError } from "../../errors.ts";
 import type { FileSystem } from "../../host/file_system.ts";
 
 /**
@@ -15,6 +15,7 @@ import type { FileSystem } from "../../host/file_system.ts";
  * @param fileSystem Where the files are
  * @returns Their paths, in order of their names
  * @throws {NotFoundError} When there is none
+ * @throws {InputError} When it is no pattern, such as `[b-a]`
  */
 export async function filesOf(pattern: string, fileSystem: FileSystem): Promise<readonly string[]> {
   if (!/[*?[{]/.test(pattern) || await fileSystem.stat(pattern) !== null) return [pattern];
@@ -72,5 +73,12 @@ function nameOf(part: string): RegExp {
       return MARKS.get(mark) ?? mark.replace(/[\\^$.|?*+()[\]{}\/]/g, "\\$&");
     },
   );
-  return new RegExp(`^${source}$`, "su");
+  try {
+    return new RegExp(`^${source}$`, "su");
+  } catch (error) {
+    throw new InputError(
+      `Cannot find files as "${part}" must be a pattern: ${(error as Error).message}; mend it`,
+      { cause: error },
+    );
+  }
 }

@@ -66,7 +66,9 @@ export function fieldsRow(fields: readonly string[] | string, header: readonly s
   if (fields.length !== header.length) {
     return `a row must have the ${header.length} columns of the first line: it has ${fields.length}`;
   }
-  return Object.fromEntries(header.map((name, i) => [name, fields[i]])) as Row;
+  return Object.fromEntries(
+    header.flatMap((name, i) => name === "" ? [] : [[name, fields[i]] as const]),
+  ) as Row;
 }
 
 function kindOf(value: unknown): string {

@@ -63,7 +63,7 @@ function partOf<K extends ExampleKind>(
   return {
     kind: rows.kind,
     count,
-    skipped: 0,
+    skipped: rows.skipped,
     fingerprint: fingerprint([wordsOf(`${rows.fingerprint} ${name}`)]),
     blocks,
     async read(block) {

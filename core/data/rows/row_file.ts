@@ -70,6 +70,11 @@ function endOf(path: string): string {
 export async function rowFile(path: string, fileSystem: FileSystem): Promise<RowFile> {
   const format = FORMATS.get(endOf(path));
   if (format === undefined) {
+    if ((await fileSystem.stat(path))?.kind === "folder") {
+      throw new InputError(
+        `Cannot read rows of "${path}" as it must be a file: it is a folder; name its files, such as "${path}/*.jsonl"`,
+      );
+    }
     throw new InputError(
       `Cannot read rows of "${path}" as its name must end in ${
         [...FORMATS.keys()].map((end) => `.${end}`).join(", ")
@@ -99,8 +104,8 @@ interface TextFormat {
   readonly line: number;
   /** Rows of records; null for a record that is none. `first`: whether the first one begins the file. */
   parse(texts: readonly string[], first: boolean): readonly (Parsed | null)[];
-  /** Refuses a file that ends too early, once all is read. `last`: its last record. */
-  checkEnd?(last: string): void;
+  /** Refuses a file that ends too early, once all is read. `last`: its last bytes. */
+  checkEnd?(last: Uint8Array): void;
 }
 
 function jsonRows(path: string, fileSystem: FileSystem, { list }: { readonly list: boolean }): RowFile {
@@ -114,7 +119,8 @@ function jsonRows(path: string, fileSystem: FileSystem, { list }: { readonly lis
       line: 1,
       parse: (texts, first) => texts.map((text, i) => parseItem(text, first && i === 0)),
       checkEnd(last) {
-        if (last.trimEnd().endsWith("]")) return;
+        // They may begin inside a character.
+        if (new TextDecoder().decode(last).trimEnd().endsWith("]")) return;
         throw new DataError(
           `Cannot read "${path}" as its list must end with "]": it is cut; get the file again`,
         );
@@ -131,8 +137,9 @@ async function delimitedRows(path: string, fileSystem: FileSystem, usual: string
     for await (const { bytes } of blocksOf(file, { path, records: records(), begin, line: 1, size: 1 })) {
       const [fields] = read([decode(bytes) ?? ""]);
       const header = typeof fields === "string" ? [] : fields.map((name) => name.trim());
-      const twice = header.find((name, i) => header.indexOf(name) < i);
-      if (typeof fields === "string" || header.includes("") || twice !== undefined) {
+      // A column without a name, such as the numbers of rows that pandas writes, cannot be asked for.
+      const names = header.filter((name) => name !== "");
+      if (names.length === 0 || new Set(names).size < names.length) {
         throw new DataError(
           `Cannot read "${path}" as its first line must name the columns, each once: it is "${
             (decode(bytes) ?? "").trim().slice(0, 60)
@@ -200,7 +207,7 @@ function textRows(
         const block = { begin: span.begin, end: span.end, line: span.line, bytes: span.end - span.begin };
         yield { block, rows: rowsOf(span.bytes, span), hash: hashOf(span.bytes) };
       }
-      format!.checkEnd?.(decode(last.subarray(-4096)) ?? "");
+      format!.checkEnd?.(last.subarray(-4096));
     },
     async read(block) {
       await using file = await open();
