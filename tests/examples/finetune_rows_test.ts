@@ -59,6 +59,42 @@ Deno.test("finetune --show-batch prints conversations, learned tokens in bracket
   });
 });
 
+Deno.test("finetune tells how many rows it does not learn from, and keeps texts apart that are not to be split", async () => {
+  await inFolder(async (folder) => {
+    const write = (name: string, rows: readonly unknown[]) =>
+      Deno.writeTextFile(`${folder}/${name}`, rows.map((row) => JSON.stringify(row)).join("\n"));
+    const chat = (role: string, i: number) => ({ messages: [{ role, content: `We, the ${i}.` }] });
+    await write("chat.jsonl", [
+      ...Array.from({ length: 18 }, (_, i) => chat("assistant", i)),
+      ...["tool", "user", "user", "assistant"].map(chat),
+    ]);
+    const source =
+      "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('No tools') }}{% endif %}" +
+      "{{ m.content }}\n{% endfor %}";
+    await Deno.writeTextFile(`${folder}/chat.jinja`, source);
+    const show = async (name: string, args: readonly string[]) => {
+      const all = small(["--data", name, "--length", "16", "--batch", "2", "--show-batch", "1", ...args]);
+      return (await finetune(all, folder)).stdout;
+    };
+    const rows = await show(`${folder}/chat.jsonl`, [
+      "--chat-template",
+      `${folder}/chat.jinja`,
+      "--skip-bad-rows",
+      "1",
+    ]);
+    assertMatch(rows, /^skipped {5}1 rows of which no tokens can be made$/m);
+    assertMatch(rows, /^left out {4}1 rows without a token to learn within 16 tokens$/m);
+    const text = (i: number) => ({ text: "We, the people. ".repeat(i % 10 === 4 ? 20 : 1) });
+    await write("text.jsonl", Array.from({ length: 20 }, (_, i) => text(i)));
+    const dropped = await show(`${folder}/text.jsonl`, ["--long", "drop"]);
+    assertMatch(dropped, /^rows {8}16 of at most 16 tokens/m);
+    assertMatch(dropped, /^left out {4}2 rows without/m);
+    await write("a.txt", ["We, the people. ".repeat(40)]);
+    await write("b.txt", ["We, the states. ".repeat(40)]);
+    assertMatch(await show(`${folder}/*.txt`, []), /^data {8}.*\*\.txt, \d+ windows of 16 tokens/m);
+  });
+});
+
 Deno.test("finetune mixes files by weight, tells the share of each, and shows samples on the way", async () => {
   await inFolder(async (folder) => {
     const row = (i: number) => JSON.stringify({ prompt: `Number ${i}.`, completion: " We, the people." });
@@ -73,9 +109,11 @@ Deno.test("finetune mixes files by weight, tells the share of each, and shows sa
       second: string,
     ) => [...both(second), "--steps", "4", "--batch", "2", "--length", "32", "--pack"];
     const mixed = await finetune(args(""), folder);
+    const none = await finetune(args(":-.25"), folder);
+    assertMatch(none.stderr, /--data must have weights above 0: ".*b\.jsonl:-\.25" has -\.25/);
     assertMatch(mixed.stderr, /--data must have a weight for all or for none: ".*b\.jsonl" has none/);
     const { code, stdout, stderr } = await finetune(
-      [...args(":0.25"), "--out", `${folder}/out`, "--sample-every", "2", "--policy", "none", "--no-sample"],
+      [...args(":.25"), "--out", `${folder}/out`, "--sample-every", "2", "--policy", "none", "--no-sample"],
       folder,
     );
     assertEquals([code, stderr], [0, ""]);

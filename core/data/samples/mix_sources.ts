@@ -19,8 +19,8 @@ export interface WeightedSource {
   readonly weight: number;
 }
 
-/** Bytes of a block, about. */
-const BLOCK = 2 ** 18;
+/** Bytes of a block that each source has at least, about, and those of all together that a block has at most. */
+const BLOCK = 2 ** 18, MOST_BLOCK = 2 ** 24;
 
 /**
  * Mixes sources: each gives its share of the rows of every block. An epoch is as long as it takes for every row of every source
@@ -65,8 +65,10 @@ export function mixSources(
   const rows = shares.map((share) => Math.round(share * epoch));
   const sizes = parts.map(({ source }, i) => rows[i] * sum(source, "bytes") / sum(source, "count"));
   const streams = parts.map(({ source }, i) => stream(source, { seed, number: i }));
-  // A block has about one block of the source with the smallest share, as whole ones are read.
-  const count = Math.max(1, Math.floor(Math.min(...sizes) / BLOCK));
+  // A block has about one block of the source with the smallest share, as whole ones are read; less where that share is so
+  // small that the others would not fit into memory.
+  const bytes = sizes.reduce((a, b) => a + b, 0);
+  const count = Math.max(1, Math.floor(Math.min(...sizes) / BLOCK), Math.ceil(bytes / MOST_BLOCK));
   const edge = (part: number, block: number): number => Math.floor(block * rows[part] / count);
   return {
     blocks: Array.from({ length: count }, (_, block) => {

@@ -91,14 +91,14 @@ export async function rowBatches(source: SampleSource, options: RowBatchesOption
   checkSizes({ length, batch, seed });
   const key = keyOf(seed), groups = sampleGroups(source, { key, buffer, ...fitOf(options) });
   const samples = await groups.read(0, 0);
-  if (samples.length === 0) throw nothing(length);
+  if (samples.length === 0) throw nothing(options);
   async function plan(epoch: number, group: number): Promise<readonly PlannedBatch[]> {
     const drawn = threefry2x32(key, [epoch, GROUP + group]);
     return planBatches(await groups.read(epoch, group), { ...options, key: drawn });
   }
   const locate = locator(groups, async (epoch, group) => (await plan(epoch, group)).length);
   const first = await plan(0, 0);
-  if (first.length === 0) throw nothing(length);
+  if (first.length === 0) throw nothing(options);
   const rows = first.reduce((n, { rows }) => n + rows.length, 0);
   return {
     count: groups.single ? rows : null,
@@ -151,7 +151,7 @@ export async function evaluationBatches(
     }
   }
   const planned = planBatches(taken, options);
-  if (planned.length === 0) throw nothing(length);
+  if (planned.length === 0) throw nothing(options);
   return planned.map((one) => collate(one, options));
 }
 
@@ -162,9 +162,14 @@ function fitOf(
   return windows ? { length: Infinity, long } : { length, long };
 }
 
-function nothing(length: number): InputError {
+function nothing({ length, windows = false }: RowBatchesOptions): InputError {
+  if (windows) {
+    return new InputError(
+      `Cannot make batches as the texts must fill ${length} tokens: they do not; give more text, or lower "length"`,
+    );
+  }
   return new InputError(
-    `Cannot make batches as a sample must have a token to learn within ${length} tokens: none has; raise "length"`,
+    `Cannot make batches as a sample must have a token to learn within ${length} tokens: none has; raise "length", or give rows with answers`,
   );
 }
 

@@ -61,23 +61,23 @@ export function ruleOf({ message }: FirnError): string {
  * @param rows The rows
  * @param options `encode`: makes their samples; `skipBadRows`: how many rows may be left out, those that {@link Rows} leaves out
  * included; 0 when absent
- * @returns The samples; reading fails with a {@link RowError} that names a row of which none can be made
+ * @returns The samples, and how many of the rows read so far have none; reading fails with a {@link RowError} that names a row of which none can be made
  */
 export function sampleSource<K extends ExampleKind>(
   rows: Rows<K>,
   { encode, skipBadRows = 0 }: { readonly encode: EncodeRows<K>; readonly skipBadRows?: number },
-): SampleSource & { skipped(): number } {
+): SampleSource & { unusable(): number } {
   const bad = new Map<number, number>();
-  const skipped = (): number => [...bad.values()].reduce((a, b) => a + b, rows.skipped);
+  const unusable = (): number => [...bad.values()].reduce((a, b) => a + b, 0);
   return {
     blocks: rows.blocks,
     fingerprint: rows.fingerprint,
-    skipped,
+    unusable,
     async read(block) {
       const placed = await rows.read(block), samples = await encode(placed);
       const faults = samples.flatMap((sample, i) => typeof sample === "string" ? [{ sample, i }] : []);
       bad.set(block, faults.length);
-      if (faults.length > 0 && skipped() > skipBadRows) {
+      if (faults.length > 0 && rows.skipped + unusable() > skipBadRows) {
         const { example: _, ...place } = placed[faults[0].i];
         throw new RowError(place, faults[0].sample);
       }
