@@ -49,6 +49,8 @@ interface Machine {
   readonly hash?: "right" | "wrong";
   /** The program that npm's package of Deno holds. */
   readonly fetched?: string;
+  /** Where the files of Hugging Face are. */
+  readonly hfHome?: string;
 }
 
 interface Outcome {
@@ -81,6 +83,7 @@ function launch(args: readonly string[], machine: Machine = {}): Outcome {
       ADAPTER: machine.adapter ?? "yes",
       DRIVER: machine.driver ?? "yes",
       JSR: machine.jsr ?? "yes",
+      HF_HOME: machine.hfHome ?? "",
     });
     Deno.writeTextFileSync(`${folder}/calls`, "", { append: true });
     const calls = Deno.readTextFileSync(`${folder}/calls`).split("\n").slice(0, -1);
@@ -224,6 +227,35 @@ Deno.test("firn asks a hub for nothing that is here or that can be no name", () 
   ) {
     assertEquals(launch(["finetune", "--model", name]).calls.length, 1, name);
   }
+});
+
+Deno.test("firn opens what a link on the way leads to, too, there or not yet, as Deno asks for both", () => {
+  const place = Deno.realPathSync(Deno.makeTempDirSync());
+  try {
+    Deno.mkdirSync(`${place}/disk`);
+    Deno.writeTextFileSync(`${place}/disk/a.txt`, "");
+    Deno.symlinkSync(`${place}/disk`, `${place}/link`);
+    Deno.symlinkSync(`${place}/disk/a.txt`, `${place}/a.txt`);
+    const both = (path: string) => `${place}/link/${path},${place}/disk/${path}`;
+    assertEquals(permissionsOf("explain", `${place}/link`).read, `.,${place}/link,${place}/disk`);
+    assertEquals(permissionsOf("explain", `${place}/disk/a.txt`).read, `.,${place}/disk/a.txt`);
+    assertEquals(
+      permissionsOf("lora", "--data", `${place}/a.txt`).read,
+      `.,${place}/a.txt,${place}/disk/a.txt`,
+    );
+    const { read, write } = permissionsOf("pretrain", "--out", `${place}/link/new/run`);
+    assertEquals([read, write], [`.,${both("new/run")}`, `.firn,out,${both("new/run")}`]);
+    const hfHome = `${place}/link`, { calls: [call] } = launch(["download", "org/name"], { hfHome });
+    assertStringIncludes(call, `[--allow-read=.,${both("hub")},${both("token")},`);
+    assertStringIncludes(call, `[--allow-write=${both("hub")}]`);
+  } finally {
+    Deno.removeSync(place, { recursive: true });
+  }
+});
+
+Deno.test("firn takes ~ in HF_HOME for the folder of the user", () => {
+  const { calls: [call] } = launch(["download", "org/name"], { hfHome: "~/hf" });
+  assertStringIncludes(call, "[--allow-write=./hf/hub]");
 });
 
 Deno.test("firn opens no path with a comma, which Deno would take for two", () => {
