@@ -65,7 +65,14 @@ export function modulesOf<I extends object>(model: Described<I>): Map<string, Mo
   );
 }
 
-function namesOf({ moduleNames = [] }: Pick<Family, "moduleNames">, name: string): readonly string[] {
+/**
+ * All names of a module.
+ *
+ * @param family Its family
+ * @param name Its name in checkpoints
+ * @returns That name, and the one that it has in `transformers` where that is another, as in its PEFT adapters
+ */
+export function namesOf({ moduleNames = [] }: Pick<Family, "moduleNames">, name: string): readonly string[] {
   const other = moduleNames.reduce(
     (text, [pattern, replacement]) => text.replace(pattern, replacement),
     name,

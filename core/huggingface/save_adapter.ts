@@ -20,7 +20,7 @@ import { moduleOf } from "../train/freeze/components.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Path } from "../tree.ts";
 import { PREFIX } from "./adapter_layout.ts";
-import { modulesOf } from "./adapter_modules.ts";
+import { modulesOf, namesOf } from "./adapter_modules.ts";
 import { plainAdapter } from "./pissa.ts";
 import { checkStorable } from "./check_storable.ts";
 
@@ -116,18 +116,22 @@ function namesToStore<I extends object>(
   return new Map([...kept, ...others.map((path) => [nameOf(path), { path, dtype: "F32" }] as const)]);
 }
 
-/** From a path to the name that PEFT has for it. */
+/** From a path to the name that PEFT has for it: that of modules of `transformers`, where checkpoints have others. */
 function naming<I extends object>(
   model: Model<object, I>,
   layers: Adapter["layers"],
 ): (path: Path) => string {
   const declared = declaredParams(model);
-  const names = new Map([...modulesOf(model).values()].map(({ path, name }) => [path, name]));
+  const names = new Map([...modulesOf(model).values()].map(({ path, names }) => [path, names.at(-1)!]));
+  const ofBase = (path: Path): string => {
+    const key = declared.get(path)?.key ?? path, module = moduleOf(key);
+    return namesOf(model.family, module).at(-1)! + key.slice(module.length);
+  };
   return (path) => {
     const module = moduleOf(path), name = names.get(module) ?? module, member = path.slice(module.length);
     if (member.startsWith(".lora_")) return PREFIX + name + member;
     // PEFT wraps the layers that it adapts.
-    return PREFIX + (layers.has(module) ? `${name}.base_layer${member}` : declared.get(path)?.key ?? path);
+    return PREFIX + (layers.has(module) ? `${name}.base_layer${member}` : ofBase(path));
   };
 }
 

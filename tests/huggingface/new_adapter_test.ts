@@ -322,18 +322,28 @@ Deno.test("a pair, its magnitude and the bias of its layer are one component", a
   );
 });
 
-Deno.test("adapters of modules that transformers and its checkpoints name differently have both names as targets", async () => {
+Deno.test("adapters of modules that transformers and its checkpoints name differently have both names as targets, and tensors under the first", async () => {
   const base = await loadModel<object, ImageInput>(gpu, `${import.meta.dirname}/../fixtures/vit`);
   const made = await newAdapter(gpu, base, {
     rank: 2,
     targets: ["q_proj", "*.value"],
     rankPattern: { v_proj: 3 },
+    bias: "all",
   });
   assertEquals(made.adapter!.source.target_modules, ["query", "q_proj", "value", "v_proj"]);
   const fileSystem = memoryFileSystem();
   await saveAdapter(gpu, made, { folder: "a", fileSystem });
   const again = await loadAdapter(gpu, base, "a", { fileSystem });
   assertEquals([...again.adapter!.layers], [...made.adapter!.layers]);
+  const written = [...again.adapter!.stored.keys()], at = "base_model.model.vit.layers.0";
+  assert(written.every((name) => !name.includes(".encoder.layer.")), written.join(" "));
+  for (
+    const one of [
+      "attention.q_proj.lora_A.weight",
+      "attention.v_proj.base_layer.bias",
+      "layernorm_before.bias",
+    ]
+  ) assert(written.includes(`${at}.${one}`), one);
 });
 
 Deno.test("newAdapter refuses targets and options that do not fit", async () => {
