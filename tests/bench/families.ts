@@ -7,8 +7,8 @@
  * python3 tests/bench/families_twin.py sources.json > torch.jsonl
  * ```
  *
- * Shapes are those of `tests/fixtures`, made wider. f32, AdamW, one batch of 8 rows of 256 tokens, or 32 images of 64 x 64. A
- * line of JSON a family: parameters, milliseconds of a step (after {@link WARM_UP} steps), peak memory, the loss after all steps.
+ * Shapes are those of `tests/fixtures`, made wider. f32, AdamW, one batch of 8 rows of 256 tokens, of 32 images of 64 x 64, or
+ * of both: rows that begin with an image. A line of JSON a family: parameters, milliseconds of a step (after {@link WARM_UP} steps), peak memory, the loss after all steps.
  *
  * @module
  */
@@ -26,6 +26,7 @@ import {
   scan,
   sizeOf,
   tensor,
+  type TensorTree,
 } from "@firn/train";
 import { describeModel, families, headOf } from "@firn/train/models";
 import { runMain } from "../../examples/flags.ts";
@@ -34,6 +35,9 @@ import { print } from "../../examples/print.ts";
 
 const WARM_UP = 20, STEPS = 60;
 const ROWS = 8, LENGTH = 256, IMAGES = 32, VOCABULARY = 8192;
+
+/** Tokens of an image of SmolVLM: 8 x 8 patches, of which 2 x 2 become one. */
+const IMAGE_TOKENS = 16;
 
 /** Sizes of every shape, by each name that a family has for it. */
 const SIZES: Readonly<Record<string, number>> = {
@@ -56,6 +60,7 @@ const SIZES: Readonly<Record<string, number>> = {
   n_positions: LENGTH,
   original_max_position_embeddings: LENGTH + 2,
   sliding_window: 64,
+  moe_intermediate_size: 128,
   image_size: 64,
   patch_size: 8,
   pooler_output_size: 256,
@@ -66,54 +71,73 @@ const BY_LAYER = ["layer_types", "no_rope_layers"];
 
 type Source = Readonly<Record<string, unknown>>;
 
+/** The sizes of a configuration, and of those within it: a model of several parts has one for each. */
+function scaled(source: Source): Source {
+  const entries = Object.entries(source).filter(([key]) => !BY_LAYER.includes(key));
+  return Object.fromEntries(entries.map(([key, value]) => {
+    if (typeof value === "number") return [key, SIZES[key] ?? value];
+    return [key, /_config$/.test(key) ? scaled(value as Source) : value];
+  }));
+}
+
 async function sources(): Promise<Readonly<Record<string, Source>>> {
   const found: Record<string, Source> = {};
   for (const name of Object.keys(families)) {
     const path = new URL(`../fixtures/${name}/config.json`, import.meta.url);
-    let source: Source;
     try {
-      source = JSON.parse(await Deno.readTextFile(path));
+      found[name] = scaled(JSON.parse(await Deno.readTextFile(path)));
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) continue;
-      throw error;
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
-    // A model of several parts has its sizes within them.
-    if (source.text_config !== undefined) continue;
-    const entries = Object.entries(source).filter(([key]) => !BY_LAYER.includes(key));
-    found[name] = Object.fromEntries(
-      entries.map(([key, value]) => [key, typeof value === "number" ? SIZES[key] ?? value : value]),
-    );
   }
   return found;
 }
 
-/** One batch, the same in the twin: ids and pixels by a rule instead of random numbers. */
-function batchOf(
-  source: Source,
-): { readonly labels: Int32Array; readonly values: Float32Array | Int32Array } {
-  const images = source.patch_size !== undefined;
-  const size = images ? IMAGES * 3 * 64 * 64 : ROWS * LENGTH;
-  const values = images
-    ? Float32Array.from({ length: size }, (_, i) => i * 7919 % 1009 / 504.5 - 1)
-    : Int32Array.from({ length: size }, (_, i) => 3 + i * 7919 % (VOCABULARY - 3));
+/** Values of one input, and its shape. */
+interface Input {
+  readonly values: Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
+  readonly shape: readonly number[];
+}
+
+/** One batch by the names of transformers, the same in the twin: ids and pixels by a rule instead of random numbers. */
+function batchOf(source: Source): Readonly<Record<string, Input>> {
+  const pixels = (...shape: number[]): Input => ({
+    shape,
+    values: Float32Array.from(
+      { length: shape.reduce((n, d) => n * d) },
+      (_, i) => i * 7919 % 1009 / 504.5 - 1,
+    ),
+  });
+  const classes = (rows: number): Input => ({
+    shape: [rows],
+    values: Int32Array.from({ length: rows }, (_, i) => i % 3),
+  });
+  if (source.patch_size !== undefined) {
+    return { pixel_values: pixels(IMAGES, 3, 64, 64), labels: classes(IMAGES) };
+  }
+  const ids = Int32Array.from({ length: ROWS * LENGTH }, (_, i) => 3 + i * 7919 % (VOCABULARY - 3));
+  const shape = [ROWS, LENGTH];
+  if (source.text_config !== undefined) {
+    const image = source.image_token_id as number, labels = ids.map((id) => id === image ? id + 1 : id);
+    const seen = labels.map((id, i) => i % LENGTH < IMAGE_TOKENS ? image : id);
+    return {
+      input_ids: { values: seen, shape },
+      pixel_values: pixels(ROWS, 1, 3, 64, 64),
+      labels: { values: labels.map((id, i) => i % LENGTH < IMAGE_TOKENS ? -100 : id), shape },
+    };
+  }
   const decoder = headOf(describeModel(source, { families, file: "config.json" })).task === "nextToken";
-  const rows = images ? IMAGES : ROWS;
-  return {
-    values,
-    labels: decoder ? values as Int32Array : Int32Array.from({ length: rows }, (_, i) => i % 3),
-  };
+  return { input_ids: { values: ids, shape }, labels: decoder ? { values: ids, shape } : classes(ROWS) };
 }
 
 async function measure(gpu: Gpu, name: string, source: Source): Promise<void> {
   const model = await newModel(gpu, { source, seed: 1 }) as Model<object, object>;
-  const { values, labels } = batchOf(source), images = values instanceof Float32Array;
+  const inputs = Object.entries(batchOf(source)).map(([key, { values, shape }]) => [
+    key.replace(/_(.)/, (_, letter) => letter.toUpperCase()),
+    tensor(values, shape),
+  ]);
+  const batch: TensorTree = Object.fromEntries(inputs);
   const decoder = headOf(model).task === "nextToken";
-  const batch = {
-    ...images
-      ? { pixelValues: tensor(values, [IMAGES, 3, 64, 64]) }
-      : { inputIds: tensor(values, [ROWS, LENGTH]) },
-    labels: tensor(labels, decoder ? [ROWS, LENGTH] : [labels.length]),
-  };
   const loss = decoder ? nextTokenLoss(model as never) : classLoss(model as never);
   using training = defineTraining(gpu, loss as LossOn<typeof batch>, {
     optimizer: adamW({ learningRate: 1e-4 }),
@@ -140,8 +164,11 @@ async function main(): Promise<void> {
     return print(JSON.stringify(
       Object.fromEntries(
         Object.entries(all).map(([name, source]) => {
-          const { values, labels } = batchOf(source);
-          return [name, { source, values: [...values], labels: [...labels] }];
+          const inputs = Object.entries(batchOf(source)).map(([key, { values, shape }]) => [
+            key,
+            { values: [...values], shape },
+          ]);
+          return [name, { source, inputs: Object.fromEntries(inputs) }];
         }),
       ),
     ));

@@ -25,21 +25,17 @@ for name, work in works.items():
     config = transformers.AutoConfig.for_model(**source)
     torch.manual_seed(1)
     model = getattr(transformers, source["architectures"][0])(config).cuda().train()
-    images = "patch_size" in source
-    if images:
-        inputs = {"pixel_values": torch.tensor(work["values"]).reshape(-1, 3, 64, 64).cuda()}
-    else:
-        inputs = {"input_ids": torch.tensor(work["values"]).reshape(-1, 256).cuda()}
-    labels = torch.tensor(work["labels"]).cuda()
-    if len(work["labels"]) == len(work["values"]):
-        labels = labels.reshape(-1, 256)
+    inputs = {
+        key: torch.tensor(value["values"]).reshape(value["shape"]).cuda()
+        for key, value in work["inputs"].items()
+    }
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0, fused=True)
     torch.cuda.reset_peak_memory_stats()
     for step in range(STEPS):
         if step == WARM_UP:
             torch.cuda.synchronize()
             began = time.perf_counter()
-        loss = model(**inputs, labels=labels).loss
+        loss = model(**inputs).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -55,5 +51,5 @@ for name, work in works.items():
         }),
         flush=True,
     )
-    del model, optimizer, loss, inputs, labels
+    del model, optimizer, loss, inputs
     torch.cuda.empty_cache()
