@@ -12,6 +12,7 @@ import {
   type Conversation,
   encodeChat,
   loadChatTemplate,
+  loadTokenizer,
   memoryFileSystem,
   type Message,
   messagesOf,
@@ -122,6 +123,23 @@ Deno.test("a template that does not keep the beginning of a text is refused by n
   }));
   const qwen = await templateOf("qwen3");
   assertThrows(() => answersOf(qwen, { messages: thoughts }), DataError, '"qwen3"');
+});
+
+Deno.test("an answer of weight 0 is not learned, whether the template marks answers or not", async () => {
+  const tokenizer = await loadTokenizer("examples/models/sotu"), plain = "{{ m.content }};";
+  const marked = "{% generation %}{{ m.content }};{% endgeneration %}";
+  const messages = ["First", "Second"].map((content, i) => ({ role: "assistant", content, weight: i }));
+  const of = (source: string, given: readonly Message[] = messages) =>
+    learnedOf(
+      encodeChat(tokenizer, { kind: "chat", messages: given }, {
+        template: chatTemplate(`{% for m in messages %}${source}{% endfor %}`),
+      }),
+      tokenizer,
+    );
+  assertEquals(of(plain), ["Second;"]);
+  assertEquals(of(marked), ["Second;"]);
+  assertEquals(of(plain, messages.map((message) => ({ ...message, weight: 1 }))).join(""), "First;Second;");
+  assertThrows(() => of(marked + marked), DataError, "it marks 4 of 2; mark each");
 });
 
 const HOSTILE: readonly (readonly [what: string, source: string, seen: string])[] = [

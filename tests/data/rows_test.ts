@@ -100,6 +100,13 @@ const KINDS: readonly (readonly [row: unknown, example: unknown])[] = [
     },
   ],
   [
+    { conversations: [{ from: "Human", value: "a" }, { from: "model", value: "b" }] },
+    {
+      kind: "chat",
+      messages: [{ role: "user", content: "a" }, { role: "assistant", content: "b" }],
+    },
+  ],
+  [
     {
       messages: [{
         role: "assistant",

@@ -6,7 +6,7 @@
 
 import { DataError } from "../../errors.ts";
 import type { ChatExample } from "../rows/example.ts";
-import type { Conversation } from "../rows/conversation.ts";
+import type { Conversation, Message } from "../rows/conversation.ts";
 import { commonLength, type Learned, type Sample } from "../samples/sample.ts";
 import type { Tokenizer } from "../tokenizer/load_tokenizer.ts";
 import type { ChatTemplate } from "./chat_template.ts";
@@ -22,7 +22,7 @@ export type Span = readonly [begin: number, end: number];
  * @param template The template
  * @param conversation The conversation
  * @param options `from`: messages before it are no answers; 0 when absent
- * @returns The text, and the answers of messages of the role `assistant`
+ * @returns The text, and the answers of messages of the role `assistant`; those of the weight 0 are empty or missing
  * @throws {DataError} When the template refuses the conversation, or does not keep the beginning of a text
  *
  * @example
@@ -47,7 +47,7 @@ export function answersOf(
   const upTo = (count: number): Conversation => ({ ...conversation, messages: messages.slice(0, count) });
   if (template.marksAnswers) {
     const before = from === 0 ? 0 : template.render(upTo(from)).answers.length;
-    return { text: rendered.text, answers: rendered.answers.slice(before) };
+    return { text: rendered.text, answers: weighed(rendered.answers, { messages, template }).slice(before) };
   }
   const refuse = (message: number, what: string): never => {
     throw new DataError(
@@ -58,15 +58,31 @@ export function answersOf(
         "{% generation %} in a template of your own, or learn all",
     );
   };
-  const answers = messages.flatMap(({ role }, i): Span[] => {
+  const answers = messages.flatMap(({ role, weight }, i): Span[] => {
     if (role !== "assistant" || i < from) return [];
     const before = i === 0 ? "" : template.render(upTo(i), { addGenerationPrompt: true }).text;
     const after = i === messages.length - 1 ? rendered.text : template.render(upTo(i + 1)).text;
     if (!rendered.text.startsWith(after)) refuse(i, "up to the end of");
     if (!after.startsWith(before)) refuse(i, "up to the beginning of");
-    return [[before.length, after.length]];
+    return weight === 0 ? [] : [[before.length, after.length]];
   });
   return { text: rendered.text, answers };
+}
+
+/** Answers that a template marks; of those with the weight 0, nothing. */
+function weighed(
+  answers: readonly Span[],
+  { messages, template }: { readonly messages: readonly Message[]; readonly template: ChatTemplate },
+): readonly Span[] {
+  const said = messages.filter(({ role }) => role === "assistant");
+  if (!said.some(({ weight }) => weight === 0)) return answers;
+  if (said.length !== answers.length) {
+    throw new DataError(
+      `Cannot leave out answers of weight 0 as the chat template of "${template.path}" must mark each answer once: it marks ` +
+        `${answers.length} of ${said.length}; mark each`,
+    );
+  }
+  return answers.map(([begin, end], i): Span => [begin, said[i].weight === 0 ? begin : end]);
 }
 
 /**

@@ -13,6 +13,8 @@ export interface Message {
   readonly role: string;
   /** What is said; null where the message holds calls of tools alone. */
   readonly content: string | null;
+  /** 0 for an answer that is not to be learned, as OpenAI's files for fine-tuning have it. */
+  readonly weight?: unknown;
   /** What else it has. */
   readonly [key: string]: unknown;
 }
@@ -28,9 +30,13 @@ export interface Conversation {
 /** Roles of ShareGPT. */
 const ROLES: ReadonlyMap<string, string> = new Map([
   ["human", "user"],
+  ["input", "user"],
   ["gpt", "assistant"],
   ["bot", "assistant"],
   ["chatgpt", "assistant"],
+  ["ai", "assistant"],
+  ["model", "assistant"],
+  ["output", "assistant"],
   ["observation", "tool"],
   ["function_call", "assistant"],
 ]);
@@ -67,7 +73,7 @@ export function toolsOf(value: unknown): readonly unknown[] | undefined {
 function messageOf(entry: unknown, number: number): Message {
   if (!isRecord(entry)) throw new DataError(`message ${number} must be an object: it is ${shown(entry)}`);
   const { from, value, ...others } = entry;
-  const role = others.role ?? (typeof from === "string" ? ROLES.get(from) ?? from : from);
+  const role = others.role ?? (typeof from === "string" ? ROLES.get(from.toLowerCase()) ?? from : from);
   if (typeof role !== "string" || role === "") {
     throw new DataError(
       `message ${number} must have a "role", or "from": it has ${Object.keys(entry).join(", ")}`,
