@@ -108,7 +108,7 @@ async function openTrainRows(sources: readonly string[], flags: DataFlags): Prom
   if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
   if (["text", "completion", "chat"].includes(rows.kind)) return rows;
   const mend = rows.kind === "preference"
-    ? "; name the better answer: --columns prompt=prompt,completion=chosen"
+    ? "; name the better answer: --columns prompt=prompt,completion=chosen, or messages=chosen where it is a conversation"
     : "";
   throw new UsageError(
     `--data must hold text, prompts and completions, or conversations: it holds rows of kind ${rows.kind}${mend}`,
