@@ -138,10 +138,11 @@ export function readFlags<F extends Table>(
   const names = Object.keys(table), toggles = names.filter((name) => table[name].placeholder === "");
   const many = names.filter((name) => table[name].many);
   checkNames(args, { known: ["help", ...names], many });
+  const valued = names.filter((name) => !toggles.includes(name));
   const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
-    joined(args),
+    joined(args, valued),
     {
-      string: names.filter((name) => !toggles.includes(name)),
+      string: valued,
       boolean: ["help", ...toggles],
       collect: many,
       alias: { help: "h" },
@@ -182,12 +183,17 @@ function readValue(name: string, flag: Flag<unknown>, value: unknown): unknown {
   }
 }
 
-/** Arguments with each negative number joined to the flag before it, as it looks like a flag itself. */
-function joined(args: readonly string[]): string[] {
+/**
+ * Arguments with some values joined to the flag before them: negative numbers, which look like flags themselves, and those of
+ * flags that begin with "no-", which the parser takes for toggles.
+ */
+function joined(args: readonly string[], valued: readonly string[]): string[] {
+  const joins = (flag = "", value = ""): boolean =>
+    /^--[^=]+$/.test(flag) &&
+    (/^-[\d.]/.test(value) || /^--no-/.test(flag) && valued.includes(flag.slice(2)) && /^[^-]/.test(value));
   return args.flatMap((arg, i) => {
-    const next = args[i + 1];
-    if (/^-[\d.]/.test(arg) && /^--[^=]+$/.test(args[i - 1] ?? "")) return [];
-    return /^--[^=]+$/.test(arg) && /^-[\d.]/.test(next ?? "") ? [`${arg}=${next}`] : [arg];
+    if (joins(args[i - 1], arg)) return [];
+    return joins(arg, args[i + 1]) ? [`${arg}=${args[i + 1]}`] : [arg];
   });
 }
 

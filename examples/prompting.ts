@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Gpu, Model, Sampling } from "@firn/train";
+import { type Gpu, InputError, type Model, type Sampling } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { loadAdapter, loadModel, type Storage } from "@firn/train/hub";
 import { type Flag, oneOf, positive, share, text, texts, UsageError, type Values, whole } from "./flags.ts";
@@ -32,7 +32,7 @@ export const SAMPLING_FLAGS = {
   "top-k": whole("draw from this many best tokens", null),
   "top-p": share("draw from the likeliest tokens whose probabilities add up to it; 0 takes the best one", 1),
   "min-p": share("draw from tokens at least this share as likely as the likeliest", 0),
-  "typical-p": share("draw from tokens of typical surprise whose probabilities add up to it", 1),
+  "typical-p": shareAbove0("draw from tokens of typical surprise whose probabilities add up to it", 1),
   "repetition-penalty": positive("divide scores of tokens that the text has by it", 1),
   "presence-penalty": numberFrom0("take it from scores of tokens that were generated", 0),
   "frequency-penalty": numberFrom0("take it from scores of tokens for each time that they were generated", 0),
@@ -40,6 +40,15 @@ export const SAMPLING_FLAGS = {
   stop: texts("TEXT", "ends the text before it; may be given several times", []),
   seed: whole("seed of the draws", 0, 0),
 };
+
+function shareAbove0(about: string, fallback: number): Flag<number> {
+  const { read, ...flag } = share(about, fallback);
+  const above = (n: number): number => {
+    if (n > 0) return n;
+    throw new InputError("a number above 0 and at most 1");
+  };
+  return { ...flag, read: (value) => above(read(value)) };
+}
 
 function numberFrom0(about: string, fallback: number): Flag<number> {
   const { read, ...flag } = positive(about, fallback);

@@ -116,5 +116,10 @@ Deno.test("generate asks for a model and a text, and knows its flags", async () 
     flags: ["--seed", "1"],
   });
   await assertRejects(() => generateMain(["m"]), UsageError, "then the text to continue in quotes");
+  await assertRejects(
+    () => generateMain(["m", "a", "--typical-p", "0"]),
+    UsageError,
+    "must be a number above 0 and",
+  );
   await assertRejects(() => generateMain(["m", "a", "--top-p", "2"]), UsageError, "--top-p must be");
 });

@@ -42,6 +42,16 @@ Deno.test("readFlags gives every default when there are no arguments", () => {
   assertEquals(readFlags([], TABLE), { values: DEFAULTS, given: [], help: false });
 });
 
+Deno.test("readFlags reads the value of a flag that begins with no-, beside toggles that do", () => {
+  const table = { "no-repeat-ngram-size": whole("tokens", null), "no-tune": toggle("by a rule") };
+  for (
+    const args of [["--no-repeat-ngram-size", "3", "--no-tune"], ["--no-tune", "--no-repeat-ngram-size=3"]]
+  ) {
+    assertEquals(readFlags(args, table).values, { "no-repeat-ngram-size": 3, "no-tune": true });
+  }
+  assertThrows(() => readFlags(["--no-tune", "3"], table), UsageError, '"3" belongs to no flag');
+});
+
 Deno.test("readFlags reads values after a space and after an equals sign", () => {
   const args = "--steps 6 --lr=1e-4 --alpha 1 --metric=gradDelta --out a=b --seed 0 --model x".split(" ");
   const { values, given } = readFlags(args, TABLE);
