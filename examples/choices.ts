@@ -48,8 +48,8 @@ type Row = Readonly<Record<string, unknown>>;
  * commonsense of LLM-Adapters.
  *
  * @param path A file of JSON or of lines of JSON
- * @returns The questions; null when the first row is none
- * @throws {DataError} When a row is none and the first is
+ * @returns The questions; null when no row is one or has choices
+ * @throws {DataError} When a row is none and another is, or has choices
  */
 export async function readQuestions(path: string): Promise<readonly Question[] | null> {
   const text = new TextDecoder().decode(await hostFileSystem().read(path));
@@ -61,7 +61,7 @@ export async function readQuestions(path: string): Promise<readonly Question[] |
         line.trim() !== ""
       )
       .map(({ line, place }) => ({ row: parse(line, `${place} of "${path}"`) as Row, place }));
-  if (rows.length === 0 || questionOf(rows[0].row) === null) return null;
+  if (!rows.some(({ row }) => questionOf(row) !== null || hasChoices(row))) return null;
   return rows.map(({ row, place }) => {
     const question = questionOf(row);
     if (question !== null) return question;
@@ -69,6 +69,10 @@ export async function readQuestions(path: string): Promise<readonly Question[] |
       `Cannot use ${place} of "${path}" as it must be a question with choices and an answer`,
     );
   });
+}
+
+function hasChoices(row: Row | null): boolean {
+  return (row?.choices ?? row?.endings ?? row?.options) !== undefined;
 }
 
 function parse(text: string, place: string): unknown {

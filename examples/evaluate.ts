@@ -61,9 +61,16 @@ async function evaluateText({ gpu, model, tokenizer, folder }: Reader, flags: Fl
 async function evaluateChoices({ gpu, model, tokenizer }: Reader, { data, limit }: Flags): Promise<boolean> {
   const sources = await locateData(data);
   if (!sources.every((path) => /\.jsonl?$/i.test(path))) return false;
-  for (const path of sources) {
-    const questions = await readQuestions(path);
-    if (questions === null) return false;
+  const all = await Promise.all(
+    sources.map(async (path) => ({ path, questions: await readQuestions(path) })),
+  );
+  if (all.every(({ questions }) => questions === null)) return false;
+  for (const { path, questions } of all) {
+    if (questions === null) {
+      throw new InputError(
+        `Cannot evaluate "${path}" as all files must be of one kind: it has no questions, another one has`,
+      );
+    }
     const { accuracy, accuracyByLength, chance, count } = await scoreChoices(gpu, model, {
       questions: questions.slice(0, limit ?? undefined),
       tokenizer,

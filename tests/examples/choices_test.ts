@@ -114,12 +114,14 @@ Deno.test("acc_norm divides by characters, as lm-evaluation-harness does, whatev
   assertEquals((await scoreChoices(gpu, model, { questions: [question], tokenizer })).accuracyByLength, 1);
 });
 
-Deno.test("a row that is no question is named, unless the first is none either", async () => {
+Deno.test("a row that is no question is named, unless none is or has choices", async () => {
   const path = await Deno.makeTempFile({ suffix: ".jsonl" });
   try {
     const row = JSON.stringify({ question: "What?", choices: ["a", "b"], answer: "a" });
     await Deno.writeTextFile(path, `${row}\n\n{"question":"What?"}\n`);
     await assertRejects(() => readQuestions(path), DataError, `Cannot use line 3 of "${path}"`);
+    await Deno.writeTextFile(path, '{"question":"What?","choices":["a","b"]}\n');
+    await assertRejects(() => readQuestions(path), DataError, `Cannot use line 1 of "${path}"`);
     await Deno.writeTextFile(path, '{"text":"a"}\n');
     assertEquals(await readQuestions(path), null);
     await Deno.writeTextFile(path, "{");
