@@ -38,15 +38,11 @@ base URL http://127.0.0.1:8080/v1, any key, any name of a model. Requests that w
 const HOST = "127.0.0.1";
 
 /** Listens on a port of this machine; on any that is free for 0. */
-function listen(port: number, { signal, handler }: {
-  readonly signal: AbortSignal;
-  readonly handler: (request: Request) => Promise<Response>;
-}): Deno.HttpServer {
+function listen(port: number, handler: (request: Request) => Promise<Response>): Deno.HttpServer {
   try {
     return Deno.serve({
       hostname: HOST,
       port,
-      signal,
       onListen: (address) => print(`listening   http://${HOST}:${address.port}/v1`),
     }, handler);
   } catch (error) {
@@ -79,10 +75,16 @@ export async function main(args: readonly string[]): Promise<void> {
     queue,
     maxTokens: flags["max-tokens"],
   });
-  const ended = new AbortController(), stop = (): void => ended.abort();
+  const server = listen(flags.port, handler);
+  let ending = false;
+  const stop = (): void => {
+    if (ending) Deno.exit(130);
+    ending = true;
+    printError("serve: finishes the answers that it has begun; a second signal exits at once");
+    void server.shutdown();
+  };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
-  const server = listen(flags.port, { signal: ended.signal, handler });
   if (template === null) {
     printError("the model has no chat template: /v1/chat/completions answers with an error");
   }
