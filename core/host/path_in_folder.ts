@@ -9,12 +9,13 @@ import type { FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
 
 /** A folder of a model in the cache of Hugging Face: `models--owner--name/snapshots/revision`. */
-const SNAPSHOT = /^(.*[\\/](?:models|datasets|spaces)--[^\\/]+)[\\/]snapshots[\\/][^\\/]+$/;
+const SNAPSHOT = /^((.*)[\\/](?:models|datasets|spaces)--[^\\/]+)[\\/]snapshots[\\/][^\\/]+$/;
 
 /**
  * Finds a file of a folder, and refuses a link that leads out of it: a folder that was downloaded must not bring in other
  * files of the machine. One kind of link may lead out, that of the cache of Hugging Face, where the files of
- * `models--owner--name/snapshots/revision` are links to `models--owner--name/blobs/hash`.
+ * `models--owner--name/snapshots/revision` are links to `models--owner--name/blobs/hash`, and these, since version 1.33 of
+ * `huggingface_hub`, to `blobs/ha/hash`, which repositories share.
  *
  * @param folder The folder
  * @param name Name of the file in it, or its path from there
@@ -49,17 +50,14 @@ export async function pathInFolder(
     throw fail(`"${name}" leads out of it`);
   }
   const [root, real] = [await fileSystem.realPath(place), await fileSystem.realPath(path)];
-  if (within(root, real) || within(blobsOf(root), real)) return path;
+  if (within(root, real) || blobsOf(root).some((blobs) => within(blobs, real))) return path;
   throw fail(`it is a link to "${real}"`);
 }
 
-const blobsOf = (folder: string): string | null => {
-  const cache = SNAPSHOT.exec(folder)?.[1];
-  return cache === undefined ? null : `${cache}/blobs`;
-};
+const blobsOf = (folder: string): readonly string[] =>
+  SNAPSHOT.exec(folder)?.slice(1).map((place) => `${place}/blobs`) ?? [];
 
-function within(folder: string | null, path: string): boolean {
-  if (folder === null) return false;
+function within(folder: string, path: string): boolean {
   const plain = (text: string): string => text.replaceAll("\\", "/").replace(/\/+$/, "");
   return folder === "" || plain(path).startsWith(`${plain(folder)}/`);
 }

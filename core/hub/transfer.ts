@@ -72,7 +72,23 @@ export async function bringFile(place: Place, file: HubFile, transfer: Transfer)
   if ((await fileSystem.list(parent)).some(({ name }) => name === path.slice(at + 1))) {
     await fileSystem.remove(path);
   }
-  if (!await fileSystem.link?.(path, { to: blob })) await fileSystem.rename(blob, path);
+  const link = await endsOf(place, { path, blob });
+  if (!await fileSystem.link?.(link.path, { to: link.blob })) await fileSystem.rename(blob, path);
+}
+
+/**
+ * The two ends of a link without links between them: where Python's library shares content among repositories, a blob is a
+ * link itself, and a hard one of it would lead nowhere.
+ */
+async function endsOf(
+  { fileSystem, root }: Place,
+  { path, blob }: { readonly path: string; readonly blob: string },
+): Promise<{ readonly path: string; readonly blob: string }> {
+  const nameOf = (file: string): string => file.slice(file.lastIndexOf("/") + 1);
+  const entry = (await fileSystem.list(`${root}/blobs`)).find(({ name }) => name === nameOf(blob));
+  if (entry?.kind !== "link") return { path, blob };
+  const parent = await fileSystem.realPath(path.slice(0, path.lastIndexOf("/")));
+  return { path: `${parent}/${nameOf(path)}`, blob: await fileSystem.realPath(blob) };
 }
 
 async function waitFor({ fileSystem, locks }: Place, hash: string): Promise<AsyncDisposable> {

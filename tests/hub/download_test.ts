@@ -7,28 +7,11 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { DataError, FileError, HubError, InputError, NotFoundError } from "@firn/train";
 import { type FileSystem, hostFileSystem, memoryFileSystem } from "@firn/train/data";
-import { downloadModel, type DownloadOptions } from "@firn/train/hub";
 import { askAll } from "../../core/hub/ask.ts";
 import { bringFile, type Transfer } from "../../core/hub/transfer.ts";
-import { inFolder } from "../data/files.ts";
 import { faultyFiles } from "../host/faulty_deno.ts";
-import { addCommit, cut, type FakeHub, gitHash, sha256, startHub, TOKEN } from "./fake_hub.ts";
-
-const WEIGHTS = Uint8Array.from({ length: 300_000 }, (_, i) => i % 251);
-const CONFIG = '{"model_type":"llama"}\n';
-
-const FILES = {
-  ".gitattributes": "",
-  "README.md": "---\nlicense: mit\n---\n",
-  "config.json": CONFIG,
-  "tokenizer.json": "{}",
-  "additional_chat_templates/tools.jinja": "{{ x }}",
-  "1_Pooling/config.json": "{}",
-  "model.safetensors": WEIGHTS,
-  "pytorch_model.bin": "pickle",
-  "modeling_evil.py": "import os",
-  "onnx/model.onnx": "onnx",
-};
+import { addCommit, cut, type FakeHub, gitHash, sha256, TOKEN } from "./fake_hub.ts";
+import { CONFIG, FILES, WEIGHTS, withHub } from "./with_hub.ts";
 
 const NEEDED = [
   "1_Pooling/config.json",
@@ -38,31 +21,6 @@ const NEEDED = [
   "model.safetensors",
   "tokenizer.json",
 ];
-
-/** Runs a test with a hub that has `org/model`, and a cache of its own. */
-async function withHub(
-  test: (context: {
-    readonly hub: FakeHub;
-    readonly commit: string;
-    readonly cache: string;
-    readonly get: (name?: string, options?: DownloadOptions) => Promise<string>;
-  }) => Promise<void>,
-): Promise<void> {
-  await using hub = startHub({ page: 4 });
-  const commit = addCommit(hub, "models/org/model", { files: FILES });
-  await inFolder((cache) => {
-    const get = (name = "org/model", options: DownloadOptions = {}): Promise<string> =>
-      downloadModel(name, {
-        cache,
-        endpoint: hub.endpoint,
-        token: null,
-        offline: false,
-        retryDelay: 1,
-        ...options,
-      });
-    return test({ hub, commit, cache, get });
-  });
-}
 
 async function filesIn(folder: string, prefix = ""): Promise<string[]> {
   const names: string[] = [];
@@ -269,14 +227,6 @@ Deno.test("the token goes to the hub, not to where the hub leads", async () => {
   });
 });
 
-Deno.test("two downloads at once transfer each file once", async () => {
-  await withHub(async ({ hub, get }) => {
-    const [one, other] = await Promise.all([get(), get()]);
-    assertEquals(one, other);
-    assertEquals(hub.asked.filter(({ path }) => path.startsWith("cdn/")).length, 1);
-  });
-});
-
 Deno.test("a full disk names the file and the room that it needs, and the next run goes on", async () => {
   await withHub(async ({ hub, get }) => {
     const weights = new Uint8Array(5_000_000), host = hostFileSystem();
@@ -299,16 +249,6 @@ Deno.test("a full disk names the file and the room that it needs, and the next r
     await large();
     const ranges = hub.asked.filter(({ path }) => path.startsWith("cdn/")).map(({ range }) => range);
     assertEquals(ranges, [null, `bytes=${2 ** 22}-`]);
-  });
-});
-
-Deno.test("where links are not permitted, files lie in the snapshot itself", async () => {
-  await withHub(async ({ get }) => {
-    const fileSystem = memoryFileSystem({ "cache/.keep": "" });
-    const folder = await get("org/model", { fileSystem, cache: "cache" });
-    assertEquals(await fileSystem.read(`${folder}/model.safetensors`), WEIGHTS);
-    assertEquals((await fileSystem.list("cache/models--org--model/blobs")).length, 0);
-    assertEquals(await get("org/model", { fileSystem, cache: "cache" }), folder);
   });
 });
 
