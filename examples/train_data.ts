@@ -111,7 +111,9 @@ async function openTrainRows(sources: readonly string[], flags: DataFlags): Prom
     ? "; name the better answer: --columns prompt=prompt,completion=chosen, or messages=chosen where it is a conversation"
     : "";
   throw new UsageError(
-    `--data must hold text, prompts and completions, or conversations: it holds rows of kind ${rows.kind}${mend}`,
+    `--data and --validation must hold text, prompts and completions, or conversations: "${
+      sources.join(", ")
+    }" holds rows of kind ${rows.kind}${mend}`,
   );
 }
 

@@ -172,10 +172,11 @@ Deno.test("columns that are named say what a row is, whatever other columns it h
   assertEquals(await of({}), ["chat", { kind: "chat", messages }]);
 });
 
-Deno.test("a JSON list of long rows ends wherever its characters do", async () => {
+Deno.test("a JSON list of long rows ends wherever its characters do, by either name", async () => {
   for (const shift of [0, 1, 2]) {
     const rows = [{ text: "\u65e5".repeat(5000) + "a".repeat(shift) }];
     assertEquals((await open({ "a.json": JSON.stringify(rows) })).count, 1);
+    assertEquals((await open({ "a.jsonl": JSON.stringify(rows, null, 1) })).count, 1);
   }
 });
 
@@ -200,6 +201,7 @@ const BAD: readonly (readonly [name: string, content: string | Uint8Array, seen:
   ["a.json", `[${GOOD},\n`, 'its list must end with "]"'],
   ["a.csv", "text,b\na,b\nc\n", 'Cannot use line 3 of "a.csv" as a row must have the 2 columns'],
   ["a.csv", 'text\n"a\nb\n', 'Cannot use line 2 of "a.csv" as its quotes must close'],
+  ["a.csv", new Uint8Array([0xff, 0xfe, 0x61, 0, 0x0a, 0]), "text must be UTF-8: its first line is not"],
   ["a.csv", "text,text\na,b\n", "must name the columns, each once"],
   ["a.csv", ",\na,b\n", "must name the columns, each once"],
   ["a.jsonl", '{"messages":[]}', '"messages" must be a list with a message'],

@@ -5,7 +5,7 @@
  */
 
 import { DataError, InputError, type TokenBatch } from "@firn/train";
-import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertLess, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   bestFit,
   encodeExample,
@@ -262,6 +262,9 @@ Deno.test("mixSources gives each source its share of every block, and every row 
   );
   assertThrows(() => mixSources([{ source: parts[0].source, weight: 0 }]), InputError, "above 0: one is 0");
   assertEquals(joinSources(parts.map(({ source }) => source)).blocks.length, 4);
+  // However small a share is, a block fits into memory.
+  const { blocks } = mixSources([{ source: large(1, 30), weight: 1e5 }, { source: large(2, 50), weight: 1 }]);
+  assertLess(Math.max(...blocks.map(({ bytes }) => bytes)), 1.01 * 2 ** 24);
 });
 
 Deno.test("rows larger than the memory are read block by block, and never held", async () => {

@@ -83,12 +83,13 @@ export async function rowFile(path: string, fileSystem: FileSystem): Promise<Row
   }
   if (format === "parquet") return parquetRows(path, fileSystem);
   if (format === "text") return textFile(path, fileSystem);
-  if (format === "lines") return jsonRows(path, fileSystem, { list: false });
-  if (format === "json") return jsonRows(path, fileSystem, { list: await beginsList(path, fileSystem) });
+  if (format === "lines" || format === "json") {
+    return jsonRows(path, fileSystem, { list: await beginsList(path, fileSystem) });
+  }
   return await delimitedRows(path, fileSystem, format);
 }
 
-/** Whether a file begins with a list; other files that are called `.json` have an object a line. */
+/** Whether a file begins with a list; others have an object a line. Either is called `.json` and `.jsonl`. */
 async function beginsList(path: string, fileSystem: FileSystem): Promise<boolean> {
   await using file = await fileSystem.open(path);
   const text = new TextDecoder().decode(await file.read(0, Math.min(file.size, 4096)));
@@ -135,14 +136,20 @@ async function delimitedRows(path: string, fileSystem: FileSystem, usual: string
   return textRows(path, fileSystem, async (file) => {
     const begin = await mark(file), records = () => delimitedLines(delimiter);
     for await (const { bytes } of blocksOf(file, { path, records: records(), begin, line: 1, size: 1 })) {
-      const [fields] = read([decode(bytes) ?? ""]);
+      const text = decode(bytes);
+      if (text === null) {
+        throw new DataError(
+          `Cannot read "${path}" as text must be UTF-8: its first line is not; save it as UTF-8`,
+        );
+      }
+      const [fields] = read([text]);
       const header = typeof fields === "string" ? [] : fields.map((name) => name.trim());
       // A column without a name, such as the numbers of rows that pandas writes, cannot be asked for.
       const names = header.filter((name) => name !== "");
       if (names.length === 0 || new Set(names).size < names.length) {
         throw new DataError(
           `Cannot read "${path}" as its first line must name the columns, each once: it is "${
-            (decode(bytes) ?? "").trim().slice(0, 60)
+            text.trim().slice(0, 60)
           }"; put names there`,
         );
       }
