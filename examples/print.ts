@@ -18,14 +18,15 @@ export function print(text = "", { color }: { readonly color?: "red" } = {}): vo
 }
 
 /**
- * Prints texts side by side, some of them marked: green, or in brackets where standard output has no colours.
+ * Prints texts side by side, some of them marked: green, or in brackets where standard output has no colours, as in a pipe.
  *
  * @param runs The texts
  */
 export function printRuns(runs: readonly { readonly text: string; readonly marked: boolean }[]): void {
+  const colored = !Deno.noColor && Deno.stdout.isTerminal();
   const texts = runs.map(({ text, marked }) => {
     const plain = printable(text);
-    return marked && Deno.noColor ? `[${plain}]` : plain;
+    return marked && !colored ? `[${plain}]` : plain;
   });
   const colors = runs.map(({ marked }) => marked ? "color: green" : "color: gray");
   console.log("%c%s".repeat(runs.length), ...texts.flatMap((text, i) => [colors[i], text]));

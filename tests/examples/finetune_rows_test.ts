@@ -6,7 +6,7 @@
 
 import { assertEquals, assertLess, assertMatch } from "@std/assert";
 import { inFolder } from "../data/files.ts";
-import { finetune, small } from "./process.ts";
+import { denoCommand, finetune, small, startProgram } from "./process.ts";
 
 Deno.test("finetune learns completions of rows by name of column, and judges by a file of its own", async () => {
   await inFolder(async (folder) => {
@@ -52,9 +52,14 @@ Deno.test("finetune --show-batch prints conversations, learned tokens in bracket
       /Cannot use line 1 of ".*chat\.jsonl" as .*chat\.jinja" must make the beginning/,
     );
     await Deno.writeTextFile(`${folder}/chat.jinja`, template);
-    const { code, stdout } = await finetune([...args, "--chat-template", `${folder}/chat.jinja`], folder);
+    args.push("--chat-template", `${folder}/chat.jinja`);
+    const { code, stdout } = await finetune(args, folder);
     assertEquals(code, 0);
     assertMatch(stdout, /^row 1, \d+ tokens, \d+ learned\nuser: Who\?; assistant:\[ We, the people\.\]$/m);
+    // A pipe shows no colours, whether NO_COLOR says so or not.
+    const command = denoCommand(["--allow-read", "--allow-write", "examples/finetune.ts", ...args]);
+    const piped = await startProgram(["env", "-u", "NO_COLOR", ...command], folder).output();
+    assertEquals(new TextDecoder().decode(piped.stdout), stdout);
     assertEquals((await Array.fromAsync(Deno.readDir(folder))).some(({ name }) => name === "out"), false);
   });
 });

@@ -88,10 +88,15 @@ export function startExample(name: string, args: readonly string[], folder: stri
  * @returns The process
  */
 export function startDeno(args: readonly string[], folder: string): Deno.ChildProcess {
+  return startProgram(denoCommand(args), folder);
+}
+
+/** The command that runs a program of this repository in Deno. */
+export function denoCommand(args: readonly string[]): readonly string[] {
   // Where these tests run with stand-ins, the process needs them too.
   const standIns = import.meta.resolve("@std/assert").startsWith("file:");
   const map = standIns ? ["--import-map=tests/stand_ins/import_map.json"] : [];
-  return startProgram([Deno.execPath(), "run", ...map, ...args], folder);
+  return [Deno.execPath(), "run", ...map, ...args];
 }
 
 /**
