@@ -10,11 +10,13 @@ import { InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { read } from "../infer/read.ts";
 import { type Model, modelParams } from "../models/model.ts";
+import { withAdapter, withoutAdapter } from "../models/with_adapter.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path } from "../tree.ts";
 import { checkStorable } from "./check_storable.ts";
 import { ggufModel } from "./gguf_model.ts";
+import { plainAdapter } from "./pissa.ts";
 import { inOrder } from "./save_gguf.ts";
 
 /** Options of {@link saveGgufAdapter}. */
@@ -37,6 +39,7 @@ interface Pair {
  *
  * llama.cpp multiplies each pair by alpha / r, with one alpha in the file. Where pairs have other factors than that, as in
  * rank-stabilised LoRA, alpha is chosen to give the factor of the first pair, and what is left goes into the second halves.
+ * Pairs of PiSSA become plain ones of twice the rank, which fit the unchanged base.
  *
  * @param gpu The device that holds the pairs
  * @param model The model; of a training run `{ ...model, params: state.params }`
@@ -64,7 +67,11 @@ export async function saveGgufAdapter<I extends object>(
   model: Model<object, I>,
   { path, fileSystem }: SaveGgufAdapterOptions,
 ): Promise<void> {
-  const described = ggufModel(model, path), pairs = pairsOf(model, path), declared = modelParams(model);
+  const described = ggufModel(model, path), declared = modelParams(model);
+  const plain = model.adapter === undefined
+    ? model
+    : withAdapter(withoutAdapter(model), await plainAdapter(gpu, model));
+  const pairs = pairsOf(plain, path);
   const [first] = pairs, alpha = first.scale * first.a.shape[0];
   const tensors = pairs.flatMap(({ layer, a, b, scale }): GgufTensor[] => {
     const key = declared.get(`${layer}.weight`)?.key,

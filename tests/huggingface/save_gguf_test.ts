@@ -7,6 +7,7 @@ import {
   loadAdapter,
   loadModel,
   newAdapter,
+  saveAdapter,
   saveGguf,
   saveGgufAdapter,
 } from "@firn/train/hub";
@@ -295,4 +296,16 @@ Deno.test("saveGgufAdapter gives pairs of other factors the same product, and re
   await assertRejects(() => save(dora), InputError, "magnitude");
   const head = await newAdapter(gpu, base, { rank: 2, modulesToSave: ["lm_head"] });
   await assertRejects(() => save(head), InputError, "lm_head");
+});
+
+Deno.test("an adapter of PiSSA goes into a GGUF file as plain pairs, which fit the unchanged base", async () => {
+  await using gpu = await openTestGpu();
+  const fileSystem = memoryFileSystem(), base = await newModel(gpu, { source: LLAMA, seed: 1 });
+  const model = await newAdapter(gpu, base, { rank: 2, init: "pissa", targets: ["q_proj", "down_proj"] });
+  await saveAdapter(gpu, model, { folder: "plain", plain: true, fileSystem });
+  const written = async (subject: Model): Promise<Uint8Array> => {
+    await saveGgufAdapter(gpu, subject, { path: "x.gguf", fileSystem });
+    return await fileSystem.read("x.gguf");
+  };
+  assertEquals(await written(model), await written(await loadAdapter(gpu, base, "plain", { fileSystem })));
 });
