@@ -16,6 +16,7 @@ import { weightLengths } from "../nn/lora.ts";
 import { dequantize } from "../ops/dequantize.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
+import { free } from "../runtime/residents.ts";
 import { upload } from "../runtime/upload.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -126,17 +127,22 @@ export async function newAdapter<P extends object, I extends object = TokenInput
   const settings = settingsFor(base, { config, pairs, seed, source: full });
   const tensors = new Map<Path, Tensor>(), draw = drawing(seed), tied = tiedParams(base);
   const leafAt = (path: Path): Tensor => leaves.get(path) ?? leaves.get(tied.get(path)!)!;
-  for (const [path, pair] of pairs) {
-    for (const [member, tensor] of await startOf(gpu, { pair, weight: leafAt(`${path}.weight`), draw })) {
-      tensors.set(`${path}.${member}`, tensor);
+  try {
+    for (const [path, pair] of pairs) {
+      for (const [member, tensor] of await startOf(gpu, { pair, weight: leafAt(`${path}.weight`), draw })) {
+        tensors.set(`${path}.${member}`, tensor);
+      }
     }
-  }
-  for (const path of settings.trained) {
-    if (!tensors.has(path)) {
-      tensors.set(path, await copyToDevice(gpu, { path, source: dequantize(leafAt(path)) }));
+    for (const path of settings.trained) {
+      if (!tensors.has(path)) {
+        tensors.set(path, await copyToDevice(gpu, { path, source: dequantize(leafAt(path)) }));
+      }
     }
+    await checkAllocations(gpu);
+  } catch (error) {
+    free(Object.fromEntries(tensors));
+    throw error;
   }
-  await checkAllocations(gpu);
   return withAdapter(base, { ...settings, tensors });
 }
 

@@ -100,23 +100,29 @@ export async function readAdapter<I extends object = TokenInput>(
     await pathInFolder(folder, "adapter_model.safetensors", options),
     options,
   );
-  const { tensors, stored, pairs } = await readTensors(gpu, { model: base, weights, config, file });
-  checkWhole(tensors, { pairs, path: weights.path });
-  const settings = settingsFor(base, { config, pairs, seed, source });
-  for (const path of settings.trained) {
-    if (tensors.has(path)) continue;
-    const own = copiedPaths(base, config).includes(path) ? undefined : leaves.get(path);
-    if (own === undefined) {
+  const tensors = new Map<Path, Tensor>();
+  try {
+    const { stored, pairs } = await readTensors(gpu, { model: base, weights, config, file, tensors });
+    checkWhole(tensors, { pairs, path: weights.path });
+    const settings = settingsFor(base, { config, pairs, seed, source });
+    const copied = new Set(copiedPaths(base, config)), isLeft = (path: Path): boolean => !tensors.has(path);
+    const missing = [...settings.trained].find((path) =>
+      isLeft(path) && (copied.has(path) || !leaves.has(path))
+    );
+    if (missing !== undefined) {
       throw new DataError(
-        `Cannot load "${weights.path}" as "modules_to_save" of "${file}" asks for "${path}": it is missing; get it again`,
+        `Cannot load "${weights.path}" as "modules_to_save" of "${file}" asks for "${missing}": it is missing; get it again`,
       );
     }
+    if (isPissa(config.start)) await takePrincipalParts(gpu, { pairs, leaves, tensors });
+    await checkAllocations(gpu);
     // A bias that is trained, and that the file has not, is that of the base.
-    tensors.set(path, own);
+    const ofBase = [...settings.trained].filter(isLeft).map((path) => [path, leaves.get(path)!] as const);
+    return { ...settings, stored, text, tensors: new Map([...tensors, ...ofBase]) };
+  } catch (error) {
+    free(Object.fromEntries(tensors));
+    throw error;
   }
-  if (isPissa(config.start)) await takePrincipalParts(gpu, { pairs, leaves, tensors });
-  await checkAllocations(gpu);
-  return { ...settings, stored, text, tensors };
 }
 
 /** Takes the principal parts out of adapted weights: the pairs that were trained are in their place, as PEFT loads them. */
@@ -145,22 +151,22 @@ interface Place extends Omit<StoredTensor, "dtype"> {
   readonly pair?: PairOf;
 }
 
-/** Reads all tensors of a file. */
+/** Reads all tensors of a file into a map. */
 async function readTensors<I extends object>(
   gpu: Gpu,
-  { model, weights, config, file }: {
+  { model, weights, config, file, tensors }: {
     readonly model: Model<object, I>;
     readonly weights: SafetensorsFile;
     readonly config: AdapterConfig;
     readonly file: string;
+    readonly tensors: Map<Path, Tensor>;
   },
 ): Promise<{
-  readonly tensors: Map<Path, Tensor>;
   readonly stored: ReadonlyMap<string, StoredTensor>;
   readonly pairs: ReadonlyMap<Path, PairOf>;
 }> {
   const placeOf = placing(model, config), isTarget = targeting(model, config);
-  const tensors = new Map<Path, Tensor>(), stored = new Map<string, StoredTensor>();
+  const stored = new Map<string, StoredTensor>();
   const pairs = new Map<Path, PairOf>();
   for (const name of weights.names) {
     const place = placeOf(name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name);
@@ -193,7 +199,7 @@ async function readTensors<I extends object>(
     tensors.set(path, upload(gpu, values, { shape, label: path }));
     if (pair !== undefined) pairs.set(pair.module.path, pair);
   }
-  return { tensors, stored, pairs };
+  return { stored, pairs };
 }
 
 /** What PEFT puts into the name of a parameter of the base that it wraps. */

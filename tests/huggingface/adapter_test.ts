@@ -134,10 +134,11 @@ const REFUSED: readonly (readonly [string, Alterations, (folder: string) => stri
 ];
 
 for (const [what, alterations, message] of REFUSED) {
-  Deno.test(`loadAdapter refuses ${what}`, async () => {
-    const folder = await Deno.makeTempDir();
+  Deno.test(`loadAdapter refuses ${what}, and keeps no memory`, async () => {
+    const folder = await Deno.makeTempDir(), before = gpu.counts.bytes;
     try {
       await assertRejects(() => loadAltered(alterations, folder), Error, message(folder));
+      assertEquals(gpu.counts.bytes, before);
     } finally {
       await Deno.remove(folder, { recursive: true });
     }

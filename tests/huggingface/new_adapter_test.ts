@@ -371,3 +371,16 @@ Deno.test("newAdapter refuses targets and options that do not fit", async () => 
     await assertRejects(() => newAdapter(gpu, llama, { rank: 2, ...options }), InputError, message);
   }
 });
+
+Deno.test("newAdapter frees what it made when a later module is refused", async () => {
+  const sizes = { hidden_size: 12, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8 };
+  const base = await newModel(gpu, { source: { ...LLAMA, ...sizes, model_type: "qwen3" }, seed: 1 });
+  const before = gpu.counts.bytes,
+    options = { rank: 10, init: "pissa", targets: ["q_proj", "k_proj"] } as const;
+  await assertRejects(
+    () => newAdapter(gpu, base, options),
+    InputError,
+    "has 8 singular values: asked for 10",
+  );
+  assertEquals(gpu.counts.bytes, before);
+});
