@@ -14,7 +14,15 @@ import { printable } from "@firn/train/report";
 import { type Chat, startChat, templateOf } from "./chat_turns.ts";
 import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { print, write } from "./print.ts";
-import { openReader, paceText, partArgs, READER_FLAGS, SAMPLING_FLAGS, samplingOf } from "./prompting.ts";
+import {
+  openReader,
+  paceText,
+  partArgs,
+  READER_FLAGS,
+  SAMPLING_FLAGS,
+  samplingOf,
+  turn,
+} from "./prompting.ts";
 
 const FLAGS = {
   system: text("TEXT", "what the model is told before the first message", null),
@@ -99,6 +107,7 @@ async function answer(chat: Chat, question: string): Promise<void> {
   try {
     for await (const piece of chat.ask(question)) {
       write(printable(piece));
+      await turn();
       if (stopped) break;
     }
   } finally {

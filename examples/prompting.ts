@@ -121,6 +121,11 @@ export async function openReader(
   return { gpu, model: await loadAdapter(gpu, model, adapter), tokenizer, folder };
 }
 
+/** Lets connections and signals have their turn: reading from the device alone may keep them waiting. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
 /** Tokens per second as text. */
 export function paceText(tokens: number, milliseconds: number): string {
   return `${tokens} tokens, ${(1000 * tokens / Math.max(milliseconds, 1)).toFixed(1)} per second`;

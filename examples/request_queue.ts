@@ -11,7 +11,7 @@ import {
   textDecoder,
   type TokenText,
 } from "@firn/train";
-import type { Reader } from "./prompting.ts";
+import { type Reader, turn } from "./prompting.ts";
 
 /** A text to be continued. */
 export interface TextRequest {
@@ -115,6 +115,7 @@ export function requestQueue(
       state = await generation.next(state, count);
       count = performance.now() - start < OFTEN / 2 ? Math.min(2 * count, AT_ONCE) : 1;
       rows.forEach((row, r) => hand(row, state.sequences[r]));
+      await turn();
     }
   }
   return {
