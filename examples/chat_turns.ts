@@ -57,7 +57,7 @@ export async function templateOf(folder: string, file: string | null): Promise<C
   if (template !== null) return template;
   throw new InputError(
     `Cannot chat with "${folder}" as it must have a chat template: it has none, so it was not made for chats; ` +
-      "take another model, or give a template with --template",
+      "take another model, or give a template with --chat-template",
   );
 }
 

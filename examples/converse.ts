@@ -26,7 +26,7 @@ import {
 
 const FLAGS = {
   system: text("TEXT", "what the model is told before the first message", null),
-  template: text("FILE", "chat template in place of the model's own", null),
+  "chat-template": text("FILE", "chat template in place of the model's own", null),
   "max-tokens": whole("most tokens of an answer", 512),
   ...SAMPLING_FLAGS,
   ...READER_FLAGS,
@@ -130,7 +130,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const reader = await openReader(name, flags);
   await using _ = reader.gpu;
   using chat = startChat(reader, {
-    template: await templateOf(reader.folder, flags.template),
+    template: await templateOf(reader.folder, flags["chat-template"]),
     system: flags.system,
     maxTokens: flags["max-tokens"],
     sampling: samplingOf(flags),

@@ -25,7 +25,7 @@ const FLAGS = {
     "what the model is called in answers; its folder, or its name on the hub, when absent",
     null,
   ),
-  template: text("FILE", "chat template in place of the model's own", null),
+  "chat-template": text("FILE", "chat template in place of the model's own", null),
   ...READER_FLAGS,
 };
 
@@ -66,7 +66,7 @@ export async function main(args: readonly string[]): Promise<void> {
   if (more.length > 0) throw new UsageError(`one model: "${more[0]}" is too much`);
   const reader = await openReader(name, flags);
   await using _ = reader.gpu;
-  const template = await loadChatTemplate(reader.folder, { file: flags.template ?? undefined });
+  const template = await loadChatTemplate(reader.folder, { file: flags["chat-template"] ?? undefined });
   using queue = requestQueue(reader, { most: flags.batch });
   const handler = openaiRoutes({
     ...reader,

@@ -69,7 +69,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], { read: ".,/a/b.jsonl,/c.txt" }],
     [["vlm", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
     [["generate", "/m", "a text", "--prompt-file=/p.txt"], { read: ".,/m,/p.txt" }],
-    [["chat", "/m", "--adapter", "/a", "--template", "/t.jinja"], { read: ".,/m,/a,/t.jinja" }],
+    [["chat", "/m", "--adapter", "/a", "--chat-template", "/t.jinja"], { read: ".,/m,/a,/t.jinja" }],
     [["evaluate", "/m", "--data", "/d.json"], { read: ".,/m,/d.json" }],
     [["embed", "a whale", "--model", "/m"], { read: ".,/m" }],
     [["serve", "/m"], { read: ".,/m", rest: ["net"] }],
