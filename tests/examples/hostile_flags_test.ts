@@ -80,11 +80,14 @@ const NO_TEXT: readonly Case[] = ["@/full", "-", "@/file"].map((path): Case => [
   `Cannot read "${path}" as text is "sotu", "moby-dick", hub:owner/name, or a path`,
 ]);
 
-const NO_ROWS: readonly Case[] = ["@/full", "-", "@/file"].map((path): Case => [
-  `--data ${path}`,
-  1,
-  `Cannot read rows of "${path}" as its name must end in .jsonl`,
-]);
+const NO_ROWS: readonly Case[] = [
+  ["--data @/full", 1, 'Cannot read rows of "@/full" as it must be a file: it is a folder; name its files'],
+  ...["-", "@/file"].map((path): Case => [
+    `--data ${path}`,
+    1,
+    `Cannot read rows of "${path}" as its name must end in .jsonl`,
+  ]),
+];
 
 const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = {
   finetune: [
