@@ -126,7 +126,7 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
     if (sums.has(source) && !next.has(path)) next.set(path, leaves.get(source)!);
   }
   for (const [path, source] of sums) {
-    next.set(path, await copyToDevice(gpu, { path, source }));
+    next.set(path, await copyToDevice(gpu, { path, source, constant: true }));
     for (const leaf of leaves.keys()) if (leaf.startsWith(`${moduleOf(path)}.lora_`)) next.delete(leaf);
   }
   await checkAllocations(gpu);

@@ -85,6 +85,7 @@ export async function residual(
 ): Promise<Tensor> {
   return await copyToDevice(gpu, {
     path: `${path}.weight`,
+    constant: true,
     source: adaptedWeight(weight, { a, b }, { scale: -scale, layout }),
   });
 }

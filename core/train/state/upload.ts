@@ -21,19 +21,21 @@ import type { HostTensor } from "../types.ts";
 export interface LeafName {
   readonly path: Path;
   readonly step: number;
+  /** Whether no step ever writes into it, so that training states may share it; false when absent. */
+  readonly constant?: boolean;
 }
 
 /** Makes a tensor of zeros in a new buffer. */
 export function zeros(gpu: Gpu, options: LeafName & { readonly spec: Spec }): Tensor {
-  const { path, spec, step } = options;
+  const { path, spec, step, constant } = options;
   const buffer = createBuffer(gpu, { label: path, bytes: bytesOf(spec), mend: SMALLER_MODEL });
-  return resident(spec, { buffer, label: path, producedAt: step });
+  return resident(spec, { buffer, label: path, producedAt: step, constant });
 }
 
 /** Uploads values to a new buffer. */
 export function uploadLeaf(gpu: Gpu, options: LeafName & { readonly value: HostTensor }): Tensor {
-  const { path, value, step } = options;
-  const made = zeros(gpu, { path, spec: value, step });
+  const { path, value } = options;
+  const made = zeros(gpu, { ...options, spec: value });
   const { dtype, shape } = value, width = shape.at(-1) ?? 1;
   writeValues(gpu, storageOf(made).buffer, packValues(value.data, { dtype, width, name: path }));
   return made;
@@ -46,19 +48,24 @@ export async function storedAs(
   { path, dtype }: { readonly path: Path; readonly dtype: DType },
 ): Promise<Tensor> {
   const { shape } = source, data = await read(gpu, source);
-  return uploadLeaf(gpu, { path, value: { shape, dtype, data }, step: 0 });
+  return uploadLeaf(gpu, { path, value: { shape, dtype, data }, step: 0, constant: true });
 }
 
 /** A copy of any tensor on the device, as a tensor of step 0; a graph is computed. */
 export async function copyToDevice(
   gpu: Gpu,
-  options: { readonly path: Path; readonly source: Tensor },
+  options: { readonly path: Path; readonly source: Tensor } & Pick<LeafName, "constant">,
 ): Promise<Tensor> {
-  const { path, source } = options, { shape, dtype } = source;
+  const { path, source, constant } = options, { shape, dtype } = source;
   if (isHost(source)) {
-    return uploadLeaf(gpu, { path, value: { shape, dtype, data: hostValues(source, path) }, step: 0 });
+    return uploadLeaf(gpu, {
+      path,
+      value: { shape, dtype, data: hostValues(source, path) },
+      step: 0,
+      constant,
+    });
   }
-  const made = zeros(gpu, { path, spec: source, step: 0 });
+  const made = zeros(gpu, { path, spec: source, step: 0, constant });
   const to = storageOf(made).buffer;
   const recording = isResident(source)
     ? null
