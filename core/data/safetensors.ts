@@ -5,12 +5,12 @@
  */
 
 import { InputError } from "../errors.ts";
-import type { FileSystemOptions, OpenFile } from "../host/file_system.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { fromBf16, fromF16 } from "./floats.ts";
-import { rangeOf, readAt, type RowRange } from "./row_range.ts";
+import { openWeights } from "./open_weights.ts";
+import { readAt, type RowRange } from "./row_range.ts";
 import {
-  type Header,
   invalid,
   MAX_HEADER_BYTES,
   parseHeader,
@@ -66,41 +66,14 @@ export async function openSafetensors(
     }
     const data = 8 + Number(length);
     const bytes = await readAt(file, { path, begin: 8, end: data });
-    const header = parseHeader(bytes, { path, dataBytes: size - data });
-    return openTensors(file, { path, data, ...header });
+    const { metadata, specs } = parseHeader(bytes, { path, dataBytes: size - data });
+    const widen = (bytes: Uint8Array<ArrayBuffer>, name: string, { dtype }: StoredSpec) =>
+      toF32(bytes, { path, name, dtype });
+    return { ...openWeights(file, { path, data, specs, widen }), metadata };
   } catch (error) {
     await file[Symbol.asyncDispose]();
     throw error;
   }
-}
-
-interface Opened extends Header {
-  readonly path: string;
-  /** First byte after the header. */
-  readonly data: number;
-}
-
-function openTensors(file: OpenFile, { path, data, metadata, specs }: Opened): SafetensorsFile {
-  function specOf(name: string): StoredSpec {
-    const spec = specs.get(name);
-    if (spec === undefined) {
-      throw new InputError(`Cannot read tensor "${name}" as "${path}" has none of that name: see its names`);
-    }
-    return spec;
-  }
-  async function read(name: string, rows?: RowRange): Promise<Uint8Array<ArrayBuffer>> {
-    const spec = specOf(name), begin = data + spec.begin, [from, to] = rangeOf({ ...spec, name, path }, rows);
-    return await readAt(file, { path, begin: begin + from, end: begin + to });
-  }
-  return {
-    path,
-    names: [...specs.keys()],
-    metadata,
-    specs,
-    read,
-    readF32: async (name, rows) => toF32(await read(name, rows), { path, name, dtype: specOf(name).dtype }),
-    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
-  };
 }
 
 function toF32(

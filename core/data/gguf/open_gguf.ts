@@ -4,15 +4,17 @@
  * @module
  */
 
-import { InputError } from "../../errors.ts";
 import type { FileSystemOptions } from "../../host/file_system.ts";
 import { hostFileSystem } from "../../host/host_file_system.ts";
-import { rangeOf, readAt } from "../row_range.ts";
+import { openWeights } from "../open_weights.ts";
 import { invalid } from "../safetensors_header.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights, WeightSpec } from "../weights.ts";
 import { parseHead } from "./cursor.ts";
 import { dequantize } from "./dequantize.ts";
 import { type GgufHeader, parseHeader } from "./header.ts";
+import type { GgufDType } from "./types.ts";
+
+type GgufSpec = WeightSpec & { readonly dtype: GgufDType };
 
 /** An open GGUF file. Names are those of llama.cpp; shapes are outermost first. */
 export interface GgufFile extends Weights, Pick<GgufHeader, "metadata" | "specs"> {
@@ -44,25 +46,13 @@ export async function openGguf(
       const seen = `it is one of ${parts}; join them: llama-gguf-split --merge FIRST.gguf OUT.gguf`;
       throw invalid(path, "a model must be one GGUF file", seen);
     }
-    const specOf = (name: string) => {
-      const spec = specs.get(name);
-      if (spec !== undefined) return spec;
-      throw new InputError(`Cannot read tensor "${name}" as "${path}" has none of that name: see its names`);
-    };
-    const read: GgufFile["read"] = async (name, rows) => {
-      const spec = specOf(name), begin = data + spec.begin;
-      const [from, to] = rangeOf({ ...spec, name, path }, rows);
-      return await readAt(file, { path, begin: begin + from, end: begin + to });
-    };
-    return {
+    const tensors = openWeights<GgufSpec>(file, {
       path,
-      names: [...specs.keys()],
-      metadata,
+      data,
       specs,
-      read,
-      readF32: async (name, rows) => dequantize(await read(name, rows), specOf(name).dtype),
-      [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
-    };
+      widen: (bytes, _, { dtype }) => dequantize(bytes, dtype),
+    });
+    return { ...tensors, metadata };
   } catch (error) {
     await file[Symbol.asyncDispose]();
     throw error;
