@@ -5,6 +5,7 @@
  */
 
 import type { MatmulVariant } from "../kernels/matmul/types.ts";
+import type { MatrixUnit } from "../kernels/matrix_unit.ts";
 import type { StoredSpec } from "./spec.ts";
 
 /** A compute shader: WGSL and a grid (see `kernels/kernel.ts`). */
@@ -27,6 +28,10 @@ export interface Target {
   readonly subgroups: boolean;
   /** Whether at least sixteen can; false when absent. */
   readonly wideSubgroups?: boolean;
+  /** Threads of every subgroup; 0, as when absent, where the device has none or chooses between several sizes. */
+  readonly subgroupSize?: number;
+  /** Products that a subgroup can compute at once, the ones with f32 sums first; none when absent. */
+  readonly matrices?: readonly MatrixUnit[];
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Storage buffers that one kernel can bind. */

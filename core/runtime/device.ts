@@ -10,6 +10,7 @@ import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
+import { dawnGpu, dawnName } from "./dawn.ts";
 import { requestDevice, subgroupsOf } from "./features.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
@@ -21,7 +22,7 @@ export interface Gpu extends AsyncDisposable {
   readonly device: GPUDevice;
   /** Where the device comes from. */
   readonly source: { readonly api: WebGpu; readonly adapter: GPUAdapter };
-  /** Name of the adapter, `"NVIDIA H100 80GB HBM3"`. */
+  /** Name of the adapter, `"NVIDIA H100 80GB HBM3"`; of Dawn `"NVIDIA H200 (dawn)"`, without its checks `"NVIDIA H200 (dawn, unsafe)"`. */
   readonly name: string;
   /** Whether the device is a CPU (lavapipe, SwiftShader): correct results, slow. */
   readonly software: boolean;
@@ -58,8 +59,16 @@ export interface Tuning {
 
 /** Options of {@link openGpu}. */
 export interface GpuOptions extends FileSystemOptions {
-  /** Implementation of WebGPU to use. `"auto"`, the default, is `navigator.gpu`. */
-  readonly gpu?: "auto" | WebGpu;
+  /**
+   * Implementation of WebGPU to use. `"deno"`, and `"auto"`, the default, are `navigator.gpu`. `"dawn"` is Google's, which is
+   * loaded from npm and has matrix units: in Deno it needs `--allow-ffi`.
+   */
+  readonly gpu?: "auto" | "deno" | "dawn" | WebGpu;
+  /**
+   * Whether Dawn's checks are dropped, of indices in kernels among them; false by default. A wrong kernel may then read or
+   * overwrite other memory of the process on the GPU, or end it.
+   */
+  readonly unsafe?: boolean;
   /**
    * Whether matrix products are measured before the first step of a training, which takes seconds. By default GPUs with
    * timestamps measure and software adapters do not. Results are the same up to rounding.
@@ -95,8 +104,8 @@ const MOST_BINDINGS = 32;
  *
  * @param options Where the device comes from, and how matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
- * @throws {InputError} When `gpu` does not speak WebGPU, or `tune` is set and the adapter has no timestamps
- * @throws {NotFoundError} When there is no adapter, with the command that installs a software one
+ * @throws {InputError} When `gpu` does not speak WebGPU, Deno may not load Dawn, or `tune` is set and the adapter has no timestamps
+ * @throws {NotFoundError} When there is no adapter, or Dawn is not at hand, with what helps
  *
  * @example
  * ```ts
@@ -108,16 +117,20 @@ const MOST_BINDINGS = 32;
  * ```
  */
 export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
-  const api = apiOf(options.gpu);
+  const api = await apiOf(options), dawn = options.gpu === "dawn";
   const adapter = await api.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) {
     throw new NotFoundError(
-      'Cannot open a GPU as WebGPU has no adapter: install a driver (on Debian or Ubuntu "apt-get install mesa-vulkan-drivers" gives a software one)',
+      `Cannot open a GPU as ${dawn ? "Dawn" : "WebGPU"} has no adapter: install a driver ${
+        dawn
+          ? 'of Vulkan 1.3 or later, Metal or Direct3D 12, or take "deno", which runs on older ones'
+          : '(on Debian or Ubuntu "apt-get install mesa-vulkan-drivers" gives a software one)'
+      }`,
     );
   }
   const { device, features, subgroupDirective } = await requestDevice(adapter);
-  const name = adapter.info.description || adapter.info.device || "unnamed adapter";
-  const software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe/i.test(name);
+  const { info } = adapter;
+  const name = nameOf(info, options), software = info.isFallbackAdapter || SOFTWARE.test(info.description);
 
   const { tune = !software && features.has("timestamp-query"), onTune } = options;
   if (tune && !features.has("timestamp-query")) {
@@ -135,7 +148,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     subgroupDirective,
     target: {
       software,
-      ...subgroupsOf(features, adapter.info),
+      ...subgroupsOf(features, info),
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, limits.maxStorageBuffersPerShaderStage),
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
@@ -148,8 +161,22 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   };
 }
 
-function apiOf(gpu: GpuOptions["gpu"] = "auto"): WebGpu {
-  if (gpu === "auto") {
+/** Names of adapters that are a CPU. */
+const SOFTWARE = /llvmpipe|swiftshader|softpipe/i;
+
+function nameOf(info: GPUAdapterInfo, { gpu, unsafe }: GpuOptions): string {
+  if (gpu === "dawn") return `${dawnName(info)} (dawn${unsafe ? ", unsafe" : ""})`;
+  return info.description || info.device || "unnamed adapter";
+}
+
+async function apiOf({ gpu = "auto", unsafe = false }: GpuOptions): Promise<WebGpu> {
+  if (unsafe && gpu !== "dawn") {
+    throw new InputError(
+      'Cannot open a GPU as only Dawn can drop its checks: take "unsafe" with gpu: "dawn"',
+    );
+  }
+  if (gpu === "dawn") return await dawnGpu({ unsafe });
+  if (gpu === "auto" || gpu === "deno") {
     const api: WebGpu | undefined = globalThis.navigator?.gpu;
     if (api !== undefined) return api;
     throw new NotFoundError(
@@ -158,7 +185,7 @@ function apiOf(gpu: GpuOptions["gpu"] = "auto"): WebGpu {
   }
   if (typeof gpu?.requestAdapter === "function") return gpu;
   throw new InputError(
-    'Cannot open a GPU as "gpu" must be "auto" or speak WebGPU: it has no requestAdapter; give what navigator.gpu is in a browser',
+    'Cannot open a GPU as "gpu" must be "auto", "deno" or "dawn", or speak WebGPU: it has no requestAdapter; give what navigator.gpu is in a browser',
   );
 }
 

@@ -4,12 +4,13 @@
  * @module
  */
 
+import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import type { Target } from "../kernel_call.ts";
 
 /** Features that are always requested, as an adapter may grant them without listing them. */
 const OPTIONAL = ["timestamp-query", "subgroups"];
 /** Features that are requested when the adapter lists them. */
-const LISTED: readonly GPUFeatureName[] = ["shader-f16"];
+const LISTED: readonly string[] = ["shader-f16", "chromium-experimental-subgroup-matrix"];
 /** Limits that are raised to those of the adapter. */
 const LIMITS = [
   "maxStorageBufferBindingSize",
@@ -45,7 +46,7 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice>
     // An older implementation may lack the limit.
     if (most !== undefined) requiredLimits[limit] = most;
   }
-  const listed = LISTED.filter((feature) => adapter.features.has(feature));
+  const listed = LISTED.filter((feature) => adapter.features.has(feature as GPUFeatureName));
   let failure: unknown;
   for (const tried of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
     const wanted = [...tried, ...listed];
@@ -84,11 +85,50 @@ async function compiles(device: GPUDevice, directive: string): Promise<boolean> 
   return await device.popErrorScope() === null;
 }
 
-/** How kernels may use subgroups, given the features of a device and its smallest subgroup size. */
+/** What an adapter says about its subgroups. */
+interface Subgroups {
+  readonly subgroupMinSize?: number;
+  readonly subgroupMaxSize?: number;
+  readonly subgroupMatrixConfigs?: Iterable<MatrixConfig>;
+}
+
+/** How kernels may use subgroups, given the features of a device and the subgroups of its adapter. */
 export function subgroupsOf(
   features: { has(feature: string): boolean },
-  { subgroupMinSize }: Pick<GPUAdapterInfo, "subgroupMinSize">,
-): Required<Pick<Target, "subgroups" | "wideSubgroups">> {
-  const atLeast = (threads: number): boolean => features.has("subgroups") && subgroupMinSize >= threads;
-  return { subgroups: atLeast(8), wideSubgroups: atLeast(16) };
+  info: Subgroups,
+): Required<Pick<Target, "subgroups" | "wideSubgroups" | "subgroupSize" | "matrices">> {
+  const { subgroupMinSize: least = 0, subgroupMaxSize: most } = features.has("subgroups") ? info : {};
+  const subgroupSize = least === most ? least : 0;
+  return {
+    subgroups: least >= 8,
+    wideSubgroups: least >= 16,
+    subgroupSize,
+    matrices: subgroupSize > 0 ? matricesOf(features, info) : [],
+  };
+}
+
+/** A matrix unit as an adapter lists it. */
+interface MatrixConfig {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly componentType: string;
+  readonly resultComponentType: string;
+}
+
+/** The matrix units of an adapter that multiply floats, the ones with f32 sums first. */
+function matricesOf(
+  features: { has(feature: string): boolean },
+  { subgroupMatrixConfigs = [] }: Subgroups,
+): MatrixUnit[] {
+  if (!features.has("chromium-experimental-subgroup-matrix")) return [];
+  const floats = features.has("shader-f16") ? ["f16", "f32"] : ["f32"];
+  return [...subgroupMatrixConfigs]
+    .filter((c) => floats.includes(c.componentType) && floats.includes(c.resultComponentType))
+    .map(({ M, N, K, componentType, resultComponentType }) => ({
+      ...{ m: M, n: N, k: K },
+      operands: componentType as MatrixUnit["operands"],
+      sums: resultComponentType as MatrixUnit["sums"],
+    }))
+    .sort((a, b) => Number(b.sums === "f32") - Number(a.sums === "f32"));
 }

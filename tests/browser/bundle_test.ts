@@ -10,8 +10,8 @@ import { inFolder } from "../data/files.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { differenceOf, tinyRun } from "./tiny_run.ts";
 
-/** A page that uses everything waits for this much: 151 KB in November 2026, with 19 families and 90 ops. */
-const MOST_BYTES = 160_000;
+/** A page that uses everything waits for this much: 160 KB in November 2026, with 19 families, 90 ops and no matrix units. */
+const MOST_BYTES = 180_000;
 /** See `tests/runtime/web_gpu_test.ts`. */
 const ROUNDING = 2e-5;
 
@@ -58,7 +58,9 @@ Deno.test("mod.ts bundled for a browser has no package and no Deno outside core/
     const files = filesWith(text, /^/);
     assert(files.includes("core/tensor.ts") && files.length > 100, `only ${files.length} files`);
     assertEquals(files.filter((file) => !/^(mod\.ts$|core\/|kernels\/)/.test(file)), []);
-    assertEquals(filesWith(text, /["'](npm|node|jsr|https?):/), []);
+    // Dawn is loaded where it is asked for, by a name that no bundler follows.
+    assertEquals(filesWith(text, /["'](npm|node|jsr|https?):/), ["core/host/load_dawn.ts"]);
+    assertEquals(filesWith(text, /\bimport\(["']/), []);
     const own = filesWith(text, /\bDeno\??\.\w/);
     assertEquals(own.filter((file) => !file.startsWith("core/host/")), []);
     const bytes = await zippedBytes(await bundle(`${folder}/firn.min.js`, "--minify"));

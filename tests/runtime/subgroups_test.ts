@@ -98,7 +98,42 @@ Deno.test("subgroupsOf counts on what every subgroup of the adapter has, and on 
   const seen = [4, 8, 16, 32].map((subgroupMinSize) => subgroupsOf(features, { subgroupMinSize }));
   assertEquals(seen.map(({ subgroups }) => subgroups), [false, true, true, true]);
   assertEquals(seen.map(({ wideSubgroups }) => wideSubgroups), [false, false, true, true]);
-  assertEquals(subgroupsOf(new Set(), { subgroupMinSize: 32 }), { subgroups: false, wideSubgroups: false });
+  assertEquals(subgroupsOf(new Set(), { subgroupMinSize: 32, subgroupMaxSize: 32 }), {
+    ...{ subgroups: false, wideSubgroups: false },
+    ...{ subgroupSize: 0, matrices: [] },
+  });
+});
+
+Deno.test("subgroupsOf tells the matrix units of floats that the device was granted, those with f32 sums first", () => {
+  const config = (componentType: string, resultComponentType: string, [M, N, K]: readonly number[]) => ({
+    ...{ componentType, resultComponentType },
+    ...{ M, N, K },
+  });
+  const info = {
+    subgroupMinSize: 32,
+    subgroupMaxSize: 32,
+    subgroupMatrixConfigs: [
+      config("f16", "f16", [16, 16, 16]),
+      config("i8", "i32", [16, 16, 32]),
+      config("f16", "f32", [16, 8, 16]),
+      config("f32", "f32", [8, 8, 8]),
+    ],
+  };
+  const features = ["subgroups", "shader-f16", "chromium-experimental-subgroup-matrix"];
+  const { subgroupSize, matrices } = subgroupsOf(new Set(features), info);
+  assertEquals(subgroupSize, 32);
+  assertEquals(matrices, [
+    { m: 16, n: 8, k: 16, operands: "f16", sums: "f32" },
+    { m: 8, n: 8, k: 8, operands: "f32", sums: "f32" },
+    { m: 16, n: 16, k: 16, operands: "f16", sums: "f16" },
+  ]);
+  const counts = features.map((left) =>
+    subgroupsOf(new Set(features.filter((feature) => feature !== left)), info).matrices.length
+  );
+  assertEquals(counts, [0, 1, 0]);
+  // A subgroup that may be smaller than its matrices expect has none.
+  const several = subgroupsOf(new Set(features), { ...info, subgroupMinSize: 16 });
+  assertEquals([several.subgroupSize, several.matrices], [0, []]);
 });
 
 for (const [kernels, software] of [["software", true], ["hardware", false]] as const) {

@@ -139,7 +139,7 @@ Deno.test("openGpu refuses what does not speak WebGPU, and says so", async () =>
     await assertRejects(
       () => openGpu({ gpu }),
       InputError,
-      'Cannot open a GPU as "gpu" must be "auto" or speak WebGPU: it has no requestAdapter',
+      'Cannot open a GPU as "gpu" must be "auto", "deno" or "dawn", or speak WebGPU: it has no requestAdapter',
     );
   }
 });

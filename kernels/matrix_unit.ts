@@ -1,0 +1,19 @@
+/**
+ * What a matrix unit of a GPU multiplies.
+ *
+ * @module
+ */
+
+/** A product that the threads of a subgroup compute together: `m` x `k` times `k` x `n`, added to `m` x `n` sums. */
+export interface MatrixUnit {
+  /** Rows of the left operand and of the sums. */
+  readonly m: number;
+  /** Columns of the right operand and of the sums. */
+  readonly n: number;
+  /** Columns of the left operand, rows of the right one. */
+  readonly k: number;
+  /** Type of both operands. */
+  readonly operands: "f16" | "f32";
+  /** Type of the sums. */
+  readonly sums: "f16" | "f32";
+}
