@@ -7,6 +7,7 @@
  * @module
  */
 
+import { access, type F16Bindings } from "./f16.ts";
 import { type Kernel, storage } from "./kernel.ts";
 import {
   flatKernel,
@@ -31,6 +32,8 @@ export interface Scores {
   readonly stride?: number;
   /** Label of rows to ignore, usually -100. */
   readonly ignore: number;
+  /** Which of the bindings of scores and their gradient hold f16; none when absent. */
+  readonly f16?: F16Bindings;
 }
 
 /** Options of {@link crossEntropy}. */
@@ -49,11 +52,11 @@ export interface CrossEntropyOptions extends Scores {
  * @returns The kernel
  */
 export function crossEntropy(options: CrossEntropyOptions): Kernel {
-  const { rows, classes, stride = classes, ignore, threads } = options;
-  const { lanes, type, loads, sum, top } = lanesOf(stride);
+  const { rows, classes, stride = classes, ignore, threads, f16 } = options;
+  const { lanes, type, loads, sum, top } = lanesOf(stride), { load } = access(type, f16);
   const whole = Math.floor(classes / lanes), rest = classes % lanes;
   const accumulate = (at: readonly string[], own = (x: string): string => x): string => {
-    const read = at.map((i, k) => `    let x${k} = ${own(`a0[base + ${i}]`)};`).join("\n");
+    const read = at.map((i, k) => `    let x${k} = ${own(load("a0", `base + ${i}`))};`).join("\n");
     const highest = at.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`);
     const exps = at.map((_, k) => `exp(x${k} - next)`).join(" + ");
     return `${read}
@@ -68,12 +71,14 @@ export function crossEntropy(options: CrossEntropyOptions): Kernel {
 ${accumulate([`${whole}u`], (x) => `select(vec4f(${LOWEST}), ${x}, vec4<bool>(${inside}))`)}
   }
 `;
-  const picked = lanes === 4 ? "a0[base + u32(label) / 4u][u32(label) % 4u]" : "a0[base + u32(label)]";
+  const picked = lanes === 4
+    ? `${load("a0", "base + u32(label) / 4u")}[u32(label) % 4u]`
+    : load("a0", "base + u32(label)");
   return {
     name: `cross_entropy ${rows}x${classes}`,
     grid: rowGrid({ rows, threads }),
     flops: 4 * rows * classes,
-    code: `${storage([type, "i32"], ["f32", "f32"])}${rowMemory(threads)}${NAN_FUNCTION}
+    code: `${storage([type, "i32"], ["f32", "f32"], f16)}${rowMemory(threads)}${NAN_FUNCTION}
 ${rowMain({ rows, threads })}  let label = a1[row];
   if (label == ${ignore}) {
     ${threads === 1 ? "" : "if (lid == 0u) "}{ o0[row] = 0.0f; o1[row] = 0.0f; }
@@ -113,8 +118,8 @@ export interface CrossEntropyGradOptions extends Scores {
  * @returns The kernel
  */
 export function crossEntropyGrad(options: CrossEntropyGradOptions): Kernel {
-  const { rows, classes, stride = classes, ignore, inPlace } = options;
-  const { lanes, type, loads } = lanesOf(stride);
+  const { rows, classes, stride = classes, ignore, inPlace, f16 } = options;
+  const { lanes, type, loads } = lanesOf(stride), { load, put } = access(type, f16);
   const [logits, labels, lse, scale] = inPlace ? ["o0", "a0", "a1", "a2"] : ["a0", "a1", "a2", "a3"];
   const ids = lanes === 4 ? "vec4i(i32(column) * 4) + vec4i(0, 1, 2, 3)" : "i32(column)";
   const many = (x: string | number): string => lanes === 4 ? `vec4i(${x})` : `${x}`;
@@ -124,6 +129,7 @@ export function crossEntropyGrad(options: CrossEntropyGradOptions): Kernel {
     items: rows * loads,
     inputs: [...(inPlace ? [] : [type]), "i32", "f32", "f32"],
     outputs: [type],
+    f16,
     functions: NAN_FUNCTION,
     flops: 4 * rows * classes,
     body: `  let row = i / ${loads}u;
@@ -131,11 +137,13 @@ export function crossEntropyGrad(options: CrossEntropyGradOptions): Kernel {
   let label = ${labels}[row];
   var slope = ${type}();
   if (label != ${ignore}) {
-    slope = exp(${logits}[i] - ${lse}[row]) - select(${type}(), ${type}(1.0f), ${ids} == ${many("label")});
+    slope = exp(${load(logits, "i")} - ${lse}[row]) - select(${type}(), ${type}(1.0f), ${ids} == ${
+      many("label")
+    });
     slope *= ${scale}[0];
     if (label < 0 || label >= ${classes}) { slope = ${type}(nan()); }
 ${cut}  }
-  o0[i] = slope;
+  ${put("o0", "i", "slope")}
 `,
   });
 }

@@ -18,6 +18,7 @@ import { add, cast, divide, multiply, subtract } from "./arithmetic.ts";
 import { broadcast, repeatedScalar, sum } from "./broadcast.ts";
 import { equal, maximum, where } from "./comparison.ts";
 import { exp, log } from "./functions.ts";
+import { f16Bindings } from "./half_precision.ts";
 import { checkIds } from "./ids.ts";
 import { max } from "./reduce.ts";
 import { pad, reshape, slice } from "./movement.ts";
@@ -63,10 +64,10 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
     return scalar !== null ? rows(scalar) : multiply(rows(fill(1, [1])), column(gradient));
   }, null],
   kernel({ inputs: [logits], attrs, target }) {
-    const [rows, stride] = logits.shape;
+    const [rows, stride] = logits.shape, f16 = f16Bindings([logits], []);
     const threads = rowThreads(target.software, stride);
     return {
-      kernel: crossEntropyKernel({ rows, ...attrs, stride, ignore: IGNORE, threads }),
+      kernel: crossEntropyKernel({ rows, ...attrs, stride, ignore: IGNORE, threads, f16 }),
       writes: [0, 1],
     };
   },
@@ -84,12 +85,13 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
 export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropyGrad",
   infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
-  kernel({ inputs: [logits], attrs }) {
+  kernel({ inputs: [logits], outputs, attrs }) {
     const [rows, stride] = logits.shape;
     const options = { rows, ...attrs, stride, ignore: IGNORE };
+    const inPlace = { ...options, inPlace: true, f16: f16Bindings([], outputs) };
     return {
-      kernel: crossEntropyGradKernel(options),
-      alias: { input: 0, kernel: () => crossEntropyGradKernel({ ...options, inPlace: true }) },
+      kernel: crossEntropyGradKernel({ ...options, f16: f16Bindings([logits], outputs) }),
+      alias: { input: 0, kernel: () => crossEntropyGradKernel(inPlace) },
     };
   },
   definition([padded, labels, lse, scale], { classes }) {

