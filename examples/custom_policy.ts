@@ -27,7 +27,8 @@ import {
 import { loadTokenizer, packCorpus, tokenWindows } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { anyOf, definePolicy, gradES } from "@firn/train/policies";
-import { runMain } from "./flags.ts";
+import { readFlags, runMain } from "./flags.ts";
+import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { print } from "./print.ts";
 import { openText } from "./text.ts";
 
@@ -76,8 +77,8 @@ function costText({ launches, matmulFlops }: Cost): string {
   return `${launches} launches, ${(matmulFlops / 1e9).toFixed(2)} GFLOP`;
 }
 
-async function main(): Promise<void> {
-  await using gpu = await openGpu();
+async function main(args: readonly string[]): Promise<void> {
+  await using gpu = await openGpu(providerOf(readFlags(args, GPU_FLAGS).values));
   const policy = anyOf(gradES({ tau: 20, alpha: 0.4 }), bottomUp(20));
   print(`${policy.name}\n`);
   let loss = NaN;

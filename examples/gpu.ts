@@ -4,33 +4,60 @@
  * @module
  */
 
-import { type Gpu, openGpu } from "@firn/train";
-import { toggle } from "./flags.ts";
-import { print } from "./print.ts";
+import { type Gpu, type GpuOptions, openGpu } from "@firn/train";
+import { type Flag, oneOf, toggle, UsageError } from "./flags.ts";
+import { print, printError } from "./print.ts";
 import { progress, stage, type Stream } from "./progress.ts";
 
 /** Measured variants, by adapter. */
 const CACHE = ".firn/tune.json";
 
-/** Flags of a program that opens a device. */
-export const GPU_FLAGS = {
+/** Implementations of WebGPU that a command line names. */
+type Provider = "auto" | "deno" | "dawn";
+
+/** Flags of a program that opens a device. They say nothing about a run: one that goes on does not keep them. */
+export const GPU_FLAGS: {
+  readonly gpu: Flag<Provider>;
+  readonly "unsafe-gpu": Flag<boolean>;
+  readonly "no-tune": Flag<boolean>;
+} = {
+  gpu: oneOf<Provider>(
+    ["auto", "deno", "dawn"],
+    "implementation of WebGPU: that of Deno, which auto takes, or Google's, which has matrix units",
+    "auto",
+  ),
+  "unsafe-gpu": toggle(
+    "drop the checks of --gpu dawn: faster, but a wrong kernel may do any harm on the GPU",
+  ),
   "no-tune": toggle("choose kernels by a rule, not by measuring them on this GPU"),
 };
 
+/** What a program says of the device that it wants; the fallbacks of {@link GPU_FLAGS} when absent. */
+export interface Choice {
+  readonly gpu?: Provider;
+  readonly "unsafe-gpu"?: boolean;
+  readonly "no-tune"?: boolean;
+  /** How it trains. */
+  readonly precision?: string;
+}
+
 /**
- * Opens the best adapter; a line shows how far measuring is.
+ * Opens the best adapter; a line shows how far measuring is. A line on standard error says where another implementation would
+ * be faster.
  *
  * @param flags Values of {@link GPU_FLAGS}
  * @param options `to`: where the line is drawn; standard output when absent
  * @returns The device
  */
-export function openDevice(
-  flags: { readonly "no-tune": boolean },
+export async function openDevice(
+  flags: Choice,
   { to }: { readonly to?: Stream } = {},
 ): Promise<Gpu> {
+  const provider = providerOf(flags);
   let line: ReturnType<typeof progress> | null = null;
-  return stage("opening     the GPU", () =>
+  const gpu = await stage("opening     the GPU", () =>
     openGpu({
+      ...provider,
       ...flags["no-tune"] && { tune: false },
       tuneCache: CACHE,
       onTune({ done, total }) {
@@ -41,6 +68,40 @@ export function openDevice(
         line = null;
       },
     }), { to });
+  if (dawnIsFaster(gpu, { ...flags, os: Deno.build.os })) {
+    printError("--gpu dawn trains in f16 faster on this card: it has matrix units");
+  }
+  return gpu;
+}
+
+/**
+ * The implementation of WebGPU that a command line asks for.
+ *
+ * @param flags Values of {@link GPU_FLAGS}
+ * @returns Options of `openGpu`
+ * @throws {UsageError} When `--unsafe-gpu` has nothing to drop
+ */
+export function providerOf(
+  { gpu = "auto", "unsafe-gpu": unsafe = false }: Choice,
+): Pick<GpuOptions, "gpu" | "unsafe"> {
+  if (unsafe && gpu !== "dawn") throw new UsageError("--unsafe-gpu drops checks of Dawn: add --gpu dawn");
+  return { gpu, unsafe };
+}
+
+/**
+ * Whether a run on the GPU of Deno would be faster on Dawn. Only what is trained in f16 uses matrix units, and NVIDIA's are
+ * the ones that were measured: cards with "GTX" in their name have none.
+ *
+ * @param gpu The device that was opened
+ * @param options What was asked for, and the system
+ * @returns True where Dawn was not ruled out by `--gpu deno`
+ */
+export function dawnIsFaster(
+  { name }: Pick<Gpu, "name">,
+  { gpu = "auto", precision, os }: Choice & { readonly os: string },
+): boolean {
+  return gpu === "auto" && precision === "f16" && /^(linux|windows)$/.test(os) &&
+    /nvidia/i.test(name) && !/gtx/i.test(name);
 }
 
 /**
@@ -49,7 +110,7 @@ export function openDevice(
  * @param flags Values of {@link GPU_FLAGS}
  * @returns The device
  */
-export async function openShown(flags: { readonly "no-tune": boolean }): Promise<Gpu> {
+export async function openShown(flags: Choice): Promise<Gpu> {
   const gpu = await openDevice(flags);
   print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
   return gpu;

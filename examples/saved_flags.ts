@@ -27,7 +27,10 @@ export const RUN_FLAGS: {
 };
 
 /** Flags of every command that may stand beside `--resume`: they change no result. */
-const BESIDE_RESUME: readonly string[] = ["resume", "checkpoint", "no-tune"];
+const BESIDE_RESUME: readonly string[] = ["resume", "checkpoint", "no-tune", "gpu", "unsafe-gpu"];
+
+/** Flags that are not taken from a checkpoint: what anyone may have written loads no library and drops no check. */
+const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu"];
 
 /** Flags of a command that can go on with a run. */
 export type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };
@@ -152,7 +155,8 @@ export function savedFlags<F extends Table>(
   const unknown = Object.keys(saved).find((name) => !Object.hasOwn(table, name));
   if (unknown !== undefined) return refuse(`${command} must have the flags that it keeps`, unknown);
   const flags = Object.entries(table).map(([name, flag]) => {
-    const value = Object.hasOwn(saved, name) ? saved[name] : flag.fallback;
+    const kept = Object.hasOwn(saved, name) && !OF_THIS_MACHINE.includes(name);
+    const value = kept ? saved[name] : flag.fallback;
     if (value === flag.fallback) return [name, value];
     return [name, readSaved(flag, value) ?? refuse(`its "${name}" must be one that --${name} takes`, value)];
   });

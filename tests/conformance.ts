@@ -44,7 +44,8 @@ import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { parseArgs } from "@std/cli/parse-args";
-import { runMain, UsageError } from "../examples/flags.ts";
+import { readFlags, runMain, UsageError, type Values } from "../examples/flags.ts";
+import { GPU_FLAGS, providerOf } from "../examples/gpu.ts";
 import { print, printError } from "../examples/print.ts";
 import { compare, compareAll, compareEach } from "./conformance_compare.ts";
 import {
@@ -338,29 +339,36 @@ export async function* conformAll(
 }
 
 /** Parses the command line; an unknown flag is a {@link UsageError}. */
-export function asked(
-  args: readonly string[],
-): { readonly folders: readonly string[]; readonly tiles: boolean; readonly help: boolean } {
-  const { tiles, help, _ } = parseArgs([...args], {
-    boolean: ["tiles", "help"],
+export function asked(args: readonly string[]): {
+  readonly folders: readonly string[];
+  readonly tiles: boolean;
+  readonly help: boolean;
+  readonly device: Values<typeof GPU_FLAGS>;
+} {
+  const { tiles, help, gpu, "unsafe-gpu": unsafe, _ } = parseArgs([...args], {
+    boolean: ["tiles", "help", "unsafe-gpu"],
+    string: ["gpu"],
     alias: { help: "h" },
     unknown(arg) {
       if (arg.startsWith("-")) throw new UsageError(`there is no flag "${arg.split("=")[0]}"`);
     },
   });
-  return { folders: _.map(String), tiles, help };
+  const flags = [...gpu === undefined ? [] : [`--gpu=${gpu}`], ...unsafe ? ["--unsafe-gpu"] : []];
+  return { folders: _.map(String), tiles, help, device: readFlags(flags, GPU_FLAGS).values };
 }
 
-const USAGE = `usage: deno run <permissions> tests/conformance.ts [--tiles] DIR...
+const USAGE = `usage: deno run <permissions> tests/conformance.ts [flags] DIR...
 
-  --tiles  check each folder with every tile that products may be cut into`;
+  --tiles              check each folder with every tile that products may be cut into
+  --gpu deno|dawn      implementation of WebGPU
+  --unsafe-gpu         drop the checks of --gpu dawn`;
 
 /** Runs a command line. */
 export async function main(args: readonly string[]): Promise<void> {
-  const { folders, tiles, help } = asked(args);
+  const { folders, tiles, help, device } = asked(args);
   if (help) return print(USAGE);
   if (folders.length === 0) throw new UsageError("name the folders of reference results");
-  await using gpu = await openGpu();
+  await using gpu = await openGpu(providerOf(device));
   printError(`${gpu.name}${gpu.software ? " (software)" : ""}`);
   for await (const line of conformAll(gpu, { folders, tiles })) {
     print(JSON.stringify(line));

@@ -226,7 +226,11 @@ Deno.test("conform judges parameters after five steps only where the first gradi
 });
 
 Deno.test("conformAll checks a folder with each tile in turn, the products of trainings too", async () => {
-  assertEquals(asked(["--tiles", "a", "b"]), { folders: ["a", "b"], tiles: true, help: false });
+  const device = { gpu: "dawn", "unsafe-gpu": true, "no-tune": false } as const;
+  assertEquals(asked(["--tiles", "--unsafe-gpu", "a", "--gpu", "dawn", "b"]), {
+    ...{ folders: ["a", "b"], tiles: true, help: false },
+    device,
+  });
   await withGolden({}, async (folder) => {
     const own = { ...gpu, pipelines: new Map<string, GPUComputePipeline>() };
     for await (const line of conformAll(own, { folders: [folder], tiles: true })) {

@@ -80,10 +80,20 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["bench", "--torch"], { read: ".", run: "python3", rest: ["env"] }],
     [["profile", "--json", "/a/b.json"], { read: ".,/a/b.json", write: ".firn,out,/a", rest: ["env"] }],
     [["profile", "--json=-"], { read: ".", rest: ["env"] }],
+    [["profile", "--gpu", "dawn"], { read: ".", rest: ["ffi", "env"] }],
+    [["finetune", "--gpu=dawn", "--unsafe-gpu"], { read: ".", rest: ["ffi"] }],
+    [["conformance", "--gpu=dawn", "a"], { read: ".,a", write: undefined, rest: ["ffi"] }],
+    [["serve", "/m", "--gpu", "dawn"], { read: ".,/m", rest: ["ffi", "net"] }],
+    [["generate", "/m", "dawn", "--gpu", "deno"], { read: ".,/m" }],
   ];
   for (const [args, expected] of cases) {
     assertEquals(permissionsOf(...args), { ...none, ...expected }, args.join(" "));
   }
+});
+
+Deno.test("firn lets a command open a library only where it asks for Dawn, and only one of a package", () => {
+  const { calls: [call] } = launch(["finetune", "--gpu", "dawn"]);
+  assertStringIncludes(call, "[--allow-ffi=./.cache/deno/npm]");
 });
 
 const DOWNLOAD = "[--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH] " +

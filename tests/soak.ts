@@ -9,11 +9,15 @@
  */
 
 import { helpOf, readFlags, runMain, UsageError, whole } from "../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../examples/gpu.ts";
 import { print } from "../examples/print.ts";
 import { growing, HEAD, lastLines, lineOf, type Sample } from "./soak/flat.ts";
 import { SAMPLE_EVERY, soak } from "./soak/run.ts";
 
-const FLAGS = { steps: whole("optimizer steps, a multiple of 100", 4000, 4 * SAMPLE_EVERY) };
+const FLAGS = {
+  steps: whole("optimizer steps, a multiple of 100", 4000, 4 * SAMPLE_EVERY),
+  ...GPU_FLAGS,
+};
 
 const USAGE =
   `usage: ./firn deno run --v8-flags=--expose-gc --allow-read --allow-write --allow-run=sh tests/soak.ts [flags]
@@ -26,17 +30,18 @@ of the steps.`;
 const LINES = 8;
 
 async function main(): Promise<void> {
-  const { values: { steps }, help } = readFlags(Deno.args, FLAGS);
+  const { values: flags, help } = readFlags(Deno.args, FLAGS), { steps } = flags;
   if (help) return print(helpOf(USAGE, FLAGS));
   const { gc: collect } = globalThis as { gc?: () => void };
   if (collect === undefined) throw new UsageError("run it with --v8-flags=--expose-gc");
   if (Deno.build.os !== "linux") throw new UsageError("it counts handles in /proc, which only Linux has");
   if (steps % SAMPLE_EVERY !== 0) throw new UsageError(`--steps must be a multiple of ${SAMPLE_EVERY}`);
+  await using gpu = await openDevice(flags);
   const folder = await Deno.makeTempDir({ prefix: "firn-soak-" }), samples: Sample[] = [];
   try {
     print(HEAD);
     const every = SAMPLE_EVERY * Math.ceil(steps / LINES / SAMPLE_EVERY);
-    for await (const sample of soak({ steps, folder, collect })) {
+    for await (const sample of soak(gpu, { steps, folder, collect })) {
       samples.push(sample);
       if (sample.step % every === 0) print(lineOf(sample));
     }

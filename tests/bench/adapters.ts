@@ -2,7 +2,7 @@
  * A training step of LoRA pairs beside a frozen base in few bytes, beside PyTorch and PEFT.
  *
  * ```sh
- * deno run -A tests/bench/adapters.ts > firn.jsonl
+ * deno run -A tests/bench/adapters.ts [WORK...] [--gpu dawn] > firn.jsonl
  * python3 tests/bench/adapters_twin.py > torch.jsonl
  * ```
  *
@@ -37,8 +37,9 @@ import { elementBytes } from "../../core/spec.ts";
 import { writeValues } from "../../core/runtime/buffers.ts";
 import { storageOf } from "../../core/runtime/residents.ts";
 import { reserve } from "../../core/runtime/upload.ts";
-import { runMain } from "../../examples/flags.ts";
-import { openDevice } from "../../examples/gpu.ts";
+import { readFlags, runMain, type Values } from "../../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { partArgs } from "../../examples/prompting.ts";
 import { print } from "../../examples/print.ts";
 
 const WARM_UP = 5, STEPS = 15;
@@ -109,8 +110,8 @@ function valuesOf(
   return blocked ? packValues(values, { dtype, width: shape.at(-1)! }) as HostData : values;
 }
 
-async function measure(name: string, work: Work): Promise<void> {
-  await using gpu = await openDevice({ "no-tune": false }, { to: Deno.stderr });
+async function measure(name: string, work: Work, flags: Values<typeof GPU_FLAGS>): Promise<void> {
+  await using gpu = await openDevice({ ...flags, precision: work.precision }, { to: Deno.stderr });
   const began = performance.now(), base = baseOf(gpu, work);
   const baseBytes = [...flatten(base.params).values()].reduce((sum, t) => sum + elementBytes(t), 0);
   const model = await newAdapter(gpu, base, { rank: 16, targets: "all-linear", seed: 1 });
@@ -154,8 +155,9 @@ async function measure(name: string, work: Work): Promise<void> {
 }
 
 async function main(): Promise<void> {
+  const { words, flags: rest } = partArgs(Deno.args), { values: flags } = readFlags(rest, GPU_FLAGS);
   for (const [name, work] of Object.entries(WORKS)) {
-    if (Deno.args.length === 0 || Deno.args.includes(name)) await measure(name, work);
+    if (words.length === 0 || words.includes(name)) await measure(name, work, flags);
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * ```sh
  * deno run --allow-read tests/bench/families.ts --sources > sources.json
- * deno run --allow-read tests/bench/families.ts > firn.jsonl
+ * deno run --allow-read tests/bench/families.ts [FAMILY...] > firn.jsonl
  * python3 tests/bench/families_twin.py sources.json > torch.jsonl
  * ```
  *
@@ -29,8 +29,9 @@ import {
   type TensorTree,
 } from "@firn/train";
 import { describeModel, families, headOf } from "@firn/train/models";
-import { runMain } from "../../examples/flags.ts";
-import { openDevice } from "../../examples/gpu.ts";
+import { readFlags, runMain } from "../../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { partArgs } from "../../examples/prompting.ts";
 import { print } from "../../examples/print.ts";
 
 const WARM_UP = 20, STEPS = 60;
@@ -173,8 +174,8 @@ async function main(): Promise<void> {
       ),
     ));
   }
-  const chosen = Deno.args.filter((arg) => !arg.startsWith("-"));
-  await using gpu = await openDevice({ "no-tune": false }, { to: Deno.stderr });
+  const { words: chosen, flags: rest } = partArgs(Deno.args);
+  await using gpu = await openDevice(readFlags(rest, GPU_FLAGS).values, { to: Deno.stderr });
   for (const [name, source] of Object.entries(all)) {
     if (chosen.length === 0 || chosen.includes(name)) await measure(gpu, name, source);
   }

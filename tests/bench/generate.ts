@@ -16,7 +16,7 @@ import { defineGeneration, type Gpu, type Model, newModel } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { loadModel, saveModel, type Storage } from "@firn/train/hub";
 import { helpOf, oneOf, readFlags, runMain, toggle, UsageError, whole } from "../../examples/flags.ts";
-import { openDevice } from "../../examples/gpu.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { print } from "../../examples/print.ts";
 import { partArgs } from "../../examples/prompting.ts";
 
@@ -25,7 +25,7 @@ const FLAGS = {
   warm: whole("tokens before them", 64),
   storage: oneOf<Storage>(["file", "f32", "int8", "nf4"], "how weights are stored", "file"),
   profile: toggle("print the time of each kernel of a step of one sequence, too"),
-  "no-tune": toggle("choose kernels by a rule"),
+  ...GPU_FLAGS,
 };
 
 const USAGE = "usage: deno run -A tests/bench/generate.ts FOLDER [flags]";

@@ -5,8 +5,7 @@
  */
 
 import type { Gpu } from "@firn/train";
-import type { Values } from "../../examples/flags.ts";
-import { type GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { type Choice, openDevice } from "../../examples/gpu.ts";
 import config from "../../deno.json" with { type: "json" };
 import type { Machine } from "./results.ts";
 
@@ -14,7 +13,7 @@ import type { Machine } from "./results.ts";
 export const SOFTWARE = "software adapter: these figures say nothing about a GPU";
 
 /** Opens the best adapter; the line that shows how far tuning is goes to standard error, beside tables and JSON. */
-export function openBenchDevice(flags: Values<typeof GPU_FLAGS>): Promise<Gpu> {
+export function openBenchDevice(flags: Choice): Promise<Gpu> {
   return openDevice(flags, { to: Deno.stderr });
 }
 

@@ -18,7 +18,6 @@ import {
   type Model,
   newModel,
   nextTokenLoss,
-  openGpu,
   read,
   saveCheckpoint,
   scan,
@@ -68,13 +67,14 @@ export interface SoakOptions {
  * Trains, and between steps freezes, thaws, validates, evaluates, generates, reads, copies, saves and goes on from what was
  * saved.
  *
+ * @param gpu The device
  * @param options How long, and where checkpoints go
  * @returns A sample every 100 steps
  */
 export async function* soak(
+  gpu: Gpu,
   { steps, folder, collect }: SoakOptions,
 ): AsyncGenerator<Sample, void, undefined> {
-  await using gpu = await openGpu();
   using alive = aliveBuffers(gpu.device);
   const model = await newModel(gpu, { source: llamaSource({ layers: 2, tied: true }), seed: 1 });
   const ids = Int32Array.from({ length: 4000 }, (_, i) => (i * 7 + (i >> 3)) % 64);

@@ -1,0 +1,51 @@
+/**
+ * The flags that choose a device.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { UsageError } from "../../examples/flags.ts";
+import { dawnIsFaster, GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
+import { savedFlags } from "../../examples/saved_flags.ts";
+import { SOURCES } from "../architecture/source.ts";
+
+Deno.test("a command says that Dawn would be faster only for what is trained in f16 on NVIDIA, where it may choose", () => {
+  const asked = { name: "NVIDIA H200", precision: "f16", os: "linux" };
+  const cases: readonly [Partial<typeof asked> & { readonly gpu?: "deno" | "dawn" }, boolean][] = [
+    [{}, true],
+    [{ os: "windows" }, true],
+    [{ os: "darwin" }, false],
+    [{ precision: "f32" }, false],
+    [{ name: "llvmpipe (LLVM 15.0.6, 256 bits)" }, false],
+    [{ name: "NVIDIA GeForce GTX 1080" }, false],
+    [{ gpu: "deno" }, false],
+    [{ gpu: "dawn" }, false],
+  ];
+  for (const [change, expected] of cases) {
+    const { name, ...rest } = { ...asked, ...change };
+    assertEquals(dawnIsFaster({ name }, rest), expected, JSON.stringify(change));
+  }
+});
+
+Deno.test("--unsafe-gpu is refused where there is no check that it could drop", async () => {
+  for (const gpu of ["auto", "deno"] as const) {
+    await assertRejects(() => openDevice({ gpu, "unsafe-gpu": true }), UsageError, "add --gpu dawn");
+  }
+});
+
+Deno.test("a checkpoint neither loads Dawn nor drops its checks", () => {
+  const extra = { gpu: "dawn", "unsafe-gpu": true, "no-tune": true };
+  const { flags } = savedFlags(extra, { command: "finetune", table: GPU_FLAGS, path: "c" });
+  assertEquals(flags, { gpu: "auto", "unsafe-gpu": false, "no-tune": true });
+});
+
+Deno.test("every command that opens a device has the flags that choose it", () => {
+  const commands = SOURCES.filter(({ path, text }) =>
+    /^(examples|tests)\//.test(path) && !path.endsWith("_test.ts") && /\brunMain\(main/.test(text) &&
+    /\b(openGpu|openDevice|openShown|openBenchDevice|openReader)\(/.test(text)
+  );
+  assert(commands.length > 15, `only ${commands.length} commands`);
+  const without = commands.filter(({ text }) => !/\b(GPU_FLAGS|READER_FLAGS)\b/.test(text));
+  assertEquals(without.map(({ path }) => path), []);
+});
