@@ -10,6 +10,7 @@ import type { Kernel } from "../kernel.ts";
 import { direct } from "./direct.ts";
 import { identityEpilogue } from "./frame.ts";
 import { narrow } from "./narrow.ts";
+import { rows } from "./rows.ts";
 import { tiled } from "./tiled.ts";
 import { type Matmul, partialSize } from "./types.ts";
 
@@ -46,6 +47,8 @@ export function matmul(product: Matmul): Kernel {
       return direct(product, variant);
     case "narrow":
       return narrow(product, variant);
+    case "rows":
+      return rows(product, variant);
     case "tiled":
       return tiled(product, variant);
   }

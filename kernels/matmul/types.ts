@@ -13,6 +13,7 @@ import type { Stored } from "../packed.ts";
  * - `direct`: eight lanes compute `tm x 8 tn` elements straight from storage; with `subgroups` each lane loads another
  *   element of A and broadcasts it. Best when lanes are those of a CPU's vector registers.
  * - `narrow`: for few rows; in a workgroup `along` threads share the sums of `each` columns, `across` times side by side.
+ * - `rows`: for few rows on a CPU, where sums run along rows of B; eight lanes keep A, and go through `rows` of them.
  * - `tiled`: a workgroup computes `bm x bn` from tiles of depth `bk` in workgroup memory, `tm x tn` a thread.
  */
 export type MatmulVariant =
@@ -25,6 +26,7 @@ export type MatmulVariant =
     readonly each: number;
     readonly subgroups: boolean;
   }
+  | { readonly kind: "rows"; readonly rows: number }
   | (MatmulTile & {
     readonly kind: "tiled";
     /** Workgroups that share the sums of a tile (split-K); `reduceSplits` adds their partial sums. */

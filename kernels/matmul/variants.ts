@@ -6,6 +6,7 @@
 
 import { type Matmul, type MatmulTile, type MatmulVariant, partialSize } from "./types.ts";
 import { isNarrow } from "./narrow.ts";
+import { isKept } from "./rows.ts";
 import { MAX_GROUPS } from "../kernel.ts";
 import { LANES } from "./direct.ts";
 import { tileBytes } from "./load_tiles.ts";
@@ -125,11 +126,17 @@ const BUSY = LARGE.processors * 512;
 const SHARED_ALONG = [[4, 32], [8, 16], [2, 64]] as const,
   SHARED_ACROSS = [[32, 8], [16, 16], [32, 4]] as const;
 
+/** Rows of B for the lanes of a CPU: many, as lanes load A first, but enough workgroups for its cores. */
+const ROWS = [64, 32, 16] as const, CORES = 16;
+
 /** Ways to compute a product of few rows, the most promising first; none for other products. */
-function narrowVariants(sizes: ProductSizes, options: VariantOptions): NarrowVariant[] {
+function narrowVariants(sizes: ProductSizes, options: VariantOptions): MatmulVariant[] {
   const fits = ({ across, along, each, subgroups }: NarrowVariant): boolean =>
     subgroups || 4 * sizes.m * across * along * each <= options.workgroupBytes;
-  return allNarrow(sizes, options).filter(fits);
+  const narrow = allNarrow(sizes, options).filter(fits);
+  if (!options.software || !options.subgroups || !sizes.transposeB || !isKept(sizes)) return narrow;
+  const rows = ROWS.find((rows) => sizes.n >= CORES * rows) ?? ROWS[ROWS.length - 1];
+  return narrow.map(() => ({ kind: "rows", rows }));
 }
 
 type NarrowVariant = Extract<MatmulVariant, { kind: "narrow" }>;

@@ -38,17 +38,24 @@ function blocks(
 const narrow = (across: number, along: number, each: number, subgroups = false) =>
   ({ kind: "narrow", across, along, each, subgroups }) as const satisfies MatmulVariant;
 
-/** That of a CPU where subgroups are there, and some of a GPU. */
-const VARIANTS = [narrow(1, 8, 4, SUBGROUPS), narrow(4, 32, 1), narrow(2, 16, 2), narrow(8, 1, 4)];
+/** Those of a CPU where subgroups are there, and some of a GPU. */
+const VARIANTS: readonly MatmulVariant[] = [
+  narrow(1, 8, 4, SUBGROUPS),
+  ...SUBGROUPS ? [{ kind: "rows", rows: 16 } as const] : [],
+  narrow(4, 32, 1),
+  narrow(2, 16, 2),
+  narrow(8, 1, 4),
+];
 
 for (const [i, variant] of VARIANTS.entries()) {
   Deno.test(`a product of few rows is that of its definition: ${JSON.stringify(variant)}`, async () => {
     for (const [s, [storedB, store]] of Object.entries(STORED).entries()) {
       for (const [l, transposeB] of [true, false].entries()) {
-        if (!ALL_CASES && (i + s + l) % 2 === 0 && i > 0) continue;
+        if (variant.kind === "rows" && !transposeB) continue;
+        if (!ALL_CASES && (i + s + l) % 2 === 0 && i > 0 && variant.kind !== "rows") continue;
         // Sums end amid units of 16 and 32, and columns amid groups and quads of blocks.
         const m = [1, 3, 8][(s + l + i) % 3],
-          k = 132 + 4 * (s % 2),
+          k = (variant.kind === "rows" ? 576 : 132) + 4 * (s % 2),
           n = isNarrow({ batch: 1, m, n: 70, k, transposeB, storedB: storedB as "f32" }) ? 70 : 72;
         const [b, wide] = store(values(n * k, 2), transposeB ? k : n), a = values(m * k, 1);
         const product = {
@@ -71,14 +78,16 @@ for (const [i, variant] of VARIANTS.entries()) {
 
 Deno.test("what follows the end of a row of A counts for nothing, even where it is no number", async () => {
   // The last unit of a row is in the loop when all threads have one of the last units, else behind it.
-  for (const [m, n, k] of [[2, 5, 36], [2, 5, 124]]) {
-    const a = values(m * k, 1).fill(NaN, k), [b, wide] = STORED.int8(values(n * k, 2), k);
-    const product = { batch: 1, m, n, k, transposeA: false, transposeB: true, variant: VARIANTS[0] };
-    const out = await compute({ ...product, storedB: "int8" }, { a, b });
-    assertClose(out.subarray(0, n), definition({ ...product, m: 1 }, { a, b: wide }), {
-      tolerance: 2e-5,
-      what: `row 0 of ${k}`,
-    });
+  for (const variant of VARIANTS.slice(0, SUBGROUPS ? 2 : 1)) {
+    for (const [m, n, k] of [[2, 5, 36], [2, 5, 124]]) {
+      const a = values(m * k, 1).fill(NaN, k), [b, wide] = STORED.int8(values(n * k, 2), k);
+      const product = { batch: 1, m, n, k, transposeA: false, transposeB: true, variant };
+      const out = await compute({ ...product, storedB: "int8" }, { a, b });
+      assertClose(out.subarray(0, n), definition({ ...product, m: 1 }, { a, b: wide }), {
+        tolerance: 2e-5,
+        what: `row 0 of ${k}`,
+      });
+    }
   }
 });
 
@@ -86,17 +95,15 @@ Deno.test("products of few rows that read one input share a launch", async () =>
   const [m, n, k] = [2, 24, 64],
     a = values(m * k, 1),
     codes = [2, 3].map((seed) => toBf16(values(n * k, seed)));
-  for (const transposeB of [true, false]) {
-    const product = {
-      batch: 1,
-      m,
-      n,
-      k,
-      transposeA: false,
-      transposeB,
-      storedB: "bf16",
-      variant: VARIANTS[1],
-    } as const;
+  const byRows = { kind: "rows", rows: 16 } as const;
+  for (
+    const [transposeB, variant] of [
+      [true, narrow(4, 32, 1)],
+      [false, narrow(4, 32, 1)],
+      ...SUBGROUPS ? [[true, byRows] as const] : [],
+    ] as const
+  ) {
+    const product = { batch: 1, m, n, k, transposeA: false, transposeB, storedB: "bf16", variant } as const;
     const seen = await computeGroup(
       { ...product, group: { count: 2, as: "separate", shared: "a" } },
       [a, ...codes.map(packBf16)],
@@ -115,8 +122,10 @@ Deno.test("chooseMatmul reads many weights once where there are few rows, and no
   const sizes = { batch: 1, m: 1, n: 576, k: 1536, transposeB: true };
   const kinds = (more: object): string[] =>
     [cpu, gpu].map((on) => chooseMatmul({ ...sizes, ...more }, on).kind);
-  assertEquals(kinds({}), ["narrow", "narrow"]);
-  assertEquals(kinds({ storedB: "int8" }), ["narrow", "narrow"]);
+  assertEquals(kinds({}), ["rows", "narrow"]);
+  assertEquals(kinds({ storedB: "int8" }), ["rows", "narrow"]);
+  assertEquals(kinds({ k: 16384 }), ["narrow", "narrow"], "A is too long to be kept");
+  assertEquals(kinds({ transposeB: false }), ["narrow", "narrow"]);
   assertEquals(kinds({ m: 8 }), ["direct", "narrow"]);
   for (
     const other of [{ m: 9 }, { n: 8, k: 64 }, { k: 1537 }, { transposeA: true }, { batch: 2 }, {
