@@ -55,6 +55,16 @@ const roundOp: Op<null> = {
   element: { text: ([x]) => x, value: Math.f16round },
 };
 
+/**
+ * A copy that a plan of precision f16 stores as f16 where its readers can read that.
+ *
+ * @param tensor What to copy
+ * @returns The copy
+ */
+export function halfCopy(tensor: Tensor): Tensor {
+  return apply(roundOp, [tensor], null);
+}
+
 const MOVES: HalfRule = { reads: [0], writes: [0], moves: true };
 
 /** The ops whose kernels handle f16. Elementwise ops, products and reductions all do, and need no row. */
@@ -206,7 +216,7 @@ export function copyWeights(
   const copies = new Map<Tensor, Tensor>();
   const copyOf = (weight: Tensor): Tensor => {
     if (!isLeaf(weight) || weight.dtype !== "f32") return weight;
-    if (!copies.has(weight)) copies.set(weight, apply(roundOp, [weight], null));
+    if (!copies.has(weight)) copies.set(weight, halfCopy(weight));
     return copies.get(weight)!;
   };
   return rebuild(roots, (node) => {

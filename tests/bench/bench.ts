@@ -7,7 +7,7 @@
 import type { Gpu } from "@firn/train";
 import { type Lengths, race, start, type Started } from "./measure.ts";
 import { type Row, sideResult } from "./results.ts";
-import { askTwin, type TwinMachine, type TwinSide, type TwinWork } from "./twin.ts";
+import { askTwin, type TwinMachine, type TwinSide, type TwinWork, type Way } from "./twin.ts";
 import type { Entry } from "./works.ts";
 
 /** What PyTorch measured of each row, over one or more visits. */
@@ -32,33 +32,39 @@ export async function measureEntry(gpu: Gpu, entry: Entry, lengths: Lengths): Pr
     gpu.check();
     return rowOf(entry, started, times);
   } finally {
-    for (const contender of contenders) contender.close();
+    for (const contender of contenders) await contender.close();
   }
 }
 
 /**
- * Lets PyTorch measure every row that it has a twin of, in one process for half of the rounds.
+ * Lets PyTorch measure every row that it has a twin of, in one process for its share of the rounds.
  *
  * The process ends before Firn takes memory. One visit before Firn and one after it: a drift of the device over the whole
  * run hits both alike.
  *
  * @param entries The rows
- * @param options How long in all, and the command of the twin
- * @returns What it measured, and where
+ * @param options How long in all, visits in all, the ways in which PyTorch computes, and the command of the twin
+ * @returns What it measured, where, and what it could not run
  */
 export async function visitTwin(
   entries: readonly Entry[],
-  { lengths, twin }: { readonly lengths: Lengths; readonly twin: readonly string[] },
-): Promise<{ readonly machine: TwinMachine; readonly peers: Peers }> {
+  { lengths, visits = 2, ways, twin }: {
+    readonly lengths: Lengths;
+    readonly visits?: number;
+    readonly ways: readonly Way[];
+    readonly twin: readonly string[];
+  },
+): Promise<{ readonly machine: TwinMachine; readonly peers: Peers; readonly leftOut: readonly string[] }> {
   const asked = entries.filter((entry) => entry.twin !== null);
   const works = asked.map(({ twin, lossAt }) => ({ ...twin as TwinWork, lossAt }));
-  const { machine, sides } = await askTwin(
+  const { machine, sides, leftOut } = await askTwin(
     works,
-    { ...lengths, rounds: Math.ceil(lengths.rounds / 2) },
+    { ...lengths, rounds: Math.ceil(lengths.rounds / visits), ways },
     twin,
   );
   return {
     machine,
+    leftOut,
     peers: new Map(asked.map((entry, i) => [entry, sides.filter(({ work }) => work === i)])),
   };
 }
@@ -102,5 +108,6 @@ function rowOf(entry: Entry, started: readonly Started[], times: readonly (reado
       loss,
     });
   });
-  return { work: entry.work, flops: entry.flops, lossAt: entry.lossAt, sides };
+  const { work, flops, averaged, lossAt } = entry;
+  return { work, flops, averaged, lossAt, sides };
 }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { type Component, free, type Gpu, type Tensor } from "@firn/train";
+import { type Component, free, type Gpu, type Precision, type Tensor } from "@firn/train";
 import { blocksOf, definePolicy, type FreezePolicy, layerLinears } from "@firn/train/policies";
 import { plan } from "../../core/plan/plan.ts";
 import { record, type Recording } from "../../core/runtime/record.ts";
@@ -58,6 +58,10 @@ export interface FreezingOptions {
   readonly rounds: number;
   /** Steps of a turn; all but the first two and the last are timed. */
   readonly turn?: number;
+  /** Shares of the layers' matrices, and of the layers, that are frozen; quarters when absent. */
+  readonly shares?: readonly number[];
+  /** Of the training; f32 when absent. */
+  readonly precision?: Precision;
 }
 
 const SHARES = [0.25, 0.5, 0.75, 1];
@@ -77,16 +81,17 @@ export function sizeOfFreezing(
  * The sets of a model that still train something.
  *
  * @param components Components of the model
+ * @param shares What to freeze of its matrices, and of its layers
  * @returns Nothing frozen, then scattered sets that grow, then bottoms that grow
  */
-export function setsOf(components: readonly Component[]): FrozenSet[] {
+export function setsOf(components: readonly Component[], shares: readonly number[] = SHARES): FrozenSet[] {
   const linears = components.filter(layerLinears), { below, layers } = blocksOf(components);
   const order = randomOrder(linears.length, { seed: 1, draw: 0 });
-  const scattered = SHARES.map((share): FrozenSet => {
+  const scattered = shares.map((share): FrozenSet => {
     const chosen = order.slice(0, Math.round(share * linears.length));
     return { kind: "scattered", share, paths: chosen.map((i) => linears[i].path) };
   });
-  const bottoms = SHARES.filter((share) => share < 1).map((share): FrozenSet => ({
+  const bottoms = shares.filter((share) => share < 1).map((share): FrozenSet => ({
     kind: "bottom",
     share,
     paths: [...below, ...layers.slice(0, Math.round(share * layers.length)).flat()],
@@ -95,10 +100,10 @@ export function setsOf(components: readonly Component[]): FrozenSet[] {
 }
 
 /** Freezes each of {@link setsOf} in turn, for so many steps. */
-export function takingTurns(turn: number): FreezePolicy {
+export function takingTurns(turn: number, shares: readonly number[] = SHARES): FreezePolicy {
   return definePolicy({
     name: `takingTurns(${turn})`,
-    init: (components) => ({ step: 0, sets: setsOf(components).map(({ paths }) => paths) }),
+    init: (components) => ({ step: 0, sets: setsOf(components, shares).map(({ paths }) => paths) }),
     next: (state, { step }) => ({ ...state, step }),
     frozen: ({ step, sets }) => sets[Math.floor(step / turn) % sets.length],
   });
@@ -113,9 +118,9 @@ export function takingTurns(turn: number): FreezePolicy {
  * @throws {InputError} When the device has no timestamps
  */
 export async function measureFreezing(gpu: Gpu, options: FreezingOptions): Promise<FreezingTable> {
-  const { name, batch, length, rounds, turn = 8 } = options;
+  const { name, batch, length, rounds, turn = 8, shares, precision } = options;
   using clock = openClock(gpu);
-  const policy = takingTurns(turn);
+  const policy = takingTurns(turn, shares);
   const work = await workOf(gpu, { ...options, policy, lookEvery: turn });
   const { training } = work;
   const { shape } = work.batch.inputIds;
@@ -135,14 +140,14 @@ export async function measureFreezing(gpu: Gpu, options: FreezingOptions): Promi
       return await clock.read() / timed;
     };
     const first = await takeTurn();
-    const sets = setsOf(training.components());
+    const sets = setsOf(training.components(), shares);
     const times = sets.map((): number[] => []), forwardTimes: number[] = [];
     for (let round = 0; round <= rounds; round++) {
       for (const own of times) {
         const ms = round === 0 && own === times[0] ? first : await takeTurn();
         if (round > 0) own.push(ms);
       }
-      forward ??= await forwardOf(gpu, { work, state, inputIds });
+      forward ??= await forwardOf(gpu, { work, state, inputIds, precision });
       for (let i = 0; i < SETTLE; i++) forward.replay(1);
       clock.mark(0);
       for (let i = 0; i < timed; i++) forward.replay(1);
@@ -185,15 +190,16 @@ export function rowsOf(
 /** The loss alone, over the parameters of a state. */
 async function forwardOf(
   gpu: Gpu,
-  { work: { loss }, state, inputIds }: {
+  { work: { loss }, state, inputIds, precision }: {
     readonly work: Work;
     readonly state: Work["state"];
     readonly inputIds: Tensor;
+    readonly precision?: Precision;
   },
 ): Promise<Recording> {
   const target = { ...gpu.target, variants: gpu.tuning.variants };
   return await record(gpu, {
-    plan: plan([loss(state.params, { inputIds, labels: inputIds })], { target }),
+    plan: plan([loss(state.params, { inputIds, labels: inputIds })], { target, precision }),
     label: "forward",
   });
 }
@@ -205,11 +211,16 @@ const NAMES = {
   all: () => "everything: only forward, as in evaluation",
 } as const;
 
+/** A frozen set in words. */
+export function nameOfSet({ kind, share }: Pick<FrozenSet, "kind" | "share">): string {
+  return NAMES[kind](`${100 * share} %`);
+}
+
 /** The table in lines. */
 export function freezingLines({ work, components, rows }: FreezingTable): string[] {
   const head = ["frozen", "of " + components, "ms", "GFLOP", "saved ms", "FLOPs promise", "share"];
   const cells = rows.map(({ kind, share, frozen, ms, matmulFlops, saved, predicted }) => [
-    NAMES[kind](`${100 * share} %`),
+    nameOfSet({ kind, share }),
     `${frozen}`,
     `${ms.median.toFixed(2)} (${ms.min.toFixed(2)}..${ms.max.toFixed(2)})`,
     (matmulFlops / 1e9).toFixed(1),

@@ -42,6 +42,7 @@ Deno.test("setsOf scatters shares of the layers' matrices, each within the next,
   }
   assertEquals(sets[6].paths, ["embed", "0.norm", "0.linear", "1.norm", "1.linear"]);
   assertEquals(setsOf(COMPONENTS), sets);
+  assertEquals(setsOf(COMPONENTS, [0.5]), [sets[0], sets[2], sets[6]]);
 });
 
 Deno.test("takingTurns goes through the sets, each for a turn, again and again", () => {

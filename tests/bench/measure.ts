@@ -23,8 +23,8 @@ export interface Contender {
   readonly loss: (() => Promise<number>) | null;
   /** Its memory, after a step; null when unknown. */
   memory(): Memory | null;
-  /** Gives its memory back. */
-  close(): void;
+  /** Gives its memory back, and a device of its own. */
+  close(): Promise<void> | void;
 }
 
 /** Middle and ends of some timings. */

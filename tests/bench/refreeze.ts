@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Gpu } from "@firn/train";
+import type { Gpu, Precision } from "@firn/train";
 import { definePolicy, type FreezePolicy } from "@firn/train/policies";
 import { median } from "./measure.ts";
 import { closeWork, type Shape, workOf } from "./shapes.ts";
@@ -62,7 +62,12 @@ export function changesOf(times: readonly number[], every: number): Omit<Refreez
 /** Trains a shape through all changes, with a look at every step. */
 export async function measureRefreeze(
   gpu: Gpu,
-  size: { readonly shape: Shape; readonly batch: number; readonly length: number },
+  size: {
+    readonly shape: Shape;
+    readonly batch: number;
+    readonly length: number;
+    readonly precision?: Precision;
+  },
 ): Promise<Refreeze> {
   const { training, batch, ...made } = await workOf(gpu, {
     ...size,

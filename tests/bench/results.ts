@@ -33,6 +33,8 @@ export interface SideResult {
 export interface Row {
   readonly work: string;
   readonly flops: number | null;
+  /** Whether it counts in the mean of TFLOP/s. */
+  readonly averaged: boolean;
   readonly lossAt: number;
   readonly sides: readonly SideResult[];
 }

@@ -40,6 +40,7 @@ export const SHAPES = {
   "smollm2-135m": { hidden: 576, mlp: 1536, layers: 30, heads: 9, kvHeads: 3, vocabulary: 49152 },
   "llama-15m": { hidden: 288, mlp: 768, layers: 6, heads: 6, kvHeads: 6, vocabulary: 32000 },
   "sotu": { hidden: 128, mlp: 344, layers: 5, heads: 4, kvHeads: 2, vocabulary: 2048 },
+  "tiny": { hidden: 64, mlp: 128, layers: 1, heads: 2, kvHeads: 1, vocabulary: 320 },
 } as const satisfies Record<string, Shape>;
 
 /** What a benchmark trains. */

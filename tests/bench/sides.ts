@@ -63,6 +63,16 @@ export const PRODUCT: Side = {
   batch: "operands on the device",
 };
 
+/** The same by how its operands are stored. */
+export function productSide(precision: Precision): Side {
+  return precision === "f32" ? PRODUCT : { ...PRODUCT, precision: "f16 operands, f32 sums" };
+}
+
+/** Firn's training of pairs of LoRA beside a frozen base. */
+export function firnAdapterSide(precision: Precision): Side {
+  return { ...firnModelSide(precision), optimizer: "AdamW of LoRA pairs, fused", clipping: "none" };
+}
+
 /** A side in one line. */
 export function describeSide(side: Side): string {
   if (side.optimizer === "none") return `${side.precision}, forward only, ${side.batch}`;

@@ -1,9 +1,14 @@
-"""The works of the benchmark in PyTorch: eager, float32 with TF32 off, SDPA attention, fused optimizers.
+"""The works of the benchmark in PyTorch: SDPA attention, fused optimizers, eager but for the way "compile".
 
-Takes one argument, JSON: {"works": [...], "rounds": N, "turn": ms, "warmUp": ms}. Prints a line of JSON for the machine
-and one for each contender. As in measure.ts, a round is a turn of at least `turn` ms of steps with one wait at its end.
+Takes one argument, JSON: {"works": [...], "ways": [...], "rounds": N, "turn": ms, "warmUp": ms}. Prints a line of JSON for
+the machine and one for each contender. As in measure.ts, a round is a turn of at least `turn` ms of steps with one wait at
+its end.
+
+Ways of a model: f32 with TF32 off, TF32, autocast to bf16, bf16 (weights and moments as well), autocast compiled. Ways of a
+product: f32, TF32, and bf16 where one of the last three is asked for.
 """
 
+import contextlib
 import gc
 import json
 import math
@@ -24,6 +29,14 @@ if not torch.cuda.is_available():
 DEVICE = "cuda"
 VOCABULARY = 256
 EAGER = {"precision": "f32, TF32 off", "recompute": "nothing", "batch": "one, on the device"}
+# How a way is called, and how it computes.
+WAYS = {
+    "f32": ("", "f32, TF32 off"),
+    "tf32": (", TF32", "f32, products in TF32"),
+    "autocast": (", autocast", "autocast to bf16"),
+    "bf16": (", bf16", "bf16, weights and moments as well"),
+    "compile": (", compiled", "autocast to bf16, compiled"),
+}
 
 
 def say(line):
@@ -67,16 +80,19 @@ def measure(step, loss_at, lengths):
     return {"first": first, "loss": loss, "times": times, "memory": torch.cuda.max_memory_allocated()}
 
 
-def language_model(name, model, work, lengths):
-    """A transformers model: AdamW and clipping by the global norm, then the same without clipping."""
+def language_model(name, model, work, lengths, way):
+    """A transformers model: AdamW and clipping by the global norm; in f32 then the same without clipping."""
     batch, length, vocabulary = work["batch"], work["length"], work["shape"]["vocabulary"]
-    model = model.to(DEVICE).train()
+    mixed = way in ("autocast", "compile")
+    model = model.to(DEVICE, torch.bfloat16 if way == "bf16" else torch.float32).train()
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     ids = (torch.arange(batch * length, device=DEVICE) * 7919 % vocabulary).view(batch, length)
+    forward = torch.compile(model, dynamic=False) if way == "compile" else model
 
     def step(clip=True):
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        with torch.autocast(DEVICE, torch.bfloat16) if mixed else contextlib.nullcontext():
+            loss = forward(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -85,22 +101,24 @@ def language_model(name, model, work, lengths):
         return loss.detach()
 
     seen = measure(step, work["lossAt"], lengths)
-    unclipped = rounds_of(lambda: step(clip=False), lengths)
+    unclipped = rounds_of(lambda: step(clip=False), lengths) if way == "f32" else None
+    called, precision = WAYS[way]
     side = {
         **EAGER,
+        "precision": precision,
         "optimizer": "AdamW, fused",
         "clipping": "global norm 1",
         "attention": getattr(model.config, "_attn_implementation", None) or "transformers' default",
         "head": "tied",
     }
-    return {"name": name, "side": side, "unclipped": unclipped, **seen}
+    return {"name": name + called, "side": side, "unclipped": unclipped, **seen}
 
 
-def llama(work, lengths):
-    from transformers import LlamaConfig, LlamaForCausalLM
+def llama_config(work):
+    from transformers import LlamaConfig
 
     shape = work["shape"]
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=shape["vocabulary"],
         hidden_size=shape["hidden"],
         intermediate_size=shape["mlp"],
@@ -108,12 +126,17 @@ def llama(work, lengths):
         num_attention_heads=shape["heads"],
         num_key_value_heads=shape["kvHeads"],
         max_position_embeddings=work["length"],
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.get("tied", True),
     )
-    return language_model("PyTorch Llama", LlamaForCausalLM(config), work, lengths)
 
 
-def gpt2(work, lengths):
+def llama(work, lengths, way):
+    from transformers import LlamaForCausalLM
+
+    return language_model("PyTorch Llama", LlamaForCausalLM(llama_config(work)), work, lengths, way)
+
+
+def gpt2(work, lengths, way):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     shape = work["shape"]
@@ -127,10 +150,46 @@ def gpt2(work, lengths):
         embd_pdrop=0.0,
         attn_pdrop=0.0,
     )
-    return language_model("PyTorch GPT-2", GPT2LMHeadModel(config), work, lengths)
+    return language_model("PyTorch GPT-2", GPT2LMHeadModel(config), work, lengths, way)
 
 
-def one_layer(work, lengths):
+def adapter(work, lengths, way):
+    """Pairs of LoRA of rank 16 on all projections, by PEFT, beside a frozen base in bf16."""
+    import peft
+    from transformers import LlamaForCausalLM
+
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(DEVICE):
+            model = LlamaForCausalLM(llama_config(work))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    model = peft.get_peft_model(model, peft.LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
+    model = model.to(DEVICE).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0, fused=True)
+    batch, length = work["batch"], work["length"]
+    ids = (torch.arange(batch * length, device=DEVICE) * 7919 % work["shape"]["vocabulary"]).view(batch, length)
+
+    def step():
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    side = {
+        **EAGER,
+        "precision": "bf16 base, f32 pairs",
+        "optimizer": "AdamW of LoRA pairs, fused",
+        "clipping": "none",
+        "attention": "sdpa",
+        "head": "tied",
+    }
+    return {"name": "PEFT bf16", "side": side, "unclipped": None, **measure(step, work["lossAt"], lengths)}
+
+
+def one_layer(work, lengths, way):
     """The network of one_layer.ts, with its batches and weights of the same deviation."""
     width, length, batch = work["width"], work["time"], work["batch"]
     heads = max(1, width // 32)
@@ -188,20 +247,28 @@ def one_layer(work, lengths):
     return {"name": "PyTorch", "side": side, "unclipped": None, **measure(step, work["lossAt"], lengths)}
 
 
-def product(work, lengths):
+def product(work, lengths, way):
     m, n, k, layout = work["m"], work["n"], work["k"], work["layout"]
-    a = torch.rand(k, m, device=DEVICE).sub_(0.5).T if layout[0] == "T" else torch.rand(m, k, device=DEVICE).sub_(0.5)
-    b = torch.rand(n, k, device=DEVICE).sub_(0.5).T if layout[1] == "T" else torch.rand(k, n, device=DEVICE).sub_(0.5)
-    c = torch.empty(m, n, device=DEVICE)
+    dtype = torch.bfloat16 if way == "bf16" else torch.float32
+
+    def operand(rows, columns, transposed):
+        stored = (columns, rows) if transposed else (rows, columns)
+        values = torch.rand(*stored, device=DEVICE).sub_(0.5).to(dtype)
+        return values.T if transposed else values
+
+    a, b = operand(m, k, layout[0] == "T"), operand(k, n, layout[1] == "T")
+    c = torch.empty(m, n, device=DEVICE, dtype=dtype)
 
     def step():
         torch.matmul(a, b, out=c)
 
     first = turn(step, 1)
     side = {key: "none" for key in ("optimizer", "clipping", "attention", "head")}
-    side = {**EAGER, **side, "batch": "operands on the device"}
+    called, precision = WAYS[way]
+    precision = "bf16" if way == "bf16" else precision
+    side = {**EAGER, **side, "batch": "operands on the device", "precision": precision}
     return {
-        "name": "cuBLAS",
+        "name": "cuBLAS" + called,
         "side": side,
         "first": first,
         "loss": None,
@@ -228,10 +295,21 @@ def transformers_version():
         return None
 
 
+def runs_of(work, ways):
+    """What is run for a work, in the order of its rows, and how."""
+    kind = work["kind"]
+    if kind == "model":
+        models = [llama, gpt2] if work.get("gpt2") else [llama]
+        return [(model, way) for way in ways for model in models]
+    if kind == "product":
+        eager = [way for way in ways if way in ("f32", "tf32")]
+        return [(product, way) for way in eager + (["bf16"] if len(eager) < len(ways) else [])]
+    return [(adapter, "bf16")] if kind == "adapter" else [(one_layer, "f32")]
+
+
 def main():
     question = json.loads(sys.argv[1])
     torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = False
     say(
         {
             "torch": torch.__version__,
@@ -242,14 +320,17 @@ def main():
         }
     )
     for index, work in enumerate(question["works"]):
-        runs = {
-            "model": [llama, gpt2] if work.get("gpt2") else [llama],
-            "layer": [one_layer],
-            "product": [product],
-        }[work["kind"]]
-        for run in runs:
+        for run, way in runs_of(work, question["ways"]):
             tidy()
-            say({"work": index, **run(work, question)})
+            torch.backends.cuda.matmul.allow_tf32 = way == "tf32"
+            try:
+                say({"work": index, **run(work, question, way)})
+            # One that cannot run, such as a compilation without a C compiler, is named, and the others go on.
+            except Exception as error:
+                what = str(error).strip().split("\n")[0]
+                say({"leftOut": f"{run.__name__} {way}, work {index}: {type(error).__name__}: {what}"})
+            if way == "compile":
+                torch._dynamo.reset()
 
 
 main()

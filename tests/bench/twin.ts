@@ -5,17 +5,23 @@
  */
 
 import { InputError } from "@firn/train";
-import type { Product } from "./contenders.ts";
+import type { BaseShape } from "./adapter_base.ts";
 import type { OneLayerSize } from "./one_layer.ts";
 import type { Lengths } from "./measure.ts";
+import type { Product } from "./product.ts";
 import type { Shape } from "./shapes.ts";
 import type { Side } from "./sides.ts";
 
-/** A work as the twin is told of it. */
+/** How PyTorch computes; `bf16` stores weights and moments so, too, and `compile` is autocast compiled. */
+export const WAYS = ["f32", "tf32", "autocast", "bf16", "compile"] as const;
+
+/** One of {@link WAYS}. */
+export type Way = typeof WAYS[number];
+
+/** A work as the twin is told of it. Models and products are measured in every way, layers in f32, adapters in bf16. */
 export type TwinWork =
   | {
     readonly kind: "model";
-    readonly name: string;
     readonly shape: Shape;
     readonly batch: number;
     readonly length: number;
@@ -23,7 +29,13 @@ export type TwinWork =
     readonly gpt2: boolean;
   }
   | { readonly kind: "layer" } & OneLayerSize
-  | { readonly kind: "product" } & Product;
+  | { readonly kind: "product" } & Product
+  | {
+    readonly kind: "adapter";
+    readonly shape: BaseShape;
+    readonly batch: number;
+    readonly length: number;
+  };
 
 /** What one of the twin's contenders measured. */
 export interface TwinSide {
@@ -55,6 +67,8 @@ export interface TwinMachine {
 export interface TwinReply {
   readonly machine: TwinMachine;
   readonly sides: readonly TwinSide[];
+  /** What it could not run, and why. */
+  readonly leftOut: readonly string[];
 }
 
 /** Runs Python on the twin; the last argument is the question. */
@@ -71,33 +85,36 @@ export const PYTHON: readonly string[] = [
 export function parseTwin(stdout: string, works: number): TwinReply {
   const lines = stdout.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
   const machine = lines.find((line) => "torch" in line), sides = lines.filter((line) => "times" in line);
+  const leftOut = lines.flatMap((line) => line.leftOut ?? []);
   if (machine === undefined) throw new Error("Cannot read the PyTorch twin as it did not name its machine");
   for (let work = 0; work < works; work++) {
     if (!sides.some((side) => side.work === work)) {
       throw new Error(
-        `Cannot read the PyTorch twin as it measured ${sides.length} contenders and none of work ${work}`,
+        `Cannot read the PyTorch twin as it measured ${sides.length} contenders and none of work ${work}${
+          leftOut.length > 0 ? `: ${leftOut.join("; ")}` : ""
+        }`,
       );
     }
   }
-  return { machine, sides };
+  return { machine, sides, leftOut };
 }
 
 /**
  * Runs the twin.
  *
  * @param works What to measure, and after how many steps to read losses
- * @param lengths How long
+ * @param options How long, and in which ways
  * @param command Program and arguments before the question
  * @returns What it measured; no works ask only whether it can run
  * @throws {InputError} When Python or PyTorch is missing, or the twin fails
  */
 export async function askTwin(
   works: readonly (TwinWork & { readonly lossAt: number })[],
-  lengths: Lengths,
+  options: Lengths & { readonly ways: readonly Way[] },
   command: readonly string[] = PYTHON,
 ): Promise<TwinReply> {
   const [program, ...args] = command;
-  const { code, stdout, stderr } = await run(program, [...args, JSON.stringify({ works, ...lengths })]);
+  const { code, stdout, stderr } = await run(program, [...args, JSON.stringify({ works, ...options })]);
   const text = new TextDecoder();
   if (code !== 0) {
     const last = text.decode(stderr).trim().split("\n").at(-1);

@@ -11,6 +11,7 @@ import { PRODUCT } from "./sides.ts";
 import { askTwin, parseTwin } from "./twin.ts";
 import { productEntry } from "./works.ts";
 
+const WAYS = ["f32"] as const;
 const LENGTHS = { rounds: 4, turn: 10, warmUp: 5 };
 const MACHINE = { device: "H100", driver: "580", torch: "2.11.0", transformers: null, cuda: "13.0" };
 const SIDE = {
@@ -44,7 +45,11 @@ async function withFake(
 }
 
 Deno.test("parseTwin finds the machine and the contenders among other lines", () => {
-  assertEquals(parseTwin(PRINTED.slice(0, 3).join("\n"), 1), { machine: MACHINE, sides: [SIDE] });
+  assertEquals(parseTwin(PRINTED.slice(0, 3).join("\n"), 1), {
+    machine: MACHINE,
+    sides: [SIDE],
+    leftOut: [],
+  });
 });
 
 Deno.test("parseTwin refuses an answer without the machine, or without a work", () => {
@@ -59,24 +64,24 @@ Deno.test("parseTwin refuses an answer without the machine, or without a work", 
 Deno.test("askTwin says what failed: no program, or the last line that it printed", async () => {
   await withFake({ lines: [], code: 1 }, async (command) => {
     await assertRejects(
-      () => askTwin([], LENGTHS, command),
+      () => askTwin([], { ...LENGTHS, ways: WAYS }, command),
       Error,
       '"sh" ended with status 1: no torch here',
     );
   });
   await assertRejects(
-    () => askTwin([], LENGTHS, ["/nowhere/python3"]),
+    () => askTwin([], { ...LENGTHS, ways: WAYS }, ["/nowhere/python3"]),
     Error,
     'Cannot run the PyTorch twin as "/nowhere/python3" does not start: ',
   );
 });
 
 Deno.test("visitTwin asks for all works in one process, for half of the rounds", async () => {
-  const product = (n: number) => productEntry({ m: 32, n, k: 32, layout: "NT" }, 1e5);
+  const product = (n: number) => productEntry({ m: 32, n, k: 32, layout: "NT" }, { recorded: 1e5 });
   const entries = [product(32), { ...product(48), twin: null }, product(64)];
   const lines = [JSON.stringify(MACHINE), JSON.stringify(SIDE), JSON.stringify({ ...SIDE, work: 1 })];
   await withFake({ lines }, async (twin, asked) => {
-    const { machine, peers } = await visitTwin(entries, { lengths: LENGTHS, twin });
+    const { machine, peers } = await visitTwin(entries, { lengths: LENGTHS, ways: WAYS, twin });
     assertEquals(machine, MACHINE);
     assertEquals([...peers.keys()], [entries[0], entries[2]]);
     assertEquals(peers.get(entries[2]), [{ ...SIDE, work: 1 }]);
@@ -85,9 +90,21 @@ Deno.test("visitTwin asks for all works in one process, for half of the rounds",
   });
 });
 
+Deno.test("parseTwin names what PyTorch left out, and refuses a work of which nothing is left", () => {
+  const left = JSON.stringify({ leftOut: "llama compile, work 0: no C compiler" });
+  assertEquals(parseTwin([...PRINTED.slice(0, 3), left].join("\n"), 1).leftOut, [
+    "llama compile, work 0: no C compiler",
+  ]);
+  assertThrows(() => parseTwin([PRINTED[1], left].join("\n"), 1), Error, "no C compiler");
+});
+
 Deno.test("withPeers puts the rounds of all visits into one side", async () => {
   await using gpu = await openGpu();
-  const own = await measureEntry(gpu, productEntry({ m: 32, n: 32, k: 32, layout: "NT" }, 1e5), LENGTHS);
+  const own = await measureEntry(
+    gpu,
+    productEntry({ m: 32, n: 32, k: 32, layout: "NT" }, { recorded: 1e5 }),
+    LENGTHS,
+  );
   assertEquals(withPeers(own, []), own);
   const later = { ...SIDE, times: [3.5, 4.5] };
   const row = withPeers(own, [[SIDE], [later]]);

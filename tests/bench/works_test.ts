@@ -12,7 +12,7 @@ import { firnModel, watching } from "./contenders.ts";
 import { alternating, changesOf } from "./refreeze.ts";
 import { fairness, HEADS, line, memoryLines, ratioOf, rowLines, sideResult, summary } from "./results.ts";
 import { FIRN_MODEL, firnModelSide } from "./sides.ts";
-import { chooseWorks, type Entry, productEntry, WORKS } from "./works.ts";
+import { chooseWorks, type Entry, productEntry, WORKS, worksIn } from "./works.ts";
 
 const SOFTWARE = { name: "llvmpipe", software: true }, GPU = { name: "H200", software: false };
 const LENGTHS = { rounds: 2, turn: 20, warmUp: 10 };
@@ -21,7 +21,18 @@ const SHAPE = { hidden: 32, mlp: 64, layers: 1, heads: 2, kvHeads: 1, vocabulary
 Deno.test("chooseWorks takes what suits the adapter", () => {
   assertEquals(chooseWorks(null, SOFTWARE), ["layer-128"]);
   assertEquals(chooseWorks("freezing", SOFTWARE), ["freezing"]);
-  assertEquals(chooseWorks(null, GPU), Object.keys(WORKS).filter((name) => name !== "layer-128"));
+  const unasked = ["layer-128", "lora", "halves", "tiny"];
+  assertEquals(chooseWorks(null, GPU), Object.keys(WORKS).filter((name) => !unasked.includes(name)));
+  assertEquals(chooseWorks(null, GPU, "f16"), [
+    "matmul",
+    "gpt2",
+    "gpt2-b1",
+    "smollm2",
+    "smollm2-b1",
+    "lora",
+    "monitoring",
+    "halves",
+  ]);
   assertEquals(chooseWorks("matmul,layer-128", GPU), ["matmul", "layer-128"]);
 });
 
@@ -29,7 +40,7 @@ Deno.test("chooseWorks refuses work made for a GPU on a software adapter, and na
   const refused = assertThrows(() => chooseWorks("layer-128,gpt2", SOFTWARE), InputError).message;
   assertMatch(
     refused,
-    /^Cannot run the work "gpt2" as "llvmpipe" is a software adapter .* --work layer-128,freezing or/,
+    /^Cannot run the work "gpt2" as "llvmpipe" is a software adapter .* --work layer-128,freezing,halves,tiny or/,
   );
   assertThrows(
     () => chooseWorks("gpt3", GPU),
@@ -46,6 +57,7 @@ Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss a
     lossAt: 3,
     tolerance: 1e-4,
     flops: null,
+    averaged: false,
     twin: null,
     open: async () => [
       await firnModel(gpu, size),
@@ -56,10 +68,10 @@ Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss a
       }),
     ],
   };
-  const product = productEntry({ m: 64, n: 32, k: 48, layout: "TN" }, 1e6);
+  const product = productEntry({ m: 64, n: 32, k: 48, layout: "TN" }, { recorded: 1e6 });
   const row = JSON.parse(JSON.stringify(await measureEntry(gpu, entry, LENGTHS)));
   const rate = JSON.parse(JSON.stringify(await measureEntry(gpu, product, LENGTHS)));
-  assertEquals(Object.keys(row), ["work", "flops", "lossAt", "sides"]);
+  assertEquals(Object.keys(row), ["work", "flops", "averaged", "lossAt", "sides"]);
   const [firn, watched] = row.sides;
   assertEquals(Object.keys(firn).toSorted(), [
     "allocated",
@@ -91,6 +103,24 @@ Deno.test("measureEntry fills a row: times of all rounds, spread, memory, loss a
   assertEquals([rate.flops, rate.sides[0].loss, rate.sides.length], [2 * 64 * 32 * 48, null, 1]);
 });
 
+Deno.test("the tiny work runs a product of each layout and a training of LoRA, and gives all memory back", async () => {
+  await using gpu = await openGpu();
+  const before = gpu.counts.bytes, { entries } = worksIn("f32").tiny;
+  for (const entry of entries.filter(({ twin }) => twin!.kind !== "model")) {
+    const { work, sides: [firn], averaged } = await measureEntry(gpu, entry, {
+      rounds: 1,
+      turn: 1,
+      warmUp: 1,
+    });
+    assertEquals(averaged, /^product/.test(work));
+    assertGreater(firn.ms.median, 0);
+    if (firn.loss !== null) assertGreater(firn.loss, 1);
+    if (firn.allocated !== null) assertEquals(firn.allocated.held, firn.allocated.planned);
+  }
+  assertEquals(entries.map(({ twin }) => twin!.kind), ["product", "product", "product", "model", "adapter"]);
+  assertEquals(gpu.counts.bytes - before <= 65536, true);
+});
+
 Deno.test("measureEntry refuses contenders whose losses differ", async () => {
   await using gpu = await openGpu();
   const entry: Entry = {
@@ -98,6 +128,7 @@ Deno.test("measureEntry refuses contenders whose losses differ", async () => {
     lossAt: 1,
     tolerance: 1e-4,
     flops: null,
+    averaged: false,
     twin: null,
     open: async () => [
       await firnModel(gpu, { shape: SHAPE, batch: 2, length: 8 }),
@@ -119,7 +150,13 @@ const side = (name: string, ms: number) =>
     allocated: name === "PyTorch" ? null : { planned: 2 ** 30, held: 2 ** 30, peak: 1.5 * 2 ** 30 },
     loss: 1,
   });
-const ROW = { work: "w", flops: null, lossAt: 1, sides: [side("Firn", 99), side("PyTorch", 199)] };
+const ROW = {
+  work: "w",
+  flops: null,
+  averaged: false,
+  lossAt: 1,
+  sides: [side("Firn", 99), side("PyTorch", 199)],
+};
 
 Deno.test("rowLines shows medians with their ends, memory, and the peer's time over Firn's", () => {
   assertEquals(rowLines(ROW), [
