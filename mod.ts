@@ -138,7 +138,9 @@ export {
   type OptimizerStep,
 } from "./core/optim/optimizer.ts";
 export { loraPlus, type LoraPlusOptions } from "./core/optim/lora_plus.ts";
-export { type ParameterGroup, partition, type PathPattern } from "./core/optim/partition.ts";
+export type { AdamMomentOptions } from "./core/optim/adam_step.ts";
+export type { PathPattern } from "./core/optim/glob.ts";
+export { type ParameterGroup, partition } from "./core/optim/partition.ts";
 export {
   constantRate,
   cosine,

@@ -41,7 +41,8 @@
  */
 
 import { InputError } from "../errors.ts";
-import { fill } from "../sources.ts";
+import { fill, tensor } from "../sources.ts";
+import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import type { Schedule } from "./schedules.ts";
@@ -62,8 +63,23 @@ export interface Moment {
   readonly name: string;
   /** What the moment measures. */
   readonly meaning: MomentMeaning;
-  /** Its shape, given the shape of the parameter; the same shape when absent. */
-  readonly shape?: (parameter: readonly number[]) => readonly number[];
+  /**
+   * Its shape, given the shape and the path of the parameter; null where that parameter has no such moment. The shape of the
+   * parameter when absent.
+   */
+  readonly shape?: (parameter: readonly number[], path: Path) => readonly number[] | null;
+  /**
+   * Whether every parameter has it in its own shape, in the state or among the `readings` of a step, so that signals can be
+   * measured of it; that is so where `shape` is absent.
+   */
+  readonly complete?: boolean;
+  /** Element type; f32 when absent, and u32 for packed numbers. */
+  readonly dtype?: "f32" | "u32";
+  /**
+   * Whether it is a distance from the parameter to another point, such as an average of weights: `point = parameter + moment`.
+   * When training scales an update, as after a thaw, the point stays; false when absent.
+   */
+  readonly offset?: boolean;
 }
 
 /** One step of an optimizer. */
@@ -72,6 +88,11 @@ export interface OptimizerStep {
   readonly updates: Leaves;
   /** The next state, with the same paths. */
   readonly state: Leaves;
+  /**
+   * Moments that are kept in another form, f32 by their path, such as those of 8-bit states. Nothing computes them unless a
+   * signal reads them. None when absent.
+   */
+  readonly readings?: Leaves;
 }
 
 /**
@@ -107,6 +128,14 @@ export interface Optimizer {
    * @param trainable Paths of all parameters that may become active, in order; the paths of `grads` when absent
    */
   next(state: Leaves, grads: Leaves, params: Leaves, trainable?: readonly Path[]): OptimizerStep;
+  /**
+   * The weights to evaluate and to keep, where they are not those that steps update: averages of them.
+   *
+   * @param state State of the active parameters
+   * @param params Values of the active parameters
+   * @returns Weights by path; a parameter that is absent is kept as it is
+   */
+  evaluated?(state: Leaves, params: Leaves): Leaves;
 }
 
 /**
@@ -134,7 +163,7 @@ export function momentPath({ name }: Moment, parameter: Path): Path {
  *
  * @param moments What each parameter gets
  * @param params The parameters
- * @returns Moments by path, f32
+ * @returns Moments by path
  *
  * @example
  * ```ts
@@ -150,10 +179,17 @@ export function initMoments(moments: readonly Moment[], params: Leaves): Map<Pat
   const state = new Map<Path, Tensor>();
   for (const [path, { shape }] of params) {
     for (const moment of moments) {
-      state.set(momentPath(moment, path), fill(0, moment.shape?.(shape) ?? shape));
+      const own = moment.shape === undefined ? shape : moment.shape(shape, path);
+      if (own === null) continue;
+      state.set(momentPath(moment, path), moment.dtype === "u32" ? noWords(own) : fill(0, own));
     }
   }
   return state;
+}
+
+/** Words of zeros. Training makes them on the device from the shape alone. */
+function noWords(shape: readonly number[]): Tensor {
+  return tensor(new Uint32Array(sizeOf(shape)), shape);
 }
 
 /**
@@ -190,13 +226,16 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
     },
     next(state, grads, params, trainable) {
       let updates = grads;
-      const all = new Map<Path, Tensor>();
+      const all = new Map<Path, Tensor>(), readings = new Map<Path, Tensor>();
       for (const part of parts) {
         const step = part.next(state, updates, params, trainable);
         updates = step.updates;
         for (const [path, value] of step.state) all.set(path, value);
+        for (const [path, value] of step.readings ?? []) readings.set(path, value);
       }
-      return { updates, state: all };
+      return { updates, state: all, readings };
     },
+    // The last part that has weights of its own decides: an average behind a schedule-free method is its average.
+    evaluated: parts.findLast((p) => p.evaluated !== undefined)?.evaluated,
   };
 }

@@ -7,10 +7,8 @@
 import { InputError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
+import { globs, type PathPattern } from "./glob.ts";
 import { type Moment, momentPath, type Optimizer } from "./optimizer.ts";
-
-/** A glob over whole paths, in which `*` stands for any characters, dots included; or several of them. */
-export type PathPattern = string | readonly string[];
 
 /** Parameters by path, and the optimizer that updates them. */
 export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimizer];
@@ -25,7 +23,7 @@ export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimize
  * @returns One optimizer; its learning rate is that of the last group that has one. Its `init` throws an `InputError` when
  * a parameter matches no group
  * @throws {InputError} When there is no group
- * @throws {InputError} When two groups keep moments of one name but of different meaning or shape
+ * @throws {InputError} When two groups keep moments of one name but of different meaning or type
  *
  * @example No weight decay for norms and biases
  * ```ts
@@ -70,7 +68,7 @@ export function partition(groups: readonly ParameterGroup[]): Optimizer {
     name,
     learningRate: parts.findLast(({ optimizer }) => optimizer.learningRate !== undefined)?.optimizer
       .learningRate,
-    moments: momentsOf(parts),
+    moments: momentsOf(parts, partOf),
     init(params, trainable) {
       const state = new Map<Path, Tensor>();
       for (const part of parts) {
@@ -83,6 +81,7 @@ export function partition(groups: readonly ParameterGroup[]): Optimizer {
     },
     next(state, grads, params, trainable) {
       const updates = new Map<Path, Tensor>(), nextState = new Map<Path, Tensor>();
+      const readings = new Map<Path, Tensor>();
       for (const part of parts) {
         const own = ofPart(part, grads), names = momentPaths(part, own.keys());
         const step = own.size === 0
@@ -94,6 +93,7 @@ export function partition(groups: readonly ParameterGroup[]): Optimizer {
             pathsOf(part, trainable),
           );
         for (const [path, value] of step.updates) updates.set(path, value);
+        for (const [path, value] of step.readings ?? []) readings.set(path, value);
         for (const [path, value] of step.state) {
           nextState.set(names.has(path) ? path : part.prefix + path, value);
         }
@@ -101,8 +101,18 @@ export function partition(groups: readonly ParameterGroup[]): Optimizer {
       return {
         updates: new Map([...grads.keys()].map((path) => [path, updates.get(path)!])),
         state: nextState,
+        readings,
       };
     },
+    ...(parts.some(({ optimizer }) => optimizer.evaluated !== undefined) && {
+      evaluated: (state: Leaves, params: Leaves): Leaves =>
+        new Map(
+          parts.flatMap((part) => {
+            const own = ofPart(part, params), names = momentPaths(part, own.keys());
+            return [...part.optimizer.evaluated?.(stateOf(part, state, names), own) ?? []];
+          }),
+        ),
+    }),
   };
 }
 
@@ -115,10 +125,10 @@ interface Part {
 
 /** From a path to the first part that matches it. */
 function matcher(parts: readonly Part[], name: string): (path: Path) => Part {
-  const tests = parts.map(({ patterns }) => patterns.map(glob));
+  const tests = parts.map(({ patterns }) => globs(patterns));
   const known = new Map<Path, Part>();
   return (path) => {
-    const found = known.get(path) ?? parts.find((_, i) => tests[i].some((test) => test.test(path)));
+    const found = known.get(path) ?? parts.find((_, i) => tests[i](path));
     if (found === undefined) {
       throw new InputError(
         `Cannot train "${path}" by ${name} as no group matches it: end with the group "*"`,
@@ -129,27 +139,37 @@ function matcher(parts: readonly Part[], name: string): (path: Path) => Part {
   };
 }
 
-function glob(pattern: string): RegExp {
-  const literals = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  return new RegExp(`^${literals.join(".*")}$`);
-}
-
-/** The moments of all parts, each name once. */
-function momentsOf(parts: readonly Part[]): readonly Moment[] {
-  const byName = new Map<string, Moment>();
+/** The moments of all parts, each name once. A moment that not all parts keep alike asks for the part of a path. */
+function momentsOf(parts: readonly Part[], partOf: (path: Path) => Part): readonly Moment[] {
+  const byName = new Map<string, readonly Moment[]>();
   for (const { optimizer } of parts) {
     for (const moment of optimizer.moments) {
-      const known = byName.get(moment.name) ?? moment;
-      if (known.meaning !== moment.meaning || known.shape !== moment.shape) {
+      const known = byName.get(moment.name) ?? [moment];
+      if (!FIXED.every((key) => known[0][key] === moment[key])) {
         throw new InputError(
-          `Cannot partition by "${optimizer.name}" as another group keeps "${moment.name}" with another meaning or shape`,
+          `Cannot partition by "${optimizer.name}" as another group keeps "${moment.name}" with another meaning or type`,
         );
       }
-      byName.set(moment.name, known);
+      byName.set(moment.name, [...known, moment]);
     }
   }
-  return [...byName.values()];
+  return [...byName].map(([name, [first, ...others]]): Moment => {
+    if (others.length === parts.length && others.every(({ shape }) => shape === first.shape)) return first;
+    const complete = others.length === parts.length &&
+      others.every((moment) => moment.complete ?? moment.shape === undefined);
+    return {
+      ...first,
+      complete,
+      shape(parameter, path) {
+        const own = partOf(path).optimizer.moments.find((moment) => moment.name === name);
+        return own === undefined ? null : own.shape === undefined ? parameter : own.shape(parameter, path);
+      },
+    };
+  });
 }
+
+/** What the moments of one name have in common. */
+const FIXED = ["meaning", "dtype", "offset"] as const;
 
 function momentPaths({ optimizer }: Part, params: Iterable<Path>): ReadonlySet<Path> {
   return new Set([...params].flatMap((path) => optimizer.moments.map((moment) => momentPath(moment, path))));

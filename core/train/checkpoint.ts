@@ -116,6 +116,8 @@ function stored(name: string, { shape, dtype, data }: HostTensor): TensorToStore
       return { name, shape, dtype: "BF16", data: toBf16(values) };
     case "f16":
       return { name, shape, dtype: "F16", data: toF16(values) };
+    case "u32":
+      return { name, shape, dtype: "U32", data };
     case "int8":
     case "nf4":
       return { name, shape: [data.length], dtype: "U32", data };
@@ -230,10 +232,12 @@ async function loadFile(path: string, options: FileSystemOptions): Promise<Check
   for (const name of file.names) {
     const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
     const { shape, dtype } = file.specs.get(name)!;
+    const words = dtype === "U32" ? { shape, dtype: "u32" as const } : undefined;
+    const packed = Object.hasOwn(blocks, name) ? blocks[name] : words;
     map.set(
       name.slice(prefix.length),
-      Object.hasOwn(blocks, name)
-        ? { ...blocks[name], data: new Uint32Array((await file.read(name)).buffer) }
+      packed !== undefined
+        ? { ...packed, data: new Uint32Array((await file.read(name)).buffer) }
         : { shape, dtype: SAME[dtype] ?? "f32", data: await file.readF32(name) },
     );
   }

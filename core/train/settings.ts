@@ -140,7 +140,11 @@ function isBrief(
 /** The name of an optimizer without the learning rates that optimizers begin with. */
 function withoutRate(name: string): string {
   let text = "", at = 0;
-  for (const { 0: call, index } of name.matchAll(/\b(adamW|sgd)\(/g)) {
+  for (
+    const { 0: call, index } of name.matchAll(
+      /\b(adafactor|adam|adamW|adamW8bit|lion|muon|scheduleFreeAdamW|sgd)\(/g,
+    )
+  ) {
     let end = index + call.length, depth = 0;
     while (end < name.length && (depth > 0 || !",)".includes(name[end]))) {
       depth += name[end] === "(" ? 1 : name[end] === ")" ? -1 : 0;

@@ -11,7 +11,7 @@ import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
 import { readSaved } from "./freeze/decisions.ts";
-import { checkMoments, checkSignals } from "./freeze/signals.ts";
+import { checkMoments } from "./freeze/signals.ts";
 import { checkTrained } from "./options.ts";
 import { checkSettings, settingsOfRun } from "./settings.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
@@ -29,7 +29,7 @@ export async function initState<P extends TensorTree>(
   trainer: Trainer<P>,
   params: P,
 ): Promise<TrainingState<P>> {
-  const { gpu, definition: { trainable, optimizer }, policy } = trainer;
+  const { gpu, definition: { trainable, optimizer } } = trainer;
   const given = flatten(params), copies = new Map<Path, Tensor>();
   for (const [path, tensor] of given) {
     checkName(path);
@@ -44,7 +44,6 @@ export async function initState<P extends TensorTree>(
     );
   }
   checkMoments(optimizer, trained);
-  checkSignals(policy, optimizer);
   for (const [path, tensor] of given) {
     const shared = !trained.has(path) && isConstant(tensor);
     copies.set(path, shared ? share(tensor) : await copyToDevice(gpu, { path, source: tensor }));

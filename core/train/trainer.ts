@@ -12,7 +12,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
-import { measuredSignals } from "./freeze/signals.ts";
+import { measuredSignals, withMoments } from "./freeze/signals.ts";
 import { LOOK_EVERY, THAW_WARMUP } from "./options.ts";
 import { settingsOf, type TrainingSettings } from "./settings.ts";
 import { bestWeightSpecs } from "./state/best_weights.ts";
@@ -66,7 +66,8 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
   loss: Loss<P, B>,
   options: TrainingOptions<B>,
 ): Trainer<P> {
-  const { optimizer, steps, policy, cachePrefix = false } = options;
+  const { steps, policy, cachePrefix = false } = options;
+  const optimizer = withMoments(options.optimizer, policy);
   const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
   const definition: StepDefinition = {
     count: (batch: Tree) => countOf(loss, batch as TensorTree as B),
@@ -85,7 +86,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     definition,
     policy,
     steps,
-    settings: settingsOf(options, loss),
+    settings: settingsOf({ ...options, optimizer }, loss),
     compiler: stepCompiler(gpu, definition),
     executor: stepExecutor(gpu, cache),
     cache,

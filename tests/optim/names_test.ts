@@ -23,6 +23,23 @@ import {
   sgd,
   type SgdOptions,
 } from "@firn/train";
+import {
+  adafactor,
+  type AdafactorOptions,
+  adam,
+  type AdamOptions,
+  adamW8bit,
+  type AdamW8bitOptions,
+  gradientMoments,
+  type GradientMomentsOptions,
+  lion,
+  type LionOptions,
+  muon,
+  type MuonOptions,
+  scheduleFreeAdamW,
+  type ScheduleFreeOptions,
+  weightAverage,
+} from "@firn/train/optim";
 
 /** Two values of every option. The first may be left out where it is optional. */
 type Settings<O> = { readonly [K in keyof Required<O>]: readonly [O[K], O[K]] };
@@ -58,7 +75,65 @@ const MAKERS: Readonly<Record<string, Row>> = {
     ratio: [16, 4],
     embeddingRate: [1e-6, rates],
   }),
-  sgd: row<SgdOptions>((options) => sgd(options).name, { learningRate: [0.1, 0.2], momentum: [0, 0.9] }),
+  sgd: row<SgdOptions>((options) => sgd({ momentum: 0.5, ...options }).name, {
+    learningRate: [0.1, 0.2],
+    momentum: [0.5, 0.9],
+    nesterov: [false, true],
+    weightDecay: [0, 0.1],
+  }),
+  adam: row<AdamOptions>((options) => adam(options).name, {
+    learningRate: [0.1, rates],
+    beta1: [0.9, 0.8],
+    beta2: [0.999, 0.95],
+    eps: [1e-8, 1e-6],
+    weightDecay: [0, 0.01],
+  }),
+  adamW8bit: row<AdamW8bitOptions>((options) => adamW8bit(options).name, {
+    learningRate: [0.1, rates],
+    beta1: [0.9, 0.8],
+    beta2: [0.999, 0.95],
+    eps: [1e-8, 1e-6],
+    weightDecay: [0.01, 0],
+    least: [4096, 0],
+  }),
+  scheduleFreeAdamW: row<ScheduleFreeOptions>((options) => scheduleFreeAdamW(options).name, {
+    learningRate: [0.1, rates],
+    beta1: [0.9, 0.8],
+    beta2: [0.999, 0.95],
+    eps: [1e-8, 1e-6],
+    weightDecay: [0, 0.01],
+  }),
+  lion: row<LionOptions>((options) => lion(options).name, {
+    learningRate: [0.1, rates],
+    beta1: [0.9, 0.8],
+    beta2: [0.99, 0.95],
+    weightDecay: [0, 0.1],
+  }),
+  adafactor: row<AdafactorOptions>((options) => adafactor(options).name, {
+    learningRate: [0.1, rates],
+    beta2Decay: [-0.8, -0.5],
+    eps1: [2 ** -23, 1e-6],
+    eps2: [1e-3, 1e-2],
+    clip: [1, 2],
+    weightDecay: [0, 0.1],
+  }),
+  muon: row<MuonOptions>((options) => muon(options).name, {
+    learningRate: [0.1, rates],
+    momentum: [0.95, 0.9],
+    nesterov: [true, false],
+    iterations: [5, 6],
+    weightDecay: [0.1, 0],
+    scale: ["matchAdamW", "original"],
+    adamWFor: [[], "top.*"],
+    adamW: [{}, { learningRate: 1 }],
+  }),
+  gradientMoments: row<GradientMomentsOptions>((options) => gradientMoments(options).name, {
+    beta1: [0.9, 0.8],
+    beta2: [0.999, 0.95],
+  }),
+  weightAverage: row<{ readonly decay: number }>(({ decay }) => weightAverage(decay).name, {
+    decay: [0, 0.9],
+  }),
   clipByGlobalNorm: row<ClipOptions & { readonly limit: number }>(
     ({ limit, over }) => clipByGlobalNorm(limit, { over }).name,
     { limit: [1, 2], over: ["active", "all"] },
@@ -72,11 +147,23 @@ const MAKERS: Readonly<Record<string, Row>> = {
 };
 
 /** What core/optim exports beside makers that have options. */
-const OTHERS = ["chain", "globalNorm", "initMoments", "momentPath", "partition", "printRate", "scheduleOf"];
+const OTHERS = [
+  "adamSteps",
+  "changedOf",
+  "chain",
+  "globalNorm",
+  "globs",
+  "initMoments",
+  "momentPath",
+  "partition",
+  "printRate",
+  "scheduleOf",
+];
 
 Deno.test("MAKERS holds every function of core/optim that makes something of options", async () => {
   const folder = new URL("../../core/optim/", import.meta.url), found: string[] = [];
   for await (const { name } of Deno.readDir(folder)) {
+    if (name === "mod.ts") continue;
     const module: Record<string, unknown> = await import(new URL(name, folder).href);
     found.push(...Object.keys(module).filter((key) => typeof module[key] === "function"));
   }

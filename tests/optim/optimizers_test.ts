@@ -1,71 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  adamW,
-  chain,
-  clipByGlobalNorm,
-  type Gpu,
-  InputError,
-  type Leaves,
-  linearRate,
-  type Optimizer,
-  sgd,
-  tensor,
-} from "@firn/train";
+import { adamW, chain, clipByGlobalNorm, InputError, linearRate, sgd, tensor } from "@firn/train";
 import { readStep } from "../reference/read_step.ts";
-import { assertNear, random } from "../reference/values.ts";
+import { assertNear } from "../reference/values.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
-
-const SHAPES: Readonly<Record<string, readonly number[]>> = { "layer.weight": [5, 7], "layer.bias": [3] };
-const STEPS = 5;
-
-type Numbers = Map<string, Float64Array>;
-
-function numbers(seed: number, scale = 1): Numbers {
-  return new Map(
-    Object.entries(SHAPES).map((
-      [path, shape],
-      i,
-    ) => [path, random(shape, { seed: seed + 50 * i, low: -scale, high: scale }).data]),
-  );
-}
-
-const gradients = (step: number): Numbers => numbers(10 + step);
-
-function tensors(values: ReadonlyMap<string, Float64Array | Float32Array>): Leaves {
-  return new Map(
-    [...values].map(([path, data]) => [
-      path,
-      tensor(Float32Array.from(data), Object.entries(SHAPES).find(([name]) => path.endsWith(name))![1]),
-    ]),
-  );
-}
-
-/** Parameters after some steps on the device. */
-async function train(gpu: Gpu, optimizer: Optimizer): Promise<Map<string, Float32Array>> {
-  let params = new Map<string, Float32Array>(
-    [...numbers(1)].map(([path, data]) => [path, Float32Array.from(data)]),
-  );
-  const start = optimizer.init(tensors(params));
-  let state = new Map<string, Float32Array>(
-    [...start].map(([path, { shape }]) => [path, new Float32Array(shape.reduce((n, d) => n * d, 1))]),
-  );
-  for (let step = 1; step <= STEPS; step++) {
-    const next = optimizer.next(tensors(state), tensors(gradients(step)), tensors(params));
-    const roots = [...next.updates, ...next.state];
-    const values = await readStep(gpu, roots.map(([, t]) => t), step) as Float32Array[];
-    const read = new Map(roots.map(([path], i) => [path, values[i]]));
-    params = new Map([...params].map(([path, p]) => [path, p.map((x, i) => x + read.get(path)![i])]));
-    state = new Map([...next.state.keys()].map((path) => [path, read.get(path)!]));
-  }
-  return params;
-}
-
-function assertParams(actual: ReadonlyMap<string, Float32Array>, expected: Numbers): void {
-  for (const [path, data] of expected) {
-    // Five updates near one in f32, which holds 6e-8.
-    assertNear(actual.get(path)!, data, { tolerance: 1e-6, what: path });
-  }
-}
+import { assertParams, gradients, numbers, STEPS, tensors, train } from "./steps.ts";
 
 Deno.test("adamW equals algorithm 2 of its paper in float64 over five steps", async () => {
   await using gpu = await openTestGpu();
@@ -86,24 +24,6 @@ Deno.test("adamW equals algorithm 2 of its paper in float64 over five steps", as
   }
   assertParams(await train(gpu, adamW({ learningRate: rate, beta1, beta2, eps, weightDecay })), params);
 });
-
-for (const momentum of [0, 0.9]) {
-  Deno.test(`sgd with momentum ${momentum} equals its definition in float64 over five steps`, async () => {
-    await using gpu = await openTestGpu();
-    const params = numbers(1);
-    for (const [path, p] of params) {
-      const velocity = new Float64Array(p.length);
-      for (let step = 1; step <= STEPS; step++) {
-        const g = gradients(step).get(path)!;
-        p.forEach((x, i) => {
-          velocity[i] = momentum * velocity[i] + g[i];
-          p[i] = x - 0.05 * velocity[i];
-        });
-      }
-    }
-    assertParams(await train(gpu, sgd({ learningRate: 0.05, momentum })), params);
-  });
-}
 
 Deno.test("clipByGlobalNorm scales all gradients by one factor, and leaves small ones alone", async () => {
   await using gpu = await openTestGpu();
@@ -130,6 +50,7 @@ Deno.test("chain hands the updates of one part to the next and keeps the state o
   const optimizer = chain(clipByGlobalNorm(1), sgd({ learningRate: 0.05, momentum: 0.9 }));
   assertEquals([...optimizer.init(tensors(numbers(1))).keys()], [
     "velocity.layer.weight",
+    "velocity.tall.weight",
     "velocity.layer.bias",
   ]);
   const params = numbers(1),

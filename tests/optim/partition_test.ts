@@ -66,11 +66,20 @@ const leavesLike = (paths: readonly Path[]): Leaves => new Map(paths.map((path) 
 Deno.test("partition keeps the moments that the optimizer of each group declares", () => {
   const state = parted.init(leavesLike(["bottom.weight", "top.weight"]));
   assertEquals([...state.keys()], ["m.bottom.weight", "v.bottom.weight", "velocity.top.weight"]);
-  assertEquals(parted.moments, [
-    { name: "m", meaning: "firstMoment" },
-    { name: "v", meaning: "secondMoment" },
-    { name: "velocity", meaning: "momentum" },
+  const shapes = parted.moments.map(({ name, meaning, complete, shape }) => [
+    name,
+    meaning,
+    complete,
+    shape!([1, 2], "bottom.weight"),
+    shape!([1, 2], "top.weight"),
   ]);
+  assertEquals(shapes, [
+    ["m", "firstMoment", false, [1, 2], null],
+    ["v", "secondMoment", false, [1, 2], null],
+    ["velocity", "momentum", false, null, [1, 2]],
+  ]);
+  const alike = partition([["a.*", adamW({ learningRate: 1 })], ["*", adamW({ learningRate: 2 })]]);
+  assertEquals(alike.moments, adamW({ learningRate: 1 }).moments);
 });
 
 Deno.test("partition takes the first group that matches, and * matches dots", () => {
@@ -97,7 +106,7 @@ Deno.test("partition refuses groups whose moments of one name differ in meaning"
   assertThrows(
     () => partition([["a.*", adamW({ learningRate: 1 })], ["*", other]]),
     InputError,
-    'keeps "m" with another meaning or shape',
+    'keeps "m" with another meaning or type',
   );
 });
 
@@ -236,16 +245,18 @@ Deno.test("signals of moments are found by their meaning, whatever their names",
   assertEquals(looks[1], looks[0]);
 });
 
-Deno.test("training refuses to measure moments of parameters whose group keeps none", async () => {
+Deno.test("training keeps moments of its own where a group keeps none and a policy asks for them", async () => {
   const optimizer = partition([["bottom*", adamW({ learningRate: 0.05 })], [
     "*",
     sgd({ learningRate: 0.1 }),
   ]]);
-  await assertRejects(
-    () => run(define(optimizer, scheduled([], ["firstMoment"])), undefined, 1),
-    InputError,
-    'Cannot measure the moments of "top.weight" as "partition(',
+  const state = await run(define(optimizer, scheduled([], ["firstMoment"])), undefined, 1);
+  const whole = await run(
+    define(adamW({ learningRate: 0.05 }), scheduled([], ["firstMoment"])),
+    undefined,
+    1,
   );
+  assertEquals(state.look!.readings, whole.look!.readings);
 });
 
 Deno.test("partition refuses to have no group", () => {
@@ -260,7 +271,7 @@ Deno.test("what thaws has bias corrections of its own age, whatever the names of
   assertEquals(weights[1], weights[0]);
 });
 
-Deno.test("a moment of another shape than its parameter is kept, freed when it freezes, and measured by no signal", async () => {
+Deno.test("a moment of another shape than its parameter is kept, freed when it freezes, and read by no signal", async () => {
   const factored: Optimizer = {
     ...sgd({ learningRate: 0.1 }),
     name: "factored",
@@ -278,11 +289,9 @@ Deno.test("a moment of another shape than its parameter is kept, freed when it f
   assertEquals(state.leaves.get("optimizer.rows.bottom.weight")!.shape, [4]);
   state = await run(training, state, 3);
   assertEquals(state.leaves.has("optimizer.rows.bottom.weight"), false);
-  await assertRejects(
-    () => define(factored, scheduled([], ["secondMoment"])).init(newMlp()),
-    InputError,
-    'as "factored" keeps no such moment',
-  );
+  // Its rows are no moment that signals read, so that training keeps its own.
+  state = await define(factored, scheduled([], ["secondMoment"])).init(newMlp());
+  assert(state.leaves.has("optimizer.meanSquare.bottom.weight"));
 });
 
 Deno.test("init refuses an optimizer with state that it does not declare", async () => {

@@ -5,7 +5,8 @@
  */
 
 import { InputError } from "../../errors.ts";
-import { type Moment, momentPath, type Optimizer } from "../../optim/optimizer.ts";
+import { gradientMoments } from "../../optim/gradient_moments.ts";
+import { chain, type Moment, momentPath, type Optimizer } from "../../optim/optimizer.ts";
 import type { Component, FreezePolicy, Signal } from "../../policy.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { checkPaths } from "./check_paths.ts";
@@ -36,7 +37,7 @@ export function measuredSignals(
 }
 
 /**
- * Finds the moment that a signal is measured of: the one with its meaning and the shape of the parameter.
+ * Finds the moment that a signal is measured of: the first one with its meaning that every parameter has in its own shape.
  *
  * @param optimizer The optimizer
  * @param signal The signal
@@ -46,23 +47,21 @@ export function momentFor(
   { moments }: Pick<Optimizer, "moments">,
   signal: "firstMoment" | "secondMoment",
 ): Moment | undefined {
-  return moments.find(({ meaning, shape }) => meaning === signal && shape === undefined);
+  return moments.find(({ meaning, shape, complete = shape === undefined }) => meaning === signal && complete);
 }
 
 /**
- * Refuses a policy that needs a moment which the optimizer does not keep: it would wait for readings forever.
+ * Gives an optimizer the moments that a policy asks for and it does not keep.
  *
- * @throws {InputError} When it does
+ * @param optimizer The optimizer
+ * @param policy The policy
+ * @returns An optimizer with the same updates
  */
-export function checkSignals(policy: FreezePolicy | undefined, optimizer: Optimizer): void {
-  for (const signal of policy?.signals ?? []) {
-    if ((signal !== "firstMoment" && signal !== "secondMoment") || momentFor(optimizer, signal)) continue;
-    throw new InputError(
-      `Cannot measure "${signal}" for "${
-        policy!.name
-      }" as "${optimizer.name}" keeps no such moment: train with adamW`,
-    );
-  }
+export function withMoments(optimizer: Optimizer, policy: FreezePolicy | undefined): Optimizer {
+  const signals = policy?.signals.filter((s) => s === "firstMoment" || s === "secondMoment") ?? [];
+  return signals.every((signal) => momentFor(optimizer, signal))
+    ? optimizer
+    : chain(gradientMoments(), optimizer);
 }
 
 /**

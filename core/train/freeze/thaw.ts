@@ -8,7 +8,7 @@
  */
 
 import { topological } from "../../graph.ts";
-import { multiply } from "../../ops/arithmetic.ts";
+import { add, multiply, subtract } from "../../ops/arithmetic.ts";
 import { type Moment, momentPath, type OptimizerStep } from "../../optim/optimizer.ts";
 import { isStepScalar } from "../../plan/predicates.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -67,24 +67,27 @@ export function withThawGroups(
 ): OptimizerStep {
   const { grads, moments, groups, warmup } = options;
   if (groups.size === 0) return step;
-  const updates = new Map(step.updates), state = new Map(step.state);
+  const updates = new Map(step.updates), state = new Map(step.state), readings = new Map(step.readings);
   // Random numbers of the loss depend on the step of the run.
   const before = new Set(topological([...grads.values()]));
   for (const group of new Set(groups.values())) {
     const inGroup = regrouped(group, before);
     for (const [path, own] of groups) {
       if (own !== group) continue;
-      for (const name of moments.map((moment) => momentPath(moment, path))) {
-        const value = state.get(name);
-        if (value !== undefined) state.set(name, inGroup(value));
+      const aged = inGroup(updates.get(path)!);
+      const scaled = warmup === null ? aged : multiply(aged, inGroup(warmup));
+      updates.set(path, scaled);
+      for (const moment of moments) {
+        const name = momentPath(moment, path), value = state.get(name), reading = readings.get(name);
+        if (reading !== undefined) readings.set(name, inGroup(reading));
+        if (value === undefined) continue;
+        const now = inGroup(value);
+        // The point that a distance leads to stays, though the parameter goes less far.
+        state.set(name, moment.offset && scaled !== aged ? add(now, subtract(aged, scaled)) : now);
       }
-      const update = updates.get(path);
-      if (update === undefined) continue;
-      const aged = inGroup(update);
-      updates.set(path, warmup === null ? aged : multiply(aged, inGroup(warmup)));
     }
   }
-  return { updates, state };
+  return { updates, state, readings };
 }
 
 /** Rebuilds graphs with the step scalars of a group, down to some nodes. */

@@ -51,9 +51,11 @@ function newLeaf(
  */
 export function checkLeaves(wanted: ReadonlyMap<Path, Spec>, saved: ReadonlyMap<Path, Spec>): void {
   for (const path of new Set([...wanted.keys(), ...saved.keys()])) {
-    const needed = wanted.get(path)?.shape, seen = saved.get(path)?.shape;
-    if (needed !== undefined && seen !== undefined && sameShape(needed, seen)) continue;
-    const show = (shape?: readonly number[]): string => shape ? `[${shape.join(", ")}]` : "nothing";
+    const needed = wanted.get(path), seen = saved.get(path);
+    const same = needed !== undefined && seen !== undefined && needed.dtype === seen.dtype;
+    if (same && sameShape(needed.shape, seen.shape)) continue;
+    const show = (spec?: Spec): string =>
+      spec ? `${spec.dtype === "f32" ? "" : spec.dtype}[${spec.shape.join(", ")}]` : "nothing";
     throw new InputError(
       `Cannot resume "${path}" as the saved state must have the shape that this training needs: ` +
         `it has ${show(seen)}, not ${show(needed)}; resume with the ${

@@ -14,6 +14,7 @@
 import { add, divide, multiply } from "../../ops/arithmetic.ts";
 import { equal, less, maximum, where } from "../../ops/comparison.ts";
 import { sum, sumEach } from "../../ops/broadcast.ts";
+import { selectWords } from "../../ops/select_words.ts";
 import { unscale } from "../../ops/unscale.ts";
 import { leaf, tensor } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
@@ -75,7 +76,7 @@ export function lossScaling(): Scaling {
       const ok = equal(bad, 0), early = less(good, GROWTH_INTERVAL - 1);
       const grown = where(early, scale, multiply(scale, 2));
       return {
-        keep: (value, old) => where(ok, value, old),
+        keep: (value, old) => value.dtype === "u32" ? selectWords(ok, value, old) : where(ok, value, old),
         readings(row, always) {
           const [count] = row.shape;
           const first = tensor(Float32Array.from({ length: count }, (_, i) => i < always ? 1 : 0));

@@ -4,14 +4,13 @@
  * @module
  */
 
-import { InputError } from "../../errors.ts";
 import { grad } from "../../grad.ts";
 import { add, multiply, subtract } from "../../ops/arithmetic.ts";
 import { broadcast, sumEach } from "../../ops/broadcast.ts";
 import { equal, where } from "../../ops/comparison.ts";
 import { abs } from "../../ops/functions.ts";
 import { concat, reshape } from "../../ops/movement.ts";
-import { type Moment, momentPath, type Optimizer, type OptimizerStep } from "../../optim/optimizer.ts";
+import { momentPath, type Optimizer, type OptimizerStep } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, stepScalar, tensor } from "../../sources.ts";
@@ -163,15 +162,11 @@ function readingsOf(
     measure("gradNorm", path, () => abs(gradient));
     measure("gradSquare", path, () => multiply(gradient, gradient));
   };
-  const { optimizer } = options, first = momentFor(optimizer, "firstMoment");
-  const second = momentFor(optimizer, "secondMoment");
-  /** A moment of a parameter. A group of a partition may keep none. */
-  const momentOf = (moment: Moment | undefined, path: Path): Tensor => {
-    const value = moment && step.state.get(momentPath(moment, path));
-    if (value !== undefined) return value;
-    throw new InputError(
-      `Cannot measure the moments of "${path}" as "${optimizer.name}" keeps none for it: train it with adamW, or wrap the policy in except(...)`,
-    );
+  const { optimizer } = options;
+  /** A moment of a parameter: training sees to it that each has those that are measured. */
+  const momentOf = (signal: "firstMoment" | "secondMoment", path: Path): Tensor => {
+    const name = momentPath(momentFor(optimizer, signal)!, path);
+    return step.readings?.get(name) ?? step.state.get(name)!;
   };
   for (const [path, gradient] of grads) {
     const update = step.updates.get(path)!;
@@ -180,10 +175,10 @@ function readingsOf(
     measure("weightDelta", path, () => abs(update));
     measure("benefit", path, () => abs(multiply(gradient, update)));
     measure("firstMoment", path, () => {
-      const m = momentOf(first, path);
+      const m = momentOf("firstMoment", path);
       return multiply(m, m);
     });
-    measure("secondMoment", path, () => momentOf(second, path));
+    measure("secondMoment", path, () => momentOf("secondMoment", path));
   }
   for (const [path, gradient] of probedGrads) measureGradient(path, gradient);
   return readings;

@@ -1,0 +1,26 @@
+/**
+ * Globs over paths of parameters.
+ *
+ * @module
+ */
+
+import type { Path } from "../tree.ts";
+
+/** A glob over whole paths, in which `*` stands for any characters, dots included; or several of them. */
+export type PathPattern = string | readonly string[];
+
+/**
+ * Makes a test of paths.
+ *
+ * @param pattern One glob or several
+ * @returns Whether a path matches one of them
+ */
+export function globs(pattern: PathPattern): (path: Path) => boolean {
+  const tests = [pattern].flat().map(glob);
+  return (path) => tests.some((test) => test.test(path));
+}
+
+function glob(pattern: string): RegExp {
+  const literals = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return new RegExp(`^${literals.join(".*")}$`);
+}

@@ -1,0 +1,52 @@
+/**
+ * Optimizers, what is chained around them, and schedules of learning rates.
+ *
+ * | | paper | state of a matrix [R, C] in f32 numbers |
+ * |---|---|---|
+ * | {@link sgd} | momentum and Nesterov's momentum | R C with momentum, else none |
+ * | {@link adam}, {@link adamW} | arXiv 1412.6980, arXiv 1711.05101 | 2 R C |
+ * | {@link adamW8bit} | arXiv 2110.02861 | R C / 2 |
+ * | {@link scheduleFreeAdamW} | arXiv 2405.15682 | 2 R C |
+ * | {@link lion} | arXiv 2302.06675 | R C |
+ * | {@link adafactor} | arXiv 1804.04235 | R + C |
+ * | {@link muon} | https://kellerjordan.github.io/posts/muon | R C |
+ *
+ * {@link chain} puts {@link clipByGlobalNorm} before an optimizer and {@link weightAverage} behind it; {@link partition} gives
+ * parameters different optimizers, or one with different settings. All of them declare what they keep, so that freezing,
+ * thawing, checkpoints and signals work with each, also with one of your own: see {@link Optimizer}.
+ *
+ * @module
+ */
+
+export type { AdamMomentOptions } from "./adam_step.ts";
+export { adafactor, type AdafactorOptions } from "./adafactor.ts";
+export { adam, type AdamOptions } from "./adam.ts";
+export { adamW, type AdamWOptions } from "./adamw.ts";
+export { adamW8bit, type AdamW8bitOptions } from "./adamw_8bit.ts";
+export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./clip.ts";
+export type { PathPattern } from "./glob.ts";
+export { gradientMoments, type GradientMomentsOptions } from "./gradient_moments.ts";
+export { lion, type LionOptions } from "./lion.ts";
+export { loraPlus, type LoraPlusOptions } from "./lora_plus.ts";
+export { muon, type MuonOptions } from "./muon.ts";
+export {
+  chain,
+  initMoments,
+  type Moment,
+  type MomentMeaning,
+  momentPath,
+  type Optimizer,
+  type OptimizerStep,
+} from "./optimizer.ts";
+export { type ParameterGroup, partition } from "./partition.ts";
+export { scheduleFreeAdamW, type ScheduleFreeOptions } from "./schedule_free.ts";
+export {
+  constantRate,
+  cosine,
+  type DecayOptions,
+  linearRate,
+  type Schedule,
+  type ScheduleOptions,
+} from "./schedules.ts";
+export { sgd, type SgdOptions } from "./sgd.ts";
+export { weightAverage } from "./weight_average.ts";
