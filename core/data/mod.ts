@@ -27,7 +27,8 @@ export {
   type RenderedChat,
   type RenderOptions,
 } from "./chat/chat_template.ts";
-export { answersOf, encodeChat, type Span } from "./chat/encode_chat.ts";
+export { answersOf, type Span } from "./chat/answers.ts";
+export { encodeChat } from "./chat/encode_chat.ts";
 export { loadChatTemplate, type LoadChatTemplateOptions } from "./chat/load_chat_template.ts";
 export { type Conversation, type Message, messagesOf, toolsOf } from "./rows/conversation.ts";
 export {

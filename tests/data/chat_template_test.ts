@@ -60,7 +60,7 @@ Deno.test("templates of ten shapes give the texts, ids and masks of transformers
     }
   }
   assertLess(45, rendered);
-  assertLess(8, masked);
+  assertLess(18, masked);
 });
 
 const CHAT: readonly Message[] = [
@@ -98,31 +98,55 @@ Deno.test("answers are found by rendering again where a template does not mark t
   }
 });
 
-Deno.test("a template that does not keep the beginning of a text is refused by name, and one with marks is not", async () => {
-  const forgets = "{% for m in messages %}{{ m.content if loop.last else '...' }};{% endfor %}";
-  const template = chatTemplate(forgets, { path: "forgets.jinja" });
-  assertThrows(
-    () => answersOf(template, { messages: CHAT }),
-    DataError,
-    'as the chat template of "forgets.jinja" must make the beginning of its text of the beginning of the conversation: ' +
-      "it does not up to the end of message 2; mark",
-  );
-  const opens =
-    "{% for m in messages %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}Think!{% endif %}";
-  assertThrows(
-    () => answersOf(chatTemplate(opens), { messages: CHAT }),
-    DataError,
-    "up to the beginning of message 2",
-  );
-  const marks = forgets.replace("{{", "{% generation %}{{").replace("}};", "}}{% endgeneration %};");
-  assertEquals(answersOf(chatTemplate(marks), { messages: CHAT }).answers.length, 4);
-  // Qwen 3 leaves out the thoughts of all answers but the last.
+Deno.test("an answer is found where a template leaves out earlier thoughts, and what it changes is refused by name", async () => {
+  const tokenizer = await chatTokenizer(), qwen = await templateOf("qwen3");
   const thoughts = CHAT.map((message) => ({
     ...message,
     content: `<think>\nhm\n</think>\n\n${message.content}`,
   }));
-  const qwen = await templateOf("qwen3");
-  assertThrows(() => answersOf(qwen, { messages: thoughts }), DataError, '"qwen3"');
+  const learned = (messages: readonly Message[], template = qwen) =>
+    learnedOf(encodeChat(tokenizer, { kind: "chat", messages }, { template }), tokenizer);
+  // What is decoded has no special tokens, as `<think>` is here.
+  assertEquals(learned(thoughts), ["First$", "\nhm\n\n\nSecond$"]);
+  // An answer that repeats what is around it, and one that is empty.
+  const odd = CHAT.with(1, { role: "assistant", content: "assistant\n<think>" });
+  assertEquals(learned(odd), ["assistant\n$", "\n\n\n\nSecond$"]);
+  assertEquals(learned(CHAT.with(1, { role: "assistant", content: "" }))[0], "$");
+  // DeepSeek R1 begins an answer with a thought that it leaves out of every message.
+  const r1 = chatTemplate(
+    "{% for m in messages %}{{ '<|user|>' if m.role == 'user' else '<|assistant|>' }}{{ m.content.split('</think>')[-1] }}" +
+      "{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}",
+  );
+  assertEquals(learned(CHAT.with(1, { role: "assistant", content: "<b>" }), r1), ["<b>$", "Second$"]);
+  const forgets =
+    "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' else '...' }};{% endfor %}";
+  const refused = (source: string, seen: string) =>
+    assertThrows(
+      () => answersOf(chatTemplate(source, { path: "own.jinja" }), { messages: CHAT }),
+      DataError,
+      seen,
+    );
+  refused(
+    forgets,
+    'as the chat template of "own.jinja" must keep the text of an answer when more messages follow: it changes that of ' +
+      "message 2; mark",
+  );
+  refused(
+    "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}{% if add_generation_prompt %}Think!{% endif %}",
+    "must begin an answer as its prompt ends: it does not begin that of message 2",
+  );
+  const marks = forgets.replace("{{", "{% generation %}{{").replace("}};", "}}{% endgeneration %};");
+  assertEquals(answersOf(chatTemplate(marks), { messages: CHAT }).answers.length, 4);
+});
+
+Deno.test("what begins the answer that a conversation begins with is not learned", async () => {
+  const tokenizer = await chatTokenizer();
+  const messages = [{ role: "assistant", content: "Welcome" }, ...CHAT];
+  const cases = [["chatml", "Welcome$"], ["zephyr", "Welcome$"], ["llama3", "Welcome$"], ["phi3", "Welcome"]];
+  for (const [name, first] of cases) {
+    const sample = encodeChat(tokenizer, { kind: "chat", messages }, { template: await templateOf(name) });
+    assert(learnedOf(sample, tokenizer)[0].startsWith(first), `${name}: ${learnedOf(sample, tokenizer)}`);
+  }
 });
 
 Deno.test("an answer of weight 0 is not learned, whether the template marks answers or not", async () => {

@@ -4,86 +4,11 @@
  * @module
  */
 
-import { DataError } from "../../errors.ts";
 import type { ChatExample } from "../rows/example.ts";
-import type { Conversation, Message } from "../rows/conversation.ts";
 import { commonLength, type Learned, type Sample } from "../samples/sample.ts";
 import type { Tokenizer } from "../tokenizer/load_tokenizer.ts";
+import { answersOf } from "./answers.ts";
 import type { ChatTemplate } from "./chat_template.ts";
-
-/** Where an answer stands in a text: begin and end. */
-export type Span = readonly [begin: number, end: number];
-
-/**
- * Finds the answers in the text of a conversation. A template that marks them with `{% generation %}` says it itself. Any other
- * is rendered up to each answer and up to its end, and what is between is the answer; such a template must give a conversation
- * the text that a longer one begins with.
- *
- * @param template The template
- * @param conversation The conversation
- * @param options `from`: messages before it are no answers; 0 when absent
- * @returns The text, and the answers of messages of the role `assistant`; those of the weight 0 are empty or missing
- * @throws {DataError} When the template refuses the conversation, or does not keep the beginning of a text
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { answersOf, chatTemplate } from "@firn/train/data";
- *
- * const template = chatTemplate(
- *   "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
- * );
- * const messages = [{ role: "user", content: "Hi" }, { role: "assistant", content: "Ho" }];
- * const { text, answers } = answersOf(template, { messages });
- * assertEquals(answers.map(([begin, end]) => text.slice(begin, end)), ["Ho\n"]);
- * ```
- */
-export function answersOf(
-  template: ChatTemplate,
-  conversation: Conversation,
-  { from = 0 }: { readonly from?: number } = {},
-): { readonly text: string; readonly answers: readonly Span[] } {
-  const { messages } = conversation, rendered = template.render(conversation);
-  const upTo = (count: number): Conversation => ({ ...conversation, messages: messages.slice(0, count) });
-  if (template.marksAnswers) {
-    const before = from === 0 ? 0 : template.render(upTo(from)).answers.length;
-    return { text: rendered.text, answers: weighed(rendered.answers, { messages, template }).slice(before) };
-  }
-  const refuse = (message: number, what: string): never => {
-    throw new DataError(
-      `Cannot find the answers of a conversation as the chat template of "${template.path}" must make the beginning of its ` +
-        `text of the beginning of the conversation: it does not ${what} message ${
-          message + 1
-        }; mark answers with ` +
-        "{% generation %} in a template of your own, or learn all",
-    );
-  };
-  const answers = messages.flatMap(({ role, weight }, i): Span[] => {
-    if (role !== "assistant" || i < from) return [];
-    const before = i === 0 ? "" : template.render(upTo(i), { addGenerationPrompt: true }).text;
-    const after = i === messages.length - 1 ? rendered.text : template.render(upTo(i + 1)).text;
-    if (!rendered.text.startsWith(after)) refuse(i, "up to the end of");
-    if (!after.startsWith(before)) refuse(i, "up to the beginning of");
-    return weight === 0 ? [] : [[before.length, after.length]];
-  });
-  return { text: rendered.text, answers };
-}
-
-/** Answers that a template marks; of those with the weight 0, nothing. */
-function weighed(
-  answers: readonly Span[],
-  { messages, template }: { readonly messages: readonly Message[]; readonly template: ChatTemplate },
-): readonly Span[] {
-  const said = messages.filter(({ role }) => role === "assistant");
-  if (!said.some(({ weight }) => weight === 0)) return answers;
-  if (said.length !== answers.length) {
-    throw new DataError(
-      `Cannot leave out answers of weight 0 as the chat template of "${template.path}" must mark each answer once: it marks ` +
-        `${answers.length} of ${said.length}; mark each`,
-    );
-  }
-  return answers.map(([begin, end], i): Span => [begin, said[i].weight === 0 ? begin : end]);
-}
 
 /**
  * Encodes a conversation. The template writes what begins and ends it. Of an answer, nothing is learned that follows the token

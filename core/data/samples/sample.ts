@@ -72,13 +72,13 @@ function encodeCompletion(
 }
 
 /**
- * How many ids two lists begin with alike.
+ * How many ids, or characters, two lists begin with alike.
  *
  * @param a Ids
  * @param b Ids
  * @returns The number
  */
-export function commonLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
+export function commonLength(a: ArrayLike<unknown>, b: ArrayLike<unknown>): number {
   const most = Math.min(a.length, b.length);
   let length = 0;
   while (length < most && a[length] === b[length]) length++;
