@@ -8,7 +8,7 @@
  * 2. {@link prepare}: `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
  *    what is stored as f16, `batchMatmuls` which products share a launch.
  * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
- *    the front, `layoutMemory` lets buffers share memory, `costOf` adds up.
+ *    the front, `shareLaunches` puts small ones into one launch, `layoutMemory` lets buffers share memory, `costOf` adds up.
  *
  * @module
  */
@@ -18,9 +18,11 @@ import { type Allocated, allocatedBytes, costOf } from "./cost.ts";
 import { fuse } from "./fuse/fuse.ts";
 import { fitsBindings } from "./fuse/fits_bindings.ts";
 import { batchMatmuls } from "./lower/batch_matmuls.ts";
+import { textCache } from "./lower/kernel_cache.ts";
 import { lower } from "./lower/lower.ts";
-import { type Layout, layoutMemory, temporaryBytes } from "./memory/layout.ts";
+import { type Layout, layoutMemory, type LayoutOptions, temporaryBytes } from "./memory/layout.ts";
 import { schedule } from "./memory/order.ts";
+import { shareLaunches } from "./memory/share_launches.ts";
 import { copyWeights, halfValues } from "./precision.ts";
 import { type Cut, cutPrefix, type Planned } from "./prefix/cut.ts";
 import { expandDefinitions } from "./rewrite/expand_definitions.ts";
@@ -99,12 +101,12 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const lowered = lower(prepared, options), { units, buffers, scalars, bufferOf } = lowered;
   const results = prepared.roots.map(bufferOf);
   const scheduled = schedule(units, { roots: results, bytesOf: temporaryBytes(buffers) });
-  const cut = cutAt(scheduled, { ...options, ...lowered, fusion: prepared.fusion, roots: results });
-  const { order, kept } = typeof cut === "object" ? cut : { order: scheduled, kept: [] };
-  const layout = layoutMemory(order, {
+  const apart = cutAt(scheduled, { ...options, ...lowered, fusion: prepared.fusion, roots: results });
+  const { cut, order, layout } = inMemory({ cut: apart, order: scheduled }, {
+    ...options,
     buffers,
     roots: results,
-    kept: new Set(kept.map(({ buffer }) => buffer)),
+    kept: new Set(typeof apart === "object" ? apart.kept.map(({ buffer }) => buffer) : []),
     swapped: new Map([...prepared.doubleBuffered].map(([i, leaf]) => [results[i], bufferOf(leaf)])),
   });
   const launches = launchesOf(order, layout), allocated = allocatedBytes(launches, layout);
@@ -132,6 +134,46 @@ function cutAt(
   return prefix && cutPrefix(scheduled, { ...planned, ...prefix });
 }
 
+/** Units in an order, which may be cut. */
+interface Ordered {
+  readonly cut: Cut | string | undefined;
+  readonly order: readonly Unit[];
+}
+
+/** How far apart units may be that share a launch. */
+const WINDOWS = [48, 12];
+/** How much more memory shared launches may take: a share of it, or some bytes. */
+const MORE_MEMORY = 1.01, FEW_BYTES = 96 * 2 ** 20;
+
+/** Lets units share launches where that needs hardly more memory, and lays out the memory. */
+function inMemory(
+  { cut, order }: Ordered,
+  options: LayoutOptions & Pick<PlanOptions, "target" | "texts">,
+): Ordered & { readonly layout: Layout } {
+  const { target, texts = textCache(), buffers } = options;
+  const apart = { cut, order: typeof cut === "object" ? cut.order : order };
+  const alone = layoutMemory(apart.order, options);
+  const bytesOf = ({ slots }: Layout): number => slots.reduce((n, bytes) => n + bytes, 0);
+  const most = Math.max(MORE_MEMORY * bytesOf(alone), FEW_BYTES + bytesOf(alone));
+  for (const window of WINDOWS) {
+    const share = (units: readonly Unit[]): readonly Unit[] =>
+      shareLaunches(units, { buffers, target, texts, window });
+    const together = typeof cut === "object" ? sharedByPart(cut, share) : { cut, order: share(order) };
+    if (together.order.length === apart.order.length) break;
+    const layout = layoutMemory(together.order, options);
+    if (bytesOf(layout) <= most) return { ...together, layout };
+  }
+  return { ...apart, layout: alone };
+}
+
+/** Shares launches within the head, within the prefix and within the rest. */
+function sharedByPart(cut: Cut, share: (units: readonly Unit[]) => readonly Unit[]): Ordered {
+  const start = cut.head, end = start + cut.launches;
+  const head = share(cut.order.slice(0, start)), prefix = share(cut.order.slice(start, end));
+  const order = [...head, ...prefix, ...share(cut.order.slice(end))];
+  return { cut: { ...cut, order, head: head.length, launches: prefix.length }, order };
+}
+
 function prefixOf(
   { order: _, ...cut }: Cut,
   { launches, allocated, samples }: {
@@ -144,10 +186,10 @@ function prefixOf(
 }
 
 function launchesOf(order: readonly Unit[], { texts, buffers }: Layout): Launch[] {
-  return order.map(({ matmulFlops }, at): Launch => {
+  return order.map(({ matmulFlops, parts }, at): Launch => {
     const { kernel, bindings } = texts[at];
     const bytes = [...new Set(bindings)].reduce((n, b) => n + buffers[b].bytes, 0);
-    return { kernel, bindings, matmulFlops, bytes };
+    return { kernel, bindings, matmulFlops, bytes, ...(parts && { parts }) };
   });
 }
 

@@ -18,11 +18,16 @@ export type Source =
   | { readonly kind: "host"; readonly data: HostData }
   | { readonly kind: "scalars" };
 
-/** One dispatch of the recorded step. */
-export interface Launch {
+/** A kernel, and its buffers in binding order. */
+export interface BoundText {
   readonly kernel: KernelText;
-  /** Buffers in binding order. */
   readonly bindings: readonly number[];
+}
+
+/** One dispatch of the recorded step. */
+export interface Launch extends BoundText {
+  /** The kernels that share it, with the bindings that each would have alone; absent when it has one. */
+  readonly parts?: readonly BoundText[];
   /** Bytes read and written, each buffer once. */
   readonly bytes: number;
   /** Floating-point operations of matrix products among `kernel.flops`. */
@@ -175,6 +180,10 @@ export interface Unit {
   readonly priority: number;
   readonly matmulFlops: number;
   readonly inPlace?: InPlace;
+  /** For a matrix product, the buffers of its operands. */
+  readonly operands?: readonly number[];
+  /** The kernels that share the launch, and their buffers; absent when it has one. */
+  readonly parts?: readonly BoundText[];
 }
 
 /** A group of elementwise nodes of one shape that one kernel computes. */

@@ -15,7 +15,7 @@ import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
 import { type Matmul, partialSize } from "../../kernels/matmul/types.ts";
 import { columnPieces, reduce, type Reduction } from "../../kernels/reduce.ts";
 import { textCache } from "../../core/plan/lower/kernel_cache.ts";
-import type { Launch, Plan, TextCache } from "../../core/plan/types.ts";
+import type { BoundText, Plan, TextCache } from "../../core/plan/types.ts";
 import type { KernelText } from "../../core/kernel_call.ts";
 import { ELEMENT } from "../reference/evaluate.ts";
 import * as reference from "../reference/ops.ts";
@@ -98,12 +98,14 @@ export function runPlan(
         throw new TypeError(`Cannot run a plan with a buffer that is "${source.kind}"`);
     }
   });
-  for (const launch of plan.launches) runLaunch(launch, { asked: asked.get(launch.kernel), arrays });
+  for (const launch of plan.launches) {
+    for (const part of launch.parts ?? [launch]) runLaunch(part, { asked: asked.get(part.kernel), arrays });
+  }
   return plan.roots.map((b) => arrays[b]);
 }
 
 function runLaunch(
-  { kernel, bindings }: Launch,
+  { kernel, bindings }: BoundText,
   { asked, arrays }: { readonly asked: Asked | undefined; readonly arrays: readonly Float64Array[] },
 ): void {
   const bound = bindings.map((b) => arrays[b]);

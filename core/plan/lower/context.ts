@@ -72,6 +72,7 @@ export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "pri
   readonly overwrites?: readonly number[];
   readonly matmulFlops?: number;
   readonly inPlace?: Unit["inPlace"];
+  readonly operands?: readonly number[];
 }
 
 /**

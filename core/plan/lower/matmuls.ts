@@ -35,11 +35,25 @@ export function addProduct(context: LowerContext, node: Tensor): void {
   const matmul = context.texts.remembered(matmulText);
   if (variant.kind !== "tiled" || variant.split === 1) {
     const kernel = matmul({ ...product, variant, epilogue });
-    addUnit(context, { kernel, reads: [...reads, ...loads], writes, priority, matmulFlops: kernel.flops });
+    addUnit(context, {
+      kernel,
+      reads: [...reads, ...loads],
+      writes,
+      priority,
+      matmulFlops: kernel.flops,
+      operands: reads,
+    });
     return;
   }
   const scratch = table.add(variant.split * partialSize(product)), kernel = matmul({ ...product, variant });
-  addUnit(context, { kernel, reads, writes: [scratch], priority, matmulFlops: kernel.flops });
+  addUnit(context, {
+    kernel,
+    reads,
+    writes: [scratch],
+    priority,
+    matmulFlops: kernel.flops,
+    operands: reads,
+  });
   const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });
   addUnit(context, { kernel: join, reads: [...loads, scratch], writes, priority });
 }
@@ -53,12 +67,12 @@ export function addProducts(context: LowerContext, nodes: readonly Tensor[]): vo
   const matmul = context.texts.remembered(matmulText);
   if (variant.kind !== "tiled" || variant.split === 1) {
     const kernel = matmul({ ...product, variant, epilogue });
-    addUnit(context, { kernel, reads, writes, priority, matmulFlops: kernel.flops });
+    addUnit(context, { kernel, reads, writes, priority, matmulFlops: kernel.flops, operands: reads });
     return;
   }
   const kernel = matmul({ ...product, variant });
   const scratch = nodes.map(() => table.add(variant.split * partialSize(product)));
-  addUnit(context, { kernel, reads, writes: scratch, priority, matmulFlops: kernel.flops });
+  addUnit(context, { kernel, reads, writes: scratch, priority, matmulFlops: kernel.flops, operands: reads });
   const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });
   const bindings = scratch.flatMap((buffer, i) => [buffer, writes[i]]);
   addUnit(context, { kernel: join, reads: scratch, writes, priority, bindings });

@@ -99,7 +99,7 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
 }
 
 /** For each unit the indices of the units that must run before it. */
-function predecessors(units: readonly Unit[]): number[][] {
+export function predecessors(units: readonly Unit[]): number[][] {
   const writers = new Map<number, number[]>(), readers = new Map<number, number[]>();
   const note = (map: Map<number, number[]>, buffer: number, at: number): void => {
     if (map.has(buffer)) map.get(buffer)!.push(at);
@@ -120,7 +120,7 @@ function predecessors(units: readonly Unit[]): number[][] {
 }
 
 /** Units by priority, each after the units that must run before it. */
-function depthFirst(units: readonly Unit[]): Unit[] {
+export function depthFirst(units: readonly Unit[]): Unit[] {
   const before = predecessors(units);
   const order: Unit[] = [], state: ("open" | "done" | undefined)[] = [];
   const visit = (at: number): void => {
