@@ -13,6 +13,7 @@ import { BASES } from "./adapter_base.ts";
 import { firnAdapter, firnLayer, firnModel, watching } from "./contenders.ts";
 import type { Contender } from "./measure.ts";
 import type { OneLayerSize } from "./one_layer.ts";
+import { CHECKS, inPlaces, type Place, PROVIDERS } from "./elsewhere.ts";
 import { firnProduct, type Product, type ProductOptions } from "./product.ts";
 import { type Shape, SHAPES } from "./shapes.ts";
 import type { TwinWork } from "./twin.ts";
@@ -160,6 +161,28 @@ function halved(name: keyof typeof SHAPES, batch: number, length: number): Work 
   };
 }
 
+/** Models and a product of one precision in several places. */
+function places(places: readonly Place[], precision: Precision): readonly Entry[] {
+  const models = [["gpt2-124m", 8, 1024], ["gpt2-124m", 1, 1024], ["smollm2-135m", 1, 512]] as const;
+  const [product] = PRODUCTS.slice(1), { m, n, k, layout } = product;
+  return [
+    ...models.map(([name, batch, length]): Entry => ({
+      ...NO_ENTRY,
+      work: `${name} B ${batch} T ${length}, ${precision}`,
+      open: () => inPlaces({ shape: SHAPES[name], batch, length, precision }, places),
+      lossAt: 5,
+      // The same sums in another order, over five steps.
+      tolerance: precision === "f32" ? 1e-3 : 1e-2,
+    })),
+    {
+      ...NO_ENTRY,
+      work: `product ${m} x ${n} x ${k} ${layout}, ${precision}`,
+      open: () => inPlaces({ product, precision }, places),
+      flops: 2 * m * n * k,
+    },
+  ];
+}
+
 /** The smallest of each kind, which tries all paths on any adapter. */
 function tiny(precision: Precision): Work {
   const size = { precision, batch: 2, length: 32 };
@@ -223,6 +246,16 @@ export function worksIn(precision: Precision): Readonly<Record<string, Work>> {
         tolerance: 1e-3,
       }],
     },
+    "checks": {
+      about: "Dawn with its checks, beside Dawn without them",
+      suits: "gpu",
+      entries: places(CHECKS, precision),
+    },
+    "providers": {
+      about: "native Deno beside Dawn; f32",
+      suits: "gpu",
+      entries: places(PROVIDERS, "f32"),
+    },
     "refreeze": {
       about: "gpt2: time of a change of the frozen set",
       suits: "gpu",
@@ -246,11 +279,14 @@ export function worksIn(precision: Precision): Readonly<Record<string, Work>> {
 export const WORKS: Readonly<Record<string, Work>> = worksIn("f32");
 
 /** The works of the table of mixed precision. */
-const F16_TABLE = ["matmul", "gpt2", "gpt2-b1", "smollm2", "smollm2-b1", "lora", "monitoring", "halves"];
+const F16_TABLE = [
+  ...["matmul", "gpt2", "gpt2-b1", "smollm2", "smollm2-b1", "lora"],
+  ...["monitoring", "halves", "checks", "providers"],
+];
 
 /** What a GPU measures when nothing is chosen: `halves` is a part of `freezing`, and `tiny` is of no worth. */
 const DEFAULTS: Readonly<Record<Precision, (name: string) => boolean>> = {
-  f32: (name) => !["lora", "halves", "tiny"].includes(name),
+  f32: (name) => !["lora", "halves", "tiny", "checks", "providers"].includes(name),
   f16: (name) => F16_TABLE.includes(name),
 };
 

@@ -21,7 +21,7 @@ const SHAPE = { hidden: 32, mlp: 64, layers: 1, heads: 2, kvHeads: 1, vocabulary
 Deno.test("chooseWorks takes what suits the adapter", () => {
   assertEquals(chooseWorks(null, SOFTWARE), ["layer-128"]);
   assertEquals(chooseWorks("freezing", SOFTWARE), ["freezing"]);
-  const unasked = ["layer-128", "lora", "halves", "tiny"];
+  const unasked = ["layer-128", "lora", "halves", "tiny", "checks", "providers"];
   assertEquals(chooseWorks(null, GPU), Object.keys(WORKS).filter((name) => !unasked.includes(name)));
   assertEquals(chooseWorks(null, GPU, "f16"), [
     "matmul",
@@ -31,6 +31,8 @@ Deno.test("chooseWorks takes what suits the adapter", () => {
     "smollm2-b1",
     "lora",
     "monitoring",
+    "checks",
+    "providers",
     "halves",
   ]);
   assertEquals(chooseWorks("matmul,layer-128", GPU), ["matmul", "layer-128"]);
