@@ -7,7 +7,7 @@
 import { render } from "../expression.ts";
 import { f16Header, halfType, toHalf } from "../f16.ts";
 import { repeat } from "../kernel.ts";
-import { type Epilogue, type Matmul, partialSize } from "./types.ts";
+import { type Epilogue, type Matmul, partialSize, splitOf } from "./types.ts";
 import {
   blockedAt,
   blockedFunctions,
@@ -144,7 +144,7 @@ export function frame(
         : []
     ),
   ];
-  const partial = product.variant.kind === "tiled" && product.variant.split > 1;
+  const partial = splitOf(product.variant) > 1;
   const offset = partial ? ` + part * ${partialSize(product) / lanes}u` : "";
   const put = (index: string, value: string): string =>
     `{ let i = ${index}; let acc = ${value};\n${rendering.body("i")}\n${

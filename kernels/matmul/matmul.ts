@@ -1,5 +1,5 @@
 /**
- * Matrix products: one description, two kernels (`direct.ts` for software adapters, `tiled.ts` for GPUs).
+ * Matrix products: one description, and a kernel for each kind of device (see {@link MatmulVariant}).
  *
  * @module
  */
@@ -9,10 +9,11 @@ import type { Step } from "../expression.ts";
 import type { Kernel } from "../kernel.ts";
 import { direct } from "./direct.ts";
 import { identityEpilogue } from "./frame.ts";
+import { matrix } from "./matrix.ts";
 import { narrow } from "./narrow.ts";
 import { rows } from "./rows.ts";
 import { tiled } from "./tiled.ts";
-import { type Matmul, partialSize } from "./types.ts";
+import { type Matmul, partialSize, splitOf } from "./types.ts";
 
 /**
  * Whether products can be computed as a group, in one launch: no tile may span two products along k, and all loads must
@@ -51,6 +52,8 @@ export function matmul(product: Matmul): Kernel {
       return rows(product, variant);
     case "tiled":
       return tiled(product, variant);
+    case "matrix":
+      return matrix(product, variant);
   }
 }
 
@@ -63,8 +66,8 @@ export function matmul(product: Matmul): Kernel {
  * @param product The product
  * @returns The kernel
  */
-export function reduceSplits(product: Matmul & { readonly variant: { readonly kind: "tiled" } }): Kernel {
-  const { batch, m, n, group, variant: { split } } = product;
+export function reduceSplits(product: Matmul): Kernel {
+  const { batch, m, n, group } = product, split = splitOf(product.variant);
   const { expression: { shape, inputs, steps }, outputs, half } = product.epilogue ??
     identityEpilogue([batch * m, n]);
   const parts: Step = { kind: "partials", input: inputs.length, count: split, size: partialSize(product) };

@@ -10,15 +10,13 @@
 import { GROUP_BUILTINS, type Kernel, repeat } from "../kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, operandsOf, sumLength } from "./frame.ts";
+import { splitSums, tileIndex, wholeSums } from "./shares.ts";
 import { declareTile, loadTiles, type Tile, tileQuad } from "./load_tiles.ts";
 
 /** Neighbouring lanes that read neighbouring quads: 128 bytes, every bank once. */
 const ROW_OF_LANES = 8;
 /** Lanes of a subgroup that the layout of threads assumes. */
 const SUBGROUP = 32;
-/** Tiles along m that run at the same time, so that they share their reads of B in the cache. */
-const PANEL = 8;
-
 /** Makes the kernel of the tiled variant. */
 export function tiled(product: Matmul, variant: Extract<MatmulVariant, { kind: "tiled" }>): Kernel {
   const { bm, bn, bk, tm, tn, split } = variant;
@@ -83,30 +81,6 @@ ${
     grid: [tilesN, tilesM, batch * results * split],
     flops: 2 * batch * m * b.size * k * (group?.count ?? 1),
   };
-}
-
-/** WGSL for a workgroup that computes complete sums. */
-function wholeSums(reach: string): string {
-  return `let instance = wid.z; let begin = 0u; let end = ${reach};`;
-}
-
-/** WGSL for a workgroup that computes one part of the sums. The grid gives the number of parts, so the text does not depend on it. */
-function splitSums(
-  { batch, reach, bk }: { readonly batch: number; readonly reach: string; readonly bk: number },
-): string {
-  return `let parts = nwg.z / ${batch}u; let instance = wid.z / parts; let part = wid.z % parts;
-let depth = (${reach} + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
-let begin = part * depth; let end = min(begin + depth, ${reach});`;
-}
-
-/** WGSL for the tile of a workgroup: panels of several tiles along m, from left to right. */
-function tileIndex(tilesM: number, tilesN: number): string {
-  if (tilesM <= 1 || tilesN <= PANEL) return "let tile = vec2u(wid.y, wid.x);";
-  return `let at = wid.y * ${tilesN}u + wid.x;
-let first = at / ${PANEL * tilesN}u * ${PANEL}u;
-let high = min(${PANEL}u, ${tilesM}u - first);
-let inside = at % ${PANEL * tilesN}u;
-let tile = vec2u(first + inside % high, inside / high);`;
 }
 
 /** WGSL for the position of a thread within a tile: a subgroup is 8 wide and 4 high where that divides. */

@@ -15,6 +15,7 @@ import type { Stored } from "../packed.ts";
  * - `narrow`: for few rows; in a workgroup `along` threads share the sums of `each` columns, `across` times side by side.
  * - `rows`: for few rows on a CPU, where sums run along rows of B; eight lanes keep A, and go through `rows` of them.
  * - `tiled`: a workgroup computes `bm x bn` from tiles of depth `bk` in workgroup memory, `tm x tn` a thread.
+ * - `matrix`: the same on matrix units of f16 operands and f32 sums, `wm x wn` a subgroup.
  */
 export type MatmulVariant =
   | { readonly kind: "direct"; readonly tm: number; readonly tn: number; readonly subgroups: boolean }
@@ -31,7 +32,8 @@ export type MatmulVariant =
     readonly kind: "tiled";
     /** Workgroups that share the sums of a tile (split-K); `reduceSplits` adds their partial sums. */
     readonly split: number;
-  });
+  })
+  | (MatrixTile & { readonly kind: "matrix"; readonly split: number });
 
 /** A tile of the product: `bm x bn`, in steps of `bk`, `tm x tn` a thread. */
 export interface MatmulTile {
@@ -45,6 +47,30 @@ export interface MatmulTile {
   readonly tm: number;
   /** Columns of a thread, a multiple of 4. */
   readonly tn: number;
+}
+
+/** A tile of the product on matrix units: `bm x bn`, in steps of `bk`, `wm x wn` a subgroup. */
+export interface MatrixTile {
+  /** Rows, a multiple of `wm`. */
+  readonly bm: number;
+  /** Columns, a multiple of `wn`. */
+  readonly bn: number;
+  /** Depth, a multiple of `uk`. */
+  readonly bk: number;
+  /** Rows of a subgroup, a multiple of `um`, and of `wn` or a part of it. */
+  readonly wm: number;
+  /** Columns of a subgroup, a multiple of `un`. */
+  readonly wn: number;
+  /** Tiles in workgroup memory: with 2, one is filled while the other is multiplied. */
+  readonly stages: 1 | 2;
+  /** Rows of the matrix unit: `um x uk` times `uk x un`, all multiples of 8. */
+  readonly um: number;
+  /** Its columns. */
+  readonly un: number;
+  /** Its depth. */
+  readonly uk: number;
+  /** Threads of a subgroup. */
+  readonly lanes: number;
 }
 
 /** What happens to each element before it is stored. */
@@ -131,6 +157,16 @@ export function productKey(
     ? batch === 1 ? "" : `${batch}x`
     : `${group.count} ${group.as === "separate" ? "apart" : "summed"} `;
   return `${count}${m}x${n}x${k} ${layout}`;
+}
+
+/**
+ * Workgroups that share the sums of a tile.
+ *
+ * @param variant How a product is computed
+ * @returns 1 where one of them computes whole sums; else `reduceSplits` must follow
+ */
+export function splitOf(variant: MatmulVariant): number {
+  return variant.kind === "tiled" || variant.kind === "matrix" ? variant.split : 1;
 }
 
 /**

@@ -1,0 +1,187 @@
+/**
+ * Panels: how the tiles of a product lie in workgroup memory for matrix units, and how they are filled.
+ *
+ * A panel is a part of a tile that one subgroup reads, `width` along m or n and `bk` deep, in the order in which the operand
+ * lies in memory: nothing is transposed. All panels are elements of one array of arrays, so that a place within a panel is a
+ * constant, which needs no check when the shader runs.
+ *
+ * @module
+ */
+
+import { repeat } from "../kernel.ts";
+import { CHUNK, type Chunks } from "./chunks.ts";
+import { selectBuffer } from "./frame.ts";
+import type { MatrixTile } from "./types.ts";
+
+/** Elements behind each row of a panel, so that neighbouring rows begin in different banks. */
+const PAD = 8;
+/** The same behind rows of sums, in elements of the array: four f32 each. */
+const SUMS_PAD = 2;
+
+/** The array of panels. */
+export interface PanelLayout {
+  /** Elements of a panel along m or n. */
+  readonly width: number;
+  /** Panels of A and of B in a stage. */
+  readonly panelsA: number;
+  readonly panelsB: number;
+  /** Panels in all, and elements of the array (16 bytes) of each. */
+  readonly count: number;
+  readonly length: number;
+  /** Elements of the array from one row of sums of a subgroup to the next. */
+  readonly sumsStride: number;
+}
+
+/** Elements of the array from one row of a panel to the next. */
+function strideOf({ bk }: Pick<MatrixTile, "bk">, { width, kContiguous }: PanelShape): number {
+  return ((kContiguous ? bk : width) + PAD) / CHUNK;
+}
+
+interface PanelShape {
+  readonly width: number;
+  readonly kContiguous: boolean;
+}
+
+/**
+ * Lays out the panels of a tile. One for each subgroup also serves the sums of a row of its matrices.
+ *
+ * @param tile The tile
+ * @param layouts Whether A and B are transposed
+ * @returns The layout
+ */
+export function panelLayout(
+  tile: MatrixTile,
+  { transposeA = false, transposeB = false }: {
+    readonly transposeA?: boolean;
+    readonly transposeB?: boolean;
+  },
+): PanelLayout {
+  const { bm, bn, bk, wm, wn, um, stages } = tile, width = Math.min(wm, wn);
+  const sumsStride = wn / 4 + SUMS_PAD;
+  const lengths = [!transposeA, transposeB].map((kContiguous) =>
+    strideOf(tile, { width, kContiguous }) * (kContiguous ? width : bk)
+  );
+  const panelsA = bm / width, panelsB = bn / width, subgroups = (bm / wm) * (bn / wn);
+  return {
+    width,
+    panelsA,
+    panelsB,
+    count: Math.max(stages * (panelsA + panelsB), subgroups),
+    length: Math.max(...lengths, um * sumsStride),
+    sumsStride,
+  };
+}
+
+/**
+ * Bytes of workgroup memory that a tile takes.
+ *
+ * @param tile The tile
+ * @param layouts Whether A and B are transposed
+ * @returns Bytes
+ */
+export function panelBytes(tile: MatrixTile, layouts: Parameters<typeof panelLayout>[1]): number {
+  const { count, length } = panelLayout(tile, layouts);
+  return 16 * count * length;
+}
+
+/**
+ * Where a matrix lies: its panel, counted from the first one of the subgroup, and its place within it.
+ *
+ * @param tile The tile
+ * @param options Its first element along m or n and along k, and whether neighbours along k are neighbours in memory
+ * @returns The panel, the offset and the stride, in elements of the array
+ */
+export function matrixPlace(
+  tile: MatrixTile,
+  { width, kContiguous, along, depth }: PanelShape & { readonly along: number; readonly depth: number },
+): { readonly panel: number; readonly offset: number; readonly stride: number } {
+  const stride = strideOf(tile, { width, kContiguous }), inside = along % width;
+  const offset = kContiguous ? inside * stride + depth / CHUNK : depth * stride + inside / CHUNK;
+  return { panel: Math.floor(along / width), offset, stride };
+}
+
+/** The tile of an operand. */
+export interface OperandTile {
+  readonly chunks: Chunks;
+  /** WGSL for its first row or column of the product. */
+  readonly origin: string;
+  /** How many it has. */
+  readonly size: number;
+  /** Its first panel. */
+  readonly panel: number;
+}
+
+/** WGSL that fills panels: first registers, later the panels from those. */
+export interface PanelFill {
+  /** Declares registers. */
+  readonly declare: string;
+  /** Loads them. */
+  readonly load: string;
+  /** Stores them into panels; `first` is WGSL that is added to their number, or empty. */
+  store(first: string): string;
+}
+
+/**
+ * Writes how the tile of an operand is filled: chunks of eight elements, several a thread.
+ *
+ * @param operand The operand
+ * @param options The tile, its layout, threads, and WGSL for the position along k where registers are loaded and stored
+ * @returns WGSL; zeros stand for what lies outside the operand
+ */
+export function fillPanels(
+  { chunks, origin, size, panel }: OperandTile,
+  { tile, width, threads, at, storedAt }: {
+    readonly tile: MatrixTile;
+    readonly width: number;
+    readonly threads: number;
+    readonly at: string;
+    readonly storedAt: string;
+  },
+): PanelFill {
+  const { side: { name, buffers, k, kContiguous, ...side }, registers } = chunks, { bk } = tile;
+  const across = (kContiguous ? bk : size) / CHUNK, count = across * (kContiguous ? size : bk);
+  const rounds = Math.ceil(count / threads), stride = strideOf(tile, { width, kContiguous });
+  const fits = { o: side.size % size === 0, k: k % bk === 0 };
+  const round = (l: number): { load: string; store(first: string): string } => {
+    const row = `${name}r${l}`, chunk = `${name}q${l}`, held = registers.map((_, i) => `${name}p${l}_${i}`);
+    const place = (k0: string): { row: string; column: string } =>
+      kContiguous
+        ? { row: `(${origin} + ${row})`, column: `(${k0} + ${chunk} * 8u)` }
+        : { row: `(${k0} + ${row})`, column: `(${origin} + ${chunk} * 8u)` };
+    const from = place(at), [alongK, other] = kContiguous ? [from.column, from.row] : [from.row, from.column];
+    const guards = [
+      ...((l + 1) * threads > count ? [`${row} < ${kContiguous ? size : bk}u`] : []),
+      ...(fits.o ? [] : [`${other} < ${side.size}u`]),
+      ...(fits.k ? [] : [`${alongK} < ${k}u`]),
+    ];
+    const load = selectBuffer(buffers, (buffer) => {
+      const texts = chunks.load({ buffer, row: `(z${name} + ${from.row})`, column: from.column });
+      return held.map((register, i) => `${register} = ${texts[i]};\n`).join("");
+    });
+    const zeros = held.map((register, i) => `${register} = ${registers[i]}();\n`).join("");
+    const inside = kContiguous
+      ? { panel: `${row} / ${width}u`, at: `${row} % ${width}u * ${stride}u + ${chunk}` }
+      : {
+        panel: `${chunk} / ${width / CHUNK}u`,
+        at: `${row} * ${stride}u + ${chunk} % ${width / CHUNK}u`,
+      };
+    return {
+      load: guards.length === 0 ? load : `if (${guards.join(" && ")}) {\n${load}} else {\n${zeros}}\n`,
+      store(first) {
+        const text = `panels[${first}${panel}u + ${inside.panel}][${inside.at}] = ${
+          chunks.halves(held, place(storedAt).column)
+        };\n`;
+        return (l + 1) * threads > count ? `if (${row} < ${kContiguous ? size : bk}u) {\n${text}}\n` : text;
+      },
+    };
+  };
+  const all = Array.from({ length: rounds }, (_, l) => round(l));
+  return {
+    declare: repeat(rounds, (l) =>
+      `let ${name}r${l} = (lid + ${l * threads}u) / ${across}u;
+let ${name}q${l} = (lid + ${l * threads}u) % ${across}u;
+${registers.map((type, i) => `var ${name}p${l}_${i} = ${type}();\n`).join("")}`),
+    load: all.map(({ load }) => load).join(""),
+    store: (first) => all.map(({ store }) => store(first)).join(""),
+  };
+}
