@@ -138,7 +138,7 @@ fn nf4_codes(codes: u32) -> vec4<f32> {
 return vec4<f32>(nf4_value(codes), nf4_value(codes >> 4u), nf4_value(codes >> 8u), nf4_value(codes >> 12u));
 }
 fn nf4_quad(raw: vec4<u32>, column: u32) -> vec4<f32> {
-let scale = fma(nf4_scale(raw.y >> (column / 64u % 4u * 8u) & 255u), bitcast<f32>(raw.z), bitcast<f32>(raw.w));
+let scale = fma(nf4_scale((raw.y >> (column / 64u % 4u * 8u)) & 255u), bitcast<f32>(raw.z), bitcast<f32>(raw.w));
 return nf4_codes(raw.x >> (column % 8u * 4u)) * scale;
 }
 `,

@@ -5,7 +5,7 @@
  */
 
 import { matmul as matmulKernel } from "../../kernels/matmul/matmul.ts";
-import { productKey } from "../../kernels/matmul/types.ts";
+import { productKey, splitOf } from "../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../kernels/matmul/variants.ts";
 import type { Stored } from "../../kernels/packed.ts";
 import { checkOptions } from "../arguments.ts";
@@ -209,7 +209,7 @@ export const accumulateOp: Op<ProductAttrs> = {
     const product = { ...sizes, ...attrs };
     // A split-K product would need a further launch.
     const known = target.variants?.get(productKey(product));
-    const variant = known !== undefined && (known.kind !== "tiled" || known.split === 1)
+    const variant = known !== undefined && splitOf(known) === 1
       ? known
       : chooseMatmul(product, { ...target, whole: true });
     const epilogue = { expression, outputs: [2] };

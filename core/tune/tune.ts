@@ -5,7 +5,7 @@
  */
 
 import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
-import { type MatmulVariant, partialSize, productKey } from "../../kernels/matmul/types.ts";
+import { type MatmulVariant, partialSize, productKey, splitOf } from "../../kernels/matmul/types.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
 import type { KernelText } from "../kernel_call.ts";
@@ -149,8 +149,6 @@ const variantsOf = (gpu: Gpu, product: Product): MatmulVariant[] =>
 /** The number of results of a launch. */
 const resultsOf = ({ group }: Product): number => group?.as === "separate" ? group.count : 1;
 
-const splitOf = (variant: MatmulVariant): number => variant.kind === "tiled" ? variant.split : 1;
-
 /** Allocates buffers that fit all products, and adds them to `buffers`. */
 function allocate(
   gpu: Gpu,
@@ -210,7 +208,7 @@ function candidatesOf(
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
   return variantsOf(gpu, product).map((variant) => {
-    if (variant.kind !== "tiled") {
+    if (variant.kind !== "tiled" && variant.kind !== "matrix") {
       return {
         variant,
         pass: { launches: [bound(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },

@@ -107,7 +107,7 @@ let scale${tag} = select(scales${tag}.x, scales${tag}.y, (${unit} & 2u) != 0u);\
     ...common,
     elements: 32,
     declare: (tag, { row, unit }, word = fromMemory(row, unit)) => {
-      const code = `${word({ first: scales, per: 8 })} >> (${unit} / 2u % 4u * 8u) & 255u`;
+      const code = `(${word({ first: scales, per: 8 })} >> (${unit} / 2u % 4u * 8u)) & 255u`;
       const index = sharedScale(blocks, { row, block: `${unit} / 2u` });
       const top = word({ first: offset + 1, index, count: shared });
       return `let scale${tag} = fma(nf4_scale(${code}), bitcast<f32>(${top}), bitcast<f32>(${

@@ -5,7 +5,7 @@
  */
 
 import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
-import { type Matmul, type MatmulVariant, partialSize } from "../../kernels/matmul/types.ts";
+import { type Matmul, type MatmulVariant, partialSize, splitOf } from "../../kernels/matmul/types.ts";
 import { MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { fromF16 } from "../../core/data/floats.ts";
 import { blank, type Data, runKernel } from "./run_kernel.ts";
@@ -41,37 +41,55 @@ export function definition(
 /** A product, its parts joined, with the only output of its epilogue if any; what is stored as f16 is widened. */
 export async function compute(
   product: Matmul,
-  { a, b, more = [] }: { readonly a: Data; readonly b: Data; readonly more?: readonly Data[] },
+  { a, b, more = [], device }: {
+    readonly a: Data;
+    readonly b: Data;
+    readonly more?: readonly Data[];
+    readonly device?: GPUDevice;
+  },
 ): Promise<Float32Array> {
   const { batch, m, n, variant } = product, size = batch * m * n;
   const inputs = [a, b, ...more];
   const out = product.epilogue?.half?.[0] === true ? new Uint16Array(size) : blank(size);
   const widened = ([data]: readonly Data[]): Float32Array =>
     data instanceof Uint16Array ? fromF16(data) : data as Float32Array;
-  if (variant.kind !== "tiled" || variant.split === 1) {
-    return widened(await runKernel(matmul(product), { inputs, outputs: [out] }));
+  if (splitOf(variant) === 1) {
+    return widened(await runKernel(matmul(product), { inputs, outputs: [out], device }));
   }
-  const parts = blank(variant.split * partialSize(product));
-  const sums = await runKernel(matmul({ ...product, epilogue: undefined }), { inputs, outputs: [parts] });
-  return widened(await runKernel(reduceSplits({ ...product, variant }), { inputs: sums, outputs: [out] }));
+  const parts = blank(splitOf(variant) * partialSize(product));
+  const sums = await runKernel(matmul({ ...product, epilogue: undefined }), {
+    inputs,
+    outputs: [parts],
+    device,
+  });
+  return widened(
+    await runKernel(reduceSplits({ ...product, variant }), {
+      inputs: sums,
+      outputs: [out],
+      device,
+    }),
+  );
 }
 
 /** Results of a group of products, their splits reduced. */
 export async function computeGroup(
   product: Matmul,
   inputs: readonly Data[],
+  device?: GPUDevice,
 ): Promise<readonly Float32Array[]> {
   const { m, n, group, variant } = product;
   const results = group!.as === "separate" ? group!.count : 1;
-  const split = variant.kind === "tiled" ? variant.split : 1;
+  const split = splitOf(variant);
   const size = split === 1 ? m * n : split * partialSize(product);
   const made = await runKernel(matmul(product), {
     inputs,
     outputs: Array.from({ length: results }, () => blank(size)),
+    device,
   });
-  if (variant.kind !== "tiled" || split === 1) return made;
+  if (split === 1) return made;
   const outputs = made.flatMap((parts) => [parts, blank(m * n)]);
-  return (await runKernel(reduceSplits({ ...product, variant }), { inputs: [], outputs })).filter((_, i) =>
-    i % 2
-  );
+  return (await runKernel(reduceSplits({ ...product, variant }), { inputs: [], outputs, device })).filter((
+    _,
+    i,
+  ) => i % 2);
 }

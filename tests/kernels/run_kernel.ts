@@ -96,14 +96,18 @@ export async function compile(device: GPUDevice, kernel: Kernel): Promise<GPUCom
  * Runs a kernel once.
  *
  * @param kernel The kernel; its layout is inferred, so that a binding it does not use is an error
- * @param bindings Inputs, and outputs as arrays that give type, length and first content
+ * @param bindings Inputs, and outputs as arrays that give type, length and first content; the device when it is another one
  * @returns The outputs
  */
 export async function runKernel<O extends readonly Data[]>(
   kernel: Kernel,
-  { inputs, outputs }: { readonly inputs: readonly Data[]; readonly outputs: O },
+  { inputs, outputs, device: given }: {
+    readonly inputs: readonly Data[];
+    readonly outputs: O;
+    readonly device?: GPUDevice;
+  },
 ): Promise<O> {
-  const device = await testDevice();
+  const device = given ?? await testDevice();
   const pipeline = await compile(device, kernel);
   device.pushErrorScope("validation");
   const buffers = [...inputs, ...outputs].map((data) => upload(device, data));

@@ -12,7 +12,7 @@ import { type Tensor, tensor } from "@firn/train";
 import { type Elementwise, elementwise } from "../../kernels/elementwise.ts";
 import type { Expression } from "../../kernels/expression.ts";
 import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
-import { type Matmul, partialSize } from "../../kernels/matmul/types.ts";
+import { type Matmul, partialSize, splitOf } from "../../kernels/matmul/types.ts";
 import { columnPieces, reduce, type Reduction } from "../../kernels/reduce.ts";
 import { textCache } from "../../core/plan/lower/kernel_cache.ts";
 import type { BoundText, Plan, TextCache } from "../../core/plan/types.ts";
@@ -200,12 +200,12 @@ function runMatmul(product: Matmul, at: Memory): void {
     ).data);
   const start = first + second;
   const sum = (i: number): number => products.reduce((total, { [i]: x }) => total + x, 0);
-  const partial = variant.kind === "tiled" && variant.split > 1;
+  const split = splitOf(variant), partial = split > 1;
   for (let i = 0; i < batch * m * n; i++) {
     if (partial) {
       // All of it in the first part.
       for (let r = 0; r < results; r++) {
-        for (let part = 0; part < variant.split; part++) {
+        for (let part = 0; part < split; part++) {
           const value = results > 1 ? products[r][i] : sum(i);
           at(start + r)[part * partialSize(product) + i] = part === 0 ? value : 0;
         }
@@ -232,7 +232,7 @@ function store(
 
 function runReduceSplits(product: Matmul, at: Memory): void {
   const { batch, m, n, group, variant, epilogue } = product;
-  const split = variant.kind === "tiled" ? variant.split : 1, size = partialSize(product);
+  const split = splitOf(variant), size = partialSize(product);
   const parts = group?.as === "separate" ? group.count : 1, inputs = epilogue?.expression.inputs.length ?? 0;
   for (let part = 0; part < parts; part++) {
     for (let i = 0; i < batch * m * n; i++) {

@@ -6,7 +6,7 @@
 
 import { identityEpilogue } from "../../../kernels/matmul/frame.ts";
 import { matmul as matmulText, reduceSplits as reduceSplitsText } from "../../../kernels/matmul/matmul.ts";
-import { type Epilogue, partialSize } from "../../../kernels/matmul/types.ts";
+import { type Epilogue, partialSize, splitOf } from "../../../kernels/matmul/types.ts";
 import type { Tensor } from "../../tensor.ts";
 import { codegen } from "../fuse/codegen.ts";
 import type { Cluster } from "../types.ts";
@@ -33,7 +33,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
   const variant = variantOf(product, target);
   const priority = cluster === undefined ? places.get(node)! : clusterPriority(context, cluster);
   const matmul = context.texts.remembered(matmulText);
-  if (variant.kind !== "tiled" || variant.split === 1) {
+  if (splitOf(variant) === 1) {
     const kernel = matmul({ ...product, variant, epilogue });
     addUnit(context, {
       kernel,
@@ -45,7 +45,8 @@ export function addProduct(context: LowerContext, node: Tensor): void {
     });
     return;
   }
-  const scratch = table.add(variant.split * partialSize(product)), kernel = matmul({ ...product, variant });
+  const scratch = table.add(splitOf(variant) * partialSize(product)),
+    kernel = matmul({ ...product, variant });
   addUnit(context, {
     kernel,
     reads,
@@ -65,13 +66,13 @@ export function addProducts(context: LowerContext, nodes: readonly Tensor[]): vo
   const variant = variantOf(product, target), { epilogue, writes } = storesOf(context, { nodes, product });
   const priority = Math.max(...nodes.map((node) => places.get(node)!));
   const matmul = context.texts.remembered(matmulText);
-  if (variant.kind !== "tiled" || variant.split === 1) {
+  if (splitOf(variant) === 1) {
     const kernel = matmul({ ...product, variant, epilogue });
     addUnit(context, { kernel, reads, writes, priority, matmulFlops: kernel.flops, operands: reads });
     return;
   }
   const kernel = matmul({ ...product, variant });
-  const scratch = nodes.map(() => table.add(variant.split * partialSize(product)));
+  const scratch = nodes.map(() => table.add(splitOf(variant) * partialSize(product)));
   addUnit(context, { kernel, reads, writes: scratch, priority, matmulFlops: kernel.flops, operands: reads });
   const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });
   const bindings = scratch.flatMap((buffer, i) => [buffer, writes[i]]);
