@@ -38,10 +38,26 @@ export interface Shape {
 export const SHAPES = {
   "gpt2-124m": { hidden: 768, mlp: 2048, layers: 12, heads: 12, kvHeads: 12, vocabulary: 50257 },
   "smollm2-135m": { hidden: 576, mlp: 1536, layers: 30, heads: 9, kvHeads: 3, vocabulary: 49152 },
+  "llama-10m": { hidden: 288, mlp: 768, layers: 9, heads: 6, kvHeads: 6, vocabulary: 4096 },
   "llama-15m": { hidden: 288, mlp: 768, layers: 6, heads: 6, kvHeads: 6, vocabulary: 32000 },
   "sotu": { hidden: 128, mlp: 344, layers: 5, heads: 4, kvHeads: 2, vocabulary: 2048 },
   "tiny": { hidden: 64, mlp: 128, layers: 1, heads: 2, kvHeads: 1, vocabulary: 320 },
 } as const satisfies Record<string, Shape>;
+
+/** The configuration of a Llama whose embedding is its head; `length` is the longest sequence. */
+export function sourceOf(shape: Shape, length: number): Record<string, unknown> {
+  return {
+    model_type: "llama",
+    hidden_size: shape.hidden,
+    intermediate_size: shape.mlp,
+    num_hidden_layers: shape.layers,
+    num_attention_heads: shape.heads,
+    num_key_value_heads: shape.kvHeads,
+    vocab_size: shape.vocabulary,
+    max_position_embeddings: length,
+    tie_word_embeddings: true,
+  };
+}
 
 /** What a benchmark trains. */
 export interface Work {
@@ -72,18 +88,7 @@ export async function workOf(
   },
 ): Promise<Work> {
   const { shape, batch, length, policy, lookEvery = 1000, precision } = options;
-  const source = {
-    model_type: "llama",
-    hidden_size: shape.hidden,
-    intermediate_size: shape.mlp,
-    num_hidden_layers: shape.layers,
-    num_attention_heads: shape.heads,
-    num_key_value_heads: shape.kvHeads,
-    vocab_size: shape.vocabulary,
-    max_position_embeddings: length,
-    tie_word_embeddings: true,
-  };
-  const model = await newModel(gpu, { source, seed: 0 });
+  const model = await newModel(gpu, { source: sourceOf(shape, length), seed: 0 });
   const ids = Int32Array.from({ length: batch * length }, (_, i) => (i * 7919) % shape.vocabulary);
   const inputIds = tensor(ids, [batch, length]);
   const loss = nextTokenLoss(model);
