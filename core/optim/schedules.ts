@@ -55,8 +55,15 @@ export interface DecayOptions extends ScheduleOptions {
   readonly floor?: number;
 }
 
-/** Adds warm-up to the rates after it, and the description. */
-function withWarmup(
+/**
+ * Adds warm-up to the rates after it, and the description.
+ *
+ * @param options Peak and warm-up
+ * @param rest Name and settings, as they print, and the rate of a step after warm-up
+ * @returns The schedule
+ * @throws {InputError} When a number is out of its range
+ */
+export function withWarmup(
   { peak, warmup = 0 }: ScheduleOptions,
   rest: { readonly name: string; readonly settings: string; readonly after: (step: number) => number },
 ): Schedule {
@@ -67,17 +74,28 @@ function withWarmup(
   });
 }
 
-/** Adds warm-up and description to rates that fall from `peak` to `floor`. */
-function decay(
+/**
+ * Adds warm-up and description to rates that fall from `peak` to `floor`.
+ *
+ * @param options Peak, warm-up, length and floor
+ * @param fall Name and further settings, as they print, and the share of the fall that is left at a progress from 0 to 1
+ * @returns The schedule
+ * @throws {InputError} When a number is out of its range
+ */
+export function decay(
   options: DecayOptions,
-  { name, share }: { readonly name: string; readonly share: (progress: number) => number },
+  { name, share, more = "" }: {
+    readonly name: string;
+    readonly share: (progress: number) => number;
+    readonly more?: string;
+  },
 ): Schedule {
   const { peak, steps, floor = 0 } = options;
   checkRange(name, { floor }, { least: 0 });
   checkRange(name, { steps }, { least: 1 });
   return withWarmup(options, {
     name,
-    settings: `, steps ${steps}, floor ${floor}`,
+    settings: `, steps ${steps}, floor ${floor}${more}`,
     after: (step) => floor + (peak - floor) * share(progress(options, step)),
   });
 }
@@ -146,4 +164,67 @@ export function linearRate(options: DecayOptions): Schedule {
  */
 export function cosine(options: DecayOptions): Schedule {
   return decay(options, { name: "cosine", share: (progress) => 0.5 * (1 + Math.cos(Math.PI * progress)) });
+}
+
+/** Options of {@link polynomialRate}. */
+export interface PolynomialOptions extends DecayOptions {
+  /** Exponent of the share of steps that are left; 1, a straight line, when absent. */
+  readonly power?: number;
+}
+
+/**
+ * Falls with a power of the steps that are left to `floor` at the last step.
+ *
+ * @param options Rate, warm-up, length and power
+ * @returns The schedule
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { polynomialRate } from "@firn/train/optim";
+ *
+ * const rate = polynomialRate({ peak: 1, steps: 4, power: 2 });
+ * assertEquals([rate(1), rate(2), rate(4)], [0.5625, 0.25, 0]);
+ * ```
+ */
+export function polynomialRate({ power = 1, ...options }: PolynomialOptions): Schedule {
+  checkRange("polynomialRate", { power }, { least: 0 });
+  return decay(options, {
+    name: "polynomialRate",
+    share: (progress) => (1 - progress) ** power,
+    more: `, power ${power}`,
+  });
+}
+
+/** Options of {@link inverseRootRate}. */
+export interface InverseRootOptions extends ScheduleOptions {
+  /** Steps until the rate is the peak over the root of 2, without warm-up; those of warm-up, or 10000, when absent. */
+  readonly timescale?: number;
+}
+
+/**
+ * Falls with one over the root of the step, and never ends.
+ *
+ * Source: Vaswani et al., "Attention Is All You Need", arXiv 1706.03762, equation 3, as transformers has it.
+ *
+ * @param options Rate, warm-up and time scale
+ * @returns The schedule
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { inverseRootRate } from "@firn/train/optim";
+ *
+ * const rate = inverseRootRate({ peak: 1, warmup: 4 });
+ * assertEquals([rate(2), rate(4), rate(16), rate(64)], [0.5, 1, 0.5, 0.25]);
+ * ```
+ */
+export function inverseRootRate({ timescale, ...options }: InverseRootOptions): Schedule {
+  const { peak, warmup = 0 } = options, scale = timescale ?? (warmup || 10_000);
+  checkRange("inverseRootRate", { timescale: scale }, { least: Number.MIN_VALUE });
+  return withWarmup(options, {
+    name: "inverseRootRate",
+    settings: `, timescale ${scale}`,
+    after: (step) => peak * Math.sqrt(scale / (step + scale - warmup)),
+  });
 }

@@ -30,14 +30,24 @@ import {
   type AdamOptions,
   adamW8bit,
   type AdamW8bitOptions,
+  cosineRestarts,
+  type CosineRestartsOptions,
   gradientMoments,
   type GradientMomentsOptions,
+  type InverseRootOptions,
+  inverseRootRate,
   lion,
   type LionOptions,
   muon,
   type MuonOptions,
+  oneCycle,
+  type OneCycleOptions,
+  type PolynomialOptions,
+  polynomialRate,
   scheduleFreeAdamW,
   type ScheduleFreeOptions,
+  warmupStableDecay,
+  type WarmupStableDecayOptions,
   weightAverage,
 } from "@firn/train/optim";
 
@@ -144,13 +154,37 @@ const MAKERS: Readonly<Record<string, Row>> = {
   }),
   linearRate: row<DecayOptions>((options) => linearRate(options).description!, decay),
   cosine: row<DecayOptions>((options) => cosine(options).description!, decay),
+  cosineRestarts: row<CosineRestartsOptions>((options) => cosineRestarts(options).description!, {
+    ...decay,
+    cycles: [1, 2],
+  }),
+  warmupStableDecay: row<WarmupStableDecayOptions>((options) => warmupStableDecay(options).description!, {
+    ...decay,
+    decay: [1, 2],
+    shape: ["cosine", "linear"],
+  }),
+  polynomialRate: row<PolynomialOptions>((options) => polynomialRate(options).description!, {
+    ...decay,
+    power: [1, 2],
+  }),
+  inverseRootRate: row<InverseRootOptions>((options) => inverseRootRate(options).description!, {
+    peak: [1, 2],
+    warmup: [0, 5],
+    timescale: [10_000, 9],
+  }),
+  oneCycle: row<OneCycleOptions>((options) => oneCycle(options).description!, {
+    ...decay,
+    floor: [0.1, 0.2],
+    start: [0.01, 0.02],
+  }),
 };
 
 /** What core/optim exports beside makers that have options. */
 const OTHERS = [
   "adamSteps",
-  "changedOf",
   "chain",
+  "changedOf",
+  "decay",
   "globalNorm",
   "globs",
   "initMoments",
@@ -158,6 +192,7 @@ const OTHERS = [
   "partition",
   "printRate",
   "scheduleOf",
+  "withWarmup",
 ];
 
 Deno.test("MAKERS holds every function of core/optim that makes something of options", async () => {
