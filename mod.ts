@@ -150,6 +150,7 @@ export {
   type ScheduleOptions,
 } from "./core/optim/schedules.ts";
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
+export type { WeightDecayOptions } from "./core/optim/weight_decay.ts";
 export type {
   Component,
   ComponentCost,

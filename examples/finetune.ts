@@ -9,10 +9,6 @@
  */
 
 import {
-  adamW,
-  chain,
-  clipByGlobalNorm,
-  cosine,
   DataError,
   defineTraining,
   free,
@@ -20,7 +16,6 @@ import {
   type FreezePolicy,
   type Gpu,
   InputError,
-  loraPlus,
   type Model,
   nextTokenLoss,
   type TokenBatch,
@@ -54,6 +49,7 @@ import {
   LORA_FLAGS,
   storageOf,
 } from "./lora_flags.ts";
+import { checkOptimizer, OPTIMIZER_FLAGS, optimizerOf } from "./optimizer_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { licenseOf, PRETRAINED_RATE, rateOf } from "./model_card.ts";
@@ -88,6 +84,7 @@ const FLAGS = {
     `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
     null,
   ),
+  ...OPTIMIZER_FLAGS,
   ...LORA_FLAGS,
   precision: oneOf(
     ["f32", "f16"],
@@ -183,7 +180,7 @@ export async function main(args: readonly string[]): Promise<void> {
       },
     },
   });
-  const saved = await saveTrained(gpu, run, { subject, state, flags });
+  const saved = await saveTrained(gpu, run, { subject, training, state, flags });
   training[Symbol.dispose]();
   free(base.params);
   free(hiddenParams(base));
@@ -226,6 +223,7 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
   }
   checkLora(values);
+  checkOptimizer(values);
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
@@ -281,15 +279,10 @@ function trainingOf(
     readonly data: TrainData;
   },
 ): Training<object, TokenBatch> {
-  const { steps, lr, "lora-plus": ratio } = flags;
-  const learningRate = cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps });
   return defineTraining(gpu, nextTokenLoss(base), {
-    optimizer: chain(
-      clipByGlobalNorm(1),
-      ratio === null ? adamW({ learningRate }) : loraPlus({ learningRate, ratio }),
-    ),
+    optimizer: optimizerOf(flags),
     policy,
-    steps,
+    steps: flags.steps,
     lookEvery,
     precision: flags.precision,
     validation: data.validation,
@@ -329,19 +322,20 @@ function printBefore({ folder, start: { perplexity, sample } }: Run): number {
 async function saveTrained(
   gpu: Gpu,
   { folder }: Run,
-  { subject: { base, files }, state, flags }: {
+  { subject: { base, files }, training, state, flags }: {
     readonly subject: Subject;
+    readonly training: Pick<Training<object, never>, "withWeights">;
     readonly state: TrainingState<object>;
     readonly flags: Flags;
   },
 ): Promise<string> {
-  const model = { ...base, params: state.params }, isAdapter = base.adapter !== undefined;
-  const to = `${folder}/${isAdapter ? "adapter" : "model"}`;
+  const isAdapter = base.adapter !== undefined, to = `${folder}/${isAdapter ? "adapter" : "model"}`;
   const options = { folder: to, files, ...shardOptions(flags["max-shard-size"]) };
-  await stage(
-    `saving      ${to}`,
-    () => isAdapter ? saveAdapter(gpu, model, { folder: to }) : saveModel(gpu, model, options),
-  );
+  const save = (params: object): Promise<void> =>
+    isAdapter
+      ? saveAdapter(gpu, { ...base, params }, { folder: to })
+      : saveModel(gpu, { ...base, params }, options);
+  await stage(`saving      ${to}`, () => training.withWeights(state, save));
   return to;
 }
 

@@ -76,6 +76,17 @@ export function positive<T extends number | null>(about: string, fallback: T): F
   });
 }
 
+/** A flag whose value is a number from 0. */
+export function fromZero<T extends number | null>(about: string, fallback: T): Flag<number | T> {
+  return number({
+    about,
+    fallback,
+    placeholder: "X",
+    rule: "a number from 0",
+    holds: (n) => n >= 0 && n < Infinity,
+  });
+}
+
 /** A flag whose value is a number from 0 to 1. */
 export function share(about: string, fallback: number): Flag<number> {
   return number({
@@ -88,7 +99,11 @@ export function share(about: string, fallback: number): Flag<number> {
 }
 
 /** A flag whose value is one of some words. */
-export function oneOf<T extends string>(words: readonly T[], about: string, fallback: T): Flag<T> {
+export function oneOf<T extends string, N extends T | null = T>(
+  words: readonly T[],
+  about: string,
+  fallback: N,
+): Flag<T | N> {
   return {
     placeholder: words.join("|"),
     about,

@@ -161,7 +161,7 @@ export async function trainRun<B extends TensorTree>(
       bar.say(freezeText(state.event));
     }
     if (options.watch !== undefined && state.step % options.watch.every === 0 && !state.done) {
-      bar.say(`step ${state.step}: ${await options.watch.show(state.params)}`);
+      bar.say(`step ${state.step}: ${await training.withWeights(state, options.watch.show)}`);
     }
     const signal = signals.caught();
     if ((signal !== null || state.step % flags.checkpoint === 0) && !state.done) await save(state);

@@ -14,9 +14,10 @@ import type { Tensor } from "../tensor.ts";
 import { changedOf } from "./adam_step.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
+import { decaysOf, type WeightDecayOptions } from "./weight_decay.ts";
 
 /** Options of {@link adafactor}; the defaults are PyTorch's. */
-export interface AdafactorOptions {
+export interface AdafactorOptions extends WeightDecayOptions {
   /** Rate relative to the size of a weight, or rate by step; a step has at most one over the root of its number. */
   readonly learningRate: number | Schedule;
   /** Exponent of the step in the decay of the second moment, below 0; -0.8 when absent. */
@@ -70,6 +71,7 @@ export function adafactor(options: AdafactorOptions): Optimizer {
   checkNumber("adafactor", "beta2Decay", beta2Decay);
   if (beta2Decay >= 0) refuse("adafactor", '"beta2Decay" must be below 0', beta2Decay);
   checkRange("adafactor", { eps1, eps2, weightDecay }, { least: 0 });
+  const { decays, printed } = decaysOf("adafactor", options);
   checkRange("adafactor", { clip }, { least: Number.MIN_VALUE });
   const relative = stepScalar((step, age) => Math.min(rate(step), 1 / Math.sqrt(age)));
   const decay = stepScalar((step) => rate(step) * weightDecay);
@@ -83,7 +85,7 @@ export function adafactor(options: AdafactorOptions): Optimizer {
   ]);
   const towards = (old: Tensor, now: Tensor): Tensor => add(multiply(old, kept), multiply(now, fresh));
   return {
-    name: `adafactor(${printRate(learningRate)}${changed}, weightDecay ${weightDecay})`,
+    name: `adafactor(${printRate(learningRate)}${changed}, weightDecay ${weightDecay}${printed})`,
     learningRate: rate,
     moments: MOMENTS,
     init: (params) => initMoments(MOMENTS, params),
@@ -107,7 +109,7 @@ export function adafactor(options: AdafactorOptions): Optimizer {
         const size = maximum(sqrt(mean(multiply(weight, weight))), eps2);
         const limit = maximum(divide(sqrt(mean(multiply(way, way))), clip), 1);
         const down = multiply(way, divide(multiply(size, relative), limit));
-        updates.set(path, negate(weightDecay === 0 ? down : add(down, multiply(weight, decay))));
+        updates.set(path, negate(decays(g) ? add(down, multiply(weight, decay)) : down));
       }
       return { updates, state: next };
     },

@@ -10,9 +10,10 @@ import type { Tensor } from "../tensor.ts";
 import { ADAM_MOMENTS, type AdamMomentOptions, adamSteps } from "./adam_step.ts";
 import { initMoments, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
+import { decaysOf, type WeightDecayOptions } from "./weight_decay.ts";
 
 /** Options of {@link adam}; the defaults are PyTorch's. */
-export interface AdamOptions extends AdamMomentOptions {
+export interface AdamOptions extends AdamMomentOptions, WeightDecayOptions {
   /** Rate, or rate by step. */
   readonly learningRate: number | Schedule;
   /** Factor of the weights that is added to their gradients; 0 when absent. {@link adamW} decays them apart from these. */
@@ -46,15 +47,16 @@ export function adam(options: AdamOptions): Optimizer {
   const { learningRate, weightDecay = 0 } = options, rate = scheduleOf("adam", learningRate);
   const steps = adamSteps("adam", rate, options);
   checkRange("adam", { weightDecay }, { least: 0 });
+  const { decays, printed } = decaysOf("adam", options);
   return {
-    name: `adam(${printRate(learningRate)}${steps.changed}, weightDecay ${weightDecay})`,
+    name: `adam(${printRate(learningRate)}${steps.changed}, weightDecay ${weightDecay}${printed})`,
     learningRate: rate,
     moments: ADAM_MOMENTS,
     init: (params) => initMoments(ADAM_MOMENTS, params),
     next(state, grads, params) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, gradient] of grads) {
-        const g = weightDecay === 0 ? gradient : add(gradient, multiply(params.get(path)!, weightDecay));
+        const g = decays(gradient) ? add(gradient, multiply(params.get(path)!, weightDecay)) : gradient;
         const { down, m, v } = steps.next({ m: state.get(`m.${path}`)!, v: state.get(`v.${path}`)! }, g);
         updates.set(path, negate(down));
         next.set(`m.${path}`, m);

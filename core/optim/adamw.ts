@@ -11,9 +11,10 @@ import type { Tensor } from "../tensor.ts";
 import { ADAM_MOMENTS, type AdamMomentOptions, adamSteps } from "./adam_step.ts";
 import { initMoments, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
+import { decaysOf, type WeightDecayOptions } from "./weight_decay.ts";
 
 /** Options of {@link adamW}; the defaults are PyTorch's. */
-export interface AdamWOptions extends AdamMomentOptions {
+export interface AdamWOptions extends AdamMomentOptions, WeightDecayOptions {
   /** Rate, or rate by step. */
   readonly learningRate: number | Schedule;
   /** Decoupled weight decay, times the learning rate; 0.01 when absent. */
@@ -47,9 +48,10 @@ export function adamW(options: AdamWOptions): Optimizer {
   const { learningRate, weightDecay = 0.01 } = options, rate = scheduleOf("adamW", learningRate);
   const steps = adamSteps("adamW", rate, options);
   checkRange("adamW", { weightDecay }, { least: 0 });
+  const { decays, printed } = decaysOf("adamW", { ...options, weightDecay });
   const decay = stepScalar((step) => rate(step) * weightDecay);
   return {
-    name: `adamW(${printRate(learningRate)}${steps.changed}, weightDecay ${weightDecay})`,
+    name: `adamW(${printRate(learningRate)}${steps.changed}, weightDecay ${weightDecay}${printed})`,
     learningRate: rate,
     moments: ADAM_MOMENTS,
     init: (params) => initMoments(ADAM_MOMENTS, params),
@@ -57,7 +59,7 @@ export function adamW(options: AdamWOptions): Optimizer {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, g] of grads) {
         const { down, m, v } = steps.next({ m: state.get(`m.${path}`)!, v: state.get(`v.${path}`)! }, g);
-        const shrink = weightDecay === 0 ? down : add(down, multiply(params.get(path)!, decay));
+        const shrink = decays(g) ? add(down, multiply(params.get(path)!, decay)) : down;
         updates.set(path, negate(shrink));
         next.set(`m.${path}`, m);
         next.set(`v.${path}`, v);

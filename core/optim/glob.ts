@@ -9,6 +9,9 @@ import type { Path } from "../tree.ts";
 /** A glob over whole paths, in which `*` stands for any characters, dots included; or several of them. */
 export type PathPattern = string | readonly string[];
 
+/** Tables of embeddings, as families of models name them. */
+export const TABLES: readonly string[] = ["*embed*", "wte.*", "*.wte.*", "wpe.*", "*.wpe.*"];
+
 /**
  * Makes a test of paths.
  *

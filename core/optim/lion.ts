@@ -12,9 +12,10 @@ import type { Tensor } from "../tensor.ts";
 import { changedOf } from "./adam_step.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
+import { decaysOf, type WeightDecayOptions } from "./weight_decay.ts";
 
 /** Options of {@link lion}; the defaults are the paper's. */
-export interface LionOptions {
+export interface LionOptions extends WeightDecayOptions {
   /** Rate, or rate by step: a third to a tenth of AdamW's. */
   readonly learningRate: number | Schedule;
   /** Share of the moment in the direction of a step; 0.9 when absent. */
@@ -57,11 +58,12 @@ export function lion(options: LionOptions): Optimizer {
   const rate = scheduleOf("lion", learningRate);
   checkRange("lion", { beta1, beta2 }, { least: 0, below: 1 });
   checkRange("lion", { weightDecay }, { least: 0 });
+  const { decays, printed } = decaysOf("lion", options);
   const down = stepScalar((step) => -rate(step));
   return {
     name: `lion(${printRate(learningRate)}${
       changedOf([["beta1", beta1, 0.9], ["beta2", beta2, 0.99]])
-    }, weightDecay ${weightDecay})`,
+    }, weightDecay ${weightDecay}${printed})`,
     learningRate: rate,
     moments: MOMENTS,
     init: (params) => initMoments(MOMENTS, params),
@@ -70,7 +72,7 @@ export function lion(options: LionOptions): Optimizer {
       for (const [path, g] of grads) {
         const m = state.get(`m.${path}`)!;
         const way = sign(add(multiply(m, beta1), multiply(g, 1 - beta1)));
-        const all = weightDecay === 0 ? way : add(way, multiply(params.get(path)!, weightDecay));
+        const all = decays(g) ? add(way, multiply(params.get(path)!, weightDecay)) : way;
         updates.set(path, multiply(all, down));
         next.set(`m.${path}`, add(multiply(m, beta2), multiply(g, 1 - beta2)));
       }

@@ -7,6 +7,7 @@
 import { checkOptions, checkRange } from "../arguments.ts";
 import { adamW, type AdamWOptions } from "./adamw.ts";
 import type { Optimizer } from "./optimizer.ts";
+import { times } from "./parameter_groups.ts";
 import { partition } from "./partition.ts";
 import { printRate, type Schedule } from "./schedules.ts";
 
@@ -58,11 +59,4 @@ export function loraPlus({ ratio, embeddingRate = 1e-6, ...options }: LoraPlusOp
     ...groups,
     name: `loraPlus(ratio ${ratio}, embeddingRate ${printRate(embeddingRate)}, ${slow.name})`,
   };
-}
-
-/** A multiple of a rate. */
-function times(rate: number | Schedule, factor: number): number | Schedule {
-  if (typeof rate !== "function") return rate * factor;
-  const description = `${factor} * ${printRate(rate)}`;
-  return Object.assign((step: number): number => factor * rate(step), { description });
 }

@@ -43,6 +43,7 @@ export {
   type OptimizerStep,
 } from "./optimizer.ts";
 export { oneCycle, type OneCycleOptions } from "./one_cycle.ts";
+export { type GroupSettings, parameterGroups, type RateOptions } from "./parameter_groups.ts";
 export { type ParameterGroup, partition } from "./partition.ts";
 export { scheduleFreeAdamW, type ScheduleFreeOptions } from "./schedule_free.ts";
 export {
@@ -60,3 +61,4 @@ export {
 export { sgd, type SgdOptions } from "./sgd.ts";
 export { warmupStableDecay, type WarmupStableDecayOptions } from "./warmup_stable_decay.ts";
 export { weightAverage } from "./weight_average.ts";
+export type { WeightDecayOptions } from "./weight_decay.ts";

@@ -15,7 +15,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path } from "../tree.ts";
 import { ADAM_MOMENTS } from "./adam_step.ts";
 import { adamW, type AdamWOptions } from "./adamw.ts";
-import { globs, type PathPattern } from "./glob.ts";
+import { globs, type PathPattern, TABLES } from "./glob.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
 
@@ -45,16 +45,7 @@ export interface MuonOptions {
 }
 
 /** Tables and heads, as families of models name them. */
-const TABLES: PathPattern = [
-  "*embed*",
-  "wte.*",
-  "*.wte.*",
-  "wpe.*",
-  "*.wpe.*",
-  "*lm_head*",
-  "classifier.*",
-  "score.*",
-];
+const TABLES_AND_HEADS: PathPattern = [...TABLES, "*lm_head*", "classifier.*", "score.*"];
 /** Coefficients of the quintic that Keller Jordan chose: its slope at zero is the steepest. */
 const [A, B, C] = [3.4445, -4.775, 2.0315];
 /** Added to no norm: a lower bound of it. */
@@ -89,7 +80,8 @@ const LEAST_NORM = 1e-7;
 export function muon(options: MuonOptions): Optimizer {
   checkOptions("muon", options);
   const { learningRate, momentum = 0.95, nesterov = true, iterations = 5, weightDecay = 0.1 } = options;
-  const { scale = "matchAdamW", adamWFor = TABLES } = options, rate = scheduleOf("muon", learningRate);
+  const { scale = "matchAdamW", adamWFor = TABLES_AND_HEADS } = options,
+    rate = scheduleOf("muon", learningRate);
   checkRange("muon", { momentum }, { least: 0, below: 1 });
   checkRange("muon", { weightDecay }, { least: 0 });
   checkRange("muon", { iterations }, { least: 1 });
@@ -108,7 +100,7 @@ export function muon(options: MuonOptions): Optimizer {
   const down = stepScalar((step) => -rate(step)), decay = stepScalar((step) => rate(step) * weightDecay);
   const settings = `momentum ${momentum}${nesterov ? "" : ", plain"}, iterations ${iterations}, ` +
     `weightDecay ${weightDecay}, ${scale}${
-      adamWFor === TABLES ? "" : `, for ${JSON.stringify([adamWFor].flat())}`
+      adamWFor === TABLES_AND_HEADS ? "" : `, for ${JSON.stringify([adamWFor].flat())}`
     }`;
   return {
     name: `muon(${printRate(learningRate)}, ${settings}, ${rest.name})`,

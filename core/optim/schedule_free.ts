@@ -12,9 +12,10 @@ import type { Tensor } from "../tensor.ts";
 import { type AdamMomentOptions, changedOf } from "./adam_step.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
+import { decaysOf, type WeightDecayOptions } from "./weight_decay.ts";
 
 /** Options of {@link scheduleFreeAdamW}; the defaults are those of the paper's code. */
-export interface ScheduleFreeOptions extends AdamMomentOptions {
+export interface ScheduleFreeOptions extends AdamMomentOptions, WeightDecayOptions {
   /** Rate, larger than that of AdamW with a schedule; `constantRate` adds warm-up. */
   readonly learningRate: number | Schedule;
   /** Weight decay, times the learning rate; 0 when absent. */
@@ -62,12 +63,13 @@ export function scheduleFreeAdamW(options: ScheduleFreeOptions): Optimizer {
   checkRange("scheduleFreeAdamW", { beta1 }, { least: Number.MIN_VALUE, below: 1 });
   checkRange("scheduleFreeAdamW", { beta2 }, { least: 0, below: 1 });
   checkRange("scheduleFreeAdamW", { eps, weightDecay }, { least: 0 });
+  const { decays, printed } = decaysOf("scheduleFreeAdamW", options);
   const towardsZ = stepScalar(share), zStep = stepScalar((step) => rate(step));
   const yStep = stepScalar((step, age) => rate(step) * (beta1 * (1 - share(step, age)) - 1));
   const correction = stepScalar((_, age) => 1 / Math.sqrt(1 - beta2 ** age));
   const changed = changedOf([["beta1", beta1, 0.9], ["beta2", beta2, 0.999], ["eps", eps, 1e-8]]);
   return {
-    name: `scheduleFreeAdamW(${printRate(learningRate)}${changed}, weightDecay ${weightDecay})`,
+    name: `scheduleFreeAdamW(${printRate(learningRate)}${changed}, weightDecay ${weightDecay}${printed})`,
     learningRate: rate,
     moments: MOMENTS,
     init: (params) => initMoments(MOMENTS, params),
@@ -77,7 +79,7 @@ export function scheduleFreeAdamW(options: ScheduleFreeOptions): Optimizer {
         const offset = state.get(`offset.${path}`)!;
         const v = add(multiply(state.get(`v.${path}`)!, beta2), multiply(multiply(g, g), 1 - beta2));
         const quotient = divide(g, add(multiply(sqrt(v), correction), eps));
-        const way = weightDecay === 0 ? quotient : add(quotient, multiply(params.get(path)!, weightDecay));
+        const way = decays(g) ? add(quotient, multiply(params.get(path)!, weightDecay)) : quotient;
         const update = add(multiply(offset, towardsZ), multiply(way, yStep));
         updates.set(path, update);
         next.set(`offset.${path}`, subtract(subtract(offset, multiply(way, zStep)), update));

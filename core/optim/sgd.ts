@@ -10,9 +10,10 @@ import { stepScalar } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { initMoments, type Moment, type Optimizer } from "./optimizer.ts";
 import { printRate, type Schedule, scheduleOf } from "./schedules.ts";
+import { decaysOf, type WeightDecayOptions } from "./weight_decay.ts";
 
 /** Options of {@link sgd}. */
-export interface SgdOptions {
+export interface SgdOptions extends WeightDecayOptions {
   /** Rate, or rate by step. */
   readonly learningRate: number | Schedule;
   /** Decay of the velocity; 0, no velocity, when absent. */
@@ -51,10 +52,13 @@ export function sgd(options: SgdOptions): Optimizer {
   const rate = scheduleOf("sgd", learningRate);
   checkRange("sgd", { momentum, weightDecay }, { least: 0 });
   checkFlag("sgd", "nesterov", nesterov);
+  const { decays, printed } = decaysOf("sgd", options);
   if (nesterov && momentum === 0) refuse("sgd", '"nesterov" needs a "momentum" above 0', momentum);
   const down = stepScalar((step) => -rate(step));
   const moments = momentum === 0 ? [] : VELOCITY;
-  const more = `${nesterov ? ", nesterov" : ""}${weightDecay === 0 ? "" : `, weightDecay ${weightDecay}`}`;
+  const more = `${nesterov ? ", nesterov" : ""}${
+    weightDecay === 0 ? "" : `, weightDecay ${weightDecay}${printed}`
+  }`;
   return {
     name: `sgd(${printRate(learningRate)}, momentum ${momentum}${more})`,
     learningRate: rate,
@@ -63,7 +67,7 @@ export function sgd(options: SgdOptions): Optimizer {
     next(state, grads, params) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, gradient] of grads) {
-        const g = weightDecay === 0 ? gradient : add(gradient, multiply(params.get(path)!, weightDecay));
+        const g = decays(gradient) ? add(gradient, multiply(params.get(path)!, weightDecay)) : gradient;
         const velocity = momentum === 0 ? g : add(multiply(state.get(`velocity.${path}`)!, momentum), g);
         if (momentum !== 0) next.set(`velocity.${path}`, velocity);
         updates.set(path, multiply(nesterov ? add(g, multiply(velocity, momentum)) : velocity, down));

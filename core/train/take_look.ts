@@ -14,6 +14,7 @@ import { checkBest, decide, type Decision, freezeChange, NO_COST, NO_DECISION } 
 import { type NonFiniteReading, readLook } from "./freeze/look.ts";
 import { thawStepsAfter } from "./freeze/thaw.ts";
 import { keepBestWeights, restoreBestWeights } from "./state/best_weights.ts";
+import { withWeights } from "./state/weights.ts";
 import { RING } from "./state/specs.ts";
 import type { CompiledStep } from "./step/compile.ts";
 import type { StepRequest } from "./step/definition.ts";
@@ -62,9 +63,17 @@ export async function takeLook<P extends TensorTree>(
   let leaves = event === null
     ? taken.leaves
     : leavesFor(trainer, { run, frozen, leaves: taken.leaves, step });
-  const moving = reason === null ? trainer.activePaths(run, frozen) : [];
-  leaves = keepBestWeights(gpu, { leaves, params, step, best, moving });
-  if (best === step) await checkAllocations(gpu);
+  // Weights that are averages of the parameters are copied into them at the end.
+  const averaged = best === step && trainer.definition.optimizer.evaluated !== undefined;
+  const moving = reason === null || averaged ? trainer.activePaths(run, frozen) : [];
+  if (best === step) {
+    const source = { optimizer: trainer.definition.optimizer, params, leaves };
+    leaves = await withWeights(gpu, source, async (weights) => {
+      const kept = keepBestWeights(gpu, { leaves, params: weights, step, best, moving });
+      await checkAllocations(gpu);
+      return kept;
+    });
+  } else leaves = keepBestWeights(gpu, { leaves, params, step, best, moving });
   if (reason !== null) leaves = restoreBestWeights(gpu, { leaves, params });
   const ending = reason === null ? null : { reason, step, best };
   return { leaves, policy: policyState, frozen, probed, since, look, event, validation, best, ending };
@@ -90,8 +99,14 @@ async function readings<P extends TensorTree>(
   trainer.given.delete(owner);
   if (validator === null) return { look, validation: state.validation };
   const due = validator.due(step, state.validation);
+  const source = { optimizer: definition.optimizer, params, leaves: taken.leaves };
   const validation = due
-    ? await validator.validate({ step, params: unflatten(params) as TensorTree as P, owner })
+    ? await withWeights(
+      gpu,
+      source,
+      (weights, own) =>
+        validator.validate({ step, params: unflatten(weights) as TensorTree as P, owner: own ? {} : owner }),
+    )
     : state.validation;
   const losses = look.steps.map((s) => due && s === step ? validation!.loss : NaN);
   return { look: { ...look, validation: losses }, validation };

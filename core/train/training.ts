@@ -9,10 +9,11 @@ import type { Cost } from "../plan/types.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
 import type { Loss } from "../models/loss.ts";
-import { flatten, type Path, type TensorTree } from "../tree.ts";
+import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
 import { checkOptions, checkPrecision } from "./options.ts";
 import { initState, resumeState } from "./start.ts";
 import { profileStep } from "./step/profile_step.ts";
+import { withWeights } from "./state/weights.ts";
 import { takeStep } from "./take_step.ts";
 import { newTrainer, type Trainer } from "./trainer.ts";
 import type { Training, TrainingOptions } from "./types.ts";
@@ -63,6 +64,18 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       return await runs.consume(state, () => takeStep(trainer, { state, batch }));
     },
     resume: (saved, options) => resumeState(trainer, saved, options),
+    async withWeights(state, use) {
+      const params = flatten(state.params), { optimizer } = trainer.definition;
+      for (const tensor of params.values()) storageOf(tensor);
+      // The weights of the best step, which it ended with, were those already.
+      if (typeof state.ending?.best === "number") return await use(state.params);
+      const source = { optimizer, params, leaves: state.leaves };
+      return await withWeights(
+        gpu,
+        source,
+        (weights) => use(unflatten(weights) as TensorTree as typeof state.params),
+      );
+    },
     profile: (state) => profileStep(gpu, { executor, state, owner: runs.runOf(state)?.owner }),
     prefix: () => cache?.state() ?? null,
     components: () => last.request?.run.components ?? [],

@@ -244,6 +244,13 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * trained is stored in fewer bytes than f32
    */
   resume(saved: SavedState, options?: ResumeOptions): Promise<TrainingState<P>>;
+  /**
+   * Hands the weights of a state that are to be evaluated and kept to some work. They are its parameters, but for optimizers
+   * that average weights (`weightAverage`, `scheduleFreeAdamW`): those have weights of their own, which are freed after the work.
+   *
+   * @throws {ConsumedError} When a step has consumed the state
+   */
+  withWeights<R>(state: TrainingState<P>, use: (weights: P) => Promise<R>): Promise<R>;
   /** What `cachePrefix` holds; null without that option. */
   prefix(): CachedPrefix | null;
   /** Components of the model of the last step; empty before the first step. */

@@ -75,6 +75,7 @@ const MAKERS: Readonly<Record<string, Row>> = {
     beta2: [0.999, 0.95],
     eps: [1e-8, 1e-6],
     weightDecay: [0.01, 0],
+    decayed: ["all", "matrices"],
   }),
   loraPlus: row<LoraPlusOptions>((options) => loraPlus(options).name, {
     learningRate: [0.1, rates],
@@ -82,14 +83,16 @@ const MAKERS: Readonly<Record<string, Row>> = {
     beta2: [0.999, 0.95],
     eps: [1e-8, 1e-6],
     weightDecay: [0, 0.01],
+    decayed: ["all", "matrices"],
     ratio: [16, 4],
     embeddingRate: [1e-6, rates],
   }),
-  sgd: row<SgdOptions>((options) => sgd({ momentum: 0.5, ...options }).name, {
+  sgd: row<SgdOptions>((options) => sgd({ momentum: 0.5, weightDecay: 0.2, ...options }).name, {
     learningRate: [0.1, 0.2],
     momentum: [0.5, 0.9],
     nesterov: [false, true],
-    weightDecay: [0, 0.1],
+    weightDecay: [0.2, 0.1],
+    decayed: ["all", "matrices"],
   }),
   adam: row<AdamOptions>((options) => adam(options).name, {
     learningRate: [0.1, rates],
@@ -97,6 +100,7 @@ const MAKERS: Readonly<Record<string, Row>> = {
     beta2: [0.999, 0.95],
     eps: [1e-8, 1e-6],
     weightDecay: [0, 0.01],
+    decayed: ["all", "matrices"],
   }),
   adamW8bit: row<AdamW8bitOptions>((options) => adamW8bit(options).name, {
     learningRate: [0.1, rates],
@@ -104,7 +108,9 @@ const MAKERS: Readonly<Record<string, Row>> = {
     beta2: [0.999, 0.95],
     eps: [1e-8, 1e-6],
     weightDecay: [0.01, 0],
+    decayed: ["all", "matrices"],
     least: [4096, 0],
+    wideFor: [[], "top.*"],
   }),
   scheduleFreeAdamW: row<ScheduleFreeOptions>((options) => scheduleFreeAdamW(options).name, {
     learningRate: [0.1, rates],
@@ -112,12 +118,14 @@ const MAKERS: Readonly<Record<string, Row>> = {
     beta2: [0.999, 0.95],
     eps: [1e-8, 1e-6],
     weightDecay: [0, 0.01],
+    decayed: ["all", "matrices"],
   }),
   lion: row<LionOptions>((options) => lion(options).name, {
     learningRate: [0.1, rates],
     beta1: [0.9, 0.8],
     beta2: [0.99, 0.95],
     weightDecay: [0, 0.1],
+    decayed: ["all", "matrices"],
   }),
   adafactor: row<AdafactorOptions>((options) => adafactor(options).name, {
     learningRate: [0.1, rates],
@@ -126,6 +134,7 @@ const MAKERS: Readonly<Record<string, Row>> = {
     eps2: [1e-3, 1e-2],
     clip: [1, 2],
     weightDecay: [0, 0.1],
+    decayed: ["all", "matrices"],
   }),
   muon: row<MuonOptions>((options) => muon(options).name, {
     learningRate: [0.1, rates],
@@ -185,13 +194,16 @@ const OTHERS = [
   "chain",
   "changedOf",
   "decay",
+  "decaysOf",
   "globalNorm",
   "globs",
   "initMoments",
   "momentPath",
+  "parameterGroups",
   "partition",
   "printRate",
   "scheduleOf",
+  "times",
   "withWarmup",
 ];
 

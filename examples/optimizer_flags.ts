@@ -1,0 +1,166 @@
+/**
+ * Flags of the optimizer, its rate, and what stands around it.
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  constantRate,
+  cosine,
+  linearRate,
+  loraPlus,
+  type Optimizer,
+  type Schedule,
+  sgd,
+} from "@firn/train";
+import {
+  adafactor,
+  adam,
+  adamW8bit,
+  cosineRestarts,
+  type GroupSettings,
+  inverseRootRate,
+  lion,
+  muon,
+  oneCycle,
+  parameterGroups,
+  polynomialRate,
+  type RateOptions,
+  scheduleFreeAdamW,
+  warmupStableDecay,
+  weightAverage,
+  type WeightDecayOptions,
+} from "@firn/train/optim";
+import { type Flag, fromZero, oneOf, texts, UsageError, type Values, whole } from "./flags.ts";
+
+/** What all optimizers take. */
+type Settings = RateOptions & WeightDecayOptions;
+
+const OPTIMIZERS: Readonly<Record<string, (options: Settings) => Optimizer>> = {
+  adamW,
+  adamW8bit,
+  scheduleFree: scheduleFreeAdamW,
+  muon: ({ decayed: _, ...options }) => muon(options),
+  lion,
+  adafactor,
+  adam,
+  sgd: (options) => sgd({ momentum: 0.9, nesterov: true, ...options }),
+};
+
+/** Schedules by peak, warm-up and steps. */
+const SCHEDULES: Readonly<
+  Record<
+    string,
+    (options: { readonly peak: number; readonly warmup: number; readonly steps: number }) => Schedule
+  >
+> = {
+  cosine,
+  linear: linearRate,
+  constant: constantRate,
+  restarts: (options) => cosineRestarts({ ...options, cycles: 4 }),
+  wsd: (options) => warmupStableDecay({ ...options, decay: Math.ceil(options.steps / 5) }),
+  polynomial: (options) => polynomialRate({ ...options, power: 2 }),
+  inverseRoot: inverseRootRate,
+  oneCycle,
+};
+
+/** Flags of commands that let the optimizer be chosen. */
+export const OPTIMIZER_FLAGS: {
+  readonly optimizer: Flag<string>;
+  readonly schedule: Flag<string | null>;
+  readonly warmup: Flag<number | null>;
+  readonly "weight-decay": Flag<number | null>;
+  readonly clip: Flag<number>;
+  readonly group: Flag<readonly string[]>;
+  readonly ema: Flag<number | null>;
+} = {
+  optimizer: oneOf(
+    Object.keys(OPTIMIZERS),
+    "what turns gradients into steps; adamW8bit keeps 2 bytes a weight, not 8; scheduleFree needs no schedule",
+    "adamW",
+  ),
+  schedule: oneOf(
+    Object.keys(SCHEDULES),
+    "how the rate goes on after warm-up; cosine when absent, and constant for scheduleFree",
+    null,
+  ),
+  warmup: whole("steps in which the rate rises; a twentieth of all when absent", null, 0),
+  "weight-decay": fromZero(
+    "decay of matrices, not of norms and biases; what is usual for the optimizer when absent",
+    null,
+  ),
+  clip: fromZero("norm of all gradients above which they are scaled down; 0 for none", 1),
+  group: texts(
+    "GLOB:SETTINGS",
+    'parameters with settings of their own, as in "*embed*:rate=0.1" (a factor) or "*.bias:decay=0.1"',
+    [],
+  ),
+  ema: fromZero("decay of an average of the weights, below 1, that is judged and saved in their place", null),
+};
+
+/** Values of {@link OPTIMIZER_FLAGS}. */
+export type OptimizerFlags = Values<typeof OPTIMIZER_FLAGS>;
+
+/**
+ * Refuses flags that do not go together.
+ *
+ * @param flags The flags, and how many times faster second matrices of LoRA learn
+ * @throws {UsageError} When they do not
+ */
+export function checkOptimizer(flags: OptimizerFlags & { readonly "lora-plus": number | null }): void {
+  if (flags["lora-plus"] !== null && (flags.optimizer !== "adamW" || flags.group.length > 0)) {
+    throw new UsageError("--lora-plus makes groups of adamW: drop --optimizer and --group");
+  }
+  if (flags.ema !== null && flags.ema >= 1) throw new UsageError("--ema must be below 1");
+  flags.group.forEach(groupOf);
+}
+
+/**
+ * Makes the optimizer that flags ask for.
+ *
+ * @param flags The flags, the largest rate, steps, and how many times faster second matrices of LoRA learn
+ * @returns Clipping, the optimizer, and the average of weights
+ */
+export function optimizerOf(
+  flags: OptimizerFlags & {
+    readonly lr: number;
+    readonly steps: number;
+    readonly "lora-plus": number | null;
+  },
+): Optimizer {
+  const { optimizer, lr: peak, steps, clip, ema, "lora-plus": ratio, "weight-decay": weightDecay } = flags;
+  const schedule = flags.schedule ?? (optimizer === "scheduleFree" ? "constant" : "cosine");
+  const learningRate = SCHEDULES[schedule]({ peak, warmup: flags.warmup ?? Math.ceil(steps / 20), steps });
+  const settings: Settings = {
+    learningRate,
+    ...weightDecay !== null && { weightDecay },
+    decayed: "matrices",
+  };
+  return chain(
+    ...clip === 0 ? [] : [clipByGlobalNorm(clip)],
+    ratio === null
+      ? parameterGroups(OPTIMIZERS[optimizer], settings, flags.group.map(groupOf))
+      : loraPlus({ ...settings, ratio }),
+    ...ema === null ? [] : [weightAverage(ema)],
+  );
+}
+
+/** Reads a group: a glob, and settings behind its last colon. */
+function groupOf(text: string): readonly [string, GroupSettings<Settings>] {
+  const at = text.lastIndexOf(":"), glob = text.slice(0, at), settings: Record<string, unknown> = {};
+  for (const part of at < 1 ? [""] : text.slice(at + 1).split(",")) {
+    const [, name, value] = part.match(/^\s*(rate|decay)=(\d*\.?\d+(?:e-?\d+)?)\s*$/) ?? [];
+    if (name === undefined) {
+      throw new UsageError(
+        `--group must be GLOB:rate=X or GLOB:decay=X, or both with a comma: got "${text}"`,
+      );
+    }
+    if (name === "rate") settings.rate = Number(value);
+    // Who names parameters asks for their decay, though they are norms or biases.
+    else Object.assign(settings, { weightDecay: Number(value), decayed: "all" });
+  }
+  return [glob, settings];
+}

@@ -1,0 +1,59 @@
+/** The optimizer that flags make. */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { readFlags, UsageError, type Values } from "../../examples/flags.ts";
+import { checkOptimizer, OPTIMIZER_FLAGS, optimizerOf } from "../../examples/optimizer_flags.ts";
+
+type Flags = Values<typeof OPTIMIZER_FLAGS> & {
+  readonly lr: number;
+  readonly steps: number;
+  readonly "lora-plus": number | null;
+};
+
+function flagsOf(line: string, others: { readonly "lora-plus"?: number } = {}): Flags {
+  const args = line === "" ? [] : line.split(" ");
+  return { ...readFlags(args, OPTIMIZER_FLAGS).values, lr: 0.1, steps: 40, "lora-plus": null, ...others };
+}
+
+const nameOf = (line: string): string => optimizerOf(flagsOf(line)).name;
+
+Deno.test("without flags the optimizer is AdamW behind clipping, with a cosine, and norms and biases do not decay", () => {
+  assertEquals(
+    nameOf(""),
+    "clipByGlobalNorm(1) > adamW(cosine(0.1, warmup 2, steps 40, floor 0), weightDecay 0.01, of matrices)",
+  );
+});
+
+Deno.test("every --optimizer and --schedule makes one of its own, scheduleFree with a constant rate", () => {
+  const [optimizers, schedules] = (["optimizer", "schedule"] as const).map((flag) => {
+    const words = OPTIMIZER_FLAGS[flag].placeholder.split("|");
+    return [words.length, new Set(words.map((word) => nameOf(`--${flag} ${word}`))).size];
+  });
+  assertEquals([optimizers, schedules], [[8, 8], [8, 8]]);
+  assert(nameOf("--optimizer scheduleFree").includes("scheduleFreeAdamW(constantRate(0.1, warmup 2)"));
+});
+
+Deno.test("--weight-decay, --clip, --warmup, --ema and --group are in the name of the optimizer", () => {
+  assertEquals(
+    nameOf(
+      "--weight-decay 0.2 --clip 0 --warmup 0 --schedule linear --ema 0.99 --group *embed*:rate=0.5,decay=0",
+    ),
+    'partition(["*embed*"]: adamW(0.5 * linearRate(0.1, warmup 0, steps 40, floor 0), weightDecay 0), ' +
+      '["*"]: adamW(linearRate(0.1, warmup 0, steps 40, floor 0), weightDecay 0.2, of matrices)) > weightAverage(0.99)',
+  );
+});
+
+Deno.test("flags of the optimizer that say nothing, or too much, are refused", () => {
+  const check = (line: string, others = {}) => () => checkOptimizer(flagsOf(line, others));
+  for (const group of ["*embed*", ":rate=1", "a:rat=1", "a:rate=", "a:rate=-1", "a:rate=1;decay=2"]) {
+    assertThrows(check(`--group ${group}`), UsageError, "--group must be GLOB:rate=X or GLOB:decay=X");
+  }
+  assertThrows(check("--ema 1"), UsageError, "--ema must be below 1");
+  assertThrows(
+    check("--optimizer lion", { "lora-plus": 4 }),
+    UsageError,
+    "--lora-plus makes groups of adamW",
+  );
+  assertThrows(() => flagsOf("--optimizer adamx"), UsageError, "--optimizer must be one of adamW, adamW8bit");
+  check("--group a:b:rate=.5")();
+});
