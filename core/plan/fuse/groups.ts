@@ -6,7 +6,8 @@
 
 import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
-import { isElement, isReduction, isReshape, isSource } from "../predicates.ts";
+import { baseOf } from "../alias.ts";
+import { isElement, isProduct, isReduction, isReshape, isSource } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { clustersOf } from "./clusters.ts";
 import { cycles } from "./cycles.ts";
@@ -57,7 +58,7 @@ export interface Grouping {
  * Groups the elementwise nodes of a graph.
  *
  * Nodes of one shape are joined along their edges when they run at the same level. Then each group that leads to nothing
- * but sums and roots joins a group that reads the same values at its level, unless one of them overwrites a leaf that is
+ * but sums and roots joins a group that reads the same values at its level, and so do groups that read the same product, unless one of them overwrites a leaf that is
  * read at a later level. Those that one launch cannot hold, or that would make launches wait for each other, stay apart.
  *
  * @param graph The graph
@@ -143,25 +144,33 @@ function lastRead(
   return last;
 }
 
-/** Sets of nodes that read the same value, have its shape and run at one level; groups of some may join another's. */
+/** Nodes that read the same value, have its shape and run at one level. */
+interface Neighbours {
+  readonly readers: readonly Tensor[];
+  /** Whether all join, as they read a product whose kernel can then compute them; else those that lead to sums and roots. */
+  readonly all: boolean;
+}
+
+/** Neighbours of which the groups of some may join another's. */
 function neighboursOf(
   { order, readers, ending }: FusionGraph,
   level: ReadonlyMap<Tensor, number>,
-): (readonly Tensor[])[] {
+): Neighbours[] {
   return order.flatMap((node) => {
     if (isSource(node)) return [];
     const beside = readers.get(node)!.filter((reader) =>
       isElement(reader) && sameShape(reader.shape, node.shape)
     );
     if (beside.length < 2) return [];
-    return [...Map.groupBy(beside, (reader) => level.get(reader)!).values()].filter((all) =>
-      all.length > 1 && all.some((reader) => ending.has(reader))
-    );
+    const all = isProduct(baseOf(node));
+    return [...Map.groupBy(beside, (reader) => level.get(reader)!).values()].filter((readers) =>
+      readers.length > 1 && (all || readers.some((reader) => ending.has(reader)))
+    ).map((readers) => ({ readers, all }));
   });
 }
 
 /**
- * Joins the groups of neighbours that lead to nothing but sums and roots.
+ * Joins the groups of neighbours.
  *
  * @param graph The graph
  * @param options Neighbours; groups, which are changed; groups that stay as they are; how often each node had to leave
@@ -170,7 +179,7 @@ function neighboursOf(
 function joinNeighbours(
   { ending }: FusionGraph,
   { neighbours, groups, fixed, left }: {
-    readonly neighbours: readonly (readonly Tensor[])[];
+    readonly neighbours: readonly Neighbours[];
     readonly groups: Groups;
     readonly fixed: ReadonlySet<Tensor>;
     readonly left: ReadonlyMap<Tensor, number>;
@@ -183,10 +192,10 @@ function joinNeighbours(
     groups.merge(from, to);
     joined.push(reader);
   };
-  for (const beside of neighbours) {
-    for (const together of Map.groupBy(beside, (reader) => left.get(reader) ?? 0).values()) {
+  for (const { readers, all } of neighbours) {
+    for (const together of Map.groupBy(readers, (reader) => left.get(reader) ?? 0).values()) {
       const host = together.find((reader) => !ending.has(reader)) ?? together[0];
-      for (const reader of together) if (ending.has(reader)) join(reader, host);
+      for (const reader of together) if (all || ending.has(reader)) join(reader, host);
     }
   }
   return joined;
