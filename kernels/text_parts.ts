@@ -36,7 +36,7 @@ export interface TextParts {
   readonly body: string;
 }
 
-const DIRECTIVE = /^\s*(?:enable|requires|diagnostic)\b[^;]*;/gm;
+const DIRECTIVE = /\b(?:(?:enable|requires)\s[\w\s,]+|diagnostic\s*\([^;]*\)\s*);/g;
 const BINDING = /@group\(0\)\s*@binding\(\d+\)\s*var<storage,\s*(read_write|read)>\s*(\w+)\s*:\s*([^;]+);/g;
 const MEMORY = /\bvar<workgroup>\s*(\w+)\s*:\s*([^;]+);/g;
 const STRUCT = /\bstruct\s+(\w+)\s*\{([^}]*)\}\s*;?/g;

@@ -22,7 +22,7 @@ import { textCache } from "./lower/kernel_cache.ts";
 import { lower } from "./lower/lower.ts";
 import { type Layout, layoutMemory, type LayoutOptions, temporaryBytes } from "./memory/layout.ts";
 import { schedule } from "./memory/order.ts";
-import { shareLaunches } from "./memory/share_launches.ts";
+import { byLevel, shareLaunches } from "./memory/share_launches.ts";
 import { copyWeights, halfValues } from "./precision.ts";
 import { type Cut, cutPrefix, type Planned } from "./prefix/cut.ts";
 import { expandDefinitions } from "./rewrite/expand_definitions.ts";
@@ -140,10 +140,15 @@ interface Ordered {
   readonly order: readonly Unit[];
 }
 
-/** How far apart units may be that share a launch. */
-const WINDOWS = [48, 12];
-/** How much more memory shared launches may take: a share of it, or some bytes. */
-const MORE_MEMORY = 1.01, FEW_BYTES = 96 * 2 ** 20;
+/** Ways to share launches: how units are ordered before, and how far apart those may be that share one. */
+const WAYS: readonly { readonly window: number; readonly ordered: typeof byLevel }[] = [
+  { window: 160, ordered: byLevel },
+  { window: 48, ordered: byLevel },
+  { window: 48, ordered: (units) => units },
+  { window: 12, ordered: (units) => units },
+];
+/** How much more memory shared launches may take: a share of it, more where that is few bytes. */
+const MORE_MEMORY = 0.01, MORE_OF_LITTLE = 0.35, FEW_BYTES = 256 * 2 ** 20;
 
 /** Lets units share launches where that needs hardly more memory, and lays out the memory. */
 function inMemory(
@@ -154,10 +159,11 @@ function inMemory(
   const apart = { cut, order: typeof cut === "object" ? cut.order : order };
   const alone = layoutMemory(apart.order, options);
   const bytesOf = ({ slots }: Layout): number => slots.reduce((n, bytes) => n + bytes, 0);
-  const most = Math.max(MORE_MEMORY * bytesOf(alone), FEW_BYTES + bytesOf(alone));
-  for (const window of WINDOWS) {
+  const bytes = bytesOf(alone);
+  const most = bytes + Math.max(MORE_MEMORY * bytes, Math.min(MORE_OF_LITTLE * bytes, FEW_BYTES));
+  for (const { window, ordered } of WAYS) {
     const share = (units: readonly Unit[]): readonly Unit[] =>
-      shareLaunches(units, { buffers, target, texts, window });
+      shareLaunches(ordered(units, { buffers }), { buffers, target, texts, window });
     const together = typeof cut === "object" ? sharedByPart(cut, share) : { cut, order: share(order) };
     if (together.order.length === apart.order.length) break;
     const layout = layoutMemory(together.order, options);

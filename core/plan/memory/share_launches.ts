@@ -22,6 +22,10 @@ export interface ShareOptions {
 
 /** A launch that moves more bytes, or has more arithmetic, takes long enough on its own. */
 const LIGHT_BYTES = 24 * 2 ** 20, LIGHT_FLOPS = 4e9;
+/** So do launches that move so many bytes together. */
+const MOST_BYTES = 48 * 2 ** 20;
+/** Units that only move so many bytes in each buffer, and that no product needs, may run so many levels late. */
+const LITTLE = 2 ** 20, DELAY = 64;
 /** A combination of kernels must save so many launches: each is one more shader to compile. */
 const LEAST = 3;
 
@@ -32,6 +36,7 @@ interface Group {
   /** What it binds. */
   readonly reads: Set<string>;
   bindings: number;
+  bytes: number;
   /** Its arrays in workgroup memory: bytes by type. */
   readonly memory: Map<string, number>;
   place: number;
@@ -48,6 +53,8 @@ interface Candidate {
   /** Buffers that it reads, with their types, and how many others it binds. */
   readonly reads: readonly string[];
   readonly writes: number;
+  /** Bytes of all that it binds. */
+  readonly bytes: number;
   /** Its arrays in workgroup memory, and their bytes. */
   readonly memory: ReadonlyMap<string, number>;
 }
@@ -67,10 +74,8 @@ export function shareLaunches(
   if (options.target.software) return order;
   const known = options.texts.remembered(newMemory)(null);
   const before = predecessors(order), needed = neededLater(order, before);
-  const candidates = order.map((unit, at) =>
-    needed[at] || unit.operands !== undefined ? candidateOf(unit, { ...options, known }) : null
-  );
-  const groups = frequent(groupsOf(before, { candidates, ...options }), order);
+  const candidates = order.map((unit, at) => candidateOf(unit, { ...options, known, needed: needed[at] }));
+  const groups = frequent(groupsOf(before, { candidates, ...options }), { order, needed });
   if (groups.length === 0) return order;
   const taken = new Set(groups.flatMap(({ members }) => members));
   return depthFirst([
@@ -82,8 +87,38 @@ export function shareLaunches(
 }
 
 /**
+ * Orders units by how many others must run before: units that could run at the same time become neighbours. A unit that reads
+ * nothing that others write runs right before the first one that reads it.
+ *
+ * @param order Units in an order in which they can run
+ * @param options Buffers
+ * @returns The same units in another such order
+ */
+export function byLevel(order: readonly Unit[], { buffers }: Pick<ShareOptions, "buffers">): readonly Unit[] {
+  const before = predecessors(order), level = order.map(() => 0), needed = neededLater(order, before);
+  before.forEach((others, at) => {
+    for (const other of others) level[at] = Math.max(level[at], level[other] + 1);
+    // What it reads can then wait for its like.
+    if (!needed[at] && order[at].bindings.every((b) => buffers[b].bytes <= LITTLE)) level[at] += DELAY;
+  });
+  const least = order.map(() => Infinity);
+  before.forEach((others, at) => {
+    for (const other of others) least[other] = Math.min(least[other], level[at]);
+  });
+  before.forEach((others, at) => {
+    if (others.length === 0 && least[at] < Infinity) level[at] = least[at] - 1;
+  });
+  const places = order.map((_, at) => at);
+  // Products come last in a level: what they read may then wait for its like.
+  const isLate = (at: number): number => order[at].matmulFlops > 0 ? 1 : 0;
+  places.sort((a, b) => level[a] - level[b] || isLate(a) - isLate(b) || a - b);
+  return places.map((at) => order[at]);
+}
+
+/**
  * Whether a product needs what each unit computes. Other units end in updates of leaves, and which of them there are depends
- * on what is frozen: combinations of them would be other kernels for each frozen set.
+ * on what is frozen. They share launches only with others of the same kernel, and products with those that read the same
+ * operand: else each frozen set would need other kernels.
  */
 function neededLater(order: readonly Unit[], before: readonly (readonly number[])[]): readonly boolean[] {
   const needed = order.map(() => false);
@@ -105,9 +140,17 @@ function newMemory(_: null): Memory {
   return { parts: new Map(), numbers: new Map(), combined: new Map() };
 }
 
+function numberOf(kernel: KernelText, { numbers }: Memory): number {
+  if (!numbers.has(kernel)) numbers.set(kernel, numbers.size);
+  return numbers.get(kernel)!;
+}
+
 function candidateOf(
   { kernel, bindings, overwrites, matmulFlops, operands }: Unit,
-  { buffers, known }: Pick<ShareOptions, "buffers"> & { readonly known: Memory },
+  { buffers, known, needed }: Pick<ShareOptions, "buffers"> & {
+    readonly known: Memory;
+    readonly needed: boolean;
+  },
 ): Candidate | null {
   if (overwrites.length > 0 || (matmulFlops > 0 && operands === undefined)) return null;
   const bytes = [...new Set(bindings)].reduce((n, b) => n + buffers[b].bytes, 0);
@@ -118,10 +161,13 @@ function candidateOf(
   const reads = new Set<string>();
   parts.bindings.forEach(({ access, type }, i) => access === "read" && reads.add(`${bindings[i]} ${type}`));
   return {
-    kind: `${operands === undefined} ${parts.threads}`,
-    operands: operands ?? null,
+    kind: needed || operands !== undefined
+      ? `${needed} ${operands === undefined} ${parts.threads}`
+      : `${numberOf(kernel, known)}`,
+    operands: needed ? null : operands ?? null,
     reads: [...reads],
     writes: parts.bindings.filter(({ access }) => access === "read_write").length,
+    bytes,
     memory: memoryOf(parts),
   };
 }
@@ -152,62 +198,77 @@ function groupsOf(
       group.used = true;
       first = Math.max(first, group.place + 1);
     }
-    let found: Group | undefined;
-    if (own !== null) {
-      for (const group of open) {
-        if (group.place < at - window) open.delete(group);
-        else if ((group.place >= first || !group.used) && fits(group, { own, candidates, target })) {
-          found = group;
-          break;
-        }
-      }
-    }
-    if (found === undefined) {
-      found = {
-        members: [],
-        first: own,
-        reads: new Set(),
-        memory: new Map(),
-        bindings: 0,
-        place: at,
-        used: false,
-      };
-      groups.push(found);
-      if (own !== null) open.add(found);
-    }
-    found.members.push(at);
-    groupOf.set(at, found);
-    if (found.place < first) found.place = at;
+    for (const group of open) if (group.place < at - window) open.delete(group);
+    const found = own === null
+      ? undefined
+      : open.values().find((group) =>
+        (group.place >= first || !group.used) && fits(group, { own, candidates, target })
+      );
+    const group: Group = found ?? newGroup(own, at);
+    group.members.push(at);
+    groupOf.set(at, group);
+    if (found === undefined) groups.push(group);
+    if (group.place < first) group.place = at;
     if (own === null) return;
-    for (const read of own.reads) found.reads.add(read);
-    found.bindings += own.writes;
-    for (const [type, bytes] of own.memory) found.memory.set(type, bytes);
+    open.add(group);
+    for (const read of own.reads) group.reads.add(read);
+    for (const [type, bytes] of own.memory) group.memory.set(type, bytes);
+    group.bindings += own.writes;
+    group.bytes += own.bytes;
   });
   return groups.filter(({ members }) => members.length > 1);
 }
 
+function newGroup(first: Candidate | null, place: number): Group {
+  return {
+    members: [],
+    first,
+    reads: new Set(),
+    memory: new Map(),
+    bindings: 0,
+    bytes: 0,
+    place,
+    used: false,
+  };
+}
+
 function fits(
-  { first, reads, bindings, members, memory }: Group,
+  { first, reads, bindings, bytes, members, memory }: Group,
   { own, candidates, target: { maxBindings, workgroupBytes } }: Pick<ShareOptions, "target"> & {
     readonly own: Candidate;
     readonly candidates: readonly (Candidate | null)[];
   },
 ): boolean {
-  if (first!.kind !== own.kind) return false;
+  if (first!.kind !== own.kind || bytes + own.bytes > MOST_BYTES) return false;
   const more = own.reads.filter((read) => !reads.has(read)).length;
   if (reads.size + more + bindings + own.writes > maxBindings) return false;
-  const bytes = [...new Map([...memory, ...own.memory]).values()].reduce((a, b) => a + b, 0);
-  if (bytes > workgroupBytes) return false;
+  const shared = [...new Map([...memory, ...own.memory]).values()].reduce((a, b) => a + b, 0);
+  if (shared > workgroupBytes) return false;
   return own.operands === null ||
     own.operands.some((b) => members.every((at) => candidates[at]!.operands!.includes(b)));
 }
 
-/** The groups whose combination of kernels comes often enough. */
-function frequent(groups: readonly Group[], order: readonly Unit[]): Group[] {
+/**
+ * The groups whose combination of kernels comes often enough. Of units that depend on what is frozen a power of two shares a
+ * launch, so that few kernels serve any number of them.
+ */
+function frequent(
+  groups: readonly Group[],
+  { order, needed }: { readonly order: readonly Unit[]; readonly needed: readonly boolean[] },
+): Pick<Group, "members" | "place">[] {
   const numbers = new Map<KernelText, number>();
   for (const { kernel } of order) if (!numbers.has(kernel)) numbers.set(kernel, numbers.size);
+  const whole = groups.flatMap(({ members, place }) => {
+    if (needed[members[0]] || order[members[0]].operands !== undefined) return [{ members, place }];
+    const parts = [];
+    for (let at = 0; members.length - at > 1;) {
+      const count = 2 ** Math.floor(Math.log2(members.length - at));
+      parts.push({ members: members.slice(at, at += count), place });
+    }
+    return parts;
+  });
   const alike = Map.groupBy(
-    groups,
+    whole,
     ({ members }) => members.map((at) => numbers.get(order[at].kernel)!).sort((a, b) => a - b).join(" "),
   );
   return [...alike.values()].filter((all) => all.length * (all[0].members.length - 1) >= LEAST).flat();
@@ -226,11 +287,7 @@ function shared(
   const bound = units.map(({ kernel, bindings }) => ({ kernel, bindings }));
   const parts = units.map(({ kernel }) => known.parts.get(kernel)!);
   const { buffers: bindings, places } = sharedBindings(parts, units.map((unit) => unit.bindings));
-  const numbers = units.map(({ kernel }) => {
-    if (!known.numbers.has(kernel)) known.numbers.set(kernel, known.numbers.size);
-    return known.numbers.get(kernel)!;
-  });
-  const key = `${numbers} ${places.join(" ")}`;
+  const key = `${units.map(({ kernel }) => numberOf(kernel, known))} ${places.join(" ")}`;
   if (!known.combined.has(key)) known.combined.set(key, sideBySide(bound).kernel);
   return {
     kernel: known.combined.get(key)!,

@@ -1,0 +1,65 @@
+/**
+ * How many launches a step of a small model takes: at one sequence they, and not the arithmetic, decide how long it takes.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { adamW, chain, clipByGlobalNorm, leaf, nextTokenLoss, type Tensor, unflatten } from "@firn/train";
+import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
+import { plan } from "../../core/plan/plan.ts";
+import type { Precision } from "../../core/plan/types.ts";
+import { traceStep } from "../../core/train/step/trace.ts";
+
+const LAYERS = 8, TIME = 512;
+
+/** SmolLM2-135M with fewer layers. */
+const source = {
+  model_type: "llama",
+  hidden_size: 576,
+  intermediate_size: 1536,
+  num_hidden_layers: LAYERS,
+  num_attention_heads: 9,
+  num_key_value_heads: 3,
+  vocab_size: 49152,
+  max_position_embeddings: TIME,
+  tie_word_embeddings: true,
+};
+
+/** The names of the launches of a step. */
+function launchesOf(precision: Precision, maxBindings: number): string[] {
+  const model = describeModel(source, { families, file: "config.json" });
+  const active = new Map(
+    [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
+  );
+  const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [1, TIME], dtype: "i32" });
+  const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };
+  const params = unflatten(active) as object as LlamaParams;
+  const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 }));
+  const loss = nextTokenLoss({ ...model, params })(params, batch);
+  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 2], precision });
+  const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings };
+  return plan(graph.roots, { target, updates: graph.updates, precision }).launches.map(({ kernel }) =>
+    kernel.name
+  );
+}
+
+const count = (names: readonly string[], part: RegExp): number =>
+  names.filter((name) => part.test(name)).length;
+
+Deno.test("a step of eight layers of SmolLM2 takes 48 launches a layer at most, 44 where a launch binds 32 buffers", () => {
+  const [dawn, native] = [launchesOf("f16", 16), launchesOf("f32", 32)];
+  assert(dawn.length <= 48 * LAYERS, `${dawn.length}`);
+  assert(native.length <= 44 * LAYERS, `${native.length}`);
+});
+
+Deno.test("queries and keys of a layer are rotated in one launch, and so are their gradients", () => {
+  const names = launchesOf("f16", 16);
+  assertEquals(count(names, /^rotary [\dx]+ \| rotary [\dx]+$/), 2 * LAYERS);
+  assertEquals(count(names, /^rotary [\dx]+$/), 0);
+});
+
+Deno.test("the gradients of gate and up are computed as the product that both read is stored", () => {
+  const names = launchesOf("f16", 16);
+  assertEquals(count(names, /^[a-z+.]*multiply[a-z+.]* 1x512x1536/), 0, names.join("\n"));
+});
