@@ -87,8 +87,7 @@ export function backwardOf(active: (path: string) => boolean, sizes: Sizes): Wor
     const m = norm(`${at}.post_attention_layernorm`, stream);
     const gate = linear(`${at}.mlp.gate_proj`, [inner, width], m);
     const up = linear(`${at}.mlp.up_proj`, [inner, width], m);
-    // The gated unit; for one branch alone it rides on the product before.
-    launch(m || (gate && up));
+    // The gated unit rides on the product before.
     stream = linear(`${at}.mlp.down_proj`, [width, inner], gate || up) || stream;
   }
   const hidden = norm("model.norm", stream);
