@@ -65,3 +65,16 @@ export function dawnName(
   if (isFallbackAdapter || device === "") return description;
   return device.replaceAll("-", " ").trim().toUpperCase();
 }
+
+/**
+ * Keeps objects of Dawn from being collected: collected while the process uses what they made, they end it.
+ *
+ * @param held The objects
+ * @returns Lets go of them
+ */
+export function keepAlive(held: readonly object[]): () => void {
+  // What listens to the process is reachable from it.
+  const listener = { held, handleEvent(): void {} };
+  globalThis.addEventListener("unload", listener);
+  return () => globalThis.removeEventListener("unload", listener);
+}

@@ -10,7 +10,7 @@ import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
-import { dawnGpu, dawnName } from "./dawn.ts";
+import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
 import { requestDevice, subgroupsOf } from "./features.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
@@ -130,7 +130,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   }
   const { device, features, subgroupDirective } = await requestDevice(adapter);
   const { info } = adapter;
-  const name = nameOf(info, options), software = info.isFallbackAdapter || SOFTWARE.test(info.description);
+  const name = nameOf(info, options), software = info.isFallbackAdapter || SOFTWARE.test(name);
 
   const { tune = !software && features.has("timestamp-query"), onTune } = options;
   if (tune && !features.has("timestamp-query")) {
@@ -139,7 +139,6 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   }
   const { limits } = device;
   return {
-    // A native implementation may crash when these are garbage collected before the device.
     source: { api, adapter },
     device,
     name,
@@ -157,7 +156,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
-    ...watch(device, name),
+    ...watch(device, { name, release: dawn ? keepAlive([api, adapter, device]) : () => {} }),
   };
 }
 
@@ -194,13 +193,18 @@ function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
 }
 
 /** Keeps the first error that the device reports, and closes the device. */
-function watch(device: GPUDevice, name: string): Pick<Gpu, "check" | typeof Symbol.asyncDispose> {
+function watch(
+  device: GPUDevice,
+  { name, release }: { readonly name: string; readonly release: () => void },
+): Pick<Gpu, "check" | typeof Symbol.asyncDispose> {
   let failure: Error | null = null;
   device.lost.then((info) => {
     if (failure instanceof DeviceLostError) return; // Closed.
     failure = new DeviceLostError(`The device "${name}" was lost: ${info.message || info.reason}`);
   });
   device.addEventListener("uncapturederror", (event) => {
+    // It is thrown, not printed.
+    event.preventDefault();
     const { error } = event as GPUUncapturedErrorEvent;
     failure ??= new Error(`The device "${name}" reports: ${error.message}`);
   });
@@ -219,6 +223,7 @@ function watch(device: GPUDevice, name: string): Pick<Gpu, "check" | typeof Symb
       // Destroying a device with seconds of queued work ends the process.
       await device.queue.onSubmittedWorkDone();
       device.destroy();
+      release();
     },
   };
 }

@@ -19,16 +19,13 @@ interface Staging {
 }
 
 const staging = new WeakMap<Gpu, Staging>();
-/** Devices that do not map a buffer within the call of `mapAsync`. */
-const mapsLater = new WeakSet<Gpu>();
-
 /**
  * Deno 2.9 maps a buffer within the call of `mapAsync` and then sleeps for 10 ms. A buffer that was awaited once before can
- * be read without that sleep. WebGPU does not promise this, so it is tried once for each device: another implementation
- * throws, and is awaited from then on. Another version of Deno might end the process, so it is not tried there.
+ * be read without that sleep. Another version of Deno might end the process, so it is not tried there, and another
+ * implementation, such as Dawn's, maps a buffer later and says so at once.
  */
-function mayMapInCall(gpu: Gpu, { awaited }: Staging): boolean {
-  return awaited && !mapsLater.has(gpu) && (denoVersion()?.startsWith("2.9.") ?? false);
+function mayMapInCall({ source }: Gpu, { awaited }: Staging): boolean {
+  return awaited && source.api === globalThis.navigator?.gpu && (denoVersion()?.startsWith("2.9.") ?? false);
 }
 
 /** Largest staging buffer in bytes, so that reading a model needs no second copy of it. */
@@ -136,7 +133,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
     try {
       return buffer.getMappedRange(0, bytes);
     } catch {
-      mapsLater.add(gpu);
+      // The device is gone, which the promise tells.
     }
   }
   await mapped(gpu, mapping ?? buffer.mapAsync(1, 0, bytes));
