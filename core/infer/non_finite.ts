@@ -35,6 +35,22 @@ export async function firstNonFinite(gpu: Gpu, tensors: Leaves): Promise<NonFini
 }
 
 /**
+ * Finds the first element that is not finite or larger than a number, as {@link firstNonFinite} does.
+ *
+ * @param gpu The device
+ * @param tensors Tensors by path
+ * @param largest The largest number that is none
+ * @returns The element; null when there is none
+ */
+export async function firstBeyond(gpu: Gpu, tensors: Leaves, largest: number): Promise<NonFinite | null> {
+  for (const [path, tensor] of tensors) {
+    const values = await read(gpu, tensor), index = values.findIndex((x) => !(Math.abs(x) <= largest));
+    if (index >= 0) return { path, index, value: values[index] };
+  }
+  return null;
+}
+
+/**
  * Says whether a loss that is not finite comes from the parameters or from the data.
  *
  * @param gpu The device

@@ -79,10 +79,10 @@ function prepareSimple(
   roots: readonly Tensor[],
   options: PlanOptions & Pick<Prepared, "places">,
 ): Prepared {
-  const { target, precision = "f32", places } = options;
+  const { target, precision = "f32", wide, places } = options;
   const written = materializeRoots(rewritten(roots, REWRITES, options), options), { targets } = written;
   const fusion = fuse(written.roots, { targets, target });
-  const isHalf = precision === "f16" ? halfValues(fusion) : () => false;
+  const isHalf = precision === "f16" ? halfValues(fusion, { wide }) : () => false;
   const batched = batchMatmuls(fusion, { targets, target, isHalf });
   return { ...written, places, fusion, isHalf, batched };
 }

@@ -37,6 +37,7 @@ import {
   isSumEach,
 } from "./predicates.ts";
 import type { Fusion, IsHalf, PlanOptions } from "./types.ts";
+import { unboundedNodes } from "./unbounded.ts";
 
 /** How the kernel of an op stores f16. */
 interface HalfRule {
@@ -118,9 +119,13 @@ function reads(node: Tensor, index: number): boolean {
  * Products and ops with a rule write f16; elementwise nodes do where an input of their size could be f16.
  *
  * @param fusion The graph
+ * @param options `wide`: whether values of the forward pass that may be beyond the range of f16 stay f32
  * @returns The decision
  */
-export function halfValues({ order, roots }: Fusion): IsHalf {
+export function halfValues(
+  { order, roots, readers }: Pick<Fusion, "order" | "roots" | "readers">,
+  { wide: unbounded = false }: Pick<PlanOptions, "wide"> = {},
+): IsHalf {
   // Outputs that stay f32, and outputs that are f16.
   const wide = new Map<Tensor, Set<number>>(), half = new Map<Tensor, readonly number[]>();
   const keepWide = (tensor: Tensor): void => {
@@ -135,6 +140,12 @@ export function halfValues({ order, roots }: Fusion): IsHalf {
   const own = order.filter((node) => outputOf(node).node === node);
   for (const root of roots) keepWide(root);
   for (const node of exactNodes(order)) keepWide(node);
+  if (unbounded) {
+    for (const node of unboundedNodes({ order, readers })) {
+      const outputs = node.op.infer(node.inputs, node.attrs);
+      wide.set(node, new Set(outputs.keys()));
+    }
+  }
   for (const node of own) {
     node.inputs.forEach((input, i) => {
       if (!reads(node, i)) keepWide(input);

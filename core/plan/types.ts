@@ -103,6 +103,8 @@ export interface PlanOptions {
   readonly doubleBuffered?: ReadonlySet<number>;
   /** `"f16"` stores large values between launches as f16, and products read f16 copies of their weights; f32 when absent. */
   readonly precision?: Precision;
+  /** With `"f16"`: whether values of the forward pass that may go beyond the range of f16 stay f32; false when absent. */
+  readonly wide?: boolean;
   /** Moves launches to the front that depend on samples and fixed leaves alone, and keeps their results; not when absent. */
   readonly prefix?: PrefixOptions;
   /** Kernels of earlier plans, which need not be written again; none when absent. */

@@ -80,7 +80,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
-  const { settings, step, policy, frozen, probed, since, validation, best, ending, chosen } = state;
+  const { settings, step, policy, frozen, probed, since, wide, validation, best, ending, chosen } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
@@ -93,7 +93,8 @@ export async function saveCheckpoint<P extends TensorTree>(
   );
   const order = [...flatten(state.params).keys()];
   const { path, extra = null, fileSystem } = options;
-  const plain = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
+  const about = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
+  const plain = { ...about, ...wide && { wide } };
   const record: SavedRecord = {
     version: VERSION,
     ...plain,

@@ -100,6 +100,7 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   since: optional(
     is("a step for each component", (value) => isRecord(value) && Object.values(value).every(isCount)),
   ),
+  wide: optional(is("true or false", (value) => typeof value === "boolean")),
   validation: maybe(
     is(
       "a step and a finite loss",

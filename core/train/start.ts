@@ -62,6 +62,7 @@ export async function initState<P extends TensorTree>(
     frozen: [],
     probed: [],
     since: {},
+    wide: false,
     validation: null,
     best: null,
     ending: null,
@@ -77,7 +78,8 @@ export async function resumeState<P extends TensorTree>(
   options?: ResumeOptions,
 ): Promise<TrainingState<P>> {
   const { gpu, definition, compiler, executor } = trainer, { trainable } = definition;
-  const { step, policy, frozen, probed = [], since = {}, validation = null, best = null } = saved;
+  const { step, policy, frozen, probed = [], since = {}, wide = false } = saved;
+  const { validation = null, best = null } = saved;
   const settings = settingsOfRun(trainer.settings, saved.params.keys(), trainable);
   for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
   checkSettings(saved.settings, settings, options);
@@ -105,6 +107,7 @@ export async function resumeState<P extends TensorTree>(
     frozen,
     probed,
     since,
+    wide,
     validation,
     best,
     ending,

@@ -6,7 +6,7 @@
 
 import { NonFiniteError } from "../errors.ts";
 import type { Json, Look } from "../policy.ts";
-import { sourceOfNonFinite } from "../infer/non_finite.ts";
+import { firstBeyond, sourceOfNonFinite } from "../infer/non_finite.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import { isReadable } from "../runtime/residents.ts";
 import { type Leaves, type TensorTree, unflatten } from "../tree.ts";
@@ -20,6 +20,8 @@ import type { CompiledStep } from "./step/compile.ts";
 import type { StepRequest } from "./step/definition.ts";
 import { leavesFor, reasonToEnd, type Trainer } from "./trainer.ts";
 import type { Ending, FreezeEvent, ThawSteps, TrainingState, Validation } from "./types.ts";
+
+const LARGEST_F16 = 65504;
 
 /** A step that was taken. */
 export interface TakenStep {
@@ -36,7 +38,17 @@ export interface TakenStep {
 /** The parts of a state that a look decides about. */
 export type Looked<P extends TensorTree> = Pick<
   TrainingState<P>,
-  "leaves" | "policy" | "frozen" | "probed" | "since" | "look" | "event" | "validation" | "best" | "ending"
+  | "leaves"
+  | "policy"
+  | "frozen"
+  | "probed"
+  | "since"
+  | "wide"
+  | "look"
+  | "event"
+  | "validation"
+  | "best"
+  | "ending"
 >;
 
 /**
@@ -53,7 +65,7 @@ export async function takeLook<P extends TensorTree>(
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
 ): Promise<Looked<P>> {
   const { gpu, policy } = trainer, { request: { run }, step, params } = taken;
-  const { look, validation } = await readings(trainer, { state, taken });
+  const { look, validation, wide } = await readings(trainer, { state, taken });
   const decision: Decision = policy === undefined
     ? { ...NO_DECISION, frozen: state.frozen, probed: state.probed }
     : decide(policy, { state: taken.policyState, look, ...run });
@@ -76,14 +88,16 @@ export async function takeLook<P extends TensorTree>(
   } else leaves = keepBestWeights(gpu, { leaves, params, step, best, moving });
   if (reason !== null) leaves = restoreBestWeights(gpu, { leaves, params });
   const ending = reason === null ? null : { reason, step, best };
-  return { leaves, policy: policyState, frozen, probed, since, look, event, validation, best, ending };
+  return { leaves, policy: policyState, frozen, probed, since, wide, look, event, validation, best, ending };
 }
 
 /** Reads the ring, and validates when that is due. */
 async function readings<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
-): Promise<{ readonly look: Look; readonly validation: Validation | null }> {
+): Promise<
+  { readonly look: Look; readonly validation: Validation | null; readonly wide: boolean }
+> {
   const { gpu, definition, validator } = trainer;
   const { request: { run: { components, owner } }, compiled, step, params } = taken;
   const { signals, optimizer: { learningRate }, precision } = definition;
@@ -95,9 +109,12 @@ async function readings<P extends TensorTree>(
     learningRate,
     precision,
   });
-  if (nonFinite !== null) throw await errorOf(trainer, { nonFinite, owner });
+  if (nonFinite !== null && !await isBeyondF16(trainer, { state, taken, nonFinite })) {
+    throw await errorOf(trainer, { nonFinite, owner });
+  }
+  const wide = state.wide || nonFinite !== null;
   trainer.given.delete(owner);
-  if (validator === null) return { look, validation: state.validation };
+  if (validator === null) return { look, validation: state.validation, wide };
   const due = validator.due(step, state.validation);
   const source = { optimizer: definition.optimizer, params, leaves: taken.leaves };
   const validation = due
@@ -109,7 +126,31 @@ async function readings<P extends TensorTree>(
     )
     : state.validation;
   const losses = look.steps.map((s) => due && s === step ? validation!.loss : NaN);
-  return { look: { ...look, validation: losses }, validation };
+  return { look: { ...look, validation: losses }, validation, wide };
+}
+
+/**
+ * Whether a loss is not finite as a value of the forward pass was too large for f16. Such a step changed nothing, and later ones
+ * store what may be so large as f32.
+ *
+ * @throws {NonFiniteError} When a parameter is too large, which products read as f16
+ */
+async function isBeyondF16<P extends TensorTree>(
+  { gpu, definition: { precision } }: Trainer<P>,
+  { state, taken, nonFinite: { what, step, value } }: {
+    readonly state: TrainingState<P>;
+    readonly taken: TakenStep;
+    readonly nonFinite: NonFiniteReading;
+  },
+): Promise<boolean> {
+  if (precision !== "f16" || state.wide || what !== "loss") return false;
+  const found = await firstBeyond(gpu, taken.params, LARGEST_F16);
+  if (found === null) return true;
+  if (!Number.isFinite(found.value)) return false;
+  const mend =
+    `element ${found.index} of the parameter "${found.path}" is ${found.value}, and the largest f16 is ` +
+    `${LARGEST_F16}; train with precision "f32"`;
+  throw new NonFiniteError(what, step, value, { mend });
 }
 
 /** Names the tensor that a number comes from, where no weight had changed. */

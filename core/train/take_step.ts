@@ -33,13 +33,13 @@ export async function takeStep<P extends TensorTree>(
   const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });
   const leaves = leavesOf(trainer, { state, run: begun });
   const run: Run = begun.checked ? begun : { ...begun, checked: true };
-  const { components, owner } = run, { frozen, probed, since } = state;
+  const { components, owner } = run, { frozen, probed, since, wide } = state;
   const policyState = state.step === 0
     ? initPolicy(policy, { components, run: { steps: trainer.steps } })
     : state.policy;
   checkGoesOn(trainer, { state, run });
   const counted = trainer.definition.count(tree as Tree);
-  const request = { run, batch, frozen, probed, since };
+  const request = { run, batch, frozen, probed, since, wide };
   trainer.last.request = request;
   const waiting = compiler.choose(request);
   if (waiting !== null) await waiting;
@@ -78,12 +78,12 @@ export async function takeStep<P extends TensorTree>(
 
 /** The state after a step without a look: the policy decides nothing. */
 function withoutLook<P extends TensorTree>(
-  { frozen, probed, since, validation, best, ending }: TrainingState<P>,
+  { frozen, probed, since, wide, validation, best, ending }: TrainingState<P>,
   { step, leaves, policyState }: Pick<TrainingState<P>, "step" | "leaves"> & {
     readonly policyState: TrainingState<P>["policy"];
   },
 ): Looked<P> {
-  const unchanged = { frozen, probed, since, validation, best, ending: ending && { ...ending, step } };
+  const unchanged = { frozen, probed, since, wide, validation, best, ending: ending && { ...ending, step } };
   return { ...unchanged, policy: policyState, leaves, look: null, event: null };
 }
 

@@ -124,6 +124,11 @@ export interface TrainingState<P extends TensorTree> {
   readonly probed: readonly Path[];
   /** Step after which each thawed component thawed. */
   readonly since: ThawSteps;
+  /**
+   * With precision `"f16"`: whether values of the forward pass were too large for f16, so that those that may be are stored as
+   * f32 from there on.
+   */
+  readonly wide: boolean;
   /** The readings since the last look, after every `lookEvery` steps; else null. */
   readonly look: Look | null;
   /** The change of the frozen set after this step; null when there was none. */
@@ -201,6 +206,9 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * With `"f16"` activations and their gradients take half the memory, and products read f16 copies of the weights. The loss
    * is scaled so that gradients do not vanish. A step whose gradients overflow is skipped: it counts, but changes no weight,
    * moment or previous gradient, and its signals are NaN. Needs an adapter with shader-f16.
+   *
+   * Where a value of the forward pass is beyond the range of f16, the losses of the steps up to the next look are not finite, and
+   * these steps are skipped. From then on all values that may be so large are stored as f32, which the state tells as `wide`.
    *
    * Values that stay in registers are not rounded. So with `"f16"` another frozen set, which fuses other kernels, may change
    * gradients of active parameters by a rounding; with `"f32"` it changes no bit.
@@ -292,6 +300,8 @@ export interface SavedState {
   readonly probed?: readonly Path[];
   /** Step after which each thawed component thawed; none when absent. */
   readonly since?: ThawSteps;
+  /** Whether values of the forward pass were too large for f16; false when absent. */
+  readonly wide?: boolean;
   /** The last validation; none when absent. */
   readonly validation?: Validation | null;
   /** The best step so far; none when absent. */

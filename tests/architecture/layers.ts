@@ -41,6 +41,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ],
   ["core/plan/buffers.ts"],
   ["core/plan/rewrite/"],
+  ["core/plan/unbounded.ts"],
   ["core/plan/precision.ts"],
   ["core/plan/fuse/"],
   ["core/plan/lower/"],

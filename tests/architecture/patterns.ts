@@ -29,6 +29,7 @@ export const OP_TABLES: readonly string[] = [
   "core/plan/predicates.ts",
   "core/plan/rows.ts",
   "core/plan/precision.ts",
+  "core/plan/unbounded.ts",
   "core/plan/rewrite/simplify.ts",
 ];
 

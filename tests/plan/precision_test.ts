@@ -7,6 +7,7 @@
 import { assertEquals } from "@std/assert";
 import {
   add,
+  attention,
   concat,
   cumsum,
   grad,
@@ -17,6 +18,7 @@ import {
   multiply,
   permute,
   reshape,
+  rmsNorm,
   rsqrt,
   silu,
   slice,
@@ -30,8 +32,8 @@ import { plan } from "../../core/plan/plan.ts";
 import { lossScaling } from "../../core/train/step/loss_scaling.ts";
 
 const target = { software: true, subgroups: false, workgroupBytes: 32768, maxBindings: 16 };
-const half = (roots: readonly Tensor[], software = true): Plan =>
-  plan(roots, { target: { ...target, software }, precision: "f16" });
+const half = (roots: readonly Tensor[], software = true, wide = false): Plan =>
+  plan(roots, { target: { ...target, software }, precision: "f16", wide });
 
 /** What a launch reads and writes, in WGSL types of one element: `"matmul: f32 f16 > f16"`. */
 function types({ launches }: Plan): string[] {
@@ -171,4 +173,39 @@ Deno.test("plan reads all operands of a sum of products in one way", () => {
     "matmul: f32 f32 u32 u32 > f16",
     "matmul: u32 u32 > f32",
   ]);
+});
+
+Deno.test("a wide plan keeps f32 what sums of layers and gates may make large, but not gradients and what attention reads", () => {
+  const gain = leaf("gain", { shape: [12], dtype: "f32" }), before = matmul(x, w);
+  const heads = ["q", "k", "v"].map((name) => {
+    const product = matmul(rmsNorm(before, gain, { eps: 1e-5 }), input(name, [12, 12]));
+    return permute(reshape(product, [1, 8, 2, 6]), [0, 2, 1, 3]);
+  });
+  const attended = reshape(attention(heads[0], { k: heads[1], v: heads[2] }), [8, 12]);
+  const gate = matmul(attended, w), after = add(before, matmul(multiply(gate, matmul(attended, v)), w));
+  const forward = [matmul(rmsNorm(after, gain, { eps: 1e-5 }), v)];
+  const stored = (roots: readonly Tensor[], wide: boolean): string[] =>
+    types(half(roots, true, wide)).map((text) => text.replace(/:.* > /, " > "))
+      .filter((text) => /^(matmul|multiply|attention|rms_norm)/.test(text));
+  const layer = (large: "f16" | "f32"): string[] => [
+    `matmul > ${large}`,
+    "rms_norm > f16",
+    // Queries, keys and values.
+    "matmul > f16",
+    "matmul > f16",
+    "matmul > f16",
+    "attention > f16 f32",
+    // A gate and what it lets through, and what is added to the values before.
+    `matmul > ${large}`,
+    `matmul > ${large}`,
+    `matmul > ${large}`,
+    "rms_norm > f16",
+    "matmul > f32",
+  ];
+  assertEquals(stored(forward, false), layer("f16"));
+  assertEquals(stored(forward, true), layer("f32"));
+  const scaling = lossScaling(), loss = mean(multiply(gate, gate));
+  const [dW] = grad(scaling.scaled(loss), [w]).map(scaling.unscaled);
+  // The value that the norm reads is the only one that differs.
+  assertEquals(stored([dW], true), stored([dW], false).with(0, "matmul > f32"));
 });

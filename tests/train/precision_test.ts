@@ -10,6 +10,7 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
+  flatten,
   type HostData,
   InputError,
   loadCheckpoint,
@@ -20,11 +21,15 @@ import {
   NonFiniteError,
   read,
   saveCheckpoint,
+  sgd,
   type Signal,
   type Tensor,
+  tensor,
   type Training,
   type TrainingOptions,
   type TrainingState,
+  type Tree,
+  unflatten,
 } from "@firn/train";
 import {
   bits,
@@ -231,5 +236,64 @@ Deno.test("defineTraining refuses f16 where the adapter has no shader-f16", () =
     () => defineTraining(without, mlpLoss, { optimizer, steps: 1, precision: "f16" }),
     InputError,
     'Cannot train with precision "f16" as "an old card" has no shader-f16: use "f32"',
+  );
+});
+
+const descent = chain(clipByGlobalNorm(1), sgd({ learningRate: 0.5 }));
+
+/** The tiny Llama with weights so large that what its MLPs add up to is near 1e6, and norms that bring it back. */
+async function giant(factor: number): Promise<Tree> {
+  const large = [...flatten(model.params)].map(async ([path, weight]) => {
+    const by = /down_proj/.test(path) ? factor : /(gate|up)_proj/.test(path) ? 30 : 1;
+    return [path, tensor((await read(gpu, weight)).map((x) => x * by), weight.shape)] as const;
+  });
+  return unflatten(new Map(await Promise.all(large)));
+}
+
+Deno.test("activations of 1e6 are stored as f32 from the look that sees them, and training follows f32, over a checkpoint too", async () => {
+  // AdamW divides by what depends on the number of the step, so that one that was skipped would tell.
+  const params = await giant(3e5), sources = { optimizer: descent, steps: 12, lookEvery: 2 };
+  const run = async (
+    precision: "f32" | "f16",
+  ): Promise<{ losses: number[]; skipped: number[] }> => {
+    using training = defineTraining(gpu, nextTokenLoss(model), { ...sources, precision });
+    let state = await training.init(params as typeof model.params);
+    const losses: number[] = [], skipped: number[] = [];
+    while (!state.done) {
+      // What was skipped is taken again.
+      const number = state.step - skipped.length;
+      state = await training.next(state, tokenBatch([4, 16], 1 + number % 3));
+      if (state.look === null) continue;
+      losses.push(...state.look.loss.filter((_, i) => !state.look!.skipped?.includes(state.look!.steps[i])));
+      skipped.push(...state.look.skipped ?? []);
+      assertEquals(state.wide, precision === "f16");
+      if (state.step !== 4 || precision === "f32") continue;
+      const path = await Deno.makeTempFile();
+      await saveCheckpoint(gpu, state, { path });
+      state = await training.resume(await loadCheckpoint(path));
+      await Deno.remove(path);
+      assert(state.wide);
+    }
+    return { losses, skipped };
+  };
+  const wide = await run("f32"), half = await run("f16");
+  assertEquals(half.skipped, [1, 2]);
+  half.losses.forEach((loss, i) =>
+    assert(Math.abs(loss - wide.losses[i]) < 2e-3, `${i}: ${loss}, ${wide.losses[i]}`)
+  );
+});
+
+Deno.test("a weight beyond the range of f16 is named", async () => {
+  using training = defineTraining(gpu, nextTokenLoss(model), {
+    optimizer,
+    steps: 4,
+    lookEvery: 1,
+    precision: "f16",
+  });
+  const state = await training.init(await giant(1e8) as typeof model.params);
+  await assertRejects(
+    () => training.next(state, tokenBatch([4, 16])),
+    NonFiniteError,
+    'of the parameter "model.layers.0.mlp.down_proj.weight" is ',
   );
 });

@@ -68,7 +68,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
     const prefix = prefixOptions(definition, request, replaced);
     return {
       key,
-      plan: plan(roots, { target, updates, doubleBuffered, precision, prefix, texts }),
+      plan: plan(roots, { target, updates, doubleBuffered, precision, wide: request.wide, prefix, texts }),
       columns,
       replaced,
     };
@@ -91,9 +91,10 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
       const all = stepGraph(definition, { ...request, frozen: [], probed: [], since: {} });
-      const { roots, updates, doubleBuffered } = all, { precision } = definition, { target } = products;
+      const { roots, updates, doubleBuffered } = all, { precision } = definition, { wide } = request;
+      const { target } = products;
       const waiting = products.choose(
-        productsOf(prepare(roots, { target, updates, doubleBuffered, precision })),
+        productsOf(prepare(roots, { target, updates, doubleBuffered, precision, wide })),
       );
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
@@ -112,13 +113,13 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
 /** A request with the shapes of its batch as text, so that it does not keep a batch alive. */
 type LastRequest = Omit<StepRequest, "run" | "batch"> & { readonly layout: string; readonly entries: string };
 
-function lastOf({ run: { layout }, batch, frozen, probed, since }: StepRequest): LastRequest {
-  return { layout, entries: describe(batch), frozen, probed, since };
+function lastOf({ run: { layout }, batch, ...request }: StepRequest): LastRequest {
+  return { ...request, layout, entries: describe(batch) };
 }
 
 /** Whether a request is one for the same step. A run hands the same lists on until something freezes. */
-function isLike({ run, batch, frozen, probed, since }: StepRequest, last: LastRequest): boolean {
-  return frozen === last.frozen && probed === last.probed && since === last.since &&
+function isLike({ run, batch, frozen, probed, since, wide }: StepRequest, last: LastRequest): boolean {
+  return frozen === last.frozen && probed === last.probed && since === last.since && wide === last.wide &&
     run.layout === last.layout && describe(batch) === last.entries;
 }
 
@@ -131,8 +132,8 @@ function keyOf(request: StepRequest, groups: ReadonlyMap<Path, number>): string 
   ].join(" | ");
 }
 
-function shapesOf({ run, batch }: StepRequest): string {
-  return `${describe(batch)} | ${run.layout}`;
+function shapesOf({ run, batch, wide }: StepRequest): string {
+  return `${describe(batch)} | ${run.layout}${wide ? " | wide" : ""}`;
 }
 
 /** Where a plan may be cut. With probes it is not: they read values inside of what is frozen. */

@@ -48,6 +48,8 @@ export interface StepRequest {
   readonly probed: readonly Path[];
   /** Step after which each thawed component thawed. */
   readonly since: ThawSteps;
+  /** Whether values of the forward pass that may be beyond the range of f16 are stored as f32; false when absent. */
+  readonly wide?: boolean;
 }
 
 /**

@@ -3,7 +3,8 @@
  *
  * The loss is multiplied by a large scale before it is differentiated. Gradients of parameters are divided by it, in f32.
  * When one of them is not finite, the step changes nothing but the scale, which halves. After many steps without overflow
- * it doubles.
+ * it doubles. Where the loss itself is not finite, a value of the forward pass was too large for f16, which no scale of the loss
+ * mends: the scale stays, and the next look stores such values as f32 from there on.
  *
  * Source: Micikevicius et al., "Mixed Precision Training", arXiv 1710.03740, section 3.2, with the numbers of PyTorch's
  * `GradScaler`.
@@ -45,8 +46,14 @@ export interface Scaling {
   scaled(loss: Tensor): Tensor;
   /** Turns a gradient of the scaled loss into one of the loss. */
   unscaled(gradient: Tensor): Tensor;
-  /** Decides from the gradients of all parameters whether the step is taken; `size` is the largest number of them. */
-  judge(gradients: readonly Tensor[], size: number): Verdict;
+  /**
+   * Decides from the gradients of all parameters whether the step is taken; `size` is the largest number of them. A loss that
+   * is not finite itself says nothing about the scale.
+   */
+  judge(
+    gradients: readonly Tensor[],
+    options: { readonly loss: Tensor; readonly size: number },
+  ): Verdict;
 }
 
 /** What a step does when gradients are finite, and when they are not. */
@@ -71,10 +78,11 @@ export function lossScaling(): Scaling {
   return {
     scaled: (loss) => multiply(loss, scale),
     unscaled: (gradient) => unscale(gradient, inverse),
-    judge(gradients, size) {
+    judge(gradients, { loss, size }) {
       const bad = sum(sumEach(gradients.map((gradient) => apply(notFiniteOp, [gradient], null)), { size }));
       const ok = equal(bad, 0), early = less(good, GROWTH_INTERVAL - 1);
       const grown = where(early, scale, multiply(scale, 2));
+      const lower = where(apply(notFiniteOp, [loss], null), scale, multiply(scale, 0.5));
       return {
         keep: (value, old) => value.dtype === "u32" ? selectWords(ok, value, old) : where(ok, value, old),
         readings(row, always) {
@@ -84,7 +92,7 @@ export function lossScaling(): Scaling {
         },
         overflow: where(ok, 0, scale),
         state: new Map([
-          [SCALE, { leaf: scale, value: where(ok, grown, multiply(scale, 0.5)) }],
+          [SCALE, { leaf: scale, value: where(ok, grown, lower) }],
           [GOOD_STEPS, { leaf: good, value: where(ok, multiply(early, add(good, 1)), 0) }],
         ]),
       };

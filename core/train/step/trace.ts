@@ -126,7 +126,7 @@ function gradientsOf(options: StepOptions): {
   return {
     grads: new Map([...active.keys()].map((path, i) => [path, gradients[i]])),
     probedGrads: new Map([...measured.keys()].map((path, i) => [path, gradients[active.size + i]])),
-    verdict: scaling?.judge(gradients, trainable.length) ?? null,
+    verdict: scaling?.judge(gradients, { loss, size: trainable.length }) ?? null,
   };
 }
 

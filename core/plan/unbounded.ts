@@ -1,0 +1,63 @@
+/**
+ * Values of a forward pass that may go beyond the range of f16: the largest f16 is 65504.
+ *
+ * Gradients are no question of range: the factor of the loss, which training finds, keeps them within it. What follows from a
+ * norm, a softmax or attention is near 1. All else may grow from layer to layer, as the sums of residual connections do, and
+ * the products of gates and values.
+ *
+ * @module
+ */
+
+import { attentionOp } from "../ops/attention.ts";
+import { layerNormOp } from "../ops/layer_norm.ts";
+import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
+import { rmsNormOp } from "../ops/rms_norm.ts";
+import { rotaryOp } from "../ops/rotary.ts";
+import { softmaxOp } from "../ops/softmax.ts";
+import { unscaleOp } from "../ops/unscale.ts";
+import type { Op, Tensor } from "../tensor.ts";
+import { outputOf } from "./alias.ts";
+import { isAlias, isSource } from "./predicates.ts";
+import type { Fusion } from "./types.ts";
+
+/** Ops whose results are bounded, whatever they read. */
+const BOUNDED: ReadonlySet<Op> = new Set<Op>([rmsNormOp, layerNormOp, softmaxOp, attentionOp]);
+
+/** Ops that change no size of a number: what they give is as large as what they read. */
+const MOVED: ReadonlySet<Op> = new Set<Op>([rotaryOp, permuteOp, sliceOp, padOp, concatOp]);
+
+/**
+ * Finds the nodes of a forward pass that may be beyond the range of f16. Queries, keys and values are not among them: they are
+ * products of normed values, and attention reads them.
+ *
+ * @param graph A graph whose gradients are unscaled by `unscale`
+ * @returns The nodes
+ */
+export function unboundedNodes({ order, readers }: Pick<Fusion, "order" | "readers">): readonly Tensor[] {
+  const gradients = scaledNodes(order);
+  const attended = new Set<Tensor>();
+  for (const node of order.toReversed()) {
+    const reads = (reader: Tensor): boolean =>
+      reader.op === attentionOp || ((MOVED.has(reader.op) || isAlias(reader)) && attended.has(reader));
+    if (readers.get(node)!.some(reads)) attended.add(node);
+  }
+  const bounded = (node: Tensor): boolean =>
+    BOUNDED.has(node.op) || attended.has(node) ||
+    (MOVED.has(node.op) && node.inputs.every((input) => isSource(input) || bounded(outputOf(input).node)));
+  return order.filter((node) => !isSource(node) && !isAlias(node) && !gradients.has(node) && !bounded(node));
+}
+
+/** What depends on the factor of the loss. */
+function scaledNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
+  const factors = new Set<Tensor>();
+  const mark = (node: Tensor): void => {
+    if (isSource(node)) factors.add(node);
+    node.inputs.forEach(mark);
+  };
+  for (const { op, inputs } of order) if (op === unscaleOp) mark(inputs[1]);
+  const scaled = new Set<Tensor>();
+  for (const node of order) {
+    if (node.inputs.some((input) => factors.has(input) || scaled.has(input))) scaled.add(node);
+  }
+  return scaled;
+}
