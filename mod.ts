@@ -176,6 +176,11 @@ export { snapshot } from "./core/train/state/snapshot.ts";
 export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";
 export { evaluate, type Evaluated, type EvaluateOptions } from "./core/infer/evaluate.ts";
+export {
+  type AskedText,
+  logProbabilities,
+  type LogProbabilitiesOptions,
+} from "./core/infer/log_probabilities.ts";
 export { generate, type GenerateOptions } from "./core/infer/generate.ts";
 export { generateText, type GenerateTextOptions } from "./core/infer/generate_text.ts";
 export { type IdDecoder, textDecoder, type TokenText } from "./core/infer/text_decoder.ts";

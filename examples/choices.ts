@@ -4,15 +4,7 @@
  * @module
  */
 
-import {
-  DataError,
-  evaluate,
-  type Gpu,
-  type Model,
-  nextTokenLoss,
-  tensor,
-  type TokenBatch,
-} from "@firn/train";
+import { type AskedText, DataError, type Gpu, logProbabilities, type Model } from "@firn/train";
 import { hostFileSystem, type Tokenizer } from "@firn/train/data";
 import { stage } from "./progress.ts";
 
@@ -150,26 +142,15 @@ function instructionOf(instruction: string, answer: string): Question | null {
   return plain(question, texts, gold);
 }
 
-/** A sequence whose last tokens are scored. */
-interface Scored {
-  readonly ids: readonly number[];
-  readonly first: number;
-}
-
 /** The ids of a context and what follows. The border is that of both together, as tokens may not cross it. */
-function scoredOf({ encode, before }: Tokenizer, context: string, continuation: string): Scored {
+function askedOf({ encode, before }: Tokenizer, context: string, continuation: string): AskedText {
   // A space belongs to what follows it.
   const trimmed = context.trimEnd(), moved = context.slice(trimmed.length) + continuation;
   const head = encode(trimmed), all = encode(trimmed + moved);
-  return { ids: [...before, ...all], first: before.length + Math.min(head.length, all.length - 1) };
-}
-
-/** Rows of one length, padded on the right, as batches of one row each. */
-function batchOf({ ids, first }: Scored, length: number): TokenBatch {
-  const input = new Int32Array(length), labels = new Int32Array(length).fill(-100);
-  input.set(ids);
-  for (let i = Math.max(1, first); i < ids.length; i++) labels[i] = ids[i];
-  return { inputIds: tensor(input, [1, length]), labels: tensor(labels, [1, length]) };
+  return {
+    ids: [...before, ...all],
+    from: Math.max(1, before.length + Math.min(head.length, all.length - 1)),
+  };
 }
 
 /**
@@ -177,42 +158,29 @@ function batchOf({ ids, first }: Scored, length: number): TokenBatch {
  *
  * @param gpu The device
  * @param model The model
- * @param options Pairs of a context and what follows, and the tokenizer
+ * @param options Pairs of a context and what follows, the tokenizer; `batch`: how many share a pass over the weights
  * @returns Nats, one for each pair
  */
 export async function logLikelihoods(
   gpu: Gpu,
   model: Model,
-  { tokenizer, pairs }: {
+  { tokenizer, pairs, batch }: {
     readonly tokenizer: Tokenizer;
+    readonly batch?: number;
     readonly pairs: readonly (readonly [context: string, continuation: string])[];
   },
 ): Promise<readonly number[]> {
-  const scored = pairs.map(([context, continuation]) => {
-    const { ids, first } = scoredOf(tokenizer, context, continuation),
-      cut = Math.max(0, ids.length - model.maxLength);
-    return { ids: ids.slice(cut), first: Math.max(0, first - cut) };
-  });
-  // Sequences of about one length share kernels.
-  const byLength = Map.groupBy(
-    scored.keys(),
-    (i) => Math.min(model.maxLength, 16 * 2 ** Math.ceil(Math.log2(scored[i].ids.length / 16))),
-  );
-  const result = new Array<number>(pairs.length).fill(0), loss = nextTokenLoss(model);
-  let done = 0;
-  await stage(`scoring     ${pairs.length} answers`, async (say) => {
-    for (const [length, places] of [...byLength].sort(([a], [b]) => a - b)) {
-      const batches = places.map((i) => batchOf(scored[i], Math.max(length, scored[i].ids.length)));
-      const { losses, counts } = await evaluate(gpu, {
-        loss,
-        params: model.params,
-        batches,
-        onProgress: (progress) => say(`${done + progress.done} of ${pairs.length}`),
-      });
-      places.forEach((at, i) => result[at] = counts[i] === 0 ? 0 : -losses[i] * counts[i]);
-      done += places.length;
-    }
-  });
+  const texts = pairs.map(([context, continuation]) => askedOf(tokenizer, context, continuation));
+  const asked = [...texts.keys()].filter((i) => texts[i].from < texts[i].ids.length);
+  const found = await stage(`scoring     ${pairs.length} answers`, (say) =>
+    logProbabilities(gpu, model, {
+      texts: asked.map((i) => texts[i]),
+      batch,
+      onProgress: ({ done, total }) => say(`${done} of ${total}`),
+    }));
+  // A lone token has nothing before it that tells how likely it is.
+  const result = pairs.map(() => 0);
+  asked.forEach((at, i) => result[at] = found[i].reduce((sum, value) => sum + value, 0));
   return result;
 }
 
@@ -221,18 +189,22 @@ export async function logLikelihoods(
  *
  * @param gpu The device
  * @param model The model
- * @param options The questions, and the tokenizer
+ * @param options The questions, the tokenizer; `batch`: how many answers share a pass over the weights
  * @returns The scores
  */
 export async function scoreChoices(
   gpu: Gpu,
   model: Model,
-  { questions, tokenizer }: { readonly questions: readonly Question[]; readonly tokenizer: Tokenizer },
+  { questions, tokenizer, batch }: {
+    readonly questions: readonly Question[];
+    readonly tokenizer: Tokenizer;
+    readonly batch?: number;
+  },
 ): Promise<ChoiceScores> {
   const pairs = questions.flatMap(({ contexts, continuations }) =>
     continuations.map((text, i) => [contexts[i], text] as const)
   );
-  const likelihoods = await logLikelihoods(gpu, model, { tokenizer, pairs });
+  const likelihoods = await logLikelihoods(gpu, model, { tokenizer, pairs, batch });
   let at = 0, right = 0, rightByLength = 0, chance = 0;
   for (const { continuations, gold } of questions) {
     const values = likelihoods.slice(at, at += continuations.length);

@@ -58,7 +58,10 @@ async function evaluateText({ gpu, model, tokenizer, folder }: Reader, flags: Fl
 }
 
 /** Multiple choice; false when the file has no questions. */
-async function evaluateChoices({ gpu, model, tokenizer }: Reader, { data, limit }: Flags): Promise<boolean> {
+async function evaluateChoices(
+  { gpu, model, tokenizer }: Reader,
+  { data, limit, batch }: Flags,
+): Promise<boolean> {
   const sources = await locateData(data);
   if (!sources.every((path) => /\.jsonl?$/i.test(path))) return false;
   const all = await Promise.all(
@@ -74,6 +77,7 @@ async function evaluateChoices({ gpu, model, tokenizer }: Reader, { data, limit 
     const { accuracy, accuracyByLength, chance, count } = await scoreChoices(gpu, model, {
       questions: questions.slice(0, limit ?? undefined),
       tokenizer,
+      batch,
     });
     const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
     print(`${path}: ${count} questions`);

@@ -5,22 +5,13 @@
  */
 
 import { InputError, NonFiniteError, ShapeError } from "../errors.ts";
-import { createBuffer, destroyBuffer, writeValues } from "../runtime/buffers.ts";
 import type { Gpu, OnProgress } from "../runtime/device.ts";
-import { readBuffers } from "../runtime/readback.ts";
-import { bytesOf } from "../plan/storage.ts";
-import { checkUnconsumed } from "../runtime/residents.ts";
 import { countOf, type Loss } from "../models/loss.ts";
 import { sourceOfNonFinite } from "./non_finite.ts";
-import { planFor } from "./read.ts";
-import { record } from "../runtime/record.ts";
-import { broadcast } from "../ops/broadcast.ts";
-import { equal, where } from "../ops/comparison.ts";
-import { reshape } from "../ops/movement.ts";
-import { hostValues, leaf, stepScalar, tensor } from "../sources.ts";
+import { recordSeries } from "./series.ts";
 import { sameShape } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Path, unflatten } from "../tree.ts";
+import { flatten } from "../tree.ts";
 
 /** What {@link evaluate} computes. */
 export interface EvaluateOptions<P extends object, B extends object> {
@@ -124,69 +115,13 @@ export async function recordEvaluation<P extends object, B extends object>(
   if (batches.length === 0) throw new InputError('Cannot evaluate as "batches" is empty: give at least one');
   checkAlike(batches);
   const counts = countsOf(loss, batches);
-  const leaves = new Map([...flatten(batches[0])].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
-  const buffers = new Map<Path, GPUBuffer>();
-  const count = batches.length;
-  const results = leaf("results", { shape: [count, 1], dtype: "f32" });
-  const rows = tensor(Float32Array.from({ length: count }, (_, i) => i), [count, 1]);
-  const value = broadcast(reshape(loss(params, unflatten(leaves) as B), [1, 1]), [count, 1]);
-  const updated = where(equal(rows, stepScalar((step) => step - 1)), value, results);
-  const plan = planFor(gpu, [updated], new Map([[0, results]]));
-  const resolve = (node: Tensor): GPUBuffer => {
-    const { path } = node.attrs as { path: Path };
-    if (!buffers.has(path)) buffers.set(path, createBuffer(gpu, { label: path, bytes: bytesOf(node) }));
-    return buffers.get(path)!;
-  };
-  const free = (): void => buffers.forEach((buffer) => destroyBuffer(buffer));
-  const recording = await record(gpu, { plan, resolve, label: "evaluate" }).catch((error) => {
-    free();
-    throw error;
+  const { check, run, destroy } = await recordSeries(gpu, {
+    compute: (batch: B) => loss(params, batch),
+    batches,
+    without: (i) => counts[i] === 0,
+    onProgress,
   });
-  return {
-    check: () => checkUnconsumed(plan),
-    async run() {
-      const report = progressOf(gpu, { total: count, onProgress });
-      for (const [i, batch] of batches.entries()) {
-        if (counts[i] > 0) {
-          for (const [path, t] of flatten(batch)) {
-            // The loss does not have to read every tensor.
-            const buffer = buffers.get(`batch.${path}`);
-            if (buffer === undefined) continue;
-            writeValues(gpu, buffer, hostValues(t, `batch.${path}`));
-          }
-          recording.replay(i + 1);
-        }
-        await report?.(i + 1);
-      }
-      const [bytes] = await readBuffers(gpu, [{ buffer: buffers.get("results")!, bytes: 4 * count }]);
-      return evaluatedOf([...new Float32Array(bytes)], counts);
-    },
-    destroy() {
-      recording.destroy();
-      free();
-    },
-  };
-}
-
-/** Milliseconds between two reports. To know how far it is, the host waits for the device, which costs 10 ms. */
-const REPORT_EVERY = 500;
-
-/** Reports after more and more batches, until these take as long as they should. */
-function progressOf(
-  gpu: Gpu,
-  { total, onProgress }: { readonly total: number; readonly onProgress?: OnProgress },
-): ((done: number) => Promise<void>) | null {
-  if (onProgress === undefined) return null;
-  let next = 1, portion = 1, at = performance.now();
-  onProgress({ done: 0, total });
-  return async (done) => {
-    if (done < next && done < total) return;
-    await gpu.device.queue.onSubmittedWorkDone();
-    onProgress({ done, total });
-    if (performance.now() - at < REPORT_EVERY) portion *= 2;
-    next = done + portion;
-    at = performance.now();
-  };
+  return { check, run: async () => evaluatedOf([...await run()], counts), destroy };
 }
 
 /**
