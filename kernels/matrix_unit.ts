@@ -16,4 +16,9 @@ export interface MatrixUnit {
   readonly operands: "f16" | "f32";
   /** Type of the sums. */
   readonly sums: "f16" | "f32";
+  /** The dialect of WGSL in which kernels use it; that of Tint when absent. */
+  readonly dialect?: MatrixDialect;
 }
+
+/** Compilers with words for matrix units: Tint, of Dawn and Chromium, and naga, of Deno and Firefox. */
+export type MatrixDialect = "tint" | "naga";

@@ -7,6 +7,7 @@
 
 import { blockedLoad, blockedQuad, isBlocked, RAW } from "../blocks.ts";
 import { halfAt, packedQuad } from "../packed.ts";
+import type { MatrixWords } from "../matrix_words.ts";
 import type { MatmulOperand } from "./frame.ts";
 
 /** Elements of a chunk. */
@@ -34,16 +35,21 @@ export interface Chunks {
 }
 
 /** Rounds eight numbers to f16; too large ones become infinite (see `f16.ts`). */
-const ROUND = `fn f16_quad(x: vec4<f32>) -> vec2<u32> {
-return bitcast<vec2<u32>>(vec4<f16>(select(x, x * 3.0e38f, abs(x) >= vec4<f32>(65520.0f))));
+const round = ({ halfWords }: Pick<MatrixWords, "halfWords">): string =>
+  `fn f16_quad(x: vec4<f32>) -> vec2<u32> {
+let y = select(x, x * 3.0e38f, abs(x) >= vec4<f32>(65520.0f));
+return ${halfWords("y")};
 }
 fn f16_chunk(x: vec4<f32>, y: vec4<f32>) -> vec4<u32> { return vec4<u32>(f16_quad(x), f16_quad(y)); }
 `;
 
 /** The function that both operands may call. */
-export function chunkFunctions(chunks: readonly Chunks[]): string {
+export function chunkFunctions(
+  chunks: readonly Chunks[],
+  words: Pick<MatrixWords, "halfWords">,
+): string {
   const texts = chunks.map(({ functions }) => functions).join("");
-  return (chunks.every(isPlain) ? "" : ROUND) + texts;
+  return (chunks.every(isPlain) ? "" : round(words)) + texts;
 }
 
 /** Whether chunks are f16 as they are loaded. */

@@ -21,17 +21,17 @@ import { type Matmul, type MatmulVariant, type MatrixTile, productKey } from "./
 type MatrixVariant = Extract<MatmulVariant, { kind: "matrix" }>;
 
 /** The matrix unit of a tile. */
-function unitOf({ um: m, un: n, uk: k }: MatrixTile): MatrixUnit {
-  return { m, n, k, operands: "f16", sums: "f32" };
+function unitOf({ um: m, un: n, uk: k, dialect }: MatrixTile): MatrixUnit {
+  return { m, n, k, operands: "f16", sums: "f32", dialect };
 }
 
 /** Makes the kernel of the variant on matrix units. */
 export function matrix(product: Matmul, variant: MatrixVariant): Kernel {
   const { bm, bn, bk, wm, wn, stages, split, lanes } = variant, { batch, m, n, k, group } = product;
   const results = group?.as === "separate" ? group.count : 1, summed = group?.as === "summed";
-  const { declare, reach } = sumLength(product), words = matrixWords();
+  const { declare, reach } = sumLength(product), words = matrixWords(variant.dialect);
   const [a, b] = operandsOf(product).map((side) => chunksOf(side, batch)), pair = [a.side, b.side] as const;
-  const layout = panelLayout(variant, product), { width, panelsA, panelsB, count, length } = layout;
+  const layout = panelLayout(variant, product), { width, panelsA, panelsB, memory } = layout;
   const threads = (bm / wm) * (bn / wn) * lanes;
   const cut = { tile: variant, width, threads, ...(summed ? { at: "kk", storedAt: `k0 % ${k}u` } : AT_K0) };
   const fills = [
@@ -46,7 +46,7 @@ export function matrix(product: Matmul, variant: MatrixVariant): Kernel {
   const finish = finishText(product, { pair, variant, sumsStride: layout.sumsStride });
   const [tilesM, tilesN] = [Math.ceil(m / bm), Math.ceil(n / bn)];
   const code = `${words.header}${finish.declarations}
-${chunkFunctions([a, b])}var<workgroup> panels: array<array<vec4<u32>, ${length}>, ${count}>;
+${chunkFunctions([a, b], words)}${words.memory(memory)}
 ${finish.function}
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}, @builtin(subgroup_id) sid: u32, @builtin(subgroup_invocation_id) lane: u32) {
 ${tileIndex(tilesM, tilesN)}
@@ -129,7 +129,7 @@ function products(
     readonly first: string;
   },
 ): string {
-  const { bk, wm, wn, um, un, uk } = variant, words = matrixWords(), unit = unitOf(variant);
+  const { bk, wm, wn, um, un, uk } = variant, words = matrixWords(variant.dialect), unit = unitOf(variant);
   const load = (role: "left" | "right", along: number, depth: number): string => {
     const left = role === "left", kContiguous = left ? !transposeA : transposeB;
     const { panel, offset, stride } = matrixPlace(variant, { width, kContiguous, along, depth });
@@ -164,7 +164,7 @@ function finishText(
 ): { readonly declarations: string; readonly function: string; readonly text: string } {
   const { m, n, group } = product, { bm, bn, wm, wn, um, un, split, lanes } = variant;
   const { declarations, store } = frame(product, { pair, lanes: 4 });
-  const [whole, words] = [m % bm === 0 && n % bn === 0, matrixWords()];
+  const [whole, words] = [m % bm === 0 && n % bn === 0, matrixWords(variant.dialect)];
   // What the text of the frame calls its place and its sums.
   const given = ["z", ...(split > 1 ? ["part"] : []), ...(group?.as === "separate" ? ["which"] : [])];
   const parameters = [...given, "row", "column"].map((name) => `${name}: u32, `).join("");
@@ -176,7 +176,7 @@ function finishText(
     text: repeat(wm / um, (i) =>
       `${i === 0 ? "" : "workgroupBarrier();\n"}${
         repeat(wn / un, (j) => {
-          const place = { array: "&panels[sid]", offset: j * un / 4, stride: sumsStride };
+          const place = { array: words.sumsPanel("sid"), offset: j * un / 4, stride: sumsStride };
           return `${words.store(`c${i}_${j}`, place)}\n`;
         })
       }workgroupBarrier();
@@ -184,7 +184,7 @@ ${
         repeat(Math.ceil(um * quads / lanes), (l) => {
           const at = `(lane + ${l * lanes}u)`, row = `${at} / ${quads}u`, quad = `${at} % ${quads}u`;
           const place = `m0 + wr * ${wm}u + ${i * um}u + ${row}, n0 + wc * ${wn}u + ${quad} * 4u`;
-          const sums = `bitcast<vec4<f32>>(panels[sid][${row} * ${sumsStride}u + ${quad}])`;
+          const sums = words.sums({ panel: "sid", at: `${row} * ${sumsStride}u + ${quad}` });
           return `finish(${given.map((name) => `${name}, `).join("")}${place}, ${sums});\n`;
         })
       }`),

@@ -9,6 +9,7 @@
  */
 
 import { repeat } from "../kernel.ts";
+import { type MatrixMemory, matrixWords } from "../matrix_words.ts";
 import { CHUNK, type Chunks } from "./chunks.ts";
 import { selectBuffer } from "./frame.ts";
 import type { MatrixTile } from "./types.ts";
@@ -25,9 +26,8 @@ export interface PanelLayout {
   /** Panels of A and of B in a stage. */
   readonly panelsA: number;
   readonly panelsB: number;
-  /** Panels in all, and elements of the array (16 bytes) of each. */
-  readonly count: number;
-  readonly length: number;
+  /** Workgroup memory. */
+  readonly memory: MatrixMemory;
   /** Elements of the array from one row of sums of a subgroup to the next. */
   readonly sumsStride: number;
 }
@@ -66,8 +66,10 @@ export function panelLayout(
     width,
     panelsA,
     panelsB,
-    count: Math.max(stages * (panelsA + panelsB), subgroups),
-    length: Math.max(...lengths, um * sumsStride),
+    memory: {
+      operands: { count: stages * (panelsA + panelsB), length: Math.max(...lengths) },
+      sums: { count: subgroups, length: um * sumsStride },
+    },
     sumsStride,
   };
 }
@@ -80,8 +82,9 @@ export function panelLayout(
  * @returns Bytes
  */
 export function panelBytes(tile: MatrixTile, layouts: Parameters<typeof panelLayout>[1]): number {
-  const { count, length } = panelLayout(tile, layouts);
-  return 16 * count * length;
+  const { operands, sums } = panelLayout(tile, layouts).memory;
+  if (tile.dialect === "naga") return 16 * (operands.count * operands.length + sums.count * sums.length);
+  return 16 * Math.max(operands.count, sums.count) * Math.max(operands.length, sums.length);
 }
 
 /**
@@ -168,9 +171,12 @@ export function fillPanels(
     return {
       load: guards.length === 0 ? load : `if (${guards.join(" && ")}) {\n${load}} else {\n${zeros}}\n`,
       store(first) {
-        const text = `panels[${first}${panel}u + ${inside.panel}][${inside.at}] = ${
-          chunks.halves(held, place(storedAt).column)
-        };\n`;
+        const text = `${
+          matrixWords(tile.dialect).put(chunks.halves(held, place(storedAt).column), {
+            panel: `${first}${panel}u + ${inside.panel}`,
+            at: inside.at,
+          })
+        }\n`;
         return (l + 1) * threads > count ? `if (${row} < ${kContiguous ? size : bk}u) {\n${text}}\n` : text;
       },
     };

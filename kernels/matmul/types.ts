@@ -5,6 +5,7 @@
  */
 
 import type { Expression } from "../expression.ts";
+import type { MatrixDialect } from "../matrix_unit.ts";
 import type { Stored } from "../packed.ts";
 
 /**
@@ -71,6 +72,8 @@ export interface MatrixTile {
   readonly uk: number;
   /** Threads of a subgroup. */
   readonly lanes: number;
+  /** The dialect of its kernel; that of Tint when absent. */
+  readonly dialect?: MatrixDialect;
 }
 
 /** What happens to each element before it is stored. */
