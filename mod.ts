@@ -163,7 +163,7 @@ export type {
 } from "./core/policy.ts";
 export * from "./core/train/types.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
-export type { MatrixUnit } from "./kernels/matrix_unit.ts";
+export type { MatrixDialect, MatrixUnit } from "./kernels/matrix_unit.ts";
 export { defineTraining } from "./core/train/training.ts";
 export {
   type Checkpoint,

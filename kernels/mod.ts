@@ -65,6 +65,7 @@ export { gather, type GatherOptions, scatterAdd } from "./gather.ts";
 export { layerNorm, type LayerNormGradOptions, layerNormGradX, type LayerNormOptions } from "./layer_norm.ts";
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";
+export type { MatrixDialect, MatrixUnit } from "./matrix_unit.ts";
 export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul/variants.ts";
 export { concat, type MovementStorage, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {

@@ -12,6 +12,7 @@ import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
 import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
 import { requestDevice, subgroupsOf } from "./features.ts";
+import { NAGA_MATRICES, nagaMatrices } from "./naga_matrices.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
 export type WebGpu = Pick<GPU, "requestAdapter">;
@@ -137,7 +138,8 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     device.destroy();
     throw new InputError(`Cannot tune as "${name}" has no timestamp-query: leave "tune" out`);
   }
-  const { limits } = device;
+  const { limits } = device, subgroups = subgroupsOf(features, info);
+  const naga = features.has(NAGA_MATRICES) && subgroups.subgroupSize > 0;
   return {
     source: { api, adapter },
     device,
@@ -147,7 +149,8 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     subgroupDirective,
     target: {
       software,
-      ...subgroupsOf(features, info),
+      ...subgroups,
+      ...naga && { matrices: await nagaMatrices(device, subgroups.subgroupSize) },
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, limits.maxStorageBuffersPerShaderStage),
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),

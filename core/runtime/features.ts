@@ -6,6 +6,7 @@
 
 import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import type { Target } from "../kernel_call.ts";
+import { NAGA_MATRICES } from "./naga_matrices.ts";
 
 /** Features that are always requested, as an adapter may grant them without listing them. */
 const OPTIONAL = ["timestamp-query", "subgroups"];
@@ -48,7 +49,9 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice>
   }
   const listed = LISTED.filter((feature) => adapter.features.has(feature as GPUFeatureName));
   let failure: unknown;
-  for (const tried of [OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
+  for (const tried of [[...OPTIONAL, NAGA_MATRICES], OPTIONAL, ...OPTIONAL.map((feature) => [feature]), []]) {
+    // Who lists matrix units has words of its own for them, and these are of f16.
+    if (tried.includes(NAGA_MATRICES) && listed.join() !== "shader-f16") continue;
     const wanted = [...tried, ...listed];
     try {
       const device = await adapter.requestDevice({
