@@ -66,7 +66,8 @@ export { layerNorm, type LayerNormGradOptions, layerNormGradX, type LayerNormOpt
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";
 export type { MatrixDialect, MatrixUnit } from "./matrix_unit.ts";
-export { chooseMatmul, matmulVariants, type ProductSizes, type VariantOptions } from "./matmul/variants.ts";
+export type { ProductSizes } from "./matmul/predict.ts";
+export { chooseMatmul, matmulVariants, type VariantOptions } from "./matmul/variants.ts";
 export { concat, type MovementStorage, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {
   dropout,

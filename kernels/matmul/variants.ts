@@ -4,17 +4,15 @@
  * @module
  */
 
-import { type Matmul, type MatmulTile, type MatmulVariant, partialSize } from "./types.ts";
-import { isNarrow } from "./narrow.ts";
-import { isKept } from "./rows.ts";
 import { MAX_GROUPS } from "../kernel.ts";
+import type { MatrixUnit } from "../matrix_unit.ts";
 import { LANES } from "./direct.ts";
 import { tileBytes } from "./load_tiles.ts";
-
-/** A product `[batch, m, k] x [batch, k, n]`: its sizes, and what else of it decides. Operands are not transposed when absent. */
-export type ProductSizes =
-  & Pick<Matmul, "batch" | "m" | "n" | "k">
-  & Partial<Omit<Matmul, "variant" | "epilogue">>;
+import { matrixVariants } from "./matrix_variants.ts";
+import { isNarrow } from "./narrow.ts";
+import { LARGE, predict, type Predicted, type ProductSizes, type Rating, splitsOf } from "./predict.ts";
+import { isKept } from "./rows.ts";
+import type { MatmulTile, MatmulVariant } from "./types.ts";
 
 /** What the choice depends on besides sizes. */
 export interface VariantOptions {
@@ -24,16 +22,16 @@ export interface VariantOptions {
   readonly subgroups: boolean;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
+  /** Threads of every subgroup; 0, as when absent, where they are not known. */
+  readonly subgroupSize?: number;
+  /** Matrix units: those of f16 operands and f32 sums compute products with an operand that is stored as f16. */
+  readonly matrices?: readonly MatrixUnit[];
   /** Whether split-K variants are excluded; they are candidates when absent. */
   readonly whole?: boolean;
 }
 
 /** A tile and its speed on a GPU. */
-interface RatedTile extends MatmulTile {
-  /** FLOP/s of a processor that holds enough tiles, relative to the best tile. */
-  readonly rate: number;
-  /** Tiles that a processor must hold to reach that rate. */
-  readonly enough: number;
+interface RatedTile extends MatmulTile, Rating {
   /** Whether it suits only products whose A is transposed while it is loaded. */
   readonly deep?: boolean;
 }
@@ -50,43 +48,26 @@ export const MATMUL_TILES: readonly RatedTile[] = [
 /** Blocks for software adapters, as `[tm, tn]`. */
 export const MATMUL_BLOCKS: readonly (readonly [number, number])[] = [[24, 4], [16, 4], [8, 4], [24, 2]];
 
-/** How many workgroups can share the sums of a tile. */
-export const MATMUL_SPLITS: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16];
-
-/** The GPU of the cost model: processors, FLOP/s of each, bytes per second in all, seconds between two launches. */
-const LARGE = { processors: 132, flops: 0.36e12, bytes: 2.5e12, launch: 3e-6 };
-/** The start and the end of a tile cost as much as this many steps along k. */
-const START = 32;
 /** Narrow tiles are candidates up to this many rows or columns, as in the products of LoRA. */
 const SKINNY = 32;
-/** Shortest sum of one workgroup of a split-K product. */
-const LEAST_DEPTH = 64;
 /** Candidates predicted to be slower than the best by this factor are not worth compiling. */
 const HOPELESS = 1.5;
-/** Most bytes of partial sums: every adapter can bind that many. */
-const PARTS = 2 ** 27;
-
-/** A variant and its predicted time. */
-interface Candidate {
-  readonly variant: MatmulVariant;
-  readonly seconds: number;
-}
 
 /** Blocks no larger than the product, without repeats. There is no cost model for them. */
-function directCandidates({ m, n }: ProductSizes, { subgroups }: VariantOptions): Candidate[] {
-  const candidates = MATMUL_BLOCKS.map(([tm, tn]): Candidate => {
+function directCandidates({ m, n }: ProductSizes, { subgroups }: VariantOptions): Predicted[] {
+  const candidates = MATMUL_BLOCKS.map(([tm, tn]): Predicted => {
     const block = { tm: Math.min(tm, m), tn: Math.min(tn, Math.ceil(n / LANES)) };
     return { variant: { kind: "direct", ...block, subgroups }, seconds: 0 };
   });
   return [...new Map(candidates.map((candidate) => [JSON.stringify(candidate), candidate])).values()];
 }
 
-/** Tiles that fit the product and the adapter, with and without split-K, the fastest predicted first. */
+/** Tiles that fit the product and the adapter, with and without split-K. */
 function tiledCandidates(
   sizes: ProductSizes,
-  { workgroupBytes, whole = false }: VariantOptions,
-): Candidate[] {
-  const { batch, m, n, k, transposeA = false } = sizes;
+  { workgroupBytes, whole }: VariantOptions,
+): Predicted[] {
+  const { m, n, transposeA = false } = sizes;
   const skinny = Math.min(m, n) <= SKINNY;
   const fits = (tile: RatedTile): boolean =>
     !(tile.deep && transposeA) && (skinny || tile.bm === tile.bn) && tileBytes(tile) <= workgroupBytes;
@@ -94,19 +75,13 @@ function tiledCandidates(
   const tiles = MATMUL_TILES.filter(fits).filter((tile, i, all) =>
     all.findIndex(({ bm, bn }) => bm === tile.bm && bn === tile.bn) === i
   );
-  const splits = MATMUL_SPLITS.filter((split) =>
-    split === 1 ||
-    (!whole && k / split >= LEAST_DEPTH && 4 * split * partialSize(sizes) <= PARTS &&
-      batch * split <= MAX_GROUPS)
-  );
-  const candidates = tiles.flatMap((tile) => {
+  return tiles.flatMap((tile) => {
     const { bm, bn, bk, tm, tn } = tile;
-    return splits.map((split): Candidate => ({
+    return splitsOf(sizes, { whole }).map((split): Predicted => ({
       variant: { kind: "tiled", bm, bn, bk, tm, tn, split },
       seconds: predict(sizes, { tile, split }),
     }));
   });
-  return candidates.toSorted((a, b) => a.seconds - b.seconds);
 }
 
 /** The single product that takes as much work as a group. */
@@ -166,10 +141,11 @@ function allNarrow(
 }
 
 /** Stacks of more products than a grid has along z are direct on any device: that kernel folds its grid. */
-function candidatesOf(sizes: ProductSizes, options: VariantOptions): Candidate[] {
+function candidatesOf(sizes: ProductSizes, options: VariantOptions): Predicted[] {
+  const alike = combinedSizes(sizes), matrices = matrixVariants(sizes, { ...options, alike });
   const others = options.software || sizes.batch > MAX_GROUPS
-    ? directCandidates(sizes, options)
-    : tiledCandidates(combinedSizes(sizes), options);
+    ? [...matrices, ...directCandidates(sizes, options)]
+    : [...matrices, ...tiledCandidates(alike, options)].sort((a, b) => a.seconds - b.seconds);
   // No model tells which is faster: they are measured beside the others.
   const narrow = narrowVariants(sizes, options).map((variant) => ({ variant, seconds: others[0].seconds }));
   return [...narrow, ...others];
@@ -216,19 +192,4 @@ export function isVariant(
   return candidatesOf(sizes, options).some(({ variant: known }) =>
     Object.entries(known).every(([name, value]) => seen[name] === value)
   );
-}
-
-/** Predicts seconds on a large GPU: every processor works through its share of the tiles, and the slowest one counts. */
-function predict(
-  sizes: ProductSizes,
-  { tile, split }: { readonly tile: RatedTile; readonly split: number },
-): number {
-  const { batch, m, n, k } = sizes;
-  const { bm, bn, bk, rate, enough } = tile;
-  const tiles = batch * Math.ceil(m / bm) * Math.ceil(n / bn) * split;
-  const each = Math.ceil(tiles / LARGE.processors);
-  const depth = Math.ceil(k / split / bk) * bk + START;
-  const product = each * depth * 2 * bm * bn / (LARGE.flops * rate * Math.min(1, (each + 0.2) / enough));
-  const join = split === 1 ? 0 : LARGE.launch + 4 * partialSize(sizes) * (split + 1) / LARGE.bytes;
-  return product + join;
 }

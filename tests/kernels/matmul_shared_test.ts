@@ -7,7 +7,8 @@
 import { assert } from "@std/assert";
 import { canGroup } from "../../kernels/matmul/matmul.ts";
 import { type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
-import { isVariant, MATMUL_SPLITS, MATMUL_TILES } from "../../kernels/matmul/variants.ts";
+import { MATMUL_SPLITS } from "../../kernels/matmul/predict.ts";
+import { isVariant, MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { compute, computeGroup, definition, LAYOUTS, tiles } from "./matmul_reference.ts";
 import { assertClose, values } from "./run_kernel.ts";
 import { ALL_CASES } from "../reference/all_cases.ts";

@@ -1,0 +1,120 @@
+/**
+ * The variants on matrix units that suit a product.
+ *
+ * @module
+ */
+
+import { isBlocked } from "../blocks.ts";
+import { MAX_GROUPS } from "../kernel.ts";
+import type { MatrixUnit } from "../matrix_unit.ts";
+import type { Stored } from "../packed.ts";
+import { CHUNK } from "./chunks.ts";
+import { panelBytes } from "./panels.ts";
+import { predict, type Predicted, type ProductSizes, type Rating, splitsOf } from "./predict.ts";
+import type { MatrixTile } from "./types.ts";
+
+/** A tile on matrix units, and its speed on a GPU. */
+interface RatedTile extends Pick<MatrixTile, "bm" | "bn" | "bk" | "wm" | "wn">, Rating {
+  /** Whether it suits only products of few rows or columns. */
+  readonly skinny?: boolean;
+}
+
+/**
+ * Tiles for GPUs, fitted to what an H200 does of sixteen products of training: within 6 to 15 percent. Two stages, a depth of
+ * 16 and tiles of 256 are slower everywhere: workgroup memory limits how many workgroups a processor holds.
+ */
+export const MATRIX_TILES: readonly RatedTile[] = [
+  { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, rate: 6, enough: 1, start: 256 },
+  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 64, rate: 6.1, enough: 1.5, start: 256 },
+  { bm: 64, bn: 128, bk: 32, wm: 64, wn: 64, rate: 5.3, enough: 3, start: 192 },
+  { bm: 128, bn: 64, bk: 32, wm: 64, wn: 64, rate: 5.2, enough: 3, start: 192 },
+  { bm: 64, bn: 64, bk: 64, wm: 32, wn: 32, rate: 3.9, enough: 1, start: 64 },
+  { bm: 128, bn: 16, bk: 64, wm: 32, wn: 16, rate: 1.5, enough: 2, start: 64, skinny: true },
+  { bm: 16, bn: 128, bk: 64, wm: 16, wn: 32, rate: 1.5, enough: 2, start: 64, skinny: true },
+];
+
+/** Skinny tiles are candidates up to this many rows or columns, as in the products of LoRA. */
+const SKINNY = 32;
+/** Threads that every adapter with subgroups can have in a workgroup. */
+const THREADS = 256;
+/** Elements are loaded one by one where rows do not begin at whole chunks. */
+const UNALIGNED = 0.4;
+
+/** For software adapters: few matrices, which compile quickly. */
+function smallTile({ m, n, k }: MatrixUnit): RatedTile {
+  return { bm: 2 * m, bn: 2 * n, bk: 2 * k, wm: m, wn: n, rate: 1, enough: 1 };
+}
+
+/** What decides about variants on matrix units. */
+interface MatrixOptions {
+  readonly software: boolean;
+  readonly workgroupBytes: number;
+  readonly subgroupSize?: number;
+  readonly matrices?: readonly MatrixUnit[];
+  readonly whole?: boolean;
+  /** The single product that takes as much work. */
+  readonly alike: ProductSizes;
+}
+
+/**
+ * Lists the variants on matrix units. There are some only where an operand is stored as f16, so that the plan is of that
+ * precision: the other one is rounded as it would be if it were stored so. Products of f32 with other types stay exact.
+ *
+ * @param sizes The product
+ * @param options The adapter
+ * @returns Variants with their predicted times; none where the adapter has no unit of f16 operands and f32 sums
+ */
+export function matrixVariants(sizes: ProductSizes, options: MatrixOptions): Predicted[] {
+  const { software, workgroupBytes, subgroupSize: lanes = 0, matrices = [], whole, alike } = options;
+  const unit = matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
+  if (unit === undefined || lanes === 0 || sizes.batch > MAX_GROUPS || !isEligible(sizes)) return [];
+  const skinny = Math.min(sizes.m, sizes.n) <= SKINNY, aligned = rowsOf(sizes).every(isAligned);
+  const fits = (tile: RatedTile): boolean =>
+    (skinny || tile.skinny !== true) && isWhole(sizes, tile) &&
+    tile.bm / tile.wm * (tile.bn / tile.wn) * lanes <= THREADS &&
+    tile.wm % unit.m === 0 && tile.wn % unit.n === 0 && tile.bk % unit.k === 0;
+  return (software ? [smallTile(unit)] : MATRIX_TILES).filter(fits).flatMap((rated) => {
+    const { bm, bn, bk, wm, wn, rate } = rated;
+    const { m: um, n: un, k: uk, dialect = "tint" } = unit;
+    const tile: MatrixTile = { bm, bn, bk, wm, wn, stages: 1, um, un, uk, lanes, dialect };
+    if (panelBytes(tile, sizes) > workgroupBytes) return [];
+    const predicted = { ...rated, rate: aligned ? rate : rate * UNALIGNED };
+    return splitsOf(alike, { whole }).map((split): Predicted => ({
+      variant: { kind: "matrix", ...tile, split },
+      seconds: software ? 0 : predict(alike, { tile: predicted, split }),
+    }));
+  });
+}
+
+/** An operand as far as its loads go. */
+interface Rows {
+  readonly stored: Stored;
+  /** Elements from one row to the next. */
+  readonly stride: number;
+}
+
+function rowsOf(
+  { m, n, k, transposeA, transposeB, strideA, columnsB = n, storedA = "f32", storedB = "f32" }: ProductSizes,
+): readonly Rows[] {
+  return [
+    { stored: storedA, stride: strideA ?? (transposeA ? m : k) },
+    { stored: storedB, stride: transposeB ? k : columnsB },
+  ];
+}
+
+/** Rows of blocks are padded. */
+function isAligned({ stored, stride }: Rows): boolean {
+  return isBlocked(stored) || stride % CHUNK === 0;
+}
+
+/** Elements of two bytes that lie in words cannot be loaded one by one by the kernel of a group. */
+function isEligible(sizes: ProductSizes): boolean {
+  const rows = rowsOf(sizes);
+  return rows.some(({ stored }) => stored === "f16") &&
+    rows.every((side) => isAligned(side) || side.stored === "f16" || side.stored === "f32");
+}
+
+/** Tiles of a sum of products end where products do. */
+function isWhole({ k, group }: ProductSizes, { bk }: RatedTile): boolean {
+  return group?.as !== "summed" || k % bk === 0;
+}

@@ -1,0 +1,112 @@
+/**
+ * When products are computed on matrix units, and by which tiles.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { matmul } from "../../kernels/matmul/matmul.ts";
+import { MATRIX_TILES } from "../../kernels/matmul/matrix_variants.ts";
+import { panelBytes } from "../../kernels/matmul/panels.ts";
+import type { ProductSizes } from "../../kernels/matmul/predict.ts";
+import { type MatmulVariant, splitOf } from "../../kernels/matmul/types.ts";
+import {
+  chooseMatmul,
+  isVariant,
+  matmulVariants,
+  type VariantOptions,
+} from "../../kernels/matmul/variants.ts";
+import { sideBySide } from "../../kernels/side_by_side.ts";
+import { textChecker } from "./matrix_device.ts";
+
+const UNIT = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
+/** An H200 with Dawn. */
+const GPU = { software: false, subgroups: true, subgroupSize: 32, matrices: [UNIT], workgroupBytes: 49152 };
+const SIZES = { batch: 1, m: 8192, n: 768, k: 3072 } as const;
+const HALF = { ...SIZES, storedA: "f16", storedB: "f16" } as const;
+
+const kindOf = (more: Partial<ProductSizes>, on: VariantOptions = GPU): string =>
+  chooseMatmul({ ...SIZES, ...more }, on).kind;
+
+Deno.test("chooseMatmul takes matrix units where an operand is f16, however the other one is stored", () => {
+  for (const stored of ["f16", "f32", "bf16", "half", "int8", "nf4"] as const) {
+    assertEquals(kindOf({ storedA: "f16", storedB: stored }), "matrix", stored);
+    assertEquals(kindOf({ storedA: "f32", storedB: stored }), stored === "f16" ? "matrix" : "tiled", stored);
+  }
+  for (const k of [3072, 3070]) assertEquals(kindOf({ storedA: "f16", k, n: 770 }), "matrix", `${k}`);
+});
+
+Deno.test("chooseMatmul takes no matrix unit of other types, and none where the size of subgroups is not known", () => {
+  assertEquals(kindOf(HALF), "matrix");
+  for (
+    const other of [
+      { matrices: [] },
+      { matrices: undefined },
+      { subgroupSize: 0 },
+      { matrices: [{ ...UNIT, sums: "f16" as const }] },
+      { matrices: [{ ...UNIT, operands: "f32" as const }] },
+    ]
+  ) assertEquals(kindOf(HALF, { ...GPU, ...other }), "tiled", JSON.stringify(other));
+});
+
+Deno.test("matmulVariants are the same with matrix units and without in plans of f32", () => {
+  for (const m of [1, 16, 1024]) {
+    for (const storedB of ["f32", "bf16", "nf4"] as const) {
+      const sizes = { ...SIZES, m, storedB }, without = { ...GPU, matrices: [] };
+      assertEquals(matmulVariants(sizes, GPU), matmulVariants(sizes, without));
+    }
+  }
+});
+
+Deno.test("matmulVariants on matrix units fit the adapter, split the sums of few tiles, and suit groups", () => {
+  const tried = matmulVariants({ ...HALF, m: 768, n: 2304, k: 8192, transposeA: true }, GPU);
+  assert(tried.every((variant) => variant.kind === "matrix"));
+  assert(tried.slice(0, 8).some((variant) => splitOf(variant) > 1), "the tuner measures shared sums");
+  const tiles = new Set(tried.slice(0, 8).map((v) => v.kind === "matrix" ? `${v.bm} ${v.bn} ${v.bk}` : ""));
+  assert(tiles.size >= 3, "the tuner measures several tiles");
+  const whole = matmulVariants(HALF, { ...GPU, whole: true });
+  assert(whole.every((variant) => splitOf(variant) === 1));
+  const small = matmulVariants(HALF, { ...GPU, workgroupBytes: 32768 });
+  for (const v of small) assert(v.kind === "matrix" && panelBytes(v, { transposeB: false }) <= 32768);
+  // Tiles of a sum end where products do.
+  const summed = matmulVariants({ ...HALF, k: 96, group: { count: 3, as: "summed" } }, GPU);
+  assert(summed.every((v) => v.kind === "matrix" && v.bk === 32));
+  // Two halves of a word belong to different rows.
+  assertEquals(kindOf({ storedA: "f16", storedB: "bf16", k: 3076, transposeB: true }), "tiled");
+});
+
+Deno.test("matmulVariants compiles few matrices on a software adapter", () => {
+  const small = { ...UNIT, m: 8, n: 8, k: 8 };
+  const [first] = matmulVariants(HALF, { ...GPU, software: true, subgroupSize: 8, matrices: [small] });
+  assertEquals(first.kind === "matrix" && [first.bm, first.wm, first.um, first.lanes], [16, 8, 8, 8]);
+});
+
+Deno.test("isVariant knows the choice of an adapter with matrix units from that of another one", () => {
+  const variant: unknown = JSON.parse(JSON.stringify(chooseMatmul(HALF, GPU)));
+  assert(isVariant(variant, { sizes: HALF, options: GPU }));
+  assert(!isVariant(variant, { sizes: SIZES, options: GPU }));
+  assert(!isVariant(variant, { sizes: HALF, options: { ...GPU, subgroupSize: 64 } }));
+  assert(!isVariant(variant, { sizes: HALF, options: { ...GPU, matrices: [] } }));
+});
+
+const checker = await textChecker();
+
+Deno.test({
+  name: `every tile on matrix units is valid WGSL, alone and beside another product${
+    typeof checker === "string" ? ` (not run: ${checker})` : ""
+  }`,
+  ignore: typeof checker === "string",
+  async fn() {
+    const check = checker as Exclude<typeof checker, string>;
+    for (const { bm, bn, bk, wm, wn } of MATRIX_TILES) {
+      const tile = { bm, bn, bk, wm, wn, stages: 1, um: 16, un: 16, uk: 16, lanes: 32 } as const;
+      const variant: MatmulVariant = { kind: "matrix", ...tile, split: 1 };
+      const kernels = [true, false].map((transposeB) =>
+        matmul({ ...HALF, m: 96, transposeA: false, transposeB, variant })
+      );
+      const bound = kernels.map((kernel, i) => ({ kernel, bindings: [0, 1 + 2 * i, 2 + 2 * i] }));
+      const { kernel } = sideBySide(bound);
+      for (const { code, name } of [kernels[0], kernel]) assertEquals(await check(code), [], name);
+    }
+  },
+});
