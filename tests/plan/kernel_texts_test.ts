@@ -64,8 +64,8 @@ for (const precision of ["f32", "f16"] as const) {
       fresh.push([...texts].filter((text) => !seen.has(text)).length);
       for (const text of texts) seen.add(text);
     }
-    // Products that share a launch come in a few numbers, and so do updates and sums.
-    assert(fresh.slice(2).reduce((a, b) => a + b) <= 4, `${fresh}`);
+    // Products that share a launch come in a few combinations and numbers, and so do updates and sums.
+    assert(fresh.slice(2).reduce((a, b) => a + b) <= 5, `${fresh}`);
   });
 }
 

@@ -27,14 +27,15 @@ const source = {
 };
 
 /** The names of the launches of a step. */
-function launchesOf(precision: Precision, maxBindings: number): string[] {
+function launchesOf(precision: Precision, maxBindings: number, frozen = /^$/): string[] {
   const model = describeModel(source, { families, file: "config.json" });
-  const active = new Map(
+  const leaves = new Map(
     [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
   );
+  const active = new Map([...leaves].filter(([path]) => !frozen.test(path)));
   const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [1, TIME], dtype: "i32" });
   const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };
-  const params = unflatten(active) as object as LlamaParams;
+  const params = unflatten(leaves) as object as LlamaParams;
   const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 }));
   const loss = nextTokenLoss({ ...model, params })(params, batch);
   const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 2], precision });
@@ -62,4 +63,13 @@ Deno.test("queries and keys of a layer are rotated in one launch, and so are the
 Deno.test("the gradients of gate and up are computed as the product that both read is stored", () => {
   const names = launchesOf("f16", 16);
   assertEquals(count(names, /^[a-z+.]*multiply[a-z+.]* 1x512x1536/), 0, names.join("\n"));
+});
+
+Deno.test("gradients of weights share launches with gradients of activations until some weights are frozen", () => {
+  const together = /summed 512x576x1536.* \| matmul|matmul .* \| matmul 2 summed 512x576x1536/;
+  assertEquals(count(launchesOf("f16", 16), together), LAYERS);
+  const some = launchesOf("f16", 16, /layers\.[135].*(gate|up)_proj/);
+  // A frozen set has neither kernel in other combinations: else each would need shaders of its own.
+  assertEquals(count(some, together), 0);
+  assertEquals(count(some, /^matmul 2 summed 512x576x1536/), LAYERS);
 });

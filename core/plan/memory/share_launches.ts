@@ -11,6 +11,8 @@ import { sharedBindings, sideBySide } from "../../../kernels/side_by_side.ts";
 import { bytesOfType, renamed, type TextParts, textParts } from "../../../kernels/text_parts.ts";
 import type { KernelText, Target } from "../../kernel_call.ts";
 import type { Buffer, TextCache, Unit } from "../types.ts";
+import { neededLater } from "./by_level.ts";
+import { frequent } from "./frequent.ts";
 import { depthFirst, predecessors } from "./order.ts";
 
 /** What decides about shared launches. */
@@ -24,11 +26,6 @@ export interface ShareOptions {
 const LIGHT_BYTES = 24 * 2 ** 20, LIGHT_FLOPS = 4e9;
 /** So do launches that move so many bytes together. */
 const MOST_BYTES = 48 * 2 ** 20;
-/** Units that only move so many bytes in each buffer, and that no product needs, may run so many levels late. */
-const LITTLE = 2 ** 20, DELAY = 64;
-/** A combination of kernels must save so many launches: each is one more shader to compile. */
-const LEAST = 3;
-
 /** A launch in the making: units that will share it, and where it stands in the order. */
 interface Group {
   readonly members: number[];
@@ -48,8 +45,10 @@ interface Group {
 interface Candidate {
   /** Equal for units that may share a launch: threads of a workgroup, and whether it is a product. */
   readonly kind: string;
-  /** For a product the buffers of its operands: products share a launch where all share an operand. */
-  readonly operands: readonly number[] | null;
+  /** Whether a later product needs what it computes. */
+  readonly needed: boolean;
+  /** For a product the buffers of its operands. */
+  readonly operands: readonly number[];
   /** Buffers that it reads, with their types, and how many others it binds. */
   readonly reads: readonly string[];
   readonly writes: number;
@@ -60,7 +59,8 @@ interface Candidate {
 }
 
 /**
- * Puts units into shared launches: matrix products that read the same operand, and units that move few bytes.
+ * Puts units into shared launches: units that move few bytes, and matrix products, those of gradients of weights with others
+ * that read the same operand.
  *
  * @param order Units in an order in which they can run
  * @param options Buffers, and what the device is; `window`: units that are further apart in the order stay apart, as what the
@@ -84,49 +84,6 @@ export function shareLaunches(
     ),
     ...order.flatMap((unit, at) => taken.has(at) ? [] : [{ ...unit, priority: at }]),
   ]);
-}
-
-/**
- * Orders units by how many others must run before: units that could run at the same time become neighbours. A unit that reads
- * nothing that others write runs right before the first one that reads it.
- *
- * @param order Units in an order in which they can run
- * @param options Buffers
- * @returns The same units in another such order
- */
-export function byLevel(order: readonly Unit[], { buffers }: Pick<ShareOptions, "buffers">): readonly Unit[] {
-  const before = predecessors(order), level = order.map(() => 0), needed = neededLater(order, before);
-  before.forEach((others, at) => {
-    for (const other of others) level[at] = Math.max(level[at], level[other] + 1);
-    // What it reads can then wait for its like.
-    if (!needed[at] && order[at].bindings.every((b) => buffers[b].bytes <= LITTLE)) level[at] += DELAY;
-  });
-  const least = order.map(() => Infinity);
-  before.forEach((others, at) => {
-    for (const other of others) least[other] = Math.min(least[other], level[at]);
-  });
-  before.forEach((others, at) => {
-    if (others.length === 0 && least[at] < Infinity) level[at] = least[at] - 1;
-  });
-  const places = order.map((_, at) => at);
-  // Products come last in a level: what they read may then wait for its like.
-  const isLate = (at: number): number => order[at].matmulFlops > 0 ? 1 : 0;
-  places.sort((a, b) => level[a] - level[b] || isLate(a) - isLate(b) || a - b);
-  return places.map((at) => order[at]);
-}
-
-/**
- * Whether a product needs what each unit computes. Other units end in updates of leaves, and which of them there are depends
- * on what is frozen. They share launches only with others of the same kernel, and products with those that read the same
- * operand: else each frozen set would need other kernels.
- */
-function neededLater(order: readonly Unit[], before: readonly (readonly number[])[]): readonly boolean[] {
-  const needed = order.map(() => false);
-  for (let at = order.length - 1; at >= 0; at--) {
-    if (!needed[at] && order[at].matmulFlops === 0) continue;
-    for (const other of before[at]) needed[other] = true;
-  }
-  return needed;
 }
 
 /** What is known of kernels from earlier plans. */
@@ -161,10 +118,13 @@ function candidateOf(
   const reads = new Set<string>();
   parts.bindings.forEach(({ access, type }, i) => access === "read" && reads.add(`${bindings[i]} ${type}`));
   return {
-    kind: needed || operands !== undefined
-      ? `${needed} ${operands === undefined} ${parts.threads}`
-      : `${numberOf(kernel, known)}`,
-    operands: needed ? null : operands ?? null,
+    kind: operands !== undefined
+      ? `product ${parts.threads}`
+      : needed
+      ? `${parts.threads}`
+      : `own ${numberOf(kernel, known)}`,
+    needed,
+    operands: operands ?? [],
     reads: [...reads],
     writes: parts.bindings.filter(({ access }) => access === "read_write").length,
     bytes,
@@ -244,34 +204,8 @@ function fits(
   if (reads.size + more + bindings + own.writes > maxBindings) return false;
   const shared = [...new Map([...memory, ...own.memory]).values()].reduce((a, b) => a + b, 0);
   if (shared > workgroupBytes) return false;
-  return own.operands === null ||
-    own.operands.some((b) => members.every((at) => candidates[at]!.operands!.includes(b)));
-}
-
-/**
- * The groups whose combination of kernels comes often enough. Of units that depend on what is frozen a power of two shares a
- * launch, so that few kernels serve any number of them.
- */
-function frequent(
-  groups: readonly Group[],
-  { order, needed }: { readonly order: readonly Unit[]; readonly needed: readonly boolean[] },
-): Pick<Group, "members" | "place">[] {
-  const numbers = new Map<KernelText, number>();
-  for (const { kernel } of order) if (!numbers.has(kernel)) numbers.set(kernel, numbers.size);
-  const whole = groups.flatMap(({ members, place }) => {
-    if (needed[members[0]] || order[members[0]].operands !== undefined) return [{ members, place }];
-    const parts = [];
-    for (let at = 0; members.length - at > 1;) {
-      const count = 2 ** Math.floor(Math.log2(members.length - at));
-      parts.push({ members: members.slice(at, at += count), place });
-    }
-    return parts;
-  });
-  const alike = Map.groupBy(
-    whole,
-    ({ members }) => members.map((at) => numbers.get(order[at].kernel)!).sort((a, b) => a - b).join(" "),
-  );
-  return [...alike.values()].filter((all) => all.length * (all[0].members.length - 1) >= LEAST).flat();
+  return own.operands.length === 0 || (own.needed && first!.needed) ||
+    members.some((at) => candidates[at]!.operands.some((b) => own.operands.includes(b)));
 }
 
 /** Kernels in an order that does not depend on the plan. */
