@@ -284,6 +284,7 @@ function trainingOf(
     policy,
     steps: flags.steps,
     lookEvery,
+    accumulate: flags.accumulate,
     precision: flags.precision,
     validation: data.validation,
     data: data.batches.fingerprint,

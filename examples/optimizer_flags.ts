@@ -76,6 +76,7 @@ export const OPTIMIZER_FLAGS: {
   readonly clip: Flag<number>;
   readonly group: Flag<readonly string[]>;
   readonly ema: Flag<number | null>;
+  readonly accumulate: Flag<number>;
 } = {
   optimizer: oneOf(
     Object.keys(OPTIMIZERS),
@@ -99,6 +100,7 @@ export const OPTIMIZER_FLAGS: {
     [],
   ),
   ema: fromZero("decay of an average of the weights, below 1, that is judged and saved in their place", null),
+  accumulate: whole("batches whose gradients are added up in a step, each with the memory of one", 1),
 };
 
 /** Values of {@link OPTIMIZER_FLAGS}. */

@@ -105,7 +105,7 @@ export interface TrainOptions<B extends TensorTree> {
   /** Parameters before the first step. */
   readonly params: object;
   readonly batches: { from(step: number): Iterable<B> | AsyncIterable<B> };
-  /** Tokens in a step, where tokens are counted. */
+  /** Tokens in a batch, where tokens are counted. */
   readonly tokens?: number;
   /** What is printed every so many steps, such as a text that the model writes. */
   readonly watch?: { readonly every: number; readonly show: (params: object) => Promise<string> };
@@ -142,7 +142,13 @@ export async function trainRun<B extends TensorTree>(
   let clockAt = performance.now(), looked = state.step;
   using signals = catchSignals(command);
   const begun = performance.now(), waits = { ms: 0 };
-  for await (state of scan(training, state, waitingFor(options.batches.from(state.step + 1), waits))) {
+  for await (
+    state of scan(
+      training,
+      state,
+      waitingFor(options.batches.from(state.step * training.accumulate + 1), waits),
+    )
+  ) {
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([{ kind: "components", components: training.components() }]);
     }
@@ -151,7 +157,8 @@ export async function trainRun<B extends TensorTree>(
       [clockAt, looked] = [performance.now(), state.step];
       const pace: Pace = {
         stepMs,
-        ...tokens !== undefined && { tokensPerSecond: Math.round(tokens / stepMs * 1000) },
+        ...tokens !== undefined &&
+          { tokensPerSecond: Math.round(training.accumulate * tokens / stepMs * 1000) },
       };
       await log.add(stepLines(state, pace));
       bar.update(state.step, [...options.facts(state.look.loss, pace), `frozen ${state.frozen.length}`]);

@@ -35,6 +35,11 @@ interface Attrs {
 /** One shared node, so that all draws of a step share one upload. */
 const stepNumber = stepScalar((step) => step);
 
+/** Whether a node is the number that draws of each step depend on. */
+export function isDrawNumber(node: Tensor): boolean {
+  return node === stepNumber;
+}
+
 /** Inputs of a draw: the key, and the step if each step draws anew. */
 function sources(op: string, options: RandomOptions): Tensor[] {
   checkOptions(op, options, "its options must be a record with seed");

@@ -49,6 +49,15 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
       `Cannot warm up for ${thawWarmup} steps as "thawWarmup" must be a whole number, 0 or more`,
     );
   }
+  const { accumulate = 1 } = options;
+  if (!(Number.isInteger(accumulate) && accumulate >= 1)) {
+    throw new InputError(
+      `Cannot accumulate ${accumulate} batches as "accumulate" must be a whole number above 0`,
+    );
+  }
+  if (accumulate > 1 && (cachePrefix ?? false) !== false) {
+    throw new InputError('Cannot accumulate batches as "cachePrefix" caches whole steps: drop one of both');
+  }
   const unknown = policy?.signals.find((signal) => !SIGNALS.includes(signal));
   if (unknown !== undefined) {
     throw new InputError(

@@ -75,10 +75,11 @@ const SETTINGS = fields({
   lookEvery: COUNT,
   thawWarmup: COUNT,
   precision: TEXT,
+  // Earlier versions wrote none.
+  accumulate: optional(COUNT),
   validateEvery: maybe(COUNT),
   validation: maybe(TEXT),
   data: maybe(TEXT),
-  // Earlier versions wrote none.
   model: maybe(TEXT),
   trained: COUNT,
   parameters: COUNT,

@@ -13,7 +13,7 @@ import type { Training, TrainingState } from "./types.ts";
  *
  * @param training The reducer
  * @param state Where to start
- * @param batches One batch a step
+ * @param batches One batch a step, or as many as `accumulate` says; the last step may have fewer
  * @returns The states, in order
  *
  * @example
@@ -42,9 +42,15 @@ export async function* scan<P extends TensorTree, B extends TensorTree>(
 ): AsyncGenerator<TrainingState<P>, void, undefined> {
   let current = state;
   if (current.done) return;
+  const { accumulate = 1 } = training;
+  let parts: B[] = [];
   for await (const batch of batches) {
-    current = await training.next(current, batch);
+    parts.push(batch);
+    if (parts.length < accumulate) continue;
+    current = await training.next(current, accumulate === 1 ? batch : parts);
+    parts = [];
     yield current;
     if (current.done) return;
   }
+  if (parts.length > 0) yield await training.next(current, parts);
 }

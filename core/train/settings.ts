@@ -36,6 +36,7 @@ export function settingsOf(
     lookEvery: options.lookEvery ?? LOOK_EVERY,
     thawWarmup: options.thawWarmup ?? THAW_WARMUP,
     precision: options.precision ?? "f32",
+    accumulate: options.accumulate ?? 1,
     validateEvery: validation?.every ?? null,
     validation: validation === undefined ? null : fingerprintOf(validation.batches),
     data: data ?? null,

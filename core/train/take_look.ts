@@ -194,7 +194,7 @@ function changeFrozenSet<P extends TensorTree>(
   // After the planned steps a run may be continued with more steps.
   const goesOn = reason === null || reason === "steps";
   const next = goesOn ? compiler.compile({ ...request, frozen, probed, since }) : null;
-  const event = { ...change, before: compiled.plan.cost, after: next?.plan.cost ?? NO_COST };
+  const event = { ...change, before: compiled.cost, after: next?.cost ?? NO_COST };
   // No step will be like the last one: what the next one does not need is freed at once.
   if (next === null) executor.forget();
   else executor.prepareFor({ compiled: next, owner: run.owner });

@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type TensorTree, type Tree, unflatten } from "../tree.ts";
 import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
-import { newRun, type Run } from "./state/run.ts";
+import { describe, newRun, type Run } from "./state/run.ts";
 import { LOSS } from "./state/specs.ts";
 import { type Looked, takeLook } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
@@ -26,10 +26,11 @@ import type { TrainingState } from "./types.ts";
  */
 export async function takeStep<P extends TensorTree>(
   trainer: Trainer<P>,
-  { state, batch: tree }: { readonly state: TrainingState<P>; readonly batch: TensorTree },
+  { state, parts }: { readonly state: TrainingState<P>; readonly parts: readonly TensorTree[] },
 ): Promise<TrainingState<P>> {
   const { gpu, policy, compiler, executor, runs } = trainer;
-  const step = state.step + 1, params = flatten(state.params), batch = flatten(tree);
+  const { accumulate: most } = trainer.definition, { counted, batches } = weighParts(trainer, parts);
+  const step = state.step + 1, params = flatten(state.params), batch = batches[0].batch;
   const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });
   const leaves = leavesOf(trainer, { state, run: begun });
   const run: Run = begun.checked ? begun : { ...begun, checked: true };
@@ -38,7 +39,6 @@ export async function takeStep<P extends TensorTree>(
     ? initPolicy(policy, { components, run: { steps: trainer.steps } })
     : state.policy;
   checkGoesOn(trainer, { state, run });
-  const counted = trainer.definition.count(tree as Tree);
   const request = { run, batch, frozen, probed, since, wide };
   trainer.last.request = request;
   const waiting = compiler.choose(request);
@@ -48,7 +48,7 @@ export async function takeStep<P extends TensorTree>(
   const idle = state.look !== null && !gpu.software;
   const { cost, moved } = counted === 0
     ? await executor.pass({ compiled, leaves, step })
-    : await executor.execute({ compiled, params, leaves, batch, step, idle, owner });
+    : await executor.execute({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
 
   const renew = (tensor: Tensor): Tensor => {
     const { buffer, label } = storageOf(tensor);
@@ -74,6 +74,39 @@ export async function takeStep<P extends TensorTree>(
     done: after.ending !== null,
     ...after,
   }, run);
+}
+
+/**
+ * The parts of a step that have labels, each with its share of them.
+ *
+ * @throws {InputError} When there are none or too many, or their shapes differ
+ */
+function weighParts<P extends TensorTree>(
+  { definition: { count, accumulate } }: Trainer<P>,
+  parts: readonly TensorTree[],
+): {
+  readonly counted: number;
+  readonly batches: readonly { readonly batch: Leaves; readonly weight: number }[];
+} {
+  if (parts.length === 0 || parts.length > accumulate) {
+    throw new InputError(
+      `Cannot take a step of ${parts.length} batches as "accumulate" is ${accumulate}: give from 1 to ${accumulate}, or another "accumulate"`,
+    );
+  }
+  const all = parts.map((part) => ({ batch: flatten(part), labels: count(part as Tree) }));
+  const labelled = all.filter(({ labels }) => labels > 0),
+    used = labelled.length === 0 ? all.slice(0, 1) : labelled;
+  const counted = used.reduce((n, { labels }) => n + labels, 0),
+    shapes = used.map(({ batch }) => describe(batch));
+  const odd = shapes.findIndex((text) => text !== shapes[0]);
+  if (odd > 0) {
+    throw new InputError(
+      `Cannot accumulate batches as those of a step must have equal shapes: "${shapes[0]}" and "${
+        shapes[odd]
+      }"; pad them`,
+    );
+  }
+  return { counted, batches: used.map(({ batch, labels }) => ({ batch, weight: labels / counted })) };
 }
 
 /** The state after a step without a look: the policy decides nothing. */

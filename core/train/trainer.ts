@@ -80,6 +80,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     thawWarmup: options.thawWarmup ?? THAW_WARMUP,
     precision: options.precision ?? "f32",
     cachePrefix: cache !== null,
+    accumulate: options.accumulate ?? 1,
   };
   return {
     gpu,

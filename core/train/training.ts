@@ -59,9 +59,11 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
   const { executor, validator, cache, runs, last } = trainer;
   return {
     init: (params) => initState(trainer, params),
+    accumulate: trainer.definition.accumulate,
     async next(state, batch) {
       for (const tensor of flatten(state.params).values()) storageOf(tensor);
-      return await runs.consume(state, () => takeStep(trainer, { state, batch }));
+      const parts = Array.isArray(batch) ? batch as readonly B[] : [batch as B];
+      return await runs.consume(state, () => takeStep(trainer, { state, parts }));
     },
     resume: (saved, options) => resumeState(trainer, saved, options),
     async withWeights(state, use) {
@@ -95,5 +97,5 @@ function costOf<P extends TensorTree>(
   if (last.request === null) {
     throw new InputError("Cannot tell the cost as no step was taken: take one first");
   }
-  return compiler.compile({ ...last.request, frozen, probed, since: {} }).plan.cost;
+  return compiler.compile({ ...last.request, frozen, probed, since: {} }).cost;
 }

@@ -88,6 +88,8 @@ export type RunSettings = {
   readonly thawWarmup: number;
   /** How values are stored between kernels. */
   readonly precision: string;
+  /** Most batches of a step; absent in states of earlier versions, where it is 1. */
+  readonly accumulate?: number;
   /** Steps between validations; null for none. */
   readonly validateEvery: number | null;
   /** Fingerprint of the validation batches; null for none. */
@@ -197,6 +199,12 @@ export interface TrainingOptions<B extends TensorTree = never> {
     readonly every: number;
     readonly loss?: LossOn<NoInfer<B>>;
   };
+  /**
+   * Batches of a step, 1 when absent. With more, `next` takes a list of up to so many, of one shape, and `scan` makes the lists. The
+   * step is that of all their samples in one batch: gradients, loss and signals are sums over the batches, each weighted by
+   * its labels. It needs memory for one batch, and for a sum of each gradient.
+   */
+  readonly accumulate?: number;
   /** Fingerprint of the data, such as that of `tokenWindows`: a saved run goes on only with the same. Not compared when absent. */
   readonly data?: string;
   /**
@@ -232,7 +240,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    */
   init(params: P): Promise<TrainingState<P>>;
   /**
-   * Takes one step. The given state is consumed: its buffers hold the next one.
+   * Takes one step of a batch, or of a list of batches where options have `accumulate`. The given state is consumed: its
+   * buffers hold the next one.
    *
    * The look comes after the step. When it throws, as for a loss that is not finite, the given state is consumed and there is
    * no next one: continue from a checkpoint, or from a `snapshot` taken before the step.
@@ -244,7 +253,9 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * overflow whatever the loss is scaled by
    * @throws {InputError} When everything is frozen, the policy stopped, or the weights of its best step were not kept
    */
-  next(state: TrainingState<P>, batch: B): Promise<TrainingState<P>>;
+  next(state: TrainingState<P>, batch: B | readonly B[]): Promise<TrainingState<P>>;
+  /** Batches of a step, as its options have it. */
+  readonly accumulate: number;
   /**
    * Continues from a saved state. The error for another training names what differs.
    *

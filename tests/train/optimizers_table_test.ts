@@ -21,6 +21,7 @@ import {
 } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import { adafactor, adam, adamW8bit, lion, muon, scheduleFreeAdamW, weightAverage } from "@firn/train/optim";
+import { assertNear } from "../reference/values.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import {
   advance,
@@ -56,12 +57,17 @@ const OPTIMIZERS: Readonly<Record<string, Optimizer>> = {
 /** Freezes the bottom after step 2, and thaws it after step 4. */
 const thawing: FreezePolicy = scheduled([{ from: 2, frozen: ["bottom"] }, { from: 4, frozen: [] }]);
 
-function define(optimizer: Optimizer, policy: FreezePolicy = thawing): Training<Mlp, Pairs> {
+function define(
+  optimizer: Optimizer,
+  policy: FreezePolicy = thawing,
+  accumulate = 1,
+): Training<Mlp, Pairs> {
   return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
     optimizer,
     steps: STEPS,
     lookEvery: 1,
     thawWarmup: 3,
+    accumulate,
     policy,
   });
 }
@@ -98,6 +104,19 @@ const FEATURES: Readonly<Record<string, (optimizer: Optimizer) => Promise<void>>
       await bitsOf(gpu, await advance(other, again, { to: STEPS, batches })),
       await bitsOf(gpu, state),
     );
+  },
+  async "takes a step of two batches as that of one of both"(optimizer) {
+    using whole = define(optimizer, scheduled([]));
+    using halves = define(optimizer, scheduled([]), 2);
+    let [a, b] = [await whole.init(newMlp()), await halves.init(newMlp())];
+    for (const batch of batches.slice(0, 2)) {
+      a = await whole.next(a, batch);
+      b = await halves.next(b, [batch, batch]);
+    }
+    const expected = await valuesOf(gpu, a.params);
+    for (const [path, values] of await valuesOf(gpu, b.params)) {
+      assertNear(values, Float64Array.from(expected.get(path)!), { tolerance: 1e-5, what: path });
+    }
   },
   async "has the moments that snr reads"(optimizer) {
     using training = define(optimizer, scheduled([], ["firstMoment", "secondMoment", "benefit"]));

@@ -31,11 +31,19 @@ export const RING = "ring";
 export const LOSS = "loss";
 /** The loss scale. */
 export const SCALE = "scaling.scale";
+/** Prefix of sums of gradients over the parts of a step. They belong to no state. */
+export const ACCUMULATED = "accumulated.gradient.";
+/** The sum of losses over the parts of a step. */
+export const ACCUMULATED_LOSS = "accumulated.loss";
+/** Share of a part in the labels of its step. */
+export const PART_WEIGHT = "accumulated.weight";
+/** What random numbers of a part depend on. */
+export const PART_DRAW = "accumulated.draw";
 /** Steps without overflow since the loss scale changed. */
 export const GOOD_STEPS = "scaling.good";
 
 /** Paths that no parameter may have. */
-const RESERVED = /^(loss|ring|(batch|best|optimizer|previous|scaling)(\..*)?)$/;
+const RESERVED = /^(loss|ring|(accumulated|batch|best|optimizer|previous|scaling)(\..*)?)$/;
 /** The loss scale of the first step. */
 const FIRST_SCALE = 2 ** 16;
 const SCALAR: Spec = { shape: [], dtype: "f32" };

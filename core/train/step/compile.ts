@@ -6,7 +6,8 @@
 
 import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
-import type { Plan, PrefixOptions } from "../../plan/types.ts";
+import { bytesOf } from "../../plan/storage.ts";
+import type { Cost, Plan, PrefixOptions } from "../../plan/types.ts";
 import { productsOf } from "../../plan/lower/products.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
 import type { Spec } from "../../spec.ts";
@@ -14,7 +15,8 @@ import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";
 import type { ChosenVariants } from "../types.ts";
-import { type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
+import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
+import type { PlannedPart } from "./accumulation.ts";
 import { productVariants } from "./product_variants.ts";
 
 /** Plans that are kept for frozen sets that come back, such as a rotation through the layers of a deep model. */
@@ -25,6 +27,10 @@ export interface CompiledStep {
   /** Equal for equal steps. */
   readonly key: string;
   readonly plan: Plan;
+  /** What the parts of the step compute before it; null where a step has one batch. */
+  readonly part: PlannedPart | null;
+  /** What a step costs, with as many parts as it may have. */
+  readonly cost: Cost;
   /** Columns of the ring. */
   readonly columns: readonly Column[];
   /** Specs of all tensors that the step overwrites, by path. */
@@ -64,11 +70,27 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
 
   function planned(key: string, request: StepRequest): Omit<CompiledStep, "starts"> {
     const { roots, updates, doubleBuffered, columns, replaced } = stepGraph(definition, request);
-    const { precision } = definition, { target } = products;
-    const prefix = prefixOptions(definition, request, replaced);
+    const { target } = products, graph = partGraph(definition, request);
+    const prefix = graph === null ? prefixOptions(definition, request, replaced) : undefined;
+    // What follows the parts is state and sums, which stay f32.
+    const precision = graph === null ? definition.precision : "f32";
+    const { wide } = request;
+    const whole = plan(roots, { target, updates, doubleBuffered, precision, wide, prefix, texts });
+    const part = graph && {
+      sums: graph.sums,
+      plan: plan(graph.roots, {
+        target,
+        updates: graph.updates,
+        precision: definition.precision,
+        wide,
+        texts,
+      }),
+    };
     return {
       key,
-      plan: plan(roots, { target, updates, doubleBuffered, precision, wide: request.wide, prefix, texts }),
+      plan: whole,
+      part,
+      cost: part === null ? whole.cost : costOfParts(whole.cost, part, definition.accumulate),
       columns,
       replaced,
     };
@@ -90,11 +112,24 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       // A step that freezes less has all products of one that freezes more.
-      const all = stepGraph(definition, { ...request, frozen: [], probed: [], since: {} });
-      const { roots, updates, doubleBuffered } = all, { precision } = definition, { wide } = request;
-      const { target } = products;
+      const all = { ...request, frozen: [], probed: [], since: {} }, part = partGraph(definition, all);
+      const { roots, updates, doubleBuffered } = stepGraph(definition, all);
+      const { precision } = definition, { target } = products, { wide } = request;
       const waiting = products.choose(
-        productsOf(prepare(roots, { target, updates, doubleBuffered, precision, wide })),
+        new Map([
+          ...part === null
+            ? []
+            : productsOf(prepare(part.roots, { target, updates: part.updates, precision, wide })),
+          ...productsOf(
+            prepare(roots, {
+              target,
+              updates,
+              doubleBuffered,
+              precision: part === null ? precision : "f32",
+              wide,
+            }),
+          ),
+        ]),
       );
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
@@ -107,6 +142,19 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       ready.clear();
       last = null;
     },
+  };
+}
+
+/** What the parts of a step and the rest cost together. */
+function costOfParts(rest: Cost, { plan: { cost }, sums }: PlannedPart, parts: number): Cost {
+  const bytes = [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
+  return {
+    launches: parts * cost.launches + rest.launches,
+    flops: parts * cost.flops + rest.flops,
+    matmulFlops: parts * cost.matmulFlops + rest.matmulFlops,
+    bytes: parts * cost.bytes + rest.bytes,
+    memory: cost.memory + rest.memory + bytes,
+    constants: cost.constants + rest.constants,
   };
 }
 

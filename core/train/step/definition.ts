@@ -19,7 +19,8 @@ import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
 import type { Run } from "../state/run.ts";
 import { allStateSpecs, type StateSpec } from "../state/specs.ts";
 import type { ThawSteps } from "../types.ts";
-import { type StepGraph, traceStep } from "./trace.ts";
+import { type PartGraph, tracePart } from "./part.ts";
+import { type StepGraph, type StepOptions, traceStep } from "./trace.ts";
 
 /** What is the same for all steps of a training. */
 export interface StepDefinition {
@@ -35,6 +36,8 @@ export interface StepDefinition {
   readonly precision: Precision;
   /** Whether values of a frozen prefix are cached. */
   readonly cachePrefix: boolean;
+  /** Most parts of a step; 1 where a step has one batch. */
+  readonly accumulate: number;
 }
 
 /** Which step is meant. */
@@ -95,9 +98,18 @@ export function thawGroups(definition: StepDefinition, request: StepRequest): Th
   return thawGroupsOf(activePaths(definition, request), request.since);
 }
 
-/** The graph of a step. */
+/** The graph of a step; where gradients are accumulated, of what follows the parts. */
 export function stepGraph(definition: StepDefinition, request: StepRequest): StepGraph {
-  const { optimizer, signals, trainable, thawWarmup, precision } = definition;
+  return traceStep(stepOptions(definition, request));
+}
+
+/** The graph of a part of a step; null where a step has one batch. */
+export function partGraph(definition: StepDefinition, request: StepRequest): PartGraph | null {
+  return definition.accumulate === 1 ? null : tracePart(stepOptions(definition, request));
+}
+
+function stepOptions(definition: StepDefinition, request: StepRequest): StepOptions {
+  const { optimizer, signals, trainable, thawWarmup, precision, accumulate } = definition;
   const { run, probed } = request, { isMeasured } = run;
   const { loss, leaves } = traceLoss(definition, request);
   // What the loss does not read has no gradient: absent, never zero.
@@ -105,8 +117,9 @@ export function stepGraph(definition: StepDefinition, request: StepRequest): Ste
   const leavesOf = (paths: readonly Path[]): Leaves =>
     new Map(paths.map((path) => [path, leaves.get(path)!] as const).filter(([, leaf]) => read.has(leaf)));
   const all = activePaths(definition, { run, frozen: [] });
-  return traceStep({
+  return {
     loss,
+    accumulated: accumulate > 1,
     active: leavesOf(activePaths(definition, request)),
     probed: leavesOf(
       [...run.params.keys()].filter((path) => trainable(path) && probed.includes(moduleOf(path))),
@@ -119,5 +132,5 @@ export function stepGraph(definition: StepDefinition, request: StepRequest): Ste
     groups: thawGroups(definition, request).groups,
     warmup: thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup)),
     precision,
-  });
+  };
 }

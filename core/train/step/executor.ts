@@ -7,14 +7,14 @@
 import type { Cost } from "../../plan/types.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
-import { keepFor } from "../../runtime/plan_buffers.ts";
+import { keepFor, type Resolve } from "../../runtime/plan_buffers.ts";
 import { record, type Recording } from "../../runtime/record.ts";
 import { storageOf } from "../../runtime/residents.ts";
-import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { PrefixCache } from "../freeze/prefix_cache.ts";
 import { writeNoLabels } from "../freeze/ring.ts";
 import { LOSS, RING } from "../state/specs.ts";
+import { type Accumulation, type PlannedPart, recordParts } from "./accumulation.ts";
 import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
 import type { CompiledStep } from "./compile.ts";
 import { type Lock, lock } from "./lock.ts";
@@ -26,6 +26,10 @@ export interface Execution {
   /** State besides the parameters. */
   readonly leaves: Leaves;
   readonly batch: Leaves;
+  /** The parts of the step, of which `batch` is the first; none where a step has one batch. */
+  readonly parts?: readonly { readonly batch: Leaves; readonly weight: number }[];
+  /** Most parts of a step. */
+  readonly most?: number;
   readonly step: number;
   /** Whether the device has nothing to do, as after a look. */
   readonly idle: boolean;
@@ -47,6 +51,8 @@ export interface Executed {
 export interface RecordedStep {
   readonly compiled: CompiledStep;
   readonly recording: Recording;
+  /** Sums over the parts of a step; null where a step has one batch. */
+  readonly sums: Accumulation | null;
   readonly owner: object;
 }
 
@@ -119,11 +125,13 @@ export function stepExecutor(gpu: Gpu, cache: PrefixCache | null): StepExecutor 
 /** Frees the recording, but for buffers that another one may have. */
 function release(device: Device): void {
   if (device.current !== null) device.spare.push(...device.current.recording.release());
+  device.current?.sums?.destroy();
   device.current = null;
 }
 
 function forget(device: Device): void {
   device.current?.recording.destroy();
+  device.current?.sums?.destroy();
   device.current = null;
   for (const buffer of device.spare.splice(0)) destroyBuffer(buffer);
   device.cache?.clear();
@@ -131,6 +139,7 @@ function forget(device: Device): void {
 
 /** Takes a step. Nothing throws after its updates were submitted: the state before it is gone then. */
 async function execute(device: Device, step: Execution): Promise<Executed> {
+  if (step.compiled.part !== null) return await accumulate(device, step, step.compiled.part);
   const { compiled, owner, batch } = step;
   device.gpu.check();
   const values = batchValues(batch), { current } = device;
@@ -145,9 +154,34 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   // Which launches the step has is up to the cache, when there is one; else they begin while the plan is recorded.
   const taking = device.cache === null ? { step: step.step, starts: compiled.starts } : undefined;
   const recording = await recordStep(device, step, taking);
-  device.current = { compiled, owner, recording };
+  device.current = { compiled, owner, recording, sums: null };
   const cost = taking === undefined ? await replay(device, step, recording) : compiled.plan.cost;
   return { cost, moved: recording.moved };
+}
+
+/** Takes a step of several parts: they leave their sums on the device, and the plan goes on with them. */
+async function accumulate(device: Device, step: Execution, part: PlannedPart): Promise<Executed> {
+  const { compiled, owner, batch, parts = [], most = 1 } = step, { gpu, inputs } = device;
+  gpu.check();
+  const values = parts.map(({ batch, weight }) => ({ values: batchValues(batch), weight }));
+  let { current } = device;
+  if (current?.compiled.key !== compiled.key || current.owner !== owner) {
+    release(device);
+    inputs.resize(batch);
+    const resolve = resolver(device, step), sums = await recordParts(gpu, part, { resolve, inputs });
+    try {
+      const recording = await recordStep(device, step, undefined, (path) => sums.buffer(path));
+      current = { compiled, owner, recording, sums };
+    } catch (error) {
+      sums.destroy();
+      throw error;
+    }
+  }
+  device.current = { ...current, compiled };
+  await checkAllocations(gpu);
+  current.sums!.run(step.step, values, most);
+  current.recording.replay(step.step, { starts: compiled.starts });
+  return { cost: compiled.cost, moved: current.recording.moved };
 }
 
 /** Writes what is absent. The cost is that of a step with labels, as what is frozen decides about it. */
@@ -155,19 +189,26 @@ function pass({ gpu }: Device, { compiled, leaves, step }: Passed): Executed {
   gpu.check();
   writeNoLabels(gpu, leaves.get(RING)!, step);
   writeValues(gpu, storageOf(leaves.get(LOSS)!).buffer, Float32Array.of(NaN));
-  return { cost: compiled.plan.cost, moved: new Map() };
+  return { cost: compiled.cost, moved: new Map() };
 }
 
-async function recordStep(
-  { gpu, inputs, spare }: Device,
-  { compiled, params, leaves }: Execution,
-  taking: { readonly step: number; readonly starts: readonly number[] } | undefined,
-): Promise<Recording> {
-  const resolve = (node: Tensor): GPUBuffer => {
+/** Finds the buffers of leaves. */
+function resolver({ inputs }: Device, { params, leaves }: Execution): Resolve {
+  return (node) => {
     const { path } = node.attrs as { path: Path };
     if (path.startsWith("batch.")) return inputs.get(path.slice("batch.".length));
     return storageOf(params.get(path) ?? leaves.get(path)!).buffer;
   };
+}
+
+async function recordStep(
+  device: Device,
+  step: Execution,
+  taking?: { readonly step: number; readonly starts: readonly number[] },
+  sumOf: (path: Path) => GPUBuffer | undefined = () => undefined,
+): Promise<Recording> {
+  const { gpu, inputs, spare } = device, { compiled } = step, others = resolver(device, step);
+  const resolve: Resolve = (node) => sumOf((node.attrs as { path: Path }).path) ?? others(node);
   try {
     return await record(gpu, { plan: compiled.plan, resolve, spare: spare.splice(0), label: "step", taking });
   } catch (error) {

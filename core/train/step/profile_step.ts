@@ -38,6 +38,11 @@ export async function profileStep<P extends TensorTree>(
         "Cannot profile as the last step must be of this state and have frozen nothing: take a step and profile its state",
       );
     }
+    if (last.sums !== null) {
+      throw new InputError(
+        'Cannot profile as a step must be one batch: it has parts; profile without "accumulate"',
+      );
+    }
     const { recording, compiled: { starts } } = last;
     return await withRollback(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
   });

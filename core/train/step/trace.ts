@@ -20,7 +20,15 @@ import type { Leaves, Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { type IsMeasured, momentFor } from "../freeze/signals.ts";
 import { withThawGroups } from "../freeze/thaw.ts";
-import { LOSS, OPTIMIZER, PREVIOUS, RING, stateSpecs } from "../state/specs.ts";
+import {
+  ACCUMULATED,
+  ACCUMULATED_LOSS,
+  LOSS,
+  OPTIMIZER,
+  PREVIOUS,
+  RING,
+  stateSpecs,
+} from "../state/specs.ts";
 import { lossScaling, type Scaling, type Verdict } from "./loss_scaling.ts";
 
 /** The graph of a step: its roots, and the leaf that each of them overwrites. */
@@ -57,6 +65,8 @@ export interface StepOptions {
   readonly warmup?: Tensor | null;
   /** How values are stored. With `"f16"` the loss is scaled, and a step whose gradients overflow changes nothing. */
   readonly precision?: Precision;
+  /** Whether loss and gradients are sums that parts of the step have made; false when absent. */
+  readonly accumulated?: boolean;
 }
 
 /**
@@ -67,9 +77,10 @@ export interface StepOptions {
  * @returns The graph
  */
 export function traceStep(options: StepOptions): StepGraph {
-  const { loss, active, optimizer, signals, isMeasured, groups = new Map(), warmup = null } = options;
+  const { active, optimizer, signals, isMeasured, groups = new Map(), warmup = null } = options;
+  const loss = options.accumulated ? leaf(ACCUMULATED_LOSS, options.loss) : options.loss;
   const paths = [...active.keys()], { trainable = paths } = options;
-  const { grads, probedGrads, verdict } = gradientsOf(options);
+  const { grads, probedGrads, verdict } = gradientsOf(options, loss);
   const specs = stateSpecs(active, { optimizer, signals, isMeasured, trainable });
   const leaves = new Map([...specs].map(([path, spec]) => [path, leaf(path, spec)]));
   const state = new Map(
@@ -110,24 +121,41 @@ export function traceStep(options: StepOptions): StepGraph {
   return { roots, updates, doubleBuffered, columns: readings.map(({ column }) => column), replaced };
 }
 
-/** Gradients of active and probed parameters, and what f16 does to them. */
-function gradientsOf(options: StepOptions): {
+/** Gradients of active and probed parameters, and what f16 does to them; `seen` is the loss of the whole step. */
+function gradientsOf(options: StepOptions, seen: Tensor): {
   readonly grads: Leaves;
   readonly probedGrads: Leaves;
   readonly verdict: Verdict | null;
 } {
-  const { loss, active, probed = new Map(), trainable = [...active.keys()], precision } = options;
-  const measured = new Map(
-    [...probed].filter(([path]) => wants(options, "gradNorm", path) || wants(options, "gradSquare", path)),
-  );
+  const { loss, active, trainable = [...active.keys()], precision, accumulated = false } = options;
+  const wanted = wantedGradients(options), paths = [...wanted.keys()];
   const scaling: Scaling | null = precision === "f16" ? lossScaling() : null;
-  const scaled = grad(scaling?.scaled(loss) ?? loss, [...active.values(), ...measured.values()]);
-  const gradients = scaling === null ? scaled : scaled.map(scaling.unscaled);
-  return {
-    grads: new Map([...active.keys()].map((path, i) => [path, gradients[i]])),
-    probedGrads: new Map([...measured.keys()].map((path, i) => [path, gradients[active.size + i]])),
-    verdict: scaling?.judge(gradients, { loss, size: trainable.length }) ?? null,
+  const differentiate = (): Tensor[] => {
+    const scaled = grad(scaling?.scaled(loss) ?? loss, [...wanted.values()]);
+    return scaling === null ? scaled : scaled.map(scaling.unscaled);
   };
+  const gradients = accumulated
+    ? [...wanted].map(([path, { shape }]) => leaf(ACCUMULATED + path, { shape, dtype: "f32" }))
+    : differentiate();
+  const pairs = paths.map((path, i) => [path, gradients[i]] as const);
+  return {
+    grads: new Map(pairs.slice(0, active.size)),
+    probedGrads: new Map(pairs.slice(active.size)),
+    verdict: scaling?.judge(gradients, { loss: seen, size: trainable.length }) ?? null,
+  };
+}
+
+/**
+ * The parameters whose gradients a step needs: the active ones, then those of the probed ones that are measured.
+ *
+ * @param options The step
+ * @returns Parameters by path
+ */
+export function wantedGradients(options: StepOptions): Leaves {
+  const { active, probed = new Map() } = options;
+  const isRead = (path: Path): boolean =>
+    wants(options, "gradNorm", path) || wants(options, "gradSquare", path);
+  return new Map([...active, ...[...probed].filter(([path]) => isRead(path))]);
 }
 
 function wants({ signals, isMeasured }: StepOptions, signal: Signal, path: Path): boolean {
