@@ -79,6 +79,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["bench"], { read: ".", rest: ["env"] }],
     [["bench", "--torch"], { read: ".", run: "python3", rest: ["env"] }],
     [["profile", "--json", "/a/b.json"], { read: ".,/a/b.json", write: ".firn,out,/a", rest: ["env"] }],
+    [["profile", "--model", "/m", "--launches"], { read: ".,/m", rest: ["env"] }],
     [["profile", "--json=-"], { read: ".", rest: ["env"] }],
     [["profile", "--gpu", "dawn"], { read: ".", rest: ["ffi", "env"] }],
     [["finetune", "--gpu=dawn", "--unsafe-gpu"], { read: ".", rest: ["ffi"] }],

@@ -1,5 +1,5 @@
 /**
- * Where a training step spends its time: `deno task profile [flags]`
+ * Where a training step spends its time, or one of generation with `--model`: `deno task profile [flags]`
  *
  * Prints the time of a step and how much of it the device is busy, its memory, and each kernel and family of kernels
  * with time, share and nearness to the roofline.
@@ -8,10 +8,12 @@
  */
 
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
-import { helpOf, oneOf, readFlags, runMain, text, whole } from "../../examples/flags.ts";
+import { helpOf, oneOf, readFlags, runMain, text, toggle, type Values, whole } from "../../examples/flags.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
+import { locateModel } from "../../examples/hub.ts";
 import { print, printError } from "../../examples/print.ts";
 import { hostFileSystem } from "@firn/train/data";
+import { loadModel, type Storage } from "@firn/train/hub";
 import { allocationsOn, comparedWithPlan, type Memory, type Planned, plannedOf } from "./allocated.ts";
 import { dataWaitOf } from "./data_wait.ts";
 import { openClock, settle } from "./timestamps.ts";
@@ -19,6 +21,7 @@ import { machineOf, openBenchDevice, SOFTWARE } from "./machine.ts";
 import { idleWait, median, turn, warm } from "./measure.ts";
 import { checkOutput } from "./output.ts";
 import { measurePeaks } from "./peaks.ts";
+import { generationLine, profileOfGeneration } from "./profile_generation.ts";
 import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
 import { type Shape, SHAPES, workOf } from "./shapes.ts";
 
@@ -29,6 +32,9 @@ const FLAGS = {
   steps: whole("steps to time, three times over", 10),
   precision: oneOf(["f32", "f16"], "how values are stored between kernels", "f32"),
   data: text("FILE", "rows to train on too, which tells how long a step waits for its batch", null),
+  model: text("DIR|NAME", "a step of generation by this model in place of one of training", null),
+  storage: oneOf<Storage>(["file", "f32", "int8", "nf4"], "how the device stores that model", "file"),
+  launches: toggle("print each launch of a step of generation, in order"),
   rows: whole("kernels to print", 30),
   json: text("FILE", "file for everything that was measured; --json=- prints it instead", null),
   ...GPU_FLAGS,
@@ -187,14 +193,19 @@ async function main(): Promise<void> {
   if (help) return print(helpOf("usage: ./firn profile [flags]", FLAGS));
   const { shape, batch, length, steps, precision } = flags;
   const say = flags.json === "-" ? printError : print;
+  const named = flags.model === null ? null : await locateModel(flags.model, { to: Deno.stderr });
   if (flags.json !== null && flags.json !== "-") await checkOutput(flags.json);
   await using gpu = await openBenchDevice(flags);
   const machine = machineOf(gpu);
-  const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps, precision });
-  const all = total(found.families);
   const driver = machine.driver === null ? "" : `, driver ${machine.driver}`;
   say(`${gpu.name}${driver}, Deno ${Deno.version.deno}`);
   if (gpu.software) say(SOFTWARE);
+  if (named !== null) {
+    const generation = await generationProfile(gpu, { folder: named.folder, flags, say });
+    return await writeJson(flags.json, { software: gpu.software, machine, batch, length, ...generation });
+  }
+  const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps, precision });
+  const all = total(found.families);
   say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}, ${precision}`);
   for (const line of heading(found)) say(line);
   if (flags.data !== null) {
@@ -210,14 +221,40 @@ async function main(): Promise<void> {
   for (const line of tableOf("family", found.families, all)) say(line);
   say("");
   for (const line of tableOf("kernel", found.kernels.slice(0, flags.rows), all)) say(line);
-  if (flags.json === null) return;
-  const json = JSON.stringify(
-    { software: gpu.software, machine, shape, batch, length, precision, ...found },
-    null,
-    2,
-  );
-  if (flags.json === "-") print(json);
-  else await hostFileSystem().write(flags.json, json);
+  await writeJson(flags.json, { software: gpu.software, machine, shape, batch, length, precision, ...found });
+}
+
+async function writeJson(path: string | null, found: object): Promise<void> {
+  if (path === null) return;
+  const json = JSON.stringify(found, null, 2);
+  if (path === "-") print(json);
+  else await hostFileSystem().write(path, json);
+}
+
+/** Profiles a step of generation, and prints what was found. */
+async function generationProfile(
+  gpu: Gpu,
+  { folder, flags, say }: {
+    readonly folder: string;
+    readonly flags: Values<typeof FLAGS>;
+    readonly say: (line: string) => void;
+  },
+) {
+  const model = await loadModel(gpu, folder, flags);
+  const found = await profileOfGeneration(gpu, model, flags), { launches, byName, families, kernels } = found;
+  say(`${folder}, B ${flags.batch}, ${flags.length} tokens before, weights as ${flags.storage}`);
+  say(generationLine(found, flags.batch));
+  for (const [title, groups] of [["family", families], ["kernel", byName.slice(0, flags.rows)]] as const) {
+    say("");
+    for (const line of tableOf(title, groups, kernels)) say(line);
+  }
+  if (flags.launches) {
+    say("");
+    for (const [i, { name, milliseconds }] of launches.entries()) {
+      say(`${String(i + 1).padStart(6)} ${milliseconds.toFixed(3).padStart(10)} ms  ${name}`);
+    }
+  }
+  return found;
 }
 
 if (import.meta.main) await runMain(main, "profile");

@@ -65,7 +65,7 @@ export function groupBy(
 /** Families by the names that kernels have; the first that fits counts. */
 const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
   ["matmul", /^(matmul|join)\b/],
-  ["attention", /^attention/],
+  ["attention", /^(attention|place_heads)/],
   ["cross entropy", /^(cross_entropy|shift_labels|compact_order|gather_rows|scatter_rows)/],
   ["norm", /^(rms|layer)_?norm/i],
   ["embedding", /^embedding/],
@@ -74,7 +74,8 @@ const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
   ["optimizer", /^(adam|sgd)|^[a-z+.]*sqrt/i],
   ["weight copies", /^f16\b/],
   ["reduction", /^(sum|max|collect)\b/],
-  ["movement", /^(copy|pad|concat|permute|slice)\b/],
+  ["movement", /^(copy|pad|concat|permute|slice|write_rows|gather|scatter_add)\b/],
+  ["choice of a token", /^(top_k|categorical|mass_threshold|ban_ngrams)/],
   ["random", /^(uniform|normal|dropout)\b/],
   ["elementwise", /^[a-z]+(\+|\b)/i],
 ];

@@ -4,9 +4,18 @@
  * @module
  */
 
-import { assertAlmostEquals, assertEquals, assertGreater, assertLess, assertMatch } from "@std/assert";
+import {
+  assertAlmostEquals,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { openGpu } from "@firn/train";
+import { loadModel } from "@firn/train/hub";
 import { heading, idleOf, profileOf } from "./profile.ts";
+import { generationLine, profileOfGeneration } from "./profile_generation.ts";
 import { attainable, familyOf, groupBy } from "./roofline.ts";
 
 const PEAKS = { flops: 50e12, bytes: 2e12 };
@@ -73,6 +82,21 @@ Deno.test("profileOf times a step from three sides and counts every launch in bo
   // The buffers of the peaks, and that for reading, are no part of it.
   const bytes = planned.state + planned.values + planned.inputs;
   assertEquals(memory, { planned: bytes, held: bytes, peak: bytes });
+});
+
+Deno.test("profileOfGeneration counts every launch of the step that adds a token", async () => {
+  await using gpu = await openGpu();
+  const model = await loadModel(gpu, "examples/models/sotu");
+  const found = await profileOfGeneration(gpu, model, { batch: 2, length: 12, steps: 2 });
+  assertGreater(found.wall, 0);
+  for (const groups of [found.byName, found.families]) {
+    assertEquals(groups.reduce((sum, { count }) => sum + count, 0), found.launches.length);
+  }
+  // A layer has one attention, which reads the cache.
+  assertEquals(found.launches.filter(({ name }) => /^attention \d/.test(name)).length, 5);
+  assertEquals(found.families.some(({ name }) => name === "other"), false);
+  const line = generationLine({ ...found, wall: 4 }, 2);
+  assertStringIncludes(line, "4.00 ms, 250.0 per second, 500.0 of all sequences; ");
 });
 
 Deno.test("idleOf adds what a step waits for the host to what it idles between kernels, as far as clocks tell", () => {
