@@ -1,5 +1,5 @@
 /**
- * Requests for text that wait for each other: those that wait at a time become one batch.
+ * Requests for text that share passes over the weights: one that comes while others are worked on joins them at the next token.
  *
  * @module
  */
@@ -59,6 +59,8 @@ const AT_ONCE = 8, OFTEN = 50;
 /** A request of a batch, and what it has so far. */
 interface Row {
   readonly request: TextRequest;
+  /** The prompt, and what was generated. */
+  ids: readonly number[];
   readonly text: TokenText;
   tokens: number;
   done: boolean;
@@ -78,44 +80,65 @@ export function requestQueue(
   const expected = Math.min(EXPECTED, model.maxLength);
   const generation = defineGeneration(gpu, model, { stop: tokenizer.stop, expected });
   const waiting: TextRequest[] = [];
-  let working = 0, closed = false, active = false;
+  /** A row of the batch for each place; null where nothing is worked on. */
+  let rows: readonly (Row | null)[] = [], closed = false, active = false;
+  const busy = (): readonly Row[] => rows.flatMap((row) => row === null || row.done ? [] : [row]);
   async function work(): Promise<void> {
     active = true;
-    while (waiting.length > 0 && !closed) {
-      await new Promise((resolve) => setTimeout(resolve, GATHER));
-      const requests = waiting.splice(0, most).filter((request) => !request.cancelled());
-      if (requests.length === 0) continue;
-      working = requests.length;
+    await new Promise((resolve) => setTimeout(resolve, GATHER));
+    while (!closed && (waiting.length > 0 || busy().length > 0)) {
       try {
-        await run(requests);
+        await run();
       } catch (error) {
-        requests.forEach((request) => request.onError(error));
+        busy().forEach(({ request }) => request.onError(error));
       }
-      working = 0;
+      rows = [];
     }
     active = false;
   }
-  async function run(requests: readonly TextRequest[]): Promise<void> {
-    const rows = requests.map((request): Row => ({
-      request,
-      text: textDecoder(tokenizer, { before: request.ids, stop: request.stop }),
-      tokens: 0,
-      done: false,
-    }));
+  /** Requests that have a place now; others wait on. */
+  function admit(): boolean {
+    const news: Row[] = [], left = busy();
+    while (waiting.length > 0 && left.length + news.length < most) {
+      const request = waiting.shift()!;
+      if (!request.cancelled()) news.push(rowOf(request));
+    }
+    if (news.length === 0) return false;
     // Batches of few sizes have to be compiled; what fills one up is not looked at.
-    const size = 2 ** Math.ceil(Math.log2(rows.length)), fill = Array(size - rows.length).fill(null);
-    const prompts = [...requests.map(({ ids }) => ids), ...fill.map(() => [requests[0].ids[0]])];
-    const sampling = [
-      ...requests.map((request) => request.sampling),
-      ...fill.map(() => requests[0].sampling),
-    ];
-    let state = await generation.init(prompts, { sampling }), count = 1;
-    while (!rows.every(({ done }) => done)) {
+    const size = Math.max(rows.length, 2 ** Math.ceil(Math.log2(left.length + news.length)));
+    rows = Array.from({ length: size }, (_, i) => {
+      const row = rows[i] ?? null;
+      return row === null || row.done ? news.shift() ?? null : row;
+    });
+    return true;
+  }
+  const rowOf = (request: TextRequest): Row => ({
+    request,
+    ids: request.ids,
+    text: textDecoder(tokenizer, { before: request.ids, stop: request.stop }),
+    tokens: 0,
+    done: false,
+  });
+  /** Reads the prompts of all places. Those that were there before are in the cache. */
+  function begin(from?: GenerationState): Promise<GenerationState> {
+    const [some] = busy();
+    return generation.init(rows.map((row) => row?.ids ?? [some.ids[0]]), {
+      sampling: rows.map((row) => (row ?? some).request.sampling),
+      generated: rows.map((row) => row === null ? 0 : row.ids.length - row.request.ids.length),
+      from,
+    });
+  }
+  async function run(): Promise<void> {
+    if (!admit()) return;
+    let state = await begin(), count = 1;
+    while (busy().length > 0) {
       const start = performance.now();
       state = await generation.next(state, count);
       count = performance.now() - start < OFTEN / 2 ? Math.min(2 * count, AT_ONCE) : 1;
-      rows.forEach((row, r) => hand(row, state.sequences[r]));
+      rows.forEach((row, r) => row !== null && hand(row, state.sequences[r]));
       await turn();
+      if (closed) return;
+      if (admit()) state = await begin(state);
     }
   }
   return {
@@ -124,7 +147,7 @@ export function requestQueue(
       if (!active) void work();
     },
     get working() {
-      return working;
+      return busy().length;
     },
     [Symbol.dispose]() {
       closed = true;
@@ -137,6 +160,7 @@ export function requestQueue(
 function hand(row: Row, { added, ended }: GenerationState["sequences"][number]): void {
   const { request, text } = row;
   if (row.done) return;
+  row.ids = [...row.ids, ...added];
   if (request.cancelled()) {
     row.done = true;
     return;

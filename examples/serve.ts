@@ -33,7 +33,7 @@ const USAGE = `usage: ./firn serve MODEL [flags]
        deno run --allow-read --allow-write --allow-net=127.0.0.1 examples/serve.ts MODEL [flags]
 
 Answers POST /v1/chat/completions and /v1/completions, whole or streamed, as OpenAI's API does, for programs on this machine:
-base URL http://127.0.0.1:8080/v1, any key, any name of a model. Requests that wait become one batch. Ctrl-C ends it.`;
+base URL http://127.0.0.1:8080/v1, any key, any name of a model. A request joins those that are worked on at the next token. Ctrl-C ends it.`;
 
 const HOST = "127.0.0.1";
 

@@ -68,8 +68,8 @@ export function defineGeneration(gpu: Gpu, model: Model, options: GenerationOpti
     return live = { sequences, step, done: sequences.every(({ ended }) => ended) };
   }
   return {
-    async init(prompts, { sampling, from } = {}) {
-      const sequences = sequencesOf(prompts, vocab);
+    async init(prompts, { sampling, generated, from } = {}) {
+      const sequences = sequencesOf(prompts, { vocab, generated });
       const samplings = samplingsOf(options, { sampling, count: sequences.length });
       samplings.forEach((one) => checkSampling(one, vocab));
       const before = from ?? live;
@@ -124,20 +124,28 @@ function checkHead(model: Model): void {
 
 function sequencesOf(
   prompts: readonly (Int32Array | readonly number[])[],
-  vocab: number,
+  { vocab, generated = [] }: { readonly vocab: number; readonly generated?: readonly number[] },
 ): readonly Sequence[] {
   if (!Array.isArray(prompts) || prompts.length === 0) {
     throw new InputError(
       `Cannot generate as "prompts" must be a list of at least one: got ${shown(prompts)}`,
     );
   }
-  return prompts.map((ids): Sequence => {
+  return prompts.map((ids, r): Sequence => {
     const tokens = [...ids];
     if (tokens.length === 0) {
       throw new InputError('Cannot generate as "prompt" is empty: give at least one id');
     }
     checkIds("prompt", tokens, vocab);
-    return { tokens, generated: 0, added: [], ended: false };
+    const made = generated[r] ?? 0;
+    if (!(Number.isSafeInteger(made) && made >= 0 && made <= tokens.length)) {
+      throw new InputError(
+        `Cannot generate as "generated" must have a number from 0 to ${tokens.length} for prompt ${
+          r + 1
+        }: got ${shown(made)}`,
+      );
+    }
+    return { tokens, generated: made, added: [], ended: false };
   });
 }
 

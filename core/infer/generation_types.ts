@@ -22,6 +22,8 @@ export interface GenerationOptions extends Sampling {
 export interface PromptOptions {
   /** How each sequence is sampled, where it is not as all others; by default seeds count up from that of all. */
   readonly sampling?: readonly Sampling[];
+  /** How many of the last tokens of each prompt count as generated; 0 when absent. Seeds go on where they were either way. */
+  readonly generated?: readonly number[];
   /** A state whose cache is used again for the tokens with which a prompt begins alike. It is consumed. */
   readonly from?: GenerationState;
 }

@@ -213,3 +213,48 @@ Deno.test("pages of this machine may read answers, those of others may not", asy
   const asked = await routes(new Request(`${base}/models`, { method: "OPTIONS", headers }));
   assertEquals(asked.headers.get("access-control-allow-headers"), "content-type,x-stainless-os");
 });
+
+Deno.test("a request that comes while others are worked on joins them at the next token, and changes none of their texts", async () => {
+  const own = requestQueue(reader, { most: 3 });
+  using _ = own;
+  const begun: number[] = [], texts = new Map<number, string>(), ended: number[] = [];
+  const ask = (
+    n: number,
+    { prompt, maxTokens, presence = 0 }: { prompt: string; maxTokens: number; presence?: number },
+  ) => ({
+    ids: tokenizer.encode(prompt),
+    sampling: { temperature: 0.8, seed: n, presencePenalty: presence },
+    maxTokens,
+    stop: [],
+    onText(piece: string) {
+      if (!begun.includes(n)) begun.push(n);
+      texts.set(n, (texts.get(n) ?? "") + piece);
+    },
+    onEnd: () => void ended.push(n),
+    onError: (error: unknown) => {
+      throw error;
+    },
+    cancelled: () => false,
+  });
+  const long = { prompt: "The state of the union", maxTokens: 120, presence: 0.5 };
+  const short = { prompt: "We", maxTokens: 4, presence: 0.5 };
+  const until = async (holds: () => boolean) => {
+    while (!holds()) await new Promise((resolve) => setTimeout(resolve, 2));
+  };
+  own.add([ask(1, long), ask(2, short)]);
+  await until(() => begun.includes(1));
+  // It takes the place of one that has ended, then there is one more than places.
+  await until(() => ended.includes(2));
+  own.add([ask(3, short), ask(4, { ...short, prompt: "The navy of the United States" })]);
+  await until(() => ended.length === 4);
+  assertEquals(ended, [2, 3, 4, 1]);
+  for (const [n, asked] of [[1, long], [3, short]] as const) {
+    const alone = requestQueue(reader, { most: 1 });
+    using _ = alone;
+    const shared = texts.get(n), again = ended.length;
+    texts.delete(n);
+    alone.add([ask(n, asked)]);
+    await until(() => ended.length > again);
+    assertEquals(texts.get(n), shared);
+  }
+});
