@@ -14,8 +14,9 @@ import { checkAllocations, createBuffer, destroyBuffer } from "../runtime/buffer
 import type { Gpu } from "../runtime/device.ts";
 import { bytesOf } from "../plan/storage.ts";
 import { bindKernel, type BoundKernel } from "../runtime/pipelines.ts";
-import { type TimedPass, timePasses } from "../runtime/timestamps.ts";
+import type { TimedPass } from "../runtime/timestamps.ts";
 import type { Product } from "../plan/lower/products.ts";
+import { timeBusily, timesFor, warmUp } from "./busy.ts";
 import { loadVariants, saveVariants } from "./tune_cache.ts";
 
 /** A variant of a product, ready to be launched. */
@@ -30,10 +31,8 @@ const CANDIDATES = 8;
 const ROUNDS = 3;
 /** Milliseconds of work of a candidate in a round. Shorter measurements are noisy. */
 const ROUND_MS = 5;
-/** Milliseconds of work before each measurement. The clock rate of a GPU rises under load and falls when it is idle. */
+/** Milliseconds of work of the first candidate before all are measured. */
 const WARM_UP_MS = 10;
-/** The clock rate has risen when this many milliseconds of work are as fast as before, up to a share. */
-const STEADY_MS = 150, STEADY = 0.02;
 /** A later candidate is preferred when it is faster by this share. */
 const MARGIN = 0.01;
 
@@ -80,10 +79,10 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
       await new Promise((resolve) => setTimeout(resolve));
     }
     const chosen = new Map<string, MatmulVariant>();
-    if (!gpu.software) await warmUp(gpu, candidates[0][0].pass);
+    const load = gpu.software ? null : await warmUp(gpu, largestOf(products, candidates));
     for (const [i, product] of products.entries()) {
       report(products.length + i);
-      chosen.set(productKey(product), await fastestOf(gpu, candidates[i]));
+      chosen.set(productKey(product), await fastestOf(gpu, { candidates: candidates[i], load }));
     }
     report(2 * products.length);
     return chosen;
@@ -92,26 +91,24 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
   }
 }
 
-/** Keeps the device busy until its clock rate has risen. */
-async function warmUp(gpu: Gpu, pass: TimedPass): Promise<void> {
-  let last = Infinity;
-  for (let tries = 0; tries < 10; tries++) {
-    const times = timesFor(STEADY_MS, last);
-    const [ms] = await timePasses(gpu, [{ ...pass, times }]);
-    if (ms * times > STEADY_MS / 2 && Math.abs(ms - last) < STEADY * ms) return;
-    last = ms;
-  }
+/** The first candidate of the largest product: few launches of it keep the device busy for long. */
+function largestOf(products: readonly Product[], candidates: readonly (readonly Candidate[])[]): TimedPass {
+  const flops = products.map(({ batch, m, n, k }) => batch * m * n * k);
+  return candidates[flops.indexOf(Math.max(...flops))][0].pass;
 }
 
 /** The fastest variant. Each round measures all candidates. */
-async function fastestOf(gpu: Gpu, candidates: readonly Candidate[]): Promise<MatmulVariant> {
+async function fastestOf(
+  gpu: Gpu,
+  { candidates, load }: { readonly candidates: readonly Candidate[]; readonly load: TimedPass | null },
+): Promise<MatmulVariant> {
   if (candidates.length === 1) return candidates[0].variant;
   const passes = candidates.map(({ pass }) => pass);
-  const once = await timePasses(gpu, passes);
+  const once = await timeBusily(gpu, { passes, load });
   const round = passes.map((pass, i): TimedPass => ({ ...pass, times: timesFor(ROUND_MS, once[i]) }));
   const warm = { ...passes[0], times: timesFor(WARM_UP_MS, once[0]) };
   const rounds = Array.from({ length: ROUNDS }, () => round).flat();
-  const [, ...times] = await timePasses(gpu, [warm, ...rounds]);
+  const [, ...times] = await timeBusily(gpu, { passes: [warm, ...rounds], load });
   return candidates[fastest(times, passes.length)].variant;
 }
 
@@ -128,10 +125,6 @@ export function fastest(times: readonly number[], count: number): number {
     (_, i) => Math.min(...times.filter((_, at) => at % count === i)),
   );
   return least.reduce((best, ms, i) => ms < least[best] * (1 - MARGIN) ? i : best, 0);
-}
-
-function timesFor(wanted: number, once: number): number {
-  return Math.min(2000, Math.max(1, Math.round(wanted / Math.max(once, 1e-3))));
 }
 
 /** Buffers that serve all products, one after the other. */

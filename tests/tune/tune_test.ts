@@ -29,6 +29,10 @@ import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/sources.ts";
 import { prepare } from "../../core/plan/plan.ts";
 import { productsOf } from "../../core/plan/lower/products.ts";
+import { createBuffer, destroyBuffer } from "../../core/runtime/buffers.ts";
+import { bindKernel } from "../../core/runtime/pipelines.ts";
+import { readBuffers } from "../../core/runtime/readback.ts";
+import { timeBusily } from "../../core/tune/busy.ts";
 import { fastest, tune } from "../../core/tune/tune.ts";
 
 interface Params {
@@ -93,6 +97,21 @@ Deno.test("tune measures products of bf16 apart from those of f32", async () => 
   const [wide, packed] = (["f32", "bf16"] as const).map((dtype) => leaf(dtype, { shape: [6, 10], dtype }));
   await tune(gpu, productsIn([wide, packed].map((weight) => matmul(x, weight, { transposeB: true }))));
   assertEquals([...gpu.tuning.variants.keys()], ["16x6x10 NT", "16x6x10 NT bf16"]);
+});
+
+Deno.test("timeBusily queues work behind what it times before it waits, so that the device keeps its clock rate", async () => {
+  await using gpu = await openGpu({ tune: true });
+  const code = `@group(0) @binding(0) var<storage, read_write> o: array<f32>;
+@compute @workgroup_size(1) fn main() { o[0] += 1.0; }`;
+  const total = createBuffer(gpu, { label: "total", bytes: 4 });
+  const kernel = { name: "count", code, grid: [1, 1, 1] as const, flops: 1 };
+  const pass = { launches: [bindKernel(gpu, kernel, [{ buffer: total }])], times: 3 };
+  const before = gpu.counts.submits, times = timeBusily(gpu, { passes: [pass, pass], load: pass });
+  assertEquals(gpu.counts.submits - before, 2);
+  assertEquals((await times).length, 2);
+  const [bytes] = await readBuffers(gpu, [{ buffer: total, bytes: 4 }]);
+  assertEquals(new Float32Array(bytes)[0], 9);
+  destroyBuffer(total);
 });
 
 Deno.test("fastest takes the best round of each way, and an earlier way where a later one is hardly faster", () => {
