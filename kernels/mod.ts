@@ -1,13 +1,14 @@
 /**
  * The compute kernels of Firn: pure functions from shapes and tuning to WGSL text and a grid. They see no device.
  *
- * `matmul` has two implementations, and `attention` three:
+ * `matmul` has two implementations, and `attention` four:
  *
  * | | where | how |
  * | --- | --- | --- |
  * | direct | software adapters | operands straight from storage, no workgroup memory |
  * | tiled | GPUs | tiles in workgroup memory: of both matrices, or of whole rows of queries, keys and values |
  * | staged (attention) | GPUs with many workgroups | 16 steps of a product at a time in workgroup memory |
+ * | on matrix units (attention) | GPUs with matrix units, rows of f16 | subgroups multiply tiles in workgroup memory |
  *
  * All variants of a kernel give the same result up to rounding; a choice (`attentionTiling`, `chooseMatmul`) recommends one.
  *
@@ -32,7 +33,7 @@ export {
   attentionRows,
   type Limit,
 } from "./attention/visibility.ts";
-export type { AttentionPass, AttentionShape, AttentionTiling } from "./attention/frame.ts";
+export type { AttentionPass, AttentionShape, AttentionTiling, MatrixTiling } from "./attention/frame.ts";
 export {
   compactOrder,
   type CompactOrderOptions,

@@ -20,7 +20,7 @@ import {
 } from "./attention_gradients.ts";
 import { type AttentionLimits, rangesOf } from "./attention_ranges.ts";
 import { type AttentionAttrs, attentionPairs, attentionSizes } from "./attention_sizes.ts";
-import { f16Bindings } from "./half_precision.ts";
+import { areHalf, f16Bindings } from "./half_precision.ts";
 
 /** Options of {@link attention}. A query that sees no key gives 0. */
 export interface AttentionOptions extends AttentionLimits {
@@ -73,7 +73,7 @@ export const attentionOp: Op<AttentionAttrs> = {
       const threads = target.software ? 32 : 256;
       return { kernel: singleQueryAttention({ ...size, threads }), writes: [0, 1] };
     }
-    const tiling = attentionTiling(size, { ...target, pass: "forward" });
+    const tiling = attentionTiling(size, { ...target, pass: "forward", half: areHalf(inputs.slice(0, 3)) });
     return { kernel: attentionKernel({ ...size, ...tiling, f16 }), writes: [0, 1] };
   },
   matmulFlops: (inputs, _, attrs) => 4 * inputs[0].shape[3] * attentionPairs(inputs, attrs),

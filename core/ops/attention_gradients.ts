@@ -15,7 +15,7 @@ import { cast, multiply } from "./arithmetic.ts";
 import { defineAttentionGradients } from "./attention_definition.ts";
 import { type AttentionAttrs, attentionPairs, attentionSizes } from "./attention_sizes.ts";
 import { broadcast, sum } from "./broadcast.ts";
-import { f16Bindings } from "./half_precision.ts";
+import { areHalf, f16Bindings } from "./half_precision.ts";
 import { concat, reshape } from "./movement.ts";
 
 /** Attributes of the gradients: the number of partial results to add up; a single result when absent. */
@@ -91,7 +91,8 @@ export const attentionGradQOp: Op<AttentionGradAttrs> = {
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
   kernel({ inputs, outputs, attrs, target }) {
     const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
-    const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ" }), parts: attrs.parts };
+    const half = attrs.parts === undefined && areHalf(inputs.slice(0, 4));
+    const tiling = { ...attentionTiling(size, { ...target, pass: "gradQ", half }), parts: attrs.parts };
     return { kernel: attentionGradQ({ ...size, ...tiling, f16 }) };
   },
   definition: (inputs, attrs) => [defineAttentionGradients(inputs, attrs).q],
@@ -111,7 +112,8 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
     // The gradient by the values needs neither the values nor the sums of gradient * output.
     const reads = k ? all : all.filter((i) => i !== 2 && (joined || i !== 5));
     const f16 = f16Bindings(reads.map((i) => inputs[i]), outputs.slice(k ? 0 : 1, v ? 2 : 1));
-    const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV" }), parts: attrs.parts };
+    const half = attrs.parts === undefined && areHalf(inputs.slice(0, 4));
+    const tiling = { ...attentionTiling(size, { ...target, pass: "gradKV", half }), parts: attrs.parts };
     return { kernel: attentionGradKV({ ...size, ...tiling, f16, outputs: { k, v } }), reads };
   },
   definition(inputs, attrs) {

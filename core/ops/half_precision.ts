@@ -19,3 +19,8 @@ export function f16Bindings(inputs: readonly StoredSpec[], outputs: readonly Sto
     specs.flatMap(({ dtype }, i) => dtype === "f16" ? [`${prefix}${i}`] : []);
   return [...names("a", inputs), ...names("o", outputs)];
 }
+
+/** Whether all tensors are stored as f16. */
+export function areHalf(specs: readonly StoredSpec[]): boolean {
+  return specs.every(({ dtype }) => dtype === "f16");
+}

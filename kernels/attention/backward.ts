@@ -7,6 +7,8 @@
 
 import { type Kernel, storage } from "../kernel.ts";
 import { directGradKV, directGradQ } from "./direct.ts";
+import { isMatrixFrame, matrixFrame, matrixStorage } from "./matrix_frame.ts";
+import { matrixGradKV, matrixGradQ } from "./matrix_kernels.ts";
 import { stagedGradKV, stagedGradQ } from "./staged.ts";
 import { tiledGradKV, tiledGradQ } from "./tiled.ts";
 import {
@@ -34,16 +36,19 @@ export interface AttentionGradOptions extends AttentionShape, AttentionTiling {}
  * @throws {RangeError} When sizes or tiling do not fit
  */
 export function attentionGradQ(options: AttentionGradOptions): Kernel {
-  const { batch, time, heads, dim, f16 } = options;
-  const frame = attentionFrame(options, { tiling: options, pass: "gradQ" });
+  const { batch, time, heads, dim, f16, matrix, tile: length } = options;
+  const frame = matrix === undefined
+    ? attentionFrame(options, { tiling: options, pass: "gradQ" })
+    : matrixFrame(options, { matrix, tile: length, pass: "gradQ" });
   const { type, tile, staged, inputs } = frame;
   const tiled = staged ? stagedGradQ : tiledGradQ;
   return {
     name: `attention_grad_q ${batch}x${time}x${heads}x${dim}`,
     grid: attentionGrid(frame),
     flops: 6 * dim * visiblePairs(frame),
-    code: storage(inputs.types, [type], f16) +
-      (tile === 0 ? directGradQ(frame) : tiled(frame)),
+    code: isMatrixFrame(frame)
+      ? matrixStorage(frame, [type]) + matrixGradQ(frame)
+      : storage(inputs.types, [type], f16) + (tile === 0 ? directGradQ(frame) : tiled(frame)),
   };
 }
 
@@ -51,6 +56,11 @@ export function attentionGradQ(options: AttentionGradOptions): Kernel {
 export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling {
   /** Which gradients are wanted; at least one. */
   readonly outputs: { readonly k: boolean; readonly v: boolean };
+  /**
+   * Whether a workgroup adds up the query heads of a key head; false when absent. Only kernels on matrix units can: outputs
+   * are then `dk[B,S,G,D]` and `dv[B,S,G,D]`, and the grid is as small as the number of key heads.
+   */
+  readonly grouped?: boolean;
 }
 
 /**
@@ -68,11 +78,17 @@ export interface AttentionGradKVOptions extends AttentionShape, AttentionTiling 
  * @throws {RangeError} When no output is wanted, or sizes or tiling do not fit
  */
 export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
-  const { batch, heads, dim, outputs, f16 } = options;
+  const { batch, heads, dim, outputs, f16, matrix, tile: length, grouped } = options;
   if (!outputs.k && !outputs.v) {
     throw new RangeError(`Cannot make attention_grad_kv as "outputs" must want one: none`);
   }
-  const frame = attentionFrame(options, { tiling: options, pass: "gradKV", valuesOnly: !outputs.k });
+  if (grouped && matrix === undefined) {
+    throw new RangeError(`Cannot make attention_grad_kv as "grouped" needs matrix units: ${grouped}`);
+  }
+  const kind = { pass: "gradKV", valuesOnly: !outputs.k } as const;
+  const frame = matrix === undefined
+    ? attentionFrame(options, { tiling: options, ...kind })
+    : matrixFrame(options, { matrix, tile: length, grouped, ...kind });
   const { keys, type, tile, staged, inputs } = frame;
   const tiled = staged ? stagedGradKV : tiledGradKV;
   const written = [...(outputs.k ? [type] : []), ...(outputs.v ? [type] : [])];
@@ -80,8 +96,10 @@ export function attentionGradKV(options: AttentionGradKVOptions): Kernel {
   return {
     name: `attention_grad_${which} ${batch}x${keys}x${heads}x${dim}`,
     grid: attentionGrid(frame),
-    flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs(frame),
-    code: storage(inputs.types, written, f16) +
-      (tile === 0 ? directGradKV(frame, { outputs }) : tiled(frame, { outputs })),
+    flops: (outputs.k ? (outputs.v ? 8 : 6) : 4) * dim * visiblePairs({ ...frame, shape: options }),
+    code: isMatrixFrame(frame)
+      ? matrixStorage(frame, written) + matrixGradKV(frame, { outputs })
+      : storage(inputs.types, written, f16) +
+        (tile === 0 ? directGradKV(frame, { outputs }) : tiled(frame, { outputs })),
   };
 }

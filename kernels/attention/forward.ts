@@ -6,6 +6,8 @@
 
 import { type Kernel, storage } from "../kernel.ts";
 import { directForward } from "./direct.ts";
+import { isMatrixFrame, matrixFrame, matrixStorage } from "./matrix_frame.ts";
+import { matrixForward } from "./matrix_kernels.ts";
 import { stagedForward } from "./staged.ts";
 import { tiledForward } from "./tiled.ts";
 import {
@@ -36,8 +38,10 @@ export interface AttentionOptions extends AttentionShape, AttentionTiling {}
  * @throws {RangeError} When sizes or tiling do not fit
  */
 export function attention(options: AttentionOptions): Kernel {
-  const { batch, time, heads, dim, f16 } = options;
-  const frame = attentionFrame(options, { tiling: options, pass: "forward" });
+  const { batch, time, heads, dim, f16, matrix, tile: length } = options;
+  const frame = matrix === undefined
+    ? attentionFrame(options, { tiling: options, pass: "forward" })
+    : matrixFrame(options, { matrix, tile: length, pass: "forward" });
   if (frame.parts > 1) {
     throw new RangeError(`Cannot share a softmax as "parts" are for gradients: ${frame.parts}`);
   }
@@ -48,6 +52,8 @@ export function attention(options: AttentionOptions): Kernel {
     name: `attention ${names.join("x")}`,
     grid: attentionGrid(frame),
     flops: 4 * dim * visiblePairs(frame),
-    code: storage(inputs.types, [type, "f32"], f16) + (tile === 0 ? directForward(frame) : tiled(frame)),
+    code: isMatrixFrame(frame)
+      ? matrixStorage(frame, [type, "f32"]) + matrixForward(frame)
+      : storage(inputs.types, [type, "f32"], f16) + (tile === 0 ? directForward(frame) : tiled(frame)),
   };
 }

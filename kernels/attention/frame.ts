@@ -6,6 +6,7 @@
 
 import { type Access, access, type F16Bindings } from "../f16.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX } from "../kernel.ts";
+import type { MatrixUnit } from "../matrix_unit.ts";
 import { type Lanes, lanesOf } from "../rows.ts";
 
 /** Sizes of an attention. Legend: B batch, T queries, S keys, H query heads, G key heads, D elements of a head. */
@@ -66,6 +67,27 @@ export interface AttentionTiling {
    * Only gradients with a tile can be divided.
    */
   readonly parts?: number;
+  /**
+   * How matrix units multiply; threads do when absent. `tile` is then a multiple of the unit, and all rows of D elements
+   * that a kernel reads must be f16.
+   */
+  readonly matrix?: MatrixTiling;
+}
+
+/** How the subgroups of a workgroup multiply with matrix units. */
+export interface MatrixTiling {
+  /** The product that a subgroup computes at once: operands of f16, sums of f32. */
+  readonly unit: MatrixUnit;
+  /** Threads of a subgroup. */
+  readonly lanes: number;
+  /** Subgroups of a workgroup. */
+  readonly subgroups: number;
+  /** Units below each other in the own rows of a subgroup. */
+  readonly high: 1 | 2;
+  /** Tiles of streamed rows in workgroup memory: with two, one is written while the other is read. */
+  readonly buffers: 1 | 2;
+  /** Whether own rows stay in the registers of the subgroup instead of workgroup memory. */
+  readonly held: boolean;
 }
 
 /** Which of the attention kernels: its workgroups own rows of queries, or in `"gradKV"` of keys. */
@@ -75,6 +97,8 @@ export type AttentionPass = "forward" | "gradQ" | "gradKV";
 export interface Inputs {
   /** Element types of all inputs. */
   readonly types: readonly string[];
+  /** How many of them, the first ones, have rows of D elements. */
+  readonly operands: number;
   /** The buffer of dOut. */
   readonly grad: string;
   /** The buffer of the bias. */
@@ -208,6 +232,7 @@ function attentionInputs(
       : `vec2i(${first}[${queryRow({ shape }, { i, count: shape.time })}].zw)`;
   return {
     types,
+    operands: rows.length,
     grad: `a${rows.length - 1}`,
     bias: `a${types.length - 1}`,
     lse: value("x", 0),
@@ -245,7 +270,8 @@ function powerOfTwo(n: number): boolean {
   return n >= 1 && Number.isInteger(Math.log2(n));
 }
 
-function check(holds: boolean, rule: string): void {
+/** Throws unless a rule holds. */
+export function check(holds: boolean, rule: string): void {
   if (!holds) throw new RangeError(`Cannot make attention as ${rule}`);
 }
 
@@ -282,12 +308,12 @@ export const NONE = "  let none = (nwg.x * nwg.z) >> 31u;\n";
  * Opens `main` and declares `block`, `head` (of the queries) and `batch`, and `part` where there are several.
  *
  * @param frame The frame
- * @param options `reversed`: whether to start with the last blocks, which see most
+ * @param options `reversed`: whether to start with the last blocks, which see most; `builtins`: the parameters of `main`
  * @returns WGSL up to the body, without the closing brace
  */
 export function attentionMain(
   { blocks, threads, tile, shape, parts }: Frame,
-  { reversed }: { readonly reversed: boolean },
+  { reversed, builtins = GROUP_BUILTINS }: { readonly reversed: boolean; readonly builtins?: string },
 ): string {
   const lanes = shape.heads * shape.batch;
   // The cache of a CPU wants the blocks of a head side by side; a GPU wants the longest blocks first.
@@ -295,7 +321,7 @@ export function attentionMain(
     ? [`group % ${blocks}u`, `group / ${blocks}u`]
     : [parts === 1 ? `group / ${lanes}u` : `group / ${lanes * parts}u`, `group % ${lanes}u`];
   return `@compute @workgroup_size(${threads})
-fn main(${GROUP_BUILTINS}) {
+fn main(${builtins}) {
   let group = ${GROUP_INDEX};
   if (group >= ${blocks * lanes * parts}u) { return; }
   let block = ${reversed ? `${blocks - 1}u - ${block}` : block};

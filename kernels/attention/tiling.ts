@@ -4,7 +4,9 @@
  * @module
  */
 
+import type { MatrixUnit } from "../matrix_unit.ts";
 import { type AttentionPass, type AttentionShape, type AttentionTiling, rowsEach } from "./frame.ts";
+import { matrixTiling } from "./matrix_tiling.ts";
 
 /** Workgroups that keep a large GPU busy with staged kernels: about three for each processor. */
 const MANY = 384;
@@ -52,18 +54,31 @@ function tilings(
  *
  * @param shape Sizes of the attention
  * @param options Which kernel, and the adapter: whether it is a software rasteriser, its workgroup memory, its subgroups;
- * `wideSubgroups`: whether they have at least 16 threads
+ * `wideSubgroups`: whether they have at least 16 threads; `half`: whether all rows that the kernel reads are f16, so that the
+ * matrix units of the adapter can multiply them
  * @returns The tiling
  */
 export function attentionTiling(
-  { batch, time, keys = time, heads, dim }: AttentionShape,
-  { pass, software, workgroupBytes, subgroups, wideSubgroups = false }: {
+  shape: AttentionShape,
+  { half = false, matrices = [], subgroupSize = 0, ...adapter }: {
     readonly pass: AttentionPass;
     readonly software: boolean;
     readonly workgroupBytes: number;
     readonly subgroups: boolean;
     readonly wideSubgroups?: boolean;
+    readonly half?: boolean;
+    readonly matrices?: readonly MatrixUnit[];
+    readonly subgroupSize?: number;
   },
+): AttentionTiling {
+  const matrix = half ? matrixTiling(shape, { ...adapter, matrices, subgroupSize }) : undefined;
+  return matrix ?? threadTiling(shape, adapter);
+}
+
+/** Recommends a tiling of the kernels in which threads multiply. */
+function threadTiling(
+  { batch, time, keys = time, heads, dim }: AttentionShape,
+  { pass, software, workgroupBytes, subgroups, wideSubgroups = false }: Parameters<typeof attentionTiling>[1],
 ): AttentionTiling {
   // More rows per thread would save loads, but a software driver would compile the longer text for seconds.
   if (software) {

@@ -1,5 +1,17 @@
 import { assert, assertEquals } from "@std/assert";
-import { attention, grad, leaf, multiply, openGpu, readAll, sum, type Tensor, tensor } from "@firn/train";
+import {
+  attention,
+  grad,
+  leaf,
+  matmul,
+  multiply,
+  openGpu,
+  readAll,
+  reshape,
+  sum,
+  type Tensor,
+  tensor,
+} from "@firn/train";
 import { plan } from "../../core/plan/plan.ts";
 import { assertNear, random } from "../reference/values.ts";
 
@@ -34,6 +46,22 @@ Deno.test("a gradient of attention stays whole where blocks of rows keep a GPU b
     const target = { software, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
     const names = plan(roots, { target }).launches.map(({ kernel }) => kernel.name);
     assertEquals(names.filter((name) => /^sum 1x\d+x\d{4}/.test(name)), []);
+  }
+});
+
+Deno.test("attention and its gradients run on matrix units in a plan of f16, whole, and by threads in one of f32", () => {
+  const unit = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
+  const adapter = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+  const target = { ...adapter, subgroupSize: 32, matrices: [unit] };
+  const w = leaf("w", { shape: [2 * DIM, 2 * DIM], dtype: "f32" });
+  const heads = reshape(matmul(leaf("x", { shape: [TIME, 2 * DIM], dtype: "f32" }), w), [1, TIME, 2, DIM]);
+  const output = reshape(attention(heads, { k: heads, v: heads }), [TIME, 2 * DIM]);
+  const roots = grad(sum(multiply(matmul(output, w), 0.5)), [w]);
+  for (const precision of ["f16", "f32"] as const) {
+    const launches = plan(roots, { target, precision }).launches.map(({ kernel }) => kernel)
+      .filter(({ name }) => name.startsWith("attention"));
+    const words = launches.map(({ code }) => code.includes("subgroupMatrixLoad"));
+    assertEquals(words, Array(3).fill(precision === "f16"), launches.map(({ name }) => name).join("\n"));
   }
 });
 

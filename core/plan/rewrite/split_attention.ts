@@ -29,10 +29,13 @@ const PASSES: ReadonlyMap<Op, "gradQ" | "gradKV"> = new Map<Op, "gradQ" | "gradK
  * rows.
  *
  * @param roots Roots of the graph
- * @param options The device
+ * @param options The device, and the precision: matrix units of f16 need no parts
  * @returns Equivalent roots
  */
-export function splitAttention(roots: readonly Tensor[], { target }: Pick<PlanOptions, "target">): Tensor[] {
+export function splitAttention(
+  roots: readonly Tensor[],
+  { target, precision }: Pick<PlanOptions, "target" | "precision">,
+): Tensor[] {
   const divided = new Map<Tensor, Tensor>();
   return rebuild(roots, (node) => {
     if (isPick(node) && divided.has(node.inputs[0])) {
@@ -41,7 +44,8 @@ export function splitAttention(roots: readonly Tensor[], { target }: Pick<PlanOp
     const pass = PASSES.get(node.op);
     if (pass === undefined) return node;
     const attrs = node.attrs as AttentionGradAttrs;
-    const { parts = 1 } = attentionTiling(attentionSizes(node.inputs, attrs), { ...target, pass });
+    const half = precision === "f16";
+    const { parts = 1 } = attentionTiling(attentionSizes(node.inputs, attrs), { ...target, pass, half });
     if (parts === 1) return node;
     const all = apply(node.op, node.inputs, { ...attrs, parts });
     const total = sum(all, 0);
