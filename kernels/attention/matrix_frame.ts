@@ -219,10 +219,13 @@ export function queryRowOf({ shape: { time, heads }, turns }: MatrixFrame, i: st
 /** The words for matrices, and the directives that a kernel begins with. */
 export const WORDS = matrixWords();
 
+/** All threads of a subgroup skip the same tiles, which a compiler cannot see. */
+const UNIFORM = "diagnostic(off, subgroup_uniformity);\n";
+
 /** The directives and bindings of a kernel, given the types of its outputs. Inputs of f16 are loaded eight elements at a time. */
 export function matrixStorage(
   { inputs, shape: { f16 = [] } }: MatrixFrame,
   outputs: readonly string[],
 ): string {
-  return WORDS.header + storage(inputs.types, outputs, f16.filter((name) => name.startsWith("o")));
+  return WORDS.header + UNIFORM + storage(inputs.types, outputs, f16.filter((name) => name.startsWith("o")));
 }
