@@ -71,7 +71,7 @@ async function multiplies(device: GPUDevice, unit: MatrixUnit, lanes: number): P
   const operands = [a, b].map((values) => buffer(values.byteLength, 0x80 | 0x8));
   const out = buffer(4 * m * n, 0x80 | 0x4), staging = buffer(4 * m * n, 0x1 | 0x8);
   try {
-    [a, b].forEach((values, i) => device.queue.writeBuffer(operands[i], 0, values));
+    [a, b].forEach((values, i) => device.queue.writeBuffer(operands[i], 0, values.buffer));
     const encoder = device.createCommandEncoder(), pass = encoder.beginComputePass();
     const entries = [...operands, out].map((buffer, binding) => ({ binding, resource: { buffer } }));
     pass.setPipeline(pipeline);
