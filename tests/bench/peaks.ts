@@ -9,6 +9,8 @@ import { bindKernel, type BoundKernel } from "../../core/runtime/pipelines.ts";
 import { dispatchRepeated, timePasses } from "../../core/runtime/timestamps.ts";
 import { createBuffer } from "../../core/runtime/buffers.ts";
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "../../kernels/kernel.ts";
+import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
+import { matrixWords } from "../../kernels/matrix_words.ts";
 import type { Peaks } from "./roofline.ts";
 
 /** Milliseconds of a measurement at least, as clocks rise with work. */
@@ -36,6 +38,45 @@ ${body}  }
 }`;
   const flops = 2 * 4 * SUMS * UNROLLED * LOOPS * THREADS * groups;
   return { name: `fma ${groups}`, code, grid: foldGrid(groups), flops };
+}
+
+/** Products on matrix units alone, of one pair of operands; all sums are stored, so that none is left out. */
+function matrixKernel(
+  groups: number,
+  { unit, lanes }: { readonly unit: MatrixUnit; readonly lanes: number },
+): Kernel {
+  const words = matrixWords(unit.dialect), { m, n, k } = unit, threads = 4 * lanes;
+  const load = (role: "left" | "right"): string =>
+    words.load({ role, unit, byColumns: false }, {
+      array: "&panels[0]",
+      offset: 0,
+      stride: (role === "left" ? k : n) / 8,
+    });
+  const chunks = Math.max(m * k, k * n) / 8, sums = m * n / 4;
+  const body = repeat(
+    UNROLLED,
+    () => repeat(SUMS, (s) => `    c${s} = ${words.multiplyAdd("x", "y", `c${s}`)};\n`),
+  );
+  const code = `${words.header}${storage(["vec4<u32>"], ["vec4<f32>"])}
+${words.memory({ operands: { count: 1, length: chunks }, sums: { count: 4, length: SUMS * sums } })}
+@compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}, @builtin(subgroup_id) sid: u32) {
+  for (var i = lid; i < ${chunks}u; i += ${threads}u) { ${words.put("a0[i]", { panel: "0u", at: "i" })} }
+  workgroupBarrier();
+  let x = ${load("left")};
+  let y = ${load("right")};
+${repeat(SUMS, (s) => `  var c${s}: ${words.type("sums", unit)};\n`)}
+  for (var i = 0u; i < ${LOOPS}u; i++) {
+${body}  }
+  workgroupBarrier();
+${
+    repeat(SUMS, (s) =>
+      `  ${words.store(`c${s}`, { array: words.sumsPanel("sid"), offset: s * sums, stride: n / 4 })}\n`)
+  }  workgroupBarrier();
+  let group = ${GROUP_INDEX};
+  o0[group * ${threads}u + lid] = ${words.sums({ panel: "sid", at: `lid % ${SUMS * sums}u` })};
+}`;
+  const flops = 2 * m * n * k * SUMS * UNROLLED * LOOPS * 4 * groups;
+  return { name: `matrix ${groups}`, code, grid: foldGrid(groups), flops };
 }
 
 /** A copy of as many groups' worth of vectors. */
@@ -84,8 +125,14 @@ export async function measurePeaks(gpu: Gpu): Promise<Measured> {
     return Math.min(ms, await reading(), await reading());
   };
   const fmaMs = await least(compute), copyMs = await least(copy);
+  const { matrices = [], subgroupSize: lanes = 0 } = gpu.target;
+  const unit = matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
+  const multiply = unit === undefined ? null : matrixKernel(gpu.software ? 1 : 4096, { unit, lanes });
+  const matrixFlops = multiply === null
+    ? 0
+    : 1e3 * multiply.flops / await least(bindKernel(gpu, multiply, buffers));
   return {
-    peaks: { flops: 1e3 * fma.flops / fmaMs, bytes: 1e3 * 2 * bytes / copyMs },
+    peaks: { flops: 1e3 * fma.flops / fmaMs, matrixFlops, bytes: 1e3 * 2 * bytes / copyMs },
     occupy(milliseconds) {
       const encoder = gpu.device.createCommandEncoder();
       const pass = encoder.beginComputePass();

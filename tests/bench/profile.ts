@@ -22,7 +22,7 @@ import { idleWait, median, turn, warm } from "./measure.ts";
 import { checkOutput } from "./output.ts";
 import { measurePeaks } from "./peaks.ts";
 import { generationLine, profileOfGeneration } from "./profile_generation.ts";
-import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
+import { familyOf, type Group, groupBy, onMatrixUnits, type Peaks } from "./roofline.ts";
 import { type Shape, SHAPES, workOf } from "./shapes.ts";
 
 const FLAGS = {
@@ -121,11 +121,12 @@ export async function profileOf(
   }
   await training.profile(state);
   const rows = await training.profile(state);
+  const matrixFlops = rows.some(({ name }) => onMatrixUnits(name)) ? peaks.matrixFlops : 0;
   const times = { first, wall: median(walls), busy: median(busy), kernels: total(rows) };
   return {
     times,
     idle: idleOf(times),
-    peaks,
+    peaks: { ...peaks, matrixFlops },
     planned,
     memory,
     cost: state.cost!,
@@ -143,11 +144,11 @@ type Tables = "parameters" | "kernels" | "families";
 /** The lines before the tables. */
 export function heading({ times, idle, peaks, planned, memory, cost }: Omit<Profile, Tables>): string[] {
   const { first, wall, busy, kernels } = times;
-  const rate = cost.matmulFlops / wall * 1e3;
+  const rate = cost.matmulFlops / wall * 1e3, peak = Math.max(peaks.flops, peaks.matrixFlops);
   return [
     `peaks   ${(peaks.flops / 1e12).toFixed(2)} TFLOP/s (multiply-adds in registers), ${
-      (peaks.bytes / 1e9).toFixed(0)
-    } GB/s (copy)`,
+      peaks.matrixFlops > 0 ? `${(peaks.matrixFlops / 1e12).toFixed(1)} on matrix units, ` : ""
+    }${(peaks.bytes / 1e9).toFixed(0)} GB/s (copy)`,
     `memory  ${gib(memory.planned)} GiB planned: weights, moments and readings ${gib(planned.state)}, ` +
     `intermediate values ${gib(planned.values)}, constants and batch ${gib(planned.inputs)}`,
     `        ${memory.planned} bytes planned, ${memory.peak} allocated at the peak: ${
@@ -155,9 +156,7 @@ export function heading({ times, idle, peaks, planned, memory, cost }: Omit<Prof
     }`,
     `step    ${wall.toFixed(2)} ms, ${cost.launches} launches, products at ${
       (rate / 1e12).toFixed(2)
-    } TFLOP/s, ${(100 * rate / peaks.flops).toFixed(0)} % of the peak; first step ${
-      (first / 1e3).toFixed(1)
-    } s`,
+    } TFLOP/s, ${(100 * rate / peak).toFixed(0)} % of the peak; first step ${(first / 1e3).toFixed(1)} s`,
     `device  ${busy.toFixed(2)} ms by its clock for a step that waits in its queue, ${
       kernels.toFixed(2)
     } ms for kernels clocked one by one, which stretches them`,
@@ -170,8 +169,18 @@ export function heading({ times, idle, peaks, planned, memory, cost }: Omit<Prof
   ];
 }
 
+/** Time and bytes of all kernels. */
+interface Totals {
+  readonly ms: number;
+  readonly bytes: number;
+}
+
+function totalsOf(groups: readonly Group[]): Totals {
+  return { ms: total(groups), bytes: groups.reduce((sum, { bytes }) => sum + bytes, 0) };
+}
+
 /** A table with a row for each group: shares are of all kernels, `roof` is the share of the attainable speed. */
-function tableOf(title: string, groups: readonly Group[], all: number): string[] {
+function tableOf(title: string, groups: readonly Group[], { ms: all, bytes: moved }: Totals): string[] {
   const cells = groups.map(({ name, count, milliseconds: ms, flops, bytes, attainable }) => [
     name.slice(0, 48),
     String(count),
@@ -179,10 +188,11 @@ function tableOf(title: string, groups: readonly Group[], all: number): string[]
     (100 * ms / all).toFixed(1),
     (flops / ms / 1e9).toFixed(2),
     (bytes / ms / 1e6).toFixed(0),
+    (100 * bytes / moved).toFixed(1),
     (100 * attainable / ms).toFixed(0),
     (ms - attainable).toFixed(3),
   ]);
-  const lines = [[title, "count", "ms", "%", "TFLOP/s", "GB/s", "roof %", "ms above"], ...cells];
+  const lines = [[title, "count", "ms", "%", "TFLOP/s", "GB/s", "bytes %", "roof %", "ms above"], ...cells];
   return lines.map(([name, ...numbers]) => name.padEnd(48) + numbers.map((n) => n.padStart(10)).join(""));
 }
 
@@ -205,7 +215,7 @@ async function main(): Promise<void> {
     return await writeJson(flags.json, { software: gpu.software, machine, batch, length, ...generation });
   }
   const found = await profileOf(gpu, { shape: SHAPES[shape], batch, length, steps, precision });
-  const all = total(found.families);
+  const all = totalsOf(found.families);
   say(`${shape}, ${(found.parameters / 1e6).toFixed(1)} M parameters, B ${batch}, T ${length}, ${precision}`);
   for (const line of heading(found)) say(line);
   if (flags.data !== null) {
@@ -241,12 +251,14 @@ async function generationProfile(
   },
 ) {
   const model = await loadModel(gpu, folder, flags);
-  const found = await profileOfGeneration(gpu, model, flags), { launches, byName, families, kernels } = found;
+  const found = await profileOfGeneration(gpu, model, flags),
+    { launches, byName, families } = found,
+    totals = totalsOf(families);
   say(`${folder}, B ${flags.batch}, ${flags.length} tokens before, weights as ${flags.storage}`);
   say(generationLine(found, flags.batch));
   for (const [title, groups] of [["family", families], ["kernel", byName.slice(0, flags.rows)]] as const) {
     say("");
-    for (const line of tableOf(title, groups, kernels)) say(line);
+    for (const line of tableOf(title, groups, totals)) say(line);
   }
   if (flags.launches) {
     say("");

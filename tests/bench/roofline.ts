@@ -12,8 +12,15 @@ import type { KernelTime } from "@firn/train";
 export interface Peaks {
   /** Floating-point operations. */
   readonly flops: number;
+  /** The same on matrix units; 0 where there are none, or none is used. */
+  readonly matrixFlops: number;
   /** Bytes read and written. */
   readonly bytes: number;
+}
+
+/** Whether a kernel multiplies on matrix units, by its name. */
+export function onMatrixUnits(name: string): boolean {
+  return /\bmatrix\b/.test(name);
 }
 
 /** Launches taken together. */
@@ -35,10 +42,11 @@ export interface Group {
  * @returns Milliseconds
  */
 export function attainable(
-  { flops, bytes }: { readonly flops: number; readonly bytes: number },
+  { name, flops, bytes }: Pick<KernelTime, "name" | "flops" | "bytes">,
   peaks: Peaks,
 ): number {
-  return 1e3 * Math.max(flops / peaks.flops, bytes / peaks.bytes);
+  const rate = onMatrixUnits(name) ? peaks.matrixFlops : peaks.flops;
+  return 1e3 * Math.max(flops / rate, bytes / peaks.bytes);
 }
 
 /** Adds up launches that share a key, longest first. */

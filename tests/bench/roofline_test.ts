@@ -18,12 +18,15 @@ import { heading, idleOf, profileOf } from "./profile.ts";
 import { generationLine, profileOfGeneration } from "./profile_generation.ts";
 import { attainable, familyOf, groupBy } from "./roofline.ts";
 
-const PEAKS = { flops: 50e12, bytes: 2e12 };
+const PEAKS = { flops: 50e12, matrixFlops: 500e12, bytes: 2e12 };
 
 Deno.test("attainable is arithmetic or memory, whichever is slower", () => {
-  assertEquals(attainable({ flops: 50e9, bytes: 1e9 }, PEAKS), 1);
-  assertEquals(attainable({ flops: 50e9, bytes: 4e9 }, PEAKS), 2);
-  assertEquals(attainable({ flops: 0, bytes: 0 }, PEAKS), 0);
+  const name = "matmul 8x8x8 NN tiled";
+  assertEquals(attainable({ name, flops: 50e9, bytes: 1e9 }, PEAKS), 1);
+  assertEquals(attainable({ name, flops: 50e9, bytes: 4e9 }, PEAKS), 2);
+  assertEquals(attainable({ name, flops: 0, bytes: 0 }, PEAKS), 0);
+  const units = "matmul 8x8x8 NN f16 matrix 128x128x64 of 64x32";
+  assertEquals(attainable({ name: units, flops: 500e9, bytes: 1e9 }, PEAKS), 1);
 });
 
 Deno.test("groupBy adds up launches by name, longest first", () => {
