@@ -285,6 +285,7 @@ function trainingOf(
     steps: flags.steps,
     lookEvery,
     accumulate: flags.accumulate,
+    nonFinite: flags["on-nan"],
     precision: flags.precision,
     validation: data.validation,
     data: data.batches.fingerprint,

@@ -77,6 +77,7 @@ export const OPTIMIZER_FLAGS: {
   readonly group: Flag<readonly string[]>;
   readonly ema: Flag<number | null>;
   readonly accumulate: Flag<number>;
+  readonly "on-nan": Flag<"stop" | "skip" | "rollback">;
 } = {
   optimizer: oneOf(
     Object.keys(OPTIMIZERS),
@@ -101,6 +102,11 @@ export const OPTIMIZER_FLAGS: {
   ),
   ema: fromZero("decay of an average of the weights, below 1, that is judged and saved in their place", null),
   accumulate: whole("batches whose gradients are added up in a step, each with the memory of one", 1),
+  "on-nan": oneOf(
+    ["stop", "skip", "rollback"],
+    "what to do where a loss or gradient is not finite: end, leave that step out, or go back to the last good state",
+    "stop",
+  ),
 };
 
 /** Values of {@link OPTIMIZER_FLAGS}. */

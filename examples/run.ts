@@ -163,6 +163,19 @@ export async function trainRun<B extends TensorTree>(
       await log.add(stepLines(state, pace));
       bar.update(state.step, [...options.facts(state.look.loss, pace), `frozen ${state.frozen.length}`]);
     } else bar.move(state.step);
+    if (state.rolledBack !== undefined) {
+      const { from, why } = state.rolledBack;
+      [clockAt, looked] = [performance.now(), state.step];
+      bar.say(`step ${from}: back to step ${state.step}: ${why}`);
+    }
+    const skipped = state.look?.skipped ?? [];
+    if (skipped.length > 0 && flags["on-nan"] === "skip") {
+      bar.say(
+        `skipped: ${skipped.length === 1 ? "step" : "steps"} ${
+          skipped.join(", ")
+        }, as a loss or gradient was not finite`,
+      );
+    }
     if (state.event !== null) {
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));

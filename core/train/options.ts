@@ -15,6 +15,8 @@ import type { TrainingOptions } from "./types.ts";
 
 /** Default number of warm-up updates after a thaw. */
 export const THAW_WARMUP = 10;
+/** What training can do where a loss or a gradient is not finite. */
+const NON_FINITE: readonly string[] = ["stop", "skip", "rollback"];
 /** Default number of steps between looks. */
 export const LOOK_EVERY = 10;
 
@@ -57,6 +59,12 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   }
   if (accumulate > 1 && (cachePrefix ?? false) !== false) {
     throw new InputError('Cannot accumulate batches as "cachePrefix" caches whole steps: drop one of both');
+  }
+  const { nonFinite = "stop" } = options;
+  if (!NON_FINITE.includes(nonFinite)) {
+    throw new InputError(
+      `Cannot train as "nonFinite" must be one of ${NON_FINITE.join(", ")}: got ${shown(nonFinite)}`,
+    );
   }
   const unknown = policy?.signals.find((signal) => !SIGNALS.includes(signal));
   if (unknown !== undefined) {

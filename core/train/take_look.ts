@@ -101,18 +101,20 @@ async function readings<P extends TensorTree>(
   const { gpu, definition, validator } = trainer;
   const { request: { run: { components, owner } }, compiled, step, params } = taken;
   const { signals, optimizer: { learningRate }, precision } = definition;
-  const { look, nonFinite } = await readLook(gpu, taken.leaves.get(RING)!, {
+  const { look, nonFinite, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
     step,
     columns: compiled.columns,
     components,
     signals,
     learningRate,
     precision,
+    skips: definition.nonFinite === "skip",
   });
   if (nonFinite !== null && !await isBeyondF16(trainer, { state, taken, nonFinite })) {
     throw await errorOf(trainer, { nonFinite, owner });
   }
-  const wide = state.wide || nonFinite !== null;
+  // With f16 the loss of a skipped step may have been too large for it, which f32 mends.
+  const wide = state.wide || nonFinite !== null || isSkipped && precision === "f16";
   trainer.given.delete(owner);
   if (validator === null) return { look, validation: state.validation, wide };
   const due = validator.due(step, state.validation);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { InputError } from "../errors.ts";
+import { InputError, NonFiniteError } from "../errors.ts";
 import { consume, resident, storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type TensorTree, type Tree, unflatten } from "../tree.ts";
@@ -12,7 +12,7 @@ import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
 import { describe, newRun, type Run } from "./state/run.ts";
 import { LOSS } from "./state/specs.ts";
-import { type Looked, takeLook } from "./take_look.ts";
+import { type Looked, takeLook, type TakenStep } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
 import type { TrainingState } from "./types.ts";
 
@@ -39,6 +39,8 @@ export async function takeStep<P extends TensorTree>(
     ? initPolicy(policy, { components, run: { steps: trainer.steps } })
     : state.policy;
   checkGoesOn(trainer, { state, run });
+  const { good, definition: { nonFinite } } = trainer;
+  if (nonFinite === "rollback" && !good.has(owner)) good.keep(owner, { ...state, leaves });
   const request = { run, batch, frozen, probed, since, wide };
   trainer.last.request = request;
   const waiting = compiler.choose(request);
@@ -61,10 +63,20 @@ export async function takeStep<P extends TensorTree>(
   const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
   const taken = { request, compiled, step, params: nextParams, leaves: nextLeaves, policyState };
   const { lookEvery } = trainer.definition;
-  const after = step % lookEvery === 0 || step === trainer.steps
-    ? await takeLook(trainer, { state, taken })
-    : withoutLook(state, { step, leaves: nextLeaves, policyState });
-  return runs.register({
+  const isLook = step % lookEvery === 0 || step === trainer.steps;
+  let after: Looked<P>;
+  try {
+    after = isLook
+      ? await takeLook(trainer, { state, taken })
+      : withoutLook(state, { step, leaves: nextLeaves, policyState });
+  } catch (error) {
+    const back = nonFinite === "rollback" && error instanceof NonFiniteError
+      ? rollBack(trainer, { run, taken, error })
+      : null;
+    if (back === null) throw error;
+    return back;
+  }
+  const next = runs.register<TrainingState<P>>({
     settings: state.settings,
     step,
     params: unflatten(nextParams) as TensorTree as P,
@@ -73,6 +85,30 @@ export async function takeStep<P extends TensorTree>(
     chosen: compiler.chosen(),
     done: after.ending !== null,
     ...after,
+  }, run);
+  if (isLook && nonFinite === "rollback") trainer.good.keep(owner, next);
+  return next;
+}
+
+/** Goes back to the last good state: its values are copied into the buffers of the step that was taken. */
+function rollBack<P extends TensorTree>(
+  { good, runs }: Trainer<P>,
+  { run, taken: { params, leaves, step }, error }: {
+    readonly run: Run;
+    readonly taken: TakenStep;
+    readonly error: NonFiniteError;
+  },
+): TrainingState<P> | null {
+  const state = good.restore(run.owner, { params, leaves });
+  if (state === null) return null;
+  return runs.register({
+    ...state,
+    params: unflatten(params) as TensorTree as P,
+    leaves,
+    loss: leaves.get(LOSS)!,
+    look: null,
+    event: null,
+    rolledBack: { from: step, why: error.message },
   }, run);
 }
 

@@ -16,6 +16,7 @@ import { measuredSignals, withMoments } from "./freeze/signals.ts";
 import { LOOK_EVERY, THAW_WARMUP } from "./options.ts";
 import { settingsOf, type TrainingSettings } from "./settings.ts";
 import { bestWeightSpecs } from "./state/best_weights.ts";
+import { type GoodStates, goodStates } from "./state/good_states.ts";
 import { adjustLeaves } from "./state/leaves.ts";
 import { type Run, type RunRegistry, runRegistry } from "./state/run.ts";
 import type { StateSpec } from "./state/specs.ts";
@@ -48,6 +49,8 @@ export interface Trainer<P extends TensorTree> {
   readonly cache: PrefixCache | null;
   /** The recorded validation; null without validation batches. */
   readonly validator: Validator<P> | null;
+  /** Copies of good states; none but with `nonFinite: "rollback"`. */
+  readonly good: GoodStates<P>;
   /** Which run a state belongs to. */
   readonly runs: RunRegistry;
   /** Components and measured signals, by layout of the parameters. */
@@ -81,6 +84,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     precision: options.precision ?? "f32",
     cachePrefix: cache !== null,
     accumulate: options.accumulate ?? 1,
+    nonFinite: options.nonFinite ?? "stop",
   };
   return {
     gpu,
@@ -92,6 +96,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     executor: stepExecutor(gpu, cache),
     cache,
     validator: validatorOf(gpu, loss, options),
+    good: goodStates(gpu),
     runs: runRegistry(),
     models: new Map(),
     given: new WeakMap(),

@@ -85,6 +85,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     [Symbol.dispose]() {
       executor.dispose();
       validator?.forget();
+      trainer.good.free();
     },
   };
 }

@@ -146,6 +146,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly validation: Validation | null;
   /** The best step so far, chosen by the policy; null when it chooses none. */
   readonly best: number | null;
+  /** What made the run go back to this state, after which step; absent but right after that. */
+  readonly rolledBack?: { readonly from: number; readonly why: string };
   /** Why training ended; null while it goes on. */
   readonly ending: Ending | null;
   /** True when training ended. */
@@ -205,6 +207,16 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * its labels. It needs memory for one batch, and for a sum of each gradient.
    */
   readonly accumulate?: number;
+  /**
+   * What is done where a loss or a gradient is not finite; `stop` when absent.
+   *
+   * - `stop`: the look that finds it throws
+   * - `skip`: such a step changes no weight and no moment, and its readings are absent, so that nothing freezes by them. Every
+   *   gradient is checked, which costs to read it once
+   * - `rollback`: the look that finds it goes back to the state of the look before, which is kept on the device, and the run
+   *   goes on from there with the next batches; `state.rolledBack` says so. It throws when that did not help three times
+   */
+  readonly nonFinite?: "stop" | "skip" | "rollback";
   /** Fingerprint of the data, such as that of `tokenWindows`: a saved run goes on only with the same. Not compared when absent. */
   readonly data?: string;
   /**

@@ -14,7 +14,7 @@ import type { Component, Look, Signal } from "../../policy.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import { moduleOf } from "./components.ts";
-import { type Column, columnsBefore, NO_LABELS } from "./ring.ts";
+import { type Column, columnsBefore, NO_LABELS, SKIPPED } from "./ring.ts";
 
 /** What the numbers of a ring mean. */
 export interface LookOptions {
@@ -26,6 +26,8 @@ export interface LookOptions {
   readonly signals: readonly Signal[];
   readonly learningRate?: Schedule;
   readonly precision: Precision;
+  /** Whether steps that are not finite are skipped. */
+  readonly skips: boolean;
 }
 
 /** A number that must be finite and is not. */
@@ -42,6 +44,8 @@ export interface Readings {
   readonly look: Look;
   /** Null when all are finite. The loss of a step comes before its signals. */
   readonly nonFinite: NonFiniteReading | null;
+  /** Whether a step was skipped as its loss, or with f32 a gradient, was not finite. */
+  readonly isSkipped: boolean;
 }
 
 /**
@@ -54,7 +58,7 @@ export interface Readings {
  * @throws {NonFiniteError} When a gradient is not finite at a loss scale of 1
  */
 export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Promise<Readings> {
-  const { step, columns, components, signals, learningRate, precision } = options;
+  const { step, columns, components, signals, learningRate, precision, skips } = options;
   const [rows, width] = ring.shape;
   const [bytes] = await readBuffers(gpu, [{ buffer: storageOf(ring).buffer, bytes: 4 * rows * width }]);
   const values = new Float32Array(bytes);
@@ -63,9 +67,10 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];
   const before = columnsBefore(precision), overflowed = before === 1 ? [] : steps.filter((s) => at(s, 1) > 0);
   const bare = steps.filter((s) => at(s, 0) === NO_LABELS);
-  const skipped = steps.filter((s) => overflowed.includes(s) || bare.includes(s));
+  const lossless = steps.filter((s) => skips && (at(s, 0) === SKIPPED || !Number.isFinite(at(s, 0))));
+  const skipped = steps.filter((s) => overflowed.includes(s) || bare.includes(s) || lossless.includes(s));
   // At a scale of 1, a smaller one would not help.
-  const lost = overflowed.find((s) => at(s, 1) <= 1);
+  const lost = skips ? undefined : overflowed.find((s) => at(s, 1) <= 1);
   if (lost !== undefined) throw new NonFiniteError("gradient", lost, Infinity);
   const readings: { [S in Signal]?: Record<Path, number[]> } = {};
   for (const signal of signals) {
@@ -84,12 +89,16 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   }
   const look: Look = {
     steps,
-    loss: steps.map((s) => bare.includes(s) ? NaN : at(s, 0)),
+    loss: steps.map((s) => bare.includes(s) || lossless.includes(s) ? NaN : at(s, 0)),
     learningRate: steps.map((s) => learningRate?.(s) ?? NaN),
     readings,
-    ...((precision === "f16" || bare.length > 0) && { skipped }),
+    ...((precision === "f16" || skips || bare.length > 0) && { skipped }),
   };
-  return { look, nonFinite: firstNonFinite(look, { bare, columns }) };
+  return {
+    look,
+    nonFinite: firstNonFinite(look, { bare: [...bare, ...lossless], columns }),
+    isSkipped: lossless.length > 0,
+  };
 }
 
 /**

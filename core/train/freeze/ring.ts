@@ -56,6 +56,9 @@ export function ringShape(
 /** In place of the loss of a step whose batch has no labels: the lowest f32, as compilers of shaders may change a NaN. */
 export const NO_LABELS: number = -(2 - 2 ** -23) * 2 ** 127;
 
+/** In place of the loss of a step that was skipped, as it or a gradient was not finite: the highest f32. */
+export const SKIPPED: number = -NO_LABELS;
+
 /**
  * Writes the row of a step that was not taken, as its batch has no labels.
  *

@@ -36,6 +36,8 @@ export interface StepDefinition {
   readonly precision: Precision;
   /** Whether values of a frozen prefix are cached. */
   readonly cachePrefix: boolean;
+  /** What is done where a loss or a gradient is not finite. */
+  readonly nonFinite: "stop" | "skip" | "rollback";
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
 }
@@ -109,7 +111,7 @@ export function partGraph(definition: StepDefinition, request: StepRequest): Par
 }
 
 function stepOptions(definition: StepDefinition, request: StepRequest): StepOptions {
-  const { optimizer, signals, trainable, thawWarmup, precision, accumulate } = definition;
+  const { optimizer, signals, trainable, thawWarmup, precision, accumulate, nonFinite } = definition;
   const { run, probed } = request, { isMeasured } = run;
   const { loss, leaves } = traceLoss(definition, request);
   // What the loss does not read has no gradient: absent, never zero.
@@ -120,6 +122,7 @@ function stepOptions(definition: StepDefinition, request: StepRequest): StepOpti
   return {
     loss,
     accumulated: accumulate > 1,
+    skips: nonFinite === "skip",
     active: leavesOf(activePaths(definition, request)),
     probed: leavesOf(
       [...run.params.keys()].filter((path) => trainable(path) && probed.includes(moduleOf(path))),

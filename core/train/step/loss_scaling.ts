@@ -13,32 +13,18 @@
  */
 
 import { add, divide, multiply } from "../../ops/arithmetic.ts";
-import { equal, less, maximum, where } from "../../ops/comparison.ts";
-import { sum, sumEach } from "../../ops/broadcast.ts";
-import { selectWords } from "../../ops/select_words.ts";
+import { less, where } from "../../ops/comparison.ts";
 import { unscale } from "../../ops/unscale.ts";
-import { leaf, tensor } from "../../sources.ts";
+import { leaf } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
-import { apply, type Op, type Tensor } from "../../tensor.ts";
+import { apply, type Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import { GOOD_STEPS, SCALE } from "../state/specs.ts";
+import { decideBy, type Decision, notFiniteOp } from "./verdict.ts";
 
 /** Steps without overflow after which the scale doubles. */
 const GROWTH_INTERVAL = 2000;
 const SCALAR: Spec = { shape: [], dtype: "f32" };
-
-/** 1 where a number is infinite or NaN, by its bits: compilers may assume that arithmetic gives neither. */
-const notFiniteOp: Op<null> = {
-  name: "notFinite",
-  infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  element: {
-    text([x], type) {
-      const bits = type.replace("f32", "u32"), exponent = `${bits}(0x7f800000u)`;
-      return `select(${type}(), ${type}(1.0f), (bitcast<${bits}>(${x}) & ${exponent}) == ${exponent})`;
-    },
-    value: (x) => Number.isFinite(x) ? 0 : 1,
-  },
-};
 
 /** Loss scaling of one step. */
 export interface Scaling {
@@ -57,11 +43,7 @@ export interface Scaling {
 }
 
 /** What a step does when gradients are finite, and when they are not. */
-export interface Verdict {
-  /** The new value, or the old one. */
-  keep(value: Tensor, old: Tensor): Tensor;
-  /** Readings f32 [N]; NaN after the first `always` of them when the step is skipped. */
-  readings(row: Tensor, always: number): Tensor;
+export interface Verdict extends Decision {
   /** The scale at which gradients overflowed, f32 scalar; 0 when they did not. */
   readonly overflow: Tensor;
   /** The next state of loss scaling. */
@@ -79,17 +61,11 @@ export function lossScaling(): Scaling {
     scaled: (loss) => multiply(loss, scale),
     unscaled: (gradient) => unscale(gradient, inverse),
     judge(gradients, { loss, size }) {
-      const bad = sum(sumEach(gradients.map((gradient) => apply(notFiniteOp, [gradient], null)), { size }));
-      const ok = equal(bad, 0), early = less(good, GROWTH_INTERVAL - 1);
+      const decision = decideBy(gradients, size), { ok } = decision, early = less(good, GROWTH_INTERVAL - 1);
       const grown = where(early, scale, multiply(scale, 2));
       const lower = where(apply(notFiniteOp, [loss], null), scale, multiply(scale, 0.5));
       return {
-        keep: (value, old) => value.dtype === "u32" ? selectWords(ok, value, old) : where(ok, value, old),
-        readings(row, always) {
-          const [count] = row.shape;
-          const first = tensor(Float32Array.from({ length: count }, (_, i) => i < always ? 1 : 0));
-          return where(maximum(first, ok), row, tensor([NaN]));
-        },
+        ...decision,
         overflow: where(ok, 0, scale),
         state: new Map([
           [SCALE, { leaf: scale, value: where(ok, grown, lower) }],

@@ -30,6 +30,7 @@ import {
   stateSpecs,
 } from "../state/specs.ts";
 import { lossScaling, type Scaling, type Verdict } from "./loss_scaling.ts";
+import { decideBy, type Decision, lossReading } from "./verdict.ts";
 
 /** The graph of a step: its roots, and the leaf that each of them overwrites. */
 export interface StepGraph {
@@ -65,6 +66,8 @@ export interface StepOptions {
   readonly warmup?: Tensor | null;
   /** How values are stored. With `"f16"` the loss is scaled, and a step whose gradients overflow changes nothing. */
   readonly precision?: Precision;
+  /** Whether a step whose loss or gradients are not finite is skipped; false when absent. */
+  readonly skips?: boolean;
   /** Whether loss and gradients are sums that parts of the step have made; false when absent. */
   readonly accumulated?: boolean;
 }
@@ -112,7 +115,8 @@ export function traceStep(options: StepOptions): StepGraph {
     update(PREVIOUS + path, previous, grads.get(path)!);
   }
   for (const [name, value] of step.state) update(OPTIMIZER + name, leaves.get(OPTIMIZER + name)!, value);
-  for (const [path, { leaf, value }] of verdict?.state ?? []) replace(path, leaf, value);
+  const scaling = verdict !== null && "state" in verdict ? verdict.state : [];
+  for (const [path, { leaf, value }] of scaling) replace(path, leaf, value);
   replace(LOSS, leaf(LOSS, loss), loss);
 
   const readings = readingsOf(options, { grads, probedGrads, step, leaves });
@@ -125,9 +129,10 @@ export function traceStep(options: StepOptions): StepGraph {
 function gradientsOf(options: StepOptions, seen: Tensor): {
   readonly grads: Leaves;
   readonly probedGrads: Leaves;
-  readonly verdict: Verdict | null;
+  readonly verdict: Verdict | Decision | null;
 } {
   const { loss, active, trainable = [...active.keys()], precision, accumulated = false } = options;
+  const { skips = false } = options;
   const wanted = wantedGradients(options), paths = [...wanted.keys()];
   const scaling: Scaling | null = precision === "f16" ? lossScaling() : null;
   const differentiate = (): Tensor[] => {
@@ -141,7 +146,8 @@ function gradientsOf(options: StepOptions, seen: Tensor): {
   return {
     grads: new Map(pairs.slice(0, active.size)),
     probedGrads: new Map(pairs.slice(active.size)),
-    verdict: scaling?.judge(gradients, { loss: seen, size: trainable.length }) ?? null,
+    verdict: scaling?.judge(gradients, { loss: seen, size: trainable.length }) ??
+      (skips ? decideBy([...gradients, seen], trainable.length + 1) : null),
   };
 }
 
@@ -217,12 +223,16 @@ function nextRing(
   ring: Tensor,
   { loss, verdict, readings }: {
     readonly loss: Tensor;
-    readonly verdict: Verdict | null;
+    readonly verdict: Verdict | Decision | null;
     readonly readings: readonly Reading[];
   },
 ): Tensor {
   const [rows, width] = ring.shape;
-  const first = verdict === null ? [loss] : [loss, verdict.overflow];
+  const first = verdict === null
+    ? [loss]
+    : "overflow" in verdict
+    ? [loss, verdict.overflow]
+    : [lossReading(verdict, loss)];
   const valuesOf = (probed: boolean): Tensor[] =>
     readings.filter((reading) => reading.probed === probed).map(({ value }) => value);
   const now = [...first, ...valuesOf(false)], below = valuesOf(true);
