@@ -7,8 +7,10 @@
 import type { KernelText } from "../../kernel_call.ts";
 import type { Unit } from "../types.ts";
 
-/** Gradients of weights share launches with other products where those do nearly everywhere: where nothing is frozen. */
-const NEARLY_ALL = 0.75;
+/** Gradients of weights share launches with other products where nearly all of those do: where nothing is frozen. */
+const NEARLY_ALL = 0.9;
+/** Each combination must come for such a share of them. */
+const SOME = 0.25;
 /** A combination of kernels must save so many launches: each is one more shader to compile. */
 const LEAST = 3;
 
@@ -35,27 +37,28 @@ interface Known {
  * @returns Some of the launches, perhaps with fewer units
  */
 export function frequent(groups: readonly Shared[], { order, needed }: Known): Shared[] {
-  const numbers = new Map<KernelText, number>(), counts = new Map<KernelText, number>();
-  for (const { kernel } of order) {
-    if (!numbers.has(kernel)) numbers.set(kernel, numbers.size);
-    counts.set(kernel, (counts.get(kernel) ?? 0) + 1);
-  }
+  const numbers = new Map<KernelText, number>();
+  for (const { kernel } of order) if (!numbers.has(kernel)) numbers.set(kernel, numbers.size);
+  const keyOf = (members: readonly number[]): string =>
+    members.map((at) => numbers.get(order[at].kernel)!).sort((a, b) => a - b).join(" ");
   const alike = (all: readonly Shared[]): Shared[][] => [
-    ...Map.groupBy(
-      all,
-      ({ members }) => members.map((at) => numbers.get(order[at].kernel)!).sort((a, b) => a - b).join(" "),
-    ).values(),
+    ...Map.groupBy(all, ({ members }) => keyOf(members)).values(),
   ];
-  const isMixed = ({ members }: Shared): boolean => needed[members[0]] !== needed[members.at(-1)!];
-  const sorted = groups.map(({ members, place }) => ({
-    members: members.toSorted((a, b) => Number(needed[b]) - Number(needed[a]) || a - b),
-    place,
-  }));
-  const whole = alike(sorted).flatMap((all) => {
-    const [{ members }] = all;
+  const lasting = ({ members }: Shared): number[] => members.filter((at) => needed[at]);
+  const isMixed = (group: Shared): boolean =>
+    lasting(group).length > 0 && lasting(group).length < group.members.length;
+  // How often the units of each launch that stay when something freezes come together, and how often with others.
+  const grouped = new Set(groups.flatMap(({ members }) => members));
+  const alone = order.flatMap((_, at) => grouped.has(at) ? [] : [{ members: [at], place: at }]);
+  const bases = Map.groupBy([...groups, ...alone], (group) => keyOf(lasting(group)));
+  const isStable = (all: readonly Shared[]): boolean => {
+    const base = bases.get(keyOf(lasting(all[0])))!;
+    return base.filter(isMixed).length >= NEARLY_ALL * base.length && all.length >= SOME * base.length;
+  };
+  const whole = alike(groups).flatMap((all) => {
     // Once some of them are frozen, no launch has gradients of weights beside others: that is few new kernels, once.
-    if (!isMixed(all[0]) || all.length >= NEARLY_ALL * counts.get(order[members[0]].kernel)!) return all;
-    return all.map(({ members, place }) => ({ members: members.filter((at) => needed[at]), place }));
+    if (!isMixed(all[0]) || isStable(all)) return all;
+    return all.map((group) => ({ ...group, members: lasting(group) }));
   });
   return alike(whole.flatMap((one) => inPortions(one, { order, needed })))
     .filter((all) => all.length * (all[0].members.length - 1) >= LEAST).flat();
@@ -64,7 +67,7 @@ export function frequent(groups: readonly Shared[], { order, needed }: Known): S
 /** Of units that depend on what is frozen a power of two shares a launch: few kernels serve any number of them. */
 function inPortions({ members, place }: Shared, { order, needed }: Known): Shared[] {
   const [first] = members;
-  if (needed[first] || order[first].operands !== undefined) return [{ members, place }];
+  if (members.some((at) => needed[at]) || order[first].operands !== undefined) return [{ members, place }];
   const portions: Shared[] = [];
   for (let at = 0; members.length - at > 1;) {
     const count = 2 ** Math.floor(Math.log2(members.length - at));
