@@ -43,7 +43,8 @@ function pipelineFor(
   return pipeline;
 }
 
-function sourceOf({ subgroupDirective }: Gpu, code: string): string {
+/** The text of a kernel as the compiler of a device wants it. */
+export function sourceOf({ subgroupDirective }: Pick<Gpu, "subgroupDirective">, code: string): string {
   return /\bsubgroup[A-Z]/.test(code) ? subgroupDirective + code : code;
 }
 

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { subgroupsOf } from "../../core/runtime/features.ts";
+import { type GrantedDevice, requestDevice, subgroupsOf } from "../../core/runtime/features.ts";
+import { sourceOf } from "../../core/runtime/pipelines.ts";
 import type { Target } from "../../core/kernel_call.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 
@@ -17,8 +18,7 @@ export type Data =
 
 const BLOCK_BYTES = 16;
 
-interface Opened {
-  readonly device: GPUDevice;
+interface Opened extends GrantedDevice {
   readonly info: GPUAdapterInfo;
 }
 let opened: Promise<Opened> | undefined;
@@ -32,36 +32,20 @@ export async function testDevice(): Promise<GPUDevice> {
 export async function testSubgroups(): Promise<
   Required<Pick<Target, "subgroups" | "wideSubgroups">> & { readonly least: number }
 > {
-  const { device, info } = await (opened ??= open());
-  return { ...subgroupsOf(device.features, info), least: info.subgroupMinSize };
+  const { features, info } = await (opened ??= open());
+  return { ...subgroupsOf(features, info), least: info.subgroupMinSize };
 }
 
 async function open(): Promise<Opened> {
   const adapter = await navigator.gpu.requestAdapter();
   if (adapter === null) throw new Error("Cannot run kernels as an adapter must be there: none found");
-  const limits: Record<string, number> = {};
-  for (
-    const name of ["maxStorageBufferBindingSize", "maxBufferSize", "maxStorageBuffersPerShaderStage"] as const
-  ) {
-    limits[name] = adapter.limits[name];
-  }
-  for (const name of ["maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup"] as const) {
-    limits[name] = adapter.limits[name];
-  }
-  limits.maxComputeWorkgroupSizeX = adapter.limits.maxComputeWorkgroupSizeX;
-  const { info } = adapter;
-  try {
-    const device = await adapter.requestDevice({
-      requiredLimits: limits,
-      requiredFeatures: ["subgroups" as GPUFeatureName, "shader-f16"],
-    });
-    return { device, info };
-  } catch {
-    const again = await navigator.gpu.requestAdapter();
-    const device = await again!.requestDevice({ requiredLimits: limits, requiredFeatures: ["shader-f16"] });
-    return { device, info };
-  }
+  const granted = await requestDevice(adapter);
+  sources.set(granted.device, granted);
+  return { ...granted, info: adapter.info };
 }
+
+/** How the compiler of the device of the tests wants texts; that of another one gets them as they are. */
+const sources = new WeakMap<GPUDevice, GrantedDevice>();
 
 /** Uploads an array; the bytes up to a multiple of 16 are NaN, so that reading them shows. */
 export function upload(device: GPUDevice, data: Data): GPUBuffer {
@@ -84,7 +68,8 @@ export async function compile(device: GPUDevice, kernel: Kernel): Promise<GPUCom
   const same = known.get(kernel.code);
   if (same !== undefined) return same;
   device.pushErrorScope("validation");
-  const module = device.createShaderModule({ code: kernel.code, label: kernel.name });
+  const code = sourceOf(sources.get(device) ?? { subgroupDirective: "" }, kernel.code);
+  const module = device.createShaderModule({ code, label: kernel.name });
   const pipeline = device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
   const error = await device.popErrorScope();
   if (error !== null) throw new Error(`Cannot compile "${kernel.name}": ${error.message}\n${kernel.code}`);

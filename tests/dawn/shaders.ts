@@ -1,0 +1,2 @@
+/** The folder of the texts of shaders that a run of the tests compiled. */
+export const SHADERS = ".firn/shaders";

@@ -1,0 +1,30 @@
+/**
+ * Trains a part of the bundled model for some steps on the implementation of WebGPU that its argument names, and prints the
+ * losses and the device.
+ *
+ * @module
+ */
+
+import { adamW, chain, clipByGlobalNorm, defineTraining, nextTokenLoss, openGpu, scan } from "@firn/train";
+import { tokenWindows } from "@firn/train/data";
+import { loadModel } from "@firn/train/hub";
+
+const STEPS = 20;
+
+const [provider] = Deno.args;
+await using gpu = await openGpu({ gpu: provider === "dawn" ? "dawn" : "deno" });
+const model = await loadModel(gpu, "examples/models/sotu");
+const ids = Int32Array.from({ length: 2000 }, (_, i) => (i * 37 + (i >> 3) * 11) % 900);
+const training = defineTraining(gpu, nextTokenLoss(model), {
+  optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-3 })),
+  trainable: (path) => path.includes("layers.4."),
+  steps: STEPS,
+  lookEvery: STEPS,
+});
+let losses: number[] = [];
+const batches = tokenWindows(ids, { batch: 1, length: 8 }).from(1);
+for await (const { look } of scan(training, await training.init(model.params), batches)) {
+  if (look !== null) losses = [...look.loss];
+}
+const { name, target } = gpu;
+console.log(JSON.stringify({ losses, name, target }));
