@@ -142,8 +142,9 @@ export interface PairOptions {
  * @returns f32 [N, out], without the bias of the layer
  */
 export function withPair(pair: LoraPair, { y, low, weight, layout, scale, dropped }: PairOptions): Tensor {
-  const product = matmul(low, pair.b, { transposeB: true });
-  const update = multiply(pair.bias === undefined ? product : add(product, pair.bias), scale);
+  // The factor is for what lies between the two products, which is narrow: their gradients multiply by it there, too.
+  const product = matmul(multiply(low, scale), pair.b, { transposeB: true });
+  const update = pair.bias === undefined ? product : add(product, multiply(pair.bias, scale));
   if (pair.magnitude === undefined) return add(y, update);
   const gain = divide(pair.magnitude, stopGradient(weightLengths(weight, pair, { scale, layout })));
   if (dropped === undefined) return multiply(add(y, update), gain);

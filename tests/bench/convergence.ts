@@ -185,7 +185,7 @@ export async function main(args: readonly string[]): Promise<void> {
   };
   await run("f32", "f32", seed);
   await run("f16", "f16", seed);
-  await run("f32, reordered", "f32", seed + 1);
+  await run("reordered", "f32", seed + 1);
   const [{ parameters }] = runs.values();
   print(
     `model       ${(parameters / 1e6).toFixed(1)} M parameters, ${flags.batch} x ${length} tokens a step\n`,

@@ -12,6 +12,7 @@ import {
   cumsum,
   grad,
   leaf,
+  linear,
   linearCrossEntropy,
   matmul,
   mean,
@@ -208,4 +209,15 @@ Deno.test("a wide plan keeps f32 what sums of layers and gates may make large, b
   const [dW] = grad(scaling.scaled(loss), [w]).map(scaling.unscaled);
   // The value that the norm reads is the only one that differs.
   assertEquals(stored([dW], true), stored([dW], false).with(0, "matmul > f32"));
+});
+
+Deno.test("the factor of a LoRA pair costs no pass over what the layer gives, in neither direction", () => {
+  const wide = 512, a = input("a", [4, 12]), b = input("b", [wide, 4]);
+  const layer = { weight: input("base", [wide, 12]), lora_A: { weight: a }, lora_B: { weight: b } };
+  const y = linear(matmul(x, w), layer, { loraScale: 3 }), scaling = lossScaling();
+  const z = matmul(y, input("u", [wide, 12])), loss = mean(multiply(z, z));
+  const grads = grad(scaling.scaled(loss), [w, a, b]).map(scaling.unscaled);
+  // The gradient by what the layer gives is stored once: its multiple would be a second result of that product.
+  const products = types(half([loss, ...grads])).filter((text) => text.startsWith("matmul"));
+  assertEquals(products.filter((text) => / > \w+ \w+/.test(text)), []);
 });
