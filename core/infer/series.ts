@@ -9,6 +9,7 @@ import type { Gpu, OnProgress } from "../runtime/device.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { bytesOf } from "../plan/storage.ts";
 import { checkUnconsumed } from "../runtime/residents.ts";
+import { turning } from "../runtime/turns.ts";
 import { planFor } from "./read.ts";
 import { record } from "../runtime/record.ts";
 import { broadcast } from "../ops/broadcast.ts";
@@ -113,7 +114,7 @@ function progressOf(
   onProgress({ done: 0, total });
   return async (done) => {
     if (done < next && done < total) return;
-    await gpu.device.queue.onSubmittedWorkDone();
+    await turning(gpu, gpu.device.queue.onSubmittedWorkDone());
     onProgress({ done, total });
     if (performance.now() - at < REPORT_EVERY) portion *= 2;
     next = done + portion;

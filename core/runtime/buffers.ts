@@ -7,6 +7,7 @@
 import { OutOfMemoryError } from "../errors.ts";
 import type { HostData } from "../sources.ts";
 import type { Counts, Gpu } from "./device.ts";
+import { turning } from "./turns.ts";
 
 const USAGE = 0x80 | 0x4 | 0x8; // STORAGE, COPY_SRC, COPY_DST
 
@@ -96,7 +97,7 @@ const pending = new WeakMap<Gpu, Promise<OutOfMemoryError | null>[]>();
 export async function checkAllocations(gpu: Gpu): Promise<void> {
   const refusals = pending.get(gpu) ?? [];
   pending.delete(gpu);
-  const error = (await Promise.all(refusals)).find((e) => e !== null);
+  const error = (await turning(gpu, Promise.all(refusals))).find((e) => e !== null);
   if (error !== undefined) throw error;
   gpu.check();
 }

@@ -12,6 +12,7 @@ import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
 import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
 import { requestDevice, subgroupsOf } from "./features.ts";
+import { turning } from "./turns.ts";
 import { NAGA_MATRICES, nagaMatrices } from "./naga_matrices.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
@@ -159,7 +160,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
-    ...watch(device, { name, release: dawn ? keepAlive([api, adapter, device]) : () => {} }),
+    ...watch(device, { api, name, release: dawn ? keepAlive([api, adapter, device]) : () => {} }),
   };
 }
 
@@ -198,7 +199,7 @@ function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
 /** Keeps the first error that the device reports, and closes the device. */
 function watch(
   device: GPUDevice,
-  { name, release }: { readonly name: string; readonly release: () => void },
+  { api, name, release }: { readonly api: WebGpu; readonly name: string; readonly release: () => void },
 ): Pick<Gpu, "check" | typeof Symbol.asyncDispose> {
   let failure: Error | null = null;
   device.lost.then((info) => {
@@ -224,7 +225,7 @@ function watch(
         );
       }
       // Destroying a device with seconds of queued work ends the process.
-      await device.queue.onSubmittedWorkDone();
+      await turning({ source: { api } }, device.queue.onSubmittedWorkDone());
       device.destroy();
       release();
     },

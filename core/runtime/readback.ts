@@ -8,6 +8,7 @@ import { denoVersion } from "../host/runtime_version.ts";
 import { allocate, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { submit } from "./pipelines.ts";
+import { turn, turning } from "./turns.ts";
 
 /** A buffer that the host can map. */
 interface Staging {
@@ -122,12 +123,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
   const { buffer } = target;
   let mapping: Promise<unknown> | null = null;
   if (mayMapInCall(gpu, target)) {
-    // Lets timers, signals and errors of the device be handled while the device works.
-    await new Promise<void>((resolve) => {
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => resolve(port1.close());
-      port2.postMessage(null);
-    });
+    await turn();
     mapping = buffer.mapAsync(1, 0, bytes);
     mapping.catch(() => {});
     try {
@@ -148,7 +144,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
  */
 export async function mapped(gpu: Gpu, mapping: Promise<unknown>): Promise<void> {
   try {
-    await mapping;
+    await turning(gpu, mapping);
   } catch (error) {
     // The loss of the device is reported one task after the errors that follow from it.
     await new Promise((resolve) => setTimeout(resolve));

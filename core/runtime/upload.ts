@@ -11,6 +11,7 @@ import type { Tensor } from "../tensor.ts";
 import { createBuffer, SMALLER_MODEL, writeValues } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { resident, storageOf } from "./residents.ts";
+import { turning } from "./turns.ts";
 
 /** Uploads values, or bf16 codes. The returned tensor owns the buffer. */
 export function upload(
@@ -58,7 +59,7 @@ export function partUpload(gpu: Gpu): PartUpload {
     queue.submit([]);
     const last = before;
     before = queue.onSubmittedWorkDone();
-    await last;
+    await turning(gpu, last);
     gpu.check();
   };
 }

@@ -7,6 +7,7 @@
 import { InputError } from "@firn/train";
 import type { Gpu } from "@firn/train";
 import { readBuffers } from "../../core/runtime/readback.ts";
+import { turning } from "../../core/runtime/turns.ts";
 
 /** Measures the time between two points of the queue by the device's timestamps. */
 export interface Clock extends Disposable {
@@ -41,7 +42,7 @@ export function openClock(gpu: Gpu): Clock {
       encoder.resolveQuerySet(queries, 0, 2, resolved, 0);
       encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
       device.queue.submit([encoder.finish()]);
-      await staging.mapAsync(1);
+      await turning(gpu, staging.mapAsync(1));
       const [begun, ended] = new BigUint64Array(staging.getMappedRange().slice(0));
       staging.unmap();
       gpu.check();
