@@ -23,14 +23,27 @@ export const LOWEST = "-3.4e38f";
 export const NAN_FUNCTION = "fn nan() -> f32 { var bits = 0x7fc00000u; return bitcast<f32>(bits); }\n";
 
 /**
- * Chooses how many threads share a row: one on software adapters, where barriers are expensive.
+ * Rounds of loops that a thread may make on a software adapter: after 65,535 in all, llvmpipe leaves every loop without a word.
+ * Half of them leave room for other loops.
+ */
+export const MOST_ROUNDS = 2 ** 15;
+
+/**
+ * Chooses how many threads share a row: one on software adapters, where barriers are expensive, unless it would read too much.
  *
  * @param software Whether the adapter is a software rasteriser
  * @param width Elements of a row
+ * @param options `reads`: how often each element is read in a loop of its own; such rows are not counted when absent
  * @returns Threads of a row
  */
-export function rowThreads(software: boolean, width: number): Threads {
-  if (software) return 1;
+export function rowThreads(
+  software: boolean,
+  width: number,
+  { reads = 0 }: { readonly reads?: number } = {},
+): Threads {
+  if (software) {
+    return ([1, 32, 64, 128] as const).find((threads) => reads * width / threads <= MOST_ROUNDS) ?? 256;
+  }
   const loads = width % 4 === 0 ? width / 4 : width;
   if (loads <= 32) return 32;
   if (loads <= 128) return 64;

@@ -29,8 +29,12 @@ export function along(shape: readonly number[], axis: number): Along {
 }
 
 /** The threads of a column: many where its elements are neighbours in memory, one where those of other columns are. */
-export function columnThreads({ software }: Target, { length, inner }: Along): Threads {
-  return inner === 1 ? rowThreads(software, length) : 1;
+export function columnThreads(
+  { software }: Target,
+  { length, inner }: Along,
+  options: { readonly reads?: number } = {},
+): Threads {
+  return inner === 1 ? rowThreads(software, length, options) : 1;
 }
 
 /** What an op does along an axis, it does for each index of the axes before. */

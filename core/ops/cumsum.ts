@@ -26,7 +26,9 @@ const cumsumOp: Op<Attrs> = {
   ],
   kernel({ inputs: [{ shape }], attrs: { axis, reverse }, target }) {
     const sizes = along(shape, axis);
-    return { kernel: cumsumKernel({ ...sizes, reverse, threads: columnThreads(target, sizes) }) };
+    return {
+      kernel: cumsumKernel({ ...sizes, reverse, threads: columnThreads(target, sizes, { reads: 2 }) }),
+    };
   },
 };
 

@@ -37,7 +37,8 @@ const massThresholdOp: Op<null> = {
   },
   pullbacks: ["flat"],
   kernel({ inputs: { 0: { shape: [rows, width] }, length }, target: { software } }) {
-    const threads = rowThreads(software, width);
+    // A sum for each bit.
+    const threads = rowThreads(software, width, { reads: 32 });
     return { kernel: thresholdKernel({ rows, width, threads, counted: length === 2 }) };
   },
 };
@@ -66,7 +67,14 @@ const categoricalOp: Op<{ readonly stream: number }> = {
   },
   pullbacks: [null],
   kernel({ inputs: [{ shape: [rows, width] }], attrs, target: { software } }) {
-    return { kernel: categoricalKernel({ rows, width, threads: rowThreads(software, width), ...attrs }) };
+    return {
+      kernel: categoricalKernel({
+        rows,
+        width,
+        threads: rowThreads(software, width, { reads: 3 }),
+        ...attrs,
+      }),
+    };
   },
 };
 
@@ -96,7 +104,8 @@ const banNgramsOp: Op<null> = {
   },
   pullbacks: [null],
   kernel({ inputs: [{ shape: [rows, width] }, { shape: [, capacity] }], target: { software } }) {
-    return { kernel: banKernel({ rows, width, capacity, threads: rowThreads(software, width) }) };
+    const threads = rowThreads(software, width + capacity, { reads: 1 });
+    return { kernel: banKernel({ rows, width, capacity, threads }) };
   },
 };
 

@@ -35,7 +35,8 @@ const topKOp: Op<Attrs> = {
       apply(scatterAddOp, [gradient, pick(output, 1)], { axis, size: x.shape[axis] }),
   ],
   kernel({ inputs: [{ shape }], attrs: { axis, count }, target }) {
-    const sizes = along(shape, axis), threads = sizes.length <= SHORT ? 1 : columnThreads(target, sizes);
+    const sizes = along(shape, axis),
+      threads = sizes.length <= SHORT ? 1 : columnThreads(target, sizes, { reads: count });
     return { kernel: topKKernel({ ...sizes, count, threads }), writes: [0, 1] };
   },
 };

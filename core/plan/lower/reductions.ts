@@ -6,6 +6,7 @@
 
 import { partialCount } from "../../../kernels/elementwise.ts";
 import type { Expression } from "../../../kernels/expression.ts";
+import { MOST_ROUNDS } from "../../../kernels/rows.ts";
 import {
   collect,
   columnPieces,
@@ -30,7 +31,8 @@ export function addReduction(context: LowerContext, node: Tensor): void {
   const outer = sizeOf(shape.slice(0, axis)), inner = sizeOf(shape.slice(axis + count));
   const length = sizeOf(shape.slice(axis, axis + count));
   const { expression, loads } = inputOf(context, node.inputs[0]);
-  const threads = target.software ? 1 : reduceThreads(length);
+  const few = target.software && length <= (length % 4 === 0 ? 4 : 1) * MOST_ROUNDS;
+  const threads = few ? 1 : reduceThreads(length);
   const pieces = columnPieces({ outer, length, inner, threads });
   const label = `${kind} ${outer}x${length}x${inner}`;
   const priority = places.get(node)!, half = isHalf(node);
