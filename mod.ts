@@ -195,3 +195,4 @@ export type {
 } from "./core/infer/generation_types.ts";
 export type { Processor, ProcessorContext } from "./core/infer/sampler.ts";
 export type { Sampling } from "./core/infer/sampling.ts";
+export type { LikelyToken, ToldToken } from "./core/infer/told.ts";

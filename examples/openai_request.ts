@@ -56,12 +56,13 @@ const MOST_ANSWERS = 16, MOST_STOPS = 16, MOST_PROMPTS = 2048;
 
 /** Fields that change what is answered in ways that are not known here, and their neutral values. */
 const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
-  logprobs: [false, null, 0],
-  top_logprobs: [null, 0],
   echo: [false, null],
   suffix: [null, ""],
   best_of: [1, null],
 };
+
+/** Most likely tokens that are told of: those of OpenAI's chat route, and of its older one. */
+const MOST_TOLD = 20, MOST_TOLD_BEFORE = 5;
 
 /** Fields of numbers, by the name that sampling has for them. */
 const NUMBERS: Readonly<Record<string, keyof Sampling>> = {
@@ -117,7 +118,7 @@ export function readRequest(
   }
   return {
     prompts,
-    sampling: samplingOf(fields),
+    sampling: { ...samplingOf(fields), logProbs: toldOf(fields, template !== undefined) },
     maxTokens: whole(fields, "max_completion_tokens") ?? whole(fields, "max_tokens"),
     stop: stopsOf(fields.stop),
     n,
@@ -210,6 +211,24 @@ function samplingOf(fields: Body): Sampling {
     throw new RequestError('"logit_bias" must be an object', { param: "logit_bias" });
   }
   return { ...sampling, logitBias: bias as Record<number, number> };
+}
+
+/** How many of the likeliest tokens are told; undefined for nothing. */
+function toldOf({ logprobs, top_logprobs: top }: Body, chat: boolean): number | undefined {
+  const fail = (param: string, rule: string): never => {
+    throw new RequestError(`"${param}" must be ${rule}`, { param });
+  };
+  const count = (param: string, value: unknown, most: number): number =>
+    Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most
+      ? value as number
+      : fail(param, `a whole number from 0 to ${most}`);
+  if (!chat) {
+    return (logprobs ?? false) === false ? undefined : count("logprobs", logprobs, MOST_TOLD_BEFORE);
+  }
+  if (typeof (logprobs ?? false) !== "boolean") fail("logprobs", "true or false");
+  const wanted = count("top_logprobs", top ?? 0, MOST_TOLD);
+  if (logprobs !== true && wanted > 0) fail("logprobs", 'true where "top_logprobs" is above 0');
+  return logprobs === true ? wanted : undefined;
 }
 
 function stopsOf(stop: unknown): readonly string[] {

@@ -6,6 +6,7 @@
 
 import { defineGeneration, FirnError, InputError } from "@firn/train";
 import type { ChatTemplate } from "@firn/train/data";
+import { chatLogProbs, completionLogProbs, type ToldText } from "./openai_logprobs.ts";
 import { type Asked, readRequest, refusedField, RequestError } from "./openai_request.ts";
 import type { Reader } from "./prompting.ts";
 import type { RequestQueue, TextEnd } from "./request_queue.ts";
@@ -109,6 +110,7 @@ interface AnswerOptions extends RoutesOptions {
 /** What is known of an answer while it is made. */
 interface Choice {
   text: string;
+  told: readonly ToldText[];
   end: TextEnd | null;
 }
 
@@ -142,9 +144,9 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
     });
   }
   checkAsked(asked, options);
-  const choices = requests.map((): Choice => ({ text: "", end: null }));
+  const choices = requests.map((): Choice => ({ text: "", told: [], end: null }));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const listeners: ((index: number, piece: string) => void)[] = [];
+  const listeners: ((index: number, piece: string, told: readonly ToldText[]) => void)[] = [];
   let gone = false;
   const add = (): void =>
     queue.add(requests.map(({ ids, k }, index) => ({
@@ -153,19 +155,20 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
       // The device takes 32 bits of a seed.
       sampling: { ...sampling, seed: (sampling.seed ?? 0) % 2 ** 32 + k },
       maxTokens: Math.min(asked.maxTokens ?? options.maxTokens, model.maxLength - ids.length),
-      onText(piece: string) {
+      onText(piece: string, told: readonly ToldText[]) {
+        listeners.forEach((listener) => listener(index, piece, told));
         choices[index].text += piece;
-        listeners.forEach((listener) => listener(index, piece));
+        choices[index].told = [...choices[index].told, ...told];
       },
       onEnd(end: TextEnd) {
         choices[index].end = end;
-        listeners.forEach((listener) => listener(index, ""));
+        listeners.forEach((listener) => listener(index, "", []));
         if (choices.every((choice) => choice.end !== null)) resolve();
       },
       onError: reject,
       cancelled: () => gone,
     })));
-  const form = formOf(options, { prompts, choices });
+  const form = formOf(options, { prompts, choices, tells: sampling.logProbs !== undefined });
   if (!asked.stream) {
     options.signal.addEventListener("abort", () => {
       gone = true;
@@ -187,7 +190,7 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
         }
       };
       form.opening().forEach(send);
-      listeners.push((index, piece) => send(form.piece(index, piece)));
+      listeners.push((index, piece, told) => send(form.piece(index, { piece, told })));
       promise.then(() => {
         if (asked.usage) send(form.usage());
         send("[DONE]");
@@ -207,12 +210,16 @@ async function answer(asked: Asked, options: AnswerOptions): Promise<Response> {
 }
 
 /** The forms of answers of a route. */
-function formOf({ route, name }: AnswerOptions, { prompts, choices }: {
+function formOf({ route, name }: AnswerOptions, { prompts, choices, tells }: {
   readonly prompts: Asked["prompts"];
   readonly choices: readonly Choice[];
+  /** Whether it tells how likely tokens were. */
+  readonly tells: boolean;
 }) {
   const chat = route === "chat", created = Math.floor(Date.now() / 1000);
   const id = `${chat ? "chatcmpl" : "cmpl"}-${crypto.randomUUID()}`;
+  const logprobs = (told: readonly ToldText[], from = 0) =>
+    !tells ? null : chat ? chatLogProbs(told) : completionLogProbs(told, from);
   const head = (object: string) => ({ id, object, created, model: name });
   const streamed = chat ? "chat.completion.chunk" : "text_completion";
   const usage = () => {
@@ -223,10 +230,10 @@ function formOf({ route, name }: AnswerOptions, { prompts, choices }: {
   return {
     whole: () => ({
       ...head(chat ? "chat.completion" : "text_completion"),
-      choices: choices.map(({ text, end }, index) => ({
+      choices: choices.map(({ text, told, end }, index) => ({
         index,
         ...chat ? { message: { role: "assistant", content: text } } : { text },
-        logprobs: null,
+        logprobs: logprobs(told),
         finish_reason: end!.reason,
       })),
       usage: usage(),
@@ -244,15 +251,15 @@ function formOf({ route, name }: AnswerOptions, { prompts, choices }: {
         }))
         : [],
     /** A piece of text, or the end of one when there is none. */
-    piece(index: number, piece: string) {
-      const { end } = choices[index],
+    piece(index: number, { piece, told }: { readonly piece: string; readonly told: readonly ToldText[] }) {
+      const { end, text: before } = choices[index],
         text = chat ? { delta: piece === "" ? {} : { content: piece } } : { text: piece };
       return {
         ...head(streamed),
         choices: [{
           index,
           ...text,
-          logprobs: null,
+          logprobs: piece === "" ? null : logprobs(told, before.length),
           finish_reason: piece === "" ? end?.reason ?? null : null,
         }],
       };

@@ -11,6 +11,7 @@ import {
   textDecoder,
   type TokenText,
 } from "@firn/train";
+import { type ToldText, toldText } from "./openai_logprobs.ts";
 import { type Reader, turn } from "./prompting.ts";
 
 /** A text to be continued. */
@@ -23,8 +24,8 @@ export interface TextRequest {
   readonly maxTokens: number;
   /** Texts that end it. */
   readonly stop: readonly string[];
-  /** Called with each piece of text. */
-  onText(text: string): void;
+  /** Called with each piece of text, and with what is told of its tokens, if it was asked for. */
+  onText(text: string, told: readonly ToldText[]): void;
   /** Called once, at the end. */
   onEnd(end: TextEnd): void;
   /** Called in place of {@link onEnd} when the batch fails. */
@@ -62,6 +63,8 @@ interface Row {
   /** The prompt, and what was generated. */
   ids: readonly number[];
   readonly text: TokenText;
+  /** What is told of tokens whose text is held back. */
+  told: readonly ToldText[];
   tokens: number;
   done: boolean;
 }
@@ -116,6 +119,7 @@ export function requestQueue(
     request,
     ids: request.ids,
     text: textDecoder(tokenizer, { before: request.ids, stop: request.stop }),
+    told: [],
     tokens: 0,
     done: false,
   });
@@ -135,7 +139,7 @@ export function requestQueue(
       const start = performance.now();
       state = await generation.next(state, count);
       count = performance.now() - start < OFTEN / 2 ? Math.min(2 * count, AT_ONCE) : 1;
-      rows.forEach((row, r) => row !== null && hand(row, state.sequences[r]));
+      rows.forEach((row, r) => row !== null && hand(row, { sequence: state.sequences[r], tokenizer }));
       await turn();
       if (closed) return;
       if (admit()) state = await begin(state);
@@ -157,24 +161,36 @@ export function requestQueue(
 }
 
 /** Hands new tokens to the one who waits for them. */
-function hand(row: Row, { added, ended }: GenerationState["sequences"][number]): void {
-  const { request, text } = row;
+function hand(
+  row: Row,
+  { sequence: { added, ended, told }, tokenizer }: {
+    readonly sequence: GenerationState["sequences"][number];
+    readonly tokenizer: Reader["tokenizer"];
+  },
+): void {
+  const { request, text } = row,
+    say = (piece: string): void => {
+      if (piece === "") return;
+      request.onText(piece, row.told);
+      row.told = [];
+    };
   if (row.done) return;
-  row.ids = [...row.ids, ...added];
   if (request.cancelled()) {
     row.done = true;
     return;
   }
-  for (const id of added.slice(0, request.maxTokens - row.tokens)) {
+  for (const [i, id] of added.slice(0, request.maxTokens - row.tokens).entries()) {
+    if (told !== undefined) {
+      row.told = [...row.told, toldText(told[i], { ...tokenizer, before: row.ids.at(-1) })];
+    }
     row.tokens++;
-    const piece = text.add([id]);
-    if (piece !== "") request.onText(piece);
+    row.ids = [...row.ids, id];
+    say(text.add([id]));
     if (text.stopped) break;
   }
   const full = row.tokens >= request.maxTokens;
   if (!text.stopped && !ended && !full) return;
   row.done = true;
-  const rest = text.end();
-  if (rest !== "") request.onText(rest);
+  say(text.end());
   request.onEnd({ reason: text.stopped || ended && !full ? "stop" : "length", tokens: row.tokens });
 }

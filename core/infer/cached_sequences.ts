@@ -13,7 +13,8 @@ import { type GenerationRun, generationRun } from "./generation_run.ts";
 import type { GenerationOptions, Sequence } from "./generation_types.ts";
 import type { Text } from "./prompt_chunks.ts";
 import { type Sampling, stepsOf } from "./sampling.ts";
-import { alike } from "./sequences.ts";
+import { alike, type Drawn } from "./sequences.ts";
+import { toldOf } from "./told.ts";
 
 /** Fewest places of a cache. */
 const SMALLEST = 32;
@@ -26,7 +27,7 @@ export interface CachedSequences {
     options: { readonly samplings: readonly Sampling[]; readonly before?: readonly Sequence[] },
   ): Promise<void>;
   /** Draws at most so many tokens of each sequence, at least one, and reads them. */
-  draw(sequences: readonly Sequence[], most: number): Promise<readonly (readonly number[])[]>;
+  draw(sequences: readonly Sequence[], most: number): Promise<readonly Drawn[]>;
   /** Draws a token of each sequence that the next call of `draw` reads, and times each launch. */
   profile(sequences: readonly Sequence[]): Promise<KernelTime[]>;
   /** Throws if a training step consumed the parameters. */
@@ -95,9 +96,11 @@ export function cachedSequences(
         reserve(sequences.length, longest + unread);
         await run!.step(unread++);
       }
-      const drawn = await run!.read(unread), count = unread, batch = sequences.length;
+      const tokens = await run!.read(unread);
       unread = 0;
-      return sequences.map((_, r) => Array.from({ length: count }, (_, i) => drawn[i * batch + r]));
+      return sequences.map((_, r) =>
+        drawnOf(tokens, { row: r, batch: sequences.length, most: samplings[r].logProbs })
+      );
     },
     async profile(sequences) {
       checkTimestamps(gpu);
@@ -115,6 +118,21 @@ export function cachedSequences(
       run?.destroy();
       run = null;
     },
+  };
+}
+
+/** The tokens of a sequence among those of all; `most`: how many of the likeliest are told. */
+function drawnOf(
+  { drawn, told }: Awaited<ReturnType<GenerationRun["read"]>>,
+  { row, batch, most }: { readonly row: number; readonly batch: number; readonly most: number | undefined },
+): Drawn {
+  const places = Array.from({ length: drawn.length / batch }, (_, i) => i * batch + row);
+  const ids = places.map((at) => drawn[at]);
+  if (told === null || most === undefined) return { ids };
+  const width = told.length / drawn.length;
+  return {
+    ids,
+    told: places.map((at) => toldOf(told.subarray(at * width, (at + 1) * width), { id: drawn[at], most })),
   };
 }
 

@@ -84,11 +84,14 @@ export function defineGeneration(gpu: Gpu, model: Model, options: GenerationOpti
         );
       }
       consume(state);
-      let sequences: readonly Sequence[] = state.sequences.map((one) => ({ ...one, added: [] }));
+      let sequences: readonly Sequence[] = state.sequences.map(({ told: _, ...one }) => ({
+        ...one,
+        added: [],
+      }));
       for (let left = count; left > 0 && !sequences.every(({ ended }) => ended);) {
         const drawn = await cache.draw(sequences, left);
         sequences = sequences.map((one, r) => extended(one, { drawn: drawn[r], stop }));
-        left -= drawn[0].length;
+        left -= drawn[0].ids.length;
       }
       return born(sequences, state.step + 1);
     },

@@ -19,6 +19,7 @@ import type { Tensor } from "../tensor.ts";
 import { type CachedGraph, withCache } from "./cached.ts";
 import { chooseToken, type Processor } from "./sampler.ts";
 import type { SamplingStep } from "./sampling.ts";
+import { tellOf } from "./told.ts";
 
 /** Tokens of each sequence that the device keeps until the host reads them. */
 export const UNREAD = 64;
@@ -44,6 +45,8 @@ export interface GenerationGraph extends Pick<CachedGraph, "angles" | "switches"
   readonly growing: readonly Tensor[];
   /** The tokens that the host has not read, f32 [UNREAD, B]. */
   readonly log: Tensor;
+  /** What is told of these, f32 [UNREAD, B, W]; null for nothing. */
+  readonly told: Tensor | null;
 }
 
 /** The last token of each sequence, which the device feeds to itself. */
@@ -120,12 +123,13 @@ function graphOf(
 ): GenerationGraph {
   const { batch, scores, more } = options;
   const { token, log, notes, history } = chooseToken(scores, options);
+  const tell = tellOf(scores, { token, steps: options.steps });
   const kept = leaf("log", { shape: [UNREAD, batch], dtype: "f32" });
-  const numbers = tensor(Float32Array.from({ length: UNREAD }, (_, i) => i), [UNREAD, 1]);
-  const now = equal(broadcast(numbers, kept.shape), stepScalar((step) => step - 1));
+  const told = tell && leaf("told", { shape: [UNREAD, ...tell.shape], dtype: "f32" });
   const updates: readonly Update[] = [
     [reshape(token, [batch, 1]), tokenLeaf(batch)],
-    [where(now, broadcast(reshape(log, [1, batch]), kept.shape), kept), kept],
+    [noted(log, kept), kept],
+    ...told === null ? [] : [[noted(tell!, told), told] as const],
     ...more,
   ];
   return {
@@ -133,7 +137,16 @@ function graphOf(
     updates: new Map(updates.map(([, overwritten], i) => [i, overwritten])),
     growing: [...caches, ...(history === null ? [] : [history])],
     log: kept,
+    told,
     angles,
     switches,
   };
+}
+
+/** A list of values of the steps, with those of this one. */
+function noted(values: Tensor, list: Tensor): Tensor {
+  const ones = values.shape.map(() => 1);
+  const numbers = tensor(Float32Array.from({ length: UNREAD }, (_, i) => i), [UNREAD, ...ones]);
+  const now = equal(broadcast(numbers, list.shape), stepScalar((step) => step - 1));
+  return where(now, broadcast(reshape(values, [1, ...values.shape]), list.shape), list);
 }

@@ -11,10 +11,17 @@ import { readBuffers } from "../runtime/readback.ts";
 import { record, type Recording } from "../runtime/record.ts";
 import { checkUnconsumed } from "../runtime/residents.ts";
 import { joinedRows } from "./cached.ts";
-import { type GenerationGraph, type GraphOptions, promptGraph, stepGraph } from "./generation_graph.ts";
+import {
+  type GenerationGraph,
+  type GraphOptions,
+  promptGraph,
+  stepGraph,
+  UNREAD,
+} from "./generation_graph.ts";
 import { type LeafBuffers, leafBuffers, pathOf } from "./leaf_buffers.ts";
 import { type PromptChunk, promptChunks, type Text } from "./prompt_chunks.ts";
 import { planFor } from "./read.ts";
+import { sizeOf } from "../spec.ts";
 import { noteValues, type Sampling, samplingValues } from "./sampling.ts";
 
 /** Generation of some sequences at once. Its steps feed each other on the device. */
@@ -29,8 +36,8 @@ export interface GenerationRun {
   step(unread: number): Promise<void>;
   /** The same as {@link step}, with the time of each launch. */
   profile(unread: number): Promise<KernelTime[]>;
-  /** The unread tokens, a row for each of so many steps; see `Choice.log`. */
-  read(count: number): Promise<Float32Array>;
+  /** The unread tokens, a row for each of so many steps, see `Choice.log`; and what is told of them, null for nothing. */
+  read(count: number): Promise<{ readonly drawn: Float32Array; readonly told: Float32Array | null }>;
   /** Throws if a training step consumed the parameters. */
   check(): void;
   /** A run with a larger cache that holds what this one does; this one is no longer usable. */
@@ -58,7 +65,7 @@ export function generationRun(
   model: Model,
   { buffers = leafBuffers(gpu), ...options }: GraphOptions & { readonly buffers?: LeafBuffers },
 ): GenerationRun {
-  const { batch, capacity } = options, [vocab] = outputOf(model).weight.shape;
+  const { capacity } = options, [vocab] = outputOf(model).weight.shape;
   const recorded = new Map<number, Recorded>();
   let now: Recorded | null = null;
   /** The recording that reads so many tokens of each text; that of a step for none. */
@@ -106,11 +113,16 @@ export function generationRun(
       return await profile(gpu, { recording, step: unread + 1 });
     },
     async read(count) {
-      const [bytes] = await readBuffers(gpu, [{
-        buffer: buffers.of(now!.graph.log),
-        bytes: 4 * count * batch,
-      }]);
-      return new Float32Array(bytes);
+      const { log, told } = now!.graph;
+      const read = await readBuffers(
+        gpu,
+        [log, ...told === null ? [] : [told]].map((leaf) => ({
+          buffer: buffers.of(leaf),
+          bytes: 4 * count * sizeOf(leaf.shape) / UNREAD,
+        })),
+      );
+      const [drawn, more = null] = read.map((bytes) => new Float32Array(bytes));
+      return { drawn, told: more };
     },
     check: () => now && checkUnconsumed(now.recording.plan),
     grow(larger) {

@@ -7,6 +7,7 @@
 import type { KernelTime } from "../runtime/profile.ts";
 import type { Processor } from "./sampler.ts";
 import type { Sampling } from "./sampling.ts";
+import type { ToldToken } from "./told.ts";
 
 /** Options of {@link defineGeneration}. */
 export interface GenerationOptions extends Sampling {
@@ -36,6 +37,8 @@ export interface Sequence {
   readonly generated: number;
   /** The tokens that the last call added. */
   readonly added: readonly number[];
+  /** How likely each of these was; absent where nothing is to be told. */
+  readonly told?: readonly ToldToken[];
   /** Whether it has reached a token that ends it, which it does not have. */
   readonly ended: boolean;
 }

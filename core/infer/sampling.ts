@@ -39,6 +39,8 @@ export interface Sampling {
   readonly logitBias?: Readonly<Record<number, number>>;
   /** Seed of the draws; 0 when absent. */
   readonly seed?: number;
+  /** How many of the likeliest tokens are told beside each that is chosen, from 0 to 20; nothing is told when absent. */
+  readonly logProbs?: number;
 }
 
 /** The steps that choose a token. Only those that a sequence of the batch needs are computed. */
@@ -52,7 +54,9 @@ export type SamplingStep =
   | "minP"
   | "typicalP"
   | "draw"
-  | "best";
+  | "best"
+  | "told"
+  | "likeliest";
 
 /** What a step reads for each sequence: an entry of it where the sequence does not ask for the step. */
 interface Column {
@@ -67,6 +71,9 @@ export const LOWEST = -3.4e38;
 
 /** A change of a score that outweighs all others, and that f32 holds also after the division by a temperature. */
 const FAR = 1e28;
+
+/** Most tokens that are told beside one, as in OpenAI's API. */
+export const MOST_TOLD = 20;
 
 /** A share of probability that the likeliest token has in any vocabulary. */
 const LEAST = 1e-9;
@@ -115,6 +122,8 @@ const NEEDED: Readonly<Record<SamplingStep, (sampling: Sampling) => boolean>> = 
   typicalP: (sampling) => draws(sampling) && (sampling.typicalP ?? 1) < 1,
   draw: draws,
   best: (sampling) => !draws(sampling),
+  told: ({ logProbs }) => logProbs !== undefined,
+  likeliest: ({ logProbs = 0 }) => logProbs > 0,
 };
 
 function draws({ temperature = 0 }: Sampling): boolean {
@@ -142,6 +151,10 @@ const RULES: Readonly<Record<string, { readonly rule: string; readonly holds: (x
   presencePenalty: { rule: "a number", holds: Number.isFinite },
   frequencyPenalty: { rule: "a number", holds: Number.isFinite },
   noRepeatNgram: { rule: "a whole number from 0", holds: (x) => Number.isSafeInteger(x) && x >= 0 },
+  logProbs: {
+    rule: `a whole number from 0 to ${MOST_TOLD}`,
+    holds: (x) => Number.isSafeInteger(x) && x >= 0 && x <= MOST_TOLD,
+  },
   seed: { rule: "a whole number from 0", holds: (x) => Number.isSafeInteger(x) && x >= 0 },
 };
 

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { chatTemplate, loadTokenizer } from "@firn/train/data";
-import { generate } from "@firn/train";
+import { generate, logProbabilities } from "@firn/train";
 import { loadModel } from "@firn/train/hub";
 import { openaiRoutes } from "../../examples/openai_routes.ts";
 import { requestQueue } from "../../examples/request_queue.ts";
@@ -172,7 +172,7 @@ Deno.test("errors have OpenAI's form and status", async () => {
     [routes(new Request(`${base}/models/%zz`)), 404, /the model is called "sotu"/],
     [post("/completions", { prompt: "a", temperature: "hot" }), 400, /"temperature" must be a number/],
     [post("/completions", { prompt: "a", max_tokens: 0 }), 400, /"max_tokens" must be a whole number/],
-    [post("/completions", { prompt: "a", logprobs: 3 }), 400, /"logprobs" is not supported/],
+    [post("/completions", { prompt: "a", echo: true }), 400, /"echo" is not supported/],
     [post("/completions", { prompt: "the ".repeat(3000) }), 400, /the model reads \d+ tokens at most/],
     [post("/completions", "x".repeat(2 ** 22 + 1)), 413, /bytes at most/],
     [post("/completions", "{}", { headers: { "content-type": "text/plain" } }), 415, /application\/json/],
@@ -256,5 +256,53 @@ Deno.test("a request that comes while others are worked on joins them at the nex
     alone.add([ask(n, asked)]);
     await until(() => ended.length > again);
     assertEquals(texts.get(n), shared);
+  }
+});
+
+Deno.test("logprobs of both routes are those of the text's tokens, whole and streamed", async () => {
+  const prompt = "The state of the", ids = tokenizer.encode(prompt);
+  const asked = { prompt, temperature: 0, max_tokens: 5, logprobs: 2 };
+  const { choices: [{ text, logprobs }] }: Json = await (await post("/completions", asked)).json();
+  assertEquals(logprobs.tokens.join(""), text);
+  const [wanted] = await logProbabilities(gpu, model, {
+    texts: [{ ids: [...ids, ...tokenizer.encode(text)], from: ids.length }],
+  });
+  assertEquals(logprobs.token_logprobs.length, 5);
+  logprobs.token_logprobs.forEach((value: number, i: number) => assertAlmostEquals(value, wanted[i], 1e-3));
+  logprobs.top_logprobs.forEach((top: Json, i: number) => {
+    assertEquals(Object.keys(top).length, 2);
+    assertEquals(top[logprobs.tokens[i]], logprobs.token_logprobs[i]);
+  });
+  assertEquals(logprobs.text_offset[4], text.length - logprobs.tokens[4].length);
+  const streamed = (await eventsOf(await post("/completions", { ...asked, stream: true })))
+    .flatMap(({ choices: [choice] }) => choice.logprobs === null ? [] : [choice.logprobs]);
+  for (const field of ["tokens", "token_logprobs", "text_offset"]) {
+    assertEquals(streamed.flatMap((piece) => piece[field]), logprobs[field]);
+  }
+  const messages = [{ role: "user", content: "The people of" }];
+  const chat = { messages, temperature: 0, max_tokens: 5, logprobs: true, top_logprobs: 1 };
+  const { choices: [answer] }: Json = await (await post("/chat/completions", chat)).json();
+  const { content }: Json = answer.logprobs;
+  assertEquals(content.map(({ token }: Json) => token).join(""), answer.message.content);
+  for (const { token, logprob, bytes, top_logprobs: [top] } of content) {
+    assertEquals(top, { token, logprob, bytes });
+    assertEquals(new TextDecoder().decode(Uint8Array.from(bytes)), token);
+  }
+  const plain: Json = await (await post("/completions", { ...asked, logprobs: null })).json();
+  assertEquals(plain.choices[0].logprobs, null);
+  // Tokens of a text that a stop ends are none of it.
+  const cut: Json = await (await post("/completions", { ...asked, stop: logprobs.tokens[2] })).json();
+  assertEquals(cut.choices[0].logprobs.tokens.join(""), cut.choices[0].text);
+  for (
+    const [path, more] of [
+      ["/completions", { logprobs: 6 }],
+      ["/completions", { logprobs: true }],
+      ["/chat/completions", { logprobs: false }],
+      ["/chat/completions", { logprobs: true, top_logprobs: 21 }],
+    ] as const
+  ) {
+    const { error }: Json = await (await post(path, { ...path === "/completions" ? asked : chat, ...more }))
+      .json();
+    assertMatch(error.message, /logprobs" must be/);
   }
 });

@@ -4,8 +4,18 @@
  * @module
  */
 
-import { assertEquals, assertRejects } from "@std/assert";
-import { ConsumedError, defineGeneration, InputError, logits, type Model, read, tensor } from "@firn/train";
+import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import {
+  ConsumedError,
+  defineGeneration,
+  InputError,
+  logits,
+  logProbabilities,
+  type Model,
+  read,
+  tensor,
+  type ToldToken,
+} from "@firn/train";
 import { loadModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -132,5 +142,58 @@ Deno.test("a generation refuses no prompts, and samplings of other prompts", asy
     () => generation.init([[1], [2]], options),
     InputError,
     "an entry for each of 2 prompts: got 1",
+  );
+});
+
+Deno.test("a generation tells how likely its tokens were by the model, and which ones were likeliest, where it is asked to", async () => {
+  const sampling = [
+    { logProbs: 3, temperature: 0.7, seed: 4, presencePenalty: 1 },
+    { logProbs: 0 },
+    {},
+  ];
+  using generation = defineGeneration(gpu, llama, { stop: [] });
+  let state = await generation.init([...PROMPTS, [7]], { sampling });
+  const told: ToldToken[][] = [[], []];
+  for (const count of [1, 5, 40]) {
+    state = await generation.next(state, count);
+    for (const [r, all] of told.entries()) {
+      assertEquals(state.sequences[r].told!.map(({ id }) => id), state.sequences[r].added);
+      all.push(...state.sequences[r].told!);
+    }
+    assertEquals(state.sequences[2].told, undefined);
+  }
+  for (const [r, all] of told.entries()) {
+    const { tokens } = state.sequences[r], from = PROMPTS[r].length;
+    const [wanted] = await logProbabilities(gpu, llama, { texts: [{ ids: tokens, from }] });
+    assertEquals(all.length, wanted.length);
+    all.forEach(({ logProb }, i) => assertAlmostEquals(logProb, wanted[i], 1e-3));
+    assertEquals(all.every(({ likeliest }) => likeliest.length === (r === 0 ? 3 : 0)), true);
+  }
+  // The first of the likeliest is what the forward pass finds best, and has its probability.
+  const best = await bestAfter(llama, [state.sequences[0].tokens]);
+  assertEquals(told[0].map(({ likeliest: [{ id }] }) => id), best[0].slice(PROMPTS[0].length - 1, -1));
+  const same = told[0].filter(({ id, likeliest }) => likeliest.some((other) => other.id === id));
+  same.forEach(({ id, logProb, likeliest }) =>
+    assertEquals(logProb, likeliest.find((other) => other.id === id)!.logProb)
+  );
+  await assertRejects(
+    () => generation.init([[1]], { sampling: [{ logProbs: 21 }] }),
+    InputError,
+    '"logProbs"',
+  );
+});
+
+Deno.test("what was generated before goes on as it was: penalties count it", async () => {
+  const options = { stop: [], temperature: 0.9, seed: 5, presencePenalty: 2, frequencyPenalty: 1 };
+  using whole = defineGeneration(gpu, llama, options), parts = defineGeneration(gpu, llama, options);
+  const wanted = await whole.next(await whole.init([PROMPTS[0]]), 12);
+  let state = await parts.next(await parts.init([PROMPTS[0]]), 5);
+  const { tokens, generated } = state.sequences[0];
+  state = await parts.next(await parts.init([tokens], { generated: [generated], from: state }), 7);
+  assertEquals([state.sequences[0].tokens, state.sequences[0].generated], [wanted.sequences[0].tokens, 12]);
+  await assertRejects(
+    () => parts.init([[1, 2]], { generated: [3] }),
+    InputError,
+    '"generated" must have a number from 0 to 2 for prompt 1: got 3',
   );
 });
