@@ -51,8 +51,9 @@ export function matrixTiling(
     readonly workgroupBytes: number;
   },
 ): AttentionTiling | undefined {
-  const unit = matrices.find(({ m, n, k, operands, sums }) =>
-    operands === "f16" && sums === "f32" && m === n && n === k && m % 8 === 0
+  // Scores and what becomes of them pass through one array, which naga's matrices cannot do.
+  const unit = matrices.find(({ m, n, k, operands, sums, dialect }) =>
+    operands === "f16" && sums === "f32" && m === n && n === k && m % 8 === 0 && dialect !== "naga"
   );
   const fits = dim % OCTET === 0 && dim <= MOST_ELEMENTS && time >= FEWEST_QUERIES && bias === undefined;
   if (unit === undefined || !fits) return undefined;

@@ -2,7 +2,7 @@
  * A training step of each family at about 10M parameters, beside PyTorch.
  *
  * ```sh
- * deno run --allow-read tests/bench/families.ts --sources > sources.json
+ * deno run --allow-read tests/bench/families.ts --sources [FAMILY...] > sources.json
  * deno run --allow-read tests/bench/families.ts [FAMILY...] > firn.jsonl
  * python3 tests/bench/families_twin.py sources.json > torch.jsonl
  * ```
@@ -160,25 +160,22 @@ async function measure(gpu: Gpu, name: string, source: Source): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const all = await sources();
-  if (Deno.args.includes("--sources")) {
-    return print(JSON.stringify(
-      Object.fromEntries(
-        Object.entries(all).map(([name, source]) => {
-          const inputs = Object.entries(batchOf(source)).map(([key, { values, shape }]) => [
-            key,
-            { values: [...values], shape },
-          ]);
-          return [name, { source, inputs: Object.fromEntries(inputs) }];
-        }),
-      ),
-    ));
+  const asked = Deno.args.filter((arg) => arg !== "--sources");
+  const { words: names, flags: rest } = partArgs(asked), { values: flags } = readFlags(rest, GPU_FLAGS);
+  const all = Object.entries(await sources());
+  const chosen = names.length === 0 ? all : all.filter(([name]) => names.includes(name));
+  if (asked.length < Deno.args.length) {
+    const works = chosen.map(([name, source]) => {
+      const inputs = Object.entries(batchOf(source)).map(([key, { values, shape }]) => [
+        key,
+        { values: [...values], shape },
+      ]);
+      return [name, { source, inputs: Object.fromEntries(inputs) }];
+    });
+    return print(JSON.stringify(Object.fromEntries(works)));
   }
-  const { words: chosen, flags: rest } = partArgs(Deno.args);
-  await using gpu = await openDevice(readFlags(rest, GPU_FLAGS).values, { to: Deno.stderr });
-  for (const [name, source] of Object.entries(all)) {
-    if (chosen.length === 0 || chosen.includes(name)) await measure(gpu, name, source);
-  }
+  await using gpu = await openDevice(flags, { to: Deno.stderr });
+  for (const [name, source] of chosen) await measure(gpu, name, source);
 }
 
 if (import.meta.main) await runMain(main, "families");

@@ -8,6 +8,7 @@ import { assertEquals } from "@std/assert";
 import { openGpu } from "@firn/train";
 import { plan } from "../../core/plan/plan.ts";
 import { leaf } from "../../core/sources.ts";
+import { inPlaces } from "./elsewhere.ts";
 import { firnProduct, type Product, productGraph } from "./product.ts";
 
 const TARGET = { software: false, subgroups: false, workgroupBytes: 16384, maxBindings: 8 };
@@ -39,4 +40,17 @@ Deno.test("a product of f16 runs where the adapter has it, and is refused by nam
   await contender.settle();
   await contender.close();
   gpu.check();
+});
+
+Deno.test("contenders in places of their own have their names, and close their devices with them", async () => {
+  const task = { product: { m: 64, n: 32, k: 48, layout: "NN" }, precision: "f32", recorded: 1e6 } as const;
+  const made = await inPlaces(task, [["here", { gpu: "deno" }], ["there", { gpu: "auto" }]]);
+  assertEquals(made.map(({ name }) => name), ["here", "there"]);
+  for (const contender of made) {
+    await contender.step();
+    await contender.settle();
+    await contender.close();
+    const after = await contender.settle().catch(({ name }) => name);
+    assertEquals(after, "DeviceLostError");
+  }
 });

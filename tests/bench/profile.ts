@@ -182,7 +182,7 @@ function totalsOf(groups: readonly Group[]): Totals {
 /** A table with a row for each group: shares are of all kernels, `roof` is the share of the attainable speed. */
 function tableOf(title: string, groups: readonly Group[], { ms: all, bytes: moved }: Totals): string[] {
   const cells = groups.map(({ name, count, milliseconds: ms, flops, bytes, attainable }) => [
-    name.slice(0, 48),
+    name.slice(0, 70),
     String(count),
     ms.toFixed(3),
     (100 * ms / all).toFixed(1),
@@ -193,7 +193,7 @@ function tableOf(title: string, groups: readonly Group[], { ms: all, bytes: move
     (ms - attainable).toFixed(3),
   ]);
   const lines = [[title, "count", "ms", "%", "TFLOP/s", "GB/s", "bytes %", "roof %", "ms above"], ...cells];
-  return lines.map(([name, ...numbers]) => name.padEnd(48) + numbers.map((n) => n.padStart(10)).join(""));
+  return lines.map(([name, ...numbers]) => name.padEnd(70) + numbers.map((n) => n.padStart(10)).join(""));
 }
 
 const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);

@@ -7,8 +7,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openGpu } from "@firn/train";
 import { NAGA_MATRICES, nagaMatrices } from "../../core/runtime/naga_matrices.ts";
+import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { matmul } from "../../kernels/matmul/matmul.ts";
 import type { Matmul } from "../../kernels/matmul/types.ts";
+import { matmulVariants } from "../../kernels/matmul/variants.ts";
 import { matrixWords } from "../../kernels/matrix_words.ts";
 import { requestDevice } from "../../core/runtime/features.ts";
 
@@ -80,6 +82,26 @@ Deno.test("naga's words are cubes of 8 and 16 whose places count vec4<f16>, and 
     refused = (error as Error).message;
   }
   assertMatch(refused, /naga has cubes of 8 and 16/);
+});
+
+Deno.test("products are planned in the dialect of the unit, and attention stays on threads where that is naga's", () => {
+  const unit = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
+  const chosen = (dialect: "tint" | "naga") => {
+    const target = {
+      ...{ software: false, subgroups: true, wideSubgroups: true, subgroupSize: 32 },
+      ...{ workgroupBytes: 49152, matrices: [{ ...unit, dialect }] },
+    };
+    const sizes = { batch: 1, m: 1024, n: 768, k: 768, transposeA: false, transposeB: true } as const;
+    const variants = matmulVariants({ ...sizes, storedA: "f16", storedB: "f16" }, target);
+    const shape = { batch: 1, time: 64, heads: 2, kvHeads: 2, dim: 64, scale: 1, causal: true };
+    const { matrix } = attentionTiling(shape, { ...target, half: true, pass: "forward" });
+    const dialects = variants.flatMap((variant) =>
+      variant.kind === "matrix" ? variant.dialect ?? "tint" : []
+    );
+    return [[...new Set(dialects)], matrix !== undefined];
+  };
+  assertEquals(chosen("tint"), [["tint"], true]);
+  assertEquals(chosen("naga"), [["naga"], false]);
 });
 
 Deno.test("requestDevice asks for naga's matrices where f16 is listed and no other matrix unit is, and goes on without", async () => {
