@@ -49,7 +49,7 @@ import {
   LORA_FLAGS,
   storageOf,
 } from "./lora_flags.ts";
-import { checkOptimizer, OPTIMIZER_FLAGS, optimizerOf } from "./optimizer_flags.ts";
+import { checkOptimizer, OPTIMIZER_FLAGS, optimizerOf, regularizationOf } from "./optimizer_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { licenseOf, PRETRAINED_RATE, rateOf } from "./model_card.ts";
@@ -279,7 +279,7 @@ function trainingOf(
     readonly data: TrainData;
   },
 ): Training<object, TokenBatch> {
-  return defineTraining(gpu, nextTokenLoss(base), {
+  return defineTraining(gpu, nextTokenLoss(base, regularizationOf(flags)), {
     optimizer: optimizerOf(flags),
     policy,
     steps: flags.steps,

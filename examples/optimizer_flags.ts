@@ -13,6 +13,7 @@ import {
   linearRate,
   loraPlus,
   type Optimizer,
+  type Regularization,
   type Schedule,
   sgd,
 } from "@firn/train";
@@ -78,6 +79,9 @@ export const OPTIMIZER_FLAGS: {
   readonly ema: Flag<number | null>;
   readonly accumulate: Flag<number>;
   readonly "on-nan": Flag<"stop" | "skip" | "rollback">;
+  readonly "label-smoothing": Flag<number>;
+  readonly "z-loss": Flag<number>;
+  readonly neftune: Flag<number>;
 } = {
   optimizer: oneOf(
     Object.keys(OPTIMIZERS),
@@ -107,6 +111,12 @@ export const OPTIMIZER_FLAGS: {
     "what to do where a loss or gradient is not finite: end, leave that step out, or go back to the last good state",
     "stop",
   ),
+  "label-smoothing": fromZero("share of each label that goes to all tokens alike, below 1", 0),
+  "z-loss": fromZero(
+    "factor of the squared log-sum-exp of scores, which keeps them from drifting; 1e-4 is usual",
+    0,
+  ),
+  neftune: fromZero("alpha of noise on embeddings in training (NEFTune); 5 is usual", 0),
 };
 
 /** Values of {@link OPTIMIZER_FLAGS}. */
@@ -123,7 +133,14 @@ export function checkOptimizer(flags: OptimizerFlags & { readonly "lora-plus": n
     throw new UsageError("--lora-plus makes groups of adamW: drop --optimizer and --group");
   }
   if (flags.ema !== null && flags.ema >= 1) throw new UsageError("--ema must be below 1");
+  if (flags["label-smoothing"] >= 1) throw new UsageError("--label-smoothing must be below 1");
   flags.group.forEach(groupOf);
+}
+
+/** What flags ask of the loss. */
+export function regularizationOf(flags: OptimizerFlags & { readonly seed: number }): Regularization {
+  const { "label-smoothing": labelSmoothing, "z-loss": zLoss, neftune, seed } = flags;
+  return { labelSmoothing, zLoss, neftune, ...neftune > 0 && { seed } };
 }
 
 /**

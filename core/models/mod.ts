@@ -128,6 +128,7 @@ export {
   nextTokenLoss,
   type TokenBatch,
 } from "./tasks.ts";
+export type { Regularization } from "./regularize.ts";
 export {
   idefics3,
   type ImageTextInput,

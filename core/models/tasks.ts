@@ -16,6 +16,13 @@ import { isTensor } from "../tree.ts";
 import { classRowLoss, rowLoss } from "./class_loss.ts";
 import type { ImageInput, Task, TokenInput } from "./family.ts";
 import { countLabels, type Loss, predictions } from "./loss.ts";
+import {
+  checkRegularization,
+  needsScores,
+  type Regularization,
+  regularizedLoss,
+  withNoise,
+} from "./regularize.ts";
 import { headOf, hiddenStates, type Model, outputOf, readParams } from "./model.ts";
 
 /** A batch of token ids. */
@@ -99,8 +106,10 @@ export function scoresOf<I extends object>(model: Model<object, I>, rows: Tensor
  * model's `trainable` and a fingerprint of its configuration.
  *
  * @param model The model
+ * @param options Label smoothing, z-loss and noise on embeddings, for training alone; none when absent. The first two need the
+ * scores of all positions at once
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
- * @throws {InputError} When the model's head is for another task
+ * @throws {InputError} When the model's head is for another task, or a number is out of its range
  *
  * @example
  * ```ts
@@ -119,11 +128,17 @@ export function scoresOf<I extends object>(model: Model<object, I>, rows: Tensor
  */
 export function nextTokenLoss<P extends object, I extends TokenInput = TokenInput>(
   model: Model<P, I>,
+  options: Regularization = {},
 ): Loss<P, I & { readonly labels: Tensor }> {
   checkTask(model, ["nextToken"]);
+  checkRegularization("nextTokenLoss", options);
   const loss = (params: P, batch: I & { readonly labels: Tensor }, { training = false } = {}): Tensor => {
     const subject = { ...model, params, training };
-    const rows = features(subject, batch), labels = nextLabels(batch.labels);
+    const clean = features(subject, batch), labels = nextLabels(batch.labels);
+    const rows = training ? withNoise(clean, { ...options, ids: batch.inputIds }) : clean;
+    if (training && needsScores(options)) {
+      return regularizedLoss(scoresOf(subject, rows), { ...options, labels });
+    }
     const { weight, ...more } = outputOf(subject);
     if (Object.values(more).every((other) => other === undefined)) {
       const softCap = headOf(model).softCap?.(model.config);
@@ -131,7 +146,8 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
     }
     return rowLoss(scoresOf(subject, rows), labels);
   };
-  return Object.assign(loss, { count: predictions, trainable: model.trainable, model: fingerprintOf(model) });
+  const known = fingerprintOf(model, options);
+  return Object.assign(loss, { count: predictions, trainable: model.trainable, model: known });
 }
 
 /**
@@ -159,9 +175,10 @@ export function classLoss<P extends object, I extends object>(
   return Object.assign(loss, { count, trainable: model.trainable, model: fingerprintOf(model) });
 }
 
-/** A fingerprint of what a model computes, its parameters aside. The order of keys in its configuration does not count. */
+/** A fingerprint of what a model and its loss compute, its parameters aside. The order of keys in its configuration does not count. */
 function fingerprintOf<I extends object>(
   { architecture, source, loraScale, adapter }: Model<object, I>,
+  options: Regularization = {},
 ): string {
   const sorted = (_: string, value: unknown): unknown =>
     isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value;
@@ -170,6 +187,7 @@ function fingerprintOf<I extends object>(
     source,
     loraScale ?? null,
     ...adapter === undefined ? [] : [[...adapter.layers]],
+    ...needsScores(options) || (options.neftune ?? 0) > 0 ? [options] : [],
   ];
   return fingerprint([wordsOf(JSON.stringify(said, sorted))]);
 }

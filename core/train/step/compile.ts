@@ -8,7 +8,8 @@ import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import type { Cost, Plan, PrefixOptions } from "../../plan/types.ts";
-import { productsOf } from "../../plan/lower/products.ts";
+import { type Product, productsOf } from "../../plan/lower/products.ts";
+import type { Target } from "../../kernel_call.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
 import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
@@ -111,26 +112,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       if (last !== null && isLike(request, last.request)) return null;
       const key = shapesOf(request);
       if (ready.has(key)) return null;
-      // A step that freezes less has all products of one that freezes more.
-      const all = { ...request, frozen: [], probed: [], since: {} }, part = partGraph(definition, all);
-      const { roots, updates, doubleBuffered } = stepGraph(definition, all);
-      const { precision } = definition, { target } = products, { wide } = request;
-      const waiting = products.choose(
-        new Map([
-          ...part === null
-            ? []
-            : productsOf(prepare(part.roots, { target, updates: part.updates, precision, wide })),
-          ...productsOf(
-            prepare(roots, {
-              target,
-              updates,
-              doubleBuffered,
-              precision: part === null ? precision : "f32",
-              wide,
-            }),
-          ),
-        ]),
-      );
+      const waiting = products.choose(allProducts(definition, request, products.target));
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
       return null;
@@ -143,6 +125,31 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       last = null;
     },
   };
+}
+
+/** The products of all steps of some shapes: a step that freezes less has all those of one that freezes more. */
+function allProducts(
+  definition: StepDefinition,
+  request: StepRequest,
+  target: Target,
+): ReadonlyMap<string, Product> {
+  const all = { ...request, frozen: [], probed: [], since: {} }, part = partGraph(definition, all);
+  const { precision } = definition,
+    { wide } = request,
+    { roots, updates, doubleBuffered } = stepGraph(definition, all);
+  const rest = {
+    target,
+    updates,
+    doubleBuffered,
+    wide,
+    precision: part === null ? precision : "f32" as const,
+  };
+  return new Map([
+    ...part === null
+      ? []
+      : productsOf(prepare(part.roots, { target, updates: part.updates, precision, wide })),
+    ...productsOf(prepare(roots, rest)),
+  ]);
 }
 
 /** What the parts of a step and the rest cost together. */
