@@ -6,7 +6,15 @@
  */
 
 import { foldGrid, GROUP_INDEX, type Kernel } from "./kernel.ts";
-import { type Binding, renamed, type TextParts, textParts } from "./text_parts.ts";
+import {
+  type ArrayType,
+  arrayType,
+  type Binding,
+  bytesOfArray,
+  renamed,
+  type TextParts,
+  textParts,
+} from "./text_parts.ts";
 
 /** A kernel, and its buffers in the order of its bindings. */
 export interface BoundText {
@@ -49,25 +57,37 @@ export function sharedBindings(
   return { buffers: all, declared, places };
 }
 
-/** Workgroup memory of several kernels. Arrays of one type are shared, as only one of the kernels runs in a workgroup. */
+/** Arrays in workgroup memory, and which of them each array of a kernel is. */
 interface SharedMemory {
-  readonly types: readonly string[];
-  /** For each kernel the place of each of its arrays. */
-  readonly places: readonly (readonly number[])[];
+  readonly arrays: readonly ArrayType[];
+  readonly places: readonly number[];
 }
 
-function sharedMemory(memories: readonly (readonly string[])[]): SharedMemory {
-  const types: string[] = [];
-  const places = memories.map((memory) => {
-    const taken = new Set<number>();
-    return memory.map((type) => {
-      let place = types.findIndex((other, i) => other === type && !taken.has(i));
-      if (place < 0) place = types.push(type) - 1;
-      taken.add(place);
-      return place;
+/**
+ * Finds workgroup memory for one more kernel of a launch. Arrays of one element are shared, as large as the largest needs it:
+ * only one of the kernels runs in a workgroup.
+ *
+ * @param known The arrays of the other kernels
+ * @param own Those of the kernel
+ * @returns All arrays
+ */
+export function sharedMemory(known: readonly ArrayType[], own: readonly ArrayType[]): SharedMemory {
+  const arrays = [...known], taken = new Set<number>();
+  const places = own.map((array) => {
+    let place = arrays.length, least = bytesOfArray(array), result = array;
+    known.forEach((other, i) => {
+      if (taken.has(i) || other.element !== array.element || other.sizes.length !== array.sizes.length) {
+        return;
+      }
+      const both = { ...other, sizes: other.sizes.map((size, d) => Math.max(size, array.sizes[d])) };
+      const growth = bytesOfArray(both) - bytesOfArray(other);
+      if (growth < least) [place, least, result] = [i, growth, both];
     });
+    taken.add(place);
+    arrays[place] = result;
+    return place;
   });
-  return { types, places };
+  return { arrays, places };
 }
 
 /** Structs of several kernels, each once: their fields, and for each kernel its names for them. */
@@ -100,14 +120,17 @@ export function sideBySide(kernels: readonly BoundText[]): BoundText {
   }
   const shared = sharedBindings(parts, kernels.map(({ bindings }) => bindings));
   const { structs, names: structNames } = sharedStructs(parts);
-  const memory = sharedMemory(
-    parts.map((part, k) => part.memory.map(({ type }) => renamed(type, structNames[k]))),
-  );
+  let arrays: readonly ArrayType[] = [];
+  const memory = parts.map((part) => {
+    const all = sharedMemory(arrays, part.memory.map(({ type }) => arrayType(type, part.structs)));
+    arrays = all.arrays;
+    return all.places;
+  });
   const functions = parts.map((part, k) => {
     const names = new Map([
       ...part.names.map((name) => [name, `${name}_${k}`] as const),
       ...part.bindings.map(({ name }, i) => [name, `bound_${shared.places[k][i]}`] as const),
-      ...part.memory.map(({ name }, i) => [name, `memory_${memory.places[k][i]}`] as const),
+      ...part.memory.map(({ name }, i) => [name, `memory_${memory[k][i]}`] as const),
       ...structNames[k],
     ]);
     const parameters = part.parameters.map(({ name, type }) => `${name}: ${type}`).join(", ");
@@ -120,7 +143,7 @@ fn main_${k}(${parameters}) {\n${renamed(part.body, names)}\n}\n`;
       `@group(0) @binding(${i}) var<storage, ${access}> ${name}: ${type};`
     ),
     ...structs.map((fields, i) => `struct Struct${i} { ${fields} }`),
-    ...memory.types.map((type, i) => `var<workgroup> memory_${i}: ${type};`),
+    ...arrays.map((array, i) => `var<workgroup> memory_${i}: ${textOf(array, structs)};`),
     ...functions,
     mainOf(parts, kernels.map(({ kernel: { grid } }) => grid)),
   ].join("\n");
@@ -134,6 +157,12 @@ fn main_${k}(${parameters}) {\n${renamed(part.body, names)}\n}\n`;
     },
     bindings: shared.buffers,
   };
+}
+
+/** The WGSL of a type. */
+function textOf({ element, sizes }: ArrayType, structs: readonly string[]): string {
+  const type = structs.includes(element) ? `Struct${structs.indexOf(element)}` : element;
+  return sizes.toReversed().reduce((inner, size) => `array<${inner}, ${size}>`, type);
 }
 
 /** Builtin values that depend on the grid, which is not the kernel's own; they are computed from others. */

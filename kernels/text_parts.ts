@@ -109,22 +109,45 @@ export function renamed(text: string, names: ReadonlyMap<string, string>): strin
   return text.replace(/(?<![\w.])[A-Za-z_]\w*/g, (name) => names.get(name) ?? name);
 }
 
+/** The type of a variable in workgroup memory. */
+export interface ArrayType {
+  /** The innermost type; the fields of a struct. */
+  readonly element: string;
+  /** Bytes of an element, or a few more; Infinity for a type that is not known. */
+  readonly bytes: number;
+  /** Elements of each array, the outermost one first; none for a single value. */
+  readonly sizes: readonly number[];
+}
+
 /**
- * Bytes of a variable in workgroup memory, or a few more.
+ * Reads the type of a variable in workgroup memory.
  *
- * @param type Its type
+ * @param type WGSL
  * @param structs The structs of its kernel
- * @returns Bytes; Infinity for a type that is not known
+ * @returns The type
  */
-export function bytesOfType(type: string, structs: TextParts["structs"]): number {
-  const text = type.replaceAll(/\s/g, ""), array = /^array<(.+),(\d+)u?>$/.exec(text);
-  if (array !== null) return Number(array[2]) * bytesOfType(array[1], structs);
-  const vector = /^vec([234])(?:<(\w+)>|[fiuh])$/.exec(text);
+export function arrayType(type: string, structs: TextParts["structs"]): ArrayType {
+  const sizes: number[] = [];
+  let element = type.replaceAll(/\s/g, "");
+  for (let array; (array = /^array<(.+),(\d+)u?>$/.exec(element)) !== null; element = array[1]) {
+    sizes.push(Number(array[2]));
+  }
+  const struct = structs.find(({ name }) => name === element);
+  return { element: struct?.fields ?? element, bytes: bytesOf(element, structs), sizes };
+}
+
+/** Bytes of all elements. */
+export function bytesOfArray({ bytes, sizes }: ArrayType): number {
+  return sizes.reduce((n, size) => n * size, bytes);
+}
+
+function bytesOf(type: string, structs: TextParts["structs"]): number {
+  const vector = /^vec([234])(?:<(\w+)>|[fiuh])$/.exec(type);
   if (vector !== null) return (vector[1] === "2" ? 2 : 4) * (vector[2] === "f16" ? 2 : 4);
-  if (/^(?:f32|u32|i32|f16|atomic<[iu]32>)$/.test(text)) return 4;
-  const fields = structs.find(({ name }) => name === text)?.fields;
+  if (/^(?:f32|u32|i32|f16|atomic<[iu]32>)$/.test(type)) return 4;
+  const fields = structs.find(({ name }) => name === type)?.fields;
   if (fields === undefined) return Infinity;
   const bytes = fields.split(/,(?![^<]*>)/).filter((field) => field.includes(":"))
-    .reduce((n, field) => n + bytesOfType(field.slice(field.indexOf(":") + 1), structs), 0);
+    .reduce((n, field) => n + bytesOfArray(arrayType(field.slice(field.indexOf(":") + 1), structs)), 0);
   return Math.ceil(bytes / 16) * 16;
 }

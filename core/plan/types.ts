@@ -182,7 +182,7 @@ export interface Unit {
   readonly priority: number;
   readonly matmulFlops: number;
   readonly inPlace?: InPlace;
-  /** For a matrix product, the buffers of its operands. */
+  /** For a matrix product, and for attention, the buffers of its operands. */
   readonly operands?: readonly number[];
   /** The kernels that share the launch, and their buffers; absent when it has one. */
   readonly parts?: readonly BoundText[];

@@ -3,8 +3,8 @@ import type { Kernel } from "../../kernels/kernel.ts";
 import { matmul } from "../../kernels/matmul/matmul.ts";
 import { rmsNorm } from "../../kernels/rms_norm.ts";
 import { rotary } from "../../kernels/rotary.ts";
-import { sideBySide } from "../../kernels/side_by_side.ts";
-import { bytesOfType, textParts } from "../../kernels/text_parts.ts";
+import { sharedMemory, sideBySide } from "../../kernels/side_by_side.ts";
+import { type ArrayType, arrayType, bytesOfArray, textParts } from "../../kernels/text_parts.ts";
 import { blank, type Data, runKernel, values } from "./run_kernel.ts";
 
 /** A kernel with its arrays. */
@@ -81,9 +81,22 @@ Deno.test("textParts takes no text with what it does not know", () => {
   assertEquals(textParts(code.replace("main", "other")), null);
 });
 
-Deno.test("bytesOfType counts arrays, vectors and structs", () => {
+Deno.test("arrayType reads arrays, vectors and structs", () => {
   const structs = [{ name: "Group", fields: "row: array<vec4<f32>, 8>, pad: vec4<f32>" }];
-  assertEquals(bytesOfType("array<Group, 3>", structs), 3 * 9 * 16);
-  assertEquals(bytesOfType("array<vec2u, 64>", structs), 512);
-  assertEquals(bytesOfType("array<f32, SIZE>", structs), Infinity);
+  const group = arrayType("array<Group, 3>", structs);
+  assertEquals(group, { element: structs[0].fields, bytes: 9 * 16, sizes: [3] });
+  assertEquals(bytesOfArray(group), 3 * 9 * 16);
+  assertEquals(arrayType("array<array<vec2u, 64>, 2>", []), { element: "vec2u", bytes: 8, sizes: [2, 64] });
+  assertEquals(arrayType("array<f32, SIZE>", []).bytes, Infinity);
+});
+
+Deno.test("sharedMemory lets kernels share arrays of one element, each as large as the largest needs it", () => {
+  const array = (...sizes: number[]): ArrayType => ({ element: "f32", bytes: 4, sizes });
+  assertEquals(sharedMemory([array(2, 9), array(4, 4)], [array(2, 7), array(4, 5)]), {
+    arrays: [array(2, 9), array(4, 5)],
+    places: [0, 1],
+  });
+  // Two arrays of one kernel stay apart, and so do arrays that would be larger together.
+  assertEquals(sharedMemory([array(2, 9)], [array(2, 9), array(2, 9)]).arrays.length, 2);
+  assertEquals(sharedMemory([array(1, 9)], [array(9, 1)]).arrays.length, 2);
 });

@@ -21,13 +21,15 @@ export function addKernel(context: LowerContext, node: Tensor): void {
   const call = kernel({ inputs: stored, outputs, wanted, attrs, target });
   const { reads = inputs.map((_, i) => i), writes = outputs.flatMap((_, k) => wanted[k] ? [k] : []) } = call;
   const overwritten = [...writtenBy(node), ...(targets.has(node) ? [targets.get(node)!] : [])];
+  const operands = reads.map((i) => table.bufferOf(inputs[i]));
   addUnit(context, {
     kernel: call.kernel,
-    reads: reads.map((i) => table.bufferOf(inputs[i])),
+    reads: operands,
     writes: writes.map((k) => table.bufferOf(node, k)),
     priority: places.get(node)!,
     overwrites: overwritten.map((leaf) => table.bufferOf(leaf)),
     matmulFlops: op.matmulFlops?.(inputs, specs, attrs, wanted),
+    ...(op.matmulFlops && { operands }),
     inPlace: call.alias && { ...call.alias, input: table.bufferOf(inputs[call.alias.input]) },
   });
 }

@@ -7,8 +7,14 @@
  * @module
  */
 
-import { sharedBindings, sideBySide } from "../../../kernels/side_by_side.ts";
-import { bytesOfType, renamed, type TextParts, textParts } from "../../../kernels/text_parts.ts";
+import { sharedBindings, sharedMemory, sideBySide } from "../../../kernels/side_by_side.ts";
+import {
+  type ArrayType,
+  arrayType,
+  bytesOfArray,
+  type TextParts,
+  textParts,
+} from "../../../kernels/text_parts.ts";
 import type { KernelText, Target } from "../../kernel_call.ts";
 import type { Buffer, TextCache, Unit } from "../types.ts";
 import { neededLater } from "./by_level.ts";
@@ -34,8 +40,8 @@ interface Group {
   readonly reads: Set<string>;
   bindings: number;
   bytes: number;
-  /** Its arrays in workgroup memory: bytes by type. */
-  readonly memory: Map<string, number>;
+  /** Its arrays in workgroup memory. */
+  memory: readonly ArrayType[];
   place: number;
   /** Whether a unit that was seen depends on it, so that it cannot move to a later place. */
   used: boolean;
@@ -47,15 +53,15 @@ interface Candidate {
   readonly kind: string;
   /** Whether a later product needs what it computes. */
   readonly needed: boolean;
-  /** For a product the buffers of its operands. */
+  /** For a product, attention among them, the buffers of its operands. */
   readonly operands: readonly number[];
   /** Buffers that it reads, with their types, and how many others it binds. */
   readonly reads: readonly string[];
   readonly writes: number;
   /** Bytes of all that it binds. */
   readonly bytes: number;
-  /** Its arrays in workgroup memory, and their bytes. */
-  readonly memory: ReadonlyMap<string, number>;
+  /** Its arrays in workgroup memory. */
+  readonly memory: readonly ArrayType[];
 }
 
 /**
@@ -128,17 +134,8 @@ function candidateOf(
     reads: [...reads],
     writes: parts.bindings.filter(({ access }) => access === "read_write").length,
     bytes,
-    memory: memoryOf(parts),
+    memory: parts.memory.map(({ type }) => arrayType(type, parts.structs)),
   };
-}
-
-/** The arrays of a kernel in workgroup memory, by type: bytes. Kernels that share a launch share arrays of one type. */
-function memoryOf({ memory, structs }: TextParts): ReadonlyMap<string, number> {
-  const names = new Map(structs.map(({ name, fields }) => [name, fields]));
-  return new Map(memory.map(({ type }, i) => {
-    const same = memory.slice(0, i).filter((other) => other.type === type).length;
-    return [`${same} ${renamed(type, names)}`, bytesOfType(type, structs)];
-  }));
 }
 
 /** Finds units for each launch, from the first unit on. Where none of the units found so far fits, a unit begins a launch. */
@@ -172,7 +169,7 @@ function groupsOf(
     if (own === null) return;
     open.add(group);
     for (const read of own.reads) group.reads.add(read);
-    for (const [type, bytes] of own.memory) group.memory.set(type, bytes);
+    group.memory = sharedMemory(group.memory, own.memory).arrays;
     group.bindings += own.writes;
     group.bytes += own.bytes;
   });
@@ -184,7 +181,7 @@ function newGroup(first: Candidate | null, place: number): Group {
     members: [],
     first,
     reads: new Set(),
-    memory: new Map(),
+    memory: [],
     bindings: 0,
     bytes: 0,
     place,
@@ -202,8 +199,8 @@ function fits(
   if (first!.kind !== own.kind || bytes + own.bytes > MOST_BYTES) return false;
   const more = own.reads.filter((read) => !reads.has(read)).length;
   if (reads.size + more + bindings + own.writes > maxBindings) return false;
-  const shared = [...new Map([...memory, ...own.memory]).values()].reduce((a, b) => a + b, 0);
-  if (shared > workgroupBytes) return false;
+  const { arrays } = sharedMemory(memory, own.memory);
+  if (arrays.reduce((n, array) => n + bytesOfArray(array), 0) > workgroupBytes) return false;
   return own.operands.length === 0 || (own.needed && first!.needed) ||
     members.some((at) => candidates[at]!.operands.some((b) => own.operands.includes(b)));
 }
