@@ -56,7 +56,7 @@ export interface FreezingOptions {
   readonly length: number;
   /** Rounds that count; one more goes before them, in which kernels are compiled and the clocks rise. */
   readonly rounds: number;
-  /** Steps of a turn; all but the first two and the last are timed. */
+  /** Steps of a turn, 8 when absent; a quarter of them, in which clocks rise again, and the last are not timed. */
   readonly turn?: number;
   /** Shares of the layers' matrices, and of the layers, that are frozen; quarters when absent. */
   readonly shares?: readonly number[];
@@ -65,7 +65,7 @@ export interface FreezingOptions {
 }
 
 const SHARES = [0.25, 0.5, 0.75, 1];
-/** Steps in which a new set is recorded, and the queue fills. */
+/** Steps in which a new set is recorded, and the queue fills, at least. */
 const SETTLE = 2;
 
 /** What is measured on an adapter. */
@@ -127,12 +127,12 @@ export async function measureFreezing(gpu: Gpu, options: FreezingOptions): Promi
   const inputIds = upload(gpu, new Int32Array(batch * length), { shape, label: "ids" });
   let { state } = work, forward: Recording | null = null;
   try {
-    const timed = turn - SETTLE - 1;
+    const settled = Math.max(SETTLE, Math.floor(turn / 4)), timed = turn - settled - 1;
     const step = async (): Promise<void> => {
       state = await training.next(state, work.batch);
     };
     const takeTurn = async (): Promise<number> => {
-      for (let i = 0; i < SETTLE; i++) await step();
+      for (let i = 0; i < settled; i++) await step();
       clock.mark(0);
       for (let i = 0; i < timed; i++) await step();
       clock.mark(1);
@@ -148,7 +148,7 @@ export async function measureFreezing(gpu: Gpu, options: FreezingOptions): Promi
         if (round > 0) own.push(ms);
       }
       forward ??= await forwardOf(gpu, { work, state, inputIds, precision });
-      for (let i = 0; i < SETTLE; i++) forward.replay(1);
+      for (let i = 0; i < settled; i++) forward.replay(1);
       clock.mark(0);
       for (let i = 0; i < timed; i++) forward.replay(1);
       clock.mark(1);

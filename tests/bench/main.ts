@@ -179,8 +179,8 @@ async function measureAll(
       refreeze = await measureRefreeze(gpu, size);
       say(refreezeLine(refreeze));
     } else if (name === "freezing" || name === "halves") {
-      const shares = name === "halves" ? [0.5] : undefined;
-      freezing = await measureFreezing(gpu, { ...sizeOfFreezing(gpu), rounds, shares, precision });
+      const few = name === "halves" ? { shares: [0.5], turn: gpu.software ? 8 : 32 } : {};
+      freezing = await measureFreezing(gpu, { ...sizeOfFreezing(gpu), ...few, rounds, precision });
       for (const text of freezingLines(freezing)) say(text);
     }
     for (const entry of entries) {
