@@ -58,7 +58,8 @@ export function frequent(groups: readonly Shared[], { order, needed }: Known): S
   const whole = alike(groups).flatMap((all) => {
     // Once some of them are frozen, no launch has gradients of weights beside others: that is few new kernels, once.
     if (!isMixed(all[0]) || isStable(all)) return all;
-    return all.map((group) => ({ ...group, members: lasting(group) }));
+    // Groups of the same kernels may have nothing that stays.
+    return all.map((group) => isMixed(group) ? { ...group, members: lasting(group) } : group);
   });
   return alike(whole.flatMap((one) => inPortions(one, { order, needed })))
     .filter((all) => all.length * (all[0].members.length - 1) >= LEAST).flat();
