@@ -18,14 +18,14 @@ import { crossEntropyGradOp, crossEntropyOp } from "../ops/cross_entropy.ts";
 import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
 import { layerNormGradOp, layerNormOp } from "../ops/layer_norm.ts";
 import { accumulateOp } from "../ops/matmul.ts";
-import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
+import { concatOp, padOp, permuteOp, reshape, sliceOp } from "../ops/movement.ts";
 import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
 import { rotaryOp } from "../ops/rotary.ts";
 import { softmaxGradOp, softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import { sizeOf } from "../spec.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
-import { outputOf } from "./alias.ts";
+import { baseOf, outputOf } from "./alias.ts";
 import {
   isAdd,
   isElement,
@@ -226,9 +226,11 @@ export function copyWeights(
   if (precision === "f32") return roots;
   const copies = new Map<Tensor, Tensor>();
   const copyOf = (weight: Tensor): Tensor => {
-    if (!isLeaf(weight) || weight.dtype !== "f32") return weight;
-    if (!copies.has(weight)) copies.set(weight, halfCopy(weight));
-    return copies.get(weight)!;
+    const base = baseOf(weight);
+    if (!isLeaf(base) || base.dtype !== "f32") return weight;
+    if (!copies.has(base)) copies.set(base, halfCopy(base));
+    const copy = copies.get(base)!;
+    return base === weight ? copy : reshape(copy, weight.shape);
   };
   return rebuild(roots, (node) => {
     if (!isProduct(node)) return node;

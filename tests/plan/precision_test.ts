@@ -72,6 +72,15 @@ Deno.test("plan copies weights of one shape by one launch", () => {
   ]);
 });
 
+Deno.test("plan copies a weight that products read in another shape, as kernels of a convolution are, once", () => {
+  const kernels = input("kernels", [12, 3, 2, 2]), flat = reshape(kernels, [12, 12]);
+  assertEquals(types(half([matmul(matmul(x, flat, { transposeB: true }), flat)])), [
+    "f16: f32 > f16",
+    "matmul: f32 f16 > f16",
+    "matmul: f16 f16 > f32",
+  ]);
+});
+
 Deno.test("plan keeps f32 what a kernel reads that knows no f16", () => {
   const launches = types(half([cumsum(matmul(matmul(x, w), v), 1)]));
   assertEquals(launches.filter((text) => text.startsWith("matmul")), [
