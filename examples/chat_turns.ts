@@ -23,7 +23,7 @@ export interface Chat extends Disposable {
   reset(): void;
   /** Asks, and gives the answer piece by piece. The answer is kept also if nobody takes all of it. */
   ask(question: string): AsyncGenerator<string, void, undefined>;
-  /** The tokens of the last answer, the first one aside, and the milliseconds that they took. */
+  /** The tokens of the last answer, and the milliseconds from the first one to the last. */
   readonly pace: { readonly tokens: number; readonly milliseconds: number };
 }
 
@@ -116,7 +116,7 @@ export function startChat({ gpu, model, tokenizer }: Reader, options: ChatOption
           state = await generation.next(state, Math.min(count, left));
           const { added, generated } = state.sequences[0];
           if (start === 0) start = performance.now();
-          pace = { tokens: Math.max(0, generated - 1), milliseconds: performance.now() - start };
+          pace = { tokens: generated, milliseconds: performance.now() - start };
           const text = decoder.add(added);
           answer += text;
           if (text !== "") yield text;

@@ -58,13 +58,12 @@ export async function main(args: readonly string[]): Promise<void> {
   let count = 0, start = performance.now();
   const options = { ...samplingOf(flags), prompt: ids, maxTokens: flags["max-tokens"], stop: tokenizer.stop };
   for await (const id of generate(gpu, model, options)) {
-    // The first token comes after the prompt was read and kernels were compiled.
     if (count++ === 0) start = performance.now();
     out(decoder.add([id]));
     if (decoder.stopped) break;
   }
   out(decoder.end() + "\n");
-  printError(paceText(Math.max(0, count - 1), performance.now() - start));
+  printError(paceText(count, performance.now() - start));
 }
 
 if (import.meta.main) await runMain(main, "generate");

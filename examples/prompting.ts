@@ -126,7 +126,8 @@ export function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-/** Tokens per second as text. */
+/** Tokens per second as text. The first token comes after the prompt was read and kernels were compiled, and is not timed. */
 export function paceText(tokens: number, milliseconds: number): string {
-  return `${tokens} tokens, ${(1000 * tokens / Math.max(milliseconds, 1)).toFixed(1)} per second`;
+  const timed = Math.max(0, tokens - 1), pace = 1000 * timed / Math.max(milliseconds, 1);
+  return `${tokens} tokens${timed === 0 ? "" : `, ${pace.toFixed(1)} per second after the first`}`;
 }

@@ -21,10 +21,13 @@ export async function showBatches(
   for (let step = 1; step <= count; step++) {
     const batch = await batches.at(step), [rows, length] = batch.inputIds.shape;
     print(`batch ${step}, ${rows} rows of ${length} tokens`);
-    for (const [row, runs] of tokenRuns(batch, tokenizer).entries()) {
+    const shown = tokenRuns(batch, tokenizer), empty = shown.filter((runs) => runs.length === 0).length;
+    for (const [row, runs] of shown.entries()) {
+      if (runs.length === 0) continue;
       const of = (chosen: readonly TokenRun[]): number => chosen.reduce((n, { tokens }) => n + tokens, 0);
       print(`row ${row + 1}, ${of(runs)} tokens, ${of(runs.filter(({ learned }) => learned))} learned`);
       printRuns(runs.map(({ text, learned }) => ({ text, marked: learned })));
     }
+    if (empty > 0) print(`${empty} rows of padding`);
   }
 }

@@ -5,7 +5,7 @@ import { loadModel } from "@firn/train/hub";
 import { type ChatOptions, startChat, templateOf } from "../../examples/chat_turns.ts";
 import { main as generateMain } from "../../examples/generate.ts";
 import { save } from "../../examples/converse.ts";
-import { partArgs } from "../../examples/prompting.ts";
+import { paceText, partArgs } from "../../examples/prompting.ts";
 import { failureOf, UsageError } from "../../examples/flags.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -32,7 +32,7 @@ Deno.test("a chat gives the answers that a model gives without a cache of the tu
   const answers = [await said(chat.ask("The state of the Union?")), await said(chat.ask("And the people?"))];
   assertEquals(chat.messages.map(({ role }) => role), ["system", "user", "assistant", "user", "assistant"]);
   assertEquals([chat.messages[2].content, chat.messages[4].content], answers);
-  assert(chat.pace.tokens === 7 && chat.pace.milliseconds > 0);
+  assert(chat.pace.tokens === 8 && chat.pace.milliseconds > 0);
   // Another chat that begins with the first answer has to read it.
   using other = startChat(reader, {
     ...OPTIONS,
@@ -122,4 +122,12 @@ Deno.test("generate asks for a model and a text, and knows its flags", async () 
     "must be a number above 0 and",
   );
   await assertRejects(() => generateMain(["m", "a", "--top-p", "2"]), UsageError, "--top-p must be");
+});
+
+Deno.test("paceText counts all tokens, and times those after the first", () => {
+  assertEquals([paceText(5, 1000), paceText(1, 20), paceText(0, 0)], [
+    "5 tokens, 4.0 per second after the first",
+    "1 tokens",
+    "0 tokens",
+  ]);
 });

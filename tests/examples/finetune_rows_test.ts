@@ -49,7 +49,7 @@ Deno.test("finetune --show-batch prints conversations, learned tokens in bracket
     const other = await finetune([...args, "--chat-template", `${folder}/chat.jinja`], folder);
     assertMatch(
       other.stderr,
-      /Cannot use line 1 of ".*chat\.jsonl" as .*chat\.jinja" must make the beginning/,
+      /Cannot use line 1 of ".*chat\.jsonl" as .*chat\.jinja" must begin an answer as its prompt ends/,
     );
     await Deno.writeTextFile(`${folder}/chat.jinja`, template);
     args.push("--chat-template", `${folder}/chat.jinja`);
