@@ -5,7 +5,7 @@
  */
 
 import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, storage } from "./kernel.ts";
-import type { Threads } from "./rows.ts";
+import { boundedLoop, type Threads } from "./rows.ts";
 
 /** Columns of a workgroup when each has one thread. */
 const COLUMNS = 64;
@@ -35,9 +35,11 @@ export interface CumsumOptions {
 export function cumsum({ outer, length, inner, reverse, threads }: CumsumOptions): Kernel {
   const columns = outer * inner, share = Math.ceil(length / threads);
   const column = threads === 1 ? `(${GROUP_INDEX}) * ${COLUMNS}u + lid` : GROUP_INDEX;
-  const at = `base + ${reverse ? `(${length - 1}u - k)` : "k"} * ${inner}u`;
+  const at = `base + ${reverse ? `(${length - 1}u - i)` : "i"} * ${inner}u`;
+  const run = (body: string): string =>
+    boundedLoop({ from: "first", to: "end", step: 1, rounds: (threads === 1 ? 1 : 2) * share }, body);
   const before = threads === 1 ? "" : `  var part = 0.0f;
-  for (var k = first; k < end; k += 1u) { part += a0[${at}]; }
+${run(`part += a0[${at}];`)}
   parts[lid] = part;
   workgroupBarrier();
   for (var t = 0u; t < lid; t += 1u) { total += parts[t]; }
@@ -56,10 +58,7 @@ export function cumsum({ outer, length, inner, reverse, threads }: CumsumOptions
   let first = ${threads === 1 ? "0u" : `min(lid * ${share}u, ${length}u)`};
   let end = min(first + ${share}u, ${length}u);
   var total = 0.0f;
-${before}  for (var k = first; k < end; k += 1u) {
-    total += a0[${at}];
-    o0[${at}] = total;
-  }
+${before}${run(`total += a0[${at}]; o0[${at}] = total;`)}
 }
 `,
   };

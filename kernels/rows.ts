@@ -29,6 +29,28 @@ export const NAN_FUNCTION = "fn nan() -> f32 { var bits = 0x7fc00000u; return bi
 export const MOST_ROUNDS = 2 ** 15;
 
 /**
+ * WGSL of a loop over `i` that makes no more rounds than {@link MOST_ROUNDS}: it looks at several numbers in a round where it would.
+ *
+ * @param range From where to where, in steps of how much; `rounds`: how many this loop and its like would make, one each
+ * @param body WGSL, which reads `i`
+ * @returns The loop
+ */
+export function boundedLoop(
+  { from, to, step, rounds }: {
+    readonly from: string;
+    readonly to: string;
+    readonly step: number;
+    readonly rounds: number;
+  },
+  body: string,
+): string {
+  const unroll = Math.ceil(rounds / MOST_ROUNDS);
+  if (unroll <= 1) return `  for (var i = ${from}; i < ${to}; i += ${step}u) { ${body} }`;
+  const bodies = repeat(unroll, (u) => `    { let i = j + ${u * step}u; if (i < ${to}) { ${body} } }\n`);
+  return `  for (var j = ${from}; j < ${to}; j += ${step * unroll}u) {\n${bodies}  }`;
+}
+
+/**
  * Chooses how many threads share a row: one on software adapters, where barriers are expensive, unless it would read too much.
  *
  * @param software Whether the adapter is a software rasteriser

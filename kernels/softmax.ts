@@ -7,6 +7,7 @@
 import { access, type F16Bindings } from "./f16.ts";
 import { type Kernel, storage } from "./kernel.ts";
 import {
+  boundedLoop,
   flatKernel,
   lanesOf,
   LOWEST,
@@ -135,6 +136,7 @@ function columnOf({ outer, length, inner, f16 }: SoftmaxOptions) {
     start: `  let first = i / ${loads}u * ${length * loads}u + i % ${loads}u;
   let end = first + ${length * loads}u;
 `,
-    each: (line: string): string => `  for (var i = first; i < end; i += ${loads}u) { ${line} }`,
+    each: (line: string): string =>
+      boundedLoop({ from: "first", to: "end", step: loads, rounds: 3 * length }, line),
   };
 }

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, repeat, storage } from "./kernel.ts";
-import { MOST_ROUNDS, type Threads } from "./rows.ts";
+import { foldGrid, GROUP_BUILTINS, GROUP_INDEX, type Kernel, storage } from "./kernel.ts";
+import { boundedLoop, type Threads } from "./rows.ts";
 
 /** Columns of a workgroup when each has one thread. */
 const COLUMNS = 64;
@@ -36,8 +36,16 @@ export interface TopKOptions {
 export function topK({ outer, length, inner, count, threads }: TopKOptions): Kernel {
   const columns = outer * inner, group = threads === 1 ? COLUMNS : threads;
   const column = threads === 1 ? `(${GROUP_INDEX}) * ${COLUMNS}u + lid` : GROUP_INDEX;
-  // See MOST_ROUNDS: more elements are looked at in a round where threads could not make as many rounds.
-  const unroll = Math.min(64, Math.ceil(count * length / threads / MOST_ROUNDS));
+  const look = boundedLoop(
+    {
+      from: threads === 1 ? "0u" : "lid",
+      to: `${length}u`,
+      step: threads,
+      rounds: count * length / threads,
+    },
+    `let other = vec2u(rank(a0[base + i * ${inner}u]), i);
+      if (other.x < last.x || (other.x == last.x && i + 1u > last.y + 1u)) { own = better(own, other); }`,
+  );
   let join = "";
   for (let half = threads / 2; half >= 1; half /= 2) {
     join += `    if (lid < ${half}u) { best[lid] = better(best[lid], best[lid + ${half}u]); }
@@ -72,15 +80,7 @@ fn better(a: vec2u, b: vec2u) -> vec2u { return select(a, b, b.x > a.x || (b.x =
   var last = vec2u(0xffffffffu, 0xffffffffu);
   for (var k = 0u; k < ${count}u; k += 1u) {
     var own = vec2u(0u, 0xffffffffu);
-    for (var first = ${threads === 1 ? "0u" : "lid"}; first < ${length}u; first += ${threads * unroll}u) {
-${
-      repeat(unroll, (u) => {
-        const look = `let other = vec2u(rank(a0[base + i * ${inner}u]), i);
-      if (other.x < last.x || (other.x == last.x && i + 1u > last.y + 1u)) { own = better(own, other); }`;
-        const i = `let i = first + ${u * threads}u;`;
-        return u === 0 ? `{ ${i} ${look} }\n` : `{ ${i} if (i < ${length}u) { ${look} } }\n`;
-      })
-    }    }
+${look}
 ${shared}    last = own;
     ${threads === 1 ? "" : "if (lid == 0u) "}{
       o0[target_base + k * ${inner}u] = a0[base + own.y * ${inner}u];

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
+import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { readAll, tensor } from "@firn/train";
-import { argmax, cumsum, max, sum, topK } from "@firn/train/ops";
+import { argmax, cumsum, max, softmax, sum, topK } from "@firn/train/ops";
 import { categorical, massThreshold } from "../../core/ops/sampling.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -31,8 +31,17 @@ for (const length of [70001, 280004]) {
       total,
     ]]);
     assertEquals(found[5][length - 1], total);
-    const columns = topK(tensor(x, [length, 1]), 4, { axis: 0 });
-    assertEquals([...(await readAll(gpu, [columns.indices]))[0]], order);
+    // Along columns, a thread reads all of them.
+    const column = tensor(Float32Array.from({ length: 2 * length }, (_, i) => x[i >> 1]), [length, 2]);
+    const [best, sums, shares] = await readAll(gpu, [
+      topK(column, 4, { axis: 0 }).indices,
+      cumsum(column, 0),
+      softmax(column, 0),
+    ]);
+    assertEquals([...best], order.flatMap((at) => [at, at]));
+    assertEquals([...sums.slice(-2)], [total, total]);
+    const share = Math.exp(-2) / x.reduce((sum, value) => sum + Math.exp(value - 99), 0);
+    assertAlmostEquals(shares[2 * order[2] + 1], share, 1e-3 * share);
   });
 }
 
