@@ -171,6 +171,11 @@ export {
   removeCheckpoint,
   saveCheckpoint,
 } from "./core/train/checkpoint.ts";
+export {
+  type CheckpointKeeper,
+  checkpointKeeper,
+  type CheckpointKeeperOptions,
+} from "./core/train/checkpoint_keeper.ts";
 export { freeState } from "./core/train/state/free_state.ts";
 export { snapshot } from "./core/train/state/snapshot.ts";
 export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";

@@ -6,10 +6,10 @@
 
 import {
   type Checkpoint,
+  checkpointKeeper,
   DataError,
   type Gpu,
   removeCheckpoint,
-  saveCheckpoint,
   scan,
   type TensorTree,
   type Training,
@@ -130,13 +130,19 @@ export async function trainRun<B extends TensorTree>(
   const { command, request: { checkpoint, newRate }, flags, policyHash, training, tokens } = options;
   const { folder, log } = run;
   const extra = extraOf(command, { flags: { ...flags, out: folder }, policyHash });
-  const save = (now: TrainingState<object>): Promise<void> =>
-    saveCheckpoint(gpu, now, { path: lastCheckpoint(folder), extra });
+  await using keeper = checkpointKeeper<object>(gpu, {
+    path: lastCheckpoint(folder),
+    every: flags.checkpoint,
+    ...flags["checkpoint-minutes"] !== null && { minutes: flags["checkpoint-minutes"] },
+    keep: flags.keep,
+    best: flags["keep-best"],
+    extra,
+  });
   let state = checkpoint === null
     ? await training.init(options.params)
     : await training.resume(checkpoint, { newRate }) as TrainingState<object>;
   // A run can be resumed from its very beginning.
-  if (checkpoint === null) await save(state);
+  if (checkpoint === null) await keeper.save(state);
   const bar = progress(flags.steps, { first: state.step });
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
@@ -184,12 +190,14 @@ export async function trainRun<B extends TensorTree>(
       bar.say(`step ${state.step}: ${await training.withWeights(state, options.watch.show)}`);
     }
     const signal = signals.caught();
-    if ((signal !== null || state.step % flags.checkpoint === 0) && !state.done) await save(state);
+    if (signal === null || state.done) await keeper.after(state);
+    else await keeper.save(state);
     if (signal !== null && !state.done) {
       bar.end();
       throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);
     }
   }
+  await keeper.flush();
   bar.end();
   if (waits.ms > 0) {
     print(

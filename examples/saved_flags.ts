@@ -13,21 +13,46 @@ import {
   loadCheckpoint,
   NotFoundError,
 } from "@firn/train";
-import { type Flag, readFlags, type Table, text, UsageError, type Values, whole } from "./flags.ts";
+import {
+  type Flag,
+  positive,
+  readFlags,
+  type Table,
+  text,
+  toggle,
+  UsageError,
+  type Values,
+  whole,
+} from "./flags.ts";
 import { lastCheckpoint } from "./output.ts";
 import { checkPolicyName, isModule } from "./policies.ts";
 
 /** Flags of every command that can go on with a run. */
 export const RUN_FLAGS: {
   readonly checkpoint: Flag<number>;
+  readonly "checkpoint-minutes": Flag<number | null>;
+  readonly keep: Flag<number>;
+  readonly "keep-best": Flag<boolean>;
   readonly resume: Flag<string | null>;
 } = {
   checkpoint: whole("steps between checkpoints", 50),
+  "checkpoint-minutes": positive("minutes between checkpoints, too; none by time when absent", null),
+  keep: whole("checkpoints that stay until the run is finished, the newest", 2),
+  "keep-best": toggle("keep the state of the lowest validation loss as checkpoint.best.safetensors"),
   resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
 };
 
 /** Flags of every command that may stand beside `--resume`: they change no result. */
-const BESIDE_RESUME: readonly string[] = ["resume", "checkpoint", "no-tune", "gpu", "unsafe-gpu"];
+const BESIDE_RESUME: readonly string[] = [
+  "resume",
+  "checkpoint",
+  "checkpoint-minutes",
+  "keep",
+  "keep-best",
+  "no-tune",
+  "gpu",
+  "unsafe-gpu",
+];
 
 /** Flags that are not taken from a checkpoint: what anyone may have written loads no library and drops no check. */
 const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu"];

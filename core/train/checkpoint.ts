@@ -80,6 +80,31 @@ export async function saveCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
+  const { extra = null, keep = 2, ...target } = options;
+  const write = await captureCheckpoint(gpu, state, extra);
+  await write({ ...target, keep });
+}
+
+/** Writes what was captured, and keeps so many files. */
+type WriteCheckpoint = (
+  target: FileSystemOptions & { readonly path: string; readonly keep: number },
+) => Promise<void>;
+
+/**
+ * Reads a training state from the device. The device may go on before it is written.
+ *
+ * @param gpu The device
+ * @param state The state, not consumed
+ * @param extra JSON to keep beside it
+ * @returns What writes it
+ * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite
+ * @throws {ConsumedError} When a step has consumed the state
+ */
+export async function captureCheckpoint<P extends TensorTree>(
+  gpu: Gpu,
+  state: TrainingState<P>,
+  extra: Json,
+): Promise<WriteCheckpoint> {
   const { settings, step, policy, frozen, probed, since, wide, validation, best, ending, chosen } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
@@ -92,7 +117,6 @@ export async function saveCheckpoint<P extends TensorTree>(
     named.flatMap(([name, { shape, dtype }]) => isBlocked(dtype) ? [[name, { shape, dtype }] as const] : []),
   );
   const order = [...flatten(state.params).keys()];
-  const { path, extra = null, fileSystem } = options;
   const about = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
   const plain = { ...about, ...wide && { wide } };
   const record: SavedRecord = {
@@ -102,11 +126,12 @@ export async function saveCheckpoint<P extends TensorTree>(
     extra,
     ...Object.keys(blocks).length > 0 && { blocks },
   };
-  await keepOlder(path, {
-    keep: options.keep ?? 2,
-    fileSystem,
-    write: (fresh) => writeSafetensors(fresh, tensors, { metadata: { firn: textOf(record) }, fileSystem }),
-  });
+  return ({ path, keep, fileSystem }) =>
+    keepOlder(path, {
+      keep,
+      fileSystem,
+      write: (fresh) => writeSafetensors(fresh, tensors, { metadata: { firn: textOf(record) }, fileSystem }),
+    });
 }
 
 /** How a file stores a tensor: blocks as rows of words, whose spec the record has. */

@@ -63,7 +63,7 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
     assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
-      ..."model data columns loss chat-template date pack long skip-bad-rows workers show-batch validation eval-tokens steps batch length lr optimizer schedule warmup weight-decay clip group ema accumulate on-nan label-smoothing z-loss neftune lora lora-alpha targets lora-dropout dora rslora lora-init lora-plus adapter base precision policy tau alpha metric seed prompt sample-every no-sample out max-shard-size validate checkpoint resume gpu unsafe-gpu no-tune help"
+      ..."model data columns loss chat-template date pack long skip-bad-rows workers show-batch validation eval-tokens steps batch length lr optimizer schedule warmup weight-decay clip group ema accumulate on-nan label-smoothing z-loss neftune lora lora-alpha targets lora-dropout dora rslora lora-init lora-plus adapter base precision policy tau alpha metric seed prompt sample-every no-sample out max-shard-size validate checkpoint checkpoint-minutes keep keep-best resume gpu unsafe-gpu no-tune help"
         .split(" "),
     ]);
   });

@@ -1,0 +1,138 @@
+/**
+ * Saves checkpoints of a run by steps and by time, and the best one apart.
+ *
+ * @module
+ */
+
+import { checkRange } from "../arguments.ts";
+import { openSafetensors } from "../data/safetensors.ts";
+import { InputError } from "../errors.ts";
+import type { FileSystemOptions } from "../host/file_system.ts";
+import { hostFileSystem } from "../host/host_file_system.ts";
+import type { Gpu } from "../runtime/device.ts";
+import type { Json } from "../policy.ts";
+import type { TensorTree } from "../tree.ts";
+import { captureCheckpoint } from "./checkpoint.ts";
+import { parseRecord } from "./saved_record.ts";
+import type { TrainingState } from "./types.ts";
+
+/** Options of {@link checkpointKeeper}. */
+export interface CheckpointKeeperOptions extends FileSystemOptions {
+  /** The file of the newest checkpoint; the one before `run.safetensors` is `run.1.safetensors`. */
+  readonly path: string;
+  /** Steps between checkpoints; none by steps when absent. */
+  readonly every?: number;
+  /** Minutes between checkpoints; none by time when absent. */
+  readonly minutes?: number;
+  /** How many checkpoints stay; 2 when absent. */
+  readonly keep?: number;
+  /**
+   * Whether the state of the lowest validation loss is kept as `run.best.safetensors`; false when absent. It is saved right after
+   * the validation.
+   */
+  readonly best?: boolean;
+  /** JSON to keep beside the state, such as the seed. */
+  readonly extra?: Json;
+  /** Milliseconds that pass, as `performance.now()` counts them, which is the clock when absent. */
+  readonly now?: () => number;
+}
+
+/** Saves checkpoints of a run. */
+export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable {
+  /**
+   * Looks at a state after each step, and saves it when that is due. It waits until the values are read: the file is written while
+   * the device goes on, and the next call that saves waits for it.
+   *
+   * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite; the files stay as they were
+   * @throws {FileError} When a file could not be written, by this call or by the one before
+   */
+  after(state: TrainingState<P>): Promise<void>;
+  /** Saves a state, whether it is due or not, and waits until the file is written. */
+  save(state: TrainingState<P>): Promise<void>;
+  /** Waits until everything is written. Disposing does so, too. */
+  flush(): Promise<void>;
+}
+
+/**
+ * Makes a keeper of checkpoints.
+ *
+ * @param gpu The device
+ * @param options The file, when to save, and what stays
+ * @returns The keeper
+ * @throws {InputError} When a number is out of its range
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { adamW, checkpointKeeper, defineTraining, loadCheckpoint, openGpu, scan, sum, type Tensor, tensor } from "@firn/train";
+ * import { memoryFileSystem } from "@firn/train/data";
+ *
+ * await using gpu = await openGpu();
+ * const options = { optimizer: adamW({ learningRate: 0.1 }), steps: 5 };
+ * const training = defineTraining(gpu, ({ w }: { w: Tensor }) => sum(w), options), fileSystem = memoryFileSystem();
+ * await using keeper = checkpointKeeper<{ w: Tensor }>(gpu, { path: "run.safetensors", every: 2, fileSystem });
+ * for await (const state of scan(training, await training.init({ w: tensor([1]) }), Array(5).fill({}))) {
+ *   await keeper.after(state);
+ * }
+ * await keeper.flush();
+ * assertEquals((await loadCheckpoint("run.safetensors", { fileSystem })).step, 4);
+ * assertEquals((await loadCheckpoint("run.1.safetensors", { fileSystem })).step, 2);
+ * ```
+ */
+export function checkpointKeeper<P extends TensorTree>(
+  gpu: Gpu,
+  options: CheckpointKeeperOptions,
+): CheckpointKeeper<P> {
+  const { path, every = Infinity, minutes = Infinity, keep = 2, best = false, fileSystem } = options;
+  const { extra = null, now = () => performance.now() } = options;
+  if (every !== Infinity) checkRange("checkpointKeeper", { every }, { least: 1 });
+  if (minutes !== Infinity) checkRange("checkpointKeeper", { minutes }, { least: 0 });
+  if (!(Number.isSafeInteger(keep) && keep >= 1)) {
+    throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
+  }
+  const bestPath = path.replace(/(\.[^./\\]*)?$/, (extension) => `.best${extension}`);
+  let writing: Promise<void> = Promise.resolve(), savedAt = now(), lowest: number | null = null;
+  const flush = async (): Promise<void> => {
+    const last = writing;
+    writing = Promise.resolve();
+    await last;
+  };
+  const begin = async (state: TrainingState<P>, target: { readonly path: string; readonly keep: number }) => {
+    const write = await captureCheckpoint(gpu, state, extra);
+    await flush();
+    if (target.path === path) savedAt = now();
+    writing = write({ ...target, fileSystem });
+    // It is waited for later: until then its failure is not forgotten, and ends no process.
+    writing.catch(() => {});
+  };
+  return {
+    async after(state) {
+      const { step, done, validation } = state;
+      if (best && validation?.step === step) {
+        lowest ??= await lossOf(bestPath, options);
+        if (validation.loss < lowest) {
+          lowest = validation.loss;
+          await begin(state, { path: bestPath, keep: 1 });
+        }
+      }
+      const due = step % every === 0 || now() - savedAt >= 60_000 * minutes;
+      if (due && !done) await begin(state, { path, keep });
+    },
+    async save(state) {
+      await begin(state, { path, keep });
+      await flush();
+    },
+    flush,
+    [Symbol.asyncDispose]: flush,
+  };
+}
+
+/** The validation loss of the best checkpoint so far; Infinity when there is none. */
+async function lossOf(
+  path: string,
+  { fileSystem = hostFileSystem() }: FileSystemOptions,
+): Promise<number> {
+  if (await fileSystem.stat(path) === null) return Infinity;
+  await using file = await openSafetensors(path, { fileSystem });
+  return parseRecord(file.metadata.firn ?? null, path).validation?.loss ?? Infinity;
+}
