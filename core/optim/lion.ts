@@ -5,7 +5,7 @@
  */
 
 import { checkOptions, checkRange } from "../arguments.ts";
-import { add, multiply } from "../ops/arithmetic.ts";
+import { add, multiply, subtract } from "../ops/arithmetic.ts";
 import { sign } from "../ops/functions.ts";
 import { stepScalar } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
@@ -70,11 +70,12 @@ export function lion(options: LionOptions): Optimizer {
     next(state, grads, params) {
       const updates = new Map<string, Tensor>(), next = new Map<string, Tensor>();
       for (const [path, g] of grads) {
-        const m = state.get(`m.${path}`)!;
-        const way = sign(add(multiply(m, beta1), multiply(g, 1 - beta1)));
+        // Both means are from the gradient towards the moment, so that one launch has them and reads each once.
+        const apart = subtract(state.get(`m.${path}`)!, g);
+        const way = sign(add(g, multiply(apart, beta1)));
         const all = decays(g) ? add(way, multiply(params.get(path)!, weightDecay)) : way;
         updates.set(path, multiply(all, down));
-        next.set(`m.${path}`, add(multiply(m, beta2), multiply(g, 1 - beta2)));
+        next.set(`m.${path}`, add(g, multiply(apart, beta2)));
       }
       return { updates, state: next };
     },
