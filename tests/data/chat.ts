@@ -53,10 +53,14 @@ export async function chatTokenizer(): Promise<Tokenizer> {
 }
 
 /** A template of the fixtures. */
-export async function templateOf(name: string): Promise<ChatTemplate> {
+export async function templateOf(
+  name: string,
+  variables: Readonly<Record<string, unknown>> = {},
+): Promise<ChatTemplate> {
   return chatTemplate(await Deno.readTextFile(`${FOLDER}/${name}.jinja`), {
     path: name,
     tokens: TOKENS,
+    variables,
     now: NOW,
   });
 }

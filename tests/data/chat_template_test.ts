@@ -112,6 +112,12 @@ Deno.test("an answer is found where a template leaves out earlier thoughts, and 
   const odd = CHAT.with(1, { role: "assistant", content: "assistant\n<think>" });
   assertEquals(learned(odd), ["assistant\n$", "\n\n\n\nSecond$"]);
   assertEquals(learned(CHAT.with(1, { role: "assistant", content: "" }))[0], "$");
+  // Without thoughts, a prompt ends with an empty one, and the last answer is trimmed.
+  const fast = await templateOf("qwen3", { enable_thinking: false });
+  assertEquals(learned(CHAT.with(1, { role: "assistant", content: "\n First" }), fast), [
+    " First$",
+    "Second$",
+  ]);
   // DeepSeek R1 begins an answer with a thought that it leaves out of every message.
   const r1 = chatTemplate(
     "{% for m in messages %}{{ '<|user|>' if m.role == 'user' else '<|assistant|>' }}{{ m.content.split('</think>')[-1] }}" +

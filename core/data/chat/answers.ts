@@ -158,9 +158,10 @@ function laterSpan(
   const end = behind + commonLength(close, text.slice(behind));
   const whole = said.slice(0, said.length - close.length + end - behind);
   const from = end - Math.min(commonEnd(text.slice(0, end), whole), whole.length - begin);
-  if (text === other || from > first) return null;
+  // An answer may have been trimmed where it was the last one.
+  if (text === other || text.slice(first, from).trim() !== "") return null;
   const opening = openingOf(template, at === 0 ? QUESTION : upTo(conversation, at));
-  return [opening !== "" && text.slice(0, first).endsWith(opening) ? first : from, end];
+  return [opening !== "" && text.slice(0, first).endsWith(opening) ? Math.max(first, from) : from, end];
 }
 
 /** How many characters both texts end with, but no more than one has behind `from`. */
