@@ -155,24 +155,30 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
  * model's `trainable` and a fingerprint of its configuration.
  *
  * @param model The model
+ * @param options Label smoothing and z-loss of rows with one class, and noise on embeddings, for training alone; none when absent
  * @returns From parameters and a batch to the mean loss over labelled rows, in nats
  * @throws {InputError} When the model's head is for another task
  */
 export function classLoss<P extends object, I extends object>(
   model: Model<P, I>,
+  options: Regularization = {},
 ): Loss<P, ClassBatch<I>> {
   checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
+  checkRegularization("classLoss", options);
   const problem = headOf(model).problem?.(model.config) ?? null;
   const loss = (params: P, batch: ClassBatch<I>, { training = false } = {}): Tensor => {
     const subject = { ...model, params, training };
-    return classRowLoss(scoresOf(subject, features(subject, batch)), { ...batch, problem });
+    const clean = features(subject, batch), { inputIds: ids } = batch as Partial<TokenInput>;
+    const rows = training && ids !== undefined ? withNoise(clean, { ...options, ids }) : clean;
+    const scores = scoresOf(subject, rows), regularized = training && needsScores(options);
+    return classRowLoss(scores, { ...batch, problem, ...regularized && { regularization: options } });
   };
   const count = (batch: ClassBatch<I>): number => {
     const { attentionMask } = batch as Partial<TokenInput>;
     if (attentionMask !== undefined) checkPadding(attentionMask);
     return countLabels(batch.labels);
   };
-  return Object.assign(loss, { count, trainable: model.trainable, model: fingerprintOf(model) });
+  return Object.assign(loss, { count, trainable: model.trainable, model: fingerprintOf(model, options) });
 }
 
 /** A fingerprint of what a model and its loss compute, its parameters aside. The order of keys in its configuration does not count. */

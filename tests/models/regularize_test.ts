@@ -1,7 +1,18 @@
 /** Label smoothing, z-loss and noise on embeddings. */
 
 import { assert, assertAlmostEquals, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { embedding, grad, InputError, newModel, nextTokenLoss, read, readAll, tensor } from "@firn/train";
+import {
+  classLoss,
+  embedding,
+  grad,
+  InputError,
+  logits,
+  newModel,
+  nextTokenLoss,
+  read,
+  readAll,
+  tensor,
+} from "@firn/train";
 import { regularizedLoss, withNoise } from "../../core/models/regularize.ts";
 import { readStep } from "../reference/read_step.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
@@ -62,4 +73,27 @@ Deno.test("nextTokenLoss is regularized in training alone, and says so to the ch
   for (const wrong of [{ labelSmoothing: 1 }, { zLoss: -1 }, { neftune: NaN }]) {
     assertThrows(() => nextTokenLoss(model, wrong), InputError, 'Cannot apply "nextTokenLoss"');
   }
+});
+
+Deno.test("classLoss is smoothed in training alone, and refuses to smooth labels of several classes", async () => {
+  const source = {
+    ...llamaSource({ layers: 1, tied: true }),
+    architectures: ["LlamaForSequenceClassification"],
+    num_labels: 3,
+  };
+  const model = await newModel(gpu, { source, seed: 1 }), { inputIds } = tokenBatch([2, 8]);
+  const batch = { inputIds, labels: tensor(new Int32Array([0, 2])) };
+  const plain = classLoss(model), smoothed = classLoss(model, { labelSmoothing: 0.2 });
+  const expected = await read(gpu, plain(model.params, batch));
+  assertEquals(await read(gpu, smoothed(model.params, batch)), expected);
+  const scores = logits(model, inputIds), trained = smoothed(model.params, batch, { training: true });
+  const same = regularizedLoss(scores, { labels: batch.labels, labelSmoothing: 0.2 });
+  assertEquals(await read(gpu, trained), await read(gpu, same));
+  assertNotEquals(await read(gpu, trained), expected);
+  const several = { inputIds, labels: tensor([1, 0, 1, 0, 0, 1], [2, 3]) };
+  assertThrows(
+    () => smoothed(model.params, several, { training: true }),
+    InputError,
+    "these are for rows with one class",
+  );
 });
