@@ -34,6 +34,7 @@ import { splitAttention } from "./rewrite/split_attention.ts";
 import { splitRows } from "./rewrite/split_rows.ts";
 import { sumProducts } from "./rewrite/sum_products.ts";
 import type { Launch, Plan, PlanOptions, Prefix, Prepared, Unit } from "./types.ts";
+import { largeValues } from "./unbounded.ts";
 
 /** A pass that gives equivalent roots. */
 type Rewrite = (roots: readonly Tensor[], options: PlanOptions) => readonly Tensor[];
@@ -84,8 +85,9 @@ function prepareSimple(
   const written = materializeRoots(rewritten(roots, REWRITES, options), options), { targets } = written;
   const fusion = fuse(written.roots, { targets, target });
   const isHalf = precision === "f16" ? halfValues(fusion, { wide }) : () => false;
+  const isLarge = precision === "f16" && wide ? largeValues(fusion) : () => false;
   const batched = batchMatmuls(fusion, { targets, target, isHalf });
-  return { ...written, places, fusion, isHalf, batched };
+  return { ...written, places, fusion, isHalf, isLarge, batched };
 }
 
 /**

@@ -142,6 +142,8 @@ export function halfValues(
   for (const node of exactNodes(order)) keepWide(node);
   if (unbounded) {
     for (const node of unboundedNodes({ order, readers })) {
+      // A weight beyond the range is an error of its own.
+      if (isWeightCopy(node)) continue;
       const outputs = node.op.infer(node.inputs, node.attrs);
       wide.set(node, new Set(outputs.keys()));
     }

@@ -226,6 +226,9 @@ export interface FuseOptions {
 /** Whether an output of a node is stored as f16. */
 export type IsHalf = (node: Tensor, output?: number) => boolean;
 
+/** Whether a value may be beyond the range of f16. */
+export type IsLarge = (node: Tensor) => boolean;
+
 /** The roots of a graph, and how they get to their buffers. */
 export interface WrittenRoots {
   /** The roots, each computed by a launch. */
@@ -242,6 +245,8 @@ export interface Prepared extends WrittenRoots {
   readonly places: readonly number[];
   readonly fusion: Fusion;
   readonly isHalf: IsHalf;
+  /** Whether a value that is stored as f32 may be beyond the range of f16: only in plans that ask for it. */
+  readonly isLarge: IsLarge;
   /** Products that share a launch, by the first of them. */
   readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
 }

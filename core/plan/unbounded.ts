@@ -18,7 +18,7 @@ import { unscaleOp } from "../ops/unscale.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { outputOf } from "./alias.ts";
 import { isAlias, isSource } from "./predicates.ts";
-import type { Fusion } from "./types.ts";
+import type { Fusion, IsLarge } from "./types.ts";
 
 /** Ops whose results are bounded, whatever they read. */
 const BOUNDED: ReadonlySet<Op> = new Set<Op>([rmsNormOp, layerNormOp, softmaxOp, attentionOp]);
@@ -45,6 +45,20 @@ export function unboundedNodes({ order, readers }: Pick<Fusion, "order" | "reade
     BOUNDED.has(node.op) || attended.has(node) ||
     (MOVED.has(node.op) && node.inputs.every((input) => isSource(input) || bounded(outputOf(input).node)));
   return order.filter((node) => !isSource(node) && !isAlias(node) && !gradients.has(node) && !bounded(node));
+}
+
+/**
+ * Tells which operands of products may be beyond the range of f16: nodes of the forward pass that may be, and what is given.
+ *
+ * @param graph A graph whose gradients are unscaled by `unscale`
+ * @returns The answer
+ */
+export function largeValues(graph: Pick<Fusion, "order" | "readers">): IsLarge {
+  const nodes = new Set(unboundedNodes(graph));
+  return (tensor) => {
+    const { node } = outputOf(tensor);
+    return isSource(node) || nodes.has(node);
+  };
 }
 
 /** What depends on the factor of the loss. */

@@ -10,6 +10,23 @@ import { halfAt, packedQuad } from "../packed.ts";
 import type { MatrixWords } from "../matrix_words.ts";
 import type { MatmulOperand } from "./frame.ts";
 
+/**
+ * Numbers of an operand that may be beyond the range of f16 (65504) are multiplied by this before they are rounded, and the
+ * product by its inverse: they may then be as large as 1.6e7, and lose 2^-17 at most, as much as f16 itself loses of 1/64.
+ */
+const SHRINK = 2 ** -8;
+
+/** WGSL by which a product of these operands is multiplied. */
+export function growth(sides: readonly MatmulOperand[]): string {
+  const large = sides.filter((side) => side.large).length;
+  return large === 0 ? "" : ` * ${SHRINK ** -large}.0f`;
+}
+
+/** WGSL that rounds eight f32 of an operand to f16. */
+function rounded({ large }: MatmulOperand, quads: readonly string[]): string {
+  return `f16_chunk(${quads.map((quad) => large ? `${quad} * ${SHRINK}f` : quad).join(", ")})`;
+}
+
 /** Elements of a chunk. */
 export const CHUNK = 8;
 
@@ -74,7 +91,7 @@ export function chunksOf(side: MatmulOperand, batch: number): Chunks {
       registers: ["vec4<f32>", "vec4<f32>"],
       load: ({ buffer, row, column }) =>
         [0, 1].map((half) => `${buffer}[${row} * ${stride / 4}u + ${column} / 4u + ${half}u]`),
-      halves: ([x, y]) => `f16_chunk(${x}, ${y})`,
+      halves: (quads) => rounded(side, quads),
       functions: "",
     };
   }
@@ -128,7 +145,7 @@ function elementChunks(side: MatmulOperand, batch: number): Chunks {
     registers: ["vec4<f32>", "vec4<f32>"],
     load: ({ buffer, row, column }) =>
       [0, 4].map((at) => `${buffer}_quad(${row} * ${stride}u, (${column}) + ${at}u)`),
-    halves: ([x, y]) => `f16_chunk(${x}, ${y})`,
+    halves: (quads) => rounded(side, quads),
     functions: buffers.map((buffer) =>
       `fn ${buffer}_one(start: u32, column: u32) -> f32 {
 let i = min(start + column, ${last}u);

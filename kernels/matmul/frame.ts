@@ -41,6 +41,8 @@ export interface MatmulOperand {
   /** Whether groups of four along the contiguous direction can be loaded at once. */
   readonly wide: boolean;
   readonly stored: Stored;
+  /** Whether it is f32, and may hold numbers beyond the range of f16. */
+  readonly large: boolean;
   /** The WGSL type of one load, where it is another than {@link loadType} tells. */
   readonly type?: string;
 }
@@ -48,11 +50,15 @@ export interface MatmulOperand {
 /** Both operands of a product. */
 export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
   const { m, n, k, transposeA, transposeB, strideA, columnsB = n, group } = product;
-  const { storedA = "f32", storedB = "f32" } = product;
+  const { storedA = "f32", storedB = "f32", largeA = false, largeB = false } = product;
   const side = (
     name: string,
     [size, kContiguous]: readonly [number, boolean],
-    { stored, stride = kContiguous ? k : size }: { readonly stored: Stored; readonly stride?: number },
+    { stored, large, stride = kContiguous ? k : size }: {
+      readonly stored: Stored;
+      readonly large: boolean;
+      readonly stride?: number;
+    },
   ): MatmulOperand => ({
     name,
     buffers: group === undefined || group.shared === name
@@ -63,12 +69,13 @@ export function operandsOf(product: Matmul): [MatmulOperand, MatmulOperand] {
     kContiguous,
     stride,
     stored,
+    large: large && stored === "f32",
     // Rows of blocks are padded.
     wide: stride % 4 === 0 || isBlocked(stored),
   });
   return [
-    side("a", [m, !transposeA], { stored: storedA, stride: strideA }),
-    side("b", [columnsB, transposeB], { stored: storedB }),
+    side("a", [m, !transposeA], { stored: storedA, large: largeA, stride: strideA }),
+    side("b", [columnsB, transposeB], { stored: storedB, large: largeB }),
   ];
 }
 

@@ -11,7 +11,7 @@
 import { GROUP_BUILTINS, type Kernel, repeat } from "../kernel.ts";
 import type { MatrixUnit } from "../matrix_unit.ts";
 import { matrixWords } from "../matrix_words.ts";
-import { chunkFunctions, type Chunks, chunksOf } from "./chunks.ts";
+import { chunkFunctions, type Chunks, chunksOf, growth } from "./chunks.ts";
 import { frame, operandsOf, sumLength } from "./frame.ts";
 import { fillPanels, matrixPlace, panelLayout } from "./panels.ts";
 import { splitSums, tileIndex, wholeSums } from "./shares.ts";
@@ -184,7 +184,9 @@ ${
         repeat(Math.ceil(um * quads / lanes), (l) => {
           const at = `(lane + ${l * lanes}u)`, row = `${at} / ${quads}u`, quad = `${at} % ${quads}u`;
           const place = `m0 + wr * ${wm}u + ${i * um}u + ${row}, n0 + wc * ${wn}u + ${quad} * 4u`;
-          const sums = words.sums({ panel: "sid", at: `${row} * ${sumsStride}u + ${quad}` });
+          const sums = `${words.sums({ panel: "sid", at: `${row} * ${sumsStride}u + ${quad}` })}${
+            growth(pair)
+          }`;
           return `finish(${given.map((name) => `${name}, `).join("")}${place}, ${sums});\n`;
         })
       }`),

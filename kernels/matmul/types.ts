@@ -122,6 +122,10 @@ export interface Matmul {
   readonly storedA?: Stored;
   /** How B is stored; `f32` when absent. */
   readonly storedB?: Stored;
+  /** Whether A, where it is f32, may hold numbers beyond the range of f16, to which matrix units need it rounded. */
+  readonly largeA?: boolean;
+  /** The same of B. */
+  readonly largeB?: boolean;
   /**
    * When a u32 [1], bound after A and B, ends the product early: rows of A at or past it are zeros (`m`), or summands at
    * or past it are (`k`). They are skipped; the results are the same.

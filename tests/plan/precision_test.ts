@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import {
   add,
   attention,
@@ -229,4 +229,22 @@ Deno.test("the factor of a LoRA pair costs no pass over what the layer gives, in
   // The gradient by what the layer gives is stored once: its multiple would be a second result of that product.
   const products = types(half([loss, ...grads])).filter((text) => text.startsWith("matmul"));
   assertEquals(products.filter((text) => / > \w+ \w+/.test(text)), []);
+});
+
+Deno.test("plan gives matrix units f16 alone: of weights copies, and values that may be larger scaled", () => {
+  const gated = multiply(silu(matmul(x, w)), matmul(x, v)), roots = [matmul(gated, w)];
+  const unit = { m: 8, n: 8, k: 8, operands: "f16", sums: "f32" } as const;
+  const on = { ...target, subgroupSize: 8, matrices: [unit] };
+  const seen = [false, true].map((wide) => plan(roots, { target: on, precision: "f16", wide }));
+  for (const [i, { launches }] of seen.entries()) {
+    const products = launches.filter(({ matmulFlops }) => matmulFlops > 0);
+    assertEquals(products.length, 3);
+    for (const { kernel: { name, code } } of products) {
+      assertMatch(name, / matrix /);
+      assertEquals(/ \* 0\.00390625f.* \* 256\.0f/s.test(code), i === 1);
+    }
+  }
+  assertEquals(types(seen[1]).filter((text) => text.startsWith("f16")), ["f16: f32 f32 > f16 f16"]);
+  // In f32 nothing is rounded.
+  for (const { kernel: { name } } of plan(roots, { target: on }).launches) assertNotMatch(name, / matrix /);
 });

@@ -10,7 +10,7 @@ import type { KernelText, Target } from "../../kernel_call.ts";
 import type { Tensor } from "../../tensor.ts";
 import { type BufferTable, bufferTable } from "../buffers.ts";
 import { bindingLimit } from "../rows.ts";
-import type { Cluster, Fusion, IsHalf, PlanOptions, Prepared, TextCache, Unit } from "../types.ts";
+import type { Cluster, Fusion, IsHalf, IsLarge, PlanOptions, Prepared, TextCache, Unit } from "../types.ts";
 import { textCache } from "./kernel_cache.ts";
 
 /** Handed from function to function while a graph is lowered. */
@@ -19,6 +19,7 @@ export interface LowerContext {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
   readonly isHalf: IsHalf;
+  readonly isLarge: IsLarge;
   /** Products that share a launch, by the first of them. */
   readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
   /** The products that share a launch. */
@@ -40,10 +41,10 @@ export interface LowerContext {
 
 /** Makes the context of a graph, without any launch yet. */
 export function lowerContext(
-  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "batched">,
+  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched">,
   { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
 ): LowerContext {
-  const { fusion, targets, isHalf, batched } = prepared, { order, level } = fusion;
+  const { fusion, targets, isHalf, isLarge, batched } = prepared, { order, level } = fusion;
   const launchLevel = new Map(level);
   for (const group of batched.values()) {
     const last = Math.max(...group.map((node) => level.get(node)!));
@@ -53,6 +54,7 @@ export function lowerContext(
     fusion,
     targets,
     isHalf,
+    isLarge,
     batched,
     sharing: new Set([...batched.values()].flat()),
     launchLevel,

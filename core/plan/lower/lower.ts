@@ -33,7 +33,7 @@ export interface Lowered {
  * @returns Launches on numbered buffers
  */
 export function lower(
-  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "batched">,
+  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched">,
   options: Pick<PlanOptions, "target" | "texts">,
 ): Lowered {
   const context = lowerContext(prepared, options);

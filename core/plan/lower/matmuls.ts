@@ -25,8 +25,8 @@ interface Stores {
 
 /** Adds the launch of a product and of its epilogue: two launches where several workgroups share the sums. */
 export function addProduct(context: LowerContext, node: Tensor): void {
-  const { table, places, epilogues, target, isHalf } = context, cluster = epilogues.get(node);
-  const { product, operands } = productOf([node], isHalf), reads = operands.map((x) => table.bufferOf(x));
+  const { table, places, epilogues, target } = context, cluster = epilogues.get(node);
+  const { product, operands } = productOf([node], context), reads = operands.map((x) => table.bufferOf(x));
   const { epilogue, loads, writes } = cluster === undefined
     ? storesOf(context, { nodes: [node], product })
     : epilogueOf(context, { node, cluster });
@@ -61,8 +61,8 @@ export function addProduct(context: LowerContext, node: Tensor): void {
 
 /** Adds the launch of several products: each has its own result, and all are stored in one way. */
 export function addProducts(context: LowerContext, nodes: readonly Tensor[]): void {
-  const { table, places, target, isHalf } = context;
-  const { product, operands } = productOf(nodes, isHalf), reads = operands.map((x) => table.bufferOf(x));
+  const { table, places, target } = context;
+  const { product, operands } = productOf(nodes, context), reads = operands.map((x) => table.bufferOf(x));
   const variant = variantOf(product, target), { epilogue, writes } = storesOf(context, { nodes, product });
   const priority = Math.max(...nodes.map((node) => places.get(node)!));
   const matmul = context.texts.remembered(matmulText);

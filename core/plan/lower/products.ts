@@ -12,7 +12,7 @@ import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { isProduct, isProductSum } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
-import type { IsHalf, Prepared } from "../types.ts";
+import type { Prepared } from "../types.ts";
 
 /** A product, without the decision how it is computed. */
 export type Product = Omit<Matmul, "variant" | "epilogue">;
@@ -23,18 +23,33 @@ export interface ProductNode {
   readonly operands: readonly Tensor[];
 }
 
+/** How the values of a graph are stored. */
+type StoredValues = Pick<Prepared, "isHalf" | "isLarge">;
+
+/** The operands of a product on one side: several of a sum of products. */
+function sideOf(node: Tensor, side: number): readonly Tensor[] {
+  const count = isProductSum(node) ? node.inputs.length / 2 : 1;
+  return node.inputs.slice(side * count, side * count + count);
+}
+
 /**
  * Describes the product that one launch computes.
  *
  * @param nodes A product, a sum of products, or products that share a launch
- * @param isHalf How values are stored
+ * @param stored How values are stored
  * @returns Sizes, layout and operands
  */
-export function productOf(nodes: readonly Tensor[], isHalf: IsHalf): ProductNode {
+export function productOf(nodes: readonly Tensor[], { isHalf, isLarge }: StoredValues): ProductNode {
   const [{ inputs, attrs }] = nodes, summed = isProductSum(nodes[0]), count = inputs.length / 2;
   const first = summed ? [inputs[0], inputs[count]] : inputs;
   const stored = first.map((x) => storedSpec(x, isHalf(x)));
-  const product = { ...matmulSizes(stored, attrs as ProductAttrs), ...attrs as ProductAttrs };
+  const [largeA, largeB] = [0, 1].map((side) => nodes.some((node) => sideOf(node, side).some(isLarge)));
+  const product = {
+    ...matmulSizes(stored, attrs as ProductAttrs),
+    ...attrs as ProductAttrs,
+    ...(largeA && { largeA }),
+    ...(largeB && { largeB }),
+  };
   if (summed) {
     return { product: { ...product, group: { count, as: "summed" } }, operands: inputs };
   }
@@ -71,14 +86,14 @@ export function variantOf(product: Product, target: Target): MatmulVariant {
  * @returns The products by key
  */
 export function productsOf(
-  { fusion, batched, isHalf }: Pick<Prepared, "fusion" | "batched" | "isHalf">,
+  { fusion, batched, ...stored }: Pick<Prepared, "fusion" | "batched"> & StoredValues,
 ): Map<string, Product> {
   const products = new Map<string, Product>();
   const others = new Set([...batched.values()].flatMap(([, ...rest]) => rest));
   for (const node of fusion.order) {
     if (!isProduct(node) || others.has(node)) continue;
     // How many rows count is known only when the step runs; here all of them do.
-    const { limit: _, ...product } = decisive(productOf(batched.get(node) ?? [node], isHalf).product);
+    const { limit: _, ...product } = decisive(productOf(batched.get(node) ?? [node], stored).product);
     products.set(productKey(product), product);
   }
   return products;
