@@ -6,6 +6,7 @@
 
 import type { KernelText } from "../kernel_call.ts";
 import type { Gpu } from "./device.ts";
+import { isDenos, turning } from "./turns.ts";
 
 /**
  * The pipeline of a kernel. Each shader text is compiled once.
@@ -21,6 +22,38 @@ function pipelineFor(
   const known = gpu.pipelines.get(kernel.code);
   if (known !== undefined) return known;
   gpu.counts.pipelines++;
+  const pipeline = gpu.device.createComputePipeline(descriptorOf(gpu, kernel));
+  gpu.pipelines.set(kernel.code, pipeline);
+  return pipeline;
+}
+
+/**
+ * Compiles all kernels of a plan that are new at the same time, where the implementation can: Dawn does it in threads, and
+ * Deno's own one after the other, as they are bound.
+ *
+ * @param gpu The device
+ * @param kernels Names and WGSL
+ */
+export async function compileAll(gpu: Gpu, kernels: readonly KernelText[]): Promise<void> {
+  if (isDenos(gpu)) return;
+  const fresh = new Map(kernels.map((kernel) => [kernel.code, kernel]));
+  for (const code of gpu.pipelines.keys()) fresh.delete(code);
+  const compiled = [...fresh.values()].map(async (kernel) => {
+    try {
+      const pipeline = await gpu.device.createComputePipelineAsync(descriptorOf(gpu, kernel));
+      gpu.counts.pipelines++;
+      gpu.pipelines.set(kernel.code, pipeline);
+    } catch {
+      // It is compiled again as it is bound, and the device then reports what is wrong with it.
+    }
+  });
+  await turning(gpu, Promise.all(compiled));
+}
+
+function descriptorOf(
+  gpu: Gpu,
+  kernel: { readonly name: string; readonly code: string },
+): GPUComputePipelineDescriptor {
   const access = [...kernel.code.matchAll(/@binding\(\d+\)\s+var<storage,\s*(read_write|read)>/g)].map((m) =>
     m[1]
   );
@@ -31,16 +64,14 @@ function pipelineFor(
       buffer: { type: mode === "read" ? "read-only-storage" as const : "storage" as const },
     })),
   });
-  const pipeline = gpu.device.createComputePipeline({
+  return {
     label: kernel.name,
     layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
     compute: {
       module: gpu.device.createShaderModule({ label: kernel.name, code: sourceOf(gpu, kernel.code) }),
       entryPoint: "main",
     },
-  });
-  gpu.pipelines.set(kernel.code, pipeline);
-  return pipeline;
+  };
 }
 
 /** The text of a kernel as the compiler of a device wants it. */

@@ -8,7 +8,7 @@ import { denoVersion } from "../host/runtime_version.ts";
 import { allocate, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { submit } from "./pipelines.ts";
-import { turn, turning } from "./turns.ts";
+import { isDenos, turn, turning } from "./turns.ts";
 
 /** A buffer that the host can map. */
 interface Staging {
@@ -25,8 +25,8 @@ const staging = new WeakMap<Gpu, Staging>();
  * be read without that sleep. Another version of Deno might end the process, so it is not tried there, and another
  * implementation, such as Dawn's, maps a buffer later and says so at once.
  */
-function mayMapInCall({ source }: Gpu, { awaited }: Staging): boolean {
-  return awaited && source.api === globalThis.navigator?.gpu && (denoVersion()?.startsWith("2.9.") ?? false);
+function mayMapInCall(gpu: Gpu, { awaited }: Staging): boolean {
+  return awaited && isDenos(gpu) && denoVersion()!.startsWith("2.9.");
 }
 
 /** Largest staging buffer in bytes, so that reading a model needs no second copy of it. */

@@ -9,7 +9,7 @@ import type { Launch, Plan, PlannedBuffer } from "../plan/types.ts";
 import { checkAllocations, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { doubleBuffers } from "./double_buffers.ts";
-import { bindKernel, type BoundKernel } from "./pipelines.ts";
+import { bindKernel, type BoundKernel, compileAll } from "./pipelines.ts";
 import { type PlanBuffers, planBuffers, type Resolve } from "./plan_buffers.ts";
 import { PORTION, replay, type ReplayOptions, scalarUpload, submitPass } from "./replay.ts";
 
@@ -77,6 +77,7 @@ async function build(
   memory: PlanBuffers,
 ): Promise<Recording> {
   const { slots, owned } = memory;
+  await compileAll(gpu, plan.launches.map(({ kernel }) => kernel));
   const bind = ({ kernel, bindings }: Launch): BoundKernel =>
     bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), ...rangeOf(plan.buffers[b]) })));
   const uploadScalars = scalarUpload(gpu, { plan, buffer: memory.scalars });

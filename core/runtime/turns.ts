@@ -11,6 +11,11 @@ interface Sourced {
   readonly source: { readonly api: object };
 }
 
+/** Whether an implementation of WebGPU is Deno's own. */
+export function isDenos({ source }: Sourced): boolean {
+  return denoVersion() !== null && source.api === globalThis.navigator?.gpu;
+}
+
 /** Lets timers, signals and errors of the device be handled. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => {
@@ -28,8 +33,8 @@ export function turn(): Promise<void> {
  * @param promise What it promised
  * @returns What the promise gives
  */
-export async function turning<T>({ source }: Sourced, promise: Promise<T>): Promise<T> {
-  if (denoVersion() === null || source.api === globalThis.navigator?.gpu) return await promise;
+export async function turning<T>(from: Sourced, promise: Promise<T>): Promise<T> {
+  if (denoVersion() === null || isDenos(from)) return await promise;
   let open = true;
   const close = (): void => {
     open = false;

@@ -13,7 +13,7 @@ import type { StorageType } from "../spec.ts";
 import { checkAllocations, createBuffer, destroyBuffer } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { bytesOf } from "../plan/storage.ts";
-import { bindKernel, type BoundKernel } from "../runtime/pipelines.ts";
+import { bindKernel, type BoundKernel, compileAll } from "../runtime/pipelines.ts";
 import type { TimedPass } from "../runtime/timestamps.ts";
 import type { Product } from "../plan/lower/products.ts";
 import { timeBusily, timesFor, warmUp } from "./busy.ts";
@@ -74,7 +74,7 @@ async function measure(gpu: Gpu, products: readonly Product[]): Promise<Map<stri
     const candidates: Candidate[][] = [];
     for (const product of products) {
       report(candidates.length);
-      candidates.push(candidatesOf(gpu, { product, scratch }));
+      candidates.push(await candidatesOf(gpu, { product, scratch }));
       // Compiling blocks the thread: this lets a progress line be drawn.
       await new Promise((resolve) => setTimeout(resolve));
     }
@@ -190,31 +190,31 @@ function allocate(
   return scratch;
 }
 
+/** The kernels of a variant, as they are measured. */
+function kernelsOf(product: Product, variant: MatmulVariant): readonly KernelText[] {
+  if (variant.kind !== "tiled" && variant.kind !== "matrix") return [matmul({ ...product, variant })];
+  // The same shader serves any number of splits, so it is compiled once.
+  const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
+  const parts = { ...shared, grid: matmul({ ...product, variant }).grid };
+  return variant.split > 1 ? [parts, reduceSplits({ ...product, variant })] : [parts];
+}
+
 /** The candidates of a product, compiled and bound. */
-function candidatesOf(
+async function candidatesOf(
   gpu: Gpu,
   { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
-): Candidate[] {
+): Promise<Candidate[]> {
   const { group } = product, results = resultsOf(product);
   const [as, bs] = (["a", "b"] as const).map((side) =>
     Array.from({ length: group?.shared === side ? 1 : group?.count ?? 1 }, () => scratch[side])
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
-  return variantsOf(gpu, product).map((variant) => {
-    if (variant.kind !== "tiled" && variant.kind !== "matrix") {
-      return {
-        variant,
-        pass: { launches: [bound(gpu, matmul({ ...product, variant }), [...as, ...bs, ...out])], times: 1 },
-      };
-    }
-    // The same shader serves any number of splits, so it is compiled once.
-    const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
-    const [x, y, z] = matmul({ ...product, variant }).grid;
-    const launches = [bound(gpu, { ...shared, grid: [x, y, z] }, [...as, ...bs, ...parts])];
-    if (variant.split > 1) {
-      const buffers = parts.flatMap((buffer, i) => [buffer, out[i]]);
-      launches.push(bound(gpu, reduceSplits({ ...product, variant }), buffers));
-    }
+  const made = variantsOf(gpu, product).map((variant) => ({ variant, kernels: kernelsOf(product, variant) }));
+  await compileAll(gpu, made.flatMap(({ kernels }) => kernels));
+  return made.map(({ variant, kernels: [kernel, join] }) => {
+    const written = variant.kind === "tiled" || variant.kind === "matrix" ? parts : out;
+    const launches = [bound(gpu, kernel, [...as, ...bs, ...written])];
+    if (join !== undefined) launches.push(bound(gpu, join, parts.flatMap((buffer, i) => [buffer, out[i]])));
     return { variant, pass: { launches, times: 1 } };
   });
 }

@@ -14,8 +14,8 @@ type Sizes = Pick<MatrixTiling, "subgroups" | "high" | "buffers" | "held"> & { r
 
 /** Tilings for units of 16 rows, the fastest on an H200 first; the later ones need less memory. */
 const WIDE: Readonly<Record<AttentionPass, readonly Sizes[]>> = {
-  forward: [sizes(4, 2, 32, 2), sizes(2, 1, 32, 1)],
-  gradQ: [sizes(4, 1, 32, 2), sizes(2, 1, 32, 1)],
+  forward: [sizes(8, 1, 32, 2), sizes(4, 2, 32, 2), sizes(2, 1, 32, 1)],
+  gradQ: [sizes(4, 2, 32, 1), sizes(4, 1, 32, 2), sizes(2, 1, 32, 1)],
   gradKV: [sizes(4, 1, 32, 2), sizes(2, 1, 32, 1)],
 };
 
