@@ -107,8 +107,8 @@ export function checkSettings(
   { newRate = false }: { readonly newRate?: boolean } = {},
 ): void {
   const before: Partial<RunSettings> = typeof saved === "string" ? earlierSettings(saved) : saved;
-  const plain = (all: Partial<RunSettings>): Readonly<Record<string, unknown>> =>
-    newRate ? { ...all, optimizer: withoutRate(all.optimizer ?? ""), rates: null } : all;
+  const plain = (all: Partial<RunSettings>): Readonly<Record<string, unknown>> => // Before steps had parts, each was one batch.
+  ({ accumulate: 1, ...all, ...newRate && { optimizer: withoutRate(all.optimizer ?? ""), rates: null } });
   const [old, now] = [before, settings].map(plain);
   const differ = (key: string): boolean => old[key] !== now[key] && !isBrief(key, { saved, old, now });
   // What an earlier version did not save cannot differ. What a later one saved besides does.

@@ -10,8 +10,8 @@ import { inFolder } from "../data/files.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { differenceOf, tinyRun } from "./tiny_run.ts";
 
-/** A page that uses everything waits for this much: 160 KB in November 2026, with 19 families, 90 ops and no matrix units. */
-const MOST_BYTES = 180_000;
+/** A page that uses everything waits for this much: 184 KB in November 2026, with 19 families, 90 ops and matrix units. */
+const MOST_BYTES = 190_000;
 /** See `tests/runtime/web_gpu_test.ts`. */
 const ROUNDING = 2e-5;
 

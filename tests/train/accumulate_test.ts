@@ -18,6 +18,7 @@ import {
   mean,
   multiply,
   read,
+  type RunSettings,
   saveCheckpoint,
   scan,
   sgd,
@@ -154,6 +155,13 @@ Deno.test("a run of parts goes on from a checkpoint with the same bits, and only
   );
   using other = define(2, { policy });
   await assertRejects(() => other.resume(saved), InputError, '"accumulate" is 2 where that had 3');
+  // A state of an earlier version, which had one batch a step.
+  const { accumulate: _, ...settings } = saved.settings as RunSettings;
+  await assertRejects(
+    () => other.resume({ ...saved, settings }),
+    InputError,
+    '"accumulate" is 2 where that had 1',
+  );
 });
 
 Deno.test("scan makes steps of parts, and the last one of what is left", async () => {
