@@ -28,7 +28,7 @@ import {
 } from "@firn/train/optim";
 import { assertNear } from "../reference/values.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
-import { advance, type Mlp, mlpLoss, newMlp, type Pairs, pairs, valuesOf } from "./tiny.ts";
+import { advance, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
 
 const gpu: Gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -112,6 +112,28 @@ for (const [when, best, end] of [["before the last", 2, 4], ["the last", 4, 4]] 
     assertEquals(await training.withWeights(state, (params) => valuesOf(gpu, params)), kept);
   });
 }
+
+Deno.test("warm-up after a thaw shortens the way of a parameter, and leaves the point where it is that a distance leads to", async () => {
+  const points: Float64Array[] = [], params: HostData[] = [];
+  for (const thawWarmup of [0, 4]) {
+    using training = defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
+      optimizer: scheduleFreeAdamW({ learningRate }),
+      policy: scheduled([{ from: 1, frozen: ["bottom"] }, { from: 2, frozen: [] }]),
+      steps: STEPS,
+      lookEvery: 1,
+      thawWarmup,
+    });
+    const state = await advance(training, await training.init(newMlp()), { to: 3, batches });
+    const [y, offset] = await readAll(gpu, [
+      state.params.bottom.weight,
+      state.leaves.get("optimizer.offset.bottom.weight")!,
+    ]);
+    points.push(Float64Array.from(y, (x, i) => x + offset[i]));
+    params.push(y);
+  }
+  assertNear(Float32Array.from(points[1]), points[0], { tolerance: 1e-6, what: "the point z" });
+  assertNotEquals(params[1], params[0]);
+});
 
 Deno.test("decay of matrices leaves vectors alone, and a group decays as it says", async () => {
   const params = new Map([["a.weight", tensor([2, 2], [1, 2])], ["a.bias", tensor([2])], [
