@@ -50,8 +50,8 @@ export type GroupSettings<O extends RateOptions> = Partial<O> & {
  */
 export function parameterGroups<O extends RateOptions>(
   make: (options: O) => Optimizer,
-  options: O,
-  groups: readonly (readonly [pattern: PathPattern, settings: GroupSettings<O>])[],
+  options: NoInfer<O>,
+  groups: readonly (readonly [pattern: PathPattern, settings: GroupSettings<NoInfer<O>>])[],
 ): Optimizer {
   const parts = groups.map(([pattern, { rate = 1, ...settings }]) => {
     checkRange("parameterGroups", { rate }, { least: 0 });
