@@ -17,7 +17,7 @@ import { softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { outputOf } from "./alias.ts";
-import { isAlias, isSource } from "./predicates.ts";
+import { isAlias, isLeaf, isSource } from "./predicates.ts";
 import type { Fusion, IsLarge } from "./types.ts";
 
 /** Ops whose results are bounded, whatever they read. */
@@ -65,7 +65,8 @@ export function largeValues(graph: Pick<Fusion, "order" | "readers">): IsLarge {
 function scaledNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   const factors = new Set<Tensor>();
   const mark = (node: Tensor): void => {
-    if (isSource(node)) factors.add(node);
+    // Only what is stored: a constant of the factor's may be one of the forward pass, too.
+    if (isLeaf(node)) factors.add(node);
     node.inputs.forEach(mark);
   };
   for (const { op, inputs } of order) if (op === unscaleOp) mark(inputs[1]);

@@ -248,3 +248,14 @@ Deno.test("plan gives matrix units f16 alone: of weights copies, and values that
   // In f32 nothing is rounded.
   for (const { kernel: { name } } of plan(roots, { target: on }).launches) assertNotMatch(name, / matrix /);
 });
+
+Deno.test("a wide plan finds what may be large also where a model adds the constant of loss scaling, as gains of Gemma do", () => {
+  const gain = input("gain", [12]);
+  const stored = (own: Tensor): string[] => {
+    const before = matmul(x, w), after = add(before, matmul(rmsNorm(before, own, { eps: 1e-5 }), v));
+    const scaling = lossScaling(), loss = mean(matmul(rmsNorm(after, own, { eps: 1e-5 }), v));
+    const gradients = grad(scaling.scaled(loss), [w, v]).map(scaling.unscaled);
+    return types(half(gradients, true, true)).filter((text) => /^(matmul|rms_norm)/.test(text));
+  };
+  assertEquals(stored(add(gain, 1)), stored(gain));
+});
