@@ -59,6 +59,7 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   echo: [false, null],
   suffix: [null, ""],
   best_of: [1, null],
+  tool_choice: ["auto", "none", null],
 };
 
 /** Most likely tokens that are told of: those of OpenAI's chat route, and of its older one. */
@@ -128,7 +129,7 @@ export function readRequest(
 }
 
 function chatOf(
-  { messages, tools }: Body,
+  { messages, tools, tool_choice: choice }: Body,
   { tokenizer, template }: { readonly tokenizer: Tokenizer; readonly template: ChatTemplate | null },
 ): readonly number[] {
   if (template === null) {
@@ -138,7 +139,8 @@ function chatOf(
   }
   try {
     const read = messagesOf(flattened(messages));
-    const conversation = { messages: read, ...Array.isArray(tools) && tools.length > 0 && { tools } };
+    const shown = Array.isArray(tools) && choice !== "none" ? tools : [];
+    const conversation = { messages: read, ...shown.length > 0 && { tools: shown } };
     return tokenizer.encode(template.render(conversation, { addGenerationPrompt: true }).text);
   } catch (error) {
     throw new RequestError((error as Error).message, { param: "messages" });

@@ -173,6 +173,11 @@ Deno.test("errors have OpenAI's form and status", async () => {
     [post("/completions", { prompt: "a", temperature: "hot" }), 400, /"temperature" must be a number/],
     [post("/completions", { prompt: "a", max_tokens: 0 }), 400, /"max_tokens" must be a whole number/],
     [post("/completions", { prompt: "a", echo: true }), 400, /"echo" is not supported/],
+    [
+      post("/chat/completions", { messages: [{ role: "user", content: "a" }], tool_choice: "required" }),
+      400,
+      /"tool_choice" is not supported/,
+    ],
     [post("/completions", { prompt: "the ".repeat(3000) }), 400, /the model reads \d+ tokens at most/],
     [post("/completions", "x".repeat(2 ** 22 + 1)), 413, /bytes at most/],
     [post("/completions", "{}", { headers: { "content-type": "text/plain" } }), 415, /application\/json/],
@@ -198,6 +203,25 @@ Deno.test("errors have OpenAI's form and status", async () => {
     assertMatch(error.message, message);
     assertEquals([response.status, error.type], [status, "invalid_request_error"], error.message);
   }
+});
+
+Deno.test("a chat shows the template its tools, and none where none may be chosen", async () => {
+  const tools = [{ type: "function", function: { name: "weather", parameters: {} } }];
+  const own = {
+    ...options,
+    template: chatTemplate("{{ tools | length if tools else 'none' }} {{ messages[0].content }}"),
+  };
+  const promptTokens = async (more: object): Promise<number> => {
+    const body = JSON.stringify({ messages: [{ role: "user", content: "a" }], max_tokens: 1, ...more });
+    const headers = { "content-type": "application/json" };
+    const { usage }: Json = await (await openaiRoutes(own)(
+      new Request(`${base}/chat/completions`, { method: "POST", body, headers }),
+    )).json();
+    return usage.prompt_tokens;
+  };
+  const count = (text: string): number => tokenizer.encode(text).length;
+  assertEquals(await promptTokens({ tools, tool_choice: "auto" }), count("1 a"));
+  assertEquals(await promptTokens({ tools, tool_choice: "none" }), count("none a"));
 });
 
 Deno.test("pages of this machine may read answers, those of others may not", async () => {
