@@ -5,7 +5,7 @@
  *
  * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel. `splitRows` is among them only where a
  *    tensor in memory is larger than one binding.
- * 2. {@link prepare}: `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
+ * 2. {@link prepare}: `copyWeights` makes products read f16 copies of weights, `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
  *    what is stored as f16, `batchMatmuls` which products share a launch.
  * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
  *    the front, `shareLaunches` puts small ones into one launch, `layoutMemory` lets buffers share memory, `costOf` adds up.
@@ -20,11 +20,12 @@ import { fitsBindings } from "./fuse/fits_bindings.ts";
 import { batchMatmuls } from "./lower/batch_matmuls.ts";
 import { textCache } from "./lower/kernel_cache.ts";
 import { lower } from "./lower/lower.ts";
+import { isKeptCopy } from "./kept_copy.ts";
 import { byLevel } from "./memory/by_level.ts";
 import { type Layout, layoutMemory, type LayoutOptions, temporaryBytes } from "./memory/layout.ts";
 import { schedule } from "./memory/order.ts";
 import { shareLaunches } from "./memory/share_launches.ts";
-import { copyWeights, halfValues } from "./precision.ts";
+import { halfValues } from "./precision.ts";
 import { type Cut, cutPrefix, type Planned } from "./prefix/cut.ts";
 import { expandDefinitions } from "./rewrite/expand_definitions.ts";
 import { fuseResidual } from "./rewrite/fuse_residual.ts";
@@ -33,8 +34,9 @@ import { simplify } from "./rewrite/simplify.ts";
 import { splitAttention } from "./rewrite/split_attention.ts";
 import { splitRows } from "./rewrite/split_rows.ts";
 import { sumProducts } from "./rewrite/sum_products.ts";
-import type { Launch, Plan, PlanOptions, Prefix, Prepared, Unit } from "./types.ts";
+import type { BoundText, IsHalf, Launch, Plan, PlanOptions, Prefix, Prepared, Unit } from "./types.ts";
 import { largeValues } from "./unbounded.ts";
+import { copyWeights } from "./weight_copies.ts";
 
 /** A pass that gives equivalent roots. */
 type Rewrite = (roots: readonly Tensor[], options: PlanOptions) => readonly Tensor[];
@@ -51,7 +53,6 @@ const REWRITES: readonly Rewrite[] = [
   sumProducts, // a sum of matrix products becomes one product over more terms
   fuseResidual, // a kernel adds the residual to its own result
   materializeInputs, // a constant that a kernel reads as a buffer gets one
-  copyWeights, // in f16: products read copies of their weights that are stored so
 ];
 
 /**
@@ -82,9 +83,16 @@ function prepareSimple(
   options: PlanOptions & Pick<Prepared, "places">,
 ): Prepared {
   const { target, precision = "f32", wide, places } = options;
-  const written = materializeRoots(rewritten(roots, REWRITES, options), options), { targets } = written;
+  // In f16, products read copies of their weights that are stored so.
+  const { roots: copied, updates } = copyWeights(rewritten(roots, REWRITES, options), options);
+  const written = materializeRoots(copied, { ...options, updates }), { targets } = written;
   const fusion = fuse(written.roots, { targets, target });
-  const isHalf = precision === "f16" ? halfValues(fusion, { wide }) : () => false;
+  const half = precision === "f16" ? halfValues(fusion, { wide }) : () => false;
+  const isHalf: IsHalf = (node, output) => {
+    const copy = targets.get(node);
+    // What overwrites a copy is stored as the copy is.
+    return copy !== undefined && isKeptCopy(copy) ? half(copy) : half(node, output);
+  };
   const isLarge = precision === "f16" && wide ? largeValues(fusion) : () => false;
   const batched = batchMatmuls(fusion, { targets, target, isHalf });
   return { ...written, places, fusion, isHalf, isLarge, batched };
@@ -116,6 +124,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const firstUpdate = order.findIndex((unit) => updatesLeaf(unit, layout));
   return {
     launches,
+    copies: lowered.copies.map((unit) => launchOf(unit, { text: unit, layout })),
     firstUpdate: firstUpdate < 0 ? launches.length : firstUpdate,
     buffers: layout.buffers,
     slots: layout.slots,
@@ -194,12 +203,16 @@ function prefixOf(
   return { ...cut, samples, rest: costOf(launches.toSpliced(cut.head, cut.launches), allocated) };
 }
 
-function launchesOf(order: readonly Unit[], { texts, buffers }: Layout): Launch[] {
-  return order.map(({ matmulFlops, parts }, at): Launch => {
-    const { kernel, bindings } = texts[at];
-    const bytes = [...new Set(bindings)].reduce((n, b) => n + buffers[b].bytes, 0);
-    return { kernel, bindings, matmulFlops, bytes, ...(parts && { parts }) };
-  });
+function launchesOf(order: readonly Unit[], layout: Layout): Launch[] {
+  return order.map((unit, at) => launchOf(unit, { text: layout.texts[at], layout }));
+}
+
+function launchOf(
+  { matmulFlops, parts }: Unit,
+  { text: { kernel, bindings }, layout: { buffers } }: { readonly text: BoundText; readonly layout: Layout },
+): Launch {
+  const bytes = [...new Set(bindings)].reduce((n, b) => n + buffers[b].bytes, 0);
+  return { kernel, bindings, matmulFlops, bytes, ...(parts && { parts }) };
 }
 
 /** Whether a unit writes to the buffer of a leaf. */

@@ -9,7 +9,6 @@
  * @module
  */
 
-import { rebuild } from "../graph.ts";
 import { attentionOp } from "../ops/attention.ts";
 import { attentionGradBiasOp, attentionGradKVOp, attentionGradQOp } from "../ops/attention_gradients.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
@@ -18,18 +17,17 @@ import { crossEntropyGradOp, crossEntropyOp } from "../ops/cross_entropy.ts";
 import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
 import { layerNormGradOp, layerNormOp } from "../ops/layer_norm.ts";
 import { accumulateOp } from "../ops/matmul.ts";
-import { concatOp, padOp, permuteOp, reshape, sliceOp } from "../ops/movement.ts";
+import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
 import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
 import { rotaryOp } from "../ops/rotary.ts";
 import { softmaxGradOp, softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import { sizeOf } from "../spec.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
-import { baseOf, outputOf } from "./alias.ts";
+import type { Op, Tensor } from "../tensor.ts";
+import { outputOf } from "./alias.ts";
 import {
   isAdd,
   isElement,
-  isLeaf,
   isProduct,
   isProductSum,
   isReduction,
@@ -38,6 +36,7 @@ import {
 } from "./predicates.ts";
 import type { Fusion, IsHalf, PlanOptions } from "./types.ts";
 import { unboundedNodes } from "./unbounded.ts";
+import { isWeightCopy } from "./weight_copies.ts";
 
 /** How the kernel of an op stores f16. */
 interface HalfRule {
@@ -47,23 +46,6 @@ interface HalfRule {
   readonly writes: readonly number[];
   /** Whether it moves values as they are stored: it writes f16 only where all inputs that it can read as f16 are. */
   readonly moves?: boolean;
-}
-
-/** The same numbers rounded to f16. */
-const roundOp: Op<null> = {
-  name: "f16",
-  infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  element: { text: ([x]) => x, value: Math.f16round },
-};
-
-/**
- * A copy that a plan of precision f16 stores as f16 where its readers can read that.
- *
- * @param tensor What to copy
- * @returns The copy
- */
-export function halfCopy(tensor: Tensor): Tensor {
-  return apply(roundOp, [tensor], null);
 }
 
 const MOVES: HalfRule = { reads: [0], writes: [0], moves: true };
@@ -88,7 +70,6 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [embeddingGradOp, { reads: [0], writes: [] }],
   [embeddingGradOntoOp, { reads: [1], writes: [] }],
   [accumulateOp, { reads: [1, 2], writes: [] }],
-  [roundOp, { reads: [], writes: [0] }],
   [permuteOp, MOVES],
   [sliceOp, MOVES],
   [padOp, MOVES],
@@ -157,6 +138,7 @@ export function halfValues(
   /** The outputs that a node would write as f16 if all of their readers could. */
   const writes = (node: Tensor, could: ReadonlySet<Tensor>): readonly number[] => {
     const { op, inputs, dtype, shape } = node, rule = HALF_RULES.get(op);
+    if (isWeightCopy(node)) return [0];
     if (rule !== undefined) {
       const moved = inputs.every((input, i) => !mayRead(rule, i) || isHalf(input));
       return rule.moves && !moved ? [] : rule.writes;
@@ -206,38 +188,4 @@ function exactNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   }
   for (const node of order) if (EXACT.has(node.op)) mark(node.inputs[0]);
   return exact;
-}
-
-/** Whether a node is a copy that {@link copyWeights} added. */
-export function isWeightCopy({ op }: Tensor): boolean {
-  return op === roundOp;
-}
-
-/**
- * In a plan of precision f16, makes products read copies of weights as f16: one copy for all products that read a weight as
- * their second operand.
- *
- * @param roots Roots of the graph
- * @param options The precision
- * @returns Roots that are equivalent up to the rounding of weights
- */
-export function copyWeights(
-  roots: readonly Tensor[],
-  { precision = "f32" }: Pick<PlanOptions, "precision">,
-): readonly Tensor[] {
-  if (precision === "f32") return roots;
-  const copies = new Map<Tensor, Tensor>();
-  const copyOf = (weight: Tensor): Tensor => {
-    const base = baseOf(weight);
-    if (!isLeaf(base) || base.dtype !== "f32") return weight;
-    if (!copies.has(base)) copies.set(base, halfCopy(base));
-    const copy = copies.get(base)!;
-    return base === weight ? copy : reshape(copy, weight.shape);
-  };
-  return rebuild(roots, (node) => {
-    if (!isProduct(node)) return node;
-    // The second operand, or all second operands of a sum of products.
-    const [from, to] = isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
-    return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
-  });
 }

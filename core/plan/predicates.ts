@@ -15,6 +15,7 @@ import { fillOp, type HostData, leafOp, stepScalarOp } from "../sources.ts";
 import { sameShape } from "../spec.ts";
 import { type Op, pickOp, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
+import { isKeptCopy } from "./kept_copy.ts";
 import { isPart } from "./rows.ts";
 
 /** Whether a node is elementwise. */
@@ -28,9 +29,9 @@ export function isSource({ op, inputs }: Tensor): boolean {
     op.definition === undefined;
 }
 
-/** Whether a node is a parameter, an optimizer moment or a batch entry, or some rows of one. */
+/** Whether a node is a parameter, an optimizer moment or a batch entry, some rows of one, or a copy that is kept of one. */
 export function isLeaf(node: Tensor): boolean {
-  return node.op === leafOp || isPart(node);
+  return node.op === leafOp || isPart(node) || isKeptCopy(node);
 }
 
 /** The path of a leaf. */

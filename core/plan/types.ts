@@ -59,6 +59,8 @@ export interface StepValue {
 /** A recorded computation. */
 export interface Plan {
   readonly launches: readonly Launch[];
+  /** Launches that make the copies of weights that the plan keeps: before the first run, and where others changed the weights. */
+  readonly copies: readonly Launch[];
   /** Index of the first launch that overwrites a leaf; the number of launches when none does. */
   readonly firstUpdate: number;
   readonly buffers: readonly PlannedBuffer[];
@@ -103,6 +105,11 @@ export interface PlanOptions {
   readonly doubleBuffered?: ReadonlySet<number>;
   /** `"f16"` stores large values between launches as f16, and products read f16 copies of their weights; f32 when absent. */
   readonly precision?: Precision;
+  /**
+   * With `"f16"`: whether a leaf keeps its values between runs of the plan. Then f16 copies of such weights, and of those that
+   * the plan updates, are kept too. All are made in each run when absent.
+   */
+  readonly isFixed?: (path: Path) => boolean;
   /** With `"f16"`: whether values of the forward pass that may go beyond the range of f16 stay f32; false when absent. */
   readonly wide?: boolean;
   /** Moves launches to the front that depend on samples and fixed leaves alone, and keeps their results; not when absent. */

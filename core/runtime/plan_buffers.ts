@@ -62,7 +62,8 @@ export function planBuffers(
     }
     return results.get(whole)!;
   };
-  const used = new Set([...plan.launches.flatMap(({ bindings }) => bindings), ...plan.roots]);
+  const bound = [...plan.copies, ...plan.launches].flatMap(({ bindings }) => bindings);
+  const used = new Set([...bound, ...plan.roots]);
   const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
     if (!used.has(i) || source.kind === "slot") return null;
     if (source.kind === "leaf") {

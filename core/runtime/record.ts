@@ -22,6 +22,8 @@ export interface Recording {
   readonly moved: ReadonlyMap<GPUBuffer, GPUBuffer>;
   /** The buffer of each value that the plan keeps from its prefix. */
   readonly kept: readonly GPUBuffer[];
+  /** Makes the copies of weights anew that the plan keeps: where others than its replays have changed the weights. */
+  copyWeights(): void;
   /** Uploads the scalars of the step and submits all launches. */
   replay(step: number, options?: ReplayOptions): void;
   /** Uploads the scalars of the step and returns the launches, in order. */
@@ -77,7 +79,7 @@ async function build(
   memory: PlanBuffers,
 ): Promise<Recording> {
   const { slots, owned } = memory;
-  await compileAll(gpu, plan.launches.map(({ kernel }) => kernel));
+  await compileAll(gpu, [...plan.copies, ...plan.launches].map(({ kernel }) => kernel));
   const bind = ({ kernel, bindings }: Launch): BoundKernel =>
     bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), ...rangeOf(plan.buffers[b]) })));
   const uploadScalars = scalarUpload(gpu, { plan, buffer: memory.scalars });
@@ -89,6 +91,9 @@ async function build(
       if (taking !== undefined) submitPass(gpu, bound.slice(from));
     }
   };
+  const copies = plan.copies.map(bind);
+  const copyWeights = (): void => copies.length > 0 ? submitPass(gpu, copies) : undefined;
+  copyWeights();
   if (taking !== undefined) {
     uploadScalars(taking.step, taking.starts);
     bindUpTo(plan.firstUpdate);
@@ -108,6 +113,7 @@ async function build(
     get moved() {
       return sides.moved;
     },
+    copyWeights,
     kept: typeof prefix === "object" ? prefix.kept.map(({ buffer }) => memory.of(buffer)) : [],
     replay(step: number, options: ReplayOptions = {}): void {
       uploadScalars(step, options.starts);

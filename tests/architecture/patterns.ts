@@ -28,6 +28,8 @@ export const OP_TABLES: readonly string[] = [
   "core/tensor.ts",
   "core/plan/predicates.ts",
   "core/plan/rows.ts",
+  "core/plan/kept_copy.ts",
+  "core/plan/weight_copies.ts",
   "core/plan/precision.ts",
   "core/plan/unbounded.ts",
   "core/plan/rewrite/simplify.ts",

@@ -9,7 +9,7 @@
 import { free, type Gpu, InputError, matmul, type Precision, sum, type Tensor } from "@firn/train";
 import { productsOf } from "../../core/plan/lower/products.ts";
 import { plan, prepare } from "../../core/plan/plan.ts";
-import { halfCopy } from "../../core/plan/precision.ts";
+import { halfCopy } from "../../core/plan/weight_copies.ts";
 import type { Launch, Plan } from "../../core/plan/types.ts";
 import { record } from "../../core/runtime/record.ts";
 import { upload } from "../../core/runtime/upload.ts";

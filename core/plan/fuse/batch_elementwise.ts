@@ -8,8 +8,8 @@ import type { Elementwise } from "../../../kernels/elementwise.ts";
 import { sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
-import { isWeightCopy } from "../precision.ts";
 import type { Cluster, Fusion } from "../types.ts";
+import { isRounding } from "../weight_copies.ts";
 import { cycles } from "./cycles.ts";
 
 /** A cluster as a program on numbered buffers. */
@@ -55,7 +55,7 @@ export function batchElementwise(programs: readonly Program[], options: BatchOpt
     const waits = waiting.has(program) &&
       cluster.summed.every((node) => options.readers.get(node)!.every((reader) => !before.has(reader)));
     // Copies of weights depend on nothing else, and most live from the forward to the backward pass.
-    const early = cluster.nodes.every(isWeightCopy);
+    const early = cluster.nodes.every(isRounding);
     const key = early
       ? `copy ${options.keyOf(group)}`
       : waits

@@ -13,12 +13,15 @@ import { addPrograms, programOf } from "./elementwise.ts";
 import { epilogueHost } from "./epilogue.ts";
 import { addKernel } from "./kernels.ts";
 import { addProduct, addProducts } from "./matmuls.ts";
+import { lowerCopies } from "./weight_copies.ts";
 import { addReduction, addSums } from "./reductions.ts";
 
 /** The result of {@link lower}. */
 export interface Lowered {
   /** Launches, in any order. */
   readonly units: readonly Unit[];
+  /** Launches that make copies of weights that outlive the step. */
+  readonly copies: readonly Unit[];
   readonly buffers: readonly Buffer[];
   readonly scalars: readonly StepValue[];
   /** Number of the buffer that a node is in. */
@@ -40,7 +43,8 @@ export function lower(
   lowerClusters(context);
   for (const node of prepared.fusion.order) lowerNode(context, node);
   const { units, table: { buffers, scalars, bufferOf } } = context;
-  return { units, buffers, scalars, bufferOf: (node) => bufferOf(node) };
+  const copies = lowerCopies(context);
+  return { units, copies, buffers, scalars, bufferOf: (node) => bufferOf(node) };
 }
 
 /** Adds the launches of clusters, except those that become the epilogue of a product. */

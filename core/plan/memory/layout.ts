@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isKeptCopy } from "../kept_copy.ts";
 import type { Buffer, DoubleBuffer, PlannedBuffer, Unit } from "../types.ts";
 import { type LaunchText, type Lifetimes, writeInPlace } from "./in_place.ts";
 import { type Lifetime, planMemory } from "./slots.ts";
@@ -49,6 +50,8 @@ export function layoutMemory(
     shares,
     swapped,
   });
+  const copies = new Set(buffers.keys().filter((b) => isCopy(buffers[b])));
+  for (const b of copies) values.set(b, { bytes: buffers[b].bytes, first: 0, last: order.length });
   const { slots, sizes } = planMemory([...values.values()]);
   const slotOf = new Map([...values.keys()].map((b, i) => [b, slots[i]]));
   const slot = (b: number): number => slotOf.get(shares.get(b) ?? b) ?? -1;
@@ -56,11 +59,17 @@ export function layoutMemory(
     texts,
     buffers: buffers.map(({ source, bytes }, b) => ({
       bytes,
-      source: source ?? (kept.has(b) ? { kind: "kept" } : { kind: "slot", slot: slot(b) }),
+      source: (copies.has(b) ? null : source) ??
+        (kept.has(b) ? { kind: "kept" } : { kind: "slot", slot: slot(b) }),
     })),
     slots: sizes,
     doubleBuffers: [...swapped].map(([b, leaf]) => ({ slot: slot(b), leaf })),
   };
+}
+
+/** Whether a buffer holds a copy of a weight that outlives the step. */
+function isCopy({ source }: Buffer): boolean {
+  return source?.kind === "leaf" && isKeptCopy(source.node);
 }
 
 /** Bytes that a buffer takes while its value lives; 0 for buffers that live as long as the plan. */

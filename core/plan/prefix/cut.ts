@@ -11,6 +11,7 @@ import { topological } from "../../graph.ts";
 import { isHost } from "../../sources.ts";
 import { sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
+import { isKeptCopy } from "../kept_copy.ts";
 import { isConstant, isElement, isLeaf, isReshape, isSource, pathOf } from "../predicates.ts";
 import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
 import { type Dependence, dependences } from "./batch_dependence.ts";
@@ -56,14 +57,26 @@ export function cutPrefix(units: readonly Unit[], options: Planned & PrefixOptio
 
   const { head, prefix } = divide(units, { taken, kinds, roots });
   const fromHead = new Set([...head].flatMap(({ writes }) => writes));
-  const given = [...prefix].flatMap(({ reads }) => reads.filter((b) => fromHead.has(b)));
+  /** The node of a buffer that the prefix is given, and that the plan says nothing of but its bytes. */
+  const givenIn = (b: number): Tensor | undefined => {
+    const { source } = options.buffers[b];
+    if (source?.kind === "leaf" && isKeptCopy(source.node)) return source.node;
+    return fromHead.has(b) ? nodeIn.get(b)! : undefined;
+  };
+  const given = new Map<number, Tensor>();
+  for (const { reads } of prefix) {
+    for (const b of reads) {
+      const node = givenIn(b);
+      if (node !== undefined) given.set(b, node);
+    }
+  }
   const rest = units.filter((unit) => !head.has(unit) && !prefix.has(unit));
   return {
     order: [...units.filter((unit) => head.has(unit)), ...units.filter((unit) => prefix.has(unit)), ...rest],
     head: head.size,
     launches: prefix.size,
     kept,
-    given: new Map(given.map((b) => [b, nodeIn.get(b)!])),
+    given,
     reads: topological(kept.map(({ buffer }) => nodeIn.get(buffer)!))
       .flatMap((node) => isLeaf(node) ? [pathOf(node)] : []),
   };

@@ -7,6 +7,7 @@
 import { type HostData, isHost } from "../../sources.ts";
 import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
+import { copiedLeaf, isKeptCopy } from "../kept_copy.ts";
 import { dataOf, isLeaf, isPlainData, isSameOp, pathOf } from "../predicates.ts";
 import { offsetOf } from "../rows.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
@@ -43,6 +44,8 @@ export function samePrefix(a: Plan, b: Plan): boolean {
 /** Whether two values that depend on parameters and constants alone are computed in the same way. */
 function sameValue(a: Tensor | undefined, b: Tensor | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
+  if (isKeptCopy(a) && isKeptCopy(b)) return sameLeaf(copiedLeaf(a), copiedLeaf(b));
+  if (isKeptCopy(a) || isKeptCopy(b)) return false;
   if (isLeaf(a) && isLeaf(b)) return sameLeaf(a, b);
   if (isHost(a) && isHost(b)) return sameShape(a.shape, b.shape) && sameBytes(dataOf(a), dataOf(b));
   return isSameOp(a, b) && sameShape(a.shape, b.shape) &&

@@ -75,14 +75,16 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
     const prefix = graph === null ? prefixOptions(definition, request, replaced) : undefined;
     // What follows the parts is state and sums, which stay f32.
     const precision = graph === null ? definition.precision : "f32";
-    const { wide } = request;
-    const whole = plan(roots, { target, updates, doubleBuffered, precision, wide, prefix, texts });
+    const { wide, run } = request;
+    const isFixed = (path: Path): boolean => run.params.has(path) && !replaced.has(path);
+    const whole = plan(roots, { target, updates, doubleBuffered, precision, isFixed, wide, prefix, texts });
     const part = graph && {
       sums: graph.sums,
       plan: plan(graph.roots, {
         target,
         updates: graph.updates,
         precision: definition.precision,
+        isFixed,
         wide,
         texts,
       }),

@@ -51,6 +51,8 @@ export interface Executed {
 export interface RecordedStep {
   readonly compiled: CompiledStep;
   readonly recording: Recording;
+  /** The step that it replayed last. */
+  readonly step: number;
   /** Sums over the parts of a step; null where a step has one batch. */
   readonly sums: Accumulation | null;
   readonly owner: object;
@@ -145,7 +147,9 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   const values = batchValues(batch), { current } = device;
   if (current?.compiled.key === compiled.key && current.owner === owner) {
     device.inputs.write(values);
-    device.current = { ...current, compiled };
+    // The run went back, or passed a step: its weights are not those that the last replay left.
+    if (current.step !== step.step - 1) current.recording.copyWeights();
+    device.current = { ...current, compiled, step: step.step };
     return { cost: await replay(device, step, current.recording), moved: current.recording.moved };
   }
   release(device);
@@ -154,7 +158,7 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   // Which launches the step has is up to the cache, when there is one; else they begin while the plan is recorded.
   const taking = device.cache === null ? { step: step.step, starts: compiled.starts } : undefined;
   const recording = await recordStep(device, step, taking);
-  device.current = { compiled, owner, recording, sums: null };
+  device.current = { compiled, owner, recording, step: step.step, sums: null };
   const cost = taking === undefined ? await replay(device, step, recording) : compiled.plan.cost;
   return { cost, moved: recording.moved };
 }
@@ -171,13 +175,13 @@ async function accumulate(device: Device, step: Execution, part: PlannedPart): P
     const resolve = resolver(device, step), sums = await recordParts(gpu, part, { resolve, inputs });
     try {
       const recording = await recordStep(device, step, undefined, (path) => sums.buffer(path));
-      current = { compiled, owner, recording, sums };
+      current = { compiled, owner, recording, step: step.step, sums };
     } catch (error) {
       sums.destroy();
       throw error;
     }
   }
-  device.current = { ...current, compiled };
+  device.current = { ...current, compiled, step: step.step };
   await checkAllocations(gpu);
   current.sums!.run(step.step, values, most);
   current.recording.replay(step.step, { starts: compiled.starts });

@@ -44,6 +44,10 @@ export async function profileStep<P extends TensorTree>(
       );
     }
     const { recording, compiled: { starts } } = last;
-    return await withRollback(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
+    try {
+      return await withRollback(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
+    } finally {
+      recording.copyWeights();
+    }
   });
 }

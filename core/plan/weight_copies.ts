@@ -1,0 +1,86 @@
+/**
+ * Copies of weights that the products of a plan of precision f16 read.
+ *
+ * A plan makes them in each run, unless it is told which weights stay as they are between its runs. Then it keeps them: those of
+ * weights that stay are made once, and an update writes the copy in the launch that writes the weight.
+ *
+ * @module
+ */
+
+import { rebuild } from "../graph.ts";
+import { reshape } from "../ops/movement.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { baseOf } from "./alias.ts";
+import { isKeptCopy, keptCopy } from "./kept_copy.ts";
+import { isLeaf, isProduct, isProductSum, pathOf } from "./predicates.ts";
+import type { PlanOptions } from "./types.ts";
+
+/** The same numbers rounded to f16. */
+const roundOp: Op<null> = {
+  name: "f16",
+  infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
+  element: { text: ([x]) => x, value: Math.f16round },
+};
+
+/**
+ * A copy that a plan of precision f16 stores as f16 where its readers can read that.
+ *
+ * @param tensor What to copy
+ * @returns The copy
+ */
+export function halfCopy(tensor: Tensor): Tensor {
+  return apply(roundOp, [tensor], null);
+}
+
+/** Whether a launch of the plan computes a node as a copy of a weight. */
+export function isRounding({ op }: Tensor): boolean {
+  return op === roundOp;
+}
+
+/** Whether a node is a copy that {@link copyWeights} added. */
+export function isWeightCopy(node: Tensor): boolean {
+  return isRounding(node) || isKeptCopy(node);
+}
+
+/** A graph whose products read copies, and which roots overwrite a leaf or a copy. */
+export type CopiedWeights = { readonly roots: readonly Tensor[] } & Required<Pick<PlanOptions, "updates">>;
+
+/**
+ * In a plan of precision f16, makes products read copies of weights as f16: one copy for all products that read a weight as
+ * their second operand.
+ *
+ * @param roots Roots of the graph
+ * @param options The precision, updates, and which weights stay as they are
+ * @returns Roots that are equivalent up to the rounding of weights, then a root for each copy that changes with its weight
+ */
+export function copyWeights(
+  roots: readonly Tensor[],
+  { precision = "f32", updates = new Map(), isFixed }: Pick<
+    PlanOptions,
+    "precision" | "updates" | "isFixed"
+  >,
+): CopiedWeights {
+  if (precision === "f32") return { roots, updates };
+  const rootOf = new Map([...updates].map(([root, leaf]) => [leaf, root]));
+  const isKept = (weight: Tensor): boolean =>
+    isFixed !== undefined && (rootOf.has(weight) || isFixed(pathOf(weight)));
+  const copies = new Map<Tensor, Tensor>();
+  const copyOf = (weight: Tensor): Tensor => {
+    const base = baseOf(weight);
+    if (!isLeaf(base) || base.dtype !== "f32") return weight;
+    if (!copies.has(base)) copies.set(base, isKept(base) ? keptCopy(base) : halfCopy(base));
+    const copy = copies.get(base)!;
+    return base === weight ? copy : reshape(copy, weight.shape);
+  };
+  const copied = rebuild(roots, (node) => {
+    if (!isProduct(node)) return node;
+    // The second operand, or all second operands of a sum of products.
+    const [from, to] = isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
+    return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
+  });
+  const changed = [...copies].filter(([weight, copy]) => isKeptCopy(copy) && rootOf.has(weight));
+  return {
+    roots: [...copied, ...changed.map(([weight]) => copied[rootOf.get(weight)!])],
+    updates: new Map([...updates, ...changed.map(([, copy], i) => [roots.length + i, copy] as const)]),
+  };
+}
