@@ -106,9 +106,13 @@ Deno.test("a failed import of Dawn says what a person can do about it", () => {
   }
 });
 
-Deno.test("deno.json pins the Dawn that is loaded", async () => {
-  const { imports } = JSON.parse(await Deno.readTextFile("deno.json"));
-  assertStringIncludes(await Deno.readTextFile("core/host/load_dawn.ts"), `"${imports.webgpu}"`);
+Deno.test("deno.json pins the Dawn that is loaded, whose script is not run and not warned of", async () => {
+  const { imports, allowScripts } = JSON.parse(await Deno.readTextFile("deno.json"));
+  for (const path of ["core/host/load_dawn.ts", "tests/dawn/sid.sh"]) {
+    const named = (await Deno.readTextFile(path)).match(/npm:webgpu@[\d.]+/g);
+    assertEquals(new Set(named), new Set([imports.webgpu]), path);
+  }
+  assertEquals(allowScripts, { deny: ["npm:webgpu"] });
 });
 
 Deno.test("an adapter of Dawn is called as its card is, and a software one as its driver", () => {

@@ -6,7 +6,7 @@
 
 import { type FirnError, InputError, NotFoundError } from "../errors.ts";
 
-/** Not imported as a literal, so that who does not ask for Dawn does not download its 60 MB. */
+/** Not imported as a literal, so that a program that has Firn from JSR and does not ask for Dawn does not download its 60 MB. */
 const PACKAGE = "npm:webgpu@0.6.2";
 
 /** What the package exports. */

@@ -29,13 +29,13 @@ function pipelineFor(
 
 /**
  * Compiles all kernels of a plan that are new at the same time, where the implementation can: Dawn does it in threads, and
- * Deno's own one after the other, as they are bound.
+ * Deno's own one after the other, as they are bound. So do software drivers, which need the core that waiting would take.
  *
  * @param gpu The device
  * @param kernels Names and WGSL
  */
 export async function compileAll(gpu: Gpu, kernels: readonly KernelText[]): Promise<void> {
-  if (isDenos(gpu)) return;
+  if (isDenos(gpu) || gpu.software) return;
   const fresh = new Map(kernels.map((kernel) => [kernel.code, kernel]));
   for (const code of gpu.pipelines.keys()) fresh.delete(code);
   const compiled = [...fresh.values()].map(async (kernel) => {

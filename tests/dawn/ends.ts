@@ -5,6 +5,8 @@
  */
 
 import { matmul, openGpu, read, tensor } from "@firn/train";
+import type { KernelText } from "../../core/kernel_call.ts";
+import { compileAll } from "../../core/runtime/pipelines.ts";
 
 const { gc } = globalThis as unknown as { readonly gc: () => void };
 const open = () => openGpu({ gpu: "dawn" });
@@ -16,6 +18,17 @@ async function collect(): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
+
+/** Kernels that take a while to compile. */
+const KERNELS: readonly KernelText[] = Array.from({ length: 4 }, (_, i) => ({
+  name: `sum ${i}`,
+  code: `@group(0) @binding(0) var<storage, read_write> out: array<f32>;
+@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) at: u32) {
+  ${Array.from({ length: 40 }, (_, j) => `out[at + ${j}] += f32(at) * ${i}.5;`).join("\n  ")}
+}`,
+  grid: [1, 1, 1],
+  flops: 1,
+}));
 
 /** A number that takes a while. */
 async function product(gpu: Awaited<ReturnType<typeof open>>, n: number): Promise<number> {
@@ -52,6 +65,18 @@ const ENDS: Readonly<Record<string, () => Promise<void>>> = {
     const gpu = await open();
     await product(gpu, 16);
     product(gpu, 256);
+  },
+  async "closed while kernels are being compiled"() {
+    let compiled: Promise<void>;
+    {
+      await using gpu = await open();
+      compiled = compileAll({ ...gpu, software: false }, KERNELS);
+    }
+    await collect();
+    await compiled;
+  },
+  async "while kernels are being compiled"() {
+    compileAll({ ...await open(), software: false }, KERNELS);
   },
   async "by an error while work is queued"() {
     await using gpu = await open();

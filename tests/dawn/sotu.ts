@@ -17,7 +17,8 @@ const model = await loadModel(gpu, "examples/models/sotu");
 const ids = Int32Array.from({ length: 2000 }, (_, i) => (i * 37 + (i >> 3) * 11) % 900);
 const training = defineTraining(gpu, nextTokenLoss(model), {
   optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-3 })),
-  trainable: (path) => path.includes("layers.4."),
+  // Gradients of every kind of op pass to them; each matrix would add a kernel that takes SwiftShader seconds to compile.
+  trainable: (path) => /layers\.4\.(input_layernorm|mlp\.down_proj)/.test(path),
   steps: STEPS,
   lookEvery: STEPS,
 });

@@ -12,10 +12,11 @@ function kernel(name: string, factor: string): KernelText {
 
 Deno.test("compileAll compiles each new text once, at the same time, where an implementation compiles beside the host", async () => {
   const calls: string[] = [];
-  await using gpu = await openGpu({
+  await using opened = await openGpu({
     gpu: wrappedGpu({ bindings: 16, onCall: (name) => calls.push(name) }),
     tune: false,
   });
+  const gpu = { ...opened, software: false };
   const two = kernel("two", "2.0"), three = kernel("three", "3.0");
   await compileAll(gpu, [two, three, two]);
   await compileAll(gpu, [two]);
@@ -25,7 +26,8 @@ Deno.test("compileAll compiles each new text once, at the same time, where an im
 });
 
 Deno.test("compileAll leaves to bindKernel what does not compile, which the device then reports", async () => {
-  await using gpu = await openGpu({ gpu: wrappedGpu({ bindings: 16 }), tune: false });
+  await using opened = await openGpu({ gpu: wrappedGpu({ bindings: 16 }), tune: false });
+  const gpu = { ...opened, software: false };
   const wrong = kernel("wrong", "nothing");
   await compileAll(gpu, [wrong]);
   assertEquals(gpu.pipelines.size, 0);
@@ -39,8 +41,11 @@ Deno.test("compileAll leaves to bindKernel what does not compile, which the devi
   assertThrows(() => gpu.check(), Error, "reports");
 });
 
-Deno.test("compileAll leaves all to bindKernel in Deno's own implementation, which compiles one after the other", async () => {
-  await using gpu = await openGpu({ tune: false });
-  await compileAll(gpu, [kernel("two", "2.0")]);
-  assertEquals(gpu.pipelines.size, 0);
+Deno.test("compileAll leaves all to bindKernel in Deno's own implementation and on software drivers, which compile one after the other", async () => {
+  await using own = await openGpu({ tune: false });
+  await using opened = await openGpu({ gpu: wrappedGpu({ bindings: 16 }), tune: false });
+  for (const gpu of [{ ...own, software: false }, { ...opened, software: true }]) {
+    await compileAll(gpu, [kernel("two", "2.0")]);
+    assertEquals(gpu.pipelines.size, 0);
+  }
 });
