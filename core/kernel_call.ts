@@ -50,6 +50,8 @@ export interface KernelCall {
   readonly kernel: KernelText;
   /** Indices of the inputs to bind, in order; all when absent. */
   readonly reads?: readonly number[];
+  /** Indices of inputs that are not bound, but must exist before it runs; none when absent. */
+  readonly waits?: readonly number[];
   /** Indices of the outputs to bind, in order; the wanted ones when absent. */
   readonly writes?: readonly number[];
   /**

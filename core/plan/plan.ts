@@ -3,8 +3,8 @@
  *
  * Read this file first. The passes, in order:
  *
- * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel. `splitRows` is among them only where a
- *    tensor in memory is larger than one binding.
+ * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel. `recompute` is among them only where
+ *    options ask for it, `splitRows` where a tensor in memory is larger than one binding.
  * 2. {@link prepare}: `copyWeights` makes products read f16 copies of weights, `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
  *    what is stored as f16, `batchMatmuls` which products share a launch.
  * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
@@ -30,6 +30,7 @@ import { type Cut, cutPrefix, type Planned } from "./prefix/cut.ts";
 import { expandDefinitions } from "./rewrite/expand_definitions.ts";
 import { fuseResidual } from "./rewrite/fuse_residual.ts";
 import { materializeInputs, materializeRoots } from "./rewrite/materialize.ts";
+import { recompute } from "./rewrite/recompute.ts";
 import { simplify } from "./rewrite/simplify.ts";
 import { splitAttention } from "./rewrite/split_attention.ts";
 import { splitRows } from "./rewrite/split_rows.ts";
@@ -63,11 +64,22 @@ const REWRITES: readonly Rewrite[] = [
  * @returns The graph
  */
 export function prepare(roots: readonly Tensor[], options: PlanOptions): Prepared {
-  const simple = rewritten(roots, SIMPLER, options);
+  const { roots: simple, ...recomputed } = simplerRoots(roots, options);
   const prepared = prepareSimple(simple, { ...options, places: roots.map((_, i) => i) });
-  if (fitsBindings(prepared, options)) return prepared;
+  if (fitsBindings(prepared, options)) return { ...prepared, ...recomputed };
   const split = splitRows(simple, options);
-  return prepareSimple(simplify(split.roots), { ...options, ...split });
+  return { ...prepareSimple(simplify(split.roots), { ...options, ...split }), ...recomputed };
+}
+
+/** Runs the first passes; then some blocks of the forward pass are computed again, where options ask for that. */
+function simplerRoots(
+  roots: readonly Tensor[],
+  options: PlanOptions,
+): { readonly roots: readonly Tensor[] } & Pick<Prepared, "recomputed"> {
+  if (options.recompute === undefined) return { roots: rewritten(roots, SIMPLER, options) };
+  const { loss, ...rest } = options.recompute;
+  const simple = rewritten([...roots, loss], SIMPLER, options);
+  return recompute(simple.slice(0, -1), { ...rest, loss: simple.at(-1)! });
 }
 
 function rewritten(
@@ -132,6 +144,7 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
     doubleBuffers: layout.doubleBuffers,
     scalars,
     cost: costOf(launches, allocated),
+    ...(prepared.recomputed !== undefined && { recomputed: prepared.recomputed }),
     ...(cut !== undefined && {
       prefix: typeof cut === "string" ? cut : prefixOf(cut, { launches, allocated, ...options.prefix! }),
     }),

@@ -19,6 +19,7 @@ import { layerNormGradOp, layerNormOp } from "../ops/layer_norm.ts";
 import { accumulateOp } from "../ops/matmul.ts";
 import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
 import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
+import { recomputeOp } from "../ops/recompute.ts";
 import { rotaryOp } from "../ops/rotary.ts";
 import { softmaxGradOp, softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
@@ -74,6 +75,8 @@ const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
   [sliceOp, MOVES],
   [padOp, MOVES],
   [concatOp, { ...MOVES, reads: "all" }],
+  // It reads nothing of what it waits for.
+  [recomputeOp, { ...MOVES, reads: "all" }],
   [gatherRowsOp, MOVES],
   [scatterRowsOp, MOVES],
 ]);

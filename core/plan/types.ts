@@ -75,6 +75,26 @@ export interface Plan {
   readonly cost: Cost;
   /** Launches that a step may skip, or the reason why there are none; absent when none were asked for. */
   readonly prefix?: Prefix | string;
+  /** What the backward pass computes again; absent when nothing may be. */
+  readonly recomputed?: Recomputed;
+}
+
+/** Blocks of the forward pass that the backward pass computes again. */
+export interface Recomputed {
+  /** How many there are. */
+  readonly blocks: number;
+  /** How many there could be. */
+  readonly of: number;
+}
+
+/** What the backward pass may compute again, so that it is not kept until then. */
+export interface RecomputeOptions {
+  /** What the forward pass computes: a node of the graph. */
+  readonly loss: Tensor;
+  /** How many blocks to compute again: those first that save most bytes by operation. */
+  readonly blocks: number;
+  /** Whether a leaf is an entry of the batch. */
+  readonly isBatch: (path: Path) => boolean;
 }
 
 /** A buffer of a plan. */
@@ -114,6 +134,8 @@ export interface PlanOptions {
   readonly wide?: boolean;
   /** Moves launches to the front that depend on samples and fixed leaves alone, and keeps their results; not when absent. */
   readonly prefix?: PrefixOptions;
+  /** Values that the backward pass computes again; none when absent. */
+  readonly recompute?: RecomputeOptions;
   /** Kernels of earlier plans, which need not be written again; none when absent. */
   readonly texts?: TextCache;
 }
@@ -256,4 +278,5 @@ export interface Prepared extends WrittenRoots {
   readonly isLarge: IsLarge;
   /** Products that share a launch, by the first of them. */
   readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
+  readonly recomputed?: Recomputed;
 }

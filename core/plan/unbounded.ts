@@ -12,6 +12,7 @@ import { attentionOp } from "../ops/attention.ts";
 import { layerNormOp } from "../ops/layer_norm.ts";
 import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
 import { rmsNormOp } from "../ops/rms_norm.ts";
+import { recomputeOp } from "../ops/recompute.ts";
 import { rotaryOp } from "../ops/rotary.ts";
 import { softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
@@ -72,7 +73,9 @@ function scaledNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   for (const { op, inputs } of order) if (op === unscaleOp) mark(inputs[1]);
   const scaled = new Set<Tensor>();
   for (const node of order) {
-    if (node.inputs.some((input) => factors.has(input) || scaled.has(input))) scaled.add(node);
+    // What is computed again only waits for a gradient.
+    const inputs = node.op === recomputeOp ? node.inputs.slice(0, 1) : node.inputs;
+    if (inputs.some((input) => factors.has(input) || scaled.has(input))) scaled.add(node);
   }
   return scaled;
 }

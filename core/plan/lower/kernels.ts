@@ -22,10 +22,13 @@ export function addKernel(context: LowerContext, node: Tensor): void {
   const { reads = inputs.map((_, i) => i), writes = outputs.flatMap((_, k) => wanted[k] ? [k] : []) } = call;
   const overwritten = [...writtenBy(node), ...(targets.has(node) ? [targets.get(node)!] : [])];
   const operands = reads.map((i) => table.bufferOf(inputs[i]));
+  const written = writes.map((k) => table.bufferOf(node, k));
+  const { waits } = call;
   addUnit(context, {
     kernel: call.kernel,
-    reads: operands,
-    writes: writes.map((k) => table.bufferOf(node, k)),
+    reads: waits === undefined ? operands : [...operands, ...waits.map((i) => table.bufferOf(inputs[i]))],
+    writes: written,
+    ...(waits !== undefined && { bindings: [...operands, ...written] }),
     priority: places.get(node)!,
     overwrites: overwritten.map((leaf) => table.bufferOf(leaf)),
     matmulFlops: op.matmulFlops?.(inputs, specs, attrs, wanted),
