@@ -17,6 +17,8 @@ import type { TrainingOptions } from "./types.ts";
 export const THAW_WARMUP = 10;
 /** What training can do where a loss or a gradient is not finite. */
 const NON_FINITE: readonly string[] = ["stop", "skip", "rollback"];
+/** Default number of bytes of a cache of a frozen prefix. */
+export const PREFIX_BYTES = 2 ** 30;
 /** Default number of steps between looks. */
 export const LOOK_EVERY = 10;
 
@@ -60,6 +62,7 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   if (accumulate > 1 && (cachePrefix ?? false) !== false) {
     throw new InputError('Cannot accumulate batches as "cachePrefix" caches whole steps: drop one of both');
   }
+  memoryLimit(options);
   const { nonFinite = "stop" } = options;
   if (!NON_FINITE.includes(nonFinite)) {
     throw new InputError(
@@ -72,6 +75,49 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
       `Cannot measure "${unknown}" for "${policy!.name}" as the signals are ${SIGNALS.join(", ")}`,
     );
   }
+}
+
+/** What a training may take on the device. */
+export interface MemoryLimit {
+  /** Bytes in all. */
+  readonly budget: number;
+  /** Bytes of them for cached values of a frozen prefix. */
+  readonly reserved: number;
+}
+
+/** Bytes of a unit of memory. */
+const UNITS: Readonly<Record<string, number>> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  TIB: 2 ** 40,
+};
+
+/**
+ * The bytes that training may take.
+ *
+ * @throws {InputError} When `memory` is neither a number of bytes nor a number with a unit
+ */
+export function memoryLimit(
+  { memory, cachePrefix = false }: Pick<TrainingOptions<TensorTree>, "memory" | "cachePrefix">,
+): MemoryLimit | null {
+  if (memory === undefined) return null;
+  const [, number, unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)?\s*$/i.exec(`${memory}`) ?? [];
+  const budget = Math.floor(Number(number) * (UNITS[unit.toUpperCase() || "B"] ?? NaN));
+  if (Number.isSafeInteger(budget) && budget >= 1) {
+    const reserved = cachePrefix === true ? PREFIX_BYTES : cachePrefix === false ? 0 : cachePrefix.bytes;
+    return { budget, reserved };
+  }
+  throw new InputError(
+    `Cannot train in ${
+      shown(memory)
+    } of memory as "memory" must be a number of bytes, or one with a unit, such as "8 GiB"`,
+  );
 }
 
 /**

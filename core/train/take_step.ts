@@ -46,6 +46,7 @@ export async function takeStep<P extends TensorTree>(
   const waiting = compiler.choose(request);
   if (waiting !== null) await waiting;
   const compiled = compiler.compile(request);
+  trainer.last.memory = compiled.memory;
   // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
   const { cost, moved } = counted === 0

@@ -13,7 +13,7 @@ import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
 import { measuredSignals, withMoments } from "./freeze/signals.ts";
-import { LOOK_EVERY, THAW_WARMUP } from "./options.ts";
+import { LOOK_EVERY, memoryLimit, THAW_WARMUP } from "./options.ts";
 import { settingsOf, type TrainingSettings } from "./settings.ts";
 import { bestWeightSpecs } from "./state/best_weights.ts";
 import { type GoodStates, goodStates } from "./state/good_states.ts";
@@ -30,7 +30,7 @@ import {
 } from "./step/definition.ts";
 import { type StepExecutor, stepExecutor } from "./step/executor.ts";
 import { type Validator, validatorOf } from "./step/validation.ts";
-import type { Ending, TrainingOptions } from "./types.ts";
+import type { Ending, StepMemory, TrainingOptions } from "./types.ts";
 
 /** A training. What belongs to one run is in a {@link Run}, which functions pass on. */
 export interface Trainer<P extends TensorTree> {
@@ -60,7 +60,7 @@ export interface Trainer<P extends TensorTree> {
   /** Active parameters of a frozen set. */
   readonly activePaths: (run: Run, frozen: readonly Path[]) => readonly Path[];
   /** Run and batch of the last requested step, which `components` and `costOf` describe. */
-  readonly last: { request: Pick<StepRequest, "run" | "batch"> | null };
+  readonly last: { request: Pick<StepRequest, "run" | "batch"> | null; memory: StepMemory | null };
 }
 
 /** Makes a training of checked options. */
@@ -85,6 +85,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     cachePrefix: cache !== null,
     accumulate: options.accumulate ?? 1,
     nonFinite: options.nonFinite ?? "stop",
+    memory: memoryLimit(options),
   };
   return {
     gpu,
@@ -101,7 +102,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     models: new Map(),
     given: new WeakMap(),
     activePaths: memoizedActivePaths(definition),
-    last: { request: null },
+    last: { request: null, memory: null },
   };
 }
 

@@ -80,6 +80,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     },
     profile: (state) => profileStep(gpu, { executor, state, owner: runs.runOf(state)?.owner }),
     prefix: () => cache?.state() ?? null,
+    memory: () => last.memory,
     components: () => last.request?.run.components ?? [],
     costOf: (frozen, probed = []) => costOf(trainer, { frozen, probed }),
     [Symbol.dispose]() {

@@ -208,6 +208,15 @@ export interface TrainingOptions<B extends TensorTree = never> {
    */
   readonly accumulate?: number;
   /**
+   * Bytes that training may take on the device, such as `"8 GiB"`; no limit when absent. Where a step needs more, its backward
+   * pass computes blocks of the forward pass again instead of keeping their values: as few as fit, first those that save most
+   * bytes by operation. Results have the same bits with `precision: "f32"`. `training.memory()` tells what was chosen.
+   *
+   * It counts parameters, optimizer state, gradients, values of a step, the batch and `cachePrefix`; not the model that `init`
+   * copies, unless that is freed, nor validation. The first step throws when no choice fits.
+   */
+  readonly memory?: number | string;
+  /**
    * What is done where a loss or a gradient is not finite; `stop` when absent.
    *
    * - `stop`: the look that finds it throws
@@ -240,6 +249,22 @@ export interface TrainingOptions<B extends TensorTree = never> {
 export interface ResumeOptions {
   /** Whether the learning rate may be another than that of the saved run; false when absent. */
   readonly newRate?: boolean;
+}
+
+/** What a step takes on the device, and what its backward pass computes again. */
+export interface StepMemory {
+  /** Bytes that it may take. */
+  readonly budget: number;
+  /** Bytes that it takes. */
+  readonly bytes: number;
+  /** Bytes that it would take if it computed nothing again. */
+  readonly bytesWithout: number;
+  /** Blocks of the forward pass that are computed again. */
+  readonly blocks: number;
+  /** Blocks that could be. */
+  readonly of: number;
+  /** Operations of the step, as a multiple of those without. */
+  readonly operations: number;
 }
 
 /** The reducer. */
@@ -284,6 +309,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   withWeights<R>(state: TrainingState<P>, use: (weights: P) => Promise<R>): Promise<R>;
   /** What `cachePrefix` holds; null without that option. */
   prefix(): CachedPrefix | null;
+  /** What the last step takes on the device, and what it computes again; null before the first step and without `memory`. */
+  memory(): StepMemory | null;
   /** Components of the model of the last step; empty before the first step. */
   readonly components: () => readonly Component[];
   /**

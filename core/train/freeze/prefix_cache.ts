@@ -18,12 +18,11 @@ import type { Recording } from "../../runtime/record.ts";
 import { hostValues } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Leaves, Path } from "../../tree.ts";
+import { PREFIX_BYTES } from "../options.ts";
 import type { CachedPrefix } from "../types.ts";
 
 /** Largest size of a buffer, unless one sample needs more. Buffers are made as samples come. */
 const PAGE = 2 ** 24;
-/** Default size of the cache. */
-const BYTES = 2 ** 30;
 /** Why a cache is empty before the first step. */
 const EMPTY = "no step was taken that could fill it";
 
@@ -58,7 +57,7 @@ export interface PrefixCache {
  * @returns The cache, empty
  */
 export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }): PrefixCache {
-  const most = options === true ? BYTES : options.bytes;
+  const most = options === true ? PREFIX_BYTES : options.bytes;
   const slots = new Map<string, number>(), pages: GPUBuffer[] = [];
   let known: { readonly plan: Plan; readonly prefix: Prefix; readonly owner: object } | null = null;
   let reason: string | null = EMPTY;

@@ -7,7 +7,7 @@
 import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
 import { bytesOf } from "../../plan/storage.ts";
-import type { Cost, Plan, PrefixOptions } from "../../plan/types.ts";
+import type { Cost, Plan, PrefixOptions, RecomputeOptions } from "../../plan/types.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";
 import type { Target } from "../../kernel_call.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
@@ -15,10 +15,12 @@ import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";
-import type { ChosenVariants } from "../types.ts";
+import type { ChosenVariants, StepMemory } from "../types.ts";
 import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
 import type { PlannedPart } from "./accumulation.ts";
 import { productVariants } from "./product_variants.ts";
+import type { StepGraph } from "./trace.ts";
+import { heldBytes, withinMemory } from "./within_memory.ts";
 
 /** Plans that are kept for frozen sets that come back, such as a rotation through the layers of a deep model. */
 const MOST_PLANS = 64;
@@ -32,6 +34,8 @@ export interface CompiledStep {
   readonly part: PlannedPart | null;
   /** What a step costs, with as many parts as it may have. */
   readonly cost: Cost;
+  /** What a step takes on the device, and what it computes again; null without a limit. */
+  readonly memory: StepMemory | null;
   /** Columns of the ring. */
   readonly columns: readonly Column[];
   /** Specs of all tensors that the step overwrites, by path. */
@@ -70,33 +74,42 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
   let last: { readonly request: LastRequest; readonly step: CompiledStep } | null = null;
 
   function planned(key: string, request: StepRequest): Omit<CompiledStep, "starts"> {
-    const { roots, updates, doubleBuffered, columns, replaced } = stepGraph(definition, request);
-    const { target } = products, graph = partGraph(definition, request);
+    const step = stepGraph(definition, request), graph = partGraph(definition, request);
+    const { updates, doubleBuffered, columns, replaced } = step, { wide, run } = request;
+    const { target } = products, { precision, memory: limit, accumulate } = definition;
     const prefix = graph === null ? prefixOptions(definition, request, replaced) : undefined;
-    // What follows the parts is state and sums, which stay f32.
-    const precision = graph === null ? definition.precision : "f32";
-    const { wide, run } = request;
     const isFixed = (path: Path): boolean => run.params.has(path) && !replaced.has(path);
-    const whole = plan(roots, { target, updates, doubleBuffered, precision, isFixed, wide, prefix, texts });
-    const part = graph && {
-      sums: graph.sums,
-      plan: plan(graph.roots, {
-        target,
-        updates: graph.updates,
-        precision: definition.precision,
-        isFixed,
-        wide,
-        texts,
-      }),
+    const options = { target, isFixed, wide, texts }, recomputing = recomputeIn(graph ?? step);
+    // What follows the parts is state and sums, which stay f32.
+    const wholeWith = (recompute?: RecomputeOptions): Plan =>
+      plan(step.roots, {
+        ...options,
+        updates,
+        doubleBuffered,
+        precision: graph === null ? precision : "f32",
+        prefix,
+        recompute,
+      });
+    const rest = graph && wholeWith();
+    const planWith = (recompute?: RecomputeOptions): Pick<CompiledStep, "plan" | "part" | "cost"> => {
+      if (rest === null) {
+        const whole = wholeWith(recompute);
+        return { plan: whole, part: null, cost: whole.cost };
+      }
+      const { roots, updates, sums } = graph!;
+      const part = { sums, plan: plan(roots, { ...options, updates, precision, recompute }) };
+      return { plan: rest, part, cost: costOfParts(rest.cost, part, accumulate) };
     };
-    return {
-      key,
-      plan: whole,
-      part,
-      cost: part === null ? whole.cost : costOfParts(whole.cost, part, definition.accumulate),
-      columns,
-      replaced,
-    };
+    if (limit === null) return { key, ...planWith(), memory: null, columns, replaced };
+    const { planned, memory } = withinMemory(limit, {
+      held: heldBytes(definition, request),
+      planWith(blocks) {
+        const made = planWith(recomputing(blocks));
+        return { ...made, recomputed: (made.part ?? made).plan.recomputed! };
+      },
+    });
+    const { recomputed: _, ...made } = planned;
+    return { key, ...made, memory, columns, replaced };
   }
 
   return {
@@ -154,9 +167,16 @@ function allProducts(
   ]);
 }
 
+/** Blocks of the forward pass of a graph that its backward pass computes again. */
+function recomputeIn({ loss }: Pick<StepGraph, "loss">): (blocks: number) => RecomputeOptions {
+  return (blocks) => ({ loss, blocks, isBatch });
+}
+
 /** What the parts of a step and the rest cost together. */
 function costOfParts(rest: Cost, { plan: { cost }, sums }: PlannedPart, parts: number): Cost {
-  const bytes = [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
+  // Besides, the share and the draw number of a part.
+  const scalars = 2 * bytesOf({ shape: [] });
+  const bytes = scalars + [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
   return {
     launches: parts * cost.launches + rest.launches,
     flops: parts * cost.flops + rest.flops,
@@ -193,6 +213,11 @@ function shapesOf({ run, batch, wide }: StepRequest): string {
   return `${describe(batch)} | ${run.layout}${wide ? " | wide" : ""}`;
 }
 
+/** Whether a leaf is an entry of the batch. */
+function isBatch(path: Path): boolean {
+  return path.startsWith("batch.");
+}
+
 /** Where a plan may be cut. With probes it is not: they read values inside of what is frozen. */
 function prefixOptions(
   { cachePrefix }: StepDefinition,
@@ -202,6 +227,6 @@ function prefixOptions(
   if (!cachePrefix || probed.length > 0) return undefined;
   const samples = [...batch.values()].find(({ shape }) => shape.length > 0)?.shape[0] ?? 1;
   const kindOf = (path: Path): "batch" | "fixed" | null =>
-    path.startsWith("batch.") ? "batch" : run.params.has(path) && !replaced.has(path) ? "fixed" : null;
+    isBatch(path) ? "batch" : run.params.has(path) && !replaced.has(path) ? "fixed" : null;
   return { samples, kindOf };
 }

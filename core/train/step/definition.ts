@@ -18,6 +18,7 @@ import { ringShape } from "../freeze/ring.ts";
 import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
 import type { Run } from "../state/run.ts";
 import { allStateSpecs, type StateSpec } from "../state/specs.ts";
+import type { MemoryLimit } from "../options.ts";
 import type { ThawSteps } from "../types.ts";
 import { type PartGraph, tracePart } from "./part.ts";
 import { type StepGraph, type StepOptions, traceStep } from "./trace.ts";
@@ -40,6 +41,8 @@ export interface StepDefinition {
   readonly nonFinite: "stop" | "skip" | "rollback";
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
+  /** Bytes that a training may take; null for no limit. */
+  readonly memory: MemoryLimit | null;
 }
 
 /** Which step is meant. */

@@ -22,7 +22,7 @@ import { type StepGraph, type StepOptions, wantedGradients } from "./trace.ts";
 const SCALAR: Spec = { shape: [], dtype: "f32" };
 
 /** The graph of a part: its roots, and the sum that each of them overwrites. */
-export interface PartGraph extends Pick<StepGraph, "roots" | "updates"> {
+export interface PartGraph extends Pick<StepGraph, "roots" | "loss" | "updates"> {
   /** Specs of the sums by path. */
   readonly sums: ReadonlyMap<Path, Spec>;
 }
@@ -51,5 +51,5 @@ export function tracePart(options: StepOptions): PartGraph {
     accumulate(ACCUMULATED + path, scaling?.unscaled(gradients[i]) ?? gradients[i])
   );
   accumulate(ACCUMULATED_LOSS, loss);
-  return { roots, updates, sums };
+  return { roots, loss, updates, sums };
 }

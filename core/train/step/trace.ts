@@ -35,6 +35,8 @@ import { decideBy, type Decision, lossReading } from "./verdict.ts";
 /** The graph of a step: its roots, and the leaf that each of them overwrites. */
 export interface StepGraph {
   readonly roots: readonly Tensor[];
+  /** What the forward pass computes. */
+  readonly loss: Tensor;
   /** Index of a root to the leaf that it overwrites. */
   readonly updates: ReadonlyMap<number, Tensor>;
   /** Roots that swap buffers with their leaf: gradients that are kept for the next step. */
@@ -122,7 +124,7 @@ export function traceStep(options: StepOptions): StepGraph {
   const readings = readingsOf(options, { grads, probedGrads, step, leaves });
   const ring = leaf(RING, { shape: options.ring, dtype: "f32" });
   replace(RING, ring, nextRing(ring, { loss, verdict, readings }));
-  return { roots, updates, doubleBuffered, columns: readings.map(({ column }) => column), replaced };
+  return { roots, loss, updates, doubleBuffered, columns: readings.map(({ column }) => column), replaced };
 }
 
 /** Gradients of active and probed parameters, and what f16 does to them; `seen` is the loss of the whole step. */
