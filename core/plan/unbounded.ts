@@ -62,8 +62,13 @@ export function largeValues(graph: Pick<Fusion, "order" | "readers">): IsLarge {
   };
 }
 
-/** What depends on the factor of the loss. */
-function scaledNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
+/**
+ * Finds what depends on the factor of the loss.
+ *
+ * @param order A graph whose gradients are unscaled by `unscale`
+ * @returns Gradients, and what is computed from them
+ */
+export function scaledNodes(order: readonly Tensor[]): ReadonlySet<Tensor> {
   const factors = new Set<Tensor>();
   const mark = (node: Tensor): void => {
     // Only what is stored: a constant of the factor's may be one of the forward pass, too.

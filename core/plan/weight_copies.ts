@@ -7,13 +7,15 @@
  * @module
  */
 
-import { rebuild } from "../graph.ts";
+import { rebuild, topological } from "../graph.ts";
 import { reshape } from "../ops/movement.ts";
+import { unscaleOp } from "../ops/unscale.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { baseOf } from "./alias.ts";
 import { isKeptCopy, keptCopy } from "./kept_copy.ts";
 import { isLeaf, isProduct, isProductSum, pathOf } from "./predicates.ts";
 import type { PlanOptions } from "./types.ts";
+import { scaledNodes } from "./unbounded.ts";
 
 /** The same numbers rounded to f16. */
 const roundOp: Op<null> = {
@@ -47,7 +49,8 @@ export type CopiedWeights = { readonly roots: readonly Tensor[] } & Required<Pic
 
 /**
  * In a plan of precision f16, makes products read copies of weights as f16: one copy for all products that read a weight as
- * their second operand.
+ * their second operand. What an optimizer multiplies stays f32, and in a wide plan what only products of gradients read so:
+ * that is a batch, which may be beyond the range of f16.
  *
  * @param roots Roots of the graph
  * @param options The precision, updates, and which weights stay as they are
@@ -55,27 +58,28 @@ export type CopiedWeights = { readonly roots: readonly Tensor[] } & Required<Pic
  */
 export function copyWeights(
   roots: readonly Tensor[],
-  { precision = "f32", updates = new Map(), isFixed }: Pick<
+  { precision = "f32", updates = new Map(), isFixed, wide = false }: Pick<
     PlanOptions,
-    "precision" | "updates" | "isFixed"
+    "precision" | "updates" | "isFixed" | "wide"
   >,
 ): CopiedWeights {
   if (precision === "f32") return { roots, updates };
   const rootOf = new Map([...updates].map(([root, leaf]) => [leaf, root]));
   const isKept = (weight: Tensor): boolean =>
     isFixed !== undefined && (rootOf.has(weight) || isFixed(pathOf(weight)));
+  const weights = wide ? forwardWeights(topological(roots)) : null, exact = new Set<Tensor>();
   const copies = new Map<Tensor, Tensor>();
   const copyOf = (weight: Tensor): Tensor => {
     const base = baseOf(weight);
-    if (!isLeaf(base) || base.dtype !== "f32") return weight;
+    if (!isLeaf(base) || base.dtype !== "f32" || weights?.has(base) === false) return weight;
     if (!copies.has(base)) copies.set(base, isKept(base) ? keptCopy(base) : halfCopy(base));
     const copy = copies.get(base)!;
     return base === weight ? copy : reshape(copy, weight.shape);
   };
   const copied = rebuild(roots, (node) => {
-    if (!isProduct(node)) return node;
-    // The second operand, or all second operands of a sum of products.
-    const [from, to] = isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
+    if (node.op === unscaleOp || node.inputs.some((x) => exact.has(x))) exact.add(node);
+    if (!isProduct(node) || exact.has(node)) return node;
+    const [from, to] = secondOperands(node);
     return { ...node, inputs: node.inputs.map((x, i) => i >= from && i < to ? copyOf(x) : x) };
   });
   const changed = [...copies].filter(([weight, copy]) => isKeptCopy(copy) && rootOf.has(weight));
@@ -83,4 +87,16 @@ export function copyWeights(
     roots: [...copied, ...changed.map(([weight]) => copied[rootOf.get(weight)!])],
     updates: new Map([...updates, ...changed.map(([, copy], i) => [roots.length + i, copy] as const)]),
   };
+}
+
+/** The inputs of a product, from one to before another, that are second operands: several of a sum of products. */
+function secondOperands(node: Tensor): readonly [number, number] {
+  return isProductSum(node) ? [node.inputs.length / 2, node.inputs.length] : [1, 2];
+}
+
+/** Second operands of the products of a forward pass. */
+function forwardWeights(order: readonly Tensor[]): ReadonlySet<Tensor> {
+  const gradients = scaledNodes(order);
+  const products = order.filter((node) => isProduct(node) && !gradients.has(node));
+  return new Set(products.flatMap((node) => node.inputs.slice(...secondOperands(node)).map(baseOf)));
 }

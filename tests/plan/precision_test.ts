@@ -259,3 +259,17 @@ Deno.test("a wide plan finds what may be large also where a model adds the const
   };
   assertEquals(stored(add(gain, 1)), stored(gain));
 });
+
+Deno.test("a plan copies no state of an optimizer, and a wide plan no batch, which may be beyond f16", () => {
+  const rows = input("rows", [8, 12]), scaling = lossScaling();
+  const loss = mean(silu(matmul(rows, w, { transposeB: true })));
+  const [dW] = grad(scaling.scaled(loss), [w]).map(scaling.unscaled);
+  const products = (roots: readonly Tensor[], wide: boolean): string[] =>
+    types(half(roots, true, wide)).filter((text) => text.startsWith("matmul"));
+  // The gradient by the weights is a product of that by the results, and of rows.
+  assertEquals(products([dW], false).at(-1), "matmul: f16 f16 f32 > f32");
+  assertEquals(products([dW], true).at(-1), "matmul: f16 f32 f32 > f32");
+  for (const wide of [false, true]) {
+    assertEquals(products([matmul(dW, input("state", [12, 12]))], wide).at(-1), "matmul: f32 f32 > f32");
+  }
+});
