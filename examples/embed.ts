@@ -8,9 +8,19 @@
  * @module
  */
 
+import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { MODEL } from "./hub.ts";
-import { centred, cosine, countWords, embed, passagesOf, scoreSearch, type Vectors } from "./passages.ts";
+import {
+  centred,
+  cosine,
+  countWords,
+  cutPassages,
+  embed,
+  passagesOf,
+  scoreSearch,
+  type Vectors,
+} from "./passages.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { openReader, partArgs, READER_FLAGS } from "./prompting.ts";
@@ -20,10 +30,12 @@ const FLAGS = {
   model: MODEL,
   data: text(
     "NAME|FILE",
-    "the text that is searched: moby-dick, sotu, or a .txt or .jsonl file",
+    "the text that is searched: moby-dick, sotu, a .txt file, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns " +
+      "may name, or hub:owner/name[/path][@revision]",
     "moby-dick",
   ),
-  words: whole("words of a passage", 60),
+  columns: columnsFlag(),
+  words: whole("most words of a passage; a row has its own", 60),
   passages: whole("most passages, from all over the text", 400, 4),
   top: whole("passages to show", 3),
   batch: whole("passages in a batch", 16),
@@ -40,7 +52,10 @@ comes first, beside counts of words.`;
 /** The passages that are nearest to a query, as lines. */
 function nearest(scores: readonly number[], passages: readonly string[], top: number): string[] {
   const order = [...scores.keys()].sort((a, b) => scores[b] - scores[a]).slice(0, top);
-  return order.map((i) => `  ${scores[i].toFixed(3)}  ${passages[i].slice(0, 160)}...`);
+  return order.map((i) => {
+    const text = passages[i];
+    return `  ${scores[i].toFixed(3)}  ${text.length > 160 ? `${text.slice(0, 160)}...` : text}`;
+  });
 }
 
 /**
@@ -55,11 +70,18 @@ export async function main(args: readonly string[]): Promise<void> {
   if (more.length > 0) throw new UsageError("give the query in quotes, as one argument");
   if (query?.trim() === "") throw new UsageError("the query must not be empty");
   const began = performance.now();
-  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
-  const passages = await passagesOf(corpus, { words: flags.words, most: flags.passages });
-  if (passages.length < 4) {
-    throw new UsageError(`--data must have passages of ${flags.words} words: it has too few`);
+  const corpus = await stage(
+    `reading     ${flags.data}`,
+    () => openText(flags.data, { columns: columnsIn(flags.columns)! }),
+  );
+  const cut = { words: flags.words, most: flags.passages };
+  const passages = query === undefined ? await passagesOf(corpus, cut) : await cutPassages(corpus, cut);
+  if (query === undefined && passages.length < 4) {
+    throw new UsageError(
+      `--data must have neighbours of ${flags.words} words each where there is no query: it has too few; give a query, or fewer --words`,
+    );
   }
+  if (passages.length < 2) throw new UsageError("--data must have two passages or more: it has one");
   const { gpu, model, tokenizer } = await openReader(flags.model, flags, { to: Deno.stdout });
   await using _ = gpu;
   const embedded = (texts: readonly string[]) =>

@@ -35,6 +35,27 @@ export async function passagesOf(
   return Array.from({ length: count }, (_, i) => pairs[Math.floor(i * pairs.length / count)]).flat();
 }
 
+/**
+ * Cuts documents into passages of so many words at most, and takes some from all over the text.
+ *
+ * @param corpus The text
+ * @param options Words of a passage, and how many passages to take at most
+ * @returns Passages, in order; none has words of two documents, and the last of a document may be short
+ */
+export async function cutPassages(
+  corpus: Corpus,
+  { words, most }: { readonly words: number; readonly most: number },
+): Promise<readonly string[]> {
+  const passages: string[] = [];
+  let rest: string[] = [];
+  for await (const { text, ends } of corpus.pieces()) {
+    rest.push(...text.split(/\s+/).filter((word) => word !== ""));
+    while (rest.length >= words || ends && rest.length > 0) passages.push(rest.splice(0, words).join(" "));
+  }
+  const count = Math.min(passages.length, most);
+  return Array.from({ length: count }, (_, i) => passages[Math.floor(i * passages.length / count)]);
+}
+
 /** Divides a row by its length. */
 function normalized(row: Float32Array): Float32Array {
   const length = Math.hypot(...row);

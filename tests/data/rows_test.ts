@@ -5,7 +5,7 @@
  */
 
 import { DataError, InputError, NotFoundError } from "@firn/train";
-import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import {
   type ExampleKind,
   memoryFileSystem,
@@ -170,6 +170,27 @@ Deno.test("columns that are named say what a row is, whatever other columns it h
   const completion = { kind: "completion", prompt: "a", completion: "c" } as const;
   assertEquals(await of({ completion: "body" }), ["completion", completion]);
   assertEquals(await of({}), ["chat", { kind: "chat", messages }]);
+});
+
+Deno.test("a row of another kind than those before is told from one with a slip, and unknown columns are asked for", async () => {
+  const refused = async (rows: readonly object[], options: OpenRowsOptions = {}): Promise<string> => {
+    const content = rows.map((row) => JSON.stringify(row)).join("\n");
+    return (await assertRejects(() => open({ "a.jsonl": content }, options), RowError)).rule;
+  };
+  const completion = { prompt: "a", completion: "b" };
+  assertEquals(
+    await refused([{ text: "a" }, completion]),
+    "all rows must be of one kind: it is of kind completion, and those before are of kind text; mix files of several kinds by weights",
+  );
+  assertEquals(await refused([{ text: "a" }, { body: "b" }]), 'there must be text in "text": it is missing');
+  assertEquals(
+    await refused([completion], { kind: "text" }),
+    'there must be text in "text": it is missing',
+  );
+  assertMatch(
+    await refused([{ body: "b" }]),
+    /it has "body"; say which of its columns is which, as in text=body$/,
+  );
 });
 
 Deno.test("a JSON list of long rows ends wherever its characters do, by either name", async () => {

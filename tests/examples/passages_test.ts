@@ -1,7 +1,15 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { corpusOf, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
-import { centred, cosine, countWords, embed, passagesOf, scoreSearch } from "../../examples/passages.ts";
+import {
+  centred,
+  cosine,
+  countWords,
+  cutPassages,
+  embed,
+  passagesOf,
+  scoreSearch,
+} from "../../examples/passages.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -22,6 +30,13 @@ Deno.test("passages are pairs of neighbours of one document, from all over the t
     assertEquals(Number(b[0][1]), Number(a[1][1]) + 1);
   }
   assert(new Set(passages.map((text) => text[1])).size > 2);
+});
+
+Deno.test("passages that are searched are whole rows where these are short, and keep the end of a document", async () => {
+  const corpus = corpusOf(["a b c d e", "f", "g h"]);
+  assertEquals(await cutPassages(corpus, { words: 2, most: 9 }), ["a b", "c d", "e", "f", "g h"]);
+  assertEquals(await cutPassages(corpus, { words: 60, most: 9 }), ["a b c d e", "f", "g h"]);
+  assertEquals(await cutPassages(corpus, { words: 2, most: 2 }), ["a b", "e"]);
 });
 
 Deno.test("counts of words know the words of the text alone, and texts of the same words are near", () => {

@@ -119,7 +119,7 @@ export function kindOf(row: Row, columns: Columns = {}): ExampleKind {
     'a row must have "text", "prompt" and "completion", "messages", "chosen" and "rejected", or "image": ' +
       `it has ${
         Object.keys(row).slice(0, 8).map((name) => `"${name.slice(0, 40)}"`).join(", ") || "no column"
-      }`,
+      }; say which of its columns is which, as in text=body`,
   );
 }
 

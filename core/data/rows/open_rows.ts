@@ -10,7 +10,7 @@ import type { FileSystemOptions } from "../../host/file_system.ts";
 import { hostFileSystem } from "../../host/host_file_system.ts";
 import { type Columns, type ExampleKind, type ExampleOf, exampleOf, kindOf, withColumns } from "./example.ts";
 import { filesOf } from "./glob.ts";
-import { RowError, type RowPlace } from "./row.ts";
+import { type Row, RowError, type RowPlace } from "./row.ts";
 import { type FileBlock, type PlacedParsed, type RowFile, rowFile } from "./row_file.ts";
 
 /** An example and where it stands. */
@@ -89,14 +89,21 @@ export async function openRows<K extends ExampleKind = ExampleKind>(
   let kind: ExampleKind | undefined = wanted;
   function use(placed: PlacedParsed): Placed<K> | RowError {
     const { parsed, ...place } = placed;
+    if (typeof parsed === "string") return new RowError(place, parsed);
+    let row = parsed;
     try {
-      if (typeof parsed === "string") return new RowError(place, parsed);
-      const row = withColumns(parsed, columns);
+      row = withColumns(parsed, columns);
       kind ??= kindOf(row, columns);
       return { ...place, example: exampleOf(row, kind) as ExampleOf<K> };
     } catch (error) {
-      if (error instanceof FirnError) return new RowError(place, error.message, { cause: error });
-      throw error;
+      if (!(error instanceof FirnError)) throw error;
+      // A whole row of another kind comes from another file as a rule, not from a slip.
+      const other = wanted === undefined && kind !== undefined ? otherKind(row, { kind, columns }) : null;
+      const rule = other === null
+        ? error.message
+        : `all rows must be of one kind: it is of kind ${other}, and those before are of kind ${kind}; ` +
+          "mix files of several kinds by weights";
+      return new RowError(place, rule, { cause: error });
     }
   }
   for (const path of paths) {
@@ -131,6 +138,21 @@ export async function openRows<K extends ExampleKind = ExampleKind>(
       return (await file.read(block)).map(use).filter((row) => !(row instanceof RowError)) as Placed<K>[];
     },
   };
+}
+
+/** The kind of a row that is not of the kind that was wanted; null where it is of none. */
+function otherKind(
+  row: Row,
+  { kind, columns }: { readonly kind: ExampleKind; readonly columns: Columns },
+): ExampleKind | null {
+  try {
+    const other = kindOf(row, columns);
+    exampleOf(row, other);
+    return other === kind ? null : other;
+  } catch (error) {
+    if (error instanceof FirnError) return null;
+    throw error;
+  }
 }
 
 function tooMany(bad: readonly RowError[]): RowError {
