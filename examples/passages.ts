@@ -47,7 +47,7 @@ export async function cutPassages(
   { words, most }: { readonly words: number; readonly most: number },
 ): Promise<readonly string[]> {
   const passages: string[] = [];
-  let rest: string[] = [];
+  const rest: string[] = [];
   for await (const { text, ends } of corpus.pieces()) {
     rest.push(...text.split(/\s+/).filter((word) => word !== ""));
     while (rest.length >= words || ends && rest.length > 0) passages.push(rest.splice(0, words).join(" "));
