@@ -13,19 +13,26 @@ interface KeptCopyAttrs {
   /** Its path. */
   readonly path: Path;
   readonly spec: Spec;
+  /** Whether the weight may change between runs of a plan. */
+  readonly changes: boolean;
 }
 
 const keptCopyOp: Op<KeptCopyAttrs> = { name: "kept f16", infer: (_, { spec }) => [spec] };
 
-/** The copy of a leaf. */
-export function keptCopy(of: Tensor): Tensor {
+/** The copy of a leaf; `changes`: whether that may change between runs of a plan. */
+export function keptCopy(of: Tensor, { changes }: Pick<KeptCopyAttrs, "changes">): Tensor {
   const { path } = of.attrs as { readonly path: Path };
-  return apply(keptCopyOp, [], { of, path, spec: { shape: of.shape, dtype: of.dtype } });
+  return apply(keptCopyOp, [], { of, path, spec: { shape: of.shape, dtype: of.dtype }, changes });
 }
 
 /** Whether a node is a copy that outlives a step. */
 export function isKeptCopy({ op }: Tensor): boolean {
   return op === keptCopyOp;
+}
+
+/** Whether the leaf that a copy is of may change between runs of a plan. */
+export function isChanging(copy: Tensor): boolean {
+  return (copy.attrs as KeptCopyAttrs).changes;
 }
 
 /** The leaf that a copy is of. */

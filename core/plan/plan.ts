@@ -5,8 +5,8 @@
  *
  * 1. `REWRITES`: equivalent graphs; the last one consists of ops that have a kernel. `recompute` is among them only where
  *    options ask for it, `splitRows` where a tensor in memory is larger than one binding.
- * 2. {@link prepare}: `copyWeights` makes products read f16 copies of weights, `materializeRoots` decides where results go, `fuse` which elementwise nodes share a launch, `halfValues`
- *    what is stored as f16, `batchMatmuls` which products share a launch.
+ * 2. {@link prepare}: `copyWeights` makes products read f16 copies of weights, `materializeRoots` decides where results go,
+ *    `fuse` which elementwise nodes share a launch, `halfValues` what is stored as f16, `batchMatmuls` which products share a launch.
  * 3. {@link plan}: `lower` writes kernels on numbered buffers, `schedule` orders them, `cutPrefix` moves the frozen bottom to
  *    the front, `shareLaunches` puts small ones into one launch, `layoutMemory` lets buffers share memory, `costOf` adds up.
  *
@@ -136,7 +136,10 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const firstUpdate = order.findIndex((unit) => updatesLeaf(unit, layout));
   return {
     launches,
-    copies: lowered.copies.map((unit) => launchOf(unit, { text: unit, layout })),
+    copies: {
+      fixed: lowered.copies.fixed.map((unit) => launchOf(unit, { text: unit, layout })),
+      changing: lowered.copies.changing.map((unit) => launchOf(unit, { text: unit, layout })),
+    },
     firstUpdate: firstUpdate < 0 ? launches.length : firstUpdate,
     buffers: layout.buffers,
     slots: layout.slots,

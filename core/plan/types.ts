@@ -59,8 +59,8 @@ export interface StepValue {
 /** A recorded computation. */
 export interface Plan {
   readonly launches: readonly Launch[];
-  /** Launches that make the copies of weights that the plan keeps: before the first run, and where others changed the weights. */
-  readonly copies: readonly Launch[];
+  /** Launches that make the f16 copies of weights that the plan keeps, before its first run. */
+  readonly copies: WeightCopies;
   /** Index of the first launch that overwrites a leaf; the number of launches when none does. */
   readonly firstUpdate: number;
   readonly buffers: readonly PlannedBuffer[];
@@ -97,6 +97,14 @@ export interface RecomputeOptions {
   readonly isBatch: (path: Path) => boolean;
 }
 
+/** Launches that make the copies of weights that a plan keeps. */
+export interface WeightCopies {
+  /** Copies of weights that nobody changes. */
+  readonly fixed: readonly Launch[];
+  /** The others: these run again where not the last run of the plan, but somebody else has changed the weights. */
+  readonly changing: readonly Launch[];
+}
+
 /** A buffer of a plan. */
 export interface PlannedBuffer {
   readonly source: Source;
@@ -126,10 +134,10 @@ export interface PlanOptions {
   /** `"f16"` stores large values between launches as f16, and products read f16 copies of their weights; f32 when absent. */
   readonly precision?: Precision;
   /**
-   * With `"f16"`: whether a leaf keeps its values between runs of the plan. Then f16 copies of such weights, and of those that
-   * the plan updates, are kept too. All are made in each run when absent.
+   * With `"f16"`: which f16 copies of weights are kept between runs of the plan, beside those of weights that it updates; all
+   * are made in each run when absent.
    */
-  readonly isFixed?: (path: Path) => boolean;
+  readonly weightKind?: WeightKind;
   /** With `"f16"`: whether values of the forward pass that may go beyond the range of f16 stay f32; false when absent. */
   readonly wide?: boolean;
   /** Moves launches to the front that depend on samples and fixed leaves alone, and keeps their results; not when absent. */
@@ -142,6 +150,12 @@ export interface PlanOptions {
 
 /** What a leaf is: an entry of the batch, a parameter that does not change, or null for a parameter that does. */
 export type LeafKind = (path: Path) => "batch" | "fixed" | null;
+
+/**
+ * What becomes of a weight between runs of a plan: it stays as it is, or changes where the caller then asks for copies anew;
+ * null for a weight whose copy is made in each run.
+ */
+export type WeightKind = (path: Path) => "fixed" | "changing" | null;
 
 /** A value of the prefix that launches after it read. */
 export interface KeptValue {

@@ -1,8 +1,8 @@
 /**
  * Copies of weights that the products of a plan of precision f16 read.
  *
- * A plan makes them in each run, unless it is told which weights stay as they are between its runs. Then it keeps them: those of
- * weights that stay are made once, and an update writes the copy in the launch that writes the weight.
+ * A plan makes them in each run, unless it is told what becomes of weights between its runs. Then it keeps them: a weight that
+ * stays as it is is copied once, and an update writes the copy in the launch that writes the weight.
  *
  * @module
  */
@@ -53,26 +53,29 @@ export type CopiedWeights = { readonly roots: readonly Tensor[] } & Required<Pic
  * that is a batch, which may be beyond the range of f16.
  *
  * @param roots Roots of the graph
- * @param options The precision, updates, and which weights stay as they are
+ * @param options The precision, updates, and what becomes of weights between runs
  * @returns Roots that are equivalent up to the rounding of weights, then a root for each copy that changes with its weight
  */
 export function copyWeights(
   roots: readonly Tensor[],
-  { precision = "f32", updates = new Map(), isFixed, wide = false }: Pick<
+  { precision = "f32", updates = new Map(), weightKind, wide = false }: Pick<
     PlanOptions,
-    "precision" | "updates" | "isFixed" | "wide"
+    "precision" | "updates" | "weightKind" | "wide"
   >,
 ): CopiedWeights {
   if (precision === "f32") return { roots, updates };
   const rootOf = new Map([...updates].map(([root, leaf]) => [leaf, root]));
-  const isKept = (weight: Tensor): boolean =>
-    isFixed !== undefined && (rootOf.has(weight) || isFixed(pathOf(weight)));
+  const copyFor = (weight: Tensor): Tensor => {
+    const kind = weightKind?.(pathOf(weight)) ?? null;
+    if (weightKind !== undefined && rootOf.has(weight)) return keptCopy(weight, { changes: true });
+    return kind === null ? halfCopy(weight) : keptCopy(weight, { changes: kind === "changing" });
+  };
   const weights = wide ? forwardWeights(topological(roots)) : null, exact = new Set<Tensor>();
   const copies = new Map<Tensor, Tensor>();
   const copyOf = (weight: Tensor): Tensor => {
     const base = baseOf(weight);
     if (!isLeaf(base) || base.dtype !== "f32" || weights?.has(base) === false) return weight;
-    if (!copies.has(base)) copies.set(base, isKept(base) ? keptCopy(base) : halfCopy(base));
+    if (!copies.has(base)) copies.set(base, copyFor(base));
     const copy = copies.get(base)!;
     return base === weight ? copy : reshape(copy, weight.shape);
   };

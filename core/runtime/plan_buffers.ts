@@ -62,7 +62,9 @@ export function planBuffers(
     }
     return results.get(whole)!;
   };
-  const bound = [...plan.copies, ...plan.launches].flatMap(({ bindings }) => bindings);
+  const bound = [...plan.copies.fixed, ...plan.copies.changing, ...plan.launches].flatMap(({ bindings }) =>
+    bindings
+  );
   const used = new Set([...bound, ...plan.roots]);
   const buffers = plan.buffers.map(({ source, bytes }, i): GPUBuffer | null => {
     if (!used.has(i) || source.kind === "slot") return null;

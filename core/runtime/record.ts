@@ -22,7 +22,7 @@ export interface Recording {
   readonly moved: ReadonlyMap<GPUBuffer, GPUBuffer>;
   /** The buffer of each value that the plan keeps from its prefix. */
   readonly kept: readonly GPUBuffer[];
-  /** Makes the copies of weights anew that the plan keeps: where others than its replays have changed the weights. */
+  /** Makes the kept copies of weights anew that change: where others than the last replay have changed the weights. */
   copyWeights(): void;
   /** Uploads the scalars of the step and submits all launches. */
   replay(step: number, options?: ReplayOptions): void;
@@ -79,7 +79,10 @@ async function build(
   memory: PlanBuffers,
 ): Promise<Recording> {
   const { slots, owned } = memory;
-  await compileAll(gpu, [...plan.copies, ...plan.launches].map(({ kernel }) => kernel));
+  await compileAll(
+    gpu,
+    [...plan.copies.fixed, ...plan.copies.changing, ...plan.launches].map(({ kernel }) => kernel),
+  );
   const bind = ({ kernel, bindings }: Launch): BoundKernel =>
     bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), ...rangeOf(plan.buffers[b]) })));
   const uploadScalars = scalarUpload(gpu, { plan, buffer: memory.scalars });
@@ -91,9 +94,8 @@ async function build(
       if (taking !== undefined) submitPass(gpu, bound.slice(from));
     }
   };
-  const copies = plan.copies.map(bind);
-  const copyWeights = (): void => copies.length > 0 ? submitPass(gpu, copies) : undefined;
-  copyWeights();
+  const changing = plan.copies.changing.map(bind), copies = [...plan.copies.fixed.map(bind), ...changing];
+  if (copies.length > 0) submitPass(gpu, copies);
   if (taking !== undefined) {
     uploadScalars(taking.step, taking.starts);
     bindUpTo(plan.firstUpdate);
@@ -113,7 +115,7 @@ async function build(
     get moved() {
       return sides.moved;
     },
-    copyWeights,
+    copyWeights: () => changing.length > 0 ? submitPass(gpu, changing) : undefined,
     kept: typeof prefix === "object" ? prefix.kept.map(({ buffer }) => memory.of(buffer)) : [],
     replay(step: number, options: ReplayOptions = {}): void {
       uploadScalars(step, options.starts);

@@ -233,7 +233,8 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * compute in f32.
    *
    * With `"f16"` activations and their gradients take half the memory, and products read f16 copies of the weights. A
-   * training keeps these: updates write them beside the weights, and those of frozen weights are made once. The loss is scaled so that gradients do not vanish. A step whose gradients overflow is skipped: it counts, but changes no weight,
+   * training keeps these: updates write them beside the weights, and those of frozen weights are made once. The loss is
+   * scaled so that gradients do not vanish. A step whose gradients overflow is skipped: it counts, but changes no weight,
    * moment or previous gradient, and its signals are NaN. Needs an adapter with shader-f16.
    *
    * Where a value of the forward pass is beyond the range of f16, the losses of the steps up to the next look are not finite, and

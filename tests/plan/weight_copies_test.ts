@@ -9,7 +9,8 @@ import { adamW, leaf, nextTokenLoss, type Path, type Tensor, unflatten } from "@
 import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
 import { pathOf } from "../../core/plan/predicates.ts";
 import { plan } from "../../core/plan/plan.ts";
-import type { Launch, Plan } from "../../core/plan/types.ts";
+import type { Launch, Plan, WeightKind } from "../../core/plan/types.ts";
+import { tracePart } from "../../core/train/step/part.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 
 const source = {
@@ -28,18 +29,19 @@ const leaves = new Map(
   [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
 );
 
-/** The plan of a step that trains some parameters; `keeps`: whether it may keep copies. */
+/** The plan of a step, or of a part of one, that trains some parameters; `keeps`: whether it may keep copies. */
 function planOf(
-  { trains = () => true, keeps = true }: {
+  { trains = () => true, keeps = true, part = false }: {
     readonly trains?: (path: Path) => boolean;
     readonly keeps?: boolean;
+    readonly part?: boolean;
   },
 ): Plan {
   const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [2, 16], dtype: "i32" });
   const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };
   const params = unflatten(leaves) as object as LlamaParams;
   const active = new Map([...leaves].filter(([path]) => trains(path)));
-  const graph = traceStep({
+  const { roots, updates } = (part ? tracePart : traceStep)({
     loss: nextTokenLoss({ ...model, params })(params, batch),
     active,
     optimizer: adamW({ learningRate: 1e-3 }),
@@ -48,13 +50,9 @@ function planOf(
     precision: "f16",
   });
   const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
-  const isFixed = (path: Path): boolean => leaves.has(path) && !active.has(path);
-  return plan(graph.roots, {
-    target,
-    updates: graph.updates,
-    precision: "f16",
-    ...(keeps && { isFixed }),
-  });
+  const weightKind: WeightKind = (path) =>
+    !leaves.has(path) ? null : !active.has(path) ? "fixed" : part ? "changing" : null;
+  return plan(roots, { target, updates, precision: "f16", ...(keeps && { weightKind }) });
 }
 
 /** Paths of the leaves that launches bind. */
@@ -71,28 +69,39 @@ Deno.test("a step has no launch that only copies weights: updates write the copi
   const before = planOf({ keeps: false }), after = planOf({});
   assert(copying(before).length > 0);
   assertEquals(copying(after), []);
-  assertEquals(before.copies, []);
+  assertEquals(before.copies, { fixed: [], changing: [] });
   assert(after.cost.launches < before.cost.launches, `${after.cost.launches} of ${before.cost.launches}`);
   assert(after.cost.bytes < before.cost.bytes, `${after.cost.bytes} of ${before.cost.bytes}`);
-  // Each update of a matrix has one output more.
-  assertEquals(boundBy(after.copies, after), new Set([...leaves.keys()].filter(isMatrix)));
+  assertEquals(after.copies.fixed, []);
+  assertEquals(boundBy(after.copies.changing, after), new Set([...leaves.keys()].filter(isMatrix)));
 });
 
 Deno.test("a frozen weight is not copied again: no launch of a step reads it but through its copy", () => {
   const trains = (path: Path): boolean => path.startsWith("model.layers.2.");
   const step = planOf({ trains });
   assertEquals(copying(step), []);
-  const read = boundBy(step.launches, step), copied = boundBy(step.copies, step);
+  const read = boundBy(step.launches, step), copied = boundBy(step.copies.fixed, step);
   // Rows of the embedding are read as they are.
   const frozen = [...leaves.keys()].filter((path) => isMatrix(path) && !trains(path) && !/embed/.test(path));
   assert(frozen.length > 0);
   for (const path of frozen) assertEquals([read.has(path), copied.has(path)], [false, true], path);
+  for (const path of boundBy(step.copies.changing, step)) assert(trains(path), path);
+});
+
+Deno.test("parts of a step copy no weight: what the step before changed is copied once, and what is frozen not again", () => {
+  const trains = (path: Path): boolean => path.startsWith("model.layers.2.");
+  assert(copying(planOf({ trains, part: true, keeps: false })).length > 0);
+  const part = planOf({ trains, part: true });
+  assertEquals(copying(part), []);
+  const { fixed, changing } = part.copies;
+  for (const path of boundBy(fixed, part)) assert(!trains(path), path);
+  assertEquals(boundBy(changing, part), new Set([...leaves.keys()].filter((p) => isMatrix(p) && trains(p))));
 });
 
 Deno.test("copies that are kept have memory of their own, which the plan counts", () => {
   const { buffers, copies, slots, cost, launches } = planOf({});
   const kept = new Set(
-    copies.flatMap(({ bindings }) => bindings).flatMap((b) => {
+    copies.changing.flatMap(({ bindings }) => bindings).flatMap((b) => {
       const { source } = buffers[b];
       return source.kind === "slot" ? [source.slot] : [];
     }),

@@ -38,7 +38,7 @@ async function compared(
   training: Training<Mlp, Pairs>,
   { state, batch, options }: {
     readonly state: TrainingState<Mlp>;
-    readonly batch: Pairs;
+    readonly batch: Pairs | readonly Pairs[];
     readonly options?: Partial<TrainingOptions<Pairs>>;
   },
 ): Promise<TrainingState<Mlp>> {
@@ -74,6 +74,18 @@ Deno.test("so does a step after one that was taken back, and one of another run"
   other = await compared(training, { state: other, batch: list[0], options });
   state = await compared(training, { state, batch: list[6], options });
   assertEquals([state.step, other.step], [6, 1]);
+});
+
+Deno.test("so do all parts of a step", async () => {
+  const options = { accumulate: 2, trainable: (path: string) => path.startsWith("top") };
+  for (const own of [{ accumulate: 2 }, options]) {
+    using training = define(own);
+    let state = await training.init(newMlp());
+    for (let at = 0; at < 6; at += 2) {
+      const parts = list.slice(at, at + 2);
+      state = await compared(training, { state, batch: parts, options: own });
+    }
+  }
 });
 
 Deno.test({

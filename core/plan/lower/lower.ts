@@ -13,7 +13,7 @@ import { addPrograms, programOf } from "./elementwise.ts";
 import { epilogueHost } from "./epilogue.ts";
 import { addKernel } from "./kernels.ts";
 import { addProduct, addProducts } from "./matmuls.ts";
-import { lowerCopies } from "./weight_copies.ts";
+import { lowerCopies, type LoweredCopies } from "./weight_copies.ts";
 import { addReduction, addSums } from "./reductions.ts";
 
 /** The result of {@link lower}. */
@@ -21,7 +21,7 @@ export interface Lowered {
   /** Launches, in any order. */
   readonly units: readonly Unit[];
   /** Launches that make copies of weights that outlive the step. */
-  readonly copies: readonly Unit[];
+  readonly copies: LoweredCopies;
   readonly buffers: readonly Buffer[];
   readonly scalars: readonly StepValue[];
   /** Number of the buffer that a node is in. */

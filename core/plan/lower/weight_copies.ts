@@ -6,11 +6,17 @@
 
 import type { Tensor } from "../../tensor.ts";
 import { batchElementwise } from "../fuse/batch_elementwise.ts";
-import { copiedLeaf, isKeptCopy } from "../kept_copy.ts";
+import { copiedLeaf, isChanging, isKeptCopy } from "../kept_copy.ts";
 import type { Unit } from "../types.ts";
 import { halfCopy } from "../weight_copies.ts";
 import type { LowerContext } from "./context.ts";
 import { addPrograms, programOf } from "./elementwise.ts";
+
+/** The launches, by what becomes of the weights. */
+export interface LoweredCopies {
+  readonly fixed: readonly Unit[];
+  readonly changing: readonly Unit[];
+}
 
 /**
  * Lowers the copies of a graph.
@@ -18,11 +24,17 @@ import { addPrograms, programOf } from "./elementwise.ts";
  * @param context The graph, all of whose other launches are known
  * @returns Launches that read weights and write their copies
  */
-export function lowerCopies(context: LowerContext): readonly Unit[] {
+export function lowerCopies(context: LowerContext): LoweredCopies {
+  const [changing, fixed] = [true, false].map((changes) => {
+    const copies = context.fusion.order.filter((node) => isKeptCopy(node) && isChanging(node) === changes);
+    return lowered(context, copies);
+  });
+  return { fixed, changing };
+}
+
+function lowered(context: LowerContext, copies: readonly Tensor[]): readonly Unit[] {
   const { fusion, table, isHalf, texts, target: { maxBindings } } = context;
-  const targets = new Map(
-    fusion.order.filter(isKeptCopy).map((copy) => [halfCopy(copiedLeaf(copy)), copy]),
-  );
+  const targets = new Map(copies.map((copy) => [halfCopy(copiedLeaf(copy)), copy]));
   const nodes = [...targets.keys()], units: Unit[] = [];
   const inCopy = (node: Tensor): Tensor => targets.get(node) ?? node;
   const own: LowerContext = {

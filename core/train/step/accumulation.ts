@@ -73,9 +73,13 @@ export async function recordParts(
       label: "part of a step",
       resolve: (leaf) => own.get((leaf.attrs as { path: Path }).path) ?? resolve(leaf),
     });
+    let fresh = true;
     return {
       buffer: (path) => own.get(path),
       run(step, parts, most) {
+        // The step before has changed the weights.
+        if (fresh) fresh = false;
+        else recording.copyWeights();
         const encoder = gpu.device.createCommandEncoder();
         for (const path of sums.keys()) encoder.clearBuffer(own.get(path)!);
         gpu.device.queue.submit([encoder.finish()]);

@@ -7,7 +7,7 @@
 import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
 import { bytesOf } from "../../plan/storage.ts";
-import type { Cost, Plan, PrefixOptions, RecomputeOptions } from "../../plan/types.ts";
+import type { Cost, Plan, PrefixOptions, RecomputeOptions, WeightKind } from "../../plan/types.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";
 import type { Target } from "../../kernel_call.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
@@ -78,8 +78,12 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
     const { updates, doubleBuffered, columns, replaced } = step, { wide, run } = request;
     const { target } = products, { precision, memory: limit, accumulate } = definition;
     const prefix = graph === null ? prefixOptions(definition, request, replaced) : undefined;
-    const isFixed = (path: Path): boolean => run.params.has(path) && !replaced.has(path);
-    const options = { target, isFixed, wide, texts }, recomputing = recomputeIn(graph ?? step);
+    const weightKind: WeightKind = (path) => {
+      if (!run.params.has(path)) return null;
+      // Parts have the same weights until the step changes them.
+      return !replaced.has(path) ? "fixed" : graph === null ? null : "changing";
+    };
+    const options = { target, weightKind, wide, texts }, recomputing = recomputeIn(graph ?? step);
     // What follows the parts is state and sums, which stay f32.
     const wholeWith = (recompute?: RecomputeOptions): Plan =>
       plan(step.roots, {
@@ -173,15 +177,16 @@ function recomputeIn({ loss }: Pick<StepGraph, "loss">): (blocks: number) => Rec
 }
 
 /** What the parts of a step and the rest cost together. */
-function costOfParts(rest: Cost, { plan: { cost }, sums }: PlannedPart, parts: number): Cost {
+function costOfParts(rest: Cost, { plan: { cost, copies }, sums }: PlannedPart, parts: number): Cost {
+  const once = copies.changing;
   // Besides, the share and the draw number of a part.
   const scalars = 2 * bytesOf({ shape: [] });
   const bytes = scalars + [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
   return {
-    launches: parts * cost.launches + rest.launches,
+    launches: parts * cost.launches + once.length + rest.launches,
     flops: parts * cost.flops + rest.flops,
     matmulFlops: parts * cost.matmulFlops + rest.matmulFlops,
-    bytes: parts * cost.bytes + rest.bytes,
+    bytes: parts * cost.bytes + once.reduce((n, launch) => n + launch.bytes, 0) + rest.bytes,
     memory: cost.memory + rest.memory + bytes,
     constants: cost.constants + rest.constants,
   };
