@@ -11,6 +11,7 @@
 import {
   DataError,
   defineTraining,
+  flatten,
   free,
   freeState,
   type FreezePolicy,
@@ -49,7 +50,13 @@ import {
   LORA_FLAGS,
   storageOf,
 } from "./lora_flags.ts";
-import { checkOptimizer, OPTIMIZER_FLAGS, optimizerOf, regularizationOf } from "./optimizer_flags.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  OPTIMIZER_FLAGS,
+  optimizerOf,
+  regularizationOf,
+} from "./optimizer_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { licenseOf, PRETRAINED_RATE, rateOf } from "./model_card.ts";
@@ -254,6 +261,7 @@ interface Subject {
 async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
   const loaded = await loadShown(gpu, folder, { storage: storageOf(flags) });
   const base = await adaptModel(gpu, loaded, { flags, seed: flags.seed, name: flags.model });
+  checkGroups(flags, [...flatten(base.params).keys()].filter((path) => base.trainable?.(path) ?? true));
   const tokenizer = await loadTokenizer(folder, { model: base });
   if (flags.length > base.maxLength) {
     throw new InputError(

@@ -22,6 +22,7 @@ import {
   adam,
   adamW8bit,
   cosineRestarts,
+  globs,
   type GroupSettings,
   inverseRootRate,
   lion,
@@ -135,6 +136,24 @@ export function checkOptimizer(flags: OptimizerFlags & { readonly "lora-plus": n
   if (flags.ema !== null && flags.ema >= 1) throw new UsageError("--ema must be below 1");
   if (flags["label-smoothing"] >= 1) throw new UsageError("--label-smoothing must be below 1");
   flags.group.forEach(groupOf);
+}
+
+/**
+ * Refuses groups without a parameter, such as those of a misspelled name.
+ *
+ * @param flags The flags
+ * @param paths Paths of the parameters that are trained
+ * @throws {UsageError} When a group has none
+ */
+export function checkGroups({ group }: Pick<OptimizerFlags, "group">, paths: readonly string[]): void {
+  for (const [pattern] of group.map(groupOf)) {
+    if (paths.some(globs(pattern))) continue;
+    throw new UsageError(
+      `--group must match the path of a parameter that is trained: "${pattern}" matches none of ${paths.length}, which are ${
+        paths.slice(0, 3).join(", ")
+      } and so on; * stands for any characters`,
+    );
+  }
 }
 
 /** What flags ask of the loss. */

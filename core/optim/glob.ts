@@ -13,10 +13,19 @@ export type PathPattern = string | readonly string[];
 export const TABLES: readonly string[] = ["*embed*", "wte.*", "*.wte.*", "wpe.*", "*.wpe.*"];
 
 /**
- * Makes a test of paths.
+ * Makes a test of paths, as groups of parameters have it.
  *
  * @param pattern One glob or several
  * @returns Whether a path matches one of them
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { globs } from "@firn/train/optim";
+ *
+ * const isBias = globs("*.bias");
+ * assertEquals(["head.bias", "head.weight"].map(isBias), [true, false]);
+ * ```
  */
 export function globs(pattern: PathPattern): (path: Path) => boolean {
   const tests = [pattern].flat().map(glob);

@@ -28,7 +28,7 @@ export { adamW, type AdamWOptions } from "./adamw.ts";
 export { adamW8bit, type AdamW8bitOptions } from "./adamw_8bit.ts";
 export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./clip.ts";
 export { cosineRestarts, type CosineRestartsOptions } from "./cosine_restarts.ts";
-export type { PathPattern } from "./glob.ts";
+export { globs, type PathPattern } from "./glob.ts";
 export { gradientMoments, type GradientMomentsOptions } from "./gradient_moments.ts";
 export { lion, type LionOptions } from "./lion.ts";
 export { loraPlus, type LoraPlusOptions } from "./lora_plus.ts";

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { readFlags, UsageError, type Values } from "../../examples/flags.ts";
-import { checkOptimizer, OPTIMIZER_FLAGS, optimizerOf } from "../../examples/optimizer_flags.ts";
+import { checkGroups, checkOptimizer, OPTIMIZER_FLAGS, optimizerOf } from "../../examples/optimizer_flags.ts";
 
 type Flags = Values<typeof OPTIMIZER_FLAGS> & {
   readonly lr: number;
@@ -56,4 +56,16 @@ Deno.test("flags of the optimizer that say nothing, or too much, are refused", (
   );
   assertThrows(() => flagsOf("--optimizer adamx"), UsageError, "--optimizer must be one of adamW, adamW8bit");
   check("--group a:b:rate=.5")();
+});
+
+Deno.test("a group that no trained parameter belongs to is refused, and the paths that there are are told", () => {
+  const paths = ["model.embed_tokens.weight", "model.norm.weight"];
+  const check = (group: string) => () => checkGroups({ group: [group] }, paths);
+  check("*embed*:rate=0.1")();
+  check("model.norm.weight:decay=0")();
+  assertThrows(
+    check("embed:rate=0.1"),
+    UsageError,
+    '"embed" matches none of 2, which are model.embed_tokens.weight, model.norm.weight',
+  );
 });
