@@ -14,7 +14,7 @@ import { matrixWords } from "../matrix_words.ts";
 import { chunkFunctions, type Chunks, chunksOf, growth } from "./chunks.ts";
 import { frame, operandsOf, sumLength } from "./frame.ts";
 import { fillPanels, matrixPlace, panelLayout } from "./panels.ts";
-import { splitSums, tileIndex, wholeSums } from "./shares.ts";
+import { firstLoad, splitSums, tileIndex, wholeSums } from "./shares.ts";
 import { type Matmul, type MatmulVariant, type MatrixTile, productKey } from "./types.ts";
 
 /** A variant on matrix units. */
@@ -61,7 +61,7 @@ ${fills.map((fill) => fill.declare).join("")}${
       repeat(wn / variant.un, (j) =>
         `var c${i}_${j}: ${words.type("sums", unitOf(variant))};\n`))
   }var k0 = begin;
-${load}${
+${firstLoad(load, split)}${
     stages === 1 ? oneStage({ bk, load, store, multiply }) : twoStages({
       bk,
       load,

@@ -21,6 +21,11 @@ let depth = (${reach} + parts * ${bk}u - 1u) / (parts * ${bk}u) * ${bk}u;
 let begin = part * depth; let end = min(begin + depth, ${reach});`;
 }
 
+/** WGSL for the first load of a workgroup. The last parts of some sums are empty, and begin behind the operands. */
+export function firstLoad(load: string, split: number): string {
+  return split === 1 ? load : `if (k0 < end) {\n${load}}\n`;
+}
+
 /** WGSL for the tile of a workgroup: panels of several tiles along m, from left to right. */
 export function tileIndex(tilesM: number, tilesN: number): string {
   if (tilesM <= 1 || tilesN <= PANEL) return "let tile = vec2u(wid.y, wid.x);";

@@ -10,7 +10,7 @@
 import { GROUP_BUILTINS, type Kernel, repeat } from "../kernel.ts";
 import { type Matmul, type MatmulVariant, productKey } from "./types.ts";
 import { batchOffsets, frame, operandsOf, sumLength } from "./frame.ts";
-import { splitSums, tileIndex, wholeSums } from "./shares.ts";
+import { firstLoad, splitSums, tileIndex, wholeSums } from "./shares.ts";
 import { declareTile, loadTiles, type Tile, tileQuad } from "./load_tiles.ts";
 
 /** Neighbouring lanes that read neighbouring quads: 128 bytes, every bank once. */
@@ -61,7 +61,7 @@ ${batchOffsets(product, [a, b])}
 ${threadIndex(across, down)}${quads(tn, across, "x")}${quads(tm, down, "y")}${fill.declare}
 ${repeat(tm, (i) => repeat(tn / 4, (j) => `var c${i}_${j} = vec4<f32>();\n`))}
 var k0 = begin;
-${load}while (k0 < end) {
+${firstLoad(load, split)}while (k0 < end) {
 ${fill.store}workgroupBarrier();
 k0 += ${bk}u;
 if (k0 < end) {\n${load}}

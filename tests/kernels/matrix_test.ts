@@ -275,6 +275,17 @@ Deno.test("matmul on matrix units places every matrix at a constant within its p
   }
 });
 
+Deno.test("matmul loads nothing where a part of the sums is empty: such a part begins behind the operands", () => {
+  const tiled = { kind: "tiled", bm: 32, bn: 32, bk: 16, tm: 4, tn: 4 } as const;
+  for (const one of [LARGE, { ...LARGE, stages: 2 } as const, tiled]) {
+    const guarded = [1, 8].map((split) => {
+      const { code } = matmul({ ...SQUARE, k: 576, storedA: "f16", variant: { ...one, split } });
+      return /var k0 = begin;\s*if \(k0 < end\) \{/.test(code);
+    });
+    assertEquals(guarded, [false, true], one.kind);
+  }
+});
+
 Deno.test({
   name: `matmul on matrix units writes valid WGSL${
     typeof checker === "string" ? ` (not run: ${checker})` : ""
