@@ -152,7 +152,7 @@ export function readFlags<F extends Table>(
 ): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
   const names = Object.keys(table), toggles = names.filter((name) => table[name].placeholder === "");
   const many = names.filter((name) => table[name].many);
-  checkNames(args, { known: ["help", ...names], many });
+  checkNames(args, { known: ["help", ...names], many, toggles: ["help", ...toggles] });
   const valued = names.filter((name) => !toggles.includes(name));
   const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
     joined(args, valued),
@@ -212,12 +212,18 @@ function joined(args: readonly string[], valued: readonly string[]): string[] {
   });
 }
 
-/** Refuses flags that are unknown or given twice. */
+/** Refuses flags that are unknown or given twice, and values of those that take none. */
 function checkNames(
   args: readonly string[],
-  { known, many }: { readonly known: readonly string[]; readonly many: readonly string[] },
+  { known, many, toggles }: Readonly<Record<"known" | "many" | "toggles", readonly string[]>>,
 ): void {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
+  for (const arg of args.slice(0, end)) {
+    const name = arg.match(/^--([^=]+)=/)?.[1];
+    if (name !== undefined && toggles.includes(name)) {
+      throw new UsageError(`--${name} takes no value: got "${arg}"`);
+    }
+  }
   const names = args.slice(0, end).flatMap((arg) => arg.match(/^--([^=]+)/)?.[1] ?? []);
   for (const [i, name] of names.entries()) {
     if (!known.includes(name)) {

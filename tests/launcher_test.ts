@@ -40,7 +40,7 @@ Deno.test("firn hands its arguments on as they are", () => {
 
 Deno.test("firn lets a run read and write what its flags name, and nothing else", () => {
   const none = { write: ".firn,out", run: undefined, rest: [] };
-  const cases: readonly (readonly [string[], Partial<ReturnType<typeof permissionsOf>>])[] = [
+  const cases: readonly (readonly [readonly string[], Partial<ReturnType<typeof permissionsOf>>])[] = [
     [["finetune"], { read: "." }],
     [["finetune", "--out", "a b"], { read: ".,a b", write: ".firn,out,a b" }],
     [["finetune", "--out=x#%?"], { read: ".,x#%?", write: ".firn,out,x#%?" }],
@@ -67,7 +67,9 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["vision", "--data", "/a/b.csv"], { read: ".,/a/b.csv,/a", write: ".firn,out" }],
     [["lora", "--data", "/a/b.csv"], { read: ".,/a/b.csv", write: ".firn,out" }],
     [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], { read: ".,/a/b.jsonl,/c.txt" }],
-    [["vlm", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
+    ...["classify", "vision", "vlm", "lora"].map((command) =>
+      [[command, "--out", "/a/b"], { read: ".,/a/b,/a", write: ".firn,out,/a/b,/a" }] as const
+    ),
     [["generate", "/m", "a text", "--prompt-file=/p.txt"], { read: ".,/m,/p.txt" }],
     [["chat", "/m", "--adapter", "/a", "--chat-template", "/t.jinja"], { read: ".,/m,/a,/t.jinja" }],
     [["evaluate", "/m", "--data", "/d.json"], { read: ".,/m,/d.json" }],

@@ -96,6 +96,10 @@ Deno.test("readFlags reads a toggle as given or not, and it takes no value", () 
   assertEquals(readFlags([], table), { values: { quiet: false, steps: 120 }, given: [], help: false });
   assertEquals(readFlags(["--quiet", "--steps", "6"], table).values, { quiet: true, steps: 6 });
   assertThrows(() => readFlags(["--quiet", "6"], table), UsageError, '"6" belongs to no flag');
+  for (const value of ["7", "no", "false", ""]) {
+    assertThrows(() => readFlags([`--quiet=${value}`], table), UsageError, "--quiet takes no value");
+  }
+  assertEquals(readFlags(["--steps=6", "--quiet"], table).values, { quiet: true, steps: 6 });
   assertEquals(helpOf("usage", table).includes("--quiet     say less\n"), true);
 });
 
