@@ -293,6 +293,7 @@ function trainingOf(
     steps: flags.steps,
     lookEvery,
     accumulate: flags.accumulate,
+    memory: flags.memory ?? undefined,
     nonFinite: flags["on-nan"],
     precision: flags.precision,
     validation: data.validation,

@@ -36,7 +36,7 @@ import {
   weightAverage,
   type WeightDecayOptions,
 } from "@firn/train/optim";
-import { type Flag, fromZero, oneOf, texts, UsageError, type Values, whole } from "./flags.ts";
+import { type Flag, fromZero, oneOf, text, texts, UsageError, type Values, whole } from "./flags.ts";
 
 /** What all optimizers take. */
 type Settings = RateOptions & WeightDecayOptions;
@@ -79,6 +79,7 @@ export const OPTIMIZER_FLAGS: {
   readonly group: Flag<readonly string[]>;
   readonly ema: Flag<number | null>;
   readonly accumulate: Flag<number>;
+  readonly memory: Flag<string | null>;
   readonly "on-nan": Flag<"stop" | "skip" | "rollback">;
   readonly "label-smoothing": Flag<number>;
   readonly "z-loss": Flag<number>;
@@ -107,6 +108,11 @@ export const OPTIMIZER_FLAGS: {
   ),
   ema: fromZero("decay of an average of the weights, below 1, that is judged and saved in their place", null),
   accumulate: whole("batches whose gradients are added up in a step, each with the memory of one", 1),
+  memory: text(
+    "SIZE",
+    'what training may take on the device besides the weights as loaded, as in "8 GiB": a step that needs more computes values again',
+    null,
+  ),
   "on-nan": oneOf(
     ["stop", "skip", "rollback"],
     "what to do where a loss or gradient is not finite: end, leave that step out, or go back to the last good state",

@@ -21,6 +21,7 @@ import {
   change,
   endingText,
   freezeText,
+  memoryText,
   openLog,
   type Quality,
   renderReport,
@@ -148,6 +149,7 @@ export async function trainRun<B extends TensorTree>(
   let clockAt = performance.now(), looked = state.step;
   using signals = catchSignals(command);
   const begun = performance.now(), waits = { ms: 0 };
+  let memory = "";
   for await (
     state of scan(
       training,
@@ -158,6 +160,9 @@ export async function trainRun<B extends TensorTree>(
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([{ kind: "components", components: training.components() }]);
     }
+    const taken = training.memory(), now = taken === null ? "" : memoryText(taken);
+    // Another frozen set takes other bytes.
+    if (now !== memory) bar.say(`memory      ${memory = now}`);
     if (state.look !== null) {
       const stepMs = (performance.now() - clockAt) / (state.step - looked);
       [clockAt, looked] = [performance.now(), state.step];

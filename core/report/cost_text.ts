@@ -5,7 +5,7 @@
  */
 
 import type { Cost } from "../plan/types.ts";
-import type { Ending, FreezeEvent } from "../train/types.ts";
+import type { Ending, FreezeEvent, StepMemory } from "../train/types.ts";
 import { scaled } from "./numbers.ts";
 import { printable } from "./printable.ts";
 
@@ -37,6 +37,15 @@ export function bytesText(bytes: number): string {
 /** The cost of a step. Traffic is what kernels read and write, not what is allocated. */
 export function costText({ launches, matmulFlops, bytes }: Cost): string {
   return `${launches} launches, ${flopText(matmulFlops)}, ${bytesText(bytes)} of traffic`;
+}
+
+/** What a step takes on the device, and what it computes again for that. */
+export function memoryText({ budget, bytes, bytesWithout, blocks, of, operations }: StepMemory): string {
+  const taken = `${bytesText(bytes)} of ${bytesText(budget)}`;
+  if (blocks === 0) return `${taken}, nothing is computed again`;
+  return `${taken}, not ${
+    bytesText(bytesWithout)
+  }: the backward pass computes ${blocks} of ${of} blocks again, ${percent(1, operations)} operations`;
 }
 
 /** A change of the frozen set, and the cost of a step before and after. */

@@ -31,7 +31,16 @@
  * @module
  */
 
-export { bytesText, change, costText, endingText, flopText, freezeText, percent } from "./cost_text.ts";
+export {
+  bytesText,
+  change,
+  costText,
+  endingText,
+  flopText,
+  freezeText,
+  memoryText,
+  percent,
+} from "./cost_text.ts";
 export { explain } from "./explain.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
 export { type CardFacts, modelCard } from "./model_card.ts";

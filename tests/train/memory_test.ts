@@ -38,6 +38,7 @@ import {
 } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
+import { memoryText } from "@firn/train/report";
 import { plan } from "../../core/plan/plan.ts";
 import type { Plan } from "../../core/plan/types.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
@@ -282,4 +283,20 @@ Deno.test("what is computed again drops the values that were dropped before", as
     free = await train(undefined);
   assertEquals(tight.bits, free.bits);
   assert(tight.blocks! > 1, `${tight.blocks} blocks`);
+});
+
+Deno.test("the choice is told in words", () => {
+  const choice = {
+    budget: 2 ** 33,
+    bytes: 2 ** 32,
+    bytesWithout: 2 ** 34,
+    blocks: 12,
+    of: 24,
+    operations: 1.091,
+  };
+  assertEquals(
+    memoryText(choice),
+    "4.00 GiB of 8.00 GiB, not 16.00 GiB: the backward pass computes 12 of 24 blocks again, +9 % operations",
+  );
+  assertEquals(memoryText({ ...choice, blocks: 0 }), "4.00 GiB of 8.00 GiB, nothing is computed again");
 });

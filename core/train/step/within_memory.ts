@@ -61,8 +61,9 @@ export function withinMemory<S extends PlannedWithin>(
   }
   if (best === undefined) {
     throw new InputError(
-      `Cannot train in ${budget} bytes of memory as a step takes ${least} at least, with ${of} blocks computed again: ` +
-        `set "memory" to ${least}, or use smaller batches or freeze more`,
+      `Cannot train in ${budget} bytes of memory as a step takes ${
+        (least / 2 ** 20).toFixed(1)
+      } MiB even if it computes blocks of the forward pass again: set "memory" to ${least}, use smaller batches or freeze more`,
     );
   }
   while (best.recomputed.blocks - below > 1) {
