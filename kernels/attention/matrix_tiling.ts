@@ -13,11 +13,24 @@ import { matrixMemory } from "./matrix_kernels.ts";
 type Sizes = Pick<MatrixTiling, "subgroups" | "high" | "buffers" | "held"> & { readonly tile: number };
 
 /** Tilings for units of 16 rows, the fastest on an H200 first; the later ones need less memory. */
-const WIDE: Readonly<Record<AttentionPass, readonly Sizes[]>> = {
+type Tilings = Readonly<Record<AttentionPass, readonly Sizes[]>>;
+
+/** Many rows: workgroups of many rows read keys and values less often. */
+const MANY: Tilings = {
   forward: [sizes(8, 1, 32, 2), sizes(4, 2, 32, 2), sizes(2, 1, 32, 1)],
   gradQ: [sizes(4, 2, 32, 1), sizes(4, 1, 32, 2), sizes(2, 1, 32, 1)],
   gradKV: [sizes(4, 1, 32, 2), sizes(2, 1, 32, 1)],
 };
+
+/** Few rows: smaller workgroups reach more processors, and both gradients fit into one launch. */
+const FEW: Tilings = {
+  forward: [sizes(2, 2, 64, 1), sizes(4, 2, 32, 2), sizes(2, 1, 32, 1)],
+  gradQ: [sizes(4, 1, 32, 2), sizes(2, 1, 32, 1)],
+  gradKV: MANY.gradKV,
+};
+
+/** Rows of all heads from which on they are many: workgroups of 128 rows for two rounds on a large GPU. */
+const MANY_ROWS = 2 * 132 * 128;
 
 /** Tilings for smaller units: short texts, as only software has such units with sums of f32. */
 const NARROW: readonly Sizes[] = [sizes(4, 1, 16, 2), sizes(2, 1, 16, 1)];
@@ -43,7 +56,7 @@ const FEWEST_QUERIES = 16;
  * @returns The tiling; undefined where threads have to multiply
  */
 export function matrixTiling(
-  { time, dim, bias }: AttentionShape,
+  { batch, heads, time, dim, bias }: AttentionShape,
   { pass, matrices, subgroupSize, workgroupBytes }: {
     readonly pass: AttentionPass;
     readonly matrices: readonly MatrixUnit[];
@@ -57,7 +70,8 @@ export function matrixTiling(
   );
   const fits = dim % OCTET === 0 && dim <= MOST_ELEMENTS && time >= FEWEST_QUERIES && bias === undefined;
   if (unit === undefined || !fits) return undefined;
-  for (const chosen of unit.m === 8 ? NARROW : WIDE[pass]) {
+  const wide = batch * heads * time < MANY_ROWS ? FEW : MANY;
+  for (const chosen of unit.m === 8 ? NARROW : wide[pass]) {
     const { tile, ...rest } = chosen, held = rest.held && dim <= MOST_HELD;
     const matrix = { ...rest, held, unit, lanes: subgroupSize }, height = unit.m * matrix.high;
     if (![1, 2].includes(subgroupSize / height)) continue;
