@@ -191,8 +191,14 @@ Deno.test({
     const shape = { ...SHAPE, time: 70, keys: 90, heads: 6, kvHeads: 2 };
     for (const matrices of [UNITS, [{ m: 8, n: 8, k: 8, ...F16_UNIT }]]) {
       const adapter = { ...NVIDIA, matrices, subgroupSize: 2 * matrices[0].m, half: true };
-      for (const [i, dim] of [16, 40, 64, 80, 128].entries()) {
-        const more = { dim, ranges: i % 2 === 0, softCap: i % 3 === 0 ? 30 : undefined };
+      // Few rows and many have tilings of their own.
+      for (const [i, dim] of [16, 40, 64, 80, 128, 16, 40, 64, 80, 128].entries()) {
+        const more = {
+          dim,
+          batch: i < 5 ? 1 : 1000,
+          ranges: i % 2 === 0,
+          softCap: i % 3 === 0 ? 30 : undefined,
+        };
         const [forward, gradQ, gradKV] = PASSES.map((pass) => {
           const tiling = attentionTiling({ ...shape, ...more }, { ...adapter, pass });
           assert(tiling.matrix !== undefined, `dim ${dim}, ${pass}`);
