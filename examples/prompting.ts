@@ -7,7 +7,18 @@
 import { type Gpu, InputError, type Model, type Sampling } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { loadAdapter, loadModel, type Storage } from "@firn/train/hub";
-import { type Flag, oneOf, positive, share, text, texts, UsageError, type Values, whole } from "./flags.ts";
+import {
+  type Flag,
+  fromZero,
+  oneOf,
+  positive,
+  share,
+  text,
+  texts,
+  UsageError,
+  type Values,
+  whole,
+} from "./flags.ts";
 import { GPU_FLAGS, openDevice } from "./gpu.ts";
 import { locateModel } from "./hub.ts";
 import { stage, type Stream } from "./progress.ts";
@@ -25,18 +36,18 @@ export const READER_FLAGS = {
 
 /** Flags of the choice of tokens. */
 export const SAMPLING_FLAGS = {
-  temperature: numberFrom0(
+  temperature: fromZero(
     "0 takes the best token; above, scores are divided by it before a token is drawn",
     0.7,
   ),
-  "top-k": whole("draw from this many best tokens", null),
+  "top-k": whole("draw from this many best tokens; 0 or absent: from all", null, 0),
   "top-p": share("draw from the likeliest tokens whose probabilities add up to it; 0 takes the best one", 1),
   "min-p": share("draw from tokens at least this share as likely as the likeliest", 0),
   "typical-p": shareAbove0("draw from tokens of typical surprise whose probabilities add up to it", 1),
   "repetition-penalty": positive("divide scores of tokens that the text has by it", 1),
-  "presence-penalty": numberFrom0("take it from scores of tokens that were generated", 0),
-  "frequency-penalty": numberFrom0("take it from scores of tokens for each time that they were generated", 0),
-  "no-repeat-ngram-size": whole("no run of so many tokens comes twice", null),
+  "presence-penalty": fromZero("take it from scores of tokens that were generated", 0),
+  "frequency-penalty": fromZero("take it from scores of tokens for each time that they were generated", 0),
+  "no-repeat-ngram-size": whole("no run of so many tokens comes twice; 0 or absent: any may", null, 0),
   stop: texts("TEXT", "ends the text before it; may be given several times", []),
   seed: whole("seed of the draws", 0, 0),
 };
@@ -50,23 +61,18 @@ function shareAbove0(about: string, fallback: number): Flag<number> {
   return { ...flag, read: (value) => above(read(value)) };
 }
 
-function numberFrom0(about: string, fallback: number): Flag<number> {
-  const { read, ...flag } = positive(about, fallback);
-  return { ...flag, read: (value) => Number(value) === 0 ? 0 : read(value) };
-}
-
 /** Reads how tokens are chosen. */
 export function samplingOf(flags: Values<typeof SAMPLING_FLAGS>): Sampling {
   return {
     temperature: flags.temperature,
-    topK: flags["top-k"] ?? undefined,
+    topK: flags["top-k"] || undefined,
     topP: flags["top-p"],
     minP: flags["min-p"],
     typicalP: flags["typical-p"],
     repetitionPenalty: flags["repetition-penalty"],
     presencePenalty: flags["presence-penalty"],
     frequencyPenalty: flags["frequency-penalty"],
-    noRepeatNgram: flags["no-repeat-ngram-size"] ?? undefined,
+    noRepeatNgram: flags["no-repeat-ngram-size"] || undefined,
     seed: flags.seed,
   };
 }

@@ -122,7 +122,7 @@ Deno.test("a client that has gone is not worked for any more, streamed or not", 
   assertEquals((await post("/completions", { prompt: "The", max_tokens: 1 })).status, 200);
 });
 
-Deno.test("the largest seed has several answers, and a null field is as one that is absent", async () => {
+Deno.test("the largest seed has several answers, and a field that is null, or off as in other servers, is as one that is absent", async () => {
   const asked = {
     prompt: "The",
     seed: 2 ** 53 - 1,
@@ -130,6 +130,8 @@ Deno.test("the largest seed has several answers, and a null field is as one that
     max_completion_tokens: null,
     max_tokens: 1,
     stream: null,
+    top_k: -1,
+    no_repeat_ngram_size: 0,
   };
   const response = await post("/completions", asked), { usage }: Json = await response.json();
   assertEquals([response.status, usage.completion_tokens], [200, 2]);
