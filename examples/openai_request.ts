@@ -201,8 +201,8 @@ function samplingOf(fields: Body): Sampling {
     const value = fields[field] ?? null;
     if (value === null) continue;
     if (typeof value !== "number") throw new RequestError(`"${field}" must be a number`, { param: field });
-    // In other servers, a top_k below 1 takes all, and no_repeat_ngram_size 0 lets all repeat.
-    if (field === "top_k" && value < 1 || field === "no_repeat_ngram_size" && value === 0) continue;
+    // In other servers, a top_k below 1 takes all.
+    if (field === "top_k" && value < 1) continue;
     sampling[name] = value;
   }
   // Without a seed, answers differ.
