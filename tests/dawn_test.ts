@@ -9,11 +9,10 @@ import { refusalOf } from "../core/host/load_dawn.ts";
 import { dawnName } from "../core/runtime/dawn.ts";
 import { dawnTest, runDeno } from "./dawn/software.ts";
 
-/** Tests that also run on Dawn: of devices, and of one kernel of each kind that compiles quickly. */
+/** Tests that also run on Dawn: of devices, and of kernels that compile quickly and are not in the training below. */
 const ON_DAWN = [
   "runtime/device_test.ts",
-  ...["cross_entropy", "embedding", "layer_norm", "movement", "random", "rms_norm", "rotary"]
-    .map((name) => `kernels/${name}_test.ts`),
+  ...["layer_norm", "movement", "random"].map((name) => `kernels/${name}_test.ts`),
 ].map((path) => `tests/${path}`);
 
 /** Adam's first steps amplify the roundings of tiny gradients; natively, lavapipe 22 and 26 differ by 1e-6. */
@@ -24,7 +23,7 @@ dawnTest("tests of devices and kernels pass on Dawn", async (driver) => {
   const { code, stdout } = await runDeno([...args, ...ON_DAWN], { VK_DRIVER_FILES: driver });
   assertEquals(code, 0, stdout.slice(-2000));
   const passed = Number(stdout.match(/ok \| (\d+) passed/)?.[1]);
-  assert(passed > 100, `only ${passed} passed`);
+  assert(passed > 40, `only ${passed} passed`);
 });
 
 dawnTest(
