@@ -181,14 +181,16 @@ const MORE_MEMORY = 0.01, MORE_OF_LITTLE = 0.35, FEW_BYTES = 256 * 2 ** 20;
 /** Lets units share launches where that needs hardly more memory, and lays out the memory. */
 function inMemory(
   { cut, order }: Ordered,
-  options: LayoutOptions & Pick<PlanOptions, "target" | "texts">,
+  options: LayoutOptions & Pick<PlanOptions, "target" | "texts" | "recompute">,
 ): Ordered & { readonly layout: Layout } {
-  const { target, texts = textCache(), buffers } = options;
+  const { target, texts = textCache(), buffers, recompute } = options;
   const apart = { cut, order: typeof cut === "object" ? cut.order : order };
   const alone = layoutMemory(apart.order, options);
   const bytesOf = ({ slots }: Layout): number => slots.reduce((n, bytes) => n + bytes, 0);
   const bytes = bytesOf(alone);
-  const most = bytes + Math.max(MORE_MEMORY * bytes, Math.min(MORE_OF_LITTLE * bytes, FEW_BYTES));
+  // A plan that computes values again is short of memory.
+  const few = (recompute?.blocks ?? 0) > 0 ? 0 : Math.min(MORE_OF_LITTLE * bytes, FEW_BYTES);
+  const most = bytes + Math.max(MORE_MEMORY * bytes, few);
   for (const { window, ordered } of WAYS) {
     const share = (units: readonly Unit[]): readonly Unit[] =>
       shareLaunches(ordered(units, { buffers }), { buffers, target, texts, window });
