@@ -26,5 +26,6 @@ export function tanhText(x: string, type: string): string {
   const [first, ...rest] = [...COEFFICIENTS, LAST].map(constant);
   const near = rest.reduce((sum, c) => `fma(${sum}, ${square}, ${c})`, first);
   const far = `tanh(clamp(${x}, ${constant(-15)}, ${constant(15)}))`;
-  return `select(${far}, fma(${near} * ${square}, ${x}, ${x}), abs(${x}) < ${constant(SMALL)})`;
+  // The first one for NaN, which a clamp would make a number.
+  return `select(fma(${near} * ${square}, ${x}, ${x}), ${far}, abs(${x}) >= ${constant(SMALL)})`;
 }
