@@ -18,7 +18,7 @@ import { softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { outputOf } from "./alias.ts";
-import { isAlias, isLeaf, isSource } from "./predicates.ts";
+import { isAdd, isAlias, isLeaf, isSource } from "./predicates.ts";
 import type { Fusion, IsLarge } from "./types.ts";
 
 /** Ops whose results are bounded, whatever they read. */
@@ -42,8 +42,11 @@ export function unboundedNodes({ order, readers }: Pick<Fusion, "order" | "reade
       reader.op === attentionOp || ((MOVED.has(reader.op) || isAlias(reader)) && attended.has(reader));
     if (readers.get(node)!.some(reads)) attended.add(node);
   }
+  // The gain of a norm whose result is added to what it comes from may be as large as that.
+  const isAdded = (node: Tensor): boolean =>
+    readers.get(node)!.some((reader) => isAdd(reader) || (isAlias(reader) && isAdded(reader)));
   const bounded = (node: Tensor): boolean =>
-    BOUNDED.has(node.op) || attended.has(node) ||
+    (BOUNDED.has(node.op) && !isAdded(node)) || attended.has(node) ||
     (MOVED.has(node.op) && node.inputs.every((input) => isSource(input) || bounded(outputOf(input).node)));
   return order.filter((node) => !isSource(node) && !isAlias(node) && !gradients.has(node) && !bounded(node));
 }

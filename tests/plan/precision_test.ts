@@ -273,3 +273,12 @@ Deno.test("a plan copies no state of an optimizer, and a wide plan no batch, whi
     assertEquals(products([matmul(dW, input("state", [12, 12]))], wide).at(-1), "matmul: f32 f32 > f32");
   }
 });
+
+Deno.test("a wide plan keeps f32 what a norm gives to a sum of layers, as gains of such norms may be large", () => {
+  const norm = (y: Tensor): Tensor => rmsNorm(y, input("gain", [12]), { eps: 1e-5 });
+  const before = matmul(x, w), after = add(before, norm(matmul(norm(before), v)));
+  const norms = types(half([matmul(norm(after), w)], true, true)).filter((text) =>
+    text.startsWith("rms_norm")
+  );
+  assertEquals(norms.map((text) => text.replace(/.* > /, "").split(" ")[0]), ["f16", "f32", "f16"]);
+});
