@@ -77,7 +77,7 @@ const DATA: readonly Case[] = [
 const NO_TEXT: readonly Case[] = ["@/full", "-", "@/file"].map((path): Case => [
   `--data ${path}`,
   1,
-  `Cannot read "${path}" as text is "sotu", "moby-dick", hub:owner/name, or a path`,
+  `Cannot read "${path}" as text is "sotu", "moby-dick", hub:owner/name, a path`,
 ]);
 
 const NO_ROWS: readonly Case[] = [
