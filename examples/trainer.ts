@@ -22,6 +22,7 @@ import {
 import { hostFileSystem, loadTokenizer, tokenWindows } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
 import { muon, warmupStableDecay, weightAverage } from "@firn/train/optim";
+import { print } from "./print.ts";
 
 /** What to train, on what, and for how long. */
 export interface TrainerOptions {
@@ -67,8 +68,8 @@ export async function train(
     : await training.resume(await loadCheckpoint(path)) as Awaited<ReturnType<typeof training.init>>;
   for await (state of scan(training, state, windows.from(state.step * training.accumulate + 1))) {
     losses.push(...state.look?.loss ?? []);
-    if (state.look !== null) console.log(`step ${state.step}: loss ${state.look.loss.at(-1)!.toFixed(3)}`);
-    if (state.rolledBack !== undefined) console.log(`back at step ${state.step}: ${state.rolledBack.why}`);
+    if (state.look !== null) print(`step ${state.step}: loss ${state.look.loss.at(-1)!.toFixed(3)}`);
+    if (state.rolledBack !== undefined) print(`back at step ${state.step}: ${state.rolledBack.why}`);
     await keeper.after(state);
   }
   // The average of the weights is what is saved.

@@ -111,14 +111,14 @@ export function render(
       }
     }
     // Loads come first, so that they overlap: not every compiler moves them.
-    const texts = steps.map((step, n) => `let v${n} = ${value(step)};`);
+    const texts = steps.map((step, n) => `${bitsOf(step, n)}let v${n} = ${value(step, n)};`);
     lines.push(...texts.filter((_, n) => isLoad(steps[n])), ...texts.filter((_, n) => !isLoad(steps[n])));
     return lines.join("\n");
 
-    function value(step: Step): string {
+    function value(step: Step, n: number): string {
       switch (step.kind) {
         case "constant":
-          return `${type}(${f32(step.value)})`;
+          return `${type}(${isFinite32(step) ? f32(step.value) : `bitcast<f32>(bits${n})`})`;
         case "given":
           return step.name;
         case "compute":
@@ -155,6 +155,16 @@ export function render(
   }
 
   return { lanes, types, body };
+}
+
+/** Declares what the value of a constant step is read from: WGSL has no infinite constants, and no constant that is NaN. */
+function bitsOf(step: Step, n: number): string {
+  if (step.kind !== "constant" || isFinite32(step)) return "";
+  return `var bits${n} = ${new Uint32Array(Float32Array.of(step.value).buffer)[0]}u; `;
+}
+
+function isFinite32({ value }: Extract<Step, { kind: "constant" }>): boolean {
+  return Number.isFinite(Math.fround(value));
 }
 
 function isLoad({ kind }: Step): boolean {

@@ -64,7 +64,10 @@ async function multiplies(device: GPUDevice, unit: MatrixUnit, lanes: number): P
   const buffer = (size: number, usage: number): GPUBuffer =>
     device.createBuffer({ label: "matrix trial", size, usage });
   device.pushErrorScope("validation");
-  const module = device.createShaderModule({ label: "matrix trial", code: matrixTrial(unit, lanes) });
+  const module = device.createShaderModule({
+    label: "probe of matrix units",
+    code: matrixTrial(unit, lanes),
+  });
   const pipeline = device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
   if (await device.popErrorScope() !== null) return false;
   // STORAGE and COPY_DST, STORAGE and COPY_SRC, MAP_READ and COPY_DST.

@@ -43,7 +43,7 @@ function plain(code: string): string {
 
 async function errorOf(device: GPUDevice, code: string): Promise<string> {
   device.pushErrorScope("validation");
-  device.createShaderModule({ code });
+  device.createShaderModule({ label: "probe", code });
   return (await device.popErrorScope())?.message ?? "";
 }
 

@@ -28,7 +28,7 @@ Deno.test("compileAll compiles each new text once, at the same time, where an im
 Deno.test("compileAll leaves to bindKernel what does not compile, which the device then reports", async () => {
   await using opened = await openGpu({ gpu: wrappedGpu({ bindings: 16 }), tune: false });
   const gpu = { ...opened, software: false };
-  const wrong = kernel("wrong", "nothing");
+  const wrong = kernel("probe", "nothing");
   await compileAll(gpu, [wrong]);
   assertEquals(gpu.pipelines.size, 0);
   const buffer = gpu.device.createBuffer({ size: 16, usage: 0x80 });

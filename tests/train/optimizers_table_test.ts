@@ -139,7 +139,7 @@ for (const [name, optimizer] of Object.entries(OPTIMIZERS)) {
 
 Deno.test("OPTIMIZERS holds every optimizer that @firn/train/optim exports", async () => {
   const helpers =
-    /Rate$|^(cosine|cosineRestarts|oneCycle|warmupStableDecay|chain|partition|globalNorm|initMoments|momentPath|clipByGlobalNorm|gradientMoments|loraPlus|parameterGroups)$/;
+    /Rate$|^(cosine|cosineRestarts|oneCycle|warmupStableDecay|chain|partition|globalNorm|initMoments|momentPath|clipByGlobalNorm|gradientMoments|loraPlus|parameterGroups|globs)$/;
   const made = Object.keys(await import("@firn/train/optim")).filter((key) => !helpers.test(key));
   assertEquals(made.toSorted(), Object.keys(OPTIMIZERS).toSorted());
 });
