@@ -78,7 +78,8 @@ export function repeat(count: number, body: (i: number) => string): string {
  * Writes a number as a WGSL f32 expression; every f32 is exact.
  *
  * @param value The number
- * @returns A literal such as `0.5f`, or a bit cast for infinities and NaN
+ * @returns A literal such as `0.5f`; for infinities and NaN a bit cast, which Deno's compiler takes and Tint refuses: where a
+ * kernel may have such a number, it reads the bits from a variable
  */
 export function f32(value: number): string {
   const rounded = Math.fround(value);

@@ -30,7 +30,7 @@ import { elementBytes } from "../../core/spec.ts";
 import { writeValues } from "../../core/runtime/buffers.ts";
 import { storageOf } from "../../core/runtime/residents.ts";
 import { reserve } from "../../core/runtime/upload.ts";
-import { type Shape, SHAPES } from "./shapes.ts";
+import { type Shape, SHAPES, sourceOf } from "./shapes.ts";
 
 /** A shape of a base, and whether its head is its embedding. */
 export interface BaseShape extends Shape {
@@ -62,17 +62,7 @@ export interface AdapterWork {
 
 /** A model with random weights that are stored as a loaded one would be. Matrices of one shape have the same values. */
 export function baseOf(gpu: Gpu, { shape, storage }: Pick<AdapterWork, "shape" | "storage">): Model {
-  const source = {
-    model_type: "llama",
-    hidden_size: shape.hidden,
-    intermediate_size: shape.mlp,
-    num_hidden_layers: shape.layers,
-    num_attention_heads: shape.heads,
-    num_key_value_heads: shape.kvHeads,
-    vocab_size: shape.vocabulary,
-    max_position_embeddings: 4096,
-    tie_word_embeddings: shape.tied,
-  };
+  const source = { ...sourceOf(shape, 4096), tie_word_embeddings: shape.tied };
   const model = describeModel(source, { families, file: "config.json" });
   const codes = new Map<string, HostData>(), params = new Map<Path, Tensor>();
   for (const [path, { shape, init }] of modelParams(model)) {
