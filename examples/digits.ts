@@ -46,6 +46,7 @@ import { GPU_FLAGS, openShown } from "./gpu.ts";
 import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
+import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
@@ -73,6 +74,7 @@ const FLAGS = {
   seed: whole("seed of parameters and batches", 0, 0),
   out: text("DIR", "output folder, new or empty; out/digits-N when absent", null),
   ...RUN_FLAGS,
+  ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -174,6 +176,7 @@ export async function main(args: readonly string[]): Promise<void> {
     out,
     checkpoint,
     lookEvery,
+    observe: flags,
     config: { ...flags, policy: policy?.name ?? "none" },
     before: async () => ({ accuracy: await measure(params) }),
   });

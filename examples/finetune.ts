@@ -57,6 +57,7 @@ import {
   optimizerOf,
   regularizationOf,
 } from "./optimizer_flags.ts";
+import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { licenseOf, PRETRAINED_RATE, rateOf } from "./model_card.ts";
@@ -111,6 +112,7 @@ const FLAGS = {
   "max-shard-size": MAX_SHARD_SIZE,
   validate: VALIDATE,
   ...RUN_FLAGS,
+  ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -160,6 +162,7 @@ export async function main(args: readonly string[]): Promise<void> {
     model: plan.folder,
     checkpoint,
     lookEvery: plan.lookEvery,
+    observe: flags,
     config: {
       ...flags,
       data: flags.data.join(", "),
@@ -182,8 +185,7 @@ export async function main(args: readonly string[]): Promise<void> {
     ...flags["sample-every"] !== null && {
       watch: {
         every: flags["sample-every"],
-        show: async (params) =>
-          quoted(await continueText(gpu, { ...base, params }, { ...subject, ...flags, quiet: true })),
+        show: (params) => continueText(gpu, { ...base, params }, { ...subject, ...flags, quiet: true }),
       },
     },
   });

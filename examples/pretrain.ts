@@ -39,6 +39,7 @@ import type { Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
 import { helpOf, positive, runMain, text, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { print } from "./print.ts";
@@ -67,6 +68,7 @@ const FLAGS = {
   seed: whole("seed of weights and batches", 0, 0),
   out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null),
   ...RUN_FLAGS,
+  ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -108,6 +110,7 @@ export async function main(args: readonly string[]): Promise<void> {
     out,
     checkpoint,
     lookEvery,
+    observe: flags,
     config: { ...flags, policy: "none" },
     before: () => Promise.resolve({}),
   });

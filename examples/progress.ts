@@ -19,6 +19,9 @@ export interface Progress {
   end(): void;
 }
 
+/** How progress is shown; `auto`: a bar on a terminal, lines elsewhere. */
+export type Display = "auto" | "bar" | "lines" | "none";
+
 /** Where a line is drawn: `Deno.stdout`, `Deno.stderr`. */
 export type Stream = Pick<typeof Deno.stdout, "isTerminal" | "writeSync">;
 
@@ -34,14 +37,19 @@ const STAGE_EVERY = 10_000;
  * Makes a progress line.
  *
  * @param steps Steps in all
- * @param options `first`: step the run starts after. `to`: where the line is drawn; standard output when absent
+ * @param options `first`: step the run starts after. `to`: where the line is drawn; standard output when absent. `display`: how;
+ * `auto` when absent
  * @returns The line; it knows the time left from the pace so far
  */
 export function progress(
   steps: number,
-  { first = 0, to = Deno.stdout }: { readonly first?: number; readonly to?: Stream } = {},
+  { first = 0, to = Deno.stdout, display = "auto" }: {
+    readonly first?: number;
+    readonly to?: Stream;
+    readonly display?: Display;
+  } = {},
 ): Progress {
-  const live = to.isTerminal(), encoder = new TextEncoder();
+  const live = display === "bar" || display === "auto" && to.isTerminal(), encoder = new TextEncoder();
   const started = performance.now();
   let shown = "", tenth = -1, known: readonly string[] = [], pace = NaN;
   const write = (text: string): void => {
@@ -60,7 +68,7 @@ export function progress(
       // Steps are queued: only where something was read is it known how long they take.
       pace = (performance.now() - started) / (step - first);
       draw(step);
-      if (live || Math.floor(10 * step / steps) <= tenth) return;
+      if (live || display === "none" || Math.floor(10 * step / steps) <= tenth) return;
       tenth = Math.floor(10 * step / steps);
       write(`${shown}\n`);
     },
@@ -144,6 +152,12 @@ export async function byteStage<T>(
   { to = Deno.stdout }: { readonly to?: Stream } = {},
 ): Promise<T> {
   return await stage(text, (say) => work(to.isTerminal() ? transferBar(say) : () => {}), { to });
+}
+
+/** Steps a second of the milliseconds of a step, or seconds a step where that is below one. */
+export function rateText(milliseconds: number): string {
+  const second = 1000 / milliseconds;
+  return second >= 1 ? `${second.toPrecision(3)} steps/s` : `${(1 / second).toPrecision(3)} s/step`;
 }
 
 /** Bytes for people. */

@@ -31,8 +31,10 @@ import {
   stepLines,
 } from "@firn/train/report";
 import { claimFolder, lastCheckpoint } from "./output.ts";
+import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
 import { print } from "./print.ts";
-import { clock, progress } from "./progress.ts";
+import { clock, progress, rateText } from "./progress.ts";
+import { quoted } from "./sample.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
 
@@ -49,7 +51,7 @@ export interface Run extends AsyncDisposable {
  *
  * @param gpu The device
  * @param options `out`: the folder; `model`: that of the model, if there is one; `checkpoint`: where the run goes on;
- * `config`: what the log says of the run; `before`: measures the model before the first step
+ * `config`: what the log says of the run; `observe`: flags about how it is observed; `before`: measures the model before the first step
  * @returns The run; its folder is locked until it is disposed of
  * @throws {AlreadyExistsError} When the folder holds something else
  * @throws {FileError} When it cannot be written, or another run has it
@@ -57,12 +59,13 @@ export interface Run extends AsyncDisposable {
  */
 export async function openRun(
   gpu: Gpu,
-  { out, model, checkpoint, lookEvery, config, before }: {
+  { out, model, checkpoint, lookEvery, config, observe, before }: {
     readonly out: string;
     readonly model?: string;
     readonly checkpoint: Checkpoint | null;
     readonly lookEvery: number;
     readonly config: StartLine["config"];
+    readonly observe: ObserveFlags;
     readonly before: () => Promise<Quality>;
   },
 ): Promise<Run> {
@@ -71,7 +74,8 @@ export async function openRun(
   stack.use(await lockFolder(folder));
   // The look after the checkpoint brings all steps since the one before it once more.
   const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
-  const log = await openLog(`${folder}/metrics.jsonl`, { upTo });
+  const logger = loggerOf(observe, { folder, from: upTo ?? 0 });
+  const log = await openLog(`${folder}/metrics.jsonl`, { upTo, at: checkpoint?.step, logger });
   if (checkpoint === null) {
     const line = { kind: "start", config: { ...config, out: folder }, adapter: gpu.name } as const;
     await log.add([{ ...line, ...await before() }]);
@@ -90,6 +94,8 @@ export async function openRun(
 export interface Pace {
   readonly stepMs: number;
   readonly tokensPerSecond?: number;
+  /** On the device at the look. */
+  readonly memoryBytes: number;
 }
 
 /** What {@link trainRun} needs besides the run. */
@@ -99,7 +105,7 @@ export interface TrainOptions<B extends TensorTree> {
   /** What the command line asked for. */
   readonly request: Pick<RunRequest<RunTable>, "checkpoint" | "newRate">;
   /** Flags that a checkpoint keeps. */
-  readonly flags: RunRequest<RunTable>["values"] & { readonly steps: number };
+  readonly flags: RunRequest<RunTable>["values"] & ObserveFlags & { readonly steps: number };
   /** SHA-256 of the module of the policy; null without one. */
   readonly policyHash: string | null;
   readonly training: Training<object, B>;
@@ -144,7 +150,7 @@ export async function trainRun<B extends TensorTree>(
     : await training.resume(checkpoint, { newRate }) as TrainingState<object>;
   // A run can be resumed from its very beginning.
   if (checkpoint === null) await keeper.save(state);
-  const bar = progress(flags.steps, { first: state.step });
+  const bar = progress(flags.steps, { first: state.step, display: flags.progress });
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
   using signals = catchSignals(command);
@@ -168,11 +174,13 @@ export async function trainRun<B extends TensorTree>(
       [clockAt, looked] = [performance.now(), state.step];
       const pace: Pace = {
         stepMs,
+        memoryBytes: gpu.counts.bytes,
         ...tokens !== undefined &&
           { tokensPerSecond: Math.round(training.accumulate * tokens / stepMs * 1000) },
       };
       await log.add(stepLines(state, pace));
-      bar.update(state.step, [...options.facts(state.look.loss, pace), `frozen ${state.frozen.length}`]);
+      const facts = [...options.facts(state.look.loss, pace), rateText(stepMs), frozenText(training, state)];
+      bar.update(state.step, facts);
     } else bar.move(state.step);
     if (state.rolledBack !== undefined) {
       const { from, why } = state.rolledBack;
@@ -192,7 +200,9 @@ export async function trainRun<B extends TensorTree>(
       bar.say(freezeText(state.event));
     }
     if (options.watch !== undefined && state.step % options.watch.every === 0 && !state.done) {
-      bar.say(`step ${state.step}: ${await training.withWeights(state, options.watch.show)}`);
+      const text = await training.withWeights(state, options.watch.show);
+      await log.add([{ kind: "sample", step: state.step, text }]);
+      bar.say(`step ${state.step}: ${quoted(text)}`);
     }
     const signal = signals.caught();
     if (signal === null || state.done) await keeper.after(state);
@@ -211,6 +221,17 @@ export async function trainRun<B extends TensorTree>(
   }
   // From here on the run can be ended at any time: the last checkpoint stays until all is written.
   return state;
+}
+
+/** The share of the elements of all components that are frozen. */
+function frozenText(
+  training: Pick<Training<object, never>, "components">,
+  state: Pick<TrainingState<object>, "frozen">,
+): string {
+  const components = training.components(), frozen = new Set(state.frozen);
+  const total = (list: typeof components): number => list.reduce((n, { size }) => n + size, 0);
+  const share = total(components.filter(({ path }) => frozen.has(path))) / total(components);
+  return `frozen ${(100 * share).toFixed(0)} %`;
 }
 
 /** Adds up the time in which batches that are made elsewhere are waited for. */

@@ -24,6 +24,7 @@ import {
   type Values,
   whole,
 } from "./flags.ts";
+import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { lastCheckpoint } from "./output.ts";
 import { checkPolicyName, isModule } from "./policies.ts";
 
@@ -52,6 +53,7 @@ const BESIDE_RESUME: readonly string[] = [
   "no-tune",
   "gpu",
   "unsafe-gpu",
+  ...Object.keys(OBSERVE_FLAGS),
 ];
 
 /** Flags that are not taken from a checkpoint: what anyone may have written loads no library and drops no check. */

@@ -14,6 +14,7 @@ import {
   list,
   maybe,
   OBJECT,
+  optional,
   plain,
   type Rule,
   shown,
@@ -53,6 +54,7 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     validation: maybe(NUMBER),
     learningRate: MEASURED,
     tokensPerSecond: maybe(NUMBER),
+    memoryBytes: maybe(COUNT),
     stepMs: NUMBER,
     launches: COUNT,
     flops: NUMBER,
@@ -67,6 +69,8 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     after: COST,
     reasons: maybe(each(REASON)),
   }),
+  evaluation: fields({ step: COUNT, set: optional(TEXT), metrics: each(MEASURED) }),
+  sample: fields({ step: COUNT, text: TEXT }),
   end: fields({ ...QUALITY, ending: maybe(ENDING) }),
 };
 

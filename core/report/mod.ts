@@ -43,9 +43,12 @@ export {
 } from "./cost_text.ts";
 export { explain } from "./explain.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
+export { logged, type LoggedOptions } from "./logged.ts";
+export { type Logger, type LogRecord, recorder } from "./logger.ts";
 export { type CardFacts, modelCard } from "./model_card.ts";
 export { printable } from "./printable.ts";
 export { renderReport } from "./render_report.ts";
 export { reportOf, type ReportOptions } from "./report_of.ts";
 export { type LogOptions, openLog, readLog, type RunLog, stepLines } from "./run_log.ts";
+export { tensorBoardLogger, type TensorBoardOptions } from "./tensorboard.ts";
 export * from "./types.ts";

@@ -11,6 +11,7 @@ import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Look } from "../policy.ts";
 import type { TrainingState } from "../train/types.ts";
 import { lineFault, measuredOnly } from "./log_line.ts";
+import { type Logger, logLines, recorder } from "./logger.ts";
 import type { Line, StepLine } from "./types.ts";
 
 /** An open log. */
@@ -25,6 +26,10 @@ export interface RunLog {
 export interface LogOptions extends FileSystemOptions {
   /** Of a run that is resumed, the step of the last look before its checkpoint; later lines are dropped. */
   readonly upTo?: number;
+  /** With `upTo`, the step of the checkpoint: samples and evaluations up to there are kept, too; `upTo` when absent. */
+  readonly at?: number;
+  /** Is handed what is added, too, once it is in the file. */
+  readonly logger?: Logger;
 }
 
 const textOf = (lines: readonly Line[]): string => lines.map((line) => JSON.stringify(line) + "\n").join("");
@@ -39,10 +44,13 @@ const textOf = (lines: readonly Line[]): string => lines.map((line) => JSON.stri
  * @throws {DataError} When an older log is no log, or does not reach the step up to which it is kept
  */
 export async function openLog(path: string, options: LogOptions = {}): Promise<RunLog> {
-  const { upTo, fileSystem = hostFileSystem() } = options;
+  const { upTo, at = upTo, logger, fileSystem = hostFileSystem() } = options;
   let lines: Line[] = [];
   if (upTo !== undefined) {
-    const kept = (line: Line): boolean => line.kind !== "end" && (!("step" in line) || line.step <= upTo);
+    // Steps are logged at looks, samples and evaluations at once.
+    const last = (kind: Line["kind"]): number => kind === "step" || kind === "freeze" ? upTo : at!;
+    const kept = (line: Line): boolean =>
+      line.kind !== "end" && (!("step" in line) || line.step <= last(line.kind));
     lines = (await readLog(path, options)).filter(kept);
     const reached = lines.reduce((last, line) => line.kind === "step" ? Math.max(last, line.step) : last, 0);
     if (reached < upTo) {
@@ -57,12 +65,18 @@ export async function openLog(path: string, options: LogOptions = {}): Promise<R
     );
   }
   await fileSystem.write(path, textOf(lines));
+  const early = (line: Line): boolean => !("step" in line) || line.step <= upTo!;
+  const recordOf = recorder(lines.filter(early));
+  // A logger drops what it has of steps after the last look.
+  const late = lines.filter((line) => !early(line));
+  if (logger !== undefined) await logLines(late, { recordOf, logger });
   return {
     lines,
     async add(more) {
       // On the disk before the checkpoint that follows: a checkpoint is never ahead of its log.
       await fileSystem.append(path, textOf(more), { flush: true });
       lines.push(...more);
+      if (logger !== undefined) await logLines(more, { recordOf, logger });
     },
   };
 }
@@ -111,12 +125,12 @@ export async function readLog(
  * Makes the lines of the steps that a look covers.
  *
  * @param state The state that brought the look
- * @param pace Milliseconds a step since the look before, and tokens a second where the run counts tokens
+ * @param pace Milliseconds a step since the look before, and tokens a second and bytes on the device where the run counts them
  * @returns One line a step
  */
 export function stepLines(
   state: TrainingState<object>,
-  pace: { readonly stepMs: number; readonly tokensPerSecond?: number },
+  pace: Pick<StepLine, "stepMs" | "tokensPerSecond" | "memoryBytes">,
 ): StepLine[] {
   const { steps, loss, learningRate, readings, validation } = state.look!, { launches, flops } = state.cost!;
   const frozen = state.event === null

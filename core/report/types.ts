@@ -21,6 +21,8 @@ export interface MetricRow {
   readonly learningRate: number;
   /** Absent where the run does not count tokens. */
   readonly tokensPerSecond?: number;
+  /** Bytes on the device at the look; absent where the run does not count them. */
+  readonly memoryBytes?: number;
   /** Milliseconds. */
   readonly stepMs: number;
   /** Floating-point operations. */
@@ -79,6 +81,28 @@ export interface FreezeLine extends Omit<FreezeEvent, "reasons"> {
   readonly reasons?: FreezeEvent["reasons"];
 }
 
+/** What the model is judged by while it trains. */
+export interface EvaluationLine {
+  /** Marks the line. */
+  readonly kind: "evaluation";
+  /** Step after which it was judged. */
+  readonly step: number;
+  /** Name of the set, where there are several. */
+  readonly set?: string;
+  /** By name, such as `loss`; null where one is not finite. */
+  readonly metrics: Readonly<Record<string, number | null>>;
+}
+
+/** A text that the model wrote while it trained. */
+export interface SampleLine {
+  /** Marks the line. */
+  readonly kind: "sample";
+  /** Step after which it wrote it. */
+  readonly step: number;
+  /** The text. */
+  readonly text: string;
+}
+
 /** Last line: the model after the run. */
 export interface EndLine extends Quality {
   /** Marks the line. */
@@ -88,7 +112,14 @@ export interface EndLine extends Quality {
 }
 
 /** Any line. */
-export type Line = StartLine | ComponentsLine | StepLine | FreezeLine | EndLine;
+export type Line =
+  | StartLine
+  | ComponentsLine
+  | StepLine
+  | FreezeLine
+  | EvaluationLine
+  | SampleLine
+  | EndLine;
 
 /** A component that was frozen or thawed. */
 export interface Moved {

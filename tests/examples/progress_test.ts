@@ -7,7 +7,15 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { evaluate, mean, multiply, type OnProgress, type Tensor, tensor } from "@firn/train";
 import { loadModel } from "@firn/train/hub";
-import { byteStage, progress, stage, type Stream, transferBar } from "../../examples/progress.ts";
+import {
+  byteStage,
+  type Display,
+  progress,
+  rateText,
+  stage,
+  type Stream,
+  transferBar,
+} from "../../examples/progress.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 /** A stream that keeps what is written, as a terminal or as a file. */
@@ -112,4 +120,25 @@ Deno.test("byteStage draws a bar on a terminal, and is one plain line elsewhere,
   }
   assertEquals(file.written, ["loading     m, 4.0 MB\n"]);
   assertEquals(live.written.at(-2)?.includes(`${"█".repeat(24)} 4.0 of 4.0 MB`), true);
+});
+
+Deno.test("progress is a bar, lines or nothing where that is asked for, and lines that are said always stay", () => {
+  const shown = (display: Display, terminal: boolean): string => {
+    const to = stream(terminal), bar = progress(10, { to, display });
+    bar.update(5, ["loss 2"]);
+    bar.say("saved");
+    bar.end();
+    return to.written.join("");
+  };
+  assertEquals(shown("auto", true), shown("bar", false));
+  assertEquals(shown("auto", false), shown("lines", true));
+  assertEquals(shown("none", true), "saved\n");
+});
+
+Deno.test("rateText has steps a second, or seconds a step where one takes longer", () => {
+  assertEquals([rateText(50), rateText(999.9), rateText(2500)], [
+    "20.0 steps/s",
+    "1.00 steps/s",
+    "2.50 s/step",
+  ]);
 });

@@ -14,7 +14,7 @@ const STEPS = 28;
 async function readLog(out: string): Promise<Record<string, unknown>[]> {
   const text = await Deno.readTextFile(`${out}/metrics.jsonl`);
   return text.trimEnd().split("\n").map((row) => {
-    const { stepMs: _, tokensPerSecond: __, ...line } = JSON.parse(row);
+    const { stepMs: _, tokensPerSecond: __, memoryBytes: ___, ...line } = JSON.parse(row);
     return line.kind === "start" ? { ...line, config: { ...line.config, out: null } } : line;
   });
 }

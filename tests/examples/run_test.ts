@@ -22,7 +22,7 @@ const PRETRAIN =
 async function readLog(out: string): Promise<Record<string, unknown>[]> {
   const text = await Deno.readTextFile(`${out}/metrics.jsonl`);
   return text.trimEnd().split("\n").map((row) => {
-    const { stepMs: _, tokensPerSecond: __, ...line } = JSON.parse(row);
+    const { stepMs: _, tokensPerSecond: __, memoryBytes: ___, ...line } = JSON.parse(row);
     return line.kind === "start" ? { ...line, config: { ...line.config, out: null } } : line;
   });
 }
@@ -77,11 +77,14 @@ Deno.test("pretrain saves at a signal, has its folder for itself, and resumed en
 
 Deno.test("digits saves at a signal, and resumed takes the other steps", async () => {
   await inFolder(async (out) => {
-    const args = ["--steps", "20", "--batch", "8", "--policy", "none", "--out", out];
+    const args = ["--steps", "20", "--batch", "8", "--policy", "none", "--tensorboard", "--out", out];
     assertInstanceOf(await interrupted(digits, args, "10/20"), InterruptedError);
-    assertEquals(await names(out), ["checkpoint.1.safetensors", "checkpoint.safetensors", "metrics.jsonl"]);
+    const saved = ["checkpoint.1.safetensors", "checkpoint.safetensors"];
+    assertEquals(await names(out), [...saved, "metrics.jsonl", "tensorboard"]);
     assertEquals(await call(digits, ["--resume", out]), null);
-    assertEquals(await names(out), ["metrics.jsonl", "report.html"]);
+    assertEquals(await names(out), ["metrics.jsonl", "report.html", "tensorboard"]);
+    // TensorBoard reads a file for each part of the run.
+    assertEquals((await names(`${out}/tensorboard`)).length, 2);
     const log = await readLog(out), steps = log.filter(({ kind }) => kind === "step").map(({ step }) => step);
     assertEquals(steps, Array.from({ length: 20 }, (_, i) => i + 1));
     assertEquals([log[0].kind, log.at(-1)!.kind], ["start", "end"]);

@@ -64,7 +64,7 @@ export async function contentOf(folder: string): Promise<ReadonlyMap<string, str
 
 function plainLine(row: string): string {
   try {
-    const { stepMs: _, tokensPerSecond: __, ...line } = JSON.parse(row);
+    const { stepMs: _, tokensPerSecond: __, memoryBytes: ___, ...line } = JSON.parse(row);
     if (line.config !== undefined) line.config.out = null;
     return JSON.stringify(line);
   } catch {

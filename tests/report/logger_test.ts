@@ -1,0 +1,158 @@
+/**
+ * What loggers are told of a run, and logs of runs that go on.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { defineTraining, multiply, openGpu, scan, sgd, sum, type Tensor, tensor } from "@firn/train";
+import { memoryFileSystem } from "@firn/train/data";
+import {
+  type Line,
+  logged,
+  type LogRecord,
+  openLog,
+  readLog,
+  recorder,
+  type StepLine,
+} from "@firn/train/report";
+import { stopAt } from "@firn/train/policies";
+
+function step(number: number, more: Partial<StepLine> = {}): StepLine {
+  const cost = { stepMs: 20, launches: 5, flops: 1e6, frozen: 0 };
+  return { kind: "step", step: number, loss: 1 / number, learningRate: 0.5, ...cost, readings: {}, ...more };
+}
+
+const COST = { launches: 5, flops: 1e6, matmulFlops: 1e6, bytes: 1, memory: 1, constants: 0 };
+const START: Line = { kind: "start", config: { steps: 4 }, adapter: "a GPU", perplexity: 9, sample: "a" };
+const PARTS: Line = {
+  kind: "components",
+  components: ["a", "b"].map((path, i) => ({
+    path,
+    layer: i,
+    parameters: [path],
+    kind: "linear",
+    size: 3 - 2 * i,
+  })),
+};
+const FREEZE: Line = { kind: "freeze", step: 2, frozen: ["a"], thawed: [], before: COST, after: COST };
+
+Deno.test("recorder names numbers and texts as transformers does, and has the share of elements that are frozen", () => {
+  const lines: Line[] = [
+    START,
+    PARTS,
+    step(1, { validation: 3, tokensPerSecond: 100, memoryBytes: 2 ** 32 }),
+    step(2, { loss: null, learningRate: null }),
+    FREEZE,
+    { kind: "evaluation", step: 2, metrics: { loss: 1, bad: null } },
+    { kind: "sample", step: 2, text: "b" },
+    step(3, { frozen: 1 }),
+    { kind: "end", perplexity: 8, sample: "c" },
+  ];
+  const records = lines.map(recorder());
+  const pace = { "train/step_ms": 20, "train/flops": 1e6, "train/launches": 5 };
+  assertEquals(records.map((record) => [record?.step, record?.numbers]), [
+    [0, { "eval/perplexity": 9 }],
+    [undefined, undefined],
+    [1, {
+      "train/loss": 1,
+      "train/learning_rate": 0.5,
+      "eval/loss": 3,
+      "train/tokens_per_second": 100,
+      ...pace,
+      "train/memory_bytes": 2 ** 32,
+      "train/frozen": 0,
+      "train/frozen_share": 0,
+    }],
+    [2, { ...pace, "train/frozen": 0, "train/frozen_share": 0 }],
+    [2, { "train/frozen_share": 0.75 }],
+    [2, { "eval/loss": 1 }],
+    [2, {}],
+    [3, {
+      "train/loss": 1 / 3,
+      "train/learning_rate": 0.5,
+      ...pace,
+      "train/frozen": 1,
+      "train/frozen_share": 0.75,
+    }],
+    [3, { "eval/perplexity": 8 }],
+  ]);
+  assertEquals(records.map((record) => Object.keys(record?.texts ?? {})), [
+    ["configuration", "sample"],
+    [],
+    [],
+    [],
+    ["freeze"],
+    [],
+    ["sample"],
+    [],
+    ["sample"],
+  ]);
+});
+
+Deno.test("openLog mends a torn line, has no step twice in a run that goes on, and tells its logger what is new", async () => {
+  const fileSystem = memoryFileSystem(), path = "metrics.jsonl";
+  const sample = (at: number): Line => ({ kind: "sample", step: at, text: `${at}` });
+  {
+    const log = await openLog(path, { fileSystem });
+    await log.add([START, PARTS, step(1), step(2), FREEZE, sample(3), step(3), step(4), sample(5)]);
+    await fileSystem.append(path, '{"kind":"step","st');
+  }
+  // The checkpoint is of step 3, the look before it of step 2.
+  const seen: LogRecord[] = [];
+  const log = await openLog(path, { upTo: 2, at: 3, fileSystem, logger: (record) => void seen.push(record) });
+  await log.add([step(3), step(4)]);
+  const lines = await readLog(path, { fileSystem });
+  assertEquals(lines, [START, PARTS, step(1), step(2), FREEZE, sample(3), step(3), step(4)]);
+  assertEquals(seen.map(({ step }) => step), [3, 3, 4]);
+  assertEquals(seen[0].texts, { sample: "3" });
+  assertEquals(seen[2].numbers["train/frozen_share"], 0.75);
+});
+
+Deno.test("logged changes no bit of a run, logs each step once and ends the run when a logger throws", async () => {
+  await using gpu = await openGpu();
+  const loss = ({ w }: { w: Tensor }, { x }: { x: Tensor }): Tensor => sum(multiply(w, x));
+  const training = defineTraining(gpu, loss, {
+    optimizer: sgd({ learningRate: 1 }),
+    policy: stopAt(4),
+    steps: 9,
+    lookEvery: 2,
+  });
+  const batches = Array.from({ length: 9 }, (_, i) => ({ x: tensor([i / 7]) }));
+  const states = async () => scan(training, await training.init({ w: tensor([1]) }), batches);
+  const plain = await Array.fromAsync(await states(), ({ look }) => [...look?.loss ?? []]);
+  const submits = gpu.counts.submits;
+  await Array.fromAsync(await states(), () => {});
+  const alone = gpu.counts.submits - submits;
+
+  const fileSystem = memoryFileSystem(), log = await openLog("log", { fileSystem });
+  const seen: LogRecord[] = [];
+  const before = gpu.counts.submits;
+  const options = { log, training, tokens: 5, memory: () => gpu.counts.bytes };
+  await log.add([{ kind: "start", config: {}, adapter: gpu.name }]);
+  const losses = await Array.fromAsync(
+    logged(await states(), { ...options, logger: (record) => void seen.push(record) }),
+    ({ look }) => [...look?.loss ?? []],
+  );
+  assertEquals(losses, plain);
+  assertEquals(gpu.counts.submits - before, alone);
+  assertEquals(log.lines.map((line) => "step" in line ? `${line.kind} ${line.step}` : line.kind), [
+    "start",
+    "components",
+    "step 1",
+    "step 2",
+    "step 3",
+    "step 4",
+    "freeze 4",
+  ]);
+  assertEquals(await readLog("log", { fileSystem }), log.lines);
+  assertEquals(seen.map(({ step }) => step), [1, 2, 3, 4, 4]);
+  assertEquals(
+    seen[0].numbers["train/memory_bytes"] > 0 && seen[0].numbers["train/tokens_per_second"] > 0,
+    true,
+  );
+  assertEquals(seen.at(-1)!.numbers["train/frozen_share"], 1);
+  const broken = logged(await states(), { logger: () => Promise.reject(new TypeError("no network")) });
+  await assertRejects(() => Array.fromAsync(broken, () => {}), TypeError, "no network");
+  training[Symbol.dispose]();
+});
