@@ -18,6 +18,7 @@ export interface Attempt {
     | "lock"
     | "make"
     | "open"
+    | "read"
     | "remove"
     | "rename"
     | "write";
@@ -60,7 +61,7 @@ const REASONS: Readonly<Record<string, (attempt: Attempt) => string>> = {
   EPERM: refused,
   EBUSY: () => "nothing else may use it: it is busy; end what uses it",
   EDQUOT: (attempt) =>
-    `${room(attempt)}: the quota of this user is used up; free some, or choose another disk`,
+    `${room(attempt)}: the quota of this user or site is used up; free some, or choose another disk`,
   EEXIST: () => "nothing may be there: it exists; choose another path, or move it away",
   EFBIG: () => "its file system limits the size of a file: it is too large; choose another disk",
   EIO: () => "the disk must answer: it reports an input/output error; check the disk, or choose another",
@@ -86,6 +87,7 @@ const REASONS: Readonly<Record<string, (attempt: Attempt) => string>> = {
   EOPNOTSUPP: () => "its file system must support it: it does not; choose another disk",
   EROFS: () => "its file system must be writable: it is read-only; choose another disk",
   ESTALE: () => "the network disk must answer: it has lost the file; connect it again",
+  NotReadable: () => "it must stay as it was opened: it has changed since, or cannot be read; open it again",
   EXDEV: () => "both paths must lie on one disk: they do not; choose a path on the same disk",
 };
 
