@@ -10,6 +10,7 @@ import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
 import type { Loss } from "../models/loss.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
+import { largestBatch } from "./largest_batch.ts";
 import { checkOptions, checkPrecision } from "./options.ts";
 import { initState, resumeState } from "./start.ts";
 import { profileStep } from "./step/profile_step.ts";
@@ -79,6 +80,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
       );
     },
     profile: (state) => profileStep(gpu, { executor, state, owner: runs.runOf(state)?.owner }),
+    largestBatch: (options) => largestBatch(trainer, options),
     prefix: () => cache?.state() ?? null,
     memory: () => last.memory,
     components: () => last.request?.run.components ?? [],

@@ -268,6 +268,28 @@ export interface StepMemory {
   readonly operations: number;
 }
 
+/** Which batches {@link Training.largestBatch} tries, and what they may take. */
+export interface LargestBatchOptions<P extends TensorTree, B extends TensorTree> {
+  /** Parameters as `init` takes them; their shapes and types count. */
+  readonly params: P;
+  /** A batch of so many samples; only shapes and types count, so that `leaf(name, spec)` will do. */
+  readonly batchOf: (size: number) => B;
+  /** Most samples of a batch, such as all there are. */
+  readonly most: number;
+  /** Bytes that training may take on the device, such as `"8 GiB"`; those of the training when absent. */
+  readonly memory?: number | string;
+  /** Paths of the components that are frozen; none when absent. */
+  readonly frozen?: readonly Path[];
+}
+
+/** The largest batch that fits. */
+export interface BatchChoice {
+  /** Its samples. */
+  readonly size: number;
+  /** What a step of it takes. */
+  readonly memory: StepMemory;
+}
+
 /** The reducer. */
 export interface Training<P extends TensorTree, B extends TensorTree> {
   /**
@@ -308,6 +330,14 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * @throws {ConsumedError} When a step has consumed the state
    */
   withWeights<R>(state: TrainingState<P>, use: (weights: P) => Promise<R>): Promise<R>;
+  /**
+   * Finds the largest batch whose step fits a limit of memory with nothing computed again, by planning: the device takes no
+   * step and no memory. Where one sample does not fit so, it is chosen if it fits with values computed again. A step has
+   * `accumulate` batches of that size in the memory of one.
+   *
+   * @throws {InputError} When neither options nor training have a limit, as WebGPU tells none, or one sample does not fit
+   */
+  largestBatch(options: LargestBatchOptions<P, B>): BatchChoice;
   /** What `cachePrefix` holds; null without that option. */
   prefix(): CachedPrefix | null;
   /** What the last step takes on the device, and what it computes again; null before the first step and without `memory`. */
