@@ -47,8 +47,11 @@ export const DATA_FLAGS = {
   ),
 } as const;
 
+/** Values of {@link DATA_FLAGS}: enough to open data. */
+export type OpenFlags = Values<typeof DATA_FLAGS>;
+
 /** Values of {@link DATA_FLAGS}, and the flags beside them that say how large a batch is. */
-export type DataFlags = Values<typeof DATA_FLAGS> & {
+export type DataFlags = OpenFlags & {
   readonly batch: number;
   readonly length: number;
   readonly seed: number;

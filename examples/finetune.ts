@@ -38,6 +38,7 @@ import {
   type Values,
   whole,
 } from "./flags.ts";
+import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateModel, MODEL, shortName } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
@@ -86,7 +87,7 @@ const FLAGS = {
   model: MODEL,
   ...DATA_FLAGS,
   steps: whole("optimizer steps", 120),
-  batch: whole("sequences in a batch", 8),
+  ...batchFlags("sequences", 8),
   length: whole("tokens in a sequence", 64, 2),
   lr: positive(
     `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
@@ -125,6 +126,8 @@ Traffic is what the kernels of a step read and write by plan; device memory is t
 time, for weights, Adam's moments and intermediate values.`;
 
 type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
+/** Flags once the size of batches is known. */
+type Sized = Flags & { readonly batch: number };
 
 const WORSE =
   "held-out text is predicted worse than before: lower --lr, take fewer --steps, or give more text";
@@ -143,11 +146,12 @@ export async function main(args: readonly string[]): Promise<void> {
   });
   if (request.help) return print(helpOf(USAGE, FLAGS));
   const began = performance.now();
-  const plan = await planOf(request), { flags, policy } = plan, { checkpoint } = request;
-  if (flags["show-batch"] !== null) return await showData(plan, flags["show-batch"]);
+  const asked = await planOf(request), { checkpoint } = request, shows = asked.flags["show-batch"];
+  if (shows !== null) return await showData(asked, shows);
 
-  await using gpu = await openShown(flags);
-  const subject = await loadSubject(gpu, plan), { base } = subject;
+  await using gpu = await openShown(asked.flags);
+  const subject = await loadSubject(gpu, asked), { base } = subject;
+  const plan = withBatch(gpu, { plan: asked, base }), { flags, policy } = plan;
   const { family } = base, { folder, opened } = plan, every = validateEvery(flags);
   using data = await readData(opened, { ...subject, folder, family, flags, every });
   const training = trainingOf(gpu, { plan, base, data });
@@ -211,8 +215,8 @@ export async function main(args: readonly string[]): Promise<void> {
 }
 
 /** What is known before a device is opened. */
-interface Plan {
-  readonly flags: Flags;
+interface Plan<F = Flags> {
+  readonly flags: F;
   /** Folder of the model. */
   readonly folder: string;
   /** Why the learning rate is what it is. */
@@ -233,6 +237,7 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
   }
   checkLora(values);
   checkOptimizer(values);
+  checkBatch(values);
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
@@ -273,8 +278,24 @@ async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> 
   return { base, tokenizer, files: await companionFiles(folder) };
 }
 
+/** The plan with the size of batches that was asked for, or that fits. */
+function withBatch(
+  gpu: Gpu,
+  { plan, base }: { readonly plan: Plan; readonly base: Model },
+): Plan<Sized> {
+  const { flags } = plan, params = base.params;
+  const chosen = chooseBatch<object, TokenBatch>(flags, {
+    params,
+    batchOf: (size) => tokensOf(size, flags),
+    trainingOf: (accumulate) => trainingOf(gpu, { plan: { ...plan, flags: { ...flags, accumulate } }, base }),
+  });
+  return { ...plan, flags: { ...flags, ...chosen } };
+}
+
 /** Prints batches and ends. The model is not needed for it. */
-async function showData({ flags, folder, opened }: Plan, count: number): Promise<void> {
+async function showData({ flags: { batch, ...given }, folder, opened }: Plan, count: number): Promise<void> {
+  if (batch === "auto") throw new UsageError("--show-batch needs the size of a batch: --batch N");
+  const flags = { ...given, batch };
   const tokenizer = await loadTokenizer(folder), family = { name: "", inputs: ["segments"] };
   using data = await readData(opened, { tokenizer, folder, family, flags, every: null });
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
@@ -286,7 +307,8 @@ function trainingOf(
   { plan: { flags, policy, lookEvery }, base, data }: {
     readonly plan: Plan;
     readonly base: Model;
-    readonly data: TrainData;
+    /** Absent where only memory is planned. */
+    readonly data?: TrainData;
   },
 ): Training<object, TokenBatch> {
   return defineTraining(gpu, nextTokenLoss(base, regularizationOf(flags)), {
@@ -298,8 +320,8 @@ function trainingOf(
     memory: flags.memory ?? undefined,
     nonFinite: flags["on-nan"],
     precision: flags.precision,
-    validation: data.validation,
-    data: data.batches.fingerprint,
+    validation: data?.validation,
+    data: data?.batches.fingerprint,
   });
 }
 

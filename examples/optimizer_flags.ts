@@ -132,12 +132,17 @@ export type OptimizerFlags = Values<typeof OPTIMIZER_FLAGS>;
 /**
  * Refuses flags that do not go together.
  *
- * @param flags The flags, and how many times faster second matrices of LoRA learn
+ * @param flags The flags, steps, and how many times faster second matrices of LoRA learn
  * @throws {UsageError} When they do not
  */
-export function checkOptimizer(flags: OptimizerFlags & { readonly "lora-plus": number | null }): void {
+export function checkOptimizer(
+  flags: OptimizerFlags & { readonly steps: number; readonly "lora-plus": number | null },
+): void {
   if (flags["lora-plus"] !== null && (flags.optimizer !== "adamW" || flags.group.length > 0)) {
     throw new UsageError("--lora-plus makes groups of adamW: drop --optimizer and --group");
+  }
+  if (flags.warmup !== null && flags.warmup > flags.steps) {
+    throw new UsageError(`--warmup must be at most --steps ${flags.steps}: got ${flags.warmup}`);
   }
   if (flags.ema !== null && flags.ema >= 1) throw new UsageError("--ema must be below 1");
   if (flags["label-smoothing"] >= 1) throw new UsageError("--label-smoothing must be below 1");

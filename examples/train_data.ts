@@ -28,7 +28,7 @@ import {
   type Tokenizer,
   tokenWindows,
 } from "@firn/train/data";
-import { columnsIn, type DataFlags, weightsOf } from "./data_flags.ts";
+import { columnsIn, type DataFlags, type OpenFlags, weightsOf } from "./data_flags.ts";
 import { UsageError } from "./flags.ts";
 import { locateData } from "./hub.ts";
 import { print } from "./print.ts";
@@ -66,7 +66,7 @@ export interface OpenedData {
  * @returns Text or rows
  * @throws {FirnError} When a file is missing or damaged, or a row cannot be used
  */
-export async function openData(flags: DataFlags): Promise<OpenedData> {
+export async function openData(flags: OpenFlags): Promise<OpenedData> {
   const { validation, data } = flags;
   return {
     data: await stage(`reading     ${data.join(", ")}`, () => openOne(data, flags)),
@@ -76,7 +76,7 @@ export async function openData(flags: DataFlags): Promise<OpenedData> {
   };
 }
 
-async function openOne(named: readonly string[], flags: DataFlags): Promise<OpenData> {
+async function openOne(named: readonly string[], flags: OpenFlags): Promise<OpenData> {
   const mixture = weightsOf(named);
   if (mixture !== null) {
     const parts: RowData["parts"][number][] = [];
@@ -96,11 +96,11 @@ async function openOne(named: readonly string[], flags: DataFlags): Promise<Open
 }
 
 /** Whether texts are one stream: where each stays by itself, long ones are cut or dropped. */
-function isStream({ pack, long }: DataFlags): boolean {
+function isStream({ pack, long }: OpenFlags): boolean {
   return !pack && (long === "auto" || long === "split");
 }
 
-async function openTrainRows(sources: readonly string[], flags: DataFlags): Promise<Rows> {
+async function openTrainRows(sources: readonly string[], flags: OpenFlags): Promise<Rows> {
   const rows = await openRows(sources, {
     columns: columnsIn(flags.columns)!,
     skipBadRows: flags["skip-bad-rows"],

@@ -63,7 +63,7 @@ Deno.test("finetune --help names every flag and exits with 0", async () => {
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^usage: /);
     assertEquals([...stdout.matchAll(/^ {2}--([a-z-]+)/gm)].map(([, name]) => name), [
-      ..."model data columns loss chat-template date pack long skip-bad-rows workers show-batch validation eval-tokens steps batch length lr optimizer schedule warmup weight-decay clip group ema accumulate memory on-nan label-smoothing z-loss neftune lora lora-alpha targets lora-dropout dora rslora lora-init lora-plus adapter base precision policy tau alpha metric seed prompt sample-every no-sample out max-shard-size validate checkpoint checkpoint-minutes keep keep-best resume gpu unsafe-gpu no-tune help"
+      ..."model data columns loss chat-template date pack long skip-bad-rows workers show-batch validation eval-tokens steps batch total-batch length lr optimizer schedule warmup weight-decay clip group ema accumulate memory on-nan label-smoothing z-loss neftune lora lora-alpha targets lora-dropout dora rslora lora-init lora-plus adapter base precision policy tau alpha metric seed prompt sample-every no-sample out max-shard-size validate checkpoint checkpoint-minutes keep keep-best resume gpu unsafe-gpu no-tune help"
         .split(" "),
     ]);
   });
@@ -73,7 +73,11 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
   await withInputs(async (folder) => {
     const out = `${folder}/new/out`;
     // The threshold lies above every reading, so that all 35 matrices freeze at the one look.
-    const args = small(["--data", `${folder}/text.txt`, "--out", out, "--tau", "1e9", "--memory", "4 GiB"]);
+    const args = small(
+      ["--data", `${folder}/text.txt`, "--out", out, "--tau", "1e9", "--memory", "4 GiB"].concat(
+        ["--batch", "auto", "--total-batch", "2"],
+      ),
+    );
     const { code, stdout, stderr } = await finetune(args, folder);
     assertEquals([code, stderr], [0, ""]);
     assertMatch(
@@ -87,6 +91,7 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
     // deno-lint-ignore no-control-regex
     assertEquals(/\x1b|\r/.test(stdout), false);
     assertMatch(stdout, /^traffic a step {2}\d+ MiB → \d+ MiB read and written by kernels$/m);
+    assertMatch(stdout, /^batch {7}2, the largest that fits in 4 GiB: a step takes \d+ MiB$/m);
     assertMatch(stdout, /^memory {6}\d+ MiB of 4\.00 GiB, nothing is computed again$/m);
     assertMatch(stdout, /^device memory {3}\d+ MiB at most, \d+ MiB of it intermediate values$/m);
     const [, before] = stdout.match(/^perplexity {2}([\d.]+) before$/m)!;

@@ -48,6 +48,8 @@ Deno.test("flags of the optimizer that say nothing, or too much, are refused", (
   for (const group of ["*embed*", ":rate=1", "a:rat=1", "a:rate=", "a:rate=-1", "a:rate=1;decay=2"]) {
     assertThrows(check(`--group ${group}`), UsageError, "--group must be GLOB:rate=X or GLOB:decay=X");
   }
+  assertThrows(check("--warmup 41"), UsageError, "--warmup must be at most --steps 40: got 41");
+  check("--warmup 40")();
   assertThrows(check("--ema 1"), UsageError, "--ema must be below 1");
   assertThrows(
     check("--optimizer lion", { "lora-plus": 4 }),

@@ -1,0 +1,72 @@
+/** How many samples a step has, as flags ask for it. */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { adamW, defineTraining, type Gpu, newModel, nextTokenLoss, type Training } from "@firn/train";
+import type { LlamaParams, TokenBatch } from "@firn/train/models";
+import {
+  type BatchChoiceFlags,
+  batchFlags,
+  checkBatch,
+  chooseBatch,
+  type ChosenBatch,
+  tokensOf,
+} from "../../examples/batch_flags.ts";
+import { readFlags, UsageError } from "../../examples/flags.ts";
+import { OPTIMIZER_FLAGS } from "../../examples/optimizer_flags.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+import { llamaSource } from "../train/tiny.ts";
+
+const flagsOf = (args: readonly string[]): BatchChoiceFlags =>
+  readFlags(args, { ...batchFlags("rows", 8), ...OPTIMIZER_FLAGS }).values;
+
+Deno.test("--batch is a number or auto, which needs --memory", () => {
+  assertEquals([flagsOf([]).batch, flagsOf(["--batch", "auto"]).batch], [8, "auto"]);
+  for (const value of ["0", "1.5", "Auto", "all"]) {
+    assertThrows(
+      () => flagsOf(["--batch", value]),
+      UsageError,
+      "--batch must be a whole number from 1, or auto",
+    );
+  }
+  assertThrows(() => checkBatch(flagsOf(["--batch", "auto"])), UsageError, "--batch auto needs --memory");
+  checkBatch(flagsOf(["--batch", "auto", "--memory", "1 GiB"]));
+});
+
+Deno.test("--total-batch is a multiple of --batch and stands for --accumulate", () => {
+  const check = (line: string) => () => checkBatch(flagsOf(line.split(" ")));
+  assertThrows(check("--batch 8 --total-batch 12"), UsageError, "a multiple of --batch 8: got 12");
+  assertThrows(
+    check("--total-batch 16 --accumulate 4"),
+    UsageError,
+    "--accumulate follows from --total-batch",
+  );
+  // As a checkpoint keeps it.
+  check("--batch 4 --total-batch 16 --accumulate 4")();
+});
+
+Deno.test("--batch auto takes the largest that fits, and as many as make up --total-batch", async () => {
+  await using gpu: Gpu = await openTestGpu();
+  const model = await newModel<LlamaParams>(gpu, { source: llamaSource({ layers: 1, tied: true }), seed: 1 });
+  const choose = (line: string): ChosenBatch =>
+    chooseBatch<LlamaParams, TokenBatch>(flagsOf(`${line} --memory 512KiB`.split(" ")), {
+      params: model.params,
+      batchOf: (size) => tokensOf(size, { length: 16 }),
+      trainingOf: (accumulate): Training<LlamaParams, TokenBatch> =>
+        defineTraining(gpu, nextTokenLoss(model), {
+          optimizer: adamW({ learningRate: 1e-3 }),
+          steps: 1,
+          accumulate,
+          memory: "512 KiB",
+        }),
+    });
+  const { batch, accumulate } = choose("--batch auto");
+  assert(batch > 4 && batch < 64 && accumulate === 1, `${batch}`);
+  const parts = choose("--batch auto --accumulate 3");
+  assert(parts.batch < batch && parts.accumulate === 3);
+  assertEquals(choose("--batch auto --total-batch 4"), { batch: 4, accumulate: 1 });
+  const whole = choose("--batch auto --total-batch 96");
+  assert(
+    whole.batch * whole.accumulate === 96 && whole.batch > parts.batch / 2 && whole.batch <= parts.batch,
+  );
+  assertEquals(choose("--batch 8 --total-batch 24"), { batch: 8, accumulate: 3 });
+});
