@@ -38,7 +38,8 @@ import {
   splitRows,
 } from "@firn/train/data";
 import { startChat } from "./chat_turns.ts";
-import { helpOf, positive, readFlags, runMain, text, type Values, whole } from "./flags.ts";
+import { positive, readFlags, runMain, text, type Values, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
@@ -47,7 +48,8 @@ import { clock, progress, stage } from "./progress.ts";
 import { quoted } from "./sample.ts";
 import { openText } from "./text.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   model: MODEL,
   data: text("FILE", "rows of messages; what people say to each other in Moby-Dick when absent", null),
   steps: whole("optimizer steps", 40),
@@ -141,7 +143,7 @@ async function rowsOf({ data }: Flags) {
  */
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { folder } = await locateModel(flags.model);
   const rows = splitRows(await stage(`reading     ${flags.data ?? "moby-dick"}`, () => rowsOf(flags)));
   await using gpu = await openShown(flags);

@@ -31,7 +31,9 @@ import {
 } from "@firn/train";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { hostFileSystem, loadTokenizer } from "@firn/train/data";
-import { helpOf, positive, readFlags, runMain, text, UsageError, type Values, whole } from "./flags.ts";
+import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
+import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords, wordsOf } from "./bag_of_words.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
@@ -43,22 +45,33 @@ import { confusionLines, type Scores, scoresOf } from "./scores.ts";
 import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 
-const FLAGS = {
-  model: MODEL,
-  data: text(
-    "NAME|FILE",
-    "spam, or rows of text and label: .jsonl, .json, .csv, .tsv or .parquet, here or as hub:owner/name/file",
-    "spam",
-  ),
-  validation: text("FILE", "rows to test on; a tenth of the data, which is held out, when absent", null),
-  columns: columnsFlag(),
-  steps: whole("optimizer steps", 200),
-  epochs: positive("passes over the texts, in place of --steps", null),
-  batch: whole("texts in a batch", 32),
-  length: whole("tokens of a text; longer ones are cut", 24, 2),
-  lr: positive("largest learning rate, after warm-up", 2e-3),
-  seed: whole("seed of the new head and of the order of texts", 0, 0),
-  out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+/** Steps where none are asked for. */
+const STEPS = 200;
+
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("data", {
+    data: text(
+      "NAME|FILE",
+      "spam, or rows of text and label: .jsonl, .json, .csv, .tsv or .parquet, here or as hub:owner/name/file",
+      "spam",
+    ),
+    validation: text("FILE", "rows to test on; a tenth of the data, which is held out, when absent", null),
+    columns: columnsFlag(),
+  }),
+  ...topic("training", {
+    model: MODEL,
+    steps: whole(`optimizer steps; ${STEPS} when absent`, null),
+    epochs: positive("passes over the texts, in place of --steps", null),
+    batch: whole("texts in a batch", 32),
+    length: whole("tokens of a text; longer ones are cut", 24, 2),
+    lr: positive("largest learning rate, after warm-up", 2e-3),
+    seed: whole("seed of the new head and of the order of texts", 0, 0),
+  }),
+  ...topic("run", {
+    ...CONFIG_FLAGS,
+    out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+  }),
   ...GPU_FLAGS,
 };
 
@@ -205,17 +218,20 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
   );
 }
 
+/** Refuses flags that do not go together. */
+function checkFlags({ steps, epochs }: Flags): void {
+  if (steps === null || epochs === null) return;
+  throw new UsageError("--steps and --epochs both say how long training is: give one");
+}
+
 /**
  * Runs the command.
  *
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, given, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
-  if (given.includes("steps") && given.includes("epochs")) {
-    throw new UsageError("--steps and --epochs both say how long training is: give one");
-  }
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { batch, lr, seed } = flags;
   const { folder } = await locateModel(flags.model);
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: folder });
@@ -231,7 +247,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const rows = encodeRows(train, { ...flags, tokenizer, names });
   const held = encodeRows(test, { ...flags, tokenizer, names });
   const length = Math.max(...[...rows, ...held].map(({ ids }) => ids.length));
-  const steps = flags.epochs === null ? flags.steps : Math.ceil(flags.epochs * rows.length / batch);
+  const steps = flags.epochs === null ? flags.steps ?? STEPS : Math.ceil(flags.epochs * rows.length / batch);
   print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
 
   const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };
@@ -250,6 +266,11 @@ export async function main(args: readonly string[]): Promise<void> {
   print();
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out, files: await companionFiles(folder) });
+    await writeConfig(flags.out, {
+      command: "classify",
+      table: FLAGS,
+      flags: { ...flags, steps, epochs: null },
+    });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
   print(`${"steps".padEnd(15)} ${steps} in ${clock(performance.now() - began)}`);

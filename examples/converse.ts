@@ -12,7 +12,8 @@ import { FirnError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { printable } from "@firn/train/report";
 import { type Chat, startChat, templateOf } from "./chat_turns.ts";
-import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
+import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { print, write } from "./print.ts";
 import {
   openReader,
@@ -24,7 +25,8 @@ import {
   turn,
 } from "./prompting.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   system: text("TEXT", "what the model is told before the first message", null),
   "chat-template": text("FILE", "chat template in place of the model's own", null),
   "max-tokens": whole("most tokens of an answer", 512),
@@ -125,7 +127,7 @@ async function answer(chat: Chat, question: string): Promise<void> {
 export async function main(args: readonly string[]): Promise<void> {
   const { words: [name, ...more], flags: rest } = partArgs(args);
   const { values: flags, help } = readFlags(rest, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (more.length > 0) throw new UsageError(`one model: "${more[0]}" is too much`);
   const reader = await openReader(name, flags);
   await using _ = reader.gpu;

@@ -6,45 +6,49 @@
 
 import { InputError } from "@firn/train";
 import type { Columns } from "@firn/train/data";
-import { type Flag, oneOf, text, texts, toggle, UsageError, type Values, whole } from "./flags.ts";
+import { type Flag, oneOf, text, texts, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
 
 /** Flags about data. */
 export const DATA_FLAGS = {
-  data: texts(
-    "NAME|FILE",
-    "moby-dick, sotu, or files: .txt, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns such as " +
-      "'d/*.jsonl' may name, or hub:owner/name[/path][@revision]; given several times, all of them, or a mixture by weights: " +
-      "--data a.jsonl:0.7 --data b.jsonl:0.3",
-    ["moby-dick"],
-  ),
-  columns: columnsFlag(),
-  loss: oneOf(
-    ["auto", "assistant", "completion", "all"],
-    "which tokens of rows are learned: those of all answers, of the completion or the last answer, or all; auto: of answers " +
-      "and completions where there are some",
-    "auto",
-  ),
-  "chat-template": text("FILE", "a template of conversations, in place of the model's own", null),
-  date: dateFlag(),
-  pack: toggle("put several rows, which do not see each other, into one sequence"),
-  long: oneOf(
-    ["auto", "cutEnd", "cutStart", "drop", "split"],
-    "what becomes of rows that are longer than --length; auto: texts are split, the end of others is cut",
-    "auto",
-  ),
-  "skip-bad-rows": whole("rows that may be left out as they cannot be used", 0, 0),
-  workers: whole(
-    "threads that tokenize rows; 0 for the main one; as many as are of use when absent",
-    null,
-    0,
-  ),
-  "show-batch": whole("print so many batches, learned tokens in green or in brackets, and end", null),
-  validation: text("FILE", "text or rows to judge the model by; a tenth of --data when absent", null),
-  "eval-tokens": whole(
-    "most tokens of held-out text that perplexity is computed on; all when absent",
-    null,
-    2,
-  ),
+  ...topic("data", {
+    data: texts(
+      "NAME|FILE",
+      "moby-dick, sotu, or files: .txt, or rows in .jsonl, .json, .csv, .tsv or .parquet, which patterns such as " +
+        "'d/*.jsonl' may name, or hub:owner/name[/path][@revision]; given several times, all of them, or a mixture by weights: " +
+        "--data a.jsonl:0.7 --data b.jsonl:0.3",
+      ["moby-dick"],
+    ),
+    columns: columnsFlag(),
+    loss: oneOf(
+      ["auto", "assistant", "completion", "all"],
+      "which tokens of rows are learned: those of all answers, of the completion or the last answer, or all; auto: of answers " +
+        "and completions where there are some",
+      "auto",
+    ),
+    "chat-template": text("FILE", "a template of conversations, in place of the model's own", null),
+    date: dateFlag(),
+    pack: toggle("put several rows, which do not see each other, into one sequence"),
+    long: oneOf(
+      ["auto", "cutEnd", "cutStart", "drop", "split"],
+      "what becomes of rows that are longer than --length; auto: texts are split, the end of others is cut",
+      "auto",
+    ),
+    "skip-bad-rows": whole("rows that may be left out as they cannot be used", 0, 0),
+    workers: whole(
+      "threads that tokenize rows; 0 for the main one; as many as are of use when absent",
+      null,
+      0,
+    ),
+    "show-batch": whole("print so many batches, learned tokens in green or in brackets, and end", null),
+  }),
+  ...topic("evaluation", {
+    validation: text("FILE", "text or rows to judge the model by; a tenth of --data when absent", null),
+    "eval-tokens": whole(
+      "most tokens of held-out text that perplexity is computed on; all when absent",
+      null,
+      2,
+    ),
+  }),
 } as const;
 
 /** Values of {@link DATA_FLAGS}: enough to open data. */

@@ -41,7 +41,9 @@ import {
   holdOut,
   readDigits,
 } from "./digits_data.ts";
-import { helpOf, oneOf, positive, runMain, share, text, type Values, whole } from "./flags.ts";
+import { configText } from "./config.ts";
+import { oneOf, positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
@@ -62,17 +64,22 @@ export const MODELS: { readonly [name in "mlp" | "mixer" | "vit"]: DigitModel } 
 const LOOK_EVERY = 10;
 
 const OWN = "that of the model when absent";
-const FLAGS = {
-  model: oneOf(["mlp", "mixer", "vit"], "what is trained", "mlp"),
-  policy: POLICY,
-  steps: whole(`optimizer steps; ${OWN}`, null),
-  batch: whole(`images in a batch; ${OWN}`, null),
-  rate: positive(`largest learning rate; ${OWN}`, null),
-  tau: positive(`threshold of gradES; ${OWN}`, null),
-  alpha: share("share of the steps in which gradES freezes nothing", 0.5),
-  validate: VALIDATE,
-  seed: whole("seed of parameters and batches", 0, 0),
-  out: text("DIR", "output folder, new or empty; out/digits-N when absent", null),
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    model: oneOf(["mlp", "mixer", "vit"], "what is trained", "mlp"),
+    steps: whole(`optimizer steps; ${OWN}`, null),
+    batch: whole(`images in a batch; ${OWN}`, null),
+    rate: positive(`largest learning rate; ${OWN}`, null),
+    seed: whole("seed of parameters and batches", 0, 0),
+  }),
+  ...topic("freezing", {
+    policy: POLICY,
+    tau: positive(`threshold of gradES; ${OWN}`, null),
+    alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+    validate: VALIDATE,
+  }),
+  ...topic("run", { out: text("DIR", "output folder, new or empty; out/digits-N when absent", null) }),
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -148,7 +155,7 @@ export async function accuracy(
  */
 export async function main(args: readonly string[]): Promise<void> {
   const request = await readRun(args, { command: "digits", table: FLAGS, rate: "rate", beside: ["policy"] });
-  if (request.help) return print(helpOf(USAGE, FLAGS));
+  if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
   const began = performance.now(), { values, checkpoint, policyHash } = request;
   const model = MODELS[values.model], recipe = { ...model.recipe, ...given(values) };
   const flags = { ...values, ...recipe };
@@ -179,6 +186,7 @@ export async function main(args: readonly string[]): Promise<void> {
     observe: flags,
     config: { ...flags, policy: policy?.name ?? "none" },
     before: async () => ({ accuracy: await measure(params) }),
+    toml: configText("digits", { table: FLAGS, flags }),
   });
   const state = await trainRun(gpu, run, {
     command: "digits",

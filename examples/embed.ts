@@ -9,7 +9,8 @@
  */
 
 import { columnsFlag, columnsIn } from "./data_flags.ts";
-import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
+import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { MODEL } from "./hub.ts";
 import {
   centred,
@@ -26,7 +27,8 @@ import { clock, stage } from "./progress.ts";
 import { openReader, partArgs, READER_FLAGS } from "./prompting.ts";
 import { openText } from "./text.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   model: MODEL,
   data: text(
     "NAME|FILE",
@@ -66,7 +68,7 @@ function nearest(scores: readonly number[], passages: readonly string[], top: nu
 export async function main(args: readonly string[]): Promise<void> {
   const { words: [query, ...more], flags: rest } = partArgs(args);
   const { values: flags, help } = readFlags(rest, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (more.length > 0) throw new UsageError("give the query in quotes, as one argument");
   if (query?.trim() === "") throw new UsageError("the query must not be empty");
   const began = performance.now();

@@ -13,7 +13,8 @@ import { InputError } from "@firn/train";
 import { readQuestions, scoreChoices } from "./choices.ts";
 import { predict } from "./classify.ts";
 import { columnsIn, DATA_FLAGS } from "./data_flags.ts";
-import { helpOf, readFlags, runMain, UsageError, type Values, whole } from "./flags.ts";
+import { readFlags, runMain, UsageError, type Values, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { locateData } from "./hub.ts";
 import { readExamples } from "./labelled_text.ts";
 import { perplexity } from "./perplexity.ts";
@@ -25,7 +26,8 @@ import { openData, readData } from "./train_data.ts";
 
 const { validation: _, "show-batch": __, ...DATA } = DATA_FLAGS;
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   ...DATA,
   limit: whole("questions or labelled texts to take, from the first; all when absent", null),
   batch: whole("sequences in a batch", 8),
@@ -125,7 +127,7 @@ async function evaluateClasses({ gpu, model, tokenizer }: Reader, flags: Flags):
 export async function main(args: readonly string[]): Promise<void> {
   const { words: [name, ...more], flags: rest } = partArgs(args);
   const { values: flags, help } = readFlags(rest, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (more.length > 0) throw new UsageError(`one model: "${more[0]}" is too much`);
   const reader = await openReader(name, flags, { to: Deno.stdout });
   await using _ = reader.gpu;

@@ -11,22 +11,26 @@
 import { AlreadyExistsError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { companionFiles, type GgufType, loadAdapter, saveGguf, saveGgufAdapter } from "@firn/train/hub";
-import { type Flag, helpOf, oneOf, readFlags, runMain, text, UsageError } from "./flags.ts";
+import { type Flag, oneOf, readFlags, runMain, text, UsageError } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateModel } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { print } from "./print.ts";
 import { megabytes, stage } from "./progress.ts";
 
-const FLAGS: { readonly type: Flag<GgufType>; readonly adapter: Flag<string | null> } & typeof GPU_FLAGS = {
-  type: oneOf(
-    ["f32", "f16", "bf16", "q8_0"],
-    "how matrices are stored; q8_0: 8 bits and a scale for 32 of them",
-    "bf16",
-  ),
-  adapter: text("DIR|NAME", "write the pairs of this LoRA adapter of the model, alone and as f32", null),
-  ...GPU_FLAGS,
-};
+/** The flags of the command. */
+export const FLAGS:
+  & { readonly type: Flag<GgufType>; readonly adapter: Flag<string | null> }
+  & typeof GPU_FLAGS = {
+    type: oneOf(
+      ["f32", "f16", "bf16", "q8_0"],
+      "how matrices are stored; q8_0: 8 bits and a scale for 32 of them",
+      "bf16",
+    ),
+    adapter: text("DIR|NAME", "write the pairs of this LoRA adapter of the model, alone and as f32", null),
+    ...GPU_FLAGS,
+  };
 
 const USAGE = `usage: ./firn export MODEL OUT.gguf [flags]
        deno run --allow-read --allow-write examples/export.ts MODEL OUT.gguf [flags]
@@ -44,7 +48,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const named = args.findIndex((arg) => arg.startsWith("-")), end = named < 0 ? args.length : named;
   const [model, path, ...rest] = args.slice(0, end);
   const { values: flags, help } = readFlags(args.slice(end), FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (path === undefined) throw new UsageError("name the model and the file to write");
   if (rest.length > 0) throw new UsageError(`a model and a file to write: "${rest[0]}" is too much`);
   if (!/\.gguf$/i.test(path)) throw new UsageError(`the name of the file must end in .gguf: got "${path}"`);

@@ -27,18 +27,20 @@ import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles, loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { change, type Quality } from "@firn/train/report";
 import {
-  helpOf,
   oneOf,
   positive,
   runMain,
   share,
   text,
   toggle,
+  topic,
   UsageError,
   type Values,
   whole,
 } from "./flags.ts";
 import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
+import { helpOf } from "./help.ts";
+import { configText } from "./config.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateModel, MODEL, shortName } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
@@ -83,35 +85,46 @@ import { MAX_SHARD_SIZE, shardOptions } from "./shard_size.ts";
 import { showBatches } from "./show_batches.ts";
 import { openData, type OpenedData, readData, type TrainData } from "./train_data.ts";
 
-const FLAGS = {
-  model: MODEL,
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    model: MODEL,
+    steps: whole("optimizer steps", 120),
+    ...batchFlags("sequences", 8),
+    length: whole("tokens in a sequence", 64, 2),
+    lr: positive(
+      `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
+      null,
+    ),
+    seed: whole("seed of batches and samples", 0, 0),
+  }),
   ...DATA_FLAGS,
-  steps: whole("optimizer steps", 120),
-  ...batchFlags("sequences", 8),
-  length: whole("tokens in a sequence", 64, 2),
-  lr: positive(
-    `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
-    null,
-  ),
   ...OPTIMIZER_FLAGS,
   ...LORA_FLAGS,
-  precision: oneOf(
-    ["f32", "f16"],
-    "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
-      "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32",
-    "f32",
-  ),
-  policy: POLICY,
-  tau: positive("threshold of gradES", 30),
-  alpha: share("share of the steps in which gradES freezes nothing", 0.5),
-  metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
-  seed: whole("seed of batches and samples", 0, 0),
-  prompt: text("TEXT", "beginning of the generated samples", "The whale"),
-  "sample-every": whole("steps between samples that are printed while it trains; none when absent", null),
-  "no-sample": toggle("generate no samples before and after"),
-  out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
-  "max-shard-size": MAX_SHARD_SIZE,
-  validate: VALIDATE,
+  ...topic("memory", {
+    precision: oneOf(
+      ["f32", "f16"],
+      "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
+        "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32",
+      "f32",
+    ),
+  }),
+  ...topic("freezing", {
+    policy: POLICY,
+    tau: positive("threshold of gradES", 30),
+    alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+    metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
+    validate: VALIDATE,
+  }),
+  ...topic("evaluation", {
+    prompt: text("TEXT", "beginning of the generated samples", "The whale"),
+    "sample-every": whole("steps between samples that are printed while it trains; none when absent", null),
+    "no-sample": toggle("generate no samples before and after"),
+  }),
+  ...topic("run", {
+    out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
+    "max-shard-size": MAX_SHARD_SIZE,
+  }),
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -120,10 +133,11 @@ const FLAGS = {
 const USAGE = `usage: ./firn finetune [flags]
        deno run --allow-read --allow-write examples/finetune.ts [flags]
 
-Fine-tunes a model on text or rows, a tenth held out, and writes the model, metrics.jsonl and report.html. With --lora, the
-model stays as it is, and what is written is an adapter of PEFT; ./firn merge makes a model of both.
-Traffic is what the kernels of a step read and write by plan; device memory is the most that buffers took at a
-time, for weights, Adam's moments and intermediate values.`;
+Fine-tunes a model on text or rows, a tenth held out, and writes the model, metrics.jsonl, report.html,
+and run.toml, which --config takes to do the run again. With --lora, the model stays as it is, and what
+is written is an adapter of PEFT; ./firn merge makes a model of both.
+Traffic is what the kernels of a step read and write by plan; device memory is the most that buffers took
+at a time, for weights, Adam's moments and intermediate values.`;
 
 type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
 /** Flags once the size of batches is known. */
@@ -143,8 +157,9 @@ export async function main(args: readonly string[]): Promise<void> {
     table: FLAGS,
     rate: "lr",
     beside: ["model", "data", "validation", "chat-template", "policy", "adapter"],
+    check: checkFlags,
   });
-  if (request.help) return print(helpOf(USAGE, FLAGS));
+  if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
   const began = performance.now();
   const asked = await planOf(request), { checkpoint } = request, shows = asked.flags["show-batch"];
   if (shows !== null) return await showData(asked, shows);
@@ -174,6 +189,7 @@ export async function main(args: readonly string[]): Promise<void> {
       license: await licenseOf(plan.folder),
     },
     before: () => measure(base),
+    toml: configText("finetune", { table: FLAGS, flags }),
   });
   const before = printBefore(run);
   const state = await trainRun(gpu, run, {
@@ -229,8 +245,8 @@ interface Plan<F = Flags> {
   readonly lookEvery: number;
 }
 
-/** Refuses what can be seen to be wrong from the flags, the folders and the text alone. */
-async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<typeof FLAGS>): Promise<Plan> {
+/** Refuses flags that do not go together. */
+function checkFlags(values: Values<typeof FLAGS>): void {
   const evaluated = values["eval-tokens"] ?? Infinity;
   if (evaluated < values.length) {
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
@@ -238,6 +254,10 @@ async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<ty
   checkLora(values);
   checkOptimizer(values);
   checkBatch(values);
+}
+
+/** Refuses what can be seen to be wrong from the folders and the text alone. */
+async function planOf({ values, checkpoint, newRate, policyHash }: RunRequest<typeof FLAGS>): Promise<Plan> {
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };

@@ -20,6 +20,8 @@ export interface Flag<T> {
   readonly read: (text: string) => T;
   /** Whether it may be given several times; it then reads a list of one, and these lists are joined. */
   readonly many?: boolean;
+  /** The topic of the help that it stands in. */
+  readonly topic?: string;
 }
 
 /** Flags by name. */
@@ -34,6 +36,22 @@ const BROKEN_PIPE = 141;
 /** A command line that cannot be understood. */
 export class UsageError extends FirnError {
   override name = "UsageError";
+}
+
+/**
+ * Puts flags under a topic, by which `--help` and files of `--config` sort them.
+ *
+ * @param name The topic
+ * @param flags The flags; those that have a topic keep it
+ * @returns The flags
+ */
+export function topic<F extends Table>(name: string, flags: F): F {
+  return Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, { topic: name, ...flag }])) as F;
+}
+
+/** The topics of a table, in its order. */
+export function topicsOf(table: Table): readonly string[] {
+  return [...new Set(Object.values(table).flatMap(({ topic }) => topic ?? []))];
 }
 
 /** A flag whose value is taken as it stands. */
@@ -99,7 +117,7 @@ export function share(about: string, fallback: number): Flag<number> {
 }
 
 /** A flag whose value is one of some words. */
-export function oneOf<T extends string, N extends T | null = T>(
+export function oneOf<const T extends string, N extends T | null = T>(
   words: readonly T[],
   about: string,
   fallback: N,
@@ -138,29 +156,36 @@ function number<T extends number | null>(
   };
 }
 
+/** What a command line says. */
+export interface ReadFlags<F extends Table> {
+  readonly values: Values<F>;
+  /** The flags that were given. */
+  readonly given: readonly (keyof F)[];
+  /** Whether `--help` was asked for, or the topic of `--help TOPIC`. */
+  readonly help: boolean | string;
+}
+
 /**
- * Reads a command line.
+ * Reads a command line. `--no-NAME` turns a toggle off, which a file of `--config` may have turned on.
  *
  * @param args The arguments
  * @param table The flags
- * @returns Values, and which flags were given; `help` when `--help` was asked for
+ * @returns Values, which flags were given, and what help was asked for
  * @throws {UsageError} On an unknown flag, one that is given twice, a missing or wrong value, or a stray argument
  */
-export function readFlags<F extends Table>(
-  args: readonly string[],
-  table: F,
-): { readonly values: Values<F>; readonly given: readonly (keyof F)[]; readonly help: boolean } {
+export function readFlags<F extends Table>(args: readonly string[], table: F): ReadFlags<F> {
   const names = Object.keys(table), toggles = names.filter((name) => table[name].placeholder === "");
   const many = names.filter((name) => table[name].many);
-  checkNames(args, { known: ["help", ...names], many, toggles: ["help", ...toggles] });
+  const off = toggles.map((name) => `no-${name}`).filter((name) => !Object.hasOwn(table, name));
+  const { rest, help } = helpIn(args, table);
+  checkNames(rest, { known: ["help", ...names], many, toggles: ["help", ...toggles, ...off], off });
   const valued = names.filter((name) => !toggles.includes(name));
   const parsed: Record<string, unknown> & { readonly _: readonly (string | number)[] } = parseArgs(
-    joined(args, valued),
+    joined(rest, valued),
     {
       string: valued,
-      boolean: ["help", ...toggles],
+      boolean: [...toggles, ...off],
       collect: many,
-      alias: { help: "h" },
       unknown: (arg) => {
         throw new UsageError(
           arg.startsWith("-") ? `there is no flag "${arg.split("=")[0]}"` : `"${arg}" belongs to no flag`,
@@ -170,22 +195,38 @@ export function readFlags<F extends Table>(
   );
   // What follows "--" is not asked about.
   if (parsed._.length > 0) throw new UsageError(`"${parsed._[0]}" belongs to no flag`);
-  const values: Record<string, unknown> = {};
   // A toggle that is absent reads as false.
+  const turnedOff = off.filter((name) => parsed[name] === true).map((name) => name.slice("no-".length));
   for (const name of toggles) if (parsed[name] === false) delete parsed[name];
   for (const name of many) if ((parsed[name] as readonly unknown[]).length === 0) delete parsed[name];
-  const given = names.filter((name) => parsed[name] !== undefined);
-  for (const [name, flag] of Object.entries(table)) {
+  const given = names.filter((name) => parsed[name] !== undefined || turnedOff.includes(name));
+  const values = Object.entries(table).map(([name, flag]) => {
     const value = parsed[name];
-    if (value === undefined) {
-      values[name] = flag.fallback;
-      continue;
-    }
-    values[name] = flag.many
-      ? (value as readonly unknown[]).flatMap((one) => readValue(name, flag, one))
-      : readValue(name, flag, value);
+    if (value === undefined) return [name, flag.fallback];
+    const read = (one: unknown): unknown => readValue(name, flag, one);
+    return [name, flag.many ? (value as readonly unknown[]).flatMap(read) : read(value)];
+  });
+  return { values: Object.fromEntries(values), given, help };
+}
+
+/** Takes `--help`, `-h` and the topic behind it out of arguments. */
+function helpIn(
+  args: readonly string[],
+  table: Table,
+): { readonly rest: readonly string[]; readonly help: boolean | string } {
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const at = args.findIndex((arg, i) => i < end && /^(--help(=.*)?|-h)$/.test(arg)), topics = topicsOf(table);
+  if (at < 0) return { rest: args, help: false };
+  const joined = args[at].startsWith("--help=");
+  const named = joined ? args[at].slice("--help=".length) : args.slice(at + 1, end)[0];
+  if (topics.length === 0 && joined) throw new UsageError(`--help takes no value: got "${args[at]}"`);
+  if (topics.length === 0 || named === undefined || named.startsWith("-")) {
+    return { rest: args.toSpliced(at, 1), help: true };
   }
-  return { values: values as Values<F>, given, help: parsed.help === true };
+  if (!topics.includes(named)) {
+    throw new UsageError(`--help has the topics ${topics.join(", ")}: got "${named}"`);
+  }
+  return { rest: args.toSpliced(at, joined ? 1 : 2), help: named };
 }
 
 function readValue(name: string, flag: Flag<unknown>, value: unknown): unknown {
@@ -215,7 +256,7 @@ function joined(args: readonly string[], valued: readonly string[]): string[] {
 /** Refuses flags that are unknown or given twice, and values of those that take none. */
 function checkNames(
   args: readonly string[],
-  { known, many, toggles }: Readonly<Record<"known" | "many" | "toggles", readonly string[]>>,
+  { known, many, toggles, off }: Readonly<Record<"known" | "many" | "toggles" | "off", readonly string[]>>,
 ): void {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   for (const arg of args.slice(0, end)) {
@@ -226,16 +267,24 @@ function checkNames(
   }
   const names = args.slice(0, end).flatMap((arg) => arg.match(/^--([^=]+)/)?.[1] ?? []);
   for (const [i, name] of names.entries()) {
-    if (!known.includes(name)) {
-      const near = known.find((other) => distance(name, other) <= Math.min(2, name.length / 2));
+    if (!known.includes(name) && !off.includes(name)) {
+      const near = nearest(name, known);
       throw new UsageError(
         `there is no flag "--${name}"${near === undefined ? "" : `; did you mean --${near}?`}`,
       );
+    }
+    if (off.includes(name) && names.includes(name.slice("no-".length))) {
+      throw new UsageError(`--${name} and --${name.slice("no-".length)} are both given: give one`);
     }
     if (names.indexOf(name) < i && !many.includes(name)) {
       throw new UsageError(`--${name} is given twice: give it once`);
     }
   }
+}
+
+/** The name that a misspelled one may stand for. */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  return known.find((other) => distance(name, other) <= Math.min(2, name.length / 2));
 }
 
 /** Letters to insert, drop, replace or swap with their neighbour to make one word of another. */
@@ -254,23 +303,6 @@ function distance(a: string, b: string): number {
     }
   }
   return rows[a.length][b.length];
-}
-
-/**
- * Writes the help text of a table.
- *
- * @param usage First lines: the command and what it does
- * @param table The flags
- * @returns The text
- */
-export function helpOf(usage: string, table: Table): string {
-  const rows = Object.entries(table).map(([name, { placeholder, about, fallback }]): [string, string] => [
-    `--${name} ${placeholder}`.trimEnd(),
-    fallback === null || fallback === false || String(fallback) === "" ? about : `${about} [${fallback}]`,
-  ]);
-  rows.push(["--help, -h", "show this"]);
-  const width = Math.max(...rows.map(([left]) => left.length));
-  return `${usage}\n\n${rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n")}\n`;
 }
 
 /**

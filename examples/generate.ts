@@ -11,11 +11,13 @@
 import { generate, textDecoder } from "@firn/train";
 import { encodePrompt, hostFileSystem } from "@firn/train/data";
 import { printable } from "@firn/train/report";
-import { helpOf, readFlags, runMain, text, toggle, UsageError, whole } from "./flags.ts";
+import { readFlags, runMain, text, toggle, UsageError, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { print, printError, write } from "./print.ts";
 import { openReader, paceText, partArgs, READER_FLAGS, SAMPLING_FLAGS, samplingOf } from "./prompting.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   "prompt-file": text("FILE", "the text to continue, in place of the argument", null),
   "max-tokens": whole("most tokens to add", 128),
   "no-prompt": toggle("print the new text alone"),
@@ -46,7 +48,7 @@ async function promptOf(words: readonly string[], file: string | null): Promise<
 export async function main(args: readonly string[]): Promise<void> {
   const { words: [name, ...words], flags: rest } = partArgs(args);
   const { values: flags, help } = readFlags(rest, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const prompt = await promptOf(words, flags["prompt-file"]);
   const { gpu, model, tokenizer } = await openReader(name, flags);
   await using _ = gpu;

@@ -5,7 +5,7 @@
  */
 
 import { type Gpu, type GpuOptions, openGpu } from "@firn/train";
-import { type Flag, oneOf, toggle, UsageError } from "./flags.ts";
+import { type Flag, oneOf, toggle, topic, UsageError } from "./flags.ts";
 import { print, printError } from "./print.ts";
 import { progress, stage, type Stream } from "./progress.ts";
 
@@ -20,7 +20,7 @@ export const GPU_FLAGS: {
   readonly gpu: Flag<Provider>;
   readonly "unsafe-gpu": Flag<boolean>;
   readonly "no-tune": Flag<boolean>;
-} = {
+} = topic("device", {
   gpu: oneOf<Provider>(
     ["auto", "deno", "dawn"],
     "implementation of WebGPU: that of Deno, which auto takes, or Google's, which has matrix units",
@@ -30,7 +30,7 @@ export const GPU_FLAGS: {
     "drop the checks of --gpu dawn: faster, but a wrong kernel may do any harm on the GPU",
   ),
   "no-tune": toggle("choose kernels by a rule, not by measuring them on this GPU"),
-};
+});
 
 /** What a program says of the device that it wants; the fallbacks of {@link GPU_FLAGS} when absent. */
 export interface Choice {

@@ -38,7 +38,9 @@ import {
 } from "@firn/train/data";
 import { newAdapter, saveAdapter } from "@firn/train/hub";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
-import { helpOf, positive, readFlags, runMain, text, UsageError, type Values, whole } from "./flags.ts";
+import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
+import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
@@ -47,22 +49,28 @@ import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
 import { openText } from "./text.ts";
 
-const FLAGS = {
-  model: MODEL,
-  data: text(
-    "FILE",
-    "rows with a prompt and a completion; halves of sentences of Moby-Dick when absent",
-    null,
-  ),
-  columns: columnsFlag(),
-  rank: whole("rank of the adapter", 8),
-  targets: text("NAMES", "modules that get pairs, with * for any characters", "*_proj"),
-  steps: whole("optimizer steps", 40),
-  batch: whole("rows in a batch", 8),
-  length: whole("tokens of a row at most", 64, 2),
-  lr: positive("largest learning rate, after warm-up", 0.01),
-  seed: whole("seed of the adapter and of the order of rows", 0, 0),
-  out: text("DIR", "folder of the adapter, new or empty; out/lora-N when absent", null),
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    model: MODEL,
+    data: text(
+      "FILE",
+      "rows with a prompt and a completion; halves of sentences of Moby-Dick when absent",
+      null,
+    ),
+    columns: columnsFlag(),
+    rank: whole("rank of the adapter", 8),
+    targets: text("NAMES", "modules that get pairs, with * for any characters", "*_proj"),
+    steps: whole("optimizer steps", 40),
+    batch: whole("rows in a batch", 8),
+    length: whole("tokens of a row at most", 64, 2),
+    lr: positive("largest learning rate, after warm-up", 0.01),
+    seed: whole("seed of the adapter and of the order of rows", 0, 0),
+  }),
+  ...topic("run", {
+    ...CONFIG_FLAGS,
+    out: text("DIR", "folder of the adapter, new or empty; out/lora-N when absent", null),
+  }),
   ...GPU_FLAGS,
 };
 
@@ -84,8 +92,8 @@ adapter, and how often each token stands in the completions that are learned.`;
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  const { values: flags, help } = await readCommand(args, { table: FLAGS });
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { folder } = await locateModel(flags.model);
   const out = flags.out ?? await nextFree("out/lora");
   await checkOutput(out, { resumed: false, model: folder });
@@ -121,6 +129,7 @@ export async function main(args: readonly string[]): Promise<void> {
   await stage(`saving      ${out}`, async () => {
     await claimFolder(out, { resumed: false, model: folder });
     await saveAdapter(gpu, { ...model, params }, { folder: out });
+    await writeConfig(out, { command: "lora", table: FLAGS, flags });
   });
   free(params);
   print();

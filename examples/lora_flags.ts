@@ -6,7 +6,18 @@
 
 import type { Gpu, Model } from "@firn/train";
 import { loadAdapter, newAdapter, type Storage, type Targets } from "@firn/train/hub";
-import { type Flag, oneOf, positive, share, text, toggle, UsageError, type Values, whole } from "./flags.ts";
+import {
+  type Flag,
+  oneOf,
+  positive,
+  share,
+  text,
+  toggle,
+  topic,
+  UsageError,
+  type Values,
+  whole,
+} from "./flags.ts";
 import { locateModel } from "./hub.ts";
 
 /** Flags of commands that can train an adapter in place of the model. */
@@ -21,7 +32,7 @@ export const LORA_FLAGS: {
   readonly "lora-plus": Flag<number | null>;
   readonly adapter: Flag<string | null>;
   readonly base: Flag<"f32" | "bf16" | "int8" | "nf4">;
-} = {
+} = topic("lora", {
   lora: whole("train a LoRA adapter of that rank, and leave the model as it is", null),
   "lora-alpha": positive("its alpha: pairs are multiplied by alpha / rank; twice the rank when absent", null),
   targets: text(
@@ -44,7 +55,7 @@ export const LORA_FLAGS: {
     "how the base of an adapter is stored; bf16: matrices in 16 bits, as their file has them",
     "f32",
   ),
-};
+});
 
 type LoraFlags = Values<typeof LORA_FLAGS>;
 

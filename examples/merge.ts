@@ -9,7 +9,8 @@
  */
 
 import { companionFiles, loadAdapter, mergeAdapter, type SaveDType, saveModel } from "@firn/train/hub";
-import { type Flag, helpOf, oneOf, readFlags, runMain, UsageError } from "./flags.ts";
+import { type Flag, oneOf, readFlags, runMain, UsageError } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateModel } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
@@ -18,7 +19,8 @@ import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { MAX_SHARD_SIZE, shardOptions } from "./shard_size.ts";
 
-const FLAGS: {
+/** The flags of the command. */
+export const FLAGS: {
   readonly dtype: Flag<"same" | SaveDType>;
   readonly "max-shard-size": typeof MAX_SHARD_SIZE;
 } & typeof GPU_FLAGS = {
@@ -47,7 +49,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const named = args.findIndex((arg) => arg.startsWith("-")), end = named < 0 ? args.length : named;
   const [model, adapter, out, ...rest] = args.slice(0, end);
   const { values: flags, help } = readFlags(args.slice(end), FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (out === undefined) throw new UsageError("name the model, the adapter, and the folder to write");
   if (rest.length > 0) throw new UsageError(`two folders and one to write: "${rest[0]}" is too much`);
   const { folder } = await locateModel(model), { folder: pairs } = await locateModel(adapter);

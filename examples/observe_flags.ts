@@ -5,21 +5,21 @@
  */
 
 import { type Logger, tensorBoardLogger } from "@firn/train/report";
-import { type Flag, oneOf, toggle, type Values } from "./flags.ts";
+import { type Flag, oneOf, toggle, topic, type Values } from "./flags.ts";
 import type { Display } from "./progress.ts";
 
 /** Flags about observing. */
 export const OBSERVE_FLAGS: {
   readonly tensorboard: Flag<boolean>;
   readonly progress: Flag<Display>;
-} = {
+} = topic("observing", {
   tensorboard: toggle("write event files of TensorBoard to the folder tensorboard in --out"),
   progress: oneOf<Display>(
     ["auto", "bar", "lines", "none"],
     "a bar that moves, lines now and then, or nothing; auto: a bar on a terminal, lines elsewhere",
     "auto",
   ),
-};
+});
 
 /** Values of {@link OBSERVE_FLAGS}. */
 export type ObserveFlags = Values<typeof OBSERVE_FLAGS>;

@@ -36,7 +36,7 @@ import {
   weightAverage,
   type WeightDecayOptions,
 } from "@firn/train/optim";
-import { type Flag, fromZero, oneOf, text, texts, UsageError, type Values, whole } from "./flags.ts";
+import { type Flag, fromZero, oneOf, text, texts, topic, UsageError, type Values, whole } from "./flags.ts";
 
 /** What all optimizers take. */
 type Settings = RateOptions & WeightDecayOptions;
@@ -85,45 +85,54 @@ export const OPTIMIZER_FLAGS: {
   readonly "z-loss": Flag<number>;
   readonly neftune: Flag<number>;
 } = {
-  optimizer: oneOf(
-    Object.keys(OPTIMIZERS),
-    "what turns gradients into steps; adamW8bit keeps 2 bytes a weight, not 8; scheduleFree needs no schedule",
-    "adamW",
-  ),
-  schedule: oneOf(
-    Object.keys(SCHEDULES),
-    "how the rate goes on after warm-up; cosine when absent, and constant for scheduleFree",
-    null,
-  ),
-  warmup: whole("steps in which the rate rises; a twentieth of all when absent", null, 0),
-  "weight-decay": fromZero(
-    "decay of matrices, not of norms and biases; what is usual for the optimizer when absent",
-    null,
-  ),
-  clip: fromZero("norm of all gradients above which they are scaled down; 0 for none", 1),
-  group: texts(
-    "GLOB:SETTINGS",
-    'parameters with settings of their own, as in "*embed*:rate=0.1" (a factor) or "*.bias:decay=0.1"',
-    [],
-  ),
-  ema: fromZero("decay of an average of the weights, below 1, that is judged and saved in their place", null),
-  accumulate: whole("batches whose gradients are added up in a step, each with the memory of one", 1),
-  memory: text(
-    "SIZE",
-    'what training may take on the device besides the weights as loaded, as in "8 GiB": a step that needs more computes values again',
-    null,
-  ),
-  "on-nan": oneOf(
-    ["stop", "skip", "rollback"],
-    "what to do where a loss or gradient is not finite: end, leave that step out, or go back to the last good state",
-    "stop",
-  ),
-  "label-smoothing": fromZero("share of each label that goes to all tokens alike, below 1", 0),
-  "z-loss": fromZero(
-    "factor of the squared log-sum-exp of scores, which keeps them from drifting; 1e-4 is usual",
-    0,
-  ),
-  neftune: fromZero("alpha of noise on embeddings in training (NEFTune); 5 is usual", 0),
+  ...topic("optimizer", {
+    optimizer: oneOf(
+      Object.keys(OPTIMIZERS),
+      "what turns gradients into steps; adamW8bit keeps 2 bytes a weight, not 8; scheduleFree needs no schedule",
+      "adamW",
+    ),
+    schedule: oneOf(
+      Object.keys(SCHEDULES),
+      "how the rate goes on after warm-up; cosine when absent, and constant for scheduleFree",
+      null,
+    ),
+    warmup: whole("steps in which the rate rises; a twentieth of all when absent", null, 0),
+    "weight-decay": fromZero(
+      "decay of matrices, not of norms and biases; what is usual for the optimizer when absent",
+      null,
+    ),
+    clip: fromZero("norm of all gradients above which they are scaled down; 0 for none", 1),
+    group: texts(
+      "GLOB:SETTINGS",
+      'parameters with settings of their own, as in "*embed*:rate=0.1" (a factor) or "*.bias:decay=0.1"',
+      [],
+    ),
+    ema: fromZero(
+      "decay of an average of the weights, below 1, that is judged and saved in their place",
+      null,
+    ),
+  }),
+  ...topic("memory", {
+    accumulate: whole("batches whose gradients are added up in a step, each with the memory of one", 1),
+    memory: text(
+      "SIZE",
+      'what training may take on the device besides the weights as loaded, as in "8 GiB": a step that needs more computes values again',
+      null,
+    ),
+  }),
+  ...topic("training", {
+    "on-nan": oneOf(
+      ["stop", "skip", "rollback"],
+      "what to do where a loss or gradient is not finite: end, leave that step out, or go back to the last good state",
+      "stop",
+    ),
+    "label-smoothing": fromZero("share of each label that goes to all tokens alike, below 1", 0),
+    "z-loss": fromZero(
+      "factor of the squared log-sum-exp of scores, which keeps them from drifting; 1e-4 is usual",
+      0,
+    ),
+    neftune: fromZero("alpha of noise on embeddings in training (NEFTune); 5 is usual", 0),
+  }),
 };
 
 /** Values of {@link OPTIMIZER_FLAGS}. */

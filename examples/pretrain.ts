@@ -37,7 +37,9 @@ import {
 import { companionFiles, saveModel } from "@firn/train/hub";
 import type { Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
-import { helpOf, positive, runMain, text, UsageError, type Values, whole } from "./flags.ts";
+import { configText } from "./config.ts";
+import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
@@ -49,24 +51,29 @@ import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
 
-const FLAGS = {
-  data: text(
-    "NAME|FILE",
-    "sotu, moby-dick, a .txt file, rows in .jsonl, .json, .csv, .tsv or .parquet, or hub:owner/name[/path]",
-    "sotu",
-  ),
-  steps: whole("optimizer steps", 4000),
-  batch: whole("sequences in a batch", 32),
-  length: whole("tokens in a sequence, and the longest that the model takes", 256, 2),
-  lr: positive("largest learning rate", 3e-3),
-  vocab: whole("entries of the vocabulary", 2048, 258),
-  hidden: whole("channels", 128),
-  layers: whole("blocks", 5),
-  heads: whole("query heads", 4),
-  "kv-heads": whole("key and value heads", 2),
-  mlp: whole("channels of the MLP", 344),
-  seed: whole("seed of weights and batches", 0, 0),
-  out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null),
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    data: text(
+      "NAME|FILE",
+      "sotu, moby-dick, a .txt file, rows in .jsonl, .json, .csv, .tsv or .parquet, or hub:owner/name[/path]",
+      "sotu",
+    ),
+    steps: whole("optimizer steps", 4000),
+    batch: whole("sequences in a batch", 32),
+    length: whole("tokens in a sequence, and the longest that the model takes", 256, 2),
+    lr: positive("largest learning rate", 3e-3),
+    seed: whole("seed of weights and batches", 0, 0),
+  }),
+  ...topic("model", {
+    vocab: whole("entries of the vocabulary", 2048, 258),
+    hidden: whole("channels", 128),
+    layers: whole("blocks", 5),
+    heads: whole("query heads", 4),
+    "kv-heads": whole("key and value heads", 2),
+    mlp: whole("channels of the MLP", 344),
+  }),
+  ...topic("run", { out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null) }),
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -86,8 +93,14 @@ type Flags = Values<typeof FLAGS>;
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const request = await readRun(args, { command: "pretrain", table: FLAGS, rate: "lr", beside: ["data"] });
-  if (request.help) return print(helpOf(USAGE, FLAGS));
+  const request = await readRun(args, {
+    command: "pretrain",
+    table: FLAGS,
+    rate: "lr",
+    beside: ["data"],
+    check: checkFlags,
+  });
+  if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
   const began = performance.now(), { values: flags, checkpoint } = request;
   const out = await checkPlan(request);
   const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
@@ -113,6 +126,7 @@ export async function main(args: readonly string[]): Promise<void> {
     observe: flags,
     config: { ...flags, policy: "none" },
     before: () => Promise.resolve({}),
+    toml: configText("pretrain", { table: FLAGS, flags }),
   });
   if (checkpoint === null) await writeFiles(tokenizerIn(run.folder), files);
   const state = await trainRun(gpu, run, {
@@ -137,14 +151,18 @@ export async function main(args: readonly string[]): Promise<void> {
   print(`${"written".padEnd(15)} ${run.folder}/model, metrics.jsonl, report.html`);
 }
 
-/** Refuses what can be seen to be wrong from the flags and the output folder alone; returns that folder. */
-async function checkPlan({ values: flags, checkpoint }: RunRequest<typeof FLAGS>): Promise<string> {
+/** Refuses flags that do not go together. */
+function checkFlags(flags: Flags): void {
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
   }
   if (flags.heads % flags["kv-heads"] !== 0) {
     throw new UsageError(`--kv-heads must divide --heads ${flags.heads}: got ${flags["kv-heads"]}`);
   }
+}
+
+/** Refuses an output folder that does not do; returns it. */
+async function checkPlan({ values: flags, checkpoint }: RunRequest<typeof FLAGS>): Promise<string> {
   const out = flags.out ?? await nextFree("out/pretrain");
   await checkOutput(out, { resumed: checkpoint !== null });
   if (checkpoint !== null) print(`resume      ${out}: reads ${flags.data}`);

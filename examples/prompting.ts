@@ -15,6 +15,7 @@ import {
   share,
   text,
   texts,
+  topic,
   UsageError,
   type Values,
   whole,
@@ -25,17 +26,19 @@ import { stage, type Stream } from "./progress.ts";
 
 /** Flags of a model that is read, not trained. */
 export const READER_FLAGS = {
-  adapter: text("DIR|NAME", "LoRA adapter to put on the model", null),
-  storage: oneOf<Storage>(
-    ["file", "f32", "int8", "nf4"],
-    "how weights are stored on the device: as in the file, or in fewer bits",
-    "file",
-  ),
+  ...topic("model", {
+    adapter: text("DIR|NAME", "LoRA adapter to put on the model", null),
+    storage: oneOf<Storage>(
+      ["file", "f32", "int8", "nf4"],
+      "how weights are stored on the device: as in the file, or in fewer bits",
+      "file",
+    ),
+  }),
   ...GPU_FLAGS,
 };
 
 /** Flags of the choice of tokens. */
-export const SAMPLING_FLAGS = {
+export const SAMPLING_FLAGS = topic("sampling", {
   temperature: fromZero(
     "0 takes the best token; above, scores are divided by it before a token is drawn",
     0.7,
@@ -50,7 +53,7 @@ export const SAMPLING_FLAGS = {
   "no-repeat-ngram-size": whole("no run of so many tokens comes twice; 0 or absent: any may", null, 0),
   stop: texts("TEXT", "ends the text before it; may be given several times", []),
   seed: whole("seed of the draws", 0, 0),
-};
+});
 
 function shareAbove0(about: string, fallback: number): Flag<number> {
   const { read, ...flag } = share(about, fallback);

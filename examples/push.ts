@@ -12,11 +12,13 @@ import { InputError } from "@firn/train";
 import { hostFileSystem, pathInFolder, readJson } from "@firn/train/data";
 import { pushFolder } from "@firn/train/hub";
 import { explain, modelCard, readLog } from "@firn/train/report";
-import { helpOf, readFlags, runMain, text, toggle, UsageError } from "./flags.ts";
+import { readFlags, runMain, text, toggle, UsageError } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { print } from "./print.ts";
 import { stage, transferBar } from "./progress.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   private: toggle("make the repository private"),
   revision: text("BRANCH", "the branch to commit to, which is made when there is none", "main"),
   message: text("TEXT", "message of the commit", "Upload from Firn"),
@@ -72,7 +74,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const named = args.findIndex((arg) => arg.startsWith("-")), end = named < 0 ? args.length : named;
   const [folder, name, ...rest] = args.slice(0, end);
   const { values: flags, help } = readFlags(args.slice(end), FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (folder === undefined || name === undefined) throw new UsageError("name a folder, then owner/name");
   if (rest.length > 0) throw new UsageError(`one folder and one name: "${rest[0]}" is too much`);
   if (name.includes("@")) throw new UsageError("the branch is that of --revision: give owner/name alone");

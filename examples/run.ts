@@ -30,6 +30,7 @@ import {
   type StartLine,
   stepLines,
 } from "@firn/train/report";
+import { CONFIG_FILE } from "./config.ts";
 import { claimFolder, lastCheckpoint } from "./output.ts";
 import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
 import { print } from "./print.ts";
@@ -51,7 +52,8 @@ export interface Run extends AsyncDisposable {
  *
  * @param gpu The device
  * @param options `out`: the folder; `model`: that of the model, if there is one; `checkpoint`: where the run goes on;
- * `config`: what the log says of the run; `observe`: flags about how it is observed; `before`: measures the model before the first step
+ * `config`: what the log says of the run; `toml`: the file that repeats it; `observe`: flags about how it is observed; `before`:
+ * measures the model before the first step
  * @returns The run; its folder is locked until it is disposed of
  * @throws {AlreadyExistsError} When the folder holds something else
  * @throws {FileError} When it cannot be written, or another run has it
@@ -59,13 +61,14 @@ export interface Run extends AsyncDisposable {
  */
 export async function openRun(
   gpu: Gpu,
-  { out, model, checkpoint, lookEvery, config, observe, before }: {
+  { out, model, checkpoint, lookEvery, config, toml, observe, before }: {
     readonly out: string;
     readonly model?: string;
     readonly checkpoint: Checkpoint | null;
     readonly lookEvery: number;
     readonly config: StartLine["config"];
     readonly observe: ObserveFlags;
+    readonly toml: string;
     readonly before: () => Promise<Quality>;
   },
 ): Promise<Run> {
@@ -79,6 +82,7 @@ export async function openRun(
   if (checkpoint === null) {
     const line = { kind: "start", config: { ...config, out: folder }, adapter: gpu.name } as const;
     await log.add([{ ...line, ...await before() }]);
+    await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, toml);
   } else print(`resumed     at step ${checkpoint.step} of ${config.steps}, from ${checkpoint.path}`);
   const [start] = log.lines;
   if (start?.kind !== "start") {

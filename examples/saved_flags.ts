@@ -13,13 +13,14 @@ import {
   loadCheckpoint,
   NotFoundError,
 } from "@firn/train";
+import { CONFIG_FLAGS, readCommand, typedValue } from "./config.ts";
 import {
   type Flag,
   positive,
-  readFlags,
   type Table,
   text,
   toggle,
+  topic,
   UsageError,
   type Values,
   whole,
@@ -35,13 +36,15 @@ export const RUN_FLAGS: {
   readonly keep: Flag<number>;
   readonly "keep-best": Flag<boolean>;
   readonly resume: Flag<string | null>;
-} = {
+  readonly config: Flag<string | null>;
+} = topic("run", {
+  ...CONFIG_FLAGS,
   checkpoint: whole("steps between checkpoints", 50),
   "checkpoint-minutes": positive("minutes between checkpoints, too; none by time when absent", null),
   keep: whole("checkpoints that stay until the run is finished, the newest", 2),
   "keep-best": toggle("keep the state of the lowest validation loss as checkpoint.best.safetensors"),
   resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
-};
+});
 
 /** Flags of every command that may stand beside `--resume`: they change no result. */
 const BESIDE_RESUME: readonly string[] = [
@@ -71,6 +74,8 @@ export interface RunCommand<F extends RunTable> {
   readonly rate: keyof F & string;
   /** Flags that may stand beside `--resume`, as they say where things lie now. */
   readonly beside: readonly (keyof F & string)[];
+  /** Refuses values that do not go together. */
+  readonly check?: (values: Values<F>) => void;
 }
 
 /** What a command line asks for. */
@@ -82,8 +87,8 @@ export interface RunRequest<F extends RunTable> {
   readonly policyHash: string | null;
   /** Whether a run that goes on gets another learning rate. */
   readonly newRate: boolean;
-  /** Whether `--help` was asked for. */
-  readonly help: boolean;
+  /** Whether `--help` was asked for, or its topic. */
+  readonly help: boolean | string;
 }
 
 /**
@@ -98,9 +103,9 @@ export interface RunRequest<F extends RunTable> {
  */
 export async function readRun<F extends RunTable>(
   args: readonly string[],
-  { command, table, rate, beside }: RunCommand<F>,
+  { command, table, rate, beside, check }: RunCommand<F>,
 ): Promise<RunRequest<F>> {
-  const { values, given, help } = readFlags(args, table);
+  const { values, given, help } = await readCommand(args, { table, check });
   const folder = values.resume as string | null;
   if (folder === null || help) return { values, checkpoint: null, policyHash: null, newRate: false, help };
   const may = [...BESIDE_RESUME, rate, ...beside];
@@ -139,7 +144,7 @@ export function extraOf(
   command: string,
   { flags, policyHash }: { readonly flags: Values<Table>; readonly policyHash: string | null },
 ): Json {
-  return { ...flags, resume: null, command, policyHash } as Json;
+  return { ...flags, resume: null, config: null, command, policyHash } as Json;
 }
 
 async function checkpointOf(folder: string): Promise<Checkpoint> {
@@ -192,16 +197,8 @@ export function savedFlags<F extends Table>(
 
 /** The value, when the flag takes it; else undefined. */
 function readSaved(flag: Flag<unknown>, value: unknown): unknown {
-  if (flag.many) {
-    // Before a flag could be given several times, its value was no list.
-    const list = Array.isArray(value) ? value : [value];
-    const read = list.map((one) => readSaved({ ...flag, many: false }, one));
-    return read.includes(undefined) ? undefined : read.flat();
-  }
-  if (value === "" || !["string", "number", "boolean"].includes(typeof value)) return undefined;
   try {
-    const read = flag.read(String(value)), [one] = Array.isArray(read) ? read : [read];
-    return one === value ? read : undefined;
+    return typedValue(flag, value);
   } catch (error) {
     if (error instanceof InputError) return undefined;
     throw error;

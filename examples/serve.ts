@@ -10,13 +10,15 @@
 
 import { InputError } from "@firn/train";
 import { loadChatTemplate } from "@firn/train/data";
-import { helpOf, readFlags, runMain, text, UsageError, whole } from "./flags.ts";
+import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { openaiRoutes } from "./openai_routes.ts";
 import { print, printError } from "./print.ts";
 import { openReader, partArgs, READER_FLAGS } from "./prompting.ts";
 import { requestQueue } from "./request_queue.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   port: whole("port to listen on", 8080, 0),
   batch: whole("most requests that are answered at once", 8),
   "max-tokens": whole("most tokens of an answer to a request that names no number", 1024),
@@ -62,7 +64,7 @@ function listen(port: number, handler: (request: Request) => Promise<Response>):
 export async function main(args: readonly string[]): Promise<void> {
   const { words: [name, ...more], flags: rest } = partArgs(args);
   const { values: flags, help } = readFlags(rest, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (more.length > 0) throw new UsageError(`one model: "${more[0]}" is too much`);
   const reader = await openReader(name, flags);
   await using _ = reader.gpu;

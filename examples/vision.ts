@@ -29,7 +29,9 @@ import {
 import { saveModel } from "@firn/train/hub";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
-import { helpOf, positive, readFlags, runMain, text, whole } from "./flags.ts";
+import { positive, runMain, text, topic, whole } from "./flags.ts";
+import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { readImageRows } from "./image_rows.ts";
 import { checkOutput } from "./output.ts";
@@ -37,14 +39,20 @@ import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
 
-const FLAGS = {
-  data: text("FILE", "rows with an image (PNG or JPEG) and a label; handwritten digits when absent", null),
-  columns: columnsFlag(),
-  steps: whole("optimizer steps", 600),
-  batch: whole("images in a batch", 32),
-  lr: positive("largest learning rate, after warm-up", 2e-3),
-  seed: whole("seed of parameters and batches", 0, 0),
-  out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    data: text("FILE", "rows with an image (PNG or JPEG) and a label; handwritten digits when absent", null),
+    columns: columnsFlag(),
+    steps: whole("optimizer steps", 600),
+    batch: whole("images in a batch", 32),
+    lr: positive("largest learning rate, after warm-up", 2e-3),
+    seed: whole("seed of parameters and batches", 0, 0),
+  }),
+  ...topic("run", {
+    ...CONFIG_FLAGS,
+    out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+  }),
   ...GPU_FLAGS,
 };
 
@@ -102,8 +110,8 @@ export async function digitsOf(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  const { values: flags, help } = await readCommand(args, { table: FLAGS });
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { steps, batch, lr, seed } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
   const { data, columns } = flags;
@@ -137,6 +145,7 @@ export async function main(args: readonly string[]): Promise<void> {
   print(`${"accuracy".padEnd(15)} ${(100 * scores.accuracy).toFixed(2)} % of ${test.count} ${what}`);
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out });
+    await writeConfig(flags.out, { command: "vision", table: FLAGS, flags });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
   print(`${"steps".padEnd(15)} ${steps} in ${clock(performance.now() - began)}`);

@@ -33,21 +33,29 @@ import { saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { freezeText } from "@firn/train/report";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
-import { helpOf, positive, readFlags, runMain, share, text, whole } from "./flags.ts";
+import { positive, runMain, share, text, topic, whole } from "./flags.ts";
+import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
+import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
 import { clock, progress, stage } from "./progress.ts";
 
-const FLAGS = {
-  steps: whole("optimizer steps", 300),
-  batch: whole("images in a batch", 32, 2),
-  lr: positive("largest learning rate, after warm-up", 3e-3),
-  "tau-vision": positive("threshold of gradES for the image tower", 0.5),
-  "tau-text": positive("threshold of gradES for the decoder", 2),
-  alpha: share("share of the steps in which gradES freezes nothing", 0.5),
-  seed: whole("seed of parameters and batches", 0, 0),
-  out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    steps: whole("optimizer steps", 300),
+    batch: whole("images in a batch", 32, 2),
+    lr: positive("largest learning rate, after warm-up", 3e-3),
+    "tau-vision": positive("threshold of gradES for the image tower", 0.5),
+    "tau-text": positive("threshold of gradES for the decoder", 2),
+    alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+    seed: whole("seed of parameters and batches", 0, 0),
+  }),
+  ...topic("run", {
+    ...CONFIG_FLAGS,
+    out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
+  }),
   ...GPU_FLAGS,
 };
 
@@ -153,8 +161,8 @@ export async function answersRight(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  const { values: flags, help } = await readCommand(args, { table: FLAGS });
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { steps, batch, lr, seed, alpha } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
   const { train, test } = await stage("reading     digits", readDigits);
@@ -196,6 +204,7 @@ export async function main(args: readonly string[]): Promise<void> {
   }
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out });
+    await writeConfig(flags.out, { command: "vlm", table: FLAGS, flags });
     print(`${"written".padEnd(22)} ${flags.out}`);
   }
   print(`${"steps".padEnd(22)} ${steps} in ${clock(performance.now() - began)}`);

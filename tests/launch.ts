@@ -13,6 +13,7 @@ export const DENO = `#!/bin/sh
 case "$*" in
   --version) echo "deno $VERSION (fake)" ;;
   *requestAdapter*) [ "$ADAPTER" = yes ] || [ -e installed ] || exit 3 ;;
+  *config_flags*) printf '%s' "$CONFIG" ;;
   *probe_jsr*) [ "$JSR" = yes ] || exit 3 ;;
   *) ls -ld "$XDG_RUNTIME_DIR" ;;
 esac
@@ -46,6 +47,8 @@ export interface Machine {
   readonly hash?: "right" | "wrong";
   /** The program that npm's package of Deno holds. */
   readonly fetched?: string;
+  /** The flags in the file of `--config`, one a line. */
+  readonly config?: string;
   /** Where the files of Hugging Face are. */
   readonly hfHome?: string;
 }
@@ -83,6 +86,7 @@ export function launch(args: readonly string[], machine: Machine = {}): Outcome 
       DRIVER: machine.driver ?? "yes",
       JSR: machine.jsr ?? "yes",
       HF_HOME: machine.hfHome ?? "",
+      CONFIG: machine.config ?? "",
     });
     Deno.writeTextFileSync(`${folder}/calls`, "", { append: true });
     const calls = Deno.readTextFileSync(`${folder}/calls`).split("\n").slice(0, -1);

@@ -99,6 +99,24 @@ Deno.test("firn lets a command open a library only where it asks for Dawn, and o
   assertStringIncludes(call, "[--allow-ffi=./.cache/deno/npm]");
 });
 
+Deno.test("firn lets a run read and write what the file of its --config names, read by a process that may read only that", () => {
+  const config = "--data=/d ata.txt\n--out=/o\n--prompt=a * b\n--gpu=dawn\n";
+  for (const args of [["--config", "/c/run.toml"], ["--config=/c/run.toml"]]) {
+    const { calls: [first, second, ...others] } = launch(["finetune", ...args, "--model", "/m"], { config });
+    assertEquals(
+      first,
+      "deno {} [run] [--allow-read=.,/c/run.toml] [examples/config_flags.ts] [/c/run.toml]",
+    );
+    assertStringIncludes(second, ",/c/run.toml,/m,/d ata.txt,/o] [--allow-write=.firn,out,/o]");
+    assertStringIncludes(
+      second,
+      `[examples/finetune.ts] ${args.map((arg) => `[${arg}]`).join(" ")} [--model] [/m]`,
+    );
+    assertStringIncludes(second, "[--allow-ffi=");
+    assertEquals(others, []);
+  }
+});
+
 const DOWNLOAD = "[--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH] " +
   "[--allow-net=huggingface.co,*.huggingface.co,*.hf.co] " +
   "[--allow-read=.,./.cache/huggingface/hub,./.cache/huggingface/token,./.cache/deno] " +

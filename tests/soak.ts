@@ -8,7 +8,8 @@
  * @module
  */
 
-import { helpOf, readFlags, runMain, UsageError, whole } from "../examples/flags.ts";
+import { readFlags, runMain, UsageError, whole } from "../examples/flags.ts";
+import { helpOf } from "../examples/help.ts";
 import { GPU_FLAGS, openDevice } from "../examples/gpu.ts";
 import { print } from "../examples/print.ts";
 import { growing, HEAD, lastLines, lineOf, type Sample } from "./soak/flat.ts";

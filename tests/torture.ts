@@ -8,7 +8,8 @@
  * @module
  */
 
-import { helpOf, oneOf, readFlags, runMain, UsageError, whole } from "../examples/flags.ts";
+import { oneOf, readFlags, runMain, UsageError, whole } from "../examples/flags.ts";
+import { helpOf } from "../examples/help.ts";
 import { print } from "../examples/print.ts";
 import { failSaves } from "./torture/faults.ts";
 import { loadInputs } from "./torture/inputs.ts";

@@ -33,7 +33,8 @@ import {
   tokenWindows,
 } from "@firn/train/data";
 import { encodeFiles, trainBpe } from "../../examples/bpe.ts";
-import { helpOf, positive, readFlags, runMain, text, whole } from "../../examples/flags.ts";
+import { positive, readFlags, runMain, text, whole } from "../../examples/flags.ts";
+import { helpOf } from "../../examples/help.ts";
 import { GPU_FLAGS, openShown } from "../../examples/gpu.ts";
 import { print } from "../../examples/print.ts";
 import { stage } from "../../examples/progress.ts";

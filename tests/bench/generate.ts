@@ -15,7 +15,8 @@
 import { defineGeneration, type Gpu, type Model, newModel } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { loadModel, saveModel, type Storage } from "@firn/train/hub";
-import { helpOf, oneOf, readFlags, runMain, toggle, UsageError, whole } from "../../examples/flags.ts";
+import { oneOf, readFlags, runMain, toggle, UsageError, whole } from "../../examples/flags.ts";
+import { helpOf } from "../../examples/help.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { print } from "../../examples/print.ts";
 import { partArgs } from "../../examples/prompting.ts";

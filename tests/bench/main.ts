@@ -11,7 +11,8 @@
 import type { Gpu } from "@firn/train";
 import { InputError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import { helpOf, oneOf, readFlags, runMain, text, toggle, type Values, whole } from "../../examples/flags.ts";
+import { oneOf, readFlags, runMain, text, toggle, type Values, whole } from "../../examples/flags.ts";
+import { helpOf } from "../../examples/help.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
 import { print, printError } from "../../examples/print.ts";
 import { measureEntry, type Peers, visitTwin, withPeers } from "./bench.ts";

@@ -13,7 +13,6 @@ import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { earlyStopping } from "@firn/train/policies";
 import {
-  helpOf,
   positive,
   readFlags,
   runMain,
@@ -24,6 +23,7 @@ import {
   type Values,
   whole,
 } from "../../examples/flags.ts";
+import { helpOf } from "../../examples/help.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { claimFolder } from "../../examples/output.ts";
 import { print } from "../../examples/print.ts";

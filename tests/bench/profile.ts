@@ -8,7 +8,8 @@
  */
 
 import type { Cost, Gpu, KernelTime, Precision } from "@firn/train";
-import { helpOf, oneOf, readFlags, runMain, text, toggle, type Values, whole } from "../../examples/flags.ts";
+import { oneOf, readFlags, runMain, text, toggle, type Values, whole } from "../../examples/flags.ts";
+import { helpOf } from "../../examples/help.ts";
 import { GPU_FLAGS } from "../../examples/gpu.ts";
 import { locateModel } from "../../examples/hub.ts";
 import { print, printError } from "../../examples/print.ts";

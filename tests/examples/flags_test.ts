@@ -6,13 +6,13 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import {
-  helpOf,
   oneOf,
   positive,
   readFlags,
   share,
   text,
   toggle,
+  topic,
   UsageError,
   type Values,
   whole,
@@ -80,7 +80,6 @@ Deno.test("readFlags leaves a number that is absent null where it has no default
   const table = { steps: whole("optimizer steps", null), rate: positive("learning rate", null) };
   assertEquals(readFlags([], table).values, { steps: null, rate: null });
   assertEquals(readFlags(["--steps", "6", "--rate", "0.5"], table).values, { steps: 6, rate: 0.5 });
-  assertEquals(helpOf("usage", table).includes("--steps N   optimizer steps\n"), true);
 });
 
 Deno.test("readFlags sees --help and -h", () => {
@@ -100,7 +99,28 @@ Deno.test("readFlags reads a toggle as given or not, and it takes no value", () 
     assertThrows(() => readFlags([`--quiet=${value}`], table), UsageError, "--quiet takes no value");
   }
   assertEquals(readFlags(["--steps=6", "--quiet"], table).values, { quiet: true, steps: 6 });
-  assertEquals(helpOf("usage", table).includes("--quiet     say less\n"), true);
+});
+
+Deno.test("readFlags reads the topic behind --help where the table has topics", () => {
+  const table = { ...topic("memory", { quiet: toggle("say less") }), steps: whole("optimizer steps", 120) };
+  const helps = [["--help"], ["--help", "memory"], ["--help=memory"], ["-h", "memory", "--quiet"], [
+    "--help",
+    "--quiet",
+  ]];
+  assertEquals(helps.map((args) => readFlags(args, table).help), [true, "memory", "memory", "memory", true]);
+  assertThrows(
+    () => readFlags(["--help", "me"], table),
+    UsageError,
+    '--help has the topics memory: got "me"',
+  );
+});
+
+Deno.test("readFlags turns a toggle off with --no-NAME, and counts it as given", () => {
+  const table = { pack: toggle("pack rows"), "no-tune": toggle("by a rule") };
+  const { values, given } = readFlags(["--no-pack"], table);
+  assertEquals([values, given], [{ pack: false, "no-tune": false }, ["pack"]]);
+  assertThrows(() => readFlags(["--no-pack", "--pack"], table), UsageError, "are both given: give one");
+  assertThrows(() => readFlags(["--no-no-tune=1"], table), UsageError);
 });
 
 /** Arguments that must be refused, and the whole message. */
@@ -141,20 +161,3 @@ for (const [args, message] of REFUSED) {
     assertEquals(assertThrows(() => readFlags(args, TABLE), UsageError).message, message);
   });
 }
-
-Deno.test("helpOf lists the usage, and every flag with its placeholder, meaning and default", () => {
-  assertEquals(
-    helpOf("usage: train [flags]", TABLE),
-    `usage: train [flags]
-
-  --model DIR                  folder of the model [models/small]
-  --out DIR                    output folder, new when absent
-  --steps N                    optimizer steps [120]
-  --seed N                     seed [0]
-  --lr X                       learning rate [0.002]
-  --alpha X                    grace period [0.5]
-  --metric gradNorm|gradDelta  signal [gradNorm]
-  --help, -h                   show this
-`,
-  );
-});

@@ -65,7 +65,7 @@ Deno.test("pretrain saves at a signal, has its folder for itself, and resumed en
     assertEquals(await readLog(broken), await readLog(whole));
     const weights = (out: string) => Deno.readFile(`${out}/model/model.safetensors`);
     assertEquals(await weights(broken), await weights(whole));
-    assertEquals(await names(broken), ["metrics.jsonl", "model", "report.html"]);
+    assertEquals(await names(broken), ["metrics.jsonl", "model", "report.html", "run.toml"]);
     assertEquals(await names(`${broken}/model`), [
       "config.json",
       "model.safetensors",
@@ -80,9 +80,9 @@ Deno.test("digits saves at a signal, and resumed takes the other steps", async (
     const args = ["--steps", "20", "--batch", "8", "--policy", "none", "--tensorboard", "--out", out];
     assertInstanceOf(await interrupted(digits, args, "10/20"), InterruptedError);
     const saved = ["checkpoint.1.safetensors", "checkpoint.safetensors"];
-    assertEquals(await names(out), [...saved, "metrics.jsonl", "tensorboard"]);
+    assertEquals(await names(out), [...saved, "metrics.jsonl", "run.toml", "tensorboard"]);
     assertEquals(await call(digits, ["--resume", out]), null);
-    assertEquals(await names(out), ["metrics.jsonl", "report.html", "tensorboard"]);
+    assertEquals(await names(out), ["metrics.jsonl", "report.html", "run.toml", "tensorboard"]);
     // TensorBoard reads a file for each part of the run.
     assertEquals((await names(`${out}/tensorboard`)).length, 2);
     const log = await readLog(out), steps = log.filter(({ kind }) => kind === "step").map(({ step }) => step);
