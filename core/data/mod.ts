@@ -89,6 +89,8 @@ export type {
 export { hostFileSystem } from "../host/host_file_system.ts";
 export { LOCK_FILE, lockFolder } from "../host/lock_folder.ts";
 export { memoryFileSystem } from "../host/memory_file_system.ts";
+export { filesFileSystem, type PickedFile } from "../host/files_file_system.ts";
+export { urlFileSystem, type UrlOptions } from "../host/url_file_system.ts";
 export { opfsFileSystem, type OpfsOptions } from "../host/opfs_file_system.ts";
 export type { OpfsFile, OpfsFolder, OpfsLocks, OpfsWritable } from "../host/opfs_handles.ts";
 export { readJson } from "../host/json_file.ts";

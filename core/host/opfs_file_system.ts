@@ -10,8 +10,9 @@ import { chunksOf, type Content, type Entry, type FileSystem, READ_LIMIT } from 
 import { checkSize } from "./limits.ts";
 import { inOpfs, type OpfsFile, type OpfsFolder, type OpfsLocks } from "./opfs_handles.ts";
 import { finishMove, MOVE_RECORD, moveFile, moveFolder } from "./opfs_move.ts";
-import { entryAt, folderAt, type Found, parentAt, partsOf } from "./opfs_paths.ts";
+import { entryAt, folderAt, type Found, parentAt } from "./opfs_paths.ts";
 import { openBlob } from "./open_blob.ts";
+import { partsOf } from "./path_parts.ts";
 import { temporaryPath } from "./temporary.ts";
 
 /** Options of {@link opfsFileSystem}. */

@@ -6,6 +6,7 @@
 
 import { type Attempt, fileError } from "./file_errors.ts";
 import type { OpfsFile, OpfsFolder } from "./opfs_handles.ts";
+import { partsOf } from "./path_parts.ts";
 
 /** What a path leads to: one of both. */
 export type Found =
@@ -18,13 +19,6 @@ export interface Place {
   readonly folder: OpfsFolder;
   /** The name. */
   readonly name: string;
-}
-
-/** The parts of a path. Browsers take neither `..`, which would lead out of the root, nor another slash. */
-export function partsOf(attempt: Attempt): string[] {
-  const parts = attempt.path.split("/").filter((part) => part !== "" && part !== ".");
-  if (parts.includes("..") || attempt.path.includes("\\")) throw fileError("EINVAL", attempt);
-  return parts;
 }
 
 /** What a path leads to; null when there is nothing. */
