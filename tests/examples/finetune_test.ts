@@ -8,7 +8,7 @@ import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
 import { openGpu } from "@firn/train";
 import { loadTokenizer, openSafetensors } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
-import { FLAGS } from "../../examples/finetune.ts";
+import { FLAGS } from "../../examples/finetune_flags.ts";
 import { inFolder } from "../data/files.ts";
 import { finetune, type Outcome, overridden, small, TEXT } from "./process.ts";
 

@@ -12,7 +12,7 @@ import { FLAGS as DIGITS } from "../../examples/digits.ts";
 import { FLAGS as EMBED } from "../../examples/embed.ts";
 import { FLAGS as EVALUATE } from "../../examples/evaluate.ts";
 import { FLAGS as EXPORT } from "../../examples/export.ts";
-import { FLAGS as FINETUNE } from "../../examples/finetune.ts";
+import { FLAGS as FINETUNE } from "../../examples/finetune_flags.ts";
 import { oneOf, positive, share, type Table, text, topic, topicsOf, whole } from "../../examples/flags.ts";
 import { FLAGS as GENERATE } from "../../examples/generate.ts";
 import { helpOf, SCREEN } from "../../examples/help.ts";

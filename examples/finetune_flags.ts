@@ -1,0 +1,95 @@
+/**
+ * The flags of `finetune`.
+ *
+ * @module
+ */
+
+import { batchFlags, checkBatch } from "./batch_flags.ts";
+import { DATA_FLAGS } from "./data_flags.ts";
+import { oneOf, positive, share, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
+import { GPU_FLAGS } from "./gpu.ts";
+import { MODEL } from "./hub.ts";
+import { checkLora, LORA_FLAGS } from "./lora_flags.ts";
+import { PRETRAINED_RATE } from "./model_card.ts";
+import { OBSERVE_FLAGS } from "./observe_flags.ts";
+import { checkOptimizer, OPTIMIZER_FLAGS } from "./optimizer_flags.ts";
+import { POLICY, VALIDATE } from "./policies.ts";
+import { RUN_FLAGS } from "./saved_flags.ts";
+import { MAX_SHARD_SIZE } from "./shard_size.ts";
+
+/** The flags of the command. */
+export const FLAGS = {
+  ...topic("training", {
+    model: MODEL,
+    steps: whole("optimizer steps", 120),
+    ...batchFlags("sequences", 8),
+    length: whole("tokens in a sequence", 64, 2),
+    lr: positive(
+      `largest learning rate, after warm-up; what the model's card recommends when absent, else ${PRETRAINED_RATE}`,
+      null,
+    ),
+    seed: whole("seed of batches and samples", 0, 0),
+  }),
+  ...DATA_FLAGS,
+  ...OPTIMIZER_FLAGS,
+  ...LORA_FLAGS,
+  ...topic("memory", {
+    precision: oneOf(
+      ["f32", "f16"],
+      "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
+        "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32",
+      "f32",
+    ),
+  }),
+  ...topic("freezing", {
+    policy: POLICY,
+    tau: positive("threshold of gradES", 30),
+    alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+    metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
+    validate: VALIDATE,
+  }),
+  ...topic("evaluation", {
+    prompt: text("TEXT", "beginning of the generated samples", "The whale"),
+    "sample-every": whole("steps between samples that are printed while it trains; none when absent", null),
+    "no-sample": toggle("generate no samples before and after"),
+  }),
+  ...topic("run", {
+    out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
+    "max-shard-size": MAX_SHARD_SIZE,
+  }),
+  ...RUN_FLAGS,
+  ...OBSERVE_FLAGS,
+  ...GPU_FLAGS,
+};
+
+/** The first lines of the help. */
+export const USAGE = `usage: ./firn finetune [flags]
+       deno run --allow-read --allow-write examples/finetune.ts [flags]
+
+Fine-tunes a model on text or rows, a tenth held out, and writes the model, metrics.jsonl, report.html,
+and run.toml, which --config takes to do the run again. With --lora, the model stays as it is, and what
+is written is an adapter of PEFT; ./firn merge makes a model of both.
+Traffic is what the kernels of a step read and write by plan; device memory is the most that buffers took
+at a time, for weights, Adam's moments and intermediate values.`;
+
+/** Flags of a run whose learning rate is known. */
+export type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
+
+/** Flags once the size of batches is known. */
+export type Sized = Flags & { readonly batch: number };
+
+/**
+ * Refuses flags that do not go together.
+ *
+ * @param values The flags
+ * @throws {UsageError} When they do not
+ */
+export function checkFlags(values: Values<typeof FLAGS>): void {
+  const evaluated = values["eval-tokens"] ?? Infinity;
+  if (evaluated < values.length) {
+    throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
+  }
+  checkLora(values);
+  checkOptimizer(values);
+  checkBatch(values);
+}

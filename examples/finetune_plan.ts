@@ -1,0 +1,129 @@
+/**
+ * What a command line of `finetune` asks for: the folder, the model, the training.
+ *
+ * @module
+ */
+
+import {
+  defineTraining,
+  flatten,
+  type FreezePolicy,
+  type Gpu,
+  InputError,
+  type Model,
+  nextTokenLoss,
+  type TokenBatch,
+  type Training,
+} from "@firn/train";
+import { loadTokenizer, type Tokenizer } from "@firn/train/data";
+import { companionFiles } from "@firn/train/hub";
+import { chooseBatch, tokensOf } from "./batch_flags.ts";
+import { today } from "./data_flags.ts";
+import type { FLAGS, Flags, Sized } from "./finetune_flags.ts";
+import { locateModel } from "./hub.ts";
+import { loadShown } from "./load_model.ts";
+import { adaptModel, storageOf } from "./lora_flags.ts";
+import { rateOf } from "./model_card.ts";
+import { checkGroups, optimizerOf, regularizationOf } from "./optimizer_flags.ts";
+import { checkOutput, nextFree } from "./output.ts";
+import { policyOf } from "./policies.ts";
+import { print } from "./print.ts";
+import type { RunRequest } from "./saved_flags.ts";
+import { openData, type OpenedData, type TrainData } from "./train_data.ts";
+
+/** What is known before a device is opened. */
+export interface Plan<F = Flags> {
+  readonly flags: F;
+  /** Folder of the model. */
+  readonly folder: string;
+  /** Why the learning rate is what it is. */
+  readonly why: string;
+  readonly policy: FreezePolicy | undefined;
+  readonly policyHash: string | null;
+  readonly out: string;
+  readonly opened: OpenedData;
+  /** Steps between looks. */
+  readonly lookEvery: number;
+}
+
+/** Refuses what can be seen to be wrong from the folders and the text alone. */
+export async function planOf(
+  { values, checkpoint, newRate, policyHash }: RunRequest<typeof FLAGS>,
+): Promise<Plan> {
+  const { name, folder } = await locateModel(values.model);
+  const { rate, why } = await rateOf(folder, values.lr);
+  const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
+  const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
+  const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
+  await checkOutput(out, { resumed, model: folder });
+  if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data.join(", ")}`);
+  return {
+    flags,
+    folder,
+    why: resumed && !newRate ? "that of the run" : why,
+    policy,
+    policyHash: hash,
+    out,
+    opened: await openData(flags),
+    lookEvery: Math.min(10, flags.steps),
+  };
+}
+
+/** The model that is trained, and what goes with it. */
+export interface Subject {
+  readonly base: Model;
+  readonly tokenizer: Tokenizer;
+  /** Files that go along into the folder of the trained model. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+}
+
+export async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
+  const loaded = await loadShown(gpu, folder, { storage: storageOf(flags) });
+  const base = await adaptModel(gpu, loaded, { flags, seed: flags.seed, name: flags.model });
+  checkGroups(flags, [...flatten(base.params).keys()].filter((path) => base.trainable?.(path) ?? true));
+  const tokenizer = await loadTokenizer(folder, { model: base });
+  if (flags.length > base.maxLength) {
+    throw new InputError(
+      `Cannot train on ${flags.length} tokens as "${flags.model}" allows ${base.maxLength}: lower --length`,
+    );
+  }
+  return { base, tokenizer, files: await companionFiles(folder) };
+}
+
+/** The plan with the size of batches that was asked for, or that fits. */
+export function withBatch(
+  gpu: Gpu,
+  { plan, base }: { readonly plan: Plan; readonly base: Model },
+): Plan<Sized> {
+  const { flags } = plan, params = base.params;
+  const chosen = chooseBatch<object, TokenBatch>(flags, {
+    params,
+    batchOf: (size) => tokensOf(size, flags),
+    trainingOf: (accumulate) => trainingOf(gpu, { plan: { ...plan, flags: { ...flags, accumulate } }, base }),
+  });
+  return { ...plan, flags: { ...flags, ...chosen } };
+}
+
+/** The training that a plan describes. */
+export function trainingOf(
+  gpu: Gpu,
+  { plan: { flags, policy, lookEvery }, base, data }: {
+    readonly plan: Plan;
+    readonly base: Model;
+    /** Absent where only memory is planned. */
+    readonly data?: TrainData;
+  },
+): Training<object, TokenBatch> {
+  return defineTraining(gpu, nextTokenLoss(base, regularizationOf(flags)), {
+    optimizer: optimizerOf(flags),
+    policy,
+    steps: flags.steps,
+    lookEvery,
+    accumulate: flags.accumulate,
+    memory: flags.memory ?? undefined,
+    nonFinite: flags["on-nan"],
+    precision: flags.precision,
+    validation: data?.validation,
+    data: data?.batches.fingerprint,
+  });
+}
