@@ -184,6 +184,7 @@ export async function main(args: readonly string[]): Promise<void> {
     checkpoint,
     lookEvery,
     observe: flags,
+    ...flags.policy === "gradES" && { threshold: { signal: "gradNorm", tau: flags.tau } },
     config: { ...flags, policy: policy?.name ?? "none" },
     before: async () => ({ accuracy: await measure(params) }),
     toml: configText("digits", { table: FLAGS, flags }),
@@ -207,8 +208,7 @@ export async function main(args: readonly string[]): Promise<void> {
     ...costRows(gpu, { training, state, began, flops: flopRow }),
   ];
   const title = `${flags.model} on digits`;
-  const threshold = flags.policy === "gradES" ? { signal: "gradNorm", tau: flags.tau } : undefined;
-  await finishRun(run, { state, training, after: { accuracy: after }, title, summary, threshold });
+  await finishRun(run, { state, training, after: { accuracy: after }, title, summary });
   print();
   printSummary(summary);
   print(`${"written".padEnd(15)} ${run.folder}/metrics.jsonl, report.html`);

@@ -9,10 +9,10 @@
  */
 
 import { NotFoundError } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
 import { explain, explanationText, readLog } from "@firn/train/report";
 import { runMain, UsageError } from "./flags.ts";
 import { print } from "./print.ts";
+import { logOf } from "./run_places.ts";
 
 const USAGE = `usage: ./firn explain FOLDER
        deno run --allow-read examples/explain.ts FOLDER
@@ -21,11 +21,6 @@ Shows what the run in an output folder, or in a metrics.jsonl, froze so far, why
 "saves" is what the component's own gradient costs in a step; the line of the step has what all of it saved,
 gradients that pass through included, and the median of the measured milliseconds.
 `;
-
-async function logOf(place: string): Promise<string> {
-  const info = await hostFileSystem().stat(place);
-  return info?.kind === "folder" ? `${place.replace(/(?<=.)\/+$/, "")}/metrics.jsonl` : place;
-}
 
 /**
  * Runs the command.

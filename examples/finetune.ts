@@ -90,6 +90,7 @@ export async function main(args: readonly string[]): Promise<void> {
     checkpoint,
     lookEvery: plan.lookEvery,
     observe: flags,
+    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
     config: {
       ...flags,
       data: flags.data.join(", "),
@@ -133,7 +134,6 @@ export async function main(args: readonly string[]): Promise<void> {
     after,
     title: `${shortName(flags.model)} on ${flags.data.join(", ")}`,
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
-    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
   });
   printAfter({ before, after, costs, saved });
 }

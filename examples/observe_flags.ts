@@ -7,12 +7,18 @@
 import { type Logger, tensorBoardLogger } from "@firn/train/report";
 import { type Flag, oneOf, toggle, topic, type Values } from "./flags.ts";
 import type { Display } from "./progress.ts";
+import { portFlag } from "./port_flag.ts";
 
 /** Flags about observing. */
 export const OBSERVE_FLAGS: {
+  readonly watch: Flag<number | null>;
   readonly tensorboard: Flag<boolean>;
   readonly progress: Flag<Display>;
 } = topic("observing", {
+  watch: portFlag(
+    "serve a page that follows the run at that port of this machine, 0 for any; none when absent",
+    null,
+  ),
   tensorboard: toggle("write event files of TensorBoard to the folder tensorboard in --out"),
   progress: oneOf<Display>(
     ["auto", "bar", "lines", "none"],

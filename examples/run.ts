@@ -29,6 +29,7 @@ import {
   type RunLog,
   type StartLine,
   stepLines,
+  type Threshold,
 } from "@firn/train/report";
 import { CONFIG_FILE } from "./config.ts";
 import { claimFolder, lastCheckpoint } from "./output.ts";
@@ -38,6 +39,7 @@ import { clock, progress, rateText } from "./progress.ts";
 import { quoted } from "./sample.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
+import { watchedRun } from "./watched.ts";
 
 /** A folder that one run has for itself, and its log. */
 export interface Run extends AsyncDisposable {
@@ -52,8 +54,8 @@ export interface Run extends AsyncDisposable {
  *
  * @param gpu The device
  * @param options `out`: the folder; `model`: that of the model, if there is one; `checkpoint`: where the run goes on;
- * `config`: what the log says of the run; `toml`: the file that repeats it; `observe`: flags about how it is observed; `before`:
- * measures the model before the first step
+ * `config`: what the log says of the run; `toml`: the file that repeats it; `observe`: flags about how it is observed;
+ * `threshold`: what its policy compares with; `before`: measures the model before the first step
  * @returns The run; its folder is locked until it is disposed of
  * @throws {AlreadyExistsError} When the folder holds something else
  * @throws {FileError} When it cannot be written, or another run has it
@@ -61,7 +63,7 @@ export interface Run extends AsyncDisposable {
  */
 export async function openRun(
   gpu: Gpu,
-  { out, model, checkpoint, lookEvery, config, toml, observe, before }: {
+  { out, model, checkpoint, lookEvery, config, toml, observe, threshold, before }: {
     readonly out: string;
     readonly model?: string;
     readonly checkpoint: Checkpoint | null;
@@ -69,6 +71,7 @@ export async function openRun(
     readonly config: StartLine["config"];
     readonly observe: ObserveFlags;
     readonly toml: string;
+    readonly threshold?: Threshold;
     readonly before: () => Promise<Quality>;
   },
 ): Promise<Run> {
@@ -79,9 +82,13 @@ export async function openRun(
   const upTo = checkpoint === null ? undefined : checkpoint.step - checkpoint.step % lookEvery;
   const logger = loggerOf(observe, { folder, from: upTo ?? 0 });
   const log = await openLog(`${folder}/metrics.jsonl`, { upTo, at: checkpoint?.step, logger });
+  const page = observe.watch === null
+    ? null
+    : stack.use(await watchedRun(`${folder}/metrics.jsonl`, { port: observe.watch }));
+  if (page !== null) print(`watching    ${page.url}`);
   if (checkpoint === null) {
     const line = { kind: "start", config: { ...config, out: folder }, adapter: gpu.name } as const;
-    await log.add([{ ...line, ...await before() }]);
+    await log.add([{ ...line, ...threshold && { threshold }, ...await before() }]);
     await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, toml);
   } else print(`resumed     at step ${checkpoint.step} of ${config.steps}, from ${checkpoint.path}`);
   const [start] = log.lines;
@@ -311,17 +318,16 @@ export function costRows(
  */
 export async function finishRun(
   { folder, log }: Run,
-  { state, training, after, title, summary, threshold }: {
+  { state, training, after, title, summary }: {
     readonly state: TrainingState<object>;
     readonly training: Pick<Training<object, never>, "components">;
     readonly after: Quality;
     readonly title: string;
     readonly summary: Summary;
-    readonly threshold?: { readonly signal: string; readonly tau: number };
   },
 ): Promise<void> {
   await log.add([{ kind: "end", ...after, ...state.ending && { ending: state.ending } }]);
-  const report = reportOf(log.lines, { title, summary, components: training.components(), threshold });
+  const report = reportOf(log.lines, { title, summary, components: training.components() });
   await hostFileSystem().write(`${folder}/report.html`, await renderReport(report));
   await removeCheckpoint(lastCheckpoint(folder));
 }

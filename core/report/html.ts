@@ -29,7 +29,7 @@ export function raw(text: string): Html {
 
 /** Inserts values into HTML. All values are escaped, except {@link Html}. */
 export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
-  return raw(strings.map((text, i) => i === 0 ? text : escape(parts[i - 1]) + text).join(""));
+  return raw(strings.map((text, i) => i === 0 ? text : escaped(parts[i - 1]) + text).join(""));
 }
 
 const ENTITIES: Record<string, string> = {
@@ -40,10 +40,11 @@ const ENTITIES: Record<string, string> = {
   "'": "&#39;",
 };
 
-function escape(part: Part): string {
+/** HTML of a value as {@link html} inserts it. */
+export function escaped(part: Part): string {
   if (typeof part === "string") return part.replace(/[&<>"']/g, (character) => ENTITIES[character]);
   if (part instanceof Html) return part.text;
-  if (Array.isArray(part)) return part.map(escape).join("");
+  if (Array.isArray(part)) return part.map(escaped).join("");
   // What comes from a log may be anything.
-  return escape(String(part));
+  return escaped(String(part));
 }

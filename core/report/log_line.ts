@@ -31,6 +31,7 @@ const MEASURED = is("a number or null", (value) => value === null || Number.isFi
 const COST = fields({ launches: COUNT, flops: NUMBER, matmulFlops: NUMBER, bytes: NUMBER, memory: NUMBER });
 const QUALITY = { perplexity: maybe(NUMBER), accuracy: maybe(NUMBER), sample: maybe(TEXT) };
 const REASON = fields({ signal: TEXT, value: MEASURED, threshold: MEASURED, rule: TEXT });
+const THRESHOLD = fields({ signal: TEXT, tau: is("a number above 0", (value) => (value as number) > 0) });
 const ENDING = fields({
   reason: is("steps, frozen or stopped", (value) => ["steps", "frozen", "stopped"].includes(value as string)),
   step: COUNT,
@@ -46,7 +47,7 @@ const COMPONENT = fields({
 
 /** By kind of line. */
 const LINES: { readonly [kind in Line["kind"]]: Rule } = {
-  start: fields({ config: OBJECT, adapter: TEXT, ...QUALITY }),
+  start: fields({ config: OBJECT, adapter: TEXT, threshold: maybe(THRESHOLD), ...QUALITY }),
   components: fields({ components: list(COMPONENT) }),
   step: fields({
     step: COUNT,

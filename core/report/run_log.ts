@@ -10,8 +10,8 @@ import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Look } from "../policy.ts";
 import type { TrainingState } from "../train/types.ts";
-import { lineFault, measuredOnly } from "./log_line.ts";
 import { type Logger, logLines, recorder } from "./logger.ts";
+import { readLog } from "./read_log.ts";
 import type { Line, StepLine } from "./types.ts";
 
 /** An open log. */
@@ -79,46 +79,6 @@ export async function openLog(path: string, options: LogOptions = {}): Promise<R
       if (logger !== undefined) await logLines(more, { recordOf, logger });
     },
   };
-}
-
-/**
- * Reads a log, of a finished run or of one that is under way.
- *
- * @param path The file
- * @param options The file system
- * @returns Its lines
- * @throws {DataError} When it is no log of a run
- */
-export async function readLog(
-  path: string,
-  { fileSystem = hostFileSystem() }: FileSystemOptions = {},
-): Promise<Line[]> {
-  // A line that is being written, or was cut short by the end of the process, has no newline.
-  const rows = new TextDecoder().decode(await fileSystem.read(path)).split("\n").slice(0, -1);
-  if (rows.length === 0) {
-    throw new DataError(
-      `Cannot read the log "${path}" as it must begin with the start of a run: it is empty; wait until the run has begun`,
-    );
-  }
-  return rows.map((row, i) => {
-    const refuse = (seen: string, cause?: unknown): never => {
-      const rule = `line ${i + 1} must be ${i === 0 ? "the start" : "a step, a freeze or the end"} of a run`;
-      throw new DataError(
-        `Cannot read the log "${path}" as ${rule}: ${seen}; take the line back from a copy`,
-        { cause },
-      );
-    };
-    let line: Line | null = null;
-    try {
-      line = JSON.parse(row);
-    } catch (error) {
-      refuse(`it is no JSON, ${JSON.stringify(row.slice(0, 40))}`, error);
-    }
-    const fault = lineFault(line);
-    if (fault !== null) refuse(fault);
-    if ((line!.kind === "start") !== (i === 0)) refuse(`kind is "${line!.kind}"`);
-    return measuredOnly(line!);
-  });
 }
 
 /**

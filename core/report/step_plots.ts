@@ -79,14 +79,32 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
     width: 1.5,
     stairs: true,
   };
+  const counted = rows.filter(({ tokensPerSecond }) => tokensPerSecond !== undefined);
+  const held = rows.filter(({ memoryBytes }) => memoryBytes !== undefined);
+  const tokens = {
+    points: points(counted, ({ tokensPerSecond }) => tokensPerSecond!),
+    stroke: "var(--accent)",
+    width: 1.5,
+  };
+  const memory = {
+    points: points(held, ({ memoryBytes }) => memoryBytes! / 2 ** 20),
+    stroke: "var(--heat8)",
+    width: 1.5,
+    stairs: true,
+  };
+  const upper = { zero: true, upper: true, rules };
   const panels = [
-    panel(times, { height: 150, title: "ms", zero: true, upper: true, rules }),
-    panel([flops], { height: 110, title: "FLOPs", zero: true, format: "~s", upper: true, rules }),
+    panel(times, { height: 150, title: "ms", ...upper }),
+    ...counted.length > 0 ? [panel([tokens], { height: 80, title: "tokens/s", format: "~s", ...upper })] : [],
+    ...held.length > 0 ? [panel([memory], { height: 80, title: "MiB", ...upper })] : [],
+    panel([flops], { height: 110, title: "FLOPs", format: "~s", ...upper }),
     panel([frozen], { height: 56, title: "frozen", zero: true, format: "d", rules }),
   ];
 
   const sentences = [
-    "From the top: milliseconds with their running median, floating-point operations, frozen components.",
+    `From the top: milliseconds with their running median, ${counted.length > 0 ? "tokens a second, " : ""}${
+      held.length > 0 ? "memory on the device, " : ""
+    }floating-point operations, frozen components.`,
     `The median step took ${short(median(rows.map(({ stepMs }) => stepMs)))} ms.`,
   ];
   const paces = rows.flatMap(({ tokensPerSecond }) => tokensPerSecond ?? []);

@@ -30,6 +30,7 @@ figure { margin: 0; }
 figcaption, .legend, .note { color: var(--soft); font-size: .875rem; }
 figcaption { margin-top: .5rem; max-width: 46rem; }
 .plot { overflow-x: auto; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; border-radius: 4px; }
 .scroll { overflow: auto; max-height: 34rem; }
 .scroll thead th { position: sticky; top: 0; background: var(--paper); }
 .plot svg { display: block; width: 100%; min-width: 40rem; height: auto; }
@@ -53,6 +54,12 @@ section > details { margin-top: .5rem; font-size: .875rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1.5rem; }
 blockquote, pre { margin: 0; padding: 1rem 1.15rem; background: var(--card); border: 1px solid var(--grid); border-radius: 10px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
+.live { display: flex; justify-content: space-between; align-items: center; gap: 1rem; min-height: 2.2rem; margin: 0 0 1rem;
+  color: var(--soft); font-size: .875rem; }
+button { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
+  padding: .25rem .9rem; cursor: pointer; }
+button[aria-pressed=true] { background: var(--accent); color: var(--paper); border-color: var(--accent); }
+.samples > div + div, .pair + .samples { margin-top: 1.25rem; }
 blockquote { font-family: ui-serif, Georgia, serif; }
 pre { font: .8rem/1.5 ui-monospace, monospace; }
 `;

@@ -60,7 +60,7 @@ export function eventTable(
   return html`
     <section>
       <h2>What each freeze saved</h2>
-      <div class="scroll">
+      <div class="scroll" tabindex="0" role="group" aria-label="What each freeze saved">
         <table class="events">
           <thead>
             <tr><th scope="col">After step</th><th scope="col">Components</th>${COSTS.map(([name]) =>
@@ -125,7 +125,7 @@ export function reasonTable(changes: readonly Change[]): Part {
   return html`
     <section>
       <h2>Why each component froze</h2>
-      <div class="scroll">
+      <div class="scroll" tabindex="0" role="group" aria-label="Why each component froze">
         <table class="reasons">
           <thead>
             <tr>${names.map((name) => html`<th scope="col">${name}</th>`)}</tr>

@@ -51,6 +51,16 @@ export interface StartLine extends Quality {
   readonly config: Readonly<Record<string, unknown>>;
   /** Name of the adapter. */
   readonly adapter: string;
+  /** What the policy compares readings with; absent where it compares with nothing, or with several things. */
+  readonly threshold?: Threshold;
+}
+
+/** A number that a policy compares a signal with. */
+export interface Threshold {
+  /** Name of the signal. */
+  readonly signal: string;
+  /** The number, above 0. */
+  readonly tau: number;
 }
 
 /** What the policy may freeze, known after the first step. */
@@ -215,6 +225,10 @@ export interface RunReport {
   readonly readings?: Readings;
   /** Text generated before and after training. */
   readonly samples?: { readonly before: string; readonly after: string };
+  /** Texts that the model wrote while it trained, in order; of a run that is under way, with that of before. */
+  readonly written?: readonly { readonly step: number; readonly text: string }[];
+  /** What was measured on sets while it trained, in order. */
+  readonly evaluations?: readonly Pick<EvaluationLine, "step" | "set" | "metrics">[];
   /** Perplexity of held-out text before and after training. */
   readonly perplexity?: { readonly before: number; readonly after: number };
 }

@@ -17,25 +17,11 @@ import {
   type StepLine,
 } from "@firn/train/report";
 import { stopAt } from "@firn/train/policies";
+import { freezeLine, PARTS, startLine, stepLine } from "./run_lines.ts";
 
-function step(number: number, more: Partial<StepLine> = {}): StepLine {
-  const cost = { stepMs: 20, launches: 5, flops: 1e6, frozen: 0 };
-  return { kind: "step", step: number, loss: 1 / number, learningRate: 0.5, ...cost, readings: {}, ...more };
-}
-
-const COST = { launches: 5, flops: 1e6, matmulFlops: 1e6, bytes: 1, memory: 1, constants: 0 };
-const START: Line = { kind: "start", config: { steps: 4 }, adapter: "a GPU", perplexity: 9, sample: "a" };
-const PARTS: Line = {
-  kind: "components",
-  components: ["a", "b"].map((path, i) => ({
-    path,
-    layer: i,
-    parameters: [path],
-    kind: "linear",
-    size: 3 - 2 * i,
-  })),
-};
-const FREEZE: Line = { kind: "freeze", step: 2, frozen: ["a"], thawed: [], before: COST, after: COST };
+const START = startLine({ perplexity: 9, sample: "a" }), FREEZE = freezeLine(2);
+const step = (number: number, more: Partial<StepLine> = {}): StepLine =>
+  stepLine(number, { readings: {}, ...more });
 
 Deno.test("recorder names numbers and texts as transformers does, and has the share of elements that are frozen", () => {
   const lines: Line[] = [
