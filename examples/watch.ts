@@ -10,7 +10,8 @@
 
 import { InputError } from "@firn/train";
 import { watchHandler } from "@firn/train/report";
-import { helpOf, readFlags, runMain, UsageError } from "./flags.ts";
+import { readFlags, runMain, UsageError } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { portFlag } from "./port_flag.ts";
 import { print, printError } from "./print.ts";
 import { logOf } from "./run_places.ts";
@@ -71,7 +72,7 @@ export async function main(args: readonly string[]): Promise<void> {
   if (["--help", "-h"].includes(place)) return print(helpOf(USAGE, FLAGS));
   if (!place || place.startsWith("-")) throw new UsageError("name the output folder of a run");
   const { values: { port }, help } = readFlags(rest, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   const { url, server } = serveWatch(await logOf(place), { port });
   print(`watching    ${place} at ${url}`);
   const stop = (): void => {

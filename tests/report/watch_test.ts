@@ -156,7 +156,10 @@ Deno.test("watchHandler gives a page of elsewhere nothing, whatever name it has 
 Deno.test("watchHandler allows a page its own script and nothing of elsewhere, and escapes all of a log", async () => {
   const evil: Line[] = [
     startLine({ config: { model: EVIL, data: EVIL, [EVIL]: EVIL }, adapter: EVIL, sample: EVIL }),
-    { kind: "components", components: [{ path: EVIL, layer: 0, parameters: [], kind: EVIL, size: 1 }] },
+    {
+      kind: "components",
+      components: [{ path: EVIL, layer: 0, parameters: [], kind: EVIL as "other", size: 1 }],
+    },
     stepLine(1, { readings: { [EVIL]: { [EVIL]: 1 } } }),
     {
       ...freezeLine(1),
