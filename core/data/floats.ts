@@ -4,6 +4,8 @@
  * @module
  */
 
+import { f16Codes, numberOf } from "../half.ts";
+
 /**
  * Rounds to bfloat16: to nearest, ties to even. NaN stays NaN; values out of range become infinite.
  *
@@ -77,6 +79,7 @@ export function fromBf16(
  * ```
  */
 export function toF16(values: Float32Array): Uint16Array<ArrayBuffer> {
+  if (typeof Float16Array === "undefined") return f16Codes(values); // Node 22
   return new Uint16Array(new Float16Array(values).buffer);
 }
 
@@ -95,6 +98,7 @@ export function toF16(values: Float32Array): Uint16Array<ArrayBuffer> {
  * ```
  */
 export function fromF16(codes: Uint16Array): Float32Array<ArrayBuffer> {
+  if (typeof Float16Array === "undefined") return Float32Array.from(codes, numberOf); // Node 22
   return new Float32Array(new Float16Array(codes.buffer as ArrayBuffer, codes.byteOffset, codes.length));
 }
 

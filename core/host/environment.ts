@@ -5,6 +5,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import { nodeProcess } from "./node.ts";
 
 /** Looks up variables of an environment. */
 export type Environment = (name: string) => Promise<string | undefined>;
@@ -19,7 +20,7 @@ export type Environment = (name: string) => Promise<string | undefined>;
  */
 export async function hostEnvironment(name: string, mend: string): Promise<string | undefined> {
   const { Deno: deno } = globalThis;
-  if (deno === undefined) return undefined;
+  if (deno === undefined) return nodeProcess()?.env[name] || undefined;
   const { state } = await deno.permissions.query({ name: "env", variable: name });
   if (state !== "granted") {
     throw new InputError(

@@ -122,6 +122,12 @@ export function machineError(error: unknown, attempt: Attempt): unknown {
   if (code === null) return error;
   if (code !== "NotCapable") return fileError(code, { ...attempt, cause: error });
   const { action, path } = attempt;
+  if ((error as Error).name !== "NotCapable") {
+    const flag = `--allow-fs-read=${JSON.stringify(path)} or --allow-fs-write=${JSON.stringify(path)}`;
+    const message =
+      `Cannot ${action} "${path}" as Node must be allowed to use it: it is not; run with ${flag}`;
+    return new FileError(message, { path, code, cause: error });
+  }
   const access = (error as Error).message.match(CAPABILITY)?.[1] ?? "all";
   const flag = access === "all" ? "--allow-all" : `--allow-${access}=${JSON.stringify(path)}`;
   const rule = `Deno must be allowed to ${access === "all" ? "use" : access} it: it is not; run with ${flag}`;
@@ -132,7 +138,7 @@ export function machineError(error: unknown, attempt: Attempt): unknown {
 export function codeOf(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   const { code } = error as { readonly code?: unknown };
-  if (error.name === "NotCapable") return error.name;
+  if (error.name === "NotCapable" || code === "ERR_ACCESS_DENIED") return "NotCapable";
   if (typeof code === "string" && /^E[A-Z0-9]+$/.test(code)) return code;
   return CODES[error.name] ?? (/\(os error \d+\)/.test(error.message) ? "UNKNOWN" : null);
 }

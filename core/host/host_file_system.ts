@@ -5,8 +5,10 @@
  */
 
 import { InputError } from "../errors.ts";
-import { denoFileSystem } from "./deno_file_system.ts";
 import type { FileSystem } from "./file_system.ts";
+import { nodeProcess } from "./node.ts";
+import { nodeFiles } from "./node_files.ts";
+import { systemFileSystem } from "./system_file_system.ts";
 
 /**
  * Finds the file system of the machine. It is looked up when a file is used, not when a module is loaded.
@@ -24,11 +26,10 @@ import type { FileSystem } from "./file_system.ts";
  * ```
  */
 export function hostFileSystem(): FileSystem {
-  const { Deno: deno } = globalThis;
-  if (deno === undefined) {
-    throw new InputError(
-      'Cannot use files as this runtime must have a file system: it is not Deno; give a "fileSystem" of your own',
-    );
-  }
-  return denoFileSystem(deno);
+  const { Deno: deno } = globalThis, node = nodeProcess();
+  if (deno !== undefined) return systemFileSystem(deno);
+  if (node !== null) return systemFileSystem(nodeFiles(node));
+  throw new InputError(
+    'Cannot use files as this runtime must have a file system: it is neither Deno nor Node; give a "fileSystem" of your own',
+  );
 }

@@ -5,6 +5,7 @@
  */
 
 import type { FileSystem } from "./file_system.ts";
+import { nodeProcess } from "./node.ts";
 
 /** Paths beside a path, for one replacement of what is there. */
 export interface TemporaryPaths {
@@ -33,7 +34,7 @@ export function finalPath(path: string): string {
  * @returns Two paths that do not exist
  */
 export function temporaryPath(path: string): TemporaryPaths {
-  const id = `${globalThis.Deno?.pid ?? 0}-${crypto.randomUUID().slice(-12)}`;
+  const id = `${(globalThis.Deno ?? nodeProcess())?.pid ?? 0}-${crypto.randomUUID().slice(-12)}`;
   return { fresh: `${path}.${id}.tmp`, old: `${path}.${id}.old` };
 }
 

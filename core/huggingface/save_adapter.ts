@@ -113,7 +113,10 @@ function namesToStore<I extends object>(
   const kept = [...stored].filter(([, { path, ofBase }]) => (ofBase ? replaced : tensors).has(path));
   const known = new Set(kept.map(([, { path }]) => path)), nameOf = naming(model, layers);
   const others = [...trained].filter((path) => !known.has(path) && tensors.has(path));
-  return new Map([...kept, ...others.map((path) => [nameOf(path), { path, dtype: "F32" }] as const)]);
+  return new Map<string, StoredTensor>([
+    ...kept,
+    ...others.map((path) => [nameOf(path), { path, dtype: "F32" }] as const),
+  ]);
 }
 
 /** From a path to the name that PEFT has for it: that of modules of `transformers`, where checkpoints have others. */

@@ -45,8 +45,7 @@ export async function openCheckpoint(
 async function openShards(folder: string, options: FileSystemOptions): Promise<SafetensorsFile> {
   const index = await pathInFolder(folder, INDEX, options);
   const shardOf = new Map(Object.entries(weightMap(index, await readJson(index, options))));
-  await using opened = new AsyncDisposableStack();
-  const shards = new Map<string, SafetensorsFile>(), names = new Set(shardOf.values());
+  const names = new Set(shardOf.values());
   if (names.size > MOST_SHARDS) {
     throw invalid(
       index,
@@ -54,9 +53,31 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
       `it lists ${names.size}; save it in larger ones`,
     );
   }
-  for (const shard of names) {
-    shards.set(shard, opened.use(await openSafetensors(await pathInFolder(folder, shard, options), options)));
+  const shards = new Map<string, SafetensorsFile>();
+  // Node 22 has no AsyncDisposableStack.
+  const close = async (): Promise<void> => {
+    for (const shard of shards.values()) await shard[Symbol.asyncDispose]();
+  };
+  try {
+    for (const shard of names) {
+      shards.set(shard, await openSafetensors(await pathInFolder(folder, shard, options), options));
+    }
+    return { ...joined(folder, { index, shardOf, shards }), [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
   }
+}
+
+/** All tensors of the shards, as the index lists them. */
+function joined(
+  folder: string,
+  { index, shardOf, shards }: {
+    readonly index: string;
+    readonly shardOf: ReadonlyMap<string, string>;
+    readonly shards: ReadonlyMap<string, SafetensorsFile>;
+  },
+): Omit<SafetensorsFile, typeof Symbol.asyncDispose> {
   const specs = new Map<string, StoredSpec>();
   for (const [shard, { names, specs: own }] of shards) {
     for (const name of names) {
@@ -85,7 +106,6 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
     }
     return shards.get(shard)!;
   };
-  const files = opened.move();
   return {
     path: folder,
     names: [...specs.keys()],
@@ -93,7 +113,6 @@ async function openShards(folder: string, options: FileSystemOptions): Promise<S
     specs,
     read: async (name, rows) => await fileOf(name).read(name, rows),
     readF32: async (name, rows) => await fileOf(name).readF32(name, rows),
-    [Symbol.asyncDispose]: () => files.disposeAsync(),
   };
 }
 

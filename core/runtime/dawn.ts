@@ -73,8 +73,17 @@ export function dawnName(
  * @returns Lets go of them
  */
 export function keepAlive(held: readonly object[]): () => void {
+  if (typeof globalThis.addEventListener !== "function") {
+    // Node's global object takes no listeners. A timer that the process does not wait for is reachable from it, too.
+    const timer = setInterval(() => held, LONGEST_INTERVAL) as unknown as { unref(): void };
+    timer.unref();
+    return () => clearInterval(timer as unknown as number);
+  }
   // What listens to the process is reachable from it.
   const listener = { held, handleEvent(): void {} };
   globalThis.addEventListener("unload", listener);
   return () => globalThis.removeEventListener("unload", listener);
 }
+
+/** Milliseconds. */
+const LONGEST_INTERVAL = 2 ** 31 - 1;

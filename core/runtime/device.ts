@@ -8,6 +8,7 @@
 import { DeviceLostError, InputError, NotFoundError } from "../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
+import { nodeProcess } from "../host/node.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
 import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
@@ -63,7 +64,8 @@ export interface Tuning {
 export interface GpuOptions extends FileSystemOptions {
   /**
    * Implementation of WebGPU to use. `"deno"`, and `"auto"`, the default, are `navigator.gpu`. `"dawn"` is Google's, which is
-   * loaded from npm and has matrix units: in Deno it needs `--allow-ffi`.
+   * loaded from npm and has matrix units: in Deno it needs `--allow-ffi`. Node has no `navigator.gpu`, so that `"auto"` is
+   * `"dawn"` there.
    */
   readonly gpu?: "auto" | "deno" | "dawn" | WebGpu;
   /**
@@ -118,7 +120,8 @@ const MOST_BINDINGS = 32;
  * assert(gpu.name.length > 0);
  * ```
  */
-export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
+export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promise<Gpu> {
+  const options = { ...rest, gpu: gpu === "auto" && isNodeAlone() ? "dawn" : gpu } as const;
   const api = await apiOf(options), dawn = options.gpu === "dawn";
   const adapter = await api.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) {
@@ -171,6 +174,9 @@ function nameOf(info: GPUAdapterInfo, { gpu, unsafe }: GpuOptions): string {
   if (gpu === "dawn") return `${dawnName(info)} (dawn${unsafe ? ", unsafe" : ""})`;
   return info.description || info.device || "unnamed adapter";
 }
+
+/** Whether this is Node, without an implementation of WebGPU that a program put into its place. */
+const isNodeAlone = (): boolean => nodeProcess() !== null && globalThis.navigator?.gpu === undefined;
 
 async function apiOf({ gpu = "auto", unsafe = false }: GpuOptions): Promise<WebGpu> {
   if (unsafe && gpu !== "dawn") {

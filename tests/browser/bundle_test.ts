@@ -58,8 +58,9 @@ Deno.test("mod.ts bundled for a browser has no package and no Deno outside core/
     const files = filesWith(text, /^/);
     assert(files.includes("core/tensor.ts") && files.length > 100, `only ${files.length} files`);
     assertEquals(files.filter((file) => !/^(mod\.ts$|core\/|kernels\/)/.test(file)), []);
-    // Dawn is loaded where it is asked for, by a name that no bundler follows.
-    assertEquals(filesWith(text, /["'](npm|node|jsr|https?):/), ["core/host/load_dawn.ts"]);
+    // Dawn is loaded where it is asked for, by a name that no bundler follows; Node is asked for its own modules.
+    assertEquals(filesWith(text, /["'](npm|jsr|https?):/), ["core/host/load_dawn.ts"]);
+    assertEquals(filesWith(text, /(?<!getBuiltinModule\()["']node:/), []);
     assertEquals(filesWith(text, /\bimport\(["']/), []);
     const own = filesWith(text, /\bDeno\??\.\w/);
     assertEquals(own.filter((file) => !file.startsWith("core/host/")), []);

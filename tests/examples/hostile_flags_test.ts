@@ -9,7 +9,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { AlreadyExistsError, FileError } from "@firn/train";
 import { LOCK_FILE, memoryFileSystem } from "@firn/train/data";
-import { denoFileSystem } from "../../core/host/deno_file_system.ts";
+import { systemFileSystem } from "../../core/host/system_file_system.ts";
 import { main as digits } from "../../examples/digits.ts";
 import { main as explain } from "../../examples/explain.ts";
 import { main as finetune } from "../../examples/finetune.ts";
@@ -235,8 +235,8 @@ Deno.test("an output folder that Deno may not read or write is refused with the 
       `Requires ${access} access to "o", run again with the --allow-${access} flag`,
     );
   };
-  const none = denoFileSystem({ ...Deno, stat: refuse("read") });
-  const unwritable = denoFileSystem({ ...Deno, mkdir: refuse("write") });
+  const none = systemFileSystem({ ...Deno, stat: refuse("read") });
+  const unwritable = systemFileSystem({ ...Deno, mkdir: refuse("write") });
   const attempts = [
     [() => nextFree("o", { fileSystem: none }), '--allow-read="o-1"'],
     [() => checkOutput("o", { resumed: false, fileSystem: none }), '--allow-read="o"'],

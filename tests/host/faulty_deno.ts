@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type DenoFiles, denoFileSystem } from "../../core/host/deno_file_system.ts";
+import { type SystemFiles, systemFileSystem } from "../../core/host/system_file_system.ts";
 import type { FileSystem } from "@firn/train/data";
 
 /** How an operation fails: with an error of the system, or as if the process were killed there. */
@@ -43,7 +43,7 @@ export function faultyFiles(fault: Fault, at: number): FaultyFiles {
     dead = true;
     throw new KilledError("killed");
   }
-  const faulty: DenoFiles = {
+  const faulty: SystemFiles = {
     ...Deno,
     mkdir: (path, options) => change(() => Deno.mkdir(path, options)),
     rename: (from, to) => change(() => Deno.rename(from, to)),
@@ -65,5 +65,5 @@ export function faultyFiles(fault: Fault, at: number): FaultyFiles {
       });
     },
   };
-  return { fileSystem: denoFileSystem(faulty), operations: () => count };
+  return { fileSystem: systemFileSystem(faulty), operations: () => count };
 }

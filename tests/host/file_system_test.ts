@@ -7,7 +7,9 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError, NotFoundError } from "@firn/train";
 import { type FileSystem, hostFileSystem, memoryFileSystem, opfsFileSystem } from "@firn/train/data";
-import { denoFileSystem, writeAll } from "../../core/host/deno_file_system.ts";
+import type { NodeProcess } from "../../core/host/node.ts";
+import { lockWay, nodeFiles } from "../../core/host/node_files.ts";
+import { systemFileSystem, writeAll } from "../../core/host/system_file_system.ts";
 import { inFolder } from "../data/files.ts";
 import { fakeOpfs } from "./fake_opfs.ts";
 
@@ -25,8 +27,13 @@ async function inMemory(test: (folder: string, fileSystem: FileSystem) => Promis
   await test("some/where/", fileSystem);
 }
 
+/** Deno has Node's modules, too. */
+const ofNode = (): FileSystem =>
+  systemFileSystem(nodeFiles((globalThis as unknown as { readonly process: NodeProcess }).process));
+
 const SYSTEMS: Readonly<Record<string, typeof inMemory>> = {
   hostFileSystem: (test) => inFolder((folder) => test(`${folder}/`, hostFileSystem())),
+  "the file system of Node": (test) => inFolder((folder) => test(`${folder}/`, ofNode())),
   memoryFileSystem: inMemory,
   opfsFileSystem: (test) => inSite(test, true),
   "opfsFileSystem where files cannot be moved": (test) => inSite(test, false),
@@ -135,22 +142,32 @@ Deno.test("writeAll goes on until every byte is written", async () => {
   assertEquals(written, [1, 2, 3, 4, 5]);
 });
 
-Deno.test("denoFileSystem removes its temporary file when renaming fails", async () => {
+Deno.test("systemFileSystem removes its temporary file when renaming fails", async () => {
   await inFolder(async (folder) => {
     const rename: typeof Deno.rename = () => Promise.reject(new RangeError("in use"));
-    const fileSystem = denoFileSystem({ ...Deno, rename });
+    const fileSystem = systemFileSystem({ ...Deno, rename });
     await assertRejects(() => fileSystem.write(`${folder}/x`, "new"), RangeError, "in use");
     assertEquals(await names(fileSystem, folder), []);
   });
 });
 
-Deno.test("hostFileSystem says that a runtime without Deno has none", () => {
-  const own = Object.getOwnPropertyDescriptor(globalThis, "Deno")!;
-  const { defineProperty } = Object;
-  delete (globalThis as { Deno?: typeof Deno }).Deno;
+Deno.test("hostFileSystem is that of Node where there is no Deno, and a runtime without either has none", () => {
+  const own = ["Deno", "process"].map((name) =>
+    [name, Object.getOwnPropertyDescriptor(globalThis, name)!] as const
+  );
+  const { defineProperty } = Object, scope = globalThis as Record<string, unknown>;
   try {
+    delete scope.Deno;
+    hostFileSystem();
+    delete scope.process;
     assertThrows(hostFileSystem, InputError, 'give a "fileSystem" of your own');
   } finally {
-    defineProperty(globalThis, "Deno", own);
+    for (const [name, property] of own) defineProperty(globalThis, name, property);
   }
+});
+
+Deno.test("a lock of Node is one of the system on each platform", () => {
+  assertEquals(lockWay("linux"), { program: "flock" });
+  assertEquals(lockWay("darwin"), { flags: 0x24 });
+  assertEquals(lockWay("win32"), { flags: 0x10000000 });
 });

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { AlreadyExistsError } from "@firn/train";
 import { replaceFolder } from "@firn/train/data";
-import { denoFileSystem } from "../../core/host/deno_file_system.ts";
+import { systemFileSystem } from "../../core/host/system_file_system.ts";
 import { inFolder } from "../data/files.ts";
 
 async function listing(folder: string): Promise<string[]> {
@@ -41,7 +41,7 @@ Deno.test("replaceFolder puts the old folder back when the new one cannot take i
     await Deno.writeTextFile(`${folder}/model/x`, "old");
     const rename: typeof Deno.rename = (from, to) =>
       String(from).endsWith(".tmp") ? Promise.reject(new RangeError("in use")) : Deno.rename(from, to);
-    const fileSystem = denoFileSystem({ ...Deno, rename });
+    const fileSystem = systemFileSystem({ ...Deno, rename });
     const fill = (temporary: string) => Deno.writeTextFile(`${temporary}/x`, "new");
     await assertRejects(() => replaceFolder(`${folder}/model`, fill, { fileSystem }), RangeError, "in use");
     assertEquals(await Deno.readTextFile(`${folder}/model/x`), "old");

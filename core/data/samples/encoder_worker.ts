@@ -5,6 +5,7 @@
  */
 
 import { FirnError } from "../../errors.ts";
+import { type ThreadScope, threadScope } from "../../host/thread.ts";
 import type { Example } from "../rows/example.ts";
 import { type EncoderFiles, encoderOf } from "./encoder_files.ts";
 import type { Sample } from "./sample.ts";
@@ -19,15 +20,9 @@ export type Answer =
   /** What went wrong; `told`: whether its message is for a person. */
   | { readonly error: string; readonly told: boolean };
 
-/** What a worker has of its surroundings. */
-interface Scope {
-  onmessage: ((event: { readonly data: Question }) => void) | null;
-  postMessage(answer: Answer, transfer: readonly ArrayBuffer[]): void;
-}
+serve(threadScope());
 
-serve(globalThis as unknown as Scope);
-
-function serve(scope: Scope): void {
+function serve(scope: ThreadScope<Question, Answer>): void {
   let encode: Promise<(example: Example) => Sample> | null = null;
   scope.onmessage = async ({ data }) => {
     try {

@@ -5,6 +5,7 @@
  */
 
 import { DataError, InputError } from "../../errors.ts";
+import { nodeThread, type Thread } from "../../host/thread.ts";
 import type { Example, ExampleKind } from "../rows/example.ts";
 import { encoderFiles, encoderOf, type EncoderOptions } from "./encoder_files.ts";
 import type { Answer, Question } from "./encoder_worker.ts";
@@ -56,11 +57,6 @@ export async function openEncoder(
       `Cannot open workers as "workers" must be from 0 to ${MOST_WORKERS}: got ${workers}`,
     );
   }
-  if (workers > 0 && typeof Worker === "undefined") {
-    throw new InputError(
-      'Cannot open workers as this machine has none: encode in this thread, with "workers" 0',
-    );
-  }
   const files = await encoderFiles(folder, options);
   if (workers === 0) {
     return { encode: encodeHere<ExampleKind>(await encoderOf(files)), [Symbol.dispose]() {} };
@@ -88,15 +84,29 @@ interface OpenWorker extends Disposable {
   ask(question: Question): Promise<readonly (Sample | string)[]>;
 }
 
+function startWorker():
+  | Pick<Worker, "terminate" | "postMessage" | "onmessage" | "onerror">
+  | Thread<Question, Answer> {
+  // Bundlers look for this very expression.
+  if (typeof Worker !== "undefined") {
+    return new Worker(new URL("./encoder_worker.ts", import.meta.url), { type: "module" });
+  }
+  const thread = nodeThread<Question, Answer>(new URL("./encoder_worker.ts", import.meta.url));
+  if (thread !== null) return thread;
+  throw new InputError(
+    'Cannot open workers as this machine has none: encode in this thread, with "workers" 0',
+  );
+}
+
 function openWorker(): OpenWorker {
-  const worker = new Worker(new URL("./encoder_worker.ts", import.meta.url), { type: "module" });
+  const worker = startWorker();
   const open: { resolve(samples: readonly (Sample | string)[]): void; reject(error: unknown): void }[] = [];
-  worker.onmessage = ({ data }: MessageEvent<Answer>) => {
+  worker.onmessage = ({ data }: { readonly data: Answer }) => {
     const { resolve, reject } = open.shift()!;
     if ("samples" in data) resolve(data.samples);
     else reject(data.told ? new DataError(data.error) : new Error(data.error));
   };
-  worker.onerror = (event) => {
+  worker.onerror = (event: { readonly message: string; preventDefault(): void }) => {
     event.preventDefault();
     open.splice(0).forEach(({ reject }) => reject(new Error(`A worker failed: ${event.message}`)));
   };

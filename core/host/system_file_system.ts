@@ -1,5 +1,5 @@
 /**
- * The file system of Deno.
+ * The file system of a system, from its calls: those of Deno, or the ones that Node has in their place.
  *
  * @module
  */
@@ -18,31 +18,65 @@ import {
 import { checkSize } from "./limits.ts";
 import { temporaryPath } from "./temporary.ts";
 
+/** What the system says of a file. */
+export interface SystemInfo {
+  readonly isFile: boolean;
+  readonly isDirectory: boolean;
+  readonly size: number;
+  /** The number of the file on its disk, and that of the disk; null where there is none. */
+  readonly ino: number | null;
+  readonly dev: number;
+}
+
+/** The part of `Deno.FsFile` that is used. */
+export interface SystemFile {
+  read(bytes: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): Promise<number>;
+  seek(place: number, from: number): Promise<number>;
+  stat(): Promise<SystemInfo>;
+  truncate(size?: number): Promise<void>;
+  sync(): Promise<void>;
+  tryLock(exclusive: boolean): Promise<boolean>;
+  close(): void;
+}
+
+/** How a file is opened. */
+export interface OpenOptions {
+  readonly read?: boolean;
+  readonly write?: boolean;
+  readonly append?: boolean;
+  readonly create?: boolean;
+  readonly createNew?: boolean;
+}
+
 /** The part of the namespace `Deno` that is used. */
-export type DenoFiles = Pick<
-  typeof Deno,
-  | "link"
-  | "mkdir"
-  | "open"
-  | "permissions"
-  | "readDir"
-  | "realPath"
-  | "remove"
-  | "rename"
-  | "SeekMode"
-  | "stat"
-  | "symlink"
->;
+export interface SystemFiles {
+  readonly SeekMode: { readonly Start: number };
+  readonly permissions: {
+    query(what: { readonly name: "read" | "write" }): Promise<{ readonly state: string }>;
+  };
+  open(path: string, options?: OpenOptions): Promise<SystemFile>;
+  mkdir(path: string, options: { readonly recursive: boolean }): Promise<void>;
+  readDir(path: string): AsyncIterable<
+    Pick<SystemInfo, "isFile" | "isDirectory"> & { readonly name: string; readonly isSymlink: boolean }
+  >;
+  stat(path: string): Promise<SystemInfo>;
+  realPath(path: string): Promise<string>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string, options?: { readonly recursive: boolean }): Promise<void>;
+  link(to: string, path: string): Promise<void>;
+  symlink(to: string, path: string, options: { readonly type: "file" }): Promise<void>;
+}
 
 /**
- * Makes a file system from the namespace `Deno`. All that Firn does with files goes through these functions, so a test can
+ * Makes a file system from the calls of a system. All that Firn does with files goes through these functions, so a test can
  * let any of them fail.
  *
- * @param deno The namespace
+ * @param system The namespace `Deno`, or {@link nodeFiles}
  * @returns The file system
  */
-export function denoFileSystem(deno: DenoFiles): FileSystem {
-  const open = (path: string): Promise<OpenFile> => openFile(deno, path);
+export function systemFileSystem(system: SystemFiles): FileSystem {
+  const open = (path: string): Promise<OpenFile> => openFile(system, path);
   return {
     async read(path, { limit = READ_LIMIT } = {}) {
       await using file = await open(path);
@@ -50,24 +84,24 @@ export function denoFileSystem(deno: DenoFiles): FileSystem {
       return await file.read(0, file.size);
     },
     open,
-    write: (path, content, { bytes = sizeOf(content) } = {}) => writeAtomic(deno, path, { content, bytes }),
-    append: (path, content, { flush = false } = {}) => append(deno, path, { content, flush }),
-    stat: (path) => infoOf(deno, path),
-    realPath: (path) => trying({ action: "find", path }, () => deno.realPath(path)),
+    write: (path, content, { bytes = sizeOf(content) } = {}) => writeAtomic(system, path, { content, bytes }),
+    append: (path, content, { flush = false } = {}) => append(system, path, { content, flush }),
+    stat: (path) => infoOf(system, path),
+    realPath: (path) => trying({ action: "find", path }, () => system.realPath(path)),
     list: (path) =>
       trying({ action: "list", path, kind: "folder" }, async () => {
         const entries: Entry[] = [];
-        for await (const { name, ...entry } of deno.readDir(path)) {
+        for await (const { name, ...entry } of system.readDir(path)) {
           entries.push({ name, kind: entry.isSymlink ? "link" : kindOf(entry) });
         }
         return entries;
       }),
     makeFolder: (path, { parents = false } = {}) =>
-      trying({ action: "make", path, kind: "folder" }, () => deno.mkdir(path, { recursive: parents })),
-    link: (path, { to }) => link(deno, path, to),
-    rename: (from, to) => trying({ action: "rename", path: from }, () => deno.rename(from, to)),
-    remove: (path) => trying({ action: "remove", path }, () => deno.remove(path, { recursive: true })),
-    lock: (path, holder) => lockFile(deno, path, holder),
+      trying({ action: "make", path, kind: "folder" }, () => system.mkdir(path, { recursive: parents })),
+    link: (path, { to }) => link(system, path, to),
+    rename: (from, to) => trying({ action: "rename", path: from }, () => system.rename(from, to)),
+    remove: (path) => trying({ action: "remove", path }, () => system.remove(path, { recursive: true })),
+    lock: (path, holder) => lockFile(system, path, holder),
   };
 }
 
@@ -80,7 +114,7 @@ async function trying<T>(attempt: Attempt, work: () => Promise<T>): Promise<T> {
   }
 }
 
-function kindOf({ isFile, isDirectory }: Pick<Deno.FileInfo, "isFile" | "isDirectory">): FileInfo["kind"] {
+function kindOf({ isFile, isDirectory }: Pick<SystemInfo, "isFile" | "isDirectory">): FileInfo["kind"] {
   return isFile ? "file" : isDirectory ? "folder" : "other";
 }
 
@@ -91,9 +125,9 @@ const sizeOf = (content: Content): number | undefined =>
     ? content.length
     : undefined;
 
-async function infoOf(deno: DenoFiles, path: string): Promise<FileInfo | null> {
+async function infoOf(system: SystemFiles, path: string): Promise<FileInfo | null> {
   try {
-    const stat = await deno.stat(path);
+    const stat = await system.stat(path);
     return { kind: kindOf(stat), size: stat.size };
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes(codeOf(error)!)) return null;
@@ -102,23 +136,23 @@ async function infoOf(deno: DenoFiles, path: string): Promise<FileInfo | null> {
 }
 
 /** Refuses what is no file before it is opened: opening a pipe waits for its other end. */
-async function checkFile(deno: DenoFiles, attempt: Attempt): Promise<void> {
-  const info = await infoOf(deno, attempt.path);
+async function checkFile(system: SystemFiles, attempt: Attempt): Promise<void> {
+  const info = await infoOf(system, attempt.path);
   if (info?.kind === "folder") throw fileError("EISDIR", attempt);
   if (info?.kind === "other") throw fileError("ENODEV", attempt);
 }
 
-async function openFile(deno: DenoFiles, path: string): Promise<OpenFile> {
+async function openFile(system: SystemFiles, path: string): Promise<OpenFile> {
   const attempt: Attempt = { action: "open", path, kind: "file" };
-  await checkFile(deno, attempt);
-  const file = await trying(attempt, () => deno.open(path));
+  await checkFile(system, attempt);
+  const file = await trying(attempt, () => system.open(path));
   const { size } = await trying(attempt, () => file.stat()).catch((error) => {
     file.close();
     throw error;
   });
   async function readAt(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(Math.max(0, Math.min(end, size) - begin));
-    await file.seek(begin, deno.SeekMode.Start);
+    await file.seek(begin, system.SeekMode.Start);
     let done = 0;
     while (done < bytes.length) {
       const count = await file.read(bytes.subarray(done));
@@ -148,14 +182,14 @@ async function openFile(deno: DenoFiles, path: string): Promise<OpenFile> {
  * folder, not only for the file.
  */
 async function writeAtomic(
-  deno: DenoFiles,
+  system: SystemFiles,
   path: string,
   { content, bytes }: { readonly content: Content; readonly bytes?: number },
 ): Promise<void> {
   const attempt: Attempt = { action: "write", path, bytes };
-  await checkFile(deno, attempt);
+  await checkFile(system, attempt);
   const temporary = temporaryPath(path).fresh;
-  const file = await trying(attempt, () => deno.open(temporary, { write: true, createNew: true }));
+  const file = await trying(attempt, () => system.open(temporary, { write: true, createNew: true }));
   try {
     try {
       for await (const chunk of chunksOf(content)) await trying(attempt, () => writeAll(file, chunk));
@@ -163,23 +197,23 @@ async function writeAtomic(
     } finally {
       file.close();
     }
-    await trying(attempt, () => deno.rename(temporary, path));
+    await trying(attempt, () => system.rename(temporary, path));
   } catch (error) {
     // The first error counts. What cannot be removed now is removed when the folder is locked again.
-    await deno.remove(temporary).catch(() => {});
+    await system.remove(temporary).catch(() => {});
     throw error;
   }
 }
 
 async function append(
-  deno: DenoFiles,
+  system: SystemFiles,
   path: string,
   { content, flush }: { readonly content: string | Uint8Array; readonly flush: boolean },
 ): Promise<void> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   const attempt: Attempt = { action: "append to", path, bytes: bytes.length };
-  await checkFile(deno, attempt);
-  const file = await trying(attempt, () => deno.open(path, { append: true, create: true }));
+  await checkFile(system, attempt);
+  const file = await trying(attempt, () => system.open(path, { append: true, create: true }));
   try {
     const { size } = await trying(attempt, () => file.stat());
     try {
@@ -201,7 +235,7 @@ async function append(
  * @param file An open file
  * @param bytes The bytes
  */
-export async function writeAll(file: Pick<Deno.FsFile, "write">, bytes: Uint8Array): Promise<void> {
+export async function writeAll(file: Pick<SystemFile, "write">, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length;) {
     const count = await file.write(bytes.subarray(done));
     if (count === 0) throw Object.assign(new Error("nothing was written"), { code: "EIO" });
@@ -220,7 +254,7 @@ const NO_LINKS: readonly (string | null)[] = [
   "NotCapable",
 ];
 
-async function link(deno: DenoFiles, path: string, to: string): Promise<boolean> {
+async function link(system: SystemFiles, path: string, to: string): Promise<boolean> {
   const attempt: Attempt = { action: "link", path };
   const permitted = async (work: () => Promise<void>): Promise<boolean> => {
     try {
@@ -233,12 +267,12 @@ async function link(deno: DenoFiles, path: string, to: string): Promise<boolean>
   };
   // Deno wants permission for all files before it makes a symbolic link, and would ask for it.
   const states = [
-    await deno.permissions.query({ name: "read" }),
-    await deno.permissions.query({ name: "write" }),
+    await system.permissions.query({ name: "read" }),
+    await system.permissions.query({ name: "write" }),
   ];
   const symbolic = states.every(({ state }) => state === "granted");
-  return symbolic && await permitted(() => deno.symlink(relativePath(path, to), path)) ||
-    await permitted(() => deno.link(to, path));
+  return symbolic && await permitted(() => system.symlink(relativePath(path, to), path, { type: "file" })) ||
+    await permitted(() => system.link(to, path));
 }
 
 /** The way from the folder of a path to another path; a link of it still leads there when both are moved. */
@@ -251,11 +285,11 @@ function relativePath(path: string, to: string): string {
 }
 
 /** A lock of the system ends with its process, so that none is ever left behind. */
-async function lockFile(deno: DenoFiles, path: string, holder: string): Promise<AsyncDisposable | null> {
+async function lockFile(system: SystemFiles, path: string, holder: string): Promise<AsyncDisposable | null> {
   const attempt: Attempt = { action: "lock", path };
   while (true) {
-    await checkFile(deno, attempt);
-    const file = await trying(attempt, () => deno.open(path, { read: true, write: true, create: true }));
+    await checkFile(system, attempt);
+    const file = await trying(attempt, () => system.open(path, { read: true, write: true, create: true }));
     try {
       if (!await trying(attempt, () => file.tryLock(true))) {
         file.close();
@@ -263,7 +297,7 @@ async function lockFile(deno: DenoFiles, path: string, holder: string): Promise<
       }
       // The holder before may have removed the file since it was opened: then this lock protects nothing.
       const own = await trying(attempt, () => file.stat());
-      const there = await trying(attempt, () => deno.stat(path)).catch((error) => {
+      const there = await trying(attempt, () => system.stat(path)).catch((error) => {
         if (error instanceof NotFoundError) return null;
         throw error;
       });
@@ -272,7 +306,7 @@ async function lockFile(deno: DenoFiles, path: string, holder: string): Promise<
           await file.truncate(0);
           await writeAll(file, new TextEncoder().encode(holder));
         });
-        return { [Symbol.asyncDispose]: () => unlock(deno, path, file) };
+        return { [Symbol.asyncDispose]: () => unlock(system, path, file) };
       }
       file.close();
     } catch (error) {
@@ -282,9 +316,9 @@ async function lockFile(deno: DenoFiles, path: string, holder: string): Promise<
   }
 }
 
-async function unlock(deno: DenoFiles, path: string, file: Deno.FsFile): Promise<void> {
+async function unlock(system: SystemFiles, path: string, file: SystemFile): Promise<void> {
   try {
-    await trying({ action: "remove", path }, () => deno.remove(path)).catch((error) => {
+    await trying({ action: "remove", path }, () => system.remove(path)).catch((error) => {
       if (!(error instanceof NotFoundError)) throw error;
     });
   } finally {
