@@ -53,7 +53,7 @@ async function evaluateText({ gpu, model, tokenizer, folder }: Reader, flags: Fl
     tokenizer,
     folder,
     family: model.family,
-    every: null,
+    validates: false,
   });
   const value = await perplexity(gpu, model, held);
   print(`perplexity  ${value.toFixed(3)}, ${Math.log(value).toFixed(4)} nats a token`);

@@ -14,6 +14,8 @@ import {
   freeState,
   type Gpu,
   type Model,
+  nextTokenLoss,
+  type TokenBatch,
   type Training,
   type TrainingState,
 } from "@firn/train";
@@ -21,8 +23,17 @@ import { loadTokenizer } from "@firn/train/data";
 import { loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { change, type Quality } from "@firn/train/report";
 import { configText } from "./config.ts";
-import { checkFlags, FLAGS, type Flags, USAGE } from "./finetune_flags.ts";
-import { loadSubject, type Plan, planOf, type Subject, trainingOf, withBatch } from "./finetune_plan.ts";
+import { checkFlags, FLAGS, type Flags, type Planned, USAGE } from "./finetune_flags.ts";
+import {
+  loadSubject,
+  lookEvery,
+  type Plan,
+  planOf,
+  type Subject,
+  trainingOf,
+  withBatch,
+  withSteps,
+} from "./finetune_plan.ts";
 import { runMain, UsageError } from "./flags.ts";
 import { openShown } from "./gpu.ts";
 import { helpOf } from "./help.ts";
@@ -32,6 +43,7 @@ import { adapterLine, hiddenParams, isLora, storageOf } from "./lora_flags.ts";
 import { licenseOf } from "./model_card.ts";
 import { perplexity } from "./perplexity.ts";
 import { validateEvery } from "./policies.ts";
+import { estimateRun, printPlan } from "./dry_run.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import {
@@ -73,12 +85,18 @@ export async function main(args: readonly string[]): Promise<void> {
   if (shows !== null) return await showData(asked, shows);
 
   await using gpu = await openShown(asked.flags);
-  const subject = await loadSubject(gpu, asked), { base } = subject;
-  const plan = withBatch(gpu, { plan: asked, base }), { flags, policy } = plan;
-  const { family } = base, { folder, opened } = plan, every = validateEvery(flags);
-  using data = await readData(opened, { ...subject, folder, family, flags, every });
+  const loading = performance.now(), subject = await loadSubject(gpu, asked), { base } = subject;
+  const { family } = base, loaded = performance.now();
+  const sized = withBatch(gpu, { plan: asked, base }), { folder, opened } = sized;
+  const validates = sized.flags.validate !== null || sized.flags.policy === "earlyStopping";
+  using data = await readData(opened, { ...subject, folder, family, flags: sized.flags, validates });
+  const plan = withSteps(sized, data), { flags, policy } = plan;
   const training = trainingOf(gpu, { plan, base, data });
   printSetup({ plan, base, data });
+  const toml = configText("finetune", { table: FLAGS, flags });
+  if (flags["dry-run"]) {
+    return await showPlan(gpu, { plan, subject, data, training, toml, began, loadMs: loaded - loading });
+  }
 
   const measure = async (model: Model): Promise<Quality & { readonly perplexity: number }> => ({
     perplexity: await perplexity(gpu, model, data.held),
@@ -88,7 +106,7 @@ export async function main(args: readonly string[]): Promise<void> {
     out: plan.out,
     model: plan.folder,
     checkpoint,
-    lookEvery: plan.lookEvery,
+    lookEvery: lookEvery(flags),
     observe: flags,
     ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
     config: {
@@ -98,7 +116,7 @@ export async function main(args: readonly string[]): Promise<void> {
       license: await licenseOf(plan.folder),
     },
     before: () => measure(base),
-    toml: configText("finetune", { table: FLAGS, flags }),
+    toml,
   });
   const before = printBefore(run);
   const state = await trainRun(gpu, run, {
@@ -143,14 +161,55 @@ async function showData({ flags: { batch, ...given }, folder, opened }: Plan, co
   if (batch === "auto") throw new UsageError("--show-batch needs the size of a batch: --batch N");
   const flags = { ...given, batch };
   const tokenizer = await loadTokenizer(folder), family = { name: "", inputs: ["segments"] };
-  using data = await readData(opened, { tokenizer, folder, family, flags, every: null });
+  using data = await readData(opened, { tokenizer, folder, family, flags, validates: false });
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
   await showBatches(data.batches, { count, tokenizer });
 }
 
+/** Prints what the run would be and take, and ends. */
+async function showPlan(
+  gpu: Gpu,
+  { plan: { flags }, subject, data, training, toml, began, loadMs }: {
+    readonly plan: Plan<Planned>;
+    readonly subject: Subject;
+    readonly data: TrainData;
+    readonly training: Training<object, TokenBatch>;
+    readonly toml: string;
+    readonly began: number;
+    readonly loadMs: number;
+  },
+): Promise<void> {
+  const { base } = subject, { steps } = flags, every = lookEvery(flags);
+  const validations = data.watched === undefined ? 0 : Math.ceil(steps / validateEvery(flags)!);
+  const shown = flags["sample-every"] === null ? 0 : Math.floor((steps - 1) / flags["sample-every"]);
+  const estimate = await estimateRun(gpu, {
+    ...data,
+    base,
+    training,
+    steps,
+    most: Math.max(1, every - 1),
+    loss: nextTokenLoss(base),
+    judged: 2 * data.held.length + validations * (data.watched?.length ?? 0),
+    sample: flags["no-sample"] ? null : () => continueText(gpu, base, { ...subject, ...flags, quiet: true }),
+    samples: flags["no-sample"] ? 0 : 2 + shown,
+    checkpoint: flags.checkpoint,
+    save: (state, fileSystem) =>
+      training.withWeights(
+        state,
+        (params) =>
+          base.adapter !== undefined
+            ? saveAdapter(gpu, { ...base, params }, { folder: "adapter", fileSystem })
+            : saveModel(gpu, { ...base, params }, { folder: "model", files: subject.files, fileSystem }),
+      ),
+    setupMs: performance.now() - began,
+    loadMs,
+  });
+  printPlan({ ...flags, ...data, base, estimate, toml });
+}
+
 function printSetup(
   { plan: { flags, policy, why }, base, data }: {
-    readonly plan: Plan;
+    readonly plan: Plan<Planned>;
     readonly base: Model;
     readonly data: TrainData;
   },
@@ -159,6 +218,9 @@ function printSetup(
   for (const note of base.notes ?? []) print(`note        ${note}`);
   if (base.adapter !== undefined) print(`adapter     ${adapterLine(base)}`);
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
+  if (data.watched !== undefined) {
+    print(`validation  ${data.watched.length} batches, every ${validateEvery(flags)} steps`);
+  }
   print(`policy      ${policy?.name ?? "none"}`);
   print(`rate        ${flags.lr}, ${why}`);
 }

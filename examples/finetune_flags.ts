@@ -17,11 +17,15 @@ import { POLICY, VALIDATE } from "./policies.ts";
 import { RUN_FLAGS } from "./saved_flags.ts";
 import { MAX_SHARD_SIZE } from "./shard_size.ts";
 
+/** Steps where neither steps nor epochs are asked for. */
+export const STEPS = 120;
+
 /** The flags of the command. */
 export const FLAGS = {
   ...topic("training", {
     model: MODEL,
-    steps: whole("optimizer steps", 120),
+    steps: whole(`optimizer steps; ${STEPS} where neither they nor --epochs are given`, null),
+    epochs: positive("passes over the data, in place of --steps", null),
     ...batchFlags("sequences", 8),
     length: whole("tokens in a sequence", 64, 2),
     lr: positive(
@@ -56,6 +60,7 @@ export const FLAGS = {
   ...topic("run", {
     out: text("DIR", "output folder, new or empty; out/finetune-N when absent", null),
     "max-shard-size": MAX_SHARD_SIZE,
+    "dry-run": toggle("print what the run would be and take, and how long, and end: nothing is written"),
   }),
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
@@ -78,6 +83,9 @@ export type Flags = Omit<Values<typeof FLAGS>, "lr"> & { readonly lr: number };
 /** Flags once the size of batches is known. */
 export type Sized = Flags & { readonly batch: number };
 
+/** Flags once the number of steps is known, too. */
+export type Planned = Sized & { readonly steps: number };
+
 /**
  * Refuses flags that do not go together.
  *
@@ -89,7 +97,10 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   if (evaluated < values.length) {
     throw new UsageError(`--eval-tokens must fill a sequence of --length ${values.length}: got ${evaluated}`);
   }
+  if (values.steps !== null && values.epochs !== null) {
+    throw new UsageError("--steps and --epochs both say how long training is: give one");
+  }
   checkLora(values);
-  checkOptimizer(values);
+  checkOptimizer({ ...values, steps: values.steps ?? (values.epochs === null ? STEPS : Infinity) });
   checkBatch(values);
 }

@@ -19,14 +19,14 @@ import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
-import type { FLAGS, Flags, Sized } from "./finetune_flags.ts";
+import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
 import { locateModel } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { adaptModel, storageOf } from "./lora_flags.ts";
 import { rateOf } from "./model_card.ts";
-import { checkGroups, optimizerOf, regularizationOf } from "./optimizer_flags.ts";
+import { checkGroups, checkOptimizer, optimizerOf, regularizationOf } from "./optimizer_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
-import { policyOf } from "./policies.ts";
+import { policyOf, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import type { RunRequest } from "./saved_flags.ts";
 import { openData, type OpenedData, type TrainData } from "./train_data.ts";
@@ -42,8 +42,6 @@ export interface Plan<F = Flags> {
   readonly policyHash: string | null;
   readonly out: string;
   readonly opened: OpenedData;
-  /** Steps between looks. */
-  readonly lookEvery: number;
 }
 
 /** Refuses what can be seen to be wrong from the folders and the text alone. */
@@ -65,7 +63,6 @@ export async function planOf(
     policyHash: hash,
     out,
     opened: await openData(flags),
-    lookEvery: Math.min(10, flags.steps),
   };
 }
 
@@ -99,16 +96,53 @@ export function withBatch(
   const chosen = chooseBatch<object, TokenBatch>(flags, {
     params,
     batchOf: (size) => tokensOf(size, flags),
-    trainingOf: (accumulate) => trainingOf(gpu, { plan: { ...plan, flags: { ...flags, accumulate } }, base }),
+    // How many steps there are does not count for memory.
+    trainingOf: (accumulate) =>
+      trainingOf(gpu, {
+        plan: { ...plan, flags: { ...flags, steps: flags.steps ?? STEPS, accumulate } },
+        base,
+      }),
   });
   return { ...plan, flags: { ...flags, ...chosen } };
+}
+
+/**
+ * The plan with the number of steps, once it is known how many an epoch has.
+ *
+ * @param plan The plan
+ * @param data What the model is trained on
+ * @returns The plan
+ * @throws {InputError} When only reading all data would tell what an epoch is
+ * @throws {UsageError} When the warm-up is longer
+ */
+export function withSteps(
+  { flags, ...plan }: Plan<Sized>,
+  { epoch }: Pick<TrainData, "epoch">,
+): Plan<Planned> {
+  if (flags.epochs === null) return { ...plan, flags: { ...flags, steps: flags.steps ?? STEPS } };
+  if (epoch === null) {
+    throw new InputError(
+      `Cannot tell how many steps ${flags.epochs} epochs of "${
+        flags.data.join(", ")
+      }" are as the rows must fit a buffer ` +
+        "to be counted: there are more; give --steps",
+    );
+  }
+  const steps = Math.ceil(flags.epochs * epoch / flags.accumulate);
+  checkOptimizer({ ...flags, steps });
+  return { ...plan, flags: { ...flags, steps, epochs: null } };
+}
+
+/** Steps between looks. */
+export function lookEvery({ steps }: { readonly steps: number }): number {
+  return Math.min(10, steps);
 }
 
 /** The training that a plan describes. */
 export function trainingOf(
   gpu: Gpu,
-  { plan: { flags, policy, lookEvery }, base, data }: {
-    readonly plan: Plan;
+  { plan: { flags, policy }, base, data }: {
+    readonly plan: Pick<Plan<Flags & { readonly steps: number }>, "flags" | "policy">;
     readonly base: Model;
     /** Absent where only memory is planned. */
     readonly data?: TrainData;
@@ -118,12 +152,12 @@ export function trainingOf(
     optimizer: optimizerOf(flags),
     policy,
     steps: flags.steps,
-    lookEvery,
+    lookEvery: lookEvery(flags),
     accumulate: flags.accumulate,
     memory: flags.memory ?? undefined,
     nonFinite: flags["on-nan"],
     precision: flags.precision,
-    validation: data?.validation,
+    validation: data?.watched && { batches: data.watched, every: validateEvery(flags)! },
     data: data?.batches.fingerprint,
   });
 }

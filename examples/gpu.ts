@@ -6,8 +6,11 @@
 
 import { type Gpu, type GpuOptions, openGpu } from "@firn/train";
 import { type Flag, oneOf, toggle, topic, UsageError } from "./flags.ts";
+import { hostFileSystem } from "@firn/train/data";
 import { print, printError } from "./print.ts";
 import { progress, stage, type Stream } from "./progress.ts";
+
+import { unwritten } from "./unwritten.ts";
 
 /** Measured variants, by adapter. */
 const CACHE = ".firn/tune.json";
@@ -34,6 +37,8 @@ export const GPU_FLAGS: {
 
 /** What a program says of the device that it wants; the fallbacks of {@link GPU_FLAGS} when absent. */
 export interface Choice {
+  /** Whether nothing may be written, so that what is measured is not kept. */
+  readonly "dry-run"?: boolean;
   readonly gpu?: Provider;
   readonly "unsafe-gpu"?: boolean;
   readonly "no-tune"?: boolean;
@@ -60,6 +65,7 @@ export async function openDevice(
       ...provider,
       ...flags["no-tune"] && { tune: false },
       tuneCache: CACHE,
+      fileSystem: flags["dry-run"] ? unwritten(hostFileSystem()) : hostFileSystem(),
       onTune({ done, total }) {
         line ??= progress(total, { to });
         line.update(done, ["tuning matrix products, once for this GPU"]);

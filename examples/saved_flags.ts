@@ -123,8 +123,10 @@ export async function readRun<F extends RunTable>(
     folder,
   });
   const now = Object.fromEntries(given.map((name) => [name, values[name]]));
+  const resumed = { ...flags, ...now, out: folder };
+  check?.(resumed);
   return {
-    values: { ...flags, ...now, out: folder },
+    values: resumed,
     checkpoint,
     policyHash,
     newRate: given.includes(rate),

@@ -125,7 +125,10 @@ export interface TrainData extends Disposable {
   readonly held: readonly TokenBatch[];
   /** Tokens of a step, in the mean. */
   readonly tokensPerStep: number;
-  readonly validation: { readonly batches: readonly TokenBatch[]; readonly every: number } | undefined;
+  /** What decides while it trains, such as when to stop; not what the run is judged by. */
+  readonly watched: readonly TokenBatch[] | undefined;
+  /** Batches of an epoch; null where only reading all data would tell. */
+  readonly epoch: number | null;
   /** What is printed about it. */
   readonly notes: readonly (readonly [name: string, text: string])[];
 }
@@ -138,8 +141,8 @@ export interface ReadOptions {
   readonly folder: string;
   /** The model's name, and what its input may have. */
   readonly family: { readonly name: string; readonly inputs?: readonly string[] };
-  /** Steps between validations; null for none. */
-  readonly every: number | null;
+  /** Whether a part of the data is to decide while it trains. */
+  readonly validates: boolean;
 }
 
 type WithEncoder = ReadOptions & {
@@ -170,12 +173,12 @@ interface Text {
 
 async function readText({ data, validation }: Text, options: ReadOptions): Promise<TrainData> {
   using encoder = await encoderFor([validation], options);
-  const { flags, tokenizer, every } = options, evaluated = flags["eval-tokens"] ?? Infinity;
+  const { flags, tokenizer, validates } = options, evaluated = flags["eval-tokens"] ?? Infinity;
   const { train, heldOut } = validation === null
     ? await splitCorpus(data.corpus)
     : { train: data.corpus, heldOut: null };
   // What decides when to stop is not what the run is judged by.
-  const parts = every === null ? { train, heldOut: null } : await splitCorpus(train);
+  const parts = validates ? await splitCorpus(train) : { train, heldOut: null };
   const tokens = await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
     const pack = (corpus: Corpus, what: string) =>
       packCorpus(tokenizer, corpus, {
@@ -198,7 +201,8 @@ async function readText({ data, validation }: Text, options: ReadOptions): Promi
     batches,
     held,
     tokensPerStep: flags.batch * flags.length,
-    validation: watched === null ? undefined : { batches: watched, every: every! },
+    watched: watched ?? undefined,
+    epoch: batches.count / flags.batch,
     notes: [
       [
         "data",
@@ -214,7 +218,6 @@ async function readText({ data, validation }: Text, options: ReadOptions): Promi
           ] as const,
         ]
         : [],
-      ...watched === null ? [] : [["validation", `${watched.length} batches, every ${every} steps`] as const],
     ],
   };
 }
@@ -321,10 +324,10 @@ async function readRows({ data, validation }: Parts, options: ReadOptions): Prom
   using stack = new DisposableStack();
   const encoder = stack.use(await encoderFor([data, validation], options)), made: CountedSource[] = [];
   const given = { ...options, encoder, onSource: (source: CountedSource) => void made.push(source) };
-  const { flags, every } = options, count = data.parts.reduce((n, { rows }) => n + rows.count, 0);
+  const { flags, validates } = options, count = data.parts.reduce((n, { rows }) => n + rows.count, 0);
   const split = validation === null ? splitParts(data) : { train: data, heldOut: null };
   // What decides when to stop is not what the run is judged by.
-  const parts = every === null ? { train: split.train, heldOut: null } : splitParts(split.train);
+  const parts = validates ? splitParts(split.train) : { train: split.train, heldOut: null };
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
     say(`${count} rows`);
     const batches = await batchesOf(parts.train, given), { first } = batches;
@@ -338,15 +341,13 @@ async function readRows({ data, validation }: Parts, options: ReadOptions): Prom
       batches,
       held,
       tokensPerStep: Math.round(first.tokens / (batches.steps ?? Math.ceil(first.rows / flags.batch))),
-      validation: watched === null ? undefined : { batches: watched, every: every! },
+      watched: watched ?? undefined,
+      epoch: batches.steps,
       notes: [
         ...notesOf(parts.train),
         ["rows", rowsNote(batches, flags)],
         ...leftOut(batches, { data: parts.train, flags, made }),
         ["held out", `${held.length} batches`],
-        ...watched === null
-          ? []
-          : [["validation", `${watched.length} batches, every ${every} steps`] as const],
       ],
     };
   });

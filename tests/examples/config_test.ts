@@ -5,11 +5,16 @@
  */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { InputError } from "@firn/train";
+import { readLog } from "@firn/train/report";
 import { CONFIG_FLAGS, configText, readCommand, readConfig } from "../../examples/config.ts";
+import { checkFlags, FLAGS } from "../../examples/finetune_flags.ts";
+import { withSteps } from "../../examples/finetune_plan.ts";
 import { main as finetune } from "../../examples/finetune.ts";
 import {
   oneOf,
   positive,
+  readFlags,
   type Table,
   text,
   texts,
@@ -20,7 +25,7 @@ import {
 } from "../../examples/flags.ts";
 import { MAX_SHARD_SIZE } from "../../examples/shard_size.ts";
 import { inFolder } from "../data/files.ts";
-import { call, TEXT } from "./process.ts";
+import { call, example, TEXT } from "./process.ts";
 
 const TABLE = {
   ...topic("training", {
@@ -150,21 +155,47 @@ Deno.test("configText writes each value that readConfig reads again, and not whe
   assert(written.includes("\n# data\n"), written);
 });
 
-Deno.test("finetune --config of the run.toml that a run wrote trains the same model bit for bit", async () => {
+Deno.test("finetune --config of the run.toml that a run wrote says in a dry run what it takes, to the byte, writes nothing, and trains the same model bit for bit", async () => {
   await inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/text.txt`, TEXT);
     const own =
-      `--data ${folder}/text.txt --steps 2 --batch 1 --length 8 --seed 3 --lr 1e-3 --schedule linear --clip 0.5`;
+      `--data ${folder}/text.txt --epochs 0.1 --batch 1 --length 8 --seed 3 --lr 1e-3 --schedule linear --clip 0.5`;
     const quick = "--policy none --no-sample --eval-tokens 8".split(" ");
     assertEquals(await call(finetune, [...own.split(" "), ...quick, "--out", `${folder}/a`]), null);
-    assertEquals(await call(finetune, ["--config", `${folder}/a/run.toml`, "--out", `${folder}/b`]), null);
+    const again = ["--config", `${folder}/a/run.toml`, "--out", `${folder}/b`];
+
+    const { code, stdout, stderr } = await example("finetune", [...again, "--dry-run"], folder);
+    assertEquals([code, stderr], [0, ""]);
+    const log = await readLog(`${folder}/a/metrics.jsonl`), steps = log.filter(({ kind }) => kind === "step");
+    const [, bytes] = stdout.match(/^memory +([\d,]+) bytes while it trains/m)!;
+    assertEquals(steps.map((line) => "memoryBytes" in line && line.memoryBytes), [
+      ...steps.map(() => Number(bytes.replaceAll(",", ""))),
+    ]);
+    assert(
+      stdout.includes(`steps       ${steps.length} of 1 × 8 tokens, ${8 * steps.length} tokens, 0.1`),
+      stdout,
+    );
+    assertEquals(/^time +about \d+:\d\d, if nothing freezes/m.test(stdout), true);
+    const toml = await Deno.readTextFile(`${folder}/a/run.toml`);
+    assert(stdout.includes(toml), stdout);
+    assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), ["a", "text.txt"]);
+
+    assertEquals(await call(finetune, again), null);
     const [a, b] = await Promise.all(
       ["a", "b"].map((out) => Deno.readFile(`${folder}/${out}/model/model.safetensors`)),
     );
-    assert(a.every((byte, i) => byte === b[i]) && a.length === b.length);
-    assertEquals(
-      await Deno.readTextFile(`${folder}/a/run.toml`),
-      await Deno.readTextFile(`${folder}/b/run.toml`),
-    );
+    assert(a.length === b.length && a.every((byte, i) => byte === b[i]));
+    assertEquals(await Deno.readTextFile(`${folder}/b/run.toml`), toml);
   });
+});
+
+Deno.test("withSteps makes steps of epochs, 120 of nothing, and refuses both", () => {
+  const values = readFlags([], FLAGS).values, flags = { ...values, lr: 1, batch: 4, accumulate: 2 };
+  const stepsOf = (given: { readonly steps?: number; readonly epochs?: number }, epoch: number | null) =>
+    withSteps({ flags: { ...flags, ...given } } as Parameters<typeof withSteps>[0], { epoch }).flags;
+  assertEquals([stepsOf({}, null).steps, stepsOf({ steps: 7 }, null).steps], [120, 7]);
+  const { steps, epochs } = stepsOf({ epochs: 1.5 }, 10.2);
+  assertEquals([steps, epochs], [8, null]);
+  assertThrows(() => stepsOf({ epochs: 1 }, null), InputError, "give --steps");
+  assertThrows(() => checkFlags({ ...values, steps: 1, epochs: 1 }), UsageError, "give one");
 });
