@@ -7,7 +7,7 @@
 import { checkShape, refuse } from "./arguments.ts";
 import { ShapeError } from "./errors.ts";
 import { DISPLAY, displayOf, INSPECT, lineOf } from "./inspect.ts";
-import type { KernelCall, KernelRequest } from "./kernel_call.ts";
+import type { KernelCall, KernelRequest, Target } from "./kernel_call.ts";
 import { dequantize as dequantizeKernel } from "../kernels/dequantize.ts";
 import type { Stored } from "../kernels/packed.ts";
 import { isPacked, sizeOf, type Spec } from "./spec.ts";
@@ -56,6 +56,27 @@ export interface BatchRule {
   readonly inputs: readonly ("split" | "shared")[];
 }
 
+/** Where the kernel of an op can store values as f16. */
+export interface HalfRule {
+  /** Inputs that it can read as f16. */
+  readonly reads: readonly number[] | "all";
+  /** Outputs that it can write as f16. */
+  readonly writes: readonly number[];
+  /** Whether it moves values as they are stored: it writes f16 only where all inputs that it can read as f16 are. */
+  readonly moves?: boolean;
+}
+
+/** The rule of an op that moves the values of its first input. */
+export const MOVES: HalfRule = { reads: [0], writes: [0], moves: true };
+
+/** How large results can be beside the range of f16. */
+export interface RangeRule {
+  /** `bounded`: near 1, whatever it reads. `moved`: as large as what it reads. */
+  readonly result: "bounded" | "moved";
+  /** `bounded` where it reads products of normed values. */
+  readonly reads?: "bounded";
+}
+
 /** What a parameter is to the op that reads it: an operand of a product, a table of rows, the gain or bias of a norm. */
 export type ParameterRole = "matrix" | "table" | "gain" | "bias";
 
@@ -93,6 +114,24 @@ export interface Op<A = any> {
   ) => number;
   /** How it treats a batch; null or absent when an element of the output may depend on several samples. */
   readonly batch?: (inputs: readonly Spec[], attrs: A) => BatchRule | null;
+  /**
+   * Where its kernel can store f16; when absent, it stores f32 alone. Elementwise ops, products and reductions need none, as all
+   * of them can.
+   */
+  readonly half?: HalfRule;
+  /** How large its results can be; anything when absent. */
+  readonly range?: RangeRule;
+  /** A node whose kernel computes the sum of its result and another tensor; absent where no kernel does. */
+  onto?(inputs: readonly Tensor[], attrs: A, other: Tensor): Tensor;
+  /**
+   * Attributes, of its own type, with which it gives results along a new first axis, whose sum is the result, so that more of the device has work;
+   * null where one result is faster, absent where the kernel gives no other.
+   */
+  inParts?(
+    inputs: readonly Spec[],
+    attrs: A,
+    device: { readonly target: Target; readonly half: boolean },
+  ): unknown;
   /** The role of a parameter as each input; null or absent for inputs that are data. */
   readonly roles?: readonly (ParameterRole | null)[];
 }

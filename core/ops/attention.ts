@@ -42,6 +42,8 @@ export interface AttentionOptions extends AttentionLimits {
  */
 export const attentionOp: Op<AttentionAttrs> = {
   name: "attention",
+  half: { reads: [0, 1, 2], writes: [0] },
+  range: { result: "bounded", reads: "bounded" },
   batch: (inputs) => ({
     parts: inputs[0].shape[0],
     inputs: inputs.map(({ shape }) => shape[0] === inputs[0].shape[0] ? "split" : "shared"),

@@ -68,6 +68,15 @@ function addHeads(shares: Tensor, shape: readonly number[]): Tensor {
 const inParts = (shape: readonly number[], { parts }: AttentionGradAttrs): readonly number[] =>
   parts === undefined ? shape : [parts, ...shape];
 
+/** Splits a gradient where the device has more processors than there are blocks of rows. */
+function partsOf(pass: "gradQ" | "gradKV"): Op<AttentionGradAttrs>["inParts"] {
+  return (inputs, attrs, { target, half }) => {
+    // Matrix units of f16 need no parts.
+    const { parts = 1 } = attentionTiling(attentionSizes(inputs, attrs), { ...target, pass, half });
+    return parts === 1 ? null : { ...attrs, parts };
+  };
+}
+
 /** Inputs: log-sum-exp and the sum of gradient * output [B, T, H], and ranges [B, T, 2] if any. Output: [B, T, H, 4]. */
 const attentionRowsOp: Op<null> = {
   name: "attentionRows",
@@ -88,6 +97,8 @@ const attentionRowsOp: Op<null> = {
 /** Inputs: those of {@link gradInputs}. Output: the gradient by the queries. */
 export const attentionGradQOp: Op<AttentionGradAttrs> = {
   name: "attentionGradQ",
+  half: { reads: [0, 1, 2, 3], writes: [0] },
+  inParts: partsOf("gradQ"),
   infer: ([q], attrs) => [{ shape: inParts(q.shape, attrs), dtype: "f32" }],
   kernel({ inputs, outputs, attrs, target }) {
     const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
@@ -102,6 +113,8 @@ export const attentionGradQOp: Op<AttentionGradAttrs> = {
 /** Inputs: those of {@link gradInputs}. Outputs: the gradients by keys and by values, one for each query head. */
 export const attentionGradKVOp: Op<AttentionGradAttrs> = {
   name: "attentionGradKV",
+  half: { reads: [0, 1, 2, 3], writes: [0, 1] },
+  inParts: partsOf("gradKV"),
   infer([q, k], attrs) {
     const shape = inParts([k.shape[0], k.shape[1], q.shape[2], k.shape[3]], attrs);
     return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];
@@ -129,6 +142,7 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
 /** Inputs: those of {@link gradInputs}. Output: the gradient by the bias, of each query. */
 export const attentionGradBiasOp: Op<AttentionAttrs> = {
   name: "attentionGradBias",
+  half: { reads: [0, 1, 2, 3], writes: [] },
   infer(inputs) {
     const [batch, heads, , keys] = inputs.at(-1)!.shape;
     return [{ shape: [batch, heads, inputs[0].shape[1], keys], dtype: "f32" }];

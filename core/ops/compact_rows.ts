@@ -11,7 +11,7 @@ import {
   gatherRows as gatherRowsKernel,
   scatterRows as scatterRowsKernel,
 } from "../../kernels/compact_rows.ts";
-import { apply, type Op, pick, type PullbackContext, type Tensor } from "../tensor.ts";
+import { apply, MOVES, type Op, pick, type PullbackContext, type Tensor } from "../tensor.ts";
 import { cast } from "./arithmetic.ts";
 import { equal, where } from "./comparison.ts";
 import { IGNORE } from "./cross_entropy.ts";
@@ -40,6 +40,7 @@ export interface Places {
  */
 export const gatherRowsOp: Op<Places> = {
   name: "gatherRows",
+  half: MOVES,
   infer: ([x], { count }) => [
     { shape: [count, x.shape[1]], dtype: "f32" },
     { shape: [count], dtype: "i32" },
@@ -61,6 +62,7 @@ export const gatherRowsOp: Op<Places> = {
  */
 export const scatterRowsOp: Op<null> = {
   name: "scatterRows",
+  half: MOVES,
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   pullbacks: [
     ({ inputs: [x, order, labels, count], gradient }) =>

@@ -47,6 +47,7 @@ function checkLabels(op: string, { dtype, shape }: Spec): void {
 /** Inputs: logits [N, V or more] and labels [N]. Outputs: the loss and the log-sum-exp of each row, 0 where ignored. */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropy",
+  half: { reads: [0], writes: [] },
   infer([logits, labels]) {
     const shapes = [logits.shape, labels.shape];
     checkFloats("crossEntropy", [logits]);
@@ -84,6 +85,7 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
 /** Inputs: logits, labels, log-sum-exp and a factor [1]. Output: the gradient by the logits, 0 past the classes. */
 export const crossEntropyGradOp: Op<CrossEntropyAttrs> = {
   name: "crossEntropyGrad",
+  half: { reads: [0], writes: [0] },
   infer: ([logits]) => [{ shape: logits.shape, dtype: "f32" }],
   kernel({ inputs: [logits], outputs, attrs }) {
     const [rows, stride] = logits.shape;

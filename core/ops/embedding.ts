@@ -31,6 +31,7 @@ export type EmbeddingAttrs = { readonly padding: number } | null;
 /** Inputs: a table and ids. Output: the rows of the ids. No gradient reaches the row of the padding. */
 export const embeddingOp: Op<EmbeddingAttrs> = {
   name: "embedding",
+  half: { reads: [], writes: [0] },
   packed: [0],
   roles: ["table"],
   batch: ([, ids]) => ({ parts: sizeOf(ids.shape), inputs: ["shared", "split"] }),
@@ -95,6 +96,8 @@ const orderOp: Op<null> = {
  */
 export const embeddingGradOp: Op<{ vocab: number; padding?: number }> = {
   name: "embeddingGrad",
+  half: { reads: [0], writes: [] },
+  onto: (inputs, _, other) => apply(embeddingGradOntoOp, [other, ...inputs], null),
   infer: ([gradient], { vocab }) => [{ shape: [vocab, gradient.shape.at(-1)!], dtype: "f32" }],
   pullbacks: [({ inputs: [, , , ids], gradient, attrs: { padding } }) => {
     if (padding === undefined) return apply(embeddingOp, [gradient, ids], null);
@@ -110,6 +113,7 @@ export const embeddingGradOp: Op<{ vocab: number; padding?: number }> = {
 /** {@link embeddingGradOp} with a further first input to add: the gradient of a tied table by its other use. */
 export const embeddingGradOntoOp: Op<null> = {
   name: "embeddingGradOnto",
+  half: { reads: [1], writes: [] },
   infer: ([table]) => [{ shape: table.shape, dtype: "f32" }],
   kernel({ inputs: [table, ...inputs], target }) {
     const sizes = gradSizes(inputs, { vocab: table.shape[0], target });

@@ -34,6 +34,8 @@ interface Attrs {
 /** Inputs: x, and optionally a gain, and then optionally a bias. Outputs: the result, and mean and scale of each row. */
 export const layerNormOp: Op<Attrs> = {
   name: "layerNorm",
+  half: { reads: [0], writes: [0] },
+  range: { result: "bounded" },
   batch: ([{ shape }]) => ({ parts: sizeOf(shape.slice(0, -1)), inputs: ["split", "shared"] }),
   roles: [null, "gain", "bias"],
   infer(inputs) {
@@ -102,6 +104,9 @@ export interface LayerNormGradAttrs {
  */
 export const layerNormGradOp: Op<LayerNormGradAttrs> = {
   name: "layerNormGrad",
+  // The gain is at 4 or absent, the residual at 4 or 5.
+  half: { reads: [0, 1, 4, 5], writes: [0] },
+  onto: (inputs, attrs, other) => apply(layerNormGradOp, [...inputs, other], attrs),
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   kernel({ inputs, outputs, attrs: { gain }, target }) {
     const [{ shape }] = inputs, width = shape.at(-1)!;

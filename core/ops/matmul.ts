@@ -192,6 +192,7 @@ export const matmulSumOp: Op<MatmulAttrs> = {
 /** Inputs: a sum so far [M, N] and two matrices. Output: the sum plus their product. */
 export const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
+  half: { reads: [1, 2], writes: [] },
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
   kernel({ inputs: [, a, b, ...limit], attrs, target }) {
     const sizes = matmulSizes([a, b], attrs);

@@ -185,10 +185,12 @@ export {
   apply,
   type BatchRule,
   type ElementText,
+  type HalfRule,
   type Op,
   type ParameterRole,
   pick,
   type Pullback,
   type PullbackContext,
+  type RangeRule,
   type Tensor,
 } from "../tensor.ts";

@@ -7,7 +7,7 @@
 import { axesOf, axisOf, checkLists, checkOptions, checkShape, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf, type Spec } from "../spec.ts";
-import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkTensor, MOVES, type Op, type Tensor } from "../tensor.ts";
 import { f16Bindings } from "./half_precision.ts";
 import {
   concat as concatKernel,
@@ -74,6 +74,8 @@ function filled(x: Tensor, shape: readonly number[]): readonly number[] {
 /** The record of {@link permute}. */
 export const permuteOp: Op<{ axes: readonly number[] }> = {
   name: "permute",
+  half: MOVES,
+  range: { result: "moved" },
   batch: ([{ shape }], { axes }) => axes[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { axes }) {
     checkRank("permute", input);
@@ -114,6 +116,8 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
 /** The record of {@link slice}. */
 export const sliceOp: Op<{ starts: readonly number[]; sizes: readonly number[] }> = {
   name: "slice",
+  half: MOVES,
+  range: { result: "moved" },
   batch: ([{ shape }], { sizes }) => sizes[0] === shape[0] ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { starts, sizes }) {
     checkRank("slice", input);
@@ -162,6 +166,8 @@ export function slice(
 /** The record of {@link pad}. */
 export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> = {
   name: "pad",
+  half: MOVES,
+  range: { result: "moved" },
   batch: ([{ shape }], { before, after }) =>
     before[0] === 0 && after[0] === 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer([input], { before, after }) {
@@ -208,6 +214,8 @@ const MOST_JOINED = 7;
 /** The record of {@link concat}. */
 export const concatOp: Op<{ axis: number }> = {
   name: "concat",
+  half: { ...MOVES, reads: "all" },
+  range: { result: "moved" },
   batch: ([{ shape }], { axis }) => axis > 0 ? { parts: shape[0], inputs: ["split"] } : null,
   infer(inputs, { axis }) {
     checkRank("concat", inputs[0]);

@@ -4,12 +4,14 @@
  * @module
  */
 
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { apply, MOVES, type Op, type Tensor } from "../tensor.ts";
 import { sliceOp } from "./movement.ts";
 
 /** The record of {@link recomputeFrom}: it has no pullbacks, as the planner adds it after differentiation. */
 export const recomputeOp: Op<null> = {
   name: "recompute",
+  // It reads nothing of what it waits for.
+  half: { ...MOVES, reads: "all" },
   infer: ([{ shape, dtype }]) => [{ shape, dtype }],
   kernel({ inputs: [x], outputs, ...request }) {
     const rows = { ...x, shape: [x.shape.reduce((n, size) => n * size, 1)] };

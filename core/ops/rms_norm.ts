@@ -29,6 +29,8 @@ function scaleOf(x: Tensor, eps: number): Tensor {
 /** Inputs: x and gain. Outputs: the result, and the scale of each row. */
 export const rmsNormOp: Op<Attrs> = {
   name: "rmsNorm",
+  half: { reads: [0], writes: [0] },
+  range: { result: "bounded" },
   batch: ([{ shape }]) => ({ parts: sizeOf(shape.slice(0, -1)), inputs: ["split", "shared"] }),
   roles: [null, "gain"],
   infer([x, gain]) {
@@ -71,6 +73,8 @@ export const rmsNormOp: Op<Attrs> = {
  */
 export const rmsNormGradOp: Op<null> = {
   name: "rmsNormGrad",
+  half: { reads: [0, 2, 4], writes: [0] },
+  onto: (inputs, _, other) => apply(rmsNormGradOp, [...inputs, other], null),
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
   kernel({ inputs, outputs, target }) {
     const [{ shape }] = inputs, width = shape.at(-1)!, f16 = f16Bindings(inputs, outputs);

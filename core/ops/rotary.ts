@@ -19,6 +19,8 @@ interface Attrs {
 /** Inputs: x, and the tables of cosines and sines. */
 export const rotaryOp: Op<Attrs> = {
   name: "rotary",
+  half: { reads: [0], writes: [0] },
+  range: { result: "moved" },
   batch: ([x]) => ({ parts: x.shape[0], inputs: ["split", "shared"] }),
   infer([x, cos, sin]) {
     checkFloats("rotary", [x, cos, sin]);

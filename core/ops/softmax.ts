@@ -31,6 +31,8 @@ function sizes({ inputs, outputs, attrs: { axis }, target }: KernelRequest<Attrs
 /** Input: scores. Output: their softmax along an axis. */
 export const softmaxOp: Op<Attrs> = {
   name: "softmax",
+  half: { reads: [0], writes: [0] },
+  range: { result: "bounded" },
   batch: batchAlong,
   infer(inputs) {
     checkFloats("softmax", inputs);
@@ -47,6 +49,7 @@ export const softmaxOp: Op<Attrs> = {
 /** Inputs: the output of {@link softmaxOp} and its gradient. Output: the gradient by the scores. */
 export const softmaxGradOp: Op<Attrs> = {
   name: "softmaxGrad",
+  half: { reads: [0, 1], writes: [0] },
   batch: batchAlong,
   infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
   kernel: (request) => ({ kernel: softmaxGradKernel(sizes(request)) }),

@@ -32,7 +32,7 @@ import { fuseResidual } from "./rewrite/fuse_residual.ts";
 import { materializeInputs, materializeRoots } from "./rewrite/materialize.ts";
 import { recompute } from "./rewrite/recompute.ts";
 import { simplify } from "./rewrite/simplify.ts";
-import { splitAttention } from "./rewrite/split_attention.ts";
+import { sumParts } from "./rewrite/sum_parts.ts";
 import { splitRows } from "./rewrite/split_rows.ts";
 import { sumProducts } from "./rewrite/sum_products.ts";
 import type { BoundText, IsHalf, Launch, Plan, PlanOptions, Prefix, Prepared, Unit } from "./types.ts";
@@ -50,7 +50,7 @@ const SIMPLER: readonly Rewrite[] = [
 
 /** The other passes that rewrite a graph, in order. */
 const REWRITES: readonly Rewrite[] = [
-  splitAttention, // gradients of attention are computed in parts that fill the device
+  sumParts, // gradients of attention are computed in parts that fill the device
   sumProducts, // a sum of matrix products becomes one product over more terms
   fuseResidual, // a kernel adds the residual to its own result
   materializeInputs, // a constant that a kernel reads as a buffer gets one

@@ -9,22 +9,10 @@
  * @module
  */
 
-import { attentionOp } from "../ops/attention.ts";
-import { attentionGradBiasOp, attentionGradKVOp, attentionGradQOp } from "../ops/attention_gradients.ts";
 import type { ReduceAttrs } from "../ops/broadcast.ts";
-import { gatherRowsOp, scatterRowsOp } from "../ops/compact_rows.ts";
-import { crossEntropyGradOp, crossEntropyOp } from "../ops/cross_entropy.ts";
-import { embeddingGradOntoOp, embeddingGradOp, embeddingOp } from "../ops/embedding.ts";
-import { layerNormGradOp, layerNormOp } from "../ops/layer_norm.ts";
-import { accumulateOp } from "../ops/matmul.ts";
-import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
-import { rmsNormGradOp, rmsNormOp } from "../ops/rms_norm.ts";
-import { recomputeOp } from "../ops/recompute.ts";
-import { rotaryOp } from "../ops/rotary.ts";
-import { softmaxGradOp, softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import { sizeOf } from "../spec.ts";
-import type { Op, Tensor } from "../tensor.ts";
+import type { HalfRule, Op, Tensor } from "../tensor.ts";
 import { outputOf } from "./alias.ts";
 import {
   isAdd,
@@ -39,48 +27,6 @@ import type { Fusion, IsHalf, PlanOptions } from "./types.ts";
 import { unboundedNodes } from "./unbounded.ts";
 import { isWeightCopy } from "./weight_copies.ts";
 
-/** How the kernel of an op stores f16. */
-interface HalfRule {
-  /** Inputs that it can read as f16. */
-  readonly reads: readonly number[] | "all";
-  /** Outputs that it can write as f16. */
-  readonly writes: readonly number[];
-  /** Whether it moves values as they are stored: it writes f16 only where all inputs that it can read as f16 are. */
-  readonly moves?: boolean;
-}
-
-const MOVES: HalfRule = { reads: [0], writes: [0], moves: true };
-
-/** The ops whose kernels handle f16. Elementwise ops, products and reductions all do, and need no row. */
-const HALF_RULES: ReadonlyMap<Op, HalfRule> = new Map<Op, HalfRule>([
-  [attentionOp, { reads: [0, 1, 2], writes: [0] }],
-  [attentionGradQOp, { reads: [0, 1, 2, 3], writes: [0] }],
-  [attentionGradKVOp, { reads: [0, 1, 2, 3], writes: [0, 1] }],
-  [attentionGradBiasOp, { reads: [0, 1, 2, 3], writes: [] }],
-  [rmsNormOp, { reads: [0], writes: [0] }],
-  [rmsNormGradOp, { reads: [0, 2, 4], writes: [0] }],
-  [layerNormOp, { reads: [0], writes: [0] }],
-  // The gain is at 4 or absent, the residual at 4 or 5.
-  [layerNormGradOp, { reads: [0, 1, 4, 5], writes: [0] }],
-  [softmaxOp, { reads: [0], writes: [0] }],
-  [softmaxGradOp, { reads: [0, 1], writes: [0] }],
-  [crossEntropyOp, { reads: [0], writes: [] }],
-  [crossEntropyGradOp, { reads: [0], writes: [0] }],
-  [rotaryOp, { reads: [0], writes: [0] }],
-  [embeddingOp, { reads: [], writes: [0] }],
-  [embeddingGradOp, { reads: [0], writes: [] }],
-  [embeddingGradOntoOp, { reads: [1], writes: [] }],
-  [accumulateOp, { reads: [1, 2], writes: [] }],
-  [permuteOp, MOVES],
-  [sliceOp, MOVES],
-  [padOp, MOVES],
-  [concatOp, { ...MOVES, reads: "all" }],
-  // It reads nothing of what it waits for.
-  [recomputeOp, { ...MOVES, reads: "all" }],
-  [gatherRowsOp, MOVES],
-  [scatterRowsOp, MOVES],
-]);
-
 /** Ops whose first input is never stored as f16, and neither is anything that is computed from their output. */
 const EXACT: ReadonlySet<Op> = new Set([unscaleOp]);
 
@@ -93,8 +39,8 @@ function mayRead({ reads }: HalfRule, index: number): boolean {
 function reads(node: Tensor, index: number): boolean {
   if (isElement(node) || isReduction(node) || isSumEach(node) || isProductSum(node)) return true;
   if (isProduct(node)) return index < 2;
-  const rule = HALF_RULES.get(node.op);
-  return rule !== undefined && mayRead(rule, index);
+  const { half } = node.op;
+  return half !== undefined && mayRead(half, index);
 }
 
 /**
@@ -140,7 +86,7 @@ export function halfValues(
 
   /** The outputs that a node would write as f16 if all of their readers could. */
   const writes = (node: Tensor, could: ReadonlySet<Tensor>): readonly number[] => {
-    const { op, inputs, dtype, shape } = node, rule = HALF_RULES.get(op);
+    const { op, inputs, dtype, shape } = node, rule = op.half;
     if (isWeightCopy(node)) return [0];
     if (rule !== undefined) {
       const moved = inputs.every((input, i) => !mayRead(rule, i) || isHalf(input));

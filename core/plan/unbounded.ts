@@ -8,24 +8,12 @@
  * @module
  */
 
-import { attentionOp } from "../ops/attention.ts";
-import { layerNormOp } from "../ops/layer_norm.ts";
-import { concatOp, padOp, permuteOp, sliceOp } from "../ops/movement.ts";
-import { rmsNormOp } from "../ops/rms_norm.ts";
 import { recomputeOp } from "../ops/recompute.ts";
-import { rotaryOp } from "../ops/rotary.ts";
-import { softmaxOp } from "../ops/softmax.ts";
 import { unscaleOp } from "../ops/unscale.ts";
-import type { Op, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 import { outputOf } from "./alias.ts";
 import { isAdd, isAlias, isLeaf, isSource } from "./predicates.ts";
 import type { Fusion, IsLarge } from "./types.ts";
-
-/** Ops whose results are bounded, whatever they read. */
-const BOUNDED: ReadonlySet<Op> = new Set<Op>([rmsNormOp, layerNormOp, softmaxOp, attentionOp]);
-
-/** Ops that change no size of a number: what they give is as large as what they read. */
-const MOVED: ReadonlySet<Op> = new Set<Op>([rotaryOp, permuteOp, sliceOp, padOp, concatOp]);
 
 /**
  * Finds the nodes of a forward pass that may be beyond the range of f16. Queries, keys and values are not among them: they are
@@ -36,18 +24,19 @@ const MOVED: ReadonlySet<Op> = new Set<Op>([rotaryOp, permuteOp, sliceOp, padOp,
  */
 export function unboundedNodes({ order, readers }: Pick<Fusion, "order" | "readers">): readonly Tensor[] {
   const gradients = scaledNodes(order);
+  const isMoved = ({ op }: Tensor): boolean => op.range?.result === "moved";
   const attended = new Set<Tensor>();
   for (const node of order.toReversed()) {
     const reads = (reader: Tensor): boolean =>
-      reader.op === attentionOp || ((MOVED.has(reader.op) || isAlias(reader)) && attended.has(reader));
+      reader.op.range?.reads === "bounded" || ((isMoved(reader) || isAlias(reader)) && attended.has(reader));
     if (readers.get(node)!.some(reads)) attended.add(node);
   }
   // The gain of a norm whose result is added to what it comes from may be as large as that.
   const isAdded = (node: Tensor): boolean =>
     readers.get(node)!.some((reader) => isAdd(reader) || (isAlias(reader) && isAdded(reader)));
   const bounded = (node: Tensor): boolean =>
-    (BOUNDED.has(node.op) && !isAdded(node)) || attended.has(node) ||
-    (MOVED.has(node.op) && node.inputs.every((input) => isSource(input) || bounded(outputOf(input).node)));
+    (node.op.range?.result === "bounded" && !isAdded(node)) || attended.has(node) ||
+    (isMoved(node) && node.inputs.every((input) => isSource(input) || bounded(outputOf(input).node)));
   return order.filter((node) => !isSource(node) && !isAlias(node) && !gradients.has(node) && !bounded(node));
 }
 
