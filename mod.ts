@@ -57,6 +57,7 @@
  * | `core/models` | families (one file each) and tasks (next token, classes, images) |
  * | `core/optim` | optimizers, clipping, schedules of rates |
  * | `core/host` | the only folder that touches the machine: files behind an interface |
+ * | `core/ranks` | several processes that train one model: the interface, and MPI behind it |
  * | `core/data` | safetensors, batches |
  * | `core/data/chat` | templates of chats, and which tokens are answers |
  * | `core/data/rows` | rows of files: JSON, CSV, Parquet; what each teaches |

@@ -198,3 +198,9 @@ const SMALLER_BATCH = "lower the batch or its length, or use a larger device";
 /** What helps when a number was finite until some step. */
 const LOWER_THE_RATE =
   "go back to a checkpoint and lower the learning rate, clip gradients, or look at the batch of that step";
+
+/** Ranks that train together cannot reach each other, or one of them did not come. */
+export class RanksError extends FirnError {
+  /** Name of the class, kept when code is minified. */
+  override name = "RanksError";
+}

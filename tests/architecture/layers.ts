@@ -29,6 +29,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/models/"],
   ["core/optim/"],
   ["core/host/"],
+  ["core/ranks/"],
   ["core/data/"],
   ["core/plan/types.ts"],
   [

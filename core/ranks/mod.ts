@@ -1,0 +1,10 @@
+/**
+ * Several processes that train one model, on one machine or many: ranks, which an MPI launcher starts.
+ *
+ * @module
+ */
+
+export { RanksError } from "../errors.ts";
+export { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
+export { openRanks, type RanksOptions } from "./open_ranks.ts";
+export type { Ranks } from "./ranks.ts";

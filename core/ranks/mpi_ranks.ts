@@ -1,0 +1,221 @@
+/**
+ * Ranks whose calls go through a library of MPI.
+ *
+ * @module
+ */
+
+import { refuse } from "../arguments.ts";
+import { RanksError } from "../errors.ts";
+import type { Mpi } from "../host/load_mpi.ts";
+import type { Ranks } from "./ranks.ts";
+
+/** Elements of one call: MPI counts in 32 bits. */
+const MOST = 2 ** 28;
+/** Tags of messages that tell which call a rank waits in. */
+const TAGS = 30_000;
+
+/** A communicator, and what is known about it. */
+interface Group {
+  readonly handle: bigint;
+  readonly rank: number;
+  readonly size: number;
+}
+
+/**
+ * Initialises MPI.
+ *
+ * @param mpi The library
+ * @param options `seconds`: how long a call waits for other ranks
+ * @returns The ranks
+ * @throws {RanksError} When MPI refuses
+ */
+export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): Ranks {
+  const { call, constants, version } = mpi, { world } = constants, level = new Int32Array(1);
+  check(mpi, "start", call.MPI_Init_thread(0n, 0n, constants.threadMultiple, level));
+  check(mpi, "start", call.MPI_Comm_set_errhandler(world, constants.errorsReturn));
+  const all = groupOf(mpi, world), local = groupOf(mpi, localOf(mpi, all.rank));
+  const watch = level[0] >= constants.threadMultiple ? watchOf(mpi, all) : null;
+  const next = callQueue({ seconds, all, watch });
+  let closed = false;
+  const abort = (code: number): never => {
+    call.MPI_Abort(world, code);
+    throw new RanksError("Cannot end the other ranks as MPI returned from MPI_Abort: end them by hand");
+  };
+  // A process that ends without a word would leave the others waiting.
+  globalThis.addEventListener?.("unload", () => closed || abort(1));
+  return {
+    rank: all.rank,
+    size: all.size,
+    local: { rank: local.rank, size: local.size },
+    engine: version,
+    ...exchangeOf(mpi, { all, next }),
+    abort,
+    async close() {
+      if (closed) return;
+      await next("close", async () => check(mpi, "close", await call.MPI_Barrier(world)));
+      closed = true;
+      check(mpi, "close", call.MPI_Finalize());
+    },
+  };
+}
+
+/** Makes a call of MPI once those before it have ended. */
+type Next = <T>(what: string, work: () => Promise<T>) => Promise<T>;
+
+/** Runs calls one after the other: two at once give wrong sums on MPICH. After a failed one, all fail. */
+function callQueue({ seconds, all, watch }: Pick<Waiting, "seconds" | "all" | "watch">): Next {
+  let queue: Promise<unknown> = Promise.resolve(), calls = 0, broken: unknown = null;
+  return (what, work) => {
+    const made = queue.then(async () => {
+      if (broken !== null) throw broken;
+      try {
+        return await within(work(), { what, call: calls++, seconds, all, watch });
+      } catch (error) {
+        broken = error;
+        throw error;
+      }
+    });
+    queue = made.catch(() => {});
+    return made;
+  };
+}
+
+/** The calls that carry data. */
+function exchangeOf(
+  mpi: Mpi,
+  { all, next }: { readonly all: Group; readonly next: Next },
+): Pick<Ranks, "sum" | "allToAll" | "gather" | "broadcast"> {
+  const { call, constants: { world, byte, float, inPlace, sum } } = mpi;
+  const done = async (what: string, code: Promise<number>): Promise<void> => check(mpi, what, await code);
+  return {
+    sum: (data) =>
+      next("sum", async () => {
+        for (let from = 0; from < data.length; from += MOST) {
+          const part = data.subarray(from, from + MOST);
+          await done("sum", call.MPI_Allreduce(inPlace, part, part.length, float, sum, world));
+        }
+      }),
+    allToAll(data) {
+      const part = data.length / all.size, result = new Uint8Array(data.length);
+      if (!Number.isInteger(part)) {
+        refuse("allToAll", `bytes must be a multiple of the number of ranks, ${all.size}`, data.length);
+      }
+      return next("allToAll", async () => {
+        await done("allToAll", call.MPI_Alltoall(data, part, byte, result, part, byte, world));
+        return result;
+      });
+    },
+    gather: (mine) =>
+      next("gather", async () => {
+        const lengths = new Int32Array(all.size), own = Int32Array.of(mine.length);
+        await done("gather", call.MPI_Allgather(own, 4, byte, lengths, 4, byte, world));
+        const offsets = new Int32Array(all.size);
+        for (let r = 1; r < all.size; r++) offsets[r] = offsets[r - 1] + lengths[r - 1];
+        const result = new Uint8Array(offsets[all.size - 1] + lengths[all.size - 1]);
+        const code = call.MPI_Allgatherv(mine, mine.length, byte, result, lengths, offsets, byte, world);
+        await done("gather", code);
+        return result;
+      }),
+    broadcast(data, root = 0) {
+      if (!(Number.isInteger(root) && root >= 0 && root < all.size)) {
+        refuse("broadcast", `"root" must be a rank from 0 to ${all.size - 1}`, root);
+      }
+      return next("broadcast", async () => {
+        for (let from = 0; from < data.length; from += MOST) {
+          const part = data.subarray(from, from + MOST);
+          await done("broadcast", call.MPI_Bcast(part, part.length, byte, root, world));
+        }
+      });
+    },
+  };
+}
+
+/** @throws {RanksError} When MPI returned an error */
+function check({ call }: Mpi, what: string, code: number): void {
+  if (code === 0) return;
+  const text = new Uint8Array(2048), length = new Int32Array(1);
+  call.MPI_Error_string(code, text, length);
+  const reason = new TextDecoder().decode(text.subarray(0, length[0]));
+  throw new RanksError(
+    `Cannot ${what} across ranks as MPI failed: ${reason}; see what the other ranks printed, and go on from the last checkpoint`,
+  );
+}
+
+function groupOf(mpi: Mpi, handle: bigint): Group {
+  const number = new Int32Array(1), { call } = mpi;
+  check(mpi, "start", call.MPI_Comm_rank(handle, number));
+  const rank = number[0];
+  check(mpi, "start", call.MPI_Comm_size(handle, number));
+  return { handle, rank, size: number[0] };
+}
+
+/** The ranks of this host. */
+function localOf(mpi: Mpi, rank: number): bigint {
+  const { call, constants: { world, typeShared, infoNull } } = mpi, made = new BigUint64Array(1);
+  check(mpi, "start", call.MPI_Comm_split_type(world, typeShared, rank, infoNull, made));
+  return made[0];
+}
+
+/** Messages between ranks that wait, so that those that do not can be named. */
+interface Watch {
+  /** Tells all others that this rank waits in a call. */
+  tell(call: number): void;
+  /** The ranks that did not say that they wait in it. */
+  missing(call: number): number[];
+}
+
+function watchOf(mpi: Mpi, { rank, size }: Group): Watch {
+  const { call, constants: { world, byte, statusIgnore } } = mpi, made = new BigUint64Array(1);
+  check(mpi, "start", call.MPI_Comm_dup(world, made));
+  const [handle] = made, nothing = new Uint8Array(1), others = Array.from({ length: size }, (_, r) => r);
+  others.splice(rank, 1);
+  const requests: BigUint64Array<ArrayBuffer>[] = [];
+  return {
+    tell(number) {
+      for (const r of others) {
+        const request = new BigUint64Array(1);
+        requests.push(request);
+        call.MPI_Isend(nothing, 0, byte, r, number % TAGS, handle, request);
+      }
+    },
+    missing: (number) =>
+      others.filter((r) => {
+        const flag = new Int32Array(1);
+        call.MPI_Iprobe(r, number % TAGS, handle, flag, statusIgnore);
+        return flag[0] === 0;
+      }),
+  };
+}
+
+/** What a call waits for. */
+interface Waiting {
+  readonly what: string;
+  /** Its number. */
+  readonly call: number;
+  readonly seconds: number;
+  readonly all: Group;
+  readonly watch: Watch | null;
+}
+
+/** Fails when a call has not ended in time, and names the ranks that did not make it. */
+async function within<T>(work: Promise<T>, { what, call, seconds, all, watch }: Waiting): Promise<T> {
+  const timers: ReturnType<typeof setTimeout>[] = [];
+  const after = (ms: number, then: () => void): void => void timers.push(setTimeout(then, ms));
+  const late = new Promise<never>((_, reject) => {
+    after(seconds * 500, () => watch?.tell(call));
+    after(seconds * 1000, () => {
+      const missing = watch?.missing(call) ?? [];
+      const who = missing.length === 0 ? "some of the others" : `rank ${missing.join(", rank ")}`;
+      reject(
+        new RanksError(
+          `Cannot ${what} across ${all.size} ranks as all must come within ${seconds} s: rank ${all.rank} waited for ${who}; see why it did not, or give a longer "timeout"`,
+        ),
+      );
+    });
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    for (const timer of timers) clearTimeout(timer);
+  }
+}

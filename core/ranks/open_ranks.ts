@@ -1,0 +1,99 @@
+/**
+ * Ranks by MPI, the engine that clusters have.
+ *
+ * @module
+ */
+
+import { checkOptions, refuse } from "../arguments.ts";
+import { InputError, NotFoundError } from "../errors.ts";
+import { hostEnvironment } from "../host/environment.ts";
+import { loadMpi, type Mpi } from "../host/load_mpi.ts";
+import { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
+import { mpiRanks } from "./mpi_ranks.ts";
+import type { Ranks } from "./ranks.ts";
+
+/** Options of {@link openRanks}. */
+export interface RanksOptions {
+  /** Path of the library of MPI; that of the launcher when absent: `FIRN_MPI_LIBRARY`, or where the system has it. */
+  readonly library?: string;
+  /** Seconds after which a call fails that not all ranks have made; 600 when absent. */
+  readonly timeout?: number;
+}
+
+/** The variable of the environment that names the library, which `./firn ranks` sets. */
+const LIBRARY = "FIRN_MPI_LIBRARY";
+
+const MEND = `start it by "./firn ranks 2 finetune", or allow --allow-env=${
+  [LIBRARY, ...LAUNCHER_VARIABLES].join(",")
+}`;
+
+/** Names under which the system finds the libraries of a launcher. */
+const NAMES: Readonly<Record<Launched["launcher"], readonly string[]>> = {
+  "Open MPI": ["libmpi.so.40", "libmpi.40.dylib"],
+  "MPICH": ["libmpich.so.12", "libmpi.so.12", "libmpi_abi.so.1", "libmpi.12.dylib"],
+  "Slurm": ["libmpi.so.40", "libmpich.so.12", "libmpi.so.12"],
+};
+
+/**
+ * Joins the ranks that an MPI launcher started: `mpirun -n 4 ...`, `srun -n 4 ...`, or `./firn ranks 4 ...`. It may be called
+ * once in a process. Calls of the ranks run one after the other, in the order in which they were made, which must be the same on
+ * all ranks.
+ *
+ * @param options The library, and the time to wait for other ranks
+ * @returns This rank among the others; close it in the end
+ * @throws {InputError} When no launcher started this process, when it started another MPI than that of the library (each process
+ * would then train alone), or when Deno may not read the environment or open the library
+ * @throws {NotFoundError} When there is no library of MPI
+ *
+ * @example Adds up a value of each rank; run it as `mpirun -n 4 deno run --allow-ffi --allow-env sum.ts`
+ * ```ts ignore
+ * import { openRanks } from "@firn/train/ranks";
+ *
+ * const ranks = await openRanks();
+ * const values = Float32Array.of(ranks.rank);
+ * await ranks.sum(values);
+ * console.log(values[0]); // 6 on each of 4 ranks
+ * await ranks.close();
+ * ```
+ */
+export async function openRanks(options: RanksOptions = {}): Promise<Ranks> {
+  checkOptions("openRanks", options, "its argument must be a record of library and timeout");
+  const { library, timeout = 600 } = options;
+  if (!(typeof timeout === "number" && timeout > 0 && timeout < 2e6)) {
+    refuse("openRanks", '"timeout" must be seconds above 0', timeout);
+  }
+  const variables = new Map<string, string | undefined>();
+  for (const name of [LIBRARY, ...LAUNCHER_VARIABLES]) variables.set(name, await hostEnvironment(name, MEND));
+  const launched = launchedBy((name) => variables.get(name));
+  if (launched === null) {
+    throw new InputError(
+      "Cannot join other ranks as a launcher of MPI must have started this process: none did; run ./firn ranks 2 COMMAND, or mpirun -n 2 ./firn COMMAND",
+    );
+  }
+  const mpi = libraryOf(launched, library ?? variables.get(LIBRARY));
+  const ranks = mpiRanks(mpi, { seconds: timeout });
+  if (ranks.size !== launched.size) {
+    // Each would be a rank 0 of its own, and all would write to the same files.
+    throw new InputError(
+      `Cannot join other ranks as ${launched.launcher} started ${launched.size} processes, and ${mpi.version} sees ${ranks.size}: the library must be that of the launcher; name it by ${LIBRARY}, or take the other's mpirun`,
+    );
+  }
+  return ranks;
+}
+
+function libraryOf({ launcher }: Launched, library: string | undefined): Mpi {
+  if (library !== undefined) return loadMpi(library);
+  const names = NAMES[launcher];
+  for (const name of names) {
+    try {
+      return loadMpi(name);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+    }
+  }
+  throw new NotFoundError(
+    `Cannot join other ranks as the library of ${launcher} must be at hand: none of ${
+      names.join(", ")
+    } is; name it by ${LIBRARY}`,
+  );
+}

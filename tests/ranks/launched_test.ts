@@ -1,0 +1,38 @@
+/**
+ * Which launcher started a process, and what a process without one is told.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { InputError } from "@firn/train";
+import { launchedBy, openRanks } from "@firn/train/ranks";
+
+const launchedWith = (environment: Record<string, string>) => launchedBy((name) => environment[name]);
+
+Deno.test("launchedBy knows the environments of Open MPI, MPICH and Slurm", () => {
+  assertEquals(launchedWith({ OMPI_COMM_WORLD_SIZE: "4", OMPI_COMM_WORLD_RANK: "3" }), {
+    launcher: "Open MPI",
+    size: 4,
+    rank: 3,
+  });
+  assertEquals(launchedWith({ PMI_SIZE: "2", PMI_RANK: "0" }), { launcher: "MPICH", size: 2, rank: 0 });
+  assertEquals(launchedWith({ SLURM_STEP_NUM_TASKS: "8", SLURM_PROCID: "7" }), {
+    launcher: "Slurm",
+    size: 8,
+    rank: 7,
+  });
+});
+
+Deno.test("launchedBy takes nothing else for a launcher: a batch script of Slurm, half of the variables, nonsense", () => {
+  assertEquals(launchedWith({ SLURM_NTASKS: "8", SLURM_PROCID: "0" }), null);
+  assertEquals(launchedWith({ PMI_SIZE: "2" }), null);
+  assertEquals(launchedWith({ PMI_SIZE: "2", PMI_RANK: "2" }), null);
+  assertEquals(launchedWith({ PMI_SIZE: "two", PMI_RANK: "0" }), null);
+  assertEquals(launchedWith({}), null);
+});
+
+Deno.test("openRanks refuses a timeout that is none, and says what to allow where it may not look", async () => {
+  await assertRejects(() => openRanks({ timeout: 0 }), InputError, '"timeout" must be seconds above 0');
+  await assertRejects(() => openRanks(), InputError, "--allow-env=FIRN_MPI_LIBRARY,OMPI_COMM_WORLD_SIZE");
+});
