@@ -74,6 +74,10 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["chat", "/m", "--adapter", "/a", "--chat-template", "/t.jinja"], { read: ".,/m,/a,/t.jinja" }],
     [["evaluate", "/m", "--data", "/d.json"], { read: ".,/m,/d.json" }],
     [["embed", "a whale", "--model", "/m"], { read: ".,/m" }],
+    [["compare", "/a/b", "/c", "--out", "/d/e.html"], {
+      read: ".,/a/b,/c,/d/e.html,/d",
+      write: ".firn,out,/d/e.html,/d",
+    }],
     [["watch", "/a/b", "--port", "0"], { read: ".,/a/b", write: undefined, rest: ["net"] }],
     [["finetune", "--watch", "0", "--out=/o"], { read: ".,/o", write: ".firn,out,/o", rest: ["net"] }],
     [["serve", "/m"], { read: ".,/m", rest: ["net"] }],

@@ -48,6 +48,8 @@ export { type Logger, type LogRecord, recorder } from "./logger.ts";
 export { type CardFacts, modelCard } from "./model_card.ts";
 export { printable } from "./printable.ts";
 export { type FollowedLog, followLog, readLog } from "./read_log.ts";
+export type { NamedRun } from "./compared_run.ts";
+export { type ComparisonOptions, isComparison, renderComparison } from "./render_comparison.ts";
 export { renderReport } from "./render_report.ts";
 export { reportOf, type ReportOptions } from "./report_of.ts";
 export { type LogOptions, openLog, type RunLog, stepLines } from "./run_log.ts";

@@ -59,6 +59,8 @@ export interface Line {
   readonly stroke: string;
   readonly width?: number;
   readonly stairs?: boolean;
+  /** Lengths of dashes and gaps in pixels; a whole line when absent. */
+  readonly dash?: readonly number[];
 }
 
 /** How a panel looks. */
@@ -74,21 +76,24 @@ export interface PanelOptions {
   readonly upper?: boolean;
   /** Steps to mark by a vertical rule. */
   readonly rules?: readonly number[];
+  /** Its x axis; that of steps when absent. */
+  readonly axis?: object;
 }
 
 /** A panel of lines over steps, as a Vega-Lite specification. */
 export function panel(lines: readonly Line[], options: PanelOptions): object {
-  const { height, title, zero = false, format, upper = false, rules = [] } = options;
-  const x = { ...X, axis: upper ? { title: null, labels: false, ticks: false } : STEP_AXIS };
+  const { height, title, zero = false, format, upper = false, rules = [], axis: below = STEP_AXIS } = options;
+  const x = { ...X, axis: upper ? { title: null, labels: false, ticks: false } : below };
   const axis = { title, minExtent: 48, maxExtent: 48, tickCount: height / 35, ...(format && { format }) };
   const y = { field: "y", type: "quantitative", scale: { zero }, axis };
-  const layer = lines.map(({ points, stroke, width = 2, stairs = false }) => ({
+  const layer = lines.map(({ points, stroke, width = 2, stairs = false, dash }) => ({
     data: { values: points },
     mark: {
       type: "line",
       stroke,
       strokeWidth: width,
       strokeJoin: "round",
+      ...dash && { strokeDash: dash },
       interpolate: stairs ? "step" : "linear",
       point: points.length < 30 ? { fill: stroke, stroke: null, size: 24 } : false,
     },

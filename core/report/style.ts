@@ -9,11 +9,15 @@ export const STYLE = `
 :root { color-scheme: light dark; --paper: #fbfbf9; --card: #fff; --ink: #1b2126; --soft: #5b6670; --rule: #c3cad0;
   --grid: #eceff1; --faint: #a9c6da; --accent: #1c6291; --ice: #e3eaef; --ice-line: #b4c6d3;
   --heat0: #17517c; --heat1: #3a7dac; --heat2: #74a9cc; --heat3: #aacbe0; --heat4: #d6e6ef;
-  --heat5: #fbe9cf; --heat6: #f4cf9b; --heat7: #e8a962; --heat8: #d37c33; --heat9: #aa4c12; }
+  --heat5: #fbe9cf; --heat6: #f4cf9b; --heat7: #e8a962; --heat8: #d37c33; --heat9: #aa4c12;
+  --run0: #1c6291; --run1: #c4641c; --run2: #2c8059; --run3: #9c3f7c; --run4: #8a6b00; --run5: #5a57b8; --run6: #b83a3a;
+  --run7: #4d5963; }
 @media (prefers-color-scheme: dark) { :root { --paper: #11161a; --card: #181f25; --ink: #e6ebee; --soft: #96a3ad;
   --rule: #3d4952; --grid: #232c33; --faint: #3b6580; --accent: #7cc2ee; --ice: #1e272e; --ice-line: #41525f;
   --heat0: #a5dcfb; --heat1: #74b9e4; --heat2: #4a91bf; --heat3: #326b91; --heat4: #234a64;
-  --heat5: #4d3a22; --heat6: #7c5628; --heat7: #ac7331; --heat8: #d99545; --heat9: #fcc67f; } }
+  --heat5: #4d3a22; --heat6: #7c5628; --heat7: #ac7331; --heat8: #d99545; --heat9: #fcc67f;
+  --run0: #7cc2ee; --run1: #f0a062; --run2: #71c9a0; --run3: #e08fc4; --run4: #d6b957; --run5: #a9a6f2; --run6: #f08c8c;
+  --run7: #a9b5bf; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 main { max-width: 60rem; margin: 0 auto; padding: 3rem 1.25rem 5rem; }
@@ -46,6 +50,9 @@ th:first-child { text-align: left; }
 .reasons :is(th, td) { padding: .35rem .5rem; }
 .reasons td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 .reasons :is(th, td):is(:nth-child(2), :nth-child(3), :nth-child(7)) { text-align: left; }
+.settings :is(th, td) { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+.settings th[scope=row] { font: .8rem/1.6 ui-monospace, monospace; }
+.named :is(th, td):nth-child(2) { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
 tfoot :is(th, td) { border: 0; font-weight: 600; }
 td small { display: block; color: var(--soft); font-weight: 400; }
 summary { cursor: pointer; }

@@ -1,0 +1,117 @@
+/**
+ * The page that compares runs.
+ *
+ * @module
+ */
+
+import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import { InputError } from "@firn/train";
+import { isComparison, type Line, renderComparison, renderReport, reportOf } from "@firn/train/report";
+import { freezeLine, PARTS, startLine, stepLines } from "./run_lines.ts";
+
+const EVIL = `</td><script>alert(1)</script>"'`;
+
+/** A run whose loss is `scale` times that of another. */
+function run(
+  scale: number,
+  more: readonly Line[] = [],
+  pace: { readonly tokensPerSecond?: number } = {},
+): Line[] {
+  const start = startLine({
+    config: { model: "llama", lr: scale, seed: 3, out: `out/${scale}` },
+    perplexity: 99,
+  });
+  const steps = stepLines(1, 10, { stepMs: 20 * scale, ...pace }).map((line) => ({
+    ...line,
+    loss: scale * line.loss!,
+  }));
+  return [start, PARTS, ...steps, ...more];
+}
+
+/** A table of a page as text: its rows, each with its cells. */
+function rowsOf(page: string, heading: string): string[][] {
+  const table = page.slice(page.indexOf(`<h2>${heading}</h2>`)).match(/<table[\s\S]*?<\/table>/)![0];
+  return [...table.matchAll(/<tr>([\s\S]*?)<\/tr>/g)].map(([, row]) =>
+    [...row.matchAll(/<t[hd][^>]*>([\s\S]*?)<\/t[hd]>/g)].map(([, cell]) =>
+      cell.replace(/<strong>(.*?)<\/strong>/g, "*$1").replace(/<[^>]*>/g, "").trim()
+    )
+  );
+}
+
+Deno.test("renderComparison draws loss by step, time and tokens, and freezing, a line of its own for each run", async () => {
+  const pace = { tokensPerSecond: 1000 };
+  const page = await renderComparison([
+    { name: "one", lines: run(1, [freezeLine(10)], pace) },
+    { name: "two", lines: run(2, [], pace) },
+  ]);
+  const headings = [...page.matchAll(/<h2>(.*?)<\/h2>/g)].map(([, heading]) => heading);
+  const plots = ["Loss by step", "Loss by time", "Loss by tokens", "Freezing"];
+  assertEquals(headings, [...plots, "Results", "Settings that differ", "What froze"]);
+  for (const plot of page.match(/<svg role="img".*?<\/svg>/gs)!) {
+    assertMatch(plot, /var\(--run0\)[\s\S]*var\(--run1\)/);
+  }
+  assertEquals(/<script|https?:\/\/(?!www\.w3\.org)/.test(page), false);
+  assertEquals(isComparison(page), true);
+});
+
+Deno.test("renderComparison has the results of each run, the best in bold, and says what is under way", async () => {
+  const end: Line = { kind: "end", perplexity: 5 };
+  const page = await renderComparison([
+    { name: "one", lines: run(1, [freezeLine(10), end]) },
+    {
+      name: "two",
+      lines: run(2, [{ kind: "evaluation", step: 10, set: "easy", metrics: { accuracy: 0.5 } }]),
+    },
+  ]);
+  const [head, one, two] = rowsOf(page, "Results");
+  const columns = [
+    "Run",
+    "What",
+    "Steps",
+    "Loss in the end",
+    "perplexity",
+    "easy/accuracy",
+    "Time",
+    "ms a step",
+  ];
+  assertEquals(head, [...columns, "Frozen", "FLOPs of no freeze"]);
+  assertEquals(one, ["one", "llama", "10", "*0.1", "5", "–", "0:00", "*20", "75 %", "100 %"]);
+  assertEquals(two, [
+    "two",
+    "llama",
+    "10under way, or interrupted",
+    "0.2",
+    "–",
+    "0.5",
+    "0:00",
+    "40",
+    "0 %",
+    "100 %",
+  ]);
+  assertEquals(rowsOf(page, "What froze").slice(1), [
+    ["one", "below(gradNorm, 1)", "after step 10", "1 of 2"],
+    ["two", "–", "–", "0 of 2"],
+  ]);
+});
+
+Deno.test("renderComparison shows the settings that differ, and leaves out those that are not compared", async () => {
+  const runs = [1, 2].map((scale) => ({ name: `${scale}`, lines: run(scale) }));
+  const page = await renderComparison(runs, { ignore: ["out"] });
+  assertEquals(rowsOf(page, "Settings that differ"), [["Setting", "1", "2"], ["lr", "1", "2"]]);
+  assertMatch(page, /2 that are the same[\s\S]*&quot;seed&quot;: 3/);
+  const alone = await renderComparison([runs[0]]);
+  assertStringIncludes(alone, "None: the runs were started alike.");
+  await assertRejects(() => renderComparison([]), InputError, "there is none");
+});
+
+Deno.test("renderComparison takes runs without steps and of any number, and no markup of a log", async () => {
+  const evil: Line[] = [
+    startLine({ config: { model: EVIL, [EVIL]: EVIL } }),
+    { kind: "evaluation", step: 1, set: EVIL, metrics: { [EVIL]: 1 } },
+  ];
+  const many = Array.from({ length: 40 }, (_, i) => ({ name: `run ${i} ${EVIL}`, lines: run(i + 1) }));
+  const page = await renderComparison([{ name: EVIL, lines: evil }, ...many], { title: EVIL });
+  assertEquals(/<script/i.test(page), false);
+  assertStringIncludes(page, "&lt;script&gt;");
+  assertEquals(isComparison(await renderReport(reportOf(many[0].lines))), false);
+});
