@@ -39,9 +39,10 @@ export const FLAGS = {
   ...LORA_FLAGS,
   ...topic("memory", {
     precision: oneOf(
-      ["f32", "f16"],
+      ["f32", "f16", "f32x3"],
       "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
-        "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32",
+        "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32. f32x3 stores " +
+        "f32, and multiplies it on matrix units (--gpu dawn) with nearly its accuracy",
       "f32",
     ),
   }),

@@ -35,6 +35,7 @@ import {
   openGpu,
   type Optimizer,
   type Path,
+  type Precision,
   readAll,
   scan,
   tensor,
@@ -43,11 +44,11 @@ import {
 import { openSafetensors } from "@firn/train/data";
 import { loadAdapter, loadModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
-import { parseArgs } from "@std/cli/parse-args";
-import { readFlags, runMain, UsageError, type Values } from "../examples/flags.ts";
-import { GPU_FLAGS, providerOf } from "../examples/gpu.ts";
+import { runMain, UsageError } from "../examples/flags.ts";
+import { providerOf } from "../examples/gpu.ts";
 import { print, printError } from "../examples/print.ts";
 import { compare, compareAll, compareEach } from "./conformance_compare.ts";
+import { asked, USAGE } from "./conformance_flags.ts";
 import {
   type Batch,
   type ConformModel,
@@ -117,9 +118,14 @@ interface GradES {
  *
  * @param gpu The device
  * @param folder The folder
+ * @param options Precision of trainings; f32 when absent
  * @returns Its line
  */
-export async function conform(gpu: Gpu, folder: string): Promise<Line> {
+export async function conform(
+  gpu: Gpu,
+  folder: string,
+  { precision = "f32" }: { readonly precision?: Precision } = {},
+): Promise<Line> {
   const name = folder.replace(/\/+$/, "").split("/").at(-1)!;
   const errors: Partial<Record<Quantity, number>> = {};
   let extra: Readonly<Record<string, unknown>> = { frozen_at: null, metric: null };
@@ -129,14 +135,14 @@ export async function conform(gpu: Gpu, folder: string): Promise<Line> {
     model = await loadModel(gpu, folder);
     if (golden !== null) {
       const inputs = await readInputs(folder);
-      Object.assign(errors, await checkGolden(gpu, { folder, model, golden, ...inputs }));
+      Object.assign(errors, await checkGolden(gpu, { folder, model, golden, precision, ...inputs }));
     }
   } catch (error) {
     return { name, ok: false, error: (error as Error).message };
   }
   const grades = await readIfThere<GradES>(`${folder}/grades.json`);
   if (grades !== null) {
-    const found = await checkGradES(gpu, { model, grades });
+    const found = await checkGradES(gpu, { model, grades, precision });
     Object.assign(errors, found.errors);
     extra = found.extra;
   }
@@ -169,7 +175,12 @@ async function readIfThere<T>(path: string): Promise<T | null> {
 
 async function checkGolden(
   gpu: Gpu,
-  { folder, model, golden, batch, mask }: Inputs & { folder: string; model: ConformModel; golden: Golden },
+  { folder, model, golden, precision, batch, mask }: Inputs & {
+    folder: string;
+    model: ConformModel;
+    golden: Golden;
+    precision: Precision;
+  },
 ): Promise<Partial<Record<Quantity, number>>> {
   await using file = await openSafetensors(`${folder}/golden.safetensors`);
   const pathOf = pathsByName(model);
@@ -199,6 +210,7 @@ async function checkGolden(
       model: subject,
       optimizer: optimizerOf(golden.adamw, clip),
       batches: Array(5).fill(batch),
+      precision,
     });
     const trained = [...flatten(states.last.params)].filter(([path]) => subject.trainable?.(path) ?? true);
     const values = await readAll(gpu, trained.map(([, t]) => t));
@@ -242,7 +254,7 @@ function withoutDropout(model: ConformModel): ConformModel {
 
 async function checkGradES(
   gpu: Gpu,
-  { model, grades }: { model: ConformModel; grades: GradES },
+  { model, grades, precision }: { model: ConformModel; grades: GradES; precision: Precision },
 ): Promise<{ errors: Partial<Record<Quantity, number>>; extra: Record<string, unknown> }> {
   const batches = Array.from({ length: grades.steps }, (_, i): Batch => {
     const rows = grades.batches[i % grades.batches.length];
@@ -251,8 +263,14 @@ async function checkGradES(
   });
   const { tau, alpha } = grades, optimizer = optimizerOf(grades.optimizer, null);
   const metric = grades.metric === "norm" ? "gradNorm" : "gradDelta";
-  const frozen = await run(gpu, { model, optimizer, batches, policy: gradES({ tau, alpha, metric }) });
-  const free = await run(gpu, { model, optimizer, batches });
+  const frozen = await run(gpu, {
+    model,
+    optimizer,
+    batches,
+    precision,
+    policy: gradES({ tau, alpha, metric }),
+  });
+  const free = await run(gpu, { model, optimizer, batches, precision });
   let metricError = 0;
   frozen.readings.forEach((readings, i) => {
     for (const [path, expected] of Object.entries(grades.metric_per_step[i])) {
@@ -286,11 +304,12 @@ function optimizerOf({ lr, betas, eps, weight_decay }: Golden["adamw"], clip: nu
 
 async function run(
   gpu: Gpu,
-  { model, optimizer, batches, policy }: {
+  { model, optimizer, batches, policy, precision }: {
     model: ConformModel;
     optimizer: Optimizer;
     batches: readonly Batch[];
     policy?: ReturnType<typeof gradES>;
+    precision: Precision;
   },
 ): Promise<{
   losses: number[];
@@ -301,6 +320,7 @@ async function run(
   const training = defineTraining(gpu, lossOf(model), {
     optimizer,
     policy,
+    precision,
     steps: batches.length,
     lookEvery: policy === undefined ? batches.length : 1,
   });
@@ -324,11 +344,15 @@ async function run(
  */
 export async function* conformAll(
   gpu: Gpu,
-  { folders, tiles }: { readonly folders: readonly string[]; readonly tiles: boolean },
+  { folders, tiles, precision }: {
+    readonly folders: readonly string[];
+    readonly tiles: boolean;
+    readonly precision?: Precision;
+  },
 ): AsyncGenerator<Line> {
   for (const folder of folders) {
     if (!tiles) {
-      yield await conform(gpu, folder);
+      yield await conform(gpu, folder, { precision });
       continue;
     }
     for (const variant of [1, 3].flatMap(everyTile)) {
@@ -338,39 +362,14 @@ export async function* conformAll(
   }
 }
 
-/** Parses the command line; an unknown flag is a {@link UsageError}. */
-export function asked(args: readonly string[]): {
-  readonly folders: readonly string[];
-  readonly tiles: boolean;
-  readonly help: boolean;
-  readonly device: Values<typeof GPU_FLAGS>;
-} {
-  const { tiles, help, gpu, "unsafe-gpu": unsafe, _ } = parseArgs([...args], {
-    boolean: ["tiles", "help", "unsafe-gpu"],
-    string: ["gpu"],
-    alias: { help: "h" },
-    unknown(arg) {
-      if (arg.startsWith("-")) throw new UsageError(`there is no flag "${arg.split("=")[0]}"`);
-    },
-  });
-  const flags = [...gpu === undefined ? [] : [`--gpu=${gpu}`], ...unsafe ? ["--unsafe-gpu"] : []];
-  return { folders: _.map(String), tiles, help, device: readFlags(flags, GPU_FLAGS).values };
-}
-
-const USAGE = `usage: deno run <permissions> tests/conformance.ts [flags] DIR...
-
-  --tiles              check each folder with every tile that products may be cut into
-  --gpu deno|dawn      implementation of WebGPU
-  --unsafe-gpu         drop the checks of --gpu dawn`;
-
 /** Runs a command line. */
 export async function main(args: readonly string[]): Promise<void> {
-  const { folders, tiles, help, device } = asked(args);
+  const { folders, tiles, help, device, precision } = asked(args);
   if (help) return print(USAGE);
   if (folders.length === 0) throw new UsageError("name the folders of reference results");
   await using gpu = await openGpu(providerOf(device));
   printError(`${gpu.name}${gpu.software ? " (software)" : ""}`);
-  for await (const line of conformAll(gpu, { folders, tiles })) {
+  for await (const line of conformAll(gpu, { folders, tiles, precision })) {
     print(JSON.stringify(line));
     if (!line.ok) Deno.exitCode = 1;
   }

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openSafetensors } from "@firn/train/data";
 import { type TensorToStore, writeSafetensors } from "../core/data/safetensors_write.ts";
-import { asked, conform, conformAll, TOLERANCES } from "./conformance.ts";
+import { conform, conformAll, TOLERANCES } from "./conformance.ts";
+import { asked } from "./conformance_flags.ts";
 import { openTestGpu } from "./reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -229,8 +230,9 @@ Deno.test("conformAll checks a folder with each tile in turn, the products of tr
   const device = { gpu: "dawn", "unsafe-gpu": true, "no-tune": false } as const;
   assertEquals(asked(["--tiles", "--unsafe-gpu", "a", "--gpu", "dawn", "b"]), {
     ...{ folders: ["a", "b"], tiles: true, help: false },
-    device,
+    ...{ device, precision: "f32" },
   });
+  assertEquals(asked(["a", "--precision", "f32x3"]).precision, "f32x3");
   await withGolden({}, async (folder) => {
     const own = { ...gpu, pipelines: new Map<string, GPUComputePipeline>() };
     for await (const line of conformAll(own, { folders: [folder], tiles: true })) {

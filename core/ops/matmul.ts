@@ -5,11 +5,12 @@
  */
 
 import { matmul as matmulKernel } from "../../kernels/matmul/matmul.ts";
-import { productKey, splitOf } from "../../kernels/matmul/types.ts";
+import { type Matmul, type MatmulVariant, productKey, splitOf } from "../../kernels/matmul/types.ts";
 import { chooseMatmul } from "../../kernels/matmul/variants.ts";
 import type { Stored } from "../../kernels/packed.ts";
 import { checkOptions } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
+import type { KernelCall, Target } from "../kernel_call.ts";
 import { isPacked, sameShape, sizeOf, type StoredSpec } from "../spec.ts";
 import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { add } from "./arithmetic.ts";
@@ -189,40 +190,50 @@ export const matmulSumOp: Op<MatmulAttrs> = {
   },
 };
 
+/**
+ * The kernel that adds a product to a sum so far, which is the last input that it binds, and the one that adds it in place.
+ *
+ * @param product The product
+ * @param target The device
+ * @returns Both
+ */
+export function accumulated(
+  product: Omit<Matmul, "variant" | "epilogue">,
+  target: Target,
+): Pick<KernelCall, "kernel" | "alias"> & { readonly variant: MatmulVariant } {
+  const { m, n } = product;
+  const text = (args: readonly string[]): string => args.join(" + ");
+  const expression = {
+    shape: [m, n],
+    inputs: [{ type: "f32" as const, strides: [n, 1] }],
+    steps: [
+      { kind: "load" as const, input: 0 },
+      { kind: "given" as const, name: "acc" },
+      { kind: "compute" as const, text, args: [0, 1] },
+    ],
+  };
+  // A split-K product would need a further launch.
+  const known = target.variants?.get(productKey(product));
+  const variant = known !== undefined && splitOf(known) === 1
+    ? known
+    : chooseMatmul(product, { ...target, whole: true });
+  const epilogue = { expression, outputs: [2] };
+  const additive = { ...epilogue, overwrites: [0], additive: true };
+  return {
+    variant,
+    kernel: matmulKernel({ ...product, variant, epilogue }),
+    alias: { input: 0, kernel: () => matmulKernel({ ...product, variant, epilogue: additive }) },
+  };
+}
+
 /** Inputs: a sum so far [M, N] and two matrices. Output: the sum plus their product. */
 export const accumulateOp: Op<ProductAttrs> = {
   name: "accumulate",
   half: { reads: [1, 2], writes: [] },
   infer: ([total]) => [{ shape: total.shape, dtype: "f32" }],
   kernel({ inputs: [, a, b, ...limit], attrs, target }) {
-    const sizes = matmulSizes([a, b], attrs);
-    const shape = [sizes.m, sizes.n];
-    const text = (args: readonly string[]): string => args.join(" + ");
-    const expression = {
-      shape,
-      inputs: [{ type: "f32" as const, strides: [sizes.n, 1] }],
-      steps: [
-        { kind: "load" as const, input: 0 },
-        { kind: "given" as const, name: "acc" },
-        { kind: "compute" as const, text, args: [0, 1] },
-      ],
-    };
-    const product = { ...sizes, ...attrs };
-    // A split-K product would need a further launch.
-    const known = target.variants?.get(productKey(product));
-    const variant = known !== undefined && splitOf(known) === 1
-      ? known
-      : chooseMatmul(product, { ...target, whole: true });
-    const epilogue = { expression, outputs: [2] };
-    const additive = { ...epilogue, overwrites: [0], additive: true };
-    return {
-      kernel: matmulKernel({ ...product, variant, epilogue }),
-      reads: [1, 2, ...limit.map(() => 3), 0],
-      alias: {
-        input: 0,
-        kernel: () => matmulKernel({ ...product, variant, epilogue: additive }),
-      },
-    };
+    const product = { ...matmulSizes([a, b], attrs), ...attrs };
+    return { ...accumulated(product, target), reads: [1, 2, ...limit.map(() => 3), 0] };
   },
   definition: ([total, ...operands], attrs) => [add(total, apply(matmulOp, operands, attrs))],
   matmulFlops: ([, a, b], _, attrs) => matmulOp.matmulFlops!([a, b], [], attrs, []),

@@ -106,8 +106,10 @@ function prepareSimple(
     return copy !== undefined && isKeptCopy(copy) ? half(copy) : half(node, output);
   };
   const isLarge = precision === "f16" && wide ? largeValues(fusion) : () => false;
-  const batched = batchMatmuls(fusion, { targets, target, isHalf });
-  return { ...written, places, fusion, isHalf, isLarge, batched };
+  const paired = precision === "f32x3";
+  // Each operand of a product by pairs has launches of its own.
+  const batched = paired ? new Map() : batchMatmuls(fusion, { targets, target, isHalf });
+  return { ...written, places, fusion, isHalf, isLarge, batched, paired };
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import { addOp } from "../ops/arithmetic.ts";
 import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
-import { matmulOp, matmulSumOp } from "../ops/matmul.ts";
+import { accumulateOp, matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceMaxOp } from "../ops/reduce.ts";
 import { reshapeOp } from "../ops/movement.ts";
 import { placeHeadsOp } from "../ops/place_heads.ts";
@@ -72,6 +72,11 @@ export function isProduct({ op }: Tensor): boolean {
 /** Whether a node is a sum of products. */
 export function isProductSum({ op }: Tensor): boolean {
   return op === matmulSumOp;
+}
+
+/** Whether a node adds a product to a sum so far, in one launch. */
+export function isAccumulated({ op }: Tensor): boolean {
+  return op === accumulateOp;
 }
 
 /** Whether a node reduces axes of a tensor. */

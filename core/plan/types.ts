@@ -117,8 +117,11 @@ export interface DoubleBuffer {
   readonly leaf: number;
 }
 
-/** How values are stored between the launches of a plan; kernels compute in f32 either way. */
-export type Precision = "f32" | "f16";
+/**
+ * How values are stored between the launches of a plan, and multiplied. Kernels compute in f32 either way. With `"f32x3"` all
+ * values are stored as f32, and matrix units multiply them as pairs of f16 (see `kernels/matmul/pairs.ts`).
+ */
+export type Precision = "f32" | "f16" | "f32x3";
 
 /** Options of `plan`. */
 export interface PlanOptions {
@@ -127,11 +130,14 @@ export interface PlanOptions {
   readonly updates?: ReadonlyMap<number, Tensor>;
   /**
    * Indices of updates that may be double buffered: the buffers of root and leaf are swapped after the step, so that nothing
-   * is copied. This costs the memory of the root. It is done where the root has a buffer of its own, with `"f32"` and without
-   * `prefix`; none when absent.
+   * is copied. This costs the memory of the root. It is done where the root has a buffer of its own, not with `"f16"`, and
+   * without `prefix`; none when absent.
    */
   readonly doubleBuffered?: ReadonlySet<number>;
-  /** `"f16"` stores large values between launches as f16, and products read f16 copies of their weights; f32 when absent. */
+  /**
+   * `"f16"` stores large values between launches as f16, and products read f16 copies of their weights; `"f32x3"` multiplies f32
+   * by matrix units; f32 when absent.
+   */
   readonly precision?: Precision;
   /**
    * With `"f16"`: which f16 copies of weights are kept between runs of the plan, beside those of weights that it updates; all
@@ -292,5 +298,7 @@ export interface Prepared extends WrittenRoots {
   readonly isLarge: IsLarge;
   /** Products that share a launch, by the first of them. */
   readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
+  /** Whether matrix units multiply f32 as pairs of f16. */
+  readonly paired: boolean;
   readonly recomputed?: Recomputed;
 }

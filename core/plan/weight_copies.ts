@@ -64,7 +64,7 @@ export function copyWeights(
     "precision" | "updates" | "weightKind" | "wide"
   >,
 ): CopiedWeights {
-  if (precision === "f32") return { roots, updates };
+  if (precision !== "f16") return { roots, updates };
   const rootOf = new Map([...updates].map(([root, leaf]) => [leaf, root]));
   const copyFor = (weight: Tensor): Tensor => {
     const kind = weightKind?.(pathOf(weight)) ?? null;

@@ -5,6 +5,7 @@
  */
 
 import { shown } from "../arguments.ts";
+import { productUnit } from "../../kernels/matmul/matrix_variants.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
@@ -123,9 +124,16 @@ export function memoryLimit(
 /**
  * Refuses a precision that a device does not support.
  *
- * @throws {InputError} When it is f16 and the adapter has no shader-f16
+ * @throws {InputError} When it is f16 and the adapter has no shader-f16, or f32x3 and it has no matrix units
  */
-export function checkPrecision({ name, features }: Gpu, precision: Precision = "f32"): void {
+export function checkPrecision({ name, features, target }: Gpu, precision: Precision = "f32"): void {
+  if (precision === "f32x3") {
+    if (productUnit(target) !== undefined) return;
+    throw new InputError(
+      `Cannot train with precision "f32x3" as "${name}" offers no matrix units of f16 operands and f32 sums: ` +
+        'open it with gpu: "dawn" (--gpu dawn), or use "f32"',
+    );
+  }
   if (precision === "f32" || features.has("shader-f16")) return;
   throw new InputError(`Cannot train with precision "f16" as "${name}" has no shader-f16: use "f32"`);
 }

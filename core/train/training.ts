@@ -29,8 +29,8 @@ import type { Training, TrainingOptions } from "./types.ts";
  * @param options Optimizer, policy, length
  * @returns The reducer
  * @throws {InputError} When a number is out of its range, or validation has no batches, or of different shapes
- * @throws {InputError} When the precision is f16 and the adapter has no shader-f16, or validation batches differ in names
- * or types
+ * @throws {InputError} When the adapter cannot compute in the precision: f16 needs shader-f16, f32x3 matrix units
+ * @throws {InputError} When validation batches differ in names or types
  *
  * @example A line through three points
  * ```ts

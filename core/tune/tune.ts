@@ -5,7 +5,14 @@
  */
 
 import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
-import { type MatmulVariant, partialSize, productKey, splitOf } from "../../kernels/matmul/types.ts";
+import { magnitudes, magnitudesOf } from "../../kernels/matmul/magnitudes.ts";
+import {
+  isPaired,
+  type MatmulVariant,
+  partialSize,
+  productKey,
+  splitOf,
+} from "../../kernels/matmul/types.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
 import type { KernelText } from "../kernel_call.ts";
@@ -131,6 +138,8 @@ export function fastest(times: readonly number[], count: number): number {
 interface Scratch {
   readonly a: GPUBuffer;
   readonly b: GPUBuffer;
+  /** The largest magnitudes of operands, for products by pairs. */
+  readonly largest: readonly GPUBuffer[];
   /** One for each result of a launch. */
   readonly parts: readonly GPUBuffer[];
   readonly out: readonly GPUBuffer[];
@@ -172,6 +181,16 @@ function allocate(
         dtype: storedB,
       }),
     ),
+    largest: (["a", "b"] as const).flatMap((name) =>
+      products.some(({ paired }) => paired)
+        ? [
+          buffer("magnitudes", (p) => {
+            const { parts, rows } = magnitudesOf(p, name);
+            return { shape: [parts, rows] };
+          }),
+        ]
+        : []
+    ),
     parts: each((least) =>
       buffer("parts", (p) => ({
         shape: resultsOf(p) < least ? [] : [Math.max(...variantsOf(gpu, p).map(splitOf)), partialSize(p)],
@@ -210,10 +229,17 @@ async function candidatesOf(
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
   const made = variantsOf(gpu, product).map((variant) => ({ variant, kernels: kernelsOf(product, variant) }));
-  await compileAll(gpu, made.flatMap(({ kernels }) => kernels));
+  const first = product.paired ? [magnitudes(product, "a"), magnitudes(product, "b")] : [];
+  await compileAll(gpu, [...first, ...made.flatMap(({ kernels }) => kernels)]);
   return made.map(({ variant, kernels: [kernel, join] }) => {
     const written = variant.kind === "tiled" || variant.kind === "matrix" ? parts : out;
-    const launches = [bound(gpu, kernel, [...as, ...bs, ...written])];
+    const paired = isPaired({ ...product, variant });
+    const launches = paired
+      ? (["a", "b"] as const).map((name, i) =>
+        bound(gpu, magnitudes(product, name), [scratch[name], scratch.largest[i]])
+      )
+      : [];
+    launches.push(bound(gpu, kernel, [...as, ...bs, ...(paired ? scratch.largest : []), ...written]));
     if (join !== undefined) launches.push(bound(gpu, join, parts.flatMap((buffer, i) => [buffer, out[i]])));
     return { variant, pass: { launches, times: 1 } };
   });

@@ -47,6 +47,8 @@ export interface Chunks {
   load(place: ChunkPlace): readonly string[];
   /** WGSL for eight f16 as `vec4<u32>`. */
   halves(registers: readonly string[], column: string): string;
+  /** WGSL for the same eight numbers as two `vec4<f32>`. */
+  quads(registers: readonly string[], column: string): readonly [string, string];
   /** Functions that these texts call. */
   readonly functions: string;
 }
@@ -92,25 +94,37 @@ export function chunksOf(side: MatmulOperand, batch: number): Chunks {
       load: ({ buffer, row, column }) =>
         [0, 1].map((half) => `${buffer}[${row} * ${stride / 4}u + ${column} / 4u + ${half}u]`),
       halves: (quads) => rounded(side, quads),
+      quads: asTheyAre,
       functions: "",
     };
   }
+  const quads = ([words]: readonly string[]): readonly [string, string] => [
+    packedQuad(`${words}.xy`, stored),
+    packedQuad(`${words}.zw`, stored),
+  ];
   return {
     side: { ...side, type: "vec4<u32>", wide: true },
     registers: ["vec4<u32>"],
     load: ({ buffer, row, column }) => [`${buffer}[${row} * ${stride / 8}u + ${column} / 8u]`],
-    halves: ([words]) =>
-      stored === "bf16"
-        ? `f16_chunk(${packedQuad(`${words}.xy`, stored)}, ${packedQuad(`${words}.zw`, stored)})`
-        : words,
+    halves: (words) => stored === "bf16" ? `f16_chunk(${quads(words).join(", ")})` : words[0],
+    quads,
     functions: "",
   };
+}
+
+/** Registers that hold two quads of f32. */
+function asTheyAre([first, second]: readonly string[]): readonly [string, string] {
+  return [first, second];
 }
 
 /** Rows of blocks are padded: a chunk that begins within a row can be loaded. */
 function blockedChunks(side: MatmulOperand, stored: "int8" | "nf4"): Chunks {
   // The words of eight codes of nf4 are those of the first four.
   const loads = stored === "int8" ? [0, 4] : [0];
+  const quads = ([first, second = first]: readonly string[], column: string): readonly [string, string] => [
+    blockedQuad(stored, first, `(${column}) + 0u`),
+    blockedQuad(stored, second, `(${column}) + 4u`),
+  ];
   return {
     side,
     registers: loads.map(() => RAW[stored]),
@@ -118,12 +132,8 @@ function blockedChunks(side: MatmulOperand, stored: "int8" | "nf4"): Chunks {
       loads.map((at) =>
         blockedLoad(stored, { name: buffer, width: side.stride, row, column: `(${column} + ${at}u)` })
       ),
-    halves: (registers, column) =>
-      `f16_chunk(${
-        [0, 4].map((at, i) => blockedQuad(stored, registers[i] ?? registers[0], `(${column}) + ${at}u`)).join(
-          ", ",
-        )
-      })`,
+    halves: (registers, column) => `f16_chunk(${quads(registers, column).join(", ")})`,
+    quads,
     functions: "",
   };
 }
@@ -146,6 +156,7 @@ function elementChunks(side: MatmulOperand, batch: number): Chunks {
     load: ({ buffer, row, column }) =>
       [0, 4].map((at) => `${buffer}_quad(${row} * ${stride}u, (${column}) + ${at}u)`),
     halves: (quads) => rounded(side, quads),
+    quads: asTheyAre,
     functions: buffers.map((buffer) =>
       `fn ${buffer}_one(start: u32, column: u32) -> f32 {
 let i = min(start + column, ${last}u);

@@ -7,7 +7,7 @@
 import { render } from "../expression.ts";
 import { f16Header, halfType, toHalf } from "../f16.ts";
 import { repeat } from "../kernel.ts";
-import { type Epilogue, type Matmul, partialSize, splitOf } from "./types.ts";
+import { type Epilogue, isPaired, type Matmul, partialSize, splitOf } from "./types.ts";
 import {
   blockedAt,
   blockedFunctions,
@@ -142,6 +142,7 @@ export function frame(
       side.buffers.map((name) => `var<storage, read> ${name}: array<${loadType(side)}>;`)
     ),
     ...(product.limit === undefined ? [] : ["var<storage, read> limit: array<u32>;"]),
+    ...(isPaired(product) ? ["a", "b"].map((name) => `var<storage, read> ${name}_largest: array<u32>;`) : []),
     ...types.map((t, k) =>
       `var<storage, ${overwrites.includes(k) ? "read_write" : "read"}> e${k}: array<${t}>;`
     ),
@@ -181,7 +182,7 @@ export function frame(
 }
 
 /** Declares what loads of an operand call. */
-function readerOf(side: MatmulOperand): string {
+export function readerOf(side: MatmulOperand): string {
   const { name, stored, stride: width, wide } = side;
   if (isBlocked(stored)) {
     return `\n${blockedFunctions(stored)}${wide ? "" : blockedReader(stored, { name, width })}`;

@@ -33,6 +33,13 @@ export const MATRIX_TILES: readonly RatedTile[] = [
   { bm: 16, bn: 128, bk: 64, wm: 16, wn: 32, rate: 1.5, enough: 2, start: 64, skinny: true },
 ];
 
+/** Tiles for products of pairs: each number takes two f16 of workgroup memory. */
+export const PAIR_TILES: readonly RatedTile[] = [
+  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 32, rate: 1.8, enough: 1, start: 128 },
+  { bm: 128, bn: 64, bk: 32, wm: 32, wn: 32, rate: 1.6, enough: 1, start: 96 },
+  { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, rate: 1.5, enough: 2, start: 64 },
+];
+
 /** Skinny tiles are candidates up to this many rows or columns, as in the products of LoRA. */
 const SKINNY = 32;
 /** Threads that every adapter with subgroups can have in a workgroup. */
@@ -57,23 +64,39 @@ interface MatrixOptions {
 }
 
 /**
- * Lists the variants on matrix units. There are some only where an operand is stored as f16, so that the plan is of that
- * precision: the other one is rounded as it would be if it were stored so. Products of f32 with other types stay exact.
+ * The matrix unit that computes products.
+ *
+ * @param target Threads of a subgroup, and the units of a device
+ * @returns One of f16 operands and f32 sums; undefined where the device offers none
+ */
+export function productUnit(
+  { subgroupSize = 0, matrices = [] }: Pick<MatrixOptions, "subgroupSize" | "matrices">,
+): MatrixUnit | undefined {
+  return subgroupSize === 0
+    ? undefined
+    : matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
+}
+
+/**
+ * Lists the variants on matrix units. There are some where an operand is stored as f16, so that the plan is of that
+ * precision: the other one is rounded as it would be if it were stored so. Other products stay exact: there are some only
+ * where pairs of f16 are asked for.
  *
  * @param sizes The product
  * @param options The adapter
  * @returns Variants with their predicted times; none where the adapter has no unit of f16 operands and f32 sums
  */
 export function matrixVariants(sizes: ProductSizes, options: MatrixOptions): Predicted[] {
-  const { software, workgroupBytes, subgroupSize: lanes = 0, matrices = [], whole, alike } = options;
-  const unit = matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
-  if (unit === undefined || lanes === 0 || sizes.batch > MAX_GROUPS || !isEligible(sizes)) return [];
+  const { software, workgroupBytes, subgroupSize: lanes = 0, whole, alike } = options;
+  const unit = productUnit(options);
+  if (unit === undefined || sizes.batch > MAX_GROUPS || !isEligible(sizes)) return [];
   const skinny = Math.min(sizes.m, sizes.n) <= SKINNY, aligned = rowsOf(sizes).every(isAligned);
   const fits = (tile: RatedTile): boolean =>
     (skinny || tile.skinny !== true) && isWhole(sizes, tile) &&
     tile.bm / tile.wm * (tile.bn / tile.wn) * lanes <= THREADS &&
     tile.wm % unit.m === 0 && tile.wn % unit.n === 0 && tile.bk % unit.k === 0;
-  return (software ? [smallTile(unit)] : MATRIX_TILES).filter(fits).flatMap((rated) => {
+  const tiles = sizes.paired === true ? PAIR_TILES : MATRIX_TILES;
+  return (software ? [smallTile(unit)] : tiles).filter(fits).flatMap((rated) => {
     const { bm, bn, bk, wm, wn, rate } = rated;
     const { m: um, n: un, k: uk, dialect = "tint" } = unit;
     const tile: MatrixTile = { bm, bn, bk, wm, wn, stages: 1, um, un, uk, lanes, dialect };
@@ -110,7 +133,7 @@ function isAligned({ stored, stride }: Rows): boolean {
 /** Elements of two bytes that lie in words cannot be loaded one by one by the kernel of a group. */
 function isEligible(sizes: ProductSizes): boolean {
   const rows = rowsOf(sizes);
-  return rows.some(({ stored }) => stored === "f16") &&
+  return (sizes.paired === true ? sizes.group === undefined : rows.some(({ stored }) => stored === "f16")) &&
     rows.every((side) => isAligned(side) || side.stored === "f16" || side.stored === "f32");
 }
 

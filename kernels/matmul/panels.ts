@@ -12,6 +12,7 @@ import { repeat } from "../kernel.ts";
 import { type MatrixMemory, matrixWords } from "../matrix_words.ts";
 import { CHUNK, type Chunks } from "./chunks.ts";
 import { selectBuffer } from "./frame.ts";
+import { pairOf } from "./pairs.ts";
 import type { MatrixTile } from "./types.ts";
 
 /** Elements behind each row of a panel, so that neighbouring rows begin in different banks. */
@@ -46,14 +47,15 @@ interface PanelShape {
  * Lays out the panels of a tile. One for each subgroup also serves the sums of a row of its matrices.
  *
  * @param tile The tile
- * @param layouts Whether A and B are transposed
+ * @param layouts Whether A and B are transposed; whether panels of first parts of pairs are followed by those of second parts
  * @returns The layout
  */
 export function panelLayout(
   tile: MatrixTile,
-  { transposeA = false, transposeB = false }: {
+  { transposeA = false, transposeB = false, paired = false }: {
     readonly transposeA?: boolean;
     readonly transposeB?: boolean;
+    readonly paired?: boolean;
   },
 ): PanelLayout {
   const { bm, bn, bk, wm, wn, um, stages } = tile, width = Math.min(wm, wn);
@@ -67,7 +69,7 @@ export function panelLayout(
     panelsA,
     panelsB,
     memory: {
-      operands: { count: stages * (panelsA + panelsB), length: Math.max(...lengths) },
+      operands: { count: stages * (paired ? 2 : 1) * (panelsA + panelsB), length: Math.max(...lengths) },
       sums: { count: subgroups, length: um * sumsStride },
     },
     sumsStride,
@@ -78,13 +80,16 @@ export function panelLayout(
  * Bytes of workgroup memory that a tile takes.
  *
  * @param tile The tile
- * @param layouts Whether A and B are transposed
+ * @param layouts Whether A and B are transposed, and numbers are pairs
  * @returns Bytes
  */
 export function panelBytes(tile: MatrixTile, layouts: Parameters<typeof panelLayout>[1]): number {
   const { operands, sums } = panelLayout(tile, layouts).memory;
-  if (tile.dialect === "naga") return 16 * (operands.count * operands.length + sums.count * sums.length);
-  return 16 * Math.max(operands.count, sums.count) * Math.max(operands.length, sums.length);
+  const shifts = layouts.paired === true ? 4 * (tile.bm + tile.bn) : 0;
+  if (tile.dialect === "naga") {
+    return 16 * (operands.count * operands.length + sums.count * sums.length) + shifts;
+  }
+  return 16 * Math.max(operands.count, sums.count) * Math.max(operands.length, sums.length) + shifts;
 }
 
 /**
@@ -112,6 +117,8 @@ export interface OperandTile {
   readonly size: number;
   /** Its first panel. */
   readonly panel: number;
+  /** For pairs: how many panels later the second parts are, and WGSL for the number of its first shift. */
+  readonly pairs?: { readonly apart: number; readonly shifts: number };
 }
 
 /** WGSL that fills panels: first registers, later the panels from those. */
@@ -132,7 +139,7 @@ export interface PanelFill {
  * @returns WGSL; zeros stand for what lies outside the operand
  */
 export function fillPanels(
-  { chunks, origin, size, panel }: OperandTile,
+  { chunks, origin, size, panel, pairs }: OperandTile,
   { tile, width, threads, at, storedAt }: {
     readonly tile: MatrixTile;
     readonly width: number;
@@ -144,7 +151,23 @@ export function fillPanels(
   const { side: { name, buffers, k, kContiguous, ...side }, registers } = chunks, { bk } = tile;
   const across = (kContiguous ? bk : size) / CHUNK, count = across * (kContiguous ? size : bk);
   const rounds = Math.ceil(count / threads), stride = strideOf(tile, { width, kContiguous });
-  const fits = { o: side.size % size === 0, k: k % bk === 0 };
+  const fits = { o: side.size % size === 0, k: k % bk === 0 }, words = matrixWords(tile.dialect);
+  // Threads that load whole rows of chunks keep their columns from round to round.
+  const kept = !kContiguous && threads % across === 0;
+  const factorsOf = (l: number): readonly [string, string] =>
+    kContiguous
+      ? [`${name}f${l}`, `${name}f${l}`]
+      : [`${name}f${kept ? 0 : l}_0`, `${name}f${kept ? 0 : l}_4`];
+  const factors = (l: number): string => {
+    if (pairs === undefined || (kept && l > 0)) return "";
+    if (kContiguous) {
+      return `let ${name}f${l} = power_of_two(shifts[${pairs.shifts}u + ${name}r${l} % ${size}u]);\n`;
+    }
+    return [0, 4].map((at) => {
+      const shift = (i: number): string => `shifts[${pairs.shifts}u + ${name}q${l} * 8u + ${at + i}u]`;
+      return `let ${name}f${l}_${at} = powers_of_two(vec4<i32>(${[0, 1, 2, 3].map(shift).join(", ")}));\n`;
+    }).join("");
+  };
   const round = (l: number): { load: string; store(first: string): string } => {
     const row = `${name}r${l}`, chunk = `${name}q${l}`, held = registers.map((_, i) => `${name}p${l}_${i}`);
     const place = (k0: string): { row: string; column: string } =>
@@ -171,12 +194,14 @@ export function fillPanels(
     return {
       load: guards.length === 0 ? load : `if (${guards.join(" && ")}) {\n${load}} else {\n${zeros}}\n`,
       store(first) {
-        const text = `${
-          matrixWords(tile.dialect).put(chunks.halves(held, place(storedAt).column), {
-            panel: `${first}${panel}u + ${inside.panel}`,
-            at: inside.at,
-          })
-        }\n`;
+        const put = (value: string, panel: number): string =>
+          `${words.put(value, { panel: `${first}${panel}u + ${inside.panel}`, at: inside.at })}\n`;
+        const { column } = place(storedAt);
+        const text = pairs === undefined
+          ? put(chunks.halves(held, column), panel)
+          : `{\nlet pair = ${pairOf(chunks.quads(held, column), factorsOf(l))};\n${put("pair.first", panel)}${
+            put("pair.second", panel + pairs.apart)
+          }}\n`;
         return (l + 1) * threads > count ? `if (${row} < ${kContiguous ? size : bk}u) {\n${text}}\n` : text;
       },
     };
@@ -186,7 +211,7 @@ export function fillPanels(
     declare: repeat(rounds, (l) =>
       `let ${name}r${l} = (lid + ${l * threads}u) / ${across}u;
 let ${name}q${l} = (lid + ${l * threads}u) % ${across}u;
-${registers.map((type, i) => `var ${name}p${l}_${i} = ${type}();\n`).join("")}`),
+${factors(l)}${registers.map((type, i) => `var ${name}p${l}_${i} = ${type}();\n`).join("")}`),
     load: all.map(({ load }) => load).join(""),
     store: (first) => all.map(({ store }) => store(first)).join(""),
   };

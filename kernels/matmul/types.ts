@@ -127,6 +127,11 @@ export interface Matmul {
   /** The same of B. */
   readonly largeB?: boolean;
   /**
+   * Whether matrix units multiply each number as a pair of f16, which nearly keeps the accuracy of f32 (see `pairs.ts`). The
+   * kernel binds the largest magnitudes of A and of B after the limit (see `magnitudes.ts`); for a single product.
+   */
+  readonly paired?: boolean;
+  /**
    * When a u32 [1], bound after A and B, ends the product early: rows of A at or past it are zeros (`m`), or summands at
    * or past it are (`k`). They are skipped; the results are the same.
    */
@@ -147,6 +152,7 @@ export interface Matmul {
  * - "1024x768x2048 NT bf16": B is stored as bf16
  * - "1024x768x2048 NT f16 f32": A is stored as f16, B as f32
  * - "3 apart 1024x768x768 NT": a group of three separate products; checkpoints and caches of choices have this word
+ * - "1024x768x2048 NT f32x3": numbers may be multiplied as pairs of f16
  *
  * @param product The product
  * @returns The name
@@ -155,7 +161,7 @@ export function productKey(
   product: Omit<Matmul, "variant">,
 ): string {
   const { batch, m, n, k, transposeA, transposeB, strideA, group } = product;
-  const { storedA = "f32", storedB = "f32" } = product;
+  const { storedA = "f32", storedB = "f32", paired = false } = product;
   const both = storedA === "f32" ? storedB === "f32" ? "" : ` ${storedB}` : ` ${storedA} ${storedB}`;
   const layout = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${
     strideA === undefined ? "" : ` ${strideA}`
@@ -163,7 +169,7 @@ export function productKey(
   const count = group === undefined
     ? batch === 1 ? "" : `${batch}x`
     : `${group.count} ${group.as === "separate" ? "apart" : "summed"} `;
-  return `${count}${m}x${n}x${k} ${layout}`;
+  return `${count}${m}x${n}x${k} ${layout}${paired ? " f32x3" : ""}`;
 }
 
 /**
@@ -174,6 +180,16 @@ export function productKey(
  */
 export function splitOf(variant: MatmulVariant): number {
   return variant.kind === "tiled" || variant.kind === "matrix" ? variant.split : 1;
+}
+
+/**
+ * Whether the kernel of a product multiplies pairs of f16, and so binds the largest magnitudes of its operands.
+ *
+ * @param product The product
+ * @returns True when it does
+ */
+export function isPaired({ paired = false, variant }: Pick<Matmul, "paired" | "variant">): boolean {
+  return paired && variant.kind === "matrix";
 }
 
 /**

@@ -44,7 +44,7 @@ const FLAGS = {
     "works with commas between them; all that suit the adapter and the precision when absent",
     null,
   ),
-  precision: oneOf(["f32", "f16"], "how Firn's trainings and products store values", "f32"),
+  precision: oneOf(["f32", "f16", "f32x3"], "how Firn's trainings and products store values", "f32"),
   rounds: whole("rounds, in each of which every contender takes its turn", 5),
   turn: whole("milliseconds that a turn lasts at least", 500),
   "warm-up": whole("milliseconds of work before the first turn, in which the clocks rise", 1000),

@@ -6,17 +6,18 @@
  * @module
  */
 
-import { free, type Gpu, InputError, matmul, type Precision, sum, type Tensor } from "@firn/train";
+import { free, type Gpu, matmul, type Precision, sum, type Tensor } from "@firn/train";
 import { productsOf } from "../../core/plan/lower/products.ts";
 import { plan, prepare } from "../../core/plan/plan.ts";
 import { halfCopy } from "../../core/plan/weight_copies.ts";
 import type { Launch, Plan } from "../../core/plan/types.ts";
 import { record } from "../../core/runtime/record.ts";
 import { upload } from "../../core/runtime/upload.ts";
+import { checkPrecision } from "../../core/train/options.ts";
 import { productVariants } from "../../core/train/step/product_variants.ts";
 import type { Contender } from "./measure.ts";
 import { familyOf } from "./roofline.ts";
-import { PRODUCT, productSide } from "./sides.ts";
+import { productSide } from "./sides.ts";
 import { settle } from "./timestamps.ts";
 
 /** Work of one recording: 50 ms at 50 TFLOP/s. */
@@ -66,18 +67,14 @@ function repeated(plan: Plan, times: number): Plan {
  * @param product Sizes and layout
  * @param options Precision
  * @returns The contender
- * @throws {InputError} When the precision is f16 and the adapter has no shader-f16
+ * @throws {InputError} When the adapter cannot compute in that precision
  */
 export async function firnProduct(
   gpu: Gpu,
   { m, n, k, layout }: Product,
   { precision = "f32", recorded = RECORDED_FLOPS }: ProductOptions = {},
 ): Promise<Contender> {
-  if (precision === "f16" && !gpu.features.has("shader-f16")) {
-    throw new InputError(
-      `Cannot measure products of precision "f16" as "${gpu.name}" has no shader-f16: use "f32"`,
-    );
-  }
+  checkPrecision(gpu, precision);
   const operand = (label: string, rows: number, columns: number): Tensor =>
     upload(gpu, noise(rows * columns), { shape: [rows, columns], label });
   const a = layout === "TN" ? operand("a", k, m) : operand("a", m, k);
@@ -90,7 +87,7 @@ export async function firnProduct(
   const recording = await record(gpu, { plan: planned, label: "product" });
   return {
     name: "Firn",
-    side: precision === "f16" ? productSide(precision) : PRODUCT,
+    side: productSide(precision),
     perStep,
     step: () => recording.replay(1),
     settle: () => settle(gpu),

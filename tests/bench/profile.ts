@@ -31,7 +31,7 @@ const FLAGS = {
   batch: whole("sequences in a batch", 8),
   length: whole("tokens in a sequence", 64, 2),
   steps: whole("steps to time, three times over", 10),
-  precision: oneOf(["f32", "f16"], "how values are stored between kernels", "f32"),
+  precision: oneOf(["f32", "f16", "f32x3"], "how values are stored between kernels, and multiplied", "f32"),
   data: text("FILE", "rows to train on too, which tells how long a step waits for its batch", null),
   model: text("DIR|NAME", "a step of generation by this model in place of one of training", null),
   storage: oneOf<Storage>(["file", "f32", "int8", "nf4"], "how the device stores that model", "file"),

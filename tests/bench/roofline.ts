@@ -72,7 +72,7 @@ export function groupBy(
 
 /** Families by the names that kernels have; the first that fits counts. */
 const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
-  ["matmul", /^(matmul|join)\b/],
+  ["matmul", /^(matmul|join|magnitudes)\b/],
   ["attention", /^(attention|place_heads)/],
   ["cross entropy", /^(cross_entropy|shift_labels|compact_order|gather_rows|scatter_rows)/],
   ["norm", /^(rms|layer)_?norm/i],

@@ -47,6 +47,7 @@ Deno.test("familyOf goes by the names that kernels have", () => {
   const families = {
     "matmul 512x344x128 NT direct 24x4": "matmul",
     "join 4 512x344": "matmul",
+    "magnitudes 512x768 along f32": "matmul",
     "attention_grad_kv 8x64x4x32": "attention",
     "cross_entropy_grad 512x2048": "cross entropy",
     "gather_rows 64x128 of 512 at 0": "cross entropy",

@@ -31,9 +31,13 @@ export const FIRN_MODEL: Side = {
   batch: "one, uploaded each step",
 };
 
+/** What `f32x3` is. */
+const PAIRS = "f32, products by pairs of f16";
+
 /** The same as its values are stored between kernels: these compute in f32 either way, and weights and moments are f32. */
 export function firnModelSide(precision: Precision = "f32"): Side {
-  return precision === "f32" ? FIRN_MODEL : { ...FIRN_MODEL, precision: "f16 storage, f32 sums" };
+  const precisions = { f32: FIRN_MODEL.precision, f16: "f16 storage, f32 sums", f32x3: PAIRS };
+  return { ...FIRN_MODEL, precision: precisions[precision] };
 }
 
 /** Firn's training of the one-layer network. */
@@ -65,7 +69,8 @@ export const PRODUCT: Side = {
 
 /** The same by how its operands are stored. */
 export function productSide(precision: Precision): Side {
-  return precision === "f32" ? PRODUCT : { ...PRODUCT, precision: "f16 operands, f32 sums" };
+  const precisions = { f32: PRODUCT.precision, f16: "f16 operands, f32 sums", f32x3: PAIRS };
+  return { ...PRODUCT, precision: precisions[precision] };
 }
 
 /** Firn's training of pairs of LoRA beside a frozen base. */

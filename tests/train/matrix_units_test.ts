@@ -1,5 +1,5 @@
 /**
- * Training with precision f16 on matrix units, where a driver of Dawn has them.
+ * Training with precisions f16 and f32x3 on matrix units, where a driver of Dawn has them.
  *
  * @module
  */
@@ -11,6 +11,7 @@ import {
   defineTraining,
   multiply,
   openGpu,
+  type Precision,
   read,
   sgd,
   type Tensor,
@@ -23,7 +24,7 @@ const opened = await matrixDevice(), why = typeof opened === "string" ? opened :
 
 /** Losses of a training, how its products were computed, and a weight; `factors` multiply what it begins with. */
 async function train(
-  precision: "f16" | "f32",
+  precision: Precision,
   { factors: [input, below, above], learningRate }: {
     readonly factors: readonly number[];
     readonly learningRate: number;
@@ -78,4 +79,15 @@ test("activations of 2e5 go through matrix units, too, once a look has seen that
     assert(Number.isFinite(value));
     assert(Math.abs(value / wide.losses[i + 2] - 1) < 2e-3, `${value}, ${wide.losses[i + 2]}`);
   });
+});
+
+test("training with f32x3 multiplies on matrix units, and its losses and weights are those of f32 up to its rounding", async () => {
+  for (const factors of [[1, 1, 1], [10, 2e4, 1e-4]]) {
+    const options = { factors, learningRate: factors[0] === 1 ? 0.1 : 1e-12 };
+    const wide = await train("f32", options), paired = await train("f32x3", options);
+    assertEquals([...paired.kinds], ["matrix"]);
+    assertEquals(paired.wide, false);
+    paired.losses.forEach((loss, i) => assert(Math.abs(loss / wide.losses[i] - 1) < 2e-6, `${i}: ${loss}`));
+    paired.weight.forEach((w, i) => assert(Math.abs(w - wide.weight[i]) < 2e-6, `${i}: ${w}`));
+  }
 });

@@ -239,6 +239,19 @@ Deno.test("defineTraining refuses f16 where the adapter has no shader-f16", () =
   );
 });
 
+Deno.test("defineTraining refuses f32x3 where the adapter has no matrix units, and says what would have them", () => {
+  const unit = { m: 8, n: 8, k: 8, operands: "f16", sums: "f16" } as const;
+  for (const matrices of [[], [unit]]) {
+    const without = { ...gpu, name: "an old card", target: { ...gpu.target, subgroupSize: 32, matrices } };
+    assertThrows(
+      () => defineTraining(without, mlpLoss, { optimizer, steps: 1, precision: "f32x3" }),
+      InputError,
+      'Cannot train with precision "f32x3" as "an old card" offers no matrix units of f16 operands and f32 sums: ' +
+        'open it with gpu: "dawn" (--gpu dawn), or use "f32"',
+    );
+  }
+});
+
 const descent = chain(clipByGlobalNorm(1), sgd({ learningRate: 0.5 }));
 
 /** The tiny Llama with weights so large that what its MLPs add up to is near 1e6, and norms that bring it back. */

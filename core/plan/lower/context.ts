@@ -22,6 +22,10 @@ export interface LowerContext {
   readonly isLarge: IsLarge;
   /** Products that share a launch, by the first of them. */
   readonly batched: ReadonlyMap<Tensor, readonly Tensor[]>;
+  /** Whether matrix units multiply f32 as pairs of f16. */
+  readonly paired: boolean;
+  /** Buffers of the largest magnitudes of operands of such products, by the operand and then by how it is read. */
+  readonly magnitudes: Map<Tensor, Map<string, number>>;
   /** The products that share a launch. */
   readonly sharing: ReadonlySet<Tensor>;
   /** The level at which a node is computed: products that share a launch are computed at the level of the last one. */
@@ -41,10 +45,10 @@ export interface LowerContext {
 
 /** Makes the context of a graph, without any launch yet. */
 export function lowerContext(
-  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched">,
+  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched" | "paired">,
   { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
 ): LowerContext {
-  const { fusion, targets, isHalf, isLarge, batched } = prepared, { order, level } = fusion;
+  const { fusion, targets, isHalf, isLarge, batched, paired } = prepared, { order, level } = fusion;
   const launchLevel = new Map(level);
   for (const group of batched.values()) {
     const last = Math.max(...group.map((node) => level.get(node)!));
@@ -56,6 +60,8 @@ export function lowerContext(
     isHalf,
     isLarge,
     batched,
+    paired,
+    magnitudes: new Map(),
     sharing: new Set([...batched.values()].flat()),
     launchLevel,
     target,

@@ -54,6 +54,9 @@ function inputsOf({ fusion: { stored } }: LowerContext, cluster: Cluster): Clust
   return { computed, given };
 }
 
+/** Bindings for the largest magnitudes of both operands. */
+const MAGNITUDES = 2;
+
 /** Whether one launch can bind the operands, the other inputs of the cluster, and the results. */
 function fits(
   context: LowerContext,
@@ -66,7 +69,8 @@ function fits(
   const own = isReadOutside(context, { node: product, inside: new Set(cluster.nodes) }) ? 1 : 0;
   let others = 0;
   for (const [node, bindings] of [...computed, ...given]) if (node !== product) others += bindings.size;
-  return product.inputs.length + others + own + cluster.stored.length <= context.target.maxBindings;
+  const operands = product.inputs.length + (context.paired ? MAGNITUDES : 0);
+  return operands + others + own + cluster.stored.length <= context.target.maxBindings;
 }
 
 /**

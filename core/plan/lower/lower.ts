@@ -6,13 +6,22 @@
 
 import type { Tensor } from "../../tensor.ts";
 import { batchElementwise, type Program } from "../fuse/batch_elementwise.ts";
-import { isAlias, isElement, isProduct, isReduction, isSource, isSumEach } from "../predicates.ts";
+import {
+  isAccumulated,
+  isAlias,
+  isElement,
+  isProduct,
+  isReduction,
+  isSource,
+  isSumEach,
+} from "../predicates.ts";
 import type { Buffer, PlanOptions, Prepared, StepValue, Unit } from "../types.ts";
 import { type LowerContext, lowerContext } from "./context.ts";
 import { addPrograms, programOf } from "./elementwise.ts";
 import { epilogueHost } from "./epilogue.ts";
 import { addKernel } from "./kernels.ts";
 import { addProduct, addProducts } from "./matmuls.ts";
+import { addAccumulated } from "./pairs.ts";
 import { lowerCopies, type LoweredCopies } from "./weight_copies.ts";
 import { addReduction, addSums } from "./reductions.ts";
 
@@ -36,7 +45,7 @@ export interface Lowered {
  * @returns Launches on numbered buffers
  */
 export function lower(
-  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched">,
+  prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched" | "paired">,
   options: Pick<PlanOptions, "target" | "texts">,
 ): Lowered {
   const context = lowerContext(prepared, options);
@@ -72,6 +81,7 @@ function lowerNode(context: LowerContext, node: Tensor): void {
   if (isProduct(node)) lowerProduct(context, node);
   else if (isReduction(node)) addReduction(context, node);
   else if (isSumEach(node)) addSums(context, node);
+  else if (context.paired && isAccumulated(node)) addAccumulated(context, node);
   else addKernel(context, node);
 }
 

@@ -6,12 +6,13 @@
 
 import { identityEpilogue } from "../../../kernels/matmul/frame.ts";
 import { matmul as matmulText, reduceSplits as reduceSplitsText } from "../../../kernels/matmul/matmul.ts";
-import { type Epilogue, partialSize, splitOf } from "../../../kernels/matmul/types.ts";
+import { type Epilogue, isPaired, partialSize, splitOf } from "../../../kernels/matmul/types.ts";
 import type { Tensor } from "../../tensor.ts";
 import { codegen } from "../fuse/codegen.ts";
 import type { Cluster } from "../types.ts";
 import { addUnit, clusterPriority, type LowerContext } from "./context.ts";
 import { isReadOutside } from "./epilogue.ts";
+import { magnitudesFor } from "./pairs.ts";
 import { type Product, productOf, variantOf } from "./products.ts";
 
 /** How the kernel of a product stores its result. */
@@ -26,11 +27,14 @@ interface Stores {
 /** Adds the launch of a product and of its epilogue: two launches where several workgroups share the sums. */
 export function addProduct(context: LowerContext, node: Tensor): void {
   const { table, places, epilogues, target } = context, cluster = epilogues.get(node);
-  const { product, operands } = productOf([node], context), reads = operands.map((x) => table.bufferOf(x));
+  const { product, operands } = productOf([node], context),
+    given = operands.map((x) => table.bufferOf(x)),
+    reads = [...given];
   const { epilogue, loads, writes } = cluster === undefined
     ? storesOf(context, { nodes: [node], product })
     : epilogueOf(context, { node, cluster });
   const variant = variantOf(product, target);
+  if (isPaired({ ...product, variant })) reads.push(...magnitudesFor(context, { node, product }));
   const priority = cluster === undefined ? places.get(node)! : clusterPriority(context, cluster);
   const matmul = context.texts.remembered(matmulText);
   if (splitOf(variant) === 1) {
@@ -41,7 +45,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
       writes,
       priority,
       matmulFlops: kernel.flops,
-      operands: reads,
+      operands: given,
     });
     return;
   }
@@ -53,7 +57,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
     writes: [scratch],
     priority,
     matmulFlops: kernel.flops,
-    operands: reads,
+    operands: given,
   });
   const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });
   addUnit(context, { kernel: join, reads: [...loads, scratch], writes, priority });

@@ -24,7 +24,7 @@ export interface ProductNode {
 }
 
 /** How the values of a graph are stored. */
-type StoredValues = Pick<Prepared, "isHalf" | "isLarge">;
+type StoredValues = Pick<Prepared, "isHalf" | "isLarge" | "paired">;
 
 /** The operands of a product on one side: several of a sum of products. */
 function sideOf(node: Tensor, side: number): readonly Tensor[] {
@@ -39,7 +39,7 @@ function sideOf(node: Tensor, side: number): readonly Tensor[] {
  * @param stored How values are stored
  * @returns Sizes, layout and operands
  */
-export function productOf(nodes: readonly Tensor[], { isHalf, isLarge }: StoredValues): ProductNode {
+export function productOf(nodes: readonly Tensor[], { isHalf, isLarge, paired }: StoredValues): ProductNode {
   const [{ inputs, attrs }] = nodes, summed = isProductSum(nodes[0]), count = inputs.length / 2;
   const first = summed ? [inputs[0], inputs[count]] : inputs;
   const stored = first.map((x) => storedSpec(x, isHalf(x)));
@@ -49,6 +49,7 @@ export function productOf(nodes: readonly Tensor[], { isHalf, isLarge }: StoredV
     ...attrs as ProductAttrs,
     ...(largeA && { largeA }),
     ...(largeB && { largeB }),
+    ...(paired && { paired }),
   };
   if (summed) {
     return { product: { ...product, group: { count, as: "summed" } }, operands: inputs };

@@ -54,7 +54,7 @@ export function materializeRoots(
   roots: readonly Tensor[],
   { updates = new Map(), doubleBuffered: wanted = new Set(), precision = "f32", prefix }: PlanOptions,
 ): WrittenRoots {
-  const allowed = precision === "f32" && prefix === undefined;
+  const allowed = precision !== "f16" && prefix === undefined;
   const doubleBuffered = new Map(
     [...updates].filter(([i]) => allowed && wanted.has(i) && hasOwnBuffer(roots, i)),
   );

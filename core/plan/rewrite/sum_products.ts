@@ -38,14 +38,14 @@ export function batchKey(node: Tensor, isHalf: IsHalf = () => false): string | n
  * Replaces sums of products with equal sizes by one node each.
  *
  * @param roots Roots of the graph
- * @param options The device; a CPU gains nothing, so its graph stays
+ * @param options The device, as a CPU gains nothing, so that its graph stays; the precision, as pairs are of single products
  * @returns Equivalent roots
  */
 export function sumProducts(
   roots: readonly Tensor[],
-  { target }: Pick<PlanOptions, "target">,
+  { target, precision }: Pick<PlanOptions, "target" | "precision">,
 ): readonly Tensor[] {
-  if (target.software) return roots;
+  if (target.software || precision === "f32x3") return roots;
   const order = topological(roots);
   const uses = new Map<Tensor, number>();
   const use = (node: Tensor): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
