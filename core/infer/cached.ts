@@ -113,7 +113,7 @@ const CACHED: ReadonlyMap<Op, CacheRule> = new Map<Op, CacheRule>([
 
 /** Queries see the keys of the cache, up to their own position. */
 function attended({ inputs, attrs }: Tensor, { turned, cacheFor, start: at }: CacheContext): Tensor {
-  const [q, k, v, ...more] = inputs, { bias: _, ...options } = attrs as AttentionAttrs;
+  const [q, k, v, ...more] = inputs, { bias: _, dropout: __, ...options } = attrs as AttentionAttrs;
   if (more.length > 0 || !(options.causal || options.window !== null)) {
     throw noDecoder("its attention is not causal");
   }

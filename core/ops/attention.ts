@@ -21,6 +21,7 @@ import {
 import { type AttentionLimits, rangesOf } from "./attention_ranges.ts";
 import { type AttentionAttrs, attentionPairs, attentionSizes } from "./attention_sizes.ts";
 import { areHalf, f16Bindings } from "./half_precision.ts";
+import { checkRate, dropoutDraw } from "./random.ts";
 
 /** Options of {@link attention}. A query that sees no key gives 0. */
 export interface AttentionOptions extends AttentionLimits {
@@ -34,20 +35,33 @@ export interface AttentionOptions extends AttentionLimits {
   readonly softCap?: number | null;
   /** Added to the scores after the cap, f32 [B|1, H|1, T|1, S], as in T5 or ALiBi; it gets a gradient. None when absent. */
   readonly bias?: Tensor;
+  /** Dropout of the weights, in training only; none when absent. */
+  readonly dropout?: AttentionDropout;
+}
+
+/** Which weights of attention are dropped: another draw at each step. */
+export interface AttentionDropout {
+  /** The share of zeros, at least 0 and below 1; whole 65536ths count. */
+  readonly rate: number;
+  /** A whole number of 32 bits. */
+  readonly seed: number;
+  /** Tells attentions apart; 0 when absent. */
+  readonly stream?: number;
 }
 
 /**
- * Inputs: queries, keys and values, then ranges of keys and a bias, where there are any. Outputs: the result, and the
+ * Inputs: queries, keys and values, then ranges of keys, and a bias or the draw of dropout, where there are any. Outputs: the result, and the
  * log-sum-exp of each row of scores.
  */
 export const attentionOp: Op<AttentionAttrs> = {
   name: "attention",
   half: { reads: [0, 1, 2], writes: [0] },
   range: { result: "bounded", reads: "bounded" },
-  batch: (inputs) => ({
-    parts: inputs[0].shape[0],
-    inputs: inputs.map(({ shape }) => shape[0] === inputs[0].shape[0] ? "split" : "shared"),
-  }),
+  batch: (inputs, { dropout }) =>
+    dropout !== undefined ? null : ({
+      parts: inputs[0].shape[0],
+      inputs: inputs.map(({ shape }) => shape[0] === inputs[0].shape[0] ? "split" : "shared"),
+    }),
   infer(inputs, attrs) {
     const [q, k, v] = inputs, shapes = [q.shape, k.shape, v.shape];
     checkFloats("attention", [q, k, v]);
@@ -71,7 +85,7 @@ export const attentionOp: Op<AttentionAttrs> = {
   pullbacks: [attentionQueryGradient, attentionKeyGradient, attentionValueGradient, attentionBiasGradient],
   kernel({ inputs, outputs, attrs, target }) {
     const size = attentionSizes(inputs, attrs), f16 = f16Bindings(inputs, outputs);
-    if (size.time === 1 && size.bias === undefined && f16.length === 0) {
+    if (size.time === 1 && size.bias === undefined && attrs.dropout === undefined && f16.length === 0) {
       const threads = target.software ? 32 : 256;
       return { kernel: singleQueryAttention({ ...size, threads }), writes: [0, 1] };
     }
@@ -138,7 +152,7 @@ export function attention(
   checkTensor("attention", q, "q");
   checkOptions("attention", options, "its second argument must be a record of k, v and options");
   const { k, v, scale = 1 / Math.sqrt(q.shape[3] ?? 1), causal = true, window = null, bias } = options;
-  const { softCap = null } = options;
+  const { softCap = null, dropout } = options;
   checkTensor("attention", k, "k");
   if (!Number.isFinite(scale)) refuse("attention", '"scale" must be a number', scale);
   if (typeof causal !== "boolean") refuse("attention", '"causal" must be true or false', causal);
@@ -149,14 +163,24 @@ export function attention(
     refuse("attention", '"softCap" must be a number above 0, or null', softCap);
   }
   if (bias !== undefined) checkTensor("attention", bias, "bias");
+  if (dropout !== undefined) checkRate("attention", dropout.rate);
+  if (bias !== undefined && dropout !== undefined && dropout.rate > 0) {
+    refuse("attention", '"dropout" of weights must have no "bias" beside it', dropout.rate);
+  }
   const ranges = rangesOf(options, { batch: q.shape[0], time: q.shape[1], keys: k.shape[1], causal, window });
+  const drops = dropout !== undefined && dropout.rate > 0;
   const inputs = [q, k, v, ...(ranges === null ? [] : [ranges]), ...(bias === undefined ? [] : [bias])];
-  return apply(attentionOp, inputs, {
+  const attrs: AttentionAttrs = {
     scale,
     causal,
     window,
     ...(softCap === null ? {} : { softCap }),
     ...(ranges === null ? {} : { ranges: true }),
     ...(bias === undefined ? {} : { bias: true }),
+  };
+  if (!drops) return apply(attentionOp, inputs, attrs);
+  return apply(attentionOp, [...inputs, dropoutDraw("attention", dropout)], {
+    ...attrs,
+    dropout: dropout.rate,
   });
 }

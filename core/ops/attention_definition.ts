@@ -4,10 +4,11 @@
  * @module
  */
 
+import { attentionDrops, type DroppedShape } from "../../kernels/attention/dropout.ts";
 import { tensor } from "../sources.ts";
-import type { Tensor } from "../tensor.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
 import { add, cast, multiply, subtract } from "./arithmetic.ts";
-import { type AttentionAttrs, attentionSizes } from "./attention_sizes.ts";
+import { type AttentionAttrs, attentionSizes, isJoined } from "./attention_sizes.ts";
 import { broadcast, sum, sumTo } from "./broadcast.ts";
 import { less, where } from "./comparison.ts";
 import { exp, log, tanh } from "./functions.ts";
@@ -28,7 +29,8 @@ export function defineAttention(inputs: readonly Tensor[], attrs: AttentionAttrs
   const range = attrs.ranges ? boundsOf(cast(inputs[3]), sizes) : null;
   const { scores } = scoresOf(inputs, attrs);
   const masked = where(seenOf(range, sizes), scores, -1e30);
-  const all = matmul(softmax(masked), byHead(v, sizes));
+  const weights = softmax(masked), drops = dropsOf(inputs, attrs);
+  const all = matmul(drops === null ? weights : multiply(weights, drops), byHead(v, sizes));
   const top = max(masked, -1);
   const every = add(top, log(sum(exp(subtract(masked, reshape(top, [...top.shape, 1]))), -1)));
   const some = range === null ? null : less(range.first, range.end); // [B H, T, 1], 0 where nothing is seen
@@ -54,7 +56,7 @@ export function defineAttentionGradients(
 ): { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor; readonly bias: Tensor } {
   const [q, k, v, gradient, first] = inputs, sizes = attentionSizes(inputs, attrs);
   const { batch, heads, time, keys, dim, scale, bias } = sizes;
-  const joined = attrs.ranges || attrs.bias;
+  const joined = isJoined(attrs);
   const number = (at: number): Tensor => {
     const lane = joined
       ? slice(first, { starts: [0, 0, 0, at], sizes: [batch, time, heads, 1] })
@@ -65,9 +67,11 @@ export function defineAttentionGradients(
   const { scores, slope } = scoresOf(inputs, attrs);
   const weights = exp(where(seen, subtract(scores, number(0)), -1e30));
   const ahead = byHead(gradient, sizes);
+  const drops = dropsOf(inputs, attrs), kept = drops === null ? weights : multiply(weights, drops);
+  const direct = matmul(ahead, byHead(v, sizes), { transposeB: true });
   const changes = multiply(
     weights,
-    subtract(matmul(ahead, byHead(v, sizes), { transposeB: true }), number(1)),
+    subtract(drops === null ? direct : multiply(direct, drops), number(1)),
   );
   const products = multiply(slope === null ? changes : multiply(changes, slope), scale);
   const back = (x: Tensor, count: number): Tensor =>
@@ -75,12 +79,27 @@ export function defineAttentionGradients(
   return {
     q: back(matmul(products, byHead(k, sizes)), time),
     k: back(matmul(products, byHead(q, sizes), { transposeA: true }), keys),
-    v: back(matmul(weights, ahead, { transposeA: true }), keys),
+    v: back(matmul(kept, ahead, { transposeA: true }), keys),
     bias: sumTo(reshape(changes, [batch, heads, time, keys]), [bias?.[0] ?? 1, bias?.[1] ?? 1, time, keys]),
   };
 }
 
 type Sizes = ReturnType<typeof attentionSizes>;
+
+/** Input: the draw. Output: the factors of all weights, [B H, T, S]. */
+const attentionDropsOp: Op<DroppedShape> = {
+  name: "attentionDrops",
+  infer: (_, { batch, heads, time, keys }) => [{ shape: [batch * heads, time, keys], dtype: "f32" }],
+  kernel: ({ attrs }) => ({ kernel: attentionDrops(attrs) }),
+};
+
+/** The factors of all weights, f32 [B H, T, S]; null without dropout. */
+function dropsOf(inputs: readonly Tensor[], attrs: AttentionAttrs): Tensor | null {
+  const { dropout: rate } = attrs, { batch, time, keys, heads } = attentionSizes(inputs, attrs);
+  return rate === undefined
+    ? null
+    : apply(attentionDropsOp, [inputs.at(-1)!], { batch, time, keys, heads, rate });
+}
 
 /** Rows [B, N, H or G, D] of each query head, [B H, N, D]: query heads share the rows of a key head. */
 function byHead(x: Tensor, { heads }: Sizes): Tensor {

@@ -13,7 +13,7 @@ import { sizeOf } from "../spec.ts";
 import { apply, type Op, pick, type PullbackContext, type Tensor } from "../tensor.ts";
 import { cast, multiply } from "./arithmetic.ts";
 import { defineAttentionGradients } from "./attention_definition.ts";
-import { type AttentionAttrs, attentionPairs, attentionSizes } from "./attention_sizes.ts";
+import { type AttentionAttrs, attentionPairs, attentionSizes, isJoined } from "./attention_sizes.ts";
 import { broadcast, sum } from "./broadcast.ts";
 import { areHalf, f16Bindings } from "./half_precision.ts";
 import { concat, reshape } from "./movement.ts";
@@ -48,15 +48,15 @@ export function attentionBiasGradient(context: PullbackContext<AttentionAttrs>):
 }
 
 /**
- * q, k, v, gradient of the output, log-sum-exp, and the sum of gradient * output over each head row; with ranges or a bias
- * both numbers of a row are in one tensor, and the bias is the last.
+ * q, k, v, gradient of the output, log-sum-exp, and the sum of gradient * output over each head row; with ranges, a bias or
+ * dropout both numbers of a row are in one tensor, and the bias or the draw is the last.
  */
 function gradInputs({ inputs, output, gradient, attrs }: PullbackContext<AttentionAttrs>): Tensor[] {
   const operands = [...inputs.slice(0, 3), gradient];
   const numbers = [pick(output, 1), sum(multiply(gradient, output), -1)];
   if (inputs.length === 3) return [...operands, ...numbers];
   const rows = apply(attentionRowsOp, [...numbers, ...(attrs.ranges ? [inputs[3]] : [])], null);
-  return [...operands, rows, ...(attrs.bias ? [inputs.at(-1)!] : [])];
+  return [...operands, rows, ...(attrs.bias || attrs.dropout !== undefined ? [inputs.at(-1)!] : [])];
 }
 
 /** Sums gradients of query heads [B, S, H, D] to gradients of key heads [B, S, G, D]. */
@@ -120,7 +120,7 @@ export const attentionGradKVOp: Op<AttentionGradAttrs> = {
     return [{ shape, dtype: "f32" }, { shape, dtype: "f32" }];
   },
   kernel({ inputs, outputs, attrs, wanted: [k, v], target }) {
-    const size = attentionSizes(inputs, attrs), joined = attrs.ranges || attrs.bias;
+    const size = attentionSizes(inputs, attrs), joined = isJoined(attrs);
     const all = inputs.map((_, i) => i);
     // The gradient by the values needs neither the values nor the sums of gradient * output.
     const reads = k ? all : all.filter((i) => i !== 2 && (joined || i !== 5));

@@ -17,6 +17,13 @@ export interface AttentionAttrs {
   readonly ranges?: true;
   /** Whether the last input is added to the scores. */
   readonly bias?: true;
+  /** The share of weights that are dropped, by the draw that is the last input. Not with a bias. */
+  readonly dropout?: number;
+}
+
+/** Whether gradients read both numbers of a row, and its range, from one tensor. */
+export function isJoined({ ranges, bias, dropout }: AttentionAttrs): boolean {
+  return ranges === true || bias === true || dropout !== undefined;
 }
 
 /** Sizes of queries and keys, as the kernels need them; `inputs` begin with both, and end with a bias if there is one. */

@@ -7,6 +7,7 @@
  */
 
 import { checkOptions, checkShape, refuse } from "../arguments.ts";
+import { dropoutKey } from "../../kernels/attention/dropout.ts";
 import {
   dropout as dropoutKernel,
   normal as normalKernel,
@@ -17,6 +18,7 @@ import { sizeOf, type Spec } from "../spec.ts";
 import { apply, checkFloats, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { multiply } from "./arithmetic.ts";
 import { less, where } from "./comparison.ts";
+import { concat, reshape } from "./movement.ts";
 
 /** Identifies a draw. */
 export interface RandomOptions {
@@ -34,6 +36,30 @@ interface Attrs {
 
 /** One shared node, so that all draws of a step share one upload. */
 const stepNumber = stepScalar((step) => step);
+
+/**
+ * The draw of dropout inside of a kernel: its key, as two numbers that f32 holds, and the step.
+ *
+ * @param op The operation, for errors
+ * @param options Seed and stream
+ * @returns f32 [3]
+ * @throws {InputError} When seed or stream is out of range
+ */
+export function dropoutDraw(op: string, { seed, stream }: Omit<RandomOptions, "eachStep">): Tensor {
+  sources(op, { seed, stream });
+  const key = tensor(Float32Array.from(dropoutKey([seed, stream ?? 0])));
+  return concat([key, reshape(stepNumber, [1])], 0);
+}
+
+/**
+ * Refuses a share of zeros that is none.
+ *
+ * @throws {InputError} When it is out of range
+ */
+export function checkRate(op: string, rate: number): void {
+  if (typeof rate === "number" && rate >= 0 && rate < 1) return;
+  refuse(op, '"rate" must be at least 0 and below 1', rate);
+}
 
 /** Whether a node is the number that draws of each step depend on. */
 export function isDrawNumber(node: Tensor): boolean {
@@ -168,9 +194,7 @@ export function dropout(
   checkTensor("dropout", x, "x");
   checkOptions("dropout", options, "its options must be a record with rate and seed");
   const { rate, seed, stream } = options;
-  if (!(typeof rate === "number" && rate >= 0 && rate < 1)) {
-    refuse("dropout", '"rate" must be at least 0 and below 1', rate);
-  }
+  checkRate("dropout", rate);
   const key = sources("dropout", { seed, stream, eachStep: true });
   return rate === 0 ? x : apply(dropoutOp, [...key, x], { rate });
 }

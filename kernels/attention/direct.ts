@@ -6,6 +6,7 @@
  */
 
 import { f32, repeat } from "../kernel.ts";
+import { declareDrops, dropsOf, dropsOfRows } from "./dropout.ts";
 import { attentionMain, type Frame, keyAddress, NONE, queryRow } from "./frame.ts";
 import { keyRange, queryRange } from "./ranges.ts";
 import { biasIndex, finishScore, scoreFactor, timesSlope } from "./scores.ts";
@@ -14,7 +15,7 @@ import { LOWEST } from "../rows.ts";
 
 /** Writes the forward kernel. */
 export function directForward(frame: Frame): string {
-  const { each, causal, load, put } = frame;
+  const { each, causal, load, put } = frame, drops = frame.shape.dropout !== undefined;
   const updateSoftmax = (m: number): string =>
     `${finish(frame, { m, slope: false })}    let visible${m} = ${queryVisible(frame, m)};
     s${m} = select(vec4f(${LOWEST}), s${m}, visible${m});
@@ -23,7 +24,7 @@ export function directForward(frame: Frame): string {
     let fade${m} = exp2(high${m} - next${m});
     high${m} = next${m};
     total${m} = fma(total${m}, fade${m}, dot(p${m}, vec4f(1.0f)));
-`;
+${drops ? `    let w${m} = p${m} * ${dropsOf(frame, `query${m}`, "u32(j)")};\n` : ""}`;
   const write = (m: number): string =>
     `  if (row${m} == wanted${m}) {
     let share = ${shareOf(frame, `row${m}`, `total${m}`)};
@@ -40,7 +41,7 @@ ${
       address: (j) => keyAddress(frame, j),
       body: products(frame, { name: "s", own: "q", stream: "a1" }) + repeat(each, updateSoftmax) +
         repeat(each, (m) => eachLoad(frame, (at) => `    ${at.of(`y${m}`)} *= fade${m};\n`)) +
-        accumulate(frame, { own: "y", weights: "p", stream: "a2" }),
+        accumulate(frame, { own: "y", weights: drops ? "w" : "p", stream: "a2" }),
     })
   }${repeat(each, write)}}
 `;
@@ -48,15 +49,14 @@ ${
 
 /** Writes the gradient by the queries. */
 export function directGradQ(frame: Frame): string {
-  const { each, causal, shape, load, put, inputs: { lse, delta } } = frame;
+  const { each, causal, shape, load, put, inputs: { lse, delta } } = frame,
+    drops = shape.dropout !== undefined;
   const open = (m: number): string =>
     `  let lse${m} = ${lse(`query${m}`)} * ${f32(Math.LOG2E)};\n  let delta${m} = ${delta(`query${m}`)};\n`;
   const slope = (m: number): string =>
-    `${
-      finish(frame, { m, slope: true })
-    }    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m} - delta${m})${
-      timesSlope(frame, `c${m}`)
-    }, ${queryVisible(frame, m)});\n`;
+    `${finish(frame, { m, slope: true })}    let ds${m} = select(vec4f(), exp2(s${m} - lse${m}) * (dp${m}${
+      drops ? ` * ${dropsOf(frame, `query${m}`, "u32(j)")}` : ""
+    } - delta${m})${timesSlope(frame, `c${m}`)}, ${queryVisible(frame, m)});\n`;
   return `${directMain(frame, { reversed: causal })}${queryRange(frame)}${ownQueries(frame)}${
     repeat(each, open)
   }${
@@ -85,7 +85,7 @@ export function directGradKV(
   { outputs }: { readonly outputs: { readonly k: boolean; readonly v: boolean } },
 ): string {
   const { keys, each, loads, shape, load, put, inputs: { grad, lse, delta, range } } = frame;
-  const vOut = outputs.k ? "o1" : "o0";
+  const vOut = outputs.k ? "o1" : "o0", drops = shape.dropout !== undefined;
   const four = (value: (row: string) => string): string =>
     `vec4f(${[0, 1, 2, 3].map((k) => value(`h${k}`)).join(", ")})`;
   const bounds = (lane: string): string =>
@@ -94,7 +94,11 @@ export function directGradKV(
     `${finish(frame, { m, slope: outputs.k })}    let p${m} = select(vec4f(), exp2(s${m} - lse), ${
       keyVisible(frame, m)
     });\n` +
-    (outputs.k ? `    let ds${m} = p${m} * (dp${m} - delta)${timesSlope(frame, `c${m}`)};\n` : "");
+    (drops ? `    let m${m} = ${dropsOfRows(frame, ["h0", "h1", "h2", "h3"], `row${m}`)};\n` : "") +
+    (drops && outputs.v ? `    let w${m} = p${m} * m${m};\n` : "") +
+    (outputs.k
+      ? `    let ds${m} = p${m} * (dp${m}${drops ? ` * m${m}` : ""} - delta)${timesSlope(frame, `c${m}`)};\n`
+      : "");
   const query = (i: string): string => queryRow(frame, { i, count: shape.time });
   const stream = streamRows({
     address: (i) => `${query(i)} * ${loads}u`,
@@ -105,7 +109,7 @@ export function directGradKV(
       (outputs.k ? `    let delta = ${four(delta)};\n` : "") +
       (shape.ranges ? `    let starts = ${bounds("x")};\n    let ends = ${bounds("y")};\n` : "") +
       repeat(each, weigh) +
-      (outputs.v ? accumulate(frame, { own: "z", weights: "p", stream: grad }) : "") +
+      (outputs.v ? accumulate(frame, { own: "z", weights: drops ? "w" : "p", stream: grad }) : "") +
       (outputs.k ? accumulate(frame, { own: "y", weights: "ds", stream: "a0" }) : ""),
   });
   const open = (m: number, at: Place): string =>
@@ -127,7 +131,7 @@ export function directGradKV(
 
 /** Opens `main`; where there are loops over a row, with a zero that a compiler cannot see, as it would unroll them. */
 function directMain(frame: Frame, options: { readonly reversed: boolean }): string {
-  return attentionMain(frame, options) + (frame.unrolled ? "" : NONE);
+  return declareDrops(frame) + attentionMain(frame, options) + (frame.unrolled ? "" : NONE);
 }
 
 /** Declares the rows of a thread: `wanted{m}`, and `row{m}`, the same clamped to the last row. */

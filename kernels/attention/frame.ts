@@ -38,6 +38,11 @@ export interface AttentionShape {
   readonly ranges?: boolean;
   /** Shape [B|1, H|1, T|1, S] of what is added to the scores; nothing is when absent. */
   readonly bias?: readonly number[];
+  /**
+   * The share of weights that are dropped, at least 0 and below 1; none when absent. The last input is then the key and the
+   * step of the draw. Not with a bias, nor on matrix units.
+   */
+  readonly dropout?: number;
   /** Which bindings with rows of D elements hold f16; none when absent. */
   readonly f16?: F16Bindings;
 }
@@ -103,6 +108,8 @@ export interface Inputs {
   readonly grad: string;
   /** The buffer of the bias. */
   readonly bias: string;
+  /** The buffer of the key and the step that dropout draws by. */
+  readonly draw: string;
   /** The log-sum-exp of a row, which is a query and head. */
   readonly lse: (row: string) => string;
   /** The sum of dOut * out of a row. */
@@ -178,6 +185,11 @@ export function attentionFrame(
   );
   check(Number.isInteger(parts) && parts >= 1, `"parts" must be a whole number above 0: ${parts}`);
   check(parts === 1 || tile > 0, `"parts" need a "tile": ${parts}`);
+  check(shape.dropout === undefined || shape.bias === undefined, `"dropout" has no "bias": ${shape.dropout}`);
+  check(
+    shape.dropout === undefined || pass !== "gradKV" || !staged,
+    `gradients by keys and values with "dropout" are not staged: ${shape.dropout}`,
+  );
   check((shape.window ?? 1) >= 1, `"window" must be at least 1: ${shape.window}`);
   if (tile === 0) check(wanted % most === 0, `"each" must divide "rows": ${most}, ${wanted}`);
   else checkTile({ rows: wanted, tile, split, dim: shape.dim, staged });
@@ -207,13 +219,13 @@ export function attentionFrame(
   };
 }
 
-/** Names the inputs. Gradients read the numbers of a row from one buffer where there are ranges or a bias: a device may bind only eight. */
+/** Names the inputs. Gradients read the numbers of a row from one buffer where there are ranges, a bias or dropout: a device may bind only eight. */
 function attentionInputs(
   shape: AttentionShape,
   { pass, valuesOnly }: { readonly pass: AttentionPass; readonly valuesOnly: boolean },
 ): Inputs {
   const { type } = lanesOf(shape.dim), { ranges = false } = shape;
-  const joined = ranges || shape.bias !== undefined;
+  const joined = ranges || shape.bias !== undefined || shape.dropout !== undefined;
   const rows = Array(pass === "forward" || valuesOnly ? 3 : 4).fill(type);
   const numbers = pass === "forward"
     ? ranges ? ["vec2i"] : []
@@ -222,7 +234,11 @@ function attentionInputs(
     : valuesOnly
     ? ["f32"]
     : ["f32", "f32"];
-  const types = [...rows, ...numbers, ...(shape.bias === undefined ? [] : ["f32"])];
+  const types = [
+    ...rows,
+    ...numbers,
+    ...(shape.bias === undefined && shape.dropout === undefined ? [] : ["f32"]),
+  ];
   const first = `a${rows.length}`;
   const value = (lane: string, other: number) => (row: string): string =>
     joined ? `${first}[${row}].${lane}` : `a${rows.length + other}[${row}]`;
@@ -235,6 +251,7 @@ function attentionInputs(
     operands: rows.length,
     grad: `a${rows.length - 1}`,
     bias: `a${types.length - 1}`,
+    draw: `a${types.length - 1}`,
     lse: value("x", 0),
     delta: value("y", 1),
     range,

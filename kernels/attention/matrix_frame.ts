@@ -65,6 +65,7 @@ export function matrixFrame(
   const { unit: { m, n, k }, lanes, subgroups, high } = matrix, { dim, f16 = [] } = shape;
   const height = m * high, share = lanes / height, rows = height * subgroups, wide = Math.max(n, k);
   check(shape.bias === undefined, "matrix units add no bias");
+  check(shape.dropout === undefined, "matrix units drop no weights");
   const { types, operands } = frame.inputs,
     narrow = types.map((_, i) => i < operands && f16.includes(`a${i}`));
   check(narrow.filter(Boolean).length === operands, `matrix units multiply f16: ${f16}`);

@@ -7,7 +7,9 @@
 import type { Frame } from "./frame.ts";
 
 /** WGSL for the range `lo` to `hi` of streamed rows, divided into whole tiles among the parts. */
-function range({ parts, tile }: Frame, lo: string, hi: string): string {
+function range({ parts, tile, shape, pass }: Frame, from: string, hi: string): string {
+  // Dropout draws for four keys at a time, of which the first is a multiple of four.
+  const lo = shape.dropout === undefined || pass === "gradKV" ? from : `(${from}) / 4 * 4`;
   if (parts === 1) return `  let lo = ${lo};\n  let hi = ${hi};\n`;
   return `  let begin = ${lo};
   let end = ${hi};

@@ -7,6 +7,7 @@
 
 import { f32, repeat } from "../kernel.ts";
 import { LOWEST } from "../rows.ts";
+import { dropKeys } from "./dropout.ts";
 import { type Frame, queryRow, writtenRow } from "./frame.ts";
 import {
   declareLiveKeys,
@@ -79,7 +80,7 @@ ${
   const body = declareLiveKeys(frame) + declareScores(frame, "s") +
     stageLoop(scores, weigh.load("0u", "base")) +
     finishScores(frame, { slopes: false }) + maskKeys(frame) + rowMaxima(frame) + largest +
-    updateSoftmax(frame) +
+    updateSoftmax(frame) + dropKeys(frame, "s") +
     weightStages(frame, { stage: weigh, name: "s", next: scores.load("0u", nextTile(frame)), ready: true });
   return stagedMain(frame, { reversed: causal, lines: weightLines(frame), extra: exchangeMemory(frame) }) +
     queryRange(frame) +
@@ -114,7 +115,8 @@ ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale)
       frame,
       (j, i) => `    s${j}_${i} = exp2(s${j}_${i} - lse${i})${timesSlope(frame, `c${j}_${i}`)};\n`,
     ) +
-    declareScores(frame, "dp") + stageLoop(changes, weigh.load("0u", "base")) + statistic("delta", 1) +
+    declareScores(frame, "dp") + stageLoop(changes, weigh.load("0u", "base")) +
+    dropKeys(frame, "dp") + statistic("delta", 1) +
     eachColumn(frame, (j, i) => `    s${j}_${i} *= dp${j}_${i} - delta${i};\n`) +
     weightStages(frame, { stage: weigh, name: "s", next: scores.load("0u", nextTile(frame)) });
   return stagedMain(frame, { reversed: causal, lines: weightLines(frame), extra }) +

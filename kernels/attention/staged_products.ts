@@ -5,6 +5,7 @@
  */
 
 import { repeat } from "../kernel.ts";
+import { declareDrops } from "./dropout.ts";
 import { attentionMain, type Frame, NONE, queryRow } from "./frame.ts";
 import {
   declareLines,
@@ -54,7 +55,7 @@ export function stagedMain(frame: Frame, { reversed, lines, extra }: {
   const { x, y, dimQuads, high } = blocksOf(frame);
   return declareLines({ name: "ta", lines, quads: rows / FOUR }) +
     declareLines({ name: "tb", lines: STAGE_DEPTH, quads: Math.max(tile / FOUR, loads) }) + extra +
-    attentionMain(frame, { reversed }) + NONE +
+    declareDrops(frame) + attentionMain(frame, { reversed }) + NONE +
     `  let tx = lid % ${split}u;\n  let ty = lid / ${split}u;\n` +
     `  let ownQuad = ty / ${high}u * ${high * y.quads}u + ty % ${high}u;\n` +
     repeat(y.quads, (i) => `  let y${i}q = ownQuad + ${i * high}u;\n`) +

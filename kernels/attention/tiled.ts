@@ -7,6 +7,7 @@
 
 import { f32, repeat } from "../kernel.ts";
 import { LOWEST } from "../rows.ts";
+import { declareColumnDrops, dropColumns, dropKeys } from "./dropout.ts";
 import { type Frame, queryRow, writtenRow } from "./frame.ts";
 import {
   declareLiveKeys,
@@ -68,7 +69,7 @@ ${
     multiplyScores(frame, { name: "s", own: queryTile, tile: shared }) +
     prefetch(frame, { rows: value, base: "base", to: "f" }) +
     finishScores(frame, { slopes: false }) + maskKeys(frame) + rowMaxima(frame) + largest +
-    updateSoftmax(frame) + storeWeights(frame, "s") +
+    updateSoftmax(frame) + dropKeys(frame, "s") + storeWeights(frame, "s") +
     storeRows(frame, { from: "f", tile: streamed }) + BARRIER +
     accumulateRows(frame, "y") + next + BARRIER;
   return tiledMain(frame, { own: [queryTile], combined: true, reversed: causal }) +
@@ -108,7 +109,8 @@ ${writeSums(frame, { name: "y", buffer: "o0", to: "to", factor: f32(shape.scale)
     multiplyScores(frame, { name: "s", own: queryTile, tile: shared }) +
     multiplyScores(frame, { name: "dp", own: gradTile, tile: streamed }) +
     prefetch(frame, { rows: key, base: "base", to: "f" }) +
-    finishScores(frame, { slopes: true }) + maskKeys(frame) + slopes + BARRIER + storeWeights(frame, "s") +
+    finishScores(frame, { slopes: true }) + maskKeys(frame) + dropKeys(frame, "dp") + slopes + BARRIER +
+    storeWeights(frame, "s") +
     storeRows(frame, { from: "f", tile: streamed }) + BARRIER +
     accumulateRows(frame, "y") + both(`base + ${tile}`) + BARRIER;
   return tiledMain(frame, { own: [queryTile, gradTile], combined: false, reversed: causal }) +
@@ -173,7 +175,9 @@ function queryTile(frame: Frame, { outputs: { k, v }, gradient }: {
     multiplyScores(frame, { name: "s", own: own("tk"), tile: shared }) +
     (k ? multiplyScores(frame, { name: "dp", own: own("tv"), tile: streamed }) : "") +
     columnStatistics(frame, { k }) + finishScores(frame, { slopes: k }) + maskQueries(frame) + weights +
-    (k ? slopes : "") + BARRIER +
+    declareColumnDrops(frame) + (k ? dropColumns(frame, "dp") + slopes : "") +
+    (v ? dropColumns(frame, "s") : "") +
+    BARRIER +
     (v
       ? storeWeights(frame, "s") + second + along("e") + BARRIER + accumulateRows(frame, "z") +
         (k ? load(query, "base", "f") : next) + BARRIER

@@ -5,6 +5,7 @@
  */
 
 import { repeat } from "../kernel.ts";
+import { declareDrops } from "./dropout.ts";
 import { attentionMain, type Frame } from "./frame.ts";
 import { exchangeMemory } from "./softmax.ts";
 import { addScores, addSums, blocksOf, declareScores, FOUR, type Group, sumSteps } from "./thread_block.ts";
@@ -32,7 +33,8 @@ export function tiledMain(frame: Frame, { own, combined, reversed }: {
 }): string {
   const { shared, streamed } = tilesOf(frame);
   return [...own, shared, streamed].map((tile) => declareTile(frame, tile)).join("") +
-    (combined ? exchangeMemory(frame) : "") + attentionMain(frame, { reversed }) + declareSwizzles(frame);
+    (combined ? exchangeMemory(frame) : "") + declareDrops(frame) + attentionMain(frame, { reversed }) +
+    declareSwizzles(frame);
 }
 
 /**

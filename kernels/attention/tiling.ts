@@ -71,13 +71,15 @@ export function attentionTiling(
     readonly subgroupSize?: number;
   },
 ): AttentionTiling {
-  const matrix = half ? matrixTiling(shape, { ...adapter, matrices, subgroupSize }) : undefined;
+  const matrix = half && shape.dropout === undefined
+    ? matrixTiling(shape, { ...adapter, matrices, subgroupSize })
+    : undefined;
   return matrix ?? threadTiling(shape, adapter);
 }
 
 /** Recommends a tiling of the kernels in which threads multiply. */
 function threadTiling(
-  { batch, time, keys = time, heads, dim }: AttentionShape,
+  { batch, time, keys = time, heads, dim, dropout }: AttentionShape,
   { pass, software, workgroupBytes, subgroups, wideSubgroups = false }: Parameters<typeof attentionTiling>[1],
 ): AttentionTiling {
   // More rows per thread would save loads, but a software driver would compile the longer text for seconds.
@@ -90,7 +92,9 @@ function threadTiling(
     ...t,
     subgroups: t.split > 8 ? wideSubgroups : subgroups,
   });
-  const stored = [...STAGED[pass], ...PLAIN].map(withSubgroups).filter((t) =>
+  // Staged kernels keep weights once, and with dropout both gradients need them in different ways.
+  const staged = dropout !== undefined && pass === "gradKV" ? [] : STAGED[pass];
+  const stored = [...staged, ...PLAIN].map(withSubgroups).filter((t) =>
     dim % (4 * t.split) === 0 && tileBytes({ ...t, dim, pass }) <= workgroupBytes
   );
   const groups = (t: GpuTiling): number => Math.ceil(count / t.rows) * heads * batch;

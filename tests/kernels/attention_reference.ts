@@ -13,6 +13,8 @@ export interface Arrays {
   readonly v: ArrayLike<number>;
   readonly dOut: ArrayLike<number>;
   readonly bias?: ArrayLike<number>;
+  /** Factors of the weights [B, H, T, S]. */
+  readonly drops?: ArrayLike<number>;
 }
 
 /** Whether query i of sequence b sees key j. */
@@ -26,7 +28,11 @@ function seesOf(s: AttentionShape): Sees {
 }
 
 /** Attention and its gradients by their definitions, in float64; the gradient by the bias is of each query. */
-export function reference(s: AttentionShape, { q, k, v, dOut, bias = [] }: Arrays, sees: Sees = seesOf(s)) {
+export function reference(
+  s: AttentionShape,
+  { q, k, v, dOut, bias = [], drops }: Arrays,
+  sees: Sees = seesOf(s),
+) {
   const keys = s.keys ?? s.time;
   const [batches, biasHeads, queries] = s.bias ?? [1, 1, 1];
   const dBias = new Float64Array(batches * biasHeads * s.time * keys);
@@ -59,11 +65,12 @@ export function reference(s: AttentionShape, { q, k, v, dOut, bias = [] }: Array
         lse[query] = highest + Math.log(total);
         const slopes = seen.map(({ key, j, score, tanh }) => {
           const weight = Math.exp(score - lse[query]);
+          const factor = drops?.[((b * s.heads + h) * s.time + i) * keys + j] ?? 1;
           let dWeight = 0;
           for (let d = 0; d < s.dim; d++) {
-            out[query * s.dim + d] += weight * v[key * s.dim + d];
-            dWeight += dOut[query * s.dim + d] * v[key * s.dim + d];
-            dv[key * s.dim + d] += weight * dOut[query * s.dim + d];
+            out[query * s.dim + d] += weight * factor * v[key * s.dim + d];
+            dWeight += factor * dOut[query * s.dim + d] * v[key * s.dim + d];
+            dv[key * s.dim + d] += weight * factor * dOut[query * s.dim + d];
           }
           return { key, j, weight, dWeight, tanh };
         });
