@@ -10,6 +10,7 @@ import {
   clipByGlobalNorm,
   constantRate,
   cosine,
+  InputError,
   linearRate,
   loraPlus,
   type Optimizer,
@@ -84,6 +85,7 @@ export const OPTIMIZER_FLAGS: {
   readonly "label-smoothing": Flag<number>;
   readonly "z-loss": Flag<number>;
   readonly neftune: Flag<number>;
+  readonly dropout: Flag<"config" | number>;
 } = {
   ...topic("optimizer", {
     optimizer: oneOf(
@@ -132,8 +134,24 @@ export const OPTIMIZER_FLAGS: {
       0,
     ),
     neftune: fromZero("alpha of noise on embeddings in training (NEFTune); 5 is usual", 0),
+    dropout: dropoutFlag(),
   }),
 };
+
+function dropoutFlag(): Flag<"config" | number> {
+  return {
+    placeholder: "config|X",
+    about:
+      "what the model drops in training, besides its adapter: as config.json says, or all at this rate; 0 for none",
+    fallback: "config",
+    read: (value) => {
+      const rate = value.trim() === "" ? NaN : Number(value);
+      if (value === "config") return value;
+      if (rate >= 0 && rate < 1) return rate;
+      throw new InputError("config, or a number from 0 to below 1");
+    },
+  };
+}
 
 /** Values of {@link OPTIMIZER_FLAGS}. */
 export type OptimizerFlags = Values<typeof OPTIMIZER_FLAGS>;
@@ -178,8 +196,8 @@ export function checkGroups({ group }: Pick<OptimizerFlags, "group">, paths: rea
 
 /** What flags ask of the loss. */
 export function regularizationOf(flags: OptimizerFlags & { readonly seed: number }): Regularization {
-  const { "label-smoothing": labelSmoothing, "z-loss": zLoss, neftune, seed } = flags;
-  return { labelSmoothing, zLoss, neftune, ...neftune > 0 && { seed } };
+  const { "label-smoothing": labelSmoothing, "z-loss": zLoss, neftune, dropout, seed } = flags;
+  return { labelSmoothing, zLoss, neftune, dropout, seed };
 }
 
 /**

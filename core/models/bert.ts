@@ -9,6 +9,7 @@
  */
 
 import { attentionParams, type AttentionSpec, selfAttention } from "../nn/attention.ts";
+import { dropping } from "../nn/dropout.ts";
 import {
   type Embedding,
   embedding,
@@ -28,7 +29,8 @@ import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
+import type { DropoutDefaults } from "./dropout.ts";
+import { type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
 import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -158,7 +160,7 @@ export type BertParams =
 export function encode(
   { embeddings, layers }: BertEncoder,
   { inputIds, attentionMask, segments, tokenTypeIds }: TokenInput,
-  { config, loraScale, places }: HiddenOptions<BertConfig> & { readonly places: Tensor },
+  { config, loraScale, dropout, places }: HiddenOptions<BertConfig> & { readonly places: Tensor },
 ): Tensor {
   const { word_embeddings, token_type_embeddings, norm } = embeddings;
   const activation = activationOf(config.activation), limits = { ...paddingLimits(attentionMask), segments };
@@ -166,12 +168,14 @@ export function encode(
     ? firstRows(token_type_embeddings, 1)
     : embedding(tokenTypeIds, token_type_embeddings);
   const words = embedding(inputIds, word_embeddings, config); // [B, T, C]
-  let x = layerNorm(add(add(words, types), places), norm, config);
+  const weights = dropout?.weights("attention_probs_dropout_prob");
+  const drop = (x: Tensor): Tensor => dropping(dropout)(x, "hidden_dropout_prob");
+  let x = drop(layerNorm(add(add(words, types), places), norm, config));
   for (let i = 0; i < config.layers; i++) {
     const { attention, attention_norm, mlp: feedForward, mlp_norm } = layers[i];
-    const seen = selfAttention(x, attention, { ...config, causal: false, limits, loraScale });
-    x = layerNorm(add(x, seen), attention_norm, config);
-    x = layerNorm(add(x, mlp(x, feedForward, { activation, loraScale })), mlp_norm, config);
+    const options = { ...config, causal: false, limits, loraScale, dropout: weights };
+    x = layerNorm(add(x, drop(selfAttention(x, attention, options))), attention_norm, config);
+    x = layerNorm(add(x, drop(mlp(x, feedForward, { activation, loraScale }))), mlp_norm, config);
   }
   return x;
 }
@@ -197,14 +201,18 @@ const sequenceHead: Head<BertConfig, BertParams, TokenInput> = {
   task: "sequenceClass",
   params: (c) => ({ ...bertPooler(c), ...bertClassifier(c) }),
   problem: ({ problem }) => problem,
-  features: (hidden, { params, loraScale }) =>
-    tanh(linear(firstOf(hidden), params.pooler!.dense, { loraScale })),
+  features: (hidden, { params, loraScale, dropout }) =>
+    dropping(dropout)(
+      tanh(linear(firstOf(hidden), params.pooler!.dense, { loraScale })),
+      "classifier_dropout",
+    ),
   output: (params) => params.classifier!,
 };
 
 const tokenHead: Head<BertConfig, BertParams, TokenInput> = {
   task: "tokenClass",
   params: bertClassifier,
+  features: (hidden, { dropout }) => dropping(dropout)(hidden, "classifier_dropout"),
   output: (params) => params.classifier!,
 };
 
@@ -215,10 +223,10 @@ export const OLD_NORMS: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Rates of dropout of BERT and RoBERTa, with their defaults. */
-export const DROPOUT: Readonly<Record<string, number>> = {
+export const DROPOUT: DropoutDefaults = {
   hidden_dropout_prob: 0.1,
   attention_probs_dropout_prob: 0.1,
-  classifier_dropout: 0,
+  classifier_dropout: "hidden_dropout_prob",
 };
 
 /** The BERT family, `"model_type": "bert"`. */
@@ -231,7 +239,7 @@ export const bert: Family<BertConfig, BertParams, TokenInput> = {
   aliases: OLD_NORMS,
   ignored: [/(^|\.)embeddings\.position_ids$/],
   inputs: ["attentionMask", "segments", "tokenTypeIds"],
-  notes: (source) => dropoutNotes(source, DROPOUT),
+  dropouts: DROPOUT,
   maxLength: (config) => config.positions,
   hidden,
   heads: {

@@ -8,6 +8,7 @@ import type { RopeConfig } from "../nn/rope.ts";
 import { type ActivationName, type ActivationOptions, readActivation } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
+import type { DropoutDefaults } from "./dropout.ts";
 import { longest, readRope, type RopeOptions } from "./rope_config.ts";
 
 /** The values of `config.json` that Llama-like decoders share. */
@@ -45,7 +46,6 @@ export interface DecoderConfig extends ClassConfig {
  * nothing. Null stands for a field that must be absent. What families compute themselves is read where they are parsed.
  */
 const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
-  attention_dropout: 0,
   attn_pdrop: 0,
   embd_pdrop: 0,
   hidden_dropout: 0,
@@ -70,6 +70,9 @@ const NEUTRAL: Readonly<Record<string, string | number | boolean | null>> = {
 };
 
 const MOST_LAYERS = 10_000;
+
+/** Rates of dropout of decoders that drop weights of attention alone. */
+export const ATTENTION_DROPOUT: DropoutDefaults = { attention_dropout: 0 };
 
 /** The defaults of `transformers` for absent keys, where families differ. */
 export interface DecoderDefaults {

@@ -22,7 +22,8 @@ import { activationOf } from "./activation.ts";
 import { placesOf, readPadding } from "./bert.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
+import { dropping } from "../nn/dropout.ts";
+import { type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
 import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -122,17 +123,20 @@ export type DistilBertParams =
 function hidden(
   { distilbert: { embeddings, layers } }: DistilBertParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<DistilBertConfig>,
+  { config, loraScale, dropout }: HiddenOptions<DistilBertConfig>,
 ): Tensor {
   const { word_embeddings, position_embeddings, norm } = embeddings;
   const activation = activationOf(config.activation), limits = { ...paddingLimits(attentionMask), segments };
   const places = placesOf({ inputIds, segments }, position_embeddings);
-  let x = layerNorm(add(embedding(inputIds, word_embeddings, config), places), norm, config); // [B, T, C]
+  const weights = dropout?.weights("attention_dropout");
+  const drop = (x: Tensor): Tensor => dropping(dropout)(x, "dropout");
+  let x = drop(layerNorm(add(embedding(inputIds, word_embeddings, config), places), norm, config)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { attention, attention_norm, mlp: feedForward, mlp_norm } = layers[i];
-    const seen = selfAttention(x, attention, { ...config, causal: false, limits, loraScale });
+    const options = { ...config, causal: false, limits, loraScale, dropout: weights };
+    const seen = selfAttention(x, attention, options);
     x = layerNorm(add(x, seen), attention_norm, config);
-    x = layerNorm(add(x, mlp(x, feedForward, { activation, loraScale })), mlp_norm, config);
+    x = layerNorm(add(x, drop(mlp(x, feedForward, { activation, loraScale }))), mlp_norm, config);
   }
   return x;
 }
@@ -141,14 +145,18 @@ const sequenceHead: Head<DistilBertConfig, DistilBertParams, TokenInput> = {
   task: "sequenceClass",
   params: (c) => ({ ...distilBertPreClassifier(c), ...distilBertClassifier(c) }),
   problem: ({ problem }) => problem,
-  features: (hidden, { params, loraScale }) =>
-    relu(linear(firstOf(hidden), params.pre_classifier!, { loraScale })),
+  features: (hidden, { params, loraScale, dropout }) =>
+    dropping(dropout)(
+      relu(linear(firstOf(hidden), params.pre_classifier!, { loraScale })),
+      "seq_classif_dropout",
+    ),
   output: (params) => params.classifier!,
 };
 
 const tokenHead: Head<DistilBertConfig, DistilBertParams, TokenInput> = {
   task: "tokenClass",
   params: distilBertClassifier,
+  features: (hidden, { dropout }) => dropping(dropout)(hidden, "dropout"),
   output: (params) => params.classifier!,
 };
 
@@ -161,7 +169,7 @@ export const distilBert: Family<DistilBertConfig, DistilBertParams, TokenInput> 
   basePrefix: "distilbert",
   ignored: [/(^|\.)embeddings\.position_ids$/],
   inputs: ["attentionMask", "segments"],
-  notes: (source) => dropoutNotes(source, { dropout: 0.1, attention_dropout: 0.1, seq_classif_dropout: 0.2 }),
+  dropouts: { dropout: 0.1, attention_dropout: 0.1, seq_classif_dropout: 0.2 },
   maxLength: (config) => config.positions,
   hidden,
   heads: {

@@ -98,23 +98,6 @@ export function readEncoder(read: ConfigReader, defaults: EncoderDefaults = {}):
 }
 
 /**
- * Says which rates of dropout are read and not used.
- *
- * @param source Content of `config.json`
- * @param defaults The keys, and the rate of each where it is absent
- * @returns Notes for the user
- */
-export function dropoutNotes(
-  source: Readonly<Record<string, unknown>>,
-  defaults: Readonly<Record<string, number>>,
-): string[] {
-  return Object.entries(defaults).flatMap(([key, fallback]) => {
-    const rate = source[key] ?? fallback;
-    return rate === 0 ? [] : [`"${key}" ${rate} is not applied in training`];
-  });
-}
-
-/**
  * The hidden state of the first position, a class token.
  *
  * @param hidden f32 [B, T, C]

@@ -4,10 +4,12 @@
  * @module
  */
 
+import type { Dropouts } from "../nn/dropout.ts";
 import type { LinearParams } from "../nn/linear.ts";
 import type { Tensor } from "../tensor.ts";
 import type { ProblemType } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
+import type { DropoutDefaults } from "./dropout.ts";
 
 /**
  * What a model predicts: the next token, or the class of a sequence, of each token or of an image. A model for `features`
@@ -42,6 +44,8 @@ export interface HiddenOptions<C extends object = object> {
   readonly config: C;
   /** alpha / r where the parameters hold LoRA pairs. */
   readonly loraScale?: number;
+  /** What is dropped in training; nothing when absent. */
+  readonly dropout?: Dropouts;
 }
 
 /**
@@ -69,8 +73,8 @@ export interface Family<C extends object = object, P extends object = object, I 
    * Targets of adapters go by both.
    */
   readonly moduleNames?: readonly (readonly [pattern: RegExp, replacement: string])[];
-  /** What a user should know of values that are read and not used, such as a dropout. */
-  notes?(source: Readonly<Record<string, unknown>>): readonly string[];
+  /** Keys of `config.json` that are rates of dropout, with those of absent keys; none when absent. */
+  readonly dropouts?: DropoutDefaults;
   /** Checkpoint keys that are no parameters, such as stored tables. */
   readonly ignored?: readonly RegExp[];
   /** Which optional tensors of its input it reads; none when absent. */

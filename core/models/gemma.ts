@@ -19,7 +19,7 @@ import { add, multiply } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
 import { lastTokenHead } from "./last_token_head.ts";
@@ -74,7 +74,7 @@ export type GemmaParams = ParamsOf<typeof gemmaModel> & LmHeadParams;
 function hidden(
   { model }: GemmaParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<GemmaConfig>,
+  { config, loraScale, dropout }: HiddenOptions<GemmaConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
@@ -84,7 +84,13 @@ function hidden(
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     x = add(
       x,
-      selfAttention(gemmaNorm(x, input_layernorm, config), self_attn, { ...config, rope, limits, loraScale }),
+      selfAttention(gemmaNorm(x, input_layernorm, config), self_attn, {
+        ...config,
+        rope,
+        limits,
+        loraScale,
+        dropout: dropout?.weights("attention_dropout"),
+      }),
     );
     x = add(x, gatedMlp(gemmaNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -100,6 +106,7 @@ export const gemma: Family<GemmaConfig, GemmaParams, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     GemmaForCausalLM: lmHead,

@@ -25,7 +25,7 @@ import { add, multiply } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { readDecoder, readWindows } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import type { GemmaConfig } from "./gemma.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
@@ -120,14 +120,23 @@ export function gemma2Block(
 function hidden(
   { model }: Gemma2Params,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Gemma2Config>,
+  { config, loraScale, dropout }: HiddenOptions<Gemma2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const scale = 1 / Math.sqrt(config.queryScalar), softCap = config.attentionCap;
   const limits = { ...paddingLimits(attentionMask), segments };
   let x = multiply(embedding(inputIds, model.embed_tokens, config), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
-    const options = { ...config, rope, limits, loraScale, scale, softCap, window: config.windows[i] };
+    const options = {
+      ...config,
+      rope,
+      limits,
+      loraScale,
+      dropout: dropout?.weights("attention_dropout"),
+      scale,
+      softCap,
+      window: config.windows[i],
+    };
     x = gemma2Block(x, model.layers[i], { attention: options, config, loraScale });
   }
   return gemmaNorm(x, model.norm, config);
@@ -142,6 +151,7 @@ export const gemma2: Family<Gemma2Config, Gemma2Params, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     Gemma2ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap },

@@ -18,7 +18,7 @@ import { type RopeConfig, ropeTables } from "../nn/rope.ts";
 import { multiply } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { readDecoder, readWindows } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { gemma2Block, type Gemma2Config, gemma2Layer } from "./gemma2.ts";
 import { gemmaNorm, gemmaNormParams } from "./gemma_norm.ts";
@@ -93,12 +93,19 @@ export type Gemma3Params = ParamsOf<typeof gemma3Model> & LmHeadParams;
 function hidden(
   { model }: Gemma3Params,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Gemma3Config>,
+  { config, loraScale, dropout }: HiddenOptions<Gemma3Config>,
 ): Tensor {
   const length = inputIds.shape[1];
   const [full, sliding] = [config.rope, config.slidingRope].map((rope) => ropeTables(rope, { length }));
   const limits = { ...paddingLimits(attentionMask), segments };
-  const shared = { ...config, limits, loraScale, scale: 1 / Math.sqrt(config.queryScalar), norm: gemmaNorm };
+  const shared = {
+    ...config,
+    limits,
+    loraScale,
+    dropout: dropout?.weights("attention_dropout"),
+    scale: 1 / Math.sqrt(config.queryScalar),
+    norm: gemmaNorm,
+  };
   let x = multiply(embedding(inputIds, model.embed_tokens, config), Math.sqrt(config.hiddenSize)); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const window = config.windows[i];
@@ -117,6 +124,7 @@ export const gemma3: Family<Gemma3Config, Gemma3Params, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     Gemma3ForCausalLM: { ...lmHead, softCap: (config) => config.logitCap },

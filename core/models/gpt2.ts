@@ -10,6 +10,7 @@
  */
 
 import { attend } from "../nn/attention.ts";
+import { dropping } from "../nn/dropout.ts";
 import { embedding, embeddingParams, type EmbeddingSpec, positionEmbedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { layerNorm, normParams, type NormSpec } from "../nn/norm.ts";
@@ -22,7 +23,6 @@ import { type ActivationName, activationOf, readActivation } from "./activation.
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { checkNeutral, readLayers, readPadding } from "./decoder_config.ts";
-import { dropoutNotes } from "./encoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, type LmHeadParams, tokenHead } from "./lm_head.ts";
@@ -53,7 +53,7 @@ export interface Gpt2Config extends ClassConfig {
   readonly scales: readonly number[];
 }
 
-/** Rates of dropout in the training of `transformers`. */
+/** Rates of dropout in training. */
 const DROPOUTS = { attn_pdrop: 0.1, embd_pdrop: 0.1, resid_pdrop: 0.1 };
 
 function parse(read: ConfigReader): Gpt2Config {
@@ -120,12 +120,16 @@ export type Gpt2Params = ParamsOf<typeof gpt2Model> & LmHeadParams;
 function hidden(
   { transformer: model }: Gpt2Params,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Gpt2Config>,
+  { config, loraScale, dropout }: HiddenOptions<Gpt2Config>,
 ): Tensor {
   const { heads, hiddenSize } = config, [batch, time] = inputIds.shape, dim = hiddenSize / heads;
   const activation = activationOf(config.activation), options = { loraScale, layout: "inOut" } as const;
   const limits = { ...paddingLimits(attentionMask), segments };
-  let x = add(embedding(inputIds, model.wte), positionEmbedding(inputIds, model.wpe, { segments })); // [B, T, C]
+  const drop = dropping(dropout), weights = dropout?.weights("attn_pdrop");
+  let x = drop(
+    add(embedding(inputIds, model.wte), positionEmbedding(inputIds, model.wpe, { segments })),
+    "embd_pdrop",
+  ); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { ln_1, attn, ln_2, mlp } = model.h[i];
     const all = reshape(linear(layerNorm(x, ln_1, config), attn.c_attn, options), [
@@ -137,9 +141,10 @@ function hidden(
     const [q, k, v] = [0, 1, 2].map((part) =>
       slice(all, { starts: [0, 0, part * heads, 0], sizes: [batch, time, heads, dim] })
     );
-    x = add(x, linear(attend({ q, k, v }, { scale: config.scales[i], limits }), attn.c_proj, options));
+    const seen = attend({ q, k, v }, { scale: config.scales[i], limits, dropout: weights });
+    x = add(x, drop(linear(seen, attn.c_proj, options), "resid_pdrop"));
     const inner = activation(linear(layerNorm(x, ln_2, config), mlp.c_fc, options));
-    x = add(x, linear(inner, mlp.c_proj, options));
+    x = add(x, drop(linear(inner, mlp.c_proj, options), "resid_pdrop"));
   }
   return layerNorm(x, model.ln_f, config);
 }
@@ -151,7 +156,7 @@ export const gpt2: Family<Gpt2Config, Gpt2Params, TokenInput> = {
   parse,
   params: gpt2Model,
   basePrefix: "transformer",
-  notes: (source) => dropoutNotes(source, DROPOUTS),
+  dropouts: DROPOUTS,
   ignored: [/\.attn\.(bias|masked_bias)$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,

@@ -22,7 +22,7 @@ import { type ActivationName, activationOf, readActivation } from "./activation.
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { checkNeutral, readLayers, readPadding } from "./decoder_config.ts";
-import { dropoutNotes } from "./encoder_config.ts";
+import { dropping } from "../nn/dropout.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, type LmHeadParams, tokenHead } from "./lm_head.ts";
@@ -58,7 +58,7 @@ export interface GptNeoxConfig extends ClassConfig {
   readonly activation: ActivationName;
 }
 
-/** Rates of dropout in the training of `transformers`. */
+/** Rates of dropout in training. */
 const DROPOUTS = { attention_dropout: 0, hidden_dropout: 0 };
 
 function parse(read: ConfigReader): GptNeoxConfig {
@@ -148,16 +148,18 @@ function feedForward(x: Tensor, { dense_h_to_4h, dense_4h_to_h }: Layer["mlp"], 
 function hidden(
   { gpt_neox: model }: GptNeoxParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<GptNeoxConfig>,
+  { config, loraScale, dropout }: HiddenOptions<GptNeoxConfig>,
 ): Tensor {
   const limits = { ...paddingLimits(attentionMask), segments };
-  const options = { config, loraScale, limits, rope: ropeTables(config.rope, { length: inputIds.shape[1] }) };
-  let x = embedding(inputIds, model.embed_in); // [B, T, C]
+  const rope = ropeTables(config.rope, { length: inputIds.shape[1] }), drop = dropping(dropout);
+  const options = { config, loraScale, limits, rope, dropout: dropout?.weights("attention_dropout") };
+  let x = drop(embedding(inputIds, model.embed_in), "hidden_dropout"); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, attention, post_attention_layernorm, mlp } = model.layers[i];
-    const seen = add(x, attentionOf(layerNorm(x, input_layernorm, config), attention, options));
-    const read = config.parallel ? x : seen;
-    x = add(seen, feedForward(layerNorm(read, post_attention_layernorm, config), mlp, options));
+    const attended = attentionOf(layerNorm(x, input_layernorm, config), attention, options);
+    const seen = add(x, drop(attended, "hidden_dropout")), read = config.parallel ? x : seen;
+    const fed = feedForward(layerNorm(read, post_attention_layernorm, config), mlp, options);
+    x = add(seen, drop(fed, "hidden_dropout"));
   }
   return layerNorm(x, model.final_layer_norm, config);
 }
@@ -169,7 +171,7 @@ export const gptNeox: Family<GptNeoxConfig, GptNeoxParams, TokenInput> = {
   parse,
   params: gptNeoxModel,
   basePrefix: "gpt_neox",
-  notes: (source) => dropoutNotes(source, DROPOUTS),
+  dropouts: DROPOUTS,
   ignored: [/\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,

@@ -18,7 +18,7 @@ import { add, divide, multiply } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { readDecoder } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { type LlamaConfig, llamaModel, type LlamaParams } from "./llama.ts";
 import { baseHead, lmHead } from "./lm_head.ts";
@@ -51,7 +51,7 @@ function parse(read: ConfigReader): GraniteConfig {
 function hidden(
   { model }: LlamaParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<GraniteConfig>,
+  { config, loraScale, dropout }: HiddenOptions<GraniteConfig>,
 ): Tensor {
   const { residualMultiplier, attentionMultiplier: scale } = config;
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
@@ -60,7 +60,14 @@ function hidden(
   let x = multiply(embedding(inputIds, model.embed_tokens, config), config.embeddingMultiplier); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { ...config, rope, limits, loraScale, scale };
+    const options = {
+      ...config,
+      rope,
+      limits,
+      loraScale,
+      dropout: dropout?.weights("attention_dropout"),
+      scale,
+    };
     const seen = selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options);
     x = add(x, multiply(seen, residualMultiplier));
     const fed = gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale });
@@ -78,6 +85,7 @@ export const granite: Family<GraniteConfig, LlamaParams, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     GraniteForCausalLM: {

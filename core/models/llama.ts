@@ -19,7 +19,7 @@ import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
@@ -84,14 +84,16 @@ export type LlamaParams = ParamsOf<typeof llamaModel> & LmHeadParams;
 export function decode(
   { layers, norm }: Pick<LlamaParams["model"], "layers" | "norm">,
   x: Tensor,
-  { config, loraScale, attentionMask, segments }: HiddenOptions<LlamaConfig> & Omit<TokenInput, "inputIds">,
+  { config, loraScale, dropout, attentionMask, segments }:
+    & HiddenOptions<LlamaConfig>
+    & Omit<TokenInput, "inputIds">,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: x.shape[1] });
   const limits = { ...paddingLimits(attentionMask), segments };
   const activation = activationOf(config.activation);
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = layers[i];
-    const options = { ...config, rope, limits, loraScale };
+    const options = { ...config, rope, limits, loraScale, dropout: dropout?.weights("attention_dropout") };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -101,10 +103,10 @@ export function decode(
 function hidden(
   { model }: LlamaParams,
   { inputIds, ...limits }: TokenInput,
-  { config, loraScale }: HiddenOptions<LlamaConfig>,
+  { config, loraScale, dropout }: HiddenOptions<LlamaConfig>,
 ): Tensor {
   const x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
-  return decode(model, x, { ...limits, config, loraScale });
+  return decode(model, x, { ...limits, config, loraScale, dropout });
 }
 
 /** The Llama family, `"model_type": "llama"`. */
@@ -117,6 +119,7 @@ export const llama: Family<LlamaConfig, LlamaParams, TokenInput> = {
   ignored: [/\.rotary_emb\.inv_freq$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     LlamaForCausalLM: lmHead,

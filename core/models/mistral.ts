@@ -19,7 +19,7 @@ import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
@@ -68,7 +68,7 @@ export type MistralParams = ParamsOf<typeof mistralModel> & LmHeadParams;
 function hidden(
   { model }: MistralParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<MistralConfig>,
+  { config, loraScale, dropout }: HiddenOptions<MistralConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
@@ -76,7 +76,14 @@ function hidden(
   let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { ...config, rope, limits, loraScale, window: config.windows[i] };
+    const options = {
+      ...config,
+      rope,
+      limits,
+      loraScale,
+      dropout: dropout?.weights("attention_dropout"),
+      window: config.windows[i],
+    };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -93,6 +100,7 @@ export const mistral: Family<MistralConfig, MistralParams, TokenInput> = {
   ignored: [/\.rotary_emb\.inv_freq$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     MistralForCausalLM: lmHead,

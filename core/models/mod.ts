@@ -74,6 +74,7 @@ export { bert, bertClassifier, type BertConfig, bertModel, type BertParams, bert
 export type { ClassConfig, ProblemType } from "./class_head.ts";
 export { type ConfigReader, configReader } from "./config_reader.ts";
 export type { DecoderConfig } from "./decoder_config.ts";
+export type { DropoutDefaults, DropoutSetting } from "./dropout.ts";
 export {
   distilBert,
   distilBertClassifier,

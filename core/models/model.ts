@@ -11,6 +11,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { type ConfigReader, configReader } from "./config_reader.ts";
 import { adaptedParams, type ModelAdapter } from "./adapter.ts";
+import { checkDropouts, type DropoutSetting, dropoutsOf } from "./dropout.ts";
 import type { Family, Head, TokenInput } from "./family.ts";
 
 /** A model; `I` is the type of its input. */
@@ -31,8 +32,10 @@ export interface Model<P extends object = object, I extends object = TokenInput>
   readonly loraScale?: number;
   /** The adapter whose tensors are among the parameters. */
   readonly adapter?: ModelAdapter;
-  /** Whether it is run to be trained, with the dropout of its adapter; false when absent. */
+  /** Whether it is run to be trained, with dropout; false when absent. */
   readonly training?: boolean;
+  /** What its family drops in training, and the seed of that; nothing when absent. Adapters have a dropout of their own. */
+  readonly dropout?: { readonly setting: DropoutSetting; readonly seed: number };
   /** Most bytes of scores that its loss holds at a time; 128 MiB, which every adapter can bind, when absent. */
   readonly scoreBytes?: number;
   /** What loading found that its user should know; none when absent. */
@@ -92,9 +95,9 @@ export function describeModel<I extends object = TokenInput>(
   }
   const family = families[type];
   const config = family.parse(read), architecture = readArchitecture(read, family);
-  const notes = family.notes?.(source) ?? [];
+  checkDropouts(read, { family, source });
   const maxLength = family.maxLength?.(config) ?? Infinity;
-  return { family, architecture, config, source, maxLength, ...notes.length > 0 && { notes } };
+  return { family, architecture, config, source, maxLength };
 }
 
 function readArchitecture(read: ConfigReader, { heads }: Family): string {
@@ -266,5 +269,5 @@ export function hiddenStates<I extends object>(model: Model<object, I>, input: I
       `Cannot run "${family.name}" on "${name}" as it must read it: it does not; leave it out`,
     );
   }
-  return family.hidden(readParams(model), input, { config, loraScale });
+  return family.hidden(readParams(model), input, { config, loraScale, dropout: dropoutsOf(model, "hidden") });
 }

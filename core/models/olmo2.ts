@@ -19,7 +19,7 @@ import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
@@ -73,7 +73,7 @@ export type Olmo2Params = ParamsOf<typeof olmo2Model> & LmHeadParams;
 function hidden(
   { model }: Olmo2Params,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Olmo2Config>,
+  { config, loraScale, dropout }: HiddenOptions<Olmo2Config>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
@@ -81,7 +81,13 @@ function hidden(
   let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { self_attn, post_attention_layernorm, mlp, post_feedforward_layernorm } = model.layers[i];
-    const seen = selfAttention(x, self_attn, { ...config, rope, limits, loraScale });
+    const seen = selfAttention(x, self_attn, {
+      ...config,
+      rope,
+      limits,
+      loraScale,
+      dropout: dropout?.weights("attention_dropout"),
+    });
     x = add(x, rmsNorm(seen, post_attention_layernorm, config));
     x = add(x, rmsNorm(gatedMlp(x, mlp, { activation, loraScale }), post_feedforward_layernorm, config));
   }
@@ -97,6 +103,7 @@ export const olmo2: Family<Olmo2Config, Olmo2Params, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     Olmo2ForCausalLM: lmHead,

@@ -19,7 +19,7 @@ import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
 import { type MixtureConfig, readMixture } from "./mixture_config.ts";
@@ -77,10 +77,16 @@ export type OlmoeParams = ParamsOf<typeof olmoeModel> & LmHeadParams;
 function hidden(
   { model }: OlmoeParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<OlmoeConfig>,
+  { config, loraScale, dropout }: HiddenOptions<OlmoeConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
-  const options = { ...config, loraScale, rope, limits: { ...paddingLimits(attentionMask), segments } };
+  const options = {
+    ...config,
+    loraScale,
+    dropout: dropout?.weights("attention_dropout"),
+    rope,
+    limits: { ...paddingLimits(attentionMask), segments },
+  };
   const feed = { ...config, loraScale, activation: activationOf(config.activation) };
   let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
@@ -100,6 +106,7 @@ export const olmoe: Family<OlmoeConfig, OlmoeParams, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: { OlmoeForCausalLM: lmHead, OlmoeModel: baseHead() },
 };

@@ -21,6 +21,7 @@ import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { type DecoderConfig, readDecoder, readWindows } from "./decoder_config.ts";
+import { dropping } from "../nn/dropout.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
@@ -33,6 +34,7 @@ export interface Phi3Config extends DecoderConfig {
 
 function parse(read: ConfigReader): Phi3Config {
   const config = readDecoder(read, {
+    own: ["resid_pdrop"],
     maxLength: 4096,
     padding: 32000,
     eps: 1e-5,
@@ -104,16 +106,25 @@ function feedForward(
 function hidden(
   { model }: Phi3Params,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Phi3Config>,
+  { config, loraScale, dropout }: HiddenOptions<Phi3Config>,
 ): Tensor {
-  const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
+  const rope = ropeTables(config.rope, { length: inputIds.shape[1] }), drop = dropping(dropout);
   const limits = { ...paddingLimits(attentionMask), segments };
   let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
-    const options = { config, loraScale, rope, limits, window: config.windows[i] };
-    x = add(x, attentionOf(rmsNorm(x, input_layernorm, config), self_attn, options));
-    x = add(x, feedForward(rmsNorm(x, post_attention_layernorm, config), mlp, options));
+    const options = {
+      config,
+      loraScale,
+      dropout: dropout?.weights("attention_dropout"),
+      rope,
+      limits,
+      window: config.windows[i],
+    };
+    const seen = attentionOf(rmsNorm(x, input_layernorm, config), self_attn, options);
+    x = add(x, drop(seen, "resid_pdrop"));
+    const fed = feedForward(rmsNorm(x, post_attention_layernorm, config), mlp, options);
+    x = add(x, drop(fed, "resid_pdrop"));
   }
   return rmsNorm(x, model.norm, config);
 }
@@ -127,6 +138,7 @@ export const phi3: Family<Phi3Config, Phi3Params, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: { attention_dropout: 0, resid_pdrop: 0 },
   hidden,
   heads: { Phi3ForCausalLM: lmHead, Phi3ForSequenceClassification: lastTokenHead(), Phi3Model: baseHead() },
 };

@@ -20,7 +20,7 @@ import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { type DecoderConfig, readDecoder } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, type DecoderConfig, readDecoder } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { lastTokenHead } from "./last_token_head.ts";
 import { baseHead, lmHead, type LmHeadParams } from "./lm_head.ts";
@@ -86,10 +86,16 @@ export type Qwen3MoeParams = ParamsOf<typeof qwen3MoeModel> & LmHeadParams;
 function hidden(
   { model }: Qwen3MoeParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Qwen3MoeConfig>,
+  { config, loraScale, dropout }: HiddenOptions<Qwen3MoeConfig>,
 ): Tensor {
   const rope = ropeTables(config.rope, { length: inputIds.shape[1] });
-  const options = { ...config, loraScale, rope, limits: { ...paddingLimits(attentionMask), segments } };
+  const options = {
+    ...config,
+    loraScale,
+    dropout: dropout?.weights("attention_dropout"),
+    rope,
+    limits: { ...paddingLimits(attentionMask), segments },
+  };
   const feed = { ...config, loraScale, activation: activationOf(config.activation) };
   let x = embedding(inputIds, model.embed_tokens, config); // [B, T, C]
   for (let i = 0; i < config.layers; i++) {
@@ -110,6 +116,7 @@ export const qwen3Moe: Family<Qwen3MoeConfig, Qwen3MoeParams, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     Qwen3MoeForCausalLM: lmHead,

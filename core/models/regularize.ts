@@ -16,9 +16,16 @@ import { mean } from "../ops/reduce.ts";
 import { reshape } from "../ops/movement.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
+import type { DropoutSetting } from "./dropout.ts";
 
 /** Options of losses, for training alone: evaluation and validation have the plain loss. */
 export interface Regularization {
+  /**
+   * What the model drops; `"config"` when absent: the rates of its `config.json`, as `transformers` drops after `model.train()`,
+   * such as 0.1 for GPT-2 and BERT, and nothing where they are 0, as for Llama. A number takes the place of all rates that the
+   * family knows, 0 for none. Source: Srivastava et al. 2014, "Dropout".
+   */
+  readonly dropout?: DropoutSetting;
   /**
    * Share of each label that goes to all classes alike; 0 when absent. Source: Szegedy et al., arXiv 1512.00567, section 7, as
    * `label_smoothing` of PyTorch has it.
@@ -34,7 +41,7 @@ export interface Regularization {
    * "NEFTune", arXiv 2310.05914, with 5 to 15.
    */
   readonly neftune?: number;
-  /** Seed of the noise; 0 when absent. */
+  /** Seed of dropout and noise; 0 when absent. */
   readonly seed?: number;
 }
 
@@ -50,9 +57,17 @@ const NOISE = 2 ** 31;
  */
 export function checkRegularization(op: string, options: Regularization): void {
   checkOptions(op, options);
-  const { labelSmoothing = 0, zLoss = 0, neftune = 0 } = options;
+  const { labelSmoothing = 0, zLoss = 0, neftune = 0, dropout = "config" } = options;
+  if (dropout !== "config") checkRange(op, { dropout }, { least: 0, below: 1 });
   checkRange(op, { labelSmoothing }, { least: 0, below: 1 });
   checkRange(op, { zLoss, neftune }, { least: 0 });
+}
+
+/** What a model drops while it is trained by a loss. */
+export function dropoutOf(
+  { dropout: setting = "config", seed = 0 }: Regularization,
+): { readonly setting: DropoutSetting; readonly seed: number } {
+  return { setting, seed };
 }
 
 /** Whether a loss needs the scores of all classes. */

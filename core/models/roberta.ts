@@ -19,7 +19,8 @@ import { integers } from "../ops/integers.ts";
 import type { Tensor } from "../tensor.ts";
 import { type BertConfig, bertEncoder, DROPOUT, encode, OLD_NORMS, readBert } from "./bert.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { dropoutNotes, firstOf } from "./encoder_config.ts";
+import { dropping } from "../nn/dropout.ts";
+import { firstOf } from "./encoder_config.ts";
 import type { Family, Head, HiddenOptions, TokenInput } from "./family.ts";
 
 /** The values of `config.json` that the model depends on. */
@@ -92,14 +93,17 @@ const sequenceHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof sequence
   task: "sequenceClass",
   params: sequenceParams,
   problem: ({ problem }) => problem,
-  features: (hidden, { params, loraScale }) =>
-    tanh(linear(firstOf(hidden), params.classifier.dense, { loraScale })),
+  features: (hidden, { params, loraScale, dropout }) => {
+    const drop = (x: Tensor): Tensor => dropping(dropout)(x, "classifier_dropout");
+    return drop(tanh(linear(drop(firstOf(hidden)), params.classifier.dense, { loraScale })));
+  },
   output: (params) => params.classifier.out_proj,
 };
 
 const tokenHead: Head<RobertaConfig, RobertaParams & ParamsOf<typeof tokenParams>, TokenInput> = {
   task: "tokenClass",
   params: tokenParams,
+  features: (hidden, { dropout }) => dropping(dropout)(hidden, "classifier_dropout"),
   output: (params) => params.classifier,
 };
 
@@ -113,7 +117,7 @@ export const roberta: Family<RobertaConfig, RobertaParams, TokenInput> = {
   aliases: OLD_NORMS,
   ignored: [/(^|\.)embeddings\.position_ids$/],
   inputs: ["attentionMask", "segments", "tokenTypeIds"],
-  notes: (source) => dropoutNotes(source, DROPOUT),
+  dropouts: DROPOUT,
   maxLength: (config) => config.positions - config.padding - 1,
   hidden,
   heads: {

@@ -19,7 +19,7 @@ import { add } from "../ops/arithmetic.ts";
 import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { readDecoder, readWindows } from "./decoder_config.ts";
+import { ATTENTION_DROPOUT, readDecoder, readWindows } from "./decoder_config.ts";
 import type { Family, HiddenOptions, TokenInput } from "./family.ts";
 import { type LlamaConfig, llamaModel, type LlamaParams } from "./llama.ts";
 import { lastTokenHead } from "./last_token_head.ts";
@@ -66,7 +66,7 @@ function readRotates(read: ConfigReader, layers: number): readonly boolean[] {
 function hidden(
   { model }: LlamaParams,
   { inputIds, attentionMask, segments }: TokenInput,
-  { config, loraScale }: HiddenOptions<Smollm3Config>,
+  { config, loraScale, dropout }: HiddenOptions<Smollm3Config>,
 ): Tensor {
   const tables = ropeTables(config.rope, { length: inputIds.shape[1] });
   const activation = activationOf(config.activation);
@@ -75,7 +75,14 @@ function hidden(
   for (let i = 0; i < config.layers; i++) {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp } = model.layers[i];
     const rope = config.rotates[i] ? tables : undefined;
-    const options = { ...config, rope, limits, loraScale, window: config.windows[i] };
+    const options = {
+      ...config,
+      rope,
+      limits,
+      loraScale,
+      dropout: dropout?.weights("attention_dropout"),
+      window: config.windows[i],
+    };
     x = add(x, selfAttention(rmsNorm(x, input_layernorm, config), self_attn, options));
     x = add(x, gatedMlp(rmsNorm(x, post_attention_layernorm, config), mlp, { activation, loraScale }));
   }
@@ -91,6 +98,7 @@ export const smollm3: Family<Smollm3Config, LlamaParams, TokenInput> = {
   basePrefix: "model",
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.maxLength,
+  dropouts: ATTENTION_DROPOUT,
   hidden,
   heads: {
     SmolLM3ForCausalLM: lmHead,

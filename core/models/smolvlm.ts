@@ -62,6 +62,7 @@ export interface SmolVlmConfig {
 
 function parse(read: ConfigReader): SmolVlmConfig {
   const text = read.sub("text_config");
+  text.only("attention_dropout", 0);
   text.only("model_type", "llama");
   const decoder = readLlama(text), vision = readSiglip(read.sub("vision_config"));
   const scale = read.count("scale_factor", 2);

@@ -14,10 +14,12 @@ import { linearCrossEntropy, softCapped } from "../ops/linear_cross_entropy.ts";
 import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
 import { classRowLoss, rowLoss } from "./class_loss.ts";
+import { dropoutRates, dropoutsOf } from "./dropout.ts";
 import type { ImageInput, Task, TokenInput } from "./family.ts";
 import { countLabels, type Loss, predictions } from "./loss.ts";
 import {
   checkRegularization,
+  dropoutOf,
   needsScores,
   type Regularization,
   regularizedLoss,
@@ -59,7 +61,8 @@ export function features<I extends object>(model: Model<object, I>, input: I): T
     );
   }
   const { config, loraScale } = model, hidden = hiddenStates(model, input);
-  return headOf(model).features?.(hidden, { params: readParams(model), input, config, loraScale }) ?? hidden;
+  const dropout = dropoutsOf(model, "head"), options = { input, config, loraScale, dropout };
+  return headOf(model).features?.(hidden, { params: readParams(model), ...options }) ?? hidden;
 }
 
 /**
@@ -106,8 +109,8 @@ export function scoresOf<I extends object>(model: Model<object, I>, rows: Tensor
  * model's `trainable` and a fingerprint of its configuration.
  *
  * @param model The model
- * @param options Label smoothing, z-loss and noise on embeddings, for training alone; none when absent. The first two need the
- * scores of all positions at once
+ * @param options Dropout, label smoothing, z-loss and noise on embeddings, for training alone; when absent, the dropout of the
+ * configuration. Smoothing and z-loss need the scores of all positions at once
  * @returns From parameters and a batch to the mean loss over labelled positions, in nats
  * @throws {InputError} When the model's head is for another task, or a number is out of its range
  *
@@ -132,8 +135,9 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
 ): Loss<P, I & { readonly labels: Tensor }> {
   checkTask(model, ["nextToken"]);
   checkRegularization("nextTokenLoss", options);
+  const dropout = dropoutOf(options);
   const loss = (params: P, batch: I & { readonly labels: Tensor }, { training = false } = {}): Tensor => {
-    const subject = { ...model, params, training };
+    const subject = { ...model, params, training, dropout };
     const clean = features(subject, batch), labels = nextLabels(batch.labels);
     const rows = training ? withNoise(clean, { ...options, ids: batch.inputIds }) : clean;
     if (training && needsScores(options)) {
@@ -155,7 +159,8 @@ export function nextTokenLoss<P extends object, I extends TokenInput = TokenInpu
  * model's `trainable` and a fingerprint of its configuration.
  *
  * @param model The model
- * @param options Label smoothing and z-loss of rows with one class, and noise on embeddings, for training alone; none when absent
+ * @param options Dropout, label smoothing and z-loss of rows with one class, and noise on embeddings, for training alone; when
+ * absent, the dropout of the configuration
  * @returns From parameters and a batch to the mean loss over labelled rows, in nats
  * @throws {InputError} When the model's head is for another task
  */
@@ -165,9 +170,10 @@ export function classLoss<P extends object, I extends object>(
 ): Loss<P, ClassBatch<I>> {
   checkTask(model, ["sequenceClass", "tokenClass", "imageClass"]);
   checkRegularization("classLoss", options);
+  const dropout = dropoutOf(options);
   const problem = headOf(model).problem?.(model.config) ?? null;
   const loss = (params: P, batch: ClassBatch<I>, { training = false } = {}): Tensor => {
-    const subject = { ...model, params, training };
+    const subject = { ...model, params, training, dropout };
     const clean = features(subject, batch), { inputIds: ids } = batch as Partial<TokenInput>;
     const rows = training && ids !== undefined ? withNoise(clean, { ...options, ids }) : clean;
     const scores = scoresOf(subject, rows), regularized = training && needsScores(options);
@@ -183,9 +189,10 @@ export function classLoss<P extends object, I extends object>(
 
 /** A fingerprint of what a model and its loss compute, its parameters aside. The order of keys in its configuration does not count. */
 function fingerprintOf<I extends object>(
-  { architecture, source, loraScale, adapter }: Model<object, I>,
+  { family, architecture, source, loraScale, adapter }: Model<object, I>,
   options: Regularization = {},
 ): string {
+  const { dropout, seed, ...others } = options, rates = dropoutRates({ family, source }, dropout);
   const sorted = (_: string, value: unknown): unknown =>
     isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value;
   const said = [
@@ -193,7 +200,8 @@ function fingerprintOf<I extends object>(
     source,
     loraScale ?? null,
     ...adapter === undefined ? [] : [[...adapter.layers]],
-    ...needsScores(options) || (options.neftune ?? 0) > 0 ? [options] : [],
+    ...(options.neftune ?? 0) > 0 ? [{ ...others, seed }] : needsScores(options) ? [others] : [],
+    ...Object.keys(rates).length > 0 ? [rates, seed ?? 0] : [],
   ];
   return fingerprint([wordsOf(JSON.stringify(said, sorted))]);
 }

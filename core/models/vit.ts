@@ -31,7 +31,8 @@ import type { Tensor } from "../tensor.ts";
 import { activationOf } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
 import type { ConfigReader } from "./config_reader.ts";
-import { dropoutNotes, type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
+import { dropping } from "../nn/dropout.ts";
+import { type EncoderConfig, firstOf, readEncoder } from "./encoder_config.ts";
 import type { Family, Head, HiddenOptions, ImageInput } from "./family.ts";
 import { checkImages, type ImageConfig, patchCount, readImages } from "./image_config.ts";
 
@@ -119,18 +120,21 @@ export type VitParams = ParamsOf<typeof vitModel> & Partial<ParamsOf<typeof vitC
 function hidden(
   { vit: { embeddings, layers, layernorm } }: VitParams,
   { pixelValues }: ImageInput,
-  { config, loraScale }: HiddenOptions<VitConfig>,
+  { config, loraScale, dropout }: HiddenOptions<VitConfig>,
 ): Tensor {
   checkImages(config, pixelValues);
   const [batch] = pixelValues.shape, activation = activationOf(config.activation);
   const tokens = patches(pixelValues, embeddings.patch_embeddings.projection); // [B, N, C]
   const first = broadcast(embeddings.cls_token, [batch, 1, config.hiddenSize]);
-  let x = add(concat([first, tokens], 1), embeddings.position_embeddings); // [B, 1 + N, C]
+  const weights = dropout?.weights("attention_probs_dropout_prob");
+  const drop = (x: Tensor): Tensor => dropping(dropout)(x, "hidden_dropout_prob");
+  let x = drop(add(concat([first, tokens], 1), embeddings.position_embeddings)); // [B, 1 + N, C]
   for (let i = 0; i < config.layers; i++) {
     const { layernorm_before, attention, layernorm_after, mlp: feedForward } = layers[i];
     const seen = layerNorm(x, layernorm_before, config);
-    x = add(x, selfAttention(seen, attention, { ...config, causal: false, loraScale }));
-    x = add(x, mlp(layerNorm(x, layernorm_after, config), feedForward, { activation, loraScale }));
+    const options = { ...config, causal: false, loraScale, dropout: weights };
+    x = add(x, drop(selfAttention(seen, attention, options)));
+    x = add(x, drop(mlp(layerNorm(x, layernorm_after, config), feedForward, { activation, loraScale })));
   }
   return layerNorm(x, layernorm, config);
 }
@@ -169,7 +173,7 @@ export const vit: Family<VitConfig, VitParams, ImageInput> = {
     [/\.intermediate\.dense$/, ".mlp.fc1"],
     [/\.output\.dense$/, ".mlp.fc2"],
   ],
-  notes: (source) => dropoutNotes(source, { hidden_dropout_prob: 0, attention_probs_dropout_prob: 0 }),
+  dropouts: { hidden_dropout_prob: 0, attention_probs_dropout_prob: 0 },
   hidden,
   heads: {
     ViTForImageClassification: classHead,

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { attention } from "../ops/attention.ts";
+import { attention, type AttentionDropout } from "../ops/attention.ts";
 import type { AttentionLimits } from "../ops/attention_ranges.ts";
 import { clamp } from "../ops/comparison.ts";
 import { rotary } from "../ops/rotary.ts";
@@ -63,6 +63,8 @@ export interface AttendOptions {
   readonly softCap?: number | null;
   /** Added to the scores, f32 [B|1, H|1, T|1, S]; none when absent. */
   readonly bias?: Tensor;
+  /** Makes the dropout of the weights, in training only; none when absent. */
+  readonly dropout?: () => AttentionDropout;
   /** Which keys each sequence has, besides what causality and window say; all when absent. */
   readonly limits?: AttentionLimits;
 }
@@ -180,10 +182,20 @@ export interface HeadTensors {
  * ```
  */
 export function attend({ q, k, v }: HeadTensors, options: AttendOptions = {}): Tensor {
-  const { rope, causal, window, scale, softCap, bias, limits } = options;
+  const { rope, causal, window, scale, softCap, bias, limits } = options, dropout = options.dropout?.();
   if (rope !== undefined && limits?.segments !== undefined) checkPackedRope(rope, q.shape[1]);
   const place = (y: Tensor): Tensor => rope === undefined ? y : rotary(y, rope);
   const [batch, time, heads, dim] = q.shape;
-  const mixed = attention(place(q), { ...limits, k: place(k), v, causal, window, scale, softCap, bias });
+  const mixed = attention(place(q), {
+    ...limits,
+    k: place(k),
+    v,
+    causal,
+    window,
+    scale,
+    softCap,
+    bias,
+    dropout,
+  });
   return reshape(mixed, [batch, time, heads * dim]);
 }

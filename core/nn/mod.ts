@@ -20,6 +20,7 @@
  */
 
 export * from "./attention.ts";
+export { type Dropouts, dropouts } from "./dropout.ts";
 export * from "./embedding.ts";
 export * from "./linear.ts";
 export type { LoraDropout, LoraSettings } from "./lora.ts";

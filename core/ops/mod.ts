@@ -137,7 +137,7 @@ export { gelu, leakyRelu, relu, silu, softplus } from "./activations.ts";
 export { arange, type ArangeOptions } from "./arange.ts";
 export { add, cast, divide, multiply, negate, subtract } from "./arithmetic.ts";
 export { associativeScan, type Combine, type ScanOptions } from "./associative_scan.ts";
-export { attention, type AttentionOptions } from "./attention.ts";
+export { attention, type AttentionDropout, type AttentionOptions } from "./attention.ts";
 export type { AttentionLimits } from "./attention_ranges.ts";
 export { expandDims, split, squeeze, stack } from "./axes.ts";
 export { broadcast, type ReduceOptions, sum, sumEach } from "./broadcast.ts";

@@ -74,7 +74,7 @@ const BAD: readonly (readonly [string, unknown, string])[] = [
   ["attention_bias", 1, "it must be true or false: 1"],
   ["rope_scaling", "yarn", 'it must be a record: "yarn"'],
   ["rope_parameters", [1], "it must be a record: [1]"],
-  ["attention_dropout", 0.1, "it must be 0: 0.1"],
+  ["attention_dropout", 1, "it must be at least 0 and below 1: 1"],
   ["partial_rotary_factor", 0.5, "it must be 1: 0.5"],
   [
     "architectures",
@@ -221,7 +221,7 @@ for (
       "rope_scaling.mscale",
       "it must be a positive number: -1",
     ],
-    ["qwen3", { attention_dropout: 0.1 }, "attention_dropout", "it must be 0: 0.1"],
+    ["qwen3", { hidden_dropout: 0.1 }, "hidden_dropout", "it must be 0: 0.1"],
     ["mistral", { hidden_act: "prelu" }, "hidden_act", "it must be one of silu, "],
   ] as const
 ) {

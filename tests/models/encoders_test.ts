@@ -382,12 +382,3 @@ for (
     assert(error.message.includes(message), error.message);
   });
 }
-
-Deno.test("rates of dropout are noted, those that are absent by their default", () => {
-  const notes = (source: Record<string, unknown>) =>
-    describeModel(source, { families, file: "config.json" }).notes;
-  assertEquals(notes({ ...BERT, attention_probs_dropout_prob: 0 }), [
-    '"hidden_dropout_prob" 0.1 is not applied in training',
-  ]);
-  assertEquals(notes(VIT), undefined);
-});
