@@ -44,7 +44,7 @@ export interface LoggedOptions {
  * const first = await training.init({ w: tensor([0]) });
  * const states = scan(training, first, [1, 2, 3].map((x) => ({ x: tensor([x]) })));
  * const seen: LogRecord[] = [];
- * for await (const state of logged(states, { training, logger: (record) => void seen.push(record) })) {
+ * for await (const state of logged(states, { training, logger: (records) => void seen.push(...records) })) {
  *   console.log(`step ${state.step}`);
  * }
  * assertEquals(seen.map(({ step, numbers }) => [step, numbers["train/loss"]]), [[1, 0], [2, -2], [3, -9]]);

@@ -18,8 +18,11 @@ export interface LogRecord {
   readonly texts: Readonly<Record<string, string>>;
 }
 
-/** Takes records in the order of steps. A run waits for it, and ends with its error when it throws. */
-export type Logger = (record: LogRecord) => void | Promise<void>;
+/**
+ * Takes the records that come at once, as those of the steps of a look, in the order of steps. A run waits for it, and ends with
+ * its error when it throws.
+ */
+export type Logger = (records: readonly LogRecord[]) => void | Promise<void>;
 
 /**
  * Makes a function that turns the lines of a log into records.
@@ -129,13 +132,11 @@ function textOf({ sample }: Quality): Record<string, string> {
   return sample === undefined ? {} : { sample };
 }
 
-/** Hands the records of lines to a logger, one after the other. */
+/** Hands the records of lines to a logger. */
 export async function logLines(
   lines: readonly Line[],
   { recordOf, logger }: { readonly recordOf: (line: Line) => LogRecord | null; readonly logger: Logger },
 ): Promise<void> {
-  for (const line of lines) {
-    const made = recordOf(line);
-    if (made !== null) await logger(made);
-  }
+  const records = lines.flatMap((line) => recordOf(line) ?? []);
+  if (records.length > 0) await logger(records);
 }

@@ -43,7 +43,7 @@ const START = 1;
  *
  * const fileSystem = memoryFileSystem(); // hostFileSystem() writes to the disk
  * const logger = tensorBoardLogger("runs/first", { fileSystem });
- * await logger({ step: 1, numbers: { "train/loss": 2.5 }, texts: { sample: "The whale" } });
+ * await logger([{ step: 1, numbers: { "train/loss": 2.5 }, texts: { sample: "The whale" } }]);
  * const [{ name }] = await fileSystem.list("runs/first");
  * assertEquals(name.startsWith("events.out.tfevents."), true);
  * ```
@@ -51,7 +51,7 @@ const START = 1;
 export function tensorBoardLogger(folder: string, options: TensorBoardOptions = {}): Logger {
   const { from = 0, now = Date.now, fileSystem = hostFileSystem() } = options;
   let path: string | null = null;
-  return async (record) => {
+  return async (records) => {
     const seconds = now() / 1000, events: Uint8Array[] = [];
     if (path === null) {
       await fileSystem.makeFolder(folder, { parents: true });
@@ -62,7 +62,7 @@ export function tensorBoardLogger(folder: string, options: TensorBoardOptions = 
       const restart = message(7, [integer(1, START)]);
       if (from > 0) events.push(event({ seconds, step: from + 1 }, restart));
     }
-    events.push(event({ seconds, step: record.step }, summary(record)));
+    for (const record of records) events.push(event({ seconds, step: record.step }, summary(record)));
     await fileSystem.append(path, joined(events.map(tfRecord)));
   };
 }

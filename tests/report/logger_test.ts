@@ -86,7 +86,12 @@ Deno.test("openLog mends a torn line, has no step twice in a run that goes on, a
   }
   // The checkpoint is of step 3, the look before it of step 2.
   const seen: LogRecord[] = [];
-  const log = await openLog(path, { upTo: 2, at: 3, fileSystem, logger: (record) => void seen.push(record) });
+  const log = await openLog(path, {
+    upTo: 2,
+    at: 3,
+    fileSystem,
+    logger: (records) => void seen.push(...records),
+  });
   await log.add([step(3), step(4)]);
   const lines = await readLog(path, { fileSystem });
   assertEquals(lines, [START, PARTS, step(1), step(2), FREEZE, sample(3), step(3), step(4)]);
@@ -117,7 +122,7 @@ Deno.test("logged changes no bit of a run, logs each step once and ends the run 
   const options = { log, training, tokens: 5, memory: () => gpu.counts.bytes };
   await log.add([{ kind: "start", config: {}, adapter: gpu.name }]);
   const losses = await Array.fromAsync(
-    logged(await states(), { ...options, logger: (record) => void seen.push(record) }),
+    logged(await states(), { ...options, logger: (records) => void seen.push(...records) }),
     ({ look }) => [...look?.loss ?? []],
   );
   assertEquals(losses, plain);

@@ -18,7 +18,7 @@ const GOLDEN =
 Deno.test("tensorBoardLogger writes the bytes of TensorBoard's own writer: version, restart, scalar and text", async () => {
   const fileSystem = memoryFileSystem();
   const logger = tensorBoardLogger("a/b", { from: 300, now: () => 1764430000250, fileSystem });
-  await logger({ step: 2 ** 40, numbers: { "train/loss": 2.5 }, texts: { sample: "Wal é" } });
+  await logger([{ step: 2 ** 40, numbers: { "train/loss": 2.5 }, texts: { sample: "Wal é" } }]);
   const [{ name }, ...others] = await fileSystem.list("a/b");
   assertMatch(name, /^events\.out\.tfevents\.1764430000\.firn\.[0-9a-f]{8}$/);
   assertEquals(others, []);
@@ -27,12 +27,12 @@ Deno.test("tensorBoardLogger writes the bytes of TensorBoard's own writer: versi
 
 Deno.test("tensorBoardLogger of a new run says of no restart, and appends to its file", async () => {
   const fileSystem = memoryFileSystem(), logger = tensorBoardLogger("a", { now: () => 1e12, fileSystem });
-  await logger({ step: 1, numbers: { x: NaN }, texts: {} });
+  await logger([{ step: 1, numbers: { x: NaN }, texts: {} }]);
   const [{ name }] = await fileSystem.list("a"),
     path = `a/${name}`,
     { size } = (await fileSystem.stat(path))!;
   // Two records of 16 bytes more than their events: time and version; time, step and summary.
   assertEquals(size, 2 * 16 + 9 + 15 + 9 + 2 + 2 + 2 + 3 + 5);
-  await logger({ step: 2, numbers: { x: 1 }, texts: {} });
+  await logger([{ step: 2, numbers: { x: 1 }, texts: {} }]);
   assertEquals((await fileSystem.stat(path))!.size, size + 16 + 9 + 2 + 2 + 2 + 3 + 5);
 });
