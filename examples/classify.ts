@@ -27,7 +27,6 @@ import {
   logits,
   type Model,
   read,
-  scan,
 } from "@firn/train";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { hostFileSystem, loadTokenizer } from "@firn/train/data";
@@ -40,8 +39,9 @@ import { locateData, locateModel, MODEL } from "./hub.ts";
 import { type Example, type Labelled, readExamples, readRows, readSpam } from "./labelled_text.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
+import { clock, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
+import { checkLog, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 
@@ -72,6 +72,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
   }),
+  ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -127,7 +128,8 @@ export async function predict(
 async function trained(
   gpu: Gpu,
   model: Model,
-  { batches, steps, lr }: {
+  { taken, batches, steps, lr }: {
+    readonly taken: Steps;
     readonly batches: Iterable<ClassBatch>;
     readonly steps: number;
     readonly lr: number;
@@ -139,14 +141,8 @@ async function trained(
     steps,
     lookEvery: Math.min(10, steps),
   });
-  const bar = progress(steps);
-  let state = await training.init(model.params);
-  for await (state of scan(training, state, batches)) {
-    if (state.look === null) continue;
-    bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`]);
-  }
-  bar.end();
-  return { ...model, params: state.params };
+  const { params } = await taken.take(training, { params: model.params, batches, steps });
+  return { ...model, params };
 }
 
 /** Mails as words: marks and mark-up take many tokens, and tell little. */
@@ -219,7 +215,9 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
 }
 
 /** Refuses flags that do not go together. */
-function checkFlags({ steps, epochs }: Flags): void {
+function checkFlags(flags: Flags): void {
+  const { steps, epochs } = flags;
+  checkLog(flags);
   if (steps === null || epochs === null) return;
   throw new UsageError("--steps and --epochs both say how long training is: give one");
 }
@@ -251,7 +249,9 @@ export async function main(args: readonly string[]): Promise<void> {
   print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
 
   const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };
-  const after = await trained(gpu, model, { batches: shuffledBatches(rows, { ...sizes, seed }), steps, lr });
+  await using taken = await openSteps(gpu, { flags, config: { ...flags, steps } });
+  const batches = shuffledBatches(rows, { ...sizes, seed });
+  const after = await trained(gpu, model, { taken, batches, steps, lr });
   const found = await predict(gpu, after, { batches: allBatches(held, sizes), count: held.length });
   const scores = scoresOf(held.map(({ label }) => label), found, names.length);
   const seen = ({ text, label }: Example): Example => ({
@@ -264,6 +264,7 @@ export async function main(args: readonly string[]): Promise<void> {
   print();
   for (const line of mistakeLines(scores, names)) print(line);
   print();
+  await taken.finish({ accuracy: scores.accuracy });
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out, files: await companionFiles(folder) });
     await writeConfig(flags.out, {

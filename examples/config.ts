@@ -36,7 +36,7 @@ export const CONFIG_FLAGS: { readonly config: Flag<string | null> } = {
 const NO_KEYS: readonly string[] = ["config", "resume"];
 
 /** Flags that say nothing about what a run computes, or would write over the run that is repeated. */
-const NOT_WRITTEN: readonly string[] = [...NO_KEYS, "out", "dry-run", "show-batch"];
+const NOT_WRITTEN: readonly string[] = [...NO_KEYS, "out", "log", "watch", "dry-run", "show-batch"];
 
 /** A command that takes `--config`. */
 export interface Command<F extends Table> {

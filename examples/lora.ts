@@ -20,7 +20,6 @@ import {
   type Gpu,
   type Model,
   nextTokenLoss,
-  scan,
   type TokenBatch,
 } from "@firn/train";
 import {
@@ -46,7 +45,8 @@ import { locateData, locateModel, MODEL } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { checkOutput, claimFolder, nextFree } from "./output.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
+import { clock, stage } from "./progress.ts";
+import { checkLog, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { openText } from "./text.ts";
 
 /** The flags of the command. */
@@ -71,6 +71,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder of the adapter, new or empty; out/lora-N when absent", null),
   }),
+  ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -92,7 +93,7 @@ adapter, and how often each token stands in the completions that are learned.`;
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkLog });
   if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { folder } = await locateModel(flags.model);
   const out = flags.out ?? await nextFree("out/lora");
@@ -124,13 +125,15 @@ export async function main(args: readonly string[]): Promise<void> {
   print(`adapter     rank ${flags.rank}, ${sizeOf(trained)} of ${sizeOf(leaves)} parameters are trained`);
   const words = await countPerplexity(sources, { length: flags.length, vocabulary: tokenizer.vocabSize });
   const before = await perplexity(gpu, model, held);
-  const params = await train(gpu, { model, batches: batches.from(1), flags });
+  await using taken = await openSteps(gpu, { flags, config: { ...flags, data: flags.data ?? "moby-dick" } });
+  const params = await train(gpu, { taken, model, batches: batches.from(1), flags });
   const after = await perplexity(gpu, { ...model, params }, held);
   await stage(`saving      ${out}`, async () => {
     await claimFolder(out, { resumed: false, model: folder });
     await saveAdapter(gpu, { ...model, params }, { folder: out });
     await writeConfig(out, { command: "lora", table: FLAGS, flags });
   });
+  await taken.finish({ perplexity: after });
   free(params);
   print();
   print("perplexity of held-out completions");
@@ -167,7 +170,8 @@ async function halves(corpus: Corpus): Promise<{ readonly prompt: string; readon
 /** Takes the steps; returns the parameters after them. */
 async function train(
   gpu: Gpu,
-  { model, batches, flags: { steps, lr } }: {
+  { taken, model, batches, flags: { steps, lr, batch, length } }: {
+    readonly taken: Steps;
     readonly model: Model;
     readonly batches: AsyncIterable<TokenBatch>;
     readonly flags: Flags;
@@ -181,14 +185,8 @@ async function train(
     steps,
     lookEvery: Math.min(10, steps),
   });
-  const bar = progress(steps, { first: 0 });
-  let state = await training.init(model.params);
-  for await (state of scan(training, state, batches)) {
-    if (state.look === null) bar.move(state.step);
-    else bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`]);
-  }
-  bar.end();
-  return state.params;
+  const options = { params: model.params, batches, steps, tokens: batch * length };
+  return (await taken.take(training, options)).params;
 }
 
 async function perplexity(gpu: Gpu, model: Model, batches: readonly TokenBatch[]): Promise<number> {

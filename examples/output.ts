@@ -104,7 +104,7 @@ async function checkApart(
  */
 export async function claimFolder(
   folder: string,
-  options: Files & { readonly resumed: boolean; readonly model?: string },
+  options: Files & { readonly resumed: boolean; readonly model?: string; readonly name?: string },
 ): Promise<string> {
   const { fileSystem = hostFileSystem() } = options;
   const place = folder.replace(/(?<=.)\/+$/, "");
@@ -113,7 +113,9 @@ export async function claimFolder(
   await fileSystem.makeFolder(place, { parents: true });
   try {
     // Only now is it known where a link in the path leads.
-    if (options.model !== undefined) await checkApart(place, { model: options.model, fileSystem });
+    if (options.model !== undefined) {
+      await checkApart(place, { ...options, model: options.model, fileSystem });
+    }
   } catch (error) {
     if (isNew && (await fileSystem.list(place)).length === 0) await fileSystem.remove(place);
     throw error;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { OnProgress } from "@firn/train";
+import type { Component, OnProgress } from "@firn/train";
 import { printable } from "@firn/train/report";
 
 /** Prints progress and, between its updates, ordinary lines. */
@@ -158,6 +158,17 @@ export async function byteStage<T>(
 export function rateText(milliseconds: number): string {
   const second = 1000 / milliseconds;
   return second >= 1 ? `${second.toPrecision(3)} steps/s` : `${(1 / second).toPrecision(3)} s/step`;
+}
+
+/** The share of the elements of all components that are frozen. */
+export function frozenText(
+  training: { readonly components: () => readonly Pick<Component, "path" | "size">[] },
+  state: { readonly frozen: readonly string[] },
+): string {
+  const components = training.components(), frozen = new Set(state.frozen);
+  const total = (list: typeof components): number => list.reduce((n, { size }) => n + size, 0);
+  const share = total(components.filter(({ path }) => frozen.has(path))) / total(components);
+  return `frozen ${(100 * share).toFixed(0)} %`;
 }
 
 /** Bytes for people. */

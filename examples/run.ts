@@ -35,7 +35,7 @@ import { CONFIG_FILE } from "./config.ts";
 import { claimFolder, lastCheckpoint } from "./output.ts";
 import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
 import { print } from "./print.ts";
-import { clock, progress, rateText } from "./progress.ts";
+import { clock, frozenText, progress, rateText } from "./progress.ts";
 import { quoted } from "./sample.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
@@ -232,17 +232,6 @@ export async function trainRun<B extends TensorTree>(
   }
   // From here on the run can be ended at any time: the last checkpoint stays until all is written.
   return state;
-}
-
-/** The share of the elements of all components that are frozen. */
-function frozenText(
-  training: Pick<Training<object, never>, "components">,
-  state: Pick<TrainingState<object>, "frozen">,
-): string {
-  const components = training.components(), frozen = new Set(state.frozen);
-  const total = (list: typeof components): number => list.reduce((n, { size }) => n + size, 0);
-  const share = total(components.filter(({ path }) => frozen.has(path))) / total(components);
-  return `frozen ${(100 * share).toFixed(0)} %`;
 }
 
 /** Adds up the time in which batches that are made elsewhere are waited for. */

@@ -23,7 +23,6 @@ import {
   type Model,
   newModel,
   read,
-  scan,
   tensor,
 } from "@firn/train";
 import { saveModel } from "@firn/train/hub";
@@ -36,8 +35,9 @@ import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { readImageRows } from "./image_rows.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
+import { clock, stage } from "./progress.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
+import { checkLog, openSteps, STEP_FLAGS } from "./steps.ts";
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -53,6 +53,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
   }),
+  ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -110,7 +111,7 @@ export async function digitsOf(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkLog });
   if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { steps, batch, lr, seed } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
@@ -131,18 +132,16 @@ export async function main(args: readonly string[]): Promise<void> {
     steps,
     lookEvery: Math.min(10, steps),
   });
-  const bar = progress(steps);
-  let state = await training.init(model.params);
-  for await (state of scan(training, state, digitBatches(train, { batch, seed, make: imageBatch }).from(1))) {
-    if (state.look !== null) bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`]);
-  }
-  bar.end();
-  const after = { ...model, params: state.params };
+  await using taken = await openSteps(gpu, { flags, config: { model: "ViT", ...flags } });
+  const batches = digitBatches(train, { batch, seed, make: imageBatch }).from(1);
+  const { params } = await taken.take(training, { params: model.params, batches, steps });
+  const after = { ...model, params };
   const scores = scoresOf(test.labels, await digitsOf(gpu, after, test), labels.length);
   print();
   for (const line of confusionLines(scores, labels)) print(line);
   print();
   print(`${"accuracy".padEnd(15)} ${(100 * scores.accuracy).toFixed(2)} % of ${test.count} ${what}`);
+  await taken.finish({ accuracy: scores.accuracy });
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out });
     await writeConfig(flags.out, { command: "vision", table: FLAGS, flags });

@@ -25,13 +25,11 @@ import {
   newModel,
   nextTokenLoss,
   read,
-  scan,
   type Tensor,
   tensor,
 } from "@firn/train";
 import { saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
-import { freezeText } from "@firn/train/report";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
 import { positive, runMain, share, text, topic, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
@@ -39,7 +37,8 @@ import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
-import { clock, progress, stage } from "./progress.ts";
+import { clock, stage } from "./progress.ts";
+import { checkLog, openSteps, STEP_FLAGS } from "./steps.ts";
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -56,6 +55,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
   }),
+  ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
 
@@ -161,7 +161,7 @@ export async function answersRight(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkLog });
   if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { steps, batch, lr, seed, alpha } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
@@ -180,23 +180,18 @@ export async function main(args: readonly string[]): Promise<void> {
     steps,
     lookEvery: Math.min(10, steps),
   });
-  const bar = progress(steps);
-  let state = await training.init(model.params);
-  for await (
-    state of scan(training, state, digitBatches(train, { batch, seed, make: batchOf(null) }).from(1))
-  ) {
-    if (state.look !== null) {
-      bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, `frozen ${state.frozen.length}`]);
-    }
-    if (state.event !== null) bar.say(freezeText(state.event));
-  }
-  bar.end();
+  await using taken = await openSteps(gpu, { flags, config: { model: "SmolVLM", data: "digits", ...flags } });
+  const batches = digitBatches(train, { batch, seed, make: batchOf(null) }).from(1);
+  const state = await taken.take(training, { params: model.params, batches, steps });
   const after = { ...model, params: state.params };
+  const rights: number[] = [];
   print();
   for (const [question, words] of QUESTIONS.entries()) {
     const right = await answersRight(gpu, after, { digits: test, question });
     print(`${words.padEnd(22)} ${(100 * right).toFixed(2)} % right of ${test.count}`);
+    rights.push(right);
   }
+  await taken.finish({ accuracy: rights.reduce((a, b) => a + b) / rights.length });
   for (const tower of ["vision_model", "text_model"]) {
     const mine = (path: string): boolean => path.includes(`.${tower}.`);
     const count = training.components().filter(({ path }) => mine(path)).length;

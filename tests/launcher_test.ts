@@ -78,6 +78,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
       read: ".,/a/b,/c,/d/e.html,/d",
       write: ".firn,out,/d/e.html,/d",
     }],
+    [["vision", "--log", "/l", "--watch=0"], { read: ".,/l", write: ".firn,out,/l", rest: ["net"] }],
     [["watch", "/a/b", "--port", "0"], { read: ".,/a/b", write: undefined, rest: ["net"] }],
     [["finetune", "--watch", "0", "--out=/o"], { read: ".,/o", write: ".firn,out,/o", rest: ["net"] }],
     [["serve", "/m"], { read: ".,/m", rest: ["net"] }],
