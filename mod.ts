@@ -80,6 +80,7 @@
  * | `core/train/step` | the graph of a step, its plans, its executor, loss scaling |
  * | `core/hub` | a model hub and the cache of Hugging Face: names, requests, transfers |
  * | `core/huggingface` | model folders and adapters of Hugging Face: load, save, merge |
+ * | `core/evaluation` | metrics and sets while a model trains, the best step |
  * | `core/report` | the log of a run, and the page and the explanation made of it |
  * | `policies` | freeze policies: plain functions of plain data |
  *

@@ -60,6 +60,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/train/state/"],
   ["core/train/step/"],
   ["core/train/"],
+  ["core/evaluation/"],
   ["core/hub/"],
   ["core/huggingface/"],
   ["core/report/"],
