@@ -8,6 +8,9 @@ import { InputError } from "@firn/train";
 import type { Columns } from "@firn/train/data";
 import { type Flag, oneOf, text, texts, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
 
+/** Share of the data that is held out where nothing else is said. */
+const HELD_OUT_SHARE = 0.1;
+
 /** Flags about data. */
 export const DATA_FLAGS = {
   ...topic("data", {
@@ -42,7 +45,8 @@ export const DATA_FLAGS = {
     "show-batch": whole("print so many batches, learned tokens in green or in brackets, and end", null),
   }),
   ...topic("evaluation", {
-    validation: text("FILE", "text or rows to judge the model by; a tenth of --data when absent", null),
+    validation: text("FILE", "text or rows to judge the model by; a part of --data when absent", null),
+    "held-out": heldOutFlag(),
     "eval-tokens": whole(
       "most tokens of held-out text that perplexity is computed on; all when absent",
       null,
@@ -52,7 +56,10 @@ export const DATA_FLAGS = {
 } as const;
 
 /** Values of {@link DATA_FLAGS}: enough to open data. */
-export type OpenFlags = Values<typeof DATA_FLAGS>;
+export type OpenFlags = Values<typeof DATA_FLAGS> & {
+  /** Sets for evaluation while it trains, as `NAME=FILE`; none when absent. */
+  readonly "evaluate-on"?: readonly string[];
+};
 
 /** Values of {@link DATA_FLAGS}, and the flags beside them that say how large a batch is. */
 export type DataFlags = OpenFlags & {
@@ -60,6 +67,19 @@ export type DataFlags = OpenFlags & {
   readonly length: number;
   readonly seed: number;
 };
+
+function heldOutFlag(): Flag<number> {
+  return {
+    placeholder: "X",
+    about: "share of --data that is held out to judge the model by; of rows one in a whole number",
+    fallback: HELD_OUT_SHARE,
+    read: (value) => {
+      const n = value.trim() === "" ? NaN : Number(value);
+      if (n > 0 && n <= 0.5) return n;
+      throw new InputError("a number above 0 and at most 0.5");
+    },
+  };
+}
 
 function dateFlag(): Flag<string | null> {
   return {

@@ -22,9 +22,10 @@ import { print } from "./print.ts";
 import { openReader, partArgs, type Reader, READER_FLAGS } from "./prompting.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
 import { allBatches, encodeRows } from "./text_batches.ts";
-import { openData, readData } from "./train_data.ts";
+import { openData } from "./open_data.ts";
+import { readData } from "./train_data.ts";
 
-const { validation: _, "show-batch": __, ...DATA } = DATA_FLAGS;
+const { validation: _, "held-out": heldOut, "show-batch": __, ...DATA } = DATA_FLAGS;
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -46,7 +47,7 @@ acc_norm of lm-evaluation-harness. A model with a head for classes, and labelled
 
 /** Perplexity of all that is named. */
 async function evaluateText({ gpu, model, tokenizer, folder }: Reader, flags: Flags): Promise<void> {
-  const options = { ...flags, validation: null, "show-batch": null, seed: 0 };
+  const options = { ...flags, validation: null, "held-out": heldOut.fallback, "show-batch": null, seed: 0 };
   const { data } = await openData(options);
   const { held } = await readData({ data, validation: data }, {
     flags: options,

@@ -22,6 +22,9 @@ import {
 import { loadTokenizer } from "@firn/train/data";
 import { loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { change, type Quality } from "@firn/train/report";
+import { lossMetrics } from "@firn/train/evaluation";
+import { HELD_OUT } from "./evaluation_flags.ts";
+import { runEvaluations } from "./evaluation_run.ts";
 import { configText } from "./config.ts";
 import { checkFlags, FLAGS, type Flags, type Planned, USAGE } from "./finetune_flags.ts";
 import {
@@ -76,7 +79,7 @@ export async function main(args: readonly string[]): Promise<void> {
     command: "finetune",
     table: FLAGS,
     rate: "lr",
-    beside: ["model", "data", "validation", "chat-template", "policy", "adapter"],
+    beside: ["model", "data", "validation", "chat-template", "policy", "adapter", "evaluate-on"],
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
@@ -119,7 +122,16 @@ export async function main(args: readonly string[]): Promise<void> {
     toml,
   });
   const before = printBefore(run);
-  const state = await trainRun(gpu, run, {
+  const evaluations = runEvaluations(gpu, {
+    training,
+    flags,
+    sets: { [HELD_OUT]: data.held, ...data.sets },
+    metrics: lossMetrics(nextTokenLoss(base)),
+    write: (params, prompt) =>
+      continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
+  });
+  const last = await trainRun(gpu, run, {
+    evaluations,
     command: "finetune",
     request,
     flags,
@@ -136,6 +148,7 @@ export async function main(args: readonly string[]): Promise<void> {
       },
     },
   });
+  const { saved: state, told } = await evaluations?.finish(last, run.folder) ?? { saved: last, told: last };
   const saved = await saveTrained(gpu, run, { subject, training, state, flags });
   training[Symbol.dispose]();
   free(base.params);
@@ -145,9 +158,10 @@ export async function main(args: readonly string[]): Promise<void> {
   const judged = await loadShown(gpu, isLora(flags) ? folder : saved, { storage: storageOf(flags) });
   const after = await measure(isLora(flags) ? await loadAdapter(gpu, judged, saved) : judged);
 
-  const worse = after.perplexity > before, costs = costRows(gpu, { training, state, began, flops: gflopRow });
+  const worse = after.perplexity > before,
+    costs = costRows(gpu, { training, state: told, began, flops: gflopRow });
   await finishRun(run, {
-    state,
+    state: told,
     training,
     after,
     title: `${shortName(flags.model)} on ${flags.data.join(", ")}`,
@@ -180,6 +194,9 @@ async function showPlan(
   },
 ): Promise<void> {
   const { base } = subject, { steps } = flags, every = lookEvery(flags);
+  const asked = flags["evaluate-every"];
+  const evaluations = asked === null ? 0 : Math.ceil(asked < 1 ? 1 / asked : steps / asked);
+  const judged = [data.held, ...Object.values(data.sets)].reduce((n, { length }) => n + length, 0);
   const validations = data.watched === undefined ? 0 : Math.ceil(steps / validateEvery(flags)!);
   const shown = flags["sample-every"] === null ? 0 : Math.floor((steps - 1) / flags["sample-every"]);
   const estimate = await estimateRun(gpu, {
@@ -189,9 +206,11 @@ async function showPlan(
     steps,
     most: Math.max(1, every - 1),
     loss: nextTokenLoss(base),
-    judged: 2 * data.held.length + validations * (data.watched?.length ?? 0),
-    sample: flags["no-sample"] ? null : () => continueText(gpu, base, { ...subject, ...flags, quiet: true }),
-    samples: flags["no-sample"] ? 0 : 2 + shown,
+    judged: 2 * data.held.length + validations * (data.watched?.length ?? 0) + evaluations * judged,
+    sample: flags["no-sample"] && shown + flags.sample.length === 0
+      ? null
+      : () => continueText(gpu, base, { ...subject, ...flags, quiet: true }),
+    samples: (flags["no-sample"] ? 0 : 2) + shown + evaluations * flags.sample.length,
     checkpoint: flags.checkpoint,
     save: (state, fileSystem) =>
       training.withWeights(

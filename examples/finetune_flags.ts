@@ -6,6 +6,7 @@
 
 import { batchFlags, checkBatch } from "./batch_flags.ts";
 import { DATA_FLAGS } from "./data_flags.ts";
+import { checkEvaluation, EVALUATION_FLAGS, HELD_OUT, setsOf } from "./evaluation_flags.ts";
 import { oneOf, positive, share, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
 import { GPU_FLAGS } from "./gpu.ts";
 import { MODEL } from "./hub.ts";
@@ -53,6 +54,7 @@ export const FLAGS = {
     metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
     validate: VALIDATE,
   }),
+  ...EVALUATION_FLAGS,
   ...topic("evaluation", {
     prompt: text("TEXT", "beginning of the generated samples", "The whale"),
     "sample-every": whole("steps between samples that are printed while it trains; none when absent", null),
@@ -101,6 +103,13 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   if (values.steps !== null && values.epochs !== null) {
     throw new UsageError("--steps and --epochs both say how long training is: give one");
   }
+  if (values.validation !== null && values["held-out"] !== FLAGS["held-out"].fallback) {
+    throw new UsageError("--held-out is a share of --data, and --validation takes its place: give one");
+  }
+  checkEvaluation(values, {
+    sets: [HELD_OUT, ...setsOf(values).map(({ name }) => name)],
+    metrics: ["loss", "perplexity"],
+  });
   checkLora(values);
   checkOptimizer({ ...values, steps: values.steps ?? (values.epochs === null ? STEPS : Infinity) });
   checkBatch(values);

@@ -29,7 +29,8 @@ import { checkOutput, nextFree } from "./output.ts";
 import { policyOf, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import type { RunRequest } from "./saved_flags.ts";
-import { openData, type OpenedData, type TrainData } from "./train_data.ts";
+import { openData, type OpenedData } from "./open_data.ts";
+import type { TrainData } from "./train_data.ts";
 
 /** What is known before a device is opened. */
 export interface Plan<F = Flags> {

@@ -20,6 +20,11 @@ export function lastCheckpoint(folder: string): string {
   return `${folder.replace(/\/+$/, "")}/${CHECKPOINT}`;
 }
 
+/** Path of the best state of a run, which stays. */
+export function bestCheckpoint(folder: string): string {
+  return lastCheckpoint(folder).replace(/(?=\.[^.]*$)/, ".best");
+}
+
 /**
  * Finds out whether a folder can be that of a run, before any work and without writing.
  *

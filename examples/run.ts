@@ -32,6 +32,7 @@ import {
   type Threshold,
 } from "@firn/train/report";
 import { CONFIG_FILE } from "./config.ts";
+import type { RunEvaluations } from "./evaluation_run.ts";
 import { claimFolder, lastCheckpoint } from "./output.ts";
 import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
 import { print } from "./print.ts";
@@ -127,6 +128,8 @@ export interface TrainOptions<B extends TensorTree> {
   readonly tokens?: number;
   /** What is printed every so many steps, such as a text that the model writes. */
   readonly watch?: { readonly every: number; readonly show: (params: object) => Promise<string> };
+  /** Evaluations while it trains. */
+  readonly evaluations?: RunEvaluations;
   /** What stands beside the bar after a look. */
   readonly facts: (losses: readonly number[], pace: Pace) => readonly string[];
 }
@@ -215,6 +218,9 @@ export async function trainRun<B extends TensorTree>(
       await log.add([{ kind: "sample", step: state.step, text }]);
       bar.say(`step ${state.step}: ${quoted(text)}`);
     }
+    const judging = performance.now();
+    const stop = await options.evaluations?.after(state, { folder, log, say: bar.say }) ?? false;
+    clockAt += performance.now() - judging;
     const signal = signals.caught();
     if (signal === null || state.done) await keeper.after(state);
     else await keeper.save(state);
@@ -222,6 +228,7 @@ export async function trainRun<B extends TensorTree>(
       bar.end();
       throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);
     }
+    if (stop) break;
   }
   await keeper.flush();
   bar.end();

@@ -8,19 +8,16 @@ import { InputError, type TokenBatch } from "@firn/train";
 import {
   type Batches,
   type Corpus,
-  corpusOfRows,
   evaluationBatches,
   joinSources,
   loadChatTemplate,
   mixSources,
   openEncoder,
-  openRows,
   packCorpus,
   type RowBatches,
   rowBatches,
   type RowBatchesOptions,
   type RowEncoder,
-  type Rows,
   type SampleSource,
   sampleSource,
   splitCorpus,
@@ -28,15 +25,10 @@ import {
   type Tokenizer,
   tokenWindows,
 } from "@firn/train/data";
-import { columnsIn, type DataFlags, type OpenFlags, weightsOf } from "./data_flags.ts";
+import type { DataFlags } from "./data_flags.ts";
 import { UsageError } from "./flags.ts";
-import { locateData } from "./hub.ts";
-import { print } from "./print.ts";
+import { isStream, type OpenData, type OpenedData, type RowData } from "./open_data.ts";
 import { stage } from "./progress.ts";
-import { isText, openText } from "./text.ts";
-
-/** Bytes of text whose tokens are all kept in memory. */
-const IN_MEMORY = 2 ** 28;
 
 /** Tokens of rows that judge the model, at most. */
 const MOST_HELD = 2 ** 22;
@@ -44,85 +36,12 @@ const MOST_HELD = 2 ** 22;
 /** Bytes of rows that are worth a worker. */
 const FOR_A_WORKER = 2 ** 20;
 
-/** Text or rows that were read once and found to be good. */
-export type OpenData = { readonly corpus: Corpus } | RowData;
-
-/** Rows of one or several files, and what share each is of a mixture. */
-export interface RowData {
-  readonly parts: readonly { readonly name: string; readonly rows: Rows; readonly weight: number }[];
-}
-
-/** What a run reads, opened. */
-export interface OpenedData {
-  readonly data: OpenData;
-  /** What judges the model; null for a part of `data`. */
-  readonly validation: OpenData | null;
-}
-
-/**
- * Opens what the flags name, before any model is loaded.
- *
- * @param flags The flags
- * @returns Text or rows
- * @throws {FirnError} When a file is missing or damaged, or a row cannot be used
- */
-export async function openData(flags: OpenFlags): Promise<OpenedData> {
-  const { validation, data } = flags;
-  return {
-    data: await stage(`reading     ${data.join(", ")}`, () => openOne(data, flags)),
-    validation: validation === null
-      ? null
-      : await stage(`reading     ${validation}`, () => openOne([validation], flags)),
-  };
-}
-
-async function openOne(named: readonly string[], flags: OpenFlags): Promise<OpenData> {
-  const mixture = weightsOf(named);
-  if (mixture !== null) {
-    const parts: RowData["parts"][number][] = [];
-    for (const { name, weight } of mixture) {
-      parts.push({ name, weight, rows: await openTrainRows(await locateData([name]), flags) });
-    }
-    return { parts };
-  }
-  const sources = await locateData(named);
-  if (sources.length === 1 && isText(sources[0])) return { corpus: await openText(sources[0]) };
-  const rows = await openTrainRows(sources, flags);
-  const bytes = rows.blocks.reduce((n, block) => n + block.bytes, 0);
-  if (rows.kind === "text" && isStream(flags) && bytes <= IN_MEMORY) {
-    return { corpus: await corpusOfRows(rows as Rows<"text">) };
-  }
-  return { parts: [{ name: named.join(", "), rows, weight: 1 }] };
-}
-
-/** Whether texts are one stream: where each stays by itself, long ones are cut or dropped. */
-function isStream({ pack, long }: OpenFlags): boolean {
-  return !pack && (long === "auto" || long === "split");
-}
-
-async function openTrainRows(sources: readonly string[], flags: OpenFlags): Promise<Rows> {
-  const rows = await openRows(sources, {
-    columns: columnsIn(flags.columns)!,
-    skipBadRows: flags["skip-bad-rows"],
-  });
-  if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
-  if (["text", "completion", "chat"].includes(rows.kind)) return rows;
-  const mend = rows.kind === "preference"
-    ? "; name the better answer: --columns prompt=prompt,completion=chosen, or messages=chosen where it is a conversation"
-    : rows.kind === "image"
-    ? "; ./firn vision trains on images"
-    : "";
-  throw new UsageError(
-    `--data and --validation must hold text, prompts and completions, or conversations: "${
-      sources.join(", ")
-    }" holds rows of kind ${rows.kind}${mend}`,
-  );
-}
-
 /** What the model is trained on, and what it is judged by. */
 export interface TrainData extends Disposable {
   readonly batches: Batches<TokenBatch>;
   readonly held: readonly TokenBatch[];
+  /** Sets for evaluation while it trains. */
+  readonly sets: Readonly<Record<string, readonly TokenBatch[]>>;
   /** Tokens of a step, in the mean. */
   readonly tokensPerStep: number;
   /** What decides while it trains, such as when to stop; not what the run is judged by. */
@@ -162,20 +81,20 @@ type CountedSource = ReturnType<typeof sampleSource>;
  */
 export async function readData(opened: OpenedData, options: ReadOptions): Promise<TrainData> {
   return "corpus" in opened.data
-    ? await readText({ data: opened.data, validation: opened.validation }, options)
-    : await readRows({ data: opened.data, validation: opened.validation }, options);
+    ? await readText({ ...opened, data: opened.data }, options)
+    : await readRows({ ...opened, data: opened.data }, options);
 }
 
-interface Text {
-  readonly data: { readonly corpus: Corpus };
-  readonly validation: OpenData | null;
-}
+type Text = OpenedData & { readonly data: { readonly corpus: Corpus } };
 
-async function readText({ data, validation }: Text, options: ReadOptions): Promise<TrainData> {
-  using encoder = await encoderFor([validation], options);
+async function readText(
+  { data, validation, sets = new Map() }: Text,
+  options: ReadOptions,
+): Promise<TrainData> {
+  using encoder = await encoderFor([validation, ...sets.values()], options);
   const { flags, tokenizer, validates } = options, evaluated = flags["eval-tokens"] ?? Infinity;
   const { train, heldOut } = validation === null
-    ? await splitCorpus(data.corpus)
+    ? await splitCorpus(data.corpus, flags["held-out"])
     : { train: data.corpus, heldOut: null };
   // What decides when to stop is not what the run is judged by.
   const parts = validates ? await splitCorpus(train) : { train, heldOut: null };
@@ -200,6 +119,7 @@ async function readText({ data, validation }: Text, options: ReadOptions): Promi
     [Symbol.dispose]() {},
     batches,
     held,
+    sets: await setBatches(sets, { ...options, encoder }),
     tokensPerStep: flags.batch * flags.length,
     watched: watched ?? undefined,
     epoch: batches.count / flags.batch,
@@ -220,6 +140,16 @@ async function readText({ data, validation }: Text, options: ReadOptions): Promi
         : [],
     ],
   };
+}
+
+/** Batches of sets for evaluation while it trains. */
+async function setBatches(
+  sets: ReadonlyMap<string, OpenData>,
+  options: WithEncoder,
+): Promise<TrainData["sets"]> {
+  const found: Record<string, readonly TokenBatch[]> = {};
+  for (const [name, data] of sets) found[name] = await heldFrom(data, options);
+  return found;
 }
 
 /** Batches of a file that judges the model. */
@@ -306,26 +236,30 @@ async function encoderFor(
   return await openEncoder(folder, { chatTemplate: file, loss, now, workers });
 }
 
-interface Parts {
-  readonly data: RowData;
-  readonly validation: OpenData | null;
-}
+type Parts = OpenedData & { readonly data: RowData };
 
-/** Holds out rows of each part. */
-function splitParts({ parts }: RowData): { readonly train: RowData; readonly heldOut: RowData } {
-  const split = parts.map(({ rows, ...part }) => ({ part, ...splitRows(rows) }));
+/** Holds out rows of each part: a tenth, where no share is given. */
+function splitParts(
+  { parts }: RowData,
+  share = 0.1,
+): { readonly train: RowData; readonly heldOut: RowData } {
+  const split = parts.map(({ rows, ...part }) => ({ part, ...splitRows(rows, Math.round(1 / share)) }));
   return {
     train: { parts: split.map(({ part, train }) => ({ ...part, rows: train })) },
     heldOut: { parts: split.map(({ part, heldOut }) => ({ ...part, rows: heldOut })) },
   };
 }
 
-async function readRows({ data, validation }: Parts, options: ReadOptions): Promise<TrainData> {
+async function readRows(
+  { data, validation, sets = new Map() }: Parts,
+  options: ReadOptions,
+): Promise<TrainData> {
   using stack = new DisposableStack();
-  const encoder = stack.use(await encoderFor([data, validation], options)), made: CountedSource[] = [];
+  const encoder = stack.use(await encoderFor([data, validation, ...sets.values()], options)),
+    made: CountedSource[] = [];
   const given = { ...options, encoder, onSource: (source: CountedSource) => void made.push(source) };
   const { flags, validates } = options, count = data.parts.reduce((n, { rows }) => n + rows.count, 0);
-  const split = validation === null ? splitParts(data) : { train: data, heldOut: null };
+  const split = validation === null ? splitParts(data, flags["held-out"]) : { train: data, heldOut: null };
   // What decides when to stop is not what the run is judged by.
   const parts = validates ? splitParts(split.train) : { train: split.train, heldOut: null };
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
@@ -340,6 +274,7 @@ async function readRows({ data, validation }: Parts, options: ReadOptions): Prom
       [Symbol.dispose]: () => opened.dispose(),
       batches,
       held,
+      sets: await setBatches(sets, { ...options, encoder }),
       tokensPerStep: Math.round(first.tokens / (batches.steps ?? Math.ceil(first.rows / flags.batch))),
       watched: watched ?? undefined,
       epoch: batches.steps,

@@ -47,6 +47,9 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["finetune", "--model", "/m", "--data=d=1.txt"], { read: ".,/m,d=1.txt" }],
     [["finetune", "--data", "/d/*.jsonl", "--validation", "/v.jsonl"], { read: ".,/d/,/v.jsonl" }],
     [["finetune", "--data", "*.jsonl", "--chat-template", "/t.jinja"], { read: ".,/t.jinja" }],
+    [["finetune", "--evaluate-on", "a=/a.txt", "--evaluate-on=b=/b=c.jsonl"], {
+      read: ".,/a.txt,/b=c.jsonl",
+    }],
     [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
     [["finetune", "--adapter=/a", "--lora", "8"], { read: ".,/a" }],
     [["merge", "/m", "/a", "/o/x", "--no-tune"], { read: ".,/m,/a,/o/x,/o", write: ".firn,out,/o" }],

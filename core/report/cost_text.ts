@@ -65,7 +65,7 @@ export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeE
 export function endingText(ending: Ending | null): string {
   if (ending === null) return "";
   const why =
-    { steps: "", frozen: ", ended as all is frozen", stopped: ", ended by the policy" }[ending.reason];
+    { steps: "", frozen: ", ended as all is frozen", stopped: ", ended early" }[ending.reason];
   return why +
     (ending.best === null || ending.best === ending.step
       ? ""

@@ -274,9 +274,9 @@ Deno.test("digits ends when the policy says so, and names what decided", async (
     const { code, stdout, stderr } = await example("digits", args, folder);
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^step 10: froze layers\.0, layers\.1, layers\.2\n.* → training ends$/m);
-    assertMatch(stdout, /^steps {11}10 in 0:\d\d, ended by the policy$/m);
+    assertMatch(stdout, /^steps {11}10 in 0:\d\d, ended early$/m);
     const text = (await example("explain", [out], folder)).stdout;
-    assertMatch(text, /^run {9}finished, 10 of 12 steps, ended by the policy$/m);
+    assertMatch(text, /^run {9}finished, 10 of 12 steps, ended early$/m);
     assertMatch(text, /^step 10: 3 froze {4}training ended\n {2}component {2}signal/m);
   });
 });

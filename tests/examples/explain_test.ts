@@ -197,7 +197,7 @@ Deno.test("explanationText says how training ended, and leaves the step that was
   const ending = { reason: "stopped", step: 4, best: 2 } as const;
   const log: Line[] = [START, ...steps(1, 20, FULL), last, { kind: "end", accuracy: 0.5, ending }];
   const text = explanationText(explain(log), { color: false });
-  assertMatch(text, /^run {9}finished, 4 of 16 steps, ended by the policy, with the parameters of step 2$/m);
+  assertMatch(text, /^run {9}finished, 4 of 16 steps, ended early, with the parameters of step 2$/m);
   assertMatch(text, /^step 4: 2 froze {4}training ended$/m);
   assertMatch(text, /^a step {6}launches 50 → 50 \(0 %\)/m);
 });

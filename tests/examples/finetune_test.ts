@@ -100,7 +100,7 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
     assertLess(Number(after), 0.7 * Number(before));
     assertMatch(stdout, /^step 6: froze model\.layers\.0\.self_attn\.q_proj, .* and 32 more$/m);
     assertMatch(stdout, /^frozen {10}35 of 47 components$/m);
-    assertMatch(stdout, /^steps {11}6 in 0:\d\d, ended by the policy$/m);
+    assertMatch(stdout, /^steps {11}6 in 0:\d\d, ended early$/m);
 
     const lines = (await Deno.readTextFile(`${out}/metrics.jsonl`)).trimEnd().split("\n")
       .map((line) => JSON.parse(line));

@@ -7,7 +7,7 @@
 import { assertRejects } from "@std/assert";
 import { DATA_FLAGS } from "../../examples/data_flags.ts";
 import { readFlags, UsageError } from "../../examples/flags.ts";
-import { openData } from "../../examples/train_data.ts";
+import { openData } from "../../examples/open_data.ts";
 import { inFolder } from "../data/files.ts";
 
 Deno.test("rows that no language model is trained on are refused with the way that they are of use", async () => {
