@@ -64,8 +64,7 @@ export function freezeText({ step, frozen, thawed, before, after }: Omit<FreezeE
 /** How a run ended, to follow its steps; empty when it took all steps and kept the last parameters. */
 export function endingText(ending: Ending | null): string {
   if (ending === null) return "";
-  const why =
-    { steps: "", frozen: ", ended as all is frozen", stopped: ", ended early" }[ending.reason];
+  const why = { steps: "", frozen: ", ended as all is frozen", stopped: ", ended early" }[ending.reason];
   return why +
     (ending.best === null || ending.best === ending.step
       ? ""
