@@ -164,6 +164,8 @@ export type {
   Signal,
 } from "./core/policy.ts";
 export * from "./core/train/types.ts";
+export * from "./core/train/memory.ts";
+export type { Ranks } from "./core/ranks/ranks.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export type { MatrixDialect, MatrixUnit } from "./kernels/matrix_unit.ts";
 export { defineTraining } from "./core/train/training.ts";

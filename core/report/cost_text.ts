@@ -5,7 +5,8 @@
  */
 
 import type { Cost } from "../plan/types.ts";
-import type { Ending, FreezeEvent, StepMemory } from "../train/types.ts";
+import type { StepMemory } from "../train/memory.ts";
+import type { Ending, FreezeEvent } from "../train/types.ts";
 import { scaled } from "./numbers.ts";
 import { printable } from "./printable.ts";
 

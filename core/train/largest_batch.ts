@@ -14,7 +14,7 @@ import { newRun } from "./state/run.ts";
 import { stepCompiler } from "./step/compile.ts";
 import { heldBytes } from "./step/within_memory.ts";
 import { type Trainer, withComponents } from "./trainer.ts";
-import type { BatchChoice, LargestBatchOptions } from "./types.ts";
+import type { BatchChoice, LargestBatchOptions } from "./memory.ts";
 
 /** A planned size of a batch. */
 interface Tried {

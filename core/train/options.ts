@@ -63,6 +63,7 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   if (accumulate > 1 && (cachePrefix ?? false) !== false) {
     throw new InputError('Cannot accumulate batches as "cachePrefix" caches whole steps: drop one of both');
   }
+  checkRanks(options);
   memoryLimit(options);
   const { nonFinite = "stop" } = options;
   if (!NON_FINITE.includes(nonFinite)) {
@@ -74,6 +75,20 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   if (unknown !== undefined) {
     throw new InputError(
       `Cannot measure "${unknown}" for "${policy!.name}" as the signals are ${SIGNALS.join(", ")}`,
+    );
+  }
+}
+
+/** Refuses ranks with options that do not go with them. */
+function checkRanks(
+  { ranks, cachePrefix = false }: Pick<TrainingOptions<TensorTree>, "ranks" | "cachePrefix">,
+): void {
+  if (ranks === undefined) return;
+  const isRank = Number.isInteger(ranks.size) && ranks.rank >= 0 && ranks.rank < ranks.size;
+  if (!isRank) throw new InputError('Cannot train as "ranks" must be what openRanks() gives');
+  if (cachePrefix !== false) {
+    throw new InputError(
+      'Cannot train on several ranks as "cachePrefix" caches whole steps: drop one of both',
     );
   }
 }

@@ -49,7 +49,7 @@ export async function takeStep<P extends TensorTree>(
   trainer.last.memory = compiled.memory;
   // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
-  const { cost, moved } = counted === 0
+  const { cost, moved } = counted === 0 && trainer.definition.ranks === null
     ? await executor.pass({ compiled, leaves, step })
     : await executor.execute({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
 
@@ -114,7 +114,7 @@ function rollBack<P extends TensorTree>(
 }
 
 /**
- * The parts of a step that have labels, each with its share of them.
+ * The parts of a step that have labels, each with their number; one without where none has.
  *
  * @throws {InputError} When there are none or too many, or their shapes differ
  */
@@ -123,7 +123,7 @@ function weighParts<P extends TensorTree>(
   parts: readonly TensorTree[],
 ): {
   readonly counted: number;
-  readonly batches: readonly { readonly batch: Leaves; readonly weight: number }[];
+  readonly batches: readonly { readonly batch: Leaves; readonly labels: number }[];
 } {
   if (parts.length === 0 || parts.length > accumulate) {
     throw new InputError(
@@ -143,7 +143,7 @@ function weighParts<P extends TensorTree>(
       }"; pad them`,
     );
   }
-  return { counted, batches: used.map(({ batch, labels }) => ({ batch, weight: labels / counted })) };
+  return { counted, batches: used };
 }
 
 /** The state after a step without a look: the policy decides nothing. */

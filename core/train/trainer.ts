@@ -30,7 +30,8 @@ import {
 } from "./step/definition.ts";
 import { type StepExecutor, stepExecutor } from "./step/executor.ts";
 import { type Validator, validatorOf } from "./step/validation.ts";
-import type { Ending, StepMemory, TrainingOptions } from "./types.ts";
+import type { StepMemory } from "./memory.ts";
+import type { Ending, TrainingOptions } from "./types.ts";
 
 /** A training. What belongs to one run is in a {@link Run}, which functions pass on. */
 export interface Trainer<P extends TensorTree> {
@@ -84,6 +85,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     precision: options.precision ?? "f32",
     cachePrefix: cache !== null,
     accumulate: options.accumulate ?? 1,
+    ranks: options.ranks ?? null,
     nonFinite: options.nonFinite ?? "stop",
     memory: memoryLimit(options),
   };
@@ -94,7 +96,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     steps,
     settings: settingsOf({ ...options, optimizer }, loss),
     compiler: stepCompiler(gpu, definition),
-    executor: stepExecutor(gpu, cache),
+    executor: stepExecutor(gpu, { cache, ranks: options.ranks ?? null }),
     cache,
     validator: validatorOf(gpu, loss, options),
     good: goodStates(gpu),

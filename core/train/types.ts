@@ -7,6 +7,7 @@
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { KernelTime } from "../runtime/profile.ts";
 import type { Cost, Precision } from "../plan/types.ts";
+import type { Ranks } from "../ranks/ranks.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
 import type { HostData } from "../sources.ts";
@@ -14,6 +15,7 @@ import type { Spec } from "../spec.ts";
 import type { LossOn } from "../models/loss.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
+import type { BatchChoice, LargestBatchOptions, StepMemory } from "./memory.ts";
 
 /** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */
 export type ChosenVariants = {
@@ -208,6 +210,13 @@ export interface TrainingOptions<B extends TensorTree = never> {
    */
   readonly accumulate?: number;
   /**
+   * The processes that train together, as `openRanks` of `@firn/train/ranks` gives them; this one alone when absent. Each takes
+   * steps of its own batches, and the step is that of the samples of all ranks in one batch: gradients and loss are summed over
+   * the ranks before the update, so that all have the same weights, signals and frozen sets, bit for bit. All need equal
+   * parameters, options and frozen sets, and take the same steps.
+   */
+  readonly ranks?: Ranks;
+  /**
    * Bytes that training may take on the device, such as `"8 GiB"`; no limit when absent. Where a step needs more, its backward
    * pass computes blocks of the forward pass again instead of keeping their values: as few as fit, first those that save most
    * bytes by operation. Results have the same bits with `precision: "f32"`. `training.memory()` tells what was chosen.
@@ -256,44 +265,6 @@ export interface TrainingOptions<B extends TensorTree = never> {
 export interface ResumeOptions {
   /** Whether the learning rate may be another than that of the saved run; false when absent. */
   readonly newRate?: boolean;
-}
-
-/** What a step takes on the device, and what its backward pass computes again. */
-export interface StepMemory {
-  /** Bytes that it may take. */
-  readonly budget: number;
-  /** Bytes that it takes. */
-  readonly bytes: number;
-  /** Bytes that it would take if it computed nothing again. */
-  readonly bytesWithout: number;
-  /** Blocks of the forward pass that are computed again. */
-  readonly blocks: number;
-  /** Blocks that could be. */
-  readonly of: number;
-  /** Operations of the step, as a multiple of those without. */
-  readonly operations: number;
-}
-
-/** Which batches {@link Training.largestBatch} tries, and what they may take. */
-export interface LargestBatchOptions<P extends TensorTree, B extends TensorTree> {
-  /** Parameters as `init` takes them; their shapes and types count. */
-  readonly params: P;
-  /** A batch of so many samples; only shapes and types count, so that `leaf(name, spec)` will do. */
-  readonly batchOf: (size: number) => B;
-  /** Most samples of a batch, such as all there are. */
-  readonly most: number;
-  /** Bytes that training may take on the device, such as `"8 GiB"`; those of the training when absent. */
-  readonly memory?: number | string;
-  /** Paths of the components that are frozen; none when absent. */
-  readonly frozen?: readonly Path[];
-}
-
-/** The largest batch that fits. */
-export interface BatchChoice {
-  /** Its samples. */
-  readonly size: number;
-  /** What a step of it takes. */
-  readonly memory: StepMemory;
 }
 
 /** The reducer. */

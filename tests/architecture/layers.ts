@@ -54,6 +54,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/runtime/"],
   ["core/tune/"],
   ["core/infer/"],
+  ["core/train/memory.ts"],
   ["core/train/types.ts"],
   ["core/train/options.ts"],
   ["core/train/freeze/"],

@@ -37,6 +37,8 @@ export const ACCUMULATED = "accumulated.gradient.";
 export const ACCUMULATED_LOSS = "accumulated.loss";
 /** Share of a part in the labels of its step. */
 export const PART_WEIGHT = "accumulated.weight";
+/** Labels of all ranks, in the unit in which the parts are weighted. */
+export const ALL_WEIGHT = "accumulated.all";
 /** What random numbers of a part depend on. */
 export const PART_DRAW = "accumulated.draw";
 /** Steps without overflow since the loss scale changed. */

@@ -13,8 +13,9 @@ import { record } from "../../runtime/record.ts";
 import type { HostData } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
-import { PART_DRAW, PART_WEIGHT } from "../state/specs.ts";
+import { ALL_WEIGHT, PART_DRAW, PART_WEIGHT } from "../state/specs.ts";
 import type { BatchBuffers } from "./batch_buffers.ts";
+import type { Summed } from "./exchange.ts";
 
 /** What the parts of a step compute. */
 export interface PlannedPart {
@@ -27,8 +28,16 @@ export interface PlannedPart {
 export interface Part {
   /** Values of its batch. */
   readonly values: ReadonlyMap<Path, HostData>;
-  /** Its share of the labels of the step. */
+  /** Its share of the labels of the step; of several ranks, its labels in their unit. */
   readonly weight: number;
+}
+
+/** Which numbers the parts of a step have. */
+export interface Draws {
+  /** Most parts of a step, of all ranks. */
+  readonly of: number;
+  /** The number of the first part of this rank, from 0. */
+  readonly from: number;
 }
 
 /** The sums of a step, and what adds to them. */
@@ -40,9 +49,11 @@ export interface Accumulation {
    *
    * @param step Whose parts they are
    * @param parts They
-   * @param most How many parts a step may have, so that each draws random numbers of its own
+   * @param draws What tells its parts apart from those of all ranks, so that each draws random numbers of its own
    */
-  run(step: number, parts: readonly Part[], most: number): void;
+  run(step: number, parts: readonly Part[], draws: Draws): void;
+  /** The sums, in the order that all ranks have. */
+  readonly summed: readonly Summed[];
   /** Frees all. */
   destroy(): void;
 }
@@ -67,7 +78,7 @@ export async function recordParts(
   const free = (): void => own.forEach((buffer) => destroyBuffer(buffer));
   try {
     for (const [path, spec] of sums) make(path, bytesOf(spec));
-    for (const path of [PART_WEIGHT, PART_DRAW]) make(path, bytesOf({ shape: [], dtype: "f32" }));
+    for (const path of [PART_WEIGHT, PART_DRAW, ALL_WEIGHT]) make(path, bytesOf({ shape: [], dtype: "f32" }));
     const recording = await record(gpu, {
       plan,
       label: "part of a step",
@@ -76,7 +87,8 @@ export async function recordParts(
     let fresh = true;
     return {
       buffer: (path) => own.get(path),
-      run(step, parts, most) {
+      summed: [...sums].map(([path, spec]) => ({ buffer: own.get(path)!, bytes: bytesOf(spec) })),
+      run(step, parts, { of, from }) {
         // The step before has changed the weights.
         if (fresh) fresh = false;
         else recording.copyWeights();
@@ -87,7 +99,7 @@ export async function recordParts(
         for (const [i, { values, weight }] of parts.entries()) {
           inputs.write(values);
           writeValues(gpu, own.get(PART_WEIGHT)!, Float32Array.of(weight));
-          writeValues(gpu, own.get(PART_DRAW)!, Float32Array.of((step - 1) * most + i + 1));
+          writeValues(gpu, own.get(PART_DRAW)!, Float32Array.of((step - 1) * of + from + i + 1));
           recording.replay(step);
         }
       },

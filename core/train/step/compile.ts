@@ -15,7 +15,8 @@ import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";
-import type { ChosenVariants, StepMemory } from "../types.ts";
+import type { StepMemory } from "../memory.ts";
+import type { ChosenVariants } from "../types.ts";
 import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
 import type { PlannedPart } from "./accumulation.ts";
 import { productVariants } from "./product_variants.ts";
@@ -179,8 +180,8 @@ function recomputeIn({ loss }: Pick<StepGraph, "loss">): (blocks: number) => Rec
 /** What the parts of a step and the rest cost together. */
 function costOfParts(rest: Cost, { plan: { cost, copies }, sums }: PlannedPart, parts: number): Cost {
   const once = copies.changing;
-  // Besides, the share and the draw number of a part.
-  const scalars = 2 * bytesOf({ shape: [] });
+  // Besides, the share and the draw number of a part, and the labels of all ranks.
+  const scalars = 3 * bytesOf({ shape: [] });
   const bytes = scalars + [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
   return {
     launches: parts * cost.launches + once.length + rest.launches,

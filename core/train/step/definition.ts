@@ -9,6 +9,7 @@ import { InputError } from "../../errors.ts";
 import { topological } from "../../graph.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
+import type { Ranks } from "../../ranks/ranks.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, stepScalar } from "../../sources.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -41,6 +42,8 @@ export interface StepDefinition {
   readonly nonFinite: "stop" | "skip" | "rollback";
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
+  /** The processes that train together; null for this one alone. */
+  readonly ranks: Ranks | null;
   /** Bytes that a training may take; null for no limit. */
   readonly memory: MemoryLimit | null;
 }
@@ -110,11 +113,16 @@ export function stepGraph(definition: StepDefinition, request: StepRequest): Ste
 
 /** The graph of a part of a step; null where a step has one batch. */
 export function partGraph(definition: StepDefinition, request: StepRequest): PartGraph | null {
-  return definition.accumulate === 1 ? null : tracePart(stepOptions(definition, request));
+  return hasParts(definition) ? tracePart(stepOptions(definition, request)) : null;
+}
+
+/** Whether a step takes sums of gradients: of its parts, of several ranks, or both. */
+export function hasParts({ accumulate, ranks }: Pick<StepDefinition, "accumulate" | "ranks">): boolean {
+  return accumulate > 1 || ranks !== null;
 }
 
 function stepOptions(definition: StepDefinition, request: StepRequest): StepOptions {
-  const { optimizer, signals, trainable, thawWarmup, precision, accumulate, nonFinite } = definition;
+  const { optimizer, signals, trainable, thawWarmup, precision, nonFinite } = definition;
   const { run, probed } = request, { isMeasured } = run;
   const { loss, leaves } = traceLoss(definition, request);
   // What the loss does not read has no gradient: absent, never zero.
@@ -124,7 +132,8 @@ function stepOptions(definition: StepDefinition, request: StepRequest): StepOpti
   const all = activePaths(definition, { run, frozen: [] });
   return {
     loss,
-    accumulated: accumulate > 1,
+    accumulated: hasParts(definition),
+    shared: definition.ranks !== null,
     skips: nonFinite === "skip",
     active: leavesOf(activePaths(definition, request)),
     probed: leavesOf(

@@ -5,6 +5,7 @@
  */
 
 import type { Cost } from "../../plan/types.ts";
+import type { Ranks } from "../../ranks/ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { keepFor, type Resolve } from "../../runtime/plan_buffers.ts";
@@ -13,10 +14,11 @@ import { storageOf } from "../../runtime/residents.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { PrefixCache } from "../freeze/prefix_cache.ts";
 import { writeNoLabels } from "../freeze/ring.ts";
-import { LOSS, RING } from "../state/specs.ts";
+import { ALL_WEIGHT, LOSS, RING } from "../state/specs.ts";
 import { type Accumulation, type PlannedPart, recordParts } from "./accumulation.ts";
 import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
 import type { CompiledStep } from "./compile.ts";
+import { type Exchange, gradientExchange, unitOf } from "./exchange.ts";
 import { type Lock, lock } from "./lock.ts";
 
 /** A step to take. */
@@ -26,8 +28,8 @@ export interface Execution {
   /** State besides the parameters. */
   readonly leaves: Leaves;
   readonly batch: Leaves;
-  /** The parts of the step, of which `batch` is the first; none where a step has one batch. */
-  readonly parts?: readonly { readonly batch: Leaves; readonly weight: number }[];
+  /** The parts of the step, of which `batch` is the first, and how many labels each has; none where a step has one batch. */
+  readonly parts?: readonly { readonly batch: Leaves; readonly labels: number }[];
   /** Most parts of a step. */
   readonly most?: number;
   readonly step: number;
@@ -81,10 +83,19 @@ export interface StepExecutor {
   dispose(): void;
 }
 
+/** What the ranks of a training share. */
+interface Shared {
+  readonly ranks: Ranks;
+  readonly exchange: Exchange;
+  /** What labels are counted in, a power of two; null before the first step. */
+  unit: number | null;
+}
+
 /** What one executor has on the device. Steps change it while they hold the lock. */
 interface Device {
   readonly gpu: Gpu;
   readonly cache: PrefixCache | null;
+  readonly shared: Shared | null;
   readonly inputs: BatchBuffers;
   /** The step that is recorded. */
   current: RecordedStep | null;
@@ -96,11 +107,15 @@ interface Device {
  * Makes an executor.
  *
  * @param gpu The device
- * @param cache Caches the values of a frozen prefix; null for no cache
+ * @param options What caches the values of a frozen prefix, null for no cache; the processes that train together, null for one
  * @returns The executor, with nothing recorded
  */
-export function stepExecutor(gpu: Gpu, cache: PrefixCache | null): StepExecutor {
-  const device: Device = { gpu, cache, inputs: batchBuffers(gpu), current: null, spare: [] };
+export function stepExecutor(
+  gpu: Gpu,
+  { cache, ranks }: { readonly cache: PrefixCache | null; readonly ranks: Ranks | null },
+): StepExecutor {
+  const shared = ranks && { ranks, exchange: gradientExchange(gpu, ranks), unit: null };
+  const device: Device = { gpu, cache, shared, inputs: batchBuffers(gpu), current: null, spare: [] };
   const { exclusive } = lock();
   return {
     execute: (step) => exclusive(() => execute(device, step)),
@@ -119,6 +134,7 @@ export function stepExecutor(gpu: Gpu, cache: PrefixCache | null): StepExecutor 
     },
     dispose() {
       forget(device);
+      device.shared?.exchange.destroy();
       device.inputs.free();
     },
   };
@@ -167,7 +183,13 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
 async function accumulate(device: Device, step: Execution, part: PlannedPart): Promise<Executed> {
   const { compiled, owner, batch, parts = [], most = 1 } = step, { gpu, inputs } = device;
   gpu.check();
-  const values = parts.map(({ batch, weight }) => ({ values: batchValues(batch), weight }));
+  const own = parts.reduce((n, { labels }) => n + labels, 0), { shared } = device;
+  const agreed = shared?.exchange.agree(own, { step: step.step, key: [...part.sums.keys()].join(" ") });
+  // Awaited later: the device works until all have answered.
+  agreed?.catch(() => {});
+  if (shared !== null) shared.unit ??= unitOf((await agreed!) / shared.ranks.size);
+  const unit = shared === null ? own : shared.unit!;
+  const values = parts.map(({ batch, labels }) => ({ values: batchValues(batch), weight: labels / unit }));
   let { current } = device;
   if (current?.compiled.key !== compiled.key || current.owner !== owner) {
     release(device);
@@ -183,7 +205,14 @@ async function accumulate(device: Device, step: Execution, part: PlannedPart): P
   }
   device.current = { ...current, compiled, step: step.step };
   await checkAllocations(gpu);
-  current.sums!.run(step.step, values, most);
+  const { rank, size } = shared?.ranks ?? { rank: 0, size: 1 }, sums = current.sums!;
+  sums.run(step.step, values.filter(({ weight }) => weight > 0), { of: most * size, from: most * rank });
+  if (shared !== null) {
+    const labels = await agreed!;
+    await shared.exchange.sum(sums.summed);
+    if (labels === 0) return pass(device, step);
+    writeValues(gpu, sums.buffer(ALL_WEIGHT)!, Float32Array.of(labels / unit));
+  }
   current.recording.replay(step.step, { starts: compiled.starts });
   return { cost: compiled.cost, moved: current.recording.moved };
 }

@@ -5,7 +5,7 @@
  */
 
 import { grad } from "../../grad.ts";
-import { add, multiply, subtract } from "../../ops/arithmetic.ts";
+import { add, divide, multiply, subtract } from "../../ops/arithmetic.ts";
 import { broadcast, sumEach } from "../../ops/broadcast.ts";
 import { equal, where } from "../../ops/comparison.ts";
 import { abs } from "../../ops/functions.ts";
@@ -23,6 +23,7 @@ import { withThawGroups } from "../freeze/thaw.ts";
 import {
   ACCUMULATED,
   ACCUMULATED_LOSS,
+  ALL_WEIGHT,
   LOSS,
   OPTIMIZER,
   PREVIOUS,
@@ -72,6 +73,8 @@ export interface StepOptions {
   readonly skips?: boolean;
   /** Whether loss and gradients are sums that parts of the step have made; false when absent. */
   readonly accumulated?: boolean;
+  /** Whether these sums are weighted by labels, of which `ALL_WEIGHT` is the sum; by shares, which add up to 1, when absent. */
+  readonly shared?: boolean;
 }
 
 /**
@@ -83,7 +86,7 @@ export interface StepOptions {
  */
 export function traceStep(options: StepOptions): StepGraph {
   const { active, optimizer, signals, isMeasured, groups = new Map(), warmup = null } = options;
-  const loss = options.accumulated ? leaf(ACCUMULATED_LOSS, options.loss) : options.loss;
+  const loss = options.accumulated ? meanOf(options, leaf(ACCUMULATED_LOSS, options.loss)) : options.loss;
   const paths = [...active.keys()], { trainable = paths } = options;
   const { grads, probedGrads, verdict } = gradientsOf(options, loss);
   const specs = stateSpecs(active, { optimizer, signals, isMeasured, trainable });
@@ -142,7 +145,9 @@ function gradientsOf(options: StepOptions, seen: Tensor): {
     return scaling === null ? scaled : scaled.map(scaling.unscaled);
   };
   const gradients = accumulated
-    ? [...wanted].map(([path, { shape }]) => leaf(ACCUMULATED + path, { shape, dtype: "f32" }))
+    ? [...wanted].map(([path, { shape }]) =>
+      meanOf(options, leaf(ACCUMULATED + path, { shape, dtype: "f32" }))
+    )
     : differentiate();
   const pairs = paths.map((path, i) => [path, gradients[i]] as const);
   return {
@@ -151,6 +156,11 @@ function gradientsOf(options: StepOptions, seen: Tensor): {
     verdict: scaling?.judge(gradients, { loss: seen, size: trainable.length }) ??
       (skips ? decideBy([...gradients, seen], trainable.length + 1) : null),
   };
+}
+
+/** What sums over parts stand for. */
+function meanOf({ shared = false }: StepOptions, sum: Tensor): Tensor {
+  return shared ? divide(sum, leaf(ALL_WEIGHT, { shape: [], dtype: "f32" })) : sum;
 }
 
 /**

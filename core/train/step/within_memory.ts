@@ -9,7 +9,7 @@ import type { Cost, Recomputed } from "../../plan/types.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import type { Spec } from "../../spec.ts";
 import type { MemoryLimit } from "../options.ts";
-import type { StepMemory } from "../types.ts";
+import type { StepMemory } from "../memory.ts";
 import { activePaths, stateSpecsFor, type StepDefinition, type StepRequest } from "./definition.ts";
 
 /** A plan of a step that computes some blocks again. */

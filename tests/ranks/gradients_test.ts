@@ -1,0 +1,129 @@
+/**
+ * Training on several ranks is that of one with all their samples in its batch.
+ *
+ * @module
+ */
+
+import { assertAlmostEquals, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  flatten,
+  type Gpu,
+  InputError,
+  newModel,
+  nextTokenLoss,
+  openGpu,
+  type Ranks,
+  read,
+  tensor,
+  type TrainingOptions,
+} from "@firn/train";
+import { RanksError } from "@firn/train/ranks";
+import { gradES } from "@firn/train/policies";
+import { ranksInProcess } from "./in_process.ts";
+
+const SOURCE = {
+  model_type: "llama",
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  vocab_size: 32,
+  max_position_embeddings: 8,
+  tie_word_embeddings: true,
+};
+const SAMPLES = 6, LENGTH = 8, STEPS = 4;
+
+type Options = TrainingOptions<ReturnType<typeof samples>>;
+
+/** Samples from one to another of a step; the number of labels differs from sample to sample. */
+function samples(step: number, { from, to }: { readonly from: number; readonly to: number }) {
+  const at = (i: number): number => (i * 7 + Math.floor(i / LENGTH) * step * 5 + step) % SOURCE.vocab_size;
+  const ids = Int32Array.from({ length: (to - from) * LENGTH }, (_, i) => at(i + from * LENGTH));
+  const labels = ids.map((id, i) => i % LENGTH < 1 + (from + Math.floor(i / LENGTH)) % 5 ? -100 : id);
+  const shape = [to - from, LENGTH];
+  return { inputIds: tensor(ids, shape), labels: tensor(labels, shape) };
+}
+
+/** Losses, frozen components and weights of a run of some ranks, each with its share of the samples. */
+async function run(
+  gpu: Gpu,
+  ranks: readonly Ranks[],
+  { parts = 1, optionsOf = () => ({}), ...options }: Partial<Options> & {
+    readonly parts?: number;
+    /** Options of one rank. */
+    readonly optionsOf?: (rank: number) => Partial<Options>;
+  } = {},
+) {
+  const model = await newModel(gpu, { source: SOURCE, seed: 1 }), share = SAMPLES / ranks.length;
+  return await Promise.all(ranks.map(async (own) => {
+    using training = defineTraining(gpu, nextTokenLoss(model), {
+      optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.02 })),
+      steps: STEPS,
+      lookEvery: 2,
+      policy: gradES({ tau: 4, alpha: 0.3 }),
+      ...options,
+      ...ranks.length > 1 && { ranks: own },
+      accumulate: parts,
+      ...optionsOf(own.rank),
+    });
+    let state = await training.init(model.params);
+    const losses: number[] = [];
+    for (let step = 1; step <= STEPS && !state.done; step++) {
+      const batches = Array.from({ length: parts }, (_, i) => {
+        const from = own.rank * share + i * share / parts;
+        return samples(step, { from, to: from + share / parts });
+      });
+      state = await training.next(state, parts === 1 ? batches[0] : batches);
+      losses.push((await read(gpu, state.loss!))[0]);
+    }
+    const weights = await Promise.all([...flatten(state.params).values()].map((weight) => read(gpu, weight)));
+    return { losses, frozen: state.frozen, weights };
+  }));
+}
+
+for (const [precision, size] of [["f32", 3], ["f16", 2]] as const) {
+  Deno.test(`${size} ranks train as one does on all samples, with equal bits on each (${precision})`, async () => {
+    await using gpu = await openGpu({ tune: false });
+    if (precision === "f16" && !gpu.features.has("shader-f16")) return;
+    const [one] = await run(gpu, ranksInProcess(1), { precision });
+    const [first, ...others] = await run(gpu, ranksInProcess(size), { precision });
+    for (const other of others) assertEquals(other, first);
+    assertEquals(first.frozen, one.frozen);
+    assertEquals(first.frozen.length > 0, true);
+    const tolerance = precision === "f32" ? 2e-6 : 1e-3;
+    one.losses.forEach((loss, i) => assertAlmostEquals(first.losses[i], loss, tolerance * loss));
+  });
+}
+
+Deno.test("ranks that accumulate parts take the step of one that has all samples in one batch", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const [one] = await run(gpu, ranksInProcess(1), { policy: undefined });
+  const [first, ...others] = await run(gpu, ranksInProcess(3), { parts: 2, policy: undefined });
+  for (const other of others) assertEquals(other, first);
+  one.losses.forEach((loss, i) => assertAlmostEquals(first.losses[i], loss, 2e-6 * loss));
+});
+
+Deno.test("ranks that train other parameters are refused before anything is summed, on every rank", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const optionsOf = (rank: number): Partial<Options> =>
+    rank === 1 ? { trainable: (path) => path.includes("mlp"), policy: undefined } : { policy: undefined };
+  const error = await assertRejects(() => run(gpu, ranksInProcess(2), { optionsOf }), RanksError);
+  assertMatch(error.message, /^Cannot take step 1 as all 2 ranks must take the same one/);
+});
+
+Deno.test("ranks refuse cachePrefix, and what openRanks did not give", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const [ranks] = ranksInProcess(2), model = await newModel(gpu, { source: SOURCE, seed: 1 });
+  const define = (options: Partial<Options>) =>
+    defineTraining(gpu, nextTokenLoss(model), {
+      optimizer: adamW({ learningRate: 1 }),
+      steps: 1,
+      ...options,
+    });
+  assertThrows(() => define({ ranks, cachePrefix: true }), InputError, "drop one of both");
+  assertThrows(() => define({ ranks: { ...ranks, rank: 2 } }), InputError, "what openRanks() gives");
+});
