@@ -5,7 +5,7 @@
  */
 
 import { DataError } from "@firn/train";
-import { hostFileSystem, pathInFolder } from "@firn/train/data";
+import { type FileSystemOptions, hostFileSystem, pathInFolder } from "@firn/train/data";
 
 /** Rate of full fine-tuning where nothing else is known: between those of the field, 2e-5 and 5e-5. */
 export const PRETRAINED_RATE = 5e-5;
@@ -19,6 +19,7 @@ const MOST_BYTES = 2 ** 16;
 export interface Rate {
   readonly rate: number;
   readonly why: string;
+  readonly from: "given" | "card" | "usual";
 }
 
 /**
@@ -26,15 +27,22 @@ export interface Rate {
  *
  * @param folder The model's folder
  * @param given The rate that the command line gives; null for none
+ * @param options The file system
  * @returns The rate: as given, or `learning_rate` of the front matter of the card, or that of pretrained models
  * @throws {DataError} When the card recommends no number from 1e-7 to 0.1, or is a link that leads out of the folder
  * @throws {FileError} When the card is no file
  */
-export async function rateOf(folder: string, given: number | null): Promise<Rate> {
-  if (given !== null) return { rate: given, why: "as --lr says" };
+export async function rateOf(
+  folder: string,
+  given: number | null,
+  options: FileSystemOptions = {},
+): Promise<Rate> {
+  if (given !== null) return { rate: given, why: "as --lr says", from: "given" };
   const path = `${folder}/${CARD}`;
-  const text = fieldOf(await beginningOf(folder), "learning_rate");
-  if (text === null) return { rate: PRETRAINED_RATE, why: "usual for pretrained models; --lr sets another" };
+  const text = fieldOf(await beginningOf(folder, options), "learning_rate");
+  if (text === null) {
+    return { rate: PRETRAINED_RATE, why: "usual for pretrained models; --lr sets another", from: "usual" };
+  }
   const rate = Number(text);
   if (!(rate >= 1e-7 && rate <= 0.1)) {
     throw new DataError(
@@ -43,7 +51,7 @@ export async function rateOf(folder: string, given: number | null): Promise<Rate
       }; give --lr`,
     );
   }
-  return { rate, why: "as the model's card recommends; --lr sets another" };
+  return { rate, why: "as the model's card recommends; --lr sets another", from: "card" };
 }
 
 /**
@@ -62,9 +70,9 @@ function fieldOf(card: string, field: "learning_rate" | "license"): string | nul
   return front?.match(new RegExp(`^${field}:[ \\t]*([^#\\r\\n]*?)[ \\t]*(?:#.*)?$`, "m"))?.[1] ?? null;
 }
 
-async function beginningOf(folder: string): Promise<string> {
-  const files = hostFileSystem();
+async function beginningOf(folder: string, options: FileSystemOptions = {}): Promise<string> {
+  const { fileSystem: files = hostFileSystem() } = options;
   if (await files.stat(`${folder}/${CARD}`) === null) return "";
-  await using file = await files.open(await pathInFolder(folder, CARD));
+  await using file = await files.open(await pathInFolder(folder, CARD, options));
   return new TextDecoder().decode(await file.read(0, MOST_BYTES));
 }

@@ -42,6 +42,7 @@ export {
   percent,
 } from "./cost_text.ts";
 export { explain } from "./explain.ts";
+export { type FreezeSpan, type FreezeSpans, freezeSpans } from "./freeze_spans.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
 export { logged, type LoggedOptions } from "./logged.ts";
 export { type Logger, type LogRecord, recorder } from "./logger.ts";
@@ -54,5 +55,9 @@ export { renderReport } from "./render_report.ts";
 export { reportOf, type ReportOptions } from "./report_of.ts";
 export { type LogOptions, openLog, type RunLog, stepLines } from "./run_log.ts";
 export { tensorBoardLogger, type TensorBoardOptions } from "./tensorboard.ts";
+export { type LossLines, lossLines } from "./step_plots.ts";
+export type { Point } from "./numbers.ts";
+export { STYLE as reportStyle } from "./style.ts";
+export { reasonsHtml } from "./tables.ts";
 export * from "./types.ts";
 export { watchHandler } from "./watch.ts";

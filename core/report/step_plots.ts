@@ -4,13 +4,51 @@
  * @module
  */
 
-import { centredMeans, centredMedians, median, short, whole } from "./numbers.ts";
+import { centredMeans, centredMedians, median, type Point, short, whole } from "./numbers.ts";
 import { draw, type Line, panel, type Plot, points, stacked } from "./plots.ts";
-import type { RunReport } from "./types.ts";
+import type { MetricRow, RunReport } from "./types.ts";
 
 const MAX_RULES = 200;
 /** Times the median from which on a step counts as slow: it compiled, or the machine was busy. */
 const SLOW = 3;
+
+/** The loss of a run as lines. */
+export interface LossLines {
+  /** Of each step; of a long run the extremes. */
+  readonly losses: readonly Point[];
+  /** Its mean over the steps around. */
+  readonly means: readonly Point[];
+  /** How many steps on each side. */
+  readonly reach: number;
+  /** The last of the means. */
+  readonly last: number;
+}
+
+/**
+ * Finds the lines that a plot of the loss draws.
+ *
+ * @param rows Steps, at least one
+ * @returns At most 800 points a line; a line has a gap where y is not finite
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { lossLines } from "@firn/train/report";
+ *
+ * const row = { learningRate: 0.1, stepMs: 1, flops: 1, launches: 1, frozen: 0 };
+ * const { losses, reach } = lossLines([{ ...row, step: 1, loss: 3 }, { ...row, step: 2, loss: 2 }]);
+ * assertEquals([losses, reach], [[{ x: 1, y: 3 }, { x: 2, y: 2 }], 0]);
+ * ```
+ */
+export function lossLines(rows: readonly MetricRow[]): LossLines {
+  const reach = Math.round(rows.length / 60), smooth = centredMeans(rows.map(({ loss }) => loss), reach);
+  return {
+    losses: points(rows, ({ loss }) => loss),
+    means: points(rows, (_, i) => smooth[i]),
+    reach,
+    last: smooth[rows.length - 1],
+  };
+}
 
 /**
  * Draws the loss, raw and smoothed, above the learning rate.
@@ -19,11 +57,10 @@ const SLOW = 3;
  * @returns The plot
  */
 export async function lossPlot({ rows }: RunReport): Promise<Plot> {
-  const reach = Math.round(rows.length / 60);
-  const smooth = centredMeans(rows.map(({ loss }) => loss), reach);
+  const { reach, last, ...lines } = lossLines(rows);
   const losses: Line[] = [
-    { points: points(rows, ({ loss }) => loss), stroke: "var(--faint)", width: 1 },
-    { points: points(rows, (_, i) => smooth[i]), stroke: "var(--accent)" },
+    { points: lines.losses, stroke: "var(--faint)", width: 1 },
+    { points: lines.means, stroke: "var(--accent)" },
   ];
   const judged = rows.filter(({ validation }) => validation !== undefined);
   if (judged.length > 0) {
@@ -35,7 +72,7 @@ export async function lossPlot({ rows }: RunReport): Promise<Plot> {
   }
   const sentences = ["Fine line: loss of each step."];
   if (reach > 0) sentences.push(`Bold line: its mean over the ${2 * reach + 1} steps around.`);
-  sentences.push(`It ends at ${short(smooth[rows.length - 1])}.`);
+  sentences.push(`It ends at ${short(last)}.`);
 
   if (judged.length > 0) {
     const least = judged.reduce((best, { validation }) => Math.min(best, validation!), Infinity);

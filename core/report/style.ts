@@ -4,8 +4,8 @@
  * @module
  */
 
-/** CSS. */
-export const STYLE = `
+/** The style sheet of a report, CSS. Its colours are custom properties, for light and dark. */
+export const STYLE: string = `
 :root { color-scheme: light dark; --paper: #fbfbf9; --card: #fff; --ink: #1b2126; --soft: #5b6670; --rule: #c3cad0;
   --grid: #eceff1; --faint: #a9c6da; --accent: #1c6291; --ice: #e3eaef; --ice-line: #b4c6d3;
   --heat0: #17517c; --heat1: #3a7dac; --heat2: #74a9cc; --heat3: #aacbe0; --heat4: #d6e6ef;

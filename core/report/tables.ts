@@ -7,7 +7,7 @@
 import type { FreezeEvent } from "../train/types.ts";
 import { type Html, html, type Part } from "./html.ts";
 import { scaled, short } from "./numbers.ts";
-import type { Change } from "./types.ts";
+import type { Change, RunReport } from "./types.ts";
 
 const MAX_EVENTS = 200;
 const MAX_NAMES = 40;
@@ -135,6 +135,24 @@ export function reasonTable(changes: readonly Change[]): Part {
       </div>
     </section>
   `;
+}
+
+/**
+ * Shows why each component of a run was frozen, for a page of your own.
+ *
+ * @param run The run so far
+ * @returns HTML in which all that comes from the run is escaped; empty where nothing froze or the log does not say why
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { reasonsHtml } from "@firn/train/report";
+ *
+ * assertEquals(reasonsHtml({ changes: [] }), "");
+ * ```
+ */
+export function reasonsHtml({ changes = [] }: Pick<RunReport, "changes">): string {
+  return changes.length === 0 ? "" : html`${reasonTable(changes)}`.text;
 }
 
 function names(label: string, paths: readonly string[]): Part {

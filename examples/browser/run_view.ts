@@ -1,0 +1,129 @@
+/**
+ * The part of the page that shows a run.
+ *
+ * @module
+ */
+
+/// <reference lib="dom" />
+import { type Line, reportOf } from "@firn/train/report";
+import { heatMap } from "./heat_map.ts";
+import { lossPlot } from "./loss_plot.ts";
+import type { Phase, Tell } from "./messages.ts";
+import { byId, show } from "./page.ts";
+import type { RunRecord } from "./settings.ts";
+
+/** What is shown of a run. */
+export interface RunView {
+  /** Takes away what is shown of another run. */
+  clear(): void;
+  /** Shows what the worker tells. */
+  hear(message: Tell): void;
+  /** Shows what the worker does. */
+  enter(phase: Phase): void;
+}
+
+const STATUS: { readonly [phase in Phase]: string } = {
+  idle: "",
+  preparing: "Preparing",
+  running: "Training",
+  paused: "Paused: the run is saved",
+  done: "Done",
+  failed: "The run failed",
+};
+
+/** Opens the view. */
+export function runView(): RunView {
+  let lines: Line[] = [];
+  const figures = new Map<string, string>(), samples = new Map<string, string>();
+  const draw = () => {
+    drawFigures(figures);
+    drawPlots(lines);
+    drawSamples(samples);
+  };
+  return {
+    clear() {
+      lines = [];
+      figures.clear();
+      samples.clear();
+      draw();
+    },
+    enter(phase) {
+      byId("status").textContent = STATUS[phase];
+    },
+    hear(message) {
+      switch (message.kind) {
+        case "status":
+          byId("status").textContent = message.text;
+          return;
+        case "facts":
+          for (const [label, text] of message.facts) figures.set(label, text);
+          return drawFigures(figures);
+        case "step": {
+          const bar = byId<HTMLProgressElement>("progress");
+          [bar.max, bar.value] = [message.steps, message.step];
+          figures.set("Steps", `${message.step} of ${message.steps}`);
+          return drawFigures(figures);
+        }
+        case "lines":
+          lines = message.all ? [...message.lines] : [...lines, ...message.lines];
+          for (const line of message.lines) note(line, { figures, samples });
+          return draw();
+        case "sample":
+          samples.set(message.when, message.text);
+          return drawSamples(samples);
+      }
+    },
+  };
+}
+
+function note(
+  line: Line,
+  { figures, samples }: { readonly figures: Map<string, string>; readonly samples: Map<string, string> },
+): void {
+  if (line.kind === "start" && line.sample !== undefined) samples.set("before", line.sample);
+  if (line.kind === "end" && line.sample !== undefined) samples.set("after", line.sample);
+  if (line.kind === "freeze") {
+    const { before, after } = line;
+    figures.set("Launches a step", `${before.launches} → ${after.launches}`);
+  }
+  if (line.kind !== "step") return;
+  figures.set("Loss", line.loss?.toFixed(3) ?? "–");
+  figures.set("Tokens a second", line.tokensPerSecond?.toLocaleString("en") ?? "–");
+  figures.set("Frozen", `${line.frozen} components`);
+}
+
+function drawFigures(figures: ReadonlyMap<string, string>): void {
+  byId("figures").replaceChildren(...[...figures].map(([label, text]) => {
+    const pair = document.createElement("div"), name = document.createElement("dt");
+    const value = document.createElement("dd");
+    [name.textContent, value.textContent] = [label, text];
+    pair.append(name, value);
+    return pair;
+  }));
+}
+
+function drawPlots(lines: readonly Line[]): void {
+  const plots = byId("plots"), open = [...plots.querySelectorAll("details")].map((details) => details.open);
+  const [start] = lines, components = lines.find((line) => line.kind === "components")?.components ?? [];
+  if (start?.kind !== "start" || !lines.some(({ kind }) => kind === "step")) return plots.replaceChildren();
+  const { settings: { freeze, tau } } = start.config as RunRecord;
+  const threshold = freeze ? { signal: "gradNorm", tau } : undefined;
+  const report = reportOf(lines, { title: "", summary: [], components, threshold });
+  plots.replaceChildren(lossPlot(report.rows), ...heatMap(report));
+  // What was unfolded stays so.
+  plots.querySelectorAll("details").forEach((details, i) => details.open = open[i] ?? false);
+}
+
+function drawSamples(samples: ReadonlyMap<string, string>): void {
+  show("samples", samples.size > 0);
+  byId("sample-list").replaceChildren(...[...samples].map(([when, text]) => {
+    const part = document.createElement("div"), heading = document.createElement("h3");
+    const quote = document.createElement("blockquote");
+    heading.textContent = /^step/.test(when)
+      ? `After ${when}`
+      : `${when[0].toUpperCase()}${when.slice(1)} training`;
+    quote.textContent = text;
+    part.append(heading, quote);
+    return part;
+  }));
+}

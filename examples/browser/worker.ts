@@ -1,0 +1,97 @@
+/**
+ * The worker of the page: trains, so that the page stays responsive.
+ *
+ * @module
+ */
+
+import { FirnError, type Gpu, loadCheckpoint, NotFoundError, openGpu } from "@firn/train";
+import { type FileSystem, lockFolder, memoryFileSystem } from "@firn/train/data";
+import type { Ask, KeptRun, Tell } from "./messages.ts";
+import { beginRun, type Run } from "./run.ts";
+import { CHECKPOINT, forgetRun, keepFile, keepFiles, MODEL, RUN, textPath } from "./run_files.ts";
+import type { RunRecord } from "./settings.ts";
+
+/** The part of a worker's global scope that is used here. */
+interface Scope {
+  readonly isSecureContext: boolean;
+  postMessage(message: Tell): void;
+  onmessage: ((event: MessageEvent<Ask>) => void) | null;
+}
+
+const scope = globalThis as unknown as Scope;
+
+function tell(message: Tell): void {
+  scope.postMessage(message);
+}
+
+/** Tells of a failure; one that a person cannot act on goes to the console, too. */
+function tellFailure(error: unknown): void {
+  const expected = error instanceof FirnError;
+  if (!expected) console.error(error);
+  tell({ kind: "error", message: error instanceof Error ? error.message : String(error), expected });
+}
+
+async function keptRun(fileSystem: FileSystem): Promise<KeptRun | null> {
+  if (await fileSystem.stat(CHECKPOINT) === null) return null;
+  const { step, extra } = await loadCheckpoint(CHECKPOINT, { fileSystem });
+  return { record: extra as RunRecord, step };
+}
+
+/** Does what the page asks, one thing at a time. */
+function answering(gpu: Gpu, fileSystem: FileSystem): (ask: Ask) => Promise<void> {
+  let run: Run | null = null;
+  async function end(): Promise<void> {
+    await run?.[Symbol.asyncDispose]();
+    run = null;
+  }
+  async function begin(record: RunRecord, resumed: boolean): Promise<void> {
+    await end();
+    run = beginRun(gpu, { record, resumed, fileSystem, base: import.meta.url, tell });
+    run.ended.catch(async (error) => {
+      tellFailure(error);
+      tell({ kind: "phase", phase: "failed" });
+      tell({ kind: "kept", run: await keptRun(fileSystem) });
+    });
+  }
+  return async (ask) => {
+    switch (ask.kind) {
+      case "start":
+        tell({ kind: "phase", phase: "preparing" });
+        await end();
+        await forgetRun(fileSystem);
+        await keepFile(ask.text, { path: textPath(ask.record.text), fileSystem });
+        if (!ask.record.own) await keepFiles(ask.model, { path: MODEL, fileSystem });
+        return await begin(ask.record, false);
+      case "continue":
+        return await begin((await keptRun(fileSystem))!.record, true);
+      case "forget":
+        await end();
+        await forgetRun(fileSystem);
+        tell({ kind: "phase", phase: "idle" });
+        return tell({ kind: "kept", run: null });
+      case "download":
+        return run?.download(ask.what);
+      default:
+        return run?.[ask.kind]();
+    }
+  };
+}
+
+async function open(): Promise<void> {
+  if (!scope.isSecureContext) return tell({ kind: "missing", lack: "secure", detail: "" });
+  if (navigator.gpu === undefined) return tell({ kind: "missing", lack: "webgpu", detail: "" });
+  const fileSystem = memoryFileSystem();
+  await fileSystem.makeFolder(RUN, { parents: true });
+  await lockFolder(RUN, { fileSystem });
+  const gpu = await openGpu();
+  const answer = answering(gpu, fileSystem);
+  let last = Promise.resolve();
+  scope.onmessage = ({ data }) => void (last = last.then(() => answer(data)).catch(tellFailure));
+  tell({ kind: "ready", adapter: gpu.name, software: gpu.software, lasting: false });
+  tell({ kind: "kept", run: await keptRun(fileSystem) });
+}
+
+open().catch((error) => {
+  if (!(error instanceof NotFoundError)) return tellFailure(error);
+  tell({ kind: "missing", lack: "adapter", detail: error.message });
+});
