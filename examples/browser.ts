@@ -10,12 +10,14 @@
 
 import { FirnError, InputError } from "@firn/train";
 import { reportStyle } from "@firn/train/report";
-import { helpOf, readFlags, runMain, text, whole } from "./flags.ts";
+import { readFlags, runMain, text, whole } from "./flags.ts";
+import { helpOf } from "./help.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
 import { readSite, type Site, siteHandler } from "./site.ts";
 
-const FLAGS = {
+/** The flags of the command. */
+export const FLAGS = {
   port: whole("port to listen on, 0 for any that is free", 8000, 0),
   out: text("DIR", "write the page to that new or empty folder, for another server, and serve nothing", null),
 };
@@ -97,7 +99,7 @@ function listen(port: number, site: Site): Deno.HttpServer {
  */
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = readFlags(args, FLAGS);
-  if (help) return print(helpOf(USAGE, FLAGS));
+  if (help) return print(helpOf(USAGE, FLAGS, help));
   if (flags.out !== null) {
     await checkOutput(flags.out, { resumed: false });
     await Deno.mkdir(flags.out, { recursive: true });

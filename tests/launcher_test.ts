@@ -84,6 +84,7 @@ Deno.test("firn lets a run read and write what its flags name, and nothing else"
     [["vision", "--log", "/l", "--watch=0"], { read: ".,/l", write: ".firn,out,/l", rest: ["net"] }],
     [["watch", "/a/b", "--port", "0"], { read: ".,/a/b", write: undefined, rest: ["net"] }],
     [["finetune", "--watch", "0", "--out=/o"], { read: ".,/o", write: ".firn,out,/o", rest: ["net"] }],
+    [["browser", "--out=/a"], { read: ".,/a", write: ".firn,out,/a", run: "deno", rest: ["net"] }],
     [["serve", "/m"], { read: ".,/m", rest: ["net"] }],
     [["pretrain", "--out", "/a/b"], { read: ".,/a/b", write: ".firn,out,/a/b" }],
     [["explain", "/a/b"], { read: ".,/a/b", write: undefined }],

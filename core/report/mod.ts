@@ -42,6 +42,7 @@ export {
   percent,
 } from "./cost_text.ts";
 export { explain } from "./explain.ts";
+export { freezeLegend } from "./freeze_legend.ts";
 export { type FreezeSpan, type FreezeSpans, freezeSpans } from "./freeze_spans.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
 export { logged, type LoggedOptions } from "./logged.ts";

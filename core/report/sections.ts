@@ -5,6 +5,7 @@
  * @module
  */
 
+import { freezeLegend } from "./freeze_legend.ts";
 import { freezePlot } from "./freeze_plot.ts";
 import { type Html, html, type Part, raw } from "./html.ts";
 import { short, whole } from "./numbers.ts";
@@ -195,24 +196,5 @@ async function freezing(run: RunReport): Promise<Html> {
       </div>
     </details>
   `;
-  return figure("Freezing", plot, { legend: legend(run.readings ? plot.edge : null), table });
-}
-
-/** Explains the colours. The edge is null when there were no readings. */
-function legend(edge: number | null): Html {
-  const swatch = (fill: string) =>
-    html`
-      <svg width="22" height="12" aria-hidden="true">
-        <rect width="22" height="12" fill="${fill}" />
-      </svg>
-    `;
-  const frozen = html`<span>${swatch("url(#frozen)")} frozen</span>`;
-  if (edge === null) {
-    return html`<p class="legend"><span>${swatch("var(--heat5)")} trained</span>${frozen}</p>`;
-  }
-  const half = (from: number) => [0, 1, 2, 3, 4].map((i) => swatch(`var(--heat${from + i})`));
-  return html`<p class="legend"><span>${short(10 ** -edge)} τ ${half(0)} τ ${half(5)} ${
-    short(10 ** edge)
-  } τ</span>
-${frozen}</p>`;
+  return figure("Freezing", plot, { legend: raw(freezeLegend(plot)), table });
 }

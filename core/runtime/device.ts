@@ -172,7 +172,10 @@ const SOFTWARE = /llvmpipe|swiftshader|softpipe/i;
 
 function nameOf(info: GPUAdapterInfo, { gpu, unsafe }: GpuOptions): string {
   if (gpu === "dawn") return `${dawnName(info)} (dawn${unsafe ? ", unsafe" : ""})`;
-  return info.description || info.device || "unnamed adapter";
+  // A browser may tell no more than `"nvidia ampere"`.
+  const { vendor, architecture, description, device } = info;
+  return description || device || [vendor, architecture].filter((part) => part !== "").join(" ") ||
+    "unnamed adapter";
 }
 
 /** Whether this is Node, without an implementation of WebGPU that a program put into its place. */

@@ -5,10 +5,10 @@
  */
 
 /// <reference lib="dom" />
-import { freezeSpans, reasonsHtml, type RunReport } from "@firn/train/report";
+import { freezeLegend, freezeSpans, reasonsHtml, type RunReport } from "@firn/train/report";
 import { figure, stepTicks, svg, WIDTH } from "./svg.ts";
 
-const [LEFT, RIGHT, TOP, BOTTOM] = [200, 12, 6, 30];
+const [LEFT, RIGHT, TOP, BOTTOM] = [190, 12, 6, 30];
 
 /**
  * Draws components from top to bottom and steps from left to right, and lists why each froze.
@@ -24,6 +24,7 @@ export function heatMap(run: RunReport): HTMLElement[] {
   const x = (step: number) => LEFT + (step - domain[0]) / (domain[1] - domain[0]) * (WIDTH - LEFT - RIGHT);
   const base = TOP + rowHeight * shown.length, gap = rowHeight > 6 ? 1.5 : 0;
   const plot = figure({
+    legend: fromHtml(freezeLegend(found)),
     title: "Freezing",
     height: base + BOTTOM,
     drawing: [
@@ -44,10 +45,14 @@ export function heatMap(run: RunReport): HTMLElement[] {
       ),
       svg("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: base, y2: base }),
     ],
-    caption: `${caption} Hatched: frozen.`,
+    caption,
   });
-  const reasons = document.createElement("div");
-  // All that comes from the run is escaped there.
-  reasons.innerHTML = reasonsHtml(run);
-  return [plot, reasons];
+  return [plot, fromHtml(reasonsHtml(run))];
+}
+
+/** HTML of the library, in which all that comes from a run is escaped. */
+function fromHtml(text: string): HTMLElement {
+  const made = document.createElement("div");
+  made.innerHTML = text;
+  return made;
 }

@@ -42,7 +42,8 @@ function hear(message: Tell): void {
   switch (message.kind) {
     case "ready": {
       const slow = message.software ? ", a software adapter: right, but slow" : "";
-      byId("adapter").textContent = `GPU: ${message.adapter}${slow}`;
+      const ends = message.lasting ? "" : ". This window keeps no files: a run ends with the page";
+      byId("adapter").textContent = `GPU: ${message.adapter}${slow}${ends}`;
       return enter("idle");
     }
     case "kept": {

@@ -71,7 +71,8 @@ export async function runSteps(
     if (desk.stopped) return state;
   }
   const sample = await training.withWeights(state, (weights) => options.sample(weights, "after"));
-  await tellLines([{ kind: "end", sample }], { log, options });
+  const { ending } = state;
+  await tellLines([{ kind: "end", sample, ...ending && { ending } }], { log, options });
   return state;
 }
 

@@ -5,7 +5,7 @@
  */
 
 /// <reference lib="dom" />
-import { type Line, reportOf } from "@firn/train/report";
+import { costText, endingText, explain, type Line, reportOf } from "@firn/train/report";
 import { heatMap } from "./heat_map.ts";
 import { lossPlot } from "./loss_plot.ts";
 import type { Phase, Tell } from "./messages.ts";
@@ -43,6 +43,7 @@ export function runView(): RunView {
   return {
     clear() {
       lines = [];
+      byId<HTMLProgressElement>("progress").value = 0;
       figures.clear();
       samples.clear();
       draw();
@@ -67,6 +68,7 @@ export function runView(): RunView {
         case "lines":
           lines = message.all ? [...message.lines] : [...lines, ...message.lines];
           for (const line of message.lines) note(line, { figures, samples });
+          noteFrozen(lines, figures);
           return draw();
         case "sample":
           samples.set(message.when, message.text);
@@ -81,15 +83,24 @@ function note(
   { figures, samples }: { readonly figures: Map<string, string>; readonly samples: Map<string, string> },
 ): void {
   if (line.kind === "start" && line.sample !== undefined) samples.set("before", line.sample);
-  if (line.kind === "end" && line.sample !== undefined) samples.set("after", line.sample);
+  if (line.kind === "end") {
+    if (line.sample !== undefined) samples.set("after", line.sample);
+    const why = endingText(line.ending ?? null);
+    if (why !== "") figures.set("Steps", `${line.ending!.step}${why}`);
+  }
   if (line.kind === "freeze") {
-    const { before, after } = line;
-    figures.set("Launches a step", `${before.launches} → ${after.launches}`);
+    figures.set("Cost of a step", costText(line.after.launches === 0 ? line.before : line.after));
   }
   if (line.kind !== "step") return;
   figures.set("Loss", line.loss?.toFixed(3) ?? "–");
   figures.set("Tokens a second", line.tokensPerSecond?.toLocaleString("en") ?? "–");
-  figures.set("Frozen", `${line.frozen} components`);
+}
+
+function noteFrozen(lines: readonly Line[], figures: Map<string, string>): void {
+  const { frozen, active } = explain(lines);
+  if (frozen.length + active.length > 0) {
+    figures.set("Frozen", `${frozen.length} of ${frozen.length + active.length} components`);
+  }
 }
 
 function drawFigures(figures: ReadonlyMap<string, string>): void {

@@ -42,11 +42,13 @@ export function stepTicks([from, to]: readonly [number, number]): number[] {
 
 /** A figure with a heading, its drawing, and what it shows in words. */
 export function figure(
-  { title, drawing, caption, height, extras = [] }: {
+  { title, drawing, caption, height, legend, extras = [] }: {
     readonly title: string;
     readonly drawing: readonly Node[];
     readonly caption: string;
     readonly height: number;
+    /** Before the drawing. */
+    readonly legend?: Node;
     /** Behind the caption. */
     readonly extras?: readonly Node[];
   },
@@ -64,7 +66,7 @@ export function figure(
   );
   words.textContent = caption;
   const whole = document.createElement("figure");
-  whole.append(frame, words, ...extras);
+  whole.append(...legend === undefined ? [] : [legend], frame, words, ...extras);
   section.append(heading, whole);
   return section;
 }

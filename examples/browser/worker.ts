@@ -4,8 +4,8 @@
  * @module
  */
 
-import { FirnError, type Gpu, loadCheckpoint, NotFoundError, openGpu } from "@firn/train";
-import { type FileSystem, lockFolder, memoryFileSystem } from "@firn/train/data";
+import { FileError, FirnError, type Gpu, loadCheckpoint, NotFoundError, openGpu } from "@firn/train";
+import { type FileSystem, lockFolder, memoryFileSystem, opfsFileSystem } from "@firn/train/data";
 import type { Ask, KeptRun, Tell } from "./messages.ts";
 import { beginRun, type Run } from "./run.ts";
 import { CHECKPOINT, forgetRun, keepFile, keepFiles, MODEL, RUN, textPath } from "./run_files.ts";
@@ -18,7 +18,17 @@ interface Scope {
   onmessage: ((event: MessageEvent<Ask>) => void) | null;
 }
 
+/** The part of `navigator` that is used here; a browser may have less than it tells by its types. */
+interface Site {
+  readonly gpu?: unknown;
+  readonly storage: { getDirectory(): Promise<unknown> };
+}
+
+/** How often the folder of runs is asked for, ten times a second. */
+const MOST_TRIES = 20;
+
 const scope = globalThis as unknown as Scope;
+const site = navigator as unknown as Site;
 
 function tell(message: Tell): void {
   scope.postMessage(message);
@@ -77,17 +87,35 @@ function answering(gpu: Gpu, fileSystem: FileSystem): (ask: Ask) => Promise<void
   };
 }
 
+/** Takes the folder of runs for this tab; returns why another has it. */
+async function takeFolder(fileSystem: FileSystem): Promise<FileError | null> {
+  for (let tries = 1;; tries++) {
+    try {
+      await lockFolder(RUN, { fileSystem });
+      return null;
+    } catch (error) {
+      if (!(error instanceof FileError) || error.code !== "ELOCKED") throw error;
+      if (tries === MOST_TRIES) return error;
+    }
+    // The page before this one may be ending.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 async function open(): Promise<void> {
   if (!scope.isSecureContext) return tell({ kind: "missing", lack: "secure", detail: "" });
-  if (navigator.gpu === undefined) return tell({ kind: "missing", lack: "webgpu", detail: "" });
-  const fileSystem = memoryFileSystem();
+  if (site.gpu === undefined) return tell({ kind: "missing", lack: "webgpu", detail: "" });
+  // A private window may have no files: a run then ends with the page, which says so.
+  const lasting = await site.storage.getDirectory().then(() => true, () => false);
+  const fileSystem = lasting ? opfsFileSystem() : memoryFileSystem();
   await fileSystem.makeFolder(RUN, { parents: true });
-  await lockFolder(RUN, { fileSystem });
+  const refusal = await takeFolder(fileSystem);
+  if (refusal !== null) return tell({ kind: "missing", lack: "folder", detail: refusal.message });
   const gpu = await openGpu();
   const answer = answering(gpu, fileSystem);
   let last = Promise.resolve();
   scope.onmessage = ({ data }) => void (last = last.then(() => answer(data)).catch(tellFailure));
-  tell({ kind: "ready", adapter: gpu.name, software: gpu.software, lasting: false });
+  tell({ kind: "ready", adapter: gpu.name, software: gpu.software, lasting });
   tell({ kind: "kept", run: await keptRun(fileSystem) });
 }
 

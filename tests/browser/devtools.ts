@@ -12,6 +12,10 @@ export interface Page {
   run<T>(expression: string): Promise<T>;
   /** Waits until an expression is true. */
   until(expression: string, what: string): Promise<void>;
+  /** Presses a key: Tab, Enter or Space. */
+  press(key: Key): Promise<void>;
+  /** Presses a button that offers a download, and reads the file of that name. */
+  download(id: string, name: string): Promise<Uint8Array<ArrayBuffer>>;
   /** Errors and warnings that the page and its worker wrote or threw. */
   readonly complaints: readonly string[];
 }
@@ -21,6 +25,16 @@ export interface Browser extends AsyncDisposable {
   /** Opens a page, and loads it. */
   open(url: string): Promise<Page>;
 }
+
+/** Keys by name: their codes, and the text that they type. */
+const KEYS = {
+  Tab: { code: "Tab", windowsVirtualKeyCode: 9 },
+  Enter: { code: "Enter", windowsVirtualKeyCode: 13, text: "\r" },
+  Space: { code: "Space", windowsVirtualKeyCode: 32, text: " " },
+} as const;
+
+/** A key. */
+export type Key = keyof typeof KEYS;
 
 /** Where Debian has it. */
 export const CHROMIUM = "/usr/bin/chromium";
@@ -70,7 +84,7 @@ export async function startChromium(folder: string): Promise<Browser> {
   const socket = await connected(address);
   const { send, onEvent } = protocol(socket);
   return {
-    open: (url) => openPage(url, { send, onEvent }),
+    open: (url) => openPage(url, { send, onEvent, folder }),
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => socket.addEventListener("close", resolve));
       await send("Browser.close", {});
@@ -124,9 +138,12 @@ function protocol(socket: WebSocket): { readonly send: Send; readonly onEvent: O
       new Promise((resolve, reject) => {
         waiting.set(
           ++last,
-          ({ result, error }) => error === undefined ? resolve(result!) : reject(new Error(`${method}: ${error.message}`)),
+          ({ result, error }) =>
+            error === undefined ? resolve(result!) : reject(new Error(`${method}: ${error.message}`)),
         );
-        socket.send(JSON.stringify({ id: last, method, params, ...sessionId !== undefined && { sessionId } }));
+        socket.send(
+          JSON.stringify({ id: last, method, params, ...sessionId !== undefined && { sessionId } }),
+        );
       }),
     onEvent: (hear) => void hearers.push(hear),
   };
@@ -134,12 +151,12 @@ function protocol(socket: WebSocket): { readonly send: Send; readonly onEvent: O
 
 async function openPage(
   url: string,
-  { send, onEvent }: { readonly send: Send; readonly onEvent: OnEvent },
+  { send, onEvent, folder }: { readonly send: Send; readonly onEvent: OnEvent; readonly folder: string },
 ): Promise<Page> {
   const { targetId } = await send("Target.createTarget", { url: "about:blank" });
   const { sessionId } = await send("Target.attachToTarget", { targetId, flatten: true });
   const complaints: string[] = [], session = sessionId as string;
-  onEvent(({ method, params, sessionId: from }) => {
+  onEvent(({ method, params }) => {
     if (method === "Target.attachedToTarget") {
       // A worker waits until it is listened to.
       const worker = params!.sessionId as string;
@@ -147,7 +164,6 @@ async function openPage(
         send(name, {}, worker).catch(() => {});
       }
     }
-    void from;
     const text = complaintOf(method!, params!);
     if (text !== null) complaints.push(text);
   });
@@ -156,6 +172,7 @@ async function openPage(
   await own("Runtime.enable");
   await own("Log.enable");
   await own("Target.setAutoAttach", { autoAttach: true, waitForDebuggerOnStart: true, flatten: true });
+  await send("Browser.setDownloadBehavior", { behavior: "allow", downloadPath: folder });
   await own("Page.navigate", { url });
   const run = async <T>(expression: string): Promise<T> => {
     const { result, exceptionDetails } = await own("Runtime.evaluate", {
@@ -176,8 +193,31 @@ async function openPage(
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     },
+    async press(key) {
+      const event = { key: key === "Space" ? " " : key, ...KEYS[key] };
+      await own("Input.dispatchKeyEvent", { type: "keyDown", ...event });
+      await own("Input.dispatchKeyEvent", { type: "keyUp", ...event });
+    },
+    async download(id, name) {
+      await run(`document.getElementById(${JSON.stringify(id)}).click()`);
+      return await fileIn(folder, name);
+    },
     complaints,
   };
+}
+
+/** Waits for a downloaded file, which gets its name when it is whole, and takes it away. */
+async function fileIn(folder: string, name: string): Promise<Uint8Array<ArrayBuffer>> {
+  for (const end = performance.now() + PATIENCE;;) {
+    const found = Array.from(Deno.readDirSync(folder), (entry) => entry.name);
+    if (found.includes(name)) {
+      const bytes = await Deno.readFile(`${folder}/${name}`);
+      await Deno.remove(`${folder}/${name}`);
+      return bytes;
+    }
+    if (performance.now() > end) throw new Error(`no download of "${name}"`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 function complaintOf(method: string, params: Record<string, unknown>): string | null {
@@ -186,7 +226,9 @@ function complaintOf(method: string, params: Record<string, unknown>): string | 
     const { level, text } = params.entry as { readonly level: string; readonly text: string };
     return level === "error" || level === "warning" ? text : null;
   }
-  if (method !== "Runtime.consoleAPICalled" || !["error", "warning"].includes(params.type as string)) return null;
+  if (method !== "Runtime.consoleAPICalled" || !["error", "warning"].includes(params.type as string)) {
+    return null;
+  }
   return (params.args as { readonly value?: unknown; readonly description?: string }[])
     .map(({ value, description }) => value ?? description).join(" ");
 }

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { FLAGS as BROWSER } from "../../examples/browser.ts";
 import { FLAGS as CHAT } from "../../examples/chat.ts";
 import { FLAGS as CLASSIFY } from "../../examples/classify.ts";
 import { FLAGS as CONVERSE } from "../../examples/converse.ts";
@@ -36,6 +37,7 @@ const TRAINING = {
 
 const ALL: Readonly<Record<string, Table>> = {
   ...TRAINING,
+  browser: BROWSER,
   chat: CHAT,
   converse: CONVERSE,
   embed: EMBED,
