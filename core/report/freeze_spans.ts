@@ -53,13 +53,13 @@ export interface FreezeSpans {
  * import { freezeSpans } from "@firn/train/report";
  *
  * const step = { loss: 1, learningRate: 0.1, stepMs: 1, flops: 1, launches: 1, frozen: 0 };
- * const cost = { launches: 1, flops: 1, matmulFlops: 1, bytes: 1, memory: 1 };
+ * const cost = { launches: 1, flops: 1, matmulFlops: 1, bytes: 1, memory: 1, constants: 0 };
  * const drawn = freezeSpans({
  *   title: "",
  *   summary: [],
  *   config: {},
  *   rows: [1, 2, 3].map((at) => ({ ...step, step: at })),
- *   components: [{ path: "w", layer: null, kind: "weight", size: 4 }],
+ *   components: [{ path: "w", layer: null, kind: "linear", size: 4 }],
  *   events: [{ step: 2, frozen: ["w"], thawed: [], before: cost, after: cost }],
  *   frozenAt: { w: 2 },
  * });

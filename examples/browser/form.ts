@@ -4,7 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
 import type { Ask, Given } from "./messages.ts";
 import { byId, show } from "./page.ts";
 import { DEFAULTS, type Settings } from "./settings.ts";

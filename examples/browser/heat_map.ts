@@ -4,7 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
 import { freezeLegend, freezeSpans, reasonsHtml, type RunReport } from "@firn/train/report";
 import { figure, stepTicks, svg, WIDTH } from "./svg.ts";
 

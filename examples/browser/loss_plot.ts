@@ -4,7 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
 import { lossLines, type MetricRow, type Point } from "@firn/train/report";
 import { figure, stepTicks, svg, ticks, WIDTH } from "./svg.ts";
 

@@ -4,7 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
 import { bindForm } from "./form.ts";
 import { adviceOn } from "./lack.ts";
 import type { Ask, Phase, Tell } from "./messages.ts";

@@ -4,8 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
-
 /** The element of that id, which the page has. */
 export function byId<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;

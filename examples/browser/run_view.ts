@@ -4,7 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
 import { costText, endingText, explain, type Line, reportOf } from "@firn/train/report";
 import { heatMap } from "./heat_map.ts";
 import { lossPlot } from "./loss_plot.ts";

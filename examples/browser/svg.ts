@@ -4,8 +4,6 @@
  * @module
  */
 
-/// <reference lib="dom" />
-
 /** Width of a plot in units of its drawing. */
 export const WIDTH = 800;
 
