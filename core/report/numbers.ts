@@ -6,7 +6,9 @@
 
 /** A point of a line. The line has a gap where y is not finite. */
 export interface Point {
+  /** Across. */
   readonly x: number;
+  /** Up. */
   readonly y: number;
 }
 
