@@ -110,10 +110,17 @@ export {
   unflatten,
 } from "./core/tree.ts";
 export { grad } from "./core/grad.ts";
-export * from "./core/ops/mod.ts";
-export { linear, type LinearParams, type LoraOptions } from "./core/nn/linear.ts";
-export type { LoraDropout, LoraSettings } from "./core/nn/lora.ts";
-export { type RopeConfig, type RopeTables, ropeTables } from "./core/nn/rope.ts";
+export { add, cast, divide, multiply, negate, subtract } from "./core/ops/arithmetic.ts";
+export { broadcast, type ReduceOptions, sum } from "./core/ops/broadcast.ts";
+export { clamp, equal, less, maximum, minimum, where } from "./core/ops/comparison.ts";
+export { crossEntropy } from "./core/ops/cross_entropy.ts";
+export { embedding } from "./core/ops/embedding.ts";
+export { abs, exp, log, sigmoid, sqrt, tanh } from "./core/ops/functions.ts";
+export { matmul, type MatmulAttrs } from "./core/ops/matmul.ts";
+export { concat, permute, reshape, slice } from "./core/ops/movement.ts";
+export { dropout, type RandomOptions } from "./core/ops/random.ts";
+export { max, mean } from "./core/ops/reduce.ts";
+export type { Operand } from "./core/ops/elementwise.ts";
 export {
   type Counts,
   type Gpu,
@@ -127,22 +134,39 @@ export { free } from "./core/runtime/residents.ts";
 export { read, readAll } from "./core/infer/read.ts";
 export type { KernelTime } from "./core/runtime/profile.ts";
 export type { Cost, Precision } from "./core/plan/types.ts";
-export * from "./core/models/mod.ts";
+export type {
+  Family,
+  FeatureOptions,
+  Head,
+  HiddenOptions,
+  ImageInput,
+  Task,
+  TokenInput,
+} from "./core/models/family.ts";
+export type { ModelAdapter } from "./core/models/adapter.ts";
+export { countLabels, type Loss, type LossMode, type LossOn } from "./core/models/loss.ts";
+export type { Families, Model, ModelDescription } from "./core/models/model.ts";
+export type { Regularization } from "./core/models/regularize.ts";
+export {
+  type ClassBatch,
+  classLoss,
+  features,
+  type ImageBatch,
+  logits,
+  nextTokenLoss,
+  type TokenBatch,
+} from "./core/models/tasks.ts";
 export { adamW, type AdamWOptions } from "./core/optim/adamw.ts";
 export { clipByGlobalNorm, type ClipOptions, globalNorm } from "./core/optim/clip.ts";
 export {
   chain,
-  initMoments,
   type Moment,
   type MomentMeaning,
-  momentPath,
   type Optimizer,
   type OptimizerStep,
 } from "./core/optim/optimizer.ts";
-export { loraPlus, type LoraPlusOptions } from "./core/optim/lora_plus.ts";
 export type { AdamMomentOptions } from "./core/optim/adam_step.ts";
 export type { PathPattern } from "./core/optim/glob.ts";
-export { type ParameterGroup, partition } from "./core/optim/partition.ts";
 export {
   constantRate,
   cosine,
@@ -182,26 +206,5 @@ export {
 } from "./core/train/checkpoint_keeper.ts";
 export { freeState } from "./core/train/state/free_state.ts";
 export { snapshot } from "./core/train/state/snapshot.ts";
-export { newModel, type NewModelOptions } from "./core/huggingface/new_model.ts";
 export { scan } from "./core/train/scan.ts";
 export { evaluate, type Evaluated, type EvaluateOptions } from "./core/infer/evaluate.ts";
-export {
-  type AskedText,
-  logProbabilities,
-  type LogProbabilitiesOptions,
-} from "./core/infer/log_probabilities.ts";
-export { generate, type GenerateOptions } from "./core/infer/generate.ts";
-export { generateText, type GenerateTextOptions } from "./core/infer/generate_text.ts";
-export { type IdDecoder, textDecoder, type TokenText } from "./core/infer/text_decoder.ts";
-export { defineGeneration } from "./core/infer/generation.ts";
-export { type ImagePrompts, type PlacedImages, placeImages } from "./core/infer/place_images.ts";
-export type {
-  Generation,
-  GenerationOptions,
-  GenerationState,
-  PromptOptions,
-  Sequence,
-} from "./core/infer/generation_types.ts";
-export type { Processor, ProcessorContext } from "./core/infer/sampler.ts";
-export type { Sampling } from "./core/infer/sampling.ts";
-export type { LikelyToken, ToldToken } from "./core/infer/told.ts";

@@ -4,14 +4,14 @@
  * @module
  */
 
+import { InputError } from "@firn/train";
 import {
   defineGeneration,
   type Generation,
   type GenerationState,
-  InputError,
   type Sampling,
   textDecoder,
-} from "@firn/train";
+} from "@firn/train/infer";
 import { type ChatTemplate, loadChatTemplate, type Message } from "@firn/train/data";
 import type { Reader } from "./prompting.ts";
 

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type AskedText, DataError, type Gpu, logProbabilities, type Model } from "@firn/train";
+import { DataError, type Gpu, type Model } from "@firn/train";
+import { type AskedText, logProbabilities } from "@firn/train/infer";
 import { hostFileSystem, type Tokenizer } from "@firn/train/data";
 import { stage } from "./progress.ts";
 

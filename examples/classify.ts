@@ -13,14 +13,12 @@
 
 import {
   adamW,
-  argmax,
   chain,
   type ClassBatch,
   classLoss,
   clipByGlobalNorm,
   DataError,
   defineTraining,
-  families,
   type Gpu,
   InputError,
   linearRate,
@@ -28,6 +26,8 @@ import {
   type Model,
   read,
 } from "@firn/train";
+import { argmax } from "@firn/train/ops";
+import { families } from "@firn/train/models";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { generate, textDecoder } from "@firn/train";
+import { generate, textDecoder } from "@firn/train/infer";
 import { encodePrompt, hostFileSystem } from "@firn/train/data";
 import { printable } from "@firn/train/report";
 import { readFlags, runMain, text, toggle, UsageError, whole } from "./flags.ts";

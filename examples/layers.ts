@@ -6,18 +6,9 @@
  * @module
  */
 
-import {
-  fill,
-  gelu,
-  linear,
-  type LinearParams,
-  multiply,
-  permute,
-  randomNormal,
-  reshape,
-  rmsNorm,
-  type Tensor,
-} from "@firn/train";
+import { fill, multiply, permute, reshape, type Tensor } from "@firn/train";
+import { linear, type LinearParams } from "@firn/train/nn";
+import { gelu, randomNormal, rmsNorm } from "@firn/train/ops";
 import { SIDE } from "./digits_data.ts";
 
 /** A classifier of digits. Its parameters are nested records; a number in a name is the layer, from the bottom. */

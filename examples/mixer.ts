@@ -9,7 +9,8 @@
  * @module
  */
 
-import { add, linear, type LinearParams, mean, permute, type Tensor } from "@firn/train";
+import { add, mean, permute, type Tensor } from "@firn/train";
+import { linear, type LinearParams } from "@firn/train/nn";
 import { CLASSES, SIDE } from "./digits_data.ts";
 import {
   type DigitModel,

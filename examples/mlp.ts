@@ -4,7 +4,9 @@
  * @module
  */
 
-import { linear, type LinearParams, relu, type Tensor } from "@firn/train";
+import type { Tensor } from "@firn/train";
+import { relu } from "@firn/train/ops";
+import { linear, type LinearParams } from "@firn/train/nn";
 import { CLASSES, PIXELS } from "./digits_data.ts";
 import { type DigitModel, initialiser, stack } from "./layers.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { LikelyToken, ToldToken } from "@firn/train";
+import type { LikelyToken, ToldToken } from "@firn/train/infer";
 import type { Tokenizer } from "@firn/train/data";
 
 /** A token as text, and the natural logarithm of its probability. */

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { InputError, type Sampling } from "@firn/train";
+import { InputError } from "@firn/train";
+import type { Sampling } from "@firn/train/infer";
 import { type ChatTemplate, encodePrompt, messagesOf, type Tokenizer } from "@firn/train/data";
 
 /** What a request asks for. */

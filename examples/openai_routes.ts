@@ -4,7 +4,8 @@
  * @module
  */
 
-import { defineGeneration, FirnError, InputError } from "@firn/train";
+import { FirnError, InputError } from "@firn/train";
+import { defineGeneration } from "@firn/train/infer";
 import type { ChatTemplate } from "@firn/train/data";
 import { chatLogProbs, completionLogProbs, type ToldText } from "./openai_logprobs.ts";
 import { type Asked, readRequest, refusedField, RequestError } from "./openai_request.ts";

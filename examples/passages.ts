@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Gpu, type Model, read, sentenceEmbeddings, tensor } from "@firn/train";
+import { type Gpu, type Model, read, tensor } from "@firn/train";
+import { sentenceEmbeddings } from "@firn/train/models";
 import { type Corpus, encodePrompt, type Tokenizer } from "@firn/train/data";
 
 /** Rows of numbers, each of length 1 or 0. */

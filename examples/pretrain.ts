@@ -17,7 +17,6 @@ import {
   flatten,
   type Gpu,
   type Model,
-  newModel,
   nextTokenLoss,
   sizeOf,
   type TokenBatch,
@@ -34,7 +33,7 @@ import {
   type TokenWindows,
   tokenWindows,
 } from "@firn/train/data";
-import { companionFiles, saveModel } from "@firn/train/hub";
+import { companionFiles, newModel, saveModel } from "@firn/train/hub";
 import type { Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
 import { configText } from "./config.ts";

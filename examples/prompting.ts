@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Gpu, InputError, type Model, type Sampling } from "@firn/train";
+import { type Gpu, InputError, type Model } from "@firn/train";
+import type { Sampling } from "@firn/train/infer";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { loadAdapter, loadModel, type Storage } from "@firn/train/hub";
 import {

@@ -10,7 +10,7 @@ import {
   type Sampling,
   textDecoder,
   type TokenText,
-} from "@firn/train";
+} from "@firn/train/infer";
 import { type ToldText, toldText } from "./openai_logprobs.ts";
 import { type Reader, turn } from "./prompting.ts";
 

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { generate, type Gpu, type Model } from "@firn/train";
+import type { Gpu, Model } from "@firn/train";
+import { generate } from "@firn/train/infer";
 import { encodePrompt, type Tokenizer } from "@firn/train/data";
 import { UsageError } from "./flags.ts";
 import { stage } from "./progress.ts";

@@ -10,7 +10,6 @@
 
 import {
   adamW,
-  argmax,
   chain,
   classLoss,
   clipByGlobalNorm,
@@ -21,11 +20,11 @@ import {
   type ImageInput,
   logits,
   type Model,
-  newModel,
   read,
   tensor,
 } from "@firn/train";
-import { saveModel } from "@firn/train/hub";
+import { argmax } from "@firn/train/ops";
+import { newModel, saveModel } from "@firn/train/hub";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
 import { positive, runMain, text, topic, whole } from "./flags.ts";

@@ -9,7 +9,9 @@
  * @module
  */
 
-import { add, attention, linear, type LinearParams, mean, reshape, type Tensor } from "@firn/train";
+import { add, mean, reshape, type Tensor } from "@firn/train";
+import { attention } from "@firn/train/ops";
+import { linear, type LinearParams } from "@firn/train/nn";
 import { CLASSES, SIDE } from "./digits_data.ts";
 import {
   type DigitModel,

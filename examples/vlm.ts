@@ -13,22 +13,21 @@
 
 import {
   adamW,
-  argmax,
   chain,
   clipByGlobalNorm,
   cosine,
   defineTraining,
   type Gpu,
-  type ImageTextInput,
   logits,
   type Model,
-  newModel,
   nextTokenLoss,
   read,
   type Tensor,
   tensor,
 } from "@firn/train";
-import { saveModel } from "@firn/train/hub";
+import { argmax } from "@firn/train/ops";
+import type { ImageTextInput } from "@firn/train/models";
+import { newModel, saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
 import { positive, runMain, share, text, topic, whole } from "./flags.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { defineGeneration, type Gpu, logits, type Model, read, type Sampling, tensor } from "@firn/train";
+import { type Gpu, logits, type Model, read, tensor } from "@firn/train";
+import { defineGeneration, type Sampling } from "@firn/train/infer";
 import { compare } from "./conformance_compare.ts";
 
 /** The content of `generate.json`: prompts, and lists of new tokens for each, by how they were chosen. */

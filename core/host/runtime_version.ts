@@ -6,5 +6,6 @@
 
 /** The version of Deno, such as `"2.9.6"`; null in any other runtime. */
 export function denoVersion(): string | null {
-  return globalThis.Deno?.version?.deno ?? null;
+  const { Deno: deno } = globalThis;
+  return deno?.version?.deno ?? null;
 }

@@ -52,10 +52,10 @@ export interface MergeOptions {
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import {
- *   adamW, defineTraining, fill, flatten, type LlamaParams, type Model, newModel, nextTokenLoss, openGpu,
- *   type Tensor, tensor, unflatten,
+ *   adamW, defineTraining, fill, flatten, type Model, nextTokenLoss, openGpu, type Tensor, tensor, unflatten,
  * } from "@firn/train";
- * import { mergeAdapter } from "@firn/train/hub";
+ * import type { LlamaParams } from "@firn/train/models";
+ * import { mergeAdapter, newModel } from "@firn/train/hub";
  * import { only, stopAt } from "@firn/train/policies";
  *
  * await using gpu = await openGpu();

@@ -28,6 +28,7 @@ export { type Pushed, pushFolder, type PushOptions } from "./push_folder.ts";
 export type { HubOptions } from "../hub/settings.ts";
 export type { Environment } from "../host/environment.ts";
 export { loadModel, type LoadOptions } from "./load.ts";
+export { newModel, type NewModelOptions } from "./new_model.ts";
 export type { Storage } from "./storage.ts";
 export type { HeadOptions } from "./new_head.ts";
 export { saveGgufAdapter, type SaveGgufAdapterOptions } from "./save_gguf_adapter.ts";

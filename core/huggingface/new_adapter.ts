@@ -88,8 +88,8 @@ export interface NewAdapterOptions extends AdapterSeed {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { flatten, newModel, openGpu } from "@firn/train";
- * import { newAdapter } from "@firn/train/hub";
+ * import { flatten, openGpu } from "@firn/train";
+ * import { newAdapter, newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

@@ -41,7 +41,8 @@ export interface NewModelOptions {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { flatten, newModel, openGpu, read } from "@firn/train";
+ * import { flatten, openGpu, read } from "@firn/train";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

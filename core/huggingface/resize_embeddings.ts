@@ -32,8 +32,8 @@ import { flatten, unflatten } from "../tree.ts";
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { flatten, newModel, openGpu } from "@firn/train";
- * import { resizeEmbeddings } from "@firn/train/hub";
+ * import { flatten, openGpu } from "@firn/train";
+ * import { newModel, resizeEmbeddings } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

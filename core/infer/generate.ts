@@ -40,7 +40,9 @@ const MOST = 32;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { generate, newModel, openGpu } from "@firn/train";
+ * import { openGpu } from "@firn/train";
+ * import { generate } from "@firn/train/infer";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

@@ -33,7 +33,8 @@ export interface GenerateTextOptions extends Omit<GenerateOptions, "prompt"> {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { generateText, openGpu } from "@firn/train";
+ * import { openGpu } from "@firn/train";
+ * import { generateText } from "@firn/train/infer";
  * import { loadTokenizer } from "@firn/train/data";
  * import { loadModel } from "@firn/train/hub";
  *

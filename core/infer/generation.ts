@@ -35,7 +35,9 @@ import { checkIds, checkSampling, type Sampling } from "./sampling.ts";
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { defineGeneration, newModel, openGpu } from "@firn/train";
+ * import { openGpu } from "@firn/train";
+ * import { defineGeneration } from "@firn/train/infer";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

@@ -53,7 +53,9 @@ const SCORE_BYTES = 2 ** 26;
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { logProbabilities, newModel, openGpu } from "@firn/train";
+ * import { openGpu } from "@firn/train";
+ * import { logProbabilities } from "@firn/train/infer";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

@@ -61,7 +61,10 @@ const NEVER = -1e30;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { generate, type ImageTextInput, newModel, openGpu, placeImages, tensor } from "@firn/train";
+ * import { openGpu, tensor } from "@firn/train";
+ * import { generate, placeImages } from "@firn/train/infer";
+ * import type { ImageTextInput } from "@firn/train/models";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const sizes = { hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2 };

@@ -34,7 +34,7 @@ const CONTEXT = 6;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { textDecoder } from "@firn/train";
+ * import { textDecoder } from "@firn/train/infer";
  * import { loadTokenizer } from "@firn/train/data";
  *
  * const tokenizer = await loadTokenizer("examples/models/sotu");

@@ -11,7 +11,8 @@
  *
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { classLoss, type Family, mean, newModel, openGpu, type TokenInput } from "@firn/train";
+ * import { classLoss, type Family, mean, openGpu, type TokenInput } from "@firn/train";
+ * import { newModel } from "@firn/train/hub";
  * import { embedding, embeddingParams, type EmbeddingSpec, linearParams, type LinearSpec, type ParamsOf } from "@firn/train/nn";
  *
  * interface Config {

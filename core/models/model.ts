@@ -245,7 +245,9 @@ function withoutPrefix(name: string, prefix: string): string {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { hiddenStates, newModel, openGpu, tensor } from "@firn/train";
+ * import { openGpu, tensor } from "@firn/train";
+ * import { hiddenStates } from "@firn/train/models";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

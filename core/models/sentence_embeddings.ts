@@ -37,7 +37,9 @@ export interface SentenceEmbeddingOptions {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { newModel, openGpu, read, sentenceEmbeddings, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { newModel } from "@firn/train/hub";
+ * import { sentenceEmbeddings } from "@firn/train/models";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "bert", architectures: ["BertModel"], hidden_size: 8, intermediate_size: 16,

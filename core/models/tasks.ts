@@ -76,7 +76,8 @@ export function features<I extends object>(model: Model<object, I>, input: I): T
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { logits, newModel, openGpu, tensor } from "@firn/train";
+ * import { logits, openGpu, tensor } from "@firn/train";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,
@@ -117,7 +118,8 @@ export function scoresOf<I extends object>(model: Model<object, I>, rows: Tensor
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { newModel, nextTokenLoss, openGpu, read, tensor } from "@firn/train";
+ * import { nextTokenLoss, openGpu, read, tensor } from "@firn/train";
+ * import { newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

@@ -22,8 +22,9 @@ import { type Model, tiedParams } from "./model.ts";
  * @example Two adapters on one base
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { adapterOf, flatten, newModel, openGpu, withAdapter } from "@firn/train";
- * import { newAdapter } from "@firn/train/hub";
+ * import { flatten, openGpu } from "@firn/train";
+ * import { adapterOf, withAdapter } from "@firn/train/models";
+ * import { newAdapter, newModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();
  * const source = { model_type: "llama", hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1,

@@ -124,8 +124,8 @@ export function attentionParams(
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fill, ropeTables } from "@firn/train";
- * import { selfAttention } from "@firn/train/nn";
+ * import { fill } from "@firn/train";
+ * import { ropeTables, selfAttention } from "@firn/train/nn";
  *
  * const weight = fill(0.1, [8, 8]), key = fill(0.1, [4, 8]);
  * const params = { q_proj: { weight }, k_proj: { weight: key }, v_proj: { weight: key }, o_proj: { weight } };

@@ -80,7 +80,8 @@ export function linearParams(
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { linear, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { linear } from "@firn/train/nn";
  *
  * await using gpu = await openGpu();
  * const y = linear(tensor([1, 2], [1, 2]), { weight: tensor([3, 4], [1, 2]), bias: tensor([5]) });

@@ -88,7 +88,8 @@ const computed = new WeakMap<RopeConfig, Map<number, RopeTables>>();
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { read, openGpu, ropeTables } from "@firn/train";
+ * import { openGpu, read } from "@firn/train";
+ * import { ropeTables } from "@firn/train/nn";
  *
  * await using gpu = await openGpu();
  * const { cos } = ropeTables({ theta: 10000, dim: 2 }, { length: 2 });

@@ -24,7 +24,8 @@ import { normalCdfOp } from "./special.ts";
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { openGpu, read, silu, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { silu } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, silu(tensor([2]))))[0], 2 / (1 + Math.exp(-2)), 1e-6);
@@ -44,7 +45,8 @@ export function silu(x: Tensor): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, read, relu, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { relu } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, relu(tensor([2, -3])))], [2, 0]);
@@ -67,7 +69,8 @@ export function relu(x: Tensor): Tensor {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { gelu, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { gelu } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, gelu(tensor([1]))))[0], 0.841192, 1e-6);
@@ -95,7 +98,8 @@ export function gelu(x: Tensor, options: { readonly approximate?: boolean } = {}
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { leakyRelu, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { leakyRelu } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, leakyRelu(tensor([2, -4]), { negativeSlope: 0.25 }))], [2, -1]);
@@ -139,7 +143,8 @@ const softplusOp: Op<null> = composed("softplus", {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { openGpu, read, softplus, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { softplus } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, softplus(tensor([0]))))[0], Math.LN2, 1e-6);

@@ -32,7 +32,8 @@ const MOST = 2 ** 28;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { arange, openGpu, readAll } from "@firn/train";
+ * import { openGpu, readAll } from "@firn/train";
+ * import { arange } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const [ids, halves] = await readAll(gpu, [arange(3), arange(1, { step: 0.5, dtype: "f32" })]);

@@ -41,7 +41,8 @@ export interface ScanOptions {
  * @example A linear recurrence `h[t] = a[t] h[t - 1] + b[t]`
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { add, associativeScan, multiply, openGpu, read, tensor } from "@firn/train";
+ * import { add, multiply, openGpu, read, tensor } from "@firn/train";
+ * import { associativeScan } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const a = tensor([2, 3, 4]), b = tensor([1, 1, 1]);

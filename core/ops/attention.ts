@@ -128,7 +128,8 @@ function checkBias({ shape, dtype }: Spec, full: readonly number[]): void {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { attention, fill, openGpu, read, reshape, tensor } from "@firn/train";
+ * import { fill, openGpu, read, reshape, tensor } from "@firn/train";
+ * import { attention } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const q = tensor([0, 0], [1, 2, 1, 1]); // scores of 0: the mean of the values seen so far

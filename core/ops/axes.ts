@@ -21,7 +21,8 @@ import { concat, reshape, slice } from "./movement.ts";
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fill, squeeze } from "@firn/train";
+ * import { fill } from "@firn/train";
+ * import { squeeze } from "@firn/train/ops";
  *
  * assertEquals(squeeze(fill(1, [1, 3, 1])).shape, [3]);
  * assertEquals(squeeze(fill(1, [1, 3, 1]), -1).shape, [1, 3]);
@@ -50,7 +51,8 @@ export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { expandDims, fill } from "@firn/train";
+ * import { fill } from "@firn/train";
+ * import { expandDims } from "@firn/train/ops";
  *
  * assertEquals(expandDims(fill(1, [3]), 0).shape, [1, 3]);
  * assertEquals(expandDims(fill(1, [3]), [0, -1]).shape, [1, 3, 1]);
@@ -75,7 +77,8 @@ export function expandDims(x: Tensor, axes: number | readonly number[]): Tensor 
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, read, stack, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { stack } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, stack([tensor([1, 2]), tensor([3, 4])], -1))], [1, 3, 2, 4]);
@@ -106,7 +109,8 @@ export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fill, split } from "@firn/train";
+ * import { fill } from "@firn/train";
+ * import { split } from "@firn/train/ops";
  *
  * assertEquals(split(fill(1, [6, 2]), 3).map(({ shape }) => shape), [[2, 2], [2, 2], [2, 2]]);
  * assertEquals(split(fill(1, [2, 3]), [1, 2], { axis: -1 }).map(({ shape }) => shape), [[2, 1], [2, 2]]);

@@ -188,7 +188,8 @@ export const sumEachOp: Op<{ size: number }> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fill, openGpu, read, sumEach } from "@firn/train";
+ * import { fill, openGpu, read } from "@firn/train";
+ * import { sumEach } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, sumEach([fill(1, [3]), fill(2, [2, 2])]))], [3, 8]);

@@ -41,7 +41,8 @@ export interface ConvolutionOptions {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { conv1d, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { conv1d } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const x = tensor([1, 2, 3, 4], [1, 1, 4]), weight = tensor([1, -1], [1, 1, 2]);
@@ -65,7 +66,8 @@ export function conv1d(x: Tensor, weight: Tensor, options: ConvolutionOptions = 
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { conv2d, fill, openGpu, read, tensor } from "@firn/train";
+ * import { fill, openGpu, read, tensor } from "@firn/train";
+ * import { conv2d } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const x = tensor([1, 2, 3, 4], [1, 1, 2, 2]);

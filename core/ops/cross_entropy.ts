@@ -173,7 +173,8 @@ const nextLabelsOp: Op<null> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { nextLabels, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { nextLabels } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const labels = tensor(new Int32Array([5, 6, 7]), [1, 3]);

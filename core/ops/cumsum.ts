@@ -44,7 +44,8 @@ const cumsumOp: Op<Attrs> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { cumsum, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { cumsum } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, cumsum(tensor([1, 2, 3])))], [1, 3, 6]);

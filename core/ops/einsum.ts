@@ -38,7 +38,8 @@ interface Named {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { einsum, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { einsum } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const a = tensor([1, 2, 3, 4], [2, 2]), b = tensor([1, 0, 0, 2], [2, 2]);

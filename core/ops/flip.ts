@@ -32,7 +32,8 @@ const flipOp: Op<Attrs> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { flip, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { flip } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, flip(tensor([1, 2, 3])))], [3, 2, 1]);

@@ -101,7 +101,8 @@ export const rsqrtOp: Op<null> = elementwise("rsqrt", {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { openGpu, read, rsqrt, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { rsqrt } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, rsqrt(tensor([4]))))[0], 0.5, 1e-6);
@@ -151,7 +152,8 @@ const signOp: Op<null> = elementwise("sign", {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, read, sign, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { sign } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, sign(tensor([-2, 0, 3])))], [-1, 0, 1]);

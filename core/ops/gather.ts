@@ -119,7 +119,8 @@ export interface GatherAxis {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { gather, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { gather } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const x = tensor([1, 2, 3, 4], [2, 2]), indices = tensor(new Int32Array([1, 0]), [2, 1]);
@@ -152,7 +153,8 @@ export function gather(x: Tensor, indices: Tensor, options: GatherAxis = {}): Te
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { fill, openGpu, read, scatterAdd, tensor } from "@firn/train";
+ * import { fill, openGpu, read, tensor } from "@firn/train";
+ * import { scatterAdd } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const indices = tensor(new Int32Array([2, 0, 2])), updates = tensor([1, 2, 3]);

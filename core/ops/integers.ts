@@ -29,7 +29,8 @@ const integersOp: Op<null> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { add, integers, openGpu, read, tensor } from "@firn/train";
+ * import { add, openGpu, read, tensor } from "@firn/train";
+ * import { integers } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const next = integers(add(tensor(new Int32Array([3, 4])), 1));

@@ -154,7 +154,8 @@ export interface LayerNormOptions {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { layerNorm, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { layerNorm } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const y = layerNorm(tensor([1, 3], [1, 2]), { weight: tensor([2, 2]), bias: tensor([0, 1]), eps: 0 });

@@ -187,7 +187,8 @@ function chunkRows(all: number, most: number): number {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { linearCrossEntropy, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { linearCrossEntropy } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const hidden = tensor([1, 0, 0, 1], [2, 2]), weight = tensor([1, 1, 1, 1, 1, 1], [3, 2]);

@@ -25,7 +25,8 @@ import { stopGradient } from "./stop_gradient.ts";
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { logSumExp, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { logSumExp } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, logSumExp(tensor([1000, 1000]))))[0], 1000 + Math.LN2, 1e-3);
@@ -54,7 +55,8 @@ export function logSumExp(
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { logSoftmax, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { logSoftmax } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, logSoftmax(tensor([3, 3]))))[0], -Math.LN2, 1e-6);

@@ -31,7 +31,8 @@ function checkPair(op: string, pair: Readonly<Record<string, Tensor>>): void {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { meanSquaredError, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { meanSquaredError } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, meanSquaredError(tensor([1, 2]), tensor([1, 4])))], [2]);
@@ -54,7 +55,8 @@ export function meanSquaredError(predictions: Tensor, targets: Tensor): Tensor {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { binaryCrossEntropy, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { binaryCrossEntropy } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const loss = binaryCrossEntropy(tensor([0, 0]), tensor([0, 1]));

@@ -194,7 +194,8 @@ export const padOp: Op<{ before: readonly number[]; after: readonly number[] }> 
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, pad, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { pad } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, pad(tensor([1, 2]), { before: [1], after: [2] }))], [0, 1, 2, 0, 0]);

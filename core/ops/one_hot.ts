@@ -25,7 +25,8 @@ import { reshape } from "./movement.ts";
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { oneHot, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { oneHot } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, oneHot(tensor(new Int32Array([2, 0])), 3))], [0, 0, 1, 1, 0, 0]);

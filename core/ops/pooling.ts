@@ -43,7 +43,8 @@ export interface AveragePoolOptions extends PoolOptions {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { maxPool1d, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { maxPool1d } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, maxPool1d(tensor([1, 5, 3, 2], [1, 1, 4]), { size: 2 }))], [5, 3]);
@@ -65,7 +66,8 @@ export function maxPool1d(x: Tensor, options: PoolOptions): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { maxPool2d, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { maxPool2d } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, maxPool2d(tensor([1, 5, 3, 2], [1, 1, 2, 2]), { size: 2 }))], [5]);
@@ -87,7 +89,8 @@ export function maxPool2d(x: Tensor, options: PoolOptions): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { avgPool1d, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { avgPool1d } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, avgPool1d(tensor([1, 5, 3, 2], [1, 1, 4]), { size: 2 }))], [3, 2.5]);
@@ -109,7 +112,8 @@ export function avgPool1d(x: Tensor, options: AveragePoolOptions): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { avgPool2d, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { avgPool2d } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, avgPool2d(tensor([1, 5, 3, 2], [1, 1, 2, 2]), { size: 2 }))], [2.75]);

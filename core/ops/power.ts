@@ -47,7 +47,8 @@ const MOST_FACTORS = 64;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, pow, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { pow } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, pow(tensor([2, -3]), 3))], [8, -27]);

@@ -128,7 +128,8 @@ const dropoutOp: Op<{ readonly rate: number }> = {
  * @example
  * ```ts
  * import { assert } from "@std/assert";
- * import { openGpu, randomUniform, read } from "@firn/train";
+ * import { openGpu, read } from "@firn/train";
+ * import { randomUniform } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const draw = await read(gpu, randomUniform([3], { seed: 1 }));
@@ -153,7 +154,8 @@ export function randomUniform(shape: readonly number[], options: RandomOptions):
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, randomNormal, readAll } from "@firn/train";
+ * import { openGpu, readAll } from "@firn/train";
+ * import { randomNormal } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const [once, again] = await readAll(gpu, [1, 1].map((seed) => randomNormal([4], { seed })));

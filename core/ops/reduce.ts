@@ -100,7 +100,8 @@ function largest(x: Tensor, axes: readonly number[]): Tensor {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { min, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { min } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const x = tensor([1, 2, 3, 5], [2, 2]);
@@ -131,7 +132,8 @@ export interface VarianceOptions extends ReduceOptions {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, read, tensor, variance } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { variance } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, variance(tensor([1, 3])))], [1]);

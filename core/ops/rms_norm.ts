@@ -105,7 +105,8 @@ export const rmsNormGradOp: Op<null> = {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { openGpu, read, rmsNorm, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { rmsNorm } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const y = await read(gpu, rmsNorm(tensor([3, 4]), tensor([1, 2]), { eps: 0 }));

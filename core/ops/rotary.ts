@@ -82,7 +82,8 @@ export const rotaryOp: Op<Attrs> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, read, rotary, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { rotary } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const quarter = { cos: tensor([0], [1, 1]), sin: tensor([1], [1, 1]) };

@@ -69,7 +69,8 @@ export const softmaxGradOp: Op<Attrs> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, read, softmax, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { softmax } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, softmax(tensor([3, 3])))], [0.5, 0.5]);

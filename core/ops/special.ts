@@ -66,7 +66,8 @@ const erfOp: Op<null> = composed("erf", {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { erf, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { erf } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, erf(tensor([1]))))[0], 0.8427008, 1e-6);

@@ -23,7 +23,8 @@ export const stopGradientOp: Op<null> = {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { grad, multiply, openGpu, read, stopGradient, sum, tensor } from "@firn/train";
+ * import { grad, multiply, openGpu, read, sum, tensor } from "@firn/train";
+ * import { stopGradient } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const x = tensor([1, 2]);

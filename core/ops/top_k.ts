@@ -63,7 +63,8 @@ export interface TopK {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { openGpu, readAll, tensor, topK } from "@firn/train";
+ * import { openGpu, readAll, tensor } from "@firn/train";
+ * import { topK } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * const { values, indices } = topK(tensor([5, 1, 9]), 2);
@@ -94,7 +95,8 @@ export function topK(x: Tensor, k: number, options: { readonly axis?: number } =
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { argmax, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { argmax } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, argmax(tensor([5, 1, 9, 7], [2, 2])))], [0, 0]);
@@ -116,7 +118,8 @@ export function argmax(x: Tensor, axis = -1, options: ReduceOptions = {}): Tenso
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { argmin, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { argmin } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertEquals([...await read(gpu, argmin(tensor([5, 8, 9, 7], [2, 2]), 0))], [0, 1]);

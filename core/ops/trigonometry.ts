@@ -73,7 +73,8 @@ const cosOp: Op<null> = composed("cos", {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { openGpu, read, sin, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { sin } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, sin(tensor([100]))))[0], Math.sin(100), 1e-6);
@@ -92,7 +93,8 @@ export function sin(x: Operand): Tensor {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { cos, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { cos } from "@firn/train/ops";
  *
  * await using gpu = await openGpu();
  * assertAlmostEquals((await read(gpu, cos(tensor([100]))))[0], Math.cos(100), 1e-6);

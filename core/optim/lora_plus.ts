@@ -32,7 +32,8 @@ export interface LoraPlusOptions extends AdamWOptions {
  * @example
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import { loraPlus, openGpu, read, tensor } from "@firn/train";
+ * import { openGpu, read, tensor } from "@firn/train";
+ * import { loraPlus } from "@firn/train/optim";
  *
  * await using gpu = await openGpu();
  * const of = (value: number) => new Map(["q.lora_A.weight", "q.lora_B.weight"].map((path) => [path, tensor([value])]));

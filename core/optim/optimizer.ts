@@ -6,9 +6,8 @@
  * @example Adagrad
  * ```ts
  * import { assertAlmostEquals } from "@std/assert";
- * import {
- *   add, divide, initMoments, type Moment, momentPath, multiply, openGpu, type Optimizer, read, sqrt, tensor,
- * } from "@firn/train";
+ * import { add, divide, type Moment, multiply, openGpu, type Optimizer, read, sqrt, tensor } from "@firn/train";
+ * import { initMoments, momentPath } from "@firn/train/optim";
  *
  * function adagrad(learningRate: number): Optimizer {
  *   const squares: Moment = { name: "squares", meaning: "other" };
@@ -148,7 +147,8 @@ export interface Optimizer {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { momentPath, sgd } from "@firn/train";
+ * import { sgd } from "@firn/train";
+ * import { momentPath } from "@firn/train/optim";
  *
  * const [velocity] = sgd({ learningRate: 0.1, momentum: 0.9 }).moments;
  * assertEquals(momentPath(velocity, "layer.weight"), "velocity.layer.weight");
@@ -168,7 +168,8 @@ export function momentPath({ name }: Moment, parameter: Path): Path {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { initMoments, tensor } from "@firn/train";
+ * import { tensor } from "@firn/train";
+ * import { initMoments } from "@firn/train/optim";
  *
  * const params = new Map([["w", tensor([1, 2])]]);
  * const state = initMoments([{ name: "m", meaning: "firstMoment" }], params);

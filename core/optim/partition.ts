@@ -28,7 +28,8 @@ export type ParameterGroup = readonly [pattern: PathPattern, optimizer: Optimize
  * @example No weight decay for norms and biases
  * ```ts
  * import { assertAlmostEquals, assertEquals } from "@std/assert";
- * import { adamW, openGpu, partition, read, tensor } from "@firn/train";
+ * import { adamW, openGpu, read, tensor } from "@firn/train";
+ * import { partition } from "@firn/train/optim";
  *
  * const learningRate = 0.1;
  * const optimizer = partition([

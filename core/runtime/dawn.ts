@@ -5,7 +5,6 @@
  */
 
 /// <reference types="npm:@webgpu/types@0.1.66" />
-import { loadDawn } from "../host/load_dawn.ts";
 
 /** Toggles that are always enabled. */
 const ENABLED = [
@@ -42,7 +41,7 @@ const UNSAFE = [
 export async function dawnGpu(
   { unsafe }: { readonly unsafe: boolean },
 ): Promise<Pick<GPU, "requestAdapter">> {
-  const { create } = await loadDawn();
+  const { loadDawn } = await import("../host/load_dawn.ts"), { create } = await loadDawn();
   const enabled = [...ENABLED, ...unsafe ? UNSAFE : []];
   return create([
     `enable-dawn-features=${enabled.join(",")}`,

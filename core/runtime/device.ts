@@ -10,11 +10,11 @@ import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { nodeProcess } from "../host/node.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
+import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import type { Target } from "../kernel_call.ts";
 import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
-import { requestDevice, subgroupsOf } from "./features.ts";
+import { NAGA_MATRICES, requestDevice, subgroupsOf } from "./features.ts";
 import { turning } from "./turns.ts";
-import { NAGA_MATRICES, nagaMatrices } from "./naga_matrices.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
 export type WebGpu = Pick<GPU, "requestAdapter">;
@@ -154,7 +154,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
     target: {
       software,
       ...subgroups,
-      ...naga && { matrices: await nagaMatrices(device, subgroups.subgroupSize) },
+      ...naga && { matrices: await matricesOfNaga(device, subgroups.subgroupSize) },
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, limits.maxStorageBuffersPerShaderStage),
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
@@ -165,6 +165,11 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
     pipelines: new Map(),
     ...watch(device, { api, name, release: dawn ? keepAlive([api, adapter, device]) : () => {} }),
   };
+}
+
+async function matricesOfNaga(device: GPUDevice, lanes: number): Promise<MatrixUnit[]> {
+  const { nagaMatrices } = await import("./naga_matrices.ts");
+  return await nagaMatrices(device, lanes);
 }
 
 /** Names of adapters that are a CPU. */

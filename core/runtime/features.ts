@@ -6,7 +6,9 @@
 
 import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import type { Target } from "../kernel_call.ts";
-import { NAGA_MATRICES } from "./naga_matrices.ts";
+
+/** What Deno calls matrix units. */
+export const NAGA_MATRICES = "wgpu-cooperative-matrix";
 
 /** Features that are always requested, as an adapter may grant them without listing them. */
 const OPTIONAL = ["timestamp-query", "subgroups"];

@@ -11,9 +11,6 @@
 import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import { matrixWords } from "../../kernels/matrix_words.ts";
 
-/** What Deno calls the feature. */
-export const NAGA_MATRICES = "wgpu-cooperative-matrix";
-
 /** The cubes of f16 operands and f32 sums that naga has words for, the one of NVIDIA and AMD first. */
 const CUBES = [16, 8].map((size): MatrixUnit => ({
   ...{ m: size, n: size, k: size },
@@ -46,7 +43,7 @@ ${words.store("c", { array: "&o", offset: 0, stride: unit.n / 4 })}
 /**
  * Finds out which matrices a device multiplies: a small product of whole numbers must be exact.
  *
- * @param device A device with {@link NAGA_MATRICES} and shader-f16
+ * @param device A device with `NAGA_MATRICES` and shader-f16
  * @param lanes Threads of a subgroup
  * @returns The first unit that is right; none when none is
  */

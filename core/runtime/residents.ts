@@ -107,7 +107,8 @@ export function consume(tensor: Tensor, step: number): void {
  * @example
  * ```ts
  * import { assertRejects } from "@std/assert";
- * import { free, InputError, openGpu, type LlamaParams, read } from "@firn/train";
+ * import { free, InputError, openGpu, read } from "@firn/train";
+ * import type { LlamaParams } from "@firn/train/models";
  * import { loadModel } from "@firn/train/hub";
  *
  * await using gpu = await openGpu();

@@ -18,11 +18,11 @@ import {
   defineTraining,
   evaluate,
   free,
-  modelParams,
-  newModel,
   nextTokenLoss,
   sizeOf,
 } from "@firn/train";
+import { modelParams } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 import {
   hostFileSystem,
   loadTokenizer,

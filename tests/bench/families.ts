@@ -21,13 +21,13 @@ import {
   type Gpu,
   type LossOn,
   type Model,
-  newModel,
   nextTokenLoss,
   scan,
   sizeOf,
   tensor,
   type TensorTree,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { describeModel, families, headOf } from "@firn/train/models";
 import { readFlags, runMain } from "../../examples/flags.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";

@@ -12,9 +12,10 @@
  * @module
  */
 
-import { defineGeneration, type Gpu, type Model, newModel } from "@firn/train";
+import type { Gpu, Model } from "@firn/train";
+import { defineGeneration } from "@firn/train/infer";
 import { hostFileSystem } from "@firn/train/data";
-import { loadModel, saveModel, type Storage } from "@firn/train/hub";
+import { loadModel, newModel, saveModel, type Storage } from "@firn/train/hub";
 import { oneOf, readFlags, runMain, toggle, UsageError, whole } from "../../examples/flags.ts";
 import { helpOf } from "../../examples/help.ts";
 import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";

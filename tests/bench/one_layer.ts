@@ -10,21 +10,19 @@
 import {
   adamW,
   add,
-  attention,
   crossEntropy,
   defineTraining,
   embedding,
-  gelu,
   type Gpu,
   matmul,
   reshape,
-  rmsNorm,
   slice,
   type Tensor,
   tensor,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { attention, gelu, rmsNorm } from "@firn/train/ops";
 import { normalValues } from "@firn/train/kernels";
 
 /** Sizes of the network. */

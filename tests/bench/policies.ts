@@ -8,9 +8,10 @@
  * @module
  */
 
-import { type Gpu, InputError, type Model, modelParams, newModel, type Signal, sizeOf } from "@firn/train";
+import { type Gpu, InputError, type Model, type Signal, sizeOf } from "@firn/train";
+import { modelParams } from "@firn/train/models";
 import { hostFileSystem, loadTokenizer } from "@firn/train/data";
-import { loadModel } from "@firn/train/hub";
+import { loadModel, newModel } from "@firn/train/hub";
 import { earlyStopping } from "@firn/train/policies";
 import {
   positive,

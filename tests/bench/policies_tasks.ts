@@ -10,9 +10,6 @@ import {
   embedding,
   equal,
   type Gpu,
-  headOf,
-  hiddenStates,
-  IGNORE,
   InputError,
   matmul,
   max,
@@ -25,6 +22,8 @@ import {
   tensor,
   type TokenBatch,
 } from "@firn/train";
+import { headOf, hiddenStates } from "@firn/train/models";
+import { IGNORE } from "@firn/train/ops";
 import {
   type Corpus,
   encodePrompt,

@@ -12,7 +12,8 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { FirnError, type Gpu, InputError, type Model, newModel } from "@firn/train";
+import { FirnError, type Gpu, InputError, type Model } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { corpusOf } from "@firn/train/data";
 import { earlyStopping, stopAt } from "@firn/train/policies";
 import { type Candidate, candidateOf, choiceOf, POLICIES, randomTwin } from "./policies_list.ts";

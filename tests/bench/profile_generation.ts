@@ -4,7 +4,8 @@
  * @module
  */
 
-import { defineGeneration, type GenerationState, type Gpu, type KernelTime, type Model } from "@firn/train";
+import type { Gpu, KernelTime, Model } from "@firn/train";
+import { defineGeneration, type GenerationState } from "@firn/train/infer";
 import { measurePeaks } from "./peaks.ts";
 import { familyOf, type Group, groupBy, type Peaks } from "./roofline.ts";
 

@@ -12,8 +12,6 @@ import {
   free,
   type FreezePolicy,
   type Gpu,
-  modelParams,
-  newModel,
   nextTokenLoss,
   type Precision,
   sizeOf,
@@ -23,6 +21,8 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { modelParams } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 
 /** Sizes of a Llama. */
 export interface Shape {

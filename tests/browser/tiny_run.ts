@@ -4,8 +4,8 @@
  * @module
  */
 
-import type * as firn from "@firn/train";
 import { llamaSource } from "../train/tiny.ts";
+import type * as page from "./page.ts";
 
 /** What a run gives. */
 export interface TinyRun {
@@ -24,11 +24,11 @@ const STEPS = 3;
 /**
  * Trains, evaluates and generates.
  *
- * @param module `@firn/train`, or a bundle of it
+ * @param module What a page imports, or a bundle of it
  * @param gpu A device of that module
  * @returns What came of it
  */
-export async function tinyRun(module: typeof firn, gpu: firn.Gpu): Promise<TinyRun> {
+export async function tinyRun(module: typeof page, gpu: page.Gpu): Promise<TinyRun> {
   const { adamW, chain, clipByGlobalNorm, defineTraining, evaluate, flatten, generate } = module;
   const { newModel, nextTokenLoss, readAll, scan, tensor } = module;
   const model = await newModel(gpu, { source: llamaSource({ layers: 2, tied: true }), seed: 1 });

@@ -1,7 +1,8 @@
 /** How many samples a step has, as flags ask for it. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { adamW, defineTraining, type Gpu, newModel, nextTokenLoss, type Training } from "@firn/train";
+import { adamW, defineTraining, type Gpu, nextTokenLoss, type Training } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";
 import {
   type BatchChoiceFlags,

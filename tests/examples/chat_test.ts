@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { generate, InputError, textDecoder } from "@firn/train";
+import { InputError } from "@firn/train";
+import { generate, textDecoder } from "@firn/train/infer";
 import { chatTemplate, loadTokenizer } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { type ChatOptions, startChat, templateOf } from "../../examples/chat_turns.ts";

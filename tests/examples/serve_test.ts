@@ -6,7 +6,7 @@
 
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { chatTemplate, loadTokenizer } from "@firn/train/data";
-import { generate, logProbabilities } from "@firn/train";
+import { generate, logProbabilities } from "@firn/train/infer";
 import { loadModel } from "@firn/train/hub";
 import { openaiRoutes } from "../../examples/openai_routes.ts";
 import { requestQueue } from "../../examples/request_queue.ts";

@@ -5,9 +5,9 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { FileError, FirnError, loadCheckpoint, newModel, saveCheckpoint } from "@firn/train";
+import { FileError, FirnError, loadCheckpoint, saveCheckpoint } from "@firn/train";
 import { hostFileSystem, lockFolder, writeSafetensors } from "@firn/train/data";
-import { saveModel } from "@firn/train/hub";
+import { newModel, saveModel } from "@firn/train/hub";
 import { openLog } from "@firn/train/report";
 import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

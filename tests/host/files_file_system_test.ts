@@ -5,9 +5,10 @@
  */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { FileError, InputError, type LlamaParams, newModel, NotFoundError, read } from "@firn/train";
+import { FileError, InputError, NotFoundError, read } from "@firn/train";
+import type { LlamaParams } from "@firn/train/models";
 import { filesFileSystem, memoryFileSystem, openRows } from "@firn/train/data";
-import { loadModel, saveModel } from "@firn/train/hub";
+import { loadModel, newModel, saveModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { llamaSource } from "../train/tiny.ts";
 

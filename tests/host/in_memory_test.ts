@@ -9,11 +9,9 @@ import {
   AlreadyExistsError,
   defineTraining,
   flatten,
-  type LlamaParams,
   loadCheckpoint,
   mean,
   multiply,
-  newModel,
   NotFoundError,
   openGpu,
   read,
@@ -22,8 +20,9 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import type { LlamaParams } from "@firn/train/models";
 import { memoryFileSystem } from "@firn/train/data";
-import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
+import { loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { explain, openLog, readLog } from "@firn/train/report";
 import { loadVariants, saveVariants } from "../../core/tune/tune_cache.ts";
 import { llamaSource } from "../train/tiny.ts";

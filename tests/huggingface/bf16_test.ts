@@ -16,13 +16,11 @@ import {
   free,
   grad,
   InputError,
-  linearCrossEntropy,
   loadCheckpoint,
   logits,
   matmul,
   mean,
   type Model,
-  newModel,
   nextTokenLoss,
   type Path,
   read,
@@ -34,8 +32,9 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { linearCrossEntropy } from "@firn/train/ops";
 import { fromBf16, openSafetensors, toBf16 } from "@firn/train/data";
-import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
+import { loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { normalValues } from "@firn/train/kernels";
 import { upload } from "../../core/runtime/upload.ts";
 import { bits, bitsOf, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";

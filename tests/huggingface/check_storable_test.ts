@@ -1,9 +1,9 @@
 /** Values that are not numbers reach no file. */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { InputError, newModel, read, type Tensor, tensor } from "@firn/train";
+import { InputError, read, type Tensor, tensor } from "@firn/train";
 import { memoryFileSystem, toBf16, toF16 } from "@firn/train/data";
-import { loadModel, saveAdapter, saveModel } from "@firn/train/hub";
+import { loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { checkStorable } from "../../core/huggingface/check_storable.ts";
 import { flatten, unflatten } from "../../core/tree.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -1,9 +1,9 @@
 /** Files of mixtures of experts: a tensor for each expert, or one for all of a layer. */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { DataError, flatten, newModel, readAll } from "@firn/train";
+import { DataError, flatten, readAll } from "@firn/train";
 import { type FileSystem, memoryFileSystem, openSafetensors, writeSafetensors } from "@firn/train/data";
-import { loadModel, saveModel } from "@firn/train/hub";
+import { loadModel, newModel, saveModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();

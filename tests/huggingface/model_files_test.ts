@@ -7,12 +7,11 @@ import {
   type HostData,
   logits,
   type Model,
-  newModel,
   nextTokenLoss,
   type Path,
 } from "@firn/train";
 import { fromBf16, fromF16, openSafetensors, toBf16, toF16 } from "@firn/train/data";
-import { loadModel, saveModel } from "@firn/train/hub";
+import { loadModel, newModel, saveModel } from "@firn/train/hub";
 import { type TensorToStore, writeSafetensors } from "../../core/data/safetensors_write.ts";
 import { bits, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -1,25 +1,22 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   adamW,
-  adapterOf,
   defineTraining,
   flatten,
   type ImageInput,
   InputError,
   loadCheckpoint,
   logits,
-  loraPlus,
   type Model,
-  newModel,
   nextTokenLoss,
   read,
   readAll,
   saveCheckpoint,
   type SavedState,
   tensor,
-  withAdapter,
-  withoutAdapter,
 } from "@firn/train";
+import { adapterOf, withAdapter, withoutAdapter } from "@firn/train/models";
+import { loraPlus } from "@firn/train/optim";
 import { memoryFileSystem } from "@firn/train/data";
 import {
   loadAdapter,
@@ -27,6 +24,7 @@ import {
   mergeAdapter,
   newAdapter,
   type NewAdapterOptions,
+  newModel,
   saveAdapter,
 } from "@firn/train/hub";
 import { principalPart } from "../../core/huggingface/principal_part.ts";

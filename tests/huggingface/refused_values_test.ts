@@ -7,7 +7,6 @@ import {
   flatten,
   InputError,
   type Model,
-  newModel,
   NotFoundError,
   OutOfMemoryError,
   readAll,
@@ -15,7 +14,7 @@ import {
   unflatten,
 } from "@firn/train";
 import { type FileSystem, memoryFileSystem, type TensorToStore, writeSafetensors } from "@firn/train/data";
-import { loadAdapter, loadModel, mergeAdapter, saveAdapter, saveModel } from "@firn/train/hub";
+import { loadAdapter, loadModel, mergeAdapter, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { llamaSource } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

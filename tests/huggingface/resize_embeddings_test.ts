@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { flatten, InputError, logits, type Model, newModel, openGpu, read, tensor } from "@firn/train";
-import { loadAdapter, loadModel, resizeEmbeddings, saveModel } from "@firn/train/hub";
+import { flatten, InputError, logits, type Model, openGpu, read, tensor } from "@firn/train";
+import { loadAdapter, loadModel, newModel, resizeEmbeddings, saveModel } from "@firn/train/hub";
 import { tokenBatch } from "../train/tiny.ts";
 
 const gpu = await openGpu();

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { DataError, flatten, InputError, type Model, newModel, readAll } from "@firn/train";
+import { DataError, flatten, InputError, type Model, readAll } from "@firn/train";
 import { loadTokenizer, memoryFileSystem, openSafetensors, type Tokenizer } from "@firn/train/data";
 import {
   companionFiles,
@@ -7,6 +7,7 @@ import {
   loadAdapter,
   loadModel,
   newAdapter,
+  newModel,
   saveAdapter,
   saveGguf,
   saveGgufAdapter,

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { AlreadyExistsError, flatten, InputError, newModel, readAll } from "@firn/train";
+import { AlreadyExistsError, flatten, InputError, readAll } from "@firn/train";
 import { memoryFileSystem, openSafetensors } from "@firn/train/data";
-import { loadModel, saveModel } from "@firn/train/hub";
+import { loadModel, newModel, saveModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const SOURCE = {

@@ -18,7 +18,6 @@ import {
   matmul,
   type Model,
   multiply,
-  newModel,
   nextTokenLoss,
   type Path,
   read,
@@ -31,7 +30,7 @@ import {
   unflatten,
 } from "@firn/train";
 import { fromBlocks, openSafetensors, toBlocks } from "@firn/train/data";
-import { loadModel, mergeAdapter, saveModel } from "@firn/train/hub";
+import { loadModel, mergeAdapter, newModel, saveModel } from "@firn/train/hub";
 import { groupedMatmul, sortByExpert, toExperts } from "../../core/ops/experts.ts";
 import { elementBytes } from "../../core/spec.ts";
 import { copyToDevice, uploadLeaf } from "../../core/train/state/upload.ts";

@@ -1,19 +1,10 @@
 /** Checkpoints with other names, without the prefix of their family, or without the head that is asked for. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  DataError,
-  flatten,
-  hiddenStates,
-  InputError,
-  type Model,
-  newModel,
-  readAll,
-  tensor,
-} from "@firn/train";
+import { DataError, flatten, InputError, type Model, readAll, tensor } from "@firn/train";
 import { type FileSystem, memoryFileSystem, openSafetensors, writeSafetensors } from "@firn/train/data";
-import { loadModel, saveModel } from "@firn/train/hub";
-import { families } from "@firn/train/models";
+import { loadModel, newModel, saveModel } from "@firn/train/hub";
+import { families, hiddenStates } from "@firn/train/models";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();

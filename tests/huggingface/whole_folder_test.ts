@@ -1,16 +1,7 @@
 /** A folder that goes through Firn comes out whole, and what it cannot hold is refused by name. */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import {
-  DataError,
-  InputError,
-  logits,
-  type Model,
-  newModel,
-  NotFoundError,
-  read,
-  tensor,
-} from "@firn/train";
+import { DataError, InputError, logits, type Model, NotFoundError, read, tensor } from "@firn/train";
 import {
   type FileSystem,
   memoryFileSystem,
@@ -18,7 +9,7 @@ import {
   type StoredDType,
   writeSafetensors,
 } from "@firn/train/data";
-import { companionFiles, loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
+import { companionFiles, loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { describeModel, families } from "@firn/train/models";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

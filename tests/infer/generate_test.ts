@@ -1,19 +1,17 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
-  generate,
-  type GenerateOptions,
   InputError,
   logits,
   mapTree,
   type Model,
-  newModel,
   NonFiniteError,
   read,
   sizeOf,
   tensor,
   type TensorTree,
 } from "@firn/train";
-import { loadModel } from "@firn/train/hub";
+import { generate, type GenerateOptions } from "@firn/train/infer";
+import { loadModel, newModel } from "@firn/train/hub";
 import { threefry2x32 } from "@firn/train/kernels";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

@@ -5,17 +5,8 @@
  */
 
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import {
-  ConsumedError,
-  defineGeneration,
-  InputError,
-  logits,
-  logProbabilities,
-  type Model,
-  read,
-  tensor,
-  type ToldToken,
-} from "@firn/train";
+import { ConsumedError, InputError, logits, type Model, read, tensor } from "@firn/train";
+import { defineGeneration, logProbabilities, type ToldToken } from "@firn/train/infer";
 import { loadModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

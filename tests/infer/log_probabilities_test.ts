@@ -5,7 +5,9 @@
  */
 
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { InputError, logits, logProbabilities, newModel, read, tensor } from "@firn/train";
+import { InputError, logits, read, tensor } from "@firn/train";
+import { logProbabilities } from "@firn/train/infer";
+import { newModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();

@@ -5,7 +5,7 @@
  */
 
 import { threefry2x32 } from "@firn/train/kernels";
-import type { Sampling } from "@firn/train";
+import type { Sampling } from "@firn/train/infer";
 
 /** Probabilities of scores; minus infinity has none. */
 export function softmax(scores: readonly number[]): number[] {

@@ -5,7 +5,9 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { defineGeneration, logits, type Model, newModel, read, tensor } from "@firn/train";
+import { logits, type Model, read, tensor } from "@firn/train";
+import { defineGeneration } from "@firn/train/infer";
+import { newModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();

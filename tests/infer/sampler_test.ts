@@ -5,7 +5,8 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { defineGeneration, InputError, read, type Sampling, type Tensor, tensor } from "@firn/train";
+import { InputError, read, type Tensor, tensor } from "@firn/train";
+import { defineGeneration, type Sampling } from "@firn/train/infer";
 import { add, cast, equal, multiply, reshape } from "@firn/train/ops";
 import { loadModel } from "@firn/train/hub";
 import { chooseToken } from "../../core/infer/sampler.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { textDecoder } from "@firn/train";
+import { textDecoder } from "@firn/train/infer";
 import { loadTokenizer } from "@firn/train/data";
 
 /** A tokenizer whose ids are bytes. */

@@ -3,22 +3,19 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
   classLoss,
-  describeModel,
-  families,
   flatten,
   grad,
-  hiddenStates,
   InputError,
   logits,
   type Model,
-  newModel,
   read,
   readAll,
-  sentenceEmbeddings,
   ShapeError,
   sum,
   tensor,
 } from "@firn/train";
+import { describeModel, families, hiddenStates, sentenceEmbeddings } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { assertNear } from "../reference/values.ts";
 

@@ -5,7 +5,8 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { type LinearParams, type Tensor, unflatten } from "@firn/train";
+import { type Tensor, unflatten } from "@firn/train";
+import type { LinearParams } from "@firn/train/nn";
 import { describeModel, families, hiddenStates, modelParams } from "@firn/train/models";
 import { declaredParams } from "../../core/models/model.ts";
 import { topological } from "../../core/graph.ts";

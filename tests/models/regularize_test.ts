@@ -7,12 +7,12 @@ import {
   grad,
   InputError,
   logits,
-  newModel,
   nextTokenLoss,
   read,
   readAll,
   tensor,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { regularizedLoss, withNoise } from "../../core/models/regularize.ts";
 import { readStep } from "../reference/read_step.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -2,19 +2,12 @@
 
 import { assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
-  defineGeneration,
-  describeModel,
   evaluate,
-  families,
   flatten,
-  hiddenStates,
-  type ImageTextInput,
   InputError,
   logits,
   type Model,
-  newModel,
   nextTokenLoss,
-  placeImages,
   read,
   readAll,
   ShapeError,
@@ -22,6 +15,9 @@ import {
   tensor,
   unflatten,
 } from "@firn/train";
+import { defineGeneration, placeImages } from "@firn/train/infer";
+import { describeModel, families, hiddenStates, type ImageTextInput } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { assertNear } from "../reference/values.ts";
 

@@ -12,7 +12,6 @@ import {
   defineTraining,
   type Family,
   flatten,
-  generate,
   grad,
   type ImageBatch,
   type ImageInput,
@@ -20,7 +19,6 @@ import {
   logits,
   mean,
   type Model,
-  newModel,
   nextTokenLoss,
   read,
   readAll,
@@ -31,7 +29,8 @@ import {
   type TokenInput,
   unflatten,
 } from "@firn/train";
-import { loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
+import { generate } from "@firn/train/infer";
+import { loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import type { ConfigReader, Head } from "@firn/train/models";
 import {
   embedding,

@@ -5,17 +5,9 @@
  */
 
 import { assert, assertEquals, assertNotStrictEquals, assertStrictEquals } from "@std/assert";
-import {
-  type LlamaConfig,
-  openGpu,
-  read,
-  ropeTables,
-  type Tensor,
-  type TokenInput,
-  unflatten,
-} from "@firn/train";
-import { describeModel, families, hiddenStates, modelParams } from "@firn/train/models";
-import { type RopeConfig, ropeFrequencies } from "@firn/train/nn";
+import { openGpu, read, type Tensor, type TokenInput, unflatten } from "@firn/train";
+import { describeModel, families, hiddenStates, type LlamaConfig, modelParams } from "@firn/train/models";
+import { type RopeConfig, ropeFrequencies, ropeTables } from "@firn/train/nn";
 import { topological } from "../../core/graph.ts";
 import { leaf } from "../../core/sources.ts";
 

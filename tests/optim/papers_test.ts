@@ -1,23 +1,14 @@
 /** Each optimizer against float64: PyTorch's where it has the optimizer, else a reference from the paper. */
 
 import { assertAlmostEquals, assertEquals } from "@std/assert";
-import {
-  adamW,
-  chain,
-  constantRate,
-  type Gpu,
-  momentPath,
-  type Optimizer,
-  read,
-  sgd,
-  tensor,
-} from "@firn/train";
+import { adamW, chain, constantRate, type Gpu, type Optimizer, read, sgd, tensor } from "@firn/train";
 import {
   adafactor,
   adam,
   adamW8bit,
   gradientMoments,
   lion,
+  momentPath,
   muon,
   scheduleFreeAdamW,
   weightAverage,

@@ -11,13 +11,11 @@ import {
   clipByGlobalNorm,
   defineTraining,
   flatten,
-  initMoments,
   InputError,
   type Leaves,
   linearRate,
   loadCheckpoint,
   type Optimizer,
-  partition,
   type Path,
   saveCheckpoint,
   sgd,
@@ -25,6 +23,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { initMoments, partition } from "@firn/train/optim";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

@@ -1,6 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
 import {
-  attention,
   grad,
   leaf,
   matmul,
@@ -12,6 +11,7 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import { attention } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 import { assertNear, random } from "../reference/values.ts";
 

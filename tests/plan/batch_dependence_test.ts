@@ -1,7 +1,6 @@
 import { assertEquals } from "@std/assert";
 import {
   add,
-  attention,
   concat,
   dropout,
   embedding,
@@ -12,21 +11,17 @@ import {
   max,
   mean,
   multiply,
-  pad,
   permute,
   readAll,
   reshape,
-  rmsNorm,
-  ropeTables,
-  rotary,
-  silu,
   slice,
-  softmax,
   type Spec,
   sum,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { attention, pad, rmsNorm, rotary, silu, softmax } from "@firn/train/ops";
+import { ropeTables } from "@firn/train/nn";
 import { broadcast } from "../../core/ops/broadcast.ts";
 import { dependences } from "../../core/plan/prefix/batch_dependence.ts";
 import { topological } from "../../core/graph.ts";

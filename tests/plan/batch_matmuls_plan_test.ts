@@ -15,10 +15,10 @@ import {
   openGpu,
   readAll,
   reshape,
-  silu,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { silu } from "@firn/train/ops";
 import { toBf16 } from "@firn/train/data";
 import { plan } from "../../core/plan/plan.ts";
 import type { PlanOptions } from "../../core/plan/types.ts";

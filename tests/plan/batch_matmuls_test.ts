@@ -16,13 +16,13 @@ import {
   type Gpu,
   grad,
   type HostData,
-  newModel,
   nextTokenLoss,
   openGpu,
   readAll,
   type Signal,
   type TokenBatch,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams } from "@firn/train/models";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { ALL_SIGNALS, llamaSource, scheduled, tokenBatch, valuesOf } from "../train/tiny.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { add, InputError, leaf, linearCrossEntropy, multiply, rmsNorm } from "@firn/train";
+import { add, InputError, leaf, multiply } from "@firn/train";
+import { linearCrossEntropy, rmsNorm } from "@firn/train/ops";
 import { topological } from "../../core/graph.ts";
 import { apply, type Op, pick } from "../../core/tensor.ts";
 import { expandDefinitions } from "../../core/plan/rewrite/expand_definitions.ts";

@@ -6,7 +6,8 @@
 
 import { assertEquals } from "@std/assert";
 import { fuseResidual } from "../../core/plan/rewrite/fuse_residual.ts";
-import { add, grad, multiply, rmsNorm, sum, type Tensor } from "@firn/train";
+import { add, grad, multiply, sum, type Tensor } from "@firn/train";
+import { rmsNorm } from "@firn/train/ops";
 import { leaf } from "../../core/sources.ts";
 
 const x = leaf("x", { shape: [2, 8], dtype: "f32" }), gain = leaf("gain", { shape: [8], dtype: "f32" });

@@ -15,11 +15,10 @@ import {
   multiply,
   permute,
   type Precision,
-  silu,
   subtract,
   sum,
 } from "@firn/train";
-import { sumEach } from "@firn/train/ops";
+import { silu, sumEach } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import { ALL_SIGNALS } from "../train/tiny.ts";

@@ -5,7 +5,6 @@ import {
   embedding,
   grad,
   leaf,
-  linearCrossEntropy,
   matmul,
   openGpu,
   permute,
@@ -13,6 +12,7 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import { linearCrossEntropy } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 import { bits } from "../train/tiny.ts";
 

@@ -5,7 +5,8 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { matmul, multiply, openGpu, read, rmsNorm, type Tensor, tensor } from "@firn/train";
+import { matmul, multiply, openGpu, read, type Tensor, tensor } from "@firn/train";
+import { rmsNorm } from "@firn/train/ops";
 import { fill } from "@firn/train";
 import { leaf } from "../../core/sources.ts";
 import { sizeOf } from "../../core/spec.ts";

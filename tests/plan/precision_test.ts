@@ -7,27 +7,22 @@
 import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import {
   add,
-  attention,
   concat,
-  cumsum,
   grad,
   leaf,
-  linear,
-  linearCrossEntropy,
   matmul,
   mean,
   multiply,
   permute,
   reshape,
-  rmsNorm,
-  rsqrt,
-  silu,
   slice,
   subtract,
   sum,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { attention, cumsum, linearCrossEntropy, rmsNorm, rsqrt, silu } from "@firn/train/ops";
+import { linear } from "@firn/train/nn";
 import type { Plan } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";
 import { lossScaling } from "../../core/train/step/loss_scaling.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { add, grad, leaf, matmul, mean, multiply, silu, subtract, type Tensor, tensor } from "@firn/train";
+import { add, grad, leaf, matmul, mean, multiply, subtract, type Tensor, tensor } from "@firn/train";
+import { silu } from "@firn/train/ops";
 import { apply, type Op } from "../../core/tensor.ts";
 import type { Plan, Prefix } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";

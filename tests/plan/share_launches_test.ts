@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { add, leaf, matmul, openGpu, readAll, rmsNorm, softmax, type Tensor, tensor } from "@firn/train";
+import { add, leaf, matmul, openGpu, readAll, type Tensor, tensor } from "@firn/train";
+import { rmsNorm, softmax } from "@firn/train/ops";
 import { rmsNorm as rmsNormText } from "../../kernels/rms_norm.ts";
 import { rebuild } from "../../core/graph.ts";
 import type { Target } from "../../core/kernel_call.ts";

@@ -9,22 +9,19 @@ import {
   fill,
   grad,
   leaf,
-  linearCrossEntropy,
   matmul,
   max,
   multiply,
   OutOfMemoryError,
-  pad,
   permute,
   readAll,
   reshape,
   slice,
-  softmax,
   sum,
-  sumEach,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { linearCrossEntropy, pad, softmax, sumEach } from "@firn/train/ops";
 import { toBf16 } from "../../core/data/floats.ts";
 import { rebuild } from "../../core/graph.ts";
 import { plan } from "../../core/plan/plan.ts";

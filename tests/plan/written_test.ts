@@ -14,7 +14,6 @@ import {
   multiply,
   openGpu,
   readAll,
-  relu,
   sigmoid,
   subtract,
   sum,
@@ -22,6 +21,7 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import { relu } from "@firn/train/ops";
 import type { Plan } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";
 import { assertNear } from "../reference/values.ts";

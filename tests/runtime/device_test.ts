@@ -14,11 +14,11 @@ import {
   readAll,
   sgd,
   snapshot,
-  softmax,
   sum,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { softmax } from "@firn/train/ops";
 import { checkAllocations, createBuffer, writeValues } from "../../core/runtime/buffers.ts";
 import { readBuffers } from "../../core/runtime/readback.ts";
 import { storageOf } from "../../core/runtime/residents.ts";

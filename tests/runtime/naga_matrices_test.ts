@@ -6,7 +6,8 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { openGpu } from "@firn/train";
-import { NAGA_MATRICES, nagaMatrices } from "../../core/runtime/naga_matrices.ts";
+import { NAGA_MATRICES } from "../../core/runtime/features.ts";
+import { nagaMatrices } from "../../core/runtime/naga_matrices.ts";
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
 import { matmul } from "../../kernels/matmul/matmul.ts";
 import type { Matmul } from "../../kernels/matmul/types.ts";

@@ -11,12 +11,12 @@ import {
   free,
   freeState,
   type Gpu,
-  newModel,
   nextTokenLoss,
   openGpu,
   readAll,
   type TokenBatch,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { subgroupsOf } from "../../core/runtime/features.ts";
 import { cutBy, tile } from "../plan/cut.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";

@@ -5,7 +5,6 @@
  */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import * as firn from "@firn/train";
 import {
   adamW,
   add,
@@ -15,7 +14,6 @@ import {
   fill,
   flatten,
   InputError,
-  newModel,
   nextTokenLoss,
   openGpu,
   read,
@@ -24,6 +22,8 @@ import {
   unflatten,
   type WebGpu,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
+import * as page from "../browser/page.ts";
 import { differenceOf, tinyRun } from "../browser/tiny_run.ts";
 import { ALL_SIGNALS, llamaSource, tokenBatch } from "../train/tiny.ts";
 import { wrappedGpu } from "./wrapped_gpu.ts";
@@ -36,7 +36,7 @@ const ROUNDING = 2e-5;
 
 const native = await (async () => {
   await using gpu = await openGpu();
-  return await tinyRun(firn, gpu);
+  return await tinyRun(page, gpu);
 })();
 
 for (const bindings of [8, 10]) {
@@ -44,7 +44,7 @@ for (const bindings of [8, 10]) {
     await using gpu = await openGpu({ gpu: wrappedGpu({ bindings }) });
     assertEquals(gpu.target.maxBindings, bindings);
     assertEquals([...gpu.features].filter((feature) => feature !== "shader-f16"), []);
-    const run = await tinyRun(firn, gpu);
+    const run = await tinyRun(page, gpu);
     assert(run.bindings <= bindings, `a kernel binds ${run.bindings}`);
     assertEquals(run.generated, native.generated);
     const difference = differenceOf(native, run);
@@ -98,7 +98,7 @@ Deno.test("openGpu begins shaders with the directive of subgroups where the comp
   await using gpu = await openGpu({ gpu: wrappedGpu({ bindings: 10, subgroups: true }) });
   assertEquals([...gpu.features].toSorted(), ["shader-f16", "subgroups"]);
   assert(gpu.subgroupDirective.startsWith("enable subgroups;"));
-  const run = await tinyRun(firn, gpu);
+  const run = await tinyRun(page, gpu);
   assert([...gpu.pipelines.keys()].some((code) => /subgroup[A-Z]/.test(code)), "no kernel used subgroups");
   assert(differenceOf(native, run) < ROUNDING);
 });

@@ -12,11 +12,9 @@ import {
   evaluate,
   freeState,
   type FreezePolicy,
-  generate,
   type Gpu,
   loadCheckpoint,
   type Model,
-  newModel,
   nextTokenLoss,
   read,
   saveCheckpoint,
@@ -26,6 +24,8 @@ import {
   type TokenBatch,
   type Training,
 } from "@firn/train";
+import { generate } from "@firn/train/infer";
+import { newModel } from "@firn/train/hub";
 import { getHeapSpaceStatistics } from "node:v8";
 import { tokenWindows } from "@firn/train/data";
 import { llamaSource } from "../train/tiny.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type Gpu, loadCheckpoint, newModel, saveCheckpoint } from "@firn/train";
+import { type Gpu, loadCheckpoint, saveCheckpoint } from "@firn/train";
 import { hostFileSystem, writeSafetensors } from "@firn/train/data";
-import { companionFiles, loadAdapter, loadModel, saveAdapter, saveModel } from "@firn/train/hub";
+import { companionFiles, loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
 import { type Line, openLog } from "@firn/train/report";
 import { failEverywhere, type Save } from "../host/fail_everywhere.ts";
 import type { Fault } from "../host/faulty_deno.ts";

@@ -16,13 +16,13 @@ import {
   mean,
   multiply,
   scan,
-  silu,
   type Tensor,
   tensor,
   type TensorTree,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { silu } from "@firn/train/ops";
 import { drawFrom } from "./draw.ts";
 
 /** Its planned steps. */

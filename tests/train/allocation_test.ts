@@ -9,7 +9,6 @@ import {
   matmul,
   mean,
   multiply,
-  newModel,
   nextTokenLoss,
   openGpu,
   type Path,
@@ -21,6 +20,7 @@ import {
   type TensorTree,
   unflatten,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams, Model, TokenBatch } from "@firn/train/models";
 import { bytesOf } from "../../core/plan/storage.ts";
 import { plan } from "../../core/plan/plan.ts";

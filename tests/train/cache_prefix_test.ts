@@ -4,14 +4,12 @@ import {
   type CachedPrefix,
   defineTraining,
   type FreezePolicy,
-  gelu,
   type Gpu,
   InputError,
   loadCheckpoint,
   matmul,
   mean,
   multiply,
-  newModel,
   nextTokenLoss,
   openGpu,
   type Path,
@@ -22,6 +20,8 @@ import {
   tensor,
   type TrainingOptions,
 } from "@firn/train";
+import { gelu } from "@firn/train/ops";
+import { newModel } from "@firn/train/hub";
 import { tokenWindows } from "@firn/train/data";
 import { closePrefix, gradES } from "@firn/train/policies";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";

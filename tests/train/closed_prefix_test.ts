@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { adamW, defineTraining, newModel, nextTokenLoss } from "@firn/train";
+import { adamW, defineTraining, nextTokenLoss } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { closePrefix, type FreezePolicy, layerLinears, only, stopAt } from "@firn/train/policies";
 import { llamaSource, tokenBatch } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

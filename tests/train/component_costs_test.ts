@@ -6,9 +6,7 @@ import {
   type Component,
   defineTraining,
   flatten,
-  type LlamaParams,
   type Model,
-  newModel,
   nextTokenLoss,
   openGpu,
   type Path,
@@ -19,6 +17,8 @@ import {
   type Training,
   unflatten,
 } from "@firn/train";
+import type { LlamaParams } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 import { llamaSource, type Mlp, mlpLoss, newMlp, type Pairs, pairs, randomFrom, tokenBatch } from "./tiny.ts";
 
 const gpu = await openGpu();

@@ -10,14 +10,14 @@ import {
   ConsumedError,
   defineTraining,
   evaluate,
-  generate,
   matmul,
-  newModel,
   nextTokenLoss,
   read,
   sgd,
   type TokenBatch,
 } from "@firn/train";
+import { generate } from "@firn/train/infer";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams } from "@firn/train/models";
 import { waiting } from "./device_hooks.ts";
 import { llamaSource, type Mlp, mlpLoss, newMlp, type Pairs, pairs, tokenBatch } from "./tiny.ts";

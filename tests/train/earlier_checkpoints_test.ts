@@ -8,7 +8,6 @@ import {
   defineTraining,
   linearRate,
   loadCheckpoint,
-  newModel,
   nextTokenLoss,
   openGpu,
   read,
@@ -17,6 +16,7 @@ import {
   type TokenBatch,
   type TrainingOptions,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import {
   anyOf,
   atMost,

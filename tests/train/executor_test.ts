@@ -13,7 +13,6 @@ import {
   type FreezePolicy,
   type Gpu,
   multiply,
-  newModel,
   nextTokenLoss,
   openGpu,
   OutOfMemoryError,
@@ -26,6 +25,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams, Model } from "@firn/train/models";
 import { refusing, reportError } from "./device_hooks.ts";
 import {

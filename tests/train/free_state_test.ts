@@ -6,12 +6,12 @@ import {
   free,
   freeState,
   InputError,
-  newModel,
   nextTokenLoss,
   openGpu,
   read,
   snapshot,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";
 import {
   advance,

@@ -10,7 +10,6 @@ import {
   loadCheckpoint,
   type Loss,
   matmul,
-  newModel,
   nextTokenLoss,
   NonFiniteError,
   read,
@@ -22,6 +21,7 @@ import {
   tensor,
   type TrainingOptions,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { memoryFileSystem } from "@firn/train/data";
 import { llamaSource, tokenBatch } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -10,7 +10,6 @@ import {
   flatten,
   type Gpu,
   type HostData,
-  linearCrossEntropy,
   loadCheckpoint,
   matmul,
   multiply,
@@ -24,6 +23,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { linearCrossEntropy } from "@firn/train/ops";
 import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { ALL_SIGNALS, scheduled, tokenBatch } from "./tiny.ts";

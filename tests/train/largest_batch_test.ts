@@ -10,13 +10,13 @@ import {
   type Gpu,
   InputError,
   leaf,
-  newModel,
   nextTokenLoss,
   read,
   tensor,
   type Training,
   type TrainingOptions,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { llamaSource, tokenBatch } from "./tiny.ts";

@@ -11,9 +11,7 @@ import {
   type FreezePolicy,
   InputError,
   leaf,
-  type LlamaParams,
   loadCheckpoint,
-  newModel,
   nextTokenLoss,
   type Path,
   saveCheckpoint,
@@ -26,6 +24,8 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import type { LlamaParams } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 import { anyOf, gradES, only } from "@firn/train/policies";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";

@@ -23,10 +23,8 @@ import {
   matmul,
   mean,
   multiply,
-  newModel,
   nextTokenLoss,
   saveCheckpoint,
-  silu,
   sizeOf,
   type Tensor,
   tensor,
@@ -36,6 +34,8 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { silu } from "@firn/train/ops";
+import { newModel } from "@firn/train/hub";
 import { memoryFileSystem } from "@firn/train/data";
 import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
 import { memoryText } from "@firn/train/report";

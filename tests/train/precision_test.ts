@@ -16,7 +16,6 @@ import {
   loadCheckpoint,
   type Look,
   multiply,
-  newModel,
   nextTokenLoss,
   NonFiniteError,
   read,
@@ -31,6 +30,7 @@ import {
   type Tree,
   unflatten,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import {
   bits,
   bitsOf,

@@ -9,9 +9,7 @@ import {
   flatten,
   type FreezePolicy,
   grad,
-  type LlamaParams,
   loadCheckpoint,
-  newModel,
   nextTokenLoss,
   type Path,
   readAll,
@@ -23,6 +21,8 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import type { LlamaParams } from "@firn/train/models";
+import { newModel } from "@firn/train/hub";
 import {
   bitsOf,
   llamaSource,

@@ -5,7 +5,6 @@ import {
   defineTraining,
   flatten,
   grad,
-  newModel,
   nextTokenLoss,
   type Path,
   readAll,
@@ -13,6 +12,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import type { LlamaParams, Model, TokenBatch } from "@firn/train/models";
 import { backwardOf } from "./llama_cost.ts";
 import { bits, llamaSource, randomFrom, scheduled, tokenBatch, valuesOf } from "./tiny.ts";

@@ -19,11 +19,11 @@ import {
   multiply,
   type Schedule,
   type Signal,
-  silu,
   subtract,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { silu } from "@firn/train/ops";
 import { gradES, type Normalise, snr } from "@firn/train/policies";
 import { normalValues } from "../../kernels/random.ts";
 import { ALL_SIGNALS, type Mlp, type Pairs, scheduled } from "./tiny.ts";

@@ -14,7 +14,6 @@ import {
   mean,
   multiply,
   saveCheckpoint,
-  silu,
   subtract,
   type Tensor,
   tensor,
@@ -22,6 +21,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { silu } from "@firn/train/ops";
 import { anyOf, below, costAware, earlyStopping, only, rotate, sticky, thaw } from "@firn/train/policies";
 import { bitsOf, type Pairs, pairs } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

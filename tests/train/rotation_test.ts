@@ -2,13 +2,13 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import {
   adamW,
   defineTraining,
-  newModel,
   nextTokenLoss,
   type Path,
   scan,
   type TensorTree,
   type TrainingState,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { type FreezePolicy, randomSubset, rotate } from "@firn/train/policies";
 import { bitsOf, llamaSource, tokenBatch } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

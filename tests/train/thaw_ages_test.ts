@@ -9,7 +9,6 @@ import {
   InputError,
   loadCheckpoint,
   multiply,
-  newModel,
   nextTokenLoss,
   type Optimizer,
   saveCheckpoint,
@@ -23,6 +22,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { rotate } from "@firn/train/policies";
 import { topological } from "../../core/graph.ts";
 import { stepScalarOp } from "../../core/sources.ts";

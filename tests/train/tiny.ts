@@ -13,7 +13,6 @@ import {
   type Path,
   readAll,
   type Signal,
-  silu,
   subtract,
   type Tensor,
   tensor,
@@ -22,6 +21,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { silu } from "@firn/train/ops";
 
 export { SIGNALS as ALL_SIGNALS } from "../../core/policy.ts";
 

@@ -12,7 +12,6 @@ import {
   type Gpu,
   type GpuOptions,
   grad,
-  linearCrossEntropy,
   loadCheckpoint,
   matmul,
   mean,
@@ -25,6 +24,7 @@ import {
   tensor,
   type Training,
 } from "@firn/train";
+import { linearCrossEntropy } from "@firn/train/ops";
 import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/sources.ts";
 import { prepare } from "../../core/plan/plan.ts";

@@ -5,8 +5,6 @@ import {
   freeState,
   type Gpu,
   grad,
-  linearCrossEntropy,
-  newModel,
   nextTokenLoss,
   openGpu,
   readAll,
@@ -15,6 +13,8 @@ import {
   tensor,
   type TokenBatch,
 } from "@firn/train";
+import { linearCrossEntropy } from "@firn/train/ops";
+import { newModel } from "@firn/train/hub";
 import { plan } from "../../core/plan/plan.ts";
 import { leaf } from "../../core/sources.ts";
 import { llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";

@@ -10,7 +10,6 @@ import { chooseMatmul, isVariant } from "../../../kernels/matmul/variants.ts";
 import type { Product } from "../../plan/lower/products.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import type { Target } from "../../kernel_call.ts";
-import { tune } from "../../tune/tune.ts";
 import type { ChosenVariants } from "../types.ts";
 
 /** The choices of a training. They grow with the products that its steps have. */
@@ -49,7 +48,7 @@ export function productVariants(gpu: Gpu): ProductVariants {
         }
         chosen = { adapter: gpu.name, variants: Object.fromEntries(variants) };
       };
-      if (gpu.tuning.enabled && open.size > 0) return tune(gpu, open).then(settle);
+      if (gpu.tuning.enabled && open.size > 0) return measure(gpu, open).then(settle);
       settle();
       return null;
     },
@@ -59,4 +58,10 @@ export function productVariants(gpu: Gpu): ProductVariants {
       variants.clear();
     },
   };
+}
+
+/** Loads what measures only where something is measured: pages never do. */
+async function measure(gpu: Gpu, products: ReadonlyMap<string, Product>): Promise<void> {
+  const { tune } = await import("../../tune/tune.ts");
+  await tune(gpu, products);
 }

@@ -11,7 +11,6 @@ import {
   adamW,
   defineTraining,
   type FreezePolicy,
-  generateText,
   loadCheckpoint,
   nextTokenLoss,
   openGpu,
@@ -19,6 +18,7 @@ import {
   scan,
   type TrainingState,
 } from "@firn/train";
+import { generateText } from "@firn/train/infer";
 import { encodeDocument, loadTokenizer, lockFolder, openEncoder, tokenWindows } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
 import { after, definePolicy } from "@firn/train/policies";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Gpu, headOf, type Model } from "@firn/train";
+import type { Gpu, Model } from "@firn/train";
+import { headOf } from "@firn/train/models";
 import { loadModel } from "@firn/train/hub";
 import { type Draw, oneOf } from "../draw.ts";
 import { mutateJson } from "../mutate_json.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { evaluate, generate, type Gpu, type Model, nextTokenLoss, tensor } from "@firn/train";
+import { evaluate, type Gpu, type Model, nextTokenLoss, tensor } from "@firn/train";
+import { generate } from "@firn/train/infer";
 import { loadTokenizer, memoryFileSystem, writeSafetensors } from "@firn/train/data";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { mutateBytes } from "../mutate_bytes.ts";

@@ -7,14 +7,12 @@ import {
   mean,
   multiply,
   reshape,
-  rmsNorm,
-  softmax,
   sqrt,
   subtract,
   sum,
   type Tensor,
 } from "@firn/train";
-import { broadcast, embedding, rsqrt } from "@firn/train/ops";
+import { broadcast, embedding, rmsNorm, rsqrt, softmax } from "@firn/train/ops";
 import { findComponents } from "../../../core/train/freeze/components.ts";
 
 const ROWS = 6, C = 4;
