@@ -9,7 +9,6 @@ import {
   leaf,
   loadCheckpoint,
   type LossMode,
-  newModel,
   nextTokenLoss,
   type Regularization,
   saveCheckpoint,
@@ -19,6 +18,7 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { memoryFileSystem } from "@firn/train/data";
 import { describeModel, families, modelParams } from "@firn/train/models";
 import { topological } from "../../core/graph.ts";
