@@ -67,7 +67,8 @@ export function lossMetrics<P extends object, B extends object>(
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { type ImageInput, newModel, openGpu, tensor } from "@firn/train";
+ * import { type ImageInput, openGpu, tensor } from "@firn/train";
+ * import { newModel } from "@firn/train/hub";
  * import { classAccuracy, evaluateMetrics } from "@firn/train/evaluation";
  *
  * await using gpu = await openGpu();
