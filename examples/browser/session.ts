@@ -12,7 +12,6 @@ import {
   defineTraining,
   flatten,
   free,
-  generateText,
   type Gpu,
   InputError,
   type Model,
@@ -20,6 +19,7 @@ import {
   type TokenBatch,
   type Training,
 } from "@firn/train";
+import { generateText } from "@firn/train/infer";
 import {
   type FileSystem,
   loadTokenizer,

@@ -13,7 +13,6 @@ import {
   flatten,
   type Gpu,
   InputError,
-  newModel,
   nextTokenLoss,
   openGpu,
   type Ranks,
@@ -21,6 +20,7 @@ import {
   tensor,
   type TrainingOptions,
 } from "@firn/train";
+import { newModel } from "@firn/train/hub";
 import { RanksError } from "@firn/train/ranks";
 import { gradES } from "@firn/train/policies";
 import { ranksInProcess } from "./in_process.ts";
