@@ -33,7 +33,8 @@ const SHARED: readonly Case[] = [
   ["--steps 0", 2, '--steps must be a whole number from 1: got "0"'],
   ["--steps NaN", 2, '--steps must be a whole number from 1: got "NaN"'],
   ["--steps 1e400", 2, '--steps must be a whole number from 1: got "1e400"'],
-  ["--batch -1", 2, '--batch must be a whole number from 1: got "-1"'],
+  ["--watch 65536", 2, '--watch must be a port, 0 to 65535: got "65536"'],
+  ["--progress dots", 2, '--progress must be one of auto, bar, lines, none: got "dots"'],
   ["--seed=-1", 2, '--seed must be a whole number from 0: got "-1"'],
   ["--out=", 2, "--out needs a value: --out DIR"],
   ["--steps 2 --steps 3", 2, "--steps is given twice: give it once"],
@@ -92,6 +93,7 @@ const NO_ROWS: readonly Case[] = [
 const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = {
   finetune: [
     ...SHARED,
+    ["--batch -1", 2, '--batch must be a whole number from 1, or auto: got "-1"'],
     ...RESUME,
     ...DATA,
     ...NO_ROWS,
@@ -119,7 +121,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
     ["--length 1e9", 1, 'Cannot train on 1000000000 tokens as "@/model" allows 256: lower --length'],
     ["--length 1", 2, '--length must be a whole number from 2: got "1"'],
     ["--lr NaN", 2, '--lr must be a number above 0: got "NaN"'],
-    ["--precision bf16", 2, '--precision must be one of f32, f16: got "bf16"'],
+    ["--precision bf16", 2, '--precision must be one of f32, f16, f32x3: got "bf16"'],
     [
       "--policy @/folder.ts",
       1,
@@ -131,6 +133,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
   ],
   pretrain: [
     ...SHARED,
+    ["--batch -1", 2, '--batch must be a whole number from 1: got "-1"'],
     ...RESUME,
     ...DATA,
     ...NO_TEXT,
@@ -145,6 +148,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
   ],
   digits: [
     ...SHARED,
+    ["--batch -1", 2, '--batch must be a whole number from 1: got "-1"'],
     ...RESUME,
     ["--model cnn", 2, '--model must be one of mlp, mixer, vit: got "cnn"'],
     ["--batch 1e9", 1, "Cannot fill a batch of 1000000000 images as there are 8000: use a smaller batch"],
