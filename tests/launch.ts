@@ -4,16 +4,15 @@
  * @module
  */
 
-import { assertEquals } from "@std/assert";
 import { ROOT, run, script } from "./shell.ts";
 
 /** Answers as the environment says and writes down each call: the program, FIRN_FLAGS and the arguments. */
 export const DENO = `#!/bin/sh
+case "$*" in *examples/cli.ts*) exec "$REAL" "$@" ;; esac
 { printf 'deno {%s}' "\${FIRN_FLAGS-}"; printf ' [%s]' "$@" | tr '\\n' ' '; echo; } >>"$CALLS"
 case "$*" in
   --version) echo "deno $VERSION (fake)" ;;
   *requestAdapter*) [ "$ADAPTER" = yes ] || [ -e installed ] || exit 3 ;;
-  *config_flags*) printf '%s' "$CONFIG" ;;
   *probe_jsr*) [ "$JSR" = yes ] || exit 3 ;;
   *) ls -ld "$XDG_RUNTIME_DIR" ;;
 esac
@@ -27,6 +26,9 @@ const NPM = `#!/bin/sh
 echo "npm $*" >>"$CALLS"
 mkdir package && cp ../../fetched package/deno && tar -czf deno.tgz package && rm -r package
 `;
+
+/** What says which permissions a command gets. */
+export const PLANNER: readonly string[] = ["cli.ts", "commands.ts", "launch_plan.ts", "machine.ts"];
 
 /** The hash in the launcher of the package for Linux on x86. */
 const HASH = /linux-x64-glibc\s+npm_hash=([0-9a-f]{128})/;
@@ -47,10 +49,6 @@ export interface Machine {
   readonly hash?: "right" | "wrong";
   /** The program that npm's package of Deno holds. */
   readonly fetched?: string;
-  /** The flags in the file of `--config`, one a line. */
-  readonly config?: string;
-  /** Where the files of Hugging Face are. */
-  readonly hfHome?: string;
 }
 
 /** What it did. */
@@ -70,6 +68,10 @@ export function launch(args: readonly string[], machine: Machine = {}): Outcome 
   try {
     Deno.copyFileSync(new URL("firn", ROOT), `${folder}/firn`);
     Deno.mkdirSync(`${folder}/bin`);
+    Deno.mkdirSync(`${folder}/examples`);
+    for (const name of PLANNER) {
+      Deno.copyFileSync(new URL(`examples/${name}`, ROOT), `${folder}/examples/${name}`);
+    }
     script(`${folder}/bin/deno`, DENO);
     script(`${folder}/bin/apt-get`, APT_GET);
     script(`${folder}/bin/npm`, NPM);
@@ -85,8 +87,7 @@ export function launch(args: readonly string[], machine: Machine = {}): Outcome 
       ADAPTER: machine.adapter ?? "yes",
       DRIVER: machine.driver ?? "yes",
       JSR: machine.jsr ?? "yes",
-      HF_HOME: machine.hfHome ?? "",
-      CONFIG: machine.config ?? "",
+      REAL: Deno.execPath(),
     });
     Deno.writeTextFileSync(`${folder}/calls`, "", { append: true });
     const calls = Deno.readTextFileSync(`${folder}/calls`).split("\n").slice(0, -1);
@@ -103,17 +104,4 @@ export function launch(args: readonly string[], machine: Machine = {}): Outcome 
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
-}
-
-/** What the launcher lets a command read, write and run, from the call of Deno. */
-export function permissionsOf(
-  ...args: string[]
-): { read?: string; write?: string; run?: string; rest: string[] } {
-  const { calls: [call, ...others] } = launch(args);
-  assertEquals(others, []);
-  const granted = [...call.matchAll(/\[--allow-(\w+)(?:=([^\]]*))?\]/g)].map(([, name, list]) =>
-    [name, list?.replace(/^\.,[^,]*\/deno/, ".") ?? "all"] as const
-  );
-  const { read, write, run, ...rest } = Object.fromEntries(granted);
-  return { ...{ read, write, run }, rest: Object.keys(rest) };
 }

@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { DENO, launch, permissionsOf } from "./launch.ts";
+import { DENO, launch, PLANNER } from "./launch.ts";
 import { ROOT, run, script } from "./shell.ts";
 
 const MAP = "--import-map=tests/stand_ins/import_map.json", STAND_INS = `--frozen ${MAP}`;
@@ -38,173 +38,6 @@ Deno.test("firn hands its arguments on as they are", () => {
   assertEquals([code, calls], [0, ["deno {} [task] [-q] [check] [--json] [a b] [$HOME] []"]]);
 });
 
-Deno.test("firn lets a run read and write what its flags name, and nothing else", () => {
-  const none = { write: ".firn,out", run: undefined, rest: [] };
-  const cases: readonly (readonly [readonly string[], Partial<ReturnType<typeof permissionsOf>>])[] = [
-    [["finetune"], { read: "." }],
-    [["finetune", "--out", "a b"], { read: ".,a b", write: ".firn,out,a b" }],
-    [["finetune", "--out=x#%?"], { read: ".,x#%?", write: ".firn,out,x#%?" }],
-    [["finetune", "--model", "/m", "--data=d=1.txt"], { read: ".,/m,d=1.txt" }],
-    [["finetune", "--data", "/d/*.jsonl", "--validation", "/v.jsonl"], { read: ".,/d/,/v.jsonl" }],
-    [["finetune", "--data", "*.jsonl", "--chat-template", "/t.jinja"], { read: ".,/t.jinja" }],
-    [["finetune", "--evaluate-on", "a=/a.txt", "--evaluate-on=b=/b=c.jsonl"], {
-      read: ".,/a.txt,/b=c.jsonl",
-    }],
-    [["finetune", "--policy", "/p/q/r.ts"], { read: ".,/p/q/" }],
-    [["finetune", "--adapter=/a", "--lora", "8"], { read: ".,/a" }],
-    [["merge", "/m", "/a", "/o/x", "--no-tune"], { read: ".,/m,/a,/o/x,/o", write: ".firn,out,/o" }],
-    [["export", "/m", "/o/x.gguf", "--type", "q8_0", "--adapter=/a"], {
-      read: ".,/m,/o/x.gguf,/o,/a",
-      write: ".firn,out,/o",
-    }],
-    [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
-    [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
-    [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
-    [["classify", "--model", "/m", "--data", "/d.jsonl", "--validation=/v.csv"], {
-      read: ".,/m,/d.jsonl,/v.csv",
-    }],
-    [["export", "/m", "/o/x.gguf", "--adapter", "/a"], {
-      read: ".,/m,/o/x.gguf,/o,/a",
-      write: ".firn,out,/o",
-    }],
-    [["vision", "--data", "/a/b.csv"], { read: ".,/a/b.csv,/a", write: ".firn,out" }],
-    [["lora", "--data", "/a/b.csv"], { read: ".,/a/b.csv", write: ".firn,out" }],
-    [["finetune", "--data", "/a/b.jsonl:0.7", "--data=/c.txt:3"], { read: ".,/a/b.jsonl,/c.txt" }],
-    ...["classify", "vision", "vlm", "lora"].map((command) =>
-      [[command, "--out", "/a/b"], { read: ".,/a/b,/a", write: ".firn,out,/a/b,/a" }] as const
-    ),
-    [["generate", "/m", "a text", "--prompt-file=/p.txt"], { read: ".,/m,/p.txt" }],
-    [["chat", "/m", "--adapter", "/a", "--chat-template", "/t.jinja"], { read: ".,/m,/a,/t.jinja" }],
-    [["evaluate", "/m", "--data", "/d.json"], { read: ".,/m,/d.json" }],
-    [["embed", "a whale", "--model", "/m"], { read: ".,/m" }],
-    [["compare", "/a/b", "/c", "--out", "/d/e.html"], {
-      read: ".,/a/b,/c,/d/e.html,/d",
-      write: ".firn,out,/d/e.html,/d",
-    }],
-    [["vision", "--log", "/l", "--watch=0"], { read: ".,/l", write: ".firn,out,/l", rest: ["net"] }],
-    [["watch", "/a/b", "--port", "0"], { read: ".,/a/b", write: undefined, rest: ["net"] }],
-    [["finetune", "--watch", "0", "--out=/o"], { read: ".,/o", write: ".firn,out,/o", rest: ["net"] }],
-    [["browser", "--out=/a"], { read: ".,/a", write: ".firn,out,/a", run: "deno", rest: ["net"] }],
-    [["serve", "/m"], { read: ".,/m", rest: ["net"] }],
-    [["pretrain", "--out", "/a/b"], { read: ".,/a/b", write: ".firn,out,/a/b" }],
-    [["explain", "/a/b"], { read: ".,/a/b", write: undefined }],
-    [["conformance", "--tiles", "/a", "b"], { read: ".,/a,b", write: undefined }],
-    [["bench"], { read: ".", rest: ["env"] }],
-    [["bench", "--torch"], { read: ".", run: "python3", rest: ["env"] }],
-    [["profile", "--json", "/a/b.json"], { read: ".,/a/b.json", write: ".firn,out,/a", rest: ["env"] }],
-    [["profile", "--model", "/m", "--launches"], { read: ".,/m", rest: ["env"] }],
-    [["profile", "--json=-"], { read: ".", rest: ["env"] }],
-    [["profile", "--gpu", "dawn"], { read: ".", rest: ["ffi", "env"] }],
-    [["finetune", "--gpu=dawn", "--unsafe-gpu"], { read: ".", rest: ["ffi"] }],
-    [["conformance", "--gpu=dawn", "a"], { read: ".,a", write: undefined, rest: ["ffi"] }],
-    [["serve", "/m", "--gpu", "dawn"], { read: ".,/m", rest: ["ffi", "net"] }],
-    [["generate", "/m", "dawn", "--gpu", "deno"], { read: ".,/m" }],
-  ];
-  for (const [args, expected] of cases) {
-    assertEquals(permissionsOf(...args), { ...none, ...expected }, args.join(" "));
-  }
-});
-
-Deno.test("firn lets a command open a library only where it asks for Dawn, and only one of a package", () => {
-  const { calls: [call] } = launch(["finetune", "--gpu", "dawn"]);
-  assertStringIncludes(call, "[--allow-ffi=./.cache/deno/npm]");
-});
-
-Deno.test("firn lets a run read and write what the file of its --config names, read by a process that may read only that", () => {
-  const config = "--data=/d ata.txt\n--out=/o\n--prompt=a * b\n--gpu=dawn\n";
-  for (const args of [["--config", "/c/run.toml"], ["--config=/c/run.toml"]]) {
-    const { calls: [first, second, ...others] } = launch(["finetune", ...args, "--model", "/m"], { config });
-    assertEquals(
-      first,
-      "deno {} [run] [--allow-read=.,/c/run.toml] [examples/config_flags.ts] [/c/run.toml]",
-    );
-    assertStringIncludes(second, ",/c/run.toml,/m,/d ata.txt,/o] [--allow-write=.firn,out,/o]");
-    assertStringIncludes(
-      second,
-      `[examples/finetune.ts] ${args.map((arg) => `[${arg}]`).join(" ")} [--model] [/m]`,
-    );
-    assertStringIncludes(second, "[--allow-ffi=");
-    assertEquals(others, []);
-  }
-});
-
-const DOWNLOAD = "[--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH] " +
-  "[--allow-net=huggingface.co,*.huggingface.co,*.hf.co] " +
-  "[--allow-read=.,./.cache/huggingface/hub,./.cache/huggingface/token,./.cache/deno] " +
-  "[--allow-write=./.cache/huggingface/hub] [examples/download.ts]";
-
-Deno.test("firn downloads a model of a hub in a process of its own: what trains gets neither network nor token", () => {
-  const { calls } = launch(["finetune", "--model", "org/name@v1.0"]);
-  assertEquals(calls, [
-    `deno {} [run] ${DOWNLOAD} [--if-missing] [org/name@v1.0]`,
-    "deno {} [run] [--allow-env=HF_HUB_CACHE,HF_HUB_OFFLINE] [--allow-read=.,./.cache/deno,./.cache/huggingface/hub] " +
-    "[--allow-write=.firn,out] [examples/finetune.ts] [--model] [org/name@v1.0]",
-  ]);
-  const merged = launch(["merge", "org/name", "org/adapter", "out/x", "--no-tune"]).calls;
-  assertEquals(
-    merged.slice(0, 2),
-    ["org/name", "org/adapter"].map((name) => `deno {} [run] ${DOWNLOAD} [--if-missing] [${name}]`),
-  );
-  assertEquals(merged.length, 3);
-  const exported = launch(["export", "org/name", "out/x.gguf", "--adapter", "org/adapter"]).calls;
-  assertEquals(exported.slice(0, 2), merged.slice(0, 2));
-  assertEquals(launch(["download", "org/name"]).calls, [`deno {} [run] ${DOWNLOAD} [org/name]`]);
-  assertEquals(launch(["classify", "--model=org/name", "--help"]).calls.length, 1);
-  const { calls: [first, second] } = launch(["pretrain", "--data", "hub:org/rows/data/*.jsonl"]);
-  assertEquals(first, `deno {} [run] ${DOWNLOAD} [--if-missing] [hub:org/rows/data/*.jsonl]`);
-  assertEquals(second.includes("[--allow-read=.,./.cache/deno,./.cache/huggingface/hub]"), true);
-});
-
-Deno.test("firn push reads the folder and the log beside it, writes nothing but the cache, and asks the hub", () => {
-  const { calls } = launch(["push", "bin", "me/whales", "--private"]);
-  const download = DOWNLOAD.replace("*.hf.co]", "*.hf.co,*.s3-accelerate.amazonaws.com,*.s3.amazonaws.com]")
-    .replace("./.cache/deno]", "./.cache/deno,bin,bin/../metrics.jsonl]").replace("download.ts", "push.ts");
-  assertEquals(calls, [`deno {} [run] ${download} [bin] [me/whales] [--private]`]);
-});
-
-Deno.test("firn asks a hub for nothing that is here or that can be no name", () => {
-  for (
-    const name of ["bin/deno", "/org/name", "./org/name", "../org/name", "name", "org/na me", "org//name"]
-  ) {
-    assertEquals(launch(["finetune", "--model", name]).calls.length, 1, name);
-  }
-});
-
-Deno.test("firn opens what a link on the way leads to, too, there or not yet, as Deno asks for both", () => {
-  const place = Deno.realPathSync(Deno.makeTempDirSync());
-  try {
-    Deno.mkdirSync(`${place}/disk`);
-    Deno.writeTextFileSync(`${place}/disk/a.txt`, "");
-    Deno.symlinkSync(`${place}/disk`, `${place}/link`);
-    Deno.symlinkSync(`${place}/disk/a.txt`, `${place}/a.txt`);
-    const both = (path: string) => `${place}/link/${path},${place}/disk/${path}`;
-    assertEquals(permissionsOf("explain", `${place}/link`).read, `.,${place}/link,${place}/disk`);
-    assertEquals(permissionsOf("explain", `${place}/disk/a.txt`).read, `.,${place}/disk/a.txt`);
-    assertEquals(
-      permissionsOf("lora", "--data", `${place}/a.txt`).read,
-      `.,${place}/a.txt,${place}/disk/a.txt`,
-    );
-    const { read, write } = permissionsOf("pretrain", "--out", `${place}/link/new/run`);
-    assertEquals([read, write], [`.,${both("new/run")}`, `.firn,out,${both("new/run")}`]);
-    const hfHome = `${place}/link`, { calls: [call] } = launch(["download", "org/name"], { hfHome });
-    assertStringIncludes(call, `[--allow-read=.,${both("hub")},${both("token")},`);
-    assertStringIncludes(call, `[--allow-write=${both("hub")}]`);
-  } finally {
-    Deno.removeSync(place, { recursive: true });
-  }
-});
-
-Deno.test("firn takes ~ in HF_HOME for the folder of the user", () => {
-  const { calls: [call] } = launch(["download", "org/name"], { hfHome: "~/hf" });
-  assertStringIncludes(call, "[--allow-write=./hf/hub]");
-});
-
-Deno.test("firn opens no path with a comma, which Deno would take for two", () => {
-  const { code, stderr, calls } = launch(["finetune", "--out", "a,/etc"]);
-  assertEquals([code, calls], [1, []]);
-  assertStringIncludes(stderr, 'cannot open "a,/etc" alone to finetune');
-});
-
 Deno.test("firn probes with no permission and leaves the lock alone", () => {
   const source = Deno.readTextFileSync(new URL("firn", ROOT));
   assertEquals(source.includes("deno eval -q"), false);
@@ -227,6 +60,9 @@ Deno.test("a policy of one's own reads its folder and the project, and writes no
     }
     Deno.copyFileSync(new URL("firn", ROOT), `${project}/firn`);
     Deno.writeTextFileSync(`${project}/tests/stand_ins/probe_jsr.ts`, "");
+    for (const name of PLANNER) {
+      Deno.copyFileSync(new URL(`examples/${name}`, ROOT), `${project}/examples/${name}`);
+    }
     Deno.writeTextFileSync(`${project}/examples/finetune.ts`, "await import(`file://${Deno.args[1]}`);");
     Deno.writeTextFileSync(`${folder}/secret`, "");
     Deno.mkdirSync(`${folder}/own`);
@@ -269,7 +105,7 @@ Deno.test("a signal to firn is a signal to the trainer", () => {
     Deno.copyFileSync(new URL("firn", ROOT), `${folder}/firn`);
     Deno.mkdirSync(`${folder}/bin`);
     const fake =
-      'case "$*" in --version) echo deno 2.9.6 ;; *--no-prompt*) ;; *) echo $$; kill -TERM $$; sleep 5 ;; esac';
+      'case "$*" in --version) echo deno 2.9.6 ;; *cli.ts*) echo exec deno run ;; *--no-prompt*) ;; *) echo $$; kill -TERM $$; sleep 5 ;; esac';
     script(`${folder}/bin/deno`, `#!/bin/sh\n${fake}\n`);
     const { stdout } = run(folder, ["-c", 'sh firn finetune & wait $!; echo "$! $?"']);
     const [trainer, launcher, code] = new TextDecoder().decode(stdout).split(/\s+/);

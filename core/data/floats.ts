@@ -4,7 +4,7 @@
  * @module
  */
 
-import { f16Codes, numberOf } from "../half.ts";
+import { f16Codes, numberOf } from "../../kernels/half.ts";
 
 /**
  * Rounds to bfloat16: to nearest, ties to even. NaN stays NaN; values out of range become infinite.

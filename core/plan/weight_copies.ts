@@ -8,7 +8,7 @@
  */
 
 import { rebuild, topological } from "../graph.ts";
-import { roundToHalf } from "../half.ts";
+import { f16round } from "../../kernels/half.ts";
 import { reshape } from "../ops/movement.ts";
 import { unscaleOp } from "../ops/unscale.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
@@ -22,7 +22,7 @@ import { scaledNodes } from "./unbounded.ts";
 const roundOp: Op<null> = {
   name: "f16",
   infer: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-  element: { text: ([x]) => x, value: Math.f16round ?? roundToHalf },
+  element: { text: ([x]) => x, value: f16round },
 };
 
 /**

@@ -14,6 +14,7 @@
  * @module
  */
 
+import { f16round } from "../half.ts";
 import type { MatrixWords } from "../matrix_words.ts";
 
 /** Steps along k after which sums are added up in f32; a multiple of the depth of every tile. */
@@ -48,7 +49,7 @@ export function shiftOf(largest: number): number {
 export function pair(x: number, shift: number): readonly [number, number] {
   const scaled = Float32Array.of(x * 2 ** shift), bits = new Uint32Array(scaled.buffer), [number] = scaled;
   bits[0] = (bits[0] + HALF_STEP & MASK) >>> 0;
-  return [Math.f16round(scaled[0]), Math.f16round(number - scaled[0])];
+  return [f16round(scaled[0]), f16round(number - scaled[0])];
 }
 
 /**

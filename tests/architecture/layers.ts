@@ -16,7 +16,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/errors.ts", "core/inspect.ts", "core/json_rules.ts"],
   ["core/arguments.ts"],
   ["core/spec.ts"],
-  ["core/fingerprint.ts", "core/half.ts"],
+  ["core/fingerprint.ts"],
   ["core/kernel_call.ts"],
   ["core/tensor.ts"],
   ["core/sources.ts"],

@@ -5,7 +5,8 @@
  */
 
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
-import config from "../../deno.json" with { type: "json" };
+import { planOf } from "../../examples/launch_plan.ts";
+import { thisMachine } from "../../examples/machine.ts";
 import { driverIn } from "./machine.ts";
 import { checkOutput } from "./output.ts";
 
@@ -59,47 +60,44 @@ Deno.test("checkOutput refuses a folder, and what is in none", async () => {
   });
 });
 
-/** A task of deno.json in a folder of its own. */
-function runTask(task: string, args: readonly string[], options: { cwd?: string | URL } = {}) {
+/** A command, as who has Deno runs it. */
+function runCommand(...args: readonly string[]) {
   // Where these tests run with stand-ins, the process needs them too.
   const standIns = import.meta.resolve("@std/assert").startsWith("file:");
   const { code, stdout, stderr } = new Deno.Command("sh", {
-    args: ["-c", 'exec "$0" "$@"', Deno.execPath(), "task", "-q", task, ...args],
+    args: [
+      "-c",
+      'exec "$0" "$@"',
+      Deno.execPath(),
+      "run",
+      "--quiet",
+      "--allow-all",
+      "examples/cli.ts",
+      ...args,
+    ],
     cwd: new URL("../../", import.meta.url),
     env: { NO_COLOR: "1", FIRN_FLAGS: standIns ? "--import-map=tests/stand_ins/import_map.json" : "" },
-    ...options,
   }).outputSync();
   const text = new TextDecoder();
   return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
 }
 
-for (const task of ["bench", "profile"]) {
-  Deno.test(`${task} refuses a file that cannot be written in one line, before it measures`, () => {
-    assertEquals(runTask(task, ["--json=nowhere/x.json"]), {
+for (const command of ["bench", "profile"]) {
+  Deno.test(`${command} refuses a file that cannot be written in one line, before it measures`, () => {
+    assertEquals(runCommand(command, "--json=nowhere/x.json"), {
       code: 1,
       stdout: "",
       stderr:
-        `${task}: Cannot write "nowhere/x.json" as its folder must exist: there is no "nowhere"; choose another file\n`,
+        `${command}: Cannot write "nowhere/x.json" as its folder must exist: there is no "nowhere"; choose another file\n`,
     });
   });
-}
 
-for (const [task, command] of [["bench", config.tasks.bench], ["profile", config.tasks.profile]]) {
-  Deno.test(`the task ${task} hands over what the kernel says of its NVIDIA driver, or nothing`, async () => {
-    await inFolder((folder) => {
-      const file = `${folder}/version`;
-      const told = command.replace("/proc/driver/nvidia/version", file)
-        .replace(
-          /deno run .*--allow-env=FIRN_NVIDIA .*/,
-          "deno eval 'console.log(Deno.env.get(`FIRN_NVIDIA`))'",
-        );
-      Deno.writeTextFileSync(`${folder}/deno.json`, JSON.stringify({ tasks: { told } }));
-      assertEquals(runTask("told", [], { cwd: folder }), { code: 0, stdout: "\n", stderr: "" });
-      Deno.writeTextFileSync(file, "NVRM version: 580.159.03  (a; b) $HOME\nGCC version: 12.3\n");
-      const { stdout } = runTask("told", [], { cwd: folder });
-      assertEquals(stdout, "NVRM version: 580.159.03 (a; b) $HOME GCC version: 12.3\n");
-      assertEquals(driverIn(stdout), "580.159.03");
-      return Promise.resolve();
-    });
+  Deno.test(`${command} is told what the kernel says of its NVIDIA driver, or nothing`, () => {
+    const told = (nvidia: string | null) =>
+      planOf([command], { machine: { ...thisMachine(), env: () => undefined, nvidia: () => nvidia } }).main;
+    const text = "NVRM version: 580.159.03  (a; b) $HOME\nGCC version: 12.3";
+    assertEquals([told(text).env, told(null).env], [{ FIRN_NVIDIA: text }, { FIRN_NVIDIA: "" }]);
+    assertEquals(told(null).flags[0], "--allow-env=FIRN_NVIDIA");
+    assertEquals(driverIn(text), "580.159.03");
   });
 }

@@ -26,6 +26,9 @@ const COMPILER = { typescript: "7.0.2", "@types/node": "22.20.7" };
 /** Packages that a program can do without: 60 MB, of which a page needs none. */
 const OPTIONAL = ["webgpu"];
 
+/** What runs Deno, and is of no use without it. */
+const OF_DENO = ["./cli"];
+
 /** Folders and files that are compiled. */
 const SOURCES = ["mod.ts", "core", "kernels", "policies"];
 
@@ -73,6 +76,7 @@ export function manifestOf(
   { name, version, license, exports, imports }: Config,
   packages: readonly string[],
 ): Record<string, unknown> {
+  const entries = Object.entries(exports).filter(([key]) => !OF_DENO.includes(key));
   const pins = (names: readonly string[]) =>
     Object.fromEntries(names.map((one) => [one, versionOf(imports, one)]));
   const path = (entry: string, ending: string) => entry.replace(/\.ts$/, ending);
@@ -84,7 +88,7 @@ export function manifestOf(
     engines: { node: ">=22.3" },
     sideEffects: WORKERS.map((entry) => `./${path(entry, ".js")}`),
     exports: Object.fromEntries(
-      Object.entries(exports).map(([key, entry]) => [
+      entries.map(([key, entry]) => [
         key,
         { types: path(entry, ".d.ts"), default: path(entry, ".js") },
       ]),
@@ -135,7 +139,11 @@ async function compile(work: string, config: Config): Promise<void> {
       ...{ strict: true, skipLibCheck: true, noEmitOnError: true, declaration: true },
       ...{ rewriteRelativeImportExtensions: true, rootDir: ".", outDir: "out" },
     },
-    files: [...Object.values(config.exports), ...WORKERS, "ambient.d.ts"],
+    files: [
+      ...Object.entries(config.exports).filter(([key]) => !OF_DENO.includes(key)).map(([, entry]) => entry),
+      ...WORKERS,
+      "ambient.d.ts",
+    ],
   });
   await runIn(work, [Deno.execPath(), "install", "--quiet", "--node-modules-dir=auto"]);
   await runIn(work, [Deno.execPath(), "run", "--quiet", "-A", "node_modules/typescript/bin/tsc"]);

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { f16Codes, numberOf, roundToHalf } from "../../core/half.ts";
+import { f16Codes, numberOf, roundToHalf } from "../../kernels/half.ts";
 
 /** Bits of float32: all ends of ranges and ties, and some in between. */
 function samples(): Float32Array<ArrayBuffer> {

@@ -25,6 +25,9 @@ export function roundToHalf(x: number): number {
   return Math.sign(x) * ((size / step + INTEGERS - INTEGERS) * step);
 }
 
+/** Rounds to float16, by what the runtime brings where it has it. */
+export const f16round: (x: number) => number = Math.f16round ?? roundToHalf;
+
 /**
  * Rounds to float16, as a `Float16Array` does.
  *

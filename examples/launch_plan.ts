@@ -1,0 +1,245 @@
+/**
+ * What a command may read, write and ask, as its arguments say: nothing else is open to it, nor to a policy of its `--policy`.
+ *
+ * @module
+ */
+
+import { type Command, COMMANDS } from "./commands.ts";
+import { denoFolder, hubPlaces, type Machine, pathsOf, withTarget } from "./machine.ts";
+
+/** A run of Deno. */
+export interface Launch {
+  /** Variables that are set for it. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Permissions. */
+  readonly flags: readonly string[];
+  readonly script: string;
+  readonly args: readonly string[];
+}
+
+/** How a command is run. */
+export interface LaunchPlan {
+  /** Programs that run first, as only they may use the network: downloads. */
+  readonly before: readonly Launch[];
+  readonly main: Launch;
+}
+
+/** Arguments that cannot be run; the message is for a person. */
+export class LaunchError extends Error {
+  override name = "LaunchError";
+}
+
+/** Flags that stand alone, as far as it matters: what follows them is no value of theirs. */
+const TOGGLE = /^--(no-|unsafe-gpu$|help$)|^-h$/;
+
+const HUB_VARIABLES = "HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH";
+const HUB_HOSTS = ["*.huggingface.co", "*.hf.co"];
+/** Where large files are sent. */
+const STORES = ["*.s3-accelerate.amazonaws.com", "*.s3.amazonaws.com"];
+
+/**
+ * Plans a command.
+ *
+ * @param args The command, and its arguments
+ * @param options The machine; `configured`: flags of the file of `--config`, which count as if they were given
+ * @returns What is run, first downloads
+ * @throws {LaunchError} When a path cannot be opened alone
+ */
+export function planOf(
+  [command, ...args]: readonly string[],
+  { machine, configured = [] }: { readonly machine: Machine; readonly configured?: readonly string[] },
+): LaunchPlan {
+  const about = COMMANDS[command], all = [...args, ...configured];
+  const open = opener(command, machine);
+  if (about.net === "hub") return { before: [], main: hubLaunch(command, args, open) };
+  const needs = needsOf(command, all, open), { places } = open;
+  const read = needs.everything ? "--allow-read" : `--allow-read=${open.listOf(["."], places.read)}`;
+  const hub = needs.everything || places.names.length > 0;
+  const cache = hubPlaces(machine);
+  const readHub = hub && !needs.everything ? `,${open.listOf([], [cache.HF_HUB_CACHE])}` : "";
+  const { measures: nvidia, run } = about;
+  const env = [...nvidia ? ["FIRN_NVIDIA"] : [], ...hub ? ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] : []];
+  const flags = [
+    ...run !== undefined ? [`--allow-run=${run}`] : [],
+    ...nvidia && all.includes("--torch") ? ["--allow-run=python3"] : [],
+    ...wantsDawn(all)
+      ? [`--allow-ffi=${withTarget(pathsOf(machine).join(denoFolder(machine), "npm"), machine).join()}`]
+      : [],
+    ...env.length > 0 ? [`--allow-env=${env.join()}`] : [],
+    ...about.net === "loopback" || needs.watched ? ["--allow-net=127.0.0.1"] : [],
+    read + readHub,
+    ...about.writes === false ? [] : [`--allow-write=${open.listOf([".firn", "out"], places.write)}`],
+  ];
+  const asksHelp = all.some((arg) => arg === "--help" || arg === "-h");
+  const quiet = { ...hubLaunch("download", [], open), script: COMMANDS.download.script };
+  return {
+    before: asksHelp ? [] : places.names.map((name) => ({ ...quiet, args: ["--if-missing", name] })),
+    main: {
+      env: {
+        ...hub && { ...cache, HF_HUB_OFFLINE: "1" },
+        ...nvidia && { FIRN_NVIDIA: machine.nvidia() ?? "" },
+      },
+      flags,
+      script: about.script,
+      args,
+    },
+  };
+}
+
+/** Paths that a command line opens. */
+interface Opener {
+  readonly command: string;
+  readonly machine: Machine;
+  readonly places: { readonly read: string[]; readonly write: string[]; readonly names: string[] };
+  /** Paths as Deno takes them. */
+  listOf(fixed: readonly string[], paths: readonly string[]): string;
+}
+
+function opener(command: string, machine: Machine): Opener {
+  const places: Opener["places"] = { read: [denoFolder(machine)], write: [], names: [] };
+  return {
+    ...{ command, machine, places },
+    listOf(fixed, paths) {
+      const split = paths.find((path) => path.includes(","));
+      if (split !== undefined) {
+        throw new LaunchError(
+          `cannot open "${split}" alone to ${command} as Deno splits its list of paths at commas: take a path without`,
+        );
+      }
+      return [...fixed, ...paths.filter((path) => path !== "").flatMap((path) => withTarget(path, machine))]
+        .join();
+    },
+  };
+}
+
+/** What a command line needs beside paths. */
+interface Needs {
+  /** Whether what it reads is named in a checkpoint. */
+  readonly everything: boolean;
+  /** Whether a page follows it. */
+  readonly watched: boolean;
+}
+
+function needsOf(command: string, args: readonly string[], open: Opener): Needs {
+  const { places: { read, write }, machine } = open, paths = pathsOf(machine), about = COMMANDS[command];
+  const folderOf = (path: string): string => paths.dirname(path);
+  let everything = false, watched = false;
+  openPositionals(about, args, open);
+  for (const [name, value] of flagsOf(args)) {
+    if (name === "--watch") watched = true;
+    if (value === null) continue;
+    if (name === "--model" || name === "--adapter") openModel(value, open);
+    if (["--data", "--validation", "--evaluate-on"].includes(name)) {
+      // Without its name, or its weight.
+      const path = name === "--evaluate-on"
+        ? value.replace(/^[^=]*=/, "")
+        : value.replace(/:[0-9][0-9.]*$/, "");
+      if (path.startsWith("hub:")) open.places.names.push(path);
+      else read.push(...patternPlace(path, open));
+      if (command === "vision") read.push(folderOf(path)); // Images lie beside their rows.
+    }
+    if (["--prompt-file", "--chat-template", "--config"].includes(name)) read.push(value);
+    // A policy may import its neighbours.
+    if (name === "--policy" && value.includes("/")) read.push(value.replace(/[^/]*$/, ""));
+    if (name === "--policy" && machine.os === "windows" && value.includes("\\")) {
+      read.push(value.replace(/[^\\/]*$/, ""));
+    }
+    if (name === "--json" && value !== "-") {
+      read.push(value);
+      write.push(folderOf(value)); // As its sibling first.
+    }
+    if (name === "--out") {
+      read.push(value, ...about.beside ? [folderOf(value)] : []);
+      write.push(value, ...about.beside ? [folderOf(value)] : []);
+    }
+    if (name === "--log") {
+      read.push(value);
+      write.push(value);
+    }
+    if (name === "--resume") {
+      write.push(value);
+      everything = true;
+    }
+  }
+  return { everything, watched };
+}
+
+/** The flags of a command line, and what stands behind each: its value, or an argument. */
+function flagsOf(args: readonly string[]): [name: string, value: string | null][] {
+  return args.flatMap((arg, i): [string, string | null][] => {
+    if (!arg.startsWith("--")) return [];
+    const at = arg.indexOf("=");
+    return [at > 0 ? [arg.slice(0, at), arg.slice(at + 1)] : [arg, args[i + 1] ?? null]];
+  });
+}
+
+function openPositionals(about: Command, args: readonly string[], open: Opener): void {
+  const { places: { read, write }, machine } = open;
+  if (about.model && args.length > 0 && !args[0].startsWith("-")) openModel(args[0], open);
+  if (about.folders) {
+    read.push(
+      ...args.filter((arg, i) => !arg.startsWith("-") && !["--port", "--gpu", "--out"].includes(args[i - 1])),
+    );
+  }
+  const { places: count } = about;
+  if (count === undefined) return;
+  const positionals = args.filter((arg, i) => {
+    const before = args[i - 1] ?? "";
+    return !arg.startsWith("-") && (!before.startsWith("-") || before.includes("=") || TOGGLE.test(before));
+  });
+  for (const [i, arg] of positionals.slice(0, count).entries()) {
+    if (i < count - 1) openModel(arg, open);
+    else {
+      const folder = pathsOf(machine).dirname(arg);
+      read.push(arg, folder);
+      write.push(folder); // It is made beside its place at first.
+    }
+  }
+}
+
+function openModel(value: string, { machine, places }: Opener): void {
+  if (isName(value, machine)) places.names.push(value);
+  else places.read.push(value);
+}
+
+/** Whether a value can be a name of a hub, and is nothing on this machine. */
+function isName(value: string, machine: Machine): boolean {
+  return /^\w[\w.@/+-]*\/[\w.@/+-]*$/.test(value) && !value.includes("//") && machine.kindOf(value) === null;
+}
+
+/** What a path or a pattern names; of a pattern the folder before its first mark. */
+function patternPlace(path: string, { machine }: Opener): string[] {
+  if (machine.kindOf(path) !== null || !/[*?[{]/.test(path)) return [path];
+  const [folder] = /^[^*?[{]*/.exec(path)!;
+  const place = folder.replace(machine.os === "windows" ? /[^\\/]*$/ : /[^/]*$/, "");
+  return place === "" ? [] : [place];
+}
+
+/** Whether the arguments ask for the other implementation of WebGPU, which is a library. */
+function wantsDawn(args: readonly string[]): boolean {
+  return args.some((arg, i) => arg === "--gpu=dawn" || arg === "dawn" && args[i - 1] === "--gpu");
+}
+
+/** A process of its own asks the hub: what trains, and a policy of its `--policy`, gets no network and no token. */
+function hubLaunch(command: string, args: readonly string[], open: Opener): Launch {
+  const { machine } = open, cache = hubPlaces(machine);
+  const host = (machine.env("HF_ENDPOINT") ?? "https://huggingface.co").replace(/^.*?:\/\//, "").split("/")[0]
+    .replace(/:\d+$/, ""); // On any port: its store may have another.
+  const pushed = command === "push" ? args.find((arg) => machine.kindOf(arg) === "folder") ?? "." : null;
+  const read = [cache.HF_HUB_CACHE, cache.HF_TOKEN_PATH, denoFolder(machine)];
+  // The folder, and beside it the log of its run.
+  const log = pushed === null
+    ? ""
+    : `,${open.listOf([], [pushed])},${pushed.replace(/[\\/]$/, "")}/../metrics.jsonl`;
+  return {
+    env: { ...cache },
+    flags: [
+      `--allow-env=${HUB_VARIABLES}`,
+      `--allow-net=${[host, ...HUB_HOSTS, ...pushed === null ? [] : STORES].join()}`,
+      `--allow-read=${open.listOf(["."], read)}${log}`,
+      `--allow-write=${open.listOf([], [cache.HF_HUB_CACHE])}`,
+    ],
+    script: COMMANDS[command].script,
+    args,
+  };
+}
