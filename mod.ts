@@ -130,6 +130,7 @@ export {
   type Tuning,
   type WebGpu,
 } from "./core/runtime/device.ts";
+export { survivingLoss } from "./core/runtime/surviving_loss.ts";
 export { free } from "./core/runtime/residents.ts";
 export { read, readAll } from "./core/infer/read.ts";
 export type { KernelTime } from "./core/runtime/profile.ts";

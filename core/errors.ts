@@ -160,6 +160,17 @@ export class OutOfMemoryError extends FirnError {
 export class DeviceLostError extends FirnError {
   /** Name of the class, kept when code is minified. */
   override name = "DeviceLostError";
+  /** Whether it was closed on purpose. */
+  readonly closed: boolean;
+
+  /** Says which device, and what is known of why. */
+  constructor(
+    message: string,
+    { closed = false, ...options }: ErrorOptions & { readonly closed?: boolean } = {},
+  ) {
+    super(message, options);
+    this.closed = closed;
+  }
 }
 
 /** A value that must be finite is infinite or NaN. */

@@ -51,6 +51,7 @@ import { mlp } from "./mlp.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { costRows, finishRun, openRun, printSummary, type Summary, trainRun } from "./run.ts";
@@ -154,6 +155,10 @@ export async function accuracy(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
+  await survivingRun(args, runOnce);
+}
+
+async function runOnce(args: readonly string[]): Promise<void> {
   const request = await readRun(args, { command: "digits", table: FLAGS, rate: "rate", beside: ["policy"] });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
   const began = performance.now(), { values, checkpoint, policyHash } = request;

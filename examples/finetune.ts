@@ -47,6 +47,7 @@ import { licenseOf } from "./model_card.ts";
 import { perplexity } from "./perplexity.ts";
 import { validateEvery } from "./policies.ts";
 import { estimateRun, printPlan } from "./dry_run.ts";
+import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import {
@@ -75,6 +76,10 @@ const WORSE =
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
+  await survivingRun(args, runOnce);
+}
+
+async function runOnce(args: readonly string[]): Promise<void> {
   const request = await readRun(args, {
     command: "finetune",
     table: FLAGS,

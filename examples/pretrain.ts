@@ -43,6 +43,7 @@ import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
+import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
@@ -92,6 +93,10 @@ type Flags = Values<typeof FLAGS>;
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
+  await survivingRun(args, runOnce);
+}
+
+async function runOnce(args: readonly string[]): Promise<void> {
   const request = await readRun(args, {
     command: "pretrain",
     table: FLAGS,

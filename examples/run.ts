@@ -39,6 +39,7 @@ import { print } from "./print.ts";
 import { clock, frozenText, progress, rateText } from "./progress.ts";
 import { quoted } from "./sample.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
+import { lostRun } from "./lost_run.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
 import { watchedRun } from "./watched.ts";
 
@@ -142,8 +143,21 @@ export interface TrainOptions<B extends TensorTree> {
  * @param options The training, its batches, and how it goes on
  * @returns The last state
  * @throws {InterruptedError} At SIGINT or SIGTERM, once the state is saved
+ * @throws {LostRunError} When the device is lost
  */
 export async function trainRun<B extends TensorTree>(
+  gpu: Gpu,
+  run: Run,
+  options: TrainOptions<B>,
+): Promise<TrainingState<object>> {
+  try {
+    return await takeSteps(gpu, run, options);
+  } catch (error) {
+    throw lostRun(error, { ...options, folder: run.folder }) ?? error;
+  }
+}
+
+async function takeSteps<B extends TensorTree>(
   gpu: Gpu,
   run: Run,
   options: TrainOptions<B>,
@@ -162,6 +176,9 @@ export async function trainRun<B extends TensorTree>(
   let state = checkpoint === null
     ? await training.init(options.params)
     : await training.resume(checkpoint, { newRate }) as TrainingState<object>;
+  if (state.movedFrom !== undefined) {
+    print(`moved       from ${state.movedFrom} to ${gpu.name}: the run goes on with other bits`);
+  }
   // A run can be resumed from its very beginning.
   if (checkpoint === null) await keeper.save(state);
   const bar = progress(flags.steps, { first: state.step, display: flags.progress });

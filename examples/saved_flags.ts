@@ -60,7 +60,7 @@ const BESIDE_RESUME: readonly string[] = [
 ];
 
 /** Flags that are not taken from a checkpoint: what anyone may have written loads no library, drops no check and opens no port. */
-const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu", "watch"];
+export const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu", "watch"];
 
 /** Flags of a command that can go on with a run. */
 export type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };

@@ -236,6 +236,7 @@ function watch(
       if (!(failure instanceof DeviceLostError)) {
         failure = new DeviceLostError(
           `Cannot go on as the device "${name}" was closed: close it after the last use, or open another`,
+          { closed: true },
         );
       }
       // Destroying a device with seconds of queued work ends the process.

@@ -97,6 +97,7 @@ export async function resumeState<P extends TensorTree>(
     executor.forget();
   }
   await checkAllocations(gpu);
+  const moved = saved.chosen !== undefined && saved.chosen.adapter !== gpu.name;
   return trainer.runs.register({
     ...NO_STEP,
     settings,
@@ -112,6 +113,7 @@ export async function resumeState<P extends TensorTree>(
     best,
     ending,
     chosen: saved.chosen ?? compiler.chosen(),
+    ...moved && { movedFrom: saved.chosen!.adapter },
     done: ending !== null,
   }, run);
 }

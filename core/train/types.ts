@@ -150,6 +150,11 @@ export interface TrainingState<P extends TensorTree> {
   readonly best: number | null;
   /** What made the run go back to this state, after which step; absent but right after that. */
   readonly rolledBack?: { readonly from: number; readonly why: string };
+  /**
+   * The adapter that took the steps so far, where a saved run goes on on another one: its next steps have other bits than they
+   * would have there. Absent but right after `resume`.
+   */
+  readonly movedFrom?: string;
   /** Why training ended; null while it goes on. */
   readonly ending: Ending | null;
   /** True when training ended. */
