@@ -231,3 +231,14 @@ export function normalValues({ size, key, step = 0 }: RandomValuesOptions): Floa
   }
   return out;
 }
+
+/**
+ * What kernels with dropout inside read of seed and stream: two numbers below 2^16, so that f32 holds them. The step is the third number.
+ *
+ * @param seed Seed and stream
+ * @returns Both
+ */
+export function dropoutKey(seed: readonly [seed: number, stream: number]): readonly [number, number] {
+  const [word] = threefry2x32(seed, [0, 0]);
+  return [word >>> 16, word & 0xffff];
+}

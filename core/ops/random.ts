@@ -7,9 +7,9 @@
  */
 
 import { checkOptions, checkShape, refuse } from "../arguments.ts";
-import { dropoutKey } from "../../kernels/attention/dropout.ts";
 import {
   dropout as dropoutKernel,
+  dropoutKey,
   normal as normalKernel,
   uniform as uniformKernel,
 } from "../../kernels/random.ts";

@@ -31,17 +31,6 @@ function rule(rate: number): { readonly least: number; readonly factor: number }
   return { least, factor: 65536 / (65536 - least) };
 }
 
-/**
- * What the kernels read of seed and stream: two numbers below 2^16, so that f32 holds them. The step is the third number.
- *
- * @param seed Seed and stream
- * @returns Both
- */
-export function dropoutKey(seed: readonly [seed: number, stream: number]): readonly [number, number] {
-  const [word] = threefry2x32(seed, [0, 0]);
-  return [word >>> 16, word & 0xffff];
-}
-
 /** WGSL `drops(row, four) -> vec4f`: the factors of the weights of a query and head for keys `4 * four` to `4 * four + 3`. */
 function dropsText({ rate, draw }: { readonly rate: number; readonly draw: string }): string {
   const { least, factor } = rule(rate);
@@ -130,7 +119,7 @@ ${repeat(4, (k) => `  if (4u * four + ${k}u < ${keys}u) { o0[to + ${k}u] = facto
 /**
  * Computes what {@link attentionDrops} writes, on the CPU.
  *
- * @param options Sizes, rate, the key of {@link dropoutKey}, and the step
+ * @param options Sizes, rate, the key of `dropoutKey`, and the step
  * @returns f32 [B, H, T, S]
  */
 export function attentionDropValues(

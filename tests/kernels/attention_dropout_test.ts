@@ -2,7 +2,8 @@
 
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { attentionGradKV, attentionGradQ } from "../../kernels/attention/backward.ts";
-import { attentionDrops, attentionDropValues, dropoutKey } from "../../kernels/attention/dropout.ts";
+import { attentionDrops, attentionDropValues } from "../../kernels/attention/dropout.ts";
+import { dropoutKey } from "../../kernels/random.ts";
 import type { AttentionShape, AttentionTiling } from "../../kernels/attention/frame.ts";
 import { attention } from "../../kernels/attention/forward.ts";
 import { attentionTiling } from "../../kernels/attention/tiling.ts";

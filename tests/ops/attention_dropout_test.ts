@@ -3,7 +3,8 @@
 import { assertThrows } from "@std/assert";
 import { fill, InputError, type Tensor, tensor } from "@firn/train";
 import { attention } from "@firn/train/ops";
-import { attentionDropValues, dropoutKey } from "../../kernels/attention/dropout.ts";
+import { attentionDropValues } from "../../kernels/attention/dropout.ts";
+import { dropoutKey } from "../../kernels/random.ts";
 import { reference } from "../kernels/attention_reference.ts";
 import { checkOps } from "../reference/check_ops.ts";
 
