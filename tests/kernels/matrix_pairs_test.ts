@@ -137,23 +137,20 @@ test("pairs of f16 are as accurate as f32 in all layouts, and where numbers are 
 });
 
 test("pairs of f16 are as accurate with larger tiles, shared sums and stacks of products", async () => {
-  const [m, n, k] = [40, 72, 3 * SEGMENT], sizes = { m, n, k, transposeA: false, transposeB: true };
+  const [m, n, k] = [40, 24, SEGMENT + 64], sizes = { m, n, k, transposeA: false, transposeB: true };
   const a = values(2 * m * k, 1), b = values(2 * k * n, 2);
-  const tall = variantOf({ bm: 4 * unit.m, wm: 2 * unit.m, bk: 4 * unit.k });
-  const wide = variantOf({ bn: 4 * unit.n, wn: 2 * unit.n, split: 3 });
-  for (const variant of [tall, wide]) {
-    const one = { a: a.slice(0, m * k), b: b.slice(0, k * n) };
-    await assertAccurate({ ...sizes, batch: 1 }, { ...one, variant, what: JSON.stringify(variant) });
-    const both = await computePairs({ ...sizes, batch: 2 }, { a, b, variant });
-    const second = { a: a.slice(m * k), b: b.slice(k * n) };
-    assert(errorOf({ ...sizes, batch: 1 }, both.slice(m * n), second) < 2e-7);
-    assertEquals(both.slice(0, m * n), await computePairs({ ...sizes, batch: 1 }, { ...one, variant }));
+  const variant = variantOf({ bm: 4 * unit.m, wm: 2 * unit.m, split: 2 });
+  const both = await computePairs({ ...sizes, batch: 2 }, { a, b, variant });
+  for (const i of [0, 1]) {
+    const part = { a: a.slice(i * m * k, (i + 1) * m * k), b: b.slice(i * k * n, (i + 1) * k * n) };
+    const seen = both.slice(i * m * n, (i + 1) * m * n);
+    assert(errorOf({ ...sizes, batch: 1 }, seen, part) < 1e-7, `${i}`);
   }
 });
 
 test("pairs of f16 reach from the smallest to the largest results of f32, and keep zeros", async () => {
   const [m, n, k] = [8, 8, 16], product = { batch: 1, m, n, k, transposeA: false, transposeB: true };
-  const scales = [[1e19, 1e19], [1e-15, 1e-18], [2 ** 127, 2 ** -120], [2 ** -126, 2 ** 126], [0, 1], [
+  const scales = [[1e19, 1e19], [1e-15, 1e-18], [2 ** 127, 2 ** -110], [2 ** -110, 2 ** 126], [0, 1], [
     1e-20,
     1e20,
   ]];
