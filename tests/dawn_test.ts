@@ -78,6 +78,18 @@ dawnTest(
   },
 );
 
+dawnTest("training with f32x3 on a driver without matrix units says what to use", async (driver) => {
+  const { code, stderr } = await runDeno(
+    ["run", "--allow-ffi", "--allow-read", "tests/dawn/sotu.ts", "dawn", "f32x3"],
+    { VK_DRIVER_FILES: driver },
+  );
+  assertEquals(code, 1);
+  assertMatch(
+    stderr,
+    /InputError: Cannot train with precision "f32x3" as "SwiftShader.*" offers no matrix units .*: use "f32"/,
+  );
+});
+
 Deno.test("a failed import of Dawn says what a person can do about it", () => {
   const platform = { os: "freebsd", arch: "x86_64" };
   const cases: readonly [{ name: string; message: string; code?: string }, string, RegExp][] = [

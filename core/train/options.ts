@@ -141,12 +141,17 @@ export function memoryLimit(
  *
  * @throws {InputError} When it is f16 and the adapter has no shader-f16, or f32x3 and it has no matrix units
  */
-export function checkPrecision({ name, features, target }: Gpu, precision: Precision = "f32"): void {
+export function checkPrecision(
+  { name, features, target }: Gpu,
+  precision: Precision = "f32",
+): void {
   if (precision === "f32x3") {
     if (productUnit(target) !== undefined) return;
+    // A device of Dawn has been asked for what it has.
+    const dawn = name.endsWith("(dawn)") ? "" : 'open it with gpu: "dawn" (--gpu dawn), or ';
     throw new InputError(
       `Cannot train with precision "f32x3" as "${name}" offers no matrix units of f16 operands and f32 sums: ` +
-        'open it with gpu: "dawn" (--gpu dawn), or use "f32"',
+        `${dawn}use "f32"`,
     );
   }
   if (precision === "f32" || features.has("shader-f16")) return;

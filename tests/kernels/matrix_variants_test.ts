@@ -49,6 +49,23 @@ Deno.test("chooseMatmul takes no matrix unit of other types, and none where the 
   ) assertEquals(kindOf(HALF, { ...GPU, ...other }), "tiled", JSON.stringify(other));
 });
 
+Deno.test("matmulVariants multiply f32 on matrix units where pairs of f16 are asked for, as tiles of those fit", () => {
+  const pairs = { ...SIZES, paired: true } as const;
+  for (const storedB of ["f32", "bf16", "half", "int8", "nf4"] as const) {
+    assertEquals(kindOf({ paired: true, storedB }), "matrix", storedB);
+  }
+  for (const v of matmulVariants(pairs, GPU)) {
+    assert(v.kind !== "matrix" || panelBytes(v, pairs) <= GPU.workgroupBytes);
+  }
+  assertEquals(kindOf(pairs, { ...GPU, matrices: [] }), "tiled");
+});
+
+Deno.test("matmulVariants have tiles of 96 columns for products that share no launch", () => {
+  const wide = (m: number): boolean =>
+    matmulVariants({ ...HALF, m, n: 768, k: 768 }, GPU).some((v) => v.kind === "matrix" && v.bn === 96);
+  assertEquals([512, 1024].map(wide), [false, true]);
+});
+
 Deno.test("matmulVariants are the same with matrix units and without in plans of f32", () => {
   for (const m of [1, 16, 1024]) {
     for (const storedB of ["f32", "bf16", "nf4"] as const) {
