@@ -33,6 +33,9 @@ import { hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
+import { classAccuracy, lossMetrics } from "@firn/train/evaluation";
+import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
+import { bestCopy, runEvaluations } from "./evaluation_run.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords, wordsOf } from "./bag_of_words.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
@@ -41,7 +44,7 @@ import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
-import { checkLog, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
+import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 
@@ -68,6 +71,7 @@ export const FLAGS = {
     lr: positive("largest learning rate, after warm-up", 2e-3),
     seed: whole("seed of the new head and of the order of texts", 0, 0),
   }),
+  ...EVERY_FLAGS,
   ...topic("run", {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
@@ -128,20 +132,28 @@ export async function predict(
 async function trained(
   gpu: Gpu,
   model: Model,
-  { taken, batches, steps, lr }: {
+  { taken, batches, judging, flags }: {
     readonly taken: Steps;
     readonly batches: Iterable<ClassBatch>;
-    readonly steps: number;
-    readonly lr: number;
+    /** What decides while it trains. */
+    readonly judging: readonly ClassBatch[];
+    readonly flags: Flags & { readonly steps: number };
   },
 ): Promise<Model> {
-  const warmup = Math.ceil(WARMUP * steps);
-  const training = defineTraining(gpu, classLoss(model), {
+  const { steps, lr } = flags, warmup = Math.ceil(WARMUP * steps), loss = classLoss(model);
+  const training = defineTraining(gpu, loss, {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: linearRate({ peak: lr, warmup, steps }) })),
     steps,
     lookEvery: Math.min(10, steps),
   });
-  const { params } = await taken.take(training, { params: model.params, batches, steps });
+  const evaluations = runEvaluations(gpu, {
+    training,
+    flags,
+    sets: { [HELD_OUT]: judging },
+    metrics: { ...lossMetrics(loss), accuracy: classAccuracy(model) },
+    store: bestCopy(gpu),
+  });
+  const { params } = await taken.take(training, { params: model.params, batches, steps, evaluations });
   return { ...model, params };
 }
 
@@ -153,7 +165,7 @@ async function readMails(): Promise<Labelled> {
 }
 
 /** Reads the texts that the flags name. */
-async function dataOf(flags: Flags): Promise<Pick<Labelled, "train" | "test">> {
+async function dataOf(flags: Flags): Promise<Pick<Labelled, "train" | "test"> & Partial<Labelled>> {
   const columns = columnsIn(flags.columns)!, { data, validation } = flags;
   if (validation === null) {
     return data === "spam" ? await readMails() : await readRows(await locateData([data]), columns);
@@ -217,7 +229,8 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   const { steps, epochs } = flags;
-  checkLog(flags);
+  checkSteps(flags);
+  checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity", "accuracy"] });
   if (steps === null || epochs === null) return;
   throw new UsageError("--steps and --epochs both say how long training is: give one");
 }
@@ -230,10 +243,10 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const began = performance.now(), { batch, lr, seed } = flags;
+  const began = performance.now(), { batch, seed } = flags;
   const { folder } = await locateModel(flags.model);
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: folder });
-  const { train, test } = await stage(`reading     ${flags.data}`, () => dataOf(flags));
+  const { train, validation, test } = await stage(`reading     ${flags.data}`, () => dataOf(flags));
   const names = [...new Set(train.map(({ label }) => label))].sort();
   const architecture = await classArchitecture(folder);
   await using gpu = await openShown(flags);
@@ -244,14 +257,21 @@ export async function main(args: readonly string[]): Promise<void> {
   print(`data        ${train.length} texts to train on, ${test.length} to test with, ${labelsLine(names)}`);
   const rows = encodeRows(train, { ...flags, tokenizer, names });
   const held = encodeRows(test, { ...flags, tokenizer, names });
-  const length = Math.max(...[...rows, ...held].map(({ ids }) => ids.length));
+  // Where a part of the data is there to decide by, the test decides nothing.
+  const judging = validation === undefined ? held : encodeRows(validation, { ...flags, tokenizer, names });
+  const length = Math.max(...[...rows, ...held, ...judging].map(({ ids }) => ids.length));
   const steps = flags.epochs === null ? flags.steps ?? STEPS : Math.ceil(flags.epochs * rows.length / batch);
   print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
 
   const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };
   await using taken = await openSteps(gpu, { flags, config: { ...flags, steps } });
   const batches = shuffledBatches(rows, { ...sizes, seed });
-  const after = await trained(gpu, model, { taken, batches, steps, lr });
+  const after = await trained(gpu, model, {
+    taken,
+    batches,
+    judging: allBatches(judging, sizes),
+    flags: { ...flags, steps },
+  });
   const found = await predict(gpu, after, { batches: allBatches(held, sizes), count: held.length });
   const scores = scoresOf(held.map(({ label }) => label), found, names.length);
   const seen = ({ text, label }: Example): Example => ({

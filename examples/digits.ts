@@ -44,13 +44,13 @@ import {
 import { configText } from "./config.ts";
 import { oneOf, positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
-import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import type { DigitModel, Recipe } from "./layers.ts";
 import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
-import { POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { checkPolicyName, POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
@@ -149,6 +149,12 @@ export async function accuracy(
   return losses.reduce((a, b) => a + b) / digits.count;
 }
 
+/** Refuses flags that do not go together. */
+function checkFlags(flags: Values<typeof FLAGS>): void {
+  providerOf(flags);
+  checkPolicyName(flags.policy);
+}
+
 /**
  * Runs the command.
  *
@@ -159,7 +165,13 @@ export async function main(args: readonly string[]): Promise<void> {
 }
 
 async function runOnce(args: readonly string[]): Promise<void> {
-  const request = await readRun(args, { command: "digits", table: FLAGS, rate: "rate", beside: ["policy"] });
+  const request = await readRun(args, {
+    command: "digits",
+    table: FLAGS,
+    rate: "rate",
+    beside: ["policy"],
+    check: checkFlags,
+  });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
   const began = performance.now(), { values, checkpoint, policyHash } = request;
   const model = MODELS[values.model], recipe = { ...model.recipe, ...given(values) };

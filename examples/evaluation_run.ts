@@ -9,44 +9,51 @@ import {
   type Gpu,
   loadCheckpoint,
   saveCheckpoint,
-  type TokenBatch,
+  snapshot,
+  type TensorTree,
   type Training,
   type TrainingState,
 } from "@firn/train";
 import { type Best, type Evaluation, evaluator, type Metrics } from "@firn/train/evaluation";
 import type { RunLog } from "@firn/train/report";
-import { type EvaluationFlags, followOf } from "./evaluation_flags.ts";
+import { type EvaluationFlags, type EveryFlags, followOf } from "./evaluation_flags.ts";
 import { bestCheckpoint } from "./output.ts";
 import { quoted } from "./sample.ts";
 
 /** Evaluations of a run. */
-export interface RunEvaluations {
+export interface RunEvaluations<P extends TensorTree = object> {
   /**
    * Evaluates a state where it is time.
    *
    * @returns Whether the run is to end
    */
-  after(state: TrainingState<object>, run: EvaluatedRun): Promise<boolean>;
+  after(state: TrainingState<P>, run: EvaluatedRun): Promise<boolean>;
   /**
    * Ends the run: with the best state, where flags ask for it; the given one is then freed.
    *
    * @returns The state to be saved, and what is told of the last one
    */
-  finish(state: TrainingState<object>, folder: string): Promise<Finished>;
+  finish(state: TrainingState<P>): Promise<Finished<P>>;
+}
+
+/** Where the best state is kept. */
+export interface BestStore<P extends TensorTree> {
+  keep(state: TrainingState<P>): Promise<void>;
+  /** The state that was kept last. */
+  take(): Promise<TrainingState<P>>;
 }
 
 /** How a run ended. */
-export interface Finished {
+export interface Finished<P extends TensorTree = object> {
   /** The state whose weights are saved. */
-  readonly saved: TrainingState<object>;
+  readonly saved: TrainingState<P>;
   /** The last state with the ending of the run, for its log. */
-  readonly told: TrainingState<object>;
+  readonly told: TrainingState<P>;
 }
 
 /** The run that is evaluated. */
 export interface EvaluatedRun {
-  readonly folder: string;
-  readonly log: RunLog;
+  readonly log?: RunLog;
   /** Prints a line. */
   readonly say: (line: string) => void;
 }
@@ -55,54 +62,55 @@ export interface EvaluatedRun {
  * Makes the evaluations that flags ask for.
  *
  * @param gpu The device
- * @param options The training, flags, sets and metrics; `write` continues a text
+ * @param options The training, flags, sets and metrics; `store` keeps the best state; `write` continues a text
  * @returns The evaluations; undefined where flags ask for none
  */
-export function runEvaluations(
+export function runEvaluations<P extends TensorTree, B extends TensorTree>(
   gpu: Gpu,
-  { training, flags, sets, metrics, write }: {
-    readonly training: Training<object, TokenBatch>;
-    readonly flags: EvaluationFlags & { readonly steps: number };
-    readonly sets: { readonly [name: string]: readonly TokenBatch[] };
-    readonly metrics: Metrics<object, TokenBatch>;
-    readonly write: (params: object, prompt: string) => Promise<string>;
+  { training, flags, sets, metrics, store, write }: {
+    readonly training: Training<P, B>;
+    readonly flags: EveryFlags & Partial<Pick<EvaluationFlags, "sample">> & { readonly steps: number };
+    readonly sets: { readonly [name: string]: readonly B[] };
+    readonly metrics: Metrics<P, B>;
+    readonly store: BestStore<P>;
+    readonly write?: (params: P, prompt: string) => Promise<string>;
   },
-): RunEvaluations | undefined {
+): RunEvaluations<P> | undefined {
   const every = flags["evaluate-every"];
   if (every === null) return undefined;
   const judge = evaluator(gpu, training, { sets, metrics, every, steps: flags.steps });
   const follow = followOf(flags, judge.better);
   let best: Best | null = null;
   return {
-    async after(state, { folder, log, say }) {
+    async after(state, { log, say }) {
       // What a run that goes on found before is in its log.
-      best ??= follow && evaluationsIn(log.lines).reduce(follow.next, follow.init);
+      best ??= follow && evaluationsIn(log?.lines ?? []).reduce(follow.next, follow.init);
       const found = await judge.after(state);
       if (found === null) return false;
       const lines = linesOf(found);
-      await log.add(lines);
+      await log?.add(lines);
       for (const { set, metrics } of lines) {
         const values = Object.entries(metrics).map(([name, value]) =>
           `${name} ${value?.toPrecision(5) ?? "not finite"}`
         );
         say(`step ${state.step}: ${set}: ${values.join(", ")}`);
       }
-      for (const prompt of flags.sample) {
-        const text = await training.withWeights(state, (params) => write(params, prompt));
-        await log.add([{ kind: "sample", step: state.step, text }]);
+      for (const prompt of write === undefined ? [] : flags.sample ?? []) {
+        const text = await training.withWeights(state, (params) => write!(params, prompt));
+        await log?.add([{ kind: "sample", step: state.step, text }]);
         say(`step ${state.step}: ${quoted(text)}`);
       }
       if (follow === null || best === null) return false;
       best = follow.next(best, found);
       if (best.step === state.step) {
-        await saveCheckpoint(gpu, state, { path: bestCheckpoint(folder), keep: 1 });
+        await store.keep(state);
       }
       if (best.stop) {
         say(`step ${state.step}: no better ${flags.best} in ${best.since} evaluations: training ends`);
       }
       return best.stop;
     },
-    async finish(state, folder) {
+    async finish(state) {
       const { step } = state, isLast = best === null || best.step === null || best.step === step;
       const ending = {
         ...state.ending ?? { reason: "stopped", step } as const,
@@ -111,9 +119,34 @@ export function runEvaluations(
       const told = { ...state, ending: { best: null, ...ending } };
       if (isLast) return { saved: state, told };
       freeState(state);
-      const checkpoint = await loadCheckpoint(bestCheckpoint(folder));
-      return { saved: await training.resume(checkpoint, { newRate: true }) as TrainingState<object>, told };
+      return { saved: await store.take(), told };
     },
+  };
+}
+
+/** Keeps the best state as a file of the folder of a run, where it stays. */
+export function bestFile(
+  gpu: Gpu,
+  { training, folder }: { readonly training: Training<object, never>; readonly folder: string },
+): BestStore<object> {
+  const path = bestCheckpoint(folder);
+  return {
+    keep: (state) => saveCheckpoint(gpu, state, { path, keep: 1 }),
+    take: async () =>
+      await training.resume(await loadCheckpoint(path), { newRate: true }) as TrainingState<object>,
+  };
+}
+
+/** Keeps the best state on the device, beside the one that is trained. */
+export function bestCopy<P extends TensorTree>(gpu: Gpu): BestStore<P> {
+  let kept: TrainingState<P> | null = null;
+  return {
+    keep(state) {
+      if (kept !== null) freeState(kept);
+      kept = snapshot(gpu, state);
+      return Promise.resolve();
+    },
+    take: () => Promise.resolve(kept!),
   };
 }
 

@@ -24,7 +24,7 @@ import { loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { change, type Quality } from "@firn/train/report";
 import { lossMetrics } from "@firn/train/evaluation";
 import { HELD_OUT } from "./evaluation_flags.ts";
-import { runEvaluations } from "./evaluation_run.ts";
+import { bestFile, runEvaluations } from "./evaluation_run.ts";
 import { configText } from "./config.ts";
 import { checkFlags, FLAGS, type Flags, type Planned, USAGE } from "./finetune_flags.ts";
 import {
@@ -37,7 +37,7 @@ import {
   withBatch,
   withSteps,
 } from "./finetune_plan.ts";
-import { runMain, UsageError } from "./flags.ts";
+import { runMain } from "./flags.ts";
 import { openShown } from "./gpu.ts";
 import { helpOf } from "./help.ts";
 import { shortName } from "./hub.ts";
@@ -132,6 +132,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
     flags,
     sets: { [HELD_OUT]: data.held, ...data.sets },
     metrics: lossMetrics(nextTokenLoss(base)),
+    store: bestFile(gpu, { training, folder: run.folder }),
     write: (params, prompt) =>
       continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
   });
@@ -153,7 +154,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
       },
     },
   });
-  const { saved: state, told } = await evaluations?.finish(last, run.folder) ?? { saved: last, told: last };
+  const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
   const saved = await saveTrained(gpu, run, { subject, training, state, flags });
   training[Symbol.dispose]();
   free(base.params);
@@ -177,8 +178,8 @@ async function runOnce(args: readonly string[]): Promise<void> {
 
 /** Prints batches and ends. The model is not needed for it. */
 async function showData({ flags: { batch, ...given }, folder, opened }: Plan, count: number): Promise<void> {
-  if (batch === "auto") throw new UsageError("--show-batch needs the size of a batch: --batch N");
-  const flags = { ...given, batch };
+  // That it is a number is checked with the flags.
+  const flags = { ...given, batch: batch as number };
   const tokenizer = await loadTokenizer(folder), family = { name: "", inputs: ["segments"] };
   using data = await readData(opened, { tokenizer, folder, family, flags, validates: false });
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);

@@ -5,16 +5,16 @@
  */
 
 import { batchFlags, checkBatch } from "./batch_flags.ts";
-import { DATA_FLAGS } from "./data_flags.ts";
+import { DATA_FLAGS, weightsOf } from "./data_flags.ts";
 import { checkEvaluation, EVALUATION_FLAGS, HELD_OUT, setsOf } from "./evaluation_flags.ts";
 import { oneOf, positive, share, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
-import { GPU_FLAGS } from "./gpu.ts";
+import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { MODEL } from "./hub.ts";
 import { checkLora, LORA_FLAGS } from "./lora_flags.ts";
 import { PRETRAINED_RATE } from "./model_card.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOptimizer, OPTIMIZER_FLAGS } from "./optimizer_flags.ts";
-import { POLICY, VALIDATE } from "./policies.ts";
+import { checkPolicyName, POLICY, VALIDATE } from "./policies.ts";
 import { RUN_FLAGS } from "./saved_flags.ts";
 import { MAX_SHARD_SIZE } from "./shard_size.ts";
 
@@ -110,6 +110,12 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
     sets: [HELD_OUT, ...setsOf(values).map(({ name }) => name)],
     metrics: ["loss", "perplexity"],
   });
+  if (values["show-batch"] !== null && values.batch === "auto") {
+    throw new UsageError("--show-batch needs the size of a batch: give --batch N");
+  }
+  weightsOf(values.data);
+  checkPolicyName(values.policy);
+  providerOf(values);
   checkLora(values);
   checkOptimizer({ ...values, steps: values.steps ?? (values.epochs === null ? STEPS : Infinity) });
   checkBatch(values);

@@ -46,7 +46,7 @@ import { loadShown } from "./load_model.ts";
 import { checkOutput, claimFolder, nextFree } from "./output.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
-import { checkLog, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
+import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { openText } from "./text.ts";
 
 /** The flags of the command. */
@@ -93,7 +93,7 @@ adapter, and how often each token stands in the completions that are learned.`;
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkLog });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkSteps });
   if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { folder } = await locateModel(flags.model);
   const out = flags.out ?? await nextFree("out/lora");

@@ -39,7 +39,7 @@ import { encodeFiles, trainBpe } from "./bpe.ts";
 import { configText } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
-import { GPU_FLAGS, openShown } from "./gpu.ts";
+import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
@@ -157,6 +157,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
 
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
+  providerOf(flags);
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
   }

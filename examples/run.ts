@@ -236,7 +236,7 @@ async function takeSteps<B extends TensorTree>(
       bar.say(`step ${state.step}: ${quoted(text)}`);
     }
     const judging = performance.now();
-    const stop = await options.evaluations?.after(state, { folder, log, say: bar.say }) ?? false;
+    const stop = await options.evaluations?.after(state, { log, say: bar.say }) ?? false;
     clockAt += performance.now() - judging;
     const signal = signals.caught();
     if (signal === null || state.done) await keeper.after(state);

@@ -17,7 +17,9 @@ import {
   type RunLog,
   type StartLine,
 } from "@firn/train/report";
+import type { RunEvaluations } from "./evaluation_run.ts";
 import { type Flag, text, topic, UsageError, type Values } from "./flags.ts";
+import { type Choice, providerOf } from "./gpu.ts";
 import { loggerOf, OBSERVE_FLAGS } from "./observe_flags.ts";
 import { claimFolder } from "./output.ts";
 import { print } from "./print.ts";
@@ -35,10 +37,10 @@ export const STEP_FLAGS: typeof OBSERVE_FLAGS & { readonly log: Flag<string | nu
 /** Values of {@link STEP_FLAGS}. */
 export type StepFlags = Values<typeof STEP_FLAGS>;
 
-/** Refuses flags that show a log where there is none. */
-export function checkLog(
-  { log, watch, tensorboard }: Pick<StepFlags, "log" | "watch" | "tensorboard">,
-): void {
+/** Refuses flags that show a log where there is none, and those of a device that would do nothing. */
+export function checkSteps(flags: Pick<StepFlags, "log" | "watch" | "tensorboard"> & Choice): void {
+  const { log, watch, tensorboard } = flags;
+  providerOf(flags);
   const shows = watch !== null ? "--watch" : tensorboard ? "--tensorboard" : null;
   if (log === null && shows !== null) throw new UsageError(`${shows} shows a log: add --log DIR`);
 }
@@ -53,6 +55,8 @@ export interface Steps extends AsyncDisposable {
       readonly batches: Iterable<B> | AsyncIterable<B>;
       readonly steps: number;
       readonly tokens?: number;
+      /** Evaluations while it trains. */
+      readonly evaluations?: RunEvaluations<P>;
     },
   ): Promise<TrainingState<P>>;
   /** Ends the log, with what the model is then, and writes the report. */
@@ -86,7 +90,7 @@ export async function openSteps(
   let ending: TrainingState<object>["ending"] = null;
   const held = stack.move();
   return {
-    async take(training, { params, batches, steps, tokens }) {
+    async take(training, { params, batches, steps, tokens, evaluations }) {
       const bar = progress(steps, { display: flags.progress });
       bar.update(0, ["compiling the training step"]);
       let state = await training.init(params), clockAt = performance.now(), looked = 0;
@@ -100,10 +104,12 @@ export async function openSteps(
           bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, pace, ...frozen]);
         }
         if (state.event !== null) bar.say(freezeText(state.event));
+        if (await evaluations?.after(state, { log, say: bar.say })) break;
       }
       bar.end();
-      ending = state.ending;
-      return state;
+      const { saved, told } = await evaluations?.finish(state) ?? { saved: state, told: state };
+      ending = told.ending;
+      return saved;
     },
     async finish(after) {
       if (log === undefined) return;

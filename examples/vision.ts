@@ -36,7 +36,7 @@ import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
-import { checkLog, openSteps, STEP_FLAGS } from "./steps.ts";
+import { checkSteps, openSteps, STEP_FLAGS } from "./steps.ts";
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -110,7 +110,7 @@ export async function digitsOf(
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkLog });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkSteps });
   if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { steps, batch, lr, seed } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });

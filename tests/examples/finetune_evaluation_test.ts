@@ -7,6 +7,7 @@
 import { assert, assertEquals, assertLess, assertThrows } from "@std/assert";
 import { readLog } from "@firn/train/report";
 import { checkEvaluation, EVALUATION_FLAGS, setsOf } from "../../examples/evaluation_flags.ts";
+import { main as classify } from "../../examples/classify.ts";
 import { main as finetune } from "../../examples/finetune.ts";
 import { readFlags, UsageError } from "../../examples/flags.ts";
 import { inFolder } from "../data/files.ts";
@@ -83,4 +84,25 @@ Deno.test("flags of evaluation that would do nothing are refused", () => {
       "a share below 1",
     );
   }
+});
+
+Deno.test("classify keeps the weights of the best accuracy, and ends early", async () => {
+  await inFolder(async (folder) => {
+    const rows = Array.from(
+      { length: 60 },
+      (_, i) => ({ text: `${i % 2 ? "a whale" : "the people"} of ${i} men`, label: `${i % 2}` }),
+    );
+    await Deno.writeTextFile(`${folder}/rows.jsonl`, rows.map((row) => JSON.stringify(row) + "\n").join(""));
+    const args =
+      `--data ${folder}/rows.jsonl --steps 30 --batch 4 --lr 0.01 --evaluate-every 2 --log ${folder}/log`;
+    const best = "--best accuracy --stop-after 2 --min-delta 1".split(" ");
+    assertEquals(await call(classify, [...args.split(" "), ...best]), null);
+    const log = await readLog(`${folder}/log/metrics.jsonl`), end = log.at(-1)!;
+    const found = log.flatMap((line) => line.kind === "evaluation" ? [line] : []);
+    assertEquals(found.map(({ step }) => step), [2, 4, 6]);
+    assertEquals(Object.keys(found[0].metrics), ["loss", "perplexity", "accuracy"]);
+    // None can be better than another by more than 1.
+    assert(end.kind === "end" && end.ending !== undefined);
+    assertEquals(end.ending, { reason: "stopped", step: 6, best: 2 });
+  });
 });
