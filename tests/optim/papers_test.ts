@@ -48,12 +48,12 @@ Deno.test("the table of runs is that of the fixture", () =>
   assertEquals(Object.keys(AS_TORCH), Object.keys(TORCH)));
 
 for (const [name, optimizer] of Object.entries(AS_TORCH)) {
-  Deno.test(`${name} equals PyTorch in float64 over five steps`, async () => {
+  Deno.test(`${name} equals PyTorch in float64 over twenty steps`, async () => {
     assertParams(await train(gpu, optimizer), new Map(Object.entries(TORCH[name])));
   });
 }
 
-Deno.test("lion equals algorithm 2 of its paper in float64 over five steps", async () => {
+Deno.test("lion equals algorithm 2 of its paper in float64 over twenty steps", async () => {
   const optimizer = lion({ learningRate: 0.05, beta1: 0.8, beta2: 0.95, weightDecay: 0.1 });
   assertParams(
     await train(gpu, optimizer),
@@ -62,7 +62,7 @@ Deno.test("lion equals algorithm 2 of its paper in float64 over five steps", asy
 });
 
 for (const nesterov of [true, false]) {
-  Deno.test(`muon ${nesterov ? "with" : "without"} Nesterov equals its definition in float64 over five steps`, async () => {
+  Deno.test(`muon ${nesterov ? "with" : "without"} Nesterov equals its definition in float64 over twenty steps`, async () => {
     const scale = nesterov ? "matchAdamW" : "original";
     const optimizer = muon({
       learningRate: 0.05,

@@ -20,7 +20,7 @@ export const SHAPES: Readonly<Record<string, readonly number[]>> = {
 };
 
 /** How many steps are taken. */
-export const STEPS = 5;
+export const STEPS = 20;
 
 /** Values by path. */
 export type Numbers = Map<string, Float64Array>;
@@ -85,7 +85,7 @@ export function assertParams(
   tolerance = 1e-6,
 ): void {
   for (const [path, data] of expected) {
-    // Five updates near one in f32, which holds 6e-8.
+    // Twenty updates near one in f32, which holds 6e-8.
     assertNear(actual.get(path)!, Float64Array.from(data), { tolerance, what: path });
   }
 }

@@ -18,10 +18,12 @@ import {
   saveCheckpoint,
   sgd,
   type Training,
+  type TrainingOptions,
 } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import { adafactor, adam, adamW8bit, lion, muon, scheduleFreeAdamW, weightAverage } from "@firn/train/optim";
 import { assertNear } from "../reference/values.ts";
+import { allocationsOn, plannedOf } from "../bench/allocated.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import {
   advance,
@@ -60,15 +62,15 @@ const thawing: FreezePolicy = scheduled([{ from: 2, frozen: ["bottom"] }, { from
 function define(
   optimizer: Optimizer,
   policy: FreezePolicy = thawing,
-  accumulate = 1,
+  options: Partial<TrainingOptions<Pairs>> = {},
 ): Training<Mlp, Pairs> {
   return defineTraining<Mlp, Pairs>(gpu, mlpLoss, {
     optimizer,
     steps: STEPS,
     lookEvery: 1,
     thawWarmup: 3,
-    accumulate,
     policy,
+    ...options,
   });
 }
 
@@ -107,7 +109,7 @@ const FEATURES: Readonly<Record<string, (optimizer: Optimizer) => Promise<void>>
   },
   async "takes a step of two batches as that of one of both"(optimizer) {
     using whole = define(optimizer, scheduled([]));
-    using halves = define(optimizer, scheduled([]), 2);
+    using halves = define(optimizer, scheduled([]), { accumulate: 2 });
     let [a, b] = [await whole.init(newMlp()), await halves.init(newMlp())];
     for (const batch of batches.slice(0, 2)) {
       a = await whole.next(a, batch);
@@ -117,6 +119,39 @@ const FEATURES: Readonly<Record<string, (optimizer: Optimizer) => Promise<void>>
     for (const [path, values] of await valuesOf(gpu, b.params)) {
       assertNear(values, Float64Array.from(expected.get(path)!), { tolerance: 1e-5, what: path });
     }
+  },
+  async "takes the bytes that it plans, within a limit of memory and without"(optimizer) {
+    const allocations = [undefined, "1 MiB"].map(() => allocationsOn(gpu)), states: unknown[] = [];
+    for (const [i, memory] of [undefined, "1 MiB"].entries()) {
+      using training = define(optimizer, scheduled([]), { memory });
+      const state = await allocations[i].during(async () =>
+        await training.next(await training.init(newMlp()), batches[0])
+      );
+      const { planned, held } = allocations[i].memory(plannedOf(state, batches[0]));
+      assertEquals([held, training.memory()?.bytes ?? planned], [planned, planned]);
+      states.push(await bitsOf(gpu, state));
+    }
+    assertEquals(states[1], states[0]);
+  },
+  async "is averaged by weightAverage"(optimizer) {
+    const averaged = optimizer === OPTIMIZERS.weightAverage
+      ? optimizer
+      : chain(optimizer, weightAverage(0.9));
+    using training = define(averaged, scheduled([]));
+    let state = await training.init(newMlp());
+    const doubles = async (tree: Mlp): Promise<Float64Array[]> =>
+      [...(await valuesOf(gpu, tree)).values()].map((values) => Float64Array.from(values));
+    const expected = await doubles(state.params);
+    while (state.step < 4) {
+      state = await training.next(state, batches[state.step]);
+      for (const [i, w] of (await doubles(state.params)).entries()) {
+        expected[i] = expected[i].map((a, j) => 0.9 * a + 0.1 * w[j]);
+      }
+    }
+    const found = await training.withWeights(state, doubles);
+    expected.forEach((values, i) =>
+      assertNear(found[i], values, { tolerance: 1e-6, what: `parameter ${i}` })
+    );
   },
   async "has the moments that snr reads"(optimizer) {
     using training = define(optimizer, scheduled([], ["firstMoment", "secondMoment", "benefit"]));
