@@ -148,7 +148,7 @@ export function checkPrecision(
   if (precision === "f32x3") {
     if (productUnit(target) !== undefined) return;
     // A device of Dawn has been asked for what it has.
-    const dawn = name.endsWith("(dawn)") ? "" : 'open it with gpu: "dawn" (--gpu dawn), or ';
+    const dawn = name.includes("(dawn") ? "" : 'open it with gpu: "dawn" (--gpu dawn), or ';
     throw new InputError(
       `Cannot train with precision "f32x3" as "${name}" offers no matrix units of f16 operands and f32 sums: ` +
         `${dawn}use "f32"`,
