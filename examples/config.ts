@@ -132,10 +132,10 @@ export function readConfig(
 }
 
 /**
- * The texts of a file as flags of a command line, whatever command they are for.
+ * A file as flags of a command line, whatever command they are for.
  *
  * @param path The file
- * @returns `--name=value` of each text, without those of several lines
+ * @returns `--name=value` of each key, or `--name`, without texts of several lines and what is false
  * @throws {UsageError} When it is no TOML
  * @throws {FileError} When it cannot be read
  */
@@ -143,7 +143,11 @@ export async function flagsIn(path: string): Promise<readonly string[]> {
   const values = Object.entries(parsed(await textIn(path), path));
   return values.flatMap(([name, value]) =>
     (Array.isArray(value) ? value : [value]).flatMap((one) =>
-      typeof one === "string" && !one.includes("\n") ? [`--${name}=${one}`] : []
+      one === true
+        ? [`--${name}`]
+        : typeof one === "number" || typeof one === "string" && !one.includes("\n")
+        ? [`--${name}=${one}`]
+        : []
     )
   );
 }

@@ -39,6 +39,9 @@ import { encodeFiles, trainBpe } from "./bpe.ts";
 import { configText } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
+import { lossMetrics } from "@firn/train/evaluation";
+import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
+import { bestFile, runEvaluations } from "./evaluation_run.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
@@ -74,6 +77,7 @@ export const FLAGS = {
     mlp: whole("channels of the MLP", 344),
   }),
   ...topic("run", { out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null) }),
+  ...EVERY_FLAGS,
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -133,7 +137,15 @@ async function runOnce(args: readonly string[]): Promise<void> {
     toml: configText("pretrain", { table: FLAGS, flags }),
   });
   if (checkpoint === null) await writeFiles(tokenizerIn(run.folder), files);
-  const state = await trainRun(gpu, run, {
+  const evaluations = runEvaluations(gpu, {
+    training,
+    flags,
+    sets: { [HELD_OUT]: data.held },
+    metrics: lossMetrics(nextTokenLoss(model)),
+    store: bestFile(gpu, { training, folder: run.folder }),
+  });
+  const last = await trainRun(gpu, run, {
+    evaluations,
     command: "pretrain",
     request,
     flags,
@@ -144,11 +156,12 @@ async function runOnce(args: readonly string[]): Promise<void> {
     tokens: flags.batch * flags.length,
     facts: tokenFacts,
   });
+  const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
   const trained = { ...model, params: state.params }, folder = `${run.folder}/model`;
   await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
   const after = await measured(gpu, trained, { tokenizer, data });
-  const summary = costRows(gpu, { training, state, began, flops: gflopRow });
-  await finishRun(run, { state, training, after, title: `a Llama on ${flags.data}`, summary });
+  const summary = costRows(gpu, { training, state: told, began, flops: gflopRow });
+  await finishRun(run, { state: told, training, after, title: `a Llama on ${flags.data}`, summary });
   await hostFileSystem().remove(tokenizerIn(run.folder));
   print(`\nsample      ${quoted(after.sample)}\n`);
   printSummary([["Perplexity", `${after.perplexity.toFixed(2)} on held-out text`], ...summary]);
@@ -158,6 +171,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   providerOf(flags);
+  checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity"] });
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
   }

@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError } from "@firn/train";
 import { readLog } from "@firn/train/report";
-import { CONFIG_FLAGS, configText, readCommand, readConfig } from "../../examples/config.ts";
+import { CONFIG_FLAGS, configText, flagsIn, readCommand, readConfig } from "../../examples/config.ts";
 import { checkFlags, FLAGS } from "../../examples/finetune_flags.ts";
 import { withSteps } from "../../examples/finetune_plan.ts";
 import { main as finetune } from "../../examples/finetune.ts";
@@ -132,6 +132,21 @@ Deno.test("readCommand lets the command line win over the file, and names the li
     );
     await Deno.writeFile(path, new Uint8Array([0xff]));
     await assertRejects(() => readCommand(["--config", path], { table: TABLE }), UsageError, "UTF-8");
+  });
+});
+
+Deno.test("flagsIn gives the launcher each key as a flag", async () => {
+  await inFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/run.toml`, FILE + "watch = 0\nother = false\n");
+    assertEquals(await flagsIn(`${folder}/run.toml`), [
+      "--steps=6",
+      "--lr=0.0001",
+      "--data=b.txt",
+      "--data=c.txt",
+      "--pack",
+      "--shard-size=5GB",
+      "--watch=0",
+    ]);
   });
 });
 

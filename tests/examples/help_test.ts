@@ -8,6 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import { FLAGS as BROWSER } from "../../examples/browser.ts";
 import { FLAGS as CHAT } from "../../examples/chat.ts";
 import { FLAGS as CLASSIFY } from "../../examples/classify.ts";
+import { readConfig } from "../../examples/config.ts";
 import { FLAGS as CONVERSE } from "../../examples/converse.ts";
 import { FLAGS as DIGITS } from "../../examples/digits.ts";
 import { FLAGS as EMBED } from "../../examples/embed.ts";
@@ -85,6 +86,11 @@ Deno.test("the README names no flag that there is not", async () => {
   );
   const stray = named.filter((name) => !known.has(name) && !others.has(name) && !name.startsWith("allow-"));
   assertEquals([...new Set(stray)], []);
+});
+
+Deno.test("the files of flags in the README have keys and values that finetune takes", async () => {
+  const blocks = (await Deno.readTextFile("README.md")).match(/(?<=```toml\n).*?(?=```)/gs)!;
+  for (const text of blocks) assert(readConfig(text, { table: FINETUNE, path: "README.md" }).size > 0);
 });
 
 Deno.test("helpOf lists the usage, and every flag with its placeholder, meaning and default", () => {
