@@ -31,6 +31,8 @@ export interface ComparedRun {
   readonly axes: { readonly [axis in Axis]: readonly number[] | null };
   /** Loss of each step, a running mean. */
   readonly loss: readonly number[];
+  /** Loss on held-out data, by step: of validation, or of the first set that was evaluated. */
+  readonly heldOut: readonly Point[];
   /** Share of the elements that are frozen, by step, from 0 to 1. */
   readonly frozen: readonly Point[];
   /** The last value of each number that is not of a step alone, by name. */
@@ -75,12 +77,24 @@ export function comparedRun({ name, lines }: NamedRun): ComparedRun {
       tokens: counted ? sums(steps.map(({ stepMs }, i) => paces[i] * stepMs / 1000)) : null,
     },
     loss: centredMeans(steps.map(({ loss }) => loss ?? NaN), Math.round(steps.length / 60)),
+    heldOut: heldOutOf(lines),
     frozen,
     last,
     stepMs: steps.length === 0 ? NaN : median(steps.map(({ stepMs }) => stepMs)),
     tokensPerSecond: paces.length === 0 ? null : median(paces),
     memoryBytes: held.length === 0 ? null : held.reduce((most, bytes) => Math.max(most, bytes)),
   };
+}
+
+function heldOutOf(lines: readonly Line[]): Point[] {
+  const evaluations = lines.filter((line) => line.kind === "evaluation"), set = evaluations[0]?.set;
+  const points = lines.flatMap((line) => {
+    if (line.kind === "step" && line.validation !== undefined) return [{ x: line.step, y: line.validation }];
+    const loss = line.kind === "evaluation" && line.set === set ? line.metrics.loss : undefined;
+    return line.kind === "evaluation" && loss != null ? [{ x: line.step, y: loss }] : [];
+  });
+  // An evaluation comes before the look that brings the steps around it.
+  return points.sort((a, b) => a.x - b.x);
 }
 
 function sums(values: readonly number[]): number[] {

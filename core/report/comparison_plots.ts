@@ -49,14 +49,10 @@ export async function lossesPlot(runs: readonly ComparedRun[], axis: Axis): Prom
  * @returns The plot; null where none was computed
  */
 export async function heldOutPlot(runs: readonly ComparedRun[]): Promise<Plot | null> {
-  const lines = linesOf(
-    runs,
-    ({ steps }) =>
-      steps.flatMap(({ step, validation }) => validation === undefined ? [] : [{ x: step, y: validation }]),
-  );
+  const lines = linesOf(runs, ({ heldOut }) => heldOut);
   if (lines.length === 0) return null;
-  const svg = await draw(panel(lines, { height: 220, title: "validation loss" }));
-  return { svg, caption: "Loss of the validation batches, by step." };
+  const svg = await draw(panel(lines, { height: 220, title: "held-out loss" }));
+  return { svg, caption: "Loss of the validation batches, or of the first set that was evaluated, by step." };
 }
 
 /**

@@ -20,16 +20,19 @@ interface Column {
   readonly best?: "least" | "most";
 }
 
-/** The line of a run, as it is drawn, and its name. */
-export function nameOf(run: ComparedRun, i: number): Html {
-  const { stroke, dash = [] } = strokeOf(i);
+/** A short piece of the line of a run, as it is drawn. */
+export function strokeMark(i: number): Html {
+  const { stroke, dash = [] } = strokeOf(i), dashes = dash.join(" ");
   return html`
     <svg width="26" height="12" aria-hidden="true">
-      <line x1="1" y1="6" x2="25" y2="6" stroke="${stroke}" stroke-width="3" stroke-dasharray="${dash.join(
-        " ",
-      )}" />
-    </svg> ${run.name}
+      <line x1="1" y1="6" x2="25" y2="6" stroke="${stroke}" stroke-width="3" stroke-dasharray="${dashes}" />
+    </svg>
   `;
+}
+
+/** The line of a run, and its name. */
+export function nameOf(run: ComparedRun, i: number): Html {
+  return html`${strokeMark(i)} ${run.name}`;
 }
 
 /**

@@ -1,5 +1,7 @@
 /**
- * Reports of a run: its log, why each component froze, and one self-contained page with plots.
+ * Observing runs: their log, why each component froze, and pages with plots, of one run (`renderReport`), of one that is under
+ * way (`watchHandler`) or of several (`renderComparison`). A `logger` hands what a run measures to TensorBoard
+ * (`tensorBoardLogger`) or to any function. The same log, `metrics.jsonl`, is what all of them are made of.
  *
  * ```ts
  * import { assertEquals, assertStringIncludes } from "@std/assert";

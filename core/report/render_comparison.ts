@@ -73,7 +73,7 @@ export async function renderComparison(
       ${drawn("Loss by step", await lossesPlot(all, "step"))}
       ${drawn("Loss by time", await lossesPlot(all, "seconds"))}
       ${drawn("Loss by tokens", await lossesPlot(all, "tokens"))}
-      ${drawn("Validation loss", await heldOutPlot(all))}
+      ${drawn("Held-out loss", await heldOutPlot(all))}
       ${drawn("Freezing", await frozenPlot(all))}
       ${resultTable(all)}
       ${settingsTable(all, { ignore })}

@@ -6,6 +6,8 @@
  */
 
 import { freezeLegend } from "./freeze_legend.ts";
+import { strokeMark } from "./comparison_tables.ts";
+import { evaluationPlot } from "./evaluation_plot.ts";
 import { freezePlot } from "./freeze_plot.ts";
 import { type Html, html, type Part, raw } from "./html.ts";
 import { short, whole } from "./numbers.ts";
@@ -55,7 +57,7 @@ export async function runSections(run: RunReport): Promise<Section[]> {
       id: "loss",
       content: none ? html`<p class="note">No step was taken.</p>` : figure("Loss", await lossPlot(run)),
     },
-    { id: "evaluations", content: evaluations(run.evaluations ?? []) },
+    { id: "evaluations", content: await evaluations(run.evaluations ?? []) },
     { id: "freezing", content: none ? "" : await freezing(run) },
     { id: "cost", content: none ? "" : figure("Cost of a step", await costPlot(run)) },
     { id: "events", content: none || run.events.length === 0 ? "" : eventTable(run.events, changes) },
@@ -110,33 +112,36 @@ function samples({ samples: pair, written = [] }: RunReport): Part {
   return html`<section><h2>Generated text</h2>${ends || ""}${during || ""}</section>`;
 }
 
-/** What was measured on sets while the model trained, the newest first. */
-function evaluations(list: NonNullable<RunReport["evaluations"]>): Part {
+/** What was measured on sets while the model trained: a plot, and a table with the newest first. */
+async function evaluations(list: NonNullable<RunReport["evaluations"]>): Promise<Part> {
   if (list.length === 0) return "";
-  const rows = list.slice(-MAX_EVALUATIONS).toReversed();
+  const plot = await evaluationPlot(list), rows = list.slice(-MAX_EVALUATIONS).toReversed();
   const names = [...new Set(rows.flatMap(({ metrics }) => Object.keys(metrics)))];
-  const sets = rows.some(({ set }) => set !== undefined);
-  return html`
-    <section>
-      <h2>Evaluation</h2>
-      <div class="scroll" tabindex="0" role="group" aria-label="Evaluation, step by step">
-        <table>
-          <thead>
-            <tr><th scope="col">After step</th>${sets ? html`<th scope="col">Set</th>` : ""}${names.map((
-              name,
-            ) => html`<th scope="col">${name}</th>`)}</tr>
-          </thead>
-          <tbody>${rows.map(({ step, set, metrics }) =>
-            html`<tr><th scope="row">${step}</th>${sets ? html`<td>${set ?? ""}</td>` : ""}${
-              names.map((name) =>
-                html`<td>${short(Object.hasOwn(metrics, name) ? metrics[name] ?? NaN : NaN, 4)}</td>`
-              )
-            }</tr>`
-          )}</tbody>
-        </table>
-      </div>
-    </section>
+  const named = rows.some(({ set }) => set !== undefined);
+  const valueOf = (metrics: typeof rows[number]["metrics"], name: string): number =>
+    Object.hasOwn(metrics, name) ? metrics[name] ?? NaN : NaN;
+  const table = html`
+    <div class="scroll" tabindex="0" role="group" aria-label="Evaluation, step by step">
+      <table>
+        <thead>
+          <tr><th scope="col">After step</th>${named ? html`<th scope="col">Set</th>` : ""}${names.map((
+            name,
+          ) => html`<th scope="col">${name}</th>`)}</tr>
+        </thead>
+        <tbody>${rows.map(({ step, set, metrics }) =>
+          html`<tr><th scope="row">${step}</th>${named ? html`<td>${set ?? ""}</td>` : ""}${
+            names.map((name) => html`<td>${short(valueOf(metrics, name), 4)}</td>`)
+          }</tr>`
+        )}</tbody>
+      </table>
+    </div>
   `;
+  if (plot === null) return html`<section><h2>Evaluation</h2>${table}</section>`;
+  const sets = plot.sets.map((set, i) => html`<span>${strokeMark(i)} ${set}</span>`);
+  return figure("Evaluation", plot, {
+    ...named && { legend: html`<p class="legend">${sets}</p>` },
+    table: html`<details><summary>As a table</summary>${table}</details>`,
+  });
 }
 
 /** A plot, with its caption. */

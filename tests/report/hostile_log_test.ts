@@ -38,6 +38,8 @@ const LOG = {
     after: COST,
     reasons: { [EVIL]: { signal: EVIL, value: 3, threshold: 4, rule: EVIL } },
   },
+  evaluation: { kind: "evaluation", step: 1, set: EVIL, metrics: { [EVIL]: 1 } },
+  sample: { kind: "sample", step: 1, text: EVIL },
   end: { kind: "end", sample: EVIL, ending: { reason: "steps", step: 1, best: null } },
 };
 

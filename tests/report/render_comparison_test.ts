@@ -94,6 +94,32 @@ Deno.test("renderComparison has the results of each run, the best in bold, and s
   ]);
 });
 
+Deno.test("renderComparison and the report draw what was evaluated while it trained, a line for each set", async () => {
+  const evaluate = (step: number, set: string): Line =>
+    ({
+      kind: "evaluation",
+      step,
+      set,
+      metrics: { loss: 1 / step, accuracy: step === 4 ? null : 0.5 },
+    }) as const;
+  const lines = run(1, [2, 4, 6].flatMap((step) => [evaluate(step, "easy"), evaluate(step, "hard")]));
+  const page = await renderReport(reportOf(lines)), section = page.slice(page.indexOf("<h2>Evaluation</h2>"));
+  const [plot] = section.match(/<svg role="img".*?<\/svg>/s)!;
+  assertMatch(plot, /var\(--run0\)[\s\S]*var\(--run1\)/);
+  assertMatch(section, /From the top: loss, accuracy\./);
+  assertEquals(rowsOf(page, "Evaluation").slice(0, 3), [
+    ["After step", "Set", "loss", "accuracy"],
+    ["6", "hard", "0.1667", "0.5"],
+    ["6", "easy", "0.1667", "0.5"],
+  ]);
+  const compared = await renderComparison([{ name: "one", lines }, { name: "two", lines: run(2) }]);
+  const held = compared.slice(
+    compared.indexOf("<h2>Held-out loss</h2>"),
+    compared.indexOf("<h2>Results</h2>"),
+  );
+  assertEquals([held.includes('stroke="var(--run0)"'), held.includes('stroke="var(--run1)"')], [true, false]);
+});
+
 Deno.test("renderComparison shows the settings that differ, and leaves out those that are not compared", async () => {
   const runs = [1, 2].map((scale) => ({ name: `${scale}`, lines: run(scale) }));
   const page = await renderComparison(runs, { ignore: ["out"] });

@@ -10,6 +10,7 @@ import {
   type Line,
   openLog,
   readLog,
+  renderComparison,
   renderReport,
   reportOf,
 } from "@firn/train/report";
@@ -52,6 +53,8 @@ const LINES: readonly Line[] = [
     frozen: i < 3 ? 0 : 1,
     readings: { gradNorm: { a: 1 / (i + 1), b: 2 } },
   })),
+  { kind: "evaluation", step: 3, set: "easy", metrics: { loss: 1.5, accuracy: null } },
+  { kind: "sample", step: 3, text: "the ship" },
   {
     kind: "freeze",
     step: 3,
@@ -68,15 +71,15 @@ async function load({ folder }: Context): Promise<void> {
   const lines = await readLog(`${folder}/${FILE}`);
   const text = explanationText(explain(lines), { color: false });
   const report = reportOf(lines, { title: "a run", summary: [], components: [] });
-  const page = await renderReport(report);
-  for (const made of [text, page.replace(/<script>.*?<\/script>/gs, "")]) {
+  const page = await renderReport(report), compared = await renderComparison([{ name: "a", lines }]);
+  for (const made of [text, page, compared]) {
     const wrong = /\bNaN\b|\bundefined\b|\bInfinity\b|\[object /.exec(made);
     demand(
       wrong === null,
       `"${wrong?.[0]}" in ${made.slice(Math.max(0, (wrong?.index ?? 0) - 40)).slice(0, 90)}`,
     );
   }
-  demand(!page.includes("<script>alert"), "a script of the log in the report");
+  demand(!(page + compared).includes("<script"), "a script of the log in a page");
   const copy = `${folder}/copy.jsonl`;
   await Deno.copyFile(`${folder}/${FILE}`, copy);
   await openLog(copy, { upTo: 2 });
