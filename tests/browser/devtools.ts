@@ -12,8 +12,10 @@ export interface Page {
   run<T>(expression: string): Promise<T>;
   /** Waits until an expression is true. */
   until(expression: string, what: string): Promise<void>;
-  /** Presses a key: Tab, Enter or Space. */
+  /** Presses a key. */
   press(key: Key): Promise<void>;
+  /** Chooses a file, or a folder, as the dialog of an input does. */
+  choose(id: string, path: string): Promise<void>;
   /** Presses a button that offers a download, and reads the file of that name. */
   download(id: string, name: string): Promise<Uint8Array<ArrayBuffer>>;
   /** Errors and warnings that the page and its worker wrote or threw. */
@@ -30,7 +32,7 @@ export interface Browser extends AsyncDisposable {
 const KEYS = {
   Tab: { code: "Tab", windowsVirtualKeyCode: 9 },
   Enter: { code: "Enter", windowsVirtualKeyCode: 13, text: "\r" },
-  Space: { code: "Space", windowsVirtualKeyCode: 32, text: " " },
+  ArrowDown: { code: "ArrowDown", windowsVirtualKeyCode: 40 },
 } as const;
 
 /** A key. */
@@ -40,11 +42,10 @@ export type Key = keyof typeof KEYS;
 export const CHROMIUM = "/usr/bin/chromium";
 
 /** Runs WebGPU on SwiftShader, a CPU. */
+const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 const FLAGS = [
   "--headless=new",
   "--no-sandbox",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
   "--remote-debugging-port=0",
   "--no-first-run",
   "--disable-background-networking",
@@ -69,12 +70,24 @@ interface Answer {
 /**
  * Starts Chromium.
  *
- * @param folder An empty folder for its profile
+ * @param folder A folder for its profile and its downloads, which is made
+ * @param options Whether it has WebGPU
  * @returns The browser
  */
-export async function startChromium(folder: string): Promise<Browser> {
+export async function startChromium(
+  folder: string,
+  { webgpu = true }: { readonly webgpu?: boolean } = {},
+): Promise<Browser> {
   const child = new Deno.Command("sh", {
-    args: ["-c", 'exec "$0" "$@"', CHROMIUM, ...FLAGS, `--user-data-dir=${folder}`, "about:blank"],
+    args: [
+      "-c",
+      'exec "$0" "$@"',
+      CHROMIUM,
+      ...FLAGS,
+      ...webgpu ? WEBGPU : [],
+      `--user-data-dir=${folder}`,
+      "about:blank",
+    ],
     stdin: "null",
     stdout: "null",
     stderr: "piped",
@@ -194,9 +207,16 @@ async function openPage(
       }
     },
     async press(key) {
-      const event = { key: key === "Space" ? " " : key, ...KEYS[key] };
+      const event = { key, ...KEYS[key] };
       await own("Input.dispatchKeyEvent", { type: "keyDown", ...event });
       await own("Input.dispatchKeyEvent", { type: "keyUp", ...event });
+    },
+    async choose(id, path) {
+      const { result } = await own("Runtime.evaluate", {
+        expression: `document.getElementById(${JSON.stringify(id)})`,
+      });
+      const { objectId } = result as { readonly objectId: string };
+      await own("DOM.setFileInputFiles", { files: [path], objectId });
     },
     async download(id, name) {
       await run(`document.getElementById(${JSON.stringify(id)}).click()`);
@@ -231,4 +251,14 @@ function complaintOf(method: string, params: Record<string, unknown>): string | 
   }
   return (params.args as { readonly value?: unknown; readonly description?: string }[])
     .map(({ value, description }) => value ?? description).join(" ");
+}
+
+/** Whether there is a Chromium. */
+export function hasChromium(): boolean {
+  try {
+    return Deno.statSync(CHROMIUM).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
