@@ -32,6 +32,7 @@ export interface Browser extends AsyncDisposable {
 const KEYS = {
   Tab: { code: "Tab", windowsVirtualKeyCode: 9 },
   Enter: { code: "Enter", windowsVirtualKeyCode: 13, text: "\r" },
+  Space: { code: "Space", windowsVirtualKeyCode: 32, text: " " },
   ArrowDown: { code: "ArrowDown", windowsVirtualKeyCode: 40 },
 } as const;
 
@@ -207,7 +208,7 @@ async function openPage(
       }
     },
     async press(key) {
-      const event = { key, ...KEYS[key] };
+      const event = { key: key === "Space" ? " " : key, ...KEYS[key] };
       await own("Input.dispatchKeyEvent", { type: "keyDown", ...event });
       await own("Input.dispatchKeyEvent", { type: "keyUp", ...event });
     },

@@ -8,9 +8,9 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { newModel, openGpu } from "@firn/train";
+import { openGpu } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
-import { companionFiles, loadAdapter, loadModel, saveModel } from "@firn/train/hub";
+import { companionFiles, loadAdapter, loadModel, newModel, saveModel } from "@firn/train/hub";
 import { unzipSync } from "fflate";
 import { DEFAULTS, type Settings } from "../../examples/browser/settings.ts";
 import { inFolder } from "../data/files.ts";
