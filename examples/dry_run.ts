@@ -6,6 +6,7 @@
 
 import {
   checkpointKeeper,
+  type Cost,
   evaluate,
   flatten,
   freeState,
@@ -15,12 +16,13 @@ import {
   read,
   scan,
   sizeOf,
+  type StepMemory,
   type TokenBatch,
   type Training,
   type TrainingState,
 } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
-import { bytesText } from "@firn/train/report";
+import { bytesText, memoryText } from "@firn/train/report";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { unwritten } from "./unwritten.ts";
@@ -37,7 +39,7 @@ export interface AskedRun {
   readonly base: Model;
   readonly batches: { from(step: number): Iterable<TokenBatch> | AsyncIterable<TokenBatch> };
   readonly steps: number;
-  /** Most steps to take; with more the run would look at them, and might freeze something. */
+  /** Most steps to take; with more a policy would look at them, and might freeze something. */
   readonly most: number;
   /** The loss of evaluations. */
   readonly loss: Loss<object, TokenBatch>;
@@ -60,6 +62,9 @@ export interface AskedRun {
 export interface Estimate {
   /** Bytes on the device while it trains: the model as it was loaded, the state, and all that a step needs. */
   readonly bytes: { readonly model: number; readonly state: number; readonly step: number };
+  /** What the kernels of a step do by plan, and how its memory was planned, where it is limited. */
+  readonly cost: Cost;
+  readonly planned: StepMemory | null;
   readonly stepMs: number;
   /** Milliseconds of the whole run, where nothing freezes. */
   readonly totalMs: number;
@@ -88,13 +93,14 @@ export async function estimateRun(gpu: Gpu, run: AskedRun): Promise<Estimate> {
     const sampleMs = run.sample === null ? { cold: 0, warm: 0 } : await coldAndWarm(run.sample);
     say("training");
     const { firstMs, stepMs, checkpointMs, saveMs, bytes } = await tryOut(gpu, run);
+    const cost = run.training.costOf([]), planned = run.training.memory();
     const perBatch = batchMs.warm / Math.min(run.held.length, JUDGED);
     const evaluationMs = judged * perBatch + samples * sampleMs.warm;
     const compileMs = Math.max(0, firstMs - stepMs) + Math.max(0, batchMs.cold - perBatch) +
       Math.max(0, sampleMs.cold - sampleMs.warm);
     const savingMs = (1 + Math.floor((steps - 1) / run.checkpoint)) * checkpointMs + saveMs + loadMs;
     const totalMs = setupMs + compileMs + evaluationMs + savingMs + steps * stepMs;
-    return { bytes, stepMs, totalMs, compileMs, evaluationMs, savingMs };
+    return { bytes, cost, planned, stepMs, totalMs, compileMs, evaluationMs, savingMs };
   });
 }
 
@@ -165,7 +171,8 @@ export interface ShownPlan {
 /** Prints what a run would be and take. */
 export function printPlan(plan: ShownPlan): void {
   const { base, steps, accumulate, batch, length, tokensPerStep, epoch, estimate, toml } = plan;
-  const { bytes: { model, state, step }, stepMs, totalMs, compileMs, evaluationMs, savingMs } = estimate;
+  const { bytes: { model, state, step }, cost, planned, stepMs, totalMs, compileMs, evaluationMs, savingMs } =
+    estimate;
   const leaves = [...flatten(base.params)],
     whole = (n: number): string => Math.round(n).toLocaleString("en-US");
   const count = (list: typeof leaves): string =>
@@ -183,6 +190,12 @@ export function printPlan(plan: ShownPlan): void {
   print(
     `memory      ${whole(model + state + step)} bytes while it trains: ${bytesText(model)} the model, ` +
       `${bytesText(state)} weights and optimizer, ${bytesText(step)} values of a step and what is read back`,
+  );
+  if (planned !== null) print(`planned     ${memoryText(planned)}`);
+  print(
+    `a step      ${cost.launches} launches, ${(cost.flops / 1e9).toFixed(2)} GFLOP, ${
+      bytesText(cost.bytes)
+    } read and written`,
   );
   print(
     `time        about ${clock(totalMs)}, if nothing freezes: ${stepMs.toFixed(1)} ms a step, ${

@@ -189,7 +189,7 @@ async function showData({ flags: { batch, ...given }, folder, opened }: Plan, co
 /** Prints what the run would be and take, and ends. */
 async function showPlan(
   gpu: Gpu,
-  { plan: { flags }, subject, data, training, toml, began, loadMs }: {
+  { plan: { flags, policy }, subject, data, training, toml, began, loadMs }: {
     readonly plan: Plan<Planned>;
     readonly subject: Subject;
     readonly data: TrainData;
@@ -210,7 +210,7 @@ async function showPlan(
     base,
     training,
     steps,
-    most: Math.max(1, every - 1),
+    most: policy === undefined && data.watched === undefined ? steps : Math.max(1, every - 1),
     loss: nextTokenLoss(base),
     judged: 2 * data.held.length + validations * (data.watched?.length ?? 0) + evaluations * judged,
     sample: flags["no-sample"] && shown + flags.sample.length === 0

@@ -8,14 +8,24 @@ import { assert, assertEquals } from "@std/assert";
 import { FLAGS as BROWSER } from "../../examples/browser.ts";
 import { FLAGS as CHAT } from "../../examples/chat.ts";
 import { FLAGS as CLASSIFY } from "../../examples/classify.ts";
-import { readConfig } from "../../examples/config.ts";
+import { configText, readConfig } from "../../examples/config.ts";
 import { FLAGS as CONVERSE } from "../../examples/converse.ts";
 import { FLAGS as DIGITS } from "../../examples/digits.ts";
 import { FLAGS as EMBED } from "../../examples/embed.ts";
 import { FLAGS as EVALUATE } from "../../examples/evaluate.ts";
 import { FLAGS as EXPORT } from "../../examples/export.ts";
 import { FLAGS as FINETUNE } from "../../examples/finetune_flags.ts";
-import { oneOf, positive, share, type Table, text, topic, topicsOf, whole } from "../../examples/flags.ts";
+import {
+  oneOf,
+  positive,
+  readFlags,
+  share,
+  type Table,
+  text,
+  topic,
+  topicsOf,
+  whole,
+} from "../../examples/flags.ts";
 import { FLAGS as GENERATE } from "../../examples/generate.ts";
 import { helpOf, SCREEN } from "../../examples/help.ts";
 import { FLAGS as LORA } from "../../examples/lora.ts";
@@ -60,6 +70,18 @@ Deno.test("each flag of a command that trains stands in a topic, and is a key of
     const flags = Object.entries(table as Table);
     assertEquals(flags.filter(([, { topic }]) => topic === undefined).map(([name]) => name), [], command);
     assert("config" in table, command);
+  }
+});
+
+Deno.test("the file that a run writes with all defaults is read again as it was, for each command that trains", () => {
+  for (const [command, table] of Object.entries(TRAINING) as [string, Table][]) {
+    const flags = readFlags([], table).values, text = configText(command, { table, flags });
+    const read = Object.fromEntries(
+      [...readConfig(text, { table, path: "" })].map(([key, { value }]) => [key, value]),
+    );
+    assertEquals({ ...flags, ...read }, flags, command);
+    const left = Object.keys(flags).filter((name) => flags[name] !== null && !Object.hasOwn(read, name));
+    assertEquals(left.filter((name) => name !== "dry-run"), [], command);
   }
 });
 
