@@ -132,7 +132,8 @@ export function settingsTable(
     .filter((name) => !ignore.includes(name));
   const textOf = ({ explanation: { config } }: ComparedRun, name: string): string => {
     const value = Object.hasOwn(config, name) ? config[name] : undefined;
-    return value === undefined ? "–" : typeof value === "string" ? value : JSON.stringify(value);
+    if (value == null) return "–";
+    return typeof value === "string" && value !== "" ? value : JSON.stringify(value);
   };
   const differ = names.filter((name) => new Set(runs.map((run) => textOf(run, name))).size > 1);
   const same = names.filter((name) => !differ.includes(name));

@@ -121,10 +121,15 @@ Deno.test("renderComparison and the report draw what was evaluated while it trai
 });
 
 Deno.test("renderComparison shows the settings that differ, and leaves out those that are not compared", async () => {
-  const runs = [1, 2].map((scale) => ({ name: `${scale}`, lines: run(scale) }));
+  const other = startLine({ config: { model: "llama", lr: 2, seed: 3, out: "out/2", data: null, name: "" } });
+  const runs = [{ name: "1", lines: run(1) }, { name: "2", lines: [other, ...run(2).slice(1)] }];
   const page = await renderComparison(runs, { ignore: ["out"] });
-  assertEquals(rowsOf(page, "Settings that differ"), [["Setting", "1", "2"], ["lr", "1", "2"]]);
-  assertMatch(page, /2 that are the same[\s\S]*&quot;seed&quot;: 3/);
+  assertEquals(rowsOf(page, "Settings that differ"), [["Setting", "1", "2"], ["lr", "1", "2"], [
+    "name",
+    "–",
+    "&quot;&quot;",
+  ]]);
+  assertMatch(page, /3 that are the same[\s\S]*&quot;seed&quot;: 3/);
   const alone = await renderComparison([runs[0]]);
   assertStringIncludes(alone, "None: the runs were started alike.");
   await assertRejects(() => renderComparison([]), InputError, "there is none");
