@@ -56,6 +56,8 @@ export type { NamedRun } from "./compared_run.ts";
 export { type ComparisonOptions, isComparison, renderComparison } from "./render_comparison.ts";
 export { renderReport } from "./render_report.ts";
 export { reportOf, type ReportOptions } from "./report_of.ts";
+export { reportPlots } from "./report_plots.ts";
+export type { Plot } from "./plots.ts";
 export { type LogOptions, openLog, type RunLog, stepLines } from "./run_log.ts";
 export { tensorBoardLogger, type TensorBoardOptions } from "./tensorboard.ts";
 export { type LossLines, lossLines } from "./step_plots.ts";

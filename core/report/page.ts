@@ -5,7 +5,7 @@
  */
 
 import { type Html, html, type Part, raw } from "./html.ts";
-import { STYLE } from "./style.ts";
+import { STYLE, SVG_DEFS } from "./style.ts";
 
 /** What a page may do besides showing its own style: nothing, unless a server adds to it. */
 export const POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'";
@@ -37,12 +37,7 @@ export function pageOf(
       </head>
       <body>
         <svg width="0" height="0" aria-hidden="true" style="position:absolute">
-          <defs>
-            <pattern id="frozen" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-              <rect width="6" height="6" fill="var(--ice)" />
-              <rect width="2" height="6" fill="var(--ice-line)" />
-            </pattern>
-          </defs>
+          ${raw(SVG_DEFS)}
         </svg>
         ${body}
       </body>

@@ -12,7 +12,9 @@ import type { MetricRow } from "./types.ts";
 
 /** A drawing and what it shows in words. */
 export interface Plot {
+  /** The drawing. */
   readonly svg: string;
+  /** What it shows. */
   readonly caption: string;
 }
 

@@ -4,6 +4,14 @@
  * @module
  */
 
+/** Definitions of SVG that drawings refer to: what fills frozen steps. */
+export const SVG_DEFS = `<defs>
+  <pattern id="frozen" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+    <rect width="6" height="6" fill="var(--ice)" />
+    <rect width="2" height="6" fill="var(--ice-line)" />
+  </pattern>
+</defs>`;
+
 /** The style sheet of a report, CSS. Its colours are custom properties, for light and dark. */
 export const STYLE: string = `
 :root { color-scheme: light dark; --paper: #fbfbf9; --card: #fff; --ink: #1b2126; --soft: #5b6670; --rule: #c3cad0;

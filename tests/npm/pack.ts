@@ -26,8 +26,8 @@ const COMPILER = { typescript: "7.0.2", "@types/node": "22.20.7" };
 /** Packages that a program can do without: 60 MB, of which a page needs none. */
 const OPTIONAL = ["webgpu"];
 
-/** What runs Deno, and is of no use without it. */
-const OF_DENO = ["./cli"];
+/** What runs Deno, or opens libraries by it. */
+const OF_DENO = ["./cli", "./ranks"];
 
 /** Folders and files that are compiled. */
 const SOURCES = ["mod.ts", "core", "kernels", "policies"];
