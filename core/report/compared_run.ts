@@ -18,6 +18,9 @@ export interface NamedRun {
   readonly lines: readonly Line[];
 }
 
+/** Steps at the end over which numbers of the loss are averaged. */
+const RECENT = 10;
+
 /** What runs are compared by. */
 export type Axis = "step" | "seconds" | "tokens";
 
@@ -63,6 +66,7 @@ export function comparedRun({ name, lines }: NamedRun): ComparedRun {
       if (key.startsWith("eval/") && line.kind !== "start") last.set(key, value);
     }
   }
+  for (const [name, value] of Object.entries(meansOf(steps.slice(-RECENT)))) last.set(`train/${name}`, value);
   const paces = steps.flatMap(({ tokensPerSecond }) => tokensPerSecond ?? []);
   const held = steps.flatMap(({ memoryBytes }) => memoryBytes ?? []);
   const counted = steps.length > 0 && paces.length === steps.length;
@@ -95,6 +99,15 @@ function heldOutOf(lines: readonly Line[]): Point[] {
   });
   // An evaluation comes before the look that brings the steps around it.
   return points.sort((a, b) => a.x - b.x);
+}
+
+/** Means of what a loss has beside its value. */
+function meansOf(steps: readonly StepLine[]): Record<string, number> {
+  const names = [...new Set(steps.flatMap(({ metrics = {} }) => Object.keys(metrics)))];
+  return Object.fromEntries(names.map((name) => {
+    const values = steps.flatMap(({ metrics = {} }) => Object.hasOwn(metrics, name) ? metrics[name] : []);
+    return [name, values.reduce((sum, value) => sum + value, 0) / values.length];
+  }));
 }
 
 function sums(values: readonly number[]): number[] {

@@ -80,7 +80,7 @@ function columnsOf(runs: readonly ComparedRun[]): Column[] {
   return [
     { name: "Loss in the end", value: ({ loss }) => loss.at(-1) ?? null, text: digits, best: "least" },
     ...judged.map((key): Column => ({
-      name: key.slice("eval/".length),
+      name: key.replace(/^eval\//, ""),
       value: ({ last }) => last.get(key) ?? null,
       text: digits,
       ...directionOf(key),

@@ -5,7 +5,7 @@
  */
 
 import { strokeOf } from "./comparison_plots.ts";
-import { thin } from "./numbers.ts";
+import { fitted, thin } from "./numbers.ts";
 import { draw, type Line, panel, type Plot, stacked } from "./plots.ts";
 import type { RunReport } from "./types.ts";
 
@@ -40,10 +40,7 @@ export async function evaluationPlot(
       return { points: thin(points, MOST_POINTS), width: 1.75, ...strokeOf(i) };
     });
   const panels = names.map((name, i) =>
-    panel(linesOf(name), { height: 110, title: short(name), upper: i < names.length - 1 })
+    panel(linesOf(name), { height: 110, title: fitted(name), upper: i < names.length - 1 })
   );
   return { svg: await draw(stacked(panels)), caption: `From the top: ${names.join(", ")}.`, sets };
 }
-
-/** A name that fits beside its axis. */
-const short = (name: string): string => name.length > 18 ? `${name.slice(0, 17)}…` : name;

@@ -56,6 +56,7 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     learningRate: MEASURED,
     tokensPerSecond: maybe(NUMBER),
     memoryBytes: maybe(COUNT),
+    metrics: maybe(each(MEASURED)),
     stepMs: NUMBER,
     launches: COUNT,
     flops: NUMBER,
@@ -104,6 +105,12 @@ export function measuredOnly(line: Line): Line {
   if (line.kind === "start" || line.kind === "end") return known(line);
   if (line.kind !== "step") return line;
   const readings = Object.entries(line.readings).map(([signal, values]) => [signal, known(values)]);
-  const { loss, learningRate } = line;
-  return { ...known(line), loss, learningRate, readings: Object.fromEntries(readings) };
+  const { loss, learningRate, metrics } = line;
+  return {
+    ...known(line),
+    ...metrics != null && { metrics: known(metrics) },
+    loss,
+    learningRate,
+    readings: Object.fromEntries(readings),
+  };
 }

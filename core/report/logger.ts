@@ -28,7 +28,7 @@ export type Logger = (records: readonly LogRecord[]) => void | Promise<void>;
  * Makes a function that turns the lines of a log into records.
  *
  * Names are those of the Trainer of transformers: `train/loss`, `train/learning_rate`, `eval/loss`, `train/tokens_per_second`,
- * `train/step_ms`, `train/memory_bytes`, `train/flops`, `train/launches`, `train/frozen` and `train/frozen_share`. Texts are
+ * `train/step_ms`, `train/memory_bytes`, `train/flops`, `train/launches`, `train/frozen` and `train/frozen_share`, and what else a loss has, such as `train/rewards/margins`. Texts are
  * `configuration`, `sample` and `freeze`.
  *
  * @param before Lines that need no record: those of a run that goes on
@@ -96,11 +96,22 @@ function record(
 }
 
 function stepNumbers(line: StepLine): Record<string, number> {
-  const { loss, learningRate, validation, tokensPerSecond, memoryBytes, stepMs, flops, launches } = line;
+  const {
+    loss,
+    learningRate,
+    validation,
+    tokensPerSecond,
+    memoryBytes,
+    stepMs,
+    flops,
+    launches,
+    metrics = {},
+  } = line;
   return {
     // A loss that is absent had no labels; one that is not a number is null in a log, too.
     ...loss !== null && { "train/loss": loss },
     ...learningRate !== null && { "train/learning_rate": learningRate },
+    ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`train/${name}`, value])),
     ...validation !== undefined && { "eval/loss": validation },
     ...tokensPerSecond !== undefined && { "train/tokens_per_second": tokensPerSecond },
     "train/step_ms": stepMs,

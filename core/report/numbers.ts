@@ -17,6 +17,11 @@ export function short(value: number, digits = 3): string {
   return Number.isFinite(value) ? String(Number(value.toPrecision(digits))) : "–";
 }
 
+/** The end of a name that fits beside the axis of a plot: it tells more than its start. */
+export function fitted(name: string): string {
+  return name.length > 18 ? `…${name.slice(-17)}` : name;
+}
+
 /** A rounded number, with commas at thousands. */
 export function whole(value: number): string {
   return Math.round(value).toLocaleString("en");

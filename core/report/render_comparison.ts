@@ -10,8 +10,7 @@ import { frozenPlot, heldOutPlot, lossesPlot } from "./comparison_plots.ts";
 import { nameOf, resultTable, settingsTable } from "./comparison_tables.ts";
 import { html, type Part, raw } from "./html.ts";
 import { pageOf } from "./page.ts";
-import type { Plot } from "./plots.ts";
-import { figure } from "./sections.ts";
+import { drawn } from "./sections.ts";
 
 /** What a page of a comparison says that made it. */
 const GENERATOR = "firn compare";
@@ -91,10 +90,6 @@ export async function renderComparison(
  */
 export function isComparison(page: string): boolean {
   return page.includes(`<meta name="generator" content="${GENERATOR}">`);
-}
-
-function drawn(title: string, plot: Plot | null): Part {
-  return plot === null ? "" : figure(title, plot);
 }
 
 /** What each run froze when, in short. */

@@ -92,7 +92,9 @@ export function stepLines(
   state: TrainingState<object>,
   pace: Pick<StepLine, "stepMs" | "tokensPerSecond" | "memoryBytes">,
 ): StepLine[] {
-  const { steps, loss, learningRate, readings, validation } = state.look!, { launches, flops } = state.cost!;
+  const look = state.look! as Look & { readonly metrics?: Readonly<Record<string, ArrayLike<number>>> };
+  const { steps, loss, learningRate, readings, validation, metrics } = look,
+    { launches, flops } = state.cost!;
   const frozen = state.event === null
     ? state.frozen.length
     : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
@@ -102,12 +104,18 @@ export function stepLines(
     loss: Number.isNaN(loss[i]) ? null : loss[i],
     ...Number.isFinite(validation?.[i]) && { validation: validation![i] },
     learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
+    ...metrics !== undefined && { metrics: metricsAt(metrics, i) },
     ...pace,
     launches,
     flops,
     frozen,
     readings: readingsAt(readings, i),
   }));
+}
+
+function metricsAt(metrics: Readonly<Record<string, ArrayLike<number>>>, i: number): StepLine["metrics"] {
+  const found = Object.entries(metrics).map(([name, values]) => [name, values[i]] as const);
+  return Object.fromEntries(found.filter(([, value]) => Number.isFinite(value)));
 }
 
 function readingsAt(readings: Look["readings"], i: number): StepLine["readings"] {

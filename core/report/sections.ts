@@ -12,7 +12,7 @@ import { freezePlot } from "./freeze_plot.ts";
 import { type Html, html, type Part, raw } from "./html.ts";
 import { short, whole } from "./numbers.ts";
 import type { Plot } from "./plots.ts";
-import { costPlot, lossPlot } from "./step_plots.ts";
+import { costPlot, lossPlot, metricsPlot } from "./step_plots.ts";
 import { eventTable, reasonTable } from "./tables.ts";
 import type { RunReport } from "./types.ts";
 
@@ -28,6 +28,7 @@ export interface Section {
 export const SECTION_IDS = [
   "head",
   "loss",
+  "metrics",
   "evaluations",
   "freezing",
   "cost",
@@ -57,6 +58,7 @@ export async function runSections(run: RunReport): Promise<Section[]> {
       id: "loss",
       content: none ? html`<p class="note">No step was taken.</p>` : figure("Loss", await lossPlot(run)),
     },
+    { id: "metrics", content: none ? "" : drawn("Of the loss", await metricsPlot(run)) },
     { id: "evaluations", content: await evaluations(run.evaluations ?? []) },
     { id: "freezing", content: none ? "" : await freezing(run) },
     { id: "cost", content: none ? "" : figure("Cost of a step", await costPlot(run)) },
@@ -142,6 +144,11 @@ async function evaluations(list: NonNullable<RunReport["evaluations"]>): Promise
     ...named && { legend: html`<p class="legend">${sets}</p>` },
     table: html`<details><summary>As a table</summary>${table}</details>`,
   });
+}
+
+/** A plot, where there is one. */
+export function drawn(title: string, plot: Plot | null): Part {
+  return plot === null ? "" : figure(title, plot);
 }
 
 /** A plot, with its caption. */

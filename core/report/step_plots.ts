@@ -4,7 +4,7 @@
  * @module
  */
 
-import { centredMeans, centredMedians, median, type Point, short, whole } from "./numbers.ts";
+import { centredMeans, centredMedians, fitted, median, type Point, short, whole } from "./numbers.ts";
 import { draw, type Line, panel, type Plot, points, stacked } from "./plots.ts";
 import type { MetricRow, RunReport } from "./types.ts";
 
@@ -91,6 +91,31 @@ export async function lossPlot({ rows }: RunReport): Promise<Plot> {
     sentences.push("Below: the learning rate.");
   }
   return { svg: await draw(stacked(panels)), caption: sentences.join(" ") };
+}
+
+/** Numbers of a loss that are drawn. */
+const MOST_METRICS = 8;
+
+/**
+ * Draws what a loss has beside its value: a panel for each number, raw and smoothed.
+ *
+ * @param run The run, of at least one step
+ * @returns The plot; null where the loss has nothing else
+ */
+export async function metricsPlot({ rows }: Pick<RunReport, "rows">): Promise<Plot | null> {
+  const all = [...new Set(rows.flatMap(({ metrics = {} }) => Object.keys(metrics)))];
+  if (all.length === 0) return null;
+  const reach = Math.round(rows.length / 60), names = all.slice(0, MOST_METRICS);
+  const panels = names.map((name, i) => {
+    const values = rows.map(({ metrics = {} }) => Object.hasOwn(metrics, name) ? metrics[name] : NaN);
+    const smooth = centredMeans(values, reach);
+    const lines = [
+      { points: points(rows, (_, i) => values[i]), stroke: "var(--faint)", width: 1 },
+      { points: points(rows, (_, i) => smooth[i]), stroke: "var(--accent)" },
+    ];
+    return panel(lines, { height: 90, title: fitted(name), upper: i < names.length - 1 });
+  });
+  return { svg: await draw(stacked(panels)), caption: `From the top: ${names.join(", ")}, of each step.` };
 }
 
 /**

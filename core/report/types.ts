@@ -23,6 +23,8 @@ export interface MetricRow {
   readonly tokensPerSecond?: number;
   /** Bytes on the device at the look; absent where the run does not count them. */
   readonly memoryBytes?: number;
+  /** Further numbers of the loss, by name, such as the rewards of preferences; absent where it has none. */
+  readonly metrics?: Readonly<Record<string, number>>;
   /** Milliseconds. */
   readonly stepMs: number;
   /** Floating-point operations. */

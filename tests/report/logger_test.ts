@@ -27,7 +27,12 @@ Deno.test("recorder names numbers and texts as transformers does, and has the sh
   const lines: Line[] = [
     START,
     PARTS,
-    step(1, { validation: 3, tokensPerSecond: 100, memoryBytes: 2 ** 32 }),
+    step(1, {
+      metrics: { "rewards/margins": 0.5 },
+      validation: 3,
+      tokensPerSecond: 100,
+      memoryBytes: 2 ** 32,
+    }),
     step(2, { loss: null, learningRate: null }),
     FREEZE,
     { kind: "evaluation", step: 2, metrics: { loss: 1, bad: null } },
@@ -43,6 +48,7 @@ Deno.test("recorder names numbers and texts as transformers does, and has the sh
     [1, {
       "train/loss": 1,
       "train/learning_rate": 0.5,
+      "train/rewards/margins": 0.5,
       "eval/loss": 3,
       "train/tokens_per_second": 100,
       ...pace,

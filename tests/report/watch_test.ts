@@ -81,7 +81,7 @@ Deno.test("watchHandler shows figures, plots, samples and reasons of a run, and 
   assertStringIncludes(await (await ask(handler)).text(), "The run has not begun");
   const log = await openLog("log", { fileSystem });
   await log.add([startLine({ sample: "the whale", threshold: { signal: "gradNorm", tau: 1 } }), PARTS]);
-  await log.add(stepLines(1, 8, { tokensPerSecond: 1234, memoryBytes: 2 ** 31 }));
+  await log.add(stepLines(1, 8, { tokensPerSecond: 1234, memoryBytes: 2 ** 31, metrics: { kl: 1 } }));
   const first = await seenBy(handler);
   assertEquals([first.title, first.ended], ["step 8 · llama", false]);
   for (const text of ["8 of 40", "0.125", "1,234", "2.00 GiB", "20 ms", "0:01", "0 % of the elements"]) {
@@ -95,6 +95,7 @@ Deno.test("watchHandler shows figures, plots, samples and reasons of a run, and 
   assertStringIncludes(head, "75 % of the elements");
   assertMatch(samples, /Step 8[\s\S]*a &lt;script&gt;[\s\S]*Before training[\s\S]*the whale/);
   assertStringIncludes(places.reasons, "below(gradNorm, 1)");
+  assertStringIncludes(places.metrics, "From the top: kl, of each step.");
   assertMatch(places.evaluations, /easy[\s\S]*0\.75/);
   assertMatch(places.freezing, /url\(#frozen\)/);
   const page = await (await ask(handler)).text();

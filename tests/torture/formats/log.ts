@@ -47,6 +47,7 @@ const LINES: readonly Line[] = [
     validation: 2.5 / (i + 1),
     learningRate: 0.1,
     tokensPerSecond: 100,
+    metrics: { "rewards/margins": i },
     stepMs: 2,
     launches: 3,
     flops: 100,
