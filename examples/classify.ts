@@ -12,16 +12,13 @@
  */
 
 import {
-  adamW,
-  chain,
   type ClassBatch,
   classLoss,
-  clipByGlobalNorm,
   DataError,
   defineTraining,
+  flatten,
   type Gpu,
   InputError,
-  linearRate,
   logits,
   type Model,
   read,
@@ -42,6 +39,14 @@ import { locateData, locateModel, MODEL } from "./hub.ts";
 import { type Example, type Labelled, readExamples, readRows, readSpam } from "./labelled_text.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  type OptimizerDefaults,
+  optimizerFlags,
+  regularizationOf,
+  trainerOf,
+} from "./optimizer_flags.ts";
 import { clock, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
 import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
@@ -50,6 +55,9 @@ import { columnsFlag, columnsIn } from "./data_flags.ts";
 
 /** Steps where none are asked for. */
 const STEPS = 200;
+
+/** How it trains where flags say nothing. */
+const OPTIMIZER: OptimizerDefaults = { schedule: "linear", warmup: 0.1, decayed: "all" };
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -72,6 +80,7 @@ export const FLAGS = {
     seed: whole("seed of the new head and of the order of texts", 0, 0),
   }),
   ...EVERY_FLAGS,
+  ...optimizerFlags(OPTIMIZER),
   ...topic("run", {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
@@ -87,8 +96,6 @@ Gives a model a head for classes, fine-tunes both on labelled texts, and tests t
 
 type Flags = Values<typeof FLAGS>;
 
-/** Share of the steps in which the learning rate rises. */
-const WARMUP = 0.1;
 /** Classes of which the whole confusion matrix fits a screen. */
 const FEW = 12;
 
@@ -140,9 +147,9 @@ async function trained(
     readonly flags: Flags & { readonly steps: number };
   },
 ): Promise<Model> {
-  const { steps, lr } = flags, warmup = Math.ceil(WARMUP * steps), loss = classLoss(model);
+  const { steps } = flags, loss = classLoss(model, regularizationOf(flags));
   const training = defineTraining(gpu, loss, {
-    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: linearRate({ peak: lr, warmup, steps }) })),
+    ...trainerOf(flags, OPTIMIZER),
     steps,
     lookEvery: Math.min(10, steps),
   });
@@ -230,6 +237,7 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
 function checkFlags(flags: Flags): void {
   const { steps, epochs } = flags;
   checkSteps(flags);
+  checkOptimizer({ ...flags, steps: epochs === null ? steps ?? STEPS : Infinity });
   checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity", "accuracy"] });
   if (steps === null || epochs === null) return;
   throw new UsageError("--steps and --epochs both say how long training is: give one");
@@ -261,6 +269,8 @@ export async function main(args: readonly string[]): Promise<void> {
   const judging = validation === undefined ? held : encodeRows(validation, { ...flags, tokenizer, names });
   const length = Math.max(...[...rows, ...held, ...judging].map(({ ids }) => ids.length));
   const steps = flags.epochs === null ? flags.steps ?? STEPS : Math.ceil(flags.epochs * rows.length / batch);
+  checkOptimizer({ ...flags, steps });
+  checkGroups(flags, [...flatten(model.params).keys()]);
   print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
 
   const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };

@@ -24,7 +24,7 @@ import { locateModel } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { adaptModel, storageOf } from "./lora_flags.ts";
 import { rateOf } from "./model_card.ts";
-import { checkGroups, checkOptimizer, optimizerOf, regularizationOf } from "./optimizer_flags.ts";
+import { checkGroups, checkOptimizer, regularizationOf, trainerOf } from "./optimizer_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { policyOf, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
@@ -150,13 +150,10 @@ export function trainingOf(
   },
 ): Training<object, TokenBatch> {
   return defineTraining(gpu, nextTokenLoss(base, regularizationOf(flags)), {
-    optimizer: optimizerOf(flags),
+    ...trainerOf(flags),
     policy,
     steps: flags.steps,
     lookEvery: lookEvery(flags),
-    accumulate: flags.accumulate,
-    memory: flags.memory ?? undefined,
-    nonFinite: flags["on-nan"],
     precision: flags.precision,
     validation: data?.watched && { batches: data.watched, every: validateEvery(flags)! },
     data: data?.batches.fingerprint,

@@ -9,10 +9,6 @@
  */
 
 import {
-  adamW,
-  chain,
-  clipByGlobalNorm,
-  cosine,
   defineTraining,
   evaluate,
   flatten,
@@ -44,10 +40,21 @@ import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
 import { loadShown } from "./load_model.ts";
 import { checkOutput, claimFolder, nextFree } from "./output.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  type OptimizerDefaults,
+  optimizerFlags,
+  regularizationOf,
+  trainerOf,
+} from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { openText } from "./text.ts";
+
+/** How it trains where flags say nothing. */
+const OPTIMIZER: OptimizerDefaults = { decayed: "all" };
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -67,6 +74,7 @@ export const FLAGS = {
     lr: positive("largest learning rate, after warm-up", 0.01),
     seed: whole("seed of the adapter and of the order of rows", 0, 0),
   }),
+  ...optimizerFlags(OPTIMIZER),
   ...topic("run", {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder of the adapter, new or empty; out/lora-N when absent", null),
@@ -87,13 +95,19 @@ Trains a LoRA adapter on prompts and completions, of which only the completions 
 the adapter as PEFT does. Prints how well held-out completions are predicted, beside two baselines: the model without the
 adapter, and how often each token stands in the completions that are learned.`;
 
+/** Refuses flags that do not go together. */
+function checkFlags(flags: Flags): void {
+  checkSteps(flags);
+  checkOptimizer(flags);
+}
+
 /**
  * Runs the command.
  *
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkSteps });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
   const began = performance.now(), { folder } = await locateModel(flags.model);
   const out = flags.out ?? await nextFree("out/lora");
@@ -123,6 +137,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const sizeOf = (list: typeof leaves): number =>
     list.reduce((n, [, { shape }]) => n + shape.reduce((a, b) => a * b, 1), 0);
   print(`adapter     rank ${flags.rank}, ${sizeOf(trained)} of ${sizeOf(leaves)} parameters are trained`);
+  checkGroups(flags, trained.map(([path]) => path));
   const words = await countPerplexity(sources, { length: flags.length, vocabulary: tokenizer.vocabSize });
   const before = await perplexity(gpu, model, held);
   await using taken = await openSteps(gpu, { flags, config: { ...flags, data: flags.data ?? "moby-dick" } });
@@ -170,18 +185,16 @@ async function halves(corpus: Corpus): Promise<{ readonly prompt: string; readon
 /** Takes the steps; returns the parameters after them. */
 async function train(
   gpu: Gpu,
-  { taken, model, batches, flags: { steps, lr, batch, length } }: {
+  { taken, model, batches, flags }: {
     readonly taken: Steps;
     readonly model: Model;
     readonly batches: AsyncIterable<TokenBatch>;
     readonly flags: Flags;
   },
 ): Promise<object> {
-  using training = defineTraining(gpu, nextTokenLoss(model), {
-    optimizer: chain(
-      clipByGlobalNorm(1),
-      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
-    ),
+  const { steps, batch, length } = flags;
+  using training = defineTraining(gpu, nextTokenLoss(model, regularizationOf(flags)), {
+    ...trainerOf(flags, OPTIMIZER),
     steps,
     lookEvery: Math.min(10, steps),
   });

@@ -16,6 +16,7 @@ import {
   type Regularization,
   type Schedule,
   sgd,
+  type TrainingOptions,
 } from "@firn/train";
 import {
   adafactor,
@@ -57,7 +58,14 @@ const OPTIMIZERS: Readonly<Record<string, (options: Settings) => Optimizer>> = {
 const SCHEDULES: Readonly<
   Record<
     string,
-    (options: { readonly peak: number; readonly warmup: number; readonly steps: number }) => Schedule
+    (
+      options: {
+        readonly peak: number;
+        readonly warmup: number;
+        readonly steps: number;
+        readonly floor?: number;
+      },
+    ) => Schedule
   >
 > = {
   cosine,
@@ -156,6 +164,43 @@ function dropoutFlag(): Flag<"config" | number> {
 /** Values of {@link OPTIMIZER_FLAGS}. */
 export type OptimizerFlags = Values<typeof OPTIMIZER_FLAGS>;
 
+/** What a command does where its flags say nothing. */
+export interface OptimizerDefaults {
+  /** The schedule; cosine when absent. */
+  readonly schedule?: string;
+  /** Share of the steps in which the rate rises; a twentieth when absent. */
+  readonly warmup?: number;
+  /** The rate at the end, as a share of the largest; 0 when absent. */
+  readonly floor?: number;
+  /** What AdamW takes besides. */
+  readonly adamW?: { readonly beta2: number; readonly weightDecay: number };
+  /** Which parameters decay; matrices when absent. */
+  readonly decayed?: "all";
+}
+
+/**
+ * The flags of a command with defaults of its own.
+ *
+ * @param defaults The defaults
+ * @returns {@link OPTIMIZER_FLAGS}, whose help says them
+ */
+export function optimizerFlags(
+  { schedule = "cosine", warmup = 0.05, decayed }: OptimizerDefaults,
+): typeof OPTIMIZER_FLAGS {
+  const { schedule: way, warmup: rising, "weight-decay": decay } = OPTIMIZER_FLAGS;
+  return {
+    ...OPTIMIZER_FLAGS,
+    schedule: { ...way, about: way.about.replace("cosine when absent", `${schedule} when absent`) },
+    warmup: { ...rising, about: `steps in which the rate rises; ${100 * warmup} % of all when absent` },
+    "weight-decay": {
+      ...decay,
+      about: decayed === "all"
+        ? "decay of all parameters; what is usual for the optimizer when absent"
+        : decay.about,
+    },
+  };
+}
+
 /**
  * Refuses flags that do not go together.
  *
@@ -163,9 +208,9 @@ export type OptimizerFlags = Values<typeof OPTIMIZER_FLAGS>;
  * @throws {UsageError} When they do not
  */
 export function checkOptimizer(
-  flags: OptimizerFlags & { readonly steps: number; readonly "lora-plus": number | null },
+  flags: OptimizerFlags & { readonly steps: number; readonly "lora-plus"?: number | null },
 ): void {
-  if (flags["lora-plus"] !== null && (flags.optimizer !== "adamW" || flags.group.length > 0)) {
+  if ((flags["lora-plus"] ?? null) !== null && (flags.optimizer !== "adamW" || flags.group.length > 0)) {
     throw new UsageError("--lora-plus makes groups of adamW: drop --optimizer and --group");
   }
   if (flags.warmup !== null && flags.warmup > flags.steps) {
@@ -204,22 +249,32 @@ export function regularizationOf(flags: OptimizerFlags & { readonly seed: number
  * Makes the optimizer that flags ask for.
  *
  * @param flags The flags, the largest rate, steps, and how many times faster second matrices of LoRA learn
+ * @param defaults What holds where flags say nothing
  * @returns Clipping, the optimizer, and the average of weights
  */
 export function optimizerOf(
   flags: OptimizerFlags & {
     readonly lr: number;
     readonly steps: number;
-    readonly "lora-plus": number | null;
+    readonly "lora-plus"?: number | null;
   },
+  { schedule: usual = "cosine", warmup: share = 0.05, floor = 0, adamW: own, decayed }: OptimizerDefaults =
+    {},
 ): Optimizer {
-  const { optimizer, lr: peak, steps, clip, ema, "lora-plus": ratio, "weight-decay": weightDecay } = flags;
-  const schedule = flags.schedule ?? (optimizer === "scheduleFree" ? "constant" : "cosine");
-  const learningRate = SCHEDULES[schedule]({ peak, warmup: flags.warmup ?? Math.ceil(steps / 20), steps });
+  const { optimizer, lr: peak, steps, clip, ema, "lora-plus": ratio = null, "weight-decay": weightDecay } =
+    flags;
+  const schedule = flags.schedule ?? (optimizer === "scheduleFree" ? "constant" : usual);
+  const learningRate = SCHEDULES[schedule]({
+    peak,
+    warmup: flags.warmup ?? Math.ceil(share * steps),
+    steps,
+    ...schedule === usual && floor > 0 && { floor: floor * peak },
+  });
   const settings: Settings = {
     learningRate,
+    ...optimizer.startsWith("adamW") && own,
     ...weightDecay !== null && { weightDecay },
-    decayed: "matrices",
+    ...decayed === undefined && { decayed: "matrices" },
   };
   return chain(
     ...clip === 0 ? [] : [clipByGlobalNorm(clip)],
@@ -228,6 +283,27 @@ export function optimizerOf(
       : loraPlus({ ...settings, ratio }),
     ...ema === null ? [] : [weightAverage(ema)],
   );
+}
+
+/**
+ * The options of a training that flags ask for.
+ *
+ * @param flags As of {@link optimizerOf}
+ * @param defaults What holds where flags say nothing
+ * @returns Optimizer, accumulation, memory, and what is done where a number is not finite
+ */
+export function trainerOf(
+  flags: Parameters<typeof optimizerOf>[0],
+  defaults?: OptimizerDefaults,
+):
+  & Required<Pick<TrainingOptions, "optimizer" | "accumulate" | "nonFinite">>
+  & Pick<TrainingOptions, "memory"> {
+  return {
+    optimizer: optimizerOf(flags, defaults),
+    accumulate: flags.accumulate,
+    memory: flags.memory ?? undefined,
+    nonFinite: flags["on-nan"],
+  };
 }
 
 /** Reads a group: a glob, and settings behind its last colon. */

@@ -9,10 +9,6 @@
  */
 
 import {
-  adamW,
-  chain,
-  clipByGlobalNorm,
-  cosine,
   defineTraining,
   flatten,
   type Gpu,
@@ -38,6 +34,14 @@ import type { Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
 import { configText } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  type OptimizerDefaults,
+  optimizerFlags,
+  regularizationOf,
+  trainerOf,
+} from "./optimizer_flags.ts";
 import { helpOf } from "./help.ts";
 import { lossMetrics } from "@firn/train/evaluation";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
@@ -53,6 +57,14 @@ import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, train
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { openText } from "./text.ts";
+
+/** How it trains where flags say nothing. */
+const OPTIMIZER: OptimizerDefaults = {
+  warmup: 0.02,
+  floor: 0.05,
+  adamW: { beta2: 0.95, weightDecay: 0.1 },
+  decayed: "all",
+};
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -76,6 +88,7 @@ export const FLAGS = {
     "kv-heads": whole("key and value heads", 2),
     mlp: whole("channels of the MLP", 344),
   }),
+  ...optimizerFlags(OPTIMIZER),
   ...topic("run", { out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null) }),
   ...EVERY_FLAGS,
   ...RUN_FLAGS,
@@ -124,6 +137,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
     held: tokenWindows(await packCorpus(tokenizer, heldOut), flags).all(),
   }));
   const model = await modelOf(gpu, { flags, tokenizer });
+  checkGroups(flags, [...flatten(model.params).keys()]);
   printSetup(model, { flags, data });
   const lookEvery = Math.min(50, flags.steps), training = trainingOf(gpu, { flags, model, data, lookEvery });
 
@@ -157,9 +171,12 @@ async function runOnce(args: readonly string[]): Promise<void> {
     facts: tokenFacts,
   });
   const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
-  const trained = { ...model, params: state.params }, folder = `${run.folder}/model`;
-  await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
-  const after = await measured(gpu, trained, { tokenizer, data });
+  const folder = `${run.folder}/model`;
+  const after = await training.withWeights(state, async (params) => {
+    const trained = { ...model, params };
+    await stage(`saving      ${folder}`, () => saveModel(gpu, trained, { folder, files }));
+    return await measured(gpu, trained, { tokenizer, data });
+  });
   const summary = costRows(gpu, { training, state: told, began, flops: gflopRow });
   await finishRun(run, { state: told, training, after, title: `a Llama on ${flags.data}`, summary });
   await hostFileSystem().remove(tokenizerIn(run.folder));
@@ -171,6 +188,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   providerOf(flags);
+  checkOptimizer(flags);
   checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity"] });
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
@@ -250,17 +268,16 @@ function printSetup(
 
 function trainingOf(
   gpu: Gpu,
-  { flags: { steps, lr }, model, data, lookEvery }: {
+  { flags, model, data, lookEvery }: {
     readonly flags: Flags;
     readonly model: Model;
     readonly data: Data;
     readonly lookEvery: number;
   },
 ): Training<object, TokenBatch> {
-  const learningRate = cosine({ peak: lr, warmup: Math.ceil(steps / 50), steps, floor: lr / 20 });
-  return defineTraining(gpu, nextTokenLoss(model), {
-    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate, beta2: 0.95, weightDecay: 0.1 })),
-    steps,
+  return defineTraining(gpu, nextTokenLoss(model, regularizationOf(flags)), {
+    ...trainerOf(flags, OPTIMIZER),
+    steps: flags.steps,
     lookEvery,
     data: data.batches.fingerprint,
   });

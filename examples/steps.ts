@@ -5,7 +5,17 @@
  * @module
  */
 
-import { type Gpu, scan, type TensorTree, type Training, type TrainingState } from "@firn/train";
+import {
+  flatten,
+  type Gpu,
+  readAll,
+  scan,
+  tensor,
+  type TensorTree,
+  type Training,
+  type TrainingState,
+  unflatten,
+} from "@firn/train";
 import { hostFileSystem, lockFolder } from "@firn/train/data";
 import {
   freezeText,
@@ -43,6 +53,20 @@ export function checkSteps(flags: Pick<StepFlags, "log" | "watch" | "tensorboard
   providerOf(flags);
   const shows = watch !== null ? "--watch" : tensorboard ? "--tensorboard" : null;
   if (log === null && shows !== null) throw new UsageError(`${shows} shows a log: add --log DIR`);
+}
+
+/** The weights that are judged and saved: those of the state, or averages of them, which stay after this. */
+async function keptWeights<P extends TensorTree, B extends TensorTree>(
+  gpu: Gpu,
+  { training, state }: { readonly training: Training<P, B>; readonly state: TrainingState<P> },
+): Promise<P> {
+  const own = flatten(state.params);
+  return await training.withWeights(state, async (weights) => {
+    const others = [...flatten(weights)].filter(([path, t]) => t !== own.get(path));
+    const values = await readAll(gpu, others.map(([, t]) => t));
+    const copies = others.map(([path, { shape }], i) => [path, tensor(values[i], shape)] as const);
+    return unflatten(new Map([...own, ...copies])) as P;
+  });
 }
 
 /** Steps that are to be taken, and their log. */
@@ -104,12 +128,15 @@ export async function openSteps(
           bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, pace, ...frozen]);
         }
         if (state.event !== null) bar.say(freezeText(state.event));
+        if (state.rolledBack !== undefined) {
+          bar.say(`step ${state.rolledBack.from}: back to step ${state.step}: ${state.rolledBack.why}`);
+        }
         if (await evaluations?.after(state, { log, say: bar.say })) break;
       }
       bar.end();
       const { saved, told } = await evaluations?.finish(state) ?? { saved: state, told: state };
       ending = told.ending;
-      return saved;
+      return { ...saved, params: await keptWeights(gpu, { training, state: saved }) };
     },
     async finish(after) {
       if (log === undefined) return;

@@ -9,12 +9,9 @@
  */
 
 import {
-  adamW,
-  chain,
   classLoss,
-  clipByGlobalNorm,
-  cosine,
   defineTraining,
+  flatten,
   type Gpu,
   type ImageBatch,
   type ImageInput,
@@ -27,16 +24,27 @@ import { argmax } from "@firn/train/ops";
 import { newModel, saveModel } from "@firn/train/hub";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
-import { positive, runMain, text, topic, whole } from "./flags.ts";
+import { positive, runMain, text, topic, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { readImageRows } from "./image_rows.ts";
 import { checkOutput } from "./output.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  type OptimizerDefaults,
+  optimizerFlags,
+  regularizationOf,
+  trainerOf,
+} from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
 import { checkSteps, openSteps, STEP_FLAGS } from "./steps.ts";
+
+/** How it trains where flags say nothing. */
+const OPTIMIZER: OptimizerDefaults = { decayed: "all" };
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -48,6 +56,7 @@ export const FLAGS = {
     lr: positive("largest learning rate, after warm-up", 2e-3),
     seed: whole("seed of parameters and batches", 0, 0),
   }),
+  ...optimizerFlags(OPTIMIZER),
   ...topic("run", {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
@@ -55,6 +64,8 @@ export const FLAGS = {
   ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
+
+type Flags = Values<typeof FLAGS>;
 
 const USAGE = `usage: ./firn vision [flags]
        deno run --allow-read --allow-write examples/vision.ts [flags]
@@ -104,15 +115,21 @@ export async function digitsOf(
   return found.slice(0, digits.count);
 }
 
+/** Refuses flags that do not go together. */
+function checkFlags(flags: Flags): void {
+  checkSteps(flags);
+  checkOptimizer(flags);
+}
+
 /**
  * Runs the command.
  *
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkSteps });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const began = performance.now(), { steps, batch, lr, seed } = flags;
+  const began = performance.now(), { steps, batch, seed } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
   const { data, columns } = flags;
   const { train, test, labels } = data === null
@@ -121,13 +138,11 @@ export async function main(args: readonly string[]): Promise<void> {
   const source = sourceOf(labels), what = data === null ? "digits" : "images";
   await using gpu = await openShown(flags);
   const model = await newModel<object, ImageInput>(gpu, { source, seed });
+  checkGroups(flags, [...flatten(model.params).keys()]);
   print(`model       ViT, ${source.num_hidden_layers} blocks of ${source.hidden_size} channels`);
   print(`data        ${train.count} ${what} to train on, ${test.count} to test with\n`);
-  const training = defineTraining(gpu, classLoss(model), {
-    optimizer: chain(
-      clipByGlobalNorm(1),
-      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
-    ),
+  const training = defineTraining(gpu, classLoss(model, regularizationOf(flags)), {
+    ...trainerOf(flags, OPTIMIZER),
     steps,
     lookEvery: Math.min(10, steps),
   });

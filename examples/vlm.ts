@@ -12,11 +12,8 @@
  */
 
 import {
-  adamW,
-  chain,
-  clipByGlobalNorm,
-  cosine,
   defineTraining,
+  flatten,
   type Gpu,
   logits,
   type Model,
@@ -30,14 +27,25 @@ import type { ImageTextInput } from "@firn/train/models";
 import { newModel, saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
-import { positive, runMain, share, text, topic, whole } from "./flags.ts";
+import { positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { checkOutput } from "./output.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  type OptimizerDefaults,
+  optimizerFlags,
+  regularizationOf,
+  trainerOf,
+} from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { checkSteps, openSteps, STEP_FLAGS } from "./steps.ts";
+
+/** How it trains where flags say nothing. */
+const OPTIMIZER: OptimizerDefaults = { decayed: "all" };
 
 /** The flags of the command. */
 export const FLAGS = {
@@ -50,6 +58,7 @@ export const FLAGS = {
     alpha: share("share of the steps in which gradES freezes nothing", 0.5),
     seed: whole("seed of parameters and batches", 0, 0),
   }),
+  ...optimizerFlags(OPTIMIZER),
   ...topic("run", {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
@@ -57,6 +66,8 @@ export const FLAGS = {
   ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
+
+type Flags = Values<typeof FLAGS>;
 
 const USAGE = `usage: ./firn vlm [flags]
        deno run --allow-read --allow-write examples/vlm.ts [flags]
@@ -154,31 +165,39 @@ export async function answersRight(
   return right.length / digits.count;
 }
 
+/** Refuses flags that do not go together. */
+function checkFlags(flags: Flags): void {
+  checkSteps(flags);
+  checkOptimizer(flags);
+}
+
 /**
  * Runs the command.
  *
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkSteps });
+  const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const began = performance.now(), { steps, batch, lr, seed, alpha } = flags;
+  const began = performance.now(), { steps, batch, seed, alpha } = flags;
   if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
   const { train, test } = await stage("reading     digits", readDigits);
   await using gpu = await openShown(flags);
   const model = await newModel<object, ImageTextInput>(gpu, { source: SOURCE, seed });
+  checkGroups(flags, [...flatten(model.params).keys()]);
   print(`model       SmolVLM, 2 blocks for images and 2 for text, ${WORDS.length} words`);
   print(`data        ${train.count} digits to train on, ${test.count} to test with\n`);
   const tau = { "*.vision_model.*": flags["tau-vision"], "*.text_model.*": flags["tau-text"] };
-  const training = defineTraining(gpu, nextTokenLoss<object, ImageTextInput>(model), {
-    optimizer: chain(
-      clipByGlobalNorm(1),
-      adamW({ learningRate: cosine({ peak: lr, warmup: Math.ceil(steps / 20), steps }) }),
-    ),
-    policy: gradES({ tau, alpha }),
-    steps,
-    lookEvery: Math.min(10, steps),
-  });
+  const training = defineTraining(
+    gpu,
+    nextTokenLoss<object, ImageTextInput>(model, regularizationOf(flags)),
+    {
+      ...trainerOf(flags, OPTIMIZER),
+      policy: gradES({ tau, alpha }),
+      steps,
+      lookEvery: Math.min(10, steps),
+    },
+  );
   await using taken = await openSteps(gpu, { flags, config: { model: "SmolVLM", data: "digits", ...flags } });
   const batches = digitBatches(train, { batch, seed, make: batchOf(null) }).from(1);
   const state = await taken.take(training, { params: model.params, batches, steps });

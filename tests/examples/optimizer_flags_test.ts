@@ -2,7 +2,14 @@
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { readFlags, UsageError, type Values } from "../../examples/flags.ts";
-import { checkGroups, checkOptimizer, OPTIMIZER_FLAGS, optimizerOf } from "../../examples/optimizer_flags.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  OPTIMIZER_FLAGS,
+  optimizerFlags,
+  optimizerOf,
+  trainerOf,
+} from "../../examples/optimizer_flags.ts";
 
 type Flags = Values<typeof OPTIMIZER_FLAGS> & {
   readonly lr: number;
@@ -70,4 +77,38 @@ Deno.test("a group that no trained parameter belongs to is refused, and the path
     UsageError,
     '"embed" matches none of 2, which are model.embed_tokens.weight, model.norm.weight',
   );
+});
+
+Deno.test("commands keep optimizers of their own where flags say nothing, and tell so", () => {
+  const flags = flagsOf("");
+  const pretrain = {
+    warmup: 0.02,
+    floor: 0.05,
+    adamW: { beta2: 0.95, weightDecay: 0.1 },
+    decayed: "all",
+  } as const;
+  assertEquals(
+    optimizerOf(flags, pretrain).name,
+    "clipByGlobalNorm(1) > adamW(cosine(0.1, warmup 1, steps 40, floor 0.005000000000000001), beta2 0.95, weightDecay 0.1)",
+  );
+  const classify = { schedule: "linear", warmup: 0.1, decayed: "all" } as const;
+  assertEquals(
+    optimizerOf(flags, classify).name,
+    "clipByGlobalNorm(1) > adamW(linearRate(0.1, warmup 4, steps 40, floor 0), weightDecay 0.01)",
+  );
+  assert(
+    optimizerOf(flagsOf("--optimizer lion --schedule constant"), pretrain).name.includes(
+      "lion(constantRate(0.1, warmup 1)",
+    ),
+  );
+  const { schedule, warmup, "weight-decay": decay } = optimizerFlags(classify);
+  assert(
+    schedule.about.includes("linear when absent") && warmup.about.includes("10 %") &&
+      decay.about.includes("of all"),
+  );
+});
+
+Deno.test("trainerOf hands on what flags say of steps", () => {
+  const { optimizer: _, ...others } = trainerOf(flagsOf("--accumulate 3 --memory 1GiB --on-nan skip"));
+  assertEquals(others, { accumulate: 3, memory: "1GiB", nonFinite: "skip" });
 });

@@ -7,6 +7,7 @@
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   AlreadyExistsError,
+  chain,
   defineTraining,
   multiply,
   read,
@@ -15,6 +16,7 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import { weightAverage } from "@firn/train/optim";
 import { stopAt } from "@firn/train/policies";
 import { readLog } from "@firn/train/report";
 import { openSteps } from "../../examples/steps.ts";
@@ -73,4 +75,17 @@ Deno.test("vision --watch without a log is refused", async () => {
   for (const [flag, ...value] of [["--watch", "0"], ["--tensorboard"]]) {
     assertStringIncludes(`${await call(vision, [flag, ...value])}`, `${flag} shows a log: add --log DIR`);
   }
+});
+
+Deno.test("steps of two batches end with the average of the weights where there is one", async () => {
+  await using gpu = await openTestGpu();
+  const loss = ({ w }: { w: Tensor }, { x }: { x: Tensor }): Tensor => sum(multiply(w, x));
+  const optimizer = chain(sgd({ learningRate: 1 }), weightAverage(0.5));
+  using training = defineTraining(gpu, loss, { optimizer, steps: 2, accumulate: 2 });
+  const batches = [1, 3, 2, 2].map((x) => ({ x: tensor([x]) }));
+  const flags = { watch: null, tensorboard: false, progress: "none", log: null } as const;
+  await using steps = await openSteps(gpu, { flags, config: {} });
+  const { params } = await steps.take(training, { params: { w: tensor([8]) }, batches, steps: 2 });
+  // The weight goes from 8 to 6 and 4, and the average to 7 and 5.5.
+  assertEquals([...await read(gpu, params.w)], [5.5]);
 });
