@@ -106,5 +106,5 @@ press("forget-kept", () => ask({ kind: "forget" }));
 press("forget", () => ask({ kind: "forget" }));
 press("pause", () => ask({ kind: byId("pause").textContent === "Resume" ? "resume" : "pause" }));
 press("sample", () => ask({ kind: "sample" }));
-press("download", () => ask({ kind: "download", what: "model" }));
-press("log", () => ask({ kind: "download", what: "log" }));
+press("download", () => ask({ kind: "download" }));
+press("log", () => offer("metrics.jsonl", view.log()));

@@ -30,8 +30,8 @@ export type Ask =
   | { readonly kind: "resume" }
   /** Writes a sample before the next step. */
   | { readonly kind: "sample" }
-  /** Hands over the model or the adapter as it is before the next step, or the log. */
-  | { readonly kind: "download"; readonly what: "model" | "log" };
+  /** Hands over the model or the adapter as it is before the next step. */
+  | { readonly kind: "download" };
 
 /** A run that is kept in this browser. */
 export interface KeptRun {

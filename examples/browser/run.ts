@@ -8,7 +8,7 @@ import { type Checkpoint, freeState, type Gpu, loadCheckpoint, type TrainingStat
 import { type FileSystem, memoryFileSystem } from "@firn/train/data";
 import { type Desk, openDesk } from "./desk.ts";
 import type { Tell } from "./messages.ts";
-import { CHECKPOINT, LOG, MODEL, ownModel, textPath } from "./run_files.ts";
+import { CHECKPOINT, MODEL, ownModel, textPath } from "./run_files.ts";
 import { runSteps } from "./run_steps.ts";
 import { openSession, type Session } from "./session.ts";
 import type { RunRecord } from "./settings.ts";
@@ -22,8 +22,8 @@ export interface Run extends AsyncDisposable {
   resume(): void;
   /** Writes a sample before the next step. */
   sample(): void;
-  /** Hands over the model or the adapter as it is before the next step, or the log. */
-  download(what: "model" | "log"): void;
+  /** Hands over the model or the adapter as it is before the next step. */
+  download(): void;
   /** Until it was disposed of; throws when it fails. */
   readonly ended: Promise<void>;
 }
@@ -54,10 +54,7 @@ export function beginRun(gpu: Gpu, options: RunOptions): Run {
     pause: desk.pause,
     resume: desk.resume,
     sample: () => desk.ask((state, session) => sampleNow(state, { session, tell: options.tell })),
-    download: (what) =>
-      desk.ask(async (state, session) =>
-        options.tell(what === "log" ? await logFile(options) : await modelFile(state, session))
-      ),
+    download: () => desk.ask(async (state, session) => options.tell(await modelFile(state, session))),
     ended,
     async [Symbol.asyncDispose]() {
       desk.stop();
@@ -73,7 +70,7 @@ async function live(gpu: Gpu, options: RunOptions & { readonly desk: Desk }): Pr
   const onStatus = (text: string) => tell({ kind: "status", text });
   phase("preparing");
   onStatus(`Loading ${record.model}`);
-  const model = record.own ? await ownModel(base) : { path: MODEL, fileSystem };
+  const model = record.own ? ownModel(base) : { path: MODEL, fileSystem };
   const checkpoint: Checkpoint | null = resumed ? await loadCheckpoint(CHECKPOINT, { fileSystem }) : null;
   const text = { path: textPath(record.text), fileSystem };
   using session = await openSession(gpu, { model, text, record, onStatus });
@@ -121,10 +118,6 @@ async function sampleNow(
 ): Promise<void> {
   const when = `step ${state.step}`;
   await session.training.withWeights(state, (params) => sampleTold(session, { params, when, tell }));
-}
-
-async function logFile({ fileSystem }: RunOptions): Promise<Tell> {
-  return { kind: "file", name: "metrics.jsonl", content: new Blob([await fileSystem.read(LOG)]) };
 }
 
 async function modelFile(state: TrainingState<object>, session: Session): Promise<Tell> {

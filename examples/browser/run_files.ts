@@ -4,8 +4,7 @@
  * @module
  */
 
-import { NotFoundError } from "@firn/train";
-import { type FileSystem, LOCK_FILE, memoryFileSystem } from "@firn/train/data";
+import { type FileSystem, LOCK_FILE, urlFileSystem } from "@firn/train/data";
 import type { Given } from "./messages.ts";
 import type { Place } from "./session.ts";
 
@@ -22,7 +21,6 @@ export const LOG = `${RUN}/metrics.jsonl`;
 export const MODEL = `${RUN}/model`;
 
 /** The model that the page brings. */
-const OWN = "sotu";
 const OWN_FILES = [
   "README.md",
   "config.json",
@@ -64,21 +62,11 @@ export async function forgetRun(fileSystem: FileSystem): Promise<void> {
 }
 
 /**
- * Fetches the model that the page brings.
+ * The model that the page brings.
  *
  * @param base Address of the page
- * @returns Its folder, in memory
- * @throws {NotFoundError} When a file is not there
+ * @returns Its folder, on the server of the page
  */
-export async function ownModel(base: string): Promise<Place> {
-  const files = await Promise.all(OWN_FILES.map(async (name) => {
-    const response = await fetch(new URL(`${OWN}/${name}`, base));
-    if (!response.ok) {
-      throw new NotFoundError(
-        `Cannot load "${OWN}/${name}" as it must lie beside the page: the server answers ${response.status}; build the page again`,
-      );
-    }
-    return [`${OWN}/${name}`, new Uint8Array(await response.arrayBuffer())] as const;
-  }));
-  return { path: OWN, fileSystem: memoryFileSystem(Object.fromEntries(files)) };
+export function ownModel(base: string): Place {
+  return { path: ".", fileSystem: urlFileSystem(new URL("sotu/", base), { files: OWN_FILES }) };
 }

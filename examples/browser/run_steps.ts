@@ -18,8 +18,11 @@ import type { Desk } from "./desk.ts";
 import { CHECKPOINT, LOG } from "./run_files.ts";
 import type { Session } from "./session.ts";
 
-/** Minutes between checkpoints. */
-const SAVE_MINUTES = 0.5;
+/** Milliseconds between checkpoints. */
+const SAVE_EVERY = 60_000;
+
+/** Milliseconds between writes of the log: a browser copies all of a file to append to it. */
+const LOG_EVERY = 5_000;
 
 /** What {@link runSteps} needs besides the session. */
 export interface StepOptions {
@@ -52,27 +55,33 @@ export async function runSteps(
 ): Promise<TrainingState<object>> {
   const { checkpoint, desk, onStep, fileSystem } = options, { training, record: extra } = session;
   const log = await beginLog(gpu, session, options);
-  const files = { path: CHECKPOINT, minutes: SAVE_MINUTES, extra, fileSystem };
-  await using keeper = checkpointKeeper<object>(gpu, files);
+  // It saves whenever it is told of a state.
+  await using keeper = checkpointKeeper<object>(gpu, { path: CHECKPOINT, every: 1, extra, fileSystem });
   let state = checkpoint === null
     ? await training.init(session.model.params)
     : await training.resume(checkpoint) as TrainingState<object>;
   if (checkpoint === null) await keeper.save(state);
   onStep(state.step);
-  const clock = paceClock(state.step);
+  const clock = paceClock(state.step), saving = timer(SAVE_EVERY);
   const batches = state.done ? [] : session.batches.from(state.step + 1);
   for await (state of scan(training, state, batches)) {
     await tellStep(state, { session, log, clock, options });
-    if (state.done) await keeper.save(state);
-    else {
-      await keeper.after(state);
-      await clock.without(() => attend(state, { session, options, keeper }));
+    if (state.done) {
+      await log.flush();
+      await keeper.save(state);
+    } else {
+      if (saving.due()) {
+        await log.flush();
+        await keeper.after(state);
+      }
+      await clock.without(() => attend(state, { session, options, keeper, log }));
     }
     if (desk.stopped) return state;
   }
   const sample = await training.withWeights(state, (weights) => options.sample(weights, "after"));
   const { ending } = state;
   await tellLines([{ kind: "end", sample, ...ending && { ending } }], { log, options });
+  await log.flush();
   return state;
 }
 
@@ -80,7 +89,7 @@ async function beginLog(
   gpu: Gpu,
   { record, lookEvery, model }: Session,
   { checkpoint, fileSystem, onLines, sample }: StepOptions,
-): Promise<RunLog> {
+): Promise<SlowLog> {
   // The look after the checkpoint brings all steps since the one before it once more.
   const { step } = checkpoint ?? { step: 0 }, looked = step - step % lookEvery;
   const upTo = checkpoint === null ? undefined : step === record.settings.steps ? step : looked;
@@ -90,12 +99,49 @@ async function beginLog(
     await log.add([{ kind: "start", config: { ...record }, adapter: gpu.name, sample: before }]);
   }
   onLines(log.lines, true);
-  return log;
+  return slowLog(log);
+}
+
+/** A log that is written now and then, and before every checkpoint, which must not be ahead of it. */
+interface SlowLog extends RunLog {
+  /** Writes what is not written yet. */
+  flush(): Promise<void>;
+}
+
+function slowLog(log: RunLog): SlowLog {
+  let waiting: Line[] = [];
+  const lines = [...log.lines], writing = timer(LOG_EVERY);
+  const flush = async (): Promise<void> => {
+    const now = waiting;
+    waiting = [];
+    if (now.length > 0) await log.add(now);
+  };
+  return {
+    lines,
+    flush,
+    async add(more) {
+      lines.push(...more);
+      waiting.push(...more);
+      if (writing.due()) await flush();
+    },
+  };
+}
+
+/** Says once in so many milliseconds that something is due. */
+function timer(every: number): { due(): boolean } {
+  let last = performance.now();
+  return {
+    due() {
+      const now = performance.now(), due = now - last >= every;
+      if (due) last = now;
+      return due;
+    },
+  };
 }
 
 async function tellLines(
   lines: readonly Line[],
-  { log, options }: { readonly log: RunLog; readonly options: StepOptions },
+  { log, options }: { readonly log: SlowLog; readonly options: StepOptions },
 ): Promise<void> {
   if (lines.length === 0) return;
   await log.add(lines);
@@ -106,7 +152,7 @@ async function tellStep(
   state: TrainingState<object>,
   { session: { training, tokens }, log, clock, options }: {
     readonly session: Session;
-    readonly log: RunLog;
+    readonly log: SlowLog;
     readonly clock: PaceClock;
     readonly options: StepOptions;
   },
@@ -127,16 +173,18 @@ async function tellStep(
 /** Does what was asked for between two steps, and waits while they are paused. */
 async function attend(
   state: TrainingState<object>,
-  { session, options: { desk, onPause }, keeper }: {
+  { session, options: { desk, onPause }, keeper, log }: {
     readonly session: Session;
     readonly options: StepOptions;
     readonly keeper: CheckpointKeeper<object>;
+    readonly log: SlowLog;
   },
 ): Promise<void> {
   // Messages of a page are tasks: awaiting what is there already lets none of them in.
   await nextTask();
   const { paused } = desk;
   if (paused) {
+    await log.flush();
     await keeper.save(state);
     onPause(true);
   }

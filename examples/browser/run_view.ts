@@ -19,6 +19,8 @@ export interface RunView {
   hear(message: Tell): void;
   /** Shows what the worker does. */
   enter(phase: Phase): void;
+  /** The log of the run, `metrics.jsonl`. */
+  log(): Blob;
 }
 
 const STATUS: { readonly [phase in Phase]: string } = {
@@ -34,11 +36,11 @@ const STATUS: { readonly [phase in Phase]: string } = {
 export function runView(): RunView {
   let lines: Line[] = [];
   const figures = new Map<string, string>(), samples = new Map<string, string>();
-  const draw = () => {
+  const draw = seldom(() => {
     drawFigures(figures);
     drawPlots(lines);
     drawSamples(samples);
-  };
+  });
   return {
     clear() {
       lines = [];
@@ -47,6 +49,7 @@ export function runView(): RunView {
       samples.clear();
       draw();
     },
+    log: () => new Blob([lines.map((line) => `${JSON.stringify(line)}\n`).join("")]),
     enter(phase) {
       byId("status").textContent = STATUS[phase];
     },
@@ -57,12 +60,12 @@ export function runView(): RunView {
           return;
         case "facts":
           for (const [label, text] of message.facts) figures.set(label, text);
-          return drawFigures(figures);
+          return draw();
         case "step": {
           const bar = byId<HTMLProgressElement>("progress");
           [bar.max, bar.value] = [message.steps, message.step];
           figures.set("Steps", `${message.step} of ${message.steps}`);
-          return drawFigures(figures);
+          return draw();
         }
         case "lines":
           lines = message.all ? [...message.lines] : [...lines, ...message.lines];
@@ -71,9 +74,20 @@ export function runView(): RunView {
           return draw();
         case "sample":
           samples.set(message.when, message.text);
-          return drawSamples(samples);
+          return draw();
       }
     },
+  };
+}
+
+/** Draws at most twice a second, and after the last call. */
+function seldom(draw: () => void): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined, last = -Infinity;
+  return () => {
+    timer ??= setTimeout(() => {
+      [timer, last] = [undefined, performance.now()];
+      draw();
+    }, Math.max(0, last + 500 - performance.now()));
   };
 }
 

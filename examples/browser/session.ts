@@ -97,6 +97,8 @@ export async function openSession(gpu: Gpu, request: SessionRequest): Promise<Se
       `Cannot train on sequences of ${settings.length} tokens as ${record.model} allows ${model.maxLength}: give fewer`,
     );
   }
+  // They are read now: the server of the page may be gone when all is done.
+  const files = settings.method === "adapter" ? undefined : await companionFiles(folder, { fileSystem });
   onStatus(`Reading ${record.text}`);
   const corpus = await openCorpus(text.path, text);
   const ids = await packCorpus(tokenizer, corpus);
@@ -119,7 +121,6 @@ export async function openSession(gpu: Gpu, request: SessionRequest): Promise<Se
     async save(params, to) {
       const options = { folder: to.path, fileSystem: to.fileSystem };
       if (settings.method === "adapter") return await saveAdapter(gpu, { ...model, params }, options);
-      const files = await companionFiles(folder, { fileSystem });
       await saveModel(gpu, { ...model, params }, { ...options, files });
     },
     [Symbol.dispose]: () => free(model.params),

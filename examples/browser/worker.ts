@@ -24,6 +24,9 @@ interface Site {
   readonly storage: { getDirectory(): Promise<unknown> };
 }
 
+/** Measurements of each adapter. */
+const TUNING = "tune.json";
+
 /** How often the folder of runs is asked for, ten times a second. */
 const MOST_TRIES = 20;
 
@@ -47,18 +50,33 @@ async function keptRun(fileSystem: FileSystem): Promise<KeptRun | null> {
   return { record: extra as RunRecord, step };
 }
 
+/** Opens the GPU. What was measured on it is kept, so that it is measured once. */
+async function openAdapter(fileSystem: FileSystem): Promise<Gpu> {
+  return await openGpu({
+    tuneCache: TUNING,
+    fileSystem,
+    onTune: ({ done, total }) =>
+      tell({ kind: "status", text: `Measuring matrix products, once for this GPU: ${done} of ${total}` }),
+  });
+}
+
 /** Does what the page asks, one thing at a time. */
-function answering(gpu: Gpu, fileSystem: FileSystem): (ask: Ask) => Promise<void> {
-  let run: Run | null = null;
+function answering(opened: Gpu, fileSystem: FileSystem): (ask: Ask) => Promise<void> {
+  let run: Run | null = null, gpu: Gpu | null = opened;
   async function end(): Promise<void> {
     await run?.[Symbol.asyncDispose]();
     run = null;
   }
   async function begin(record: RunRecord, resumed: boolean): Promise<void> {
     await end();
-    run = beginRun(gpu, { record, resumed, fileSystem, base: import.meta.url, tell });
+    gpu ??= await openAdapter(fileSystem);
+    const current = gpu;
+    run = beginRun(current, { record, resumed, fileSystem, base: import.meta.url, tell });
     run.ended.catch(async (error) => {
       tellFailure(error);
+      // The device may be what failed.
+      gpu = null;
+      await current[Symbol.asyncDispose]();
       tell({ kind: "phase", phase: "failed" });
       tell({ kind: "kept", run: await keptRun(fileSystem) });
     });
@@ -79,8 +97,6 @@ function answering(gpu: Gpu, fileSystem: FileSystem): (ask: Ask) => Promise<void
         await forgetRun(fileSystem);
         tell({ kind: "phase", phase: "idle" });
         return tell({ kind: "kept", run: null });
-      case "download":
-        return run?.download(ask.what);
       default:
         return run?.[ask.kind]();
     }
@@ -111,7 +127,7 @@ async function open(): Promise<void> {
   await fileSystem.makeFolder(RUN, { parents: true });
   const refusal = await takeFolder(fileSystem);
   if (refusal !== null) return tell({ kind: "missing", lack: "folder", detail: refusal.message });
-  const gpu = await openGpu();
+  const gpu = await openAdapter(fileSystem);
   const answer = answering(gpu, fileSystem);
   let last = Promise.resolve();
   scope.onmessage = ({ data }) => void (last = last.then(() => answer(data)).catch(tellFailure));
