@@ -48,7 +48,8 @@ function hear(message: Tell): void {
     case "kept": {
       const { run } = message;
       show("kept", run !== null);
-      form.enable(run === null);
+      // One run is kept: another begins where it is forgotten.
+      show("form", run === null);
       if (run === null) return;
       const { model, text, settings } = run.record;
       byId("kept-text").textContent =

@@ -13,6 +13,9 @@ export interface Given {
   readonly content: Blob;
 }
 
+/** What is known of a run before its first step. */
+export type Facts = readonly (readonly [label: "Model" | "Text" | "Learning rate", text: string])[];
+
 /** To the worker. */
 export type Ask =
   /** Begins a run: files of the model, none for the page's own, and the text. */
@@ -61,7 +64,7 @@ export type Tell =
   | { readonly kind: "kept"; readonly run: KeptRun | null }
   | { readonly kind: "phase"; readonly phase: Phase }
   | { readonly kind: "status"; readonly text: string }
-  | { readonly kind: "facts"; readonly facts: readonly (readonly [label: string, text: string])[] }
+  | { readonly kind: "facts"; readonly facts: Facts }
   /** Lines of the log: new ones, or all that there are. */
   | { readonly kind: "lines"; readonly lines: readonly Line[]; readonly all: boolean }
   | { readonly kind: "step"; readonly step: number; readonly steps: number }

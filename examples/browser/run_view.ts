@@ -23,19 +23,34 @@ export interface RunView {
   log(): Blob;
 }
 
+/** Figures in the order in which they are shown. */
+const FIGURES = [
+  "Steps",
+  "Loss",
+  "Tokens a second",
+  "Frozen",
+  "Cost of a step",
+  "Model",
+  "Text",
+  "Learning rate",
+] as const;
+
+/** What each shows, as far as it is known. */
+type Figures = Map<typeof FIGURES[number], string>;
+
 const STATUS: { readonly [phase in Phase]: string } = {
   idle: "",
   preparing: "Preparing",
   running: "Training",
   paused: "Paused: the run is saved",
-  done: "Done",
+  done: "Done: the model can be downloaded",
   failed: "The run failed",
 };
 
 /** Opens the view. */
 export function runView(): RunView {
   let lines: Line[] = [];
-  const figures = new Map<string, string>(), samples = new Map<string, string>();
+  const figures: Figures = new Map(), samples = new Map<string, string>();
   const draw = seldom(() => {
     drawFigures(figures);
     drawPlots(lines);
@@ -93,7 +108,7 @@ function seldom(draw: () => void): () => void {
 
 function note(
   line: Line,
-  { figures, samples }: { readonly figures: Map<string, string>; readonly samples: Map<string, string> },
+  { figures, samples }: { readonly figures: Figures; readonly samples: Map<string, string> },
 ): void {
   if (line.kind === "start" && line.sample !== undefined) samples.set("before", line.sample);
   if (line.kind === "end") {
@@ -109,21 +124,23 @@ function note(
   figures.set("Tokens a second", line.tokensPerSecond?.toLocaleString("en") ?? "–");
 }
 
-function noteFrozen(lines: readonly Line[], figures: Map<string, string>): void {
+function noteFrozen(lines: readonly Line[], figures: Figures): void {
   const { frozen, active } = explain(lines);
   if (frozen.length + active.length > 0) {
     figures.set("Frozen", `${frozen.length} of ${frozen.length + active.length} components`);
   }
 }
 
-function drawFigures(figures: ReadonlyMap<string, string>): void {
-  byId("figures").replaceChildren(...[...figures].map(([label, text]) => {
-    const pair = document.createElement("div"), name = document.createElement("dt");
-    const value = document.createElement("dd");
-    [name.textContent, value.textContent] = [label, text];
-    pair.append(name, value);
-    return pair;
-  }));
+function drawFigures(figures: Figures): void {
+  byId("figures").replaceChildren(
+    ...FIGURES.filter((label) => figures.has(label)).map((label) => {
+      const pair = document.createElement("div"), name = document.createElement("dt");
+      const value = document.createElement("dd");
+      [name.textContent, value.textContent] = [label, figures.get(label)!];
+      pair.append(name, value);
+      return pair;
+    }),
+  );
 }
 
 function drawPlots(lines: readonly Line[]): void {

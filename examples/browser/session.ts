@@ -32,6 +32,7 @@ import {
 import { companionFiles, loadModel, newAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
 import { rateOf } from "../model_card.ts";
+import type { Facts } from "./messages.ts";
 import type { RunRecord, Settings } from "./settings.ts";
 
 /** Rate of an adapter where the model's card names none, as is usual for LoRA. */
@@ -69,7 +70,7 @@ export interface Session extends Disposable {
   /** Tokens in a batch. */
   readonly tokens: number;
   /** What the page says of it. */
-  readonly facts: readonly (readonly [label: string, text: string])[];
+  readonly facts: Facts;
   /** Continues the prompt; `onText` hears all of the text whenever there is more of it. */
   sample(params: object, onText: (text: string) => void): Promise<string>;
   /** Writes the trained model, or adapter, to a folder that does not exist. */
