@@ -8,12 +8,14 @@
  * @module
  */
 
+import { fileURLToPath } from "node:url";
 import { FirnError, InputError } from "@firn/train";
 import { reportStyle } from "@firn/train/report";
 import { readFlags, runMain, text, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { checkOutput } from "./output.ts";
 import { print } from "./print.ts";
+import { onEndSignal } from "./signals.ts";
 import { readSite, type Site, siteHandler } from "./site.ts";
 
 /** The flags of the command. */
@@ -42,7 +44,7 @@ const BUILDS = ".firn";
  * @throws {FirnError} When it cannot be bundled
  */
 export async function buildSite(folder: string): Promise<void> {
-  const scripts = ["main.ts", "worker.ts"].map((name) => decodeURIComponent(new URL(name, PAGE).pathname));
+  const scripts = ["main.ts", "worker.ts"].map((name) => fileURLToPath(new URL(name, PAGE)));
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["bundle", "--quiet", "--platform=browser", "--minify", "--outdir", folder, ...scripts],
     stdout: "null",
@@ -108,9 +110,8 @@ export async function main(args: readonly string[]): Promise<void> {
   }
   const server = listen(flags.port, await builtSite());
   const stop = (): void => void server.shutdown();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+  using _signals = onEndSignal(stop);
   await server.finished;
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, stop);
 }
 
 if (import.meta.main) await runMain(main, "browser");

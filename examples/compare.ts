@@ -9,7 +9,7 @@
  */
 
 import { AlreadyExistsError, NotFoundError } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
+import { hostFileSystem, parentOf, trimmedPath } from "@firn/train/data";
 import { isComparison, type Line, readLog, renderComparison } from "@firn/train/report";
 import { readFlags, runMain, text, UsageError } from "./flags.ts";
 import { helpOf } from "./help.ts";
@@ -38,7 +38,7 @@ export async function main(args: readonly string[]): Promise<void> {
   if (help) return print(helpOf(USAGE, FLAGS, help));
   if (count === 0) throw new UsageError("name output folders of runs, before any flag");
   const files = hostFileSystem(),
-    places = args.slice(0, count).map((place) => place.replace(/(?<=.)\/+$/, ""));
+    places = args.slice(0, count).map((place) => trimmedPath(place));
   const runs: { readonly name: string; readonly lines: readonly Line[] }[] = [];
   for (const place of new Set(places)) {
     const log = await logOf(place),
@@ -61,8 +61,8 @@ export async function main(args: readonly string[]): Promise<void> {
       `Cannot write "${out}" as it must be new, or an older comparison: it is something else; choose another --out`,
     );
   }
-  const folder = out.match(/^(.+)\/[^/]*$/)?.[1];
-  if (folder !== undefined) await files.makeFolder(folder, { parents: true });
+  const folder = parentOf(out);
+  if (folder !== ".") await files.makeFolder(folder, { parents: true });
   await files.write(out, await renderComparison(runs, { ignore: IGNORED }));
   print(`compared    ${runs.map(({ name }) => name).join(", ")}`);
   print(`written     ${out}`);
@@ -70,7 +70,7 @@ export async function main(args: readonly string[]): Promise<void> {
 
 /** The last part of a place, where no other has the same. */
 function nameIn(place: string, places: readonly string[]): string {
-  const last = (path: string): string => path.replace(/\/metrics\.jsonl$/, "").split("/").at(-1)!;
+  const last = (path: string): string => path.replace(/[\\/]metrics\.jsonl$/, "").split(/[\\/]/).at(-1)!;
   const twins = new Set(places).size > 1 &&
     [...new Set(places)].filter((one) => last(one) === last(place)).length > 1;
   return twins ? place : last(place);

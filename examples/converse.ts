@@ -9,7 +9,7 @@
  */
 
 import { FirnError } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
+import { hostFileSystem, parentOf } from "@firn/train/data";
 import { printable } from "@firn/train/report";
 import { type Chat, startChat, templateOf } from "./chat_turns.ts";
 import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
@@ -69,8 +69,8 @@ async function* linesOf(input: ReadableStream<Uint8Array>): AsyncGenerator<strin
 export async function save({ messages }: Pick<Chat, "messages">, path: string): Promise<void> {
   const files = hostFileSystem();
   const before = await files.stat(path) === null ? "" : new TextDecoder().decode(await files.read(path));
-  const line = JSON.stringify({ messages }), folder = path.replace(/\/?[^/]*$/, "");
-  if (folder !== "") await files.makeFolder(folder, { parents: true });
+  const line = JSON.stringify({ messages }), folder = parentOf(path);
+  if (folder !== ".") await files.makeFolder(folder, { parents: true });
   await files.write(path, new TextEncoder().encode(`${before}${/[^\n]$/.test(before) ? "\n" : ""}${line}\n`));
 }
 

@@ -5,7 +5,7 @@
  */
 
 import { AlreadyExistsError, InputError, NotFoundError } from "@firn/train";
-import { type FileSystem, hostFileSystem, LOCK_FILE } from "@firn/train/data";
+import { type FileSystem, hostFileSystem, LOCK_FILE, trimmedPath } from "@firn/train/data";
 import { fileUrl } from "./policies.ts";
 
 const CHECKPOINT = "checkpoint.safetensors", LOG = "metrics.jsonl";
@@ -17,7 +17,7 @@ interface Files {
 
 /** Path of the checkpoint in an output folder; there is none once the run is finished. */
 export function lastCheckpoint(folder: string): string {
-  return `${folder.replace(/\/+$/, "")}/${CHECKPOINT}`;
+  return `${trimmedPath(folder)}/${CHECKPOINT}`;
 }
 
 /** Path of the best state of a run, which stays. */
@@ -112,7 +112,7 @@ export async function claimFolder(
   options: Files & { readonly resumed: boolean; readonly model?: string; readonly name?: string },
 ): Promise<string> {
   const { fileSystem = hostFileSystem() } = options;
-  const place = folder.replace(/(?<=.)\/+$/, "");
+  const place = trimmedPath(folder);
   await checkOutput(place, options);
   const isNew = await fileSystem.stat(place) === null;
   await fileSystem.makeFolder(place, { parents: true });

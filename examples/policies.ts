@@ -4,6 +4,7 @@
  * @module
  */
 
+import { pathToFileURL } from "node:url";
 import { type FreezePolicy, InputError, NotFoundError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import { costAware, earlyStopping, gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
@@ -137,13 +138,14 @@ export async function importDefault(path: string, flag: string): Promise<unknown
  * Makes the URL of a file. Characters that mean something in a URL, such as `#`, `%` and `?`, stay part of the name.
  *
  * @param path The path, from the current folder
+ * @param options Whether it is one of Windows
  * @returns The URL
  */
-export function fileUrl(path: string): URL {
-  const whole = /^([a-z]:)?[\\/]/i.test(path) ? path : `${Deno.cwd()}/${path}`;
-  const parts = Deno.build.os === "windows" ? whole.split(/[\\/]/) : whole.split("/");
-  const [root, ...names] = parts.map((part, i) => i === 0 ? part : encodeURIComponent(part));
-  return new URL(`file://${root === "" ? "" : `/${root}`}/${names.join("/")}`);
+export function fileUrl(
+  path: string,
+  { windows = Deno.build.os === "windows" }: { readonly windows?: boolean } = {},
+): URL {
+  return pathToFileURL(path, { windows });
 }
 
 /** Whether something is a freeze policy, as far as one can see. */

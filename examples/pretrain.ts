@@ -28,6 +28,7 @@ import {
   type Tokenizer,
   type TokenWindows,
   tokenWindows,
+  trimmedPath,
 } from "@firn/train/data";
 import { companionFiles, newModel, saveModel } from "@firn/train/hub";
 import type { Quality } from "@firn/train/report";
@@ -208,7 +209,7 @@ async function checkPlan({ values: flags, checkpoint }: RunRequest<typeof FLAGS>
 
 /** Where the tokenizer of a run lies until the model has it. */
 function tokenizerIn(out: string): string {
-  return `${out.replace(/\/+$/, "")}/tokenizer`;
+  return `${trimmedPath(out)}/tokenizer`;
 }
 
 function newTokenizer(train: Corpus, { vocab }: Flags): Promise<ReadonlyMap<string, Uint8Array>> {

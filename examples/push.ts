@@ -9,7 +9,7 @@
  */
 
 import { InputError } from "@firn/train";
-import { hostFileSystem, pathInFolder, readJson } from "@firn/train/data";
+import { hostFileSystem, pathInFolder, readJson, trimmedPath } from "@firn/train/data";
 import { pushFolder } from "@firn/train/hub";
 import { explain, modelCard, readLog } from "@firn/train/report";
 import { readFlags, runMain, text, toggle, UsageError } from "./flags.ts";
@@ -36,7 +36,7 @@ const LOG = "metrics.jsonl";
 
 /** The folder of the model, and the log of its run if there is one. */
 async function placesOf(folder: string): Promise<{ readonly model: string; readonly log: string | null }> {
-  const files = hostFileSystem(), place = folder.replace(/(?<=.)\/+$/, "");
+  const files = hostFileSystem(), place = trimmedPath(folder);
   const isThere = async (path: string): Promise<boolean> => await files.stat(path) !== null;
   if (await isThere(`${place}/${LOG}`)) {
     const found: string[] = [];

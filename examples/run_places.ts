@@ -4,7 +4,7 @@
  * @module
  */
 
-import { hostFileSystem } from "@firn/train/data";
+import { hostFileSystem, trimmedPath } from "@firn/train/data";
 
 /**
  * The log of an output folder, or of what is the log itself.
@@ -14,5 +14,5 @@ import { hostFileSystem } from "@firn/train/data";
  */
 export async function logOf(place: string): Promise<string> {
   const info = await hostFileSystem().stat(place);
-  return info?.kind === "folder" ? `${place.replace(/(?<=.)\/+$/, "")}/metrics.jsonl` : place;
+  return info?.kind === "folder" ? `${trimmedPath(place)}/metrics.jsonl` : place;
 }

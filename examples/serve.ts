@@ -14,6 +14,7 @@ import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { openaiRoutes } from "./openai_routes.ts";
 import { print, printError } from "./print.ts";
+import { onEndSignal } from "./signals.ts";
 import { openReader, partArgs, READER_FLAGS } from "./prompting.ts";
 import { requestQueue } from "./request_queue.ts";
 
@@ -72,7 +73,7 @@ export async function main(args: readonly string[]): Promise<void> {
   using queue = requestQueue(reader, { most: flags.batch });
   const handler = openaiRoutes({
     ...reader,
-    name: flags.name ?? (reader.folder === name ? name.replace(/\/+$/, "").split("/").at(-1)! : name!),
+    name: flags.name ?? (reader.folder === name ? name.replace(/[\\/]+$/, "").split(/[\\/]/).at(-1)! : name!),
     template,
     queue,
     maxTokens: flags["max-tokens"],
@@ -85,14 +86,11 @@ export async function main(args: readonly string[]): Promise<void> {
     printError("serve: finishes the answers that it has begun; a second signal exits at once");
     void server.shutdown();
   };
-  Deno.addSignalListener("SIGINT", stop);
-  Deno.addSignalListener("SIGTERM", stop);
+  using _signals = onEndSignal(stop);
   if (template === null) {
     printError("the model has no chat template: /v1/chat/completions answers with an error");
   }
   await server.finished;
-  Deno.removeSignalListener("SIGINT", stop);
-  Deno.removeSignalListener("SIGTERM", stop);
 }
 
 if (import.meta.main) await runMain(main, "serve");

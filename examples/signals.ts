@@ -8,7 +8,7 @@ import { FirnError } from "@firn/train";
 import { printError } from "./print.ts";
 
 /** What a process exits with after a signal: 128 and its number. */
-const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
+const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGBREAK: 149 } as const;
 
 type SignalName = keyof typeof EXIT_CODES;
 
@@ -32,6 +32,28 @@ export interface SignalCatcher extends Disposable {
 }
 
 /**
+ * The signals that ask a program to end: Windows has no SIGTERM, and SIGBREAK for Ctrl-Break.
+ *
+ * @param os The system
+ * @returns Their names
+ */
+export function endSignals(os: string = Deno.build.os): readonly SignalName[] {
+  return os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM"];
+}
+
+/**
+ * Calls a function at each signal that asks the program to end, until it is disposed of.
+ *
+ * @param stop The function
+ * @returns Ends that
+ */
+export function onEndSignal(stop: () => void): Disposable {
+  const names = endSignals();
+  for (const name of names) Deno.addSignalListener(name, stop);
+  return { [Symbol.dispose]: () => names.forEach((name) => Deno.removeSignalListener(name, stop)) };
+}
+
+/**
  * Catches SIGINT and SIGTERM: the first is for the run to notice, the second exits at once.
  *
  * @param name The command, before what is printed
@@ -39,9 +61,7 @@ export interface SignalCatcher extends Disposable {
  */
 export function catchSignals(name: string): SignalCatcher {
   let first: SignalName | null = null;
-  // Windows has no SIGTERM.
-  const names: readonly SignalName[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-  const handlers = names.map((by) => {
+  const handlers = endSignals().map((by) => {
     const handler = (): void => {
       if (first !== null) Deno.exit(EXIT_CODES[by]);
       first = by;

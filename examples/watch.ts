@@ -14,6 +14,7 @@ import { readFlags, runMain, UsageError } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { portFlag } from "./port_flag.ts";
 import { print, printError } from "./print.ts";
+import { onEndSignal } from "./signals.ts";
 import { logOf } from "./run_places.ts";
 
 const FLAGS = { port: portFlag("port on this machine; 0 for any that is free", 0) };
@@ -79,11 +80,8 @@ export async function main(args: readonly string[]): Promise<void> {
     printError("watch: ends");
     void server.shutdown();
   };
-  Deno.addSignalListener("SIGINT", stop);
-  Deno.addSignalListener("SIGTERM", stop);
+  using _signals = onEndSignal(stop);
   await server.finished;
-  Deno.removeSignalListener("SIGINT", stop);
-  Deno.removeSignalListener("SIGTERM", stop);
 }
 
 if (import.meta.main) await runMain(main, "watch");

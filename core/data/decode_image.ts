@@ -7,6 +7,7 @@
 import { DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
+import { isAbsolute, joined, parentOf } from "../host/paths.ts";
 import type { RawImage } from "./images.ts";
 import type { Placed } from "./rows/open_rows.ts";
 
@@ -88,7 +89,7 @@ export async function imageOfRow(
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<RawImage> {
   if (typeof image !== "string") return await decodeImage(image, { path: file });
-  const folder = file.replace(/[^/]*$/, ""), path = image.startsWith("/") ? image : folder + image;
+  const path = isAbsolute(image) ? image : joined(parentOf(file), image);
   return await decodeImage(await fileSystem.read(path, { limit: MOST_BYTES }), { path });
 }
 

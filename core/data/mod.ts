@@ -95,6 +95,7 @@ export { opfsFileSystem, type OpfsOptions } from "../host/opfs_file_system.ts";
 export type { OpfsFile, OpfsFolder, OpfsLocks, OpfsWritable } from "../host/opfs_handles.ts";
 export { readJson } from "../host/json_file.ts";
 export { pathInFolder } from "../host/path_in_folder.ts";
+export { parentOf, type PathOptions, slashed, trimmedPath } from "../host/paths.ts";
 export { replaceFolder, type ReplaceOptions } from "../host/replace_folder.ts";
 export { fromBlocks, toBlocks } from "./blocks.ts";
 export type { Blocked } from "../../kernels/blocks.ts";

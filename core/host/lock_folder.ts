@@ -5,8 +5,9 @@
  */
 
 import { FileError } from "../errors.ts";
-import type { FileSystemOptions } from "./file_system.ts";
+import type { FileSystem, FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
+import { joined, trimmedPath } from "./paths.ts";
 import { processName } from "./process_name.ts";
 import { removeLeftovers } from "./temporary.ts";
 
@@ -41,13 +42,10 @@ export async function lockFolder(
   folder: string,
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<AsyncDisposable> {
-  const place = folder.replace(/(?<=.)\/+$/, "");
-  const path = place === "/" ? `/${LOCK_FILE}` : `${place}/${LOCK_FILE}`;
+  const place = trimmedPath(folder), path = joined(place, LOCK_FILE);
   const lock = await fileSystem.lock(path, `${await processName()} since ${new Date().toISOString()}\n`);
   if (lock === null) {
-    const bytes = await fileSystem.read(path, { limit: 1000 });
-    // The file is data: nothing in it may steer a terminal.
-    const holder = new TextDecoder().decode(bytes).replace(/[^\x20-\x7e]/g, "") || "another process";
+    const holder = await holderOf(path, fileSystem) || "another process";
     const mend = "wait until it ends, end it, or choose another folder";
     throw new FileError(
       `Cannot use "${place}" as one run at a time uses a folder: ${holder} has it; ${mend}`,
@@ -64,4 +62,16 @@ export async function lockFolder(
     throw error;
   }
   return lock;
+}
+
+/** Who has a lock, as its file says; nothing where the system lets only the holder read it, as Windows does. */
+async function holderOf(path: string, fileSystem: FileSystem): Promise<string> {
+  try {
+    const bytes = await fileSystem.read(path, { limit: 1000 });
+    // The file is data: nothing in it may steer a terminal.
+    return new TextDecoder().decode(bytes).replace(/[^\x20-\x7e]/g, "");
+  } catch (error) {
+    if (error instanceof FileError) return "";
+    throw error;
+  }
 }

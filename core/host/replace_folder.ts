@@ -8,6 +8,7 @@ import { AlreadyExistsError } from "../errors.ts";
 import { fileError } from "./file_errors.ts";
 import type { FileSystem, FileSystemOptions } from "./file_system.ts";
 import { hostFileSystem } from "./host_file_system.ts";
+import { trimmedPath } from "./paths.ts";
 import { finishReplacement, temporaryPath } from "./temporary.ts";
 
 /** Options of {@link replaceFolder}. */
@@ -43,7 +44,7 @@ export async function replaceFolder(
   fill: (temporary: string) => Promise<void>,
   { fileSystem = hostFileSystem(), superseded = () => false }: ReplaceOptions = {},
 ): Promise<void> {
-  const path = folder.replace(/(?<=.)[\\/]+$/, "");
+  const path = trimmedPath(folder);
   await finishReplacement(path, fileSystem);
   const there = await fileSystem.stat(path);
   if (there !== null && there.kind !== "folder") {

@@ -16,6 +16,7 @@ import {
   READ_LIMIT,
 } from "./file_system.ts";
 import { checkSize } from "./limits.ts";
+import { isAbsolute, isWindows, slashed } from "./paths.ts";
 import { temporaryPath } from "./temporary.ts";
 
 /** What the system says of a file. */
@@ -99,10 +100,39 @@ export function systemFileSystem(system: SystemFiles): FileSystem {
     makeFolder: (path, { parents = false } = {}) =>
       trying({ action: "make", path, kind: "folder" }, () => system.mkdir(path, { recursive: parents })),
     link: (path, { to }) => link(system, path, to),
-    rename: (from, to) => trying({ action: "rename", path: from }, () => system.rename(from, to)),
+    rename: (from, to) => trying({ action: "rename", path: from }, () => moved(system, { from, to })),
     remove: (path) => trying({ action: "remove", path }, () => system.remove(path, { recursive: true })),
     lock: (path, holder) => lockFile(system, path, holder),
   };
+}
+
+/** Milliseconds between tries to move a file that another program has open for a moment, on Windows: two seconds in all. */
+const WAITS: readonly number[] = [10, 20, 50, 100, 200, 300, 500, 800];
+
+/**
+ * Moves a file or a folder. Windows refuses that while a virus scanner or an indexer looks at what was just written, so that
+ * it is tried again there.
+ *
+ * @param system The calls
+ * @param options From where, to where, and the system
+ */
+export async function moved(
+  system: Pick<SystemFiles, "rename">,
+  { from, to, windows = isWindows() }: {
+    readonly from: string;
+    readonly to: string;
+    readonly windows?: boolean;
+  },
+): Promise<void> {
+  for (const wait of windows ? WAITS : []) {
+    try {
+      return await system.rename(from, to);
+    } catch (error) {
+      if (!["EACCES", "EPERM", "EBUSY"].includes(codeOf(error) ?? "")) throw error;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+  await system.rename(from, to);
 }
 
 /** Does work of the machine; its failure becomes an error that names the path. */
@@ -197,7 +227,7 @@ async function writeAtomic(
     } finally {
       file.close();
     }
-    await trying(attempt, () => system.rename(temporary, path));
+    await trying(attempt, () => moved(system, { from: temporary, to: path }));
   } catch (error) {
     // The first error counts. What cannot be removed now is removed when the folder is locked again.
     await system.remove(temporary).catch(() => {});
@@ -277,8 +307,9 @@ async function link(system: SystemFiles, path: string, to: string): Promise<bool
 
 /** The way from the folder of a path to another path; a link of it still leads there when both are moved. */
 function relativePath(path: string, to: string): string {
-  const from = path.split("/").slice(0, -1), parts = to.split("/");
-  if (path.startsWith("/") !== to.startsWith("/")) return to;
+  const from = slashed(path).split("/").slice(0, -1), parts = slashed(to).split("/");
+  // From one drive no path leads to another.
+  if (isAbsolute(path) !== isAbsolute(to) || isWindows() && from[0] !== parts[0]) return to;
   const differs = from.findIndex((part, i) => part !== parts[i]),
     shared = differs < 0 ? from.length : differs;
   return [...from.slice(shared).map(() => ".."), ...parts.slice(shared)].join("/");

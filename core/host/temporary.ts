@@ -6,6 +6,7 @@
 
 import type { FileSystem } from "./file_system.ts";
 import { nodeProcess } from "./node.ts";
+import { joined, parentOf, slashed } from "./paths.ts";
 
 /** Paths beside a path, for one replacement of what is there. */
 export interface TemporaryPaths {
@@ -61,9 +62,8 @@ export async function removeLeftovers(folder: string, fileSystem: FileSystem): P
  */
 export async function finishReplacement(path: string, fileSystem: FileSystem): Promise<void> {
   if (await fileSystem.stat(path) !== null) return;
-  const at = path.lastIndexOf("/");
-  const { prefix, found } = await leftoversIn(at < 0 ? "." : path.slice(0, at) || "/", fileSystem);
-  const own = found.filter(({ base }) => base === path.slice(at + 1));
+  const { prefix, found } = await leftoversIn(parentOf(path), fileSystem);
+  const own = found.filter(({ base }) => base === slashed(path).replace(/^.*\//s, ""));
   const old = own.find(({ ending }) => ending === "old");
   if (old === undefined) return;
   const fresh = own.find(({ id, ending }) => id === old.id && ending === "tmp") ?? old;
@@ -87,5 +87,5 @@ async function leftoversIn(
     const [, base, id, ending] = LEFTOVER.exec(name) ?? [];
     return base === undefined ? [] : [{ name, base, id, ending }];
   });
-  return { prefix: folder === "/" ? folder : `${folder}/`, found };
+  return { prefix: joined(folder, ""), found };
 }

@@ -5,6 +5,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import { isWindows, isWindowsName, type PathOptions } from "../host/paths.ts";
 
 /** What a repository holds. */
 export type RepositoryKind = "model" | "dataset";
@@ -62,15 +63,19 @@ export function nameText({ repository, path, revision }: HubName): string {
 }
 
 /**
- * Whether a path that came from elsewhere stays in the folder that it is seen from, on every system.
+ * Whether a path that came from elsewhere stays in the folder that it is seen from, on every system, and on Windows can be
+ * that of a file.
  *
  * @param path The path
+ * @param options The system
  * @returns Whether it does
  */
-export function isSafePath(path: string): boolean {
+export function isSafePath(path: string, { windows = isWindows() }: PathOptions = {}): boolean {
   // deno-lint-ignore no-control-regex
   return path.length <= 1024 && !/[\\:\x00-\x1f\x7f]/.test(path) &&
-    path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+    path.split("/").every((part) =>
+      part !== "" && part !== "." && part !== ".." && (!windows || isWindowsName(part))
+    );
 }
 
 function parse(text: string): Omit<HubName, "kind"> | null {

@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import { type Environment, hostEnvironment } from "../host/environment.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
+import { trimmedPath } from "../host/paths.ts";
 
 /** Options of all functions that ask a hub. */
 export interface HubOptions extends FileSystemOptions {
@@ -54,7 +55,7 @@ export async function cacheFolder(
   { cache, environment = inProcess }: HubOptions,
 ): Promise<string> {
   const folder = cache ?? await environment("HF_HUB_CACHE") ?? `${await homeFolder(environment)}/hub`;
-  return (await withHome(folder, environment)).replace(/(?<=.)\/+$/, "");
+  return trimmedPath(await withHome(folder, environment));
 }
 
 /**
@@ -117,7 +118,7 @@ async function homeFolder(environment: Environment): Promise<string> {
 
 /** The path with `~` as the folder of the user. */
 async function withHome(path: string, environment: Environment): Promise<string> {
-  if (!/^~(\/|$)/.test(path)) return path;
+  if (!/^~([\\/]|$)/.test(path)) return path;
   const home = await environment("HOME") ?? await environment("USERPROFILE");
   if (home !== undefined) return home + path.slice(1);
   throw new InputError(

@@ -73,7 +73,7 @@ export function reportOf(
  */
 export function titleOf({ config }: Pick<StartLine, "config">): string {
   const text = (value: unknown): string | null => typeof value === "string" && value !== "" ? value : null;
-  const model = text(config.model)?.replace(/\/+$/, "").split("/").at(-1) ?? "A run",
+  const model = text(config.model)?.replace(/[\\/]+$/, "").split(/[\\/]/).at(-1) ?? "A run",
     data = text(config.data);
   return data === null ? model : `${model} on ${data}`;
 }

@@ -9,6 +9,7 @@ import { indexOfNonFinite, toBf16, toF16 } from "../data/floats.ts";
 import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
+import { joined, parentOf, slashed } from "../host/paths.ts";
 import { temporaryPath } from "../host/temporary.ts";
 import { openSafetensors, type StoredDType } from "../data/safetensors.ts";
 import { type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
@@ -198,12 +199,13 @@ export async function removeCheckpoint(
   path: string,
   { fileSystem = hostFileSystem() }: FileSystemOptions = {},
 ): Promise<void> {
-  const at = path.lastIndexOf("/") + 1, [stem, extension = ""] = path.slice(at).split(/(?=\.[^.]*$)/);
-  for (const { name } of await fileSystem.list(path.slice(0, at) || ".")) {
+  const folder = parentOf(path),
+    [stem, extension = ""] = slashed(path).replace(/^.*\//s, "").split(/(?=\.[^.]*$)/);
+  for (const { name } of await fileSystem.list(folder)) {
     const age = name.startsWith(stem) && name.endsWith(extension)
       ? name.slice(stem.length, name.length - extension.length)
       : null;
-    if (age === "" || age !== null && /^\.\d+$/.test(age)) await fileSystem.remove(path.slice(0, at) + name);
+    if (age === "" || age !== null && /^\.\d+$/.test(age)) await fileSystem.remove(joined(folder, name));
   }
 }
 

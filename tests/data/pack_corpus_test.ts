@@ -66,7 +66,7 @@ function framesOf(tokenizer: Encoder): Record<string, Encoder> {
 Deno.test("packCorpus encodes a file of any chunk size as the text that it holds", async () => {
   const tokenizer = await loadTokenizer("examples/models/sotu"),
     fileSystem = memoryFileSystem({ "a.txt": TEXT });
-  const whole = Int32Array.from(encodeDocument(tokenizer, TEXT));
+  const whole = Int32Array.from(encodeDocument(tokenizer, TEXT.replaceAll("\r\n", "\n")));
   for (const chunk of [1, 10, 333]) {
     const corpus = await openCorpus("a.txt", { fileSystem, sizes: { chunk, size: 10 } });
     assertEquals(await packCorpus(tokenizer, corpus), whole);

@@ -102,7 +102,7 @@ Deno.test("--help fits a screen and names each flag, and so does each topic of i
 Deno.test("the README names no flag that there is not", async () => {
   const known = new Set(Object.values(ALL).flatMap((table) => Object.keys(table)));
   // Those of Deno, of the launcher and of programs that are no command of the examples.
-  const others = new Set(["help", "filter", "torch", "gpu"]);
+  const others = new Set(["help", "filter", "torch", "gpu", "install"]);
   const named = (await Deno.readTextFile("README.md")).match(/--[a-z][a-z0-9-]*/g)!.map((flag) =>
     flag.slice(2)
   );

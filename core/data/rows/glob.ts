@@ -6,6 +6,7 @@
 
 import { InputError, NotFoundError } from "../../errors.ts";
 import type { FileSystem } from "../../host/file_system.ts";
+import { slashed } from "../../host/paths.ts";
 
 /**
  * The files that a pattern names: `*` and `?` stand for characters of a name, `**` for folders, `[ab]` and `{a,b}` for
@@ -19,7 +20,7 @@ import type { FileSystem } from "../../host/file_system.ts";
  */
 export async function filesOf(pattern: string, fileSystem: FileSystem): Promise<readonly string[]> {
   if (!/[*?[{]/.test(pattern) || await fileSystem.stat(pattern) !== null) return [pattern];
-  const [first, ...rest] = pattern.split("/");
+  const [first, ...rest] = slashed(pattern).split("/");
   const begin = first === "" ? "/" : "";
   const parts = first === "" ? rest : [first, ...rest];
   const found = [...new Set(await matches(begin, parts.filter((part) => part !== ""), fileSystem))].sort();

@@ -33,7 +33,7 @@ export interface CorpusSizes extends PieceSizes {
  * Opens a file of text. It is read once, so that what is wrong with it comes out before any work is done, and again
  * whenever its pieces are needed. Reading takes a few MB of memory, and a few times the longest row of a `.jsonl` file.
  *
- * @param path A `.txt` file, which is one document, or any file of rows with a document in the column `text` of each
+ * @param path A `.txt` file, which is one document, its lines ended by line feeds whatever the file has, or any file of rows with a document in the column `text` of each
  * @param options The file system
  * @returns The documents
  * @throws {NotFoundError} When there is no such file
@@ -62,7 +62,7 @@ export async function openCorpus(
     await using file = await fileSystem.open(path);
     size ??= file.size;
     checkSize(path, { size: file.size, before: size });
-    yield* piecesOf(readUtf8(file, { path, chunk: sizes.chunk }), sizes);
+    yield* piecesOf(withLineFeeds(readUtf8(file, { path, chunk: sizes.chunk })), sizes);
   }
   let length = 0, blank = true;
   for await (const { text } of pieces()) {
@@ -73,6 +73,17 @@ export async function openCorpus(
     throw new DataError(`Cannot read "${path}" as there must be text: it is empty; give another file`);
   }
   return { length, pieces };
+}
+
+/** Texts whose lines end as those of other systems than Windows, as Python reads them; a lone carriage return stays. */
+async function* withLineFeeds(texts: AsyncIterable<string>): AsyncGenerator<string, void, undefined> {
+  let held = "";
+  for await (const text of texts) {
+    const whole = held + text;
+    held = whole.endsWith("\r") ? "\r" : "";
+    yield whole.slice(0, whole.length - held.length).replaceAll("\r\n", "\n");
+  }
+  if (held !== "") yield held;
 }
 
 /**

@@ -1,0 +1,98 @@
+/**
+ * Paths, names, moves and locks of Windows, on any system.
+ *
+ * @module
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { FileError } from "@firn/train";
+import { lockFolder, memoryFileSystem, parentOf, slashed, trimmedPath } from "@firn/train/data";
+import { fileUrl } from "../../examples/policies.ts";
+import { endSignals } from "../../examples/signals.ts";
+import { isAbsolute, isWindowsName } from "../../core/host/paths.ts";
+import { moved } from "../../core/host/system_file_system.ts";
+import { isSafePath } from "../../core/hub/name.ts";
+
+const WINDOWS = { windows: true }, UNIX = { windows: false };
+
+Deno.test("paths of Windows are taken apart at both separators, those of other systems at one", () => {
+  assertEquals(
+    ["D:\\runs\\a\\", "C:\\", "C:", "\\\\host\\share\\a", "\\\\?\\C:\\a"].map((path) =>
+      trimmedPath(path, WINDOWS)
+    ),
+    ["D:/runs/a", "C:/", "C:", "//host/share/a", "\\\\?\\C:\\a"],
+  );
+  assertEquals(
+    ["D:\\runs\\a", "C:\\a", "a\\b\\", "a", "\\a"].map((path) => parentOf(path, WINDOWS)),
+    ["D:/runs", "C:/", "a", ".", "/"],
+  );
+  assertEquals(["a\\b", "a/b", "/a"].map((path) => parentOf(path, UNIX)), [".", "a", "/"]);
+  assertEquals([slashed("a\\b/c", WINDOWS), slashed("a\\b/c", UNIX)], ["a/b/c", "a\\b/c"]);
+  const roots = ["C:\\a", "C:/a", "\\a", "/a", "\\\\host\\a", "C:a", "a"];
+  assertEquals(roots.map((path) => isAbsolute(path, WINDOWS)), [true, true, true, true, true, false, false]);
+  assertEquals(roots.map((path) => isAbsolute(path, UNIX)), [false, false, false, true, false, false, false]);
+});
+
+Deno.test("the address of a module keeps drives, shares and odd characters", () => {
+  const href = (path: string, windows: boolean): string => fileUrl(path, { windows }).href;
+  assertEquals(href("C:\\a b\\p#1.ts", true), "file:///C:/a%20b/p%231.ts");
+  assertEquals(href("\\\\host\\share\\p.ts", true), "file://host/share/p.ts");
+  assertEquals(href("/a b/50%?.ts", false), "file:///a%20b/50%25%3F.ts");
+});
+
+Deno.test("no name of a stranger is a device, a stream or an ending that Windows drops", () => {
+  const odd = ["CON", "nul.txt", "com1", "LPT9.json", "aux ", "a.", "a ", "a:b", "a?", "a|b", "x\ty", "b\\c"];
+  assertEquals(odd.filter(isWindowsName), []);
+  const plain = [
+    "config.json",
+    "console.txt",
+    "com10",
+    "nullable",
+    ".gitattributes",
+    "a b",
+    "ä",
+    "auxiliary.bin",
+  ];
+  assertEquals(plain.filter((name) => !isWindowsName(name)), []);
+  assertEquals([isSafePath("data/nul.txt", WINDOWS), isSafePath("data/nul.txt", UNIX)], [false, true]);
+});
+
+Deno.test("on Windows a file that another program has open for a moment is moved once it is free", async () => {
+  const tries = (fails: number, code: string) => {
+    let count = 0;
+    const rename = (): Promise<void> =>
+      ++count > fails ? Promise.resolve() : Promise.reject(Object.assign(new Error("busy"), { code }));
+    return { rename, count: () => count };
+  };
+  const places = { from: "a", to: "b" };
+  const scanned = tries(2, "EACCES");
+  await moved(scanned, { ...places, ...WINDOWS });
+  assertEquals(scanned.count(), 3);
+  for (const [code, options] of [["EACCES", UNIX], ["ENOENT", WINDOWS]] as const) {
+    const refused = tries(2, code);
+    await assertRejects(() => moved(refused, { ...places, ...options }), Error, "busy");
+    assertEquals(refused.count(), 1);
+  }
+});
+
+Deno.test("a folder that is taken is named as such where the system lets nobody read the lock", async () => {
+  const files = memoryFileSystem({ "out/a": "" });
+  const locked = {
+    ...files,
+    read: (path: string) => Promise.reject(new FileError("locked", { path, code: "UNKNOWN" })),
+  };
+  await using _lock = await lockFolder("out", { fileSystem: files });
+  await assertRejects(
+    () => lockFolder("out", { fileSystem: locked }),
+    FileError,
+    "one run at a time uses a folder: another process has it",
+  );
+});
+
+Deno.test("a program ends at Ctrl-C and SIGTERM, on Windows at Ctrl-C and Ctrl-Break", () => {
+  assertEquals([endSignals("linux"), endSignals("darwin"), endSignals("windows")], [
+    ["SIGINT", "SIGTERM"],
+    ["SIGINT", "SIGTERM"],
+    ["SIGINT", "SIGBREAK"],
+  ]);
+});
