@@ -87,6 +87,17 @@ export async function renderComparison(
  *
  * @param page HTML
  * @returns Whether it says so
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { isComparison, renderComparison } from "@firn/train/report";
+ *
+ * const page = await renderComparison([
+ *   { name: "a", lines: [{ kind: "start", config: {}, adapter: "a GPU" }] },
+ * ]);
+ * assertEquals([isComparison(page), isComparison("<p>notes</p>")], [true, false]);
+ * ```
  */
 export function isComparison(page: string): boolean {
   return page.includes(`<meta name="generator" content="${GENERATOR}">`);

@@ -109,6 +109,14 @@ Deno.test({
       assertEquals(await page.run("document.querySelector('#freezing details').open"), true);
       assertEquals(page.complaints, []);
 
+      await page.send("Page.reload");
+      await page.until(
+        `/^Live/.test(document.getElementById("status")?.textContent)`,
+        "the page, loaded again",
+      );
+      assertStringIncludes(await page.run("document.getElementById('head').textContent"), "14 of 40");
+      assertEquals(page.complaints, []);
+
       // The run is stopped, and goes on from step 13.
       await first.server.shutdown();
       await page.until(`/^No answer/.test(document.getElementById("status").textContent)`, "silence");
