@@ -20,6 +20,7 @@ import {
   defineTraining,
   equal,
   evaluate,
+  flatten,
   type FreezePolicy,
   type Gpu,
   max,
@@ -52,6 +53,13 @@ import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { checkPolicyName, POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { survivingRun } from "./lost_run.ts";
+import {
+  checkGroups,
+  checkOptimizer,
+  type OptimizerDefaults,
+  trainerFlags,
+  trainerOf,
+} from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { costRows, finishRun, openRun, printSummary, type Summary, trainRun } from "./run.ts";
@@ -65,6 +73,9 @@ export const MODELS: { readonly [name in "mlp" | "mixer" | "vit"]: DigitModel } 
 const LOOK_EVERY = 10;
 
 const OWN = "that of the model when absent";
+/** How it trains where flags say nothing. */
+const OPTIMIZER: OptimizerDefaults = { decayed: "all" };
+
 /** The flags of the command. */
 export const FLAGS = {
   ...topic("training", {
@@ -80,6 +91,7 @@ export const FLAGS = {
     alpha: share("share of the steps in which gradES freezes nothing", 0.5),
     validate: VALIDATE,
   }),
+  ...trainerFlags(OPTIMIZER),
   ...topic("run", { out: text("DIR", "output folder, new or empty; out/digits-N when absent", null) }),
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
@@ -102,8 +114,10 @@ Trains a small model on 8,000 digits, tests it on 2,000, and writes metrics.json
 export function digitTraining(
   gpu: Gpu,
   model: DigitModel,
-  { steps, rate, policy, validation }: Pick<Recipe, "steps" | "rate"> & {
+  { steps, rate, policy, validation, trainer }: Pick<Recipe, "steps" | "rate"> & {
     readonly policy?: FreezePolicy;
+    /** What flags say of steps; AdamW with a cosine behind clipping when absent. */
+    readonly trainer?: ReturnType<typeof trainerOf>;
     readonly validation?: { readonly batches: readonly DigitBatch[]; readonly every: number };
   },
 ): Training<object, DigitBatch> {
@@ -114,6 +128,7 @@ export function digitTraining(
   loss.count = ({ labels }: DigitBatch): number => countLabels(labels);
   return defineTraining(gpu, loss, {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate })),
+    ...trainer,
     policy,
     steps,
     lookEvery: Math.min(LOOK_EVERY, steps),
@@ -153,6 +168,8 @@ export async function accuracy(
 function checkFlags(flags: Values<typeof FLAGS>): void {
   providerOf(flags);
   checkPolicyName(flags.policy);
+  const { recipe } = MODELS[flags.model];
+  checkOptimizer({ ...flags, steps: flags.steps ?? recipe.steps });
 }
 
 /**
@@ -182,7 +199,8 @@ async function runOnce(args: readonly string[]): Promise<void> {
 
   await using gpu = await openShown(flags);
   const data = await readData(flags), lookEvery = Math.min(LOOK_EVERY, flags.steps);
-  const training = digitTraining(gpu, model, { ...recipe, policy, validation: data.validation });
+  const trainer = trainerOf({ ...flags, lr: recipe.rate }, OPTIMIZER);
+  const training = digitTraining(gpu, model, { ...recipe, policy, validation: data.validation, trainer });
   print(`model       ${flags.model}`);
   print(`data        ${data.count} digits to train on, ${data.test.count} to test with`);
   if (data.validation) print(`validation  ${data.held} digits, every ${data.validation.every} steps`);
@@ -196,6 +214,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
         onProgress: ({ done, total }) => say(`${done} of ${total} batches done`),
       }));
   const params = model.init(flags.seed);
+  checkGroups(flags, [...flatten(params).keys()]);
   await using run = await openRun(gpu, {
     out,
     checkpoint,
@@ -219,7 +238,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
       `${stepMs.toFixed(1)} ms`,
     ],
   });
-  const after = await measure(state.params);
+  const after = await training.withWeights(state, measure);
   const summary: Summary = [
     ["Accuracy", `${(100 * after).toFixed(2)} % of ${data.test.count} digits`],
     ...costRows(gpu, { training, state, began, flops: flopRow }),

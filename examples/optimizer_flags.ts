@@ -164,6 +164,24 @@ function dropoutFlag(): Flag<"config" | number> {
 /** Values of {@link OPTIMIZER_FLAGS}. */
 export type OptimizerFlags = Values<typeof OPTIMIZER_FLAGS>;
 
+/** Flags of {@link OPTIMIZER_FLAGS} about the loss, not its optimizer. */
+type LossFlag = "label-smoothing" | "z-loss" | "neftune" | "dropout";
+
+/** Values of {@link OPTIMIZER_FLAGS}, of which those about the loss may be absent. */
+export type TrainerFlags = Omit<OptimizerFlags, LossFlag> & Partial<Pick<OptimizerFlags, LossFlag>>;
+
+/** {@link optimizerFlags} of a command with a loss of its own. */
+export function trainerFlags(defaults: OptimizerDefaults): Omit<typeof OPTIMIZER_FLAGS, LossFlag> {
+  const {
+    "label-smoothing": _,
+    "z-loss": __,
+    neftune: ___,
+    dropout: ____,
+    ...flags
+  } = optimizerFlags(defaults);
+  return flags;
+}
+
 /** What a command does where its flags say nothing. */
 export interface OptimizerDefaults {
   /** The schedule; cosine when absent. */
@@ -208,7 +226,7 @@ export function optimizerFlags(
  * @throws {UsageError} When they do not
  */
 export function checkOptimizer(
-  flags: OptimizerFlags & { readonly steps: number; readonly "lora-plus"?: number | null },
+  flags: TrainerFlags & { readonly steps: number; readonly "lora-plus"?: number | null },
 ): void {
   if ((flags["lora-plus"] ?? null) !== null && (flags.optimizer !== "adamW" || flags.group.length > 0)) {
     throw new UsageError("--lora-plus makes groups of adamW: drop --optimizer and --group");
@@ -217,7 +235,7 @@ export function checkOptimizer(
     throw new UsageError(`--warmup must be at most --steps ${flags.steps}: got ${flags.warmup}`);
   }
   if (flags.ema !== null && flags.ema >= 1) throw new UsageError("--ema must be below 1");
-  if (flags["label-smoothing"] >= 1) throw new UsageError("--label-smoothing must be below 1");
+  if ((flags["label-smoothing"] ?? 0) >= 1) throw new UsageError("--label-smoothing must be below 1");
   flags.group.forEach(groupOf);
 }
 
@@ -253,7 +271,7 @@ export function regularizationOf(flags: OptimizerFlags & { readonly seed: number
  * @returns Clipping, the optimizer, and the average of weights
  */
 export function optimizerOf(
-  flags: OptimizerFlags & {
+  flags: TrainerFlags & {
     readonly lr: number;
     readonly steps: number;
     readonly "lora-plus"?: number | null;

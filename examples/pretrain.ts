@@ -47,6 +47,7 @@ import { helpOf } from "./help.ts";
 import { lossMetrics } from "@firn/train/evaluation";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, runEvaluations } from "./evaluation_run.ts";
+import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
@@ -76,7 +77,7 @@ export const FLAGS = {
       "sotu",
     ),
     steps: whole("optimizer steps", 4000),
-    batch: whole("sequences in a batch", 32),
+    ...batchFlags("sequences", 32),
     length: whole("tokens in a sequence, and the longest that the model takes", 256, 2),
     lr: positive("largest learning rate", 3e-3),
     seed: whole("seed of weights and batches", 0, 0),
@@ -104,6 +105,8 @@ Trains a tokenizer and a Llama from scratch, the last tenth of the text held out
 and report.html.`;
 
 type Flags = Values<typeof FLAGS>;
+/** Flags once the size of batches is known. */
+type Sized = Flags & { readonly batch: number };
 
 /**
  * Runs the command.
@@ -123,24 +126,37 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
-  const began = performance.now(), { values: flags, checkpoint } = request;
+  const began = performance.now(), { values: asked, checkpoint } = request;
   const out = await checkPlan(request);
-  const corpus = await stage(`reading     ${flags.data}`, () => openText(flags.data));
+  const corpus = await stage(`reading     ${asked.data}`, () => openText(asked.data));
 
-  await using gpu = await openShown(flags);
+  await using gpu = await openShown(asked);
   const { train, heldOut } = await splitCorpus(corpus);
   const files = checkpoint === null
-    ? await newTokenizer(train, flags)
+    ? await newTokenizer(train, asked)
     : await companionFiles(tokenizerIn(out));
   const tokenizer = await loadTokenizer(".", { fileSystem: memoryFileSystem(Object.fromEntries(files)) });
-  const data = await stage(`tokenizing  ${flags.data}`, async (): Promise<Data> => ({
-    batches: tokenWindows(await packCorpus(tokenizer, train), flags),
-    held: tokenWindows(await packCorpus(tokenizer, heldOut), flags).all(),
+  const ids = await stage(`tokenizing  ${asked.data}`, async () => ({
+    train: await packCorpus(tokenizer, train),
+    held: await packCorpus(tokenizer, heldOut),
   }));
-  const model = await modelOf(gpu, { flags, tokenizer });
-  checkGroups(flags, [...flatten(model.params).keys()]);
+  const model = await modelOf(gpu, { flags: asked, tokenizer });
+  checkGroups(asked, [...flatten(model.params).keys()]);
+  const lookEvery = Math.min(50, asked.steps);
+  const flags: Sized = {
+    ...asked,
+    ...chooseBatch<object, TokenBatch>(asked, {
+      params: model.params,
+      batchOf: (size) => tokensOf(size, asked),
+      trainingOf: (accumulate) => trainingOf(gpu, { flags: { ...asked, accumulate }, model, lookEvery }),
+    }),
+  };
+  const data: Data = {
+    batches: tokenWindows(ids.train, flags),
+    held: tokenWindows(ids.held, flags).all(),
+  };
   printSetup(model, { flags, data });
-  const lookEvery = Math.min(50, flags.steps), training = trainingOf(gpu, { flags, model, data, lookEvery });
+  const training = trainingOf(gpu, { flags, model, data, lookEvery });
 
   await using run = await openRun(gpu, {
     out,
@@ -190,6 +206,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
 function checkFlags(flags: Flags): void {
   providerOf(flags);
   checkOptimizer(flags);
+  checkBatch(flags);
   checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity"] });
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);
@@ -272,7 +289,8 @@ function trainingOf(
   { flags, model, data, lookEvery }: {
     readonly flags: Flags;
     readonly model: Model;
-    readonly data: Data;
+    /** Absent where only memory is planned. */
+    readonly data?: Data;
     readonly lookEvery: number;
   },
 ): Training<object, TokenBatch> {
@@ -280,7 +298,7 @@ function trainingOf(
     ...trainerOf(flags, OPTIMIZER),
     steps: flags.steps,
     lookEvery,
-    data: data.batches.fingerprint,
+    data: data?.batches.fingerprint,
   });
 }
 
