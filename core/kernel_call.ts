@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { MatrixProducts } from "../kernels/matmul/matrix_products.ts";
 import type { MatmulVariant } from "../kernels/matmul/types.ts";
 import type { MatrixUnit } from "../kernels/matrix_unit.ts";
 import type { StoredSpec } from "./spec.ts";
@@ -32,6 +33,8 @@ export interface Target {
   readonly subgroupSize?: number;
   /** Products that a subgroup can compute at once, the ones with f32 sums first; none when absent. */
   readonly matrices?: readonly MatrixUnit[];
+  /** What computes matrix products on them; when absent, threads do. */
+  readonly units?: MatrixProducts;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Storage buffers that one kernel can bind. */

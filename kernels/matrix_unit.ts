@@ -22,3 +22,20 @@ export interface MatrixUnit {
 
 /** Compilers with words for matrix units: Tint, of Dawn and Chromium, and naga, of Deno and Firefox. */
 export type MatrixDialect = "tint" | "naga";
+
+/**
+ * The matrix unit that computes products.
+ *
+ * @param target Threads of a subgroup, and the units of a device
+ * @returns One of f16 operands and f32 sums; undefined where the device offers none
+ */
+export function productUnit(
+  { subgroupSize = 0, matrices = [] }: {
+    readonly subgroupSize?: number;
+    readonly matrices?: readonly MatrixUnit[];
+  },
+): MatrixUnit | undefined {
+  return subgroupSize === 0
+    ? undefined
+    : matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
+}

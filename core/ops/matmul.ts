@@ -218,11 +218,11 @@ export function accumulated(
     ? known
     : chooseMatmul(product, { ...target, whole: true });
   const epilogue = { expression, outputs: [2] };
-  const additive = { ...epilogue, overwrites: [0], additive: true };
+  const additive = { ...epilogue, overwrites: [0], additive: true }, { units } = target;
   return {
     variant,
-    kernel: matmulKernel({ ...product, variant, epilogue }),
-    alias: { input: 0, kernel: () => matmulKernel({ ...product, variant, epilogue: additive }) },
+    kernel: matmulKernel({ ...product, variant, epilogue, units }),
+    alias: { input: 0, kernel: () => matmulKernel({ ...product, variant, epilogue: additive, units }) },
   };
 }
 

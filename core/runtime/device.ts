@@ -10,7 +10,6 @@ import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { nodeProcess } from "../host/node.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
-import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import type { Target } from "../kernel_call.ts";
 import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
 import { NAGA_MATRICES, requestDevice, subgroupsOf } from "./features.ts";
@@ -154,7 +153,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
     target: {
       software,
       ...subgroups,
-      ...naga && { matrices: await matricesOfNaga(device, subgroups.subgroupSize) },
+      ...await matricesOf(device, { naga, subgroups }),
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       maxBindings: Math.min(MOST_BINDINGS, limits.maxStorageBuffersPerShaderStage),
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
@@ -167,9 +166,18 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
   };
 }
 
-async function matricesOfNaga(device: GPUDevice, lanes: number): Promise<MatrixUnit[]> {
-  const { nagaMatrices } = await import("./naga_matrices.ts");
-  return await nagaMatrices(device, lanes);
+/** The matrix units of a device, and what computes products on them, which is loaded where there are some. */
+async function matricesOf(
+  device: GPUDevice,
+  { naga, subgroups: { matrices, subgroupSize } }: {
+    readonly naga: boolean;
+    readonly subgroups: ReturnType<typeof subgroupsOf>;
+  },
+): Promise<Pick<Target, "matrices" | "units">> {
+  const own = naga ? await (await import("./naga_matrices.ts")).nagaMatrices(device, subgroupSize) : matrices;
+  if (own.length === 0) return { matrices: own };
+  const { matrixProducts: units } = await import("../../kernels/matmul/matrix_products.ts");
+  return { matrices: own, units };
 }
 
 /** Names of adapters that are a CPU. */

@@ -5,7 +5,7 @@
  */
 
 import { shown } from "../arguments.ts";
-import { productUnit } from "../../kernels/matmul/matrix_variants.ts";
+import { productUnit } from "../../kernels/matrix_unit.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";

@@ -15,7 +15,7 @@ import {
 } from "../../kernels/matmul/types.ts";
 import { isVariant, matmulVariants } from "../../kernels/matmul/variants.ts";
 import { toBf16 } from "../data/floats.ts";
-import type { KernelText } from "../kernel_call.ts";
+import type { KernelText, Target } from "../kernel_call.ts";
 import type { StorageType } from "../spec.ts";
 import { checkAllocations, createBuffer, destroyBuffer } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -210,7 +210,10 @@ function allocate(
 }
 
 /** The kernels of a variant, as they are measured. */
-function kernelsOf(product: Product, variant: MatmulVariant): readonly KernelText[] {
+function kernelsOf(
+  product: Product & Pick<Target, "units">,
+  variant: MatmulVariant,
+): readonly KernelText[] {
   if (variant.kind !== "tiled" && variant.kind !== "matrix") return [matmul({ ...product, variant })];
   // The same shader serves any number of splits, so it is compiled once.
   const shared = matmul({ ...product, variant: { ...variant, split: 2 } });
@@ -223,12 +226,15 @@ async function candidatesOf(
   gpu: Gpu,
   { product, scratch }: { readonly product: Product; readonly scratch: Scratch },
 ): Promise<Candidate[]> {
-  const { group } = product, results = resultsOf(product);
+  const { group } = product, results = resultsOf(product), { units } = gpu.target;
   const [as, bs] = (["a", "b"] as const).map((side) =>
     Array.from({ length: group?.shared === side ? 1 : group?.count ?? 1 }, () => scratch[side])
   );
   const parts = scratch.parts.slice(0, results), out = scratch.out.slice(0, results);
-  const made = variantsOf(gpu, product).map((variant) => ({ variant, kernels: kernelsOf(product, variant) }));
+  const made = variantsOf(gpu, product).map((variant) => ({
+    variant,
+    kernels: kernelsOf({ ...product, units }, variant),
+  }));
   const first = product.paired ? [magnitudes(product, "a"), magnitudes(product, "b")] : [];
   await compileAll(gpu, [...first, ...made.flatMap(({ kernels }) => kernels)]);
   return made.map(({ variant, kernels: [kernel, join] }) => {

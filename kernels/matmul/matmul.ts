@@ -9,11 +9,11 @@ import type { Step } from "../expression.ts";
 import type { Kernel } from "../kernel.ts";
 import { direct } from "./direct.ts";
 import { identityEpilogue } from "./frame.ts";
-import { matrix } from "./matrix.ts";
+import type { MatrixProducts } from "./matrix_products.ts";
 import { narrow } from "./narrow.ts";
 import { rows } from "./rows.ts";
 import { tiled } from "./tiled.ts";
-import { type Matmul, partialSize, splitOf } from "./types.ts";
+import { type Matmul, partialSize, productKey, splitOf } from "./types.ts";
 
 /**
  * Whether products can be computed as a group, in one launch: no tile may span two products along k, and all loads must
@@ -38,11 +38,11 @@ const DEEPEST = 32;
  * Bindings: A, B, the limit if any, inputs of the epilogue, outputs that do not overwrite an input. For a group: all A, all
  * B, the results.
  *
- * @param product Sizes, layouts and variant; any sizes whose grid fits
+ * @param product Sizes, layouts and variant; any sizes whose grid fits. A variant of kind `matrix` needs `units`
  * @returns The kernel
  */
-export function matmul(product: Matmul): Kernel {
-  const { variant } = product;
+export function matmul(product: Matmul & { readonly units?: MatrixProducts }): Kernel {
+  const { variant, units } = product;
   switch (variant.kind) {
     case "direct":
       return direct(product, variant);
@@ -53,7 +53,10 @@ export function matmul(product: Matmul): Kernel {
     case "tiled":
       return tiled(product, variant);
     case "matrix":
-      return matrix(product, variant);
+      if (units === undefined) {
+        throw new TypeError(`Cannot compute ${productKey(product)} as matrix units need "units"`);
+      }
+      return units.kernel(product, variant);
   }
 }
 

@@ -6,7 +6,7 @@
 
 import { isBlocked } from "../blocks.ts";
 import { MAX_GROUPS } from "../kernel.ts";
-import type { MatrixUnit } from "../matrix_unit.ts";
+import { type MatrixUnit, productUnit } from "../matrix_unit.ts";
 import type { Stored } from "../packed.ts";
 import { CHUNK } from "./chunks.ts";
 import { panelBytes } from "./panels.ts";
@@ -60,7 +60,7 @@ function smallTile({ m, n, k }: MatrixUnit): RatedTile {
 }
 
 /** What decides about variants on matrix units. */
-interface MatrixOptions {
+export interface MatrixOptions {
   readonly software: boolean;
   readonly workgroupBytes: number;
   readonly subgroupSize?: number;
@@ -68,20 +68,6 @@ interface MatrixOptions {
   readonly whole?: boolean;
   /** The single product that takes as much work. */
   readonly alike: ProductSizes;
-}
-
-/**
- * The matrix unit that computes products.
- *
- * @param target Threads of a subgroup, and the units of a device
- * @returns One of f16 operands and f32 sums; undefined where the device offers none
- */
-export function productUnit(
-  { subgroupSize = 0, matrices = [] }: Pick<MatrixOptions, "subgroupSize" | "matrices">,
-): MatrixUnit | undefined {
-  return subgroupSize === 0
-    ? undefined
-    : matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
 }
 
 /**

@@ -8,7 +8,7 @@ import { MAX_GROUPS } from "../kernel.ts";
 import type { MatrixUnit } from "../matrix_unit.ts";
 import { LANES } from "./direct.ts";
 import { tileBytes } from "./load_tiles.ts";
-import { matrixVariants } from "./matrix_variants.ts";
+import type { MatrixProducts } from "./matrix_products.ts";
 import { isNarrow } from "./narrow.ts";
 import { LARGE, predict, type Predicted, type ProductSizes, type Rating, splitsOf } from "./predict.ts";
 import { isKept } from "./rows.ts";
@@ -26,6 +26,8 @@ export interface VariantOptions {
   readonly subgroupSize?: number;
   /** Matrix units: those of f16 operands and f32 sums compute products with an operand that is stored as f16. */
   readonly matrices?: readonly MatrixUnit[];
+  /** What computes products on them; when absent, threads do. */
+  readonly units?: MatrixProducts;
   /** Whether split-K variants are excluded; they are candidates when absent. */
   readonly whole?: boolean;
 }
@@ -142,7 +144,7 @@ function allNarrow(
 
 /** Stacks of more products than a grid has along z are direct on any device: that kernel folds its grid. */
 function candidatesOf(sizes: ProductSizes, options: VariantOptions): Predicted[] {
-  const alike = combinedSizes(sizes), matrices = matrixVariants(sizes, { ...options, alike });
+  const alike = combinedSizes(sizes), matrices = options.units?.variants(sizes, { ...options, alike }) ?? [];
   const others = options.software || sizes.batch > MAX_GROUPS
     ? [...matrices, ...directCandidates(sizes, options)]
     : [...matrices, ...tiledCandidates(alike, options)].sort((a, b) => a.seconds - b.seconds);

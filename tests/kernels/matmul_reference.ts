@@ -4,11 +4,18 @@
  * @module
  */
 
-import { matmul, reduceSplits } from "../../kernels/matmul/matmul.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
+import { matmul as product, reduceSplits } from "../../kernels/matmul/matmul.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import { type Matmul, type MatmulVariant, partialSize, splitOf } from "../../kernels/matmul/types.ts";
 import { MATMUL_TILES } from "../../kernels/matmul/variants.ts";
 import { fromF16 } from "../../core/data/floats.ts";
 import { blank, type Data, runKernel } from "./run_kernel.ts";
+
+/** The kernel of a product, on matrix units too. */
+export function matmul(sizes: Matmul): Kernel {
+  return product({ ...sizes, units: matrixProducts });
+}
 
 /** Every tile of a GPU, with sums shared by so many workgroups. */
 export function tiles(split: number): (MatmulVariant & { readonly kind: "tiled" })[] {

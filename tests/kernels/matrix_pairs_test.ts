@@ -10,12 +10,11 @@ import { fromBlocks, toBlocks } from "../../core/data/blocks.ts";
 import { fromBf16, fromF16, toBf16, toF16 } from "../../core/data/floats.ts";
 import { identityEpilogue } from "../../kernels/matmul/frame.ts";
 import { magnitudes, magnitudesOf } from "../../kernels/matmul/magnitudes.ts";
-import { matmul } from "../../kernels/matmul/matmul.ts";
 import { pair, SEGMENT, shiftOf } from "../../kernels/matmul/pairs.ts";
 import { panelBytes } from "../../kernels/matmul/panels.ts";
 import { type Matmul, type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import { matrixDevice, textChecker } from "./matrix_device.ts";
-import { compute, definition, LAYOUTS } from "./matmul_reference.ts";
+import { compute, definition, LAYOUTS, matmul } from "./matmul_reference.ts";
 import { type Data, packBf16, runKernel, values } from "./run_kernel.ts";
 
 type MatrixVariant = Extract<MatmulVariant, { kind: "matrix" }>;

@@ -9,12 +9,11 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { fromBlocks, toBlocks } from "../../core/data/blocks.ts";
 import { fromBf16, fromF16, toBf16, toF16 } from "../../core/data/floats.ts";
 import type { Expression } from "../../kernels/expression.ts";
-import { matmul } from "../../kernels/matmul/matmul.ts";
 import { identityEpilogue } from "../../kernels/matmul/frame.ts";
 import { panelBytes } from "../../kernels/matmul/panels.ts";
 import { type Matmul, type MatmulVariant, productKey } from "../../kernels/matmul/types.ts";
 import { matrixDevice, textChecker } from "./matrix_device.ts";
-import { compute, computeGroup, definition, LAYOUTS } from "./matmul_reference.ts";
+import { compute, computeGroup, definition, LAYOUTS, matmul } from "./matmul_reference.ts";
 import { assertClose, blank, type Data, packBf16, runKernel, values } from "./run_kernel.ts";
 
 type MatrixVariant = Extract<MatmulVariant, { kind: "matrix" }>;

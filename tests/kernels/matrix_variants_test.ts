@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { matmul } from "../../kernels/matmul/matmul.ts";
+import { matmul } from "./matmul_reference.ts";
 import { MATRIX_TILES } from "../../kernels/matmul/matrix_variants.ts";
 import { panelBytes } from "../../kernels/matmul/panels.ts";
 import type { ProductSizes } from "../../kernels/matmul/predict.ts";
@@ -17,11 +17,19 @@ import {
   type VariantOptions,
 } from "../../kernels/matmul/variants.ts";
 import { sideBySide } from "../../kernels/side_by_side.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import { textChecker } from "./matrix_device.ts";
 
 const UNIT = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
 /** An H200 with Dawn. */
-const GPU = { software: false, subgroups: true, subgroupSize: 32, matrices: [UNIT], workgroupBytes: 49152 };
+const GPU = {
+  software: false,
+  subgroups: true,
+  subgroupSize: 32,
+  matrices: [UNIT],
+  units: matrixProducts,
+  workgroupBytes: 49152,
+};
 const SIZES = { batch: 1, m: 8192, n: 768, k: 3072 } as const;
 const HALF = { ...SIZES, storedA: "f16", storedB: "f16" } as const;
 

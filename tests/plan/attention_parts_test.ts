@@ -14,6 +14,7 @@ import {
 import { attention } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 import { assertNear, random } from "../reference/values.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 
 const [TIME, DIM] = [300, 16];
 
@@ -52,7 +53,7 @@ Deno.test("a gradient of attention stays whole where blocks of rows keep a GPU b
 Deno.test("attention and its gradients run on matrix units in a plan of f16, whole, and by threads in one of f32", () => {
   const unit = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
   const adapter = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
-  const target = { ...adapter, subgroupSize: 32, matrices: [unit] };
+  const target = { ...adapter, subgroupSize: 32, matrices: [unit], units: matrixProducts };
   const w = leaf("w", { shape: [2 * DIM, 2 * DIM], dtype: "f32" });
   const heads = reshape(matmul(leaf("x", { shape: [TIME, 2 * DIM], dtype: "f32" }), w), [1, TIME, 2, DIM]);
   const output = reshape(attention(heads, { k: heads, v: heads }), [TIME, 2 * DIM]);

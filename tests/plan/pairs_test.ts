@@ -12,6 +12,7 @@ import { plan } from "../../core/plan/plan.ts";
 import type { PlanOptions } from "../../core/plan/types.ts";
 import { leaf } from "../../core/sources.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 
 const unit = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
 const target = {
@@ -20,6 +21,7 @@ const target = {
   wideSubgroups: true,
   subgroupSize: 32,
   matrices: [unit],
+  units: matrixProducts,
   workgroupBytes: 49152,
   maxBindings: 16,
 };

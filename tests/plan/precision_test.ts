@@ -26,6 +26,7 @@ import { linear } from "@firn/train/nn";
 import type { Plan } from "../../core/plan/types.ts";
 import { plan } from "../../core/plan/plan.ts";
 import { lossScaling } from "../../core/train/step/loss_scaling.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 
 const target = { software: true, subgroups: false, workgroupBytes: 32768, maxBindings: 16 };
 const half = (roots: readonly Tensor[], software = true, wide = false): Plan =>
@@ -229,7 +230,7 @@ Deno.test("the factor of a LoRA pair costs no pass over what the layer gives, in
 Deno.test("plan gives matrix units f16 alone: of weights copies, and values that may be larger scaled", () => {
   const gated = multiply(silu(matmul(x, w)), matmul(x, v)), roots = [matmul(gated, w)];
   const unit = { m: 8, n: 8, k: 8, operands: "f16", sums: "f32" } as const;
-  const on = { ...target, subgroupSize: 8, matrices: [unit] };
+  const on = { ...target, subgroupSize: 8, matrices: [unit], units: matrixProducts };
   const seen = [false, true].map((wide) => plan(roots, { target: on, precision: "f16", wide }));
   for (const [i, { launches }] of seen.entries()) {
     const products = launches.filter(({ matmulFlops }) => matmulFlops > 0);

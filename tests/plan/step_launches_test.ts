@@ -9,6 +9,7 @@ import { adamW, chain, clipByGlobalNorm, leaf, nextTokenLoss, type Tensor, unfla
 import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
 import { plan } from "../../core/plan/plan.ts";
 import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import type { Precision } from "../../core/plan/types.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 
@@ -48,7 +49,7 @@ function launchesOf(precision: Precision, maxBindings: number, frozen = /^$/): s
     subgroupSize: 32,
     workgroupBytes: 49152,
   };
-  const target = { ...device, maxBindings, matrices };
+  const target = { ...device, maxBindings, matrices, units: matrixProducts };
   return plan(graph.roots, { target, updates: graph.updates, precision }).launches.map(({ kernel }) =>
     kernel.name
   );

@@ -12,6 +12,7 @@ import { sourceOf } from "../../core/runtime/pipelines.ts";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import { textChecker } from "../kernels/matrix_device.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import { llamaSource } from "../train/tiny.ts";
 
 const checker = await textChecker();
@@ -23,12 +24,14 @@ const TARGETS: readonly (readonly [name: string, Target])[] = [
   ["an NVIDIA card", {
     ...COMMON,
     subgroupSize: 32,
+    units: matrixProducts,
     matrices: [{ m: 16, n: 16, k: 16, operands: "f16", sums: "f32" }],
     workgroupBytes: 49152,
   }],
   ["lavapipe of Mesa 26", {
     ...{ ...COMMON, software: true, wideSubgroups: false },
     subgroupSize: 8,
+    units: matrixProducts,
     matrices: [{ m: 8, n: 8, k: 8, operands: "f16", sums: "f32" }],
     workgroupBytes: 32768,
   }],

@@ -9,10 +9,11 @@ import { openGpu } from "@firn/train";
 import { NAGA_MATRICES } from "../../core/runtime/features.ts";
 import { nagaMatrices } from "../../core/runtime/naga_matrices.ts";
 import { attentionTiling } from "../../kernels/attention/tiling.ts";
-import { matmul } from "../../kernels/matmul/matmul.ts";
+import { matmul } from "../kernels/matmul_reference.ts";
 import type { Matmul } from "../../kernels/matmul/types.ts";
 import { matmulVariants } from "../../kernels/matmul/variants.ts";
 import { matrixWords } from "../../kernels/matrix_words.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import { requestDevice } from "../../core/runtime/features.ts";
 
 const VARIANT = {
@@ -90,7 +91,7 @@ Deno.test("products are planned in the dialect of the unit, and attention stays 
   const chosen = (dialect: "tint" | "naga") => {
     const target = {
       ...{ software: false, subgroups: true, wideSubgroups: true, subgroupSize: 32 },
-      ...{ workgroupBytes: 49152, matrices: [{ ...unit, dialect }] },
+      ...{ workgroupBytes: 49152, matrices: [{ ...unit, dialect }], units: matrixProducts },
     };
     const sizes = { batch: 1, m: 1024, n: 768, k: 768, transposeA: false, transposeB: true } as const;
     const variants = matmulVariants({ ...sizes, storedA: "f16", storedB: "f16" }, target);

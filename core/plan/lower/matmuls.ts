@@ -38,7 +38,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
   const priority = cluster === undefined ? places.get(node)! : clusterPriority(context, cluster);
   const matmul = context.texts.remembered(matmulText);
   if (splitOf(variant) === 1) {
-    const kernel = matmul({ ...product, variant, epilogue });
+    const kernel = matmul({ ...product, variant, epilogue, units: target.units });
     addUnit(context, {
       kernel,
       reads: [...reads, ...loads],
@@ -50,7 +50,7 @@ export function addProduct(context: LowerContext, node: Tensor): void {
     return;
   }
   const scratch = table.add(splitOf(variant) * partialSize(product)),
-    kernel = matmul({ ...product, variant });
+    kernel = matmul({ ...product, variant, units: target.units });
   addUnit(context, {
     kernel,
     reads,
@@ -71,11 +71,11 @@ export function addProducts(context: LowerContext, nodes: readonly Tensor[]): vo
   const priority = Math.max(...nodes.map((node) => places.get(node)!));
   const matmul = context.texts.remembered(matmulText);
   if (splitOf(variant) === 1) {
-    const kernel = matmul({ ...product, variant, epilogue });
+    const kernel = matmul({ ...product, variant, epilogue, units: target.units });
     addUnit(context, { kernel, reads, writes, priority, matmulFlops: kernel.flops, operands: reads });
     return;
   }
-  const kernel = matmul({ ...product, variant });
+  const kernel = matmul({ ...product, variant, units: target.units });
   const scratch = nodes.map(() => table.add(splitOf(variant) * partialSize(product)));
   addUnit(context, { kernel, reads, writes: scratch, priority, matmulFlops: kernel.flops, operands: reads });
   const join = context.texts.remembered(reduceSplitsText)({ ...product, variant, epilogue });

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { magnitudes, magnitudesOf } from "../../../kernels/matmul/magnitudes.ts";
+import type { MatrixProducts } from "../../../kernels/matmul/matrix_products.ts";
 import { isPaired } from "../../../kernels/matmul/types.ts";
 import { accumulated, type ProductAttrs } from "../../ops/matmul.ts";
 import { matmulSizes } from "../../ops/matmul.ts";
+import type { KernelText } from "../../kernel_call.ts";
 import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { storedSpec } from "../storage.ts";
@@ -30,11 +31,11 @@ export function magnitudesFor(
     readonly operands?: readonly Tensor[];
   },
 ): readonly number[] {
-  const { table, places, texts, magnitudes: found } = context;
+  const { table, places, texts, magnitudes: found, target } = context, units = target.units!;
   const { limit: _, ...whole } = product;
   return (["a", "b"] as const).map((name, side) => {
-    const operand = operands[side], { parts, rows } = magnitudesOf(whole, name);
-    const kernel = texts.remembered(side === 0 ? ofA : ofB)(whole),
+    const operand = operands[side], { parts, rows } = units.magnitudesOf(whole, name);
+    const kernel = texts.remembered(largest)({ product: whole, name, units }),
       known = found.get(baseOf(operand)) ?? new Map();
     found.set(baseOf(operand), known);
     if (!known.has(kernel.name)) {
@@ -51,8 +52,15 @@ export function magnitudesFor(
   });
 }
 
-const ofA = (product: Product) => magnitudes(product, "a");
-const ofB = (product: Product) => magnitudes(product, "b");
+function largest(
+  { product, name, units }: {
+    readonly product: Omit<Product, "limit">;
+    readonly name: "a" | "b";
+    readonly units: MatrixProducts;
+  },
+): KernelText {
+  return units.magnitudes(product, name);
+}
 
 /** Adds the launch that adds a product to a sum so far. */
 export function addAccumulated(context: LowerContext, node: Tensor): void {
