@@ -66,8 +66,11 @@ export { gather, type GatherOptions, scatterAdd } from "./gather.ts";
 export { layerNorm, type LayerNormGradOptions, layerNormGradX, type LayerNormOptions } from "./layer_norm.ts";
 export * from "./matmul/matmul.ts";
 export * from "./matmul/types.ts";
+export { type MatrixProducts, matrixProducts } from "./matmul/matrix_products.ts";
 export type { MatrixDialect, MatrixUnit } from "./matrix_unit.ts";
-export type { ProductSizes } from "./matmul/predict.ts";
+export type { Predicted, ProductSizes } from "./matmul/predict.ts";
+export type { Magnitudes } from "./matmul/magnitudes.ts";
+export type { MatrixOptions } from "./matmul/matrix_variants.ts";
 export { chooseMatmul, matmulVariants, type VariantOptions } from "./matmul/variants.ts";
 export { concat, type MovementStorage, pad, permute, shiftLabels, slice } from "./movement.ts";
 export {

@@ -178,6 +178,7 @@ export { stopGradient } from "./stop_gradient.ts";
 export { argmax, argmin, type TopK, topK } from "./top_k.ts";
 export { cos, sin } from "./trigonometry.ts";
 export type { KernelCall, KernelRequest, KernelText, Target } from "../kernel_call.ts";
+export type { MatrixProducts } from "../../kernels/matmul/matrix_products.ts";
 export type { MatrixDialect, MatrixUnit } from "../../kernels/matrix_unit.ts";
 export type { DType, PackedType, Spec, StorageType, StoredSpec } from "../spec.ts";
 export { dequantize } from "./dequantize.ts";
