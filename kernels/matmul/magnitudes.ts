@@ -24,6 +24,7 @@ type Operands = Omit<Matmul, "variant" | "epilogue" | "limit">;
 
 /** How the magnitudes of an operand are stored: u32 `[parts, batch, size]`, of which the largest along parts counts. */
 export interface Magnitudes {
+  /** Parts that the sums of the product fall into. */
   readonly parts: number;
   /** Rows or columns of the operand, all of the batch. */
   readonly rows: number;

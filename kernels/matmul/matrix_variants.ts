@@ -61,10 +61,15 @@ function smallTile({ m, n, k }: MatrixUnit): RatedTile {
 
 /** What decides about variants on matrix units. */
 export interface MatrixOptions {
+  /** Whether the adapter is a software rasteriser. */
   readonly software: boolean;
+  /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
+  /** Threads of every subgroup; 0, as when absent, where they are not known. */
   readonly subgroupSize?: number;
+  /** The matrix units of the adapter. */
   readonly matrices?: readonly MatrixUnit[];
+  /** Whether split-K variants are excluded. */
   readonly whole?: boolean;
   /** The single product that takes as much work. */
   readonly alike: ProductSizes;

@@ -14,7 +14,9 @@ export type ProductSizes =
 
 /** A variant and its predicted time. */
 export interface Predicted {
+  /** How the product is computed. */
   readonly variant: MatmulVariant;
+  /** Seconds that it takes. */
   readonly seconds: number;
 }
 
