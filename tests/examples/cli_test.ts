@@ -338,3 +338,33 @@ cat "$1/log"`;
     assertMatch(new TextDecoder().decode(stdout), /^0\nwatching [^]*watch: ends/);
   });
 });
+
+Deno.test("a program of the package runs in the process of the command line, as those of JSR do", async () => {
+  const standIns = import.meta.resolve("@std/assert").startsWith("file:");
+  const map = standIns ? ["--import-map=tests/stand_ins/import_map.json"] : [];
+  const run = async (...args: readonly string[]) => {
+    const { code, stdout, stderr } = await new Deno.Command("sh", {
+      args: [
+        "-c",
+        'exec "$0" "$@"',
+        Deno.execPath(),
+        "run",
+        "--quiet",
+        "--no-check",
+        "--allow-read=.",
+        ...map,
+      ]
+        .concat(["examples/cli.ts", "--here", "examples/explain.ts", ...args]),
+      cwd: ROOT,
+      env: { NO_COLOR: "1" },
+    }).output();
+    const text = new TextDecoder();
+    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  };
+  const help = await run("--help");
+  assertEquals(help.code, 0);
+  assertStringIncludes(help.stdout, "usage: ./firn explain");
+  const missing = await run("nowhere");
+  assertEquals(missing.code, 1);
+  assertMatch(missing.stderr, /^explain: Cannot /);
+});

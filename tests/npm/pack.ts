@@ -8,6 +8,7 @@
  * @module
  */
 
+import { runMain, UsageError } from "../../examples/flags.ts";
 import { print } from "../../examples/print.ts";
 import { filesBelow, runIn } from "./files.ts";
 
@@ -108,8 +109,14 @@ function versionOf(imports: Config["imports"], name: string): string {
 const packagesIn = ({ imports }: Config): string[] =>
   Object.keys(imports).filter((name) => imports[name].startsWith("npm:"));
 
-/** What the compiler writes, as it is published: one name for each file, and the types of WebGPU where they are used. */
-function published(path: string, text: string): string {
+/**
+ * What the compiler writes, as it is published: one name for each file, and the types of WebGPU where they are used.
+ *
+ * @param path The file
+ * @param text Its content
+ * @returns Its content
+ */
+export function published(path: string, text: string): string {
   const named = text.replaceAll(/(["']\.\.?\/[^"'\s]+)\.ts(["'])/g, "$1.js$2");
   if (!path.endsWith(".d.ts") || !/\bGPU/.test(named)) return named;
   return `/// <reference types="@webgpu/types" />\n${
@@ -175,4 +182,11 @@ async function pack(folder: string): Promise<void> {
   print(`wrote ${folder}: npm publish ${folder}`);
 }
 
-if (import.meta.main) await pack(Deno.args[0]);
+if (import.meta.main) {
+  await runMain(async ([folder]) => {
+    if (!folder || folder.startsWith("-")) {
+      throw new UsageError("name a folder for the package: ./firn npm FOLDER");
+    }
+    await pack(folder);
+  }, "npm");
+}

@@ -44,7 +44,7 @@ cat >tsconfig.json <<'END'
     "types": ["node"],
     "outDir": "out"
   },
-  "files": ["train.ts", "imports.ts"]
+  "files": ["train.ts", "imports.ts", "hold.ts"]
 }
 END
 npm pack "$work/package" >/dev/null
@@ -53,6 +53,15 @@ npm install ./firn-train-*.tgz typescript@7.0.2 @types/node@22.20.7
 if node node_modules/typescript/bin/tsc --noEmit --skipLibCheck false -p . | grep '@firn'; then exit 1; fi
 node node_modules/typescript/bin/tsc -p .
 node out/imports.js
+# Deno finds a folder taken that Node has, and free once that is killed.
+mkdir "$work/held"
+node out/hold.js "$work/held" >"$work/log" &
+holder=$!
+for _ in $(seq 100); do if grep -q held "$work/log"; then break; fi; sleep 0.1; done
+taken() { (cd "$root" && ./firn deno run "--allow-read=$work" "--allow-write=$work" tests/npm/taken.ts "$work/held"); }
+seen=$(taken) && kill -9 "$holder" && wait "$holder" 2>/dev/null || true
+seen="$seen $(taken)"
+if [ "$seen" != "taken free" ]; then echo "a folder that Node holds is $seen for Deno" && exit 1; fi
 VK_DRIVER_FILES=$driver node out/train.js "$root/examples/models/sotu" "$work/out" >"$work/node.json"
 cd "$root" && rm -rf "$work/out" && mkdir "$work/out"
 VK_DRIVER_FILES=$driver ./firn deno run -A tests/npm/project/train.ts examples/models/sotu "$work/out" >"$work/deno.json"
