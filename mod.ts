@@ -74,6 +74,7 @@
  * | `core/runtime` | the device, buffers, pipelines, recording and replay, reads |
  * | `core/tune` | measures which product kernel is fastest on this device |
  * | `core/infer` | evaluation, generation, reading tensors |
+ * | `core/objectives` | losses of preferences, of a teacher, of rewards; references, and batches of pairs |
  * | `core/train` | the training loop, checkpoints |
  * | `core/train/freeze` | components, their costs and signals, looks, decisions, thawing, the prefix cache |
  * | `core/train/state` | the tensors of a state, snapshots, best weights |

@@ -39,6 +39,7 @@ export {
   type ExampleKind,
   type ExampleOf,
   exampleOf,
+  type FeedbackExample,
   type ImageExample,
   type LabelExample,
   type PreferenceExample,

@@ -30,6 +30,19 @@ export interface Loss<P extends object, B extends object> {
   readonly trainable?: (path: Path) => boolean;
   /** Fingerprint of the model that it is the loss of; a saved state goes on only where it is equal. */
   readonly model?: string;
+  /** Further numbers of a batch, which looks have beside the loss; none when absent. */
+  readonly metrics?: LossMetrics<P, B>;
+}
+
+/** Numbers that a loss has beside its value, such as rewards of preferences. */
+export interface LossMetrics<P extends object, B extends object> {
+  /** What they are called, in order. */
+  readonly names: readonly string[];
+  /**
+   * Builds their graph: f32 scalars, one a name, each a mean over what the loss is the mean of. What it has in common with
+   * that of the loss is computed once.
+   */
+  compute(params: P, batch: B, mode?: LossMode): readonly Tensor[];
 }
 
 /** What a loss is computed for. */

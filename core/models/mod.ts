@@ -94,7 +94,7 @@ export { gptNeox, type GptNeoxConfig, gptNeoxLayer, gptNeoxModel, type GptNeoxPa
 export { granite, type GraniteConfig } from "./granite.ts";
 export { llama, type LlamaConfig, llamaLayer, llamaModel, type LlamaParams } from "./llama.ts";
 export { lmHead, type LmHeadParams, type LmHeadSpec, type LmParams } from "./lm_head.ts";
-export { countLabels, type Loss, type LossMode, type LossOn } from "./loss.ts";
+export { countLabels, type Loss, type LossMetrics, type LossMode, type LossOn } from "./loss.ts";
 export { mistral, type MistralConfig, mistralLayer, mistralModel, type MistralParams } from "./mistral.ts";
 export {
   describeModel,

@@ -186,15 +186,26 @@ export function classLoss<P extends object, I extends object>(
     if (attentionMask !== undefined) checkPadding(attentionMask);
     return countLabels(batch.labels);
   };
-  return Object.assign(loss, { count, trainable: model.trainable, model: fingerprintOf(model, options) });
+  return Object.assign(loss, {
+    count,
+    trainable: model.trainable,
+    model: fingerprintOf(model, options),
+  });
 }
 
-/** A fingerprint of what a model and its loss compute, its parameters aside. The order of keys in its configuration does not count. */
-function fingerprintOf<I extends object>(
+/**
+ * A fingerprint of what a model and its loss compute, its parameters aside. The order of keys in its configuration does not
+ * count.
+ *
+ * @param model The model
+ * @param options What regularizes it; `more`: further settings of the loss, as JSON; none when absent
+ * @returns The fingerprint
+ */
+export function fingerprintOf<I extends object>(
   { family, architecture, source, loraScale, adapter }: Model<object, I>,
-  options: Regularization = {},
+  options: Regularization & { readonly more?: readonly unknown[] } = {},
 ): string {
-  const { dropout, seed, ...others } = options, rates = dropoutRates({ family, source }, dropout);
+  const { dropout, seed, more = [], ...others } = options, rates = dropoutRates({ family, source }, dropout);
   const sorted = (_: string, value: unknown): unknown =>
     isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value;
   const said = [
@@ -204,11 +215,19 @@ function fingerprintOf<I extends object>(
     ...adapter === undefined ? [] : [[...adapter.layers]],
     ...(options.neftune ?? 0) > 0 ? [{ ...others, seed }] : needsScores(options) ? [others] : [],
     ...Object.keys(rates).length > 0 ? [rates, seed ?? 0] : [],
+    ...more,
   ];
   return fingerprint([wordsOf(JSON.stringify(said, sorted))]);
 }
 
-function checkTask(
+/**
+ * Refuses a model whose head is for another task.
+ *
+ * @param model The model
+ * @param tasks The tasks
+ * @throws {InputError} When its head is for none of them
+ */
+export function checkTask(
   { family, architecture }: Pick<Model<object, never>, "family" | "architecture">,
   tasks: readonly Task[],
 ): void {

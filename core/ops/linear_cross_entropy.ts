@@ -9,15 +9,7 @@
 import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf } from "../spec.ts";
-import {
-  apply,
-  checkFloats,
-  checkTensor,
-  type Op,
-  pick,
-  type PullbackContext,
-  type Tensor,
-} from "../tensor.ts";
+import { apply, checkFloats, checkTensor, type Op, pick, type Tensor } from "../tensor.ts";
 import { compactOrderOp, gatherRowsOp, scatterRowsOp } from "./compact_rows.ts";
 import { crossEntropyGradOp, crossEntropyOp, IGNORE } from "./cross_entropy.ts";
 import { cast, divide, multiply, subtract } from "./arithmetic.ts";
@@ -40,7 +32,8 @@ export interface LinearCrossEntropyOptions {
   readonly bytes?: number;
 }
 
-interface Attrs {
+/** How rows are divided into chunks. */
+export interface ChunkAttrs {
   /** Rows of a chunk; the last may have fewer. */
   readonly rows: number;
   /** A bound of the scores. */
@@ -48,7 +41,7 @@ interface Attrs {
 }
 
 /** A chunk of rows, labelled ones first, and their losses. */
-interface Chunk {
+export interface Chunk {
   /** Zeros in ignored rows. */
   readonly hidden: Tensor;
   readonly labels: Tensor;
@@ -60,11 +53,15 @@ interface Chunk {
 }
 
 /** The order of rows: labelled ones first. */
-function orderOf(labels: Tensor): Tensor {
+export function orderOf(labels: Tensor): Tensor {
   return apply(compactOrderOp, [labels], null);
 }
 
-function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows, softCap }: Attrs): Chunk[] {
+/** The chunks of the rows, and their losses. */
+export function chunksOf(
+  [hidden, weight, labels]: readonly Tensor[],
+  { rows, softCap }: ChunkAttrs,
+): Chunk[] {
   const [all] = hidden.shape, [classes] = weight.shape, order = orderOf(labels);
   const layout = { transposeA: false, transposeB: true, padOut: padOf(classes), limit: "m" } as const;
   return Array.from({ length: Math.ceil(all / rows) }, (_, i) => {
@@ -76,11 +73,12 @@ function chunksOf([hidden, weight, labels]: readonly Tensor[], { rows, softCap }
   });
 }
 
-/** Gradients of the sum of losses by the scores of each chunk. */
-function slopesOf(
-  { inputs, attrs, gradient }: PullbackContext<Attrs>,
+/** Gradients of the sum of losses by the scores of each chunk, times a factor [1]. */
+export function slopesOf(
+  inputs: readonly Tensor[],
+  { attrs, scale }: { readonly attrs: ChunkAttrs; readonly scale: Tensor },
 ): (Pick<Chunk, "hidden" | "limit"> & { readonly slope: Tensor })[] {
-  const scale = reshape(gradient, [1]), [classes] = inputs[1].shape, { softCap } = attrs;
+  const [classes] = inputs[1].shape, { softCap } = attrs;
   return chunksOf(inputs, attrs).map(({ hidden, labels, limit, logits, losses }) => {
     const slope = apply(crossEntropyGradOp, [logits, labels, pick(losses, 1), scale], { classes });
     if (softCap === null) return { hidden, limit, slope };
@@ -89,18 +87,27 @@ function slopesOf(
   });
 }
 
-function hiddenGradient(context: PullbackContext<Attrs>): Tensor {
-  const { inputs: [, weight, labels] } = context;
+/** Gradients by the hidden rows of the sum of losses, times a factor [1]. */
+export function hiddenSlopes(
+  inputs: readonly Tensor[],
+  options: { readonly attrs: ChunkAttrs; readonly scale: Tensor },
+): Tensor {
+  const [, weight, labels] = inputs;
   const layout = { transposeA: false, transposeB: false, padA: padOf(weight.shape[0]), limit: "m" } as const;
-  const rows = slopesOf(context).map(({ slope, limit }) => apply(matmulOp, [slope, weight, limit], layout));
+  const rows = slopesOf(inputs, options).map(({ slope, limit }) =>
+    apply(matmulOp, [slope, weight, limit], layout)
+  );
   const order = orderOf(labels);
   return apply(scatterRowsOp, [concat(rows, 0), order, labels, pick(order, 1)], null);
 }
 
-function weightGradient(context: PullbackContext<Attrs>): Tensor {
-  const { inputs: [, weight] } = context;
-  const attrs = { transposeA: true, transposeB: false, padA: padOf(weight.shape[0]), limit: "k" } as const;
-  const [first, ...others] = slopesOf(context).map(({ slope, hidden, limit }) => [slope, hidden, limit]);
+/** The sum of products of slopes [R, V] and rows [R, C], by chunk: [V, C]. */
+export function weightSlopes(
+  chunks: readonly (readonly [slope: Tensor, rows: Tensor, limit: Tensor])[],
+  classes: number,
+): Tensor {
+  const attrs = { transposeA: true, transposeB: false, padA: padOf(classes), limit: "k" } as const;
+  const [first, ...others] = chunks;
   return others.reduce(
     (total, operands) => accumulate(total, { operands, attrs }),
     apply(matmulOp, first, attrs),
@@ -116,7 +123,7 @@ function weightGradient(context: PullbackContext<Attrs>): Tensor {
  * Labelled rows come first, so that all three products skip tiles of ignored rows. This needs no more launches than slicing
  * chunks does, and one more for a single chunk.
  */
-const linearCrossEntropyOp: Op<Attrs> = {
+const linearCrossEntropyOp: Op<ChunkAttrs> = {
   name: "linearCrossEntropy",
   packed: [1],
   roles: ["matrix", "matrix"],
@@ -127,7 +134,17 @@ const linearCrossEntropyOp: Op<Attrs> = {
     }
     return [{ shape: [], dtype: "f32" }];
   },
-  pullbacks: [hiddenGradient, weightGradient, null],
+  pullbacks: [
+    ({ inputs, attrs, gradient }) => hiddenSlopes(inputs, { attrs, scale: reshape(gradient, [1]) }),
+    ({ inputs, attrs, gradient }) => {
+      const slopes = slopesOf(inputs, { attrs, scale: reshape(gradient, [1]) });
+      return weightSlopes(
+        slopes.map(({ slope, hidden, limit }) => [slope, hidden, limit] as const),
+        inputs[1].shape[0],
+      );
+    },
+    null,
+  ],
   definition: (inputs, attrs) => [sum(concat(chunksOf(inputs, attrs).map(({ losses }) => losses), 0))],
 };
 
@@ -159,6 +176,7 @@ function countOf(labels: Tensor): Tensor {
 
 /** Rows of a tile of the matrix product kernels. */
 const ROWS = 64;
+/** Most bytes of scores at a time, where nothing else is said. */
 const BYTES = 128 * 2 ** 20;
 /** Chunks may be smaller by this factor if all are then equal, so that one set of kernels serves them. */
 const LEAST_SHARE = 0.75;
@@ -198,31 +216,45 @@ function chunkRows(all: number, most: number): number {
  * ```
  */
 export function linearCrossEntropy(hidden: Tensor, options: LinearCrossEntropyOptions): Tensor {
-  checkTensor("linearCrossEntropy", hidden, "hidden");
-  checkOptions("linearCrossEntropy", options, "its second argument must be a record of weight and labels");
+  const { inputs, attrs } = chunkedRows("linearCrossEntropy", hidden, options);
+  return divide(apply(linearCrossEntropyOp, inputs, attrs), countOf(inputs[2]));
+}
+
+/**
+ * Checks the arguments of {@link linearCrossEntropy}, and divides their rows into chunks.
+ *
+ * @param op Name of the function, for errors
+ * @param hidden f32 [..., C]
+ * @param options Weight, labels, and most memory for scores
+ * @returns Hidden rows [N, C], weight [V, C] and labels [N]; how they are divided
+ */
+export function chunkedRows(
+  op: string,
+  hidden: Tensor,
+  options: LinearCrossEntropyOptions,
+): { readonly inputs: readonly [Tensor, Tensor, Tensor]; readonly attrs: ChunkAttrs } {
+  checkTensor(op, hidden, "hidden");
+  checkOptions(op, options, "its second argument must be a record of weight and labels");
   const { weight, bytes = BYTES, softCap = null } = options;
-  checkTensor("linearCrossEntropy", weight, "weight");
-  checkTensor("linearCrossEntropy", options.labels, "labels");
+  checkTensor(op, weight, "weight");
+  checkTensor(op, options.labels, "labels");
   if (!(typeof bytes === "number" && bytes > 0)) {
-    refuse("linearCrossEntropy", '"bytes" must be a number above 0', bytes);
+    refuse(op, '"bytes" must be a number above 0', bytes);
   }
   if (softCap !== null && !(typeof softCap === "number" && softCap > 0 && softCap < Infinity)) {
-    refuse("linearCrossEntropy", '"softCap" must be a number above 0', softCap);
+    refuse(op, '"softCap" must be a number above 0', softCap);
   }
   const [classes, width] = weight.shape, all = sizeOf(options.labels.shape);
   if (weight.shape.length !== 2 || hidden.shape.at(-1) !== width || sizeOf(hidden.shape) !== all * width) {
-    throw new ShapeError("linearCrossEntropy", "hidden must be [..., C], weight [V, C] and labels [...]", [
+    throw new ShapeError(op, "hidden must be [..., C], weight [V, C] and labels [...]", [
       hidden.shape,
       weight.shape,
       options.labels.shape,
     ]);
   }
-  checkIds("linearCrossEntropy", options.labels, { classes, ignore: IGNORE });
+  checkIds(op, options.labels, { classes, ignore: IGNORE });
   const rows = reshape(hidden, [all, width]), labels = reshape(options.labels, [all]);
   const most = Math.max(1, Math.floor(bytes / (4 * (classes + (padOf(classes) ?? 0)))));
   const chunk = all <= most ? all : chunkRows(all, most);
-  return divide(
-    apply(linearCrossEntropyOp, [rows, weight, labels], { rows: chunk, softCap }),
-    countOf(labels),
-  );
+  return { inputs: [rows, weight, labels], attrs: { rows: chunk, softCap } };
 }

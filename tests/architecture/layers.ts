@@ -55,6 +55,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/tune/"],
   ["core/infer/"],
   ["core/train/memory.ts"],
+  ["core/objectives/"],
   ["core/train/types.ts"],
   ["core/train/options.ts"],
   ["core/train/freeze/"],

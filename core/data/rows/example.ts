@@ -1,5 +1,6 @@
 /**
- * Rows as examples to learn from: text, a prompt and its completion, a conversation, a choice, a label, an image.
+ * Rows as examples to learn from: text, a prompt and its completion, a conversation, a choice, an answer that is good or not, a
+ * label, an image.
  *
  * @module
  */
@@ -15,6 +16,7 @@ export type Example =
   | CompletionExample
   | ChatExample
   | PreferenceExample
+  | FeedbackExample
   | LabelExample
   | ImageExample;
 
@@ -54,6 +56,20 @@ export interface PreferenceExample {
   readonly chosen: readonly Message[];
   /** The other answer. */
   readonly rejected: readonly Message[];
+  /** How far apart rewards of both should be; absent where nothing is said. */
+  readonly margin?: number;
+}
+
+/** An answer, and whether it is good. */
+export interface FeedbackExample {
+  /** What it is. */
+  readonly kind: "feedback";
+  /** What comes before. */
+  readonly prompt: readonly Message[];
+  /** The answer. */
+  readonly completion: readonly Message[];
+  /** Whether it is good. */
+  readonly good: boolean;
 }
 
 /** A text, or two, and their class. */
@@ -166,6 +182,7 @@ const READERS: { readonly [kind in ExampleKind]: (row: Row) => Example } = {
   completion: completionOf,
   chat: (row) => ({ kind: "chat", messages: messagesOf(row.messages), ...toolsIn(row) }),
   preference: preferenceOf,
+  feedback: feedbackOf,
   label: (row) => ({ kind: "label", text: text(row, "text"), label: label(row) }),
   image: (row) => ({
     kind: "image",
@@ -195,15 +212,42 @@ function completionOf(row: Row): Example {
   return { kind: "chat", messages: [...prompt, ...completion], ...toolsIn(row), answersFrom: prompt.length };
 }
 
+/** Messages, or a text as one of a role. */
+function said(value: unknown, role: string): readonly Message[] {
+  return typeof value === "string" ? [{ role, content: value }] : messagesOf(value);
+}
+
 function preferenceOf(row: Row): Example {
-  const say = (value: unknown, role: string): readonly Message[] =>
-    typeof value === "string" ? [{ role, content: value }] : messagesOf(value);
   return {
     kind: "preference",
-    prompt: (row.prompt ?? null) === null ? [] : say(row.prompt, "user"),
-    chosen: say(row.chosen, "assistant"),
-    rejected: say(row.rejected, "assistant"),
+    prompt: (row.prompt ?? null) === null ? [] : said(row.prompt, "user"),
+    chosen: said(row.chosen, "assistant"),
+    rejected: said(row.rejected, "assistant"),
+    ...(row.margin ?? null) !== null && { margin: numberIn(row, "margin") },
   };
+}
+
+function feedbackOf(row: Row): Example {
+  return {
+    kind: "feedback",
+    prompt: (row.prompt ?? null) === null ? [] : said(row.prompt, "user"),
+    completion: said(row.completion, "assistant"),
+    good: isGood(row.label),
+  };
+}
+
+/** Whether an answer is good: true or 1 and false or 0, perhaps as text. */
+function isGood(label: unknown): boolean {
+  const name = String(label).toLowerCase();
+  if (name === "true" || name === "1") return true;
+  if (name === "false" || name === "0") return false;
+  throw new DataError(`there must be true or false, or 1 or 0, in "label": it is ${shown(label)}`);
+}
+
+function numberIn(row: Row, column: string): number {
+  const value = Number(row[column]);
+  if (Number.isFinite(value)) return value;
+  throw new DataError(`there must be a number in "${column}": it is ${shown(row[column])}`);
 }
 
 function toolsIn(row: Row): { readonly tools?: readonly unknown[] } {
