@@ -93,6 +93,8 @@ export interface Look {
   readonly steps: readonly number[];
   /** Loss of each step; NaN when its batch has no labels. */
   readonly loss: readonly number[];
+  /** Metrics of the loss by name, of each step as `loss`; absent where the loss has none. */
+  readonly metrics?: { readonly [name: string]: readonly number[] };
   /** Learning rate of each step; NaN when the optimizer has none. */
   readonly learningRate: readonly number[];
   /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */

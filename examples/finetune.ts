@@ -41,6 +41,9 @@ import { runMain } from "./flags.ts";
 import { openShown } from "./gpu.ts";
 import { helpOf } from "./help.ts";
 import { shortName } from "./hub.ts";
+import { distilled, pairObjective } from "./objective_flags.ts";
+import { trainPairs } from "./pairs_run.ts";
+import { saveTrained } from "./save_trained.ts";
 import { loadShown } from "./load_model.ts";
 import { adapterLine, hiddenParams, isLora, storageOf } from "./lora_flags.ts";
 import { licenseOf } from "./model_card.ts";
@@ -93,13 +96,15 @@ async function runOnce(args: readonly string[]): Promise<void> {
   if (shows !== null) return await showData(asked, shows);
 
   await using gpu = await openShown(asked.flags);
+  if (pairObjective(asked.flags) !== null) return await trainPairs(gpu, { plan: asked, request, began });
   const loading = performance.now(), subject = await loadSubject(gpu, asked), { base } = subject;
   const { family } = base, loaded = performance.now();
   const sized = withBatch(gpu, { plan: asked, base }), { folder, opened } = sized;
   const validates = sized.flags.validate !== null || sized.flags.policy === "earlyStopping";
   using data = await readData(opened, { ...subject, folder, family, flags: sized.flags, validates });
   const plan = withSteps(sized, data), { flags, policy } = plan;
-  const training = trainingOf(gpu, { plan, base, data });
+  const loss = await distilled(gpu, { base, flags });
+  const training = trainingOf(gpu, { plan, base, data, loss });
   printSetup({ plan, base, data });
   const toml = configText("finetune", { table: FLAGS, flags });
   if (flags["dry-run"]) {
@@ -261,27 +266,6 @@ function printBefore({ folder, start: { perplexity, sample } }: Run): number {
   if (sample !== undefined) print(`sample      ${quoted(sample)}`);
   print();
   return perplexity;
-}
-
-/** Saves the model, or the adapter alone; returns where. */
-async function saveTrained(
-  gpu: Gpu,
-  { folder }: Run,
-  { subject: { base, files }, training, state, flags }: {
-    readonly subject: Subject;
-    readonly training: Pick<Training<object, never>, "withWeights">;
-    readonly state: TrainingState<object>;
-    readonly flags: Flags;
-  },
-): Promise<string> {
-  const isAdapter = base.adapter !== undefined, to = `${folder}/${isAdapter ? "adapter" : "model"}`;
-  const options = { folder: to, files, ...shardOptions(flags["max-shard-size"]) };
-  const save = (params: object): Promise<void> =>
-    isAdapter
-      ? saveAdapter(gpu, { ...base, params }, { folder: to })
-      : saveModel(gpu, { ...base, params }, options);
-  await stage(`saving      ${to}`, () => training.withWeights(state, save));
-  return to;
 }
 
 function printAfter(

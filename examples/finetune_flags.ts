@@ -12,6 +12,7 @@ import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { MODEL } from "./hub.ts";
 import { checkLora, LORA_FLAGS } from "./lora_flags.ts";
 import { PRETRAINED_RATE } from "./model_card.ts";
+import { checkObjective, OBJECTIVE_FLAGS, pairObjective } from "./objective_flags.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOptimizer, OPTIMIZER_FLAGS } from "./optimizer_flags.ts";
 import { checkPolicyName, POLICY, VALIDATE } from "./policies.ts";
@@ -36,6 +37,7 @@ export const FLAGS = {
     seed: whole("seed of batches and samples", 0, 0),
   }),
   ...DATA_FLAGS,
+  ...OBJECTIVE_FLAGS,
   ...OPTIMIZER_FLAGS,
   ...LORA_FLAGS,
   ...topic("memory", {
@@ -108,7 +110,7 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   }
   checkEvaluation(values, {
     sets: [HELD_OUT, ...setsOf(values).map(({ name }) => name)],
-    metrics: ["loss", "perplexity"],
+    metrics: pairObjective(values) === null ? ["loss", "perplexity"] : ["loss", "accuracies", "margins"],
   });
   if (values["show-batch"] !== null && values.batch === "auto") {
     throw new UsageError("--show-batch needs the size of a batch: give --batch N");
@@ -116,6 +118,7 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   weightsOf(values.data);
   checkPolicyName(values.policy);
   providerOf(values);
+  checkObjective(values);
   checkLora(values);
   checkOptimizer({ ...values, steps: values.steps ?? (values.epochs === null ? STEPS : Infinity) });
   checkBatch(values);

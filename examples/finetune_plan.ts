@@ -10,6 +10,7 @@ import {
   type FreezePolicy,
   type Gpu,
   InputError,
+  type Loss,
   type Model,
   nextTokenLoss,
   type TokenBatch,
@@ -21,7 +22,8 @@ import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
 import { locateModel } from "./hub.ts";
-import { loadShown } from "./load_model.ts";
+import { classArchitecture } from "./classify.ts";
+import { loadShown, type LoadShownOptions } from "./load_model.ts";
 import { adaptModel, storageOf } from "./lora_flags.ts";
 import { rateOf } from "./model_card.ts";
 import { checkGroups, checkOptimizer, regularizationOf, trainerOf } from "./optimizer_flags.ts";
@@ -29,6 +31,7 @@ import { checkOutput, nextFree } from "./output.ts";
 import { policyOf, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import type { RunRequest } from "./saved_flags.ts";
+import { pairObjective } from "./objective_flags.ts";
 import { openData, type OpenedData } from "./open_data.ts";
 import type { TrainData } from "./train_data.ts";
 
@@ -44,6 +47,9 @@ export interface Plan<F = Flags> {
   readonly out: string;
   readonly opened: OpenedData;
 }
+
+/** Pairs are opened where they are read. */
+const NO_DATA: OpenedData = { data: { parts: [] }, validation: null };
 
 /** Refuses what can be seen to be wrong from the folders and the text alone. */
 export async function planOf(
@@ -63,7 +69,7 @@ export async function planOf(
     policy,
     policyHash: hash,
     out,
-    opened: await openData(flags),
+    opened: pairObjective(flags) === null ? await openData(flags) : NO_DATA,
   };
 }
 
@@ -75,8 +81,14 @@ export interface Subject {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
+/** The head of a reward: one output. */
+async function headFor(folder: string, { reward, seed }: Flags): Promise<LoadShownOptions> {
+  return reward ? { architecture: await classArchitecture(folder), labels: ["reward"], seed } : {};
+}
+
+/** Loads the model, with the adapter and the head that flags ask for. */
 export async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
-  const loaded = await loadShown(gpu, folder, { storage: storageOf(flags) });
+  const loaded = await loadShown(gpu, folder, { storage: storageOf(flags), ...await headFor(folder, flags) });
   const base = await adaptModel(gpu, loaded, { flags, seed: flags.seed, name: flags.model });
   checkGroups(flags, [...flatten(base.params).keys()].filter((path) => base.trainable?.(path) ?? true));
   const tokenizer = await loadTokenizer(folder, { model: base });
@@ -142,14 +154,16 @@ export function lookEvery({ steps }: { readonly steps: number }): number {
 /** The training that a plan describes. */
 export function trainingOf(
   gpu: Gpu,
-  { plan: { flags, policy }, base, data }: {
+  { plan: { flags, policy }, base, data, loss = nextTokenLoss(base, regularizationOf(flags)) }: {
     readonly plan: Pick<Plan<Flags & { readonly steps: number }>, "flags" | "policy">;
     readonly base: Model;
     /** Absent where only memory is planned. */
-    readonly data?: TrainData;
+    readonly data?: Pick<TrainData, "batches" | "watched">;
+    /** The loss; that of the next token when absent. */
+    readonly loss?: Loss<object, TokenBatch>;
   },
 ): Training<object, TokenBatch> {
-  return defineTraining(gpu, nextTokenLoss(base, regularizationOf(flags)), {
+  return defineTraining(gpu, loss, {
     ...trainerOf(flags),
     policy,
     steps: flags.steps,

@@ -6,8 +6,11 @@
 
 import type { Gpu, Model } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import { loadModel, type Storage } from "@firn/train/hub";
+import { loadModel, type LoadOptions } from "@firn/train/hub";
 import { byteStage, megabytes } from "./progress.ts";
+
+/** How a model is loaded. */
+export type LoadShownOptions = Pick<LoadOptions, "storage" | "architecture" | "labels" | "seed">;
 
 /**
  * Loads a model.
@@ -20,7 +23,7 @@ import { byteStage, megabytes } from "./progress.ts";
 export async function loadShown(
   gpu: Gpu,
   folder: string,
-  options: { readonly storage?: Storage } = {},
+  options: LoadShownOptions = {},
 ): Promise<Model> {
   const bytes = await weightBytes(folder);
   return await byteStage(

@@ -46,6 +46,7 @@ export {
   type PairSamplesOptions,
   type SamplePair,
 } from "./pair_samples.ts";
+export { evaluateObjective, type EvaluateObjectiveOptions } from "./evaluate_objective.ts";
 export { countPairs, type PairBatch } from "./pairs.ts";
 export { type ReferenceOptions, withReference } from "./reference.ts";
 export { type TeacherOptions, withTeacher } from "./teacher.ts";

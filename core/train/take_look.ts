@@ -109,6 +109,7 @@ async function readings<P extends TensorTree>(
     learningRate,
     precision,
     skips: definition.nonFinite === "skip",
+    metrics: definition.metrics?.names,
   });
   if (nonFinite !== null && !await isBeyondF16(trainer, { state, taken, nonFinite })) {
     throw await errorOf(trainer, { nonFinite, owner });

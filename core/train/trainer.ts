@@ -73,7 +73,15 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
   const { steps, policy, cachePrefix = false } = options;
   const optimizer = withMoments(options.optimizer, policy);
   const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
+  const { metrics } = loss;
   const definition: StepDefinition = {
+    ...metrics !== undefined && {
+      metrics: {
+        names: metrics.names,
+        compute: (params: Tree, batch: Tree) =>
+          metrics.compute(params as TensorTree as P, batch as TensorTree as B, { training: true }),
+      },
+    },
     count: (batch: Tree) => countOf(loss, batch as TensorTree as B),
     loss: (params: Tree, batch: Tree) =>
       loss(params as TensorTree as P, batch as TensorTree as B, { training: true }),

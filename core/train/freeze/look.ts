@@ -28,6 +28,8 @@ export interface LookOptions {
   readonly precision: Precision;
   /** Whether steps that are not finite are skipped. */
   readonly skips: boolean;
+  /** Names of the metrics of the loss, in order; none when absent. */
+  readonly metrics?: readonly string[];
 }
 
 /** A number that must be finite and is not. */
@@ -58,14 +60,15 @@ export interface Readings {
  * @throws {NonFiniteError} When a gradient is not finite at a loss scale of 1
  */
 export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Promise<Readings> {
-  const { step, columns, components, signals, learningRate, precision, skips } = options;
+  const { step, columns, components, signals, learningRate, precision, skips, metrics = [] } = options;
   const [rows, width] = ring.shape;
   const [bytes] = await readBuffers(gpu, [{ buffer: storageOf(ring).buffer, bytes: 4 * rows * width }]);
   const values = new Float32Array(bytes);
   const count = (step - 1) % rows + 1;
   const steps = Array.from({ length: count }, (_, i) => step - count + 1 + i);
   const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];
-  const before = columnsBefore(precision), overflowed = before === 1 ? [] : steps.filter((s) => at(s, 1) > 0);
+  const overflowed = precision === "f16" ? steps.filter((s) => at(s, 1) > 0) : [];
+  const watched = columnsBefore(precision), before = watched + metrics.length;
   const bare = steps.filter((s) => at(s, 0) === NO_LABELS);
   const lossless = steps.filter((s) => skips && (at(s, 0) === SKIPPED || !Number.isFinite(at(s, 0))));
   const skipped = steps.filter((s) => overflowed.includes(s) || bare.includes(s) || lossless.includes(s));
@@ -92,6 +95,14 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
     loss: steps.map((s) => bare.includes(s) || lossless.includes(s) ? NaN : at(s, 0)),
     learningRate: steps.map((s) => learningRate?.(s) ?? NaN),
     readings,
+    ...metrics.length > 0 && {
+      metrics: Object.fromEntries(
+        metrics.map((name, i) => [
+          name,
+          steps.map((s) => bare.includes(s) || lossless.includes(s) ? NaN : at(s, watched + i)),
+        ]),
+      ),
+    },
     ...((precision === "f16" || skips || bare.length > 0) && { skipped }),
   };
   return {

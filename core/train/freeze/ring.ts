@@ -1,7 +1,7 @@
 /**
  * The ring buffer of readings: one row a step, as many rows as there are steps between looks.
  *
- * A row holds the loss, with f16 the overflow, and one column for each signal of each parameter that is measured. The row of
+ * A row holds the loss, with f16 the overflow, the metrics of the loss, and one column for each signal of each parameter that is measured. The row of
  * a step whose batch has no labels is written by the host.
  *
  * @module
@@ -22,8 +22,8 @@ export interface Column {
 }
 
 /**
- * The number of columns before those of signals: the loss, and with `"f16"` the scale of the loss at which gradients
- * overflowed, 0 when they did not.
+ * The number of columns before those of metrics and signals: the loss, and with `"f16"` the scale of the loss at which
+ * gradients overflowed, 0 when they did not.
  *
  * @param precision How values are stored
  * @returns Columns
@@ -46,11 +46,14 @@ export function ringShape(
     readonly signals: readonly Signal[];
     readonly isMeasured: IsMeasured;
     readonly precision: Precision;
+    /** What the loss is watched by; nothing when absent. */
+    readonly metrics?: { readonly names: readonly string[] };
   },
 ): [rows: number, columns: number] {
-  const { lookEvery, signals, isMeasured, precision } = options;
+  const { lookEvery, signals, isMeasured, precision, metrics } = options,
+    watched = metrics?.names.length ?? 0;
   const columns = signals.map((signal) => paths.filter((path) => isMeasured(signal, path)).length);
-  return [lookEvery, columns.reduce((a, b) => a + b, columnsBefore(precision))];
+  return [lookEvery, columns.reduce((a, b) => a + b, columnsBefore(precision) + watched)];
 }
 
 /** In place of the loss of a step whose batch has no labels: the lowest f32, as compilers of shaders may change a NaN. */

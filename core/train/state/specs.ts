@@ -33,6 +33,8 @@ export const LOSS = "loss";
 export const SCALE = "scaling.scale";
 /** Prefix of sums of gradients over the parts of a step. They belong to no state. */
 export const ACCUMULATED = "accumulated.gradient.";
+/** Prefix of sums of metrics over the parts of a step. */
+export const ACCUMULATED_METRIC = "accumulated.metric.";
 /** The sum of losses over the parts of a step. */
 export const ACCUMULATED_LOSS = "accumulated.loss";
 /** Share of a part in the labels of its step. */

@@ -28,6 +28,11 @@ import { type StepGraph, type StepOptions, traceStep } from "./trace.ts";
 export interface StepDefinition {
   /** From parameters and a batch to a scalar. */
   readonly loss: (params: Tree, batch: Tree) => Tensor;
+  /** Metrics of the loss; none when absent. */
+  readonly metrics?: {
+    readonly names: readonly string[];
+    readonly compute: (params: Tree, batch: Tree) => readonly Tensor[];
+  };
   /** Labels of a batch that the loss is the mean of. */
   readonly count: (batch: Tree) => number;
   readonly optimizer: Optimizer;
@@ -91,13 +96,14 @@ export function stateSpecsFor(
 
 /** The loss as a graph of leaves, and the leaves of the parameters. */
 export function traceLoss(
-  { loss }: Pick<StepDefinition, "loss">,
+  { loss, metrics }: Pick<StepDefinition, "loss" | "metrics">,
   { run, batch }: Pick<StepRequest, "run" | "batch">,
-): { readonly loss: Tensor; readonly leaves: Leaves } {
+): { readonly loss: Tensor; readonly metrics: readonly Tensor[]; readonly leaves: Leaves } {
   const leaves = new Map([...run.params].map(([path, spec]) => [path, leaf(path, spec)]));
   const entries = new Map([...batch].map(([path, t]) => [path, leaf(`batch.${path}`, t)]));
   const value: unknown = loss(unflatten(leaves), unflatten(entries));
-  if (isTensor(value)) return { loss: value, leaves };
+  const watched = metrics?.compute(unflatten(leaves), unflatten(entries)) ?? [];
+  if (isTensor(value)) return { loss: value, metrics: watched, leaves };
   throw new InputError(`Cannot train as the loss must return a tensor, a scalar: it gave ${shown(value)}`);
 }
 
@@ -124,7 +130,7 @@ export function hasParts({ accumulate, ranks }: Pick<StepDefinition, "accumulate
 function stepOptions(definition: StepDefinition, request: StepRequest): StepOptions {
   const { optimizer, signals, trainable, thawWarmup, precision, nonFinite } = definition;
   const { run, probed } = request, { isMeasured } = run;
-  const { loss, leaves } = traceLoss(definition, request);
+  const { loss, metrics, leaves } = traceLoss(definition, request);
   // What the loss does not read has no gradient: absent, never zero.
   const read = new Set(topological([loss]));
   const leavesOf = (paths: readonly Path[]): Leaves =>
@@ -132,6 +138,7 @@ function stepOptions(definition: StepDefinition, request: StepRequest): StepOpti
   const all = activePaths(definition, { run, frozen: [] });
   return {
     loss,
+    metrics,
     accumulated: hasParts(definition),
     shared: definition.ranks !== null,
     skips: nonFinite === "skip",

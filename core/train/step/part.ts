@@ -15,7 +15,7 @@ import { leaf } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import { ACCUMULATED, ACCUMULATED_LOSS, PART_DRAW, PART_WEIGHT } from "../state/specs.ts";
+import { ACCUMULATED, ACCUMULATED_LOSS, ACCUMULATED_METRIC, PART_DRAW, PART_WEIGHT } from "../state/specs.ts";
 import { lossScaling } from "./loss_scaling.ts";
 import { type StepGraph, type StepOptions, wantedGradients } from "./trace.ts";
 
@@ -35,7 +35,10 @@ export interface PartGraph extends Pick<StepGraph, "roots" | "loss" | "updates">
  */
 export function tracePart(options: StepOptions): PartGraph {
   // Each part draws its own random numbers, as the samples of a large batch do.
-  const [whole] = rebuild([options.loss], (node) => isDrawNumber(node) ? leaf(PART_DRAW, SCALAR) : node);
+  const [whole, ...metrics] = rebuild(
+    [options.loss, ...options.metrics ?? []],
+    (node) => isDrawNumber(node) ? leaf(PART_DRAW, SCALAR) : node,
+  );
   const wanted = [...wantedGradients(options)];
   // Its share is taken before it is differentiated, so that gradients have the size that they have in one batch.
   const loss = multiply(whole, leaf(PART_WEIGHT, SCALAR));
@@ -51,5 +54,8 @@ export function tracePart(options: StepOptions): PartGraph {
     accumulate(ACCUMULATED + path, scaling?.unscaled(gradients[i]) ?? gradients[i])
   );
   accumulate(ACCUMULATED_LOSS, loss);
+  metrics.forEach((metric, i) =>
+    accumulate(`${ACCUMULATED_METRIC}${i}`, multiply(metric, leaf(PART_WEIGHT, SCALAR)))
+  );
   return { roots, loss, updates, sums };
 }

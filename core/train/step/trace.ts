@@ -23,6 +23,7 @@ import { withThawGroups } from "../freeze/thaw.ts";
 import {
   ACCUMULATED,
   ACCUMULATED_LOSS,
+  ACCUMULATED_METRIC,
   ALL_WEIGHT,
   LOSS,
   OPTIMIZER,
@@ -51,6 +52,8 @@ export interface StepGraph {
 /** What {@link traceStep} needs to know. */
 export interface StepOptions {
   readonly loss: Tensor;
+  /** Metrics of the loss, scalars; none when absent. */
+  readonly metrics?: readonly Tensor[];
   /** Parameters that are trained, by path. */
   readonly active: Leaves;
   /** Frozen parameters whose gradients are measured; none when absent. */
@@ -87,6 +90,9 @@ export interface StepOptions {
 export function traceStep(options: StepOptions): StepGraph {
   const { active, optimizer, signals, isMeasured, groups = new Map(), warmup = null } = options;
   const loss = options.accumulated ? meanOf(options, leaf(ACCUMULATED_LOSS, options.loss)) : options.loss;
+  const metrics = (options.metrics ?? []).map((metric, i) =>
+    options.accumulated ? meanOf(options, leaf(`${ACCUMULATED_METRIC}${i}`, metric)) : metric
+  );
   const paths = [...active.keys()], { trainable = paths } = options;
   const { grads, probedGrads, verdict } = gradientsOf(options, loss);
   const specs = stateSpecs(active, { optimizer, signals, isMeasured, trainable });
@@ -126,7 +132,7 @@ export function traceStep(options: StepOptions): StepGraph {
 
   const readings = readingsOf(options, { grads, probedGrads, step, leaves });
   const ring = leaf(RING, { shape: options.ring, dtype: "f32" });
-  replace(RING, ring, nextRing(ring, { loss, verdict, readings }));
+  replace(RING, ring, nextRing(ring, { loss, metrics, verdict, readings }));
   return { roots, loss, updates, doubleBuffered, columns: readings.map(({ column }) => column), replaced };
 }
 
@@ -233,18 +239,20 @@ function readingsOf(
 /** The ring after a step: one row is replaced, in place. */
 function nextRing(
   ring: Tensor,
-  { loss, verdict, readings }: {
+  { loss, metrics, verdict, readings }: {
     readonly loss: Tensor;
+    readonly metrics: readonly Tensor[];
     readonly verdict: Verdict | Decision | null;
     readonly readings: readonly Reading[];
   },
 ): Tensor {
   const [rows, width] = ring.shape;
-  const first = verdict === null
+  const judged = verdict === null
     ? [loss]
     : "overflow" in verdict
     ? [loss, verdict.overflow]
     : [lossReading(verdict, loss)];
+  const first = [...judged, ...metrics];
   const valuesOf = (probed: boolean): Tensor[] =>
     readings.filter((reading) => reading.probed === probed).map(({ value }) => value);
   const now = [...first, ...valuesOf(false)], below = valuesOf(true);

@@ -1,0 +1,220 @@
+/**
+ * Fine-tuning by pairs of answers: `finetune --dpo`, `--orpo`, `--kto`, `--reward`.
+ *
+ * @module
+ */
+
+import { type Gpu, type Model, type TokenBatch, type Training } from "@firn/train";
+import { evaluateObjective, type FullPairBatch, type Objective, withReference } from "@firn/train/objectives";
+import type { Metric, Metrics } from "@firn/train/evaluation";
+import { change } from "@firn/train/report";
+import { configText } from "./config.ts";
+import { HELD_OUT } from "./evaluation_flags.ts";
+import { bestFile, runEvaluations } from "./evaluation_run.ts";
+import { FLAGS, type Flags, type Planned, type Sized } from "./finetune_flags.ts";
+import { loadSubject, lookEvery, type Plan, type Subject, trainingOf, withSteps } from "./finetune_plan.ts";
+import { shortName } from "./hub.ts";
+import { licenseOf } from "./model_card.ts";
+import { adapterLine } from "./lora_flags.ts";
+import { pairObjective, pairObjectiveOf } from "./objective_flags.ts";
+import { type PairTraining, pairTraining, readPairs } from "./pair_data.ts";
+import { print } from "./print.ts";
+import { stage } from "./progress.ts";
+import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
+import { continueText } from "./sample.ts";
+import { saveTrained } from "./save_trained.ts";
+import type { RunRequest } from "./saved_flags.ts";
+
+type Judged = Readonly<Record<string, number>>;
+
+/**
+ * Trains a model by pairs.
+ *
+ * @param gpu The device
+ * @param options What the command line asks for, and when the command began
+ */
+export async function trainPairs(
+  gpu: Gpu,
+  { plan: asked, request, began }: {
+    readonly plan: Plan;
+    readonly request: RunRequest<typeof FLAGS>;
+    readonly began: number;
+  },
+): Promise<void> {
+  const subject = await loadSubject(gpu, asked), { base } = subject, sized = asked as Plan<Sized>;
+  const pairs = await readPairs(sized.flags, { ...subject, folder: asked.folder });
+  const made = await referred(gpu, { pairs, base, plan: sized, subject });
+  const plan = withSteps(sized, { epoch: made.batches.steps }), { flags, policy } = plan;
+  const objective = pairObjectiveOf(base, flags);
+  const training = trainingOf(gpu, {
+    plan,
+    base,
+    loss: objective as Objective<object, TokenBatch>,
+    data: { batches: made.batches, watched: undefined },
+  });
+  printSetup({ plan, base, notes: pairs.notes });
+  const judge = (params: object): Promise<Judged> => judged(gpu, { objective, params, made });
+  let before: Judged | null = null;
+  await using run = await openRun(gpu, {
+    out: plan.out,
+    model: plan.folder,
+    checkpoint: request.checkpoint,
+    lookEvery: lookEvery(flags),
+    observe: flags,
+    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
+    config: {
+      ...flags,
+      data: flags.data.join(", "),
+      policy: policy?.name ?? "none",
+      license: await licenseOf(plan.folder),
+    },
+    before: async () => qualityOf(before = await judge(base.params)),
+    toml: configText("finetune", { table: FLAGS, flags }),
+  });
+  if (before !== null) await run.log.add([judgedLine(0, before)]);
+  const first = before ?? firstJudged(run.log.lines);
+  if (first !== null) printJudged("before", first);
+  const evaluations = runEvaluations(gpu, {
+    training,
+    flags,
+    sets: { [HELD_OUT]: made.held },
+    metrics: metricsOf(objective) as Metrics<object, TokenBatch>,
+    store: bestFile(gpu, { training, folder: run.folder }),
+    write: (params, prompt) =>
+      continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
+  });
+  const last = await trainRun(gpu, run, {
+    evaluations,
+    command: "finetune",
+    request,
+    flags,
+    policyHash: plan.policyHash,
+    training,
+    params: base.params,
+    batches: made.batches,
+    tokens: made.tokensPerStep,
+    facts: tokenFacts,
+    ...flags["sample-every"] !== null && {
+      watch: {
+        every: flags["sample-every"],
+        show: (params) => continueText(gpu, { ...base, params }, { ...subject, ...flags, quiet: true }),
+      },
+    },
+  });
+  const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
+  const after = await training.withWeights(state, judge);
+  await run.log.add([judgedLine(told.step, after)]);
+  const saved = await saveTrained(gpu, run, { subject, training, state, flags });
+  const costs = costRows(gpu, { training, state: told, began, flops: gflopRow });
+  const won = first === null ? [] : [["Reward margin", marginText(first, after)] as const];
+  await finishRun(run, {
+    state: told,
+    training,
+    after: qualityOf(after),
+    title: `${shortName(flags.model)} on ${flags.data.join(", ")}`,
+    summary: [...won, ...costs],
+  });
+  print();
+  printJudged("after", after);
+  printSummary([...won, ...costs, ["Written", `${saved}, metrics.jsonl, report.html`]]);
+}
+
+/** Batches of pairs, with what the reference finds of them where the objective has one. */
+async function referred(
+  gpu: Gpu,
+  { pairs, base, plan: { flags, out }, subject }: {
+    readonly pairs: Awaited<ReturnType<typeof readPairs>>;
+    readonly base: Model;
+    readonly plan: Plan<Sized>;
+    readonly subject: Subject;
+  },
+): Promise<PairTraining> {
+  const options = { flags, tokenizer: subject.tokenizer, model: base }, name = pairObjective(flags);
+  if (name === "orpo" || name === "reward") return pairTraining(pairs, options);
+  const { train, held } = pairs, all = [...train, ...held];
+  // The folder of the run does not exist yet, and must be empty: what is kept stands beside it.
+  const cache = `${out}-reference`.replace(/^(.*\/)?/, "$1.");
+  const known = await stage(`reference   ${2 * all.length} answers`, (say) =>
+    withReference(gpu, base, {
+      pairs: all,
+      batch: 2 * flags.batch,
+      cache,
+      onProgress: ({ done, total }) => say(`${done} of ${total} done`),
+    }));
+  return pairTraining({ train: known.slice(0, train.length), held: known.slice(train.length) }, options);
+}
+
+function judged(
+  gpu: Gpu,
+  { objective, params, made: { held } }: {
+    readonly objective: Objective<object, FullPairBatch>;
+    readonly params: object;
+    readonly made: PairTraining;
+  },
+): Promise<Judged> {
+  return stage(`evaluating  ${held.length} batches of held-out pairs`, (say) =>
+    evaluateObjective(gpu, {
+      objective,
+      params,
+      batches: held,
+      onProgress: ({ done, total }) => say(`${done} of ${total} done`),
+    }));
+}
+
+/** What evaluations while it trains judge by: the loss, and what tells preferences apart. */
+function metricsOf(objective: Objective<object, FullPairBatch>): Metrics<object, FullPairBatch> {
+  const { names, compute } = objective.metrics;
+  const watched = names.flatMap((name, i): [string, Metric<object, FullPairBatch>][] =>
+    name === "rewards/accuracies" || name === "rewards/margins"
+      ? [[name.slice("rewards/".length), {
+        mean: Object.assign((params: object, batch: FullPairBatch) => compute(params, batch)[i], {
+          count: objective.count,
+        }),
+        better: "higher",
+      }]]
+      : []
+  );
+  return { loss: { mean: objective, better: "lower" }, ...Object.fromEntries(watched) };
+}
+
+function qualityOf(found: Judged): { readonly accuracy?: number } {
+  const accuracy = found["rewards/accuracies"];
+  return accuracy === undefined ? {} : { accuracy };
+}
+
+function judgedLine(step: number, metrics: Judged) {
+  return { kind: "evaluation", step, set: HELD_OUT, metrics } as const;
+}
+
+/** What a run that goes on found before its first step. */
+function firstJudged(lines: readonly { readonly kind: string }[]): Judged | null {
+  const found = lines.find((line): line is ReturnType<typeof judgedLine> =>
+    line.kind === "evaluation" && (line as { set?: string; step?: number }).set === HELD_OUT
+  );
+  return found?.step === 0 ? found.metrics : null;
+}
+
+function marginText(before: Judged, after: Judged): string {
+  return change(before["rewards/margins"], after["rewards/margins"], 3);
+}
+
+function printJudged(name: string, found: Judged): void {
+  const values = Object.entries(found).map(([metric, value]) => `${metric} ${value.toFixed(3)}`);
+  print(`${name.padEnd(11)} held-out ${values.join(", ")}`);
+}
+
+function printSetup(
+  { plan: { flags, policy, why }, base, notes }: {
+    readonly plan: Plan<Planned>;
+    readonly base: Model;
+    readonly notes: readonly (readonly [name: string, text: string])[];
+  },
+): void {
+  print(`model       ${flags.model}, ${base.architecture}`);
+  for (const note of base.notes ?? []) print(`note        ${note}`);
+  if (base.adapter !== undefined) print(`adapter     ${adapterLine(base)}`);
+  for (const [name, text] of notes) print(`${name.padEnd(11)} ${text}`);
+  print(`objective   ${pairObjective(flags)}`);
+  print(`policy      ${policy?.name ?? "none"}`);
+  print(`rate        ${flags.lr}, ${why}`);
+}
