@@ -17,7 +17,6 @@ import {
   nextTokenLoss,
   type TokenBatch,
   type Training,
-  type TrainingState,
 } from "@firn/train";
 import { loadTokenizer } from "@firn/train/data";
 import { loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
@@ -26,7 +25,7 @@ import { lossMetrics } from "@firn/train/evaluation";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, runEvaluations } from "./evaluation_run.ts";
 import { configText } from "./config.ts";
-import { checkFlags, FLAGS, type Flags, type Planned, USAGE } from "./finetune_flags.ts";
+import { checkFlags, FLAGS, type Planned, USAGE } from "./finetune_flags.ts";
 import {
   loadSubject,
   lookEvery,
@@ -52,7 +51,6 @@ import { validateEvery } from "./policies.ts";
 import { estimateRun, printPlan } from "./dry_run.ts";
 import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
-import { stage } from "./progress.ts";
 import {
   costRows,
   finishRun,
@@ -66,7 +64,6 @@ import {
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { readRun } from "./saved_flags.ts";
-import { shardOptions } from "./shard_size.ts";
 import { showBatches } from "./show_batches.ts";
 import { readData, type TrainData } from "./train_data.ts";
 

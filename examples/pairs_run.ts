@@ -4,14 +4,14 @@
  * @module
  */
 
-import { type Gpu, type Model, type TokenBatch, type Training } from "@firn/train";
+import type { Gpu, Model, TokenBatch } from "@firn/train";
 import { evaluateObjective, type FullPairBatch, type Objective, withReference } from "@firn/train/objectives";
 import type { Metric, Metrics } from "@firn/train/evaluation";
 import { change } from "@firn/train/report";
 import { configText } from "./config.ts";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, runEvaluations } from "./evaluation_run.ts";
-import { FLAGS, type Flags, type Planned, type Sized } from "./finetune_flags.ts";
+import { FLAGS, type Planned, type Sized } from "./finetune_flags.ts";
 import { loadSubject, lookEvery, type Plan, type Subject, trainingOf, withSteps } from "./finetune_plan.ts";
 import { shortName } from "./hub.ts";
 import { licenseOf } from "./model_card.ts";
