@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DataError } from "../errors.ts";
+import { DataError, InputError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { isAbsolute, joined, parentOf } from "../host/paths.ts";
@@ -28,6 +28,7 @@ const BEGINNINGS: readonly (readonly [type: string, bytes: readonly number[]])[]
  * @param options `path`: its name, for errors
  * @returns Its pixels, three bytes each: red, green, blue
  * @throws {DataError} When it is neither, is damaged, or has more than 64 million pixels
+ * @throws {InputError} When the runtime decodes no images, as Node
  *
  * @example
  * ```ts
@@ -50,6 +51,11 @@ export async function decodeImage(
     });
   const type = BEGINNINGS.find(([, begin]) => begin.every((byte, i) => bytes[i] === byte))?.[0];
   if (type === undefined) throw fail("its first bytes are of neither");
+  if (typeof createImageBitmap === "undefined") {
+    throw new InputError(
+      `Cannot decode "${path}" as this runtime must decode images: Node does not; give pixels, or take Deno`,
+    );
+  }
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(new Blob([Uint8Array.from(bytes)], { type }));

@@ -5,10 +5,11 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { FileError } from "@firn/train";
-import { lockFolder, memoryFileSystem, parentOf, slashed, trimmedPath } from "@firn/train/data";
+import { FileError, InputError } from "@firn/train";
+import { decodeImage, lockFolder, memoryFileSystem, parentOf, slashed, trimmedPath } from "@firn/train/data";
 import { fileUrl } from "../../examples/policies.ts";
 import { endSignals } from "../../examples/signals.ts";
+import { machineError } from "../../core/host/file_errors.ts";
 import { isAbsolute, isWindowsName } from "../../core/host/paths.ts";
 import { moved } from "../../core/host/system_file_system.ts";
 import { isSafePath } from "../../core/hub/name.ts";
@@ -95,4 +96,27 @@ Deno.test("a program ends at Ctrl-C and SIGTERM, on Windows at Ctrl-C and Ctrl-B
     ["SIGINT", "SIGTERM"],
     ["SIGINT", "SIGBREAK"],
   ]);
+});
+
+Deno.test("what Node's permissions refuse says which flag allows it", () => {
+  const cause = Object.assign(new Error("Access to this API has been restricted"), {
+    code: "ERR_ACCESS_DENIED",
+  });
+  const error = machineError(cause, { action: "open", path: "a.txt" }) as FileError;
+  assertEquals([error.code, error.message], [
+    "NotCapable",
+    'Cannot open "a.txt" as Node must be allowed to use it: it is not; ' +
+    'run with --allow-fs-read="a.txt" or --allow-fs-write="a.txt"',
+  ]);
+});
+
+Deno.test("an image is refused as such where the runtime decodes none", async () => {
+  const own = Object.getOwnPropertyDescriptor(globalThis, "createImageBitmap")!,
+    png = [0x89, 0x50, 0x4e, 0x47];
+  delete (globalThis as { createImageBitmap?: unknown }).createImageBitmap;
+  try {
+    await assertRejects(() => decodeImage(Uint8Array.from(png)), InputError, "Node does not");
+  } finally {
+    Object.defineProperty(globalThis, "createImageBitmap", own);
+  }
 });

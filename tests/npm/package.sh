@@ -27,6 +27,7 @@ node=$work/tools/node_modules/node-$platform/bin/node
 npm() { "$node" "$work/tools/node_modules/npm/bin/npm-cli.js" --silent --no-audit --no-fund --no-update-notifier "$@"; }
 # npm's own programs, and those of packages, find Node on the path.
 mkdir "$work/bin" && ln -s "$node" "$work/bin/node" && export PATH="$work/bin:$PATH"
+if [ -z "${XDG_RUNTIME_DIR:-}" ]; then export XDG_RUNTIME_DIR="$work"; fi # The driver complains without one.
 echo "Node $(node --version), npm $(npm --version)"
 
 ./firn npm "$work/package"
