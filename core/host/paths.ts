@@ -14,7 +14,8 @@ export interface PathOptions {
 
 /** Whether this is Windows. */
 export function isWindows(): boolean {
-  return globalThis.Deno?.build.os === "windows" || nodeProcess()?.platform === "win32";
+  const { Deno: deno } = globalThis;
+  return deno?.build.os === "windows" || nodeProcess()?.platform === "win32";
 }
 
 /**

@@ -122,7 +122,8 @@ const MOST_BINDINGS = 32;
 export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promise<Gpu> {
   const options = { ...rest, gpu: gpu === "auto" && isNodeAlone() ? "dawn" : gpu } as const;
   const api = await apiOf(options), dawn = options.gpu === "dawn";
-  const adapter = await api.requestAdapter({ powerPreference: "high-performance" });
+  const wanted = { powerPreference: "high-performance" } as const;
+  const adapter = await turning({ source: { api } }, api.requestAdapter(wanted));
   if (adapter === null) {
     throw new NotFoundError(
       `Cannot open a GPU as ${dawn ? "Dawn" : "WebGPU"} has no adapter: install a driver ${
@@ -132,7 +133,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
       }`,
     );
   }
-  const { device, features, subgroupDirective } = await requestDevice(adapter);
+  const { device, features, subgroupDirective } = await requestDevice(adapter, api);
   const { info } = adapter;
   const name = nameOf(info, options), software = info.isFallbackAdapter || SOFTWARE.test(name);
 

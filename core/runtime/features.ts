@@ -6,6 +6,7 @@
 
 import type { MatrixUnit } from "../../kernels/matrix_unit.ts";
 import type { Target } from "../kernel_call.ts";
+import { type Sourced, turning } from "./turns.ts";
 
 /** What Deno calls matrix units. */
 export const NAGA_MATRICES = "wgpu-cooperative-matrix";
@@ -39,10 +40,15 @@ export interface GrantedDevice {
  * else none.
  *
  * @param adapter The adapter
+ * @param api The implementation of WebGPU that it comes from; Deno's own when absent
  * @returns The device
  * @throws What the adapter throws when it grants no device
  */
-export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice> {
+export async function requestDevice(
+  adapter: GPUAdapter,
+  api: object = globalThis.navigator?.gpu,
+): Promise<GrantedDevice> {
+  const from = { source: { api } };
   const requiredLimits: Record<string, number> = {};
   for (const limit of LIMITS) {
     const most = adapter.limits[limit];
@@ -56,11 +62,9 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice>
     if (tried.includes(NAGA_MATRICES) && listed.join() !== "shader-f16") continue;
     const wanted = [...tried, ...listed];
     try {
-      const device = await adapter.requestDevice({
-        requiredLimits,
-        requiredFeatures: wanted as GPUFeatureName[],
-      });
-      return await withSubgroups(device, wanted);
+      const requiredFeatures = wanted as GPUFeatureName[];
+      const device = await turning(from, adapter.requestDevice({ requiredLimits, requiredFeatures }));
+      return await withSubgroups(device, { features: wanted, from });
     } catch (error) {
       failure = error;
     }
@@ -71,10 +75,13 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GrantedDevice>
 /** WebGPU requires the directive. Deno's compiler rejects it and accepts the functions without it. */
 const DIRECTIVES = ["", "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n"];
 
-async function withSubgroups(device: GPUDevice, features: readonly string[]): Promise<GrantedDevice> {
+async function withSubgroups(
+  device: GPUDevice,
+  { features, from }: { readonly features: readonly string[]; readonly from: Sourced },
+): Promise<GrantedDevice> {
   if (features.includes("subgroups")) {
     for (const subgroupDirective of DIRECTIVES) {
-      if (await compiles(device, subgroupDirective)) {
+      if (await turning(from, compiles(device, subgroupDirective))) {
         return { device, features: new Set(features), subgroupDirective };
       }
     }

@@ -7,7 +7,8 @@
 import { denoVersion } from "../host/runtime_version.ts";
 
 /** What comes from an implementation of WebGPU. */
-interface Sourced {
+export interface Sourced {
+  /** That implementation. */
   readonly source: { readonly api: object };
 }
 

@@ -28,7 +28,9 @@ function kept(): Set<string> {
 
 const { create } = await loadDawn();
 const gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]) as GPU;
-const adapter = (await gpu.requestAdapter())!, granted = await requestDevice(adapter), { device } = granted;
+const adapter = (await gpu.requestAdapter())!,
+  granted = await requestDevice(adapter, gpu),
+  { device } = granted;
 keepAlive([gpu, adapter, device]);
 device.addEventListener("uncapturederror", (event) => event.preventDefault());
 

@@ -35,7 +35,7 @@ export async function matrixDevice(): Promise<MatrixDevice | string> {
   const gpu = await dawnGpu({ unsafe: false });
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) return "Dawn runs on no driver of this machine";
-  const { device } = await requestDevice(adapter);
+  const { device } = await requestDevice(adapter, gpu);
   kept.push(gpu, adapter, device);
   const { matrices, subgroupSize } = subgroupsOf(device.features, adapter.info);
   const unit = matrices.find(({ operands, sums }) => operands === "f16" && sums === "f32");
@@ -53,7 +53,7 @@ export async function textChecker(): Promise<((code: string) => Promise<readonly
   if (!await mayLoad()) return "tests may not load Dawn without --allow-ffi";
   const { create } = await loadDawn();
   const gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]) as GPU;
-  const adapter = (await gpu.requestAdapter())!, { device } = await requestDevice(adapter);
+  const adapter = (await gpu.requestAdapter())!, { device } = await requestDevice(adapter, gpu);
   kept.push(gpu, adapter, device);
   return async (code) => {
     device.pushErrorScope("validation");

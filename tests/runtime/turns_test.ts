@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { openGpu } from "@firn/train";
 import { turning } from "../../core/runtime/turns.ts";
 
 /** What an addon promises is settled in a later turn of the event loop. */
@@ -6,7 +7,8 @@ function later<T>(value: T): Promise<T> {
   return new Promise((resolve) => setTimeout(() => resolve(value), 20));
 }
 
-Deno.test("turning keeps the event loop turning while an addon's promise is open, and gives its value", async () => {
+/** Counts turns of the event loop while work is done. */
+async function countingTurns(work: (turns: () => number) => Promise<void>): Promise<void> {
   let turns = 0;
   const made = MessageChannel;
   globalThis.MessageChannel = class extends made {
@@ -16,14 +18,46 @@ Deno.test("turning keeps the event loop turning while an addon's promise is open
     }
   };
   try {
-    assertEquals(await turning({ source: { api: {} } }, later(7)), 7);
-    assert(turns > 1, `${turns} turns`);
-    turns = 0;
-    assertEquals(await turning({ source: { api: navigator.gpu } }, later(8)), 8);
-    assertEquals(turns, 0);
+    await work(() => turns);
   } finally {
     globalThis.MessageChannel = made;
   }
+}
+
+Deno.test("turning keeps the event loop turning while an addon's promise is open, and gives its value", async () => {
+  await countingTurns(async (turns) => {
+    assertEquals(await turning({ source: { api: {} } }, later(7)), 7);
+    const before = turns();
+    assert(before > 1, `${before} turns`);
+    assertEquals(await turning({ source: { api: navigator.gpu } }, later(8)), 8);
+    assertEquals(turns(), before);
+  });
+});
+
+Deno.test("openGpu keeps it turning while an addon finds its adapter, opens its device and tries a shader", async () => {
+  await countingTurns(async (turns) => {
+    const seen: Record<string, number> = {};
+    const slow = async <T>(name: string, work: Promise<T>): Promise<T> => {
+      const value = await work, before = turns();
+      await later(null);
+      seen[name] = turns() - before;
+      return value;
+    };
+    const open = async (adapter: GPUAdapter, wanted?: GPUDeviceDescriptor): Promise<GPUDevice> => {
+      const device = await adapter.requestDevice(wanted), pop = device.popErrorScope;
+      return Object.assign(device, { popErrorScope: () => slow("shader", pop.call(device)) });
+    };
+    const find = async (wanted?: GPURequestAdapterOptions): Promise<GPUAdapter> => {
+      const adapter = (await navigator.gpu.requestAdapter(wanted))!, { features, limits, info } = adapter;
+      const requestDevice = (wanted?: GPUDeviceDescriptor) => slow("device", open(adapter, wanted));
+      return { features, limits, info, requestDevice } as GPUAdapter;
+    };
+    await using _gpu = await openGpu({
+      gpu: { requestAdapter: (wanted?: GPURequestAdapterOptions) => slow("adapter", find(wanted)) },
+    });
+    assertEquals(Object.keys(seen).toSorted(), ["adapter", "device", "shader"]);
+    for (const [name, count] of Object.entries(seen)) assert(count > 1, `${count} turns for the ${name}`);
+  });
 });
 
 Deno.test("turning rejects as the promise does", async () => {
