@@ -108,7 +108,8 @@ Deno.test({
 });
 
 Deno.test({
-  name: "the page says what to do where a browser finds no GPU, and where another tab has the run",
+  name:
+    "the page says what to do where a browser finds no GPU, where another tab has the run, and where a text is too short",
   ignore: !hasChromium(),
   async fn() {
     await inFolder(async (folder) => {
@@ -129,6 +130,17 @@ Deno.test({
       const first = await browser.open(server.url);
       await first.until(`${element("start")}?.disabled === false`, "the form");
       assertMatch(await shown(await browser.open(server.url)), /^This page is open in another tab\n/);
+      await first.send("Page.bringToFront");
+
+      // A text that is too short is refused in words, and leaves nothing behind.
+      await begin(first, { text: "Peace", settings: SETTINGS });
+      await first.until(`!${element("error")}.hidden`, "the refusal");
+      assertMatch(await first.run(`${element("error")}.innerText`), /^Cannot .*: got|^Cannot .* as /);
+      await first.until(`!${element("forget")}.disabled`, "the end of the run");
+      await tabTo(first, "forget");
+      await first.press("Enter");
+      await first.until(`!${element("form")}.hidden && !${element("start")}.disabled`, "the form");
+      assertEquals(first.complaints, []);
     });
   },
 });
