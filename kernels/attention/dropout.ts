@@ -36,7 +36,7 @@ function dropsText({ rate, draw }: { readonly rate: number; readonly draw: strin
   const { least, factor } = rule(rate);
   return `${THREEFRY}
 fn drops(row: u32, four: u32) -> vec4f {
-  let key = vec2u(u32(${draw}[0]) << 16u | u32(${draw}[1]), u32(${draw}[2]));
+  let key = vec2u((u32(${draw}[0]) << 16u) | u32(${draw}[1]), u32(${draw}[2]));
   let words = threefry2x32(key, vec2u(row, four));
   let bits = vec4u(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
   return select(vec4f(), vec4f(${f32(factor)}), bits >= vec4u(${least}u));
