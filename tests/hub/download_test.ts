@@ -6,9 +6,10 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { DataError, FileError, HubError, InputError, NotFoundError } from "@firn/train";
-import { type FileSystem, hostFileSystem, memoryFileSystem } from "@firn/train/data";
+import { type FileSystem, hostFileSystem, memoryFileSystem, opfsFileSystem } from "@firn/train/data";
 import { askAll } from "../../core/hub/ask.ts";
 import { bringFile, type Transfer } from "../../core/hub/transfer.ts";
+import { fakeOpfs } from "../host/fake_opfs.ts";
 import { faultyFiles } from "../host/faulty_deno.ts";
 import { addCommit, cut, type FakeHub, gitHash, sha256, TOKEN } from "./fake_hub.ts";
 import { CONFIG, FILES, WEIGHTS, withHub } from "./with_hub.ts";
@@ -53,6 +54,20 @@ Deno.test("a model comes into the cache in the layout of Python's library, and n
     const left = (await filesIn(cache)).filter((name) => /incomplete|\.lock$|\.tmp$/.test(name));
     assertEquals(left, []);
     assertEquals(seen.at(-1)!.done, seen.at(-1)!.total);
+  });
+});
+
+Deno.test("a model comes into the files of a site, and is there without a hub after a reload", async () => {
+  await withHub(async ({ hub, commit, get }) => {
+    const { root } = fakeOpfs(), fileSystem = opfsFileSystem({ root });
+    const folder = await get("org/model", { fileSystem, cache: "models" });
+    assertEquals(folder, `models/models--org--model/snapshots/${commit}`);
+    assertEquals(await fileSystem.read(`${folder}/model.safetensors`), WEIGHTS);
+    assertEquals(new TextDecoder().decode(await fileSystem.read(`${folder}/config.json`)), CONFIG);
+    hub.asked.length = 0;
+    const again = opfsFileSystem({ root });
+    assertEquals(await get("org/model", { fileSystem: again, cache: "models" }), folder);
+    assertEquals(hub.asked, []);
   });
 });
 
