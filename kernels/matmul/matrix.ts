@@ -1,7 +1,7 @@
 /**
  * Matrix products on matrix units of f16 operands and f32 sums.
  *
- * A workgroup fills panels in workgroup memory (see `panels.ts`) while the next tile is on its way into registers. Each
+ * A workgroup fills panels in workgroup memory (see `panels.ts`) while the next tiles are on their way into registers. Each
  * subgroup multiplies a block of small matrices from them. Sums go through workgroup memory to the epilogue, which needs
  * single elements.
  *
@@ -29,25 +29,29 @@ function unitOf({ um: m, un: n, uk: k, dialect }: MatrixTile): MatrixUnit {
 
 /** Makes the kernel of the variant on matrix units. */
 export function matrix(product: Matmul, variant: MatrixVariant): Kernel {
-  const { bm, bn, bk, wm, wn, stages, split, lanes } = variant, { batch, m, n, k, group } = product;
+  const { bm, bn, bk, wm, wn, ahead, split, lanes } = variant, { batch, m, n, k, group } = product;
   const results = group?.as === "separate" ? group.count : 1, summed = group?.as === "summed";
   const { declare, reach } = sumLength(product), words = matrixWords(variant.dialect);
   const [a, b] = operandsOf(product).map((side) => chunksOf(side, batch)), pair = [a.side, b.side] as const;
   const layout = panelLayout(variant, product), { width, panelsA, panelsB, memory } = layout;
   const threads = (bm / wm) * (bn / wn) * lanes;
-  const cut = { tile: variant, width, threads, ...(summed ? { at: "kk", storedAt: `k0 % ${k}u` } : AT_K0) };
+  const cut = { tile: variant, width, threads, storedAt: summed ? `k0 % ${k}u` : "k0" };
   const apart = panelsA + panelsB, paired = isPaired(product);
   const pairs = (shifts: number) => paired ? { pairs: { apart, shifts } } : {};
   const fills = [
     fillPanels({ chunks: a, origin: "m0", size: bm, panel: 0, ...pairs(0) }, cut),
     fillPanels({ chunks: b, origin: "n0", size: bn, panel: panelsA, ...pairs(bm) }, cut),
   ];
-  const loads = fills.map(({ load }) => load).join("");
-  // Tiles end where products do, so that each belongs to one product.
-  const load = summed ? `let which = k0 / ${k}u;\nlet kk = k0 % ${k}u;\n${loads}` : loads;
-  const store = (first: string): string => fills.map((fill) => fill.store(first)).join("");
-  const multiply = (first: string): string =>
-    products(variant, { product, width, panelsA, first, apart: paired ? apart : 0 });
+  const loads = (set: number, at: string): string => fills.map((fill) => fill.load(set, at)).join("");
+  const loop: Loop = {
+    ahead,
+    bk,
+    // Tiles end where products do, so that each belongs to one product.
+    load: (set, at) =>
+      summed ? `let which = ${at} / ${k}u;\nlet kk = ${at} % ${k}u;\n${loads(set, "kk")}` : loads(set, at),
+    store: (set) => fills.map((fill) => fill.store(set)).join(""),
+    multiply: products(variant, { product, width, panelsA, apart: paired ? apart : 0 }),
+  };
   const finish = finishText(product, { pair, variant, sumsStride: layout.sumsStride });
   const matrices = repeat(
     wm / variant.um,
@@ -69,36 +73,41 @@ let wr = sid / ${bn / wn}u; let wc = sid % ${bn / wn}u;
 ${paired ? shiftsText(product, { bm, bn, threads }) : ""}${fills.map((fill) => fill.declare).join("")}${
     paired ? finish.declareSums : matrices
   }var k0 = begin;
-${firstLoad(load, split)}${
-    paired
-      ? inSegments(oneStage({ bk, load, store, multiply, until: "until" }), { matrices, add: finish.add })
-      : stages === 1
-      ? oneStage({ bk, load, store, multiply })
-      : twoStages({ bk, load, store, multiply, panels: apart })
+${firstLoads(loop, split)}${
+    paired ? inSegments(alongK({ ...loop, until: "until" }), { matrices, add: finish.add }) : alongK(loop)
   }${paired ? finish.ofSums : finish.text}}`;
   return {
     name: `matmul ${productKey(product)} matrix ${bm}x${bn}x${bk} of ${wm}x${wn}${
       split === 1 ? "" : ` split ${split}`
-    }`,
+    }${ahead === 1 ? "" : ` ahead ${ahead}`}`,
     code,
     grid: [tilesN, tilesM, batch * results * split],
     flops: 2 * batch * m * b.side.size * k * (group?.count ?? 1),
   };
 }
 
-const AT_K0 = { at: "k0", storedAt: "k0" };
-
 /** The parts of the loop along k. */
 interface Loop {
+  /** Tiles on their way into registers. */
+  readonly ahead: number;
   readonly bk: number;
-  /** Loads registers. */
-  readonly load: string;
-  /** Stores them into the panels from a first one on. */
-  store(first: string): string;
-  /** Multiplies the panels from a first one on. */
-  multiply(first: string): string;
+  /** Loads a set of registers; `at` is WGSL for where along k. */
+  load(set: number, at: string): string;
+  /** Stores a set into the panels. */
+  store(set: number): string;
+  /** Multiplies the panels. */
+  readonly multiply: string;
   /** WGSL for where the loop ends; `end`, where loads end too, when absent. */
   readonly until?: string;
+}
+
+/** WGSL for a position along k some tiles after `k0`. */
+const later = (bk: number, tiles: number): string => tiles === 0 ? "k0" : `(k0 + ${tiles * bk}u)`;
+
+/** Loads the first tiles. */
+function firstLoads({ ahead, bk, load }: Loop, split: number): string {
+  return firstLoad(load(0, "k0"), split) +
+    repeat(ahead - 1, (i) => `if (${later(bk, i + 1)} < end) {\n${load(i + 1, later(bk, i + 1))}}\n`);
 }
 
 /** Adds up sums in f32 after every segment. */
@@ -112,40 +121,26 @@ ${matrices}${loop}${add}}
 `;
 }
 
-/** The next tile is loaded into registers while this one is multiplied. */
-function oneStage({ bk, load, store, multiply, until = "end" }: Loop): string {
-  return `while (k0 < ${until}) {
-${store("")}workgroupBarrier();
+/** While a tile is multiplied, the next ones are loaded into sets of registers, which take turns. */
+function alongK({ ahead, bk, load, store, multiply, until = "end" }: Loop): string {
+  const next = later(bk, ahead - 1);
+  const turn = (set: number): string =>
+    `${store(set)}workgroupBarrier();
 k0 += ${bk}u;
-if (k0 < end) {\n${load}}
-${multiply("")}workgroupBarrier();
-}
+if (${next} < end) {\n${load(set, next)}}
+${multiply}workgroupBarrier();
 `;
-}
-
-/** The next tile is stored into other panels than those that are multiplied: one barrier for each step. */
-function twoStages({ bk, load, store, multiply, panels }: Loop & { readonly panels: number }): string {
-  return `var first = 0u;
-${store("first + ")}workgroupBarrier();
-while (k0 < end) {
-let next = k0 + ${bk}u;
-if (next < end) {\nlet k0 = next;\n${load}}
-${multiply("first + ")}first = ${panels}u - first;
-k0 = next;
-if (k0 < end) {\n${store("first + ")}}
-workgroupBarrier();
-}
-`;
+  const others = repeat(ahead - 1, (i) => `if (k0 < ${until}) {\n${turn(i + 1)}}\n`);
+  return `while (k0 < ${until}) {\n${turn(0)}${others}}\n`;
 }
 
 /** WGSL that multiplies the panels of a step. */
 function products(
   variant: MatrixVariant,
-  { product: { transposeA, transposeB }, width, panelsA, first, apart }: {
+  { product: { transposeA, transposeB }, width, panelsA, apart }: {
     readonly product: Matmul;
     readonly width: number;
     readonly panelsA: number;
-    readonly first: string;
     /** For pairs, how many panels later the second parts are; else 0. */
     readonly apart: number;
   },
@@ -161,7 +156,7 @@ function products(
       ? `wr * ${wm / width}u + ${later + panel}u`
       : `wc * ${wn / width}u + ${later + panelsA + panel}u`;
     return words.load({ role, unit, byColumns: left ? transposeA : transposeB }, {
-      array: `&panels[${first}${start}]`,
+      array: `&panels[${start}]`,
       offset,
       stride,
     });

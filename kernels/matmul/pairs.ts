@@ -17,7 +17,7 @@
 import { f16round } from "../half.ts";
 import type { MatrixWords } from "../matrix_words.ts";
 
-/** Steps along k after which sums are added up in f32; a multiple of the depth of every tile. */
+/** Steps along k after which sums are added up in f32: a multiple of the depth of all tiles that a workgroup has on their way. */
 export const SEGMENT = 256;
 
 /** The exponent that the largest magnitude of a row gets: f16 reaches to 2^16. */

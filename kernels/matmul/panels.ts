@@ -24,7 +24,7 @@ const SUMS_PAD = 2;
 export interface PanelLayout {
   /** Elements of a panel along m or n. */
   readonly width: number;
-  /** Panels of A and of B in a stage. */
+  /** Panels of A and of B. */
   readonly panelsA: number;
   readonly panelsB: number;
   /** Workgroup memory. */
@@ -58,7 +58,7 @@ export function panelLayout(
     readonly paired?: boolean;
   },
 ): PanelLayout {
-  const { bm, bn, bk, wm, wn, um, stages } = tile, width = Math.min(wm, wn);
+  const { bm, bn, bk, wm, wn, um } = tile, width = Math.min(wm, wn);
   const sumsStride = wn / 4 + SUMS_PAD;
   const lengths = [!transposeA, transposeB].map((kContiguous) =>
     strideOf(tile, { width, kContiguous }) * (kContiguous ? width : bk)
@@ -69,7 +69,7 @@ export function panelLayout(
     panelsA,
     panelsB,
     memory: {
-      operands: { count: stages * (paired ? 2 : 1) * (panelsA + panelsB), length: Math.max(...lengths) },
+      operands: { count: (paired ? 2 : 1) * (panelsA + panelsB), length: Math.max(...lengths) },
       sums: { count: subgroups, length: um * sumsStride },
     },
     sumsStride,
@@ -121,30 +121,29 @@ export interface OperandTile {
   readonly pairs?: { readonly apart: number; readonly shifts: number };
 }
 
-/** WGSL that fills panels: first registers, later the panels from those. */
+/** WGSL that fills panels: first registers, of which there is a set for each tile that is on its way, later the panels from those. */
 export interface PanelFill {
   /** Declares registers. */
   readonly declare: string;
-  /** Loads them. */
-  readonly load: string;
-  /** Stores them into panels; `first` is WGSL that is added to their number, or empty. */
-  store(first: string): string;
+  /** Loads a set of them; `at` is WGSL for the position along k. */
+  load(set: number, at: string): string;
+  /** Stores a set into the panels. */
+  store(set: number): string;
 }
 
 /**
  * Writes how the tile of an operand is filled: chunks of eight elements, several a thread.
  *
  * @param operand The operand
- * @param options The tile, its layout, threads, and WGSL for the position along k where registers are loaded and stored
+ * @param options The tile, its layout, threads, and WGSL for the position along k where registers are stored
  * @returns WGSL; zeros stand for what lies outside the operand
  */
 export function fillPanels(
   { chunks, origin, size, panel, pairs }: OperandTile,
-  { tile, width, threads, at, storedAt }: {
+  { tile, width, threads, storedAt }: {
     readonly tile: MatrixTile;
     readonly width: number;
     readonly threads: number;
-    readonly at: string;
     readonly storedAt: string;
   },
 ): PanelFill {
@@ -168,51 +167,52 @@ export function fillPanels(
       return `let ${name}f${l}_${at} = powers_of_two(vec4<i32>(${[0, 1, 2, 3].map(shift).join(", ")}));\n`;
     }).join("");
   };
-  const round = (l: number): { load: string; store(first: string): string } => {
-    const row = `${name}r${l}`, chunk = `${name}q${l}`, held = registers.map((_, i) => `${name}p${l}_${i}`);
-    const place = (k0: string): { row: string; column: string } =>
-      kContiguous
-        ? { row: `(${origin} + ${row})`, column: `(${k0} + ${chunk} * 8u)` }
-        : { row: `(${k0} + ${row})`, column: `(${origin} + ${chunk} * 8u)` };
-    const from = place(at), [alongK, other] = kContiguous ? [from.column, from.row] : [from.row, from.column];
+  const held = (l: number, set: number): string[] => registers.map((_, i) => `${name}p${set}_${l}_${i}`);
+  const inRow = (l: number): string => `${name}r${l} < ${kContiguous ? size : bk}u`;
+  const isPart = (l: number): boolean => (l + 1) * threads > count;
+  const place = (l: number, k0: string): { row: string; column: string } => {
+    const [row, chunk] = [`${name}r${l}`, `${name}q${l} * 8u`];
+    return kContiguous
+      ? { row: `(${origin} + ${row})`, column: `(${k0} + ${chunk})` }
+      : { row: `(${k0} + ${row})`, column: `(${origin} + ${chunk})` };
+  };
+  const load = (l: number, set: number, at: string): string => {
+    const from = place(l, at),
+      [alongK, other] = kContiguous ? [from.column, from.row] : [from.row, from.column];
     const guards = [
-      ...((l + 1) * threads > count ? [`${row} < ${kContiguous ? size : bk}u`] : []),
+      ...(isPart(l) ? [inRow(l)] : []),
       ...(fits.o ? [] : [`${other} < ${side.size}u`]),
       ...(fits.k ? [] : [`${alongK} < ${k}u`]),
     ];
-    const load = selectBuffer(buffers, (buffer) => {
+    const text = selectBuffer(buffers, (buffer) => {
       const texts = chunks.load({ buffer, row: `(z${name} + ${from.row})`, column: from.column });
-      return held.map((register, i) => `${register} = ${texts[i]};\n`).join("");
+      return held(l, set).map((register, i) => `${register} = ${texts[i]};\n`).join("");
     });
-    const zeros = held.map((register, i) => `${register} = ${registers[i]}();\n`).join("");
+    const zeros = held(l, set).map((register, i) => `${register} = ${registers[i]}();\n`).join("");
+    return guards.length === 0 ? text : `if (${guards.join(" && ")}) {\n${text}} else {\n${zeros}}\n`;
+  };
+  const store = (l: number, set: number): string => {
+    const [row, chunk] = [`${name}r${l}`, `${name}q${l}`], { column } = place(l, storedAt);
     const inside = kContiguous
       ? { panel: `${row} / ${width}u`, at: `${row} % ${width}u * ${stride}u + ${chunk}` }
-      : {
-        panel: `${chunk} / ${width / CHUNK}u`,
-        at: `${row} * ${stride}u + ${chunk} % ${width / CHUNK}u`,
-      };
-    return {
-      load: guards.length === 0 ? load : `if (${guards.join(" && ")}) {\n${load}} else {\n${zeros}}\n`,
-      store(first) {
-        const put = (value: string, panel: number): string =>
-          `${words.put(value, { panel: `${first}${panel}u + ${inside.panel}`, at: inside.at })}\n`;
-        const { column } = place(storedAt);
-        const text = pairs === undefined
-          ? put(chunks.halves(held, column), panel)
-          : `{\nlet pair = ${pairOf(chunks.quads(held, column), factorsOf(l))};\n${put("pair.first", panel)}${
-            put("pair.second", panel + pairs.apart)
-          }}\n`;
-        return (l + 1) * threads > count ? `if (${row} < ${kContiguous ? size : bk}u) {\n${text}}\n` : text;
-      },
-    };
+      : { panel: `${chunk} / ${width / CHUNK}u`, at: `${row} * ${stride}u + ${chunk} % ${width / CHUNK}u` };
+    const put = (value: string, panel: number): string =>
+      `${words.put(value, { panel: `${panel}u + ${inside.panel}`, at: inside.at })}\n`;
+    const text = pairs === undefined
+      ? put(chunks.halves(held(l, set), column), panel)
+      : `{\nlet pair = ${pairOf(chunks.quads(held(l, set), column), factorsOf(l))};\n${
+        put("pair.first", panel)
+      }${put("pair.second", panel + pairs.apart)}}\n`;
+    return isPart(l) ? `if (${inRow(l)}) {\n${text}}\n` : text;
   };
-  const all = Array.from({ length: rounds }, (_, l) => round(l));
+  const declared = (l: number): string =>
+    repeat(tile.ahead, (set) => held(l, set).map((name, i) => `var ${name} = ${registers[i]}();\n`).join(""));
   return {
     declare: repeat(rounds, (l) =>
       `let ${name}r${l} = (lid + ${l * threads}u) / ${across}u;
 let ${name}q${l} = (lid + ${l * threads}u) % ${across}u;
-${factors(l)}${registers.map((type, i) => `var ${name}p${l}_${i} = ${type}();\n`).join("")}`),
-    load: all.map(({ load }) => load).join(""),
-    store: (first) => all.map(({ store }) => store(first)).join(""),
+${factors(l)}${declared(l)}`),
+    load: (set, at) => repeat(rounds, (l) => load(l, set, at)),
+    store: (set) => repeat(rounds, (l) => store(l, set)),
   };
 }

@@ -62,8 +62,8 @@ export interface MatrixTile {
   readonly wm: number;
   /** Columns of a subgroup, a multiple of `un`. */
   readonly wn: number;
-  /** Tiles in workgroup memory: with 2, one is filled while the other is multiplied. */
-  readonly stages: 1 | 2;
+  /** Tiles that are on their way into registers while one in workgroup memory is multiplied. */
+  readonly ahead: 1 | 2;
   /** Rows of the matrix unit: `um x uk` times `uk x un`, all multiples of 8. */
   readonly um: number;
   /** Its columns. */

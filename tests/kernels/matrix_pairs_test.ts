@@ -36,7 +36,7 @@ function variantOf(tile: Partial<MatrixVariant> = {}): MatrixVariant {
   const { m: um, n: un, k: uk } = unit;
   return {
     kind: "matrix",
-    ...{ bm: 2 * um, bn: 2 * un, bk: 2 * uk, wm: um, wn: un, stages: 1, split: 1, um, un, uk, lanes },
+    ...{ bm: 2 * um, bn: 2 * un, bk: 2 * uk, wm: um, wn: un, ahead: 1, split: 1, um, un, uk, lanes },
     ...tile,
   };
 }

@@ -74,6 +74,35 @@ Deno.test("matmulVariants have tiles of 96 columns for products that share no la
   assertEquals([512, 1024].map(wide), [false, true]);
 });
 
+/** What was fastest on an H200; and how many variants the tuner measures. */
+const FASTEST = [
+  [8192, 2304, 768, "128 128 64 2"],
+  [8192, 768, 3072, "128 128 64 1"],
+  [8192, 768, 768, "128 128 64 2"],
+  [1024, 2304, 768, "64 96 64 2"],
+  [1024, 768, 768, "64 96 64 2"],
+  [1024, 768, 3072, "64 96 64 2"],
+  [1024, 3072, 768, "64 192 32 1"],
+] as const;
+const MEASURED = 8;
+
+const tileOf = (v: MatmulVariant): string =>
+  v.kind === "matrix" ? `${v.bm} ${v.bn} ${v.bk} ${v.ahead}` : v.kind;
+
+Deno.test("chooseMatmul takes the tiles that were fastest on an H200, and the tuner measures them", () => {
+  for (const [m, n, k, tile] of FASTEST) {
+    assertEquals(tileOf(chooseMatmul({ ...HALF, m, n, k, transposeB: true }, GPU)), tile, `${m}x${n}x${k}`);
+  }
+  const gradient = { ...HALF, m: 768, n: 2304, k: 8192, transposeA: true };
+  assertEquals(tileOf(chooseMatmul(gradient, GPU)), "128 128 32 1");
+  const measured = matmulVariants(gradient, GPU).slice(0, MEASURED);
+  assert(measured.some((v) => tileOf(v) === "128 128 32 1" && splitOf(v) === 4));
+  for (const [m, n, tile] of [[8192, 2304, "128 128 32 1"], [1024, 768, "64 96 32 1"]] as const) {
+    const pairs = { ...SIZES, m, n, k: 768, transposeB: true, paired: true };
+    assertEquals(tileOf(chooseMatmul(pairs, GPU)), tile, `${m}x${n}x768 by pairs`);
+  }
+});
+
 Deno.test("matmulVariants are the same with matrix units and without in plans of f32", () => {
   for (const m of [1, 16, 1024]) {
     for (const storedB of ["f32", "bf16", "nf4"] as const) {
@@ -123,8 +152,8 @@ Deno.test({
   ignore: typeof checker === "string",
   async fn() {
     const check = checker as Exclude<typeof checker, string>;
-    for (const { bm, bn, bk, wm, wn } of MATRIX_TILES) {
-      const tile = { bm, bn, bk, wm, wn, stages: 1, um: 16, un: 16, uk: 16, lanes: 32 } as const;
+    for (const { bm, bn, bk, wm, wn, ahead = 1 } of MATRIX_TILES) {
+      const tile = { bm, bn, bk, wm, wn, ahead, um: 16, un: 16, uk: 16, lanes: 32 } as const;
       const variant: MatmulVariant = { kind: "matrix", ...tile, split: 1 };
       const kernels = [true, false].map((transposeB) =>
         matmul({ ...HALF, m: 96, transposeA: false, transposeB, variant })

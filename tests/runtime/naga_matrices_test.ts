@@ -21,12 +21,12 @@ const VARIANT = {
   ...{ bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, um: 16, un: 16, uk: 16, lanes: 32, dialect: "naga" },
 } as const;
 
-/** Kernels with all that they may hold: both numbers of stages, shared sums, operands of f16, f32 and bf16, odd sizes. */
+/** Kernels with all that they may hold: one tile and two on their way into registers, shared sums, operands of f16, f32 and bf16, odd sizes. */
 const KERNELS = ([
-  [{ transposeB: true, storedA: "f16", storedB: "f16" }, { stages: 1, split: 1 }],
-  [{ transposeA: true, storedA: "f16", storedB: "f16" }, { stages: 2, split: 1 }],
-  [{ storedA: "f32", storedB: "bf16" }, { stages: 1, split: 2 }],
-  [{ m: 33, n: 17, k: 53, storedA: "f16", storedB: "f32" }, { stages: 1, split: 1 }],
+  [{ transposeB: true, storedA: "f16", storedB: "f16" }, { ahead: 1, split: 1 }],
+  [{ transposeA: true, storedA: "f16", storedB: "f16" }, { ahead: 2, split: 1 }],
+  [{ storedA: "f32", storedB: "bf16" }, { ahead: 1, split: 2 }],
+  [{ m: 33, n: 17, k: 53, storedA: "f16", storedB: "f32" }, { ahead: 1, split: 1 }],
 ] as const).map(([product, choice]) => {
   const whole = { batch: 2, m: 64, n: 64, k: 64, transposeA: false, transposeB: false, ...product };
   return matmul({ ...whole, variant: { ...VARIANT, ...choice } } as Matmul).code;
