@@ -233,6 +233,8 @@ export interface Unit {
   readonly inPlace?: InPlace;
   /** For a matrix product, and for attention, the buffers of its operands. */
   readonly operands?: readonly number[];
+  /** Whether it allocates so little beside what it reads, leaves included, that it never waits for its turn. */
+  readonly early?: boolean;
   /** The kernels that share the launch, and their buffers; absent when it has one. */
   readonly parts?: readonly BoundText[];
 }

@@ -1,12 +1,20 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamW, chain, clipByGlobalNorm, leaf, nextTokenLoss, type Tensor, unflatten } from "@firn/train";
 import { describeModel, families, type LlamaParams, modelParams, type TokenBatch } from "@firn/train/models";
+import type { Target } from "../../core/kernel_call.ts";
 import type { Plan, Precision } from "../../core/plan/types.ts";
+import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 
 const BATCH = 8, TIME = 1024;
 const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
+/** The same with matrix units. */
+const unit = { m: 16, n: 16, k: 16, operands: "f16", sums: "f32" } as const;
+const withMatrices = {
+  ...{ ...target, wideSubgroups: true, subgroupSize: 32 },
+  ...{ matrices: [unit], units: matrixProducts },
+};
 
 /** A Llama with GPT-2's parameter count. */
 const source = {
@@ -21,7 +29,7 @@ const source = {
 };
 
 /** The plan of a step of AdamW with clipping, which keeps all gradients to the end. */
-function stepPlan(precision: Precision = "f32"): Plan {
+function stepPlan(precision: Precision = "f32", device: Target = target): Plan {
   const model = describeModel(source, { families, file: "config.json" });
   const active = new Map(
     [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),
@@ -32,7 +40,7 @@ function stepPlan(precision: Precision = "f32"): Plan {
   const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 }));
   const loss = nextTokenLoss({ ...model, params })(params, batch);
   const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 2], precision });
-  return plan(graph.roots, { target, updates: graph.updates, precision });
+  return plan(graph.roots, { target: device, updates: graph.updates, precision });
 }
 
 /** The most bytes of values that live at one launch: what no sharing of buffers can beat. */
@@ -64,6 +72,13 @@ Deno.test("plan needs little more than half of that with f16: scores and gradien
   assert(cost.memory < 0.6 * wide.memory, `${cost.memory / 2 ** 30} GiB`);
   assert(cost.bytes < 0.7 * wide.bytes, `${cost.bytes / 1e9} GB`);
   assertEquals(cost.matmulFlops, wide.matmulFlops);
+});
+
+Deno.test("plan needs as much memory with f32x3 as with f32: magnitudes do not make products wait that free values", () => {
+  const [single, pairs] = (["f32", "f32x3"] as const).map((precision) => stepPlan(precision, withMatrices));
+  assert(pairs.launches.some(({ kernel: { name } }) => name.includes("f32x3 matrix")));
+  const more = pairs.cost.memory / single.cost.memory;
+  assert(more < 1.01, `${more}`);
 });
 
 Deno.test("plan gives the same launches and buffers for the same graph", () => {

@@ -75,7 +75,7 @@ export function lowerContext(
 }
 
 /** A launch to be added. When `bindings` is absent, it binds its reads and then its writes. */
-export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "priority"> {
+export interface NewUnit extends Pick<Unit, "kernel" | "reads" | "writes" | "priority" | "early"> {
   readonly bindings?: readonly number[];
   readonly overwrites?: readonly number[];
   readonly matmulFlops?: number;

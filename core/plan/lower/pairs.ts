@@ -45,6 +45,8 @@ export function magnitudesFor(
         kernel,
         reads: [table.bufferOf(operand)],
         writes: [buffer],
+        // Products that could free much memory wait for it.
+        early: true,
         priority: places.get(node)!,
       });
     }

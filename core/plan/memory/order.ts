@@ -62,7 +62,9 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
     }
   });
   // What each unit may allocate and still run early.
-  const little = order.map(({ reads }) => Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE)));
+  const little = order.map(({ reads, early = false }) =>
+    early ? Infinity : Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE))
+  );
   for (const root of roots) users.delete(root);
   for (const [buffer, { left, places }] of users) if (left === 1) gain[places] += bytesOf(buffer);
 
