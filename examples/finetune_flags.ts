@@ -45,7 +45,8 @@ export const FLAGS = {
       ["f32", "f16", "f32x3"],
       "how intermediate values are stored; f16 saves memory where batches are large (135 M, 8 × 512 tokens: " +
         "2.8 GiB, not 4.4), none where they are small (8 × 64); weights and Adam's moments stay f32. f32x3 stores " +
-        "f32, and multiplies it on matrix units (--gpu dawn) with nearly its accuracy",
+        "f32, and multiplies it on matrix units (--gpu dawn): about as accurately, but numbers below 2^-38 of the " +
+        "largest of their row count as zero",
       "f32",
     ),
   }),

@@ -254,11 +254,15 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * Where a value of the forward pass is beyond the range of f16, the losses of the steps up to the next look are not finite, and
    * these steps are skipped. From then on all values that may be so large are stored as f32, which the state tells as `wide`.
    *
-   * With `"f32x3"` all values are stored as f32, as with `"f32"`. Matrix units multiply them as pairs of f16, after rows and
-   * columns were scaled by powers of two: errors of products are like those of sums in f32, and a product of a row or column that holds
-   * a number which is not finite is not finite. A number that is below 2^-38 of the largest of its row or column is lost beside
-   * that. Needs matrix units of f16 operands and f32 sums, as `openGpu({ gpu: "dawn" })` gives on NVIDIA. Attention computes
-   * as with `"f32"`.
+   * With `"f32x3"` all values are stored as f32, as with `"f32"`. Matrix units multiply them as pairs of f16: each row of the
+   * left matrix and each column of the right one is scaled by a power of two, so that its largest number fits f16. Errors of products
+   * are then about those of sums in f32, relative to the length of the row times that of the column, whatever these lengths
+   * are. The limit is within one row or column: numbers below 2^-16 of its largest lose digits, and numbers below 2^-38 of it
+   * count as zero. That matters only where such numbers meet large ones: if a row grows along its sum by as many powers of
+   * ten as the column shrinks, all terms are alike, but most are lost. f32 has no such limit. Products of activations, weights and
+   * gradients do not look like that; where yours do, use `"f32"`. A product of a row or column that holds a number which is
+   * not finite is not finite. Needs matrix units of f16 operands and f32 sums, as `openGpu({ gpu: "dawn" })` gives on NVIDIA.
+   * Attention computes as with `"f32"`.
    *
    * Values that stay in registers are not rounded. So with `"f16"` another frozen set, which fuses other kernels, may change
    * gradients of active parameters by a rounding; with `"f32"` and `"f32x3"` it changes no bit.

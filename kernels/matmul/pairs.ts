@@ -6,6 +6,9 @@
  * products of two pairs, that of the second parts is left out. A pair keeps 22 bits of numbers down to 2^-16 of the largest, and 2^-38
  * of the largest otherwise. Numbers are rounded by their bits: compilers take a conversion to f16 and back for nothing.
  *
+ * So a sum whose terms are alike is wrong where one factor grows along k by 2^38 and the other one shrinks as much: the scales are
+ * those of whole rows and columns. No single scale per row helps there.
+ *
  * Matrix units cut off what does not fit the sums, instead of rounding it. So sums are added up in f32 after every few steps.
  *
  * Source: Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores while surpassing the FP32 theoretical
