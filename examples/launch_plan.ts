@@ -128,7 +128,7 @@ function needsOf(command: string, args: readonly string[], open: Opener): Needs 
   for (const [name, value] of flagsOf(args)) {
     if (name === "--watch") watched = true;
     if (value === null) continue;
-    if (name === "--model" || name === "--adapter") openModel(value, open);
+    if (["--model", "--adapter", "--distill"].includes(name)) openModel(value, open);
     if (["--data", "--validation", "--evaluate-on"].includes(name)) {
       // Without its name, or its weight.
       const path = name === "--evaluate-on"

@@ -7,6 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { FLAGS as BROWSER } from "../../examples/browser.ts";
 import { FLAGS as CHAT } from "../../examples/chat.ts";
+import { COMMANDS } from "../../examples/commands.ts";
 import { FLAGS as CLASSIFY } from "../../examples/classify.ts";
 import { configText, readConfig } from "../../examples/config.ts";
 import { FLAGS as CONVERSE } from "../../examples/converse.ts";
@@ -28,6 +29,8 @@ import {
 } from "../../examples/flags.ts";
 import { FLAGS as GENERATE } from "../../examples/generate.ts";
 import { helpOf, SCREEN } from "../../examples/help.ts";
+import { planOf } from "../../examples/launch_plan.ts";
+import { thisMachine } from "../../examples/machine.ts";
 import { FLAGS as LORA } from "../../examples/lora.ts";
 import { FLAGS as MERGE } from "../../examples/merge.ts";
 import { FLAGS as PRETRAIN } from "../../examples/pretrain.ts";
@@ -95,6 +98,25 @@ Deno.test("--help fits a screen and names each flag, and so does each topic of i
     for (const topic of topicsOf(table)) {
       const screen = helpOf(usage, table, topic);
       assert(fits(screen), `${command} --help ${topic}:\n${screen}`);
+    }
+  }
+});
+
+Deno.test("what a flag names is open to its command: every flag of a file, a folder or a name", () => {
+  const machine = { ...thisMachine(), env: () => undefined, kindOf: () => null };
+  for (
+    const [command, table] of Object.entries(ALL).filter(([name]) => name in COMMANDS && name !== "push")
+  ) {
+    const named = Object.entries(table).filter(([, { placeholder }]) => /\b(FILE|DIR)\b/.test(placeholder));
+    for (const [name, { placeholder }] of named) {
+      const { main, before } = planOf([command, `--${name}`, "/there/it"], { machine });
+      const read = main.flags.find((flag) => flag.startsWith("--allow-read"))!;
+      assert(/\/there|^--allow-read$/.test(read), `${command} --${name} ${placeholder}: ${read}`);
+      if (!/\|NAME\b/.test(placeholder)) continue; // Data have "hub:" before theirs.
+      const asked = planOf([command, `--${name}`, "own/name"], { machine }).before.map(({ args }) =>
+        args.at(-1)
+      );
+      assertEquals([asked, before], [["own/name"], []], `${command} --${name}`);
     }
   }
 });
