@@ -12,7 +12,7 @@ import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { MODEL } from "./hub.ts";
 import { checkLora, LORA_FLAGS } from "./lora_flags.ts";
 import { PRETRAINED_RATE } from "./model_card.ts";
-import { checkObjective, OBJECTIVE_FLAGS, pairObjective } from "./objective_flags.ts";
+import { checkObjective, judgedBy, OBJECTIVE_FLAGS } from "./objective_flags.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOptimizer, OPTIMIZER_FLAGS } from "./optimizer_flags.ts";
 import { checkPolicyName, POLICY, VALIDATE } from "./policies.ts";
@@ -111,7 +111,7 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   }
   checkEvaluation(values, {
     sets: [HELD_OUT, ...setsOf(values).map(({ name }) => name)],
-    metrics: pairObjective(values) === null ? ["loss", "perplexity"] : ["loss", "accuracies", "margins"],
+    metrics: judgedBy(values),
   });
   if (values["show-batch"] !== null && values.batch === "auto") {
     throw new UsageError("--show-batch needs the size of a batch: give --batch N");

@@ -103,6 +103,13 @@ export function pairObjective(flags: Partial<ObjectiveFlags>): PairObjective | n
   return PAIR_OBJECTIVES.find((name) => flags[name] === true) ?? null;
 }
 
+/** What evaluations of a run judge by. */
+export function judgedBy(flags: Partial<ObjectiveFlags>): readonly string[] {
+  const name = pairObjective(flags);
+  if (name === null) return ["loss", "perplexity"];
+  return name === "kto" ? ["loss", "margins"] : ["loss", "accuracies", "margins"];
+}
+
 /** What {@link checkObjective} looks at. */
 type Checked = ObjectiveFlags & {
   readonly batch: number | "auto";

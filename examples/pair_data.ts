@@ -70,7 +70,7 @@ export async function readPairs(
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
     say(`${rows.count} rows`);
     const train = await encode(split.train, { flags, tokenizer, template });
-    const held = await encode(split.heldOut, { flags, tokenizer, template });
+    const held = await encode(split.heldOut, { flags, tokenizer, template, others: train.pairs });
     const tokens = train.pairs.reduce((n, { first, second }) => n + first.ids.length + second.ids.length, 0);
     return {
       train: train.pairs,
@@ -103,16 +103,17 @@ async function openPairRows(named: readonly string[], flags: Flags): Promise<Pai
 
 async function encode(
   rows: PairRows,
-  { flags, tokenizer, template }: {
+  { flags, tokenizer, template, others }: {
     readonly flags: Flags;
     readonly tokenizer: Tokenizer;
     readonly template: ChatTemplate | null;
+    readonly others?: readonly SamplePair[];
   },
 ): Promise<PairSamples> {
   const { length, long } = flags, fits = long === "cutStart" || long === "drop" ? long : "cutEnd";
   const options = { tokenizer, template, length, long: fits, skipBadRows: flags["skip-bad-rows"] } as const;
   return pairObjective(flags) === "kto"
-    ? await feedbackSamples(rows, options)
+    ? await feedbackSamples(rows, { ...options, others })
     : await pairSamples(rows as Rows<"preference">, options);
 }
 

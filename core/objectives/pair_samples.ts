@@ -165,9 +165,12 @@ export async function pairSamples(
  */
 export async function feedbackSamples(
   rows: Rows<"preference"> | Rows<"feedback">,
-  options: PairSamplesOptions,
+  options: PairSamplesOptions & {
+    /** Further pairs whose answers may be taken, as for the few rows that are held out; none when absent. */
+    readonly others?: readonly SamplePair[];
+  },
 ): Promise<PairSamples> {
-  const { tokenizer } = options;
+  const { tokenizer, others = [] } = options;
   const one = (sample: Sample, desirable: boolean): SamplePair[] => {
     const fit = fitted([sample], options);
     return fit === null ? [] : [{ first: fit[0], second: fit[0], desirable }];
@@ -186,14 +189,20 @@ export async function feedbackSamples(
       return [...one(first, true), ...one(second, false)];
     },
   );
-  return { pairs: withMismatched(pairs, options.length), ...counts };
+  return { pairs: withMismatched(pairs, { length: options.length, others }), ...counts };
 }
 
 /** Gives each answer that of the nearest row before it with another prompt. */
-function withMismatched(pairs: readonly SamplePair[], length: number): SamplePair[] {
-  const borders = pairs.map(({ first: { learned } }) => Math.max(1, learned.indexOf(1)));
+function withMismatched(
+  own: readonly SamplePair[],
+  { length, others }: { readonly length: number; readonly others: readonly SamplePair[] },
+): SamplePair[] {
+  const pairs = [...others, ...own],
+    before = others.length,
+    borders = pairs.map(({ first: { learned } }) => Math.max(1, learned.indexOf(1)));
   const prompts = pairs.map(({ first: { ids } }, i) => ids.subarray(0, borders[i]).join());
-  return pairs.map((pair, i) => {
+  return own.map((pair, place) => {
+    const i = before + place;
     let other = -1;
     for (let back = 1; back < pairs.length && other < 0; back++) {
       const at = (i - back + pairs.length) % pairs.length;
@@ -204,9 +213,9 @@ function withMismatched(pairs: readonly SamplePair[], length: number): SamplePai
         "Cannot find a reference point for KTO as there must be answers to several prompts: all have one; give more rows",
       );
     }
-    const { ids, learned } = pairs[other].first, own = pair.first.ids.subarray(0, borders[i]);
-    const joined = [...own, ...ids.subarray(borders[other])].slice(0, length);
-    const asked = [...new Uint8Array(own.length), ...learned.subarray(borders[other])].slice(0, length);
+    const { ids, learned } = pairs[other].first, prompt = pair.first.ids.subarray(0, borders[i]);
+    const joined = [...prompt, ...ids.subarray(borders[other])].slice(0, length);
+    const asked = [...new Uint8Array(prompt.length), ...learned.subarray(borders[other])].slice(0, length);
     return { ...pair, second: { ids: Int32Array.from(joined), learned: Uint8Array.from(asked) } };
   });
 }

@@ -96,6 +96,12 @@ Deno.test("feedbackSamples pairs each answer with that of another prompt, and ta
   assertEquals(taken.pairs.map(({ desirable }) => desirable), [true, false, true, false]);
   // Both answers to a prompt are no reference point for each other.
   assertEquals(taken.pairs.map(({ second }) => learned(second)), ["b", "b", "no", "no"]);
+  const { pairs: [alone] } = await feedbackSamples(await open(rows.slice(0, 1), "feedback"), {
+    tokenizer,
+    length: 32,
+    others: own.pairs,
+  });
+  assertEquals(learned(alone.second), "maybe");
   await assertRejects(
     async () => await feedbackSamples(await open(rows.slice(0, 1), "feedback"), { tokenizer, length: 32 }),
     InputError,
