@@ -199,7 +199,8 @@ async function improved(
   policy: Model,
   { train, flags }: { readonly train: readonly Problem[]; readonly flags: Flags },
 ): Promise<Model> {
-  const { steps, prompts, group, iterations, beta, lr, seed } = flags, below = draws(`problems of steps ${seed}`);
+  const { steps, prompts, group, iterations, beta, lr, seed } = flags,
+    below = draws(`problems of steps ${seed}`);
   using training = defineTraining(gpu, grpoLoss(policy, { beta }), {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: lr })),
     steps,
