@@ -43,7 +43,7 @@ const BUILDS = ".firn";
  * @param folder An empty folder
  * @throws {FirnError} When it cannot be bundled
  */
-export async function buildSite(folder: string): Promise<void> {
+async function buildSite(folder: string): Promise<void> {
   const scripts = ["main.ts", "worker.ts"].map((name) => fileURLToPath(new URL(name, PAGE)));
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["bundle", "--quiet", "--platform=browser", "--minify", "--outdir", folder, ...scripts],
