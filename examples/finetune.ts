@@ -20,6 +20,7 @@ import {
 } from "@firn/train";
 import { loadTokenizer } from "@firn/train/data";
 import { loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
+import { rankBatches } from "@firn/train/ranks";
 import { change, type Quality } from "@firn/train/report";
 import { lossMetrics } from "@firn/train/evaluation";
 import { HELD_OUT } from "./evaluation_flags.ts";
@@ -36,7 +37,7 @@ import {
   withBatch,
   withSteps,
 } from "./finetune_plan.ts";
-import { runMain } from "./flags.ts";
+import { runMain, UsageError } from "./flags.ts";
 import { openShown } from "./gpu.ts";
 import { helpOf } from "./help.ts";
 import { shortName } from "./hub.ts";
@@ -51,6 +52,7 @@ import { validateEvery } from "./policies.ts";
 import { estimateRun, printPlan } from "./dry_run.ts";
 import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
+import type { OpenedData } from "./open_data.ts";
 import {
   costRows,
   finishRun,
@@ -63,9 +65,10 @@ import {
   trainRun,
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
-import { readRun } from "./saved_flags.ts";
+import { type Joined, joinRanks } from "./ranks.ts";
+import { readRun, type RunRequest } from "./saved_flags.ts";
 import { showBatches } from "./show_batches.ts";
-import { readData, type TrainData } from "./train_data.ts";
+import { readData, type ReadOptions, type TrainData } from "./train_data.ts";
 
 const WORSE =
   "held-out text is predicted worse than before: lower --lr, take fewer --steps, or give more text";
@@ -88,8 +91,17 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
+  const joined = await joinRanks();
+  await finetune(request, joined);
+  await joined?.leave();
+}
+
+async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {
   const began = performance.now();
-  const asked = await planOf(request), { checkpoint } = request, shows = asked.flags["show-batch"];
+  const asked = await planOf(request, joined), { checkpoint } = request, shows = asked.flags["show-batch"];
+  if (joined !== null && pairObjective(asked.flags) !== null) {
+    throw new UsageError("several ranks train on text and conversations: preferences take one process");
+  }
   if (shows !== null) return await showData(asked, shows);
 
   await using gpu = await openShown(asked.flags);
@@ -98,7 +110,10 @@ async function runOnce(args: readonly string[]): Promise<void> {
   const { family } = base, loaded = performance.now();
   const sized = withBatch(gpu, { plan: asked, base }), { folder, opened } = sized;
   const validates = sized.flags.validate !== null || sized.flags.policy === "earlyStopping";
-  using data = await readData(opened, { ...subject, folder, family, flags: sized.flags, validates });
+  using data = await readShare(opened, {
+    joined,
+    read: { ...subject, folder, family, flags: sized.flags, validates },
+  });
   const plan = withSteps(sized, data), { flags, policy } = plan;
   const loss = await distilled(gpu, { base, flags });
   const training = trainingOf(gpu, { plan, base, data, loss });
@@ -108,9 +123,11 @@ async function runOnce(args: readonly string[]): Promise<void> {
     return await showPlan(gpu, { plan, subject, data, training, toml, began, loadMs: loaded - loading });
   }
 
+  const follows = joined !== null && joined.ranks.rank > 0;
   const measure = async (model: Model): Promise<Quality & { readonly perplexity: number }> => ({
-    perplexity: await perplexity(gpu, model, data.held),
-    ...!flags["no-sample"] && { sample: await continueText(gpu, model, { ...subject, ...flags }) },
+    perplexity: follows ? 0 : await perplexity(gpu, model, data.held),
+    ...!follows && !flags["no-sample"] &&
+      { sample: await continueText(gpu, model, { ...subject, ...flags }) },
   });
   await using run = await openRun(gpu, {
     out: plan.out,
@@ -144,6 +161,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
     request,
     flags,
     policyHash: plan.policyHash,
+    follows,
     training,
     params: base.params,
     batches: data.batches,
@@ -156,6 +174,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
       },
     },
   });
+  if (follows) return; // Rank 0 saves and judges what all have made.
   const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
   const saved = await saveTrained(gpu, run, { subject, training, state, flags });
   training[Symbol.dispose]();
@@ -176,6 +195,21 @@ async function runOnce(args: readonly string[]): Promise<void> {
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
   });
   printAfter({ before, after, costs, saved });
+}
+
+/** The data of this rank: its share of batches that all make together. */
+async function readShare(
+  opened: OpenedData,
+  { joined, read }: { readonly joined: Joined | null; readonly read: ReadOptions },
+): Promise<TrainData> {
+  if (joined === null) return await readData(opened, read);
+  const { flags } = read, { ranks } = joined;
+  const whole = await readData(opened, { ...read, flags: { ...flags, batch: flags.batch * ranks.size } });
+  return {
+    ...whole,
+    batches: rankBatches(whole.batches, ranks),
+    [Symbol.dispose]: () => whole[Symbol.dispose](),
+  };
 }
 
 /** Prints batches and ends. The model is not needed for it. */

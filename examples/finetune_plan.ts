@@ -18,6 +18,7 @@ import {
 } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
+import type { Ranks } from "@firn/train/ranks";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
@@ -30,6 +31,7 @@ import { checkGroups, checkOptimizer, regularizationOf, trainerOf } from "./opti
 import { checkOutput, nextFree } from "./output.ts";
 import { policyOf, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
+import type { Joined } from "./ranks.ts";
 import type { RunRequest } from "./saved_flags.ts";
 import { pairObjective } from "./objective_flags.ts";
 import { openData, type OpenedData } from "./open_data.ts";
@@ -45,6 +47,8 @@ export interface Plan<F = Flags> {
   readonly policy: FreezePolicy | undefined;
   readonly policyHash: string | null;
   readonly out: string;
+  /** The processes that train together; undefined for this one alone. */
+  readonly ranks: Ranks | undefined;
   readonly opened: OpenedData;
 }
 
@@ -54,12 +58,14 @@ const NO_DATA: OpenedData = { data: { parts: [] }, validation: null };
 /** Refuses what can be seen to be wrong from the folders and the text alone. */
 export async function planOf(
   { values, checkpoint, newRate, policyHash }: RunRequest<typeof FLAGS>,
+  joined: Joined | null,
 ): Promise<Plan> {
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
-  const resumed = checkpoint !== null, out = flags.out ?? await nextFree("out/finetune");
+  const resumed = checkpoint !== null, asked = flags.out ?? await nextFree("out/finetune");
+  const out = await joined?.outOf(asked, { resumed }) ?? asked;
   await checkOutput(out, { resumed, model: folder });
   if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data.join(", ")}`);
   return {
@@ -69,6 +75,7 @@ export async function planOf(
     policy,
     policyHash: hash,
     out,
+    ranks: joined?.ranks,
     opened: pairObjective(flags) === null ? await openData(flags) : NO_DATA,
   };
 }
@@ -154,8 +161,8 @@ export function lookEvery({ steps }: { readonly steps: number }): number {
 /** The training that a plan describes. */
 export function trainingOf(
   gpu: Gpu,
-  { plan: { flags, policy }, base, data, loss = nextTokenLoss(base, regularizationOf(flags)) }: {
-    readonly plan: Pick<Plan<Flags & { readonly steps: number }>, "flags" | "policy">;
+  { plan: { flags, policy, ranks }, base, data, loss = nextTokenLoss(base, regularizationOf(flags)) }: {
+    readonly plan: Pick<Plan<Flags & { readonly steps: number }>, "flags" | "policy" | "ranks">;
     readonly base: Model;
     /** Absent where only memory is planned. */
     readonly data?: Pick<TrainData, "batches" | "watched">;
@@ -168,6 +175,7 @@ export function trainingOf(
     policy,
     steps: flags.steps,
     lookEvery: lookEvery(flags),
+    ranks,
     precision: flags.precision,
     validation: data?.watched && { batches: data.watched, every: validateEvery(flags)! },
     data: data?.batches.fingerprint,

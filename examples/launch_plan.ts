@@ -32,6 +32,10 @@ export class LaunchError extends Error {
 /** Flags that stand alone, as far as it matters: what follows them is no value of theirs. */
 const TOGGLE = /^--(no-|unsafe-gpu$|help$)|^-h$/;
 
+/** Variables that launchers of MPI set: Open MPI's, MPICH's, Slurm's. */
+const LAUNCHERS = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+/** The variable that names the library of MPI. */
+const LIBRARY = "FIRN_MPI_LIBRARY";
 const HUB_VARIABLES = "HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH";
 const HUB_HOSTS = ["*.huggingface.co", "*.hf.co"];
 /** Where large files are sent. */
@@ -58,13 +62,20 @@ export function planOf(
   const cache = hubPlaces(machine);
   const readHub = hub && !needs.everything ? `,${open.listOf([], [cache.HF_HUB_CACHE])}` : "";
   const { measures: nvidia, run } = about;
-  const env = [...nvidia ? ["FIRN_NVIDIA"] : [], ...hub ? ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] : []];
+  const library = LAUNCHERS.some((name) => machine.env(name) !== undefined) ? mpiOf(machine) : null;
+  const env = [
+    ...library === null ? [] : [LIBRARY, ...LAUNCHERS.map((name) => `${name.split("_")[0]}_*`)],
+    ...nvidia ? ["FIRN_NVIDIA"] : [],
+    ...hub ? ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] : [],
+  ];
+  const libraries = [
+    ...wantsDawn(all) ? withTarget(pathsOf(machine).join(denoFolder(machine), "npm"), machine) : [],
+    ...library === null ? [] : withTarget(library, machine),
+  ];
   const flags = [
     ...run !== undefined ? [`--allow-run=${run}`] : [],
     ...nvidia && all.includes("--torch") ? ["--allow-run=python3"] : [],
-    ...wantsDawn(all)
-      ? [`--allow-ffi=${withTarget(pathsOf(machine).join(denoFolder(machine), "npm"), machine).join()}`]
-      : [],
+    ...libraries.length > 0 ? [`--allow-ffi=${libraries.join()}`] : [],
     ...env.length > 0 ? [`--allow-env=${env.join()}`] : [],
     ...about.net === "loopback" || needs.watched ? ["--allow-net=127.0.0.1"] : [],
     read + readHub,
@@ -218,6 +229,15 @@ function patternPlace(path: string, { machine }: Opener): string[] {
 /** Whether the arguments ask for the other implementation of WebGPU, which is a library. */
 function wantsDawn(args: readonly string[]): boolean {
   return args.some((arg, i) => arg === "--gpu=dawn" || arg === "dawn" && args[i - 1] === "--gpu");
+}
+
+/** The library of MPI of the launcher that started this process. */
+function mpiOf({ env }: Machine): string {
+  const path = env(LIBRARY);
+  if (path !== undefined) return path;
+  throw new LaunchError(
+    `a launcher of MPI started this, and ${LIBRARY} must name the library of that MPI, such as /usr/lib/libmpi.so.40: it is not set; "./firn" finds it`,
+  );
 }
 
 /** A process of its own asks the hub: what trains, and a policy of its `--policy`, gets no network and no token. */

@@ -121,6 +121,8 @@ export interface TrainOptions<B extends TensorTree> {
   readonly flags: RunRequest<RunTable>["values"] & ObserveFlags & { readonly steps: number };
   /** SHA-256 of the module of the policy; null without one. */
   readonly policyHash: string | null;
+  /** Whether another process decides when an interrupted run ends; false when absent. */
+  readonly follows?: boolean;
   readonly training: Training<object, B>;
   /** Parameters before the first step. */
   readonly params: object;
@@ -238,7 +240,7 @@ async function takeSteps<B extends TensorTree>(
     const judging = performance.now();
     const stop = await options.evaluations?.after(state, { log, say: bar.say }) ?? false;
     clockAt += performance.now() - judging;
-    const signal = signals.caught();
+    const signal = options.follows ? null : signals.caught();
     if (signal === null || state.done) await keeper.after(state);
     else await keeper.save(state);
     if (signal !== null && !state.done) {

@@ -6,5 +6,6 @@
 
 export { RanksError } from "../errors.ts";
 export { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
-export { openRanks, type RanksOptions } from "./open_ranks.ts";
+export { LIBRARY_VARIABLE, openRanks, type RanksOptions } from "./open_ranks.ts";
+export { rankBatches } from "./rank_batches.ts";
 export type { Ranks } from "./ranks.ts";

@@ -31,6 +31,8 @@ interface Group {
  */
 export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): Ranks {
   const { call, constants, version } = mpi, { world } = constants, level = new Int32Array(1);
+  call.MPI_Initialized(level);
+  if (level[0] !== 0) throw new RanksError("Cannot start MPI as a process can do it once: it runs already");
   check(mpi, "start", call.MPI_Init_thread(0n, 0n, constants.threadMultiple, level));
   check(mpi, "start", call.MPI_Comm_set_errhandler(world, constants.errorsReturn));
   const all = groupOf(mpi, world), local = groupOf(mpi, localOf(mpi, all.rank));

@@ -20,11 +20,11 @@ export interface RanksOptions {
   readonly timeout?: number;
 }
 
-/** The variable of the environment that names the library, which `./firn ranks` sets. */
-const LIBRARY = "FIRN_MPI_LIBRARY";
+/** The variable of the environment that names the library of MPI. `./firn ranks` sets it. */
+export const LIBRARY_VARIABLE: string = "FIRN_MPI_LIBRARY";
 
 const MEND = `start it by "./firn ranks 2 finetune", or allow --allow-env=${
-  [LIBRARY, ...LAUNCHER_VARIABLES].join(",")
+  [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES].join(",")
 }`;
 
 /** Names under which the system finds the libraries of a launcher. */
@@ -63,19 +63,21 @@ export async function openRanks(options: RanksOptions = {}): Promise<Ranks> {
     refuse("openRanks", '"timeout" must be seconds above 0', timeout);
   }
   const variables = new Map<string, string | undefined>();
-  for (const name of [LIBRARY, ...LAUNCHER_VARIABLES]) variables.set(name, await hostEnvironment(name, MEND));
+  for (const name of [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES]) {
+    variables.set(name, await hostEnvironment(name, MEND));
+  }
   const launched = launchedBy((name) => variables.get(name));
   if (launched === null) {
     throw new InputError(
       "Cannot join other ranks as a launcher of MPI must have started this process: none did; run ./firn ranks 2 COMMAND, or mpirun -n 2 ./firn COMMAND",
     );
   }
-  const mpi = libraryOf(launched, library ?? variables.get(LIBRARY));
+  const mpi = libraryOf(launched, library ?? variables.get(LIBRARY_VARIABLE));
   const ranks = mpiRanks(mpi, { seconds: timeout });
   if (ranks.size !== launched.size) {
     // Each would be a rank 0 of its own, and all would write to the same files.
     throw new InputError(
-      `Cannot join other ranks as ${launched.launcher} started ${launched.size} processes, and ${mpi.version} sees ${ranks.size}: the library must be that of the launcher; name it by ${LIBRARY}, or take the other's mpirun`,
+      `Cannot join other ranks as ${launched.launcher} started ${launched.size} processes, and ${mpi.version} sees ${ranks.size}: the library must be that of the launcher; name it by ${LIBRARY_VARIABLE}, or take the other's mpirun`,
     );
   }
   return ranks;
@@ -94,6 +96,6 @@ function libraryOf({ launcher }: Launched, library: string | undefined): Mpi {
   throw new NotFoundError(
     `Cannot join other ranks as the library of ${launcher} must be at hand: none of ${
       names.join(", ")
-    } is; name it by ${LIBRARY}`,
+    } is; name it by ${LIBRARY_VARIABLE}`,
   );
 }

@@ -29,8 +29,8 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/models/"],
   ["core/optim/"],
   ["core/host/"],
-  ["core/ranks/"],
   ["core/data/"],
+  ["core/ranks/"],
   ["core/plan/types.ts"],
   [
     "core/plan/alias.ts",

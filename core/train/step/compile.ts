@@ -7,6 +7,7 @@
 import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
 import { bytesOf } from "../../plan/storage.ts";
+import type { Ranks } from "../../ranks/ranks.ts";
 import type { Cost, Plan, PrefixOptions, RecomputeOptions, WeightKind } from "../../plan/types.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";
 import type { Target } from "../../kernel_call.ts";
@@ -19,7 +20,7 @@ import type { StepMemory } from "../memory.ts";
 import type { ChosenVariants } from "../types.ts";
 import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
 import type { PlannedPart } from "./accumulation.ts";
-import { productVariants } from "./product_variants.ts";
+import { type ProductVariants, productVariants } from "./product_variants.ts";
 import type { StepGraph } from "./trace.ts";
 import { heldBytes, withinMemory } from "./within_memory.ts";
 
@@ -132,7 +133,11 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       if (last !== null && isLike(request, last.request)) return null;
       const key = shapesOf(request);
       if (ready.has(key)) return null;
-      const waiting = products.choose(allProducts(definition, request, products.target));
+      const all = (): ReadonlyMap<string, Product> => allProducts(definition, request, products.target);
+      const together = definition.ranks !== null && ready.size === 0;
+      const waiting = together
+        ? chooseTogether(definition.ranks!, { products, all })
+        : products.choose(all());
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
       return null;
@@ -145,6 +150,20 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       last = null;
     },
   };
+}
+
+/** Rank 0 measures its products, and the others take its choice, so that a repeated run has the same bits. */
+async function chooseTogether(
+  ranks: Ranks,
+  { products, all }: { readonly products: ProductVariants; readonly all: () => ReadonlyMap<string, Product> },
+): Promise<void> {
+  const isFirst = ranks.rank === 0;
+  if (isFirst) await products.choose(all());
+  const text = isFirst ? JSON.stringify(products.chosen()) : "";
+  const chosen = await ranks.gather(new TextEncoder().encode(text));
+  if (isFirst) return;
+  products.adopt(JSON.parse(new TextDecoder().decode(chosen)));
+  await products.choose(all());
 }
 
 /** The products of all steps of some shapes: a step that freezes less has all those of one that freezes more. */
