@@ -48,12 +48,12 @@ import { clock, progress } from "./progress.ts";
 import { draws } from "./shuffle.ts";
 
 const FLAGS = {
-  "warm-steps": whole("steps of supervised training before", 250),
+  "warm-steps": whole("steps of supervised training before", 580),
   "warm-lr": positive("their learning rate", 2e-3),
-  steps: whole("steps of GRPO", 120),
-  prompts: whole("problems of a step", 16),
+  steps: whole("steps of GRPO", 300),
+  prompts: whole("problems of a step", 32),
   group: whole("answers to each problem", 8, 2),
-  iterations: whole("steps that learn from the same answers", 2),
+  iterations: whole("steps that learn from the same answers", 1),
   lr: positive("learning rate of GRPO", 2e-3),
   beta: share("how much it costs to leave the model that supervised training left", 0.01),
   rank: whole("rank of the adapter that GRPO trains", 16),
