@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NotFoundError } from "../errors.ts";
+import { FileError, NotFoundError } from "../errors.ts";
 import { type Attempt, codeOf, fileError, machineError } from "./file_errors.ts";
 import {
   chunksOf,
@@ -320,7 +320,10 @@ async function lockFile(system: SystemFiles, path: string, holder: string): Prom
   const attempt: Attempt = { action: "lock", path };
   while (true) {
     await checkFile(system, attempt);
-    const file = await trying(attempt, () => system.open(path, { read: true, write: true, create: true }));
+    const file = await trying(attempt, () => system.open(path, { read: true, write: true, create: true }))
+      .catch(unlessBusy);
+    // On Windows nobody else can open a file that Node has locked.
+    if (file === null) return null;
     try {
       if (!await trying(attempt, () => file.tryLock(true))) {
         file.close();
@@ -349,10 +352,17 @@ async function lockFile(system: SystemFiles, path: string, holder: string): Prom
 
 async function unlock(system: SystemFiles, path: string, file: SystemFile): Promise<void> {
   try {
+    // Windows removes no file that Node has locked: it stays, and nobody has it once it is closed.
     await trying({ action: "remove", path }, () => system.remove(path)).catch((error) => {
-      if (!(error instanceof NotFoundError)) throw error;
+      if (!(error instanceof NotFoundError)) unlessBusy(error);
     });
   } finally {
     file.close();
   }
+}
+
+/** Null where something else uses a file. */
+function unlessBusy(error: unknown): null {
+  if (error instanceof FileError && error.code === "EBUSY") return null;
+  throw error;
 }

@@ -11,8 +11,9 @@ import { fileUrl } from "../../examples/policies.ts";
 import { endSignals } from "../../examples/signals.ts";
 import { machineError } from "../../core/host/file_errors.ts";
 import { isAbsolute, isWindowsName } from "../../core/host/paths.ts";
-import { moved } from "../../core/host/system_file_system.ts";
+import { moved, systemFileSystem } from "../../core/host/system_file_system.ts";
 import { isSafePath } from "../../core/hub/name.ts";
+import { inFolder } from "../data/files.ts";
 
 const WINDOWS = { windows: true }, UNIX = { windows: false };
 
@@ -88,6 +89,40 @@ Deno.test("a folder that is taken is named as such where the system lets nobody 
     FileError,
     "one run at a time uses a folder: another process has it",
   );
+});
+
+Deno.test("a lock of Node on Windows, whose file nobody else may open or remove, is taken, and free after its end", async () => {
+  await inFolder(async (folder) => {
+    let held = 0;
+    const busy = (): never => {
+      throw Object.assign(new Error("busy"), { code: "EBUSY" });
+    };
+    const windows = systemFileSystem({
+      ...Deno,
+      async open(path, options) {
+        if (held > 0) busy();
+        const file = await Deno.open(path, options);
+        held++;
+        return {
+          ...{ read: (bytes) => file.read(bytes), write: (bytes) => file.write(bytes) },
+          ...{ seek: (place) => file.seek(place, Deno.SeekMode.Start), stat: () => file.stat() },
+          ...{ truncate: (size) => file.truncate(size), sync: () => file.sync() },
+          tryLock: (exclusive) => file.tryLock(exclusive),
+          close() {
+            held--;
+            file.close();
+          },
+        };
+      },
+      remove: (path, options) => held > 0 ? busy() : Deno.remove(path, options),
+    });
+    const path = `${folder}/.firn.lock`;
+    for (let run = 0; run < 2; run++) {
+      const lock = await windows.lock(path, "run");
+      assertEquals(await windows.lock(path, "other"), null);
+      await lock![Symbol.asyncDispose]();
+    }
+  });
 });
 
 Deno.test("a program ends at Ctrl-C and SIGTERM, on Windows at Ctrl-C and Ctrl-Break", () => {
