@@ -8,8 +8,13 @@ import { flagsIn } from "./config.ts";
 import { runMain } from "./flags.ts";
 import { print } from "./print.ts";
 
-if (import.meta.main) {
-  await runMain(async ([path]) => {
-    for (const flag of await flagsIn(path)) print(flag);
-  }, "config");
+/**
+ * Prints the flags of a file.
+ *
+ * @param args The path of the file
+ */
+export async function main([path]: readonly string[]): Promise<void> {
+  for (const flag of await flagsIn(path)) print(flag);
 }
+
+if (import.meta.main) await runMain(main, "config");

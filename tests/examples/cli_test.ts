@@ -351,20 +351,26 @@ Deno.test("a program of the package runs in the process of the command line, as 
         "run",
         "--quiet",
         "--no-check",
-        "--allow-read=.",
+        "--allow-read",
         ...map,
       ]
-        .concat(["examples/cli.ts", "--here", "examples/explain.ts", ...args]),
+        .concat(["examples/cli.ts", "--here", ...args]),
       cwd: ROOT,
       env: { NO_COLOR: "1" },
     }).output();
     const text = new TextDecoder();
     return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
   };
-  const help = await run("--help");
+  const help = await run("examples/explain.ts", "--help");
   assertEquals(help.code, 0);
   assertStringIncludes(help.stdout, "usage: ./firn explain");
-  const missing = await run("nowhere");
+  const missing = await run("examples/explain.ts", "nowhere");
   assertEquals(missing.code, 1);
   assertMatch(missing.stderr, /^explain: Cannot /);
+  // What --config opens is found out by a program of its own.
+  await inFolder(async (folder) => {
+    const path = `${folder}/run.toml`;
+    Deno.writeTextFileSync(path, 'out = "a b"\n');
+    assertEquals((await run("examples/config_flags.ts", path)).stdout, "--out=a b\n");
+  });
 });
