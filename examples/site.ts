@@ -59,7 +59,7 @@ export function siteHandler(site: Site): (request: Request) => Response {
   const refuse = (status: number, why: string): Response =>
     new Response(`${why}\n`, { status, headers: HEADERS });
   return ({ method, url }) => {
-    const { hostname, pathname } = new URL(url);
+    const { hostname, pathname } = URL.parse(url) ?? { hostname: "", pathname: "" };
     if (!/^(127\.0\.0\.1|localhost)$/.test(hostname)) return refuse(403, "this is a page of 127.0.0.1");
     if (method !== "GET" && method !== "HEAD") return refuse(405, "GET and HEAD only");
     const path = pathname.endsWith("/") ? `${pathname}index.html` : pathname, bytes = site.get(path);

@@ -38,6 +38,8 @@ Deno.test("siteHandler answers with the files of its folder, and with nothing el
     }
     assertEquals((await ask("/", { method: "POST", body: "x" }))[0], 405);
     assertEquals(handler(new Request("http://evil.example:8000/")).status, 403);
+    // What names a host that can be none, as Deno hands it on.
+    assertEquals(handler({ method: "GET", url: "http://a b/" } as Request).status, 403);
     assertEquals(
       handler(new Request("http://localhost:8000/")).headers.get("content-security-policy"),
       POLICY,
