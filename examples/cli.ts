@@ -5,7 +5,8 @@
  * deno run --allow-all jsr:@firn/train/cli finetune --model ./my-llama --data notes.txt
  * ```
  *
- * Each command runs in a process of its own, which may read and write what its arguments name, and nothing else.
+ * Each command runs in a process of its own. It may read the current folder and what its arguments name, and write to `.firn`,
+ * `out` and what its arguments name.
  *
  * @module
  */

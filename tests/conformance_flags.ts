@@ -36,9 +36,12 @@ export function asked(args: readonly string[]): {
 }
 
 /** What the command line may be. */
-export const USAGE = `usage: deno run <permissions> tests/conformance.ts [flags] DIR...
+export const USAGE = `usage: ./firn conformance DIR... [flags]
 
-  --tiles              check each folder with every tile that products may be cut into
-  --precision f32|f32x3  precision of trainings
-  --gpu deno|dawn      implementation of WebGPU
-  --unsafe-gpu         drop the checks of --gpu dawn`;
+Compares models, optimizers and runs with the reference results in folders, such as those of tests/fixtures.
+
+  --tiles                check each folder with every tile that products may be cut into
+  --precision f32|f32x3  precision of trainings [f32]
+  --gpu auto|deno|dawn   implementation of WebGPU [auto]
+  --unsafe-gpu           drop the checks of --gpu dawn
+  --help, -h             show this`;
