@@ -16,7 +16,7 @@ import type { MatrixTile } from "./types.ts";
 /** A tile on matrix units, and its speed on a GPU. */
 interface RatedTile
   extends Pick<MatrixTile, "bm" | "bn" | "bk" | "wm" | "wn">, Partial<Pick<MatrixTile, "ahead">>, Rating {
-  /** Its speed where A is transposed, as in gradients of weights: panels lie as rows do in memory. */
+  /** Its speed where A is transposed, as in gradients of weights: panels lie as rows do in memory. Only for those alone. */
   readonly transposed?: Rating;
   /** Whether it suits only products of few rows or columns. */
   readonly skinny?: boolean;
@@ -32,7 +32,7 @@ interface RatedTile
  */
 export const MATRIX_TILES: readonly RatedTile[] = [
   { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, rate: 6, enough: 1, start: 256 },
-  { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, ahead: 2, rate: 5.75, enough: 1, start: 128 },
+  { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, ahead: 2, rate: 5.75, enough: 1, start: 128, alone: true },
   {
     ...{ bm: 128, bn: 128, bk: 32, wm: 64, wn: 64, rate: 5.9, enough: 1.5, start: 256 },
     transposed: { rate: 7.1, enough: 2, start: 16 },
@@ -56,7 +56,7 @@ export const PAIR_TILES: readonly RatedTile[] = [
   { bm: 64, bn: 96, bk: 32, wm: 32, wn: 32, rate: 1.15, enough: 1, start: 16, alone: true },
 ];
 
-/** Products of fewer operations share launches with others. */
+/** Products of fewer operations share launches with others, and so do groups of such products. */
 const ALONE = 1e9;
 /** Skinny tiles are candidates up to this many rows or columns, as in the products of LoRA. */
 const SKINNY = 32;
@@ -101,7 +101,7 @@ export function matrixVariants(sizes: ProductSizes, options: MatrixOptions): Pre
   const { software, workgroupBytes, subgroupSize: lanes = 0, whole, alike } = options;
   const unit = productUnit(options);
   if (unit === undefined || sizes.batch > MAX_GROUPS || !isEligible(sizes)) return [];
-  const large = 2 * alike.batch * alike.m * alike.n * alike.k >= ALONE;
+  const large = 2 * sizes.batch * sizes.m * sizes.n * sizes.k >= ALONE;
   const skinny = Math.min(sizes.m, sizes.n) <= SKINNY, aligned = rowsOf(sizes).every(isAligned);
   const fits = (tile: RatedTile): boolean =>
     (skinny || tile.skinny !== true) && (large || tile.alone !== true) && isWhole(sizes, tile) &&
@@ -110,7 +110,7 @@ export function matrixVariants(sizes: ProductSizes, options: MatrixOptions): Pre
   const tiles = sizes.paired === true ? PAIR_TILES : MATRIX_TILES;
   return (software ? [smallTile(unit)] : tiles).filter(fits).flatMap((rated) => {
     const { bm, bn, bk, wm, wn, ahead = 1, transposed } = rated;
-    const speed = sizes.transposeA === true && transposed !== undefined ? transposed : rated;
+    const speed = large && sizes.transposeA === true && transposed !== undefined ? transposed : rated;
     const { m: um, n: un, k: uk, dialect = "tint" } = unit;
     const tile: MatrixTile = { bm, bn, bk, wm, wn, ahead, um, un, uk, lanes, dialect };
     if (panelBytes(tile, sizes) > workgroupBytes) return [];
