@@ -3,7 +3,7 @@
  * a while, and then from its own answers, which are right or wrong.
  *
  * ```sh
- * deno run examples/grpo.ts --help
+ * deno run --allow-read --allow-write examples/grpo.ts --help
  * ```
  *
  * @module
@@ -64,7 +64,7 @@ const FLAGS = {
 
 type Flags = Values<typeof FLAGS>;
 
-const USAGE = `usage: deno run examples/grpo.ts [flags]
+const USAGE = `usage: deno run --allow-read --allow-write examples/grpo.ts [flags]
 
 A small model learns two-digit addition from examples until it is right now and then, and then from its own answers: a group
 of answers to each problem, a reward of 1 for those that are right, and GRPO. What it learns then is a LoRA adapter; the
