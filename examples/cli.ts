@@ -84,7 +84,7 @@ async function runLaunch(launch: Launch, machine: Machine): Promise<number> {
 
 /**
  * Which signals a process hands on to the one that it started. In a terminal, Ctrl-C reaches both; what is handed on as well
- * would be the second one, at which a run exits at once. Windows has no SIGTERM and no SIGHUP.
+ * would be the second one, at which a run exits at once. Windows has SIGBREAK, which reaches both, and no SIGTERM or SIGHUP.
  *
  * @param options `terminal`: whether standard input is one; `os`: the system
  * @returns Names of signals, and whether each is handed on
@@ -92,7 +92,7 @@ async function runLaunch(launch: Launch, machine: Machine): Promise<number> {
 export function signalsOf(
   { terminal, os }: { readonly terminal: boolean; readonly os: string },
 ): Partial<Record<Deno.Signal, boolean>> {
-  if (os === "windows") return { SIGINT: false };
+  if (os === "windows") return { SIGINT: false, SIGBREAK: false };
   return { SIGINT: !terminal, SIGTERM: true, SIGHUP: !terminal };
 }
 

@@ -287,10 +287,10 @@ Deno.test("paths of Windows are opened with their drives, shares and separators"
   }
 });
 
-Deno.test("signals of a terminal reach both processes, others are handed on, and Windows has only SIGINT", () => {
+Deno.test("signals of a terminal reach both processes, others are handed on, and Windows has SIGINT and SIGBREAK", () => {
   assertEquals(signalsOf({ terminal: true, os: "linux" }), { SIGINT: false, SIGTERM: true, SIGHUP: false });
   assertEquals(signalsOf({ terminal: false, os: "darwin" }), { SIGINT: true, SIGTERM: true, SIGHUP: true });
-  assertEquals(signalsOf({ terminal: false, os: "windows" }), { SIGINT: false });
+  assertEquals(signalsOf({ terminal: false, os: "windows" }), { SIGINT: false, SIGBREAK: false });
 });
 
 Deno.test("a shell takes a plan word by word", () => {
