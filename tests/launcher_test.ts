@@ -31,6 +31,9 @@ Deno.test("firn help shows the usage and succeeds", () => {
   const { code, stdout, calls } = launch(["help"]);
   assertEquals([code, calls], [0, []]);
   assertMatch(stdout, /^usage: \.\/firn COMMAND/);
+  const ranks = launch(["ranks", "--help"]);
+  assertEquals([ranks.code, ranks.calls], [0, []]);
+  assertMatch(ranks.stdout, /^usage: \.\/firn ranks N finetune/);
 });
 
 Deno.test("firn hands its arguments on as they are", () => {

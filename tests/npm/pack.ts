@@ -12,6 +12,10 @@ import { runMain, UsageError } from "../../examples/flags.ts";
 import { print } from "../../examples/print.ts";
 import { filesBelow, runIn } from "./files.ts";
 
+const USAGE = `usage: ./firn npm FOLDER
+
+Writes the package for npm into a folder: JavaScript for Node 22 and later, and types. npm publish FOLDER publishes it.`;
+
 /** What of `deno.json` is read. */
 export interface Config {
   readonly name: string;
@@ -184,6 +188,7 @@ async function pack(folder: string): Promise<void> {
 
 if (import.meta.main) {
   await runMain(async ([folder]) => {
+    if (folder === "--help" || folder === "-h") return print(USAGE);
     if (!folder || folder.startsWith("-")) {
       throw new UsageError("name a folder for the package: ./firn npm FOLDER");
     }
