@@ -93,6 +93,21 @@ export function joined(folder: string, name: string): string {
   return folder.endsWith("/") ? folder + name : `${folder}/${name}`;
 }
 
+/**
+ * The address of a file. Characters that mean something in an address, such as `#`, `%` and `?`, stay part of its name.
+ *
+ * @param path Its path from a root
+ * @param options The system
+ * @returns The address
+ */
+export function fileAddress(path: string, { windows = isWindows() }: PathOptions = {}): URL {
+  const plain = slashed(path, { windows }), [drive = ""] = windows ? /^[a-z]:(?=\/)/i.exec(plain) ?? [] : [];
+  const rest = plain.slice(drive.length).split("/").map(encodeURIComponent).join("/");
+  if (drive !== "") return new URL(`file:///${drive}${rest}`);
+  // That of a share begins with its host.
+  return new URL(windows && rest.startsWith("//") ? `file:${rest}` : `file://${rest}`);
+}
+
 /** Names that Windows has for devices, with any ending. */
 const DEVICE = /^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)/i;
 

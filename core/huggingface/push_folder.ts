@@ -7,6 +7,7 @@
 import { InputError } from "../errors.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { pathInFolder } from "../host/path_in_folder.ts";
+import { fileAddress } from "../host/paths.ts";
 import { hubName } from "../hub/name.ts";
 import { hubOf, type HubOptions, isOffline } from "../hub/settings.ts";
 import { seeToRepository, uploadFiles } from "../hub/upload.ts";
@@ -108,7 +109,7 @@ export async function pushFolder(folder: string, name: string, options: PushOpti
     total += (await fileSystem.stat(at))!.size;
     contents.set(
       path,
-      options.fileSystem === undefined ? fileUrl(`${root}/${path}`) : await fileSystem.read(at),
+      options.fileSystem === undefined ? fileAddress(`${root}/${path}`) : await fileSystem.read(at),
     );
   }
   if (card.bytes !== null) contents.set(CARD, card.bytes);
@@ -134,9 +135,4 @@ export async function pushFolder(folder: string, name: string, options: PushOpti
     card: card.from,
     replaced: card.replaces,
   };
-}
-
-/** The address of a file of this machine. */
-function fileUrl(path: string): URL {
-  return new URL(`file://${path.split("/").map(encodeURIComponent).join("/")}`);
 }

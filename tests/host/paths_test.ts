@@ -10,7 +10,7 @@ import { decodeImage, lockFolder, memoryFileSystem, parentOf, slashed, trimmedPa
 import { fileUrl } from "../../examples/policies.ts";
 import { endSignals } from "../../examples/signals.ts";
 import { machineError } from "../../core/host/file_errors.ts";
-import { isAbsolute, isWindowsName } from "../../core/host/paths.ts";
+import { fileAddress, isAbsolute, isWindowsName } from "../../core/host/paths.ts";
 import { moved, systemFileSystem } from "../../core/host/system_file_system.ts";
 import { isSafePath } from "../../core/hub/name.ts";
 import { inFolder } from "../data/files.ts";
@@ -40,6 +40,14 @@ Deno.test("the address of a module keeps drives, shares and odd characters", () 
   assertEquals(href("C:\\a b\\p#1.ts", true), "file:///C:/a%20b/p%231.ts");
   assertEquals(href("\\\\host\\share\\p.ts", true), "file://host/share/p.ts");
   assertEquals(href("/a b/50%?.ts", false), "file:///a%20b/50%25%3F.ts");
+});
+
+Deno.test("a file that is sent to a hub is named with its drive or its share", () => {
+  assertEquals(fileAddress("/a b/#c", UNIX).href, "file:///a%20b/%23c");
+  assertEquals(
+    ["C:\\a b\\%c/d", "\\\\host\\share\\a"].map((path) => fileAddress(path, WINDOWS).href),
+    ["file:///C:/a%20b/%25c/d", "file://host/share/a"],
+  );
 });
 
 Deno.test("no name of a stranger is a device, a stream or an ending that Windows drops", () => {
