@@ -134,10 +134,8 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       const all = (): ReadonlyMap<string, Product> => allProducts(definition, request, products.target);
-      const together = definition.ranks !== null && ready.size === 0;
-      const waiting = together
-        ? chooseTogether(definition.ranks!, { products, all })
-        : products.choose(all());
+      const ranks = ready.size === 0 ? definition.ranks : null;
+      const waiting = ranks === null ? products.choose(all()) : chooseTogether(ranks, { products, all });
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
       return null;
