@@ -5,7 +5,7 @@
  */
 
 import { type Command, COMMANDS } from "./commands.ts";
-import { denoFolder, hubPlaces, type Machine, pathsOf, withTarget } from "./machine.ts";
+import { denoFolder, hubPlaces, type Machine, pathsOf, referenceFolder, withTarget } from "./machine.ts";
 
 /** A run of Deno. */
 export interface Launch {
@@ -134,6 +134,7 @@ interface Needs {
 function needsOf(command: string, args: readonly string[], open: Opener): Needs {
   const { places: { read, write }, machine } = open, paths = pathsOf(machine), about = COMMANDS[command];
   const folderOf = (path: string): string => paths.dirname(path);
+  const refers = command === "finetune" && args.some((arg) => /^--(dpo|kto)(=|$)/.test(arg));
   let everything = false, watched = false;
   openPositionals(about, args, open);
   for (const [name, value] of flagsOf(args)) {
@@ -162,6 +163,10 @@ function needsOf(command: string, args: readonly string[], open: Opener): Needs 
     if (name === "--out") {
       read.push(value, ...about.beside ? [folderOf(value)] : []);
       write.push(value, ...about.beside ? [folderOf(value)] : []);
+      if (refers) {
+        read.push(referenceFolder(value, machine));
+        write.push(referenceFolder(value, machine));
+      }
     }
     if (name === "--log") {
       read.push(value);

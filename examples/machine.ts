@@ -55,6 +55,18 @@ export function thisMachine(): Machine {
   };
 }
 
+/**
+ * Where the answers of a reference are kept, which are computed once: beside the output folder, which must be empty at first.
+ *
+ * @param out The output folder
+ * @param machine Whose paths
+ * @returns The folder
+ */
+export function referenceFolder(out: string, machine: Pick<Machine, "os">): string {
+  const { basename, dirname, join } = pathsOf(machine);
+  return join(dirname(out), `.${basename(out)}-reference`);
+}
+
 /** The folder of the user. */
 export function homeOf({ env }: Pick<Machine, "env">): string {
   return env("HOME") ?? env("USERPROFILE") ?? ".";

@@ -14,6 +14,7 @@ import { bestFile, runEvaluations } from "./evaluation_run.ts";
 import { FLAGS, type Planned, type Sized } from "./finetune_flags.ts";
 import { loadSubject, lookEvery, type Plan, type Subject, trainingOf, withSteps } from "./finetune_plan.ts";
 import { shortName } from "./hub.ts";
+import { referenceFolder } from "./machine.ts";
 import { licenseOf } from "./model_card.ts";
 import { adapterLine } from "./lora_flags.ts";
 import { pairObjective, pairObjectiveOf } from "./objective_flags.ts";
@@ -132,8 +133,7 @@ async function referred(
   const options = { flags, tokenizer: subject.tokenizer, model: base }, name = pairObjective(flags);
   if (name === "orpo" || name === "reward") return pairTraining(pairs, options);
   const { train, held } = pairs, all = [...train, ...held];
-  // The folder of the run does not exist yet, and must be empty: what is kept stands beside it.
-  const cache = `${out}-reference`.replace(/^(.*\/)?/, "$1.");
+  const cache = referenceFolder(out, Deno.build);
   const known = await stage(`reference   ${2 * all.length} answers`, (say) =>
     withReference(gpu, base, {
       pairs: all,

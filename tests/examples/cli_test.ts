@@ -79,6 +79,11 @@ Deno.test("a run may read and write what its flags name, and nothing else", () =
       write: ".firn,out,/o",
     }],
     [["finetune", "--policy=snr", "--prompt", "--out"], { read: "." }],
+    [["finetune", "--dpo", "--out", "/a/b/"], {
+      read: ".,/a/b/,/a/.b-reference",
+      write: ".firn,out,/a/b/,/a/.b-reference",
+    }],
+    [["finetune", "--reward", "--out", "/a/b"], { read: ".,/a/b", write: ".firn,out,/a/b" }],
     [["finetune", "--resume", "out/a"], { read: "all", write: ".firn,out,out/a", rest: ["env"] }],
     [["digits", "--out", "/a"], { read: ".,/a", write: ".firn,out,/a" }],
     [["classify", "--model", "/m", "--data", "/d.jsonl", "--validation=/v.csv"], {
@@ -274,6 +279,11 @@ Deno.test("paths of Windows are opened with their drives, shares and separators"
     ],
     [["finetune", "--data", "D:\\texts\\*.jsonl:0.5"], ".,D:\\texts\\", ".firn,out"],
     [["finetune", "--policy", "own\\policy.ts"], ".,own\\", ".firn,out"],
+    [
+      ["finetune", "--kto", "--out", "D:\\a"],
+      ".,D:\\a,D:\\.a-reference",
+      ".firn,out,D:\\a,D:\\.a-reference",
+    ],
     [
       ["lora", "--out", "\\\\host\\share\\a\\b"],
       ".,\\\\host\\share\\a\\b,\\\\host\\share\\a",
