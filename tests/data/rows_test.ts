@@ -5,9 +5,10 @@
  */
 
 import { DataError, InputError, NotFoundError } from "@firn/train";
-import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import {
   type ExampleKind,
+  type FileSystem,
   memoryFileSystem,
   openRows,
   type OpenRowsOptions,
@@ -17,6 +18,7 @@ import {
   splitRows,
 } from "@firn/train/data";
 import { blocksOf, recordsOf } from "../../core/data/rows/blocks.ts";
+import { filesOf } from "../../core/data/rows/glob.ts";
 import { delimitedLines, lines, listItems } from "../../core/data/rows/records.ts";
 
 async function allOf<K extends ExampleKind>(rows: Rows<K>): Promise<Placed<K>[]> {
@@ -61,6 +63,19 @@ Deno.test("openRows names the line where each row begins", async () => {
   assertEquals(await at("a.jsonl"), [1, 3, 5, 7]);
   assertEquals(await at("e.csv"), [2, 3, 4, 6]);
   assertEquals(await at("c.json"), [2, 11, 20, 29]);
+});
+
+Deno.test("a pattern asks for nothing above the folder before its first mark, which alone a run may read", async () => {
+  const files = memoryFileSystem({ "/a/b/c/x.txt": "", "/a/b/c/d/y.txt": "" });
+  const fileSystem: FileSystem = {
+    ...files,
+    async stat(path) {
+      assert(path.startsWith("/a/b/c/"), `"${path}" is asked for`);
+      return await files.stat(path);
+    },
+  };
+  assertEquals(await filesOf("/a/b/c/*.txt", fileSystem), ["/a/b/c/x.txt"]);
+  assertEquals(await filesOf("/a/b/c/*/y.txt", fileSystem), ["/a/b/c/d/y.txt"]);
 });
 
 Deno.test("a pattern names files in order, through folders", async () => {

@@ -20,10 +20,13 @@ import { slashed } from "../../host/paths.ts";
  */
 export async function filesOf(pattern: string, fileSystem: FileSystem): Promise<readonly string[]> {
   if (!/[*?[{]/.test(pattern) || await fileSystem.stat(pattern) !== null) return [pattern];
-  const [first, ...rest] = slashed(pattern).split("/");
-  const begin = first === "" ? "/" : "";
-  const parts = first === "" ? rest : [first, ...rest];
-  const found = [...new Set(await matches(begin, parts.filter((part) => part !== ""), fileSystem))].sort();
+  const [first, ...others] = slashed(pattern).split("/"),
+    parts = [first, ...others.filter((part) => part !== "")];
+  // What stands before the first mark is opened as it stands: a run may be allowed to read no more, and a drive is no folder.
+  const marked = parts.findIndex((part) => /[*?[{]/.test(part)), rest = parts.slice(marked);
+  const begin = parts.slice(0, marked).map((part) => `${part}/`).join("");
+  const isThere = begin === "" || (await fileSystem.stat(begin))?.kind === "folder";
+  const found = isThere ? [...new Set(await matches(begin, rest, fileSystem))].sort() : [];
   if (found.length > 0) return found;
   throw new NotFoundError(`Cannot find a file as "${pattern}" matches none: check the pattern`);
 }
