@@ -105,9 +105,14 @@ export function chooseBatch<P extends TensorTree, B extends TensorTree>(
     found = { size: even, memory };
     parts = total / even;
   }
-  const { size, memory: { bytes, blocks } } = found;
+  const { size, memory: { bytes, blocks } } = found, all = size === most;
+  const why = !all
+    ? "the largest that fits in"
+    : total !== null
+    ? "all of a step, fits in"
+    : "the most that auto takes, fits in";
   print(
-    `batch       ${size}${parts > 1 ? ` × ${parts}` : ""}, the largest that fits in ${memory}: a step takes ${
+    `batch       ${size}${parts > 1 ? ` × ${parts}` : ""}, ${why} ${memory}: a step takes ${
       parts > 1 && total !== null ? "at most " : ""
     }${bytesText(bytes)}${blocks > 0 ? `, with ${blocks} blocks computed again` : ""}`,
   );

@@ -51,7 +51,7 @@ import { mixer } from "./mixer.ts";
 import { mlp } from "./mlp.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
-import { checkPolicyName, POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
+import { checkKeepBest, checkPolicyName, POLICY, policyOf, VALIDATE, validateEvery } from "./policies.ts";
 import { survivingRun } from "./lost_run.ts";
 import {
   checkGroups,
@@ -168,6 +168,7 @@ export async function accuracy(
 function checkFlags(flags: Values<typeof FLAGS>): void {
   providerOf(flags);
   checkPolicyName(flags.policy);
+  checkKeepBest(flags);
   const { recipe } = MODELS[flags.model];
   checkOptimizer({ ...flags, steps: flags.steps ?? recipe.steps });
 }

@@ -65,7 +65,7 @@ import {
   trainRun,
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
-import { type Joined, joinRanks } from "./ranks.ts";
+import { isRank, type Joined, joinRanks } from "./ranks.ts";
 import { readRun, type RunRequest } from "./saved_flags.ts";
 import { showBatches } from "./show_batches.ts";
 import { readData, type ReadOptions, type TrainData } from "./train_data.ts";
@@ -79,7 +79,8 @@ const WORSE =
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  await survivingRun(args, runOnce);
+  // Other ranks are at another step than the checkpoint: all end, and all are started again.
+  await (await isRank() ? runOnce(args) : survivingRun(args, runOnce));
 }
 
 async function runOnce(args: readonly string[]): Promise<void> {

@@ -15,7 +15,7 @@ import { PRETRAINED_RATE } from "./model_card.ts";
 import { checkObjective, judgedBy, OBJECTIVE_FLAGS } from "./objective_flags.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOptimizer, OPTIMIZER_FLAGS } from "./optimizer_flags.ts";
-import { checkPolicyName, POLICY, VALIDATE } from "./policies.ts";
+import { checkKeepBest, checkPolicyName, POLICY, VALIDATE } from "./policies.ts";
 import { RUN_FLAGS } from "./saved_flags.ts";
 import { MAX_SHARD_SIZE } from "./shard_size.ts";
 
@@ -118,6 +118,7 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   }
   weightsOf(values.data);
   checkPolicyName(values.policy);
+  checkKeepBest(values);
   providerOf(values);
   checkObjective(values);
   checkLora(values);

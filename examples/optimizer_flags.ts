@@ -47,7 +47,12 @@ const OPTIMIZERS: Readonly<Record<string, (options: Settings) => Optimizer>> = {
   adamW,
   adamW8bit,
   scheduleFree: scheduleFreeAdamW,
-  muon: ({ decayed: _, ...options }) => muon(options),
+  // A group that names its decay means what AdamW updates there, too.
+  muon: ({ decayed, ...options }) =>
+    muon({
+      ...options,
+      ...decayed === "all" && { adamW: { weightDecay: options.weightDecay } },
+    }),
   lion,
   adafactor,
   adam,
@@ -124,11 +129,14 @@ export const OPTIMIZER_FLAGS: {
   }),
   ...topic("memory", {
     accumulate: whole("batches whose gradients are added up in a step, each with the memory of one", 1),
-    memory: text(
-      "SIZE",
-      'what training may take on the device besides the weights as loaded, as in "8 GiB": a step that needs more computes values again',
-      null,
-    ),
+    memory: {
+      ...text(
+        "SIZE",
+        'what training may take on the device besides the weights as loaded, as in "8 GiB": a step that needs more computes values again',
+        null,
+      ),
+      read: readSize,
+    },
   }),
   ...topic("training", {
     "on-nan": oneOf(
@@ -322,6 +330,12 @@ export function trainerOf(
     memory: flags.memory ?? undefined,
     nonFinite: flags["on-nan"],
   };
+}
+
+/** Reads an amount of memory, so that one that is none is refused before anything is loaded. */
+function readSize(value: string): string {
+  if (/^\s*\d+(\.\d+)?\s*([KMGT]?i?B)?\s*$/i.test(value) && Number.parseFloat(value) > 0) return value;
+  throw new InputError('a number of bytes, or one with a unit, such as "8 GiB"');
 }
 
 /** Reads a group: a glob, and settings behind its last colon. */

@@ -176,3 +176,24 @@ export function validateEvery(
 ): number | null {
   return validate ?? (policy === "earlyStopping" ? Math.ceil(steps / 20) : null);
 }
+
+/**
+ * Refuses to keep the best state of a run that is not validated.
+ *
+ * @param flags Whether it is kept, the policy's name, and the value of {@link VALIDATE}
+ * @throws {UsageError} When nothing says which state is best
+ */
+export function checkKeepBest(
+  { "keep-best": keeps, policy, validate }: {
+    readonly "keep-best": boolean;
+    readonly policy?: string;
+    readonly validate?: number | null;
+  },
+): void {
+  if (!keeps || policy === "earlyStopping" || (validate ?? null) !== null) return;
+  throw new UsageError(
+    `--keep-best needs validations, which tell what is best: ${
+      validate === undefined ? "take --evaluate-every N --best loss in its place" : "add --validate N"
+    }`,
+  );
+}

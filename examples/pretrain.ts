@@ -53,6 +53,7 @@ import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { perplexity } from "./perplexity.ts";
 import { survivingRun } from "./lost_run.ts";
+import { checkKeepBest } from "./policies.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
@@ -207,6 +208,7 @@ function checkFlags(flags: Flags): void {
   providerOf(flags);
   checkOptimizer(flags);
   checkBatch(flags);
+  checkKeepBest(flags);
   checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity"] });
   if (flags.hidden % flags.heads !== 0) {
     throw new UsageError(`--heads must divide --hidden ${flags.hidden}: got ${flags.heads}`);

@@ -21,14 +21,19 @@ export interface Joined {
   leave(): Promise<void>;
 }
 
+/** Whether a launcher started this process. */
+export async function isRank(): Promise<boolean> {
+  const { state } = await Deno.permissions.query({ name: "env", variable: LIBRARY_VARIABLE });
+  return state === "granted";
+}
+
 /**
  * Joins the other ranks.
  *
  * @returns This rank; null where no launcher started this process
  */
 export async function joinRanks(): Promise<Joined | null> {
-  const { state } = await Deno.permissions.query({ name: "env", variable: LIBRARY_VARIABLE });
-  if (state !== "granted") return null;
+  if (!await isRank()) return null;
   const ranks = await openRanks({ timeout: TIMEOUT }), fileSystem = hostFileSystem();
   print(`ranks       ${ranks.size}, ${ranks.local.size} of them on this machine; ${ranks.engine}`);
   const own = `.firn/rank-${ranks.rank}-${Deno.pid}`;

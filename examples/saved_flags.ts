@@ -53,6 +53,7 @@ const BESIDE_RESUME: readonly string[] = [
   "checkpoint-minutes",
   "keep",
   "keep-best",
+  "memory",
   "no-tune",
   "gpu",
   "unsafe-gpu",

@@ -8,7 +8,8 @@ import { DeviceLostError } from "../errors.ts";
 
 /**
  * Does some work, and does it once more where its device was lost: by a crash or an update of the driver, or a reset. The work
- * opens the device, so that it gets a new one, and goes on from its last checkpoint. A device that was closed is not lost.
+ * opens the device, so that it gets a new one, and goes on from its last checkpoint. A device that was closed is not lost. Work
+ * that throws what it is told gives up.
  *
  * @param work The work; it is told how the device was lost, null the first time
  * @returns Its result
@@ -38,7 +39,7 @@ export async function survivingLoss<R>(work: (lost: DeviceLostError | null) => P
       return await work(lost);
     } catch (second) {
       const again = lossIn(second);
-      if (again === null) throw second;
+      if (again === null || again === lost) throw second;
       throw new DeviceLostError(
         `Cannot go on as the device was lost a second time: ${again.message}; look at the log of the driver, ` +
           "take smaller batches or another adapter, and go on from the last checkpoint",

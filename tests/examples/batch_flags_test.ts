@@ -29,6 +29,9 @@ Deno.test("--batch is a number or auto, which needs --memory", () => {
       "--batch must be a whole number from 1, or auto",
     );
   }
+  for (const value of ["0", "-1GiB", "8 XB", "all"]) {
+    assertThrows(() => flagsOf([`--memory=${value}`]), UsageError, "--memory must be a number of bytes");
+  }
   assertThrows(() => checkBatch(flagsOf(["--batch", "auto"])), UsageError, "--batch auto needs --memory");
   checkBatch(flagsOf(["--batch", "auto", "--memory", "1 GiB"]));
 });
@@ -48,6 +51,9 @@ Deno.test("--total-batch is a multiple of --batch and stands for --accumulate", 
 Deno.test("--batch auto takes the largest that fits, and as many as make up --total-batch", async () => {
   await using gpu: Gpu = await openTestGpu();
   const model = await newModel<LlamaParams>(gpu, { source: llamaSource({ layers: 1, tied: true }), seed: 1 });
+  const { log } = console, said: string[] = [];
+  using _ = { [Symbol.dispose]: () => void (console.log = log) };
+  console.log = (line: string) => void said.push(line);
   const choose = (line: string): ChosenBatch =>
     chooseBatch<LlamaParams, TokenBatch>(flagsOf(`${line} --memory 512KiB`.split(" ")), {
       params: model.params,
@@ -69,5 +75,11 @@ Deno.test("--batch auto takes the largest that fits, and as many as make up --to
   assert(
     whole.batch * whole.accumulate === 96 && whole.batch > parts.batch / 2 && whole.batch <= parts.batch,
   );
+  assertEquals(said.map((line) => /, (.*) 512KiB/.exec(line)![1]), [
+    "the largest that fits in",
+    "the largest that fits in",
+    "all of a step, fits in",
+    "the largest that fits in",
+  ]);
   assertEquals(choose("--batch 8 --total-batch 24"), { batch: 8, accumulate: 3 });
 });

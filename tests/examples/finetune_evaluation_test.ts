@@ -11,6 +11,7 @@ import { main as classify } from "../../examples/classify.ts";
 import { main as finetune } from "../../examples/finetune.ts";
 import { readFlags, UsageError } from "../../examples/flags.ts";
 import { inFolder } from "../data/files.ts";
+import { checkKeepBest } from "../../examples/policies.ts";
 import { call, TEXT } from "./process.ts";
 
 Deno.test("finetune evaluates on several sets, writes samples, keeps the best state and ends early, and no step has other bits", async () => {
@@ -71,11 +72,15 @@ Deno.test("flags of evaluation that would do nothing are refused", () => {
     [check({ "min-delta": 3 }), "--min-delta needs to know what is better"],
     [check({ best: "b/loss" }), '--best must be one of loss, held-out/loss, a/loss: got "b/loss"'],
     [check({ best: "loss", "keep-best": true }), "--best and --keep-best both say which state is kept"],
+    [() => checkKeepBest({ "keep-best": true, policy: "gradES", validate: null }), "add --validate N"],
+    [() => checkKeepBest({ "keep-best": true }), "take --evaluate-every N --best loss in its place"],
     [() => setsOf({ "evaluate-on": ["a.txt"] }), '--evaluate-on must be NAME=FILE: got "a.txt"'],
     [() => setsOf({ "evaluate-on": ["a=b", "a=c"] }), 'there are two of "a"'],
     [() => setsOf({ "evaluate-on": ["held-out=b"] }), 'there are two of "held-out"'],
   ];
   for (const [attempt, message] of refused) assertThrows(attempt, UsageError, message);
+  checkKeepBest({ "keep-best": true, policy: "gradES", validate: 2 });
+  checkKeepBest({ "keep-best": true, policy: "earlyStopping", validate: null });
   assertEquals(setsOf({ "evaluate-on": ["a=b=c.txt"] }), [{ name: "a", path: "b=c.txt" }]);
   for (const every of ["0", "-1", "1.5", "x"]) {
     assertThrows(

@@ -1,9 +1,9 @@
 /** The example `finetune` on a device that is lost. */
 
-import { assert, assertEquals } from "@std/assert";
-import { DeviceLostError } from "@firn/train";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { type Checkpoint, DeviceLostError } from "@firn/train";
 import { main } from "../../examples/finetune.ts";
-import { lostRun, LostRunError } from "../../examples/lost_run.ts";
+import { lostRun, LostRunError, survivingRun } from "../../examples/lost_run.ts";
 import { inFolder } from "../data/files.ts";
 import { call, small, TEXT } from "./process.ts";
 
@@ -61,11 +61,30 @@ Deno.test("finetune opens a lost device once more, and ends its run from the las
 
 Deno.test("a lost run goes on with its implementation of WebGPU, and with its policy where that is a module", () => {
   const flags = { gpu: "dawn", "unsafe-gpu": true, watch: null, policy: "./p.ts", steps: 5 };
-  const lost = lostRun(new DeviceLostError("gone"), { folder: "out/1", flags });
+  const request = { checkpoint: null }, run = { folder: "out/1", flags, request };
+  const lost = lostRun(new DeviceLostError("gone"), run);
   assert(lost instanceof LostRunError && lost.message === "gone; go on with --resume out/1");
   assertEquals(lost.args, ["--resume", "out/1", "--policy", "./p.ts", "--gpu", "dawn", "--unsafe-gpu"]);
   const failed = new SuppressedError(new Error("not written"), new DeviceLostError("gone"));
-  assertEquals(lostRun(failed, { folder: "a", flags: { policy: "gradES" } })?.args, ["--resume", "a"]);
-  assertEquals(lostRun(new Error("other"), { folder: "a", flags }), null);
-  assertEquals(lostRun(new DeviceLostError("closed", { closed: true }), { folder: "a", flags }), null);
+  assertEquals(lostRun(failed, { ...run, flags: { policy: "gradES" } })?.args, ["--resume", "out/1"]);
+  assertEquals(lostRun(new Error("other"), run), null);
+  assertEquals(lostRun(new DeviceLostError("closed", { closed: true }), run), null);
+});
+
+Deno.test("a run that was resumed with another rate or place of its data keeps both when its device is lost", async () => {
+  const args = ["--resume", "out/1", "--lr", "0.1", "--data", "moved.txt"], seen: (readonly string[])[] = [];
+  const run = { folder: "out/1", flags: { steps: 5 }, request: { checkpoint: {} as Checkpoint } };
+  const command = (line: readonly string[]): Promise<void> => {
+    seen.push(line);
+    return seen.length === 1 ? Promise.reject(lostRun(new DeviceLostError("gone"), run)!) : Promise.resolve();
+  };
+  assertEquals(await call((line) => survivingRun(line, command), args), null);
+  assertEquals(seen, [args, args]);
+});
+
+Deno.test("a device that is lost before a run began is not said to be lost twice", async () => {
+  let runs = 0;
+  const command = (): Promise<void> => Promise.reject(new DeviceLostError(`gone ${++runs}`));
+  const { message } = await assertRejects(() => survivingRun([], command), DeviceLostError);
+  assertEquals(message, "gone 1");
 });

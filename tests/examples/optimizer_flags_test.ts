@@ -67,6 +67,15 @@ Deno.test("flags of the optimizer that say nothing, or too much, are refused", (
   check("--group a:b:rate=.5")();
 });
 
+Deno.test("a group of muon that names its decay has it for vectors and tables, too, which AdamW updates", () => {
+  const groups = nameOf(
+    "--optimizer muon --weight-decay 0.2 --group *.bias:decay=0.3 --group *embed*:rate=0.5",
+  );
+  const decays = [...groups.matchAll(/weightDecay ([\d.]+)/g)].map(([, decay]) => decay);
+  // Matrices and all others: of the first group, the second one, and what is in none.
+  assertEquals(decays, ["0.3", "0.3", "0.2", "0", "0.2", "0"]);
+});
+
 Deno.test("a group that no trained parameter belongs to is refused, and the paths that there are are told", () => {
   const paths = ["model.embed_tokens.weight", "model.norm.weight"];
   const check = (group: string) => () => checkGroups({ group: [group] }, paths);

@@ -112,7 +112,7 @@ Deno.test("finetune finishes its step at a signal, saves, says how to go on and 
     const args = small(["--steps", "120", "--data", `${folder}/text.txt`, "--out", out]);
     for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
       const begun = signal === "SIGINT";
-      const process = startExample("finetune", begun ? ["--resume", out] : args, folder);
+      const process = startExample("finetune", begun ? ["--resume", out, "--memory", "1 GiB"] : args, folder);
       // The signal comes when the run itself has logged steps, so that it listens by then.
       const before = begun ? await lastStep(log) : 0;
       while (await lastStep(log) < before + 10) await pause(1);
