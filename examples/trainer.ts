@@ -16,6 +16,7 @@ import {
   defineTraining,
   loadCheckpoint,
   nextTokenLoss,
+  NotFoundError,
   openGpu,
   scan,
 } from "@firn/train";
@@ -62,10 +63,13 @@ export async function train(
   await hostFileSystem().makeFolder(out, { parents: true });
   const path = `${out}/checkpoint.safetensors`, losses: number[] = [];
   await using keeper = checkpointKeeper<typeof model.params>(gpu, { path, every: 50, minutes: 10, keep: 3 });
-  const isNew = await hostFileSystem().stat(path) === null;
-  let state = isNew
+  const saved = await loadCheckpoint(path).catch((error) => {
+    if (error instanceof NotFoundError) return null;
+    throw error;
+  });
+  let state = saved === null
     ? await training.init(model.params)
-    : await training.resume(await loadCheckpoint(path)) as Awaited<ReturnType<typeof training.init>>;
+    : await training.resume(saved) as Awaited<ReturnType<typeof training.init>>;
   for await (state of scan(training, state, windows.from(state.step * training.accumulate + 1))) {
     losses.push(...state.look?.loss ?? []);
     if (state.look !== null) print(`step ${state.step}: loss ${state.look.loss.at(-1)!.toFixed(3)}`);

@@ -6,7 +6,7 @@
 
 import { checkRange } from "../arguments.ts";
 import { openSafetensors } from "../data/safetensors.ts";
-import { InputError } from "../errors.ts";
+import { InputError, NonFiniteError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Gpu } from "../runtime/device.ts";
@@ -41,9 +41,10 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
 export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable {
   /**
    * Looks at a state after each step, and saves it when that is due. It waits until the values are read: the file is written while
-   * the device goes on, and the next call that saves waits for it.
+   * the device goes on, and the next call that saves waits for it. Between looks, a state that is not finite is left out: the next
+   * look ends the training there, or goes back.
    *
-   * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite; the files stay as they were
+   * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite at a look; the files stay as they were
    * @throws {FileError} When a file could not be written, by this call or by the one before
    */
   after(state: TrainingState<P>): Promise<void>;
@@ -105,6 +106,13 @@ export function checkpointKeeper<P extends TensorTree>(
     // It is waited for later: until then its failure is not forgotten, and ends no process.
     writing.catch(() => {});
   };
+  const beginDue = async (state: TrainingState<P>): Promise<void> => {
+    try {
+      await begin(state, { path, keep });
+    } catch (error) {
+      if (!(error instanceof NonFiniteError && state.look === null)) throw error;
+    }
+  };
   return {
     async after(state) {
       const { step, done, validation } = state;
@@ -116,7 +124,7 @@ export function checkpointKeeper<P extends TensorTree>(
         }
       }
       const due = step % every === 0 || now() - savedAt >= 60_000 * minutes;
-      if (due && !done) await begin(state, { path, keep });
+      if (due && !done) await beginDue(state);
     },
     async save(state) {
       await begin(state, { path, keep });

@@ -4,10 +4,12 @@ import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } fr
 import {
   adamW,
   chain,
+  checkpointKeeper,
   defineTraining,
   type FreezePolicy,
   type Gpu,
   InputError,
+  loadCheckpoint,
   multiply,
   NonFiniteError,
   type Optimizer,
@@ -19,6 +21,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { memoryFileSystem } from "@firn/train/data";
 import { adamW8bit, weightAverage } from "@firn/train/optim";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
@@ -125,6 +128,20 @@ for (const accumulate of [1, 2]) {
     assertEquals(await bitsOf(gpu, states.at(-1)!), await bitsOf(gpu, expected.at(-1)!));
   });
 }
+
+Deno.test("rollback goes back where a checkpoint is due between the bad step and the look, and none is bad", async () => {
+  using training = define("rollback", { lookEvery: 3 });
+  const fileSystem = memoryFileSystem(), path = "run.safetensors", saved: number[] = [];
+  const keeper = checkpointKeeper<Mlp>(gpu, { path, every: 1, keep: 1, fileSystem });
+  const list = [...batches.slice(0, 3), bad, ...batches.slice(0, 2), ...batches.slice(3)];
+  for await (const state of scan(training, await training.init(newMlp()), list)) {
+    await keeper.after(state);
+    await keeper.flush();
+    saved.push((await loadCheckpoint(path, { fileSystem })).step);
+  }
+  // Steps 4 and 5 are bad, and step 6 is back at 3.
+  assertEquals(saved, [1, 2, 3, 3, 3, 3, 4, 5, 5]);
+});
 
 Deno.test("rollback goes back to the start where the first look is bad, and throws when it does not help", async () => {
   using training = define("rollback");
