@@ -92,6 +92,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     thawWarmup: options.thawWarmup ?? THAW_WARMUP,
     precision: options.precision ?? "f32",
     cachePrefix: cache !== null,
+    keepsBest: policy?.best !== undefined,
     accumulate: options.accumulate ?? 1,
     ranks: options.ranks ?? null,
     nonFinite: options.nonFinite ?? "stop",

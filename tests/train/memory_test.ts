@@ -148,6 +148,17 @@ for (const accumulate of [1, 2]) {
   });
 }
 
+Deno.test("memory has the weights of the best step, which a policy may end with", async () => {
+  using training = define({ policy: { ...scheduled([]), best: () => 1 }, memory: "1 GiB" });
+  const allocations = allocationsOn(gpu);
+  const state = await allocations.during(async () =>
+    await training.next(await training.init(model.params), batch(1))
+  );
+  const { planned, held } = allocations.memory(plannedOf(state, batch(1)));
+  assert([...state.leaves.keys()].some((path) => path.startsWith("best.")));
+  assertEquals([training.memory()!.bytes, held], [planned, planned]);
+});
+
 Deno.test("training computes no more again than its memory asks for", async () => {
   const least = await leastOf();
   const chosen: [number, number][] = [];

@@ -45,6 +45,8 @@ export interface StepDefinition {
   readonly cachePrefix: boolean;
   /** What is done where a loss or a gradient is not finite. */
   readonly nonFinite: "stop" | "skip" | "rollback";
+  /** Whether the weights of the best step are kept, as the policy may end with it. */
+  readonly keepsBest: boolean;
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
   /** The processes that train together; null for this one alone. */

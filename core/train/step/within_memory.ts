@@ -74,11 +74,15 @@ export function withinMemory<S extends PlannedWithin>(
   return chosen(best);
 }
 
-/** Bytes that a training takes besides those of a plan: parameters, state, the batch, and a copy of both to go back to. */
+/**
+ * Bytes that a training takes besides those of a plan: parameters, state, the batch, the weights of the best step, and a copy of
+ * all to go back to.
+ */
 export function heldBytes(definition: StepDefinition, request: StepRequest): number {
-  const { run, batch } = request, state = total(stateSpecsFor(definition, request).values());
-  const trained = activePaths(definition, { run, frozen: [] }).map((path) => run.params.get(path)!);
-  const copies = definition.nonFinite === "rollback" ? state + total(trained) : 0;
+  const { run, batch } = request, weights = activePaths(definition, { run, frozen: [] });
+  const trained = total(weights.map((path) => run.params.get(path)!));
+  const state = total(stateSpecsFor(definition, request).values()) + (definition.keepsBest ? trained : 0);
+  const copies = definition.nonFinite === "rollback" ? state + trained : 0;
   return total(run.params.values()) + state + copies + total(batch.values());
 }
 
