@@ -164,24 +164,29 @@ function parsed(text: string, path: string): Readonly<Record<string, unknown>> {
   }
 }
 
-/** The line of each key. A statement is the fewest lines that are TOML by themselves, in a file that is TOML as a whole. */
+/** The line of each key, in a file that is TOML as a whole. */
 function linesOf(text: string): ReadonlyMap<string, number> {
-  const lines = text.split(/\r?\n/), found = new Map<string, number>();
-  for (let from = 0, to = 1; to <= lines.length; to++) {
-    const keys = keysOf(lines.slice(from, to).join("\n"));
-    for (const key of keys ?? []) if (!found.has(key)) found.set(key, from + 1);
-    if (keys !== null) from = to;
+  const found = new Map<string, number>();
+  for (const { line, statement } of statementsOf(text)) {
+    for (const key of Object.keys(parse(statement))) if (!found.has(key)) found.set(key, line);
   }
   return found;
 }
 
-/** The keys of a text; null when it is no TOML. */
-function keysOf(text: string): readonly string[] | null {
-  try {
-    return Object.keys(parse(text));
-  } catch (error) {
-    if (error instanceof TomlError) return null;
-    throw error;
+/** Strings of several lines, strings of one, comments, brackets, ends of lines, and all else. */
+const PARTS =
+  /"""[^"\\]*(?:(?:\\[^]|"(?!""))[^"\\]*)*"{3,5}|'''[^']*(?:'(?!'')[^']*)*'{3,5}|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\n]*'|#[^\n]*|[[\]{}\n]|[^"'#[\]{}\n]+/g;
+
+/** The statements of a file that is TOML: a line ends one, unless it is within a string or brackets. */
+function* statementsOf(text: string): Generator<{ readonly line: number; readonly statement: string }> {
+  let line = 1, ended = 1, from = 0, depth = 0;
+  for (const { 0: part, index } of `${text}\n`.matchAll(PARTS)) {
+    if (part === "[" || part === "{") depth++;
+    if (part === "]" || part === "}") depth--;
+    ended += part.split("\n").length - 1;
+    if (part !== "\n" || depth > 0) continue;
+    yield { line, statement: text.slice(from, index + 1) };
+    [line, from] = [ended, index + 1];
   }
 }
 
@@ -219,7 +224,7 @@ export function typedValue(flag: Flag<unknown>, value: unknown): unknown {
 }
 
 function shownValue(value: unknown): string {
-  return String(JSON.stringify(value)).slice(0, 60);
+  return (typeof value === "number" ? String(value) : String(JSON.stringify(value))).slice(0, 60);
 }
 
 /** Where the flags of a message stand in the file. */

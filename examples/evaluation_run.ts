@@ -23,6 +23,14 @@ import { quoted } from "./sample.ts";
 /** Evaluations of a run. */
 export interface RunEvaluations<P extends TensorTree = object> {
   /**
+   * Takes up what the log of a run that goes on has of it.
+   *
+   * @returns Whether the run is to end already
+   */
+  begin(lines: RunLog["lines"]): boolean;
+  /** Whether it is time after a step. */
+  due(step: number): boolean;
+  /**
    * Evaluates a state where it is time.
    *
    * @returns Whether the run is to end
@@ -80,11 +88,14 @@ export function runEvaluations<P extends TensorTree, B extends TensorTree>(
   if (every === null) return undefined;
   const judge = evaluator(gpu, training, { sets, metrics, every, steps: flags.steps });
   const follow = followOf(flags, judge.better);
-  let best: Best | null = null;
+  let best: Best | null = follow && follow.init;
   return {
+    begin(lines) {
+      best = follow && evaluationsIn(lines).reduce(follow.next, follow.init);
+      return best?.stop ?? false;
+    },
+    due: judge.due,
     async after(state, { log, say }) {
-      // What a run that goes on found before is in its log.
-      best ??= follow && evaluationsIn(log?.lines ?? []).reduce(follow.next, follow.init);
       const found = await judge.after(state);
       if (found === null) return false;
       const lines = linesOf(found);
@@ -162,11 +173,11 @@ function linesOf({ step, values }: Evaluation) {
   });
 }
 
-/** The evaluations of a log. */
+/** The evaluations of a log, but that before the first step, of which no state is kept. */
 function evaluationsIn(lines: RunLog["lines"]): readonly Evaluation[] {
   const found = new Map<number, Record<string, number>>();
   for (const line of lines) {
-    if (line.kind !== "evaluation") continue;
+    if (line.kind !== "evaluation" || line.step === 0) continue;
     const values = found.get(line.step) ?? {};
     for (const [name, value] of Object.entries(line.metrics)) values[`${line.set}/${name}`] = value ?? NaN;
     found.set(line.step, values);

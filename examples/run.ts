@@ -9,6 +9,7 @@ import {
   checkpointKeeper,
   DataError,
   type Gpu,
+  read,
   removeCheckpoint,
   scan,
   type TensorTree,
@@ -189,13 +190,10 @@ async function takeSteps<B extends TensorTree>(
   using signals = catchSignals(command);
   const begun = performance.now(), waits = { ms: 0 };
   let memory = "";
-  for await (
-    state of scan(
-      training,
-      state,
-      waitingFor(options.batches.from(state.step * training.accumulate + 1), waits),
-    )
-  ) {
+  // A run may have been interrupted once it was to end.
+  const over = options.evaluations?.begin(log.lines) ?? false;
+  const batches = over ? [] : options.batches.from(state.step * training.accumulate + 1);
+  for await (state of scan(training, state, waitingFor(batches, waits))) {
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([{ kind: "components", components: training.components() }]);
     }
@@ -232,14 +230,18 @@ async function takeSteps<B extends TensorTree>(
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));
     }
-    if (options.watch !== undefined && state.step % options.watch.every === 0 && !state.done) {
-      const text = await training.withWeights(state, options.watch.show);
+    const shows = options.watch !== undefined && state.step % options.watch.every === 0 && !state.done;
+    const judges = options.evaluations?.due(state.step) ?? false;
+    // Steps are queued: what follows would wait for them, and their time is theirs.
+    if (shows || judges) await read(gpu, state.loss!);
+    const apart = performance.now();
+    if (shows) {
+      const text = await training.withWeights(state, options.watch!.show);
       await log.add([{ kind: "sample", step: state.step, text }]);
       bar.say(`step ${state.step}: ${quoted(text)}`);
     }
-    const judging = performance.now();
-    const stop = await options.evaluations?.after(state, { log, say: bar.say }) ?? false;
-    clockAt += performance.now() - judging;
+    const stop = judges && await options.evaluations!.after(state, { log, say: bar.say });
+    clockAt += performance.now() - apart;
     const signal = options.follows ? null : signals.caught();
     if (signal === null || state.done) await keeper.after(state);
     else await keeper.save(state);

@@ -71,6 +71,21 @@ Deno.test("readConfig reads each flag as a key, and knows its line", () => {
   ]);
   assertEquals(read('data = "b.txt"').get("data")!.value, ["b.txt"]);
   assertEquals(read("steps = 6\r\nlr = 1\r\n").get("lr")!.line, 2);
+  const odd = String.raw`prompt = """ # \""" [ "" { """""
+data = ['[', "\"{", # ]
+  '''
+'''''] # ' """
+lr = 1`;
+  assertEquals([...read(odd)].map(([name, { line }]) => [name, line]), [["prompt", 1], ["data", 2], [
+    "lr",
+    5,
+  ]]);
+});
+
+Deno.test("readConfig knows the lines of a large file within a second", () => {
+  const began = performance.now(), file = `prompt = """\n${"a whale\n".repeat(20_000)}"""\nlr = 1\n`;
+  assertEquals(read(file).get("lr")!.line, 20_003);
+  assert(performance.now() - began < 1000);
 });
 
 /** What must be refused in the last line of a file, and the reason. */
@@ -83,7 +98,7 @@ const REFUSED: readonly (readonly [line: string, why: string])[] = [
   ['steps = "6"', '"steps" must be a number, without quotes: got "6"'],
   ["steps = true", '"steps" must be a value, N: got true'],
   ["steps = [6]", '"steps" must be a value, N: got [6]'],
-  ["lr = nan", '"lr" must be a number above 0: got null'],
+  ["lr = nan", '"lr" must be a number above 0: got NaN'],
   ["prompt = 6", '"prompt" must be a text, in quotes: got 6'],
   ['prompt = ""', '"prompt" must be a text that is not empty: got ""'],
   ['kind = "some"', '"kind" must be one of auto, all: got "some"'],
