@@ -103,6 +103,10 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   if (joined !== null && pairObjective(asked.flags) !== null) {
     throw new UsageError("several ranks train on text and conversations: preferences take one process");
   }
+  if (joined !== null && asked.flags["dry-run"]) {
+    // Each rank would take as many steps as its clock says, and the others would wait for it.
+    throw new UsageError("--dry-run tries steps in one process: run it without ranks");
+  }
   if (shows !== null) return await showData(asked, shows);
 
   await using gpu = await openShown(asked.flags);
@@ -135,7 +139,8 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     model: plan.folder,
     checkpoint,
     lookEvery: lookEvery(flags),
-    observe: flags,
+    // What rank 0 shows would be shown once more, at a port that is taken.
+    observe: follows ? { ...flags, watch: null, tensorboard: false } : flags,
     ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
     config: {
       ...flags,

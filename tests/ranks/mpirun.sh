@@ -19,13 +19,16 @@ finetune() { # ranks, samples of each, the folder, then other flags
 losses() { sed -n 's/.*"kind":"step".*"loss":\([^,}]*\).*/\1/p' "$work/$1/metrics.jsonl"; }
 
 finetune 1 4 one || fail "one process must train"
-finetune 2 2 two || fail "two ranks must train"
+finetune 2 2 two --watch 8713 || fail "two ranks must train, and rank 0 alone serve its page"
 losses one >"$work/a"
 losses two >"$work/b"
 paste "$work/a" "$work/b" >"$work/both"
 awk '{ off = ($1 - $2) / $1; if (off > 1e-5 || off < -1e-5) bad = 1 } END { exit bad || NR != 16 }' "$work/both" ||
   fail "the losses must be those of one process: $(cat "$work/both")"
 cmp "$work/two/model/config.json" "$work/one/model/config.json" || fail "rank 0 must save the model"
+
+if finetune 2 2 dry --dry-run; then fail "ranks must refuse a dry run"; fi
+grep -q "run it without ranks" "$work/log" || fail "they must say why"
 
 finetune 2 2 killed &
 run=$!
