@@ -93,8 +93,17 @@ async function runOnce(args: readonly string[]): Promise<void> {
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
   const joined = await joinRanks();
+  if (joined !== null) checkRanks(request.values);
   await finetune(request, joined);
   await joined?.leave();
+}
+
+/** Refuses what ranks cannot do together: each would take trial steps by its own clock, and serve a page at one port. */
+function checkRanks(flags: Pick<Planned, "dry-run" | "watch">): void {
+  if (flags["dry-run"]) throw new UsageError("--dry-run tries steps in one process: run it without ranks");
+  if (flags.watch !== null) {
+    throw new UsageError("--watch serves the run of one process: run ./firn watch FOLDER beside the ranks");
+  }
 }
 
 async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {
@@ -102,10 +111,6 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const asked = await planOf(request, joined), { checkpoint } = request, shows = asked.flags["show-batch"];
   if (joined !== null && pairObjective(asked.flags) !== null) {
     throw new UsageError("several ranks train on text and conversations: preferences take one process");
-  }
-  if (joined !== null && asked.flags["dry-run"]) {
-    // Each rank would take as many steps as its clock says, and the others would wait for it.
-    throw new UsageError("--dry-run tries steps in one process: run it without ranks");
   }
   if (shows !== null) return await showData(asked, shows);
 
@@ -139,8 +144,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     model: plan.folder,
     checkpoint,
     lookEvery: lookEvery(flags),
-    // What rank 0 shows would be shown once more, at a port that is taken.
-    observe: follows ? { ...flags, watch: null, tensorboard: false } : flags,
+    observe: follows ? { ...flags, tensorboard: false } : flags,
     ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
     config: {
       ...flags,

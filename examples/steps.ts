@@ -8,6 +8,7 @@
 import {
   flatten,
   type Gpu,
+  read,
   readAll,
   scan,
   tensor,
@@ -117,13 +118,13 @@ export async function openSteps(
     async take(training, { params, batches, steps, tokens, evaluations }) {
       const bar = progress(steps, { display: flags.progress });
       bar.update(0, ["compiling the training step"]);
-      let state = await training.init(params), clockAt = performance.now(), looked = 0;
+      let state = await training.init(params), apart = 0, clockAt = performance.now(), looked = 0;
       const states = scan(training, state, batches), memory = (): number => gpu.counts.bytes;
-      for await (state of logged(states, { log, training, tokens, memory })) {
+      for await (state of logged(states, { log, training, tokens, memory, apart: () => apart })) {
         if (state.look === null) bar.move(state.step);
         else {
-          const pace = rateText((performance.now() - clockAt) / (state.step - looked));
-          [clockAt, looked] = [performance.now(), state.step];
+          const now = performance.now() - apart, pace = rateText((now - clockAt) / (state.step - looked));
+          [clockAt, looked] = [now, state.step];
           const frozen = state.frozen.length > 0 ? [frozenText(training, state)] : [];
           bar.update(state.step, [`loss ${state.look.loss.at(-1)!.toFixed(3)}`, pace, ...frozen]);
         }
@@ -131,7 +132,12 @@ export async function openSteps(
         if (state.rolledBack !== undefined) {
           bar.say(`step ${state.rolledBack.from}: back to step ${state.step}: ${state.rolledBack.why}`);
         }
-        if (await evaluations?.after(state, { log, say: bar.say })) break;
+        if (!evaluations?.due(state.step)) continue;
+        // Steps are queued: an evaluation would wait for them, and their time is theirs.
+        await read(gpu, state.loss!);
+        const from = performance.now(), stop = await evaluations.after(state, { log, say: bar.say });
+        apart += performance.now() - from;
+        if (stop) break;
       }
       bar.end();
       const { saved, told } = await evaluations?.finish(state) ?? { saved: state, told: state };

@@ -22,6 +22,8 @@ export interface LoggedOptions {
   readonly tokens?: number;
   /** Bytes on the device, such as `() => gpu.counts.bytes`. */
   readonly memory?: () => number;
+  /** Milliseconds so far that are not of steps, such as those of evaluations in between; none when absent. */
+  readonly apart?: () => number;
 }
 
 /**
@@ -52,7 +54,7 @@ export interface LoggedOptions {
  */
 export async function* logged<P extends TensorTree>(
   states: AsyncIterable<TrainingState<P>>,
-  { logger, log, training, tokens, memory }: LoggedOptions,
+  { logger, log, training, tokens, memory, apart = () => 0 }: LoggedOptions,
 ): AsyncGenerator<TrainingState<P>, void, undefined> {
   const recordOf = recorder(log?.lines);
   const add = async (lines: readonly Line[]): Promise<void> => {
@@ -60,7 +62,8 @@ export async function* logged<P extends TensorTree>(
     if (logger !== undefined) await logLines(lines, { recordOf, logger });
   };
   let told = log?.lines.some(({ kind }) => kind === "components") ?? false;
-  let clockAt = performance.now(), looked: number | null = null;
+  const clock = (): number => performance.now() - apart();
+  let clockAt = clock(), looked: number | null = null;
   for await (const state of states) {
     looked ??= state.step - 1;
     if (!told && training !== undefined) {
@@ -68,7 +71,7 @@ export async function* logged<P extends TensorTree>(
       told = true;
     }
     if (state.look !== null) {
-      const stepMs = (performance.now() - clockAt) / (state.step - looked);
+      const stepMs = (clock() - clockAt) / (state.step - looked);
       const batches = training?.accumulate ?? 1;
       await add(stepLines(state as TrainingState<object>, {
         stepMs,
@@ -78,7 +81,7 @@ export async function* logged<P extends TensorTree>(
     }
     if (state.event !== null) await add([{ kind: "freeze", ...state.event }]);
     if (state.look !== null || state.rolledBack !== undefined) {
-      [clockAt, looked] = [performance.now(), state.step];
+      [clockAt, looked] = [clock(), state.step];
     }
     yield state;
   }

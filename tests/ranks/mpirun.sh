@@ -19,7 +19,7 @@ finetune() { # ranks, samples of each, the folder, then other flags
 losses() { sed -n 's/.*"kind":"step".*"loss":\([^,}]*\).*/\1/p' "$work/$1/metrics.jsonl"; }
 
 finetune 1 4 one || fail "one process must train"
-finetune 2 2 two --watch 8713 || fail "two ranks must train, and rank 0 alone serve its page"
+finetune 2 2 two || fail "two ranks must train"
 losses one >"$work/a"
 losses two >"$work/b"
 paste "$work/a" "$work/b" >"$work/both"
@@ -29,6 +29,8 @@ cmp "$work/two/model/config.json" "$work/one/model/config.json" || fail "rank 0 
 
 if finetune 2 2 dry --dry-run; then fail "ranks must refuse a dry run"; fi
 grep -q "run it without ranks" "$work/log" || fail "they must say why"
+if finetune 2 2 watched --watch 0; then fail "ranks must refuse to serve a page"; fi
+grep -q "run ./firn watch FOLDER" "$work/log" || fail "they must say what does"
 
 finetune 2 2 killed &
 run=$!

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertLess, assertRejects } from "@std/assert";
 import { defineTraining, multiply, openGpu, scan, sgd, sum, type Tensor, tensor } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import {
@@ -123,6 +123,7 @@ Deno.test("logged changes no bit of a run, logs each step once and ends the run 
   const alone = gpu.counts.submits - submits;
 
   const fileSystem = memoryFileSystem(), log = await openLog("log", { fileSystem });
+  const timed = await openLog("timed", { fileSystem });
   const seen: LogRecord[] = [];
   const before = gpu.counts.submits;
   const options = { log, training, tokens: 5, memory: () => gpu.counts.bytes };
@@ -149,6 +150,22 @@ Deno.test("logged changes no bit of a run, logs each step once and ends the run 
     true,
   );
   assertEquals(seen.at(-1)!.numbers["train/frozen_share"], 1);
+  let apart = 0;
+  for await (
+    const { step } of logged(await states(), {
+      log: timed,
+      training,
+      tokens: 5,
+      apart: () => apart,
+    })
+  ) {
+    if (step !== 1) continue;
+    const from = performance.now();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    apart += performance.now() - from;
+  }
+  const [first] = timed.lines.filter((line) => line.kind === "step");
+  assertLess(first.stepMs, 500);
   const broken = logged(await states(), { logger: () => Promise.reject(new TypeError("no network")) });
   await assertRejects(() => Array.fromAsync(broken, () => {}), TypeError, "no network");
   training[Symbol.dispose]();
