@@ -6,7 +6,7 @@
  */
 
 import { hostFileSystem } from "@firn/train/data";
-import { LIBRARY_VARIABLE, openRanks, type Ranks } from "@firn/train/ranks";
+import { launchedBy, LIBRARY_VARIABLE, openRanks, type Ranks } from "@firn/train/ranks";
 import { print } from "./print.ts";
 
 /** Seconds to wait for rank 0, which saves and judges the model alone. */
@@ -24,7 +24,8 @@ export interface Joined {
 /** Whether a launcher started this process. */
 export async function isRank(): Promise<boolean> {
   const { state } = await Deno.permissions.query({ name: "env", variable: LIBRARY_VARIABLE });
-  return state === "granted";
+  // Where all permissions are given, it is so without a launcher, too.
+  return state === "granted" && launchedBy((name) => Deno.env.get(name)) !== null;
 }
 
 /**

@@ -36,3 +36,19 @@ Deno.test("openRanks refuses a timeout that is none, and says what to allow wher
   await assertRejects(() => openRanks({ timeout: 0 }), InputError, '"timeout" must be seconds above 0');
   await assertRejects(() => openRanks(), InputError, "--allow-env=FIRN_MPI_LIBRARY,OMPI_COMM_WORLD_SIZE");
 });
+
+Deno.test("a run that has all permissions and that no launcher started trains alone", async () => {
+  const standIns = import.meta.resolve("@std/assert").startsWith("file:");
+  const { stdout, stderr } = await new Deno.Command("sh", {
+    args: [
+      "-c",
+      'program=$1 && shift && echo "$program" | "$0" run --quiet --no-check --allow-env "$@" -',
+      Deno.execPath(),
+      'import { joinRanks } from "./examples/ranks.ts"; console.log(await joinRanks());',
+    ].concat(standIns ? ["--import-map=tests/stand_ins/import_map.json"] : []),
+    cwd: new URL("../../", import.meta.url),
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder();
+  assertEquals(text.decode(stdout), "null\n", text.decode(stderr));
+});
