@@ -133,7 +133,7 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
   ],
   pretrain: [
     ...SHARED,
-    ["--batch -1", 2, '--batch must be a whole number from 1: got "-1"'],
+    ["--batch -1", 2, '--batch must be a whole number from 1, or auto: got "-1"'],
     ...RESUME,
     ...DATA,
     ...NO_TEXT,
