@@ -10,6 +10,7 @@
 
 import {
   DataError,
+  flatten,
   free,
   freeState,
   type Gpu,
@@ -127,8 +128,9 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const plan = withSteps(sized, data), { flags, policy } = plan;
   const loss = await distilled(gpu, { base, flags });
   const training = trainingOf(gpu, { plan, base, data, loss });
-  printSetup({ plan, base, data });
   const toml = configText("finetune", { table: FLAGS, flags });
+  await joined?.agree(factsOf(plan, { request, toml, base, data }));
+  printSetup({ plan, base, data });
   if (flags["dry-run"]) {
     return await showPlan(gpu, { plan, subject, data, training, toml, began, loadMs: loaded - loading });
   }
@@ -205,6 +207,27 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
   });
   printAfter({ before, after, costs, saved });
+}
+
+/** What all ranks must have in common. */
+function factsOf(
+  { policyHash }: Plan<Planned>,
+  { request: { checkpoint }, toml, base, data }: {
+    readonly request: RunRequest<typeof FLAGS>;
+    readonly toml: string;
+    readonly base: Model;
+    readonly data: TrainData;
+  },
+): Readonly<Record<string, string>> {
+  const params = [...flatten(base.params)].map(([path, { shape, dtype }]) => `${path} ${dtype} ${shape}`);
+  return {
+    flags: toml,
+    policy: policyHash ?? "",
+    data: data.batches.fingerprint,
+    step: `${checkpoint?.step ?? 0}`,
+    parameters: params.join("\n"),
+    "the version of Deno": Deno.version.deno,
+  };
 }
 
 /** The data of this rank: its share of batches that all make together. */

@@ -32,7 +32,7 @@ export class LaunchError extends Error {
 /** Flags that stand alone, as far as it matters: what follows them is no value of theirs. */
 const TOGGLE = /^--(no-|unsafe-gpu$|help$)|^-h$/;
 
-/** Variables that launchers of MPI set: Open MPI's, MPICH's, Slurm's. */
+/** Variables in which launchers of MPI name the number of processes: Open MPI's, MPICH's, Slurm's. */
 const LAUNCHERS = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 /** The variable that names the library of MPI. */
 const LIBRARY = "FIRN_MPI_LIBRARY";
@@ -62,7 +62,7 @@ export function planOf(
   const cache = hubPlaces(machine);
   const readHub = hub && !needs.everything ? `,${open.listOf([], [cache.HF_HUB_CACHE])}` : "";
   const { measures: nvidia, run } = about;
-  const library = LAUNCHERS.some((name) => machine.env(name) !== undefined) ? mpiOf(machine) : null;
+  const library = mpiOf(command, machine);
   const env = [
     ...library === null ? [] : [LIBRARY, ...LAUNCHERS.map((name) => `${name.split("_")[0]}_*`)],
     ...nvidia ? ["FIRN_NVIDIA"] : [],
@@ -236,8 +236,15 @@ function wantsDawn(args: readonly string[]): boolean {
   return args.some((arg, i) => arg === "--gpu=dawn" || arg === "dawn" && args[i - 1] === "--gpu");
 }
 
-/** The library of MPI of the launcher that started this process. */
-function mpiOf({ env }: Machine): string {
+/** The library of MPI of the launcher that started this process among others; null where it is alone. */
+function mpiOf(command: string, { env }: Machine): string | null {
+  const started = Math.max(...LAUNCHERS.map((name) => Number(env(name) ?? 1)));
+  if (!(started > 1)) return null;
+  if (command !== "finetune") {
+    throw new LaunchError(
+      `a launcher of MPI started ${started} processes, and each would do all of "${command}": only finetune takes several; start it without`,
+    );
+  }
   const path = env(LIBRARY);
   if (path !== undefined) return path;
   throw new LaunchError(

@@ -122,7 +122,7 @@ export interface TrainOptions<B extends TensorTree> {
   readonly flags: RunRequest<RunTable>["values"] & ObserveFlags & { readonly steps: number };
   /** SHA-256 of the module of the policy; null without one. */
   readonly policyHash: string | null;
-  /** Whether another process decides when an interrupted run ends; false when absent. */
+  /** Whether another process saves, and decides when an interrupted run ends; false when absent. */
   readonly follows?: boolean;
   readonly training: Training<object, B>;
   /** Parameters before the first step. */
@@ -183,7 +183,7 @@ async function takeSteps<B extends TensorTree>(
     print(`moved       from ${state.movedFrom} to ${gpu.name}: the run goes on with other bits`);
   }
   // A run can be resumed from its very beginning.
-  if (checkpoint === null) await keeper.save(state);
+  if (checkpoint === null && !options.follows) await keeper.save(state);
   const bar = progress(flags.steps, { first: state.step, display: flags.progress });
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
@@ -243,8 +243,8 @@ async function takeSteps<B extends TensorTree>(
     const stop = judges && await options.evaluations!.after(state, { log, say: bar.say });
     clockAt += performance.now() - apart;
     const signal = options.follows ? null : signals.caught();
-    if (signal === null || state.done) await keeper.after(state);
-    else await keeper.save(state);
+    if (signal !== null && !state.done) await keeper.save(state);
+    else if (!options.follows) await keeper.after(state);
     if (signal !== null && !state.done) {
       bar.end();
       throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);

@@ -34,6 +34,11 @@ export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): R
   call.MPI_Initialized(level);
   if (level[0] !== 0) throw new RanksError("Cannot start MPI as a process can do it once: it runs already");
   check(mpi, "start", call.MPI_Init_thread(0n, 0n, constants.threadMultiple, level));
+  if (level[0] < constants.threadSerialized) {
+    throw new RanksError(
+      `Cannot start MPI as calls come from several threads, one after the other: ${version} allows one thread; take another build of it`,
+    );
+  }
   check(mpi, "start", call.MPI_Comm_set_errhandler(world, constants.errorsReturn));
   const all = groupOf(mpi, world), local = groupOf(mpi, localOf(mpi, all.rank));
   const watch = level[0] >= constants.threadMultiple ? watchOf(mpi, all) : null;
@@ -88,13 +93,19 @@ function exchangeOf(
   { all, next }: { readonly all: Group; readonly next: Next },
 ): Pick<Ranks, "sum" | "allToAll" | "gather" | "broadcast"> {
   const { call, constants: { world, byte, float, inPlace, sum } } = mpi;
-  const done = async (what: string, code: Promise<number>): Promise<void> => check(mpi, what, await code);
+  /** Arguments of the call that is on its way: nothing else may hold them until it ends. */
+  const held = new Set<object>();
+  const done = async (what: string, code: Promise<number>, ...buffers: readonly object[]): Promise<void> => {
+    for (const buffer of buffers) held.add(buffer);
+    const result = await code.finally(() => held.clear());
+    check(mpi, what, result);
+  };
   return {
     sum: (data) =>
       next("sum", async () => {
         for (let from = 0; from < data.length; from += MOST) {
           const part = data.subarray(from, from + MOST);
-          await done("sum", call.MPI_Allreduce(inPlace, part, part.length, float, sum, world));
+          await done("sum", call.MPI_Allreduce(inPlace, part, part.length, float, sum, world), part);
         }
       }),
     allToAll(data) {
@@ -103,19 +114,19 @@ function exchangeOf(
         refuse("allToAll", `bytes must be a multiple of the number of ranks, ${all.size}`, data.length);
       }
       return next("allToAll", async () => {
-        await done("allToAll", call.MPI_Alltoall(data, part, byte, result, part, byte, world));
+        await done("allToAll", call.MPI_Alltoall(data, part, byte, result, part, byte, world), data, result);
         return result;
       });
     },
     gather: (mine) =>
       next("gather", async () => {
         const lengths = new Int32Array(all.size), own = Int32Array.of(mine.length);
-        await done("gather", call.MPI_Allgather(own, 4, byte, lengths, 4, byte, world));
+        await done("gather", call.MPI_Allgather(own, 4, byte, lengths, 4, byte, world), own, lengths);
         const offsets = new Int32Array(all.size);
         for (let r = 1; r < all.size; r++) offsets[r] = offsets[r - 1] + lengths[r - 1];
         const result = new Uint8Array(offsets[all.size - 1] + lengths[all.size - 1]);
         const code = call.MPI_Allgatherv(mine, mine.length, byte, result, lengths, offsets, byte, world);
-        await done("gather", code);
+        await done("gather", code, mine, result, lengths, offsets);
         return result;
       }),
     broadcast(data, root = 0) {
@@ -125,7 +136,7 @@ function exchangeOf(
       return next("broadcast", async () => {
         for (let from = 0; from < data.length; from += MOST) {
           const part = data.subarray(from, from + MOST);
-          await done("broadcast", call.MPI_Bcast(part, part.length, byte, root, world));
+          await done("broadcast", call.MPI_Bcast(part, part.length, byte, root, world), part);
         }
       });
     },

@@ -23,6 +23,9 @@ import {
 import { newModel } from "@firn/train/hub";
 import { RanksError } from "@firn/train/ranks";
 import { gradES } from "@firn/train/policies";
+import { gradientExchange } from "../../core/train/step/exchange.ts";
+import { createBuffer, destroyBuffer, writeValues } from "../../core/runtime/buffers.ts";
+import { readBuffers } from "../../core/runtime/readback.ts";
 import { ranksInProcess } from "./in_process.ts";
 
 const SOURCE = {
@@ -126,4 +129,49 @@ Deno.test("ranks refuse cachePrefix, and what openRanks did not give", async () 
     });
   assertThrows(() => define({ ranks, cachePrefix: true }), InputError, "drop one of both");
   assertThrows(() => define({ ranks: { ...ranks, rank: 2 } }), InputError, "what openRanks() gives");
+});
+
+Deno.test("an exchange takes sums that grow, as where parameters thaw, and buckets", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const all = ranksInProcess(2);
+  const sums = await Promise.all(all.map(async (ranks) => {
+    const exchange = gradientExchange(gpu, ranks), results: number[][] = [];
+    for (const count of [2, 6, 1]) {
+      const bytes = count * 4, buffer = createBuffer(gpu, { label: "sum", bytes });
+      writeValues(gpu, buffer, Float32Array.from({ length: count }, (_, i) => i + ranks.rank));
+      await exchange.sum([{ buffer, bytes }]);
+      const [values] = await readBuffers(gpu, [{ buffer, bytes }]);
+      results.push([...new Float32Array(values)]);
+      destroyBuffer(buffer);
+    }
+    exchange.destroy();
+    return { results, bytes: exchange.bytes };
+  }));
+  const results = [[1, 3], [1, 3, 5, 7, 9, 11], [1]];
+  assertEquals(sums, [{ results, bytes: 36 }, { results, bytes: 36 }]);
+});
+
+Deno.test("a limit of memory counts the buffers of an exchange", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const model = await newModel(gpu, { source: SOURCE, seed: 1 });
+  const bytesWith = (options: Partial<Options>): number => {
+    using training = defineTraining(gpu, nextTokenLoss(model), {
+      optimizer: adamW({ learningRate: 1 }),
+      steps: 1,
+      memory: "1 GiB",
+      ...options,
+    });
+    return training.largestBatch({
+      params: model.params,
+      batchOf: (size) => samples(1, { from: 0, to: size }),
+      most: 2,
+    }).memory.bytes;
+  };
+  const alone = bytesWith({ accumulate: 2 }),
+    together = bytesWith({ accumulate: 2, ranks: ranksInProcess(2)[0] });
+  const gradients = [...flatten(model.params).values()].reduce(
+    (n, { shape }) => n + shape.reduce((a, b) => a * b, 4),
+    0,
+  );
+  assertEquals(together - alone >= gradients, true, `${together - alone} of ${gradients}`);
 });

@@ -7,6 +7,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { InputError } from "@firn/train";
 import { launchedBy, openRanks } from "@firn/train/ranks";
+import { agreeOn } from "../../examples/ranks.ts";
+import { ranksInProcess } from "./in_process.ts";
 
 const launchedWith = (environment: Record<string, string>) => launchedBy((name) => environment[name]);
 
@@ -51,4 +53,17 @@ Deno.test("a run that has all permissions and that no launcher started trains al
   }).output();
   const text = new TextDecoder();
   assertEquals(text.decode(stdout), "null\n", text.decode(stderr));
+});
+
+Deno.test("ranks that were started with other flags are refused on all ranks, before any trains", async () => {
+  const same = ranksInProcess(3).map((ranks) => agreeOn(ranks, { flags: "lr = 1", data: "a" }));
+  await Promise.all(same);
+  const facts = [{ flags: "lr = 1", data: "a" }, { flags: "lr = 1", data: "a" }, {
+    flags: "lr = 2",
+    data: "a",
+  }];
+  const others = ranksInProcess(3).map((ranks, i) => agreeOn(ranks, facts[i]));
+  for (const other of others) {
+    await assertRejects(() => other, InputError, "rank 2 differs from rank 0 in flags; start all alike");
+  }
 });

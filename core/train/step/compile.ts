@@ -20,6 +20,7 @@ import type { StepMemory } from "../memory.ts";
 import type { ChosenVariants } from "../types.ts";
 import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
 import type { PlannedPart } from "./accumulation.ts";
+import { exchangeBytes } from "./exchange.ts";
 import { type ProductVariants, productVariants } from "./product_variants.ts";
 import type { StepGraph } from "./trace.ts";
 import { heldBytes, withinMemory } from "./within_memory.ts";
@@ -78,7 +79,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
   function planned(key: string, request: StepRequest): Omit<CompiledStep, "starts"> {
     const step = stepGraph(definition, request), graph = partGraph(definition, request);
     const { updates, doubleBuffered, columns, replaced } = step, { wide, run } = request;
-    const { target } = products, { precision, memory: limit, accumulate } = definition;
+    const { target } = products, { precision, memory: limit } = definition;
     const prefix = graph === null ? prefixOptions(definition, request, replaced) : undefined;
     const weightKind: WeightKind = (path) => {
       if (!run.params.has(path)) return null;
@@ -104,7 +105,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       }
       const { roots, updates, sums } = graph!;
       const part = { sums, plan: plan(roots, { ...options, updates, precision, recompute }) };
-      return { plan: rest, part, cost: costOfParts(rest.cost, part, accumulate) };
+      return { plan: rest, part, cost: costOfParts(rest.cost, part, definition) };
     };
     if (limit === null) return { key, ...planWith(), memory: null, columns, replaced };
     const { planned, memory } = withinMemory(limit, {
@@ -195,11 +196,16 @@ function recomputeIn({ loss }: Pick<StepGraph, "loss">): (blocks: number) => Rec
 }
 
 /** What the parts of a step and the rest cost together. */
-function costOfParts(rest: Cost, { plan: { cost, copies }, sums }: PlannedPart, parts: number): Cost {
+function costOfParts(
+  rest: Cost,
+  { plan: { cost, copies }, sums }: PlannedPart,
+  { accumulate: parts, ranks }: Pick<StepDefinition, "accumulate" | "ranks">,
+): Cost {
   const once = copies.changing;
   // Besides, the share and the draw number of a part, and the labels of all ranks.
   const scalars = 3 * bytesOf({ shape: [] });
-  const bytes = scalars + [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
+  const summed = [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
+  const bytes = scalars + summed + (ranks === null ? 0 : exchangeBytes(summed));
   return {
     launches: parts * cost.launches + once.length + rest.launches,
     flops: parts * cost.flops + rest.flops,

@@ -61,7 +61,8 @@ interface Piece {
  */
 export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
   const packs: GPUBuffer[] = [];
-  let bytes = 0;
+  let bytes = 0, size = 0;
+  const free = (): void => packs.splice(0).forEach(destroyBuffer);
   return {
     get bytes() {
       return bytes;
@@ -79,16 +80,18 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
       return numbers[0];
     },
     async sum(sums) {
-      const buckets = bucketsOf(sums);
+      const buckets = bucketsOf(sums), largest = Math.min(BUCKET, bytesOfSums(sums));
+      // What thaws has sums that were not there before.
+      if (size < largest) free();
+      size = Math.max(size, largest);
       while (packs.length < Math.min(2, buckets.length)) {
-        const all = sums.reduce((n, { bytes }) => n + bytes, 0);
-        packs.push(createBuffer(gpu, { label: "exchange", bytes: Math.min(BUCKET, all) }));
+        packs.push(createBuffer(gpu, { label: "exchange", bytes: size }));
       }
       let sent: Promise<void> = Promise.resolve();
       for (const [i, pieces] of buckets.entries()) {
-        const pack = packs[i % 2], size = pieces.reduce((n, piece) => n + piece.bytes, 0);
+        const pack = packs[i % 2], filled = bytesOfSums(pieces);
         copy(gpu, { pieces, pack, into: true });
-        const [values] = await readBuffers(gpu, [{ buffer: pack, bytes: size }]);
+        const [values] = await readBuffers(gpu, [{ buffer: pack, bytes: filled }]);
         const numbers = new Float32Array(values);
         await sent;
         sent = ranks.sum(numbers).then(() => {
@@ -97,14 +100,26 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
         });
         // Awaited later: while it is on its way, the next bucket is read.
         sent.catch(() => {});
-        bytes += size;
+        bytes += filled;
       }
       await sent;
     },
-    destroy() {
-      for (const pack of packs.splice(0)) destroyBuffer(pack);
-    },
+    destroy: free,
   };
+}
+
+/**
+ * Bytes that an exchange of sums takes on the device.
+ *
+ * @param bytes Bytes of the sums
+ * @returns Bytes of its buffers
+ */
+export function exchangeBytes(bytes: number): number {
+  return bytes <= BUCKET ? bytes : 2 * BUCKET;
+}
+
+function bytesOfSums(sums: readonly Pick<Summed, "bytes">[]): number {
+  return sums.reduce((n, { bytes }) => n + bytes, 0);
 }
 
 /** The power of two near a number of labels. */
