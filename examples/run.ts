@@ -318,6 +318,10 @@ export function costRows(
     flops(first.matmulFlops, last.matmulFlops),
     ["Launches a step", change(first.launches, last.launches, 0)],
     ["Traffic a step", `${bytesText(first.bytes)} → ${bytesText(last.bytes)} read and written by kernels`],
+    ...first.exchanged === undefined ? [] : [[
+      "Exchanged a step",
+      `${bytesText(first.exchanged)} → ${bytesText(last.exchanged ?? 0)} by each rank`,
+    ]] as const,
     [
       "Device memory",
       `${bytesText(gpu.counts.peakBytes)} at most, ${bytesText(first.memory)} of it intermediate values`,

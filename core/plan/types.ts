@@ -48,6 +48,8 @@ export type Cost = {
   readonly memory: number;
   /** Bytes of buffers for constants, and for scalars that change with the step. */
   readonly constants: number;
+  /** Bytes that a rank gives to be added up with those of the others; absent where one process trains. */
+  readonly exchanged?: number;
 };
 
 /** A scalar that the host computes for each step; the function is told the age of the group. */

@@ -36,8 +36,9 @@ export function bytesText(bytes: number): string {
 }
 
 /** The cost of a step. Traffic is what kernels read and write, not what is allocated. */
-export function costText({ launches, matmulFlops, bytes }: Cost): string {
-  return `${launches} launches, ${flopText(matmulFlops)}, ${bytesText(bytes)} of traffic`;
+export function costText({ launches, matmulFlops, bytes, exchanged }: Cost): string {
+  const sent = exchanged === undefined ? "" : `, ${bytesText(exchanged)} exchanged`;
+  return `${launches} launches, ${flopText(matmulFlops)}, ${bytesText(bytes)} of traffic${sent}`;
 }
 
 /** What a step takes on the device, and what it computes again for that. */

@@ -61,6 +61,7 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     launches: COUNT,
     flops: NUMBER,
     frozen: COUNT,
+    exchanged: maybe(COUNT),
     readings: each(each(MEASURED)),
   }),
   freeze: fields({

@@ -94,7 +94,7 @@ export function stepLines(
 ): StepLine[] {
   const look = state.look! as Look & { readonly metrics?: Readonly<Record<string, ArrayLike<number>>> };
   const { steps, loss, learningRate, readings, validation, metrics } = look,
-    { launches, flops } = state.cost!;
+    { launches, flops, exchanged } = state.cost!;
   const frozen = state.event === null
     ? state.frozen.length
     : state.frozen.length - state.event.frozen.length + state.event.thawed.length;
@@ -109,6 +109,7 @@ export function stepLines(
     launches,
     flops,
     frozen,
+    ...exchanged !== undefined && { exchanged },
     readings: readingsAt(readings, i),
   }));
 }

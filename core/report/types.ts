@@ -33,6 +33,8 @@ export interface MetricRow {
   readonly launches: number;
   /** Components frozen during the step. */
   readonly frozen: number;
+  /** Bytes that each of several ranks gave to be added up; absent where one process trains. */
+  readonly exchanged?: number;
 }
 
 /** Quality of a model, before or after a run. The task decides which fields are present. */

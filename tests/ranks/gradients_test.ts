@@ -151,7 +151,7 @@ Deno.test("an exchange takes sums that grow, as where parameters thaw, and bucke
   assertEquals(sums, [{ results, bytes: 36 }, { results, bytes: 36 }]);
 });
 
-Deno.test("a limit of memory counts the buffers of an exchange", async () => {
+Deno.test("a limit of memory counts the buffers of an exchange, and the cost of a step its bytes", async () => {
   await using gpu = await openGpu({ tune: false });
   const model = await newModel(gpu, { source: SOURCE, seed: 1 });
   const bytesWith = (options: Partial<Options>): number => {
@@ -167,11 +167,19 @@ Deno.test("a limit of memory counts the buffers of an exchange", async () => {
       most: 2,
     }).memory.bytes;
   };
-  const alone = bytesWith({ accumulate: 2 }),
-    together = bytesWith({ accumulate: 2, ranks: ranksInProcess(2)[0] });
   const gradients = [...flatten(model.params).values()].reduce(
     (n, { shape }) => n + shape.reduce((a, b) => a * b, 4),
     0,
   );
+  using training = defineTraining(gpu, nextTokenLoss(model), {
+    optimizer: adamW({ learningRate: 1 }),
+    steps: 1,
+    ranks: ranksInProcess(1)[0],
+  });
+  const state = await training.next(await training.init(model.params), samples(1, { from: 0, to: 2 }));
+  // The loss goes along, in a buffer of 16 bytes.
+  assertEquals(state.cost!.exchanged, gradients + 16);
+  const alone = bytesWith({ accumulate: 2 }),
+    together = bytesWith({ accumulate: 2, ranks: ranksInProcess(2)[0] });
   assertEquals(together - alone >= gradients, true, `${together - alone} of ${gradients}`);
 });

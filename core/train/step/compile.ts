@@ -213,6 +213,7 @@ function costOfParts(
     bytes: parts * cost.bytes + once.reduce((n, launch) => n + launch.bytes, 0) + rest.bytes,
     memory: cost.memory + rest.memory + bytes,
     constants: cost.constants + rest.constants,
+    ...ranks !== null && { exchanged: summed },
   };
 }
 
