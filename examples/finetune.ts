@@ -129,7 +129,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const loss = await distilled(gpu, { base, flags });
   const training = trainingOf(gpu, { plan, base, data, loss });
   const toml = configText("finetune", { table: FLAGS, flags });
-  await joined?.agree(factsOf(plan, { request, toml, base, data }));
+  await joined?.agree(factsOf(gpu, { plan, request, toml, base, data }));
   printSetup({ plan, base, data });
   if (flags["dry-run"]) {
     return await showPlan(gpu, { plan, subject, data, training, toml, began, loadMs: loaded - loading });
@@ -211,8 +211,9 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
 
 /** What all ranks must have in common. */
 function factsOf(
-  { policyHash }: Plan<Planned>,
-  { request: { checkpoint }, toml, base, data }: {
+  { name }: Gpu,
+  { plan: { policyHash }, request: { checkpoint }, toml, base, data }: {
+    readonly plan: Plan<Planned>;
     readonly request: RunRequest<typeof FLAGS>;
     readonly toml: string;
     readonly base: Model;
@@ -226,6 +227,8 @@ function factsOf(
     data: data.batches.fingerprint,
     step: `${checkpoint?.step ?? 0}`,
     parameters: params.join("\n"),
+    // Weights are updated on each: another GPU rounds otherwise.
+    "the adapter": name,
     "the version of Deno": Deno.version.deno,
   };
 }
