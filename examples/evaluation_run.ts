@@ -18,6 +18,7 @@ import { type Best, type Evaluation, evaluator, type Metrics } from "@firn/train
 import type { RunLog } from "@firn/train/report";
 import { type EvaluationFlags, type EveryFlags, followOf } from "./evaluation_flags.ts";
 import { bestCheckpoint } from "./output.ts";
+import { print } from "./print.ts";
 import { quoted } from "./sample.ts";
 
 /** Evaluations of a run. */
@@ -47,6 +48,8 @@ export interface RunEvaluations<P extends TensorTree = object> {
 /** Where the best state is kept. */
 export interface BestStore<P extends TensorTree> {
   keep(state: TrainingState<P>): Promise<void>;
+  /** The step of the state that was kept last; null when none was. */
+  step(): Promise<number | null>;
   /** The state that was kept last. */
   take(): Promise<TrainingState<P>>;
 }
@@ -122,15 +125,18 @@ export function runEvaluations<P extends TensorTree, B extends TensorTree>(
       return best.stop;
     },
     async finish(state) {
-      const { step } = state, isLast = best === null || best.step === null || best.step === step;
-      const ending = {
-        ...state.ending ?? { reason: "stopped", step } as const,
-        ...!isLast && { best: best!.step },
-      };
-      const told = { ...state, ending: { best: null, ...ending } };
-      if (isLast) return { saved: state, told };
+      const { step } = state, ending = { best: null, ...state.ending ?? { reason: "stopped", step } as const };
+      const last = { saved: state, told: { ...state, ending } };
+      if (best === null || best.step === null || best.step === step) return last;
+      // What a run kept after the checkpoint from which it was resumed may have been taken at another rate.
+      if (await store.step() !== best.step) {
+        print(
+          `best        the state of step ${best.step} is gone: that of a step after it was kept in its place before the run was resumed; the last state is saved`,
+        );
+        return last;
+      }
       freeState(state);
-      return { saved: await store.take(), told };
+      return { saved: await store.take(), told: { ...state, ending: { ...ending, best: best.step } } };
     },
   };
 }
@@ -143,6 +149,7 @@ export function bestFile(
   const path = bestCheckpoint(folder);
   return {
     keep: (state) => saveCheckpoint(gpu, state, { path, keep: 1 }),
+    step: async () => (await loadCheckpoint(path)).step,
     take: async () =>
       await training.resume(await loadCheckpoint(path), { newRate: true }) as TrainingState<object>,
   };
@@ -157,6 +164,7 @@ export function bestCopy<P extends TensorTree>(gpu: Gpu): BestStore<P> {
       kept = snapshot(gpu, state);
       return Promise.resolve();
     },
+    step: () => Promise.resolve(kept && kept.step),
     take: () => Promise.resolve(kept!),
   };
 }

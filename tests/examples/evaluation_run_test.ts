@@ -28,6 +28,7 @@ Deno.test("a run that was interrupted once it was to end early ends as it would 
   ];
   const store: BestStore<{ w: Tensor }> = {
     keep: () => Promise.resolve(),
+    step: () => Promise.resolve(2),
     take: () => Promise.resolve(best),
   };
   const flags = { "evaluate-every": 1, best: "loss", "stop-after": 2, "min-delta": 0, steps: 9 };
@@ -46,4 +47,9 @@ Deno.test("a run that was interrupted once it was to end early ends as it would 
   assertEquals(evaluations.begin([...lines, evaluation(4, 2)]), true);
   const { saved, told } = await evaluations.finish(last as TrainingState<{ w: Tensor }>);
   assertEquals([saved === best, told.ending], [true, { best: 2, reason: "stopped", step: 4 }]);
+  // The file has the state of another step: of an attempt that was given up when the run was resumed.
+  const other = made(), end = { ...last, ending: { best: null, reason: "stopped", step: 4 } } as const;
+  other.begin([evaluation(1, 1), evaluation(2, 2), evaluation(3, 2)]);
+  const finished = await other.finish(end as TrainingState<{ w: Tensor }>);
+  assertEquals([finished.saved === end, finished.told.ending], [true, end.ending]);
 });
