@@ -81,6 +81,7 @@
  * | `core/train/step` | the graph of a step, its plans, its executor, loss scaling |
  * | `core/hub` | a model hub and the cache of Hugging Face: names, requests, transfers |
  * | `core/huggingface` | model folders and adapters of Hugging Face: load, save, merge |
+ * | `core/checkpoint` | states as files: saved whole, kept by a rule, read again |
  * | `core/evaluation` | metrics and sets while a model trains, the best step |
  * | `core/report` | the log of a run, and the page and the explanation made of it |
  * | `policies` | freeze policies: plain functions of plain data |
@@ -195,17 +196,6 @@ export type { Ranks } from "./core/ranks/ranks.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export type { MatrixDialect, MatrixUnit } from "./kernels/matrix_unit.ts";
 export { defineTraining } from "./core/train/training.ts";
-export {
-  type Checkpoint,
-  loadCheckpoint,
-  removeCheckpoint,
-  saveCheckpoint,
-} from "./core/train/checkpoint.ts";
-export {
-  type CheckpointKeeper,
-  checkpointKeeper,
-  type CheckpointKeeperOptions,
-} from "./core/train/checkpoint_keeper.ts";
 export { freeState } from "./core/train/state/free_state.ts";
 export { snapshot } from "./core/train/state/snapshot.ts";
 export { scan } from "./core/train/scan.ts";

@@ -5,7 +5,6 @@
  */
 
 import {
-  checkpointKeeper,
   type Cost,
   evaluate,
   flatten,
@@ -21,6 +20,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { checkpointKeeper } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { bytesText, memoryText } from "@firn/train/report";
 import { print } from "./print.ts";

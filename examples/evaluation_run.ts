@@ -7,13 +7,12 @@
 import {
   freeState,
   type Gpu,
-  loadCheckpoint,
-  saveCheckpoint,
   snapshot,
   type TensorTree,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { type Best, type Evaluation, evaluator, type Metrics } from "@firn/train/evaluation";
 import type { RunLog } from "@firn/train/report";
 import { type EvaluationFlags, type EveryFlags, followOf } from "./evaluation_flags.ts";
@@ -125,7 +124,8 @@ export function runEvaluations<P extends TensorTree, B extends TensorTree>(
       return best.stop;
     },
     async finish(state) {
-      const { step } = state, ending = { best: null, ...state.ending ?? { reason: "stopped", step } as const };
+      const { step } = state,
+        ending = { best: null, ...state.ending ?? { reason: "stopped", step } as const };
       const last = { saved: state, told: { ...state, ending } };
       if (best === null || best.step === null || best.step === step) return last;
       // What a run kept after the checkpoint from which it was resumed may have been taken at another rate.

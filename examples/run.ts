@@ -5,17 +5,15 @@
  */
 
 import {
-  type Checkpoint,
-  checkpointKeeper,
   DataError,
   type Gpu,
   read,
-  removeCheckpoint,
   scan,
   type TensorTree,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { type Checkpoint, checkpointKeeper, removeCheckpoint } from "@firn/train/checkpoint";
 import { hostFileSystem, lockFolder } from "@firn/train/data";
 import {
   bytesText,

@@ -5,14 +5,8 @@
  * @module
  */
 
-import {
-  type Checkpoint,
-  DataError,
-  InputError,
-  type Json,
-  loadCheckpoint,
-  NotFoundError,
-} from "@firn/train";
+import { DataError, InputError, type Json, NotFoundError } from "@firn/train";
+import { type Checkpoint, loadCheckpoint } from "@firn/train/checkpoint";
 import { CONFIG_FLAGS, readCommand, typedValue } from "./config.ts";
 import {
   type Flag,

@@ -11,15 +11,14 @@
 
 import {
   chain,
-  checkpointKeeper,
   clipByGlobalNorm,
   defineTraining,
-  loadCheckpoint,
   nextTokenLoss,
   NotFoundError,
   openGpu,
   scan,
 } from "@firn/train";
+import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
 import { hostFileSystem, loadTokenizer, tokenWindows } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";
 import { muon, warmupStableDecay, weightAverage } from "@firn/train/optim";

@@ -40,7 +40,7 @@ const SWAP = ".crswap";
  *
  * @example
  * ```ts ignore
- * import { checkpointKeeper, loadCheckpoint } from "@firn/train";
+ * import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
  * import { opfsFileSystem } from "@firn/train/data";
  *
  * const fileSystem = opfsFileSystem();

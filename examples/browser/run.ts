@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Checkpoint, freeState, type Gpu, loadCheckpoint, type TrainingState } from "@firn/train";
+import { freeState, type Gpu, type TrainingState } from "@firn/train";
+import { type Checkpoint, loadCheckpoint } from "@firn/train/checkpoint";
 import { type FileSystem, memoryFileSystem } from "@firn/train/data";
 import { type Desk, openDesk } from "./desk.ts";
 import type { Tell } from "./messages.ts";

@@ -4,14 +4,8 @@
  * @module
  */
 
-import {
-  type Checkpoint,
-  type CheckpointKeeper,
-  checkpointKeeper,
-  type Gpu,
-  scan,
-  type TrainingState,
-} from "@firn/train";
+import { type Gpu, scan, type TrainingState } from "@firn/train";
+import { type Checkpoint, type CheckpointKeeper, checkpointKeeper } from "@firn/train/checkpoint";
 import type { FileSystem } from "@firn/train/data";
 import { type Line, openLog, type RunLog, stepLines } from "@firn/train/report";
 import type { Desk } from "./desk.ts";

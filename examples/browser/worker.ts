@@ -4,7 +4,8 @@
  * @module
  */
 
-import { FileError, FirnError, type Gpu, loadCheckpoint, NotFoundError, openGpu } from "@firn/train";
+import { FileError, FirnError, type Gpu, NotFoundError, openGpu } from "@firn/train";
+import { loadCheckpoint } from "@firn/train/checkpoint";
 import { type FileSystem, lockFolder, memoryFileSystem, opfsFileSystem } from "@firn/train/data";
 import type { Ask, KeptRun, Tell } from "./messages.ts";
 import { beginRun, type Run } from "./run.ts";

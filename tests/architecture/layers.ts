@@ -62,6 +62,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/train/state/"],
   ["core/train/step/"],
   ["core/train/"],
+  ["core/checkpoint/"],
   ["core/evaluation/"],
   ["core/hub/"],
   ["core/huggingface/"],

@@ -1,7 +1,8 @@
 /** The example `finetune` on a device that is lost. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type Checkpoint, DeviceLostError } from "@firn/train";
+import { DeviceLostError } from "@firn/train";
+import { type Checkpoint } from "@firn/train/checkpoint";
 import { main } from "../../examples/finetune.ts";
 import { lostRun, LostRunError, survivingRun } from "../../examples/lost_run.ts";
 import { inFolder } from "../data/files.ts";

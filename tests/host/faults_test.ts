@@ -5,7 +5,8 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { FileError, FirnError, loadCheckpoint, saveCheckpoint } from "@firn/train";
+import { FileError, FirnError } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { hostFileSystem, lockFolder, writeSafetensors } from "@firn/train/data";
 import { newModel, saveModel } from "@firn/train/hub";
 import { openLog } from "@firn/train/report";

@@ -9,17 +9,16 @@ import {
   AlreadyExistsError,
   defineTraining,
   flatten,
-  loadCheckpoint,
   mean,
   multiply,
   NotFoundError,
   openGpu,
   read,
-  saveCheckpoint,
   sgd,
   type Tensor,
   tensor,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import type { LlamaParams } from "@firn/train/models";
 import { memoryFileSystem } from "@firn/train/data";
 import { loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";

@@ -7,11 +7,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   adamW,
-  checkpointKeeper,
   defineTraining,
   FileError,
   InputError,
-  loadCheckpoint,
   multiply,
   read,
   sum,
@@ -19,6 +17,7 @@ import {
   tensor,
   type TrainingState,
 } from "@firn/train";
+import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
 import { type FileSystem, lockFolder, opfsFileSystem, replaceFolder } from "@firn/train/data";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { type FakeOpfs, fakeOpfs } from "./fake_opfs.ts";

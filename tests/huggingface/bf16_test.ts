@@ -16,7 +16,6 @@ import {
   free,
   grad,
   InputError,
-  loadCheckpoint,
   logits,
   matmul,
   mean,
@@ -25,13 +24,13 @@ import {
   type Path,
   read,
   reshape,
-  saveCheckpoint,
   snapshot,
   type Tensor,
   tensor,
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { linearCrossEntropy } from "@firn/train/ops";
 import { fromBf16, openSafetensors, toBf16 } from "@firn/train/data";
 import { loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";

@@ -5,16 +5,15 @@ import {
   flatten,
   type ImageInput,
   InputError,
-  loadCheckpoint,
   logits,
   type Model,
   nextTokenLoss,
   read,
   readAll,
-  saveCheckpoint,
   type SavedState,
   tensor,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { adapterOf, withAdapter, withoutAdapter } from "@firn/train/models";
 import { loraPlus } from "@firn/train/optim";
 import { memoryFileSystem } from "@firn/train/data";

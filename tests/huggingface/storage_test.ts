@@ -13,7 +13,6 @@ import {
   type Gpu,
   grad,
   InputError,
-  loadCheckpoint,
   logits,
   matmul,
   type Model,
@@ -22,13 +21,13 @@ import {
   type Path,
   read,
   readAll,
-  saveCheckpoint,
   sum,
   type Tensor,
   tensor,
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { fromBlocks, openSafetensors, toBlocks } from "@firn/train/data";
 import { loadModel, mergeAdapter, newModel, saveModel } from "@firn/train/hub";
 import { groupedMatmul, sortByExpert, toExperts } from "../../core/ops/experts.ts";

@@ -7,17 +7,16 @@ import {
   defineTraining,
   InputError,
   leaf,
-  loadCheckpoint,
   type LossMode,
   nextTokenLoss,
   type Regularization,
-  saveCheckpoint,
   type Tensor,
   type TokenBatch,
   type TrainingOptions,
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { newModel } from "@firn/train/hub";
 import { memoryFileSystem } from "@firn/train/data";
 import { describeModel, families, modelParams } from "@firn/train/models";

@@ -8,13 +8,12 @@ import { assert, assertEquals } from "@std/assert";
 import {
   defineTraining,
   freeState,
-  loadCheckpoint,
-  saveCheckpoint,
   sgd,
   type TensorTree,
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import {

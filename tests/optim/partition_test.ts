@@ -14,15 +14,14 @@ import {
   InputError,
   type Leaves,
   linearRate,
-  loadCheckpoint,
   type Optimizer,
   type Path,
-  saveCheckpoint,
   sgd,
   tensor,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { initMoments, partition } from "@firn/train/optim";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

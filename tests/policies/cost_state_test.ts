@@ -1,14 +1,8 @@
 /** Costs are JSON: a policy can keep them in its state. */
 
 import { assert, assertEquals } from "@std/assert";
-import {
-  adamW,
-  type Cost,
-  defineTraining,
-  loadCheckpoint,
-  saveCheckpoint,
-  type TrainingState,
-} from "@firn/train";
+import { adamW, type Cost, defineTraining, type TrainingState } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { type ComponentCost, definePolicy, type Reason } from "../../policies/mod.ts";
 import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

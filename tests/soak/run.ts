@@ -13,17 +13,16 @@ import {
   freeState,
   type FreezePolicy,
   type Gpu,
-  loadCheckpoint,
   type Model,
   nextTokenLoss,
   read,
-  saveCheckpoint,
   scan,
   snapshot,
   type TensorTree,
   type TokenBatch,
   type Training,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { generate } from "@firn/train/infer";
 import { newModel } from "@firn/train/hub";
 import { getHeapSpaceStatistics } from "node:v8";

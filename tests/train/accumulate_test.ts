@@ -12,14 +12,12 @@ import {
   type FreezePolicy,
   type Gpu,
   InputError,
-  loadCheckpoint,
   type Loss,
   matmul,
   mean,
   multiply,
   read,
   type RunSettings,
-  saveCheckpoint,
   scan,
   sgd,
   type Tensor,
@@ -27,6 +25,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { assertNear } from "../reference/values.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -7,13 +7,12 @@ import {
   type FreezePolicy,
   InputError,
   type Json,
-  loadCheckpoint,
   type Path,
-  saveCheckpoint,
   snapshot,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { bits, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, valuesOf } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

@@ -6,7 +6,6 @@ import {
   type FreezePolicy,
   type Gpu,
   InputError,
-  loadCheckpoint,
   matmul,
   mean,
   multiply,
@@ -14,12 +13,12 @@ import {
   openGpu,
   type Path,
   reshape,
-  saveCheckpoint,
   subtract,
   type Tensor,
   tensor,
   type TrainingOptions,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { gelu } from "@firn/train/ops";
 import { newModel } from "@firn/train/hub";
 import { tokenWindows } from "@firn/train/data";

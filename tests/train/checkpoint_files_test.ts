@@ -9,15 +9,13 @@ import {
   defineTraining,
   type FreezePolicy,
   InputError,
-  loadCheckpoint,
   NonFiniteError,
-  removeCheckpoint,
-  saveCheckpoint,
   type Schedule,
   sgd,
   type Training,
   type TrainingOptions,
 } from "@firn/train";
+import { loadCheckpoint, removeCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { below, sticky } from "@firn/train/policies";
 import { openSafetensors, type TensorToStore, writeSafetensors } from "@firn/train/data";
 import { inFolder } from "../data/files.ts";

@@ -3,17 +3,15 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   adamW,
-  checkpointKeeper,
-  type CheckpointKeeperOptions,
   defineTraining,
   FileError,
   type Gpu,
   InputError,
-  loadCheckpoint,
   scan,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { checkpointKeeper, type CheckpointKeeperOptions, loadCheckpoint } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "./tiny.ts";

@@ -2,7 +2,6 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import {
   adamW,
   chain,
-  type Checkpoint,
   clipByGlobalNorm,
   ConsumedError,
   cosine,
@@ -11,16 +10,15 @@ import {
   type FreezePolicy,
   InputError,
   type Json,
-  loadCheckpoint,
   NotFoundError,
   type Optimizer,
   read,
-  saveCheckpoint,
   sgd,
   snapshot,
   type Training,
   type TrainingOptions,
 } from "@firn/train";
+import { type Checkpoint, loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import {
   advance,
   bitsOf,

@@ -8,16 +8,15 @@ import {
   type ClipOptions,
   defineTraining,
   grad,
-  loadCheckpoint,
   type Optimizer,
   read,
   readAll,
-  saveCheckpoint,
   sgd,
   tensor,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

@@ -7,7 +7,6 @@ import {
   cosine,
   defineTraining,
   linearRate,
-  loadCheckpoint,
   nextTokenLoss,
   openGpu,
   read,
@@ -16,6 +15,7 @@ import {
   type TokenBatch,
   type TrainingOptions,
 } from "@firn/train";
+import { loadCheckpoint } from "@firn/train/checkpoint";
 import { newModel } from "@firn/train/hub";
 import {
   anyOf,

@@ -7,20 +7,19 @@ import {
   defineTraining,
   evaluate,
   InputError,
-  loadCheckpoint,
   type Loss,
   matmul,
   nextTokenLoss,
   NonFiniteError,
   read,
   type RunSettings,
-  saveCheckpoint,
   type SavedState,
   sgd,
   type Tensor,
   tensor,
   type TrainingOptions,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { newModel } from "@firn/train/hub";
 import { memoryFileSystem } from "@firn/train/data";
 import { llamaSource, tokenBatch } from "./tiny.ts";

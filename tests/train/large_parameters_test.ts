@@ -10,12 +10,10 @@ import {
   flatten,
   type Gpu,
   type HostData,
-  loadCheckpoint,
   matmul,
   multiply,
   type Path,
   readAll,
-  saveCheckpoint,
   tanh,
   type Tensor,
   tensor,
@@ -23,6 +21,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { linearCrossEntropy } from "@firn/train/ops";
 import { inFolder } from "../data/files.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -11,10 +11,8 @@ import {
   type FreezePolicy,
   InputError,
   leaf,
-  loadCheckpoint,
   nextTokenLoss,
   type Path,
-  saveCheckpoint,
   type Signal,
   snapshot,
   type TensorTree,
@@ -24,6 +22,7 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import type { LlamaParams } from "@firn/train/models";
 import { newModel } from "@firn/train/hub";
 import { anyOf, gradES, only } from "@firn/train/policies";

@@ -19,12 +19,10 @@ import {
   type Gpu,
   InputError,
   leaf,
-  loadCheckpoint,
   matmul,
   mean,
   multiply,
   nextTokenLoss,
-  saveCheckpoint,
   sizeOf,
   type Tensor,
   tensor,
@@ -34,6 +32,7 @@ import {
   type TrainingState,
   unflatten,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { silu } from "@firn/train/ops";
 import { newModel } from "@firn/train/hub";
 import { memoryFileSystem } from "@firn/train/data";

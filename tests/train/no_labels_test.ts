@@ -11,13 +11,11 @@ import {
   evaluate,
   type FreezePolicy,
   InputError,
-  loadCheckpoint,
   type Loss,
   matmul,
   multiply,
   NonFiniteError,
   read,
-  saveCheckpoint,
   sgd,
   sum,
   type Tensor,
@@ -26,6 +24,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { stepLines } from "@firn/train/report";
 import { gradES } from "@firn/train/policies";
 import { ALL_SIGNALS, bitsOf, scheduled } from "./tiny.ts";

@@ -4,12 +4,10 @@ import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } fr
 import {
   adamW,
   chain,
-  checkpointKeeper,
   defineTraining,
   type FreezePolicy,
   type Gpu,
   InputError,
-  loadCheckpoint,
   multiply,
   NonFiniteError,
   type Optimizer,
@@ -21,6 +19,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { adamW8bit, weightAverage } from "@firn/train/optim";
 import { openTestGpu } from "../reference/open_gpu.ts";

@@ -12,14 +12,13 @@ import {
   defineTraining,
   type FreezePolicy,
   type Gpu,
-  loadCheckpoint,
   type Optimizer,
   read,
-  saveCheckpoint,
   sgd,
   type Training,
   type TrainingOptions,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { adafactor, adam, adamW8bit, lion, muon, scheduleFreeAdamW, weightAverage } from "@firn/train/optim";
 import { assertNear } from "../reference/values.ts";

@@ -13,13 +13,11 @@ import {
   flatten,
   type HostData,
   InputError,
-  loadCheckpoint,
   type Look,
   multiply,
   nextTokenLoss,
   NonFiniteError,
   read,
-  saveCheckpoint,
   sgd,
   type Signal,
   type Tensor,
@@ -30,6 +28,7 @@ import {
   type Tree,
   unflatten,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { newModel } from "@firn/train/hub";
 import {
   bits,

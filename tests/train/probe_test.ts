@@ -9,18 +9,17 @@ import {
   flatten,
   type FreezePolicy,
   grad,
-  loadCheckpoint,
   nextTokenLoss,
   type Path,
   readAll,
   type Reason,
-  saveCheckpoint,
   type Signal,
   tensor,
   type TokenBatch,
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import type { LlamaParams } from "@firn/train/models";
 import { newModel } from "@firn/train/hub";
 import {

@@ -9,11 +9,9 @@ import {
   cosine,
   defineTraining,
   type FreezePolicy,
-  loadCheckpoint,
   matmul,
   mean,
   multiply,
-  saveCheckpoint,
   subtract,
   type Tensor,
   tensor,
@@ -21,6 +19,7 @@ import {
   type Training,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { silu } from "@firn/train/ops";
 import { anyOf, below, costAware, earlyStopping, only, rotate, sticky, thaw } from "@firn/train/policies";
 import { bitsOf, type Pairs, pairs } from "./tiny.ts";

@@ -6,12 +6,11 @@ import {
   DeviceLostError,
   type Gpu,
   InputError,
-  loadCheckpoint,
-  saveCheckpoint,
   sgd,
   survivingLoss,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { bitsOf, type Mlp, mlpLoss, newMlp, pairs } from "./tiny.ts";

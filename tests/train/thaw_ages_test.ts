@@ -7,11 +7,9 @@ import {
   clipByGlobalNorm,
   defineTraining,
   InputError,
-  loadCheckpoint,
   multiply,
   nextTokenLoss,
   type Optimizer,
-  saveCheckpoint,
   scan,
   sgd,
   stepScalar,
@@ -22,6 +20,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { newModel } from "@firn/train/hub";
 import { rotate } from "@firn/train/policies";
 import { topological } from "../../core/graph.ts";

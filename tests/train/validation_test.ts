@@ -7,16 +7,15 @@ import {
   evaluate,
   free,
   InputError,
-  loadCheckpoint,
   type Look,
   NonFiniteError,
-  saveCheckpoint,
   ShapeError,
   snapshot,
   tensor,
   type Training,
   type TrainingOptions,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { advance, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 

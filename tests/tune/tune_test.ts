@@ -12,18 +12,17 @@ import {
   type Gpu,
   type GpuOptions,
   grad,
-  loadCheckpoint,
   matmul,
   mean,
   multiply,
   openGpu,
   OutOfMemoryError,
   read,
-  saveCheckpoint,
   type Tensor,
   tensor,
   type Training,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { linearCrossEntropy } from "@firn/train/ops";
 import { normalValues } from "@firn/train/kernels";
 import { leaf } from "../../core/sources.ts";

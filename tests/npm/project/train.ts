@@ -11,13 +11,12 @@ import {
   adamW,
   defineTraining,
   type FreezePolicy,
-  loadCheckpoint,
   nextTokenLoss,
   openGpu,
-  saveCheckpoint,
   scan,
   type TrainingState,
 } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { generateText } from "@firn/train/infer";
 import { encodeDocument, loadTokenizer, lockFolder, openEncoder, tokenWindows } from "@firn/train/data";
 import { loadModel, saveModel } from "@firn/train/hub";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { flatten, type FreezePolicy, type Gpu, loadCheckpoint, readAll, saveCheckpoint } from "@firn/train";
+import { flatten, type FreezePolicy, type Gpu, readAll } from "@firn/train";
+import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import {
   anyOf,
   costAware,

@@ -21,8 +21,8 @@ import { type DType, elementBytes } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
 import { parseRecord, type SavedRecord, textOf, VERSION } from "./saved_record.ts";
-import { BEST, OPTIMIZER } from "./state/specs.ts";
-import type { HostTensor, SavedState, TrainingState } from "./types.ts";
+import { BEST, OPTIMIZER } from "../train/state/specs.ts";
+import type { HostTensor, SavedState, TrainingState } from "../train/types.ts";
 
 /** A training state read from a file. */
 export interface Checkpoint extends SavedState {
@@ -51,9 +51,8 @@ const PARAMS = "params.", LEAVES = "leaves.";
  * @example A run that is interrupted
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import {
- *   adamW, defineTraining, loadCheckpoint, multiply, openGpu, read, removeCheckpoint, saveCheckpoint, sum, type Tensor, tensor,
- * } from "@firn/train";
+ * import { adamW, defineTraining, multiply, openGpu, read, sum, type Tensor, tensor } from "@firn/train";
+ * import { loadCheckpoint, removeCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
  *
  * await using gpu = await openGpu();
  * const define = () =>

@@ -25,8 +25,8 @@ import {
 import type { Json } from "../policy.ts";
 import type { Spec } from "../spec.ts";
 import type { Path } from "../tree.ts";
-import { moduleOf } from "./freeze/components.ts";
-import type { SavedState } from "./types.ts";
+import { moduleOf } from "../train/freeze/components.ts";
+import type { SavedState } from "../train/types.ts";
 
 /** Version of the layout. Other versions are refused. */
 export const VERSION = 1;

@@ -14,7 +14,7 @@ import type { Json } from "../policy.ts";
 import type { TensorTree } from "../tree.ts";
 import { captureCheckpoint } from "./checkpoint.ts";
 import { parseRecord } from "./saved_record.ts";
-import type { TrainingState } from "./types.ts";
+import type { TrainingState } from "../train/types.ts";
 
 /** Options of {@link checkpointKeeper}. */
 export interface CheckpointKeeperOptions extends FileSystemOptions {
@@ -65,7 +65,8 @@ export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable 
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { adamW, checkpointKeeper, defineTraining, loadCheckpoint, openGpu, scan, sum, type Tensor, tensor } from "@firn/train";
+ * import { adamW, defineTraining, openGpu, scan, sum, type Tensor, tensor } from "@firn/train";
+ * import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
  * import { memoryFileSystem } from "@firn/train/data";
  *
  * await using gpu = await openGpu();
