@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceLostError } from "@firn/train";
-import { type Checkpoint } from "@firn/train/checkpoint";
+import type { Checkpoint } from "@firn/train/checkpoint";
 import { main } from "../../examples/finetune.ts";
 import { lostRun, LostRunError, survivingRun } from "../../examples/lost_run.ts";
 import { inFolder } from "../data/files.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Gpu } from "@firn/train";
+import type { Gpu } from "@firn/train";
 import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { hostFileSystem, writeSafetensors } from "@firn/train/data";
 import { companionFiles, loadAdapter, loadModel, newModel, saveAdapter, saveModel } from "@firn/train/hub";
