@@ -90,7 +90,7 @@ Deno.test("finetune writes a model that is better and loads again, a log and a r
     // deno-lint-ignore no-control-regex
     assertEquals(/\x1b|\r/.test(stdout), false);
     assertMatch(stdout, /^traffic a step {2}\d+ MiB → \d+ MiB read and written by kernels$/m);
-    assertMatch(stdout, /^batch {7}2, the largest that fits in 4 GiB: a step takes \d+ MiB$/m);
+    assertMatch(stdout, /^batch {7}2, all of a step, fits in 4 GiB: a step takes \d+ MiB$/m);
     assertMatch(stdout, /^memory {6}\d+ MiB of 4\.00 GiB, nothing is computed again$/m);
     assertMatch(stdout, /^device memory {3}\d+ MiB at most, \d+ MiB of it intermediate values$/m);
     const [, before] = stdout.match(/^perplexity {2}([\d.]+) before$/m)!;

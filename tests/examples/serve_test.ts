@@ -76,6 +76,14 @@ Deno.test("the chat route renders messages, and streams the same text in pieces 
   assert(events.every((event) => event.object === "chat.completion.chunk" && event.id === events[0].id));
 });
 
+/** Waits until something holds; a test that waits in vain fails. */
+async function until(holds: () => boolean): Promise<void> {
+  for (const end = performance.now() + 20_000; !holds();) {
+    if (performance.now() > end) throw new Error(`waited in vain for ${holds}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
 Deno.test("requests that wait are one batch, each with its own options, stop and length", async () => {
   const prompt = "The state of the", whole = await greedyText(prompt, 6), stop = whole.slice(4, 8);
   const asked = [
@@ -90,8 +98,7 @@ Deno.test("requests that wait are one batch, each with its own options, stop and
     },
   ];
   const pending = asked.map((body) => post("/completions", body));
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  assertEquals(queue.working, 4);
+  await until(() => queue.working === 4);
   const [first, second, third]: Json[] = await Promise.all(
     (await Promise.all(pending)).map((one) => one.json()),
   );
@@ -115,8 +122,7 @@ Deno.test("a stream that nobody reads any more does not hold up others", async (
 Deno.test("a client that has gone is not worked for any more, streamed or not", async () => {
   const client = new AbortController(), { signal } = client;
   const pending = post("/completions", { prompt: "The", max_tokens: 200, temperature: 0 }, { signal });
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  assertEquals(queue.working, 1);
+  await until(() => queue.working === 1);
   client.abort();
   assertEquals((await pending).status, 499);
   assertEquals((await post("/completions", { prompt: "The", max_tokens: 1 })).status, 200);
