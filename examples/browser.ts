@@ -9,11 +9,12 @@
  */
 
 import { fileURLToPath } from "node:url";
-import { FirnError, InputError } from "@firn/train";
+import { FirnError } from "@firn/train";
 import { reportStyle } from "@firn/train/report";
 import { readFlags, runMain, text, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { checkOutput } from "./output.ts";
+import { listen } from "./listen.ts";
 import { print } from "./print.ts";
 import { onEndSignal } from "./signals.ts";
 import { readSite, type Site, siteHandler } from "./site.ts";
@@ -30,7 +31,6 @@ const USAGE = `usage: ./firn browser [flags]
 Builds a page that fine-tunes a model in a browser with WebGPU, and serves it on this machine at http://127.0.0.1:8000. Model,
 text and result stay in the browser. Ctrl-C ends it.`;
 
-const HOST = "127.0.0.1";
 const PAGE = new URL("./browser/", import.meta.url);
 const MODEL = new URL("./models/sotu/", import.meta.url);
 
@@ -78,22 +78,6 @@ async function builtSite(): Promise<Site> {
   }
 }
 
-function listen(port: number, site: Site): Deno.HttpServer {
-  try {
-    return Deno.serve({
-      hostname: HOST,
-      port,
-      onListen: (address) => print(`listening   http://${HOST}:${address.port}/`),
-    }, siteHandler(site));
-  } catch (error) {
-    throw new InputError(
-      `Cannot listen on port ${port} as it must be free, and allowed for you: ${(error as Error).message}; ` +
-        "choose another with --port",
-      { cause: error },
-    );
-  }
-}
-
 /**
  * Runs the command.
  *
@@ -108,7 +92,7 @@ export async function main(args: readonly string[]): Promise<void> {
     await buildSite(flags.out);
     return print(`written     ${flags.out}: serve it by https, with the headers of examples/site.ts`);
   }
-  const server = listen(flags.port, await builtSite());
+  const server = listen(flags.port, { path: "/", handler: siteHandler(await builtSite()) });
   const stop = (): void => void server.shutdown();
   using _signals = onEndSignal(stop);
   await server.finished;

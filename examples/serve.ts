@@ -8,10 +8,10 @@
  * @module
  */
 
-import { InputError } from "@firn/train";
 import { loadChatTemplate } from "@firn/train/data";
 import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
+import { listen } from "./listen.ts";
 import { openaiRoutes } from "./openai_routes.ts";
 import { print, printError } from "./print.ts";
 import { onEndSignal } from "./signals.ts";
@@ -38,25 +38,6 @@ const USAGE = `usage: ./firn serve MODEL [flags]
 Answers POST /v1/chat/completions and /v1/completions, whole or streamed, as OpenAI's API does, for programs on this machine:
 base URL http://127.0.0.1:8080/v1, any key, any name of a model. A request joins those that are worked on at the next token. Ctrl-C ends it.`;
 
-const HOST = "127.0.0.1";
-
-/** Listens on a port of this machine; on any that is free for 0. */
-function listen(port: number, handler: (request: Request) => Promise<Response>): Deno.HttpServer {
-  try {
-    return Deno.serve({
-      hostname: HOST,
-      port,
-      onListen: (address) => print(`listening   http://${HOST}:${address.port}/v1`),
-    }, handler);
-  } catch (error) {
-    throw new InputError(
-      `Cannot listen on port ${port} as it must be free, and allowed for you: ${(error as Error).message}; ` +
-        "choose another with --port",
-      { cause: error },
-    );
-  }
-}
-
 /**
  * Runs the command.
  *
@@ -78,7 +59,7 @@ export async function main(args: readonly string[]): Promise<void> {
     queue,
     maxTokens: flags["max-tokens"],
   });
-  const server = listen(flags.port, handler);
+  const server = listen(flags.port, { path: "/v1", handler });
   let ending = false;
   const stop = (): void => {
     if (ending) Deno.exit(130);
