@@ -33,6 +33,7 @@ import {
   lookEvery,
   type Plan,
   planOf,
+  runOf,
   type Subject,
   trainingOf,
   withBatch,
@@ -47,7 +48,6 @@ import { trainPairs } from "./pairs_run.ts";
 import { saveTrained } from "./save_trained.ts";
 import { loadShown } from "./load_model.ts";
 import { adapterLine, hiddenParams, isLora, storageOf } from "./lora_flags.ts";
-import { licenseOf } from "./model_card.ts";
 import { perplexity } from "./perplexity.ts";
 import { validateEvery } from "./policies.ts";
 import { estimateRun, printPlan } from "./dry_run.ts";
@@ -142,18 +142,9 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
       { sample: await continueText(gpu, model, { ...subject, ...flags }) },
   });
   await using run = await openRun(gpu, {
-    out: plan.out,
-    model: plan.folder,
+    ...await runOf(plan),
     checkpoint,
-    lookEvery: lookEvery(flags),
-    observe: follows ? { ...flags, tensorboard: false } : flags,
-    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
-    config: {
-      ...flags,
-      data: flags.data.join(", "),
-      policy: policy?.name ?? "none",
-      license: await licenseOf(plan.folder),
-    },
+    ...follows && { observe: { ...flags, tensorboard: false } },
     before: () => measure(base),
     toml,
   });

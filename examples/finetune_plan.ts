@@ -26,12 +26,13 @@ import { locateModel } from "./hub.ts";
 import { classArchitecture } from "./classify.ts";
 import { loadShown, type LoadShownOptions } from "./load_model.ts";
 import { adaptModel, storageOf } from "./lora_flags.ts";
-import { rateOf } from "./model_card.ts";
+import { licenseOf, rateOf } from "./model_card.ts";
 import { checkGroups, checkOptimizer, regularizationOf, trainerOf } from "./optimizer_flags.ts";
 import { checkOutput, nextFree } from "./output.ts";
 import { policyOf, validateEvery } from "./policies.ts";
 import { print } from "./print.ts";
 import type { Joined } from "./ranks.ts";
+import type { RunOptions } from "./run.ts";
 import type { RunRequest } from "./saved_flags.ts";
 import { pairObjective } from "./objective_flags.ts";
 import { openData, type OpenedData } from "./open_data.ts";
@@ -156,6 +157,25 @@ export function withSteps(
 /** Steps between looks. */
 export function lookEvery({ steps }: { readonly steps: number }): number {
   return Math.min(10, steps);
+}
+
+/** What the log of a run says of its plan. */
+export async function runOf(
+  { flags, folder, out, policy }: Plan<Planned>,
+): Promise<Pick<RunOptions, "out" | "model" | "lookEvery" | "observe" | "threshold" | "config">> {
+  return {
+    out,
+    model: folder,
+    lookEvery: lookEvery(flags),
+    observe: flags,
+    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
+    config: {
+      ...flags,
+      data: flags.data.join(", "),
+      policy: policy?.name ?? "none",
+      license: await licenseOf(folder),
+    },
+  };
 }
 
 /** The training that a plan describes. */

@@ -12,10 +12,9 @@ import { configText } from "./config.ts";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, runEvaluations } from "./evaluation_run.ts";
 import { FLAGS, type Planned, type Sized } from "./finetune_flags.ts";
-import { loadSubject, lookEvery, type Plan, type Subject, trainingOf, withSteps } from "./finetune_plan.ts";
+import { loadSubject, type Plan, runOf, type Subject, trainingOf, withSteps } from "./finetune_plan.ts";
 import { shortName } from "./hub.ts";
 import { referenceFolder } from "./machine.ts";
-import { licenseOf } from "./model_card.ts";
 import { adapterLine } from "./lora_flags.ts";
 import { pairObjective, pairObjectiveOf } from "./objective_flags.ts";
 import { type PairTraining, pairTraining, readPairs } from "./pair_data.ts";
@@ -57,18 +56,8 @@ export async function trainPairs(
   const judge = (params: object): Promise<Judged> => judged(gpu, { objective, params, made });
   let before: Judged | null = null;
   await using run = await openRun(gpu, {
-    out: plan.out,
-    model: plan.folder,
+    ...await runOf(plan),
     checkpoint: request.checkpoint,
-    lookEvery: lookEvery(flags),
-    observe: flags,
-    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
-    config: {
-      ...flags,
-      data: flags.data.join(", "),
-      policy: policy?.name ?? "none",
-      license: await licenseOf(plan.folder),
-    },
     before: async () => qualityOf(before = await judge(base.params)),
     toml: configText("finetune", { table: FLAGS, flags }),
   });

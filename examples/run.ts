@@ -50,6 +50,19 @@ export interface Run extends AsyncDisposable {
   readonly start: StartLine;
 }
 
+/** What {@link openRun} needs. */
+export interface RunOptions {
+  readonly out: string;
+  readonly model?: string;
+  readonly checkpoint: Checkpoint | null;
+  readonly lookEvery: number;
+  readonly config: StartLine["config"];
+  readonly observe: ObserveFlags;
+  readonly toml: string;
+  readonly threshold?: Threshold;
+  readonly before: () => Promise<Quality>;
+}
+
 /**
  * Takes the output folder and begins the log, or goes on with that of an interrupted run.
  *
@@ -64,17 +77,7 @@ export interface Run extends AsyncDisposable {
  */
 export async function openRun(
   gpu: Gpu,
-  { out, model, checkpoint, lookEvery, config, toml, observe, threshold, before }: {
-    readonly out: string;
-    readonly model?: string;
-    readonly checkpoint: Checkpoint | null;
-    readonly lookEvery: number;
-    readonly config: StartLine["config"];
-    readonly observe: ObserveFlags;
-    readonly toml: string;
-    readonly threshold?: Threshold;
-    readonly before: () => Promise<Quality>;
-  },
+  { out, model, checkpoint, lookEvery, config, toml, observe, threshold, before }: RunOptions,
 ): Promise<Run> {
   const folder = await claimFolder(out, { resumed: checkpoint !== null, model });
   await using stack = new AsyncDisposableStack();
