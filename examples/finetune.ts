@@ -125,7 +125,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     joined,
     read: { ...subject, folder, family, flags: sized.flags, validates },
   });
-  const plan = withSteps(sized, data), { flags, policy } = plan;
+  const plan = withSteps(sized, data), { flags } = plan;
   const loss = await distilled(gpu, { base, flags });
   const training = trainingOf(gpu, { plan, base, data, loss });
   const toml = configText("finetune", { table: FLAGS, flags });

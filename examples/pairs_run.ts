@@ -44,7 +44,7 @@ export async function trainPairs(
   const subject = await loadSubject(gpu, asked), { base } = subject, sized = asked as Plan<Sized>;
   const pairs = await readPairs(sized.flags, { ...subject, folder: asked.folder });
   const made = await referred(gpu, { pairs, base, plan: sized, subject });
-  const plan = withSteps(sized, { epoch: made.batches.steps }), { flags, policy } = plan;
+  const plan = withSteps(sized, { epoch: made.batches.steps }), { flags } = plan;
   const objective = pairObjectiveOf(base, flags);
   const training = trainingOf(gpu, {
     plan,
