@@ -81,11 +81,28 @@ export type ComponentCost = {
   readonly depth: number;
 };
 
-/** What is known of a run before it starts. */
-export interface RunInfo {
+/**
+ * What is known of a run before its first step. JSON: a log keeps it. Training tells all of it; a policy that is asked elsewhere,
+ * as in a test, may be told the number of steps alone.
+ */
+export type RunInfo = {
   /** Planned steps, T. */
   readonly steps: number;
-}
+  /** Steps between looks. */
+  readonly lookEvery?: number;
+  /** Samples of the first step: rows of its batches, of all ranks together. */
+  readonly batchSize?: number;
+  /**
+   * Labels of the first step that its loss is the mean of: tokens of text, classes of images. Of all ranks together; absent when
+   * the loss counts none.
+   */
+  readonly tokens?: number;
+  /** What updates the weights: its name, with all settings, and the state that it keeps for each parameter. */
+  readonly optimizer?: {
+    readonly name: string;
+    readonly moments: readonly { readonly name: string; readonly meaning: string }[];
+  };
+};
 
 /** The readings since the last look, one entry per step, oldest first. */
 export interface Look {
@@ -106,6 +123,14 @@ export interface Look {
   readonly skipped?: readonly number[];
   /** Validation loss after each step; NaN when none was computed. Absent when training has no validation data. */
   readonly validation?: readonly number[];
+  /** Of each component that was frozen and trained in these steps, the step after which it thawed. Absent where none thawed. */
+  readonly thawed?: { readonly [path: Path]: number };
+  /**
+   * Milliseconds a step since the look before, by the clock of this machine, and with them what happened between the steps. Absent
+   * at the first look of a process, whose steps are compiled, and on several ranks, which must decide alike. A policy that
+   * decides by it decides otherwise when the run is repeated.
+   */
+  readonly stepMs?: number;
 }
 
 /** Why a component is frozen. */

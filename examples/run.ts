@@ -18,6 +18,7 @@ import { hostFileSystem, lockFolder } from "@firn/train/data";
 import {
   bytesText,
   change,
+  componentsLine,
   endingText,
   freezeText,
   memoryText,
@@ -196,7 +197,7 @@ async function takeSteps<B extends TensorTree>(
   const batches = over ? [] : options.batches.from(state.step * training.accumulate + 1);
   for await (state of scan(training, state, waitingFor(batches, waits))) {
     if (log.lines.every(({ kind }) => kind !== "components")) {
-      await log.add([{ kind: "components", components: training.components() }]);
+      await log.add([componentsLine(training)]);
     }
     const taken = training.memory(), now = taken === null ? "" : memoryText(taken);
     // Another frozen set takes other bytes.

@@ -146,5 +146,10 @@ function sliceOf(look: Look, i: number): Look {
     readings: Object.fromEntries(readings),
     ...(look.skipped && { skipped: look.skipped.filter((skipped) => skipped === step) }),
     ...(look.validation && { validation: [look.validation[i]] }),
+    ...(look.metrics && {
+      metrics: Object.fromEntries(Object.entries(look.metrics).map(([name, values]) => [name, [values[i]]])),
+    }),
+    ...(look.thawed && { thawed: look.thawed }),
+    ...(look.stepMs !== undefined && { stepMs: look.stepMs }),
   };
 }

@@ -42,13 +42,20 @@ const COMPONENT = fields({
   layer: maybe(COUNT),
   kind: TEXT,
   size: COUNT,
-  cost: maybe(fields({ dW: NUMBER })),
+  cost: maybe(fields({ forward: NUMBER, dX: NUMBER, dW: NUMBER, depth: COUNT })),
+});
+const RUN = fields({
+  steps: COUNT,
+  lookEvery: optional(is("a whole number from 1", (value) => isCount(value) && value > 0)),
+  batchSize: optional(COUNT),
+  tokens: optional(NUMBER),
+  optimizer: optional(fields({ name: TEXT, moments: list(fields({ name: TEXT, meaning: TEXT })) })),
 });
 
 /** By kind of line. */
 const LINES: { readonly [kind in Line["kind"]]: Rule } = {
   start: fields({ config: OBJECT, adapter: TEXT, threshold: maybe(THRESHOLD), ...QUALITY }),
-  components: fields({ components: list(COMPONENT) }),
+  components: fields({ components: list(COMPONENT), run: optional(RUN) }),
   step: fields({
     step: COUNT,
     loss: MEASURED,
@@ -62,6 +69,7 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     flops: NUMBER,
     frozen: COUNT,
     exchanged: maybe(COUNT),
+    skipped: optional(is("true", (value) => value === true)),
     readings: each(each(MEASURED)),
   }),
   freeze: fields({

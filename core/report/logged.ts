@@ -7,7 +7,7 @@
 import type { Training, TrainingState } from "../train/types.ts";
 import type { TensorTree } from "../tree.ts";
 import { type Logger, logLines, recorder } from "./logger.ts";
-import { type RunLog, stepLines } from "./run_log.ts";
+import { componentsLine, type RunLog, stepLines } from "./run_log.ts";
 import type { Line } from "./types.ts";
 
 /** Options of {@link logged}. */
@@ -16,8 +16,8 @@ export interface LoggedOptions {
   readonly logger?: Logger;
   /** A log that gets the lines of steps and freezes; its start and its end are added by who knows them. */
   readonly log?: RunLog;
-  /** The training, for the components of the model and batches of a step. */
-  readonly training?: Pick<Training<TensorTree, never>, "components" | "accumulate">;
+  /** The training, for the components of the model, what its policy is told of the run, and batches of a step. */
+  readonly training?: Pick<Training<TensorTree, never>, "components" | "info" | "accumulate">;
   /** Tokens of a batch, for tokens a second. */
   readonly tokens?: number;
   /** Bytes on the device, such as `() => gpu.counts.bytes`. */
@@ -67,7 +67,7 @@ export async function* logged<P extends TensorTree>(
   for await (const state of states) {
     looked ??= state.step - 1;
     if (!told && training !== undefined) {
-      await add([{ kind: "components", components: training.components() }]);
+      await add([componentsLine(training)]);
       told = true;
     }
     if (state.look !== null) {

@@ -2,6 +2,18 @@
  * The log of a run, `metrics.jsonl`: one JSON object a line. It is complete up to the last look, whatever happens to the
  * process, and the report is made of nothing else.
  *
+ * | `kind` | when | what |
+ * |---|---|---|
+ * | `start` | first | `config`, `adapter`, `threshold` of the policy, quality of the model before |
+ * | `components` | after the first step | `components`, each with its `cost` in FLOPs and its `depth`, and `run`, what the policy was told |
+ * | `step` | for each step of a look | `loss`, `learningRate`, `validation`, `metrics`, `skipped`, `readings` by signal and component, and what the step cost |
+ * | `freeze` | after a look that changed the frozen set | `frozen`, `thawed`, `reasons`, cost of a step `before` and `after` |
+ * | `evaluation`, `sample` | while it trains | what the model is judged by, and what it writes |
+ * | `end` | last | quality of the model after, why it ended |
+ *
+ * Numbers that were not measured are absent or null. The lines `components`, `step` and `freeze` have all that a policy saw:
+ * {@link replayOf} makes the looks of them anew.
+ *
  * @module
  */
 
@@ -9,10 +21,11 @@ import { AlreadyExistsError, DataError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Look } from "../policy.ts";
-import type { TrainingState } from "../train/types.ts";
+import type { Training, TrainingState } from "../train/types.ts";
+import type { TensorTree } from "../tree.ts";
 import { type Logger, logLines, recorder } from "./logger.ts";
 import { readLog } from "./read_log.ts";
-import type { Line, StepLine } from "./types.ts";
+import type { ComponentsLine, Line, StepLine } from "./types.ts";
 
 /** An open log. */
 export interface RunLog {
@@ -82,6 +95,19 @@ export async function openLog(path: string, options: LogOptions = {}): Promise<R
 }
 
 /**
+ * Makes the line of what a policy may freeze, and of what it is told of the run.
+ *
+ * @param training The training, after its first step
+ * @returns The line
+ */
+export function componentsLine(
+  training: Pick<Training<TensorTree, never>, "components" | "info">,
+): ComponentsLine {
+  const run = training.info();
+  return { kind: "components", components: training.components(), ...run !== null && { run } };
+}
+
+/**
  * Makes the lines of the steps that a look covers.
  *
  * @param state The state that brought the look
@@ -93,7 +119,7 @@ export function stepLines(
   pace: Pick<StepLine, "stepMs" | "tokensPerSecond" | "memoryBytes">,
 ): StepLine[] {
   const look = state.look! as Look & { readonly metrics?: Readonly<Record<string, ArrayLike<number>>> };
-  const { steps, loss, learningRate, readings, validation, metrics } = look,
+  const { steps, loss, learningRate, readings, validation, metrics, skipped } = look,
     { launches, flops, exchanged } = state.cost!;
   const frozen = state.event === null
     ? state.frozen.length
@@ -105,6 +131,7 @@ export function stepLines(
     ...Number.isFinite(validation?.[i]) && { validation: validation![i] },
     learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
     ...metrics !== undefined && { metrics: metricsAt(metrics, i) },
+    ...skipped?.includes(step) && { skipped: true as const },
     ...pace,
     launches,
     flops,

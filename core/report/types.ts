@@ -5,7 +5,7 @@
  */
 
 import type { Cost } from "../plan/types.ts";
-import type { Component, Reason } from "../policy.ts";
+import type { Component, Reason, RunInfo } from "../policy.ts";
 import type { Ending, FreezeEvent } from "../train/types.ts";
 import type { Path } from "../tree.ts";
 
@@ -71,8 +71,10 @@ export interface Threshold {
 export interface ComponentsLine {
   /** Marks the line. */
   readonly kind: "components";
-  /** Components in the model's order. */
+  /** Components in the model's order, with what they cost in a step. */
   readonly components: readonly Component[];
+  /** What the policy was told of the run; absent in older logs. */
+  readonly run?: RunInfo;
 }
 
 /** A step, and what the policy read in it. */
@@ -83,6 +85,8 @@ export interface StepLine extends Omit<MetricRow, "loss" | "learningRate"> {
   readonly loss: number | null;
   /** Null when the optimizer has none. */
   readonly learningRate: number | null;
+  /** True where the step changed nothing, as in `Look`; else absent. */
+  readonly skipped?: true;
   /** By signal and component; only what was measured. */
   readonly readings: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }

@@ -87,6 +87,7 @@ export async function takeLook<P extends TensorTree>(
     });
   } else leaves = keepBestWeights(gpu, { leaves, params, step, best, moving });
   if (reason !== null) leaves = restoreBestWeights(gpu, { leaves, params });
+  trainer.clock.begin(run.owner, step);
   const ending = reason === null ? null : { reason, step, best };
   return { leaves, policy: policyState, frozen, probed, since, wide, look, event, validation, best, ending };
 }
@@ -101,7 +102,7 @@ async function readings<P extends TensorTree>(
   const { gpu, definition, validator } = trainer;
   const { request: { run: { components, owner } }, compiled, step, params } = taken;
   const { signals, optimizer: { learningRate }, precision } = definition;
-  const { look, nonFinite, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
+  const { look: read, nonFinite, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
     step,
     columns: compiled.columns,
     components,
@@ -117,6 +118,12 @@ async function readings<P extends TensorTree>(
   // With f16 the loss of a skipped step may have been too large for it, which f32 mends.
   const wide = state.wide || nonFinite !== null || isSkipped && precision === "f16";
   trainer.given.delete(owner);
+  const stepMs = definition.ranks === null ? trainer.clock.since(owner, step) : null;
+  const look: Look = {
+    ...read,
+    ...Object.keys(state.since).length > 0 && { thawed: state.since },
+    ...stepMs !== null && { stepMs },
+  };
   if (validator === null) return { look, validation: state.validation, wide };
   const due = validator.due(step, state.validation);
   const source = { optimizer: definition.optimizer, params, leaves: taken.leaves };

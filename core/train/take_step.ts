@@ -11,6 +11,7 @@ import { flatten, type Leaves, type TensorTree, type Tree, unflatten } from "../
 import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
 import { describe, newRun, type Run } from "./state/run.ts";
+import { runInfo } from "./state/run_info.ts";
 import { LOSS } from "./state/specs.ts";
 import { type Looked, takeLook, type TakenStep } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
@@ -33,11 +34,10 @@ export async function takeStep<P extends TensorTree>(
   const step = state.step + 1, params = flatten(state.params), batch = batches[0].batch;
   const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });
   const leaves = leavesOf(trainer, { state, run: begun });
-  const run: Run = begun.checked ? begun : { ...begun, checked: true };
+  const info = begun.info ?? await runInfo(trainer, { counted, batches });
+  const run: Run = begun.checked ? begun : { ...begun, info, checked: true };
   const { components, owner } = run, { frozen, probed, since, wide } = state;
-  const policyState = state.step === 0
-    ? initPolicy(policy, { components, run: { steps: trainer.steps } })
-    : state.policy;
+  const policyState = state.step === 0 ? initPolicy(policy, { components, run: info }) : state.policy;
   checkGoesOn(trainer, { state, run });
   const { good, definition: { nonFinite } } = trainer;
   if (nonFinite === "rollback" && !good.has(owner)) good.keep(owner, { ...state, leaves });

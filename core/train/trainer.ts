@@ -12,6 +12,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
+import { type StepClock, stepClock } from "./freeze/step_clock.ts";
 import { measuredSignals, withMoments } from "./freeze/signals.ts";
 import { LOOK_EVERY, memoryLimit, THAW_WARMUP } from "./options.ts";
 import { settingsOf, type TrainingSettings } from "./settings.ts";
@@ -58,6 +59,8 @@ export interface Trainer<P extends TensorTree> {
   readonly models: Map<string, Pick<Run, "components" | "isMeasured">>;
   /** The parameters that a run began with, by its owner, until its first look: errors name one that is not finite. */
   readonly given: WeakMap<object, Leaves>;
+  /** How long steps take. */
+  readonly clock: StepClock;
   /** Active parameters of a frozen set. */
   readonly activePaths: (run: Run, frozen: readonly Path[]) => readonly Path[];
   /** Run and batch of the last requested step, which `components` and `costOf` describe. */
@@ -83,6 +86,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
       },
     },
     count: (batch: Tree) => countOf(loss, batch as TensorTree as B),
+    counts: loss.count !== undefined,
     loss: (params: Tree, batch: Tree) =>
       loss(params as TensorTree as P, batch as TensorTree as B, { training: true }),
     optimizer,
@@ -112,6 +116,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     runs: runRegistry(),
     models: new Map(),
     given: new WeakMap(),
+    clock: stepClock(),
     activePaths: memoizedActivePaths(definition),
     last: { request: null, memory: null },
   };

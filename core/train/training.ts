@@ -84,6 +84,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     prefix: () => cache?.state() ?? null,
     memory: () => last.memory,
     components: () => last.request?.run.components ?? [],
+    info: () => last.request?.run.info ?? null,
     costOf: (frozen, probed = []) => costOf(trainer, { frozen, probed }),
     [Symbol.dispose]() {
       executor.dispose();

@@ -9,7 +9,7 @@ import type { KernelTime } from "../runtime/profile.ts";
 import type { Cost, Precision } from "../plan/types.ts";
 import type { Ranks } from "../ranks/ranks.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
-import type { Component, FreezePolicy, Json, Look, Reason } from "../policy.ts";
+import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../policy.ts";
 import type { HostData } from "../sources.ts";
 import type { Spec } from "../spec.ts";
 import type { LossOn } from "../models/loss.ts";
@@ -330,6 +330,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
   memory(): StepMemory | null;
   /** Components of the model of the last step; empty before the first step. */
   readonly components: () => readonly Component[];
+  /** What the policy is told of the run of the last step; null before the first step. A log keeps it. */
+  readonly info: () => RunInfo | null;
   /**
    * Measures the time of each kernel of the last step: takes the step once more, then restores what it changed. Other steps
    * wait meanwhile.

@@ -7,7 +7,7 @@
 import { type Gpu, scan, type TrainingState } from "@firn/train";
 import { type Checkpoint, type CheckpointKeeper, checkpointKeeper } from "@firn/train/checkpoint";
 import type { FileSystem } from "@firn/train/data";
-import { type Line, openLog, type RunLog, stepLines } from "@firn/train/report";
+import { componentsLine, type Line, openLog, type RunLog, stepLines } from "@firn/train/report";
 import type { Desk } from "./desk.ts";
 import { CHECKPOINT, LOG } from "./run_files.ts";
 import type { Session } from "./session.ts";
@@ -153,7 +153,7 @@ async function tellStep(
 ): Promise<void> {
   const lines: Line[] = [];
   if (log.lines.every(({ kind }) => kind !== "components")) {
-    lines.push({ kind: "components", components: training.components() });
+    lines.push(componentsLine(training));
   }
   if (state.look !== null) {
     const stepMs = clock.lap(state.step);

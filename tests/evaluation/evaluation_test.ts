@@ -22,6 +22,7 @@ import {
 } from "@firn/train";
 import { weightAverage } from "@firn/train/optim";
 import { evaluateMetrics, evaluator, followBest, lossMetrics } from "@firn/train/evaluation";
+import { untimed } from "../train/tiny.ts";
 
 type Params = { readonly w: Tensor };
 type Batch = { readonly x: Tensor; readonly labels: Tensor };
@@ -60,7 +61,7 @@ for (const averaged of [false, true]) {
       let state = await training.init(start());
       for await (state of scan(training, state, BATCHES)) {
         if (evaluates) found.push(await judge.after(state));
-        if (state.look !== null) looks.push(state.look);
+        if (state.look !== null) looks.push(untimed(state.look));
       }
       const kept = await training.withWeights(state, async ({ w }) => [...await read(gpu, w)]);
       return { bits: [...await read(gpu, state.params.w)], kept, looks, found };

@@ -26,7 +26,14 @@ const LOG = {
   start: { kind: "start", config: { [EVIL]: EVIL, policy: EVIL, model: EVIL }, adapter: EVIL, sample: EVIL },
   components: {
     kind: "components",
-    components: [{ path: EVIL, layer: 0, parameters: [EVIL], kind: EVIL, size: 4, cost: { dW: 3 } }],
+    components: [{
+      path: EVIL,
+      layer: 0,
+      parameters: [EVIL],
+      kind: EVIL,
+      size: 4,
+      cost: { forward: 3, dX: 3, dW: 3, depth: 0 },
+    }],
   },
   step: STEP,
   freeze: {

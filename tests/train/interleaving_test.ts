@@ -18,7 +18,7 @@ import {
   type TrainingOptions,
   type TrainingState,
 } from "@firn/train";
-import { bitsOf, type Mlp, mlpLoss, type Pairs } from "./tiny.ts";
+import { bitsOf, type Mlp, mlpLoss, type Pairs, untimed } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -97,7 +97,7 @@ async function resultOf(states: readonly TrainingState<Mlp>[]): Promise<unknown>
       policy,
       frozen,
       since,
-      look,
+      look: untimed(look),
       event,
       cost,
     })),

@@ -22,7 +22,7 @@ import {
 import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { silu } from "@firn/train/ops";
 import { anyOf, below, costAware, earlyStopping, only, rotate, sticky, thaw } from "@firn/train/policies";
-import { bitsOf, type Pairs, pairs } from "./tiny.ts";
+import { bitsOf, type Pairs, pairs, untimed } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 const gpu = await openTestGpu();
@@ -84,7 +84,7 @@ function define({ policy, lookEvery, every }: Case): Training<Deep, Pairs> {
 /** All that a state is, on the device and as data. */
 async function wholeOf(state: TrainingState<Deep>): Promise<unknown> {
   const { params: _, leaves: __, loss: ___, ...data } = state;
-  return [data, await bitsOf(gpu, state)];
+  return [{ ...data, look: untimed(data.look) }, await bitsOf(gpu, state)];
 }
 
 const CASES: { readonly [name: string]: Case & { readonly seen: (state: TrainingState<Deep>) => boolean } } =

@@ -7,6 +7,7 @@ import {
   type Gpu,
   type HostData,
   type Json,
+  type Look,
   matmul,
   mean,
   multiply,
@@ -129,6 +130,13 @@ export function bits(values: HostData): readonly number[] {
 export function randomFrom(seed: number): () => number {
   let state = seed;
   return () => (state = state * 48271 % 2147483647) / 2147483647;
+}
+
+/** A look without what differs when a run is repeated: how long its steps took. */
+export function untimed(look: Look | null): Omit<Look, "stepMs"> | null {
+  if (look === null) return null;
+  const { stepMs: _, ...rest } = look;
+  return rest;
 }
 
 /** Steps on from a state to a given one; each step has the batch of its number. */

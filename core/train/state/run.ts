@@ -5,7 +5,7 @@
  */
 
 import { ConsumedError } from "../../errors.ts";
-import type { Component } from "../../policy.ts";
+import type { Component, RunInfo } from "../../policy.ts";
 import type { Spec } from "../../spec.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { IsMeasured } from "../freeze/signals.ts";
@@ -20,6 +20,8 @@ export interface Run {
   readonly layout: string;
   /** Components of the model, found in the graph of the loss; none before the first step. */
   readonly components: readonly Component[];
+  /** What a policy is told of it; null before the first step. */
+  readonly info: RunInfo | null;
   /** Which readings steps take; all before the first step. */
   readonly isMeasured: IsMeasured;
   /** Whether the leaves of its states are known to be those that its steps need. */
@@ -35,6 +37,7 @@ export function newRun(params: Leaves, { resumed = false }: { readonly resumed?:
     params: new Map([...params].map(([path, { shape, dtype }]) => [path, { shape, dtype }])),
     layout: describe(params),
     components: [],
+    info: null,
     isMeasured: () => true,
     checked: false,
     resumed,

@@ -16,6 +16,7 @@ import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";
+import { rowsOf } from "../state/run_info.ts";
 import type { StepMemory } from "../memory.ts";
 import type { ChosenVariants } from "../types.ts";
 import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
@@ -255,8 +256,7 @@ function prefixOptions(
   replaced: ReadonlyMap<Path, Spec>,
 ): PrefixOptions | undefined {
   if (!cachePrefix || probed.length > 0) return undefined;
-  const samples = [...batch.values()].find(({ shape }) => shape.length > 0)?.shape[0] ?? 1;
   const kindOf = (path: Path): "batch" | "fixed" | null =>
     isBatch(path) ? "batch" : run.params.has(path) && !replaced.has(path) ? "fixed" : null;
-  return { samples, kindOf };
+  return { samples: rowsOf(batch), kindOf };
 }

@@ -35,6 +35,8 @@ export interface StepDefinition {
   };
   /** Labels of a batch that the loss is the mean of. */
   readonly count: (batch: Tree) => number;
+  /** Whether the loss counts them; one a batch where it does not. */
+  readonly counts: boolean;
   readonly optimizer: Optimizer;
   readonly signals: readonly Signal[];
   readonly trainable: (path: Path) => boolean;
