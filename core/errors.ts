@@ -181,6 +181,8 @@ export class NonFiniteError extends FirnError {
   readonly what: string;
   /** Step at which it was first seen; 0 where no step was taken. */
   readonly step: number;
+  /** Infinite, or NaN. */
+  readonly value: number;
 
   /**
    * Names the value and the step, and what to try.
@@ -200,6 +202,7 @@ export class NonFiniteError extends FirnError {
     super(`Cannot ${action} as the ${what}${step > 0 ? ` of step ${step}` : ""} is ${value}: ${mend}`);
     this.what = what;
     this.step = step;
+    this.value = value;
   }
 }
 

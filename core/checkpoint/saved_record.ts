@@ -84,6 +84,8 @@ const SETTINGS = fields({
   trained: COUNT,
   parameters: COUNT,
   trainable: TEXT,
+  // Earlier versions wrote none.
+  exchange: maybe(TEXT),
 });
 
 function settingsFault(value: unknown, name: string): string | null {
@@ -125,6 +127,7 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
         Object.values(value.variants).every(isRecord),
     ),
   ),
+  exchanges: optional(COUNT),
   order: PATHS,
   extra: JSON_VALUE,
   blocks: optional(each(BLOCKS)),

@@ -17,14 +17,22 @@ import type { RunSettings, TrainingOptions } from "./types.ts";
 /** The settings of a training: those of its runs, but for the parameters, which a run brings. */
 export type TrainingSettings = Omit<RunSettings, "trained" | "parameters" | "trainable">;
 
+/** What a training knows of itself besides its options. */
+interface Known {
+  /** That of the configuration, as its loss gives it. */
+  readonly model?: string | null;
+  /** How ranks exchange parameters; null where they do not, as when absent. */
+  readonly exchange?: string | null;
+}
+
 /**
- * The settings of a training, `model` as its loss gives it.
+ * The settings of a training.
  *
  * @throws {InputError} When a learning rate is no number from 0
  */
 export function settingsOf(
   options: TrainingOptions<TensorTree>,
-  { model = null }: { readonly model?: string | null } = {},
+  { model = null, exchange = null }: Known = {},
 ): TrainingSettings {
   const { optimizer, steps, policy, validation, data } = options, { learningRate } = optimizer;
   return {
@@ -41,6 +49,7 @@ export function settingsOf(
     validation: validation === undefined ? null : fingerprintOf(validation.batches),
     data: data ?? null,
     model,
+    exchange,
   };
 }
 

@@ -57,7 +57,7 @@ export async function initState<P extends TensorTree>(
     settings: settingsOfRun(trainer.settings, given.keys(), trainable),
     step: 0,
     params: unflatten(copies) as TensorTree as P,
-    leaves: adjustLeaves(gpu, { leaves: none, wanted, step: 0 }),
+    leaves: adjustLeaves(gpu, { leaves: none, wanted, params: copies, step: 0 }),
     policy: null,
     frozen: [],
     probed: [],
@@ -67,6 +67,7 @@ export async function initState<P extends TensorTree>(
     best: null,
     ending: null,
     chosen: trainer.compiler.chosen(),
+    ...trainer.definition.averages !== null && { exchanges: 0 },
     done: false,
   }, run);
 }
@@ -114,6 +115,7 @@ export async function resumeState<P extends TensorTree>(
     ending,
     chosen: saved.chosen ?? compiler.chosen(),
     ...moved && { movedFrom: saved.chosen!.adapter },
+    ...trainer.definition.averages !== null && { exchanges: saved.exchanges ?? 0 },
     done: ending !== null,
   }, run);
 }

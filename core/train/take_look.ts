@@ -16,6 +16,7 @@ import { thawStepsAfter } from "./freeze/thaw.ts";
 import { keepBestWeights, restoreBestWeights } from "./state/best_weights.ts";
 import { withWeights } from "./state/weights.ts";
 import { RING } from "./state/specs.ts";
+import type { LookOfRanks } from "./parameter_exchange.ts";
 import type { CompiledStep } from "./step/compile.ts";
 import type { StepRequest } from "./step/definition.ts";
 import { leavesFor, reasonToEnd, type Trainer } from "./trainer.ts";
@@ -74,7 +75,7 @@ export async function takeLook<P extends TensorTree>(
   const { event, frozen, since, reason } = changeFrozenSet(trainer, { state, taken, decision });
   let leaves = event === null
     ? taken.leaves
-    : leavesFor(trainer, { run, frozen, leaves: taken.leaves, step });
+    : leavesFor(trainer, { run, frozen, leaves: taken.leaves, params, step });
   // Weights that are averages of the parameters are copied into them at the end.
   const averaged = best === step && trainer.definition.optimizer.evaluated !== undefined;
   const moving = reason === null || averaged ? trainer.activePaths(run, frozen) : [];
@@ -99,26 +100,12 @@ async function readings<P extends TensorTree>(
 ): Promise<
   { readonly look: Look; readonly validation: Validation | null; readonly wide: boolean }
 > {
-  const { gpu, definition, validator } = trainer;
-  const { request: { run: { components, owner } }, compiled, step, params } = taken;
-  const { signals, optimizer: { learningRate }, precision } = definition;
-  const { look: read, nonFinite, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
-    step,
-    columns: compiled.columns,
-    components,
-    signals,
-    learningRate,
-    precision,
-    skips: definition.nonFinite === "skip",
-    metrics: definition.metrics?.names,
-  });
-  if (nonFinite !== null && !await isBeyondF16(trainer, { state, taken, nonFinite })) {
-    throw await errorOf(trainer, { nonFinite, owner });
-  }
-  // With f16 the loss of a skipped step may have been too large for it, which f32 mends.
-  const wide = state.wide || nonFinite !== null || isSkipped && precision === "f16";
+  const { gpu, definition, validator } = trainer, { request: { run: { owner } }, step, params } = taken;
+  const own = (): Promise<LookOfRanks> => ownLook(trainer, { state, taken });
+  const { look: read, wide } = await (definition.averages === null ? own() : definition.averages.look(own));
   trainer.given.delete(owner);
-  const stepMs = definition.ranks === null ? trainer.clock.since(owner, step) : null;
+  const alone = (definition.ranks ?? definition.averages) === null;
+  const stepMs = alone ? trainer.clock.since(owner, step) : null;
   const look: Look = {
     ...read,
     ...Object.keys(state.since).length > 0 && { thawed: state.since },
@@ -137,6 +124,30 @@ async function readings<P extends TensorTree>(
     : state.validation;
   const losses = look.steps.map((s) => due && s === step ? validation!.loss : NaN);
   return { look: { ...look, validation: losses }, validation, wide };
+}
+
+/** Reads the ring of this process, and refuses what is not finite. */
+async function ownLook<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
+): Promise<LookOfRanks> {
+  const { gpu, definition } = trainer, { signals, optimizer: { learningRate }, precision } = definition;
+  const { request: { run: { components, owner } }, compiled, step } = taken;
+  const { look, nonFinite, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
+    step,
+    columns: compiled.columns,
+    components,
+    signals,
+    learningRate,
+    precision,
+    skips: definition.nonFinite === "skip",
+    metrics: definition.metrics?.names,
+  });
+  if (nonFinite !== null && !await isBeyondF16(trainer, { state, taken, nonFinite })) {
+    throw await errorOf(trainer, { nonFinite, owner });
+  }
+  // With f16 the loss of a skipped step may have been too large for it, which f32 mends.
+  return { look, wide: state.wide || nonFinite !== null || isSkipped && precision === "f16" };
 }
 
 /**

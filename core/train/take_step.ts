@@ -65,6 +65,15 @@ export async function takeStep<P extends TensorTree>(
   const taken = { request, compiled, step, params: nextParams, leaves: nextLeaves, policyState };
   const { lookEvery } = trainer.definition;
   const isLook = step % lookEvery === 0 || step === trainer.steps;
+  const exchanges = await trainer.definition.averages?.after({
+    ...taken,
+    exchanges: state.exchanges,
+    active: trainer.activePaths(run, frozen),
+    // What a policy decides by, and what is validated, is the same on all ranks.
+    judged: isLook && (policy !== undefined || trainer.validator?.due(step, state.validation)),
+    last: step === trainer.steps,
+  });
+  if (exchanges !== state.exchanges) executor.renewWeights();
   let after: Looked<P>;
   try {
     after = isLook
@@ -84,6 +93,7 @@ export async function takeStep<P extends TensorTree>(
     loss: after.leaves.get(LOSS)!,
     cost,
     chosen: compiler.chosen(),
+    ...exchanges !== undefined && { exchanges },
     done: after.ending !== null,
     ...after,
   }, run);
@@ -164,7 +174,10 @@ function leavesOf<P extends TensorTree>(
 ): Leaves {
   const { step, leaves, frozen } = state;
   const needed = step === 0
-    ? trainer.runs.firstLeaves(state, () => leavesFor(trainer, { run, frozen, leaves, step }))
+    ? trainer.runs.firstLeaves(
+      state,
+      () => leavesFor(trainer, { run, frozen, leaves, params: flatten(state.params), step }),
+    )
     : leaves;
   if (!run.checked) checkLeaves(neededLeaves(trainer, { run, frozen, leaves: needed }), needed);
   return needed;

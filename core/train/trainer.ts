@@ -73,10 +73,11 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
   loss: Loss<P, B>,
   options: TrainingOptions<B>,
 ): Trainer<P> {
-  const { steps, policy, cachePrefix = false } = options;
+  const { steps, policy, ranks = null, exchange, cachePrefix = false } = options;
   const optimizer = withMoments(options.optimizer, policy);
   const cache = cachePrefix === false ? null : prefixCache(gpu, cachePrefix);
   const { metrics } = loss;
+  const averages = exchange?.of === "parameters" ? exchange.open(gpu, { ranks, optimizer }) : null;
   const definition: StepDefinition = {
     ...metrics !== undefined && {
       metrics: {
@@ -98,7 +99,8 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     cachePrefix: cache !== null,
     keepsBest: policy?.best !== undefined,
     accumulate: options.accumulate ?? 1,
-    ranks: options.ranks ?? null,
+    ranks: averages === null ? ranks : null,
+    averages,
     nonFinite: options.nonFinite ?? "stop",
     memory: memoryLimit(options),
   };
@@ -107,9 +109,9 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     definition,
     policy,
     steps,
-    settings: settingsOf({ ...options, optimizer }, loss),
+    settings: settingsOf({ ...options, optimizer }, { ...loss, exchange: averages?.name ?? null }),
     compiler: stepCompiler(gpu, definition),
-    executor: stepExecutor(gpu, { cache, ranks: options.ranks ?? null }),
+    executor: stepExecutor(gpu, { ...definition, cache }),
     cache,
     validator: validatorOf(gpu, loss, options),
     good: goodStates(gpu),
@@ -182,11 +184,12 @@ export function leavesFor<P extends TensorTree>(
     readonly run: Run;
     readonly frozen: readonly Path[];
     readonly leaves: Leaves;
+    /** All parameters. */
+    readonly params: Leaves;
     readonly step: number;
   },
 ): Map<Path, Tensor> {
-  const { leaves, step } = options;
-  return adjustLeaves(trainer.gpu, { leaves, wanted: neededLeaves(trainer, options), step });
+  return adjustLeaves(trainer.gpu, { ...options, wanted: neededLeaves(trainer, options) });
 }
 
 /** Why training ends after a step; null when it goes on. */

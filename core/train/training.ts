@@ -88,6 +88,7 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     costOf: (frozen, probed = []) => costOf(trainer, { frozen, probed }),
     [Symbol.dispose]() {
       executor.dispose();
+      trainer.definition.averages?.destroy();
       validator?.forget();
       trainer.good.free();
     },

@@ -7,7 +7,6 @@
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { KernelTime } from "../runtime/profile.ts";
 import type { Cost, Precision } from "../plan/types.ts";
-import type { Ranks } from "../ranks/ranks.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Component, FreezePolicy, Json, Look, Reason, RunInfo } from "../policy.ts";
 import type { HostData } from "../sources.ts";
@@ -16,6 +15,7 @@ import type { LossOn } from "../models/loss.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
 import type { BatchChoice, LargestBatchOptions, StepMemory } from "./memory.ts";
+import type { RanksTogether } from "./parameter_exchange.ts";
 
 /** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */
 export type ChosenVariants = {
@@ -106,6 +106,8 @@ export type RunSettings = {
   readonly parameters: number;
   /** Fingerprint of the paths of those that are trained. */
   readonly trainable: string;
+  /** How ranks exchange parameters, and how many there are; null where they do not, absent in states of earlier versions. */
+  readonly exchange?: string | null;
 };
 
 /** Everything that the next step needs, and that a checkpoint holds. */
@@ -157,6 +159,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly movedFrom?: string;
   /** Why training ended; null while it goes on. */
   readonly ending: Ending | null;
+  /** How often ranks have exchanged parameters; absent where they do not. */
+  readonly exchanges?: number;
   /** True when training ended. */
   readonly done: boolean;
 }
@@ -166,7 +170,7 @@ export interface TrainingState<P extends TensorTree> {
  *
  * @typeParam B A validation batch
  */
-export interface TrainingOptions<B extends TensorTree = never> {
+export interface TrainingOptions<B extends TensorTree = never> extends RanksTogether {
   /** Turns gradients into updates. */
   readonly optimizer: Optimizer;
   /** Planned steps, T. */
@@ -214,13 +218,6 @@ export interface TrainingOptions<B extends TensorTree = never> {
    * its labels. It needs memory for one batch, and for a sum of each gradient.
    */
   readonly accumulate?: number;
-  /**
-   * The processes that train together, as `openRanks` of `@firn/train/ranks` gives them; this one alone when absent. Each takes
-   * steps of its own batches, and the step is that of the samples of all ranks in one batch: gradients and loss are summed over
-   * the ranks before the update, so that all have the same weights, signals and frozen sets, bit for bit. All need equal
-   * parameters, options and frozen sets, and take the same steps.
-   */
-  readonly ranks?: Ranks;
   /**
    * Bytes that training may take on the device, such as `"8 GiB"`; no limit when absent. Where a step needs more, its backward
    * pass computes blocks of the forward pass again instead of keeping their values: as few as fit, first those that save most
@@ -379,6 +376,8 @@ export interface SavedState {
   readonly ending?: Ending | null;
   /** Which kernels computed its products. */
   readonly chosen?: ChosenVariants;
+  /** How often ranks had exchanged parameters; absent where they do not. */
+  readonly exchanges?: number;
 }
 
 /** Values on the host with their spec. */

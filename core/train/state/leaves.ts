@@ -5,8 +5,10 @@
  */
 
 import { InputError } from "../../errors.ts";
+import { bytesOf } from "../../plan/storage.ts";
 import { destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
+import { submit } from "../../runtime/pipelines.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import { sameShape, sizeOf, type Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -18,26 +20,43 @@ import { uploadLeaf, zeros } from "./upload.ts";
  * Makes the leaves of a new frozen set: keeps those that exist, makes missing ones, frees those that are not wanted.
  *
  * @param gpu The device
- * @param options Leaves so far, the specs of those wanted, the step after which they hold
+ * @param options Leaves so far, the specs of those wanted, parameters that some are copies of, the step after which they hold
  * @returns The leaves, as wanted
  */
 export function adjustLeaves(
   gpu: Gpu,
-  options: { readonly leaves: Leaves; readonly wanted: ReadonlyMap<Path, StateSpec>; readonly step: number },
+  options: {
+    readonly leaves: Leaves;
+    readonly wanted: ReadonlyMap<Path, StateSpec>;
+    readonly params: Leaves;
+    readonly step: number;
+  },
 ): Map<Path, Tensor> {
-  const { leaves, wanted, step } = options;
+  const { leaves, wanted, params, step } = options;
   for (const [path, tensor] of leaves) if (!wanted.has(path)) destroyBuffer(storageOf(tensor).buffer);
   return new Map(
-    [...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(gpu, { path, spec, step })]),
+    [...wanted].map(([path, spec]) => [path, leaves.get(path) ?? newLeaf(gpu, { path, spec, params, step })]),
   );
 }
 
 function newLeaf(
   gpu: Gpu,
-  options: { readonly path: Path; readonly spec: StateSpec; readonly step: number },
+  options: {
+    readonly path: Path;
+    readonly spec: StateSpec;
+    readonly params: Leaves;
+    readonly step: number;
+  },
 ): Tensor {
-  const { path, spec: { initial = 0, shape, dtype }, step } = options;
-  if (initial === 0) return zeros(gpu, options);
+  const { path, spec: { initial = 0, copyOf, shape, dtype }, params, step } = options;
+  if (initial === 0) {
+    const made = zeros(gpu, options), source = copyOf === undefined ? undefined : params.get(copyOf)!;
+    if (source !== undefined) {
+      const [from, to] = [source, made].map((t) => storageOf(t).buffer);
+      submit(gpu, (encoder) => encoder.copyBufferToBuffer(from, 0, to, 0, bytesOf(source)));
+    }
+    return made;
+  }
   const data = new Float32Array(sizeOf(shape)).fill(initial);
   return uploadLeaf(gpu, { path, value: { shape, dtype, data }, step });
 }

@@ -17,6 +17,8 @@ import type { IsMeasured } from "../freeze/signals.ts";
 export interface StateSpec extends Spec {
   /** What fills it at first; 0 when absent. */
   readonly initial?: number;
+  /** The parameter whose values it has at first; none when absent. */
+  readonly copyOf?: Path;
 }
 
 /** Prefix of the optimizer's state. */
@@ -31,6 +33,8 @@ export const RING = "ring";
 export const LOSS = "loss";
 /** The loss scale. */
 export const SCALE = "scaling.scale";
+/** Prefix of what exchanges of parameters between ranks keep. */
+export const EXCHANGE = "exchange.";
 /** Prefix of sums of gradients over the parts of a step. They belong to no state. */
 export const ACCUMULATED = "accumulated.gradient.";
 /** Prefix of sums of metrics over the parts of a step. */
@@ -47,7 +51,7 @@ export const PART_DRAW = "accumulated.draw";
 export const GOOD_STEPS = "scaling.good";
 
 /** Paths that no parameter may have. */
-const RESERVED = /^(loss|ring|(accumulated|batch|best|optimizer|previous|scaling)(\..*)?)$/;
+const RESERVED = /^(loss|ring|(accumulated|batch|best|exchange|optimizer|previous|scaling)(\..*)?)$/;
 /** The loss scale of the first step. */
 const FIRST_SCALE = 2 ** 16;
 const SCALAR: Spec = { shape: [], dtype: "f32" };

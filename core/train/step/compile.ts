@@ -19,7 +19,14 @@ import { describe } from "../state/run.ts";
 import { rowsOf } from "../state/run_info.ts";
 import type { StepMemory } from "../memory.ts";
 import type { ChosenVariants } from "../types.ts";
-import { partGraph, type StepDefinition, stepGraph, type StepRequest, thawGroups } from "./definition.ts";
+import {
+  activeSpecs,
+  partGraph,
+  type StepDefinition,
+  stepGraph,
+  type StepRequest,
+  thawGroups,
+} from "./definition.ts";
 import type { PlannedPart } from "./accumulation.ts";
 import { exchangeBytes } from "./exchange.ts";
 import { type ProductVariants, productVariants } from "./product_variants.ts";
@@ -102,11 +109,11 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
     const planWith = (recompute?: RecomputeOptions): Pick<CompiledStep, "plan" | "part" | "cost"> => {
       if (rest === null) {
         const whole = wholeWith(recompute);
-        return { plan: whole, part: null, cost: whole.cost };
+        return { plan: whole, part: null, cost: costOf(whole.cost, { part: null, definition, request }) };
       }
       const { roots, updates, sums } = graph!;
       const part = { sums, plan: plan(roots, { ...options, updates, precision, recompute }) };
-      return { plan: rest, part, cost: costOfParts(rest.cost, part, definition) };
+      return { plan: rest, part, cost: costOf(rest.cost, { part, definition, request }) };
     };
     if (limit === null) return { key, ...planWith(), memory: null, columns, replaced };
     const { planned, memory } = withinMemory(limit, {
@@ -136,7 +143,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       const all = (): ReadonlyMap<string, Product> => allProducts(definition, request, products.target);
-      const ranks = ready.size === 0 ? definition.ranks : null;
+      const ranks = ready.size === 0 ? definition.ranks ?? definition.averages?.ranks ?? null : null;
       const waiting = ranks === null ? products.choose(all()) : chooseTogether(ranks, { products, all });
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);
@@ -194,6 +201,20 @@ function allProducts(
 /** Blocks of the forward pass of a graph that its backward pass computes again. */
 function recomputeIn({ loss }: Pick<StepGraph, "loss">): (blocks: number) => RecomputeOptions {
   return (blocks) => ({ loss, blocks, isBatch });
+}
+
+/** What a step costs: its parts, the rest, and its share of the next exchange of parameters. */
+function costOf(
+  rest: Cost,
+  { part, definition, request }: {
+    readonly part: PlannedPart | null;
+    readonly definition: StepDefinition;
+    readonly request: StepRequest;
+  },
+): Cost {
+  const cost = part === null ? rest : costOfParts(rest, part, definition);
+  const own = definition.averages?.costOf(activeSpecs(definition, request).values());
+  return own === undefined ? cost : { ...cost, memory: cost.memory + own.memory, exchanged: own.exchanged };
 }
 
 /** What the parts of a step and the rest cost together. */

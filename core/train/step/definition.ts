@@ -12,6 +12,7 @@ import type { Precision } from "../../plan/types.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
 import type { Signal } from "../../policy.ts";
 import { leaf, stepScalar } from "../../sources.ts";
+import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { isTensor, type Leaves, type Path, type Tree, unflatten } from "../../tree.ts";
 import { moduleOf } from "../freeze/components.ts";
@@ -20,6 +21,7 @@ import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
 import type { Run } from "../state/run.ts";
 import { allStateSpecs, type StateSpec } from "../state/specs.ts";
 import type { MemoryLimit } from "../options.ts";
+import type { OpenExchange } from "../parameter_exchange.ts";
 import type { ThawSteps } from "../types.ts";
 import { type PartGraph, tracePart } from "./part.ts";
 import { type StepGraph, type StepOptions, traceStep } from "./trace.ts";
@@ -51,8 +53,10 @@ export interface StepDefinition {
   readonly keepsBest: boolean;
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
-  /** The processes that train together; null for this one alone. */
+  /** The processes that add up gradients; null for this one alone. */
   readonly ranks: Ranks | null;
+  /** Exchanges of parameters with other processes; null for none. */
+  readonly averages: OpenExchange | null;
   /** Bytes that a training may take; null for no limit. */
   readonly memory: MemoryLimit | null;
 }
@@ -92,10 +96,21 @@ export function stateSpecsFor(
   request: Pick<StepRequest, "run" | "frozen">,
 ): Map<Path, StateSpec> {
   const { run } = request, trainable = activePaths(definition, { run, frozen: [] });
-  const active = activePaths(definition, request).map((path) => [path, run.params.get(path)!] as const);
-  const { optimizer, signals, precision } = definition, { isMeasured } = run;
+  const active = activeSpecs(definition, request);
+  const { optimizer, signals, precision, averages } = definition, { isMeasured } = run;
   const ring = ringShape(trainable, { ...definition, isMeasured });
-  return allStateSpecs(new Map(active), { optimizer, signals, precision, isMeasured, trainable, ring });
+  return new Map<Path, StateSpec>([
+    ...allStateSpecs(active, { optimizer, signals, precision, isMeasured, trainable, ring }),
+    ...averages?.specs(active, trainable) ?? [],
+  ]);
+}
+
+/** Specs of the parameters that a frozen set leaves active. */
+export function activeSpecs(
+  definition: Pick<StepDefinition, "trainable">,
+  request: Pick<StepRequest, "run" | "frozen">,
+): ReadonlyMap<Path, Spec> {
+  return new Map(activePaths(definition, request).map((path) => [path, request.run.params.get(path)!]));
 }
 
 /** The loss as a graph of leaves, and the leaves of the parameters. */
@@ -134,7 +149,9 @@ export function hasParts({ accumulate, ranks }: Pick<StepDefinition, "accumulate
 function stepOptions(definition: StepDefinition, request: StepRequest): StepOptions {
   const { optimizer, signals, trainable, thawWarmup, precision, nonFinite } = definition;
   const { run, probed } = request, { isMeasured } = run;
-  const { loss, metrics, leaves } = traceLoss(definition, request);
+  const traced = traceLoss(definition, request), { leaves } = traced, made = [traced.loss, ...traced.metrics];
+  // Parts have random numbers of their own anyway.
+  const [loss, ...metrics] = (hasParts(definition) ? null : definition.averages)?.drawnApart(made) ?? made;
   // What the loss does not read has no gradient: absent, never zero.
   const read = new Set(topological([loss]));
   const leavesOf = (paths: readonly Path[]): Leaves =>

@@ -18,6 +18,7 @@ import { ALL_WEIGHT, LOSS, RING } from "../state/specs.ts";
 import { type Accumulation, type PlannedPart, recordParts } from "./accumulation.ts";
 import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
 import type { CompiledStep } from "./compile.ts";
+import type { StepDefinition } from "./definition.ts";
 import { type Exchange, gradientExchange, unitOf } from "./exchange.ts";
 import { type Lock, lock } from "./lock.ts";
 
@@ -73,6 +74,8 @@ export interface StepExecutor {
   pass(options: Passed): Promise<Executed>;
   /** Runs work while no step is taken. */
   readonly exclusive: Lock["exclusive"];
+  /** Makes copies of weights anew that the recording keeps: others than a step have changed the weights. */
+  renewWeights(): void;
   /** The last step, when it was one of a run. */
   lastOf(owner: object | undefined): RecordedStep | null;
   /** Frees the recording, but for buffers that the next plan can have; after the steps that wait already. */
@@ -97,6 +100,8 @@ interface Device {
   readonly cache: PrefixCache | null;
   readonly shared: Shared | null;
   readonly inputs: BatchBuffers;
+  /** Which parts of all are those of this rank. */
+  readonly place: Pick<Ranks, "rank" | "size">;
   /** The step that is recorded. */
   current: RecordedStep | null;
   /** Buffers for the next recording. */
@@ -107,20 +112,24 @@ interface Device {
  * Makes an executor.
  *
  * @param gpu The device
- * @param options What caches the values of a frozen prefix, null for no cache; the processes that train together, null for one
+ * @param options What caches the values of a frozen prefix, null for no cache; the processes that train together
  * @returns The executor, with nothing recorded
  */
 export function stepExecutor(
   gpu: Gpu,
-  { cache, ranks }: { readonly cache: PrefixCache | null; readonly ranks: Ranks | null },
+  { cache, ranks, averages }: Pick<StepDefinition, "ranks" | "averages"> & {
+    readonly cache: PrefixCache | null;
+  },
 ): StepExecutor {
   const shared = ranks && { ranks, exchange: gradientExchange(gpu, ranks), unit: null };
-  const device: Device = { gpu, cache, shared, inputs: batchBuffers(gpu), current: null, spare: [] };
+  const place = ranks ?? averages?.ranks ?? { rank: 0, size: 1 };
+  const device: Device = { gpu, cache, shared, inputs: batchBuffers(gpu), place, current: null, spare: [] };
   const { exclusive } = lock();
   return {
     execute: (step) => exclusive(() => execute(device, step)),
     pass: (step) => exclusive(() => pass(device, step)),
     exclusive,
+    renewWeights: () => device.current?.recording.copyWeights(),
     lastOf: (owner) => device.current !== null && device.current.owner === owner ? device.current : null,
     prepareFor({ compiled, owner }) {
       exclusive(() => {
@@ -175,7 +184,7 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   const taking = device.cache === null ? { step: step.step, starts: compiled.starts } : undefined;
   const recording = await recordStep(device, step, taking);
   device.current = { compiled, owner, recording, step: step.step, sums: null };
-  const cost = taking === undefined ? await replay(device, step, recording) : compiled.plan.cost;
+  const cost = taking === undefined ? await replay(device, step, recording) : compiled.cost;
   return { cost, moved: recording.moved };
 }
 
@@ -205,7 +214,7 @@ async function accumulate(device: Device, step: Execution, part: PlannedPart): P
   }
   device.current = { ...current, compiled, step: step.step };
   await checkAllocations(gpu);
-  const { rank, size } = shared?.ranks ?? { rank: 0, size: 1 }, sums = current.sums!;
+  const { place: { rank, size } } = device, sums = current.sums!;
   sums.run(step.step, values.filter(({ weight }) => weight > 0), { of: most * size, from: most * rank });
   if (shared !== null) {
     const labels = await agreed!;
@@ -262,8 +271,8 @@ async function replay(
     const copies = cache?.copiesOf({ recording, batch });
     if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
     recording.replay(step, { starts: compiled.starts, copies, idle });
-    const { prefix, cost } = compiled.plan;
-    return copies?.skip && typeof prefix === "object" ? prefix.rest : cost;
+    const { prefix } = compiled.plan;
+    return copies?.skip && typeof prefix === "object" ? prefix.rest : compiled.cost;
   } catch (error) {
     cache?.clear();
     throw error;

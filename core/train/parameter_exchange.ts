@@ -1,0 +1,119 @@
+/**
+ * Options of training on several ranks, and what training asks of an exchange of parameters between ranks, which `averageParameters` of `@firn/train/ranks` makes. Training
+ * itself does not import it: who trains alone does not download it.
+ *
+ * @module
+ */
+
+import type { Optimizer } from "../optim/optimizer.ts";
+import type { Look } from "../policy.ts";
+import type { Ranks } from "../ranks/ranks.ts";
+import type { Gpu } from "../runtime/device.ts";
+import type { Spec } from "../spec.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Leaves, Path } from "../tree.ts";
+
+/** Options of training about other processes. */
+export interface RanksTogether {
+  /**
+   * The processes that train together, as `openRanks` of `@firn/train/ranks` gives them; this one alone when absent. Each takes
+   * steps of its own batches, and the step is that of the samples of all ranks in one batch: gradients and loss are summed over
+   * the ranks before the update, so that all have the same weights, signals and frozen sets, bit for bit. All need equal
+   * parameters, options and frozen sets, and take the same steps.
+   */
+  readonly ranks?: Ranks;
+  /**
+   * What `ranks` exchange; gradients when absent, as `ranks` says. With `averageParameters({ every })` of `@firn/train/ranks` each rank
+   * takes steps of its own batches alone, and every so many steps the parameters are averaged.
+   *
+   * A look with a policy or a validation comes after such an average, whatever `every` is. Its loss, metrics and signals are the
+   * means over the ranks of what each measured with its own parameters and samples, so that policies decide the same on all;
+   * `state.loss` is that of this rank alone. A component that freezes was averaged right before, and takes part no more.
+   */
+  readonly exchange?: { readonly of: "gradients" } | ParameterExchange;
+}
+
+/** How values of parameters are sent to other ranks. */
+export type Wire = "f32" | "bf16" | "int8";
+
+/** Steps of each rank alone, and averages of what they have made of the parameters. */
+export interface ParameterExchange {
+  /** What is exchanged. */
+  readonly of: "parameters";
+  /** Steps between exchanges. */
+  readonly every: number;
+  /** What makes a step of the mean change of the ranks; null where the mean of their parameters is taken. */
+  readonly outer: Optimizer | null;
+  /** How values are sent. */
+  readonly wire: Wire;
+  /**
+   * Begins the exchanges of a training.
+   *
+   * @throws {InputError} When there are no ranks, or the optimizer keeps an average of the weights of one rank
+   */
+  open(
+    gpu: Gpu,
+    training: { readonly ranks: Ranks | null; readonly optimizer: Pick<Optimizer, "name" | "evaluated"> },
+  ): OpenExchange;
+}
+
+/** A tensor of the state that exchanges need. */
+export interface ExchangedSpec extends Spec {
+  /** The parameter whose values it has at first; zeros when absent. */
+  readonly copyOf?: Path;
+}
+
+/** A step that all ranks have taken. */
+export interface SteppedAlone {
+  /** Its number. */
+  readonly step: number;
+  /** All parameters after it. The buffers of those that are exchanged are overwritten. */
+  readonly params: Leaves;
+  /** Other state after it, with what {@link OpenExchange.specs} asks for. */
+  readonly leaves: Leaves;
+  /** Paths of the parameters that take part. */
+  readonly active: readonly Path[];
+  /** Exchanges so far. */
+  readonly exchanges: number | undefined;
+  /** Whether its parameters are judged, so that they must be those of all ranks. */
+  readonly judged: boolean | undefined;
+  /** Whether it is the last one. */
+  readonly last: boolean;
+}
+
+/** A look of one rank or of all, and whether values of the forward pass were too large for f16. */
+export interface LookOfRanks {
+  /** What was measured. */
+  readonly look: Look;
+  /** Whether values were too large. */
+  readonly wide: boolean;
+}
+
+/** The exchanges of a training. */
+export interface OpenExchange {
+  /** The processes that train together. */
+  readonly ranks: Ranks;
+  /** All settings, and the number of ranks: two runs with one text do the same. */
+  readonly name: string;
+  /** Tensors of the state by path, for parameters that take part. */
+  specs(active: ReadonlyMap<Path, Spec>, trainable: readonly Path[]): ReadonlyMap<Path, ExchangedSpec>;
+  /** Bytes that each rank gives to the others, as the mean of all steps, and those of the buffers of an exchange. */
+  costOf(active: Iterable<Spec>): { readonly exchanged: number; readonly memory: number };
+  /** Graphs whose random numbers no other rank draws. */
+  drawnApart(roots: readonly Tensor[]): readonly Tensor[];
+  /**
+   * Averages parameters over the ranks after a step, when that is due. All have the same bits then.
+   *
+   * @returns Exchanges so far
+   */
+  after(taken: SteppedAlone): Promise<number>;
+  /**
+   * Averages a look over the ranks.
+   *
+   * @param own Makes the look of this rank
+   * @throws {NonFiniteError} On all ranks, when that of one does
+   */
+  look(own: () => Promise<LookOfRanks>): Promise<LookOfRanks>;
+  /** Frees its buffers. */
+  destroy(): void;
+}

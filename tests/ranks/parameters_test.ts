@@ -1,0 +1,275 @@
+/**
+ * Ranks that take steps alone and average their parameters.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
+import {
+  adamW,
+  defineTraining,
+  flatten,
+  type FreezePolicy,
+  type Gpu,
+  InputError,
+  type Look,
+  matmul,
+  mean,
+  multiply,
+  NonFiniteError,
+  openGpu,
+  type Ranks,
+  read,
+  sgd,
+  subtract,
+  type Tensor,
+  tensor,
+  type TrainingOptions,
+} from "@firn/train";
+import { dropout } from "@firn/train/ops";
+import { averageParameters } from "@firn/train/ranks";
+import { scheduleFreeAdamW } from "@firn/train/optim";
+import { ranksInProcess } from "./in_process.ts";
+
+const ROWS = 6, WIDTH = 4, STEPS = 6;
+
+type Params = { readonly low: { readonly weight: Tensor }; readonly high: { readonly weight: Tensor } };
+type Batch = { readonly x: Tensor; readonly y: Tensor };
+type Options = TrainingOptions<Batch>;
+
+/** Numbers about 0, as many as wanted, which a seed tells apart. */
+function numbers(count: number, seed: number): Float32Array {
+  return Float32Array.from({ length: count }, (_, i) => Math.sin(1 + i * 1.7 + seed * 2.3));
+}
+
+const START: Params = {
+  low: { weight: tensor(numbers(WIDTH * WIDTH, 1), [WIDTH, WIDTH]) },
+  high: { weight: tensor(numbers(WIDTH, 2), [WIDTH, 1]) },
+};
+
+/** Two layers and a squared error. */
+function loss({ low, high }: Params, { x, y }: Batch): Tensor {
+  const error = subtract(matmul(matmul(x, low.weight), high.weight), y);
+  return mean(multiply(error, error));
+}
+
+/** The rows of a rank in a step. */
+function share(step: number, { rank, size }: Pick<Ranks, "rank" | "size">): Batch {
+  const rows = ROWS / size, whole = numbers(ROWS * WIDTH, 10 + step), targets = numbers(ROWS, 40 + step);
+  return {
+    x: tensor(whole.slice(rank * rows * WIDTH, (rank + 1) * rows * WIDTH), [rows, WIDTH]),
+    y: tensor(targets.slice(rank * rows, (rank + 1) * rows), [rows, 1]),
+  };
+}
+
+/** What a run of some ranks leaves on each. */
+async function run(
+  gpu: Gpu,
+  ranks: readonly Ranks[],
+  { optionsOf = () => ({}), ...options }: Partial<Options> & {
+    readonly optionsOf?: (rank: number) => Partial<Options>;
+  } = {},
+) {
+  return await Promise.all(ranks.map(async (own) => {
+    using training = defineTraining(gpu, loss, {
+      optimizer: sgd({ learningRate: 0.05 }),
+      steps: STEPS,
+      lookEvery: 3,
+      ranks: own,
+      ...options,
+      ...optionsOf(own.rank),
+    });
+    let state = await training.init(START);
+    const looks: number[][] = [], exchanged: number[] = [];
+    for (let step = 1; !state.done; step++) {
+      state = await training.next(state, share(step, own));
+      exchanged.push(state.cost!.exchanged!);
+      if (state.look !== null) looks.push([...state.look.loss]);
+    }
+    const weights = new Map(
+      await Promise.all(
+        [...flatten(state.params)].map(async ([path, t]) => [path, await read(gpu, t)] as const),
+      ),
+    );
+    return { weights, looks, frozen: state.frozen, exchanged, exchanges: state.exchanges };
+  }));
+}
+
+type Ran = Awaited<ReturnType<typeof run>>[number];
+
+function assertNear(a: Ran, b: Ran, tolerance: number): void {
+  for (const [path, values] of a.weights) {
+    values.forEach((value, i) => assertAlmostEquals(value, b.weights.get(path)![i], tolerance));
+  }
+}
+
+Deno.test("parameters averaged after every step of plain SGD are those of gradients that are added up", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const [first, second] = await run(gpu, ranksInProcess(2), { exchange: averageParameters({ every: 1 }) });
+  const [added] = await run(gpu, ranksInProcess(2));
+  assertEquals(second, first);
+  assertNear(first, added, 1e-6);
+  first.looks.flat().forEach((value, i) => assertAlmostEquals(value, added.looks.flat()[i], 1e-5));
+});
+
+for (const size of [2, 3]) {
+  Deno.test(`${size} ranks of AdamW have the same parameters after an exchange, and the same bits when repeated`, async () => {
+    await using gpu = await openGpu({ tune: false });
+    const options = { exchange: averageParameters({ every: 2 }), optimizer: adamW({ learningRate: 0.02 }) };
+    const [first, ...others] = await run(gpu, ranksInProcess(size), options);
+    for (const other of others) assertEquals(other, first);
+    assertEquals(first.exchanges, 3);
+    assertEquals(await run(gpu, ranksInProcess(size), options), [first, ...others]);
+  });
+}
+
+Deno.test("an outer step of Nesterov's momentum is that of DiLoCo in float64", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const every = 2, rate = 0.7, momentum = 0.9, inner = 0.05;
+  const outer = sgd({ learningRate: rate, momentum, nesterov: true });
+  const [first, second] = await run(gpu, ranksInProcess(2), {
+    exchange: averageParameters({ every, outer }),
+  });
+  assertEquals(second, first);
+  // By hand: parameters as one list, first those of the lower layer.
+  let start = [...numbers(WIDTH * WIDTH, 1), ...numbers(WIDTH, 2)], velocity = start.map(() => 0);
+  for (let step = 1; step <= STEPS; step += every) {
+    const ends = [0, 1].map((rank) => {
+      let own = start;
+      for (const s of [step, step + 1]) own = descended(own, { step: s, rank, rate: inner });
+      return own;
+    });
+    const gradient = start.map((value, i) => value - (ends[0][i] + ends[1][i]) / 2);
+    velocity = velocity.map((v, i) => momentum * v + gradient[i]);
+    start = start.map((value, i) => value - rate * (gradient[i] + momentum * velocity[i]));
+  }
+  const seen = [...first.weights.get("low.weight")!, ...first.weights.get("high.weight")!];
+  seen.forEach((value, i) => assertAlmostEquals(value, start[i], 1e-5));
+});
+
+/** A step of plain SGD on the rows of one of two ranks, in float64. */
+function descended(
+  weights: readonly number[],
+  { step, rank, rate }: { readonly step: number; readonly rank: number; readonly rate: number },
+): number[] {
+  const rows = ROWS / 2, all = numbers(ROWS * WIDTH, 10 + step), targets = numbers(ROWS, 40 + step);
+  const high = weights.slice(WIDTH * WIDTH), gradient = weights.map(() => 0);
+  for (let row = rank * rows; row < (rank + 1) * rows; row++) {
+    const x = all.subarray(row * WIDTH, (row + 1) * WIDTH);
+    const hidden = high.map((_, j) => x.reduce((sum, value, i) => sum + value * weights[i * WIDTH + j], 0));
+    const error = hidden.reduce((sum, value, j) => sum + value * high[j], 0) - targets[row];
+    const slope = 2 * error / rows;
+    high.forEach((value, j) => {
+      gradient[WIDTH * WIDTH + j] += slope * hidden[j];
+      x.forEach((input, i) => gradient[i * WIDTH + j] += slope * value * input);
+    });
+  }
+  return weights.map((value, i) => value - rate * gradient[i]);
+}
+
+/** Freezes the lower layer at a step. */
+function freezesLow(at: number): FreezePolicy<number> {
+  return {
+    name: `freezesLow(${at})`,
+    signals: ["gradNorm"],
+    init: () => 0,
+    next: (_, { steps }) => steps.at(-1)!,
+    frozen: (step) => step >= at ? ["low"] : [],
+  };
+}
+
+Deno.test("what freezes is averaged once more, then leaves the exchange: bytes fall, and all ranks freeze the same", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const exchange = averageParameters({ every: 2, outer: sgd({ learningRate: 0.7, momentum: 0.9 }) });
+  const [first, second] = await run(gpu, ranksInProcess(2), { exchange, policy: freezesLow(3) });
+  assertEquals(second, first);
+  assertEquals(first.frozen, ["low"]);
+  // Steps 2, 3 (a look of a policy), 4 and 6: those of 3 and 6 are looks.
+  assertEquals(first.exchanges, 4);
+  const all = 4 * WIDTH * (WIDTH + 1) / 2, high = 4 * WIDTH / 2;
+  assertEquals(first.exchanged, [all, all, all, high, high, high]);
+});
+
+Deno.test("policies decide by what all ranks measured", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const looks: Look[][] = [[], []];
+  const watching = (rank: number): FreezePolicy<null> => ({
+    name: "watching",
+    signals: ["gradNorm"],
+    init: () => null,
+    next: (_, look) => {
+      looks[rank].push(look);
+      return null;
+    },
+    frozen: () => [],
+  });
+  const exchange = averageParameters({ every: 3 });
+  await run(gpu, ranksInProcess(2), { exchange, optionsOf: (rank) => ({ policy: watching(rank) }) });
+  assertEquals(looks[1], looks[0]);
+  assertEquals(looks[0].map(({ readings }) => readings.gradNorm!.low.length), [3, 3]);
+});
+
+Deno.test("a loss that is not finite on one rank ends the look on all, which name it", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const broken = { ...START, high: { weight: tensor(numbers(WIDTH, 2).fill(1e30), [WIDTH, 1]) } };
+  const exchange = averageParameters({ every: 9 });
+  const ends = await Promise.all(
+    ranksInProcess(2).map(async (ranks) => {
+      using training = defineTraining(gpu, loss, {
+        optimizer: sgd({ learningRate: 0.05 }),
+        steps: 9,
+        lookEvery: 1,
+        ranks,
+        exchange,
+      });
+      const state = await training.init(ranks.rank === 1 ? broken : START);
+      return await assertRejects(() => training.next(state, share(1, ranks)), NonFiniteError);
+    }),
+  );
+  assertMatch(ends[0].message, /the loss of step 1 is Infinity: so it is on rank 1, which says what helps$/);
+  assertMatch(ends[1].message, /the loss of step 1 is Infinity: /);
+});
+
+Deno.test("random numbers of ranks that take steps alone differ", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const exchange = averageParameters({ every: 9 });
+  const losses = await Promise.all(
+    ranksInProcess(2).map(async (ranks) => {
+      using training = defineTraining(
+        gpu,
+        ({ low }: Params) => mean(dropout(low.weight, { rate: 0.5, seed: 1 })),
+        {
+          optimizer: sgd({ learningRate: 0.05 }),
+          steps: 9,
+          ranks,
+          exchange,
+        },
+      );
+      return [...await read(gpu, (await training.next(await training.init(START), {})).loss!)];
+    }),
+  );
+  assert(losses[0][0] !== losses[1][0], `${losses}`);
+});
+
+Deno.test("an exchange refuses options that are none, a training alone, and optimizers that average weights of one rank", async () => {
+  assertThrows(() => averageParameters({ every: 0 }), InputError, '"every" must be a whole number');
+  assertThrows(
+    () => averageParameters({ every: 1, wire: "f8" as "f32" }),
+    InputError,
+    '"wire" must be one of',
+  );
+  await using gpu = await openGpu({ tune: false });
+  const [ranks] = ranksInProcess(2), exchange = averageParameters({ every: 1 });
+  const define = (options: Partial<Options>) =>
+    defineTraining(gpu, loss, { optimizer: sgd({ learningRate: 1 }), steps: 1, exchange, ...options });
+  assertThrows(() => define({}), InputError, '"ranks" must say with whom');
+  const optimizer = scheduleFreeAdamW({ learningRate: 1 });
+  assertThrows(() => define({ ranks, optimizer }), InputError, "averages the weights of one rank");
+});
