@@ -20,6 +20,7 @@ import type { HostData } from "../sources.ts";
 import { type DType, elementBytes } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
+import { earlierSettings } from "./earlier_settings.ts";
 import { parseRecord, type SavedRecord, textOf, VERSION } from "./saved_record.ts";
 import { BEST, OPTIMIZER } from "../train/state/specs.ts";
 import type { HostTensor, SavedState, TrainingState } from "../train/types.ts";
@@ -256,7 +257,7 @@ async function loadFile(path: string, options: FileSystemOptions): Promise<Check
   await using file = await openSafetensors(path, options);
   const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
-  const { version: _, order, blocks = {}, ...rest } = record;
+  const { version: _, order, blocks = {}, settings, ...rest } = record;
   for (const name of file.names) {
     const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
     const { shape, dtype } = file.specs.get(name)!;
@@ -286,5 +287,6 @@ async function loadFile(path: string, options: FileSystemOptions): Promise<Check
     );
   }
   const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  return { ...rest, params: ordered, leaves, path };
+  const known = typeof settings === "string" ? earlierSettings(settings) : settings;
+  return { ...rest, settings: known, params: ordered, leaves, path };
 }

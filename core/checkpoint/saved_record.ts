@@ -32,7 +32,9 @@ import type { SavedState } from "../train/types.ts";
 export const VERSION = 1;
 
 /** What a checkpoint keeps beside its tensors. */
-export interface SavedRecord extends Omit<SavedState, "params" | "leaves"> {
+export interface SavedRecord extends Omit<SavedState, "params" | "leaves" | "settings"> {
+  /** Settings of the run; a text of an earlier version of Firn. */
+  readonly settings: SavedState["settings"] | string;
   /** Version of the layout. */
   readonly version: number;
   /** Paths of the parameters in the order of the model, which the columns of the ring follow. The file is sorted. */

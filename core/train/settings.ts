@@ -10,7 +10,6 @@ import { fingerprint, wordsOf } from "../fingerprint.ts";
 import type { Schedule } from "../optim/schedules.ts";
 import { type HostData, hostValues } from "../sources.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
-import { briefly, earlierSettings } from "./earlier_settings.ts";
 import { LOOK_EVERY, THAW_WARMUP } from "./options.ts";
 import type { RunSettings, TrainingOptions } from "./types.ts";
 
@@ -105,21 +104,20 @@ function fingerprintOf(batches: readonly TensorTree[]): string {
 /**
  * Refuses a saved state of a run with other settings.
  *
- * @param saved Settings of the saved state; a text of an earlier version of Firn
+ * @param saved Settings of the saved state; an earlier version of Firn saved fewer
  * @param settings Settings of this run
  * @param options `newRate`: whether the learning rate may be another
  * @throws {InputError} When they differ; the error names each field that differs, with both values
  */
 export function checkSettings(
-  saved: RunSettings | string,
+  saved: Partial<RunSettings>,
   settings: RunSettings,
   { newRate = false }: { readonly newRate?: boolean } = {},
 ): void {
-  const before: Partial<RunSettings> = typeof saved === "string" ? earlierSettings(saved) : saved;
   const plain = (all: Partial<RunSettings>): Readonly<Record<string, unknown>> => // Before steps had parts, each was one batch.
   ({ accumulate: 1, ...all, ...newRate && { optimizer: withoutRate(all.optimizer ?? ""), rates: null } });
-  const [old, now] = [before, settings].map(plain);
-  const differ = (key: string): boolean => old[key] !== now[key] && !isBrief(key, { saved, old, now });
+  const [old, now] = [saved, settings].map(plain);
+  const differ = (key: string): boolean => old[key] !== now[key] && !isBrief(key, { old, now });
   // What an earlier version did not save cannot differ. What a later one saved besides does.
   const keys = Object.keys(old).filter(differ);
   if (keys.length === 0) return;
@@ -137,14 +135,19 @@ export function checkSettings(
 /** Whether an earlier version named an optimizer with fewer words. */
 function isBrief(
   key: string,
-  { saved, old, now }: {
-    readonly saved: RunSettings | string;
+  { old, now }: {
     readonly old: Readonly<Record<string, unknown>>;
     readonly now: Readonly<Record<string, unknown>>;
   },
 ): boolean {
-  return key === "optimizer" && typeof saved === "string" && /\(schedule\b/.test(saved) &&
-    old.rates === undefined && old[key] === briefly(String(now[key]));
+  return key === "optimizer" && old.rates === undefined && /\(schedule\b/.test(String(old[key])) &&
+    old[key] === briefly(String(now[key]));
+}
+
+/** The name of an optimizer in the oldest words: only `schedule` for a schedule, and nothing of Adam's betas and eps. */
+export function briefly(name: string): string {
+  return name.replace(/\b(constantRate|linearRate|cosine)\([^)]*\)/g, "schedule")
+    .replace(/, (beta1|beta2|eps) [^,)]+/g, "");
 }
 
 /** The name of an optimizer without the learning rates that optimizers begin with. */

@@ -350,8 +350,8 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
 
 /** A training state as plain data: what a checkpoint stores. */
 export interface SavedState {
-  /** What the run is; a text of an earlier version of Firn. */
-  readonly settings: RunSettings | string;
+  /** What the run is; an earlier version of Firn saved less of it. */
+  readonly settings: Partial<RunSettings>;
   /** Steps taken. */
   readonly step: number;
   /** Parameters. */

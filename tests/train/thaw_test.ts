@@ -2,6 +2,7 @@ import { assertEquals, assertNotEquals } from "@std/assert";
 import { adamW, defineTraining, type Path, scan, type Signal, type TrainingState } from "@firn/train";
 import { bits, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled, valuesOf } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
+import { earlierSettings } from "../../core/checkpoint/earlier_settings.ts";
 
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -85,7 +86,7 @@ Deno.test("next starts the moments of what thaws at zero", async () => {
     }] as const
   );
   const resumed = await training.resume({
-    settings: `${optimizer.name}, no policy, ${STEPS} steps, a look every 1`,
+    settings: earlierSettings(`${optimizer.name}, no policy, ${STEPS} steps, a look every 1`),
     step: 5,
     policy: null,
     frozen: [],

@@ -5,8 +5,8 @@
  */
 
 import { DataError } from "../errors.ts";
-import { THAW_WARMUP } from "./options.ts";
-import type { RunSettings } from "./types.ts";
+import { THAW_WARMUP } from "../train/options.ts";
+import type { RunSettings } from "../train/types.ts";
 
 /**
  * Reads settings from the text of an earlier version.
@@ -70,10 +70,4 @@ function partsOf(text: string): string[] {
     }
   }
   return [...parts, text.slice(begin)];
-}
-
-/** The name of an optimizer in the oldest words: only `schedule` for a schedule, and nothing of Adam's betas and eps. */
-export function briefly(name: string): string {
-  return name.replace(/\b(constantRate|linearRate|cosine)\([^)]*\)/g, "schedule")
-    .replace(/, (beta1|beta2|eps) [^,)]+/g, "");
 }
