@@ -165,6 +165,24 @@ export const stepScalarOp: Op<{ value: StepFunction; group: number }> = {
   infer: () => [{ shape: [], dtype: "f32" }],
 };
 
+/** Step scalars that depend on an age: a row of a {@link stepTableOp}. */
+export type AgedScalar = { readonly value: StepFunction; readonly group: number };
+
+/**
+ * Values of step scalars where the host does not know yet how many updates the device left out, f32 [scalars, columns]. A column
+ * is the number of steps that the device left out, modulo their number.
+ */
+export const stepTableOp: Op<{ readonly rows: readonly AgedScalar[]; readonly columns: number }> = {
+  name: "stepTable",
+  infer: (_, { rows, columns }) => [{ shape: [rows.length, columns], dtype: "f32" }],
+};
+
+/** One number of a list f32 [N], which kernels read in the buffer of the list. */
+export const scalarAtOp: Op<{ readonly index: number }> = {
+  name: "scalarAt",
+  infer: () => [{ shape: [], dtype: "f32" }],
+};
+
 /**
  * Makes a scalar that the host computes for each step: a learning rate, a bias correction.
  *

@@ -106,8 +106,21 @@ export async function captureCheckpoint<P extends TensorTree>(
   state: TrainingState<P>,
   extra: Json,
 ): Promise<WriteCheckpoint> {
-  const { settings, step, policy, frozen, probed, since, wide, validation, best, ending, chosen, exchanges } =
-    state;
+  const {
+    settings,
+    step,
+    policy,
+    frozen,
+    probed,
+    since,
+    skipped,
+    wide,
+    validation,
+    best,
+    ending,
+    chosen,
+    exchanges,
+  } = state;
   const named = [
     ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
     ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
@@ -120,7 +133,12 @@ export async function captureCheckpoint<P extends TensorTree>(
   );
   const order = [...flatten(state.params).keys()];
   const about = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
-  const plain = { ...about, ...wide && { wide }, ...exchanges !== undefined && { exchanges } };
+  const plain = {
+    ...about,
+    ...skipped.until + skipped.skipped > 0 && { skipped },
+    ...wide && { wide },
+    ...exchanges !== undefined && { exchanges },
+  };
   const record: SavedRecord = {
     version: VERSION,
     ...plain,

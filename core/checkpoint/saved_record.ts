@@ -105,6 +105,14 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   since: optional(
     is("a step for each component", (value) => isRecord(value) && Object.values(value).every(isCount)),
   ),
+  skipped: optional(
+    is(
+      "numbers of steps",
+      (value) =>
+        isRecord(value) && [value.skipped, value.judged, value.until].every(isCount) &&
+        isRecord(value.before) && Object.values(value.before).every(isCount),
+    ),
+  ),
   wide: optional(is("true or false", (value) => typeof value === "boolean")),
   validation: maybe(
     is(
@@ -202,6 +210,9 @@ function disagreement(record: SavedRecord): readonly [field: string, seen: strin
   if (active !== undefined) return ["probed", `"${active}" is not frozen`];
   const steps: readonly (readonly [string, number])[] = [
     ...Object.values(since ?? {}).map((at) => ["since", at] as const),
+    ...[record.skipped?.skipped, record.skipped?.judged, record.skipped?.until].map((at = 0) =>
+      ["skipped", at] as const
+    ),
     ["best", best ?? 0],
     ["validation", validation?.step ?? 0],
     ["ending", ending?.best ?? 0],

@@ -94,6 +94,9 @@ export function scheduleFreeAdamW(options: ScheduleFreeOptions): Optimizer {
   };
 }
 
+/** Most sums that are kept: one for each number of steps that the device may have left out, and for each thaw. */
+const MOST_SUMS = 4096;
+
 /**
  * Share of the newest z in the average of all z: each counts by the square of the highest rate until then.
  *
@@ -102,15 +105,19 @@ export function scheduleFreeAdamW(options: ScheduleFreeOptions): Optimizer {
  */
 function averageShare(rate: Schedule): (step: number, age: number) => number {
   // The sums of a run go on from step to step, so that a long one does not add them all up again.
-  let known = { start: 0, step: 0, highest: 0, sum: 0, weight: 0 };
+  const sums = new Map<number, { step: number; highest: number; sum: number; weight: number }>();
   return (step, age) => {
     const start = step - age;
-    if (known.start !== start || known.step > step) {
-      known = { start, step: start, highest: 0, sum: 0, weight: 0 };
+    let known = sums.get(start);
+    if (known === undefined || known.step > step) {
+      if (sums.size === MOST_SUMS) sums.clear();
+      sums.set(start, known = { step: start, highest: 0, sum: 0, weight: 0 });
     }
     while (known.step < step) {
-      const highest = Math.max(known.highest, rate(known.step + 1)), weight = highest ** 2;
-      known = { start, step: known.step + 1, highest, weight, sum: known.sum + weight };
+      known.step++;
+      known.highest = Math.max(known.highest, rate(known.step));
+      known.weight = known.highest ** 2;
+      known.sum += known.weight;
     }
     return known.sum === 0 ? 0 : known.weight / known.sum;
   };

@@ -5,7 +5,7 @@
  */
 
 import type { Tensor } from "../tensor.ts";
-import { isPick, isReshape } from "./predicates.ts";
+import { isPick, isReshape, isScalarAt } from "./predicates.ts";
 
 /** The node whose buffer a reshape shares; any other node itself. */
 export function baseOf(node: Tensor): Tensor {
@@ -20,12 +20,12 @@ export interface Output {
 
 /** The output whose buffer an alias shares; for any other node an output of its own, the first when absent. */
 export function outputOf(node: Tensor, output = 0): Output {
-  if (isReshape(node)) return outputOf(node.inputs[0]);
+  if (isReshape(node) || isScalarAt(node)) return outputOf(node.inputs[0]);
   if (isPick(node)) return { node: node.inputs[0], output: pickedBy(node) };
   return { node, output };
 }
 
-/** The index of the output that a pick takes. */
+/** The index of the output that a pick takes, or of a number in its list. */
 export function pickedBy(node: Tensor): number {
   return (node.attrs as { index: number }).index;
 }

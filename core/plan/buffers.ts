@@ -4,10 +4,19 @@
  * @module
  */
 
-import { type HostData, isHost } from "../sources.ts";
+import { type AgedScalar, type HostData, isHost } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import { pickedBy } from "./alias.ts";
-import { dataOf, isPick, isReshape, isSource, writtenBy } from "./predicates.ts";
+import {
+  dataOf,
+  isPick,
+  isReshape,
+  isScalarAt,
+  isSource,
+  isStepScalar,
+  isStepTable,
+  writtenBy,
+} from "./predicates.ts";
 import { isResult } from "./rows.ts";
 import { bytesOf, storedSpec } from "./storage.ts";
 import type { Buffer, Prepared, Source, StepValue } from "./types.ts";
@@ -23,7 +32,7 @@ export interface BufferTable {
   constant(data: HostData): number;
   /** Number of the buffer of a node's output; the first output when absent. */
   bufferOf(node: Tensor, output?: number): number;
-  /** The buffer of scalars, and the index of a step scalar in it. */
+  /** The buffer of a scalar of the step, or of a list, and its index there. */
   scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
 }
 
@@ -40,7 +49,7 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
   const add = (buffer: Buffer): number => buffers.push(buffer) - 1;
 
   function bufferOf(node: Tensor, output = 0): number {
-    if (isReshape(node)) return bufferOf(node.inputs[0]);
+    if (isReshape(node) || isScalarAt(node)) return bufferOf(node.inputs[0]);
     if (isPick(node)) return bufferOf(node.inputs[0], pickedBy(node));
     const known = ids.get(node) ?? [];
     if (known[output] !== undefined) return known[output];
@@ -50,6 +59,8 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
       const spec = output === 0 ? node : node.op.infer(node.inputs, node.attrs)[output];
       const source: Source | null = isHost(node)
         ? { kind: "host", data: dataOf(node) }
+        : isStepTable(node)
+        ? { kind: "table", ...node.attrs as { rows: readonly AgedScalar[]; columns: number } }
         : written !== undefined
         // A number of its own for the same memory, so that readers of the new value come after the launch.
         ? { kind: "leaf", node: written }
@@ -63,6 +74,7 @@ export function bufferTable({ targets, isHalf }: Pick<Prepared, "targets" | "isH
   }
 
   function scalarOf(node: Tensor): { buffer: number; index: number } {
+    if (!isStepScalar(node)) return { buffer: bufferOf(node), index: pickedBy(node) };
     const { value, group } = node.attrs as StepValue;
     if (scalarBuffer < 0) scalarBuffer = add({ bytes: 16, source: { kind: "scalars" } });
     const at = scalars.findIndex((known) => known.value === value && known.group === group);

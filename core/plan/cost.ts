@@ -43,7 +43,7 @@ export function allocatedBytes(
   let memory = slots.reduce((n, bytes) => n + bytes, 0), constants = 0;
   buffers.forEach(({ source: { kind }, bytes }, b) => {
     if (kind === "kept" || kind === "result") memory += bytes;
-    if (used.has(b) && (kind === "host" || kind === "scalars")) constants += bytes;
+    if (used.has(b) && ["host", "scalars", "table"].includes(kind)) constants += bytes;
   });
   return { memory, constants };
 }

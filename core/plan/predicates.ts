@@ -11,7 +11,7 @@ import { reduceMaxOp } from "../ops/reduce.ts";
 import { reshapeOp } from "../ops/movement.ts";
 import { placeHeadsOp } from "../ops/place_heads.ts";
 import { writeRowsOp } from "../ops/write_rows.ts";
-import { fillOp, type HostData, leafOp, stepScalarOp } from "../sources.ts";
+import { fillOp, type HostData, leafOp, scalarAtOp, stepScalarOp, stepTableOp } from "../sources.ts";
 import { sameShape } from "../spec.ts";
 import { type Op, pickOp, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
@@ -52,6 +52,16 @@ export function isSameOp(a: Tensor, b: Tensor): boolean {
 /** Whether a node is a scalar that the host computes for each step. */
 export function isStepScalar({ op }: Tensor): boolean {
   return op === stepScalarOp;
+}
+
+/** Whether a node holds values of step scalars by how many steps the device left out. */
+export function isStepTable({ op }: Tensor): boolean {
+  return op === stepTableOp;
+}
+
+/** Whether a node is one number of a list, read in the buffer of the list. */
+export function isScalarAt({ op }: Tensor): boolean {
+  return op === scalarAtOp;
 }
 
 /** Whether a node is one repeated number, which is written into the text of kernels. */
@@ -125,7 +135,7 @@ export function writtenBy({ op, inputs }: Tensor): readonly Tensor[] {
 
 /** Whether a node is another name for a buffer, so that no launch computes it. */
 export function isAlias(node: Tensor): boolean {
-  return isReshape(node) || isPick(node);
+  return isReshape(node) || isPick(node) || isScalarAt(node);
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import type { KernelText, Target } from "../kernel_call.ts";
-import type { HostData, StepFunction } from "../sources.ts";
+import type { AgedScalar, HostData, StepFunction } from "../sources.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 
@@ -16,7 +16,8 @@ export type Source =
   | { readonly kind: "result"; readonly node: Tensor }
   | { readonly kind: "kept" }
   | { readonly kind: "host"; readonly data: HostData }
-  | { readonly kind: "scalars" };
+  | { readonly kind: "scalars" }
+  | { readonly kind: "table"; readonly rows: readonly AgedScalar[]; readonly columns: number };
 
 /** A kernel, and its buffers in binding order. */
 export interface BoundText {
@@ -56,6 +57,18 @@ export type Cost = {
 export interface StepValue {
   readonly value: StepFunction;
   readonly group: number;
+}
+
+/** What the ages of parameters follow from. */
+export interface Ages {
+  /** For each group, how many updates of the run came before its first one; none when absent. */
+  readonly starts: readonly number[];
+  /** Steps that updated nothing, as far as the host knows. */
+  readonly skipped: number;
+  /** Those among them that the device left out. */
+  readonly judged: number;
+  /** The last step of which the host knows whether the device left it out. */
+  readonly until: number;
 }
 
 /** A recorded computation. */

@@ -20,12 +20,15 @@ export type Resolve = (leaf: Tensor) => GPUBuffer;
 export interface PlanBuffers extends RecordedBuffers {
   /** The buffer of the scalars that change with the step; null when there are none. */
   readonly scalars: GPUBuffer | null;
+  /** The buffers of step scalars by the number of steps that were left out. */
+  readonly tables: readonly (ScalarTable & { readonly buffer: GPUBuffer })[];
   /** The buffer by its number in the plan. */
   of(index: number): GPUBuffer;
   /** Creates all buffers that do not exist yet. */
   createAll(): void;
 }
 
+type ScalarTable = Extract<Source, { kind: "table" }>;
 type Slot = Extract<Source, { kind: "slot" }>;
 
 /**
@@ -55,6 +58,7 @@ export function planBuffers(
   const slots = keepFor(plan, spare);
   owned.push(...slots.filter((buffer) => buffer !== undefined));
   let scalars: GPUBuffer | null = null;
+  const tables: (ScalarTable & { readonly buffer: GPUBuffer })[] = [];
   const results = new Map<Tensor, GPUBuffer>();
   const resultIn = (whole: Tensor): GPUBuffer => {
     if (!results.has(whole)) {
@@ -75,6 +79,7 @@ export function planBuffers(
     if (source.kind === "result") return resultIn(wholeOf(source.node));
     const buffer = own({ label: `${label} ${source.kind}`, bytes });
     if (source.kind === "scalars") scalars = buffer;
+    else if (source.kind === "table") tables.push({ ...source, buffer });
     else if (source.kind === "host") writeValues(gpu, buffer, source.data);
     return buffer;
   });
@@ -82,7 +87,7 @@ export function planBuffers(
     slots[slot] ??= own({ label: `intermediate values ${slot} of "${label}"`, bytes: plan.slots[slot] });
   const of = (index: number): GPUBuffer =>
     buffers[index] ??= slotOf((plan.buffers[index].source as Slot).slot);
-  return { buffers, slots, owned, scalars, of, createAll: () => used.forEach(of) };
+  return { buffers, slots, owned, scalars, tables, of, createAll: () => used.forEach(of) };
 }
 
 /**

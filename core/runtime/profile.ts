@@ -5,6 +5,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import type { Ages } from "../plan/types.ts";
 import type { Gpu } from "./device.ts";
 import type { Recording } from "./record.ts";
 import { MAX_PASSES, timePasses } from "./timestamps.ts";
@@ -37,17 +38,17 @@ export function checkTimestamps(gpu: Gpu): void {
  * returned.
  *
  * @param gpu The device; needs the feature `timestamp-query`
- * @param options The recording, the step whose scalars it uses, and the start of each group
+ * @param options The recording, the step whose scalars it uses, and what ages follow from
  * @returns One row a launch, in order
  * @throws {InputError} When the device has no timestamps
  */
 export async function profile(
   gpu: Gpu,
-  options: { readonly recording: Recording; readonly step: number; readonly starts?: readonly number[] },
+  options: { readonly recording: Recording; readonly step: number; readonly ages?: Ages },
 ): Promise<KernelTime[]> {
   checkTimestamps(gpu);
-  const { recording, step, starts } = options;
-  const passes = recording.prepare(step, starts).map((launch) => ({ launches: [launch], times: 1 }));
+  const { recording, step, ages } = options;
+  const passes = recording.prepare(step, ages).map((launch) => ({ launches: [launch], times: 1 }));
   const parts: Promise<number[]>[] = [];
   for (let from = 0; from < passes.length; from += MAX_PASSES) {
     parts.push(timePasses(gpu, passes.slice(from, from + MAX_PASSES)));

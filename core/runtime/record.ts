@@ -5,7 +5,7 @@
  */
 
 import { offsetOf } from "../plan/rows.ts";
-import type { Launch, Plan, PlannedBuffer } from "../plan/types.ts";
+import type { Ages, Launch, Plan, PlannedBuffer } from "../plan/types.ts";
 import { checkAllocations, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { doubleBuffers } from "./double_buffers.ts";
@@ -27,7 +27,7 @@ export interface Recording {
   /** Uploads the scalars of the step and submits all launches. */
   replay(step: number, options?: ReplayOptions): void;
   /** Uploads the scalars of the step and returns the launches, in order. */
-  prepare(step: number, starts?: readonly number[]): readonly BoundKernel[];
+  prepare(step: number, ages?: Ages): readonly BoundKernel[];
   /** Destroys the buffers that belong to the recording. */
   destroy(): void;
   /** Destroys them, except those of intermediate values, which are returned for another recording. */
@@ -51,7 +51,7 @@ export interface RecordOptions {
    * A step to take while the plan is recorded, as {@link Recording.replay} does: the device works on the first launches
    * while buffers for the others are allocated.
    */
-  readonly taking?: { readonly step: number; readonly starts?: readonly number[] };
+  readonly taking?: { readonly step: number; readonly ages?: Ages };
 }
 
 /**
@@ -85,7 +85,7 @@ async function build(
   );
   const bind = ({ kernel, bindings }: Launch): BoundKernel =>
     bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), ...rangeOf(plan.buffers[b]) })));
-  const uploadScalars = scalarUpload(gpu, { plan, buffer: memory.scalars });
+  const uploadScalars = scalarUpload(gpu, { plan, memory });
   const bound: BoundKernel[] = [];
   const bindUpTo = (end: number): void => {
     while (bound.length < end) {
@@ -97,7 +97,7 @@ async function build(
   const changing = plan.copies.changing.map(bind), copies = [...plan.copies.fixed.map(bind), ...changing];
   if (copies.length > 0) submitPass(gpu, copies);
   if (taking !== undefined) {
-    uploadScalars(taking.step, taking.starts);
+    uploadScalars(taking.step, taking.ages);
     bindUpTo(plan.firstUpdate);
   }
   // The next launches overwrite values outside the recording, so all buffers must exist by now.
@@ -118,12 +118,12 @@ async function build(
     copyWeights: () => changing.length > 0 ? submitPass(gpu, changing) : undefined,
     kept: typeof prefix === "object" ? prefix.kept.map(({ buffer }) => memory.of(buffer)) : [],
     replay(step: number, options: ReplayOptions = {}): void {
-      uploadScalars(step, options.starts);
+      uploadScalars(step, options.ages);
       replay(gpu, { plan, launches: sides.now }, options);
       sides.swap();
     },
-    prepare(step: number, starts?: readonly number[]): readonly BoundKernel[] {
-      uploadScalars(step, starts);
+    prepare(step: number, ages?: Ages): readonly BoundKernel[] {
+      uploadScalars(step, ages);
       return sides.now;
     },
     destroy: () => owned.forEach(destroyBuffer),

@@ -4,14 +4,15 @@
  * @module
  */
 
-import type { Plan } from "../plan/types.ts";
+import type { Ages, Plan } from "../plan/types.ts";
 import type { Gpu } from "./device.ts";
+import type { PlanBuffers } from "./plan_buffers.ts";
 import { type BoundKernel, dispatchAll, submit } from "./pipelines.ts";
 
 /** Options of a replay. */
 export interface ReplayOptions {
-  /** For each group of the plan, the step at which its age is 0; 0 where absent. */
-  readonly starts?: readonly number[];
+  /** What the ages of parameters follow from; each is the step when absent. */
+  readonly ages?: Ages;
   /** Copies between the prefix and the rest; none when absent. */
   readonly copies?: PrefixCopies;
   /** Whether the device is idle. It then starts the first launches while the others are encoded. */
@@ -73,17 +74,34 @@ export function replay(
  * Makes a function that uploads the scalars of a step.
  *
  * @param gpu The device
- * @param options The plan, and the buffer of its scalars; null when it has none
- * @returns A function of the step, and of the step at which the age of each group is 0
+ * @param options The plan, and the buffers of its scalars
+ * @returns A function of the step, and of what ages follow from
  */
 export function scalarUpload(
   gpu: Gpu,
-  { plan, buffer }: { readonly plan: Plan; readonly buffer: GPUBuffer | null },
-): (step: number, starts?: readonly number[]) => void {
-  const { scalars } = plan, values = new Float32Array(Math.max(4, scalars.length));
-  return (step, starts = []) => {
-    if (buffer === null) return;
-    scalars.forEach(({ value, group }, i) => values[i] = value(step, step - (starts[group] ?? 0)));
-    gpu.device.queue.writeBuffer(buffer, 0, values, 0, scalars.length);
+  { plan: { scalars }, memory: { scalars: buffer, tables } }: {
+    readonly plan: Plan;
+    readonly memory: Pick<PlanBuffers, "scalars" | "tables">;
+  },
+): (step: number, ages?: Ages) => void {
+  const values = new Float32Array(Math.max(4, scalars.length));
+  const inTables = tables.map(({ rows, columns }) => new Float32Array(rows.length * columns));
+  const { queue } = gpu.device;
+  return (step, { starts, skipped, judged, until } = { starts: [], skipped: 0, judged: 0, until: step }) => {
+    const updates = step - skipped, startOf = (group: number): number => starts[group] ?? 0;
+    if (buffer !== null) {
+      scalars.forEach(({ value, group }, i) => values[i] = value(step, updates - startOf(group)));
+      queue.writeBuffer(buffer, 0, values, 0, scalars.length);
+    }
+    tables.forEach(({ rows, columns, buffer }, t) => {
+      // Each step since the last look may have been left out, and no other.
+      for (let more = 0; more < Math.min(columns, Math.max(1, step - until)); more++) {
+        const column = (judged + more) % columns;
+        rows.forEach(({ value, group }, i) =>
+          inTables[t][i * columns + column] = value(step, updates - more - startOf(group))
+        );
+      }
+      queue.writeBuffer(buffer, 0, inTables[t]);
+    });
   };
 }

@@ -16,8 +16,10 @@ import { checkTrained } from "./options.ts";
 import { checkSettings, settingsOfRun } from "./settings.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
 import { newRun, type Run } from "./state/run.ts";
-import { BEST, checkName, OPTIMIZER, type StateSpec, withoutReadings } from "./state/specs.ts";
+import { NONE_SKIPPED } from "./state/skipped.ts";
+import { BEST, checkName, JUDGED, OPTIMIZER, type StateSpec, withoutReadings } from "./state/specs.ts";
 import { copyToDevice, uploadLeaf } from "./state/upload.ts";
+import { judges, type StepDefinition } from "./step/definition.ts";
 import { neededLeaves, reasonToEnd, type Trainer } from "./trainer.ts";
 import type { HostTensor, ResumeOptions, SavedState, TrainingState } from "./types.ts";
 
@@ -62,6 +64,7 @@ export async function initState<P extends TensorTree>(
     frozen: [],
     probed: [],
     since: {},
+    skipped: NONE_SKIPPED,
     wide: false,
     validation: null,
     best: null,
@@ -75,11 +78,12 @@ export async function initState<P extends TensorTree>(
 /** Uploads a saved state. */
 export async function resumeState<P extends TensorTree>(
   trainer: Trainer<P>,
-  saved: SavedState,
+  given: SavedState,
   options?: ResumeOptions,
 ): Promise<TrainingState<P>> {
   const { gpu, definition, compiler, executor } = trainer, { trainable } = definition;
-  const { step, policy, frozen, probed = [], since = {}, wide = false } = saved;
+  const saved = withCount(definition, given);
+  const { step, policy, frozen, probed = [], since = {}, skipped = NONE_SKIPPED, wide = false } = saved;
   const { validation = null, best = null } = saved;
   const settings = settingsOfRun(trainer.settings, saved.params.keys(), trainable);
   for (const [path, value] of saved.params) if (trainable(path)) checkTrained(path, value);
@@ -109,6 +113,7 @@ export async function resumeState<P extends TensorTree>(
     frozen,
     probed,
     since,
+    skipped,
     wide,
     validation,
     best,
@@ -118,6 +123,14 @@ export async function resumeState<P extends TensorTree>(
     ...trainer.definition.averages !== null && { exchanges: saved.exchanges ?? 0 },
     done: ending !== null,
   }, run);
+}
+
+/** A saved state with the count of the steps that the device leaves out, where it does: earlier versions and others have none. */
+function withCount(definition: StepDefinition, saved: SavedState): SavedState {
+  const leaves = new Map([...saved.leaves].filter(([path]) => path !== JUDGED));
+  const none: HostTensor = { shape: [], dtype: "f32", data: new Float32Array(1) };
+  if (judges(definition)) leaves.set(JUDGED, saved.leaves.get(JUDGED) ?? none);
+  return { ...saved, leaves };
 }
 
 /** Refuses a step that does not fit the planned steps and the ending. */

@@ -15,11 +15,13 @@ import { type NonFiniteReading, readLook } from "./freeze/look.ts";
 import { thawStepsAfter } from "./freeze/thaw.ts";
 import { keepBestWeights, restoreBestWeights } from "./state/best_weights.ts";
 import { withWeights } from "./state/weights.ts";
+import { afterLook, afterThaw } from "./state/skipped.ts";
 import { RING } from "./state/specs.ts";
 import type { LookOfRanks } from "./parameter_exchange.ts";
 import type { CompiledStep } from "./step/compile.ts";
-import type { StepRequest } from "./step/definition.ts";
+import { judges, type StepRequest } from "./step/definition.ts";
 import { leavesFor, reasonToEnd, type Trainer } from "./trainer.ts";
+import type { SkippedSteps } from "./skipped_steps.ts";
 import type { Ending, FreezeEvent, ThawSteps, TrainingState, Validation } from "./types.ts";
 
 const LARGEST_F16 = 65504;
@@ -31,6 +33,8 @@ export interface TakenStep {
   readonly step: number;
   /** Parameters after the step. */
   readonly params: Leaves;
+  /** Steps that updated nothing, as far as the host knows before the look. */
+  readonly skipped: SkippedSteps;
   /** Other state after the step. */
   readonly leaves: Leaves;
   readonly policyState: Json;
@@ -44,6 +48,7 @@ export type Looked<P extends TensorTree> = Pick<
   | "frozen"
   | "probed"
   | "since"
+  | "skipped"
   | "wide"
   | "look"
   | "event"
@@ -66,13 +71,18 @@ export async function takeLook<P extends TensorTree>(
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
 ): Promise<Looked<P>> {
   const { gpu, policy } = trainer, { request: { run }, step, params } = taken;
-  const { look, validation, wide } = await readings(trainer, { state, taken });
+  const { look, validation, wide, skipped: seen } = await readings(trainer, { state, taken });
   const decision: Decision = policy === undefined
     ? { ...NO_DECISION, frozen: state.frozen, probed: state.probed }
     : decide(policy, { state: taken.policyState, look, ...run });
   const { best, probed, policy: policyState } = decision;
   checkBest(best, { step, kept: state.best, policy: policy?.name ?? "" });
-  const { event, frozen, since, reason } = changeFrozenSet(trainer, { state, taken, decision });
+  const { event, frozen, since, skipped, reason } = changeFrozenSet(trainer, {
+    state,
+    taken,
+    decision,
+    skipped: seen,
+  });
   let leaves = event === null
     ? taken.leaves
     : leavesFor(trainer, { run, frozen, leaves: taken.leaves, params, step });
@@ -90,7 +100,20 @@ export async function takeLook<P extends TensorTree>(
   if (reason !== null) leaves = restoreBestWeights(gpu, { leaves, params });
   trainer.clock.begin(run.owner, step);
   const ending = reason === null ? null : { reason, step, best };
-  return { leaves, policy: policyState, frozen, probed, since, wide, look, event, validation, best, ending };
+  return {
+    leaves,
+    policy: policyState,
+    frozen,
+    probed,
+    since,
+    skipped,
+    wide,
+    look,
+    event,
+    validation,
+    best,
+    ending,
+  };
 }
 
 /** Reads the ring, and validates when that is due. */
@@ -98,10 +121,21 @@ async function readings<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
 ): Promise<
-  { readonly look: Look; readonly validation: Validation | null; readonly wide: boolean }
+  {
+    readonly look: Look;
+    readonly validation: Validation | null;
+    readonly wide: boolean;
+    readonly skipped: SkippedSteps;
+  }
 > {
   const { gpu, definition, validator } = trainer, { request: { run: { owner } }, step, params } = taken;
-  const own = (): Promise<LookOfRanks> => ownLook(trainer, { state, taken });
+  let skipped = taken.skipped;
+  const own = async (): Promise<LookOfRanks> => {
+    const { leftOut, ...look } = await ownLook(trainer, { state, taken });
+    // What each rank skips is its own: so are the ages of its parameters.
+    if (judges(definition)) skipped = afterLook(skipped, { step, leftOut });
+    return look;
+  };
   const { look: read, wide } = await (definition.averages === null ? own() : definition.averages.look(own));
   trainer.given.delete(owner);
   const alone = (definition.ranks ?? definition.averages) === null;
@@ -111,7 +145,7 @@ async function readings<P extends TensorTree>(
     ...Object.keys(state.since).length > 0 && { thawed: state.since },
     ...stepMs !== null && { stepMs },
   };
-  if (validator === null) return { look, validation: state.validation, wide };
+  if (validator === null) return { look, validation: state.validation, wide, skipped };
   const due = validator.due(step, state.validation);
   const source = { optimizer: definition.optimizer, params, leaves: taken.leaves };
   const validation = due
@@ -123,17 +157,17 @@ async function readings<P extends TensorTree>(
     )
     : state.validation;
   const losses = look.steps.map((s) => due && s === step ? validation!.loss : NaN);
-  return { look: { ...look, validation: losses }, validation, wide };
+  return { look: { ...look, validation: losses }, validation, wide, skipped };
 }
 
 /** Reads the ring of this process, and refuses what is not finite. */
 async function ownLook<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
-): Promise<LookOfRanks> {
+): Promise<LookOfRanks & { readonly leftOut: readonly number[] }> {
   const { gpu, definition } = trainer, { signals, optimizer: { learningRate }, precision } = definition;
   const { request: { run: { components, owner } }, compiled, step } = taken;
-  const { look, nonFinite, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
+  const { look, nonFinite, leftOut, isSkipped } = await readLook(gpu, taken.leaves.get(RING)!, {
     step,
     columns: compiled.columns,
     components,
@@ -147,7 +181,7 @@ async function ownLook<P extends TensorTree>(
     throw await errorOf(trainer, { nonFinite, owner });
   }
   // With f16 the loss of a skipped step may have been too large for it, which f32 mends.
-  return { look, wide: state.wide || nonFinite !== null || isSkipped && precision === "f16" };
+  return { look, leftOut, wide: state.wide || nonFinite !== null || isSkipped && precision === "f16" };
 }
 
 /**
@@ -193,31 +227,35 @@ async function errorOf<P extends TensorTree>(
 /** The frozen set after a look, its plan, and why training ends with it. */
 function changeFrozenSet<P extends TensorTree>(
   trainer: Trainer<P>,
-  { state, taken, decision }: {
+  { state, taken, decision, skipped: seen }: {
     readonly state: TrainingState<P>;
     readonly taken: TakenStep;
     readonly decision: Decision;
+    readonly skipped: SkippedSteps;
   },
 ): {
   readonly event: FreezeEvent | null;
   readonly frozen: TrainingState<P>["frozen"];
   readonly since: ThawSteps;
+  readonly skipped: SkippedSteps;
   readonly reason: Ending["reason"] | null;
 } {
   const { compiler, executor } = trainer, { request, compiled, step } = taken;
   const { run } = request, { probed, stopped } = decision;
   const change = freezeChange(state.frozen, { ...decision, step });
-  const { frozen, since } = change === null
-    ? state
-    : { frozen: decision.frozen, since: thawStepsAfter(state.since, change) };
+  const { frozen, since } = change === null ? state : {
+    frozen: decision.frozen,
+    since: thawStepsAfter(state.since, change),
+  };
+  const skipped = change === null ? seen : afterThaw(seen, { step, since });
   const reason = reasonToEnd(trainer, { run, step, frozen, stopped });
-  if (change === null) return { event: null, frozen, since, reason };
+  if (change === null) return { event: null, frozen, since, skipped, reason };
   // After the planned steps a run may be continued with more steps.
   const goesOn = reason === null || reason === "steps";
-  const next = goesOn ? compiler.compile({ ...request, frozen, probed, since }) : null;
+  const next = goesOn ? compiler.compile({ ...request, frozen, probed, since, skipped }) : null;
   const event = { ...change, before: compiled.cost, after: next?.cost ?? NO_COST };
   // No step will be like the last one: what the next one does not need is freed at once.
   if (next === null) executor.forget();
   else executor.prepareFor({ compiled: next, owner: run.owner });
-  return { event, frozen, since, reason };
+  return { event, frozen, since, skipped, reason };
 }

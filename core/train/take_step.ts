@@ -12,6 +12,7 @@ import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
 import { describe, newRun, type Run } from "./state/run.ts";
 import { runInfo } from "./state/run_info.ts";
+import { afterPass } from "./state/skipped.ts";
 import { LOSS } from "./state/specs.ts";
 import { type Looked, takeLook, type TakenStep } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
@@ -36,12 +37,12 @@ export async function takeStep<P extends TensorTree>(
   const leaves = leavesOf(trainer, { state, run: begun });
   const info = begun.info ?? await runInfo(trainer, { counted, batches });
   const run: Run = begun.checked ? begun : { ...begun, info, checked: true };
-  const { components, owner } = run, { frozen, probed, since, wide } = state;
+  const { components, owner } = run, { frozen, probed, since, skipped, wide } = state;
   const policyState = state.step === 0 ? initPolicy(policy, { components, run: info }) : state.policy;
   checkGoesOn(trainer, { state, run });
   const { good, definition: { nonFinite } } = trainer;
   if (nonFinite === "rollback" && !good.has(owner)) good.keep(owner, { ...state, leaves });
-  const request = { run, batch, frozen, probed, since, wide };
+  const request = { run, batch, frozen, probed, since, skipped, wide };
   trainer.last.request = request;
   const waiting = compiler.choose(request);
   if (waiting !== null) await waiting;
@@ -49,7 +50,7 @@ export async function takeStep<P extends TensorTree>(
   trainer.last.memory = compiled.memory;
   // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
-  const { cost, moved } = counted === 0 && trainer.definition.ranks === null
+  const { cost, moved, passed } = counted === 0 && trainer.definition.ranks === null
     ? await executor.pass({ compiled, leaves, step })
     : await executor.execute({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
 
@@ -62,7 +63,15 @@ export async function takeStep<P extends TensorTree>(
     [...params].map(([path, t]) => [path, compiled.replaced.has(path) ? renew(t) : t]),
   );
   const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
-  const taken = { request, compiled, step, params: nextParams, leaves: nextLeaves, policyState };
+  const taken = {
+    request,
+    compiled,
+    step,
+    params: nextParams,
+    leaves: nextLeaves,
+    skipped: passed ? afterPass(skipped) : skipped,
+    policyState,
+  };
   const { lookEvery } = trainer.definition;
   const isLook = step % lookEvery === 0 || step === trainer.steps;
   const exchanges = await trainer.definition.averages?.after({
@@ -76,9 +85,7 @@ export async function takeStep<P extends TensorTree>(
   if (exchanges !== state.exchanges) executor.renewWeights();
   let after: Looked<P>;
   try {
-    after = isLook
-      ? await takeLook(trainer, { state, taken })
-      : withoutLook(state, { step, leaves: nextLeaves, policyState });
+    after = isLook ? await takeLook(trainer, { state, taken }) : withoutLook(state, taken);
   } catch (error) {
     const back = nonFinite === "rollback" && error instanceof NonFiniteError
       ? rollBack(trainer, { run, taken, error })
@@ -159,11 +166,18 @@ function weighParts<P extends TensorTree>(
 /** The state after a step without a look: the policy decides nothing. */
 function withoutLook<P extends TensorTree>(
   { frozen, probed, since, wide, validation, best, ending }: TrainingState<P>,
-  { step, leaves, policyState }: Pick<TrainingState<P>, "step" | "leaves"> & {
-    readonly policyState: TrainingState<P>["policy"];
-  },
+  { step, leaves, skipped, policyState }: TakenStep,
 ): Looked<P> {
-  const unchanged = { frozen, probed, since, wide, validation, best, ending: ending && { ...ending, step } };
+  const unchanged = {
+    frozen,
+    probed,
+    since,
+    skipped,
+    wide,
+    validation,
+    best,
+    ending: ending && { ...ending, step },
+  };
   return { ...unchanged, policy: policyState, leaves, look: null, event: null };
 }
 

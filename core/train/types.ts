@@ -16,6 +16,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
 import type { BatchChoice, LargestBatchOptions, StepMemory } from "./memory.ts";
 import type { RanksTogether } from "./parameter_exchange.ts";
+import type { SkippedSteps } from "./skipped_steps.ts";
 
 /** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */
 export type ChosenVariants = {
@@ -130,6 +131,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly probed: readonly Path[];
   /** Step after which each thawed component thawed. */
   readonly since: ThawSteps;
+  /** Steps that updated nothing, so that bias corrections do not count them. */
+  readonly skipped: SkippedSteps;
   /**
    * With precision `"f16"`: whether values of the forward pass were too large for f16, so that those that may be are stored as
    * f32 from there on.
@@ -366,6 +369,8 @@ export interface SavedState {
   readonly probed?: readonly Path[];
   /** Step after which each thawed component thawed; none when absent. */
   readonly since?: ThawSteps;
+  /** Steps that updated nothing; none when absent. */
+  readonly skipped?: SkippedSteps;
   /** Whether values of the forward pass were too large for f16; false when absent. */
   readonly wide?: boolean;
   /** The last validation; none when absent. */

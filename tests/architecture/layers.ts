@@ -54,7 +54,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/runtime/"],
   ["core/tune/"],
   ["core/infer/"],
-  ["core/train/memory.ts", "core/train/parameter_exchange.ts"],
+  ["core/train/memory.ts", "core/train/parameter_exchange.ts", "core/train/skipped_steps.ts"],
   ["core/objectives/"],
   ["core/train/types.ts"],
   ["core/train/options.ts"],

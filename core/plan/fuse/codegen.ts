@@ -7,7 +7,7 @@
 import type { Expression, Operand, Step } from "../../../kernels/expression.ts";
 import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
-import { constant, isConstant, isElement, isStepScalar } from "../predicates.ts";
+import { constant, isConstant, isElement, isScalarAt, isStepScalar } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import { operandType, stridesIn } from "../strides.ts";
 import type { IsHalf } from "../types.ts";
@@ -27,7 +27,7 @@ export interface CodegenOptions {
   readonly stored: ReadonlySet<Tensor>;
   readonly isHalf: IsHalf;
   bufferOf(node: Tensor): number;
-  /** The buffer of scalars, and the index of a step scalar in it. */
+  /** The buffer of a scalar of the step, or of a list, and its index there. */
   scalarOf(node: Tensor): { readonly buffer: number; readonly index: number };
 }
 
@@ -59,7 +59,7 @@ export function codegen(
   const stepFor = (node: Tensor): Step => {
     if (given !== undefined && baseOf(node) === given) return { kind: "given", name: "acc" };
     if (isConstant(node)) return { kind: "constant", value: constant(node)! };
-    if (isStepScalar(node)) {
+    if (isStepScalar(node) || isScalarAt(node)) {
       const { buffer, index } = scalarOf(node);
       return { kind: "scalar", input: operand(buffer, "f32", shape.map(() => 0)), index };
     }

@@ -6,7 +6,7 @@
 
 import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
-import { isConstant, isElement, isStepScalar } from "../predicates.ts";
+import { isConstant, isElement, isScalarAt, isStepScalar } from "../predicates.ts";
 
 /** The binding that a load takes, as a number; null for a constant, which takes none. */
 export type LoadKey = (node: Tensor) => number | null;
@@ -19,7 +19,8 @@ export function loadKeys(): LoadKey {
     if (isConstant(node)) return null;
     // All scalars of the step are in one buffer.
     if (isStepScalar(node)) return 0;
-    const base = baseOf(node), first = node.shape.findIndex((size) => size !== 1);
+    const base = baseOf(isScalarAt(node) ? node.inputs[0] : node),
+      first = node.shape.findIndex((size) => size !== 1);
     const shape = first < 0 ? "" : node.shape.slice(first).join();
     const known = keys.get(base) ?? new Map<string, number>();
     keys.set(base, known);

@@ -14,6 +14,7 @@ import {
   isElement,
   isLeaf,
   isReshape,
+  isScalarAt,
   isSource,
   isStepScalar,
   isSumEach,
@@ -39,7 +40,8 @@ export function materializeInputs(roots: readonly Tensor[]): Tensor[] {
 
 /** Whether a kernel can read an input only after a copy. */
 function needsCopy(input: Tensor, reader: Tensor): boolean {
-  return isConstant(input) || isStepScalar(input) || (isSumEach(reader) && !isElement(input));
+  return isConstant(input) || isStepScalar(input) || isScalarAt(input) ||
+    (isSumEach(reader) && !isElement(input));
 }
 
 /**

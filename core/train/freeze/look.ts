@@ -46,6 +46,8 @@ export interface Readings {
   readonly look: Look;
   /** Null when all are finite. The loss of a step comes before its signals. */
   readonly nonFinite: NonFiniteReading | null;
+  /** Steps that the device left out as something was not finite. */
+  readonly leftOut: readonly number[];
   /** Whether a step was skipped as its loss, or with f32 a gradient, was not finite. */
   readonly isSkipped: boolean;
 }
@@ -71,7 +73,8 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   const watched = columnsBefore(precision), before = watched + metrics.length;
   const bare = steps.filter((s) => at(s, 0) === NO_LABELS);
   const lossless = steps.filter((s) => skips && (at(s, 0) === SKIPPED || !Number.isFinite(at(s, 0))));
-  const skipped = steps.filter((s) => overflowed.includes(s) || bare.includes(s) || lossless.includes(s));
+  const leftOut = steps.filter((s) => overflowed.includes(s) || lossless.includes(s));
+  const skipped = steps.filter((s) => bare.includes(s) || leftOut.includes(s));
   // At a scale of 1, a smaller one would not help.
   const lost = skips ? undefined : overflowed.find((s) => at(s, 1) <= 1);
   if (lost !== undefined) throw new NonFiniteError("gradient", lost, Infinity);
@@ -108,6 +111,7 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   return {
     look,
     nonFinite: firstNonFinite(look, { bare: [...bare, ...lossless], columns }),
+    leftOut,
     isSkipped: lossless.length > 0,
   };
 }

@@ -47,6 +47,8 @@ export const PART_WEIGHT = "accumulated.weight";
 export const ALL_WEIGHT = "accumulated.all";
 /** What random numbers of a part depend on. */
 export const PART_DRAW = "accumulated.draw";
+/** Steps that the device left out, modulo those between two looks. */
+export const JUDGED = "scaling.judged";
 /** Steps without overflow since the loss scale changed. */
 export const GOOD_STEPS = "scaling.good";
 
@@ -114,15 +116,16 @@ export function stateSpecs(active: ReadonlyMap<Path, Spec>, options: StateOption
  * The state of a frozen set: {@link stateSpecs}, the ring and the loss.
  *
  * @param active Active parameters
- * @param options Optimizer, signals, precision; `ring`: the shape of the ring
+ * @param options Optimizer, signals, precision; `ring`: the shape of the ring; `judges`: whether the device decides which steps are taken
  * @returns Specs by path
  */
 export function allStateSpecs(
   active: ReadonlyMap<Path, Spec>,
-  options: StateOptions & { readonly ring: readonly number[] },
+  options: StateOptions & { readonly ring: readonly number[]; readonly judges: boolean },
 ): Map<Path, StateSpec> {
   return new Map<Path, StateSpec>([
     ...stateSpecs(active, options),
+    ...options.judges ? [[JUDGED, SCALAR] as const] : [],
     [RING, { shape: options.ring, dtype: "f32" }],
     [LOSS, SCALAR],
   ]);

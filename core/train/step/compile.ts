@@ -8,7 +8,7 @@ import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
-import type { Cost, Plan, PrefixOptions, RecomputeOptions, WeightKind } from "../../plan/types.ts";
+import type { Ages, Cost, Plan, PrefixOptions, RecomputeOptions, WeightKind } from "../../plan/types.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";
 import type { Target } from "../../kernel_call.ts";
 import { textCache } from "../../plan/lower/kernel_cache.ts";
@@ -17,6 +17,7 @@ import type { Path } from "../../tree.ts";
 import type { Column } from "../freeze/ring.ts";
 import { describe } from "../state/run.ts";
 import { rowsOf } from "../state/run_info.ts";
+import { agesOf, NONE_SKIPPED } from "../state/skipped.ts";
 import type { StepMemory } from "../memory.ts";
 import type { ChosenVariants } from "../types.ts";
 import {
@@ -51,8 +52,8 @@ export interface CompiledStep {
   readonly columns: readonly Column[];
   /** Specs of all tensors that the step overwrites, by path. */
   readonly replaced: ReadonlyMap<Path, Spec>;
-  /** Step after which each group of thawed parameters thawed, to replay the plan with. */
-  readonly starts: readonly number[];
+  /** What the ages of its parameters follow from, to replay the plan with. */
+  readonly ages: Ages;
 }
 
 /** Plans steps, and caches the plans. */
@@ -79,12 +80,12 @@ export interface StepCompiler {
  * @returns The compiler
  */
 export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler {
-  const compiled = new Map<string, Omit<CompiledStep, "starts">>(), ready = new Set<string>();
+  const compiled = new Map<string, Omit<CompiledStep, "ages">>(), ready = new Set<string>();
   const texts = textCache(), products = productVariants(gpu);
   /** The last request and its step: most steps are like the step before. */
   let last: { readonly request: LastRequest; readonly step: CompiledStep } | null = null;
 
-  function planned(key: string, request: StepRequest): Omit<CompiledStep, "starts"> {
+  function planned(key: string, request: StepRequest): Omit<CompiledStep, "ages"> {
     const step = stepGraph(definition, request), graph = partGraph(definition, request);
     const { updates, doubleBuffered, columns, replaced } = step, { wide, run } = request;
     const { target } = products, { precision, memory: limit } = definition;
@@ -130,12 +131,12 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
   return {
     compile(request) {
       if (last !== null && isLike(request, last.request)) return last.step;
-      const { groups, starts } = thawGroups(definition, request);
+      const { groups, starts } = thawGroups(definition, request), { skipped = NONE_SKIPPED } = request;
       const key = keyOf(request, groups), step = compiled.get(key) ?? planned(key, request);
       compiled.set(key, step);
       // The oldest goes: a policy that draws sets at random would fill the memory with plans.
       if (compiled.size > MOST_PLANS) compiled.delete(compiled.keys().next().value!);
-      last = { request: lastOf(request), step: { ...step, starts } };
+      last = { request: lastOf(request), step: { ...step, ages: agesOf(starts, skipped) } };
       return last.step;
     },
     choose(request) {
@@ -247,8 +248,12 @@ function lastOf({ run: { layout }, batch, ...request }: StepRequest): LastReques
 }
 
 /** Whether a request is one for the same step. A run hands the same lists on until something freezes. */
-function isLike({ run, batch, frozen, probed, since, wide }: StepRequest, last: LastRequest): boolean {
+function isLike(
+  { run, batch, frozen, probed, since, wide, skipped }: StepRequest,
+  last: LastRequest,
+): boolean {
   return frozen === last.frozen && probed === last.probed && since === last.since && wide === last.wide &&
+    skipped === last.skipped &&
     run.layout === last.layout && describe(batch) === last.entries;
 }
 

@@ -22,6 +22,7 @@ import type { Run } from "../state/run.ts";
 import { allStateSpecs, type StateSpec } from "../state/specs.ts";
 import type { MemoryLimit } from "../options.ts";
 import type { OpenExchange } from "../parameter_exchange.ts";
+import type { SkippedSteps } from "../skipped_steps.ts";
 import type { ThawSteps } from "../types.ts";
 import { type PartGraph, tracePart } from "./part.ts";
 import { type StepGraph, type StepOptions, traceStep } from "./trace.ts";
@@ -74,6 +75,8 @@ export interface StepRequest {
   readonly since: ThawSteps;
   /** Whether values of the forward pass that may be beyond the range of f16 are stored as f32; false when absent. */
   readonly wide?: boolean;
+  /** Steps that updated nothing; none when absent. */
+  readonly skipped?: SkippedSteps;
 }
 
 /**
@@ -100,7 +103,15 @@ export function stateSpecsFor(
   const { optimizer, signals, precision, averages } = definition, { isMeasured } = run;
   const ring = ringShape(trainable, { ...definition, isMeasured });
   return new Map<Path, StateSpec>([
-    ...allStateSpecs(active, { optimizer, signals, precision, isMeasured, trainable, ring }),
+    ...allStateSpecs(active, {
+      optimizer,
+      signals,
+      precision,
+      judges: judges(definition),
+      isMeasured,
+      trainable,
+      ring,
+    }),
     ...averages?.specs(active, trainable) ?? [],
   ]);
 }
@@ -139,6 +150,11 @@ export function stepGraph(definition: StepDefinition, request: StepRequest): Ste
 /** The graph of a part of a step; null where a step has one batch. */
 export function partGraph(definition: StepDefinition, request: StepRequest): PartGraph | null {
   return hasParts(definition) ? tracePart(stepOptions(definition, request)) : null;
+}
+
+/** Whether the device decides which steps are taken: with f16, or where those that are not finite are skipped. */
+export function judges({ precision, nonFinite }: Pick<StepDefinition, "precision" | "nonFinite">): boolean {
+  return precision === "f16" || nonFinite === "skip";
 }
 
 /** Whether a step takes sums of gradients: of its parts, of several ranks, or both. */

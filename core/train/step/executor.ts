@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Cost } from "../../plan/types.ts";
+import type { Ages, Cost } from "../../plan/types.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
@@ -48,9 +48,11 @@ export interface Executed {
   readonly cost: Cost;
   /** As {@link Recording.moved}. */
   readonly moved: Recording["moved"];
+  /** Whether it was passed over, as its batch has no labels; absent when not. */
+  readonly passed?: true;
 }
 
-/** A recording, and the last step that it replayed: plans with one key differ in `starts` only. */
+/** A recording, and the last step that it replayed: plans with one key differ in `ages` only. */
 export interface RecordedStep {
   readonly compiled: CompiledStep;
   readonly recording: Recording;
@@ -181,7 +183,7 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
   device.inputs.resize(batch);
   device.inputs.write(values);
   // Which launches the step has is up to the cache, when there is one; else they begin while the plan is recorded.
-  const taking = device.cache === null ? { step: step.step, starts: compiled.starts } : undefined;
+  const taking = device.cache === null ? { step: step.step, ages: compiled.ages } : undefined;
   const recording = await recordStep(device, step, taking);
   device.current = { compiled, owner, recording, step: step.step, sums: null };
   const cost = taking === undefined ? await replay(device, step, recording) : compiled.cost;
@@ -222,7 +224,7 @@ async function accumulate(device: Device, step: Execution, part: PlannedPart): P
     if (labels === 0) return pass(device, step);
     writeValues(gpu, sums.buffer(ALL_WEIGHT)!, Float32Array.of(labels / unit));
   }
-  current.recording.replay(step.step, { starts: compiled.starts });
+  current.recording.replay(step.step, { ages: compiled.ages });
   return { cost: compiled.cost, moved: current.recording.moved };
 }
 
@@ -231,7 +233,7 @@ function pass({ gpu }: Device, { compiled, leaves, step }: Passed): Executed {
   gpu.check();
   writeNoLabels(gpu, leaves.get(RING)!, step);
   writeValues(gpu, storageOf(leaves.get(LOSS)!).buffer, Float32Array.of(NaN));
-  return { cost: compiled.cost, moved: new Map() };
+  return { cost: compiled.cost, moved: new Map(), passed: true };
 }
 
 /** Finds the buffers of leaves. */
@@ -246,7 +248,7 @@ function resolver({ inputs }: Device, { params, leaves }: Execution): Resolve {
 async function recordStep(
   device: Device,
   step: Execution,
-  taking?: { readonly step: number; readonly starts: readonly number[] },
+  taking?: { readonly step: number; readonly ages: Ages },
   sumOf: (path: Path) => GPUBuffer | undefined = () => undefined,
 ): Promise<Recording> {
   const { gpu, inputs, spare } = device, { compiled } = step, others = resolver(device, step);
@@ -270,7 +272,7 @@ async function replay(
     cache?.invalidate(compiled, owner);
     const copies = cache?.copiesOf({ recording, batch });
     if (copies !== undefined && !copies.skip) await checkAllocations(gpu);
-    recording.replay(step, { starts: compiled.starts, copies, idle });
+    recording.replay(step, { ages: compiled.ages, copies, idle });
     const { prefix } = compiled.plan;
     return copies?.skip && typeof prefix === "object" ? prefix.rest : compiled.cost;
   } catch (error) {

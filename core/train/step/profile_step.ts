@@ -43,9 +43,9 @@ export async function profileStep<P extends TensorTree>(
         'Cannot profile as a step must be one batch: it has parts; profile without "accumulate"',
       );
     }
-    const { recording, compiled: { starts } } = last;
+    const { recording, compiled: { ages } } = last;
     try {
-      return await withRollback(gpu, state, () => profile(gpu, { recording, step: state.step, starts }));
+      return await withRollback(gpu, state, () => profile(gpu, { recording, step: state.step, ages }));
     } finally {
       recording.copyWeights();
     }

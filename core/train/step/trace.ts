@@ -25,12 +25,14 @@ import {
   ACCUMULATED_LOSS,
   ACCUMULATED_METRIC,
   ALL_WEIGHT,
+  JUDGED,
   LOSS,
   OPTIMIZER,
   PREVIOUS,
   RING,
   stateSpecs,
 } from "../state/specs.ts";
+import { withAppliedAges } from "./applied_ages.ts";
 import { lossScaling, type Scaling, type Verdict } from "./loss_scaling.ts";
 import { decideBy, type Decision, lossReading } from "./verdict.ts";
 
@@ -102,12 +104,14 @@ export function traceStep(options: StepOptions): StepGraph {
       path.startsWith(OPTIMIZER) ? [[path.slice(OPTIMIZER.length), l] as const] : []
     ),
   );
-  const step = withThawGroups(optimizer.next(state, grads, active, trainable), {
+  const counted = withThawGroups(optimizer.next(state, grads, active, trainable), {
     grads,
     moments: optimizer.moments,
     groups,
     warmup,
   });
+  const applied = verdict && withAppliedAges(counted, { grads, ok: verdict.ok, columns: options.ring[0] });
+  const { step } = applied ?? { step: counted };
 
   const roots: Tensor[] = [], updates = new Map<number, Tensor>(), replaced = new Map<Path, Spec>();
   const doubleBuffered = new Set<number>();
@@ -128,6 +132,7 @@ export function traceStep(options: StepOptions): StepGraph {
   for (const [name, value] of step.state) update(OPTIMIZER + name, leaves.get(OPTIMIZER + name)!, value);
   const scaling = verdict !== null && "state" in verdict ? verdict.state : [];
   for (const [path, { leaf, value }] of scaling) replace(path, leaf, value);
+  if (applied !== null) replace(JUDGED, applied.judged.leaf, applied.judged.value);
   replace(LOSS, leaf(LOSS, loss), loss);
 
   const readings = readingsOf(options, { grads, probedGrads, step, leaves });
