@@ -13,12 +13,14 @@ import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
 import { stepScalar } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
+import { EXCHANGE } from "../train/state/specs.ts";
 import { exchangeBytes, gradientExchange } from "../train/step/exchange.ts";
 import type { ExchangedSpec, OpenExchange, ParameterExchange, Wire } from "../train/parameter_exchange.ts";
 import type { Path } from "../tree.ts";
 import { averageLook } from "./average_look.ts";
 import { outerSpecs, outerStep, START } from "./outer_step.ts";
 import type { Ranks } from "./ranks.ts";
+import { wireCost, wireMean } from "./wire.ts";
 
 /** Options of {@link averageParameters}. */
 export interface AverageOptions {
@@ -30,12 +32,18 @@ export interface AverageOptions {
    * is when absent, which is `sgd({ learningRate: 1 })`.
    */
   readonly outer?: Optimizer;
-  /** How values are sent; `"f32"` when absent. */
+  /**
+   * How values are sent; `"f32"` when absent. With `"bf16"` and `"int8"` ranks send how far parameters have come since the last exchange
+   * in half and about a third of the bytes, and what their codes leave of it with the next one; that takes two copies of
+   * the parameters more on the device.
+   */
   readonly wire?: Wire;
 }
 
+/** Prefix of what codes left of values that were sent. */
+const RESIDUAL = `${EXCHANGE}residual.`;
 /** How values may be sent. */
-const WIRES: readonly Wire[] = ["f32"];
+const WIRES: readonly Wire[] = ["f32", "bf16", "int8"];
 
 /**
  * Exchanges parameters instead of gradients: each rank takes steps of its own batches alone, and every so many steps the parameters
@@ -96,15 +104,19 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
 type Opening = Pick<ParameterExchange, "every" | "outer" | "wire"> & { readonly ranks: Ranks };
 
 function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExchange {
-  const sums = gradientExchange(gpu, ranks), step = outerStep(gpu, { outer, summed: ranks.size });
-  const keepsStart = outer !== null;
+  const { size } = ranks, codes = wire === "f32" ? null : wire;
+  const sums = gradientExchange(gpu, ranks),
+    step = outerStep(gpu, { outer, summed: codes === null ? size : 1 });
+  const coded = codes && wireMean(gpu, { ranks, code: codes, advances: outer === null });
+  const keepsStart = outer !== null || coded !== null;
   return {
     ranks,
-    name: `parameters every ${every} steps, ${wire}, outer ${outer?.name ?? "mean"}, ${ranks.size} ranks`,
+    name: `parameters every ${every} steps, ${wire}, outer ${outer?.name ?? "mean"}, ${size} ranks`,
     specs(active, trainable) {
       const specs = new Map<Path, ExchangedSpec>();
       for (const [path, { shape, dtype }] of active) {
         if (keepsStart) specs.set(START + path, { shape, dtype, copyOf: path });
+        if (coded !== null) specs.set(RESIDUAL + path, { shape, dtype });
       }
       if (outer !== null) {
         for (const [path, spec] of outerSpecs(outer, active, trainable)) specs.set(path, spec);
@@ -112,8 +124,11 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
       return specs;
     },
     costOf(active) {
-      const bytes = 4 * elementsOf(active);
-      return { exchanged: Math.ceil(bytes / every), memory: exchangeBytes(bytes) };
+      const items = elementsOf(active);
+      const { sent, memory } = codes === null
+        ? { sent: 4 * items, memory: exchangeBytes(4 * items) }
+        : wireCost(items, { code: codes, size });
+      return { exchanged: Math.ceil(sent / every), memory };
     },
     drawnApart(roots) {
       const { rank, size } = ranks, own = stepScalar((step) => (step - 1) * size + rank + 1);
@@ -123,17 +138,30 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
       if (taken % every !== 0 && !judged && !last) return exchanges;
       const params = new Map(active.map((path) => [path, all.get(path)!]));
       await sums.agree(0, { step: taken, key: active.join(" ") });
-      const buffers = [...params.values()].map((t) => ({
-        buffer: storageOf(t).buffer,
-        bytes: 4 * sizeOf(t.shape),
+      const exchanged = [...params].map(([path, t]) => ({
+        path,
+        items: sizeOf(t.shape),
+        now: storageOf(t).buffer,
       }));
-      await sums.sum(buffers);
+      if (coded === null) {
+        await sums.sum(exchanged.map(({ now, items }) => ({ buffer: now, bytes: 4 * items })));
+      } else {
+        const own = (path: Path): GPUBuffer => storageOf(leaves.get(path)!).buffer;
+        await coded.average(
+          exchanged.map((one) => ({
+            ...one,
+            start: own(START + one.path),
+            residual: own(RESIDUAL + one.path),
+          })),
+        );
+      }
       await step.take({ count: exchanges + 1, params, leaves });
       return exchanges + 1;
     },
     look: (own) => averageLook(ranks, own),
     destroy() {
       sums.destroy();
+      coded?.destroy();
       step.destroy();
     },
   };

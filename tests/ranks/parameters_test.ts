@@ -174,6 +174,28 @@ function descended(
   return weights.map((value, i) => value - rate * gradient[i]);
 }
 
+for (const [wire, tolerance] of [["bf16", 5e-3], ["int8", 1e-2]] as const) {
+  Deno.test(`${wire} with what it left before goes where f32 goes, with the same bits on all ranks`, async () => {
+    await using gpu = await openGpu({ tune: false });
+    const options = { optimizer: adamW({ learningRate: 0.02 }) };
+    for (const outer of [undefined, sgd({ learningRate: 0.7, momentum: 0.9, nesterov: true })]) {
+      const [exact] = await run(gpu, ranksInProcess(2), {
+        ...options,
+        exchange: averageParameters({ every: 2, outer }),
+      });
+      for (const size of [2, 3]) {
+        const exchange = averageParameters({ every: 2, outer, wire });
+        const [first, ...others] = await run(gpu, ranksInProcess(size), { ...options, exchange });
+        for (const other of others) assertEquals(other, first);
+        if (size === 2) assertNear(first, exact, tolerance);
+        const block = wire === "int8" ? 4 * 65 : 4 * 128;
+        // 20 values fill a block; each rank has one, and gives one to each and its mean to all.
+        assertEquals(first.exchanged[0], Math.ceil((size + 1) * block / 2));
+      }
+    }
+  });
+}
+
 /** Freezes the lower layer at a step. */
 function freezesLow(at: number): FreezePolicy<number> {
   return {
