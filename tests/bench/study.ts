@@ -1,0 +1,155 @@
+/**
+ * The study of what freezing is worth: real weights, eight tasks, arms with rates of their own, five seeds.
+ *
+ * One command that goes on where it stopped: each finished run is a line of a file, and none is made twice.
+ *
+ * ```sh
+ * deno run -A tests/bench/study.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import { type Gpu, InputError, openGpu, type Precision } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
+import {
+  oneOf,
+  positive,
+  readFlags,
+  runMain,
+  text,
+  toggle,
+  UsageError,
+  type Values,
+} from "../../examples/flags.ts";
+import { helpOf } from "../../examples/help.ts";
+import { print } from "../../examples/print.ts";
+import { machineOf } from "./machine.ts";
+import { measureCache } from "./study_cache.ts";
+import { compileClock, openPowerMeter } from "./study_clocks.ts";
+import { readData } from "./study_data.ts";
+import { openLines, type StudyLine } from "./study_lines.ts";
+import { modelsIn, openSubject, type Subject, type SubjectSource } from "./study_models.ts";
+import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
+import { primary } from "./study_policies.ts";
+import { prepare } from "./study_prepare.ts";
+import { makeRuns } from "./study_run.ts";
+import type { StudyLab } from "./study_train.ts";
+import { TINY, TINY_BREADTH, tinySources } from "./study_tiny.ts";
+
+const FLAGS = {
+  data: text("DIR", "folder of study.ts --prepare, with the folders of both models", "out/study/data"),
+  out: text("DIR", "folder of finished runs", "out/study"),
+  seconds: positive("seconds after which no run begins", 500),
+  part: oneOf<"core" | "breadth">(["core", "breadth"], "what is run", "core"),
+  gpu: oneOf<"auto" | "deno" | "dawn">(["auto", "deno", "dawn"], "implementation of WebGPU", "auto"),
+  precision: oneOf<Precision>(["f32", "f16", "f32x3"], "how values are stored in training", "f32"),
+  "cache-prefix": toggle("times training of several epochs with the lower half frozen and cached, and ends"),
+  tiny: toggle("random models of a few parameters: shows that it runs"),
+  prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
+};
+
+const USAGE = `usage: deno run -A tests/bench/study.ts [flags]
+
+Makes the runs of the study that DIR/lines.jsonl does not have yet, until the time is over.`;
+
+type Flags = Values<typeof FLAGS>;
+
+/** Where models and data of a task come from. */
+function sourcesIn(gpu: Gpu, folder: string): (task: StudyTask) => Promise<SubjectSource> {
+  const modelOf = modelsIn(gpu, folder);
+  return async (task) => ({
+    task,
+    load: modelOf(task.model),
+    data: await readData(folder, task.data),
+    memory: task.model === "smollm2" ? (await readData(folder, "sotu")).test : null,
+  });
+}
+
+/** Opens each task once. */
+function subjectsOf(
+  gpu: Gpu,
+  sourceOf: (task: StudyTask) => Promise<SubjectSource>,
+): (task: StudyTask) => Promise<Subject> {
+  const opened = new Map<string, Promise<Subject>>();
+  return (task) => {
+    if (!opened.has(task.name)) {
+      opened.set(task.name, sourceOf(task).then((source) => openSubject(gpu, source)));
+    }
+    return opened.get(task.name)!;
+  };
+}
+
+/** What a training came to, in a line. */
+function said(lines: readonly StudyLine[], seconds: number): string {
+  const [{ task, rate, seed, purpose, setup, compiling }] = lines;
+  const arms = lines.map((line) =>
+    `${line.arm} ${line.quality.toFixed(4)} in ${line.seconds.toFixed(2)} s of ${line.steps}`
+  );
+  return `${purpose} ${seed}  ${task}  ${rate}  ${arms.join(", ")}  ` +
+    `(first step ${setup.toFixed(2)}, compiling ${compiling.toFixed(2)}, all ${seconds.toFixed(2)} s)`;
+}
+
+/** Refuses to mix runs of two policies under one name. */
+function checkPrimary(lines: readonly StudyLine[], folder: string): void {
+  const { name } = primary();
+  const other = lines.find(({ arm, policy }) => arm === "auto" && policy !== null && policy !== name);
+  if (other === undefined) return;
+  throw new InputError(
+    `Cannot go on in "${folder}" as its runs of auto must be of ${name}: they are of ${other.policy}; take another --out`,
+  );
+}
+
+async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
+  await using gpu = await openGpu({ gpu: flags.gpu, tuneCache: `${flags.out}/tune.json` });
+  await using power = openPowerMeter();
+  const { adapter, driver, versions } = machineOf(gpu);
+  const lab: StudyLab = {
+    ...plan,
+    gpu,
+    power,
+    precision: flags.precision,
+    compiled: compileClock(gpu),
+    versions: { adapter, driver, ...versions },
+  };
+  const sources = flags.tiny ? tinySources(gpu) : sourcesIn(gpu, flags.data);
+  const subjectOf = subjectsOf(gpu, sources), file = await openLines(flags.out);
+  print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
+  checkPrimary(file.lines, flags.out);
+  if (flags["cache-prefix"]) {
+    return await measureCache(lab, { tasks: plan.tasks, subjectOf, out: flags.out, say: print });
+  }
+  const whole = await makeRuns(lab, {
+    plan,
+    file,
+    seconds: flags.seconds,
+    subjectOf,
+    onLines: (lines, seconds) => print(said(lines, seconds)),
+  });
+  print(whole ? "all runs of the plan are finished" : "time is over: the same command goes on");
+}
+
+/**
+ * Runs the command.
+ *
+ * @param args The command line
+ */
+export async function main(args: readonly string[]): Promise<void> {
+  const { values: flags, help } = readFlags(args, FLAGS);
+  if (help) return print(helpOf(USAGE, FLAGS));
+  if (flags.prepare !== null) {
+    const from = flags.prepare, out = flags.data;
+    const [smollm2, minilm] = ["smollm2", "minilm"].map((name) => `${out}/${name}`);
+    const data = { instruction: `${from}/instruction1100`, banking77: `${from}/banking77` };
+    for (const line of await prepare({ ...data, smollm2, minilm, out })) print(line);
+    return;
+  }
+  const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
+  if (!flags.tiny && !names.includes("moby.json")) {
+    throw new UsageError(`--data must be a folder of study.ts --prepare: "${flags.data}" has no moby.json`);
+  }
+  const breadth = flags.part === "breadth";
+  await runStudy(flags, flags.tiny ? breadth ? TINY_BREADTH : TINY : breadth ? BREADTH : PLAN);
+}
+
+if (import.meta.main) await runMain(() => main(Deno.args), "study");

@@ -1,0 +1,121 @@
+/**
+ * Clocks of the study: what compiling takes, and what the device draws.
+ *
+ * @module
+ */
+
+import type { Gpu } from "@firn/train";
+
+/** Milliseconds in which something compiled so far. */
+export type Compiled = () => number;
+
+/**
+ * Clocks what compiles from now on: the time in which at least one kernel does, as Dawn compiles several at the same time.
+ *
+ * @param gpu The device
+ * @returns The clock
+ */
+export function compileClock({ device }: Pick<Gpu, "device">): Compiled {
+  let busy = 0, since = 0, ms = 0;
+  const begin = (): void => {
+    if (busy++ === 0) since = performance.now();
+  };
+  const end = (): void => {
+    if (--busy === 0) ms += performance.now() - since;
+  };
+  const clocked = <D, R>(make: (descriptor: D) => R) => (descriptor: D): R => {
+    begin();
+    try {
+      return make(descriptor);
+    } finally {
+      end();
+    }
+  };
+  const later = device.createComputePipelineAsync?.bind(device);
+  device.createShaderModule = clocked(device.createShaderModule.bind(device));
+  device.createComputePipeline = clocked(device.createComputePipeline.bind(device));
+  if (later !== undefined) {
+    device.createComputePipelineAsync = (descriptor) => {
+      begin();
+      return later(descriptor).finally(end);
+    };
+  }
+  return () => busy > 0 ? ms + performance.now() - since : ms;
+}
+
+/** What the device drew. */
+export interface PowerMeter extends AsyncDisposable {
+  /** Joules between two times of `performance.now()`; null where nothing tells. */
+  joules(from: number, to: number): number | null;
+}
+
+/** A reading of `nvidia-smi`. */
+export type PowerSample = readonly [ms: number, watts: number];
+
+/** Milliseconds between readings. */
+const EVERY = 50;
+
+/**
+ * Energy from readings of power, each of which holds until the next.
+ *
+ * @param samples Readings, oldest first
+ * @param span From and to, ms
+ * @returns Joules; null where no reading was taken up to the end
+ */
+export function joulesOf(
+  samples: readonly PowerSample[],
+  { from, to }: { readonly from: number; readonly to: number },
+): number | null {
+  const first = samples.findLastIndex(([at]) => at <= from);
+  if (samples.length === 0 || samples[0][0] > to) return null;
+  let joules = 0;
+  for (let i = Math.max(0, first); i < samples.length && samples[i][0] < to; i++) {
+    const begin = i === Math.max(0, first) ? from : samples[i][0];
+    const end = Math.min(to, samples[i + 1]?.[0] ?? to);
+    joules += samples[i][1] * Math.max(0, end - begin) / 1000;
+  }
+  return joules;
+}
+
+/**
+ * Reads the power of the first NVIDIA card as long as it is open; nothing where there is no `nvidia-smi`, or it may not run.
+ *
+ * @returns The meter
+ */
+export function openPowerMeter(): PowerMeter {
+  const none: PowerMeter = { joules: () => null, [Symbol.asyncDispose]: () => Promise.resolve() };
+  if (Deno.permissions.querySync({ name: "run", command: "nvidia-smi" }).state !== "granted") return none;
+  const samples: PowerSample[] = [];
+  let child: Deno.ChildProcess;
+  try {
+    child = new Deno.Command("nvidia-smi", {
+      args: [
+        "-i",
+        "0",
+        "--query-gpu=power.draw.instant",
+        "--format=csv,noheader,nounits",
+        "-lms",
+        `${EVERY}`,
+      ],
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return none;
+    throw error;
+  }
+  const reading = (async () => {
+    for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const watts = part.trim().split("\n").map(Number).findLast((value) => Number.isFinite(value));
+      if (watts !== undefined) samples.push([performance.now(), watts]);
+    }
+  })();
+  return {
+    joules: (from, to) => joulesOf(samples, { from, to }),
+    async [Symbol.asyncDispose]() {
+      child.kill();
+      await reading;
+      await child.status;
+    },
+  };
+}

@@ -1,0 +1,90 @@
+/**
+ * Rows of token ids for the study, and batches of them.
+ *
+ * Axes: B batch, T time.
+ *
+ * @module
+ */
+
+import { type ClassBatch, DataError, tensor, type TokenBatch } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
+import { IGNORE } from "@firn/train/ops";
+import { allBatches, type BatchSizes, shuffledBatches } from "../../examples/text_batches.ts";
+import { draws, shuffled } from "../../examples/shuffle.ts";
+
+/**
+ * Token ids behind one number: the class of the row, or the index of the first id that is learned. The host holds them all in
+ * memory, and a file is a list of lists.
+ */
+export type StudyRow = readonly number[];
+
+/** Rows for a task. */
+export interface StudyData {
+  /** Names of the classes; null where the next token is learned. */
+  readonly classes: readonly string[] | null;
+  readonly train: readonly StudyRow[];
+  /** By which rates are chosen, and early stopping ends. */
+  readonly validation: readonly StudyRow[];
+  /** By which nothing decides. */
+  readonly test: readonly StudyRow[];
+}
+
+/** A batch of any task. */
+export type StudyBatch = TokenBatch | ClassBatch;
+
+/**
+ * Reads the rows of a task.
+ *
+ * @param folder Where `study_prepare.ts` wrote them
+ * @param name Of the data
+ * @returns The rows
+ * @throws {DataError} When the file holds something else
+ */
+export async function readData(folder: string, name: string): Promise<StudyData> {
+  const path = `${folder}/${name}.json`;
+  const data = JSON.parse(new TextDecoder().decode(await hostFileSystem().read(path)));
+  if (Array.isArray(data?.train) && Array.isArray(data.test)) return data;
+  throw new DataError(`Cannot read "${path}" as it must hold "train" and "test": run study.ts --prepare`);
+}
+
+/** Batches of rows of which the next token is learned: padded on the right, without a mask, as nothing looks ahead. */
+function tokenBatchOf(rows: readonly StudyRow[], { batch, length, padding }: BatchSizes): TokenBatch {
+  const ids = new Int32Array(batch * length).fill(padding),
+    labels = new Int32Array(batch * length).fill(IGNORE);
+  rows.forEach(([from, ...own], row) => {
+    const cut = own.slice(0, length);
+    ids.set(cut, row * length);
+    labels.set(cut.slice(from), row * length + from);
+  });
+  return { inputIds: tensor(ids, [batch, length]), labels: tensor(labels, [batch, length]) };
+}
+
+const classRow = ([label, ...ids]: StudyRow): { ids: readonly number[]; label: number } => ({ label, ids });
+
+/** All rows once, in order; the last batch is filled up. */
+export function everyBatch(
+  rows: readonly StudyRow[],
+  { classes, ...sizes }: BatchSizes & { readonly classes: boolean },
+): StudyBatch[] {
+  if (classes) return allBatches(rows.map(classRow), sizes);
+  return Array.from(
+    { length: Math.ceil(rows.length / sizes.batch) },
+    (_, b) => tokenBatchOf(rows.slice(b * sizes.batch, (b + 1) * sizes.batch), sizes),
+  );
+}
+
+/** Batches to train on, without end: each epoch has every row once, in an order of its own. */
+export function* trainBatches(
+  rows: readonly StudyRow[],
+  { classes, seed, ...sizes }: BatchSizes & { readonly classes: boolean; readonly seed: number },
+): Generator<StudyBatch, never, undefined> {
+  if (classes) return yield* shuffledBatches(rows.map(classRow), { ...sizes, seed });
+  for (let left: StudyRow[] = [], epoch = 0;;) {
+    while (left.length < sizes.batch) {
+      const order = shuffled(rows.length, draws(`order ${seed} ${epoch++}`));
+      left.push(...Array.from(order, (i) => rows[i]));
+    }
+    yield tokenBatchOf(left.slice(0, sizes.batch), sizes);
+    left = left.slice(sizes.batch);
+  }
+}

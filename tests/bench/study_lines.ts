@@ -1,0 +1,135 @@
+/**
+ * Finished runs of the study: one JSON line each, in a file that only grows.
+ *
+ * @module
+ */
+
+import { DataError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
+import type { PlannedRun } from "./study_plan.ts";
+
+/** A point of a run: seconds, steps, FLOPs so far, and the quality there. */
+export type CurvePoint = readonly [seconds: number, step: number, flops: number, quality: number];
+
+/** A finished run. */
+export interface StudyLine {
+  readonly task: string;
+  readonly arm: string;
+  readonly rate: number;
+  readonly seed: number;
+  readonly purpose: "tune" | "final";
+  /** Steps planned and taken; quality is that of the step `best`, the last one but for early stopping. */
+  readonly planned: number;
+  readonly steps: number;
+  readonly best: number;
+  /**
+   * Seconds of the steps with looks, decisions, and the planning and recording of changed sets; of early stopping with its
+   * validations. Without compiling, and without the first step.
+   */
+  readonly seconds: number;
+  /** Seconds of the first step: planning, compiling, recording. All arms alike have them. */
+  readonly setup: number;
+  /** Seconds in which later steps compiled kernels that the process had not seen. */
+  readonly compiling: number;
+  /** Seconds in which changed frozen sets were planned and recorded, in `seconds`: how many they are does not depend on T. */
+  readonly changing: number;
+  /** Seconds of validations, in `seconds`; 0 for all but early stopping. */
+  readonly validating: number;
+  readonly flops: number;
+  /** Joules in `seconds`; null where nvidia-smi does not tell. */
+  readonly joules: number | null;
+  /** Peak bytes of buffers on the device, beyond the model that was loaded. */
+  readonly peakBytes: number;
+  /** On the test part: accuracy of classes, else minus the loss, so that more is better. */
+  readonly quality: number;
+  readonly loss: number;
+  /** The same quality on the validation part, by which rates are chosen. */
+  readonly validation: number;
+  /** Quality before the first step. */
+  readonly start: number;
+  /** Perplexity of the State of the Union before and after; null for a model that predicts no tokens. */
+  readonly perplexity: readonly [number, number] | null;
+  /** Components frozen at the end, and how many there are. */
+  readonly frozen: number;
+  readonly components: number;
+  /** Threshold of GradES. */
+  readonly tau: number | null;
+  readonly policy: string | null;
+  readonly curve: readonly CurvePoint[];
+  readonly precision: string;
+  readonly versions: { readonly [name: string]: string | null };
+  readonly date: string;
+}
+
+/** What makes a run that run. */
+type Key = Pick<StudyLine, "task" | "arm" | "rate" | "seed" | "purpose">;
+
+/** A name for a run: no two of the plan share it. */
+export function keyOf({ task, arm, rate, seed, purpose }: Key): string {
+  return JSON.stringify([task, arm, rate, seed, purpose]);
+}
+
+/** The name of a planned run. */
+export function keyOfPlanned({ task, ...run }: PlannedRun): string {
+  return keyOf({ ...run, task: task.name });
+}
+
+/** Numbers as they are written: six digits are more than a run repeats. */
+function rounded(_: string, value: unknown): unknown {
+  return typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
+}
+
+/** A run as a line. */
+export function lineOf(line: StudyLine): string {
+  return `${JSON.stringify(line, rounded)}\n`;
+}
+
+/**
+ * Reads lines. The last one may have been cut off as its process ended: it is left out, and its run is made again.
+ *
+ * @throws {DataError} When another line is no JSON
+ */
+export function parseLines(text: string, path: string): StudyLine[] {
+  const lines = text.split("\n"), cut = lines.pop();
+  const parsed = lines.filter((line) => line !== "").map((line, i): StudyLine => {
+    try {
+      return JSON.parse(line);
+    } catch {
+      throw new DataError(
+        `Cannot read line ${i + 1} of "${path}" as it must be a run in JSON: delete that line`,
+      );
+    }
+  });
+  void cut;
+  return parsed;
+}
+
+/** The finished runs of a folder. */
+export interface LineFile {
+  readonly lines: readonly StudyLine[];
+  /** Adds a run; on the disk when it returns. */
+  add(line: StudyLine): Promise<void>;
+}
+
+/**
+ * Opens the runs of a folder. Of a file that ends in half a line that half is dropped.
+ *
+ * @param folder The folder; it is made when missing
+ * @returns The runs
+ */
+export async function openLines(folder: string): Promise<LineFile> {
+  const files = hostFileSystem(), path = `${folder}/lines.jsonl`;
+  await files.makeFolder(folder, { parents: true });
+  const names = (await files.list(folder)).map(({ name }) => name);
+  const text = names.includes("lines.jsonl") ? new TextDecoder().decode(await files.read(path)) : "";
+  const lines = parseLines(text, path);
+  let kept = text.slice(0, text.lastIndexOf("\n") + 1);
+  return {
+    lines,
+    async add(line) {
+      lines.push(line);
+      kept += lineOf(line);
+      await files.write(path, kept);
+    },
+  };
+}

@@ -1,0 +1,183 @@
+/**
+ * The arms of the study that freeze: by a policy, or for good before the first step.
+ *
+ * @module
+ */
+
+import type { Component, FreezePolicy, Json, Signal } from "@firn/train";
+import {
+  type Blocks,
+  blocksOf,
+  costAware,
+  definePolicy,
+  gradES,
+  layerLinears,
+  prefix,
+  rotate,
+} from "@firn/train/policies";
+import { randomOrder } from "../../policies/random.ts";
+import { shareOf } from "../../policies/share_of.ts";
+import { moduleOf } from "../../core/train/freeze/components.ts";
+import { ALPHA, type Arm, type PlannedRun } from "./study_plan.ts";
+
+/** What an arm freezes. */
+export interface Freezing {
+  /** While it trains; null for nothing. */
+  readonly policy: FreezePolicy | null;
+  /** Components that are never trained. */
+  readonly never: ReadonlySet<string>;
+  /** Whether values of the frozen bottom are kept from one epoch to the next. */
+  readonly cached: boolean;
+}
+
+/** The policy that is put forward, with all its options. It was committed before any final seed was run. */
+export function primary(): FreezePolicy {
+  return costAware({ maxSaving: 0.5, alpha: 0.1, worth: "benefit" });
+}
+
+/** The state of {@link grace}. */
+export type GraceState = {
+  readonly paths: readonly string[];
+  readonly until: number;
+  readonly sums: { readonly [path: string]: readonly [sum: number, count: number] };
+  readonly tau: number | null;
+  readonly frozen: readonly string[];
+};
+
+/** Share of the grace period, at its end, whose readings give tau. */
+const LAST = 0.1;
+
+/**
+ * GradES that finds its threshold: the median over the layers' matrices of what each read on average in the last tenth of the
+ * grace period. So about half of them freeze right after it. The paper chooses tau by hand for each model and task.
+ *
+ * @param metric The signal that is compared
+ * @returns The policy; its state tells tau
+ */
+export function grace(metric: Signal): FreezePolicy {
+  return definePolicy<GraceState>({
+    name: `grace(${metric}, ${ALPHA})`,
+    signals: [metric],
+    measured: (_, components) => components.filter(layerLinears).map(({ path }) => path),
+    init: (components, { steps }) => ({
+      paths: components.filter(layerLinears).map(({ path }) => path),
+      until: Math.ceil(shareOf(ALPHA, steps)),
+      sums: {},
+      tau: null,
+      frozen: [],
+    }),
+    next(state, { step, read }) {
+      const { paths, until, frozen } = state;
+      const readings = paths.map((path) => [path, read(metric, path)] as const);
+      if (step <= until) {
+        if (step <= until - Math.max(1, Math.round(LAST * until))) return state;
+        const sums = { ...state.sums };
+        for (const [path, value] of readings) {
+          const [sum, count] = sums[path] ?? [0, 0];
+          // A skipped step has no readings.
+          if (Number.isFinite(value)) sums[path] = [sum + value, count + 1];
+        }
+        return { ...state, sums };
+      }
+      const tau = state.tau ?? medianOf(Object.values(state.sums).map(([sum, count]) => sum / count));
+      const small = readings.filter(([path, value]) => value < tau && !frozen.includes(path));
+      return { ...state, tau, frozen: [...frozen, ...small.map(([path]) => path)] };
+    },
+    frozen: ({ frozen }) => frozen,
+    stopped: ({ paths, frozen }) => paths.length > 0 && frozen.length === paths.length,
+  });
+}
+
+/** The value in the middle, or between the two there. */
+export function medianOf(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b), middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** The threshold that a policy found; null for a policy that finds none. */
+export function tauOf(state: Json): number | null {
+  const { tau } = (state ?? {}) as Partial<GraceState>;
+  return typeof tau === "number" ? tau : null;
+}
+
+/** The metric of the paper for a task: equation 1, and equation 3 for adapters. */
+export function publishedMetric({ rank }: { readonly rank: number | null }): Signal {
+  return rank === null ? "gradDelta" : "gradNorm";
+}
+
+/** The components of some parameters, without kinds and costs. */
+export function modulesOf(parameters: Iterable<string>): Component[] {
+  const modules = new Map<string, string[]>();
+  for (const path of parameters) {
+    const module = moduleOf(path);
+    modules.set(module, [...modules.get(module) ?? [], path]);
+  }
+  return [...modules].map(([path, parameters]) => {
+    const layer = /(?:^|\.)(\d+)(?:\.|$)/.exec(path);
+    return { path, parameters, layer: layer === null ? null : Number(layer[1]), kind: "other", size: 0 };
+  });
+}
+
+/** What lies below the layers, and the lower share of them. */
+export function bottomOf({ below, layers }: Blocks, share: number): string[] {
+  return [...below, ...layers.slice(0, Math.round(share * layers.length)).flat()];
+}
+
+/** As many components as the bottom has, drawn from the layers and what lies below them. */
+export function randomTwinOf(blocks: Blocks, { share, seed }: { share: number; seed: number }): string[] {
+  const all = bottomOf(blocks, 1), order = randomOrder(all.length, { seed, draw: 0 });
+  return order.slice(0, bottomOf(blocks, share).length).map((i) => all[i]);
+}
+
+const NOTHING: Freezing = { policy: null, never: new Set(), cached: false };
+
+/**
+ * What an arm freezes in a run.
+ *
+ * @param run The run
+ * @param options `parameters` that could be trained; `tau` of GradES, which null lets a policy find; steps in a run
+ * @returns It
+ */
+export function freezingOf(
+  { arm, task, seed }: PlannedRun,
+  { parameters, tau, steps }: {
+    readonly parameters: Iterable<string>;
+    readonly tau: number | null;
+    readonly steps: number;
+  },
+): Freezing {
+  const blocks = blocksOf(modulesOf(parameters));
+  const by = (policy: FreezePolicy): Freezing => ({ ...NOTHING, policy });
+  const never = (paths: readonly string[], cached = true): Freezing => ({
+    ...NOTHING,
+    never: new Set(paths),
+    cached,
+  });
+  const graded = (metric: Signal): Freezing =>
+    by(tau === null ? grace(metric) : gradES({ tau, alpha: ALPHA, metric }));
+  const topOf = (share: number): string[] =>
+    blocks.layers.slice(Math.round((1 - share) * blocks.layers.length)).flat();
+  const arms: Partial<Record<Arm, () => Freezing>> = {
+    "GradES": () => graded(publishedMetric(task)),
+    "auto": () => ({ ...by(primary()), cached: true }),
+    "bottom 50 %": () => never(bottomOf(blocks, 0.5)),
+    "random 50 %": () => never(randomTwinOf(blocks, { share: 0.5, seed }), false),
+    "GradES gradNorm": () => graded("gradNorm"),
+    "GradES gradDelta": () => graded("gradDelta"),
+    "GradES weightDelta": () => graded("weightDelta"),
+    "costAware": () => by(costAware({ targetSpeedup: 1.25 })),
+    "prefix": () => by(prefix()),
+    "bottom 25 %": () => never(bottomOf(blocks, 0.25)),
+    "top 25 %": () => never(topOf(0.25), false),
+    "top 50 %": () => never(topOf(0.5), false),
+    "rotate": () => by(rotate({ every: Math.max(1, Math.round(steps / 20)), order: "shuffled", seed })),
+    "biases and norms": () => never(weightsOf(parameters), false),
+  };
+  return arms[arm]?.() ?? NOTHING;
+}
+
+/** Modules of a layer that are neither norms nor parts of an adapter: what is left trains norms, embedding and head. */
+function weightsOf(parameters: Iterable<string>): string[] {
+  return modulesOf(parameters).filter(({ path, layer }) => layer !== null && !/norm/i.test(path))
+    .map(({ path }) => path);
+}

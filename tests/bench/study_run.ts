@@ -1,0 +1,133 @@
+/**
+ * Makes the runs of the plan that are not finished yet, as long as there is time.
+ *
+ * @module
+ */
+
+import { NonFiniteError } from "@firn/train";
+import { keyOf, keyOfPlanned, type LineFile, type StudyLine } from "./study_lines.ts";
+import type { Subject } from "./study_models.ts";
+import {
+  type Arm,
+  BREADTH,
+  finalRuns,
+  OF_FULL,
+  type PlannedRun,
+  type StudyPlan,
+  type StudyTask,
+  tuningRuns,
+} from "./study_plan.ts";
+import { type StudyCourse, type StudyLab, trainCourse } from "./study_train.ts";
+
+/** Quality of a training whose numbers were no longer finite: below all others. */
+export const DIVERGED = -1e6;
+
+/**
+ * The rate that tuning chose for an arm: that of the best quality on the validation part.
+ *
+ * @param lines Finished runs
+ * @param of Task and arm
+ * @returns The rate; null while one of the task's rates has no run
+ */
+export function bestRate(
+  lines: readonly StudyLine[],
+  { task, arm }: { readonly task: StudyTask; readonly arm: string },
+): number | null {
+  const own = lines.filter((line) => line.task === task.name && line.arm === arm && line.purpose === "tune");
+  if (task.rates.some((rate) => own.every((line) => line.rate !== rate))) return null;
+  return own.reduce((best, line) => line.validation > best.validation ? line : best).rate;
+}
+
+/** The threshold of GradES that the tuning run of an arm found at a rate. */
+function tauFrom(lines: readonly StudyLine[], { task, arm, rate, purpose }: PlannedRun): number | null {
+  if (purpose === "tune") return null;
+  const found = lines.find((line) =>
+    line.purpose === "tune" && line.task === task.name && line.arm === arm && line.rate === rate
+  );
+  return found?.tau ?? null;
+}
+
+/** Which rate the arms of the breadth train by: that of full training in the core, else the middle one. */
+function breadthRate(lines: readonly StudyLine[], task: StudyTask): number {
+  return bestRate(lines, { task, arm: "full" }) ?? task.rates[1];
+}
+
+/** All runs of a plan, in order, given what is finished. */
+export function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
+  if (plan.arms === BREADTH.arms) return finalRuns(plan, (task) => breadthRate(lines, task));
+  return [...tuningRuns(plan), ...finalRuns(plan, (task, arm) => bestRate(lines, { task, arm }))];
+}
+
+/**
+ * The next training to make: the first run without a line, and those that can be read off the same training.
+ *
+ * @param plan The plan
+ * @param lines Finished runs
+ * @returns It; null when all is done
+ */
+export function nextCourse(
+  plan: StudyPlan,
+  lines: readonly StudyLine[],
+): { readonly run: PlannedRun; readonly arms: readonly Arm[]; readonly tau: number | null } | null {
+  const finished = new Set(lines.map(keyOf));
+  const left = wantedRuns(plan, lines).filter((run) => !finished.has(keyOfPlanned(run)));
+  if (left.length === 0) return null;
+  const [first] = left, tau = tauFrom(lines, first);
+  if (!OF_FULL.includes(first.arm)) return { run: first, arms: [first.arm], tau };
+  const alike = left.filter((run) =>
+    OF_FULL.includes(run.arm) &&
+    keyOfPlanned({ ...run, arm: "full" }) === keyOfPlanned({ ...first, arm: "full" })
+  );
+  return { run: { ...first, arm: "full" }, arms: alike.map(({ arm }) => arm), tau };
+}
+
+/** What {@link makeRuns} needs besides the lab. */
+export interface MakeOptions {
+  readonly plan: StudyPlan;
+  readonly file: LineFile;
+  /** Opens a task, once. */
+  subjectOf(task: StudyTask): Promise<Subject>;
+  /** Seconds after which no run begins. */
+  readonly seconds: number;
+  /** Most trainings; no limit when absent. */
+  readonly most?: number;
+  readonly onLines?: (lines: readonly StudyLine[], seconds: number) => void;
+}
+
+/**
+ * Makes runs until all are finished or the time is over.
+ *
+ * @param lab Device and lengths
+ * @param options Plan, file, time
+ * @returns Whether all runs of the plan are finished
+ */
+export async function makeRuns(lab: StudyLab, options: MakeOptions): Promise<boolean> {
+  const { plan, file, seconds, most = Infinity } = options;
+  const began = performance.now(), spent = (): number => (performance.now() - began) / 1000;
+  for (let made = 0; made < most && spent() < seconds; made++) {
+    const next = nextCourse(plan, file.lines);
+    if (next === null) return true;
+    const at = performance.now();
+    const lines = await trained(lab, { ...next, subject: await options.subjectOf(next.run.task) });
+    for (const line of lines) await file.add(line);
+    options.onLines?.(lines, (performance.now() - at) / 1000);
+  }
+  return nextCourse(plan, file.lines) === null;
+}
+
+/** Lines of a training; where its numbers left the finite, lines that say so. */
+async function trained(lab: StudyLab, course: StudyCourse): Promise<StudyLine[]> {
+  try {
+    return await trainCourse(lab, course);
+  } catch (error) {
+    if (!(error instanceof NonFiniteError)) throw error;
+    const { task, rate, seed, purpose } = course.run,
+      none = { seconds: 0, setup: 0, compiling: 0, changing: 0, validating: 0 };
+    return course.arms.map((arm): StudyLine => ({
+      ...{ task: task.name, arm, rate, seed, purpose, planned: lab.steps, steps: 0, best: 0, ...none },
+      ...{ flops: 0, joules: null, peakBytes: 0, quality: DIVERGED, loss: -DIVERGED, validation: DIVERGED },
+      ...{ start: DIVERGED, perplexity: null, frozen: 0, components: 0, tau: null, policy: null, curve: [] },
+      ...{ precision: lab.precision, versions: lab.versions, date: new Date().toISOString() },
+    }));
+  }
+}

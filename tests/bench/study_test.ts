@@ -1,0 +1,199 @@
+/**
+ * The study: which runs it makes, that it goes on where it stopped, and that its numbers are theirs.
+ *
+ * @module
+ */
+
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { DataError } from "@firn/train";
+import { joulesOf } from "./study_clocks.ts";
+import { everyBatch, trainBatches } from "./study_data.ts";
+import { keyOf, keyOfPlanned, lineOf, openLines, parseLines, type StudyLine } from "./study_lines.ts";
+import { openSubject, type Subject } from "./study_models.ts";
+import { ARMS, finalRuns, OF_FULL, PLAN, plannedSteps, stopStep, TASKS, tuningRuns } from "./study_plan.ts";
+import { bottomOf, grace, medianOf, modulesOf, randomTwinOf, tauOf } from "./study_policies.ts";
+import { bestRate, makeRuns, nextCourse } from "./study_run.ts";
+import { TINY, tinySources } from "./study_tiny.ts";
+import type { StudyLab } from "./study_train.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+import { blocksOf } from "@firn/train/policies";
+import { hostValues } from "../../core/sources.ts";
+import type { Gpu } from "@firn/train";
+
+/** A finished run of the plan, with made-up numbers. */
+function finished(run: Parameters<typeof keyOfPlanned>[0], more: Partial<StudyLine> = {}): StudyLine {
+  const { task, ...rest } = run;
+  return { ...rest, task: task.name, validation: 0, quality: 0, tau: null, ...more } as StudyLine;
+}
+
+Deno.test("the plan has eight tasks and no run twice, and final seeds that no tuning run uses", () => {
+  const tuning = tuningRuns(PLAN), final = finalRuns(PLAN, ({ rates }) => rates[0]);
+  assertEquals([TASKS.length, tuning.length, final.length], [8, 8 * 3 * ARMS.length, 8 * 5 * ARMS.length]);
+  const all = [...tuning, ...final].map(keyOfPlanned);
+  assertEquals(new Set(all).size, all.length);
+  assert(!PLAN.finalSeeds.includes(PLAN.tuningSeed));
+  for (const { rows, batch, rates } of TASKS) assert(rows % batch === 0 && rates.length === 3);
+  assertEquals(ARMS.map((arm) => plannedSteps(arm, PLAN)), [120, 90, 60, ...Array(7).fill(120)]);
+  assertEquals([stopStep("stop at alpha T", PLAN), stopStep("stop at 4/5 T", PLAN)], [66, 96]);
+});
+
+Deno.test("nextCourse tunes all arms before a final run, reads several arms off one training, and gives each its best rate", () => {
+  const lines: StudyLine[] = [];
+  let trainings = 0;
+  for (let next = nextCourse(PLAN, lines); next !== null; next = nextCourse(PLAN, lines)) {
+    trainings++;
+    for (const arm of next.arms) {
+      const run = { ...next.run, arm };
+      const { task, rate, purpose } = run, at = task.rates.indexOf(rate);
+      if (purpose === "final") {
+        assertEquals(lines.filter((line) => line.purpose === "tune").length, 8 * 3 * ARMS.length);
+        assertEquals(at, arm === "early stopping" ? 2 : 0);
+        assertEquals(next.tau, arm === "GradES" ? 0.5 : null);
+      }
+      // Early stopping is best at the highest rate, all others at the lowest.
+      lines.push(
+        finished(run, {
+          validation: arm === "early stopping" ? at : -at,
+          tau: arm === "GradES" ? (1 + at) / 2 : null,
+        }),
+      );
+    }
+  }
+  assertEquals(new Set(lines.map(keyOf)).size, 8 * 8 * ARMS.length);
+  // Arms of the full training share it, unless they have another rate.
+  assertEquals(trainings, 8 * (3 * (ARMS.length - 3) + 5 * (ARMS.length - 2)));
+  const [task] = TASKS;
+  assertEquals(bestRate(lines, { task, arm: "early stopping" }), task.rates[2]);
+  assertEquals(bestRate(lines.slice(1), { task, arm: "full" }), null);
+});
+
+Deno.test("lines survive a cut: half a line is dropped, and a broken one within the file is named", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const line = finished(tuningRuns(PLAN)[0], { quality: 1 / 3 });
+    const file = await openLines(`${folder}/new`);
+    await file.add(line);
+    await Deno.writeTextFile(`${folder}/new/lines.jsonl`, lineOf(line) + lineOf(line).slice(0, 20));
+    const again = await openLines(`${folder}/new`);
+    assertEquals(again.lines.map(({ quality }) => quality), [0.333333]);
+    await again.add({ ...line, seed: 7 });
+    assertEquals((await openLines(`${folder}/new`)).lines.map(({ seed }) => seed), [100, 7]);
+    assertThrows(() => parseLines(`{"a\n${lineOf(line)}`, "f"), DataError, 'line 1 of "f"');
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("batches have each row once an epoch, learn from the index on, and have an order of each seed", () => {
+  const rows = [[0, 1, 2], [1, 3, 4, 5], [2, 6, 7, 8], [1, 9, 9]],
+    sizes = { batch: 2, length: 3, padding: 0, classes: false };
+  const [first] = everyBatch(rows, sizes);
+  assertEquals([...hostValues(first.inputIds, "")], [1, 2, 0, 3, 4, 5]);
+  assertEquals([...hostValues(first.labels, "")], [1, 2, -100, -100, 4, 5]);
+  const heads = (seed: number): number[] => {
+    const found: number[] = [];
+    for (const { inputIds } of trainBatches(rows, { ...sizes, seed })) {
+      const ids = hostValues(inputIds, "");
+      found.push(ids[0], ids[3]);
+      if (found.length === 8) return found;
+    }
+    return found;
+  };
+  assertEquals([heads(1).slice(0, 4).toSorted(), heads(1).slice(4).toSorted()], [[1, 3, 6, 9], [1, 3, 6, 9]]);
+  assert([2, 3, 4].some((seed) => heads(seed).join() !== heads(1).join()));
+});
+
+Deno.test("energy is power times time, each reading until the next", () => {
+  const samples = [[0, 100], [100, 300], [200, 100]] as const;
+  assertAlmostEquals(joulesOf(samples, { from: 50, to: 150 })!, 5 + 15, 1e-9);
+  assertAlmostEquals(joulesOf(samples, { from: 150, to: 1150 })!, 15 + 95, 1e-9);
+  assertEquals(joulesOf(samples, { from: -20, to: -10 }), null);
+});
+
+Deno.test("grace takes the median of the last tenth of the grace period as tau, and stops when all are frozen", () => {
+  const policy = grace("gradNorm");
+  const components = [1, 2, 3, 4].map((n) =>
+    ({ path: `layers.0.${n}`, parameters: [], layer: 0, kind: "linear", size: 1 }) as const
+  );
+  const looked = (from: number, to: number, scale: number) => {
+    const steps = Array.from({ length: to - from + 1 }, (_, i) => from + i);
+    const gradNorm = Object.fromEntries(
+      components.map(({ path }, i) => [path, steps.map(() => scale * (i + 1))]),
+    );
+    return { steps, loss: steps, learningRate: steps, readings: { gradNorm } };
+  };
+  let state = policy.next(policy.init(components, { steps: 100 } as never), looked(1, 49, 100));
+  assertEquals(policy.frozen(state), []);
+  // The grace period ends with step 55, its last tenth begins with 50.
+  state = policy.next(state, looked(50, 56, 1));
+  assertEquals([tauOf(state), policy.frozen(state)], [2.5, ["layers.0.1", "layers.0.2"]]);
+  assertEquals(policy.stopped?.(state, []), false);
+  state = policy.next(state, looked(57, 58, 0.5));
+  assertEquals(policy.stopped?.(state, []), true);
+  assertEquals([medianOf([3, 1, 2]), tauOf(null)], [2, null]);
+});
+
+Deno.test("the random twin of the bottom half freezes as many components, and never what lies above the layers", () => {
+  const paths = [
+    "embed.weight",
+    "layers.0.a.weight",
+    "layers.0.a.bias",
+    "layers.0.b.weight",
+    "layers.1.a.lora_A.weight",
+  ]
+    .concat(["layers.1.a.lora_B.weight", "layers.1.b.weight", "score.weight"]);
+  const blocks = blocksOf(modulesOf(paths));
+  assertEquals(bottomOf(blocks, 0.5), ["embed", "layers.0.a", "layers.0.b"]);
+  const twins = [1, 2, 3, 4].map((seed) => randomTwinOf(blocks, { share: 0.5, seed }));
+  assertEquals(twins.map((twin) => new Set(twin).size), [3, 3, 3, 3]);
+  assert(!twins.flat().includes("score"));
+  assert(new Set(twins.map((twin) => twin.toSorted().join())).size > 1);
+});
+
+/** The tiny study on a device. */
+function labOf(gpu: Gpu): StudyLab {
+  const power = {
+    joules: (from: number, to: number) => to - from,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  return { ...TINY, gpu, power, precision: "f32", compiled: () => 0, versions: {} };
+}
+
+Deno.test("the tiny study goes on where it stopped, and arms of one training are that training", async () => {
+  await using gpu = await openTestGpu();
+  const folder = await Deno.makeTempDir();
+  try {
+    const [full] = TINY.tasks;
+    const plan = { ...TINY, tasks: [full], arms: OF_FULL };
+    const sources = tinySources(gpu),
+      subject: Promise<Subject> = sources(full).then((one) => openSubject(gpu, one));
+    const options = { plan, subjectOf: () => subject, seconds: 600 };
+    assertEquals(await makeRuns(labOf(gpu), { ...options, file: await openLines(folder), most: 1 }), false);
+    const file = await openLines(folder), [before] = file.lines;
+    assertEquals(file.lines.map(({ arm, steps }) => [arm, steps]), [
+      ["stop at alpha T", 6],
+      ["early stopping", 8],
+      ["stop at 4/5 T", 8],
+      ["full", 8],
+    ]);
+    const bytes = gpu.counts.bytes;
+    assertEquals(await makeRuns(labOf(gpu), { ...options, file, most: 2 }), false);
+    // What a training made is freed.
+    assertEquals(gpu.counts.bytes, bytes);
+    assertEquals([file.lines.length, new Set(file.lines.map(keyOf)).size, file.lines[0] === before], [
+      12,
+      12,
+      true,
+    ]);
+    for (const line of file.lines) {
+      assert(line.seconds > 0 && line.joules! > 0 && line.peakBytes > 0 && line.flops > 0);
+      assertEquals(line.validating > 0, line.arm === "early stopping");
+      assertEquals(line.curve.map(([, step]) => step), line.steps === 6 ? [0, 4, 6] : [0, 4, 8]);
+      assertEquals([line.curve[0][3], line.curve.at(-1)![3]], [line.start, line.quality]);
+      assert(line.perplexity![0] > 1 && line.perplexity![1] !== line.perplexity![0]);
+    }
+    assertEquals(await makeRuns(labOf(gpu), { ...options, file, most: 9 }), true);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,295 @@
+/**
+ * One training of the study, with its time taken apart. The clock stands while quality is judged.
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  cosine,
+  defineTraining,
+  flatten,
+  free,
+  type Gpu,
+  type Json,
+  type Precision,
+  sizeOf,
+  type Tensor,
+  type TrainingState,
+} from "@firn/train";
+import { earlyStopping } from "@firn/train/policies";
+import { moduleOf } from "../../core/train/freeze/components.ts";
+import { snapshot } from "../../core/train/state/snapshot.ts";
+import type { Compiled, PowerMeter } from "./study_clocks.ts";
+import { type StudyBatch, trainBatches } from "./study_data.ts";
+import type { CurvePoint, StudyLine } from "./study_lines.ts";
+import type { Subject } from "./study_models.ts";
+import {
+  type Arm,
+  type PlannedRun,
+  plannedSteps,
+  stopStep,
+  type StudyLength,
+  WARMUP,
+  WEIGHT_DECAY,
+} from "./study_plan.ts";
+import { freezingOf, tauOf } from "./study_policies.ts";
+
+/** What all runs share. */
+export interface StudyLab extends StudyLength {
+  readonly gpu: Gpu;
+  readonly precision: Precision;
+  readonly compiled: Compiled;
+  readonly power: PowerMeter;
+  readonly versions: StudyLine["versions"];
+}
+
+/** A training: one run, or several that are read off it. */
+export interface StudyCourse {
+  readonly subject: Subject;
+  /** The run; the first of those that are read off. */
+  readonly run: PlannedRun;
+  /** Whose lines are wanted: the arm of the run, or those of {@link OF_FULL}. */
+  readonly arms: readonly Arm[];
+  /** Threshold of GradES; null where the run finds it. */
+  readonly tau: number | null;
+}
+
+type State = TrainingState<object>;
+type Definition = ReturnType<typeof definitionOf>;
+
+/** Milliseconds and work up to a step. */
+interface Meter {
+  /** Of the clock, with compiling. */
+  readonly clocked: number;
+  readonly compiling: number;
+  /** Planning and recording of changed frozen sets, without compiling. */
+  readonly changing: number;
+  /** What early stopping would have paid so far. */
+  readonly validating: number;
+  readonly flops: number;
+  readonly joules: number | null;
+}
+
+/** What is known of a training so far. */
+interface Progress {
+  meter: Meter;
+  /** Seconds of the first step. */
+  setup: number;
+  /** Arms without a line. */
+  waiting: readonly Arm[];
+  tau: number | null;
+  readonly points: (Meter & { readonly step: number; readonly quality: number })[];
+  readonly lines: StudyLine[];
+  /** Whether the next step is the first one of another frozen set. */
+  changed: boolean;
+  /** Of early stopping: its state, and copies of the best weights. */
+  judged?: Json;
+  best?: { readonly params: object; readonly step: number };
+}
+
+/** All that the parts of a training need. */
+interface Scene {
+  readonly lab: StudyLab;
+  readonly course: StudyCourse;
+  readonly definition: Definition;
+  readonly progress: Progress;
+  /** Quality, perplexity and bytes before the first step. */
+  readonly start: { readonly quality: number; readonly perplexity: number | null; readonly bytes: number };
+}
+
+const STOPPING = earlyStopping({ minDelta: 5e-4, patience: 3 });
+
+function definitionOf(lab: StudyLab, { subject, run, tau }: StudyCourse) {
+  const planned = plannedSteps(run.arm, lab), { loss, parameters } = subject;
+  const { policy, never, cached } = freezingOf(run, { parameters, tau, steps: planned });
+  const learningRate = cosine({ peak: run.rate, warmup: Math.ceil(WARMUP * planned), steps: planned });
+  const training = defineTraining(lab.gpu, loss, {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate, weightDecay: WEIGHT_DECAY })),
+    ...policy !== null && { policy },
+    trainable: (path) => (loss.trainable?.(path) ?? true) && !never.has(moduleOf(path)),
+    steps: planned,
+    lookEvery: lab.look,
+    precision: lab.precision,
+    ...cached && { cachePrefix: true },
+  });
+  return {
+    training,
+    planned,
+    never,
+    policy: policy?.name ?? (never.size > 0 ? `never ${never.size}` : null),
+  };
+}
+
+/**
+ * Trains, and tells what came of it.
+ *
+ * @param lab Device and lengths
+ * @param course What to train
+ * @returns A line for each arm that is wanted
+ */
+export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<StudyLine[]> {
+  const { gpu } = lab, { subject, run, arms, tau } = course;
+  const bytes = gpu.counts.bytes, params = await subject.paramsOf(run.seed);
+  const definition = definitionOf(lab, course);
+  using training = definition.training;
+  let state: State = await training.init(params);
+  const { quality } = await subject.judge(state.params, "test");
+  const start = { quality, bytes, perplexity: await subject.perplexity(state.params) };
+  const meter: Meter = { clocked: 0, compiling: 0, changing: 0, validating: 0, flops: 0, joules: 0 };
+  const points = [{ ...meter, step: 0, quality }];
+  const progress: Progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], changed: false };
+  const scene: Scene = { lab, course, definition, progress, start };
+  gpu.counts.peakBytes = gpu.counts.bytes;
+  try {
+    const rows = subject.data.train.slice(0, course.run.task.rows);
+    const sizes = { ...run.task, padding: subject.padding, classes: subject.data.classes !== null };
+    const batches = trainBatches(rows, { ...sizes, seed: run.seed });
+    while (progress.waiting.length > 0) {
+      state = await stepsToLook(scene, { state, batches });
+      await lookAround(scene, state);
+    }
+    gpu.check();
+    return progress.lines;
+  } finally {
+    if (progress.best) free(progress.best.params);
+    free(state.params);
+    free(Object.fromEntries(state.leaves));
+    subject.release(params);
+  }
+}
+
+/** Takes the steps up to the next look, while the clock runs. The first step of all stands apart. */
+async function stepsToLook(
+  { lab: { gpu, compiled, power }, definition: { training }, progress }: Scene,
+  { state, batches }: { state: State; readonly batches: Iterator<StudyBatch> },
+): Promise<State> {
+  let began = performance.now(), cold = compiled(), { flops, changing } = progress.meter;
+  do {
+    const called = performance.now() - compiled(), { changed } = progress, { probed } = state;
+    state = await training.next(state, batches.next().value);
+    flops += state.cost!.flops;
+    // The device is idle after a look: what the next step prepares for a new set delays it in full.
+    if (changed) changing += performance.now() - compiled() - called;
+    progress.changed = state.event !== null || state.probed.join() !== probed.join();
+    if (state.step === 1) {
+      await gpu.device.queue.onSubmittedWorkDone();
+      progress.setup = (performance.now() - began) / 1000;
+      [began, cold] = [performance.now(), compiled()];
+    }
+  } while (state.look === null && !state.done);
+  const { meter } = progress, now = performance.now(), drawn = power.joules(began, now);
+  progress.meter = {
+    ...meter,
+    flops,
+    changing,
+    clocked: meter.clocked + now - began,
+    compiling: meter.compiling + compiled() - cold,
+    joules: drawn === null || meter.joules === null ? null : meter.joules + drawn,
+  };
+  progress.tau ??= tauOf(state.policy);
+  return state;
+}
+
+/** What happens at a look, while the clock stands: arms that end here get their line. */
+async function lookAround(scene: Scene, state: State): Promise<void> {
+  const { progress, lab, course } = scene, { step, done } = state;
+  const end = async (arm: Arm, weights: object, best: number): Promise<void> => {
+    progress.lines.push(await lineOf(scene, { arm, state, weights, best }));
+    progress.waiting = progress.waiting.filter((other) => other !== arm);
+  };
+  if (progress.waiting.includes("early stopping") && (await validate(scene, state) || done)) {
+    await end("early stopping", progress.best!.params, progress.best!.step);
+  }
+  for (const arm of progress.waiting) if (stopStep(arm, lab) === step) await end(arm, state.params, step);
+  if (done) { for (const arm of progress.waiting) await end(arm, state.params, step); }
+  else if (step % lab.judge === 0) {
+    const { quality } = await course.subject.judge(state.params, "test");
+    progress.points.push({ ...progress.meter, step, quality });
+  }
+}
+
+/** Validates as early stopping does, with a copy of the weights that are the best so far; true when it ends. */
+async function validate(
+  { lab: { gpu }, course: { subject }, progress }: Scene,
+  state: State,
+): Promise<boolean> {
+  const began = performance.now(), { step } = state;
+  const loss = await subject.validationLoss(state.params);
+  const look = { steps: [step], loss: [NaN], learningRate: [NaN], readings: {}, validation: [loss] };
+  const judged = STOPPING.next(progress.judged ?? STOPPING.init([], { steps: step } as never), look);
+  progress.judged = judged;
+  if (STOPPING.best?.(judged) === step) {
+    if (progress.best) free(progress.best.params);
+    const { params } = snapshot(gpu, { ...state, leaves: new Map<string, Tensor>(), loss: null });
+    progress.best = { step, params };
+    await gpu.device.queue.onSubmittedWorkDone();
+  }
+  const { meter } = progress;
+  progress.meter = { ...meter, validating: meter.validating + performance.now() - began };
+  return STOPPING.stopped?.(judged, []) ?? false;
+}
+
+/** Seconds of a meter, for an arm that pays for validation or not. */
+function secondsOf({ clocked, compiling, validating }: Meter, pays: boolean): number {
+  return (clocked - compiling + (pays ? validating : 0)) / 1000;
+}
+
+/** The line of an arm that ends at a state, with some weights. */
+async function lineOf(
+  { lab, course: { subject, run }, definition, progress, start }: Scene,
+  { arm, state, weights, best }: {
+    readonly arm: Arm;
+    readonly state: State;
+    readonly weights: object;
+    readonly best: number;
+  },
+): Promise<StudyLine> {
+  const { meter, points, setup, tau } = progress, { planned, policy, never, training } = definition;
+  const test = await subject.judge(weights, "test"), { quality } = await subject.judge(weights, "validation");
+  const after = await subject.perplexity(weights), pays = arm === "early stopping";
+  const seconds = secondsOf(meter, pays);
+  const earlier = points.filter(({ step }) => step < state.step);
+  const copies = pays || progress.best === undefined ? 0 : bytesOfTree(progress.best.params);
+  return {
+    task: run.task.name,
+    arm,
+    rate: run.rate,
+    seed: run.seed,
+    purpose: run.purpose,
+    planned,
+    steps: state.step,
+    best,
+    seconds,
+    setup,
+    compiling: meter.compiling / 1000,
+    changing: meter.changing / 1000,
+    validating: pays ? meter.validating / 1000 : 0,
+    flops: meter.flops,
+    joules: meter.joules,
+    peakBytes: lab.gpu.counts.peakBytes - start.bytes - copies,
+    quality: test.quality,
+    loss: test.loss,
+    validation: quality,
+    start: start.quality,
+    perplexity: start.perplexity === null || after === null ? null : [start.perplexity, after],
+    frozen: state.frozen.length + never.size,
+    components: training.components().length + never.size,
+    tau,
+    policy,
+    curve: [
+      ...earlier.map((point): CurvePoint => [secondsOf(point, pays), point.step, point.flops, point.quality]),
+      [seconds, state.step, meter.flops, test.quality],
+    ],
+    precision: lab.precision,
+    versions: lab.versions,
+    date: new Date().toISOString(),
+  };
+}
+
+/** Bytes of the tensors of a tree, which are f32. */
+function bytesOfTree(tree: object): number {
+  return [...flatten(tree).values()].reduce((n, { shape }) => n + 4 * sizeOf(shape), 0);
+}
