@@ -1,5 +1,6 @@
 import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
 import { after } from "./after.ts";
+import { autoTau } from "./auto_tau.ts";
 import { below, type Normalise } from "./below.ts";
 import { patience } from "./patience.ts";
 import { only } from "./select.ts";
@@ -12,9 +13,10 @@ import { untilFrozen } from "./until_frozen.ts";
 export interface GradESOptions {
   /**
    * Threshold, above 0; one for all components, or one for each kind, as published for vision-language models:
-   * `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric: look at the readings of a short run.
+   * `{ "vision.*": 3.3, "*": 33 }`. It depends on model, batch, task and metric. When absent, {@link autoTau} finds it in the
+   * readings of the grace period.
    */
-  readonly tau: Threshold;
+  readonly tau?: Threshold;
   /** Share of the planned steps in which nothing freezes; 0.5 when absent. */
   readonly alpha?: number;
   /**
@@ -38,11 +40,12 @@ export interface GradESOptions {
 /**
  * GradES: freezes each matrix of each layer for good once its gradient is small, and ends training when all are frozen.
  *
- * When: a plain run with a threshold from a short trial run. What is not a matrix of a layer (embedding, norms, head)
+ * When: a plain run, with a published threshold or one that the run finds by itself. What is not a matrix of a layer (embedding, norms, head)
  * trains until the end. Cost: one sum per matrix and step; with the metric `gradDelta` a copy of the gradients.
  *
  * It is the composition `only(layerLinears, untilFrozen(sticky(after(alpha, patience(k, below(metric, tau))))))`; its
- * name spells that out, and every part can be exchanged.
+ * name spells that out, and every part can be exchanged. Without a threshold {@link autoTau} takes the place of `after` and
+ * `below`.
  *
  * Source: "GradES: Significantly Faster Training in Transformers with Gradient-Based Early Stopping",
  * arXiv 2509.01842, algorithm 1.
@@ -51,7 +54,18 @@ export interface GradESOptions {
  * @returns The policy
  * @throws {InputError} When an option is out of its range
  *
- * @example
+ * @example Without a threshold
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { gradES } from "@firn/train/policies";
+ *
+ * assertEquals(
+ *   gradES().name,
+ *   "only(layerLinears, untilFrozen(sticky(autoTau(gradNorm, alpha 0.5, quantile 0.5, window 0.05))))",
+ * );
+ * ```
+ *
+ * @example With a threshold
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { gradES } from "@firn/train/policies";
@@ -61,11 +75,15 @@ export interface GradESOptions {
  * assertEquals(policy.signals, ["gradNorm"]);
  * ```
  */
-export function gradES(options: GradESOptions): FreezePolicy {
+export function gradES(options: GradESOptions = {}): FreezePolicy {
   const { tau, alpha = 0.5, metric = "gradNorm", patience: k = 1, normalise } = options;
   const { components = layerLinears, stop = true } = options;
-  const small = below(metric, tau, { normalise });
-  const frozen = sticky(after(alpha, k === 1 ? small : patience(k, small)));
+  const patient = (small: FreezePolicy): FreezePolicy => k === 1 ? small : patience(k, small);
+  const frozen = sticky(
+    tau === undefined
+      ? patient(autoTau(metric, { alpha, normalise }))
+      : after(alpha, patient(below(metric, tau, { normalise }))),
+  );
   return only(components, stop ? untilFrozen(frozen) : frozen);
 }
 

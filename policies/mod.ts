@@ -7,16 +7,22 @@
  *
  * | policy | freezes |
  * | --- | --- |
- * | `gradES({ tau })` | each matrix of a layer for good, once its gradient is small (GradES) |
+ * | `gradES()` | each matrix of a layer for good, once its gradient is small (GradES) |
  * | `below(signal, tau)` | what is below a threshold now |
+ * | `autoTau(signal)` | what is below a threshold that it finds in the readings of a grace period |
  * | `hysteresis(signal, { low, high })` | what is below a threshold; thaws only above a higher one |
  * | `snr()` | each matrix of a layer for good, once its steps are mostly noise; no threshold to tune |
  * | `costAware({ targetSpeedup })` | what gains least for the FLOPs of training it (after GreenTrainer) |
+ * | `auto()` | what gains least for its FLOPs; ends training when little is left to gain |
  * | `prefix()` | the layers below the first whose gradient still changes (AutoFreeze) |
  * | `schedule({ first, spacing })` | layer after layer from the bottom, at fixed times (FreezeOut) |
+ * | `bottomFreeze(share)`, `topFreeze(share)` | the lowest layers and what is below them, or the highest layers |
+ * | `gradientProbe()` | all but the layers of the largest gradients in the first steps (Aletheia) |
+ * | `adaGradSelect({ every, share, seed })` | all but the blocks of the largest gradients, or that were chosen most (AdaGradSelect) |
  * | `rotate({ every, active, order })` | all but a few layers, which take turns (BAdam, LISA) |
  * | `randomSubset({ share, every, seed })` | a random share, drawn anew every so many steps (TimelyFreeze) |
  * | `stopAt(step)` | everything, which ends training |
+ * | `diminishingReturns()` | nothing; ends training when the steps left can gain little |
  * | `earlyStopping({ patience, minDelta })` | nothing; ends training by the validation loss, with the best parameters |
  *
  * | wrapper | changes |
@@ -33,6 +39,8 @@
  * | `untilFrozen(p)` | training ends when everything that the policy sees is frozen |
  * | `closePrefix(p)` | the frozen set grows to whole layers from the bottom |
  * | `atMost(share, p)` | no more than a share of the model freezes |
+ *
+ * `bitFit(flatten(params))` trains biases alone; it is the option `trainable` of a training and no policy.
  *
  * A policy declares its `signals`: `gradNorm`, `gradSquare`, `gradDelta`, `weightDelta`, `benefit`, and the sums of Adam's
  * moments. With `measured` it names the components to measure them for; nothing else is measured. It may also measure
@@ -85,18 +93,25 @@ export type {
   RunInfo,
   Signal,
 } from "../core/policy.ts";
+export { adaGradSelect, type AdaGradSelectOptions } from "./ada_grad_select.ts";
 export { after } from "./after.ts";
 export { atMost } from "./at_most.ts";
+export { auto, type AutoOptions } from "./auto.ts";
+export { autoTau, type AutoTauOptions } from "./auto_tau.ts";
 export { below, type BelowOptions, type Normalise } from "./below.ts";
+export { bitFit, type BitFitOptions } from "./bit_fit.ts";
 export { type Blocks, blocksOf } from "./blocks.ts";
+export { bottomFreeze } from "./bottom_freeze.ts";
 export { closePrefix } from "./close_prefix.ts";
 export { allOf, anyOf } from "./combine.ts";
 export { stepCost } from "./cost.ts";
 export { costAware, type CostAwareOptions } from "./cost_aware.ts";
 export { definePolicy, type PolicyDefinition, type StepLook } from "./define_policy.ts";
+export { diminishingReturns, type DiminishingReturnsOptions } from "./diminishing_returns.ts";
 export { earlyStopping, type EarlyStoppingOptions } from "./early_stopping.ts";
 export { every } from "./every.ts";
 export { gradES, type GradESOptions, layerLinears } from "./grad_es.ts";
+export { gradientProbe, type GradientProbeOptions } from "./gradient_probe.ts";
 export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";
 export { keepActive } from "./keep_active.ts";
 export type { AdamDecays } from "./moments.ts";
@@ -113,5 +128,6 @@ export { sticky } from "./sticky.ts";
 export { stopAt } from "./stop_at.ts";
 export { thaw, type ThawOptions } from "./thaw.ts";
 export type { Threshold } from "./threshold.ts";
+export { topFreeze } from "./top_freeze.ts";
 export { untilFrozen } from "./until_frozen.ts";
 export { type Wrapped, wrapPolicy } from "./wrap_policy.ts";

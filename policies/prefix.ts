@@ -2,6 +2,7 @@ import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { definePolicy } from "./define_policy.ts";
+import { quantileOf } from "./quantile.ts";
 
 /** Options of {@link prefix}. */
 export interface PrefixOptions {
@@ -83,7 +84,7 @@ export function prefix(options: PrefixOptions = {}): FreezePolicy {
       const changes = now.map((value, i) => changeOf(state.before[i] ?? null, value)).slice(
         state.passed.length,
       );
-      const limit = percentileOf(percentile, changes.filter((change) => change !== null));
+      const limit = quantileOf(percentile / 100, changes.filter((change) => change !== null));
       const found = changes.findIndex((change) => change === null || !(change < limit));
       const passed = changes.slice(0, Math.max(0, found)).map((change) => ({ change, limit }));
       return { ...state, sums: {}, before: now, passed: [...state.passed, ...passed] };
@@ -110,11 +111,4 @@ function meanOf(paths: readonly string[], sums: Sums): number | null {
 
 function changeOf(before: number | null, now: number | null): number | null {
   return before === null || now === null || before === 0 ? null : Math.abs(before - now) / before;
-}
-
-/** Between the two nearest values, as in `numpy.percentile`; NaN of none. */
-function percentileOf(percent: number, values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b), at = (sorted.length - 1) * percent / 100;
-  const low = sorted[Math.floor(at)] ?? NaN, high = sorted[Math.ceil(at)] ?? NaN;
-  return low + (high - low) * (at - Math.floor(at));
 }

@@ -36,6 +36,7 @@ export function randomLook(seed: number, steps = STEPS): Look {
     benefit: values(),
     firstMoment: values(),
     secondMoment: values(),
+    gradSquare: values(),
   };
   const look = lookOf(readings, numbers, numbers.map(() => 0.5 + random()));
   return { ...look, validation: numbers.map(() => random() < 1 / 2 ? NaN : random()) };

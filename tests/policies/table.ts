@@ -2,18 +2,24 @@
 
 import type { FreezePolicy } from "../../core/policy.ts";
 import {
+  adaGradSelect,
   after,
   allOf,
   anyOf,
   atMost,
+  auto,
+  autoTau,
   below,
+  bottomFreeze,
   closePrefix,
   costAware,
   definePolicy,
+  diminishingReturns,
   earlyStopping,
   every,
   except,
   gradES,
+  gradientProbe,
   hysteresis,
   keepActive,
   only,
@@ -27,6 +33,7 @@ import {
   sticky,
   stopAt,
   thaw,
+  topFreeze,
   untilFrozen,
 } from "../../policies/mod.ts";
 
@@ -67,6 +74,14 @@ export const MEASURING: readonly FreezePolicy[] = [
   except("*.q_proj", sticky(p)),
   gradES({ tau: 0.5, alpha: 0.25, patience: 2 }),
   gradES({ tau: [[(c) => c.layer === 0, 0.4], ["*", 0.7]], alpha: 0, stop: false }),
+  gradES({ alpha: 0.25 }),
+  gradES({ alpha: 0, metric: "weightDelta", normalise: "lr*size", patience: 2 }),
+  autoTau("benefit", { alpha: 0.3, quantile: 0.8, window: 0.2 }),
+  auto({ alpha: 0.2, maxSaving: 0.6 }),
+  gradientProbe(),
+  gradientProbe({ steps: 2, share: 0.25 }),
+  adaGradSelect({ every: 3, share: 0.25, seed: 4 }),
+  adaGradSelect({ every: 2, explore: 1, epsilon: 0.6, delta: 2, always: (c) => c.layer === null }),
   untilFrozen(sticky(below("gradNorm", 0.7))),
   smooth(0.4, below("gradNorm", 0.4)),
   smooth(0.4, witness),
@@ -96,11 +111,15 @@ export const MEASURING: readonly FreezePolicy[] = [
 export const ENDING: readonly FreezePolicy[] = [
   earlyStopping({ patience: 2 }),
   earlyStopping({ patience: 1, minDelta: 0.2, restoreBest: false }),
+  diminishingReturns({ share: 0.2 }),
 ];
 
 /** What decides by the step alone. */
 export const SCHEDULED: readonly FreezePolicy[] = [
   stopAt(7),
+  bottomFreeze(0.5),
+  topFreeze(0.5),
+  after(0.3, bottomFreeze(1)),
   schedule({ first: 0.5 }),
   schedule({ first: 0.8, spacing: "cubic" }),
   randomSubset({ share: 0.5, every: 3, seed: 1 }),
