@@ -5,23 +5,26 @@
  */
 
 import { isBlocked } from "../../kernels/blocks.ts";
-import { indexOfNonFinite, toBf16, toF16 } from "../data/floats.ts";
+import { indexOfNonFinite } from "../data/floats.ts";
 import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { joined, parentOf, slashed } from "../host/paths.ts";
 import { temporaryPath } from "../host/temporary.ts";
 import { openSafetensors, type StoredDType } from "../data/safetensors.ts";
-import { type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
+import { inFileOrder, type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
-import { readStored } from "../infer/read.ts";
+import { read } from "../infer/read.ts";
+import { mappedParts } from "../runtime/readback.ts";
+import { free, storageOf } from "../runtime/residents.ts";
 import type { Json } from "../policy.ts";
-import type { HostData } from "../sources.ts";
 import { type DType, elementBytes } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree } from "../tree.ts";
+import { checksums, sumOf } from "./checksums.ts";
 import { earlierSettings } from "./earlier_settings.ts";
 import { parseRecord, type SavedRecord, textOf, VERSION } from "./saved_record.ts";
+import { copyTensors } from "../train/state/snapshot.ts";
 import { BEST, OPTIMIZER } from "../train/state/specs.ts";
 import type { HostTensor, SavedState, TrainingState } from "../train/types.ts";
 
@@ -82,21 +85,25 @@ export async function saveCheckpoint<P extends TensorTree>(
   options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
   const { extra = null, keep = 2, ...target } = options;
-  const write = await captureCheckpoint(gpu, state, extra);
+  const { write } = await captureCheckpoint(gpu, state, { extra, apart: false });
   await write({ ...target, keep });
 }
 
-/** Writes what was captured, and keeps so many files. */
-type WriteCheckpoint = (
-  target: FileSystemOptions & { readonly path: string; readonly keep: number },
-) => Promise<void>;
+/** A training state, ready to be written once. */
+export interface Captured {
+  /** Whether it is a copy, so that the device may go on before it is written. */
+  readonly apart: boolean;
+  /** Writes it, and keeps so many files. */
+  write(target: FileSystemOptions & { readonly path: string; readonly keep: number }): Promise<void>;
+}
 
 /**
- * Reads a training state from the device. The device may go on before it is written.
+ * Makes a training state ready to be written. Its bytes are read while they are written: from a copy on the device, where
+ * one is asked for and there is room.
  *
  * @param gpu The device
  * @param state The state, not consumed
- * @param extra JSON to keep beside it
+ * @param options `extra`: JSON to keep beside it; `apart`: whether to copy it
  * @returns What writes it
  * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite
  * @throws {ConsumedError} When a step has consumed the state
@@ -104,72 +111,105 @@ type WriteCheckpoint = (
 export async function captureCheckpoint<P extends TensorTree>(
   gpu: Gpu,
   state: TrainingState<P>,
-  extra: Json,
-): Promise<WriteCheckpoint> {
-  const {
-    settings,
-    step,
-    policy,
-    frozen,
-    probed,
-    since,
-    skipped,
-    wide,
-    validation,
-    best,
-    ending,
-    chosen,
-    exchanges,
-  } = state;
-  const named = [
-    ...[...flatten(state.params)].map(([path, t]) => [PARAMS + path, t] as const),
-    ...[...state.leaves].map(([path, t]) => [LEAVES + path, t] as const),
-  ];
-  const values = await readStored(gpu, named.map(([, t]) => t));
-  checkFinite(named, values, step);
-  const tensors = named.map(([name, tensor], i) => stored(name, { ...tensor, data: values[i] }));
-  const blocks = Object.fromEntries(
-    named.flatMap(([name, { shape, dtype }]) => isBlocked(dtype) ? [[name, { shape, dtype }] as const] : []),
+  { extra, apart }: { readonly extra: Json; readonly apart: boolean },
+): Promise<Captured> {
+  const named = inFileOrder([
+    ...[...flatten(state.params)].map(([path, tensor]) => stored(PARAMS + path, tensor)),
+    ...[...state.leaves].map(([path, tensor]) => stored(LEAVES + path, tensor)),
+  ]);
+  const own = named.map(({ tensor }) => tensor), copies = apart ? await copyTensors(gpu, own) : null;
+  const release = (): void => free({ ...copies });
+  try {
+    const tensors = copies ?? own, seen = await checksums(gpu, tensors);
+    await checkFinite(
+      gpu,
+      named.map(({ name }, i) => ({ name, tensor: tensors[i], ...seen[i] })),
+      state.step,
+    );
+    const sums = Object.fromEntries(named.map(({ name }, i) => [name, seen[i].sum]));
+    const text = textOf({ ...recordOf(state, named), extra, sums });
+    return {
+      apart: copies !== null,
+      async write({ path, keep, fileSystem }) {
+        const parts = partsOf(gpu, tensors), stored = streamed(parts, { named, tensors });
+        const write = (fresh: string): Promise<void> =>
+          writeSafetensors(fresh, stored, { metadata: { firn: text }, fileSystem });
+        try {
+          await keepOlder(path, { keep, fileSystem, write });
+        } finally {
+          await parts.return();
+          release();
+        }
+      },
+    };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** What a file keeps of a state beside its tensors. */
+function recordOf<P extends TensorTree>(
+  state: TrainingState<P>,
+  named: readonly Named[],
+): Omit<SavedRecord, "extra" | "sums"> {
+  const { settings, step, policy, frozen, probed, since, validation, best, ending, chosen } = state;
+  const { skipped, wide, exchanges } = state;
+  const blocks = named.flatMap(({ name, tensor: { shape, dtype } }) =>
+    isBlocked(dtype) ? [[name, { shape, dtype }] as const] : []
   );
-  const order = [...flatten(state.params).keys()];
-  const about = { settings, step, policy, frozen, probed, since, validation, best, ending, chosen };
-  const plain = {
-    ...about,
+  return {
+    version: VERSION,
+    ...{ settings, step, policy, frozen, probed, since, validation, best, ending, chosen },
     ...skipped.until + skipped.skipped > 0 && { skipped },
     ...wide && { wide },
     ...exchanges !== undefined && { exchanges },
+    order: [...flatten(state.params).keys()],
+    ...blocks.length > 0 && { blocks: Object.fromEntries(blocks) },
   };
-  const record: SavedRecord = {
-    version: VERSION,
-    ...plain,
-    order,
-    extra,
-    ...Object.keys(blocks).length > 0 && { blocks },
-  };
-  return ({ path, keep, fileSystem }) =>
-    keepOlder(path, {
-      keep,
-      fileSystem,
-      write: (fresh) => writeSafetensors(fresh, tensors, { metadata: { firn: textOf(record) }, fileSystem }),
-    });
 }
 
-/** How a file stores a tensor: blocks as rows of words, whose spec the record has. */
-function stored(name: string, { shape, dtype, data }: HostTensor): TensorToStore {
-  const values = data as Float32Array<ArrayBuffer>;
-  switch (dtype) {
-    case "bf16":
-      return { name, shape, dtype: "BF16", data: toBf16(values) };
-    case "f16":
-      return { name, shape, dtype: "F16", data: toF16(values) };
-    case "u32":
-      return { name, shape, dtype: "U32", data };
-    case "int8":
-    case "nf4":
-      return { name, shape: [data.length], dtype: "U32", data };
-    default:
-      return { name, shape, dtype: "F32", data };
-  }
+/** A tensor, and how a file stores it. */
+interface Named extends Omit<TensorToStore, "data"> {
+  readonly tensor: Tensor;
+}
+
+/** A file has the bytes of the device: of blocks the words, whose spec the record has. */
+function stored(name: string, tensor: Tensor): Named {
+  const { shape, dtype } = tensor;
+  return isBlocked(dtype)
+    ? { name, tensor, shape: [elementBytes(tensor) / 4], dtype: "U32" }
+    : { name, tensor, shape, dtype: STORED[dtype] ?? "F32" };
+}
+
+/** The types of a device that files have, too. */
+const STORED: { readonly [dtype in DType]?: StoredDType } = { bf16: "BF16", f16: "F16", u32: "U32" };
+
+type Parts = ReturnType<typeof mappedParts>;
+
+const partsOf = (gpu: Gpu, tensors: readonly Tensor[]): Parts =>
+  mappedParts(
+    gpu,
+    tensors.map((tensor) => ({ buffer: storageOf(tensor).buffer, bytes: elementBytes(tensor) })),
+  );
+
+/** Tensors in the order of the file, whose bytes are read as they are asked for. */
+function streamed(
+  parts: Parts,
+  { named, tensors }: { readonly named: readonly Named[]; readonly tensors: readonly Tensor[] },
+): TensorToStore[] {
+  return named.map(({ tensor: _, ...spec }, i) => ({
+    ...spec,
+    async *data() {
+      for (let left = elementBytes(tensors[i]); left > 0;) {
+        // A step that reused the buffer would mix two states.
+        storageOf(tensors[i]);
+        const { bytes } = (await parts.next()).value!;
+        left -= bytes.length;
+        yield bytes;
+      }
+    },
+  }));
 }
 
 /** Types of a device that files have, too. */
@@ -229,20 +269,18 @@ export async function removeCheckpoint(
 }
 
 /** Refuses a state that a run could not go on from. Readings, the loss and gradients before may be absent, which is NaN. */
-function checkFinite(
-  named: readonly (readonly [string, Tensor])[],
-  values: readonly HostData[],
+async function checkFinite(
+  gpu: Gpu,
+  seen: readonly { readonly name: string; readonly tensor: Tensor; readonly finite: boolean }[],
   step: number,
-): void {
-  named.forEach(([name], i) => {
-    if (name.startsWith(LEAVES) && ![OPTIMIZER, BEST].some((part) => name.startsWith(LEAVES + part))) return;
-    const at = indexOfNonFinite(values[i]);
-    if (at < 0) return;
-    const what = name.slice(name.indexOf(".") + 1);
-    throw new NonFiniteError(`element ${at} of "${what}"`, step, values[i][at], {
-      action: "save a checkpoint",
-    });
-  });
+): Promise<void> {
+  const needed = (name: string): boolean =>
+    !name.startsWith(LEAVES) || [OPTIMIZER, BEST].some((part) => name.startsWith(LEAVES + part));
+  const wrong = seen.find(({ name, finite }) => !finite && needed(name));
+  if (wrong === undefined) return;
+  const values = await read(gpu, wrong.tensor), at = indexOfNonFinite(values);
+  const what = wrong.name.slice(wrong.name.indexOf(".") + 1);
+  throw new NonFiniteError(`element ${at} of "${what}"`, step, values[at], { action: "save a checkpoint" });
 }
 
 /**
@@ -275,16 +313,22 @@ async function loadFile(path: string, options: FileSystemOptions): Promise<Check
   await using file = await openSafetensors(path, options);
   const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
-  const { version: _, order, blocks = {}, settings, ...rest } = record;
+  const { version: _, order, blocks = {}, settings, sums, ...rest } = record;
   for (const name of file.names) {
     const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
-    const { shape, dtype } = file.specs.get(name)!;
+    const { shape, dtype } = file.specs.get(name)!, bytes = await file.read(name);
+    // Earlier versions wrote no sums.
+    if (sums !== undefined && (!Object.hasOwn(sums, name) || sums[name] !== sumOf(bytes))) {
+      throw new DataError(
+        `Cannot resume from "${file.path}" as "${name}" must be as it was saved: it was changed; use another checkpoint`,
+      );
+    }
     const words = dtype === "U32" ? { shape, dtype: "u32" as const } : undefined;
     const packed = Object.hasOwn(blocks, name) ? blocks[name] : words;
     map.set(
       name.slice(prefix.length),
       packed !== undefined
-        ? { ...packed, data: new Uint32Array((await file.read(name)).buffer) }
+        ? { ...packed, data: new Uint32Array(bytes.buffer) }
         : { shape, dtype: SAME[dtype] ?? "f32", data: await file.readF32(name) },
     );
   }

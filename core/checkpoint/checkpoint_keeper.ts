@@ -40,8 +40,9 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
 /** Saves checkpoints of a run. */
 export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable {
   /**
-   * Looks at a state after each step, and saves it when that is due. It waits until the values are read: the file is written while
-   * the device goes on, and the next call that saves waits for it. Between looks, a state that is not finite is left out: the next
+   * Looks at a state after each step, and saves it when that is due. It waits until the device has copied the state: the copy is
+   * written while the device goes on, and the next call that saves waits for that. Where the device has no room for a copy, it
+   * waits until the file is written. Between looks, a state that is not finite is left out: the next
    * look ends the training there, or goes back.
    *
    * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite at a look; the files stay as they were
@@ -100,12 +101,13 @@ export function checkpointKeeper<P extends TensorTree>(
     await last;
   };
   const begin = async (state: TrainingState<P>, target: { readonly path: string; readonly keep: number }) => {
-    const write = await captureCheckpoint(gpu, state, extra);
     await flush();
+    const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: true });
     if (target.path === path) savedAt = now();
     writing = write({ ...target, fileSystem });
     // It is waited for later: until then its failure is not forgotten, and ends no process.
     writing.catch(() => {});
+    if (!apart) await flush();
   };
   const beginDue = async (state: TrainingState<P>): Promise<void> => {
     try {

@@ -43,6 +43,8 @@ export interface SavedRecord extends Omit<SavedState, "params" | "leaves" | "set
   readonly extra: Json;
   /** Tensors that are stored as words of blocks; none when absent. */
   readonly blocks?: { readonly [name: string]: Spec & { readonly dtype: Blocked } };
+  /** The checksum of the bytes of each tensor; earlier versions wrote none. */
+  readonly sums?: { readonly [name: string]: number };
 }
 
 const PATHS = is(
@@ -141,6 +143,7 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   order: PATHS,
   extra: JSON_VALUE,
   blocks: optional(each(BLOCKS)),
+  sums: optional(each(COUNT)),
 };
 
 /**

@@ -44,12 +44,22 @@ export async function writeSafetensors(
   tensors: Iterable<TensorToStore>,
   { metadata, fileSystem = hostFileSystem() }: WriteSafetensorsOptions = {},
 ): Promise<void> {
-  const sorted = [...tensors].sort((a, b) =>
-    ORDER.indexOf(b.dtype) - ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
-  );
+  const sorted = inFileOrder(tensors);
   const header = headerOf(path, { sorted, metadata });
   const bytes = sorted.reduce((sum, { dtype, shape }) => sum + byteLength(dtype, shape)!, header.length);
   await fileSystem.write(path, chunksOf(path, { header, sorted }), { bytes });
+}
+
+/**
+ * Tensors in the order in which a file has them, and in which they are asked for their bytes.
+ *
+ * @param tensors They
+ * @returns The same in a new array
+ */
+export function inFileOrder<T extends Pick<TensorToStore, "name" | "dtype">>(tensors: Iterable<T>): T[] {
+  return [...tensors].sort((a, b) =>
+    ORDER.indexOf(b.dtype) - ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+  );
 }
 
 /** The header, then the bytes of each tensor. */

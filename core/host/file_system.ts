@@ -31,7 +31,10 @@ export interface OpenFile extends AsyncDisposable {
   read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** Content of a file: text, which is stored as UTF-8, bytes, or chunks of bytes. */
+/**
+ * Content of a file: text, which is stored as UTF-8, bytes, or chunks of bytes. A chunk stays as it is until the next one is
+ * asked for, no longer: whoever keeps it copies it.
+ */
 export type Content = string | Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
 /**

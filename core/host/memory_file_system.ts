@@ -52,11 +52,14 @@ export function memoryFileSystem(files: Readonly<Record<string, string | Uint8Ar
     // deno-lint-ignore require-await
     open: async (path) => openBytes(bytesOf(tree, path)),
     async write(path, content) {
-      put(tree, joined(await Array.fromAsync(chunksOf(content))), { action: "write", path });
+      put(tree, joined(await Array.fromAsync(chunksOf(content), copyOf)), { action: "write", path });
     },
     async append(path, content) {
       const old = tree.get(normal(path)) ?? new Uint8Array();
-      put(tree, joined([old, ...await Array.fromAsync(chunksOf(content))]), { action: "append to", path });
+      put(tree, joined([old, ...await Array.fromAsync(chunksOf(content), copyOf)]), {
+        action: "append to",
+        path,
+      });
     },
     // deno-lint-ignore require-await
     stat: async (path) => infoOf(tree, path),
@@ -192,6 +195,8 @@ function parentOf(path: string): string {
 function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
+
+const copyOf = (chunk: Uint8Array): Uint8Array => chunk.slice();
 
 function joined(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(chunks.reduce((n, chunk) => n + chunk.length, 0));

@@ -87,22 +87,9 @@ function piecesOf({ buffer, bytes, from = 0 }: Source, most: number): Piece[] {
 async function readPieces(gpu: Gpu, sources: readonly Piece[]): Promise<ArrayBuffer[]> {
   gpu.check();
   const results: ArrayBuffer[] = [];
-  for (let from = 0; from < sources.length;) {
-    const offsets: number[] = [];
-    let bytes = 0, to = from;
-    do {
-      offsets.push(bytes);
-      bytes += Math.ceil(sources[to++].bytes / 4) * 4;
-    } while (to < sources.length && bytes + sources[to].bytes <= STAGING);
-    const part = sources.slice(from, to);
+  for (const { part, offsets, bytes } of together(sources)) {
     const target = stagingFor(gpu, bytes), { buffer } = target;
-    submit(
-      gpu,
-      (encoder) =>
-        part.forEach((s, i) =>
-          encoder.copyBufferToBuffer(s.buffer, s.from, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
-        ),
-    );
+    stage(gpu, { part, offsets, buffer });
     target.busy = true;
     try {
       const range = await rangeOf(gpu, target, bytes);
@@ -113,10 +100,95 @@ async function readPieces(gpu: Gpu, sources: readonly Piece[]): Promise<ArrayBuf
       if (staging.get(gpu) !== target) destroyBuffer(buffer);
     }
     gpu.check();
-    from = to;
   }
   return results;
 }
+
+/** Bytes of a tensor or of a part of it, in memory that the device and the host share. */
+export interface MappedPart {
+  /** Index of the source. */
+  readonly of: number;
+  /** A view that ends when the next part is asked for. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Copies buffers to the host part by part, without a copy on the host: the device may go on with other work meanwhile. Small
+ * sources share a part.
+ *
+ * @param gpu The device
+ * @param sources What to read, in order
+ * @returns The parts in order; none for a source without bytes
+ * @throws {DeviceLostError} When the device is gone or closed
+ */
+export async function* mappedParts(
+  gpu: Gpu,
+  sources: readonly Source[],
+): AsyncGenerator<MappedPart, void, undefined> {
+  const pieces = sources.flatMap((source, of) =>
+    source.bytes === 0 ? [] : piecesOf(source, STAGING).map((piece) => ({ ...piece, of }))
+  );
+  if (pieces.length === 0) return;
+  const groups = together(pieces), size = Math.max(...groups.map(({ bytes }) => bytes));
+  const target = { buffer: stagingOf(gpu, size), busy: true, awaited: false };
+  try {
+    for (const { part, offsets, bytes } of groups) {
+      gpu.check();
+      stage(gpu, { part, offsets, buffer: target.buffer });
+      const range = await rangeOf(gpu, target, bytes);
+      try {
+        for (const [i, piece] of part.entries()) {
+          yield { of: piece.of, bytes: new Uint8Array(range, offsets[i], piece.bytes) };
+        }
+      } finally {
+        target.buffer.unmap();
+      }
+    }
+  } finally {
+    destroyBuffer(target.buffer);
+  }
+}
+
+/** Pieces that are staged together. */
+interface Group<P extends Piece> {
+  readonly part: readonly P[];
+  /** Where each begins. */
+  readonly offsets: readonly number[];
+  /** In all. */
+  readonly bytes: number;
+}
+
+/** Packs pieces in order into groups that a staging buffer holds; a larger piece is alone. */
+function together<P extends Piece>(pieces: readonly P[]): Group<P>[] {
+  const groups: Group<P>[] = [];
+  for (let from = 0; from < pieces.length;) {
+    const offsets: number[] = [];
+    let bytes = 0, to = from;
+    do {
+      offsets.push(bytes);
+      bytes += Math.ceil(pieces[to++].bytes / 4) * 4;
+    } while (to < pieces.length && bytes + pieces[to].bytes <= STAGING);
+    groups.push({ part: pieces.slice(from, to), offsets, bytes });
+    from = to;
+  }
+  return groups;
+}
+
+function stage(
+  gpu: Gpu,
+  { part, offsets, buffer }: Pick<Group<Piece>, "part" | "offsets"> & { readonly buffer: GPUBuffer },
+): void {
+  submit(
+    gpu,
+    (encoder) =>
+      part.forEach((s, i) =>
+        encoder.copyBufferToBuffer(s.buffer, s.from, buffer, offsets[i], Math.ceil(s.bytes / 4) * 4)
+      ),
+  );
+}
+
+const stagingOf = (gpu: Gpu, bytes: number): GPUBuffer =>
+  allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
 
 /** Maps a staging buffer, without the sleep of Deno 2.9 when possible. */
 async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
@@ -158,8 +230,7 @@ function stagingFor(gpu: Gpu, bytes: number): Staging {
   const known = staging.get(gpu);
   const kept = bytes <= STAGING && !known?.busy;
   if (known !== undefined && kept && known.buffer.size >= bytes) return known;
-  const buffer = allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
-  const made = { buffer, busy: false, awaited: false };
+  const buffer = stagingOf(gpu, bytes), made = { buffer, busy: false, awaited: false };
   if (kept) {
     if (known !== undefined) destroyBuffer(known.buffer);
     staging.set(gpu, made);
