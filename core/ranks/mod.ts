@@ -9,4 +9,11 @@ export { type AverageOptions, averageParameters } from "./average_parameters.ts"
 export { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
 export { LIBRARY_VARIABLE, openRanks, type RanksOptions } from "./open_ranks.ts";
 export { rankBatches } from "./rank_batches.ts";
+export {
+  chooseExchange,
+  type ChosenExchange,
+  type ExchangeCost,
+  type ExchangePlan,
+  exchangeSeconds,
+} from "./exchange_cost.ts";
 export type { Ranks } from "./ranks.ts";
