@@ -84,13 +84,23 @@ export function checkBatch({ batch, "total-batch": total, accumulate, memory }: 
  * @throws {InputError} When not even one sample fits
  */
 export function chooseBatch<P extends TensorTree, B extends TensorTree>(
-  { batch, "total-batch": total, accumulate, memory }: BatchChoiceFlags,
-  { params, batchOf, trainingOf }: {
+  { batch, "total-batch": asked, accumulate, memory }: BatchChoiceFlags,
+  { params, batchOf, trainingOf, ranks = 1 }: {
+    /** Processes that share a step; 1 when absent. */
+    readonly ranks?: number;
     readonly params: P;
     readonly batchOf: (size: number) => B;
     readonly trainingOf: (accumulate: number) => Training<P, B>;
   },
 ): ChosenBatch {
+  const total = asked && asked / ranks, least = batch === "auto" ? 1 : batch;
+  if (total !== null && !Number.isInteger(total / least)) {
+    throw new UsageError(
+      `--total-batch must be a multiple of ${
+        batch === "auto" ? `the number of ranks, ${ranks}` : `--batch ${batch} on ${ranks} ranks`
+      }: got ${asked}`,
+    );
+  }
   if (batch !== "auto") return { batch, accumulate: total === null ? accumulate : total / batch };
   const find = (accumulate: number, most: number) => {
     using training = trainingOf(accumulate);

@@ -26,7 +26,7 @@ import {
 import { argmax } from "@firn/train/ops";
 import { families } from "@firn/train/models";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
-import { hostFileSystem, loadTokenizer } from "@firn/train/data";
+import { fingerprint, hostFileSystem, loadTokenizer } from "@firn/train/data";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
@@ -49,6 +49,7 @@ import {
 } from "./optimizer_flags.ts";
 import { clock, stage } from "./progress.ts";
 import { confusionLines, type Scores, scoresOf } from "./scores.ts";
+import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.ts";
 import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
@@ -139,12 +140,13 @@ export async function predict(
 async function trained(
   gpu: Gpu,
   model: Model,
-  { taken, batches, judging, flags }: {
+  { taken, batches, judging, flags, joined }: {
     readonly taken: Steps;
     readonly batches: Iterable<ClassBatch>;
     /** What decides while it trains. */
     readonly judging: readonly ClassBatch[];
     readonly flags: Flags & { readonly steps: number };
+    readonly joined: Joined | null;
   },
 ): Promise<Model> {
   const { steps } = flags, loss = classLoss(model, regularizationOf(flags));
@@ -152,6 +154,7 @@ async function trained(
     ...trainerOf(flags, OPTIMIZER),
     steps,
     lookEvery: Math.min(10, steps),
+    ranks: joined?.ranks,
   });
   const evaluations = runEvaluations(gpu, {
     training,
@@ -251,9 +254,13 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const began = performance.now(), { batch, seed } = flags;
+  await onRanks((joined) => trainClassifier(flags, joined));
+}
+
+async function trainClassifier(flags: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { seed } = flags, batch = wholeBatch(flags.batch, joined);
   const { folder } = await locateModel(flags.model);
-  if (flags.out !== null) await checkOutput(flags.out, { resumed: false, model: folder });
+  if (flags.out !== null && !joined?.follows) await checkOutput(flags.out, { resumed: false, model: folder });
   const { train, validation, test } = await stage(`reading     ${flags.data}`, () => dataOf(flags));
   const names = [...new Set(train.map(({ label }) => label))].sort();
   const architecture = await classArchitecture(folder);
@@ -274,14 +281,21 @@ export async function main(args: readonly string[]): Promise<void> {
   print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
 
   const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };
-  await using taken = await openSteps(gpu, { flags, config: { ...flags, steps } });
-  const batches = shuffledBatches(rows, { ...sizes, seed });
+  await joined?.agree({
+    ...commonFacts(gpu, model.params),
+    flags: JSON.stringify({ ...flags, out: null }),
+    data: fingerprint(rows.flatMap(({ ids, label }) => [Int32Array.from(ids), label])),
+  });
+  await using taken = await openSteps(gpu, { flags, config: { ...flags, steps }, joined });
+  const batches = shareOf(shuffledBatches(rows, { ...sizes, seed }), joined);
   const after = await trained(gpu, model, {
     taken,
     batches,
     judging: allBatches(judging, sizes),
     flags: { ...flags, steps },
+    joined,
   });
+  if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const found = await predict(gpu, after, { batches: allBatches(held, sizes), count: held.length });
   const scores = scoresOf(held.map(({ label }) => label), found, names.length);
   const seen = ({ text, label }: Example): Example => ({

@@ -26,6 +26,8 @@ export interface Command {
   readonly run?: string;
   /** Whether it is told of the NVIDIA driver, and runs PyTorch on request. */
   readonly measures?: true;
+  /** Whether several processes can do it together, each a share of every batch. */
+  readonly ranks?: true;
   /** Whether only a copy of the repository has it. */
   readonly development?: true;
 }
@@ -35,26 +37,36 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   finetune: {
     about: "fine-tune a Hugging Face checkpoint (--help lists its flags)",
     script: "examples/finetune.ts",
+    ranks: true,
   },
-  pretrain: { about: "train a small model from nothing", script: "examples/pretrain.ts" },
+  pretrain: { about: "train a small model from nothing", script: "examples/pretrain.ts", ranks: true },
   digits: {
     about: "train an MLP, an MLP-mixer or a vision transformer on handwritten digits",
     script: "examples/digits.ts",
+    ranks: true,
   },
   classify: {
     about: "fine-tune a model to tell spam from other mail, or to tell your own labels apart",
     script: "examples/classify.ts",
+    ranks: true,
     beside: true,
   },
-  vision: { about: "train a ViT on handwritten digits", script: "examples/vision.ts", beside: true },
+  vision: {
+    about: "train a ViT on handwritten digits",
+    script: "examples/vision.ts",
+    ranks: true,
+    beside: true,
+  },
   vlm: {
     about: "train a small SmolVLM to answer questions about handwritten digits",
     script: "examples/vlm.ts",
+    ranks: true,
     beside: true,
   },
   lora: {
     about: "train a LoRA adapter on prompts and completions",
     script: "examples/lora.ts",
+    ranks: true,
     beside: true,
   },
   merge: { about: "merge a LoRA adapter into its model", script: "examples/merge.ts", places: 3 },

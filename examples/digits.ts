@@ -32,6 +32,7 @@ import {
   tensor,
   type Training,
 } from "@firn/train";
+import type { Ranks } from "@firn/train/ranks";
 import { flopText, percent } from "@firn/train/report";
 import {
   CLASSES,
@@ -62,8 +63,9 @@ import {
 } from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
+import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.ts";
 import { costRows, finishRun, openRun, printSummary, type Summary, trainRun } from "./run.ts";
-import { readRun, RUN_FLAGS } from "./saved_flags.ts";
+import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { vit } from "./vit.ts";
 
 /** The models by name. */
@@ -114,7 +116,9 @@ Trains a small model on 8,000 digits, tests it on 2,000, and writes metrics.json
 export function digitTraining(
   gpu: Gpu,
   model: DigitModel,
-  { steps, rate, policy, validation, trainer }: Pick<Recipe, "steps" | "rate"> & {
+  { steps, rate, policy, validation, trainer, ranks }: Pick<Recipe, "steps" | "rate"> & {
+    /** The processes that train together; one when absent. */
+    readonly ranks?: Ranks;
     readonly policy?: FreezePolicy;
     /** What flags say of steps; AdamW with a cosine behind clipping when absent. */
     readonly trainer?: ReturnType<typeof trainerOf>;
@@ -133,6 +137,7 @@ export function digitTraining(
     steps,
     lookEvery: Math.min(LOOK_EVERY, steps),
     validation,
+    ranks,
   });
 }
 
@@ -191,17 +196,28 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
+  await onRanks((joined) => trainDigits(request, joined));
+}
+
+async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {
   const began = performance.now(), { values, checkpoint, policyHash } = request;
   const model = MODELS[values.model], recipe = { ...model.recipe, ...given(values) };
   const flags = { ...values, ...recipe };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
-  const out = flags.out ?? await nextFree("out/digits");
-  await checkOutput(out, { resumed: checkpoint !== null });
+  const asked = flags.out ?? await nextFree("out/digits"), out = await joined?.common(asked) ?? asked;
+  if (!joined?.follows) await checkOutput(out, { resumed: checkpoint !== null });
 
   await using gpu = await openShown(flags);
-  const data = await readData(flags), lookEvery = Math.min(LOOK_EVERY, flags.steps);
+  const data = await readData({ ...flags, batch: wholeBatch(flags.batch, joined) }),
+    lookEvery = Math.min(LOOK_EVERY, flags.steps);
   const trainer = trainerOf({ ...flags, lr: recipe.rate }, OPTIMIZER);
-  const training = digitTraining(gpu, model, { ...recipe, policy, validation: data.validation, trainer });
+  const training = digitTraining(gpu, model, {
+    ...recipe,
+    policy,
+    validation: data.validation,
+    trainer,
+    ranks: joined?.ranks,
+  });
   print(`model       ${flags.model}`);
   print(`data        ${data.count} digits to train on, ${data.test.count} to test with`);
   if (data.validation) print(`validation  ${data.held} digits, every ${data.validation.every} steps`);
@@ -216,29 +232,39 @@ async function runOnce(args: readonly string[]): Promise<void> {
       }));
   const params = model.init(flags.seed);
   checkGroups(flags, [...flatten(params).keys()]);
+  const toml = configText("digits", { table: FLAGS, flags });
+  await joined?.agree({
+    ...commonFacts(gpu, params),
+    flags: toml,
+    policy: hash ?? "",
+    step: `${checkpoint?.step ?? 0}`,
+  });
   await using run = await openRun(gpu, {
     out,
+    joined,
     checkpoint,
     lookEvery,
     observe: flags,
     ...flags.policy === "gradES" && { threshold: { signal: "gradNorm", tau: flags.tau } },
     config: { ...flags, policy: policy?.name ?? "none" },
     before: async () => ({ accuracy: await measure(params) }),
-    toml: configText("digits", { table: FLAGS, flags }),
+    toml,
   });
   const state = await trainRun(gpu, run, {
     command: "digits",
     request,
     flags,
     policyHash: hash,
+    joined,
     training,
     params,
-    batches: data.batches,
+    batches: { from: (step) => shareOf(data.batches.from(step), joined) },
     facts: (losses, { stepMs }) => [
       `loss ${(losses.reduce((a, b) => a + b) / losses.length).toFixed(3)}`,
       `${stepMs.toFixed(1)} ms`,
     ],
   });
+  if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const after = await training.withWeights(state, measure);
   const summary: Summary = [
     ["Accuracy", `${(100 * after).toFixed(2)} % of ${data.test.count} digits`],

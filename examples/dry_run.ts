@@ -53,6 +53,8 @@ export interface AskedRun {
   readonly checkpoint: number;
   /** Saves what was trained, as if. */
   readonly save: (state: TrainingState<object>, files: ReturnType<typeof unwritten>) => Promise<unknown>;
+  /** A number that all ranks of the run share: that of the first. The number itself when absent. */
+  readonly common?: (mine: number) => Promise<number>;
   /** Milliseconds that passed before the first step, and those of them in which the model was loaded. */
   readonly setupMs: number;
   readonly loadMs: number;
@@ -107,7 +109,7 @@ export async function estimateRun(gpu: Gpu, run: AskedRun): Promise<Estimate> {
 /** Takes the first steps: one that compiles, one that tells about how long one takes, then as many as tell it well. */
 async function tryOut(
   gpu: Gpu,
-  { training, base, batches, most, steps, save }: AskedRun,
+  { training, base, batches, most, steps, save, common = (mine) => Promise.resolve(mine) }: AskedRun,
 ): Promise<{
   readonly bytes: Estimate["bytes"];
   readonly firstMs: number;
@@ -132,7 +134,7 @@ async function tryOut(
   };
   const firstMs = await take(1);
   let stepMs = left > 0 ? await take(1) : firstMs;
-  const more = Math.min(left, Math.ceil(ENOUGH_MS / stepMs));
+  const more = await common(Math.min(left, Math.ceil(ENOUGH_MS / stepMs)));
   if (more > 0) stepMs = await take(more);
   const bytes = { model, state: stateBytes, step: gpu.counts.bytes - model - stateBytes };
   const saveMs = await timed(() => save(state, files));
@@ -160,6 +162,8 @@ export interface ShownPlan {
   readonly accumulate: number;
   readonly batch: number;
   readonly length: number;
+  /** Processes that share a step; 1 when absent. */
+  readonly ranks?: number;
   /** Tokens of a batch, in the mean, and batches of an epoch, where they are known. */
   readonly tokensPerStep: number;
   readonly epoch: number | null;
@@ -170,7 +174,7 @@ export interface ShownPlan {
 
 /** Prints what a run would be and take. */
 export function printPlan(plan: ShownPlan): void {
-  const { base, steps, accumulate, batch, length, tokensPerStep, epoch, estimate, toml } = plan;
+  const { base, steps, accumulate, batch, length, ranks = 1, tokensPerStep, epoch, estimate, toml } = plan;
   const { bytes: { model, state, step }, cost, planned, stepMs, totalMs, compileMs, evaluationMs, savingMs } =
     estimate;
   const leaves = [...flatten(base.params)],
@@ -182,7 +186,7 @@ export function printPlan(plan: ShownPlan): void {
     epochs = epoch === null ? "" : `, ${(batches / epoch).toFixed(2)} epochs`;
   print(`parameters  ${count(leaves)}, ${count(trained)} of them trained`);
   print(
-    `steps       ${whole(steps)} of ${
+    `steps       ${whole(steps)} of ${ranks === 1 ? "" : `${ranks} ranks × `}${
       accumulate === 1 ? "" : `${accumulate} × `
     }${batch} × ${length} tokens, ` +
       `${whole(batches * tokensPerStep)} tokens${epochs}`,
@@ -192,6 +196,9 @@ export function printPlan(plan: ShownPlan): void {
       `${bytesText(state)} weights and optimizer, ${bytesText(step)} values of a step and what is read back`,
   );
   if (planned !== null) print(`planned     ${memoryText(planned)}`);
+  if (cost.exchanged !== undefined) {
+    print(`exchanged   ${bytesText(cost.exchanged)} a step by each rank, if nothing freezes`);
+  }
   print(
     `a step      ${cost.launches} launches, ${(cost.flops / 1e9).toFixed(2)} GFLOP, ${
       bytesText(cost.bytes)

@@ -7,6 +7,7 @@
 import {
   freeState,
   type Gpu,
+  InputError,
   snapshot,
   type TensorTree,
   type Training,
@@ -154,6 +155,13 @@ export function bestFile(
       await training.resume(await loadCheckpoint(path), { newRate: true }) as TrainingState<object>,
   };
 }
+
+/** Keeps nothing, where another rank does. */
+export const NO_STORE: BestStore<object> = {
+  keep: () => Promise.resolve(),
+  step: () => Promise.resolve(null),
+  take: () => Promise.reject(new InputError("Cannot take the best state as rank 0 alone keeps it")),
+};
 
 /** Keeps the best state on the device, beside the one that is trained. */
 export function bestCopy<P extends TensorTree>(gpu: Gpu): BestStore<P> {

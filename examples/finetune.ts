@@ -10,7 +10,6 @@
 
 import {
   DataError,
-  flatten,
   free,
   freeState,
   type Gpu,
@@ -25,7 +24,7 @@ import { rankBatches } from "@firn/train/ranks";
 import { change, type Quality } from "@firn/train/report";
 import { lossMetrics } from "@firn/train/evaluation";
 import { HELD_OUT } from "./evaluation_flags.ts";
-import { bestFile, runEvaluations } from "./evaluation_run.ts";
+import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
 import { configText } from "./config.ts";
 import { checkFlags, FLAGS, type Planned, USAGE } from "./finetune_flags.ts";
 import {
@@ -39,7 +38,7 @@ import {
   withBatch,
   withSteps,
 } from "./finetune_plan.ts";
-import { runMain, UsageError } from "./flags.ts";
+import { runMain } from "./flags.ts";
 import { openShown } from "./gpu.ts";
 import { helpOf } from "./help.ts";
 import { shortName } from "./hub.ts";
@@ -66,7 +65,7 @@ import {
   trainRun,
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
-import { isRank, type Joined, joinRanks } from "./ranks.ts";
+import { commonFacts, type Joined, onRanks, wholeBatch } from "./ranks.ts";
 import { readRun, type RunRequest } from "./saved_flags.ts";
 import { showBatches } from "./show_batches.ts";
 import { readData, type ReadOptions, type TrainData } from "./train_data.ts";
@@ -80,8 +79,7 @@ const WORSE =
  * @param args The command line
  */
 export async function main(args: readonly string[]): Promise<void> {
-  // Other ranks are at another step than the checkpoint: all end, and all are started again.
-  await (await isRank() ? runOnce(args) : survivingRun(args, runOnce));
+  await survivingRun(args, runOnce);
 }
 
 async function runOnce(args: readonly string[]): Promise<void> {
@@ -93,26 +91,12 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
-  const joined = await joinRanks();
-  if (joined !== null) checkRanks(request.values);
-  await finetune(request, joined);
-  await joined?.leave();
-}
-
-/** Refuses what ranks cannot do together: each would take trial steps by its own clock, and serve a page at one port. */
-function checkRanks(flags: Pick<Planned, "dry-run" | "watch">): void {
-  if (flags["dry-run"]) throw new UsageError("--dry-run tries steps in one process: run it without ranks");
-  if (flags.watch !== null) {
-    throw new UsageError("--watch serves the run of one process: run ./firn watch FOLDER beside the ranks");
-  }
+  await onRanks((joined) => finetune(request, joined));
 }
 
 async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {
   const began = performance.now();
   const asked = await planOf(request, joined), { checkpoint } = request, shows = asked.flags["show-batch"];
-  if (joined !== null && pairObjective(asked.flags) !== null) {
-    throw new UsageError("several ranks train on text and conversations: preferences take one process");
-  }
   if (shows !== null) return await showData(asked, shows);
 
   await using gpu = await openShown(asked.flags);
@@ -135,28 +119,29 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     return await showPlan(gpu, { plan, subject, data, training, toml, began, loadMs: loaded - loading });
   }
 
-  const follows = joined !== null && joined.ranks.rank > 0;
+  const follows = joined?.follows ?? false;
   const measure = async (model: Model): Promise<Quality & { readonly perplexity: number }> => ({
-    perplexity: follows ? 0 : await perplexity(gpu, model, data.held),
-    ...!follows && !flags["no-sample"] &&
+    perplexity: await perplexity(gpu, model, data.held),
+    ...!flags["no-sample"] &&
       { sample: await continueText(gpu, model, { ...subject, ...flags }) },
   });
   await using run = await openRun(gpu, {
     ...await runOf(plan),
     checkpoint,
-    ...follows && { observe: { ...flags, tensorboard: false } },
     before: () => measure(base),
     toml,
   });
-  const before = printBefore(run);
+  const before = follows ? NaN : printBefore(run);
   const evaluations = runEvaluations(gpu, {
     training,
     flags,
     sets: { [HELD_OUT]: data.held, ...data.sets },
     metrics: lossMetrics(nextTokenLoss(base)),
-    store: bestFile(gpu, { training, folder: run.folder }),
-    write: (params, prompt) =>
-      continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
+    store: follows ? NO_STORE : bestFile(gpu, { training, folder: run.folder }),
+    ...!follows && {
+      write: (params, prompt) =>
+        continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
+    },
   });
   const last = await trainRun(gpu, run, {
     evaluations,
@@ -164,7 +149,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     request,
     flags,
     policyHash: plan.policyHash,
-    follows,
+    joined,
     training,
     params: base.params,
     batches: data.batches,
@@ -202,7 +187,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
 
 /** What all ranks must have in common. */
 function factsOf(
-  { name }: Gpu,
+  gpu: Gpu,
   { plan: { policyHash }, request: { checkpoint }, toml, base, data }: {
     readonly plan: Plan<Planned>;
     readonly request: RunRequest<typeof FLAGS>;
@@ -211,16 +196,12 @@ function factsOf(
     readonly data: TrainData;
   },
 ): Readonly<Record<string, string>> {
-  const params = [...flatten(base.params)].map(([path, { shape, dtype }]) => `${path} ${dtype} ${shape}`);
   return {
+    ...commonFacts(gpu, base.params),
     flags: toml,
     policy: policyHash ?? "",
     data: data.batches.fingerprint,
     step: `${checkpoint?.step ?? 0}`,
-    parameters: params.join("\n"),
-    // Weights are updated on each: another GPU rounds otherwise.
-    "the adapter": name,
-    "the version of Deno": Deno.version.deno,
   };
 }
 
@@ -231,7 +212,10 @@ async function readShare(
 ): Promise<TrainData> {
   if (joined === null) return await readData(opened, read);
   const { flags } = read, { ranks } = joined;
-  const whole = await readData(opened, { ...read, flags: { ...flags, batch: flags.batch * ranks.size } });
+  const whole = await readData(opened, {
+    ...read,
+    flags: { ...flags, batch: wholeBatch(flags.batch, joined) },
+  });
   return {
     ...whole,
     batches: rankBatches(whole.batches, ranks),
@@ -252,7 +236,7 @@ async function showData({ flags: { batch, ...given }, folder, opened }: Plan, co
 /** Prints what the run would be and take, and ends. */
 async function showPlan(
   gpu: Gpu,
-  { plan: { flags, policy }, subject, data, training, toml, began, loadMs }: {
+  { plan: { flags, policy, joined }, subject, data, training, toml, began, loadMs }: {
     readonly plan: Plan<Planned>;
     readonly subject: Subject;
     readonly data: TrainData;
@@ -291,8 +275,9 @@ async function showPlan(
       ),
     setupMs: performance.now() - began,
     loadMs,
+    common: joined?.common,
   });
-  printPlan({ ...flags, ...data, base, estimate, toml });
+  printPlan({ ...flags, ...data, base, estimate, toml, ranks: joined?.ranks.size });
 }
 
 function printSetup(

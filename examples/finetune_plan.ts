@@ -18,7 +18,6 @@ import {
 } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
-import type { Ranks } from "@firn/train/ranks";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
@@ -48,8 +47,8 @@ export interface Plan<F = Flags> {
   readonly policy: FreezePolicy | undefined;
   readonly policyHash: string | null;
   readonly out: string;
-  /** The processes that train together; undefined for this one alone. */
-  readonly ranks: Ranks | undefined;
+  /** This process among those that train together; null for this one alone. */
+  readonly joined: Joined | null;
   readonly opened: OpenedData;
 }
 
@@ -66,8 +65,8 @@ export async function planOf(
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
   const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
   const resumed = checkpoint !== null, asked = flags.out ?? await nextFree("out/finetune");
-  const out = await joined?.outOf(asked, { resumed }) ?? asked;
-  await checkOutput(out, { resumed, model: folder });
+  const out = await joined?.common(asked) ?? asked;
+  if (!joined?.follows) await checkOutput(out, { resumed, model: folder });
   if (resumed) print(`resume      ${out}: reads ${flags.model}, ${flags.data.join(", ")}`);
   return {
     flags,
@@ -76,7 +75,7 @@ export async function planOf(
     policy,
     policyHash: hash,
     out,
-    ranks: joined?.ranks,
+    joined,
     opened: pairObjective(flags) === null ? await openData(flags) : NO_DATA,
   };
 }
@@ -116,6 +115,7 @@ export function withBatch(
   const { flags } = plan, params = base.params;
   const chosen = chooseBatch<object, TokenBatch>(flags, {
     params,
+    ranks: plan.joined?.ranks.size,
     batchOf: (size) => tokensOf(size, flags),
     // How many steps there are does not count for memory.
     trainingOf: (accumulate) =>
@@ -161,10 +161,11 @@ export function lookEvery({ steps }: { readonly steps: number }): number {
 
 /** What the log of a run says of its plan. */
 export async function runOf(
-  { flags, folder, out, policy }: Plan<Planned>,
-): Promise<Pick<RunOptions, "out" | "model" | "lookEvery" | "observe" | "threshold" | "config">> {
+  { flags, folder, out, policy, joined }: Plan<Planned>,
+): Promise<Pick<RunOptions, "out" | "model" | "lookEvery" | "observe" | "threshold" | "config" | "joined">> {
   return {
     out,
+    joined,
     model: folder,
     lookEvery: lookEvery(flags),
     observe: flags,
@@ -181,8 +182,8 @@ export async function runOf(
 /** The training that a plan describes. */
 export function trainingOf(
   gpu: Gpu,
-  { plan: { flags, policy, ranks }, base, data, loss = nextTokenLoss(base, regularizationOf(flags)) }: {
-    readonly plan: Pick<Plan<Flags & { readonly steps: number }>, "flags" | "policy" | "ranks">;
+  { plan: { flags, policy, joined }, base, data, loss = nextTokenLoss(base, regularizationOf(flags)) }: {
+    readonly plan: Pick<Plan<Flags & { readonly steps: number }>, "flags" | "policy" | "joined">;
     readonly base: Model;
     /** Absent where only memory is planned. */
     readonly data?: Pick<TrainData, "batches" | "watched">;
@@ -195,7 +196,7 @@ export function trainingOf(
     policy,
     steps: flags.steps,
     lookEvery: lookEvery(flags),
-    ranks,
+    ranks: joined?.ranks,
     precision: flags.precision,
     validation: data?.watched && { batches: data.watched, every: validateEvery(flags)! },
     data: data?.batches.fingerprint,

@@ -240,9 +240,12 @@ function wantsDawn(args: readonly string[]): boolean {
 function mpiOf(command: string, { env }: Machine): string | null {
   const started = Math.max(...LAUNCHERS.map((name) => Number(env(name) ?? 1)));
   if (!(started > 1)) return null;
-  if (command !== "finetune") {
+  if (!COMMANDS[command].ranks) {
+    const able = Object.entries(COMMANDS).filter(([, { ranks }]) => ranks).map(([name]) => name);
     throw new LaunchError(
-      `a launcher of MPI started ${started} processes, and each would do all of "${command}": only finetune takes several; start it without`,
+      `a launcher of MPI started ${started} processes, and each would do all of "${command}": only ${
+        able.join(", ")
+      } take several; start it without`,
     );
   }
   const path = env(LIBRARY);

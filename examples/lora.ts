@@ -50,6 +50,7 @@ import {
 } from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
+import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.ts";
 import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { openText } from "./text.ts";
 
@@ -109,9 +110,13 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
+  await onRanks((joined) => trainAdapter(flags, joined));
+}
+
+async function trainAdapter(flags: Flags, joined: Joined | null): Promise<void> {
   const began = performance.now(), { folder } = await locateModel(flags.model);
   const out = flags.out ?? await nextFree("out/lora");
-  await checkOutput(out, { resumed: false, model: folder });
+  if (!joined?.follows) await checkOutput(out, { resumed: false, model: folder });
   const rows = splitRows(await rowsOf(flags));
 
   await using gpu = await openShown(flags);
@@ -120,7 +125,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const { length, batch, seed } = flags,
     options = { length, batch, seed, buckets: 1, pad: tokenizer.eos ?? 0 };
   const sources = [rows.train, rows.heldOut].map((part) => sampleSource(part, { encode: encoder.encode }));
-  const batches = await rowBatches(sources[0], options),
+  const batches = await rowBatches(sources[0], { ...options, batch: wholeBatch(batch, joined) }),
     held = await evaluationBatches(sources[1], { ...options, tokens: MOST_HELD });
   print(
     `data        ${rows.train.count} pairs to learn, ${rows.heldOut.count} held out, ${batches.first.learned} tokens learned`,
@@ -138,10 +143,17 @@ export async function main(args: readonly string[]): Promise<void> {
     list.reduce((n, [, { shape }]) => n + shape.reduce((a, b) => a * b, 1), 0);
   print(`adapter     rank ${flags.rank}, ${sizeOf(trained)} of ${sizeOf(leaves)} parameters are trained`);
   checkGroups(flags, trained.map(([path]) => path));
+  await joined?.agree({
+    ...commonFacts(gpu, model.params),
+    flags: JSON.stringify({ ...flags, out: null }),
+    data: batches.fingerprint,
+  });
   const words = await countPerplexity(sources, { length: flags.length, vocabulary: tokenizer.vocabSize });
-  const before = await perplexity(gpu, model, held);
-  await using taken = await openSteps(gpu, { flags, config: { ...flags, data: flags.data ?? "moby-dick" } });
-  const params = await train(gpu, { taken, model, batches: batches.from(1), flags });
+  const before = joined?.follows ? NaN : await perplexity(gpu, model, held);
+  const config = { ...flags, data: flags.data ?? "moby-dick" };
+  await using taken = await openSteps(gpu, { flags, config, joined });
+  const params = await train(gpu, { taken, model, batches: batches.from(1), flags, joined });
+  if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const after = await perplexity(gpu, { ...model, params }, held);
   await stage(`saving      ${out}`, async () => {
     await claimFolder(out, { resumed: false, model: folder });
@@ -185,11 +197,12 @@ async function halves(corpus: Corpus): Promise<{ readonly prompt: string; readon
 /** Takes the steps; returns the parameters after them. */
 async function train(
   gpu: Gpu,
-  { taken, model, batches, flags }: {
+  { taken, model, batches, flags, joined }: {
     readonly taken: Steps;
     readonly model: Model;
     readonly batches: AsyncIterable<TokenBatch>;
     readonly flags: Flags;
+    readonly joined: Joined | null;
   },
 ): Promise<object> {
   const { steps, batch, length } = flags;
@@ -197,8 +210,10 @@ async function train(
     ...trainerOf(flags, OPTIMIZER),
     steps,
     lookEvery: Math.min(10, steps),
+    ranks: joined?.ranks,
   });
-  const options = { params: model.params, batches, steps, tokens: batch * length };
+  const tokens = wholeBatch(batch, joined) * length;
+  const options = { params: model.params, batches: shareOf(batches, joined), steps, tokens };
   return (await taken.take(training, options)).params;
 }
 

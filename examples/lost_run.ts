@@ -8,6 +8,7 @@ import { DeviceLostError, survivingLoss } from "@firn/train";
 import type { Table, Values } from "./flags.ts";
 import { isModule } from "./policies.ts";
 import { print } from "./print.ts";
+import { launchedSize } from "./ranks.ts";
 import { OF_THIS_MACHINE, type RunRequest, type RunTable } from "./saved_flags.ts";
 
 /** A run whose device was lost while it trained. */
@@ -58,7 +59,7 @@ export function lostRun(
 
 /**
  * Runs a command that can resume. Where its device is lost while it trains, the same implementation of WebGPU is opened once more,
- * and the run goes on from its last checkpoint.
+ * and the run goes on from its last checkpoint. Of several ranks, the others are at another step than the checkpoint: all end.
  *
  * @param args The command line
  * @param command The command
@@ -68,6 +69,7 @@ export async function survivingRun(
   args: readonly string[],
   command: (args: readonly string[]) => Promise<void>,
 ): Promise<void> {
+  if (await launchedSize() > 1) return await command(args);
   await survivingLoss(async (lost) => {
     if (lost === null) return await command(args);
     if (!(lost instanceof LostRunError)) throw lost;

@@ -6,6 +6,7 @@
 
 import { InputError, type Model } from "@firn/train";
 import {
+  type Batches,
   type ChatTemplate,
   loadChatTemplate,
   openRows,
@@ -119,7 +120,7 @@ async function encode(
 
 /** Batches of pairs. */
 export interface PairTraining {
-  readonly batches: PairBatches;
+  readonly batches: Batches<FullPairBatch> & Pick<PairBatches, "steps">;
   readonly held: readonly FullPairBatch[];
   /** Tokens of a step, in the mean. */
   readonly tokensPerStep: number;

@@ -7,10 +7,11 @@
 import type { Gpu, Model, TokenBatch } from "@firn/train";
 import { evaluateObjective, type FullPairBatch, type Objective, withReference } from "@firn/train/objectives";
 import type { Metric, Metrics } from "@firn/train/evaluation";
+import { rankBatches } from "@firn/train/ranks";
 import { change } from "@firn/train/report";
 import { configText } from "./config.ts";
 import { HELD_OUT } from "./evaluation_flags.ts";
-import { bestFile, runEvaluations } from "./evaluation_run.ts";
+import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
 import { FLAGS, type Planned, type Sized } from "./finetune_flags.ts";
 import { loadSubject, type Plan, runOf, type Subject, trainingOf, withSteps } from "./finetune_plan.ts";
 import { shortName } from "./hub.ts";
@@ -20,6 +21,7 @@ import { pairObjective, pairObjectiveOf } from "./objective_flags.ts";
 import { type PairTraining, pairTraining, readPairs } from "./pair_data.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
+import { commonFacts, wholeBatch } from "./ranks.ts";
 import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
 import { continueText } from "./sample.ts";
 import { saveTrained } from "./save_trained.ts";
@@ -43,7 +45,8 @@ export async function trainPairs(
 ): Promise<void> {
   const subject = await loadSubject(gpu, asked), { base } = subject, sized = asked as Plan<Sized>;
   const pairs = await readPairs(sized.flags, { ...subject, folder: asked.folder });
-  const made = await referred(gpu, { pairs, base, plan: sized, subject });
+  const { joined } = asked, follows = joined?.follows ?? false;
+  const made = await sharedPairs(gpu, { pairs, base, plan: sized, subject });
   const plan = withSteps(sized, { epoch: made.batches.steps }), { flags } = plan;
   const objective = pairObjectiveOf(base, flags);
   const training = trainingOf(gpu, {
@@ -52,6 +55,14 @@ export async function trainPairs(
     loss: objective as Objective<object, TokenBatch>,
     data: { batches: made.batches, watched: undefined },
   });
+  const toml = configText("finetune", { table: FLAGS, flags });
+  await joined?.agree({
+    ...commonFacts(gpu, base.params),
+    flags: toml,
+    policy: plan.policyHash ?? "",
+    data: made.batches.fingerprint,
+    step: `${request.checkpoint?.step ?? 0}`,
+  });
   printSetup({ plan, base, notes: pairs.notes });
   const judge = (params: object): Promise<Judged> => judged(gpu, { objective, params, made });
   let before: Judged | null = null;
@@ -59,7 +70,7 @@ export async function trainPairs(
     ...await runOf(plan),
     checkpoint: request.checkpoint,
     before: async () => qualityOf(before = await judge(base.params)),
-    toml: configText("finetune", { table: FLAGS, flags }),
+    toml,
   });
   if (before !== null) await run.log.add([judgedLine(0, before)]);
   const first = before ?? firstJudged(run.log.lines);
@@ -69,9 +80,11 @@ export async function trainPairs(
     flags,
     sets: { [HELD_OUT]: made.held },
     metrics: metricsOf(objective) as Metrics<object, TokenBatch>,
-    store: bestFile(gpu, { training, folder: run.folder }),
-    write: (params, prompt) =>
-      continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
+    store: follows ? NO_STORE : bestFile(gpu, { training, folder: run.folder }),
+    ...!follows && {
+      write: (params, prompt) =>
+        continueText(gpu, { ...base, params }, { ...subject, ...flags, prompt, quiet: true }),
+    },
   });
   const last = await trainRun(gpu, run, {
     evaluations,
@@ -79,6 +92,7 @@ export async function trainPairs(
     request,
     flags,
     policyHash: plan.policyHash,
+    joined,
     training,
     params: base.params,
     batches: made.batches,
@@ -91,6 +105,7 @@ export async function trainPairs(
       },
     },
   });
+  if (follows) return; // Rank 0 saves and judges what all have made.
   const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
   const after = await training.withWeights(state, judge);
   await run.log.add([judgedLine(told.step, after)]);
@@ -107,6 +122,22 @@ export async function trainPairs(
   print();
   printJudged("after", after);
   printSummary([...won, ...costs, ["Written", `${saved}, metrics.jsonl, report.html`]]);
+}
+
+/** The share of this rank in batches of pairs. The reference is asked by rank 0 first, whose answers the others find on the disk. */
+async function sharedPairs(
+  gpu: Gpu,
+  options: Parameters<typeof referred>[1],
+): Promise<PairTraining> {
+  const { plan, plan: { joined, flags } } = options;
+  if (joined === null) return await referred(gpu, options);
+  const own = { ...options, plan: { ...plan, flags: { ...flags, batch: wholeBatch(flags.batch, joined) } } };
+  if (joined.follows) await joined.common("");
+  const made = await referred(gpu, own);
+  if (!joined.follows) await joined.common("");
+  // First answers, then second ones.
+  const { rank, size } = joined.ranks, mine = rankBatches(made.batches, { rank, size, blocks: 2 });
+  return { ...made, batches: { ...mine, steps: made.batches.steps } };
 }
 
 /** Batches of pairs, with what the reference finds of them where the objective has one. */

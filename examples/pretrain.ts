@@ -19,6 +19,7 @@ import {
   type Training,
 } from "@firn/train";
 import {
+  type Batches,
   type Corpus,
   hostFileSystem,
   loadTokenizer,
@@ -26,11 +27,11 @@ import {
   packCorpus,
   splitCorpus,
   type Tokenizer,
-  type TokenWindows,
   tokenWindows,
   trimmedPath,
 } from "@firn/train/data";
 import { companionFiles, newModel, saveModel } from "@firn/train/hub";
+import { rankBatches } from "@firn/train/ranks";
 import type { Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
 import { configText } from "./config.ts";
@@ -46,7 +47,7 @@ import {
 import { helpOf } from "./help.ts";
 import { lossMetrics } from "@firn/train/evaluation";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
-import { bestFile, runEvaluations } from "./evaluation_run.ts";
+import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
 import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
@@ -56,6 +57,7 @@ import { survivingRun } from "./lost_run.ts";
 import { checkKeepBest } from "./policies.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
+import { commonFacts, type Joined, onRanks, wholeBatch } from "./ranks.ts";
 import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
@@ -127,8 +129,14 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
-  const began = performance.now(), { values: asked, checkpoint } = request;
-  const out = await checkPlan(request);
+  await onRanks((joined) => pretrain(request, joined));
+}
+
+async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {
+  const began = performance.now(),
+    { values: asked, checkpoint } = request,
+    follows = joined?.follows ?? false;
+  const out = await checkPlan(request, joined);
   const corpus = await stage(`reading     ${asked.data}`, () => openText(asked.data));
 
   await using gpu = await openShown(asked);
@@ -149,15 +157,25 @@ async function runOnce(args: readonly string[]): Promise<void> {
     ...chooseBatch<object, TokenBatch>(asked, {
       params: model.params,
       batchOf: (size) => tokensOf(size, asked),
-      trainingOf: (accumulate) => trainingOf(gpu, { flags: { ...asked, accumulate }, model, lookEvery }),
+      ranks: joined?.ranks.size,
+      trainingOf: (accumulate) =>
+        trainingOf(gpu, { flags: { ...asked, accumulate }, model, lookEvery, joined }),
     }),
   };
+  const whole = tokenWindows(ids.train, { ...flags, batch: wholeBatch(flags.batch, joined) });
   const data: Data = {
-    batches: tokenWindows(ids.train, flags),
+    batches: joined === null ? whole : rankBatches(whole, joined.ranks),
     held: tokenWindows(ids.held, flags).all(),
   };
   printSetup(model, { flags, data });
-  const training = trainingOf(gpu, { flags, model, data, lookEvery });
+  const training = trainingOf(gpu, { flags, model, data, lookEvery, joined });
+  const toml = configText("pretrain", { table: FLAGS, flags });
+  await joined?.agree({
+    ...commonFacts(gpu, model.params),
+    flags: toml,
+    data: data.batches.fingerprint,
+    step: `${checkpoint?.step ?? 0}`,
+  });
 
   await using run = await openRun(gpu, {
     out,
@@ -166,15 +184,16 @@ async function runOnce(args: readonly string[]): Promise<void> {
     observe: flags,
     config: { ...flags, policy: "none" },
     before: () => Promise.resolve({}),
-    toml: configText("pretrain", { table: FLAGS, flags }),
+    toml,
+    joined,
   });
-  if (checkpoint === null) await writeFiles(tokenizerIn(run.folder), files);
+  if (checkpoint === null && !follows) await writeFiles(tokenizerIn(run.folder), files);
   const evaluations = runEvaluations(gpu, {
     training,
     flags,
     sets: { [HELD_OUT]: data.held },
     metrics: lossMetrics(nextTokenLoss(model)),
-    store: bestFile(gpu, { training, folder: run.folder }),
+    store: follows ? NO_STORE : bestFile(gpu, { training, folder: run.folder }),
   });
   const last = await trainRun(gpu, run, {
     evaluations,
@@ -182,12 +201,14 @@ async function runOnce(args: readonly string[]): Promise<void> {
     request,
     flags,
     policyHash: null,
+    joined,
     training,
     params: model.params,
     batches: data.batches,
-    tokens: flags.batch * flags.length,
+    tokens: wholeBatch(flags.batch, joined) * flags.length,
     facts: tokenFacts,
   });
+  if (follows) return; // Rank 0 saves and judges what all have made.
   const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
   const folder = `${run.folder}/model`;
   const after = await training.withWeights(state, async (params) => {
@@ -219,9 +240,12 @@ function checkFlags(flags: Flags): void {
 }
 
 /** Refuses an output folder that does not do; returns it. */
-async function checkPlan({ values: flags, checkpoint }: RunRequest<typeof FLAGS>): Promise<string> {
-  const out = flags.out ?? await nextFree("out/pretrain");
-  await checkOutput(out, { resumed: checkpoint !== null });
+async function checkPlan(
+  { values: flags, checkpoint }: RunRequest<typeof FLAGS>,
+  joined: Joined | null,
+): Promise<string> {
+  const asked = flags.out ?? await nextFree("out/pretrain"), out = await joined?.common(asked) ?? asked;
+  if (!joined?.follows) await checkOutput(out, { resumed: checkpoint !== null });
   if (checkpoint !== null) print(`resume      ${out}: reads ${flags.data}`);
   return out;
 }
@@ -245,7 +269,7 @@ async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array>
 
 /** What the model is trained on, and what it is judged by. */
 interface Data {
-  readonly batches: TokenWindows;
+  readonly batches: Batches<TokenBatch>;
   readonly held: readonly TokenBatch[];
 }
 
@@ -288,7 +312,8 @@ function printSetup(
 
 function trainingOf(
   gpu: Gpu,
-  { flags, model, data, lookEvery }: {
+  { flags, model, data, lookEvery, joined }: {
+    readonly joined: Joined | null;
     readonly flags: Flags;
     readonly model: Model;
     /** Absent where only memory is planned. */
@@ -300,6 +325,7 @@ function trainingOf(
     ...trainerOf(flags, OPTIMIZER),
     steps: flags.steps,
     lookEvery,
+    ranks: joined?.ranks,
     data: data?.batches.fingerprint,
   });
 }

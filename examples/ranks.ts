@@ -1,13 +1,19 @@
 /**
  * Training on several ranks, where a launcher of MPI started this process: each reads the same data and takes its share of every
- * batch. Rank 0 writes the run; the others write to a folder that is theirs while they run.
+ * batch. Rank 0 prints, measures and writes for all; the others write nothing.
  *
  * @module
  */
 
-import { InputError } from "@firn/train";
-import { hostFileSystem } from "@firn/train/data";
-import { launchedBy, LAUNCHER_VARIABLES, LIBRARY_VARIABLE, openRanks, type Ranks } from "@firn/train/ranks";
+import { flatten, type Gpu, InputError } from "@firn/train";
+import {
+  launchedBy,
+  LAUNCHER_VARIABLES,
+  LIBRARY_VARIABLE,
+  openRanks,
+  type Ranks,
+  rankShares,
+} from "@firn/train/ranks";
 import { print } from "./print.ts";
 
 /** Seconds to wait for rank 0, which saves and judges the model alone. */
@@ -16,21 +22,33 @@ const TIMEOUT = 3600;
 /** This process among those that a launcher started. */
 export interface Joined {
   readonly ranks: Ranks;
-  /** Where this rank writes: what it is given on rank 0, a folder of its own on the others. */
-  outOf(out: string, options: { readonly resumed: boolean }): Promise<string>;
+  /** Whether rank 0 prints, measures and writes in place of this one. */
+  readonly follows: boolean;
+  /** What rank 0 has: a text, or a number. */
+  common<T extends string | number>(mine: T): Promise<T>;
   /** Refuses ranks that were started with something else, as {@link agreeOn}. */
   agree(facts: Readonly<Record<string, string>>): Promise<void>;
-  /** Ends with the others. A rank that fails does not come here: its end is that of all. */
-  leave(): Promise<void>;
 }
 
-/** Whether a launcher started this process among others. Without the permissions that ./firn gives then, none did. */
-export async function isRank(): Promise<boolean> {
+/** How many processes a launcher started for this run. Without the permissions that ./firn gives then, it is one. */
+export async function launchedSize(): Promise<number> {
   for (const variable of [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES]) {
     const { state } = await Deno.permissions.query({ name: "env", variable });
-    if (state !== "granted") return false;
+    if (state !== "granted") return 1;
   }
-  return (launchedBy((name) => Deno.env.get(name))?.size ?? 1) > 1;
+  return launchedBy((name) => Deno.env.get(name))?.size ?? 1;
+}
+
+/**
+ * Runs a command alone, or as one of the ranks that a launcher started. A rank that fails does not wait for the others: its end is
+ * that of all.
+ *
+ * @param command The command; it is handed this rank, null where no launcher started this process
+ */
+export async function onRanks(command: (joined: Joined | null) => Promise<void>): Promise<void> {
+  const joined = await joinRanks();
+  await command(joined);
+  await joined?.ranks.close();
 }
 
 /**
@@ -39,25 +57,45 @@ export async function isRank(): Promise<boolean> {
  * @returns This rank; null where no launcher started this process
  */
 export async function joinRanks(): Promise<Joined | null> {
-  if (!await isRank()) return null;
-  const ranks = await openRanks({ timeout: TIMEOUT }), fileSystem = hostFileSystem();
+  if (await launchedSize() === 1) return null;
+  const ranks = await openRanks({ timeout: TIMEOUT });
   print(`ranks       ${ranks.size}, ${ranks.local.size} of them on this machine; ${ranks.engine}`);
-  const own = `.firn/rank-${ranks.rank}-${Deno.pid}`;
+  return joinedBy(ranks);
+}
+
+/** What commands do with ranks. */
+export function joinedBy(ranks: Ranks): Joined {
   return {
     ranks,
-    async outOf(out, { resumed }) {
-      if (ranks.rank === 0) return out;
-      await fileSystem.makeFolder(own, { parents: true });
-      if (resumed) {
-        await fileSystem.write(`${own}/metrics.jsonl`, await fileSystem.read(`${out}/metrics.jsonl`));
-      }
-      return own;
-    },
+    follows: ranks.rank > 0,
+    common: async (mine) => (await linesOf(ranks, mine))[0],
     agree: (facts) => agreeOn(ranks, facts),
-    async leave() {
-      if (ranks.rank > 0) await Deno.remove(own, { recursive: true }).catch(ignoreAbsent);
-      await ranks.close();
-    },
+  };
+}
+
+/** Batches of this rank, of those of all. */
+export function shareOf<B extends object>(batches: Iterable<B>, joined: Joined | null): Iterable<B>;
+export function shareOf<B extends object>(batches: AsyncIterable<B>, joined: Joined | null): AsyncIterable<B>;
+export function shareOf<B extends object>(
+  batches: Iterable<B> | AsyncIterable<B>,
+  joined: Joined | null,
+): Iterable<B> | AsyncIterable<B> {
+  return joined === null ? batches : rankShares(batches, joined.ranks);
+}
+
+/** Samples in a batch of all ranks. */
+export function wholeBatch(batch: number, joined: Joined | null): number {
+  return batch * (joined?.ranks.size ?? 1);
+}
+
+/** What all ranks of a training must have in common, whatever it is. */
+export function commonFacts({ name }: Gpu, params: object): Readonly<Record<string, string>> {
+  const leaves = [...flatten(params)].map(([path, { shape, dtype }]) => `${path} ${dtype} ${shape}`);
+  return {
+    parameters: leaves.join("\n"),
+    // Weights are updated on each: another GPU rounds otherwise.
+    "the adapter": name,
+    "the version of Deno": Deno.version.deno,
   };
 }
 
@@ -72,9 +110,7 @@ export async function agreeOn(
   ranks: Pick<Ranks, "gather" | "size">,
   facts: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const mine = new TextEncoder().encode(`${JSON.stringify(facts)}\n`);
-  const lines = new TextDecoder().decode(await ranks.gather(mine)).trimEnd().split("\n");
-  const [first, ...others] = lines.map((line) => JSON.parse(line) as Readonly<Record<string, string>>);
+  const [first, ...others] = await linesOf(ranks, facts);
   for (const [i, other] of others.entries()) {
     const odd = Object.keys(first).filter((name) => other[name] !== first[name]);
     if (odd.length === 0) continue;
@@ -86,6 +122,9 @@ export async function agreeOn(
   }
 }
 
-function ignoreAbsent(error: unknown): void {
-  if (!(error instanceof Deno.errors.NotFound)) throw error;
+/** The same JSON of all ranks, in their order. */
+async function linesOf<T>(ranks: Pick<Ranks, "gather">, mine: T): Promise<T[]> {
+  const line = new TextEncoder().encode(`${JSON.stringify(mine)}\n`);
+  const lines = new TextDecoder().decode(await ranks.gather(line)).trimEnd().split("\n");
+  return lines.map((line) => JSON.parse(line));
 }

@@ -14,7 +14,7 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { type Checkpoint, checkpointKeeper, removeCheckpoint } from "@firn/train/checkpoint";
-import { hostFileSystem, lockFolder } from "@firn/train/data";
+import { hostFileSystem, lockFolder, memoryFileSystem } from "@firn/train/data";
 import {
   bytesText,
   change,
@@ -40,6 +40,7 @@ import { clock, frozenText, progress, rateText } from "./progress.ts";
 import { quoted } from "./sample.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { lostRun } from "./lost_run.ts";
+import type { Joined } from "./ranks.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
 import { watchedRun } from "./watched.ts";
 
@@ -62,6 +63,8 @@ export interface RunOptions {
   readonly toml: string;
   readonly threshold?: Threshold;
   readonly before: () => Promise<Quality>;
+  /** This process among those that train together; rank 0 alone writes. */
+  readonly joined?: Joined | null;
 }
 
 /**
@@ -70,7 +73,7 @@ export interface RunOptions {
  * @param gpu The device
  * @param options `out`: the folder; `model`: that of the model, if there is one; `checkpoint`: where the run goes on;
  * `config`: what the log says of the run; `toml`: the file that repeats it; `observe`: flags about how it is observed;
- * `threshold`: what its policy compares with; `before`: measures the model before the first step
+ * `threshold`: what its policy compares with; `before`: measures the model before the first step; `joined`: the ranks of the run
  * @returns The run; its folder is locked until it is disposed of
  * @throws {AlreadyExistsError} When the folder holds something else
  * @throws {FileError} When it cannot be written, or another run has it
@@ -78,8 +81,10 @@ export interface RunOptions {
  */
 export async function openRun(
   gpu: Gpu,
-  { out, model, checkpoint, lookEvery, config, toml, observe, threshold, before }: RunOptions,
+  options: RunOptions,
 ): Promise<Run> {
+  const { out, model, checkpoint, lookEvery, config, toml, observe, threshold, before } = options;
+  if (options.joined?.follows) return await followRun(gpu, options);
   const folder = await claimFolder(out, { resumed: checkpoint !== null, model });
   await using stack = new AsyncDisposableStack();
   stack.use(await lockFolder(folder));
@@ -106,6 +111,22 @@ export async function openRun(
   return { folder, log, start, [Symbol.asyncDispose]: () => held.disposeAsync() };
 }
 
+/** The run of a rank that writes nothing: its log, which decisions may need, is in memory. */
+async function followRun(gpu: Gpu, { out, checkpoint, lookEvery, config }: RunOptions): Promise<Run> {
+  const name = "metrics.jsonl", upTo = checkpoint && checkpoint.step - checkpoint.step % lookEvery;
+  const file: Record<string, Uint8Array> = checkpoint === null
+    ? {}
+    : { [name]: await hostFileSystem().read(`${out}/${name}`) };
+  const log = await openLog(name, {
+    fileSystem: memoryFileSystem(file),
+    upTo: upTo ?? undefined,
+    at: checkpoint?.step,
+  });
+  const start: StartLine = { kind: "start", config: { ...config, out }, adapter: gpu.name };
+  if (checkpoint === null) await log.add([start]);
+  return { folder: out, log, start, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
 /** How fast steps are, since the look before. */
 export interface Pace {
   readonly stepMs: number;
@@ -124,8 +145,8 @@ export interface TrainOptions<B extends TensorTree> {
   readonly flags: RunRequest<RunTable>["values"] & ObserveFlags & { readonly steps: number };
   /** SHA-256 of the module of the policy; null without one. */
   readonly policyHash: string | null;
-  /** Whether another process saves, and decides when an interrupted run ends; false when absent. */
-  readonly follows?: boolean;
+  /** This process among those that train together: rank 0 saves, and decides when an interrupted run ends. */
+  readonly joined?: Joined | null;
   readonly training: Training<object, B>;
   /** Parameters before the first step. */
   readonly params: object;
@@ -167,9 +188,14 @@ async function takeSteps<B extends TensorTree>(
   run: Run,
   options: TrainOptions<B>,
 ): Promise<TrainingState<object>> {
-  const { command, request: { checkpoint, newRate }, flags, policyHash, training, tokens } = options;
+  const { command, request: { checkpoint, newRate }, flags, policyHash, training, tokens, joined } = options;
+  const follows = joined?.follows ?? false;
   const { folder, log } = run;
-  const extra = extraOf(command, { flags: { ...flags, out: folder }, policyHash });
+  const extra = extraOf(command, {
+    flags: { ...flags, out: folder },
+    policyHash,
+    ranks: joined?.ranks.size ?? 1,
+  });
   await using keeper = checkpointKeeper<object>(gpu, {
     path: lastCheckpoint(folder),
     every: flags.checkpoint,
@@ -185,7 +211,7 @@ async function takeSteps<B extends TensorTree>(
     print(`moved       from ${state.movedFrom} to ${gpu.name}: the run goes on with other bits`);
   }
   // A run can be resumed from its very beginning.
-  if (checkpoint === null && !options.follows) await keeper.save(state);
+  if (checkpoint === null && !follows) await keeper.save(state);
   const bar = progress(flags.steps, { first: state.step, display: flags.progress });
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
@@ -232,7 +258,8 @@ async function takeSteps<B extends TensorTree>(
       await log.add([{ kind: "freeze", ...state.event }]);
       bar.say(freezeText(state.event));
     }
-    const shows = options.watch !== undefined && state.step % options.watch.every === 0 && !state.done;
+    const shows = options.watch !== undefined && !follows && state.step % options.watch.every === 0 &&
+      !state.done;
     const judges = options.evaluations?.due(state.step) ?? false;
     // Steps are queued: what follows would wait for them, and their time is theirs.
     if (shows || judges) await read(gpu, state.loss!);
@@ -244,9 +271,9 @@ async function takeSteps<B extends TensorTree>(
     }
     const stop = judges && await options.evaluations!.after(state, { log, say: bar.say });
     clockAt += performance.now() - apart;
-    const signal = options.follows ? null : signals.caught();
+    const signal = follows ? null : signals.caught();
     if (signal !== null && !state.done) await keeper.save(state);
-    else if (!options.follows) await keeper.after(state);
+    else if (!follows) await keeper.after(state);
     if (signal !== null && !state.done) {
       bar.end();
       throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);

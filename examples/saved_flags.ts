@@ -22,6 +22,7 @@ import {
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { lastCheckpoint } from "./output.ts";
 import { checkPolicyName, isModule } from "./policies.ts";
+import { launchedSize } from "./ranks.ts";
 
 /** Flags of every command that can go on with a run. */
 export const RUN_FLAGS: {
@@ -107,11 +108,12 @@ export async function readRun<F extends RunTable>(
   const odd = given.find((name) => !may.includes(String(name)));
   if (odd !== undefined) throw new UsageError(`--resume keeps the flags of its run: drop --${String(odd)}`);
   const checkpoint = await checkpointOf(folder);
-  const { flags, policyHash } = savedFlags(checkpoint.extra, {
+  const { flags, policyHash, ranks } = savedFlags(checkpoint.extra, {
     command,
     table,
     path: lastCheckpoint(folder),
   });
+  checkRanks(folder, { ranks, started: await launchedSize() });
   checkPolicy(flags as { readonly policy?: unknown }, {
     ...given.includes("policy") && { policy: String(values.policy) },
     policyHash,
@@ -139,9 +141,14 @@ export async function readRun<F extends RunTable>(
  */
 export function extraOf(
   command: string,
-  { flags, policyHash }: { readonly flags: Values<Table>; readonly policyHash: string | null },
+  { flags, policyHash, ranks = 1 }: {
+    readonly flags: Values<Table>;
+    readonly policyHash: string | null;
+    /** Processes that train together; 1 when absent. */
+    readonly ranks?: number;
+  },
 ): Json {
-  return { ...flags, resume: null, config: null, command, policyHash } as Json;
+  return { ...flags, resume: null, config: null, command, policyHash, ...ranks > 1 && { ranks } } as Json;
 }
 
 async function checkpointOf(folder: string): Promise<Checkpoint> {
@@ -162,13 +169,13 @@ async function checkpointOf(folder: string): Promise<Checkpoint> {
  *
  * @param extra What was saved beside the state
  * @param options The command, its flags, and the path of the checkpoint
- * @returns Values, and the SHA-256 of the module of the policy
+ * @returns Values, the SHA-256 of the module of the policy, and the number of processes
  * @throws {DataError} When a flag is unknown, or a value is not one that the flag takes
  */
 export function savedFlags<F extends Table>(
   extra: Json,
   { command, table, path }: { readonly command: string; readonly table: F; readonly path: string },
-): { readonly flags: Values<F>; readonly policyHash: string | null } {
+): { readonly flags: Values<F>; readonly policyHash: string | null; readonly ranks: number } {
   const refuse = (what: string, seen: unknown): never => {
     const shown = JSON.stringify(seen)?.slice(0, 60);
     throw new DataError(`Cannot resume from "${path}" as ${what}: got ${shown}; start another run`);
@@ -176,10 +183,15 @@ export function savedFlags<F extends Table>(
   if (typeof extra !== "object" || extra === null || Array.isArray(extra)) {
     return refuse(`it must keep the flags of ${command}`, extra);
   }
-  const { command: of = command, policyHash = null, ...saved } = extra as { readonly [name: string]: Json };
+  const { command: of = command, policyHash = null, ranks = 1, ...saved } = extra as {
+    readonly [name: string]: Json;
+  };
   if (of !== command) return refuse(`it must be of ${command}`, of);
   if (policyHash !== null && !(typeof policyHash === "string" && /^[0-9a-f]{64}$/.test(policyHash))) {
     return refuse("the hash of its policy must be a SHA-256", policyHash);
+  }
+  if (!(Number.isSafeInteger(ranks) && ranks as number >= 1)) {
+    return refuse("its number of ranks must be a whole number above 0", ranks);
   }
   const unknown = Object.keys(saved).find((name) => !Object.hasOwn(table, name));
   if (unknown !== undefined) return refuse(`${command} must have the flags that it keeps`, unknown);
@@ -189,7 +201,11 @@ export function savedFlags<F extends Table>(
     if (value === flag.fallback) return [name, value];
     return [name, readSaved(flag, value) ?? refuse(`its "${name}" must be one that --${name} takes`, value)];
   });
-  return { flags: Object.fromEntries(flags), policyHash: policyHash as string | null };
+  return {
+    flags: Object.fromEntries(flags),
+    policyHash: policyHash as string | null,
+    ranks: ranks as number,
+  };
 }
 
 /** The value, when the flag takes it; else undefined. */
@@ -200,6 +216,19 @@ function readSaved(flag: Flag<unknown>, value: unknown): unknown {
     if (error instanceof InputError) return undefined;
     throw error;
   }
+}
+
+/** Refuses to go on with another number of processes: each would see other batches, and the sums would round otherwise. */
+function checkRanks(
+  folder: string,
+  { ranks, started }: { readonly ranks: number; readonly started: number },
+): void {
+  if (ranks === started) return;
+  throw new InputError(
+    `Cannot resume "${folder}" as it must go on with as many ranks as it had, ${ranks}: there are ${started}; ${
+      ranks === 1 ? "start it without mpirun" : `start it by ./firn ranks ${ranks}, or mpirun -n ${ranks}`
+    }`,
+  );
 }
 
 /** Refuses a policy other than that of the run, and one that is a module and was not named again. */

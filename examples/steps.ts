@@ -29,6 +29,7 @@ import {
   type StartLine,
 } from "@firn/train/report";
 import type { RunEvaluations } from "./evaluation_run.ts";
+import type { Joined } from "./ranks.ts";
 import { type Flag, text, topic, UsageError, type Values } from "./flags.ts";
 import { type Choice, providerOf } from "./gpu.ts";
 import { loggerOf, OBSERVE_FLAGS } from "./observe_flags.ts";
@@ -92,16 +93,23 @@ export interface Steps extends AsyncDisposable {
  * Prepares the steps of a command.
  *
  * @param gpu The device
- * @param options `flags`: how they are observed; `config`: what the log says of them
+ * @param options `flags`: how they are observed; `config`: what the log says of them; `joined`: this process among those
+ * that train together, of which rank 0 alone logs
  * @returns The steps; the log, if there is one, is locked and its page served until they are disposed of
  * @throws {AlreadyExistsError} When the folder of the log holds something
  */
 export async function openSteps(
   gpu: Gpu,
-  { flags, config }: { readonly flags: StepFlags; readonly config: StartLine["config"] },
+  { flags, config, joined }: {
+    readonly flags: StepFlags;
+    readonly config: StartLine["config"];
+    readonly joined?: Joined | null;
+  },
 ): Promise<Steps> {
   await using stack = new AsyncDisposableStack();
-  const place = flags.log === null ? null : await claimFolder(flags.log, { resumed: false, name: "--log" });
+  const place = flags.log === null || joined?.follows
+    ? null
+    : await claimFolder(flags.log, { resumed: false, name: "--log" });
   let log: RunLog | undefined;
   if (place !== null) {
     stack.use(await lockFolder(place));

@@ -40,6 +40,7 @@ import {
 } from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
+import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.ts";
 import { confusionLines, scoresOf } from "./scores.ts";
 import { checkSteps, openSteps, STEP_FLAGS } from "./steps.ts";
 
@@ -129,8 +130,12 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const began = performance.now(), { steps, batch, seed } = flags;
-  if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
+  await onRanks((joined) => trainModel(flags, joined));
+}
+
+async function trainModel(flags: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { steps, seed } = flags, batch = wholeBatch(flags.batch, joined);
+  if (flags.out !== null && !joined?.follows) await checkOutput(flags.out, { resumed: false });
   const { data, columns } = flags;
   const { train, test, labels } = data === null
     ? { ...await stage("reading     digits", readDigits), labels: DIGITS }
@@ -145,10 +150,13 @@ export async function main(args: readonly string[]): Promise<void> {
     ...trainerOf(flags, OPTIMIZER),
     steps,
     lookEvery: Math.min(10, steps),
+    ranks: joined?.ranks,
   });
-  await using taken = await openSteps(gpu, { flags, config: { model: "ViT", ...flags } });
-  const batches = digitBatches(train, { batch, seed, make: imageBatch }).from(1);
+  await joined?.agree({ ...commonFacts(gpu, model.params), flags: JSON.stringify({ ...flags, out: null }) });
+  await using taken = await openSteps(gpu, { flags, config: { model: "ViT", ...flags }, joined });
+  const batches = shareOf(digitBatches(train, { batch, seed, make: imageBatch }).from(1), joined);
   const { params } = await taken.take(training, { params: model.params, batches, steps });
+  if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const after = { ...model, params };
   const scores = scoresOf(test.labels, await digitsOf(gpu, after, test), labels.length);
   print();

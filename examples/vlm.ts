@@ -42,6 +42,7 @@ import {
 } from "./optimizer_flags.ts";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
+import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.ts";
 import { checkSteps, openSteps, STEP_FLAGS } from "./steps.ts";
 
 /** How it trains where flags say nothing. */
@@ -179,8 +180,12 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const began = performance.now(), { steps, batch, seed, alpha } = flags;
-  if (flags.out !== null) await checkOutput(flags.out, { resumed: false });
+  await onRanks((joined) => trainModel(flags, joined));
+}
+
+async function trainModel(flags: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { steps, seed, alpha } = flags, batch = wholeBatch(flags.batch, joined);
+  if (flags.out !== null && !joined?.follows) await checkOutput(flags.out, { resumed: false });
   const { train, test } = await stage("reading     digits", readDigits);
   await using gpu = await openShown(flags);
   const model = await newModel<object, ImageTextInput>(gpu, { source: SOURCE, seed });
@@ -196,11 +201,15 @@ export async function main(args: readonly string[]): Promise<void> {
       policy: gradES({ tau, alpha }),
       steps,
       lookEvery: Math.min(10, steps),
+      ranks: joined?.ranks,
     },
   );
-  await using taken = await openSteps(gpu, { flags, config: { model: "SmolVLM", data: "digits", ...flags } });
-  const batches = digitBatches(train, { batch, seed, make: batchOf(null) }).from(1);
+  await joined?.agree({ ...commonFacts(gpu, model.params), flags: JSON.stringify({ ...flags, out: null }) });
+  const config = { model: "SmolVLM", data: "digits", ...flags };
+  await using taken = await openSteps(gpu, { flags, config, joined });
+  const batches = shareOf(digitBatches(train, { batch, seed, make: batchOf(null) }).from(1), joined);
   const state = await taken.take(training, { params: model.params, batches, steps });
+  if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const after = { ...model, params: state.params };
   const rights: number[] = [];
   print();

@@ -33,7 +33,7 @@ Deno.test("firn help shows the usage and succeeds", () => {
   assertMatch(stdout, /^usage: \.\/firn COMMAND/);
   const ranks = launch(["ranks", "--help"]);
   assertEquals([ranks.code, ranks.calls], [0, []]);
-  assertMatch(ranks.stdout, /^usage: \.\/firn ranks N finetune/);
+  assertMatch(ranks.stdout, /^usage: \.\/firn ranks N COMMAND/);
 });
 
 Deno.test("firn hands its arguments on as they are", () => {

@@ -8,7 +8,7 @@ export { RanksError } from "../errors.ts";
 export { type AverageOptions, averageParameters } from "./average_parameters.ts";
 export { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
 export { LIBRARY_VARIABLE, openRanks, type RanksOptions } from "./open_ranks.ts";
-export { rankBatches } from "./rank_batches.ts";
+export { rankBatches, rankShares, type Share } from "./rank_batches.ts";
 export {
   chooseExchange,
   type ChosenExchange,

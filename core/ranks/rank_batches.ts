@@ -11,6 +11,15 @@ import { hostValues, tensor } from "../sources.ts";
 import { flatten, type TensorTree, unflatten } from "../tree.ts";
 import type { Ranks } from "./ranks.ts";
 
+/** Which share of a batch is meant. */
+export interface Share extends Pick<Ranks, "rank" | "size"> {
+  /**
+   * Equal blocks that the rows of a batch lie in, of each of which a rank takes its share; 1 when absent. Batches of pairs have 2:
+   * all first answers, then all second ones.
+   */
+  readonly blocks?: number;
+}
+
 /**
  * Cuts each batch among the ranks: the first gets the first samples. Ranks that read the same data so take the steps of one that
  * reads whole batches.
@@ -31,10 +40,7 @@ import type { Ranks } from "./ranks.ts";
  * assertEquals((await mine.at(1)).inputIds.shape, [2, 8]);
  * ```
  */
-export function rankBatches<B extends object>(
-  batches: Batches<B>,
-  ranks: Pick<Ranks, "rank" | "size">,
-): Batches<B> {
+export function rankBatches<B extends object>(batches: Batches<B>, ranks: Share): Batches<B> {
   checkOptions("rankBatches", ranks, "its second argument must be ranks");
   const share = (batch: B): B => shareOf(batch as TensorTree, ranks) as B;
   return {
@@ -44,11 +50,49 @@ export function rankBatches<B extends object>(
       const batch = batches.at(step);
       return batch instanceof Promise ? batch.then(share) : share(batch);
     },
-    from(step) {
-      const all = batches.from(step);
-      return Symbol.asyncIterator in all ? sharesLater(all, share) : shares(all, share);
-    },
+    from: (step) => rankShares(batches.from(step), ranks),
   };
+}
+
+/**
+ * Cuts batches that come one after the other among the ranks, as {@link rankBatches} does.
+ *
+ * @param batches Batches of all ranks together
+ * @param ranks Which rank this is
+ * @returns Those of this rank
+ * @throws {InputError} When a batch has no equal share for each rank
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { read, openGpu, tensor } from "@firn/train";
+ * import { rankShares } from "@firn/train/ranks";
+ *
+ * await using gpu = await openGpu();
+ * const [mine] = rankShares([{ x: tensor([1, 2, 3, 4]) }], { rank: 1, size: 2 });
+ * assertEquals([...await read(gpu, mine.x)], [3, 4]);
+ * ```
+ */
+export function rankShares<B extends object>(batches: Iterable<B>, ranks: Share): Iterable<B>;
+/**
+ * Cuts batches that come one after the other among the ranks, at once or later.
+ *
+ * @param batches Batches of all ranks together
+ * @param ranks Which rank this is
+ * @returns Those of this rank, later where the batches come later
+ * @throws {InputError} When a batch has no equal share for each rank
+ */
+export function rankShares<B extends object>(
+  batches: Iterable<B> | AsyncIterable<B>,
+  ranks: Share,
+): Iterable<B> | AsyncIterable<B>;
+export function rankShares<B extends object>(
+  batches: Iterable<B> | AsyncIterable<B>,
+  ranks: Share,
+): Iterable<B> | AsyncIterable<B> {
+  checkOptions("rankShares", ranks, "its second argument must be ranks");
+  const share = (batch: B): B => shareOf(batch as TensorTree, ranks) as B;
+  return Symbol.asyncIterator in batches ? sharesLater(batches, share) : shares(batches, share);
 }
 
 function* shares<B>(all: Iterable<B>, share: (batch: B) => B): Generator<B, void, undefined> {
@@ -62,17 +106,24 @@ async function* sharesLater<B>(
   for await (const batch of all) yield share(batch);
 }
 
-function shareOf(batch: TensorTree, { rank, size }: Pick<Ranks, "rank" | "size">): TensorTree {
+function shareOf(batch: TensorTree, { rank, size, blocks = 1 }: Share): TensorTree {
   const entries = [...flatten(batch)].map(([path, whole]) => {
-    const [samples = 1, ...sizes] = whole.shape, own = samples / size;
+    const [rows = 1, ...sizes] = whole.shape, samples = rows / blocks, own = samples / size;
     if (!Number.isInteger(own)) {
       throw new InputError(
         `Cannot share "${path}" among ${size} ranks as its samples must be a multiple of that: it has ${samples}; take another size of batches`,
       );
     }
-    const values = hostValues(whole, path), row = values.length / samples;
-    const mine = values.subarray(rank * own * row, (rank + 1) * own * row);
-    return [path, tensor(mine, [own, ...sizes])] as const;
+    const values = hostValues(whole, path), share = own * values.length / rows;
+    if (blocks === 1) {
+      return [path, tensor(values.subarray(rank * share, (rank + 1) * share), [own, ...sizes])] as const;
+    }
+    const mine = values.slice(0, blocks * share);
+    for (let block = 0; block < blocks; block++) {
+      const from = (block * size + rank) * share;
+      mine.set(values.subarray(from, from + share), block * share);
+    }
+    return [path, tensor(mine, [blocks * own, ...sizes])] as const;
   });
   return unflatten(new Map(entries)) as TensorTree;
 }

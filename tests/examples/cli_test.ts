@@ -58,20 +58,6 @@ function permissionsOf({ flags }: Launch) {
   return { ...{ read, write, run }, rest: Object.keys(rest) };
 }
 
-Deno.test("a launcher of MPI gives finetune its library; what would train several times is refused, and one process is no several", () => {
-  const env = { DENO_DIR: "/deno", HF_HOME: "/hf" };
-  const started = machineOf({ env: { ...env, OMPI_COMM_WORLD_SIZE: "2", FIRN_MPI_LIBRARY: "/lib/mpi.so" } });
-  assertEquals(plan(["finetune"], started).main.flags.includes("--allow-ffi=/lib/mpi.so"), true);
-  for (const command of ["pretrain", "classify", "lora", "generate"]) {
-    assertThrows(() => plan([command], started), LaunchError, `each would do all of "${command}"`);
-  }
-  const without = machineOf({ env: { ...env, PMI_SIZE: "2" } });
-  assertThrows(() => plan(["finetune"], without), LaunchError, "FIRN_MPI_LIBRARY must name");
-  // A terminal within a job of Slurm.
-  const one = machineOf({ env: { ...env, SLURM_STEP_NUM_TASKS: "1" } });
-  assertEquals(plan(["finetune"], one).main.flags, plan(["finetune"]).main.flags);
-});
-
 Deno.test("a run may read and write what its flags name, and nothing else", () => {
   const none = { read: ".", write: ".firn,out", run: undefined, rest: [] };
   const cases: readonly (readonly [readonly string[], Partial<ReturnType<typeof permissionsOf>>])[] = [

@@ -5,10 +5,21 @@
  */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DataError, InputError, type Json } from "@firn/train";
+import {
+  DataError,
+  defineTraining,
+  InputError,
+  type Json,
+  openGpu,
+  sgd,
+  sum,
+  type Tensor,
+  tensor,
+} from "@firn/train";
+import { saveCheckpoint } from "@firn/train/checkpoint";
 import { text, texts, UsageError, whole } from "../../examples/flags.ts";
 import { fileUrl, policyOf } from "../../examples/policies.ts";
-import { savedFlags } from "../../examples/saved_flags.ts";
+import { extraOf, readRun, RUN_FLAGS, savedFlags } from "../../examples/saved_flags.ts";
 import { rateOf } from "../../examples/model_card.ts";
 import { inFolder } from "../data/files.ts";
 
@@ -35,8 +46,34 @@ Deno.test("savedFlags refuses values that no command line could give", () => {
     { toString: 1 },
     { command: "digits" },
     { policyHash: "x" },
+    { ranks: 0 },
+    { ranks: "2" },
   ];
   for (const extra of bad) assertThrows(() => read(extra), DataError, "Cannot resume", JSON.stringify(extra));
+});
+
+Deno.test("a run goes on with as many ranks as it had, or not at all", async () => {
+  await inFolder(async (folder) => {
+    await using gpu = await openGpu({ tune: false });
+    const table = { ...TABLE, ...RUN_FLAGS },
+      command = { command: "finetune", table, rate: "steps", beside: [] } as const;
+    const state = await defineTraining(gpu, ({ w }: { w: Tensor }) => sum(w), {
+      optimizer: sgd({ learningRate: 1 }),
+      steps: 1,
+    }).init({ w: tensor([1]) });
+    const flags = { steps: 3, policy: "gradES", out: folder };
+    for (const ranks of [1, 2]) {
+      const extra = extraOf("finetune", { flags, policyHash: null, ranks });
+      await saveCheckpoint(gpu, state, { path: `${folder}/checkpoint.safetensors`, extra });
+      const resumed = readRun(["--resume", folder], command);
+      if (ranks === 1) assertEquals((await resumed).values.steps, 3);
+      else {await assertRejects(
+          () => resumed,
+          InputError,
+          "as many ranks as it had, 2: there are 1; start it by ./firn ranks 2",
+        );}
+    }
+  });
 });
 
 Deno.test("savedFlags reads lists of a flag that may be given several times, and one text of earlier runs", () => {

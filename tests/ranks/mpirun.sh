@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains the bundled model on two ranks under mpirun, and compares the losses with those of one process that has all samples in
-# its batch. Then a rank is killed: all must end soon and say so, and the run must go on from its checkpoint to the same weights.
+# its batch. Then ranks are killed: all must end soon and say so, and the run must go on from its checkpoint to the same weights.
 #
 #   sh tests/ranks/mpirun.sh
 set -eu
@@ -27,24 +27,11 @@ awk '{ off = ($1 - $2) / $1; if (off > 1e-5 || off < -1e-5) bad = 1 } END { exit
   fail "the losses must be those of one process: $(cat "$work/both")"
 cmp "$work/two/model/config.json" "$work/one/model/config.json" || fail "rank 0 must save the model"
 
-if finetune 2 2 dry --dry-run; then fail "ranks must refuse a dry run"; fi
-grep -q "run it without ranks" "$work/log" || fail "they must say why"
-if finetune 2 2 watched --watch 0; then fail "ranks must refuse to serve a page"; fi
-grep -q "run ./firn watch FOLDER" "$work/log" || fail "they must say what does"
+finetune 2 2 dry --dry-run || fail "ranks must try steps together"
+grep -q "2 ranks × 2 × 32 tokens" "$work/log" || fail "a dry run must say how many samples a step has"
+finetune 2 2 watched --watch 0 --tensorboard --evaluate-every 4 --best held-out/loss || fail "ranks must be watched and evaluated"
+grep -q "watching    http" "$work/log" || fail "rank 0 must serve the page"
+[ -d "$work/watched/tensorboard" ] || fail "rank 0 must write files of TensorBoard"
 
-finetune 2 2 killed &
-run=$!
-until grep -q '"kind":"step"' "$work/killed/metrics.jsonl" 2>/dev/null; do
-  kill -0 "$run" 2>/dev/null || fail "the run must begin"
-  sleep 0.2
-done
-# The second rank, by the folder that is its own.
-rank=$(find .firn -maxdepth 1 -name 'rank-1-*' | head -n 1)
-kill -9 "${rank##*-}" || fail "there must be a second rank"
-killed=$(date +%s)
-if wait "$run"; then fail "a run that lost a rank must not end well"; fi
-[ $(($(date +%s) - killed)) -le 10 ] || fail "all ranks must end within ten seconds"
-rm -rf .firn/rank-*
-./firn ranks 2 finetune --resume "$work/killed" >"$work/log" 2>&1 || fail "the run must go on"
-cmp "$work/killed/model/model.safetensors" "$work/two/model/model.safetensors" || fail "its weights must have the same bits"
+./firn deno run -A tests/ranks/kills.ts --kills 3 || fail "a run that lost a rank must end at once, and go on"
 echo "two ranks train as one process does, and a run that lost one goes on to the same bits"

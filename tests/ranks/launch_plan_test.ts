@@ -1,0 +1,36 @@
+/**
+ * What a command may do that a launcher of MPI started.
+ *
+ * @module
+ */
+
+import { assertEquals, assertThrows } from "@std/assert";
+import { LaunchError, planOf } from "../../examples/launch_plan.ts";
+import { pathsOf } from "../../examples/machine.ts";
+
+/** Permissions of a command in an environment. */
+function flagsOf(command: string, own: Readonly<Record<string, string>> = {}): readonly string[] {
+  const env: Readonly<Record<string, string>> = { DENO_DIR: "/deno", HF_HOME: "/hf", ...own };
+  const machine = {
+    ...{ os: "linux", folder: "/here" },
+    env: (name: string) => env[name],
+    kindOf: () => null,
+    realPath: (path: string) => pathsOf({ os: "linux" }).resolve("/here", path),
+    nvidia: () => null,
+  };
+  return planOf([command], { machine }).main.flags;
+}
+
+Deno.test("a launcher of MPI gives what trains its one library, and refuses what all processes would do", () => {
+  const started = { OMPI_COMM_WORLD_SIZE: "2", FIRN_MPI_LIBRARY: "/lib/mpi.so" };
+  for (const command of ["finetune", "pretrain", "digits", "classify", "vision", "vlm", "lora"]) {
+    const ffi = flagsOf(command, started).filter((flag) => flag.includes("ffi"));
+    assertEquals(ffi, ["--allow-ffi=/lib/mpi.so"], command);
+  }
+  for (const command of ["generate", "merge", "watch", "evaluate"]) {
+    assertThrows(() => flagsOf(command, started), LaunchError, `each would do all of "${command}"`);
+  }
+  assertThrows(() => flagsOf("finetune", { PMI_SIZE: "2" }), LaunchError, "FIRN_MPI_LIBRARY must name");
+  // A terminal within a job of Slurm.
+  assertEquals(flagsOf("finetune", { SLURM_STEP_NUM_TASKS: "1" }), flagsOf("finetune"));
+});
