@@ -1,0 +1,133 @@
+/**
+ * What the lines of the study say: for each task and arm the best rate, the means, and paired differences.
+ *
+ * @module
+ */
+
+import type { StudyLine } from "./study_lines.ts";
+import { type Arm, SHORTER, type StudyPlan, type StudyTask } from "./study_plan.ts";
+import { bestRate } from "./study_run.ts";
+import { type Difference, holm, interpolated, meanOf, pairedDifference } from "./study_statistics.ts";
+
+/** A difference, and its probability with Holm's correction for all of its kind. */
+export type Corrected = Difference & { readonly corrected: number };
+
+/** An arm on a task. */
+export interface Summary {
+  readonly task: StudyTask;
+  readonly arm: Arm;
+  /** The rate that tuning chose; null while it has not. */
+  readonly rate: number | null;
+  /** Its final runs; where there are none, the tuning run of that rate. */
+  readonly lines: readonly StudyLine[];
+  /** Final runs; 0 where `lines` is the tuning run. */
+  readonly seeds: number;
+  readonly mean: (value: (line: StudyLine) => number) => number;
+  /** Quality above that of full training of the same seed. */
+  readonly toFull: Corrected | null;
+  /** Quality above that of training without freezing that takes as many seconds, of the same seed. */
+  readonly atEqualTime: Corrected | null;
+  /** The same, with changes of the frozen set in no time, as in a run that is so long that they do not matter. */
+  readonly withoutChanges: Corrected | null;
+}
+
+/** Quality of training for as long, with a schedule of its own: on the line between runs of one seed. */
+function shorterAt(
+  lines: readonly StudyLine[],
+  { seed, seconds }: { readonly seed: number; readonly seconds: number },
+): number | null {
+  const points = SHORTER.flatMap((arm) => lines.filter((line) => line.arm === arm && line.seed === seed));
+  return points.length < SHORTER.length
+    ? null
+    : interpolated(points.map(({ seconds, quality }) => [seconds, quality]), seconds);
+}
+
+/** Differences of the runs that have a counterpart, and null where one of several seeds has none. */
+function differenceOf(
+  lines: readonly StudyLine[],
+  counterpart: (line: StudyLine) => number | null,
+): Difference | null {
+  const found = lines.flatMap((line) => {
+    const other = counterpart(line);
+    return other === null ? [] : [line.quality - other];
+  });
+  return found.length < lines.length ? null : pairedDifference(found);
+}
+
+type Kind = "toFull" | "atEqualTime" | "withoutChanges";
+const KINDS: readonly Kind[] = ["toFull", "atEqualTime", "withoutChanges"];
+type Raw = Omit<Summary, Kind> & { readonly [K in Kind]: Difference | null };
+
+function rawOf({ plan, lines, task, arm }: {
+  readonly plan: StudyPlan;
+  readonly lines: readonly StudyLine[];
+  readonly task: StudyTask;
+  readonly arm: Arm;
+}): Raw | null {
+  const of = (name: string): StudyLine[] => {
+    const rate = bestRate(lines, { task, arm: name });
+    return lines.filter((line) =>
+      line.task === task.name && line.arm === name && line.rate === rate && line.purpose === "final" &&
+      plan.finalSeeds.includes(line.seed)
+    );
+  };
+  const rate = bestRate(lines, { task, arm }), final = of(arm);
+  const tuned = lines.filter((line) =>
+    line.task === task.name && line.arm === arm && line.purpose === "tune" &&
+    (rate === null || line.rate === rate)
+  );
+  const best = tuned.toSorted((a, b) => b.validation - a.validation).slice(0, 1);
+  const own = final.length > 0 ? final : best;
+  if (own.length === 0) return null;
+  const shorter = SHORTER.flatMap(of), fulls = of("full");
+  const equal = (seconds: (line: StudyLine) => number): Difference | null =>
+    SHORTER.includes(arm)
+      ? null
+      : differenceOf(final, (line) => shorterAt(shorter, { seed: line.seed, seconds: seconds(line) }));
+  return {
+    task,
+    arm,
+    rate,
+    lines: own,
+    seeds: final.length,
+    mean: (value) => meanOf(own.map(value)),
+    toFull: arm === "full"
+      ? null
+      : differenceOf(final, ({ seed }) => fulls.find((line) => line.seed === seed)?.quality ?? null),
+    atEqualTime: equal(({ seconds }) => seconds),
+    withoutChanges: equal(({ seconds, changing }) => seconds - changing),
+  };
+}
+
+/**
+ * Summaries of all tasks and arms that have a run, with Holm's correction over all differences of a kind.
+ *
+ * @param plan The plan
+ * @param lines Finished runs
+ * @returns Summaries, task by task
+ */
+export function summarise(plan: StudyPlan, lines: readonly StudyLine[]): Summary[] {
+  const raw = plan.tasks.flatMap((task) =>
+    plan.arms.flatMap((arm) => rawOf({ plan, lines, task, arm }) ?? [])
+  );
+  const corrected = new Map<Difference, number>();
+  for (const kind of KINDS) {
+    const found = raw.flatMap((one) => one[kind] ?? []), probabilities = holm(found.map(({ p }) => p));
+    found.forEach((difference, i) => corrected.set(difference, probabilities[i]));
+  }
+  const withHolm = (difference: Difference | null): Corrected | null =>
+    difference === null ? null : { ...difference, corrected: corrected.get(difference)! };
+  return raw.map((one) => ({
+    ...one,
+    toFull: withHolm(one.toFull),
+    atEqualTime: withHolm(one.atEqualTime),
+    withoutChanges: withHolm(one.withoutChanges),
+  }));
+}
+
+/** Whether a difference is above or below 0 beyond chance, by its corrected probability. */
+export function verdictOf(difference: Corrected | null): "better" | "worse" | "open" | null {
+  if (difference === null) return null;
+  if (difference.corrected >= 0.05) return "open";
+  return difference.mean > 0 ? "better" : "worse";
+}
