@@ -34,7 +34,7 @@ export interface Subject {
   readonly padding: number;
   readonly loss: Loss<object, StudyBatch>;
   /** Parameters of which the loss trains some, or all. */
-  readonly parameters: readonly string[];
+  readonly parameters: ReadonlyMap<string, Tensor>;
   /** The parameters of a seed; what the seed drew is freed by {@link Subject.release}. */
   paramsOf(seed: number): Promise<object>;
   release(params: object): void;
@@ -111,7 +111,7 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
     data,
     padding,
     loss,
-    parameters: trained,
+    parameters: new Map(trained.map((path) => [path, known.get(path)!])),
     async paramsOf(seed) {
       if (task.rank !== null) return (await adapted(seed)).params;
       if (data.classes === null || head === undefined) return base.params;

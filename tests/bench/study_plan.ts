@@ -48,6 +48,9 @@ export const BREADTH_ARMS = [
   "top 25 %",
   "top 50 %",
   "rotate",
+  "autoTau",
+  "gradientProbe",
+  "AdaGradSelect",
   "biases and norms",
 ] as const;
 
@@ -169,6 +172,11 @@ export function tuningRuns({ tasks, arms, tuningSeed }: StudyPlan): PlannedRun[]
   );
 }
 
+/** Whether an arm is defined on a task: an adapter has neither biases nor norms. */
+function applies(arm: Arm, { rank }: StudyTask): boolean {
+  return arm !== "biases and norms" || rank === null;
+}
+
 /** The final runs, seed by seed, at the rates that tuning chose; null where it chose none yet. */
 export function finalRuns(
   { tasks, arms, finalSeeds }: StudyPlan,
@@ -178,7 +186,7 @@ export function finalRuns(
     arms.flatMap((arm) =>
       tasks.flatMap((task): PlannedRun[] => {
         const rate = rateOf(task, arm);
-        return rate === null ? [] : [{ task, arm, rate, seed, purpose: "final" }];
+        return rate === null || !applies(arm, task) ? [] : [{ task, arm, rate, seed, purpose: "final" }];
       })
     )
   );

@@ -6,11 +6,15 @@
 
 import type { Component, FreezePolicy, Json, Signal } from "@firn/train";
 import {
+  adaGradSelect,
+  auto,
+  bitFit,
   type Blocks,
   blocksOf,
   costAware,
   definePolicy,
   gradES,
+  gradientProbe,
   layerLinears,
   prefix,
   rotate,
@@ -24,15 +28,17 @@ import { ALPHA, type Arm, type PlannedRun } from "./study_plan.ts";
 export interface Freezing {
   /** While it trains; null for nothing. */
   readonly policy: FreezePolicy | null;
-  /** Components that are never trained. */
-  readonly never: ReadonlySet<string>;
+  /** Whether a parameter is trained at all. */
+  trains(path: string): boolean;
+  /** Components of which no parameter is. */
+  readonly never: number;
   /** Whether values of the frozen bottom are kept from one epoch to the next. */
   readonly cached: boolean;
 }
 
-/** The policy that is put forward, with all its options. It was committed before any final seed was run. */
+/** The policy that is put forward, with all its options at their defaults. It was committed before any final seed was run. */
 export function primary(): FreezePolicy {
-  return costAware({ maxSaving: 0.5, alpha: 0.1, worth: "benefit" });
+  return auto();
 }
 
 /** The state of {@link grace}. */
@@ -129,7 +135,9 @@ export function randomTwinOf(blocks: Blocks, { share, seed }: { share: number; s
   return order.slice(0, bottomOf(blocks, share).length).map((i) => all[i]);
 }
 
-const NOTHING: Freezing = { policy: null, never: new Set(), cached: false };
+const NOTHING: Freezing = { policy: null, trains: () => true, never: 0, cached: false };
+/** A head for classes, which is new. */
+const HEAD = /^(score|classifier)\./;
 
 /**
  * What an arm freezes in a run.
@@ -141,18 +149,21 @@ const NOTHING: Freezing = { policy: null, never: new Set(), cached: false };
 export function freezingOf(
   { arm, task, seed }: PlannedRun,
   { parameters, tau, steps }: {
-    readonly parameters: Iterable<string>;
+    readonly parameters: ReadonlyMap<string, { readonly shape: readonly number[] }>;
     readonly tau: number | null;
     readonly steps: number;
   },
 ): Freezing {
-  const blocks = blocksOf(modulesOf(parameters));
+  const blocks = blocksOf(modulesOf(parameters.keys()));
   const by = (policy: FreezePolicy): Freezing => ({ ...NOTHING, policy });
-  const never = (paths: readonly string[], cached = true): Freezing => ({
-    ...NOTHING,
-    never: new Set(paths),
-    cached,
-  });
+  const only = (trains: Freezing["trains"], cached = false): Freezing => {
+    const left = new Set(modulesOf([...parameters.keys()].filter(trains)).map(({ path }) => path));
+    return { ...NOTHING, trains, cached, never: modulesOf(parameters.keys()).length - left.size };
+  };
+  const never = (paths: readonly string[], cached = true): Freezing => {
+    const frozen = new Set(paths);
+    return only((path) => !frozen.has(moduleOf(path)), cached);
+  };
   const graded = (metric: Signal): Freezing =>
     by(tau === null ? grace(metric) : gradES({ tau, alpha: ALPHA, metric }));
   const topOf = (share: number): string[] =>
@@ -170,14 +181,11 @@ export function freezingOf(
     "bottom 25 %": () => never(bottomOf(blocks, 0.25)),
     "top 25 %": () => never(topOf(0.25), false),
     "top 50 %": () => never(topOf(0.5), false),
+    "autoTau": () => by(gradES()),
+    "gradientProbe": () => by(gradientProbe()),
+    "AdaGradSelect": () => by(adaGradSelect({ every: Math.max(1, Math.round(steps / 10)), seed })),
     "rotate": () => by(rotate({ every: Math.max(1, Math.round(steps / 20)), order: "shuffled", seed })),
-    "biases and norms": () => never(weightsOf(parameters), false),
+    "biases and norms": () => only(bitFit(parameters, { norms: true, also: (path) => HEAD.test(path) })),
   };
   return arms[arm]?.() ?? NOTHING;
-}
-
-/** Modules of a layer that are neither norms nor parts of an adapter: what is left trains norms, embedding and head. */
-function weightsOf(parameters: Iterable<string>): string[] {
-  return modulesOf(parameters).filter(({ path, layer }) => layer !== null && !/norm/i.test(path))
-    .map(({ path }) => path);
 }

@@ -20,7 +20,6 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { earlyStopping } from "@firn/train/policies";
-import { moduleOf } from "../../core/train/freeze/components.ts";
 import { snapshot } from "../../core/train/state/snapshot.ts";
 import type { Compiled, PowerMeter } from "./study_clocks.ts";
 import { type StudyBatch, trainBatches } from "./study_data.ts";
@@ -104,12 +103,12 @@ const STOPPING = earlyStopping({ minDelta: 5e-4, patience: 3 });
 
 function definitionOf(lab: StudyLab, { subject, run, tau }: StudyCourse) {
   const planned = plannedSteps(run.arm, lab), { loss, parameters } = subject;
-  const { policy, never, cached } = freezingOf(run, { parameters, tau, steps: planned });
+  const { policy, trains, never, cached } = freezingOf(run, { parameters, tau, steps: planned });
   const learningRate = cosine({ peak: run.rate, warmup: Math.ceil(WARMUP * planned), steps: planned });
   const training = defineTraining(lab.gpu, loss, {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate, weightDecay: WEIGHT_DECAY })),
     ...policy !== null && { policy },
-    trainable: (path) => (loss.trainable?.(path) ?? true) && !never.has(moduleOf(path)),
+    trainable: (path) => (loss.trainable?.(path) ?? true) && trains(path),
     steps: planned,
     lookEvery: lab.look,
     precision: lab.precision,
@@ -119,7 +118,7 @@ function definitionOf(lab: StudyLab, { subject, run, tau }: StudyCourse) {
     training,
     planned,
     never,
-    policy: policy?.name ?? (never.size > 0 ? `never ${never.size}` : null),
+    policy: policy?.name ?? (never > 0 ? `never ${never}` : null),
   };
 }
 
@@ -275,8 +274,8 @@ async function lineOf(
     validation: quality,
     start: start.quality,
     perplexity: start.perplexity === null || after === null ? null : [start.perplexity, after],
-    frozen: state.frozen.length + never.size,
-    components: training.components().length + never.size,
+    frozen: state.frozen.length + never,
+    components: training.components().length + never,
     tau,
     policy,
     curve: [
