@@ -13,7 +13,8 @@
 
 import { fileURLToPath } from "node:url";
 import { COMMANDS } from "./commands.ts";
-import { type Launch, LaunchError, type LaunchPlan, planOf } from "./launch_plan.ts";
+import { devicePlan, LaunchError } from "./device_plan.ts";
+import { type Launch, type LaunchPlan, planOf, startedBy } from "./launch_plan.ts";
 import { type Machine, pathsOf, thisMachine } from "./machine.ts";
 
 /** A package of JSR, as its modules are addressed. */
@@ -63,7 +64,8 @@ const quoted = (word: string): string =>
  */
 export function shellLines(launch: Launch, machine: Machine): string {
   const set = Object.entries(launch.env).map(([name, value]) => `export ${name}=${quoted(value)}`);
-  return [...set, `exec deno ${argsOf(launch, machine).map(quoted).join(" ")}`].join("\n");
+  const words = [...launch.through ?? [], "deno", ...argsOf(launch, machine)];
+  return [...set, `exec ${words.map(quoted).join(" ")}`].join("\n");
 }
 
 /** Variables without which Deno finds no adapter on Linux: that of OpenGL lacks what the kernels need. */
@@ -73,8 +75,9 @@ function driverVariables({ os, env }: Machine): Record<string, string> {
 
 /** Runs Deno, which takes signals for this process. */
 async function runLaunch(launch: Launch, machine: Machine): Promise<number> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: argsOf(launch, machine),
+  const [program, ...args] = [...launch.through ?? [], Deno.execPath(), ...argsOf(launch, machine)];
+  const child = new Deno.Command(program, {
+    args,
     env: { ...driverVariables(machine), ...launch.env },
   }).spawn();
   using _signals = handOn(child, { terminal: Deno.stdin.isTerminal(), os: machine.os });
@@ -176,7 +179,10 @@ export async function main([first, ...rest]: readonly string[]): Promise<number>
   }
   const machine = thisMachine();
   try {
-    const plan = planOf([command, ...args], { machine, configured: await configured(args, machine) });
+    const fromFile = await configured(args, machine), ranked = startedBy(machine) > 1;
+    const device = await devicePlan([...fromFile, ...args], { machine, ranked });
+    if (device?.said !== undefined) console.error(`firn: ${device.said}`);
+    const plan = planOf([command, ...args], { machine, configured: fromFile, device });
     await runBefore(plan, machine);
     if (!shell) return await runLaunch(plan.main, machine);
     console.log(shellLines(plan.main, machine));

@@ -13,7 +13,7 @@ import { InputError } from "@firn/train";
 import { readQuestions, scoreChoices } from "./choices.ts";
 import { predict } from "./classify.ts";
 import { columnsIn, DATA_FLAGS } from "./data_flags.ts";
-import { readFlags, runMain, UsageError, type Values, whole } from "./flags.ts";
+import { readFlags, runMain, topic, UsageError, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { locateData } from "./hub.ts";
 import { readExamples } from "./labelled_text.ts";
@@ -30,9 +30,11 @@ const { validation: _, "held-out": heldOut, "show-batch": __, ...DATA } = DATA_F
 /** The flags of the command. */
 export const FLAGS = {
   ...DATA,
-  limit: whole("questions or labelled texts to take, from the first; all when absent", null),
-  batch: whole("sequences in a batch", 8),
-  length: whole("tokens of a sequence", 256, 2),
+  ...topic("evaluation", {
+    limit: whole("questions or labelled texts to take, from the first; all when absent", null),
+    batch: whole("sequences in a batch", 8),
+    length: whole("tokens of a sequence", 256, 2),
+  }),
   ...READER_FLAGS,
 };
 

@@ -5,7 +5,8 @@
  */
 
 import { type Gpu, type GpuOptions, openGpu } from "@firn/train";
-import { type Flag, oneOf, toggle, topic, UsageError } from "./flags.ts";
+import { DEVICE_VARIABLE } from "./device_plan.ts";
+import { type Flag, oneOf, text, toggle, topic, UsageError } from "./flags.ts";
 import { hostFileSystem } from "@firn/train/data";
 import { print, printError } from "./print.ts";
 import { progress, stage, type Stream } from "./progress.ts";
@@ -23,6 +24,7 @@ export const GPU_FLAGS: {
   readonly gpu: Flag<Provider>;
   readonly "unsafe-gpu": Flag<boolean>;
   readonly "no-tune": Flag<boolean>;
+  readonly device: Flag<string | null>;
 } = topic("device", {
   gpu: oneOf<Provider>(
     ["auto", "deno", "dawn"],
@@ -33,6 +35,11 @@ export const GPU_FLAGS: {
     "drop the checks of --gpu dawn: faster, but a wrong kernel may do any harm on the GPU",
   ),
   "no-tune": toggle("choose kernels by a rule, not by measuring them on this GPU"),
+  device: text<string | null>(
+    "ADDRESS",
+    "PCI address of the GPU, on a machine with several; ranks take a list",
+    null,
+  ),
 });
 
 /** What a program says of the device that it wants; the fallbacks of {@link GPU_FLAGS} when absent. */
@@ -42,6 +49,7 @@ export interface Choice {
   readonly gpu?: Provider;
   readonly "unsafe-gpu"?: boolean;
   readonly "no-tune"?: boolean;
+  readonly device?: string | null;
   /** How it trains. */
   readonly precision?: string;
 }
@@ -58,11 +66,12 @@ export async function openDevice(
   flags: Choice,
   { to }: { readonly to?: Stream } = {},
 ): Promise<Gpu> {
-  const provider = providerOf(flags);
+  const provider = providerOf(flags), device = await deviceOf(flags);
   let line: ReturnType<typeof progress> | null = null;
   const gpu = await stage("opening     the GPU", () =>
     openGpu({
       ...provider,
+      ...device !== null && { device },
       ...flags["no-tune"] && { tune: false },
       tuneCache: CACHE,
       fileSystem: flags["dry-run"] ? unwritten(hostFileSystem()) : hostFileSystem(),
@@ -81,17 +90,29 @@ export async function openDevice(
 }
 
 /**
- * The implementation of WebGPU that a command line asks for.
+ * The address of the GPU that this process was given, or that a command line asks for.
+ *
+ * @param flags Values of {@link GPU_FLAGS}
+ * @returns The address; null where the driver chooses
+ */
+export async function deviceOf({ device = null }: Pick<Choice, "device">): Promise<string | null> {
+  const { state } = await Deno.permissions.query({ name: "env", variable: DEVICE_VARIABLE });
+  const given = state === "granted" ? Deno.env.get(DEVICE_VARIABLE) : undefined;
+  return given?.split("/")[0] || device;
+}
+
+/**
+ * The implementation of WebGPU, and the GPU, that a command line asks for.
  *
  * @param flags Values of {@link GPU_FLAGS}
  * @returns Options of `openGpu`
  * @throws {UsageError} When `--unsafe-gpu` has nothing to drop
  */
 export function providerOf(
-  { gpu = "auto", "unsafe-gpu": unsafe = false }: Choice,
-): Pick<GpuOptions, "gpu" | "unsafe"> {
+  { gpu = "auto", "unsafe-gpu": unsafe = false, device = null }: Choice,
+): Pick<GpuOptions, "gpu" | "unsafe" | "device"> {
   if (unsafe && gpu !== "dawn") throw new UsageError("--unsafe-gpu drops checks of Dawn: add --gpu dawn");
-  return { gpu, unsafe };
+  return { gpu, unsafe, ...device !== null && { device } };
 }
 
 /**
@@ -117,7 +138,8 @@ export function dawnIsFaster(
  * @returns The device
  */
 export async function openShown(flags: Choice): Promise<Gpu> {
-  const gpu = await openDevice(flags);
-  print(`adapter     ${gpu.name}${gpu.software ? " (software: right, but slow)" : ""}`);
+  const gpu = await openDevice(flags), device = await deviceOf(flags);
+  const where = device === null ? "" : ` at ${device}`;
+  print(`adapter     ${gpu.name}${where}${gpu.software ? " (software: right, but slow)" : ""}`);
   return gpu;
 }

@@ -5,7 +5,10 @@
  */
 
 import { type Command, COMMANDS } from "./commands.ts";
+import { DEVICE_VARIABLE, type DevicePlan, LaunchError } from "./device_plan.ts";
 import { denoFolder, hubPlaces, type Machine, pathsOf, referenceFolder, withTarget } from "./machine.ts";
+
+export { LaunchError };
 
 /** A run of Deno. */
 export interface Launch {
@@ -15,6 +18,8 @@ export interface Launch {
   readonly flags: readonly string[];
   readonly script: string;
   readonly args: readonly string[];
+  /** Words before Deno that start it. */
+  readonly through?: readonly string[];
 }
 
 /** How a command is run. */
@@ -22,11 +27,6 @@ export interface LaunchPlan {
   /** Programs that run first, as only they may use the network: downloads. */
   readonly before: readonly Launch[];
   readonly main: Launch;
-}
-
-/** Arguments that cannot be run; the message is for a person. */
-export class LaunchError extends Error {
-  override name = "LaunchError";
 }
 
 /** Flags that stand alone, as far as it matters: what follows them is no value of theirs. */
@@ -45,13 +45,18 @@ const STORES = ["*.s3-accelerate.amazonaws.com", "*.s3.amazonaws.com"];
  * Plans a command.
  *
  * @param args The command, and its arguments
- * @param options The machine; `configured`: flags of the file of `--config`, which count as if they were given
+ * @param options The machine; `configured`: flags of the file of `--config`, which count as if they were given; `device`: how it gets
+ * a GPU of several
  * @returns What is run, first downloads
  * @throws {LaunchError} When a path cannot be opened alone
  */
 export function planOf(
   [command, ...args]: readonly string[],
-  { machine, configured = [] }: { readonly machine: Machine; readonly configured?: readonly string[] },
+  { machine, configured = [], device = null }: {
+    readonly machine: Machine;
+    readonly configured?: readonly string[];
+    readonly device?: DevicePlan | null;
+  },
 ): LaunchPlan {
   const about = COMMANDS[command], all = [...args, ...configured];
   const open = opener(command, machine);
@@ -65,6 +70,7 @@ export function planOf(
   const library = mpiOf(command, machine);
   const env = [
     ...library === null ? [] : [LIBRARY, ...LAUNCHERS.map((name) => `${name.split("_")[0]}_*`)],
+    ...device === null ? [] : [DEVICE_VARIABLE],
     ...nvidia ? ["FIRN_NVIDIA"] : [],
     ...hub ? ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] : [],
   ];
@@ -89,7 +95,9 @@ export function planOf(
       env: {
         ...hub && { ...cache, HF_HUB_OFFLINE: "1" },
         ...nvidia && { FIRN_NVIDIA: machine.nvidia() ?? "" },
+        ...device?.env,
       },
+      ...device !== null && { through: device.through },
       flags,
       script: about.script,
       args,
@@ -194,7 +202,9 @@ function openPositionals(about: Command, args: readonly string[], open: Opener):
   if (about.model && args.length > 0 && !args[0].startsWith("-")) openModel(args[0], open);
   if (about.folders) {
     read.push(
-      ...args.filter((arg, i) => !arg.startsWith("-") && !["--port", "--gpu", "--out"].includes(args[i - 1])),
+      ...args.filter((arg, i) =>
+        !arg.startsWith("-") && !["--port", "--gpu", "--device", "--out"].includes(args[i - 1])
+      ),
     );
   }
   const { places: count } = about;
@@ -236,9 +246,13 @@ function wantsDawn(args: readonly string[]): boolean {
   return args.some((arg, i) => arg === "--gpu=dawn" || arg === "dawn" && args[i - 1] === "--gpu");
 }
 
+/** Processes that a launcher of MPI started; 1 where none did. */
+export const startedBy = ({ env }: Machine): number =>
+  Math.max(...LAUNCHERS.map((name) => Number(env(name) ?? 1)));
+
 /** The library of MPI of the launcher that started this process among others; null where it is alone. */
-function mpiOf(command: string, { env }: Machine): string | null {
-  const started = Math.max(...LAUNCHERS.map((name) => Number(env(name) ?? 1)));
+function mpiOf(command: string, machine: Machine): string | null {
+  const started = startedBy(machine), { env } = machine;
   if (!(started > 1)) return null;
   if (!COMMANDS[command].ranks) {
     const able = Object.entries(COMMANDS).filter(([, { ranks }]) => ranks).map(([name]) => name);

@@ -22,7 +22,35 @@ export interface Machine {
   realPath(path: string): string;
   /** What the kernel says of its NVIDIA driver; null without one. */
   nvidia(): string | null;
+  /** The GPUs of the machine, and what gives a process one of them. */
+  gpus(): Promise<Gpus>;
+  /** Whether a program without arguments succeeds, or one with. */
+  succeeds(words: readonly string[]): boolean;
 }
+
+/** A GPU of a machine; see `core/host/pci_gpus.ts`. */
+export interface MachineGpu {
+  readonly address: string;
+  readonly model: string;
+  readonly driver: string;
+  readonly nodes: readonly string[];
+  readonly visible: boolean;
+}
+
+/** The GPUs of a machine. */
+export interface Gpus {
+  readonly all: readonly MachineGpu[];
+  /** An address as the kernel writes it; null of a text that is none. */
+  pciAddress(text: string): string | null;
+  /** What gives a process one GPU and no other. */
+  handingOf(gpu: MachineGpu, all: readonly MachineGpu[]): {
+    readonly env: Readonly<Record<string, string>>;
+    readonly hidden: readonly string[];
+  };
+}
+
+/** The file that knows GPUs. It is imported by its path, as commands are planned without a map of imports. */
+const GPUS = "../core/host/pci_gpus.ts";
 
 /** How paths are written on a machine. */
 export function pathsOf({ os }: Pick<Machine, "os">): PlatformPath {
@@ -45,6 +73,18 @@ export function thisMachine(): Machine {
       }
     },
     realPath: (path) => Deno.realPathSync(path),
+    async gpus() {
+      const { pciGpus, pciAddress, handingOf } = await import(import.meta.resolve(GPUS));
+      return { all: pciGpus(), pciAddress, handingOf };
+    },
+    succeeds([program, ...args]) {
+      try {
+        return new Deno.Command(program, { args, stdout: "null", stderr: "null" }).outputSync().success;
+      } catch (error) {
+        if (error instanceof Deno.errors.NotFound) return false;
+        throw error;
+      }
+    },
     nvidia() {
       try {
         return Deno.readTextFileSync("/proc/driver/nvidia/version").trimEnd();

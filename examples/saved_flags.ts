@@ -52,11 +52,12 @@ const BESIDE_RESUME: readonly string[] = [
   "no-tune",
   "gpu",
   "unsafe-gpu",
+  "device",
   ...Object.keys(OBSERVE_FLAGS),
 ];
 
 /** Flags that are not taken from a checkpoint: what anyone may have written loads no library, drops no check and opens no port. */
-export const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu", "watch"];
+export const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu", "device", "watch"];
 
 /** Flags of a command that can go on with a run. */
 export type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };

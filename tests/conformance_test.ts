@@ -227,7 +227,7 @@ Deno.test("conform judges parameters after five steps only where the first gradi
 });
 
 Deno.test("conformAll checks a folder with each tile in turn, the products of trainings too", async () => {
-  const device = { gpu: "dawn", "unsafe-gpu": true, "no-tune": false } as const;
+  const device = { gpu: "dawn", "unsafe-gpu": true, "no-tune": false, device: null } as const;
   assertEquals(asked(["--tiles", "--unsafe-gpu", "a", "--gpu", "dawn", "b"]), {
     ...{ folders: ["a", "b"], tiles: true, help: false },
     ...{ device, precision: "f32" },

@@ -28,7 +28,13 @@ mkdir package && cp ../../fetched package/deno && tar -czf deno.tgz package && r
 `;
 
 /** What says which permissions a command gets. */
-export const PLANNER: readonly string[] = ["cli.ts", "commands.ts", "launch_plan.ts", "machine.ts"];
+export const PLANNER: readonly string[] = [
+  "cli.ts",
+  "commands.ts",
+  "device_plan.ts",
+  "launch_plan.ts",
+  "machine.ts",
+];
 
 /** The hash in the launcher of the package for Linux on x86. */
 const HASH = /linux-x64-glibc\s+npm_hash=([0-9a-f]{128})/;

@@ -19,13 +19,26 @@ export type Environment = (name: string) => Promise<string | undefined>;
  * @throws {InputError} When Deno may not read it
  */
 export async function hostEnvironment(name: string, mend: string): Promise<string | undefined> {
+  if (await isReadable(name)) return await hostVariable(name);
+  throw new InputError(
+    `Cannot look up "${name}" as Deno must be allowed to read that variable of the environment: it is not; ${mend}`,
+  );
+}
+
+/**
+ * Looks up a variable of the environment that may be out of reach.
+ *
+ * @param name Its name
+ * @returns Its value; undefined where it is not set or empty, and where Deno may not read it
+ */
+export async function hostVariable(name: string): Promise<string | undefined> {
+  if (!await isReadable(name)) return undefined;
   const { Deno: deno } = globalThis;
-  if (deno === undefined) return nodeProcess()?.env[name] || undefined;
-  const { state } = await deno.permissions.query({ name: "env", variable: name });
-  if (state !== "granted") {
-    throw new InputError(
-      `Cannot look up "${name}" as Deno must be allowed to read that variable of the environment: it is not; ${mend}`,
-    );
-  }
-  return deno.env.get(name) || undefined;
+  return (deno?.env.get(name) ?? nodeProcess()?.env[name]) || undefined;
+}
+
+/** Whether Deno may read a variable, or this is no Deno. */
+async function isReadable(variable: string): Promise<boolean> {
+  const { Deno: deno } = globalThis, asked = await deno?.permissions.query({ name: "env", variable });
+  return asked === undefined || asked.state === "granted";
 }

@@ -73,6 +73,12 @@ export interface GpuOptions extends FileSystemOptions {
    */
   readonly unsafe?: boolean;
   /**
+   * The GPU to open on a machine with several, by its PCI address, such as `"0000:00:07.0"`; on Linux only. A process cannot choose
+   * once it runs: NVIDIA's driver takes the first that it sees, Mesa's what `DRI_PRIME` says at the start. What starts the process
+   * chooses, as `./firn COMMAND --device ADDRESS` does, and this option checks that it did.
+   */
+  readonly device?: string;
+  /**
    * Whether matrix products are measured before the first step of a training, which takes seconds. By default GPUs with
    * timestamps measure and software adapters do not. Results are the same up to rounding.
    */
@@ -107,8 +113,9 @@ const MOST_BINDINGS = 32;
  *
  * @param options Where the device comes from, and how matrix products are chosen
  * @returns The device; `software` says whether it is a CPU
- * @throws {InputError} When `gpu` does not speak WebGPU, Deno may not load Dawn, or `tune` is set and the adapter has no timestamps
- * @throws {NotFoundError} When there is no adapter, or Dawn is not at hand, with what helps
+ * @throws {InputError} When `gpu` does not speak WebGPU, Deno may not load Dawn, `tune` is set and the adapter has no timestamps, or
+ * this process was not started so that it takes `device`
+ * @throws {NotFoundError} When there is no adapter, no GPU at `device`, or Dawn is not at hand, with what helps
  *
  * @example
  * ```ts
@@ -121,6 +128,7 @@ const MOST_BINDINGS = 32;
  */
 export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promise<Gpu> {
   const options = { ...rest, gpu: gpu === "auto" && isNodeAlone() ? "dawn" : gpu } as const;
+  const check = rest.device === undefined ? null : await choiceOf(rest.device);
   const api = await apiOf(options), dawn = options.gpu === "dawn";
   const wanted = { powerPreference: "high-performance" } as const;
   const adapter = await turning({ source: { api } }, api.requestAdapter(wanted));
@@ -133,6 +141,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
       }`,
     );
   }
+  check?.(adapter.info);
   const { device, features, subgroupDirective } = await requestDevice(adapter, api);
   const { info } = adapter;
   const name = nameOf(info, options), software = info.isFallbackAdapter || SOFTWARE.test(name);
@@ -179,6 +188,19 @@ async function matricesOf(
   if (own.length === 0) return { matrices: own };
   const { matrixProducts: units } = await import("../../kernels/matmul/matrix_products.ts");
   return { matrices: own, units };
+}
+
+/** Named so that no bundler puts it into a page, which has no choice of GPUs. */
+const CHOICE = "./chosen_gpu.ts";
+
+/** What checks that an adapter is the GPU at an address. */
+async function choiceOf(device: string): Promise<(info: GPUAdapterInfo) => void> {
+  const { chosenGpu }: typeof import("./chosen_gpu.ts") = await import(CHOICE).catch((error: Error) => {
+    throw new InputError(
+      `Cannot open a GPU by its address as only Deno and Node, without a bundler, choose one: ${error.message}; leave "device" out`,
+    );
+  });
+  return await chosenGpu(device);
 }
 
 /** Names of adapters that are a CPU. */

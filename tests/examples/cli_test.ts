@@ -34,7 +34,7 @@ function machineOf(
   } = {},
 ): Machine {
   return {
-    ...{ os, folder },
+    ...{ ...thisMachine(), os, folder },
     env: (name) => env[name],
     kindOf: (path) => files[path] ?? null,
     realPath: (path) => pathsOf({ os }).resolve(folder, path),

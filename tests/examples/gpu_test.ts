@@ -34,10 +34,10 @@ Deno.test("--unsafe-gpu is refused where there is no check that it could drop", 
   }
 });
 
-Deno.test("a checkpoint neither loads Dawn nor drops its checks", () => {
-  const extra = { gpu: "dawn", "unsafe-gpu": true, "no-tune": true };
+Deno.test("a checkpoint neither loads Dawn nor drops its checks nor chooses a GPU", () => {
+  const extra = { gpu: "dawn", "unsafe-gpu": true, "no-tune": true, device: "0000:00:07.0" };
   const { flags } = savedFlags(extra, { command: "finetune", table: GPU_FLAGS, path: "c" });
-  assertEquals(flags, { gpu: "auto", "unsafe-gpu": false, "no-tune": true });
+  assertEquals(flags, { gpu: "auto", "unsafe-gpu": false, "no-tune": true, device: null });
 });
 
 Deno.test("every command that opens a device has the flags that choose it", () => {
