@@ -6,13 +6,13 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { LaunchError, planOf } from "../../examples/launch_plan.ts";
-import { pathsOf } from "../../examples/machine.ts";
+import { pathsOf, thisMachine } from "../../examples/machine.ts";
 
 /** Permissions of a command in an environment. */
 function flagsOf(command: string, own: Readonly<Record<string, string>> = {}): readonly string[] {
   const env: Readonly<Record<string, string>> = { DENO_DIR: "/deno", HF_HOME: "/hf", ...own };
   const machine = {
-    ...{ os: "linux", folder: "/here" },
+    ...{ ...thisMachine(), os: "linux", folder: "/here" },
     env: (name: string) => env[name],
     kindOf: () => null,
     realPath: (path: string) => pathsOf({ os: "linux" }).resolve("/here", path),
