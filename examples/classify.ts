@@ -21,9 +21,9 @@ import {
   InputError,
   logits,
   type Model,
-  read,
 } from "@firn/train";
 import { argmax } from "@firn/train/ops";
+import { compile } from "@firn/train/infer";
 import { families } from "@firn/train/models";
 import { companionFiles, loadModel, saveModel } from "@firn/train/hub";
 import { fingerprint, hostFileSystem, loadTokenizer } from "@firn/train/data";
@@ -132,7 +132,8 @@ export async function predict(
   { batches, count }: { readonly batches: readonly ClassBatch[]; readonly count: number },
 ): Promise<number[]> {
   const found: number[] = [];
-  for (const batch of batches) found.push(...await read(gpu, argmax(logits(model, batch), -1)));
+  using best = compile(gpu, (batch: ClassBatch) => argmax(logits(model, batch), -1));
+  for (const batch of batches) found.push(...await best(batch));
   return found.slice(0, count);
 }
 

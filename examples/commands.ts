@@ -41,9 +41,14 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   },
   pretrain: { about: "train a small model from nothing", script: "examples/pretrain.ts", ranks: true },
   digits: {
-    about: "train an MLP, an MLP-mixer or a vision transformer on handwritten digits",
+    about: "train an MLP, an MLP-mixer, a vision transformer or a convolutional net on handwritten digits",
     script: "examples/digits.ts",
     ranks: true,
+  },
+  ssm: {
+    about: "train a state-space model on the characters of a text",
+    script: "examples/ssm.ts",
+    writes: false,
   },
   classify: {
     about: "fine-tune a model to tell spam from other mail, or to tell your own labels apart",

@@ -1,5 +1,5 @@
 /**
- * Trains an MLP, an MLP-mixer or a vision transformer on handwritten digits under any freeze policy: models are written
+ * Trains an MLP, an MLP-mixer, a vision transformer or a convolutional net on handwritten digits under any freeze policy: models are written
  * with public ops, and policies know none of them by name.
  *
  * ```sh
@@ -44,6 +44,7 @@ import {
   readDigits,
 } from "./digits_data.ts";
 import { configText } from "./config.ts";
+import { convnet } from "./convnet.ts";
 import { oneOf, positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
@@ -69,7 +70,12 @@ import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { vit } from "./vit.ts";
 
 /** The models by name. */
-export const MODELS: { readonly [name in "mlp" | "mixer" | "vit"]: DigitModel } = { mlp, mixer, vit };
+export const MODELS: { readonly [name in "mlp" | "mixer" | "vit" | "convnet"]: DigitModel } = {
+  mlp,
+  mixer,
+  vit,
+  convnet,
+};
 
 /** Steps between looks. */
 const LOOK_EVERY = 10;
@@ -81,7 +87,7 @@ const OPTIMIZER: OptimizerDefaults = { decayed: "all" };
 /** The flags of the command. */
 export const FLAGS = {
   ...topic("training", {
-    model: oneOf(["mlp", "mixer", "vit"], "what is trained", "mlp"),
+    model: oneOf(["mlp", "mixer", "vit", "convnet"], "what is trained", "mlp"),
     steps: whole(`optimizer steps; ${OWN}`, null),
     batch: whole(`images in a batch; ${OWN}`, null),
     rate: positive(`largest learning rate; ${OWN}`, null),

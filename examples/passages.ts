@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Gpu, type Model, read, tensor } from "@firn/train";
+import { type Gpu, type Model, tensor, type TokenInput } from "@firn/train";
+import { compile } from "@firn/train/infer";
 import { sentenceEmbeddings } from "@firn/train/models";
 import { type Corpus, encodePrompt, type Tokenizer } from "@firn/train/data";
 
@@ -90,6 +91,7 @@ export async function embed(
   const batch = Math.min(largest, texts.length);
   const all = texts.map((text) => encodePrompt(tokenizer, text).slice(0, most));
   const length = Math.max(...all.map((ids) => ids.length));
+  using vectors = compile(gpu, (input: TokenInput) => sentenceEmbeddings(model, input));
   for (let from = 0; from < all.length; from += batch) {
     const ids = new Int32Array(batch * length), mask = new Int32Array(batch * length);
     for (let r = 0; r < batch; r++) {
@@ -99,11 +101,11 @@ export async function embed(
       mask.fill(1, r * length, r * length + row.length);
     }
     const shape = [batch, length];
-    const vectors = sentenceEmbeddings(model, {
+    const values = await vectors({
       inputIds: tensor(ids, shape),
       attentionMask: tensor(mask, shape),
-    });
-    const values = await read(gpu, vectors) as Float32Array, width = values.length / batch;
+    }) as Float32Array;
+    const width = values.length / batch;
     for (let r = 0; r < batch && from + r < all.length; r++) {
       rows.push(values.slice(r * width, (r + 1) * width));
     }

@@ -17,11 +17,11 @@ import {
   type ImageInput,
   logits,
   type Model,
-  read,
   tensor,
 } from "@firn/train";
 import { argmax } from "@firn/train/ops";
 import { newModel, saveModel } from "@firn/train/hub";
+import { compile } from "@firn/train/infer";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
 import { positive, runMain, text, topic, type Values, whole } from "./flags.ts";
@@ -112,7 +112,8 @@ export async function digitsOf(
   const batches = digitBatches(digits, { batch: Math.min(200, digits.count), seed: 0, make: imageBatch })
     .all();
   const found: number[] = [];
-  for (const batch of batches) found.push(...await read(gpu, argmax(logits(model, batch), -1)));
+  using best = compile(gpu, ({ pixelValues }: ImageInput) => argmax(logits(model, { pixelValues }), -1));
+  for (const { pixelValues } of batches) found.push(...await best({ pixelValues }));
   return found.slice(0, digits.count);
 }
 

@@ -1,5 +1,5 @@
 /**
- * What a trained model is used for: text, probabilities of texts, values.
+ * What a trained model is used for: text, probabilities of texts, functions that are recorded once.
  *
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -24,6 +24,7 @@
  * @module
  */
 
+export { compile, type Compiled, type CompileOptions } from "./compile.ts";
 export { type AskedText, logProbabilities, type LogProbabilitiesOptions } from "./log_probabilities.ts";
 export { generate, type GenerateOptions } from "./generate.ts";
 export { generateText, type GenerateTextOptions } from "./generate_text.ts";

@@ -63,15 +63,8 @@ export async function takeStep<P extends TensorTree>(
     [...params].map(([path, t]) => [path, compiled.replaced.has(path) ? renew(t) : t]),
   );
   const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
-  const taken = {
-    request,
-    compiled,
-    step,
-    params: nextParams,
-    leaves: nextLeaves,
-    skipped: passed ? afterPass(skipped) : skipped,
-    policyState,
-  };
+  const counts = { skipped: passed ? afterPass(skipped) : skipped, step };
+  const taken = { request, compiled, params: nextParams, leaves: nextLeaves, policyState, ...counts };
   const { lookEvery } = trainer.definition;
   const isLook = step % lookEvery === 0 || step === trainer.steps;
   const exchanges = await trainer.definition.averages?.after({

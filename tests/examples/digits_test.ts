@@ -161,6 +161,10 @@ for (const name of ["mlp", "mixer", "vit"] as const) {
   });
 }
 
+Deno.test("digitTraining of the convnet learns, and its convolutions freeze from the bottom under prefix", async () => {
+  await learn(MODELS.convnet, [{ policy: prefix({ intervals: 3 }), steps: 40, batch: 16 }]);
+});
+
 Deno.test("digitTraining of the mlp under costAware ends at the smallest speed-up above its target", async () => {
   await using gpu = await openTestGpu();
   const { train } = await readDigits(), steps = 60, batch = 16;
@@ -241,6 +245,12 @@ Deno.test("components of the models have the layer that their names say, and kin
     "layers.1.mlp.down 1 linear",
   ]);
   assertEquals(vit.slice(0, 2), ["patches null linear", "positions null other"]);
+  assertEquals(found("convnet"), [
+    "layers.0 0 linear",
+    "layers.1 1 linear",
+    "hidden null linear",
+    "head null linear",
+  ]);
 });
 
 Deno.test("digits prints its accuracy and what a step costs, and writes a log that explain reads", async () => {
@@ -305,6 +315,6 @@ Deno.test("digits refuses a model that it does not have, and names the others", 
   await inFolder(async (folder) => {
     const { code, stderr } = await example("digits", ["--model", "cnn"], folder);
     assertEquals(code, 2);
-    assertEquals(stderr, 'digits: --model must be one of mlp, mixer, vit: got "cnn"\nSee --help\n');
+    assertEquals(stderr, 'digits: --model must be one of mlp, mixer, vit, convnet: got "cnn"\nSee --help\n');
   });
 });

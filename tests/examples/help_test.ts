@@ -12,6 +12,7 @@ import { FLAGS as CLASSIFY } from "../../examples/classify.ts";
 import { configText, readConfig } from "../../examples/config.ts";
 import { FLAGS as CONVERSE } from "../../examples/converse.ts";
 import { FLAGS as DIGITS } from "../../examples/digits.ts";
+import { FLAGS as SSM } from "../../examples/ssm.ts";
 import { FLAGS as EMBED } from "../../examples/embed.ts";
 import { FLAGS as EVALUATE } from "../../examples/evaluate.ts";
 import { FLAGS as EXPORT } from "../../examples/export.ts";
@@ -61,6 +62,7 @@ const ALL: Readonly<Record<string, Table>> = {
   merge: MERGE,
   push: PUSH,
   serve: SERVE,
+  ssm: SSM,
 };
 
 function fits(help: string): boolean {

@@ -20,7 +20,7 @@ import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts
 import type { CompiledStep } from "./compile.ts";
 import type { StepDefinition } from "./definition.ts";
 import { type Exchange, gradientExchange, unitOf } from "./exchange.ts";
-import { type Lock, lock } from "./lock.ts";
+import { type Lock, lock } from "../../runtime/lock.ts";
 
 /** A step to take. */
 export interface Execution {
