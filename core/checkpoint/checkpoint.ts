@@ -6,37 +6,27 @@
 
 import { isBlocked } from "../../kernels/blocks.ts";
 import { indexOfNonFinite } from "../data/floats.ts";
-import { DataError, InputError, NonFiniteError, NotFoundError } from "../errors.ts";
+import { InputError, NonFiniteError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { joined, parentOf, slashed } from "../host/paths.ts";
 import { temporaryPath } from "../host/temporary.ts";
-import { openSafetensors, type StoredDType } from "../data/safetensors.ts";
+import type { StoredDType } from "../data/safetensors.ts";
 import { inFileOrder, type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { read } from "../infer/read.ts";
 import { mappedParts } from "../runtime/readback.ts";
-import { free, storageOf } from "../runtime/residents.ts";
+import { free, isConstant, storageOf } from "../runtime/residents.ts";
 import type { Json } from "../policy.ts";
 import { type DType, elementBytes } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Path, type TensorTree } from "../tree.ts";
-import { checksums, sumOf } from "./checksums.ts";
-import { earlierSettings } from "./earlier_settings.ts";
-import { parseRecord, type SavedRecord, textOf, VERSION } from "./saved_record.ts";
+import { flatten, type TensorTree } from "../tree.ts";
+import { checksums } from "./checksums.ts";
+import { LEAVES, olderPath, PARAMS } from "./file_names.ts";
+import { type SavedRecord, textOf, VERSION } from "./saved_record.ts";
 import { copyTensors } from "../train/state/snapshot.ts";
-import { BEST, OPTIMIZER } from "../train/state/specs.ts";
-import type { HostTensor, SavedState, TrainingState } from "../train/types.ts";
-
-/** A training state read from a file. */
-export interface Checkpoint extends SavedState {
-  /** What was saved beside the state. */
-  readonly extra: Json;
-  /** The file that it was read from: an older one when the newest is damaged. */
-  readonly path: string;
-}
-
-const PARAMS = "params.", LEAVES = "leaves.";
+import { BEST, OPTIMIZER, OUTER, START } from "../train/state/specs.ts";
+import type { TrainingState } from "../train/types.ts";
 
 /**
  * Saves a training state to one safetensors file: parameters, optimizer state, policy state, frozen set, step, readings
@@ -85,7 +75,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
   const { extra = null, keep = 2, ...target } = options;
-  const { write } = await captureCheckpoint(gpu, state, { extra, apart: false });
+  const { write } = await captureCheckpoint(gpu, state, { extra, apart: false, rank: 0 });
   await write({ ...target, keep });
 }
 
@@ -103,7 +93,8 @@ export interface Captured {
  *
  * @param gpu The device
  * @param state The state, not consumed
- * @param options `extra`: JSON to keep beside it; `apart`: whether to copy it
+ * @param options `extra`: JSON to keep beside it; `apart`: whether to copy it; `rank`: whose file it is, of which all but that of rank 0
+ * have what is their own
  * @returns What writes it
  * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite
  * @throws {ConsumedError} When a step has consumed the state
@@ -111,12 +102,15 @@ export interface Captured {
 export async function captureCheckpoint<P extends TensorTree>(
   gpu: Gpu,
   state: TrainingState<P>,
-  { extra, apart }: { readonly extra: Json; readonly apart: boolean },
+  { extra, apart, rank }: { readonly extra: Json; readonly apart: boolean; readonly rank: number },
 ): Promise<Captured> {
-  const named = inFileOrder([
+  const all = [
     ...[...flatten(state.params)].map(([path, tensor]) => stored(PARAMS + path, tensor)),
     ...[...state.leaves].map(([path, tensor]) => stored(LEAVES + path, tensor)),
-  ]);
+  ];
+  const named = inFileOrder(
+    rank === 0 ? all : all.filter(({ name, tensor }) => isOwn(state, { name, tensor })),
+  );
   const own = named.map(({ tensor }) => tensor), copies = apart ? await copyTensors(gpu, own) : null;
   const release = (): void => free({ ...copies });
   try {
@@ -127,7 +121,7 @@ export async function captureCheckpoint<P extends TensorTree>(
       state.step,
     );
     const sums = Object.fromEntries(named.map(({ name }, i) => [name, seen[i].sum]));
-    const text = textOf({ ...recordOf(state, named), extra, sums });
+    const text = textOf({ ...recordOf(state, named), extra, sums, ...rank > 0 && { rank } });
     return {
       apart: copies !== null,
       async write({ path, keep, fileSystem }) {
@@ -146,6 +140,16 @@ export async function captureCheckpoint<P extends TensorTree>(
     release();
     throw error;
   }
+}
+
+/** Whether a tensor of a state is not that of all ranks. */
+function isOwn<P extends TensorTree>(
+  { step, exchanges }: TrainingState<P>,
+  { name, tensor }: Pick<Named, "name" | "tensor">,
+): boolean {
+  // Right after an exchange all have the same parameters, and at any time the same of those that are not trained.
+  if (name.startsWith(PARAMS)) return exchanges?.step !== step && !isConstant(tensor);
+  return ![BEST, OUTER, START].some((part) => name.startsWith(LEAVES + part));
 }
 
 /** What a file keeps of a state beside its tensors. */
@@ -212,14 +216,6 @@ function streamed(
   }));
 }
 
-/** Types of a device that files have, too. */
-const SAME: { readonly [stored in StoredDType]?: DType } = { BF16: "bf16", F16: "f16" };
-
-/** Path of an older checkpoint: `run.safetensors` was kept as `run.1.safetensors`, and before that as `run.2.safetensors`. */
-function olderPath(path: string, age: number): string {
-  return age === 0 ? path : path.replace(/(\.[^./\\]*)?$/, (extension) => `.${age}${extension}`);
-}
-
 /** Writes the new checkpoint, then moves the older ones on, so that a whole one is there at any time. */
 async function keepOlder(
   path: string,
@@ -249,7 +245,7 @@ async function keepOlder(
 }
 
 /**
- * Removes a checkpoint, and the older ones that were kept.
+ * Removes a checkpoint, the older ones that were kept, and those of other ranks.
  *
  * @param path The file
  * @param options The file system
@@ -264,7 +260,7 @@ export async function removeCheckpoint(
     const age = name.startsWith(stem) && name.endsWith(extension)
       ? name.slice(stem.length, name.length - extension.length)
       : null;
-    if (age === "" || age !== null && /^\.\d+$/.test(age)) await fileSystem.remove(joined(folder, name));
+    if (age !== null && /^(\.rank-\d+)?(\.\d+)?$/.test(age)) await fileSystem.remove(joined(folder, name));
   }
 }
 
@@ -281,74 +277,4 @@ async function checkFinite(
   const values = await read(gpu, wrong.tensor), at = indexOfNonFinite(values);
   const what = wrong.name.slice(wrong.name.indexOf(".") + 1);
   throw new NonFiniteError(`element ${at} of "${what}"`, step, values[at], { action: "save a checkpoint" });
-}
-
-/**
- * Reads a checkpoint, for `training.resume`.
- *
- * @param path The file. When it is damaged, or gone as a process died while it was replaced, the newest whole one of those
- * that were kept before it is read
- * @param options The file system
- * @returns The saved state on the host, and the file that it was read from
- * @throws {NotFoundError} When there is no such file
- * @throws {DataError} When it is damaged, or not a checkpoint
- */
-export async function loadCheckpoint(path: string, options: FileSystemOptions = {}): Promise<Checkpoint> {
-  const { fileSystem = hostFileSystem() } = options;
-  let failure: unknown;
-  for (let age = 0;; age++) {
-    const file = olderPath(path, age);
-    if (age > 1 && await fileSystem.stat(file) === null) throw failure;
-    try {
-      return await loadFile(file, options);
-    } catch (error) {
-      failure ??= error;
-      const next = error instanceof DataError || age === 0 && error instanceof NotFoundError;
-      if (!next) throw failure;
-    }
-  }
-}
-
-async function loadFile(path: string, options: FileSystemOptions): Promise<Checkpoint> {
-  await using file = await openSafetensors(path, options);
-  const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
-  const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();
-  const { version: _, order, blocks = {}, settings, sums, ...rest } = record;
-  for (const name of file.names) {
-    const [map, prefix] = name.startsWith(PARAMS) ? [params, PARAMS] : [leaves, LEAVES];
-    const { shape, dtype } = file.specs.get(name)!, bytes = await file.read(name);
-    // Earlier versions wrote no sums.
-    if (sums !== undefined && (!Object.hasOwn(sums, name) || sums[name] !== sumOf(bytes))) {
-      throw new DataError(
-        `Cannot resume from "${file.path}" as "${name}" must be as it was saved: it was changed; use another checkpoint`,
-      );
-    }
-    const words = dtype === "U32" ? { shape, dtype: "u32" as const } : undefined;
-    const packed = Object.hasOwn(blocks, name) ? blocks[name] : words;
-    map.set(
-      name.slice(prefix.length),
-      packed !== undefined
-        ? { ...packed, data: new Uint32Array(bytes.buffer) }
-        : { shape, dtype: SAME[dtype] ?? "f32", data: await file.readF32(name) },
-    );
-  }
-  for (const [name, spec] of Object.entries(blocks)) {
-    const seen = file.specs.get(name), bytes = elementBytes(spec);
-    if (seen !== undefined && seen.dtype === "U32" && seen.end - seen.begin === bytes) continue;
-    throw new DataError(
-      `Cannot resume from "${file.path}" as "${name}" must have ${bytes} bytes of ${spec.dtype}: it does not; ` +
-        "use another checkpoint",
-    );
-  }
-  const missing = order.find((path) => !params.has(path)), more = params.size > order.length;
-  if (missing !== undefined || more) {
-    throw new DataError(
-      `Cannot resume from "${file.path}" as its tensors must be the parameters that it lists: ${
-        missing === undefined ? "it has more" : `"${missing}" is missing`
-      }; use another checkpoint`,
-    );
-  }
-  const ordered = new Map(order.map((path) => [path, params.get(path)!]));
-  const known = typeof settings === "string" ? earlierSettings(settings) : settings;
-  return { ...rest, settings: known, params: ordered, leaves, path };
 }

@@ -10,9 +10,11 @@ import { InputError, NonFiniteError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Gpu } from "../runtime/device.ts";
+import type { Ranks } from "../ranks/ranks.ts";
 import type { Json } from "../policy.ts";
 import type { TensorTree } from "../tree.ts";
 import { captureCheckpoint } from "./checkpoint.ts";
+import { rankPath, withMark } from "./file_names.ts";
 import { parseRecord } from "./saved_record.ts";
 import type { TrainingState } from "../train/types.ts";
 
@@ -33,6 +35,13 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
   readonly best?: boolean;
   /** JSON to keep beside the state, such as the seed. */
   readonly extra?: Json;
+  /**
+   * The processes that train together; this one alone when absent. Rank 0 saves the state. Where they exchange parameters, each
+   * of the others saves what is its own, as `run.rank-1.safetensors`: moments, what its codes left, readings, and between exchanges its
+   * parameters. All must save the same steps, so that none is saved by time, and `keep` is at least 2: the newest may not be that of
+   * all when they end.
+   */
+  readonly ranks?: Ranks;
   /** Milliseconds that pass, as `performance.now()` counts them, which is the clock when absent. */
   readonly now?: () => number;
 }
@@ -87,24 +96,34 @@ export function checkpointKeeper<P extends TensorTree>(
   options: CheckpointKeeperOptions,
 ): CheckpointKeeper<P> {
   const { path, every = Infinity, minutes = Infinity, keep = 2, best = false, fileSystem } = options;
-  const { extra = null, now = () => performance.now() } = options;
+  const { extra = null, now = () => performance.now(), ranks = null } = options;
   if (every !== Infinity) checkRange("checkpointKeeper", { every }, { least: 1 });
   if (minutes !== Infinity) checkRange("checkpointKeeper", { minutes }, { least: 0 });
   if (!(Number.isSafeInteger(keep) && keep >= 1)) {
     throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
   }
-  const bestPath = path.replace(/(\.[^./\\]*)?$/, (extension) => `.best${extension}`);
+  if (ranks !== null) checkTogether({ minutes, keep });
+  const bestPath = withMark(path, ".best"), rank = ranks?.rank ?? 0;
+  let sharing = false;
   let writing: Promise<void> = Promise.resolve(), savedAt = now(), lowest: number | null = null;
   const flush = async (): Promise<void> => {
     const last = writing;
     writing = Promise.resolve();
     await last;
   };
-  const begin = async (state: TrainingState<P>, target: { readonly path: string; readonly keep: number }) => {
+  /** Waits until the files of all ranks are written. */
+  const flushAll = async (): Promise<void> => {
     await flush();
-    const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: true });
+    if (sharing) await ranks!.gather(Uint8Array.of(0));
+  };
+  const begin = async (state: TrainingState<P>, target: { readonly path: string; readonly keep: number }) => {
+    sharing = ranks !== null && state.exchanges !== undefined && target.path === path;
+    // All have written the one before: there is one of all at any time.
+    await flushAll();
+    if (rank > 0 && !sharing) return;
+    const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: true, rank });
     if (target.path === path) savedAt = now();
-    writing = write({ ...target, fileSystem });
+    writing = write({ ...target, path: rankPath(target.path, rank), fileSystem });
     // It is waited for later: until then its failure is not forgotten, and ends no process.
     writing.catch(() => {});
     if (!apart) await flush();
@@ -131,11 +150,25 @@ export function checkpointKeeper<P extends TensorTree>(
     },
     async save(state) {
       await begin(state, { path, keep });
-      await flush();
+      await flushAll();
     },
-    flush,
+    flush: flushAll,
     [Symbol.asyncDispose]: flush,
   };
+}
+
+/** Refuses what ranks cannot do at the same steps. */
+function checkTogether({ minutes, keep }: { readonly minutes: number; readonly keep: number }): void {
+  if (minutes !== Infinity) {
+    throw new InputError(
+      'Cannot keep checkpoints of several ranks by "minutes" as each has its own clock: give "every"',
+    );
+  }
+  if (keep < 2) {
+    throw new InputError(
+      'Cannot keep one checkpoint of several ranks as the newest may not be that of all when they end: "keep" must be at least 2',
+    );
+  }
 }
 
 /** The validation loss of the best checkpoint so far; Infinity when there is none. */

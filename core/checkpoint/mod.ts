@@ -20,7 +20,8 @@
  * @module
  */
 
-export { type Checkpoint, loadCheckpoint, removeCheckpoint, saveCheckpoint } from "./checkpoint.ts";
+export { removeCheckpoint, saveCheckpoint } from "./checkpoint.ts";
+export { type Checkpoint, loadCheckpoint, type LoadCheckpointOptions } from "./load_checkpoint.ts";
 export {
   type CheckpointKeeper,
   checkpointKeeper,

@@ -41,6 +41,8 @@ export interface SavedRecord extends Omit<SavedState, "params" | "leaves" | "set
   readonly order: readonly Path[];
   /** What was saved beside the state. */
   readonly extra: Json;
+  /** The rank whose file it is, besides that of rank 0; absent in that. */
+  readonly rank?: number;
   /** Tensors that are stored as words of blocks; none when absent. */
   readonly blocks?: { readonly [name: string]: Spec & { readonly dtype: Blocked } };
   /** The checksum of the bytes of each tensor; earlier versions wrote none. */
@@ -97,6 +99,9 @@ function settingsFault(value: unknown, name: string): string | null {
   return OBJECT(value, name) ?? SETTINGS(value, '"settings"') ?? each(SCALAR)(value, '"settings"');
 }
 
+/** What is known of exchanges. */
+const EXCHANGES: readonly (keyof NonNullable<SavedState["exchanges"]>)[] = ["count", "step", "ranks"];
+
 /** What each field must be. */
 const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   settings: settingsFault,
@@ -139,7 +144,13 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
         Object.values(value.variants).every(isRecord),
     ),
   ),
-  exchanges: optional(COUNT),
+  exchanges: optional(
+    is(
+      "counts, a step and ranks",
+      (value) => isRecord(value) && EXCHANGES.every((name) => isCount(value[name])),
+    ),
+  ),
+  rank: optional(COUNT),
   order: PATHS,
   extra: JSON_VALUE,
   blocks: optional(each(BLOCKS)),

@@ -13,12 +13,12 @@ import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
 import { stepScalar } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
-import { EXCHANGE } from "../train/state/specs.ts";
+import { RESIDUAL, START } from "../train/state/specs.ts";
 import { exchangeBytes, gradientExchange } from "../train/step/exchange.ts";
 import type { ExchangedSpec, OpenExchange, ParameterExchange, Wire } from "../train/parameter_exchange.ts";
 import type { Path } from "../tree.ts";
 import { averageLook } from "./average_look.ts";
-import { outerSpecs, outerStep, START } from "./outer_step.ts";
+import { outerSpecs, outerStep } from "./outer_step.ts";
 import type { Ranks } from "./ranks.ts";
 import { wireCost, wireMean } from "./wire.ts";
 
@@ -40,8 +40,6 @@ export interface AverageOptions {
   readonly wire?: Wire;
 }
 
-/** Prefix of what codes left of values that were sent. */
-const RESIDUAL = `${EXCHANGE}residual.`;
 /** How values may be sent. */
 const WIRES: readonly Wire[] = ["f32", "bf16", "int8"];
 
@@ -110,7 +108,6 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
   const coded = codes && wireMean(gpu, { ranks, code: codes, advances: outer === null });
   const keepsStart = outer !== null || coded !== null;
   return {
-    ranks,
     name: `parameters every ${every} steps, ${wire}, outer ${outer?.name ?? "mean"}, ${size} ranks`,
     specs(active, trainable) {
       const specs = new Map<Path, ExchangedSpec>();
@@ -134,8 +131,9 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
       const { rank, size } = ranks, own = stepScalar((step) => (step - 1) * size + rank + 1);
       return rebuild(roots, (node) => isDrawNumber(node) ? own : node);
     },
-    async after({ step: taken, params: all, leaves, active, exchanges = 0, judged, last }) {
-      if (taken % every !== 0 && !judged && !last) return exchanges;
+    async after({ step: taken, params: all, leaves, active, exchanges, judged, last }) {
+      const before = exchanges ?? { count: 0, step: 0, ranks: size };
+      if (taken % every !== 0 && !judged && !last) return before;
       const params = new Map(active.map((path) => [path, all.get(path)!]));
       await sums.agree(0, { step: taken, key: active.join(" ") });
       const exchanged = [...params].map(([path, t]) => ({
@@ -155,8 +153,9 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
           })),
         );
       }
-      await step.take({ count: exchanges + 1, params, leaves });
-      return exchanges + 1;
+      const count = before.count + 1;
+      await step.take({ count, params, leaves });
+      return { ...before, count, step: taken };
     },
     look: (own) => averageLook(ranks, own),
     destroy() {

@@ -13,13 +13,8 @@ import { storageOf } from "../runtime/residents.ts";
 import { leaf } from "../sources.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { EXCHANGE } from "../train/state/specs.ts";
+import { EXCHANGE, OUTER, START } from "../train/state/specs.ts";
 import type { Leaves, Path } from "../tree.ts";
-
-/** Prefix of the parameters after the last exchange. */
-export const START: string = `${EXCHANGE}start.`;
-/** Prefix of the state of the outer optimizer. */
-const OUTER = `${EXCHANGE}outer.`;
 
 /** A state whose outer step is to be taken. */
 export interface OuterState {

@@ -63,6 +63,16 @@ export interface ExchangedSpec extends Spec {
   readonly copyOf?: Path;
 }
 
+/** Exchanges of parameters so far. JSON. */
+export type Exchanges = {
+  /** How many. */
+  readonly count: number;
+  /** The step after the last one; 0 before the first. */
+  readonly step: number;
+  /** How many ranks there are. */
+  readonly ranks: number;
+};
+
 /** A step that all ranks have taken. */
 export interface SteppedAlone {
   /** Its number. */
@@ -73,8 +83,8 @@ export interface SteppedAlone {
   readonly leaves: Leaves;
   /** Paths of the parameters that take part. */
   readonly active: readonly Path[];
-  /** Exchanges so far. */
-  readonly exchanges: number | undefined;
+  /** Exchanges so far; none where they begin. */
+  readonly exchanges: Exchanges | undefined;
   /** Whether its parameters are judged, so that they must be those of all ranks. */
   readonly judged: boolean | undefined;
   /** Whether it is the last one. */
@@ -91,8 +101,6 @@ export interface LookOfRanks {
 
 /** The exchanges of a training. */
 export interface OpenExchange {
-  /** The processes that train together. */
-  readonly ranks: Ranks;
   /** All settings, and the number of ranks: two runs with one text do the same. */
   readonly name: string;
   /** Tensors of the state by path, for parameters that take part. */
@@ -106,7 +114,7 @@ export interface OpenExchange {
    *
    * @returns Exchanges so far
    */
-  after(taken: SteppedAlone): Promise<number>;
+  after(taken: SteppedAlone): Promise<Exchanges>;
   /**
    * Averages a look over the ranks.
    *

@@ -70,7 +70,6 @@ export async function initState<P extends TensorTree>(
     best: null,
     ending: null,
     chosen: trainer.compiler.chosen(),
-    ...trainer.definition.averages !== null && { exchanges: 0 },
     done: false,
   }, run);
 }
@@ -90,9 +89,16 @@ export async function resumeState<P extends TensorTree>(
   checkSettings(saved.settings, settings, options);
   checkLength(saved, trainer.steps);
   checkPolicyState(trainer, saved);
-  const upload = (values: ReadonlyMap<Path, HostTensor>): Map<Path, Tensor> =>
-    new Map([...values].map(([path, value]) => [path, uploadLeaf(gpu, { path, value, step })]));
-  const params = upload(saved.params), run = newRun(params, { resumed: true });
+  const upload = (
+    values: ReadonlyMap<Path, HostTensor>,
+    isConstant: (path: Path) => boolean = () => false,
+  ): Map<Path, Tensor> =>
+    new Map(
+      [...values].map((
+        [path, value],
+      ) => [path, uploadLeaf(gpu, { path, value, step, constant: isConstant(path) })]),
+    );
+  const params = upload(saved.params, (path) => !trainable(path)), run = newRun(params, { resumed: true });
   const reason = reasonToEnd(trainer, { run, step, frozen, stopped: false });
   const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
   checkSavedLeaves(trainer, { run, saved, done: ending !== null });
@@ -120,7 +126,7 @@ export async function resumeState<P extends TensorTree>(
     ending,
     chosen: saved.chosen ?? compiler.chosen(),
     ...moved && { movedFrom: saved.chosen!.adapter },
-    ...trainer.definition.averages !== null && { exchanges: saved.exchanges ?? 0 },
+    ...saved.exchanges !== undefined && { exchanges: saved.exchanges },
     done: ending !== null,
   }, run);
 }

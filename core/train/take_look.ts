@@ -138,8 +138,7 @@ async function readings<P extends TensorTree>(
   };
   const { look: read, wide } = await (definition.averages === null ? own() : definition.averages.look(own));
   trainer.given.delete(owner);
-  const alone = (definition.ranks ?? definition.averages) === null;
-  const stepMs = alone ? trainer.clock.since(owner, step) : null;
+  const stepMs = definition.together === null ? trainer.clock.since(owner, step) : null;
   const look: Look = {
     ...read,
     ...Object.keys(state.since).length > 0 && { thawed: state.since },

@@ -65,8 +65,7 @@ export async function takeStep<P extends TensorTree>(
   const nextLeaves = new Map([...leaves].map(([path, t]) => [path, renew(t)]));
   const counts = { skipped: passed ? afterPass(skipped) : skipped, step };
   const taken = { request, compiled, params: nextParams, leaves: nextLeaves, policyState, ...counts };
-  const { lookEvery } = trainer.definition;
-  const isLook = step % lookEvery === 0 || step === trainer.steps;
+  const isLook = step % trainer.definition.lookEvery === 0 || step === trainer.steps;
   const exchanges = await trainer.definition.averages?.after({
     ...taken,
     exchanges: state.exchanges,
@@ -93,7 +92,7 @@ export async function takeStep<P extends TensorTree>(
     loss: after.leaves.get(LOSS)!,
     cost,
     chosen: compiler.chosen(),
-    ...exchanges !== undefined && { exchanges },
+    exchanges,
     done: after.ending !== null,
     ...after,
   }, run);

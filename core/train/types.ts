@@ -15,7 +15,7 @@ import type { LossOn } from "../models/loss.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
 import type { BatchChoice, LargestBatchOptions, StepMemory } from "./memory.ts";
-import type { RanksTogether } from "./parameter_exchange.ts";
+import type { Exchanges, RanksTogether } from "./parameter_exchange.ts";
 import type { SkippedSteps } from "./skipped_steps.ts";
 
 /** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */
@@ -162,8 +162,8 @@ export interface TrainingState<P extends TensorTree> {
   readonly movedFrom?: string;
   /** Why training ended; null while it goes on. */
   readonly ending: Ending | null;
-  /** How often ranks have exchanged parameters; absent where they do not. */
-  readonly exchanges?: number;
+  /** How often ranks have exchanged parameters; absent where they do not, and before the first step. */
+  readonly exchanges?: Exchanges;
   /** True when training ended. */
   readonly done: boolean;
 }
@@ -382,7 +382,7 @@ export interface SavedState {
   /** Which kernels computed its products. */
   readonly chosen?: ChosenVariants;
   /** How often ranks had exchanged parameters; absent where they do not. */
-  readonly exchanges?: number;
+  readonly exchanges?: Exchanges;
 }
 
 /** Values on the host with their spec. */

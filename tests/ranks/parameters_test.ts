@@ -20,54 +20,25 @@ import {
   type Gpu,
   InputError,
   type Look,
-  matmul,
   mean,
-  multiply,
   NonFiniteError,
   openGpu,
   type Ranks,
   read,
+  type RunInfo,
   sgd,
-  subtract,
-  type Tensor,
   tensor,
   type TrainingOptions,
 } from "@firn/train";
 import { dropout } from "@firn/train/ops";
 import { averageParameters } from "@firn/train/ranks";
 import { scheduleFreeAdamW } from "@firn/train/optim";
+import { type Batch, loss, numbers, type Params, ROWS, share, START, WIDTH } from "./averaging.ts";
 import { ranksInProcess } from "./in_process.ts";
 
-const ROWS = 6, WIDTH = 4, STEPS = 6;
+const STEPS = 6;
 
-type Params = { readonly low: { readonly weight: Tensor }; readonly high: { readonly weight: Tensor } };
-type Batch = { readonly x: Tensor; readonly y: Tensor };
 type Options = TrainingOptions<Batch>;
-
-/** Numbers about 0, as many as wanted, which a seed tells apart. */
-function numbers(count: number, seed: number): Float32Array {
-  return Float32Array.from({ length: count }, (_, i) => Math.sin(1 + i * 1.7 + seed * 2.3));
-}
-
-const START: Params = {
-  low: { weight: tensor(numbers(WIDTH * WIDTH, 1), [WIDTH, WIDTH]) },
-  high: { weight: tensor(numbers(WIDTH, 2), [WIDTH, 1]) },
-};
-
-/** Two layers and a squared error. */
-function loss({ low, high }: Params, { x, y }: Batch): Tensor {
-  const error = subtract(matmul(matmul(x, low.weight), high.weight), y);
-  return mean(multiply(error, error));
-}
-
-/** The rows of a rank in a step. */
-function share(step: number, { rank, size }: Pick<Ranks, "rank" | "size">): Batch {
-  const rows = ROWS / size, whole = numbers(ROWS * WIDTH, 10 + step), targets = numbers(ROWS, 40 + step);
-  return {
-    x: tensor(whole.slice(rank * rows * WIDTH, (rank + 1) * rows * WIDTH), [rows, WIDTH]),
-    y: tensor(targets.slice(rank * rows, (rank + 1) * rows), [rows, 1]),
-  };
-}
 
 /** What a run of some ranks leaves on each. */
 async function run(
@@ -125,7 +96,7 @@ for (const size of [2, 3]) {
     const options = { exchange: averageParameters({ every: 2 }), optimizer: adamW({ learningRate: 0.02 }) };
     const [first, ...others] = await run(gpu, ranksInProcess(size), options);
     for (const other of others) assertEquals(other, first);
-    assertEquals(first.exchanges, 3);
+    assertEquals(first.exchanges, { count: 3, step: STEPS, ranks: size });
     assertEquals(await run(gpu, ranksInProcess(size), options), [first, ...others]);
   });
 }
@@ -214,18 +185,21 @@ Deno.test("what freezes is averaged once more, then leaves the exchange: bytes f
   assertEquals(second, first);
   assertEquals(first.frozen, ["low"]);
   // Steps 2, 3 (a look of a policy), 4 and 6: those of 3 and 6 are looks.
-  assertEquals(first.exchanges, 4);
+  assertEquals(first.exchanges?.count, 4);
   const all = 4 * WIDTH * (WIDTH + 1) / 2, high = 4 * WIDTH / 2;
   assertEquals(first.exchanged, [all, all, all, high, high, high]);
 });
 
 Deno.test("policies decide by what all ranks measured", async () => {
   await using gpu = await openGpu({ tune: false });
-  const looks: Look[][] = [[], []];
+  const looks: Look[][] = [[], []], runs: RunInfo[] = [];
   const watching = (rank: number): FreezePolicy<null> => ({
     name: "watching",
     signals: ["gradNorm"],
-    init: () => null,
+    init(_, run) {
+      runs[rank] = run;
+      return null;
+    },
     next: (_, look) => {
       looks[rank].push(look);
       return null;
@@ -235,6 +209,7 @@ Deno.test("policies decide by what all ranks measured", async () => {
   const exchange = averageParameters({ every: 3 });
   await run(gpu, ranksInProcess(2), { exchange, optionsOf: (rank) => ({ policy: watching(rank) }) });
   assertEquals(looks[1], looks[0]);
+  assertEquals(runs.map(({ batchSize }) => batchSize), [ROWS, ROWS]);
   assertEquals(looks[0].map(({ readings }) => readings.gradNorm!.low.length), [3, 3]);
 });
 

@@ -16,7 +16,7 @@ interface Told {
     readonly optimizer: Pick<Optimizer, "name" | "moments">;
     readonly lookEvery: number;
     readonly counts: boolean;
-    readonly ranks: Ranks | null;
+    readonly together: Ranks | null;
   };
 }
 
@@ -29,11 +29,11 @@ interface Told {
  * @returns What a policy is told; of several ranks, or where that is awaited, later
  */
 export async function runInfo(
-  { steps, definition: { optimizer: { name, moments }, lookEvery, counts, ranks } }: Told,
+  { steps, definition: { optimizer: { name, moments }, lookEvery, counts, together } }: Told,
   { counted, batches }: { readonly counted: number; readonly batches: readonly { readonly batch: Leaves }[] },
 ): Promise<RunInfo> {
   const own = [batches.reduce((n, { batch }) => n + rowsOf(batch), 0), counted];
-  const [batchSize, tokens] = ranks === null ? own : await total(ranks, own);
+  const [batchSize, tokens] = together === null ? own : await total(together, own);
   const kept = moments.map(({ name, meaning }) => ({ name, meaning }));
   return { steps, lookEvery, batchSize, ...counts && { tokens }, optimizer: { name, moments: kept } };
 }

@@ -35,6 +35,12 @@ export const LOSS = "loss";
 export const SCALE = "scaling.scale";
 /** Prefix of what exchanges of parameters between ranks keep. */
 export const EXCHANGE = "exchange.";
+/** Prefix of the parameters after the last exchange. */
+export const START: string = `${EXCHANGE}start.`;
+/** Prefix of the state of the outer optimizer. */
+export const OUTER: string = `${EXCHANGE}outer.`;
+/** Prefix of what codes left of values that were sent. */
+export const RESIDUAL: string = `${EXCHANGE}residual.`;
 /** Prefix of sums of gradients over the parts of a step. They belong to no state. */
 export const ACCUMULATED = "accumulated.gradient.";
 /** Prefix of sums of metrics over the parts of a step. */

@@ -144,7 +144,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       const key = shapesOf(request);
       if (ready.has(key)) return null;
       const all = (): ReadonlyMap<string, Product> => allProducts(definition, request, products.target);
-      const ranks = ready.size === 0 ? definition.ranks ?? definition.averages?.ranks ?? null : null;
+      const ranks = ready.size === 0 ? definition.together : null;
       const waiting = ranks === null ? products.choose(all()) : chooseTogether(ranks, { products, all });
       if (waiting !== null) return waiting.then(() => void ready.add(key));
       ready.add(key);

@@ -54,7 +54,9 @@ export interface StepDefinition {
   readonly keepsBest: boolean;
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
-  /** The processes that add up gradients; null for this one alone. */
+  /** The processes that train together, whatever they exchange; null for this one alone. */
+  readonly together: Ranks | null;
+  /** Those that add up gradients; null where none do. */
   readonly ranks: Ranks | null;
   /** Exchanges of parameters with other processes; null for none. */
   readonly averages: OpenExchange | null;

@@ -119,12 +119,12 @@ interface Device {
  */
 export function stepExecutor(
   gpu: Gpu,
-  { cache, ranks, averages }: Pick<StepDefinition, "ranks" | "averages"> & {
+  { cache, ranks, together }: Pick<StepDefinition, "ranks" | "together"> & {
     readonly cache: PrefixCache | null;
   },
 ): StepExecutor {
   const shared = ranks && { ranks, exchange: gradientExchange(gpu, ranks), unit: null };
-  const place = ranks ?? averages?.ranks ?? { rank: 0, size: 1 };
+  const place = together ?? { rank: 0, size: 1 };
   const device: Device = { gpu, cache, shared, inputs: batchBuffers(gpu), place, current: null, spare: [] };
   const { exclusive } = lock();
   return {
