@@ -33,6 +33,7 @@ import { modelsIn, openSubject, type Subject, type SubjectSource } from "./study
 import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { primary } from "./study_policies.ts";
 import { prepare } from "./study_prepare.ts";
+import { readCache, writeReport } from "./study_report.ts";
 import { makeRuns } from "./study_run.ts";
 import type { StudyLab } from "./study_train.ts";
 import { TINY, TINY_BREADTH, tinySources } from "./study_tiny.ts";
@@ -46,6 +47,8 @@ const FLAGS = {
   precision: oneOf<Precision>(["f32", "f16", "f32x3"], "how values are stored in training", "f32"),
   "cache-prefix": toggle("times training of several epochs with the lower half frozen and cached, and ends"),
   tiny: toggle("random models of a few parameters: shows that it runs"),
+  report: toggle("writes tables, conclusions and the plot of the runs in --out into --document, and ends"),
+  document: text("FILE", "what --report writes into", "tests/bench/STUDY.md"),
   prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
 };
 
@@ -144,12 +147,18 @@ export async function main(args: readonly string[]): Promise<void> {
     for (const line of await prepare({ ...data, smollm2, minilm, out })) print(line);
     return;
   }
+  const breadth = flags.part === "breadth",
+    [core, rest] = flags.tiny ? [TINY, TINY_BREADTH] : [PLAN, BREADTH];
+  if (flags.report) {
+    const { out, document } = flags, { lines } = await openLines(out);
+    await writeReport(core, { lines, cache: await readCache(out), document });
+    return print(`${"written".padEnd(11)} ${document}: ${lines.length} runs`);
+  }
   const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
   if (!flags.tiny && !names.includes("moby.json")) {
     throw new UsageError(`--data must be a folder of study.ts --prepare: "${flags.data}" has no moby.json`);
   }
-  const breadth = flags.part === "breadth";
-  await runStudy(flags, flags.tiny ? breadth ? TINY_BREADTH : TINY : breadth ? BREADTH : PLAN);
+  await runStudy(flags, breadth ? rest : core);
 }
 
 if (import.meta.main) await runMain(() => main(Deno.args), "study");

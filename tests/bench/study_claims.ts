@@ -1,0 +1,144 @@
+/**
+ * The published claims of GradES, each with what the study measured of it.
+ *
+ * @module
+ */
+
+import type { Arm, StudyPlan } from "./study_plan.ts";
+import { meanOf } from "./study_statistics.ts";
+import { type Summary, verdictOf } from "./study_summary.ts";
+
+/** What became of a claim. */
+export interface Claim {
+  readonly claim: string;
+  readonly verdict: "confirmed" | "not confirmed" | "not testable here" | "not measured yet";
+  readonly measured: string;
+}
+
+/** Summaries with final runs, by task and arm. */
+type Found = (task: string, arm: Arm) => Summary | undefined;
+
+/** Seconds of an arm over those of another one, less than 1 for a slower one. */
+function timesAsFast(slow: Summary | undefined, fast: Summary | undefined): number | null {
+  if (slow === undefined || fast === undefined) return null;
+  return slow.mean(({ seconds }) => seconds) / fast.mean(({ seconds }) => seconds);
+}
+
+const range = (values: readonly number[], digits = 2): string =>
+  `${Math.min(...values).toFixed(digits)} to ${Math.max(...values).toFixed(digits)}`;
+
+/** A claim about numbers of several tasks, each of which supports it or not. */
+function judged(
+  claim: string,
+  { values, holds, text }: {
+    readonly values: readonly (number | null)[];
+    readonly holds: (value: number) => boolean;
+    readonly text: (values: readonly number[]) => string;
+  },
+): Claim {
+  const known = values.filter((value) => value !== null);
+  if (known.length === 0) return { claim, verdict: "not measured yet", measured: "" };
+  const all = known.every(holds);
+  return { claim, verdict: all ? "confirmed" : "not confirmed", measured: text(known) };
+}
+
+/** What GradES costs before it freezes anything: seconds up to the same step, over those of full training, less one. */
+function overhead(found: Found, task: string): number | null {
+  const [full, graded] = [found(task, "full"), found(task, "GradES")];
+  if (full === undefined || graded === undefined) return null;
+  // The second point of the curve is within the grace period.
+  const at = ({ lines }: Summary): number => meanOf(lines.map(({ curve }) => curve[2]?.[0] ?? NaN));
+  const share = at(graded) / at(full) - 1;
+  return Number.isFinite(share) ? share : null;
+}
+
+/**
+ * Judges the claims by final runs alone.
+ *
+ * @param plan The plan
+ * @param summaries Of the study
+ * @returns A row for each claim
+ */
+export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonly Summary[]): Claim[] {
+  const found: Found = (task, arm) =>
+    summaries.find((one) => one.task.name === task && one.arm === arm && one.seeds > 0);
+  const whole = tasks.filter(({ rank }) => rank === null).map(({ name }) => name);
+  const adapters = tasks.filter(({ rank }) => rank !== null).map(({ name }) => name);
+  const speed = (names: readonly string[]) =>
+    names.map((name) => timesAsFast(found(name, "full"), found(name, "GradES")));
+  const times = (values: readonly number[]): string => `${range(values)} times, on ${values.length} tasks`;
+  const graded = tasks.flatMap(({ name }) => found(name, "GradES") ?? []);
+  const verdicts = graded.map(({ toFull }) => verdictOf(toFull)).filter((verdict) => verdict !== null);
+  const against = (arm: Arm) => tasks.map(({ name }) => timesAsFast(found(name, arm), found(name, "GradES")));
+  const flops = whole.map((name) => {
+    const [full, own] = [found(name, "full"), found(name, "GradES")];
+    return full === undefined || own === undefined
+      ? null
+      : own.mean((l) => l.flops) / full.mean((l) => l.flops);
+  });
+  const headline = adapters.map((name) =>
+    timesAsFast(found(name.replace("-lora", "-full"), "full"), found(name, "GradES"))
+  );
+  return [
+    judged("full fine-tuning with GradES is 1.32 to 1.64 times as fast, like for like", {
+      values: speed(whole),
+      holds: (value) => value >= 1.32,
+      text: times,
+    }),
+    judged("LoRA with GradES is 0.98 to 1.15 times as fast, like for like", {
+      values: speed(adapters),
+      holds: (value) => value >= 0.98,
+      text: times,
+    }),
+    judged("the headline, 1.57 to 7.22 times: LoRA with GradES beside full fine-tuning without it", {
+      values: headline,
+      holds: (value) => value >= 1.57,
+      text: times,
+    }),
+    {
+      claim: "quality is kept, or rises: -0.02 points in full, +0.31 by LoRA",
+      verdict: verdicts.length === 0
+        ? "not measured yet"
+        : verdicts.includes("worse")
+        ? "not confirmed"
+        : "confirmed",
+      measured: verdicts.length === 0
+        ? ""
+        : ["better", "worse", "open"].map((kind) => `${kind} ${verdicts.filter((v) => v === kind).length}`)
+          .join(", ") + " (tasks, against full training, with Holm's correction; open: not told from chance)",
+    },
+    judged("FLOPs of full fine-tuning fall to 0.55, the share of the grace period", {
+      values: flops,
+      holds: (value) => value <= 0.65,
+      text: (values) => `${range(values)} of full training`,
+    }),
+    judged("it is faster than classic early stopping, which pays for validation", {
+      values: against("early stopping"),
+      holds: (value) => value > 1,
+      text: times,
+    }),
+    judged("it is worth more than to stop at the end of the grace period, which costs less", {
+      values: tasks.map(({ name }) => {
+        const [own, stop] = [found(name, "GradES"), found(name, "stop at alpha T")];
+        return own === undefined || stop === undefined
+          ? null
+          : own.mean((l) => l.quality) - stop.mean((l) => l.quality);
+      }),
+      holds: (value) => value > 0,
+      text: (values) =>
+        `better on ${
+          values.filter((value) => value > 0).length
+        } of ${values.length} tasks, by means of final seeds`,
+    }),
+    judged("measuring costs about 3 % of the time", {
+      values: tasks.map(({ name }) => overhead(found, name)),
+      holds: (value) => value <= 0.03,
+      text: (values) => `${range(values.map((value) => 100 * value), 1)} % up to half of the steps`,
+    }),
+    {
+      claim: "vision-language models are 1.17 to 1.79 times as fast",
+      verdict: "not testable here",
+      measured: "the study has no vision-language task",
+    },
+  ];
+}

@@ -1,0 +1,129 @@
+/**
+ * Writes what the study shows into STUDY.md, between markers, and its plot beside it.
+ *
+ * @module
+ */
+
+import { DataError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
+import type { CacheResult } from "./study_cache.ts";
+import { claimsOf } from "./study_claims.ts";
+import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.ts";
+import type { StudyLine } from "./study_lines.ts";
+import { BREADTH, type StudyPlan } from "./study_plan.ts";
+import { drawStudy } from "./study_plot.ts";
+import { summarise, type Summary } from "./study_summary.ts";
+import { markdownTable, studyTable } from "./study_table.ts";
+
+/**
+ * Replaces what stands between the markers of a part.
+ *
+ * @param text A document with `<!-- part -->` and `<!-- /part -->`
+ * @param part Its name, and the lines to put there
+ * @returns The document
+ * @throws {DataError} When it lacks a marker
+ */
+export function between(
+  text: string,
+  { part, lines }: { readonly part: string; readonly lines: readonly string[] },
+): string {
+  const [begin, end] = [`<!-- ${part} -->`, `<!-- /${part} -->`];
+  const from = text.indexOf(begin), to = text.indexOf(end);
+  if (from < 0 || to < from) {
+    throw new DataError(`Cannot write "${part}" as the document must have ${begin} and ${end}: add them`);
+  }
+  return `${text.slice(0, from + begin.length)}\n\n${lines.join("\n")}\n\n${text.slice(to)}`;
+}
+
+/** Runs of one seed that are no part of the core, beside the core's full training of the same seed. */
+function breadthTable(lines: readonly StudyLine[]): string[] {
+  const own = lines.filter(({ arm, purpose }) =>
+    purpose === "final" && BREADTH.arms.some((name) => name === arm)
+  );
+  if (own.length === 0) return ["Not measured yet."];
+  const rows = own.toSorted((a, b) => a.task.localeCompare(b.task)).map((line) => [
+    line.task,
+    line.arm,
+    `${line.rate}`,
+    `${line.steps}`,
+    line.quality >= 0 ? `${(100 * line.quality).toFixed(2)} %` : (-line.quality).toFixed(4),
+    line.seconds.toFixed(2),
+    line.changing.toFixed(2),
+    (line.flops / 1e12).toFixed(1),
+    `${line.frozen} of ${line.components}`,
+  ]);
+  return markdownTable(
+    ["task", "arm", "rate", "steps", "quality", "s", "changes, s", "TFLOP", "frozen"],
+    rows,
+  );
+}
+
+/** Where and how it ran. */
+function machineLines(lines: readonly StudyLine[]): string[] {
+  const said = new Set(lines.map(({ precision, versions }) => {
+    const parts = Object.entries(versions).flatMap(([name, version]) =>
+      version === null ? [] : [name === "adapter" ? version : `${name} ${version}`]
+    );
+    return `${parts.join(", ")}, precision ${precision}`;
+  }));
+  const dates = lines.map(({ date }) => date.slice(0, 10)).toSorted();
+  if (lines.length === 0) return ["Not measured yet."];
+  return [`${[...said].join("; ")}; ${dates[0]}${dates.at(-1) === dates[0] ? "" : ` to ${dates.at(-1)}`}.`];
+}
+
+/** The parts of the document by their markers. */
+export function partsOf(
+  plan: StudyPlan,
+  { lines, cache }: { readonly lines: readonly StudyLine[]; readonly cache: readonly CacheResult[] },
+): { readonly summaries: readonly Summary[]; readonly parts: Readonly<Record<string, readonly string[]>> } {
+  const summaries = summarise(plan, lines), claims = claimsOf(plan, summaries);
+  return {
+    summaries,
+    parts: {
+      progress: [...machineLines(lines), "", ...progressLines(plan, lines)],
+      conclusions: conclusionLines(plan, summaries),
+      claims: markdownTable(
+        ["claim", "verdict", "measured"],
+        claims.map(({ claim, verdict, measured }) => [claim, verdict, measured]),
+      ),
+      table: summaries.length === 0
+        ? ["Not measured yet."]
+        : [...studyTable(summaries), "", "![Quality over time](study.svg)"],
+      cache: cacheLines(cache),
+      breadth: breadthTable(lines),
+    },
+  };
+}
+
+/**
+ * Writes the report.
+ *
+ * @param plan The plan
+ * @param options Finished runs, results of the cache, and the document; the plot lies beside it as `study.svg`
+ */
+export async function writeReport(
+  plan: StudyPlan,
+  { lines, cache, document }: {
+    readonly lines: readonly StudyLine[];
+    readonly cache: readonly CacheResult[];
+    readonly document: string;
+  },
+): Promise<void> {
+  const files = hostFileSystem(), { summaries, parts } = partsOf(plan, { lines, cache });
+  const text = new TextDecoder().decode(await files.read(document));
+  const written = Object.entries(parts).reduce(
+    (before, [part, own]) => between(before, { part, lines: own }),
+    text,
+  );
+  await files.write(document, written);
+  if (summaries.length === 0) return;
+  await files.write(document.replace(/[^/\\]*$/, "study.svg"), await drawStudy(summaries));
+}
+
+/** Reads results of the cache; none where the folder has no file of them. */
+export async function readCache(folder: string): Promise<CacheResult[]> {
+  const files = hostFileSystem(), names = (await files.list(folder)).map(({ name }) => name);
+  if (!names.includes("cache_prefix.jsonl")) return [];
+  const text = new TextDecoder().decode(await files.read(`${folder}/cache_prefix.jsonl`));
+  return text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
+}

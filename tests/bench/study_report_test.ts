@@ -1,0 +1,171 @@
+/**
+ * The report of the study, on runs that are made up.
+ *
+ * @module
+ */
+
+import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { DataError } from "@firn/train";
+import { cacheNumbers } from "./study_cache.ts";
+import { claimsOf } from "./study_claims.ts";
+import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.ts";
+import type { StudyLine } from "./study_lines.ts";
+import { finalRuns, PLAN, type PlannedRun, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import { drawStudy } from "./study_plot.ts";
+import { between, partsOf } from "./study_report.ts";
+import { summarise, verdictOf } from "./study_summary.ts";
+import { studyTable } from "./study_table.ts";
+
+const TASK = PLAN.tasks[0];
+const SMALL: StudyPlan = { ...PLAN, tasks: [TASK, PLAN.tasks[1], PLAN.tasks[2]] };
+/** Seconds of an arm, and its loss. */
+const MADE_UP: Record<string, readonly [seconds: number, loss: number]> = {
+  "full": [4, 3],
+  "3/4 of the steps": [3, 3.1],
+  "1/2 of the steps": [2, 3.3],
+  "stop at alpha T": [2.2, 3.4],
+  "stop at 4/5 T": [3.2, 3.08],
+  "early stopping": [5, 3],
+  "GradES": [2.5, 3.2],
+  "auto": [2.5, 3.1],
+  "bottom 50 %": [2.1, 3.3],
+  "random 50 %": [3, 3.1],
+};
+
+/** A run with made-up numbers, and a little chance by seed. */
+function madeUp({ task, arm, rate, seed, purpose }: PlannedRun): StudyLine {
+  const [seconds, loss] = MADE_UP[arm], chance = ((seed * 7 + arm.length) % 5) / 1000;
+  const quality = -loss - chance;
+  return {
+    ...{ task: task.name, arm, rate, seed, purpose, planned: 120, steps: 120, best: 120, seconds, setup: 1 },
+    ...{
+      compiling: 0.1,
+      changing: arm === "auto" ? 0.5 : 0,
+      validating: 0,
+      flops: seconds * 1e12,
+      joules: null,
+    },
+    // The middle rate is the best.
+    validation: quality - (rate === task.rates[1] ? 0 : 1),
+    ...{ peakBytes: 1e9, quality, loss: -quality, start: -5, perplexity: [20, 25], frozen: 0, components: 9 },
+    ...{
+      tau: null,
+      policy: null,
+      precision: "f16",
+      versions: { adapter: "H200" },
+      date: "2026-11-29T00:00:00Z",
+    },
+    curve: [[0, 0, 0, -5], [seconds / 4, 30, 1, -4], [seconds / 2, 60, 2, quality]],
+  };
+}
+
+const TUNED = tuningRuns(SMALL).map(madeUp);
+const ALL = [...TUNED, ...finalRuns(SMALL, ({ rates }) => rates[1]).map(madeUp)];
+
+Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at equal time with the line between shorter runs", () => {
+  const summaries = summarise(SMALL, ALL);
+  const of = (arm: string) => summaries.find((one) => one.task === TASK && one.arm === arm)!;
+  assertEquals([of("auto").rate, of("auto").seeds, summaries.length], [
+    TASK.rates[1],
+    5,
+    3 * PLAN.arms.length,
+  ]);
+  // 2.5 s lie between 60 steps (3.3) and 90 steps (3.1): 3.2.
+  const equal = of("auto").atEqualTime!, wanted = 3.2 - 3.1;
+  assert(Math.abs(equal.mean - wanted) < 0.005 && equal.low < wanted && wanted < equal.high);
+  assertEquals([verdictOf(equal), equal.count], ["better", 5]);
+  assert(equal.corrected > equal.p);
+  // Without its changes it has 2.0 s.
+  assert(Math.abs(of("auto").withoutChanges!.mean - 0.2) < 0.005);
+  assertEquals(verdictOf(of("GradES").atEqualTime), "open");
+  assertEquals(verdictOf(of("GradES").toFull), "worse");
+  // Full training ends before it, and shorter training is no arm to be compared.
+  assertEquals([of("early stopping").atEqualTime, of("full").toFull, of("3/4 of the steps").atEqualTime], [
+    null,
+    null,
+    null,
+  ]);
+});
+
+Deno.test("an arm without a final run is shown by its best tuning run, and says nothing of differences", () => {
+  const summaries = summarise(SMALL, TUNED);
+  assert(
+    summaries.every(({ seeds, toFull, atEqualTime, lines }) =>
+      seeds === 0 && toFull === null && atEqualTime === null && lines.length === 1
+    ),
+  );
+  assertEquals(summaries[0].lines[0].rate, TASK.rates[1]);
+  assertMatch(
+    studyTable(summaries)[2],
+    /^\| moby-full, full \| 0\.00015 \| tuning \| 120 \| 3\.\d{4} \|  \|  \| 4\.00 \|/,
+  );
+  const early = conclusionLines(SMALL, summaries).join("\n");
+  assertMatch(early, /is not measured yet/);
+  assert(
+    claimsOf(SMALL, summaries).every(({ verdict }) => verdict !== "confirmed" && verdict !== "not confirmed"),
+  );
+  assertMatch(
+    progressLines(SMALL, TUNED).join(),
+    /^90 of 90 tuning runs and 0 of 150 final runs are finished/,
+  );
+});
+
+Deno.test("conclusions and verdicts are those of the runs", () => {
+  const summaries = summarise(SMALL, ALL), text = conclusionLines(SMALL, summaries).join("\n");
+  assertMatch(
+    text,
+    /\*\*auto beats “just train shorter” at equal wall-clock on 3 tasks\*\*: moby-full, moby-lora, instruction-full\./,
+  );
+  assertMatch(text, /\*\*GradES\.\*\* At its end, against full training: better on 0, worse on 3 /);
+  const claims = claimsOf(SMALL, summaries);
+  // 4 s in full, 2.5 by GradES, of which the time up to half of the steps is 0.625 of that of full training.
+  assertEquals(claims.map(({ verdict }) => verdict), [
+    "confirmed",
+    "confirmed",
+    "confirmed",
+    "not confirmed",
+    "confirmed",
+    "confirmed",
+    "confirmed",
+    "confirmed",
+    "not testable here",
+  ]);
+  assertMatch(claims[0].measured, /^1\.60 to 1\.60 times, on 2 tasks$/);
+  const slow = ALL.map((line) => line.arm === "GradES" ? { ...line, seconds: 4.2 } : line);
+  assertEquals(claimsOf(SMALL, summarise(SMALL, slow))[0].verdict, "not confirmed");
+  const weak = ALL.map((line) => line.arm === "auto" ? { ...line, quality: -3.3 } : line);
+  assertMatch(conclusionLines(SMALL, summarise(SMALL, weak))[0], /^\*\*No arm beats “just train shorter”/);
+});
+
+Deno.test("the cache's numbers are times of whole runs and of epochs behind the first", () => {
+  const line = (seconds: number, first: number, loss: number) =>
+    ({
+      seconds,
+      loss,
+      planned: 6,
+      curve: [[0, 0, 0, 0], [first, 1, 0, 0], [seconds, 6, 0, 0]],
+    }) as unknown as StudyLine;
+  const result = { task: "t", epochs: 6, full: line(12, 2, 2), cached: line(6, 2, 2.01) };
+  const { times, later, loss } = cacheNumbers(result);
+  assertEquals([times, later], [2, 2.5]);
+  assertAlmostEquals(loss, 0.005, 1e-12);
+  assertMatch(cacheLines([result]).at(-1)!, /^At least 1\.8 times as fast with a loss within 1 %: t\.$/);
+  assertMatch(cacheLines([{ ...result, cached: line(8, 2, 2) }]).at(-1)!, /^No task is 1\.8 times/);
+});
+
+Deno.test("between replaces what stands between markers, and names a missing one", () => {
+  const text = "a\n<!-- x -->\n\nold\n\n<!-- /x -->\nb\n";
+  const once = between(text, { part: "x", lines: ["new"] });
+  assertEquals(once, "a\n<!-- x -->\n\nnew\n\n<!-- /x -->\nb\n");
+  assertEquals(between(once, { part: "x", lines: ["new"] }), once);
+  assertThrows(() => between(text, { part: "y", lines: [] }), DataError, "<!-- y -->");
+});
+
+Deno.test("STUDY.md has the markers of all parts, and the plot has a line for each arm", async () => {
+  const document = await Deno.readTextFile(new URL("STUDY.md", import.meta.url));
+  const { parts, summaries } = partsOf(SMALL, { lines: ALL, cache: [] });
+  for (const [part, lines] of Object.entries(parts)) between(document, { part, lines });
+  const svg = await drawStudy(summaries);
+  assertMatch(svg, /^<svg /);
+  for (const arm of PLAN.arms) assert(svg.includes(arm), arm);
+});

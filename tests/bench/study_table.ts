@@ -1,0 +1,95 @@
+/**
+ * The one table of the study, in Markdown.
+ *
+ * @module
+ */
+
+import type { StudyLine } from "./study_lines.ts";
+import { DIVERGED } from "./study_run.ts";
+import { type Corrected, type Summary, verdictOf } from "./study_summary.ts";
+
+const HEAD = [
+  "task, arm",
+  "rate",
+  "seeds",
+  "steps",
+  "quality",
+  "to full",
+  "at equal time",
+  "s",
+  "changes, s",
+  "compiling, s",
+  "TFLOP",
+  "MB",
+  "J",
+  "forgetting",
+  "frozen",
+];
+
+/** Whether quality is accuracy, which is told in per cent. */
+export function isAccuracy({ lines }: Pick<Summary, "lines">): boolean {
+  return lines.every(({ quality }) => quality >= 0);
+}
+
+/** A quality as people read it: per cent, or the loss. */
+export function qualityText(summary: Summary): string {
+  const mean = summary.mean(({ quality }) => quality);
+  if (mean < DIVERGED / 10) return "diverged";
+  const values = summary.lines.map(({ quality }) => isAccuracy(summary) ? 100 * quality : -quality);
+  const digits = isAccuracy(summary) ? 2 : 4, show = (x: number): string => x.toFixed(digits);
+  const own = show(isAccuracy(summary) ? 100 * mean : -mean);
+  return values.length === 1 ? own : `${own} (${show(Math.min(...values))} – ${show(Math.max(...values))})`;
+}
+
+const signed = (x: number, digits: number): string => `${x < 0 ? "-" : "+"}${Math.abs(x).toFixed(digits)}`;
+
+/** A difference with its interval: points of accuracy, or nats by which the loss is lower; bold beyond chance. */
+export function differenceText(difference: Corrected | null, accuracy: boolean): string {
+  if (difference === null) return "";
+  const scale = accuracy ? 100 : 1, digits = accuracy ? 2 : 4;
+  const { mean, low, high } = difference;
+  const text = `${signed(scale * mean, digits)} (${signed(scale * low, digits)} – ${
+    signed(scale * high, digits)
+  })`;
+  return verdictOf(difference) === "open" ? text : `**${text}**`;
+}
+
+/** Perplexity of the State of the Union, before and after. */
+function forgettingText({ lines, mean }: Summary): string {
+  if (lines.some(({ perplexity }) => perplexity === null)) return "";
+  const at = (i: number): string => mean(({ perplexity }) => perplexity![i]).toFixed(1);
+  return `${at(0)} → ${at(1)}`;
+}
+
+function rowOf(summary: Summary): string[] {
+  const { task, arm, rate, seeds, lines, mean } = summary, accuracy = isAccuracy(summary);
+  const shown = (value: (line: StudyLine) => number, digits: number): string => mean(value).toFixed(digits);
+  const joules = lines.every(({ joules }) => joules !== null);
+  return [
+    `${task.name}, ${arm}`,
+    `${rate ?? lines[0].rate}`,
+    seeds === 0 ? "tuning" : `${seeds}`,
+    shown(({ steps }) => steps, 0),
+    qualityText(summary),
+    differenceText(summary.toFull, accuracy),
+    differenceText(summary.atEqualTime, accuracy),
+    shown(({ seconds }) => seconds, 2),
+    shown(({ changing }) => changing, 2),
+    shown(({ compiling }) => compiling, 2),
+    shown(({ flops }) => flops / 1e12, 1),
+    shown(({ peakBytes }) => peakBytes / 1e6, 0),
+    joules ? shown((line) => line.joules!, 0) : "",
+    forgettingText(summary),
+    `${shown(({ frozen }) => frozen, 0)} of ${lines[0].components}`,
+  ];
+}
+
+/** Rows of cells as a table of Markdown. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  return [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
+}
+
+/** The table. */
+export function studyTable(summaries: readonly Summary[]): string[] {
+  return markdownTable(HEAD, summaries.map(rowOf));
+}
