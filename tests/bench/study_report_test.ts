@@ -97,7 +97,7 @@ Deno.test("an arm without a final run is shown by its best tuning run, and says 
   assertEquals(summaries[0].lines[0].rate, TASK.rates[1]);
   assertMatch(
     studyTable(summaries)[2],
-    /^\| moby-full, full \| 0\.00015 \| tuning \| 120 \| 3\.\d{4} \|  \|  \| 4\.00 \|/,
+    /^\| moby-full, full \| 0\.00015 \| tuning \| 120 \| 3\.\d{4} \| {2}\| {2}\| 4\.00 \|/,
   );
   const early = conclusionLines(SMALL, summaries).join("\n");
   assertMatch(early, /is not measured yet/);
