@@ -125,7 +125,11 @@ export function plan(roots: readonly Tensor[], options: PlanOptions): Plan {
   const prepared = prepare(roots, options);
   const lowered = lower(prepared, options), { units, buffers, scalars, bufferOf } = lowered;
   const results = prepared.roots.map(bufferOf);
-  const scheduled = schedule(units, { roots: results, bytesOf: temporaryBytes(buffers) });
+  const scheduled = schedule(units, {
+    roots: results,
+    bytesOf: temporaryBytes(buffers),
+    prompt: options.prompt,
+  });
   const apart = cutAt(scheduled, { ...options, ...lowered, fusion: prepared.fusion, roots: results });
   const { cut, order, layout } = inMemory({ cut: apart, order: scheduled }, {
     ...options,
@@ -183,9 +187,9 @@ const MORE_MEMORY = 0.01, MORE_OF_LITTLE = 0.35, FEW_BYTES = 256 * 2 ** 20;
 /** Lets units share launches where that needs hardly more memory, and lays out the memory. */
 function inMemory(
   { cut, order }: Ordered,
-  options: LayoutOptions & Pick<PlanOptions, "target" | "texts" | "recompute">,
+  options: LayoutOptions & Pick<PlanOptions, "target" | "texts" | "recompute" | "prompt">,
 ): Ordered & { readonly layout: Layout } {
-  const { target, texts = textCache(), buffers, recompute } = options;
+  const { target, texts = textCache(), buffers, recompute, prompt } = options;
   const apart = { cut, order: typeof cut === "object" ? cut.order : order };
   const alone = layoutMemory(apart.order, options);
   const bytesOf = ({ slots }: Layout): number => slots.reduce((n, bytes) => n + bytes, 0);
@@ -195,7 +199,7 @@ function inMemory(
   const most = bytes + Math.max(MORE_MEMORY * bytes, few);
   for (const { window, ordered } of WAYS) {
     const share = (units: readonly Unit[]): readonly Unit[] =>
-      shareLaunches(ordered(units, { buffers }), { buffers, target, texts, window });
+      shareLaunches(ordered(units, { buffers, prompt }), { buffers, target, texts, window });
     const together = typeof cut === "object" ? sharedByPart(cut, share) : { cut, order: share(order) };
     if (together.order.length === apart.order.length) break;
     const layout = layoutMemory(together.order, options);

@@ -165,6 +165,8 @@ export interface PlanOptions {
   readonly prefix?: PrefixOptions;
   /** Values that the backward pass computes again; none when absent. */
   readonly recompute?: RecomputeOptions;
+  /** Whether leaves are overwritten as soon as they can be, as somebody waits for each; false when absent. */
+  readonly prompt?: boolean;
   /** Kernels of earlier plans, which need not be written again; none when absent. */
   readonly texts?: TextCache;
 }

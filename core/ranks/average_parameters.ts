@@ -14,7 +14,8 @@ import { storageOf } from "../runtime/residents.ts";
 import { stepScalar } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
 import { RESIDUAL, START } from "../train/state/specs.ts";
-import { exchangeBytes, gradientExchange } from "../train/step/exchange.ts";
+import { exchangeBytes } from "../train/step/buckets.ts";
+import { gradientExchange } from "../train/step/exchange.ts";
 import type { ExchangedSpec, OpenExchange, ParameterExchange, Wire } from "../train/parameter_exchange.ts";
 import type { Path } from "../tree.ts";
 import { averageLook } from "./average_look.ts";
@@ -121,9 +122,9 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
       return specs;
     },
     costOf(active) {
-      const items = elementsOf(active);
+      const specs = [...active], items = elementsOf(specs);
       const { sent, memory } = codes === null
-        ? { sent: 4 * items, memory: exchangeBytes(4 * items) }
+        ? { sent: 4 * items, memory: exchangeBytes(specs.map(({ shape }) => ({ bytes: 4 * sizeOf(shape) }))) }
         : wireCost(items, { code: codes, size });
       return { exchanged: Math.ceil(sent / every), memory };
     },

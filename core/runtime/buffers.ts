@@ -19,6 +19,7 @@ interface NewBuffer {
   readonly label: string;
   readonly bytes: number;
   readonly mend?: string;
+  readonly usage?: number;
 }
 
 /**
@@ -46,15 +47,16 @@ export function checkSize({ device: { limits }, name }: Gpu, { label, bytes, men
  * Creates a storage buffer.
  *
  * @param gpu The device
- * @param options Its label and size in bytes; `mend`: what helps where there is no room, a smaller batch when absent
+ * @param options Its label and size in bytes; `mend`: what helps where there is no room, a smaller batch when absent; `usage`: what
+ * it is for, to be bound and copied when absent
  * @returns The buffer, filled with zeros
  * @throws {OutOfMemoryError} When the adapter has no buffers of that size
  */
 export function createBuffer(gpu: Gpu, options: NewBuffer): GPUBuffer {
-  const { label, bytes, mend } = options;
+  const { label, bytes, mend, usage = USAGE } = options;
   checkSize(gpu, options);
   gpu.device.pushErrorScope("out-of-memory");
-  const buffer = allocate(gpu, { label, size: bytes, usage: USAGE });
+  const buffer = allocate(gpu, { label, size: bytes, usage });
   const refusal = gpu.device.popErrorScope().then((error) =>
     error === null ? null : new OutOfMemoryError(label, bytes, error.message, mend)
   );

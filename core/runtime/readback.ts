@@ -5,15 +5,17 @@
  */
 
 import { denoVersion } from "../host/runtime_version.ts";
-import { allocate, destroyBuffer } from "./buffers.ts";
+import { allocate, createBuffer, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { submit } from "./pipelines.ts";
 import { isDenos, turn, turning } from "./turns.ts";
 
+const USAGE = 0x1 | 0x8; // MAP_READ, COPY_DST
+
 /** A buffer that the host can map. */
-interface Staging {
+export interface Staging {
   readonly buffer: GPUBuffer;
-  /** Whether a read waits for it. */
+  /** Whether somebody waits for it, or works on what it holds. */
   busy: boolean;
   /** Whether it was mapped and awaited once. */
   awaited: boolean;
@@ -27,6 +29,11 @@ const staging = new WeakMap<Gpu, Staging>();
  */
 function mayMapInCall(gpu: Gpu, { awaited }: Staging): boolean {
   return awaited && isDenos(gpu) && denoVersion()!.startsWith("2.9.");
+}
+
+/** Whether other work may wait for the device while a buffer is mapped: Deno's own mapping waits for all that is submitted. */
+export function staysQueued(gpu: Gpu): boolean {
+  return !isDenos(gpu);
 }
 
 /** Largest staging buffer in bytes, so that reading a model needs no second copy of it. */
@@ -92,7 +99,7 @@ async function readPieces(gpu: Gpu, sources: readonly Piece[]): Promise<ArrayBuf
     stage(gpu, { part, offsets, buffer });
     target.busy = true;
     try {
-      const range = await rangeOf(gpu, target, bytes);
+      const range = await mapped(gpu, target, bytes);
       part.forEach((s, i) => results.push(range.slice(offsets[i], offsets[i] + s.bytes)));
       buffer.unmap();
     } finally {
@@ -135,7 +142,7 @@ export async function* mappedParts(
     for (const { part, offsets, bytes } of groups) {
       gpu.check();
       stage(gpu, { part, offsets, buffer: target.buffer });
-      const range = await rangeOf(gpu, target, bytes);
+      const range = await mapped(gpu, target, bytes);
       try {
         for (const [i, piece] of part.entries()) {
           yield { of: piece.of, bytes: new Uint8Array(range, offsets[i], piece.bytes) };
@@ -188,10 +195,18 @@ function stage(
 }
 
 const stagingOf = (gpu: Gpu, bytes: number): GPUBuffer =>
-  allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: 0x1 | 0x8 });
+  allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: USAGE });
 
-/** Maps a staging buffer, without the sleep of Deno 2.9 when possible. */
-async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
+/**
+ * Maps a buffer, without the sleep of Deno 2.9 when possible.
+ *
+ * @param gpu The device
+ * @param target The buffer, which nobody maps
+ * @param bytes How many bytes to map
+ * @returns The bytes, until the buffer is unmapped. They may be changed; whether the buffer then has the change is not said
+ * @throws {DeviceLostError} When the device is gone or closed
+ */
+export async function mapped(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
   const { buffer } = target;
   let mapping: Promise<unknown> | null = null;
   if (mayMapInCall(gpu, target)) {
@@ -204,7 +219,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
       // The device is gone, which the promise tells.
     }
   }
-  await mapped(gpu, mapping ?? buffer.mapAsync(1, 0, bytes));
+  await mappingOf(gpu, mapping ?? buffer.mapAsync(1, 0, bytes));
   target.awaited = true;
   return buffer.getMappedRange(0, bytes);
 }
@@ -214,7 +229,7 @@ async function rangeOf(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayB
  *
  * @throws {DeviceLostError} When the device is gone
  */
-export async function mapped(gpu: Gpu, mapping: Promise<unknown>): Promise<void> {
+export async function mappingOf(gpu: Gpu, mapping: Promise<unknown>): Promise<void> {
   try {
     await turning(gpu, mapping);
   } catch (error) {
@@ -223,6 +238,15 @@ export async function mapped(gpu: Gpu, mapping: Promise<unknown>): Promise<void>
     gpu.check();
     throw error;
   }
+}
+
+/** Makes a buffer that the host can map. {@link checkAllocations} tells whether there was room. */
+export function newStaging(gpu: Gpu, bytes: number): Staging {
+  return {
+    buffer: createBuffer(gpu, { label: "staging", bytes, usage: USAGE }),
+    busy: false,
+    awaited: false,
+  };
 }
 
 /** The staging buffer of a device, replaced by a larger one when needed; a new one while it is busy or above 64 MiB. */

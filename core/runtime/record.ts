@@ -4,8 +4,9 @@
  * @module
  */
 
-import { offsetOf } from "../plan/rows.ts";
+import { offsetOf, wholeOf } from "../plan/rows.ts";
 import type { Ages, Launch, Plan, PlannedBuffer } from "../plan/types.ts";
+import type { Tensor } from "../tensor.ts";
 import { checkAllocations, destroyBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 import { doubleBuffers } from "./double_buffers.ts";
@@ -40,6 +41,8 @@ export interface RecordOptions {
   readonly plan: Plan;
   /** Buffers of its leaves. Resident leaves need none. */
   readonly resolve?: Resolve;
+  /** Where a leaf begins in its buffer, in bytes; at 0 when absent. */
+  readonly firstByte?: (leaf: Tensor) => number;
   /** Name of the plan, for errors. */
   readonly label?: string;
   /**
@@ -75,7 +78,7 @@ export async function record(gpu: Gpu, options: RecordOptions): Promise<Recordin
 
 async function build(
   gpu: Gpu,
-  { plan, taking }: RecordOptions,
+  { plan, taking, firstByte = () => 0 }: RecordOptions,
   memory: PlanBuffers,
 ): Promise<Recording> {
   const { slots, owned } = memory;
@@ -83,6 +86,12 @@ async function build(
     gpu,
     [...plan.copies.fixed, ...plan.copies.changing, ...plan.launches].map(({ kernel }) => kernel),
   );
+  /** What a launch binds of the buffer that a planned buffer is in. */
+  const rangeOf = ({ source, bytes: size }: PlannedBuffer): Omit<GPUBufferBinding, "buffer"> => {
+    if (!("node" in source)) return { offset: 0, size };
+    const whole = source.kind === "leaf" ? firstByte(wholeOf(source.node)) : 0;
+    return { offset: whole + offsetOf(source.node), size };
+  };
   const bind = ({ kernel, bindings }: Launch): BoundKernel =>
     bindKernel(gpu, kernel, bindings.map((b) => ({ buffer: memory.of(b), ...rangeOf(plan.buffers[b]) })));
   const uploadScalars = scalarUpload(gpu, { plan, memory });
@@ -133,11 +142,6 @@ async function build(
       return rest;
     },
   };
-}
-
-/** What a launch binds of the buffer that a planned buffer is in. */
-function rangeOf({ source, bytes }: PlannedBuffer): Omit<GPUBufferBinding, "buffer"> {
-  return { offset: "node" in source ? offsetOf(source.node) : 0, size: bytes };
 }
 
 /** The launches of a recording. With double buffers, every other step binds the other buffer of each pair. */

@@ -7,7 +7,7 @@
 import { InputError } from "../errors.ts";
 import type { Gpu } from "./device.ts";
 import { type BoundKernel, dispatchAll, submit } from "./pipelines.ts";
-import { mapped } from "./readback.ts";
+import { mappingOf } from "./readback.ts";
 
 /** Kernels between two timestamps. */
 export interface TimedPass {
@@ -52,7 +52,7 @@ export async function timePasses(gpu: Gpu, passes: readonly TimedPass[]): Promis
   });
   let nanoseconds: BigUint64Array;
   try {
-    await mapped(gpu, staging.mapAsync(1));
+    await mappingOf(gpu, staging.mapAsync(1));
     nanoseconds = new BigUint64Array(staging.getMappedRange().slice(0));
   } finally {
     for (const resource of [querySet, resolved, staging]) resource.destroy();

@@ -33,6 +33,14 @@ export interface RanksTogether {
   readonly exchange?: { readonly of: "gradients" } | ParameterExchange;
 }
 
+/** How long the ranks of a training took to add up what they have, in one step. */
+export interface ExchangeTime {
+  /** Milliseconds in which sums were on their way to the other ranks, and back to the device. */
+  readonly ms: number;
+  /** Those of them after the backward pass; the others are hidden behind it. */
+  readonly waitedMs: number;
+}
+
 /** How values of parameters are sent to other ranks. */
 export type Wire = "f32" | "bf16" | "int8";
 

@@ -50,7 +50,7 @@ export async function takeStep<P extends TensorTree>(
   trainer.last.memory = compiled.memory;
   // A software adapter runs on this CPU, which is busy.
   const idle = state.look !== null && !gpu.software;
-  const { cost, moved, passed } = counted === 0 && trainer.definition.ranks === null
+  const { moved, passed, ...measured } = counted === 0 && trainer.definition.ranks === null
     ? await executor.pass({ compiled, leaves, step })
     : await executor.execute({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
 
@@ -90,7 +90,7 @@ export async function takeStep<P extends TensorTree>(
     step,
     params: unflatten(nextParams) as TensorTree as P,
     loss: after.leaves.get(LOSS)!,
-    cost,
+    ...measured,
     chosen: compiler.chosen(),
     exchanges,
     done: after.ending !== null,

@@ -15,7 +15,7 @@ import type { LossOn } from "../models/loss.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Leaves, Path, TensorTree } from "../tree.ts";
 import type { BatchChoice, LargestBatchOptions, StepMemory } from "./memory.ts";
-import type { Exchanges, RanksTogether } from "./parameter_exchange.ts";
+import type { Exchanges, ExchangeTime, RanksTogether } from "./parameter_exchange.ts";
 import type { SkippedSteps } from "./skipped_steps.ts";
 
 /** Which kernel computes each matrix product. On one adapter and in one version, one choice gives the same bits. */
@@ -147,6 +147,8 @@ export interface TrainingState<P extends TensorTree> {
    * has no labels: what it would cost with labels. JSON.
    */
   readonly cost: Cost | null;
+  /** How long the last step took to add up what the ranks have; absent where one process trains, and before the first step. */
+  readonly exchange?: ExchangeTime;
   /** Which kernels compute the products of its steps; none before the first step. */
   readonly chosen: ChosenVariants;
   /** The last validation; null before the first one, or without validation batches. */

@@ -14,18 +14,19 @@ const LITTLE = 2 ** 20, DELAY = 64;
  * nothing that others write runs right before the first one that reads it.
  *
  * @param order Units in an order in which they can run
- * @param options Buffers
+ * @param options Buffers; `prompt`: whether no update waits for its like, false when absent
  * @returns The same units in another such order
  */
 export function byLevel(
   order: readonly Unit[],
-  { buffers }: { readonly buffers: readonly Buffer[] },
+  { buffers, prompt = false }: { readonly buffers: readonly Buffer[]; readonly prompt?: boolean },
 ): readonly Unit[] {
   const before = predecessors(order), level = order.map(() => 0), needed = neededLater(order, before);
+  const delay = prompt ? 0 : DELAY;
   before.forEach((others, at) => {
     for (const other of others) level[at] = Math.max(level[at], level[other] + 1);
     // What it reads can then wait for its like.
-    if (!needed[at] && order[at].bindings.every((b) => buffers[b].bytes <= LITTLE)) level[at] += DELAY;
+    if (!needed[at] && order[at].bindings.every((b) => buffers[b].bytes <= LITTLE)) level[at] += delay;
   });
   const least = order.map(() => Infinity);
   before.forEach((others, at) => {

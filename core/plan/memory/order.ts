@@ -13,7 +13,12 @@ export interface ScheduleOptions {
   readonly roots: readonly number[];
   /** Bytes that a buffer takes while its value lives; 0 for buffers that live as long as the plan. */
   bytesOf(buffer: number): number;
+  /** Whether units that work for few overwritten buffers run as soon as they can; false when absent. */
+  readonly prompt?: boolean;
 }
+
+/** With `prompt`, a unit works for an update if it leads to so many units that overwrite a buffer: queries, keys and values share. */
+const FEW = 3;
 
 /** A unit that allocates at most so many bytes may run early: scalars, partial sums. */
 const SMALL = 16384;
@@ -34,7 +39,7 @@ const SHARE = 1 / 8;
  * @throws {InputError} When two updates need each other's old value
  */
 export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit[] {
-  const { roots, bytesOf } = options;
+  const { roots, bytesOf, prompt = false } = options;
   const order = reached(depthFirst(units), roots);
   const before = predecessors(order);
   const after = order.map((): number[] => []);
@@ -61,9 +66,10 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
       }
     }
   });
+  const updates = prompt ? updatesAfter(order, after) : order.map(() => Infinity);
   // What each unit may allocate and still run early.
-  const little = order.map(({ reads, early = false }) =>
-    early ? Infinity : Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE))
+  const little = order.map(({ reads, early = false }, at) =>
+    early || updates[at] <= FEW ? Infinity : Math.max(SMALL, ...reads.map((b) => bytesOf(b) * SHARE))
   );
   for (const root of roots) users.delete(root);
   for (const [buffer, { left, places }] of users) if (left === 1) gain[places] += bytesOf(buffer);
@@ -92,12 +98,28 @@ export function schedule(units: readonly Unit[], options: ScheduleOptions): Unit
   };
   order.forEach((_, at) => consider(at));
   for (let next = 0; next < order.length;) {
-    if (eager.length > 0) run(eager.splice(eager.indexOf(Math.min(...eager)), 1)[0]);
-    else if (done[next]) next++;
+    if (eager.length > 0) {
+      const first = eager.reduce((a, b) =>
+        updates[b] < updates[a] || (updates[b] === updates[a] && b < a) ? b : a
+      );
+      run(eager.splice(eager.indexOf(first), 1)[0]);
+    } else if (done[next]) next++;
     // Everything before it has run, so it is ready.
     else run(next);
   }
   return result;
+}
+
+/** How many units that overwrite a buffer wait for each unit; infinite where more than a few do. */
+function updatesAfter(order: readonly Unit[], after: readonly (readonly number[])[]): number[] {
+  const found: Set<number>[] = [];
+  for (let at = order.length - 1; at >= 0; at--) {
+    found[at] = new Set(order[at].overwrites.length > 0 ? [at] : []);
+    for (const other of after[at]) {
+      for (const update of found[other]) if (found[at].size <= FEW) found[at].add(update);
+    }
+  }
+  return found.map(({ size }) => size <= FEW ? size : Infinity);
 }
 
 /** For each unit the indices of the units that must run before it. */

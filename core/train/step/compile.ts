@@ -29,7 +29,7 @@ import {
   thawGroups,
 } from "./definition.ts";
 import type { PlannedPart } from "./accumulation.ts";
-import { exchangeBytes } from "./exchange.ts";
+import { arenasOf, exchangeBytes, totalBytes } from "./buckets.ts";
 import { type ProductVariants, productVariants } from "./product_variants.ts";
 import type { StepGraph } from "./trace.ts";
 import { heldBytes, withinMemory } from "./within_memory.ts";
@@ -112,8 +112,8 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
         const whole = wholeWith(recompute);
         return { plan: whole, part: null, cost: costOf(whole.cost, { part: null, definition, request }) };
       }
-      const { roots, updates, sums } = graph!;
-      const part = { sums, plan: plan(roots, { ...options, updates, precision, recompute }) };
+      const { roots, updates, sums } = graph!, prompt = definition.ranks !== null;
+      const part = { sums, plan: plan(roots, { ...options, updates, precision, recompute, prompt }) };
       return { plan: rest, part, cost: costOf(rest.cost, { part, definition, request }) };
     };
     if (limit === null) return { key, ...planWith(), memory: null, columns, replaced };
@@ -227,8 +227,11 @@ function costOfParts(
   const once = copies.changing;
   // Besides, the share and the draw number of a part, and the labels of all ranks.
   const scalars = 3 * bytesOf({ shape: [] });
-  const summed = [...sums.values()].reduce((n, spec) => n + bytesOf(spec), 0);
-  const bytes = scalars + summed + (ranks === null ? 0 : exchangeBytes(summed));
+  const arenas = ranks === null ? [] : arenasOf(sums);
+  const summed = totalBytes(
+    ranks === null ? [...sums.values()].map((spec) => ({ bytes: bytesOf(spec) })) : arenas,
+  );
+  const bytes = scalars + summed + exchangeBytes(arenas);
   return {
     launches: parts * cost.launches + once.length + rest.launches,
     flops: parts * cost.flops + rest.flops,

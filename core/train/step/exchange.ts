@@ -1,5 +1,9 @@
 /**
- * Adds up what the ranks of a training have summed over their parts of a step.
+ * Adds up what the ranks of a training have summed over their parts of a step, while the device works on.
+ *
+ * Sums go to the other ranks in buckets, those first that the backward pass completes first. Once the device has completed a bucket
+ * and copied it to memory of the host, the ranks add it up there and upload it, while the device goes on with the backward pass. All
+ * ranks give the same buckets in the same order, whatever is ready first.
  *
  * Each rank weights its gradients by its labels over a power of two that all ranks share, so that no rank must know the labels of
  * the others before its forward pass; the update divides by the labels of all, over the same power. Powers of two change no bit.
@@ -10,13 +14,13 @@
 import { RanksError } from "../../errors.ts";
 import { fingerprint, wordsOf } from "../../fingerprint.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
-import { createBuffer, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
+import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { submit } from "../../runtime/pipelines.ts";
-import { readBuffers } from "../../runtime/readback.ts";
+import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
+import type { ExchangeTime } from "../parameter_exchange.ts";
+import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
 
-/** Bytes that go to the other ranks at a time, while the next are read. */
-const BUCKET = 32 * 2 ** 20;
 /** Bits of a number that stays exact in f32 when 1,024 ranks add it up. */
 const EXACT_BITS = 13;
 
@@ -24,6 +28,8 @@ const EXACT_BITS = 13;
 export interface Summed {
   readonly buffer: GPUBuffer;
   readonly bytes: number;
+  /** Submits the work that completes it, once; absent where that is submitted already. */
+  readonly complete?: () => void;
 }
 
 /** Exchanges the sums of a step. */
@@ -37,19 +43,28 @@ export interface Exchange {
    * @throws {RanksError} When another rank is at another step, or has frozen something else
    */
   agree(labels: number, what: { readonly step: number; readonly key: string }): Promise<number>;
-  /** Replaces sums of this rank by those of all. All ranks get the same bits. */
-  sum(sums: readonly Summed[]): Promise<void>;
+  /** What labels are counted in, a power of two; null until all ranks have agreed once. */
+  readonly unit: number | null;
+  /**
+   * Replaces sums of this rank by those of all. All ranks get the same bits.
+   *
+   * @param sums Buffers, in the order in which they are completed
+   * @param options `after`: nothing is given to the other ranks before that
+   * @returns How long it took
+   */
+  sum(sums: readonly Summed[], options?: { readonly after?: Promise<unknown> }): Promise<ExchangeTime>;
   /** Bytes that this rank gave to the others so far. */
   readonly bytes: number;
   /** Frees its buffers. */
   destroy(): void;
 }
 
-/** A piece of a buffer. */
-interface Piece {
-  readonly buffer: GPUBuffer;
-  readonly from: number;
-  readonly bytes: number;
+/** What an exchange has. */
+interface Held {
+  readonly gpu: Gpu;
+  readonly ranks: Ranks;
+  slots: readonly Staging[];
+  bytes: number;
 }
 
 /**
@@ -60,12 +75,14 @@ interface Piece {
  * @returns The exchange
  */
 export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
-  const packs: GPUBuffer[] = [];
-  let bytes = 0, size = 0;
-  const free = (): void => packs.splice(0).forEach(destroyBuffer);
+  const held: Held = { gpu, ranks, slots: [], bytes: 0 };
+  let unit: number | null = null;
   return {
     get bytes() {
-      return bytes;
+      return held.bytes;
+    },
+    get unit() {
+      return unit;
     },
     async agree(labels, { step, key }) {
       // Equal on all ranks when the sums are those of equal numbers.
@@ -77,49 +94,104 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
           `Cannot take step ${step} as all ${ranks.size} ranks must take the same one: rank ${ranks.rank} is at step ${step}, and another at another step, with other parameters, or with something else frozen; start all with the same flags, files and version`,
         );
       }
+      unit ??= unitOf(numbers[0] / ranks.size);
       return numbers[0];
     },
-    async sum(sums) {
-      const buckets = bucketsOf(sums), largest = Math.min(BUCKET, bytesOfSums(sums));
-      // What thaws has sums that were not there before.
-      if (size < largest) free();
-      size = Math.max(size, largest);
-      while (packs.length < Math.min(2, buckets.length)) {
-        packs.push(createBuffer(gpu, { label: "exchange", bytes: size }));
+    async sum(sums, { after } = {}) {
+      const buckets = bucketsOf(sums), { count, bytes } = stagingOf(buckets);
+      if (held.slots.length !== count || held.slots[0]?.buffer.size !== bytes) {
+        free(held);
+        held.slots = Array.from({ length: count }, () => newStaging(gpu, bytes));
+        await checkAllocations(gpu);
       }
-      let sent: Promise<void> = Promise.resolve();
-      for (const [i, pieces] of buckets.entries()) {
-        const pack = packs[i % 2], filled = bytesOfSums(pieces);
-        copy(gpu, { pieces, pack, into: true });
-        const [values] = await readBuffers(gpu, [{ buffer: pack, bytes: filled }]);
-        const numbers = new Float32Array(values);
-        await sent;
-        sent = ranks.sum(numbers).then(() => {
-          writeValues(gpu, pack, numbers);
-          copy(gpu, { pieces, pack, into: false });
-        });
-        // Awaited later: while it is on its way, the next bucket is read.
-        sent.catch(() => {});
-        bytes += filled;
+      try {
+        return await exchangeAll(held, { buckets, after });
+      } catch (error) {
+        // The other ranks may still write to what is on its way.
+        free(held);
+        throw error;
       }
-      await sent;
     },
-    destroy: free,
+    destroy: () => free(held),
   };
 }
 
-/**
- * Bytes that an exchange of sums takes on the device.
- *
- * @param bytes Bytes of the sums
- * @returns Bytes of its buffers
- */
-export function exchangeBytes(bytes: number): number {
-  return bytes <= BUCKET ? bytes : 2 * BUCKET;
+/** Frees what is not on its way; what is, once it has arrived. */
+function free(held: Held): void {
+  for (const { busy, buffer } of held.slots) if (!busy) destroyBuffer(buffer);
+  held.slots = [];
 }
 
-function bytesOfSums(sums: readonly Pick<Summed, "bytes">[]): number {
-  return sums.reduce((n, { bytes }) => n + bytes, 0);
+async function exchangeAll(
+  held: Held,
+  { buckets, after }: {
+    readonly buckets: readonly (readonly Piece<Summed>[])[];
+    readonly after: Promise<unknown> | undefined;
+  },
+): Promise<ExchangeTime> {
+  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], completed = new Set<Summed>();
+  // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
+  const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
+  let submitted = 0, ms = 0, readAt = 0, arrivedAt = 0;
+  const submitUpTo = async (end: number): Promise<void> => {
+    for (; submitted < Math.min(end, buckets.length); submitted++) {
+      if (submitted >= slots.length) await arrived[submitted - slots.length];
+      for (const { of } of buckets[submitted]) {
+        if (!completed.has(of)) of.complete?.();
+        completed.add(of);
+      }
+      stage(gpu, buckets[submitted], slots[submitted % slots.length]);
+    }
+  };
+  const give = async (
+    slot: Staging,
+    pieces: readonly Piece<Summed>[],
+    values: Float32Array,
+  ): Promise<void> => {
+    const begun = performance.now();
+    slot.busy = true;
+    await ranks.sum(values);
+    slot.busy = false;
+    // Freed meanwhile, with the buffers of the sums.
+    if (held.slots !== slots) return destroyBuffer(slot.buffer);
+    upload(gpu, pieces, values);
+    slot.buffer.unmap();
+    const now = performance.now();
+    ms += now - Math.max(begun, arrivedAt);
+    arrivedAt = now;
+  };
+  for (const [i, pieces] of buckets.entries()) {
+    await submitUpTo(i + 1 + ahead);
+    if (i === 0) await after;
+    const slot = slots[i % slots.length], bytes = totalBytes(pieces);
+    const values = new Float32Array(await mapped(gpu, slot, bytes));
+    readAt = performance.now();
+    const sent = give(slot, pieces, values);
+    // Awaited later: while it is on its way, the next bucket is read.
+    sent.catch(() => {});
+    arrived.push(sent);
+    held.bytes += bytes;
+  }
+  await Promise.all(arrived);
+  return { ms, waitedMs: Math.max(0, arrivedAt - readAt) };
+}
+
+/** Copies a bucket to where the host maps it. */
+function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging): void {
+  submit(gpu, (encoder) => {
+    let at = 0;
+    for (const { of, from, bytes } of pieces) {
+      encoder.copyBufferToBuffer(of.buffer, from, buffer, at, bytes);
+      at += bytes;
+    }
+  });
+}
+
+function upload(gpu: Gpu, pieces: readonly Piece<Summed>[], values: Float32Array): void {
+  let at = 0;
+  for (const { of, from, bytes } of pieces) {
+    writeValues(gpu, of.buffer, values.subarray(at, at += bytes / 4), { offset: from });
+  }
 }
 
 /** The power of two near a number of labels. */
@@ -132,42 +204,4 @@ function halvesOf(text: string): [number, number] {
   const hash = fingerprint([wordsOf(text)]);
   const bits = (from: number): number => parseInt(hash.slice(from, from + 4), 16) & (2 ** EXACT_BITS - 1);
   return [bits(0), bits(8)];
-}
-
-/** Pieces of buffers, together at most {@link BUCKET} each. */
-function bucketsOf(sums: readonly Summed[]): Piece[][] {
-  const buckets: Piece[][] = [[]];
-  let room = BUCKET;
-  for (const { buffer, bytes } of sums) {
-    for (let from = 0; from < bytes;) {
-      if (room === 0) {
-        buckets.push([]);
-        room = BUCKET;
-      }
-      const part = Math.min(room, bytes - from);
-      buckets.at(-1)!.push({ buffer, from, bytes: part });
-      from += part;
-      room -= part;
-    }
-  }
-  return buckets;
-}
-
-/** Copies pieces into a buffer where they lie one after the other, or back. */
-function copy(
-  gpu: Gpu,
-  { pieces, pack, into }: {
-    readonly pieces: readonly Piece[];
-    readonly pack: GPUBuffer;
-    readonly into: boolean;
-  },
-): void {
-  submit(gpu, (encoder) => {
-    let at = 0;
-    for (const { buffer, from, bytes } of pieces) {
-      if (into) encoder.copyBufferToBuffer(buffer, from, pack, at, bytes);
-      else encoder.copyBufferToBuffer(pack, at, buffer, from, bytes);
-      at += bytes;
-    }
-  });
 }

@@ -11,15 +11,17 @@ import type { Gpu } from "../../runtime/device.ts";
 import { keepFor, type Resolve } from "../../runtime/plan_buffers.ts";
 import { record, type Recording } from "../../runtime/record.ts";
 import { storageOf } from "../../runtime/residents.ts";
+import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import type { PrefixCache } from "../freeze/prefix_cache.ts";
 import { writeNoLabels } from "../freeze/ring.ts";
 import { ALL_WEIGHT, LOSS, RING } from "../state/specs.ts";
-import { type Accumulation, type PlannedPart, recordParts } from "./accumulation.ts";
+import type { ExchangeTime } from "../parameter_exchange.ts";
+import { type Accumulation, type Place, type PlannedPart, recordParts } from "./accumulation.ts";
 import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
 import type { CompiledStep } from "./compile.ts";
 import type { StepDefinition } from "./definition.ts";
-import { type Exchange, gradientExchange, unitOf } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import { type Lock, lock } from "../../runtime/lock.ts";
 
 /** A step to take. */
@@ -50,6 +52,8 @@ export interface Executed {
   readonly moved: Recording["moved"];
   /** Whether it was passed over, as its batch has no labels; absent when not. */
   readonly passed?: true;
+  /** How long it took to add up what the ranks have; absent where one process trains. */
+  readonly exchange?: ExchangeTime;
 }
 
 /** A recording, and the last step that it replayed: plans with one key differ in `ages` only. */
@@ -88,19 +92,13 @@ export interface StepExecutor {
   dispose(): void;
 }
 
-/** What the ranks of a training share. */
-interface Shared {
-  readonly ranks: Ranks;
-  readonly exchange: Exchange;
-  /** What labels are counted in, a power of two; null before the first step. */
-  unit: number | null;
-}
-
 /** What one executor has on the device. Steps change it while they hold the lock. */
 interface Device {
   readonly gpu: Gpu;
   readonly cache: PrefixCache | null;
-  readonly shared: Shared | null;
+  readonly ranks: Ranks | null;
+  /** Null before the first step, and where one process trains. */
+  exchange: Exchange | null;
   readonly inputs: BatchBuffers;
   /** Which parts of all are those of this rank. */
   readonly place: Pick<Ranks, "rank" | "size">;
@@ -123,9 +121,16 @@ export function stepExecutor(
     readonly cache: PrefixCache | null;
   },
 ): StepExecutor {
-  const shared = ranks && { ranks, exchange: gradientExchange(gpu, ranks), unit: null };
-  const place = together ?? { rank: 0, size: 1 };
-  const device: Device = { gpu, cache, shared, inputs: batchBuffers(gpu), place, current: null, spare: [] };
+  const device: Device = {
+    gpu,
+    cache,
+    ranks,
+    exchange: null,
+    inputs: batchBuffers(gpu),
+    place: together ?? { rank: 0, size: 1 },
+    current: null,
+    spare: [],
+  };
   const { exclusive } = lock();
   return {
     execute: (step) => exclusive(() => execute(device, step)),
@@ -145,7 +150,7 @@ export function stepExecutor(
     },
     dispose() {
       forget(device);
-      device.shared?.exchange.destroy();
+      device.exchange?.destroy();
       device.inputs.free();
     },
   };
@@ -194,20 +199,21 @@ async function execute(device: Device, step: Execution): Promise<Executed> {
 async function accumulate(device: Device, step: Execution, part: PlannedPart): Promise<Executed> {
   const { compiled, owner, batch, parts = [], most = 1 } = step, { gpu, inputs } = device;
   gpu.check();
-  const own = parts.reduce((n, { labels }) => n + labels, 0), { shared } = device;
-  const agreed = shared?.exchange.agree(own, { step: step.step, key: [...part.sums.keys()].join(" ") });
+  const own = parts.reduce((n, { labels }) => n + labels, 0), exchange = await exchangeOf(device);
+  const agreed = exchange?.agree(own, { step: step.step, key: [...part.sums.keys()].join(" ") });
   // Awaited later: the device works until all have answered.
   agreed?.catch(() => {});
-  if (shared !== null) shared.unit ??= unitOf((await agreed!) / shared.ranks.size);
-  const unit = shared === null ? own : shared.unit!;
+  if (exchange?.unit === null) await agreed;
+  const unit = exchange?.unit ?? own;
   const values = parts.map(({ batch, labels }) => ({ values: batchValues(batch), weight: labels / unit }));
   let { current } = device;
   if (current?.compiled.key !== compiled.key || current.owner !== owner) {
     release(device);
     inputs.resize(batch);
-    const resolve = resolver(device, step), sums = await recordParts(gpu, part, { resolve, inputs });
+    const resolve = resolver(device, step);
+    const sums = await recordParts(gpu, part, { resolve, inputs, shared: exchange !== null });
     try {
-      const recording = await recordStep(device, step, undefined, (path) => sums.buffer(path));
+      const recording = await recordStep(device, step, undefined, sums.place);
       current = { compiled, owner, recording, step: step.step, sums };
     } catch (error) {
       sums.destroy();
@@ -218,14 +224,21 @@ async function accumulate(device: Device, step: Execution, part: PlannedPart): P
   await checkAllocations(gpu);
   const { place: { rank, size } } = device, sums = current.sums!;
   sums.run(step.step, values.filter(({ weight }) => weight > 0), { of: most * size, from: most * rank });
-  if (shared !== null) {
-    const labels = await agreed!;
-    await shared.exchange.sum(sums.summed);
-    if (labels === 0) return pass(device, step);
-    writeValues(gpu, sums.buffer(ALL_WEIGHT)!, Float32Array.of(labels / unit));
+  const time = await exchange?.sum(sums.summed, { after: agreed }), labels = await agreed;
+  if (labels === 0) return { ...pass(device, step), ...time && { exchange: time } };
+  if (labels !== undefined) {
+    writeValues(gpu, sums.place(ALL_WEIGHT)!.buffer, Float32Array.of(labels / unit));
   }
   current.recording.replay(step.step, { ages: compiled.ages });
-  return { cost: compiled.cost, moved: current.recording.moved };
+  return { cost: compiled.cost, moved: current.recording.moved, ...time && { exchange: time } };
+}
+
+/** What adds up what the ranks have; it is loaded where there are any. */
+async function exchangeOf(device: Device): Promise<Exchange | null> {
+  const { gpu, ranks } = device;
+  if (ranks === null || device.exchange !== null) return device.exchange;
+  const { gradientExchange } = await import("./exchange.ts");
+  return device.exchange = gradientExchange(gpu, ranks);
 }
 
 /** Writes what is absent. The cost is that of a step with labels, as what is frozen decides about it. */
@@ -249,12 +262,14 @@ async function recordStep(
   device: Device,
   step: Execution,
   taking?: { readonly step: number; readonly ages: Ages },
-  sumOf: (path: Path) => GPUBuffer | undefined = () => undefined,
+  placeOf: Accumulation["place"] = () => undefined,
 ): Promise<Recording> {
-  const { gpu, inputs, spare } = device, { compiled } = step, others = resolver(device, step);
-  const resolve: Resolve = (node) => sumOf((node.attrs as { path: Path }).path) ?? others(node);
+  const { gpu, inputs, spare } = device, { compiled: { plan } } = step, others = resolver(device, step);
+  const placed = (node: Tensor): Place | undefined => placeOf((node.attrs as { path: Path }).path);
+  const resolve: Resolve = (node) => placed(node)?.buffer ?? others(node);
+  const firstByte = (node: Tensor): number => placed(node)?.from ?? 0;
   try {
-    return await record(gpu, { plan: compiled.plan, resolve, spare: spare.splice(0), label: "step", taking });
+    return await record(gpu, { plan, resolve, firstByte, spare: spare.splice(0), label: "step", taking });
   } catch (error) {
     // One of the buffers of the batch may have been refused.
     inputs.free();

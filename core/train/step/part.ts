@@ -8,7 +8,7 @@
  */
 
 import { grad } from "../../grad.ts";
-import { rebuild } from "../../graph.ts";
+import { rebuild, topological } from "../../graph.ts";
 import { add, multiply } from "../../ops/arithmetic.ts";
 import { isDrawNumber } from "../../ops/random.ts";
 import { leaf } from "../../sources.ts";
@@ -23,7 +23,7 @@ const SCALAR: Spec = { shape: [], dtype: "f32" };
 
 /** The graph of a part: its roots, and the sum that each of them overwrites. */
 export interface PartGraph extends Pick<StepGraph, "roots" | "loss" | "updates"> {
-  /** Specs of the sums by path. */
+  /** Specs of the sums by path, in the order in which the backward pass completes them. */
   readonly sums: ReadonlyMap<Path, Spec>;
 }
 
@@ -44,10 +44,13 @@ export function tracePart(options: StepOptions): PartGraph {
   const loss = multiply(whole, leaf(PART_WEIGHT, SCALAR));
   const scaling = options.precision === "f16" ? lossScaling() : null;
   const gradients = grad(scaling?.scaled(loss) ?? loss, wanted.map(([, t]) => t));
-  const roots: Tensor[] = [], updates = new Map<number, Tensor>(), sums = new Map<Path, Spec>();
+  const roots: Tensor[] = [], updates = new Map<number, Tensor>();
+  const sums = new Map<Path, Spec>(
+    lastReadFirst(wanted, whole).map(([path, { shape }]) => [ACCUMULATED + path, f32(shape)]),
+  );
   const accumulate = (path: Path, value: Tensor): void => {
-    const sum = leaf(path, { shape: value.shape, dtype: "f32" });
-    sums.set(path, { shape: value.shape, dtype: "f32" });
+    const sum = leaf(path, f32(value.shape));
+    sums.set(path, f32(value.shape));
     updates.set(roots.push(add(sum, value)) - 1, sum);
   };
   wanted.forEach(([path], i) =>
@@ -58,4 +61,23 @@ export function tracePart(options: StepOptions): PartGraph {
     accumulate(`${ACCUMULATED_METRIC}${i}`, multiply(metric, leaf(PART_WEIGHT, SCALAR)))
   );
   return { roots, loss, updates, sums };
+}
+
+/**
+ * Parameters in the order in which the backward pass has their gradients: those first that the forward pass reads last. A tied table
+ * is read first, so its gradient is complete last. By the graph alone, which ranks with batches of other shapes have, too.
+ */
+function lastReadFirst(
+  wanted: readonly (readonly [Path, Tensor])[],
+  loss: Tensor,
+): (readonly [Path, Tensor])[] {
+  const first = new Map<Tensor, number>();
+  topological([loss]).forEach(({ inputs }, at) => {
+    for (const input of inputs) if (!first.has(input)) first.set(input, at);
+  });
+  return wanted.toReversed().sort(([, a], [, b]) => first.get(b)! - first.get(a)!);
+}
+
+function f32(shape: readonly number[]): Spec {
+  return { shape, dtype: "f32" };
 }

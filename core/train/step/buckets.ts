@@ -1,0 +1,109 @@
+/**
+ * Which sums of a step lie beside each other, and which bytes of them go to the other ranks at a time. A function of their sizes
+ * alone, so that all ranks have the same.
+ *
+ * @module
+ */
+
+import { bytesOf } from "../../plan/storage.ts";
+import type { Spec } from "../../spec.ts";
+import type { Path } from "../../tree.ts";
+
+/** Bytes of a bucket at most and at least, and how many there are where their size lies between: what is one bucket hides nothing. */
+const LARGEST = 2 ** 25, LEAST = 2 ** 18, COUNT = 8;
+/** Buckets that are on their way at a time: one is read, one is summed, and the device fills the next. */
+export const IN_FLIGHT = 4;
+/** Any device can bind a buffer from a multiple of this on. */
+const ALIGNMENT = 256;
+
+/** Sums that share a buffer. */
+export interface Arena {
+  readonly bytes: number;
+  /** First byte of each sum. */
+  readonly offsets: ReadonlyMap<Path, number>;
+}
+
+/** Some bytes of a buffer. */
+export interface Piece<T> {
+  readonly of: T;
+  readonly from: number;
+  readonly bytes: number;
+}
+
+/**
+ * Lays sums out in buffers of about one bucket. What is larger than a bucket has a buffer of its own.
+ *
+ * @param sums Specs by path, in the order in which they are ready
+ * @returns The buffers, in that order
+ */
+export function arenasOf(sums: ReadonlyMap<Path, Spec>): Arena[] {
+  const most = bucketBytes([...sums.values()].map((spec) => ({ bytes: bytesOf(spec) })));
+  const arenas: { bytes: number; readonly offsets: Map<Path, number> }[] = [];
+  for (const [path, spec] of sums) {
+    const bytes = bytesOf(spec), last = arenas.at(-1);
+    const from = Math.ceil((last?.bytes ?? 0) / ALIGNMENT) * ALIGNMENT;
+    if (last !== undefined && from + bytes <= most) {
+      last.offsets.set(path, from);
+      last.bytes = from + bytes;
+    } else arenas.push({ bytes, offsets: new Map([[path, 0]]) });
+  }
+  return arenas;
+}
+
+/**
+ * Cuts sums into buckets. One that is not larger than a bucket is in one bucket.
+ *
+ * @param sums What lies in one buffer each, in the order in which it is ready
+ * @returns Pieces of each bucket, in order
+ */
+export function bucketsOf<T extends { readonly bytes: number }>(sums: readonly T[]): Piece<T>[][] {
+  const buckets: Piece<T>[][] = [], most = bucketBytes(sums);
+  let room = 0;
+  for (const of of sums) {
+    for (let from = 0; from < of.bytes; from += most) {
+      const bytes = Math.min(most, of.bytes - from), piece = { of, from, bytes };
+      if (bytes > room) {
+        buckets.push([piece]);
+        room = most - bytes;
+      } else {
+        buckets.at(-1)!.push(piece);
+        room -= bytes;
+      }
+    }
+  }
+  return buckets;
+}
+
+/**
+ * The buffers through which buckets go to the host and back.
+ *
+ * @param buckets Pieces of each
+ * @returns How many there are, and the bytes of each
+ */
+export function stagingOf(buckets: readonly (readonly Pick<Piece<unknown>, "bytes">[])[]): {
+  readonly count: number;
+  readonly bytes: number;
+} {
+  return { count: Math.min(IN_FLIGHT, buckets.length), bytes: Math.max(0, ...buckets.map(totalBytes)) };
+}
+
+/**
+ * Bytes that an exchange of sums takes on the device.
+ *
+ * @param sums Bytes of each
+ * @returns Bytes of its buffers
+ */
+export function exchangeBytes(sums: readonly { readonly bytes: number }[]): number {
+  const { count, bytes } = stagingOf(bucketsOf(sums));
+  return count * bytes;
+}
+
+/** Bytes of all. */
+export function totalBytes(all: readonly { readonly bytes: number }[]): number {
+  return all.reduce((n, { bytes }) => n + bytes, 0);
+}
+
+function bucketBytes(sums: readonly { readonly bytes: number }[]): number {
+  const share = Math.ceil(totalBytes(sums) / COUNT / ALIGNMENT) * ALIGNMENT;
+  return Math.min(LARGEST, Math.max(LEAST, share));
+}

@@ -1,0 +1,234 @@
+/**
+ * Sums go to the other ranks while the backward pass goes on.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  flatten,
+  type FreezePolicy,
+  type Gpu,
+  openGpu,
+  type Ranks,
+  read,
+  type Tensor,
+  tensor,
+  type TrainingOptions,
+  type TrainingState,
+} from "@firn/train";
+import { matmul, mean, multiply, subtract, tanh } from "@firn/train/ops";
+import { arenasOf, bucketsOf, IN_FLIGHT, stagingOf } from "../../core/train/step/buckets.ts";
+import { gradientExchange } from "../../core/train/step/exchange.ts";
+import { fingerprint } from "../../core/fingerprint.ts";
+import { createBuffer, destroyBuffer, writeValues } from "../../core/runtime/buffers.ts";
+import { readBuffers } from "../../core/runtime/readback.ts";
+import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
+import { ranksInProcess } from "./in_process.ts";
+
+/** Layers of 256 KiB, each about a bucket, and what a step has of them. */
+const LAYERS = 6, WIDTH = 256, SAMPLES = 4, BUCKETS = 7;
+
+type Batch = ReturnType<typeof samples>;
+
+function samples(step: number, part: number) {
+  const values = (seed: number): Float32Array =>
+    Float32Array.from({ length: SAMPLES * WIDTH }, (_, i) => Math.sin(i * seed + step * 5 + part * 11));
+  return { x: tensor(values(7), [SAMPLES, WIDTH]), y: tensor(values(3), [SAMPLES, WIDTH]) };
+}
+
+type Params = { readonly layers: Readonly<Record<string, { readonly weight: Tensor }>> };
+
+function newParams(): Params {
+  const weight = (layer: number): Tensor =>
+    tensor(
+      Float32Array.from({ length: WIDTH * WIDTH }, (_, i) => Math.sin(i * (layer + 3)) / 10),
+      [WIDTH, WIDTH],
+    );
+  return { layers: Object.fromEntries(Array.from({ length: LAYERS }, (_, i) => [i, { weight: weight(i) }])) };
+}
+
+function loss({ layers }: Params, { x, y }: Batch): Tensor {
+  const out = Object.values(layers).reduce((h, { weight }) => tanh(matmul(h, weight)), x as Tensor);
+  const off = subtract(out, y);
+  return mean(multiply(off, off));
+}
+
+type Options = Partial<TrainingOptions<Batch>>;
+
+/** What a run of some steps brings. */
+async function run(gpu: Gpu, { parts = [0], steps = 3, ...options }: Options & {
+  /** Numbers of the batches of a step. */
+  readonly parts?: readonly number[];
+} = {}) {
+  using training = defineTraining(gpu, loss, {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.02 })),
+    steps,
+    lookEvery: 2,
+    accumulate: parts.length,
+    ...options,
+  });
+  let state = await training.init(newParams());
+  const states: Pick<TrainingState<object>, "exchange" | "cost" | "frozen">[] = [], losses: number[] = [];
+  for (let step = 1; step <= steps; step++) {
+    state = await training.next(state, parts.map((part) => samples(step, part)));
+    losses.push((await read(gpu, state.loss!))[0]);
+    states.push(state);
+  }
+  const weights = await Promise.all([...flatten(state.params).values()].map((weight) => read(gpu, weight)));
+  // A digest: a difference of large arrays takes long to print.
+  const bits = weights.map((values) => fingerprint([new Int32Array(values.buffer)]));
+  return { losses, bits, states };
+}
+
+/** Ranks that tell of their sums of gradients, each of which takes some milliseconds. */
+function told(ranks: Ranks, { ms = 0, tell }: {
+  readonly ms?: number;
+  readonly tell: (what: "sum" | "summed", length: number) => void;
+}): Ranks {
+  let queue: Promise<unknown> = Promise.resolve();
+  return {
+    ...ranks,
+    sum(data) {
+      const made = queue.then(async () => {
+        // Ranks agree on a step by three numbers.
+        if (data.length === 3) return await ranks.sum(data);
+        tell("sum", data.length);
+        if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+        await ranks.sum(data);
+        tell("summed", data.length);
+      });
+      queue = made;
+      return made;
+    },
+  };
+}
+
+Deno.test("two ranks have the bits of one process that accumulates the batches of both", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const { states: _, ...one } = await run(gpu, { parts: [0, 1] });
+  const buckets: number[] = [];
+  const both = await Promise.all(
+    ranksInProcess(2).map((ranks) =>
+      run(gpu, {
+        parts: [ranks.rank],
+        ranks: told(ranks, { tell: (what, length) => what === "sum" && buckets.push(length) }),
+      })
+    ),
+  );
+  for (const { states: _, ...rank } of both) assertEquals(rank, one);
+  // Each rank has the same in each of 3 steps.
+  assertEquals(buckets.length, 2 * 3 * BUCKETS);
+});
+
+for (const kind of ["waits for all work", "leaves work queued"] as const) {
+  Deno.test(`a bucket goes to the other ranks before the backward pass has ended, where mapping ${kind}`, async () => {
+    const events: string[] = [], queued = kind === "leaves work queued";
+    await using gpu = await openGpu({ tune: false, ...queued && { gpu: wrappedGpu({ bindings: 10 }) } });
+    const ranks = told(ranksInProcess(1)[0], { ms: 30, tell: (what) => events.push(what) });
+    const { states: [{ exchange }] } = await withPasses(
+      () => events.push("pass"),
+      () => run(gpu, { steps: 1, ranks }),
+    );
+    assertEquals(events.filter((what) => what === "sum").length, BUCKETS);
+    assert(exchange!.ms >= 30 * BUCKETS, `${exchange!.ms} ms`);
+    assert(exchange!.waitedMs < exchange!.ms - 20, `${exchange!.waitedMs} of ${exchange!.ms} ms waited`);
+    const first = events.indexOf("sum"), before = events.slice(0, first);
+    // The update comes after the last sum: what comes between is the backward pass.
+    const within = events.slice(first, queued ? events.lastIndexOf("summed") : events.indexOf("summed"));
+    assert(within.includes("pass"), events.join(" "));
+    // As many buckets as may be on their way are submitted before the first is mapped.
+    assert(!queued || before.filter((what) => what === "pass").length >= IN_FLIGHT, events.join(" "));
+  });
+}
+
+/** Calls a function as a pass of launches is begun, during some work. */
+async function withPasses<T>(onPass: () => void, work: () => Promise<T>): Promise<T> {
+  const { prototype } = GPUCommandEncoder, { beginComputePass } = prototype;
+  prototype.beginComputePass = function (...args): GPUComputePassEncoder {
+    onPass();
+    return beginComputePass.apply(this, args);
+  };
+  try {
+    return await work();
+  } finally {
+    prototype.beginComputePass = beginComputePass;
+  }
+}
+
+Deno.test("a frozen component takes part in the step that freezes it, and leaves the exchange on all ranks", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const path = "layers.1";
+  const policy: FreezePolicy<boolean> = {
+    name: "once",
+    signals: [],
+    init: () => false,
+    next: () => true,
+    frozen: (looked) => looked ? [path] : [],
+  };
+  const calls: number[][] = [[], []];
+  const both = await Promise.all(
+    ranksInProcess(2).map((ranks) =>
+      run(gpu, {
+        parts: [ranks.rank],
+        policy,
+        ranks: told(ranks, { tell: (what, length) => what === "sum" && calls[ranks.rank].push(length) }),
+      })
+    ),
+  );
+  assertEquals(calls[0], calls[1]);
+  for (const { states } of both) {
+    const exchanged = states.map(({ cost }) => cost!.exchanged!);
+    assertEquals(states.map(({ frozen }) => frozen), [[], [path], [path]]);
+    assertEquals(exchanged, [exchanged[0], exchanged[0], exchanged[0] - 4 * WIDTH * WIDTH]);
+  }
+  const all = calls[0].reduce((n, length) => n + length, 0);
+  assertEquals(4 * all, both[0].states.reduce((n, { cost }) => n + cost!.exchanged!, 0));
+});
+
+Deno.test("buckets: small sums share a buffer, a large one is cut, and all but a few are of one size", () => {
+  const MiB = 2 ** 20,
+    sums = new Map(
+      [10, 10, 10, 70, 1, 200].map((size, i) => [`${i}`, { shape: [size * MiB / 4], dtype: "f32" as const }]),
+    );
+  const arenas = arenasOf(sums);
+  assertEquals(arenas.map(({ bytes }) => bytes / MiB), [30, 70, 1, 200]);
+  assertEquals([...arenas[0].offsets], [["0", 0], ["1", 10 * MiB], ["2", 20 * MiB]]);
+  const buckets = bucketsOf(arenas), sizes = buckets.map((pieces) => pieces.map(({ bytes }) => bytes / MiB));
+  assertEquals(sizes, [[30], [32], [32], [6, 1], [32], [32], [32], [32], [32], [32], [8]]);
+  assertEquals(stagingOf(buckets), { count: 4, bytes: 32 * MiB });
+  // A few MiB, as of an adapter, are cut in eight.
+  const adapter = new Map(
+    Array.from({ length: 64 }, (_, i) => [`${i}`, { shape: [MiB / 16], dtype: "f32" as const }]),
+  );
+  assertEquals(arenasOf(adapter).map(({ bytes }) => bytes / MiB), [2, 2, 2, 2, 2, 2, 2, 2]);
+  // Where a device binds a buffer: each sum at a multiple of 256 bytes.
+  const odd = arenasOf(new Map([["a", { shape: [3], dtype: "f32" }], ["b", { shape: [5], dtype: "f32" }]]));
+  assertEquals(odd.map(({ bytes, offsets }) => [bytes, ...offsets.values()]), [[288, 0, 256]]);
+  assertEquals(bucketsOf([]), []);
+});
+
+Deno.test("an exchange that fails leaves what is on its way, and the next one begins anew", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const [ranks] = ranksInProcess(1);
+  let fails = true;
+  const exchange = gradientExchange(gpu, {
+    ...ranks,
+    sum: (data) => fails ? Promise.reject(new Error("gone")) : ranks.sum(data),
+  });
+  const buffer = createBuffer(gpu, { label: "sum", bytes: 16 });
+  writeValues(gpu, buffer, Float32Array.of(1, 2, 3, 4));
+  const sums = [{ buffer, bytes: 16 }];
+  const error = await exchange.sum(sums).catch((error) => error);
+  assertEquals(error.message, "gone");
+  fails = false;
+  await exchange.sum(sums);
+  const [values] = await readBuffers(gpu, [{ buffer, bytes: 16 }]);
+  assertEquals([...new Float32Array(values)], [1, 2, 3, 4]);
+  exchange.destroy();
+  destroyBuffer(buffer);
+});
